@@ -1,0 +1,1 @@
+"""Distils the twin into surrogates and linear feasibility regions."""

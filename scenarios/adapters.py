@@ -1,0 +1,133 @@
+"""LoRA adapters: entries of a scenario file and the classes of identical adapters behind them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Annotated, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from scenarios.engine import Rank
+from scenarios.lengths import Lengths
+
+MAX_ADAPTERS = 250_000
+"""Most adapters in one scenario."""
+
+T = TypeVar("T")
+
+Rate = Annotated[float, Field(gt=0, le=100_000)]
+
+
+class ZipfRates(BaseModel):
+    """Rates that follow Zipf's law: the k-th adapter of n gets total · k^-exponent / Σ j^-exponent."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    zipf_total: float = Field(gt=0, le=10_000_000, description="Sum of the rates in requests/s.")
+    exponent: float = Field(default=1.0, ge=0, le=10, description="Skew; 0 is uniform.")
+
+
+class Adapter(BaseModel):
+    """One adapter, or ``count`` adapters that share an entry.
+
+    Lists of ranks or rates are dealt round-robin: adapter k of the entry gets value k modulo the
+    list's length, as in the paper's workloads.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    name: str = Field(
+        min_length=1,
+        max_length=200,
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._/@+-]*$",
+        description="Name; adapters of an entry with count > 1 are called name-1, name-2, ...",
+    )
+    count: int = Field(
+        default=1, ge=1, le=MAX_ADAPTERS, description="How many adapters the entry stands for."
+    )
+    rank: Rank | Annotated[tuple[Rank, ...], Field(min_length=1)] = Field(
+        description="LoRA rank, or ranks dealt."
+    )
+    rate: Rate | ZipfRates | Annotated[tuple[Rate, ...], Field(min_length=1)] = Field(
+        description="Requests per second of each adapter, a list to deal, or {zipf_total, exponent}."
+    )
+    prompt: Lengths | None = Field(default=None, description="Prompt tokens; absent: the workload's.")
+    output: Lengths | None = Field(default=None, description="Output tokens; absent: the workload's.")
+
+    def names(self) -> tuple[str, ...]:
+        """Names of the entry's adapters."""
+        if self.count == 1:
+            return (self.name,)
+        width = len(str(self.count))
+        return tuple(f"{self.name}-{k:0{width}d}" for k in range(1, self.count + 1))
+
+    def rates(self) -> tuple[float, ...]:
+        """Rates of the entry's adapters in requests/s."""
+        if isinstance(self.rate, ZipfRates):
+            weights = [k**-self.rate.exponent for k in range(1, self.count + 1)]
+            scale = self.rate.zipf_total / sum(weights)
+            return tuple(scale * w for w in weights)
+        return _deal(self.rate, self.count)
+
+    def ranks(self) -> tuple[int, ...]:
+        """Ranks of the entry's adapters."""
+        return _deal(self.rank, self.count)
+
+
+def _deal(value: T | tuple[T, ...], count: int) -> tuple[T, ...]:
+    values = value if isinstance(value, tuple) else (value,)
+    return tuple(values[k % len(values)] for k in range(count))
+
+
+@dataclass(frozen=True)
+class AdapterClass:
+    """Adapters that no placer can tell apart: equal rank, rate and lengths.
+
+    Parameters
+    ----------
+    rank
+        LoRA rank.
+    rate
+        Requests per second of each adapter.
+    prompt, output
+        Distribution of prompt and output tokens.
+    names
+        The adapters' names, in the scenario's order.
+    """
+
+    rank: int
+    rate: float
+    prompt: Lengths
+    output: Lengths
+    names: tuple[str, ...]
+
+    @property
+    def count(self) -> int:
+        """How many adapters the class has."""
+        return len(self.names)
+
+
+def group(entries: Iterable[Adapter], prompt: Lengths, output: Lengths) -> tuple[AdapterClass, ...]:
+    """Classes of identical adapters, in order of first appearance.
+
+    Parameters
+    ----------
+    entries
+        Entries of a scenario.
+    prompt, output
+        Lengths of the adapters that name none of their own.
+    """
+    classes: dict[tuple[int, float, Lengths, Lengths], list[str]] = {}
+    for name, rank, rate, p, o in _expand(entries, prompt, output):
+        classes.setdefault((rank, rate, p, o), []).append(name)
+    return tuple(AdapterClass(*key, names=tuple(names)) for key, names in classes.items())
+
+
+def _expand(
+    entries: Iterable[Adapter], prompt: Lengths, output: Lengths
+) -> Iterator[tuple[str, int, float, Lengths, Lengths]]:
+    for entry in entries:
+        p, o = entry.prompt or prompt, entry.output or output
+        for name, rank, rate in zip(entry.names(), entry.ranks(), entry.rates(), strict=True):
+            yield name, rank, rate, p, o

@@ -1,0 +1,92 @@
+"""When requests arrive: the arrival processes of a workload."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class _Arrivals(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class PoissonArrivals(_Arrivals):
+    """Exponential gaps, each adapter at its own rate (the paper's predictable workload)."""
+
+    process: Literal["poisson"] = "poisson"
+
+
+class GammaArrivals(_Arrivals):
+    """Gamma-distributed gaps with a given coefficient of variation, each adapter at its own rate."""
+
+    process: Literal["gamma"] = "gamma"
+    cv: float = Field(gt=0, le=100, description="Coefficient of variation of the gaps; 1 is Poisson.")
+
+
+class WeibullArrivals(_Arrivals):
+    """Weibull-distributed gaps with a given coefficient of variation, each adapter at its own rate."""
+
+    process: Literal["weibull"] = "weibull"
+    cv: float = Field(gt=0, le=100, description="Coefficient of variation of the gaps; 1 is Poisson.")
+
+
+class DeterministicArrivals(_Arrivals):
+    """Equal gaps of 1/rate, each adapter with a random phase."""
+
+    process: Literal["deterministic"] = "deterministic"
+
+
+class UnpredictableArrivals(_Arrivals):
+    """Rates that walk: each adapter's rate is multiplied or divided by ``factor`` at every change.
+
+    The paper's unpredictable workload (arXiv 2602.24044): every 300 s a factor of 1.5 up or down,
+    clipped to [1/7.5, 7.5] of the adapter's own rate.
+    """
+
+    process: Literal["unpredictable"] = "unpredictable"
+    every_s: float = Field(default=300.0, gt=0, description="Seconds between rate changes.")
+    factor: float = Field(default=1.5, gt=1, le=100, description="Step of the random walk.")
+    limit: float = Field(default=7.5, ge=1, le=1000, description="Largest ratio to the adapter's own rate.")
+    gaps: Literal["exponential", "lognormal"] = Field(
+        default="exponential", description="Gaps at a given rate."
+    )
+
+
+class PiecewiseArrivals(_Arrivals):
+    """Rates per window: in window k every adapter's rate is its own times ``factors[k]``.
+
+    The windows repeat when the workload lasts longer (the form of ServeGen's traces).
+    """
+
+    process: Literal["piecewise"] = "piecewise"
+    window_s: float = Field(gt=0, description="Length of a window in seconds.")
+    factors: tuple[Annotated[float, Field(ge=0, le=10_000)], ...] = Field(
+        min_length=1, description="Factor on every adapter's rate, per window."
+    )
+    cv: float = Field(default=1.0, gt=0, le=100, description="Coefficient of variation of the (Gamma) gaps.")
+
+
+class TraceArrivals(_Arrivals):
+    """Arrival instants from a trace file, each request dealt to an adapter in proportion to its rate.
+
+    The trace (CSV or CSV.gz with ``TIMESTAMP,ContextTokens,GeneratedTokens``, the form of the Azure
+    LLM traces) is stretched in time so that its mean rate is the sum of the adapters' rates, and
+    repeated when the workload lasts longer.
+    """
+
+    process: Literal["trace"] = "trace"
+    file: str = Field(min_length=1, description="Path of the trace, relative to the scenario file.")
+    lengths: bool = Field(default=False, description="Take prompt and output tokens from the trace too.")
+
+
+Arrivals = Annotated[
+    PoissonArrivals
+    | GammaArrivals
+    | WeibullArrivals
+    | DeterministicArrivals
+    | UnpredictableArrivals
+    | PiecewiseArrivals
+    | TraceArrivals,
+    Field(discriminator="process"),
+]

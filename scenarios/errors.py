@@ -1,0 +1,47 @@
+"""Errors that tell a user what is wrong, where, and what to do about it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+class LorapackError(Exception):
+    """Base of every error that lorapack raises on purpose."""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing wrong with an input.
+
+    Parameters
+    ----------
+    path
+        Where, in the input's own terms: ``adapters[3].rank``.
+    message
+        What is wrong, with the value: ``is 128, above engine.max_lora_rank 64``.
+    remedy
+        What the user can do: ``raise it or drop adapter "fr-legal"``.
+    line
+        Line in the file, counted from 1; None where the input was no file.
+    """
+
+    path: str
+    message: str
+    remedy: str = ""
+    line: int | None = None
+
+    def __str__(self) -> str:
+        where = f"line {self.line}: " if self.line is not None else ""
+        return f"{where}{self.path} {self.message}" + (f"; {self.remedy}" if self.remedy else "")
+
+
+class ScenarioError(LorapackError, ValueError):
+    """A scenario, a placement or another input file is wrong; holds every problem found at once."""
+
+    def __init__(self, problems: Sequence[Problem], source: str = "scenario") -> None:
+        self.problems = tuple(problems)
+        self.source = source
+        lines = "\n".join(f"  {problem}" for problem in self.problems)
+        count = "1 problem" if len(self.problems) == 1 else f"{len(self.problems)} problems"
+        super().__init__(f"{source}: {count}\n{lines}")
