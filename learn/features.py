@@ -1,0 +1,188 @@
+"""What a model may know of the adapters on one GPU; every feature is defined here and nowhere else.
+
+A feature is *additive* when the value of a GPU is the sum over its adapters. Only additive features
+can become linear rows Σ_i φ_k(i) ≤ b of an exact model; the surrogates may use the others too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from scenarios import AdapterClass
+
+FloatArray = NDArray[np.float64]
+
+RESIDENCE_S = (1.0, 4.0, 16.0, 64.0, 256.0)
+"""Residence times W of the features 1 − e^(−λW), in seconds: from one answer to a long queue."""
+
+
+@dataclass(frozen=True)
+class Feature:
+    """One feature of the adapters on a GPU, or of the engine that serves them.
+
+    Parameters
+    ----------
+    name
+        Column name.
+    unit
+        Unit of the value.
+    additive
+        Whether a GPU's value is the sum over its adapters.
+    meaning
+        What it measures.
+    """
+
+    name: str
+    unit: str
+    additive: bool
+    meaning: str
+
+
+_SUMS = (
+    Feature("count", "adapters", True, "adapters on the GPU"),
+    Feature("rate", "requests/s", True, "requests per second"),
+    Feature("prompt_rate", "tokens/s", True, "rate times mean prompt length"),
+    Feature("output_rate", "tokens/s", True, "rate times mean output length"),
+    Feature("resident_rate", "10^6 tokens²/s", True, "rate times output times mean context of its decodes"),
+    Feature("sqrt_rate", "(requests/s)^0.5", True, "square roots of the rates"),
+    *(
+        Feature(
+            f"active_{w:g}s", "adapters", True, f"expected adapters with a request in {w:g} s: 1 − e^(−λW)"
+        )
+        for w in RESIDENCE_S
+    ),
+)
+
+_OTHERS = (
+    Feature("rate_std", "requests/s", False, "standard deviation of the adapters' rates"),
+    Feature("rate_max", "requests/s", False, "largest rate of an adapter"),
+    Feature("rate_concentration", "1", False, "Σλ² / (Σλ)²: 1 when one adapter has all the load"),
+    Feature("rank_mean", "1", False, "mean rank of the adapters"),
+    Feature("rank_max", "1", False, "largest rank of an adapter"),
+    Feature("rank_std", "1", False, "standard deviation of the ranks"),
+    Feature("prompt_mean", "tokens", False, "mean prompt of a request"),
+    Feature("output_mean", "tokens", False, "mean output of a request"),
+    Feature("max_loras", "slots", False, "adapter slots of the engine"),
+    Feature("max_lora_rank", "1", False, "rank that every slot is padded to"),
+    Feature("kv_cache_tokens", "tokens", False, "capacity of the KV cache"),
+    Feature("slot_demand", "1", False, "adapters per slot, at most 1 counts"),
+    Feature("slot_pressure", "1", False, "adapters with a request in 16 s per slot"),
+    Feature("token_rate", "tokens/s", False, "prompt and output tokens per second"),
+    Feature("kv_pressure", "s", False, "resident tokens² per second and token of KV cache"),
+)
+
+FEATURES = (*_SUMS, *_OTHERS)
+"""All features, the additive ones first."""
+
+ADDITIVE = tuple(feature.name for feature in FEATURES if feature.additive)
+"""Names of the additive features: the columns of `additive_features`."""
+
+
+def additive_columns(rate: ArrayLike, prompt: ArrayLike, output: ArrayLike) -> FloatArray:
+    """Additive features of single adapters.
+
+    Parameters
+    ----------
+    rate
+        Requests per second, shape (n,).
+    prompt, output
+        Mean prompt and output tokens, shape (n,).
+
+    Returns
+    -------
+    numpy.ndarray
+        Shape (n, K), columns as in `ADDITIVE`.
+    """
+    lam, p, o = (np.asarray(a, dtype=np.float64) for a in (rate, prompt, output))
+    columns = [np.ones_like(lam), lam, lam * p, lam * o, lam * o * (p + o / 2) / 1e6, np.sqrt(lam)]
+    columns += [-np.expm1(-lam * w) for w in RESIDENCE_S]
+    return np.stack(columns, axis=1)
+
+
+def additive_features(classes: Sequence[AdapterClass]) -> FloatArray:
+    """Additive features of one adapter of each class.
+
+    Returns
+    -------
+    numpy.ndarray
+        Shape (n_classes, K), columns as in `ADDITIVE`; ``counts @ additive_features(classes)`` are the
+        sums of a GPU with ``counts`` adapters of each class.
+    """
+    return additive_columns(
+        [c.rate for c in classes],
+        [c.prompt.mean_tokens for c in classes],
+        [c.output.mean_tokens for c in classes],
+    )
+
+
+@dataclass(frozen=True)
+class Engines:
+    """Engines of candidates, one entry per candidate: arrays of shape (m,).
+
+    Parameters
+    ----------
+    max_loras, max_lora_rank
+        Slots and the rank of every slot.
+    kv_cache_tokens
+        Capacity of the KV cache in tokens.
+    """
+
+    max_loras: FloatArray
+    max_lora_rank: FloatArray
+    kv_cache_tokens: FloatArray
+
+
+def candidate_features(
+    rate: ArrayLike,
+    rank: ArrayLike,
+    prompt: ArrayLike,
+    output: ArrayLike,
+    counts: ArrayLike,
+    engines: Engines,
+) -> FloatArray:
+    """All features of m candidates: how many adapters of each of n classes, on which engine.
+
+    Parameters
+    ----------
+    rate, rank, prompt, output
+        Requests per second, LoRA rank, and mean tokens of one adapter of each class, shape (n,).
+    counts
+        Adapters of each class in each candidate, shape (m, n).
+    engines
+        The candidates' engines, arrays of shape (m,).
+
+    Returns
+    -------
+    numpy.ndarray
+        Shape (m, len(FEATURES)), columns as in `FEATURES`.
+    """
+    lam, s, p, o = (np.asarray(a, dtype=np.float64) for a in (rate, rank, prompt, output))
+    n = np.asarray(counts, dtype=np.float64)
+    sums = n @ additive_columns(lam, p, o)
+    present = n > 0
+    size = np.maximum(sums[:, 0], 1.0)
+    total = np.maximum(sums[:, 1], 1e-12)
+    squares = n @ lam**2
+    active = sums[:, ADDITIVE.index("active_16s")]
+    others = [
+        np.sqrt(np.maximum(squares / size - (sums[:, 1] / size) ** 2, 0.0)),
+        np.where(present, lam, 0.0).max(axis=1),
+        squares / total**2,
+        n @ s / size,
+        np.where(present, s, 0.0).max(axis=1),
+        np.sqrt(np.maximum(n @ s**2 / size - (n @ s / size) ** 2, 0.0)),
+        sums[:, 2] / total,
+        sums[:, 3] / total,
+        engines.max_loras,
+        engines.max_lora_rank,
+        engines.kv_cache_tokens,
+        np.minimum(sums[:, 0] / engines.max_loras, 1.0),
+        active / engines.max_loras,
+        sums[:, 2] + sums[:, 3],
+        sums[:, 4] * 1e6 / engines.kv_cache_tokens,
+    ]
+    return np.hstack([sums, np.stack(others, axis=1)])

@@ -1,0 +1,259 @@
+"""Linear feasibility regions: for each option of an engine, rows Σ_i φ_k(i) ≤ b on additive features.
+
+Two regions come from the same twin runs: an *inner* one, conservative, which the placers fill, and an
+*outer* one, optimistic, which bounds use. Beside them stand convex, piecewise-linear upper estimates
+of the latencies, so that an exact placer can minimise them.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from learn.features import ADDITIVE, FloatArray, additive_features
+from scenarios import AdapterClass, LorapackError
+
+FORMAT = 1
+"""Version of the JSON form of regions."""
+
+
+class RegionError(LorapackError, ValueError):
+    """A region cannot be read, or was asked for an option that it does not have."""
+
+
+class _Plain(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Row(_Plain):
+    """One linear constraint: Σ_k coefficients[k] · (sum of feature k over the GPU) ≤ bound."""
+
+    meaning: str = Field(description="What the row limits.")
+    coefficients: tuple[float, ...] = Field(
+        description="One per feature of the region; share of a GPU per unit."
+    )
+    bound: float = Field(description="Right-hand side.")
+
+
+class Domain(_Plain):
+    """What the twin runs behind a region covered; outside it the rows are extrapolated."""
+
+    max_adapters: int = Field(ge=1, description="Most adapters on a GPU.")
+    min_rate: float = Field(ge=0, description="Smallest rate of an adapter in requests/s.")
+    max_rate: float = Field(gt=0, description="Largest rate of an adapter in requests/s.")
+
+
+class OptionErrors(_Plain):
+    """How the rows of one option err on twin runs that did not shape its bounds."""
+
+    n_starved: int = Field(ge=0, description="Starved points judged.")
+    n_accepted: int = Field(ge=0, description="Accepted points judged.")
+    false_feasible: float = Field(ge=0, le=1, description="Share of the starved points inside the rows.")
+    false_infeasible: float = Field(ge=0, le=1, description="Share of the accepted points outside the rows.")
+    mean_usage: float = Field(ge=0, description="Mean of the largest row usage at the twin's own boundary.")
+
+
+class OptionRows(_Plain):
+    """The rows of one option: a kind of GPU with a number of slots and a rank that they are padded to.
+
+    The methods take ``sums``: feature sums of GPUs, shape (K,) or (m, K), columns as in the region's
+    ``features``.
+    """
+
+    device: str
+    max_loras: int = Field(ge=1)
+    max_lora_rank: int = Field(ge=1)
+    kv_cache_tokens: int = Field(ge=0, description="KV cache that the rows were made with.")
+    rows: tuple[Row, ...] = Field(min_length=1)
+    domain: Domain
+    errors: OptionErrors | None = None
+
+    @cached_property
+    def coefficients(self) -> FloatArray:
+        """Coefficients, shape (rows, K)."""
+        return np.array([row.coefficients for row in self.rows])
+
+    @cached_property
+    def bounds(self) -> FloatArray:
+        """Right-hand sides, shape (rows,)."""
+        return np.array([row.bound for row in self.rows])
+
+    def usage(self, classes: Sequence[AdapterClass]) -> FloatArray:
+        """What one adapter of each class adds to each row, shape (rows, n_classes)."""
+        return self.coefficients @ additive_features(classes).T
+
+    def slack(self, sums: FloatArray) -> FloatArray:
+        """Bound minus left-hand side of every row, shape (rows,) or (m, rows); negative is violated."""
+        return self.bounds - np.asarray(sums, dtype=np.float64) @ self.coefficients.T
+
+    def contains(self, sums: FloatArray) -> NDArray[np.bool_]:
+        """Whether every row holds, shape () or (m,)."""
+        return np.asarray((self.slack(sums) >= -1e-12).all(axis=-1))
+
+    def fill(self, sums: FloatArray) -> FloatArray:
+        """Largest left-hand side over bound of any row, shape () or (m,); 1 is the boundary."""
+        share: FloatArray = (np.asarray(sums, dtype=np.float64) @ self.coefficients.T / self.bounds).max(
+            axis=-1
+        )
+        return share
+
+    def tightest(self, sums: FloatArray) -> tuple[int, str]:
+        """Index and meaning of the row that a GPU with these sums, shape (K,), fills most."""
+        index = int(np.argmax(np.asarray(sums) @ self.coefficients.T / self.bounds))
+        return index, self.rows[index].meaning
+
+
+class FeasibilityRegion(_Plain):
+    """Rows for every option of one device under one engine, workload and profile."""
+
+    kind: Literal["inner", "outer"]
+    features: tuple[str, ...] = Field(description="Columns of the rows.")
+    options: tuple[OptionRows, ...]
+
+    @model_validator(mode="after")
+    def _consistent(self) -> FeasibilityRegion:
+        if self.features != ADDITIVE:
+            raise ValueError(f"features {list(self.features)} are not this version's {list(ADDITIVE)}")
+        if any(len(row.coefficients) != len(self.features) for o in self.options for row in o.rows):
+            raise ValueError("a row has not one coefficient for each feature")
+        return self
+
+    def option(self, max_loras: int, max_lora_rank: int) -> OptionRows:
+        """The option with these slots and max rank.
+
+        Raises
+        ------
+        RegionError
+            If the region has no such option.
+        """
+        for option in self.options:
+            if (option.max_loras, option.max_lora_rank) == (max_loras, max_lora_rank):
+                return option
+        have = ", ".join(f"{o.max_loras}x{o.max_lora_rank}" for o in self.options)
+        raise RegionError(
+            f"the region has no option with {max_loras} slots of rank {max_lora_rank}; "
+            f"it has {have or 'none'}"
+        )
+
+
+class Plane(_Plain):
+    """One affine piece: intercept + Σ_k coefficients[k] · (sum of feature k over the GPU)."""
+
+    intercept: float
+    coefficients: tuple[float, ...]
+
+
+class OptionLatency(_Plain):
+    """Convex upper estimates of one option's mean latencies: the largest of a few planes, in ms."""
+
+    device: str
+    max_loras: int
+    max_lora_rank: int
+    itl_ms: tuple[Plane, ...] = Field(min_length=1)
+    ttft_ms: tuple[Plane, ...] = Field(min_length=1)
+
+    def estimate(self, sums: FloatArray, quality: Literal["itl_ms", "ttft_ms"] = "itl_ms") -> FloatArray:
+        """Estimated mean latency in ms inside the inner region, for sums of shape (K,) or (m, K)."""
+        planes = self.itl_ms if quality == "itl_ms" else self.ttft_ms
+        slopes = np.array([plane.coefficients for plane in planes])
+        values: FloatArray = (
+            np.asarray(sums, dtype=np.float64) @ slopes.T + np.array([plane.intercept for plane in planes])
+        ).max(axis=-1)
+        return values
+
+
+class Provenance(_Plain):
+    """Where a region comes from, so that the same command makes the same numbers again."""
+
+    profile: str = Field(description="Name of the engine profile.")
+    profile_digest: str
+    device: str
+    memory_gib: float
+    engine: dict[str, Any] = Field(description="Engine arguments that shape the region.")
+    arrivals: dict[str, Any]
+    lengths: tuple[dict[str, Any], ...] = Field(description="Pairs of prompt and output lengths covered.")
+    duration_s: float
+    service_levels: dict[str, float]
+    seed: int
+    compositions: int = Field(description="Random mixes of adapters whose boundary was searched.")
+    runs: int = Field(description="Twin runs.")
+    command: str = Field(description="What makes the region again.")
+    confidence: float = Field(description="Share of boundary points that each region keeps on its side.")
+
+
+class Regions(_Plain):
+    """Everything that the placers read of one device: both regions and the latency estimates."""
+
+    format: int = FORMAT
+    units: dict[str, str]
+    provenance: Provenance
+    inner: FeasibilityRegion
+    outer: FeasibilityRegion
+    latency: tuple[OptionLatency, ...]
+
+    def restricted(self, options: Sequence[tuple[int, int]]) -> Regions:
+        """The same regions with these (slots, max rank) options only, in the order given.
+
+        Raises
+        ------
+        RegionError
+            If one of them is missing.
+        """
+        by_key = {(o.max_loras, o.max_lora_rank): o for o in self.latency}
+        inner, outer = (
+            region.model_copy(update={"options": tuple(region.option(*key) for key in options)})
+            for region in (self.inner, self.outer)
+        )
+        latency = tuple(by_key[key] for key in options)
+        return self.model_copy(update={"inner": inner, "outer": outer, "latency": latency})
+
+    def option_latency(self, max_loras: int, max_lora_rank: int) -> OptionLatency:
+        """Latency estimates of one option.
+
+        Raises
+        ------
+        RegionError
+            If there are none.
+        """
+        for option in self.latency:
+            if (option.max_loras, option.max_lora_rank) == (max_loras, max_lora_rank):
+                return option
+        raise RegionError(f"no latency estimates for {max_loras} slots of rank {max_lora_rank}")
+
+    def to_json(self) -> str:
+        """JSON text, one row or plane per line."""
+        return _lines(self.model_dump(mode="json")) + "\n"
+
+
+def read_regions(path: str | Path) -> Regions:
+    """Read regions from a JSON file.
+
+    Raises
+    ------
+    RegionError
+        If the file is unreadable, no JSON, or not of this version's form.
+    """
+    path = Path(path)
+    try:
+        return Regions.model_validate(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, ValidationError) as error:
+        raise RegionError(f"{path}: no usable regions ({error}); delete the file to make it again") from error
+
+
+def _lines(value: object, indent: int = 0) -> str:
+    """JSON with every container of scalars on one line."""
+    pad = " " * indent
+    if isinstance(value, dict) and any(isinstance(v, dict | list) for v in value.values()):
+        body = ",\n".join(f"{pad} {json.dumps(k)}: {_lines(v, indent + 1)}" for k, v in value.items())
+        return f"{{\n{body}\n{pad}}}"
+    if isinstance(value, list) and any(isinstance(v, dict | list) for v in value):
+        body = ",\n".join(f"{pad} {_lines(v, indent + 1)}" for v in value)
+        return f"[\n{body}\n{pad}]"
+    return json.dumps(value, ensure_ascii=False)
