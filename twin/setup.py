@@ -32,12 +32,14 @@ class StepTables:
     """Cost of a step in seconds, tabulated for one configuration of slots and max rank.
 
     A step with T scheduled tokens (D decodes and P prefill tokens), C tokens of context of the
-    scheduled decodes, A distinct adapters and W waiting requests lasts::
+    scheduled decodes, A distinct adapters and W waiting requests (after scheduling) lasts::
 
         token_s[T] + adapter_s[A] + adapter_token_s[A]·T
         + decode_s·D + prefill_s·P + context_s·C + waiting_s·W
 
-    plus the adapter loads, which are serial. Any shape in T and in A can be tabulated; the rest is
+    plus the adapter loads, which are serial. A decode computes the one token that its request generated
+    last; its context is prompt and generated tokens, that one included. Everything else is prefill, also
+    what a preempted request computes again. Any shape in T and in A can be tabulated; the rest is
     linear, so that a run of identical decode steps has a closed form.
 
     Parameters

@@ -1,0 +1,166 @@
+"""Simulation of one GPU: memory, step costs and scheduler put together."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from scenarios.engine import EngineConfig
+from scenarios.errors import LorapackError
+from scenarios.workload import Workload
+from twin.arrivals import draw_requests
+from twin.load import GPULoad
+from twin.loop import run
+from twin.memory import MemoryPlan, plan_memory
+from twin.requests import Requests
+from twin.result import SimulationResult
+from twin.setup import EngineSetup
+
+if TYPE_CHECKING:
+    from twin.profile import EngineProfile
+
+
+class MemoryFailure(LorapackError, MemoryError):  # noqa: N818 - vLLM's and the paper's word for it
+    """The engine does not start: its memory does not hold what is asked of it."""
+
+    def __init__(self, plan: MemoryPlan) -> None:
+        self.plan = plan
+        super().__init__(f"the engine does not start ({plan.failure}); {plan.remedy}")
+
+
+def build_setup(
+    profile: EngineProfile,
+    engine: EngineConfig,
+    load: GPULoad,
+    *,
+    max_loras: int,
+    max_lora_rank: int,
+    gpu_memory_gib: float | None = None,
+    kv_cache_tokens: int | None = None,
+    max_inflight: int = 0,
+) -> EngineSetup:
+    """One engine as the compiled loop needs it.
+
+    Parameters
+    ----------
+    profile
+        Rules, memory and costs of the model on the GPU.
+    engine
+        Arguments of the engine.
+    load
+        The GPU's adapters.
+    max_loras, max_lora_rank
+        Adapter slots, and the rank of every slot.
+    gpu_memory_gib
+        Memory of the GPU; absent: the profile's.
+    kv_cache_tokens
+        Capacity of the KV cache; absent: computed from the memory.
+    max_inflight
+        Most requests that the client has open at once; 0 is no limit.
+
+    Raises
+    ------
+    MemoryFailure
+        If the engine does not start.
+    """
+    n = len(load.names)
+    if kv_cache_tokens is None:
+        memory = profile.gpu_memory_gib if gpu_memory_gib is None else gpu_memory_gib
+        plan = plan_memory(profile.memory, engine, memory, max_loras, max_lora_rank)
+        if plan.failure is not None:
+            raise MemoryFailure(plan)
+        blocks = plan.num_blocks
+    else:
+        blocks = kv_cache_tokens // engine.block_size
+    return EngineSetup(
+        max_loras=max_loras,
+        max_cpu_loras=max(engine.max_cpu_loras or n, max_loras),
+        max_num_seqs=engine.max_num_seqs,
+        max_num_batched_tokens=engine.max_num_batched_tokens,
+        long_prefill_token_threshold=engine.long_prefill_token_threshold,
+        block_size=engine.block_size,
+        usable_blocks=blocks - 1,
+        rules=profile.rules,
+        tables=profile.step.tables(max_loras, max_lora_rank, engine.max_num_batched_tokens, n),
+        gpu_load_s=profile.loads.gpu_load_s(load.rank, max_lora_rank),
+        disk_load_s=profile.loads.disk_load_s(load.rank),
+        max_inflight=max_inflight,
+    )
+
+
+def fit_lengths(requests: Requests, max_model_len: int) -> Requests:
+    """Requests cut to what the engine takes: it ends an answer at ``max_model_len`` tokens in all.
+
+    Longer prompts, which the engine would refuse, are cut so that one token can follow.
+    """
+    prompt = np.minimum(requests.prompt_tokens, max(max_model_len - 1, 1)).astype(np.int32)
+    output = np.minimum(requests.output_tokens, np.maximum(max_model_len - prompt, 1)).astype(np.int32)
+    return Requests(requests.arrival_s, prompt, output, requests.adapter, requests.n_adapters)
+
+
+def simulate(
+    load: GPULoad,
+    workload: Workload,
+    engine: EngineConfig,
+    profile: EngineProfile,
+    *,
+    max_loras: int,
+    max_lora_rank: int,
+    seed: int | np.random.SeedSequence = 0,
+    gpu_memory_gib: float | None = None,
+    kv_cache_tokens: int | None = None,
+    duration_s: float | None = None,
+    max_inflight: int = 0,
+    base_dir: Path | None = None,
+) -> SimulationResult:
+    """Simulate one GPU under a workload.
+
+    Parameters
+    ----------
+    load
+        The GPU's adapters.
+    workload
+        Arrival process and duration.
+    engine, profile
+        Arguments of the engine; rules, memory and costs of the model on the GPU.
+    max_loras, max_lora_rank
+        Adapter slots, and the rank of every slot.
+    seed
+        Seed of the requests drawn.
+    gpu_memory_gib, kv_cache_tokens, max_inflight
+        As in ``build_setup``.
+    duration_s
+        Seconds to simulate; absent: the workload's.
+    base_dir
+        Folder that a trace's file name is relative to.
+
+    Raises
+    ------
+    MemoryFailure
+        If the engine does not start.
+    """
+    duration = workload.duration_s if duration_s is None else duration_s
+    setup = build_setup(
+        profile,
+        engine,
+        load,
+        max_loras=max_loras,
+        max_lora_rank=max_lora_rank,
+        gpu_memory_gib=gpu_memory_gib,
+        kv_cache_tokens=kv_cache_tokens,
+        max_inflight=max_inflight,
+    )
+    requests = fit_lengths(draw_requests(load, workload, seed, duration, base_dir), engine.max_model_len)
+    return SimulationResult(
+        records=run(requests, setup, duration, warmup_s=workload.warmup_s),
+        names=load.names,
+        max_loras=max_loras,
+        max_lora_rank=max_lora_rank,
+        kv_cache_tokens=(setup.usable_blocks + 1) * engine.block_size,
+        usable_blocks=setup.usable_blocks,
+        warmup_s=workload.warmup_s,
+        frontend_s=profile.frontend.first_token_s,
+        seed=seed if isinstance(seed, int) else None,
+    )
