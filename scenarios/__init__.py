@@ -1,14 +1,29 @@
 """The nouns of lorapack: adapters, workloads, devices, engines, scenarios and placements."""
 
-from scenarios.adapters import Adapter, AdapterClass, ZipfRates
+from scenarios.adapters import MAX_ADAPTERS, Adapter, AdapterClass, ZipfRates
 from scenarios.arrivals import Arrivals
+from scenarios.catalogue import ShippedScenario, shipped
 from scenarios.engine import EngineConfig
 from scenarios.errors import LorapackError, Problem, ScenarioError
+from scenarios.files import (
+    check_placement,
+    dumps,
+    from_mapping,
+    loads,
+    override,
+    read,
+    read_placement,
+    write,
+    write_placement,
+)
 from scenarios.lengths import FixedLengths, HistogramLengths, Lengths, LognormalLengths
 from scenarios.placement import PlacedGPU, Placement
-from scenarios.scenario import Device, Limits, Scenario, ServiceLevels, Workload
+from scenarios.scenario import Device, Limits, Scenario, ServiceLevels
+from scenarios.schema import schema
+from scenarios.workload import Workload
 
 __all__ = [
+    "MAX_ADAPTERS",
     "Adapter",
     "AdapterClass",
     "Arrivals",
@@ -26,6 +41,18 @@ __all__ = [
     "Scenario",
     "ScenarioError",
     "ServiceLevels",
+    "ShippedScenario",
     "Workload",
     "ZipfRates",
+    "check_placement",
+    "dumps",
+    "from_mapping",
+    "loads",
+    "override",
+    "read",
+    "read_placement",
+    "schema",
+    "shipped",
+    "write",
+    "write_placement",
 ]

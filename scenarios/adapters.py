@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Annotated, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Discriminator, Field, Tag
 
 from scenarios.engine import Rank
 from scenarios.lengths import Lengths
+from scenarios.noun import Noun
 
 MAX_ADAPTERS = 250_000
 """Most adapters in one scenario."""
@@ -19,23 +20,43 @@ T = TypeVar("T")
 Rate = Annotated[float, Field(gt=0, le=100_000)]
 
 
-class ZipfRates(BaseModel):
+class ZipfRates(Noun):
     """Rates that follow Zipf's law: the k-th adapter of n gets total · k^-exponent / Σ j^-exponent."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     zipf_total: float = Field(gt=0, le=10_000_000, description="Sum of the rates in requests/s.")
     exponent: float = Field(default=1.0, ge=0, le=10, description="Skew; 0 is uniform.")
 
 
-class Adapter(BaseModel):
+def _form(value: object) -> str:
+    """Tell how a rank or a rate is written, so that only that form's errors are reported."""
+    if isinstance(value, Mapping | ZipfRates):
+        return "zipf"
+    return "several" if isinstance(value, list | tuple) else "one"
+
+
+def _rank_form(value: object) -> str:
+    return "several" if _form(value) == "several" else "one"
+
+
+_Rates = Annotated[
+    Annotated[Rate, Tag("one")]
+    | Annotated[ZipfRates, Tag("zipf")]
+    | Annotated[tuple[Rate, ...], Field(min_length=1), Tag("several")],
+    Discriminator(_form),
+]
+
+_Ranks = Annotated[
+    Annotated[Rank, Tag("one")] | Annotated[tuple[Rank, ...], Field(min_length=1), Tag("several")],
+    Discriminator(_rank_form),
+]
+
+
+class Adapter(Noun):
     """One adapter, or ``count`` adapters that share an entry.
 
     Lists of ranks or rates are dealt round-robin: adapter k of the entry gets value k modulo the
     list's length, as in the paper's workloads.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     name: str = Field(
         min_length=1,
@@ -46,10 +67,8 @@ class Adapter(BaseModel):
     count: int = Field(
         default=1, ge=1, le=MAX_ADAPTERS, description="How many adapters the entry stands for."
     )
-    rank: Rank | Annotated[tuple[Rank, ...], Field(min_length=1)] = Field(
-        description="LoRA rank, or ranks dealt."
-    )
-    rate: Rate | ZipfRates | Annotated[tuple[Rate, ...], Field(min_length=1)] = Field(
+    rank: _Ranks = Field(description="LoRA rank, or a list of ranks to deal.")
+    rate: _Rates = Field(
         description="Requests per second of each adapter, a list to deal, or {zipf_total, exponent}."
     )
     prompt: Lengths | None = Field(default=None, description="Prompt tokens; absent: the workload's.")

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from collections.abc import Iterator
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BeforeValidator, ConfigDict, Field
+
+from scenarios.noun import Finding, Noun
 
 
-class _Arrivals(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+def _require_process(schema: dict[str, Any]) -> None:
+    schema["required"] = ["process", *schema.get("required", [])]
+
+
+class _Arrivals(Noun):
+    model_config = ConfigDict(json_schema_extra=_require_process)
 
 
 class PoissonArrivals(_Arrivals):
@@ -66,6 +73,11 @@ class PiecewiseArrivals(_Arrivals):
     )
     cv: float = Field(default=1.0, gt=0, le=100, description="Coefficient of variation of the (Gamma) gaps.")
 
+    def findings(self) -> Iterator[Finding]:
+        """Yield factors that never let a request arrive."""
+        if not any(self.factors):
+            yield Finding(("factors",), "are all 0, so that nothing ever arrives", "raise at least one")
+
 
 class TraceArrivals(_Arrivals):
     """Arrival instants from a trace file, each request dealt to an adapter in proportion to its rate.
@@ -80,7 +92,12 @@ class TraceArrivals(_Arrivals):
     lengths: bool = Field(default=False, description="Take prompt and output tokens from the trace too.")
 
 
-Arrivals = Annotated[
+def expand_arrivals(value: object) -> object:
+    """Spell out the short form of an arrival process: its bare name."""
+    return {"process": value} if isinstance(value, str) else value
+
+
+_AnyArrivals = Annotated[
     PoissonArrivals
     | GammaArrivals
     | WeibullArrivals
@@ -89,4 +106,12 @@ Arrivals = Annotated[
     | PiecewiseArrivals
     | TraceArrivals,
     Field(discriminator="process"),
+]
+
+Arrivals = Annotated[
+    _AnyArrivals,
+    BeforeValidator(
+        expand_arrivals,
+        json_schema_input_type=_AnyArrivals | Literal["poisson", "deterministic", "unpredictable"],
+    ),
 ]

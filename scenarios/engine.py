@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Annotated, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BeforeValidator, Field
 
-Rank = Literal[1, 2, 4, 8, 16, 32, 64, 128, 256, 320, 512]
+from scenarios.noun import Finding, Noun, refuse_booleans
+
+Rank = Annotated[Literal[1, 2, 4, 8, 16, 32, 64, 128, 256, 320, 512], BeforeValidator(refuse_booleans)]
 """Ranks of an adapter."""
 
 MAX_LORA_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
@@ -18,10 +21,8 @@ DEFAULT_SLOTS = (8, 16, 32, 64, 96, 128, 160, 192, 256, 320, 384)
 """Slot counts that the placers consider by default: the paper's test points up to its largest run."""
 
 
-class EngineConfig(BaseModel):
+class EngineConfig(Noun):
     """Arguments of one vLLM engine; the placer chooses what is absent."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     max_num_seqs: int = Field(default=256, ge=1, le=65_536, description="Most requests in one batch.")
     max_num_batched_tokens: int = Field(
@@ -29,7 +30,9 @@ class EngineConfig(BaseModel):
     )
     max_model_len: int = Field(default=16_384, ge=1, le=10_000_000, description="Longest sequence in tokens.")
     gpu_memory_utilization: float = Field(default=0.9, gt=0, le=1, description="Share of GPU memory to use.")
-    block_size: Literal[1, 8, 16, 32, 64, 128] = Field(default=16, description="Tokens of a KV block.")
+    block_size: Annotated[Literal[1, 8, 16, 32, 64, 128], BeforeValidator(refuse_booleans)] = Field(
+        default=16, description="Tokens of a KV block."
+    )
     tensor_parallel_size: int = Field(default=1, ge=1, le=64, description="GPUs that share one engine.")
     long_prefill_token_threshold: int = Field(
         default=0, ge=0, description="Most prefill tokens of one request in a step; 0 is no limit."
@@ -43,22 +46,22 @@ class EngineConfig(BaseModel):
         default=DEFAULT_SLOTS, min_length=1, description="Values of max_loras that the placer may choose."
     )
 
-    @model_validator(mode="after")
-    def _consistent(self) -> EngineConfig:
+    def findings(self) -> Iterator[Finding]:
+        """Yield what vLLM's own argument check would refuse."""
         if self.max_num_batched_tokens < self.max_num_seqs:
-            raise ValueError(
-                f"max_num_batched_tokens {self.max_num_batched_tokens} is below max_num_seqs "
-                f"{self.max_num_seqs}, which vLLM refuses; raise it or lower max_num_seqs"
+            yield Finding(
+                ("max_num_batched_tokens",),
+                f"is {self.max_num_batched_tokens}, below max_num_seqs {self.max_num_seqs}",
+                "raise it or lower max_num_seqs, or vLLM will not start",
             )
-        if (
-            self.max_cpu_loras is not None
-            and self.max_loras is not None
-            and self.max_cpu_loras < self.max_loras
-        ):
-            raise ValueError(
-                f"max_cpu_loras {self.max_cpu_loras} is below max_loras {self.max_loras}; raise it"
+        fewest = min(self.slot_choices)
+        if self.max_cpu_loras is not None and self.max_cpu_loras < fewest:
+            key = "max_loras" if self.max_loras is not None else "every value of slots, the least of which is"
+            yield Finding(
+                ("max_cpu_loras",),
+                f"is {self.max_cpu_loras}, below {key} {fewest}",
+                "raise it: the CPU must hold every adapter that a slot holds",
             )
-        return self
 
     @property
     def slot_choices(self) -> tuple[int, ...]:

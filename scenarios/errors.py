@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+SHOWN_PROBLEMS = 50
+"""Most problems of one input that an error's text spells out."""
+
 
 class LorapackError(Exception):
     """Base of every error that lorapack raises on purpose."""
@@ -42,6 +45,12 @@ class ScenarioError(LorapackError, ValueError):
     def __init__(self, problems: Sequence[Problem], source: str = "scenario") -> None:
         self.problems = tuple(problems)
         self.source = source
-        lines = "\n".join(f"  {problem}" for problem in self.problems)
-        count = "1 problem" if len(self.problems) == 1 else f"{len(self.problems)} problems"
-        super().__init__(f"{source}: {count}\n{lines}")
+        shown = [f"  {problem}" for problem in self.problems[:SHOWN_PROBLEMS]]
+        hidden = len(self.problems) - len(shown)
+        if hidden:
+            shown.append(f"  ... and {hidden:,} more")
+        count = "1 problem" if len(self.problems) == 1 else f"{len(self.problems):,} problems"
+        super().__init__("\n".join([f"{source}: {count}", *shown]))
+
+    def __reduce__(self) -> tuple[type[ScenarioError], tuple[tuple[Problem, ...], str]]:
+        return type(self), (self.problems, self.source)

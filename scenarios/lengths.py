@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BeforeValidator, Field
+
+from scenarios.noun import Finding, Noun
+from scenarios.words import shown
 
 MAX_TOKENS = 10_000_000
+"""Longest prompt or answer in tokens."""
 
 
-class _Lengths(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-
-class FixedLengths(_Lengths):
-    """Every request has the same number of tokens."""
+class FixedLengths(Noun):
+    """Every request has the same number of tokens; a plain number is short for it."""
 
     distribution: Literal["fixed"] = "fixed"
     tokens: int = Field(ge=1, le=MAX_TOKENS, description="Tokens of every request.")
@@ -26,7 +27,7 @@ class FixedLengths(_Lengths):
         return float(self.tokens)
 
 
-class LognormalLengths(_Lengths):
+class LognormalLengths(Noun):
     """Lognormal lengths, rounded and clipped to [min, max].
 
     ``mean`` is the mean of what is drawn, after rounding and clipping; ``std`` is the standard
@@ -39,11 +40,18 @@ class LognormalLengths(_Lengths):
     min: int = Field(default=1, ge=1, le=MAX_TOKENS, description="Shortest length in tokens.")
     max: int = Field(default=131_072, ge=1, le=MAX_TOKENS, description="Longest length in tokens.")
 
-    @model_validator(mode="after")
-    def _mean_inside(self) -> LognormalLengths:
-        if not self.min < self.mean < self.max:
-            raise ValueError(f"mean {self.mean:g} must lie between min {self.min} and max {self.max}")
-        return self
+    def findings(self) -> Iterator[Finding]:
+        """Yield a mean that clipping to [min, max] cannot give."""
+        if self.min >= self.max:
+            yield Finding(
+                ("min",), f"is {self.min}, not below max {self.max}", "lower min or raise max; equal: tokens"
+            )
+        elif not self.min < self.mean < self.max:
+            yield Finding(
+                ("mean",),
+                f"is {self.mean:g}, not between min {self.min} and max {self.max}",
+                "move the mean, or widen min and max",
+            )
 
     @property
     def mean_tokens(self) -> float:
@@ -51,24 +59,37 @@ class LognormalLengths(_Lengths):
         return self.mean
 
 
-class HistogramLengths(_Lengths):
+class HistogramLengths(Noun):
     """Lengths from a histogram: bin i spans [edges[i], edges[i+1]) and has weight weights[i]."""
 
     distribution: Literal["histogram"] = "histogram"
     edges: tuple[float, ...] = Field(min_length=2, description="Bin edges in tokens, ascending.")
     weights: tuple[float, ...] = Field(min_length=1, description="Weight of each bin; need not sum to 1.")
 
-    @model_validator(mode="after")
-    def _consistent(self) -> HistogramLengths:
+    def findings(self) -> Iterator[Finding]:
+        """Yield edges that do not ascend and weights that do not fit them."""
         if len(self.edges) != len(self.weights) + 1:
-            raise ValueError(
-                f"needs one more edge than weights, has {len(self.edges)} and {len(self.weights)}"
+            yield Finding(
+                ("weights",),
+                f"has {len(self.weights)} values for {len(self.edges)} edges",
+                f"give {len(self.edges) - 1} weights, one for each bin between two edges",
             )
-        if any(b <= a for a, b in zip(self.edges, self.edges[1:], strict=False)) or self.edges[0] < 1:
-            raise ValueError("edges must ascend and start at 1 or above")
-        if any(w < 0 for w in self.weights) or sum(self.weights) <= 0:
-            raise ValueError("weights must be at least 0 and not all 0")
-        return self
+        if self.edges[0] < 1 or self.edges[-1] > MAX_TOKENS:
+            yield Finding(
+                ("edges",),
+                f"run from {self.edges[0]:g} to {self.edges[-1]:g}",
+                f"keep them between 1 and {MAX_TOKENS:,} tokens",
+            )
+        for k, (a, b) in enumerate(zip(self.edges, self.edges[1:], strict=False), start=1):
+            if b <= a:
+                yield Finding(
+                    ("edges", k), f"is {b:g}, not above the edge before it ({a:g})", "sort the edges"
+                )
+        for k, weight in enumerate(self.weights):
+            if weight < 0:
+                yield Finding(("weights", k), f"is {weight:g}", "give 0 or more")
+        if all(weight == 0 for weight in self.weights):
+            yield Finding(("weights",), "are all 0", "give at least one bin a weight above 0")
 
     @property
     def mean_tokens(self) -> float:
@@ -77,4 +98,42 @@ class HistogramLengths(_Lengths):
         return float(((edges[:-1] + edges[1:]) / 2 * weights).sum() / weights.sum())
 
 
-Lengths = Annotated[FixedLengths | LognormalLengths | HistogramLengths, Field(discriminator="distribution")]
+_SIGNS = {
+    "tokens": "fixed",
+    "mean": "lognormal",
+    "std": "lognormal",
+    "edges": "histogram",
+    "weights": "histogram",
+}
+
+
+def expand_lengths(value: object) -> object:
+    """Spell out the short forms of lengths: a number of tokens, or keys that tell the distribution."""
+    if isinstance(value, Mapping):
+        if "distribution" in value:
+            return value
+        for key, distribution in _SIGNS.items():
+            if key in value:
+                return {"distribution": distribution, **value}
+        raise Finding((), "does not say how long the texts are", _LENGTHS_REMEDY).error()
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return {"distribution": "fixed", "tokens": value}
+    if isinstance(value, Noun):
+        return value
+    raise Finding((), f"is {shown(value)}, not a length", _LENGTHS_REMEDY).error()
+
+
+_LENGTHS_REMEDY = (
+    "give a number of tokens, {mean, std, min, max} for lognormal, or {edges, weights} for a histogram"
+)
+
+_AnyLengths = Annotated[
+    FixedLengths | LognormalLengths | HistogramLengths, Field(discriminator="distribution")
+]
+
+Lengths = Annotated[
+    _AnyLengths,
+    BeforeValidator(
+        expand_lengths, json_schema_input_type=_AnyLengths | Annotated[int, Field(ge=1, le=MAX_TOKENS)]
+    ),
+]

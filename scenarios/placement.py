@@ -2,50 +2,73 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field
 
 from scenarios.engine import MaxLoraRank
+from scenarios.noun import Finding, Noun
+
+SHARE_TOLERANCE = 1e-6
+"""How far an adapter's shares may sum from 1."""
 
 
-class PlacedGPU(BaseModel):
+class PlacedGPU(Noun):
     """One GPU of a placement.
 
     ``shares`` names only adapters that the GPU serves in part: the fraction of the adapter's requests
     that is routed here. An adapter without a share is served here whole.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
     gpu: int = Field(ge=0, description="Number of the GPU, from 0.")
     device: str = Field(min_length=1, description="Kind of GPU.")
-    max_loras: int = Field(ge=1, description="Adapter slots.")
+    max_loras: int = Field(ge=1, le=4096, description="Adapter slots.")
     max_lora_rank: MaxLoraRank = Field(description="Rank of every slot.")
     adapters: tuple[str, ...] = Field(min_length=1, description="Names of the adapters served here.")
-    shares: dict[str, Annotated[float, Field(gt=0, lt=1)]] = Field(default_factory=dict)
+    shares: dict[str, Annotated[float, Field(gt=0, lt=1)]] = Field(
+        default_factory=dict, description="Fraction of an adapter's requests served here, if not all."
+    )
+
+    def findings(self) -> Iterator[Finding]:
+        """Yield adapters listed twice and shares of adapters that are not here."""
+        seen: set[str] = set()
+        for k, adapter in enumerate(self.adapters):
+            if adapter in seen:
+                yield Finding(("adapters", k), f'is "{adapter}", listed twice on this GPU', "remove one")
+            seen.add(adapter)
+        for adapter in self.shares:
+            if adapter not in seen:
+                yield Finding(
+                    ("shares", adapter), "is a share of an adapter not listed here", "list it under adapters"
+                )
 
     def share(self, adapter: str) -> float:
         """Fraction of the adapter's requests that is routed here."""
         return self.shares.get(adapter, 1.0)
 
 
-class Placement(BaseModel):
+class Placement(Noun):
     """GPUs with their adapters; every adapter's shares over the GPUs sum to 1."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    gpus: tuple[PlacedGPU, ...] = Field(min_length=1, description="The GPUs in use.")
 
-    gpus: tuple[PlacedGPU, ...] = Field(min_length=1)
-
-    @model_validator(mode="after")
-    def _shares_sum_to_one(self) -> Placement:
+    def findings(self) -> Iterator[Finding]:
+        """Yield GPU numbers used twice and adapters that are not placed exactly once."""
+        numbers: set[int] = set()
         total: dict[str, float] = {}
-        for gpu in self.gpus:
-            if len(set(gpu.adapters)) != len(gpu.adapters):
-                raise ValueError(f"gpus[{gpu.gpu}]: an adapter is listed twice")
+        last: dict[str, int] = {}
+        for k, gpu in enumerate(self.gpus):
+            if gpu.gpu in numbers:
+                yield Finding(("gpus", k, "gpu"), f"is {gpu.gpu}, a number used twice", "number GPUs apart")
+            numbers.add(gpu.gpu)
             for adapter in gpu.adapters:
                 total[adapter] = total.get(adapter, 0.0) + gpu.share(adapter)
+                last[adapter] = k
         for adapter, share in total.items():
-            if abs(share - 1.0) > 1e-6:
-                raise ValueError(f'adapter "{adapter}" is placed {share:g} times; its shares must sum to 1')
-        return self
+            if abs(share - 1.0) > SHARE_TOLERANCE:
+                yield Finding(
+                    ("gpus", last[adapter], "adapters"),
+                    f'place adapter "{adapter}" {share:g} times over all GPUs',
+                    "list it once, or give it shares that sum to 1",
+                )

@@ -2,40 +2,25 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
 from functools import cached_property
-from typing import Literal
+from itertools import pairwise
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BeforeValidator, Field
 
-from scenarios.adapters import MAX_ADAPTERS, Adapter, AdapterClass, group
-from scenarios.arrivals import Arrivals, PoissonArrivals
+from scenarios import checks
+from scenarios.adapters import Adapter, AdapterClass, group
 from scenarios.engine import EngineConfig
-from scenarios.lengths import Lengths
+from scenarios.noun import Finding, Noun
+from scenarios.workload import Workload
 
 ObjectiveName = Literal["gpus", "latency", "cost", "balance"]
 
 
-class _Noun(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-
-class Workload(_Noun):
-    """What the adapters' users send."""
-
-    arrivals: Arrivals = Field(default=PoissonArrivals(), description="Arrival process of every adapter.")
-    prompt: Lengths = Field(description="Prompt tokens of adapters that name none of their own.")
-    output: Lengths = Field(description="Output tokens of adapters that name none of their own.")
-    duration_s: float = Field(default=3600.0, gt=0, le=604_800, description="Seconds of load to judge by.")
-    warmup_s: float = Field(default=0.0, ge=0, description="Seconds at the start that the metrics leave out.")
-
-    @model_validator(mode="after")
-    def _warmup_inside(self) -> Workload:
-        if self.warmup_s >= self.duration_s:
-            raise ValueError(f"warmup_s {self.warmup_s:g} must be below duration_s {self.duration_s:g}")
-        return self
-
-
-class Device(_Noun):
+class Device(Noun):
     """A kind of GPU (or group of GPUs under one engine) and how many of them there are at most."""
 
     name: str = Field(min_length=1, max_length=100, description="Name as in the engine profile: H100-64GB.")
@@ -46,16 +31,23 @@ class Device(_Noun):
     price_per_hour: float = Field(default=1.0, gt=0, le=1_000_000, description="Price of one for an hour.")
 
 
-class Limits(_Noun):
+class Limits(Noun):
     """Upper limits on a latency, each optional, in milliseconds."""
 
-    mean: float | None = Field(default=None, gt=0)
-    p50: float | None = Field(default=None, gt=0)
-    p90: float | None = Field(default=None, gt=0)
-    p99: float | None = Field(default=None, gt=0)
+    mean: float | None = Field(default=None, gt=0, description="Limit on the mean in ms.")
+    p50: float | None = Field(default=None, gt=0, description="Limit on the median in ms.")
+    p90: float | None = Field(default=None, gt=0, description="Limit on the 90th percentile in ms.")
+    p99: float | None = Field(default=None, gt=0, description="Limit on the 99th percentile in ms.")
+
+    def findings(self) -> Iterator[Finding]:
+        """Yield a limit on a higher percentile that is below that on a lower one."""
+        given = [(key, value) for key in ("p50", "p90", "p99") if (value := getattr(self, key)) is not None]
+        for (low, least), (high, most) in pairwise(given):
+            if most < least:
+                yield Finding((high,), f"is {most:g}, below {low} {least:g}", f"raise {high} or lower {low}")
 
 
-class ServiceLevels(_Noun):
+class ServiceLevels(Noun):
     """What every GPU and every adapter must get for a plan to be accepted."""
 
     served_share: float = Field(
@@ -68,7 +60,34 @@ class ServiceLevels(_Noun):
     ttft_ms: Limits = Field(default=Limits(), description="Limits on time to first token per GPU.")
 
 
-class Scenario(_Noun):
+def expand_devices(value: object) -> object:
+    """Spell out the short forms of devices: one name, one mapping, or names in a list."""
+    if isinstance(value, str | Mapping | Device):
+        value = (value,)
+    if isinstance(value, list | tuple):
+        return tuple({"name": item} if isinstance(item, str) else item for item in value)
+    return value
+
+
+def expand_objective(value: object) -> object:
+    """Spell out the short form of objectives: one name."""
+    return (value,) if isinstance(value, str) else value
+
+
+def expand_switch(value: object) -> object:
+    """Take yes, no, on and off for a switch, as YAML 1.1 does."""
+    words = {"yes": True, "on": True, "no": False, "off": False}
+    return words.get(value.lower(), value) if isinstance(value, str) else value
+
+
+_Devices = Annotated[tuple[Device, ...], Field(min_length=1)]
+_Objectives = Annotated[tuple[ObjectiveName, ...], Field(min_length=1)]
+_Switch = Annotated[
+    bool, BeforeValidator(expand_switch, json_schema_input_type=bool | Literal["yes", "no", "on", "off"])
+]
+
+
+class Scenario(Noun):
     """Everything that `optimizer.solve` needs to know; read from YAML by `scenarios.read`."""
 
     name: str = Field(min_length=1, max_length=200, description="Short name.")
@@ -78,14 +97,26 @@ class Scenario(_Noun):
         default=None, description="Engine profile file, relative to the scenario; absent: the shipped one."
     )
     adapters: tuple[Adapter, ...] = Field(min_length=1, description="The adapters to serve.")
-    workload: Workload
-    devices: tuple[Device, ...] = Field(min_length=1, description="Kinds of GPU to choose from.")
-    engine: EngineConfig = Field(default=EngineConfig())
-    objective: tuple[ObjectiveName, ...] = Field(
-        default=("gpus",), min_length=1, description="Objectives, the most important first."
+    workload: Workload = Field(description="What the adapters' users send.")
+    devices: Annotated[
+        _Devices,
+        BeforeValidator(
+            expand_devices,
+            json_schema_input_type=str
+            | Device
+            | Annotated[tuple[Device | Annotated[str, Field(min_length=1)], ...], Field(min_length=1)],
+        ),
+    ] = Field(description="Kinds of GPU to choose from.")
+    engine: EngineConfig = Field(
+        default=EngineConfig(), description="The engine's arguments, in vLLM's own names."
     )
-    service_levels: ServiceLevels = Field(default=ServiceLevels())
-    allow_replicas: bool = Field(
+    objective: Annotated[
+        _Objectives, BeforeValidator(expand_objective, json_schema_input_type=ObjectiveName | _Objectives)
+    ] = Field(default=("gpus",), description="Objectives, the most important first.")
+    service_levels: ServiceLevels = Field(
+        default=ServiceLevels(), description="What a plan must give to be accepted."
+    )
+    allow_replicas: _Switch = Field(
         default=True, description="Whether an adapter hotter than a GPU may be split over several."
     )
     seed: int = Field(default=0, ge=0, le=2**63 - 1, description="Seed of everything random.")
@@ -93,23 +124,11 @@ class Scenario(_Noun):
         default=3, ge=1, le=1000, description="Twin runs, with seeds of their own, per verdict."
     )
 
-    @field_validator("objective", mode="before")
-    @classmethod
-    def _one_or_many(cls, value: object) -> object:
-        return (value,) if isinstance(value, str) else value
-
-    @model_validator(mode="after")
-    def _adapters_distinct(self) -> Scenario:
-        total = sum(entry.count for entry in self.adapters)
-        if total > MAX_ADAPTERS:
-            raise ValueError(f"adapters: {total:,} adapters are above the limit of {MAX_ADAPTERS:,}")
-        seen: set[str] = set()
-        for index, entry in enumerate(self.adapters):
-            repeated = seen.intersection(entry.names())
-            if repeated:
-                raise ValueError(f'adapters[{index}]: name "{min(repeated)}" is used twice; rename one')
-            seen.update(entry.names())
-        return self
+    def findings(self) -> Iterator[Finding]:
+        """Yield every inconsistency between the scenario's parts."""
+        yield from checks.across(enumerate(self.adapters), self.workload, self.engine)
+        yield from checks.distinct("devices", [device.name for device in self.devices], ("name",))
+        yield from checks.distinct("objective", self.objective)
 
     @cached_property
     def classes(self) -> tuple[AdapterClass, ...]:
@@ -120,3 +139,10 @@ class Scenario(_Noun):
     def n_adapters(self) -> int:
         """How many adapters there are."""
         return sum(entry.count for entry in self.adapters)
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of all that can change a result: the content without name and description."""
+        content = self.model_dump(mode="json", exclude={"name", "description"})
+        text = json.dumps(content, sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()

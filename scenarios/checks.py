@@ -1,0 +1,138 @@
+"""What the parts of a scenario must agree on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from scenarios.adapters import MAX_ADAPTERS, Adapter
+from scenarios.engine import EngineConfig
+from scenarios.lengths import Lengths
+from scenarios.noun import Finding, Loc
+from scenarios.placement import Placement
+from scenarios.words import choice, nearest
+from scenarios.workload import Workload
+
+if TYPE_CHECKING:
+    from scenarios.scenario import Scenario
+
+
+def across(
+    adapters: Iterable[tuple[int, Adapter]], workload: Workload | None, engine: EngineConfig | None
+) -> Iterator[Finding]:
+    """Yield every inconsistency between the adapters, the workload and the engine.
+
+    Parameters
+    ----------
+    adapters
+        Entries with their index in the scenario; some may be missing.
+    workload, engine
+        Parts of the scenario; None where the part itself is wrong, which leaves out its checks.
+    """
+    entries = list(adapters)
+    yield from _adapters_few_and_distinct(entries)
+    if engine is None:
+        return
+    if engine.max_lora_rank is not None:
+        for index, entry in entries:
+            yield from _rank_fits(index, entry, engine.max_lora_rank)
+    if workload is None:
+        return
+    yield from _lengths_fit(("workload",), workload.prompt, workload.output, engine)
+    for index, entry in entries:
+        if entry.prompt is not None or entry.output is not None:
+            prompt, output = entry.prompt or workload.prompt, entry.output or workload.output
+            yield from _lengths_fit(("adapters", index), prompt, output, engine)
+
+
+def distinct(key: str, values: Sequence[str], inner: Loc = ()) -> Iterator[Finding]:
+    """Yield every value of a list that an earlier item already has."""
+    first: dict[str, int] = {}
+    for index, value in enumerate(values):
+        if value in first:
+            yield Finding(
+                (key, index, *inner),
+                f'is "{value}", as is {key}[{first[value]}]',
+                "remove one of them",
+            )
+        first.setdefault(value, index)
+
+
+def _adapters_few_and_distinct(entries: list[tuple[int, Adapter]]) -> Iterator[Finding]:
+    total = sum(entry.count for _, entry in entries)
+    if total > MAX_ADAPTERS:
+        yield Finding(
+            ("adapters",),
+            f"are {total:,} in all, above the limit of {MAX_ADAPTERS:,} adapters",
+            "lower their counts or split the scenario",
+        )
+        return
+    owner: dict[str, int] = {}
+    for index, entry in entries:
+        for name in entry.names():
+            if name in owner:
+                yield Finding(
+                    ("adapters", index, "name"),
+                    f'gives the name "{name}", which adapters[{owner[name]}] has too',
+                    "rename one of them",
+                )
+                break
+            owner[name] = index
+
+
+def _rank_fits(index: int, entry: Adapter, limit: int) -> Iterator[Finding]:
+    several = isinstance(entry.rank, tuple)
+    for k, rank in enumerate(entry.rank if isinstance(entry.rank, tuple) else (entry.rank,)):
+        if rank > limit:
+            yield Finding(
+                ("adapters", index, "rank", k) if several else ("adapters", index, "rank"),
+                f"is {rank}, above engine.max_lora_rank {limit}",
+                f'raise max_lora_rank or drop adapter "{entry.name}"',
+            )
+
+
+def _lengths_fit(loc: Loc, prompt: Lengths, output: Lengths, engine: EngineConfig) -> Iterator[Finding]:
+    limit = engine.max_model_len
+    for key, lengths in (("prompt", prompt), ("output", output)):
+        if lengths.mean_tokens >= limit:
+            yield Finding(
+                (*loc, key),
+                f"has {lengths.mean_tokens:g} tokens on average, not below engine.max_model_len {limit}",
+                "shorten it or raise max_model_len",
+            )
+            return
+    total = prompt.mean_tokens + output.mean_tokens
+    if total > limit:
+        yield Finding(
+            loc,
+            f"has prompts and outputs of {total:g} tokens together on average, "
+            f"above engine.max_model_len {limit}",
+            "shorten them or raise max_model_len",
+        )
+
+
+def placed(placement: Placement, scenario: Scenario) -> Iterator[Finding]:
+    """Yield where a placement does not serve a scenario's adapters on engines that can."""
+    rank = {name: group.rank for group in scenario.classes for name in group.names}
+    devices = [device.name for device in scenario.devices]
+    for k, gpu in enumerate(placement.gpus):
+        if gpu.device not in devices:
+            known = choice(devices)
+            yield Finding(
+                ("gpus", k, "device"), f'is "{gpu.device}", unknown to the scenario', f"use {known}"
+            )
+        for i, name in enumerate(gpu.adapters):
+            if name not in rank:
+                close = nearest(name, rank)
+                remedy = f'did you mean "{close}"?' if close else "remove it"
+                yield Finding(("gpus", k, "adapters", i), f'is "{name}", unknown to the scenario', remedy)
+            elif rank[name] > gpu.max_lora_rank:
+                yield Finding(
+                    ("gpus", k, "adapters", i),
+                    f'is "{name}" of rank {rank[name]}, above the GPU\'s max_lora_rank {gpu.max_lora_rank}',
+                    "raise max_lora_rank or move the adapter",
+                )
+    absent = rank.keys() - {name for gpu in placement.gpus for name in gpu.adapters}
+    if absent:
+        some = choice(sorted(absent)[:5], "and")
+        yield Finding((), f"leaves {len(absent):,} adapters unplaced, among them {some}", "place them")

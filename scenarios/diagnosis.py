@@ -1,0 +1,176 @@
+"""pydantic's errors in a user's words: path, value, remedy and line."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, get_args
+
+from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
+from pydantic_core import ErrorDetails
+
+from scenarios.document import FILE, path_text, walk
+from scenarios.errors import Problem
+from scenarios.noun import FINDING, Finding, Loc
+from scenarios.words import choice, nearest, shown
+
+MAX_DIAGNOSED = 1000
+"""Most errors of one file that are put into words."""
+
+
+def problems(error: ValidationError, model: type[BaseModel], root: object) -> list[Problem]:
+    """Put pydantic's errors into words.
+
+    Parameters
+    ----------
+    error
+        What validating ``root`` as ``model`` raised.
+    model
+        The noun at the top of the file.
+    root
+        The file's values, with lines if they came from a file.
+    """
+    details = error.errors(include_url=False)
+    return [_problem(detail, model, root) for detail in details[:MAX_DIAGNOSED]]
+
+
+def finding_problem(finding: Finding, root: object) -> Problem:
+    """Return a finding about a whole file as a problem with its line."""
+    return located(finding.loc, finding.message, finding.remedy, root)
+
+
+def located(loc: Loc, message: str, remedy: str, root: object, missing: str | None = None) -> Problem:
+    """Return a problem at loc, with the path and the line of as much of loc as the file holds."""
+    steps = list(walk(root, loc))
+    keys: Loc = tuple(key for key, *_ in steps)
+    line = steps[-1][2] if steps else getattr(root, "line", None)
+    path = path_text(keys if missing is None else (*keys, missing))
+    return Problem(path or FILE, message, remedy, line)
+
+
+def _problem(detail: ErrorDetails, model: type[BaseModel], root: object) -> Problem:
+    loc = tuple(detail["loc"])
+    kind, value, context = detail["type"], detail["input"], detail.get("ctx", {})
+    owners, info = _field(model, loc)
+    about = f" ({info.description.rstrip('.')})" if info is not None and info.description else ""
+    if kind == FINDING:
+        return located(loc, str(context["message"]), str(context["remedy"]), root)
+    if kind == "missing":
+        return located(loc[:-1], "is missing", f"add it{about}", root, missing=str(loc[-1]))
+    if kind == "extra_forbidden":
+        return located(loc, "is not a key that exists here", _known_keys(str(loc[-1]), owners), root)
+    if kind in ("union_tag_invalid", "union_tag_not_found"):
+        return _wrong_tag(loc, kind, context, root, value)
+    message, remedy = _in_words(kind, value, context)
+    return located(loc, message, remedy + about, root)
+
+
+def _in_words(kind: str, value: object, context: Mapping[str, Any]) -> tuple[str, str]:
+    """Return message and remedy of an error that concerns one value."""
+    bounds = {
+        "greater_than": ("gt", "above"),
+        "greater_than_equal": ("ge", "at least"),
+        "less_than": ("lt", "below"),
+        "less_than_equal": ("le", "at most"),
+    }
+    if kind in bounds:
+        key, words = bounds[kind]
+        return f"is {shown(value)}", f"give {words} {_number(context[key])}"
+    if kind == "literal_error":
+        return _not_a_choice(value, str(context["expected"]))
+    if value is None:
+        return "is empty", "give it a value or remove the key"
+    if kind in _WANTED:
+        return f"is {shown(value)}", _WANTED[kind]
+    if kind == "too_short":
+        return f"is {shown(value)}", f"give at least {_items(context['min_length'])}"
+    if kind == "string_too_short":
+        return "is empty text", "give it a value"
+    if kind == "string_too_long":
+        return f"is a text of {len(str(value)):,} characters", f"use at most {context['max_length']}"
+    if kind == "string_pattern_mismatch":
+        return f"is {shown(value)}", "start with a letter or digit; use letters, digits and . _ / @ + - only"
+    return f"is {shown(value)}, which is not accepted", f"correct it: {context.get('error', kind)}"
+
+
+_WANTED = {
+    "int_type": "give a whole number",
+    "int_from_float": "give a whole number",
+    "int_parsing_size": "give a smaller number",
+    "float_type": "give a number",
+    "finite_number": "give a finite number",
+    "string_type": "give text; put it in quotes if it looks like something else",
+    "bool_type": "give true or false",
+    "tuple_type": "give a list",
+    "dict_type": "give a mapping of keys and values",
+    "model_type": "give a mapping of keys and values",
+    "model_attributes_type": "give a mapping of keys and values",
+}
+
+
+def _items(count: int) -> str:
+    return "1 item" if count == 1 else f"{count} items"
+
+
+def _number(value: float) -> str:
+    return f"{value:,}" if isinstance(value, int) or not value.is_integer() else f"{int(value):,}"
+
+
+def _not_a_choice(value: object, expected: str) -> tuple[str, str]:
+    names = [name.strip("'") for name in expected.replace(" or ", ", ").split(", ")]
+    close = nearest(value, names) if isinstance(value, str) else None
+    remedy = f'did you mean "{close}"? ' if close else ""
+    return f"is {shown(value)}", f"{remedy}use {choice(names)}"
+
+
+def _wrong_tag(loc: Loc, kind: str, context: Mapping[str, Any], root: object, value: object) -> Problem:
+    key = str(context["discriminator"]).strip("'")
+    if kind == "union_tag_not_found":
+        return located(
+            loc, "is missing", f"add it: it tells which kind of {loc[-1]} this is", root, missing=key
+        )
+    tag = value.get(key) if isinstance(value, Mapping) else context["tag"]
+    message, remedy = _not_a_choice(tag, str(context["expected_tags"]))
+    return located((*loc, key), message, remedy, root)
+
+
+def _known_keys(key: str, owners: Iterable[type[BaseModel]]) -> str:
+    known = sorted({name for owner in owners for name in owner.model_fields})
+    close = nearest(key, known)
+    if close:
+        return f'did you mean "{close}"?'
+    return f"remove it; the keys are {choice(known, 'and')}" if known else "remove it"
+
+
+def _field(model: type[BaseModel], loc: Loc) -> tuple[list[type[BaseModel]], FieldInfo | None]:
+    """Return the nouns that may own the last step of loc, and the last field on the way.
+
+    Besides keys and indices, loc holds the tags of pydantic's tagged unions, which narrow the nouns.
+    """
+    owners: list[type[BaseModel]] = [model]
+    here, info = owners, None
+    for at, step in enumerate(loc, start=1):
+        if isinstance(step, int):
+            continue
+        found = next((owner.model_fields[step] for owner in here if step in owner.model_fields), None)
+        if found is not None:
+            owners, here, info = here, _models(found.annotation), found
+            continue
+        tagged = [owner for owner in here if step in _tags(owner)]
+        if tagged:
+            here = tagged
+        elif at == len(loc):
+            return here, None
+    return owners, info
+
+
+def _models(annotation: object) -> list[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [model for part in get_args(annotation) for model in _models(part)]
+
+
+def _tags(model: type[BaseModel]) -> set[object]:
+    return {
+        model.model_fields[key].default for key in ("process", "distribution") if key in model.model_fields
+    }

@@ -1,0 +1,327 @@
+"""Scenarios and placements from files and into files."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import TypeVar
+
+import yaml
+from pydantic import ValidationError
+
+from scenarios import catalogue, checks, diagnosis
+from scenarios import overrides as changes
+from scenarios.adapters import Adapter
+from scenarios.arrivals import TraceArrivals
+from scenarios.document import FILE, parse, plain
+from scenarios.engine import EngineConfig
+from scenarios.errors import Problem, ScenarioError
+from scenarios.lengths import FixedLengths
+from scenarios.noun import Finding, Loc, Noun
+from scenarios.placement import Placement
+from scenarios.scalars import Dumper
+from scenarios.scenario import Scenario
+from scenarios.words import choice, nearest, shown
+from scenarios.workload import Workload
+
+MAX_BYTES = 16 * 2**20
+"""Largest file that is read."""
+
+N = TypeVar("N", bound=Noun)
+
+_DISCRIMINATORS = ("process", "distribution")
+"""Fields that are written even at their default, because they tell which noun it is."""
+
+
+def read(path: str | os.PathLike[str], overrides: Iterable[str] = ()) -> Scenario:
+    """Read a scenario from a YAML file.
+
+    Parameters
+    ----------
+    path
+        The file, or the name of a shipped scenario (`scenarios.shipped`) where no such file exists.
+        Paths in the scenario are taken from the file's folder.
+    overrides
+        Values to change, ``path=value`` each: ``engine.max_model_len=16384``.
+
+    Raises
+    ------
+    ScenarioError
+        With everything that is wrong with the file, each with line, path, value and remedy.
+    """
+    file = _find(Path(path))
+    source = str(path)
+    root = changes.apply(parse(_text(file, source), source), overrides, source)
+    return _anchored(_scenario(root, source), file.parent, root, source)
+
+
+def loads(text: str, overrides: Iterable[str] = (), source: str = "scenario") -> Scenario:
+    """Read a scenario from YAML text; otherwise as `read`, with paths left as they are.
+
+    Raises
+    ------
+    ScenarioError
+        With everything that is wrong with the text.
+    """
+    return _scenario(changes.apply(parse(text, source), overrides, source), source)
+
+
+def from_mapping(
+    values: Mapping[str, object], overrides: Iterable[str] = (), source: str = "scenario"
+) -> Scenario:
+    """Build a scenario from the values of a file, checked and reported as `read` does.
+
+    Raises
+    ------
+    ScenarioError
+        With everything that is wrong with the values.
+    """
+    return _scenario(changes.apply(dict(values), overrides, source), source)
+
+
+def override(scenario: Scenario, overrides: Iterable[str]) -> Scenario:
+    """Return the scenario with some values changed, checked again.
+
+    Parameters
+    ----------
+    scenario
+        Stays as it is.
+    overrides
+        ``path=value`` each: ``["engine.max_model_len=16384", "objective=latency"]``.
+
+    Raises
+    ------
+    ScenarioError
+        With every override that cannot be applied and everything wrong with the result.
+    """
+    return from_mapping(scenario.model_dump(mode="json"), overrides, scenario.name)
+
+
+def dumps(scenario: Scenario) -> str:
+    """Return the scenario as YAML that reads back equal; values at their defaults are left out."""
+    return _yaml(compact(scenario))
+
+
+def write(scenario: Scenario, path: str | os.PathLike[str]) -> None:
+    """Write a scenario to a YAML file that `read` reads back equal.
+
+    The file appears whole or not at all. Paths below the file's folder are written relative to it.
+
+    Raises
+    ------
+    ScenarioError
+        If the file cannot be written.
+    """
+    file = Path(path)
+    _write(dumps(_map_paths(scenario, lambda name: _relative(name, file.parent))), file)
+
+
+def read_placement(path: str | os.PathLike[str]) -> Placement:
+    """Read a placement from a YAML or JSON file; a result's JSON, which holds one, is read too.
+
+    Raises
+    ------
+    ScenarioError
+        With everything that is wrong with the file.
+    """
+    source = str(path)
+    root = parse(_text(Path(path), source), source)
+    if isinstance(root, dict) and "placement" in root:
+        root = root["placement"]
+    return _validated(Placement, root, source)
+
+
+def write_placement(placement: Placement, path: str | os.PathLike[str]) -> None:
+    """Write a placement to a file: JSON if its name ends in ``.json``, else YAML.
+
+    Raises
+    ------
+    ScenarioError
+        If the file cannot be written.
+    """
+    file = Path(path)
+    as_json = placement.model_dump_json(indent=1, exclude_defaults=True) + "\n"
+    _write(as_json if file.suffix == ".json" else _yaml(compact(placement)), file)
+
+
+def check_placement(placement: Placement, scenario: Scenario, source: str = "placement") -> None:
+    """Check that a placement serves a scenario's adapters: all of them, on engines that can.
+
+    Raises
+    ------
+    ScenarioError
+        With every adapter that is unknown, missing or of too high a rank, and every unknown device.
+    """
+    findings = list(checks.placed(placement, scenario))
+    if findings:
+        root = placement.model_dump()
+        raise ScenarioError([diagnosis.finding_problem(finding, root) for finding in findings], source)
+
+
+def compact(noun: Noun) -> dict[str, object]:
+    """Return a noun's values as they are written: without defaults, in short forms."""
+    values: dict[str, object] = {}
+    for name, info in type(noun).model_fields.items():
+        value = getattr(noun, name)
+        if name in _DISCRIMINATORS or value != info.get_default(call_default_factory=True):
+            values[name] = _short(value)
+    return values
+
+
+def _short(value: object) -> object:
+    if isinstance(value, FixedLengths):
+        return value.tokens
+    if isinstance(value, Noun):
+        return compact(value)
+    return [_short(item) for item in value] if isinstance(value, tuple) else value
+
+
+def _yaml(values: dict[str, object]) -> str:
+    text: str = yaml.dump(
+        values, Dumper=Dumper, sort_keys=False, default_flow_style=None, width=110, allow_unicode=True
+    )
+    return text
+
+
+def _scenario(root: object, source: str) -> Scenario:
+    return _validated(Scenario, root, source, _across_parts)
+
+
+def _validated(
+    model: type[N],
+    root: object,
+    source: str,
+    across_parts: Callable[[Mapping[str, object]], list[Finding]] | None = None,
+) -> N:
+    """Return the noun that root describes, or raise everything that is wrong with it at once."""
+    data = plain(root)
+    if not isinstance(data, dict):
+        keys = choice(model.model_fields, "and")
+        problem = Problem(FILE, f"holds {shown(data)} at its top", f"write a mapping with the keys {keys}")
+        raise ScenarioError([problem], source)
+    try:
+        return model.model_validate(data, strict=True)
+    except ValidationError as error:
+        found = diagnosis.problems(error, model, root)
+    if across_parts is not None:
+        found += [diagnosis.finding_problem(finding, root) for finding in across_parts(data)]
+    distinct = dict.fromkeys(found)
+    raise ScenarioError(sorted(distinct, key=lambda problem: problem.line or 0), source)
+
+
+def _across_parts(data: Mapping[str, object]) -> list[Finding]:
+    """Return what the valid parts of a scenario disagree on, where other parts are not valid."""
+    entries = data.get("adapters")
+    adapters = [
+        (index, adapter)
+        for index, entry in enumerate(entries if isinstance(entries, tuple) else ())
+        if (adapter := _valid(Adapter, entry)) is not None
+    ]
+    engine = _valid(EngineConfig, data.get("engine", {}))
+    return list(checks.across(adapters, _valid(Workload, data.get("workload")), engine))
+
+
+def _valid(model: type[N], value: object) -> N | None:
+    try:
+        return model.model_validate(value, strict=True)
+    except ValidationError:
+        return None  # its errors are among those of the whole scenario
+
+
+def _find(path: Path) -> Path:
+    """Return the file, or the shipped scenario of that name where no such file exists."""
+    if path.exists():
+        return path
+    names = {name: file for name, file, _ in catalogue.shipped()}
+    if path.stem in names and str(path.parent) in (".", "scenarios") and path.suffix in ("", ".yaml"):
+        return names[path.stem]
+    close = nearest(path.stem, names)
+    hint = f'did you mean the shipped scenario "{close}"? ' if close else ""
+    remedy = f"{hint}name a YAML file or one of the shipped scenarios: {choice(sorted(names), 'and')}"
+    raise ScenarioError([Problem(FILE, "does not exist", remedy)], str(path))
+
+
+def _text(file: Path, source: str) -> str:
+    """Return a file's text, or say why it is none."""
+
+    def refused(message: str, remedy: str, line: int | None = None) -> ScenarioError:
+        return ScenarioError([Problem(FILE, message, remedy, line)], source)
+
+    try:
+        if not file.exists():
+            raise refused("does not exist", "check its name and folder")
+        if not file.is_file():
+            raise refused("is a folder or a device", "name a file")
+        size = file.stat().st_size
+        if size > MAX_BYTES:
+            raise refused(
+                f"has {size / 2**20:,.1f} MiB, above the limit of {MAX_BYTES / 2**20:g} MiB",
+                "write equal adapters as one entry with a count",
+            )
+        data = file.read_bytes()
+    except OSError as error:
+        raise refused(f"cannot be read: {error.strerror}", "check its permissions") from error
+    if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        raise refused("is text in UTF-16", "save it as UTF-8")
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise refused(
+            f"is no UTF-8 text: byte 0x{data[error.start]:02x} at offset {error.start}",
+            "name a YAML file, saved as UTF-8",
+            line,
+        ) from error
+
+
+def _write(text: str, file: Path) -> None:
+    """Write text under another name in the same folder, then rename it."""
+    draft = file.with_name(f".{file.name}.{os.getpid()}")
+    try:
+        try:
+            draft.write_text(text, encoding="utf-8")
+            draft.replace(file)
+        finally:
+            draft.unlink(missing_ok=True)
+    except OSError as error:
+        problem = Problem(
+            FILE, f"cannot be written: {error.strerror}", "check the folder and its permissions"
+        )
+        raise ScenarioError([problem], str(file)) from error
+
+
+def _anchored(scenario: Scenario, folder: Path, root: object, source: str) -> Scenario:
+    """Return the scenario with its paths taken from the folder; the files must exist."""
+    missing: list[Problem] = []
+
+    def resolved(name: str) -> str:
+        file = (folder / name).resolve()
+        if not file.is_file():
+            loc: Loc = ("profile",) if name == scenario.profile else ("workload", "arrivals", "file")
+            missing.append(
+                diagnosis.located(loc, f'is "{name}", but there is no file {file}', "correct the path", root)
+            )
+        return str(file)
+
+    anchored = _map_paths(scenario, resolved)
+    if missing:
+        raise ScenarioError(missing, source)
+    return anchored
+
+
+def _map_paths(scenario: Scenario, change: Callable[[str], str]) -> Scenario:
+    """Return the scenario with every path in it changed."""
+    arrivals = scenario.workload.arrivals
+    if scenario.profile is not None:
+        scenario = scenario.model_copy(update={"profile": change(scenario.profile)})
+    if isinstance(arrivals, TraceArrivals):
+        trace = arrivals.model_copy(update={"file": change(arrivals.file)})
+        workload = scenario.workload.model_copy(update={"arrivals": trace})
+        scenario = scenario.model_copy(update={"workload": workload})
+    return scenario
+
+
+def _relative(name: str, folder: Path) -> str:
+    path, base = Path(name), folder.resolve()
+    return str(path.relative_to(base)) if path.is_relative_to(base) else name

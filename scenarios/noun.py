@@ -1,0 +1,67 @@
+"""What every noun that is read from a file shares: frozen, no unknown keys, checked as a whole."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Self
+
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+from pydantic_core import InitErrorDetails, PydanticCustomError
+
+FINDING = "lorapack_finding"
+"""Type of the pydantic errors that carry a finding of ours."""
+
+Loc = tuple[str | int, ...]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something inconsistent between fields that are each valid.
+
+    Parameters
+    ----------
+    loc
+        Keys and indices from the noun to the value at fault; empty is the noun itself.
+    message
+        What is wrong, with the value.
+    remedy
+        What the user can do.
+    """
+
+    loc: Loc
+    message: str
+    remedy: str
+
+    def error(self) -> PydanticCustomError:
+        """Return the finding as the error that a pydantic validator may raise."""
+        return PydanticCustomError(
+            FINDING, "{message}; {remedy}", {"message": self.message, "remedy": self.remedy}
+        )
+
+
+class Noun(BaseModel):
+    """Base of what is read from files; a subclass says in `findings` what its fields must agree on."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    def findings(self) -> Iterator[Finding]:
+        """Yield every inconsistency between the noun's fields."""
+        yield from ()
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        found = [
+            InitErrorDetails(type=finding.error(), loc=finding.loc, input=self) for finding in self.findings()
+        ]
+        if found:
+            raise ValidationError.from_exception_data(type(self).__name__, found)
+        return self
+
+
+def refuse_booleans(value: object) -> object:
+    """Refuse true and false where Python would take them for 1 and 0."""
+    if isinstance(value, bool):
+        shown = str(value).lower()
+        raise Finding((), f"is {shown}, not a number", "give a number").error()
+    return value

@@ -1,0 +1,116 @@
+"""Single values of a scenario changed from outside: ``engine.max_model_len=16384``."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable
+
+from scenarios.arrivals import expand_arrivals
+from scenarios.document import Mapping, Sequence, parse, path_text
+from scenarios.errors import Problem, ScenarioError
+from scenarios.lengths import expand_lengths
+from scenarios.noun import Loc
+from scenarios.scenario import expand_devices
+from scenarios.words import shown
+
+_STEP = re.compile(r"(?:^|\.)([A-Za-z_][A-Za-z0-9_]*)|\[([0-9]{1,9})\]")
+_EXAMPLE = "write it as engine.max_model_len=16384 or adapters[0].rate=0.5"
+
+_SHORT_FORMS: dict[str, Callable[[object], object]] = {
+    "prompt": expand_lengths,
+    "output": expand_lengths,
+    "arrivals": expand_arrivals,
+    "devices": expand_devices,
+}
+
+
+def apply(root: object, overrides: Iterable[str], source: str) -> object:
+    """Return the values of a file with some of them replaced; the given ones stay as they are.
+
+    Parameters
+    ----------
+    root
+        Values, as `scenarios.document.parse` returns them or plain.
+    overrides
+        ``path=value`` each, the value in YAML. Missing mappings on the way are added.
+    source
+        What messages call the file.
+
+    Raises
+    ------
+    ScenarioError
+        With every override that cannot be applied.
+    """
+    problems: list[Problem] = []
+    for override in overrides:
+        path, equals, text = override.partition("=")
+        loc = _loc(path.strip())
+        if not equals or not loc:
+            problems.append(Problem(override, "is no path=value", _EXAMPLE))
+            continue
+        try:
+            value = parse(text, override) if text.strip() else None
+            root = _replaced(root, loc, value, ())
+        except ScenarioError as error:
+            problems.extend(
+                Problem(path, p.message.replace("the file", "the value"), p.remedy) for p in error.problems
+            )
+    if problems:
+        raise ScenarioError(problems, source)
+    return root
+
+
+def _loc(path: str) -> Loc:
+    """Return the steps of a path; none if it is malformed."""
+    steps: list[str | int] = []
+    at = 0
+    while at < len(path):
+        match = _STEP.match(path, at)
+        if match is None:
+            return ()
+        steps.append(match[1] if match[1] is not None else int(match[2]))
+        at = match.end()
+    return tuple(steps)
+
+
+def _replaced(value: object, loc: Loc, new: object, above: Loc) -> object:
+    """Return a copy of value, along loc only, with the value at loc replaced."""
+    if not loc:
+        return new
+    key, *rest = loc
+    value = _spelled_out(value, key, above)
+    if isinstance(key, int):
+        if not isinstance(value, list | tuple) or key >= len(value):
+            raise _no_such_item(value, key, above)
+        items = Sequence(getattr(value, "line", None))
+        items.extend(value)
+        items.lines.extend(getattr(value, "lines", [None] * len(value)))
+        items[key], items.lines[key] = _replaced(value[key], tuple(rest), new, (*above, key)), None
+        return items
+    if value is not None and not isinstance(value, dict):
+        message = f"is {shown(value)} and has no key {key}"
+        raise ScenarioError([Problem(path_text(above) or "the file", message, "set it as a whole")])
+    entries = Mapping(getattr(value, "line", None))
+    entries.update(value or {})
+    entries.lines.update(getattr(value, "lines", {}))
+    entries[key] = _replaced(entries.get(key), tuple(rest), new, (*above, key))
+    if not rest:
+        entries.lines[key] = None
+    return entries
+
+
+def _spelled_out(value: object, key: str | int, above: Loc) -> object:
+    """Write out the short form of a value that an override wants to change in part."""
+    expand = _SHORT_FORMS.get(above[-1]) if above and isinstance(above[-1], str) else None
+    is_scalar = not isinstance(value, dict | list | tuple | None)
+    is_single_device = expand is expand_devices and isinstance(key, int) and isinstance(value, dict)
+    return expand(value) if expand is not None and (is_scalar or is_single_device) else value
+
+
+def _no_such_item(value: object, index: int, above: Loc) -> ScenarioError:
+    remedy = (
+        f"give an index below {len(value)}" if isinstance(value, list | tuple) and value else "set the list"
+    )
+    return ScenarioError(
+        [Problem(path_text(above) or "the file", f"is {shown(value)} and has no item {index}", remedy)]
+    )

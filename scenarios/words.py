@@ -1,0 +1,52 @@
+"""Values, choices and near misses in words, as error messages show them."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping
+
+LONGEST = 60
+"""Most characters of a value that a message shows."""
+
+
+def shown(value: object) -> str:
+    """Return a value as a message shows it: short, and with its kind where that is not plain."""
+    if value is None:
+        return "empty"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, str):
+        return f'the text "{shortened(value)}"'
+    if isinstance(value, float):
+        return f"{value:.12g}"
+    if isinstance(value, int):
+        return shortened(str(value)) if value.bit_length() < 4096 else "a number of over a thousand digits"
+    if isinstance(value, Mapping):
+        keys = ", ".join(str(key) for key in value)
+        return f"a mapping with the keys {shortened(keys)}" if keys else "an empty mapping"
+    if isinstance(value, list | tuple):
+        return f"a list of {len(value):,}" if value else "an empty list"
+    return f"a {type(value).__name__}"
+
+
+def shortened(text: str) -> str:
+    """Return text on one line, cut in the middle where it is long."""
+    line = "".join(char if char.isprintable() else "?" for char in text.replace("\n", " "))
+    if len(line) <= LONGEST:
+        return line
+    half = LONGEST // 2 - 2
+    return f"{line[:half]} ... {line[-half:]}"
+
+
+def choice(values: Iterable[object], last: str = "or") -> str:
+    """Return values as a choice: ``8, 16 or 32``."""
+    names = [str(value) for value in values]
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} {last} {names[-1]}"
+
+
+def nearest(word: str, known: Iterable[str]) -> str | None:
+    """Return the known word that a reader most likely meant, if any comes near."""
+    by_lower = {name.lower(): name for name in known}
+    plain = word.lower().replace("-", "_")
+    close = difflib.get_close_matches(plain, by_lower, n=1, cutoff=0.6)
+    return by_lower[close[0]] if close else None
