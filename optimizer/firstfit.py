@@ -1,0 +1,205 @@
+"""First-fit and best-fit decreasing on rows, with arbitrary fill and choice of option.
+
+Works on classes: filling one bin after the other with the heaviest items that still fit is first-fit
+decreasing, and costs O(classes) per distinct bin instead of O(items · bins). The option of a bin is the
+one whose fill is worth most per price. Best-fit puts each class into the fullest bins first (Johnson,
+"Near-optimal bin packing algorithms", 1973; Panigrahy et al., "Heuristics for vector bin packing", 2011).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from optimizer.cuts import CutTable, cut_tables
+from optimizer.kernels import best_fit, fill
+from optimizer.options import Stock, useful_options
+from optimizer.outcome import Run
+from optimizer.problem import Bin, FloatArray, IntArray, Packing, PackingProblem
+
+
+@dataclass(frozen=True, eq=False)
+class Filler:
+    """Fills bins of a problem; keeps the arrays that compiled code needs."""
+
+    problem: PackingProblem
+
+    @cached_property
+    def tables(self) -> tuple[CutTable, ...]:
+        """Cuts per option."""
+        return cut_tables(self.problem)
+
+    @cached_property
+    def options(self) -> tuple[int, ...]:
+        """Options worth opening."""
+        return useful_options(self.problem)
+
+    @cached_property
+    def weights(self) -> FloatArray:
+        """Share of a bin's price that an item takes at least, over options, shape (n_classes,)."""
+        return item_weights(self.problem)
+
+    def fill(
+        self, option: int, order: IntArray, remaining: IntArray, counts: IntArray | None = None
+    ) -> IntArray:
+        """Items to add to a bin: as many as fit of each class in the order given.
+
+        Parameters
+        ----------
+        option
+            Index of the bin's option.
+        order
+            Classes in the order of trying.
+        remaining
+            Items left per class.
+        counts
+            What the bin holds already.
+        """
+        rows, table = self.problem.rows[option], self.tables[option]
+        start = np.zeros_like(remaining) if counts is None else counts
+        added: IntArray = fill(
+            order, remaining, rows.most, rows.usage, rows.capacity, start,
+            table.start, table.mask, table.threshold,
+        )  # fmt: skip
+        return added
+
+
+def item_weights(problem: PackingProblem) -> FloatArray:
+    """Least share of a bin's price that one item takes, over the options it may enter."""
+    weights = np.full(problem.n_classes, np.inf)
+    for option, rows in zip(problem.options, problem.rows, strict=True):
+        share = (rows.usage / np.maximum(rows.capacity, 1)[:, None]).max(axis=0)
+        share = np.maximum(share, 1.0 / np.maximum(rows.most, 1) * (rows.most < problem.counts))
+        weights = np.where(rows.most > 0, np.minimum(weights, option.price * share), weights)
+    return np.where(np.isfinite(weights), weights, 0.0)
+
+
+def orders(problem: PackingProblem, weights: FloatArray) -> Iterator[IntArray]:
+    """Orders of the classes to try, heaviest first by different measures."""
+    yield np.lexsort((np.arange(problem.n_classes), -weights))
+    lead = problem.rows[useful_options(problem)[0]]
+    shares = lead.usage / np.maximum(lead.capacity, 1)[:, None]
+    yield np.lexsort((np.arange(problem.n_classes), -shares.sum(axis=0)))
+    if len(shares) > 1:
+        total = shares @ problem.counts
+        yield np.lexsort((np.arange(problem.n_classes), -(shares * total[:, None]).sum(axis=0)))
+        for share in shares:
+            yield np.lexsort((-weights, -share))
+    ranks = np.array([[o.max_lora_rank or 0] for o in problem.options]) + np.where(
+        np.array([o.fits_class for o in problem.options]), 0, 1 << 40
+    )
+    yield np.lexsort((-weights, -ranks.min(axis=0)))
+
+
+def first_fit(filler: Filler, order: IntArray, remaining: IntArray, stock: Stock) -> list[Bin] | None:
+    """Fill bins one after the other; None if items are left and no option may be opened.
+
+    Parameters
+    ----------
+    filler
+        The problem.
+    order
+        Classes in the order of trying.
+    remaining
+        Items to pack per class; not changed.
+    stock
+        How many bins of each option may still be opened; used up.
+    """
+    left = remaining.copy()
+    bins: list[Bin] = []
+    while left.any():
+        best, best_value = None, 0.0
+        for o in filler.options:
+            if not stock.available(o):
+                continue
+            added = filler.fill(o, order, left)
+            value = float(filler.weights @ added) / filler.problem.options[o].price
+            if value > best_value * (1 + 1e-9) or (best is None and added.any()):
+                best, best_value = Bin(o, added), value
+        if best is None:
+            return None
+        used = best.counts > 0
+        times = min(int((left[used] // best.counts[used]).min()), stock.available(best.option))
+        stock.take(best.option, times)
+        left -= times * best.counts
+        bins += [best] * times
+    return bins
+
+
+def best_fit_decreasing(
+    filler: Filler, order: IntArray, remaining: IntArray, option: int
+) -> list[Bin] | None:
+    """Best-fit decreasing with bins of one option; None if a class does not fit it."""
+    rows, table = filler.problem.rows[option], filler.tables[option]
+    if ((remaining > 0) & (rows.most == 0)).any():
+        return None
+    counts = best_fit(
+        order, remaining, rows.most, rows.usage, rows.capacity, table.start, table.mask, table.threshold
+    )
+    return None if counts is None else [Bin(option, row) for row in counts]
+
+
+def cheapest_options(filler: Filler, bins: list[Bin], stock: Stock) -> list[Bin]:
+    """Give every bin the cheapest option that holds its items, within the stock."""
+    problem, better = filler.problem, []
+    for b in bins:
+        choice = b.option
+        for o in filler.options:
+            if problem.options[o].price < problem.options[choice].price and holds(filler, o, b.counts):
+                if o != b.option and not stock.available(o):
+                    continue
+                choice = o
+        if choice != b.option:
+            stock.give(b.option, 1)
+            stock.take(choice, 1)
+        better.append(Bin(choice, b.counts))
+    return better
+
+
+def holds(filler: Filler, option: int, counts: IntArray) -> bool:
+    """Whether a bin of the option may hold these items."""
+    rows = filler.problem.rows[option]
+    return bool(
+        (counts <= rows.most).all()
+        and (rows.usage @ counts <= rows.capacity).all()
+        and not filler.tables[option].violated(counts)
+    )
+
+
+def place_first_fit(run: Run) -> None:
+    """`ffd`: first-fit decreasing over several orders; the best is offered."""
+    _place(run, best=False)
+
+
+def place_best_fit(run: Run) -> None:
+    """`bfd`: best-fit decreasing per option, and first-fit where options must be mixed."""
+    _place(run, best=True)
+
+
+def _place(run: Run, best: bool) -> None:
+    filler = Filler(run.problem)
+    for k, order in enumerate(orders(run.problem, filler.weights)):
+        if k and run.done:
+            return
+        stock = Stock(run.problem)
+        bins = first_fit(filler, order, run.problem.counts, stock)
+        if bins is not None:
+            offer(run, cheapest_options(filler, bins, stock))
+        for o in filler.options if best else ():
+            packed = best_fit_decreasing(filler, order, run.problem.counts, o)
+            stock = Stock(run.problem)
+            if packed is not None and stock.available(o) >= len(packed):
+                stock.take(o, len(packed))
+                offer(run, cheapest_options(filler, packed, stock))
+
+
+def offer(run: Run, bins: list[Bin]) -> bool:
+    """Offer bins to the run if they keep the budget."""
+    packing = Packing(tuple(b for b in bins if b.counts.any()))
+    budget = run.problem.budget
+    if budget is not None and run.problem.price(packing) > budget * (1 + 1e-9):
+        return False
+    return run.offer(packing)

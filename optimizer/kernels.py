@@ -1,0 +1,144 @@
+"""Compiled inner loops of the heuristics: fill one bin, best-fit over many."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar, cast
+
+import numpy as np
+from numba import njit
+
+from optimizer.problem import BoolArray, IntArray
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def compiled(function: F) -> F:
+    """Compile with numba, keeping the machine code on disk; typed as the function it is given."""
+    return cast(F, njit(cache=True)(function))
+
+
+@compiled
+def room_for(
+    c: int,
+    usage: IntArray,
+    residual: IntArray,
+    counts: IntArray,
+    start: IntArray,
+    mask: BoolArray,
+    threshold: IntArray,
+) -> int:
+    """How many more items of class c a bin takes, by its rows and by its cuts."""
+    room = 1 << 60
+    for r in range(usage.shape[0]):
+        if usage[r, c] > 0:
+            room = min(room, residual[r] // usage[r, c])
+    for k in range(len(start) - 1):
+        if room <= 0:
+            return 0
+        limit = -1
+        for j in range(start[k], start[k + 1]):
+            have = 0
+            for i in range(len(counts)):
+                if mask[j, i]:
+                    have += counts[i]
+            if have < threshold[j]:
+                if not mask[j, c]:
+                    limit = 1 << 60
+                    break
+                limit = max(limit, threshold[j] - have - 1)
+        room = min(room, limit)
+    return max(0, room)
+
+
+@compiled
+def fill(
+    order: IntArray,
+    remaining: IntArray,
+    most: IntArray,
+    usage: IntArray,
+    capacity: IntArray,
+    counts: IntArray,
+    start: IntArray,
+    mask: BoolArray,
+    threshold: IntArray,
+) -> IntArray:
+    """Add as many items as fit to a bin, class by class in the order given; returns what was added."""
+    held = counts.copy()
+    added = np.zeros_like(held)
+    residual = capacity.copy()
+    for c in range(len(held)):
+        if held[c] > 0:
+            for r in range(len(residual)):
+                residual[r] -= usage[r, c] * held[c]
+    for c in order:
+        if remaining[c] <= 0 or most[c] <= held[c]:
+            continue
+        amount = min(
+            remaining[c],
+            most[c] - held[c],
+            room_for(c, usage, residual, held, start, mask, threshold),
+        )
+        if amount > 0:
+            held[c] += amount
+            added[c] += amount
+            for r in range(len(residual)):
+                residual[r] -= usage[r, c] * amount
+    return added
+
+
+@compiled
+def best_fit(
+    order: IntArray,
+    remaining: IntArray,
+    most: IntArray,
+    usage: IntArray,
+    capacity: IntArray,
+    start: IntArray,
+    mask: BoolArray,
+    threshold: IntArray,
+) -> IntArray | None:
+    """Pack all items into bins of one kind, each class into the fullest bins that take it first.
+
+    Returns the counts per bin, shape (n_bins, n_classes), or None if a class does not fit an empty bin.
+    """
+    m, n = usage.shape
+    bins = 0
+    held = np.zeros((16, n), dtype=np.int64)
+    residual = np.zeros((16, m), dtype=np.int64)
+    for c in order:
+        left = remaining[c]
+        if left == 0:
+            continue
+        slack = np.zeros(bins)
+        for g in range(bins):
+            for r in range(m):
+                slack[g] += residual[g, r] / max(1, capacity[r])
+        for g in np.argsort(slack):
+            amount = min(
+                left, most[c] - held[g, c],
+                room_for(c, usage, residual[g], held[g], start, mask, threshold),
+            )  # fmt: skip
+            if amount > 0:
+                held[g, c] += amount
+                left -= amount
+                for r in range(m):
+                    residual[g, r] -= usage[r, c] * amount
+            if left == 0:
+                break
+        while left > 0:
+            if bins == len(held):
+                held = np.concatenate((held, np.zeros_like(held)))
+                residual = np.concatenate((residual, np.zeros_like(residual)))
+            residual[bins] = capacity
+            amount = min(
+                left, most[c], room_for(c, usage, residual[bins], held[bins], start, mask, threshold)
+            )
+            if amount <= 0:
+                return None
+            held[bins, c] = amount
+            left -= amount
+            for r in range(m):
+                residual[bins, r] -= usage[r, c] * amount
+            bins += 1
+    return held[:bins]

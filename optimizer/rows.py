@@ -1,0 +1,101 @@
+"""Rows of floating-point numbers as rows of integers, rounded only towards safety.
+
+This is the one place where floats become integers, so that CP-SAT, the MILP solvers, the patterns and
+the heuristics solve the same model and agree on its optimum. Where all figures are decimal fractions of
+few digits, the scaling is exact. Elsewhere usage is rounded up and capacity is `RESOLUTION`: a bin that
+satisfies the integer row satisfies the given one, and at most 1/RESOLUTION of the capacity is held back
+per item. Bounds hold for the integer rows.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import gcd
+
+import numpy as np
+from numpy.typing import NDArray
+
+RESOLUTION = 10_000_000
+"""Integer capacity of a row that has no exact scaling."""
+
+_LARGEST_EXACT = 1_000_000_000
+
+
+@dataclass(frozen=True, eq=False)
+class IntegerRows:
+    """Rows of an option in integers.
+
+    Parameters
+    ----------
+    usage
+        Shape (m, n_classes); 0 for classes that may not enter.
+    capacity
+        Shape (m,).
+    most
+        Most items of each class in one bin, if nothing else is in it, shape (n_classes,); never more
+        than there are.
+    exact
+        Whether the integers are an exact multiple of the given figures.
+    """
+
+    usage: NDArray[np.int64]
+    capacity: NDArray[np.int64]
+    most: NDArray[np.int64]
+    exact: bool
+
+
+def integer_rows(
+    usage: NDArray[np.float64],
+    capacity: NDArray[np.float64],
+    allowed: NDArray[np.bool_],
+    counts: NDArray[np.int64],
+) -> IntegerRows:
+    """Scale rows to integers.
+
+    Parameters
+    ----------
+    usage, capacity
+        Rows, shapes (m, n_classes) and (m,).
+    allowed
+        Classes that may enter, shape (n_classes,).
+    counts
+        Items per class, shape (n_classes,).
+    """
+    m, n = usage.shape
+    ints = np.zeros((m, n), dtype=np.int64)
+    room = np.zeros(m, dtype=np.int64)
+    exact = True
+    most = np.where(allowed, counts, 0)
+    for r in range(m):
+        fits = allowed & (usage[r] <= capacity[r] * (1 + 1e-12))
+        most = np.where(fits, most, 0)
+        ints[r], room[r], row_exact = _scale(np.where(fits, usage[r], 0.0), float(capacity[r]))
+        exact &= row_exact
+    for r in range(m):
+        used = ints[r] > 0
+        most[used] = np.minimum(most[used], room[r] // ints[r][used])
+    return IntegerRows(np.where(most > 0, ints, 0), room, most, exact)
+
+
+def _scale(usage: NDArray[np.float64], capacity: float) -> tuple[NDArray[np.int64], int, bool]:
+    """One row as integers: usage, capacity, whether the scaling is exact."""
+    factor = exact_factor(usage)
+    if factor is not None and capacity * factor <= _LARGEST_EXACT:
+        ints = np.rint(usage * factor).astype(np.int64)
+        room = int(np.floor(capacity * factor * (1 + 1e-12)))
+        divisor = gcd(int(np.gcd.reduce(ints)), 0) if len(ints) else 0
+        if divisor > 1:
+            ints, room = ints // divisor, room // divisor
+        return ints, room, True
+    return np.ceil(usage * (RESOLUTION / capacity) - 1e-6).astype(np.int64), RESOLUTION, False
+
+
+def exact_factor(values: NDArray[np.float64]) -> float | None:
+    """Smallest power of ten up to 10^6 that makes all values integers; None if there is none."""
+    for power in range(7):
+        scaled = values * 10.0**power
+        if scaled.size and scaled.max() > _LARGEST_EXACT:
+            return None
+        if (np.abs(scaled - np.rint(scaled)) <= 1e-12 * (1 + np.abs(scaled))).all():
+            return float(10.0**power)
+    return None
