@@ -62,7 +62,7 @@ class Adapter(Noun):
         min_length=1,
         max_length=200,
         pattern=r"^[A-Za-z0-9][A-Za-z0-9._/@+-]*$",
-        description="Name; adapters of an entry with count > 1 are called name-1, name-2, ...",
+        description="Name; with a count above 1 the adapters are called name-1, name-2 and so on",
     )
     count: int = Field(
         default=1, ge=1, le=MAX_ADAPTERS, description="How many adapters the entry stands for."

@@ -31,7 +31,14 @@ def problems(error: ValidationError, model: type[BaseModel], root: object) -> li
         The file's values, with lines if they came from a file.
     """
     details = error.errors(include_url=False)
-    return [_problem(detail, model, root) for detail in details[:MAX_DIAGNOSED]]
+    return [_problem(detail, model, root) for detail in details[:MAX_DIAGNOSED] if not _is_echo(detail)]
+
+
+def _is_echo(detail: ErrorDetails) -> bool:
+    """Tell whether a list is called too short only because its items are wrong, which is told apart."""
+    value = detail["input"]
+    is_list = detail["type"] == "too_short" and isinstance(value, list | tuple)
+    return is_list and len(value) >= detail["ctx"]["min_length"]
 
 
 def finding_problem(finding: Finding, root: object) -> Problem:
@@ -51,26 +58,46 @@ def located(loc: Loc, message: str, remedy: str, root: object, missing: str | No
 def _problem(detail: ErrorDetails, model: type[BaseModel], root: object) -> Problem:
     loc = tuple(detail["loc"])
     kind, value, context = detail["type"], detail["input"], detail.get("ctx", {})
-    owners, info = _field(model, loc)
+    nouns, info = _field(model, loc)
     about = f" ({info.description.rstrip('.')})" if info is not None and info.description else ""
     if kind == FINDING:
-        return located(loc, str(context["message"]), str(context["remedy"]), root)
+        return _finding(loc, context, model, root)
     if kind == "missing":
         return located(loc[:-1], "is missing", f"add it{about}", root, missing=str(loc[-1]))
     if kind == "extra_forbidden":
-        return located(loc, "is not a key that exists here", _known_keys(str(loc[-1]), owners), root)
-    if kind in ("union_tag_invalid", "union_tag_not_found"):
-        return _wrong_tag(loc, kind, context, root, value)
+        nouns, _ = _field(model, loc[:-1])
+        return located(loc, "is not a key that exists here", _known_keys(str(loc[-1]), nouns), root)
+    if kind == "union_tag_not_found":
+        tags = choice(sorted(str(tag) for noun in nouns for tag in _tags(noun)))
+        return located(loc, "is missing", f"add it: {tags}", root, missing=_tag_key(context))
+    if kind == "union_tag_invalid":
+        tag = value.get(_tag_key(context)) if isinstance(value, Mapping) else context["tag"]
+        message, remedy = _not_a_choice(tag, str(context["expected_tags"]))
+        return located((*loc, _tag_key(context)), message, remedy, root)
     message, remedy = _in_words(kind, value, context)
     return located(loc, message, remedy + about, root)
+
+
+def _tag_key(context: Mapping[str, Any]) -> str:
+    return str(context["discriminator"]).strip("'")
+
+
+def _finding(loc: Loc, context: Mapping[str, Any], model: type[BaseModel], root: object) -> Problem:
+    """Return a finding's problem; its path names the field even where the file leaves it at its default."""
+    nouns, _ = _field(model, loc[:-1])
+    last = loc[-1] if loc else None
+    is_field = any(last in noun.model_fields for noun in nouns)
+    steps = [key for key, *_ in walk(root, loc)]
+    missing = str(last) if is_field and (not steps or steps[-1] != last) else None
+    return located(loc, str(context["message"]), str(context["remedy"]), root, missing)
 
 
 def _in_words(kind: str, value: object, context: Mapping[str, Any]) -> tuple[str, str]:
     """Return message and remedy of an error that concerns one value."""
     bounds = {
-        "greater_than": ("gt", "above"),
+        "greater_than": ("gt", "a number above"),
         "greater_than_equal": ("ge", "at least"),
-        "less_than": ("lt", "below"),
+        "less_than": ("lt", "a number below"),
         "less_than_equal": ("le", "at most"),
     }
     if kind in bounds:
@@ -123,19 +150,8 @@ def _not_a_choice(value: object, expected: str) -> tuple[str, str]:
     return f"is {shown(value)}", f"{remedy}use {choice(names)}"
 
 
-def _wrong_tag(loc: Loc, kind: str, context: Mapping[str, Any], root: object, value: object) -> Problem:
-    key = str(context["discriminator"]).strip("'")
-    if kind == "union_tag_not_found":
-        return located(
-            loc, "is missing", f"add it: it tells which kind of {loc[-1]} this is", root, missing=key
-        )
-    tag = value.get(key) if isinstance(value, Mapping) else context["tag"]
-    message, remedy = _not_a_choice(tag, str(context["expected_tags"]))
-    return located((*loc, key), message, remedy, root)
-
-
-def _known_keys(key: str, owners: Iterable[type[BaseModel]]) -> str:
-    known = sorted({name for owner in owners for name in owner.model_fields})
+def _known_keys(key: str, nouns: Iterable[type[BaseModel]]) -> str:
+    known = sorted({name for noun in nouns for name in noun.model_fields})
     close = nearest(key, known)
     if close:
         return f'did you mean "{close}"?'
@@ -143,25 +159,19 @@ def _known_keys(key: str, owners: Iterable[type[BaseModel]]) -> str:
 
 
 def _field(model: type[BaseModel], loc: Loc) -> tuple[list[type[BaseModel]], FieldInfo | None]:
-    """Return the nouns that may own the last step of loc, and the last field on the way.
+    """Return the nouns that may stand at loc, and the last field on the way there.
 
     Besides keys and indices, loc holds the tags of pydantic's tagged unions, which narrow the nouns.
     """
-    owners: list[type[BaseModel]] = [model]
-    here, info = owners, None
-    for at, step in enumerate(loc, start=1):
-        if isinstance(step, int):
-            continue
-        found = next((owner.model_fields[step] for owner in here if step in owner.model_fields), None)
+    nouns: list[type[BaseModel]] = [model]
+    info = None
+    for step in loc:
+        found = next((noun.model_fields[step] for noun in nouns if step in noun.model_fields), None)
         if found is not None:
-            owners, here, info = here, _models(found.annotation), found
-            continue
-        tagged = [owner for owner in here if step in _tags(owner)]
-        if tagged:
-            here = tagged
-        elif at == len(loc):
-            return here, None
-    return owners, info
+            nouns, info = _models(found.annotation), found
+        else:
+            nouns = [noun for noun in nouns if step in _tags(noun)] or nouns
+    return nouns, info
 
 
 def _models(annotation: object) -> list[type[BaseModel]]:
