@@ -1,0 +1,178 @@
+"""Engine profiles: what is known of one model on one GPU under one engine version, as data."""
+
+from __future__ import annotations
+
+from functools import cache
+from importlib import resources
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from scenarios.errors import LorapackError
+from scenarios.lengths import HistogramLengths
+from twin.memory import MemoryModel
+from twin.setup import SchedulerRules
+from twin.step_cost import LoadCost, StepCost
+
+
+class ProfileError(LorapackError, ValueError):
+    """An engine profile could not be read."""
+
+
+class UnknownProfileError(LorapackError, LookupError):
+    """No shipped profile is for the model and device asked for."""
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Frontend(_Part):
+    """What a client waits for outside the engine's steps: HTTP server, tokeniser, network."""
+
+    first_token_s: float = Field(
+        default=0.0, ge=0, description="Added to the time to first token of every request, in seconds."
+    )
+
+
+class ServedLengths(_Part):
+    """Lengths of the requests behind the measurements; rescaled to the mean lengths of a run."""
+
+    prompt: HistogramLengths = Field(description="Shape of the prompt lengths.")
+    output: HistogramLengths = Field(description="Shape of the lengths asked of the answers.")
+    rank_correlation: float = Field(
+        default=0.0, gt=-1, lt=1, description="Correlation of prompt and answer (of a normal copula)."
+    )
+    max_total_tokens: int = Field(ge=2, description="Most tokens of prompt and answer together.")
+    stop_per_token: float = Field(
+        default=0.0, ge=0, lt=1, description="Chance at every token that the answer ends early."
+    )
+
+
+class GroupError(_Part):
+    """Error on one group of runs that the fit did not see; usual SMAPE in percent, factor 2."""
+
+    group: str = Field(description="Group of measured runs, left out of the fit as a whole.")
+    quality: str = Field(description="Quality of the runs: clean, or saturated by the client's cap.")
+    runs: int = Field(ge=1, description="Runs compared.")
+    throughput_smape: float | None = Field(default=None, ge=0, description="Total throughput.")
+    itl_smape: float | None = Field(default=None, ge=0, description="Mean inter-token latency.")
+    tpot_smape: float | None = Field(default=None, ge=0, description="Mean time per output token.")
+    ttft_smape: float | None = Field(
+        default=None, ge=0, description="Mean time to first token of completed requests."
+    )
+    starvation_wrong: int = Field(default=0, ge=0, description="Runs whose starvation was foretold wrongly.")
+
+
+class Provenance(_Part):
+    """Where a profile's numbers come from."""
+
+    source: str = Field(description="The measurements.")
+    command: str = Field(description="Command that makes the profile.")
+    runs: int = Field(ge=0, description="Whole runs in the fit.")
+    probes: int = Field(ge=0, description="Probes of single steps, fixed batches and memory in the fit.")
+    groups: tuple[str, ...] = Field(default=(), description="Groups of runs in the fit.")
+    left_out_errors: tuple[GroupError, ...] = Field(
+        default=(), description="Errors on each group when the fit is made from the other groups."
+    )
+    note: str = Field(default="", description="Remarks.")
+
+
+class Uncertainty(_Part):
+    """How far the fitted numbers may be off."""
+
+    residual_share: float | None = Field(
+        default=None, ge=0, description="Standard deviation of log(measured/fitted) mean step time of a run."
+    )
+    standard_errors_s: dict[str, float] = Field(
+        default_factory=dict, description="Standard error of each term of the step cost, in its own unit."
+    )
+
+
+class EngineProfile(_Part):
+    """One model on one kind of GPU under one engine version: rules, memory and costs, with provenance."""
+
+    name: str = Field(min_length=1, description="Name of the profile.")
+    model: str = Field(min_length=1, description="Base model, in lower case, without the organisation.")
+    device: str = Field(min_length=1, description="Kind of GPU, as in a scenario: H100-64GB.")
+    gpu_memory_gib: float = Field(gt=0, description="Memory of the GPU that the engine sees, in GiB.")
+    engine: Literal["vllm"] = "vllm"
+    engine_version: str = Field(min_length=1, description="Version of the engine that was measured.")
+    rules: SchedulerRules = SchedulerRules()
+    memory: MemoryModel
+    step: StepCost
+    loads: LoadCost
+    frontend: Frontend = Frontend()
+    lengths: ServedLengths
+    uncertainty: Uncertainty = Uncertainty()
+    provenance: Provenance
+
+
+def read_profile(path: str | Path) -> EngineProfile:
+    """Read a profile from a JSON file.
+
+    Raises
+    ------
+    ProfileError
+        If the file cannot be read or is no profile; the message names the file and every fault.
+    """
+    path = Path(path)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ProfileError(f"{path}: cannot read the engine profile ({error})") from error
+    return _parse(text, str(path))
+
+
+def write_profile(profile: EngineProfile, path: str | Path) -> None:
+    """Write a profile as JSON; the same profile gives the same bytes."""
+    Path(path).write_text(profile.model_dump_json(indent=2) + "\n", encoding="utf-8")
+
+
+@cache
+def shipped_profiles() -> tuple[EngineProfile, ...]:
+    """Profiles that come with lorapack, by name."""
+    folder = resources.files("twin") / "profiles"
+    files = sorted((f for f in folder.iterdir() if f.name.endswith(".json")), key=lambda f: f.name)
+    return tuple(_parse(f.read_text(encoding="utf-8"), f.name) for f in files)
+
+
+def find_profile(model: str, device: str) -> EngineProfile:
+    """The shipped profile of a model on a device.
+
+    Parameters
+    ----------
+    model
+        Base model, with or without its organisation, in any case: ``meta-llama/Llama-3.1-8B-Instruct``.
+    device
+        Kind of GPU, in any case.
+
+    Raises
+    ------
+    UnknownProfileError
+        If there is none; the message lists those that exist.
+    """
+    for profile in shipped_profiles():
+        if profile.model == _plain(model) and profile.device.lower() == device.strip().lower():
+            return profile
+    known = ", ".join(f'model "{p.model}" on device "{p.device}"' for p in shipped_profiles())
+    raise UnknownProfileError(
+        f'no engine profile is shipped for model "{model}" on device "{device}"; there are: {known}. '
+        f"Name one of these, or calibrate a profile of your own and name its file"
+    )
+
+
+def _plain(model: str) -> str:
+    return model.strip().lower().rstrip("/").rsplit("/", 1)[-1]
+
+
+def _parse(text: str, source: str) -> EngineProfile:
+    try:
+        return EngineProfile.model_validate_json(text)
+    except ValidationError as error:
+        faults = "\n".join(
+            f"  {'.'.join(str(part) for part in fault['loc']) or 'file'}: {fault['msg']}"
+            for fault in error.errors()
+        )
+        raise ProfileError(f"{source}: not an engine profile\n{faults}") from error
