@@ -2,7 +2,7 @@
 
 Run from the repository's root, with the measurements beside it in ``../shared/measurements``::
 
-    python benchmarks/memory_fidelity.py
+    python -m benchmarks.memory_fidelity
 """
 
 from __future__ import annotations

@@ -142,12 +142,13 @@ def read_servegen(day_path: Path | str, clients_path: Path | str) -> tuple[Clien
     day_path
         ``client, window_start_s, rate_req_s, cv, pattern, ...`` per client and 600 s window.
     clients_path
-        ``client, mean_prompt_tokens, mean_output_tokens`` per client.
+        ``client, mean_prompt_tokens, mean_output_tokens`` per client. A client that it leaves out, as the
+        public files do with some, gets the median of the others.
 
     Raises
     ------
     TraceError
-        If a file is missing or damaged, or a client has no lengths.
+        If a file is missing, damaged or empty.
     """
     day_path, clients_path = Path(day_path), Path(clients_path)
     means: dict[int, tuple[float, float]] = {}
@@ -160,8 +161,6 @@ def read_servegen(day_path: Path | str, clients_path: Path | str) -> tuple[Clien
     windows: dict[int, dict[int, tuple[float, float, bool]]] = {}
     for line, row in _rows(day_path, _DAY_COLUMNS):
         client = _parsed(day_path, line, row, "client", int)
-        if client not in means:
-            raise TraceError(f'{day_path}, line {line}: client {client} is not in "{clients_path}"; add it')
         index = _parsed(day_path, line, row, "window_start_s", _window)
         windows.setdefault(client, {})[index] = (
             _parsed(day_path, line, row, "rate_req_s", _rate),
@@ -170,8 +169,14 @@ def read_servegen(day_path: Path | str, clients_path: Path | str) -> tuple[Clien
         )
     if not windows:
         raise TraceError(f"{day_path}: holds no window; give a ServeGen day")
+    if not means:
+        raise TraceError(f"{clients_path}: holds no client; give the lengths of one at least")
     n_windows = 1 + max(max(of_client) for of_client in windows.values())
-    clients = [_client(number, windows[number], n_windows, means[number]) for number in sorted(windows)]
+    prompt, output = np.median(np.array(list(means.values())), axis=0)
+    clients = [
+        _client(number, windows[number], n_windows, means.get(number, (float(prompt), float(output))))
+        for number in sorted(windows)
+    ]
     return tuple(sorted(clients, key=lambda client: -client.mean_rate))
 
 
