@@ -183,14 +183,13 @@ def _walked(
     cumulative = np.zeros((len(rate), len(knots)))
     np.cumsum(rate[:, None] * factors * np.diff(knots), axis=1, out=cumulative[:, 1:])
     adapter, operational = gaps.draw(cumulative[:, -1], rng)
-    # One interpolation for all adapters: their time axes are laid end to end.
+    # One search for all adapters: their operational times are laid end to end.
     start = np.concatenate(([0.0], np.cumsum(cumulative[:-1, -1])))
     x = (cumulative + start[:, None]).ravel()
-    y = np.tile(knots, (len(rate), 1))
     segment = np.searchsorted(x, operational + start[adapter], side="right") - 1
     window = np.clip(segment - adapter * len(knots), 0, len(knots) - 2)
     elapsed = (operational - cumulative[adapter, window]) / (rate[adapter] * factors[adapter, window])
-    return adapter, np.clip(y[adapter, window] + elapsed, 0.0, np.nextafter(duration, 0.0))
+    return adapter, np.clip(knots[window] + elapsed, 0.0, np.nextafter(duration, 0.0))
 
 
 def rate_walk(
