@@ -134,5 +134,6 @@ def placed(placement: Placement, scenario: Scenario) -> Iterator[Finding]:
                 )
     absent = rank.keys() - {name for gpu in placement.gpus for name in gpu.adapters}
     if absent:
-        some = choice(sorted(absent)[:5], "and")
-        yield Finding((), f"leaves {len(absent):,} adapters unplaced, among them {some}", "place them")
+        names = choice(sorted(absent)[:5], "and")
+        count = f"{len(absent):,} adapters, among them" if len(absent) > 5 else "the adapters"
+        yield Finding(("gpus",), f"leave out {count} {names}", "place every adapter of the scenario")

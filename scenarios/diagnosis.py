@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, get_args
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
@@ -14,24 +14,20 @@ from scenarios.errors import Problem
 from scenarios.noun import FINDING, Finding, Loc
 from scenarios.words import choice, nearest, shown
 
-MAX_DIAGNOSED = 1000
-"""Most errors of one file that are put into words."""
 
-
-def problems(error: ValidationError, model: type[BaseModel], root: object) -> list[Problem]:
+def problems(errors: Iterable[ErrorDetails], model: type[BaseModel], root: object) -> list[Problem]:
     """Put pydantic's errors into words.
 
     Parameters
     ----------
-    error
-        What validating ``root`` as ``model`` raised.
+    errors
+        What validating ``root`` as ``model`` found.
     model
         The noun at the top of the file.
     root
         The file's values, with lines if they came from a file.
     """
-    details = error.errors(include_url=False)
-    return [_problem(detail, model, root) for detail in details[:MAX_DIAGNOSED] if not _is_echo(detail)]
+    return [_problem(error, model, root) for error in errors if not _is_echo(error)]
 
 
 def _is_echo(detail: ErrorDetails) -> bool:

@@ -17,7 +17,7 @@ from scenarios.noun import Loc
 from scenarios.scalars import MAX_DIGITS, resolve
 from scenarios.words import shortened
 
-MAX_NODES = 1_000_000
+MAX_NODES = 800_000
 """Most values in one document, each alias counted as what it stands for."""
 
 MAX_DEPTH = 40

@@ -8,22 +8,19 @@ from pathlib import Path
 from typing import TypeVar
 
 import yaml
-from pydantic import ValidationError
 
 from scenarios import catalogue, checks, diagnosis
 from scenarios import overrides as changes
-from scenarios.adapters import Adapter
 from scenarios.arrivals import TraceArrivals
-from scenarios.document import FILE, parse, plain
-from scenarios.engine import EngineConfig
+from scenarios.document import FILE, parse
 from scenarios.errors import Problem, ScenarioError
 from scenarios.lengths import FixedLengths
-from scenarios.noun import Finding, Loc, Noun
+from scenarios.noun import Loc, Noun
 from scenarios.placement import Placement
 from scenarios.scalars import Dumper
 from scenarios.scenario import Scenario
-from scenarios.words import choice, nearest, shown
-from scenarios.workload import Workload
+from scenarios.validation import placement_from, scenario_from
+from scenarios.words import choice, nearest
 
 MAX_BYTES = 16 * 2**20
 """Largest file that is read."""
@@ -53,7 +50,7 @@ def read(path: str | os.PathLike[str], overrides: Iterable[str] = ()) -> Scenari
     file = _find(Path(path))
     source = str(path)
     root = changes.apply(parse(_text(file, source), source), overrides, source)
-    return _anchored(_scenario(root, source), file.parent, root, source)
+    return _anchored(scenario_from(root, source), file.parent, root, source)
 
 
 def loads(text: str, overrides: Iterable[str] = (), source: str = "scenario") -> Scenario:
@@ -64,7 +61,7 @@ def loads(text: str, overrides: Iterable[str] = (), source: str = "scenario") ->
     ScenarioError
         With everything that is wrong with the text.
     """
-    return _scenario(changes.apply(parse(text, source), overrides, source), source)
+    return scenario_from(changes.apply(parse(text, source), overrides, source), source)
 
 
 def from_mapping(
@@ -77,7 +74,7 @@ def from_mapping(
     ScenarioError
         With everything that is wrong with the values.
     """
-    return _scenario(changes.apply(dict(values), overrides, source), source)
+    return scenario_from(changes.apply(dict(values), overrides, source), source)
 
 
 def override(scenario: Scenario, overrides: Iterable[str]) -> Scenario:
@@ -129,7 +126,7 @@ def read_placement(path: str | os.PathLike[str]) -> Placement:
     root = parse(_text(Path(path), source), source)
     if isinstance(root, dict) and "placement" in root:
         root = root["placement"]
-    return _validated(Placement, root, source)
+    return placement_from(root, source)
 
 
 def write_placement(placement: Placement, path: str | os.PathLike[str]) -> None:
@@ -182,51 +179,6 @@ def _yaml(values: dict[str, object]) -> str:
         values, Dumper=Dumper, sort_keys=False, default_flow_style=None, width=110, allow_unicode=True
     )
     return text
-
-
-def _scenario(root: object, source: str) -> Scenario:
-    return _validated(Scenario, root, source, _across_parts)
-
-
-def _validated(
-    model: type[N],
-    root: object,
-    source: str,
-    across_parts: Callable[[Mapping[str, object]], list[Finding]] | None = None,
-) -> N:
-    """Return the noun that root describes, or raise everything that is wrong with it at once."""
-    data = plain(root)
-    if not isinstance(data, dict):
-        keys = choice(model.model_fields, "and")
-        problem = Problem(FILE, f"holds {shown(data)} at its top", f"write a mapping with the keys {keys}")
-        raise ScenarioError([problem], source)
-    try:
-        return model.model_validate(data, strict=True)
-    except ValidationError as error:
-        found = diagnosis.problems(error, model, root)
-    if across_parts is not None:
-        found += [diagnosis.finding_problem(finding, root) for finding in across_parts(data)]
-    distinct = dict.fromkeys(found)
-    raise ScenarioError(sorted(distinct, key=lambda problem: problem.line or 0), source)
-
-
-def _across_parts(data: Mapping[str, object]) -> list[Finding]:
-    """Return what the valid parts of a scenario disagree on, where other parts are not valid."""
-    entries = data.get("adapters")
-    adapters = [
-        (index, adapter)
-        for index, entry in enumerate(entries if isinstance(entries, tuple) else ())
-        if (adapter := _valid(Adapter, entry)) is not None
-    ]
-    engine = _valid(EngineConfig, data.get("engine", {}))
-    return list(checks.across(adapters, _valid(Workload, data.get("workload")), engine))
-
-
-def _valid(model: type[N], value: object) -> N | None:
-    try:
-        return model.model_validate(value, strict=True)
-    except ValidationError:
-        return None  # its errors are among those of the whole scenario
 
 
 def _find(path: Path) -> Path:

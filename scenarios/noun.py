@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from typing import Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
@@ -11,6 +12,9 @@ from pydantic_core import InitErrorDetails, PydanticCustomError
 
 FINDING = "lorapack_finding"
 """Type of the pydantic errors that carry a finding of ours."""
+
+MAX_FINDINGS = 1000
+"""Most findings of one noun that are reported."""
 
 Loc = tuple[str | int, ...]
 
@@ -52,7 +56,8 @@ class Noun(BaseModel):
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         found = [
-            InitErrorDetails(type=finding.error(), loc=finding.loc, input=self) for finding in self.findings()
+            InitErrorDetails(type=finding.error(), loc=finding.loc, input=self)
+            for finding in islice(self.findings(), MAX_FINDINGS)
         ]
         if found:
             raise ValidationError.from_exception_data(type(self).__name__, found)

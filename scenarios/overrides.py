@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Iterable
 
 from scenarios.arrivals import expand_arrivals
-from scenarios.document import Mapping, Sequence, parse, path_text
+from scenarios.document import FILE, Mapping, Sequence, parse, path_text
 from scenarios.errors import Problem, ScenarioError
 from scenarios.lengths import expand_lengths
 from scenarios.noun import Loc
@@ -50,11 +50,13 @@ def apply(root: object, overrides: Iterable[str], source: str) -> object:
             continue
         try:
             value = parse(text, override) if text.strip() else None
+        except ScenarioError as error:
+            problems.extend(Problem(path, entry.message, entry.remedy) for entry in error.problems)
+            continue
+        try:
             root = _replaced(root, loc, value, ())
         except ScenarioError as error:
-            problems.extend(
-                Problem(path, p.message.replace("the file", "the value"), p.remedy) for p in error.problems
-            )
+            problems.extend(error.problems)
     if problems:
         raise ScenarioError(problems, source)
     return root
@@ -89,7 +91,7 @@ def _replaced(value: object, loc: Loc, new: object, above: Loc) -> object:
         return items
     if value is not None and not isinstance(value, dict):
         message = f"is {shown(value)} and has no key {key}"
-        raise ScenarioError([Problem(path_text(above) or "the file", message, "set it as a whole")])
+        raise ScenarioError([Problem(path_text(above) or FILE, message, "set it as a whole")])
     entries = Mapping(getattr(value, "line", None))
     entries.update(value or {})
     entries.lines.update(getattr(value, "lines", {}))
@@ -112,5 +114,5 @@ def _no_such_item(value: object, index: int, above: Loc) -> ScenarioError:
         f"give an index below {len(value)}" if isinstance(value, list | tuple) and value else "set the list"
     )
     return ScenarioError(
-        [Problem(path_text(above) or "the file", f"is {shown(value)} and has no item {index}", remedy)]
+        [Problem(path_text(above) or FILE, f"is {shown(value)} and has no item {index}", remedy)]
     )

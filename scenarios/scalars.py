@@ -36,11 +36,13 @@ def resolve(text: str) -> object:
         return text
     if special := _SPECIAL.fullmatch(text):
         return float("".join(special.groups()))
+    if len(text) > MAX_DIGITS:
+        if text.strip("+-.0123456789_eE"):
+            return text
+        raise ValueError(f"is a number of {len(text):,} characters")
     is_int = _INT.fullmatch(text) is not None
     if not is_int and _FLOAT.fullmatch(text) is None:
         return text
-    if len(text) > MAX_DIGITS:
-        raise ValueError(f"is a number of {len(text):,} characters")
     if is_int:
         return int(text, {"0x": 16, "0o": 8}.get(text[:2], 10))
     return float(text)

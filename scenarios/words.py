@@ -31,11 +31,10 @@ def shown(value: object) -> str:
 
 def shortened(text: str) -> str:
     """Return text on one line, cut in the middle where it is long."""
-    line = "".join(char if char.isprintable() else "?" for char in text.replace("\n", " "))
-    if len(line) <= LONGEST:
-        return line
-    half = LONGEST // 2 - 2
-    return f"{line[:half]} ... {line[-half:]}"
+    if len(text) > LONGEST:
+        half = LONGEST // 2 - 2
+        text = f"{text[:half]} ... {text[-half:]}"
+    return "".join(char if char.isprintable() else " " for char in text)
 
 
 def choice(values: Iterable[object], last: str = "or") -> str:
@@ -46,6 +45,8 @@ def choice(values: Iterable[object], last: str = "or") -> str:
 
 def nearest(word: str, known: Iterable[str]) -> str | None:
     """Return the known word that a reader most likely meant, if any comes near."""
+    if len(word) > LONGEST:
+        return None
     by_lower = {name.lower(): name for name in known}
     plain = word.lower().replace("-", "_")
     close = difflib.get_close_matches(plain, by_lower, n=1, cutoff=0.6)

@@ -80,8 +80,8 @@ DAMAGED: dict[str, tuple[Damage, list[str], bool]] = {
     "two documents": (GOOD + "---\n" + GOOD, ["line 13", "second document"], False),
     "too large": (lambda: "# " + "x" * (17 * 2**20), ["MiB", "limit of 16 MiB"], False),
     # YAML's own traps
-    "billion laughs": (billion_laughs, ["1,000,000 values", "aliases"], False),
-    "laughing merges": (laughing_merges, ["1,000,000 values"], False),
+    "billion laughs": (billion_laughs, ["800,000 values", "aliases"], False),
+    "laughing merges": (laughing_merges, ["800,000 values"], False),
     "alias ladder": (alias_ladder, ["levels deep"], False),
     "self-reference": ("name: &a [*a]\n", ["line 1", "name[0] is the alias *a", "inside"], False),
     "unknown alias": (changed("rate: 0.5", "rate: *half"), ["line 4", "*half", "names nothing"], False),
@@ -92,7 +92,11 @@ DAMAGED: dict[str, tuple[Damage, list[str], bool]] = {
         ["line 1: name has the tag", "os.getcwd", "remove it"],
         False,
     ),
-    "own tag": (changed("rate: 0.5", "rate: !fast 0.5"), ["line 4: adapters[0].rate has the tag !fast"], False),
+    "own tag": (
+        changed("rate: 0.5", "rate: !fast 0.5"),
+        ["line 4: adapters[0].rate has the tag !fast"],
+        False,
+    ),
     "duplicate key": (
         changed("  output: 195", "  output: 195\n  prompt: 3"),
         ["line 9", 'workload has the key "prompt" twice, first on line 7', "remove one"],
@@ -100,9 +104,17 @@ DAMAGED: dict[str, tuple[Damage, list[str], bool]] = {
     ),
     "duplicate section": (GOOD + "name: again\n", ['"name" twice, first on line 1'], False),
     "list as key": (changed("name: good", "[a, b]: good"), ["line 1", "not plain text"], False),
-    "merge of a number": (changed("  prompt: 222", "  <<: 3\n  prompt: 222"), ["line 7", "no mapping"], False),
+    "merge of a number": (
+        changed("  prompt: 222", "  <<: 3\n  prompt: 222"),
+        ["line 7", "no mapping"],
+        False,
+    ),
     # keys
-    "missing model": (changed("model: llama-3.1-8b-instruct\n", ""), ["model is missing", "Base model"], True),
+    "missing model": (
+        changed("model: llama-3.1-8b-instruct\n", ""),
+        ["model is missing", "Base model"],
+        True,
+    ),
     "missing rank": (changed("rank: 8, ", ""), ["line 4: adapters[0].rank is missing", "LoRA rank"], True),
     "missing workload": (
         changed("workload:\n  prompt: 222\n  output: 195\n", ""),
@@ -119,7 +131,11 @@ DAMAGED: dict[str, tuple[Damage, list[str], bool]] = {
         ['engine.max-model-len is not a key that exists here; did you mean "max_model_len"?'],
         True,
     ),
-    "unknown key": (changed("rate: 0.5", "rate: 0.5, colour: red"), ["adapters[0].colour", "the keys are"], True),
+    "unknown key": (
+        changed("rate: 0.5", "rate: 0.5, colour: red"),
+        ["adapters[0].colour", "the keys are"],
+        True,
+    ),
     # types
     "rank is text": (changed("rank: 8", "rank: high"), ["line 4: adapters[0].rank", '"high"', "8, 16"], True),
     "rank is odd": (changed("rank: 8", "rank: 7"), ["adapters[0].rank is 7; use 1, 2, 4, 8"], True),
@@ -128,20 +144,36 @@ DAMAGED: dict[str, tuple[Damage, list[str], bool]] = {
     "no ranks": (changed("rank: 8", "rank: []"), ["adapters[0].rank is an empty list", "1 item"], True),
     "rate is text": (changed("rate: 0.5", "rate: '0.5'"), ['adapters[0].rate is the text "0.5"'], True),
     "count is a fraction": (changed("rate: 0.5", "rate: 1, count: 1.5"), ["count is 1.5", "whole"], True),
-    "adapter is text": (changed("{name: a, rank: 8, rate: 0.5}", "a"), ["line 4: adapters[0]", "mapping"], True),
+    "adapter is text": (
+        changed("{name: a, rank: 8, rate: 0.5}", "a"),
+        ["line 4: adapters[0]", "mapping"],
+        True,
+    ),
     "adapters is a mapping": ("name: a\nadapters: {name: a}\n", ["line 2: adapters", "give a list"], True),
     "no adapters": ("name: a\nadapters: []\n", ["line 2: adapters is an empty list; give at least 1"], True),
-    "engine is empty": (changed("  max_model_len: 16384\n", ""), ["line 11: engine is empty", "remove"], True),
+    "engine is empty": (
+        changed("  max_model_len: 16384\n", ""),
+        ["line 11: engine is empty", "remove"],
+        True,
+    ),
     "name is a number": (changed("name: good", "name: 3"), ["line 1: name is 3; give text"], True),
     "name with a blank": (changed("name: a,", "name: a b,"), ['adapters[0].name is the text "a b"'], True),
-    "device is a number": (changed("  - {name: H100-64GB, count: 4}", "  - 7"), ["line 10: devices[0]"], True),
+    "device is a number": (
+        changed("  - {name: H100-64GB, count: 4}", "  - 7"),
+        ["line 10: devices[0]"],
+        True,
+    ),
     "duration in words": (
         changed("  prompt: 222", "  duration_s: 1 hour\n  prompt: 222"),
         ['workload.duration_s is the text "1 hour"; give a number (Seconds'],
         True,
     ),
     # values
-    "negative rate": (changed("rate: 0.5", "rate: -0.5"), ["line 4: adapters[0].rate is -0.5", "above 0"], True),
+    "negative rate": (
+        changed("rate: 0.5", "rate: -0.5"),
+        ["line 4: adapters[0].rate is -0.5", "above 0"],
+        True,
+    ),
     "zero rate": (changed("rate: 0.5", "rate: [1, 0]"), ["adapters[0].rate[1] is 0"], True),
     "rate is NaN": (changed("rate: 0.5", "rate: .nan"), ["adapters[0].rate is nan", "finite"], False),
     "rate is infinite": (changed("rate: 0.5", "rate: .inf"), ["adapters[0].rate is inf", "finite"], False),
@@ -168,7 +200,7 @@ DAMAGED: dict[str, tuple[Damage, list[str], bool]] = {
     ),
     "a million entries": (
         lambda: many_entries(400_000, "  - {{name: a{k}, rank: 8, rate: 1}}\n"),
-        ["1,000,000 values", "one entry with a count"],
+        ["800,000 values", "one entry with a count"],
         False,
     ),
     "thirty thousand wrong entries": (
@@ -191,7 +223,11 @@ DAMAGED: dict[str, tuple[Damage, list[str], bool]] = {
         ["prompt.weights has 3 values", "prompt.edges[2] is 3", "prompt.weights[1] is -1", "3 problems"],
         False,
     ),
-    "lengths in words": (changed("prompt: 222", "prompt: long"), ['prompt is the text "long"', "{mean"], True),
+    "lengths in words": (
+        changed("prompt: 222", "prompt: long"),
+        ['prompt is the text "long"', "{mean"],
+        True,
+    ),
     "unknown distribution": (
         changed("prompt: 222", "prompt: {distribution: lognorm, mean: 3, std: 1}"),
         ["workload.prompt.distribution", 'did you mean "lognormal"?'],
@@ -213,12 +249,19 @@ DAMAGED: dict[str, tuple[Damage, list[str], bool]] = {
         False,
     ),
     "missing profile": (GOOD + "profile: no.json\n", ['line 13: profile is "no.json", but there'], False),
-    "unknown objective": (GOOD + "objective: gpu\n", ['line 13: objective is the text "gpu"', '"gpus"?'], True),
+    "unknown objective": (
+        GOOD + "objective: gpu\n",
+        ['line 13: objective is the text "gpu"', '"gpus"?'],
+        True,
+    ),
     "objective twice": (GOOD + "objective: [gpus, gpus]\n", ["objective[1]", "as is objective[0]"], False),
     # parts that do not fit each other
     "rank above the engine's": (
         changed("max_model_len: 16384", "max_lora_rank: 8"),
-        ['line 5: adapters[1].rank is 16, above engine.max_lora_rank 8; raise max_lora_rank or drop adapter "b"'],
+        [
+            "line 5: adapters[1].rank is 16, above engine.max_lora_rank 8; ",
+            'raise max_lora_rank or drop adapter "b"',
+        ],
         False,
     ),
     "duplicate names": (
@@ -227,8 +270,8 @@ DAMAGED: dict[str, tuple[Damage, list[str], bool]] = {
         False,
     ),
     "names that collide when numbered": (
-        changed("name: b, rank: 16, rate: 0.25", "name: a, count: 1, rank: 8, rate: 1"),
-        ["adapters[1].name"],
+        changed("{name: b,", "{name: x-2, rank: 8, rate: 1}\n  - {name: x, count: 3,"),
+        ['line 6: adapters[2].name gives the name "x-2", which adapters[1] has too'],
         False,
     ),
     "longer than the engine takes": (
@@ -316,7 +359,7 @@ def test_the_good_file_is_good(tmp_path: Path) -> None:
 def test_folders_and_missing_files_are_named(tmp_path: Path) -> None:
     with pytest.raises(scenarios.ScenarioError, match=r"folder.*name a file"):
         scenarios.read(tmp_path)
-    with pytest.raises(scenarios.ScenarioError, match="does not exist.*mixed_ranks"):
+    with pytest.raises(scenarios.ScenarioError, match=r"does not exist.*mixed_ranks"):
         scenarios.read(tmp_path / "none.yaml")
     with pytest.raises(scenarios.ScenarioError, match='did you mean the shipped scenario "mixed_ranks"'):
         scenarios.read("mixd_ranks.yaml")
