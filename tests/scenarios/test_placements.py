@@ -1,0 +1,99 @@
+"""Placements: into files and back, and what is wrong with them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+import scenarios
+
+SCENARIO = scenarios.loads(
+    "name: s\nmodel: m\n"
+    "adapters: [{name: a, rank: 8, rate: 1}, {name: b, rank: 64, rate: 1}, {name: c, rank: 64, rate: 1}]\n"
+    "workload: {prompt: 1, output: 2}\ndevices: H100-64GB\n"
+)
+
+
+def gpu(number: int, adapters: list[str], **fields: object) -> dict[str, object]:
+    return {
+        "gpu": number,
+        "device": "H100-64GB",
+        "max_loras": 8,
+        "max_lora_rank": 64,
+        "adapters": adapters,
+        **fields,
+    }
+
+
+def placement(*gpus: dict[str, object]) -> scenarios.Placement:
+    return scenarios.Placement.model_validate({"gpus": gpus})
+
+
+def written(tmp_path: Path, *gpus: dict[str, object]) -> Path:
+    file = tmp_path / "plan.json"
+    file.write_text(json.dumps({"gpus": gpus}, indent=1))
+    return file
+
+
+@pytest.mark.parametrize("name", ["plan.json", "plan.yaml"])
+def test_a_placement_reads_back_equal(name: str, tmp_path: Path) -> None:
+    plan = placement(gpu(0, ["a", "b"], shares={"a": 0.25}), gpu(1, ["a"], shares={"a": 0.75}))
+    scenarios.write_placement(plan, tmp_path / name)
+    assert scenarios.read_placement(tmp_path / name) == plan
+    assert plan.gpus[0].share("a") == 0.25
+    assert plan.gpus[0].share("b") == 1.0
+
+
+def test_the_placement_inside_a_result_is_read(tmp_path: Path) -> None:
+    file = tmp_path / "result.json"
+    file.write_text(json.dumps({"gpus": 1, "placement": {"gpus": [gpu(0, ["a"])]}}))
+    assert scenarios.read_placement(file) == placement(gpu(0, ["a"]))
+
+
+@pytest.mark.parametrize(
+    ("gpus", "expected"),
+    [
+        ([gpu(0, ["a", "a"])], 'gpus[0].adapters[1] is "a", listed twice on this GPU'),
+        ([gpu(0, ["a"]), gpu(1, ["a"])], 'gpus[1].adapters place adapter "a" 2 times over all GPUs'),
+        ([gpu(0, ["a"], shares={"a": 0.5})], 'gpus[0].adapters place adapter "a" 0.5 times'),
+        ([gpu(0, ["a"], shares={"b": 0.5})], "gpus[0].shares.b is a share of an adapter not listed here"),
+        ([gpu(0, ["a"], shares={"a": 1.5})], "gpus[0].shares.a is 1.5; give a number below 1"),
+        ([gpu(0, ["a"]), gpu(0, ["b"])], "gpus[1].gpu is 0, a number used twice"),
+        ([gpu(0, [])], "gpus[0].adapters is an empty list; give at least 1 item"),
+        ([gpu(0, ["a"], max_lora_rank=24)], "gpus[0].max_lora_rank is 24; use 8, 16, 32"),
+        (
+            [gpu(0, ["a"], max_lora=3)],
+            'gpus[0].max_lora is not a key that exists here; did you mean "max_lora',
+        ),
+        ([], "gpus is an empty list"),
+    ],
+)
+def test_a_wrong_placement_says_where(gpus: list[dict[str, object]], expected: str, tmp_path: Path) -> None:
+    file = written(tmp_path, *gpus)
+    with pytest.raises(scenarios.ScenarioError) as caught:
+        scenarios.read_placement(file)
+    assert expected in str(caught.value)
+    assert all(problem.line and problem.remedy for problem in caught.value.problems)
+
+
+def test_a_placement_is_checked_against_its_scenario() -> None:
+    scenarios.check_placement(placement(gpu(0, ["a", "b", "c"])), SCENARIO)
+    wrong = placement(gpu(0, ["bb"]), gpu(1, ["c"], max_lora_rank=8, device="A100"))
+    with pytest.raises(scenarios.ScenarioError) as caught:
+        scenarios.check_placement(wrong, SCENARIO)
+    assert {problem.path for problem in caught.value.problems} == {
+        "gpus[0].adapters[0]",
+        "gpus[1].adapters[0]",
+        "gpus[1].device",
+        "gpus",
+    }
+    assert "of rank 64, above the GPU's max_lora_rank 8" in str(caught.value)
+    assert "leave out the adapters a and b" in str(caught.value)
+
+
+def test_python_users_get_the_same_findings() -> None:
+    with pytest.raises(ValidationError, match=r"list it once"):
+        placement(gpu(0, ["a"]), gpu(1, ["a"]))
