@@ -236,9 +236,7 @@ def _use(records: RunRecords, view: Window) -> dict[str, float]:
     return dict(zip(SERIES, total.tolist(), strict=True))
 
 
-def adapter_metrics(
-    records: RunRecords, warmup_s: float = 0.0, frontend_s: float = 0.0
-) -> AdapterMetrics:
+def adapter_metrics(records: RunRecords, warmup_s: float = 0.0, frontend_s: float = 0.0) -> AdapterMetrics:
     """Metrics of every adapter over the window after the warm-up."""
     view = window(records, warmup_s)
     came, ended = arrived(records, view), completed(records, view)
@@ -262,15 +260,11 @@ def adapter_metrics(
     )
 
 
-def adapter_sums(
-    records: RunRecords, chosen: NDArray[np.bool_], values: NDArray[np.generic]
-) -> FloatArray:
+def adapter_sums(records: RunRecords, chosen: NDArray[np.bool_], values: NDArray[np.generic]) -> FloatArray:
     """Sum of the values of the chosen requests, per adapter."""
     requests = records.requests
-    sums: FloatArray = np.bincount(
-        requests.adapter[chosen], weights=values[chosen].astype(np.float64), minlength=requests.n_adapters
-    )
-    return sums
+    weights = values[chosen].astype(np.float64)
+    return np.bincount(requests.adapter[chosen], weights, requests.n_adapters).astype(np.float64)
 
 
 def _latencies(records: RunRecords, chosen: NDArray[np.bool_], values: FloatArray) -> dict[str, FloatArray]:
@@ -281,11 +275,12 @@ def _latencies(records: RunRecords, chosen: NDArray[np.bool_], values: FloatArra
     count = np.bincount(records.requests.adapter[chosen], minlength=records.requests.n_adapters)
     start = np.concatenate(([0], np.cumsum(count)[:-1]))
     total = adapter_sums(records, chosen, values)
-    nothing = np.full(len(count), np.nan)
-    result = {"mean_s": np.divide(total, count, out=nothing.copy(), where=count > 0)}
+    nothing: FloatArray = np.full(len(count), np.nan)
+    some = count > 0
+    result = {"mean_s": np.divide(total, count, out=nothing.copy(), where=some)}
     for p in PERCENTILES:
         at = start + np.floor((count - 1) * p / 100).astype(np.int64)
         percentile = nothing.copy()
-        percentile[count > 0] = ordered[at[count > 0]]
+        percentile[some] = ordered[at[some]]
         result[f"p{p:.0f}_s"] = percentile
     return result

@@ -82,7 +82,7 @@ class SimulationResult:
         r = self.records
         return pd.DataFrame(
             {
-                "adapter": pd.Categorical.from_codes(r.requests.adapter, list(self.names)),
+                "adapter": np.array(self.names, dtype=object)[r.requests.adapter],
                 "arrival_s": r.requests.arrival_s,
                 "sent_s": r.sent_s,
                 "prompt_tokens": r.requests.prompt_tokens,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -25,6 +26,25 @@ class SchedulerRules(BaseModel):
         default=False,
         description="Do not apply long_prefill_token_threshold when one request is running or waiting.",
     )
+
+
+_NEWER_RULES_SINCE = (0, 32)
+
+
+def rules_of(version: str) -> SchedulerRules:
+    """Rules of a version of vLLM, with its default arguments.
+
+    Raises
+    ------
+    ValueError
+        If the version does not start with two numbers.
+    """
+    match = re.match(r"v?(\d+)\.(\d+)", version.strip())
+    if match is None:
+        raise ValueError(f'"{version}" is no version of vLLM; write it like 0.8.5')
+    if (int(match[1]), int(match[2])) < _NEWER_RULES_SINCE:
+        return SchedulerRules()
+    return SchedulerRules(reserve_full_isl=True, lone_request_ignores_threshold=True)
 
 
 @dataclass(frozen=True)

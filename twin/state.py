@@ -1,8 +1,16 @@
-"""The compiled loop's view of one engine: its constants, and the arrays that hold its state."""
+"""The compiled loop's view of one engine: its constants, and the records that hold its state.
+
+A request waits in the queue of its adapter, or it runs. A running request is in prefill until it has
+caught up with what its client sent and what it had generated, then it decodes, one token per step.
+Decoding requests are never visited step by step: every number about them is a sum, a count or an entry
+in a calendar, relative to the count of decode steps (``Now.decode_steps``).
+
+Constants and state are structured arrays, which compiled functions reach through plain pointers.
+"""
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,37 +19,169 @@ from twin.records import GAP_BINS, SERIES
 from twin.requests import FloatArray, IntArray, Requests
 from twin.setup import EngineSetup
 
+Counts = NDArray[np.int64]
 
-class Engine(NamedTuple):
-    """Constants of a run."""
+Record = Any
+"""An element of a structured array; its fields are attributes in compiled code."""
 
-    max_loras: int
-    max_cpu_loras: int
-    max_num_seqs: int
-    budget: int
-    threshold: int
-    block_size: int
-    usable_blocks: int
-    watermark_blocks: int
-    reserve_full_isl: bool
-    lone_ignores_threshold: bool
-    max_inflight: int
-    horizon_s: float
-    warmup_s: float
-    series_width_s: float
+Engine = Any
+"""A record of ``ENGINE``: the constants of a run."""
+
+EMPTY = np.iinfo(np.int64).max
+"""Key of an empty queue."""
+
+
+def _dtype(fields: dict[str, str]) -> np.dtype[np.void]:
+    return np.dtype(list(fields.items()), align=True)
+
+
+ENGINE = _dtype(
+    {
+        "requests": "i8",
+        "adapters": "i8",
+        "max_loras": "i8",
+        "max_cpu_loras": "i8",
+        "max_num_seqs": "i8",
+        "budget": "i8",
+        "threshold": "i8",
+        "block_size": "i8",
+        "watermark_blocks": "i8",
+        "usable_blocks": "i8",
+        "max_inflight": "i8",
+        "reserve_full_isl": "?",
+        "lone_ignores_threshold": "?",
+        "horizon_s": "f8",
+        "warmup_s": "f8",
+        "series_width_s": "f8",
+        "decode_s": "f8",
+        "prefill_s": "f8",
+        "context_s": "f8",
+        "waiting_s": "f8",
+    }
+)
+
+NOW = _dtype(
+    {
+        "clock": "f8",
+        "arrival": "f8",  # when the client sends its next request; infinite under its full cap
+        "open_again": "f8",  # when the end of a request last lifted the client's full cap
+        "next": "i8",  # request that arrives next
+        "running": "i8",
+        "waiting": "i8",
+        "first": "i8",  # running request admitted first, and last; -1 if there is none
+        "last": "i8",
+        "admitted": "i8",  # admissions so far
+        "front": "i8",  # place before the front of the waiting requests
+        "free": "i8",  # KV blocks
+        "distinct": "i8",  # adapters of the running requests
+        "slots_used": "i8",
+        "cpu_used": "i8",
+        "pending": "i8",  # adapters to be loaded before the step
+        "decoding": "i8",  # running requests that decode, and their context in tokens
+        "context": "i8",
+        "decode_steps": "i8",  # so far
+        "phase": "i8",  # class whose requests need a block in the next decode step
+        "partials": "i8",  # running requests in prefill
+        "planned": "i8",  # the same with those admitted in this step
+        "steps": "i8",  # so far
+        "step_decodes": "i8",  # of this step: decoding requests, their context, prefill tokens, ...
+        "step_context": "i8",
+        "step_prefill": "i8",
+        "step_adapters": "i8",
+        "step_preempted": "i8",
+        "rest": "i8",  # first running request that a spent budget left out of this step, or -1
+        "rows": "i8",  # step rows written
+    }
+)
+
+REQUEST = _dtype(
+    {
+        "arrival": "f8",
+        "sent": "f8",
+        "first_scheduled": "f8",
+        "first_token": "f8",
+        "finish": "f8",
+        "paused": "f8",  # when it was preempted while it decoded
+        "shift": "i8",  # generated tokens of a decoding request, less the decode steps so far
+        "prompt": "i4",
+        "output": "i4",
+        "adapter": "i4",
+        "generated": "i4",  # tokens, as of when it last started or stopped to decode
+        "computed": "i4",  # tokens, of a request in prefill
+        "preemptions": "i4",
+        "follower": "i4",  # in its queue, or in the batch
+        "earlier": "i4",  # in the batch
+        "due_next": "i4",  # in its day of the calendar
+        "due_prev": "i4",
+        "place": "i4",  # among all waiting requests
+        "order": "i4",  # of admission
+        "decoding": "?",
+    }
+)
+
+ADAPTER = _dtype(
+    {
+        "gpu_load_s": "f8",
+        "disk_load_s": "f8",
+        "gpu_loads": "i8",
+        "disk_loads": "i8",
+        "left_at": "i8",  # when its last request left the batch, and the order among such
+        "left_order": "i8",
+        "seen": "i8",  # last step that scheduled it request by request
+        "head": "i4",  # ends of its queue
+        "tail": "i4",
+        "active": "i4",  # running requests
+        "in_slot": "?",
+        "in_cpu": "?",
+    }
+)
+
+PLAN = _dtype({"request": "i4", "chunk": "i4"})
+
+
+class State(NamedTuple):
+    """What the loop reads and changes in place; n requests, m adapters.
+
+    Parameters
+    ----------
+    now
+        The record of ``NOW``.
+    request, adapter
+        Records, shapes (n,) and (m,).
+    plan
+        Requests in prefill in the order of the batch, and their tokens in this step.
+    due
+        First decoding request that ends after a decode step, by day of a circular calendar.
+    classes
+        Decoding requests by (context - decode steps) modulo block size.
+    tree
+        Smallest key among the queues of adapters without (0) and with (1) running requests: two
+        complete binary trees, the root at 1.
+    slot_links, cpu_links
+        Circular lists of adapters idle in slots and in CPU memory: followers and predecessors.
+    pending
+        Adapters to be loaded before the step.
+    token_s, adapter_s, adapter_token_s
+        Cost of a step.
+    gaps, series
+        As in the records of a run.
+    """
+
+    now: Record
+    request: Record
+    adapter: Record
+    plan: Record
+    due: IntArray
+    classes: Counts
+    tree: Counts
+    slot_links: IntArray
+    cpu_links: IntArray
+    pending: IntArray
     token_s: FloatArray
     adapter_s: FloatArray
     adapter_token_s: FloatArray
-    decode_s: float
-    prefill_s: float
-    context_s: float
-    waiting_s: float
-    gpu_load_s: FloatArray
-    disk_load_s: FloatArray
-    arrival: FloatArray
-    prompt: IntArray
-    output: IntArray
-    adapter: IntArray
+    gaps: Counts
+    series: Record
 
 
 def engine(
@@ -49,101 +189,85 @@ def engine(
 ) -> Engine:
     """Constants of a run of ``requests`` on ``setup``."""
     tables, rules = setup.tables, setup.rules
-    return Engine(
-        max_loras=setup.max_loras,
-        max_cpu_loras=max(setup.max_cpu_loras, setup.max_loras),
-        max_num_seqs=setup.max_num_seqs,
-        budget=setup.max_num_batched_tokens,
-        threshold=setup.long_prefill_token_threshold,
-        block_size=setup.block_size,
-        usable_blocks=setup.usable_blocks,
-        # vLLM takes the share of all blocks, the reserved one included.
-        watermark_blocks=int(rules.watermark * (setup.usable_blocks + 1)),
-        reserve_full_isl=rules.reserve_full_isl,
-        lone_ignores_threshold=rules.lone_request_ignores_threshold,
-        max_inflight=setup.max_inflight,
-        horizon_s=float(horizon_s),
-        warmup_s=float(warmup_s),
-        series_width_s=float(width_s),
-        token_s=_floats(tables.token_s),
-        adapter_s=_floats(tables.adapter_s),
-        adapter_token_s=_floats(tables.adapter_token_s),
-        decode_s=float(tables.decode_s),
-        prefill_s=float(tables.prefill_s),
-        context_s=float(tables.context_s),
-        waiting_s=float(tables.waiting_s),
-        gpu_load_s=_floats(setup.gpu_load_s),
-        disk_load_s=_floats(setup.disk_load_s),
-        arrival=_floats(requests.arrival_s),
-        prompt=np.ascontiguousarray(requests.prompt_tokens, dtype=np.int32),
-        output=np.ascontiguousarray(requests.output_tokens, dtype=np.int32),
-        adapter=np.ascontiguousarray(requests.adapter, dtype=np.int32),
+    e = np.zeros(1, dtype=ENGINE)
+    e["requests"], e["adapters"] = len(requests), requests.n_adapters
+    e["max_loras"], e["max_cpu_loras"] = setup.max_loras, max(setup.max_cpu_loras, setup.max_loras)
+    e["max_num_seqs"], e["budget"] = setup.max_num_seqs, setup.max_num_batched_tokens
+    e["threshold"], e["block_size"] = setup.long_prefill_token_threshold, setup.block_size
+    # vLLM takes the share of all blocks, the reserved one included.
+    e["watermark_blocks"] = int(rules.watermark * (setup.usable_blocks + 1))
+    e["usable_blocks"], e["max_inflight"] = setup.usable_blocks, setup.max_inflight
+    e["reserve_full_isl"] = rules.reserve_full_isl
+    e["lone_ignores_threshold"] = rules.lone_request_ignores_threshold
+    e["horizon_s"], e["warmup_s"], e["series_width_s"] = horizon_s, warmup_s, width_s
+    e["decode_s"], e["prefill_s"] = tables.decode_s, tables.prefill_s
+    e["context_s"], e["waiting_s"] = tables.context_s, tables.waiting_s
+    return e[0]
+
+
+def state(requests: Requests, setup: EngineSetup, series_bins: int) -> State:
+    """State of an idle engine: no adapter in a slot, the first ones in CPU memory, the last newest."""
+    m = requests.n_adapters
+    in_cpu = min(m, max(setup.max_cpu_loras, setup.max_loras))
+    calendar = _power_of_two(int(requests.output_tokens.max(initial=0)) + 2)
+    return State(
+        now=_now(requests, setup, in_cpu),
+        request=_requests(requests),
+        adapter=_adapters(setup, m, in_cpu),
+        plan=np.zeros(min(setup.max_num_seqs, len(requests)) + 1, dtype=PLAN),
+        due=np.full(calendar, -1, dtype=np.int32),
+        classes=np.zeros(setup.block_size, dtype=np.int64),
+        tree=np.full((2, 2 * _power_of_two(m)), EMPTY, dtype=np.int64),
+        slot_links=_ring(m, 0),
+        cpu_links=_ring(m, in_cpu),
+        pending=np.zeros(min(setup.max_loras, m) + 1, dtype=np.int32),
+        token_s=_floats(setup.tables.token_s),
+        adapter_s=_floats(setup.tables.adapter_s),
+        adapter_token_s=_floats(setup.tables.adapter_token_s),
+        gaps=np.zeros(GAP_BINS, dtype=np.int64),
+        series=np.zeros(series_bins, dtype=_dtype(dict.fromkeys(SERIES, "f8"))),
     )
+
+
+def _now(requests: Requests, setup: EngineSetup, in_cpu: int) -> Record:
+    now = np.zeros(1, dtype=NOW)
+    now["arrival"] = requests.arrival_s[0] if len(requests) else np.inf
+    now["open_again"] = -np.inf
+    now["first"] = now["last"] = now["front"] = -1
+    now["free"], now["cpu_used"] = setup.usable_blocks, in_cpu
+    now["phase"] = 1 % setup.block_size
+    return now[0]
+
+
+def _requests(requests: Requests) -> Record:
+    q = np.zeros(len(requests), dtype=REQUEST)
+    q["arrival"], q["prompt"] = requests.arrival_s, requests.prompt_tokens
+    q["output"], q["adapter"] = requests.output_tokens, requests.adapter
+    for moment in ("sent", "first_scheduled", "first_token", "finish"):
+        q[moment] = np.nan
+    q["place"] = np.arange(len(requests))
+    return q
+
+
+def _adapters(setup: EngineSetup, m: int, in_cpu: int) -> Record:
+    adapters = np.zeros(m, dtype=ADAPTER)
+    adapters["gpu_load_s"], adapters["disk_load_s"] = setup.gpu_load_s, setup.disk_load_s
+    adapters["left_at"] = adapters["seen"] = adapters["head"] = adapters["tail"] = -1
+    adapters["in_cpu"] = np.arange(m) < in_cpu
+    return adapters
 
 
 def _floats(values: FloatArray) -> FloatArray:
     return np.ascontiguousarray(values, dtype=np.float64)
 
 
-CLOCK = 0
-"""Index in ``State.real``."""
-
-NEXT, RUNNING, WAITING, FREE, HEAD, TAIL, DISTINCT, ROWS = range(8)
-"""Indices in ``State.count``: next request to arrive, running and waiting requests, free blocks, the ends
-of the waiting queue, distinct adapters of the running requests, rows written."""
-
-
-class State(NamedTuple):
-    """Arrays that the loop changes in place."""
-
-    real: FloatArray
-    count: NDArray[np.int64]
-    batch: IntArray
-    follower: IntArray
-    computed: IntArray
-    blocks: IntArray
-    chunk: IntArray
-    active: IntArray
-    sent: FloatArray
-    first_scheduled: FloatArray
-    first_token: FloatArray
-    finish: FloatArray
-    generated: IntArray
-    preemptions: IntArray
-    gpu_loads: NDArray[np.int64]
-    disk_loads: NDArray[np.int64]
-    slot_stamp: NDArray[np.int64]
-    cpu_stamp: NDArray[np.int64]
-    gaps: NDArray[np.int64]
-    series: FloatArray
+def _ring(m: int, linked: int) -> IntArray:
+    """Links of a circular list of the first adapters; node m is its start and its end."""
+    links = np.full((2, m + 1), -1, dtype=np.int32)
+    ring = np.array([m, *range(linked)])
+    links[0, ring], links[1, ring] = np.roll(ring, -1), np.roll(ring, 1)
+    return links
 
 
-def state(requests: Requests, setup: EngineSetup, bins: int) -> State:
-    """State of an idle engine: no request, no adapter in a slot, the first adapters in CPU memory."""
-    n, m = len(requests), requests.n_adapters
-    cpu = max(setup.max_cpu_loras, setup.max_loras)
-    count = np.zeros(8, dtype=np.int64)
-    count[FREE] = setup.usable_blocks
-    count[HEAD] = count[TAIL] = -1
-    return State(
-        real=np.zeros(1),
-        count=count,
-        batch=np.zeros(min(setup.max_num_seqs, n) + 1, dtype=np.int32),
-        follower=np.full(n, -1, dtype=np.int32),
-        computed=np.zeros(n, dtype=np.int32),
-        blocks=np.zeros(n, dtype=np.int32),
-        chunk=np.zeros(n, dtype=np.int32),
-        active=np.zeros(m, dtype=np.int32),
-        sent=np.full(n, np.nan),
-        first_scheduled=np.full(n, np.nan),
-        first_token=np.full(n, np.nan),
-        finish=np.full(n, np.nan),
-        generated=np.zeros(n, dtype=np.int32),
-        preemptions=np.zeros(n, dtype=np.int32),
-        gpu_loads=np.zeros(m, dtype=np.int64),
-        disk_loads=np.zeros(m, dtype=np.int64),
-        slot_stamp=np.full(m, -1, dtype=np.int64),
-        cpu_stamp=np.where(np.arange(m) < cpu, np.arange(m), -1).astype(np.int64),
-        gaps=np.zeros(GAP_BINS, dtype=np.int64),
-        series=np.zeros((bins, len(SERIES))),
-    )
+def _power_of_two(n: int) -> int:
+    return 1 << max(n - 1, 0).bit_length()
