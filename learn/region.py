@@ -63,6 +63,9 @@ class OptionErrors(_Plain):
 class OptionRows(_Plain):
     """The rows of one option: a kind of GPU with a number of slots and a rank that they are padded to.
 
+    An option may appear twice: *resident* rows for GPUs with a slot for every adapter, *shared* rows for
+    those whose adapters wait for slots. A GPU is feasible when it is inside either.
+
     The methods take ``sums``: feature sums of GPUs, shape (K,) or (m, K), columns as in the region's
     ``features``.
     """
@@ -70,6 +73,7 @@ class OptionRows(_Plain):
     device: str
     max_loras: int = Field(ge=1)
     max_lora_rank: int = Field(ge=1)
+    regime: Literal["resident", "shared"]
     kv_cache_tokens: int = Field(ge=0, description="KV cache that the rows were made with.")
     rows: tuple[Row, ...] = Field(min_length=1)
     domain: Domain
@@ -95,7 +99,7 @@ class OptionRows(_Plain):
 
     def contains(self, sums: FloatArray) -> NDArray[np.bool_]:
         """Whether every row holds, shape () or (m,)."""
-        return np.asarray((self.slack(sums) >= -1e-12).all(axis=-1))
+        return np.asarray(np.all(self.slack(sums) >= -1e-12, axis=-1), dtype=np.bool_)
 
     def fill(self, sums: FloatArray) -> FloatArray:
         """Largest left-hand side over bound of any row, shape () or (m,); 1 is the boundary."""
@@ -125,22 +129,32 @@ class FeasibilityRegion(_Plain):
             raise ValueError("a row has not one coefficient for each feature")
         return self
 
-    def option(self, max_loras: int, max_lora_rank: int) -> OptionRows:
-        """The option with these slots and max rank.
+    def of(self, max_loras: int, max_lora_rank: int) -> tuple[OptionRows, ...]:
+        """The rows of both regimes of one option.
 
         Raises
         ------
         RegionError
             If the region has no such option.
         """
-        for option in self.options:
-            if (option.max_loras, option.max_lora_rank) == (max_loras, max_lora_rank):
-                return option
-        have = ", ".join(f"{o.max_loras}x{o.max_lora_rank}" for o in self.options)
-        raise RegionError(
-            f"the region has no option with {max_loras} slots of rank {max_lora_rank}; "
-            f"it has {have or 'none'}"
-        )
+        found = tuple(o for o in self.options if (o.max_loras, o.max_lora_rank) == (max_loras, max_lora_rank))
+        if not found:
+            have = ", ".join(dict.fromkeys(f"{o.max_loras}x{o.max_lora_rank}" for o in self.options))
+            raise RegionError(
+                f"the region has no option with {max_loras} slots of rank {max_lora_rank}; "
+                f"it has {have or 'none'}"
+            )
+        return found
+
+    def contains(self, max_loras: int, max_lora_rank: int, sums: FloatArray) -> NDArray[np.bool_]:
+        """Whether GPUs with this option and these sums, shape (K,) or (m, K), are inside."""
+        inside = [rows.contains(sums) for rows in self.of(max_loras, max_lora_rank)]
+        return np.asarray(np.any(inside, axis=0), dtype=np.bool_)
+
+    def fill(self, max_loras: int, max_lora_rank: int, sums: FloatArray) -> FloatArray:
+        """How full GPUs are under the regime that has most room, shape () or (m,); 1 is the boundary."""
+        shares = [rows.fill(sums) for rows in self.of(max_loras, max_lora_rank)]
+        return np.asarray(np.min(shares, axis=0))
 
 
 class Plane(_Plain):
@@ -156,6 +170,7 @@ class OptionLatency(_Plain):
     device: str
     max_loras: int
     max_lora_rank: int
+    regime: Literal["resident", "shared"]
     itl_ms: tuple[Plane, ...] = Field(min_length=1)
     ttft_ms: tuple[Plane, ...] = Field(min_length=1)
 
@@ -172,20 +187,14 @@ class OptionLatency(_Plain):
 class Provenance(_Plain):
     """Where a region comes from, so that the same command makes the same numbers again."""
 
-    profile: str = Field(description="Name of the engine profile.")
-    profile_digest: str
-    device: str
-    memory_gib: float
-    engine: dict[str, Any] = Field(description="Engine arguments that shape the region.")
-    arrivals: dict[str, Any]
-    lengths: tuple[dict[str, Any], ...] = Field(description="Pairs of prompt and output lengths covered.")
-    duration_s: float
-    service_levels: dict[str, float]
-    seed: int
-    compositions: int = Field(description="Random mixes of adapters whose boundary was searched.")
-    runs: int = Field(description="Twin runs.")
     command: str = Field(description="What makes the region again.")
-    confidence: float = Field(description="Share of boundary points that each region keeps on its side.")
+    space: dict[str, Any] = Field(description="Profile, engine, workload and options that were sampled.")
+    plan: dict[str, Any] = Field(description="How much was sampled, and the seed.")
+    runs: int = Field(ge=0, description="Twin runs.")
+    boundaries: int = Field(ge=0, description="Compositions whose boundary was bracketed.")
+    inner_confidence: float = Field(description="Share of starved bracket ends outside the inner region.")
+    outer_confidence: float = Field(description="Share of accepted bracket ends inside the outer region.")
+    note: str = Field(default="", description="What a reader should know.")
 
 
 class Regions(_Plain):
@@ -206,15 +215,17 @@ class Regions(_Plain):
         RegionError
             If one of them is missing.
         """
-        by_key = {(o.max_loras, o.max_lora_rank): o for o in self.latency}
         inner, outer = (
-            region.model_copy(update={"options": tuple(region.option(*key) for key in options)})
+            region.model_copy(update={"options": tuple(rows for key in options for rows in region.of(*key))})
             for region in (self.inner, self.outer)
         )
-        latency = tuple(by_key[key] for key in options)
+        kept = set(options)
+        latency = tuple(o for o in self.latency if (o.max_loras, o.max_lora_rank) in kept)
         return self.model_copy(update={"inner": inner, "outer": outer, "latency": latency})
 
-    def option_latency(self, max_loras: int, max_lora_rank: int) -> OptionLatency:
+    def option_latency(
+        self, max_loras: int, max_lora_rank: int, regime: Literal["resident", "shared"] = "resident"
+    ) -> OptionLatency:
         """Latency estimates of one option.
 
         Raises
@@ -223,9 +234,11 @@ class Regions(_Plain):
             If there are none.
         """
         for option in self.latency:
-            if (option.max_loras, option.max_lora_rank) == (max_loras, max_lora_rank):
+            if (option.max_loras, option.max_lora_rank, option.regime) == (max_loras, max_lora_rank, regime):
                 return option
-        raise RegionError(f"no latency estimates for {max_loras} slots of rank {max_lora_rank}")
+        raise RegionError(
+            f"no latency estimates for {max_loras} slots of rank {max_lora_rank}, adapters {regime}"
+        )
 
     def to_json(self) -> str:
         """JSON text, one row or plane per line."""

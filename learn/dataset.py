@@ -1,0 +1,131 @@
+"""Twin runs as a table: what the GPU was given, what it did, and where the run comes from."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from learn.features import ADDITIVE, FEATURES, FloatArray
+from scenarios import LorapackError
+
+TARGETS = ("throughput_tok_per_s", "itl_ms", "ttft_ms", "served_share", "worst_served_share", "starved")
+"""What a run says: tokens per second served, mean latencies, served share of the GPU, smallest served
+share of an adapter, and whether the run starves (1) or not (0). A latency without a request is nan."""
+
+_ORIGIN = ("composition", "run", "total_rate", "max_loras", "max_lora_rank", "kv_cache_tokens")
+_FEATURES = tuple(f.name for f in FEATURES)
+COLUMNS = (*_ORIGIN, *(name for name in _FEATURES if name not in _ORIGIN), *TARGETS)
+"""Columns of a dataset's table."""
+
+_INTEGERS = ("composition", "run", "max_loras", "max_lora_rank", "kv_cache_tokens", "starved")
+
+
+class DatasetError(LorapackError, ValueError):
+    """A dataset file is unreadable or not of this version's form."""
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Twin runs, in the order of their compositions.
+
+    Parameters
+    ----------
+    table
+        One row per run, columns `COLUMNS`.
+    metadata
+        Seed, profile, engine, workload: everything that determines the runs.
+    """
+
+    table: pd.DataFrame
+    metadata: dict[str, Any]
+
+    def __post_init__(self) -> None:
+        missing = [name for name in COLUMNS if name not in self.table.columns]
+        if missing:
+            raise DatasetError(f"the dataset lacks the columns {', '.join(missing)}; sample it again")
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    @property
+    def features(self) -> FloatArray:
+        """All features, shape (n, len(FEATURES))."""
+        return self.table[list(_FEATURES)].to_numpy(dtype=np.float64)
+
+    @property
+    def sums(self) -> FloatArray:
+        """Additive feature sums, shape (n, K)."""
+        return self.table[list(ADDITIVE)].to_numpy(dtype=np.float64)
+
+    @property
+    def starved(self) -> NDArray[np.bool_]:
+        """Which runs starve, shape (n,)."""
+        return np.asarray(self.table["starved"].to_numpy() > 0)
+
+    @property
+    def groups(self) -> NDArray[np.int64]:
+        """Composition of each run, shape (n,)."""
+        return self.table["composition"].to_numpy(dtype=np.int64)
+
+    def target(self, name: str) -> FloatArray:
+        """One of `TARGETS`, shape (n,)."""
+        return self.table[name].to_numpy(dtype=np.float64)
+
+    def where(self, mask: NDArray[np.bool_]) -> Dataset:
+        """The runs of a mask."""
+        return Dataset(self.table.loc[mask].reset_index(drop=True), self.metadata)
+
+    def save(self, path: str | Path) -> None:
+        """Write as CSV, with the metadata as JSON in the first line; the write is all or nothing."""
+        text = self.table.to_csv(index=False, columns=list(COLUMNS), lineterminator="\n")
+        write_atomically(Path(path), f"# {json.dumps(self.metadata, sort_keys=True)}\n{text}")
+
+
+def read_dataset(path: str | Path) -> Dataset:
+    """Read what `Dataset.save` wrote.
+
+    Raises
+    ------
+    DatasetError
+        If the file is missing, damaged or of another form.
+    """
+    path = Path(path)
+    try:
+        head, _, body = path.read_text(encoding="utf-8").partition("\n")
+        if not head.startswith("# "):
+            raise ValueError("its first line holds no metadata")
+        metadata = json.loads(head[2:])
+        table = pd.read_csv(io.StringIO(body), float_precision="round_trip")
+    except (OSError, ValueError) as error:
+        raise DatasetError(f"{path}: not a dataset ({error}); sample it again") from error
+    return Dataset(table, metadata)
+
+
+def table_of(rows: Sequence[dict[str, float]]) -> pd.DataFrame:
+    """Table of runs, with integer columns as integers."""
+    table = pd.DataFrame(list(rows), columns=list(COLUMNS))
+    return table.astype(dict.fromkeys(_INTEGERS, np.int64))
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Write a text file through a temporary one beside it, so that no reader sees half of it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    temporary = Path(name)
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8", newline="") as file:
+            file.write(text)
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise

@@ -1,0 +1,301 @@
+"""What one GPU can be given: the space of adapters and engines, and a space-filling design over it.
+
+Composition number i of a seed is always the same, whoever draws it and whatever else is drawn: its
+coarse choices are point i of a scrambled Sobol sequence, its fine ones come from a generator of its own.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import norm, qmc
+
+from learn.features import FloatArray, additive_columns
+from scenarios import EngineConfig, Scenario, ServiceLevels, Workload
+from scenarios.engine import padded_rank
+from scenarios.lengths import FixedLengths, HistogramLengths, Lengths, LognormalLengths
+from twin.load import GPULoad
+from twin.memory import plan_memory
+from twin.profile import EngineProfile
+
+MAX_SKEW = 2.5
+"""Largest standard deviation of the logarithm of the adapters' rates."""
+
+HOT_TO_COLD = 1000.0
+"""Largest ratio between the rates of the hot and the cold adapters of a two-level mix."""
+
+MAX_LENGTH_PAIRS = 8
+"""Most pairs of prompt and output lengths that a design mixes; more are thinned by their work."""
+
+_DIMENSIONS = 6
+
+_ENGINE_ARGUMENTS = (
+    "max_num_seqs",
+    "max_num_batched_tokens",
+    "max_model_len",
+    "gpu_memory_utilization",
+    "block_size",
+    "tensor_parallel_size",
+    "long_prefill_token_threshold",
+    "max_cpu_loras",
+)
+"""Arguments that change how an option serves."""
+
+
+@dataclass(frozen=True)
+class Option:
+    """One way to configure the engine of a GPU, whose memory fits.
+
+    Parameters
+    ----------
+    max_loras, max_lora_rank
+        Slots and the rank of every slot.
+    kv_cache_tokens
+        KV cache that is left.
+    """
+
+    max_loras: int
+    max_lora_rank: int
+    kv_cache_tokens: int
+
+
+@dataclass(frozen=True)
+class Space:
+    """Everything that the twin must know to judge a GPU, and the range of what it is given.
+
+    Parameters
+    ----------
+    profile, engine, device, memory_gib
+        The engine and the GPU.
+    workload
+        Arrivals, duration; its lengths are those of the first pair of ``lengths``.
+    service_levels
+        What starvation means.
+    options
+        Engine options to learn, all of which start.
+    ranks
+        Ranks of adapters, ascending.
+    lengths
+        Pairs of prompt and output lengths.
+    max_adapters
+        Most adapters on one GPU.
+    """
+
+    profile: EngineProfile
+    engine: EngineConfig
+    device: str
+    memory_gib: float
+    workload: Workload
+    service_levels: ServiceLevels
+    options: tuple[Option, ...]
+    ranks: tuple[int, ...]
+    lengths: tuple[tuple[Lengths, Lengths], ...]
+    max_adapters: int = 1280
+
+    def describe(self) -> dict[str, Any]:
+        """Everything that determines a twin run, as plain values."""
+        return {
+            "profile": self.profile.name,
+            "profile_digest": profile_digest(self.profile),
+            "device": self.device,
+            "memory_gib": self.memory_gib,
+            "engine": {name: getattr(self.engine, name) for name in _ENGINE_ARGUMENTS},
+            "arrivals": self.workload.arrivals.model_dump(mode="json"),
+            "duration_s": self.workload.duration_s,
+            "warmup_s": self.workload.warmup_s,
+            "lengths": [[p.model_dump(mode="json"), o.model_dump(mode="json")] for p, o in self.lengths],
+            "served_share": self.service_levels.served_share,
+            "adapter_served_share": self.service_levels.adapter_served_share,
+            "options": [[o.max_loras, o.max_lora_rank, o.kv_cache_tokens] for o in self.options],
+            "ranks": list(self.ranks),
+            "max_adapters": self.max_adapters,
+        }
+
+    @cached_property
+    def mean_tokens(self) -> FloatArray:
+        """Mean prompt and output tokens of each pair of lengths, shape (pairs, 2)."""
+        return np.array([(p.mean_tokens, o.mean_tokens) for p, o in self.lengths])
+
+
+@dataclass(frozen=True)
+class Composition:
+    """A mix of adapters on an engine, whatever its total load.
+
+    Parameters
+    ----------
+    index
+        Number in the design.
+    option
+        The engine.
+    weight
+        Share of the total rate of each adapter, shape (n,), sum 1.
+    rank
+        Rank of each adapter, shape (n,).
+    pair
+        Index of each adapter's lengths, shape (n,).
+    """
+
+    index: int
+    option: Option
+    weight: FloatArray
+    rank: NDArray[np.int32]
+    pair: NDArray[np.int32]
+
+    @property
+    def engine(self) -> tuple[int, int, int]:
+        """Slots, max rank and KV cache tokens."""
+        return self.option.max_loras, self.option.max_lora_rank, self.option.kv_cache_tokens
+
+    def sums(self, space: Space, total_rate: float) -> FloatArray:
+        """Additive feature sums at a total rate in requests/s, shape (K,)."""
+        tokens = space.mean_tokens[self.pair]
+        columns: FloatArray = additive_columns(total_rate * self.weight, tokens[:, 0], tokens[:, 1])
+        return np.asarray(columns.sum(axis=0))
+
+    def load(self, space: Space, total_rate: float) -> GPULoad:
+        """The adapters at a total rate in requests/s."""
+        pairs = [space.lengths[k] for k in self.pair]
+        return GPULoad(
+            names=tuple(f"a{k}" for k in range(len(self.weight))),
+            rank=self.rank,
+            rate=total_rate * self.weight,
+            prompt=tuple(prompt for prompt, _ in pairs),
+            output=tuple(output for _, output in pairs),
+        )
+
+
+def profile_digest(profile: EngineProfile) -> str:
+    """Digest of what the twin reads of a profile: rules, memory and costs, not its history."""
+    parts = profile.model_dump(mode="json", include={"rules", "memory", "step", "loads", "frontend"})
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def starting_options(
+    profile: EngineProfile, engine: EngineConfig, memory_gib: float, ranks: Sequence[int]
+) -> tuple[Option, ...]:
+    """Options whose memory fits: every slot count of the engine with every padded rank there is.
+
+    Parameters
+    ----------
+    ranks
+        Ranks of the adapters to serve.
+    """
+    padded = sorted({padded_rank(rank) for rank in ranks})
+    choices = (engine.max_lora_rank,) if engine.max_lora_rank is not None else tuple(padded)
+    plans = [
+        (slots, rank, plan_memory(profile.memory, engine, memory_gib, slots, rank))
+        for rank in choices
+        for slots in engine.slot_choices
+    ]
+    return tuple(
+        Option(slots, rank, plan.kv_cache_tokens) for slots, rank, plan in plans if plan.failure is None
+    )
+
+
+def space_of(scenario: Scenario, profile: EngineProfile, memory_gib: float, device: str) -> Space:
+    """What a GPU can be given in a scenario.
+
+    Options are those that hold the longest request. A ``max_model_len`` above that changes which
+    options start, not how they serve, so it is lowered to it.
+    """
+    longest = max(_longest(c.prompt) + _longest(c.output) for c in scenario.classes)
+    engine = scenario.engine.model_copy(update={"max_model_len": min(longest, scenario.engine.max_model_len)})
+    ranks = tuple(sorted({c.rank for c in scenario.classes}))
+    pairs = _thinned(sorted({(c.prompt, c.output) for c in scenario.classes}, key=_work))
+    return Space(
+        profile=profile,
+        engine=engine,
+        device=device,
+        memory_gib=memory_gib,
+        workload=scenario.workload.model_copy(update={"prompt": pairs[0][0], "output": pairs[0][1]}),
+        service_levels=scenario.service_levels,
+        options=starting_options(profile, engine, memory_gib, ranks),
+        ranks=ranks,
+        lengths=pairs,
+    )
+
+
+def _longest(lengths: Lengths) -> int:
+    match lengths:
+        case FixedLengths():
+            return lengths.tokens
+        case LognormalLengths():
+            return lengths.max
+        case HistogramLengths():
+            return math.ceil(lengths.edges[-1])
+
+
+def _work(pair: tuple[Lengths, Lengths]) -> tuple[float, float, str]:
+    prompt, output = pair
+    return output.mean_tokens, prompt.mean_tokens, f"{prompt!r} {output!r}"
+
+
+def _thinned(pairs: list[tuple[Lengths, Lengths]]) -> tuple[tuple[Lengths, Lengths], ...]:
+    if len(pairs) <= MAX_LENGTH_PAIRS:
+        return tuple(pairs)
+    kept = np.unique(np.linspace(0, len(pairs) - 1, MAX_LENGTH_PAIRS).round().astype(int))
+    return tuple(pairs[k] for k in kept)
+
+
+def compositions(space: Space, first: int, last: int, seed: int) -> list[Composition]:
+    """Compositions number ``first`` to ``last`` − 1 of the design of a seed.
+
+    Even numbers have a slot for every adapter, odd ones more adapters than slots.
+    """
+    sobol = qmc.Sobol(_DIMENSIONS, scramble=True, rng=np.random.default_rng((seed, 0)))
+    points = sobol.random_base2(max(last - 1, 1).bit_length())[first:last]
+    order = np.random.default_rng((seed, 1)).permutation(len(space.options))
+    return [
+        _composition(space, index, space.options[order[index // 2 % len(order)]], point, seed)
+        for index, point in zip(range(first, last), points, strict=True)
+    ]
+
+
+def _composition(space: Space, index: int, option: Option, u: FloatArray, seed: int) -> Composition:
+    rng = np.random.default_rng((seed, 2, index))
+    n = _count(option.max_loras, space.max_adapters, float(u[0]), shared=index % 2 == 1)
+    weight = _weights(n, u[1], u[2], u[3], rng)
+    allowed = np.array([rank for rank in space.ranks if rank <= option.max_lora_rank], dtype=np.int32)
+    share = rng.dirichlet(np.full(len(allowed), 0.1 + 2.0 * u[4]))
+    pairs = rng.dirichlet(np.full(len(space.lengths), 0.1 + 2.0 * u[5]))
+    return Composition(
+        index=index,
+        option=option,
+        weight=weight / weight.sum(),
+        rank=rng.choice(allowed, size=n, p=share).astype(np.int32),
+        pair=rng.choice(len(space.lengths), size=n, p=pairs).astype(np.int32),
+    )
+
+
+def _count(slots: int, most: int, u: float, *, shared: bool) -> int:
+    """Number of adapters: up to the slots, or more than there are slots; logarithmically uniform."""
+    low, high = (slots + 1, max(most, 2 * slots)) if shared else (1, slots)
+    return round(float(low ** (1 - u) * high**u))
+
+
+def _weights(n: int, kind: float, skew: float, share: float, rng: np.random.Generator) -> FloatArray:
+    """Relative rates: equal, lognormal, a few levels dealt round-robin, or a few hot among many cold.
+
+    Parameters
+    ----------
+    kind, skew, share
+        Coordinates in [0, 1): kind of mix, how skewed it is, and the share of hot adapters.
+    """
+    if kind < 0.15:
+        return np.ones(n)
+    if kind < 0.45:
+        return np.asarray(rng.permutation(np.exp(MAX_SKEW * skew * norm.ppf((np.arange(n) + 0.5) / n))))
+    if kind < 0.75:
+        levels = 2 + int(4 * share)
+        ratio = 1 + 7 * skew
+        return ratio ** -(np.arange(n) % levels).astype(np.float64)
+    hot = np.arange(n) < max(1, round(n * share * 0.5))
+    return np.where(hot, HOT_TO_COLD**skew, 1.0)

@@ -1,0 +1,280 @@
+"""From twin runs to linear regions: the shared boundary model, calibrated option by option to each side.
+
+The inner region is shrunk until, in cross-validation over compositions, a set share of the lightest
+starved runs lies outside; the outer one is widened until that share of the heaviest accepted runs lies
+inside. How much depends on the option: its own residuals, drawn towards those of all.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from learn.boundary import (
+    REGIMES,
+    BoundaryModel,
+    BoundaryPoints,
+    Regime,
+    boundary_points,
+    fit_points,
+)
+from learn.dataset import Dataset
+from learn.design import Option, Space
+from learn.features import ADDITIVE, FEATURES, FloatArray
+from learn.latency import astuple, fit_latency
+from learn.region import Domain, FeasibilityRegion, OptionErrors, OptionRows, Provenance, Regions, Row
+
+INNER_CONFIDENCE = 0.975
+"""Share of the lightest starved runs (each within a few percent of the boundary) outside the inner region."""
+
+OUTER_CONFIDENCE = 0.99
+"""Share of the heaviest accepted runs inside the outer region."""
+
+FOLDS = 6
+FEWEST_POINTS = 2 * FOLDS
+UNITS = {f.name: f.unit for f in FEATURES if f.additive}
+UNKNOWN = 2.0
+"""Factor by which rows are shrunk and widened where too few boundaries are known to tell better."""
+
+PRIOR_POINTS = 4.0
+"""Weight, in points, of what all options say against what an option's own points say."""
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """How far to shift the rows of each option of one regime, as factors on the coefficients.
+
+    Parameters
+    ----------
+    inner, outer
+        Factor by option (slots, max rank).
+    errors
+        Cross-validated errors of the inner rows by option.
+    """
+
+    inner: dict[tuple[int, int], float]
+    outer: dict[tuple[int, int], float]
+    errors: dict[tuple[int, int], OptionErrors]
+
+
+def linearize(
+    dataset: Dataset,
+    space: Space,
+    *,
+    command: str = "learn.linearize",
+    inner_confidence: float = INNER_CONFIDENCE,
+    outer_confidence: float = OUTER_CONFIDENCE,
+) -> Regions:
+    """Linear regions and latency estimates of every option of a space.
+
+    Parameters
+    ----------
+    dataset
+        Twin runs of the space.
+    command
+        What to write down as the maker.
+    inner_confidence, outer_confidence
+        How sure the regions are to keep starved runs out, and accepted runs in.
+
+    Raises
+    ------
+    learn.boundary.BoundaryError
+        If no boundary was bracketed.
+    """
+    points = boundary_points(dataset)
+    model = fit_points(points)
+    calibrations = {
+        regime: _calibrate(points, model, regime, space, inner_confidence, outer_confidence)
+        for regime in REGIMES
+    }
+    domain = Domain(
+        max_adapters=space.max_adapters, max_rate=float(dataset.table["rate_max"].max()), min_rate=0.0
+    )
+    inner, outer = (
+        FeasibilityRegion(
+            kind=kind,
+            features=ADDITIVE,
+            options=tuple(
+                _option_rows(space, o, regime, model, calibrations[regime], kind, domain)
+                for o in space.options
+                for regime in REGIMES
+            ),
+        )
+        for kind in ("inner", "outer")
+    )
+    return Regions(
+        units=UNITS,
+        provenance=Provenance(
+            command=command,
+            space=dataset.metadata["space"],
+            plan=dataset.metadata["plan"],
+            runs=len(dataset),
+            boundaries=len(points.engines),
+            inner_confidence=inner_confidence,
+            outer_confidence=outer_confidence,
+        ),
+        inner=inner,
+        outer=outer,
+        latency=tuple(
+            latency for regime in REGIMES for latency in fit_latency(dataset, model, space, regime)
+        ),
+    )
+
+
+def no_regions(space: Space, plan: Any) -> Regions:
+    """Regions without any option, for a space in which no engine starts."""
+    return Regions(
+        units=UNITS,
+        provenance=Provenance(
+            command="",
+            space=space.describe(),
+            plan=asdict(plan),
+            runs=0,
+            boundaries=0,
+            inner_confidence=INNER_CONFIDENCE,
+            outer_confidence=OUTER_CONFIDENCE,
+            note="no option starts",
+        ),
+        inner=FeasibilityRegion(kind="inner", features=ADDITIVE, options=()),
+        outer=FeasibilityRegion(kind="outer", features=ADDITIVE, options=()),
+        latency=(),
+    )
+
+
+def _option_rows(
+    space: Space,
+    option: Option,
+    regime: Regime,
+    model: BoundaryModel,
+    calibration: Calibration,
+    kind: Literal["inner", "outer"],
+    domain: Domain,
+) -> OptionRows:
+    key = (option.max_loras, option.max_lora_rank)
+    factor = (calibration.inner if kind == "inner" else calibration.outer)[key]
+    coefficients = factor * model.coefficients(regime, astuple(option))
+    rows = [
+        Row(meaning=row.meaning, coefficients=_shortened(a), bound=1.0)
+        for row, a in zip(model.rows[regime], coefficients, strict=True)
+        if a.any()
+    ]
+    if regime == "resident":
+        rows.append(_count_row("a slot for every adapter", option.max_loras))
+    elif kind == "inner":
+        rows.append(_count_row("most adapters that were sampled", domain.max_adapters))
+    return OptionRows(
+        device=space.device,
+        max_loras=option.max_loras,
+        max_lora_rank=option.max_lora_rank,
+        regime=regime,
+        kv_cache_tokens=option.kv_cache_tokens,
+        rows=tuple(rows),
+        domain=domain,
+        errors=calibration.errors.get(key) if kind == "inner" else None,
+    )
+
+
+def _shortened(coefficients: FloatArray) -> tuple[float, ...]:
+    """Nine significant digits: what a reader can use, and the same on any machine."""
+    return tuple(float(f"{value:.9g}") for value in coefficients)
+
+
+def _count_row(meaning: str, most: int) -> Row:
+    coefficients = tuple(1.0 if name == "count" else 0.0 for name in ADDITIVE)
+    return Row(meaning=meaning, coefficients=coefficients, bound=float(most))
+
+
+# --- calibration -----------------------------------------------------------------------------------
+
+
+def _calibrate(
+    points: BoundaryPoints,
+    model: BoundaryModel,
+    regime: Regime,
+    space: Space,
+    inner_confidence: float,
+    outer_confidence: float,
+) -> Calibration:
+    keys = [(o.max_loras, o.max_lora_rank) for o in space.options]
+    mine = points.shared == (regime == "shared")
+    if np.count_nonzero(mine) < FEWEST_POINTS:
+        return Calibration(dict.fromkeys(keys, UNKNOWN), dict.fromkeys(keys, 1 / UNKNOWN), {})
+    own = points.where(mine)
+    option = np.array([keys.index((int(e[0]), int(e[1]))) for e in own.engines])
+    logs = _held_out(own, regime, option, len(keys))
+    spread = _spread(logs.middle, option, len(keys))
+    low = float(np.quantile(logs.starved / spread[option], 1.0 - inner_confidence))
+    high = float(np.quantile(logs.accepted / spread[option], outer_confidence))
+    base = _offset(_log_values(model, regime, own.middle, own.engines), option, len(keys))
+    inner = np.exp(-(base + low * spread))
+    outer = np.exp(-(base + high * spread))
+    return Calibration(
+        inner=dict(zip(keys, inner.tolist(), strict=True)),
+        outer=dict(zip(keys, outer.tolist(), strict=True)),
+        errors={
+            key: _errors(logs.where(option == k), low * spread[k])
+            for k, key in enumerate(keys)
+            if (option == k).any()
+        },
+    )
+
+
+@dataclass(frozen=True)
+class _Logs:
+    """Logarithms of left-hand sides at bracket ends and middles, from models that did not see them."""
+
+    accepted: FloatArray
+    middle: FloatArray
+    starved: FloatArray
+
+    def where(self, mask: NDArray[np.bool_]) -> _Logs:
+        return _Logs(self.accepted[mask], self.middle[mask], self.starved[mask])
+
+
+def _held_out(points: BoundaryPoints, regime: Regime, option: NDArray[np.int64], n_options: int) -> _Logs:
+    """Cross-validated logs; folds are dealt by composition, so that every fold sees every option."""
+    fold = np.argsort(np.argsort(points.composition)) // 2 % FOLDS
+    logs = _Logs(*(np.zeros(len(fold)) for _ in range(3)))
+    for k in range(FOLDS):
+        held, kept = fold == k, fold != k
+        model, train = fit_points(points.where(kept)), points.where(kept)
+        seen = _log_values(model, regime, train.middle, train.engines)
+        offset = _offset(seen, option[kept], n_options)[option[held]]
+        test = points.where(held)
+        for name in ("accepted", "middle", "starved"):
+            values = _log_values(model, regime, getattr(test, name), test.engines)
+            getattr(logs, name)[held] = values - offset
+    return logs
+
+
+def _log_values(model: BoundaryModel, regime: Regime, sums: FloatArray, engines: FloatArray) -> FloatArray:
+    return np.asarray(np.log(np.maximum(model.values(regime, sums, engines), 1e-6)))
+
+
+def _offset(residual: FloatArray, option: NDArray[np.int64], n_options: int) -> FloatArray:
+    """Mean residual of each option, drawn towards the mean of all, shape (n_options,)."""
+    number = np.bincount(option, minlength=n_options)
+    total = np.bincount(option, weights=residual, minlength=n_options)
+    return np.asarray((total + PRIOR_POINTS * np.median(residual)) / (number + PRIOR_POINTS))
+
+
+def _spread(residual: FloatArray, option: NDArray[np.int64], n_options: int) -> FloatArray:
+    """Standard deviation of each option's residuals, drawn towards that of all, shape (n_options,)."""
+    number = np.bincount(option, minlength=n_options)
+    squares = np.bincount(option, weights=residual**2, minlength=n_options)
+    typical = float(np.median(np.abs(residual)) / 0.6745)
+    return np.asarray(np.sqrt((squares + PRIOR_POINTS * typical**2) / (number + PRIOR_POINTS)) + 1e-9)
+
+
+def _errors(logs: _Logs, shift: float) -> OptionErrors:
+    n = len(logs.middle)
+    return OptionErrors(
+        n_starved=n,
+        n_accepted=n,
+        false_feasible=float((logs.starved < shift).mean()),
+        false_infeasible=float((logs.accepted > shift).mean()),
+        mean_usage=float(np.exp(logs.middle - shift).mean()),
+    )

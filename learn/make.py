@@ -1,0 +1,221 @@
+"""Regions of a scenario: shipped ready-made, else from the cache on disk, else made and cached.
+
+``python -m learn.make`` makes the shipped ones again, to the same numbers.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import sys
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from learn.dataset import write_atomically
+from learn.design import Space, space_of, starting_options
+from learn.features import ADDITIVE
+from learn.linear import linearize, no_regions
+from learn.region import FORMAT, RegionError, Regions, read_regions
+from learn.sampling import Plan, Progress, sample
+from scenarios import Device, Scenario, read
+from scenarios.arrivals import PoissonArrivals, TraceArrivals
+from scenarios.catalogue import shipped
+from scenarios.engine import padded_rank
+from twin.profile import EngineProfile, find_profile
+
+_log = logging.getLogger(__name__)
+
+PLAN = Plan()
+"""How much is sampled for a region."""
+
+SHIPPED = Path(__file__).parent / "regions"
+"""Where the shipped regions lie."""
+
+CACHE_VARIABLE = "LORAPACK_CACHE"
+"""Environment variable that names the folder of the cache."""
+
+_COVERED = ("options", "ranks")
+"""Parts of a space in which regions may cover more than is asked of them."""
+
+
+def regions_for(
+    scenario: Scenario,
+    device: Device,
+    profile: EngineProfile,
+    *,
+    workers: int | None = None,
+    progress: Progress | None = None,
+    cache_dir: str | Path | None = None,
+    plan: Plan = PLAN,
+) -> Regions:
+    """Linear regions of every option that starts in a scenario on one device.
+
+    Parameters
+    ----------
+    scenario, device, profile
+        What the GPU is given, the GPU, and the engine's costs.
+    workers
+        Processes, if the regions must be made; absent: one per core.
+    progress
+        Called while they are made.
+    cache_dir
+        Folder of the cache; absent: ``$LORAPACK_CACHE``, ``$XDG_CACHE_HOME/lorapack`` or
+        ``~/.cache/lorapack``.
+    plan
+        How much to sample.
+
+    Notes
+    -----
+    The regions are empty when no option starts.
+
+    A workload that replays a trace has the regions of Poisson arrivals: they propose, and the twin,
+    which replays the trace, judges.
+    """
+    memory_gib = device.memory_gib or profile.gpu_memory_gib
+    space = sampled_space(scenario, device, profile)
+    wanted = starting_options(profile, scenario.engine, memory_gib, needed_ranks(scenario))
+    if not wanted:
+        return no_regions(space, plan)
+    found = _shipped_region(space, plan) or _cached(space, plan, workers, progress, cache_dir)
+    return found.restricted([(o.max_loras, o.max_lora_rank) for o in wanted])
+
+
+def needed_ranks(scenario: Scenario) -> tuple[int, ...]:
+    """Ranks that slots may be padded to in a scenario, ascending."""
+    return tuple(sorted({padded_rank(c.rank) for c in scenario.classes}))
+
+
+def sampled_space(scenario: Scenario, device: Device, profile: EngineProfile) -> Space:
+    """The space whose regions a scenario uses: at most an hour, and Poisson arrivals for traces."""
+    workload = scenario.workload
+    if isinstance(workload.arrivals, TraceArrivals):
+        workload = workload.model_copy(update={"arrivals": PoissonArrivals()})
+    duration = min(workload.duration_s, 3600.0)
+    warmup = min(workload.warmup_s, duration / 2)
+    workload = workload.model_copy(update={"duration_s": duration, "warmup_s": warmup})
+    memory_gib = device.memory_gib or profile.gpu_memory_gib
+    return space_of(scenario.model_copy(update={"workload": workload}), profile, memory_gib, device.name)
+
+
+def make_regions(
+    space: Space,
+    plan: Plan = PLAN,
+    *,
+    command: str = "learn.regions_for",
+    workers: int | None = None,
+    progress: Progress | None = None,
+    directory: Path | None = None,
+) -> Regions:
+    """Sample the twin over a space and linearise what it says."""
+    count = os.cpu_count() or 1 if workers is None else workers
+    dataset = sample(space, plan, workers=count, directory=directory, progress=progress)
+    return linearize(dataset, space, command=command)
+
+
+def cache_folder(cache_dir: str | Path | None = None) -> Path:
+    """Folder of the cache on disk."""
+    if cache_dir is not None:
+        return Path(cache_dir)
+    if os.environ.get(CACHE_VARIABLE):
+        return Path(os.environ[CACHE_VARIABLE])
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "lorapack"
+
+
+def _cached(
+    space: Space,
+    plan: Plan,
+    workers: int | None,
+    progress: Progress | None,
+    cache_dir: str | Path | None,
+) -> Regions:
+    """Regions from the cache; made, and kept there, if they are missing or damaged."""
+    path = cache_folder(cache_dir) / "regions" / f"{_key(space, plan)}.json"
+    if path.exists():
+        try:
+            return read_regions(path)
+        except RegionError as error:
+            _log.warning("%s; making it again", error)
+    regions = make_regions(space, plan, workers=workers, progress=progress)
+    try:
+        write_atomically(path, regions.to_json())
+    except OSError as error:
+        _log.warning("cannot keep the regions in %s (%s); they will be made again next time", path, error)
+    return regions
+
+
+def _key(space: Space, plan: Plan) -> str:
+    content = {"format": FORMAT, "features": ADDITIVE, "space": space.describe(), "plan": plan.__dict__}
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:32]
+
+
+# --- shipped regions -------------------------------------------------------------------------------
+
+
+@cache
+def shipped_regions() -> tuple[Regions, ...]:
+    """Regions that come with lorapack, by file name."""
+    return tuple(read_regions(path) for path in sorted(SHIPPED.glob("*.json")))
+
+
+def _shipped_region(space: Space, plan: Plan) -> Regions | None:
+    """The shipped regions that were made for this space, or for more options of it."""
+    wanted, options = _identity(space.describe()), {tuple(o) for o in space.describe()["options"]}
+    for regions in shipped_regions():
+        covered = {tuple(o) for o in regions.provenance.space["options"]}
+        same = _identity(regions.provenance.space) == wanted and regions.provenance.plan == plan.__dict__
+        if same and options <= covered:
+            return regions
+    return None
+
+
+def _identity(description: Mapping[str, Any]) -> str:
+    """What must be equal for regions to apply."""
+    parts = {name: value for name, value in description.items() if name not in _COVERED}
+    return json.dumps(parts, sort_keys=True)
+
+
+def shipped_spaces(scenarios: Iterable[tuple[Scenario, EngineProfile]]) -> list[Space]:
+    """Spaces that together cover these scenarios, those with equal engine and workload joined."""
+    joined: dict[str, Space] = {}
+    for scenario, profile in scenarios:
+        for device in scenario.devices:
+            space = sampled_space(scenario, device, profile)
+            key = _identity(space.describe())
+            known = joined.get(key)
+            joined[key] = space if known is None else _joined(known, space)
+    return list(joined.values())
+
+
+def _joined(a: Space, b: Space) -> Space:
+    options = sorted({*a.options, *b.options}, key=lambda o: (o.max_lora_rank, o.max_loras))
+    return replace(a, options=tuple(options), ranks=tuple(sorted({*a.ranks, *b.ranks})))
+
+
+def ship(workers: int | None = None, progress: Progress | None = None) -> list[Path]:
+    """Make the regions of every shipped scenario whose profile is shipped; returns the files written."""
+    found = [read(one.path) for one in shipped()]
+    spaces = shipped_spaces((s, find_profile(s.model, s.devices[0].name)) for s in found if s.profile is None)
+    written = []
+    for space in spaces:
+        regions = make_regions(space, command="python -m learn.make", workers=workers, progress=progress)
+        path = (
+            SHIPPED / f"{space.profile.name}.{space.workload.arrivals.process}.{_key(space, PLAN)[:8]}.json"
+        )
+        write_atomically(path, regions.to_json())
+        written.append(path)
+    for stale in set(SHIPPED.glob("*.json")).difference(written):
+        stale.unlink()
+    return written
+
+
+if __name__ == "__main__":
+    for path in ship(
+        progress=lambda label, done, total: print(f"{label} {done}/{total}", end="\r", file=sys.stderr)
+    ):
+        print(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
