@@ -6,14 +6,16 @@ import json
 import math
 from dataclasses import asdict, dataclass
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 
 from twin import metrics
 from twin.metrics import AdapterMetrics, GPUMetrics, Latency
 from twin.records import SERIES, RunRecords
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 @dataclass(frozen=True)
@@ -62,6 +64,8 @@ class SimulationResult:
 
     def to_frame(self) -> pd.DataFrame:
         """One row per adapter."""
+        import pandas as pd
+
         m = self.adapters
         columns: dict[str, Any] = {
             "adapter": self.names,
@@ -79,6 +83,8 @@ class SimulationResult:
 
     def request_frame(self) -> pd.DataFrame:
         """One row per request; times in seconds from the start, nan where the horizon came first."""
+        import pandas as pd
+
         r = self.records
         return pd.DataFrame(
             {
@@ -97,6 +103,8 @@ class SimulationResult:
 
     def time_series(self) -> pd.DataFrame:
         """The run on a fixed grid: rates per second, and time averages of batch, queue, blocks, adapters."""
+        import pandas as pd
+
         r = self.records
         width = r.series_width_s if np.isfinite(r.series_width_s) else max(r.end_s, 1e-12)
         start = np.arange(len(r.series)) * width
