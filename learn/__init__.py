@@ -1,1 +1,86 @@
-"""Distils the twin into surrogates and linear feasibility regions."""
+"""Distils the twin into surrogates and linear feasibility regions.
+
+``regions_for`` gives a scenario's regions, ready-made where they can be. The steps behind it are
+``space_for`` (what a GPU can be given), ``sample`` (twin runs), ``linearize`` (regions), ``fit``
+(surrogates) and ``assess`` (errors against other twin runs).
+
+Names are imported when they are first used, so that importing the package costs little.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from learn.assessment import Assessment as Assessment
+    from learn.assessment import assess as assess
+    from learn.boundary import BoundaryError as BoundaryError
+    from learn.dataset import Dataset as Dataset
+    from learn.dataset import DatasetError as DatasetError
+    from learn.dataset import read_dataset as read_dataset
+    from learn.design import Space as Space
+    from learn.features import FEATURES as FEATURES
+    from learn.features import Engines as Engines
+    from learn.features import additive_features as additive_features
+    from learn.features import candidate_features as candidate_features
+    from learn.linear import linearize as linearize
+    from learn.make import PLAN as PLAN
+    from learn.make import make_regions as make_regions
+    from learn.make import needed_ranks as needed_ranks
+    from learn.make import regions_for as regions_for
+    from learn.make import space_for as space_for
+    from learn.region import FeasibilityRegion as FeasibilityRegion
+    from learn.region import OptionLatency as OptionLatency
+    from learn.region import OptionRows as OptionRows
+    from learn.region import RegionError as RegionError
+    from learn.region import Regions as Regions
+    from learn.region import read_regions as read_regions
+    from learn.sampling import Plan as Plan
+    from learn.sampling import sample as sample
+    from learn.surrogate import METHODS as METHODS
+    from learn.surrogate import OutsideDomainError as OutsideDomainError
+    from learn.surrogate import OutsideDomainWarning as OutsideDomainWarning
+    from learn.surrogate import Prediction as Prediction
+    from learn.surrogate import Surrogate as Surrogate
+    from learn.surrogate import SurrogateError as SurrogateError
+    from learn.surrogate import fit as fit
+    from learn.surrogate import read_surrogate as read_surrogate
+    from learn.surrogate import select as select
+
+_HOME = {
+    "assessment": ("Assessment", "assess"),
+    "boundary": ("BoundaryError",),
+    "dataset": ("Dataset", "DatasetError", "read_dataset"),
+    "design": ("Space",),
+    "features": ("FEATURES", "Engines", "additive_features", "candidate_features"),
+    "linear": ("linearize",),
+    "make": ("PLAN", "make_regions", "needed_ranks", "regions_for", "space_for"),
+    "region": ("FeasibilityRegion", "OptionLatency", "OptionRows", "RegionError", "Regions", "read_regions"),
+    "sampling": ("Plan", "sample"),
+    "surrogate": (
+        "METHODS",
+        "OutsideDomainError",
+        "OutsideDomainWarning",
+        "Prediction",
+        "Surrogate",
+        "SurrogateError",
+        "fit",
+        "read_surrogate",
+        "select",
+    ),
+}
+_MODULE = {name: module for module, names in _HOME.items() for name in names}
+
+__all__ = sorted(_MODULE)
+
+
+def __getattr__(name: str) -> object:
+    """Import a public name from its module."""
+    if name not in _MODULE:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"learn.{_MODULE[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_MODULE})

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import norm, qmc
+from scipy.special import ndtri
 
 from learn.features import FloatArray, additive_columns
 from scenarios import EngineConfig, Scenario, ServiceLevels, Workload
@@ -250,6 +250,8 @@ def compositions(space: Space, first: int, last: int, seed: int) -> list[Composi
 
     Even numbers have a slot for every adapter, odd ones more adapters than slots.
     """
+    from scipy.stats import qmc  # costs a second to import, and shipped regions do without
+
     sobol = qmc.Sobol(_DIMENSIONS, scramble=True, rng=np.random.default_rng((seed, 0)))
     points = sobol.random_base2(max(last - 1, 1).bit_length())[first:last]
     order = np.random.default_rng((seed, 1)).permutation(len(space.options))
@@ -292,7 +294,7 @@ def _weights(n: int, kind: float, skew: float, share: float, rng: np.random.Gene
     if kind < 0.15:
         return np.ones(n)
     if kind < 0.45:
-        return np.asarray(rng.permutation(np.exp(MAX_SKEW * skew * norm.ppf((np.arange(n) + 0.5) / n))))
+        return np.asarray(rng.permutation(np.exp(MAX_SKEW * skew * ndtri((np.arange(n) + 0.5) / n))))
     if kind < 0.75:
         levels = 2 + int(4 * share)
         ratio = 1 + 7 * skew

@@ -77,7 +77,7 @@ def regions_for(
     which replays the trace, judges.
     """
     memory_gib = device.memory_gib or profile.gpu_memory_gib
-    space = sampled_space(scenario, device, profile)
+    space = space_for(scenario, device, profile)
     wanted = starting_options(profile, scenario.engine, memory_gib, needed_ranks(scenario))
     if not wanted:
         return no_regions(space, plan)
@@ -90,7 +90,7 @@ def needed_ranks(scenario: Scenario) -> tuple[int, ...]:
     return tuple(sorted({padded_rank(c.rank) for c in scenario.classes}))
 
 
-def sampled_space(scenario: Scenario, device: Device, profile: EngineProfile) -> Space:
+def space_for(scenario: Scenario, device: Device, profile: EngineProfile) -> Space:
     """The space whose regions a scenario uses: at most an hour, and Poisson arrivals for traces."""
     workload = scenario.workload
     if isinstance(workload.arrivals, TraceArrivals):
@@ -185,7 +185,7 @@ def shipped_spaces(scenarios: Iterable[tuple[Scenario, EngineProfile]]) -> list[
     joined: dict[str, Space] = {}
     for scenario, profile in scenarios:
         for device in scenario.devices:
-            space = sampled_space(scenario, device, profile)
+            space = space_for(scenario, device, profile)
             key = _identity(space.describe())
             known = joined.get(key)
             joined[key] = space if known is None else _joined(known, space)

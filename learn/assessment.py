@@ -1,0 +1,252 @@
+"""How good regions and surrogates are, against twin runs and measured runs that shaped none of them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from learn.boundary import boundary_points
+from learn.dataset import Dataset
+from learn.design import Composition, Space, compositions
+from learn.features import ADDITIVE, FloatArray
+from learn.region import FeasibilityRegion, Regions
+from learn.surrogate import Method, Surrogate
+
+BATCH = 1000
+"""Candidates in the batch that prediction is timed with."""
+
+REPEATS = 20
+"""Batches timed; the fastest counts."""
+
+
+@dataclass(frozen=True)
+class RegionQuality:
+    """How one region fares against twin runs.
+
+    Parameters
+    ----------
+    kind
+        "inner" or "outer".
+    runs, starved
+        Twin runs, and how many of them starve.
+    false_feasible
+        Share of the starved runs inside.
+    false_infeasible
+        Share of the accepted runs outside.
+    capacity_given_away
+        How much further the load can be scaled from the region's boundary before the twin starves,
+        relative, mean over options; below 0 for the outer region.
+    by_option
+        One row per option: runs, starved, false_feasible, false_infeasible, capacity_given_away.
+    us_per_candidate
+        Microseconds per candidate to ask whether a batch of a thousand is inside.
+    """
+
+    kind: str
+    runs: int
+    starved: int
+    false_feasible: float
+    false_infeasible: float
+    capacity_given_away: float
+    by_option: pd.DataFrame
+    us_per_candidate: float
+
+
+@dataclass(frozen=True)
+class SurrogateQuality:
+    """How one surrogate fares against twin runs.
+
+    Parameters
+    ----------
+    method
+        Its method.
+    macro_f1
+        Mean F1 of starved and healthy.
+    smape
+        Usual SMAPE in percent (factor 2) by target, over runs in which the twin has it.
+    share_error
+        Mean absolute error of the smallest served share of an adapter.
+    us_per_candidate, starved_us_per_candidate
+        Microseconds per candidate in batches of a thousand: all targets, and starvation alone.
+    """
+
+    method: Method
+    macro_f1: float
+    smape: Mapping[str, float]
+    share_error: float
+    us_per_candidate: float
+    starved_us_per_candidate: float
+
+
+@dataclass(frozen=True)
+class Assessment:
+    """Regions and surrogates against twin runs."""
+
+    regions: tuple[RegionQuality, ...]
+    surrogates: tuple[SurrogateQuality, ...]
+
+    def text(self) -> str:
+        """Tables for a terminal."""
+        lines = ["region   runs  starved  false-feasible  false-infeasible  given away  µs/candidate"]
+        lines += [
+            f"{r.kind:<7}{r.runs:>6}{r.starved:>9}{100 * r.false_feasible:>14.2f} %"
+            f"{100 * r.false_infeasible:>16.2f} %{100 * r.capacity_given_away:>10.1f} %"
+            f"{r.us_per_candidate:>14.3f}"
+            for r in self.regions
+        ]
+        lines += ["", "surrogate    macro-F1  throughput      ITL     TTFT  worst share  µs all  µs starved"]
+        lines += [
+            f"{s.method:<12}{s.macro_f1:>9.4f}{s.smape['throughput_tok_per_s']:>10.2f} %"
+            f"{s.smape['itl_ms']:>7.2f} %{s.smape['ttft_ms']:>7.1f} %{s.share_error:>13.4f}"
+            f"{s.us_per_candidate:>8.1f}{s.starved_us_per_candidate:>12.1f}"
+            for s in self.surrogates
+        ]
+        return "\n".join(lines)
+
+
+def assess(regions: Regions, surrogates: Sequence[Surrogate], dataset: Dataset, space: Space) -> Assessment:
+    """Hold regions and surrogates to a dataset that shaped none of them.
+
+    Parameters
+    ----------
+    dataset
+        Twin runs of the space under another seed.
+    """
+    return Assessment(
+        regions=tuple(region_quality(r, dataset, space) for r in (regions.inner, regions.outer)),
+        surrogates=tuple(surrogate_quality(s, dataset) for s in surrogates),
+    )
+
+
+def smape(a: FloatArray, b: FloatArray) -> float:
+    """Usual symmetric mean absolute percentage error, 100 · mean(2|a − b| / (|a| + |b|))."""
+    total = np.abs(a) + np.abs(b)
+    return float(
+        100 * np.mean(np.divide(2 * np.abs(a - b), total, out=np.zeros_like(total), where=total > 0))
+    )
+
+
+def macro_f1(truth: NDArray[np.bool_], said: NDArray[np.bool_]) -> float:
+    """Mean of the F1 scores of both classes; 1 for a class that neither has."""
+    scores = []
+    for positive in (True, False):
+        hits = np.count_nonzero((truth == positive) & (said == positive))
+        total = np.count_nonzero(truth == positive) + np.count_nonzero(said == positive)
+        scores.append(2 * hits / total if total else 1.0)
+    return float(np.mean(scores))
+
+
+# --- regions ---------------------------------------------------------------------------------------
+
+
+def region_quality(region: FeasibilityRegion, dataset: Dataset, space: Space) -> RegionQuality:
+    """Hold one region to twin runs."""
+    keys = list(zip(dataset.table["max_loras"], dataset.table["max_lora_rank"], strict=True))
+    inside = np.zeros(len(dataset), dtype=np.bool_)
+    for key in dict.fromkeys(keys):
+        mask = np.array([k == key for k in keys])
+        inside[mask] = region.contains(*key, dataset.sums[mask])
+    frame = pd.DataFrame(
+        {
+            "max_loras": dataset.table["max_loras"],
+            "max_lora_rank": dataset.table["max_lora_rank"],
+            "regime": np.where(dataset.table["count"] > dataset.table["max_loras"], "shared", "resident"),
+            "starved": dataset.starved,
+            "false_feasible": np.where(dataset.starved, inside, np.nan),
+            "false_infeasible": np.where(dataset.starved, np.nan, ~inside),
+        }
+    )
+    by = ["max_loras", "max_lora_rank", "regime"]
+    table = frame.groupby(by).agg(
+        runs=("starved", "size"),
+        starved=("starved", "sum"),
+        false_feasible=("false_feasible", "mean"),
+        false_infeasible=("false_infeasible", "mean"),
+    )
+    table["capacity_given_away"] = given_away(region, dataset, space).groupby(by)["given_away"].mean()
+    return RegionQuality(
+        kind=region.kind,
+        runs=len(dataset),
+        starved=int(dataset.starved.sum()),
+        false_feasible=float(frame["false_feasible"].mean()),
+        false_infeasible=float(frame["false_infeasible"].mean()),
+        capacity_given_away=float(table["capacity_given_away"].mean()),
+        by_option=table.reset_index(),
+        us_per_candidate=_time_region(region, dataset),
+    )
+
+
+def given_away(region: FeasibilityRegion, dataset: Dataset, space: Space) -> pd.DataFrame:
+    """For each composition, how much further its load goes from the region's boundary to the twin's."""
+    points = boundary_points(dataset)
+    seed = int(dataset.metadata["plan"]["seed"])
+    last = int(points.composition.max()) + 1 if len(points.composition) else 0
+    design = compositions(space, 0, last, seed) if last else []
+    rows = []
+    for k, sums in zip(points.composition, points.middle, strict=True):
+        one = design[int(k)]
+        twin_rate = float(sums[ADDITIVE.index("rate")])
+        rows.append(
+            {
+                "max_loras": one.option.max_loras,
+                "max_lora_rank": one.option.max_lora_rank,
+                "regime": "shared" if len(one.weight) > one.option.max_loras else "resident",
+                "given_away": twin_rate / boundary_rate(region, one, space, twin_rate) - 1.0,
+            }
+        )
+    return pd.DataFrame(rows, columns=["max_loras", "max_lora_rank", "regime", "given_away"])
+
+
+def boundary_rate(region: FeasibilityRegion, one: Composition, space: Space, near: float) -> float:
+    """Total rate in requests/s at which a composition leaves a region, within a factor of 16 of a rate."""
+    low, high = near / 16, near * 16
+    for _ in range(30):
+        middle = (low * high) ** 0.5
+        inside = region.contains(
+            one.option.max_loras, one.option.max_lora_rank, one.sums(space, middle)
+        ).item()
+        low, high = (middle, high) if inside else (low, middle)
+    return low
+
+
+def _time_region(region: FeasibilityRegion, dataset: Dataset) -> float:
+    sums = np.resize(dataset.sums, (BATCH, dataset.sums.shape[1]))
+    option = region.options[0]
+    return _fastest_us(lambda: region.contains(option.max_loras, option.max_lora_rank, sums))
+
+
+def _fastest_us(call: Callable[[], object]) -> float:
+    """Microseconds per candidate of the fastest of a few batches."""
+    seconds = []
+    for _ in range(REPEATS):
+        start = time.perf_counter()
+        call()
+        seconds.append(time.perf_counter() - start)
+    return 1e6 * min(seconds) / BATCH
+
+
+# --- surrogates ------------------------------------------------------------------------------------
+
+
+def surrogate_quality(surrogate: Surrogate, dataset: Dataset) -> SurrogateQuality:
+    """Hold one surrogate to twin runs."""
+    said = surrogate.predict(dataset.features, outside="allow")
+    errors = {}
+    for name in ("throughput_tok_per_s", "itl_ms", "ttft_ms"):
+        truth = dataset.target(name)
+        known = np.isfinite(truth)
+        errors[name] = smape(truth[known], getattr(said, name)[known])
+    batch = np.resize(dataset.features, (BATCH, dataset.features.shape[1]))
+    return SurrogateQuality(
+        method=surrogate.method,
+        macro_f1=macro_f1(dataset.starved, said.starved),
+        smape=errors,
+        share_error=float(np.abs(dataset.target("worst_served_share") - said.worst_served_share).mean()),
+        us_per_candidate=_fastest_us(lambda: surrogate.predict(batch, outside="allow")),
+        starved_us_per_candidate=_fastest_us(lambda: surrogate.starved(batch)),
+    )
