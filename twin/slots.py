@@ -39,13 +39,14 @@ def leave(s: State, adapter: int, finished: int, order: int) -> None:
     requests, after adapters whose requests were preempted in it.
     """
     n, a = s.now, s.adapter[adapter]
+    moment = 2 * n.steps + finished
+    a.left_order = max(a.left_order, order) if a.left_at == moment else order
+    a.left_at = moment
     a.active -= 1
     if a.active > 0:
         return
     n.distinct -= 1
     change_sides(s, adapter)
-    a.left_at = 2 * n.steps + finished
-    a.left_order = order
     link_by_use(s, s.slot_links, adapter)
     link_by_use(s, s.cpu_links, adapter)
 

@@ -95,13 +95,13 @@ def coast(e: Engine, s: State, rows: FloatArray) -> None:
     """
     n, part = s.now, series_part(e, s)
     fixed, queue = fixed_cost(e, s), e.waiting_s * n.waiting
-    first, start = n.decode_steps, n.clock
+    first, start, cut = n.decode_steps, n.clock, False
     until = min(n.arrival, series_end(e, s))
     while True:
         write_row(s, rows)
         seconds = fixed + (e.context_s * n.context + queue)
-        if n.clock + seconds > e.horizon_s:
-            n.clock = e.horizon_s
+        cut = n.clock + seconds > e.horizon_s
+        if cut:
             break
         n.clock += seconds
         n.steps += 1
@@ -116,6 +116,8 @@ def coast(e: Engine, s: State, rows: FloatArray) -> None:
     count_time(s, part, n.decode_steps - first, n.clock - start)
     part.output_tokens += (n.decode_steps - first) * n.step_decodes
     finish_due(e, s)
+    if cut:
+        n.clock = e.horizon_s
 
 
 @compiled

@@ -1,0 +1,35 @@
+"""Fixtures of the twin's tests."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+HERE = Path(__file__).parent
+
+
+def load(name: str) -> ModuleType:
+    """Import a helper that lies beside the tests."""
+    spec = importlib.util.spec_from_file_location(f"twin_{name}", HERE / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="session")
+def reference() -> ModuleType:
+    """The slow scheduler in plain Python."""
+    return load("reference")
+
+
+@pytest.fixture(scope="session")
+def cases() -> ModuleType:
+    """Random engines and workloads."""
+    return load("engine_cases")

@@ -1,0 +1,201 @@
+"""The invariants of twin/INVARIANTS.md, by number."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from itertools import pairwise
+from math import inf
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+
+from twin import loop
+from twin.loop import run
+from twin.records import SERIES, RunRecords
+from twin.state import engine, state
+from twin.steps import advance
+
+SEEDS = range(150)
+Cases = list[tuple[Any, RunRecords]]
+
+
+@pytest.fixture(scope="module")
+def played(cases: ModuleType) -> Cases:
+    """Random cases with their records."""
+    return [(c, play(c)) for c in map(cases.case, SEEDS)]
+
+
+def play(case: Any) -> RunRecords:
+    return run(case.requests, case.setup, case.horizon_s, record_steps=True)
+
+
+def series(records: RunRecords, name: str) -> float:
+    return float(records.series[:, SERIES.index(name)].sum())
+
+
+def rows(records: RunRecords) -> np.ndarray[Any, Any]:
+    assert records.steps is not None
+    return records.steps
+
+
+def test_the_list_and_the_tests_agree() -> None:
+    text = Path(loop.__file__).with_name("INVARIANTS.md").read_text(encoding="utf-8")
+    numbers = [line.split(".")[0] for line in text.splitlines() if line[:1].isdigit()]
+    tests = [name for name in globals() if name.startswith("test_invariant_")]
+    assert sorted(int(n) for n in numbers) == sorted(int(name.split("_")[2]) for name in tests)
+
+
+def test_the_cases_reach_every_rule(played: Cases) -> None:
+    def reached(what: Callable[[Any, RunRecords], bool]) -> int:
+        return sum(what(case, records) for case, records in played)
+
+    assert reached(lambda _, r: bool(r.preemptions.any())) > 20
+    assert reached(lambda _, r: bool(r.disk_loads.any())) > 20
+    assert reached(lambda _, r: bool((r.sent_s > r.requests.arrival_s).any())) > 20
+    assert reached(lambda c, r: bool(rows(r)[:, 2].max(initial=0) == c.setup.max_loras)) > 20
+    assert reached(lambda c, r: bool(rows(r)[:, 3].max(initial=0) == c.setup.max_num_seqs)) > 20
+    assert reached(lambda c, _: c.setup.long_prefill_token_threshold > 0) > 20
+    assert reached(lambda _, r: not r.finished.all()) > 10
+
+
+def test_invariant_1_requests(played: Cases) -> None:
+    for case, records in played:
+        assert len(records.finish_s) == len(case.requests)
+        if case.horizon_s == inf:
+            assert records.finished.all()
+        cut = records.requests.arrival_s >= case.horizon_s
+        assert np.isnan(records.sent_s[cut]).all()
+
+
+def test_invariant_2_tokens(played: Cases) -> None:
+    for case, records in played:
+        done, output = records.finished, case.requests.output_tokens
+        assert (records.generated_tokens[done] == output[done]).all()
+        assert (records.generated_tokens[~done] < output[~done]).all()
+        assert series(records, "output_tokens") == records.generated_tokens.sum()
+        if done.all() and not records.preemptions.any():
+            assert series(records, "prompt_tokens") == case.requests.prompt_tokens.sum()
+
+
+def test_invariant_3_blocks(cases: ModuleType) -> None:
+    for case in map(cases.case, SEEDS):
+        s = state(case.requests, case.setup, 1)
+        advance(engine(case.requests, case.setup, inf, 0.0, inf), s, np.empty((0, 6)))
+        assert s.now["free"] == case.setup.usable_blocks
+        for name in ("running", "waiting", "distinct", "decoding", "context", "partials"):
+            assert s.now[name] == 0
+        assert (s.due == -1).all()
+        assert (s.classes == 0).all()
+        assert not s.request["decoding"].any()
+        assert (s.adapter["active"] == 0).all()
+        assert s.now["slots_used"] == s.adapter["in_slot"].sum() <= case.setup.max_loras
+        assert s.now["cpu_used"] == s.adapter["in_cpu"].sum()
+        used = s.series["blocks_s"].sum()
+        assert 0 <= used <= case.setup.usable_blocks * s.series["busy_s"].sum() * (1 + 1e-12)
+
+
+def test_invariant_4_clock(played: Cases) -> None:
+    for case, records in played:
+        start = rows(records)[:, 0]
+        assert (np.diff(start) >= 0).all()
+        assert records.end_s <= case.horizon_s
+        busy = series(records, "busy_s")
+        arrivals = set(case.requests.arrival_s.tolist())
+        jumps = [later for later in start.tolist() if later in arrivals]
+        assert busy <= records.end_s - min(jumps, default=0.0) + 1e-9
+
+
+def test_invariant_5_causality(played: Cases) -> None:
+    for _, r in played:
+        ended = r.finished
+        moments = (r.requests.arrival_s, r.sent_s, r.first_scheduled_s, r.first_token_s, r.finish_s)
+        for before, after in pairwise(moments):
+            assert (before[ended] <= after[ended]).all()
+        assert (r.first_scheduled_s[ended] < r.first_token_s[ended]).all()
+        assert (r.finish_s[ended] <= r.end_s).all()
+
+
+def test_invariant_6_limits(played: Cases) -> None:
+    for case, records in played:
+        setup, step = case.setup, rows(records)
+        assert (step[:, 3] <= setup.max_num_seqs).all()
+        assert (step[:, 1] <= setup.max_num_batched_tokens).all()
+        assert (step[:, 1] >= 1).all()
+        assert (step[:, 2] <= setup.max_loras).all()
+        if setup.max_inflight:
+            assert (step[:, 3] + step[:, 4] <= setup.max_inflight).all()
+
+
+def test_invariant_7_no_idle_step(played: Cases) -> None:
+    for case, records in played:
+        start = rows(records)[:, 0]
+        if case.horizon_s != inf or len(start) < 2:
+            continue
+        idle = records.end_s - start[0] - series(records, "busy_s")
+        arrival, finish = case.requests.arrival_s, np.sort(records.finish_s)
+        gaps = 0.0
+        for k in range(1, len(arrival)):
+            gaps += max(0.0, arrival[k] - finish[k - 1]) if (finish[:k] <= arrival[k]).all() else 0.0
+        assert idle == pytest.approx(gaps, abs=1e-6)
+
+
+def test_invariant_8_determinism(cases: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    for case in map(cases.case, range(40)):
+        whole = play(case)
+        again = play(case)
+        monkeypatch.setattr(loop, "ROWS_PER_CALL", 7)
+        in_parts = play(case)
+        monkeypatch.undo()
+        without_rows = run(case.requests, case.setup, case.horizon_s)
+        for other in (again, in_parts, without_rows):
+            for name in ("finish_s", "first_token_s", "generated_tokens", "preemptions", "gpu_loads"):
+                assert np.array_equal(getattr(whole, name), getattr(other, name), equal_nan=True)
+        assert np.array_equal(rows(whole), rows(in_parts))
+
+
+def test_invariant_9_past(cases: ModuleType) -> None:
+    for case in map(cases.case, SEEDS):
+        whole = run(case.requests, case.setup)
+        horizon = float(np.median(whole.finish_s))
+        if horizon == 0:
+            continue
+        part = run(case.requests, case.setup, horizon)
+        early = whole.finish_s <= horizon
+        assert np.array_equal(part.finished, early)
+        assert np.array_equal(part.finish_s[early], whole.finish_s[early])
+
+
+def test_invariant_10_loads(played: Cases) -> None:
+    for case, records in played:
+        started = ~np.isnan(records.first_scheduled_s)
+        adapter, n = case.requests.adapter[started], case.requests.n_adapters
+        admissions = np.bincount(adapter, 1 + records.preemptions[started], n)
+        used = np.bincount(adapter, minlength=n) > 0
+        assert ((records.gpu_loads > 0) == used).all()
+        assert (records.gpu_loads <= admissions).all()
+        assert (records.disk_loads <= records.gpu_loads).all()
+        if case.setup.max_cpu_loras >= n:
+            assert not records.disk_loads.any()
+
+
+def test_invariant_11_first_come(played: Cases) -> None:
+    for case, records in played:
+        for adapter in range(case.requests.n_adapters):
+            mine = case.requests.adapter == adapter
+            first = records.first_scheduled_s[mine]
+            known = first[~np.isnan(first)]
+            assert (np.diff(known) >= 0).all() or records.preemptions.any()
+            assert not np.isnan(first[: len(known)]).any()
+
+
+def test_invariant_12_preemption(cases: ModuleType) -> None:
+    for case in map(cases.case, SEEDS):
+        tight = run(case.requests, case.setup)
+        roomy = run(case.requests, replace(case.setup, usable_blocks=100_000))
+        assert not roomy.preemptions.any()
+        assert np.array_equal(tight.generated_tokens, roomy.generated_tokens)
+        assert series(tight, "prompt_tokens") >= series(roomy, "prompt_tokens")

@@ -1,0 +1,127 @@
+"""Replay reproduces what vLLM's own scheduler did, and says what is wrong with a damaged schedule."""
+
+from __future__ import annotations
+
+import copy
+import gzip
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import twin
+from scenarios.errors import LorapackError
+
+FILES = sorted((Path(__file__).parent / "data" / "vllm_schedules").glob("*/*.json.gz"))
+
+
+def read(path: Path) -> dict[str, Any]:
+    document: dict[str, Any] = json.loads(gzip.decompress(path.read_bytes()))
+    return document
+
+
+@pytest.fixture
+def small() -> dict[str, Any]:
+    document = read(FILES[0])
+    return {**document, "requests": document["requests"][:5]}
+
+
+def test_all_schedules_are_here() -> None:
+    assert len(FILES) == 48
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: f"{p.parent.name}/{p.name.split('.')[0]}")
+def test_recorded_schedules_are_reproduced(path: Path) -> None:
+    recorded = read(path)
+    without_answer = {key: value for key, value in recorded.items() if key != "result"}
+    got, expected = twin.replay(without_answer)["result"], recorded["result"]
+    np.testing.assert_allclose(got["finish_s"], expected["finish_s"], rtol=1e-9, atol=0)
+    np.testing.assert_allclose(got["ttft_s"], expected["ttft_s"], rtol=1e-9, atol=0)
+    assert got["preemptions"] == expected["preemptions"]
+    assert got["steps"] == expected["steps"]
+
+
+def test_the_document_keeps_its_form(small: dict[str, Any]) -> None:
+    before = copy.deepcopy(small)
+    result = twin.replay(small)
+    assert small == before
+    assert {key: value for key, value in result.items() if key != "result"} == {
+        key: value for key, value in small.items() if key != "result"
+    }
+    assert json.loads(json.dumps(result)) == result
+
+
+def test_files_are_written_whole_under_their_names(tmp_path: Path, small: dict[str, Any]) -> None:
+    (tmp_path / "in").mkdir()
+    sources = [tmp_path / "in" / name for name in ("a.json", "b.json")]
+    for source in sources:
+        source.write_text(json.dumps(small))
+    written = twin.replay_files(sources, tmp_path / "out")
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["a.json", "b.json"]
+    assert all(json.loads(path.read_text()) == twin.replay(small) for path in written)
+
+
+def test_two_files_of_one_name_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(twin.ScheduleError, match=r'two files are called "a\.json"'):
+        twin.replay_files([tmp_path / "x" / "a.json", tmp_path / "y" / "a.json"], tmp_path / "out")
+
+
+def test_an_answer_ends_at_max_model_len(small: dict[str, Any]) -> None:
+    small["engine"] = {**small["engine"], "max_model_len": 100}
+    small["requests"] = [[0.0, 50, 1000, 0]]
+    rows = twin.replay(small)["result"]["steps"]["rows"]
+    assert len(rows) == 100 - 50
+
+
+def test_requests_that_the_horizon_cuts_have_no_times(small: dict[str, Any]) -> None:
+    whole = twin.replay(small)["result"]["finish_s"]
+    cut = twin.replay({**small, "horizon_s": sorted(whole)[2] + 1e-6})["result"]["finish_s"]
+    assert sum(value is None for value in cut) == len(whole) - 3
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"requests": [[1.0, 5, 5, 0], [0.5, 5, 5, 0]]}, r"requests\[1\] arrives at 0.5 s"),
+        ({"requests": [[0.0, 0, 5, 0]]}, "requests.0.1"),
+        ({"requests": [[0.0, 5, 5]]}, "requests.0"),
+        ({"requests": [[float("nan"), 5, 5, 0]]}, "requests.0.0"),
+        ({"requests": "none"}, "requests"),
+        ({"latency": {"base_s": 0.01}}, "latency.per_token_s"),
+        ({"latency": {"base_s": -1, "per_token_s": 0, "per_adapter_s": 0}}, "latency.base_s"),
+        ({"engine": {}}, "engine.version"),
+        ({"engine": None}, "engine"),
+        ({"horizon_s": -1.0}, "horizon_s"),
+    ],
+)
+def test_a_damaged_schedule_is_explained(small: dict[str, Any], change: dict[str, Any], message: str) -> None:
+    with pytest.raises(twin.ScheduleError, match=message):
+        twin.replay({**small, **change})
+
+
+def test_a_version_that_is_none_is_explained(small: dict[str, Any]) -> None:
+    small["engine"] = {**small["engine"], "version": "newest"}
+    with pytest.raises(twin.ScheduleError, match="no version of vLLM"):
+        twin.replay(small)
+
+
+def test_a_request_that_never_fits_is_refused(small: dict[str, Any]) -> None:
+    small["engine"] = {**small["engine"], "num_blocks": 3}
+    small["requests"] = [[0.0, 90, 10, 0]]
+    with pytest.raises(twin.UnservableRequestError, match="needs 7 KV blocks, but the engine has 2"):
+        twin.replay(small)
+
+
+@pytest.mark.parametrize("content", [b"", b"[]", b"{", b"\xff\xfe\x00", b'{"engine": 1}', b"[" * 100_000])
+def test_a_file_that_is_no_schedule_is_explained(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "bad.json"
+    path.write_bytes(content)
+    with pytest.raises(LorapackError, match=r"bad\.json"):
+        twin.replay(path)
+
+
+def test_a_file_that_is_not_there_is_explained(tmp_path: Path) -> None:
+    with pytest.raises(twin.ScheduleError, match="cannot read the schedule"):
+        twin.replay(tmp_path / "absent.json")
