@@ -164,9 +164,8 @@ def million() -> None:
     seconds = time.process_time() - start
     gib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     requests = len(result.records.requests)
-    print(
-        f"\nan hour with {requests:,} requests, drawn, simulated, all metrics: {seconds:.2f} s, peak {gib:.2f} GiB"
-    )
+    print(f"\nan hour with {requests:,} requests, drawn, simulated, all metrics:")
+    print(f"  {seconds:.2f} s, peak memory of the process {gib:.2f} GiB")
 
 
 def main() -> None:
