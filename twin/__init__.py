@@ -2,7 +2,7 @@
 
 from twin.arrivals import WorkloadError, draw_requests
 from twin.load import GPULoad
-from twin.loop import UnservableRequestError
+from twin.loop import EngineInputError, UnservableRequestError
 from twin.memory import MemoryModel, MemoryPlan, plan_memory
 from twin.profile import (
     EngineProfile,
@@ -24,6 +24,7 @@ from twin.validation import judge, profiles_of, validate
 from twin.verdict import GPUVerdict, ValidationReport
 
 __all__ = [
+    "EngineInputError",
     "EngineProfile",
     "EngineSetup",
     "GPULoad",

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
 from numba import njit
+
+logger = logging.getLogger(__name__)
 
 F = TypeVar("F", bound=Callable[..., object])
 
@@ -30,7 +33,11 @@ def cached(function: F) -> F:
     numba looks only at the file of the entry point to see whether its cache is old. A digest of all
     files with compiled code, made part of the key as a closure, closes that hole.
     """
-    return cast(F, njit(cache=True, **_OPTIONS)(function))
+    try:
+        return cast(F, njit(cache=True, nogil=True, **_OPTIONS)(function))
+    except RuntimeError as error:  # numba found no folder that it may write to
+        logger.warning("compiled code is not kept, every process compiles anew: %s", error)
+        return cast(F, njit(nogil=True, **_OPTIONS)(function))
 
 
 def sources_digest() -> str:

@@ -16,7 +16,11 @@ from twin.steps import advance
 ROWS_PER_CALL = 65_536
 
 
-class UnservableRequestError(LorapackError, ValueError):
+class EngineInputError(LorapackError, ValueError):
+    """Requests or an engine that the loop cannot play."""
+
+
+class UnservableRequestError(EngineInputError):
     """A request needs more KV blocks than the engine has."""
 
 
@@ -48,10 +52,15 @@ def run(
 
     Raises
     ------
+    EngineInputError
+        If the requests are out of order or of no length, or a cost table is too short.
     UnservableRequestError
         If a request would need more KV blocks than there are, so that the engine could never serve it.
     """
-    _check(requests, setup)
+    _check_tables(requests, setup)
+    if len(requests):
+        _check_requests(requests)
+        _check_blocks(requests, setup)
     constants = engine(requests, setup, horizon_s, warmup_s, horizon_s / series_bins)
     s = state(requests, setup, series_bins)
     rows = np.empty((ROWS_PER_CALL if record_steps else 0, len(STEP_COLUMNS)))
@@ -86,9 +95,36 @@ def _records(
     )
 
 
-def _check(requests: Requests, setup: EngineSetup) -> None:
-    if not len(requests):
-        return
+def _check_tables(requests: Requests, setup: EngineSetup) -> None:
+    """Compiled code does not look whether an index is in range: what it could reach must be there."""
+    tables, adapters = setup.tables, min(setup.max_loras, requests.n_adapters)
+    sizes = (
+        ("tables.token_s", len(tables.token_s), setup.max_num_batched_tokens + 1),
+        ("tables.adapter_s", len(tables.adapter_s), adapters + 1),
+        ("tables.adapter_token_s", len(tables.adapter_token_s), adapters + 1),
+        ("gpu_load_s", len(setup.gpu_load_s), requests.n_adapters),
+        ("disk_load_s", len(setup.disk_load_s), requests.n_adapters),
+        ("max_loras", setup.max_loras, 1),
+        ("max_num_seqs", setup.max_num_seqs, 1),
+        ("max_num_batched_tokens", setup.max_num_batched_tokens, 1),
+        ("block_size", setup.block_size, 1),
+    )
+    for name, size, least in sizes:
+        if size < least:
+            raise EngineInputError(f"{name} is {size}, it must be at least {least}")
+
+
+def _check_requests(requests: Requests) -> None:
+    arrival, adapter = requests.arrival_s, requests.adapter
+    if not (arrival[0] >= 0 and (arrival[1:] >= arrival[:-1]).all()):
+        raise EngineInputError("requests must be sorted by arrival, the first at 0 s or later")
+    if min(int(requests.prompt_tokens.min()), int(requests.output_tokens.min())) < 1:
+        raise EngineInputError("every request needs at least one prompt token and one output token")
+    if int(adapter.min()) < 0 or int(adapter.max()) >= requests.n_adapters:
+        raise EngineInputError(f"adapters are numbered from 0 to {requests.n_adapters - 1}")
+
+
+def _check_blocks(requests: Requests, setup: EngineSetup) -> None:
     longest = requests.prompt_tokens.astype(np.int64) + requests.output_tokens - 1
     worst = int(np.argmax(longest))
     need = -(-int(longest[worst]) // setup.block_size)

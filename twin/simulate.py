@@ -29,6 +29,9 @@ class MemoryFailure(LorapackError, MemoryError):  # noqa: N818 - vLLM's and the 
         self.plan = plan
         super().__init__(f"the engine does not start ({plan.failure}); {plan.remedy}")
 
+    def __reduce__(self) -> tuple[type[MemoryFailure], tuple[MemoryPlan]]:
+        return MemoryFailure, (self.plan,)
+
 
 def build_setup(
     profile: EngineProfile,

@@ -92,7 +92,7 @@ def test_processor_sharing_is_fair_to_every_size() -> None:
         requests = poisson(np.random.default_rng(seed), 0.5, fixed=False)
         records = run(requests, queue(4096, shared=True))
         slowdown = (records.finish_s - requests.arrival_s) / (requests.output_tokens * TICK_S)
-        by_size = [slowdown[requests.output_tokens > MEAN_TOKENS], slowdown[requests.output_tokens < MEAN_TOKENS // 2]]
-        slowdowns.append([group.mean() for group in by_size])
+        long, short = requests.output_tokens > MEAN_TOKENS, requests.output_tokens < MEAN_TOKENS // 2
+        slowdowns.append([slowdown[long].mean(), slowdown[short].mean()])
     for column in np.array(slowdowns).T:
         assert column.mean() == pytest.approx(2.0, rel=0.03)

@@ -1,0 +1,163 @@
+"""Metrics of hand-made records, and the result around them."""
+
+from __future__ import annotations
+
+import json
+from math import inf, nan
+
+import numpy as np
+import pytest
+
+from twin import metrics
+from twin.loop import run
+from twin.records import GAP_BINS, SERIES, RunRecords, gap_edges_s
+from twin.requests import Requests
+from twin.result import SimulationResult
+from twin.setup import EngineSetup, SchedulerRules, StepTables
+
+
+def by_hand(horizon_s: float = 10.0) -> RunRecords:
+    """Three requests of two adapters; the third is cut off after two of its five tokens."""
+    requests = Requests(
+        arrival_s=np.array([0.0, 1.0, 8.0]),
+        prompt_tokens=np.array([10, 20, 30], dtype=np.int32),
+        output_tokens=np.array([5, 1, 5], dtype=np.int32),
+        adapter=np.array([0, 1, 1], dtype=np.int32),
+        n_adapters=2,
+    )
+    return RunRecords(
+        requests=requests,
+        horizon_s=horizon_s,
+        end_s=10.0,
+        sent_s=np.array([0.0, 2.0, 8.0]),
+        first_scheduled_s=np.array([0.5, 3.0, 9.0]),
+        first_token_s=np.array([1.0, 4.0, 9.5]),
+        finish_s=np.array([3.0, 4.0, nan]),
+        generated_tokens=np.array([5, 1, 2], dtype=np.int32),
+        preemptions=np.array([1, 0, 0], dtype=np.int32),
+        gpu_loads=np.array([1, 2]),
+        disk_loads=np.array([0, 1]),
+        gaps=np.zeros(GAP_BINS, dtype=np.int64),
+        series=np.zeros((5, len(SERIES))),
+        series_width_s=2.0,
+    )
+
+
+def test_throughput_counts_tokens_of_completed_requests() -> None:
+    gpu = metrics.gpu_metrics(by_hand(), 100)
+    assert (gpu.requests, gpu.completed) == (3, 2)
+    assert gpu.offered_tok_per_s == pytest.approx((15 + 21 + 35) / 10)
+    assert gpu.served_tok_per_s == pytest.approx((15 + 21) / 10)
+    assert gpu.input_tok_per_s == pytest.approx(3.0)
+    assert gpu.output_tok_per_s == pytest.approx(0.6)
+    assert gpu.served_share == pytest.approx(36 / 71)
+
+
+def test_latencies_follow_vllms_definitions() -> None:
+    gpu = metrics.gpu_metrics(by_hand(), 100, frontend_s=0.1)
+    assert gpu.ttft.mean_s == pytest.approx((1.0 + 2.0) / 2 + 0.1)
+    assert gpu.itl.mean_s == pytest.approx(2.0 / 4)
+    assert gpu.tpot.mean_s == pytest.approx(0.5)
+    assert gpu.e2e.mean_s == pytest.approx((3.0 + 2.0) / 2 + 0.1)
+    assert gpu.queueing.mean_s == pytest.approx((0.5 + 1.0) / 2)
+
+
+def test_warm_up_leaves_out_what_came_before() -> None:
+    gpu = metrics.gpu_metrics(by_hand(), 100, warmup_s=3.5)
+    assert (gpu.requests, gpu.completed) == (1, 1)
+    assert gpu.duration_s == 6.5
+    assert gpu.served_tok_per_s == pytest.approx(21 / 6.5)
+
+
+def test_adapters_apart() -> None:
+    m = metrics.adapter_metrics(by_hand())
+    assert m.requests.tolist() == [1, 2]
+    assert m.completed.tolist() == [1, 1]
+    assert m.served_share.tolist() == pytest.approx([1.0, 21 / 56])
+    assert m.ttft["mean_s"].tolist() == pytest.approx([1.0, 2.0])
+    assert m.preemptions.tolist() == [1, 0]
+    assert np.isnan(m.tpot["p99_s"][1])
+
+
+def test_percentiles_of_an_adapter_are_those_of_its_requests() -> None:
+    rng = np.random.default_rng(3)
+    result = served(rng, 400)
+    m, r = result.adapters, result.records
+    for adapter in range(3):
+        mine = (r.requests.adapter == adapter) & r.finished
+        times = metrics.ttft_s(r)[mine]
+        assert m.ttft["p90_s"][adapter] == pytest.approx(np.percentile(times, 90, method="lower"))
+        assert m.ttft["mean_s"][adapter] == pytest.approx(times.mean())
+
+
+def served(rng: np.random.Generator, n: int, horizon_s: float = inf) -> SimulationResult:
+    """A small engine that serves n requests of three adapters."""
+    requests = Requests(
+        arrival_s=rng.exponential(0.05, n).cumsum(),
+        prompt_tokens=rng.integers(1, 100, n).astype(np.int32),
+        output_tokens=rng.integers(1, 30, n).astype(np.int32),
+        adapter=rng.integers(0, 3, n).astype(np.int32),
+        n_adapters=3,
+    )
+    setup = EngineSetup(
+        max_loras=2,
+        max_cpu_loras=3,
+        max_num_seqs=16,
+        max_num_batched_tokens=128,
+        long_prefill_token_threshold=0,
+        block_size=16,
+        usable_blocks=100,
+        rules=SchedulerRules(),
+        tables=StepTables(0.01 + 1e-5 * np.arange(129.0), np.zeros(3), np.zeros(3)),
+        gpu_load_s=np.full(3, 0.002),
+        disk_load_s=np.zeros(3),
+    )
+    records = run(requests, setup, horizon_s)
+    return SimulationResult(records, ("x", "y", "z"), 2, 8, 1616, 100, seed=3)
+
+
+def test_gap_histogram_gives_the_percentiles_of_the_gaps() -> None:
+    result = served(np.random.default_rng(1), 300)
+    gpu, r = result.gpu, result.records
+    assert r.gaps.sum() == (r.requests.output_tokens - 1).sum()
+    middles = np.sqrt(gap_edges_s()[:-1] * gap_edges_s()[1:])
+    assert (middles * r.gaps).sum() / r.gaps.sum() == pytest.approx(gpu.itl.mean_s, rel=0.02)
+    assert gpu.itl.p50_s <= gpu.itl.p90_s <= gpu.itl.p99_s
+
+
+def test_time_series_adds_up_to_the_run() -> None:
+    result = served(np.random.default_rng(1), 300, horizon_s=20.0)
+    frame, r = result.time_series(), result.records
+    width = r.series_width_s
+    assert len(frame) == 120
+    assert frame.start_s.iloc[-1] + width == pytest.approx(20.0)
+    assert frame.output_tokens.sum() * width == pytest.approx(r.generated_tokens.sum())
+    assert frame.gpu_loads.sum() * width == pytest.approx(r.gpu_loads.sum())
+    assert (frame.kv_use <= 1).all()
+
+
+def test_littles_law() -> None:
+    """The mean number in the system is the rate of arrivals times the mean time in it."""
+    result = served(np.random.default_rng(5), 3000)
+    gpu, r = result.gpu, result.records
+    inside = (r.finish_s - r.requests.arrival_s).sum() / r.end_s
+    assert gpu.running + gpu.waiting == pytest.approx(inside, rel=0.05)
+
+
+def test_result_prints_and_exports() -> None:
+    result = served(np.random.default_rng(1), 50)
+    document = json.loads(result.to_json())
+    assert document["gpu"]["completed"] == 50
+    assert [row["adapter"] for row in document["adapters"]] == ["x", "y", "z"]
+    assert list(result.to_frame().adapter) == ["x", "y", "z"]
+    assert len(result.request_frame()) == 50
+    assert "50 completed" in result.summary()
+    assert result._repr_html_().startswith("<table>")
+
+
+def test_a_run_without_requests_is_a_result_too() -> None:
+    result = served(np.random.default_rng(1), 0, horizon_s=10.0)
+    assert result.gpu.served_share == 1.0
+    assert np.isnan(result.gpu.ttft.mean_s)
+    assert json.loads(result.to_json())["gpu"]["ttft"]["mean_s"] is None
+    assert "no completed request" in result.summary()

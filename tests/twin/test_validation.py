@@ -1,0 +1,259 @@
+"""The twin as judge: starved GPUs and adapters, latency limits, engines that do not start, placements."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import numpy as np
+import pytest
+
+import scenarios
+import twin
+from scenarios import (
+    Adapter,
+    Device,
+    EngineConfig,
+    FixedLengths,
+    Limits,
+    PlacedGPU,
+    Placement,
+    Scenario,
+    ScenarioError,
+    ServiceLevels,
+    Workload,
+)
+from scenarios.adapters import AdapterClass
+from twin.records import RunRecords
+from twin.result import SimulationResult
+from twin.validation import adapter_shares
+
+PROMPT, OUTPUT = FixedLengths(tokens=222), FixedLengths(tokens=195)
+WORKLOAD = Workload(prompt=PROMPT, output=OUTPUT, duration_s=600.0)
+
+
+@pytest.fixture(scope="module")
+def profile() -> twin.EngineProfile:
+    return twin.find_profile("llama-3.1-8b-instruct", "H100-64GB")
+
+
+def load_of(*rates: float, rank: int = 8) -> twin.GPULoad:
+    return twin.GPULoad.from_classes(
+        [AdapterClass(rank, rate, PROMPT, OUTPUT, (f"a{k}",)) for k, rate in enumerate(rates)]
+    )
+
+
+def judge(profile: twin.EngineProfile, load: twin.GPULoad, **changes: Any) -> twin.GPUVerdict:
+    arguments: dict[str, Any] = {"max_loras": 8, "max_lora_rank": 8, "service_levels": ServiceLevels()}
+    engine = changes.pop("engine", EngineConfig())
+    return twin.judge(load, WORKLOAD, engine, profile, **(arguments | changes))
+
+
+def test_a_light_load_is_accepted(profile: twin.EngineProfile) -> None:
+    verdict = judge(profile, load_of(*[0.1] * 16))
+    assert verdict.accepted
+    assert verdict.reasons == ()
+    assert verdict.starved == ()
+    assert verdict.replications == 3
+    assert verdict.margins["served_share"] > 0
+    assert verdict.itl_ms is not None
+    assert 5 < verdict.itl_ms < 60
+    assert verdict.kv_cache_tokens > 100_000
+
+
+def test_an_overload_is_rejected_with_figures(profile: twin.EngineProfile) -> None:
+    verdict = judge(profile, load_of(*[10.0] * 8))
+    assert not verdict.accepted
+    assert verdict.served_tok_per_s < 0.9 * verdict.offered_tok_per_s
+    assert "of the offered tokens, below 90 %" in verdict.reasons[0]
+    assert verdict.margins["served_share"] < 0
+    assert verdict.worst_adapter in verdict.starved
+
+
+def test_adapters_that_wait_for_a_slot_are_found_behind_a_good_total(profile: twin.EngineProfile) -> None:
+    """One slot: the hot adapter keeps it, and rare ones wait."""
+    verdict = judge(profile, load_of(6.0, *[0.004] * 20), max_loras=1)
+    assert verdict.served_share > 0.9
+    assert not verdict.accepted
+    assert verdict.worst_adapter != "a0"
+    assert "of the tokens asked for" in verdict.reasons[-1]
+
+
+def test_latency_limits(profile: twin.EngineProfile) -> None:
+    levels = ServiceLevels(itl_ms=Limits(mean=1.0), ttft_ms=Limits(p99=100_000.0))
+    verdict = judge(profile, load_of(1.0), service_levels=levels)
+    assert not verdict.accepted
+    assert len(verdict.reasons) == 1
+    assert verdict.reasons[0].startswith("mean ITL is ")
+    assert verdict.reasons[0].endswith("above 1 ms")
+    assert verdict.margins["itl_mean"] < 0 < verdict.margins["ttft_p99"]
+
+
+def test_memory_failures_are_verdicts(profile: twin.EngineProfile) -> None:
+    verdict = judge(profile, load_of(0.1), max_loras=4000)
+    assert not verdict.accepted
+    assert verdict.memory_failure == "oom_cuda"
+    assert "lower max_loras" in verdict.reasons[0]
+    assert verdict.served_tok_per_s == 0
+    assert verdict.itl_ms is None
+
+
+def test_simulate_raises_where_the_engine_does_not_start(profile: twin.EngineProfile) -> None:
+    with pytest.raises(twin.MemoryFailure, match="does not start"):
+        twin.simulate(load_of(0.1), WORKLOAD, EngineConfig(), profile, max_loras=4000, max_lora_rank=8)
+
+
+def test_adapters_of_too_high_a_rank(profile: twin.EngineProfile) -> None:
+    verdict = judge(profile, load_of(0.1, rank=32))
+    assert not verdict.accepted
+    assert verdict.reasons == ('max_lora_rank 8 is too small for "a0" (rank 32)',)
+
+
+def waiting_forever(count: int, *, served: int, since_s: float) -> SimulationResult:
+    """A rare adapter: some requests served, the others waiting since some time before the end."""
+    n = served + count
+    requests = twin.Requests(
+        arrival_s=np.r_[np.zeros(served), np.full(count, 1000.0 - since_s)],
+        prompt_tokens=np.full(n, 100, dtype=np.int32),
+        output_tokens=np.full(n, 100, dtype=np.int32),
+        adapter=np.zeros(n, dtype=np.int32),
+        n_adapters=1,
+    )
+    done = np.arange(n) < served
+    moment = np.where(done, 1.0, np.nan)
+    records = RunRecords(
+        requests=requests,
+        horizon_s=1000.0,
+        end_s=1000.0,
+        sent_s=requests.arrival_s,
+        first_scheduled_s=moment,
+        first_token_s=moment,
+        finish_s=moment,
+        generated_tokens=np.where(done, 100, 0).astype(np.int32),
+        preemptions=np.zeros(n, dtype=np.int32),
+        gpu_loads=np.zeros(1, dtype=np.int64),
+        disk_loads=np.zeros(1, dtype=np.int64),
+        gaps=np.zeros(1024, dtype=np.int64),
+        series=np.zeros((1, 12)),
+        series_width_s=1000.0,
+    )
+    return SimulationResult(records, ("rare",), 1, 8, 16_000, 1000)
+
+
+@pytest.mark.parametrize(
+    ("count", "served", "since_s", "share"),
+    [
+        (0, 0, 500.0, 1.0),  # nothing asked for
+        (5, 5, 10.0, 1.0),  # waiting, but only just
+        (1, 0, 500.0, 1.0),  # one unlucky request
+        (2, 0, 500.0, 0.5),
+        (5, 5, 500.0, 0.6),
+        (100, 900, 500.0, 0.901),
+    ],
+)
+def test_rare_adapters_are_judged_fairly(count: int, served: int, since_s: float, share: float) -> None:
+    result = waiting_forever(count, served=served, since_s=since_s)
+    assert adapter_shares(result)[0] == pytest.approx(share)
+
+
+@pytest.fixture(scope="module")
+def scenario() -> Scenario:
+    return Scenario(
+        name="two kinds",
+        model="llama-3.1-8b-instruct",
+        adapters=(
+            Adapter(name="hot", count=4, rank=8, rate=0.5),
+            Adapter(name="cold", count=4, rank=8, rate=0.05),
+        ),
+        workload=WORKLOAD,
+        devices=(Device(name="H100-64GB"),),
+        replications=2,
+        seed=5,
+    )
+
+
+def placed(*groups: tuple[str, ...], slots: int = 4) -> Placement:
+    return Placement(
+        gpus=tuple(
+            PlacedGPU(gpu=k, device="H100-64GB", max_loras=slots, max_lora_rank=8, adapters=group)
+            for k, group in enumerate(groups)
+        )
+    )
+
+
+HALVES = (("hot-1", "cold-3", "hot-2", "cold-1"), ("cold-2", "cold-4", "hot-3", "hot-4"))
+
+
+def test_equal_gpus_are_judged_once_under_their_own_names(scenario: Scenario) -> None:
+    report = twin.validate(scenario, placed(*HALVES))
+    assert report.accepted
+    assert report.distinct == 1
+    assert [verdict.gpu for verdict in report.gpus] == [0, 1]
+    for verdict, group in zip(report.gpus, HALVES, strict=True):
+        assert verdict.worst_adapter in group
+
+
+def test_reasons_name_each_gpus_own_adapters(scenario: Scenario) -> None:
+    levels = ServiceLevels(adapter_served_share=1.0, itl_ms=Limits(mean=0.001))
+    busy = scenario.model_copy(update={"service_levels": levels})
+    report = twin.validate(busy, placed(*HALVES))
+    assert not report.accepted
+    for verdict, group in zip(report.gpus, HALVES, strict=True):
+        quoted = [part for reason in verdict.reasons for part in reason.split('"')[1::2]]
+        assert set(quoted) <= set(group)
+
+
+def test_the_report_does_not_depend_on_the_workers(scenario: Scenario) -> None:
+    plan = placed(("hot-1", "hot-2", "hot-3", "hot-4"), ("cold-1", "cold-2", "cold-3", "cold-4"))
+    one, two = twin.validate(scenario, plan), twin.validate(scenario, plan, workers=2)
+    assert one == two
+    assert one.to_json() == two.to_json()
+
+
+def test_shares_divide_the_rate(scenario: Scenario) -> None:
+    whole = placed(tuple(name for group in scenario.classes for name in group.names)).gpus[0]
+    halves = [
+        whole.model_copy(update={"shares": {"hot-1": 0.5}}),
+        whole.model_copy(update={"gpu": 1, "adapters": ("hot-1",), "shares": {"hot-1": 0.5}}),
+    ]
+    report = twin.validate(scenario, Placement(gpus=tuple(halves)))
+    assert report.gpus[1].offered_tok_per_s == pytest.approx(0.25 * 417, rel=0.3)
+
+
+def test_a_placement_of_other_adapters_is_refused(scenario: Scenario) -> None:
+    with pytest.raises(ScenarioError, match="leave out"):
+        twin.validate(scenario, placed(HALVES[0]))
+
+
+def test_the_report_prints_and_exports(scenario: Scenario) -> None:
+    report = twin.validate(scenario, placed(*HALVES))
+    assert json.loads(report.to_json())["accepted"] is True
+    assert list(report.to_frame().gpu) == [0, 1]
+    assert report.summary().startswith("accepted: 2 of 2 GPUs")
+    assert "accepted" in report._repr_html_()
+
+
+def test_replications_give_intervals_for_any_number_of_workers(profile: twin.EngineProfile) -> None:
+    arguments: dict[str, Any] = {"max_loras": 8, "max_lora_rank": 8, "seed": 4, "replications": 4}
+    one = twin.replicate(load_of(*[0.2] * 8), WORKLOAD, EngineConfig(), profile, **arguments)
+    two = twin.replicate(load_of(*[0.2] * 8), WORKLOAD, EngineConfig(), profile, workers=2, **arguments)
+    assert one.to_json() == two.to_json()
+    served = one.figures["served_tok_per_s"]
+    assert served.low < served.mean < served.high
+    assert served.mean == pytest.approx(1.6 * 417, rel=0.2)
+    assert "4 runs" in one.summary()
+    assert len({run.gpu.served_tok_per_s for run in one.runs}) == 4
+    assert set(one.to_frame().figure) == set(one.figures)
+
+
+def test_requests_longer_than_the_model_are_cut(profile: twin.EngineProfile) -> None:
+    long = scenarios.AdapterClass(8, 0.1, FixedLengths(tokens=5000), FixedLengths(tokens=5000), ("long",))
+    result = twin.simulate(
+        twin.GPULoad.from_classes([long]),
+        WORKLOAD,
+        EngineConfig(max_model_len=6000),
+        profile,
+        max_loras=1,
+        max_lora_rank=8,
+    )
+    assert (result.records.requests.output_tokens == 1000).all()
