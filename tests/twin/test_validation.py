@@ -24,9 +24,9 @@ from scenarios import (
     Workload,
 )
 from scenarios.adapters import AdapterClass
+from twin.assessment import adapter_shares
 from twin.records import RunRecords
 from twin.result import SimulationResult
-from twin.validation import adapter_shares
 
 PROMPT, OUTPUT = FixedLengths(tokens=222), FixedLengths(tokens=195)
 WORKLOAD = Workload(prompt=PROMPT, output=OUTPUT, duration_s=600.0)
