@@ -1,16 +1,15 @@
-"""The boundary of starvation as a linear model whose coefficients vary smoothly from option to option.
+"""The boundary of starvation as one linear row per option, fitted to the runs of the option and its likes.
 
-At the boundary of option o the left-hand side Σ_k a_k(o) · (sum of feature k) is 1. The coefficients are
-a_k(o) = Σ_m θ_km z_m(o), with few covariates z of the option (KV cache and slots), so that all options
-learn from each other's runs. θ ≥ 0: another adapter never makes room.
+At the boundary of an option the left-hand side Σ_k a_k · (sum of feature k) is 1. Options with almost as
+many slots and as much KV cache behave almost alike, so each option's row is fitted to the boundary points
+of all, weighted by how near their options are. a ≥ 0: another adapter never makes room.
 
 A GPU with a slot for every adapter (*resident*) works differently from one whose adapters wait for
-slots (*shared*); the feasible set is the union of both, and each has rows of its own.
+slots (*shared*); the feasible set is the union of both, and each has a row of its own.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -28,17 +27,17 @@ REGIMES: tuple[Regime, ...] = ("resident", "shared")
 _COUNT = ADDITIVE.index("count")
 _RATE = ADDITIVE.index("rate")
 _TOKENS = tuple(ADDITIVE.index(name) for name in ("prompt_rate", "output_rate", "resident_rate"))
+_SQRT = ADDITIVE.index("sqrt_rate")
 _ACTIVE = tuple(k for k, name in enumerate(ADDITIVE) if name.startswith("active_"))
 
-_SMOOTH = (0, 1, 2, 3, 4, 5)
-_ALL = (0, 1, 2, 3, 4, 5, 6, 7)
-"""Indices of covariates: without and with those that grow as slots get scarce."""
+NEAR_SLOTS, NEAR_KV, NEAR_RANK = 0.2, 0.2, 1.0
+"""How far options are from each other when half forgotten: differences of logarithms."""
 
-ROUNDS = 30
-"""Most rounds of assigning points to rows."""
+ENOUGH_POINTS = 24.0
+"""Weight of points that an option is fitted to; options further away are drawn in until it is reached."""
 
-HINGE_WEIGHT = 0.7
-"""Weight of a point that another row explains but this one would cut off."""
+WIDEN = 1.5
+"""Factor by which the neighbourhood grows until then."""
 
 
 class BoundaryError(LorapackError, ValueError):
@@ -106,45 +105,26 @@ def boundary_points(dataset: Dataset, widest: float = 1.25) -> BoundaryPoints:
 
 
 @dataclass(frozen=True)
-class RowModel:
-    """One row of a regime for all options.
-
-    Parameters
-    ----------
-    meaning
-        What it limits.
-    theta
-        Coefficients over features and covariates, at least 0, shape (K, M).
-    """
-
-    meaning: str
-    theta: FloatArray
-
-
-@dataclass(frozen=True)
 class BoundaryModel:
-    """Rows of both regimes for all options.
+    """One row per option and regime.
 
     Parameters
     ----------
-    rows
-        Rows of each regime.
-    kv_reference_tokens
-        KV cache that the covariates are relative to.
+    engines
+        Slots, max rank and KV cache tokens of the options, shape (n_options, 3).
+    coefficients
+        Coefficients of each regime's rows, at least 0, shape (n_options, K).
     """
 
-    rows: dict[Regime, tuple[RowModel, ...]]
-    kv_reference_tokens: float
-
-    def coefficients(self, regime: Regime, engine: Sequence[float]) -> FloatArray:
-        """Coefficients of one option (slots, max rank, KV tokens), shape (rows, K)."""
-        z = covariates(np.array([engine], dtype=np.float64), self.kv_reference_tokens)[0]
-        return np.stack([row.theta @ z for row in self.rows[regime]])
+    engines: FloatArray
+    coefficients: dict[Regime, FloatArray]
 
     def values(self, regime: Regime, sums: FloatArray, engines: FloatArray) -> FloatArray:
-        """Largest left-hand side of a regime's rows; sums of shape (n, K), engines of (n, 3)."""
-        z = covariates(engines, self.kv_reference_tokens)
-        return np.asarray(np.max([((sums @ row.theta) * z).sum(axis=1) for row in self.rows[regime]], axis=0))
+        """Left-hand sides; sums of shape (n, K), engines of (n, 3), each taken for its nearest option."""
+        distinct, which = np.unique(engines, axis=0, return_inverse=True)
+        nearest = _distances(distinct, self.engines).argmin(axis=1)
+        rows = self.coefficients[regime][nearest[which.reshape(-1)]]
+        return np.asarray((sums * rows).sum(axis=1))
 
     def fill(
         self, sums: FloatArray, max_loras: ArrayLike, max_lora_rank: ArrayLike, kv_cache_tokens: ArrayLike
@@ -157,72 +137,66 @@ class BoundaryModel:
         return np.where(shared, waiting, resident)
 
 
-def covariates(engines: FloatArray, kv_reference_tokens: float) -> FloatArray:
-    """Covariates of options, shape (n, 8): scarcity of KV, slots, rank, scarcity of slots, and products."""
-    kv = kv_reference_tokens / np.maximum(engines[:, 2], 1.0)
-    slots, rank, scarce = engines[:, 0] / 100.0, engines[:, 1] / 16.0, 10.0 / engines[:, 0]
-    return np.stack([np.ones_like(kv), kv, slots, kv * slots, rank, kv * rank, scarce, kv * scarce], axis=1)
-
-
 def fit_boundary(dataset: Dataset) -> BoundaryModel:
-    """Fit the rows of both regimes to the boundary points of a dataset.
+    """Fit the boundary of every option of a dataset.
 
     Raises
     ------
     BoundaryError
         If the dataset brackets no boundary at all.
     """
-    return fit_points(boundary_points(dataset, widest=2.0))
+    table = dataset.table[["max_loras", "max_lora_rank", "kv_cache_tokens"]]
+    engines = np.unique(table.to_numpy(dtype=np.float64), axis=0)
+    return fit_points(boundary_points(dataset, widest=2.0), engines)
 
 
-def fit_points(points: BoundaryPoints) -> BoundaryModel:
-    """Fit the rows of both regimes to boundary points.
+def fit_points(points: BoundaryPoints, engines: FloatArray) -> BoundaryModel:
+    """Fit the boundary of these options to boundary points.
+
+    Parameters
+    ----------
+    engines
+        Slots, max rank and KV cache tokens of the options, shape (n_options, 3).
 
     Raises
     ------
     BoundaryError
-        If there are none.
+        If there are no points.
     """
     if not len(points.engines):
         raise BoundaryError("no composition has both accepted and starved runs; sample more compositions")
-    reference = float(points.engines[:, 2].max())
-    rows: dict[Regime, tuple[RowModel, ...]] = {}
+    coefficients: dict[Regime, FloatArray] = {}
     for regime in REGIMES:
         mine = points.where(points.shared == (regime == "shared"))
         source = mine if len(mine.engines) else points
-        rows[regime] = _fit_rows(source, regime, reference)
-    return BoundaryModel(rows, reference)
+        coefficients[regime] = np.stack([_fit_row(source, engine) for engine in engines])
+    return BoundaryModel(engines, coefficients)
 
 
-def _fit_rows(points: BoundaryPoints, regime: Regime, reference: float) -> tuple[RowModel, ...]:
-    """Rows whose largest is 1 at every point: each point is assigned to a row, each row fitted, again."""
-    load = _load_features(points.middle)
-    if regime == "resident":
-        shapes = [
-            ("work", (_COUNT, *load, *_ACTIVE), _SMOOTH),
-            ("work of many adapters", (*load, *_ACTIVE), _ALL),
-        ]
-    else:
-        shapes = [("work", (*load, *_ACTIVE), _SMOOTH), ("slots", (*load, *_ACTIVE), _ALL)]
-    z = covariates(points.engines, reference)
-    columns = [_products(points.middle[:, features], z[:, kinds]) for _, features, kinds in shapes]
-    solved = [_solve(a, np.ones(len(a))) for a in columns]
-    owner = np.full(len(z), -1)
-    for _ in range(ROUNDS):
-        values = np.stack([a @ t for a, t in zip(columns, solved, strict=True)])
-        if (owner == values.argmax(axis=0)).all():
-            break
-        owner = values.argmax(axis=0)
-        for k, a in enumerate(columns):
-            weight = np.where(owner == k, 1.0, np.where(a @ solved[k] > 1.0, HINGE_WEIGHT, 0.0))
-            if np.count_nonzero(weight) >= min(5, len(z)):
-                solved[k] = _solve(a, weight)
-    rows = []
-    for (meaning, features, kinds), t in zip(shapes, solved, strict=True):
-        theta = np.zeros((len(ADDITIVE), z.shape[1]))
-        theta[np.ix_(features, kinds)] = t.reshape(len(features), len(kinds))
-        rows.append(RowModel(meaning, theta))
-    return tuple(rows)
+def _fit_row(points: BoundaryPoints, engine: FloatArray) -> FloatArray:
+    """Coefficients of one option, shape (K,): non-negative least squares on relative errors."""
+    distance = _distances(engine[None, :], points.engines)[0]
+    reach = 1.0
+    while np.exp(-((distance / reach) ** 2) / 2).sum() < min(ENOUGH_POINTS, 0.5 * len(distance)):
+        reach *= WIDEN
+    weight = np.exp(-((distance / reach) ** 2) / 2)
+    near = weight > 0.02
+    features = [_COUNT, *_load_features(points.middle), _SQRT, *_ACTIVE]
+    x = points.middle[near][:, features]
+    scarcity = engine[2] / np.maximum(points.engines[near, 2], 1.0)
+    columns = np.hstack([x, x * scarcity[:, None]])
+    scale = columns.mean(axis=0) + 1e-300
+    t, _ = nnls(columns / scale * weight[near, None], weight[near])
+    row = np.zeros(len(ADDITIVE))
+    row[features] = (t / scale).reshape(2, len(features)).sum(axis=0)
+    return row
+
+
+def _distances(a: FloatArray, b: FloatArray) -> FloatArray:
+    """How unlike options are, shape (len(a), len(b))."""
+    scale = np.array([NEAR_SLOTS, NEAR_RANK, NEAR_KV])
+    gap = (np.log(a)[:, None, :] - np.log(b)[None, :, :]) / scale
+    return np.asarray(np.sqrt((gap**2).sum(axis=2)))
 
 
 def _load_features(sums: FloatArray) -> tuple[int, ...]:
@@ -230,14 +204,3 @@ def _load_features(sums: FloatArray) -> tuple[int, ...]:
     per_request = sums[:, _TOKENS] / sums[:, [_RATE]]
     same = (np.ptp(per_request, axis=0) <= 1e-6 * per_request.max(axis=0)).all()
     return (_RATE,) if same else (_RATE, *_TOKENS)
-
-
-def _products(x: FloatArray, z: FloatArray) -> FloatArray:
-    return np.asarray((x[:, :, None] * z[:, None, :]).reshape(len(x), -1))
-
-
-def _solve(a: FloatArray, weight: FloatArray) -> FloatArray:
-    """Non-negative t that makes a @ t close to 1, columns scaled to equal size."""
-    scale = np.abs(a).mean(axis=0) + 1e-300
-    t, _ = nnls(a / scale * weight[:, None], weight)
-    return np.asarray(t / scale)

@@ -252,13 +252,24 @@ def compositions(space: Space, first: int, last: int, seed: int) -> list[Composi
     """
     from scipy.stats import qmc  # costs a second to import, and shipped regions do without
 
-    sobol = qmc.Sobol(_DIMENSIONS, scramble=True, rng=np.random.default_rng((seed, 0)))
-    points = sobol.random_base2(max(last - 1, 1).bit_length())[first:last]
-    order = np.random.default_rng((seed, 1)).permutation(len(space.options))
-    return [
-        _composition(space, index, space.options[order[index // 2 % len(order)]], point, seed)
-        for index, point in zip(range(first, last), points, strict=True)
+    draws = (last + 1) // 2
+    points = [
+        qmc.Sobol(_DIMENSIONS, scramble=True, rng=np.random.default_rng((seed, 0, shared))).random_base2(
+            max(draws - 1, 1).bit_length()
+        )
+        for shared in (0, 1)
     ]
+    return [
+        _composition(space, index, _option(space, index // 2, seed), points[index % 2][index // 2], seed)
+        for index in range(first, last)
+    ]
+
+
+def _option(space: Space, draw: int, seed: int) -> Option:
+    """Every option once in each cycle, in an order of the cycle's own: Sobol points have a rhythm too."""
+    cycle, place = divmod(draw, len(space.options))
+    order = np.random.default_rng((seed, 1, cycle)).permutation(len(space.options))
+    return space.options[int(order[place])]
 
 
 def _composition(space: Space, index: int, option: Option, u: FloatArray, seed: int) -> Composition:
@@ -278,9 +289,10 @@ def _composition(space: Space, index: int, option: Option, u: FloatArray, seed: 
 
 
 def _count(slots: int, most: int, u: float, *, shared: bool) -> int:
-    """Number of adapters: up to the slots, or more than there are slots; logarithmically uniform."""
-    low, high = (slots + 1, max(most, 2 * slots)) if shared else (1, slots)
-    return round(float(low ** (1 - u) * high**u))
+    """Number of adapters: up to the slots, denser towards them, or more than there are slots."""
+    if shared:
+        return round(float((slots + 1) ** (1 - u) * max(most, 2 * slots) ** u))
+    return round(float(slots**u**0.5))
 
 
 def _weights(n: int, kind: float, skew: float, share: float, rng: np.random.Generator) -> FloatArray:

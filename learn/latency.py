@@ -9,7 +9,6 @@ from __future__ import annotations
 from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.optimize import nnls
 
 from learn.boundary import BoundaryModel, Regime
@@ -46,10 +45,10 @@ def fit_latency(dataset: Dataset, model: BoundaryModel, space: Space, regime: Re
             max_loras=o.max_loras,
             max_lora_rank=o.max_lora_rank,
             regime=regime,
-            itl_ms=_planes(model.coefficients(regime, astuple(o)), idle[o], *fits["itl_ms"]),
-            ttft_ms=_planes(model.coefficients(regime, astuple(o)), idle[o], *fits["ttft_ms"]),
+            itl_ms=_planes(row, idle[o], *fits["itl_ms"]),
+            ttft_ms=_planes(row, idle[o], *fits["ttft_ms"]),
         )
-        for o in space.options
+        for o, row in zip(space.options, model.coefficients[regime], strict=True)
     ]
 
 
@@ -85,18 +84,17 @@ def _fit(
 
 
 def _planes(
-    rows: NDArray[np.float64], idle: float, scale: float, slopes: FloatArray, active: FloatArray
+    row: FloatArray, idle: float, scale: float, slopes: FloatArray, active: FloatArray
 ) -> tuple[Plane, ...]:
-    """Planes of one option: one per row of its region and steeper part of the convex function."""
+    """Planes of one option: one for each part of the convex function that is steeper than the last."""
     planes: list[Plane] = []
-    extra = np.zeros(rows.shape[1])
+    extra = np.zeros(len(row))
     extra[list(_ACTIVE)] = active
-    for row in rows:
-        slope = offset = 0.0
-        for knot, step in zip(KNOTS, slopes, strict=True):
-            slope, offset = slope + step, offset - step * knot
-            if step > 0 or knot == KNOTS[0]:
-                values = (scale * (idle + offset), *(scale * (slope * row + extra)).tolist())
-                intercept, *coefficients = (float(f"{value:.9g}") for value in values)
-                planes.append(Plane(intercept=intercept, coefficients=tuple(coefficients)))
-    return tuple(dict.fromkeys(planes))
+    slope = offset = 0.0
+    for knot, step in zip(KNOTS, slopes, strict=True):
+        slope, offset = slope + step, offset - step * knot
+        if step > 0 or knot == KNOTS[0]:
+            values = (scale * (idle + offset), *(scale * (slope * row + extra)).tolist())
+            intercept, *coefficients = (float(f"{value:.9g}") for value in values)
+            planes.append(Plane(intercept=intercept, coefficients=tuple(coefficients)))
+    return tuple(planes)

@@ -192,7 +192,9 @@ class Provenance(_Plain):
     plan: dict[str, Any] = Field(description="How much was sampled, and the seed.")
     runs: int = Field(ge=0, description="Twin runs.")
     boundaries: int = Field(ge=0, description="Compositions whose boundary was bracketed.")
-    inner_confidence: float = Field(description="Share of starved bracket ends outside the inner region.")
+    inner_confidence: dict[str, float] = Field(
+        description="Share of starved bracket ends outside the inner region, by regime."
+    )
     outer_confidence: float = Field(description="Share of accepted bracket ends inside the outer region.")
     note: str = Field(default="", description="What a reader should know.")
 

@@ -51,16 +51,16 @@ class Plan:
     width
         Ratio of the bracket's ends at which the search stops.
     spread
-        Runs of each mix at random loads away from its boundary: below, above, below, ...
+        Runs of each mix at random loads away from its boundary, as many below as above over all mixes.
     seed
         Seed of the design and of the twin.
     """
 
-    compositions: int = 256
+    compositions: int = 640
     round_size: int = 64
-    max_runs: int = 6
+    max_runs: int = 7
     width: float = 1.03
-    spread: int = 2
+    spread: int = 1
     seed: int = 0
 
 
@@ -162,7 +162,7 @@ def search(space: Space, plan: Plan, composition: Composition, guess: float) -> 
     """
     rows: list[dict[str, float]] = []
     accepted, starved, rate = 0.0, math.inf, guess
-    reach = plan.width**2
+    reach = plan.width
     while len(rows) < plan.max_runs and starved > accepted * plan.width and rate > LEAST_RATE_PER_S:
         rows.append(observe(space, composition, rate, len(rows), plan.seed))
         if rows[-1]["starved"]:
@@ -178,7 +178,8 @@ def search(space: Space, plan: Plan, composition: Composition, guess: float) -> 
     boundary = math.sqrt(accepted * starved) if accepted > 0 and starved < math.inf else rate
     rng = np.random.default_rng((plan.seed, 4, composition.index))
     for k in range(plan.spread):
-        factor = rng.uniform(0.1, 1.0) if k % 2 == 0 else rng.uniform(1.0, 1.6)
+        below = (composition.index // 2 + k) % 2 == 0
+        factor = rng.uniform(0.1, 1.0) if below else rng.uniform(1.0, 1.5)
         rows.append(observe(space, composition, boundary * factor, len(rows), plan.seed))
     return rows
 
