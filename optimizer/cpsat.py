@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from optimizer.firstfit import place_best_fit
 from optimizer.formulation import AssignmentModel, Formulation, assignment_model
 from optimizer.outcome import Run
 
@@ -47,6 +48,8 @@ def place_cpsat(run: Run) -> None:
     Starts from the run's plan as hint; without one the number of bins is bounded by the number of items
     or ``max_bins``.
     """
+    if run.packing is None and run.problem.objective == "price":
+        place_best_fit(run)
     bins = most_bins(run)
     if bins * run.problem.n_classes > LARGEST:
         run.say(f"assignment model of {bins} bins and {run.problem.n_classes} classes is too large; skipped")

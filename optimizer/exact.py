@@ -1,17 +1,22 @@
-"""`exact`: the bound and a plan first, then the assignment model to close what is left."""
+"""`exact`: the method that suits the objective, the strongest there is."""
 
 from __future__ import annotations
 
-from optimizer.bounds import continuous_bound
 from optimizer.cpsat import place_cpsat
-from optimizer.firstfit import place_best_fit
 from optimizer.outcome import Run
+from optimizer.patterns import place_patterns
+from optimizer.spread import place_spread
 
 
 def place_exact(run: Run) -> None:
-    """Improve plan and bound until they meet or a limit strikes."""
+    """Improve plan and bound until they meet or a limit strikes.
+
+    For the price by patterns, which end with the assignment model; for latency a heuristic spread, then
+    the assignment model.
+    """
     if run.problem.objective == "price":
-        run.raise_bound(continuous_bound(run.problem))
-        place_best_fit(run)
+        place_patterns(run)
+        return
+    place_spread(run)
     if not run.done:
         place_cpsat(run)

@@ -116,7 +116,9 @@ def _result(run: Run, method: Method, message: str, interrupted: bool) -> Packin
     if run.packing is not None:
         violations = check(problem, run.packing)
         if violations:
-            raise CheckFailedError(f"method {method.name} returned a wrong packing: " + "; ".join(violations[:5]))
+            raise CheckFailedError(
+                f"method {method.name} returned a wrong packing: " + "; ".join(violations[:5])
+            )
     value = run.value if run.packing is not None else None
     if run.packing is None:
         status = Status.INFEASIBLE if run.infeasible and method.exact else Status.LIMIT

@@ -7,9 +7,14 @@ from dataclasses import dataclass
 from optimizer.cpsat import place_cpsat
 from optimizer.exact import place_exact
 from optimizer.firstfit import place_best_fit, place_first_fit
+from optimizer.local_search import place_local_search
+from optimizer.milp import place_cbc, place_highs
 from optimizer.outcome import Placer
+from optimizer.patterns import place_patterns
+from optimizer.spread import place_spread
 
 _PRICE = frozenset({"price"})
+_LATENCY = frozenset({"worst", "mean"})
 _ALL = frozenset({"price", "worst", "mean"})
 
 
@@ -41,7 +46,12 @@ METHODS: dict[str, Method] = {
     for method in (
         Method("ffd", "first-fit decreasing, arbitrary fill", place_first_fit, False, _PRICE),
         Method("bfd", "best-fit decreasing, arbitrary fill", place_best_fit, False, _PRICE),
-        Method("exact", "bound and plan first, then the assignment model", place_exact, True, _ALL),
+        Method("exact", "patterns, or for latency a spread, then CP-SAT", place_exact, True, _ALL),
+        Method("local", "best-fit, then local search that empties bins", place_local_search, False, _PRICE),
+        Method("spread", "least-loaded bins, then moves and swaps", place_spread, False, _LATENCY),
+        Method("patterns", "column generation, diving, CP-SAT to finish", place_patterns, True, _PRICE),
         Method("cpsat", "assignment model in CP-SAT", place_cpsat, True, _ALL),
+        Method("milp", "assignment model as MILP, HiGHS through PuLP", place_highs, True, _ALL),
+        Method("cbc", "assignment model as MILP, CBC through PuLP", place_cbc, True, _ALL),
     )
 }

@@ -1,0 +1,82 @@
+"""`patterns`: column generation for bound and columns, plans by diving and a restricted master.
+
+A column is a bin with its items; the master covers all items at least price. Its linear relaxation is
+the strongest bound here, and needs as many rows as there are classes, whatever the number of items
+(Gilmore and Gomory 1961; Vanderbeck 1999 for diving). What is left between bound and plan is closed by
+the assignment model in CP-SAT, which gets the bound as a row.
+"""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+
+from optimizer.bounds import raise_bounds
+from optimizer.columns import LARGE, Relaxation, relax
+from optimizer.cpsat import place_cpsat
+from optimizer.firstfit import Filler, place_best_fit
+from optimizer.local_search import improve
+from optimizer.master import Solved
+from optimizer.outcome import Run
+from optimizer.rounding import dive, restricted_master
+
+DIVES = 24
+"""Dives before the assignment model takes over."""
+
+MOST_COLUMNS = 4_000
+"""Columns of a restricted master."""
+
+
+def place_patterns(run: Run) -> None:
+    """Improve plan and bound until they meet or a limit strikes."""
+    started = time.monotonic()
+    place_best_fit(run)
+    continuous = raise_bounds(run)
+    if run.done:
+        return
+    filler = Filler(run.problem)
+    improve(run, filler, 0.1 * run.left_s, rounds=60)
+    if run.done:
+        return
+    relaxation, solved = relax(run, filler, continuous, 0.4 * run.left_s)
+    run.statistics["relaxation_seconds"] = time.monotonic() - started
+    if solved is None or run.done:
+        return
+    _plans(run, relaxation, solved)
+    if not run.done:
+        solved = _finish_relaxation(run, relaxation)
+    if not run.done and solved is not None:
+        restricted_master(run, relaxation, solved, 0.3 * run.left_s, MOST_COLUMNS)
+    if not run.done:
+        place_cpsat(run)
+
+
+def _plans(run: Run, relaxation: Relaxation, solved: Solved) -> None:
+    """Dive again and again with more noise, and solve restricted masters between."""
+    rng = np.random.default_rng(np.random.SeedSequence(run.seed).spawn(1)[0])
+    until = time.monotonic() + 0.5 * run.left_s
+    for k in range(DIVES):
+        dive(run, relaxation, solved, rng, spread=0.0 if k == 0 else 0.1 + 0.4 * rng.random())
+        if run.done or time.monotonic() > until:
+            return
+        if k in (0, 3, 8):
+            seconds = (3.0, 5.0, 10.0)[(0, 3, 8).index(k)]
+            restricted_master(run, relaxation, solved, min(seconds, 0.1 * run.left_s), MOST_COLUMNS)
+        if run.done:
+            return
+        again = relaxation.master.solve()
+        solved = solved if again is None else again
+
+
+def _finish_relaxation(run: Run, relaxation: Relaxation) -> Solved | None:
+    """Solve the relaxation to its end where it was left early."""
+    if run.problem.n_classes > LARGE:
+        relaxation.close = 1e-7
+        until = time.monotonic() + 0.5 * run.left_s
+        return relaxation.solve(
+            run.problem.counts,
+            lambda: run.done or time.monotonic() > until,
+            on_bound=run.raise_bound,
+        )
+    return relaxation.master.solve()
