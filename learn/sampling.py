@@ -161,20 +161,21 @@ def search(space: Space, plan: Plan, composition: Composition, guess: float) -> 
         Total rate in requests/s to start from.
     """
     rows: list[dict[str, float]] = []
-    accepted, starved, rate = 0.0, math.inf, guess
-    reach = plan.width
-    while len(rows) < plan.max_runs and starved > accepted * plan.width and rate > LEAST_RATE_PER_S:
+    half = math.sqrt(plan.width)
+    accepted, starved, rate, reach = 0.0, math.inf, guess * half, plan.width
+    while len(rows) < plan.max_runs and starved > accepted * plan.width * 1.001 and rate > LEAST_RATE_PER_S:
         rows.append(observe(space, composition, rate, len(rows), plan.seed))
         if rows[-1]["starved"]:
             starved = min(starved, rate)
             margin = rows[-1]["served_share"] / space.service_levels.served_share
-            rate = starved * min(max(margin, 1 / MAX_STEP), 1.0) / reach
+            rate = starved * min(max(margin, 1 / MAX_STEP) / half, 1 / reach)
         else:
             accepted = max(accepted, rate)
             rate = accepted * reach
         if rate <= accepted or rate >= starved:
             rate = math.sqrt(accepted * starved)
-        reach = min(reach**1.7, MAX_STEP)
+        if len(rows) > 1:
+            reach = min(reach**1.7, MAX_STEP)
     boundary = math.sqrt(accepted * starved) if accepted > 0 and starved < math.inf else rate
     rng = np.random.default_rng((plan.seed, 4, composition.index))
     for k in range(plan.spread):

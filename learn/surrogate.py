@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -26,7 +26,7 @@ from sklearn.metrics import f1_score
 from sklearn.model_selection import GroupKFold
 from sklearn.neighbors import KNeighborsClassifier, KNeighborsRegressor
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
+from sklearn.preprocessing import FunctionTransformer, StandardScaler
 from sklearn.svm import SVC, SVR
 from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor, export_text
 
@@ -43,7 +43,6 @@ MAX_RULES = 32
 
 _LATENCIES = ("itl_ms", "ttft_ms")
 _SHARES = ("served_share", "worst_served_share")
-_REGRESSED = (*_LATENCIES, *_SHARES)
 _NAMES = [f.name for f in FEATURES]
 _OFFERED = _NAMES.index("token_rate")
 _ENGINE = [_NAMES.index(name) for name in ("max_loras", "max_lora_rank", "kv_cache_tokens")]
@@ -103,8 +102,8 @@ class Surrogate:
         Recipe.
     dataset
         Twin runs that it was fitted on.
-    classifier, regressors
-        Fitted models of starvation, and of the other targets by name.
+    classifier, regressor
+        Fitted models of starvation, and of the other targets together.
     boundary
         Linear model of the boundary, which gives the extra input `region_fill`.
     low, high
@@ -115,7 +114,7 @@ class Surrogate:
     seed: int
     dataset: Dataset
     classifier: _Estimator
-    regressors: Mapping[str, _Estimator]
+    regressor: _Estimator
     boundary: BoundaryModel
     low: FloatArray
     high: FloatArray
@@ -145,14 +144,14 @@ class Surrogate:
                 raise OutsideDomainError(message)
             warnings.warn(message, OutsideDomainWarning, stacklevel=2)
         x = _inputs(features, self.boundary)
-        raw = {name: model.predict(x) for name, model in self.regressors.items()}
-        shares = {name: np.clip(raw[name], 0.0, 1.0) for name in _SHARES}
+        itl, ttft, served, worst = np.asarray(self.regressor.predict(x)).T
+        served = np.clip(served, 0.0, 1.0)
         return Prediction(
-            throughput_tok_per_s=features[:, _OFFERED] * shares["served_share"],
-            itl_ms=np.exp(raw["itl_ms"]),
-            ttft_ms=np.exp(raw["ttft_ms"]),
-            served_share=shares["served_share"],
-            worst_served_share=shares["worst_served_share"],
+            throughput_tok_per_s=features[:, _OFFERED] * served,
+            itl_ms=np.exp(itl),
+            ttft_ms=np.exp(ttft),
+            served_share=served,
+            worst_served_share=np.clip(worst, 0.0, 1.0),
             starved=np.asarray(self.classifier.predict(x) > 0),
             inside=inside,
         )
@@ -230,18 +229,16 @@ def fit(dataset: Dataset, method: Method = "boosting", *, seed: int = 0) -> Surr
     features, boundary = dataset.features, fit_boundary(dataset)
     x = _inputs(features, boundary)
     classifier, regressor = _recipe(method, seed)
-    regressors = {}
-    for name in _REGRESSED:
-        y = dataset.target(name)
-        known = np.isfinite(y) & (y > 0) if name in _LATENCIES else np.isfinite(y)
-        values = np.log(y[known]) if name in _LATENCIES else y[known]
-        regressors[name] = regressor().fit(x[known], values)
+    latencies = np.stack([dataset.target(name) for name in _LATENCIES], axis=1)
+    shares = np.stack([dataset.target(name) for name in _SHARES], axis=1)
+    known = (np.isfinite(latencies) & (latencies > 0)).all(axis=1)
+    targets = np.hstack([np.log(latencies[known]), shares[known]])
     return Surrogate(
         method=method,
         seed=seed,
         dataset=dataset,
         classifier=classifier().fit(x, dataset.starved.astype(np.int64)),
-        regressors=regressors,
+        regressor=regressor().fit(x[known], targets),
         boundary=boundary,
         low=features.min(axis=0),
         high=features.max(axis=0),
@@ -282,34 +279,72 @@ def select(
     return dict(sorted(scores.items(), key=lambda item: -item[1]))
 
 
+# --- recipes ---------------------------------------------------------------------------------------
+
+
 def _recipe(method: Method, seed: int) -> tuple[Callable[[], _Estimator], Callable[[], _Estimator]]:
     """Makers of the classifier and of the regressor of a method."""
     match method:
         case "forest":
-            common: dict[str, Any] = {"n_estimators": 60, "min_samples_leaf": 2, "random_state": seed}
+            common: dict[str, Any] = {"n_estimators": 50, "min_samples_leaf": 2, "random_state": seed}
             return (
                 lambda: RandomForestClassifier(**common),
                 lambda: RandomForestRegressor(max_features=0.5, **common),
             )
         case "neighbours":
             near: dict[str, Any] = {"n_neighbors": 5, "weights": "distance"}
-            return lambda: _scaled(KNeighborsClassifier(**near)), lambda: _scaled(KNeighborsRegressor(**near))
+            return (
+                lambda: _compact(KNeighborsClassifier(**near)),
+                lambda: _compact(KNeighborsRegressor(**near)),
+            )
         case "svm":
             return (
-                lambda: _scaled(SVC(C=100.0, gamma=0.01)),
-                lambda: _scaled(SVR(C=10.0, gamma=0.02, epsilon=0.01)),
+                lambda: _compact(SVC(C=100.0, gamma=0.05)),
+                lambda: _compact(_Separate(lambda: SVR(C=10.0, gamma=0.1, epsilon=0.02))),
             )
         case "boosting":
             boost: dict[str, Any] = {"max_iter": 150, "learning_rate": 0.1, "max_leaf_nodes": 15}
             return (
                 lambda: HistGradientBoostingClassifier(random_state=seed, **boost),
-                lambda: HistGradientBoostingRegressor(random_state=seed, **boost),
+                lambda: _Separate(lambda: HistGradientBoostingRegressor(random_state=seed, **boost)),
             )
         case "tree":
             small: dict[str, Any] = {"max_leaf_nodes": MAX_RULES, "min_samples_leaf": 4, "random_state": seed}
             return lambda: DecisionTreeClassifier(**small), lambda: DecisionTreeRegressor(**small)
 
 
-def _scaled(model: _Estimator) -> _Estimator:
-    scaled: _Estimator = make_pipeline(StandardScaler(), model)
-    return scaled
+_COMPACT = ("count", "rate", "token_rate", "rate_concentration", "max_loras", "kv_cache_tokens")
+_COMPACT_RAW = ("max_lora_rank", "slot_demand", "slot_pressure", "region_fill", "active_4s")
+
+
+def _compact(model: _Estimator) -> _Estimator:
+    """A model for which distances matter: few inputs, sizes as logarithms, all on one scale."""
+    pipeline: _Estimator = make_pipeline(FunctionTransformer(_compacted), StandardScaler(), model)
+    return pipeline
+
+
+def _compacted(x: FloatArray) -> FloatArray:
+    logs = np.log(np.maximum(x[:, [INPUTS.index(name) for name in _COMPACT]], 1e-9))
+    raw = x[:, [INPUTS.index(name) for name in _COMPACT_RAW]]
+    raw[:, -2:] = np.minimum(raw[:, -2:], 1e9)
+    return np.hstack([logs, raw, FILL_WEIGHT * np.minimum(raw[:, [3]], 2.0)])
+
+
+FILL_WEIGHT = 2.0
+
+
+class _Separate:
+    """One model per column of the targets, for methods that know only one target."""
+
+    def __init__(self, make: Callable[[], _Estimator]) -> None:
+        self._make = make
+        self._models: list[_Estimator] = []
+
+    def fit(self, x: FloatArray, y: NDArray[Any]) -> _Separate:
+        """Fit a model to every column of ``y``, shape (n, targets)."""
+        self._models = [self._make().fit(x, column) for column in y.T]
+        return self
+
+    def predict(self, x: FloatArray) -> NDArray[Any]:
+        """Predictions, shape (n, targets)."""
+        return np.stack([model.predict(x) for model in self._models], axis=1)

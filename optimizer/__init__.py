@@ -1,1 +1,21 @@
 """Places adapters on the fewest GPUs and proves how far from the fewest."""
+
+from optimizer.compare import Comparison, compare
+from optimizer.packing import methods, pack
+from optimizer.problem import Packing, PackingOption, PackingProblem
+from optimizer.result import Result, Validation, result_schema
+from optimizer.solve import solve
+
+__all__ = [
+    "Comparison",
+    "Packing",
+    "PackingOption",
+    "PackingProblem",
+    "Result",
+    "Validation",
+    "compare",
+    "methods",
+    "pack",
+    "result_schema",
+    "solve",
+]

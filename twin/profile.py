@@ -9,6 +9,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from scenarios.engine import EngineConfig
 from scenarios.errors import LorapackError
 from scenarios.lengths import HistogramLengths
 from twin.memory import MemoryModel
@@ -28,11 +29,31 @@ class _Part(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
+class MetricsScrape(_Part):
+    """How long the HTTP server stands still while a monitor reads its metrics, and how often."""
+
+    pause_s: float = Field(gt=0, description="Seconds from the end of a reading to the next.")
+    least_s: float = Field(default=0.0, ge=0, description="Stall at the first reading, in seconds.")
+    label_set_s: float = Field(
+        ge=0, description="Seconds for each pair (running adapters, waiting adapters) that ever occurred."
+    )
+    label_name_s: float = Field(ge=0, description="Seconds for each adapter named in such a pair.")
+    busy_s_per_token: float = Field(
+        default=0.0, ge=0, description="Seconds of the server for each token sent, which slow a reading."
+    )
+
+
 class Frontend(_Part):
     """What a client waits for outside the engine's steps: HTTP server, tokeniser, network."""
 
     first_token_s: float = Field(
         default=0.0, ge=0, description="Added to the time to first token of every request, in seconds."
+    )
+    merge_outputs: int = Field(
+        default=128, ge=0, description="Most requests in a step whose held-back tokens are sent as one chunk."
+    )
+    scrape: MetricsScrape | None = Field(
+        default=None, description="Metrics readings during the measurements; used to replay them only."
     )
 
 
@@ -100,6 +121,7 @@ class EngineProfile(_Part):
     engine: Literal["vllm"] = "vllm"
     engine_version: str = Field(min_length=1, description="Version of the engine that was measured.")
     rules: SchedulerRules = SchedulerRules()
+    measured: EngineConfig = Field(description="Configuration of the engines that were measured.")
     memory: MemoryModel
     step: StepCost
     loads: LoadCost

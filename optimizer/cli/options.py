@@ -1,0 +1,87 @@
+"""Options and exit codes that the commands share."""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from scenarios import LorapackError
+
+EXIT_SOLVED = 0
+EXIT_FAILURE = 1
+EXIT_USAGE = 2
+EXIT_INFEASIBLE = 3
+EXIT_NO_PLAN = 4
+
+ScenarioArgument = Annotated[
+    str, typer.Argument(metavar="SCENARIO", help="A scenario file, or the name of a shipped one.")
+]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set", metavar="PATH=VALUE", help="Change a value: engine.max_model_len=16384 (repeatable)."
+    ),
+]
+JsonOption = Annotated[
+    str | None,
+    typer.Option("--json", metavar="FILE|-", help="Write JSON to a file, or to standard output with -."),
+]
+SeedOption = Annotated[int | None, typer.Option(min=0, help="Seed; absent: the scenario's.")]
+WorkersOption = Annotated[int, typer.Option(min=1, help="Processes; the answer does not depend on it.")]
+TimeLimitOption = Annotated[
+    float, typer.Option(min=0.1, help="Seconds per placer; the best plan so far is kept.")
+]
+QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar.")]
+
+
+class OutputError(LorapackError, OSError):
+    """A result file cannot be written."""
+
+
+def write_text(target: str | Path, text: str) -> None:
+    """Write a file whole or not at all; ``-`` is standard output.
+
+    Raises
+    ------
+    OutputError
+        If the file cannot be written.
+    """
+    if str(target) == "-":
+        print(text)
+        return
+    path = Path(target)
+    try:
+        with tempfile.NamedTemporaryFile(
+            "w", encoding="utf-8", dir=path.parent, prefix=f".{path.name}.", delete=False
+        ) as file:
+            file.write(text if text.endswith("\n") else text + "\n")
+        Path(file.name).chmod(0o666 & ~_umask())
+        Path(file.name).replace(path)
+    except OSError as error:
+        raise OutputError(
+            f"{path} cannot be written: {error.strerror}; name a file in a folder that exists"
+        ) from error
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def emit(text: str, as_json: str, target: str | None) -> None:
+    """Print the table, or write the JSON where ``--json`` says (with ``-``, instead of the table)."""
+    if target is not None:
+        write_text(target, as_json)
+    if target != "-":
+        print(text)
+
+
+def note(text: str) -> None:
+    """Say something that is not the result, on stderr."""
+    print(text, file=sys.stderr)

@@ -1,0 +1,88 @@
+"""``lorapack scenarios``: list, show, check and schema."""
+
+from __future__ import annotations
+
+import json as json_module
+from typing import Annotated
+
+import typer
+
+from optimizer.cli.options import EXIT_USAGE, JsonOption, ScenarioArgument, SetOption, emit, note
+
+scenarios_app = typer.Typer(no_args_is_help=True, help="List, show and check scenario files.")
+
+
+def add_to(app: typer.Typer) -> None:
+    """Register the commands."""
+    app.add_typer(scenarios_app, name="scenarios")
+
+
+@scenarios_app.command("list")
+def list_command(json: JsonOption = None) -> None:
+    """List the scenarios that come with lorapack."""
+    import scenarios
+    from optimizer.tables import render, table
+
+    rows = []
+    for shipped in scenarios.shipped():
+        scenario = scenarios.read(shipped.path)
+        load = sum(c.rate * c.count for c in scenario.classes)
+        rows.append((shipped.name, scenario.model, scenario.n_adapters, round(load, 1), scenario.description))
+    columns = ("name", "model", "adapters", "requests_per_s", "description")
+    text = render(table(("name", "model", ">adapters", ">req/s", "what it shows"), rows))
+    emit(text, json_module.dumps([dict(zip(columns, row, strict=True)) for row in rows], indent=2), json)
+
+
+@scenarios_app.command("show")
+def show_command(scenario: ScenarioArgument, set_: SetOption = None, json: JsonOption = None) -> None:
+    """Show a scenario with every default filled in, and its classes of identical adapters."""
+    import scenarios
+    from optimizer.tables import render, table
+
+    chosen = scenarios.read(scenario, overrides=set_ or ())
+    rows = [
+        (c.count, c.rank, c.rate, c.prompt.mean_tokens, c.output.mean_tokens, c.names[0])
+        for c in chosen.classes
+    ]
+    columns = (">adapters", ">rank", ">req/s each", ">prompt tok", ">output tok", "first")
+    text = scenarios.dumps(chosen) + "\n" + render(table(columns, rows))
+    emit(text, chosen.model_dump_json(indent=2), json)
+
+
+@scenarios_app.command("check")
+def check_command(
+    scenario: Annotated[list[str], typer.Argument(metavar="SCENARIO...", help="Files or shipped names.")],
+    set_: SetOption = None,
+) -> None:
+    """Check scenario files; report every problem with its line. Exit code 2 if a file is wrong."""
+    import scenarios
+    import twin
+
+    wrong = 0
+    for name in scenario:
+        try:
+            chosen = scenarios.read(name, overrides=set_ or ())
+            twin.profiles_of(chosen)
+        except scenarios.LorapackError as error:
+            note(f"lorapack: {error}")
+            wrong += 1
+        else:
+            print(f"{name}: good ({chosen.n_adapters} adapters in {len(chosen.classes)} classes)")
+    if wrong:
+        raise typer.Exit(EXIT_USAGE)
+
+
+@scenarios_app.command("schema")
+def schema_command(
+    of: Annotated[
+        str, typer.Argument(help="scenario (what lorapack reads) or result (what solve --json writes).")
+    ] = "scenario",
+) -> None:
+    """Print the JSON schema of a scenario file, for editors, or of a result."""
+    import scenarios
+    from optimizer.result import result_schema
+
+    schemas = {"scenario": scenarios.schema, "result": result_schema}
+    if of not in schemas:
+        raise typer.BadParameter(f'"{of}" has no schema; use scenario or result')
+    print(json_module.dumps(schemas[of](), indent=2))

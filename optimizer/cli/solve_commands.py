@@ -1,0 +1,140 @@
+"""``lorapack solve`` and ``lorapack compare``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from optimizer.cli.options import (
+    EXIT_INFEASIBLE,
+    EXIT_NO_PLAN,
+    EXIT_SOLVED,
+    JsonOption,
+    QuietOption,
+    ScenarioArgument,
+    SeedOption,
+    SetOption,
+    TimeLimitOption,
+    WorkersOption,
+    emit,
+    write_text,
+)
+from optimizer.result import Result
+
+MethodOption = Annotated[
+    str, typer.Option(help="Placer: exact, greedy, ... (`lorapack methods` lists them).")
+]
+ObjectiveOption = Annotated[
+    list[str] | None,
+    typer.Option(help="gpus, latency, cost or balance; repeat it for several, the most important first."),
+]
+GpusOption = Annotated[int | None, typer.Option(min=1, help="Use at most this many GPUs (latency, balance).")]
+
+
+def add_to(app: typer.Typer) -> None:
+    """Register the commands."""
+    app.command("solve")(solve_command)
+    app.command("compare")(compare_command)
+    app.command("methods")(methods_command)
+
+
+def solve_command(
+    scenario: ScenarioArgument,
+    method: MethodOption = "exact",
+    objective: ObjectiveOption = None,
+    gpus: GpusOption = None,
+    time_limit: TimeLimitOption = 60.0,
+    seed: SeedOption = None,
+    workers: WorkersOption = 2,
+    set_: SetOption = None,
+    json: JsonOption = None,
+    placement: Annotated[
+        Path | None, typer.Option(help="Also write the placement, for `lorapack validate`.")
+    ] = None,
+    quiet: QuietOption = False,
+) -> None:
+    """Place the adapters of SCENARIO; every GPU of the plan is judged by the digital twin.
+
+    Exit code 0: solved; 3: proven infeasible; 4: stopped without an accepted plan.
+    """
+    import optimizer
+    import scenarios
+    from optimizer.progress import progress_bar
+
+    chosen = scenarios.read(scenario, overrides=set_ or ())
+    with progress_bar(not quiet) as report:
+        result = optimizer.solve(
+            chosen,
+            method=method,
+            objective=objective,
+            gpus=gpus,
+            time_limit_s=time_limit,
+            seed=seed,
+            workers=workers,
+            report=report,
+        )
+    emit(result.summary(), result.to_json(), json)
+    if placement is not None and result.placement is not None:
+        scenarios.write_placement(result.placement, placement)
+    raise typer.Exit(exit_code(result))
+
+
+def compare_command(
+    scenario: Annotated[
+        list[str], typer.Argument(metavar="SCENARIO...", help="Scenario files, or names of shipped ones.")
+    ],
+    methods: Annotated[str, typer.Option(help="Placers, separated by commas.")] = "greedy,exact",
+    objective: ObjectiveOption = None,
+    gpus: GpusOption = None,
+    time_limit: TimeLimitOption = 60.0,
+    seed: SeedOption = None,
+    workers: WorkersOption = 2,
+    set_: SetOption = None,
+    json: JsonOption = None,
+    csv: Annotated[str | None, typer.Option(metavar="FILE|-", help="Write one row per plan as CSV.")] = None,
+    plot: Annotated[Path | None, typer.Option(help="Draw GPUs per method to a PNG, SVG or PDF file.")] = None,
+    quiet: QuietOption = False,
+) -> None:
+    """Solve each SCENARIO with each placer: GPUs, bound, gap, and the twin's verdict on every GPU."""
+    import optimizer
+    import scenarios
+    from optimizer.progress import progress_bar
+
+    chosen = [scenarios.read(name, overrides=set_ or ()) for name in scenario]
+    names = [name.strip() for name in methods.split(",") if name.strip()]
+    with progress_bar(not quiet) as report:
+        comparison = optimizer.compare(
+            chosen,
+            names,
+            objective=objective,
+            gpus=gpus,
+            time_limit_s=time_limit,
+            seed=seed,
+            workers=workers,
+            report=report,
+        )
+    if plot is not None:
+        comparison.plot(plot)
+    if csv is not None:
+        write_text(csv, comparison.to_frame().to_csv(index=False))
+    if csv != "-":
+        emit(comparison.summary(), comparison.to_json(), json)
+    raise typer.Exit(max(exit_code(result) for result in comparison.results))
+
+
+def methods_command() -> None:
+    """List the placers and what each one does."""
+    import optimizer
+    from optimizer.tables import render, table
+
+    rows = [(m.name, "yes" if m.exact else "no", m.summary) for m in optimizer.methods().values()]
+    print(render(table(("method", "exact", "what it does"), rows)))
+
+
+def exit_code(result: Result) -> int:
+    """Exit code of one result: 0 solved, 3 infeasible, 4 no accepted plan."""
+    if result.status == "infeasible":
+        return EXIT_INFEASIBLE
+    return EXIT_SOLVED if result.accepted else EXIT_NO_PLAN

@@ -1,0 +1,57 @@
+"""Progress on stderr, shown only for work that lasts longer than a second."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Protocol
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+PATIENCE_S = 1.0
+"""Seconds of work before anything is shown."""
+
+
+class Report(Protocol):
+    """Called with what is being done, how much of it is done, and how much there is (0: unknown)."""
+
+    def __call__(self, label: str, done: int, total: int) -> None:
+        """Report one step of progress."""
+
+
+def silent(label: str, done: int, total: int) -> None:
+    """Report nothing."""
+
+
+@contextmanager
+def progress_bar(enabled: bool = True) -> Iterator[Report]:
+    """A report that draws one bar per label on stderr, gone when the work is done.
+
+    Nothing is drawn when stderr is no terminal.
+    """
+    if not enabled or not sys.stderr.isatty():
+        yield silent
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:>3.0f}%"))
+    bar = Progress(*columns, TimeElapsedColumn(), console=Console(stderr=True), transient=True)
+    tasks: dict[str, int] = {}
+    start = time.monotonic()
+    started = False
+
+    def report(label: str, done: int, total: int) -> None:
+        nonlocal started
+        if label not in tasks:
+            tasks[label] = bar.add_task(label, total=total or None)
+        bar.update(tasks[label], completed=done, total=total or None)  # type: ignore[arg-type]
+        if not started and time.monotonic() - start > PATIENCE_S:
+            started = True
+            bar.start()
+
+    try:
+        yield report
+    finally:
+        if started:
+            bar.stop()

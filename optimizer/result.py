@@ -1,0 +1,179 @@
+"""What `solve` returns: why it stopped, the plan it holds, what is proven, and what the twin said."""
+
+from __future__ import annotations
+
+import json
+from functools import cached_property
+from html import escape
+from typing import Any, Literal
+
+import pandas as pd
+from pydantic import BaseModel, ConfigDict, Field
+
+from optimizer.tables import render, table
+from scenarios import Placement, Scenario
+
+ResultStatus = Literal["optimal", "feasible", "infeasible", "no_plan"]
+"""``optimal``: the fewest for the linearised model, proven. ``feasible``: a plan, not proven optimal.
+``infeasible``: proven that no plan exists. ``no_plan``: stopped before a plan was found."""
+
+ResultStop = Literal["proven", "finished", "gap_limit", "time_limit", "interrupted"]
+"""Why the search stopped; ``finished``: it tried all it had."""
+
+
+class GPUValidation(BaseModel):
+    """The twin's verdict on one GPU of a plan; the worst over the replications."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    gpu: int = Field(description="Number of the GPU, from 0.")
+    accepted: bool
+    reasons: tuple[str, ...] = Field(description="Why it was rejected; empty when accepted.")
+    offered_tok_per_s: float | None = Field(description="Tokens that arrived, per second.")
+    served_tok_per_s: float | None = Field(description="Tokens of completed requests, per second.")
+    worst_adapter: str | None = Field(description="The adapter with the smallest served share.")
+    worst_served_share: float | None = Field(description="Its served / offered tokens.")
+    itl_ms: float | None = Field(description="Mean inter-token latency in ms.")
+    ttft_ms: float | None = Field(description="Mean time to first token of completed requests in ms.")
+    kv_cache_tokens: int | None = Field(description="KV cache capacity in tokens.")
+
+
+class Validation(BaseModel):
+    """The twin's verdict on a plan; accepted only if every GPU is."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    accepted: bool
+    gpus: tuple[GPUValidation, ...]
+
+    @property
+    def itl_ms(self) -> float | None:
+        """Mean inter-token latency over the GPUs, weighted by their served tokens, in ms."""
+        return _weighted(self.gpus, "itl_ms")
+
+    @property
+    def ttft_ms(self) -> float | None:
+        """Mean time to first token over the GPUs, weighted by their served tokens, in ms."""
+        return _weighted(self.gpus, "ttft_ms")
+
+
+def _weighted(gpus: tuple[GPUValidation, ...], field: str) -> float | None:
+    pairs = [(getattr(gpu, field), gpu.served_tok_per_s) for gpu in gpus]
+    known = [(value, weight) for value, weight in pairs if value is not None and weight]
+    total = sum(weight for _, weight in known)
+    return sum(value * weight for value, weight in known) / total if total else None
+
+
+class Result(BaseModel):
+    """A solved scenario.
+
+    What stopped the solver (``stop_reason``), what it holds (``placement``) and what is proven
+    (``status``, ``bound``, ``gap``) are kept apart. *Optimal* speaks of the linearised model; what
+    the twin confirmed is in ``validation``. ``outer_bound`` holds for every plan that the twin could
+    accept, as far as the optimistic region is right.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    status: ResultStatus
+    stop_reason: ResultStop
+    message: str = Field(description="One sentence on the outcome.")
+    method: str = Field(description="Name of the placer.")
+    objectives: tuple[str, ...] = Field(description="Objectives, the most important first.")
+    objective: float | None = Field(description="Value of the first objective for the plan.")
+    bound: float | None = Field(description="No plan of the linearised model is below this value.")
+    gap: float | None = Field(description="(objective - bound) / objective.")
+    outer_bound: float | None = Field(description="Bound under the optimistic (outer) region.")
+    gpus: int | None = Field(description="How many GPUs the plan uses.")
+    placement: Placement | None
+    validation: Validation | None
+    iterations: int = Field(description="Rounds of solve, validate and cut.")
+    cuts: int = Field(description="GPU contents that the twin rejected on the way.")
+    seconds: float = Field(description="Wall-clock time.")
+    seed: int
+    version: str = Field(description="Version of lorapack.")
+    scenario: Scenario
+
+    @property
+    def accepted(self) -> bool:
+        """Whether there is a plan and the twin accepted every GPU of it."""
+        return self.validation is not None and self.validation.accepted
+
+    @cached_property
+    def _rows(self) -> list[dict[str, Any]]:
+        if self.placement is None:
+            return []
+        verdicts = {v.gpu: v for v in self.validation.gpus} if self.validation else {}
+        rows = []
+        for gpu in self.placement.gpus:
+            verdict = verdicts.get(gpu.gpu)
+            row = {
+                "gpu": gpu.gpu,
+                "device": gpu.device,
+                "adapters": len(gpu.adapters),
+                "max_loras": gpu.max_loras,
+                "max_lora_rank": gpu.max_lora_rank,
+            }
+            fields = GPUValidation.model_fields.keys() - {"gpu"}
+            row |= {f: getattr(verdict, f) for f in GPUValidation.model_fields if verdict and f in fields}
+            rows.append(row)
+        return rows
+
+    def to_frame(self) -> pd.DataFrame:
+        """One row per GPU: its configuration and the twin's verdict."""
+        return pd.DataFrame(self._rows)
+
+    def to_json(self) -> str:
+        """JSON of everything; the schema is `result_schema()`."""
+        return json.dumps(self.model_dump(mode="json"), indent=2, allow_nan=False)
+
+    def summary(self) -> str:
+        """Status, GPUs, bound and gap, and the twin's verdict on every GPU, as text."""
+        parts: list[Any] = [self.headline()]
+        if self.placement is not None:
+            parts.append(table(_COLUMNS, [_cells(row) for row in self._rows]))
+        rejected = [v for v in self.validation.gpus if not v.accepted] if self.validation else []
+        parts += [f"GPU {v.gpu} rejected: {'; '.join(v.reasons)}" for v in rejected]
+        return render(*parts)
+
+    def headline(self) -> str:
+        """The outcome in two or three lines."""
+        lines = [f"{self.scenario.name}, {self.method}: {self.message}"]
+        if self.gpus is not None:
+            proof = f"objective {self.objective:g}" if self.objective is not None else ""
+            proof += f", bound {self.bound:g}" if self.bound is not None else ", no bound"
+            proof += f", gap {self.gap:.1%}" if self.gap is not None else ""
+            proof += f", outer bound {self.outer_bound:g}" if self.outer_bound is not None else ""
+            lines.append(f"{self.gpus} GPUs for {self.scenario.n_adapters} adapters; {proof}")
+        said = "not asked" if self.validation is None else "accepted" if self.accepted else "REJECTED"
+        lines.append(f"twin: {said}; {self.iterations} rounds, {self.cuts} cuts, {self.seconds:.1f} s")
+        return "\n".join(lines)
+
+    def __str__(self) -> str:
+        return self.summary()
+
+    def _repr_html_(self) -> str:
+        return f"<pre>{escape(self.headline())}</pre>{self.to_frame().to_html(index=False)}"
+
+
+_COLUMNS = (
+    ">GPU", "device", ">adapters", ">slots", ">rank", "twin", ">offered", ">served", ">worst share",
+    ">ITL ms", ">TTFT ms",
+)  # fmt: skip
+
+
+def _cells(row: dict[str, Any]) -> list[object]:
+    accepted = row.get("accepted")
+    twin = None if accepted is None else "accepted" if accepted else "REJECTED"
+    share = row.get("worst_served_share")
+    return [
+        row["gpu"], row["device"], row["adapters"], row["max_loras"], row["max_lora_rank"], twin,
+        row.get("offered_tok_per_s"), row.get("served_tok_per_s"),
+        None if share is None else f"{share:.1%}", row.get("itl_ms"), row.get("ttft_ms"),
+    ]  # fmt: skip
+
+
+def result_schema() -> dict[str, Any]:
+    """JSON schema (draft 2020-12) of a result, as `Result.to_json` writes it."""
+    schema = Result.model_json_schema(mode="serialization")
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}

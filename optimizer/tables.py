@@ -1,0 +1,45 @@
+"""Tables that fit a terminal of 100 columns, as text."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterable, Sequence
+
+from rich import box
+from rich.console import Console, RenderableType
+from rich.table import Table
+
+WIDTH = 100
+"""Columns that every table fits in."""
+
+
+def table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, title: str = "") -> Table:
+    """A plain table: names of columns (a leading ``>`` aligns right) and rows of printable cells."""
+    result = Table(title=title or None, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    for column in columns:
+        right = column.startswith(">")
+        result.add_column(column.lstrip(">"), justify="right" if right else "left", overflow="fold")
+    for row in rows:
+        result.add_row(*(cell_text(cell) for cell in row))
+    return result
+
+
+def cell_text(cell: object) -> str:
+    """Text of a cell: a dash for what is absent, four significant digits for a float."""
+    if cell is None or (isinstance(cell, float) and cell != cell):
+        return "–"
+    if isinstance(cell, bool):
+        return "yes" if cell else "no"
+    if isinstance(cell, float):
+        return f"{cell:,.0f}" if abs(cell) >= 1000 else f"{cell:.4g}"
+    return str(cell)
+
+
+def render(*parts: RenderableType) -> str:
+    """Text of tables and lines, `WIDTH` columns wide, without colour."""
+    console = Console(file=io.StringIO(), width=WIDTH, color_system=None, highlight=False, markup=False)
+    for part in parts:
+        console.print(part)
+    assert isinstance(console.file, io.StringIO)
+    lines = console.file.getvalue().splitlines()
+    return "\n".join(line.rstrip() for line in lines)

@@ -1,0 +1,144 @@
+"""How far predictions are from measured runs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+METRICS = {
+    "throughput": ("total_throughput", "predicted_total_throughput", "peer_twin_total_throughput"),
+    "itl": ("itl_mean_ms", "predicted_itl_ms", "peer_twin_itl_ms"),
+    "tpot": ("tpot_mean_ms", "predicted_tpot_ms", None),
+    "ttft": ("ttft_mean_ms", "predicted_ttft_ms", "peer_twin_ttft_ms"),
+}
+"""Measured, predicted and published columns of each metric."""
+
+START_FAILURES = ("kv_below_max_model_len", "no_kv_memory", "oom_cuda", "oom_sampler_warmup")
+"""Statuses of runs whose engine did not start for its own reasons."""
+
+KNOWN_STARTS = ("ok", "hung_after_benchmark", *START_FAILURES)
+"""Statuses that say whether the engine starts."""
+
+
+def smape(measured: pd.Series[float], predicted: pd.Series[float]) -> float:
+    """Usual SMAPE in percent, 100·mean(2|a−b| / (|a|+|b|)); nan without a pair."""
+    pair = measured.notna() & predicted.notna() & ((measured.abs() + predicted.abs()) > 0)
+    a, b = measured[pair], predicted[pair]
+    return float(100 * (2 * (a - b).abs() / (a.abs() + b.abs())).mean()) if pair.any() else np.nan
+
+
+def mape(measured: pd.Series[float], predicted: pd.Series[float]) -> float:
+    """Mean of |predicted − measured| / |measured| in percent; nan without a pair."""
+    pair = measured.notna() & predicted.notna() & (measured != 0)
+    a, b = measured[pair], predicted[pair]
+    return float(100 * ((b - a).abs() / a.abs()).mean()) if pair.any() else np.nan
+
+
+@dataclass(frozen=True)
+class FidelityReport:
+    """Measured runs beside their predictions, row by row.
+
+    Parameters
+    ----------
+    measured
+        The table of serving runs.
+    predictions
+        What the twin says; same order.
+    """
+
+    measured: pd.DataFrame
+    predictions: pd.DataFrame
+
+    def to_frame(self) -> pd.DataFrame:
+        """Both tables side by side."""
+        return pd.concat([self.measured, self.predictions.drop(columns="run_id")], axis=1)
+
+    def errors(self, by: tuple[str, ...] = ("model", "quality")) -> pd.DataFrame:
+        """SMAPE and MAPE in percent of each metric, by columns of the measured table.
+
+        TTFT is compared on clean runs that do not starve: elsewhere the measuring client distorts it.
+        """
+        both = self.to_frame()
+        if "status" in both.columns:
+            both = both[both["status"] == "ok"]
+        keys = [name for name in by if name in both.columns]
+        rows = []
+        for key, part in both.groupby(keys) if keys else [((), both)]:
+            names = dict(zip(keys, key if isinstance(key, tuple) else (key,), strict=True))
+            rows.append(names | {"runs": len(part)} | self._metrics(part))
+        return pd.DataFrame(rows)
+
+    def _metrics(self, part: pd.DataFrame) -> dict[str, float]:
+        result: dict[str, float] = {}
+        for name, (measured, predicted, peer) in METRICS.items():
+            rows = part[_ttft_known(part)] if name == "ttft" else part
+            if measured not in part.columns:
+                continue
+            result[f"{name}_smape"] = smape(rows[measured], rows[predicted])
+            result[f"{name}_mape"] = mape(rows[measured], rows[predicted])
+            if peer is not None and peer in part.columns:
+                known = rows[rows[peer].notna()]
+                result[f"{name}_peer_runs"] = len(known)
+                result[f"{name}_peer_smape"] = smape(known[measured], known[peer])
+                result[f"{name}_smape_there"] = smape(known[measured], known[predicted])
+        return result
+
+    def starvation(self) -> pd.DataFrame:
+        """Counts of starvation by model, over runs that ran: found, missed, false alarms and healthy."""
+        both = self.to_frame()
+        if "starved" not in both.columns:
+            return pd.DataFrame()
+        if "status" in both.columns:
+            both = both[both["status"] == "ok"]
+        both = both[both["starved"].notna() & both["predicted_total_throughput"].notna()]
+        if "quality" in both.columns:
+            both = both[both["quality"] != "port_collision"]
+        rows = []
+        for model, part in both.groupby("model"):
+            truth = part["starved"].astype(str).str.lower().isin(["true", "1", "1.0"]).to_numpy()
+            said = part["predicted_starved"].astype(bool).to_numpy()
+            counts = {
+                "found": int((truth & said).sum()),
+                "missed": int((truth & ~said).sum()),
+                "false_alarms": int((~truth & said).sum()),
+                "healthy": int((~truth & ~said).sum()),
+            }
+            right = 100 * (counts["found"] + counts["healthy"]) / max(len(part), 1)
+            rows.append({"model": model, **counts, "right_percent": right})
+        return pd.DataFrame(rows)
+
+    def starts(self) -> pd.DataFrame:
+        """Whether start or failure of the engine was said rightly, by model."""
+        both = self.to_frame()
+        if "status" not in both.columns:
+            return pd.DataFrame()
+        both = both[both["status"].isin(KNOWN_STARTS)]
+        truth = ~both["status"].isin(START_FAILURES)
+        right = truth == both["predicted_starts"].astype(bool)
+        return (
+            pd.DataFrame({"model": both["model"], "rows": 1, "right": right.astype(int)})
+            .groupby("model", as_index=False)
+            .sum()
+        )
+
+    def summary(self) -> str:
+        """Tables for a terminal."""
+        parts = [
+            ("SMAPE and MAPE in percent (usual SMAPE, factor 2)", self.errors()),
+            ("Starvation (throughput 10 % or more short)", self.starvation()),
+            ("Start of the engine", self.starts()),
+        ]
+        wall = self.predictions["wall_s"].sum()
+        blocks = [f"{title}\n{frame.round(2).to_string(index=False)}" for title, frame in parts if len(frame)]
+        return "\n\n".join([*blocks, f"{len(self.predictions)} runs simulated in {wall:.1f} s"])
+
+
+def _ttft_known(part: pd.DataFrame) -> pd.Series[bool]:
+    chosen = pd.Series(True, index=part.index)
+    if "quality" in part.columns:
+        chosen &= part["quality"] == "clean"
+    if "starved" in part.columns:
+        chosen &= ~part["starved"].astype(str).str.lower().isin(["true", "1", "1.0"])
+    return chosen
