@@ -225,6 +225,9 @@ class PackingProblem:
         ``max_bins`` bins; ``mean`` counts a bin without items by its lowest offset.
     class_names
         For messages; absent: numbers.
+    rates
+        Load that one item brings, by which the paper's greedy orders items; None: the least share of a
+        bin that an item takes.
     """
 
     counts: IntArray
@@ -236,6 +239,7 @@ class PackingProblem:
     heavier: BoolArray | None = None
     objective: Objective = "price"
     class_names: tuple[str, ...] = ()
+    rates: FloatArray | None = None
 
     def __post_init__(self) -> None:
         _set(self, "counts", np.asarray(self.counts, dtype=np.int64))
@@ -243,6 +247,8 @@ class PackingProblem:
         object.__setattr__(self, "cuts", tuple(self.cuts))
         if self.heavier is not None:
             _set(self, "heavier", np.asarray(self.heavier, dtype=bool))
+        if self.rates is not None:
+            _set(self, "rates", np.asarray(self.rates, dtype=np.float64))
         _check_problem(self)
 
     @classmethod
@@ -339,6 +345,8 @@ def _check_problem(problem: PackingProblem) -> None:
             )
     if problem.class_names and len(problem.class_names) != n:
         raise PackingError(f"class_names has {len(problem.class_names)} names for {n} classes")
+    if problem.rates is not None and problem.rates.shape != (n,):
+        raise PackingError(f"rates has shape {problem.rates.shape}, not ({n},)")
     for cut in problem.cuts:
         if cut.counts.shape != (n,) or not all(0 <= o < len(problem.options) for o in cut.options):
             raise PackingError("a cut names an option that does not exist, or has other classes")

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from optimizer.cpsat import place_cpsat
 from optimizer.exact import place_exact
 from optimizer.firstfit import place_best_fit, place_first_fit
+from optimizer.greedy import place_greedy, place_greedy_fill, place_proposed_lat
 from optimizer.local_search import place_local_search
 from optimizer.milp import place_cbc, place_highs
 from optimizer.outcome import Placer
@@ -44,6 +45,9 @@ class Method:
 METHODS: dict[str, Method] = {
     method.name: method
     for method in (
+        Method("greedy", "the paper's Proposed, at its test points", place_greedy, False, _PRICE),
+        Method("greedy-fill", "Proposed, tested at every adapter", place_greedy_fill, False, _PRICE),
+        Method("greedy-lat", "the paper's ProposedLat", place_proposed_lat, False, _LATENCY),
         Method("ffd", "first-fit decreasing, arbitrary fill", place_first_fit, False, _PRICE),
         Method("bfd", "best-fit decreasing, arbitrary fill", place_best_fit, False, _PRICE),
         Method("exact", "patterns, or for latency a spread, then CP-SAT", place_exact, True, _ALL),
