@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -79,12 +78,12 @@ class OptionRows(_Plain):
     domain: Domain
     errors: OptionErrors | None = None
 
-    @cached_property
+    @property
     def coefficients(self) -> FloatArray:
         """Coefficients, shape (rows, K)."""
         return np.array([row.coefficients for row in self.rows])
 
-    @cached_property
+    @property
     def bounds(self) -> FloatArray:
         """Right-hand sides, shape (rows,)."""
         return np.array([row.bound for row in self.rows])

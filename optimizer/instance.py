@@ -174,6 +174,7 @@ def _problem(
         max_bins=total if gpus is None else min(gpus, total),
         heavier=_heavier(classes),
         class_names=tuple(c.names[0] for c in classes),
+        rates=np.array([c.rate for c in classes]),
     )
 
 

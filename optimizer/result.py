@@ -157,7 +157,7 @@ class Result(BaseModel):
 
 
 _COLUMNS = (
-    ">GPU", "device", ">adapters", ">slots", ">rank", "twin", ">offered", ">served", ">worst share",
+    ">GPU", "device", ">LoRAs", ">slots", ">rank", "twin", ">offered", ">served", ">worst",
     ">ITL ms", ">TTFT ms",
 )  # fmt: skip
 

@@ -18,7 +18,7 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, title: st
     result = Table(title=title or None, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
     for column in columns:
         right = column.startswith(">")
-        result.add_column(column.lstrip(">"), justify="right" if right else "left", overflow="fold")
+        result.add_column(column.lstrip(">"), justify="right" if right else "left", no_wrap=True)
     for row in rows:
         result.add_row(*(cell_text(cell) for cell in row))
     return result
