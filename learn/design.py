@@ -101,7 +101,11 @@ class Space:
     max_adapters: int = 1280
 
     def describe(self) -> dict[str, Any]:
-        """Everything that determines a twin run, as plain values."""
+        """Everything that determines a twin run and its verdict, as plain values."""
+        levels = self.service_levels
+        limits = {"itl_ms": levels.itl_ms, "ttft_ms": levels.ttft_ms}
+        given = {name: limit.model_dump(exclude_none=True) for name, limit in limits.items()}
+        latency = {"latency_limits": given} if any(given.values()) else {}
         return {
             "profile": self.profile.name,
             "profile_digest": profile_digest(self.profile),
@@ -117,7 +121,7 @@ class Space:
             "options": [[o.max_loras, o.max_lora_rank, o.kv_cache_tokens] for o in self.options],
             "ranks": list(self.ranks),
             "max_adapters": self.max_adapters,
-        }
+        } | latency
 
     @cached_property
     def mean_tokens(self) -> FloatArray:

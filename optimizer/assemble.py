@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from importlib.metadata import version
 
+import numpy as np
+
 from optimizer.confirm import Confirmation, Confirmed, pattern_of
-from optimizer.fewest import Fewest
+from optimizer.fewest import FewestSearch
 from optimizer.instance import Instance
-from optimizer.latency import mean_itl_ms
-from optimizer.outcome import PackingResult, Status, StopReason
+from optimizer.objectives import PRICES
+from optimizer.outcome import StopReason
 from optimizer.problem import Packing, PackingProblem
 from optimizer.registry import Method
 from optimizer.result import GPUValidation, Result, ResultStatus, ResultStop, Validation
@@ -42,84 +45,118 @@ def no_answer(scenario: Scenario, method: Method, message: str, *, seconds: floa
     )
 
 
-def answer(
-    instance: Instance,
-    method: Method,
-    confirmation: Confirmation,
-    plan: Fewest,
-    found: Confirmed | None,
-    origin: str,
-    seconds: float,
-) -> Result:
+@dataclass
+class Outcome:
+    """What a search of `solve` holds; valid at any moment, so that it can be interrupted.
+
+    Parameters
+    ----------
+    instance, method
+        What is solved, and by which placer.
+    search
+        The search for the fewest (or cheapest) GPUs, with its bounds.
+    confirmation
+        The loop with the twin.
+    found
+        The plan, None if there is none.
+    quality
+        What the twin measured of an objective on a given number of GPUs, for that plan; None without.
+    origin
+        Where the plan comes from, for people.
+    """
+
+    instance: Instance
+    method: Method
+    search: FewestSearch
+    confirmation: Confirmation
+    found: Confirmed | None = None
+    quality: float | None = None
+    origin: str = ""
+
+    @property
+    def held(self) -> Confirmed | None:
+        """The plan, or what the search held when it was interrupted."""
+        return self.found or (self.search.best if self.confirmation.interrupted else None)
+
+    @property
+    def priced(self) -> bool:
+        """Whether the first objective is a price."""
+        return self.instance.scenario.objective[0] in PRICES
+
+    def value(self, packing: Packing) -> float | None:
+        """Value of the first objective for the plan held."""
+        if not self.priced:
+            return self.quality
+        return self.instance.inner.price(packing)
+
+
+def answer(outcome: Outcome, seconds: float) -> Result:
     """The result of a search."""
-    priced = instance.scenario.objective[0] in ("gpus", "cost")
-    objective, bound = _proof(plan, found, priced)
-    status = _status(method, plan, found, objective, bound)
+    instance, found, scenario = outcome.instance, outcome.held, outcome.instance.scenario
+    objective = None if found is None else outcome.value(found.packing)
+    bound = outcome.search.proven_bound if outcome.priced else None
+    if bound is not None and (bound <= 0 or not np.isfinite(bound)):
+        bound = None  # nothing is proven
+    elif bound is not None and objective is not None:
+        bound = min(bound, objective)
+    status = _status(outcome, objective, bound)
     placement = None if found is None else placement_of(instance, found.problem, found.packing)
     return Result(
         status=status,
-        stop_reason=_stop_reason(plan.solved, status, confirmation),
-        message=_message(status, plan, found, origin, instance),
-        method=method.name,
-        objectives=instance.scenario.objective,
+        stop_reason=_stop_reason(outcome, status),
+        message=_message(outcome, status),
+        method=outcome.method.name,
+        objectives=scenario.objective,
         objective=objective,
         bound=bound,
         gap=None if objective is None or bound is None else max(0.0, objective - bound) / objective,
-        outer_bound=plan.outer_bound if priced else None,
+        outer_bound=outcome.search.outer_bound if outcome.priced else None,
         gpus=None if placement is None else len(placement.gpus),
         placement=placement,
         validation=None if found is None else _validation(instance, found),
-        iterations=confirmation.rounds,
-        cuts=len(confirmation.rejected),
+        iterations=outcome.confirmation.rounds,
+        cuts=len(outcome.confirmation.rejected),
         seconds=seconds,
-        seed=instance.scenario.seed,
+        seed=scenario.seed,
         version=VERSION,
-        scenario=instance.scenario,
+        scenario=scenario,
     )
 
 
-def _proof(plan: Fewest, found: Confirmed | None, priced: bool) -> tuple[float | None, float | None]:
-    """Objective and bound; a latency as the twin measures it has no bound."""
-    if found is None:
-        return None, plan.bound if priced else None
-    if not priced:
-        return mean_itl_ms(found.verdicts), None
-    return found.value, min(plan.bound, found.value)
+def _status(outcome: Outcome, objective: float | None, bound: float | None) -> ResultStatus:
+    if outcome.held is None:
+        return "infeasible" if outcome.search.infeasible else "no_plan"
+    proven = objective is not None and bound is not None and objective <= bound * (1 + 1e-9)
+    return "optimal" if outcome.method.exact and proven else "feasible"
 
 
-def _status(
-    method: Method, plan: Fewest, found: Confirmed | None, objective: float | None, bound: float | None
-) -> ResultStatus:
-    if found is None:
-        return "infeasible" if plan.infeasible else "no_plan"
-    proven = objective is not None and bound is not None and objective <= bound + 1e-9
-    return "optimal" if method.exact and proven else "feasible"
-
-
-def _stop_reason(solved: PackingResult, status: str, confirmation: Confirmation) -> ResultStop:
+def _stop_reason(outcome: Outcome, status: ResultStatus) -> ResultStop:
     if status in ("optimal", "infeasible"):
         return "proven"
-    if solved.stop_reason is StopReason.INTERRUPTED or confirmation.interrupted:
+    if outcome.confirmation.interrupted:
         return "interrupted"
-    if confirmation.left_s <= 0 or solved.stop_reason is StopReason.TIME_LIMIT:
+    said = outcome.confirmation.last
+    limited = said is not None and said.stop_reason is StopReason.TIME_LIMIT
+    if outcome.confirmation.left_s <= 0 or limited:
         return "time_limit"
-    return "gap_limit" if solved.stop_reason is StopReason.GAP_LIMIT else "finished"
+    return "gap_limit" if said is not None and said.stop_reason is StopReason.GAP_LIMIT else "finished"
 
 
-def _message(status: str, plan: Fewest, found: Confirmed | None, origin: str, instance: Instance) -> str:
+def _message(outcome: Outcome, status: ResultStatus) -> str:
     """One sentence on the outcome."""
+    scenario = outcome.instance.scenario
     if status == "infeasible":
-        limits = ", ".join(f"{device.count} x {device.name}" for device in instance.scenario.devices)
-        reason = plan.solved.message or f"the adapters do not fit {limits} even by the optimistic region"
-        return f"infeasible: {reason}"
+        limits = ", ".join(f"{device.count} x {device.name}" for device in scenario.devices)
+        reason = f"the adapters do not fit {limits} even by the optimistic region"
+        return f"infeasible: {outcome.search.message or reason}"
+    found = outcome.held
     if found is None:
         return "stopped without a plan that the twin accepts; raise the time limit or the number of GPUs"
-    if origin:
-        return f"a plan that the twin accepts ({origin})"
+    if outcome.origin:
+        return f"a plan that the twin accepts ({outcome.origin})"
     if status == "optimal":
         return "optimal for the linearised model, and accepted by the twin"
-    held = plan.solved.status is Status.FEASIBLE or plan.solved.status is Status.OPTIMAL
-    return "a plan that the twin accepts" + ("" if held else ", after splitting what it rejected")
+    return "a plan that the twin accepts" + ("" if found.solved else ", after splitting what it rejected")
 
 
 def placement_of(instance: Instance, problem: PackingProblem, packing: Packing) -> Placement:

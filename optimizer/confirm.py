@@ -9,14 +9,14 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from optimizer.judging import Judge, Pattern
-from optimizer.outcome import PackingResult, StopReason
+from optimizer.outcome import PackingResult, Status, StopReason
 from optimizer.packing import pack
 from optimizer.problem import Bin, Cut, Packing, PackingProblem
 from optimizer.progress import Report, silent
 from twin import GPUVerdict
 
-Solver = Callable[[PackingProblem, float], PackingResult]
-"""Packs a problem within so many seconds."""
+Solver = Callable[[PackingProblem, float, float], PackingResult]
+"""Packs a problem, at most so many seconds, when a bound is known already."""
 
 
 @dataclass(frozen=True)
@@ -73,8 +73,23 @@ class Confirmation:
         """Seconds until the deadline, at least 0; none after an interruption."""
         return 0.0 if self.interrupted else max(0.0, self.deadline - time.monotonic())
 
-    def confirm(self, problem: PackingProblem, solver: Solver, *, max_rounds: int = 50) -> Confirmed | None:
+    def confirm(
+        self, problem: PackingProblem, solver: Solver, *, max_rounds: int = 50, known_bound: float = 0.0
+    ) -> Confirmed | None:
         """Solve, let the twin judge, cut off what it rejects, and solve again.
+
+        A cut only takes packings away, so the bound of one round holds in the next.
+
+        Parameters
+        ----------
+        problem
+            What to solve.
+        solver
+            The placer.
+        max_rounds
+            How often to solve.
+        known_bound
+            A bound on the problem that is proven already.
 
         Returns
         -------
@@ -84,12 +99,13 @@ class Confirmation:
         """
         for _ in range(max_rounds):
             cut = replace(problem, cuts=self.cuts(problem))
-            self.last = solver(cut, self.left_s)
+            self.last = solver(cut, self.left_s, known_bound)
             self.rounds += 1
             self.report("solve, validate, cut", self.rounds, 0)
             self.interrupted |= self.last.stop_reason is StopReason.INTERRUPTED
             if self.last.packing is None:
                 return None
+            known_bound = max(known_bound, self.last.bound)
             verdicts = self.verdicts(cut, self.last.packing)
             if all(verdict.accepted for verdict in verdicts):
                 return Confirmed(self.last.packing, verdicts, cut, self.last)
@@ -135,22 +151,41 @@ class Confirmation:
 
 
 def fixed_method(
-    method: str, *, seed: int, workers: int, hint: Packing | None = None, gap_limit: float = 0.0
+    method: str,
+    *,
+    seed: int,
+    workers: int,
+    hint: Packing | None = None,
+    gap_limit: float = 0.0,
+    share: float = 1.0,
 ) -> Solver:
-    """A solver that always uses one method of `pack`."""
+    """A solver that always uses one method of `pack`, for a share of the time that is left."""
 
-    def solver(problem: PackingProblem, seconds: float) -> PackingResult:
+    def solver(problem: PackingProblem, seconds: float, known_bound: float) -> PackingResult:
         return pack(
             problem,
             method,
-            time_limit_s=max(seconds, 0.1),
+            time_limit_s=max(share * seconds, 0.1),
             gap_limit=gap_limit,
             seed=seed,
             workers=workers,
             hint=hint,
+            known_bound=known_bound,
         )
 
     return solver
+
+
+@dataclass(frozen=True)
+class Pinned:
+    """A solver that always answers with one packing."""
+
+    packing: Packing
+
+    def __call__(self, problem: PackingProblem, _seconds: float, known_bound: float) -> PackingResult:
+        """The packing, with nothing proven."""
+        value = problem.value(self.packing)
+        return PackingResult(self.packing, Status.FEASIBLE, StopReason.FINISHED, value, known_bound, "pinned")
 
 
 def pattern_of(problem: PackingProblem, b: Bin) -> Pattern:

@@ -110,6 +110,7 @@ def _record(run: Run, built: AssignmentModel, solver: Any, status: Any, cp_model
     if status == cp_model.OPTIMAL and solver.best_objective_bound >= solver.objective_value - 0.5:
         run.raise_bound(run.value)
     elif status in (cp_model.OPTIMAL, cp_model.FEASIBLE, cp_model.UNKNOWN):
+        run.limited = True
         run.raise_bound(lower_bound(built, float(solver.best_objective_bound)))
 
 

@@ -1,8 +1,8 @@
-"""The fewest (or cheapest) GPUs: confirm a plan on the conservative region, then try to do with less."""
+"""The fewest (or cheapest) GPUs: a first accepted plan, bounds, then ever fewer until bound and plan meet."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 
@@ -13,124 +13,189 @@ from optimizer.packing import pack
 from optimizer.problem import PackingOption, PackingProblem
 from optimizer.registry import Method
 
+FIRST_METHOD = "bfd"
+"""Placer of the first plan of an exact search."""
+
+FIRST_ROUNDS = 4
+"""Most rounds of cuts for the first plan; what the twin still rejects then is halved."""
+
 RELAXATIONS = (0.25, 0.5, 0.75, 1.0)
 """How far between the inner and the outer region a plan with fewer GPUs is looked for."""
 
-ROUNDS_PER_RELAXATION = 4
+ROUNDS_PER_RELAXATION = 6
 """How often the twin may reject such a plan before a wider region is tried."""
 
-OUTER_SHARE = 0.3
-"""Share of the remaining time that the bound on the outer region may take."""
+OUTER_SHARE = 0.2
+"""Share of the time left that the bound on the outer region may take."""
+
+INNER_SHARE = 0.5
+"""Share of the time left after that for the conservative region."""
 
 
-@dataclass(frozen=True)
-class Fewest:
-    """The outcome of `fewest`.
+class FewestSearch:
+    """A search for the cheapest plan that the twin accepts; what it holds is valid at any moment.
 
     Parameters
     ----------
-    found
-        The best plan that the twin accepted; None if there is none.
-    solved
-        What the placer said last on the conservative region.
+    instance
+        The scenario's problems on the inner and the outer region.
+    method
+        The placer.
+    confirmation
+        The loop with the twin, its cuts and its deadline.
+    gap_limit
+        Relative gap at which placers stop.
+    workers
+        Threads of the placers.
+
+    Attributes
+    ----------
+    best
+        The cheapest accepted plan so far, or None.
     bound
-        No plan of the region that the plan was found in is cheaper.
+        No plan of the inner region that the twin can accept is cheaper.
     outer_bound
-        No plan of the outer region is cheaper; None for a heuristic.
+        No plan of the outer region that the twin can accept is cheaper; None for a heuristic.
+    infeasible
+        Whether the outer region is proven to hold no plan.
+    message
+        What a placer said of an infeasible problem.
     """
 
-    found: Confirmed | None
-    solved: PackingResult
-    bound: float
-    outer_bound: float | None
-    infeasible: bool = False
+    def __init__(
+        self,
+        instance: Instance,
+        method: Method,
+        confirmation: Confirmation,
+        *,
+        gap_limit: float = 0.0,
+        workers: int = 1,
+    ) -> None:
+        self.instance = instance
+        self.method = method
+        self.confirmation = confirmation
+        self.gap_limit = gap_limit
+        self.workers = workers
+        self.best: Confirmed | None = None
+        self.bound = 0.0
+        self.outer_bound: float | None = None
+        self.infeasible = False
+        self.message = ""
 
+    def run(self) -> None:
+        """Search until bound and plan meet, all is tried, or the time is over."""
+        if not self.method.exact:
+            self._confirm_or_halve(self.method.name, max_rounds=50)
+            return
+        self._confirm_or_halve(FIRST_METHOD, FIRST_ROUNDS)
+        self._bound_outer()
+        if not self.proven:
+            self._solve_inner()
+        if not self.proven:
+            self._tighten()
 
-def fewest(
-    instance: Instance,
-    method: Method,
-    confirmation: Confirmation,
-    *,
-    gap_limit: float,
-    seed: int,
-    workers: int,
-) -> Fewest:
-    """Find the cheapest plan that the twin accepts.
+    @property
+    def proven(self) -> bool:
+        """Whether no plan can be cheaper than the one held, or there is none."""
+        return self.infeasible or self._within(self.outer_bound)
 
-    Returns
-    -------
-    Fewest
-        With the twin's rejections so far cut off in all its bounds.
-    """
-    solver = fixed_method(method.name, seed=seed, workers=workers, gap_limit=gap_limit)
-    first = solver(instance.inner, confirmation.left_s)
-    found = confirmation.confirm(instance.inner, _remember(first, solver))
-    solved = confirmation.last or first
-    if found is None and solved.packing is not None:
-        found = confirmation.repair(instance.inner, solved.packing)
-    bound = first.bound
-    if not method.exact or confirmation.interrupted:
-        return Fewest(found, solved, bound, None)
-    outer = outer_solution(instance, confirmation, method, seed=seed, workers=workers)
-    if outer.status is Status.INFEASIBLE:
-        return Fewest(found, solved, bound, None, infeasible=found is None)
-    better = tighten(instance, method, confirmation, found, outer.bound, seed=seed, workers=workers)
-    if better is not None and (found is None or better.value < found.value):
-        return Fewest(better, solved, min(bound, outer.bound), outer.bound)
-    return Fewest(found, solved, bound, outer.bound)
+    @property
+    def proven_bound(self) -> float:
+        """The bound that the plan held is to be compared with: that of a region that contains it."""
+        inside = self.best is None or self.best.value >= self.bound * (1 - 1e-9)
+        return max(self.bound if inside else 0.0, self.outer_bound or 0.0)
 
+    def _within(self, bound: float | None) -> bool:
+        return self.best is not None and bound is not None and self.best.value <= bound * (1 + 1e-9)
 
-def _remember(first: PackingResult, solver: Solver) -> Solver:
-    """A solver that answers its first, uncut problem with what is known already."""
+    def _offer(self, plan: Confirmed | None) -> None:
+        if plan is not None and (self.best is None or plan.value < self.best.value * (1 - 1e-9)):
+            self.best = plan
 
-    def answer(problem: PackingProblem, seconds: float) -> PackingResult:
-        return solver(problem, seconds) if problem.cuts else first
+    def _solver(self, method: str, share: float = 1.0) -> Solver:
+        hint = None if self.best is None else self.best.packing
+        return fixed_method(
+            method,
+            seed=self.instance.scenario.seed,
+            workers=self.workers,
+            hint=hint,
+            gap_limit=self.gap_limit,
+            share=share,
+        )
 
-    return answer
+    def _confirm_or_halve(self, method: str, max_rounds: int) -> None:
+        """Plans of one placer until the twin accepts one; else the last one with rejected GPUs halved."""
+        inner, confirmation = self.instance.inner, self.confirmation
+        self._offer(confirmation.confirm(inner, self._solver(method), max_rounds=max_rounds))
+        said = confirmation.last
+        if self.best is None and said is not None and said.packing is not None:
+            self._offer(confirmation.repair(inner, said.packing))
+        self._note(said)
 
+    def _note(self, said: PackingResult | None) -> None:
+        if said is not None and said.message:
+            self.message = said.message
 
-def outer_solution(
-    instance: Instance, confirmation: Confirmation, method: Method, *, seed: int, workers: int
-) -> PackingResult:
-    """The problem on the optimistic region: its bound holds for every plan that the twin may accept."""
-    seconds = max(0.5, confirmation.left_s * OUTER_SHARE)
-    problem = replace(instance.outer, cuts=confirmation.cuts(instance.outer))
-    return pack(problem, method.name, time_limit_s=seconds, seed=seed, workers=workers)
+    def _bound_outer(self) -> None:
+        """The bound on the optimistic region, which holds for every plan that the twin may accept."""
+        solved = self._solve_outer(self.confirmation.left_s * OUTER_SHARE)
+        self.outer_bound = solved.bound
+        self.infeasible = solved.status is Status.INFEASIBLE and self.best is None
+        self._note(solved)
 
+    def _solve_outer(self, seconds: float) -> PackingResult:
+        problem = self.instance.outer
+        problem = replace(problem, cuts=self.confirmation.cuts(problem))
+        return pack(
+            problem,
+            self.method.name,
+            time_limit_s=max(seconds, 0.5),
+            seed=self.instance.scenario.seed,
+            workers=self.workers,
+            hint=None if self.best is None else self.best.packing,
+        )
 
-def tighten(
-    instance: Instance,
-    method: Method,
-    confirmation: Confirmation,
-    found: Confirmed | None,
-    outer_bound: float,
-    *,
-    seed: int,
-    workers: int,
-) -> Confirmed | None:
-    """A cheaper plan than ``found`` that the twin accepts although the conservative region refuses it.
+    def _solve_inner(self) -> None:
+        """The cheapest plan of the conservative region that the twin accepts, and the bound there."""
+        inner, confirmation = self.instance.inner, self.confirmation
+        plan = confirmation.confirm(
+            inner, self._solver(self.method.name, INNER_SHARE), known_bound=self.outer_bound or 0.0
+        )
+        said = confirmation.last
+        self._note(said)
+        if said is not None and said.status is Status.INFEASIBLE:
+            self.bound = float("inf")
+        elif said is not None:
+            self.bound = max(self.bound, said.bound)
+        self._offer(plan)
 
-    Between the inner and the outer region lies what the linear rows do not know. The plan is looked for
-    in regions ever closer to the outer one, so that the least optimistic plan is asked first.
-    """
-    best = found
-    for share in RELAXATIONS:
-        while confirmation.left_s > 0 and (best is None or best.value > outer_bound + 1e-9):
-            problem = relaxed(instance, share)
-            if best is not None:
-                problem = cheaper_than(problem, best.value)
-            solver = fixed_method(method.name, seed=seed, workers=workers)
-            attempt = confirmation.confirm(problem, solver, max_rounds=ROUNDS_PER_RELAXATION)
-            if attempt is None:
-                break
-            best = attempt
-    return best
+    def _tighten(self) -> None:
+        """Ever cheaper plans although the conservative region refuses them, if the twin accepts them.
+
+        Between the inner and the outer region lies what the linear rows do not know. The plan is looked
+        for in regions ever closer to the outer one, so that the least optimistic plan is asked first.
+        Where not even the outer one holds a cheaper plan, the plan held is proven to be the cheapest.
+        """
+        for k, share in enumerate(RELAXATIONS):
+            while self.confirmation.left_s > 0 and not self.proven:
+                problem = relaxed(self.instance, share)
+                if self.best is not None:
+                    problem = cheaper_than(problem, self.best.value)
+                solver = self._solver(self.method.name, 1 / (len(RELAXATIONS) - k))
+                plan = self.confirmation.confirm(problem, solver, max_rounds=ROUNDS_PER_RELAXATION)
+                if plan is None:
+                    break
+                self._offer(plan)  # cheaper: the problem admits no other
+        said = self.confirmation.last
+        exhausted = said is not None and said.status is Status.INFEASIBLE
+        if exhausted and self.best is not None and not self.proven:
+            self.outer_bound = self.best.value
 
 
 def cheaper_than(problem: PackingProblem, value: float) -> PackingProblem:
     """The problem with a budget below a plan's price: one GPU less where all prices are equal."""
     prices = problem.prices
-    if np.ptp(prices) < 1e-12:
+    if np.ptp(prices) < 1e-12 and value > prices[0] * 1.5:
         bins = round(value / prices[0]) - 1
         return replace(problem, max_bins=max(1, min(bins, problem.max_bins or bins)))
     return replace(problem, budget=value * (1 - 1e-6))
@@ -138,10 +203,8 @@ def cheaper_than(problem: PackingProblem, value: float) -> PackingProblem:
 
 def relaxed(instance: Instance, share: float) -> PackingProblem:
     """The packing problem on a region between the inner (share 0) and the outer one (share 1)."""
-    outer = {(o.device, o.max_loras, o.max_lora_rank): o for o in instance.outer.options}
-    options = tuple(
-        _between(o, outer[o.device, o.max_loras, o.max_lora_rank], share) for o in instance.inner.options
-    )
+    outer = {option.name: option for option in instance.outer.options}
+    options = tuple(_between(option, outer[option.name], share) for option in instance.inner.options)
     return replace(instance.inner, options=options)
 
 

@@ -22,11 +22,12 @@ from optimizer.rows import RESOLUTION, exact_factor
 
 @dataclass(frozen=True)
 class Variable:
-    """An integer variable with its range."""
+    """An integer variable with its range; ``continuous`` ones are integers in every optimum anyway."""
 
     name: str
     lower: int
     upper: int
+    continuous: bool = False
 
 
 @dataclass(frozen=True)
@@ -56,9 +57,9 @@ class Formulation:
     objective: list[tuple[int, int]] = field(default_factory=list)
     scale: float = 1.0
 
-    def variable(self, name: str, lower: int, upper: int) -> int:
+    def variable(self, name: str, lower: int, upper: int, *, continuous: bool = False) -> int:
         """Add a variable; its index."""
-        self.variables.append(Variable(name, lower, upper))
+        self.variables.append(Variable(name, lower, upper, continuous))
         return len(self.variables) - 1
 
     def row(
@@ -340,9 +341,9 @@ def _latency_objective(built: AssignmentModel) -> None:
     model.scale = RESOLUTION / max(highest, 1e-12)
     top = 2 * RESOLUTION + int(most.sum())
     worst = problem.objective == "worst"
-    shared = model.variable("latency", 0, top) if worst else -1
+    shared = model.variable("latency", 0, top, continuous=True) if worst else -1
     for g in range(len(built.items)):
-        latency = shared if worst else model.variable(f"latency_{g}", 0, top)
+        latency = shared if worst else model.variable(f"latency_{g}", 0, top, continuous=True)
         if not worst or g == 0:
             model.objective.append((latency, 1))
         for k, (usage, offset) in enumerate(pieces):

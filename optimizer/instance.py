@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 import learn
 import twin
-from learn import FeasibilityRegion, OptionLatency, Regions
+from learn import FeasibilityRegion, Regions
+from optimizer.objectives import price, prices_of, quality_of
 from optimizer.problem import PackingOption, PackingProblem
 from optimizer.progress import Report, silent
 from scenarios import AdapterClass, Device, LorapackError, Scenario
@@ -50,6 +51,19 @@ class Instance:
     shares: tuple[float, ...]
     inner: PackingProblem
     outer: PackingProblem
+
+    def priced(self, objective: str, max_bins: int) -> Instance:
+        """The instance with the prices of another objective, and so many GPUs at most."""
+        prices = {device.name: price(device, objective) for device in self.scenario.devices}
+        inner, outer = (
+            replace(
+                problem,
+                options=tuple(replace(o, price=prices[o.device]) for o in problem.options),
+                max_bins=max_bins,
+            )
+            for problem in (self.inner, self.outer)
+        )
+        return replace(self, inner=inner, outer=outer)
 
 
 def prepare(
@@ -183,49 +197,27 @@ def _options(
 ) -> list[PackingOption]:
     features = learn.additive_features(classes)
     rank = np.array([c.rank for c in classes])
+    quality = quality_of(scenario.objective)
     options = []
     for rows in _region(regions, kind).options:
-        latency = regions.option_latency(rows.max_loras, rows.max_lora_rank)
-        usage, capacity = rows.usage(classes), rows.bounds
-        if kind == "inner":
-            limit_usage, limit_capacity = _latency_rows(scenario, latency, features)
-            usage, capacity = np.vstack([usage, limit_usage]), np.append(capacity, limit_capacity)
-        if (capacity < 0).any():
-            continue
-        slopes = np.array([plane.coefficients for plane in latency.itl_ms])
+        latency = regions.option_latency(rows.max_loras, rows.max_lora_rank, rows.regime)
+        planes = latency.ttft_ms if quality is not None and quality.figure == "ttft_ms" else latency.itl_ms
+        slopes = np.array([plane.coefficients for plane in planes])
         options.append(
             PackingOption(
-                name=f"{device.name} with {rows.max_loras} slots of rank {rows.max_lora_rank}",
-                usage=np.maximum(usage, 0.0),
-                capacity=capacity,
+                name=f"{device.name} with {rows.max_loras} slots of rank {rows.max_lora_rank}, {rows.regime}",
+                usage=np.maximum(rows.usage(classes), 0.0),
+                capacity=rows.bounds,
                 allowed=rank <= rows.max_lora_rank,
-                price=device.price_per_hour if "cost" in scenario.objective else 1.0,
+                price=price(device, prices_of(scenario.objective)[0]),
                 device=device.name,
                 max_loras=rows.max_loras,
                 max_lora_rank=rows.max_lora_rank,
                 latency_usage=np.maximum(slopes @ features.T, 0.0),
-                latency_offset=np.array([plane.intercept for plane in latency.itl_ms]),
+                latency_offset=np.array([plane.intercept for plane in planes]),
             )
         )
     return options
-
-
-def _latency_rows(
-    scenario: Scenario, latency: OptionLatency, features: NDArray[np.float64]
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Rows that keep the estimated mean latencies within the service levels.
-
-    A mean must not exceed the limit of any percentile from the median up either; what the estimate
-    misses of a percentile, the twin finds.
-    """
-    usage, capacity = [np.zeros((0, len(features)))], []
-    levels = scenario.service_levels
-    for limits, planes in ((levels.itl_ms, latency.itl_ms), (levels.ttft_ms, latency.ttft_ms)):
-        known = [limit for limit in (limits.mean, limits.p90, limits.p99) if limit is not None]
-        for plane in planes if known else ():
-            usage.append(np.maximum(np.array(plane.coefficients) @ features.T, 0.0)[None, :])
-            capacity.append(min(known) - plane.intercept)
-    return np.vstack(usage), np.array(capacity)
 
 
 def _heavier(classes: Sequence[AdapterClass]) -> NDArray[np.bool_]:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from optimizer.checker import check
 from optimizer.cpsat import LARGEST, lower_bound, most_bins
 from optimizer.firstfit import place_best_fit
 from optimizer.formulation import AssignmentModel, Formulation, assignment_model
@@ -26,20 +27,27 @@ WELL_SCALED = 10_000
 def to_pulp(formulation: Formulation, name: str = "packing") -> tuple[Any, list[Any]]:
     """Translate a formulation; the PuLP problem and its variables.
 
-    Rows with large coefficients are divided by their largest, as solvers' tolerances are absolute.
+    Rows with large coefficients are divided by their largest, and continuous variables counted in units
+    of a thousandth of their range, as solvers' tolerances are absolute.
     """
     import pulp
 
     model = pulp.LpProblem(name, pulp.LpMinimize)
+    units = [max(1.0, v.upper / 1_000) if v.continuous else 1 for v in formulation.variables]
     variables = [
-        pulp.LpVariable(v.name, lowBound=v.lower, upBound=v.upper, cat=pulp.LpInteger)
-        for v in formulation.variables
+        pulp.LpVariable(
+            v.name,
+            lowBound=v.lower / unit,
+            upBound=v.upper / unit,
+            cat=pulp.LpContinuous if v.continuous else pulp.LpInteger,
+        )
+        for v, unit in zip(formulation.variables, units, strict=True)
     ]
-    model += pulp.LpAffineExpression([(variables[v], a) for v, a in formulation.objective])
+    model += pulp.LpAffineExpression([(variables[v], a * units[v]) for v, a in formulation.objective])
     for row in formulation.rows:
-        largest = max(abs(a) for _, a in row.terms)
+        largest = max(abs(a * units[v]) for v, a in row.terms)
         scale = largest / WELL_SCALED if largest > WELL_SCALED else 1
-        terms = pulp.LpAffineExpression([(variables[v], a / scale) for v, a in row.terms])
+        terms = pulp.LpAffineExpression([(variables[v], a * units[v] / scale) for v, a in row.terms])
         if row.lower is not None and row.lower == row.upper:
             model += (terms == row.lower / scale), row.name
             continue
@@ -99,11 +107,19 @@ def _record(run: Run, built: AssignmentModel, model: Any, variables: list[Any], 
             run.raise_bound(run.value)
         return
     values = [v.varValue for v in variables]
-    if model.sol_status in (pulp.LpSolutionOptimal, pulp.LpSolutionIntegerFeasible) and None not in values:
-        run.offer(built.packing(np.array(values, dtype=np.float64)))
+    known = model.sol_status in (pulp.LpSolutionOptimal, pulp.LpSolutionIntegerFeasible)
+    if known and None not in values:
+        packing = built.packing(np.array(values, dtype=np.float64))
+        violations = check(run.problem, packing)
+        if violations:
+            run.limited = True
+            run.say(f"the solver's plan is wrong within its tolerances and dropped: {violations[0]}")
+            return
+        run.offer(packing)
     if model.sol_status == pulp.LpSolutionOptimal and run.gap_limit == 0:
         run.raise_bound(run.value)
     else:
+        run.limited = True
         run.raise_bound(lower_bound(built, bound))
 
 

@@ -104,6 +104,12 @@ class Run:
         Seed of everything random, and threads.
     on_incumbent, log
         Called with better packings, and with lines of progress.
+    packing, value, bound
+        The best so far.
+    infeasible
+        Whether it is proven that there is no packing.
+    limited
+        Whether a solver came to its limit before the deadline.
     """
 
     problem: PackingProblem
@@ -117,6 +123,7 @@ class Run:
     value: float = float("inf")
     bound: float = 0.0
     infeasible: bool = False
+    limited: bool = False
     statistics: dict[str, float] = field(default_factory=dict)
 
     @property

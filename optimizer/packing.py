@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Literal
 
 from optimizer.checker import check
 from optimizer.outcome import (
@@ -32,6 +34,7 @@ def pack(
     seed: int = 0,
     workers: int = 1,
     hint: Packing | None = None,
+    known_bound: float = 0.0,
     on_incumbent: Incumbent | None = None,
     log: Callable[[str], None] | None = None,
 ) -> PackingResult:
@@ -52,6 +55,8 @@ def pack(
         workers nor the clock unless the time limit strikes.
     hint
         A packing to start from; used if it is valid for the problem.
+    known_bound
+        A lower bound that is proven already; the search stops at a packing of that value.
     on_incumbent
         Called with every better packing and its value.
     log
@@ -70,6 +75,7 @@ def pack(
     chosen = _method(method, problem)
     started = time.monotonic()
     run = Run(problem, started + time_limit_s, gap_limit, seed, workers, on_incumbent, log)
+    run.raise_bound(known_bound)
     if hint is not None and not check(problem, hint):
         run.offer(hint)
     message = _homeless_message(problem)
@@ -83,6 +89,47 @@ def pack(
             interrupted = True
     run.statistics["seconds"] = time.monotonic() - started
     return _result(run, chosen, message, interrupted)
+
+
+def pack_then(
+    problem: PackingProblem,
+    then: Literal["worst", "mean"],
+    method: str = "exact",
+    *,
+    time_limit_s: float = 60.0,
+    gap_limit: float = 0.0,
+    seed: int = 0,
+    workers: int = 1,
+) -> tuple[PackingResult, PackingResult | None]:
+    """Two objectives in order: the least price, then the least latency among plans of that price.
+
+    Parameters
+    ----------
+    problem
+        What to pack, with the objective ``price`` and latency rows on its options.
+    then
+        The second objective.
+    method
+        As for `pack`; where it does not do the second objective, ``exact`` does.
+
+    Returns
+    -------
+    tuple
+        The results of the two; the second is None without a packing from the first.
+    """
+    first = pack(
+        problem, method, time_limit_s=time_limit_s / 2, gap_limit=gap_limit, seed=seed, workers=workers
+    )
+    if first.packing is None:
+        return first, None
+    second = replace(
+        problem, objective=then, max_bins=len(first.packing), budget=problem.price(first.packing)
+    )
+    able = method if then in METHODS[method].objectives else "exact"
+    left = max(1.0, time_limit_s - first.statistics["seconds"])
+    return first, pack(
+        second, able, time_limit_s=left, gap_limit=gap_limit, seed=seed, workers=workers, hint=first.packing
+    )
 
 
 def methods() -> Mapping[str, Method]:
@@ -131,9 +178,9 @@ def _result(run: Run, method: Method, message: str, interrupted: bool) -> Packin
     elif value is not None and run.gap_limit > 0 and relative_gap(value, run.bound) <= run.gap_limit:
         reason = StopReason.GAP_LIMIT
     else:
-        reason = StopReason.TIME_LIMIT if run.out_of_time else StopReason.FINISHED
+        reason = StopReason.TIME_LIMIT if run.out_of_time or run.limited else StopReason.FINISHED
     bound = min(run.bound, value) if value is not None else run.bound
     return PackingResult(run.packing, status, reason, value, bound, method.name, message, run.statistics)
 
 
-__all__ = ["CheckFailedError", "Method", "Placer", "methods", "pack"]
+__all__ = ["CheckFailedError", "Method", "Placer", "methods", "pack", "pack_then"]

@@ -144,7 +144,8 @@ class Result(BaseModel):
             proof += f", bound {self.bound:g}" if self.bound is not None else ", no bound"
             proof += f", gap {self.gap:.1%}" if self.gap is not None else ""
             proof += f", outer bound {self.outer_bound:g}" if self.outer_bound is not None else ""
-            lines.append(f"{self.gpus} GPUs for {self.scenario.n_adapters} adapters; {proof}")
+            gpus = f"{self.gpus} GPU{'s' if self.gpus != 1 else ''}"
+            lines.append(f"{gpus} for {self.scenario.n_adapters} adapters; {proof}")
         said = "not asked" if self.validation is None else "accepted" if self.accepted else "REJECTED"
         lines.append(f"twin: {said}; {self.iterations} rounds, {self.cuts} cuts, {self.seconds:.1f} s")
         return "\n".join(lines)

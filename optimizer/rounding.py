@@ -122,6 +122,8 @@ def restricted_master(run: Run, relaxation: Relaxation, solved: Solved, seconds:
     from optimizer.quiet import quiet_highs
 
     problem, columns = run.problem, relaxation.master.columns
+    if not columns:
+        return
     cost = problem.prices[[b.option for b in columns]]
     cost = cost + solved.toll[[b.option for b in columns]]
     cost = cost - np.array([b.counts for b in columns]) @ solved.duals

@@ -7,17 +7,21 @@ from collections.abc import Sequence
 from typing import get_args
 
 import scenarios
-from optimizer.assemble import answer, no_answer
-from optimizer.confirm import Confirmation, Confirmed, fixed_method
-from optimizer.fewest import Fewest, fewest
-from optimizer.instance import InfeasibleError, Instance, prepare
+from optimizer.assemble import Outcome, answer, no_answer
+from optimizer.confirm import Confirmation, Confirmed
+from optimizer.fewest import FewestSearch
+from optimizer.instance import InfeasibleError, prepare
 from optimizer.judging import Judge
-from optimizer.latency import least_latency
+from optimizer.objectives import prices_of, quality_of
 from optimizer.packing import Method, methods
 from optimizer.progress import Report, silent
+from optimizer.quality import best_quality
 from optimizer.result import Result
 from scenarios import Problem, Scenario, ScenarioError
 from scenarios.scenario import ObjectiveName
+
+FEWEST_SHARE = 0.5
+"""Share of the time for the fewest GPUs where an objective on their number follows."""
 
 
 def solve(
@@ -41,10 +45,11 @@ def solve(
     method
         Name of a placer; `optimizer.methods()` lists them.
     objective
-        ``gpus``, ``cost``, ``latency`` or ``balance``, or several, the most important first; None: the
-        scenario's own. ``latency`` and ``balance`` work on ``gpus`` GPUs, or on the fewest if that is None.
+        ``gpus``, ``cost``, ``latency``, ``worst_latency``, ``ttft``, ``worst_ttft`` or ``balance``, or
+        several, the most important first; None: the scenario's own. All but the first two work on
+        ``gpus`` GPUs, or on the fewest if that is None.
     gpus
-        Most GPUs; for ``latency`` and ``balance`` how many to use.
+        Most GPUs; for the objectives on a given number of GPUs, that number.
     time_limit_s
         Seconds after which the best accepted plan so far is returned.
     gap_limit
@@ -59,7 +64,8 @@ def solve(
     Returns
     -------
     Result
-        Also when there is no plan: see its status and message.
+        Also when there is no plan (see its status and message), and on Ctrl-C, with the best plan that
+        the twin had accepted by then.
 
     Raises
     ------
@@ -77,9 +83,13 @@ def solve(
         return no_answer(scenario, chosen, str(error), seconds=time.monotonic() - started)
     judge = Judge(scenario, instance.classes, instance.profiles, workers, report)
     confirmation = Confirmation(judge, started + time_limit_s, report)
-    plan = fewest(instance, chosen, confirmation, gap_limit=gap_limit, seed=scenario.seed, workers=workers)
-    found, origin = _refined(instance, chosen, confirmation, plan, gpus, workers)
-    return answer(instance, chosen, confirmation, plan, found, origin, time.monotonic() - started)
+    search = FewestSearch(instance, chosen, confirmation, gap_limit=gap_limit, workers=workers)
+    outcome = Outcome(instance, chosen, search, confirmation)
+    try:
+        _search(outcome, gpus, time_limit_s)
+    except KeyboardInterrupt:
+        confirmation.interrupted = True
+    return answer(outcome, time.monotonic() - started)
 
 
 def find_method(name: str) -> Method:
@@ -97,40 +107,42 @@ def find_method(name: str) -> Method:
     return known[name]
 
 
-def _refined(
-    instance: Instance,
-    method: Method,
-    confirmation: Confirmation,
-    plan: Fewest,
-    gpus: int | None,
-    workers: int,
-) -> tuple[Confirmed | None, str]:
-    """The plan after the objectives that work on a given number of GPUs."""
-    wanted = [name for name in instance.scenario.objective if name in ("latency", "balance")]
-    number = gpus if gpus is not None and instance.scenario.objective[0] in wanted else None
-    if number is None and plan.found is not None:
-        number = len(plan.found.packing)
-    if not wanted or number is None:
-        return plan.found, ""
-    seed = instance.scenario.seed
-    if wanted[0] == "balance":
-        return _balanced(instance, method, confirmation, plan.found, number, workers)
-    return least_latency(instance, method.name, confirmation, plan.found, number, seed=seed, workers=workers)
+def _search(outcome: Outcome, gpus: int | None, time_limit_s: float) -> None:
+    """The objectives in their order, each among the plans that are best in those before."""
+    instance, confirmation, search = outcome.instance, outcome.confirmation, outcome.search
+    quality = quality_of(instance.scenario.objective)
+    end = confirmation.deadline
+    if quality is not None:
+        confirmation.deadline = end - (1 - FEWEST_SHARE) * time_limit_s
+    search.run()
+    outcome.found = search.best
+    for name in prices_of(instance.scenario.objective)[1:]:
+        outcome.found = _cheapest_of_as_many(outcome, name)
+    confirmation.deadline = end
+    if quality is None or confirmation.interrupted:
+        return
+    first = instance.scenario.objective[0] == quality.name
+    number = gpus if first and gpus is not None else None
+    if number is None and outcome.found is not None:
+        number = len(outcome.found.packing)
+    if number is not None:
+        best_quality(outcome, quality, number)
 
 
-def _balanced(
-    instance: Instance,
-    method: Method,
-    confirmation: Confirmation,
-    found: Confirmed | None,
-    gpus: int,
-    workers: int,
-) -> tuple[Confirmed | None, str]:
-    """The plan whose fullest GPU is least full, by the linear rows."""
-    able = method.name if "worst" in method.objectives else "cpsat"
-    solver = fixed_method(able, seed=instance.scenario.seed, workers=workers)
-    even = confirmation.confirm(instance.inner.balanced(gpus), solver)
-    return (even, "the most even plan") if even is not None else (found, "the fewest-GPU plan")
+def _cheapest_of_as_many(outcome: Outcome, objective: str) -> Confirmed | None:
+    """The plan of the next price among those with as many GPUs."""
+    if outcome.found is None:
+        return None
+    gpus = len(outcome.found.packing)
+    search = FewestSearch(
+        outcome.instance.priced(objective, gpus),
+        outcome.method,
+        outcome.confirmation,
+        gap_limit=outcome.search.gap_limit,
+        workers=outcome.search.workers,
+    )
+    search.run()
+    return search.best or outcome.found
 
 
 def _adjusted(scenario: Scenario, objective: str | Sequence[str] | None, seed: int | None) -> Scenario:

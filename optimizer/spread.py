@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from optimizer.firstfit import Filler, first_fit, holds, orders
+from optimizer.firstfit import Filler, first_fit, holds, offer, orders
 from optimizer.options import Stock
 from optimizer.outcome import Run
-from optimizer.problem import Bin, FloatArray, IntArray, Packing, PackingProblem
+from optimizer.problem import Bin, FloatArray, IntArray, PackingProblem
 
 MOVES = 2_000
 """Most improving moves of one start."""
@@ -31,11 +31,7 @@ def place_spread(run: Run) -> None:
         if spread is None:
             spread = first_fit(filler, order, problem.counts, Stock(problem))
         if spread is not None:
-            run.offer(_packing(_improve(run, filler, spread)))
-
-
-def _packing(bins: list[Bin]) -> Packing:
-    return Packing(tuple(b for b in bins if b.counts.any()))
+            offer(run, _improve(run, filler, spread))
 
 
 def _latency(problem: PackingProblem, option: int, counts: IntArray) -> float:

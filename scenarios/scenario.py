@@ -17,7 +17,7 @@ from scenarios.engine import EngineConfig
 from scenarios.noun import Finding, Noun
 from scenarios.workload import Workload
 
-ObjectiveName = Literal["gpus", "latency", "cost", "balance"]
+ObjectiveName = Literal["gpus", "cost", "latency", "worst_latency", "ttft", "worst_ttft", "balance"]
 
 
 class Device(Noun):

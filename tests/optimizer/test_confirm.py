@@ -1,0 +1,206 @@
+"""The loop with the twin, against judges whose rule the test knows."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from optimizer.confirm import Confirmation, Confirmed, fixed_method, halves, pattern_of
+from optimizer.fewest import FewestSearch, cheaper_than, relaxed
+from optimizer.judging import Pattern
+from optimizer.packing import methods
+from optimizer.problem import Bin, Packing, PackingOption, PackingProblem
+from twin import GPUVerdict
+
+Rule = Callable[[Pattern], bool]
+
+
+def verdict(accepted: bool) -> GPUVerdict:
+    return GPUVerdict(
+        gpu=0,
+        accepted=accepted,
+        reasons=() if accepted else ("starved",),
+        offered_tok_per_s=100.0,
+        served_tok_per_s=100.0,
+        served_share=1.0,
+        worst_adapter=None,
+        worst_served_share=1.0,
+        itl_ms=10.0,
+        ttft_ms=20.0,
+        itl_p99_ms=10.0,
+        ttft_p99_ms=20.0,
+        kv_cache_tokens=1000,
+    )
+
+
+class FakeJudge:
+    """Accepts what a rule accepts; counts what it was asked."""
+
+    def __init__(self, rule: Rule) -> None:
+        self.rule = rule
+        self.asked: list[Pattern] = []
+
+    def __call__(self, patterns: Sequence[Pattern]) -> list[GPUVerdict]:
+        self.asked += patterns
+        return [verdict(self.rule(p)) for p in patterns]
+
+
+def problem(capacity: float, counts: Sequence[int] = (6, 6), sizes: Sequence[float] = (3, 2)) -> Any:
+    option = PackingOption(
+        "gpu with 8 slots of rank 8, resident",
+        usage=np.array([sizes, [1.0] * len(sizes)]),
+        capacity=np.array([capacity, 8.0]),
+        device="gpu",
+        max_loras=8,
+        max_lora_rank=8,
+    )
+    heavier = np.array(sizes)[:, None] >= np.array(sizes)[None, :]
+    return PackingProblem(np.array(counts), (option,), heavier=heavier, max_bins=20)
+
+
+def load(pattern: Pattern, sizes: Sequence[float] = (3, 2)) -> float:
+    return float(np.dot(pattern.counts, sizes))
+
+
+def search(inner: float, outer: float, rule: Rule, method: str = "exact") -> tuple[FewestSearch, FakeJudge]:
+    judge = FakeJudge(rule)
+    confirmation = Confirmation(judge, time.monotonic() + 60)  # type: ignore[arg-type]
+    instance: Any = SimpleNamespace(
+        inner=problem(inner), outer=problem(outer), scenario=SimpleNamespace(seed=0)
+    )
+    found = FewestSearch(instance, methods()[method], confirmation)
+    found.run()
+    return found, judge
+
+
+def test_a_rejected_plan_is_cut_off_until_the_twin_accepts() -> None:
+    confirmation = Confirmation(FakeJudge(lambda p: load(p) <= 8), time.monotonic() + 60)  # type: ignore[arg-type]
+    plan = confirmation.confirm(problem(10.0), fixed_method("exact", seed=0, workers=1))
+    assert plan is not None
+    assert all(load(pattern_of(plan.problem, b)) <= 8 for b in plan.packing.bins)
+    assert len(plan.packing) == 4  # 30 of load in bins of 8: no three of size 3 fit, so 4 bins
+    assert confirmation.rejected
+    assert 1 < confirmation.rounds <= len(confirmation.rejected) + 1
+
+
+def test_no_plan_is_returned_when_the_twin_accepts_nothing() -> None:
+    found, _ = search(10.0, 12.0, lambda _: False)
+    assert found.best is None
+    assert found.infeasible
+
+
+def test_an_accepted_plan_meets_the_rule_for_every_method() -> None:
+    for method in ("bfd", "ffd", "exact", "cpsat", "milp", "patterns"):
+        found, _ = search(12.0, 14.0, lambda p: load(p) <= 9, method)
+        assert found.best is not None, method
+        assert all(load(pattern_of(found.best.problem, b)) <= 9 for b in found.best.packing.bins), method
+
+
+def test_the_twins_slack_saves_a_gpu() -> None:
+    """The inner region holds 6 per GPU, the twin accepts 10, the outer region 12."""
+    found, _ = search(6.0, 12.0, lambda p: load(p) <= 10)
+    assert found.best is not None
+    assert len(found.best.packing) == 3
+    assert found.outer_bound == 3
+    assert found.proven
+
+
+def test_the_outer_bound_proves_a_plan_without_the_inner_regions_proof() -> None:
+    found, _ = search(10.0, 10.0, lambda _: True)
+    assert found.best is not None
+    assert len(found.best.packing) == found.outer_bound == found.proven_bound == 3
+
+
+def test_rejections_on_the_outer_region_raise_its_bound() -> None:
+    """The outer region would hold all on 2 GPUs of 15; the twin refuses every GPU above 10."""
+    found, judge = search(10.0, 15.0, lambda p: load(p) <= 10)
+    assert found.best is not None
+    assert len(found.best.packing) == 3
+    assert found.outer_bound == 3
+    assert len(judge.asked) < 60
+
+
+def test_a_heuristic_claims_no_bound() -> None:
+    found, _ = search(10.0, 12.0, lambda _: True, "bfd")
+    assert found.outer_bound is None
+    assert not found.proven
+
+
+def test_what_cannot_be_cut_right_is_halved() -> None:
+    confirmation = Confirmation(FakeJudge(lambda p: sum(p.counts) <= 3), time.monotonic() + 60)  # type: ignore[arg-type]
+    packing = Packing((Bin(0, np.array([6, 6])),))
+    plan = confirmation.repair(problem(100.0), packing)
+    assert plan is not None
+    assert all(b.counts.sum() <= 3 for b in plan.packing.bins)
+    assert (plan.packing.counts().sum(axis=0) == [6, 6]).all()
+
+
+def test_halves_share_every_class() -> None:
+    for counts in ([5, 3, 1], [1, 0, 0], [2, 2, 2]):
+        parts = halves(Bin(0, np.array(counts)))
+        assert (sum(p.counts for p in parts) == counts).all()
+        assert all(abs(p.counts - np.array(counts) / 2).max() <= 0.5 for p in parts if len(parts) == 2)
+
+
+def test_the_time_limit_ends_the_loop() -> None:
+    confirmation = Confirmation(FakeJudge(lambda _: False), time.monotonic() - 1)  # type: ignore[arg-type]
+    assert confirmation.confirm(problem(10.0), fixed_method("bfd", seed=0, workers=1)) is None
+    assert confirmation.rounds == 1
+
+
+def test_ctrl_c_while_the_twin_judges_keeps_what_was_accepted() -> None:
+    asked = 0
+
+    def rule(_: Pattern) -> bool:
+        nonlocal asked
+        asked += 1
+        if asked > 3:
+            raise KeyboardInterrupt
+        return True
+
+    judge = FakeJudge(rule)
+    confirmation = Confirmation(judge, time.monotonic() + 60)  # type: ignore[arg-type]
+    instance: Any = SimpleNamespace(inner=problem(6.0), outer=problem(12.0), scenario=SimpleNamespace(seed=0))
+    found = FewestSearch(instance, methods()["exact"], confirmation)
+    with pytest.raises(KeyboardInterrupt):
+        found.run()
+    assert found.best is None or isinstance(found.best, Confirmed)
+
+
+def test_cuts_reach_options_that_are_no_better() -> None:
+    base = problem(10.0)
+    option = base.options[0]
+    more = replace(option, name="more slots", max_loras=16)
+    higher = replace(option, name="higher rank", max_lora_rank=16)
+    fewer = replace(option, name="fewer slots", max_loras=2)
+    other = replace(option, name="elsewhere", device="other")
+    wide = replace(base, options=(option, more, higher, fewer, other))
+    confirmation = Confirmation(FakeJudge(lambda _: False), time.monotonic() + 60)  # type: ignore[arg-type]
+    confirmation.verdicts(wide, Packing((Bin(0, np.array([2, 1])),)))
+    (cut,) = confirmation.cuts(wide)
+    # 3 adapters used 3 slots: options with more slots, or more rank, leave less memory; fewer slots may help.
+    assert cut.options == (0, 1, 2)
+
+
+def test_a_cheaper_plan_has_one_gpu_less_or_a_lower_budget() -> None:
+    base = problem(10.0)
+    assert cheaper_than(base, 4.0).max_bins == 3
+    dear = replace(base, options=(base.options[0], replace(base.options[0], name="dear", price=2.5)))
+    assert cheaper_than(dear, 4.0).budget == pytest.approx(4.0, rel=1e-5)
+    # One GPU of the lowest price cannot be undercut: nothing may fit.
+    assert cheaper_than(base, 1.0).budget == pytest.approx(1.0, rel=1e-5)
+
+
+def test_relaxed_regions_lie_between_the_two() -> None:
+    instance: Any = SimpleNamespace(inner=problem(10.0), outer=problem(20.0))
+    for share, most in ((0.0, 10.0), (1.0, 20.0)):
+        option = relaxed(instance, share).options[0]
+        assert option.capacity[0] / option.usage[0, 0] == pytest.approx(most / 3)
+    half = relaxed(instance, 0.5).options[0]
+    assert 10 / 3 < half.capacity[0] / half.usage[0, 0] < 20 / 3

@@ -1,0 +1,226 @@
+"""The packing problem, its checks, `pack`'s limits, and the independent checker."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from optimizer.checker import check
+from optimizer.outcome import Status, StopReason
+from optimizer.packing import methods, pack
+from optimizer.problem import Bin, Cut, Packing, PackingError, PackingOption, PackingProblem
+from optimizer.rows import RESOLUTION
+
+
+def two_sizes() -> PackingProblem:
+    """Five items of 6 and five of 4 in bins of 10: five bins."""
+    return PackingProblem.bin_packing([6] * 5 + [4] * 5, 10)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"usage": [[1.0, -1.0]]}, "below 0; replace it by 0"),
+        ({"usage": [[1.0, np.nan]]}, "must be finite"),
+        ({"capacity": [-1.0]}, "capacity -1 is below 0; drop the option"),
+        ({"capacity": [1.0, 2.0]}, "usage has 1 rows, capacity 2"),
+        ({"price": 0.0}, "price is 0, must be above 0"),
+        ({"limit": -1}, "limit is -1"),
+        ({"allowed": [True]}, r"allowed has shape \(1,\)"),
+        ({"latency_usage": [[1.0, 1.0]]}, "latency_usage and latency_offset, or neither"),
+    ],
+)
+def test_a_wrong_option_says_what_is_wrong(change: dict[str, object], message: str) -> None:
+    good: dict[str, object] = {"usage": [[1.0, 2.0]], "capacity": [3.0]}
+    with pytest.raises(PackingError, match=message):
+        PackingOption("x", **{**good, **change})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"counts": [0, 0]}, "at least one item"),
+        ({"counts": [1, 2, 3]}, "usage has 2 classes, counts has 3"),
+        ({"options": ()}, "there is no option"),
+        ({"max_bins": 0}, "max_bins is 0"),
+        ({"objective": "worst"}, "needs max_bins"),
+        ({"objective": "fastest"}, "must be price, worst or mean"),
+        ({"objective": "worst", "max_bins": 2}, "has no latency rows"),
+        ({"class_names": ("a",)}, "1 names for 2 classes"),
+        ({"heavier": [[True, True], [True, False]]}, "true on its diagonal"),
+        ({"cuts": (Cut((4,), np.array([1, 0])),)}, "option that does not exist"),
+    ],
+)
+def test_a_wrong_problem_says_what_is_wrong(change: dict[str, object], message: str) -> None:
+    good: dict[str, object] = {
+        "counts": [1, 2],
+        "options": (PackingOption("x", np.array([[1.0, 2.0]]), np.array([3.0])),),
+    }
+    with pytest.raises(PackingError, match=message):
+        PackingProblem(**{**good, **change})  # type: ignore[arg-type]
+
+
+def test_an_order_must_be_transitive() -> None:
+    order = np.eye(3, dtype=bool)
+    order[0, 1] = order[1, 2] = True
+    with pytest.raises(PackingError, match="must hold for classes 0 and 2"):
+        replace(PackingProblem.bin_packing([1, 2, 3], 3), heavier=order)
+
+
+def test_an_unknown_method_lists_the_known_ones() -> None:
+    with pytest.raises(PackingError, match=r'"magic" does not exist; choose from .*cpsat'):
+        pack(two_sizes(), "magic")
+    with pytest.raises(PackingError, match="does not do objective worst"):
+        pack(two_sizes().balanced(5), "ffd")
+
+
+def test_bin_packing_groups_equal_sizes() -> None:
+    problem = two_sizes()
+    assert problem.counts.tolist() == [5, 5]
+    assert problem.class_names == ("6", "4")
+    for method in ("exact", "patterns", "cpsat", "milp", "cbc", "ffd", "bfd", "local"):
+        result = pack(problem, method)
+        assert result.objective == 5
+        assert (result.status is Status.OPTIMAL) == methods()[method].exact
+
+
+def test_exact_figures_are_scaled_exactly() -> None:
+    problem = PackingProblem.bin_packing([0.1] * 6, 0.3)
+    assert problem.rows[0].exact
+    assert pack(problem, "cpsat").objective == 2
+
+
+def test_other_figures_are_rounded_towards_safety() -> None:
+    rng = np.random.default_rng(1)
+    usage, capacity = rng.random((2, 6)), np.array([1.7, np.pi])
+    rows = PackingProblem(np.full(6, 9), (PackingOption("x", usage, capacity),)).rows[0]
+    assert not rows.exact
+    given = usage / capacity[:, None]
+    scaled = rows.usage / rows.capacity[:, None]
+    assert (scaled >= given * (1 - 1e-12)).all()
+    assert (scaled <= given + 1 / RESOLUTION).all()
+
+
+def test_the_checker_catches_every_kind_of_damage() -> None:
+    option = PackingOption("small", np.array([[6.0, 4.0]]), np.array([10.0]), limit=5)
+    no_large = replace(option, name="narrow", allowed=np.array([False, True]), limit=None, device="other")
+    problem = PackingProblem(
+        np.array([5, 5]), (option, no_large), device_limits={"other": 1}, max_bins=6, budget=6.0,
+        cuts=(Cut((1,), np.array([0, 2])),),
+    )  # fmt: skip
+    good = [Bin(0, np.array([1, 1]))] * 5
+    assert check(problem, Packing(tuple(good))) == []
+
+    def damage(bins: list[Bin]) -> str:
+        return "; ".join(check(problem, Packing(tuple(bins))))
+
+    assert "class 0: 4 items packed, there are 5" in damage(good[1:])
+    assert "is 12, above 10" in damage([Bin(0, np.array([2, 0])), *good[2:], Bin(0, np.array([0, 2]))])
+    assert 'may not enter option "narrow"' in damage([*good[1:], Bin(1, np.array([1, 1]))])
+    assert "dominates cut 0" in damage([*good, Bin(1, np.array([0, 2]))])
+    assert "negative counts" in damage([*good, Bin(0, np.array([-1, 0]))])
+    assert "option 7 does not exist" in damage([*good, Bin(7, np.array([1, 0]))])
+    assert "has shape" in damage([*good, Bin(0, np.array([1]))])
+    assert 'option "small": 6 bins, above its limit 5' in damage([*good, Bin(0, np.array([1, 0]))])
+    assert 'device "other": 2 bins' in damage([*good, *[Bin(1, np.array([0, 1]))] * 2])
+    assert "7 bins, above the limit 6" in damage([*good, *[Bin(1, np.array([0, 1]))] * 2])
+    assert "price 7 is above the budget 6" in damage([*good, *[Bin(1, np.array([0, 1]))] * 2])
+
+
+def test_an_item_that_fits_nowhere_is_named() -> None:
+    option = PackingOption("x", np.array([[3.0, 30.0]]), np.array([10.0]))
+    problem = PackingProblem(np.array([1, 1]), (option,), class_names=("cool", "hot"))
+    result = pack(problem, "exact")
+    assert result.status is Status.INFEASIBLE
+    assert "class hot" in result.message
+    assert pack(problem, "ffd").status is Status.LIMIT
+
+
+@pytest.mark.parametrize("method", ["exact", "patterns", "cpsat", "milp", "cbc"])
+def test_too_few_bins_are_proven_infeasible(method: str) -> None:
+    result = pack(replace(two_sizes(), max_bins=4), method, time_limit_s=20)
+    assert result.status is Status.INFEASIBLE
+    assert result.stop_reason is StopReason.PROVEN
+    assert result.packing is None
+
+
+def test_too_few_bins_are_proven_where_the_relaxation_does_not_see_it() -> None:
+    problem = replace(PackingProblem.bin_packing([6] * 4, 10), max_bins=3)
+    for method in ("exact", "patterns", "cpsat", "milp", "cbc"):
+        assert pack(problem, method).status is Status.INFEASIBLE
+
+
+def hard(n: int = 400) -> PackingProblem:
+    """Vector packing that nothing closes in a second."""
+    rng = np.random.default_rng(0)
+    return PackingProblem(
+        np.ones(n, dtype=int), (PackingOption("x", rng.uniform(0.1, 0.5, (4, n)), np.ones(4)),)
+    )
+
+
+@pytest.mark.parametrize("method", ["exact", "cpsat", "milp"])
+def test_a_time_limit_returns_the_best_plan_and_a_bound(method: str) -> None:
+    started = time.monotonic()
+    problem = hard(60 if method == "milp" else 200)
+    result = pack(problem, method, time_limit_s=1.5)
+    assert time.monotonic() - started < 12
+    assert result.status is Status.FEASIBLE
+    assert result.stop_reason is StopReason.TIME_LIMIT
+    assert result.packing is not None
+    assert result.objective is not None
+    assert 0 <= result.bound < result.objective
+
+
+def test_a_gap_limit_stops_early() -> None:
+    result = pack(hard(), "exact", gap_limit=0.5, time_limit_s=30)
+    assert result.status is Status.FEASIBLE
+    assert result.stop_reason is StopReason.GAP_LIMIT
+    assert result.gap <= 0.5
+
+
+def test_an_interruption_returns_the_best_plan_so_far() -> None:
+    def stop(_packing: Packing, _value: float) -> None:
+        raise KeyboardInterrupt
+
+    result = pack(hard(), "exact", on_incumbent=stop)
+    assert result.stop_reason is StopReason.INTERRUPTED
+    assert result.status is Status.FEASIBLE
+    assert result.packing is not None
+
+
+def test_incumbents_come_with_falling_values_and_a_log() -> None:
+    values: list[float] = []
+    lines: list[str] = []
+    pack(hard(100), "local", time_limit_s=2, on_incumbent=lambda _, v: values.append(v), log=lines.append)
+    assert values == sorted(values, reverse=True)
+    assert any(line.startswith("plan ") for line in lines)
+
+
+def test_a_hint_is_kept_if_it_is_valid() -> None:
+    problem = two_sizes()
+    good = Packing((Bin(0, np.array([1, 1])),) * 5)
+    seen: list[float] = []
+    pack(problem, "ffd", hint=good, on_incumbent=lambda _, v: seen.append(v))
+    assert seen[0] == 5
+    bad = Packing((Bin(0, np.array([5, 5])),))
+    assert pack(problem, "ffd", hint=bad).objective == 5
+
+
+def test_several_kinds_of_bins_and_prices() -> None:
+    small = PackingOption("small", np.array([[3.0, 5.0]]), np.array([6.0]), price=1.0, device="s")
+    large = PackingOption("large", np.array([[3.0, 5.0]]), np.array([15.0]), price=2.2, device="l")
+    problem = PackingProblem(np.array([4, 3]), (small, large))
+    for method in ("exact", "patterns", "cpsat", "milp", "cbc"):
+        assert pack(problem, method).objective == pytest.approx(4.2)
+    limited = replace(problem, device_limits={"l": 0})
+    for method in ("exact", "patterns", "cpsat", "milp", "cbc"):
+        assert pack(limited, method).objective == pytest.approx(5.0)
+
+
+def test_balance_spreads_evenly() -> None:
+    problem = PackingProblem.bin_packing([5, 4, 3, 3, 3], 18).balanced(2)
+    for method in ("exact", "cpsat", "milp", "cbc", "spread"):
+        assert pack(problem, method).objective == pytest.approx(0.5)

@@ -1,0 +1,109 @@
+"""All exact placers find the optimum that brute force finds, on random small problems."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from optimizer.checker import check
+from optimizer.outcome import Status
+from optimizer.packing import methods, pack, pack_then
+from optimizer.problem import PackingProblem
+
+EXACT = ("exact", "patterns", "cpsat", "milp", "cbc")
+
+Optimum = Callable[[PackingProblem], float]
+Random = Callable[..., PackingProblem]
+
+
+def assert_optimal(problem: PackingProblem, method: str, best: float) -> None:
+    result = pack(problem, method, time_limit_s=30)
+    if np.isinf(best):
+        assert result.status is Status.INFEASIBLE
+        assert result.packing is None
+        return
+    assert result.status is Status.OPTIMAL
+    assert result.objective == pytest.approx(best, abs=1e-6)
+    assert result.bound == pytest.approx(best, abs=1e-6)
+    assert result.packing is not None
+    assert check(problem, result.packing) == []
+
+
+@pytest.mark.parametrize("method", EXACT)
+@settings(max_examples=12, deadline=None, derandomize=True)
+@given(seed=st.integers(0, 100_000))
+def test_exact_methods_find_the_least_price(
+    method: str, seed: int, optimum: Optimum, random_problem: Random
+) -> None:
+    problem = random_problem(seed)
+    assert_optimal(problem, method, optimum(problem))
+
+
+@pytest.mark.parametrize("method", EXACT)
+@settings(max_examples=12, deadline=None, derandomize=True)
+@given(seed=st.integers(0, 100_000))
+def test_exact_methods_respect_cuts(method: str, seed: int, optimum: Optimum, random_problem: Random) -> None:
+    problem = random_problem(seed, cuts=True)
+    assert_optimal(problem, method, optimum(problem))
+
+
+@pytest.mark.parametrize("objective", ["worst", "mean"])
+@pytest.mark.parametrize("method", ["exact", "cpsat", "milp", "cbc"])
+@settings(max_examples=6, deadline=None, derandomize=True)
+@given(seed=st.integers(0, 100_000))
+def test_exact_methods_find_the_least_latency(
+    objective: str, method: str, seed: int, optimum: Optimum, random_problem: Random
+) -> None:
+    problem = random_problem(seed, objective=objective)
+    problem = replace(problem, options=tuple(replace(o, limit=None) for o in problem.options))
+    assert_optimal(problem, method, optimum(problem))
+
+
+@pytest.mark.parametrize("method", sorted(m.name for m in methods().values() if not m.exact))
+@settings(max_examples=20, deadline=None, derandomize=True)
+@given(seed=st.integers(0, 100_000), cuts=st.booleans())
+def test_heuristics_never_violate_and_never_claim_a_proof(
+    method: str, seed: int, cuts: bool, optimum: Optimum, random_problem: Random
+) -> None:
+    objective = "price" if "price" in methods()[method].objectives else "worst"
+    problem = random_problem(seed, cuts=cuts, objective=objective)
+    result = pack(problem, method, time_limit_s=0.5)
+    assert result.status in (Status.FEASIBLE, Status.LIMIT)
+    if result.packing is not None:
+        assert check(problem, result.packing) == []
+        assert result.objective is not None
+        assert result.objective >= optimum(problem) - 1e-6 or objective == "worst"
+
+
+def test_price_then_latency_keeps_the_price(random_problem: Random, optimum: Optimum) -> None:
+    for seed in range(8):
+        problem = random_problem(seed)
+        first, second = pack_then(problem, "mean", "exact", time_limit_s=20)
+        if first.packing is None:
+            assert second is None
+            continue
+        assert second is not None
+        assert second.packing is not None
+        assert problem.price(second.packing) <= optimum(problem) + 1e-9
+        assert second.objective is not None
+        assert (
+            second.objective
+            <= replace(problem, objective="mean", max_bins=len(first.packing)).value(first.packing) + 1e-9
+        )
+
+
+def test_result_does_not_depend_on_the_number_of_workers(random_problem: Random) -> None:
+    for seed in (3, 5, 11):
+        problem = random_problem(seed, cuts=True)
+        for method in ("cpsat", "exact"):
+            one = pack(problem, method, workers=1, seed=7)
+            two = pack(problem, method, workers=2, seed=7)
+            assert one.objective == two.objective
+            if one.packing is not None and two.packing is not None:
+                assert [b.option for b in one.packing.bins] == [b.option for b in two.packing.bins]
+                assert (one.packing.counts() == two.packing.counts()).all()
