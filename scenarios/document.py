@@ -23,6 +23,8 @@ MAX_NODES = 800_000
 MAX_DEPTH = 40
 """Deepest nesting of a document."""
 
+TOO_DEEP = f"is nested more than {MAX_DEPTH} levels deep here"
+
 FILE = "the file"
 """Path of problems that concern a file as a whole."""
 
@@ -280,7 +282,7 @@ class _Builder:
 
     def _check_depth(self, height: int, line: int) -> None:
         if len(self._frames) + height > MAX_DEPTH:
-            raise _FatalError(f"is nested more than {MAX_DEPTH} levels deep here", "flatten it", line)
+            raise _FatalError(TOO_DEEP, "flatten it", line)
 
     def _tagged(self, tag: str, line: int) -> None:
         shown = shortened(tag.replace(_TAG, "!!"))
@@ -306,6 +308,8 @@ def _syntax_problem(error: yaml.YAMLError, text: str) -> Problem:
         mark = error.problem_mark or error.context_mark
         what = " ".join(part for part in (error.problem, error.context) if part)
         line = mark.line + 1 if mark is not None else None
+        if "nesting depth" in what:  # newer parsers look ahead, and give up, before events say so
+            return Problem(FILE, TOO_DEEP, "flatten it", line)
         at = f", column {mark.column + 1}" if mark is not None else ""
         return Problem(
             FILE, f"is not valid YAML{at}: {what}", "check indentation, colons, quotes and brackets", line
