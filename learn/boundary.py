@@ -39,6 +39,15 @@ ENOUGH_POINTS = 24.0
 WIDEN = 1.5
 """Factor by which the neighbourhood grows until then."""
 
+LEAST_WEIGHT = 0.02
+"""Points that say less than this are left out."""
+
+OTHER_WEIGHT = 0.3
+"""Weight of a point of the other regime that a row would wrongly hold for feasible."""
+
+ROUNDS = 5
+"""Most rounds of adding such points."""
+
 
 class BoundaryError(LorapackError, ValueError):
     """There are too few runs around the boundary to learn it."""
@@ -169,27 +178,56 @@ def fit_points(points: BoundaryPoints, engines: FloatArray) -> BoundaryModel:
     for regime in REGIMES:
         mine = points.where(points.shared == (regime == "shared"))
         source = mine if len(mine.engines) else points
-        coefficients[regime] = np.stack([_fit_row(source, engine) for engine in engines])
+        others = points.where(~points.shared if regime == "shared" else np.zeros(len(points.engines), bool))
+        coefficients[regime] = np.stack([_fit_row(source, others, engine) for engine in engines])
     return BoundaryModel(engines, coefficients)
 
 
-def _fit_row(points: BoundaryPoints, engine: FloatArray) -> FloatArray:
-    """Coefficients of one option, shape (K,): non-negative least squares on relative errors."""
+def _fit_row(points: BoundaryPoints, others: BoundaryPoints, engine: FloatArray) -> FloatArray:
+    """Coefficients of one option, shape (K,): non-negative least squares on relative errors.
+
+    Parameters
+    ----------
+    points
+        Boundary points of the row's regime, where the left-hand side should be 1.
+    others
+        Boundary points of the other regime, where it should be no less.
+    """
+    weight, far = _weights(points, engine), _weights(others, engine)
+    near, close = weight > LEAST_WEIGHT, far > LEAST_WEIGHT
+    features = [_COUNT, *_load_features(points.middle), _SQRT, *_ACTIVE]
+    columns = np.vstack(
+        [_columns(points.where(near), engine, features), _columns(others.where(close), engine, features)]
+    )
+    scale = columns.mean(axis=0) + 1e-300
+    weights = np.concatenate([weight[near], np.zeros(np.count_nonzero(close))])
+    inside = np.zeros(len(weights), dtype=np.bool_)
+    for _ in range(ROUNDS):
+        t, _ = nnls(columns / scale * weights[:, None], weights)
+        now = (columns @ (t / scale) < 1.0) & (np.arange(len(weights)) >= np.count_nonzero(near))
+        if not (now & ~inside).any():
+            break
+        inside |= now
+        weights[inside] = OTHER_WEIGHT * far[close][inside[np.count_nonzero(near) :]]
+    row = np.zeros(len(ADDITIVE))
+    row[features] = (t / scale).reshape(2, len(features)).sum(axis=0)
+    return row
+
+
+def _weights(points: BoundaryPoints, engine: FloatArray) -> FloatArray:
+    """How much each point says about an option: 1 for its own, less for those of other options."""
     distance = _distances(engine[None, :], points.engines)[0]
     reach = 1.0
     while np.exp(-((distance / reach) ** 2) / 2).sum() < min(ENOUGH_POINTS, 0.5 * len(distance)):
         reach *= WIDEN
-    weight = np.exp(-((distance / reach) ** 2) / 2)
-    near = weight > 0.02
-    features = [_COUNT, *_load_features(points.middle), _SQRT, *_ACTIVE]
-    x = points.middle[near][:, features]
-    scarcity = engine[2] / np.maximum(points.engines[near, 2], 1.0)
-    columns = np.hstack([x, x * scarcity[:, None]])
-    scale = columns.mean(axis=0) + 1e-300
-    t, _ = nnls(columns / scale * weight[near, None], weight[near])
-    row = np.zeros(len(ADDITIVE))
-    row[features] = (t / scale).reshape(2, len(features)).sum(axis=0)
-    return row
+    return np.asarray(np.exp(-((distance / reach) ** 2) / 2))
+
+
+def _columns(points: BoundaryPoints, engine: FloatArray, features: list[int]) -> FloatArray:
+    """Features, and their products with how much scarcer the KV cache is than the option's."""
+    x = points.middle[:, features]
+    scarcity = engine[2] / np.maximum(points.engines[:, 2], 1.0)
+    return np.hstack([x, x * scarcity[:, None]])
 
 
 def _distances(a: FloatArray, b: FloatArray) -> FloatArray:

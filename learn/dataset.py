@@ -87,7 +87,7 @@ class Dataset:
 
     def save(self, path: str | Path) -> None:
         """Write as CSV, with the metadata as JSON in the first line; the write is all or nothing."""
-        text = self.table.to_csv(index=False, columns=list(COLUMNS), lineterminator="\n")
+        text = self.table.to_csv(index=False, columns=list(COLUMNS), lineterminator="\n", na_rep="nan")
         write_atomically(Path(path), f"# {json.dumps(self.metadata, sort_keys=True)}\n{text}")
 
 
@@ -105,7 +105,8 @@ def read_dataset(path: str | Path) -> Dataset:
         if not head.startswith("# "):
             raise ValueError("its first line holds no metadata")
         metadata = json.loads(head[2:])
-        table = pd.read_csv(io.StringIO(body), float_precision="round_trip")
+        text = pd.read_csv(io.StringIO(body), dtype=str, keep_default_na=False)
+        table = text.astype(np.float64).astype({name: np.int64 for name in _INTEGERS if name in text})
     except (OSError, ValueError) as error:
         raise DatasetError(f"{path}: not a dataset ({error}); sample it again") from error
     return Dataset(table, metadata)
@@ -125,6 +126,7 @@ def write_atomically(path: Path, text: str) -> None:
     try:
         with os.fdopen(handle, "w", encoding="utf-8", newline="") as file:
             file.write(text)
+        temporary.chmod(0o644)
         temporary.replace(path)
     except BaseException:
         temporary.unlink(missing_ok=True)

@@ -177,8 +177,13 @@ class Composition:
 
 
 def profile_digest(profile: EngineProfile) -> str:
-    """Digest of what the twin reads of a profile: rules, memory and costs, not its history."""
-    parts = profile.model_dump(mode="json", include={"rules", "memory", "step", "loads", "frontend"})
+    """Digest of what the twin reads of a profile: rules, memory and costs, not its history.
+
+    What has its default is left out, so that a profile keeps its digest when the twin learns new terms.
+    """
+    parts = profile.model_dump(
+        mode="json", include={"rules", "memory", "step", "loads", "frontend"}, exclude_defaults=True
+    )
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
 

@@ -39,8 +39,8 @@ SHIPPED = Path(__file__).parent / "regions"
 CACHE_VARIABLE = "LORAPACK_CACHE"
 """Environment variable that names the folder of the cache."""
 
-_COVERED = ("options", "ranks")
-"""Parts of a space in which regions may cover more than is asked of them."""
+_COVERED = ("options", "ranks", "device")
+"""Parts of a space in which regions may cover more than is asked of them, and the device's mere name."""
 
 
 def regions_for(
@@ -200,7 +200,7 @@ def _joined(a: Space, b: Space) -> Space:
 def ship(workers: int | None = None, progress: Progress | None = None) -> list[Path]:
     """Make the regions of every shipped scenario whose profile is shipped; returns the files written."""
     found = [read(one.path) for one in shipped()]
-    spaces = shipped_spaces((s, find_profile(s.model, s.devices[0].name)) for s in found if s.profile is None)
+    spaces = shipped_spaces((s, find_profile(s.model, s.devices[0].name)) for s in found)
     written = []
     for space in spaces:
         regions = make_regions(space, command="python -m learn.make", workers=workers, progress=progress)

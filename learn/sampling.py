@@ -28,6 +28,9 @@ Progress = Callable[[str, int, int], None]
 FIRST_GUESS_PER_S = 16.0
 """Total rate in requests/s at which the searches of the first round start."""
 
+BLIND_REACH = 1.5
+"""Factor by which searches of the first round change the load first."""
+
 MAX_STEP = 4.0
 """Largest factor by which the load changes between two runs of a search."""
 
@@ -127,8 +130,9 @@ def _round(
 ) -> Dataset:
     last = min(first + plan.round_size, plan.compositions)
     model = fit_boundary(so_far) if so_far is not None else None
+    reach = BLIND_REACH if model is None else plan.width
     jobs = [
-        delayed(search)(space, plan, one, _guess(space, one, model))
+        delayed(search)(space, plan, one, _guess(space, one, model), reach)
         for one in compositions(space, first, last, plan.seed)
     ]
     rows: list[dict[str, float]] = []
@@ -152,17 +156,21 @@ def _guess(space: Space, composition: Composition, model: BoundaryModel | None) 
     return math.exp(low)
 
 
-def search(space: Space, plan: Plan, composition: Composition, guess: float) -> list[dict[str, float]]:
+def search(
+    space: Space, plan: Plan, composition: Composition, guess: float, reach: float
+) -> list[dict[str, float]]:
     """Runs of one composition: the bracket of its boundary, then a few at random loads around it.
 
     Parameters
     ----------
     guess
         Total rate in requests/s to start from.
+    reach
+        Factor by which the load changes first; later changes are larger until the boundary is bracketed.
     """
     rows: list[dict[str, float]] = []
     half = math.sqrt(plan.width)
-    accepted, starved, rate, reach = 0.0, math.inf, guess * half, plan.width
+    accepted, starved, rate = 0.0, math.inf, guess * half
     while len(rows) < plan.max_runs and starved > accepted * plan.width * 1.001 and rate > LEAST_RATE_PER_S:
         rows.append(observe(space, composition, rate, len(rows), plan.seed))
         if rows[-1]["starved"]:

@@ -1,0 +1,155 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import learn
+from learn import Dataset, FeasibilityRegion, OptionRows, RegionError, Regions, Space, read_regions
+from learn.features import ADDITIVE, additive_columns
+from learn.region import Domain, Row
+
+K = len(ADDITIVE)
+RATE, COUNT = ADDITIVE.index("rate"), ADDITIVE.index("count")
+
+
+def unit(index: int, value: float) -> tuple[float, ...]:
+    return tuple(value if k == index else 0.0 for k in range(K))
+
+
+OPTION = OptionRows(
+    device="GPU",
+    max_loras=8,
+    max_lora_rank=16,
+    regime="resident",
+    kv_cache_tokens=1000,
+    rows=(
+        Row(meaning="work", coefficients=unit(RATE, 0.1), bound=1.0),
+        Row(meaning="slots", coefficients=unit(COUNT, 1.0), bound=8.0),
+    ),
+    domain=Domain(max_adapters=8, min_rate=0.0, max_rate=10.0),
+)
+
+
+def sums(rate: float, count: float) -> np.ndarray:
+    return np.array([count if k == COUNT else rate if k == RATE else 0.0 for k in range(K)])
+
+
+def test_slack_contains_fill_and_tightest_agree() -> None:
+    inside, outside = sums(9.0, 3), sums(11.0, 3)
+    assert OPTION.contains(inside)
+    assert not OPTION.contains(outside)
+    np.testing.assert_allclose(OPTION.slack(inside), [0.1, 5.0])
+    assert OPTION.fill(outside) == pytest.approx(1.1)
+    assert OPTION.tightest(inside) == (0, "work")
+    assert OPTION.tightest(sums(1.0, 8)) == (1, "slots")
+    np.testing.assert_array_equal(OPTION.contains(np.stack([inside, outside])), [True, False])
+
+
+def test_a_gpu_is_inside_when_either_regime_holds() -> None:
+    shared = OPTION.model_copy(
+        update={"regime": "shared", "rows": (Row(meaning="w", coefficients=unit(RATE, 0.5), bound=1.0),)}
+    )
+    region = FeasibilityRegion(kind="inner", features=ADDITIVE, options=(OPTION, shared))
+    both = np.stack([sums(9.0, 3), sums(1.0, 30), sums(9.0, 30)])
+    np.testing.assert_array_equal(region.contains(8, 16, both), [True, True, False])
+    np.testing.assert_allclose(region.fill(8, 16, both), [0.9, 0.5, 3.75])
+
+
+def test_an_unknown_option_is_named() -> None:
+    region = FeasibilityRegion(kind="inner", features=ADDITIVE, options=(OPTION,))
+    with pytest.raises(RegionError, match="no option with 9 slots of rank 16; it has 8x16"):
+        region.contains(9, 16, sums(1, 1))
+
+
+def test_rows_of_another_version_are_refused() -> None:
+    with pytest.raises(ValueError, match="not this version's"):
+        FeasibilityRegion(kind="inner", features=("count",), options=())
+    bad = OPTION.model_copy(update={"rows": (Row(meaning="w", coefficients=(1.0,), bound=1.0),)})
+    with pytest.raises(ValueError, match="one coefficient"):
+        FeasibilityRegion(kind="inner", features=ADDITIVE, options=(bad,))
+
+
+# --- regions from the twin -------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def regions(dataset: Dataset, space: Space) -> Regions:
+    return learn.linearize(dataset, space)
+
+
+def test_json_round_trip_is_exact(regions: Regions, tmp_path: Path) -> None:
+    path = tmp_path / "r.json"
+    path.write_text(regions.to_json(), encoding="utf-8")
+    assert read_regions(path) == regions
+    assert json.loads(regions.to_json())["units"]["rate"] == "requests/s"
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"format": 1}', "\x00"])
+def test_a_damaged_file_is_refused_with_a_remedy(text: str, tmp_path: Path) -> None:
+    path = tmp_path / "r.json"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(RegionError, match="delete the file to make it again"):
+        read_regions(path)
+
+
+def test_linearizing_again_gives_the_same(regions: Regions, dataset: Dataset, space: Space) -> None:
+    assert learn.linearize(dataset, space).to_json() == regions.to_json()
+
+
+def test_another_adapter_never_makes_room(regions: Regions) -> None:
+    for region in (regions.inner, regions.outer):
+        for option in region.options:
+            assert (option.coefficients >= 0).all()
+            assert (option.bounds > 0).all()
+
+
+@given(scale=st.floats(1.0, 5.0), rate=st.floats(0.01, 20.0), count=st.integers(1, 100))
+def test_more_load_never_enters_the_region(regions: Regions, scale: float, rate: float, count: int) -> None:
+    one = additive_columns([rate / count], [200.0], [150.0])[0] * count
+    more = additive_columns([scale * rate / count], [200.0], [150.0])[0] * count
+    for region in (regions.inner, regions.outer):
+        if region.contains(8, 16, more):
+            assert region.contains(8, 16, one)
+
+
+def test_the_inner_region_lies_in_the_outer(regions: Regions, dataset: Dataset) -> None:
+    keys = dataset.table[["max_loras", "max_lora_rank"]].to_numpy()
+    for slots, rank in np.unique(keys, axis=0):
+        points = dataset.sums[(keys == (slots, rank)).all(axis=1)]
+        inner, outer = (r.fill(slots, rank, points) for r in (regions.inner, regions.outer))
+        assert (inner >= outer - 1e-9).all()
+
+
+def test_most_starved_runs_lie_outside_the_inner_region(regions: Regions, dataset: Dataset) -> None:
+    keys = dataset.table[["max_loras", "max_lora_rank"]].to_numpy()
+    inside = [
+        bool(regions.inner.contains(slots, rank, point))
+        for (slots, rank), point in zip(keys, dataset.sums, strict=True)
+    ]
+    assert np.mean(np.array(inside)[dataset.starved]) < 0.1
+    assert np.mean(np.array(inside)[~dataset.starved]) > 0.3
+
+
+def test_restricted_keeps_the_options_asked_for(regions: Regions) -> None:
+    kept = regions.restricted([(64, 16)])
+    assert {o.max_loras for o in kept.inner.options} == {64}
+    assert {o.max_loras for o in kept.latency} == {64}
+    with pytest.raises(RegionError, match="no option with 7 slots"):
+        regions.restricted([(7, 16)])
+    with pytest.raises(RegionError, match="no latency estimates for 7 slots"):
+        regions.option_latency(7, 16)
+
+
+def test_latency_estimates_grow_and_start_above_an_idle_step(regions: Regions) -> None:
+    for latency in regions.latency:
+        idle = latency.estimate(np.zeros(K))
+        light = additive_columns([0.1], [200.0], [150.0])[0]
+        heavy = additive_columns([10.0], [200.0], [150.0])[0]
+        assert 5 < idle < 100
+        assert idle <= latency.estimate(light) <= latency.estimate(heavy)
+        assert latency.estimate(light, "ttft_ms") <= latency.estimate(heavy, "ttft_ms")

@@ -1,0 +1,133 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import learn
+from learn import Dataset, DatasetError, Plan, Space
+from learn.design import Composition, compositions
+from learn.features import ADDITIVE
+
+FEW = Plan(compositions=8, round_size=4, max_runs=3, width=1.1, spread=1, seed=5)
+
+
+@pytest.fixture(scope="module")
+def few(space: Space) -> Dataset:
+    return learn.sample(space, FEW)
+
+
+def same(a: Dataset, b: Dataset) -> None:
+    pd.testing.assert_frame_equal(a.table, b.table, check_exact=True)
+    assert a.metadata == b.metadata
+
+
+# --- design ----------------------------------------------------------------------------------------
+
+
+def test_a_composition_depends_on_its_number_alone(space: Space) -> None:
+    whole, part = compositions(space, 0, 30, 1), compositions(space, 11, 14, 1)
+    for one, other in zip(whole[11:14], part, strict=True):
+        assert one.option == other.option
+        np.testing.assert_array_equal(one.weight, other.weight)
+        np.testing.assert_array_equal(one.rank, other.rank)
+    other = compositions(space, 0, 30, 2)
+    assert any(len(a.weight) != len(b.weight) for a, b in zip(whole, other, strict=True))
+
+
+def test_the_design_covers_both_regimes_of_every_option(space: Space) -> None:
+    drawn = compositions(space, 0, 200, 0)
+    for option in space.options:
+        mine = [c for c in drawn if c.option == option]
+        sizes = np.array([len(c.weight) for c in mine])
+        shared = sizes > option.max_loras
+        assert 0.4 < shared.mean() < 0.6
+        assert sizes[~shared].min() <= option.max_loras / 4
+        assert sizes[~shared].max() >= 0.9 * option.max_loras
+        assert sizes[shared].max() >= 0.5 * space.max_adapters
+
+
+def test_compositions_are_valid_loads(space: Space) -> None:
+    for one in compositions(space, 0, 64, 0):
+        assert one.weight.sum() == pytest.approx(1.0)
+        assert (one.weight > 0).all()
+        assert set(one.rank.tolist()) <= {r for r in space.ranks if r <= one.option.max_lora_rank}
+        load = one.load(space, 4.0)
+        assert load.rate.sum() == pytest.approx(4.0)
+        assert one.sums(space, 4.0)[ADDITIVE.index("rate")] == pytest.approx(4.0)
+
+
+def test_mixes_go_from_uniform_to_heavily_skewed(space: Space) -> None:
+    def ratio(one: Composition) -> float:
+        return float(one.weight.max() / one.weight.min())
+
+    ratios = [ratio(c) for c in compositions(space, 0, 128, 0) if len(c.weight) > 4]
+    assert min(ratios) == pytest.approx(1.0)
+    assert max(ratios) > 300
+
+
+# --- sampling --------------------------------------------------------------------------------------
+
+
+def test_two_workers_give_the_same_data_as_one(space: Space, few: Dataset) -> None:
+    same(learn.sample(space, FEW, workers=2), few)
+
+
+def test_an_interrupted_sampling_goes_on_to_the_same_data(space: Space, few: Dataset, tmp_path: Path) -> None:
+    def interrupt(*progress: object) -> None:
+        if progress[1] == 6:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        learn.sample(space, FEW, directory=tmp_path, progress=interrupt)
+    assert [p.name for p in sorted(tmp_path.iterdir())] == ["round-0000.csv"]
+    seen: list[object] = []
+    resumed = learn.sample(
+        space, FEW, directory=tmp_path, progress=lambda *progress: seen.append(progress[1])
+    )
+    assert seen == [5, 6, 7, 8]
+    same(resumed, few)
+
+
+def test_a_directory_of_another_sampling_is_refused(space: Space, few: Dataset, tmp_path: Path) -> None:
+    few.save(tmp_path / "round-0000.csv")
+    with pytest.raises(DatasetError, match="another sampling"):
+        learn.sample(space, replace(FEW, seed=6), directory=tmp_path)
+
+
+def test_searches_bracket_the_boundary(dataset: Dataset) -> None:
+    found = 0
+    for _, runs in dataset.table.groupby("composition"):
+        bad, good = runs[runs.starved == 1].total_rate, runs[runs.starved == 0].total_rate
+        found += bool(len(bad) and len(good) and bad.min() <= 1.13 * good[good < bad.min()].max())
+    assert found >= 0.8 * dataset.table["composition"].nunique()
+
+
+def test_the_metadata_say_where_the_runs_come_from(few: Dataset, space: Space) -> None:
+    assert few.metadata["plan"]["seed"] == 5
+    assert few.metadata["space"]["profile"] == space.profile.name
+    assert few.metadata["space"]["engine"]["max_num_seqs"] == 512
+
+
+# --- files -----------------------------------------------------------------------------------------
+
+
+def test_a_dataset_survives_its_file_exactly(few: Dataset, tmp_path: Path) -> None:
+    few.save(tmp_path / "d.csv")
+    same(learn.read_dataset(tmp_path / "d.csv"), few)
+
+
+@pytest.mark.parametrize("text", ["", "a,b\n1,2\n", "# {}\n", "# {}\ncomposition,run\n1,2\n", "# [\nx\n"])
+def test_a_damaged_dataset_is_refused(text: str, tmp_path: Path) -> None:
+    path = tmp_path / "d.csv"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(DatasetError, match="sample it again"):
+        learn.read_dataset(path)
+
+
+def test_a_missing_dataset_is_named(tmp_path: Path) -> None:
+    with pytest.raises(DatasetError, match=r"none\.csv"):
+        learn.read_dataset(tmp_path / "none.csv")
