@@ -144,10 +144,10 @@ def _stop_reason(outcome: Outcome, status: ResultStatus) -> ResultStop:
 
 def _message(outcome: Outcome, status: ResultStatus) -> str:
     """One sentence on the outcome."""
-    scenario = outcome.instance.scenario
     if status == "infeasible":
-        limits = ", ".join(f"{device.count} x {device.name}" for device in scenario.devices)
-        reason = f"the adapters do not fit {limits} even by the optimistic region"
+        names = " or ".join(device.name for device in outcome.instance.scenario.devices)
+        most = outcome.instance.inner.max_bins
+        reason = f"the adapters do not fit {most} GPUs ({names}), even by the optimistic region"
         return f"infeasible: {outcome.search.message or reason}"
     found = outcome.held
     if found is None:

@@ -111,7 +111,7 @@ def write(scenario: Scenario, path: str | os.PathLike[str]) -> None:
         If the file cannot be written.
     """
     file = Path(path)
-    _write(dumps(_map_paths(scenario, lambda name: _relative(name, file.parent))), file)
+    _write(dumps(_map_paths(scenario, lambda name, _: _relative(name, file.parent))), file)
 
 
 def read_placement(path: str | os.PathLike[str]) -> Placement:
@@ -247,10 +247,9 @@ def _anchored(scenario: Scenario, folder: Path, root: object, source: str) -> Sc
     """Return the scenario with its paths taken from the folder; the files must exist."""
     missing: list[Problem] = []
 
-    def resolved(name: str) -> str:
+    def resolved(name: str, loc: Loc) -> str:
         file = (folder / name).resolve()
         if not file.is_file():
-            loc: Loc = ("profile",) if name == scenario.profile else ("workload", "arrivals", "file")
             missing.append(
                 diagnosis.located(loc, f'is "{name}", but there is no file {file}', "correct the path", root)
             )
@@ -262,13 +261,19 @@ def _anchored(scenario: Scenario, folder: Path, root: object, source: str) -> Sc
     return anchored
 
 
-def _map_paths(scenario: Scenario, change: Callable[[str], str]) -> Scenario:
+def _map_paths(scenario: Scenario, change: Callable[[str, Loc], str]) -> Scenario:
     """Return the scenario with every path in it changed."""
     arrivals = scenario.workload.arrivals
-    if scenario.profile is not None:
-        scenario = scenario.model_copy(update={"profile": change(scenario.profile)})
+    devices = tuple(
+        device
+        if device.profile is None
+        else device.model_copy(update={"profile": change(device.profile, ("devices", k, "profile"))})
+        for k, device in enumerate(scenario.devices)
+    )
+    scenario = scenario.model_copy(update={"devices": devices})
     if isinstance(arrivals, TraceArrivals):
-        trace = arrivals.model_copy(update={"file": change(arrivals.file)})
+        file = change(arrivals.file, ("workload", "arrivals", "file"))
+        trace = arrivals.model_copy(update={"file": file})
         workload = scenario.workload.model_copy(update={"arrivals": trace})
         scenario = scenario.model_copy(update={"workload": workload})
     return scenario

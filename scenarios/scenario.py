@@ -29,6 +29,10 @@ class Device(Noun):
         default=None, gt=0, le=10_000, description="GPU memory in GiB; absent: the profile's."
     )
     price_per_hour: float = Field(default=1.0, gt=0, le=1_000_000, description="Price of one for an hour.")
+    profile: str | None = Field(
+        default=None,
+        description="Engine profile file, relative to the scenario; absent: the shipped one of this name.",
+    )
 
 
 class Limits(Noun):
@@ -93,9 +97,6 @@ class Scenario(Noun):
     name: str = Field(min_length=1, max_length=200, description="Short name.")
     description: str = Field(default="", description="What the scenario shows.")
     model: str = Field(min_length=1, description="Base model, as in the engine profile.")
-    profile: str | None = Field(
-        default=None, description="Engine profile file, relative to the scenario; absent: the shipped one."
-    )
     adapters: tuple[Adapter, ...] = Field(min_length=1, description="The adapters to serve.")
     workload: Workload = Field(description="What the adapters' users send.")
     devices: Annotated[

@@ -127,17 +127,19 @@ def validate(
 
 
 def profiles_of(scenario: Scenario) -> dict[str, EngineProfile]:
-    """Engine profile of each device of a scenario.
+    """Engine profile of each device of a scenario: its own file, or the shipped one.
 
     Raises
     ------
     UnknownProfileError, ProfileError
         If one is not to be had.
     """
-    if scenario.profile is not None:
-        profile = read_profile(scenario.profile)
-        return {device.name: profile for device in scenario.devices}
-    return {device.name: find_profile(scenario.model, device.name) for device in scenario.devices}
+    return {
+        device.name: find_profile(scenario.model, device.name)
+        if device.profile is None
+        else read_profile(device.profile)
+        for device in scenario.devices
+    }
 
 
 _Order = tuple[tuple[int, float], ...]

@@ -248,7 +248,11 @@ DAMAGED: dict[str, tuple[Damage, list[str], bool]] = {
         ['line 7: workload.arrivals.file is "no.csv", but there is no file', "correct the path"],
         False,
     ),
-    "missing profile": (GOOD + "profile: no.json\n", ['line 13: profile is "no.json", but there'], False),
+    "missing profile": (
+        changed("count: 4}", "count: 4, profile: no.json}"),
+        ['line 10: devices[0].profile is "no.json", but there'],
+        False,
+    ),
     "unknown objective": (
         GOOD + "objective: gpu\n",
         ['line 13: objective is the text "gpu"', '"gpus"?'],
