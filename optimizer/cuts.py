@@ -1,175 +1,132 @@
 """Cuts: multisets of items that were found to starve a bin, and everything that dominates them.
 
 If some items starve a bin, so do heavier ones, and more of them. A bin dominates a multiset when its
-items can be matched one to one to the multiset's, each at least as heavy as its partner. By Hall's theorem
-that is the case exactly if for every set A of classes of the multiset the bin has at least as many items
-that are as heavy as one of A as the multiset has in A. Sets closed upwards suffice. So a cut becomes a
-few *conditions* "at least t items of these classes"; a bin dominates the multiset if all of them hold, and
-a placer has to break at least one.
+items can be matched one to one to the multiset's, each at least as heavy as its partner: a maximum flow
+from the bin's items to the multiset's that meets all of them (`optimizer.matching`).
 
-Where the order has too many closed sets, the multiset is split into chains and every class is given to
-one chain at most; that recognises fewer dominating bins, never a wrong one.
+The converse certifies that a bin keeps a cut, by Hall's theorem: some set A of the multiset's classes asks
+for more items than the bin has that are as heavy as one of A. The assignment model chooses such an A.
+So every placer means the same bins by a cut as the checker, however many such sets there are.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from optimizer.matching import dominates_one
 from optimizer.problem import BoolArray, Cut, IntArray, PackingProblem
-
-MOST_CLOSED_SETS = 128
-"""Most conditions of a cut; beyond, the cut is split into chains."""
 
 
 @dataclass(frozen=True, eq=False)
-class Condition:
-    """At least ``threshold`` items of the classes in the mask, shape (n_classes,)."""
+class CutShape:
+    """A cut for matching: what it wants, and which items can stand for it.
 
-    classes: BoolArray
-    threshold: int
-
-
-def conditions(counts: IntArray, heavier: BoolArray | None) -> tuple[Condition, ...]:
-    """What a bin must satisfy, all of it, to dominate the multiset.
+    Classes of the cut that stand for each other are one *want*; classes of items that stand for the same
+    wants are one *group*. Groups that stand for few wants come first, and wants that few groups stand for.
 
     Parameters
     ----------
-    counts
-        The multiset, shape (n_classes,).
-    heavier
-        The order on classes (`PackingProblem.heavier`).
+    wanted
+        Items per want, shape (n_wants,).
+    group
+        Group of every class, -1 where it stands for nothing, shape (n_classes,).
+    stands
+        Whether items of a group can stand for a want, shape (n_groups, n_wants).
+    above
+        Whether the first want is at least as heavy as the second, shape (n_wants, n_wants).
     """
+
+    wanted: IntArray
+    group: IntArray
+    stands: BoolArray
+    above: BoolArray
+
+    def dominated_by(self, counts: IntArray) -> bool:
+        """Whether a bin with these items dominates the cut."""
+        return bool(dominates_one(counts, self.wanted[None, :], self.group[None, :], self.stands[None, :, :]))
+
+    def covers(self) -> list[tuple[int, int]]:
+        """Pairs of a want and one heavier than it, with none between."""
+        strict = self.above & ~np.eye(len(self.above), dtype=bool)
+        between = strict.astype(np.int64) @ strict.astype(np.int64) > 0
+        return [(int(light), int(heavy)) for heavy, light in np.argwhere(strict & ~between)]
+
+    def highest(self, group: int) -> IntArray:
+        """Wants of a group with no heavier want in it."""
+        members = np.flatnonzero(self.stands[group])
+        inner = self.above[np.ix_(members, members)]
+        return np.asarray(members[inner.sum(axis=0) == 1])
+
+
+def cut_shape(counts: IntArray, heavier: BoolArray | None) -> CutShape:
+    """The shape of a multiset under an order (`PackingProblem.heavier`)."""
     order = np.eye(len(counts), dtype=bool) if heavier is None else heavier
     support = np.flatnonzero(counts)
-    closed = _closed_sets(support, order)
-    if closed is None:
-        return _chain_conditions(counts, support, order)
-    found = []
-    for members in closed:
-        mask = np.asarray(order[:, sorted(members)].any(axis=1), dtype=bool)
-        found.append(Condition(mask, int(counts[sorted(members)].sum())))
-    return _needed(found)
-
-
-def _closed_sets(support: NDArray[np.int64], order: BoolArray) -> list[frozenset[int]] | None:
-    """Connected upward-closed subsets of the support, or None if there are too many.
-
-    A closed set whose parts have no class above them in common needs no condition of its own: it is the
-    sum of the conditions of its parts.
-    """
-    above = {int(c): order[:, c] for c in support}
-    single = {int(c): frozenset(int(d) for d in support if order[d, c]) for c in support}
-    found = set(single.values())
-    queue = list(found)
-    while queue:
-        members = queue.pop()
-        reach = np.logical_or.reduce([above[c] for c in members])
-        for c, closure in single.items():
-            if c in members or not (reach & above[c]).any():
-                continue
-            union = members | closure
-            if union not in found:
-                if len(found) >= MOST_CLOSED_SETS:
-                    return None
-                found.add(union)
-                queue.append(union)
-    return sorted(found, key=lambda members: (len(members), sorted(members)))
-
-
-def _chain_conditions(
-    counts: IntArray, support: NDArray[np.int64], order: BoolArray
-) -> tuple[Condition, ...]:
-    chains: list[list[int]] = []
-    for c in sorted((int(c) for c in support), key=lambda c: int(order[:, c].sum())):
-        for chain in chains:
-            if order[chain[-1], c]:
-                chain.append(c)
-                break
-        else:
-            chains.append([c])
-    owner = np.full(len(counts), -1)
-    for k, chain in enumerate(chains):
-        owner[chain] = k
-    for k, chain in enumerate(chains):
-        owner[(owner < 0) & order[:, chain].any(axis=1)] = k
-    found = []
-    for k, chain in enumerate(chains):
-        for length in range(1, len(chain) + 1):
-            mask = (owner == k) & order[:, chain[:length]].any(axis=1)
-            found.append(Condition(mask, int(counts[chain[:length]].sum())))
-    return _needed(found)
-
-
-def _needed(found: Sequence[Condition]) -> tuple[Condition, ...]:
-    """Drop conditions that follow from another: a smaller set of classes with at least the threshold."""
-    kept = []
-    for k, condition in enumerate(found):
-        implied = any(
-            other.threshold >= condition.threshold
-            and not (other.classes & ~condition.classes).any()
-            and (j < k or other.threshold > condition.threshold or (condition.classes & ~other.classes).any())
-            for j, other in enumerate(found)
-            if j != k
-        )
-        if not implied:
-            kept.append(condition)
-    return tuple(kept)
-
-
-def dominates(counts: IntArray, needed: Sequence[Condition]) -> bool:
-    """Whether a bin with these items satisfies every condition."""
-    return all(int(counts[c.classes].sum()) >= c.threshold for c in needed)
+    reach, want = np.unique(order[:, support], axis=1, return_inverse=True)
+    by_reach = np.lexsort((np.arange(reach.shape[1]), reach.sum(axis=0)))
+    reach = reach[:, by_reach]
+    want = np.argsort(by_reach)[want.ravel()]
+    wanted = np.bincount(want, counts[support], len(by_reach)).astype(np.int64)
+    stands, group = np.unique(reach, axis=0, return_inverse=True)
+    by_size = np.lexsort((np.arange(len(stands)), stands.sum(axis=1)))
+    stands, group = stands[by_size], np.argsort(by_size)[group.ravel()]
+    if not stands[0].any():
+        stands, group = stands[1:], group - 1
+    first = support[np.unique(want, return_index=True)[1]]
+    return CutShape(wanted, group.astype(np.int64), stands, order[np.ix_(first, first)])
 
 
 @dataclass(frozen=True, eq=False)
 class CutTable:
-    """The cuts of one option as arrays, for compiled code.
+    """The cuts of one option as arrays for compiled code, padded to the largest cut.
 
-    Conditions ``start[k] .. start[k + 1]`` belong to cut k; condition j asks for ``threshold[j]`` items of
-    the classes ``mask[j]``.
+    Shapes (n_cuts, n_wants), (n_cuts, n_classes) and (n_cuts, n_groups, n_wants), as in `CutShape`; wants
+    beyond a cut's own are 0.
     """
 
-    start: IntArray
-    mask: BoolArray
-    threshold: IntArray
+    wanted: IntArray
+    group: IntArray
+    stands: BoolArray
+
+    def __len__(self) -> int:
+        return len(self.wanted)
 
     def violated(self, counts: IntArray) -> bool:
         """Whether a bin with these items dominates some cut."""
-        if len(self.start) == 1:
-            return False
-        unmet = (self.mask @ counts < self.threshold).astype(np.int64)
-        return bool((np.add.reduceat(unmet, self.start[:-1]) == 0).any())
+        return len(self) > 0 and bool(dominates_one(counts, self.wanted, self.group, self.stands))
 
 
 def cut_tables(problem: PackingProblem) -> tuple[CutTable, ...]:
     """The cuts of every option, in the problem's order of options."""
-    needed = {id(cut): conditions(cut.counts, problem.heavier) for cut in problem.cuts}
-    tables = []
-    for o in range(len(problem.options)):
-        mine = [needed[id(cut)] for cut in problem.cuts if o in cut.options]
-        tables.append(_table(mine, problem.n_classes))
-    return tuple(tables)
+    cuts = needed_cuts(problem)
+    shapes = [cut_shape(cut.counts, problem.heavier) for cut in cuts]
+    return tuple(
+        _table([s for cut, s in zip(cuts, shapes, strict=True) if o in cut.options], problem.n_classes)
+        for o in range(len(problem.options))
+    )
 
 
-def _table(cuts: Sequence[Sequence[Condition]], n_classes: int) -> CutTable:
-    flat = [condition for cut in cuts for condition in cut]
-    start = np.concatenate([[0], np.cumsum([len(cut) for cut in cuts])]).astype(np.int64)
-    mask = np.array([c.classes for c in flat], dtype=bool).reshape(len(flat), n_classes)
-    return CutTable(start, mask, np.array([c.threshold for c in flat], dtype=np.int64))
+def _table(shapes: list[CutShape], n_classes: int) -> CutTable:
+    wants = max((len(s.wanted) for s in shapes), default=0)
+    groups = max((len(s.stands) for s in shapes), default=0)
+    wanted = np.zeros((len(shapes), wants), dtype=np.int64)
+    group = np.zeros((len(shapes), n_classes), dtype=np.int64)
+    stands = np.zeros((len(shapes), groups, wants), dtype=bool)
+    for k, shape in enumerate(shapes):
+        wanted[k, : len(shape.wanted)] = shape.wanted
+        group[k] = shape.group
+        stands[k, : len(shape.stands), : len(shape.wanted)] = shape.stands
+    return CutTable(wanted, group, stands)
 
 
-def largest_without_cut(problem: PackingProblem, cuts: Sequence[Cut]) -> tuple[Cut, ...]:
-    """Cuts that no other cut makes redundant: drop one whose multiset dominates another's."""
-    kept: list[Cut] = []
-    for cut in sorted(cuts, key=lambda cut: int(cut.counts.sum())):
+def needed_cuts(problem: PackingProblem) -> tuple[Cut, ...]:
+    """The cuts that follow from no other: a multiset that dominates another's is cut off with that."""
+    kept: list[tuple[Cut, CutShape]] = []
+    for cut in sorted(problem.cuts, key=lambda cut: int(cut.counts.sum())):
         if not any(
-            set(cut.options) <= set(other.options)
-            and dominates(cut.counts, conditions(other.counts, problem.heavier))
-            for other in kept
+            set(cut.options) <= set(other.options) and shape.dominated_by(cut.counts) for other, shape in kept
         ):
-            kept.append(cut)
-    return tuple(kept)
+            kept.append((cut, cut_shape(cut.counts, problem.heavier)))
+    return tuple(cut for cut, _ in kept)

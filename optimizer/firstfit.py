@@ -59,10 +59,10 @@ class Filler:
             What the bin holds already.
         """
         rows, table = self.problem.rows[option], self.tables[option]
-        start = np.zeros_like(remaining) if counts is None else counts
+        start = np.zeros_like(remaining) if counts is None else counts.copy()
         added: IntArray = fill(
             order, remaining, rows.most, rows.usage, rows.capacity, start,
-            table.start, table.mask, table.threshold,
+            table.wanted, table.group, table.stands,
         )  # fmt: skip
         return added
 
@@ -137,7 +137,7 @@ def best_fit_decreasing(
     if ((remaining > 0) & (rows.most == 0)).any():
         return None
     counts = best_fit(
-        order, remaining, rows.most, rows.usage, rows.capacity, table.start, table.mask, table.threshold
+        order, remaining, rows.most, rows.usage, rows.capacity, table.wanted, table.group, table.stands
     )
     return None if counts is None else [Bin(option, row) for row in counts]
 

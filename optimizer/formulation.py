@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from optimizer.cuts import Condition, conditions
+from optimizer.cuts import CutShape, cut_shape, needed_cuts
 from optimizer.options import useful_options
 from optimizer.problem import Bin, FloatArray, IntArray, Packing, PackingProblem
 from optimizer.rows import RESOLUTION, exact_factor
@@ -249,31 +249,48 @@ def _opened(built: AssignmentModel) -> list[tuple[int, int, int]]:
 
 
 def _cut_rows(built: AssignmentModel) -> None:
-    """A bin of a cut's option breaks at least one condition of the cut."""
+    """A bin of a cut's option does not dominate the cut; left out where no bin of it could."""
     problem = built.problem
-    for k, cut in enumerate(problem.cuts):
+    for k, cut in enumerate(needed_cuts(problem)):
         mine = [j for j, o in enumerate(built.options) if o in cut.options]
         if not mine:
             continue
-        needed = conditions(cut.counts, problem.heavier)
         most = np.array([problem.rows[built.options[j]].most for j in mine]).max(axis=0)
-        if any(int(most[c.classes].sum()) < c.threshold for c in needed):
-            continue
-        for g in range(len(built.items)):
-            _break_one(built, f"cut_{k}_{g}", g, [int(built.opened[g, j]) for j in mine], needed)
+        shape = cut_shape(cut.counts, problem.heavier)
+        if shape.dominated_by(most):
+            for g in range(len(built.items)):
+                _keep_cut(built, f"cut_{k}_{g}", g, [int(built.opened[g, j]) for j in mine], shape)
 
 
-def _break_one(
-    built: AssignmentModel, name: str, g: int, opened: list[int], needed: tuple[Condition, ...]
-) -> None:
-    model, broken = built.formulation, []
-    for j, condition in enumerate(needed):
-        terms = _item_terms(built, g, condition.classes.astype(np.int64))
+def _keep_cut(built: AssignmentModel, name: str, g: int, opened: list[int], shape: CutShape) -> None:
+    """Choose a set of wants that ask for more items than the bin has for them (Hall's theorem).
+
+    ``want`` says that a want is in the set; heavier wants then are too, which only makes it stronger. A
+    group's items count if it stands for a want of the set; those that count under the same choice are
+    one ``have``.
+    """
+    model, n_wants = built.formulation, len(shape.wanted)
+    chosen = [model.variable(f"{name}_want_{w}", 0, 1) for w in range(n_wants)]
+    for light, heavy in shape.covers():
+        model.row(f"{name}_up_{light}_{heavy}", [(chosen[light], 1), (chosen[heavy], -1)], None, 0)
+    tops = [(chosen[w], 1) for w in np.flatnonzero(shape.above.sum(axis=0) == 1)]
+    model.row(f"{name}_some", [*tops, *((z, -1) for z in opened)], 0, None)
+    items: dict[int, list[tuple[int, int]]] = {}
+    for k in range(len(shape.stands)):
+        highest = shape.highest(k)
+        counted = chosen[int(highest[0])]
+        if len(highest) > 1:
+            counted = model.variable(f"{name}_group_{k}", 0, 1)
+            for w in highest:
+                model.row(f"{name}_group_{k}_{w}", [(chosen[w], 1), (counted, -1)], None, 0)
+        items.setdefault(counted, []).extend(_item_terms(built, g, (shape.group == k).astype(np.int64)))
+    short = [(c, -int(n)) for c, n in zip(chosen, shape.wanted, strict=True)]
+    for j, (counted, terms) in enumerate(items.items()):
         most = sum(model.variables[v].upper for v, _ in terms)
-        flag = model.variable(f"{name}_{j}", 0, 1)
-        broken.append((flag, 1))
-        model.row(f"{name}_{j}", [*terms, (flag, most - condition.threshold + 1)], None, most)
-    model.row(name, [*broken, *((z, -1) for z in opened)], 0, None)
+        have = model.variable(f"{name}_have_{j}", 0, most, continuous=True)
+        model.row(f"{name}_have_{j}", [*terms, (have, -1), (counted, most)], None, most)
+        short.append((have, 1))
+    model.row(name, [*short, *((z, 1) for z in opened)], None, 0)
 
 
 def symmetry_weights(problem: PackingProblem) -> IntArray:

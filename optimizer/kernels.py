@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, TypeVar, cast
-
 import numpy as np
-from numba import njit
 
+from optimizer.compiled import compiled
+from optimizer.matching import room_by_cut
 from optimizer.problem import BoolArray, IntArray
 
-F = TypeVar("F", bound=Callable[..., Any])
 
-
-def compiled(function: F) -> F:
-    """Compile with numba, keeping the machine code on disk; typed as the function it is given."""
-    return cast(F, njit(cache=True)(function))
+@compiled
+def room_by_rows(c: int, usage: IntArray, residual: IntArray) -> int:
+    """How many more items of class c a bin takes by its rows."""
+    room = 1 << 60
+    for r in range(usage.shape[0]):
+        if usage[r, c] > 0:
+            room = min(room, residual[r] // usage[r, c])
+    return room
 
 
 @compiled
@@ -24,30 +25,16 @@ def room_for(
     usage: IntArray,
     residual: IntArray,
     counts: IntArray,
-    start: IntArray,
-    mask: BoolArray,
-    threshold: IntArray,
+    wanted: IntArray,
+    group: IntArray,
+    stands: BoolArray,
 ) -> int:
     """How many more items of class c a bin takes, by its rows and by its cuts."""
-    room = 1 << 60
-    for r in range(usage.shape[0]):
-        if usage[r, c] > 0:
-            room = min(room, residual[r] // usage[r, c])
-    for k in range(len(start) - 1):
+    room = room_by_rows(c, usage, residual)
+    for k in range(len(wanted)):
         if room <= 0:
             return 0
-        limit = -1
-        for j in range(start[k], start[k + 1]):
-            have = 0
-            for i in range(len(counts)):
-                if mask[j, i]:
-                    have += counts[i]
-            if have < threshold[j]:
-                if not mask[j, c]:
-                    limit = 1 << 60
-                    break
-                limit = max(limit, threshold[j] - have - 1)
-        room = min(room, limit)
+        room = room_by_cut(c, room, counts, wanted[k], group[k], stands[k])
     return max(0, room)
 
 
@@ -59,9 +46,9 @@ def fill(
     usage: IntArray,
     capacity: IntArray,
     counts: IntArray,
-    start: IntArray,
-    mask: BoolArray,
-    threshold: IntArray,
+    wanted: IntArray,
+    group: IntArray,
+    stands: BoolArray,
 ) -> IntArray:
     """Add as many items as fit to a bin, class by class in the order given; returns what was added."""
     held = counts.copy()
@@ -77,7 +64,7 @@ def fill(
         amount = min(
             remaining[c],
             most[c] - held[c],
-            room_for(c, usage, residual, held, start, mask, threshold),
+            room_for(c, usage, residual, held, wanted, group, stands),
         )
         if amount > 0:
             held[c] += amount
@@ -94,9 +81,9 @@ def best_fit(
     most: IntArray,
     usage: IntArray,
     capacity: IntArray,
-    start: IntArray,
-    mask: BoolArray,
-    threshold: IntArray,
+    wanted: IntArray,
+    group: IntArray,
+    stands: BoolArray,
 ) -> IntArray | None:
     """Pack all items into bins of one kind, each class into the fullest bins that take it first.
 
@@ -117,7 +104,7 @@ def best_fit(
         for g in np.argsort(slack):
             amount = min(
                 left, most[c] - held[g, c],
-                room_for(c, usage, residual[g], held[g], start, mask, threshold),
+                room_for(c, usage, residual[g], held[g], wanted, group, stands),
             )  # fmt: skip
             if amount > 0:
                 held[g, c] += amount
@@ -131,9 +118,7 @@ def best_fit(
                 held = np.concatenate((held, np.zeros_like(held)))
                 residual = np.concatenate((residual, np.zeros_like(residual)))
             residual[bins] = capacity
-            amount = min(
-                left, most[c], room_for(c, usage, residual[bins], held[bins], start, mask, threshold)
-            )
+            amount = min(left, most[c], room_for(c, usage, residual[bins], held[bins], wanted, group, stands))
             if amount <= 0:
                 return None
             held[bins, c] = amount

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from optimizer.kernels import compiled, room_for
+from optimizer.compiled import compiled
+from optimizer.kernels import room_for
 from optimizer.problem import BoolArray, FloatArray, IntArray
 
 
@@ -142,16 +143,16 @@ def _forward(
     usage: IntArray,
     residual: IntArray,
     counts: IntArray,
-    start: IntArray,
-    mask: BoolArray,
-    threshold: IntArray,
+    wanted: IntArray,
+    group: IntArray,
+    stands: BoolArray,
 ) -> tuple[int, float, float]:
     """Take as many items as fit from position i on, while the goal can be passed."""
     while i < len(order):
         if not first and value + fractional(i, left, order, profit, load, most) <= goal:
             break
         c = order[i]
-        amount = min(most[c], room_for(c, usage, residual, counts, start, mask, threshold))
+        amount = min(most[c], room_for(c, usage, residual, counts, wanted, group, stands))
         if amount > 0:
             _change(c, amount, counts, residual, usage)
             value += profit[c] * amount
@@ -196,9 +197,9 @@ def tree_knapsack(
     most: IntArray,
     usage: IntArray,
     capacity: IntArray,
-    start: IntArray,
-    mask: BoolArray,
-    threshold: IntArray,
+    wanted: IntArray,
+    group: IntArray,
+    stands: BoolArray,
     multipliers: FloatArray,
     enough: float,
     nodes: int,
@@ -221,7 +222,7 @@ def tree_knapsack(
         goal = max(best, enough) * (1 + 1e-9) + 1e-12
         i, left, value = _forward(
             i, left, value, goal, visited == 0, order, profit, load, most,
-            usage, residual, counts, start, mask, threshold,
+            usage, residual, counts, wanted, group, stands,
         )  # fmt: skip
         if value > best + 1e-12:
             best = value

@@ -47,12 +47,12 @@ def price_option(
     most = np.minimum(rows.most, limit)
     profit = np.where(most > 0, np.maximum(duals, 0.0), 0.0)
     cells = int(rows.capacity[0]) * int(np.log2(most[profit > 0] + 1).sum() + 1)
-    if len(rows.capacity) == 1 and len(table.start) == 1 and cells <= TABLE_CELLS:
+    if len(rows.capacity) == 1 and not len(table) and cells <= TABLE_CELLS:
         counts, value = table_knapsack(profit, most, rows.usage[0], int(rows.capacity[0]))
         return Priced(Bin(option, counts), value, value)
     weights = row_multipliers(profit, most, rows.usage, rows.capacity, 1 if len(rows.capacity) == 1 else 25)
     counts, value, upper = tree_knapsack(
-        profit, most, rows.usage, rows.capacity, table.start, table.mask, table.threshold,
+        profit, most, rows.usage, rows.capacity, table.wanted, table.group, table.stands,
         weights, enough, nodes,
     )  # fmt: skip
     return Priced(Bin(option, counts), value, upper)

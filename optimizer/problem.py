@@ -7,7 +7,7 @@ option is a way to run a GPU: (device, adapter slots, largest rank).
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Literal
@@ -377,12 +377,3 @@ def _check_order(problem: PackingProblem) -> None:
     if (reached & ~order).any():
         a, b = np.argwhere(reached & ~order)[0]
         raise PackingError(f"heavier is not transitive: it must hold for classes {a} and {b}")
-
-
-def order_of_chains(n_classes: int, chains: Sequence[Sequence[int]]) -> BoolArray:
-    """The order ``heavier`` that a list of chains spans, each from its heaviest class to its lightest."""
-    order = np.eye(n_classes, dtype=bool)
-    for chain in chains:
-        for k, heavy in enumerate(chain):
-            order[heavy, list(chain[k:])] = True
-    return order

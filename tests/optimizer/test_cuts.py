@@ -1,0 +1,134 @@
+"""A cut means the same bins to the checker, to the compiled kernels and to every placer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from optimizer.checker import check, matches
+from optimizer.cuts import cut_shape, needed_cuts
+from optimizer.firstfit import Filler, holds
+from optimizer.formulation import assignment_model
+from optimizer.matching import room_by_cut
+from optimizer.outcome import Status
+from optimizer.packing import methods, pack
+from optimizer.problem import Bin, BoolArray, Cut, IntArray, Packing, PackingOption, PackingProblem
+
+EXACT = ("exact", "cpsat", "milp", "cbc")
+Optimum = Callable[[PackingProblem], float]
+Random = Callable[..., PackingProblem]
+
+
+def random_order(rng: np.random.Generator, n: int) -> BoolArray | None:
+    """From a total order (one dimension) to classes hardly any of which compare (four)."""
+    dimensions = int(rng.integers(0, 5))
+    if dimensions == 0:
+        return None
+    values = rng.integers(0, 6, (n, dimensions))
+    return np.asarray((values[:, None] >= values[None]).all(axis=-1))
+
+
+def random_counts(rng: np.random.Generator, n: int) -> IntArray:
+    """Mostly zeros at times, so that multisets of one class and of all occur."""
+    counts = rng.integers(0, 4, n) * (rng.random(n) < rng.random())
+    counts[int(rng.integers(n))] += 1
+    return np.asarray(counts, dtype=np.int64)
+
+
+@settings(max_examples=400, deadline=None, derandomize=True)
+@given(seed=st.integers(0, 10**9))
+def test_kernels_and_checker_mean_the_same_bins(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    n = int(rng.integers(1, 40))
+    order = random_order(rng, n)
+    cut, held = Cut((0,), random_counts(rng, n)), random_counts(rng, n)
+    shape = cut_shape(cut.counts, order)
+    assert int(shape.wanted.sum()) == int(cut.counts.sum())
+    dominated = matches(cut, held, order)
+    assert shape.dominated_by(held) == dominated
+    if dominated:
+        return
+    c, most = int(rng.integers(n)), int(rng.integers(1, 10))
+    room = room_by_cut(c, most, held, shape.wanted, shape.group, shape.stands)
+    grown = [held + k * np.eye(n, dtype=np.int64)[c] for k in range(most + 1)]
+    assert room == max(k for k in range(most + 1) if not matches(cut, grown[k], order))
+
+
+def incomparable(seed: int) -> PackingProblem:
+    """Many classes of which few compare, and cuts made of bins that placers like to build."""
+    rng = np.random.default_rng(seed)
+    n = int(rng.integers(10, 15))
+    values = rng.integers(0, 7, (n, 2))
+    usage = rng.integers(1, 6, (2, n)).astype(float)
+    options = (
+        PackingOption("x", usage, np.array([16.0, 18.0])),
+        PackingOption("y", usage, np.array([22.0, 14.0]), allowed=rng.random(n) < 0.8, price=1.25),
+    )
+    plain = PackingProblem(
+        np.ones(n, dtype=int), options, heavier=(values[:, None] >= values[None]).all(axis=-1)
+    )
+    cuts: tuple[Cut, ...] = ()
+    for method in ("bfd", "ffd", "exact"):
+        problem = PackingProblem(plain.counts, options, heavier=plain.heavier, cuts=cuts)
+        packing = pack(problem, method, time_limit_s=20).packing
+        if packing is not None:
+            b = max(packing.bins, key=lambda b: int(b.counts.sum()))
+            cuts += (Cut((b.option,) if rng.random() < 0.5 else (0, 1), b.counts),)
+    return PackingProblem(plain.counts, options, heavier=plain.heavier, cuts=cuts)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_every_placer_respects_cuts_of_many_incomparable_classes(seed: int) -> None:
+    problem = incomparable(seed)
+    assert max(int((cut.counts > 0).sum()) for cut in problem.cuts) >= 5
+    values = {}
+    for method in methods().values():
+        if "price" not in method.objectives:
+            continue
+        result = pack(problem, method.name, time_limit_s=1 if method.name == "local" else 30)
+        if result.packing is not None:
+            assert check(problem, result.packing) == []
+        if method.name in EXACT:
+            assert result.status is Status.OPTIMAL
+            values[method.name] = result.objective
+        else:
+            assert result.objective is None or result.objective >= pack(problem, "cpsat").bound - 1e-9
+    assert len(set(values.values())) == 1
+
+
+@settings(max_examples=25, deadline=None, derandomize=True)
+@given(seed=st.integers(0, 10**9))
+def test_the_assignment_model_admits_exactly_the_bins_that_keep_the_cuts(seed: int) -> None:
+    """One bin with given items: the model has a solution if and only if the checker accepts the bin."""
+    rng = np.random.default_rng(seed)
+    n = int(rng.integers(2, 16))
+    order, held = random_order(rng, n), random_counts(rng, n)
+    cuts = tuple(Cut((0,), random_counts(rng, n)) for _ in range(int(rng.integers(1, 4))))
+    option = PackingOption("x", np.ones((1, n)), np.array([1000.0]))
+    problem = PackingProblem(held, (option,), cuts=cuts, heavier=order, max_bins=1)
+    accepted = not any(matches(cut, held, order) for cut in cuts)
+    assert holds(Filler(problem), 0, held) == accepted
+    assert (check(problem, Packing((Bin(0, held),))) == []) == accepted
+    result = pack(problem, "cpsat")
+    assert result.status is (Status.OPTIMAL if accepted else Status.INFEASIBLE)
+
+
+def test_a_cut_that_follows_from_another_is_left_out() -> None:
+    option = PackingOption("x", np.array([[1.0, 2.0, 3.0]]), np.array([9.0]))
+    order = np.tril(np.ones((3, 3), dtype=bool))  # class 2 is the heaviest
+    weak, strong = Cut((0,), np.array([0, 1, 2])), Cut((0,), np.array([1, 1, 0]))
+    problem = PackingProblem(np.array([3, 3, 3]), (option,), cuts=(weak, strong), heavier=order)
+    assert needed_cuts(problem) == (strong,)
+    apart = PackingProblem(np.array([3, 3, 3]), (option,), cuts=(weak, strong))
+    assert set(needed_cuts(apart)) == {weak, strong}
+
+
+def test_a_cut_that_no_bin_can_dominate_makes_no_rows() -> None:
+    option = PackingOption("x", np.array([[4.0, 5.0]]), np.array([9.0]))
+    out_of_reach = Cut((0,), np.array([3, 3]))
+    problem = PackingProblem(np.array([3, 3]), (option,), cuts=(out_of_reach,))
+    assert not any(row.name.startswith("cut") for row in assignment_model(problem, 3).formulation.rows)
