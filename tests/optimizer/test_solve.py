@@ -1,0 +1,269 @@
+"""From a scenario to an accepted plan, with the shipped regions and the real twin."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import numpy as np
+import pytest
+
+import optimizer
+import scenarios
+import twin
+from optimizer.confirm import Confirmation
+from optimizer.instance import prepare
+from optimizer.judging import Judge
+from optimizer.objectives import QUALITIES
+from optimizer.quality import spread
+
+
+@pytest.fixture(scope="module")
+def small() -> scenarios.Scenario:
+    return scenarios.read("paper_mixed_32", overrides=["replications=1"])
+
+
+@pytest.fixture(scope="module")
+def small_result(small: scenarios.Scenario) -> optimizer.Result:
+    return optimizer.solve(small)
+
+
+def without_time(result: optimizer.Result) -> dict[str, Any]:
+    return result.model_dump(mode="json", exclude={"seconds"})
+
+
+def test_a_plan_is_proven_and_accepted(small: scenarios.Scenario, small_result: optimizer.Result) -> None:
+    assert small_result.status == "optimal"
+    assert small_result.stop_reason == "proven"
+    assert small_result.accepted
+    assert small_result.gpus == small_result.objective == small_result.bound == 1
+    assert small_result.gap == 0
+    placement = small_result.placement
+    assert placement is not None
+    scenarios.check_placement(placement, small)
+    placed = [name for gpu in placement.gpus for name in gpu.adapters]
+    assert sorted(placed) == sorted(name for c in small.classes for name in c.names)
+
+
+def test_the_twin_agrees_with_the_verdicts_of_the_result(
+    small: scenarios.Scenario, small_result: optimizer.Result
+) -> None:
+    assert small_result.placement is not None
+    assert small_result.validation is not None
+    report = twin.validate(small, small_result.placement)
+    assert report.accepted
+    for verdict, said in zip(report.gpus, small_result.validation.gpus, strict=True):
+        assert said.served_tok_per_s == pytest.approx(verdict.served_tok_per_s)
+        assert said.itl_ms == pytest.approx(verdict.itl_ms)
+
+
+def test_the_json_follows_its_schema(small_result: optimizer.Result) -> None:
+    document = json.loads(small_result.to_json())
+    schema = optimizer.result_schema()
+    jsonschema.Draft202012Validator.check_schema(schema)
+    jsonschema.validate(document, schema)
+    required = (
+        "status stop_reason method objective bound gap gpus placement validation iterations seconds seed "
+        "version scenario"
+    )
+    assert set(required.split()) <= document.keys()
+    gpu = document["placement"]["gpus"][0]
+    assert {"gpu", "device", "max_loras", "max_lora_rank", "adapters"} <= gpu.keys()
+    verdict = document["validation"]["gpus"][0]
+    expected = (
+        "gpu accepted reasons offered_tok_per_s served_tok_per_s worst_adapter worst_served_share itl_ms "
+        "ttft_ms kv_cache_tokens"
+    )
+    assert set(expected.split()) <= verdict.keys()
+    assert scenarios.from_mapping(document["scenario"]) == small_result.scenario
+
+
+def test_results_print(small_result: optimizer.Result) -> None:
+    text = small_result.summary()
+    assert "1 GPU for 32 adapters" in text
+    assert "accepted" in text
+    assert max(len(line) for line in text.splitlines()) <= 100
+    assert str(small_result) == text
+    frame = small_result.to_frame()
+    assert list(frame["gpu"]) == [0]
+    assert frame["accepted"].all()
+    assert "<table" in small_result._repr_html_()
+
+
+def test_the_answer_does_not_depend_on_the_workers() -> None:
+    scenario = scenarios.read("paper_mixed_128", overrides=["replications=1"])
+    one, two = (optimizer.solve(scenario, workers=n, time_limit_s=120) for n in (1, 2))
+    assert one.stop_reason == "proven"
+    assert without_time(one) == without_time(two)
+
+
+def test_another_seed_is_another_run(small: scenarios.Scenario, small_result: optimizer.Result) -> None:
+    other = optimizer.solve(small, seed=5)
+    assert other.seed == other.scenario.seed == 5
+    assert other.validation is not None
+    assert small_result.validation is not None
+    assert other.validation.itl_ms != small_result.validation.itl_ms
+
+
+def test_an_adapter_hotter_than_a_gpu_is_named_when_replicas_are_forbidden() -> None:
+    result = optimizer.solve(scenarios.read("hot_adapter"))
+    assert result.status == "infeasible"
+    assert result.stop_reason == "proven"
+    assert '"support"' in result.message
+    assert "allow_replicas" in result.message
+    assert result.placement is None
+    jsonschema.validate(json.loads(result.to_json()), optimizer.result_schema())
+
+
+def test_a_hot_adapter_is_split_over_as_few_gpus_as_needed() -> None:
+    scenario = scenarios.read("hot_adapter", overrides=["allow_replicas=true", "replications=1"])
+    result = optimizer.solve(scenario, method="bfd")
+    assert result.accepted
+    assert result.placement is not None
+    holders = [gpu for gpu in result.placement.gpus if "support" in gpu.adapters]
+    assert len(holders) == 2
+    assert sum(gpu.share("support") for gpu in holders) == pytest.approx(1)
+    scenarios.check_placement(result.placement, scenario)
+
+
+def test_latency_is_no_worse_than_the_fewest_gpu_plan_spread() -> None:
+    scenario = scenarios.read("paper_mixed_32", overrides=["replications=1"])
+    fewest = optimizer.solve(scenario)
+    latency = optimizer.solve(scenario, objective="latency", gpus=2, time_limit_s=20)
+    assert latency.gpus is not None
+    assert latency.gpus <= 2
+    assert latency.accepted
+    assert latency.objective is not None
+    instance = prepare(scenario)
+    confirmation = Confirmation(
+        Judge(scenario, instance.classes, instance.profiles), deadline=time.monotonic() + 60
+    )
+    plan = confirmation.confirm(
+        instance.inner, lambda problem, _seconds, _bound: optimizer.pack(problem, "bfd"), max_rounds=1
+    )
+    assert fewest.gpus == 1
+    assert plan is not None
+    packing = spread(instance.inner, plan.packing, 2)
+    verdicts = confirmation.verdicts(instance.inner, packing)
+    measured = QUALITIES["latency"].measure(instance.inner, packing, verdicts)
+    assert latency.objective <= measured * (1 + 1e-9)
+
+
+@pytest.mark.parametrize("name", ["worst_latency", "ttft", "worst_ttft", "balance"])
+def test_other_objectives_on_a_given_number_of_gpus(small: scenarios.Scenario, name: str) -> None:
+    result = optimizer.solve(small, objective=name, gpus=2, time_limit_s=8, method="bfd")
+    assert result.accepted
+    assert result.gpus == 2
+    assert result.objectives == (name,)
+    assert result.objective is not None
+    assert result.validation is not None
+    if name == "worst_latency":
+        assert result.objective == max(gpu.itl_ms or 0.0 for gpu in result.validation.gpus)
+    if name == "worst_ttft":
+        assert result.objective == max(gpu.ttft_ms or 0.0 for gpu in result.validation.gpus)
+    if name == "balance":
+        assert 0 < result.objective < 1
+
+
+def test_fewest_then_latency_keeps_the_number(small: scenarios.Scenario) -> None:
+    result = optimizer.solve(small, objective=["gpus", "latency"], time_limit_s=10)
+    assert result.gpus == 1
+    assert result.objective == 1
+    assert result.objectives == ("gpus", "latency")
+
+
+@pytest.fixture
+def two_devices(tmp_path: Path) -> scenarios.Scenario:
+    """Two GPUs of the same engine costs; the one with half the memory costs a third."""
+    profile = tmp_path / "profile.json"
+    twin.write_profile(twin.find_profile("llama-3.1-8b-instruct", "H100-64GB"), profile)
+    scenario = scenarios.read("paper_mixed_32", overrides=["replications=1"])
+    document = scenario.model_dump(mode="json")
+    document["devices"] = [
+        {"name": "H100-64GB", "count": 4, "price_per_hour": 3.0},
+        {"name": "cheap", "count": 4, "price_per_hour": 1.0, "profile": str(profile)},
+    ]
+    return scenarios.from_mapping(document)
+
+
+def test_cost_chooses_the_cheaper_device(two_devices: scenarios.Scenario) -> None:
+    result = optimizer.solve(two_devices, objective="cost")
+    assert result.status == "optimal"
+    assert result.objective == result.bound == 1.0
+    assert result.placement is not None
+    assert {gpu.device for gpu in result.placement.gpus} == {"cheap"}
+
+
+def test_fewest_gpus_then_cost(two_devices: scenarios.Scenario) -> None:
+    result = optimizer.solve(two_devices, objective=["gpus", "cost"])
+    assert result.objective == 1
+    assert result.placement is not None
+    assert [gpu.device for gpu in result.placement.gpus] == ["cheap"]
+
+
+def test_unknown_names_are_refused(small: scenarios.Scenario) -> None:
+    with pytest.raises(scenarios.ScenarioError, match=r"method is \"magic\".*choose from greedy"):
+        optimizer.solve(small, method="magic")
+    with pytest.raises(scenarios.ScenarioError, match="objective is"):
+        optimizer.solve(small, objective="beauty")
+
+
+def test_too_few_gpus_are_infeasible_and_say_so() -> None:
+    scenario = scenarios.read("paper_high_128", overrides=["replications=1"])
+    result = optimizer.solve(scenario, gpus=1, time_limit_s=30)
+    assert result.status == "infeasible"
+    assert "do not fit 1 GPUs (H100-64GB)" in result.message
+
+
+def test_a_tiny_time_limit_claims_no_more_than_is_proven() -> None:
+    result = optimizer.solve(scenarios.read("paper_high_384", overrides=["replications=1"]), time_limit_s=0.1)
+    assert (result.stop_reason == "proven") == (result.status == "optimal")
+    if result.gpus is not None:
+        assert result.accepted
+
+
+INTERRUPTED = """
+import optimizer, scenarios
+scenario = scenarios.read("paper_high_384")
+said = set()
+def report(label, done, total):
+    if label not in said:
+        said.add(label)
+        print(label, flush=True)
+result = optimizer.solve(scenario, time_limit_s=300, report=report)
+print(result.stop_reason, result.status, flush=True)
+"""
+
+
+def test_ctrl_c_returns_the_best_so_far() -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-c", INTERRUPTED], stdout=subprocess.PIPE, text=True, env=dict(os.environ)
+    )
+    assert process.stdout is not None
+    while process.stdout.readline() != "the twin judges\n":
+        assert process.poll() is None
+    process.send_signal(signal.SIGINT)
+    out, _ = process.communicate(timeout=60)
+    assert process.returncode == 0
+    stop, status = out.splitlines()[-1].split()
+    assert (stop, status) in {
+        ("interrupted", "feasible"),
+        ("interrupted", "no_plan"),
+        ("proven", "optimal"),
+    }
+
+
+def test_every_gpu_is_within_its_verdict(small_result: optimizer.Result) -> None:
+    assert small_result.validation is not None
+    for gpu in small_result.validation.gpus:
+        assert gpu.served_tok_per_s is not None
+        assert gpu.offered_tok_per_s is not None
+        assert gpu.served_tok_per_s >= 0.9 * gpu.offered_tok_per_s
+        assert np.isfinite(gpu.itl_ms or np.nan)
