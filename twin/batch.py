@@ -82,7 +82,7 @@ def preempt_last(e: Engine, s: State) -> None:
         n.partials -= 1
     quit_batch(s, r)
     q.preemptions += 1
-    leave(s, q.adapter, 0, -q.order)
+    leave(s, q.adapter, 0)
     push_front(s, r)
 
 
@@ -94,7 +94,7 @@ def finish(e: Engine, s: State, r: int, blocks: int) -> None:
     q.finish = n.clock
     q.generated = q.output
     quit_batch(s, r)
-    leave(s, q.adapter, 1, q.order)
+    leave(s, q.adapter, 1)
     if e.max_inflight > 0 and n.running + n.waiting + 1 == e.max_inflight:
         n.open_again = n.clock
         look_ahead(e, s)

@@ -68,6 +68,7 @@ def _one(
         waiting=np.zeros(1),
         max_loras=max_loras,
         max_lora_rank=max_lora_rank,
+        served=round(adapters),
     )
 
 

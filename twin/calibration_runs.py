@@ -86,7 +86,7 @@ def match(
     """
     if run.kv_cache_tokens is None:
         return None
-    requests = run_requests(run, profile.lengths, seed)
+    requests = run_requests(run, profile, seed)
     setup = run_setup(run, profile, run.kv_cache_tokens)
     tried: list[tuple[float, float]] = []
     log_scale = 0.0
@@ -159,6 +159,7 @@ def decode_steps(records: RunRecords, run: MeasuredRun) -> Steps:
         waiting=rows[:, 4],
         max_loras=run.max_loras,
         max_lora_rank=run.max_lora_rank,
+        served=len(run.rate),
     )
 
 

@@ -23,8 +23,8 @@ class Steps:
         Weight of each step, shape (n,); for a mean gap between tokens, the requests decoding in it.
     tokens, decodes, context, adapters, waiting
         Scheduled tokens, decoding requests, their context, distinct adapters, waiting requests, shape (n,).
-    max_loras, max_lora_rank
-        Slots (0 without LoRA) and the rank of every slot.
+    max_loras, max_lora_rank, served
+        Slots (0 without LoRA), the rank of every slot, and the adapters served.
     """
 
     weight: FloatArray
@@ -35,6 +35,7 @@ class Steps:
     waiting: FloatArray
     max_loras: int
     max_lora_rank: int
+    served: int
 
 
 def candidate_terms() -> tuple[CostTerm, ...]:
@@ -42,7 +43,8 @@ def candidate_terms() -> tuple[CostTerm, ...]:
 
     Each is a cost that the engine's construction suggests: launching the layers, matrix multiplications
     by the number of tokens, attention by context, sampling by request; with LoRA, grids sized by slots,
-    kernels by tokens, slots and rank, work per distinct adapter; scanning the waiting queue.
+    kernels by tokens, slots and rank, work per distinct adapter, and for each of them a list of all adapters
+    served (vLLM builds it anew to look one up); scanning the waiting queue.
     """
     terms = [
         CostTerm(name="step", seconds=1),
@@ -56,6 +58,7 @@ def candidate_terms() -> tuple[CostTerm, ...]:
         CostTerm(name="adapters", seconds=1, lora=True, adapters_power=1),
         CostTerm(name="adapters_sqrt", seconds=1, lora=True, adapters_power=0.5),
         CostTerm(name="adapters_rank", seconds=1, lora=True, adapters_power=1, rank_power=1),
+        CostTerm(name="adapters_served", seconds=1, lora=True, adapters_power=1, served_power=1),
         CostTerm(name="adapters_tokens", seconds=1, lora=True, adapters_power=1, tokens_above=0),
     ]
     for low, high in zip(TOKEN_KNOTS, (*TOKEN_KNOTS[1:], None), strict=True):
@@ -91,7 +94,7 @@ def features(terms: tuple[CostTerm, ...], steps: Steps) -> FloatArray:
         if shape not in known:
             known[shape] = float(steps.weight @ _factor(term, steps)) / total
         unit = term.model_copy(update={"seconds": 1.0})
-        row[k] = known[shape] * unit.scale(steps.max_loras, steps.max_lora_rank)
+        row[k] = known[shape] * unit.scale(steps.max_loras, steps.max_lora_rank, steps.served)
     return row
 
 

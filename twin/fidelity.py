@@ -124,7 +124,7 @@ def _replication(
     run: MeasuredRun, profile: EngineProfile, setup: EngineSetup, seed: int
 ) -> tuple[float, float, float, float, float]:
     """Total and output throughput in tokens/s, then ITL, TPOT and TTFT in seconds."""
-    requests = run_requests(run, profile.lengths, seed)
+    requests = run_requests(run, profile, seed)
     records, view = observe(requests, setup, profile, run.seconds)
     done = records.finished
     prompt = float(requests.prompt_tokens[done].sum(dtype=np.int64)) / run.seconds

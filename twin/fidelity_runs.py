@@ -160,23 +160,36 @@ def _whole(value: object) -> int | None:
     return None if number is None else int(number)
 
 
-def run_requests(run: MeasuredRun, lengths: ServedLengths, seed: int = 0) -> Requests:
+def run_requests(run: MeasuredRun, profile: EngineProfile, seed: int = 0) -> Requests:
     """Requests of a run: as many as are expected, at uniform instants, with the run's mean lengths.
 
     The number of requests and the mean lengths are fixed at their expectations, so that a prediction
-    does not carry a sampling error of its own. The same run gives the same requests in any table.
+    does not carry a sampling error of its own. The same run gives the same requests in any table. Of an
+    overloaded run the first requests suffice: the client never sends the others.
     """
     rng = np.random.default_rng(np.random.SeedSequence([seed, zlib.crc32(run.run_id.encode())]))
     total = float(run.rate.sum())
-    n = max(1, round(total * run.seconds))
-    prompt, output = draw_served_lengths(lengths, n, run.mean_prompt, run.mean_output, rng)
+    asked = max(1, round(total * run.seconds))
+    n = min(asked, _most_sent(run, profile))
+    prompt, output = draw_served_lengths(profile.lengths, n, run.mean_prompt, run.mean_output, rng)
     return Requests(
-        arrival_s=np.sort(rng.random(n)) * run.seconds,
+        arrival_s=np.sort(rng.random(n)) * run.seconds * (n / asked),
         prompt_tokens=prompt,
         output_tokens=output,
         adapter=rng.choice(len(run.rate), size=n, p=run.rate / total).astype(np.int32),
         n_adapters=len(run.rate),
     )
+
+
+def _most_sent(run: MeasuredRun, profile: EngineProfile) -> int:
+    """Requests that a client with a cap can have sent, if every step had the best number of tokens."""
+    budget = profile.measured.max_num_batched_tokens
+    token_s = profile.step.tables(run.max_loras, run.max_lora_rank, budget, len(run.rate)).token_s
+    fastest = float((np.arange(1, budget + 1) / token_s[1:]).max())
+    lengths = profile.lengths
+    each = (run.mean_prompt or lengths.prompt.mean_tokens) + (run.mean_output or lengths.output.mean_tokens)
+    # Answers that end early leave room for more requests than the means say.
+    return CLIENT_CAP + math.ceil(1.25 * fastest * run.seconds / each)
 
 
 def draw_served_lengths(

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from scenarios.engine import EngineConfig
 from scenarios.errors import LorapackError
 from scenarios.lengths import HistogramLengths
+from twin.files import write_whole
 from twin.memory import MemoryModel
 from twin.setup import SchedulerRules
 from twin.step_cost import LoadCost, StepCost
@@ -148,8 +149,14 @@ def read_profile(path: str | Path) -> EngineProfile:
 
 
 def write_profile(profile: EngineProfile, path: str | Path) -> None:
-    """Write a profile as JSON; the same profile gives the same bytes."""
-    Path(path).write_text(profile.model_dump_json(indent=2) + "\n", encoding="utf-8")
+    """Write a profile as JSON; the same profile gives the same bytes.
+
+    Raises
+    ------
+    OutputFileError
+        If the file cannot be written.
+    """
+    write_whole(path, profile.model_dump_json(indent=2) + "\n")
 
 
 @cache

@@ -17,6 +17,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from scenarios.errors import LorapackError
+from twin.files import OutputFileError, write_whole
 from twin.loop import run
 from twin.records import STEP_COLUMNS, RunRecords
 from twin.requests import Requests
@@ -134,7 +135,7 @@ def replay_files(paths: Sequence[str | Path], out_dir: str | Path) -> list[Path]
     ------
     ScheduleError
         If a file is no schedule, or two have the same name.
-    OSError
+    OutputFileError
         If a result cannot be written.
     """
     sources = [Path(path) for path in paths]
@@ -143,14 +144,15 @@ def replay_files(paths: Sequence[str | Path], out_dir: str | Path) -> list[Path]
         if names.count(name) > 1:
             raise ScheduleError(f'two files are called "{name}"; replay them into different folders')
     folder = Path(out_dir)
-    folder.mkdir(parents=True, exist_ok=True)
-    return [_write(folder / source.name, replay(source)) for source in sources]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputFileError(f"{folder}: cannot make the folder ({error.strerror}); name another") from error
+    return [write_whole(folder / source.name, _text(replay(source))) for source in sources]
 
 
-def _write(path: Path, document: Mapping[str, Any]) -> Path:
-    partial = path.with_name(path.name + ".part")
-    partial.write_text(json.dumps(document, separators=(",", ":"), allow_nan=False) + "\n", encoding="utf-8")
-    return partial.replace(path)
+def _text(document: Mapping[str, Any]) -> str:
+    return json.dumps(document, separators=(",", ":"), allow_nan=False) + "\n"
 
 
 def _read(path: Path) -> dict[str, Any]:

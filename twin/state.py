@@ -76,7 +76,9 @@ NOW = _dtype(
         "distinct": "i8",  # adapters of the running requests
         "slots_used": "i8",
         "cpu_used": "i8",
+        "residents": "i8",  # adapters in slots before this step
         "pending": "i8",  # adapters to be loaded before the step
+        "returned": "i8",  # adapters that run again from this step on, having idled in a slot for a while
         "decoding": "i8",  # running requests that decode, and their context in tokens
         "context": "i8",
         "decode_steps": "i8",  # so far
@@ -125,8 +127,9 @@ ADAPTER = _dtype(
         "disk_load_s": "f8",
         "gpu_loads": "i8",
         "disk_loads": "i8",
-        "left_at": "i8",  # when its last request left the batch, and the order among such
-        "left_order": "i8",
+        "turn": "i8",  # place in the order in which adapters are brought into slots
+        "touched": "i8",  # last step that did so before it became idle, or copied it
+        "entered": "i8",  # step in which it last began to run
         "seen": "i8",  # last step that scheduled it request by request
         "head": "i4",  # ends of its queue
         "tail": "i4",
@@ -159,8 +162,8 @@ class State(NamedTuple):
         complete binary trees, the root at 1.
     slot_links, cpu_links
         Circular lists of adapters idle in slots and in CPU memory: followers and predecessors.
-    pending
-        Adapters to be loaded before the step.
+    residents, pending
+        Adapters in slots and adapters to be loaded before the step, by turn.
     token_s, adapter_s, adapter_token_s
         Cost of a step.
     gaps, series
@@ -176,6 +179,7 @@ class State(NamedTuple):
     tree: Counts
     slot_links: IntArray
     cpu_links: IntArray
+    residents: IntArray
     pending: IntArray
     token_s: FloatArray
     adapter_s: FloatArray
@@ -220,6 +224,7 @@ def state(requests: Requests, setup: EngineSetup, series_bins: int) -> State:
         tree=np.full((2, 2 * _power_of_two(m)), EMPTY, dtype=np.int64),
         slot_links=_ring(m, 0),
         cpu_links=_ring(m, in_cpu),
+        residents=np.zeros(min(setup.max_loras, m) + 1, dtype=np.int32),
         pending=np.zeros(min(setup.max_loras, m) + 1, dtype=np.int32),
         token_s=_floats(setup.tables.token_s),
         adapter_s=_floats(setup.tables.adapter_s),
@@ -252,9 +257,16 @@ def _requests(requests: Requests) -> Record:
 def _adapters(setup: EngineSetup, m: int, in_cpu: int) -> Record:
     adapters = np.zeros(m, dtype=ADAPTER)
     adapters["gpu_load_s"], adapters["disk_load_s"] = setup.gpu_load_s, setup.disk_load_s
-    adapters["left_at"] = adapters["seen"] = adapters["head"] = adapters["tail"] = -1
+    adapters["turn"] = turns(m)
+    adapters["touched"] = adapters["entered"] = adapters["seen"] = -1
+    adapters["head"] = adapters["tail"] = -1
     adapters["in_cpu"] = np.arange(m) < in_cpu
     return adapters
+
+
+def turns(m: int) -> IntArray:
+    """Places of m adapters in the order in which vLLM brings them into slots: that of a hash set, so any."""
+    return np.random.default_rng(0).permutation(m).astype(np.int32)
 
 
 def _floats(values: FloatArray) -> FloatArray:

@@ -20,8 +20,8 @@ class CostTerm(BaseModel):
 
     A term charged ``per="step"`` may grow with the scheduled tokens T, in excess of a knot and up to
     a cap, ``clip(T − above, 0, cap)``; with the distinct adapters A, ``min(A, cap)**power``; and with the
-    configured slots and max rank. Terms charged per decode, prefill token, context token or waiting
-    request may grow with slots and max rank only.
+    configured slots, max rank and adapters served. Terms charged per decode, prefill token, context token
+    or waiting request may grow with slots, max rank and adapters served only.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -44,12 +44,15 @@ class CostTerm(BaseModel):
     lora: bool = Field(default=False, description="Charged only by an engine with LoRA on.")
     slots_power: float = Field(default=0.0, ge=0, le=2, description="Power of the configured slots.")
     rank_power: float = Field(default=0.0, ge=0, le=2, description="Power of the configured max rank.")
+    served_power: float = Field(
+        default=0.0, ge=0, le=2, description="Power of the number of adapters that the engine serves."
+    )
 
     @model_validator(mode="after")
     def _can_be_tabulated(self) -> CostTerm:
         grows = self.tokens_above is not None or self.adapters_power is not None
         if self.per != "step" and grows:
-            raise ValueError(f'term "{self.name}" per {self.per} may grow with slots and rank only')
+            raise ValueError(f'term "{self.name}" per {self.per} may grow with slots, rank and served only')
         bilinear = self.tokens_above is not None and self.adapters_power is not None
         if bilinear and (self.tokens_above != 0 or self.tokens_cap is not None):
             raise ValueError(
@@ -57,12 +60,17 @@ class CostTerm(BaseModel):
             )
         return self
 
-    def scale(self, max_loras: int, max_lora_rank: int) -> float:
-        """Coefficient in seconds for one configuration of slots and max rank."""
+    def scale(self, max_loras: int, max_lora_rank: int, served: int) -> float:
+        """Coefficient in seconds for one configuration of slots, max rank and adapters served."""
         if self.lora and max_loras == 0:
             return 0.0
         slots = math.pow(max_loras, self.slots_power)
-        return self.seconds * slots * math.pow(max_lora_rank, self.rank_power)
+        return (
+            self.seconds
+            * slots
+            * math.pow(max_lora_rank, self.rank_power)
+            * math.pow(served, self.served_power)
+        )
 
     def of_tokens(self, tokens: ArrayLike) -> FloatArray:
         """Factor of the scheduled tokens."""
@@ -127,7 +135,7 @@ class StepCost(BaseModel):
         adapter_token_s = np.zeros_like(adapters)
         each = {"decode": 0.0, "prefill": 0.0, "context": 0.0, "waiting": 0.0}
         for term in self.terms:
-            scale = term.scale(max_loras, max_lora_rank)
+            scale = term.scale(max_loras, max_lora_rank, n_adapters)
             if term.per != "step":
                 each[term.per] += scale
             elif term.adapters_power is None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import inf
 
 import numpy as np
@@ -28,6 +28,32 @@ def case(seed: int) -> Case:
     requests = workload(rng, adapters)
     horizon = inf if rng.random() < 0.7 else float(rng.uniform(0.1, 30))
     return Case(requests, engine(rng, requests), horizon)
+
+
+def crowded(seed: int) -> Case:
+    """More adapters than slots, all busy, so that newcomers drive out adapters of the batch.
+
+    As in `case`, blocks may run out.
+    """
+    rng = np.random.default_rng(seed)
+    n, adapters = int(rng.integers(60, 200)), int(rng.integers(6, 25))
+    requests = Requests(
+        arrival_s=np.sort(rng.uniform(0, 2, n)),
+        prompt_tokens=rng.integers(1, 30, n).astype(np.int32),
+        output_tokens=rng.integers(1, int(rng.choice([4, 60])), n).astype(np.int32),
+        adapter=rng.integers(0, adapters, n).astype(np.int32),
+        n_adapters=adapters,
+    )
+    slots = int(rng.integers(2, min(adapters, 12)))
+    setup = replace(
+        engine(rng, requests),
+        max_loras=slots,
+        max_cpu_loras=int(rng.integers(slots, adapters + 1)),
+        max_num_seqs=int(rng.integers(slots, 40)),
+        max_num_batched_tokens=int(rng.choice([64, 2048])),
+        tables=tables(rng, 2048, slots),
+    )
+    return Case(requests, setup, inf)
 
 
 def workload(rng: np.random.Generator, adapters: int) -> Requests:

@@ -9,8 +9,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from math import inf, nan
 
+import numpy as np
+
 from twin.requests import Requests
 from twin.setup import EngineSetup
+from twin.state import turns
 
 
 @dataclass(eq=False)
@@ -75,6 +78,7 @@ class Reference:
         self.cpu_capacity = max(setup.max_cpu_loras, setup.max_loras)
         self.slots: list[int] = []  # least recently used first
         self.cpu = list(range(min(requests.n_adapters, self.cpu_capacity)))
+        self.order = np.argsort(turns(requests.n_adapters)).tolist()
         self.gpu_loads = [0] * requests.n_adapters
         self.disk_loads = [0] * requests.n_adapters
         self.rows: list[tuple[float, int, int, int, int, int]] = []
@@ -90,7 +94,7 @@ class Reference:
                 return self
             self.receive()
             step = self.schedule()
-            seconds = self.loads(step) + self.duration(step)
+            seconds = self.loads() + self.duration(step)
             if self.clock + seconds > self.horizon:
                 return self
             self.steps.append((self.clock, seconds, self.setup.usable_blocks - self.free))
@@ -157,10 +161,6 @@ class Reference:
 
     def leave(self, request: Request) -> None:
         self.running.remove(request)
-        if all(other.adapter != request.adapter for other in self.running):
-            for memory in (self.slots, self.cpu):
-                memory.remove(request.adapter)
-                memory.append(request.adapter)
 
     def schedule_waiting(self, step: Step, budget: int) -> None:
         setup = self.setup
@@ -185,30 +185,31 @@ class Reference:
             if request.first_scheduled != request.first_scheduled:
                 request.first_scheduled = self.clock
 
-    def loads(self, step: Step) -> float:
-        """Serial copies of the adapters of this step that are in no slot."""
+    def loads(self) -> float:
+        """Touch the adapters of the batch in turn; serial copies of those that are in no slot then."""
         setup, seconds = self.setup, 0.0
-        for adapter in dict.fromkeys(r.adapter for r in step.admitted):
+        batch = {r.adapter for r in self.running}
+        for adapter in (a for a in self.order if a in batch):
             if adapter not in self.cpu:
                 if len(self.cpu) == self.cpu_capacity:
-                    gone = self.oldest_idle(self.cpu)
+                    gone = next(a for a in self.cpu if a not in batch)
                     self.cpu.remove(gone)
                     if gone in self.slots:
                         self.slots.remove(gone)
-                self.cpu.append(adapter)
                 self.disk_loads[adapter] += 1
                 seconds += float(setup.disk_load_s[adapter])
-            if adapter not in self.slots:
+            else:
+                self.cpu.remove(adapter)
+            self.cpu.append(adapter)
+            if adapter in self.slots:
+                self.slots.remove(adapter)
+            else:
                 if len(self.slots) == setup.max_loras:
-                    self.slots.remove(self.oldest_idle(self.slots))
-                self.slots.append(adapter)
+                    self.slots.pop(0)
                 self.gpu_loads[adapter] += 1
                 seconds += float(setup.gpu_load_s[adapter])
+            self.slots.append(adapter)
         return seconds
-
-    def oldest_idle(self, memory: list[int]) -> int:
-        busy = {r.adapter for r in self.running}
-        return next(adapter for adapter in memory if adapter not in busy)
 
     def duration(self, step: Step) -> float:
         tables, decodes, adapters = self.setup.tables, len(step.decodes), len(step.adapters)

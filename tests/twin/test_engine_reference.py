@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,12 +11,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from twin.loop import run
+from twin.requests import Requests
+from twin.setup import EngineSetup, SchedulerRules, StepTables
+from twin.state import turns
 
 CLOSE = {"rtol": 1e-9, "atol": 1e-9, "equal_nan": True}
 
 
-def agree(reference: ModuleType, cases: ModuleType, seed: int) -> None:
-    case = cases.case(seed)
+def agree(reference: ModuleType, case: Any) -> None:
     expected = reference.Reference(case.requests, case.setup, case.horizon_s).run()
     got = run(case.requests, case.setup, case.horizon_s, record_steps=True)
     assert got.steps is not None
@@ -41,9 +44,48 @@ def agree(reference: ModuleType, cases: ModuleType, seed: int) -> None:
 @given(seed=st.integers(min_value=0, max_value=2**32 - 1))
 @settings(max_examples=300, deadline=None)
 def test_random_cases(reference: ModuleType, cases: ModuleType, seed: int) -> None:
-    agree(reference, cases, seed)
+    agree(reference, cases.case(seed))
 
 
 @pytest.mark.parametrize("seed", range(100))
 def test_fixed_cases(reference: ModuleType, cases: ModuleType, seed: int) -> None:
-    agree(reference, cases, seed)
+    agree(reference, cases.case(seed))
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_more_adapters_than_slots(reference: ModuleType, cases: ModuleType, seed: int) -> None:
+    agree(reference, cases.crowded(seed))
+
+
+@pytest.mark.parametrize("newcomer_first", [True, False])
+def test_a_newcomer_may_drive_out_an_adapter_of_the_batch(newcomer_first: bool) -> None:
+    # Two slots: one adapter goes on, one ends, and a third that waited takes its place. If it is touched
+    # before the one that goes on, the slot touched longest ago is that of the one that goes on.
+    early, middle, late = np.argsort(turns(3)).tolist()
+    goes_on = middle
+    ends, newcomer = (late, early) if newcomer_first else (early, late)
+    requests = Requests(
+        arrival_s=np.zeros(3),
+        prompt_tokens=np.full(3, 4, dtype=np.int32),
+        output_tokens=np.array([10, 2, 3], dtype=np.int32),
+        adapter=np.array([goes_on, ends, newcomer], dtype=np.int32),
+        n_adapters=3,
+    )
+    setup = EngineSetup(
+        max_loras=2,
+        max_cpu_loras=3,
+        max_num_seqs=8,
+        max_num_batched_tokens=64,
+        long_prefill_token_threshold=0,
+        block_size=16,
+        usable_blocks=100,
+        rules=SchedulerRules(),
+        tables=StepTables(np.full(65, 0.5), np.zeros(3), np.zeros(3), 0.0, 0.0, 0.0, 0.0),
+        gpu_load_s=np.full(3, 0.25),
+        disk_load_s=np.zeros(3),
+    )
+    records = run(requests, setup)
+    assert records.gpu_loads[[goes_on, ends, newcomer]].tolist() == [1 + newcomer_first, 1, 1]
+    # Three steps before the newcomer's first token, and the copies of the first step and of its own.
+    copies = 2 + 1 + newcomer_first
+    assert records.first_token_s[2] == pytest.approx(3 * 0.5 + 0.25 * copies)

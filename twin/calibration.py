@@ -1,0 +1,337 @@
+"""Calibration: an engine profile fitted to measured tables, with its errors on groups that it did not see."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from joblib import Parallel, delayed
+from numpy.typing import NDArray
+
+from scenarios.engine import EngineConfig
+from scenarios.errors import LorapackError
+from twin.architectures import find_architecture
+from twin.calibration_fit import fit_costs
+from twin.calibration_frontend import StallEvidence, final_stall_s, fit_scrape, stall_evidence
+from twin.calibration_probes import Probe, read_probes
+from twin.calibration_runs import USABLE, RunEvidence, match
+from twin.calibration_tables import fit_lengths, fit_loads
+from twin.calibration_terms import candidate_terms
+from twin.fidelity import predict_all
+from twin.fidelity_report import METRICS, FidelityReport
+from twin.fidelity_runs import MeasuredRun, measured_runs, read_runs, run_requests, run_setup, selected
+from twin.loop import run as play
+from twin.memory import memory_model
+from twin.profile import EngineProfile, Frontend, GroupError, Provenance, Uncertainty
+
+log = logging.getLogger(__name__)
+
+QUALITIES = ("clean", "client_cap_saturated")
+"""Qualities of the runs that are fitted and compared."""
+
+ROUNDS = 2
+"""Times that every run is matched and the costs are fitted anew."""
+
+FEWEST_RUNS = 5
+
+CALM = 20.0
+"""Requests in the batch below which the server's constant part of the time to first token is read off."""
+
+MEASURED_ENGINE = EngineConfig(max_num_seqs=2048, max_num_batched_tokens=2048, max_model_len=131_072)
+"""Configuration behind the public measurements; a model's own longest sequence may be shorter."""
+
+Progress = Callable[[str, int, int], None]
+"""Called with what is being done, how much of it is done, and of how much."""
+
+
+class CalibrationError(LorapackError, ValueError):
+    """The measurements do not suffice for a profile."""
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """What does not come out of the tables of a calibration.
+
+    Parameters
+    ----------
+    device, gpu_memory_gib
+        Kind of GPU, and its memory as the engine sees it.
+    engine_version
+        Version of vLLM.
+    engine
+        Configuration of the measured engines.
+    source, command
+        Where the measurements are from, and the command that makes the profile, for its provenance.
+    """
+
+    device: str = "H100-64GB"
+    gpu_memory_gib: float = 63.43
+    engine_version: str = "0.8.5"
+    engine: EngineConfig = MEASURED_ENGINE
+    source: str = (
+        "public logs of the artefacts of arXiv 2508.08343 (vLLM 0.8.5, H100 64 GB): "
+        "whole runs, fixed batches, single steps"
+    )
+    command: str = "lorapack calibrate"
+
+
+@dataclass(frozen=True)
+class CalibrationReport:
+    """How good a calibration is.
+
+    Parameters
+    ----------
+    left_out
+        Every run beside the prediction of a profile that was fitted without the run's group.
+    fitted
+        Measured over fitted mean step time of every run that was used, minus 1, by group and quality.
+    rounds
+        Mean change of the step cost that matching still asked for, per round.
+    """
+
+    left_out: FidelityReport | None
+    fitted: pd.DataFrame
+    rounds: tuple[float, ...]
+
+    def summary(self) -> str:
+        """Tables for a terminal."""
+        blocks = [f"Step time, measured over fitted, percent\n{self.fitted.round(2).to_string(index=False)}"]
+        if self.left_out is not None:
+            errors = self.left_out.errors(("group", "quality")).round(2).to_string(index=False)
+            blocks += [f"Groups left out of the fit\n{errors}", self.left_out.summary()]
+        return "\n\n".join(blocks)
+
+
+def calibrate(
+    measurements: str | Path,
+    model: str,
+    *,
+    measurement: Measurement | None = None,
+    groups: Sequence[str] | None = None,
+    cross_validate: bool = True,
+    seed: int = 0,
+    workers: int = 1,
+    progress: Progress | None = None,
+) -> tuple[EngineProfile, CalibrationReport]:
+    """Fit a profile to a folder of tables in the form of ``../shared/measurements``.
+
+    Parameters
+    ----------
+    measurements
+        Folder with ``serving_runs.csv`` and the tables of probes.
+    model
+        Base model, as in the tables and among the shipped architectures.
+    measurement
+        Device, engine and source; absent: those of the public measurements.
+    groups
+        Groups of serving runs to fit; absent: all.
+    cross_validate
+        Whether to fit once without each group and compare on it.
+    seed
+        Seed of everything random.
+    workers
+        Processes; the result does not depend on it.
+    progress
+        Called as the work goes on.
+
+    Raises
+    ------
+    ScenarioError
+        If a table cannot be read.
+    CalibrationError
+        If no run of the model can be used.
+    """
+    folder, about = Path(measurements), measurement or Measurement()
+    table = _table(folder, model, groups)
+    job = _Job(table, measured_runs(table), read_probes(folder, model), seed, workers, progress)
+    profile = _start(folder, model, job, about)
+    changes: list[float] = []
+    evidence: list[RunEvidence] = []
+    fit = fit_costs([], job.probes, profile.loads)
+    for turn in range(ROUNDS):
+        evidence = job.matched(profile, f"matching runs, round {turn + 1} of {ROUNDS}")
+        if len(evidence) < FEWEST_RUNS:
+            raise CalibrationError(
+                f"{folder}: {len(evidence)} runs of {model} can be matched; at least {FEWEST_RUNS} are needed"
+            )
+        fit = fit_costs(evidence, job.probes, profile.loads)
+        profile = profile.model_copy(update={"step": fit.step, "loads": fit.loads})
+        changes.append(float(np.mean([abs(np.log(e.scale)) for e in evidence])))
+        log.info("round %d: step costs changed by %.2f %%", turn + 1, 100 * changes[-1])
+    profile = profile.model_copy(update={"frontend": _frontend(folder, job, profile)})
+    left_out = _left_out(job, profile, evidence) if cross_validate else None
+    uncertainty = Uncertainty(residual_share=fit.residual_share, standard_errors_s=fit.standard_errors_s)
+    profile = profile.model_copy(
+        update={"uncertainty": uncertainty, "provenance": _provenance(about, job, evidence, left_out)}
+    )
+    return profile, CalibrationReport(left_out, _fitted(evidence, profile), tuple(changes))
+
+
+@dataclass(frozen=True)
+class _Job:
+    """What every step of a calibration needs."""
+
+    table: pd.DataFrame
+    runs: list[MeasuredRun]
+    probes: list[Probe]
+    seed: int
+    workers: int
+    progress: Progress | None
+
+    def tell(self, what: str, done: int, of: int) -> None:
+        if self.progress is not None:
+            self.progress(what, done, of)
+
+    def matched(self, profile: EngineProfile, what: str) -> list[RunEvidence]:
+        """Evidence of every run that can be matched."""
+        jobs = (
+            delayed(match)(run, tpot / 1e3, group, profile, self.seed)
+            for run, tpot, group in zip(
+                self.runs, self.table["tpot_mean_ms"], self.table["group"], strict=True
+            )
+            if tpot > 0
+        )
+        evidence = []
+        for done, one in enumerate(Parallel(n_jobs=self.workers, return_as="generator")(jobs)):
+            if one is not None:
+                evidence.append(one)
+            self.tell(what, done + 1, len(self.runs))
+        return evidence
+
+    def predicted(self, rows: NDArray[np.intp], profile: EngineProfile) -> pd.DataFrame:
+        """Predictions of some rows of the table, indexed by row."""
+        runs = [self.runs[k] for k in rows]
+        frame = predict_all(runs, lambda _: profile, self.seed, self.workers)
+        return frame.set_index(pd.Index(rows))
+
+
+def _table(folder: Path, model: str, groups: Sequence[str] | None) -> pd.DataFrame:
+    table = read_runs(folder / "serving_runs.csv")
+    chosen = (table["model"] == model).to_numpy() & selected(table, QUALITIES)
+    if groups is not None:
+        chosen &= table["group"].isin(groups).to_numpy()
+    if not chosen.any():
+        known = ", ".join(sorted(set(table["model"])))
+        raise CalibrationError(f'{folder}: no usable run of model "{model}"; the table has {known}')
+    return table[chosen].reset_index(drop=True)
+
+
+def _start(folder: Path, model: str, job: _Job, about: Measurement) -> EngineProfile:
+    """A profile from the probes alone, from which matching starts."""
+    loads = fit_loads(folder, model)
+    architecture = find_architecture(model)
+    length = min(about.engine.max_model_len, architecture.max_position_embeddings)
+    return EngineProfile(
+        name=f"{model}.{about.device.lower()}.vllm-{about.engine_version}",
+        model=model,
+        device=about.device,
+        gpu_memory_gib=about.gpu_memory_gib,
+        engine_version=about.engine_version,
+        measured=about.engine.model_copy(update={"max_model_len": length}),
+        memory=memory_model(architecture, about.engine_version),
+        step=fit_costs([], job.probes, loads).step,
+        loads=loads,
+        frontend=Frontend(),
+        lengths=fit_lengths(folder, model, job.table),
+        provenance=_provenance(about, job, [], None),
+    )
+
+
+def _frontend(folder: Path, job: _Job, profile: EngineProfile) -> Frontend:
+    """The server's stalls, where the instants of metrics readings were recorded, and its constant delay."""
+    clean = (job.table["quality"] == "clean").to_numpy()
+    path = folder / "serving_runs_timeseries.csv.gz"
+    scrape = None
+    if path.exists():
+        by_run = pd.read_csv(path, usecols=["run_id", "t"]).groupby("run_id")["t"]
+        instants = {str(name): values.to_numpy(dtype=np.float64) for name, values in by_run}
+        jobs = []
+        for run in (job.runs[k] for k in np.flatnonzero(clean)):
+            stall = final_stall_s(instants.get(run.run_id, np.empty(0)), run.seconds)
+            if stall is not None and run.kv_cache_tokens is not None:
+                jobs.append(delayed(_stall)(run, profile, stall, job.seed))
+        scrape = fit_scrape(Parallel(n_jobs=job.workers)(jobs))
+    calm = (
+        clean & (job.table["running_mean"] < CALM).to_numpy() & (job.table["waiting_mean"] < 0.01).to_numpy()
+    )
+    rows = np.flatnonzero(calm)
+    without = profile.model_copy(update={"frontend": Frontend(scrape=scrape)})
+    measured = job.table["ttft_mean_ms"].to_numpy(dtype=np.float64)[rows]
+    extra = measured - job.predicted(rows, without)["predicted_ttft_ms"].to_numpy(dtype=np.float64)
+    constant = float(np.median(extra)) / 1e3 if len(extra) else 0.0
+    return Frontend(first_token_s=max(constant, 0.0), scrape=scrape)
+
+
+def _stall(run: MeasuredRun, profile: EngineProfile, stall_s: float, seed: int) -> StallEvidence:
+    assert run.kv_cache_tokens is not None
+    setup = run_setup(run, profile, run.kv_cache_tokens)
+    records = play(run_requests(run, profile, seed), setup, run.seconds, record_steps=True)
+    return stall_evidence(records, stall_s)
+
+
+def _left_out(job: _Job, profile: EngineProfile, evidence: Sequence[RunEvidence]) -> FidelityReport | None:
+    """Every run predicted by a profile whose costs were fitted without the run's group."""
+    groups = sorted(set(job.table["group"]))
+    if len(groups) < 2:
+        return None
+    parts = []
+    for done, group in enumerate(groups):
+        fit = fit_costs(evidence, job.probes, profile.loads, left_out=group)
+        without = profile.model_copy(update={"step": fit.step, "loads": fit.loads})
+        parts.append(job.predicted(np.flatnonzero((job.table["group"] == group).to_numpy()), without))
+        job.tell("groups left out", done + 1, len(groups))
+    return FidelityReport(job.table, pd.concat(parts).sort_index())
+
+
+def _fitted(evidence: Sequence[RunEvidence], profile: EngineProfile) -> pd.DataFrame:
+    """Measured over fitted mean step time, minus 1, in percent, by group and quality."""
+    names = [term.name for term in candidate_terms()]
+    known = {term.name: term.seconds for term in profile.step.terms}
+    solution = np.array([known.get(name, 0.0) for name in names])
+    rows = []
+    for e in evidence:
+        seconds = (
+            float(e.features @ solution) + e.load_known_s + e.loads * e.served * profile.loads.gpu_served_s
+        )
+        if abs(e.mismatch) < USABLE:
+            rows.append((e.group, e.quality, 100 * (e.seconds / seconds - 1)))
+    frame = pd.DataFrame(rows, columns=["group", "quality", "error"])
+    grouped = frame.groupby(["group", "quality"])["error"]
+    return grouped.agg(runs="size", bias="mean", mean_abs=lambda e: e.abs().mean()).reset_index()
+
+
+def _provenance(
+    about: Measurement, job: _Job, evidence: Sequence[RunEvidence], left_out: FidelityReport | None
+) -> Provenance:
+    errors: list[GroupError] = []
+    if left_out is not None:
+        wrong = left_out.to_frame()
+        wrong = wrong[wrong["starved"].astype(str).str.lower().eq("true") != wrong["predicted_starved"]]
+        for row in left_out.errors(("group", "quality")).to_dict(orient="records"):
+            here = (wrong["group"] == row["group"]) & (wrong["quality"] == row["quality"])
+            smapes = {f"{name}_smape": _percent(row[f"{name}_smape"]) for name in METRICS}
+            errors.append(
+                GroupError(
+                    group=str(row["group"]),
+                    quality=str(row["quality"]),
+                    runs=int(row["runs"]),
+                    starvation_wrong=int(here.sum()),
+                    **smapes,
+                )
+            )
+    return Provenance(
+        source=about.source,
+        command=about.command,
+        runs=sum(abs(e.mismatch) < USABLE for e in evidence),
+        probes=len(job.probes),
+        groups=tuple(sorted(set(job.table["group"]))),
+        left_out_errors=tuple(errors),
+    )
+
+
+def _percent(value: float) -> float | None:
+    return round(float(value), 3) if np.isfinite(value) else None
