@@ -14,11 +14,15 @@ WIDTH = 100
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, title: str = "") -> Table:
-    """A plain table: names of columns (a leading ``>`` aligns right) and rows of printable cells."""
+    """A plain table: names of columns (a leading ``>`` aligns right) and rows of printable cells.
+
+    Only the last column wraps, if it is aligned left.
+    """
     result = Table(title=title or None, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
-    for column in columns:
+    for k, column in enumerate(columns):
         right = column.startswith(">")
-        result.add_column(column.lstrip(">"), justify="right" if right else "left", no_wrap=True)
+        text = not right and k == len(columns) - 1  # only what comes last may be long
+        result.add_column(column.lstrip(">"), justify="right" if right else "left", no_wrap=not text)
     for row in rows:
         result.add_row(*(cell_text(cell) for cell in row))
     return result

@@ -1,0 +1,155 @@
+"""The command line, in process: tables, JSON, exit codes, messages."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import jsonschema
+import pytest
+
+import optimizer
+import scenarios
+from optimizer.cli import main
+
+Lorapack = Callable[..., tuple[int, str, str]]
+
+FAST = ("--set", "replications=1", "--quiet")
+
+
+@pytest.fixture
+def lorapack(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Lorapack:
+    """Runs the command; its exit code, what it printed, and what it said on stderr."""
+
+    def run(*arguments: str) -> tuple[int, str, str]:
+        monkeypatch.setattr("sys.argv", ["lorapack", *arguments])
+        try:
+            main()
+            code: object = 0
+        except SystemExit as stop:
+            code = stop.code
+        captured = capsys.readouterr()
+        return int(str(code or 0)), captured.out, captured.err
+
+    return run
+
+
+def test_solve_prints_a_table_and_writes_json(lorapack: Lorapack, tmp_path: Path) -> None:
+    out, placement = tmp_path / "out.json", tmp_path / "placement.json"
+    code, text, _ = lorapack(
+        "solve", "paper_mixed_32", "--json", str(out), "--placement", str(placement), *FAST
+    )
+    assert code == 0
+    assert "optimal for the linearised model" in text
+    assert max(map(len, text.splitlines())) <= 100
+    document = json.loads(out.read_text())
+    jsonschema.validate(document, optimizer.result_schema())
+    assert document["gpus"] == 1
+    code, text, _ = lorapack("validate", "paper_mixed_32", str(out), "--set", "replications=1")
+    assert code == 0
+    assert text.startswith("accepted: 1 of 1 GPUs")
+    assert lorapack("validate", "paper_mixed_32", str(placement), "--set", "replications=1")[0] == 0
+
+
+def test_json_to_standard_output_is_all_there_is(lorapack: Lorapack) -> None:
+    code, text, _ = lorapack("solve", "paper_mixed_32", "--method", "bfd", "--json", "-", *FAST)
+    assert code == 0
+    assert json.loads(text)["method"] == "bfd"
+
+
+def test_compare_lists_methods_side_by_side(lorapack: Lorapack, tmp_path: Path) -> None:
+    csv = tmp_path / "table.csv"
+    code, text, _ = lorapack(
+        "compare", "paper_mixed_32", "paper_low_128", "--methods", "greedy,exact", "--csv", str(csv), *FAST
+    )
+    assert code == 0
+    assert max(map(len, text.splitlines())) <= 100
+    rows = csv.read_text().splitlines()
+    assert len(rows) == 5
+    assert rows[0].startswith("scenario,method,status,gpus")
+
+
+def test_an_infeasible_scenario_has_its_own_exit_code(lorapack: Lorapack) -> None:
+    code, text, _ = lorapack("solve", "hot_adapter", *FAST)
+    assert code == 3
+    assert 'adapter "support"' in " ".join(text.split())
+
+
+def test_a_rejected_placement_has_exit_code_1(lorapack: Lorapack, tmp_path: Path) -> None:
+    scenario = scenarios.read("paper_high_128")
+    names = tuple(name for c in scenario.classes for name in c.names)
+    gpu = scenarios.PlacedGPU(gpu=0, device="H100-64GB", max_loras=64, max_lora_rank=32, adapters=names)
+    file = tmp_path / "placement.json"
+    scenarios.write_placement(scenarios.Placement(gpus=(gpu,)), file)
+    code, text, _ = lorapack("validate", "paper_high_128", str(file), "--set", "replications=1")
+    assert code == 1
+    assert "REJECTED" in text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("solve", "nowhere.yaml"), "nowhere.yaml"),
+        (("solve", "paper_mixed_32", "--method", "magic"), 'method is "magic"'),
+        (("solve", "paper_mixed_32", "--objective", "beauty"), 'objective is "beauty"'),
+        (("solve", "paper_mixed_32", "--set", "engine.max_lora=3"), "max_lora"),
+        (
+            ("solve", "paper_mixed_32", "--set", "model=gpt-9"),
+            'no engine profile is shipped for model "gpt-9"',
+        ),
+        (("solve",), "SCENARIO"),
+        (("solve", "paper_mixed_32", "--gpus", "0"), "--gpus"),
+        (("sovle", "paper_mixed_32"), "sovle"),
+        (("compare", "paper_mixed_32", "--methods", "greedy,magic"), 'method is "magic"'),
+        (("validate", "paper_mixed_32", "nowhere.json"), "nowhere.json"),
+        (("scenarios", "schema", "poem"), "poem"),
+        (("replay", "nowhere.json", "--out", "out"), "nowhere.json"),
+    ],
+)
+def test_wrong_usage_ends_with_one_message(lorapack: Lorapack, arguments: tuple[str, ...], said: str) -> None:
+    code, out, err = lorapack(*arguments)
+    assert code == 2
+    assert said in err
+    assert "Traceback" not in err + out
+
+
+def test_a_file_that_cannot_be_written_is_named(lorapack: Lorapack, tmp_path: Path) -> None:
+    target = tmp_path / "no" / "out.json"
+    code, _, err = lorapack("solve", "paper_mixed_32", "--method", "bfd", "--json", str(target), *FAST)
+    assert code != 0
+    assert str(target) in err
+
+
+def test_every_command_teaches(lorapack: Lorapack) -> None:
+    _, text, _ = lorapack("--help")
+    for command in ("solve", "compare", "validate", "simulate", "replay", "fit", "scenarios", "methods"):
+        assert command in text
+        code, help_, _ = lorapack(command, "--help")
+        assert code == 0
+        assert "Usage" in help_
+
+
+def test_shipped_scenarios_are_listed_shown_and_checked(lorapack: Lorapack) -> None:
+    code, text, _ = lorapack("scenarios", "list")
+    assert code == 0
+    assert "mixed_ranks" in text
+    assert max(map(len, text.splitlines())) <= 100
+    assert lorapack("scenarios", "show", "mixed_ranks")[0] == 0
+    code, text, _ = lorapack("scenarios", "check", *[one.name for one in scenarios.shipped()])
+    assert code == 0
+    assert text.count(": good") == len(scenarios.shipped())
+    code, text, _ = lorapack("scenarios", "schema", "result")
+    assert json.loads(text) == optimizer.result_schema()
+
+
+def test_simulate_one_gpu(lorapack: Lorapack) -> None:
+    code, text, _ = lorapack("simulate", "paper_mixed_32", "--json", "-")
+    assert code == 0
+    assert json.loads(text)
+
+
+def test_methods_are_listed(lorapack: Lorapack) -> None:
+    _, text, _ = lorapack("methods")
+    for name in optimizer.methods():
+        assert name in text
