@@ -1,5 +1,6 @@
 """Places adapters on the fewest GPUs and proves how far from the fewest."""
 
+from optimizer.baselines import BASELINES
 from optimizer.compare import Comparison, compare
 from optimizer.packing import methods, pack
 from optimizer.problem import Packing, PackingOption, PackingProblem
@@ -7,6 +8,7 @@ from optimizer.result import Result, Validation, result_schema
 from optimizer.solve import solve
 
 __all__ = [
+    "BASELINES",
     "Comparison",
     "Packing",
     "PackingOption",

@@ -22,6 +22,7 @@ import numpy as np
 from optimizer.oracle import Oracle, RowOracle
 from optimizer.outcome import Run
 from optimizer.problem import Bin, FloatArray, IntArray, Packing, PackingProblem
+from scenarios import AdapterClass
 
 TEST_POINTS = (8, 16, 32, 64, 96, 128, 160, 192, 256, 320, 384, 448, 512, 576)
 """Numbers of adapters, and of slots, at which the published greedy tests."""
@@ -53,6 +54,12 @@ class GreedyInput:
     counts: IntArray
     ranks: IntArray
     rates: FloatArray
+
+    @staticmethod
+    def of(classes: Sequence[AdapterClass]) -> GreedyInput:
+        """The greedy's view of a scenario's classes."""
+        ranks, rates = [c.rank for c in classes], [c.rate for c in classes]
+        return GreedyInput(np.array([c.count for c in classes]), np.array(ranks), np.array(rates))
 
 
 def zigzag(classes: Sequence[int], adapters: GreedyInput) -> list[int]:

@@ -36,6 +36,10 @@ class GPUValidation(BaseModel):
     itl_ms: float | None = Field(description="Mean inter-token latency in ms.")
     ttft_ms: float | None = Field(description="Mean time to first token of completed requests in ms.")
     kv_cache_tokens: int | None = Field(description="KV cache capacity in tokens.")
+    starved: tuple[str, ...] = Field(default=(), description="Adapters below their served share.")
+    memory_failure: str | None = Field(
+        default=None, description="Which of vLLM's start-up failures occurs; null if the engine starts."
+    )
 
 
 class Validation(BaseModel):

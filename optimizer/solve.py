@@ -8,6 +8,8 @@ from typing import get_args
 
 import scenarios
 from optimizer.assemble import Outcome, answer, no_answer
+from optimizer.baseline_run import solve_baseline
+from optimizer.baselines import BASELINES, Baseline
 from optimizer.confirm import Confirmation, Confirmed
 from optimizer.fewest import FewestSearch
 from optimizer.instance import InfeasibleError, prepare
@@ -43,7 +45,7 @@ def solve(
     scenario
         What to place.
     method
-        Name of a placer; `optimizer.methods()` lists them.
+        Name of a placer, or of a baseline; `optimizer.methods()` and `optimizer.BASELINES` list them.
     objective
         ``gpus``, ``cost``, ``latency``, ``worst_latency``, ``ttft``, ``worst_ttft`` or ``balance``, or
         several, the most important first; None: the scenario's own. All but the first two work on
@@ -77,6 +79,10 @@ def solve(
     started = time.monotonic()
     chosen = find_method(method)
     scenario = _adjusted(scenario, objective, seed)
+    if isinstance(chosen, Baseline):
+        return solve_baseline(
+            scenario, chosen, gpus=gpus, time_limit_s=time_limit_s, workers=workers, report=report
+        )
     try:
         instance = prepare(scenario, gpus=gpus, workers=workers, report=report)
     except InfeasibleError as error:
@@ -92,15 +98,15 @@ def solve(
     return answer(outcome, time.monotonic() - started)
 
 
-def find_method(name: str) -> Method:
-    """The placer of a name.
+def find_method(name: str) -> Method | Baseline:
+    """The placer or baseline of a name.
 
     Raises
     ------
     ScenarioError
         If there is none; the message lists those that exist.
     """
-    known = methods()
+    known: dict[str, Method | Baseline] = {**methods(), **BASELINES}
     if name not in known:
         problem = Problem("method", f'is "{name}", which does not exist', f"choose from {', '.join(known)}")
         raise ScenarioError([problem], "solve")

@@ -125,11 +125,12 @@ def compare_command(
 
 
 def methods_command() -> None:
-    """List the placers and what each one does."""
+    """List the placers, and the baselines of others, and what each one does."""
     import optimizer
     from optimizer.tables import render, table
 
     rows = [(m.name, "yes" if m.exact else "no", m.summary) for m in optimizer.methods().values()]
+    rows += [(b.name, "no", b.summary) for b in optimizer.BASELINES.values()]
     print(render(table(("method", "exact", "what it does"), rows)))
 
 
