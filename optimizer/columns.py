@@ -15,14 +15,18 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from optimizer.bounds import Continuous
+from optimizer.exchanges import exchanges
 from optimizer.firstfit import Filler
 from optimizer.master import Master, Solved
-from optimizer.outcome import Run, round_up
+from optimizer.outcome import Run, price_unit, round_up
 from optimizer.pricing import Priced, cover, price_option
 from optimizer.problem import FloatArray, IntArray
 
 LARGE = 200
 """Classes beyond which the relaxation is not solved to the end before plans are made of it."""
+
+STALLED = 1e-3
+"""Greedy columns are given up when a round of them lowers the optimum by less than this share."""
 
 SMOOTHING = 0.6
 """Weight of the best bound's duals."""
@@ -97,10 +101,17 @@ class Relaxation:
                 if not added and smooth:
                     added = self._round(solved, limit, 0.0, TREE_NODES[effort], bounding, on_bound)
             if added:
-                solved = self.master.solve()
-            elif effort == most_effort:
+                before, solved = solved, self.master.solve()
+                if effort == 0 and solved is not None and solved.value > before.value * (1 - STALLED):
+                    effort = 1
+            elif effort == most_effort and not self.master.open:
                 return solved
+            elif effort == most_effort:
+                self.master.close_exchanges()
+                solved, effort = self.master.solve(), 1
             else:
+                if bounding and effort and self._prove(solved, on_bound):
+                    continue
                 effort += 1
         return solved
 
@@ -123,6 +134,36 @@ class Relaxation:
             round_up(solved.value, problem) <= round_up(self.bound, problem) * (1 + 1e-12)
             and round_up(self.bound, problem) > self.bound
         )
+
+    def _prove(self, solved: Solved, on_bound: Callable[[float], None] | None) -> bool:
+        """Try to show the least bound at which the relaxation counts as solved; whether it is shown.
+
+        Bins need not be priced to the optimum for that: if none is worth more than its price times the
+        value of the relaxation over that bound, the bound holds. The slack prunes most of the search.
+        """
+        problem = self.filler.problem
+        goal = self._goal(solved.value)
+        if solved.uncovered > 1e-6 or goal <= self.bound:
+            return False
+        slack = solved.value / goal
+        priced = []
+        for o in self.filler.options:
+            enough = problem.options[o].price * slack + float(solved.toll[o])
+            priced.append(price_option(self.filler, o, solved.duals, problem.counts, enough, TREE_NODES[-1]))
+            if priced[-1].upper > enough * (1 + 1e-7):
+                return False
+        before = self.bound
+        self._farley(solved.duals, solved.toll, solved.toll_total, priced, on_bound)
+        return self.bound > before
+
+    def _goal(self, value: float) -> float:
+        """The least bound that rounds up to the same price as the relaxation, or is close enough to it."""
+        unit = price_unit(self.filler.problem)
+        close = value * (1 - self.close)
+        if unit == 0:
+            return close
+        below = (np.ceil(value / unit - 1e-6) - 1) * unit
+        return min(close, float(below) + 1e-5 * unit)
 
     def _round(
         self,
@@ -179,7 +220,7 @@ def relax(
     run: Run, filler: Filler, continuous: Continuous, seconds: float
 ) -> tuple[Relaxation, Solved | None]:
     """Solve the relaxation at the root, from the continuous one; the run's bound rises as it goes."""
-    master = Master(run.problem)
+    master = Master(run.problem, exchanges(filler))
     for o in filler.options:
         most = run.problem.rows[o].most
         for bin_ in cover(filler, o, np.ones(run.problem.n_classes), most, -1.0):

@@ -18,7 +18,7 @@ from optimizer.cuts import CutTable, cut_tables
 from optimizer.kernels import best_fit, fill
 from optimizer.options import Stock, useful_options
 from optimizer.outcome import Run
-from optimizer.problem import Bin, FloatArray, IntArray, Packing, PackingProblem
+from optimizer.problem import Bin, BoolArray, FloatArray, IntArray, Packing, PackingProblem
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,6 +41,14 @@ class Filler:
     def weights(self) -> FloatArray:
         """Share of a bin's price that an item takes at least, over options, shape (n_classes,)."""
         return item_weights(self.problem)
+
+    @cached_property
+    def swaps(self) -> BoolArray:
+        """``[a, b]``: an item of b may replace one of a whatever the cuts are, shape (n, n)."""
+        n, order = self.problem.n_classes, self.problem.heavier
+        if not self.problem.cuts:
+            return np.ones((n, n), dtype=bool)
+        return np.eye(n, dtype=bool) if order is None else order.copy()
 
     def fill(
         self, option: int, order: IntArray, remaining: IntArray, counts: IntArray | None = None

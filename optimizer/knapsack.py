@@ -3,7 +3,8 @@
 `table_knapsack` is the dynamic programme over one row of moderate capacity, with counts split into powers
 of two. `tree_knapsack` is a branch and bound over several rows and cuts: depth first by efficiency, each
 class from its most items down (Gilmore and Gomory 1963), bounded by the fractional knapsack of an
-aggregated row (Martello and Toth, "Knapsack problems", 1990, chapters 2 and 3).
+aggregated row (Martello and Toth, "Knapsack problems", 1990, chapters 2 and 3). An item enters only after
+all items that are worth at least as much, and take no more of any row.
 """
 
 from __future__ import annotations
@@ -13,6 +14,9 @@ import numpy as np
 from optimizer.compiled import compiled
 from optimizer.kernels import room_for
 from optimizer.problem import BoolArray, FloatArray, IntArray
+
+RIVALS = 4
+"""Classes that a class is held back for, at most."""
 
 
 @compiled
@@ -93,13 +97,59 @@ def row_multipliers(
 
 
 @compiled
+def rivals_of(order: IntArray, profit: FloatArray, usage: IntArray, swaps: BoolArray) -> IntArray:
+    """Positions of classes that go before a class, -1 where there are fewer, shape (n, RIVALS).
+
+    Some optimal bin has an item of a class only if it has all items of each rival: a rival is worth at
+    least as much, takes no more of any row, and may take its place (``swaps``). The nearest are kept.
+    """
+    found = np.full((len(order), RIVALS), -1)
+    for i in range(len(order)):
+        c, k = order[i], 0
+        for j in range(i - 1, -1, -1):
+            d = order[j]
+            better = swaps[c, d] and profit[d] >= profit[c]
+            for r in range(usage.shape[0]):
+                better = better and usage[r, d] <= usage[r, c]
+            if better:
+                found[i, k] = j
+                k += 1
+                if k == RIVALS:
+                    break
+    return found
+
+
+@compiled
+def _must_wait(
+    i: int, first: int, order: IntArray, most: IntArray, counts: IntArray, rivals: IntArray
+) -> bool:
+    """Whether a rival before position ``first`` is not used up."""
+    for k in range(rivals.shape[1]):
+        j = rivals[i, k]
+        if j < 0:
+            return False
+        if j < first and counts[order[j]] < most[order[j]]:
+            return True
+    return False
+
+
+@compiled
 def fractional(
-    first: int, left: float, order: IntArray, profit: FloatArray, load: FloatArray, most: IntArray
+    first: int,
+    left: float,
+    order: IntArray,
+    profit: FloatArray,
+    load: FloatArray,
+    most: IntArray,
+    counts: IntArray,
+    rivals: IntArray,
 ) -> float:
     """Value of the fractional knapsack over the classes from position ``first`` on."""
     value = 0.0
     for i in range(first, len(order)):
         c = order[i]
+        if _must_wait(i, first, order, most, counts, rivals):
+            continue
         need = load[c] * most[c]
         if need >= left:
             return float(value + profit[c] * (max(left, 0.0) / load[c] if load[c] > 0 else most[c]))
@@ -143,15 +193,19 @@ def _forward(
     usage: IntArray,
     residual: IntArray,
     counts: IntArray,
+    rivals: IntArray,
     wanted: IntArray,
     group: IntArray,
     stands: BoolArray,
 ) -> tuple[int, float, float]:
     """Take as many items as fit from position i on, while the goal can be passed."""
     while i < len(order):
-        if not first and value + fractional(i, left, order, profit, load, most) <= goal:
+        if not first and value + fractional(i, left, order, profit, load, most, counts, rivals) <= goal:
             break
         c = order[i]
+        if _must_wait(i, i, order, most, counts, rivals):
+            i += 1
+            continue
         amount = min(most[c], room_for(c, usage, residual, counts, wanted, group, stands))
         if amount > 0:
             _change(c, amount, counts, residual, usage)
@@ -174,6 +228,7 @@ def _backward(
     usage: IntArray,
     residual: IntArray,
     counts: IntArray,
+    rivals: IntArray,
 ) -> tuple[int, float, float]:
     """Give items back from position i down until the rest can pass the goal; position -1 is the end."""
     while i >= 0:
@@ -182,7 +237,7 @@ def _backward(
             _change(c, -1, counts, residual, usage)
             value -= profit[c]
             left += load[c]
-            if value + fractional(i + 1, left, order, profit, load, most) > goal:
+            if value + fractional(i + 1, left, order, profit, load, most, counts, rivals) > goal:
                 return i, left, value
             value -= profit[c] * counts[c]
             left += load[c] * counts[c]
@@ -200,6 +255,7 @@ def tree_knapsack(
     wanted: IntArray,
     group: IntArray,
     stands: BoolArray,
+    swaps: BoolArray,
     multipliers: FloatArray,
     enough: float,
     nodes: int,
@@ -207,6 +263,7 @@ def tree_knapsack(
     """Best counts found, their value, and an upper bound on the value of any bin.
 
     Bins worth no more than ``enough`` are not searched for; the bound is then at least ``enough``.
+    ``swaps[a, b]`` says that b may take the place of a in a bin as far as cuts are concerned;
     ``multipliers`` are the weights of the aggregated row (`row_multipliers`).
     """
     m, n = usage.shape
@@ -215,6 +272,7 @@ def tree_knapsack(
         for r in range(m):
             load[c] += multipliers[r] * usage[r, c] / max(1, capacity[r])
     order = by_efficiency(profit, most, load)
+    rivals = rivals_of(order, profit, usage, swaps)
     counts, best_counts = np.zeros(n, dtype=np.int64), np.zeros(n, dtype=np.int64)
     residual = capacity.copy()
     left, value, best, i, visited = 1.0, 0.0, 0.0, 0, 0
@@ -222,7 +280,7 @@ def tree_knapsack(
         goal = max(best, enough) * (1 + 1e-9) + 1e-12
         i, left, value = _forward(
             i, left, value, goal, visited == 0, order, profit, load, most,
-            usage, residual, counts, wanted, group, stands,
+            usage, residual, counts, rivals, wanted, group, stands,
         )  # fmt: skip
         if value > best + 1e-12:
             best = value
@@ -230,7 +288,7 @@ def tree_knapsack(
             goal = max(best, enough) * (1 + 1e-9) + 1e-12
         visited += 1
         i, left, value = _backward(
-            i - 1, left, value, goal, order, profit, load, most, usage, residual, counts
+            i - 1, left, value, goal, order, profit, load, most, usage, residual, counts, rivals
         )
         if i < 0:
             return best_counts, best, goal
@@ -238,9 +296,9 @@ def tree_knapsack(
     # Cut short: the best of the subtrees left, on the way back to the root.
     upper = max(best, enough)
     while i >= 0:
-        upper = max(upper, value + fractional(i, left, order, profit, load, most))
+        upper = max(upper, value + fractional(i, left, order, profit, load, most, counts, rivals))
         i, left, value = _backward(
-            i - 1, left, value, upper, order, profit, load, most, usage, residual, counts
+            i - 1, left, value, upper, order, profit, load, most, usage, residual, counts, rivals
         )
         i += 1 if i >= 0 else 0
     return best_counts, best, upper * (1 + 1e-9)

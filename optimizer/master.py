@@ -1,7 +1,8 @@
 """The master of the pattern model: a linear programme over columns, solved warm by HiGHS.
 
 Rows: every class is covered as often as it has items; limits on options, devices, bins and budget. One
-artificial column per class keeps it feasible.
+artificial column per class keeps it feasible; exchange columns (`optimizer.exchanges`) keep the duals in
+order until they are closed.
 """
 
 from __future__ import annotations
@@ -17,6 +18,9 @@ from optimizer.problem import Bin, FloatArray, IntArray, PackingProblem
 
 ARTIFICIAL = 1000.0
 """Price of an uncovered item, in dearest bins."""
+
+PRIMAL = 4
+"""HiGHS's primal simplex: the old optimum stays feasible when columns are added."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,7 +54,7 @@ class Solved:
 class Master:
     """The linear programme; columns are added, demand may fall."""
 
-    def __init__(self, problem: PackingProblem) -> None:
+    def __init__(self, problem: PackingProblem, exchanges: Sequence[tuple[int, int]] = ()) -> None:
         import highspy
 
         from optimizer.quiet import quiet_highs
@@ -58,8 +62,11 @@ class Master:
         self.problem = problem
         self.columns: list[Bin] = []
         self._known: set[tuple[int, bytes]] = set()
+        self._closed = False
         self.limits = _limit_rows(problem)
+        self._exchanges = len(exchanges)
         self._solver: Any = quiet_highs()
+        self._solver.setOptionValue("simplex_strategy", PRIMAL)
         infinite = highspy.kHighsInf
         for c in range(problem.n_classes):
             self._solver.addRow(float(problem.counts[c]), infinite, 0, [], [])
@@ -68,6 +75,20 @@ class Master:
         dearest = ARTIFICIAL * float(problem.prices.max())
         for c in range(problem.n_classes):
             self._solver.addCol(dearest, 0.0, infinite, 1, np.array([c], np.int32), np.array([1.0]))
+        for pair in exchanges:
+            self._solver.addCol(0.0, 0.0, infinite, 2, np.array(pair, np.int32), np.array([-1.0, 1.0]))
+
+    @property
+    def open(self) -> bool:
+        """Whether items may be exchanged."""
+        return self._exchanges > 0 and not self._closed
+
+    def close_exchanges(self) -> None:
+        """Take the exchange columns away: amounts then are those of whole bins."""
+        n = self.problem.n_classes
+        for k in range(n, n + self._exchanges):
+            self._solver.changeColBounds(k, 0.0, 0.0)
+        self._closed = True
 
     def add(self, column: Bin) -> bool:
         """Add a column unless it is there; whether it was added."""
@@ -118,7 +139,8 @@ class Master:
             toll += weight * max(0.0, -dual)
             toll_total += limit * max(0.0, -dual)
         return Solved(
-            float(self._solver.getInfo().objective_function_value), values[n:], np.maximum(duals[:n], 0.0),
+            float(self._solver.getInfo().objective_function_value), values[n + self._exchanges :],
+            np.maximum(duals[:n], 0.0),
             toll, toll_total, float(values[:n].sum()),
         )  # fmt: skip
 

@@ -53,7 +53,7 @@ def price_option(
     weights = row_multipliers(profit, most, rows.usage, rows.capacity, 1 if len(rows.capacity) == 1 else 25)
     counts, value, upper = tree_knapsack(
         profit, most, rows.usage, rows.capacity, table.wanted, table.group, table.stands,
-        weights, enough, nodes,
+        filler.swaps, weights, enough, nodes,
     )  # fmt: skip
     return Priced(Bin(option, counts), value, upper)
 
