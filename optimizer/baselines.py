@@ -1,6 +1,6 @@
 """Placements of others as methods by name, each a rule that returns an assignment; the twin only judges it.
 
-Those that spread over all GPUs given come twice: at all of them, and, as ``NAME-fewest``, at the fewest at
+Those that spread over all GPUs given come twice: at all of them, and, as ``NAME-min``, at the fewest at
 which the twin finds every GPU healthy. Where a scenario has several kinds of GPU, the first one is used.
 """
 
@@ -158,7 +158,7 @@ BASELINES: dict[str, Baseline] = {
         *(Baseline(name, summary, rule, "opens") for name, summary, rule in _OPENS),
         *(Baseline(name, summary, rule, "given") for name, summary, rule in _SPREADS),
         *(
-            Baseline(f"{name}-fewest", f"{name} on the fewest healthy GPUs", rule, "fewest")
+            Baseline(f"{name}-min", f"{name} on the fewest healthy GPUs", rule, "fewest")
             for name, _, rule in _SPREADS
         ),
     )

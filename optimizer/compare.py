@@ -11,10 +11,13 @@ from typing import Any
 import pandas as pd
 
 from optimizer.progress import Report, silent
-from optimizer.result import Result, Validation
+from optimizer.result import Result
 from optimizer.solve import find_method, solve
 from optimizer.tables import render, table
 from scenarios import Scenario
+
+MOST_SHOWN = 16
+"""Most GPUs of a plan that a summary lists one by one."""
 
 
 @dataclass(frozen=True)
@@ -38,9 +41,18 @@ class Comparison:
         return json.dumps([result.model_dump(mode="json") for result in self.results], indent=2)
 
     def summary(self) -> str:
-        """A table of all results, and under it the twin's verdict on every GPU of every plan."""
-        overview = table(_COLUMNS, [_cells(_row(result)) for result in self.results])
-        return render(overview) + "\n\n" + "\n\n".join(result.summary() for result in self.results)
+        """A table per scenario, and under them the twin's verdict on every GPU of the smaller plans.
+
+        *starved* counts adapters below their served share, *memory* GPUs that do not start.
+        """
+        rows = [_row(result) for result in self.results]
+        names = list(dict.fromkeys(row["scenario"] for row in rows))
+        overview = [
+            table(_COLUMNS, [_cells(row) for row in rows if row["scenario"] == name], title=name)
+            for name in names
+        ]
+        parts = [render(one) for one in overview]
+        return "\n\n".join([*parts, *(_verdicts(result) for result in self.results)])
 
     def plot(self, path: str | Path) -> None:
         """Draw GPUs and bound per scenario and method; the file's ending names the format.
@@ -80,6 +92,7 @@ def compare(
         If a method or an objective is unknown, before anything is solved.
     """
     scenarios = [scenario] if isinstance(scenario, Scenario) else list(scenario)
+    known = [find_method(name).name for name in methods]
     results = [
         solve(
             one,
@@ -92,29 +105,35 @@ def compare(
             report=report,
         )
         for one in scenarios
-        for method in _known(methods)
+        for method in known
     ]
     return Comparison(tuple(results))
 
 
-def _known(methods: Iterable[str]) -> list[str]:
-    return [find_method(name).name for name in methods]
+def _verdicts(result: Result) -> str:
+    """The plan GPU by GPU, unless it has too many."""
+    if result.gpus is None or result.gpus <= MOST_SHOWN:
+        return result.summary()
+    return render(result.headline(), f"{result.gpus} GPUs; --json, or `lorapack solve`, has each of them")
 
 
 def _row(result: Result) -> dict[str, Any]:
     said = result.validation
+    gpus = said.gpus if said else ()
     return {
         "scenario": result.scenario.name,
         "method": result.method,
         "status": result.status,
+        "stop_reason": result.stop_reason,
         "gpus": result.gpus,
         "objective": result.objective,
         "bound": result.bound,
         "gap": result.gap,
         "outer_bound": result.outer_bound,
-        "accepted": None if said is None else said.accepted,
-        "starved_gpus": _count(said, "serve"),
-        "memory_errors": _count(said, "memory"),
+        "accepted": said.accepted if said else None,
+        "rejected_gpus": sum(not gpu.accepted for gpu in gpus) if said else None,
+        "starved_adapters": sum(len(gpu.starved) for gpu in gpus) if said else None,
+        "memory_errors": sum(gpu.memory_failure is not None for gpu in gpus) if said else None,
         "itl_ms": said.itl_ms if said else None,
         "ttft_ms": said.ttft_ms if said else None,
         "iterations": result.iterations,
@@ -123,24 +142,15 @@ def _row(result: Result) -> dict[str, Any]:
     }
 
 
-def _count(validation: Validation | None, kind: str) -> int | None:
-    """GPUs that were rejected for memory, or for anything else."""
-    if validation is None:
-        return None
-    rejected = [gpu for gpu in validation.gpus if not gpu.accepted]
-    memory = sum(gpu.offered_tok_per_s is None for gpu in rejected)
-    return memory if kind == "memory" else len(rejected) - memory
-
-
 _COLUMNS = (
-    "scenario", "method", "status", ">GPUs", ">bound", ">gap", "twin", ">ITL ms", ">TTFT ms", ">seconds",
+    "method", ">GPUs", ">bound", ">gap", "twin", ">starved", ">memory", ">ITL ms", ">TTFT ms", ">s",
 )  # fmt: skip
 
 
 def _cells(row: dict[str, Any]) -> list[object]:
     accepted, gap = row["accepted"], row["gap"]
-    twin = None if accepted is None else "accepted" if accepted else "REJECTED"
+    twin = row["status"].replace("_", " ") if accepted is None else "accepted" if accepted else "REJECTED"
     return [
-        row["scenario"], row["method"], row["status"], row["gpus"], row["bound"],
-        None if gap is None else f"{gap:.1%}", twin, row["itl_ms"], row["ttft_ms"], f"{row['seconds']:.1f}",
+        row["method"], row["gpus"], row["bound"], None if gap is None else f"{gap:.1%}", twin,
+        row["starved_adapters"], row["memory_errors"], row["itl_ms"], row["ttft_ms"], f"{row['seconds']:.1f}",
     ]  # fmt: skip

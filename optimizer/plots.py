@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import pandas as pd
 
 from scenarios import LorapackError
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+ACCEPTED, REJECTED = "#2f6fa7", "#d9d9d9"
+ROW_INCHES = 0.27
 
 
 class PlotError(LorapackError, OSError):
@@ -15,7 +21,14 @@ class PlotError(LorapackError, OSError):
 
 
 def draw_comparison(frame: pd.DataFrame, path: Path) -> None:
-    """Bars of GPUs per scenario and method; a line marks each bound, hatching what the twin rejected.
+    """A bar of GPUs for each scenario and method; a tick marks each bound, hatching what the twin rejected.
+
+    Parameters
+    ----------
+    frame
+        As `Comparison.to_frame` gives it.
+    path
+        Where to; its ending names the format.
 
     Raises
     ------
@@ -24,25 +37,54 @@ def draw_comparison(frame: pd.DataFrame, path: Path) -> None:
     """
     from matplotlib.figure import Figure
 
-    scenarios, methods = list(dict.fromkeys(frame["scenario"])), list(dict.fromkeys(frame["method"]))
-    figure = Figure(figsize=(max(6.0, 1.2 * len(scenarios) * len(methods)), 4.5), layout="constrained")
-    axes = figure.subplots()
-    width = 0.8 / len(methods)
-    for column, method in enumerate(methods):
-        rows = frame[frame["method"] == method].set_index("scenario").reindex(scenarios)
-        x = np.arange(len(scenarios)) + (column - (len(methods) - 1) / 2) * width
-        gpus = rows["gpus"].astype(float)
-        hatches = ["" if accepted is True else "//" for accepted in rows["accepted"]]
-        bars = axes.bar(x, gpus.fillna(0), width * 0.92, label=method, hatch=hatches)
-        axes.bar_label(bars, labels=["–" if g != g else f"{g:.0f}" for g in gpus], padding=2)
-        for left, bound in zip(x, rows["bound"].astype(float), strict=True):
-            if bound == bound:
-                axes.hlines(bound, left - width / 2, left + width / 2, colors="black", linewidth=1.6)
-    axes.set_xticks(np.arange(len(scenarios)), scenarios)
-    axes.set_ylabel("GPUs (black line: proven bound)")
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(frameon=False, ncols=len(methods), loc="upper left", bbox_to_anchor=(0, 1.12))
+    names = list(dict.fromkeys(frame["scenario"]))
+    groups = [frame[frame["scenario"] == name] for name in names]
+    heights = [len(group) for group in groups]
+    figure = Figure(figsize=(8.0, 1.2 + sum(heights) * ROW_INCHES + 0.55 * len(groups)), layout="constrained")
+    panels = figure.subplots(len(groups), 1, squeeze=False, height_ratios=heights)[:, 0]
+    for axes, name, group in zip(panels, names, groups, strict=True):
+        _draw_group(axes, name, group.to_dict("records"))
+    panels[-1].set_xlabel("GPUs")
+    figure.legend(handles=_legend(), loc="outside lower center", ncols=3, frameon=False)
     try:
         figure.savefig(path, dpi=150)
     except (OSError, ValueError) as error:
         raise PlotError(f"{path} cannot be drawn: {error}; use a .png, .svg or .pdf file") from error
+
+
+def _draw_group(axes: Axes, name: str, rows: list[dict[Any, Any]]) -> None:
+    """The bars of one scenario, the first method on top."""
+    from matplotlib.ticker import MaxNLocator
+
+    most = max((row["gpus"] for row in rows if row["gpus"] == row["gpus"]), default=1)
+    for y, row in enumerate(rows):
+        gpus = row["gpus"]
+        if gpus is None or gpus != gpus:
+            axes.text(0, y, f" {row['status'].replace('_', ' ')}", va="center", color="#777777")
+            continue
+        good = row["accepted"] is True
+        axes.barh(
+            y, gpus, height=0.72, color=ACCEPTED if good else REJECTED, hatch=None if good else "////",
+            edgecolor="white" if good else "#8c8c8c", linewidth=0.5,
+        )  # fmt: skip
+        axes.text(gpus + 0.01 * most, y, f"{gpus:.0f}", va="center")
+        if row["bound"] == row["bound"] and row["bound"] is not None:
+            axes.vlines(row["bound"], y - 0.42, y + 0.42, colors="black", linewidth=2)
+    axes.set_yticks(range(len(rows)), [row["method"] for row in rows])
+    axes.set_ylim(len(rows) - 0.4, -0.6)
+    axes.set_xlim(0, 1.08 * most)
+    axes.set_title(name, loc="left", fontsize=11, fontweight="bold")
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.tick_params(axis="y", length=0)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+
+
+def _legend() -> list[Any]:
+    from matplotlib.lines import Line2D
+    from matplotlib.patches import Patch
+
+    return [
+        Patch(color=ACCEPTED, label="every GPU accepted by the twin"),
+        Patch(facecolor=REJECTED, edgecolor="#8c8c8c", hatch="////", label="rejected"),
+        Line2D([], [], color="black", linewidth=2, label="proven bound"),
+    ]

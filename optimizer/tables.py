@@ -18,7 +18,9 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, title: st
 
     Only the last column wraps, if it is aligned left.
     """
-    result = Table(title=title or None, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    result = Table(
+        title=title or None, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True
+    )
     for k, column in enumerate(columns):
         right = column.startswith(">")
         text = not right and k == len(columns) - 1  # only what comes last may be long

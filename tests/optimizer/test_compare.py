@@ -1,0 +1,106 @@
+"""Several methods side by side: the figures, the tables, the picture."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+import optimizer
+import scenarios
+from optimizer.compare import MOST_SHOWN, Comparison
+from optimizer.plots import PlotError
+
+LONGEST = max(optimizer.BASELINES, key=len)
+
+
+@pytest.fixture(scope="module")
+def comparison() -> Comparison:
+    """Baselines, which need no region, on two scenarios; one plan with a bound put on it."""
+    chosen = [
+        scenarios.read(name, overrides=["replications=1", "workload.duration_s=60"])
+        for name in ("paper_high_32", "paper_high_128")
+    ]
+    methods = (name for name in ("maxbackbone", "random", "aibrix-binpack", LONGEST))
+    made = optimizer.compare(chosen, methods, gpus=12)
+    bounded = made.results[3].model_copy(update={"bound": 1.0, "gap": 0.5, "status": "optimal"})
+    return Comparison((*made.results[:3], bounded, *made.results[4:]))
+
+
+def test_the_frame_has_a_row_for_every_scenario_and_method(comparison: Comparison) -> None:
+    frame = comparison.to_frame()
+    assert len(frame) == 8
+    expected = (
+        "scenario method gpus bound gap accepted starved_adapters memory_errors itl_ms ttft_ms seconds status"
+    )
+    assert set(expected.split()) <= set(frame.columns)
+    assert list(frame["scenario"]) == ["paper_high_32"] * 4 + ["paper_high_128"] * 4
+    for row, result in zip(frame.to_dict("records"), comparison.results, strict=True):
+        assert row["method"] == result.method
+        assert result.validation is None or row["accepted"] == result.accepted
+        said = result.validation.gpus if result.validation else ()
+        if said:
+            assert row["starved_adapters"] == sum(len(gpu.starved) for gpu in said)
+            assert row["rejected_gpus"] == sum(not gpu.accepted for gpu in said)
+            assert row["memory_errors"] == 0
+    backbone = frame[frame["method"] == "maxbackbone"]
+    assert (backbone["rejected_gpus"] > 0).all()
+    assert backbone["starved_adapters"].sum() > 0
+    no_plan = frame[frame["status"] == "no_plan"]
+    assert list(no_plan["method"]) == ["aibrix-binpack"]  # 13 GPUs of ten adapters, 12 given
+    assert no_plan["gpus"].isna().all()
+
+
+def test_the_frame_survives_csv(comparison: Comparison) -> None:
+    frame = comparison.to_frame()
+    again = pd.read_csv(io.StringIO(frame.to_csv(index=False)))
+    assert list(again.columns) == list(frame.columns)
+    assert list(again["gpus"].fillna(0)) == list(frame["gpus"].fillna(0))
+
+
+def test_the_tables_fit_a_terminal_and_name_every_method_in_full(comparison: Comparison) -> None:
+    text = comparison.summary()
+    assert max(map(len, text.splitlines())) <= 100
+    overview = text.split("paper_high_32, maxbackbone:")[0]
+    assert "…" not in overview
+    for name in ("paper_high_32", "paper_high_128", "maxbackbone", LONGEST, "REJECTED", "no plan"):
+        assert name in overview
+    assert "50.0%" in overview
+    assert str(comparison) == text
+    assert "<table" in comparison._repr_html_()
+
+
+def test_large_plans_are_not_listed_gpu_by_gpu(comparison: Comparison) -> None:
+    placed = comparison.results[1]
+    large = placed.model_copy(update={"gpus": MOST_SHOWN + 1})
+    assert "GPU  device" in Comparison((placed,)).summary()
+    assert "GPU  device" not in Comparison((large,)).summary()
+
+
+def test_json_is_a_list_of_results(comparison: Comparison) -> None:
+    documents = json.loads(comparison.to_json())
+    assert [document["method"] for document in documents] == [r.method for r in comparison.results]
+    assert optimizer.Result.model_validate(documents[0]) == comparison.results[0]
+
+
+@pytest.mark.parametrize("ending", ["png", "svg", "pdf"])
+def test_the_picture_is_drawn(comparison: Comparison, tmp_path: Path, ending: str) -> None:
+    path = tmp_path / f"compare.{ending}"
+    comparison.plot(path)
+    assert path.stat().st_size > 2000
+
+
+def test_a_picture_that_cannot_be_drawn_is_named(comparison: Comparison, tmp_path: Path) -> None:
+    with pytest.raises(PlotError, match=r"picture.doc cannot be drawn.*use a .png"):
+        comparison.plot(tmp_path / "picture.doc")
+    with pytest.raises(PlotError, match="nowhere"):
+        comparison.plot(tmp_path / "nowhere" / "picture.png")
+
+
+def test_an_unknown_method_is_refused_before_anything_is_solved() -> None:
+    scenario = scenarios.read("paper_high_32")
+    with pytest.raises(scenarios.ScenarioError, match='method is "magic"'):
+        optimizer.compare(scenario, ["maxbackbone", "magic"])
