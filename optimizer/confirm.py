@@ -74,7 +74,13 @@ class Confirmation:
         return 0.0 if self.interrupted else max(0.0, self.deadline - time.monotonic())
 
     def confirm(
-        self, problem: PackingProblem, solver: Solver, *, max_rounds: int = 50, known_bound: float = 0.0
+        self,
+        problem: PackingProblem,
+        solver: Solver,
+        *,
+        max_rounds: int = 50,
+        most_rejected: float = 1.0,
+        known_bound: float = 0.0,
     ) -> Confirmed | None:
         """Solve, let the twin judge, cut off what it rejects, and solve again.
 
@@ -88,6 +94,8 @@ class Confirmation:
             The placer.
         max_rounds
             How often to solve.
+        most_rejected
+            Share of rejected bins above which, twice in a row, the problem is given up.
         known_bound
             A bound on the problem that is proven already.
 
@@ -97,6 +105,7 @@ class Confirmation:
             None when the rounds or the time are used up, or no packing is left; ``last`` then holds
             what the placer said last.
         """
+        hopeless = 0
         for _ in range(max_rounds):
             cut = replace(problem, cuts=self.cuts(problem))
             self.last = solver(cut, self.left_s, known_bound)
@@ -109,7 +118,9 @@ class Confirmation:
             verdicts = self.verdicts(cut, self.last.packing)
             if all(verdict.accepted for verdict in verdicts):
                 return Confirmed(self.last.packing, verdicts, cut, self.last)
-            if self.left_s <= 0:
+            rejected = sum(not verdict.accepted for verdict in verdicts) / len(verdicts)
+            hopeless = hopeless + 1 if rejected > most_rejected else 0
+            if self.left_s <= 0 or hopeless == 2:
                 return None
         return None
 

@@ -13,23 +13,26 @@ from optimizer.packing import pack
 from optimizer.problem import PackingOption, PackingProblem
 from optimizer.registry import Method
 
-FIRST_METHOD = "bfd"
-"""Placer of the first plan of an exact search."""
+FIRST_METHODS = ("greedy", "bfd")
+"""Placers of the first plans of an exact search; it is never worse than what the twin accepts of them."""
 
 FIRST_ROUNDS = 4
-"""Most rounds of cuts for the first plan; what the twin still rejects then is halved."""
+"""Most rounds of cuts for a first plan; what the twin still rejects then is halved."""
 
-RELAXATIONS = (0.25, 0.5, 0.75, 1.0)
+RELAXATIONS = (0.0, 0.25, 0.5, 0.75, 1.0)
 """How far between the inner and the outer region a plan with fewer GPUs is looked for."""
 
-ROUNDS_PER_RELAXATION = 6
-"""How often the twin may reject such a plan before a wider region is tried."""
+TIGHTER_ROUNDS = 12
+"""How often the twin may reject such a plan; more of its kind are in wider regions too."""
+
+MOST_REJECTED = 0.5
+"""Share of its GPUs that the twin may reject, twice in a row, before such a plan is given up."""
 
 OUTER_SHARE = 0.2
 """Share of the time left that the bound on the outer region may take."""
 
-INNER_SHARE = 0.5
-"""Share of the time left after that for the conservative region."""
+ATTEMPT_SHARE = 0.15
+"""Share of the time left for finding one plan with fewer GPUs."""
 
 
 class FewestSearch:
@@ -87,12 +90,13 @@ class FewestSearch:
         if not self.method.exact:
             self._confirm_or_halve(self.method.name, max_rounds=50)
             return
-        self._confirm_or_halve(FIRST_METHOD, FIRST_ROUNDS)
+        for name in FIRST_METHODS:
+            self._confirm_or_halve(name, FIRST_ROUNDS)
         self._bound_outer()
         if not self.proven:
-            self._solve_inner()
-        if not self.proven:
             self._tighten()
+        if not self.proven and self.confirmation.left_s > 0:
+            self._bound_inner()
 
     @property
     def proven(self) -> bool:
@@ -155,12 +159,13 @@ class FewestSearch:
             hint=None if self.best is None else self.best.packing,
         )
 
-    def _solve_inner(self) -> None:
-        """The cheapest plan of the conservative region that the twin accepts, and the bound there."""
+    def _bound_inner(self) -> None:
+        """The bound on the conservative region, or a cheaper plan there after all."""
+        if self._within(self.bound):
+            return
         inner, confirmation = self.instance.inner, self.confirmation
-        plan = confirmation.confirm(
-            inner, self._solver(self.method.name, INNER_SHARE), known_bound=self.outer_bound or 0.0
-        )
+        known = max(self.bound, self.outer_bound or 0.0)
+        plan = confirmation.confirm(inner, self._solver(self.method.name), known_bound=known)
         said = confirmation.last
         self._note(said)
         if said is not None and said.status is Status.INFEASIBLE:
@@ -170,26 +175,41 @@ class FewestSearch:
         self._offer(plan)
 
     def _tighten(self) -> None:
-        """Ever cheaper plans although the conservative region refuses them, if the twin accepts them.
+        """Ever cheaper plans, first in the conservative region, then where it refuses them.
 
         Between the inner and the outer region lies what the linear rows do not know. The plan is looked
-        for in regions ever closer to the outer one, so that the least optimistic plan is asked first.
-        Where not even the outer one holds a cheaper plan, the plan held is proven to be the cheapest.
+        for in regions ever closer to the outer one, so that the least optimistic plan is asked first; a
+        wider region is tried when the last one holds no such plan. Where not even the outer one does, the
+        plan held is proven to be the cheapest.
         """
-        for k, share in enumerate(RELAXATIONS):
-            while self.confirmation.left_s > 0 and not self.proven:
-                problem = relaxed(self.instance, share)
-                if self.best is not None:
-                    problem = cheaper_than(problem, self.best.value)
-                solver = self._solver(self.method.name, 1 / (len(RELAXATIONS) - k))
-                plan = self.confirmation.confirm(problem, solver, max_rounds=ROUNDS_PER_RELAXATION)
-                if plan is None:
-                    break
-                self._offer(plan)  # cheaper: the problem admits no other
-        said = self.confirmation.last
-        exhausted = said is not None and said.status is Status.INFEASIBLE
-        if exhausted and self.best is not None and not self.proven:
-            self.outer_bound = self.best.value
+        for share in RELAXATIONS:
+            said = self._tighten_within(share)
+            if self.proven or self.confirmation.left_s <= 0 or said is None:
+                return
+            exhausted = said.status is Status.INFEASIBLE
+            if exhausted and share == 0.0:
+                self.bound = float("inf") if self.best is None else self.best.value
+            if exhausted and share == 1.0 and self.best is not None:
+                self.outer_bound = self.best.value
+            if said.packing is not None:
+                return  # the twin rejects what there is; wider regions hold more of its kind
+
+    def _tighten_within(self, share: float) -> PackingResult | None:
+        """Cheaper plans of one region, as long as the twin accepts them; what the placer said last."""
+        while self.confirmation.left_s > 0 and not self.proven:
+            problem = relaxed(self.instance, share)
+            if self.best is not None:
+                problem = cheaper_than(problem, self.best.value)
+            plan = self.confirmation.confirm(
+                problem,
+                self._solver(self.method.name, ATTEMPT_SHARE),
+                max_rounds=TIGHTER_ROUNDS,
+                most_rejected=MOST_REJECTED,
+            )
+            if plan is None:
+                break
+            self._offer(plan)  # cheaper: the problem admits no other
+        return self.confirmation.last
 
 
 def cheaper_than(problem: PackingProblem, value: float) -> PackingProblem:
