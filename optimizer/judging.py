@@ -46,7 +46,7 @@ class Judge:
     profiles
         Engine profile of each device.
     workers
-        Processes; verdicts do not depend on it.
+        Threads; verdicts do not depend on it.
     """
 
     scenario: Scenario
@@ -59,7 +59,8 @@ class Judge:
     def __call__(self, patterns: Sequence[Pattern]) -> list[GPUVerdict]:
         """Verdict of each pattern, in order; patterns seen before cost nothing."""
         new = list(dict.fromkeys(p for p in patterns if p not in self._known))
-        jobs = Parallel(n_jobs=min(self.workers, len(new)) or 1, return_as="generator")(
+        # Threads suffice: the twin's loop and NumPy's sorting run without the interpreter's lock.
+        jobs = Parallel(n_jobs=min(self.workers, len(new)) or 1, prefer="threads", return_as="generator")(
             delayed(_judge)(self.scenario, self._load(p), self.profiles[p.device], p) for p in new
         )
         for done, (pattern, verdict) in enumerate(zip(new, jobs, strict=True), start=1):
