@@ -221,10 +221,10 @@ def _options(
 
 
 def _heavier(classes: Sequence[AdapterClass]) -> NDArray[np.bool_]:
-    """Which class can stand for which in a cut: equal lengths, and rank and rate at least as large."""
+    """Which class can stand for which in a cut: rank and rate at least as large, all else equal."""
     rank = np.array([c.rank for c in classes])
     rate = np.array([c.rate for c in classes])
-    lengths = {pair: k for k, pair in enumerate(dict.fromkeys((c.prompt, c.output) for c in classes))}
-    kind = np.array([lengths[c.prompt, c.output] for c in classes])
+    others = {key: k for k, key in enumerate(dict.fromkeys((c.prompt, c.output, c.levels) for c in classes))}
+    kind = np.array([others[c.prompt, c.output, c.levels] for c in classes])
     order: NDArray[np.bool_] = (rank[:, None] >= rank) & (rate[:, None] >= rate) & (kind[:, None] == kind)
     return order

@@ -17,8 +17,9 @@ from scenarios.files import (
     write_placement,
 )
 from scenarios.lengths import FixedLengths, HistogramLengths, Lengths, LognormalLengths
+from scenarios.levels import AdapterLevels, Limits, ServiceLevels
 from scenarios.placement import PlacedGPU, Placement
-from scenarios.scenario import Device, Limits, Scenario, ServiceLevels
+from scenarios.scenario import Device, Scenario
 from scenarios.schema import schema
 from scenarios.workload import Workload
 
@@ -26,6 +27,7 @@ __all__ = [
     "MAX_ADAPTERS",
     "Adapter",
     "AdapterClass",
+    "AdapterLevels",
     "Arrivals",
     "Device",
     "EngineConfig",

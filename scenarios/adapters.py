@@ -10,6 +10,7 @@ from pydantic import Discriminator, Field, Tag
 
 from scenarios.engine import Rank
 from scenarios.lengths import Lengths
+from scenarios.levels import AdapterLevels
 from scenarios.noun import Noun
 
 MAX_ADAPTERS = 250_000
@@ -73,6 +74,9 @@ class Adapter(Noun):
     )
     prompt: Lengths | None = Field(default=None, description="Prompt tokens; absent: the workload's.")
     output: Lengths | None = Field(default=None, description="Output tokens; absent: the workload's.")
+    service_levels: AdapterLevels | None = Field(
+        default=None, description="What these adapters must get, beside the scenario's service levels."
+    )
 
     def names(self) -> tuple[str, ...]:
         """Names of the entry's adapters."""
@@ -101,7 +105,7 @@ def _deal(value: T | tuple[T, ...], count: int) -> tuple[T, ...]:
 
 @dataclass(frozen=True)
 class AdapterClass:
-    """Adapters that no placer can tell apart: equal rank, rate and lengths.
+    """Adapters that no placer can tell apart: equal rank, rate, lengths and service levels.
 
     Parameters
     ----------
@@ -113,6 +117,8 @@ class AdapterClass:
         Distribution of prompt and output tokens.
     names
         The adapters' names, in the scenario's order.
+    levels
+        Service levels of their own, or None.
     """
 
     rank: int
@@ -120,6 +126,7 @@ class AdapterClass:
     prompt: Lengths
     output: Lengths
     names: tuple[str, ...]
+    levels: AdapterLevels | None = None
 
     @property
     def count(self) -> int:
@@ -137,16 +144,23 @@ def group(entries: Iterable[Adapter], prompt: Lengths, output: Lengths) -> tuple
     prompt, output
         Lengths of the adapters that name none of their own.
     """
-    classes: dict[tuple[int, float, Lengths, Lengths], list[str]] = {}
-    for name, rank, rate, p, o in _expand(entries, prompt, output):
-        classes.setdefault((rank, rate, p, o), []).append(name)
-    return tuple(AdapterClass(*key, names=tuple(names)) for key, names in classes.items())
+    classes: dict[_Kind, list[str]] = {}
+    for name, kind in _expand(entries, prompt, output):
+        classes.setdefault(kind, []).append(name)
+    return tuple(
+        AdapterClass(rank, rate, p, o, tuple(names), levels)
+        for (rank, rate, p, o, levels), names in classes.items()
+    )
+
+
+_Kind = tuple[int, float, Lengths, Lengths, AdapterLevels | None]
+"""Rank, rate, prompt and output lengths, and service levels of an adapter."""
 
 
 def _expand(
     entries: Iterable[Adapter], prompt: Lengths, output: Lengths
-) -> Iterator[tuple[str, int, float, Lengths, Lengths]]:
+) -> Iterator[tuple[str, _Kind]]:
     for entry in entries:
         p, o = entry.prompt or prompt, entry.output or output
         for name, rank, rate in zip(entry.names(), entry.ranks(), entry.rates(), strict=True):
-            yield name, rank, rate, p, o
+            yield name, (rank, rate, p, o, entry.service_levels)

@@ -6,7 +6,6 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from functools import cached_property
-from itertools import pairwise
 from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field
@@ -14,6 +13,7 @@ from pydantic import BeforeValidator, Field
 from scenarios import checks
 from scenarios.adapters import Adapter, AdapterClass, group
 from scenarios.engine import EngineConfig
+from scenarios.levels import ServiceLevels
 from scenarios.noun import Finding, Noun
 from scenarios.workload import Workload
 
@@ -33,35 +33,6 @@ class Device(Noun):
         default=None,
         description="Engine profile file, relative to the scenario; absent: the shipped one of this name.",
     )
-
-
-class Limits(Noun):
-    """Upper limits on a latency, each optional, in milliseconds."""
-
-    mean: float | None = Field(default=None, gt=0, description="Limit on the mean in ms.")
-    p50: float | None = Field(default=None, gt=0, description="Limit on the median in ms.")
-    p90: float | None = Field(default=None, gt=0, description="Limit on the 90th percentile in ms.")
-    p99: float | None = Field(default=None, gt=0, description="Limit on the 99th percentile in ms.")
-
-    def findings(self) -> Iterator[Finding]:
-        """Yield a limit on a higher percentile that is below that on a lower one."""
-        given = [(key, value) for key in ("p50", "p90", "p99") if (value := getattr(self, key)) is not None]
-        for (low, least), (high, most) in pairwise(given):
-            if most < least:
-                yield Finding((high,), f"is {most:g}, below {low} {least:g}", f"raise {high} or lower {low}")
-
-
-class ServiceLevels(Noun):
-    """What every GPU and every adapter must get for a plan to be accepted."""
-
-    served_share: float = Field(
-        default=0.9, gt=0, le=1, description="Least served/offered tokens of a GPU (the paper's 0.9)."
-    )
-    adapter_served_share: float = Field(
-        default=0.9, gt=0, le=1, description="Least served/offered tokens of each adapter."
-    )
-    itl_ms: Limits = Field(default=Limits(), description="Limits on inter-token latency per GPU.")
-    ttft_ms: Limits = Field(default=Limits(), description="Limits on time to first token per GPU.")
 
 
 def expand_devices(value: object) -> object:

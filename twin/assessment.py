@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from scenarios.scenario import Limits, ServiceLevels
+from scenarios.levels import AdapterLevels, Limits, ServiceLevels
 from twin import metrics
 from twin.load import GPULoad
 from twin.metrics import Latency
-from twin.requests import FloatArray
+from twin.requests import FloatArray, IntArray
 from twin.result import SimulationResult
 from twin.verdict import GPUVerdict
 
@@ -33,9 +33,11 @@ class Run:
     itl: Latency
     ttft: Latency
     kv_cache_tokens: int
+    groups: tuple[tuple[Latency, Latency], ...] = ()
+    """ITL and TTFT of the load's groups with service levels of their own."""
 
 
-def assess(result: SimulationResult) -> Run:
+def assess(result: SimulationResult, load: GPULoad) -> Run:
     """What the verdict needs of a replication."""
     gpu = result.gpu
     return Run(
@@ -46,7 +48,18 @@ def assess(result: SimulationResult) -> Run:
         itl=gpu.itl,
         ttft=gpu.ttft,
         kv_cache_tokens=result.kv_cache_tokens,
+        groups=tuple(_group_latencies(result, adapters) for _, adapters in load.groups()),
     )
+
+
+def _group_latencies(result: SimulationResult, adapters: IntArray) -> tuple[Latency, Latency]:
+    """ITL (exact mean, percentiles of the requests' means) and TTFT over the requests of some adapters."""
+    records = result.records
+    chosen = metrics.completed(records, metrics.window(records, result.warmup_s))
+    chosen = chosen & np.isin(records.requests.adapter, adapters)
+    itl = metrics.latency(metrics.tpot_s(records)[chosen])
+    itl = replace(itl, mean_s=metrics.mean_itl_s(records, chosen))
+    return itl, metrics.latency(metrics.ttft_s(records, result.frontend_s)[chosen])
 
 
 def adapter_shares(result: SimulationResult) -> FloatArray:
@@ -75,9 +88,14 @@ def verdict_on(load: GPULoad, runs: Sequence[Run], levels: ServiceLevels) -> GPU
     """Verdict on a GPU from its replications."""
     shares = np.min([run.adapter_share for run in runs], axis=0)
     order = np.argsort(shares, kind="stable")
-    starved = [k for k in order if shares[k] < levels.adapter_served_share]
-    margins = dict(_margins(runs, shares, levels))
-    reasons = (*_served_reasons(load, runs, shares, starved, levels), *_latency_reasons(runs, levels))
+    least = _least_shares(load, levels)
+    starved = [k for k in order if shares[k] < least[k]]
+    margins = dict(_margins(runs, shares, least, levels))
+    reasons = (
+        *_served_reasons(load, runs, shares, starved, levels),
+        *_latency_reasons(_limited(runs, levels)),
+        *_latency_reasons(_limited_groups(load, runs)),
+    )
     return GPUVerdict(
         gpu=0,
         accepted=not reasons,
@@ -98,6 +116,12 @@ def verdict_on(load: GPULoad, runs: Sequence[Run], levels: ServiceLevels) -> GPU
     )
 
 
+def _least_shares(load: GPULoad, levels: ServiceLevels) -> FloatArray:
+    """Share of its tokens that each adapter must get, shape (n,)."""
+    own = [None if level is None else level.served_share for level in load.levels] or [None] * len(load.rank)
+    return np.array([levels.adapter_served_share if share is None else share for share in own])
+
+
 def _served_reasons(
     load: GPULoad, runs: Sequence[Run], shares: FloatArray, starved: Sequence[int], levels: ServiceLevels
 ) -> Iterator[str]:
@@ -107,12 +131,16 @@ def _served_reasons(
     if starved:
         names = [f'"{load.names[k]}" ({_percent(float(shares[k]))})' for k in starved]
         verb = "get" if len(names) > 1 else "gets"
-        least = _percent(levels.adapter_served_share)
+        least = " or ".join(_percent(x) for x in sorted(set(_least_shares(load, levels)[starved])))
         yield f"{listed(names)} {verb} less than {least} of the tokens asked for"
 
 
-def _latency_reasons(runs: Sequence[Run], levels: ServiceLevels) -> Iterator[str]:
-    for name, latencies, limits in _limited(runs, levels):
+_Limited = Iterator[tuple[str, list[Latency], Limits]]
+"""Name of a latency, its values by replication, and the limits on it."""
+
+
+def _latency_reasons(limited: _Limited) -> Iterator[str]:
+    for name, latencies, limits in limited:
         for key, limit in _given(limits):
             worst = _worst_ms(latencies, key)
             if np.isnan(worst):
@@ -121,17 +149,27 @@ def _latency_reasons(runs: Sequence[Run], levels: ServiceLevels) -> Iterator[str
                 yield f"{key} {name} is {worst:,.1f} ms, above {limit:g} ms"
 
 
-def _margins(runs: Sequence[Run], shares: FloatArray, levels: ServiceLevels) -> Iterator[tuple[str, float]]:
+def _margins(
+    runs: Sequence[Run], shares: FloatArray, least: FloatArray, levels: ServiceLevels
+) -> Iterator[tuple[str, float]]:
     yield "served_share", min(run.served_share for run in runs) / levels.served_share - 1
-    yield "adapter_served_share", float(shares.min()) / levels.adapter_served_share - 1
+    yield "adapter_served_share", float((shares / least).min()) - 1
     for name, latencies, limits in _limited(runs, levels):
         for key, limit in _given(limits):
             yield f"{name.lower()}_{key}", 1 - _worst_ms(latencies, key) / limit
 
 
-def _limited(runs: Sequence[Run], levels: ServiceLevels) -> Iterator[tuple[str, list[Latency], Limits]]:
+def _limited(runs: Sequence[Run], levels: ServiceLevels | AdapterLevels) -> _Limited:
     yield "ITL", [run.itl for run in runs], levels.itl_ms
     yield "TTFT", [run.ttft for run in runs], levels.ttft_ms
+
+
+def _limited_groups(load: GPULoad, runs: Sequence[Run]) -> _Limited:
+    """The same of each group of adapters with service levels of their own."""
+    for g, (levels, adapters) in enumerate(load.groups()):
+        names = listed([f'"{load.names[k]}"' for k in adapters])
+        yield f"ITL of {names}", [run.groups[g][0] for run in runs], levels.itl_ms
+        yield f"TTFT of {names}", [run.groups[g][1] for run in runs], levels.ttft_ms
 
 
 def _given(limits: Limits) -> list[tuple[str, float]]:

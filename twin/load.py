@@ -9,6 +9,7 @@ import numpy as np
 
 from scenarios.adapters import AdapterClass
 from scenarios.lengths import Lengths
+from scenarios.levels import AdapterLevels
 from twin.requests import FloatArray, IntArray
 
 
@@ -26,6 +27,8 @@ class GPULoad:
         Requests per second that are routed to this GPU, shape (n,).
     prompt, output
         Distribution of each adapter's prompt and output tokens.
+    levels
+        Service levels of each adapter's own, None where it has none; empty: none has.
     """
 
     names: tuple[str, ...]
@@ -33,6 +36,16 @@ class GPULoad:
     rate: FloatArray
     prompt: tuple[Lengths, ...]
     output: tuple[Lengths, ...]
+    levels: tuple[AdapterLevels | None, ...] = ()
+
+    def groups(self) -> list[tuple[AdapterLevels, IntArray]]:
+        """Adapters with service levels of their own: each kind of rank, rate, lengths and levels."""
+        found: dict[object, list[int]] = {}
+        kinds = zip(self.levels, self.rank, self.rate, self.prompt, self.output, strict=False)
+        for k, kind in enumerate(kinds):
+            if kind[0] is not None:
+                found.setdefault(kind, []).append(k)
+        return [(self.levels[ks[0]], np.array(ks, dtype=np.int32)) for ks in found.values()]  # type: ignore[misc]
 
     @staticmethod
     def from_classes(classes: Sequence[AdapterClass], counts: Sequence[int] | None = None) -> GPULoad:
@@ -45,4 +58,5 @@ class GPULoad:
             rate=np.array([c.rate for c, _ in chosen], dtype=np.float64),
             prompt=tuple(c.prompt for c, _ in chosen),
             output=tuple(c.output for c, _ in chosen),
+            levels=tuple(c.levels for c, _ in chosen),
         )

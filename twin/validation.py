@@ -10,8 +10,9 @@ from joblib import Parallel, delayed
 
 from scenarios.engine import EngineConfig
 from scenarios.files import check_placement
+from scenarios.levels import ServiceLevels
 from scenarios.placement import PlacedGPU, Placement
-from scenarios.scenario import Scenario, ServiceLevels
+from scenarios.scenario import Scenario
 from scenarios.workload import Workload
 from twin.assessment import assess, listed, verdict_on, verdict_unstarted
 from twin.load import GPULoad
@@ -73,7 +74,8 @@ def judge(
                     seed=child,
                     gpu_memory_gib=gpu_memory_gib,
                     base_dir=base_dir,
-                )
+                ),
+                load,
             )
             for child in np.random.SeedSequence(seed).spawn(replications)
         ]
@@ -158,6 +160,7 @@ def _loads(scenario: Scenario, placement: Placement) -> list[tuple[_Order, GPULo
             rate=np.array([c.rate * share for c, share, _ in chosen]),
             prompt=tuple(c.prompt for c, _, _ in chosen),
             output=tuple(c.output for c, _, _ in chosen),
+            levels=tuple(c.levels for c, _, _ in chosen),
         )
         result.append((tuple((c, share) for c, share, _ in keyed), load))
     return result

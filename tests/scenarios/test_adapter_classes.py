@@ -87,3 +87,27 @@ def test_a_rank_above_all_is_refused() -> None:
 def test_slot_choices_are_the_fixed_one_or_all() -> None:
     assert scenarios.EngineConfig(max_loras=7).slot_choices == (7,)
     assert scenarios.EngineConfig(slots=(32, 8, 8)).slot_choices == (8, 32)
+
+
+def test_service_levels_of_an_entry_make_classes_of_their_own() -> None:
+    gold = scenarios.AdapterLevels(ttft_ms=scenarios.Limits(p90=500))
+    levels = {"ttft_ms": {"p90": 500}}
+    scenario = scenarios.from_mapping(
+        {
+            "name": "levels",
+            "model": "llama-3.1-8b-instruct",
+            "adapters": [
+                {"name": "plain", "count": 2, "rank": 8, "rate": 1},
+                {
+                    "name": "gold",
+                    "count": 3,
+                    "rank": 8,
+                    "rate": 1,
+                    "service_levels": {"ttft_ms": {"p90": 500}},
+                },
+            ],
+            "workload": {"prompt": 100, "output": 100},
+            "devices": "H100-64GB",
+        }
+    )
+    assert [(c.count, c.levels) for c in scenario.classes] == [(2, None), (3, gold)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -257,3 +258,24 @@ def test_requests_longer_than_the_model_are_cut(profile: twin.EngineProfile) -> 
         max_lora_rank=8,
     )
     assert (result.records.requests.output_tokens == 1000).all()
+
+
+def test_service_levels_of_some_adapters(profile: twin.EngineProfile) -> None:
+    """Gold adapters have limits of their own; the others do not feel them."""
+    strict = scenarios.AdapterLevels(ttft_ms=scenarios.Limits(p90=1.0), served_share=0.9)
+    load = replace(load_of(0.5, 0.5, 0.5), levels=(None, strict, strict))
+    verdict = judge(profile, load)
+    assert not verdict.accepted
+    (reason,) = verdict.reasons
+    assert reason.startswith('p90 TTFT of "a1", "a2" is ')
+    loose = scenarios.AdapterLevels(ttft_ms=scenarios.Limits(p90=60_000.0), itl_ms=scenarios.Limits(mean=500))
+    assert judge(profile, replace(load, levels=(None, loose, loose))).accepted
+
+
+def test_a_stricter_share_of_some_adapters(profile: twin.EngineProfile) -> None:
+    load = load_of(6.0, *[0.004] * 20)
+    plain = judge(profile, load, max_loras=1)
+    assert plain.starved
+    lenient = scenarios.AdapterLevels(served_share=0.001)
+    mixed = judge(profile, replace(load, levels=(None, *[lenient] * 20)), max_loras=1)
+    assert len(mixed.starved) < len(plain.starved)

@@ -1,0 +1,53 @@
+"""Service levels: what a GPU, and the adapters on it, must get for a plan to be accepted."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import pairwise
+
+from pydantic import Field
+
+from scenarios.noun import Finding, Noun
+
+
+class Limits(Noun):
+    """Upper limits on a latency, each optional, in milliseconds."""
+
+    mean: float | None = Field(default=None, gt=0, description="Limit on the mean in ms.")
+    p50: float | None = Field(default=None, gt=0, description="Limit on the median in ms.")
+    p90: float | None = Field(default=None, gt=0, description="Limit on the 90th percentile in ms.")
+    p99: float | None = Field(default=None, gt=0, description="Limit on the 99th percentile in ms.")
+
+    def findings(self) -> Iterator[Finding]:
+        """Yield a limit on a higher percentile that is below that on a lower one."""
+        given = [(key, value) for key in ("p50", "p90", "p99") if (value := getattr(self, key)) is not None]
+        for (low, least), (high, most) in pairwise(given):
+            if most < least:
+                yield Finding((high,), f"is {most:g}, below {low} {least:g}", f"raise {high} or lower {low}")
+
+
+class ServiceLevels(Noun):
+    """What every GPU and every adapter must get for a plan to be accepted."""
+
+    served_share: float = Field(
+        default=0.9, gt=0, le=1, description="Least served/offered tokens of a GPU (the paper's 0.9)."
+    )
+    adapter_served_share: float = Field(
+        default=0.9, gt=0, le=1, description="Least served/offered tokens of each adapter."
+    )
+    itl_ms: Limits = Field(default=Limits(), description="Limits on inter-token latency per GPU.")
+    ttft_ms: Limits = Field(default=Limits(), description="Limits on time to first token per GPU.")
+
+
+class AdapterLevels(Noun):
+    """Stricter levels for the adapters of one entry, each optional.
+
+    Latencies are over all requests of the entry's adapters of equal rank, rate and lengths on a GPU; ITL
+    percentiles are over their requests' mean gaps.
+    """
+
+    served_share: float | None = Field(
+        default=None, gt=0, le=1, description="Least served/offered tokens of each adapter of the entry."
+    )
+    itl_ms: Limits = Field(default=Limits(), description="Limits on inter-token latency.")
+    ttft_ms: Limits = Field(default=Limits(), description="Limits on time to first token.")
