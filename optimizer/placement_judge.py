@@ -97,6 +97,7 @@ class PlacementJudge:
             rate=np.array([c.rate * share for c, share in held]),
             prompt=tuple(c.prompt for c, _ in held),
             output=tuple(c.output for c, _ in held),
+            levels=tuple(c.levels for c, _ in held),
         )
 
 

@@ -98,13 +98,7 @@ def test_service_levels_of_an_entry_make_classes_of_their_own() -> None:
             "model": "llama-3.1-8b-instruct",
             "adapters": [
                 {"name": "plain", "count": 2, "rank": 8, "rate": 1},
-                {
-                    "name": "gold",
-                    "count": 3,
-                    "rank": 8,
-                    "rate": 1,
-                    "service_levels": {"ttft_ms": {"p90": 500}},
-                },
+                {"name": "gold", "count": 3, "rank": 8, "rate": 1, "service_levels": levels},
             ],
             "workload": {"prompt": 100, "output": 100},
             "devices": "H100-64GB",
