@@ -10,6 +10,7 @@ import typer
 from optimizer.cli.engine_commands import add_to as add_engine_commands
 from optimizer.cli.learn_commands import add_to as add_learn_commands
 from optimizer.cli.options import EXIT_FAILURE, EXIT_USAGE
+from optimizer.cli.replan_command import add_to as add_replan_command
 from optimizer.cli.scenario_commands import add_to as add_scenario_commands
 from optimizer.cli.solve_commands import add_to as add_solve_commands
 from scenarios import LorapackError
@@ -24,6 +25,7 @@ app = typer.Typer(
     epilog="Start with: lorapack compare scenarios/mixed_ranks.yaml",
 )
 add_solve_commands(app)
+add_replan_command(app)
 add_engine_commands(app)
 add_learn_commands(app)
 add_scenario_commands(app)

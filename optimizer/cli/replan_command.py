@@ -1,0 +1,70 @@
+"""``lorapack replan``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from optimizer.cli.options import (
+    JsonOption,
+    QuietOption,
+    ScenarioArgument,
+    SeedOption,
+    SetOption,
+    TimeLimitOption,
+    WorkersOption,
+    emit,
+)
+from optimizer.cli.solve_commands import GpusOption, exit_code
+
+
+def add_to(app: typer.Typer) -> None:
+    """Register the command."""
+    app.command("replan")(replan_command)
+
+
+def replan_command(
+    scenario: ScenarioArgument,
+    from_: Annotated[
+        Path,
+        typer.Option("--from", metavar="FILE", help="What is running: a result's JSON, or a placement."),
+    ],
+    move_price: Annotated[
+        float | None,
+        typer.Option(help="Price of one move in GPUs (or in cost); absent: fewest GPUs, then fewest moves."),
+    ] = None,
+    gpus: GpusOption = None,
+    time_limit: TimeLimitOption = 60.0,
+    seed: SeedOption = None,
+    workers: WorkersOption = 2,
+    set_: SetOption = None,
+    json: JsonOption = None,
+    placement: Annotated[Path | None, typer.Option(help="Also write the new placement.")] = None,
+    quiet: QuietOption = False,
+) -> None:
+    """Place the adapters of SCENARIO, with its new rates, so that the fewest of those that run move.
+
+    Exit code 0: solved; 3: proven infeasible; 4: stopped without an accepted plan.
+    """
+    import optimizer
+    import scenarios
+    from optimizer.progress import progress_bar
+
+    chosen, running = scenarios.read(scenario, overrides=set_ or ()), scenarios.read_placement(from_)
+    with progress_bar(not quiet) as report:
+        change = optimizer.replan(
+            chosen,
+            running,
+            move_price=move_price,
+            gpus=gpus,
+            time_limit_s=time_limit,
+            seed=seed,
+            workers=workers,
+            report=report,
+        )
+    emit(change.summary(), change.to_json(), json)
+    if placement is not None and change.result.placement is not None:
+        scenarios.write_placement(change.result.placement, placement)
+    raise typer.Exit(exit_code(change.result))
