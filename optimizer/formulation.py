@@ -115,14 +115,12 @@ class AssignmentModel:
             packing.bins, key=lambda b: (position[b.option], -symmetry_weights(self.problem) @ b.counts)
         )
         values: dict[int, int] = {}
-        forced = self.problem.objective != "price"
         for g in range(len(self.items)):
             held = bins[g] if g < len(bins) else None
             for c in np.flatnonzero(self.items[g] >= 0):
                 values[int(self.items[g, c])] = int(held.counts[c]) if held else 0
             for k in range(len(self.options)):
-                is_open = position[held.option] == k if held else forced and k == len(self.options) - 1
-                values[int(self.opened[g, k])] = int(is_open)
+                values[int(self.opened[g, k])] = int(held is not None and position[held.option] == k)
         return values
 
 
@@ -134,7 +132,7 @@ def assignment_model(problem: PackingProblem, bins: int, least: float = 0.0) -> 
     problem
         What to pack.
     bins
-        How many bins there are to open, at most; with a latency objective exactly.
+        How many bins there are to open, at most.
     least
         A proven lower bound on the objective ``price``; added as a row.
     """
@@ -170,15 +168,14 @@ def _demand(built: AssignmentModel) -> None:
 
 
 def _capacity(built: AssignmentModel) -> None:
-    """One option at most per bin (exactly one where latency counts), and the rows of the chosen option."""
+    """One option at most per bin, and the rows of the chosen option."""
     problem, model = built.problem, built.formulation
-    forced = problem.objective != "price"
     caps = [
         [[row_most(problem, o, r, p) for p in built.options] for r in range(len(problem.rows[o].capacity))]
         for o in built.options
     ]
     for g in range(len(built.items)):
-        model.row(f"one_{g}", [(int(z), 1) for z in built.opened[g]], 1 if forced else None, 1)
+        model.row(f"one_{g}", [(int(z), 1) for z in built.opened[g]], None, 1)
         for k, o in enumerate(built.options):
             rows = problem.rows[o]
             for r in range(len(rows.capacity)):
@@ -346,7 +343,10 @@ def _price_objective(built: AssignmentModel, least: float) -> None:
 
 
 def _latency_objective(built: AssignmentModel) -> None:
-    """The worst or the total latency; pieces bind in bins of their option only."""
+    """The worst or the total latency; pieces bind in bins of their option only.
+
+    In the total, a bin that is not open counts by the lowest offset.
+    """
     problem, model = built.problem, built.formulation
     pieces = [(problem.options[o].latency_usage, problem.options[o].latency_offset) for o in built.options]
     most = np.array([problem.rows[o].most for o in built.options])
@@ -359,10 +359,13 @@ def _latency_objective(built: AssignmentModel) -> None:
     top = 2 * RESOLUTION + int(most.sum())
     worst = problem.objective == "worst"
     shared = model.variable("latency", 0, top, continuous=True) if worst else -1
+    idle = 0 if worst else int(np.ceil(problem.idle_latency * model.scale - 1e-6))
     for g in range(len(built.items)):
         latency = shared if worst else model.variable(f"latency_{g}", 0, top, continuous=True)
         if not worst or g == 0:
             model.objective.append((latency, 1))
+        if idle > 0:
+            model.row(f"idle_{g}", [(latency, 1), *((int(z), idle) for z in built.opened[g])], idle, None)
         for k, (usage, offset) in enumerate(pieces):
             if usage is None or offset is None:
                 continue

@@ -249,7 +249,7 @@ def place_proposed_lat(run: Run) -> None:
     assert problem.max_bins is not None
     for device, oracle in _oracles(problem).items():
         gpus = min(problem.max_bins, problem.device_limits.get(device, problem.max_bins))
-        plan = proposed_lat(greedy_input(problem, oracle), oracle, gpus)
+        plan = proposed_lat(greedy_input(problem, oracle), oracle, gpus) if gpus else None
         if plan is not None:
             _offer(run, oracle, plan)
 

@@ -1,9 +1,11 @@
-"""Random packing problems and their optima by brute force."""
+"""Random packing problems and their optima by brute force; `benchmarks/packing_agreement.py` uses both."""
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
+from dataclasses import replace
+from functools import cache
 
 import numpy as np
 import pytest
@@ -12,86 +14,67 @@ from optimizer.checker import matches
 from optimizer.problem import Cut, PackingOption, PackingProblem
 
 
-def _patterns(problem: PackingProblem) -> list[tuple[float, tuple[int, ...], int]]:
-    """Every allowed bin: price, counts, option."""
-    found = []
-    for o, option in enumerate(problem.options):
-        for counts in itertools.product(*(range(int(n) + 1) for n in problem.counts)):
-            held = np.array(counts)
-            if (
-                held.any()
-                and not (held[~option.fits_class] > 0).any()
-                and (option.usage @ held <= option.capacity + 1e-9).all()
-                and not any(o in cut.options and matches(cut, held, problem.heavier) for cut in problem.cuts)
-            ):
-                found.append((option.price, counts, o))
-    return found
+def _patterns(problem: PackingProblem) -> list[tuple[tuple[int, ...], int]]:
+    """Every allowed bin: counts and option."""
+    return [
+        (counts, o)
+        for o, option in enumerate(problem.options)
+        for counts in itertools.product(*(range(int(n) + 1) for n in problem.counts))
+        if any(counts) and _allowed(problem, option, o, np.array(counts))
+    ]
+
+
+def _allowed(problem: PackingProblem, option: PackingOption, o: int, held: np.ndarray) -> bool:
+    return (
+        not (held[~option.fits_class] > 0).any()
+        and bool((option.usage @ held <= option.capacity + 1e-9).all())
+        and not any(o in cut.options and matches(cut, held, problem.heavier) for cut in problem.cuts)
+    )
+
+
+def _keeps_limits(problem: PackingProblem, used: tuple[int, ...]) -> bool:
+    """Whether so many bins of each option keep all limits."""
+    devices: dict[str, int] = {}
+    for option, n in zip(problem.options, used, strict=True):
+        devices[option.device] = devices.get(option.device, 0) + n
+    return (
+        all(o.limit is None or n <= o.limit for o, n in zip(problem.options, used, strict=True))
+        and all(devices.get(device, 0) <= limit for device, limit in problem.device_limits.items())
+        and (problem.max_bins is None or sum(used) <= problem.max_bins)
+        and (problem.budget is None or float(problem.prices @ np.array(used)) <= problem.budget + 1e-9)
+    )
 
 
 def _optimum(problem: PackingProblem) -> float:
-    """Least value over all packings, by depth-first search; infinite if there is none."""
-    patterns = _patterns(problem)
-    if problem.objective != "price":
-        return _least_latency(problem, patterns)
-    tail = tuple(-1 if option.limit is None else option.limit for option in problem.options)
-    memo: dict[tuple[tuple[int, ...], tuple[int, ...], int], float] = {}
+    """Least value over all packings, by trying all; infinite if there is none."""
+    worst, price = problem.objective == "worst", problem.objective == "price"
+    idle = problem.idle_latency if problem.objective == "mean" else 0.0
+    bins = [
+        (
+            counts,
+            o,
+            problem.options[o].price if price else problem.options[o].latency(np.array(counts)) - idle,
+        )
+        for counts, o in _patterns(problem)
+    ]
 
-    def least(left: tuple[int, ...], limits: tuple[int, ...], bins: int) -> float:
+    @cache
+    def least(left: tuple[int, ...], used: tuple[int, ...]) -> float:
         if not any(left):
             return 0.0
-        if bins == 0:
-            return float("inf")
-        key = (left, limits, bins)
-        if key not in memo:
-            first = next(c for c, n in enumerate(left) if n)
-            memo[key] = min(
-                (
-                    price
-                    + least(
-                        tuple(a - b for a, b in zip(left, counts, strict=True)),
-                        tuple(n - 1 if k == o and n > 0 else n for k, n in enumerate(limits)),
-                        bins - 1,
-                    )
-                    for price, counts, o in patterns
-                    if counts[first] > 0
-                    and limits[o] != 0
-                    and all(b <= a for a, b in zip(left, counts, strict=True))
-                ),
-                default=float("inf"),
-            )
-        return memo[key]
+        first = next(c for c, n in enumerate(left) if n)
+        best = float("inf")
+        for counts, o, value in bins:
+            if not counts[first] or any(b > a for a, b in zip(left, counts, strict=True)):
+                continue
+            more = tuple(n + (k == o) for k, n in enumerate(used))
+            if _keeps_limits(problem, more):
+                rest = least(tuple(a - b for a, b in zip(left, counts, strict=True)), more)
+                best = min(best, max(value, rest) if worst else value + rest)
+        return best
 
-    bins = problem.n_items if problem.max_bins is None else problem.max_bins
-    return least(tuple(int(n) for n in problem.counts), tail, bins)
-
-
-def _least_latency(problem: PackingProblem, patterns: list[tuple[float, tuple[int, ...], int]]) -> float:
-    best: dict[tuple[int, ...], float] = {}
-    for _, counts, o in patterns:
-        latency = problem.options[o].latency(np.array(counts))
-        best[counts] = min(latency, best.get(counts, float("inf")))
-    assert problem.max_bins is not None
-    worst = problem.objective == "worst"
-    idle = 0.0 if worst else problem.idle_latency
-    memo: dict[tuple[tuple[int, ...], int], float] = {}
-
-    def least(left: tuple[int, ...], bins: int) -> float:
-        if not any(left):
-            return bins * idle
-        if bins == 0:
-            return float("inf")
-        if (left, bins) not in memo:
-            first = next(c for c, n in enumerate(left) if n)
-            values = [float("inf")]
-            for counts, latency in best.items():
-                if counts[first] and all(b <= a for a, b in zip(left, counts, strict=True)):
-                    rest = least(tuple(a - b for a, b in zip(left, counts, strict=True)), bins - 1)
-                    values.append(max(latency, rest) if worst else latency + rest)
-            memo[(left, bins)] = min(values)
-        return memo[(left, bins)]
-
-    total = least(tuple(int(n) for n in problem.counts), problem.max_bins)
-    return total if worst else total / problem.max_bins
+    total = least(tuple(int(n) for n in problem.counts), (0,) * len(problem.options))
+    return total / problem.max_bins + idle if problem.objective == "mean" and problem.max_bins else total
 
 
 def _random_order(rng: np.random.Generator, n: int) -> np.ndarray:
@@ -100,52 +83,48 @@ def _random_order(rng: np.random.Generator, n: int) -> np.ndarray:
     return np.asarray((values[:, None] >= values[None]).all(axis=-1))
 
 
+def _random_option(rng: np.random.Generator, n: int, o: int) -> PackingOption:
+    m = int(rng.integers(1, 4))
+    integer = rng.random() < 0.5
+    return PackingOption(
+        f"option-{o}",
+        usage=rng.integers(0, 8, (m, n)).astype(float) if integer else rng.random((m, n)) * 0.6,
+        capacity=np.full(m, 10.0 if integer else 1.0),
+        allowed=np.ones(n, bool) if o == 0 else rng.random(n) < 0.8,
+        price=float(rng.choice([1.0, 1.5, 2.0, np.sqrt(2)])),
+        limit=None if rng.random() < 0.7 else int(rng.integers(0, 4)),
+        device=str(rng.choice(["a", "b"])),
+        latency_usage=rng.integers(0, 5, (2, n)).astype(float),
+        latency_offset=rng.integers(0, 5, 2).astype(float),
+    )
+
+
 def _random_problem(seed: int, *, cuts: bool = False, objective: str = "price") -> PackingProblem:
+    """Up to eight items in up to four classes and three options, with limits, prices and cuts at times."""
     rng = np.random.default_rng(seed)
     n = int(rng.integers(2, 5))
     counts = rng.integers(1, 4, n)
     while counts.sum() > 8:
         counts[counts.argmax()] -= 1
-    options = []
-    for o in range(int(rng.integers(1, 4))):
-        m = int(rng.integers(1, 4))
-        integer = rng.random() < 0.5
-        usage = rng.integers(0, 8, (m, n)).astype(float) if integer else rng.random((m, n)) * 0.6
-        capacity = np.full(m, 10.0 if integer else 1.0)
-        allowed = np.ones(n, bool) if o == 0 else rng.random(n) < 0.8
-        options.append(
-            PackingOption(
-                f"option-{o}",
-                usage,
-                capacity,
-                allowed=allowed,
-                price=float(rng.choice([1.0, 1.5, 2.0])),
-                limit=None if rng.random() < 0.7 else int(rng.integers(0, 4)),
-                latency_usage=rng.integers(0, 5, (2, n)).astype(float),
-                latency_offset=rng.integers(0, 5, 2).astype(float),
-            )
-        )
-    made: tuple[Cut, ...] = ()
-    heavier = None
-    if cuts:
-        heavier = _random_order(rng, n)
-        made = tuple(
-            Cut(
-                tuple(np.flatnonzero(rng.random(len(options)) < 0.7).tolist()) or (0,),
-                np.maximum(rng.integers(0, 3, n), np.eye(n, dtype=int)[int(rng.integers(n))] * 2),
-            )
-            for _ in range(2)
-        )
-    if objective == "price":
-        return PackingProblem(counts, tuple(options), cuts=made, heavier=heavier)
-    return PackingProblem(
+    options = tuple(_random_option(rng, n, o) for o in range(int(rng.integers(1, 4))))
+    problem = PackingProblem(
         counts,
-        tuple(options),
-        cuts=made,
-        heavier=heavier,
+        options,
+        device_limits={"b": int(rng.integers(0, 3))} if rng.random() < 0.3 else {},
+        max_bins=int(rng.integers(1, 5)) if objective != "price" or rng.random() < 0.2 else None,
+        budget=float(rng.integers(2, 9)) if rng.random() < 0.2 else None,
         objective=objective,
-        max_bins=int(rng.integers(1, 5)),
     )
+    if not cuts:
+        return problem
+    made = tuple(
+        Cut(
+            tuple(np.flatnonzero(rng.random(len(options)) < 0.7).tolist()) or (0,),
+            np.maximum(rng.integers(0, 3, n), np.eye(n, dtype=int)[int(rng.integers(n))] * 2),
+        )
+        for _ in range(2)
+    )
+    return replace(problem, cuts=made, heavier=_random_order(rng, n))
 
 
 @pytest.fixture(scope="session")
