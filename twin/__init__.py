@@ -1,6 +1,10 @@
 """The digital twin of one GPU's serving engine: memory, scheduler, step cost, and verdicts on placements."""
 
+from importlib import import_module
+from typing import TYPE_CHECKING
+
 from twin.arrivals import WorkloadError, draw_requests
+from twin.files import OutputFileError
 from twin.load import GPULoad
 from twin.loop import EngineInputError, UnservableRequestError
 from twin.memory import MemoryModel, MemoryPlan, plan_memory
@@ -23,15 +27,25 @@ from twin.simulate import MemoryFailure, build_setup, simulate
 from twin.validation import judge, profiles_of, validate
 from twin.verdict import GPUVerdict, ValidationReport
 
+if TYPE_CHECKING:
+    from twin.calibration import CalibrationError, CalibrationReport, Measurement, calibrate
+    from twin.fidelity_predict import fidelity
+    from twin.fidelity_report import FidelityReport
+
 __all__ = [
+    "CalibrationError",
+    "CalibrationReport",
     "EngineInputError",
     "EngineProfile",
     "EngineSetup",
+    "FidelityReport",
     "GPULoad",
     "GPUVerdict",
+    "Measurement",
     "MemoryFailure",
     "MemoryModel",
     "MemoryPlan",
+    "OutputFileError",
     "ProfileError",
     "Replications",
     "Requests",
@@ -45,7 +59,9 @@ __all__ = [
     "ValidationReport",
     "WorkloadError",
     "build_setup",
+    "calibrate",
     "draw_requests",
+    "fidelity",
     "find_profile",
     "judge",
     "plan_memory",
@@ -59,3 +75,20 @@ __all__ = [
     "validate",
     "write_profile",
 ]
+
+_LATE = {
+    "CalibrationError": "twin.calibration",
+    "CalibrationReport": "twin.calibration",
+    "FidelityReport": "twin.fidelity_report",
+    "Measurement": "twin.calibration",
+    "calibrate": "twin.calibration",
+    "fidelity": "twin.fidelity_predict",
+}
+"""Names whose modules need pandas and scipy.optimize, and are imported when they are first asked for."""
+
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> object:
+        if name not in _LATE:
+            raise AttributeError(f'module "{__name__}" has no attribute "{name}"')
+        return getattr(import_module(_LATE[name]), name)

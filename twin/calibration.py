@@ -17,11 +17,11 @@ from scenarios.errors import LorapackError
 from twin.architectures import find_architecture
 from twin.calibration_fit import fit_costs
 from twin.calibration_frontend import StallEvidence, final_stall_s, fit_scrape, stall_evidence
-from twin.calibration_probes import Probe, read_probes
+from twin.calibration_probes import Probe, check_columns, read_probes, read_table
 from twin.calibration_runs import USABLE, RunEvidence, match
 from twin.calibration_tables import fit_lengths, fit_loads
 from twin.calibration_terms import candidate_terms
-from twin.fidelity import predict_all
+from twin.fidelity_predict import predict_all
 from twin.fidelity_report import METRICS, FidelityReport
 from twin.fidelity_runs import MeasuredRun, measured_runs, read_runs, run_requests, run_setup, selected
 from twin.loop import run as play
@@ -33,8 +33,13 @@ log = logging.getLogger(__name__)
 QUALITIES = ("clean", "client_cap_saturated")
 """Qualities of the runs that are fitted and compared."""
 
-ROUNDS = 2
-"""Times that every run is matched and the costs are fitted anew."""
+MEASURED = ("tpot_mean_ms", "ttft_mean_ms", "running_mean", "waiting_mean", "kv_usage_mean")
+"""Measured columns of ``serving_runs.csv`` that a calibration needs."""
+
+TIMESERIES = "serving_runs_timeseries.csv.gz"
+
+COLD_ROUNDS, WARM_ROUNDS = 2, 1
+"""Times that every run is matched and the costs are fitted anew, from probes alone or from a profile."""
 
 FEWEST_RUNS = 5
 
@@ -111,6 +116,7 @@ def calibrate(
     model: str,
     *,
     measurement: Measurement | None = None,
+    start: EngineProfile | None = None,
     groups: Sequence[str] | None = None,
     cross_validate: bool = True,
     seed: int = 0,
@@ -127,6 +133,9 @@ def calibrate(
         Base model, as in the tables and among the shipped architectures.
     measurement
         Device, engine and source; absent: those of the public measurements.
+    start
+        Profile of the model whose step cost the matching starts from, which then takes one round instead
+        of two; absent: the step cost of the probes alone.
     groups
         Groups of serving runs to fit; absent: all.
     cross_validate
@@ -149,17 +158,20 @@ def calibrate(
     table = _table(folder, model, groups)
     job = _Job(table, measured_runs(table), read_probes(folder, model), seed, workers, progress)
     profile = _start(folder, model, job, about)
+    rounds = COLD_ROUNDS
+    if start is not None:
+        profile, rounds = profile.model_copy(update={"step": start.step}), WARM_ROUNDS
     changes: list[float] = []
     evidence: list[RunEvidence] = []
-    fit = fit_costs([], job.probes, profile.loads)
-    for turn in range(ROUNDS):
-        evidence = job.matched(profile, f"matching runs, round {turn + 1} of {ROUNDS}")
+    fit = fit_costs([], job.probes)
+    for turn in range(rounds):
+        evidence = job.matched(profile, f"matching runs, round {turn + 1} of {rounds}")
         if len(evidence) < FEWEST_RUNS:
             raise CalibrationError(
                 f"{folder}: {len(evidence)} runs of {model} can be matched; at least {FEWEST_RUNS} are needed"
             )
-        fit = fit_costs(evidence, job.probes, profile.loads)
-        profile = profile.model_copy(update={"step": fit.step, "loads": fit.loads})
+        fit = fit_costs(evidence, job.probes)
+        profile = profile.model_copy(update={"step": fit.step})
         changes.append(float(np.mean([abs(np.log(e.scale)) for e in evidence])))
         log.info("round %d: step costs changed by %.2f %%", turn + 1, 100 * changes[-1])
     profile = profile.model_copy(update={"frontend": _frontend(folder, job, profile)})
@@ -210,7 +222,9 @@ class _Job:
 
 
 def _table(folder: Path, model: str, groups: Sequence[str] | None) -> pd.DataFrame:
-    table = read_runs(folder / "serving_runs.csv")
+    path = folder / "serving_runs.csv"
+    table = read_runs(path)
+    check_columns(table, ("group", "status", "quality"), MEASURED, str(path))
     chosen = (table["model"] == model).to_numpy() & selected(table, QUALITIES)
     if groups is not None:
         chosen &= table["group"].isin(groups).to_numpy()
@@ -233,7 +247,7 @@ def _start(folder: Path, model: str, job: _Job, about: Measurement) -> EnginePro
         engine_version=about.engine_version,
         measured=about.engine.model_copy(update={"max_model_len": length}),
         memory=memory_model(architecture, about.engine_version),
-        step=fit_costs([], job.probes, loads).step,
+        step=fit_costs([], job.probes).step,
         loads=loads,
         frontend=Frontend(),
         lengths=fit_lengths(folder, model, job.table),
@@ -244,10 +258,9 @@ def _start(folder: Path, model: str, job: _Job, about: Measurement) -> EnginePro
 def _frontend(folder: Path, job: _Job, profile: EngineProfile) -> Frontend:
     """The server's stalls, where the instants of metrics readings were recorded, and its constant delay."""
     clean = (job.table["quality"] == "clean").to_numpy()
-    path = folder / "serving_runs_timeseries.csv.gz"
     scrape = None
-    if path.exists():
-        by_run = pd.read_csv(path, usecols=["run_id", "t"]).groupby("run_id")["t"]
+    if (folder / TIMESERIES).exists():
+        by_run = read_table(folder, TIMESERIES, ("run_id",), ("t",)).groupby("run_id")["t"]
         instants = {str(name): values.to_numpy(dtype=np.float64) for name, values in by_run}
         jobs = []
         for run in (job.runs[k] for k in np.flatnonzero(clean)):
@@ -280,8 +293,8 @@ def _left_out(job: _Job, profile: EngineProfile, evidence: Sequence[RunEvidence]
         return None
     parts = []
     for done, group in enumerate(groups):
-        fit = fit_costs(evidence, job.probes, profile.loads, left_out=group)
-        without = profile.model_copy(update={"step": fit.step, "loads": fit.loads})
+        fit = fit_costs(evidence, job.probes, left_out=group)
+        without = profile.model_copy(update={"step": fit.step})
         parts.append(job.predicted(np.flatnonzero((job.table["group"] == group).to_numpy()), without))
         job.tell("groups left out", done + 1, len(groups))
     return FidelityReport(job.table, pd.concat(parts).sort_index())
@@ -294,9 +307,7 @@ def _fitted(evidence: Sequence[RunEvidence], profile: EngineProfile) -> pd.DataF
     solution = np.array([known.get(name, 0.0) for name in names])
     rows = []
     for e in evidence:
-        seconds = (
-            float(e.features @ solution) + e.load_known_s + e.loads * e.served * profile.loads.gpu_served_s
-        )
+        seconds = float(e.features @ solution) + e.load_s
         if abs(e.mismatch) < USABLE:
             rows.append((e.group, e.quality, 100 * (e.seconds / seconds - 1)))
     frame = pd.DataFrame(rows, columns=["group", "quality", "error"])

@@ -12,7 +12,7 @@ from twin.calibration_probes import Probe
 from twin.calibration_runs import USABLE, RunEvidence
 from twin.calibration_terms import candidate_terms, features
 from twin.requests import FloatArray
-from twin.step_cost import LoadCost, StepCost
+from twin.step_cost import StepCost
 
 RUN_WEIGHT = {"clean": 1.0, "client_cap_saturated": 0.7}
 """Weight of a run by its quality; others are not used."""
@@ -30,24 +30,21 @@ class Fit:
 
     Parameters
     ----------
-    step, loads
-        The costs, without terms that the data do not ask for.
+    step
+        The cost, without terms that the data do not ask for.
     standard_errors_s
-        Of the terms that are kept and of ``gpu_served_s``, from the weighted residuals.
+        Of the terms that are kept, from the weighted residuals.
     residual_share
         Standard deviation of the logarithm of measured over fitted, over the runs.
     """
 
     step: StepCost
-    loads: LoadCost
     standard_errors_s: dict[str, float]
     residual_share: float
 
 
-def fit_costs(
-    evidence: Sequence[RunEvidence], probes: Sequence[Probe], loads: LoadCost, left_out: str | None = None
-) -> Fit:
-    """Fit the step cost and the copies' cost per served adapter.
+def fit_costs(evidence: Sequence[RunEvidence], probes: Sequence[Probe], left_out: str | None = None) -> Fit:
+    """Fit the step cost.
 
     Relative errors are minimised, so that a step of 13 ms counts as much as one of 300 ms; observations far
     off lose weight.
@@ -56,8 +53,6 @@ def fit_costs(
     ----------
     evidence, probes
         Matched runs and probes.
-    loads
-        Measured cost of a copy, to which the part per served adapter is added.
     left_out
         Group of runs to leave out.
     """
@@ -67,23 +62,22 @@ def fit_costs(
         for e in evidence
         if e.group != left_out and abs(e.mismatch) < USABLE and RUN_WEIGHT.get(e.quality, 0) > 0
     ]
-    rows = [(np.append(e.features, e.loads * e.served), e.seconds - e.load_known_s, e.seconds) for e in used]
-    rows += [(np.append(features(terms, p.steps), 0.0), p.seconds, p.seconds) for p in probes]
+    rows = [(e.features, e.seconds - e.load_s, e.seconds) for e in used]
+    rows += [(features(terms, p.steps), p.seconds, p.seconds) for p in probes]
     design = np.array([row / scale for row, _, scale in rows])
     target = np.array([value / scale for _, value, scale in rows])
     weight = np.array([RUN_WEIGHT[e.quality] for e in used] + [p.weight for p in probes])
     solution, final = _robust(design, target, weight)
     residual = target - design @ solution
     errors = _standard_errors(design, residual, final, solution)
-    names = [*(term.name for term in terms), "gpu_served"]
+    names = [term.name for term in terms]
     kept = [
         term.model_copy(update={"seconds": float(x)})
-        for term, x in zip(terms, solution, strict=False)
+        for term, x in zip(terms, solution, strict=True)
         if x > 0
     ]
     return Fit(
         step=StepCost(terms=tuple(kept)),
-        loads=loads.model_copy(update={"gpu_served_s": float(solution[-1])}),
         standard_errors_s={
             name: error for name, x, error in zip(names, solution, errors, strict=True) if x > 0
         },

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,25 +32,46 @@ class Probe:
     weight: float
 
 
-def read_table(folder: Path, name: str, columns: tuple[str, ...]) -> pd.DataFrame:
-    """A table of measurements with at least these columns.
+def read_table(folder: Path, name: str, texts: tuple[str, ...], numbers: tuple[str, ...]) -> pd.DataFrame:
+    """A table of measurements with at least these columns of text and of numbers.
 
     Raises
     ------
     ScenarioError
-        If it cannot be read or lacks a column.
+        If it cannot be read, lacks a column, or has something else where a number should be.
     """
     path = folder / name
     try:
-        table = pd.read_csv(path)
-    except (OSError, ValueError) as error:
-        raise ScenarioError(
-            [Problem("file", f"cannot be read ({error})", "name the folder")], str(path)
-        ) from (error)
-    missing = [column for column in columns if column not in table.columns]
-    if missing:
-        raise ScenarioError([Problem(f"column {c}", "is missing", "add it") for c in missing], str(path))
+        table = pd.read_csv(path, dtype=dict.fromkeys(texts, str))
+    except (OSError, EOFError, ValueError, zlib.error) as error:
+        remedy = "name a folder of measurements that has it"
+        raise ScenarioError([Problem("file", f"cannot be read ({error})", remedy)], str(path)) from error
+    check_columns(table, texts, numbers, str(path))
     return table
+
+
+def check_columns(table: pd.DataFrame, texts: Sequence[str], numbers: Sequence[str], source: str) -> None:
+    """Check that a table has columns; turn columns of numbers into numbers, where they are not yet.
+
+    Raises
+    ------
+    ScenarioError
+        If a column is missing, or a cell is neither empty nor a number.
+    """
+    missing = [column for column in (*texts, *numbers) if column not in table.columns]
+    if missing:
+        remedy = "add it; found: " + ", ".join(map(str, table.columns[:12]))
+        raise ScenarioError([Problem(f"column {c}", "is missing", remedy) for c in missing], source)
+    problems = []
+    for column in numbers:
+        values = pd.to_numeric(table[column], errors="coerce")
+        wrong = table.index[values.isna() & table[column].notna()]
+        if len(wrong):
+            cell = table.at[wrong[0], column]
+            problems.append(Problem(f"row {wrong[0] + 2}, {column}", f"is {cell!r}", "give a number"))
+        table[column] = values
+    if problems:
+        raise ScenarioError(problems, source)
 
 
 def _one(
@@ -83,8 +106,8 @@ def read_probes(folder: Path, model: str) -> list[Probe]:
 
 
 def _single_requests(folder: Path, model: str) -> list[Probe]:
-    columns = ("model", "max_loras", "max_lora_rank", "single_req_itl_ms", "single_req_output_tokens")
-    table = read_table(folder, "memory_probes.csv", columns)
+    numbers = ("max_loras", "max_lora_rank", "single_req_itl_ms", "single_req_output_tokens")
+    table = read_table(folder, "memory_probes.csv", ("model",), numbers)
     table = table[(table["model"] == model) & table["single_req_itl_ms"].notna()]
     probes = []
     for row in table.to_dict(orient="records"):
@@ -96,8 +119,8 @@ def _single_requests(folder: Path, model: str) -> list[Probe]:
 
 def _fixed_batches(folder: Path, model: str) -> list[Probe]:
     """Decodes of a full batch without adapters."""
-    columns = ("model", "family", "max_num_seqs", "prompt_tokens", "set_output_len", "itl_median_ms")
-    table = read_table(folder, "fixed_batch_without_lora.csv", columns)
+    numbers = ("max_num_seqs", "prompt_tokens", "set_output_len", "itl_median_ms")
+    table = read_table(folder, "fixed_batch_without_lora.csv", ("model", "family"), numbers)
     table = table[(table["model"] == model) & (table["family"] == "default_output")]
     if "preemptions" in table.columns:
         table = table[~(table["preemptions"] > 0)]
@@ -111,8 +134,8 @@ def _fixed_batches(folder: Path, model: str) -> list[Probe]:
 
 def _prefills(folder: Path, model: str) -> list[Probe]:
     """Steps full of prompts without adapters: one output token, so the token budget is always used up."""
-    columns = ("model", "family", "prompt_tokens", "set_output_len", "step_median_ms", "n_steps_window")
-    table = read_table(folder, "fixed_batch_without_lora.csv", columns)
+    numbers = ("step_median_ms", "n_steps_window")
+    table = read_table(folder, "fixed_batch_without_lora.csv", ("model", "family"), numbers)
     table = table[(table["model"] == model) & (table["family"] == "default_input")]
     table = table[table["n_steps_window"] > 100]
     if table.empty:
@@ -123,8 +146,8 @@ def _prefills(folder: Path, model: str) -> list[Probe]:
 
 def _logged_steps(folder: Path, model: str) -> list[Probe]:
     """Medians of logged steps of one composition, with 300 slots of rank 8 or without LoRA."""
-    columns = ("model", "family", "run", "unique_adapters", "batched_tokens", "dt_next_ms")
-    table = read_table(folder, "engine_steps.csv.gz", columns)
+    numbers = ("unique_adapters", "batched_tokens", "dt_next_ms")
+    table = read_table(folder, "engine_steps.csv.gz", ("model", "family", "run"), numbers)
     table = table[(table["model"] == model) & (table["batched_tokens"] > 0)]
     table = table[table["dt_next_ms"] < SLOWEST_MS]
     families = ("overhead_small", "initial_points_small", "find_max_batch_small")

@@ -41,12 +41,8 @@ class RunEvidence:
         Of the run.
     features
         Mean over decoding requests of the terms' factors, shape (n_terms,).
-    loads
-        Adapter copies to a slot per decoding request's step.
-    load_known_s
-        Seconds of these copies as `LoadCost` had them apart from its part per served adapter.
-    served
-        Adapters that the engine serves.
+    load_s
+        Seconds of adapter copies in such a step, in the mean.
     seconds
         Mean gap between tokens when matched.
     mismatch
@@ -58,9 +54,7 @@ class RunEvidence:
     group: str
     quality: str
     features: FloatArray
-    loads: float
-    load_known_s: float
-    served: int
+    load_s: float
     seconds: float
     mismatch: float
     scale: float
@@ -107,14 +101,11 @@ def match(
     assert best is not None
     error, log_scale, records, itl_s = best
     steps = decode_steps(records, run)
-    loads = _loads_per_decode(records)
     return RunEvidence(
         group=group,
         quality=run.quality,
         features=features(candidate_terms(), steps),
-        loads=loads,
-        load_known_s=loads * _copy_s(run, profile, records),
-        served=len(run.rate),
+        load_s=_load_s(records, setup.gpu_load_s),
         seconds=itl_s,
         mismatch=error,
         scale=math.exp(log_scale),
@@ -163,20 +154,12 @@ def decode_steps(records: RunRecords, run: MeasuredRun) -> Steps:
     )
 
 
-def _loads_per_decode(records: RunRecords) -> float:
-    """Copies per step, weighted by decoding requests; taken to be spread evenly over the admissions."""
-    assert records.steps is not None
+def _load_s(records: RunRecords, copy_s: FloatArray) -> float:
+    """Seconds of copies per step, weighted by decoding requests; spread evenly over the admissions."""
     end, decoding = decodes(records)
+    assert records.steps is not None
     admitted = np.searchsorted(np.sort(records.first_scheduled_s), records.steps[:-1, 0], side="right")
     fresh = np.diff(admitted, prepend=0).astype(np.float64)
     if not len(end) or fresh.sum() == 0:
         return 0.0
-    return float(records.gpu_loads.sum()) * float(fresh @ decoding) / float(fresh.sum() * decoding.sum())
-
-
-def _copy_s(run: MeasuredRun, profile: EngineProfile, records: RunRecords) -> float:
-    """Mean seconds of the run's copies, without the part that grows with the adapters served."""
-    loads = profile.loads.model_copy(update={"gpu_served_s": 0.0})
-    seconds = loads.gpu_load_s(run.rank, run.max_lora_rank)
-    count = float(records.gpu_loads.sum())
-    return float(seconds @ records.gpu_loads) / count if count else 0.0
+    return float(records.gpu_loads @ copy_s) * float(fresh @ decoding) / float(fresh.sum() * decoding.sum())

@@ -24,8 +24,8 @@ BLOCK_TOKENS = 16
 
 def fit_loads(folder: Path, model: str) -> LoadCost:
     """Time to copy an adapter to a slot, and to read it from disk, from single copies."""
-    columns = ("model", "adapter_rank", "max_lora_rank", "cpu_to_gpu_mean_ms", "disk_to_cpu_median_ms")
-    table = read_table(folder, "adapter_loads.csv", columns)
+    numbers = ("adapter_rank", "max_lora_rank", "cpu_to_gpu_mean_ms", "disk_to_cpu_median_ms")
+    table = read_table(folder, "adapter_loads.csv", ("model",), numbers)
     table = table[table["model"] == model]
     if table.empty:
         problem = Problem("model", f'"{model}" has no rows', "measure copies of adapters for it")
@@ -59,11 +59,8 @@ def fit_lengths(folder: Path, model: str, runs: pd.DataFrame) -> ServedLengths:
     runs
         Its runs that ran.
     """
-    table = read_table(folder, "length_histograms.csv", ("kind", "bin_lo", "bin_hi", "count"))
-    stats = read_table(folder, "length_stats.csv", ("scope", "stat", "value"))
-    known = stats[stats["scope"] == model].set_index("stat")["value"]
-    asked_in, asked = (float(known[f"pool_mean_{kind}_largest_pool"]) for kind in ("input", "output"))
-    served = float(known["completed_mean_output_unstarved"])
+    table = read_table(folder, "length_histograms.csv", ("kind",), ("bin_lo", "bin_hi", "count"))
+    asked_in, asked, served = _length_stats(folder, model)
     base = ServedLengths(
         prompt=_rescaled(table, "input", asked_in),
         output=_rescaled(table, "output", asked),
@@ -81,6 +78,19 @@ def fit_lengths(folder: Path, model: str, runs: pd.DataFrame) -> ServedLengths:
 
     opposed = _solve(tokens_held, 0.0, 0.9, float(use))
     return base.model_copy(update={"stop_per_token": round(stop, 7), "rank_correlation": round(-opposed, 3)})
+
+
+def _length_stats(folder: Path, model: str) -> list[float]:
+    """Mean tokens of the prompts, of the answers asked for, and of the answers served."""
+    stats = read_table(folder, "length_stats.csv", ("scope", "stat"), ("value",))
+    known = stats[stats["scope"] == model].set_index("stat")["value"].to_dict()
+    asked = [f"pool_mean_{kind}_largest_pool" for kind in ("input", "output")]
+    names = [*asked, "completed_mean_output_unstarved"]
+    missing = f'is missing for scope "{model}"'
+    problems = [Problem(f"stat {name}", missing, "add it") for name in names if name not in known]
+    if problems:
+        raise ScenarioError(problems, str(folder / "length_stats.csv"))
+    return [float(known[name]) for name in names]
 
 
 def _rescaled(table: pd.DataFrame, kind: str, mean: float) -> HistogramLengths:

@@ -15,6 +15,10 @@ METRICS = {
 }
 """Measured, predicted and published columns of each metric."""
 
+PEER_THROUGHPUT = "peer_twin_total_throughput"
+PEER_HEALTHY = 0.9
+"""Share of the offered tokens from which the published twin calls a run healthy."""
+
 START_FAILURES = ("kv_below_max_model_len", "no_kv_memory", "oom_cuda", "oom_sampler_warmup")
 """Statuses of runs whose engine did not start for its own reasons."""
 
@@ -86,27 +90,30 @@ class FidelityReport:
         return result
 
     def starvation(self) -> pd.DataFrame:
-        """Counts of starvation by model, over runs that ran: found, missed, false alarms and healthy."""
+        """Counts of starvation by model, over runs that ran: found, missed, false alarms and healthy.
+
+        Where the table has the published twin's throughput, its counts follow, over the runs it has.
+        """
         both = self.to_frame()
         if "starved" not in both.columns:
             return pd.DataFrame()
         if "status" in both.columns:
             both = both[both["status"] == "ok"]
-        both = both[both["starved"].notna() & both["predicted_total_throughput"].notna()]
         if "quality" in both.columns:
             both = both[both["quality"] != "port_collision"]
+        both = both[both["starved"].notna() & both["predicted_total_throughput"].notna()]
         rows = []
         for model, part in both.groupby("model"):
-            truth = part["starved"].astype(str).str.lower().isin(["true", "1", "1.0"]).to_numpy()
-            said = part["predicted_starved"].astype(bool).to_numpy()
-            counts = {
-                "found": int((truth & said).sum()),
-                "missed": int((truth & ~said).sum()),
-                "false_alarms": int((~truth & said).sum()),
-                "healthy": int((~truth & ~said).sum()),
-            }
-            right = 100 * (counts["found"] + counts["healthy"]) / max(len(part), 1)
-            rows.append({"model": model, **counts, "right_percent": right})
+            rows.append(_confusion(str(model), "twin", part, part["predicted_starved"].astype(bool)))
+            if not {PEER_THROUGHPUT, "ideal_tok_s"} <= set(part.columns):
+                continue
+            known = part[part[PEER_THROUGHPUT].notna() & part["ideal_tok_s"].notna()]
+            if len(known):
+                short = known[PEER_THROUGHPUT] < PEER_HEALTHY * known["ideal_tok_s"]
+                rows.append(_confusion(str(model), "published", known, short))
+                rows.append(
+                    _confusion(str(model), "twin, there", known, known["predicted_starved"].astype(bool))
+                )
         return pd.DataFrame(rows)
 
     def starts(self) -> pd.DataFrame:
@@ -123,16 +130,69 @@ class FidelityReport:
             .sum()
         )
 
+    def table(self) -> pd.DataFrame:
+        """SMAPE and MAPE, one row per model, quality and metric, with the published twin's where it ran."""
+        rows = []
+        for row in self.errors().to_dict(orient="records"):
+            for metric in METRICS:
+                if f"{metric}_smape" not in row or not np.isfinite(row[f"{metric}_smape"]):
+                    continue
+                peer_runs = row.get(f"{metric}_peer_runs", 0)
+                rows.append(
+                    {
+                        "model": row["model"],
+                        "quality": row.get("quality", ""),
+                        "metric": metric,
+                        "runs": row["runs"],
+                        "SMAPE": row[f"{metric}_smape"],
+                        "MAPE": row[f"{metric}_mape"],
+                        "peer runs": peer_runs,
+                        "peer": row[f"{metric}_peer_smape"] if peer_runs else np.nan,
+                        "ours": row[f"{metric}_smape_there"] if peer_runs else np.nan,
+                    }
+                )
+        return pd.DataFrame(rows)
+
     def summary(self) -> str:
-        """Tables for a terminal."""
+        """Tables for a terminal, at most 100 columns wide."""
+        wall = self.predictions["wall_s"].sum()
         parts = [
-            ("SMAPE and MAPE in percent (usual SMAPE, factor 2)", self.errors()),
-            ("Starvation (throughput 10 % or more short)", self.starvation()),
+            (
+                "Error in percent: usual SMAPE (factor 2) and MAPE; SMAPE of the published twin (peer), "
+                "and ours,\non the runs that it has. TTFT: clean runs that do not starve.",
+                self.table(),
+            ),
+            ("Starvation: throughput 10 % or more short of what was offered", self.starvation()),
             ("Start of the engine", self.starts()),
         ]
-        wall = self.predictions["wall_s"].sum()
-        blocks = [f"{title}\n{frame.round(2).to_string(index=False)}" for title, frame in parts if len(frame)]
+        blocks = [f"{title}\n{as_text(frame)}" for title, frame in parts if len(frame)]
         return "\n\n".join([*blocks, f"{len(self.predictions)} runs simulated in {wall:.1f} s"])
+
+
+def as_text(frame: pd.DataFrame) -> str:
+    """A table as text: two decimals, nothing where a number is unknown."""
+    return frame.to_string(index=False, na_rep="", float_format=lambda value: f"{value:.2f}")
+
+
+def _confusion(
+    model: str, who: str, part: pd.DataFrame, said: pd.Series[bool]
+) -> dict[str, str | int | float]:
+    truth, claim = _yes(part["starved"]).to_numpy(), said.to_numpy()
+    found, healthy = int((truth & claim).sum()), int((~truth & ~claim).sum())
+    return {
+        "model": model,
+        "who": who,
+        "runs": len(part),
+        "found": found,
+        "missed": int((truth & ~claim).sum()),
+        "false alarms": int((~truth & claim).sum()),
+        "healthy": healthy,
+        "right %": 100 * (found + healthy) / max(len(part), 1),
+    }
+
+
+def _yes(column: pd.Series[str]) -> pd.Series[bool]:
+    return column.astype(str).str.lower().isin(["true", "1", "1.0"])
 
 
 def _ttft_known(part: pd.DataFrame) -> pd.Series[bool]:
@@ -140,5 +200,5 @@ def _ttft_known(part: pd.DataFrame) -> pd.Series[bool]:
     if "quality" in part.columns:
         chosen &= part["quality"] == "clean"
     if "starved" in part.columns:
-        chosen &= ~part["starved"].astype(str).str.lower().isin(["true", "1", "1.0"])
+        chosen &= ~_yes(part["starved"])
     return chosen

@@ -26,9 +26,14 @@ REQUIRED = ("run_id", "model", "max_loras", "n_adapters", "max_lora_rank", "rate
 """Columns without which a row cannot be simulated."""
 
 OPTIONAL = {"total_time_s": 3600.0, "max_num_seqs": math.nan, "kv_cache_tokens": math.nan} | dict.fromkeys(
-    ("pool_mean_input", "pool_mean_output"), math.nan
+    ("pool_mean_input", "pool_mean_output", "arrivals_est"), math.nan
 )
-"""Columns that have a default: an hour; the profile's configuration; computed capacity; mean lengths."""
+"""Columns that have a default: an hour; the profile's configuration; computed capacity; mean lengths; the
+expected number of requests."""
+
+PLAUSIBLE = 5.0
+"""Standard deviations of a Poisson count within which ``arrivals_est`` is believed: a client that its cap
+held back did not count what it never sent."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +54,8 @@ class MeasuredRun:
         Of the engine; None where the table does not say.
     mean_prompt, mean_output
         Mean tokens of the requests offered; None where the table does not say.
+    arrivals
+        Requests offered.
     """
 
     run_id: str
@@ -63,6 +70,7 @@ class MeasuredRun:
     kv_cache_tokens: int | None
     mean_prompt: float | None
     mean_output: float | None
+    arrivals: int
 
 
 def read_runs(path: str | Path) -> pd.DataFrame:
@@ -129,20 +137,30 @@ def measured_runs(table: pd.DataFrame) -> list[MeasuredRun]:
 def _run(row: Mapping[Hashable, object]) -> MeasuredRun:
     n = int(float(str(row["n_adapters"])))
     quality = row.get("quality")
+    rate = np.array(_dealt(str(row["rates"]), n), dtype=np.float64)
+    seconds = _known(row["total_time_s"]) or OPTIONAL["total_time_s"]
     return MeasuredRun(
         run_id=str(row["run_id"]),
         model=str(row["model"]),
         quality=quality if isinstance(quality, str) else "",
         max_loras=int(float(str(row["max_loras"]))),
         max_lora_rank=int(float(str(row["max_lora_rank"]))),
-        rate=np.array(_dealt(str(row["rates"]), n), dtype=np.float64),
+        rate=rate,
         rank=np.array(_dealt(str(row["sizes"]), n), dtype=np.int32),
-        seconds=_known(row["total_time_s"]) or OPTIONAL["total_time_s"],
+        seconds=seconds,
         max_num_seqs=_whole(row["max_num_seqs"]),
         kv_cache_tokens=_whole(row["kv_cache_tokens"]),
         mean_prompt=_known(row["pool_mean_input"]),
         mean_output=_known(row["pool_mean_output"]),
+        arrivals=_arrivals(float(rate.sum()) * seconds, _known(row["arrivals_est"])),
     )
+
+
+def _arrivals(expected: float, counted: float | None) -> int:
+    """Requests offered: as counted, where the count can be that of a Poisson process, else as expected."""
+    if counted is not None and abs(counted - expected) <= PLAUSIBLE * math.sqrt(expected):
+        return max(1, round(counted))
+    return max(1, round(expected))
 
 
 def _dealt(text: str, n: int) -> list[float]:
@@ -161,15 +179,15 @@ def _whole(value: object) -> int | None:
 
 
 def run_requests(run: MeasuredRun, profile: EngineProfile, seed: int = 0) -> Requests:
-    """Requests of a run: as many as are expected, at uniform instants, with the run's mean lengths.
+    """Requests of a run: as many as were offered, at uniform instants, with the run's mean lengths.
 
-    The number of requests and the mean lengths are fixed at their expectations, so that a prediction
-    does not carry a sampling error of its own. The same run gives the same requests in any table. Of an
-    overloaded run the first requests suffice: the client never sends the others.
+    The number of requests and the mean lengths are fixed, so that a prediction does not carry a sampling
+    error of its own. The same run gives the same requests in any table. Of an overloaded run the first
+    requests suffice: the client never sends the others.
     """
     rng = np.random.default_rng(np.random.SeedSequence([seed, zlib.crc32(run.run_id.encode())]))
     total = float(run.rate.sum())
-    asked = max(1, round(total * run.seconds))
+    asked = run.arrivals
     n = min(asked, _most_sent(run, profile))
     prompt, output = draw_served_lengths(profile.lengths, n, run.mean_prompt, run.mean_output, rng)
     return Requests(

@@ -39,6 +39,21 @@ def write_whole(path: str | Path, text: str) -> Path:
     return target
 
 
+def check_writable(path: str | Path) -> None:
+    """Notice before long work that its result could not be written.
+
+    Raises
+    ------
+    OutputFileError
+        If the folder does not exist or cannot be written to.
+    """
+    target = Path(path)
+    if target.is_dir():
+        raise OutputFileError(f"{path} is a folder; name a file")
+    if not target.parent.is_dir() or not os.access(target.parent, os.W_OK):
+        raise OutputFileError(f"{path} cannot be written; name a file in a folder that exists")
+
+
 def _failure(path: Path, error: OSError) -> OutputFileError:
     reason = error.strerror or str(error)
     return OutputFileError(f"{path} cannot be written ({reason}); name a file in a folder that exists")

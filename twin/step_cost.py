@@ -162,9 +162,6 @@ class LoadCost(BaseModel):
 
     gpu_s: float = Field(ge=0, description="CPU to GPU, adapter of the slots' own rank, in seconds.")
     gpu_padding_s: float = Field(ge=0, description="On top, where the adapter's rank is below the slots'.")
-    gpu_served_s: float = Field(
-        default=0.0, ge=0, description="CPU to GPU, on top for each adapter that the engine serves."
-    )
     disk_s: float = Field(ge=0, description="Disk to CPU, part that does not depend on rank, in seconds.")
     disk_rank_s: float = Field(ge=0, description="Disk to CPU, per unit of the adapter's rank, in seconds.")
 
@@ -179,7 +176,7 @@ class LoadCost(BaseModel):
             Rank of every slot.
         """
         padded = (np.asarray(rank, dtype=np.float64) < max_lora_rank).astype(np.float64)
-        seconds: FloatArray = self.gpu_s + self.gpu_padding_s * padded + self.gpu_served_s * padded.size
+        seconds: FloatArray = self.gpu_s + self.gpu_padding_s * padded
         return seconds
 
     def disk_load_s(self, rank: ArrayLike) -> FloatArray:

@@ -1,4 +1,4 @@
-"""``lorapack validate``, ``simulate`` and ``replay``: the digital twin from the command line."""
+"""``lorapack validate``, ``simulate``, ``replay``, ``calibrate`` and ``fidelity``: the digital twin."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import typer
 from optimizer.cli.options import (
     EXIT_FAILURE,
     JsonOption,
+    QuietOption,
     ScenarioArgument,
     SeedOption,
     SetOption,
@@ -23,6 +24,8 @@ def add_to(app: typer.Typer) -> None:
     app.command("validate")(validate_command)
     app.command("simulate")(simulate_command)
     app.command("replay")(replay_command)
+    app.command("calibrate")(calibrate_command)
+    app.command("fidelity")(fidelity_command)
 
 
 def validate_command(
@@ -85,3 +88,82 @@ def replay_command(
 
     for written in twin.replay_files(files, out):
         print(written)
+
+
+def calibrate_command(
+    folder: Annotated[
+        Path, typer.Argument(metavar="FOLDER", help="Tables of measurements: serving_runs.csv and probes.")
+    ],
+    model: Annotated[str, typer.Option(help="Base model, as the tables and Hugging Face name it.")],
+    out: Annotated[Path, typer.Option(metavar="PROFILE.json", help="Where to write the profile.")],
+    device: Annotated[str, typer.Option(help="Kind of GPU, as scenarios name it.")] = "H100-64GB",
+    gpu_memory_gib: Annotated[
+        float, typer.Option(min=1, help="Memory of the GPU as the engine sees it, in GiB.")
+    ] = 63.43,
+    engine_version: Annotated[str, typer.Option(help="Version of vLLM behind the measurements.")] = "0.8.5",
+    start: Annotated[
+        Path | None, typer.Option(help="Profile to start from, which halves the work; absent: the probes.")
+    ] = None,
+    groups: Annotated[
+        list[str] | None,
+        typer.Option("--group", help="Fit these groups of runs only (repeatable); absent: all."),
+    ] = None,
+    cross_validate: Annotated[
+        bool, typer.Option(help="Also fit without each group and compare with its runs.")
+    ] = True,
+    seed: Annotated[int, typer.Option(min=0, help="Seed.")] = 0,
+    workers: WorkersOption = 2,
+    quiet: QuietOption = False,
+) -> None:
+    """Fit an engine profile to the measurements in FOLDER; print its errors on groups left out of the fit."""
+    import twin
+    from optimizer.progress import progress_bar
+    from twin.files import check_writable
+
+    check_writable(out)
+    command = f"lorapack calibrate FOLDER --model {model} --device {device} --out {out.name}"
+    about = twin.Measurement(
+        device=device, gpu_memory_gib=gpu_memory_gib, engine_version=engine_version, command=command
+    )
+    with progress_bar(not quiet) as report:
+        profile, quality = twin.calibrate(
+            folder,
+            model,
+            measurement=about,
+            start=None if start is None else twin.read_profile(start),
+            groups=groups,
+            cross_validate=cross_validate,
+            seed=seed,
+            workers=workers,
+            progress=report,
+        )
+    twin.write_profile(profile, out)
+    print(quality.summary())
+
+
+def fidelity_command(
+    runs: Annotated[Path, typer.Argument(metavar="RUNS.csv", help="Table of measured serving runs.")],
+    out: Annotated[Path, typer.Option(metavar="OUT.csv", help="Where to write the predictions.")],
+    profile: Annotated[
+        Path | None, typer.Option(help="Profile for every row; absent: the shipped one of its model.")
+    ] = None,
+    device: Annotated[str, typer.Option(help="Device of the shipped profiles.")] = "H100-64GB",
+    seed: Annotated[int, typer.Option(min=0, help="Seed.")] = 0,
+    workers: WorkersOption = 2,
+    quiet: QuietOption = False,
+) -> None:
+    """Simulate every run of RUNS.csv and compare the twin with what was measured."""
+    import twin
+    from optimizer.progress import progress_bar
+
+    with progress_bar(not quiet) as report:
+        result = twin.fidelity(
+            runs,
+            profile,
+            out,
+            device=device,
+            seed=seed,
+            workers=workers,
+            progress=lambda done, total: report("runs simulated", done, total),
+        )
+    print(result.summary())

@@ -15,6 +15,8 @@ from scenarios.engine import EngineConfig
 from twin.fidelity_client import ClientView, client_view, held_back, stalls
 from twin.fidelity_report import FidelityReport
 from twin.fidelity_runs import MeasuredRun, measured_runs, read_runs, run_requests, run_setup
+from twin.files import check_writable, write_whole
+from twin.loop import UnservableRequestError
 from twin.loop import run as play
 from twin.memory import plan_memory
 from twin.profile import EngineProfile, find_profile, read_profile
@@ -71,21 +73,28 @@ def predict(run: MeasuredRun, profile: EngineProfile, seed: int = 0) -> Predicti
 
     The run's own KV capacity is used where the table has it, else the computed one. Means are taken over
     replications where the run has few requests.
+
+    Raises
+    ------
+    UnservableRequestError
+        If the run's KV cache cannot hold one of its requests.
     """
     begin = time.perf_counter()
     capacity, starts = _capacity(run, profile)
     if capacity is None:
         return Prediction(run.run_id, *(np.nan,) * 5, False, False, time.perf_counter() - begin)
     setup = run_setup(run, profile, capacity)
-    count = max(1, round(float(run.rate.sum()) * run.seconds))
-    replications = min(MOST_REPLICATIONS, -(-ENOUGH_REQUESTS // count))
-    results = np.array([_replication(run, profile, setup, seed + k) for k in range(replications)])
+    replications = min(MOST_REPLICATIONS, -(-ENOUGH_REQUESTS // run.arrivals))
+    try:
+        results = np.array([_replication(run, profile, setup, seed + k) for k in range(replications)])
+    except UnservableRequestError as error:
+        raise UnservableRequestError(f"run {run.run_id}: {error}") from error
     known = ~np.isnan(results)
     sums, numbers = np.where(known, results, 0.0).sum(axis=0), known.sum(axis=0)
     total, output, itl, tpot, ttft = np.where(numbers > 0, sums / np.maximum(numbers, 1), np.nan)
     lengths = profile.lengths
     asked = (run.mean_prompt or lengths.prompt.mean_tokens) + (run.mean_output or lengths.output.mean_tokens)
-    ideal = float(run.rate.sum()) * asked
+    ideal = run.arrivals / run.seconds * asked
     return Prediction(
         run_id=run.run_id,
         predicted_total_throughput=float(total),
@@ -204,11 +213,15 @@ def fidelity(
         If the table cannot be used; every fault is named.
     ProfileError, UnknownProfileError
         If there is no profile.
+    OutputFileError
+        If the predictions cannot be written; that is noticed before the first run is simulated.
     """
+    if out is not None:
+        check_writable(out)
     table = read_runs(runs_csv)
     given = read_profile(profile) if isinstance(profile, str | Path) else profile
     known = {name: given or find_profile(name, device) for name in sorted(set(table["model"]))}
     predictions = predict_all(measured_runs(table), known.__getitem__, seed, workers, progress)
     if out is not None:
-        predictions.to_csv(out, index=False, float_format="%.6g")
+        write_whole(out, predictions.to_csv(index=False, float_format="%.6g"))
     return FidelityReport(table.reset_index(drop=True), predictions)
