@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from optimizer.evening import even_out
 from optimizer.judging import Judge, Pattern
 from optimizer.outcome import PackingResult, Status, StopReason
 from optimizer.packing import pack
@@ -81,6 +82,7 @@ class Confirmation:
         max_rounds: int = 50,
         most_rejected: float = 1.0,
         known_bound: float = 0.0,
+        even: bool = False,
     ) -> Confirmed | None:
         """Solve, let the twin judge, cut off what it rejects, and solve again.
 
@@ -98,6 +100,9 @@ class Confirmation:
             Share of rejected bins above which, twice in a row, the problem is given up.
         known_bound
             A bound on the problem that is proven already.
+        even
+            Whether to even out every other packing, the first too, before the twin sees it. Mostly that
+            leaves it nothing to reject; where all GPUs are at their limit, an uneven plan may do better.
 
         Returns
         -------
@@ -106,7 +111,7 @@ class Confirmation:
             what the placer said last.
         """
         hopeless = 0
-        for _ in range(max_rounds):
+        for k in range(max_rounds):
             cut = replace(problem, cuts=self.cuts(problem))
             self.last = solver(cut, self.left_s, known_bound)
             self.rounds += 1
@@ -115,9 +120,10 @@ class Confirmation:
             if self.last.packing is None:
                 return None
             known_bound = max(known_bound, self.last.bound)
-            verdicts = self.verdicts(cut, self.last.packing)
+            packing = even_out(cut, self.last.packing) if even and k % 2 == 0 else self.last.packing
+            verdicts = self.verdicts(cut, packing)
             if all(verdict.accepted for verdict in verdicts):
-                return Confirmed(self.last.packing, verdicts, cut, self.last)
+                return Confirmed(packing, verdicts, cut, self.last)
             rejected = sum(not verdict.accepted for verdict in verdicts) / len(verdicts)
             hopeless = hopeless + 1 if rejected > most_rejected else 0
             if self.left_s <= 0 or hopeless == 2:

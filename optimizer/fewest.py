@@ -130,7 +130,8 @@ class FewestSearch:
     def _confirm_or_halve(self, method: str, max_rounds: int) -> None:
         """Plans of one placer until the twin accepts one; else the last one with rejected GPUs halved."""
         inner, confirmation = self.instance.inner, self.confirmation
-        self._offer(confirmation.confirm(inner, self._solver(method), max_rounds=max_rounds))
+        even = self.method.exact  # a heuristic's own plan is judged as it is
+        self._offer(confirmation.confirm(inner, self._solver(method), max_rounds=max_rounds, even=even))
         said = confirmation.last
         if self.best is None and said is not None and said.packing is not None:
             self._offer(confirmation.repair(inner, said.packing))
@@ -165,7 +166,7 @@ class FewestSearch:
             return
         inner, confirmation = self.instance.inner, self.confirmation
         known = max(self.bound, self.outer_bound or 0.0)
-        plan = confirmation.confirm(inner, self._solver(self.method.name), known_bound=known)
+        plan = confirmation.confirm(inner, self._solver(self.method.name), known_bound=known, even=True)
         said = confirmation.last
         self._note(said)
         if said is not None and said.status is Status.INFEASIBLE:
@@ -205,6 +206,7 @@ class FewestSearch:
                 self._solver(self.method.name, ATTEMPT_SHARE),
                 max_rounds=TIGHTER_ROUNDS,
                 most_rejected=MOST_REJECTED,
+                even=True,
             )
             if plan is None:
                 break
