@@ -41,9 +41,8 @@ def continuous_relaxation(problem: PackingProblem) -> Continuous:
     n, k = len(classes), len(options)
     rows, limits = _relaxed_rows(problem, options, classes)
     equal = np.hstack([np.tile(np.eye(n), (1, k)), np.zeros((n, k))])
-    upper = [
-        float(problem.counts[c]) if problem.rows[o].most[c] > 0 else 0.0 for o in options for c in classes
-    ]
+    # Not the number of items: the demand implies it, and its dual value would be missing in the weights.
+    upper = [None if problem.rows[o].most[c] > 0 else 0.0 for o in options for c in classes]
     solved = linprog(
         np.concatenate([np.zeros(k * n), problem.prices[list(options)]]),
         A_ub=_sparse(rows),

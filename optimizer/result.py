@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 from functools import cached_property
 from html import escape
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field
 
 from optimizer.tables import render, table
 from scenarios import Placement, Scenario
+
+if TYPE_CHECKING:
+    from optimizer.explain import Explanation
 
 ResultStatus = Literal["optimal", "feasible", "infeasible", "no_plan"]
 """``optimal``: the fewest for the linearised model, proven. ``feasible``: a plan, not proven optimal.
@@ -139,6 +142,12 @@ class Result(BaseModel):
         rejected = [v for v in self.validation.gpus if not v.accepted] if self.validation else []
         parts += [f"GPU {v.gpu} rejected: {'; '.join(v.reasons)}" for v in rejected]
         return render(*parts)
+
+    def explain(self) -> Explanation:
+        """What fills each GPU, why fewer do not work, and what would save one; prints as text."""
+        from optimizer.explain import explain
+
+        return explain(self)
 
     def headline(self) -> str:
         """The outcome in two or three lines."""

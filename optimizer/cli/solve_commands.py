@@ -53,6 +53,9 @@ def solve_command(
     placement: Annotated[
         Path | None, typer.Option(help="Also write the placement, for `lorapack validate`.")
     ] = None,
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Say what fills each GPU, why not fewer, and what would save.")
+    ] = False,
     quiet: QuietOption = False,
 ) -> None:
     """Place the adapters of SCENARIO; every GPU of the plan is judged by the digital twin.
@@ -76,6 +79,8 @@ def solve_command(
             report=report,
         )
     emit(result.summary(), result.to_json(), json)
+    if explain and json != "-":
+        print(f"\n{result.explain().details()}")
     if placement is not None and result.placement is not None:
         scenarios.write_placement(result.placement, placement)
     raise typer.Exit(exit_code(result))

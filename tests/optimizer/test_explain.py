@@ -1,0 +1,143 @@
+"""Explanations: what fills a GPU, weights that prove a bound, and what would save one."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+import learn
+import optimizer
+import scenarios
+from optimizer.bounds import continuous_bound
+from optimizer.explain import Explanation, explain
+from optimizer.firstfit import Filler
+from optimizer.instance import Instance, prepare
+from optimizer.levers import SLOT_ROW, Lever, without_limits
+
+
+@pytest.fixture(scope="module")
+def scenario() -> scenarios.Scenario:
+    return scenarios.read("paper_mixed_32", overrides=["replications=1"])
+
+
+@pytest.fixture(scope="module")
+def instance(scenario: scenarios.Scenario) -> Instance:
+    return prepare(scenario)
+
+
+@pytest.fixture(scope="module")
+def result(scenario: scenarios.Scenario) -> optimizer.Result:
+    return optimizer.solve(scenario)
+
+
+@pytest.fixture(scope="module")
+def explanation(result: optimizer.Result) -> Explanation:
+    return result.explain()
+
+
+def lever(explanation: Explanation, name: str) -> Lever:
+    return next(one for one in explanation.levers if one.name == name)
+
+
+def test_the_tight_row_of_a_gpu_is_that_of_its_region(
+    explanation: Explanation, result: optimizer.Result, instance: Instance
+) -> None:
+    assert result.placement is not None
+    assert len(explanation.gpus) == len(result.placement.gpus)
+    sums = np.array([c.count for c in instance.classes]) @ learn.additive_features(instance.classes)
+    gpu, said = result.placement.gpus[0], explanation.gpus[0]
+    options = instance.regions[gpu.device].inner.of(gpu.max_loras, gpu.max_lora_rank)
+    rows = min(options, key=lambda one: float(one.fill(sums)))
+    assert said.fill == pytest.approx(float(rows.fill(sums)))
+    assert said.row == rows.tightest(sums)[1]
+    assert sum(said.parts.values()) == pytest.approx(said.fill, abs=0.05)
+    assert said.second_fill is not None
+    assert said.second_fill <= said.fill
+    assert result.validation is not None
+    assert said.worst_served_share == result.validation.gpus[0].worst_served_share
+
+
+def test_the_weights_prove_the_bound(explanation: Explanation, instance: Instance) -> None:
+    for argument, problem in zip(explanation.arguments, (instance.inner, instance.outer), strict=True):
+        assert argument.total == pytest.approx(continuous_bound(without_limits(problem)))
+        assert sum(argument.weights.values()) == pytest.approx(argument.total, rel=1e-6)
+        weight = dict(argument.weights)
+        of_class = np.zeros(problem.n_classes)
+        for c, one in enumerate(instance.classes):
+            name = f"{one.count} of rank {one.rank} at {one.rate:.3g}/s"
+            of_class[c] = weight.get(name, 0.0) / one.count
+        filler, rng = Filler(problem), np.random.default_rng(0)
+        for o in range(len(problem.options)):
+            order = rng.permutation(problem.n_classes)
+            held = filler.fill(o, order, np.full(problem.n_classes, 500))
+            assert of_class @ held <= problem.options[o].price * (1 + 1e-6)
+
+
+def test_the_text_fits_a_terminal_and_says_why(explanation: Explanation, result: optimizer.Result) -> None:
+    text = explanation.summary()
+    assert max(map(len, text.splitlines())) <= 100
+    joined = " ".join(text.split())
+    for said in ("Why not fewer", "What would save", "conservative region", "at least 1 GPU", "best of the"):
+        assert said in joined
+    assert str(explanation) == text
+    assert result.headline() in text
+    assert json.loads(explanation.to_json())["gpus"][0]["gpu"] == 0
+
+
+def test_a_lower_rank_saves_no_less_the_lower_it_is(explanation: Explanation) -> None:
+    names = [one.name for one in explanation.levers]
+    assert names[2:] == ["largest rank 16", "largest rank 8"]
+    higher, lower = lever(explanation, "largest rank 16"), lever(explanation, "largest rank 8")
+    assert higher.saves is not None
+    assert lower.saves is not None
+    assert -1e-6 <= higher.saves <= lower.saves + 1e-6
+    assert "21 adapters" in lower.text
+    assert "10 adapters" in higher.text
+
+
+def test_one_more_slot_is_worth_what_the_slot_rows_lack(result: optimizer.Result, instance: Instance) -> None:
+    """With the slot row as the only one that binds, 32 adapters on 8 slots are 4 GPUs, on 9 slots 3.56."""
+    kept = instance.regions["H100-64GB"].restricted([(8, 32)])
+    only = replace(instance, regions={"H100-64GB": kept})
+    options = tuple(
+        replace(option, usage=np.ones_like(option.usage), capacity=np.full(len(option.capacity), 8.0))
+        for option in instance.inner.options
+        if (option.max_loras, option.max_lora_rank) == (8, 32) and option.name.endswith("resident")
+    )
+    rows = next(rows for rows in kept.inner.options if rows.regime == "resident")
+    assert SLOT_ROW in [row.meaning for row in rows.rows]
+    loose = replace(options[0], usage=np.ones((2, instance.inner.n_classes)), capacity=np.array([1e6, 8.0]))
+    only = replace(only, inner=replace(instance.inner, options=(loose,)))
+    found = explain(result, only)
+    assert lever(found, "one more slot").saves == pytest.approx(4 - 32 / 9, rel=1e-4)
+    assert "of the KV cache" in lever(found, "one more slot").text
+
+
+def test_a_smaller_max_model_len_helps_only_engines_that_fail_for_it(
+    explanation: Explanation, result: optimizer.Result, instance: Instance
+) -> None:
+    assert lever(explanation, "smaller max_model_len").saves == 0.0
+    assert "takes no memory" in lever(explanation, "smaller max_model_len").text
+    long = scenarios.override(instance.scenario, ["engine.max_model_len=131072"])
+    found = lever(explain(result, replace(instance, scenario=long)), "smaller max_model_len")
+    assert "instead of 131,072 would also start" in found.text
+
+
+def test_plans_of_a_baseline_are_explained_too(scenario: scenarios.Scenario) -> None:
+    hot = scenarios.override(scenario, ["adapters[0].rate=1.2"])
+    rejected = optimizer.solve(hot, method="maxbackbone")
+    assert not rejected.accepted
+    found = rejected.explain()
+    assert any(gpu.fill is not None and gpu.fill > 1 for gpu in found.gpus)
+    text = " ".join(found.summary().split())
+    assert "maxbackbone proves nothing" in text
+    assert "outside the conservative region" in text
+
+
+def test_what_cannot_be_placed_is_explained_by_its_message() -> None:
+    found = optimizer.solve(scenarios.read("hot_adapter")).explain()
+    assert found.gpus == ()
+    assert "support" in found.why[0]
