@@ -241,7 +241,8 @@ def _why(result: Result, instance: Instance, arguments: Sequence[BoundArgument])
         )
     if result.placement is None or result.gpus is None:
         return lines
-    lines += _per_gpu(result)
+    if unit == "GPUs" and arguments:
+        lines += _per_gpu(result, arguments[-1].total)
     if result.bound is None:
         lines.append(f"{result.method} proves nothing, so fewer may work; --method exact gives a bound")
     elif result.objective is not None and result.bound >= result.objective * (1 - 1e-9):
@@ -265,14 +266,13 @@ def _least(total: float, unit: str) -> str:
     return f"{whole} GPU{'s' if whole > 1 else ''}"
 
 
-def _per_gpu(result: Result) -> list[str]:
-    """What each GPU would have to take with one GPU fewer, against what one takes now."""
+def _per_gpu(result: Result, optimistic: float) -> list[str]:
+    """What each GPU would be asked for with one GPU fewer, against what one holds of this mix at most."""
     known = [v.offered_tok_per_s for v in result.validation.gpus] if result.validation else []
-    offered = [value for value in known if value is not None]
-    if len(offered) < 2:
+    demand, fewer = sum(value for value in known if value is not None), len(known) - 1
+    if fewer < 1 or optimistic <= 0:
         return []
-    fewer = len(offered) - 1
     return [
-        f"on {fewer} GPU{'s' if fewer > 1 else ''} each would be asked for {sum(offered) / fewer:,.0f} "
-        f"tokens/s on average; the most on a GPU of this plan is {max(offered):,.0f}"
+        f"on {fewer} GPU{'s' if fewer > 1 else ''} the average would be {demand / fewer:,.0f} tokens/s; of "
+        f"this mix GPUs hold {demand / optimistic:,.0f} on average at most inside the optimistic region"
     ]
