@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from learn.make import needed_ranks as needed_ranks
     from learn.make import regions_for as regions_for
     from learn.make import space_for as space_for
+    from learn.recipes import METHODS as METHODS
     from learn.region import FeasibilityRegion as FeasibilityRegion
     from learn.region import OptionLatency as OptionLatency
     from learn.region import OptionRows as OptionRows
@@ -38,7 +39,6 @@ if TYPE_CHECKING:
     from learn.region import read_regions as read_regions
     from learn.sampling import Plan as Plan
     from learn.sampling import sample as sample
-    from learn.surrogate import METHODS as METHODS
     from learn.surrogate import OutsideDomainError as OutsideDomainError
     from learn.surrogate import OutsideDomainWarning as OutsideDomainWarning
     from learn.surrogate import Prediction as Prediction
@@ -56,10 +56,10 @@ _HOME = {
     "features": ("FEATURES", "Engines", "additive_features", "candidate_features"),
     "linear": ("linearize",),
     "make": ("PLAN", "make_regions", "needed_ranks", "regions_for", "space_for"),
+    "recipes": ("METHODS",),
     "region": ("FeasibilityRegion", "OptionLatency", "OptionRows", "RegionError", "Regions", "read_regions"),
     "sampling": ("Plan", "sample"),
     "surrogate": (
-        "METHODS",
         "OutsideDomainError",
         "OutsideDomainWarning",
         "Prediction",

@@ -1,8 +1,9 @@
 """The boundary of starvation as one linear row per option, fitted to the runs of the option and its likes.
 
-At the boundary of an option the left-hand side Σ_k a_k · (sum of feature k) is 1. Options with almost as
-many slots and as much KV cache behave almost alike, so each option's row is fitted to the boundary points
-of all, weighted by how near their options are. a ≥ 0: another adapter never makes room.
+At the boundary of an option the left-hand side Σ_k a_k · (sum of feature k) is 1. What an adapter costs
+depends on the engine in a few simple ways (a batch is shared by as many requests as the KV cache holds,
+kernels grow with slots and rank), so a_k is a sum of these with coefficients t ≥ 0, fitted to the boundary
+points of all options, weighted by how near an option is. a ≥ 0: another adapter never makes room.
 
 A GPU with a slot for every adapter (*resident*) works differently from one whose adapters wait for
 slots (*shared*); the feasible set is the union of both, and each has a row of its own.
@@ -11,6 +12,7 @@ slots (*shared*); the feasible set is the union of both, and each has a row of i
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
 import numpy as np
@@ -30,10 +32,10 @@ _TOKENS = tuple(ADDITIVE.index(name) for name in ("prompt_rate", "output_rate", 
 _SQRT = ADDITIVE.index("sqrt_rate")
 _ACTIVE = tuple(k for k, name in enumerate(ADDITIVE) if name.startswith("active_"))
 
-NEAR_SLOTS, NEAR_KV, NEAR_RANK = 0.2, 0.2, 1.0
+NEAR_SLOTS, NEAR_KV, NEAR_RANK = 0.4, 0.4, 1.0
 """How far options are from each other when half forgotten: differences of logarithms."""
 
-ENOUGH_POINTS = 24.0
+ENOUGH_POINTS = 40.0
 """Weight of points that an option is fitted to; options further away are drawn in until it is reached."""
 
 WIDEN = 1.5
@@ -47,6 +49,9 @@ OTHER_WEIGHT = 0.3
 
 ROUNDS = 5
 """Most rounds of adding such points."""
+
+INSIDE = (0.15, 0.85)
+"""Range of the place of a boundary between the two runs around it."""
 
 
 class BoundaryError(LorapackError, ValueError):
@@ -65,17 +70,21 @@ class BoundaryPoints:
         Feature sums of the heaviest accepted run below, and of the lightest starved run, shape (n, K).
     composition
         Number of the composition, shape (n,).
+    place
+        Where between the two the margin of the verdict crosses 0: 0 accepted to 1 starved, shape (n,).
     """
 
     engines: FloatArray
     accepted: FloatArray
     starved: FloatArray
     composition: NDArray[np.int64]
+    place: FloatArray
 
-    @property
+    @cached_property
     def middle(self) -> FloatArray:
-        """Feature sums between the two runs, shape (n, K)."""
-        return np.asarray(np.sqrt(self.accepted * self.starved), dtype=np.float64)
+        """Feature sums where the margin crosses 0, shape (n, K)."""
+        at = self.place[:, None]
+        return np.asarray(self.accepted ** (1 - at) * self.starved**at, dtype=np.float64)
 
     @property
     def shared(self) -> NDArray[np.bool_]:
@@ -85,7 +94,11 @@ class BoundaryPoints:
     def where(self, mask: NDArray[np.bool_]) -> BoundaryPoints:
         """The points of a mask."""
         return BoundaryPoints(
-            self.engines[mask], self.accepted[mask], self.starved[mask], self.composition[mask]
+            self.engines[mask],
+            self.accepted[mask],
+            self.starved[mask],
+            self.composition[mask],
+            self.place[mask],
         )
 
 
@@ -110,7 +123,18 @@ def boundary_points(dataset: Dataset, widest: float = 1.25) -> BoundaryPoints:
             below.append(good[np.argmax(rate[good])])
             above.append(first)
     engines = table[["max_loras", "max_lora_rank", "kv_cache_tokens"]].to_numpy(dtype=np.float64)
-    return BoundaryPoints(engines[above], sums[below], sums[above], groups[above])
+    margin = dataset.target("margin")
+    place = crossing(margin[below], margin[above])
+    return BoundaryPoints(engines[above], sums[below], sums[above], groups[above], place)
+
+
+def crossing(accepted: FloatArray, starved: FloatArray) -> FloatArray:
+    """Where between two runs the margin crosses 0, from their margins (≥ 0 and < 0), shape (n,).
+
+    Kept off the ends: margins are as noisy as the runs.
+    """
+    steepness = np.maximum(accepted - starved, 1e-9)
+    return np.asarray(np.clip(accepted / steepness, *INSIDE), dtype=np.float64)
 
 
 @dataclass(frozen=True)
@@ -196,9 +220,7 @@ def _fit_row(points: BoundaryPoints, others: BoundaryPoints, engine: FloatArray)
     weight, far = _weights(points, engine), _weights(others, engine)
     near, close = weight > LEAST_WEIGHT, far > LEAST_WEIGHT
     features = [_COUNT, *_load_features(points.middle), _SQRT, *_ACTIVE]
-    columns = np.vstack(
-        [_columns(points.where(near), engine, features), _columns(others.where(close), engine, features)]
-    )
+    columns = np.vstack([_columns(points.where(near), features), _columns(others.where(close), features)])
     scale = columns.mean(axis=0) + 1e-300
     weights = np.concatenate([weight[near], np.zeros(np.count_nonzero(close))])
     inside = np.zeros(len(weights), dtype=np.bool_)
@@ -210,7 +232,7 @@ def _fit_row(points: BoundaryPoints, others: BoundaryPoints, engine: FloatArray)
         inside |= now
         weights[inside] = OTHER_WEIGHT * far[close][inside[np.count_nonzero(near) :]]
     row = np.zeros(len(ADDITIVE))
-    row[features] = (t / scale).reshape(2, len(features)).sum(axis=0)
+    row[features] = (t / scale).reshape(len(features), -1) @ _dependence(engine[None, :])[0]
     return row
 
 
@@ -223,11 +245,16 @@ def _weights(points: BoundaryPoints, engine: FloatArray) -> FloatArray:
     return np.asarray(np.exp(-((distance / reach) ** 2) / 2))
 
 
-def _columns(points: BoundaryPoints, engine: FloatArray, features: list[int]) -> FloatArray:
-    """Features, and their products with how much scarcer the KV cache is than the option's."""
-    x = points.middle[:, features]
-    scarcity = engine[2] / np.maximum(points.engines[:, 2], 1.0)
-    return np.hstack([x, x * scarcity[:, None]])
+def _columns(points: BoundaryPoints, features: list[int]) -> FloatArray:
+    """Features times each way in which their coefficients depend on the engine."""
+    columns = points.middle[:, features, None] * _dependence(points.engines)[:, None, :]
+    return columns.reshape(len(columns), columns.shape[1] * columns.shape[2])
+
+
+def _dependence(engines: FloatArray) -> FloatArray:
+    """Ways in which what an adapter costs depends on the engine, shape (n, 5): 1, 1/KV, 1/S, S and S·rank."""
+    slots, rank, kv = engines.T
+    return np.stack([np.ones_like(slots), 1 / np.maximum(kv, 1.0), 1 / slots, slots, slots * rank], axis=1)
 
 
 def _distances(a: FloatArray, b: FloatArray) -> FloatArray:

@@ -18,9 +18,18 @@ from numpy.typing import NDArray
 from learn.features import ADDITIVE, FEATURES, FloatArray
 from scenarios import LorapackError
 
-TARGETS = ("throughput_tok_per_s", "itl_ms", "ttft_ms", "served_share", "worst_served_share", "starved")
+TARGETS = (
+    "throughput_tok_per_s",
+    "itl_ms",
+    "ttft_ms",
+    "served_share",
+    "worst_served_share",
+    "margin",
+    "starved",
+)
 """What a run says: tokens per second served, mean latencies, served share of the GPU, smallest served
-share of an adapter, and whether the run starves (1) or not (0). A latency without a request is nan."""
+share of an adapter, how far the run is from its nearest service level as a share of it, and whether it
+starves (1) or not (0). A latency without a request is nan."""
 
 _ORIGIN = ("composition", "run", "total_rate", "max_loras", "max_lora_rank", "kv_cache_tokens")
 _FEATURES = tuple(f.name for f in FEATURES)
@@ -76,6 +85,12 @@ class Dataset:
     def groups(self) -> NDArray[np.int64]:
         """Composition of each run, shape (n,)."""
         return self.table["composition"].to_numpy(dtype=np.int64)
+
+    @property
+    def scattered(self) -> NDArray[np.bool_]:
+        """Which runs are at random loads, not part of the search for a boundary, shape (n,)."""
+        last = self.table.groupby("composition")["run"].transform("max").to_numpy()
+        return np.asarray(self.table["run"].to_numpy() > last - int(self.metadata["plan"]["spread"]))
 
     def target(self, name: str) -> FloatArray:
         """One of `TARGETS`, shape (n,)."""

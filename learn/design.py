@@ -32,10 +32,16 @@ MAX_SKEW = 2.5
 HOT_TO_COLD = 1000.0
 """Largest ratio between the rates of the hot and the cold adapters of a two-level mix."""
 
+PER_SLOT = 32
+"""Most adapters per slot."""
+
 MAX_LENGTH_PAIRS = 8
 """Most pairs of prompt and output lengths that a design mixes; more are thinned by their work."""
 
 _DIMENSIONS = 6
+
+_SHARING = (0, 1, 1, 0, 1)
+"""Which of five compositions have more adapters than slots."""
 
 _ENGINE_ARGUMENTS = (
     "max_num_seqs",
@@ -122,6 +128,10 @@ class Space:
             "ranks": list(self.ranks),
             "max_adapters": self.max_adapters,
         } | latency
+
+    def most_adapters(self, option: Option) -> int:
+        """Most adapters that an option is given: with too few slots for many, luck decides who is served."""
+        return max(min(self.max_adapters, PER_SLOT * option.max_loras), 2 * option.max_loras)
 
     @cached_property
     def mean_tokens(self) -> FloatArray:
@@ -257,33 +267,44 @@ def _thinned(pairs: list[tuple[Lengths, Lengths]]) -> tuple[tuple[Lengths, Lengt
 def compositions(space: Space, first: int, last: int, seed: int) -> list[Composition]:
     """Compositions number ``first`` to ``last`` − 1 of the design of a seed.
 
-    Even numbers have a slot for every adapter, odd ones more adapters than slots.
+    Of every five, two have a slot for every adapter and three more adapters than slots: there luck and
+    the mix decide more, and a boundary takes more points to learn.
     """
     from scipy.stats import qmc  # costs a second to import, and shipped regions do without
 
-    draws = (last + 1) // 2
+    draws = 3 * (last // 5 + 1)
     points = [
         qmc.Sobol(_DIMENSIONS, scramble=True, rng=np.random.default_rng((seed, 0, shared))).random_base2(
             max(draws - 1, 1).bit_length()
         )
         for shared in (0, 1)
     ]
-    return [
-        _composition(space, index, _option(space, index // 2, seed), points[index % 2][index // 2], seed)
-        for index in range(first, last)
-    ]
+    found = []
+    for index in range(first, last):
+        shared, draw = _kind(index)
+        option = _option(space, draw, (seed, 1, shared))
+        found.append(_composition(space, index, option, points[shared][draw], seed))
+    return found
 
 
-def _option(space: Space, draw: int, seed: int) -> Option:
+def _kind(index: int) -> tuple[int, int]:
+    """Whether a composition shares slots (1) or not (0), and its number among those alike."""
+    five, place = divmod(index, 5)
+    shared = _SHARING[place]
+    alike = _SHARING.count(shared)
+    return shared, alike * five + _SHARING[:place].count(shared)
+
+
+def _option(space: Space, draw: int, seed: tuple[int, ...]) -> Option:
     """Every option once in each cycle, in an order of the cycle's own: Sobol points have a rhythm too."""
     cycle, place = divmod(draw, len(space.options))
-    order = np.random.default_rng((seed, 1, cycle)).permutation(len(space.options))
+    order = np.random.default_rng((*seed, cycle)).permutation(len(space.options))
     return space.options[int(order[place])]
 
 
 def _composition(space: Space, index: int, option: Option, u: FloatArray, seed: int) -> Composition:
     rng = np.random.default_rng((seed, 2, index))
-    n = _count(option.max_loras, space.max_adapters, float(u[0]), shared=index % 2 == 1)
+    n = _count(option.max_loras, space.most_adapters(option), float(u[0]), shared=_kind(index)[0] == 1)
     weight = _weights(n, u[1], u[2], u[3], rng)
     allowed = np.array([rank for rank in space.ranks if rank <= option.max_lora_rank], dtype=np.int32)
     share = rng.dirichlet(np.full(len(allowed), 0.1 + 2.0 * u[4]))
@@ -300,7 +321,7 @@ def _composition(space: Space, index: int, option: Option, u: FloatArray, seed: 
 def _count(slots: int, most: int, u: float, *, shared: bool) -> int:
     """Number of adapters: up to the slots, denser towards them, or more than there are slots."""
     if shared:
-        return round(float((slots + 1) ** (1 - u) * max(most, 2 * slots) ** u))
+        return round(float((slots + 1) ** (1 - u) * most**u))
     return round(float(slots**u**0.5))
 
 

@@ -95,6 +95,6 @@ def _planes(
         slope, offset = slope + step, offset - step * knot
         if step > 0 or knot == KNOTS[0]:
             values = (scale * (idle + offset), *(scale * (slope * row + extra)).tolist())
-            intercept, *coefficients = (float(f"{value:.9g}") for value in values)
+            intercept, *coefficients = (float(f"{value:.6g}") for value in values)
             planes.append(Plane(intercept=intercept, coefficients=tuple(coefficients)))
     return tuple(planes)

@@ -1,8 +1,8 @@
 """From twin runs to linear regions: the shared boundary model, calibrated option by option to each side.
 
-The inner region is shrunk until, in cross-validation over compositions, a set share of the lightest
-starved runs lies outside; the outer one is widened until that share of the heaviest accepted runs lies
-inside. How much depends on the option: its own residuals, drawn towards those of all.
+The inner region is shrunk until, in cross-validation over compositions, a set share of the boundaries
+lies outside; the outer one is widened until a set share lies inside. How much depends on the option:
+its own residuals, drawn towards those of all.
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ from learn.features import ADDITIVE, FEATURES, FloatArray
 from learn.latency import astuple, fit_latency
 from learn.region import Domain, FeasibilityRegion, OptionErrors, OptionRows, Provenance, Regions, Row
 
-INNER_CONFIDENCE: Mapping[Regime, float] = {"resident": 0.98, "shared": 0.95}
-"""Share of the lightest starved runs (each within a few percent of the boundary) outside the inner region.
+INNER_CONFIDENCE: Mapping[Regime, float] = {"resident": 0.98, "shared": 0.93}
+"""Share of the boundaries outside the inner region.
 
 Where adapters wait for slots, luck decides much of who starves; more confidence would cost more room there
 than the twin's cuts cost time.
 """
 
-OUTER_CONFIDENCE = 0.99
-"""Share of the heaviest accepted runs inside the outer region."""
+OUTER_CONFIDENCE = 0.98
+"""Share of the boundaries inside the outer region."""
 
 FOLDS = 6
 FEWEST_POINTS = 2 * FOLDS
@@ -96,15 +96,13 @@ def linearize(
         regime: _calibrate(points, model, regime, inner_confidence[regime], outer_confidence)
         for regime in REGIMES
     }
-    domain = Domain(
-        max_adapters=space.max_adapters, max_rate=float(dataset.table["rate_max"].max()), min_rate=0.0
-    )
+    max_rate = float(dataset.table["rate_max"].max())
     inner, outer = (
         FeasibilityRegion(
             kind=kind,
             features=ADDITIVE,
             options=tuple(
-                _option_rows(space, k, regime, model, calibrations[regime], kind, domain)
+                _option_rows(space, k, regime, model, calibrations, kind, max_rate)
                 for k in range(len(space.options))
                 for regime in REGIMES
             ),
@@ -155,18 +153,24 @@ def _option_rows(
     index: int,
     regime: Regime,
     model: BoundaryModel,
-    calibration: Calibration,
+    calibrations: Mapping[Regime, Calibration],
     kind: Literal["inner", "outer"],
-    domain: Domain,
+    max_rate: float,
 ) -> OptionRows:
-    option = space.options[index]
-    factor = (calibration.inner if kind == "inner" else calibration.outer)[index]
-    coefficients = _shortened(factor * model.coefficients[regime][index])
-    rows = [Row(meaning="work and slots in use", coefficients=coefficients, bound=1.0)]
+    option, most = space.options[index], space.most_adapters(space.options[index])
+
+    def scaled(which: Regime) -> FloatArray:
+        calibration = calibrations[which]
+        factor = (calibration.inner if kind == "inner" else calibration.outer)[index]
+        return np.asarray(factor * model.coefficients[which][index])
+
+    rows = [_row("work and slots in use", scaled(regime))]
     if regime == "resident":
         rows.append(_count_row("a slot for every adapter", option.max_loras))
     elif kind == "inner":
-        rows.append(_count_row("most adapters that were sampled", domain.max_adapters))
+        rows.append(_count_row("most adapters that were sampled", most))
+    else:
+        rows.append(_row("work alone", np.where(_WORK, scaled("resident"), 0.0)))
     return OptionRows(
         device=space.device,
         max_loras=option.max_loras,
@@ -174,14 +178,20 @@ def _option_rows(
         regime=regime,
         kv_cache_tokens=option.kv_cache_tokens,
         rows=tuple(rows),
-        domain=domain,
-        errors=calibration.errors[index] if kind == "inner" else None,
+        domain=Domain(max_adapters=most, max_rate=max_rate, min_rate=0.0),
+        errors=calibrations[regime].errors[index] if kind == "inner" else None,
     )
 
 
-def _shortened(coefficients: FloatArray) -> tuple[float, ...]:
-    """Nine significant digits: what a reader can use, and the same on any machine."""
-    return tuple(float(f"{value:.9g}") for value in coefficients)
+_WORK = np.array([name.endswith("rate") and name != "sqrt_rate" for name in ADDITIVE])
+"""Features of the load alone: sharing slots never lets a GPU do more than one with a slot for each does."""
+
+
+def _row(meaning: str, coefficients: FloatArray) -> Row:
+    """A row whose numbers have six significant digits: enough for a reader, and the same on any machine."""
+    return Row(
+        meaning=meaning, coefficients=tuple(float(f"{value:.6g}") for value in coefficients), bound=1.0
+    )
 
 
 def _count_row(meaning: str, most: int) -> Row:
@@ -206,8 +216,8 @@ def _calibrate(
     option = np.array([np.flatnonzero((model.engines == e).all(axis=1))[0] for e in own.engines])
     logs = _held_out(own, regime, option, model.engines)
     spread = _spread(logs.middle, option, n)
-    low = float(np.quantile(logs.starved / spread[option], 1.0 - inner_confidence))
-    high = float(np.quantile(logs.accepted / spread[option], outer_confidence))
+    low = float(np.quantile(logs.middle / spread[option], 1.0 - inner_confidence))
+    high = float(np.quantile(logs.middle / spread[option], outer_confidence))
     base = _offset(_log_values(model, regime, own.middle, own.engines), option, n)
     return Calibration(
         inner=np.exp(-(base + low * spread)),

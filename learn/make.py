@@ -11,12 +11,12 @@ import logging
 import os
 import sys
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-from learn.dataset import write_atomically
+from learn.dataset import DatasetError, write_atomically
 from learn.design import Space, space_of, starting_options
 from learn.features import ADDITIVE
 from learn.linear import linearize, no_regions
@@ -127,6 +127,12 @@ def cache_folder(cache_dir: str | Path | None = None) -> Path:
     return (Path(base) if base else Path.home() / ".cache") / "lorapack"
 
 
+def sample_folder(space: Space, plan: Plan, cache_dir: str | Path | None = None) -> Path:
+    """Folder of the cache that keeps the twin runs of a space, so that an interrupted sampling goes on."""
+    content = json.dumps({"space": space.describe(), "plan": asdict(plan)}, sort_keys=True)
+    return cache_folder(cache_dir) / "samples" / hashlib.sha256(content.encode()).hexdigest()[:32]
+
+
 def _cached(
     space: Space,
     plan: Plan,
@@ -141,12 +147,22 @@ def _cached(
             return read_regions(path)
         except RegionError as error:
             _log.warning("%s; making it again", error)
-    regions = make_regions(space, plan, workers=workers, progress=progress)
+    regions = _made(space, plan, workers, progress, sample_folder(space, plan, cache_dir))
     try:
         write_atomically(path, regions.to_json())
     except OSError as error:
         _log.warning("cannot keep the regions in %s (%s); they will be made again next time", path, error)
     return regions
+
+
+def _made(space: Space, plan: Plan, workers: int | None, progress: Progress | None, samples: Path) -> Regions:
+    """New regions; the twin runs behind them are kept in a folder, if it can be written and is sound."""
+    try:
+        samples.mkdir(parents=True, exist_ok=True)
+        return make_regions(space, plan, workers=workers, progress=progress, directory=samples)
+    except (OSError, DatasetError) as error:
+        _log.warning("twin runs are not kept (%s)", error)
+        return make_regions(space, plan, workers=workers, progress=progress)
 
 
 def _key(space: Space, plan: Plan) -> str:
@@ -190,6 +206,13 @@ def shipped_spaces(scenarios: Iterable[tuple[Scenario, EngineProfile]]) -> list[
             known = joined.get(key)
             joined[key] = space if known is None else _joined(known, space)
     return list(joined.values())
+
+
+def space_of_shipped(scenario: Scenario, device: Device, profile: EngineProfile) -> Space:
+    """The space of a scenario, joined with those of the shipped scenarios that share its regions."""
+    key = _identity(space_for(scenario, device, profile).describe())
+    known = [(s, find_profile(s.model, s.devices[0].name)) for s in (read(one.path) for one in shipped())]
+    return next(s for s in shipped_spaces([(scenario, profile), *known]) if _identity(s.describe()) == key)
 
 
 def _joined(a: Space, b: Space) -> Space:

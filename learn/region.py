@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from learn.features import ADDITIVE, FloatArray, additive_features
 from scenarios import AdapterClass, LorapackError
 
-FORMAT = 1
+FORMAT = 2
 """Version of the JSON form of regions."""
 
 
@@ -192,9 +192,9 @@ class Provenance(_Plain):
     runs: int = Field(ge=0, description="Twin runs.")
     boundaries: int = Field(ge=0, description="Compositions whose boundary was bracketed.")
     inner_confidence: dict[str, float] = Field(
-        description="Share of starved bracket ends outside the inner region, by regime."
+        description="Share of the boundaries outside the inner region, by regime."
     )
-    outer_confidence: float = Field(description="Share of accepted bracket ends inside the outer region.")
+    outer_confidence: float = Field(description="Share of the boundaries inside the outer region.")
     note: str = Field(default="", description="What a reader should know.")
 
 
@@ -261,13 +261,24 @@ def read_regions(path: str | Path) -> Regions:
         raise RegionError(f"{path}: no usable regions ({error}); delete the file to make it again") from error
 
 
+ONE_LINE = 300
+"""Most characters of a row, a plane or any other object that is written on one line."""
+
+
 def _lines(value: object, indent: int = 0) -> str:
-    """JSON with every container of scalars on one line."""
+    """JSON with every object that fits on one line, and every list of numbers or texts."""
     pad = " " * indent
-    if isinstance(value, dict) and any(isinstance(v, dict | list) for v in value.values()):
+    flat = json.dumps(value, ensure_ascii=False)
+    if isinstance(value, dict) and (len(flat) > ONE_LINE or not _shallow(value)):
         body = ",\n".join(f"{pad} {json.dumps(k)}: {_lines(v, indent + 1)}" for k, v in value.items())
         return f"{{\n{body}\n{pad}}}"
     if isinstance(value, list) and any(isinstance(v, dict | list) for v in value):
         body = ",\n".join(f"{pad} {_lines(v, indent + 1)}" for v in value)
         return f"[\n{body}\n{pad}]"
-    return json.dumps(value, ensure_ascii=False)
+    return flat
+
+
+def _shallow(value: dict[str, object]) -> bool:
+    """Whether an object holds scalars and lists of scalars only."""
+    parts = [v for v in value.values() if isinstance(v, dict | list)]
+    return all(isinstance(v, list) and not any(isinstance(w, dict | list) for w in v) for v in parts)

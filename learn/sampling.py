@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 from joblib import Parallel, delayed
 
-from learn.boundary import BoundaryModel, fit_boundary
+from learn.boundary import BoundaryError, BoundaryModel, crossing, fit_boundary
 from learn.dataset import Dataset, DatasetError, read_dataset, table_of
 from learn.design import Composition, Space, compositions
 from learn.features import FEATURES, Engines, candidate_features
@@ -26,16 +26,32 @@ Progress = Callable[[str, int, int], None]
 """Called with what is being done, how much of it is done, and how much there is."""
 
 FIRST_GUESS_PER_S = 16.0
-"""Total rate in requests/s at which the searches of the first round start."""
+"""Total rate in requests/s at which scouting starts."""
 
-BLIND_REACH = 1.5
-"""Factor by which searches of the first round change the load first."""
+SCOUT_SHARE = 0.1
+"""Share of the duration that scouting runs take: they only tell later searches where to start."""
 
-MAX_STEP = 4.0
-"""Largest factor by which the load changes between two runs of a search."""
+BOLD, CAREFUL = math.log(2.0), 0.1
+"""Largest first change of the logarithm of the load when scouting, and when the boundary is guessed."""
+
+NUDGE = 0.012
+"""Logarithm by which a search aims beyond where it expects the boundary, so as to land on its other side."""
+
+SATURATED = 0.08
+"""Margin below which an accepted GPU works at its limit, so that the margin tells how far the boundary is."""
+
+TRUSTED = 1.5
+"""How far beyond the largest accepted load a guess may lie: a model of few points may say anything."""
+
+MAX_STEP = math.log(4.0)
+"""Largest change of the logarithm of the load between two runs of a search."""
 
 LEAST_RATE_PER_S = 1e-3
 """Total rate below which a search gives up: the composition starves at any load."""
+
+
+HIGHEST_RATE_PER_S = 1e4
+"""Total rate that no GPU reaches."""
 
 
 @dataclass(frozen=True)
@@ -47,8 +63,8 @@ class Plan:
     compositions
         Random mixes of adapters.
     round_size
-        Mixes per round; the first round searches from one load for all, later rounds start where the
-        rounds before put the boundary.
+        Mixes per round; the first round scouts with short runs, later rounds start where the rounds before
+        put the boundary.
     max_runs
         Most runs to bracket the boundary of one mix.
     width
@@ -59,10 +75,10 @@ class Plan:
         Seed of the design and of the twin.
     """
 
-    compositions: int = 640
-    round_size: int = 64
-    max_runs: int = 7
-    width: float = 1.03
+    compositions: int = 480
+    round_size: int = 60
+    max_runs: int = 5
+    width: float = 1.08
     spread: int = 1
     seed: int = 0
 
@@ -129,12 +145,9 @@ def _round(
     progress: Progress | None,
 ) -> Dataset:
     last = min(first + plan.round_size, plan.compositions)
-    model = fit_boundary(so_far) if so_far is not None else None
-    reach = BLIND_REACH if model is None else plan.width
-    jobs = [
-        delayed(search)(space, plan, one, _guess(space, one, model), reach)
-        for one in compositions(space, first, last, plan.seed)
-    ]
+    design = compositions(space, first, last, plan.seed)
+    expected = _expected(space, design, so_far)
+    jobs = [delayed(explore)(space, plan, *pair) for pair in zip(design, expected, strict=True)]
     rows: list[dict[str, float]] = []
     searches = Parallel(n_jobs=workers, batch_size=1, return_as="generator")(jobs)
     for done, found in enumerate(searches, start=first + 1):
@@ -144,52 +157,134 @@ def _round(
     return Dataset(table_of(rows), metadata)
 
 
-def _guess(space: Space, composition: Composition, model: BoundaryModel | None) -> float:
-    """Total rate in requests/s at which a search starts."""
-    if model is None:
-        return FIRST_GUESS_PER_S
-    low, high = math.log(LEAST_RATE_PER_S), math.log(1e4)
+def _expected(space: Space, design: list[Composition], so_far: Dataset | None) -> list[float | None]:
+    """Where the boundaries of compositions are expected; None where nothing is known yet."""
+    if so_far is None:
+        return [None] * len(design)
+    try:
+        model = fit_boundary(so_far)
+    except BoundaryError:
+        return [None] * len(design)
+    most = TRUSTED * float(so_far.table["total_rate"][~so_far.starved].max())
+    return [guess(space, one, model, most) for one in design]
+
+
+def guess(space: Space, composition: Composition, model: BoundaryModel, most: float) -> float:
+    """Total rate in requests/s, at most ``most``, at which a composition reaches a model's boundary."""
+    low, high = math.log(LEAST_RATE_PER_S), math.log(HIGHEST_RATE_PER_S)
     for _ in range(40):
         middle = (low + high) / 2
         sums = composition.sums(space, math.exp(middle))
         low, high = (middle, high) if model.fill(sums[None, :], *composition.engine)[0] < 1 else (low, middle)
-    return math.exp(low)
+    return min(math.exp(low), most)
 
 
-def search(
-    space: Space, plan: Plan, composition: Composition, guess: float, reach: float
+def explore(
+    space: Space, plan: Plan, composition: Composition, expected: float | None
 ) -> list[dict[str, float]]:
-    """Runs of one composition: the bracket of its boundary, then a few at random loads around it.
+    """Runs of one composition: the bracket of its boundary, and some at random loads around it.
 
     Parameters
     ----------
-    guess
-        Total rate in requests/s to start from.
-    reach
-        Factor by which the load changes first; later changes are larger until the boundary is bracketed.
+    expected
+        Total rate in requests/s where the boundary is expected; None: it is scouted first.
     """
-    rows: list[dict[str, float]] = []
-    half = math.sqrt(plan.width)
-    accepted, starved, rate = 0.0, math.inf, guess * half
-    while len(rows) < plan.max_runs and starved > accepted * plan.width * 1.001 and rate > LEAST_RATE_PER_S:
-        rows.append(observe(space, composition, rate, len(rows), plan.seed))
-        if rows[-1]["starved"]:
-            starved = min(starved, rate)
-            margin = rows[-1]["served_share"] / space.service_levels.served_share
-            rate = starved * min(max(margin, 1 / MAX_STEP) / half, 1 / reach)
+    start = scout(space, plan, composition) if expected is None else expected
+    bracket = search(space, plan, composition, start, CAREFUL)
+    return bracket.rows + _scattered(space, plan, composition, bracket)
+
+
+def scout(space: Space, plan: Plan, composition: Composition) -> float:
+    """Total rate in requests/s near the boundary, from short runs that are then forgotten."""
+    workload = space.workload
+    short = {"duration_s": SCOUT_SHARE * workload.duration_s, "warmup_s": SCOUT_SHARE * workload.warmup_s}
+    brief = replace(space, workload=workload.model_copy(update=short))
+    coarse = replace(plan, width=1.2)
+    return search(brief, coarse, composition, FIRST_GUESS_PER_S, BOLD).boundary
+
+
+@dataclass
+class Bracket:
+    """Runs of one composition, and the nearest to its boundary on each side.
+
+    Parameters
+    ----------
+    rows
+        Runs as rows of a dataset.
+    accepted, starved
+        Logarithm of the total rate, and margin, of the heaviest accepted and the lightest starved run.
+    """
+
+    rows: list[dict[str, float]]
+    accepted: tuple[float, float] = (-math.inf, math.nan)
+    starved: tuple[float, float] = (math.inf, math.nan)
+
+    @property
+    def width(self) -> float:
+        """Logarithm of the ratio of the two loads."""
+        return self.starved[0] - self.accepted[0]
+
+    @property
+    def boundary(self) -> float:
+        """Total rate in requests/s where the margin crosses 0, or the nearest rate that is known."""
+        (low, above), (high, below) = self.accepted, self.starved
+        if math.isinf(self.width):
+            return math.exp(high if math.isinf(low) else low)
+        return math.exp(low + self.width * float(crossing(np.array(above), np.array(below))))
+
+    def add(self, row: dict[str, float]) -> None:
+        """Take in a run."""
+        self.rows.append(row)
+        at = math.log(row["total_rate"]), row["margin"]
+        if row["starved"]:
+            self.starved = min(self.starved, at)
+        elif at[0] < self.starved[0]:
+            self.accepted = max(self.accepted, at)
+
+
+def search(space: Space, plan: Plan, composition: Composition, expected: float, stride: float) -> Bracket:
+    """Load a composition more and less until its boundary is bracketed.
+
+    A starved run tells by its margin how much lighter the load must be, and so does an accepted one that
+    works at its limit; the others only tell that the boundary is further up.
+
+    Parameters
+    ----------
+    expected
+        Total rate in requests/s to start from.
+    stride
+        Largest first change of the logarithm of the load; it doubles with every change.
+    """
+    bracket, rate = Bracket([]), math.log(expected)
+    while len(bracket.rows) < plan.max_runs and rate > math.log(LEAST_RATE_PER_S):
+        bracket.add(observe(space, composition, math.exp(rate), len(bracket.rows), plan.seed))
+        if bracket.width <= math.log(plan.width):
+            break
+        if math.isfinite(bracket.width):
+            rate = math.log(bracket.boundary)
+            continue
+        nudge = min(NUDGE * 2 ** (len(bracket.rows) - 1), stride)
+        if math.isinf(bracket.starved[0]):
+            rate, margin = bracket.accepted
+            rate += min(margin + nudge if margin < SATURATED else max(nudge, stride / 2), stride)
         else:
-            accepted = max(accepted, rate)
-            rate = accepted * reach
-        if rate <= accepted or rate >= starved:
-            rate = math.sqrt(accepted * starved)
-        if len(rows) > 1:
-            reach = min(reach**1.7, MAX_STEP)
-    boundary = math.sqrt(accepted * starved) if accepted > 0 and starved < math.inf else rate
+            rate, margin = bracket.starved
+            rate -= min(-math.log1p(max(margin, -0.99)) + nudge, stride)
+        stride = min(2 * stride, MAX_STEP)
+    return bracket
+
+
+def _scattered(
+    space: Space, plan: Plan, composition: Composition, bracket: Bracket
+) -> list[dict[str, float]]:
+    """Runs at random loads, below and above the boundary in turn."""
     rng = np.random.default_rng((plan.seed, 4, composition.index))
+    rows = []
     for k in range(plan.spread):
-        below = (composition.index // 2 + k) % 2 == 0
+        below = (composition.index + k) % 2 == 0
         factor = rng.uniform(0.1, 1.0) if below else rng.uniform(1.0, 1.5)
-        rows.append(observe(space, composition, boundary * factor, len(rows), plan.seed))
+        load = bracket.boundary * factor
+        rows.append(observe(space, composition, load, len(bracket.rows) + k, plan.seed))
     return rows
 
 
@@ -226,6 +321,7 @@ def observe(
         "ttft_ms": _number(verdict.ttft_ms),
         "served_share": min(verdict.served_tok_per_s / offered, 1.0) if offered > 0 else 1.0,
         "worst_served_share": verdict.worst_served_share,
+        "margin": max(min(verdict.margins.values()), -1.0),
         "starved": int(not verdict.accepted),
     }
 

@@ -1,0 +1,141 @@
+"""Quality of regions and surrogates against twin runs that shaped none of them, and the time they take.
+
+    python benchmarks/region_quality.py [--scenario NAME ...] [--compositions N] [--keep FOLDER]
+
+For each scenario: processor time from the profile to regions and surrogates; their errors on a design
+drawn with another seed, all runs and those at random loads; and the verdict on GPUs that are filled with
+the scenario's own adapters until the inner region holds no further one, as the placers fill them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+import learn
+from learn.design import Space
+from learn.make import PLAN, space_of_shipped
+from learn.region import OptionRows, Regions
+from scenarios import Scenario, read
+from twin import GPULoad, find_profile, judge
+
+SCENARIOS = ("mixed_ranks", "paper_high_384_qwen", "unpredictable_load")
+TEST_SEED = 1001
+FULL = 0.97
+"""GPUs filled less than this are not near the boundary."""
+
+REPLICATIONS = 3
+FILLS = 80
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--scenario", action="append", help=f"default: {', '.join(SCENARIOS)}")
+    parser.add_argument("--compositions", type=int, default=320, help="mixes of the test design")
+    parser.add_argument("--keep", type=Path, help="folder that keeps the twin runs for another time")
+    given = parser.parse_args()
+    for name in given.scenario or SCENARIOS:
+        keep = None if given.keep is None else given.keep / name
+        measure(read(name), given.compositions, keep)
+
+
+def measure(scenario: Scenario, compositions: int, keep: Path | None) -> None:
+    """Print everything about one scenario."""
+    device = scenario.devices[0]
+    space = space_of_shipped(scenario, device, find_profile(scenario.model, device.name))
+    print(f"== {scenario.name}: {space.profile.name}, {len(space.options)} options")
+    start = time.process_time()
+    train = learn.sample(space, PLAN, directory=keep and keep / "train")
+    sampled = time.process_time()
+    regions = learn.linearize(train, space)
+    surrogates = [learn.fit(train, method) for method in learn.METHODS]
+    done = time.process_time()
+    print(
+        f"{len(train)} runs in {sampled - start:.1f} s of processor time, regions and surrogates in "
+        f"{done - sampled:.1f} s: {(done - start) / 2:.1f} s on two cores"
+    )
+    plan = replace(PLAN, seed=TEST_SEED, compositions=compositions, width=1.03, max_runs=7, spread=2)
+    test = learn.sample(space, plan, directory=keep and keep / "test")
+    print(learn.assess(regions, surrogates, test, space).text(), "\n")
+    placed = pd.DataFrame(filled(scenario, regions, space))
+    print(f"{len(placed)} GPUs filled with {scenario.name}'s adapters; share that the twin rejects:")
+    print(placed.groupby("regime")[["fill", "one run", "all of 3 runs"]].mean().round(4).to_string(), "\n")
+
+
+def filled(scenario: Scenario, regions: Regions, space: Space) -> Iterator[dict[str, object]]:
+    """Verdicts on GPUs filled at random until no further adapter of the scenario fits."""
+    rng = np.random.default_rng(TEST_SEED)
+    ranks = set(learn.needed_ranks(scenario))
+    options = [o for o in regions.inner.options if o.max_lora_rank in ranks]
+    found = 0
+    for _ in range(40 * FILLS):
+        option = options[rng.integers(len(options))]
+        counts = fill(scenario, option, rng)
+        if found >= FILLS or not works(scenario, option, counts):
+            continue
+        found += 1
+        load = GPULoad.from_classes(scenario.classes, counts.tolist())
+        seeds = rng.integers(2**31, size=REPLICATIONS)
+        starved = [not accepted(space, option, load, int(seed)) for seed in seeds]
+        yield {
+            "regime": option.regime,
+            "slots": option.max_loras,
+            "fill": float(option.fill(counts @ learn.additive_features(scenario.classes))),
+            "one run": float(np.mean(starved)),
+            "all of 3 runs": float(any(starved)),
+        }
+
+
+def fill(scenario: Scenario, option: OptionRows, rng: np.random.Generator) -> NDArray[np.int64]:
+    """Adapters of each class: in a random order that prefers some classes, each taken if it fits."""
+    classes, features = scenario.classes, learn.additive_features(scenario.classes)
+    number = np.array([c.count if c.rank <= option.max_lora_rank else 0 for c in classes])
+    likes = rng.dirichlet(np.full(len(classes), 0.3)) + 1e-9
+    pool = np.repeat(np.arange(len(classes)), number)
+    order = (
+        rng.permuted(pool)
+        if not len(pool)
+        else rng.choice(pool, len(pool), replace=False, p=likes[pool] / likes[pool].sum())
+    )
+    counts = np.zeros(len(classes), dtype=np.int64)
+    for k in order:
+        counts[k] += 1
+        if not option.contains(counts @ features):
+            counts[k] -= 1
+    return counts
+
+
+def works(scenario: Scenario, option: OptionRows, counts: NDArray[np.int64]) -> bool:
+    """Whether the GPU is near the boundary of its work, in the regime that the rows are made for."""
+    sums = counts @ learn.additive_features(scenario.classes)
+    shared = counts.sum() > option.max_loras
+    tight = option.tightest(sums)[0] == 0 and float(option.fill(sums)) >= FULL
+    return bool(tight and shared == (option.regime == "shared"))
+
+
+def accepted(space: Space, option: OptionRows, load: GPULoad, seed: int) -> bool:
+    """Verdict of one run of the twin."""
+    return judge(
+        load,
+        space.workload,
+        space.engine,
+        space.profile,
+        max_loras=option.max_loras,
+        max_lora_rank=option.max_lora_rank,
+        service_levels=space.service_levels,
+        gpu_memory_gib=space.memory_gib,
+        seed=seed,
+        replications=1,
+    ).accepted
+
+
+if __name__ == "__main__":
+    main()

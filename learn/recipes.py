@@ -1,0 +1,150 @@
+"""How each surrogate is made: its inputs, and the scikit-learn models of starvation and other targets."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from functools import cache
+from typing import Any, Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.ensemble import (
+    ExtraTreesClassifier,
+    ExtraTreesRegressor,
+    HistGradientBoostingClassifier,
+    HistGradientBoostingRegressor,
+    RandomForestClassifier,
+    RandomForestRegressor,
+)
+from sklearn.multioutput import MultiOutputRegressor
+from sklearn.neighbors import KNeighborsClassifier, KNeighborsRegressor
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer, StandardScaler
+from sklearn.svm import SVC, SVR
+from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
+from threadpoolctl import ThreadpoolController
+
+from learn.boundary import BoundaryModel
+from learn.features import ADDITIVE, FEATURES, FloatArray
+
+Method = Literal["extra", "forest", "neighbours", "svm", "boosting", "tree"]
+METHODS: tuple[Method, ...] = ("extra", "forest", "neighbours", "svm", "boosting", "tree")
+
+MAX_RULES = 32
+"""Most leaves of the small tree."""
+
+INPUTS = [*(f.name for f in FEATURES), "region_fill"]
+"""Inputs of the models: the features, and how full the linear region is."""
+
+_ENGINE = [INPUTS.index(name) for name in ("max_loras", "max_lora_rank", "kv_cache_tokens")]
+
+
+class Estimator(Protocol):
+    """What a recipe makes."""
+
+    def fit(self, x: FloatArray, y: NDArray[Any]) -> Any:
+        """Fit to inputs of shape (n, inputs) and targets of shape (n,) or (n, targets)."""
+        ...
+
+    def predict(self, x: FloatArray) -> NDArray[Any]:
+        """Predict, in the shape of the targets."""
+        ...
+
+
+@cache
+def _threads() -> ThreadpoolController:
+    return ThreadpoolController()
+
+
+def one_thread() -> AbstractContextManager[object]:
+    """One thread for the models: more wait for each other longer than so few runs take."""
+    limit: AbstractContextManager[object] = _threads().limit(limits=1)
+    return limit
+
+
+def inputs(features: FloatArray, boundary: BoundaryModel) -> FloatArray:
+    """Inputs of the models, shape (m, len(INPUTS)), from features of shape (m, len(FEATURES))."""
+    engine = (features[:, k] for k in _ENGINE)
+    return np.column_stack([features, boundary.fill(features[:, : len(ADDITIVE)], *engine)])
+
+
+def recipe(method: Method, seed: int) -> tuple[Callable[[], Estimator], Callable[[], Estimator]]:
+    """Makers of the classifier and of the regressor of a method."""
+    match method:
+        case "extra":
+            extra: dict[str, Any] = {"n_estimators": 30, "random_state": seed}
+            return (
+                lambda: ExtraTreesClassifier(min_samples_leaf=3, max_features=1.0, **extra),
+                lambda: make_pipeline(
+                    FunctionTransformer(_widened), ExtraTreesRegressor(max_features=0.8, **extra)
+                ),
+            )
+        case "forest":
+            common: dict[str, Any] = {"n_estimators": 30, "min_samples_leaf": 2, "random_state": seed}
+            return (
+                lambda: RandomForestClassifier(**common),
+                lambda: RandomForestRegressor(max_features=0.5, **common),
+            )
+        case "neighbours":
+            near: dict[str, Any] = {"n_neighbors": 5, "weights": "distance"}
+            return (
+                lambda: _on_one_scale(KNeighborsClassifier(**near)),
+                lambda: _on_one_scale(KNeighborsRegressor(**near)),
+            )
+        case "svm":
+            return (
+                lambda: _on_one_scale(SVC(C=100.0, gamma=0.03)),
+                lambda: _on_one_scale(MultiOutputRegressor(SVR(C=30.0, gamma=0.03, epsilon=0.05))),
+            )
+        case "boosting":
+            boost: dict[str, Any] = {"max_leaf_nodes": 15, "random_state": seed}
+            return (
+                lambda: HistGradientBoostingClassifier(max_iter=100, learning_rate=0.1, **boost),
+                lambda: MultiOutputRegressor(
+                    HistGradientBoostingRegressor(max_iter=60, learning_rate=0.2, **boost)
+                ),
+            )
+        case "tree":
+            small: dict[str, Any] = {"max_leaf_nodes": MAX_RULES, "min_samples_leaf": 4, "random_state": seed}
+            return lambda: DecisionTreeClassifier(**small), lambda: DecisionTreeRegressor(**small)
+
+
+_LOGS = (
+    "count",
+    "rate",
+    "token_rate",
+    "kv_cache_tokens",
+    "max_loras",
+    "max_lora_rank",
+    "active_1s",
+    "active_4s",
+    "active_16s",
+    "kv_pressure",
+    "rate_concentration",
+)
+"""Inputs that matter by their ratios."""
+
+STEEPNESS = 12.0
+"""How sharply the extra input that tells the two sides of the boundary apart changes there."""
+
+
+def _on_one_scale(model: Estimator) -> Estimator:
+    """A model for which distances matter: few inputs, all on one scale."""
+    pipeline: Estimator = make_pipeline(FunctionTransformer(_compacted), StandardScaler(), model)
+    return pipeline
+
+
+def _compacted(x: FloatArray) -> FloatArray:
+    """Sizes as logarithms, and how full the region is, cut where it stops to matter."""
+    logs = np.log(np.maximum(x[:, [INPUTS.index(name) for name in _LOGS]], 1e-9))
+    full = np.minimum(x[:, INPUTS.index("region_fill")], 2.0)
+    side = 1.0 / (1.0 + np.exp(-STEEPNESS * (full - 1.0)))
+    demand = x[:, INPUTS.index("slot_demand")]
+    pressure = np.minimum(x[:, INPUTS.index("slot_pressure")], 3.0)
+    return np.column_stack([logs, full, np.minimum(full, 1.0), side, demand, pressure])
+
+
+def _widened(x: FloatArray) -> FloatArray:
+    """All inputs, and the same once more on scales on which a model is smoother."""
+    return np.hstack([x, _compacted(x)])

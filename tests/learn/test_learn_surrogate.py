@@ -1,0 +1,142 @@
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import learn
+import learn.surrogate as surrogate_module
+from learn import Dataset, OutsideDomainError, OutsideDomainWarning, Surrogate, SurrogateError
+from learn.assessment import macro_f1
+from learn.recipes import INPUTS, MAX_RULES, METHODS
+
+
+@pytest.fixture(scope="module", params=METHODS)
+def surrogate(request: pytest.FixtureRequest, dataset: Dataset) -> Surrogate:
+    return learn.fit(dataset, request.param)
+
+
+def test_every_method_knows_the_runs_that_it_was_fitted_to(surrogate: Surrogate, dataset: Dataset) -> None:
+    said = surrogate.predict(dataset.features)
+    assert macro_f1(dataset.starved, said.starved) > 0.85
+    known = np.isfinite(dataset.target("itl_ms"))
+    off = np.abs(np.log(said.itl_ms / dataset.target("itl_ms")))[known]
+    assert np.median(off) < 0.2
+    served = said.throughput_tok_per_s / dataset.target("throughput_tok_per_s")
+    assert np.median(np.abs(np.log(served))) < 0.05
+    assert np.abs(said.worst_served_share - dataset.target("worst_served_share")).mean() < 0.1
+
+
+def test_predictions_keep_to_what_can_be(surrogate: Surrogate, dataset: Dataset) -> None:
+    said = surrogate.predict(dataset.features)
+    for share in (said.served_share, said.worst_served_share):
+        assert ((share >= 0) & (share <= 1)).all()
+    assert (said.itl_ms > 0).all()
+    assert (said.ttft_ms > 0).all()
+    assert said.inside.all()
+    np.testing.assert_array_equal(said.starved, surrogate.starved(dataset.features))
+
+
+def test_a_surrogate_survives_its_files_exactly(
+    surrogate: Surrogate, dataset: Dataset, tmp_path: Path
+) -> None:
+    surrogate.save(tmp_path / "s.json")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["s.csv", "s.json"]
+    assert json.loads((tmp_path / "s.json").read_text(encoding="utf-8"))["method"] == surrogate.method
+    again = learn.read_surrogate(tmp_path / "s.json")
+    for name in ("itl_ms", "ttft_ms", "throughput_tok_per_s", "worst_served_share", "starved"):
+        before, after = (getattr(s.predict(dataset.features), name) for s in (surrogate, again))
+        np.testing.assert_array_equal(before, after)
+
+
+# --- outside the domain ----------------------------------------------------------------------------
+
+
+def test_outside_the_domain_it_warns_or_refuses(dataset: Dataset) -> None:
+    tree = learn.fit(dataset, "tree")
+    far = dataset.features[:2].copy()
+    far[1, INPUTS.index("rate")] = 1e6
+    with pytest.warns(OutsideDomainWarning, match=r"1 of 2 candidates .* rate 1e\+06 outside"):
+        said = tree.predict(far)
+    np.testing.assert_array_equal(said.inside, [True, False])
+    with pytest.raises(OutsideDomainError, match="judge it with the twin"):
+        tree.predict(far, outside="refuse")
+
+
+def test_inside_the_domain_nothing_is_said(dataset: Dataset, recwarn: pytest.WarningsRecorder) -> None:
+    learn.fit(dataset, "tree").predict(dataset.features, outside="refuse")
+    assert not [w for w in recwarn if issubclass(w.category, OutsideDomainWarning)]
+
+
+# --- rules -----------------------------------------------------------------------------------------
+
+
+def test_the_small_tree_prints_few_rules(dataset: Dataset) -> None:
+    text = learn.fit(dataset, "tree").rules()
+    leaves = re.findall(r"class: (healthy|starved)", text)
+    assert 2 <= len(leaves) <= MAX_RULES
+    assert set(leaves) == {"healthy", "starved"}
+    assert set(re.findall(r"[a-z]\w+(?= *(?:<=|>))", text)) <= set(INPUTS)
+
+
+def test_other_methods_have_no_rules(dataset: Dataset) -> None:
+    with pytest.raises(SurrogateError, match='only the method "tree"'):
+        learn.fit(dataset, "neighbours").rules()
+
+
+# --- selection and refusals ------------------------------------------------------------------------
+
+
+def test_selection_orders_methods_by_a_score_that_keeps_mixes_together(dataset: Dataset) -> None:
+    scores = learn.select(dataset, ("tree", "neighbours"), folds=4)
+    assert set(scores) == {"tree", "neighbours"}
+    assert list(scores.values()) == sorted(scores.values(), reverse=True)
+    assert all(0.5 < score <= 1 for score in scores.values())
+
+
+def test_selection_never_shows_a_model_runs_of_a_mix_that_it_must_predict(
+    dataset: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    group = {tuple(row): int(g) for row, g in zip(dataset.features, dataset.groups, strict=True)}
+    predicted: list[int] = []
+
+    class Spy:
+        def fit(self, x: np.ndarray, _: np.ndarray) -> Spy:
+            self.seen = groups_of(x)
+            return self
+
+        def predict(self, x: np.ndarray) -> np.ndarray:
+            asked = groups_of(x)
+            assert not asked & self.seen
+            predicted.extend(asked)
+            return np.zeros(len(x))
+
+    def groups_of(x: np.ndarray) -> set[int]:
+        return {group[tuple(row)] for row in x[:, : dataset.features.shape[1]]}
+
+    monkeypatch.setattr(surrogate_module, "recipe", lambda *_: (Spy, Spy))
+    learn.select(dataset, ("tree",), folds=4)
+    assert sorted(predicted) == sorted(set(dataset.groups.tolist()))
+
+
+def test_runs_that_are_all_alike_are_refused(dataset: Dataset) -> None:
+    with pytest.raises(SurrogateError, match="runs are healthy"):
+        learn.fit(dataset.where(~dataset.starved))
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"format": 1}', '{"format": 9, "method": "tree"}', "\x00"])
+def test_a_damaged_file_is_refused(text: str, tmp_path: Path) -> None:
+    path = tmp_path / "s.json"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(SurrogateError, match="fit it again"):
+        learn.read_surrogate(path)
+
+
+def test_the_seed_decides(dataset: Dataset) -> None:
+    one, same, other = (learn.fit(dataset, "forest", seed=seed) for seed in (1, 1, 2))
+    x = dataset.features
+    np.testing.assert_array_equal(one.predict(x).itl_ms, same.predict(x).itl_ms)
+    assert (one.predict(x).itl_ms != other.predict(x).itl_ms).any()
