@@ -103,6 +103,8 @@ class Relaxation:
             if added:
                 before, solved = solved, self.master.solve()
                 if effort == 0 and solved is not None and solved.value > before.value * (1 - STALLED):
+                    if most_effort == 0:
+                        return solved
                     effort = 1
             elif effort == most_effort and not self.master.open:
                 return solved
@@ -236,6 +238,7 @@ def relax(
     solved = relaxation.solve(
         run.problem.counts,
         lambda: run.done or time.monotonic() > until,
+        most_effort=3 if run.problem.n_classes <= LARGE else 1,
         on_bound=run.raise_bound,
     )
     run.statistics["columns"] = float(len(master.columns))

@@ -12,6 +12,7 @@ import numpy as np
 
 from optimizer.firstfit import place_best_fit
 from optimizer.formulation import AssignmentModel, Formulation, assignment_model
+from optimizer.interrupt import solve_in_thread
 from optimizer.outcome import Run
 
 LARGEST = 400_000
@@ -92,8 +93,13 @@ def solve(run: Run, built: AssignmentModel) -> None:
     solver.parameters.max_time_in_seconds = max(run.left_s, 1e-3)
     solver.parameters.max_deterministic_time = max(run.left_s, 1e-3)
     solver.parameters.relative_gap_limit = run.gap_limit
-    status = solver.solve(model, Found())
-    _record(run, built, solver, status, cp_model)
+    solver.parameters.catch_sigint_signal = False
+    status: list[Any] = []
+    found = Found()
+    interrupted = solve_in_thread(lambda: status.append(solver.solve(model, found)), solver.stop_search)
+    _record(run, built, solver, status[0], cp_model)
+    if interrupted:
+        raise KeyboardInterrupt
 
 
 def _record(run: Run, built: AssignmentModel, solver: Any, status: Any, cp_model: Any) -> None:

@@ -8,14 +8,13 @@ one whose fill is worth most per price. Best-fit puts each class into the fulles
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 
 from optimizer.cuts import CutTable, cut_tables
-from optimizer.kernels import best_fit, fill
+from optimizer.kernels import best_fit, fill, polish
 from optimizer.options import Stock, useful_options
 from optimizer.outcome import Run
 from optimizer.problem import Bin, BoolArray, FloatArray, IntArray, Packing, PackingProblem
@@ -74,6 +73,24 @@ class Filler:
         )  # fmt: skip
         return added
 
+    def polish(self, option: int, profit: FloatArray, most: IntArray, counts: IntArray) -> IntArray:
+        """A bin's items after swaps of single items for more profitable ones, as long as there are any.
+
+        Parameters
+        ----------
+        option
+            Index of the bin's option.
+        profit, most
+            Worth of an item and most items, per class.
+        counts
+            What the bin holds; not changed.
+        """
+        rows, table, better = self.problem.rows[option], self.tables[option], counts.copy()
+        polish(
+            profit, most, rows.usage, rows.capacity, better, table.wanted, table.group, table.stands,
+        )  # fmt: skip
+        return better
+
 
 def item_weights(problem: PackingProblem) -> FloatArray:
     """Least share of a bin's price that one item takes, over the options it may enter."""
@@ -85,21 +102,21 @@ def item_weights(problem: PackingProblem) -> FloatArray:
     return np.where(np.isfinite(weights), weights, 0.0)
 
 
-def orders(problem: PackingProblem, weights: FloatArray) -> Iterator[IntArray]:
-    """Orders of the classes to try, heaviest first by different measures."""
-    yield np.lexsort((np.arange(problem.n_classes), -weights))
+def orders(problem: PackingProblem, weights: FloatArray) -> list[IntArray]:
+    """Orders of the classes to try, heaviest first by different measures; no two alike."""
+    index = np.arange(problem.n_classes)
     lead = problem.rows[useful_options(problem)[0]]
     shares = lead.usage / np.maximum(lead.capacity, 1)[:, None]
-    yield np.lexsort((np.arange(problem.n_classes), -shares.sum(axis=0)))
+    found = [np.lexsort((index, -weights)), np.lexsort((index, -shares.sum(axis=0)))]
     if len(shares) > 1:
         total = shares @ problem.counts
-        yield np.lexsort((np.arange(problem.n_classes), -(shares * total[:, None]).sum(axis=0)))
-        for share in shares:
-            yield np.lexsort((-weights, -share))
+        found.append(np.lexsort((index, -(shares * total[:, None]).sum(axis=0))))
+        found += [np.lexsort((index, -weights, -share)) for share in shares]
     ranks = np.array([[o.max_lora_rank or 0] for o in problem.options]) + np.where(
         np.array([o.fits_class for o in problem.options]), 0, 1 << 40
     )
-    yield np.lexsort((-weights, -ranks.min(axis=0)))
+    found.append(np.lexsort((index, -weights, -ranks.min(axis=0))))
+    return list({order.tobytes(): order for order in found}.values())
 
 
 def first_fit(filler: Filler, order: IntArray, remaining: IntArray, stock: Stock) -> list[Bin] | None:
@@ -153,6 +170,8 @@ def best_fit_decreasing(
 def cheapest_options(filler: Filler, bins: list[Bin], stock: Stock) -> list[Bin]:
     """Give every bin the cheapest option that holds its items, within the stock."""
     problem, better = filler.problem, []
+    if np.ptp(problem.prices[list(filler.options)]) == 0:
+        return bins
     for b in bins:
         choice = b.option
         for o in filler.options:

@@ -6,7 +6,7 @@ import numpy as np
 
 from optimizer.compiled import compiled
 from optimizer.matching import room_by_cut
-from optimizer.problem import BoolArray, IntArray
+from optimizer.problem import BoolArray, FloatArray, IntArray
 
 
 @compiled
@@ -72,6 +72,53 @@ def fill(
             for r in range(len(residual)):
                 residual[r] -= usage[r, c] * amount
     return added
+
+
+@compiled
+def polish(
+    profit: FloatArray,
+    most: IntArray,
+    usage: IntArray,
+    capacity: IntArray,
+    counts: IntArray,
+    wanted: IntArray,
+    group: IntArray,
+    stands: BoolArray,
+) -> None:
+    """Swap single items of a bin for more profitable ones while one fits, the best swap each time.
+
+    Where classes are many, some swap takes up nearly exactly what the bin has left.
+    """
+    m, n = usage.shape
+    residual = capacity.copy()
+    for c in range(n):
+        for r in range(m):
+            residual[r] -= usage[r, c] * counts[c]
+    improved = True
+    while improved:
+        improved = False
+        gain, out, into = 1e-9, 0, 0
+        for c in range(n):
+            if counts[c] == 0:
+                continue
+            counts[c] -= 1
+            for d in range(n):
+                if profit[d] - profit[c] <= gain or counts[d] >= most[d]:
+                    continue
+                fits = True
+                for r in range(m):
+                    fits = fits and usage[r, d] <= residual[r] + usage[r, c]
+                for k in range(len(wanted)):
+                    fits = fits and room_by_cut(d, 1, counts, wanted[k], group[k], stands[k]) > 0
+                if fits:
+                    gain, out, into = profit[d] - profit[c], c, d
+                    improved = True
+            counts[c] += 1
+        if improved:
+            counts[out] -= 1
+            counts[into] += 1
+            for r in range(m):
+                residual[r] += usage[r, out] - usage[r, into]
 
 
 @compiled

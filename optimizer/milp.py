@@ -13,6 +13,7 @@ from optimizer.checker import check
 from optimizer.cpsat import LARGEST, lower_bound, most_bins
 from optimizer.firstfit import place_best_fit
 from optimizer.formulation import AssignmentModel, Formulation, assignment_model
+from optimizer.interrupt import solve_in_thread
 from optimizer.outcome import Run
 from optimizer.problem import PackingProblem
 from optimizer.quiet import quiet_highs
@@ -35,7 +36,7 @@ def to_pulp(formulation: Formulation, name: str = "packing") -> tuple[Any, list[
     model = pulp.LpProblem(name, pulp.LpMinimize)
     units = [max(1.0, v.upper / 1_000) if v.continuous else 1 for v in formulation.variables]
     variables = [
-        pulp.LpVariable(
+        model.add_variable(
             v.name,
             lowBound=v.lower / unit,
             upBound=v.upper / unit,
@@ -91,10 +92,12 @@ def _place(run: Run, solver: str) -> None:
     model, variables = to_pulp(built.formulation)
     start = built.values(run.packing) if run.packing is not None else None
     if solver == "highs":
-        bound = _solve_highs(run, model, variables, start)
+        bound, interrupted = _solve_highs(run, model, variables, start)
     else:
-        bound = _solve_cbc(run, model, variables, start)
+        bound, interrupted = _solve_cbc(run, model, variables, start), False
     _record(run, built, model, variables, bound)
+    if interrupted:
+        raise KeyboardInterrupt
 
 
 def _record(run: Run, built: AssignmentModel, model: Any, variables: list[Any], bound: float) -> None:
@@ -123,15 +126,17 @@ def _record(run: Run, built: AssignmentModel, model: Any, variables: list[Any], 
         run.raise_bound(lower_bound(built, bound))
 
 
-def _solve_highs(run: Run, model: Any, variables: list[Any], start: dict[int, int] | None) -> float:
-    """Solve by HiGHS; its bound."""
+def _solve_highs(
+    run: Run, model: Any, variables: list[Any], start: dict[int, int] | None
+) -> tuple[float, bool]:
+    """Solve by HiGHS; its bound, and whether it was interrupted."""
     import pulp
 
     class Quiet(pulp.HiGHS):  # type: ignore[misc]
         """HiGHS without a banner, started from the run's plan."""
 
         def createAndConfigureSolver(self, lp: Any) -> None:  # noqa: N802 (PuLP's name)
-            lp.solverModel = quiet_highs()
+            lp.solverModel = quiet_highs(interruptible=True)
             for key, value in self.optionsDict.items():
                 lp.solverModel.setOptionValue(key, value)
 
@@ -141,8 +146,10 @@ def _solve_highs(run: Run, model: Any, variables: list[Any], start: dict[int, in
                 lp.solverModel.setSolution(
                     len(index), index, np.array(list(start.values()), dtype=np.float64)
                 )
-            lp.solverModel.run()
+            if solve_in_thread(lp.solverModel.run, lp.solverModel.cancelSolve):
+                interrupted.append(True)
 
+    interrupted: list[bool] = []
     solver = Quiet(
         msg=False,
         time_limit=max(0.01, run.left_s),
@@ -154,7 +161,7 @@ def _solve_highs(run: Run, model: Any, variables: list[Any], start: dict[int, in
     )
     model.solve(solver)
     run.statistics["milp_nodes"] = float(model.solverModel.getInfo().mip_node_count)
-    return float(model.solverModel.getInfo().mip_dual_bound)
+    return float(model.solverModel.getInfo().mip_dual_bound), bool(interrupted)
 
 
 def _solve_cbc(run: Run, model: Any, variables: list[Any], start: dict[int, int] | None) -> float:
@@ -169,7 +176,8 @@ def _solve_cbc(run: Run, model: Any, variables: list[Any], start: dict[int, int]
         f"primalT {TOLERANCE}",
         f"integerT {TOLERANCE}",
     ]
-    solver = pulp.PULP_CBC_CMD(
+    solver = pulp.COIN_CMD(
+        path=pulp.PULP_CBC_CMD.pulp_cbc_path,
         msg=False,
         timeLimit=max(1.0, run.left_s),
         gapRel=run.gap_limit,

@@ -14,15 +14,21 @@ import numpy as np
 
 from optimizer.bounds import raise_bounds
 from optimizer.columns import LARGE, Relaxation, relax
-from optimizer.cpsat import place_cpsat
+from optimizer.cpsat import most_bins, place_cpsat
 from optimizer.firstfit import Filler, place_best_fit
 from optimizer.local_search import improve
 from optimizer.master import Solved
 from optimizer.outcome import Run
 from optimizer.rounding import dive, restricted_master
 
+MASTERS = {0: 3.0, 3: 5.0, 8: 10.0, 24: 10.0}
+"""Dives after which a restricted master is solved, and for how many seconds at most."""
+
 DIVES = 24
-"""Dives before the assignment model takes over."""
+"""Dives before a small assignment model takes over."""
+
+SMALL = 20_000
+"""Item variables of a small assignment model; beyond, dives get most of the time."""
 
 MOST_COLUMNS = 4_000
 """Columns of a restricted master."""
@@ -55,18 +61,18 @@ def place_patterns(run: Run) -> None:
 def _plans(run: Run, relaxation: Relaxation, solved: Solved) -> None:
     """Dive again and again with more noise, and solve restricted masters between."""
     rng = np.random.default_rng(np.random.SeedSequence(run.seed).spawn(1)[0])
-    until = time.monotonic() + 0.5 * run.left_s
-    for k in range(DIVES):
+    small = most_bins(run) * run.problem.n_classes <= SMALL
+    until = time.monotonic() + (0.5 if small else 0.8) * run.left_s
+    k = 0
+    while not run.done and time.monotonic() < until and not (small and k >= DIVES):
         dive(run, relaxation, solved, rng, spread=0.0 if k == 0 else 0.1 + 0.4 * rng.random())
-        if run.done or time.monotonic() > until:
-            return
-        if k in (0, 3, 8):
-            seconds = (3.0, 5.0, 10.0)[(0, 3, 8).index(k)]
-            restricted_master(run, relaxation, solved, min(seconds, 0.1 * run.left_s), MOST_COLUMNS)
-        if run.done:
-            return
-        again = relaxation.master.solve()
-        solved = solved if again is None else again
+        if not run.done and k in MASTERS:
+            restricted_master(run, relaxation, solved, min(MASTERS[k], 0.1 * run.left_s), MOST_COLUMNS)
+        k += 1
+        if not run.done:
+            again = relaxation.master.solve()
+            solved = solved if again is None else again
+    run.statistics["dives"] = float(k)
 
 
 def _finish_relaxation(run: Run, relaxation: Relaxation) -> Solved | None:

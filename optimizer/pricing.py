@@ -55,6 +55,9 @@ def price_option(
         profit, most, rows.usage, rows.capacity, table.wanted, table.group, table.stands,
         filler.swaps, weights, enough, nodes,
     )  # fmt: skip
+    if upper > max(value, enough) * (1 + 1e-6):
+        counts = filler.polish(option, profit, most, counts)
+        value = float(profit @ counts)
     return Priced(Bin(option, counts), value, upper)
 
 
@@ -66,7 +69,7 @@ def cover(filler: Filler, option: int, duals: FloatArray, limit: IntArray, worth
     left = np.where(duals > 0, np.minimum(rows.most, limit), 0)
     bins: list[Bin] = []
     while left.any():
-        counts = filler.fill(option, order, left)
+        counts = filler.polish(option, duals, left, filler.fill(option, order, left))
         if float(duals @ counts) <= worth or not counts.any():
             break
         bins.append(Bin(option, counts))

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 
-def quiet_highs() -> Any:
-    """A `highspy.Highs` of one thread that writes nothing.
+def quiet_highs(*, interruptible: bool = False) -> Any:
+    """A `highspy.Highs` of one thread that writes nothing; `cancelSolve` ends an interruptible one.
 
     Its callbacks log before any option can be set otherwise. One thread, always: HiGHS refuses to run
     with another number of threads than the first of the process, and its answer could depend on it.
@@ -22,4 +22,6 @@ def quiet_highs() -> Any:
 
     solver: Any = Quiet()  # type: ignore[no-untyped-call]
     solver.setOptionValue("threads", 1)
+    if interruptible:
+        solver.HandleUserInterrupt = True
     return solver

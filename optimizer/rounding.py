@@ -8,6 +8,7 @@ import numpy as np
 
 from optimizer.columns import Relaxation
 from optimizer.firstfit import Filler, cheapest_options, first_fit, offer, orders
+from optimizer.interrupt import solve_in_thread
 from optimizer.master import Solved
 from optimizer.options import Stock
 from optimizer.outcome import Run
@@ -15,6 +16,10 @@ from optimizer.problem import Bin, IntArray
 
 RECALL = 0.65
 """Share of a column from which diving rounds it up together with the largest."""
+
+
+MANY = 100
+"""Classes beyond which a dive rounds several columns up at once, and adds greedy columns only."""
 
 
 def trim(bins: Sequence[Bin], counts: IntArray) -> list[Bin]:
@@ -28,12 +33,23 @@ def trim(bins: Sequence[Bin], counts: IntArray) -> list[Bin]:
     return kept
 
 
+def use(filler: Filler, chosen: Sequence[Bin], left: IntArray) -> list[Bin]:
+    """Bins without the items beyond what is left; the gaps take what fits, heaviest first."""
+    order = np.argsort(-filler.weights, kind="stable")
+    rest, bins = left.copy(), list[Bin]()
+    for b in chosen:
+        held = np.minimum(b.counts, rest)
+        if held.any():
+            held = held + filler.fill(b.option, order, rest - held, held)
+            bins.append(Bin(b.option, held))
+            rest -= held
+    return bins
+
+
 def complete(run: Run, filler: Filler, bins: Sequence[Bin], left: IntArray) -> None:
     """Offer bins with the items that are left packed first-fit."""
     for order in orders(run.problem, filler.weights):
-        stock = Stock(run.problem)
-        for b in bins:
-            stock.take(b.option)
+        stock = _stock(run, bins)
         rest = first_fit(filler, order, left, stock) if left.any() else []
         if rest is not None:
             offer(run, cheapest_options(filler, [*bins, *rest], stock))
@@ -65,7 +81,7 @@ def dive(
         chosen = _round(current, master.columns, left, rng, spread)
         if not chosen:
             break
-        for b in trim(chosen, left):
+        for b in use(relaxation.filler, chosen, left):
             fixed.append(b)
             left = left - b.counts
             spent += problem.options[b.option].price
@@ -74,14 +90,14 @@ def dive(
             break
         master.demand(left, fixed)
         current = relaxation.solve(
-            left, lambda: run.out_of_time, bounding=False, most_effort=2, max_rounds=_rounds(left)
+            left,
+            lambda: run.out_of_time,
+            bounding=False,
+            most_effort=2 if np.count_nonzero(left) <= MANY else 0,
+            max_rounds=40 if np.count_nonzero(left) <= MANY else 12,
         )
         steps += 1
     master.demand(problem.counts)
-
-
-def _rounds(left: IntArray) -> int:
-    return 40 if np.count_nonzero(left) <= 100 else 12
 
 
 def _round(
@@ -95,7 +111,7 @@ def _round(
         solved.amount > 1e-6, solved.amount * np.exp(spread * rng.normal(size=len(columns))), 0
     )
     ranked = [int(k) for k in np.argsort(-fraction, kind="stable")]
-    most = 1 if np.count_nonzero(left) <= 100 else max(1, int(fraction.sum() / 12))
+    most = 1 if np.count_nonzero(left) <= MANY else max(1, int(fraction.sum() / 12))
     chosen: list[Bin] = []
     rest = left.copy()
     for k in ranked[:most]:
@@ -128,7 +144,7 @@ def restricted_master(run: Run, relaxation: Relaxation, solved: Solved, seconds:
     cost = cost + solved.toll[[b.option for b in columns]]
     cost = cost - np.array([b.counts for b in columns]) @ solved.duals
     keep = np.sort(np.argsort(cost, kind="stable")[:most])
-    solver = quiet_highs()
+    solver = quiet_highs(interruptible=True)
     solver.setOptionValue("time_limit", max(0.01, min(seconds, run.left_s)))
     solver.setOptionValue("random_seed", run.seed & 0x7FFFFFFF)
     solver.setOptionValue("mip_rel_gap", 1e-9)
@@ -146,12 +162,14 @@ def restricted_master(run: Run, relaxation: Relaxation, solved: Solved, seconds:
     solver.changeColsIntegrality(
         len(keep), np.arange(len(keep), dtype=np.int32), np.full(len(keep), highspy.HighsVarType.kInteger)
     )
-    solver.run()
+    interrupted = solve_in_thread(solver.run, solver.cancelSolve)
     amount = np.rint(np.array(solver.getSolution().col_value)).astype(np.int64)
     bins = [columns[k] for k, times in zip(keep, amount, strict=False) for _ in range(int(times))]
     packed = trim(bins, problem.counts)
     if packed and not (problem.counts - np.array([b.counts for b in packed]).sum(axis=0)).any():
         offer(run, cheapest_options(relaxation.filler, packed, _stock(run, packed)))
+    if interrupted:
+        raise KeyboardInterrupt
 
 
 def _stock(run: Run, bins: Sequence[Bin]) -> Stock:
