@@ -8,7 +8,6 @@ the rest of the model).
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -16,6 +15,7 @@ import numpy as np
 
 from optimizer.cpsat import to_cpsat
 from optimizer.formulation import AssignmentModel, assignment_model
+from optimizer.interrupt import solve_in_thread
 from optimizer.outcome import PackingResult, Status, StopReason
 from optimizer.problem import Bin, FloatArray, IntArray, Packing, PackingProblem
 
@@ -132,11 +132,11 @@ class MovesSolver:
         solver.parameters.interleave_search = True
         limit = max(self.share * seconds, 0.1)
         solver.parameters.max_time_in_seconds = solver.parameters.max_deterministic_time = limit
-        started = time.monotonic()
-        try:
-            status = solver.solve(cpsat)
-        except KeyboardInterrupt:
+        solver.parameters.catch_sigint_signal = False
+        said: list[Any] = []
+        if solve_in_thread(lambda: said.append(solver.solve(cpsat)), solver.stop_search):
             return _nothing(Status.LIMIT, StopReason.INTERRUPTED)
+        status = said[0]
         if status == cp_model.INFEASIBLE:
             self.bound = self.below
             return _nothing(Status.INFEASIBLE, StopReason.PROVEN)
@@ -153,7 +153,6 @@ class MovesSolver:
             problem.price(packing),
             0.0,
             "moves",
-            statistics={"seconds": time.monotonic() - started},
         )
 
 

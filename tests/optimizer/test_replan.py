@@ -290,6 +290,16 @@ def test_without_a_nearer_plan_the_start_is_kept() -> None:
     assert found.best.packing is START
 
 
+def test_an_interruption_keeps_the_best_plan_so_far(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("optimizer.moves.solve_in_thread", lambda *_: True)
+    found = nearest(10.0, 12.0, lambda _: True, running([[3, 1], [1, 3]], [4, 4]), START)
+    assert found.confirmation.interrupted
+    assert found.best is not None
+    assert found.best.packing is START
+    assert found.value == 2
+    assert not found.proven
+
+
 # --- end to end --------------------------------------------------------------------------------------
 
 
