@@ -28,7 +28,8 @@ from twin.validation import judge, profiles_of, validate
 from twin.verdict import GPUVerdict, ValidationReport
 
 if TYPE_CHECKING:
-    from twin.calibration import CalibrationError, CalibrationReport, Measurement, calibrate
+    from twin.calibration import CalibrationError, calibrate
+    from twin.calibration_report import CalibrationReport, Measurement
     from twin.fidelity_predict import fidelity
     from twin.fidelity_report import FidelityReport
 
@@ -78,9 +79,9 @@ __all__ = [
 
 _LATE = {
     "CalibrationError": "twin.calibration",
-    "CalibrationReport": "twin.calibration",
+    "CalibrationReport": "twin.calibration_report",
     "FidelityReport": "twin.fidelity_report",
-    "Measurement": "twin.calibration",
+    "Measurement": "twin.calibration_report",
     "calibrate": "twin.calibration",
     "fidelity": "twin.fidelity_predict",
 }

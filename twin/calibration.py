@@ -12,21 +12,21 @@ import pandas as pd
 from joblib import Parallel, delayed
 from numpy.typing import NDArray
 
-from scenarios.engine import EngineConfig
 from scenarios.errors import LorapackError
 from twin.architectures import find_architecture
 from twin.calibration_fit import fit_costs
 from twin.calibration_frontend import StallEvidence, final_stall_s, fit_scrape, stall_evidence
 from twin.calibration_probes import Probe, check_columns, read_probes, read_table
-from twin.calibration_runs import USABLE, RunEvidence, match
-from twin.calibration_tables import fit_lengths, fit_loads
-from twin.calibration_terms import candidate_terms
+from twin.calibration_replays import fit_first_read, tokens_held
+from twin.calibration_report import CalibrationReport, Measurement, fitted_errors, provenance
+from twin.calibration_runs import RunEvidence, match
+from twin.calibration_tables import drawn_tokens_held, fit_lengths, fit_loads
 from twin.fidelity_predict import predict_all
-from twin.fidelity_report import METRICS, FidelityReport
+from twin.fidelity_report import FidelityReport
 from twin.fidelity_runs import MeasuredRun, measured_runs, read_runs, run_requests, run_setup, selected
 from twin.loop import run as play
 from twin.memory import memory_model
-from twin.profile import EngineProfile, Frontend, GroupError, Provenance, Uncertainty
+from twin.profile import EngineProfile, Frontend, ServedLengths, Uncertainty
 
 log = logging.getLogger(__name__)
 
@@ -43,11 +43,17 @@ COLD_ROUNDS, WARM_ROUNDS = 2, 1
 
 FEWEST_RUNS = 5
 
+FULL = 0.9
+"""Share of the KV cache in use from which it decides how many requests run."""
+
+MANY = 160
+"""Adapters from which their first reads are seen in the mean time to first token."""
+
+REPLAYS = 8
+"""Runs that are replayed for one number."""
+
 CALM = 20.0
 """Requests in the batch below which the server's constant part of the time to first token is read off."""
-
-MEASURED_ENGINE = EngineConfig(max_num_seqs=2048, max_num_batched_tokens=2048, max_model_len=131_072)
-"""Configuration behind the public measurements; a model's own longest sequence may be shorter."""
 
 Progress = Callable[[str, int, int], None]
 """Called with what is being done, how much of it is done, and of how much."""
@@ -55,60 +61,6 @@ Progress = Callable[[str, int, int], None]
 
 class CalibrationError(LorapackError, ValueError):
     """The measurements do not suffice for a profile."""
-
-
-@dataclass(frozen=True)
-class Measurement:
-    """What does not come out of the tables of a calibration.
-
-    Parameters
-    ----------
-    device, gpu_memory_gib
-        Kind of GPU, and its memory as the engine sees it.
-    engine_version
-        Version of vLLM.
-    engine
-        Configuration of the measured engines.
-    source, command
-        Where the measurements are from, and the command that makes the profile, for its provenance.
-    """
-
-    device: str = "H100-64GB"
-    gpu_memory_gib: float = 63.43
-    engine_version: str = "0.8.5"
-    engine: EngineConfig = MEASURED_ENGINE
-    source: str = (
-        "public logs of the artefacts of arXiv 2508.08343 (vLLM 0.8.5, H100 64 GB): "
-        "whole runs, fixed batches, single steps"
-    )
-    command: str = "lorapack calibrate"
-
-
-@dataclass(frozen=True)
-class CalibrationReport:
-    """How good a calibration is.
-
-    Parameters
-    ----------
-    left_out
-        Every run beside the prediction of a profile that was fitted without the run's group.
-    fitted
-        Measured over fitted mean step time of every run that was used, minus 1, by group and quality.
-    rounds
-        Mean change of the step cost that matching still asked for, per round.
-    """
-
-    left_out: FidelityReport | None
-    fitted: pd.DataFrame
-    rounds: tuple[float, ...]
-
-    def summary(self) -> str:
-        """Tables for a terminal."""
-        blocks = [f"Step time, measured over fitted, percent\n{self.fitted.round(2).to_string(index=False)}"]
-        if self.left_out is not None:
-            errors = self.left_out.errors(("group", "quality")).round(2).to_string(index=False)
-            blocks += [f"Groups left out of the fit\n{errors}", self.left_out.summary()]
-        return "\n\n".join(blocks)
 
 
 def calibrate(
@@ -160,11 +112,14 @@ def calibrate(
     profile = _start(folder, model, job, about)
     rounds = COLD_ROUNDS
     if start is not None:
-        profile, rounds = profile.model_copy(update={"step": start.step}), WARM_ROUNDS
+        known = {"step": start.step, "first_read_s": start.first_read_s}
+        profile, rounds = profile.model_copy(update=known), WARM_ROUNDS
     changes: list[float] = []
     evidence: list[RunEvidence] = []
     fit = fit_costs([], job.probes)
     for turn in range(rounds):
+        if turn > 0 or start is not None:
+            profile = profile.model_copy(update={"lengths": _lengths(folder, model, job, profile)})
         evidence = job.matched(profile, f"matching runs, round {turn + 1} of {rounds}")
         if len(evidence) < FEWEST_RUNS:
             raise CalibrationError(
@@ -175,12 +130,16 @@ def calibrate(
         changes.append(float(np.mean([abs(np.log(e.scale)) for e in evidence])))
         log.info("round %d: step costs changed by %.2f %%", turn + 1, 100 * changes[-1])
     profile = profile.model_copy(update={"frontend": _frontend(folder, job, profile)})
+    profile = profile.model_copy(update={"first_read_s": _first_read_s(job, profile)})
     left_out = _left_out(job, profile, evidence) if cross_validate else None
     uncertainty = Uncertainty(residual_share=fit.residual_share, standard_errors_s=fit.standard_errors_s)
     profile = profile.model_copy(
-        update={"uncertainty": uncertainty, "provenance": _provenance(about, job, evidence, left_out)}
+        update={
+            "uncertainty": uncertainty,
+            "provenance": provenance(about, job.groups, len(job.probes), evidence, left_out),
+        }
     )
-    return profile, CalibrationReport(left_out, _fitted(evidence, profile), tuple(changes))
+    return profile, CalibrationReport(left_out, fitted_errors(evidence, profile), tuple(changes))
 
 
 @dataclass(frozen=True)
@@ -193,6 +152,10 @@ class _Job:
     seed: int
     workers: int
     progress: Progress | None
+
+    @property
+    def groups(self) -> list[str]:
+        return sorted(set(self.table["group"]))
 
     def tell(self, what: str, done: int, of: int) -> None:
         if self.progress is not None:
@@ -250,9 +213,50 @@ def _start(folder: Path, model: str, job: _Job, about: Measurement) -> EnginePro
         step=fit_costs([], job.probes).step,
         loads=loads,
         frontend=Frontend(),
-        lengths=fit_lengths(folder, model, job.table),
-        provenance=_provenance(about, job, [], None),
+        lengths=fit_lengths(folder, model, float(_held(job.table).median())),
+        provenance=provenance(about, job.groups, len(job.probes), [], None),
     )
+
+
+def _held(table: pd.DataFrame) -> pd.Series[float]:
+    """Measured mean KV tokens of a running request, per run."""
+    return table["kv_usage_mean"] * table["kv_cache_tokens"] / table["running_mean"]
+
+
+def _lengths(folder: Path, model: str, job: _Job, profile: EngineProfile) -> ServedLengths:
+    """Lengths with which replays hold as many tokens as measured where the KV cache is full.
+
+    There it decides how many requests run; elsewhere it hardly matters.
+    """
+    held = _held(job.table)
+    full = (job.table["kv_usage_mean"] > FULL).to_numpy() & held.notna().to_numpy()
+    rows = _spread(np.flatnonzero(full), REPLAYS)
+    if not len(rows):
+        return profile.lengths
+    runs = [job.runs[k] for k in rows if job.runs[k].kv_cache_tokens is not None]
+    short = [
+        float(held.iloc[k]) / tokens_held(run, profile, job.seed) for k, run in zip(rows, runs, strict=True)
+    ]
+    drawn = drawn_tokens_held(profile.lengths)
+    return fit_lengths(folder, model, drawn * float(np.median(short)))
+
+
+def _first_read_s(job: _Job, profile: EngineProfile) -> float:
+    """Seconds for the first read of an adapter; what the profile has where no run with many shows it."""
+    table = job.table
+    easy = (table["quality"] == "clean") & (table["waiting_mean"] < 0.1) & (table["max_loras"] >= MANY / 2)
+    rows = _spread(np.flatnonzero((easy & (table["n_adapters"] >= MANY)).to_numpy()), REPLAYS)
+    rows = [k for k in rows if job.runs[k].kv_cache_tokens is not None]
+    if not rows:
+        return profile.first_read_s
+    ttft_s = [float(table["ttft_mean_ms"].iloc[k]) / 1e3 for k in rows]
+    return fit_first_read([job.runs[k] for k in rows], ttft_s, profile, job.seed)
+
+
+def _spread(rows: NDArray[np.intp], most: int) -> list[int]:
+    """At most so many of the rows, evenly spread."""
+    chosen = np.unique(np.linspace(0, len(rows) - 1, min(most, len(rows))).round().astype(int))
+    return [int(k) for k in rows[chosen]] if len(rows) else []
 
 
 def _frontend(folder: Path, job: _Job, profile: EngineProfile) -> Frontend:
@@ -288,7 +292,7 @@ def _stall(run: MeasuredRun, profile: EngineProfile, stall_s: float, seed: int) 
 
 def _left_out(job: _Job, profile: EngineProfile, evidence: Sequence[RunEvidence]) -> FidelityReport | None:
     """Every run predicted by a profile whose costs were fitted without the run's group."""
-    groups = sorted(set(job.table["group"]))
+    groups = job.groups
     if len(groups) < 2:
         return None
     parts = []
@@ -298,51 +302,3 @@ def _left_out(job: _Job, profile: EngineProfile, evidence: Sequence[RunEvidence]
         parts.append(job.predicted(np.flatnonzero((job.table["group"] == group).to_numpy()), without))
         job.tell("groups left out", done + 1, len(groups))
     return FidelityReport(job.table, pd.concat(parts).sort_index())
-
-
-def _fitted(evidence: Sequence[RunEvidence], profile: EngineProfile) -> pd.DataFrame:
-    """Measured over fitted mean step time, minus 1, in percent, by group and quality."""
-    names = [term.name for term in candidate_terms()]
-    known = {term.name: term.seconds for term in profile.step.terms}
-    solution = np.array([known.get(name, 0.0) for name in names])
-    rows = []
-    for e in evidence:
-        seconds = float(e.features @ solution) + e.load_s
-        if abs(e.mismatch) < USABLE:
-            rows.append((e.group, e.quality, 100 * (e.seconds / seconds - 1)))
-    frame = pd.DataFrame(rows, columns=["group", "quality", "error"])
-    grouped = frame.groupby(["group", "quality"])["error"]
-    return grouped.agg(runs="size", bias="mean", mean_abs=lambda e: e.abs().mean()).reset_index()
-
-
-def _provenance(
-    about: Measurement, job: _Job, evidence: Sequence[RunEvidence], left_out: FidelityReport | None
-) -> Provenance:
-    errors: list[GroupError] = []
-    if left_out is not None:
-        wrong = left_out.to_frame()
-        wrong = wrong[wrong["starved"].astype(str).str.lower().eq("true") != wrong["predicted_starved"]]
-        for row in left_out.errors(("group", "quality")).to_dict(orient="records"):
-            here = (wrong["group"] == row["group"]) & (wrong["quality"] == row["quality"])
-            smapes = {f"{name}_smape": _percent(row[f"{name}_smape"]) for name in METRICS}
-            errors.append(
-                GroupError(
-                    group=str(row["group"]),
-                    quality=str(row["quality"]),
-                    runs=int(row["runs"]),
-                    starvation_wrong=int(here.sum()),
-                    **smapes,
-                )
-            )
-    return Provenance(
-        source=about.source,
-        command=about.command,
-        runs=sum(abs(e.mismatch) < USABLE for e in evidence),
-        probes=len(job.probes),
-        groups=tuple(sorted(set(job.table["group"]))),
-        left_out_errors=tuple(errors),
-    )
-
-
-def _percent(value: float) -> float | None:
-    return round(float(value), 3) if np.isfinite(value) else None

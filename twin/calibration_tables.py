@@ -44,7 +44,7 @@ def fit_loads(folder: Path, model: str) -> LoadCost:
     )
 
 
-def fit_lengths(folder: Path, model: str, runs: pd.DataFrame) -> ServedLengths:
+def fit_lengths(folder: Path, model: str, tokens_held: float) -> ServedLengths:
     """Shapes of prompts and answers, their correlation, and how often an answer ends early.
 
     The shapes are histograms. The chance to end early gives the mean tokens served; the correlation of
@@ -56,8 +56,8 @@ def fit_lengths(folder: Path, model: str, runs: pd.DataFrame) -> ServedLengths:
         Folder of the measurements.
     model
         Base model.
-    runs
-        Its runs that ran.
+    tokens_held
+        Mean KV tokens of a running request, in whole blocks.
     """
     table = read_table(folder, "length_histograms.csv", ("kind",), ("bin_lo", "bin_hi", "count"))
     asked_in, asked, served = _length_stats(folder, model)
@@ -66,18 +66,28 @@ def fit_lengths(folder: Path, model: str, runs: pd.DataFrame) -> ServedLengths:
         output=_rescaled(table, "output", asked),
         max_total_tokens=MOST_TOKENS,
     )
-    use = (runs["kv_usage_mean"] * runs["kv_cache_tokens"] / runs["running_mean"]).median()
 
-    def tokens_served(stop: float) -> float:
+    def served_with(stop: float) -> float:
         return _moments(base, 0.0, stop, asked_in, asked)[0]
 
-    stop = _solve(tokens_served, 0.0, 0.01, served)
+    stop = _solve(served_with, 0.0, 0.01, served)
 
-    def tokens_held(opposed: float) -> float:
+    def held_with(opposed: float) -> float:
         return _moments(base, -opposed, stop, asked_in, asked)[1]
 
-    opposed = _solve(tokens_held, 0.0, 0.9, float(use))
+    opposed = _solve(held_with, 0.0, 0.9, tokens_held)
     return base.model_copy(update={"stop_per_token": round(stop, 7), "rank_correlation": round(-opposed, 3)})
+
+
+def drawn_tokens_held(lengths: ServedLengths) -> float:
+    """Mean KV tokens of a running request, as drawn, in whole blocks."""
+    return _moments(
+        lengths,
+        lengths.rank_correlation,
+        lengths.stop_per_token,
+        lengths.prompt.mean_tokens,
+        lengths.output.mean_tokens,
+    )[1]
 
 
 def _length_stats(folder: Path, model: str) -> list[float]:

@@ -253,7 +253,7 @@ def _stratified(shape: HistogramLengths, normal: FloatArray, rng: np.random.Gene
 
 
 def run_setup(run: MeasuredRun, profile: EngineProfile, kv_cache_tokens: int) -> EngineSetup:
-    """The engine of a run under a profile, with the client's cap on open requests."""
+    """The engine of a run under a profile, fresh from its start, with the client's cap on open requests."""
     n, engine = len(run.rate), profile.measured
     return EngineSetup(
         max_loras=run.max_loras,
@@ -266,8 +266,9 @@ def run_setup(run: MeasuredRun, profile: EngineProfile, kv_cache_tokens: int) ->
         rules=profile.rules,
         tables=profile.step.tables(run.max_loras, run.max_lora_rank, engine.max_num_batched_tokens, n),
         gpu_load_s=profile.loads.gpu_load_s(run.rank, run.max_lora_rank),
-        disk_load_s=profile.loads.disk_load_s(run.rank),
+        disk_load_s=np.full(n, profile.first_read_s),
         max_inflight=CLIENT_CAP,
+        cold=True,
     )
 
 

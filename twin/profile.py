@@ -128,6 +128,12 @@ class EngineProfile(_Part):
     loads: LoadCost
     frontend: Frontend = Frontend()
     lengths: ServedLengths
+    first_read_s: float = Field(
+        default=0.0,
+        ge=0,
+        description="Seconds to read an adapter at its first use in the measured runs, whose engines started "
+        "with none in memory; used to replay them only.",
+    )
     uncertainty: Uncertainty = Uncertainty()
     provenance: Provenance
 

@@ -102,6 +102,8 @@ class EngineSetup:
         shape (n_adapters,).
     max_inflight
         Most requests that the client has open at once; later ones wait outside the engine. 0 is no limit.
+    cold
+        Whether the engine starts with no adapter in CPU memory, rather than with as many as fit.
     """
 
     max_loras: int
@@ -116,3 +118,4 @@ class EngineSetup:
     gpu_load_s: FloatArray
     disk_load_s: FloatArray
     max_inflight: int = 0
+    cold: bool = False

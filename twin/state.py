@@ -210,9 +210,9 @@ def engine(
 
 
 def state(requests: Requests, setup: EngineSetup, series_bins: int) -> State:
-    """State of an idle engine: no adapter in a slot, the first ones in CPU memory, the last newest."""
+    """State of an idle engine: no adapter in a slot; if not cold, the first in CPU memory, last newest."""
     m = requests.n_adapters
-    in_cpu = min(m, max(setup.max_cpu_loras, setup.max_loras))
+    in_cpu = 0 if setup.cold else min(m, max(setup.max_cpu_loras, setup.max_loras))
     calendar = _power_of_two(int(requests.output_tokens.max(initial=0)) + 2)
     return State(
         now=_now(requests, setup, in_cpu),

@@ -52,6 +52,7 @@ def crowded(seed: int) -> Case:
         max_num_seqs=int(rng.integers(slots, 40)),
         max_num_batched_tokens=int(rng.choice([64, 2048])),
         tables=tables(rng, 2048, slots),
+        cold=bool(seed % 2),
     )
     return Case(requests, setup, inf)
 

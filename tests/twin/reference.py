@@ -77,7 +77,7 @@ class Reference:
         self.open_again = -inf
         self.cpu_capacity = max(setup.max_cpu_loras, setup.max_loras)
         self.slots: list[int] = []  # least recently used first
-        self.cpu = list(range(min(requests.n_adapters, self.cpu_capacity)))
+        self.cpu = [] if setup.cold else list(range(min(requests.n_adapters, self.cpu_capacity)))
         self.order = np.argsort(turns(requests.n_adapters)).tolist()
         self.gpu_loads = [0] * requests.n_adapters
         self.disk_loads = [0] * requests.n_adapters
