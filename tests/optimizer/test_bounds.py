@@ -1,0 +1,93 @@
+"""Bounds are never above the optimum, dual feasible functions reach what the continuous one misses."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from optimizer.bounds import continuous_bound, continuous_relaxation, dual_feasible_bound
+from optimizer.columns import relax
+from optimizer.exchanges import exchanges
+from optimizer.firstfit import Filler
+from optimizer.outcome import Run, round_up
+from optimizer.packing import pack
+from optimizer.problem import PackingOption, PackingProblem
+
+Optimum = Callable[[PackingProblem], float]
+Random = Callable[..., PackingProblem]
+
+
+@settings(max_examples=60, deadline=None, derandomize=True)
+@given(seed=st.integers(0, 10**6), cuts=st.booleans())
+def test_no_bound_is_above_the_optimum(
+    seed: int, cuts: bool, optimum: Optimum, random_problem: Random
+) -> None:
+    problem = random_problem(seed, cuts=cuts)
+    best = optimum(problem)
+    assert continuous_bound(problem) <= best + 1e-6
+    if np.isfinite(best) and not len(problem.homeless()):
+        assert dual_feasible_bound(problem) <= best + 1e-6
+
+
+@settings(max_examples=25, deadline=None, derandomize=True)
+@given(seed=st.integers(0, 10**6), seconds=st.sampled_from([0.0, 0.02, 20.0]))
+def test_the_relaxation_bounds_from_below_wherever_it_is_cut_off(
+    seed: int, seconds: float, optimum: Optimum, random_problem: Random
+) -> None:
+    problem = random_problem(seed, cuts=seed % 2 == 0)
+    best, continuous = optimum(problem), continuous_relaxation(problem)
+    if not np.isfinite(best):
+        return
+    run = Run(problem, time.monotonic() + 60)
+    relaxation, solved = relax(run, Filler(problem), continuous, seconds)
+    assert relaxation.bound <= best + 1e-6
+    assert run.bound <= best + 1e-6
+    if seconds >= 20 and solved is not None:
+        assert round_up(relaxation.bound, problem) <= round_up(solved.value, problem) + 1e-6
+
+
+def test_dual_feasible_functions_see_that_halves_do_not_share() -> None:
+    problem = PackingProblem.bin_packing([6] * 4 + [7] * 3, 10)
+    assert round_up(continuous_bound(problem), problem) == 5
+    assert round_up(dual_feasible_bound(problem), problem) == 7
+
+
+def test_the_relaxation_of_large_problems_is_a_bound_when_time_is_short() -> None:
+    rng = np.random.default_rng(1)
+    usage = rng.uniform(0.02, 0.3, (2, 260))
+    problem = PackingProblem(np.full(260, 4), (PackingOption("x", usage, np.ones(2)),))
+    result = pack(problem, "exact", time_limit_s=4)
+    longer = pack(problem, "bfd")
+    assert result.objective is not None
+    assert longer.objective is not None
+    assert usage.sum(axis=1).max() * 4 - 1e-6 <= result.bound <= result.objective <= longer.objective
+
+
+def test_exchanges_go_from_larger_to_smaller_classes_only() -> None:
+    usage = np.array([[3.0, 2.0, 2.0, 1.0], [1.0, 2.0, 1.0, 1.0]])
+    option = PackingOption("x", usage, np.array([9.0, 9.0]))
+    problem = PackingProblem(np.array([2, 2, 2, 2]), (option,))
+    assert set(exchanges(Filler(problem))) == {(0, 2), (1, 2), (2, 3)}
+    narrow = replace(option, name="y", price=0.5, allowed=np.array([True, True, False, True]))
+    both = replace(problem, options=(option, narrow))
+    assert set(exchanges(Filler(both))) == {(0, 3), (1, 3), (2, 3)}
+
+
+@pytest.mark.parametrize("family", ["U", "T"])
+def test_classic_instances_are_closed(family: str) -> None:
+    rng = np.random.default_rng(5)
+    if family == "U":
+        problem = PackingProblem.bin_packing(rng.integers(20, 101, 120), 150)
+    else:
+        first = rng.integers(380, 491, 20)
+        second = np.array([int(rng.integers(250, (1_000 - a) // 2 + 1)) for a in first])
+        problem = PackingProblem.bin_packing(np.concatenate([first, second, 1_000 - first - second]), 1_000)
+    result = pack(problem, "exact", time_limit_s=60)
+    assert result.status == "optimal"
+    assert family == "U" or result.objective == 20

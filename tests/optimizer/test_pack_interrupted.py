@@ -1,0 +1,48 @@
+"""Ctrl-C in the middle of any method returns the best plan so far."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+
+CODE = """
+import sys
+import numpy as np
+from optimizer.packing import pack
+from optimizer.problem import PackingOption, PackingProblem
+
+rng = np.random.default_rng(0)
+option = PackingOption(
+    "x", rng.uniform(0.1, 0.5, (4, 60)), np.ones(4),
+    latency_usage=rng.uniform(0, 1, (1, 60)), latency_offset=np.zeros(1),
+)
+method, objective = sys.argv[1:]
+problem = PackingProblem(np.ones(60, dtype=int), (option,), max_bins=25, objective=objective)
+told = []
+def tell(_packing, _value):
+    if not told:
+        told.append(print("plan", flush=True))
+result = pack(problem, method, time_limit_s=120, on_incumbent=tell)
+print(result.stop_reason, result.objective is not None, flush=True)
+"""
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
+@pytest.mark.parametrize(
+    ("method", "objective"), [("cpsat", "price"), ("milp", "price"), ("cbc", "price"), ("exact", "worst")]
+)
+def test_ctrl_c_returns_the_best_plan(method: str, objective: str) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-c", CODE, method, objective], stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline().strip() == "plan"
+    with pytest.raises(subprocess.TimeoutExpired):
+        process.wait(1.5)  # the solver is at work
+    process.send_signal(signal.SIGINT)
+    out, _ = process.communicate(timeout=60)
+    assert out.split() == ["interrupted", "True"]
