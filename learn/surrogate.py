@@ -31,6 +31,9 @@ _WEIGHTS = (5.0, 1.0, 1.5, 0.5)
 """What an error of the logarithms of ITL and TTFT, and of the shares, counts against their spread."""
 
 _OFFERED = INPUTS.index("token_rate")
+TOLERANCE = 0.05
+"""How far, as a share of its largest value, a feature may lie beyond what was sampled."""
+
 FORMAT = 1
 
 
@@ -129,8 +132,8 @@ class Surrogate:
         with one_thread():
             targets = np.asarray(self.regressor.predict(x))
             starved = np.asarray(self.classifier.predict(x) > 0)
-        itl, ttft, served, worst = (targets / self.scale).T
-        served = np.clip(served, 0.0, 1.0)
+        itl, ttft, used, worst = (targets / self.scale).T
+        served = np.clip(used / _overload(x), 0.0, 1.0)
         return Prediction(
             throughput_tok_per_s=features[:, _OFFERED] * served,
             itl_ms=np.exp(itl),
@@ -148,8 +151,8 @@ class Surrogate:
             return np.asarray(self.classifier.predict(x) > 0)
 
     def inside(self, features: FloatArray) -> NDArray[np.bool_]:
-        """Whether candidates lie within the range of every feature that was sampled, shape (m,)."""
-        slack = 1e-9 * (self.high - self.low + np.abs(self.high))
+        """Whether candidates lie within the sampled range of every feature, or almost, shape (m,)."""
+        slack = TOLERANCE * np.maximum(np.abs(self.high), self.high - self.low)
         return np.asarray(((features >= self.low - slack) & (features <= self.high + slack)).all(axis=1))
 
     def rules(self) -> str:
@@ -210,6 +213,7 @@ def fit(dataset: Dataset, method: Method = "extra", *, seed: int = 0) -> Surroga
     latencies = np.stack([dataset.target(name) for name in _LATENCIES], axis=1)
     shares = np.stack([dataset.target(name) for name in _SHARES], axis=1)
     known = (np.isfinite(latencies) & (latencies > 0)).all(axis=1)
+    shares[:, 0] *= _overload(x)
     targets = np.hstack([np.log(latencies[known]), shares[known]])
     scale = np.array(_WEIGHTS) / np.maximum(targets.std(axis=0), 1e-9)
     with one_thread():
@@ -226,6 +230,14 @@ def fit(dataset: Dataset, method: Method = "extra", *, seed: int = 0) -> Surroga
         low=features.min(axis=0),
         high=features.max(axis=0),
     )
+
+
+def _overload(x: FloatArray) -> FloatArray:
+    """What a GPU is asked for over what it can do, at least 1, shape (m,).
+
+    Its product with the served share stays near 1 however much is asked for, also beyond the runs.
+    """
+    return np.maximum(x[:, INPUTS.index("region_fill")], 1.0)
 
 
 def read_surrogate(path: str | Path) -> Surrogate:

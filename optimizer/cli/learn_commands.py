@@ -1,12 +1,24 @@
-"""``lorapack fit``: the regions of a scenario."""
+"""``lorapack fit``: the regions of a scenario, and how good they and the surrogates are."""
 
 from __future__ import annotations
 
-from typing import Annotated
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from optimizer.cli.options import QuietOption, ScenarioArgument, SetOption, WorkersOption, write_text
+
+if TYPE_CHECKING:
+    from learn import Dataset, Regions, Space
+    from optimizer.progress import Report
+
+TEST_SEED = 1001
+"""Seed of the design that the report tests on: any but the plan's own."""
+
+MEASURED = Path("../shared/measurements/serving_runs.csv")
+"""Measured runs that the report uses when they are there."""
 
 
 def add_to(app: typer.Typer) -> None:
@@ -16,20 +28,75 @@ def add_to(app: typer.Typer) -> None:
 
 def fit_command(
     scenario: ScenarioArgument,
-    out: Annotated[str, typer.Option(metavar="FILE|-", help="Where to write the regions as JSON.")] = "-",
+    out: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE|-", help="Where to write the regions as JSON; standard output by default."
+        ),
+    ] = None,
+    report: Annotated[
+        bool,
+        typer.Option(
+            "--report", help="Also fit the surrogates and print errors against twin runs of another seed."
+        ),
+    ] = False,
+    compositions: Annotated[
+        int, typer.Option(min=20, help="Mixes of adapters that the report tests on.")
+    ] = 240,
+    measured: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help=f"Measured runs for the report; by default {MEASURED}, if there."),
+    ] = None,
     workers: WorkersOption = 2,
     set_: SetOption = None,
     quiet: QuietOption = False,
 ) -> None:
-    """Make the linear feasibility regions of SCENARIO's first device from twin runs, anew."""
+    """Make the linear feasibility regions of SCENARIO's first device from twin runs, anew.
+
+    With --report: macro-F1 of starvation, false-feasible and false-infeasible rates, SMAPE of each target
+    and inference times, all on twin runs that shaped nothing; and on measured runs where there are some.
+    """
     import learn
     import scenarios
     import twin
+    from learn.make import PLAN
     from optimizer.progress import progress_bar
 
     chosen = scenarios.read(scenario, overrides=set_ or ())
     device = chosen.devices[0]
     space = learn.space_for(chosen, device, twin.profiles_of(chosen)[device.name])
-    with progress_bar(not quiet) as report:
-        regions = learn.make_regions(space, workers=workers, progress=report)
-    write_text(out, regions.to_json())
+    with progress_bar(not quiet) as progress:
+        dataset = learn.sample(space, PLAN, workers=workers, progress=progress)
+        regions = learn.linearize(dataset, space, command="lorapack fit")
+        text = _report(dataset, regions, space, compositions, measured, workers, progress) if report else None
+    if out is not None or text is None:
+        write_text(out or "-", regions.to_json())
+    if text is not None:
+        print(text, file=sys.stderr if out == "-" else sys.stdout)
+
+
+def _report(
+    dataset: Dataset,
+    regions: Regions,
+    space: Space,
+    compositions: int,
+    measured: Path | None,
+    workers: int,
+    progress: Report,
+) -> str:
+    """Errors as text."""
+    from dataclasses import replace
+
+    import learn
+    from learn.make import PLAN
+    from learn.measured import assess_measured, measured_text
+
+    surrogates = [learn.fit(dataset, method) for method in learn.METHODS]
+    plan = replace(PLAN, seed=TEST_SEED, compositions=compositions, width=1.03, max_runs=7, spread=2)
+    test = learn.sample(space, plan, workers=workers, progress=progress)
+    quality = learn.assess(regions, surrogates, test, space)
+    parts = [quality.text(), "inner region by option:", quality.regions[0].by_option.round(4).to_string()]
+    table = measured or (MEASURED if MEASURED.exists() else None)
+    if table is not None:
+        parts.append(measured_text(assess_measured(table, space.profile, surrogates, regions)))
+    return "\n\n".join(parts)

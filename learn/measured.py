@@ -1,0 +1,186 @@
+"""How surrogates and regions fare against measured serving runs, beside what the paper reports of its own."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from learn.assessment import macro_f1, smape
+from learn.features import ADDITIVE, Engines, FloatArray, candidate_features
+from learn.region import Regions
+from learn.surrogate import Surrogate
+from twin.fidelity_runs import MeasuredRun, measured_runs, read_runs, selected
+from twin.profile import EngineProfile
+
+PAPER = (
+    ("random forest", "4.39 / 5.28", "10.99 / 8.96", ".955 / .994"),
+    ("k nearest neighbours", "4.52 / 5.28", "9.74 / 8.95", ".955 / .990"),
+    ("support vectors", "6.84 / 7.46", "11.0 / 12.6", ".977 / .930"),
+    ("small tree", "10.25 / 12.89", "", ".925 / .969"),
+)
+"""arXiv 2508.08343 and 2602.24044: half-SMAPE of throughput and ITL in percent, macro-F1 (Llama / Qwen)."""
+
+
+QUALITIES = ("clean", "client_cap_saturated")
+"""Runs whose throughput and ITL are those of the engine."""
+
+SERVED = 0.9
+"""A run starves, to the paper, when the GPU serves less than this share of the tokens offered."""
+
+
+@dataclass(frozen=True)
+class MeasuredQuality:
+    """Errors against measured runs.
+
+    Parameters
+    ----------
+    name
+        A surrogate's method, or a region.
+    runs
+        Measured runs that were asked about.
+    outside
+        How many others lie outside what was sampled, or have an option that the region lacks.
+    throughput_smape, itl_smape
+        Usual SMAPE in percent (factor 2); nan for regions. The paper's tables have half of it.
+    macro_f1
+        Mean F1 of starved and healthy, after the paper's definition: the GPU's tokens as a whole. Regions
+        hold every adapter to its own share too, so they call more runs starved.
+    missed, false_alarms
+        Starved runs that are called healthy, and healthy ones that are called starved.
+    """
+
+    name: str
+    runs: int
+    outside: int
+    throughput_smape: float
+    itl_smape: float
+    macro_f1: float
+    missed: int
+    false_alarms: int
+
+
+def assess_measured(
+    path: str | Path, profile: EngineProfile, surrogates: Sequence[Surrogate], regions: Regions
+) -> list[MeasuredQuality]:
+    """Hold surrogates and regions to the runs of a profile's model in a table of serving runs.
+
+    Parameters
+    ----------
+    path
+        Table as `twin.fidelity_runs.read_runs` reads it, with the columns ``total_throughput``,
+        ``itl_mean_ms`` and ``starved``.
+
+    Raises
+    ------
+    ScenarioError
+        If the file is no such table.
+    """
+    table = read_runs(path)
+    table = table[selected(table, QUALITIES) & (table["model"] == profile.model).to_numpy()]
+    runs = measured_runs(table)
+    known = np.array([run.kv_cache_tokens is not None and run.mean_prompt is not None for run in runs], bool)
+    table, runs = table[known], [run for run, k in zip(runs, known, strict=True) if k]
+    features = np.vstack([_features(run) for run in runs])
+    found = [_of_surrogate(surrogate, features, table) for surrogate in surrogates]
+    return found + [_of_region(regions, kind, runs, features, table) for kind in ("inner", "outer")]
+
+
+def _features(run: MeasuredRun) -> FloatArray:
+    n = len(run.rate)
+    engine = (run.max_loras, run.max_lora_rank, run.kv_cache_tokens)
+    return candidate_features(
+        run.rate,
+        run.rank,
+        np.full(n, run.mean_prompt, dtype=np.float64),
+        np.full(n, run.mean_output, dtype=np.float64),
+        np.ones((1, n)),
+        Engines(*(np.array([value], dtype=np.float64) for value in engine)),
+    )
+
+
+def _of_surrogate(surrogate: Surrogate, features: FloatArray, table: pd.DataFrame) -> MeasuredQuality:
+    inside = surrogate.inside(features)
+    if not inside.any():
+        return MeasuredQuality(surrogate.method, 0, len(table), math.nan, math.nan, math.nan, 0, 0)
+    said = surrogate.predict(features[inside], outside="allow")
+    return _quality(
+        surrogate.method,
+        table[inside],
+        said.served_share < SERVED,
+        outside=int((~inside).sum()),
+        throughput=said.throughput_tok_per_s,
+        itl=said.itl_ms,
+    )
+
+
+def _of_region(
+    regions: Regions, kind: str, runs: Sequence[MeasuredRun], features: FloatArray, table: pd.DataFrame
+) -> MeasuredQuality:
+    region = regions.inner if kind == "inner" else regions.outer
+    options = {(o.max_loras, o.max_lora_rank) for o in region.options}
+    has = np.array([(run.max_loras, run.max_lora_rank) in options for run in runs])
+    starved = np.array(
+        [
+            not region.contains(run.max_loras, run.max_lora_rank, row[: len(ADDITIVE)])
+            for run, row, h in zip(runs, features, has, strict=True)
+            if h
+        ]
+    )
+    return _quality(f"{kind} region", table[has], starved, outside=int((~has).sum()))
+
+
+def _quality(
+    name: str,
+    table: pd.DataFrame,
+    starved: NDArray[np.bool_],
+    *,
+    outside: int,
+    throughput: FloatArray | None = None,
+    itl: FloatArray | None = None,
+) -> MeasuredQuality:
+    truth = table["starved"].astype(bool).to_numpy()
+
+    def error(said: FloatArray | None, column: str) -> float:
+        if said is None:
+            return math.nan
+        measured = table[column].to_numpy(dtype=np.float64)
+        known = np.isfinite(measured)
+        return smape(measured[known], said[known])
+
+    return MeasuredQuality(
+        name=name,
+        runs=len(table),
+        outside=outside,
+        throughput_smape=error(throughput, "total_throughput"),
+        itl_smape=error(itl, "itl_mean_ms"),
+        macro_f1=macro_f1(truth, starved),
+        missed=int((truth & ~starved).sum()),
+        false_alarms=int((~truth & starved).sum()),
+    )
+
+
+def measured_text(found: Sequence[MeasuredQuality]) -> str:
+    """A table for a terminal, the paper's figures below."""
+    lines = ["measured runs    runs  outside  throughput     ITL  macro-F1  missed  false alarms"]
+    lines += [
+        f"{q.name:<15}{q.runs:>6}{q.outside:>9}{_percent(q.throughput_smape):>12}{_percent(q.itl_smape):>8}"
+        f"{q.macro_f1:>10.4f}{q.missed:>8}{q.false_alarms:>14}"
+        for q in found
+    ]
+    lines += [
+        "(SMAPE with factor 2; outside: left out, beyond what was sampled or without rows)",
+        "",
+        "the paper's models, Llama / Qwen     throughput          ITL     macro-F1   (half-SMAPE, %)",
+    ]
+    lines += [f"{name:<30}{thr:>17}{itl:>13}{f1:>13}" for name, thr, itl, f1 in PAPER]
+    return "\n".join(lines)
+
+
+def _percent(value: float) -> str:
+    return f"{value:.2f} %" if np.isfinite(value) else "–"
