@@ -162,4 +162,5 @@ def _load_s(records: RunRecords, copy_s: FloatArray) -> float:
     fresh = np.diff(admitted, prepend=0).astype(np.float64)
     if not len(end) or fresh.sum() == 0:
         return 0.0
-    return float(records.gpu_loads @ copy_s) * float(fresh @ decoding) / float(fresh.sum() * decoding.sum())
+    seconds = float((records.gpu_loads * copy_s).sum())
+    return seconds * float((fresh * decoding).sum()) / float(fresh.sum() * decoding.sum())

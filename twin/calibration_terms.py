@@ -92,7 +92,8 @@ def features(terms: tuple[CostTerm, ...], steps: Steps) -> FloatArray:
     for k, term in enumerate(terms):
         shape = (term.per, term.tokens_above, term.tokens_cap, term.adapters_power, term.adapters_cap)
         if shape not in known:
-            known[shape] = float(steps.weight @ _factor(term, steps)) / total
+            # No matrix product: its rounding depends on the threads that the process has.
+            known[shape] = float((steps.weight * _factor(term, steps)).sum()) / total
         unit = term.model_copy(update={"seconds": 1.0})
         row[k] = known[shape] * unit.scale(steps.max_loras, steps.max_lora_rank, steps.served)
     return row

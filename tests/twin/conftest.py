@@ -33,3 +33,9 @@ def reference() -> ModuleType:
 def cases() -> ModuleType:
     """Random engines and workloads."""
     return load("engine_cases")
+
+
+@pytest.fixture(scope="session")
+def measured_tables() -> ModuleType:
+    """Measurement tables made by engines of known cost."""
+    return load("measured_tables")
