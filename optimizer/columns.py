@@ -110,7 +110,7 @@ class Relaxation:
                 return solved
             elif effort == most_effort:
                 self.master.close_exchanges()
-                solved, effort = self.master.solve(), 1
+                solved, effort = self.master.solve(), min(1, most_effort)
             else:
                 if bounding and effort and self._prove(solved, on_bound):
                     continue

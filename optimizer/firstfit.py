@@ -42,6 +42,24 @@ class Filler:
         return item_weights(self.problem)
 
     @cached_property
+    def orders(self) -> list[IntArray]:
+        """Orders of the classes to try, heaviest first by different measures; no two alike."""
+        problem, weights = self.problem, self.weights
+        index = np.arange(problem.n_classes)
+        lead = problem.rows[self.options[0]]
+        shares = lead.usage / np.maximum(lead.capacity, 1)[:, None]
+        found = [np.lexsort((index, -weights)), np.lexsort((index, -shares.sum(axis=0)))]
+        if len(shares) > 1:
+            total = shares @ problem.counts
+            found.append(np.lexsort((index, -(shares * total[:, None]).sum(axis=0))))
+            found += [np.lexsort((index, -weights, -share)) for share in shares]
+        ranks = np.array([[o.max_lora_rank or 0] for o in problem.options]) + np.where(
+            np.array([o.fits_class for o in problem.options]), 0, 1 << 40
+        )
+        found.append(np.lexsort((index, -weights, -ranks.min(axis=0))))
+        return list({order.tobytes(): order for order in found}.values())
+
+    @cached_property
     def swaps(self) -> BoolArray:
         """``[a, b]``: an item of b may replace one of a whatever the cuts are, shape (n, n)."""
         n, order = self.problem.n_classes, self.problem.heavier
@@ -100,23 +118,6 @@ def item_weights(problem: PackingProblem) -> FloatArray:
         share = np.maximum(share, 1.0 / np.maximum(rows.most, 1) * (rows.most < problem.counts))
         weights = np.where(rows.most > 0, np.minimum(weights, option.price * share), weights)
     return np.where(np.isfinite(weights), weights, 0.0)
-
-
-def orders(problem: PackingProblem, weights: FloatArray) -> list[IntArray]:
-    """Orders of the classes to try, heaviest first by different measures; no two alike."""
-    index = np.arange(problem.n_classes)
-    lead = problem.rows[useful_options(problem)[0]]
-    shares = lead.usage / np.maximum(lead.capacity, 1)[:, None]
-    found = [np.lexsort((index, -weights)), np.lexsort((index, -shares.sum(axis=0)))]
-    if len(shares) > 1:
-        total = shares @ problem.counts
-        found.append(np.lexsort((index, -(shares * total[:, None]).sum(axis=0))))
-        found += [np.lexsort((index, -weights, -share)) for share in shares]
-    ranks = np.array([[o.max_lora_rank or 0] for o in problem.options]) + np.where(
-        np.array([o.fits_class for o in problem.options]), 0, 1 << 40
-    )
-    found.append(np.lexsort((index, -weights, -ranks.min(axis=0))))
-    return list({order.tobytes(): order for order in found}.values())
 
 
 def first_fit(filler: Filler, order: IntArray, remaining: IntArray, stock: Stock) -> list[Bin] | None:
@@ -208,7 +209,7 @@ def place_best_fit(run: Run) -> None:
 
 def _place(run: Run, best: bool) -> None:
     filler = Filler(run.problem)
-    for k, order in enumerate(orders(run.problem, filler.weights)):
+    for k, order in enumerate(filler.orders):
         if k and run.done:
             return
         stock = Stock(run.problem)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from optimizer.columns import Relaxation
-from optimizer.firstfit import Filler, cheapest_options, first_fit, offer, orders
+from optimizer.firstfit import Filler, cheapest_options, first_fit, offer
 from optimizer.interrupt import solve_in_thread
 from optimizer.master import Solved
 from optimizer.options import Stock
@@ -48,7 +48,7 @@ def use(filler: Filler, chosen: Sequence[Bin], left: IntArray) -> list[Bin]:
 
 def complete(run: Run, filler: Filler, bins: Sequence[Bin], left: IntArray) -> None:
     """Offer bins with the items that are left packed first-fit."""
-    for order in orders(run.problem, filler.weights):
+    for order in filler.orders:
         stock = _stock(run, bins)
         rest = first_fit(filler, order, left, stock) if left.any() else []
         if rest is not None:

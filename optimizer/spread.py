@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from optimizer.firstfit import Filler, first_fit, holds, offer, orders
+from optimizer.firstfit import Filler, first_fit, holds, offer
 from optimizer.options import Stock
 from optimizer.outcome import Run
 from optimizer.problem import Bin, FloatArray, IntArray, PackingProblem
@@ -24,7 +24,7 @@ CHUNKS = 4
 def place_spread(run: Run) -> None:
     """Offer even spreads and first-fit plans, improved by moves."""
     filler, problem = Filler(run.problem), run.problem
-    for order in orders(problem, filler.weights):
+    for order in filler.orders:
         if run.done:
             return
         spread = _deal(filler, order)

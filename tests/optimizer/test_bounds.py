@@ -91,3 +91,14 @@ def test_classic_instances_are_closed(family: str) -> None:
     result = pack(problem, "exact", time_limit_s=60)
     assert result.status == "optimal"
     assert family == "U" or result.objective == 20
+
+
+def test_many_classes_without_slack_are_closed() -> None:
+    """More classes than a dive prices in full, and a relaxation that is solved before its end."""
+    rng = np.random.default_rng([501, 1])
+    first = rng.integers(380, 491, 167)
+    second = np.array([int(rng.integers(250, (1_000 - a) // 2 + 1)) for a in first])
+    sizes = np.concatenate([first, second, 1_000 - first - second])
+    result = pack(PackingProblem.bin_packing(sizes, 1_000), "exact", gap_limit=0.02, time_limit_s=60)
+    assert result.packing is not None
+    assert result.bound == 167
