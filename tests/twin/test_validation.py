@@ -243,7 +243,7 @@ def test_replications_give_intervals_for_any_number_of_workers(profile: twin.Eng
     assert served.low < served.mean < served.high
     assert served.mean == pytest.approx(1.6 * 417, rel=0.2)
     assert "4 runs" in one.summary()
-    assert len({run.gpu.served_tok_per_s for run in one.runs}) == 4
+    assert len({run.gpu.itl.mean_s for run in one.runs}) == 4
     assert set(one.to_frame().figure) == set(one.figures)
 
 
