@@ -6,10 +6,13 @@ under overload elsewhere, so that the figure exists for every engine profile.
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
+from importlib import resources
 
 import numpy as np
+from pydantic import BaseModel, ConfigDict
 
 import twin
 from optimizer.assignment import SingleAdapters
@@ -25,33 +28,32 @@ SATURATION_S = 900.0
 FIRST_RATE_PER_S = 16.0
 """Requests/s of the first run; doubled until the GPU serves less than half of them."""
 
-
 LENGTH_TOLERANCE = 0.1
 """How far mean lengths may be from those that a measured throughput holds for, relative."""
 
 
-@dataclass(frozen=True)
-class Measured:
-    """Throughputs of arXiv 2602.24044, in tokens/s: without LoRA, and with one adapter by its rank.
+class Measured(BaseModel):
+    """Throughputs of one model and device in tokens/s: without LoRA, and with one adapter by its rank.
 
     They hold for requests of the mean lengths given, in tokens.
     """
 
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    model: str
+    device: str
     prompt_tokens: float
     output_tokens: float
     backbone_tok_per_s: float
     adapter_tok_per_s: dict[int, float]
 
 
-MEASURED = {
-    ("llama-3.1-8b-instruct", "H100-64GB"): Measured(
-        223.0, 196.4, 17_814.5, {8: 15_063.6, 16: 14_731.5, 32: 14_496.4}
-    ),
-    ("qwen-2.5-7b-instruct", "H100-64GB"): Measured(
-        222.7, 200.0, 17_940.0, {8: 15_633.4, 16: 15_537.1, 32: 15_536.1}
-    ),
-}
-"""By model and device."""
+@cache
+def measured_throughputs() -> dict[tuple[str, str], Measured]:
+    """The measurements that are shipped, by model and device."""
+    document = json.loads((resources.files("optimizer") / "peak_throughput.json").read_text("utf-8"))
+    found = [Measured.model_validate(entry) for entry in document["measurements"]]
+    return {(one.model, one.device): one for one in found}
 
 
 @dataclass(frozen=True)
@@ -110,7 +112,8 @@ class Saturation:
     @property
     def _measured(self) -> Measured | None:
         """The measured figures, where model, device and lengths are those of the measurement."""
-        known, one = MEASURED.get((self.scenario.model, self.device.name)), self._busiest
+        one = self._busiest
+        known = measured_throughputs().get((self.scenario.model, self.device.name))
         if known is None:
             return None
         pairs = (one.prompt.mean_tokens, known.prompt_tokens), (one.output.mean_tokens, known.output_tokens)

@@ -30,7 +30,7 @@ from optimizer.loraserve import largest_remainder, loraserve
 from optimizer.placement_judge import PlacementJudge
 from optimizer.problem import PackingError
 from optimizer.rules import bin_pack_capped, least_adapters, least_rate, max_backbone, random_placement
-from optimizer.saturation import MEASURED, Saturation
+from optimizer.saturation import Saturation, measured_throughputs
 from optimizer.surrogate_oracle import surrogate_oracle
 
 SPREADING = ("random", "random-all", "least-rate", "least-rate-third", "dlora", "loraserve")
@@ -219,7 +219,7 @@ def test_saturation_is_near_what_was_measured(profiles: dict[str, twin.EnginePro
     scenario = scenarios.read("paper_high_32")
     device = scenario.devices[0]
     saturation = Saturation(scenario, device, profiles[device.name])
-    measured = MEASURED[scenario.model, device.name]
+    measured = measured_throughputs()[scenario.model, device.name]
     assert saturation.backbone_tok_per_s == measured.backbone_tok_per_s
     assert saturation.adapter_tok_per_s(16) == measured.adapter_tok_per_s[16]
     assert saturation.simulated_adapter(16) == pytest.approx(measured.adapter_tok_per_s[16], rel=0.1)
