@@ -28,14 +28,14 @@ from learn.features import ADDITIVE, FEATURES, FloatArray
 from learn.latency import astuple, fit_latency
 from learn.region import Domain, FeasibilityRegion, OptionErrors, OptionRows, Provenance, Regions, Row
 
-INNER_CONFIDENCE: Mapping[Regime, float] = {"resident": 0.98, "shared": 0.93}
+INNER_CONFIDENCE: Mapping[Regime, float] = {"resident": 0.995, "shared": 0.97}
 """Share of the boundaries outside the inner region.
 
 Where adapters wait for slots, luck decides much of who starves; more confidence would cost more room there
 than the twin's cuts cost time.
 """
 
-OUTER_CONFIDENCE = 0.98
+OUTER_CONFIDENCE = 0.995
 """Share of the boundaries inside the outer region."""
 
 FOLDS = 6

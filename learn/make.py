@@ -19,7 +19,7 @@ from typing import Any
 from learn.dataset import DatasetError, write_atomically
 from learn.design import Space, space_of, starting_options
 from learn.features import ADDITIVE
-from learn.linear import linearize, no_regions
+from learn.linear import INNER_CONFIDENCE, OUTER_CONFIDENCE, linearize, no_regions
 from learn.region import FORMAT, RegionError, Regions, read_regions
 from learn.sampling import Plan, Progress, sample
 from scenarios import Device, Scenario, read
@@ -166,7 +166,13 @@ def _made(space: Space, plan: Plan, workers: int | None, progress: Progress | No
 
 
 def _key(space: Space, plan: Plan) -> str:
-    content = {"format": FORMAT, "features": ADDITIVE, "space": space.describe(), "plan": plan.__dict__}
+    content = {
+        "format": FORMAT,
+        "features": ADDITIVE,
+        "space": space.describe(),
+        "plan": plan.__dict__,
+        "confidence": [dict(INNER_CONFIDENCE), OUTER_CONFIDENCE],
+    }
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:32]
 
 
