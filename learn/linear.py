@@ -113,8 +113,8 @@ def linearize(
         units=UNITS,
         provenance=Provenance(
             command=command,
-            space=dataset.metadata["space"],
-            plan=dataset.metadata["plan"],
+            space=space.describe(),
+            plan=dict(sorted(dataset.metadata["plan"].items())),
             runs=len(dataset),
             boundaries=len(points.engines),
             inner_confidence={str(k): v for k, v in inner_confidence.items()},
