@@ -157,9 +157,7 @@ _Kind = tuple[int, float, Lengths, Lengths, AdapterLevels | None]
 """Rank, rate, prompt and output lengths, and service levels of an adapter."""
 
 
-def _expand(
-    entries: Iterable[Adapter], prompt: Lengths, output: Lengths
-) -> Iterator[tuple[str, _Kind]]:
+def _expand(entries: Iterable[Adapter], prompt: Lengths, output: Lengths) -> Iterator[tuple[str, _Kind]]:
     for entry in entries:
         p, o = entry.prompt or prompt, entry.output or output
         for name, rank, rate in zip(entry.names(), entry.ranks(), entry.rates(), strict=True):
