@@ -1,0 +1,36 @@
+"""The README's Python example runs, and the commands that it names exist."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from typer.main import get_command
+
+from optimizer.cli import app
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def test_the_python_example_runs(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a smaller scenario than the README's, so that it takes seconds."""
+    monkeypatch.chdir(ROOT)
+    (example,) = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
+    example = example.replace("mixed_ranks", "paper_mixed_32").replace("gpus=5", "gpus=2, time_limit_s=10")
+    exec(compile(example, "README.md", "exec"), {})
+    out = capsys.readouterr().out
+    assert "optimal for the linearised model" in out
+
+
+def test_every_command_of_the_readme_exists() -> None:
+    known = set(get_command(app).commands)  # type: ignore[attr-defined]
+    named = set(re.findall(r"`lorapack (\w+)", README))
+    assert named
+    assert named <= known, named - known
+
+
+def test_every_link_leads_somewhere() -> None:
+    for target in re.findall(r"\]\((?!http)([^)#]+)\)", README):
+        assert (ROOT / target).exists(), target
