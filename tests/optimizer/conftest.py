@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import signal
+import subprocess
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
@@ -137,3 +139,23 @@ def optimum() -> Callable[[PackingProblem], float]:
 def random_problem() -> Callable[..., PackingProblem]:
     """A small random problem by seed."""
     return _random_problem
+
+
+@pytest.fixture(scope="session")
+def press_ctrl_c() -> Callable[[subprocess.Popen[str]], str]:
+    """Interrupts a process until it ends; what it printed.
+
+    A press can get lost while numba compiles, inside a callback of native code; a person presses again.
+    """
+
+    def press(process: subprocess.Popen[str]) -> str:
+        for _ in range(8):
+            process.send_signal(signal.SIGINT)
+            try:
+                return process.communicate(timeout=20)[0]
+            except subprocess.TimeoutExpired:
+                continue
+        process.kill()
+        raise AssertionError("the process does not react to Ctrl-C")
+
+    return press

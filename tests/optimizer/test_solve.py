@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -242,15 +242,14 @@ print(result.stop_reason, result.status, flush=True)
 """
 
 
-def test_ctrl_c_returns_the_best_so_far() -> None:
+def test_ctrl_c_returns_the_best_so_far(press_ctrl_c: Callable[[subprocess.Popen[str]], str]) -> None:
     process = subprocess.Popen(
         [sys.executable, "-c", INTERRUPTED], stdout=subprocess.PIPE, text=True, env=dict(os.environ)
     )
     assert process.stdout is not None
     while process.stdout.readline() != "the twin judges\n":
         assert process.poll() is None
-    process.send_signal(signal.SIGINT)
-    out, _ = process.communicate(timeout=60)
+    out = press_ctrl_c(process)
     assert process.returncode == 0
     stop, status = out.splitlines()[-1].split()
     assert (stop, status) in {
