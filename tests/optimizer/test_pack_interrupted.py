@@ -10,7 +10,8 @@ from collections.abc import Callable
 import pytest
 
 CODE = """
-import sys
+import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job starts with it ignored
 import numpy as np
 from optimizer.packing import pack
 from optimizer.problem import PackingOption, PackingProblem

@@ -230,6 +230,8 @@ def test_a_tiny_time_limit_claims_no_more_than_is_proven() -> None:
 
 
 INTERRUPTED = """
+import signal
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job starts with it ignored
 import optimizer, scenarios
 scenario = scenarios.read("paper_high_384")
 said = set()
