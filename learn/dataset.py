@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import os
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +15,7 @@ from numpy.typing import NDArray
 
 from learn.features import ADDITIVE, FEATURES, FloatArray
 from scenarios import LorapackError
+from twin.files import write_whole
 
 TARGETS = (
     "throughput_tok_per_s",
@@ -134,15 +133,6 @@ def table_of(rows: Sequence[dict[str, float]]) -> pd.DataFrame:
 
 
 def write_atomically(path: Path, text: str) -> None:
-    """Write a text file through a temporary one beside it, so that no reader sees half of it."""
+    """Write a text file whole or not at all, in a folder that is made if need be."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    temporary = Path(name)
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8", newline="") as file:
-            file.write(text)
-        temporary.chmod(0o644)
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+    write_whole(path, text)

@@ -10,12 +10,13 @@ import numpy as np
 from optimizer.confirm import Confirmation, Confirmed, pattern_of
 from optimizer.fewest import FewestSearch
 from optimizer.instance import Instance
+from optimizer.judging import placed_gpu
 from optimizer.objectives import PRICES
 from optimizer.outcome import StopReason
 from optimizer.problem import Packing, PackingProblem
 from optimizer.registry import Method
 from optimizer.result import GPUValidation, Result, ResultStatus, ResultStop, Validation
-from scenarios import PlacedGPU, Placement, Scenario
+from scenarios import Placement, Scenario
 from twin import GPUVerdict
 
 VERSION = version("lorapack")
@@ -169,16 +170,7 @@ def placement_of(instance: Instance, problem: PackingProblem, packing: Packing) 
         for share, names in zip(instance.shares, parts, strict=True):
             for name in names:
                 shares[name] = shares.get(name, 0.0) + share
-        gpus.append(
-            PlacedGPU(
-                gpu=number,
-                device=pattern.device,
-                max_loras=min(pattern.max_loras, len(shares)),
-                max_lora_rank=pattern.max_lora_rank,  # type: ignore[arg-type]  # options hold vLLM's ranks
-                adapters=tuple(shares),
-                shares={name: share for name, share in shares.items() if share < 1 - 1e-9},
-            )
-        )
+        gpus.append(placed_gpu(number, pattern, shares))
     return Placement(gpus=tuple(gpus))
 
 

@@ -12,11 +12,12 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from optimizer.confirm import pattern_of
 from optimizer.instance import Instance
+from optimizer.judging import placed_gpu
 from optimizer.moves import Running
 from optimizer.problem import Packing, PackingProblem
 from optimizer.result import Result
 from optimizer.tables import render, table
-from scenarios import PlacedGPU, Placement
+from scenarios import Placement
 
 MOST_LISTED = 20
 """Most moves that a summary lists."""
@@ -158,16 +159,7 @@ def placement_with_names(
             for name in part:
                 shares[name] += share  # type: ignore[assignment]  # a Counter of fractions
         pattern = pattern_of(problem, b)
-        gpus.append(
-            PlacedGPU(
-                gpu=number,
-                device=pattern.device,
-                max_loras=min(pattern.max_loras, len(shares)),
-                max_lora_rank=pattern.max_lora_rank,  # type: ignore[arg-type]  # options hold vLLM's ranks
-                adapters=tuple(shares),
-                shares={name: share for name, share in shares.items() if share < 1 - 1e-9},
-            )
-        )
+        gpus.append(placed_gpu(number, pattern, shares))
     return Placement(gpus=tuple(gpus))
 
 

@@ -9,7 +9,7 @@ from joblib import Parallel, delayed
 
 import twin
 from optimizer.progress import Report, silent
-from scenarios import AdapterClass, Scenario
+from scenarios import AdapterClass, PlacedGPU, Scenario
 from twin import EngineProfile, GPULoad, GPUVerdict
 
 
@@ -31,6 +31,21 @@ class Pattern:
     max_loras: int
     max_lora_rank: int
     counts: tuple[int, ...]
+
+
+def placed_gpu(number: int, pattern: Pattern, shares: Mapping[str, float]) -> PlacedGPU:
+    """One GPU of a placement: the pattern's engine, with the named adapters and their shares.
+
+    An adapter that is there in several pieces needs one slot only.
+    """
+    return PlacedGPU(
+        gpu=number,
+        device=pattern.device,
+        max_loras=min(pattern.max_loras, len(shares)),
+        max_lora_rank=pattern.max_lora_rank,  # type: ignore[arg-type]  # options hold vLLM's ranks
+        adapters=tuple(shares),
+        shares={name: share for name, share in shares.items() if share < 1 - 1e-9},
+    )
 
 
 @dataclass(frozen=True)

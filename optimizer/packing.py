@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import replace
-from typing import Literal
 
 from optimizer.checker import check
 from optimizer.outcome import (
@@ -91,47 +89,6 @@ def pack(
     return _result(run, chosen, message, interrupted)
 
 
-def pack_then(
-    problem: PackingProblem,
-    then: Literal["worst", "mean"],
-    method: str = "exact",
-    *,
-    time_limit_s: float = 60.0,
-    gap_limit: float = 0.0,
-    seed: int = 0,
-    workers: int = 1,
-) -> tuple[PackingResult, PackingResult | None]:
-    """Two objectives in order: the least price, then the least latency among plans of that price.
-
-    Parameters
-    ----------
-    problem
-        What to pack, with the objective ``price`` and latency rows on its options.
-    then
-        The second objective.
-    method
-        As for `pack`; where it does not do the second objective, ``exact`` does.
-
-    Returns
-    -------
-    tuple
-        The results of the two; the second is None without a packing from the first.
-    """
-    first = pack(
-        problem, method, time_limit_s=time_limit_s / 2, gap_limit=gap_limit, seed=seed, workers=workers
-    )
-    if first.packing is None:
-        return first, None
-    second = replace(
-        problem, objective=then, max_bins=len(first.packing), budget=problem.price(first.packing)
-    )
-    able = method if then in METHODS[method].objectives else "exact"
-    left = max(1.0, time_limit_s - first.statistics["seconds"])
-    return first, pack(
-        second, able, time_limit_s=left, gap_limit=gap_limit, seed=seed, workers=workers, hint=first.packing
-    )
-
-
 def methods() -> Mapping[str, Method]:
     """The methods by name."""
     return METHODS
@@ -183,4 +140,4 @@ def _result(run: Run, method: Method, message: str, interrupted: bool) -> Packin
     return PackingResult(run.packing, status, reason, value, bound, method.name, message, run.statistics)
 
 
-__all__ = ["CheckFailedError", "Method", "Placer", "methods", "pack", "pack_then"]
+__all__ = ["CheckFailedError", "Method", "Placer", "methods", "pack"]

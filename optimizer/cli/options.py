@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import sys
-import tempfile
 from pathlib import Path
 from typing import Annotated
 
 import typer
-
-from scenarios import LorapackError
 
 EXIT_SOLVED = 0
 EXIT_FAILURE = 1
@@ -39,39 +35,20 @@ TimeLimitOption = Annotated[
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar.")]
 
 
-class OutputError(LorapackError, OSError):
-    """A result file cannot be written."""
-
-
 def write_text(target: str | Path, text: str) -> None:
     """Write a file whole or not at all; ``-`` is standard output.
 
     Raises
     ------
-    OutputError
+    twin.files.OutputFileError
         If the file cannot be written.
     """
     if str(target) == "-":
         print(text)
         return
-    path = Path(target)
-    try:
-        with tempfile.NamedTemporaryFile(
-            "w", encoding="utf-8", dir=path.parent, prefix=f".{path.name}.", delete=False
-        ) as file:
-            file.write(text if text.endswith("\n") else text + "\n")
-        Path(file.name).chmod(0o666 & ~_umask())
-        Path(file.name).replace(path)
-    except OSError as error:
-        raise OutputError(
-            f"{path} cannot be written: {error.strerror}; name a file in a folder that exists"
-        ) from error
+    from twin.files import write_whole  # the twin costs time to import, and not every command writes
 
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+    write_whole(target, text if text.endswith("\n") else text + "\n")
 
 
 def emit(text: str, as_json: str, target: str | None) -> None:

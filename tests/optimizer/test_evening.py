@@ -51,4 +51,3 @@ def test_random_packings_stay_right(seed: int, random_problem: Callable[..., Pac
     even = even_out(problem, packing)
     assert not check(problem, even)
     assert problem.price(even) == pytest.approx(problem.price(packing))
-    assert even.patterns() is not None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,7 +11,7 @@ from hypothesis import strategies as st
 
 from optimizer.checker import check
 from optimizer.outcome import Status
-from optimizer.packing import methods, pack, pack_then
+from optimizer.packing import methods, pack
 from optimizer.problem import PackingProblem
 
 EXACT = ("exact", "patterns", "cpsat", "milp", "cbc")
@@ -77,23 +76,6 @@ def test_heuristics_never_violate_and_never_claim_a_proof(
         assert check(problem, result.packing) == []
         assert result.objective is not None
         assert result.objective >= optimum(problem) - 1e-6 or objective == "worst"
-
-
-def test_price_then_latency_keeps_the_price(random_problem: Random, optimum: Optimum) -> None:
-    for seed in range(8):
-        problem = random_problem(seed)
-        first, second = pack_then(problem, "mean", "exact", time_limit_s=20)
-        if first.packing is None:
-            assert second is None
-            continue
-        assert second is not None
-        assert second.packing is not None
-        assert problem.price(second.packing) <= optimum(problem) + 1e-9
-        assert second.objective is not None
-        assert (
-            second.objective
-            <= replace(problem, objective="mean", max_bins=len(first.packing)).value(first.packing) + 1e-9
-        )
 
 
 def test_result_does_not_depend_on_the_number_of_workers(random_problem: Random) -> None:
