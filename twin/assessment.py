@@ -39,14 +39,17 @@ class Run:
 
 def assess(result: SimulationResult, load: GPULoad) -> Run:
     """What the verdict needs of a replication."""
-    gpu = result.gpu
+    records = result.records
+    view = metrics.window(records, result.warmup_s)
+    ended = metrics.completed(records, view)
+    rates = metrics.traffic(records, view, metrics.arrived(records, view), ended)
     return Run(
-        offered_tok_per_s=gpu.offered_tok_per_s,
-        served_tok_per_s=gpu.served_tok_per_s,
-        served_share=gpu.served_share,
+        offered_tok_per_s=rates.offered_tok_per_s,
+        served_tok_per_s=rates.served_tok_per_s,
+        served_share=rates.served_share,
         adapter_share=adapter_shares(result),
-        itl=gpu.itl,
-        ttft=gpu.ttft,
+        itl=metrics.itl(records, ended),
+        ttft=metrics.latency(metrics.ttft_s(records, result.frontend_s)[ended]),
         kv_cache_tokens=result.kv_cache_tokens,
         groups=tuple(_group_latencies(result, adapters) for _, adapters in load.groups()),
     )

@@ -45,6 +45,21 @@ class Window:
 
 
 @dataclass(frozen=True)
+class Traffic:
+    """Tokens per second that arrived in the window, and those of requests that completed in it.
+
+    ``served_tok_per_s`` is the sum of input and output; ``served_share`` is served over offered, 1 where
+    nothing was offered.
+    """
+
+    offered_tok_per_s: float
+    served_tok_per_s: float
+    input_tok_per_s: float
+    output_tok_per_s: float
+    served_share: float
+
+
+@dataclass(frozen=True)
 class GPUMetrics:
     """Metrics of one GPU.
 
@@ -189,26 +204,38 @@ def itl(records: RunRecords, chosen: NDArray[np.bool_]) -> Latency:
     return Latency(mean_itl_s(records, chosen), *at)
 
 
+def traffic(records: RunRecords, view: Window, came: NDArray[np.bool_], ended: NDArray[np.bool_]) -> Traffic:
+    """Tokens per second of the requests that came in a window, and of those that ended in it."""
+    seconds = view.seconds if view.seconds > 0 else np.inf
+    prompt = int(records.requests.prompt_tokens[ended].sum(dtype=np.int64))
+    output = int(records.requests.output_tokens[ended].sum(dtype=np.int64))
+    offered = int(tokens(records)[came].sum())
+    return Traffic(
+        offered_tok_per_s=offered / seconds,
+        served_tok_per_s=(prompt + output) / seconds,
+        input_tok_per_s=prompt / seconds,
+        output_tok_per_s=output / seconds,
+        served_share=(prompt + output) / offered if offered else 1.0,
+    )
+
+
 def gpu_metrics(
     records: RunRecords, usable_blocks: int, warmup_s: float = 0.0, frontend_s: float = 0.0
 ) -> GPUMetrics:
     """Metrics of the GPU over the window after the warm-up."""
     view = window(records, warmup_s)
     came, ended = arrived(records, view), completed(records, view)
-    seconds = view.seconds if view.seconds > 0 else np.inf
-    prompt = int(records.requests.prompt_tokens[ended].sum(dtype=np.int64))
-    output = int(records.requests.output_tokens[ended].sum(dtype=np.int64))
-    offered = int(tokens(records)[came].sum())
+    rates = traffic(records, view, came, ended)
     use = _use(records, view)
     return GPUMetrics(
         duration_s=view.seconds,
         requests=int(came.sum()),
         completed=int(ended.sum()),
-        offered_tok_per_s=offered / seconds,
-        served_tok_per_s=(prompt + output) / seconds,
-        input_tok_per_s=prompt / seconds,
-        output_tok_per_s=output / seconds,
-        served_share=(prompt + output) / offered if offered else 1.0,
+        offered_tok_per_s=rates.offered_tok_per_s,
+        served_tok_per_s=rates.served_tok_per_s,
+        input_tok_per_s=rates.input_tok_per_s,
+        output_tok_per_s=rates.output_tok_per_s,
+        served_share=rates.served_share,
         ttft=latency(ttft_s(records, frontend_s)[ended]),
         itl=itl(records, ended),
         tpot=latency(tpot_s(records)[ended]),
