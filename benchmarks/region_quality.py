@@ -4,7 +4,8 @@
 
 For each scenario: processor time from the profile to regions and surrogates; their errors on a design
 drawn with another seed, all runs and those at random loads; and the verdict on GPUs that are filled with
-the scenario's own adapters until the inner region holds no further one, as the placers fill them.
+the scenario's own adapters until the inner region holds no further one, as the placers fill them. Where
+the measured runs are at hand, surrogates, twin and regions are held to them as well.
 """
 
 from __future__ import annotations
@@ -22,7 +23,9 @@ from numpy.typing import NDArray
 import learn
 from learn.design import Space
 from learn.make import PLAN, space_of_shipped
+from learn.measured import assess_measured, measured_text
 from learn.region import OptionRows, Regions
+from optimizer.cli.learn_commands import MEASURED
 from scenarios import Scenario, read
 from twin import GPULoad, find_profile, judge
 
@@ -65,6 +68,8 @@ def measure(scenario: Scenario, compositions: int, keep: Path | None) -> None:
     plan = replace(PLAN, seed=TEST_SEED, compositions=compositions, width=1.03, max_runs=7, spread=2)
     test = learn.sample(space, plan, directory=keep and keep / "test")
     print(learn.assess(regions, surrogates, test, space).text(), "\n")
+    if MEASURED.exists():
+        print(measured_text(assess_measured(MEASURED, space.profile, surrogates, regions, workers=2)), "\n")
     placed = pd.DataFrame(filled(scenario, regions, space))
     print(f"{len(placed)} GPUs filled with {scenario.name}'s adapters; share that the twin rejects:")
     print(placed.groupby("regime")[["fill", "one run", "all of 3 runs"]].mean().round(4).to_string(), "\n")

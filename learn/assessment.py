@@ -230,7 +230,7 @@ def given_away(region: FeasibilityRegion, dataset: Dataset, space: Space) -> pd.
             {
                 "max_loras": one.option.max_loras,
                 "max_lora_rank": one.option.max_lora_rank,
-                "regime": "shared" if len(one.weight) > one.option.max_loras else "resident",
+                "regime": "shared" if one.shared else "resident",
                 "given_away": twin_rate / boundary_rate(region, one, space, twin_rate) - 1.0,
             }
         )

@@ -18,6 +18,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import nnls
+from scipy.spatial import KDTree
 
 from learn.dataset import Dataset
 from learn.features import ADDITIVE, FloatArray
@@ -31,6 +32,10 @@ _RATE = ADDITIVE.index("rate")
 _TOKENS = tuple(ADDITIVE.index(name) for name in ("prompt_rate", "output_rate", "resident_rate"))
 _SQRT = ADDITIVE.index("sqrt_rate")
 _ACTIVE = tuple(k for k, name in enumerate(ADDITIVE) if name.startswith("active_"))
+_HELD: dict[Regime, tuple[int, ...]] = {
+    "resident": (),
+    "shared": tuple(k for k, name in enumerate(ADDITIVE) if name.startswith("held_")),
+}
 
 NEAR_SLOTS, NEAR_KV, NEAR_RANK = 0.4, 0.4, 1.0
 """How far options are from each other when half forgotten: differences of logarithms."""
@@ -154,10 +159,18 @@ class BoundaryModel:
 
     def values(self, regime: Regime, sums: FloatArray, engines: FloatArray) -> FloatArray:
         """Left-hand sides; sums of shape (n, K), engines of (n, 3), each taken for its nearest option."""
-        distinct, which = np.unique(engines, axis=0, return_inverse=True)
-        nearest = _distances(distinct, self.engines).argmin(axis=1)
-        rows = self.coefficients[regime][nearest[which.reshape(-1)]]
-        return np.asarray((sums * rows).sum(axis=1))
+        return np.asarray((sums * self.rows(regime, engines)).sum(axis=1))
+
+    def rows(self, regime: Regime, engines: FloatArray) -> FloatArray:
+        """Coefficients, shape (n, K), of the options that are nearest to engines of shape (n, 3)."""
+        return np.asarray(self.coefficients[regime][self._nearest(engines)])
+
+    def _nearest(self, engines: FloatArray) -> NDArray[np.int64]:
+        return np.asarray(self._options.query(_place(engines))[1], dtype=np.int64)
+
+    @cached_property
+    def _options(self) -> KDTree:
+        return KDTree(_place(self.engines))
 
     def fill(
         self, sums: FloatArray, max_loras: ArrayLike, max_lora_rank: ArrayLike, kv_cache_tokens: ArrayLike
@@ -165,9 +178,9 @@ class BoundaryModel:
         """How full GPUs are, 1 at the boundary, shape (n,); the engine's numbers are broadcast."""
         columns = (max_loras, max_lora_rank, kv_cache_tokens)
         engines = np.stack([np.broadcast_to(c, len(sums)) for c in columns], axis=1).astype(np.float64)
-        shared = sums[:, _COUNT] > engines[:, 0] + 0.5
-        resident, waiting = (self.values(regime, sums, engines) for regime in REGIMES)
-        return np.where(shared, waiting, resident)
+        shared, nearest = sums[:, _COUNT] > engines[:, 0] + 0.5, self._nearest(engines)
+        resident, waiting = (self.coefficients[regime][nearest] for regime in REGIMES)
+        return np.asarray((sums * np.where(shared[:, None], waiting, resident)).sum(axis=1))
 
 
 def fit_boundary(dataset: Dataset) -> BoundaryModel:
@@ -203,11 +216,14 @@ def fit_points(points: BoundaryPoints, engines: FloatArray) -> BoundaryModel:
         mine = points.where(points.shared == (regime == "shared"))
         source = mine if len(mine.engines) else points
         others = points.where(~points.shared if regime == "shared" else np.zeros(len(points.engines), bool))
-        coefficients[regime] = np.stack([_fit_row(source, others, engine) for engine in engines])
+        features = [_COUNT, *_load_features(points.middle), _SQRT, *_ACTIVE, *_HELD[regime]]
+        coefficients[regime] = np.stack([_fit_row(source, others, features, e) for e in engines])
     return BoundaryModel(engines, coefficients)
 
 
-def _fit_row(points: BoundaryPoints, others: BoundaryPoints, engine: FloatArray) -> FloatArray:
+def _fit_row(
+    points: BoundaryPoints, others: BoundaryPoints, features: list[int], engine: FloatArray
+) -> FloatArray:
     """Coefficients of one option, shape (K,): non-negative least squares on relative errors.
 
     Parameters
@@ -216,10 +232,11 @@ def _fit_row(points: BoundaryPoints, others: BoundaryPoints, engine: FloatArray)
         Boundary points of the row's regime, where the left-hand side should be 1.
     others
         Boundary points of the other regime, where it should be no less.
+    features
+        Columns that may have a coefficient.
     """
     weight, far = _weights(points, engine), _weights(others, engine)
     near, close = weight > LEAST_WEIGHT, far > LEAST_WEIGHT
-    features = [_COUNT, *_load_features(points.middle), _SQRT, *_ACTIVE]
     columns = np.vstack([_columns(points.where(near), features), _columns(others.where(close), features)])
     scale = columns.mean(axis=0) + 1e-300
     weights = np.concatenate([weight[near], np.zeros(np.count_nonzero(close))])
@@ -259,9 +276,13 @@ def _dependence(engines: FloatArray) -> FloatArray:
 
 def _distances(a: FloatArray, b: FloatArray) -> FloatArray:
     """How unlike options are, shape (len(a), len(b))."""
-    scale = np.array([NEAR_SLOTS, NEAR_RANK, NEAR_KV])
-    gap = (np.log(a)[:, None, :] - np.log(b)[None, :, :]) / scale
+    gap = _place(a)[:, None, :] - _place(b)[None, :, :]
     return np.asarray(np.sqrt((gap**2).sum(axis=2)))
+
+
+def _place(engines: FloatArray) -> FloatArray:
+    """Where engines of shape (n, 3) lie: like ones near each other."""
+    return np.asarray(np.log(engines) / np.array([NEAR_SLOTS, NEAR_RANK, NEAR_KV]))
 
 
 def _load_features(sums: FloatArray) -> tuple[int, ...]:

@@ -32,8 +32,8 @@ MAX_SKEW = 2.5
 HOT_TO_COLD = 1000.0
 """Largest ratio between the rates of the hot and the cold adapters of a two-level mix."""
 
-PER_SLOT = 32
-"""Most adapters per slot."""
+PER_SLOT = 10
+"""Most adapters per slot: with more, luck decides who is served, and no row tells."""
 
 MAX_LENGTH_PAIRS = 8
 """Most pairs of prompt and output lengths that a design mixes; more are thinned by their work."""
@@ -168,6 +168,11 @@ class Composition:
         """Slots, max rank and KV cache tokens."""
         return self.option.max_loras, self.option.max_lora_rank, self.option.kv_cache_tokens
 
+    @property
+    def shared(self) -> bool:
+        """Whether there are more adapters than slots."""
+        return len(self.weight) > self.option.max_loras
+
     def sums(self, space: Space, total_rate: float) -> FloatArray:
         """Additive feature sums at a total rate in requests/s, shape (K,)."""
         tokens = space.mean_tokens[self.pair]
@@ -272,7 +277,7 @@ def compositions(space: Space, first: int, last: int, seed: int) -> list[Composi
     """
     from scipy.stats import qmc  # costs a second to import, and shipped regions do without
 
-    draws = 3 * (last // 5 + 1)
+    draws = max(map(_SHARING.count, (0, 1))) * (last // len(_SHARING) + 1)
     points = [
         qmc.Sobol(_DIMENSIONS, scramble=True, rng=np.random.default_rng((seed, 0, shared))).random_base2(
             max(draws - 1, 1).bit_length()
@@ -289,10 +294,9 @@ def compositions(space: Space, first: int, last: int, seed: int) -> list[Composi
 
 def _kind(index: int) -> tuple[int, int]:
     """Whether a composition shares slots (1) or not (0), and its number among those alike."""
-    five, place = divmod(index, 5)
+    cycle, place = divmod(index, len(_SHARING))
     shared = _SHARING[place]
-    alike = _SHARING.count(shared)
-    return shared, alike * five + _SHARING[:place].count(shared)
+    return shared, _SHARING.count(shared) * cycle + _SHARING[:place].count(shared)
 
 
 def _option(space: Space, draw: int, seed: tuple[int, ...]) -> Option:

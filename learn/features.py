@@ -19,6 +19,12 @@ FloatArray = NDArray[np.float64]
 RESIDENCE_S = (1.0, 4.0, 16.0, 64.0, 256.0)
 """Residence times W of the features 1 − e^(−λW), in seconds: from one answer to a long queue."""
 
+HOLD_MS_PER_TOKEN = (20.0, 40.0, 80.0, 160.0)
+"""Times per output token in ms: from light load to an engine at its limit."""
+
+WAIT_S = 600.0
+"""Seconds that an adapter may wait for a slot before many of its requests are left at the end of an hour."""
+
 
 @dataclass(frozen=True)
 class Feature:
@@ -54,6 +60,15 @@ _SUMS = (
             f"active_{w:g}s", "adapters", True, f"expected adapters with a request in {w:g} s: 1 − e^(−λW)"
         )
         for w in RESIDENCE_S
+    ),
+    *(
+        Feature(
+            f"held_{ms:g}ms",
+            "slots",
+            True,
+            f"share of the time that an adapter holds a slot at {ms:g} ms a token",
+        )
+        for ms in HOLD_MS_PER_TOKEN
     ),
 )
 
@@ -100,7 +115,19 @@ def additive_columns(rate: ArrayLike, prompt: ArrayLike, output: ArrayLike) -> F
     lam, p, o = (np.asarray(a, dtype=np.float64) for a in (rate, prompt, output))
     columns = [np.ones_like(lam), lam, lam * p, lam * o, lam * o * (p + o / 2) / 1e6, np.sqrt(lam)]
     columns += [-np.expm1(-lam * w) for w in RESIDENCE_S]
+    columns += [_held(lam, o * ms / 1e3) for ms in HOLD_MS_PER_TOKEN]
     return np.stack(columns, axis=1)
+
+
+def _held(rate: FloatArray, residence_s: FloatArray) -> FloatArray:
+    """Share of the time that adapters hold a slot for which they wait whenever they have given it back.
+
+    An adapter keeps its slot as long as it has a request in the batch: the busy period of an M/G/∞ queue,
+    (e^(λW) − 1)/λ on average (Takács, Introduction to the Theory of Queues, 1962). Then it is idle for 1/λ
+    and waits. So cold adapters hold little, and those with λW well above 1 never let go.
+    """
+    x = rate * residence_s
+    return np.asarray(-np.expm1(-x) / (1.0 + rate * WAIT_S * np.exp(-x)))
 
 
 def additive_features(classes: Sequence[AdapterClass]) -> FloatArray:

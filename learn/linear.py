@@ -28,7 +28,7 @@ from learn.features import ADDITIVE, FEATURES, FloatArray
 from learn.latency import astuple, fit_latency
 from learn.region import Domain, FeasibilityRegion, OptionErrors, OptionRows, Provenance, Regions, Row
 
-INNER_CONFIDENCE: Mapping[Regime, float] = {"resident": 0.995, "shared": 0.97}
+INNER_CONFIDENCE: Mapping[Regime, float] = {"resident": 0.98, "shared": 0.95}
 """Share of the boundaries outside the inner region.
 
 Where adapters wait for slots, luck decides much of who starves; more confidence would cost more room there
@@ -178,7 +178,7 @@ def _option_rows(
         regime=regime,
         kv_cache_tokens=option.kv_cache_tokens,
         rows=tuple(rows),
-        domain=Domain(max_adapters=most, max_rate=max_rate, min_rate=0.0),
+        domain=Domain(max_adapters=most, max_rate=_short(max_rate), min_rate=0.0),
         errors=calibrations[regime].errors[index] if kind == "inner" else None,
     )
 
@@ -188,10 +188,12 @@ _WORK = np.array([name.endswith("rate") and name != "sqrt_rate" for name in ADDI
 
 
 def _row(meaning: str, coefficients: FloatArray) -> Row:
-    """A row whose numbers have six significant digits: enough for a reader, and the same on any machine."""
-    return Row(
-        meaning=meaning, coefficients=tuple(float(f"{value:.6g}") for value in coefficients), bound=1.0
-    )
+    return Row(meaning=meaning, coefficients=tuple(_short(value) for value in coefficients), bound=1.0)
+
+
+def _short(value: float) -> float:
+    """A number with six significant digits: enough for a reader, and the same on any machine."""
+    return float(f"{value:.6g}")
 
 
 def _count_row(meaning: str, most: int) -> Row:
@@ -286,7 +288,7 @@ def _errors(logs: _Logs, shift: float) -> OptionErrors:
     return OptionErrors(
         n_starved=n,
         n_accepted=n,
-        false_feasible=float((logs.starved < shift).mean()),
-        false_infeasible=float((logs.accepted > shift).mean()),
-        mean_usage=float(np.exp(logs.middle - shift).mean()),
+        false_feasible=_short((logs.starved < shift).mean()),
+        false_infeasible=_short((logs.accepted > shift).mean()),
+        mean_usage=_short(np.exp(logs.middle - shift).mean()),
     )

@@ -16,7 +16,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from learn.dataset import DatasetError, write_atomically
+from learn.dataset import COLUMNS, DatasetError, write_atomically
 from learn.design import Space, space_of, starting_options
 from learn.features import ADDITIVE
 from learn.linear import INNER_CONFIDENCE, OUTER_CONFIDENCE, linearize, no_regions
@@ -129,8 +129,9 @@ def cache_folder(cache_dir: str | Path | None = None) -> Path:
 
 def sample_folder(space: Space, plan: Plan, cache_dir: str | Path | None = None) -> Path:
     """Folder of the cache that keeps the twin runs of a space, so that an interrupted sampling goes on."""
-    content = json.dumps({"space": space.describe(), "plan": asdict(plan)}, sort_keys=True)
-    return cache_folder(cache_dir) / "samples" / hashlib.sha256(content.encode()).hexdigest()[:32]
+    content = {"format": FORMAT, "columns": COLUMNS, "space": space.describe(), "plan": asdict(plan)}
+    digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+    return cache_folder(cache_dir) / "samples" / digest[:32]
 
 
 def _cached(

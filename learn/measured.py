@@ -15,7 +15,8 @@ from learn.assessment import macro_f1, smape
 from learn.features import ADDITIVE, Engines, FloatArray, candidate_features
 from learn.region import Regions
 from learn.surrogate import Surrogate
-from twin.fidelity_runs import MeasuredRun, measured_runs, read_runs, selected
+from twin.fidelity_predict import predict_all
+from twin.fidelity_runs import MeasuredRun, measured_runs, read_runs, run_requests, selected
 from twin.profile import EngineProfile
 
 PAPER = (
@@ -41,7 +42,7 @@ class MeasuredQuality:
     Parameters
     ----------
     name
-        A surrogate's method, or a region.
+        A surrogate's method, a region, or the twin itself.
     runs
         Measured runs that were asked about.
     outside
@@ -66,15 +67,25 @@ class MeasuredQuality:
 
 
 def assess_measured(
-    path: str | Path, profile: EngineProfile, surrogates: Sequence[Surrogate], regions: Regions
+    path: str | Path,
+    profile: EngineProfile,
+    surrogates: Sequence[Surrogate],
+    regions: Regions,
+    *,
+    workers: int = 1,
 ) -> list[MeasuredQuality]:
     """Hold surrogates and regions to the runs of a profile's model in a table of serving runs.
+
+    The twin replays the runs that the surrogates are asked about, once as they know it, and once with what
+    the measuring client did to the latencies: it read the engine's metrics, which stalls the server.
 
     Parameters
     ----------
     path
         Table as `twin.fidelity_runs.read_runs` reads it, with the columns ``total_throughput``,
         ``itl_mean_ms`` and ``starved``.
+    workers
+        Processes for the twin's runs.
 
     Raises
     ------
@@ -86,19 +97,26 @@ def assess_measured(
     runs = measured_runs(table)
     known = np.array([run.kv_cache_tokens is not None and run.mean_prompt is not None for run in runs], bool)
     table, runs = table[known], [run for run, k in zip(runs, known, strict=True) if k]
-    features = np.vstack([_features(run) for run in runs])
+    features = np.vstack([_features(run, profile) for run in runs])
     found = [_of_surrogate(surrogate, features, table) for surrogate in surrogates]
+    asked = surrogates[0].inside(features) if surrogates else np.zeros(len(runs), dtype=np.bool_)
+    if asked.any():
+        unseen = profile.model_copy(update={"frontend": profile.frontend.model_copy(update={"scrape": None})})
+        found.append(_of_twin("twin", unseen, runs, asked, table, workers))
+        found.append(_of_twin("twin, as client", profile, runs, asked, table, workers))
     return found + [_of_region(regions, kind, runs, features, table) for kind in ("inner", "outer")]
 
 
-def _features(run: MeasuredRun) -> FloatArray:
+def _features(run: MeasuredRun, profile: EngineProfile) -> FloatArray:
+    """Features of a run; its mean lengths are those served, as in a space, not those asked for."""
     n = len(run.rate)
     engine = (run.max_loras, run.max_lora_rank, run.kv_cache_tokens)
+    requests = run_requests(run, profile)
     return candidate_features(
         run.rate,
         run.rank,
-        np.full(n, run.mean_prompt, dtype=np.float64),
-        np.full(n, run.mean_output, dtype=np.float64),
+        np.full(n, requests.prompt_tokens.mean()),
+        np.full(n, requests.output_tokens.mean()),
         np.ones((1, n)),
         Engines(*(np.array([value], dtype=np.float64) for value in engine)),
     )
@@ -116,6 +134,26 @@ def _of_surrogate(surrogate: Surrogate, features: FloatArray, table: pd.DataFram
         outside=int((~inside).sum()),
         throughput=said.throughput_tok_per_s,
         itl=said.itl_ms,
+    )
+
+
+def _of_twin(
+    name: str,
+    profile: EngineProfile,
+    runs: Sequence[MeasuredRun],
+    asked: NDArray[np.bool_],
+    table: pd.DataFrame,
+    workers: int,
+) -> MeasuredQuality:
+    played = [run for run, a in zip(runs, asked, strict=True) if a]
+    said = predict_all(played, lambda _: profile, workers=workers)
+    return _quality(
+        name,
+        table[asked],
+        said["predicted_starved"].to_numpy(dtype=np.bool_),
+        outside=int((~asked).sum()),
+        throughput=said["predicted_total_throughput"].to_numpy(dtype=np.float64),
+        itl=said["predicted_itl_ms"].to_numpy(dtype=np.float64),
     )
 
 

@@ -27,6 +27,7 @@ from threadpoolctl import ThreadpoolController
 
 from learn.boundary import BoundaryModel
 from learn.features import ADDITIVE, FEATURES, FloatArray
+from learn.steady import ESTIMATES, SteadyState
 
 Method = Literal["extra", "forest", "neighbours", "svm", "boosting", "tree"]
 METHODS: tuple[Method, ...] = ("extra", "forest", "neighbours", "svm", "boosting", "tree")
@@ -34,8 +35,8 @@ METHODS: tuple[Method, ...] = ("extra", "forest", "neighbours", "svm", "boosting
 MAX_RULES = 32
 """Most leaves of the small tree."""
 
-INPUTS = [*(f.name for f in FEATURES), "region_fill"]
-"""Inputs of the models: the features, and how full the linear region is."""
+INPUTS = [*(f.name for f in FEATURES), "region_fill", *ESTIMATES]
+"""Inputs of the models: the features, how full the linear region is, and the engine's steady state."""
 
 _ENGINE = [INPUTS.index(name) for name in ("max_loras", "max_lora_rank", "kv_cache_tokens")]
 
@@ -63,17 +64,17 @@ def one_thread() -> AbstractContextManager[object]:
     return limit
 
 
-def inputs(features: FloatArray, boundary: BoundaryModel) -> FloatArray:
+def inputs(features: FloatArray, boundary: BoundaryModel, steady: SteadyState) -> FloatArray:
     """Inputs of the models, shape (m, len(INPUTS)), from features of shape (m, len(FEATURES))."""
-    engine = (features[:, k] for k in _ENGINE)
-    return np.column_stack([features, boundary.fill(features[:, : len(ADDITIVE)], *engine)])
+    fill = boundary.fill(features[:, : len(ADDITIVE)], *(features[:, k] for k in _ENGINE))
+    return np.column_stack([features, fill, steady.estimate(features)])
 
 
 def recipe(method: Method, seed: int) -> tuple[Callable[[], Estimator], Callable[[], Estimator]]:
     """Makers of the classifier and of the regressor of a method."""
     match method:
         case "extra":
-            extra: dict[str, Any] = {"n_estimators": 30, "random_state": seed}
+            extra: dict[str, Any] = {"n_estimators": 25, "random_state": seed}
             return (
                 lambda: ExtraTreesClassifier(min_samples_leaf=3, max_features=1.0, **extra),
                 lambda: make_pipeline(
@@ -142,7 +143,8 @@ def _compacted(x: FloatArray) -> FloatArray:
     side = 1.0 / (1.0 + np.exp(-STEEPNESS * (full - 1.0)))
     demand = x[:, INPUTS.index("slot_demand")]
     pressure = np.minimum(x[:, INPUTS.index("slot_pressure")], 3.0)
-    return np.column_stack([logs, full, np.minimum(full, 1.0), side, demand, pressure])
+    estimates = x[:, [INPUTS.index(name) for name in ESTIMATES]]
+    return np.column_stack([logs, full, np.minimum(full, 1.0), side, demand, pressure, estimates])
 
 
 def _widened(x: FloatArray) -> FloatArray:

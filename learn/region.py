@@ -19,8 +19,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from learn.features import ADDITIVE, FloatArray, additive_features
 from scenarios import AdapterClass, LorapackError
 
-FORMAT = 2
-"""Version of the JSON form of regions."""
+FORMAT = 3
+"""Version of the JSON form of regions, and of how they are made."""
 
 
 class RegionError(LorapackError, ValueError):

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from joblib import Parallel, delayed
+from scipy.optimize import brentq
 
 from learn.boundary import BoundaryError, BoundaryModel, crossing, fit_boundary
 from learn.dataset import Dataset, DatasetError, read_dataset, table_of
@@ -50,10 +51,6 @@ LEAST_RATE_PER_S = 1e-3
 """Total rate below which a search gives up: the composition starves at any load."""
 
 
-HIGHEST_RATE_PER_S = 1e4
-"""Total rate that no GPU reaches."""
-
-
 @dataclass(frozen=True)
 class Plan:
     """How much to sample.
@@ -75,7 +72,7 @@ class Plan:
         Seed of the design and of the twin.
     """
 
-    compositions: int = 480
+    compositions: int = 660
     round_size: int = 60
     max_runs: int = 5
     width: float = 1.08
@@ -112,7 +109,8 @@ def sample(
     DatasetError
         If the directory holds rounds of another sampling.
     """
-    metadata = {"space": space.describe(), "plan": asdict(plan)}
+    step = space.profile.step.model_dump(mode="json")
+    metadata = {"space": space.describe(), "plan": asdict(plan), "step": step}
     folder = Path(directory) if directory is not None else None
     rounds: list[pd.DataFrame] = []
     for first in range(0, plan.compositions, plan.round_size):
@@ -170,13 +168,20 @@ def _expected(space: Space, design: list[Composition], so_far: Dataset | None) -
 
 
 def guess(space: Space, composition: Composition, model: BoundaryModel, most: float) -> float:
-    """Total rate in requests/s, at most ``most``, at which a composition reaches a model's boundary."""
-    low, high = math.log(LEAST_RATE_PER_S), math.log(HIGHEST_RATE_PER_S)
-    for _ in range(40):
-        middle = (low + high) / 2
-        sums = composition.sums(space, math.exp(middle))
-        low, high = (middle, high) if model.fill(sums[None, :], *composition.engine)[0] < 1 else (low, middle)
-    return min(math.exp(low), most)
+    """Total rate in requests/s, at most ``most``, at which a composition reaches a model's boundary.
+
+    To a thousandth, so that the last digits of a fit, which differ between machines, do not matter.
+    """
+    engine = np.array(composition.engine, dtype=np.float64)
+    row = model.rows("shared" if composition.shared else "resident", engine[None, :])[0]
+
+    def excess(log_rate: float) -> float:
+        return float(row @ composition.sums(space, math.exp(log_rate))) - 1.0
+
+    low, high = math.log(LEAST_RATE_PER_S), math.log(most)
+    if excess(high) <= 0 or excess(low) >= 0:
+        return most if excess(high) <= 0 else LEAST_RATE_PER_S
+    return math.exp(round(brentq(excess, low, high, xtol=1e-6), 3))
 
 
 def explore(

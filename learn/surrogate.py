@@ -23,6 +23,7 @@ from learn.boundary import BoundaryModel, fit_boundary
 from learn.dataset import Dataset, read_dataset, write_atomically
 from learn.features import FEATURES, FloatArray
 from learn.recipes import INPUTS, METHODS, Estimator, Method, inputs, one_thread, recipe
+from learn.steady import SteadyState
 from scenarios import LorapackError
 
 _LATENCIES = ("itl_ms", "ttft_ms")
@@ -30,7 +31,7 @@ _SHARES = ("served_share", "worst_served_share")
 _WEIGHTS = (5.0, 1.0, 1.5, 0.5)
 """What an error of the logarithms of ITL and TTFT, and of the shares, counts against their spread."""
 
-_OFFERED = INPUTS.index("token_rate")
+_OFFERED, _STEP = INPUTS.index("token_rate"), INPUTS.index("step_estimate")
 TOLERANCE = 0.05
 """How far, as a share of its largest value, a feature may lie beyond what was sampled."""
 
@@ -86,8 +87,9 @@ class Surrogate:
         Twin runs that it was fitted on.
     classifier, regressor
         Fitted models of starvation, and of the other targets together.
-    boundary
-        Linear model of the boundary, which gives the extra input `region_fill`.
+    boundary, steady
+        Linear model of the boundary and estimate of the steady state, which give the inputs beside the
+        features; the regressor learns ITL as its ratio to the estimated step.
     scale
         What the regressor's targets were multiplied by, shape (4,).
     low, high
@@ -100,6 +102,7 @@ class Surrogate:
     classifier: Estimator
     regressor: Estimator
     boundary: BoundaryModel
+    steady: SteadyState
     scale: FloatArray
     low: FloatArray
     high: FloatArray
@@ -128,7 +131,7 @@ class Surrogate:
             if outside == "refuse":
                 raise OutsideDomainError(message)
             warnings.warn(message, OutsideDomainWarning, stacklevel=2)
-        x = inputs(features, self.boundary)
+        x = inputs(features, self.boundary, self.steady)
         with one_thread():
             targets = np.asarray(self.regressor.predict(x))
             starved = np.asarray(self.classifier.predict(x) > 0)
@@ -136,7 +139,7 @@ class Surrogate:
         served = np.clip(used / _overload(x), 0.0, 1.0)
         return Prediction(
             throughput_tok_per_s=features[:, _OFFERED] * served,
-            itl_ms=np.exp(itl),
+            itl_ms=np.exp(itl + x[:, _STEP]),
             ttft_ms=np.exp(ttft),
             served_share=served,
             worst_served_share=np.clip(worst, 0.0, 1.0),
@@ -146,7 +149,7 @@ class Surrogate:
 
     def starved(self, features: FloatArray) -> NDArray[np.bool_]:
         """Whether candidates starve, shape (m,); the cheap half of `predict`."""
-        x = inputs(np.atleast_2d(features), self.boundary)
+        x = inputs(np.atleast_2d(features), self.boundary, self.steady)
         with one_thread():
             return np.asarray(self.classifier.predict(x) > 0)
 
@@ -207,14 +210,15 @@ def fit(dataset: Dataset, method: Method = "extra", *, seed: int = 0) -> Surroga
         raise SurrogateError(
             f"all {len(dataset)} runs are {'starved' if dataset.starved.any() else 'healthy'}; sample more"
         )
-    features, boundary = dataset.features, fit_boundary(dataset)
-    x = inputs(features, boundary)
+    features, boundary, steady = dataset.features, fit_boundary(dataset), SteadyState.of(dataset)
+    x = inputs(features, boundary, steady)
     classifier, regressor = recipe(method, seed)
     latencies = np.stack([dataset.target(name) for name in _LATENCIES], axis=1)
     shares = np.stack([dataset.target(name) for name in _SHARES], axis=1)
     known = (np.isfinite(latencies) & (latencies > 0)).all(axis=1)
     shares[:, 0] *= _overload(x)
     targets = np.hstack([np.log(latencies[known]), shares[known]])
+    targets[:, 0] -= x[known, _STEP]
     scale = np.array(_WEIGHTS) / np.maximum(targets.std(axis=0), 1e-9)
     with one_thread():
         classify = classifier().fit(x, dataset.starved.astype(np.int64))
@@ -226,6 +230,7 @@ def fit(dataset: Dataset, method: Method = "extra", *, seed: int = 0) -> Surroga
         classifier=classify,
         regressor=regress,
         boundary=boundary,
+        steady=steady,
         scale=scale,
         low=features.min(axis=0),
         high=features.max(axis=0),
@@ -264,7 +269,8 @@ def select(
 ) -> dict[Method, float]:
     """Cross-validated macro-F1 of starvation by method, best first; folds keep a composition together."""
     splits = list(GroupKFold(folds).split(dataset.sums, groups=dataset.groups))
-    x, y = inputs(dataset.features, fit_boundary(dataset)), dataset.starved.astype(np.int64)
+    x = inputs(dataset.features, fit_boundary(dataset), SteadyState.of(dataset))
+    y = dataset.starved.astype(np.int64)
     scores: dict[Method, float] = {}
     for method in methods:
         predicted = np.zeros_like(y)

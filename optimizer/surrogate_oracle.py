@@ -6,17 +6,15 @@ fitted to them again in seconds. A random forest makes the greedy Proposed, a sm
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 
 import learn
 import twin
-from learn.make import PLAN, cache_folder
+from learn.make import PLAN, sample_folder
 from learn.sampling import Plan
 from optimizer.problem import FloatArray
 from optimizer.progress import Report, silent
@@ -98,8 +96,7 @@ def surrogate_oracle(
         If runs that are kept are damaged.
     """
     space = learn.space_for(scenario, device, profile)
-    content = json.dumps({"space": space.describe(), "plan": asdict(plan)}, sort_keys=True)
-    folder = cache_folder() / "samples" / hashlib.sha256(content.encode()).hexdigest()[:32]
+    folder = sample_folder(space, plan)
     dataset = learn.sample(space, plan, workers=workers, directory=folder, progress=report)
     return SurrogateOracle(
         learn.fit(dataset, model, seed=plan.seed), scenario.classes, scenario, device, profile

@@ -98,5 +98,6 @@ def _report(
     parts = [quality.text(), "inner region by option:", quality.regions[0].by_option.round(4).to_string()]
     table = measured or (MEASURED if MEASURED.exists() else None)
     if table is not None:
-        parts.append(measured_text(assess_measured(table, space.profile, surrogates, regions)))
+        found = assess_measured(table, space.profile, surrogates, regions, workers=workers)
+        parts.append(measured_text(found))
     return "\n\n".join(parts)

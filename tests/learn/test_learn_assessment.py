@@ -93,12 +93,17 @@ def test_a_surrogate_is_judged_on_runs_at_random_loads(dataset: Dataset) -> None
 
 
 @pytest.mark.skipif(not MEASURED.exists(), reason="the measured runs are not here")
-def test_measured_runs_are_held_against_surrogates_and_regions(dataset: Dataset, space: Space) -> None:
+def test_measured_runs_are_held_against_surrogates_twin_and_regions(
+    dataset: Dataset, space: Space, monkeypatch: pytest.MonkeyPatch
+) -> None:
     regions, tree = learn.linearize(dataset, space), learn.fit(dataset, "tree")
+    monkeypatch.setattr(learn.Surrogate, "inside", lambda _, x: np.arange(len(x)) < 3)
     found = assess_measured(MEASURED, space.profile, [tree], regions)
-    assert [q.name for q in found] == ["tree", "inner region", "outer region"]
+    assert [q.name for q in found] == ["tree", "twin", "twin, as client", "inner region", "outer region"]
     assert all(q.missed + q.false_alarms <= q.runs for q in found)
-    inner, outer = found[1:]
+    fitted, twin, _, inner, outer = found
+    assert twin.runs == fitted.runs == 3
+    assert twin.throughput_smape < fitted.throughput_smape
     assert inner.runs == outer.runs > 0
     assert inner.false_alarms >= outer.false_alarms
     text = measured_text(found)

@@ -48,6 +48,15 @@ def test_additive_features_of_one_adapter_are_what_they_say() -> None:
     assert row["active_16s"] == pytest.approx(1 - np.exp(-8))
 
 
+def test_an_adapter_holds_a_slot_while_it_has_requests_and_waits_between() -> None:
+    rate, output, wait = np.array([1e-4, 1e-3, 0.01, 0.1, 1.0, 10.0]), 200.0, 600.0
+    held = additive_columns(rate, 100.0, output)[:, ADDITIVE.index("held_40ms")]
+    busy, idle = np.expm1(rate * output * 0.040) / rate, 1 / rate  # M/G/infinity
+    np.testing.assert_allclose(held, busy / (busy + idle + wait), rtol=1e-9)
+    assert held[0] < 0.002
+    assert held[-1] == pytest.approx(1.0)
+
+
 @given(st.lists(st.tuples(st.floats(1e-4, 50), st.integers(0, 9)), min_size=1, max_size=8))
 def test_a_gpu_has_the_sum_of_its_adapters(mix: list[tuple[float, int]]) -> None:
     rate = np.array([r for r, _ in mix])

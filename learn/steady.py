@@ -1,0 +1,202 @@
+"""Estimate of an engine's steady state from its step cost: what surrogates start from.
+
+An engine that keeps up holds, by Little's law, rate · output · t requests in its batch when a step takes
+t. A step's cost depends on that batch, so t is a fixed point of the profile's own step cost. Slots and KV
+cache cap the batch. Chance is left out: surrogates learn what it adds.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass
+
+import numpy as np
+
+from learn.dataset import Dataset, DatasetError
+from learn.features import FEATURES, RESIDENCE_S, FloatArray
+from twin.step_cost import CostTerm, StepCost
+
+ESTIMATES = ("step_estimate", "carried_estimate", "slots_estimate", "kv_estimate")
+"""Logarithm of the step's milliseconds; batch over what it must be to keep up, at most 1; adapters with a
+request in the batch over slots; batch over what the KV cache or the engine holds."""
+
+SHORTEST_S, LONGEST_S = 1e-3, 4.0
+"""Bounds of a step's time."""
+
+HALVINGS = 5
+"""Of that range, on a logarithmic scale; then one step along the chord, to about a hundredth."""
+
+FULL = 3.0
+"""Most adapters per slot that count."""
+
+_RESIDENCES = np.log(np.array([1e-3, *RESIDENCE_S, 4096.0]))
+_INDEX = {feature.name: k for k, feature in enumerate(FEATURES)}
+_ACTIVE = [_INDEX[f"active_{w:g}s"] for w in RESIDENCE_S]
+
+
+@dataclass(frozen=True)
+class SteadyState:
+    """Makes the estimates for one profile and engine.
+
+    Parameters
+    ----------
+    cost
+        Cost of a step.
+    max_num_seqs, max_num_batched_tokens
+        Most requests and tokens of a step.
+    """
+
+    cost: StepCost
+    max_num_seqs: int
+    max_num_batched_tokens: int
+
+    @classmethod
+    def of(cls, dataset: Dataset) -> SteadyState:
+        """The estimates of the engine that a dataset was sampled on.
+
+        Raises
+        ------
+        DatasetError
+            If the dataset does not say what its steps cost.
+        """
+        try:
+            engine = dataset.metadata["space"]["engine"]
+            cost = StepCost.model_validate(dataset.metadata["step"])
+            return cls(cost, int(engine["max_num_seqs"]), int(engine["max_num_batched_tokens"]))
+        except (KeyError, TypeError, ValueError) as error:
+            raise DatasetError(
+                f"the dataset does not say what its engine's steps cost ({error}); sample it again"
+            ) from error
+
+    def estimate(self, features: FloatArray) -> FloatArray:
+        """Estimates of m candidates, shape (m, 4), columns as in `ESTIMATES`.
+
+        Parameters
+        ----------
+        features
+            Shape (m, len(FEATURES)), from `learn.features.candidate_features`.
+        """
+        candidates = _Candidates.of(features, self)
+        log_s = candidates.log_step()
+        batch, active = candidates.batch(np.exp(log_s))
+        return np.stack(
+            [
+                log_s + np.log(1e3),
+                np.minimum(batch / (candidates.token_rate * np.exp(log_s)), 1.0),
+                np.minimum(active / candidates.slots, FULL),
+                batch / candidates.most,
+            ],
+            axis=1,
+        )
+
+
+@dataclass(frozen=True)
+class _Candidates:
+    """What the batch and the step of m candidates depend on; arrays of shape (m,) where not said.
+
+    Parameters
+    ----------
+    slots, token_rate, prompt, output
+        Adapter slots, output tokens per second asked for, and mean tokens of a request.
+    most
+        Most requests in a batch.
+    most_tokens
+        Most tokens of a step.
+    log_active
+        Logarithm of the expected adapters with a request in each of `_RESIDENCES`, shape (m, residences).
+    costs
+        Terms that grow alike, each with the sum of their coefficients.
+    """
+
+    slots: FloatArray
+    token_rate: FloatArray
+    prompt: FloatArray
+    output: FloatArray
+    most: FloatArray
+    most_tokens: int
+    log_active: FloatArray
+    costs: tuple[tuple[CostTerm, FloatArray], ...]
+
+    @classmethod
+    def of(cls, features: FloatArray, engine: SteadyState) -> _Candidates:
+        def column(name: str) -> FloatArray:
+            return features[:, _INDEX[name]]
+
+        rate, prompt, output = column("rate"), column("prompt_mean"), column("output_mean")
+        ends = rate * np.exp(_RESIDENCES[0]), column("count")
+        active = np.column_stack([ends[0], features[:, _ACTIVE], ends[1]])
+        return cls(
+            slots=column("max_loras"),
+            token_rate=np.maximum(rate * output, 1e-12),
+            prompt=prompt,
+            output=output,
+            most=np.minimum(column("kv_cache_tokens") / (prompt + output / 2), engine.max_num_seqs),
+            most_tokens=engine.max_num_batched_tokens,
+            log_active=np.log(np.maximum(active, 1e-12)),
+            costs=_summed(engine.cost, column("max_loras"), column("max_lora_rank"), column("count")),
+        )
+
+    def log_step(self) -> FloatArray:
+        """Logarithm of the seconds of a step that costs what it takes."""
+        low, high = (np.full(len(self.slots), np.log(end)) for end in (SHORTEST_S, LONGEST_S))
+        over_low, over_high = self.excess(low), self.excess(high)
+        for _ in range(HALVINGS):
+            middle = (low + high) / 2
+            over = self.excess(middle)
+            longer = over > 0
+            low, over_low = np.where(longer, middle, low), np.where(longer, over, over_low)
+            high, over_high = np.where(longer, high, middle), np.where(longer, over_high, over)
+        chord = over_low / np.maximum(over_low - over_high, 1e-12)
+        return np.asarray(low + (high - low) * np.clip(chord, 0.0, 1.0))
+
+    def excess(self, log_s: FloatArray) -> FloatArray:
+        """Logarithm of a step's cost over the time that it is taken to last."""
+        return np.log(self.step_s(np.exp(log_s))) - log_s
+
+    def batch(self, step_s: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Requests in the batch, and adapters that want to be in it, when a step takes so long."""
+        place = np.clip(np.log(self.output * step_s), _RESIDENCES[0], _RESIDENCES[-1] - 1e-9)
+        k = np.searchsorted(_RESIDENCES, place, side="right") - 1
+        part = (place - _RESIDENCES[k]) / (_RESIDENCES[k + 1] - _RESIDENCES[k])
+        row = np.arange(len(k))
+        active = np.exp((1 - part) * self.log_active[row, k] + part * self.log_active[row, k + 1])
+        wanted = self.token_rate * step_s * np.minimum(1.0, self.slots / active)
+        return np.minimum(wanted, self.most), active
+
+    def step_s(self, step_s: FloatArray) -> FloatArray:
+        """Cost of a step with the batch that steps of so long lead to."""
+        batch, active = self.batch(step_s)
+        present = np.clip(np.minimum(active, self.slots), np.minimum(batch, 1.0), batch)
+        tokens = np.minimum(batch * (1 + self.prompt / self.output), self.most_tokens)
+        per = {
+            "decode": batch,
+            "prefill": batch * self.prompt / self.output,
+            "context": batch * (self.prompt + self.output / 2),
+        }
+        total = np.zeros_like(batch)
+        for term, seconds in self.costs:
+            factor = (
+                term.of_tokens(tokens) * term.of_adapters(present) if term.per == "step" else per[term.per]
+            )
+            total += seconds * factor
+        return total
+
+
+def _summed(
+    cost: StepCost, slots: FloatArray, rank: FloatArray, served: FloatArray
+) -> tuple[tuple[CostTerm, FloatArray], ...]:
+    """Terms with coefficients, those that grow alike as one; nothing waits in a steady state."""
+    alike: dict[tuple[object, ...], list[CostTerm]] = defaultdict(list)
+    for term in cost.terms:
+        if term.per != "waiting":
+            how = (term.per, term.tokens_above, term.tokens_cap, term.adapters_power, term.adapters_cap)
+            alike[how].append(term)
+    return tuple(
+        (terms[0], np.sum([_scaled(term, slots, rank, served) for term in terms], axis=0))
+        for terms in alike.values()
+    )
+
+
+def _scaled(term: CostTerm, slots: FloatArray, rank: FloatArray, served: FloatArray) -> FloatArray:
+    grown = slots**term.slots_power * rank**term.rank_power * served**term.served_power
+    return np.asarray(term.seconds * grown * ((slots > 0) | (not term.lora)))
