@@ -3,9 +3,11 @@
     python benchmarks/region_quality.py [--scenario NAME ...] [--compositions N] [--keep FOLDER]
 
 For each scenario: processor time from the profile to regions and surrogates; their errors on a design
-drawn with another seed, all runs and those at random loads; and the verdict on GPUs that are filled with
-the scenario's own adapters until the inner region holds no further one, as the placers fill them. Where
-the measured runs are at hand, surrogates, twin and regions are held to them as well.
+drawn with another seed, all runs and those at random loads; capacity given away by slots; how much the
+boundary of one and the same mix differs between seeds, which no row can know; and the verdict on GPUs that
+are filled with the scenario's own adapters until the inner region holds no further one, as the placers fill
+them. Where the measured runs are at hand and arrivals are Poisson as theirs, surrogates, twin and regions
+are held to them as well.
 """
 
 from __future__ import annotations
@@ -21,10 +23,13 @@ import pandas as pd
 from numpy.typing import NDArray
 
 import learn
-from learn.design import Space
+from learn.boundary import boundary_points
+from learn.design import Space, compositions
+from learn.features import ADDITIVE
 from learn.make import PLAN, space_of_shipped
 from learn.measured import assess_measured, measured_text
 from learn.region import OptionRows, Regions
+from learn.sampling import search
 from optimizer.cli.learn_commands import MEASURED
 from scenarios import Scenario, read
 from twin import GPULoad, find_profile, judge
@@ -33,6 +38,9 @@ SCENARIOS = ("mixed_ranks", "paper_high_384_qwen", "unpredictable_load")
 TEST_SEED = 1001
 FULL = 0.97
 """GPUs filled less than this are not near the boundary."""
+
+NOISE_MIXES, NOISE_SEEDS = 3, (1, 11, 12, 13)
+"""Mixes per number of slots, and seeds of the twin, for the noise of a boundary."""
 
 REPLICATIONS = 3
 FILLS = 80
@@ -67,12 +75,37 @@ def measure(scenario: Scenario, compositions: int, keep: Path | None) -> None:
     )
     plan = replace(PLAN, seed=TEST_SEED, compositions=compositions, width=1.03, max_runs=7, spread=2)
     test = learn.sample(space, plan, directory=keep and keep / "test")
-    print(learn.assess(regions, surrogates, test, space).text(), "\n")
-    if MEASURED.exists():
+    quality = learn.assess(regions, surrogates, test, space)
+    print(quality.text(), "\n")
+    by_option = quality.regions[0].by_option
+    away = by_option.pivot_table("capacity_given_away", "regime", "max_loras")
+    print(f"capacity given away by slots:\n{away.round(3).to_string()}\n")
+    print(
+        "standard deviation between seeds of one mix's boundary, adapters sharing slots, relative, by slots:"
+    )
+    print(noise(test, space, plan).round(3).to_string(), "\n")
+    if MEASURED.exists() and scenario.workload.arrivals.process == "poisson":
         print(measured_text(assess_measured(MEASURED, space.profile, surrogates, regions, workers=2)), "\n")
     placed = pd.DataFrame(filled(scenario, regions, space))
     print(f"{len(placed)} GPUs filled with {scenario.name}'s adapters; share that the twin rejects:")
     print(placed.groupby("regime")[["fill", "one run", "all of 3 runs"]].mean().round(4).to_string(), "\n")
+
+
+def noise(test: learn.Dataset, space: Space, plan: learn.Plan) -> pd.DataFrame:
+    """Least, mean and largest deviation over a few mixes, each searched under several seeds, by slots."""
+    points = boundary_points(test)
+    design = compositions(space, 0, int(points.composition.max()) + 1, plan.seed)
+    rate = dict(zip(points.composition.tolist(), points.middle[:, ADDITIVE.index("rate")], strict=True))
+    rows = []
+    for slots in sorted({one.option.max_loras for one in design}):
+        mixes = [one for one in design if one.shared and one.option.max_loras == slots and one.index in rate]
+        for one in mixes[:NOISE_MIXES]:
+            found = [
+                search(space, replace(plan, seed=seed), one, rate[one.index], 0.1).boundary
+                for seed in NOISE_SEEDS
+            ]
+            rows.append({"slots": slots, "deviation": np.std(np.log(found), ddof=1)})
+    return pd.DataFrame(rows).groupby("slots")["deviation"].agg(["min", "mean", "max"]).T
 
 
 def filled(scenario: Scenario, regions: Regions, space: Space) -> Iterator[dict[str, object]]:

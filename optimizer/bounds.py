@@ -31,6 +31,31 @@ class Continuous:
     bound: float
     duals: FloatArray
 
+    def proof(self, problem: PackingProblem) -> Proof | None:
+        """The duals as a proof; None where limits have a part in the bound, whose duals are not kept."""
+        if not np.isclose(self.duals @ problem.counts, self.bound, rtol=1e-7, atol=0.0):
+            return None
+        return Proof(self.bound, self.duals, np.zeros(len(problem.options)))
+
+
+@dataclass(frozen=True, eq=False)
+class Proof:
+    """Duals that prove a bound: no bin is worth more than its price and toll.
+
+    Parameters
+    ----------
+    bound
+        Lower bound on the price of every packing.
+    duals
+        Worth of an item per class, shape (n_classes,).
+    toll
+        What a bin of each option costs beyond its price because limits bind, shape (n_options,).
+    """
+
+    bound: float
+    duals: FloatArray
+    toll: FloatArray
+
 
 def continuous_relaxation(problem: PackingProblem) -> Continuous:
     """Solve the assignment model's linear relaxation, aggregated over bins."""

@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 
-from optimizer.bounds import Continuous
+from optimizer.bounds import Continuous, Proof
 from optimizer.exchanges import exchanges
 from optimizer.firstfit import Filler
 from optimizer.master import Master, Solved
@@ -48,18 +48,23 @@ class Relaxation:
     bound
         Best lower bound on the price so far, not rounded.
     centre
-        Duals and tolls of that bound.
+        Duals and tolls that it was computed from.
+    proof
+        The duals that prove it, or the best bound before.
     close
         Relative distance of optimum and bound at which the relaxation counts as solved.
+    rounding
+        Whether it also counts as solved where both round up to the same price.
     """
 
     filler: Filler
     master: Master
     bound: float = 0.0
     centre: tuple[FloatArray, FloatArray, float] | None = None
+    proof: Proof | None = None
     close: float = 1e-7
+    rounding: bool = True
     rounds: int = 0
-    columns_priced: int = field(default=0)
 
     def solve(
         self,
@@ -133,7 +138,8 @@ class Relaxation:
         problem = self.filler.problem
         gap = solved.value - self.bound
         return gap <= self.close * solved.value or (
-            round_up(solved.value, problem) <= round_up(self.bound, problem) * (1 + 1e-12)
+            self.rounding
+            and round_up(solved.value, problem) <= round_up(self.bound, problem) * (1 + 1e-12)
             and round_up(self.bound, problem) > self.bound
         )
 
@@ -162,7 +168,7 @@ class Relaxation:
         """The least bound that rounds up to the same price as the relaxation, or is close enough to it."""
         unit = price_unit(self.filler.problem)
         close = value * (1 - self.close)
-        if unit == 0:
+        if unit == 0 or not self.rounding:
             return close
         below = (np.ceil(value / unit - 1e-6) - 1) * unit
         return min(close, float(below) + 1e-5 * unit)
@@ -214,6 +220,7 @@ class Relaxation:
         if bound > self.bound or self.centre is None:
             self.bound = max(bound, self.bound)
             self.centre = (duals, toll, toll_total)
+            self.proof = Proof(bound, scale * duals, scale * toll)
             if on_bound is not None:
                 on_bound(self.bound)
 
@@ -230,7 +237,7 @@ def relax(
     if run.packing is not None:
         for b, _ in run.packing.patterns():
             master.add(b)
-    relaxation = Relaxation(filler, master, continuous.bound)
+    relaxation = Relaxation(filler, master, continuous.bound, proof=continuous.proof(run.problem))
     relaxation.close = 1e-7 if run.problem.n_classes <= LARGE else 2e-3
     if continuous.duals.any():
         relaxation.centre = (continuous.duals, np.zeros(len(run.problem.options)), 0.0)

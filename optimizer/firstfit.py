@@ -8,6 +8,7 @@ one whose fill is worth most per price. Best-fit puts each class into the fulles
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -120,7 +121,13 @@ def item_weights(problem: PackingProblem) -> FloatArray:
     return np.where(np.isfinite(weights), weights, 0.0)
 
 
-def first_fit(filler: Filler, order: IntArray, remaining: IntArray, stock: Stock) -> list[Bin] | None:
+def first_fit(
+    filler: Filler,
+    order: IntArray,
+    remaining: IntArray,
+    stock: Stock,
+    options: Sequence[int] | None = None,
+) -> list[Bin] | None:
     """Fill bins one after the other; None if items are left and no option may be opened.
 
     Parameters
@@ -133,12 +140,14 @@ def first_fit(filler: Filler, order: IntArray, remaining: IntArray, stock: Stock
         Items to pack per class; not changed.
     stock
         How many bins of each option may still be opened; used up.
+    options
+        Options to choose from; None: all that are useful.
     """
     left = remaining.copy()
     bins: list[Bin] = []
     while left.any():
         best, best_value = None, 0.0
-        for o in filler.options:
+        for o in filler.options if options is None else options:
             if not stock.available(o):
                 continue
             added = filler.fill(o, order, left)
@@ -209,14 +218,17 @@ def place_best_fit(run: Run) -> None:
 
 def _place(run: Run, best: bool) -> None:
     filler = Filler(run.problem)
+    options: Sequence[int] = filler.options
     for k, order in enumerate(filler.orders):
         if k and run.done:
             return
         stock = Stock(run.problem)
-        bins = first_fit(filler, order, run.problem.counts, stock)
+        bins = first_fit(filler, order, run.problem.counts, stock, options)
         if bins is not None:
             offer(run, cheapest_options(filler, bins, stock))
-        for o in filler.options if best else ():
+            # Choosing costs most of the time, and other orders hardly choose otherwise.
+            options = sorted({b.option for b in bins})
+        for o in options if best else ():
             packed = best_fit_decreasing(filler, order, run.problem.counts, o)
             stock = Stock(run.problem)
             if packed is not None and stock.available(o) >= len(packed):

@@ -14,6 +14,7 @@ Where an empty GPU starves at the first test point, the published method has no 
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -90,29 +91,32 @@ class _OpenGPU:
         self.counts = np.zeros(n_classes, dtype=np.int64)
         self.committed = np.zeros(n_classes, dtype=np.int64)
         self.pending: list[int] = []
-        self.total = 0
+        self.total = self.committed_total = 0
 
     def add(self, c: int) -> None:
         self.counts[c] += 1
         self.pending.append(c)
         self.total += 1
 
-    def test(self, oracle: Oracle, slots: Sequence[int], counts: FloatArray) -> bool:
-        """Choose between two slot options for these adapters; whether the GPU is healthy with the better."""
+    def test(self, oracle: Oracle, slots: Sequence[int], adapters: float) -> bool:
+        """Choose between two slot options for so many adapters like those here, by the better's health."""
+        counts: FloatArray = self.counts * np.float64(adapters / self.total)
         larger = [s for s in slots if s > self.slots][:1]
-        if self.slots and larger and larger[0] > round(float(counts.sum())):
+        if self.slots and larger and larger[0] > round(adapters):
             larger = []
         options = [s for s in ([self.slots] if self.slots else []) + larger if oracle.fits(s, self.rank)]
         if not options:
             return False
-        chosen = max(options, key=lambda s: (oracle.throughput(counts, s, self.rank), s))
+        chosen = options[0]
+        if len(options) > 1:
+            chosen = max(options, key=lambda s: (oracle.throughput(counts, s, self.rank), s))
         if oracle.starves(counts, chosen, self.rank):
             return False
         self.slots = chosen
         return True
 
     def commit(self) -> None:
-        self.committed = self.counts.copy()
+        self.committed, self.committed_total = self.counts.copy(), self.total
         self.pending = []
 
     def closed(self) -> GreedyGPU:
@@ -156,13 +160,14 @@ def proposed(
             if most_gpus is not None and len(done) >= most_gpus:
                 return None
             gpu = _OpenGPU(int(adapters.ranks[line[-1]]), len(adapters.counts))
-        goal = next((p for p in points if p > int(gpu.committed.sum())), None)
+        place = bisect_right(points, gpu.committed_total)
+        goal = points[place] if place < len(points) else None
         while goal is not None and line and gpu.total < goal:
             gpu.add(line.pop())
         if goal is not None and _healthy(gpu, oracle, slots, goal):
             gpu.commit()
             continue
-        if not gpu.committed.any():
+        if not gpu.committed_total:
             return None
         line += gpu.pending[::-1]
         done.append(gpu.closed())
@@ -175,12 +180,11 @@ def _healthy(gpu: _OpenGPU, oracle: Oracle, slots: Sequence[int], goal: int) -> 
 
     A GPU without anything committed is then also tested as it is: there is nowhere to give back to.
     """
-    counts = gpu.counts.astype(np.float64)
-    if gpu.total == goal:
-        return gpu.test(oracle, slots, counts)
-    if gpu.test(oracle, slots, counts * (goal / gpu.total)):
+    if gpu.test(oracle, slots, goal):
         return True
-    return not gpu.committed.any() and gpu.test(oracle, slots, counts)
+    if gpu.total == goal:
+        return False
+    return not gpu.committed_total and gpu.test(oracle, slots, gpu.total)
 
 
 def proposed_lat(adapters: GreedyInput, oracle: Oracle, gpus: int) -> list[GreedyGPU] | None:

@@ -159,7 +159,7 @@ def fractional(
 
 
 @compiled
-def _change(c: int, amount: int, counts: IntArray, residual: IntArray, usage: IntArray) -> None:
+def change(c: int, amount: int, counts: IntArray, residual: IntArray, usage: IntArray) -> None:
     counts[c] += amount
     for r in range(len(residual)):
         residual[r] -= usage[r, c] * amount
@@ -208,7 +208,7 @@ def _forward(
             continue
         amount = min(most[c], room_for(c, usage, residual, counts, wanted, group, stands))
         if amount > 0:
-            _change(c, amount, counts, residual, usage)
+            change(c, amount, counts, residual, usage)
             value += profit[c] * amount
             left -= load[c] * amount
         i += 1
@@ -216,7 +216,7 @@ def _forward(
 
 
 @compiled
-def _backward(
+def backward(
     i: int,
     left: float,
     value: float,
@@ -234,14 +234,14 @@ def _backward(
     while i >= 0:
         c = order[i]
         if counts[c] > 0:
-            _change(c, -1, counts, residual, usage)
+            change(c, -1, counts, residual, usage)
             value -= profit[c]
             left += load[c]
             if value + fractional(i + 1, left, order, profit, load, most, counts, rivals) > goal:
                 return i, left, value
             value -= profit[c] * counts[c]
             left += load[c] * counts[c]
-            _change(c, -counts[c], counts, residual, usage)
+            change(c, -counts[c], counts, residual, usage)
         i -= 1
     return i, left, value
 
@@ -287,7 +287,7 @@ def tree_knapsack(
             best_counts[:] = counts
             goal = max(best, enough) * (1 + 1e-9) + 1e-12
         visited += 1
-        i, left, value = _backward(
+        i, left, value = backward(
             i - 1, left, value, goal, order, profit, load, most, usage, residual, counts, rivals
         )
         if i < 0:
@@ -297,7 +297,7 @@ def tree_knapsack(
     upper = max(best, enough)
     while i >= 0:
         upper = max(upper, value + fractional(i, left, order, profit, load, most, counts, rivals))
-        i, left, value = _backward(
+        i, left, value = backward(
             i - 1, left, value, upper, order, profit, load, most, usage, residual, counts, rivals
         )
         i += 1 if i >= 0 else 0

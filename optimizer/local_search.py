@@ -12,6 +12,7 @@ import time
 
 import numpy as np
 
+from optimizer.annealing import squeeze
 from optimizer.firstfit import Filler, cheapest_options, first_fit, holds, offer
 from optimizer.options import Stock
 from optimizer.outcome import Run
@@ -27,7 +28,9 @@ def place_local_search(run: Run) -> None:
 
     if run.packing is None:
         place_best_fit(run)
-    improve(run, Filler(run.problem), min(run.left_s, 10.0))
+    filler = Filler(run.problem)
+    squeeze(run, filler, 0.5 * run.left_s)
+    improve(run, filler, min(run.left_s, 10.0))
 
 
 def improve(run: Run, filler: Filler, seconds: float, rounds: int = 2_000) -> None:

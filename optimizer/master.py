@@ -63,7 +63,7 @@ class Master:
         self.columns: list[Bin] = []
         self._known: set[tuple[int, bytes]] = set()
         self._closed = False
-        self.limits = _limit_rows(problem)
+        self.limits = limit_rows(problem)
         self._exchanges = len(exchanges)
         self._solver: Any = quiet_highs()
         self._solver.setOptionValue("simplex_strategy", PRIMAL)
@@ -145,7 +145,7 @@ class Master:
         )  # fmt: skip
 
 
-def _limit_rows(problem: PackingProblem) -> list[tuple[FloatArray, float]]:
+def limit_rows(problem: PackingProblem) -> list[tuple[FloatArray, float]]:
     """Rows Σ weight(option) · bins <= limit."""
     rows: list[tuple[FloatArray, float]] = []
     k = len(problem.options)

@@ -12,11 +12,12 @@ import time
 
 import numpy as np
 
-from optimizer.bounds import raise_bounds
+from optimizer.annealing import squeeze
+from optimizer.bounds import Proof, raise_bounds
 from optimizer.columns import LARGE, Relaxation, relax
 from optimizer.cpsat import most_bins, place_cpsat
+from optimizer.enumeration import place_from_all
 from optimizer.firstfit import Filler, place_best_fit
-from optimizer.local_search import improve
 from optimizer.master import Solved
 from optimizer.outcome import Run
 from optimizer.rounding import dive, restricted_master
@@ -42,20 +43,35 @@ def place_patterns(run: Run) -> None:
     if run.done:
         return
     filler = Filler(run.problem)
-    improve(run, filler, 0.1 * run.left_s, rounds=60)
+    _towards_bound(run, filler, continuous.proof(run.problem))
     if run.done:
         return
+    known = run.bound
     relaxation, solved = relax(run, filler, continuous, 0.4 * run.left_s)
     run.statistics["relaxation_seconds"] = time.monotonic() - started
+    if run.bound > known:
+        _towards_bound(run, filler, relaxation.proof)
     if solved is None or run.done:
         return
-    _plans(run, relaxation, solved)
+    if run.problem.n_classes <= LARGE:
+        _finish_relaxation(run, relaxation, 0.2 * run.left_s)
+        _towards_bound(run, filler, relaxation.proof)
     if not run.done:
-        solved = _finish_relaxation(run, relaxation)
+        _plans(run, relaxation, solved)
+    if not run.done:
+        solved = _finish_relaxation(run, relaxation, 0.5 * run.left_s)
     if not run.done and solved is not None:
         restricted_master(run, relaxation, solved, 0.3 * run.left_s, MOST_COLUMNS)
     if not run.done:
         place_cpsat(run)
+
+
+def _towards_bound(run: Run, filler: Filler, proof: Proof | None) -> None:
+    """Look for a packing at the bound: among all bins that it may use, and by annealing."""
+    if not run.done and proof is not None:
+        place_from_all(run, filler, proof, 0.2 * run.left_s)
+    if not run.done:
+        squeeze(run, filler, 0.1 * run.left_s)
 
 
 def _plans(run: Run, relaxation: Relaxation, solved: Solved) -> None:
@@ -75,14 +91,10 @@ def _plans(run: Run, relaxation: Relaxation, solved: Solved) -> None:
     run.statistics["dives"] = float(k)
 
 
-def _finish_relaxation(run: Run, relaxation: Relaxation) -> Solved | None:
+def _finish_relaxation(run: Run, relaxation: Relaxation, seconds: float) -> Solved | None:
     """Solve the relaxation to its end where it was left early."""
-    if run.problem.n_classes > LARGE:
-        relaxation.close = 1e-7
-        until = time.monotonic() + 0.5 * run.left_s
-        return relaxation.solve(
-            run.problem.counts,
-            lambda: run.done or time.monotonic() > until,
-            on_bound=run.raise_bound,
-        )
-    return relaxation.master.solve()
+    relaxation.close, relaxation.rounding = 1e-7, False
+    until = time.monotonic() + seconds
+    return relaxation.solve(
+        run.problem.counts, lambda: run.done or time.monotonic() > until, on_bound=run.raise_bound
+    )

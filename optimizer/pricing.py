@@ -10,8 +10,8 @@ from optimizer.firstfit import Filler
 from optimizer.knapsack import row_multipliers, table_knapsack, tree_knapsack
 from optimizer.problem import Bin, FloatArray, IntArray
 
-QUICK_CELLS, TABLE_CELLS = 1_000_000, 20_000_000
-"""Largest tables of the dynamic programme: made at once, and made where the tree is cut short."""
+TABLE_CELLS = 32_000_000
+"""Largest table of the dynamic programme, which takes milliseconds where the tree may take a second."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,8 +47,7 @@ def price_option(
     most = np.minimum(rows.most, limit)
     profit = np.where(most > 0, np.maximum(duals, 0.0), 0.0)
     cells = int(rows.capacity[0]) * int(np.log2(most[profit > 0] + 1).sum() + 1)
-    one_row = len(rows.capacity) == 1 and not len(table)
-    if one_row and cells <= QUICK_CELLS:
+    if len(rows.capacity) == 1 and not len(table) and cells <= TABLE_CELLS:
         counts, value = table_knapsack(profit, most, rows.usage[0], int(rows.capacity[0]))
         return Priced(Bin(option, counts), value, value)
     weights = row_multipliers(profit, most, rows.usage, rows.capacity, 1 if len(rows.capacity) == 1 else 25)
@@ -56,11 +55,7 @@ def price_option(
         profit, most, rows.usage, rows.capacity, table.wanted, table.group, table.stands,
         filler.swaps, weights, enough, nodes,
     )  # fmt: skip
-    cut_short = upper > max(value, enough) * (1 + 1e-6)
-    if cut_short and one_row and cells <= TABLE_CELLS:
-        counts, value = table_knapsack(profit, most, rows.usage[0], int(rows.capacity[0]))
-        return Priced(Bin(option, counts), value, value)
-    if cut_short:
+    if upper > max(value, enough) * (1 + 1e-6):
         counts = filler.polish(option, profit, most, counts)
         value = float(profit @ counts)
     return Priced(Bin(option, counts), value, upper)

@@ -1,0 +1,193 @@
+"""Annealing and the list of all bins at the bound: what closes the last gap of the pattern model."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from optimizer.annealing import squeeze
+from optimizer.bounds import Proof, raise_bounds
+from optimizer.checker import check
+from optimizer.columns import relax
+from optimizer.enumeration import place_from_all, valuable_bins
+from optimizer.firstfit import Filler, holds, place_best_fit
+from optimizer.outcome import Run
+from optimizer.packing import pack
+from optimizer.problem import PackingOption, PackingProblem
+
+Optimum = Callable[[PackingProblem], float]
+Random = Callable[..., PackingProblem]
+
+
+def run_of(problem: PackingProblem, seed: int = 0) -> Run:
+    return Run(problem, time.monotonic() + 60, seed=seed)
+
+
+def triplets(n: int, seed: int) -> PackingProblem:
+    """Items that fill n bins of 1,000 exactly, three each, and no other way near it (Falkenauer 1996)."""
+    rng = np.random.default_rng(seed)
+    sizes = []
+    for _ in range(n):
+        first = int(rng.integers(380, 491))
+        second = int(rng.integers(250, (1_000 - first) // 2 + 1))
+        sizes += [first, second, 1_000 - first - second]
+    return PackingProblem.bin_packing(sizes, 1_000)
+
+
+def test_annealing_finds_what_best_fit_misses() -> None:
+    """Five items of about a fifth each: any bin with a large one more is a bin with one item fewer."""
+    rng = np.random.default_rng(7)
+    problem = PackingProblem.bin_packing(rng.integers(160, 239, 100), 1_000)
+    run = run_of(problem)
+    place_best_fit(run)
+    raise_bounds(run)
+    before = run.value
+    squeeze(run, Filler(problem), 30)
+    assert run.value == run.bound < before
+    assert run.packing is not None
+    assert check(problem, run.packing) == []
+
+
+@settings(max_examples=60, deadline=None, derandomize=True)
+@given(seed=st.integers(0, 100_000), cuts=st.booleans())
+def test_annealing_keeps_every_limit(seed: int, cuts: bool, random_problem: Random, optimum: Optimum) -> None:
+    problem = random_problem(seed, cuts=cuts)
+    run = run_of(problem)
+    place_best_fit(run)
+    raise_bounds(run)
+    before = run.value
+    squeeze(run, Filler(problem), 5)
+    assert run.value <= before
+    if run.packing is not None:
+        assert check(problem, run.packing) == []
+        assert run.value >= optimum(problem) - 1e-9
+
+
+def test_annealing_gives_the_same_plan_again() -> None:
+    problem = PackingProblem.bin_packing(np.random.default_rng(3).integers(20, 101, 200), 150)
+    plans = []
+    for _ in range(2):
+        run = run_of(problem, seed=5)
+        place_best_fit(run)
+        raise_bounds(run)
+        squeeze(run, Filler(problem), 60)
+        assert run.packing is not None
+        plans.append([b.counts.tolist() for b in run.packing.bins])
+    assert plans[0] == plans[1]
+
+
+def test_perfect_triplets_are_found_among_all_bins() -> None:
+    problem = triplets(40, seed=1)
+    run = run_of(problem)
+    continuous = raise_bounds(run)
+    proof = continuous.proof(problem)
+    assert run.bound == 40
+    assert proof is not None
+    place_from_all(run, Filler(problem), proof, 60)
+    assert run.value == 40
+    assert run.packing is not None
+    assert check(problem, run.packing) == []
+    assert run.statistics["listed_bins"] > 0
+
+
+def test_a_bound_that_no_packing_reaches_is_raised() -> None:
+    """Sizes that sum to less than two bins but need three (Marcotte 1986)."""
+    problem = PackingProblem.bin_packing([44] * 2 + [33] * 3 + [12] * 6, 132)
+    run = run_of(problem)
+    proof = raise_bounds(run).proof(problem)
+    assert run.bound == 2
+    assert proof is not None
+    place_from_all(run, Filler(problem), proof, 60)
+    assert run.packing is None
+    assert run.bound == 3
+    assert pack(problem, "exact").objective == 3
+
+
+@settings(max_examples=40, deadline=None, derandomize=True)
+@given(seed=st.integers(0, 100_000), cuts=st.booleans())
+def test_the_list_never_excludes_an_optimum(
+    seed: int, cuts: bool, random_problem: Random, optimum: Optimum
+) -> None:
+    problem = random_problem(seed, cuts=cuts)
+    run = run_of(problem)
+    filler = Filler(problem)
+    continuous = raise_bounds(run)
+    if run.infeasible:
+        assert np.isinf(optimum(problem))
+        return
+    relaxation, _ = relax(run, filler, continuous, 10)
+    if relaxation.proof is not None:
+        place_from_all(run, filler, relaxation.proof, 10)
+    assert run.bound <= optimum(problem) + 1e-9
+    if run.packing is not None:
+        assert check(problem, run.packing) == []
+
+
+def test_duals_without_those_of_binding_limits_prove_nothing() -> None:
+    item = np.array([[6.0, 6.0]])
+    options = (
+        PackingOption("small", item, np.array([6.0]), price=1.0),
+        PackingOption("large", item, np.array([12.0]), price=1.5, limit=1),
+    )
+    problem = PackingProblem([2, 2], options)
+    run = run_of(problem)
+    assert raise_bounds(run).proof(problem) is None
+
+
+@settings(max_examples=40, deadline=None, derandomize=True)
+@given(seed=st.integers(0, 100_000), cuts=st.booleans(), least=st.floats(0.5, 3.0))
+def test_every_full_bin_worth_enough_is_listed(
+    seed: int, cuts: bool, least: float, random_problem: Random
+) -> None:
+    problem = random_problem(seed, cuts=cuts)
+    filler = Filler(problem)
+    profit = np.random.default_rng(seed).random(problem.n_classes) + 0.05
+    for o, rows in enumerate(problem.rows):
+        table, most = filler.tables[o], np.minimum(rows.most, problem.counts)
+        weights = np.full(len(rows.capacity), 1 / len(rows.capacity))
+        listed, complete = valuable_bins(
+            profit, most, rows.usage, rows.capacity, table.wanted, table.group, table.stands,
+            weights, least, 1_000, 100_000,
+        )  # fmt: skip
+        assert complete
+        full = [np.array(counts) for counts in itertools.product(*(range(n + 1) for n in most))]
+        full = [
+            counts for counts in full if holds(filler, o, counts) and not _takes_more(filler, o, counts, most)
+        ]
+        wanted = {tuple(c.tolist()) for c in full if profit @ c >= least and c.any()}
+        assert {tuple(c.tolist()) for c in listed if c.any()} == wanted
+
+
+def _takes_more(filler: Filler, option: int, counts: np.ndarray, most: np.ndarray) -> bool:
+    one_more = (counts + one for one in np.eye(len(counts), dtype=np.int64))
+    return any((more <= most).all() and holds(filler, option, more) for more in one_more)
+
+
+def test_too_many_bins_are_not_listed() -> None:
+    problem = PackingProblem.bin_packing(np.random.default_rng(0).integers(20, 60, 300), 1_000)
+    run = run_of(problem)
+    run.raise_bound(9.0)
+    loose = Proof(8.0, np.full(problem.n_classes, 1e-3), np.zeros(1))
+    place_from_all(run, Filler(problem), loose, 10)
+    assert run.packing is None
+    assert run.bound == 9
+    assert "listed_bins" not in run.statistics
+
+
+def test_a_missing_proof_for_a_class_is_no_proof() -> None:
+    problem = PackingProblem.bin_packing([5, 4, 3], 9)
+    run = run_of(problem)
+    place_from_all(run, Filler(problem), Proof(0.0, np.array([1.0, 0.0, 0.0]), np.zeros(1)), 10)
+    assert run.bound == 0
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_triplets_are_closed_by_the_exact_method(seed: int) -> None:
+    result = pack(triplets(60, seed), "exact", time_limit_s=30)
+    assert result.objective == result.bound == 60
