@@ -18,9 +18,9 @@ from pathlib import Path
 
 import numpy as np
 
-from optimizer.outcome import Status
 from optimizer.packing import methods, pack
-from optimizer.problem import PackingProblem
+from optimizer.packing.outcome import Status
+from optimizer.packing.problem import PackingProblem
 
 CONFTEST = Path(__file__).parents[1] / "tests" / "optimizer" / "conftest.py"
 

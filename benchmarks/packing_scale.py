@@ -18,9 +18,9 @@ from pathlib import Path
 import numpy as np
 
 import scenarios
-from optimizer.instance import InfeasibleError, prepare
+from optimizer.loop.instance import InfeasibleError, prepare
 from optimizer.packing import pack
-from optimizer.problem import PackingProblem
+from optimizer.packing.problem import PackingProblem
 from scenarios import Adapter, Scenario
 
 SHIPPED = Path(scenarios.__file__).parent

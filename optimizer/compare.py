@@ -10,9 +10,9 @@ from typing import Any
 
 import pandas as pd
 
+from optimizer.loop.solve import find_method, solve
 from optimizer.progress import Report, silent
 from optimizer.result import Result
-from optimizer.solve import find_method, solve
 from optimizer.tables import render, table
 from scenarios import Scenario
 

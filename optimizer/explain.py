@@ -14,10 +14,10 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from learn.features import FEATURES, additive_columns
 from learn.region import OptionRows
-from optimizer.bounds import continuous_relaxation
-from optimizer.instance import InfeasibleError, Instance, prepare
 from optimizer.levers import Lever, levers_of, without_limits
-from optimizer.problem import FloatArray, PackingProblem
+from optimizer.loop.instance import InfeasibleError, Instance, prepare
+from optimizer.packing.bounds import continuous_relaxation
+from optimizer.packing.problem import FloatArray, PackingProblem
 from optimizer.result import Result
 from optimizer.tables import render, table
 from scenarios import PlacedGPU

@@ -14,9 +14,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 import learn
 import twin
-from optimizer.bounds import continuous_bound
-from optimizer.instance import Instance
-from optimizer.problem import PackingOption, PackingProblem
+from optimizer.loop.instance import Instance
+from optimizer.packing.bounds import continuous_bound
+from optimizer.packing.problem import PackingOption, PackingProblem
 from optimizer.result import Result
 from scenarios import Device
 from scenarios.engine import padded_rank

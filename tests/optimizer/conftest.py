@@ -12,8 +12,8 @@ from functools import cache
 import numpy as np
 import pytest
 
-from optimizer.checker import matches
-from optimizer.problem import Cut, PackingOption, PackingProblem
+from optimizer.packing.checker import matches
+from optimizer.packing.problem import Cut, PackingOption, PackingProblem
 
 
 def _patterns(problem: PackingProblem) -> list[tuple[tuple[int, ...], int]]:

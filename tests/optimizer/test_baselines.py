@@ -14,7 +14,7 @@ import optimizer
 import scenarios
 import twin
 from learn.sampling import Plan
-from optimizer.assignment import (
+from optimizer.baselines.assignment import (
     Assignment,
     SingleAdapters,
     assigned,
@@ -23,15 +23,21 @@ from optimizer.assignment import (
     single_adapters,
     third_slots,
 )
-from optimizer.baseline_run import Search
-from optimizer.baselines import BASELINES, Baseline, Site
-from optimizer.dlora import dlora_proactive
-from optimizer.loraserve import largest_remainder, loraserve
-from optimizer.placement_judge import PlacementJudge
-from optimizer.problem import PackingError
-from optimizer.rules import bin_pack_capped, least_adapters, least_rate, max_backbone, random_placement
-from optimizer.saturation import Saturation, measured_throughputs
-from optimizer.surrogate_oracle import surrogate_oracle
+from optimizer.baselines.dlora import dlora_proactive
+from optimizer.baselines.loraserve import largest_remainder, loraserve
+from optimizer.baselines.named import BASELINES, Baseline, Site
+from optimizer.baselines.rules import (
+    bin_pack_capped,
+    least_adapters,
+    least_rate,
+    max_backbone,
+    random_placement,
+)
+from optimizer.baselines.saturation import Saturation, measured_throughputs
+from optimizer.baselines.surrogate_oracle import surrogate_oracle
+from optimizer.loop.baseline_run import Search
+from optimizer.loop.placement_judge import PlacementJudge
+from optimizer.packing.problem import PackingError
 
 SPREADING = ("random", "random-all", "least-rate", "least-rate-third", "dlora", "loraserve")
 
@@ -359,7 +365,7 @@ def test_the_greedy_with_a_model_of_the_twin_as_oracle(monkeypatch: pytest.Monke
         def starves(self, counts: np.ndarray, *_: object) -> bool:
             return bool(counts.sum() > 12)
 
-    monkeypatch.setattr("optimizer.baselines.surrogate_oracle", lambda *_args, **_options: Rule())
+    monkeypatch.setattr("optimizer.baselines.named.surrogate_oracle", lambda *_args, **_options: Rule())
     short = scenarios.read("paper_mixed_32", overrides=["replications=1", "workload.duration_s=60"])
     result = optimizer.solve(short, method="proposed")
     assert result.placement is not None

@@ -11,13 +11,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from optimizer.bounds import continuous_bound, continuous_relaxation, dual_feasible_bound
-from optimizer.columns import relax
-from optimizer.exchanges import exchanges
-from optimizer.firstfit import Filler
-from optimizer.outcome import Run, round_up
 from optimizer.packing import pack
-from optimizer.problem import PackingOption, PackingProblem
+from optimizer.packing.bounds import continuous_bound, continuous_relaxation, dual_feasible_bound
+from optimizer.packing.columns import relax
+from optimizer.packing.exchanges import exchanges
+from optimizer.packing.firstfit import Filler
+from optimizer.packing.outcome import Run, round_up
+from optimizer.packing.problem import PackingOption, PackingProblem
 
 Optimum = Callable[[PackingProblem], float]
 Random = Callable[..., PackingProblem]

@@ -11,15 +11,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from optimizer.annealing import squeeze
-from optimizer.bounds import Proof, raise_bounds
-from optimizer.checker import check
-from optimizer.columns import relax
-from optimizer.enumeration import place_from_all, valuable_bins
-from optimizer.firstfit import Filler, holds, place_best_fit
-from optimizer.outcome import Run
 from optimizer.packing import pack
-from optimizer.problem import PackingOption, PackingProblem
+from optimizer.packing.annealing import squeeze
+from optimizer.packing.bounds import Proof, raise_bounds
+from optimizer.packing.checker import check
+from optimizer.packing.columns import relax
+from optimizer.packing.enumeration import place_from_all, valuable_bins
+from optimizer.packing.firstfit import Filler, holds, place_best_fit
+from optimizer.packing.outcome import Run
+from optimizer.packing.problem import PackingOption, PackingProblem
 
 Optimum = Callable[[PackingProblem], float]
 Random = Callable[..., PackingProblem]

@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from optimizer.confirm import Confirmation, Confirmed, fixed_method, halves, pattern_of
-from optimizer.fewest import FewestSearch, cheaper_than, relaxed
-from optimizer.judging import Pattern
+from optimizer.loop.confirm import Confirmation, Confirmed, fixed_method, halves, pattern_of
+from optimizer.loop.fewest import FewestSearch, cheaper_than, relaxed
+from optimizer.loop.judging import Pattern
 from optimizer.packing import methods
-from optimizer.problem import Bin, Packing, PackingOption, PackingProblem
+from optimizer.packing.problem import Bin, Packing, PackingOption, PackingProblem
 from twin import GPUVerdict
 
 Rule = Callable[[Pattern], bool]

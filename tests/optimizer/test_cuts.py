@@ -9,14 +9,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from optimizer.checker import check, matches
-from optimizer.cuts import cut_shape, needed_cuts
-from optimizer.firstfit import Filler, holds
-from optimizer.formulation import assignment_model
-from optimizer.matching import room_by_cut
-from optimizer.outcome import Status
 from optimizer.packing import methods, pack
-from optimizer.problem import Bin, BoolArray, Cut, IntArray, Packing, PackingOption, PackingProblem
+from optimizer.packing.checker import check, matches
+from optimizer.packing.cuts import cut_shape, needed_cuts
+from optimizer.packing.firstfit import Filler, holds
+from optimizer.packing.formulation import assignment_model
+from optimizer.packing.matching import room_by_cut
+from optimizer.packing.outcome import Status
+from optimizer.packing.problem import Bin, BoolArray, Cut, IntArray, Packing, PackingOption, PackingProblem
 
 EXACT = ("exact", "cpsat", "milp", "cbc")
 Optimum = Callable[[PackingProblem], float]

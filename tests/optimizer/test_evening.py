@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from optimizer import pack
-from optimizer.checker import check
-from optimizer.evening import even_out
-from optimizer.problem import Bin, Packing, PackingOption, PackingProblem
+from optimizer.loop.evening import even_out
+from optimizer.packing.checker import check
+from optimizer.packing.problem import Bin, Packing, PackingOption, PackingProblem
 
 
 def fullest(problem: PackingProblem, packing: Packing) -> float:

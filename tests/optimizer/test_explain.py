@@ -11,11 +11,11 @@ import pytest
 import learn
 import optimizer
 import scenarios
-from optimizer.bounds import continuous_bound
 from optimizer.explain import Explanation, explain
-from optimizer.firstfit import Filler
-from optimizer.instance import Instance, prepare
 from optimizer.levers import SLOT_ROW, Lever, without_limits
+from optimizer.loop.instance import Instance, prepare
+from optimizer.packing.bounds import continuous_bound
+from optimizer.packing.firstfit import Filler
 
 
 @pytest.fixture(scope="module")

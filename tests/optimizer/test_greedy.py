@@ -10,10 +10,18 @@ import numpy as np
 import pytest
 
 import optimizer
-from optimizer.bounds import continuous_bound
-from optimizer.greedy import TEST_POINTS, GreedyGPU, GreedyInput, proposed, proposed_lat, queue, zigzag
-from optimizer.oracle import RowOracle
-from optimizer.problem import Cut, PackingOption, PackingProblem
+from optimizer.packing.bounds import continuous_bound
+from optimizer.packing.greedy import (
+    TEST_POINTS,
+    GreedyGPU,
+    GreedyInput,
+    proposed,
+    proposed_lat,
+    queue,
+    zigzag,
+)
+from optimizer.packing.oracle import RowOracle
+from optimizer.packing.problem import Cut, PackingOption, PackingProblem
 
 Answer = Callable[[np.ndarray, int, int], float]
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from optimizer import registry
+from optimizer.packing import registry
 
 PAGE = Path(__file__).parents[2] / "docs" / "placers.md"
 
@@ -16,7 +16,7 @@ def test_a_placer_is_added_as_the_page_says(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(registry, "METHODS", dict(registry.METHODS))
     (code,) = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), flags=re.S)
     with monkeypatch.context() as patch:
-        patch.setattr("optimizer.packing.METHODS", registry.METHODS)
+        patch.setattr("optimizer.packing.solver.METHODS", registry.METHODS)
         exec(compile(code, str(PAGE), "exec"), {})
 
 

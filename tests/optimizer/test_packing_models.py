@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from optimizer.formulation import assignment_model
-from optimizer.milp import lp_text
 from optimizer.packing import pack
-from optimizer.problem import Cut, PackingOption, PackingProblem
+from optimizer.packing.formulation import assignment_model
+from optimizer.packing.milp import lp_text
+from optimizer.packing.problem import Cut, PackingOption, PackingProblem
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 

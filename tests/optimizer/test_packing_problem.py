@@ -7,11 +7,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from optimizer.checker import check
-from optimizer.outcome import Status, StopReason
 from optimizer.packing import methods, pack
-from optimizer.problem import Bin, Cut, Packing, PackingError, PackingOption, PackingProblem
-from optimizer.rows import RESOLUTION
+from optimizer.packing.checker import check
+from optimizer.packing.outcome import Status, StopReason
+from optimizer.packing.problem import Bin, Cut, Packing, PackingError, PackingOption, PackingProblem
+from optimizer.packing.rows import RESOLUTION
 
 
 def two_sizes() -> PackingProblem:

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from optimizer.checker import check
-from optimizer.outcome import Status
 from optimizer.packing import methods, pack
-from optimizer.problem import PackingProblem
+from optimizer.packing.checker import check
+from optimizer.packing.outcome import Status
+from optimizer.packing.problem import PackingProblem
 
 EXACT = ("exact", "patterns", "cpsat", "milp", "cbc")
 

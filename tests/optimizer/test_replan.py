@@ -14,15 +14,15 @@ import numpy as np
 import pytest
 
 import scenarios
-from optimizer.changes import dealt, moves_between, numbers_of, placement_with_names
-from optimizer.checker import check
 from optimizer.cli import app
-from optimizer.confirm import Confirmation, Confirmed, pattern_of
-from optimizer.judging import Pattern
-from optimizer.moves import MovesSolver, Running
-from optimizer.outcome import Status
-from optimizer.problem import Bin, Cut, Packing, PackingOption, PackingProblem
-from optimizer.replan import _Nearest, replan
+from optimizer.loop.confirm import Confirmation, Confirmed, pattern_of
+from optimizer.loop.judging import Pattern
+from optimizer.packing.checker import check
+from optimizer.packing.outcome import Status
+from optimizer.packing.problem import Bin, Cut, Packing, PackingOption, PackingProblem
+from optimizer.replanning.changes import dealt, moves_between, numbers_of, placement_with_names
+from optimizer.replanning.moves import MovesSolver, Running
+from optimizer.replanning.replan import _Nearest, replan
 from scenarios import PlacedGPU, Placement
 from twin import GPUVerdict
 
@@ -291,7 +291,7 @@ def test_without_a_nearer_plan_the_start_is_kept() -> None:
 
 
 def test_an_interruption_keeps_the_best_plan_so_far(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("optimizer.moves.solve_in_thread", lambda *_: True)
+    monkeypatch.setattr("optimizer.replanning.moves.solve_in_thread", lambda *_: True)
     found = nearest(10.0, 12.0, lambda _: True, running([[3, 1], [1, 3]], [4, 4]), START)
     assert found.confirmation.interrupted
     assert found.best is not None

@@ -18,11 +18,11 @@ import pytest
 import optimizer
 import scenarios
 import twin
-from optimizer.confirm import Confirmation
-from optimizer.instance import prepare
-from optimizer.judging import Judge
-from optimizer.objectives import QUALITIES
-from optimizer.quality import spread
+from optimizer.loop.confirm import Confirmation
+from optimizer.loop.instance import prepare
+from optimizer.loop.judging import Judge
+from optimizer.loop.objectives import QUALITIES
+from optimizer.loop.quality import spread
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,5 @@
+"""Placements as others do them, to compare with: rules, published systems, models of the GPU."""
+
+from optimizer.baselines.named import BASELINES
+
+__all__ = ["BASELINES"]

@@ -1,0 +1,179 @@
+"""Placements of others as methods by name, each a rule that returns an assignment; the twin only judges it.
+
+Those that spread over all GPUs given come twice: at all of them, and, as ``NAME-min``, at the fewest at
+which the twin finds every GPU healthy. Where a scenario has several kinds of GPU, the first one is used.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property, partial
+from typing import Literal
+
+from optimizer.baselines.assignment import (
+    Assignment,
+    SingleAdapters,
+    all_slots,
+    assigned,
+    single_adapters,
+    third_slots,
+)
+from optimizer.baselines.dlora import dlora_proactive
+from optimizer.baselines.loraserve import loraserve
+from optimizer.baselines.rules import (
+    bin_pack_capped,
+    least_adapters,
+    least_rate,
+    max_backbone,
+    random_placement,
+)
+from optimizer.baselines.saturation import Saturation
+from optimizer.baselines.surrogate_oracle import Model, surrogate_oracle
+from optimizer.packing.greedy import GreedyInput, proposed
+from optimizer.progress import Report, silent
+from scenarios import Device, Scenario
+from twin import EngineProfile
+
+
+@dataclass(frozen=True)
+class Site:
+    """What a baseline may know: the adapters, and one kind of GPU.
+
+    Parameters
+    ----------
+    scenario, device, profile
+        The scenario, the kind of GPU, and its engine profile.
+    workers, report
+        Processes for what the twin must be asked first, and where progress goes.
+    """
+
+    scenario: Scenario
+    device: Device
+    profile: EngineProfile
+    workers: int = 1
+    report: Report = silent
+
+    @cached_property
+    def adapters(self) -> SingleAdapters:
+        """The adapters one by one."""
+        return single_adapters(self.scenario)
+
+    @cached_property
+    def saturation(self) -> Saturation:
+        """Largest throughputs of the GPU."""
+        return Saturation(self.scenario, self.device, self.profile)
+
+    @cached_property
+    def peak_by_rank(self) -> dict[int, float]:
+        """Largest throughput with one adapter, by its rank."""
+        return self.saturation.by_rank(self.adapters)
+
+
+Rule = Callable[[Site, int], Assignment | None]
+"""Places a site's adapters on at most so many GPUs; None: it has no plan."""
+
+Spread = Literal["opens", "given", "fewest"]
+"""Whether a rule opens GPUs as it needs them, spreads over all that are given, or over the fewest healthy."""
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """A placement rule with its name.
+
+    Parameters
+    ----------
+    name, summary
+        For menus and messages.
+    rule
+        The placement.
+    spread
+        Over how many GPUs.
+    """
+
+    name: str
+    summary: str
+    rule: Rule
+    spread: Spread
+
+
+def _max_backbone(site: Site, _gpus: int, *, half: bool) -> Assignment:
+    peak = site.saturation.backbone_tok_per_s
+    return max_backbone(site.adapters, peak, less_parallel=half)
+
+
+def _bin_pack(site: Site, _gpus: int) -> Assignment:
+    return bin_pack_capped(site.adapters)
+
+
+def _random(site: Site, gpus: int, *, every: bool) -> Assignment:
+    return random_placement(site.adapters, gpus, site.scenario.seed, slots=all_slots if every else None)
+
+
+def _least_rate(site: Site, gpus: int, *, third: bool) -> Assignment:
+    return least_rate(site.adapters, gpus, slots=third_slots if third else all_slots)
+
+
+def _least_adapters(site: Site, gpus: int) -> Assignment:
+    return least_adapters(site.adapters, gpus)
+
+
+def _dlora(site: Site, gpus: int) -> Assignment | None:
+    most = site.saturation.most_adapters(int(site.adapters.ranks.max()))
+    if gpus * most < len(site.adapters):
+        return None
+    return dlora_proactive(site.adapters, gpus, min(site.peak_by_rank.values()), most_adapters=most)
+
+
+def _loraserve(site: Site, gpus: int) -> Assignment:
+    return loraserve(site.adapters, gpus, site.peak_by_rank)
+
+
+def _proposed(site: Site, gpus: int, *, model: Model) -> Assignment | None:
+    """The paper's greedy with a model of the GPU learned from twin runs."""
+    oracle = surrogate_oracle(
+        site.scenario, site.device, site.profile, model, workers=site.workers, report=site.report
+    )
+    classes, adapters = site.scenario.classes, site.adapters
+    plan = proposed(GreedyInput.of(classes), oracle, most_gpus=gpus)
+    if plan is None:
+        return None
+    index = {name: i for i, name in enumerate(adapters.names)}
+    queues = [iter(c.names) for c in classes]
+    groups = [
+        [index[next(queues[c])] for c, n in enumerate(gpu.counts) for _ in range(int(n))] for gpu in plan
+    ]
+    slots = iter([gpu.max_loras for gpu in plan])
+    return assigned(adapters, groups, lambda _adapters: next(slots))
+
+
+_OPENS: tuple[tuple[str, str, Rule], ...] = (
+    ("proposed", "the paper's greedy with a forest of twin runs", partial(_proposed, model="forest")),
+    ("proposed-fast", "the same with a small tree", partial(_proposed, model="tree")),
+    ("maxbackbone", "next-fit up to the throughput without LoRA", partial(_max_backbone, half=False)),
+    ("maxbackbone-less-parallel", "the same with half the slots", partial(_max_backbone, half=True)),
+    ("aibrix-binpack", "AIBrix: ten adapters to a GPU", _bin_pack),
+)
+
+_SPREADS: tuple[tuple[str, str, Rule], ...] = (
+    ("random", "random GPU, random slots, seeded", partial(_random, every=False)),
+    ("random-all", "random GPU, a slot for every adapter", partial(_random, every=True)),
+    ("least-rate", "GPU of least rate, a slot for every adapter", partial(_least_rate, third=False)),
+    ("least-rate-third", "GPU of least rate, a slot for every third", partial(_least_rate, third=True)),
+    ("dlora", "dLoRA's proactive replicas, uniform routing", _dlora),
+    ("loraserve", "LoRAServe: GPUs by rank, adapters in fractions", _loraserve),
+    ("aibrix-least-adapters", "AIBrix: GPU with the fewest adapters", _least_adapters),
+)
+
+BASELINES: dict[str, Baseline] = {
+    baseline.name: baseline
+    for baseline in (
+        *(Baseline(name, summary, rule, "opens") for name, summary, rule in _OPENS),
+        *(Baseline(name, summary, rule, "given") for name, summary, rule in _SPREADS),
+        *(
+            Baseline(f"{name}-min", f"{name} on the fewest healthy GPUs", rule, "fewest")
+            for name, _, rule in _SPREADS
+        ),
+    )
+}
+"""The baselines by name; another one is one line above."""

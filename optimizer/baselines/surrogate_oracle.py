@@ -1,0 +1,103 @@
+"""The paper's way to ask the greedy's questions: a model of the GPU learned from twin runs.
+
+The runs are sampled once per device, engine and workload, and kept in the cache of `learn`; the model is
+fitted to them again in seconds. A random forest makes the greedy Proposed, a small tree ProposedFast.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+import learn
+import twin
+from learn.make import PLAN, sample_folder
+from learn.sampling import Plan
+from optimizer.packing.problem import FloatArray
+from optimizer.progress import Report, silent
+from scenarios import AdapterClass, Device, Scenario
+from twin import EngineProfile
+
+Model = Literal["forest", "tree"]
+
+
+@dataclass(frozen=True, eq=False)
+class SurrogateOracle:
+    """An oracle for `optimizer.packing.greedy.proposed`; ``counts`` are adapters of each class.
+
+    Parameters
+    ----------
+    surrogate
+        The model.
+    classes
+        The adapters' classes.
+    scenario, device, profile
+        Engine arguments, memory of the GPU, and its memory model.
+    """
+
+    surrogate: learn.Surrogate
+    classes: Sequence[AdapterClass]
+    scenario: Scenario
+    device: Device
+    profile: EngineProfile
+
+    def fits(self, max_loras: int, max_lora_rank: int) -> bool:
+        """Whether the engine starts with so many slots of this rank."""
+        return self._memory(max_loras, max_lora_rank).starts
+
+    def throughput(self, counts: FloatArray, max_loras: int, max_lora_rank: int) -> float:
+        """Predicted tokens/s."""
+        features = self._features(counts, max_loras, max_lora_rank)
+        return float(self.surrogate.predict(features, outside="allow").throughput_tok_per_s[0])
+
+    def starves(self, counts: FloatArray, max_loras: int, max_lora_rank: int) -> bool:
+        """Whether the model says that the GPU starves."""
+        return bool(self.surrogate.starved(self._features(counts, max_loras, max_lora_rank))[0])
+
+    def _memory(self, max_loras: int, max_lora_rank: int) -> twin.MemoryPlan:
+        memory_gib = self.device.memory_gib or self.profile.gpu_memory_gib
+        return twin.plan_memory(
+            self.profile.memory, self.scenario.engine, memory_gib, max_loras, max_lora_rank
+        )
+
+    def _features(self, counts: FloatArray, max_loras: int, max_lora_rank: int) -> FloatArray:
+        tokens = self._memory(max_loras, max_lora_rank).kv_cache_tokens
+        engine = (np.array([float(value)]) for value in (max_loras, max_lora_rank, tokens))
+        return learn.candidate_features(
+            [c.rate for c in self.classes],
+            [c.rank for c in self.classes],
+            [c.prompt.mean_tokens for c in self.classes],
+            [c.output.mean_tokens for c in self.classes],
+            np.asarray(counts, dtype=np.float64)[None, :],
+            learn.Engines(*engine),
+        )
+
+
+def surrogate_oracle(
+    scenario: Scenario,
+    device: Device,
+    profile: EngineProfile,
+    model: Model,
+    *,
+    workers: int = 1,
+    report: Report = silent,
+    plan: Plan = PLAN,
+) -> SurrogateOracle:
+    """The oracle of one device of a scenario; samples the twin where no runs are kept, for minutes.
+
+    Raises
+    ------
+    SurrogateError
+        If the runs are all starved or all healthy.
+    DatasetError
+        If runs that are kept are damaged.
+    """
+    space = learn.space_for(scenario, device, profile)
+    folder = sample_folder(space, plan)
+    dataset = learn.sample(space, plan, workers=workers, directory=folder, progress=report)
+    return SurrogateOracle(
+        learn.fit(dataset, model, seed=plan.seed), scenario.classes, scenario, device, profile
+    )

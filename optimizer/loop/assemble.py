@@ -1,0 +1,219 @@
+"""Turns what the search holds and has proven into a `Result`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib.metadata import version
+
+import numpy as np
+
+from optimizer.loop.confirm import Confirmation, Confirmed, pattern_of
+from optimizer.loop.fewest import FewestSearch
+from optimizer.loop.instance import Instance
+from optimizer.loop.judging import placed_gpu
+from optimizer.loop.objectives import PRICES
+from optimizer.packing.outcome import StopReason
+from optimizer.packing.problem import Packing, PackingProblem
+from optimizer.packing.registry import Method
+from optimizer.result import GPUValidation, Result, ResultStatus, ResultStop, Validation
+from scenarios import Placement, Scenario
+from twin import GPUVerdict
+
+VERSION = version("lorapack")
+
+
+def no_answer(scenario: Scenario, method: Method, message: str, *, seconds: float) -> Result:
+    """The result of a scenario that is proven to have no plan before any placer ran."""
+    return Result(
+        status="infeasible",
+        stop_reason="proven",
+        message=f"infeasible: {message}",
+        method=method.name,
+        objectives=scenario.objective,
+        objective=None,
+        bound=None,
+        gap=None,
+        outer_bound=None,
+        gpus=None,
+        placement=None,
+        validation=None,
+        iterations=0,
+        cuts=0,
+        seconds=seconds,
+        seed=scenario.seed,
+        version=VERSION,
+        scenario=scenario,
+    )
+
+
+@dataclass
+class Outcome:
+    """What a search of `solve` holds; valid at any moment, so that it can be interrupted.
+
+    Parameters
+    ----------
+    instance, method
+        What is solved, and by which placer.
+    search
+        The search for the fewest (or cheapest) GPUs, with its bounds.
+    confirmation
+        The loop with the twin.
+    found
+        The plan, None if there is none.
+    quality
+        What the twin measured of an objective on a given number of GPUs, for that plan; None without.
+    origin
+        Where the plan comes from, for people.
+    """
+
+    instance: Instance
+    method: Method
+    search: FewestSearch
+    confirmation: Confirmation
+    found: Confirmed | None = None
+    quality: float | None = None
+    origin: str = ""
+
+    @property
+    def held(self) -> Confirmed | None:
+        """The plan, or what the search held when it was interrupted."""
+        return self.found or (self.search.best if self.confirmation.interrupted else None)
+
+    @property
+    def priced(self) -> bool:
+        """Whether the first objective is a price."""
+        return self.instance.scenario.objective[0] in PRICES
+
+    def value(self, packing: Packing) -> float | None:
+        """Value of the first objective for the plan held."""
+        if not self.priced:
+            return self.quality
+        return self.instance.inner.price(packing)
+
+
+def answer(outcome: Outcome, seconds: float) -> Result:
+    """The result of a search."""
+    instance, found, scenario = outcome.instance, outcome.held, outcome.instance.scenario
+    objective = None if found is None else outcome.value(found.packing)
+    bound = outcome.search.proven_bound if outcome.priced else None
+    if bound is not None and (bound <= 0 or not np.isfinite(bound)):
+        bound = None  # nothing is proven
+    elif bound is not None and objective is not None:
+        bound = min(bound, objective)
+    status = _status(outcome, objective, bound)
+    placement = None if found is None else placement_of(instance, found.problem, found.packing)
+    return Result(
+        status=status,
+        stop_reason=_stop_reason(outcome, status),
+        message=_message(outcome, status),
+        method=outcome.method.name,
+        objectives=scenario.objective,
+        objective=objective,
+        bound=bound,
+        gap=None if objective is None or bound is None else max(0.0, objective - bound) / objective,
+        outer_bound=outcome.search.outer_bound if outcome.priced else None,
+        gpus=None if placement is None else len(placement.gpus),
+        placement=placement,
+        validation=None if found is None else _validation(instance, found),
+        iterations=outcome.confirmation.rounds,
+        cuts=len(outcome.confirmation.rejected),
+        seconds=seconds,
+        seed=scenario.seed,
+        version=VERSION,
+        scenario=scenario,
+    )
+
+
+def _status(outcome: Outcome, objective: float | None, bound: float | None) -> ResultStatus:
+    if outcome.held is None:
+        return "infeasible" if outcome.search.infeasible else "no_plan"
+    proven = objective is not None and bound is not None and objective <= bound * (1 + 1e-9)
+    return "optimal" if outcome.method.exact and proven else "feasible"
+
+
+def _stop_reason(outcome: Outcome, status: ResultStatus) -> ResultStop:
+    if status in ("optimal", "infeasible"):
+        return "proven"
+    if outcome.confirmation.interrupted:
+        return "interrupted"
+    said = outcome.confirmation.last
+    limited = said is not None and said.stop_reason is StopReason.TIME_LIMIT
+    if outcome.confirmation.left_s <= 0 or limited:
+        return "time_limit"
+    return "gap_limit" if said is not None and said.stop_reason is StopReason.GAP_LIMIT else "finished"
+
+
+def _message(outcome: Outcome, status: ResultStatus) -> str:
+    """One sentence on the outcome."""
+    if status == "infeasible":
+        names = " or ".join(device.name for device in outcome.instance.scenario.devices)
+        most = outcome.instance.inner.max_bins
+        reason = f"the adapters do not fit {most} GPUs ({names}), even by the optimistic region"
+        return f"infeasible: {outcome.search.message or reason}"
+    found = outcome.held
+    if found is None:
+        return "stopped without a plan that the twin accepts; raise the time limit or the number of GPUs"
+    if outcome.origin:
+        return f"a plan that the twin accepts ({outcome.origin})"
+    if status == "optimal":
+        return "optimal for the linearised model, and accepted by the twin"
+    return "a plan that the twin accepts" + ("" if found.solved else ", after splitting what it rejected")
+
+
+def placement_of(instance: Instance, problem: PackingProblem, packing: Packing) -> Placement:
+    """The placement with the adapters' names: each class is dealt to the bins in order."""
+    contents = _contents(instance, packing)
+    gpus = []
+    for number, (b, parts) in enumerate(zip(packing.bins, contents, strict=True)):
+        pattern = pattern_of(problem, b)
+        shares: dict[str, float] = {}
+        for share, names in zip(instance.shares, parts, strict=True):
+            for name in names:
+                shares[name] = shares.get(name, 0.0) + share
+        gpus.append(placed_gpu(number, pattern, shares))
+    return Placement(gpus=tuple(gpus))
+
+
+def _contents(instance: Instance, packing: Packing) -> list[list[tuple[str, ...]]]:
+    """Names per bin and class."""
+    taken = [0] * len(instance.classes)
+    contents = []
+    for b in packing.bins:
+        parts = []
+        for c, (one, count) in enumerate(zip(instance.classes, b.counts, strict=True)):
+            parts.append(one.names[taken[c] : taken[c] + int(count)])
+            taken[c] += int(count)
+        contents.append(parts)
+    return contents
+
+
+def _validation(instance: Instance, found: Confirmed) -> Validation:
+    """The verdicts, with the names of the adapters that each GPU serves.
+
+    The twin judged each distinct content once, under the names of each class's first adapters.
+    """
+    rows = []
+    contents = _contents(instance, found.packing)
+    for number, (parts, verdict) in enumerate(zip(contents, found.verdicts, strict=True)):
+        judged = [
+            name for one, part in zip(instance.classes, parts, strict=True) for name in one.names[: len(part)]
+        ]
+        names = dict(zip(judged, (name for part in parts for name in part), strict=True))
+        rows.append(_named(number, verdict, names))
+    return Validation(accepted=all(row.accepted for row in rows), gpus=tuple(rows))
+
+
+def _named(number: int, verdict: GPUVerdict, names: dict[str, str]) -> GPUValidation:
+    worst = verdict.worst_adapter
+    return GPUValidation(
+        gpu=number,
+        accepted=verdict.accepted,
+        reasons=verdict.reasons,
+        offered_tok_per_s=verdict.offered_tok_per_s,
+        served_tok_per_s=verdict.served_tok_per_s,
+        worst_adapter=None if worst is None else names.get(worst, worst),
+        worst_served_share=verdict.worst_served_share,
+        itl_ms=verdict.itl_ms,
+        ttft_ms=verdict.ttft_ms,
+        kv_cache_tokens=verdict.kv_cache_tokens,
+    )

@@ -1,0 +1,165 @@
+"""`solve`: from a scenario to a plan that the digital twin accepts."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import get_args
+
+import scenarios
+from optimizer.baselines.named import BASELINES, Baseline
+from optimizer.loop.assemble import Outcome, answer, no_answer
+from optimizer.loop.baseline_run import solve_baseline
+from optimizer.loop.confirm import Confirmation, Confirmed
+from optimizer.loop.fewest import FewestSearch
+from optimizer.loop.instance import InfeasibleError, prepare
+from optimizer.loop.judging import Judge
+from optimizer.loop.objectives import prices_of, quality_of
+from optimizer.loop.quality import best_quality
+from optimizer.packing.solver import Method, methods
+from optimizer.progress import Report, silent
+from optimizer.result import Result
+from scenarios import Problem, Scenario, ScenarioError
+from scenarios.scenario import ObjectiveName
+
+FEWEST_SHARE = 0.5
+"""Share of the time for the fewest GPUs where an objective on their number follows."""
+
+
+def solve(
+    scenario: Scenario,
+    method: str = "exact",
+    *,
+    objective: str | Sequence[str] | None = None,
+    gpus: int | None = None,
+    time_limit_s: float = 60.0,
+    gap_limit: float = 0.0,
+    seed: int | None = None,
+    workers: int = 1,
+    report: Report = silent,
+) -> Result:
+    """Place a scenario's adapters; the twin judges every GPU of the plan.
+
+    Parameters
+    ----------
+    scenario
+        What to place.
+    method
+        Name of a placer, or of a baseline; `optimizer.methods()` and `optimizer.BASELINES` list them.
+    objective
+        ``gpus``, ``cost``, ``latency``, ``worst_latency``, ``ttft``, ``worst_ttft`` or ``balance``, or
+        several, the most important first; None: the scenario's own. All but the first two work on
+        ``gpus`` GPUs, or on the fewest if that is None.
+    gpus
+        Most GPUs; for the objectives on a given number of GPUs, that number.
+    time_limit_s
+        Seconds after which the best accepted plan so far is returned.
+    gap_limit
+        Relative gap at which the placer stops.
+    seed
+        Seed of everything random; None: the scenario's.
+    workers
+        Processes and threads; the result does not depend on it unless the time limit strikes.
+    report
+        Called with progress.
+
+    Returns
+    -------
+    Result
+        Also when there is no plan (see its status and message), and on Ctrl-C, with the best plan that
+        the twin had accepted by then.
+
+    Raises
+    ------
+    ScenarioError
+        If the method or an objective does not exist.
+    twin.UnknownProfileError
+        If no engine profile is known for the scenario's model and device.
+    """
+    started = time.monotonic()
+    chosen = find_method(method)
+    scenario = _adjusted(scenario, objective, seed)
+    if isinstance(chosen, Baseline):
+        return solve_baseline(
+            scenario, chosen, gpus=gpus, time_limit_s=time_limit_s, workers=workers, report=report
+        )
+    try:
+        instance = prepare(scenario, gpus=gpus, workers=workers, report=report)
+    except InfeasibleError as error:
+        return no_answer(scenario, chosen, str(error), seconds=time.monotonic() - started)
+    judge = Judge(scenario, instance.classes, instance.profiles, workers, report)
+    confirmation = Confirmation(judge, started + time_limit_s, report)
+    search = FewestSearch(instance, chosen, confirmation, gap_limit=gap_limit, workers=workers)
+    outcome = Outcome(instance, chosen, search, confirmation)
+    try:
+        _search(outcome, gpus, time_limit_s)
+    except KeyboardInterrupt:
+        confirmation.interrupted = True
+    return answer(outcome, time.monotonic() - started)
+
+
+def find_method(name: str) -> Method | Baseline:
+    """The placer or baseline of a name.
+
+    Raises
+    ------
+    ScenarioError
+        If there is none; the message lists those that exist.
+    """
+    known: dict[str, Method | Baseline] = {**methods(), **BASELINES}
+    if name not in known:
+        problem = Problem("method", f'is "{name}", which does not exist', f"choose from {', '.join(known)}")
+        raise ScenarioError([problem], "solve")
+    return known[name]
+
+
+def _search(outcome: Outcome, gpus: int | None, time_limit_s: float) -> None:
+    """The objectives in their order, each among the plans that are best in those before."""
+    instance, confirmation, search = outcome.instance, outcome.confirmation, outcome.search
+    quality = quality_of(instance.scenario.objective)
+    end = confirmation.deadline
+    if quality is not None:
+        confirmation.deadline = end - (1 - FEWEST_SHARE) * time_limit_s
+    search.run()
+    outcome.found = search.best
+    if prices_of(instance.scenario.objective) == ("gpus", "cost"):  # the reverse order: cost alone
+        outcome.found = _cheapest_of_as_many(outcome, "cost")
+    confirmation.deadline = end
+    if quality is None or confirmation.interrupted:
+        return
+    first = instance.scenario.objective[0] == quality.name
+    number = gpus if first and gpus is not None else None
+    if number is None and outcome.found is not None:
+        number = len(outcome.found.packing)
+    if number is not None:
+        best_quality(outcome, quality, number)
+
+
+def _cheapest_of_as_many(outcome: Outcome, objective: str) -> Confirmed | None:
+    """The plan of the next price among those with as many GPUs."""
+    if outcome.found is None:
+        return None
+    gpus = len(outcome.found.packing)
+    search = FewestSearch(
+        outcome.instance.priced(objective, gpus),
+        outcome.method,
+        outcome.confirmation,
+        gap_limit=outcome.search.gap_limit,
+        workers=outcome.search.workers,
+    )
+    search.run()
+    return search.best or outcome.found
+
+
+def _adjusted(scenario: Scenario, objective: str | Sequence[str] | None, seed: int | None) -> Scenario:
+    """The scenario with the objective and the seed that were asked for."""
+    changes: list[str] = [] if seed is None else [f"seed={seed}"]
+    if objective is not None:
+        names = [objective] if isinstance(objective, str) else list(objective)
+        known = get_args(ObjectiveName)
+        for name in names:
+            if name not in known:
+                problem = Problem("objective", f'is "{name}"', f"choose from {', '.join(known)}")
+                raise ScenarioError([problem], "solve")
+        changes.append(f"objective=[{', '.join(names)}]")
+    return scenarios.override(scenario, changes) if changes else scenario

@@ -1,0 +1,128 @@
+"""The assignment model in CP-SAT (OR-Tools), with a heuristic plan as hint.
+
+Deterministic: with ``interleave_search`` CP-SAT's answer depends neither on the number of workers nor on
+the clock, unless the wall-clock limit strikes first; a deterministic limit of the same length is set too.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from optimizer.packing.firstfit import place_best_fit
+from optimizer.packing.formulation import AssignmentModel, Formulation, assignment_model
+from optimizer.packing.interrupt import solve_in_thread
+from optimizer.packing.outcome import Run
+
+LARGEST = 400_000
+"""Most item variables of an assignment model; larger problems are for the patterns."""
+
+
+def to_cpsat(formulation: Formulation) -> tuple[Any, list[Any]]:
+    """Translate a formulation; the CP-SAT model and its variables."""
+    from ortools.sat.python import cp_model
+
+    model = cp_model.CpModel()
+    variables = [model.new_int_var(v.lower, v.upper, v.name) for v in formulation.variables]
+    for row in formulation.rows:
+        expression = cp_model.LinearExpr.weighted_sum(
+            [variables[v] for v, _ in row.terms], [a for _, a in row.terms]
+        )
+        if row.lower is not None and row.lower == row.upper:
+            model.add(expression == row.lower).with_name(row.name)
+        else:
+            lower = cp_model.INT_MIN if row.lower is None else row.lower
+            upper = cp_model.INT_MAX if row.upper is None else row.upper
+            model.add_linear_constraint(expression, lower, upper).with_name(row.name)
+    model.minimize(
+        cp_model.LinearExpr.weighted_sum(
+            [variables[v] for v, _ in formulation.objective], [a for _, a in formulation.objective]
+        )
+    )
+    return model, variables
+
+
+def place_cpsat(run: Run) -> None:
+    """`cpsat`: improve the run's plan, or prove that there is no better one.
+
+    Starts from the run's plan as hint; without one the number of bins is bounded by the number of items
+    or ``max_bins``.
+    """
+    if run.packing is None and run.problem.objective == "price":
+        place_best_fit(run)
+    bins = most_bins(run)
+    if bins * run.problem.n_classes > LARGEST:
+        run.say(f"assignment model of {bins} bins and {run.problem.n_classes} classes is too large; skipped")
+        return
+    built = assignment_model(run.problem, bins, run.bound if run.problem.objective == "price" else 0.0)
+    solve(run, built)
+
+
+def most_bins(run: Run) -> int:
+    """Bins that an assignment model needs so that no better packing is missed."""
+    problem = run.problem
+    given = problem.max_bins if problem.max_bins is not None else problem.n_items
+    if problem.objective != "price":
+        return given
+    if run.packing is not None:
+        given = min(given, int(np.floor(run.value / problem.prices.min() * (1 + 1e-9))))
+    return min(given, problem.n_items)
+
+
+def solve(run: Run, built: AssignmentModel) -> None:
+    """Solve an assignment model within the run's limits and offer what it finds."""
+    from ortools.sat.python import cp_model
+
+    model, variables = to_cpsat(built.formulation)
+    if run.packing is not None:
+        for v, value in (built.values(run.packing) or {}).items():
+            model.add_hint(variables[v], value)
+
+    class Found(cp_model.CpSolverSolutionCallback):
+        """Offers each incumbent to the run."""
+
+        def on_solution_callback(self) -> None:
+            values = np.array([self.value(v) for v in variables], dtype=np.float64)
+            run.offer(built.packing(values))
+
+    solver = cp_model.CpSolver()
+    solver.parameters.random_seed = run.seed & 0x7FFFFFFF
+    solver.parameters.num_workers = max(1, run.workers)
+    solver.parameters.interleave_search = True
+    solver.parameters.max_time_in_seconds = max(run.left_s, 1e-3)
+    solver.parameters.max_deterministic_time = max(run.left_s, 1e-3)
+    solver.parameters.relative_gap_limit = run.gap_limit
+    solver.parameters.catch_sigint_signal = False
+    status: list[Any] = []
+    found = Found()
+    interrupted = solve_in_thread(lambda: status.append(solver.solve(model, found)), solver.stop_search)
+    _record(run, built, solver, status[0], cp_model)
+    if interrupted:
+        raise KeyboardInterrupt
+
+
+def _record(run: Run, built: AssignmentModel, solver: Any, status: Any, cp_model: Any) -> None:
+    run.statistics["cpsat_branches"] = float(solver.num_branches)
+    run.statistics["cpsat_conflicts"] = float(solver.num_conflicts)
+    if status == cp_model.INFEASIBLE:
+        if run.packing is None:
+            run.infeasible = True
+        else:
+            run.raise_bound(run.value)
+        return
+    if status in (cp_model.OPTIMAL, cp_model.FEASIBLE):
+        run.offer(built.packing(np.array(solver.response_proto.solution, dtype=np.float64)))
+    if status == cp_model.OPTIMAL and solver.best_objective_bound >= solver.objective_value - 0.5:
+        run.raise_bound(run.value)
+    elif status in (cp_model.OPTIMAL, cp_model.FEASIBLE, cp_model.UNKNOWN):
+        run.limited = True
+        run.raise_bound(lower_bound(built, float(solver.best_objective_bound)))
+
+
+def lower_bound(built: AssignmentModel, integer_bound: float) -> float:
+    """A solver's bound in the problem's unit; below the exact one by what rounding may have added."""
+    if not np.isfinite(integer_bound) or integer_bound <= 0:
+        return 0.0
+    slack = 0 if built.problem.objective == "price" else built.problem.n_items
+    return max(0.0, (integer_bound - slack) / built.formulation.scale)

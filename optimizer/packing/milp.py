@@ -1,0 +1,193 @@
+"""The assignment model as a MILP through PuLP, solved by HiGHS or CBC."""
+
+from __future__ import annotations
+
+import contextlib
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from optimizer.packing.checker import check
+from optimizer.packing.cpsat import LARGEST, lower_bound, most_bins
+from optimizer.packing.firstfit import place_best_fit
+from optimizer.packing.formulation import AssignmentModel, Formulation, assignment_model
+from optimizer.packing.interrupt import solve_in_thread
+from optimizer.packing.outcome import Run
+from optimizer.packing.problem import PackingProblem
+from optimizer.packing.quiet import quiet_highs
+
+TOLERANCE = 1e-9
+"""Feasibility and integrality tolerance: far below the resolution of a scaled row."""
+
+WELL_SCALED = 10_000
+"""Largest coefficient of a row that is passed on unchanged."""
+
+
+def to_pulp(formulation: Formulation, name: str = "packing") -> tuple[Any, list[Any]]:
+    """Translate a formulation; the PuLP problem and its variables.
+
+    Rows with large coefficients are divided by their largest, and continuous variables counted in units
+    of a thousandth of their range, as solvers' tolerances are absolute.
+    """
+    import pulp
+
+    model = pulp.LpProblem(name, pulp.LpMinimize)
+    units = [max(1.0, v.upper / 1_000) if v.continuous else 1 for v in formulation.variables]
+    variables = [
+        model.add_variable(
+            v.name,
+            lowBound=v.lower / unit,
+            upBound=v.upper / unit,
+            cat=pulp.LpContinuous if v.continuous else pulp.LpInteger,
+        )
+        for v, unit in zip(formulation.variables, units, strict=True)
+    ]
+    model += pulp.LpAffineExpression([(variables[v], a * units[v]) for v, a in formulation.objective])
+    for row in formulation.rows:
+        largest = max(abs(a * units[v]) for v, a in row.terms)
+        scale = largest / WELL_SCALED if largest > WELL_SCALED else 1
+        terms = pulp.LpAffineExpression([(variables[v], a * units[v] / scale) for v, a in row.terms])
+        if row.lower is not None and row.lower == row.upper:
+            model += (terms == row.lower / scale), row.name
+            continue
+        if row.lower is not None:
+            model += (
+                (terms >= row.lower / scale),
+                f"{row.name}_at_least" if row.upper is not None else row.name,
+            )
+        if row.upper is not None:
+            model += (terms <= row.upper / scale), row.name
+    return model, variables
+
+
+def lp_text(problem: PackingProblem, bins: int) -> str:
+    """The assignment model of a problem in CPLEX's LP format, for reading and for golden tests."""
+    model, _ = to_pulp(assignment_model(problem, bins).formulation)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "model.lp"
+        model.writeLP(str(path))
+        return path.read_text(encoding="utf-8")
+
+
+def place_highs(run: Run) -> None:
+    """`milp`: the assignment model by HiGHS."""
+    _place(run, "highs")
+
+
+def place_cbc(run: Run) -> None:
+    """`cbc`: the assignment model by CBC."""
+    _place(run, "cbc")
+
+
+def _place(run: Run, solver: str) -> None:
+    if run.packing is None and run.problem.objective == "price":
+        place_best_fit(run)
+    bins = most_bins(run)
+    if bins * run.problem.n_classes > LARGEST:
+        run.say(f"assignment model of {bins} bins and {run.problem.n_classes} classes is too large; skipped")
+        return
+    built = assignment_model(run.problem, bins, run.bound if run.problem.objective == "price" else 0.0)
+    model, variables = to_pulp(built.formulation)
+    start = built.values(run.packing) if run.packing is not None else None
+    if solver == "highs":
+        bound, interrupted = _solve_highs(run, model, variables, start)
+    else:
+        bound, interrupted = _solve_cbc(run, model, variables, start), False
+    _record(run, built, model, variables, bound)
+    if interrupted:
+        raise KeyboardInterrupt
+
+
+def _record(run: Run, built: AssignmentModel, model: Any, variables: list[Any], bound: float) -> None:
+    import pulp
+
+    if model.status == pulp.LpStatusInfeasible:
+        if run.packing is None:
+            run.infeasible = True
+        else:
+            run.raise_bound(run.value)
+        return
+    values = [v.varValue for v in variables]
+    known = model.sol_status in (pulp.LpSolutionOptimal, pulp.LpSolutionIntegerFeasible)
+    if known and None not in values:
+        packing = built.packing(np.array(values, dtype=np.float64))
+        violations = check(run.problem, packing)
+        if violations:
+            run.limited = True
+            run.say(f"the solver's plan is wrong within its tolerances and dropped: {violations[0]}")
+            return
+        run.offer(packing)
+    if model.sol_status == pulp.LpSolutionOptimal and run.gap_limit == 0:
+        run.raise_bound(run.value)
+    else:
+        run.limited = True
+        run.raise_bound(lower_bound(built, bound))
+
+
+def _solve_highs(
+    run: Run, model: Any, variables: list[Any], start: dict[int, int] | None
+) -> tuple[float, bool]:
+    """Solve by HiGHS; its bound, and whether it was interrupted."""
+    import pulp
+
+    class Quiet(pulp.HiGHS):  # type: ignore[misc]
+        """HiGHS without a banner, started from the run's plan."""
+
+        def createAndConfigureSolver(self, lp: Any) -> None:  # noqa: N802 (PuLP's name)
+            lp.solverModel = quiet_highs(interruptible=True)
+            for key, value in self.optionsDict.items():
+                lp.solverModel.setOptionValue(key, value)
+
+        def callSolver(self, lp: Any) -> None:  # noqa: N802 (PuLP's name)
+            if start:
+                index = np.array([variables[v].index for v in start], dtype=np.int32)
+                lp.solverModel.setSolution(
+                    len(index), index, np.array(list(start.values()), dtype=np.float64)
+                )
+            if solve_in_thread(lp.solverModel.run, lp.solverModel.cancelSolve):
+                interrupted.append(True)
+
+    interrupted: list[bool] = []
+    solver = Quiet(
+        msg=False,
+        time_limit=max(0.01, run.left_s),
+        random_seed=run.seed & 0x7FFFFFFF,
+        mip_rel_gap=run.gap_limit,
+        mip_abs_gap=1e-6,
+        mip_feasibility_tolerance=TOLERANCE,
+        primal_feasibility_tolerance=TOLERANCE,
+    )
+    model.solve(solver)
+    run.statistics["milp_nodes"] = float(model.solverModel.getInfo().mip_node_count)
+    return float(model.solverModel.getInfo().mip_dual_bound), bool(interrupted)
+
+
+def _solve_cbc(run: Run, model: Any, variables: list[Any], start: dict[int, int] | None) -> float:
+    """Solve by CBC; CBC reports no bound through PuLP, so that of its relaxation is unknown: 0."""
+    import pulp
+
+    if start:
+        for v, value in start.items():
+            variables[v].setInitialValue(value)
+    options = [
+        f"randomCbcSeed {1 + run.seed % 2_000_000_000}",
+        f"primalT {TOLERANCE}",
+        f"integerT {TOLERANCE}",
+    ]
+    solver = pulp.COIN_CMD(
+        path=pulp.PULP_CBC_CMD.pulp_cbc_path,
+        msg=False,
+        timeLimit=max(1.0, run.left_s),
+        gapRel=run.gap_limit,
+        gapAbs=1e-6,
+        warmStart=start is not None,
+        options=options,
+        keepFiles=False,
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        solver.tmpDir = folder
+        with contextlib.suppress(pulp.PulpSolverError) if run.out_of_time else contextlib.nullcontext():
+            model.solve(solver)
+    return 0.0

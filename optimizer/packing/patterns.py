@@ -1,0 +1,100 @@
+"""`patterns`: column generation for bound and columns, plans by diving and a restricted master.
+
+A column is a bin with its items; the master covers all items at least price. Its linear relaxation is
+the strongest bound here, and needs as many rows as there are classes, whatever the number of items
+(Gilmore and Gomory 1961; Vanderbeck 1999 for diving). What is left between bound and plan is closed by
+the assignment model in CP-SAT, which gets the bound as a row.
+"""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+
+from optimizer.packing.annealing import squeeze
+from optimizer.packing.bounds import Proof, raise_bounds
+from optimizer.packing.columns import LARGE, Relaxation, relax
+from optimizer.packing.cpsat import most_bins, place_cpsat
+from optimizer.packing.enumeration import place_from_all
+from optimizer.packing.firstfit import Filler, place_best_fit
+from optimizer.packing.master import Solved
+from optimizer.packing.outcome import Run
+from optimizer.packing.rounding import dive, restricted_master
+
+MASTERS = {0: 3.0, 3: 5.0, 8: 10.0, 24: 10.0}
+"""Dives after which a restricted master is solved, and for how many seconds at most."""
+
+DIVES = 24
+"""Dives before a small assignment model takes over."""
+
+SMALL = 20_000
+"""Item variables of a small assignment model; beyond, dives get most of the time."""
+
+MOST_COLUMNS = 4_000
+"""Columns of a restricted master."""
+
+
+def place_patterns(run: Run) -> None:
+    """Improve plan and bound until they meet or a limit strikes."""
+    started = time.monotonic()
+    place_best_fit(run)
+    continuous = raise_bounds(run)
+    if run.done:
+        return
+    filler = Filler(run.problem)
+    _towards_bound(run, filler, continuous.proof(run.problem))
+    if run.done:
+        return
+    known = run.bound
+    relaxation, solved = relax(run, filler, continuous, 0.4 * run.left_s)
+    run.statistics["relaxation_seconds"] = time.monotonic() - started
+    if run.bound > known:
+        _towards_bound(run, filler, relaxation.proof)
+    if solved is None or run.done:
+        return
+    if run.problem.n_classes <= LARGE:
+        solved = _finish_relaxation(run, relaxation, 0.2 * run.left_s)
+        _towards_bound(run, filler, relaxation.proof)
+    if not run.done and solved is not None:
+        _plans(run, relaxation, solved)
+    if not run.done:
+        solved = _finish_relaxation(run, relaxation, 0.5 * run.left_s)
+    if not run.done and solved is not None:
+        restricted_master(run, relaxation, solved, 0.3 * run.left_s, MOST_COLUMNS)
+    if not run.done:
+        place_cpsat(run)
+
+
+def _towards_bound(run: Run, filler: Filler, proof: Proof | None) -> None:
+    """Look for a packing at the bound: among all bins that it may use, and by annealing."""
+    if not run.done and proof is not None:
+        place_from_all(run, filler, proof, 0.2 * run.left_s)
+    if not run.done:
+        squeeze(run, filler, 0.1 * run.left_s)
+
+
+def _plans(run: Run, relaxation: Relaxation, solved: Solved) -> None:
+    """Dive again and again with more noise, and solve restricted masters between."""
+    rng = np.random.default_rng(np.random.SeedSequence(run.seed).spawn(1)[0])
+    small = most_bins(run) * run.problem.n_classes <= SMALL
+    until = time.monotonic() + (0.5 if small else 0.8) * run.left_s
+    k = 0
+    while not run.done and time.monotonic() < until and not (small and k >= DIVES):
+        dive(run, relaxation, solved, rng, spread=0.0 if k == 0 else 0.1 + 0.4 * rng.random())
+        if not run.done and k in MASTERS:
+            restricted_master(run, relaxation, solved, min(MASTERS[k], 0.1 * run.left_s), MOST_COLUMNS)
+        k += 1
+        if not run.done:
+            again = relaxation.master.solve()
+            solved = solved if again is None else again
+    run.statistics["dives"] = float(k)
+
+
+def _finish_relaxation(run: Run, relaxation: Relaxation, seconds: float) -> Solved | None:
+    """Solve the relaxation to its end where it was left early."""
+    relaxation.close, relaxation.rounding = 1e-7, False
+    until = time.monotonic() + seconds
+    return relaxation.solve(
+        run.problem.counts, lambda: run.done or time.monotonic() > until, on_bound=run.raise_bound
+    )

@@ -1,0 +1,379 @@
+"""The packing problem that every placer solves: classes of items, options of bins, rows, prices, cuts.
+
+It knows nothing of adapters or GPUs, so vector bin packing with several bin types, and classic bin
+packing, are special cases. An item class is a class of identical adapters, a bin is a GPU, and an
+option is a way to run a GPU: (device, adapter slots, largest rank).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from optimizer.packing.rows import IntegerRows, integer_rows
+from scenarios.errors import LorapackError
+
+FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.int64]
+BoolArray = NDArray[np.bool_]
+
+Objective = Literal["price", "worst", "mean"]
+"""What to minimise: the sum of the bins' prices, or the worst or mean latency over ``max_bins`` bins."""
+
+TOLERANCE = 1e-9
+"""Relative slack of a row in floating point."""
+
+
+class PackingError(LorapackError, ValueError):
+    """A packing problem, or what was asked of it, is wrong."""
+
+
+@dataclass(frozen=True, eq=False)
+class PackingOption:
+    """One way to open a bin.
+
+    Parameters
+    ----------
+    name
+        For messages.
+    usage
+        What one item of a class takes of each row, at least 0, shape (m, n_classes).
+    capacity
+        What a bin has of each row, at least 0, shape (m,): ``usage @ counts <= capacity``.
+    allowed
+        Which classes may go into the bin (an adapter's rank may exceed ``max_lora_rank``), shape
+        (n_classes,); None: all.
+    price
+        Price of one bin, above 0.
+    limit
+        Most bins of this option; None: no limit.
+    device, max_loras, max_lora_rank
+        What the option stands for; the placers carry them along.
+    latency_usage, latency_offset
+        A convex piecewise-linear estimate of the bin's latency, the largest over pieces p of
+        ``latency_usage[p] @ counts + latency_offset[p]``; shapes (p, n_classes) and (p,). Needed for
+        the objectives ``worst`` and ``mean`` only.
+    """
+
+    name: str
+    usage: FloatArray
+    capacity: FloatArray
+    allowed: BoolArray | None = None
+    price: float = 1.0
+    limit: int | None = None
+    device: str = "bin"
+    max_loras: int = 1
+    max_lora_rank: int = 0
+    latency_usage: FloatArray | None = None
+    latency_offset: FloatArray | None = None
+
+    def __post_init__(self) -> None:
+        usage = np.atleast_2d(np.asarray(self.usage, dtype=np.float64))
+        _set(self, "usage", usage)
+        _set(self, "capacity", np.atleast_1d(np.asarray(self.capacity, dtype=np.float64)))
+        allowed = np.ones(usage.shape[1], bool) if self.allowed is None else np.asarray(self.allowed, bool)
+        _set(self, "allowed", allowed)
+        _check_option(self)
+        if (self.latency_usage is None) != (self.latency_offset is None):
+            raise PackingError(f'option "{self.name}": give latency_usage and latency_offset, or neither')
+        if self.latency_usage is not None and self.latency_offset is not None:
+            pieces = np.atleast_2d(np.asarray(self.latency_usage, dtype=np.float64))
+            offset = np.atleast_1d(np.asarray(self.latency_offset, dtype=np.float64))
+            _set(self, "latency_usage", pieces)
+            _set(self, "latency_offset", offset)
+            if pieces.shape != (len(offset), usage.shape[1]):
+                raise PackingError(
+                    f'option "{self.name}": latency_usage has shape {pieces.shape}, must be '
+                    f"({len(offset)}, {usage.shape[1]})"
+                )
+            if not (np.isfinite(pieces).all() and np.isfinite(offset).all()) or (pieces < 0).any():
+                raise PackingError(
+                    f'option "{self.name}": latency rows must be finite, and latency_usage at least 0'
+                )
+
+    @property
+    def fits_class(self) -> BoolArray:
+        """Which classes may go into the bin, shape (n_classes,)."""
+        assert self.allowed is not None
+        return self.allowed
+
+    def latency(self, counts: IntArray) -> float:
+        """Latency of a bin that holds these items.
+
+        Raises
+        ------
+        PackingError
+            If the option has no latency rows.
+        """
+        if self.latency_usage is None or self.latency_offset is None:
+            raise PackingError(f'option "{self.name}" has no latency rows; give latency_usage and _offset')
+        return float((self.latency_usage @ counts + self.latency_offset).max())
+
+
+def _set(instance: object, name: str, value: object) -> None:
+    if isinstance(value, np.ndarray):
+        value = value.copy()
+        value.setflags(write=False)
+    object.__setattr__(instance, name, value)
+
+
+def _check_option(option: PackingOption) -> None:
+    where, usage, capacity = f'option "{option.name}"', option.usage, option.capacity
+    if usage.shape[0] != len(capacity):
+        raise PackingError(f"{where}: usage has {usage.shape[0]} rows, capacity {len(capacity)}")
+    if option.fits_class.shape != (usage.shape[1],):
+        raise PackingError(f"{where}: allowed has shape {option.fits_class.shape}, not ({usage.shape[1]},)")
+    if not (np.isfinite(usage).all() and np.isfinite(capacity).all()):
+        raise PackingError(f"{where}: usage and capacity must be finite")
+    if (usage < 0).any():
+        r, c = np.argwhere(usage < 0)[0]
+        raise PackingError(
+            f"{where}: usage[{r}, {c}] is {usage[r, c]:g}, below 0; replace it by 0, which is conservative"
+        )
+    if (capacity < 0).any():
+        raise PackingError(f"{where}: capacity {capacity.min():g} is below 0; drop the option")
+    if not (np.isfinite(option.price) and option.price > 0):
+        raise PackingError(f"{where}: price is {option.price:g}, must be above 0")
+    if option.limit is not None and option.limit < 0:
+        raise PackingError(f"{where}: limit is {option.limit}, must be at least 0")
+
+
+@dataclass(frozen=True, eq=False)
+class Cut:
+    """A multiset of items that a bin must not hold, nor anything that dominates it.
+
+    A bin dominates the multiset if its items can be matched one to one to the multiset's so that each
+    is at least as heavy (``PackingProblem.heavier``) as the one it is matched to.
+
+    Parameters
+    ----------
+    options
+        Indices of the options that the cut holds for.
+    counts
+        Items per class, shape (n_classes,), at least one.
+    """
+
+    options: tuple[int, ...]
+    counts: IntArray
+
+    def __post_init__(self) -> None:
+        _set(self, "counts", np.asarray(self.counts, dtype=np.int64))
+        if (self.counts < 0).any() or not self.counts.any():
+            raise PackingError("a cut needs counts of at least 0, and one above 0")
+
+
+@dataclass(frozen=True, eq=False)
+class Bin:
+    """One open bin: the index of its option and how many items of each class it holds."""
+
+    option: int
+    counts: IntArray
+
+    def __post_init__(self) -> None:
+        _set(self, "counts", np.asarray(self.counts, dtype=np.int64))
+
+
+@dataclass(frozen=True, eq=False)
+class Packing:
+    """Open bins; together they hold every item once."""
+
+    bins: tuple[Bin, ...]
+
+    def __len__(self) -> int:
+        return len(self.bins)
+
+    def counts(self) -> IntArray:
+        """Items per bin and class, shape (n_bins, n_classes)."""
+        return np.array([b.counts for b in self.bins], dtype=np.int64)
+
+    def patterns(self) -> list[tuple[Bin, int]]:
+        """Distinct bins and how often each occurs, in order of first appearance."""
+        seen: dict[tuple[int, bytes], list[Any]] = {}
+        for b in self.bins:
+            seen.setdefault((b.option, b.counts.tobytes()), [b, 0])[1] += 1
+        return [(b, count) for b, count in seen.values()]
+
+
+@dataclass(frozen=True, eq=False)
+class PackingProblem:
+    """Pack every item into bins of the options at least price, or at least latency.
+
+    Parameters
+    ----------
+    counts
+        Items per class, shape (n_classes,).
+    options
+        The ways to open a bin.
+    device_limits
+        Most bins per ``PackingOption.device``; devices that are absent have no limit.
+    max_bins
+        Most bins; with the objectives ``worst`` and ``mean`` the number of bins given.
+    budget
+        Most total price; None: no limit.
+    cuts
+        Multisets that bins must not dominate.
+    heavier
+        ``heavier[a, b]``: an item of class a can stand for one of class b in a cut, because it is at
+        least as heavy in every respect. Reflexive and transitive; None: only a class itself.
+    objective
+        ``price``: least sum of prices. ``worst``, ``mean``: least worst or mean latency over the
+        ``max_bins`` bins; ``mean`` counts a bin without items by its lowest offset.
+    class_names
+        For messages; absent: numbers.
+    rates
+        Load that one item brings, by which the paper's greedy orders items; None: the least share of a
+        bin that an item takes.
+    """
+
+    counts: IntArray
+    options: tuple[PackingOption, ...]
+    device_limits: Mapping[str, int] = field(default_factory=dict)
+    max_bins: int | None = None
+    budget: float | None = None
+    cuts: tuple[Cut, ...] = ()
+    heavier: BoolArray | None = None
+    objective: Objective = "price"
+    class_names: tuple[str, ...] = ()
+    rates: FloatArray | None = None
+
+    def __post_init__(self) -> None:
+        _set(self, "counts", np.asarray(self.counts, dtype=np.int64))
+        object.__setattr__(self, "options", tuple(self.options))
+        object.__setattr__(self, "cuts", tuple(self.cuts))
+        if self.heavier is not None:
+            _set(self, "heavier", np.asarray(self.heavier, dtype=bool))
+        if self.rates is not None:
+            _set(self, "rates", np.asarray(self.rates, dtype=np.float64))
+        _check_problem(self)
+
+    @classmethod
+    def bin_packing(cls, sizes: ArrayLike, capacity: float) -> PackingProblem:
+        """Classic one-dimensional bin packing; items of equal size form a class, largest first.
+
+        Raises
+        ------
+        PackingError
+            If a size is not above 0, or above the capacity.
+        """
+        values = np.asarray(sizes, dtype=np.float64)
+        if values.ndim != 1 or not len(values) or not np.isfinite(values).all() or values.min() <= 0:
+            raise PackingError("sizes must be a list of finite numbers above 0")
+        if values.max() > capacity:
+            raise PackingError(f"size {values.max():g} is above the capacity {capacity:g}")
+        distinct, counts = np.unique(-values, return_counts=True)
+        option = PackingOption("bin", usage=-distinct[None, :], capacity=np.array([capacity]))
+        return cls(counts, (option,), class_names=tuple(f"{-size:g}" for size in distinct))
+
+    @property
+    def n_classes(self) -> int:
+        """Number of item classes."""
+        return len(self.counts)
+
+    @property
+    def n_items(self) -> int:
+        """Number of items."""
+        return int(self.counts.sum())
+
+    @cached_property
+    def rows(self) -> tuple[IntegerRows, ...]:
+        """Every option's rows as integers, rounded towards safety; all placers use these."""
+        return tuple(integer_rows(o.usage, o.capacity, o.fits_class, self.counts) for o in self.options)
+
+    @cached_property
+    def prices(self) -> FloatArray:
+        """Price of each option, shape (n_options,)."""
+        return np.array([o.price for o in self.options])
+
+    def class_name(self, index: int) -> str:
+        """Name of a class for messages."""
+        return self.class_names[index] if self.class_names else str(index)
+
+    def homeless(self) -> IntArray:
+        """Classes of which not even one item fits any bin, whatever the cuts say."""
+        fits = np.array([rows.most for rows in self.rows]).max(axis=0) >= 1
+        return np.flatnonzero((self.counts > 0) & ~fits)
+
+    def price(self, packing: Packing) -> float:
+        """Sum of the bins' prices."""
+        return float(sum(self.options[b.option].price for b in packing.bins))
+
+    def value(self, packing: Packing) -> float:
+        """The objective of a packing."""
+        if self.objective == "price":
+            return self.price(packing)
+        filled = [self.options[b.option].latency(b.counts) for b in packing.bins if b.counts.any()]
+        if self.objective == "worst":
+            return max(filled, default=0.0)
+        assert self.max_bins is not None
+        return (sum(filled) + (self.max_bins - len(filled)) * self.idle_latency) / self.max_bins
+
+    @cached_property
+    def idle_latency(self) -> float:
+        """Lowest latency of a bin without items."""
+        nothing = np.zeros(self.n_classes, dtype=np.int64)
+        return min(option.latency(nothing) for option in self.options)
+
+    def balanced(self, bins: int, objective: Literal["worst", "mean"] = "worst") -> PackingProblem:
+        """The problem of spreading the items evenly: each bin's latency is its fullest row's share."""
+        options = tuple(
+            replace(o, latency_usage=_share(o), latency_offset=np.zeros(len(o.capacity)))
+            for o in self.options
+        )
+        return replace(self, options=options, objective=objective, max_bins=bins)
+
+
+def _share(option: PackingOption) -> FloatArray:
+    full = np.where(option.capacity > 0, option.capacity, 1.0)
+    return np.asarray(option.usage / full[:, None], dtype=np.float64)
+
+
+def _check_problem(problem: PackingProblem) -> None:
+    n = problem.n_classes
+    if problem.counts.ndim != 1 or not problem.n_items or (problem.counts < 0).any():
+        raise PackingError("counts must be a list of numbers of at least 0, with at least one item")
+    if not problem.options:
+        raise PackingError("there is no option; at least one way to open a bin is needed")
+    for option in problem.options:
+        if option.usage.shape[1] != n:
+            raise PackingError(
+                f'option "{option.name}": usage has {option.usage.shape[1]} classes, counts has {n}'
+            )
+    if problem.class_names and len(problem.class_names) != n:
+        raise PackingError(f"class_names has {len(problem.class_names)} names for {n} classes")
+    if problem.rates is not None and problem.rates.shape != (n,):
+        raise PackingError(f"rates has shape {problem.rates.shape}, not ({n},)")
+    for cut in problem.cuts:
+        if cut.counts.shape != (n,) or not all(0 <= o < len(problem.options) for o in cut.options):
+            raise PackingError("a cut names an option that does not exist, or has other classes")
+    if any(limit < 0 for limit in problem.device_limits.values()):
+        raise PackingError("device_limits must be at least 0")
+    _check_order(problem)
+    if problem.objective not in ("price", "worst", "mean"):
+        raise PackingError(f'objective is "{problem.objective}", must be price, worst or mean')
+    if problem.max_bins is not None and problem.max_bins < 1:
+        raise PackingError(f"max_bins is {problem.max_bins}, must be at least 1")
+    if problem.objective != "price":
+        if problem.max_bins is None:
+            raise PackingError(f"objective {problem.objective} needs max_bins, the number of bins given")
+        for option in problem.options:
+            if option.latency_usage is None:
+                raise PackingError(
+                    f'option "{option.name}" has no latency rows, which objective {problem.objective} needs'
+                )
+
+
+def _check_order(problem: PackingProblem) -> None:
+    order = problem.heavier
+    if order is None:
+        return
+    if order.shape != (problem.n_classes, problem.n_classes) or not order.diagonal().all():
+        raise PackingError("heavier must be a square matrix over the classes, true on its diagonal")
+    reached = order.astype(np.float32) @ order.astype(np.float32) > 0
+    if (reached & ~order).any():
+        a, b = np.argwhere(reached & ~order)[0]
+        raise PackingError(f"heavier is not transitive: it must hold for classes {a} and {b}")

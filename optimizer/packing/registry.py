@@ -1,0 +1,61 @@
+"""The methods of `pack` by name; a new placer is one line here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from optimizer.packing.cpsat import place_cpsat
+from optimizer.packing.exact import place_exact
+from optimizer.packing.firstfit import place_best_fit, place_first_fit
+from optimizer.packing.greedy import place_greedy, place_greedy_fill, place_proposed_lat
+from optimizer.packing.local_search import place_local_search
+from optimizer.packing.milp import place_cbc, place_highs
+from optimizer.packing.outcome import Placer
+from optimizer.packing.patterns import place_patterns
+from optimizer.packing.spread import place_spread
+
+_PRICE = frozenset({"price"})
+_LATENCY = frozenset({"worst", "mean"})
+_ALL = frozenset({"price", "worst", "mean"})
+
+
+@dataclass(frozen=True)
+class Method:
+    """A placer with its name.
+
+    Parameters
+    ----------
+    name, summary
+        For menus and messages.
+    placer
+        The function that works on a `Run`.
+    exact
+        Whether it may say OPTIMAL or INFEASIBLE.
+    objectives
+        Objectives that it can minimise.
+    """
+
+    name: str
+    summary: str
+    placer: Placer
+    exact: bool
+    objectives: frozenset[str]
+
+
+METHODS: dict[str, Method] = {
+    method.name: method
+    for method in (
+        Method("greedy", "the paper's Proposed, at its test points", place_greedy, False, _PRICE),
+        Method("greedy-fill", "Proposed, tested at every adapter", place_greedy_fill, False, _PRICE),
+        Method("greedy-lat", "the paper's ProposedLat", place_proposed_lat, False, _LATENCY),
+        Method("ffd", "first-fit decreasing, arbitrary fill", place_first_fit, False, _PRICE),
+        Method("bfd", "best-fit decreasing, arbitrary fill", place_best_fit, False, _PRICE),
+        Method("exact", "patterns, or for latency a spread, then CP-SAT", place_exact, True, _ALL),
+        Method("local", "best-fit, then local search that empties bins", place_local_search, False, _PRICE),
+        Method("spread", "least-loaded bins, then moves and swaps", place_spread, False, _LATENCY),
+        Method("patterns", "column generation, diving, CP-SAT to finish", place_patterns, True, _PRICE),
+        Method("cpsat", "assignment model in CP-SAT", place_cpsat, True, _ALL),
+        Method("milp", "assignment model as MILP, HiGHS through PuLP", place_highs, True, _ALL),
+        Method("cbc", "assignment model as MILP, CBC through PuLP", place_cbc, True, _ALL),
+    )
+}

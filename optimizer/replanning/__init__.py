@@ -1,0 +1,1 @@
+"""From a running placement to the next one, with few moves."""

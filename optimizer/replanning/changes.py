@@ -1,0 +1,210 @@
+"""What a new plan changes in a running placement, adapter by adapter and GPU by GPU."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from itertools import count
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field
+
+from optimizer.loop.confirm import pattern_of
+from optimizer.loop.instance import Instance
+from optimizer.loop.judging import placed_gpu
+from optimizer.packing.problem import Packing, PackingProblem
+from optimizer.replanning.moves import Running
+from optimizer.result import Result
+from optimizer.tables import render, table
+from scenarios import Placement
+
+MOST_LISTED = 20
+"""Most moves that a summary lists."""
+
+
+class Move(BaseModel):
+    """An adapter that leaves one running GPU for another."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    adapter: str
+    source: int = Field(description="GPU that it leaves.")
+    target: int = Field(description="GPU that it goes to.")
+
+
+class Change(BaseModel):
+    """A new plan, and what it changes.
+
+    GPUs keep their numbers; a fresh one gets the smallest number that is free.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    result: Result
+    moves: tuple[Move, ...] = ()
+    moves_bound: int | None = Field(
+        default=None, description="No plan on as many GPUs that the twin may accept moves fewer adapters."
+    )
+    added: tuple[str, ...] = Field(default=(), description="Adapters that were not running.")
+    retired: tuple[str, ...] = Field(default=(), description="Adapters that are not wanted any more.")
+    opened: tuple[int, ...] = Field(default=(), description="Fresh GPUs.")
+    closed: tuple[int, ...] = Field(default=(), description="GPUs that are given back.")
+    restarted: tuple[int, ...] = Field(
+        default=(), description="GPUs that go on with other slots or another rank, so their engine restarts."
+    )
+
+    @property
+    def accepted(self) -> bool:
+        """Whether there is a plan and the twin accepted every GPU of it."""
+        return self.result.accepted
+
+    def to_json(self) -> str:
+        """JSON of everything."""
+        return json.dumps(self.model_dump(mode="json"), indent=2, allow_nan=False)
+
+    def summary(self) -> str:
+        """The moves, the GPUs that open, close or restart, and the plan as `solve` shows it."""
+        if self.result.placement is None:
+            return self.result.summary()
+        known = f" (at least {self.moves_bound})" if self.moves_bound is not None else ""
+        lines = [
+            f"{len(self.moves)} adapters move{known}, {len(self.added)} are new, {len(self.retired)} retire"
+        ]
+        for word, numbers in (("open", self.opened), ("close", self.closed), ("restart", self.restarted)):
+            if numbers:
+                lines.append(f"GPUs to {word}: {', '.join(map(str, numbers))}")
+        parts: list[object] = ["\n".join(lines)]
+        if self.moves:
+            rows = [(move.adapter, move.source, move.target) for move in self.moves[:MOST_LISTED]]
+            parts.append(table(("adapter", ">from GPU", ">to GPU"), rows))
+        if len(self.moves) > MOST_LISTED:
+            parts.append(f"and {len(self.moves) - MOST_LISTED} more; --json has them all\n")
+        return render(*parts) + "\n" + self.result.summary()  # type: ignore[arg-type]  # text and tables
+
+    def __str__(self) -> str:
+        return self.summary()
+
+
+def running_in(instance: Instance, placement: Placement) -> Running:
+    """A running placement as the packing problem sees it: by the classes of the new rates."""
+    pieces = _pieces(instance)
+    counts = np.zeros((len(placement.gpus), len(instance.classes)), dtype=np.int64)
+    known = np.zeros(len(instance.classes), dtype=np.int64)
+    holders: Counter[str] = Counter()
+    for g, gpu in enumerate(placement.gpus):
+        for name in gpu.adapters:
+            if name in pieces:
+                counts[g, pieces[name][0]] += 1
+                holders[name] += 1
+    for name, number in holders.items():
+        c, needed = pieces[name]
+        known[c] += min(number, needed)
+    return Running(counts, tuple(gpu.device for gpu in placement.gpus), known)
+
+
+def _pieces(instance: Instance) -> dict[str, tuple[int, int]]:
+    """Class of each adapter, and in how many pieces it is served."""
+    found: dict[str, tuple[int, int]] = {}
+    for c, one in enumerate(instance.classes):
+        found |= {name: (c, number) for name, number in Counter(one.names).items()}
+    return found
+
+
+class _Dealer:
+    """Gives a packing's items names, so that as many adapters as can stay where they are."""
+
+    def __init__(self, instance: Instance, packing: Packing) -> None:
+        self.left = [Counter(one.names) for one in instance.classes]
+        self.names = [[list[str]() for _ in instance.classes] for _ in packing.bins]
+        self.bins = packing.bins
+
+    def deal(self, g: int, candidates: Iterable[str] | None, *, again: bool = False) -> None:
+        """Fill a bin from candidates, or from all that are left; ``again``: also a second piece of one."""
+        for c in np.flatnonzero(self.bins[g].counts):
+            mine, left, wanted = self.names[g][c], self.left[c], int(self.bins[g].counts[c])
+            for name in left.copy() if candidates is None else candidates:
+                pieces = min(left[name], wanted - len(mine)) if again else 1
+                if len(mine) < wanted and left[name] > 0 and (again or name not in mine):
+                    mine += [name] * pieces
+                    left[name] -= pieces
+
+
+def dealt(
+    instance: Instance, old: Placement, packing: Packing, homes: Sequence[int | None]
+) -> list[list[list[str]]]:
+    """Names per bin and class; those on the running GPU in whose place a bin is stay there first."""
+    dealer = _Dealer(instance, packing)
+    for g, home in enumerate(homes):
+        if home is not None:
+            dealer.deal(g, old.gpus[home].adapters)
+    for again in (False, True):
+        for g in range(len(packing.bins)):
+            dealer.deal(g, None, again=again)
+    return dealer.names
+
+
+def placement_with_names(
+    instance: Instance,
+    problem: PackingProblem,
+    packing: Packing,
+    names: Sequence[Sequence[Sequence[str]]],
+    numbers: Sequence[int],
+) -> Placement:
+    """The placement of a packing whose items have names, its GPUs numbered as told."""
+    gpus = []
+    for number, b, parts in zip(numbers, packing.bins, names, strict=True):
+        shares: Counter[str] = Counter()
+        for share, part in zip(instance.shares, parts, strict=True):
+            for name in part:
+                shares[name] += share  # type: ignore[assignment]  # a Counter of fractions
+        pattern = pattern_of(problem, b)
+        gpus.append(placed_gpu(number, pattern, shares))
+    return Placement(gpus=tuple(gpus))
+
+
+def numbers_of(old: Placement, homes: Sequence[int | None]) -> list[int]:
+    """Numbers of the GPUs of a new plan: the old one, or the smallest that is free."""
+    used = {gpu.gpu for gpu in old.gpus}
+    free = (number for number in count() if number not in used)
+    return [next(free) if home is None else old.gpus[home].gpu for home in homes]
+
+
+def moves_between(old: Placement, new: Placement) -> tuple[Move, ...]:
+    """Adapters that leave a GPU for another, in the order of the new placement."""
+    before, after = _where(old), _where(new)
+    moves = []
+    for name, targets in after.items():
+        sources = before.get(name, [])
+        left = [gpu for gpu in sources if gpu not in targets]
+        reached = [gpu for gpu in targets if gpu not in sources]
+        moves += [Move(adapter=name, source=a, target=b) for a, b in zip(left, reached, strict=False)]
+    return tuple(moves)
+
+
+def _where(placement: Placement) -> dict[str, list[int]]:
+    found: dict[str, list[int]] = {}
+    for gpu in placement.gpus:
+        for name in gpu.adapters:
+            found.setdefault(name, []).append(gpu.gpu)
+    return found
+
+
+def change_between(result: Result, old: Placement, moves_bound: int | None) -> Change:
+    """What a result changes in a running placement."""
+    assert result.placement is not None
+    new = result.placement
+    before, after = _where(old), _where(new)
+    engine = {gpu.gpu: (gpu.max_loras, gpu.max_lora_rank) for gpu in old.gpus}
+    goes_on = [gpu for gpu in new.gpus if gpu.gpu in engine]
+    moves = moves_between(old, new)
+    return Change(
+        result=result,
+        moves=moves,
+        moves_bound=None if moves_bound is None else min(moves_bound, len(moves)),
+        added=tuple(name for name in after if name not in before),
+        retired=tuple(name for name in before if name not in after),
+        opened=tuple(gpu.gpu for gpu in new.gpus if gpu.gpu not in engine),
+        closed=tuple(sorted(engine.keys() - {gpu.gpu for gpu in new.gpus})),
+        restarted=tuple(gpu.gpu for gpu in goes_on if (gpu.max_loras, gpu.max_lora_rank) != engine[gpu.gpu]),
+    )

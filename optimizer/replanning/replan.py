@@ -1,0 +1,234 @@
+"""`replan`: from a running placement and new rates to the plan that moves the fewest adapters.
+
+The fewest GPUs come first: then the fewest moves among plans on as many. With a price per move both are
+weighed against each other. A plan counts only when the twin accepts every GPU of it, as in `solve`; moves
+are looked for on the conservative region first, then on ever wider ones up to the optimistic region, where
+the least number of moves is a bound for every plan that the twin may accept.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass, field, replace
+
+from optimizer.loop.assemble import Outcome, answer, no_answer
+from optimizer.loop.confirm import Confirmation, Confirmed
+from optimizer.loop.fewest import FewestSearch, relaxed
+from optimizer.loop.instance import InfeasibleError, Instance, prepare
+from optimizer.loop.judging import Judge
+from optimizer.loop.placement_judge import gpu_validation
+from optimizer.packing import methods
+from optimizer.packing.problem import PackingProblem
+from optimizer.progress import Report, silent
+from optimizer.replanning.changes import (
+    Change,
+    change_between,
+    dealt,
+    numbers_of,
+    placement_with_names,
+    running_in,
+)
+from optimizer.replanning.moves import MovesSolver, Running
+from optimizer.result import Validation
+from scenarios import Placement, Problem, Scenario, ScenarioError
+
+FEWEST_SHARE = 0.5
+"""Share of the time for the fewest GPUs; the rest is for the fewest moves."""
+
+RELAXATIONS = (0.0, 1.0, 0.5)
+"""Where between the inner and the outer region few moves are looked for, in this order."""
+
+ROUNDS_PER_RELAXATION = 12
+"""How often the twin may reject a plan of few moves before another region is tried."""
+
+
+@dataclass
+class _Nearest:
+    """The search for few moves; what it holds is valid at any moment."""
+
+    instance: Instance
+    running: Running
+    confirmation: Confirmation
+    move_price: float | None
+    workers: int
+    best: Confirmed | None = None
+    homes: list[int | None] = field(default_factory=list)
+    value: float = float("inf")
+    bound: float = 0.0
+
+    def start(self, plan: Confirmed) -> None:
+        """Begin with an accepted plan, each GPU in the place of the running one most like it."""
+        self._offer(plan, self.running.nearest_homes(plan.problem, plan.packing))
+
+    @property
+    def proven(self) -> bool:
+        """Whether no plan can be nearer."""
+        return self.value <= self.bound + 1e-6
+
+    def run(self) -> None:
+        """Search until bound and plan meet, all is tried, or the time is over."""
+        assert self.best is not None
+        for k, share in enumerate(RELAXATIONS):
+            left = len(RELAXATIONS) - k
+            while self.confirmation.left_s > 0 and not self.proven:
+                if not self._improve(share, 1 / left):
+                    break
+
+    def _improve(self, share: float, time_share: float) -> bool:
+        """Look for a nearer plan on one region; whether there was one."""
+        assert self.best is not None
+        solver = MovesSolver(
+            self.running,
+            fresh=len(self.best.packing),
+            move_price=self.move_price,
+            seed=self.instance.scenario.seed,
+            workers=self.workers,
+            share=time_share / 2,
+            below=self.value,
+            hint=(self.best.packing, self.homes),
+        )
+        plan = self.confirmation.confirm(self._problem(share), solver, max_rounds=ROUNDS_PER_RELAXATION)
+        if share == 1.0:
+            self.bound = max(self.bound, min(solver.bound, self.value))
+        if plan is None or solver.homes is None:
+            return False
+        return self._offer(plan, solver.homes)
+
+    def _problem(self, share: float) -> PackingProblem:
+        """The region's problem; without a price per move, with the price of the plan held as budget."""
+        assert self.best is not None
+        problem = relaxed(self.instance, share)
+        if self.move_price is not None:
+            return problem
+        return replace(problem, budget=self.instance.inner.price(self.best.packing) * (1 + 1e-9))
+
+    def _offer(self, plan: Confirmed, homes: list[int | None]) -> bool:
+        moves = self.running.moves(plan.packing.counts(), homes)
+        price = self.instance.inner.price(plan.packing)
+        value = moves if self.move_price is None else price + self.move_price * moves
+        if value >= self.value - 1e-9:
+            return False
+        self.best, self.homes, self.value = plan, homes, value
+        return True
+
+
+def replan(
+    scenario: Scenario,
+    placement: Placement,
+    *,
+    move_price: float | None = None,
+    gpus: int | None = None,
+    time_limit_s: float = 60.0,
+    seed: int | None = None,
+    workers: int = 1,
+    report: Report = silent,
+) -> Change:
+    """Place a scenario's adapters anew, moving as few of them as possible.
+
+    Parameters
+    ----------
+    scenario
+        The adapters with their new rates. Adapters that the placement does not have are added, those
+        that only the placement has are retired; neither is a move.
+    placement
+        What is running.
+    move_price
+        Price of one move in units of the first objective; None: the fewest GPUs first, then the fewest
+        moves.
+    gpus
+        Most GPUs.
+    time_limit_s
+        Seconds after which the best accepted plan so far is returned.
+    seed, workers, report
+        As in `optimizer.solve`.
+
+    Returns
+    -------
+    Change
+        The result, as of `solve`, and who moves from where to where.
+
+    Raises
+    ------
+    ScenarioError
+        If the placement uses a device that the scenario does not have, or ``move_price`` is not above 0.
+    twin.UnknownProfileError
+        If no engine profile is known for the scenario's model and device.
+    """
+    started = time.monotonic()
+    _check(scenario, placement, move_price)
+    scenario = scenario if seed is None else scenario.model_copy(update={"seed": seed})
+    method = methods()["exact"]
+    try:
+        instance = prepare(scenario, gpus=gpus, workers=workers, report=report)
+    except InfeasibleError as error:
+        return Change(result=no_answer(scenario, method, str(error), seconds=time.monotonic() - started))
+    judge = Judge(scenario, instance.classes, instance.profiles, workers, report)
+    confirmation = Confirmation(judge, started + FEWEST_SHARE * time_limit_s, report)
+    search = FewestSearch(instance, method, confirmation, workers=workers)
+    nearest = _Nearest(instance, running_in(instance, placement), confirmation, move_price, workers)
+    outcome = Outcome(instance, method, search, confirmation)
+    try:
+        search.run()
+        if search.best is not None:
+            nearest.start(search.best)
+            confirmation.deadline = started + time_limit_s
+            nearest.run()
+    except KeyboardInterrupt:
+        confirmation.interrupted = True
+    return _change(outcome, nearest, placement, time.monotonic() - started)
+
+
+def _check(scenario: Scenario, placement: Placement, move_price: float | None) -> None:
+    known = [device.name for device in scenario.devices]
+    problems = [
+        Problem(
+            f"gpus[{k}].device",
+            f'is "{gpu.device}", which the scenario does not have',
+            f"choose from {', '.join(known)}",
+        )
+        for k, gpu in enumerate(placement.gpus)
+        if gpu.device not in known
+    ]
+    if move_price is not None and not move_price > 0:
+        problems.append(
+            Problem("move_price", f"is {move_price:g}", "give a price above 0, or none for the fewest moves")
+        )
+    if problems:
+        raise ScenarioError(problems, "replan")
+
+
+def _change(outcome: Outcome, nearest: _Nearest, old: Placement, seconds: float) -> Change:
+    """The result with the names dealt so that they stay, and what it changes."""
+    outcome.found = nearest.best
+    result = answer(outcome, seconds)
+    plan = nearest.best
+    if plan is None:
+        return Change(result=result)
+    instance, numbers = outcome.instance, numbers_of(old, nearest.homes)
+    names = dealt(instance, old, plan.packing, nearest.homes)
+    placement = placement_with_names(instance, plan.problem, plan.packing, names, numbers)
+    verdicts = []
+    for number, parts, verdict in zip(numbers, names, plan.verdicts, strict=True):
+        judged = [
+            name for one, part in zip(instance.classes, parts, strict=True) for name in one.names[: len(part)]
+        ]
+        mine = dict(zip(judged, (name for part in parts for name in part), strict=True))
+        verdicts.append(gpu_validation(verdict.of(number, mine)))
+    result = result.model_copy(
+        update={
+            "method": "replan",
+            "message": f"{result.message}; {_said_of(nearest)}",
+            "placement": placement,
+            "validation": Validation(accepted=all(v.accepted for v in verdicts), gpus=tuple(verdicts)),
+        }
+    )
+    bound = None if nearest.move_price is not None else math.ceil(nearest.bound - 1e-6)
+    return change_between(result, old, bound)
+
+
+def _said_of(nearest: _Nearest) -> str:
+    what = "moves" if nearest.move_price is None else "price with moves"
+    if nearest.proven:
+        return f"the fewest {what} of all plans inside the outer region"
+    return f"{what} not proven to be the fewest"
