@@ -74,7 +74,7 @@ def recipe(method: Method, seed: int) -> tuple[Callable[[], Estimator], Callable
     """Makers of the classifier and of the regressor of a method."""
     match method:
         case "extra":
-            extra: dict[str, Any] = {"n_estimators": 25, "random_state": seed}
+            extra: dict[str, Any] = {"n_estimators": 16, "random_state": seed}
             return (
                 lambda: ExtraTreesClassifier(min_samples_leaf=3, max_features=1.0, **extra),
                 lambda: make_pipeline(

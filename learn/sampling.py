@@ -147,12 +147,20 @@ def _round(
     expected = _expected(space, design, so_far)
     jobs = [delayed(explore)(space, plan, *pair) for pair in zip(design, expected, strict=True)]
     rows: list[dict[str, float]] = []
-    searches = Parallel(n_jobs=workers, batch_size=1, return_as="generator")(jobs)
+    searches = _parallel(workers)(jobs)
     for done, found in enumerate(searches, start=first + 1):
         rows.extend(found)
         if progress is not None:
             progress("sampling the twin", done, plan.compositions)
     return Dataset(table_of(rows), metadata)
+
+
+def _parallel(workers: int) -> Parallel:
+    """Jobs one by one, handed back as they finish; all at the end where the backend (Ray's) cannot."""
+    try:
+        return Parallel(n_jobs=workers, batch_size=1, return_as="generator")
+    except ValueError:
+        return Parallel(n_jobs=workers, batch_size=1)
 
 
 def _expected(space: Space, design: list[Composition], so_far: Dataset | None) -> list[float | None]:

@@ -6,6 +6,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from joblib import parallel_config, register_parallel_backend
+from joblib.parallel import SequentialBackend
 
 import learn
 from learn import Dataset, DatasetError, Plan, Space
@@ -131,3 +133,14 @@ def test_a_damaged_dataset_is_refused(text: str, tmp_path: Path) -> None:
 def test_a_missing_dataset_is_named(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match=r"none\.csv"):
         learn.read_dataset(tmp_path / "none.csv")
+
+
+def test_a_backend_that_hands_back_all_at_once_gives_the_same_runs(space: Space, few: Dataset) -> None:
+    """As Ray's does."""
+
+    class AllAtOnce(SequentialBackend):  # type: ignore[misc, unused-ignore]  # joblib has no types
+        supports_return_generator = False
+
+    register_parallel_backend("all-at-once", AllAtOnce)
+    with parallel_config(backend="all-at-once"):
+        same(learn.sample(space, FEW, workers=2), few)
