@@ -34,9 +34,9 @@ CARE = 1e-7
 """Share of a bin's worth that rounding may cost."""
 
 
-def place_from_all(run: Run, filler: Filler, proof: Proof, seconds: float) -> None:
+def place_from_all(run: Run, filler: Filler, proof: Proof | None, seconds: float) -> None:
     """Find a packing at the run's bound, or raise the bound, if the bins that may be in it are few."""
-    if price_unit(run.problem) == 0:
+    if run.done or proof is None or price_unit(run.problem) == 0:
         return
     bins = _candidates(run, filler, proof)
     if bins is None:

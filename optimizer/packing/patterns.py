@@ -2,8 +2,9 @@
 
 A column is a bin with its items; the master covers all items at least price. Its linear relaxation is
 the strongest bound here, and needs as many rows as there are classes, whatever the number of items
-(Gilmore and Gomory 1961; Vanderbeck 1999 for diving). What is left between bound and plan is closed by
-the assignment model in CP-SAT, which gets the bound as a row.
+(Gilmore and Gomory 1961; Vanderbeck 1999 for diving). Annealing looks for a packing at the bound, and so
+does CP-SAT where the bins that may be in it are few. What is left between bound and plan is closed by the
+assignment model in CP-SAT, which gets the bound as a row.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import time
 import numpy as np
 
 from optimizer.packing.annealing import squeeze
-from optimizer.packing.bounds import Proof, raise_bounds
+from optimizer.packing.bounds import raise_bounds
 from optimizer.packing.columns import LARGE, Relaxation, relax
 from optimizer.packing.cpsat import most_bins, place_cpsat
 from optimizer.packing.enumeration import place_from_all
@@ -43,19 +44,18 @@ def place_patterns(run: Run) -> None:
     if run.done:
         return
     filler = Filler(run.problem)
-    _towards_bound(run, filler, continuous.proof(run.problem))
+    place_from_all(run, filler, continuous.proof(run.problem), 0.2 * run.left_s)
+    squeeze(run, filler, 0.1 * run.left_s)
     if run.done:
         return
     known = run.bound
     relaxation, solved = relax(run, filler, continuous, 0.4 * run.left_s)
     run.statistics["relaxation_seconds"] = time.monotonic() - started
     if run.bound > known:
-        _towards_bound(run, filler, relaxation.proof)
-    if solved is None or run.done:
-        return
-    if run.problem.n_classes <= LARGE:
+        squeeze(run, filler, 0.1 * run.left_s)
+    if not run.done and run.problem.n_classes <= LARGE:
         solved = _finish_relaxation(run, relaxation, 0.2 * run.left_s)
-        _towards_bound(run, filler, relaxation.proof)
+        place_from_all(run, filler, relaxation.proof, 0.2 * run.left_s)
     if not run.done and solved is not None:
         _plans(run, relaxation, solved)
     if not run.done:
@@ -64,14 +64,6 @@ def place_patterns(run: Run) -> None:
         restricted_master(run, relaxation, solved, 0.3 * run.left_s, MOST_COLUMNS)
     if not run.done:
         place_cpsat(run)
-
-
-def _towards_bound(run: Run, filler: Filler, proof: Proof | None) -> None:
-    """Look for a packing at the bound: among all bins that it may use, and by annealing."""
-    if not run.done and proof is not None:
-        place_from_all(run, filler, proof, 0.2 * run.left_s)
-    if not run.done:
-        squeeze(run, filler, 0.1 * run.left_s)
 
 
 def _plans(run: Run, relaxation: Relaxation, solved: Solved) -> None:

@@ -86,10 +86,8 @@ def test_perfect_triplets_are_found_among_all_bins() -> None:
     problem = triplets(40, seed=1)
     run = run_of(problem)
     continuous = raise_bounds(run)
-    proof = continuous.proof(problem)
     assert run.bound == 40
-    assert proof is not None
-    place_from_all(run, Filler(problem), proof, 60)
+    place_from_all(run, Filler(problem), continuous.proof(problem), 60)
     assert run.value == 40
     assert run.packing is not None
     assert check(problem, run.packing) == []
@@ -102,7 +100,6 @@ def test_a_bound_that_no_packing_reaches_is_raised() -> None:
     run = run_of(problem)
     proof = raise_bounds(run).proof(problem)
     assert run.bound == 2
-    assert proof is not None
     place_from_all(run, Filler(problem), proof, 60)
     assert run.packing is None
     assert run.bound == 3
@@ -122,8 +119,7 @@ def test_the_list_never_excludes_an_optimum(
         assert np.isinf(optimum(problem))
         return
     relaxation, _ = relax(run, filler, continuous, 10)
-    if relaxation.proof is not None:
-        place_from_all(run, filler, relaxation.proof, 10)
+    place_from_all(run, filler, relaxation.proof, 10)
     assert run.bound <= optimum(problem) + 1e-9
     if run.packing is not None:
         assert check(problem, run.packing) == []
