@@ -46,7 +46,7 @@ def squeeze(run: Run, filler: Filler, seconds: float) -> None:
         price = float(run.problem.prices[[bins[g].option for g in kept]].sum())
         if price <= failed * (1 + 1e-9) or len(kept) == len(bins):
             return
-        found = _without_overflow(filler, bins, kept, run.seed, until)
+        found = _without_overflow(filler, bins, kept, run.seed)
         if found is None or not offer(run, found):
             failed = price
         target = (failed + run.value) / 2
@@ -62,12 +62,13 @@ def _kept(run: Run, filler: Filler, bins: Sequence[Bin], price: float) -> list[i
 
 
 def _without_overflow(
-    filler: Filler, bins: Sequence[Bin], kept: Sequence[int], seed: int, until: float
+    filler: Filler, bins: Sequence[Bin], kept: Sequence[int], seed: int
 ) -> list[Bin] | None:
     """The items of all bins in those that are kept; None if no such packing was found."""
-    options = sorted({o for g in kept for o in _alternatives(filler, bins[g].option)})
+    alike = {o: _alternatives(filler, o) for o in {bins[g].option for g in kept}}
+    options = sorted({o for others in alike.values() for o in others})
     size = _sizes(filler, options)
-    may = np.array([[o in _alternatives(filler, bins[g].option) for o in options] for g in kept])
+    may = np.array([np.isin(options, alike[bins[g].option]) for g in kept])
     held = np.array([bins[g].counts for g in kept])
     classes = np.arange(filler.problem.n_classes)
     item = np.concatenate([np.repeat(classes, counts) for counts in held])
@@ -78,13 +79,13 @@ def _without_overflow(
     mean = float(largest[item].mean())
     rows = size.shape[1] * size.shape[2]
     moves = int(np.clip(MOVES_PER_ITEM * len(item), FEWEST / rows, MOST / rows))
-    overflow = anneal(item, place, size, may, seed, moves, HOT * mean, COLD * mean)
-    if overflow > 0 or time.monotonic() > until:
+    if anneal(item, place, size, may, seed, moves, HOT * mean, COLD * mean) > 0:
         return None
     counts = np.zeros((len(kept), len(classes)), dtype=np.int64)
     np.add.at(counts, (place, item), 1)
-    packed = [_settled(filler, row, bins[g].option) for g, row in zip(kept, counts, strict=True)]
-    return [b for b in packed if b is not None] if all(packed) else None
+    packed = [_settled(filler, row, alike[bins[g].option]) for g, row in zip(kept, counts, strict=True)]
+    settled = [b for b in packed if b is not None]
+    return settled if len(settled) == len(packed) else None
 
 
 def _alternatives(filler: Filler, option: int) -> list[int]:
@@ -111,11 +112,9 @@ def _sizes(filler: Filler, options: Sequence[int]) -> FloatArray:
     return size
 
 
-def _settled(filler: Filler, counts: IntArray, option: int) -> Bin | None:
-    """The items as a bin of the first option that holds them."""
-    if not counts.any():
-        return Bin(option, counts)
-    fitting = (o for o in _alternatives(filler, option) if holds(filler, o, counts))
+def _settled(filler: Filler, counts: IntArray, options: Sequence[int]) -> Bin | None:
+    """The items as a bin of the first option that holds them; None where a cut forbids them in all."""
+    fitting = (o for o in options if holds(filler, o, counts))
     chosen = next(fitting, None)
     return None if chosen is None else Bin(chosen, counts)
 
