@@ -30,6 +30,7 @@ FULL = 3.0
 """Most adapters per slot that count."""
 
 _RESIDENCES = np.log(np.array([1e-3, *RESIDENCE_S, 4096.0]))
+"""Where the adapters with a request are known: at the features, and where hardly any or all have one."""
 _INDEX = {feature.name: k for k, feature in enumerate(FEATURES)}
 _ACTIVE = [_INDEX[f"active_{w:g}s"] for w in RESIDENCE_S]
 

@@ -17,7 +17,7 @@ import numpy as np
 
 from optimizer.packing.compiled import compiled
 from optimizer.packing.firstfit import Filler, holds, offer
-from optimizer.packing.outcome import Run
+from optimizer.packing.outcome import Run, round_up
 from optimizer.packing.problem import Bin, BoolArray, FloatArray, IntArray
 
 MOVES_PER_ITEM = 8_000
@@ -36,10 +36,10 @@ EMPTY = 1e-9
 """Overflow that is none; the integer rows decide in the end."""
 
 
-def squeeze(run: Run, filler: Filler, seconds: float) -> None:
-    """Improve the run's plan by giving bins up: all beyond the bound, else half of them, and so on."""
+def squeeze(run: Run, filler: Filler, bound: float, seconds: float) -> None:
+    """Improve the run's plan by giving bins up: all beyond a bound, else half of them, and so on."""
     until = time.monotonic() + seconds
-    target, failed = run.bound, 0.0
+    target, failed = round_up(bound, run.problem), 0.0
     while run.packing is not None and not run.done and time.monotonic() < until:
         bins = list(run.packing.bins)
         kept = _kept(run, filler, bins, target)

@@ -50,7 +50,7 @@ class Relaxation:
     centre
         Duals and tolls that it was computed from.
     proof
-        The duals that prove it, or the best bound before.
+        The duals that prove it, as far as they are known.
     close
         Relative distance of optimum and bound at which the relaxation counts as solved.
     rounding
@@ -220,7 +220,8 @@ class Relaxation:
         if bound > self.bound or self.centre is None:
             self.bound = max(bound, self.bound)
             self.centre = (duals, toll, toll_total)
-            self.proof = Proof(bound, scale * duals, scale * toll)
+            if self.proof is None or bound > self.proof.bound:
+                self.proof = Proof(bound, scale * duals, scale * toll)
             if on_bound is not None:
                 on_bound(self.bound)
 

@@ -70,6 +70,20 @@ def most_bins(run: Run) -> int:
     return min(given, problem.n_items)
 
 
+def new_solver(run: Run, seconds: float) -> Any:
+    """A CP-SAT solver with a run's seed and workers, and a time limit; it leaves Ctrl-C to Python."""
+    from ortools.sat.python import cp_model
+
+    solver = cp_model.CpSolver()
+    solver.parameters.random_seed = run.seed & 0x7FFFFFFF
+    solver.parameters.num_workers = max(1, run.workers)
+    solver.parameters.interleave_search = True
+    solver.parameters.max_time_in_seconds = max(min(seconds, run.left_s), 1e-3)
+    solver.parameters.max_deterministic_time = solver.parameters.max_time_in_seconds
+    solver.parameters.catch_sigint_signal = False
+    return solver
+
+
 def solve(run: Run, built: AssignmentModel) -> None:
     """Solve an assignment model within the run's limits and offer what it finds."""
     from ortools.sat.python import cp_model
@@ -86,14 +100,8 @@ def solve(run: Run, built: AssignmentModel) -> None:
             values = np.array([self.value(v) for v in variables], dtype=np.float64)
             run.offer(built.packing(values))
 
-    solver = cp_model.CpSolver()
-    solver.parameters.random_seed = run.seed & 0x7FFFFFFF
-    solver.parameters.num_workers = max(1, run.workers)
-    solver.parameters.interleave_search = True
-    solver.parameters.max_time_in_seconds = max(run.left_s, 1e-3)
-    solver.parameters.max_deterministic_time = max(run.left_s, 1e-3)
+    solver = new_solver(run, run.left_s)
     solver.parameters.relative_gap_limit = run.gap_limit
-    solver.parameters.catch_sigint_signal = False
     status: list[Any] = []
     found = Found()
     interrupted = solve_in_thread(lambda: status.append(solver.solve(model, found)), solver.stop_search)

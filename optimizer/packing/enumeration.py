@@ -10,15 +10,25 @@ partitioning formulation with additional cuts", 2008).
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
 from optimizer.packing.bounds import Proof
 from optimizer.packing.compiled import compiled
+from optimizer.packing.cpsat import new_solver
 from optimizer.packing.firstfit import Filler, offer
 from optimizer.packing.interrupt import solve_in_thread
 from optimizer.packing.kernels import room_for
-from optimizer.packing.knapsack import RIVALS, backward, by_efficiency, change, fractional, row_multipliers
+from optimizer.packing.knapsack import (
+    RIVALS,
+    aggregated,
+    backward,
+    by_efficiency,
+    change,
+    fractional,
+    row_multipliers,
+)
 from optimizer.packing.master import limit_rows
 from optimizer.packing.outcome import Run, price_unit
 from optimizer.packing.problem import Bin, BoolArray, FloatArray, IntArray
@@ -98,16 +108,8 @@ def _chosen(run: Run, bins: Sequence[Bin], proof: Proof, seconds: float) -> tupl
     for weight, limit in limit_rows(problem):
         if np.isin(weight, (0.0, 1.0)).all():  # a budget is kept by whoever offers the packing
             model.add(total(weight[option]) <= int(limit))
-    solver = cp_model.CpSolver()
-    solver.parameters.num_workers = 1
-    solver.parameters.random_seed = run.seed & 0x7FFFFFFF
-    solver.parameters.max_time_in_seconds = max(0.01, min(seconds, run.left_s))
-    status = [cp_model.UNKNOWN]
-
-    def solve() -> None:
-        status[0] = solver.solve(model)
-
-    interrupted = solve_in_thread(solve, solver.stop_search)
+    solver, status = new_solver(run, seconds), list[Any]()
+    interrupted = solve_in_thread(lambda: status.append(solver.solve(model)), solver.stop_search)
     chosen = None
     if status[0] in (cp_model.OPTIMAL, cp_model.FEASIBLE):
         chosen = [b for b, x in zip(bins, amount, strict=True) for _ in range(solver.value(x))]
@@ -144,10 +146,7 @@ def valuable_bins(
     Arguments as in `optimizer.packing.knapsack.tree_knapsack`; at most ``limit`` bins, shape (bins, n).
     """
     m, n = usage.shape
-    load = np.zeros(n)
-    for c in range(n):
-        for r in range(m):
-            load[c] += multipliers[r] * usage[r, c] / max(1, capacity[r])
+    load = aggregated(usage, capacity, multipliers)
     order = by_efficiency(profit, most, load)
     rivals = np.full((len(order), RIVALS), -1)
     smallest = usage[:, order].copy()

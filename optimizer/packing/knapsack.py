@@ -53,6 +53,16 @@ def table_knapsack(
 
 
 @compiled
+def aggregated(usage: IntArray, capacity: IntArray, weight: FloatArray) -> FloatArray:
+    """Share that an item of each class takes of the weighted sum of the rows, shape (n,)."""
+    load = np.zeros(usage.shape[1])
+    for c in range(usage.shape[1]):
+        for r in range(usage.shape[0]):
+            load[c] += weight[r] * usage[r, c] / max(1, capacity[r])
+    return load
+
+
+@compiled
 def row_multipliers(
     profit: FloatArray, most: IntArray, usage: IntArray, capacity: IntArray, rounds: int
 ) -> FloatArray:
@@ -65,10 +75,7 @@ def row_multipliers(
     best = weight.copy()
     lowest = np.inf
     for k in range(rounds):
-        load = np.zeros(n)
-        for r in range(m):
-            for c in range(n):
-                load[c] += weight[r] * usage[r, c] / max(1, capacity[r])
+        load = aggregated(usage, capacity, weight)
         efficiency = np.zeros(n)
         for c in range(n):
             efficiency[c] = profit[c] / max(load[c], 1e-15) if most[c] > 0 else 0.0
@@ -266,11 +273,8 @@ def tree_knapsack(
     ``swaps[a, b]`` says that b may take the place of a in a bin as far as cuts are concerned;
     ``multipliers`` are the weights of the aggregated row (`row_multipliers`).
     """
-    m, n = usage.shape
-    load = np.zeros(n)
-    for c in range(n):
-        for r in range(m):
-            load[c] += multipliers[r] * usage[r, c] / max(1, capacity[r])
+    n = usage.shape[1]
+    load = aggregated(usage, capacity, multipliers)
     order = by_efficiency(profit, most, load)
     rivals = rivals_of(order, profit, usage, swaps)
     counts, best_counts = np.zeros(n, dtype=np.int64), np.zeros(n, dtype=np.int64)

@@ -48,10 +48,11 @@ def test_annealing_finds_what_best_fit_misses() -> None:
     place_best_fit(run)
     raise_bounds(run)
     before = run.value
-    squeeze(run, Filler(problem), 30)
+    squeeze(run, Filler(problem), run.bound, 30)
     assert run.value == run.bound < before
     assert run.packing is not None
     assert check(problem, run.packing) == []
+    assert pack(problem, "local", time_limit_s=30).objective == run.value
 
 
 @settings(max_examples=60, deadline=None, derandomize=True)
@@ -62,7 +63,7 @@ def test_annealing_keeps_every_limit(seed: int, cuts: bool, random_problem: Rand
     place_best_fit(run)
     raise_bounds(run)
     before = run.value
-    squeeze(run, Filler(problem), 5)
+    squeeze(run, Filler(problem), run.bound, 5)
     assert run.value <= before
     if run.packing is not None:
         assert check(problem, run.packing) == []
@@ -76,7 +77,7 @@ def test_annealing_gives_the_same_plan_again() -> None:
         run = run_of(problem, seed=5)
         place_best_fit(run)
         raise_bounds(run)
-        squeeze(run, Filler(problem), 60)
+        squeeze(run, Filler(problem), run.bound, 60)
         assert run.packing is not None
         plans.append([b.counts.tolist() for b in run.packing.bins])
     assert plans[0] == plans[1]
