@@ -73,7 +73,7 @@ def measure(scenario: Scenario, compositions: int, keep: Path | None) -> None:
         f"{len(train)} runs in {sampled - start:.1f} s of processor time, regions and surrogates in "
         f"{done - sampled:.1f} s: {(done - start) / 2:.1f} s on two cores"
     )
-    plan = replace(PLAN, seed=TEST_SEED, compositions=compositions, width=1.03, max_runs=7, spread=2)
+    plan = replace(PLAN, seed=TEST_SEED, compositions=compositions, width=1.03, max_runs=7, spread=6)
     test = learn.sample(space, plan, directory=keep and keep / "test")
     quality = learn.assess(regions, surrogates, test, space)
     print(quality.text(), "\n")
@@ -85,7 +85,7 @@ def measure(scenario: Scenario, compositions: int, keep: Path | None) -> None:
     )
     print(noise(test, space, plan).round(3).to_string(), "\n")
     if MEASURED.exists() and scenario.workload.arrivals.process == "poisson":
-        print(measured_text(assess_measured(MEASURED, space.profile, surrogates, regions, workers=2)), "\n")
+        print(measured_text(assess_measured(MEASURED, surrogates, regions, space, workers=2)), "\n")
     placed = pd.DataFrame(filled(scenario, regions, space))
     print(f"{len(placed)} GPUs filled with {scenario.name}'s adapters; share that the twin rejects:")
     print(placed.groupby("regime")[["fill", "one run", "all of 3 runs"]].mean().round(4).to_string(), "\n")

@@ -26,6 +26,9 @@ from twin.load import GPULoad
 from twin.memory import plan_memory
 from twin.profile import EngineProfile
 
+DESIGN = 2
+"""Version of the design and of the loads that its mixes are given: another one makes other runs of a seed."""
+
 MAX_SKEW = 2.5
 """Largest standard deviation of the logarithm of the adapters' rates."""
 
@@ -40,8 +43,8 @@ MAX_LENGTH_PAIRS = 8
 
 _DIMENSIONS = 6
 
-_SHARING = (0, 1, 1, 0, 1)
-"""Which of five compositions have more adapters than slots."""
+_SHARING = (1, 0, 1, 1)
+"""Which of four compositions have more adapters than slots."""
 
 _ENGINE_ARGUMENTS = (
     "max_num_seqs",
@@ -107,12 +110,13 @@ class Space:
     max_adapters: int = 1280
 
     def describe(self) -> dict[str, Any]:
-        """Everything that determines a twin run and its verdict, as plain values."""
+        """Everything that determines the twin runs and their verdicts, as plain values."""
         levels = self.service_levels
         limits = {"itl_ms": levels.itl_ms, "ttft_ms": levels.ttft_ms}
         given = {name: limit.model_dump(exclude_none=True) for name, limit in limits.items()}
         latency = {"latency_limits": given} if any(given.values()) else {}
         return {
+            "design": DESIGN,
             "profile": self.profile.name,
             "profile_digest": profile_digest(self.profile),
             "device": self.device,
@@ -272,7 +276,7 @@ def _thinned(pairs: list[tuple[Lengths, Lengths]]) -> tuple[tuple[Lengths, Lengt
 def compositions(space: Space, first: int, last: int, seed: int) -> list[Composition]:
     """Compositions number ``first`` to ``last`` − 1 of the design of a seed.
 
-    Of every five, two have a slot for every adapter and three more adapters than slots: there luck and
+    Of every four, one has a slot for every adapter and three more adapters than slots: there luck and
     the mix decide more, and a boundary takes more points to learn.
     """
     from scipy.stats import qmc  # costs a second to import, and shipped regions do without

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import argparse
 import hashlib
 import json
 import logging
@@ -245,6 +246,7 @@ def ship(workers: int | None = None, progress: Progress | None = None) -> list[P
 
 
 if __name__ == "__main__":
+    argparse.ArgumentParser(prog="python -m learn.make", description=__doc__).parse_args()
     for path in ship(
         progress=lambda label, done, total: print(f"{label} {done}/{total}", end="\r", file=sys.stderr)
     ):

@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from joblib import Parallel, delayed
 from numpy.typing import NDArray
 
 from learn.assessment import macro_f1, smape
+from learn.design import Space
 from learn.features import ADDITIVE, Engines, FloatArray, candidate_features
 from learn.region import Regions
 from learn.surrogate import Surrogate
 from twin.fidelity_predict import predict_all
 from twin.fidelity_runs import MeasuredRun, measured_runs, read_runs, run_requests, selected
+from twin.load import GPULoad
+from twin.metrics import GPUMetrics
 from twin.profile import EngineProfile
+from twin.simulate import simulate
 
 PAPER = (
     ("random forest", "4.39 / 5.28", "10.99 / 8.96", ".955 / .994"),
@@ -68,16 +73,17 @@ class MeasuredQuality:
 
 def assess_measured(
     path: str | Path,
-    profile: EngineProfile,
     surrogates: Sequence[Surrogate],
     regions: Regions,
+    space: Space,
     *,
     workers: int = 1,
 ) -> list[MeasuredQuality]:
-    """Hold surrogates and regions to the runs of a profile's model in a table of serving runs.
+    """Hold surrogates and regions of a space to the runs of its model in a table of serving runs.
 
-    The twin replays the runs that the surrogates are asked about, once as they know it, and once with what
-    the measuring client did to the latencies: it read the engine's metrics, which stalls the server.
+    The twin plays the runs that the surrogates are asked about, too: once as it taught them, an hour in
+    which whoever asks never waits (*open loop*), and twice with what the measuring client did: it could
+    hold so many requests open, and it read the engine's metrics, which stalls the server.
 
     Parameters
     ----------
@@ -92,7 +98,7 @@ def assess_measured(
     ScenarioError
         If the file is no such table.
     """
-    table = read_runs(path)
+    table, profile = read_runs(path), space.profile
     table = table[selected(table, QUALITIES) & (table["model"] == profile.model).to_numpy()]
     runs = measured_runs(table)
     known = np.array([run.kv_cache_tokens is not None and run.mean_prompt is not None for run in runs], bool)
@@ -101,9 +107,16 @@ def assess_measured(
     found = [_of_surrogate(surrogate, features, table) for surrogate in surrogates]
     asked = surrogates[0].inside(features) if surrogates else np.zeros(len(runs), dtype=np.bool_)
     if asked.any():
+        played, truth = [run for run, a in zip(runs, asked, strict=True) if a], table[asked]
         unseen = profile.model_copy(update={"frontend": profile.frontend.model_copy(update={"scrape": None})})
-        found.append(_of_twin("twin", unseen, runs, asked, table, workers))
-        found.append(_of_twin("twin, as client", profile, runs, asked, table, workers))
+        found += [
+            replace(quality, outside=int((~asked).sum()))
+            for quality in (
+                _of_open_loop(space, played, truth, workers),
+                _of_twin("twin, client cap", unseen, played, truth, workers),
+                _of_twin("twin, stalls too", profile, played, truth, workers),
+            )
+        ]
     return found + [_of_region(regions, kind, runs, features, table) for kind in ("inner", "outer")]
 
 
@@ -137,21 +150,49 @@ def _of_surrogate(surrogate: Surrogate, features: FloatArray, table: pd.DataFram
     )
 
 
-def _of_twin(
-    name: str,
-    profile: EngineProfile,
-    runs: Sequence[MeasuredRun],
-    asked: NDArray[np.bool_],
-    table: pd.DataFrame,
-    workers: int,
+def _of_open_loop(
+    space: Space, runs: Sequence[MeasuredRun], table: pd.DataFrame, workers: int
 ) -> MeasuredQuality:
-    played = [run for run, a in zip(runs, asked, strict=True) if a]
-    said = predict_all(played, lambda _: profile, workers=workers)
+    """The twin under the workload that it taught the surrogates with, at the runs' rates."""
+    said = Parallel(n_jobs=workers)(delayed(_hour)(space, run) for run in runs)
+    return _quality(
+        "twin, open loop",
+        table,
+        np.array([gpu.served_share < SERVED for gpu in said]),
+        throughput=np.array([gpu.served_tok_per_s for gpu in said]),
+        itl=1e3 * np.array([gpu.itl.mean_s for gpu in said]),
+    )
+
+
+def _hour(space: Space, run: MeasuredRun) -> GPUMetrics:
+    n = len(run.rate)
+    load = GPULoad(
+        names=tuple(f"a{k}" for k in range(n)),
+        rank=run.rank,
+        rate=run.rate,
+        prompt=(space.workload.prompt,) * n,
+        output=(space.workload.output,) * n,
+    )
+    result = simulate(
+        load,
+        space.workload,
+        space.engine,
+        space.profile,
+        max_loras=run.max_loras,
+        max_lora_rank=run.max_lora_rank,
+        kv_cache_tokens=run.kv_cache_tokens,
+    )
+    return result.gpu
+
+
+def _of_twin(
+    name: str, profile: EngineProfile, runs: Sequence[MeasuredRun], table: pd.DataFrame, workers: int
+) -> MeasuredQuality:
+    said = predict_all(runs, lambda _: profile, workers=workers)
     return _quality(
         name,
-        table[asked],
+        table,
         said["predicted_starved"].to_numpy(dtype=np.bool_),
-        outside=int((~asked).sum()),
         throughput=said["predicted_total_throughput"].to_numpy(dtype=np.float64),
         itl=said["predicted_itl_ms"].to_numpy(dtype=np.float64),
     )
@@ -178,7 +219,7 @@ def _quality(
     table: pd.DataFrame,
     starved: NDArray[np.bool_],
     *,
-    outside: int,
+    outside: int = 0,
     throughput: FloatArray | None = None,
     itl: FloatArray | None = None,
 ) -> MeasuredQuality:
@@ -207,7 +248,7 @@ def measured_text(found: Sequence[MeasuredQuality]) -> str:
     """A table for a terminal, the paper's figures below."""
     lines = ["measured runs    runs  outside  throughput     ITL  macro-F1  missed  false alarms"]
     lines += [
-        f"{q.name:<15}{q.runs:>6}{q.outside:>9}{_percent(q.throughput_smape):>12}{_percent(q.itl_smape):>8}"
+        f"{q.name:<17}{q.runs:>4}{q.outside:>9}{_percent(q.throughput_smape):>12}{_percent(q.itl_smape):>8}"
         f"{q.macro_f1:>10.4f}{q.missed:>8}{q.false_alarms:>14}"
         for q in found
     ]

@@ -47,6 +47,9 @@ TRUSTED = 1.5
 MAX_STEP = math.log(4.0)
 """Largest change of the logarithm of the load between two runs of a search."""
 
+LIGHTEST, HEAVIEST = 0.1, 4.0
+"""Loads of the runs away from the boundary, in multiples of it: who overloads a GPU does so thoroughly."""
+
 LEAST_RATE_PER_S = 1e-3
 """Total rate below which a search gives up: the composition starves at any load."""
 
@@ -175,10 +178,11 @@ def _expected(space: Space, design: list[Composition], so_far: Dataset | None) -
     return [guess(space, one, model, most) for one in design]
 
 
-def guess(space: Space, composition: Composition, model: BoundaryModel, most: float) -> float:
+def guess(space: Space, composition: Composition, model: BoundaryModel, most: float) -> float | None:
     """Total rate in requests/s, at most ``most``, at which a composition reaches a model's boundary.
 
-    To a thousandth, so that the last digits of a fit, which differ between machines, do not matter.
+    None where the model holds it for starved at any load. To a thousandth, so that the last digits of a
+    fit, which differ between machines, do not matter.
     """
     engine = np.array(composition.engine, dtype=np.float64)
     row = model.rows("shared" if composition.shared else "resident", engine[None, :])[0]
@@ -187,8 +191,10 @@ def guess(space: Space, composition: Composition, model: BoundaryModel, most: fl
         return float(row @ composition.sums(space, math.exp(log_rate))) - 1.0
 
     low, high = math.log(LEAST_RATE_PER_S), math.log(most)
-    if excess(high) <= 0 or excess(low) >= 0:
-        return most if excess(high) <= 0 else LEAST_RATE_PER_S
+    if excess(low) >= 0:
+        return None
+    if excess(high) <= 0:
+        return most
     return math.exp(round(brentq(excess, low, high, xtol=1e-6), 3))
 
 
@@ -269,7 +275,7 @@ def search(space: Space, plan: Plan, composition: Composition, expected: float, 
         Largest first change of the logarithm of the load; it doubles with every change.
     """
     bracket, rate = Bracket([]), math.log(expected)
-    while len(bracket.rows) < plan.max_runs and rate > math.log(LEAST_RATE_PER_S):
+    while not bracket.rows or (len(bracket.rows) < plan.max_runs and rate > math.log(LEAST_RATE_PER_S)):
         bracket.add(observe(space, composition, math.exp(rate), len(bracket.rows), plan.seed))
         if bracket.width <= math.log(plan.width):
             break
@@ -295,7 +301,7 @@ def _scattered(
     rows = []
     for k in range(plan.spread):
         below = (composition.index + k) % 2 == 0
-        factor = rng.uniform(0.1, 1.0) if below else rng.uniform(1.0, 1.5)
+        factor = rng.uniform(LIGHTEST, 1.0) if below else HEAVIEST ** rng.uniform()
         load = bracket.boundary * factor
         rows.append(observe(space, composition, load, len(bracket.rows) + k, plan.seed))
     return rows

@@ -92,12 +92,12 @@ def _report(
     from learn.measured import assess_measured, measured_text
 
     surrogates = [learn.fit(dataset, method) for method in learn.METHODS]
-    plan = replace(PLAN, seed=TEST_SEED, compositions=compositions, width=1.03, max_runs=7, spread=2)
+    plan = replace(PLAN, seed=TEST_SEED, compositions=compositions, width=1.03, max_runs=7, spread=6)
     test = learn.sample(space, plan, workers=workers, progress=progress)
     quality = learn.assess(regions, surrogates, test, space)
     parts = [quality.text(), "inner region by option:", quality.regions[0].by_option.round(4).to_string()]
     table = measured or (MEASURED if MEASURED.exists() else None)
     if table is not None:
-        found = assess_measured(table, space.profile, surrogates, regions, workers=workers)
+        found = assess_measured(table, surrogates, regions, space, workers=workers)
         parts.append(measured_text(found))
     return "\n\n".join(parts)

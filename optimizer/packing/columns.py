@@ -83,7 +83,7 @@ class Relaxation:
         limit
             Most items of a class per column; the demand.
         until
-            Asked before every round.
+            Asked before every round, and before every option in it.
         bounding
             Whether duals are smoothed and bounds kept (the demand is the problem's own).
         most_effort
@@ -102,9 +102,9 @@ class Relaxation:
             added = self._greedy(solved, limit) if effort == 0 else 0
             if effort:
                 smooth = SMOOTHING if bounding and self.centre is not None and effort < 3 else 0.0
-                added = self._round(solved, limit, smooth, TREE_NODES[effort], bounding, on_bound)
+                added = self._round(solved, limit, smooth, TREE_NODES[effort], until, bounding, on_bound)
                 if not added and smooth:
-                    added = self._round(solved, limit, 0.0, TREE_NODES[effort], bounding, on_bound)
+                    added = self._round(solved, limit, 0.0, TREE_NODES[effort], until, bounding, on_bound)
             if added:
                 before, solved = solved, self.master.solve()
                 if effort == 0 and solved is not None and solved.value > before.value * (1 - STALLED):
@@ -117,7 +117,7 @@ class Relaxation:
                 self.master.close_exchanges()
                 solved, effort = self.master.solve(), min(1, most_effort)
             else:
-                if bounding and effort and self._prove(solved, on_bound):
+                if bounding and effort and self._prove(solved, until, on_bound):
                     continue
                 effort += 1
         return solved
@@ -143,7 +143,9 @@ class Relaxation:
             and round_up(self.bound, problem) > self.bound
         )
 
-    def _prove(self, solved: Solved, on_bound: Callable[[float], None] | None) -> bool:
+    def _prove(
+        self, solved: Solved, until: Callable[[], bool], on_bound: Callable[[float], None] | None
+    ) -> bool:
         """Try to show the least bound at which the relaxation counts as solved; whether it is shown.
 
         Bins need not be priced to the optimum for that: if none is worth more than its price times the
@@ -156,6 +158,8 @@ class Relaxation:
         slack = solved.value / goal
         priced = []
         for o in self.filler.options:
+            if until():
+                return False
             enough = problem.options[o].price * slack + float(solved.toll[o])
             priced.append(price_option(self.filler, o, solved.duals, problem.counts, enough, TREE_NODES[-1]))
             if priced[-1].upper > enough * (1 + 1e-7):
@@ -179,10 +183,14 @@ class Relaxation:
         limit: IntArray,
         smooth: float,
         nodes: int,
+        until: Callable[[], bool],
         bounding: bool,
         on_bound: Callable[[float], None] | None,
     ) -> int:
-        """Price every option once; how many columns of negative reduced cost were added."""
+        """Price every option once; how many columns of negative reduced cost were added.
+
+        A round that ``until`` cuts short adds columns, but proves no bound.
+        """
         duals, toll, toll_total = solved.duals, solved.toll, solved.toll_total
         if smooth and self.centre is not None:
             duals = smooth * self.centre[0] + (1 - smooth) * duals
@@ -190,9 +198,11 @@ class Relaxation:
             toll_total = smooth * self.centre[2] + (1 - smooth) * toll_total
         problem, priced = self.filler.problem, []
         for o in self.filler.options:
+            if until():
+                break
             enough = problem.options[o].price + float(toll[o])
             priced.append(price_option(self.filler, o, duals, limit, enough * (1 + 1e-8), nodes))
-        if bounding:
+        if bounding and len(priced) == len(self.filler.options):
             self._farley(duals, toll, toll_total, priced, on_bound)
         added = 0
         for one in priced:

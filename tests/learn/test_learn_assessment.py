@@ -98,12 +98,14 @@ def test_measured_runs_are_held_against_surrogates_twin_and_regions(
 ) -> None:
     regions, tree = learn.linearize(dataset, space), learn.fit(dataset, "tree")
     monkeypatch.setattr(learn.Surrogate, "inside", lambda _, x: np.arange(len(x)) < 3)
-    found = assess_measured(MEASURED, space.profile, [tree], regions)
-    assert [q.name for q in found] == ["tree", "twin", "twin, as client", "inner region", "outer region"]
+    found = assess_measured(MEASURED, [tree], regions, space)
+    twins = ["twin, open loop", "twin, client cap", "twin, stalls too"]
+    assert [q.name for q in found] == ["tree", *twins, "inner region", "outer region"]
     assert all(q.missed + q.false_alarms <= q.runs for q in found)
-    fitted, twin, _, inner, outer = found
-    assert twin.runs == fitted.runs == 3
-    assert twin.throughput_smape < fitted.throughput_smape
+    fitted, taught, capped, _, inner, outer = found
+    assert taught.runs == capped.runs == fitted.runs == 3
+    assert taught.outside == fitted.outside
+    assert capped.throughput_smape < fitted.throughput_smape
     assert inner.runs == outer.runs > 0
     assert inner.false_alarms >= outer.false_alarms
     text = measured_text(found)

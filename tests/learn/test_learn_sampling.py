@@ -11,8 +11,10 @@ from joblib.parallel import SequentialBackend
 
 import learn
 from learn import Dataset, DatasetError, Plan, Space
+from learn.boundary import BoundaryModel
 from learn.design import Composition, compositions
 from learn.features import ADDITIVE
+from learn.sampling import LEAST_RATE_PER_S, guess, search
 
 FEW = Plan(compositions=8, round_size=4, max_runs=3, width=1.1, spread=1, seed=5)
 
@@ -46,7 +48,7 @@ def test_the_design_covers_both_regimes_of_every_option(space: Space) -> None:
         mine = [c for c in drawn if c.option == option]
         sizes = np.array([len(c.weight) for c in mine])
         shared = sizes > option.max_loras
-        assert 0.5 < shared.mean() < 0.7
+        assert 0.65 < shared.mean() < 0.85
         assert sizes[~shared].min() <= option.max_loras / 4
         assert sizes[~shared].max() >= 0.9 * option.max_loras
         assert sizes[shared].max() >= 0.5 * space.most_adapters(option)
@@ -112,6 +114,29 @@ def test_the_metadata_say_where_the_runs_come_from(few: Dataset, space: Space) -
     assert few.metadata["plan"]["seed"] == 5
     assert few.metadata["space"]["profile"] == space.profile.name
     assert few.metadata["space"]["engine"]["max_num_seqs"] == 512
+
+
+def test_a_mix_that_the_model_holds_for_starved_at_any_load_is_scouted(space: Space) -> None:
+    engines = np.array([(o.max_loras, o.max_lora_rank, o.kv_cache_tokens) for o in space.options], float)
+    nothing_fits = np.full((len(engines), len(ADDITIVE)), 2.0)
+    model = BoundaryModel(engines, {"resident": nothing_fits, "shared": nothing_fits})
+    assert all(guess(space, one, model, 100.0) is None for one in compositions(space, 0, 4, 0))
+
+
+def test_a_search_that_starts_below_the_lightest_load_still_runs(space: Space) -> None:
+    (one,) = compositions(space, 0, 1, 0)
+    bracket = search(space, FEW, one, LEAST_RATE_PER_S / 2, 0.1)
+    assert bracket.rows
+    assert np.isfinite(bracket.boundary)
+
+
+def test_runs_away_from_the_boundary_go_from_light_load_to_thorough_overload(dataset: Dataset) -> None:
+    near, far = dataset.where(~dataset.scattered).table, dataset.where(dataset.scattered).table
+    boundary = near[near.starved == 1].groupby("composition")["total_rate"].min()
+    factor = far["total_rate"].to_numpy() / boundary.reindex(far["composition"]).to_numpy()
+    factor = factor[np.isfinite(factor)]
+    assert factor.min() < 0.4
+    assert 2.0 < factor.max() < 4.6
 
 
 # --- files -----------------------------------------------------------------------------------------

@@ -70,6 +70,28 @@ def test_annealing_keeps_every_limit(seed: int, cuts: bool, random_problem: Rand
         assert run.value >= optimum(problem) - 1e-9
 
 
+def test_pricing_stops_in_the_middle_of_a_round(random_problem: Random) -> None:
+    """One round over many options of many classes can take longer than the whole limit."""
+    problem = random_problem(11)
+    assert len(problem.options) > 1
+    run = run_of(problem)
+    place_best_fit(run)
+    relaxation, solved = relax(run, Filler(problem), raise_bounds(run), seconds=0)
+    assert solved is not None
+    asked, bound = 0, relaxation.bound
+
+    def until() -> bool:
+        nonlocal asked
+        asked += 1
+        return asked > 1
+
+    args = (solved, problem.counts, 0.0, 300, until, True, None)
+    relaxation._round(*args)
+    assert asked == 2
+    assert relaxation.bound == bound
+    assert not relaxation._prove(solved, lambda: True, None)
+
+
 def test_annealing_gives_the_same_plan_again() -> None:
     problem = PackingProblem.bin_packing(np.random.default_rng(3).integers(20, 101, 200), 150)
     plans = []
