@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from learn.features import ADDITIVE, FEATURES, FloatArray
 from scenarios import LorapackError
-from twin.files import write_whole
+from scenarios.output import write_whole
 
 TARGETS = (
     "throughput_tok_per_s",

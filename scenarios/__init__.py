@@ -18,6 +18,7 @@ from scenarios.files import (
 )
 from scenarios.lengths import FixedLengths, HistogramLengths, Lengths, LognormalLengths
 from scenarios.levels import AdapterLevels, Limits, ServiceLevels
+from scenarios.output import OutputFileError
 from scenarios.placement import PlacedGPU, Placement
 from scenarios.scenario import Device, Scenario
 from scenarios.schema import schema
@@ -37,6 +38,7 @@ __all__ = [
     "Limits",
     "LognormalLengths",
     "LorapackError",
+    "OutputFileError",
     "PlacedGPU",
     "Placement",
     "Problem",

@@ -16,6 +16,7 @@ from scenarios.document import FILE, parse
 from scenarios.errors import Problem, ScenarioError
 from scenarios.lengths import FixedLengths
 from scenarios.noun import Loc, Noun
+from scenarios.output import write_whole
 from scenarios.placement import Placement
 from scenarios.scalars import Dumper
 from scenarios.scenario import Scenario
@@ -107,11 +108,11 @@ def write(scenario: Scenario, path: str | os.PathLike[str]) -> None:
 
     Raises
     ------
-    ScenarioError
+    OutputFileError
         If the file cannot be written.
     """
     file = Path(path)
-    _write(dumps(_map_paths(scenario, lambda name, _: _relative(name, file.parent))), file)
+    write_whole(file, dumps(_map_paths(scenario, lambda name, _: _relative(name, file.parent))))
 
 
 def read_placement(path: str | os.PathLike[str]) -> Placement:
@@ -134,12 +135,12 @@ def write_placement(placement: Placement, path: str | os.PathLike[str]) -> None:
 
     Raises
     ------
-    ScenarioError
+    OutputFileError
         If the file cannot be written.
     """
     file = Path(path)
     as_json = placement.model_dump_json(indent=1, exclude_defaults=True) + "\n"
-    _write(as_json if file.suffix == ".json" else _yaml(compact(placement)), file)
+    write_whole(file, as_json if file.suffix == ".json" else _yaml(compact(placement)))
 
 
 def check_placement(placement: Placement, scenario: Scenario, source: str = "placement") -> None:
@@ -225,22 +226,6 @@ def _text(file: Path, source: str) -> str:
             "name a YAML file, saved as UTF-8",
             line,
         ) from error
-
-
-def _write(text: str, file: Path) -> None:
-    """Write text under another name in the same folder, then rename it."""
-    draft = file.with_name(f".{file.name}.{os.getpid()}")
-    try:
-        try:
-            draft.write_text(text, encoding="utf-8")
-            draft.replace(file)
-        finally:
-            draft.unlink(missing_ok=True)
-    except OSError as error:
-        problem = Problem(
-            FILE, f"cannot be written: {error.strerror}", "check the folder and its permissions"
-        )
-        raise ScenarioError([problem], str(file)) from error
 
 
 def _anchored(scenario: Scenario, folder: Path, root: object, source: str) -> Scenario:

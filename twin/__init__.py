@@ -4,7 +4,6 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 from twin.arrivals import WorkloadError, draw_requests
-from twin.files import OutputFileError
 from twin.load import GPULoad
 from twin.loop import EngineInputError, UnservableRequestError
 from twin.memory import MemoryModel, MemoryPlan, plan_memory
@@ -46,7 +45,6 @@ __all__ = [
     "MemoryFailure",
     "MemoryModel",
     "MemoryPlan",
-    "OutputFileError",
     "ProfileError",
     "Replications",
     "Requests",

@@ -12,10 +12,10 @@ import pandas as pd
 from joblib import Parallel, delayed
 
 from scenarios.engine import EngineConfig
+from scenarios.output import check_writable, write_whole
 from twin.fidelity_client import ClientView, client_view, held_back, stalls
 from twin.fidelity_report import FidelityReport
 from twin.fidelity_runs import MeasuredRun, measured_runs, read_runs, run_requests, run_setup
-from twin.files import check_writable, write_whole
 from twin.loop import UnservableRequestError
 from twin.loop import run as play
 from twin.memory import plan_memory

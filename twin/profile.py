@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from scenarios.engine import EngineConfig
 from scenarios.errors import LorapackError
 from scenarios.lengths import HistogramLengths
-from twin.files import write_whole
+from scenarios.output import write_whole
 from twin.memory import MemoryModel
 from twin.setup import SchedulerRules
 from twin.step_cost import LoadCost, StepCost

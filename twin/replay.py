@@ -17,7 +17,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from scenarios.errors import LorapackError
-from twin.files import OutputFileError, write_whole
+from scenarios.output import OutputFileError, write_whole
 from twin.loop import run
 from twin.records import STEP_COLUMNS, RunRecords
 from twin.requests import Requests

@@ -118,7 +118,7 @@ def calibrate_command(
     """Fit an engine profile to the measurements in FOLDER; print its errors on groups left out of the fit."""
     import twin
     from optimizer.progress import progress_bar
-    from twin.files import check_writable
+    from scenarios.output import check_writable
 
     check_writable(out)
     command = f"lorapack calibrate FOLDER --model {model} --device {device} --out {out.name}"

@@ -40,13 +40,13 @@ def write_text(target: str | Path, text: str) -> None:
 
     Raises
     ------
-    twin.files.OutputFileError
+    OutputFileError
         If the file cannot be written.
     """
     if str(target) == "-":
         print(text)
         return
-    from twin.files import write_whole  # the twin costs time to import, and not every command writes
+    from scenarios.output import write_whole  # costs time to import, and not every command writes
 
     write_whole(target, text if text.endswith("\n") else text + "\n")
 

@@ -61,7 +61,7 @@ class Confirmation:
         Called with progress.
     """
 
-    judge: Judge
+    judge: Judge[Pattern]
     deadline: float
     report: Report = silent
     rounds: int = 0

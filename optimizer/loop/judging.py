@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Generic, Protocol, TypeVar
 
 from joblib import Parallel, delayed
 
@@ -48,56 +49,94 @@ def placed_gpu(number: int, pattern: Pattern, shares: Mapping[str, float]) -> Pl
     )
 
 
+class Content(Protocol):
+    """Content and configuration of one GPU, in whatever form: equal ones get one verdict."""
+
+    @property
+    def device(self) -> str:
+        """Kind of GPU."""
+        ...
+
+    @property
+    def max_loras(self) -> int:
+        """Adapter slots."""
+        ...
+
+    @property
+    def max_lora_rank(self) -> int:
+        """Rank of every slot."""
+        ...
+
+    def __hash__(self) -> int: ...
+
+
+C = TypeVar("C", bound=Content)
+
+
 @dataclass(frozen=True)
-class Judge:
+class Judge(Generic[C]):
     """Asks the twin for verdicts and remembers them.
 
     Parameters
     ----------
     scenario
         Workload, engine, service levels, seed and replications.
-    classes
-        The classes that patterns count.
     profiles
         Engine profile of each device.
+    load_of
+        Adapters of a content.
     workers
         Threads; verdicts do not depend on it.
+    report
+        Called with progress.
     """
 
     scenario: Scenario
-    classes: Sequence[AdapterClass]
     profiles: Mapping[str, EngineProfile]
+    load_of: Callable[[C], GPULoad]
     workers: int = 1
     report: Report = silent
-    _known: dict[Pattern, GPUVerdict] = field(default_factory=dict, repr=False)
+    _known: dict[C, GPUVerdict] = field(default_factory=dict, repr=False)
 
-    def __call__(self, patterns: Sequence[Pattern]) -> list[GPUVerdict]:
-        """Verdict of each pattern, in order; patterns seen before cost nothing."""
-        new = list(dict.fromkeys(p for p in patterns if p not in self._known))
+    def __call__(self, contents: Sequence[C]) -> list[GPUVerdict]:
+        """Verdict of each content, in order; those seen before cost nothing."""
+        new = list(dict.fromkeys(c for c in contents if c not in self._known))
         # Threads suffice: the twin's loop and NumPy's sorting run without the interpreter's lock.
         jobs = Parallel(n_jobs=min(self.workers, len(new)) or 1, prefer="threads", return_as="generator")(
-            delayed(_judge)(self.scenario, self._load(p), self.profiles[p.device], p) for p in new
+            delayed(self._judge)(content) for content in new
         )
-        for done, (pattern, verdict) in enumerate(zip(new, jobs, strict=True), start=1):
-            self._known[pattern] = verdict
+        for done, (content, verdict) in enumerate(zip(new, jobs, strict=True), start=1):
+            self._known[content] = verdict
             self.report("the twin judges", done, len(new))
-        return [self._known[p] for p in patterns]
+        return [self._known[content] for content in contents]
 
-    def _load(self, pattern: Pattern) -> GPULoad:
-        return GPULoad.from_classes(self.classes, pattern.counts)
+    def _judge(self, content: C) -> GPUVerdict:
+        scenario = self.scenario
+        device = next(d for d in scenario.devices if d.name == content.device)
+        return twin.judge(
+            self.load_of(content),
+            scenario.workload,
+            scenario.engine,
+            self.profiles[content.device],
+            max_loras=content.max_loras,
+            max_lora_rank=content.max_lora_rank,
+            service_levels=scenario.service_levels,
+            gpu_memory_gib=device.memory_gib,
+            seed=scenario.seed,
+            replications=scenario.replications,
+        )
 
 
-def _judge(scenario: Scenario, load: GPULoad, profile: EngineProfile, pattern: Pattern) -> GPUVerdict:
-    device = next(d for d in scenario.devices if d.name == pattern.device)
-    return twin.judge(
-        load,
-        scenario.workload,
-        scenario.engine,
-        profile,
-        max_loras=pattern.max_loras,
-        max_lora_rank=pattern.max_lora_rank,
-        service_levels=scenario.service_levels,
-        gpu_memory_gib=device.memory_gib,
-        seed=scenario.seed,
-        replications=scenario.replications,
-    )
+def judge_of_patterns(
+    scenario: Scenario,
+    classes: Sequence[AdapterClass],
+    profiles: Mapping[str, EngineProfile],
+    workers: int = 1,
+    report: Report = silent,
+) -> Judge[Pattern]:
+    """The twin as judge of patterns that count these classes."""
+
+    def load_of(pattern: Pattern) -> GPULoad:
+        return GPULoad.from_classes(classes, pattern.counts)
+
+    return Judge(scenario, profiles, load_of, workers, report)

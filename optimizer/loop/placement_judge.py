@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-from joblib import Parallel, delayed
 
-import twin
+from optimizer.loop.judging import Judge
 from optimizer.progress import Report, silent
 from optimizer.result import GPUValidation, Validation
 from scenarios import PlacedGPU, Placement, Scenario
 from twin import EngineProfile, GPULoad, GPUVerdict
 
-Content = tuple[str, int, int, tuple[tuple[int, float], ...]]
-"""Device, slots, rank, and the sorted (class, share) of every adapter of a GPU."""
+
+@dataclass(frozen=True)
+class PlacedContent:
+    """Device, slots, rank, and the sorted (class, share) of every adapter of a GPU."""
+
+    device: str
+    max_loras: int
+    max_lora_rank: int
+    held: tuple[tuple[int, float], ...]
 
 
 @dataclass(frozen=True)
@@ -30,7 +36,7 @@ class PlacementJudge:
     profiles
         Engine profile of each device.
     workers
-        Processes; verdicts do not depend on it.
+        Threads; verdicts do not depend on it.
     report
         Called with progress.
     """
@@ -39,23 +45,19 @@ class PlacementJudge:
     profiles: Mapping[str, EngineProfile]
     workers: int = 1
     report: Report = silent
-    _known: dict[Content, GPUVerdict] = field(default_factory=dict, repr=False)
 
     @cached_property
     def _class_of(self) -> dict[str, int]:
         return {name: k for k, c in enumerate(self.scenario.classes) for name in c.names}
 
+    @cached_property
+    def _judge(self) -> Judge[PlacedContent]:
+        return Judge(self.scenario, self.profiles, self._load, self.workers, self.report)
+
     def __call__(self, gpus: Sequence[PlacedGPU]) -> list[GPUVerdict]:
         """Verdict of each GPU, in order, with its own number and its own adapters' names."""
-        contents = [self._content(gpu) for gpu in gpus]
-        new = list(dict.fromkeys(c for c in contents if c not in self._known))
-        jobs = Parallel(n_jobs=min(self.workers, len(new)) or 1, return_as="generator")(
-            delayed(_judge)(self.scenario, self._load(c), self.profiles[c[0]], c) for c in new
-        )
-        for done, (content, verdict) in enumerate(zip(new, jobs, strict=True), start=1):
-            self._known[content] = verdict
-            self.report("the twin judges", done, len(new))
-        return [self._known[c].of(gpu.gpu, self._names(gpu)) for c, gpu in zip(contents, gpus, strict=True)]
+        verdicts = self._judge([self._content(gpu) for gpu in gpus])
+        return [v.of(gpu.gpu, self._names(gpu)) for v, gpu in zip(verdicts, gpus, strict=True)]
 
     def healthy(self, placement: Placement) -> bool:
         """Whether every GPU is accepted; stops at the first that is not, the busiest first."""
@@ -74,9 +76,9 @@ class PlacementJudge:
         pairs = [(self._class_of[name], gpu.share(name), k, name) for k, name in enumerate(gpu.adapters)]
         return [(c, share, name) for c, share, _, name in sorted(pairs)]
 
-    def _content(self, gpu: PlacedGPU) -> Content:
+    def _content(self, gpu: PlacedGPU) -> PlacedContent:
         held = tuple((c, share) for c, share, _ in self._sorted(gpu))
-        return gpu.device, gpu.max_loras, gpu.max_lora_rank, held
+        return PlacedContent(gpu.device, gpu.max_loras, gpu.max_lora_rank, held)
 
     def _names(self, gpu: PlacedGPU) -> dict[str, str]:
         return {f"{k}": name for k, (_, _, name) in enumerate(self._sorted(gpu))}
@@ -89,8 +91,8 @@ class PlacementJudge:
             for c, share, _ in self._sorted(gpu)
         )
 
-    def _load(self, content: Content) -> GPULoad:
-        held = [(self.scenario.classes[c], share) for c, share in content[3]]
+    def _load(self, content: PlacedContent) -> GPULoad:
+        held = [(self.scenario.classes[c], share) for c, share in content.held]
         return GPULoad(
             names=tuple(f"{k}" for k in range(len(held))),
             rank=np.array([c.rank for c, _ in held], dtype=np.int32),
@@ -99,22 +101,6 @@ class PlacementJudge:
             output=tuple(c.output for c, _ in held),
             levels=tuple(c.levels for c, _ in held),
         )
-
-
-def _judge(scenario: Scenario, load: GPULoad, profile: EngineProfile, content: Content) -> GPUVerdict:
-    device, max_loras, max_lora_rank, _ = content
-    return twin.judge(
-        load,
-        scenario.workload,
-        scenario.engine,
-        profile,
-        max_loras=max_loras,
-        max_lora_rank=max_lora_rank,
-        service_levels=scenario.service_levels,
-        gpu_memory_gib=next(d.memory_gib for d in scenario.devices if d.name == device),
-        seed=scenario.seed,
-        replications=scenario.replications,
-    )
 
 
 def gpu_validation(verdict: GPUVerdict) -> GPUValidation:

@@ -13,7 +13,7 @@ from optimizer.loop.baseline_run import solve_baseline
 from optimizer.loop.confirm import Confirmation, Confirmed
 from optimizer.loop.fewest import FewestSearch
 from optimizer.loop.instance import InfeasibleError, prepare
-from optimizer.loop.judging import Judge
+from optimizer.loop.judging import judge_of_patterns
 from optimizer.loop.objectives import prices_of, quality_of
 from optimizer.loop.quality import best_quality
 from optimizer.packing.solver import Method, methods
@@ -87,7 +87,7 @@ def solve(
         instance = prepare(scenario, gpus=gpus, workers=workers, report=report)
     except InfeasibleError as error:
         return no_answer(scenario, chosen, str(error), seconds=time.monotonic() - started)
-    judge = Judge(scenario, instance.classes, instance.profiles, workers, report)
+    judge = judge_of_patterns(scenario, instance.classes, instance.profiles, workers, report)
     confirmation = Confirmation(judge, started + time_limit_s, report)
     search = FewestSearch(instance, chosen, confirmation, gap_limit=gap_limit, workers=workers)
     outcome = Outcome(instance, chosen, search, confirmation)

@@ -16,7 +16,7 @@ from optimizer.loop.assemble import Outcome, answer, no_answer
 from optimizer.loop.confirm import Confirmation, Confirmed
 from optimizer.loop.fewest import FewestSearch, relaxed
 from optimizer.loop.instance import InfeasibleError, Instance, prepare
-from optimizer.loop.judging import Judge
+from optimizer.loop.judging import judge_of_patterns
 from optimizer.loop.placement_judge import gpu_validation
 from optimizer.packing import methods
 from optimizer.packing.problem import PackingProblem
@@ -163,7 +163,7 @@ def replan(
         instance = prepare(scenario, gpus=gpus, workers=workers, report=report)
     except InfeasibleError as error:
         return Change(result=no_answer(scenario, method, str(error), seconds=time.monotonic() - started))
-    judge = Judge(scenario, instance.classes, instance.profiles, workers, report)
+    judge = judge_of_patterns(scenario, instance.classes, instance.profiles, workers, report)
     confirmation = Confirmation(judge, started + FEWEST_SHARE * time_limit_s, report)
     search = FewestSearch(instance, method, confirmation, workers=workers)
     nearest = _Nearest(instance, running_in(instance, placement), confirmation, move_price, workers)

@@ -20,7 +20,7 @@ import scenarios
 import twin
 from optimizer.loop.confirm import Confirmation
 from optimizer.loop.instance import prepare
-from optimizer.loop.judging import Judge
+from optimizer.loop.judging import judge_of_patterns
 from optimizer.loop.objectives import QUALITIES
 from optimizer.loop.quality import spread
 
@@ -143,7 +143,7 @@ def test_latency_is_no_worse_than_the_fewest_gpu_plan_spread() -> None:
     assert latency.objective is not None
     instance = prepare(scenario)
     confirmation = Confirmation(
-        Judge(scenario, instance.classes, instance.profiles), deadline=time.monotonic() + 60
+        judge_of_patterns(scenario, instance.classes, instance.profiles), deadline=time.monotonic() + 60
     )
     plan = confirmation.confirm(
         instance.inner, lambda problem, _seconds, _bound: optimizer.pack(problem, "bfd"), max_rounds=1

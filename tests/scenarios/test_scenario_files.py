@@ -125,7 +125,7 @@ def test_defaults_are_left_out_and_short_forms_are_used() -> None:
 
 
 def test_a_folder_that_does_not_exist_is_named(tmp_path: Path) -> None:
-    with pytest.raises(scenarios.ScenarioError, match=r"cannot be written.*check the folder"):
+    with pytest.raises(scenarios.OutputFileError, match=r"none.*cannot be written.*folder that exists"):
         scenarios.write(scenarios.read("mixed_ranks"), tmp_path / "none" / "x.yaml")
 
 

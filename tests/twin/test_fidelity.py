@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 import twin
-from scenarios import ScenarioError
+from scenarios import OutputFileError, ScenarioError
 from twin.fidelity_client import ClientView, Stalls, client_view, held_back
 from twin.fidelity_predict import COLUMNS
 from twin.fidelity_report import FidelityReport, mape, smape
@@ -149,7 +149,7 @@ def test_files_that_are_no_tables(content: bytes, tmp_path: Path) -> None:
 
 
 def test_an_output_that_cannot_be_written_is_noticed_first(tmp_path: Path) -> None:
-    with pytest.raises(twin.OutputFileError, match="folder that exists"):
+    with pytest.raises(OutputFileError, match="folder that exists"):
         twin.fidelity(tmp_path / "absent.csv", out=tmp_path / "nowhere" / "out.csv")
 
 
