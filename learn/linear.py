@@ -28,7 +28,7 @@ from learn.features import ADDITIVE, FEATURES, FloatArray
 from learn.latency import astuple, fit_latency
 from learn.region import Domain, FeasibilityRegion, OptionErrors, OptionRows, Provenance, Regions, Row
 
-INNER_CONFIDENCE: Mapping[Regime, float] = {"resident": 0.97, "shared": 0.88}
+INNER_CONFIDENCE: Mapping[Regime, float] = {"resident": 0.97, "shared": 0.85}
 """Share of the boundaries outside the inner region.
 
 Where adapters wait for slots, luck decides much of who starves; more confidence would cost more room there

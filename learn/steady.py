@@ -2,7 +2,8 @@
 
 An engine that keeps up holds, by Little's law, rate · output · t requests in its batch when a step takes
 t. A step's cost depends on that batch, so t is a fixed point of the profile's own step cost. Slots and KV
-cache cap the batch. Chance is left out: surrogates learn what it adds.
+cache cap the batch; what is asked for beyond it waits, and the scheduler passes over it in every step.
+Chance is left out: surrogates learn what it adds.
 """
 
 from __future__ import annotations
@@ -45,11 +46,14 @@ class SteadyState:
         Cost of a step.
     max_num_seqs, max_num_batched_tokens
         Most requests and tokens of a step.
+    duration_s
+        Length of a run: as long does the queue of an overloaded engine grow.
     """
 
     cost: StepCost
     max_num_seqs: int
     max_num_batched_tokens: int
+    duration_s: float
 
     @classmethod
     def of(cls, dataset: Dataset) -> SteadyState:
@@ -61,9 +65,10 @@ class SteadyState:
             If the dataset does not say what its steps cost.
         """
         try:
-            engine = dataset.metadata["space"]["engine"]
-            cost = StepCost.model_validate(dataset.metadata["step"])
-            return cls(cost, int(engine["max_num_seqs"]), int(engine["max_num_batched_tokens"]))
+            space = dataset.metadata["space"]
+            engine, cost = space["engine"], StepCost.model_validate(dataset.metadata["step"])
+            limits = int(engine["max_num_seqs"]), int(engine["max_num_batched_tokens"])
+            return cls(cost, *limits, float(space["duration_s"]))
         except (KeyError, TypeError, ValueError) as error:
             raise DatasetError(
                 f"the dataset does not say what its engine's steps cost ({error}); sample it again"
@@ -103,6 +108,8 @@ class _Candidates:
         Most requests in a batch.
     most_tokens
         Most tokens of a step.
+    duration_s
+        Length of a run.
     log_active
         Logarithm of the expected adapters with a request in each of `_RESIDENCES`, shape (m, residences).
     costs
@@ -115,6 +122,7 @@ class _Candidates:
     output: FloatArray
     most: FloatArray
     most_tokens: int
+    duration_s: float
     log_active: FloatArray
     costs: tuple[tuple[CostTerm, FloatArray], ...]
 
@@ -133,6 +141,7 @@ class _Candidates:
             output=output,
             most=np.minimum(column("kv_cache_tokens") / (prompt + output / 2), engine.max_num_seqs),
             most_tokens=engine.max_num_batched_tokens,
+            duration_s=engine.duration_s,
             log_active=np.log(np.maximum(active, 1e-12)),
             costs=_summed(engine.cost, column("max_loras"), column("max_lora_rank"), column("count")),
         )
@@ -169,10 +178,12 @@ class _Candidates:
         batch, active = self.batch(step_s)
         present = np.clip(np.minimum(active, self.slots), np.minimum(batch, 1.0), batch)
         tokens = np.minimum(batch * (1 + self.prompt / self.output), self.most_tokens)
+        left = np.maximum(self.token_rate - batch / step_s, 0.0) / self.output
         per = {
             "decode": batch,
             "prefill": batch * self.prompt / self.output,
             "context": batch * (self.prompt + self.output / 2),
+            "waiting": left * self.duration_s / 2,
         }
         total = np.zeros_like(batch)
         for term, seconds in self.costs:
@@ -186,12 +197,11 @@ class _Candidates:
 def _summed(
     cost: StepCost, slots: FloatArray, rank: FloatArray, served: FloatArray
 ) -> tuple[tuple[CostTerm, FloatArray], ...]:
-    """Terms with coefficients, those that grow alike as one; nothing waits in a steady state."""
+    """Terms with coefficients, those that grow alike as one."""
     alike: dict[tuple[object, ...], list[CostTerm]] = defaultdict(list)
     for term in cost.terms:
-        if term.per != "waiting":
-            how = (term.per, term.tokens_above, term.tokens_cap, term.adapters_power, term.adapters_cap)
-            alike[how].append(term)
+        how = (term.per, term.tokens_above, term.tokens_cap, term.adapters_power, term.adapters_cap)
+        alike[how].append(term)
     return tuple(
         (terms[0], np.sum([_scaled(term, slots, rank, served) for term in terms], axis=0))
         for terms in alike.values()

@@ -72,6 +72,28 @@ def test_more_load_means_longer_steps_and_less_of_it_carried(steady: SteadyState
     assert (found[:, STEP] < np.log(1e3 * LONGEST_S)).all()
 
 
+def test_the_queue_of_an_overloaded_engine_lengthens_its_steps(steady: SteadyState, space: Space) -> None:
+    """As the twin plays it: the scheduler passes over all that wait, more the longer it lasts."""
+    light, heavy = features(np.array([0.05])), features(np.array([6.0]))
+    hour, minute = replace(steady, duration_s=3600.0), replace(steady, duration_s=60.0)
+    assert hour.estimate(light)[0, STEP] == pytest.approx(minute.estimate(light)[0, STEP], abs=1e-3)
+    longer = hour.estimate(heavy)[0, STEP] - minute.estimate(heavy)[0, STEP]
+    played = [
+        simulate(
+            GPULoad.from_classes([sixteen(6.0)]),
+            space.workload.model_copy(update={"duration_s": seconds, "warmup_s": 0.0}),
+            space.engine,
+            space.profile,
+            max_loras=16,
+            max_lora_rank=8,
+            kv_cache_tokens=400_000,
+        ).gpu.itl.mean_s
+        for seconds in (60.0, 3600.0)
+    ]
+    assert longer == pytest.approx(np.log(played[1] / played[0]), abs=0.3)
+    assert longer > 0.2
+
+
 def test_adapters_without_a_slot_are_not_carried(steady: SteadyState) -> None:
     rates = np.full(1, 0.5)
     enough, few = (steady.estimate(features(rates, 64, slots))[0] for slots in (64.0, 8.0))
