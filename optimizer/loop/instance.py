@@ -52,14 +52,15 @@ class Instance:
     inner: PackingProblem
     outer: PackingProblem
 
-    def priced(self, objective: str, max_bins: int) -> Instance:
-        """The instance with the prices of another objective, and so many GPUs at most."""
+    def priced(self, objective: str, max_bins: int, budget: float | None = None) -> Instance:
+        """The instance with the prices of an objective, so many GPUs at most, and at most this price."""
         prices = {device.name: price(device, objective) for device in self.scenario.devices}
         inner, outer = (
             replace(
                 problem,
                 options=tuple(replace(o, price=prices[o.device]) for o in problem.options),
                 max_bins=max_bins,
+                budget=budget,
             )
             for problem in (self.inner, self.outer)
         )

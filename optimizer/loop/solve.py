@@ -12,7 +12,7 @@ from optimizer.loop.assemble import Outcome, answer, no_answer
 from optimizer.loop.baseline_run import solve_baseline
 from optimizer.loop.confirm import Confirmation, Confirmed
 from optimizer.loop.fewest import FewestSearch
-from optimizer.loop.instance import InfeasibleError, prepare
+from optimizer.loop.instance import InfeasibleError, Instance, prepare
 from optimizer.loop.judging import judge_of_patterns
 from optimizer.loop.objectives import prices_of, quality_of
 from optimizer.loop.quality import best_quality
@@ -122,8 +122,7 @@ def _search(outcome: Outcome, gpus: int | None, time_limit_s: float) -> None:
         confirmation.deadline = end - (1 - FEWEST_SHARE) * time_limit_s
     search.run()
     outcome.found = search.best
-    if prices_of(instance.scenario.objective) == ("gpus", "cost"):  # the reverse order: cost alone
-        outcome.found = _cheapest_of_as_many(outcome, "cost")
+    next_price(outcome)
     confirmation.deadline = end
     if quality is None or confirmation.interrupted:
         return
@@ -135,20 +134,31 @@ def _search(outcome: Outcome, gpus: int | None, time_limit_s: float) -> None:
         best_quality(outcome, quality, number)
 
 
-def _cheapest_of_as_many(outcome: Outcome, objective: str) -> Confirmed | None:
-    """The plan of the next price among those with as many GPUs."""
-    if outcome.found is None:
-        return None
-    gpus = len(outcome.found.packing)
+def next_price(outcome: Outcome) -> None:
+    """The best plan by the second price among those that are best by the first."""
+    found, instance = outcome.found, outcome.instance
+    prices = prices_of(instance.scenario.objective)
+    if found is not None and prices == ("gpus", "cost"):
+        outcome.found = _cheapest(outcome, instance.priced("cost", len(found.packing))) or found
+    if prices == ("cost", "gpus") and len(set(instance.inner.prices)) > 1:
+        while found is not None and len(found.packing) > 1 and outcome.confirmation.left_s > 0:
+            outcome.found = found
+            as_cheap = instance.priced("cost", len(found.packing) - 1, budget=found.value * (1 + 1e-9))
+            found = _cheapest(outcome, as_cheap)
+        outcome.found = found or outcome.found
+
+
+def _cheapest(outcome: Outcome, instance: Instance) -> Confirmed | None:
+    """The plan of least price of an instance."""
     search = FewestSearch(
-        outcome.instance.priced(objective, gpus),
+        instance,
         outcome.method,
         outcome.confirmation,
         gap_limit=outcome.search.gap_limit,
         workers=outcome.search.workers,
     )
     search.run()
-    return search.best or outcome.found
+    return search.best
 
 
 def _adjusted(scenario: Scenario, objective: str | Sequence[str] | None, seed: int | None) -> Scenario:

@@ -11,9 +11,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from optimizer.loop.assemble import Outcome
 from optimizer.loop.confirm import Confirmation, Confirmed, fixed_method, halves, pattern_of
 from optimizer.loop.fewest import FewestSearch, cheaper_than, relaxed
+from optimizer.loop.instance import Instance
 from optimizer.loop.judging import Pattern
+from optimizer.loop.solve import next_price
 from optimizer.packing import methods
 from optimizer.packing.problem import Bin, Packing, PackingOption, PackingProblem
 from twin import GPUVerdict
@@ -87,6 +90,33 @@ def test_a_rejected_plan_is_cut_off_until_the_twin_accepts() -> None:
     assert len(plan.packing) == 4  # 30 of load in bins of 8: no three of size 3 fit, so 4 bins
     assert confirmation.rejected
     assert 1 < confirmation.rounds <= len(confirmation.rejected) + 1
+
+
+@pytest.mark.parametrize(("big_price", "gpus"), [(2.0, 1), (2.5, 2)])
+def test_of_plans_as_cheap_the_one_of_fewest_gpus_is_taken(big_price: float, gpus: int) -> None:
+    def option(device: str, capacity: float, price: float) -> PackingOption:
+        return PackingOption(device, np.array([[5.0]]), np.array([capacity]), price=price, device=device)
+
+    small, big = option("small", 10.0, 1.0), option("big", 20.0, big_price)
+    both = PackingProblem(np.array([4]), (small, big), max_bins=8)
+    devices = (
+        SimpleNamespace(name="small", price_per_hour=1.0),
+        SimpleNamespace(name="big", price_per_hour=big_price),
+    )
+    scenario: Any = SimpleNamespace(seed=0, objective=("cost", "gpus"), devices=devices)
+    instance = Instance(scenario, {}, {}, (), (), both, both)
+    confirmation = Confirmation(FakeJudge(lambda _: True), time.monotonic() + 60)  # type: ignore[arg-type]
+    outcome = Outcome(
+        instance, methods()["exact"], FewestSearch(instance, methods()["exact"], confirmation), confirmation
+    )
+    outcome.found = confirmation.confirm(
+        replace(both, options=(small,)), fixed_method("bfd", seed=0, workers=1)
+    )
+    assert outcome.found is not None
+    assert len(outcome.found.packing) == 2
+    next_price(outcome)
+    assert len(outcome.found.packing) == gpus
+    assert outcome.found.value == 2.0
 
 
 def test_no_plan_is_returned_when_the_twin_accepts_nothing() -> None:
