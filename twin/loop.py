@@ -7,6 +7,7 @@ from math import inf
 import numpy as np
 
 from scenarios.errors import LorapackError
+from twin.passes import read_requests
 from twin.records import STEP_COLUMNS, RunRecords
 from twin.requests import FloatArray, Requests
 from twin.setup import EngineSetup
@@ -75,23 +76,26 @@ def run(
 def _records(
     requests: Requests, s: State, horizon_s: float, bins: int, steps: FloatArray | None
 ) -> RunRecords:
-    columns = {
-        f"{name}_s": np.ascontiguousarray(s.request[name])
-        for name in ("sent", "first_scheduled", "first_token", "finish")
-    }
+    n = len(requests)
+    sent, first_scheduled, first_token, finish = np.empty((4, n))
+    generated, preemptions = np.empty((2, n), dtype=np.int32)
+    read_requests(s.request, sent, first_scheduled, first_token, finish, generated, preemptions)
     return RunRecords(
         requests=requests,
         horizon_s=horizon_s,
         end_s=float(s.now["clock"]),
-        generated_tokens=np.ascontiguousarray(s.request["generated"]),
-        preemptions=np.ascontiguousarray(s.request["preemptions"]),
+        sent_s=sent,
+        first_scheduled_s=first_scheduled,
+        first_token_s=first_token,
+        finish_s=finish,
+        generated_tokens=generated,
+        preemptions=preemptions,
         gpu_loads=np.ascontiguousarray(s.adapter["gpu_loads"]),
         disk_loads=np.ascontiguousarray(s.adapter["disk_loads"]),
         gaps=s.gaps,
         series=s.series.view(np.float64).reshape(bins, -1),
         series_width_s=horizon_s / bins,
         steps=steps,
-        **columns,
     )
 
 

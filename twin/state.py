@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from twin.passes import write_requests
 from twin.records import GAP_BINS, SERIES
 from twin.requests import FloatArray, IntArray, Requests
 from twin.setup import EngineSetup
@@ -245,12 +246,9 @@ def _now(requests: Requests, setup: EngineSetup, in_cpu: int) -> Record:
 
 
 def _requests(requests: Requests) -> Record:
-    q = np.zeros(len(requests), dtype=REQUEST)
-    q["arrival"], q["prompt"] = requests.arrival_s, requests.prompt_tokens
-    q["output"], q["adapter"] = requests.output_tokens, requests.adapter
-    for moment in ("sent", "first_scheduled", "first_token", "finish"):
-        q[moment] = np.nan
-    q["place"] = np.arange(len(requests))
+    q = np.empty(len(requests), dtype=REQUEST)
+    tokens = (requests.prompt_tokens, requests.output_tokens, requests.adapter)
+    write_requests(q, _floats(requests.arrival_s), *(np.ascontiguousarray(t, dtype=np.int32) for t in tokens))
     return q
 
 
