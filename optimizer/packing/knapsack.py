@@ -73,7 +73,7 @@ def row_multipliers(
     m, n = usage.shape
     weight = np.full(m, 1.0 / m)
     best = weight.copy()
-    lowest = np.inf
+    lowest, low, high = np.inf, 0.0, 1.0
     for k in range(rounds):
         load = aggregated(usage, capacity, weight)
         efficiency = np.zeros(n)
@@ -94,6 +94,14 @@ def row_multipliers(
         if value < lowest:
             lowest = value
             best = weight.copy()
+        if m == 2:  # the bound is convex in the one weight that is free: halve its range
+            if activity[0] > activity[1]:
+                low = weight[0]
+            else:
+                high = weight[0]
+            weight[0] = (low + high) / 2
+            weight[1] = 1.0 - weight[0]
+            continue
         step = 1.0 / (1.0 + 0.5 * k)
         total = 0.0
         for r in range(m):
