@@ -158,11 +158,6 @@ class Relaxation:
         slack = solved.value / goal
         priced = []
         for o in self.filler.options:
-            enough = problem.options[o].price * slack + float(solved.toll[o])
-            quick = price_option(self.filler, o, solved.duals, problem.counts, enough, TREE_NODES[1])
-            if quick.value > enough * (1 + 1e-7):
-                return False
-        for o in self.filler.options:
             if until():
                 return False
             enough = problem.options[o].price * slack + float(solved.toll[o])

@@ -68,7 +68,8 @@ def row_multipliers(
 ) -> FloatArray:
     """Weights of the rows, summing to 1, whose aggregated row bounds the knapsack tightly.
 
-    Multiplicative updates: rows that the fractional solution overfills gain weight.
+    Rows that the fractional solution overfills gain weight: by bisection where there are two, else by
+    multiplicative updates.
     """
     m, n = usage.shape
     weight = np.full(m, 1.0 / m)
@@ -94,7 +95,7 @@ def row_multipliers(
         if value < lowest:
             lowest = value
             best = weight.copy()
-        if m == 2:  # the bound is convex in the one weight that is free: halve its range
+        if m == 2:  # the bound is convex in the one weight that is free
             if activity[0] > activity[1]:
                 low = weight[0]
             else:
