@@ -1,33 +1,37 @@
 # ruff: noqa: NPY002 (compiled code has numba's own generator, seeded by the legacy call)
 """Simulated annealing towards fewer bins: items move and swap until no bin is overfull.
 
-Some bins are given up and their items pushed into the others, which may overflow; annealing on the total
-overflow then looks for a packing without any (for one row: Alvim, Ribeiro, Glover and Aloise, "A hybrid
-improvement heuristic for the one-dimensional bin packing problem", 2004; annealing: Kirkpatrick et al.,
-1983). A bin may change its option for another of the same price, so its overflow is that of the option
-that holds its items best.
+The aggregate model says how many bins of each option there are at a price, and which items go to them in
+all. Each option's items are dealt out evenly over its bins, and annealing on the total overflow looks for a
+packing without any (for one row: Alvim, Ribeiro, Glover and Aloise, "A hybrid improvement heuristic for the
+one-dimensional bin packing problem", 2004; annealing: Kirkpatrick et al., 1983).
 """
 
 from __future__ import annotations
 
-import time
-from collections.abc import Sequence
+from collections.abc import Callable
 
 import numpy as np
 
+from optimizer.packing.aggregate import AggregateModel, Division
 from optimizer.packing.compiled import compiled
 from optimizer.packing.firstfit import Filler, holds, offer
 from optimizer.packing.outcome import Run, round_up
-from optimizer.packing.problem import Bin, BoolArray, FloatArray, IntArray
+from optimizer.packing.problem import Bin, FloatArray, IntArray
 
-MOVES_PER_ITEM = 8_000
-"""Moves that one annealing tries for every item, at most."""
+MOVES_PER_ITEM, FEWEST = 1_000, 300_000
+"""Moves that an annealing tries for every item, and in all at least."""
 
-FEWEST, MOST = 500_000, 40_000_000
-"""Bounds of moves times rows of all options."""
+ATTEMPTS = ((0.003, 1), (0.02, 1), (0.1, 5))
+"""Annealings one after the other: overflow, in mean items, that is accepted about every third time at the
+start, and how many times as long it is. Where items are many and small, heat spoils the aggregate model's
+division; where they are few and large, little moves without."""
 
-HOT, COLD = 0.1, 0.001
-"""Overflow, in mean items, that is accepted about every third time: at the start and at the end."""
+COLD = 0.001
+"""The overflow at the end."""
+
+CHUNK = 1_000_000
+"""Moves between two looks at the clock."""
 
 BARRED = 1e3
 """Share of a bin that an item takes which may not enter it."""
@@ -35,74 +39,59 @@ BARRED = 1e3
 EMPTY = 1e-9
 """Overflow that is none; the integer rows decide in the end."""
 
+HEALTHY = 0.01
+"""Share of the moves between two bins that do not overflow which are tried: they help only by chance."""
 
-def squeeze(run: Run, filler: Filler, bound: float, seconds: float) -> None:
-    """Improve the run's plan by giving bins up: all beyond a bound, else half of them, and so on."""
-    until = time.monotonic() + seconds
-    target, failed = round_up(bound, run.problem), 0.0
-    while run.packing is not None and not run.done and time.monotonic() < until:
-        bins = list(run.packing.bins)
-        kept = _kept(run, filler, bins, target)
-        price = float(run.problem.prices[[bins[g].option for g in kept]].sum())
-        if price <= failed * (1 + 1e-9) or len(kept) == len(bins):
-            return
-        found = _without_overflow(filler, bins, kept, run.seed)
+
+def squeeze(run: Run, filler: Filler, seconds: float) -> None:
+    """Look for a plan at the run's bound, then at half the way to the plan there is, and so on."""
+    until, model = run.until(seconds), AggregateModel(run.problem)
+    relaxed = model.continuous()
+    target, failed = run.bound, 0.0
+    while run.packing is not None and not until() and failed < target < run.value * (1 - 1e-9):
+        wanted = relaxed.bins * (target / relaxed.bound)
+        division = model.divide(target, wanted, min(seconds, run.left_s))
+        found = None if division is None else _packed(filler, division, run.seed, until)
         if found is None or not offer(run, found):
-            failed = price
-        target = (failed + run.value) / 2
+            failed = target
+        target = round_up((failed + run.value) / 2, run.problem)
 
 
-def _kept(run: Run, filler: Filler, bins: Sequence[Bin], price: float) -> list[int]:
-    """The heaviest bins of so much price in all."""
-    prices = run.problem.prices[[b.option for b in bins]]
-    weight = np.array([filler.weights @ b.counts for b in bins]) / prices
-    order = np.argsort(-weight, kind="stable")
-    within = np.cumsum(prices[order]) <= price * (1 + 1e-9)
-    return sorted(order[within].tolist())
+def _packed(filler: Filler, division: Division, seed: int, until: Callable[[], bool]) -> list[Bin] | None:
+    """The items of a division in its bins; None if no such packing was found."""
+    options = np.flatnonzero(division.bins)
+    size = _sizes(filler, options)
+    option = np.repeat(np.arange(len(options)), division.bins[options])
+    item, place = dealt(division.items[options], division.bins[options], size)
+    if not _without_overflow(item, place, option, size, seed, until):
+        return None
+    counts = np.zeros((len(option), filler.problem.n_classes), dtype=np.int64)
+    np.add.at(counts, (place, item), 1)
+    bins = [Bin(int(options[o]), held) for o, held in zip(option, counts, strict=True)]
+    return bins if all(holds(filler, b.option, b.counts) for b in bins) else None
 
 
 def _without_overflow(
-    filler: Filler, bins: Sequence[Bin], kept: Sequence[int], seed: int
-) -> list[Bin] | None:
-    """The items of all bins in those that are kept; None if no such packing was found."""
-    alike = {o: _alternatives(filler, o) for o in {bins[g].option for g in kept}}
-    options = sorted({o for others in alike.values() for o in others})
-    size = _sizes(filler, options)
-    may = np.array([np.isin(options, alike[bins[g].option]) for g in kept])
-    held = np.array([bins[g].counts for g in kept])
-    classes = np.arange(filler.problem.n_classes)
-    item = np.concatenate([np.repeat(classes, counts) for counts in held])
-    place = np.repeat(np.arange(len(kept)), held.sum(axis=1))
-    homeless = np.repeat(classes, filler.problem.counts - held.sum(axis=0))
-    item, place = np.concatenate([item, homeless]), np.concatenate([place, np.full(len(homeless), -1)])
-    largest = np.where(size < BARRED, size, 0.0).max(axis=(1, 2))
-    mean = float(largest[item].mean())
-    rows = size.shape[1] * size.shape[2]
-    moves = int(np.clip(MOVES_PER_ITEM * len(item), FEWEST / rows, MOST / rows))
-    if anneal(item, place, size, may, seed, moves, HOT * mean, COLD * mean) > 0:
-        return None
-    counts = np.zeros((len(kept), len(classes)), dtype=np.int64)
-    np.add.at(counts, (place, item), 1)
-    packed = [_settled(filler, row, alike[bins[g].option]) for g, row in zip(kept, counts, strict=True)]
-    settled = [b for b in packed if b is not None]
-    return settled if len(settled) == len(packed) else None
+    item: IntArray, place: IntArray, option: IntArray, size: FloatArray, seed: int, until: Callable[[], bool]
+) -> bool:
+    """Anneal ``place`` until no bin overflows, ever longer; whether it came to that."""
+    mean = float(size[item, option[place]].max(axis=1).mean())
+    start = place.copy()
+    for k, (hot, longer) in enumerate(ATTEMPTS):
+        place[:] = start
+        moves = longer * max(MOVES_PER_ITEM * len(item), FEWEST)
+        chunks = -(-moves // CHUNK)
+        heat = mean * hot * (COLD / hot) ** (np.arange(chunks + 1) / chunks)
+        for j in range(chunks):
+            if until():
+                return False
+            key = ((seed * len(ATTEMPTS) + k) * 1_000_003 + j) & 0x7FFFFFFF
+            if anneal(item, place, option, size, key, moves // chunks, heat[j], heat[j + 1]) < EMPTY:
+                return True
+    return False
 
 
-def _alternatives(filler: Filler, option: int) -> list[int]:
-    """Options that a bin may change to: of the same device and price, without a limit of their own."""
-    options = filler.problem.options
-    mine = options[option]
-    if mine.limit is not None:
-        return [option]
-    alike = [
-        o
-        for o in filler.options
-        if options[o].limit is None and (options[o].device, options[o].price) == (mine.device, mine.price)
-    ]
-    return alike or [option]
-
-
-def _sizes(filler: Filler, options: Sequence[int]) -> FloatArray:
+def _sizes(filler: Filler, options: IntArray) -> FloatArray:
     """Share of each row that an item takes, shape (classes + 1, options, rows); the last one is nothing."""
     rows = [filler.problem.rows[o] for o in options]
     size = np.zeros((filler.problem.n_classes + 1, len(rows), max(len(r.capacity) for r in rows)))
@@ -112,57 +101,44 @@ def _sizes(filler: Filler, options: Sequence[int]) -> FloatArray:
     return size
 
 
-def _settled(filler: Filler, counts: IntArray, options: Sequence[int]) -> Bin | None:
-    """The items as a bin of the first option that holds them; None where a cut forbids them in all."""
-    fitting = (o for o in options if holds(filler, o, counts))
-    chosen = next(fitting, None)
-    return None if chosen is None else Bin(chosen, counts)
-
-
 @compiled
-def overflow_of(load: FloatArray, g: int, change: FloatArray, sign: float, may: BoolArray) -> float:
-    """Overflow of bin g when ``sign * change`` is added, under the option that holds it best.
+def dealt(items: IntArray, bins: IntArray, size: FloatArray) -> tuple[IntArray, IntArray]:
+    """Class and bin of every item, shape (N,): each option's items, largest first, to its emptiest bin.
 
-    ``load`` has shape (bins, options, rows), ``change`` (options, rows), ``may`` (bins, options).
+    ``items`` has shape (options, classes), ``bins`` (options,), ``size`` (classes + 1, options, rows).
     """
-    least = np.inf
-    for o in range(load.shape[1]):
-        if may[g, o]:
-            over = 0.0
-            for r in range(load.shape[2]):
-                over += max(0.0, load[g, o, r] + sign * change[o, r] - 1.0)
-            least = min(least, over)
-            if least == 0.0:
-                break
-    return least
-
-
-@compiled
-def add(load: FloatArray, g: int, change: FloatArray, sign: float) -> None:
-    """Add ``sign * change`` to the load of bin g."""
-    for o in range(load.shape[1]):
-        for r in range(load.shape[2]):
-            load[g, o, r] += sign * change[o, r]
-
-
-@compiled
-def insert(load: FloatArray, size: FloatArray, may: BoolArray) -> int:
-    """The bin that overflows least, then is least full, with an item of this size; it is added there."""
-    best, least = 0, np.inf
-    for g in range(len(load)):
-        over = overflow_of(load, g, size, 1.0, may) + 1e-3 * load[g, 0, 0]
-        if over < least:
-            best, least = g, over
-    add(load, best, size, 1.0)
-    return best
+    n, rows = items.sum(), size.shape[2]
+    item, place = np.zeros(n, dtype=np.int64), np.zeros(n, dtype=np.int64)
+    k, first = 0, 0
+    for o in range(len(bins)):
+        largest = np.zeros(items.shape[1])
+        for c in range(items.shape[1]):
+            for r in range(rows):
+                largest[c] = max(largest[c], size[c, o, r])
+        load = np.zeros((bins[o], rows))
+        for c in np.argsort(-largest):
+            for _ in range(items[o, c]):
+                emptiest, least = 0, np.inf
+                for g in range(bins[o]):
+                    fullest = 0.0
+                    for r in range(rows):
+                        fullest = max(fullest, load[g, r] + size[c, o, r])
+                    if fullest < least:
+                        emptiest, least = g, fullest
+                for r in range(rows):
+                    load[emptiest, r] += size[c, o, r]
+                item[k], place[k] = c, first + emptiest
+                k += 1
+        first += bins[o]
+    return item, place
 
 
 @compiled
 def anneal(
     item: IntArray,
     place: IntArray,
+    option: IntArray,
     size: FloatArray,
-    may: BoolArray,
     seed: int,
     moves: int,
     hot: float,
@@ -173,31 +149,28 @@ def anneal(
     Parameters
     ----------
     item, place
-        Class and bin of every item, shape (N,); a bin of -1 is chosen here. ``place`` is changed.
+        Class and bin of every item, shape (N,); ``place`` is changed.
+    option
+        Option of every bin, shape (bins,).
     size
-        Share of each row that an item takes, shape (classes, options, rows); a last class of nothing.
-    may
-        Options that each bin may have, shape (bins, options).
+        Share of each row that an item takes, shape (classes + 1, options, rows); the last one is nothing.
     seed, moves
         Seed, and moves to try.
     hot, cold
         Temperature at the start and at the end, in shares of a bin.
     """
     np.random.seed(seed)
-    n, bins = len(item), len(may)
+    n, bins, rows = len(item), len(option), size.shape[2]
     nothing = len(size) - 1
-    load, over = np.zeros((bins, size.shape[1], size.shape[2])), np.zeros(bins)
+    load, over = np.zeros((bins, rows)), np.zeros(bins)
     for k in range(n):
-        if place[k] >= 0:
-            add(load, place[k], size[item[k]], 1.0)
-    for k in range(n):
-        if place[k] < 0:
-            place[k] = insert(load, size[item[k]], may)
+        for r in range(rows):
+            load[place[k], r] += size[item[k], option[place[k]], r]
     total = 0.0
     for g in range(bins):
-        over[g] = overflow_of(load, g, size[nothing], 1.0, may)
+        for r in range(rows):
+            over[g] += max(0.0, load[g, r] - 1.0)
         total += over[g]
-    change = np.zeros((size.shape[1], size.shape[2]))
     cooling, temperature = (cold / hot) ** (1.0 / moves), hot
     for _ in range(moves):
         if total < EMPTY:
@@ -209,15 +182,18 @@ def anneal(
         c, d = item[i], item[j] if swap else nothing
         if g == h or c == d:
             continue
-        for o in range(change.shape[0]):
-            for r in range(change.shape[1]):
-                change[o, r] = size[c, o, r] - size[d, o, r]
-        over_g = overflow_of(load, g, change, -1.0, may)
-        over_h = overflow_of(load, h, change, 1.0, may)
+        if over[g] == 0.0 and over[h] == 0.0 and np.random.random() > HEALTHY:
+            continue
+        a, b = option[g], option[h]
+        over_g = over_h = 0.0
+        for r in range(rows):
+            over_g += max(0.0, load[g, r] - size[c, a, r] + size[d, a, r] - 1.0)
+            over_h += max(0.0, load[h, r] + size[c, b, r] - size[d, b, r] - 1.0)
         rise = over_g + over_h - over[g] - over[h]
         if rise <= 0.0 or np.random.random() < np.exp(-rise / temperature):
-            add(load, g, change, -1.0)
-            add(load, h, change, 1.0)
+            for r in range(rows):
+                load[g, r] += size[d, a, r] - size[c, a, r]
+                load[h, r] += size[c, b, r] - size[d, b, r]
             over[g], over[h] = over_g, over_h
             place[i] = h
             if swap:

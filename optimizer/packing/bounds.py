@@ -11,31 +11,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from optimizer.packing.aggregate import AggregateModel, Continuous
 from optimizer.packing.options import useful_options
 from optimizer.packing.outcome import Run
 from optimizer.packing.problem import FloatArray, PackingProblem
 
-
-@dataclass(frozen=True, eq=False)
-class Continuous:
-    """The continuous relaxation: bins of each option in fractions, items split over options.
-
-    Parameters
-    ----------
-    bound
-        Its optimum; infinite if not even the relaxation has a solution.
-    duals
-        Weight of an item per class, shape (n_classes,).
-    """
-
-    bound: float
-    duals: FloatArray
-
-    def proof(self, problem: PackingProblem) -> Proof | None:
-        """The duals as a proof; None where limits have a part in the bound, whose duals are not kept."""
-        if not np.isclose(self.duals @ problem.counts, self.bound, rtol=1e-7, atol=0.0):
-            return None
-        return Proof(self.bound, self.duals, np.zeros(len(problem.options)))
+WHOLE_BINS_S, WHOLE_BINS_SHARE = 20.0, 0.1
+"""Seconds, and share of the time left, for the bound with whole numbers of bins."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,70 +39,16 @@ class Proof:
     toll: FloatArray
 
 
+def proof_of(continuous: Continuous, problem: PackingProblem) -> Proof | None:
+    """The continuous bound's proof; None where limits have a part in it, whose duals are not kept."""
+    if not np.isclose(continuous.duals @ problem.counts, continuous.bound, rtol=1e-7, atol=0.0):
+        return None
+    return Proof(continuous.bound, continuous.duals, np.zeros(len(problem.options)))
+
+
 def continuous_relaxation(problem: PackingProblem) -> Continuous:
-    """Solve the assignment model's linear relaxation, aggregated over bins."""
-    from scipy.optimize import linprog
-
-    options = useful_options(problem)
-    classes = np.flatnonzero(problem.counts)
-    n, k = len(classes), len(options)
-    rows, limits = _relaxed_rows(problem, options, classes)
-    equal = np.hstack([np.tile(np.eye(n), (1, k)), np.zeros((n, k))])
-    # Not the number of items: the demand implies it, and its dual value would be missing in the weights.
-    upper = [None if problem.rows[o].most[c] > 0 else 0.0 for o in options for c in classes]
-    solved = linprog(
-        np.concatenate([np.zeros(k * n), problem.prices[list(options)]]),
-        A_ub=_sparse(rows),
-        b_ub=limits,
-        A_eq=_sparse(equal),
-        b_eq=problem.counts[classes].astype(np.float64),
-        bounds=[(0.0, u) for u in upper]
-        + [(0.0, None if problem.options[o].limit is None else problem.options[o].limit) for o in options],
-        method="highs",
-    )
-    duals = np.zeros(problem.n_classes)
-    if solved.status == 2:
-        return Continuous(float("inf"), duals)
-    if solved.status != 0:
-        return Continuous(0.0, duals)
-    duals[classes] = np.maximum(solved.eqlin.marginals, 0.0)
-    return Continuous(max(0.0, float(solved.fun)) * (1 - 1e-9), duals)
-
-
-def _sparse(matrix: FloatArray) -> object:
-    from scipy.sparse import csr_matrix
-
-    return csr_matrix(matrix)
-
-
-def _relaxed_rows(
-    problem: PackingProblem, options: tuple[int, ...], classes: np.ndarray[tuple[int], np.dtype[np.int64]]
-) -> tuple[FloatArray, FloatArray]:
-    """Rows of all options, scaled to capacity 1 per bin, then the limits on bins and price."""
-    n, k = len(classes), len(options)
-    blocks, limits = [], []
-    for j, o in enumerate(options):
-        given = problem.rows[o]
-        scale = np.maximum(given.capacity, 1).astype(np.float64)
-        block = np.zeros((len(scale), k * n + k))
-        block[:, j * n : (j + 1) * n] = given.usage[:, classes] / scale[:, None]
-        block[:, k * n + j] = -given.capacity / scale
-        blocks.append(block)
-        limits += [0.0] * len(scale)
-    for device, limit in problem.device_limits.items():
-        blocks.append(_on_bins(n, [float(problem.options[o].device == device) for o in options]))
-        limits.append(float(limit))
-    if problem.max_bins is not None:
-        blocks.append(_on_bins(n, [1.0] * k))
-        limits.append(float(problem.max_bins))
-    if problem.budget is not None:
-        blocks.append(_on_bins(n, [float(problem.prices[o]) for o in options]))
-        limits.append(problem.budget)
-    return np.vstack(blocks), np.array(limits)
-
-
-def _on_bins(n: int, weights: list[float]) -> FloatArray:
-    return np.concatenate([np.zeros(len(weights) * n), weights])[None, :]
+    """Solve the aggregate model's linear relaxation."""
+    return AggregateModel(problem).continuous()
 
 
 def continuous_bound(problem: PackingProblem) -> float:
@@ -172,11 +100,16 @@ def raise_bounds(run: Run) -> Continuous:
 
     If not even the relaxation has a solution, the run is marked infeasible.
     """
-    continuous = continuous_relaxation(run.problem)
+    model = AggregateModel(run.problem)
+    continuous = model.continuous()
+    run.statistics["continuous_bound"] = continuous.bound
     if np.isinf(continuous.bound):
         run.infeasible = run.packing is None
     elif run.problem.objective == "price":
         run.raise_bound(continuous.bound)
         run.raise_bound(dual_feasible_bound(run.problem))
-    run.statistics["continuous_bound"] = continuous.bound
+        if not run.done and len(model.options) > 1:
+            whole = model.whole_bins(min(WHOLE_BINS_S, WHOLE_BINS_SHARE * run.left_s))
+            run.infeasible = run.packing is None and np.isinf(whole)
+            run.raise_bound(whole if np.isfinite(whole) else 0.0)
     return continuous

@@ -8,13 +8,13 @@ value bounds every packing from below at any time (Farley 1990); optimality of t
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from optimizer.packing.bounds import Continuous, Proof
+from optimizer.packing.aggregate import Continuous
+from optimizer.packing.bounds import Proof, proof_of
 from optimizer.packing.exchanges import exchanges
 from optimizer.packing.firstfit import Filler
 from optimizer.packing.master import Master, Solved
@@ -45,6 +45,16 @@ class Relaxation:
         The problem.
     master
         The linear programme.
+    limit
+        Most items of a class per column.
+    until
+        Asked before every round, and before every option in it: whether to stop.
+    options
+        Options whose bins are priced.
+    bounding
+        Whether duals are smoothed and bounds kept; only where the demand is the problem's own.
+    on_bound
+        Called with every better bound.
     bound
         Best lower bound on the price so far, not rounded.
     centre
@@ -59,6 +69,11 @@ class Relaxation:
 
     filler: Filler
     master: Master
+    limit: IntArray
+    until: Callable[[], bool]
+    options: Sequence[int]
+    bounding: bool = True
+    on_bound: Callable[[float], None] | None = None
     bound: float = 0.0
     centre: tuple[FloatArray, FloatArray, float] | None = None
     proof: Proof | None = None
@@ -66,45 +81,32 @@ class Relaxation:
     rounding: bool = True
     rounds: int = 0
 
-    def solve(
-        self,
-        limit: IntArray,
-        until: Callable[[], bool],
-        *,
-        bounding: bool = True,
-        most_effort: int = 3,
-        max_rounds: int = 100_000,
-        on_bound: Callable[[float], None] | None = None,
-    ) -> Solved | None:
-        """Add columns until none helps, the bound cannot rise any more, or ``until`` says stop.
+    def of(self, left: IntArray, until: Callable[[], bool]) -> Relaxation:
+        """The relaxation of what is left of the items, by the same columns; it keeps no bounds."""
+        return Relaxation(self.filler, self.master, left, until, self.options, bounding=False)
+
+    def solve(self, *, most_effort: int = 3, max_rounds: int = 100_000) -> Solved | None:
+        """Add columns until none helps, the bound cannot rise any more, or it is to stop.
 
         Parameters
         ----------
-        limit
-            Most items of a class per column; the demand.
-        until
-            Asked before every round, and before every option in it.
-        bounding
-            Whether duals are smoothed and bounds kept (the demand is the problem's own).
         most_effort
             Index of the largest pricing trees, into `TREE_NODES`.
         max_rounds
             Rounds of pricing at most.
-        on_bound
-            Called with every better bound.
         """
         solved = self.master.solve()
         effort = 0
         for _ in range(max_rounds):
-            if solved is None or until() or (bounding and self._bound_is_final(solved)):
+            if solved is None or self.until() or (self.bounding and self._bound_is_final(solved)):
                 return solved
             self.rounds += 1
-            added = self._greedy(solved, limit) if effort == 0 else 0
+            added = self._greedy(solved) if effort == 0 else 0
             if effort:
-                smooth = SMOOTHING if bounding and self.centre is not None and effort < 3 else 0.0
-                added = self._round(solved, limit, smooth, TREE_NODES[effort], until, bounding, on_bound)
+                smooth = SMOOTHING if self.centre is not None and effort < 3 else 0.0
+                added = self._round(solved, smooth, TREE_NODES[effort])
                 if not added and smooth:
-                    added = self._round(solved, limit, 0.0, TREE_NODES[effort], until, bounding, on_bound)
+                    added = self._round(solved, 0.0, TREE_NODES[effort])
             if added:
                 before, solved = solved, self.master.solve()
                 if effort == 0 and solved is not None and solved.value > before.value * (1 - STALLED):
@@ -117,17 +119,17 @@ class Relaxation:
                 self.master.close_exchanges()
                 solved, effort = self.master.solve(), min(1, most_effort)
             else:
-                if bounding and effort and self._prove(solved, until, on_bound):
+                if self.bounding and effort and self._prove(solved):
                     continue
                 effort += 1
         return solved
 
-    def _greedy(self, solved: Solved, limit: IntArray) -> int:
+    def _greedy(self, solved: Solved) -> int:
         """Add greedy columns of negative reduced cost; how many."""
         added = 0
-        for o in self.filler.options:
+        for o in self.options:
             worth = (self.filler.problem.options[o].price + float(solved.toll[o])) * (1 + 1e-8)
-            for column in cover(self.filler, o, solved.duals, limit, worth):
+            for column in cover(self.filler, o, solved.duals, self.limit, worth):
                 added += self.master.add(column)
         return added
 
@@ -143,9 +145,7 @@ class Relaxation:
             and round_up(self.bound, problem) > self.bound
         )
 
-    def _prove(
-        self, solved: Solved, until: Callable[[], bool], on_bound: Callable[[float], None] | None
-    ) -> bool:
+    def _prove(self, solved: Solved) -> bool:
         """Try to show the least bound at which the relaxation counts as solved; whether it is shown.
 
         Bins need not be priced to the optimum for that: if none is worth more than its price times the
@@ -157,15 +157,15 @@ class Relaxation:
             return False
         slack = solved.value / goal
         priced = []
-        for o in self.filler.options:
-            if until():
+        for o in self.options:
+            if self.until():
                 return False
             enough = problem.options[o].price * slack + float(solved.toll[o])
-            priced.append(price_option(self.filler, o, solved.duals, problem.counts, enough, TREE_NODES[-1]))
+            priced.append(price_option(self.filler, o, solved.duals, self.limit, enough, TREE_NODES[-1]))
             if priced[-1].upper > enough * (1 + 1e-7):
                 return False
         before = self.bound
-        self._farley(solved.duals, solved.toll, solved.toll_total, priced, on_bound)
+        self._farley(solved.duals, solved.toll, solved.toll_total, priced)
         return self.bound > before
 
     def _goal(self, value: float) -> float:
@@ -177,19 +177,10 @@ class Relaxation:
         below = (np.ceil(value / unit - 1e-6) - 1) * unit
         return min(close, float(below) + 1e-5 * unit)
 
-    def _round(
-        self,
-        solved: Solved,
-        limit: IntArray,
-        smooth: float,
-        nodes: int,
-        until: Callable[[], bool],
-        bounding: bool,
-        on_bound: Callable[[float], None] | None,
-    ) -> int:
+    def _round(self, solved: Solved, smooth: float, nodes: int) -> int:
         """Price every option once; how many columns of negative reduced cost were added.
 
-        A round that ``until`` cuts short adds columns, but proves no bound.
+        A round that is cut short adds columns, but proves no bound.
         """
         duals, toll, toll_total = solved.duals, solved.toll, solved.toll_total
         if smooth and self.centre is not None:
@@ -197,13 +188,13 @@ class Relaxation:
             toll = smooth * self.centre[1] + (1 - smooth) * toll
             toll_total = smooth * self.centre[2] + (1 - smooth) * toll_total
         problem, priced = self.filler.problem, []
-        for o in self.filler.options:
-            if until():
+        for o in self.options:
+            if self.until():
                 break
             enough = problem.options[o].price + float(toll[o])
-            priced.append(price_option(self.filler, o, duals, limit, enough * (1 + 1e-8), nodes))
-        if bounding and len(priced) == len(self.filler.options):
-            self._farley(duals, toll, toll_total, priced, on_bound)
+            priced.append(price_option(self.filler, o, duals, self.limit, enough * (1 + 1e-8), nodes))
+        if self.bounding and len(priced) == len(self.options):
+            self._farley(duals, toll, toll_total, priced)
         added = 0
         for one in priced:
             o = one.bin.option
@@ -212,14 +203,8 @@ class Relaxation:
                 added += self.master.add(one.bin)
         return added
 
-    def _farley(
-        self,
-        duals: FloatArray,
-        toll: FloatArray,
-        toll_total: float,
-        priced: list[Priced],
-        on_bound: Callable[[float], None] | None,
-    ) -> None:
+    def _farley(self, duals: FloatArray, toll: FloatArray, toll_total: float, priced: list[Priced]) -> None:
+        """Take the bound that priced bins prove."""
         problem = self.filler.problem
         scale = 1.0
         for one in priced:
@@ -232,8 +217,8 @@ class Relaxation:
             self.centre = (duals, toll, toll_total)
             if self.proof is None or bound > self.proof.bound:
                 self.proof = Proof(bound, scale * duals, scale * toll)
-            if on_bound is not None:
-                on_bound(self.bound)
+            if self.on_bound is not None:
+                self.on_bound(self.bound)
 
 
 def relax(
@@ -248,17 +233,14 @@ def relax(
     if run.packing is not None:
         for b, _ in run.packing.patterns():
             master.add(b)
-    relaxation = Relaxation(filler, master, continuous.bound, proof=continuous.proof(run.problem))
-    relaxation.close = 1e-7 if run.problem.n_classes <= LARGE else 2e-3
+    relaxation = Relaxation(
+        filler, master, run.problem.counts, run.until(seconds), filler.options, on_bound=run.raise_bound,
+        bound=continuous.bound, proof=proof_of(continuous, run.problem),
+        close=1e-7 if run.problem.n_classes <= LARGE else 2e-3,
+    )  # fmt: skip
     if continuous.duals.any():
         relaxation.centre = (continuous.duals, np.zeros(len(run.problem.options)), 0.0)
-    until = time.monotonic() + seconds
-    solved = relaxation.solve(
-        run.problem.counts,
-        lambda: run.done or time.monotonic() > until,
-        most_effort=3 if run.problem.n_classes <= LARGE else 1,
-        on_bound=run.raise_bound,
-    )
+    solved = relaxation.solve(most_effort=3 if run.problem.n_classes <= LARGE else 1)
     run.statistics["columns"] = float(len(master.columns))
     run.statistics["pricing_rounds"] = float(relaxation.rounds)
     run.statistics["relaxation"] = float("nan") if solved is None else solved.value

@@ -105,9 +105,9 @@ def _chosen(run: Run, bins: Sequence[Bin], proof: Proof, seconds: float) -> tupl
         model.add_linear_constraint(total(held[:, c]), demand, demand + int(slack / proof.duals[c]))
     units = np.rint(problem.prices / unit).astype(np.int64)
     model.add(total(units[option]) <= round(run.bound / unit))
-    for weight, limit in limit_rows(problem):
-        if np.isin(weight, (0.0, 1.0)).all():  # a budget is kept by whoever offers the packing
-            model.add(total(weight[option]) <= int(limit))
+    for limit in limit_rows(problem):
+        if np.isin(limit.weight, (0.0, 1.0)).all():  # a budget is kept by whoever offers the packing
+            model.add(total(limit.weight[option]) <= int(limit.most))
     solver, status = new_solver(run, seconds), list[Any]()
     interrupted = solve_in_thread(lambda: status.append(solver.solve(model)), solver.stop_search)
     chosen = None

@@ -13,7 +13,7 @@ import time
 import numpy as np
 
 from optimizer.packing.annealing import squeeze
-from optimizer.packing.bounds import continuous_bound
+from optimizer.packing.bounds import raise_bounds
 from optimizer.packing.firstfit import Filler, cheapest_options, first_fit, holds, offer
 from optimizer.packing.options import Stock
 from optimizer.packing.outcome import Run
@@ -30,7 +30,8 @@ def place_local_search(run: Run) -> None:
     if run.packing is None:
         place_best_fit(run)
     filler = Filler(run.problem)
-    squeeze(run, filler, continuous_bound(run.problem), 0.5 * run.left_s)
+    raise_bounds(run)
+    squeeze(run, filler, 0.5 * run.left_s)
     improve(run, filler, min(run.left_s, 10.0))
 
 

@@ -8,7 +8,7 @@ the duals in order until they are closed.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -36,9 +36,10 @@ class Solved:
     duals
         Value of an item per class, at least 0, shape (n_classes,).
     toll
-        What a bin of each option costs beyond its price because limits bind, shape (n_options,).
+        What a bin of each option costs beyond its price because limits bind, shape (n_options,); below 0
+        where a limit asks for bins.
     toll_total
-        Σ of limit · dual over the limits; the dual objective is duals · demand - toll_total.
+        Σ of limit · toll over the limits; the dual objective is duals · demand - toll_total.
     uncovered
         Items in artificial columns.
     """
@@ -51,8 +52,17 @@ class Solved:
     uncovered: float
 
 
+@dataclass(frozen=True, eq=False)
+class Limit:
+    """A row least <= Σ weight(option) · bins <= most; weight at least 0, shape (n_options,)."""
+
+    weight: FloatArray
+    least: float = -np.inf
+    most: float = np.inf
+
+
 class Master:
-    """The linear programme; columns are added, demand may fall."""
+    """The linear programme; columns are added, demand may fall, limits on bins may change."""
 
     def __init__(self, problem: PackingProblem, exchanges: Sequence[tuple[int, int]] = ()) -> None:
         import highspy
@@ -70,8 +80,8 @@ class Master:
         infinite = highspy.kHighsInf
         for c in range(problem.n_classes):
             self._solver.addRow(float(problem.counts[c]), infinite, 0, [], [])
-        for _, limit in self.limits:
-            self._solver.addRow(-infinite, limit, 0, [], [])
+        for limit in self.limits:
+            self._solver.addRow(limit.least, limit.most, 0, [], [])
         dearest = ARTIFICIAL * float(problem.prices.max())
         for c in range(problem.n_classes):
             self._solver.addCol(dearest, 0.0, infinite, 1, np.array([c], np.int32), np.array([1.0]))
@@ -107,9 +117,9 @@ class Master:
     def entries(self, column: Bin) -> tuple[NDArray[np.int32], FloatArray]:
         """Rows and coefficients of a column."""
         classes = np.flatnonzero(column.counts)
-        rows = [r for r, (weight, _) in enumerate(self.limits) if weight[column.option]]
+        rows = [r for r, limit in enumerate(self.limits) if limit.weight[column.option]]
         index = np.concatenate([classes, self.problem.n_classes + np.array(rows, dtype=np.int64)])
-        weights = [float(self.limits[r][0][column.option]) for r in rows]
+        weights = [float(self.limits[r].weight[column.option]) for r in rows]
         return index.astype(np.int32), np.concatenate([column.counts[classes], weights]).astype(np.float64)
 
     def demand(self, counts: IntArray, used: Sequence[Bin] = ()) -> None:
@@ -118,11 +128,26 @@ class Master:
 
         for c, count in enumerate(counts):
             self._solver.changeRowBounds(c, float(count), highspy.kHighsInf)
-        for r, (weight, limit) in enumerate(self.limits):
-            taken = sum(float(weight[b.option]) for b in used)
+        for r, limit in enumerate(self.limits):
+            taken = sum(float(limit.weight[b.option]) for b in used)
             self._solver.changeRowBounds(
-                self.problem.n_classes + r, -highspy.kHighsInf, max(0.0, limit - taken)
+                self.problem.n_classes + r, limit.least - taken, max(0.0, limit.most - taken)
             )
+
+    def limit(self, weight: FloatArray) -> int:
+        """Add a row that limits nothing yet; its number."""
+        columns = [k for k, column in enumerate(self.columns) if weight[column.option]]
+        values = [float(weight[self.columns[k].option]) for k in columns]
+        first = self.problem.n_classes + self._exchanges
+        index = np.array(columns, dtype=np.int32) + first
+        self.limits.append(Limit(weight))
+        self._solver.addRow(-np.inf, np.inf, len(columns), index.astype(np.int32), np.array(values))
+        return len(self.limits) - 1
+
+    def change_limit(self, row: int, least: float, most: float) -> None:
+        """Change a row of `limits`."""
+        self.limits[row] = replace(self.limits[row], least=least, most=most)
+        self._solver.changeRowBounds(self.problem.n_classes + row, least, most)
 
     def solve(self) -> Solved | None:
         """Solve the linear programme; None if HiGHS fails on it."""
@@ -135,9 +160,11 @@ class Master:
         values, duals = np.array(solution.col_value), np.array(solution.row_dual)
         n = self.problem.n_classes
         toll, toll_total = np.zeros(len(self.problem.options)), 0.0
-        for (weight, limit), dual in zip(self.limits, duals[n:], strict=True):
-            toll += weight * max(0.0, -dual)
-            toll_total += limit * max(0.0, -dual)
+        for limit, dual in zip(self.limits, duals[n:], strict=True):
+            binding = limit.most if dual < 0 else limit.least
+            if dual and np.isfinite(binding):
+                toll -= limit.weight * dual
+                toll_total -= binding * dual
         return Solved(
             float(self._solver.getInfo().objective_function_value), values[n + self._exchanges :],
             np.maximum(duals[:n], 0.0),
@@ -145,17 +172,17 @@ class Master:
         )  # fmt: skip
 
 
-def limit_rows(problem: PackingProblem) -> list[tuple[FloatArray, float]]:
-    """Rows Σ weight(option) · bins <= limit."""
-    rows: list[tuple[FloatArray, float]] = []
+def limit_rows(problem: PackingProblem) -> list[Limit]:
+    """The problem's own limits on bins."""
+    rows: list[Limit] = []
     k = len(problem.options)
     for o, option in enumerate(problem.options):
         if option.limit is not None:
-            rows.append((np.eye(k)[o], float(option.limit)))
+            rows.append(Limit(np.eye(k)[o], most=float(option.limit)))
     for device, limit in problem.device_limits.items():
-        rows.append((np.array([float(o.device == device) for o in problem.options]), float(limit)))
+        rows.append(Limit(np.array([float(o.device == device) for o in problem.options]), most=float(limit)))
     if problem.max_bins is not None:
-        rows.append((np.ones(k), float(problem.max_bins)))
+        rows.append(Limit(np.ones(k), most=float(problem.max_bins)))
     if problem.budget is not None:
-        rows.append((problem.prices.copy(), problem.budget))
-    return [row for row in rows if row[1] < problem.n_items * float(row[0].max())]
+        rows.append(Limit(problem.prices.copy(), most=problem.budget))
+    return [row for row in rows if row.most < problem.n_items * float(row.weight.max())]

@@ -150,6 +150,11 @@ class Run:
             or self.out_of_time
         )
 
+    def until(self, seconds: float) -> Callable[[], bool]:
+        """A question that is answered by whether the run is done or so many seconds have passed."""
+        end = time.monotonic() + seconds
+        return lambda: self.done or time.monotonic() > end
+
     def offer(self, packing: Packing) -> bool:
         """Take a packing if it is better than the best so far; whether it was."""
         value = self.problem.value(packing)

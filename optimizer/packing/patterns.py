@@ -14,7 +14,8 @@ import time
 import numpy as np
 
 from optimizer.packing.annealing import squeeze
-from optimizer.packing.bounds import raise_bounds
+from optimizer.packing.bounds import proof_of, raise_bounds
+from optimizer.packing.branching import place_by_branching
 from optimizer.packing.columns import LARGE, Relaxation, relax
 from optimizer.packing.cpsat import most_bins, place_cpsat
 from optimizer.packing.enumeration import place_from_all
@@ -44,18 +45,20 @@ def place_patterns(run: Run) -> None:
     if run.done:
         return
     filler = Filler(run.problem)
-    place_from_all(run, filler, continuous.proof(run.problem), 0.2 * run.left_s)
-    squeeze(run, filler, run.bound, 0.1 * run.left_s)
+    place_from_all(run, filler, proof_of(continuous, run.problem), 0.2 * run.left_s)
+    squeeze(run, filler, 0.1 * run.left_s)
     if run.done:
         return
     known = run.bound
     relaxation, solved = relax(run, filler, continuous, 0.4 * run.left_s)
     run.statistics["relaxation_seconds"] = time.monotonic() - started
     if run.bound > known:
-        squeeze(run, filler, run.bound, 0.1 * run.left_s)
+        squeeze(run, filler, 0.1 * run.left_s)
     if not run.done and run.problem.n_classes <= LARGE:
         solved = _finish_relaxation(run, relaxation, 0.2 * run.left_s)
         place_from_all(run, filler, relaxation.proof, 0.2 * run.left_s)
+        if not run.done:
+            place_by_branching(run, relaxation, 0.6 * run.left_s)
     if not run.done and solved is not None:
         _plans(run, relaxation, solved)
     if not run.done:
@@ -85,8 +88,5 @@ def _plans(run: Run, relaxation: Relaxation, solved: Solved) -> None:
 
 def _finish_relaxation(run: Run, relaxation: Relaxation, seconds: float) -> Solved | None:
     """Solve the relaxation to its end where it was left early."""
-    relaxation.close, relaxation.rounding = 1e-7, False
-    until = time.monotonic() + seconds
-    return relaxation.solve(
-        run.problem.counts, lambda: run.done or time.monotonic() > until, on_bound=run.raise_bound
-    )
+    relaxation.close, relaxation.rounding, relaxation.until = 1e-7, False, run.until(seconds)
+    return relaxation.solve()

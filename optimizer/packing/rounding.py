@@ -89,12 +89,9 @@ def dive(
         if run.done or not left.any():
             break
         master.demand(left, fixed)
-        current = relaxation.solve(
-            left,
-            lambda: run.out_of_time,
-            bounding=False,
-            most_effort=2 if np.count_nonzero(left) <= MANY else 0,
-            max_rounds=40 if np.count_nonzero(left) <= MANY else 12,
+        few = np.count_nonzero(left) <= MANY
+        current = relaxation.of(left, lambda: run.out_of_time).solve(
+            most_effort=2 if few else 0, max_rounds=40 if few else 12
         )
         steps += 1
     master.demand(problem.counts)
@@ -152,8 +149,8 @@ def restricted_master(run: Run, relaxation: Relaxation, solved: Solved, seconds:
         solver.setOptionValue("objective_target", run.bound * (1 + 1e-9))
     for count in problem.counts:
         solver.addRow(float(count), highspy.kHighsInf, 0, [], [])
-    for _, limit in relaxation.master.limits:
-        solver.addRow(-highspy.kHighsInf, limit, 0, [], [])
+    for limit in relaxation.master.limits:
+        solver.addRow(limit.least, limit.most, 0, [], [])
     for k in keep:
         index, value = relaxation.master.entries(columns[k])
         solver.addCol(

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from optimizer.packing import pack
 from optimizer.packing.annealing import squeeze
-from optimizer.packing.bounds import Proof, raise_bounds
+from optimizer.packing.bounds import Proof, proof_of, raise_bounds
 from optimizer.packing.checker import check
 from optimizer.packing.columns import relax
 from optimizer.packing.enumeration import place_from_all, valuable_bins
@@ -48,7 +48,7 @@ def test_annealing_finds_what_best_fit_misses() -> None:
     place_best_fit(run)
     raise_bounds(run)
     before = run.value
-    squeeze(run, Filler(problem), run.bound, 30)
+    squeeze(run, Filler(problem), 30)
     assert run.value == run.bound < before
     assert run.packing is not None
     assert check(problem, run.packing) == []
@@ -63,7 +63,7 @@ def test_annealing_keeps_every_limit(seed: int, cuts: bool, random_problem: Rand
     place_best_fit(run)
     raise_bounds(run)
     before = run.value
-    squeeze(run, Filler(problem), run.bound, 5)
+    squeeze(run, Filler(problem), 5)
     assert run.value <= before
     if run.packing is not None:
         assert check(problem, run.packing) == []
@@ -85,11 +85,12 @@ def test_pricing_stops_in_the_middle_of_a_round(random_problem: Random) -> None:
         asked += 1
         return asked > 1
 
-    args = (solved, problem.counts, 0.0, 300, until, True, None)
-    relaxation._round(*args)
+    relaxation.until = until
+    relaxation._round(solved, 0.0, 300)
     assert asked == 2
     assert relaxation.bound == bound
-    assert not relaxation._prove(solved, lambda: True, None)
+    relaxation.until = lambda: True
+    assert not relaxation._prove(solved)
 
 
 def test_annealing_gives_the_same_plan_again() -> None:
@@ -99,7 +100,7 @@ def test_annealing_gives_the_same_plan_again() -> None:
         run = run_of(problem, seed=5)
         place_best_fit(run)
         raise_bounds(run)
-        squeeze(run, Filler(problem), run.bound, 60)
+        squeeze(run, Filler(problem), 60)
         assert run.packing is not None
         plans.append([b.counts.tolist() for b in run.packing.bins])
     assert plans[0] == plans[1]
@@ -110,7 +111,7 @@ def test_perfect_triplets_are_found_among_all_bins() -> None:
     run = run_of(problem)
     continuous = raise_bounds(run)
     assert run.bound == 40
-    place_from_all(run, Filler(problem), continuous.proof(problem), 60)
+    place_from_all(run, Filler(problem), proof_of(continuous, problem), 60)
     assert run.value == 40
     assert run.packing is not None
     assert check(problem, run.packing) == []
@@ -121,7 +122,7 @@ def test_a_bound_that_no_packing_reaches_is_raised() -> None:
     """Sizes that sum to less than two bins but need three (Marcotte 1986)."""
     problem = PackingProblem.bin_packing([44] * 2 + [33] * 3 + [12] * 6, 132)
     run = run_of(problem)
-    proof = raise_bounds(run).proof(problem)
+    proof = proof_of(raise_bounds(run), problem)
     assert run.bound == 2
     place_from_all(run, Filler(problem), proof, 60)
     assert run.packing is None
@@ -156,7 +157,7 @@ def test_duals_without_those_of_binding_limits_prove_nothing() -> None:
     )
     problem = PackingProblem([2, 2], options)
     run = run_of(problem)
-    assert raise_bounds(run).proof(problem) is None
+    assert proof_of(raise_bounds(run), problem) is None
 
 
 @settings(max_examples=40, deadline=None, derandomize=True)
