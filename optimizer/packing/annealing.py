@@ -10,6 +10,8 @@ one-dimensional bin packing problem", 2004; annealing: Kirkpatrick et al., 1983)
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 
@@ -22,10 +24,21 @@ from optimizer.packing.problem import Bin, FloatArray, IntArray
 MOVES_PER_ITEM, FEWEST = 1_000, 300_000
 """Moves that an annealing tries for every item, and in all at least."""
 
-ATTEMPTS = ((0.003, 1), (0.02, 1), (0.1, 5))
-"""Annealings one after the other: overflow, in mean items, that is accepted about every third time at the
-start, and how many times as long it is. Where items are many and small, heat spoils the aggregate model's
-division; where they are few and large, little moves without."""
+
+@dataclass(frozen=True)
+class Schedule:
+    """One annealing: ``hot``, the overflow in mean items that is accepted about every third time at first.
+
+    It is ``longer`` times as long as the others.
+    """
+
+    hot: float
+    longer: int
+
+
+SCHEDULES = (Schedule(0.003, 1), Schedule(0.02, 1), Schedule(0.1, 5))
+"""Annealings one after the other. Where items are many and small, heat spoils the aggregate model's division;
+where they are few and large, little moves without."""
 
 COLD = 0.001
 """The overflow at the end."""
@@ -47,23 +60,31 @@ def squeeze(run: Run, filler: Filler, seconds: float) -> None:
     """Look for a plan at the run's bound, then at half the way to the plan there is, and so on."""
     until, model = run.until(seconds), AggregateModel(run.problem)
     relaxed = model.continuous()
-    target, failed = run.bound, 0.0
-    while run.packing is not None and not until() and failed < target < run.value * (1 - 1e-9):
-        wanted = relaxed.bins * (target / relaxed.bound)
-        division = model.divide(target, wanted, min(seconds, run.left_s))
-        found = None if division is None else _packed(filler, division, run.seed, until)
-        if found is None or not offer(run, found):
-            failed = target
-        target = round_up((failed + run.value) / 2, run.problem)
+
+    @cache
+    def division(price: float) -> Division | None:
+        return model.divide(price, relaxed.bins * (price / relaxed.bound), min(seconds, run.left_s))
+
+    for schedule in SCHEDULES:
+        target, failed = run.bound, 0.0
+        while run.packing is not None and not until() and failed < target < run.value * (1 - 1e-9):
+            found = _packed(filler, division(target), schedule, run.seed, until)
+            if found is None or not offer(run, found):
+                failed = target
+            target = round_up((failed + run.value) / 2, run.problem)
 
 
-def _packed(filler: Filler, division: Division, seed: int, until: Callable[[], bool]) -> list[Bin] | None:
+def _packed(
+    filler: Filler, division: Division | None, schedule: Schedule, seed: int, until: Callable[[], bool]
+) -> list[Bin] | None:
     """The items of a division in its bins; None if no such packing was found."""
+    if division is None:
+        return None
     options = np.flatnonzero(division.bins)
     size = _sizes(filler, options)
     option = np.repeat(np.arange(len(options)), division.bins[options])
     item, place = dealt(division.items[options], division.bins[options], size)
-    if not _without_overflow(item, place, option, size, seed, until):
+    if not _without_overflow(item, place, option, size, schedule, seed, until):
         return None
     counts = np.zeros((len(option), filler.problem.n_classes), dtype=np.int64)
     np.add.at(counts, (place, item), 1)
@@ -72,22 +93,24 @@ def _packed(filler: Filler, division: Division, seed: int, until: Callable[[], b
 
 
 def _without_overflow(
-    item: IntArray, place: IntArray, option: IntArray, size: FloatArray, seed: int, until: Callable[[], bool]
+    item: IntArray,
+    place: IntArray,
+    option: IntArray,
+    size: FloatArray,
+    schedule: Schedule,
+    seed: int,
+    until: Callable[[], bool],
 ) -> bool:
-    """Anneal ``place`` until no bin overflows, ever longer; whether it came to that."""
+    """Anneal ``place`` until no bin overflows; whether it came to that."""
     mean = float(size[item, option[place]].max(axis=1).mean())
-    start = place.copy()
-    for k, (hot, longer) in enumerate(ATTEMPTS):
-        place[:] = start
-        moves = longer * max(MOVES_PER_ITEM * len(item), FEWEST)
-        chunks = -(-moves // CHUNK)
-        heat = mean * hot * (COLD / hot) ** (np.arange(chunks + 1) / chunks)
-        for j in range(chunks):
-            if until():
-                return False
-            key = ((seed * len(ATTEMPTS) + k) * 1_000_003 + j) & 0x7FFFFFFF
-            if anneal(item, place, option, size, key, moves // chunks, heat[j], heat[j + 1]) < EMPTY:
-                return True
+    moves = schedule.longer * max(MOVES_PER_ITEM * len(item), FEWEST)
+    chunks = -(-moves // CHUNK)
+    heat = mean * schedule.hot * (COLD / schedule.hot) ** (np.arange(chunks + 1) / chunks)
+    for k, key in enumerate(np.random.SeedSequence(seed).generate_state(chunks)):
+        if until():
+            return False
+        if anneal(item, place, option, size, int(key), moves // chunks, heat[k], heat[k + 1]) < EMPTY:
+            return True
     return False
 
 
