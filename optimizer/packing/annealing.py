@@ -21,27 +21,25 @@ from optimizer.packing.firstfit import Filler, holds, offer
 from optimizer.packing.outcome import Run, round_up
 from optimizer.packing.problem import Bin, FloatArray, IntArray
 
-MOVES_PER_ITEM, FEWEST = 1_000, 300_000
+MOVES_PER_ITEM, FEWEST = 3_000, 300_000
 """Moves that an annealing tries for every item, and in all at least."""
 
 
 @dataclass(frozen=True)
 class Schedule:
-    """One annealing: ``hot``, the overflow in mean items that is accepted about every third time at first.
+    """One annealing: overflow, in mean items, that is accepted about every third time at its start and end.
 
     It is ``longer`` times as long as the others.
     """
 
     hot: float
-    longer: int
+    cold: float
+    longer: int = 1
 
 
-SCHEDULES = (Schedule(0.003, 1), Schedule(0.02, 1), Schedule(0.1, 5))
+SCHEDULES = (Schedule(0.002, 0.0002), Schedule(0.02, 0.001), Schedule(0.1, 0.001, longer=2))
 """Annealings one after the other. Where items are many and small, heat spoils the aggregate model's division;
 where they are few and large, little moves without."""
-
-COLD = 0.001
-"""The overflow at the end."""
 
 CHUNK = 1_000_000
 """Moves between two looks at the clock."""
@@ -105,7 +103,7 @@ def _without_overflow(
     mean = float(size[item, option[place]].max(axis=1).mean())
     moves = schedule.longer * max(MOVES_PER_ITEM * len(item), FEWEST)
     chunks = -(-moves // CHUNK)
-    heat = mean * schedule.hot * (COLD / schedule.hot) ** (np.arange(chunks + 1) / chunks)
+    heat = mean * np.geomspace(schedule.hot, schedule.cold, chunks + 1)
     for k, key in enumerate(np.random.SeedSequence(seed).generate_state(chunks)):
         if until():
             return False

@@ -18,9 +18,6 @@ from optimizer.packing.outcome import Run
 LARGEST = 400_000
 """Most item variables of an assignment model; larger problems are for the patterns."""
 
-BUILT_PER_S = 10_000
-"""Item variables of a model that is built in a second; one that would be built too late is not."""
-
 
 def to_cpsat(formulation: Formulation) -> tuple[Any, list[Any]]:
     """Translate a formulation; the CP-SAT model and its variables."""
@@ -55,7 +52,7 @@ def place_cpsat(run: Run) -> None:
     if run.packing is None and run.problem.objective == "price":
         place_best_fit(run)
     bins = most_bins(run)
-    if bins * run.problem.n_classes > min(LARGEST, BUILT_PER_S * run.left_s):
+    if bins * run.problem.n_classes > LARGEST:
         run.say(f"assignment model of {bins} bins and {run.problem.n_classes} classes is too large; skipped")
         return
     built = assignment_model(run.problem, bins, run.bound if run.problem.objective == "price" else 0.0)

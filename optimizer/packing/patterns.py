@@ -33,6 +33,9 @@ DIVES = 24
 SMALL = 20_000
 """Item variables of a small assignment model; beyond, dives get most of the time."""
 
+BUILT_PER_S = 8_000
+"""Item variables of an assignment model that is built in a second, before any search."""
+
 MOST_COLUMNS = 4_000
 """Columns of a restricted master."""
 
@@ -65,7 +68,7 @@ def place_patterns(run: Run) -> None:
         solved = _finish_relaxation(run, relaxation, 0.5 * run.left_s)
     if not run.done and solved is not None:
         restricted_master(run, relaxation, solved, 0.3 * run.left_s, MOST_COLUMNS)
-    if not run.done:
+    if not run.done and most_bins(run) * run.problem.n_classes <= BUILT_PER_S * run.left_s:
         place_cpsat(run)
 
 
