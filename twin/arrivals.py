@@ -6,6 +6,7 @@ import math
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from scenarios.arrivals import (
     Arrivals,
@@ -23,6 +24,7 @@ from scenarios.workload import Workload
 from twin.gaps import DeterministicGaps, ExponentialGaps, GammaGaps, Gaps, LognormalGaps, WeibullGaps
 from twin.lengths import draw_lengths
 from twin.load import GPULoad
+from twin.passes import order_instants
 from twin.requests import FloatArray, IntArray, Requests
 from twin.traces import deal_by_weight, read_azure_trace, repeat_trace
 
@@ -86,13 +88,13 @@ def draw_requests(
     )
 
 
-def _order(instants: FloatArray) -> IntArray:
-    """Stable order of instants; the fast sort does where no two are equal."""
-    order = np.argsort(instants)
-    sorted_instants = instants[order]
-    if (sorted_instants[1:] == sorted_instants[:-1]).any():
-        order = np.argsort(instants, kind="stable")
-    return np.asarray(order)
+def _order(instants: FloatArray) -> NDArray[np.int64]:
+    """Stable order of instants."""
+    n, top = len(instants), float(instants.max(initial=0.0))
+    order, bucket = np.empty(n, dtype=np.int64), np.empty(n, dtype=np.int32)
+    if top > 0 and order_instants(instants, top, bucket, np.zeros(n + 1, dtype=np.int32), order):
+        return order
+    return np.argsort(instants, kind="stable")
 
 
 def _check_size(load: GPULoad, duration: float) -> None:

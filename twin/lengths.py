@@ -36,8 +36,10 @@ def draw_lengths(lengths: Lengths, n: int, rng: np.random.Generator) -> IntArray
         return np.full(n, lengths.tokens, dtype=np.int32)
     if isinstance(lengths, LognormalLengths):
         mu, sigma = lognormal_parameters(lengths)
-        drawn = np.exp(rng.normal(mu, sigma, n))
-        return np.clip(np.rint(drawn), lengths.min, lengths.max).astype(np.int32)
+        drawn = rng.normal(mu, sigma, n)
+        np.exp(drawn, out=drawn)
+        np.clip(np.rint(drawn, out=drawn), lengths.min, lengths.max, out=drawn)
+        return drawn.astype(np.int32)
     return _draw_histogram(lengths, n, rng)
 
 

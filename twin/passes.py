@@ -1,4 +1,4 @@
-"""One compiled pass over the records of all requests, where NumPy takes one for every field.
+"""Compiled passes over all requests: over their records, where NumPy takes one per field, and to sort them.
 
 The records of an hour of traffic are larger than a processor's cache: passing over them again and again
 took as long as the loop itself.
@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from twin.compiled import cached
 from twin.requests import FloatArray, IntArray
@@ -46,3 +47,47 @@ def read_requests(
         sent[r], first_scheduled[r] = q.sent, q.first_scheduled
         first_token[r], finish[r] = q.first_token, q.finish
         generated[r], preemptions[r] = q.generated, q.preemptions
+
+
+CROWDED = 64
+"""Instants in a bucket beyond which they are not sorted by insertion."""
+
+
+@cached
+def order_instants(
+    instants: FloatArray, top: float, bucket: IntArray, first: IntArray, order: NDArray[np.int64]
+) -> bool:
+    """Write the stable order of n instants from 0 to ``top``; False where they are crowded.
+
+    A counting sort into n buckets, then insertion; instants of steady arrivals lie a few to a bucket.
+
+    Parameters
+    ----------
+    instants
+        Shape (n,).
+    top
+        The latest.
+    bucket, first
+        Space to work in, shapes (n,) and (n + 1,); ``first`` is 0.
+    order
+        Filled, shape (n,).
+    """
+    n = len(instants)
+    scale = n / top
+    for r in range(n):
+        bucket[r] = min(int(instants[r] * scale), n - 1)
+        first[bucket[r] + 1] += 1
+    for b in range(n):
+        if first[b + 1] > CROWDED:
+            return False
+        first[b + 1] += first[b]
+    for r in range(n):
+        order[first[bucket[r]]] = r
+        first[bucket[r]] += 1
+    for k in range(1, n):
+        r, j = order[k], k - 1
+        while j >= 0 and instants[order[j]] > instants[r]:
+            order[j + 1] = order[j]
+            j -= 1
+        order[j + 1] = r
+    return True
