@@ -2,7 +2,7 @@
 
     python benchmarks/region_quality.py [--scenario NAME ...] [--compositions N] [--keep FOLDER]
 
-For each scenario: processor time from the profile to regions and surrogates; their errors on a design
+For each scenario: seconds from the profile to regions and surrogate; their errors on a design
 drawn with another seed, all runs and those at random loads; capacity given away by slots; how much the
 boundary of one and the same mix differs between seeds, which no row can know; and the verdict on GPUs that
 are filled with the scenario's own adapters until the inner region holds no further one, as the placers fill
@@ -43,6 +43,7 @@ NOISE_MIXES, NOISE_SEEDS = 3, (1, 11, 12, 13)
 """Mixes per number of slots, and seeds of the twin, for the noise of a boundary."""
 
 REPLICATIONS = 3
+WORKERS = 2
 FILLS = 80
 
 
@@ -51,7 +52,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--scenario", action="append", help=f"default: {', '.join(SCENARIOS)}")
     parser.add_argument("--compositions", type=int, default=320, help="mixes of the test design")
-    parser.add_argument("--keep", type=Path, help="folder that keeps the twin runs for another time")
+    parser.add_argument("--keep", type=Path, help="folder that keeps the test's twin runs for another time")
     given = parser.parse_args()
     for name in given.scenario or SCENARIOS:
         keep = None if given.keep is None else given.keep / name
@@ -63,18 +64,19 @@ def measure(scenario: Scenario, compositions: int, keep: Path | None) -> None:
     device = scenario.devices[0]
     space = space_of_shipped(scenario, device, find_profile(scenario.model, device.name))
     print(f"== {scenario.name}: {space.profile.name}, {len(space.options)} options")
-    start = time.process_time()
-    train = learn.sample(space, PLAN, directory=keep and keep / "train")
-    sampled = time.process_time()
+    start = time.perf_counter()
+    train = learn.sample(space, PLAN, workers=WORKERS)
+    sampled = time.perf_counter()
     regions = learn.linearize(train, space)
-    surrogates = [learn.fit(train, method) for method in learn.METHODS]
-    done = time.process_time()
+    surrogates = [learn.fit(train, learn.METHODS[0])]
+    done = time.perf_counter()
     print(
-        f"{len(train)} runs in {sampled - start:.1f} s of processor time, regions and surrogates in "
-        f"{done - sampled:.1f} s: {(done - start) / 2:.1f} s on two cores"
+        f"{len(train)} runs in {sampled - start:.1f} s, both regions and the default surrogate in "
+        f"{done - sampled:.1f} s: {done - start:.1f} s with {WORKERS} processes"
     )
+    surrogates += [learn.fit(train, method) for method in learn.METHODS[1:]]
     plan = replace(PLAN, seed=TEST_SEED, compositions=compositions, width=1.03, max_runs=7, spread=6)
-    test = learn.sample(space, plan, directory=keep and keep / "test")
+    test = learn.sample(space, plan, workers=WORKERS, directory=keep and keep / "test")
     quality = learn.assess(regions, surrogates, test, space)
     print(quality.text(), "\n")
     by_option = quality.regions[0].by_option
@@ -85,7 +87,7 @@ def measure(scenario: Scenario, compositions: int, keep: Path | None) -> None:
     )
     print(noise(test, space, plan).round(3).to_string(), "\n")
     if MEASURED.exists() and scenario.workload.arrivals.process == "poisson":
-        print(measured_text(assess_measured(MEASURED, surrogates, regions, space, workers=2)), "\n")
+        print(measured_text(assess_measured(MEASURED, surrogates, regions, space, workers=WORKERS)), "\n")
     placed = pd.DataFrame(filled(scenario, regions, space))
     print(f"{len(placed)} GPUs filled with {scenario.name}'s adapters; share that the twin rejects:")
     print(placed.groupby("regime")[["fill", "one run", "all of 3 runs"]].mean().round(4).to_string(), "\n")
