@@ -1,10 +1,11 @@
-"""`patterns`: column generation for bound and columns, plans by diving and a restricted master.
+"""`patterns`: bounds and plans for the least price, from the aggregate model down to columns.
 
-A column is a bin with its items; the master covers all items at least price. Its linear relaxation is
-the strongest bound here, and needs as many rows as there are classes, whatever the number of items
-(Gilmore and Gomory 1961; Vanderbeck 1999 for diving). Annealing looks for a packing at the bound, and so
-does CP-SAT where the bins that may be in it are few. What is left between bound and plan is closed by the
-assignment model in CP-SAT, which gets the bound as a row.
+Where items are small against bins, whole numbers of bins in aggregate give the bound, and annealing the plan.
+Else columns decide: a column is a bin with its items, and the master covers all items at least price. Its
+linear relaxation is the strongest bound here, and needs as many rows as there are classes, whatever the
+number of items (Gilmore and Gomory 1961; Vanderbeck 1999 for diving). Where the bins that may be in a packing
+at the bound are few, CP-SAT finds it among them; else branching on numbers of bins, dives and restricted
+masters look for it. What is left is closed by the assignment model in CP-SAT, which gets the bound as a row.
 """
 
 from __future__ import annotations
