@@ -22,7 +22,7 @@ from scenarios.errors import LorapackError
 from scenarios.lengths import Lengths
 from scenarios.workload import Workload
 from twin.gaps import DeterministicGaps, ExponentialGaps, GammaGaps, Gaps, LognormalGaps, WeibullGaps
-from twin.lengths import draw_lengths
+from twin.lengths import draw_lengths, first_lengths
 from twin.load import GPULoad
 from twin.passes import order_instants
 from twin.requests import FloatArray, IntArray, Requests
@@ -73,16 +73,18 @@ def draw_requests(
     """
     duration = workload.duration_s if duration_s is None else duration_s
     _check_size(load, duration)
-    arrival_rng, prompt_rng, output_rng = _generators(seed)
+    seeds = _seeds(seed)
     if isinstance(workload.arrivals, TraceArrivals):
-        return _replayed(load, workload.arrivals, duration, (arrival_rng, prompt_rng, output_rng), base_dir)
-    adapter, arrival = _arrivals(workload.arrivals, load.rate, duration, arrival_rng)
+        return _replayed(load, workload.arrivals, duration, seeds, base_dir)
+    arrival_seed, prompt_seed, output_seed = seeds
+    rng = np.random.default_rng(arrival_seed)
+    adapter, arrival = _arrivals(workload.arrivals, load.rate, duration, rng)
     order = _order(arrival)
     adapter = adapter[order]
     return Requests(
         arrival_s=arrival[order],
-        prompt_tokens=_lengths(load.prompt, adapter, prompt_rng),
-        output_tokens=_lengths(load.output, adapter, output_rng),
+        prompt_tokens=_lengths(load.prompt, adapter, prompt_seed),
+        output_tokens=_lengths(load.output, adapter, output_seed),
         adapter=adapter,
         n_adapters=len(load.names),
     )
@@ -106,21 +108,21 @@ def _check_size(load: GPULoad, duration: float) -> None:
         )
 
 
-def _generators(seed: np.random.SeedSequence | int) -> tuple[np.random.Generator, ...]:
-    """Generators for arrivals, prompts and outputs, without counting up the caller's sequence."""
+def _seeds(seed: np.random.SeedSequence | int) -> tuple[np.random.SeedSequence, ...]:
+    """Seeds of arrivals, prompts and outputs, without counting up the caller's sequence."""
     parent = seed if isinstance(seed, np.random.SeedSequence) else np.random.SeedSequence(seed)
     return tuple(
-        np.random.default_rng(np.random.SeedSequence(parent.entropy, spawn_key=(*parent.spawn_key, child)))
-        for child in range(3)
+        np.random.SeedSequence(parent.entropy, spawn_key=(*parent.spawn_key, child)) for child in range(3)
     )
 
 
-def _lengths(per_adapter: tuple[Lengths, ...], adapter: IntArray, rng: np.random.Generator) -> IntArray:
+def _lengths(per_adapter: tuple[Lengths, ...], adapter: IntArray, seed: np.random.SeedSequence) -> IntArray:
     """Tokens of each request, from the distribution of its adapter."""
     kinds: dict[int, int] = {}
     kind_of = np.array([kinds.setdefault(id(lengths), len(kinds)) for lengths in per_adapter])
     if len(kinds) == 1:
-        return draw_lengths(per_adapter[0], len(adapter), rng)
+        return first_lengths(per_adapter[0], len(adapter), seed)
+    rng = np.random.default_rng(seed)
     tokens = np.empty(len(adapter), dtype=np.int32)
     kind = kind_of[adapter]
     for index in range(len(kinds)):
@@ -225,7 +227,7 @@ def _replayed(
     load: GPULoad,
     arrivals: TraceArrivals,
     duration: float,
-    generators: tuple[np.random.Generator, ...],
+    seeds: tuple[np.random.SeedSequence, ...],
     base_dir: Path | None,
 ) -> Requests:
     """A trace stretched to the adapters' total rate, its requests dealt in proportion to their rates."""
@@ -233,13 +235,13 @@ def _replayed(
     trace = read_azure_trace(path)
     total = float(load.rate.sum())
     replay = repeat_trace(trace.stretched(total / trace.mean_rate), duration)
-    arrival_rng, prompt_rng, output_rng = generators
-    adapter = deal_by_weight(len(replay.arrival_s), load.rate, arrival_rng)
+    arrival_seed, prompt_seed, output_seed = seeds
+    adapter = deal_by_weight(len(replay.arrival_s), load.rate, np.random.default_rng(arrival_seed))
     own = arrivals.lengths
     return Requests(
         arrival_s=replay.arrival_s,
-        prompt_tokens=replay.prompt_tokens if own else _lengths(load.prompt, adapter, prompt_rng),
-        output_tokens=replay.output_tokens if own else _lengths(load.output, adapter, output_rng),
+        prompt_tokens=replay.prompt_tokens if own else _lengths(load.prompt, adapter, prompt_seed),
+        output_tokens=replay.output_tokens if own else _lengths(load.output, adapter, output_seed),
         adapter=adapter,
         n_adapters=len(load.names),
     )

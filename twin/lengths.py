@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from functools import lru_cache
+from threading import Lock
 
 import numpy as np
 from scipy.special import ndtr
@@ -13,6 +14,10 @@ from twin.requests import FloatArray, IntArray
 
 _EXACT_TERMS = 4096
 """Lengths up to this many above the shortest are summed one by one; beyond, the sum is an integral."""
+
+
+MOST_KEPT, SEEDS_KEPT = 2_000_000, 16
+"""Most lengths of a seed that are kept, and of how many seeds."""
 
 
 def draw_lengths(lengths: Lengths, n: int, rng: np.random.Generator) -> IntArray:
@@ -41,6 +46,38 @@ def draw_lengths(lengths: Lengths, n: int, rng: np.random.Generator) -> IntArray
         np.clip(np.rint(drawn, out=drawn), lengths.min, lengths.max, out=drawn)
         return drawn.astype(np.int32)
     return _draw_histogram(lengths, n, rng)
+
+
+def first_lengths(lengths: Lengths, n: int, seed: np.random.SeedSequence) -> IntArray:
+    """The first n token counts of a seed, shape (n,); not to be written to.
+
+    Those of the last seeds are kept, as runs that differ in their load alone share their random numbers.
+    """
+    if n > MOST_KEPT or not isinstance(lengths, LognormalLengths):
+        return draw_lengths(lengths, n, np.random.default_rng(seed))
+    entropy = seed.entropy if isinstance(seed.entropy, int) else tuple(seed.entropy or ())
+    return _kept(lengths, entropy, tuple(seed.spawn_key)).first(n)
+
+
+@lru_cache(maxsize=SEEDS_KEPT)
+def _kept(lengths: LognormalLengths, entropy: int | tuple[int, ...], spawn_key: tuple[int, ...]) -> _Draws:
+    return _Draws(lengths, np.random.SeedSequence(entropy, spawn_key=spawn_key))
+
+
+class _Draws:
+    """Draws of a seed, of which there may always be more: a generator draws them one after the other."""
+
+    def __init__(self, lengths: LognormalLengths, seed: np.random.SeedSequence) -> None:
+        self._lengths, self._rng, self._lock = lengths, np.random.default_rng(seed), Lock()
+        self._drawn = np.zeros(0, dtype=np.int32)
+
+    def first(self, n: int) -> IntArray:
+        with self._lock:
+            if n > len(self._drawn):
+                more = draw_lengths(self._lengths, n - len(self._drawn), self._rng)
+                self._drawn = np.concatenate([self._drawn, more])
+                self._drawn.setflags(write=False)
+            return self._drawn[:n]
 
 
 def _draw_histogram(lengths: HistogramLengths, n: int, rng: np.random.Generator) -> IntArray:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy.special import ndtr
 
 from scenarios.lengths import FixedLengths, HistogramLengths, Lengths, LognormalLengths
-from twin.lengths import draw_lengths, lognormal_parameters
+from twin.lengths import draw_lengths, first_lengths, lognormal_parameters
 
 N = 200_000
 
@@ -79,3 +79,23 @@ def test_the_same_generator_state_draws_the_same() -> None:
     lengths = LognormalLengths(mean=223, std=243)
     first, second = (draw_lengths(lengths, 100, np.random.default_rng(7)) for _ in range(2))
     assert np.array_equal(first, second)
+
+
+@pytest.mark.parametrize(
+    "lengths",
+    [
+        FixedLengths(tokens=20),
+        LognormalLengths(mean=200, std=150, min=4, max=2000),
+        HistogramLengths(edges=(1.0, 5.0, 90.0), weights=(1.0, 2.0)),
+    ],
+)
+def test_first_lengths_are_those_of_a_fresh_generator_in_whatever_order_they_are_asked_for(
+    lengths: Lengths,
+) -> None:
+    seeds = [np.random.SeedSequence(5, spawn_key=(k,)) for k in range(20)]
+    for n in (1_000, 10, 0, 50_000, 1_001):
+        for seed in seeds:
+            fresh = draw_lengths(lengths, n, np.random.default_rng(seed))
+            assert (first_lengths(lengths, n, seed) == fresh).all()
+    wide = np.random.SeedSequence([1, 2**40])
+    assert (first_lengths(lengths, 9, wide) == draw_lengths(lengths, 9, np.random.default_rng(wide))).all()
