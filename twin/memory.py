@@ -112,7 +112,7 @@ def _plan(
     use = footprint(memory, engine, gpu_memory_gib, max_loras, max_lora_rank)
     failure = use.failure(engine)
     fits = _largest_max_loras(memory, engine, gpu_memory_gib, max_lora_rank, None) if max_loras else None
-    longest = use.blocks * engine.block_size if failure in (None, "kv_below_max_model_len") else 0
+    longest = _largest_max_model_len(memory, engine, gpu_memory_gib, max_loras, max_lora_rank)
     remedy = ""
     if failure is not None:
         remedy = _remedy(memory, engine, gpu_memory_gib, max_loras, max_lora_rank, longest)
@@ -131,6 +131,19 @@ def _plan(
         largest_max_loras=fits,
         largest_max_model_len=longest,
     )
+
+
+def _largest_max_model_len(
+    memory: MemoryModel, engine: EngineConfig, gpu_memory_gib: float, max_loras: int, max_lora_rank: int
+) -> int:
+    """Longest request with which the engine starts; 0 if it starts with none, as its graphs may not fit."""
+    use = footprint(memory, engine, gpu_memory_gib, max_loras, max_lora_rank)
+    if use.blocks <= 0:
+        return 0
+    longest = use.blocks * engine.block_size
+    other = engine.model_copy(update={"max_model_len": longest})
+    starts = footprint(memory, other, gpu_memory_gib, max_loras, max_lora_rank).failure(other) is None
+    return longest if starts else 0
 
 
 @lru_cache(maxsize=4096)

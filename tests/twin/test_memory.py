@@ -9,7 +9,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from scenarios.engine import MAX_LORA_RANKS, EngineConfig
@@ -186,6 +186,7 @@ def test_measured_weights_replace_computed_ones() -> None:
     length=st.integers(1, 131_072),
     gpu=st.floats(16, 192),
 )
+@example(slots=1, rank=8, seqs=1, length=7073, gpu=18.0)  # once the KV cache holds it, graphs do not fit
 @settings(max_examples=60, deadline=None)
 def test_more_memory_never_hurts_and_remedies_hold(
     slots: int, rank: int, seqs: int, length: int, gpu: float
@@ -201,7 +202,7 @@ def test_more_memory_never_hurts_and_remedies_hold(
     if plan.starts:
         assert plan.largest_max_loras is not None
         assert plan.largest_max_loras >= slots
-    if plan.failure == "kv_below_max_model_len":
+    if plan.largest_max_model_len:
         assert plan_memory(QWEN, _engine(plan.largest_max_model_len, seqs), gpu, slots, rank).starts
 
 
