@@ -50,7 +50,7 @@ def place_patterns(run: Run) -> None:
         return
     filler = Filler(run.problem)
     place_from_all(run, filler, proof_of(continuous, run.problem), 0.2 * run.left_s)
-    squeeze(run, filler, 0.1 * run.left_s)
+    squeeze(run, filler, 0.2 * run.left_s)
     if run.done:
         return
     known = run.bound
