@@ -64,20 +64,21 @@ def squeeze(run: Run, filler: Filler, seconds: float) -> None:
         return model.divide(price, relaxed.bins * (price / relaxed.bound), min(seconds, run.left_s))
 
     for schedule in SCHEDULES:
-        target, failed = run.bound, 0.0
+        target, failed, tried = run.bound, 0.0, set[bytes]()
         while run.packing is not None and not until() and failed < target < run.value * (1 - 1e-9):
-            found = _packed(filler, division(target), schedule, run.seed, until)
+            given, found = division(target), None
+            if given is not None and given.bins.tobytes() not in tried:  # prices may differ by next to nothing
+                tried.add(given.bins.tobytes())
+                found = _packed(filler, given, schedule, run.seed, until)
             if found is None or not offer(run, found):
                 failed = target
             target = round_up((failed + run.value) / 2, run.problem)
 
 
 def _packed(
-    filler: Filler, division: Division | None, schedule: Schedule, seed: int, until: Callable[[], bool]
+    filler: Filler, division: Division, schedule: Schedule, seed: int, until: Callable[[], bool]
 ) -> list[Bin] | None:
     """The items of a division in its bins; None if no such packing was found."""
-    if division is None:
-        return None
     options = np.flatnonzero(division.bins)
     size = _sizes(filler, options)
     option = np.repeat(np.arange(len(options)), division.bins[options])

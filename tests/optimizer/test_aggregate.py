@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from optimizer.packing import pack
-from optimizer.packing.aggregate import AggregateModel
-from optimizer.packing.annealing import anneal, dealt, squeeze
+from optimizer.packing import annealing, pack
+from optimizer.packing.aggregate import AggregateModel, Division
+from optimizer.packing.annealing import SCHEDULES, anneal, dealt, squeeze
 from optimizer.packing.bounds import raise_bounds
 from optimizer.packing.checker import check
 from optimizer.packing.firstfit import Filler, place_best_fit
@@ -129,3 +129,22 @@ def test_dealing_is_even_and_annealing_counts_its_overflow() -> None:
     stuffed = np.zeros(5, dtype=np.int64)
     left = anneal(np.zeros(5, dtype=np.int64), stuffed, option[:1], size, 1, 1_000, 0.01, 0.001)
     assert left == pytest.approx(1.5)
+
+
+def test_bins_that_failed_are_not_tried_at_the_next_price(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Prices a millionth apart: half the way to the plan is taken again and again."""
+    sizes = np.array([[6.0, 5.0]])
+    options = [PackingOption(f"at {p}", sizes, np.array([10.0]), price=p) for p in (1.0, 1.000001)]
+    options[0] = replace(options[0], limit=3)
+    run = Run(PackingProblem([4, 2], tuple(options)), time.monotonic() + 60)
+    place_best_fit(run)
+    raise_bounds(run)
+    assert run.bound < run.value
+    tried = []
+
+    def packed(_: object, division: Division, *__: object) -> None:
+        tried.append(division.bins.tolist())
+
+    monkeypatch.setattr(annealing, "_packed", packed)
+    squeeze(run, Filler(run.problem), 60)
+    assert len(tried) == len(SCHEDULES) * len({tuple(bins) for bins in tried}) > 0
