@@ -67,7 +67,7 @@ def squeeze(run: Run, filler: Filler, seconds: float) -> None:
         target, failed, tried = run.bound, 0.0, set[bytes]()
         while run.packing is not None and not until() and failed < target < run.value * (1 - 1e-9):
             given, found = division(target), None
-            if given is not None and given.bins.tobytes() not in tried:  # prices may differ by next to nothing
+            if given is not None and given.bins.tobytes() not in tried:  # prices may be close
                 tried.add(given.bins.tobytes())
                 found = _packed(filler, given, schedule, run.seed, until)
             if found is None or not offer(run, found):
