@@ -26,7 +26,7 @@ from twin.lengths import draw_lengths, first_lengths
 from twin.load import GPULoad
 from twin.passes import order_instants
 from twin.requests import FloatArray, IntArray, Requests
-from twin.traces import deal_by_weight, read_azure_trace, repeat_trace
+from twin.traces import child_seed, deal_by_weight, read_azure_trace, repeat_trace
 
 MAX_REQUESTS = 100_000_000
 """Most requests of one GPU that are drawn; more would not fit in memory."""
@@ -73,7 +73,7 @@ def draw_requests(
     """
     duration = workload.duration_s if duration_s is None else duration_s
     _check_size(load, duration)
-    seeds = _seeds(seed)
+    seeds = tuple(child_seed(seed, child) for child in range(3))
     if isinstance(workload.arrivals, TraceArrivals):
         return _replayed(load, workload.arrivals, duration, seeds, base_dir)
     arrival_seed, prompt_seed, output_seed = seeds
@@ -106,14 +106,6 @@ def _check_size(load: GPULoad, duration: float) -> None:
             f"workload: {expected:,.0f} requests in {duration:g} s on one GPU are above the limit of "
             f"{MAX_REQUESTS:,}; shorten workload.duration_s or lower the adapters' rates"
         )
-
-
-def _seeds(seed: np.random.SeedSequence | int) -> tuple[np.random.SeedSequence, ...]:
-    """Seeds of arrivals, prompts and outputs, without counting up the caller's sequence."""
-    parent = seed if isinstance(seed, np.random.SeedSequence) else np.random.SeedSequence(seed)
-    return tuple(
-        np.random.SeedSequence(parent.entropy, spawn_key=(*parent.spawn_key, child)) for child in range(3)
-    )
 
 
 def _lengths(per_adapter: tuple[Lengths, ...], adapter: IntArray, seed: np.random.SeedSequence) -> IntArray:

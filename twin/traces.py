@@ -232,7 +232,10 @@ def draw_client_requests(
     start_s
         Second of the day at which the requests begin.
     """
-    gap_rng, length_rng = np.random.default_rng(_sequence(seed, 0)), np.random.default_rng(_sequence(seed, 1))
+    gap_rng, length_rng = (
+        np.random.default_rng(child_seed(seed, 0)),
+        np.random.default_rng(child_seed(seed, 1)),
+    )
     scale = 1.0 if total_rate is None else total_rate / sum(client.mean_rate for client in clients)
     arrivals: list[FloatArray] = []
     adapters: list[IntArray] = []
@@ -315,7 +318,8 @@ def with_adapters(trace: Trace, adapter: IntArray, n_adapters: int) -> Requests:
     return Requests(trace.arrival_s, trace.prompt_tokens, trace.output_tokens, adapter, n_adapters)
 
 
-def _sequence(seed: np.random.SeedSequence | int, child: int) -> np.random.SeedSequence:
+def child_seed(seed: np.random.SeedSequence | int, child: int) -> np.random.SeedSequence:
+    """A seed of its own for a child, without counting up the caller's sequence."""
     parent = seed if isinstance(seed, np.random.SeedSequence) else np.random.SeedSequence(seed)
     return np.random.SeedSequence(parent.entropy, spawn_key=(*parent.spawn_key, child))
 

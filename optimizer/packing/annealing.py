@@ -15,7 +15,7 @@ from functools import cache
 
 import numpy as np
 
-from optimizer.packing.aggregate import AggregateModel, Division
+from optimizer.packing.aggregate import AggregateModel, Continuous, Division
 from optimizer.packing.compiled import compiled
 from optimizer.packing.firstfit import Filler, holds, offer
 from optimizer.packing.outcome import Run, round_up
@@ -54,14 +54,16 @@ HEALTHY = 0.01
 """Share of the moves between two bins that do not overflow which are tried: they help only by chance."""
 
 
-def squeeze(run: Run, filler: Filler, seconds: float) -> None:
+def squeeze(run: Run, filler: Filler, continuous: Continuous, seconds: float) -> None:
     """Look for a plan at the run's bound, then at half the way to the plan there is, and so on."""
+    if not 0 < continuous.bound < np.inf:  # items of no size, or no plan at all
+        return
     until, model = run.until(seconds), AggregateModel(run.problem)
-    relaxed = model.continuous()
 
     @cache
     def division(price: float) -> Division | None:
-        return model.divide(price, relaxed.bins * (price / relaxed.bound), min(seconds, run.left_s))
+        wanted = continuous.bins * (price / continuous.bound)
+        return model.divide(price, wanted, min(seconds, run.left_s))
 
     for schedule in SCHEDULES:
         target, failed, tried = run.bound, 0.0, set[bytes]()

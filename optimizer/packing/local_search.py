@@ -30,8 +30,7 @@ def place_local_search(run: Run) -> None:
     if run.packing is None:
         place_best_fit(run)
     filler = Filler(run.problem)
-    raise_bounds(run)
-    squeeze(run, filler, 0.5 * run.left_s)
+    squeeze(run, filler, raise_bounds(run), 0.5 * run.left_s)
     improve(run, filler, min(run.left_s, 10.0))
 
 

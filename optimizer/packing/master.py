@@ -138,10 +138,9 @@ class Master:
         """Add a row that limits nothing yet; its number."""
         columns = [k for k, column in enumerate(self.columns) if weight[column.option]]
         values = [float(weight[self.columns[k].option]) for k in columns]
-        first = self.problem.n_classes + self._exchanges
-        index = np.array(columns, dtype=np.int32) + first
+        index = np.array(columns, dtype=np.int32) + np.int32(self.problem.n_classes + self._exchanges)
         self.limits.append(Limit(weight))
-        self._solver.addRow(-np.inf, np.inf, len(columns), index.astype(np.int32), np.array(values))
+        self._solver.addRow(-np.inf, np.inf, len(columns), index, np.array(values))
         return len(self.limits) - 1
 
     def change_limit(self, row: int, least: float, most: float) -> None:

@@ -50,14 +50,14 @@ def place_patterns(run: Run) -> None:
         return
     filler = Filler(run.problem)
     place_from_all(run, filler, proof_of(continuous, run.problem), 0.2 * run.left_s)
-    squeeze(run, filler, 0.2 * run.left_s)
+    squeeze(run, filler, continuous, 0.2 * run.left_s)
     if run.done:
         return
     known = run.bound
     relaxation, solved = relax(run, filler, continuous, 0.4 * run.left_s)
     run.statistics["relaxation_seconds"] = time.monotonic() - started
     if run.bound > known:
-        squeeze(run, filler, 0.1 * run.left_s)
+        squeeze(run, filler, continuous, 0.1 * run.left_s)
     if not run.done and run.problem.n_classes <= LARGE:
         solved = _finish_relaxation(run, relaxation, 0.2 * run.left_s)
         place_from_all(run, filler, relaxation.proof, 0.2 * run.left_s)

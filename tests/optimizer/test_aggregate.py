@@ -101,9 +101,9 @@ def test_many_small_items_fill_the_fewest_bins() -> None:
     problem = many()
     run = Run(problem, time.monotonic() + 60)
     place_best_fit(run)
-    raise_bounds(run)
+    continuous = raise_bounds(run)
     before = run.value
-    squeeze(run, Filler(problem), 60)
+    squeeze(run, Filler(problem), continuous, 60)
     assert run.value == run.bound < before
     assert run.packing is not None
     assert check(problem, run.packing) == []
@@ -116,7 +116,7 @@ def test_a_plan_between_bound_and_best_fit_is_kept_where_the_bound_is_out_of_rea
     run.bound = 5
     place_best_fit(run)
     assert run.value == 6
-    squeeze(run, Filler(problem), 5)
+    squeeze(run, Filler(problem), AggregateModel(problem).continuous(), 5)
     assert run.value == 6
 
 
@@ -138,7 +138,7 @@ def test_bins_that_failed_are_not_tried_at_the_next_price(monkeypatch: pytest.Mo
     options[0] = replace(options[0], limit=3)
     run = Run(PackingProblem([4, 2], tuple(options)), time.monotonic() + 60)
     place_best_fit(run)
-    raise_bounds(run)
+    continuous = raise_bounds(run)
     assert run.bound < run.value
     tried = []
 
@@ -146,5 +146,15 @@ def test_bins_that_failed_are_not_tried_at_the_next_price(monkeypatch: pytest.Mo
         tried.append(division.bins.tolist())
 
     monkeypatch.setattr(annealing, "_packed", packed)
-    squeeze(run, Filler(run.problem), 60)
+    squeeze(run, Filler(run.problem), continuous, 60)
     assert len(tried) == len(SCHEDULES) * len({tuple(bins) for bins in tried}) > 0
+
+
+def test_items_of_no_size_leave_nothing_to_squeeze() -> None:
+    option = PackingOption("x", np.zeros((1, 2)), np.array([1.0]))
+    run = Run(PackingProblem([3, 4], (option,)), time.monotonic() + 10, bound=0.5)
+    place_best_fit(run)
+    continuous = raise_bounds(run)
+    assert continuous.bound == 0
+    squeeze(run, Filler(run.problem), continuous, 5)
+    assert run.value == 1

@@ -46,9 +46,9 @@ def test_annealing_finds_what_best_fit_misses() -> None:
     problem = PackingProblem.bin_packing(rng.integers(160, 239, 100), 1_000)
     run = run_of(problem)
     place_best_fit(run)
-    raise_bounds(run)
+    continuous = raise_bounds(run)
     before = run.value
-    squeeze(run, Filler(problem), 30)
+    squeeze(run, Filler(problem), continuous, 30)
     assert run.value == run.bound < before
     assert run.packing is not None
     assert check(problem, run.packing) == []
@@ -61,9 +61,9 @@ def test_annealing_keeps_every_limit(seed: int, cuts: bool, random_problem: Rand
     problem = random_problem(seed, cuts=cuts)
     run = run_of(problem)
     place_best_fit(run)
-    raise_bounds(run)
+    continuous = raise_bounds(run)
     before = run.value
-    squeeze(run, Filler(problem), 5)
+    squeeze(run, Filler(problem), continuous, 5)
     assert run.value <= before
     if run.packing is not None:
         assert check(problem, run.packing) == []
@@ -99,8 +99,8 @@ def test_annealing_gives_the_same_plan_again() -> None:
     for _ in range(2):
         run = run_of(problem, seed=5)
         place_best_fit(run)
-        raise_bounds(run)
-        squeeze(run, Filler(problem), 60)
+        continuous = raise_bounds(run)
+        squeeze(run, Filler(problem), continuous, 60)
         assert run.packing is not None
         plans.append([b.counts.tolist() for b in run.packing.bins])
     assert plans[0] == plans[1]
