@@ -109,7 +109,8 @@ class Run:
     infeasible
         Whether it is proven that there is no packing.
     limited
-        Whether a solver came to its limit before the deadline.
+        Whether time decided although the deadline has not passed: a solver came to its own limit, or what
+        is left was too short for the next step.
     """
 
     problem: PackingProblem

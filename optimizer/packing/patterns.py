@@ -69,8 +69,12 @@ def place_patterns(run: Run) -> None:
         solved = _finish_relaxation(run, relaxation, 0.5 * run.left_s)
     if not run.done and solved is not None:
         restricted_master(run, relaxation, solved, 0.3 * run.left_s, MOST_COLUMNS)
-    if not run.done and most_bins(run) * run.problem.n_classes <= BUILT_PER_S * run.left_s:
+    if run.done:
+        return
+    if most_bins(run) * run.problem.n_classes <= BUILT_PER_S * run.left_s:
         place_cpsat(run)
+    else:
+        run.limited = True
 
 
 def _plans(run: Run, relaxation: Relaxation, solved: Solved) -> None:

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from optimizer.packing import methods, pack
+from optimizer.packing import methods, pack, patterns
 from optimizer.packing.checker import check
 from optimizer.packing.outcome import Status, StopReason
 from optimizer.packing.problem import Bin, Cut, Packing, PackingError, PackingOption, PackingProblem
@@ -169,6 +169,16 @@ def test_a_time_limit_returns_the_best_plan_and_a_bound(method: str) -> None:
     assert result.packing is not None
     assert result.objective is not None
     assert 0 <= result.bound < result.objective
+
+
+def test_a_model_that_would_be_built_too_late_is_a_time_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    for step in ("squeeze", "place_from_all", "place_by_branching", "restricted_master", "_plans"):
+        monkeypatch.setattr(patterns, step, lambda *_: None)
+    monkeypatch.setattr(patterns, "BUILT_PER_S", 0)
+    result = pack(hard(60), "patterns", time_limit_s=60)
+    assert result.status is Status.FEASIBLE
+    assert result.stop_reason is StopReason.TIME_LIMIT
+    assert result.statistics["seconds"] < 60
 
 
 def test_a_gap_limit_stops_early() -> None:
