@@ -17,7 +17,7 @@ import numpy as np
 from scipy import sparse
 
 from optimizer.packing.interrupt import solve_in_thread
-from optimizer.packing.master import limit_rows
+from optimizer.packing.limits import limit_rows
 from optimizer.packing.options import useful_options
 from optimizer.packing.problem import FloatArray, IntArray, PackingProblem
 from optimizer.packing.quiet import quiet_highs

@@ -10,13 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from optimizer.packing.firstfit import place_best_fit
-from optimizer.packing.formulation import AssignmentModel, Formulation, assignment_model
+from optimizer.packing.assignment import lower_bound, prepared
+from optimizer.packing.formulation import AssignmentModel, Formulation
 from optimizer.packing.interrupt import solve_in_thread
 from optimizer.packing.outcome import Run
-
-LARGEST = 400_000
-"""Most item variables of an assignment model; larger problems are for the patterns."""
 
 
 def to_cpsat(formulation: Formulation) -> tuple[Any, list[Any]]:
@@ -44,30 +41,10 @@ def to_cpsat(formulation: Formulation) -> tuple[Any, list[Any]]:
 
 
 def place_cpsat(run: Run) -> None:
-    """`cpsat`: improve the run's plan, or prove that there is no better one.
-
-    Starts from the run's plan as hint; without one the number of bins is bounded by the number of items
-    or ``max_bins``.
-    """
-    if run.packing is None and run.problem.objective == "price":
-        place_best_fit(run)
-    bins = most_bins(run)
-    if bins * run.problem.n_classes > LARGEST:
-        run.say(f"assignment model of {bins} bins and {run.problem.n_classes} classes is too large; skipped")
-        return
-    built = assignment_model(run.problem, bins, run.bound if run.problem.objective == "price" else 0.0)
-    solve(run, built)
-
-
-def most_bins(run: Run) -> int:
-    """Bins that an assignment model needs so that no better packing is missed."""
-    problem = run.problem
-    given = problem.max_bins if problem.max_bins is not None else problem.n_items
-    if problem.objective != "price":
-        return given
-    if run.packing is not None:
-        given = min(given, int(np.floor(run.value / problem.prices.min() * (1 + 1e-9))))
-    return min(given, problem.n_items)
+    """`cpsat`: improve the run's plan, which is a hint, or prove that there is no better one."""
+    built = prepared(run)
+    if built is not None:
+        solve(run, built)
 
 
 def new_solver(run: Run, seconds: float) -> Any:
@@ -126,11 +103,3 @@ def _record(run: Run, built: AssignmentModel, solver: Any, status: Any, cp_model
     elif status in (cp_model.OPTIMAL, cp_model.FEASIBLE, cp_model.UNKNOWN):
         run.limited = True
         run.raise_bound(lower_bound(built, float(solver.best_objective_bound)))
-
-
-def lower_bound(built: AssignmentModel, integer_bound: float) -> float:
-    """A solver's bound in the problem's unit; below the exact one by what rounding may have added."""
-    if not np.isfinite(integer_bound) or integer_bound <= 0:
-        return 0.0
-    slack = 0 if built.problem.objective == "price" else built.problem.n_items
-    return max(0.0, (integer_bound - slack) / built.formulation.scale)

@@ -29,7 +29,7 @@ from optimizer.packing.knapsack import (
     fractional,
     row_multipliers,
 )
-from optimizer.packing.master import limit_rows
+from optimizer.packing.limits import limit_rows
 from optimizer.packing.outcome import Run, price_unit
 from optimizer.packing.problem import Bin, BoolArray, FloatArray, IntArray
 from optimizer.packing.rounding import trim

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from optimizer.packing.limits import Limit, limit_rows
 from optimizer.packing.problem import Bin, FloatArray, IntArray, PackingProblem
 
 ARTIFICIAL = 1000.0
@@ -50,15 +51,6 @@ class Solved:
     toll: FloatArray
     toll_total: float
     uncovered: float
-
-
-@dataclass(frozen=True, eq=False)
-class Limit:
-    """A row least <= Σ weight(option) · bins <= most; weight at least 0, shape (n_options,)."""
-
-    weight: FloatArray
-    least: float = -np.inf
-    most: float = np.inf
 
 
 class Master:
@@ -169,19 +161,3 @@ class Master:
             np.maximum(duals[:n], 0.0),
             toll, toll_total, float(values[:n].sum()),
         )  # fmt: skip
-
-
-def limit_rows(problem: PackingProblem) -> list[Limit]:
-    """The problem's own limits on bins."""
-    rows: list[Limit] = []
-    k = len(problem.options)
-    for o, option in enumerate(problem.options):
-        if option.limit is not None:
-            rows.append(Limit(np.eye(k)[o], most=float(option.limit)))
-    for device, limit in problem.device_limits.items():
-        rows.append(Limit(np.array([float(o.device == device) for o in problem.options]), most=float(limit)))
-    if problem.max_bins is not None:
-        rows.append(Limit(np.ones(k), most=float(problem.max_bins)))
-    if problem.budget is not None:
-        rows.append(Limit(problem.prices.copy(), most=problem.budget))
-    return [row for row in rows if row.most < problem.n_items * float(row.weight.max())]

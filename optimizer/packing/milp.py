@@ -9,9 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from optimizer.packing.assignment import lower_bound, prepared
 from optimizer.packing.checker import check
-from optimizer.packing.cpsat import LARGEST, lower_bound, most_bins
-from optimizer.packing.firstfit import place_best_fit
 from optimizer.packing.formulation import AssignmentModel, Formulation, assignment_model
 from optimizer.packing.interrupt import solve_in_thread
 from optimizer.packing.outcome import Run
@@ -82,13 +81,9 @@ def place_cbc(run: Run) -> None:
 
 
 def _place(run: Run, solver: str) -> None:
-    if run.packing is None and run.problem.objective == "price":
-        place_best_fit(run)
-    bins = most_bins(run)
-    if bins * run.problem.n_classes > LARGEST:
-        run.say(f"assignment model of {bins} bins and {run.problem.n_classes} classes is too large; skipped")
+    built = prepared(run)
+    if built is None:
         return
-    built = assignment_model(run.problem, bins, run.bound if run.problem.objective == "price" else 0.0)
     model, variables = to_pulp(built.formulation)
     start = built.values(run.packing) if run.packing is not None else None
     if solver == "highs":

@@ -111,6 +111,8 @@ class Run:
     limited
         Whether time decided although the deadline has not passed: a solver came to its own limit, or what
         is left was too short for the next step.
+    message
+        What the user must know of the search; empty if nothing.
     """
 
     problem: PackingProblem
@@ -125,6 +127,7 @@ class Run:
     bound: float = 0.0
     infeasible: bool = False
     limited: bool = False
+    message: str = ""
     statistics: dict[str, float] = field(default_factory=dict)
 
     @property

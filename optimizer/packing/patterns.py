@@ -15,10 +15,11 @@ import time
 import numpy as np
 
 from optimizer.packing.annealing import squeeze
+from optimizer.packing.assignment import most_bins
 from optimizer.packing.bounds import proof_of, raise_bounds
 from optimizer.packing.branching import place_by_branching
 from optimizer.packing.columns import LARGE, Relaxation, relax
-from optimizer.packing.cpsat import most_bins, place_cpsat
+from optimizer.packing.cpsat import place_cpsat
 from optimizer.packing.enumeration import place_from_all
 from optimizer.packing.firstfit import Filler, place_best_fit
 from optimizer.packing.master import Solved

@@ -76,9 +76,9 @@ def pack(
     run.raise_bound(known_bound)
     if hint is not None and not check(problem, hint):
         run.offer(hint)
-    message = _homeless_message(problem)
+    run.message = _homeless_message(problem)
     interrupted = False
-    if message:
+    if run.message:
         run.infeasible = True
     else:
         try:
@@ -86,7 +86,7 @@ def pack(
         except KeyboardInterrupt:
             interrupted = True
     run.statistics["seconds"] = time.monotonic() - started
-    return _result(run, chosen, message, interrupted)
+    return _result(run, chosen, interrupted)
 
 
 def methods() -> Mapping[str, Method]:
@@ -115,7 +115,7 @@ def _homeless_message(problem: PackingProblem) -> str:
     return f"no bin holds even one item of class {names}{more}"
 
 
-def _result(run: Run, method: Method, message: str, interrupted: bool) -> PackingResult:
+def _result(run: Run, method: Method, interrupted: bool) -> PackingResult:
     problem = run.problem
     if run.packing is not None:
         violations = check(problem, run.packing)
@@ -137,7 +137,7 @@ def _result(run: Run, method: Method, message: str, interrupted: bool) -> Packin
     else:
         reason = StopReason.TIME_LIMIT if run.out_of_time or run.limited else StopReason.FINISHED
     bound = min(run.bound, value) if value is not None else run.bound
-    return PackingResult(run.packing, status, reason, value, bound, method.name, message, run.statistics)
+    return PackingResult(run.packing, status, reason, value, bound, method.name, run.message, run.statistics)
 
 
 __all__ = ["CheckFailedError", "Method", "Placer", "methods", "pack"]

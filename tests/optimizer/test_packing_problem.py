@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from optimizer.packing import methods, pack, patterns
+from optimizer.packing import assignment, methods, pack, patterns
 from optimizer.packing.checker import check
 from optimizer.packing.outcome import Status, StopReason
 from optimizer.packing.problem import Bin, Cut, Packing, PackingError, PackingOption, PackingProblem
@@ -179,6 +179,14 @@ def test_a_model_that_would_be_built_too_late_is_a_time_limit(monkeypatch: pytes
     assert result.status is Status.FEASIBLE
     assert result.stop_reason is StopReason.TIME_LIMIT
     assert result.statistics["seconds"] < 60
+
+
+@pytest.mark.parametrize("method", ["cpsat", "milp", "cbc"])
+def test_a_model_that_is_too_large_is_said(method: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(assignment, "LARGEST", 50)
+    result = pack(hard(20), method)
+    assert result.status is Status.FEASIBLE
+    assert result.message.endswith("bins and 20 classes is too large; it was not solved")
 
 
 def test_a_gap_limit_stops_early() -> None:
