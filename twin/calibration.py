@@ -109,37 +109,18 @@ def calibrate(
     folder, about = Path(measurements), measurement or Measurement()
     table = _table(folder, model, groups)
     job = _Job(table, measured_runs(table), read_probes(folder, model), seed, workers, progress)
-    profile = _start(folder, model, job, about)
-    rounds = COLD_ROUNDS
-    if start is not None:
-        known = {"step": start.step, "first_read_s": start.first_read_s}
-        profile, rounds = profile.model_copy(update=known), WARM_ROUNDS
-    changes: list[float] = []
-    evidence: list[RunEvidence] = []
-    fit = fit_costs([], job.probes)
-    for turn in range(rounds):
-        if turn > 0 or start is not None:
-            profile = profile.model_copy(update={"lengths": _lengths(folder, model, job, profile)})
-        evidence = job.matched(profile, f"matching runs, round {turn + 1} of {rounds}")
-        if len(evidence) < FEWEST_RUNS:
-            raise CalibrationError(
-                f"{folder}: {len(evidence)} runs of {model} can be matched; at least {FEWEST_RUNS} are needed"
-            )
-        fit = fit_costs(evidence, job.probes)
-        profile = profile.model_copy(update={"step": fit.step})
-        changes.append(float(np.mean([abs(np.log(e.scale)) for e in evidence])))
-        log.info("round %d: step costs changed by %.2f %%", turn + 1, 100 * changes[-1])
+    fitted = _fitted(folder, job, _start(folder, model, job, about), start)
+    profile, evidence = fitted.profile, fitted.evidence
     profile = profile.model_copy(update={"frontend": _frontend(folder, job, profile)})
     profile = profile.model_copy(update={"first_read_s": _first_read_s(job, profile)})
     left_out = _left_out(job, profile, evidence) if cross_validate else None
-    uncertainty = Uncertainty(residual_share=fit.residual_share, standard_errors_s=fit.standard_errors_s)
     profile = profile.model_copy(
         update={
-            "uncertainty": uncertainty,
+            "uncertainty": fitted.uncertainty,
             "provenance": provenance(about, job.groups, len(job.probes), evidence, left_out),
         }
     )
-    return profile, CalibrationReport(left_out, fitted_errors(evidence, profile), tuple(changes))
+    return profile, CalibrationReport(left_out, fitted_errors(evidence, profile), fitted.changes)
 
 
 @dataclass(frozen=True)
@@ -195,6 +176,41 @@ def _table(folder: Path, model: str, groups: Sequence[str] | None) -> pd.DataFra
         known = ", ".join(sorted(set(table["model"])))
         raise CalibrationError(f'{folder}: no usable run of model "{model}"; the table has {known}')
     return table[chosen].reset_index(drop=True)
+
+
+@dataclass(frozen=True)
+class _Fitted:
+    """A profile with step costs and lengths, the runs behind it, and the mean change in each round."""
+
+    profile: EngineProfile
+    evidence: list[RunEvidence]
+    uncertainty: Uncertainty
+    changes: tuple[float, ...]
+
+
+def _fitted(folder: Path, job: _Job, profile: EngineProfile, start: EngineProfile | None) -> _Fitted:
+    """Match all runs and fit the step costs, round by round, from a profile's costs if there is one."""
+    rounds = COLD_ROUNDS
+    if start is not None:
+        known = {"step": start.step, "first_read_s": start.first_read_s}
+        profile, rounds = profile.model_copy(update=known), WARM_ROUNDS
+    changes: list[float] = []
+    for turn in range(rounds):
+        if turn > 0 or start is not None:
+            lengths = _lengths(folder, profile.model, job, profile)
+            profile = profile.model_copy(update={"lengths": lengths})
+        evidence = job.matched(profile, f"matching runs, round {turn + 1} of {rounds}")
+        if len(evidence) < FEWEST_RUNS:
+            raise CalibrationError(
+                f"{folder}: {len(evidence)} runs of {profile.model} can be matched; "
+                f"at least {FEWEST_RUNS} are needed"
+            )
+        fit = fit_costs(evidence, job.probes)
+        profile = profile.model_copy(update={"step": fit.step})
+        changes.append(float(np.mean([abs(np.log(e.scale)) for e in evidence])))
+        log.info("round %d: step costs changed by %.2f %%", turn + 1, 100 * changes[-1])
+    uncertainty = Uncertainty(residual_share=fit.residual_share, standard_errors_s=fit.standard_errors_s)
+    return _Fitted(profile, evidence, uncertainty, tuple(changes))
 
 
 def _start(folder: Path, model: str, job: _Job, about: Measurement) -> EngineProfile:
