@@ -22,11 +22,12 @@ from learn.features import FloatArray, additive_columns
 from scenarios import EngineConfig, Scenario, ServiceLevels, Workload
 from scenarios.engine import padded_rank
 from scenarios.lengths import FixedLengths, HistogramLengths, Lengths, LognormalLengths
+from twin.lengths import mean_square_tokens
 from twin.load import GPULoad
 from twin.memory import plan_memory
 from twin.profile import EngineProfile
 
-DESIGN = 2
+DESIGN = 3
 """Version of the design and of the loads that its mixes are given: another one makes other runs of a seed."""
 
 MAX_SKEW = 2.5
@@ -138,9 +139,9 @@ class Space:
         return max(min(self.max_adapters, PER_SLOT * option.max_loras), 2 * option.max_loras)
 
     @cached_property
-    def mean_tokens(self) -> FloatArray:
-        """Mean prompt and output tokens of each pair of lengths, shape (pairs, 2)."""
-        return np.array([(p.mean_tokens, o.mean_tokens) for p, o in self.lengths])
+    def means(self) -> FloatArray:
+        """Mean prompt and output tokens and mean square of the output tokens by pair, shape (pairs, 3)."""
+        return np.array([(p.mean_tokens, o.mean_tokens, mean_square_tokens(o)) for p, o in self.lengths])
 
 
 @dataclass(frozen=True)
@@ -179,8 +180,7 @@ class Composition:
 
     def sums(self, space: Space, total_rate: float) -> FloatArray:
         """Additive feature sums at a total rate in requests/s, shape (K,)."""
-        tokens = space.mean_tokens[self.pair]
-        columns: FloatArray = additive_columns(total_rate * self.weight, tokens[:, 0], tokens[:, 1])
+        columns: FloatArray = additive_columns(total_rate * self.weight, *space.means[self.pair].T)
         return np.asarray(columns.sum(axis=0))
 
     def load(self, space: Space, total_rate: float) -> GPULoad:
@@ -290,13 +290,13 @@ def compositions(space: Space, first: int, last: int, seed: int) -> list[Composi
     ]
     found = []
     for index in range(first, last):
-        shared, draw = _kind(index)
+        shared, draw = kind_of(index)
         option = _option(space, draw, (seed, 1, shared))
         found.append(_composition(space, index, option, points[shared][draw], seed))
     return found
 
 
-def _kind(index: int) -> tuple[int, int]:
+def kind_of(index: int) -> tuple[int, int]:
     """Whether a composition shares slots (1) or not (0), and its number among those alike."""
     cycle, place = divmod(index, len(_SHARING))
     shared = _SHARING[place]
@@ -312,7 +312,7 @@ def _option(space: Space, draw: int, seed: tuple[int, ...]) -> Option:
 
 def _composition(space: Space, index: int, option: Option, u: FloatArray, seed: int) -> Composition:
     rng = np.random.default_rng((seed, 2, index))
-    n = _count(option.max_loras, space.most_adapters(option), float(u[0]), shared=_kind(index)[0] == 1)
+    n = _count(option.max_loras, space.most_adapters(option), float(u[0]), shared=kind_of(index)[0] == 1)
     weight = _weights(n, u[1], u[2], u[3], rng)
     allowed = np.array([rank for rank in space.ranks if rank <= option.max_lora_rank], dtype=np.int32)
     share = rng.dirichlet(np.full(len(allowed), 0.1 + 2.0 * u[4]))

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from scenarios import AdapterClass
+from twin.lengths import mean_square_tokens
 
 FloatArray = NDArray[np.float64]
 
@@ -53,7 +54,12 @@ _SUMS = (
     Feature("rate", "requests/s", True, "requests per second"),
     Feature("prompt_rate", "tokens/s", True, "rate times mean prompt length"),
     Feature("output_rate", "tokens/s", True, "rate times mean output length"),
-    Feature("resident_rate", "10^6 tokens²/s", True, "rate times output times mean context of its decodes"),
+    Feature(
+        "resident_rate",
+        "10^6 tokens²/s",
+        True,
+        "rate times the context of all its decodes: E[prompt · output + output²/2]",
+    ),
     Feature("sqrt_rate", "(requests/s)^0.5", True, "square roots of the rates"),
     *(
         Feature(
@@ -97,23 +103,26 @@ ADDITIVE = tuple(feature.name for feature in FEATURES if feature.additive)
 """Names of the additive features: the columns of `additive_features`."""
 
 
-def additive_columns(rate: ArrayLike, prompt: ArrayLike, output: ArrayLike) -> FloatArray:
+def additive_columns(
+    rate: ArrayLike, prompt: ArrayLike, output: ArrayLike, output_square: ArrayLike
+) -> FloatArray:
     """Additive features of single adapters.
 
     Parameters
     ----------
     rate
         Requests per second, shape (n,).
-    prompt, output
-        Mean prompt and output tokens, shape (n,).
+    prompt, output, output_square
+        Mean prompt and output tokens, and mean square of the output tokens, shape (n,).
 
     Returns
     -------
     numpy.ndarray
         Shape (n, K), columns as in `ADDITIVE`.
     """
-    lam, p, o = (np.asarray(a, dtype=np.float64) for a in (rate, prompt, output))
-    columns = [np.ones_like(lam), lam, lam * p, lam * o, lam * o * (p + o / 2) / 1e6, np.sqrt(lam)]
+    lam, p, o, o2 = (np.asarray(a, dtype=np.float64) for a in (rate, prompt, output, output_square))
+    lam, p, o, o2 = np.broadcast_arrays(lam, p, o, o2)
+    columns = [np.ones_like(lam), lam, lam * p, lam * o, lam * (p * o + o2 / 2) / 1e6, np.sqrt(lam)]
     columns += [-np.expm1(-lam * w) for w in RESIDENCE_S]
     columns += [_held(lam, o * ms / 1e3) for ms in HOLD_MS_PER_TOKEN]
     return np.stack(columns, axis=1)
@@ -143,6 +152,7 @@ def additive_features(classes: Sequence[AdapterClass]) -> FloatArray:
         [c.rate for c in classes],
         [c.prompt.mean_tokens for c in classes],
         [c.output.mean_tokens for c in classes],
+        [mean_square_tokens(c.output) for c in classes],
     )
 
 
@@ -168,6 +178,7 @@ def candidate_features(
     rank: ArrayLike,
     prompt: ArrayLike,
     output: ArrayLike,
+    output_square: ArrayLike,
     counts: ArrayLike,
     engines: Engines,
 ) -> FloatArray:
@@ -175,8 +186,9 @@ def candidate_features(
 
     Parameters
     ----------
-    rate, rank, prompt, output
-        Requests per second, LoRA rank, and mean tokens of one adapter of each class, shape (n,).
+    rate, rank, prompt, output, output_square
+        Requests per second, LoRA rank, mean prompt and output tokens and mean square of the output tokens
+        of one adapter of each class, shape (n,).
     counts
         Adapters of each class in each candidate, shape (m, n).
     engines
@@ -189,7 +201,7 @@ def candidate_features(
     """
     lam, s, p, o = (np.asarray(a, dtype=np.float64) for a in (rate, rank, prompt, output))
     n = np.asarray(counts, dtype=np.float64)
-    sums = n @ additive_columns(lam, p, o)
+    sums = n @ additive_columns(lam, p, o, output_square)
     present = n > 0
     size = np.maximum(sums[:, 0], 1.0)
     total = np.maximum(sums[:, 1], 1e-12)

@@ -130,6 +130,7 @@ def _features(run: MeasuredRun, profile: EngineProfile) -> FloatArray:
         run.rank,
         np.full(n, requests.prompt_tokens.mean()),
         np.full(n, requests.output_tokens.mean()),
+        np.full(n, (requests.output_tokens.astype(np.float64) ** 2).mean()),
         np.ones((1, n)),
         Engines(*(np.array([value], dtype=np.float64) for value in engine)),
     )

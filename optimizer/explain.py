@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
-from learn.features import FEATURES, additive_columns
+from learn.features import FEATURES, additive_features
 from learn.region import OptionRows
 from optimizer.levers import Lever, levers_of, without_limits
 from optimizer.loop.instance import InfeasibleError, Instance, prepare
@@ -185,11 +186,10 @@ def _sums(gpu: PlacedGPU, instance: Instance) -> FloatArray:
     """Sums of the additive features over a GPU's adapters, each with its share of the requests."""
     of_name = {name: one for one in instance.scenario.classes for name in one.names}
     held = [of_name[name] for name in gpu.adapters]
-    rate = [one.rate * gpu.share(name) for one, name in zip(held, gpu.adapters, strict=True)]
-    columns = additive_columns(
-        rate, [one.prompt.mean_tokens for one in held], [one.output.mean_tokens for one in held]
-    )
-    return np.asarray(columns.sum(axis=0), dtype=np.float64)
+    parts = [
+        replace(one, rate=one.rate * gpu.share(name)) for one, name in zip(held, gpu.adapters, strict=True)
+    ]
+    return np.asarray(additive_features(parts).sum(axis=0), dtype=np.float64)
 
 
 def _options_of(gpu: PlacedGPU, instance: Instance) -> Sequence[OptionRows]:

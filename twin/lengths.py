@@ -118,6 +118,22 @@ def lognormal_parameters(lengths: LognormalLengths) -> tuple[float, float]:
     return _log_moments((low + high) / 2, lengths.std)
 
 
+@lru_cache(maxsize=1024)
+def mean_square_tokens(lengths: Lengths) -> float:
+    """Mean of the squares of the lengths that `draw_lengths` draws, in tokens²; rounding left out."""
+    if isinstance(lengths, FixedLengths):
+        return float(lengths.tokens) ** 2
+    if isinstance(lengths, LognormalLengths):
+        mu, sigma = lognormal_parameters(lengths)
+        low, high = ((math.log(end) - mu) / sigma for end in (lengths.min, lengths.max))
+        between = float(ndtr(high - 2 * sigma) - ndtr(low - 2 * sigma))
+        ends = lengths.min**2 * float(ndtr(low)) + lengths.max**2 * float(ndtr(-high))
+        return ends + math.exp(2 * mu + 2 * sigma**2) * between
+    edges, weights = np.asarray(lengths.edges), np.asarray(lengths.weights)
+    squares = (edges[1:] ** 2 + edges[1:] * edges[:-1] + edges[:-1] ** 2) / 3
+    return float((squares * weights).sum() / weights.sum())
+
+
 def _log_moments(log_mean: float, std: float) -> tuple[float, float]:
     """Mean and standard deviation of log X for a lognormal X of mean exp(log_mean) and the given std."""
     variance = float(np.logaddexp(0.0, 2 * (math.log(std) - log_mean)))

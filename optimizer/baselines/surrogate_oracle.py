@@ -20,6 +20,7 @@ from optimizer.packing.problem import FloatArray
 from optimizer.progress import Report, silent
 from scenarios import AdapterClass, Device, Scenario
 from twin import EngineProfile
+from twin.lengths import mean_square_tokens
 
 Model = Literal["forest", "tree"]
 
@@ -71,6 +72,7 @@ class SurrogateOracle:
             [c.rank for c in self.classes],
             [c.prompt.mean_tokens for c in self.classes],
             [c.output.mean_tokens for c in self.classes],
+            [mean_square_tokens(c.output) for c in self.classes],
             np.asarray(counts, dtype=np.float64)[None, :],
             learn.Engines(*engine),
         )

@@ -24,7 +24,7 @@ def made_points(n: int, noise: float = 0.0) -> tuple[BoundaryPoints, np.ndarray]
         low, high = 1e-3, 1e4
         for _ in range(60):
             rate = np.sqrt(low * high) * weight / weight.sum()
-            x = additive_columns(rate, np.full(len(rate), 200.0), np.full(len(rate), 100.0)).sum(axis=0)
+            x = additive_columns(rate, 200.0, 100.0, 1e4).sum(axis=0)
             low, high = (rate.sum(), high) if row @ x < 1 else (low, rate.sum())
         sums.append(x * np.exp(noise * rng.standard_normal()))
     middle = np.array(sums)

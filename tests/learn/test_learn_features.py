@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -14,6 +16,7 @@ from learn.features import (
     candidate_features,
 )
 from scenarios import AdapterClass, FixedLengths
+from scenarios.lengths import LognormalLengths
 
 NAMES = [f.name for f in FEATURES]
 
@@ -50,7 +53,7 @@ def test_additive_features_of_one_adapter_are_what_they_say() -> None:
 
 def test_an_adapter_holds_a_slot_while_it_has_requests_and_waits_between() -> None:
     rate, output, wait = np.array([1e-4, 1e-3, 0.01, 0.1, 1.0, 10.0]), 200.0, 600.0
-    held = additive_columns(rate, 100.0, output)[:, ADDITIVE.index("held_40ms")]
+    held = additive_columns(rate, 100.0, output, output**2)[:, ADDITIVE.index("held_40ms")]
     busy, idle = np.expm1(rate * output * 0.040) / rate, 1 / rate  # M/G/infinity
     np.testing.assert_allclose(held, busy / (busy + idle + wait), rtol=1e-9)
     assert held[0] < 0.002
@@ -61,29 +64,26 @@ def test_an_adapter_holds_a_slot_while_it_has_requests_and_waits_between() -> No
 def test_a_gpu_has_the_sum_of_its_adapters(mix: list[tuple[float, int]]) -> None:
     rate = np.array([r for r, _ in mix])
     counts = np.array([n for _, n in mix])
-    tokens = np.full(len(mix), 100.0)
-    grouped = counts @ additive_columns(rate, tokens, tokens)
-    each = additive_columns(
-        np.repeat(rate, counts), np.full(counts.sum(), 100.0), np.full(counts.sum(), 100.0)
-    )
+    grouped = counts @ additive_columns(rate, 100.0, 100.0, 2e4)
+    each = additive_columns(np.repeat(rate, counts), 100.0, 100.0, 2e4)
     np.testing.assert_allclose(grouped, each.sum(axis=0), rtol=1e-12, atol=1e-12)
 
 
 def test_features_of_classes_equal_those_of_their_adapters() -> None:
     rate, rank = np.array([0.5, 2.0]), np.array([8, 16])
     tokens = np.array([100.0, 300.0])
-    grouped = candidate_features(rate, rank, tokens, tokens, [[3, 2]], engines())
+    grouped = candidate_features(rate, rank, tokens, tokens, tokens**2, [[3, 2]], engines())
     index = np.repeat([0, 1], [3, 2])
     each = candidate_features(
-        rate[index], rank[index], tokens[index], tokens[index], np.ones((1, 5)), engines()
+        rate[index], rank[index], tokens[index], tokens[index], tokens[index] ** 2, np.ones((1, 5)), engines()
     )
     np.testing.assert_allclose(grouped, each, rtol=1e-12)
 
 
 def test_absent_classes_leave_no_trace() -> None:
     rate, rank, tokens = np.array([0.5, 9.0]), np.array([8, 64]), np.array([100.0, 900.0])
-    both = candidate_features(rate, rank, tokens, tokens, [[4, 0]], engines())
-    alone = candidate_features(rate[:1], rank[:1], tokens[:1], tokens[:1], [[4]], engines())
+    both = candidate_features(rate, rank, tokens, tokens, tokens**2, [[4, 0]], engines())
+    alone = candidate_features(rate[:1], rank[:1], tokens[:1], tokens[:1], tokens[:1] ** 2, [[4]], engines())
     np.testing.assert_allclose(both, alone)
 
 
@@ -95,3 +95,11 @@ def test_means_and_maxima_are_no_sums() -> None:
 def test_lengths_count() -> None:
     short, long = additive_features([of(1.0, output=50)]), additive_features([of(1.0, output=500)])
     assert (short != long).any()
+
+
+def test_the_spread_of_answers_counts() -> None:
+    even = of(1.0, output=400)
+    uneven = replace(even, output=LognormalLengths(mean=400, std=900, max=100_000))
+    row, other = (dict(zip(ADDITIVE, additive_features([one])[0], strict=True)) for one in (even, uneven))
+    assert row["output_rate"] == other["output_rate"]
+    assert other["resident_rate"] > 2 * row["resident_rate"]

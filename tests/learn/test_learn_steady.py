@@ -31,7 +31,7 @@ def features(rates: FloatArray, adapters: int = 16, slots: float = 16.0, kv: flo
     """One candidate per rate: adapters of rank 8 with 200 and 150 tokens."""
     m = len(rates)
     engines = Engines(np.full(m, slots), np.full(m, 8.0), np.full(m, kv))
-    lengths = (np.full(m, 200.0), np.full(m, 150.0))
+    lengths = (np.full(m, 200.0), np.full(m, 150.0), np.full(m, 150.0**2))
     return candidate_features(rates, np.full(m, 8.0), *lengths, adapters * np.eye(m), engines)
 
 

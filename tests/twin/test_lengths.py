@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy.special import ndtr
 
 from scenarios.lengths import FixedLengths, HistogramLengths, Lengths, LognormalLengths
-from twin.lengths import draw_lengths, first_lengths, lognormal_parameters
+from twin.lengths import draw_lengths, first_lengths, lognormal_parameters, mean_square_tokens
 
 N = 200_000
 
@@ -99,3 +99,19 @@ def test_first_lengths_are_those_of_a_fresh_generator_in_whatever_order_they_are
             assert (first_lengths(lengths, n, seed) == fresh).all()
     wide = np.random.SeedSequence([1, 2**40])
     assert (first_lengths(lengths, 9, wide) == draw_lengths(lengths, 9, np.random.default_rng(wide))).all()
+
+
+@pytest.mark.parametrize(
+    "lengths",
+    [
+        FixedLengths(tokens=5),
+        LognormalLengths(mean=250, std=300, max=4096),
+        LognormalLengths(mean=400, std=900, min=3, max=2000),
+        LognormalLengths(mean=30_000, std=1e6),
+        HistogramLengths(edges=(1, 5, 20, 100), weights=(1, 2, 0.5)),
+    ],
+    ids=repr,
+)
+def test_the_mean_square_is_that_of_the_drawn_lengths(lengths: Lengths) -> None:
+    drawn = draw_lengths(lengths, 400_000, np.random.default_rng(1)).astype(np.float64)
+    assert mean_square_tokens(lengths) == pytest.approx((drawn**2).mean(), rel=0.02)
