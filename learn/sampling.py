@@ -19,15 +19,19 @@ from scipy.optimize import brentq
 
 from learn.boundary import BoundaryError, BoundaryModel, crossing, fit_boundary
 from learn.dataset import Dataset, DatasetError, read_dataset, table_of
-from learn.design import Composition, Space, compositions
-from learn.features import FEATURES, Engines, candidate_features
+from learn.design import Composition, Space, compositions, kind_of
+from learn.features import FEATURES, Engines, FloatArray, candidate_features
+from learn.steady import ESTIMATES, SteadyState
 from twin.validation import judge
 
 Progress = Callable[[str, int, int], None]
 """Called with what is being done, how much of it is done, and how much there is."""
 
-FIRST_GUESS_PER_S = 16.0
-"""Total rate in requests/s at which scouting starts."""
+MOST_REQUESTS = 20_000_000
+"""Most requests of a run that scouting starts with: half a minute of the twin."""
+
+CARRIED = ESTIMATES.index("carried_estimate")
+"""Column of the share that a steady engine carries."""
 
 SCOUT_SHARE = 0.1
 """Share of the duration that scouting runs take: they only tell later searches where to start."""
@@ -70,7 +74,8 @@ class Plan:
     width
         Ratio of the bracket's ends at which the search stops.
     spread
-        Runs of each mix at random loads away from its boundary, as many below as above over all mixes.
+        Runs of each mix at random loads away from its boundary, as many below as above over all mixes that
+        share slots, and over all others.
     seed
         Seed of the design and of the twin.
     """
@@ -219,7 +224,22 @@ def scout(space: Space, plan: Plan, composition: Composition) -> float:
     short = {"duration_s": SCOUT_SHARE * workload.duration_s, "warmup_s": SCOUT_SHARE * workload.warmup_s}
     brief = replace(space, workload=workload.model_copy(update=short))
     coarse = replace(plan, width=1.2)
-    return search(brief, coarse, composition, FIRST_GUESS_PER_S, BOLD).boundary
+    return search(brief, coarse, composition, first_guess(space, composition), BOLD).boundary
+
+
+def first_guess(space: Space, composition: Composition) -> float:
+    """Total rate in requests/s at which an engine that works steadily no longer keeps up.
+
+    To a thousandth, and at most so many that a run takes reasonable time.
+    """
+    steady = SteadyState.of_space(space)
+    low, high = math.log(LEAST_RATE_PER_S), math.log(MOST_REQUESTS / space.workload.duration_s)
+    while high - low > 1e-3:
+        middle = (low + high) / 2
+        features = _features(space, composition, math.exp(middle))
+        keeps_up = steady.estimate(features)[0, CARRIED] >= space.service_levels.served_share
+        low, high = (middle, high) if keeps_up else (low, middle)
+    return math.exp(round(low, 3))
 
 
 @dataclass
@@ -298,9 +318,10 @@ def _scattered(
 ) -> list[dict[str, float]]:
     """Runs at random loads, below and above the boundary in turn."""
     rng = np.random.default_rng((plan.seed, 4, composition.index))
+    _, among_alike = kind_of(composition.index)
     rows = []
     for k in range(plan.spread):
-        below = (composition.index + k) % 2 == 0
+        below = (among_alike + k) % 2 == 0
         factor = rng.uniform(LIGHTEST, 1.0) if below else HEAVIEST ** rng.uniform()
         load = bracket.boundary * factor
         rows.append(observe(space, composition, load, len(bracket.rows) + k, plan.seed))
@@ -324,11 +345,7 @@ def observe(
         seed=seed * 1_000_003 + composition.index,
         replications=1,
     )
-    tokens = space.mean_tokens[composition.pair]
-    engines = Engines(*(np.array([float(value)]) for value in composition.engine))
-    features = candidate_features(
-        load.rate, load.rank, tokens[:, 0], tokens[:, 1], np.ones((1, len(load.rate))), engines
-    )[0]
+    features = _features(space, composition, total_rate)[0]
     offered = verdict.offered_tok_per_s
     return {
         "composition": composition.index,
@@ -343,6 +360,14 @@ def observe(
         "margin": max(min(verdict.margins.values()), -1.0),
         "starved": int(not verdict.accepted),
     }
+
+
+def _features(space: Space, composition: Composition, total_rate: float) -> FloatArray:
+    """Features of a composition at a total rate in requests/s, shape (1, len(FEATURES))."""
+    engines = Engines(*(np.array([float(value)]) for value in composition.engine))
+    rate, (prompt, output, square) = total_rate * composition.weight, space.means[composition.pair].T
+    everyone = np.ones((1, len(rate)))
+    return candidate_features(rate, composition.rank, prompt, output, square, everyone, engines)
 
 
 def _number(value: float | None) -> float:

@@ -14,12 +14,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from learn.dataset import Dataset, DatasetError
+from learn.design import Space
 from learn.features import FEATURES, RESIDENCE_S, FloatArray
 from twin.step_cost import CostTerm, StepCost
 
 ESTIMATES = ("step_estimate", "carried_estimate", "slots_estimate", "kv_estimate")
 """Logarithm of the step's milliseconds; batch over what it must be to keep up, at most 1; adapters with a
-request in the batch over slots; batch over what the KV cache or the engine holds."""
+request in the batch over slots; batch over the most that it can be."""
 
 SHORTEST_S, LONGEST_S = 1e-3, 4.0
 """Bounds of a step's time."""
@@ -74,6 +75,13 @@ class SteadyState:
                 f"the dataset does not say what its engine's steps cost ({error}); sample it again"
             ) from error
 
+    @classmethod
+    def of_space(cls, space: Space) -> SteadyState:
+        """The estimates of a space's engine."""
+        engine = space.engine
+        limits = engine.max_num_seqs, engine.max_num_batched_tokens
+        return cls(space.profile.step, *limits, space.workload.duration_s)
+
     def estimate(self, features: FloatArray) -> FloatArray:
         """Estimates of m candidates, shape (m, 4), columns as in `ESTIMATES`.
 
@@ -105,9 +113,8 @@ class _Candidates:
     slots, token_rate, prompt, output
         Adapter slots, output tokens per second asked for, and mean tokens of a request.
     most
-        Most requests in a batch.
-    most_tokens
-        Most tokens of a step.
+        Most requests in a batch: what the KV cache holds, the engine allows, and the tokens of a step suffice
+        for, as a request has its prompt and its answer read in as many steps as the answer has tokens.
     duration_s
         Length of a run.
     log_active
@@ -121,7 +128,6 @@ class _Candidates:
     prompt: FloatArray
     output: FloatArray
     most: FloatArray
-    most_tokens: int
     duration_s: float
     log_active: FloatArray
     costs: tuple[tuple[CostTerm, FloatArray], ...]
@@ -139,8 +145,13 @@ class _Candidates:
             token_rate=np.maximum(rate * output, 1e-12),
             prompt=prompt,
             output=output,
-            most=np.minimum(column("kv_cache_tokens") / (prompt + output / 2), engine.max_num_seqs),
-            most_tokens=engine.max_num_batched_tokens,
+            most=np.minimum.reduce(
+                [
+                    column("kv_cache_tokens") / (prompt + output / 2),
+                    np.full(len(rate), float(engine.max_num_seqs)),
+                    engine.max_num_batched_tokens / (1 + prompt / output),
+                ]
+            ),
             duration_s=engine.duration_s,
             log_active=np.log(np.maximum(active, 1e-12)),
             costs=_summed(engine.cost, column("max_loras"), column("max_lora_rank"), column("count")),
@@ -177,7 +188,7 @@ class _Candidates:
         """Cost of a step with the batch that steps of so long lead to."""
         batch, active = self.batch(step_s)
         present = np.clip(np.minimum(active, self.slots), np.minimum(batch, 1.0), batch)
-        tokens = np.minimum(batch * (1 + self.prompt / self.output), self.most_tokens)
+        tokens = batch * (1 + self.prompt / self.output)
         left = np.maximum(self.token_rate - batch / step_s, 0.0) / self.output
         per = {
             "decode": batch,
