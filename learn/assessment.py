@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from learn.boundary import boundary_points
+from learn.boundary import REGIMES, Regime, boundary_points
 from learn.dataset import Dataset
 from learn.design import Composition, Space, compositions
 from learn.features import ADDITIVE, FloatArray
@@ -76,6 +78,29 @@ class RegionQuality:
 
 
 @dataclass(frozen=True)
+class LatencyQuality:
+    """How the upper estimates of a latency fare against accepted twin runs inside the inner region.
+
+    Parameters
+    ----------
+    quality, regime
+        "itl_ms" or "ttft_ms"; "resident" or "shared".
+    runs
+        Twin runs.
+    covered
+        Share of them that lie below the estimate; nan without any.
+    median_ratio
+        Median of estimate over latency; nan without any.
+    """
+
+    quality: str
+    regime: str
+    runs: int
+    covered: float
+    median_ratio: float
+
+
+@dataclass(frozen=True)
 class SurrogateQuality:
     """How one surrogate fares against twin runs.
 
@@ -107,6 +132,7 @@ class Assessment:
     """Regions and surrogates against twin runs."""
 
     regions: tuple[RegionQuality, ...]
+    latencies: tuple[LatencyQuality, ...]
     surrogates: tuple[SurrogateQuality, ...]
 
     def text(self) -> str:
@@ -122,6 +148,11 @@ class Assessment:
             f"{r.kind}: {100 * r.capacity_given_away:.1f} % of the capacity given away (mean over options), "
             f"{r.us_per_candidate:.3f} µs per candidate"
             for r in self.regions
+        ]
+        lines += ["", "upper estimate       runs  below it  estimate / run (median)"]
+        lines += [
+            f"{e.quality:<8}{e.regime:<9}{e.runs:>8}{100 * e.covered:>8.1f} %{e.median_ratio:>25.2f}"
+            for e in self.latencies
         ]
         lines += [
             "",
@@ -147,6 +178,11 @@ def assess(regions: Regions, surrogates: Sequence[Surrogate], dataset: Dataset, 
     """
     return Assessment(
         regions=tuple(region_quality(r, dataset, space) for r in (regions.inner, regions.outer)),
+        latencies=tuple(
+            latency_quality(regions, dataset, quality, regime)
+            for quality in ("itl_ms", "ttft_ms")
+            for regime in REGIMES
+        ),
         surrogates=tuple(surrogate_quality(s, dataset) for s in surrogates),
     )
 
@@ -174,16 +210,12 @@ def macro_f1(truth: NDArray[np.bool_], said: NDArray[np.bool_]) -> float:
 
 def region_quality(region: FeasibilityRegion, dataset: Dataset, space: Space) -> RegionQuality:
     """Hold one region to twin runs."""
-    keys = list(zip(dataset.table["max_loras"], dataset.table["max_lora_rank"], strict=True))
-    inside = np.zeros(len(dataset), dtype=np.bool_)
-    for key in dict.fromkeys(keys):
-        mask = np.array([k == key for k in keys])
-        inside[mask] = region.contains(*key, dataset.sums[mask])
+    inside = _inside(region, dataset)
     frame = pd.DataFrame(
         {
             "max_loras": dataset.table["max_loras"],
             "max_lora_rank": dataset.table["max_lora_rank"],
-            "regime": np.where(dataset.table["count"] > dataset.table["max_loras"], "shared", "resident"),
+            "regime": _regimes(dataset),
             "starved": dataset.starved,
             "false_feasible": np.where(dataset.starved, inside, np.nan),
             "false_infeasible": np.where(dataset.starved, np.nan, ~inside),
@@ -205,6 +237,23 @@ def region_quality(region: FeasibilityRegion, dataset: Dataset, space: Space) ->
         by_option=table.reset_index(),
         us_per_candidate=_time_region(region, dataset),
     )
+
+
+def _options(dataset: Dataset) -> dict[tuple[int, int], NDArray[np.bool_]]:
+    """The runs of each option, as masks, by slots and max rank."""
+    keys = list(zip(dataset.table["max_loras"], dataset.table["max_lora_rank"], strict=True))
+    return {key: np.array([k == key for k in keys]) for key in dict.fromkeys(keys)}
+
+
+def _regimes(dataset: Dataset) -> NDArray[np.str_]:
+    return np.where(dataset.table["count"] > dataset.table["max_loras"], "shared", "resident")
+
+
+def _inside(region: FeasibilityRegion, dataset: Dataset) -> NDArray[np.bool_]:
+    inside = np.zeros(len(dataset), dtype=np.bool_)
+    for key, mask in _options(dataset).items():
+        inside[mask] = region.contains(*key, dataset.sums[mask])
+    return inside
 
 
 def _rates(frame: pd.DataFrame) -> Rates:
@@ -247,6 +296,23 @@ def boundary_rate(region: FeasibilityRegion, one: Composition, space: Space, nea
         ).item()
         low, high = (middle, high) if inside else (low, middle)
     return low
+
+
+def latency_quality(
+    regions: Regions, dataset: Dataset, quality: Literal["itl_ms", "ttft_ms"], regime: Regime
+) -> LatencyQuality:
+    """Hold the upper estimates of a latency to accepted twin runs inside the inner region."""
+    truth = dataset.target(quality)
+    asked = _inside(regions.inner, dataset) & ~dataset.starved & np.isfinite(truth) & (truth > 0)
+    asked &= _regimes(dataset) == regime
+    said = np.ones(len(dataset))
+    for key, mask in _options(dataset).items():
+        said[mask] = regions.option_latency(*key, regime).estimate(dataset.sums[mask], quality)
+    if not asked.any():
+        return LatencyQuality(quality, regime, 0, math.nan, math.nan)
+    ratio = said[asked] / truth[asked]
+    covered, median = float((ratio >= 1).mean()), float(np.median(ratio))
+    return LatencyQuality(quality, regime, int(asked.sum()), covered, median)
 
 
 def _time_region(region: FeasibilityRegion, dataset: Dataset) -> float:

@@ -1,15 +1,19 @@
 """Convex, piecewise-linear upper estimates of the mean latencies inside the region.
 
-A latency is modelled as its value on an idle engine, plus a convex function of how full the region is,
-plus a non-negative linear part in the adapters in flight; all of it scaled up until most runs lie below.
+A latency is its value on an idle engine, plus a convex function of how full the region is, plus a
+non-negative linear part in the adapters in flight, fitted so that a set share of the runs lies below at
+any fill (quantile regression: Koenker and Bassett 1978).
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from scipy.optimize import nnls
+from scipy import sparse
+from scipy.ndimage import median_filter
+from scipy.optimize import linprog
 
 from learn.boundary import BoundaryModel, Regime
 from learn.dataset import Dataset
@@ -17,11 +21,15 @@ from learn.design import Option, Space
 from learn.features import ADDITIVE, FloatArray
 from learn.region import OptionLatency, Plane
 
-KNOTS = (0.0, 0.5, 0.75, 0.9)
+KNOTS = (0.0, 0.5, 0.75, 0.9, 0.95)
 """How full the region is where the slope of the latency may grow."""
 
 UPPER_SHARE = 0.9
 """Share of the accepted runs that lie below the estimate."""
+
+NEIGHBOURS = 41
+"""Runs alike in fill whose median says how large a latency is there: a second too much means little where
+requests wait for minutes, and much on an idle engine."""
 
 Quality = Literal["itl_ms", "ttft_ms"]
 _ACTIVE = tuple(k for k, name in enumerate(ADDITIVE) if name.startswith("active_"))
@@ -31,12 +39,12 @@ def fit_latency(dataset: Dataset, model: BoundaryModel, space: Space, regime: Re
     """Latency estimates of every option of the space under one regime."""
     engines = dataset.table[["max_loras", "max_lora_rank", "kv_cache_tokens"]].to_numpy(dtype=np.float64)
     shared = dataset.sums[:, ADDITIVE.index("count")] > engines[:, 0] + 0.5
-    chosen = ~dataset.starved & (shared == (regime == "shared"))
     idle = {o: idle_step_ms(space, o) for o in space.options}
-    base = np.array([idle.get(Option(*map(int, e)), 0.0) for e in engines])[chosen]
-    full = model.values(regime, dataset.sums, engines)[chosen]
+    base = np.array([idle.get(Option(*map(int, e)), 0.0) for e in engines])
+    full = model.values(regime, dataset.sums, engines)
+    chosen = ~dataset.starved & (shared == (regime == "shared")) & (full <= 1.0)
     fits = {
-        name: _fit(dataset.sums[chosen], full, base, dataset.target(name)[chosen])
+        name: _fit(dataset.sums[chosen], full[chosen], base[chosen], dataset.target(name)[chosen])
         for name in ("itl_ms", "ttft_ms")
     }
     return [
@@ -45,8 +53,8 @@ def fit_latency(dataset: Dataset, model: BoundaryModel, space: Space, regime: Re
             max_loras=o.max_loras,
             max_lora_rank=o.max_lora_rank,
             regime=regime,
-            itl_ms=_planes(row, idle[o], *fits["itl_ms"]),
-            ttft_ms=_planes(row, idle[o], *fits["ttft_ms"]),
+            itl_ms=_planes(row, idle[o], fits["itl_ms"]),
+            ttft_ms=_planes(row, idle[o], fits["ttft_ms"]),
         )
         for o, row in zip(space.options, model.coefficients[regime], strict=True)
     ]
@@ -66,35 +74,53 @@ def idle_step_ms(space: Space, option: Option) -> float:
     return float(one) * 1e3
 
 
-def _fit(
-    sums: FloatArray, full: FloatArray, idle: FloatArray, y: FloatArray
-) -> tuple[float, FloatArray, FloatArray]:
-    """Scale, slopes that start at each knot, and slopes of the adapters in flight."""
+@dataclass(frozen=True)
+class _Estimate:
+    """A latency above that of an idle engine, in ms: a constant, slopes from each knot and of ``_ACTIVE``."""
+
+    constant: float
+    slopes: FloatArray
+    active: FloatArray
+
+
+def _fit(sums: FloatArray, full: FloatArray, idle: FloatArray, y: FloatArray) -> _Estimate:
+    """The estimate above so many of the runs, by least pinball loss with coefficients of at least 0."""
     known = np.isfinite(y) & (y > 0)
-    hinges = np.maximum(full[known, None] - np.array(KNOTS), 0.0)
-    a = np.hstack([hinges, sums[known][:, _ACTIVE]])
     if not known.any():
-        return 1.0, np.zeros(len(KNOTS)), np.zeros(len(_ACTIVE))
-    size = a.mean(axis=0) + 1e-300
-    t, _ = nnls(a / size / y[known, None], np.maximum(y[known] - idle[known], 0.0) / y[known])
-    t = t / size
-    estimate = idle[known] + a @ t
-    scale = float(np.quantile(y[known] / estimate, UPPER_SHARE))
-    return scale, t[: len(KNOTS)], t[len(KNOTS) :]
+        return _Estimate(0.0, np.zeros(len(KNOTS)), np.zeros(len(_ACTIVE)))
+    sums, full, idle, y = sums[known], full[known], idle[known], y[known]
+    hinges = np.maximum(full[:, None] - np.array(KNOTS), 0.0)
+    columns = np.hstack([np.ones((len(y), 1)), hinges, sums[:, _ACTIVE]])
+    size, typical = columns.mean(axis=0) + 1e-300, _typical(full, y)
+    scaled = sparse.csr_matrix(columns / size / typical[:, None])
+    even = sparse.identity(len(y))
+    solved = linprog(
+        np.concatenate([np.zeros(len(size)), np.full(len(y), UPPER_SHARE), np.full(len(y), 1 - UPPER_SHARE)]),
+        A_eq=sparse.hstack([scaled, even, -even]).tocsc(),
+        b_eq=(y - idle) / typical,
+        method="highs",
+    )
+    constant, *slopes = solved.x[: len(size)] / size
+    return _Estimate(float(constant), np.array(slopes[: len(KNOTS)]), np.array(slopes[len(KNOTS) :]))
 
 
-def _planes(
-    row: FloatArray, idle: float, scale: float, slopes: FloatArray, active: FloatArray
-) -> tuple[Plane, ...]:
+def _typical(full: FloatArray, y: FloatArray) -> FloatArray:
+    """Median of the runs that are about as full, shape (n,)."""
+    order, typical = np.argsort(full, kind="stable"), np.empty(len(y))
+    typical[order] = median_filter(y[order], min(NEIGHBOURS, len(y)), mode="nearest")
+    return typical
+
+
+def _planes(row: FloatArray, idle: float, estimate: _Estimate) -> tuple[Plane, ...]:
     """Planes of one option: one for each part of the convex function that is steeper than the last."""
     planes: list[Plane] = []
     extra = np.zeros(len(row))
-    extra[list(_ACTIVE)] = active
-    slope = offset = 0.0
-    for knot, step in zip(KNOTS, slopes, strict=True):
+    extra[list(_ACTIVE)] = estimate.active
+    slope, offset = 0.0, estimate.constant
+    for knot, step in zip(KNOTS, estimate.slopes, strict=True):
         slope, offset = slope + step, offset - step * knot
         if step > 0 or knot == KNOTS[0]:
-            values = (scale * (idle + offset), *(scale * (slope * row + extra)).tolist())
+            values = (idle + offset, *(slope * row + extra).tolist())
             intercept, *coefficients = (float(f"{value:.6g}") for value in values)
             planes.append(Plane(intercept=intercept, coefficients=tuple(coefficients)))
     return tuple(planes)

@@ -28,7 +28,9 @@ from learn.features import ADDITIVE, FEATURES, FloatArray
 from learn.latency import astuple, fit_latency
 from learn.region import Domain, FeasibilityRegion, OptionErrors, OptionRows, Provenance, Regions, Row
 
-INNER_CONFIDENCE: Mapping[Regime, float] = {"resident": 0.97, "shared": 0.85}
+Kind = Literal["inner", "outer"]
+
+INNER_CONFIDENCE: Mapping[Regime, float] = {"resident": 0.97, "shared": 0.83}
 """Share of the boundaries outside the inner region.
 
 Where adapters wait for slots, luck decides much of who starves; more confidence would cost more room there
@@ -57,12 +59,12 @@ class Calibration:
     inner, outer
         Factor by option, shape (n_options,).
     errors
-        Cross-validated errors of the inner rows by option; None where there were no points.
+        Cross-validated errors of the inner and of the outer rows by option; None where there were no points.
     """
 
     inner: FloatArray
     outer: FloatArray
-    errors: tuple[OptionErrors | None, ...]
+    errors: Mapping[Kind, tuple[OptionErrors | None, ...]]
 
 
 def linearize(
@@ -154,7 +156,7 @@ def _option_rows(
     regime: Regime,
     model: BoundaryModel,
     calibrations: Mapping[Regime, Calibration],
-    kind: Literal["inner", "outer"],
+    kind: Kind,
     max_rate: float,
 ) -> OptionRows:
     option, most = space.options[index], space.most_adapters(space.options[index])
@@ -167,10 +169,10 @@ def _option_rows(
     rows = [_row("work and slots in use", scaled(regime))]
     if regime == "resident":
         rows.append(_count_row("a slot for every adapter", option.max_loras))
-    elif kind == "inner":
-        rows.append(_count_row("most adapters that were sampled", most))
     else:
         rows.append(_row("work alone", np.where(_WORK, scaled("resident"), 0.0)))
+        if kind == "inner":
+            rows.append(_count_row("most adapters that were sampled", most))
     return OptionRows(
         device=space.device,
         max_loras=option.max_loras,
@@ -179,12 +181,16 @@ def _option_rows(
         kv_cache_tokens=option.kv_cache_tokens,
         rows=tuple(rows),
         domain=Domain(max_adapters=most, max_rate=_short(max_rate), min_rate=0.0),
-        errors=calibrations[regime].errors[index] if kind == "inner" else None,
+        errors=calibrations[regime].errors[kind][index],
     )
 
 
 _WORK = np.array([name.endswith("rate") and name != "sqrt_rate" for name in ADDITIVE])
-"""Features of the load alone: sharing slots never lets a GPU do more than one with a slot for each does."""
+"""Features of the load alone: sharing slots never lets a GPU do more than one with a slot for each does.
+
+So the rows for shared slots have the work of the resident ones too. Few adapters, whom nothing stops from
+being inside the rows for shared slots, then find no more room there than the resident rows give them.
+"""
 
 
 def _row(meaning: str, coefficients: FloatArray) -> Row:
@@ -214,7 +220,9 @@ def _calibrate(
     n = len(model.engines)
     own = points.where(points.shared == (regime == "shared"))
     if len(own.engines) < FEWEST_POINTS:
-        return Calibration(np.full(n, UNKNOWN), np.full(n, 1 / UNKNOWN), (None,) * n)
+        return Calibration(
+            np.full(n, UNKNOWN), np.full(n, 1 / UNKNOWN), {"inner": (None,) * n, "outer": (None,) * n}
+        )
     option = np.array([np.flatnonzero((model.engines == e).all(axis=1))[0] for e in own.engines])
     logs = _held_out(own, regime, option, model.engines)
     spread = _spread(logs.middle, option, n)
@@ -224,10 +232,10 @@ def _calibrate(
     return Calibration(
         inner=np.exp(-(base + low * spread)),
         outer=np.exp(-(base + high * spread)),
-        errors=tuple(
-            _errors(logs.where(option == k), low * spread[k]) if (option == k).any() else None
-            for k in range(n)
-        ),
+        errors={
+            "inner": _errors_by_option(logs, option, low * spread),
+            "outer": _errors_by_option(logs, option, high * spread),
+        },
     )
 
 
@@ -281,6 +289,15 @@ def _spread(residual: FloatArray, option: NDArray[np.int64], n_options: int) -> 
     squares = np.bincount(option, weights=residual**2, minlength=n_options)
     typical = float(np.median(np.abs(residual)) / 0.6745)
     return np.asarray(np.sqrt((squares + PRIOR_POINTS * typical**2) / (number + PRIOR_POINTS)) + 1e-9)
+
+
+def _errors_by_option(
+    logs: _Logs, option: NDArray[np.int64], shift: FloatArray
+) -> tuple[OptionErrors | None, ...]:
+    return tuple(
+        _errors(logs.where(option == k), float(shift[k])) if (option == k).any() else None
+        for k in range(len(shift))
+    )
 
 
 def _errors(logs: _Logs, shift: float) -> OptionErrors:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from learn.features import ADDITIVE, FloatArray, additive_features
 from scenarios import AdapterClass, LorapackError
 
-FORMAT = 3
+FORMAT = 4
 """Version of the JSON form of regions, and of how they are made."""
 
 
@@ -35,10 +35,10 @@ class Row(_Plain):
     """One linear constraint: Σ_k coefficients[k] · (sum of feature k over the GPU) ≤ bound."""
 
     meaning: str = Field(description="What the row limits.")
-    coefficients: tuple[float, ...] = Field(
+    coefficients: tuple[Annotated[float, Field(ge=0)], ...] = Field(
         description="One per feature of the region; share of a GPU per unit."
     )
-    bound: float = Field(description="Right-hand side.")
+    bound: float = Field(gt=0, description="Right-hand side.")
 
 
 class Domain(_Plain):
@@ -126,7 +126,14 @@ class FeasibilityRegion(_Plain):
             raise ValueError(f"features {list(self.features)} are not this version's {list(ADDITIVE)}")
         if any(len(row.coefficients) != len(self.features) for o in self.options for row in o.rows):
             raise ValueError("a row has not one coefficient for each feature")
+        if len(set(self.keys)) < len(self.options):
+            raise ValueError("an option appears twice in the same regime")
         return self
+
+    @property
+    def keys(self) -> list[tuple[int, int, str]]:
+        """Slots, max rank and regime of the options in their order."""
+        return [(o.max_loras, o.max_lora_rank, o.regime) for o in self.options]
 
     def of(self, max_loras: int, max_lora_rank: int) -> tuple[OptionRows, ...]:
         """The rows of both regimes of one option.
@@ -155,12 +162,24 @@ class FeasibilityRegion(_Plain):
         shares = [rows.fill(sums) for rows in self.of(max_loras, max_lora_rank)]
         return np.asarray(np.min(shares, axis=0))
 
+    def slack(self, max_loras: int, max_lora_rank: int, sums: FloatArray) -> FloatArray:
+        """Share of a GPU that is left under the regime that has most room, shape () or (m,); else below 0."""
+        return np.asarray(1.0 - self.fill(max_loras, max_lora_rank, sums))
+
+    def tightest(self, max_loras: int, max_lora_rank: int, sums: FloatArray) -> tuple[OptionRows, int]:
+        """The option's rows under the regime that has most room, and which of them is filled most.
+
+        ``sums`` are those of one GPU, shape (K,).
+        """
+        rows = min(self.of(max_loras, max_lora_rank), key=lambda each: float(each.fill(sums)))
+        return rows, rows.tightest(sums)[0]
+
 
 class Plane(_Plain):
     """One affine piece: intercept + Σ_k coefficients[k] · (sum of feature k over the GPU)."""
 
     intercept: float
-    coefficients: tuple[float, ...]
+    coefficients: tuple[Annotated[float, Field(ge=0)], ...]
 
 
 class OptionLatency(_Plain):
@@ -207,6 +226,20 @@ class Regions(_Plain):
     inner: FeasibilityRegion
     outer: FeasibilityRegion
     latency: tuple[OptionLatency, ...]
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Regions:
+        if self.format != FORMAT:
+            raise ValueError(f"format {self.format} is not this version's {FORMAT}")
+        if (self.inner.kind, self.outer.kind) != ("inner", "outer"):
+            raise ValueError(f"the inner region is of kind {self.inner.kind}, the outer {self.outer.kind}")
+        estimated = [(o.max_loras, o.max_lora_rank, o.regime) for o in self.latency]
+        if not sorted(self.inner.keys) == sorted(self.outer.keys) == sorted(estimated):
+            raise ValueError("inner region, outer region and latency estimates have different options")
+        planes = [plane for o in self.latency for plane in (*o.itl_ms, *o.ttft_ms)]
+        if any(len(plane.coefficients) != len(ADDITIVE) for plane in planes):
+            raise ValueError("a plane has not one coefficient for each feature")
+        return self
 
     def restricted(self, options: Sequence[tuple[int, int]]) -> Regions:
         """The same regions with these (slots, max rank) options only, in the order given.

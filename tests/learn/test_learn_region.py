@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 import learn
 from learn import Dataset, FeasibilityRegion, OptionRows, RegionError, Regions, Space, read_regions
 from learn.features import ADDITIVE, additive_columns
+from learn.make import shipped_regions
 from learn.region import Domain, Row
 
 K = len(ADDITIVE)
@@ -58,6 +59,9 @@ def test_a_gpu_is_inside_when_either_regime_holds() -> None:
     both = np.stack([sums(9.0, 3), sums(1.0, 30), sums(9.0, 30)])
     np.testing.assert_array_equal(region.contains(8, 16, both), [True, True, False])
     np.testing.assert_allclose(region.fill(8, 16, both), [0.9, 0.5, 3.75])
+    np.testing.assert_allclose(region.slack(8, 16, both), [0.1, 0.5, -2.75])
+    assert region.tightest(8, 16, both[0]) == (OPTION, 0)
+    assert region.tightest(8, 16, both[1]) == (shared, 0)
 
 
 def test_an_unknown_option_is_named() -> None:
@@ -97,6 +101,33 @@ def test_a_damaged_file_is_refused_with_a_remedy(text: str, tmp_path: Path) -> N
         read_regions(path)
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (("format", 3), "format 3 is not this version's"),
+        (("inner.kind", "outer"), "the inner region is of kind outer"),
+        (("inner.options.0.rows.0.bound", 0), "greater than 0"),
+        (("outer.options.0.rows.0.coefficients.1", -0.1), "greater than or equal to 0"),
+        (("inner.options.1.max_loras", 777), "different options"),
+        (("latency.0.itl_ms.0.coefficients", [1.0]), "a plane has not one coefficient"),
+        (("latency", []), "different options"),
+    ],
+)
+def test_regions_that_contradict_themselves_are_refused(
+    change: tuple[str, object], message: str, regions: Regions, tmp_path: Path
+) -> None:
+    path, value = change
+    document = json.loads(regions.to_json())
+    *way, last = (int(step) if step.isdigit() else step for step in path.split("."))
+    place = document
+    for step in way:
+        place = place[step]
+    place[last] = value
+    (tmp_path / "regions.json").write_text(json.dumps(document))
+    with pytest.raises(RegionError, match=message):
+        read_regions(tmp_path / "regions.json")
+
+
 def test_linearizing_again_gives_the_same(regions: Regions, dataset: Dataset, space: Space) -> None:
     assert learn.linearize(dataset, space).to_json() == regions.to_json()
 
@@ -110,8 +141,8 @@ def test_another_adapter_never_makes_room(regions: Regions) -> None:
 
 @given(scale=st.floats(1.0, 5.0), rate=st.floats(0.01, 20.0), count=st.integers(1, 100))
 def test_more_load_never_enters_the_region(regions: Regions, scale: float, rate: float, count: int) -> None:
-    one = additive_columns([rate / count], [200.0], [150.0])[0] * count
-    more = additive_columns([scale * rate / count], [200.0], [150.0])[0] * count
+    one = additive_columns([rate / count], [200.0], [150.0], [150.0**2])[0] * count
+    more = additive_columns([scale * rate / count], [200.0], [150.0], [150.0**2])[0] * count
     for region in (regions.inner, regions.outer):
         if region.contains(8, 16, more):
             assert region.contains(8, 16, one)
@@ -123,6 +154,20 @@ def test_the_inner_region_lies_in_the_outer(regions: Regions, dataset: Dataset) 
         points = dataset.sums[(keys == (slots, rank)).all(axis=1)]
         inner, outer = (r.fill(slots, rank, points) for r in (regions.inner, regions.outer))
         assert (inner >= outer - 1e-9).all()
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_shipped_inner_regions_lie_in_the_outer_for_any_mix(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    count = np.round(np.exp(rng.uniform(0, np.log(400), 200)))
+    hot = np.round(count * rng.uniform(0, 1, 200))
+    rate, skew = np.exp(rng.uniform(np.log(1e-3), np.log(60), 200)), np.exp(rng.uniform(0, 7, 200))
+    mixes = hot[:, None] * additive_columns(rate, 250.0, 230.0, 1e5)
+    mixes += (count - hot)[:, None] * additive_columns(rate / skew, 250.0, 230.0, 1e5)
+    for regions in shipped_regions():
+        for slots, rank in {(o.max_loras, o.max_lora_rank) for o in regions.inner.options}:
+            edge = mixes / regions.inner.fill(slots, rank, mixes)[:, None]
+            assert (regions.outer.fill(slots, rank, edge) <= 1 + 1e-9).all()
 
 
 def test_most_starved_runs_lie_outside_the_inner_region(regions: Regions, dataset: Dataset) -> None:
@@ -148,8 +193,8 @@ def test_restricted_keeps_the_options_asked_for(regions: Regions) -> None:
 def test_latency_estimates_grow_and_start_above_an_idle_step(regions: Regions) -> None:
     for latency in regions.latency:
         idle = latency.estimate(np.zeros(K))
-        light = additive_columns([0.1], [200.0], [150.0])[0]
-        heavy = additive_columns([10.0], [200.0], [150.0])[0]
+        light = additive_columns([0.1], [200.0], [150.0], [150.0**2])[0]
+        heavy = additive_columns([10.0], [200.0], [150.0], [150.0**2])[0]
         assert 5 < idle < 100
         assert idle <= latency.estimate(light) <= latency.estimate(heavy)
         assert latency.estimate(light, "ttft_ms") <= latency.estimate(heavy, "ttft_ms")
