@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from scipy.special import ndtri
 
 from learn.features import FloatArray, additive_columns
-from scenarios import EngineConfig, Scenario, ServiceLevels, Workload
+from scenarios import EngineConfig, Problem, Scenario, ScenarioError, ServiceLevels, Workload
 from scenarios.engine import padded_rank
 from scenarios.lengths import FixedLengths, HistogramLengths, Lengths, LognormalLengths
 from twin.load import GPULoad
@@ -228,6 +228,18 @@ def starting_options(
     )
 
 
+def no_option(space: Space) -> Problem:
+    """Why no engine starts in a space without options: the smallest one does not, and what would help."""
+    slots, rank = space.engine.slot_choices[0], space.engine.max_lora_rank or padded_rank(space.ranks[0])
+    plan = plan_memory(space.profile.memory, space.engine, space.memory_gib, slots, rank)
+    return Problem(
+        "memory_gib",
+        f"is {space.memory_gib:g} on {space.device}, and no engine configuration fits: with {slots} slots of "
+        f"rank {rank}, {plan.failure}",
+        plan.remedy,
+    )
+
+
 def space_of(scenario: Scenario, profile: EngineProfile, memory_gib: float, device: str) -> Space:
     """What a GPU can be given in a scenario.
 
@@ -278,7 +290,14 @@ def compositions(space: Space, first: int, last: int, seed: int) -> list[Composi
 
     Of every four, one has a slot for every adapter and three more adapters than slots: there luck and
     the mix decide more, and a boundary takes more points to learn.
+
+    Raises
+    ------
+    ScenarioError
+        If no engine option of the space starts.
     """
+    if not space.options:
+        raise ScenarioError([no_option(space)], "space")
     from scipy.stats import qmc  # costs a second to import, and shipped regions do without
 
     draws = max(map(_SHARING.count, (0, 1))) * (last // len(_SHARING) + 1)

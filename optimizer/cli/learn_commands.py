@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from optimizer.cli.options import QuietOption, ScenarioArgument, SetOption, WorkersOption, write_text
+from optimizer.cli.options import (
+    EXIT_INFEASIBLE,
+    QuietOption,
+    ScenarioArgument,
+    SetOption,
+    WorkersOption,
+    note,
+    write_text,
+)
 
 if TYPE_CHECKING:
     from learn import Dataset, Regions, Space
@@ -55,16 +63,22 @@ def fit_command(
 
     With --report: macro-F1 of starvation, false-feasible and false-infeasible rates, SMAPE of each target
     and inference times, all on twin runs that shaped nothing; and on measured runs where there are some.
+
+    Exit code 0: made; 3: no engine configuration fits the memory of the device.
     """
     import learn
     import scenarios
     import twin
+    from learn.design import no_option
     from learn.make import PLAN
     from optimizer.progress import progress_bar
 
     chosen = scenarios.read(scenario, overrides=set_ or ())
     device = chosen.devices[0]
     space = learn.space_for(chosen, device, twin.profiles_of(chosen)[device.name])
+    if not space.options:
+        note(f"lorapack: {no_option(space)}")
+        raise typer.Exit(EXIT_INFEASIBLE)
     with progress_bar(not quiet) as progress:
         dataset = learn.sample(space, PLAN, workers=workers, progress=progress)
         regions = learn.linearize(dataset, space, command="lorapack fit")
