@@ -32,6 +32,18 @@ _WEIGHTS = (5.0, 1.0, 1.5, 0.5)
 """What an error of the logarithms of ITL and TTFT, and of the shares, counts against their spread."""
 
 _OFFERED, _STEP = INPUTS.index("token_rate"), INPUTS.index("step_estimate")
+
+_POSITIVE = (
+    "count",
+    "rate",
+    "prompt_mean",
+    "output_mean",
+    "max_loras",
+    "max_lora_rank",
+    "kv_cache_tokens",
+    "token_rate",
+)
+"""Features without which there is nothing to predict; the others may be 0."""
 TOLERANCE = 0.05
 """How far, as a share of its largest value, a feature may lie beyond what was sampled."""
 
@@ -123,14 +135,19 @@ class Surrogate:
         ------
         OutsideDomainError
             If a candidate is outside and ``outside`` is "refuse".
+        SurrogateError
+            If the features are not those of candidates: their number, or a value that is not finite,
+            negative, or 0 where there must be adapters, load or an engine.
         """
-        features = np.atleast_2d(features)
+        features = _checked(features)
         inside = self.inside(features)
         if outside != "allow" and not inside.all():
             message = self._outside(features, inside)
             if outside == "refuse":
                 raise OutsideDomainError(message)
             warnings.warn(message, OutsideDomainWarning, stacklevel=2)
+        if not len(features):
+            return _no_prediction()
         x = inputs(features, self.boundary, self.steady)
         with one_thread():
             targets = np.asarray(self.regressor.predict(x))
@@ -149,7 +166,10 @@ class Surrogate:
 
     def starved(self, features: FloatArray) -> NDArray[np.bool_]:
         """Whether candidates starve, shape (m,); the cheap half of `predict`."""
-        x = inputs(np.atleast_2d(features), self.boundary, self.steady)
+        features = _checked(features)
+        if not len(features):
+            return np.zeros(0, dtype=np.bool_)
+        x = inputs(features, self.boundary, self.steady)
         with one_thread():
             return np.asarray(self.classifier.predict(x) > 0)
 
@@ -235,6 +255,31 @@ def fit(dataset: Dataset, method: Method = "extra", *, seed: int = 0) -> Surroga
         low=features.min(axis=0),
         high=features.max(axis=0),
     )
+
+
+def _checked(features: FloatArray) -> FloatArray:
+    """Features of candidates as an array of shape (m, len(FEATURES)), if they are those of candidates."""
+    checked = np.atleast_2d(np.asarray(features, dtype=np.float64))
+    if checked.ndim != 2 or checked.shape[1] != len(FEATURES):
+        raise SurrogateError(
+            f"features of shape {np.shape(features)} are not (candidates, {len(FEATURES)}); "
+            f"make them with learn.candidate_features"
+        )
+    least = np.array([np.finfo(np.float64).tiny if f.name in _POSITIVE else 0.0 for f in FEATURES])
+    wrong = ~(np.isfinite(checked) & (checked >= least))
+    if wrong.any():
+        row, k = np.argwhere(wrong)[0]
+        need = "above 0" if least[k] else "0 or more"
+        raise SurrogateError(
+            f"candidate {row} has {FEATURES[k].name} {checked[row, k]:g}, and it must be finite and {need}; "
+            f"give every candidate an engine and at least one adapter with a rate and lengths above 0"
+        )
+    return checked
+
+
+def _no_prediction() -> Prediction:
+    numbers, truths = np.zeros(0), np.zeros(0, dtype=np.bool_)
+    return Prediction(numbers, numbers, numbers, numbers, numbers, starved=truths, inside=truths)
 
 
 def _overload(x: FloatArray) -> FloatArray:

@@ -19,6 +19,11 @@ def surrogate(request: pytest.FixtureRequest, dataset: Dataset) -> Surrogate:
     return learn.fit(dataset, request.param)
 
 
+@pytest.fixture(scope="module")
+def tree(dataset: Dataset) -> Surrogate:
+    return learn.fit(dataset, "tree")
+
+
 def test_every_method_knows_the_runs_that_it_was_fitted_to(surrogate: Surrogate, dataset: Dataset) -> None:
     said = surrogate.predict(dataset.features)
     assert macro_f1(dataset.starved, said.starved) > 0.85
@@ -69,6 +74,52 @@ def test_outside_the_domain_it_warns_or_refuses(dataset: Dataset) -> None:
 def test_inside_the_domain_nothing_is_said(dataset: Dataset, recwarn: pytest.WarningsRecorder) -> None:
     learn.fit(dataset, "tree").predict(dataset.features, outside="refuse")
     assert not [w for w in recwarn if issubclass(w.category, OutsideDomainWarning)]
+
+
+# --- candidates that are none ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("feature", "value", "need"),
+    [
+        ("count", 0.0, "above 0"),
+        ("rate", 0.0, "above 0"),
+        ("rate", -2.0, "above 0"),
+        ("prompt_mean", np.nan, "above 0"),
+        ("kv_cache_tokens", 0.0, "above 0"),
+        ("rate_std", -1.0, "0 or more"),
+        ("held_20ms", np.inf, "0 or more"),
+    ],
+)
+def test_a_value_that_no_candidate_has_is_refused_by_name(
+    feature: str, value: float, need: str, tree: Surrogate, dataset: Dataset
+) -> None:
+    wrong = dataset.features[:3].copy()
+    wrong[1, INPUTS.index(feature)] = value
+    for ask in (tree.predict, tree.starved):
+        with pytest.raises(SurrogateError, match=rf"candidate 1 has {feature} {value:g}, .* {need}; give"):
+            ask(wrong)
+
+
+def test_a_gpu_without_adapters_or_load_is_refused(tree: Surrogate) -> None:
+    engine = learn.Engines(*(np.array([value]) for value in (8.0, 16.0, 4e5)))
+    for rate, count in ((1.0, 0), (0.0, 3)):
+        none = learn.candidate_features([rate], [8], [200], [150], [[count]], engine)
+        for ask in (tree.predict, tree.starved):
+            with pytest.raises(SurrogateError, match="at least one adapter"):
+                ask(none)
+
+
+def test_features_of_another_shape_are_refused(tree: Surrogate, dataset: Dataset) -> None:
+    for wrong in (dataset.features[:, :5], np.zeros((2, 3, len(INPUTS))), np.zeros(0)):
+        with pytest.raises(SurrogateError, match=re.escape(f"shape {wrong.shape} are not")):
+            tree.predict(wrong)
+
+
+def test_of_no_candidates_nothing_is_said(surrogate: Surrogate, dataset: Dataset) -> None:
+    said = surrogate.predict(dataset.features[:0], outside="refuse")
+    assert all(value.shape == (0,) for value in vars(said).values())
+    assert surrogate.starved(dataset.features[:0]).shape == (0,)
 
 
 # --- rules -----------------------------------------------------------------------------------------
