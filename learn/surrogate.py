@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import json
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,6 +47,9 @@ _POSITIVE = (
 """Features without which there is nothing to predict; the others may be 0."""
 TOLERANCE = 0.05
 """How far, as a share of its largest value, a feature may lie beyond what was sampled."""
+
+Outside = Literal["warn", "refuse", "allow"]
+"""What to do with candidates outside the sampled domain."""
 
 FORMAT = 1
 
@@ -119,9 +123,7 @@ class Surrogate:
     low: FloatArray
     high: FloatArray
 
-    def predict(
-        self, features: FloatArray, *, outside: Literal["warn", "refuse", "allow"] = "warn"
-    ) -> Prediction:
+    def predict(self, features: FloatArray, *, outside: Outside = "warn") -> Prediction:
         """Predict candidates.
 
         Parameters
@@ -136,16 +138,11 @@ class Surrogate:
         OutsideDomainError
             If a candidate is outside and ``outside`` is "refuse".
         SurrogateError
-            If the features are not those of candidates: their number, or a value that is not finite,
-            negative, or 0 where there must be adapters, load or an engine.
+            If ``outside`` is none of its choices, or the features are not those of candidates: their number,
+            or a value that is not finite, negative, or 0 where there must be adapters, load or an engine.
         """
         features = _checked(features)
-        inside = self.inside(features)
-        if outside != "allow" and not inside.all():
-            message = self._outside(features, inside)
-            if outside == "refuse":
-                raise OutsideDomainError(message)
-            warnings.warn(message, OutsideDomainWarning, stacklevel=2)
+        inside = self._admitted(features, outside)
         if not len(features):
             return _no_prediction()
         x = inputs(features, self.boundary, self.steady)
@@ -172,6 +169,20 @@ class Surrogate:
         x = inputs(features, self.boundary, self.steady)
         with one_thread():
             return np.asarray(self.classifier.predict(x) > 0)
+
+    def _admitted(self, features: FloatArray, outside: Outside) -> NDArray[np.bool_]:
+        """Which candidates are inside, shape (m,), after what ``outside`` asks for if one is not."""
+        if outside not in get_args(Outside):
+            choices = ", ".join(f'"{choice}"' for choice in get_args(Outside))
+            raise SurrogateError(f"outside is {outside!r}; choose one of {choices}")
+        inside = self.inside(features)
+        if outside == "allow" or inside.all():
+            return inside
+        message = self._outside(features, inside)
+        if outside == "refuse":
+            raise OutsideDomainError(message)
+        warnings.warn(message, OutsideDomainWarning, stacklevel=3)
+        return inside
 
     def inside(self, features: FloatArray) -> NDArray[np.bool_]:
         """Whether candidates lie within the sampled range of every feature, or almost, shape (m,)."""
@@ -224,12 +235,11 @@ def fit(dataset: Dataset, method: Method = "extra", *, seed: int = 0) -> Surroga
     Raises
     ------
     SurrogateError
-        If the runs are all starved or all healthy.
+        If there is no such method, the seed is no whole number from 0, or the runs are all starved or all
+        healthy.
     """
-    if dataset.starved.all() or not dataset.starved.any():
-        raise SurrogateError(
-            f"all {len(dataset)} runs are {'starved' if dataset.starved.any() else 'healthy'}; sample more"
-        )
+    _check_recipe(method, seed)
+    _check_mixed(dataset)
     features, boundary, steady = dataset.features, fit_boundary(dataset), SteadyState.of(dataset)
     x = inputs(features, boundary, steady)
     classifier, regressor = recipe(method, seed)
@@ -255,6 +265,20 @@ def fit(dataset: Dataset, method: Method = "extra", *, seed: int = 0) -> Surroga
         low=features.min(axis=0),
         high=features.max(axis=0),
     )
+
+
+def _check_recipe(method: Method, seed: int) -> None:
+    if method not in METHODS:
+        raise SurrogateError(f"method {method!r} is unknown; choose one of {', '.join(METHODS)}")
+    if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or not 0 <= seed < 2**32:
+        raise SurrogateError(f"seed is {seed!r}; give a whole number from 0 to {2**32 - 1}")
+
+
+def _check_mixed(dataset: Dataset) -> None:
+    if dataset.starved.all() or not dataset.starved.any():
+        raise SurrogateError(
+            f"all {len(dataset)} runs are {'starved' if dataset.starved.any() else 'healthy'}; sample more"
+        )
 
 
 def _checked(features: FloatArray) -> FloatArray:
@@ -310,17 +334,53 @@ def read_surrogate(path: str | Path) -> Surrogate:
 
 
 def select(
-    dataset: Dataset, methods: tuple[Method, ...] = METHODS, *, folds: int = 5, seed: int = 0
+    dataset: Dataset, methods: Sequence[Method] = METHODS, *, folds: int = 5, seed: int = 0
 ) -> dict[Method, float]:
-    """Cross-validated macro-F1 of starvation by method, best first; folds keep a composition together."""
-    splits = list(GroupKFold(folds).split(dataset.sums, groups=dataset.groups))
-    x = inputs(dataset.features, fit_boundary(dataset), SteadyState.of(dataset))
-    y = dataset.starved.astype(np.int64)
-    scores: dict[Method, float] = {}
+    """Cross-validated macro-F1 of starvation by method, best first.
+
+    Folds keep the runs of a composition together. Nothing is learned from those held out, the linear
+    boundary that gives the models an input included.
+
+    Parameters
+    ----------
+    dataset
+        Twin runs.
+    methods
+        Of `METHODS`.
+    folds
+        Parts that the compositions are dealt into, at least 2.
+    seed
+        Seed of methods that draw at random.
+
+    Raises
+    ------
+    SurrogateError
+        If there is no such method, the seed is no whole number from 0, there are fewer compositions than
+        folds, or the runs outside a fold are all starved or all healthy.
+    BoundaryError
+        If the runs outside a fold bracket no boundary.
+    """
     for method in methods:
-        predicted = np.zeros_like(y)
+        _check_recipe(method, seed)
+    groups = len(np.unique(dataset.groups))
+    if not 2 <= folds <= groups:
+        raise SurrogateError(
+            f"folds is {folds}; give 2 to {groups}, as many as there are compositions, or sample more"
+        )
+    said = {method: np.zeros(len(dataset), dtype=np.int64) for method in methods}
+    truth = dataset.starved.astype(np.int64)
+    for fitted, held in GroupKFold(folds).split(dataset.sums, groups=dataset.groups):
+        x = _fold_inputs(dataset, fitted)
         with one_thread():
-            for fitted, held in splits:
-                predicted[held] = recipe(method, seed)[0]().fit(x[fitted], y[fitted]).predict(x[held])
-        scores[method] = float(f1_score(y, predicted, average="macro"))
+            for method in methods:
+                model = recipe(method, seed)[0]().fit(x[fitted], truth[fitted])
+                said[method][held] = model.predict(x[held])
+    scores = {method: float(f1_score(truth, said[method], average="macro")) for method in methods}
     return dict(sorted(scores.items(), key=lambda item: -item[1]))
+
+
+def _fold_inputs(dataset: Dataset, fitted: NDArray[np.int64]) -> FloatArray:
+    """Inputs of all runs, from what those of ``fitted`` alone tell."""
+    known = dataset.where(np.isin(np.arange(len(dataset)), fitted))
+    _check_mixed(known)
+    return inputs(dataset.features, fit_boundary(known), SteadyState.of(known))

@@ -11,6 +11,7 @@ import learn
 import learn.surrogate as surrogate_module
 from learn import Dataset, OutsideDomainError, OutsideDomainWarning, Surrogate, SurrogateError
 from learn.assessment import macro_f1
+from learn.boundary import BoundaryModel, fit_boundary
 from learn.recipes import INPUTS, MAX_RULES, METHODS
 
 
@@ -69,6 +70,11 @@ def test_outside_the_domain_it_warns_or_refuses(dataset: Dataset) -> None:
     np.testing.assert_array_equal(said.inside, [True, False])
     with pytest.raises(OutsideDomainError, match="judge it with the twin"):
         tree.predict(far, outside="refuse")
+
+
+def test_what_to_do_outside_is_one_of_three(tree: Surrogate, dataset: Dataset) -> None:
+    with pytest.raises(SurrogateError, match=r'outside is \'refused\'; choose .*"warn", "refuse", "allow"'):
+        tree.predict(dataset.features, outside="refused")  # type: ignore[arg-type]
 
 
 def test_inside_the_domain_nothing_is_said(dataset: Dataset, recwarn: pytest.WarningsRecorder) -> None:
@@ -171,6 +177,47 @@ def test_selection_never_shows_a_model_runs_of_a_mix_that_it_must_predict(
     monkeypatch.setattr(surrogate_module, "recipe", lambda *_: (Spy, Spy))
     learn.select(dataset, ("tree",), folds=4)
     assert sorted(predicted) == sorted(set(dataset.groups.tolist()))
+
+
+def test_selection_learns_the_boundary_of_a_fold_without_it(
+    dataset: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    learned_from: list[set[int]] = []
+
+    def spy(runs: Dataset) -> BoundaryModel:
+        learned_from.append(set(runs.groups.tolist()))
+        return fit_boundary(runs)
+
+    monkeypatch.setattr(surrogate_module, "fit_boundary", spy)
+    learn.select(dataset, ("tree", "neighbours"), folds=4)
+    everything = set(dataset.groups.tolist())
+    held = [everything - known for known in learned_from]
+    assert len(held) == 4
+    assert sum(map(len, held)) == len(everything)
+    assert set.union(*held) == everything
+
+
+def test_an_unknown_method_is_refused_with_those_there_are(dataset: Dataset) -> None:
+    for call in (learn.fit, lambda runs, method: learn.select(runs, ("tree", method))):
+        with pytest.raises(SurrogateError, match=r"'nope' is unknown; choose one of extra, forest, .*tree"):
+            call(dataset, "nope")
+
+
+@pytest.mark.parametrize("seed", [-1, 2**32, 1.5, True])
+def test_a_seed_that_is_none_is_refused(seed: int, dataset: Dataset) -> None:
+    with pytest.raises(SurrogateError, match="give a whole number from 0"):
+        learn.fit(dataset, "tree", seed=seed)
+
+
+@pytest.mark.parametrize("folds", [-1, 0, 1, 41])
+def test_folds_that_the_mixes_do_not_fill_are_refused(folds: int, dataset: Dataset) -> None:
+    with pytest.raises(SurrogateError, match=f"folds is {folds}; give 2 to 40"):
+        learn.select(dataset, ("tree",), folds=folds)
+
+
+def test_folds_of_runs_that_are_all_alike_are_refused(dataset: Dataset) -> None:
+    with pytest.raises(SurrogateError, match="runs are starved"):
+        learn.select(dataset.where(dataset.starved), ("svm",), folds=2)
 
 
 def test_runs_that_are_all_alike_are_refused(dataset: Dataset) -> None:
