@@ -46,7 +46,10 @@ _POSITIVE = (
 )
 """Features without which there is nothing to predict; the others may be 0."""
 TOLERANCE = 0.05
-"""How far, as a share of its largest value, a feature may lie beyond what was sampled."""
+"""How far beyond an end of what was sampled a feature may lie, as a share of that end."""
+
+ROUNDING = 1e-5
+"""How far in any case: where the end is 0, a share of it is none, and a spread of nothing is seldom 0."""
 
 Outside = Literal["warn", "refuse", "allow"]
 """What to do with candidates outside the sampled domain."""
@@ -161,9 +164,10 @@ class Surrogate:
             inside=inside,
         )
 
-    def starved(self, features: FloatArray) -> NDArray[np.bool_]:
-        """Whether candidates starve, shape (m,); the cheap half of `predict`."""
+    def starved(self, features: FloatArray, *, outside: Outside = "warn") -> NDArray[np.bool_]:
+        """Whether candidates starve, shape (m,); the cheap half of `predict`, with its errors."""
         features = _checked(features)
+        self._admitted(features, outside)
         if not len(features):
             return np.zeros(0, dtype=np.bool_)
         x = inputs(features, self.boundary, self.steady)
@@ -186,8 +190,7 @@ class Surrogate:
 
     def inside(self, features: FloatArray) -> NDArray[np.bool_]:
         """Whether candidates lie within the sampled range of every feature, or almost, shape (m,)."""
-        slack = TOLERANCE * np.maximum(np.abs(self.high), self.high - self.low)
-        return np.asarray(((features >= self.low - slack) & (features <= self.high + slack)).all(axis=1))
+        return np.asarray(within(features, self.low, self.high).all(axis=1))
 
     def rules(self) -> str:
         """The starvation rules of a small tree as text.
@@ -211,13 +214,18 @@ class Surrogate:
 
     def _outside(self, features: FloatArray, inside: NDArray[np.bool_]) -> str:
         first = int(np.argmin(inside))
-        off = (features[first] < self.low) | (features[first] > self.high)
-        k = int(np.argmax(off))
+        k = int(np.argmin(within(features[first], self.low, self.high)))
         return (
             f"{int((~inside).sum())} of {len(inside)} candidates lie outside the sampled domain; the first "
             f"has {FEATURES[k].name} {features[first, k]:g} outside [{self.low[k]:g}, {self.high[k]:g}]; "
             f"sample a wider design or judge it with the twin"
         )
+
+
+def within(values: FloatArray, low: FloatArray, high: FloatArray) -> NDArray[np.bool_]:
+    """Whether values from 0 up lie in a range, or almost, in the shape of the values."""
+    least, most = low * (1 - TOLERANCE) - ROUNDING, high * (1 + TOLERANCE) + ROUNDING
+    return np.asarray((values >= least) & (values <= most))
 
 
 def fit(dataset: Dataset, method: Method = "extra", *, seed: int = 0) -> Surrogate:

@@ -55,7 +55,8 @@ class SurrogateOracle:
 
     def starves(self, counts: FloatArray, max_loras: int, max_lora_rank: int) -> bool:
         """Whether the model says that the GPU starves."""
-        return bool(self.surrogate.starved(self._features(counts, max_loras, max_lora_rank))[0])
+        features = self._features(counts, max_loras, max_lora_rank)
+        return bool(self.surrogate.starved(features, outside="allow")[0])
 
     def _memory(self, max_loras: int, max_lora_rank: int) -> twin.MemoryPlan:
         memory_gib = self.device.memory_gib or self.profile.gpu_memory_gib

@@ -13,6 +13,7 @@ from learn import Dataset, OutsideDomainError, OutsideDomainWarning, Surrogate, 
 from learn.assessment import macro_f1
 from learn.boundary import BoundaryModel, fit_boundary
 from learn.recipes import INPUTS, MAX_RULES, METHODS
+from learn.surrogate import within
 
 
 @pytest.fixture(scope="module", params=METHODS)
@@ -70,6 +71,51 @@ def test_outside_the_domain_it_warns_or_refuses(dataset: Dataset) -> None:
     np.testing.assert_array_equal(said.inside, [True, False])
     with pytest.raises(OutsideDomainError, match="judge it with the twin"):
         tree.predict(far, outside="refuse")
+
+
+def test_starvation_alone_is_asked_of_the_same_domain(tree: Surrogate, dataset: Dataset) -> None:
+    far = dataset.features[:1].copy()
+    far[0, INPUTS.index("rate")] = 1e6
+    with pytest.warns(OutsideDomainWarning, match="rate"):
+        warned = tree.starved(far)
+    with pytest.raises(OutsideDomainError, match="rate"):
+        tree.starved(far, outside="refuse")
+    np.testing.assert_array_equal(warned, tree.starved(far, outside="allow"))
+
+
+@pytest.mark.parametrize(
+    ("feature", "end", "factor", "inside"),
+    [
+        ("max_loras", "low", 0.96, True),
+        ("max_loras", "low", 0.9, False),
+        ("max_loras", "high", 1.04, True),
+        ("max_loras", "high", 1.1, False),
+        ("rate", "low", 0.9, False),
+    ],
+)
+def test_the_tolerance_is_a_share_of_the_end(
+    feature: str, end: str, factor: float, inside: bool, tree: Surrogate, dataset: Dataset
+) -> None:
+    """Of 8 to 64 slots, 5 % below 8 are fractions of a slot, not three."""
+    one, k = dataset.features[:1].copy(), INPUTS.index(feature)
+    one[0, k] = factor * getattr(tree, end)[k]
+    np.testing.assert_array_equal(tree.inside(one), [inside])
+    if not inside:
+        with pytest.raises(OutsideDomainError, match=f"has {feature} "):
+            tree.predict(one, outside="refuse")
+
+
+def test_the_feature_that_is_named_is_one_beyond_the_tolerance(tree: Surrogate, dataset: Dataset) -> None:
+    one = dataset.features[:1].copy()
+    one[0, INPUTS.index("count")] = 1.01 * tree.high[INPUTS.index("count")]
+    one[0, INPUTS.index("max_loras")] = 1000.0
+    with pytest.raises(OutsideDomainError, match=r"has max_loras 1000 outside \[8, 64\]"):
+        tree.predict(one, outside="refuse")
+
+
+def test_where_nothing_but_0_was_sampled_rounding_is_inside() -> None:
+    ends = np.zeros(3)
+    np.testing.assert_array_equal(within(np.array([0.0, 1e-7, 0.5]), ends, ends), [True, True, False])
 
 
 def test_what_to_do_outside_is_one_of_three(tree: Surrogate, dataset: Dataset) -> None:
