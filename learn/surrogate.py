@@ -7,21 +7,23 @@ kept as its dataset and recipe, and fitted again when read: no pickle, so a file
 
 from __future__ import annotations
 
+import hashlib
 import json
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
+from sklearn import __version__ as sklearn_version
 from sklearn.metrics import f1_score
 from sklearn.model_selection import GroupKFold
 from sklearn.tree import export_text
 
 from learn.boundary import BoundaryModel, fit_boundary
-from learn.dataset import Dataset, read_dataset, write_atomically
+from learn.dataset import POSITIVE, Dataset, dataset_of, write_atomically
 from learn.features import FEATURES, FloatArray
 from learn.recipes import INPUTS, METHODS, Estimator, Method, inputs, one_thread, recipe
 from learn.steady import SteadyState
@@ -34,17 +36,6 @@ _WEIGHTS = (5.0, 1.0, 1.5, 0.5)
 
 _OFFERED, _STEP = INPUTS.index("token_rate"), INPUTS.index("step_estimate")
 
-_POSITIVE = (
-    "count",
-    "rate",
-    "prompt_mean",
-    "output_mean",
-    "max_loras",
-    "max_lora_rank",
-    "kv_cache_tokens",
-    "token_rate",
-)
-"""Features without which there is nothing to predict; the others may be 0."""
 TOLERANCE = 0.05
 """How far beyond an end of what was sampled a feature may lie, as a share of that end."""
 
@@ -54,7 +45,7 @@ ROUNDING = 1e-5
 Outside = Literal["warn", "refuse", "allow"]
 """What to do with candidates outside the sampled domain."""
 
-FORMAT = 1
+FORMAT = 2
 
 
 class SurrogateError(LorapackError, ValueError):
@@ -205,11 +196,27 @@ class Surrogate:
         return str(export_text(self.classifier, feature_names=INPUTS, class_names=["healthy", "starved"]))
 
     def save(self, path: str | Path) -> None:
-        """Write the recipe to ``path`` (JSON) and the dataset beside it (CSV)."""
+        """Write the recipe to ``path`` (JSON) and the dataset beside it (CSV).
+
+        Raises
+        ------
+        SurrogateError
+            If ``path`` ends in ".csv", as the dataset's does.
+        """
         path = Path(path)
-        data = path.with_suffix(".csv")
-        self.dataset.save(data)
-        recipe = {"format": FORMAT, "method": self.method, "seed": self.seed, "dataset": data.name}
+        if path.suffix.lower() == ".csv":
+            raise SurrogateError(f"{path}: the dataset takes that name; name a .json file for the recipe")
+        data, text = path.with_suffix(".csv"), self.dataset.text()
+        recipe = {
+            "format": FORMAT,
+            "method": self.method,
+            "seed": self.seed,
+            "dataset": data.name,
+            "rows": len(self.dataset),
+            "sha256": _digest(text.encode()),
+            "scikit_learn": sklearn_version,
+        }
+        write_atomically(data, text)
         write_atomically(path, json.dumps(recipe) + "\n")
 
     def _outside(self, features: FloatArray, inside: NDArray[np.bool_]) -> str:
@@ -297,7 +304,7 @@ def _checked(features: FloatArray) -> FloatArray:
             f"features of shape {np.shape(features)} are not (candidates, {len(FEATURES)}); "
             f"make them with learn.candidate_features"
         )
-    least = np.array([np.finfo(np.float64).tiny if f.name in _POSITIVE else 0.0 for f in FEATURES])
+    least = np.array([np.finfo(np.float64).tiny if f.name in POSITIVE else 0.0 for f in FEATURES])
     wrong = ~(np.isfinite(checked) & (checked >= least))
     if wrong.any():
         row, k = np.argwhere(wrong)[0]
@@ -325,20 +332,42 @@ def _overload(x: FloatArray) -> FloatArray:
 def read_surrogate(path: str | Path) -> Surrogate:
     """Read what `Surrogate.save` wrote and fit it again, to the same numbers.
 
+    It warns where another version of scikit-learn, which may fit otherwise, wrote it.
+
     Raises
     ------
     SurrogateError
-        If the file is missing, damaged or of another form.
+        If a file is missing, damaged or of another form, or the dataset is not the one that was saved.
     """
     path = Path(path)
     try:
         recipe = json.loads(path.read_text(encoding="utf-8"))
-        if recipe["format"] != FORMAT or recipe["method"] not in METHODS:
-            raise ValueError(f"format {recipe['format']!r}, method {recipe['method']!r} are unknown")
-        method, seed, data = recipe["method"], int(recipe["seed"]), str(recipe["dataset"])
+        if recipe["format"] != FORMAT:
+            raise ValueError(f"format {recipe['format']!r} is unknown")
+        method, seed, version = recipe["method"], recipe["seed"], str(recipe["scikit_learn"])
+        _check_recipe(method, seed)
+        dataset = _saved_dataset(path.parent / str(recipe["dataset"]), recipe)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise SurrogateError(f"{path}: not a surrogate ({error}); fit it again") from error
-    return fit(read_dataset(path.parent / data), method, seed=seed)
+    if version != sklearn_version:
+        warnings.warn(
+            f"{path}: saved with scikit-learn {version}, and {sklearn_version} may fit other numbers; "
+            f"save it again",
+            stacklevel=2,
+        )
+    return fit(dataset, method, seed=seed)
+
+
+def _saved_dataset(path: Path, recipe: Mapping[str, Any]) -> Dataset:
+    """The dataset of a recipe, if it is the one that was saved."""
+    content = path.read_bytes()
+    if _digest(content) != recipe["sha256"]:
+        raise ValueError(f"{path} is not the dataset of {recipe['rows']} runs that was saved with it")
+    return dataset_of(content.decode("utf-8"))
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
 
 
 def select(

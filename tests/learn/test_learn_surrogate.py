@@ -59,6 +59,59 @@ def test_a_surrogate_survives_its_files_exactly(
         np.testing.assert_array_equal(before, after)
 
 
+# --- damaged files ---------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def saved(tree: Surrogate, tmp_path: Path) -> Path:
+    tree.save(tmp_path / "s.json")
+    return tmp_path / "s.json"
+
+
+def test_a_recipe_does_not_take_the_name_of_its_dataset(tree: Surrogate, tmp_path: Path) -> None:
+    with pytest.raises(SurrogateError, match=r"model.csv: the dataset takes that name; name a .json file"):
+        tree.save(tmp_path / "model.csv")
+    assert not list(tmp_path.iterdir())
+
+
+def test_another_dataset_than_the_saved_one_is_refused(saved: Path, dataset: Dataset) -> None:
+    data = saved.with_suffix(".csv")
+    lines = data.read_text(encoding="utf-8").splitlines(keepends=True)
+    truncated, swapped = lines[:-1], [*lines[:2], lines[3], lines[2], *lines[4:]]
+    changed = [*lines[:-1], lines[-1].replace("0", "1", 1)]
+    for wrong in (truncated, swapped, changed, []):
+        data.write_text("".join(wrong), encoding="utf-8")
+        with pytest.raises(SurrogateError, match=rf"s.csv is not the dataset of {len(dataset)} runs"):
+            learn.read_surrogate(saved)
+    data.unlink()
+    with pytest.raises(SurrogateError, match="fit it again"):
+        learn.read_surrogate(saved)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("seed", -1, "seed is -1; give a whole number"),
+        ("seed", "1", "seed is '1'; give a whole number"),
+        ("method", "nope", "'nope' is unknown; choose one of"),
+        ("format", 1, "format 1 is unknown"),
+        ("sha256", None, "not the dataset"),
+    ],
+)
+def test_a_recipe_with_a_wrong_value_is_refused(name: str, value: object, message: str, saved: Path) -> None:
+    recipe = json.loads(saved.read_text(encoding="utf-8")) | {name: value}
+    saved.write_text(json.dumps(recipe), encoding="utf-8")
+    with pytest.raises(SurrogateError, match=f"{message}.*fit it again"):
+        learn.read_surrogate(saved)
+
+
+def test_another_version_of_scikit_learn_is_told(saved: Path) -> None:
+    recipe = json.loads(saved.read_text(encoding="utf-8")) | {"scikit_learn": "0.1"}
+    saved.write_text(json.dumps(recipe), encoding="utf-8")
+    with pytest.warns(UserWarning, match=r"saved with scikit-learn 0\.1, .*; save it again"):
+        learn.read_surrogate(saved)
+
+
 # --- outside the domain ----------------------------------------------------------------------------
 
 
