@@ -9,10 +9,10 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +25,9 @@ from scenarios.lengths import FixedLengths, HistogramLengths, Lengths, Lognormal
 from twin.load import GPULoad
 from twin.memory import plan_memory
 from twin.profile import EngineProfile
+
+if TYPE_CHECKING:
+    from learn.sampling import Plan
 
 DESIGN = 2
 """Version of the design and of the loads that its mixes are given: another one makes other runs of a seed."""
@@ -40,6 +43,9 @@ PER_SLOT = 10
 
 MAX_LENGTH_PAIRS = 8
 """Most pairs of prompt and output lengths that a design mixes; more are thinned by their work."""
+
+TEST_SEED = 1001
+"""Seed of the design that regions and surrogates are tested on: any but that of the plan that made them."""
 
 _DIMENSIONS = 6
 
@@ -96,6 +102,11 @@ class Space:
         Pairs of prompt and output lengths.
     max_adapters
         Most adapters on one GPU.
+
+    Raises
+    ------
+    ScenarioError
+        If a GPU of the space could be given nothing; the message names each such value.
     """
 
     profile: EngineProfile
@@ -108,6 +119,11 @@ class Space:
     ranks: tuple[int, ...]
     lengths: tuple[tuple[Lengths, Lengths], ...]
     max_adapters: int = 1280
+
+    def __post_init__(self) -> None:
+        problems = list(_space_problems(self))
+        if problems:
+            raise ScenarioError(problems, "space")
 
     def describe(self) -> dict[str, Any]:
         """Everything that determines the twin runs and their verdicts, as plain values."""
@@ -141,6 +157,25 @@ class Space:
     def mean_tokens(self) -> FloatArray:
         """Mean prompt and output tokens of each pair of lengths, shape (pairs, 2)."""
         return np.array([(p.mean_tokens, o.mean_tokens) for p, o in self.lengths])
+
+
+def _space_problems(space: Space) -> Iterator[Problem]:
+    if not 0 < space.memory_gib < math.inf:
+        yield Problem("memory_gib", f"is {space.memory_gib}", "give the GiB of the GPU's memory")
+    if space.max_adapters < 1:
+        yield Problem("max_adapters", f"is {space.max_adapters}", "give 1 or more")
+    if not space.lengths:
+        yield Problem("lengths", "are empty", "give a pair of prompt and output lengths")
+    if not space.ranks or min(space.ranks) < 1 or list(space.ranks) != sorted(set(space.ranks)):
+        yield Problem("ranks", f"are {space.ranks}", "give ranks from 1 up, ascending")
+        return
+    for k, option in enumerate(space.options):
+        if min(option.max_loras, option.kv_cache_tokens) < 1:
+            yield Problem(f"options[{k}]", f"is {option}", "give it slots and KV cache")
+        if option.max_lora_rank < space.ranks[0]:
+            yield Problem(
+                f"options[{k}]", f"is {option}", f"raise its rank to {space.ranks[0]} or leave it out"
+            )
 
 
 @dataclass(frozen=True)
@@ -193,6 +228,44 @@ class Composition:
             prompt=tuple(prompt for prompt, _ in pairs),
             output=tuple(output for _, output in pairs),
         )
+
+
+def check_plan(plan: Plan) -> None:
+    """Refuse a plan that samples nothing or has no end.
+
+    Raises
+    ------
+    ScenarioError
+        Names every field that is wrong.
+    """
+    problems = []
+    least = {"compositions": 1, "round_size": 1, "max_runs": 1, "spread": 0, "seed": 0}
+    for name, lowest in least.items():
+        value = getattr(plan, name)
+        if isinstance(value, bool) or not isinstance(value, int) or value < lowest:
+            problems.append(Problem(name, f"is {value!r}", f"give a whole number of at least {lowest}"))
+    if not 1 < plan.width < math.inf:
+        problems.append(Problem("width", f"is {plan.width!r}", "give a ratio above 1, such as 1.08"))
+    if problems:
+        raise ScenarioError(problems, "plan")
+
+
+def assessment_plan(plan: Plan, compositions: int) -> Plan:
+    """The plan of twin runs that test what those of ``plan`` made: other mixes, searched more closely.
+
+    Parameters
+    ----------
+    compositions
+        Mixes to test on.
+
+    Raises
+    ------
+    ScenarioError
+        If it would sample nothing.
+    """
+    test = replace(plan, seed=TEST_SEED, compositions=compositions, width=1.03, max_runs=7, spread=6)
+    check_plan(test)
+    return test
 
 
 def profile_digest(profile: EngineProfile) -> str:

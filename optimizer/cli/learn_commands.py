@@ -22,9 +22,6 @@ if TYPE_CHECKING:
     from learn import Dataset, Regions, Space
     from optimizer.progress import Report
 
-TEST_SEED = 1001
-"""Seed of the design that the report tests on: any but the plan's own."""
-
 MEASURED = Path("../shared/measurements/serving_runs.csv")
 """Measured runs that the report uses when they are there."""
 
@@ -99,15 +96,13 @@ def _report(
     progress: Report,
 ) -> str:
     """Errors as text."""
-    from dataclasses import replace
-
     import learn
+    from learn.design import assessment_plan
     from learn.make import PLAN
     from learn.measured import assess_measured, measured_text
 
     surrogates = [learn.fit(dataset, method) for method in learn.METHODS]
-    plan = replace(PLAN, seed=TEST_SEED, compositions=compositions, width=1.03, max_runs=7, spread=6)
-    test = learn.sample(space, plan, workers=workers, progress=progress)
+    test = learn.sample(space, assessment_plan(PLAN, compositions), workers=workers, progress=progress)
     quality = learn.assess(regions, surrogates, test, space)
     parts = [quality.text(), "inner region by option:", quality.regions[0].by_option.round(4).to_string()]
     table = measured or (MEASURED if MEASURED.exists() else None)

@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+import math
+from dataclasses import replace
+
 import pytest
 
 import learn
 from learn import Plan, Space
-from learn.design import compositions, no_option
+from learn.design import TEST_SEED, Option, assessment_plan, check_plan, compositions, no_option
 from optimizer.cli import main
 from scenarios import Scenario, ScenarioError
 from scenarios.files import override
@@ -47,3 +50,62 @@ def test_fitting_a_scenario_without_room_ends_as_solving_it_does(
         shown = capsys.readouterr()
         assert "with 8 slots" in shown.out + shown.err
         assert ("no engine configuration fits" in shown.err) == (command == "fit")
+
+
+# --- values that sample nothing --------------------------------------------------------------------
+
+
+def plan_with(name: str, value: object) -> Plan:
+    """A plan with a value that its constructor may refuse."""
+    plan = Plan()
+    object.__setattr__(plan, name, value)
+    return plan
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "remedy"),
+    [
+        ("compositions", 0, "at least 1"),
+        ("round_size", 0, "at least 1"),
+        ("round_size", 1.5, "at least 1"),
+        ("max_runs", -1, "at least 1"),
+        ("max_runs", True, "at least 1"),
+        ("spread", -1, "at least 0"),
+        ("seed", -1, "at least 0"),
+        ("width", 1.0, "above 1"),
+        ("width", math.nan, "above 1"),
+        ("width", math.inf, "above 1"),
+    ],
+)
+def test_a_plan_that_samples_nothing_is_refused_by_field(name: str, value: object, remedy: str) -> None:
+    with pytest.raises(ScenarioError, match=rf"plan: 1 problem\n  {name} is {value!r}; give .*{remedy}"):
+        check_plan(plan_with(name, value))
+
+
+def test_the_plan_of_a_test_has_mixes_of_its_own() -> None:
+    test = assessment_plan(Plan(), 50)
+    assert (test.seed, test.compositions) == (TEST_SEED, 50)
+    assert test.width < Plan().width
+    assert test.spread > Plan().spread
+    with pytest.raises(ScenarioError, match="compositions is 0"):
+        assessment_plan(Plan(), 0)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("memory_gib", 0.0, r"memory_gib is 0\.0; give"),
+        ("memory_gib", math.nan, "memory_gib is nan; give"),
+        ("max_adapters", 0, "max_adapters is 0; give"),
+        ("lengths", (), "lengths are empty; give"),
+        ("ranks", (), r"ranks are \(\); give"),
+        ("ranks", (16, 8), r"ranks are \(16, 8\); give"),
+        ("options", (Option(8, 4, 1000),), r"options\[0\] is .*max_lora_rank=4.*; raise its rank to 8"),
+        ("options", (Option(8, 16, 0),), r"options\[0\] is .*kv_cache_tokens=0.*; give"),
+    ],
+)
+def test_a_space_in_which_a_gpu_can_be_given_nothing_is_refused(
+    name: str, value: object, message: str, space: Space
+) -> None:
+    with pytest.raises(ScenarioError, match=rf"space: 1 problem\n  {message}"):
+        replace(space, **{name: value})  # type: ignore[arg-type]
