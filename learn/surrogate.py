@@ -36,6 +36,9 @@ _WEIGHTS = (5.0, 1.0, 1.5, 0.5)
 
 _OFFERED, _STEP = INPUTS.index("token_rate"), INPUTS.index("step_estimate")
 
+_LEAST = np.array([np.finfo(np.float64).tiny if f.name in POSITIVE else 0.0 for f in FEATURES])
+"""Smallest value that a candidate can have of each feature."""
+
 TOLERANCE = 0.05
 """How far beyond an end of what was sampled a feature may lie, as a share of that end."""
 
@@ -270,7 +273,7 @@ def fit(dataset: Dataset, method: Method = "extra", *, seed: int = 0) -> Surroga
         regress = regressor().fit(x[known], targets * scale)
     return Surrogate(
         method=method,
-        seed=seed,
+        seed=int(seed),
         dataset=dataset,
         classifier=classify,
         regressor=regress,
@@ -304,11 +307,10 @@ def _checked(features: FloatArray) -> FloatArray:
             f"features of shape {np.shape(features)} are not (candidates, {len(FEATURES)}); "
             f"make them with learn.candidate_features"
         )
-    least = np.array([np.finfo(np.float64).tiny if f.name in POSITIVE else 0.0 for f in FEATURES])
-    wrong = ~(np.isfinite(checked) & (checked >= least))
+    wrong = ~(np.isfinite(checked) & (checked >= _LEAST))
     if wrong.any():
         row, k = np.argwhere(wrong)[0]
-        need = "above 0" if least[k] else "0 or more"
+        need = "above 0" if _LEAST[k] else "0 or more"
         raise SurrogateError(
             f"candidate {row} has {FEATURES[k].name} {checked[row, k]:g}, and it must be finite and {need}; "
             f"give every candidate an engine and at least one adapter with a rate and lengths above 0"

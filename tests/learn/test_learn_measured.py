@@ -1,17 +1,21 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 
 import learn
 import scenarios
 from learn import Dataset, Regions, Space
-from learn.measured import assess_measured, measured_text
+from learn.measured import PAPER, assess_measured, measured_text
 from optimizer.cli import main
-from scenarios import Scenario, ScenarioError
+from scenarios import FixedLengths, Scenario, ScenarioError
+
+MEASURED = Path(__file__).parents[3] / "shared/measurements/serving_runs.csv"
 
 RUN = {
     "model": "llama-3.1-8b-instruct",
@@ -44,6 +48,27 @@ def written(folder: Path, *changes: dict[str, object]) -> Path:
 @pytest.fixture(scope="module")
 def regions(dataset: Dataset, space: Space) -> Regions:
     return learn.linearize(dataset, space)
+
+
+@pytest.mark.skipif(not MEASURED.exists(), reason="the measured runs are not here")
+def test_measured_runs_are_held_against_surrogates_twin_and_regions(
+    dataset: Dataset, regions: Regions, space: Space, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tree = learn.fit(dataset, "tree")
+    monkeypatch.setattr(learn.Surrogate, "inside", lambda _, x: np.arange(len(x)) < 3)
+    as_measured = replace(space, lengths=((FixedLengths(tokens=224), FixedLengths(tokens=196)),))
+    found = assess_measured(MEASURED, [tree], regions, as_measured)
+    twins = ["twin, open loop", "twin, client cap", "twin, stalls too"]
+    assert [q.name for q in found] == ["tree", *twins, "inner region", "outer region"]
+    assert all(q.missed + q.false_alarms <= q.runs for q in found)
+    fitted, taught, capped, _, inner, outer = found
+    assert taught.runs == capped.runs == fitted.runs == 3
+    assert taught.outside == fitted.outside
+    assert capped.throughput_smape < fitted.throughput_smape
+    assert inner.runs == outer.runs > 0
+    assert inner.false_alarms >= outer.false_alarms
+    text = measured_text(found)
+    assert all(name in text for name, *_ in PAPER)
 
 
 def test_regions_are_not_held_to_runs_of_other_lengths(

@@ -47,6 +47,11 @@ def test_predictions_keep_to_what_can_be(surrogate: Surrogate, dataset: Dataset)
     np.testing.assert_array_equal(said.starved, surrogate.starved(dataset.features))
 
 
+def test_a_seed_of_numpy_can_be_saved(dataset: Dataset, tmp_path: Path) -> None:
+    learn.fit(dataset, "tree", seed=np.int64(3)).save(tmp_path / "s.json")  # type: ignore[arg-type]
+    assert learn.read_surrogate(tmp_path / "s.json").seed == 3
+
+
 def test_a_surrogate_survives_its_files_exactly(
     surrogate: Surrogate, dataset: Dataset, tmp_path: Path
 ) -> None:
