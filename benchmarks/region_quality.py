@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 import learn
 from learn.boundary import boundary_points
-from learn.design import Space, compositions
+from learn.design import TEST_SEED, Space, assessment_plan, compositions
 from learn.features import ADDITIVE
 from learn.make import PLAN, space_of_shipped
 from learn.measured import assess_measured, measured_text
@@ -35,7 +35,6 @@ from scenarios import Scenario, read
 from twin import GPULoad, find_profile, judge
 
 SCENARIOS = ("mixed_ranks", "paper_high_384_qwen", "unpredictable_load")
-TEST_SEED = 1001
 FULL = 0.97
 """GPUs filled less than this are not near the boundary."""
 
@@ -75,7 +74,7 @@ def measure(scenario: Scenario, compositions: int, keep: Path | None) -> None:
         f"{done - sampled:.1f} s: {done - start:.1f} s with {WORKERS} processes"
     )
     surrogates += [learn.fit(train, method) for method in learn.METHODS[1:]]
-    plan = replace(PLAN, seed=TEST_SEED, compositions=compositions, width=1.03, max_runs=7, spread=6)
+    plan = assessment_plan(PLAN, compositions)
     test = learn.sample(space, plan, workers=WORKERS, directory=keep and keep / "test")
     quality = learn.assess(regions, surrogates, test, space)
     print(quality.text(), "\n")

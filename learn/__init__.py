@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from learn.dataset import Dataset as Dataset
     from learn.dataset import DatasetError as DatasetError
     from learn.dataset import read_dataset as read_dataset
+    from learn.design import Plan as Plan
     from learn.design import Space as Space
     from learn.features import FEATURES as FEATURES
     from learn.features import Engines as Engines
@@ -37,7 +38,6 @@ if TYPE_CHECKING:
     from learn.region import RegionError as RegionError
     from learn.region import Regions as Regions
     from learn.region import read_regions as read_regions
-    from learn.sampling import Plan as Plan
     from learn.sampling import sample as sample
     from learn.surrogate import OutsideDomainError as OutsideDomainError
     from learn.surrogate import OutsideDomainWarning as OutsideDomainWarning
@@ -52,13 +52,13 @@ _HOME = {
     "assessment": ("Assessment", "assess"),
     "boundary": ("BoundaryError",),
     "dataset": ("Dataset", "DatasetError", "read_dataset"),
-    "design": ("Space",),
+    "design": ("Plan", "Space"),
     "features": ("FEATURES", "Engines", "additive_features", "candidate_features"),
     "linear": ("linearize",),
     "make": ("PLAN", "make_regions", "needed_ranks", "regions_for", "space_for"),
     "recipes": ("METHODS",),
     "region": ("FeasibilityRegion", "OptionLatency", "OptionRows", "RegionError", "Regions", "read_regions"),
-    "sampling": ("Plan", "sample"),
+    "sampling": ("sample",),
     "surrogate": (
         "OutsideDomainError",
         "OutsideDomainWarning",

@@ -348,9 +348,9 @@ def surrogate_quality(surrogate: Surrogate, dataset: Dataset) -> SurrogateQualit
     return SurrogateQuality(
         method=surrogate.method,
         macro_f1=macro_f1(far.starved, said.starved),
-        near_macro_f1=macro_f1(near.starved, surrogate.starved(near.features)),
+        near_macro_f1=macro_f1(near.starved, surrogate.starved(near.features, outside="allow")),
         smape=errors,
         share_error=float(np.abs(far.target("worst_served_share") - said.worst_served_share).mean()),
         us_per_candidate=_fastest_us(lambda: surrogate.predict(batch, outside="allow")),
-        starved_us_per_candidate=_fastest_us(lambda: surrogate.starved(batch)),
+        starved_us_per_candidate=_fastest_us(lambda: surrogate.starved(batch, outside="allow")),
     )

@@ -35,6 +35,23 @@ _FEATURES = tuple(f.name for f in FEATURES)
 COLUMNS = (*_ORIGIN, *(name for name in _FEATURES if name not in _ORIGIN), *TARGETS)
 """Columns of a dataset's table."""
 
+_MISSING = ("itl_ms", "ttft_ms")
+"""Columns that may be nan."""
+
+POSITIVE = (
+    "total_rate",
+    "count",
+    "rate",
+    "prompt_mean",
+    "output_mean",
+    "max_loras",
+    "max_lora_rank",
+    "kv_cache_tokens",
+    "token_rate",
+)
+"""Columns that are above 0, as without adapters, load or an engine there is no run; of the others only the
+margin may be below."""
+
 _INTEGERS = ("composition", "run", "max_loras", "max_lora_rank", "kv_cache_tokens", "starved")
 
 
@@ -99,10 +116,14 @@ class Dataset:
         """The runs of a mask."""
         return Dataset(self.table.loc[mask].reset_index(drop=True), self.metadata)
 
-    def save(self, path: str | Path) -> None:
-        """Write as CSV, with the metadata as JSON in the first line; the write is all or nothing."""
+    def text(self) -> str:
+        """CSV, with the metadata as JSON in the first line."""
         text = self.table.to_csv(index=False, columns=list(COLUMNS), lineterminator="\n", na_rep="nan")
-        write_atomically(Path(path), f"# {json.dumps(self.metadata, sort_keys=True)}\n{text}")
+        return f"# {json.dumps(self.metadata, sort_keys=True)}\n{text}"
+
+    def save(self, path: str | Path) -> None:
+        """Write as text; the write is all or nothing."""
+        write_atomically(Path(path), self.text())
 
 
 def read_dataset(path: str | Path) -> Dataset:
@@ -115,15 +136,46 @@ def read_dataset(path: str | Path) -> Dataset:
     """
     path = Path(path)
     try:
-        head, _, body = path.read_text(encoding="utf-8").partition("\n")
-        if not head.startswith("# "):
-            raise ValueError("its first line holds no metadata")
-        metadata = json.loads(head[2:])
-        text = pd.read_csv(io.StringIO(body), dtype=str, keep_default_na=False)
-        table = text.astype(np.float64).astype({name: np.int64 for name in _INTEGERS if name in text})
+        return dataset_of(path.read_text(encoding="utf-8"))
+    except DatasetError as error:
+        raise DatasetError(f"{path}: {error}") from error
     except (OSError, ValueError) as error:
         raise DatasetError(f"{path}: not a dataset ({error}); sample it again") from error
-    return Dataset(table, metadata)
+
+
+def dataset_of(text: str) -> Dataset:
+    """The dataset of a text.
+
+    Raises
+    ------
+    DatasetError
+        If it lacks columns.
+    ValueError
+        If it is damaged, or holds a value that no run has.
+    """
+    head, _, body = text.partition("\n")
+    if not head.startswith("# "):
+        raise ValueError("its first line holds no metadata")
+    metadata = json.loads(head[2:])
+    if not isinstance(metadata, dict):
+        raise ValueError(f"its metadata are {head[2:42]!r}, not a mapping")
+    cells = pd.read_csv(io.StringIO(body), dtype=str, keep_default_na=False)
+    numbers = cells.astype(np.float64)
+    _check_values(numbers)
+    return Dataset(numbers.astype({name: np.int64 for name in _INTEGERS if name in numbers}), metadata)
+
+
+def _check_values(table: pd.DataFrame) -> None:
+    """Refuse the first value that no run has."""
+    for name in (column for column in COLUMNS if column in table):
+        values = table[name].to_numpy()
+        least = np.finfo(np.float64).tiny if name in POSITIVE else -np.inf if name == "margin" else 0.0
+        wrong = ~((np.isfinite(values) & (values >= least)) | (np.isnan(values) & (name in _MISSING)))
+        if name == "starved":
+            wrong |= (values != 0) & (values != 1)
+        if wrong.any():
+            row = int(np.argmax(wrong))
+            raise ValueError(f"row {row + 1} has {name} {values[row]:g}, which no run has")
 
 
 def table_of(rows: Sequence[dict[str, float]]) -> pd.DataFrame:

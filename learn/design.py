@@ -9,8 +9,8 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from scipy.special import ndtri
 
 from learn.features import FloatArray, additive_columns
-from scenarios import EngineConfig, Scenario, ServiceLevels, Workload
+from scenarios import EngineConfig, Problem, Scenario, ScenarioError, ServiceLevels, Workload
 from scenarios.engine import padded_rank
 from scenarios.lengths import FixedLengths, HistogramLengths, Lengths, LognormalLengths
 from twin.lengths import mean_square_tokens
@@ -41,6 +41,9 @@ PER_SLOT = 10
 
 MAX_LENGTH_PAIRS = 8
 """Most pairs of prompt and output lengths that a design mixes; more are thinned by their work."""
+
+TEST_SEED = 1001
+"""Seed of the design that regions and surrogates are tested on: any but that of the plan that made them."""
 
 _DIMENSIONS = 6
 
@@ -97,6 +100,11 @@ class Space:
         Pairs of prompt and output lengths.
     max_adapters
         Most adapters on one GPU.
+
+    Raises
+    ------
+    ScenarioError
+        If a GPU of the space could be given nothing; the message names each such value.
     """
 
     profile: EngineProfile
@@ -109,6 +117,11 @@ class Space:
     ranks: tuple[int, ...]
     lengths: tuple[tuple[Lengths, Lengths], ...]
     max_adapters: int = 1280
+
+    def __post_init__(self) -> None:
+        problems = list(_space_problems(self))
+        if problems:
+            raise ScenarioError(problems, "space")
 
     def describe(self) -> dict[str, Any]:
         """Everything that determines the twin runs and their verdicts, as plain values."""
@@ -142,6 +155,72 @@ class Space:
     def means(self) -> FloatArray:
         """Mean prompt and output tokens and mean square of the output tokens by pair, shape (pairs, 3)."""
         return np.array([(p.mean_tokens, o.mean_tokens, mean_square_tokens(o)) for p, o in self.lengths])
+
+
+def _space_problems(space: Space) -> Iterator[Problem]:
+    if not 0 < space.memory_gib < math.inf:
+        yield Problem("memory_gib", f"is {space.memory_gib}", "give the GiB of the GPU's memory")
+    if space.max_adapters < 1:
+        yield Problem("max_adapters", f"is {space.max_adapters}", "give 1 or more")
+    if not space.lengths:
+        yield Problem("lengths", "are empty", "give a pair of prompt and output lengths")
+    if not space.ranks or min(space.ranks) < 1 or list(space.ranks) != sorted(set(space.ranks)):
+        yield Problem("ranks", f"are {space.ranks}", "give ranks from 1 up, ascending")
+        return
+    for k, option in enumerate(space.options):
+        if min(option.max_loras, option.kv_cache_tokens) < 1:
+            yield Problem(f"options[{k}]", f"is {option}", "give it slots and KV cache")
+        if option.max_lora_rank < space.ranks[0]:
+            yield Problem(
+                f"options[{k}]", f"is {option}", f"raise its rank to {space.ranks[0]} or leave it out"
+            )
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How much to sample.
+
+    Parameters
+    ----------
+    compositions
+        Random mixes of adapters.
+    round_size
+        Mixes per round; the first round scouts with short runs, later rounds start where the rounds before
+        put the boundary.
+    max_runs
+        Most runs to bracket the boundary of one mix.
+    width
+        Ratio of the bracket's ends at which the search stops.
+    spread
+        Runs of each mix at random loads away from its boundary, as many below as above over all mixes that
+        share slots, and over all others.
+    seed
+        Seed of the design and of the twin.
+
+    Raises
+    ------
+    ScenarioError
+        If it would sample nothing or have no end; names every field that is wrong.
+    """
+
+    compositions: int = 660
+    round_size: int = 60
+    max_runs: int = 5
+    width: float = 1.08
+    spread: int = 1
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        least = {"compositions": 1, "round_size": 1, "max_runs": 1, "spread": 0, "seed": 0}
+        problems = [
+            Problem(name, f"is {value!r}", f"give a whole number of at least {lowest}")
+            for name, lowest in least.items()
+            if isinstance(value := getattr(self, name), bool) or not isinstance(value, int) or value < lowest
+        ]
+        if not 1 < self.width < math.inf:
+            problems.append(Problem("width", f"is {self.width!r}", "give a ratio above 1, such as 1.08"))
+        if problems:
+            raise ScenarioError(problems, "plan")
 
 
 @dataclass(frozen=True)
@@ -195,6 +274,22 @@ class Composition:
         )
 
 
+def assessment_plan(plan: Plan, compositions: int) -> Plan:
+    """The plan of twin runs that test what those of ``plan`` made: other mixes, searched more closely.
+
+    Parameters
+    ----------
+    compositions
+        Mixes to test on.
+
+    Raises
+    ------
+    ScenarioError
+        If it would sample nothing.
+    """
+    return replace(plan, seed=TEST_SEED, compositions=compositions, width=1.03, max_runs=7, spread=6)
+
+
 def profile_digest(profile: EngineProfile) -> str:
     """Digest of what the twin reads of a profile: rules, memory and costs, not its history.
 
@@ -225,6 +320,18 @@ def starting_options(
     ]
     return tuple(
         Option(slots, rank, plan.kv_cache_tokens) for slots, rank, plan in plans if plan.failure is None
+    )
+
+
+def no_option(space: Space) -> Problem:
+    """Why no engine starts in a space without options: the smallest one does not, and what would help."""
+    slots, rank = space.engine.slot_choices[0], space.engine.max_lora_rank or padded_rank(space.ranks[0])
+    plan = plan_memory(space.profile.memory, space.engine, space.memory_gib, slots, rank)
+    return Problem(
+        "memory_gib",
+        f"is {space.memory_gib:g} on {space.device}, and no engine configuration fits: with {slots} slots of "
+        f"rank {rank}, {plan.failure}",
+        plan.remedy,
     )
 
 
@@ -278,7 +385,14 @@ def compositions(space: Space, first: int, last: int, seed: int) -> list[Composi
 
     Of every four, one has a slot for every adapter and three more adapters than slots: there luck and
     the mix decide more, and a boundary takes more points to learn.
+
+    Raises
+    ------
+    ScenarioError
+        If no engine option of the space starts.
     """
+    if not space.options:
+        raise ScenarioError([no_option(space)], "space")
     from scipy.stats import qmc  # costs a second to import, and shipped regions do without
 
     draws = max(map(_SHARING.count, (0, 1))) * (last // len(_SHARING) + 1)

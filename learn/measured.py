@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 
 from learn.assessment import macro_f1, smape
 from learn.design import Space
-from learn.features import ADDITIVE, Engines, FloatArray, candidate_features
+from learn.features import ADDITIVE, FEATURES, Engines, FloatArray, candidate_features
 from learn.region import Regions
-from learn.surrogate import Surrogate
+from learn.surrogate import Surrogate, within
+from scenarios import Problem, ScenarioError
 from twin.fidelity_predict import predict_all
 from twin.fidelity_runs import MeasuredRun, measured_runs, read_runs, run_requests, selected
 from twin.load import GPULoad
@@ -40,6 +41,12 @@ SERVED = 0.9
 """A run starves, to the paper, when the GPU serves less than this share of the tokens offered."""
 
 
+RESULTS = ("total_throughput", "itl_mean_ms", "starved")
+"""Columns that say what a run did."""
+
+_LENGTHS = [[f.name for f in FEATURES].index(name) for name in ("prompt_mean", "output_mean")]
+
+
 @dataclass(frozen=True)
 class MeasuredQuality:
     """Errors against measured runs.
@@ -51,7 +58,8 @@ class MeasuredQuality:
     runs
         Measured runs that were asked about.
     outside
-        How many others lie outside what was sampled, or have an option that the region lacks.
+        How many others lie outside what was sampled; for regions: have an option that the region lacks, or
+        requests of other lengths than its space.
     throughput_smape, itl_smape
         Usual SMAPE in percent (factor 2); nan for regions. The paper's tables have half of it.
     macro_f1
@@ -91,18 +99,27 @@ def assess_measured(
         Table as `twin.fidelity_runs.read_runs` reads it, with the columns ``total_throughput``,
         ``itl_mean_ms`` and ``starved``.
     workers
-        Processes for the twin's runs.
+        Processes for the twin's runs, at least 1.
+
+    Returns
+    -------
+    list of MeasuredQuality
+        Empty if the table holds no run of the space's model that can be played.
 
     Raises
     ------
     ScenarioError
-        If the file is no such table.
+        If the file is no such table, or there are no workers.
     """
-    table, profile = read_runs(path), space.profile
+    if workers < 1:
+        raise ScenarioError([Problem("workers", f"is {workers}", "give 1 or more")], "assess_measured")
+    table, profile = _with_results(path), space.profile
     table = table[selected(table, QUALITIES) & (table["model"] == profile.model).to_numpy()]
     runs = measured_runs(table)
     known = np.array([run.kv_cache_tokens is not None and run.mean_prompt is not None for run in runs], bool)
     table, runs = table[known], [run for run, k in zip(runs, known, strict=True) if k]
+    if not runs:
+        return []
     features = np.vstack([_features(run, profile) for run in runs])
     found = [_of_surrogate(surrogate, features, table) for surrogate in surrogates]
     asked = surrogates[0].inside(features) if surrogates else np.zeros(len(runs), dtype=np.bool_)
@@ -117,7 +134,22 @@ def assess_measured(
                 _of_twin("twin, stalls too", profile, played, truth, workers),
             )
         ]
-    return found + [_of_region(regions, kind, runs, features, table) for kind in ("inner", "outer")]
+    alike = _of_lengths(features, space)
+    return found + [_of_region(regions, kind, runs, features, alike, table) for kind in ("inner", "outer")]
+
+
+def _with_results(path: str | Path) -> pd.DataFrame:
+    table = read_runs(path)
+    missing = [Problem(f"column {name}", "is missing", "add it") for name in RESULTS if name not in table]
+    if missing:
+        raise ScenarioError(missing, str(path))
+    return table
+
+
+def _of_lengths(features: FloatArray, space: Space) -> NDArray[np.bool_]:
+    """Which runs have requests as long as those of a space, or almost: its rows know no others."""
+    tokens = space.means[:, :2]
+    return np.asarray(within(features[:, _LENGTHS], tokens.min(axis=0), tokens.max(axis=0)).all(axis=1))
 
 
 def _features(run: MeasuredRun, profile: EngineProfile) -> FloatArray:
@@ -139,7 +171,7 @@ def _features(run: MeasuredRun, profile: EngineProfile) -> FloatArray:
 def _of_surrogate(surrogate: Surrogate, features: FloatArray, table: pd.DataFrame) -> MeasuredQuality:
     inside = surrogate.inside(features)
     if not inside.any():
-        return MeasuredQuality(surrogate.method, 0, len(table), math.nan, math.nan, math.nan, 0, 0)
+        return _unasked(surrogate.method, len(table))
     said = surrogate.predict(features[inside], outside="allow")
     return _quality(
         surrogate.method,
@@ -200,19 +232,31 @@ def _of_twin(
 
 
 def _of_region(
-    regions: Regions, kind: str, runs: Sequence[MeasuredRun], features: FloatArray, table: pd.DataFrame
+    regions: Regions,
+    kind: str,
+    runs: Sequence[MeasuredRun],
+    features: FloatArray,
+    alike: NDArray[np.bool_],
+    table: pd.DataFrame,
 ) -> MeasuredQuality:
     region = regions.inner if kind == "inner" else regions.outer
     options = {(o.max_loras, o.max_lora_rank) for o in region.options}
-    has = np.array([(run.max_loras, run.max_lora_rank) in options for run in runs])
+    asked = alike & np.array([(run.max_loras, run.max_lora_rank) in options for run in runs])
+    if not asked.any():
+        return _unasked(f"{kind} region", len(table))
     starved = np.array(
         [
             not region.contains(run.max_loras, run.max_lora_rank, row[: len(ADDITIVE)])
-            for run, row, h in zip(runs, features, has, strict=True)
-            if h
+            for run, row, a in zip(runs, features, asked, strict=True)
+            if a
         ]
     )
-    return _quality(f"{kind} region", table[has], starved, outside=int((~has).sum()))
+    return _quality(f"{kind} region", table[asked], starved, outside=int((~asked).sum()))
+
+
+def _unasked(name: str, outside: int) -> MeasuredQuality:
+    """Of what could not be asked about a single run."""
+    return MeasuredQuality(name, 0, outside, math.nan, math.nan, math.nan, 0, 0)
 
 
 def _quality(
@@ -246,15 +290,17 @@ def _quality(
 
 
 def measured_text(found: Sequence[MeasuredQuality]) -> str:
-    """A table for a terminal, the paper's figures below."""
+    """A table for a terminal, the paper's figures below; one line if there are no measured runs."""
+    if not found:
+        return "no measured runs of this model"
     lines = ["measured runs    runs  outside  throughput     ITL  macro-F1  missed  false alarms"]
     lines += [
         f"{q.name:<17}{q.runs:>4}{q.outside:>9}{_percent(q.throughput_smape):>12}{_percent(q.itl_smape):>8}"
-        f"{q.macro_f1:>10.4f}{q.missed:>8}{q.false_alarms:>14}"
+        f"{_score(q.macro_f1):>10}{q.missed:>8}{q.false_alarms:>14}"
         for q in found
     ]
     lines += [
-        "(SMAPE with factor 2; outside: left out, beyond what was sampled or without rows)",
+        "(SMAPE with factor 2; outside: left out, beyond what was sampled, of other lengths or without rows)",
         "",
         "the paper's models, Llama / Qwen     throughput          ITL     macro-F1   (half-SMAPE, %)",
     ]
@@ -264,3 +310,7 @@ def measured_text(found: Sequence[MeasuredQuality]) -> str:
 
 def _percent(value: float) -> str:
     return f"{value:.2f} %" if np.isfinite(value) else "–"
+
+
+def _score(value: float) -> str:
+    return f"{value:.4f}" if np.isfinite(value) else "–"

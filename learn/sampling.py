@@ -19,9 +19,10 @@ from scipy.optimize import brentq
 
 from learn.boundary import BoundaryError, BoundaryModel, crossing, fit_boundary
 from learn.dataset import Dataset, DatasetError, read_dataset, table_of
-from learn.design import Composition, Space, compositions, kind_of
+from learn.design import Composition, Plan, Space, compositions, kind_of
 from learn.features import FEATURES, Engines, FloatArray, candidate_features
 from learn.steady import ESTIMATES, SteadyState
+from scenarios import Problem, ScenarioError
 from twin.validation import judge
 
 Progress = Callable[[str, int, int], None]
@@ -58,36 +59,6 @@ LEAST_RATE_PER_S = 1e-3
 """Total rate below which a search gives up: the composition starves at any load."""
 
 
-@dataclass(frozen=True)
-class Plan:
-    """How much to sample.
-
-    Parameters
-    ----------
-    compositions
-        Random mixes of adapters.
-    round_size
-        Mixes per round; the first round scouts with short runs, later rounds start where the rounds before
-        put the boundary.
-    max_runs
-        Most runs to bracket the boundary of one mix.
-    width
-        Ratio of the bracket's ends at which the search stops.
-    spread
-        Runs of each mix at random loads away from its boundary, as many below as above over all mixes that
-        share slots, and over all others.
-    seed
-        Seed of the design and of the twin.
-    """
-
-    compositions: int = 660
-    round_size: int = 60
-    max_runs: int = 5
-    width: float = 1.08
-    spread: int = 1
-    seed: int = 0
-
-
 def sample(
     space: Space,
     plan: Plan,
@@ -116,7 +87,13 @@ def sample(
     ------
     DatasetError
         If the directory holds rounds of another sampling.
+    ScenarioError
+        If there are no workers.
     """
+    if workers < 1:
+        raise ScenarioError([Problem("workers", f"is {workers}", "give 1 or more")], "sample")
+    if directory is not None:
+        Path(directory).mkdir(parents=True, exist_ok=True)  # before an hour's work, not after it
     step = space.profile.step.model_dump(mode="json")
     metadata = {"space": space.describe(), "plan": asdict(plan), "step": step}
     folder = Path(directory) if directory is not None else None

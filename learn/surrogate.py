@@ -7,20 +7,23 @@ kept as its dataset and recipe, and fitted again when read: no pickle, so a file
 
 from __future__ import annotations
 
+import hashlib
 import json
 import warnings
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
+from sklearn import __version__ as sklearn_version
 from sklearn.metrics import f1_score
 from sklearn.model_selection import GroupKFold
 from sklearn.tree import export_text
 
 from learn.boundary import BoundaryModel, fit_boundary
-from learn.dataset import Dataset, read_dataset, write_atomically
+from learn.dataset import POSITIVE, Dataset, dataset_of, write_atomically
 from learn.features import FEATURES, FloatArray
 from learn.recipes import INPUTS, METHODS, Estimator, Method, inputs, one_thread, recipe
 from learn.steady import SteadyState
@@ -32,10 +35,20 @@ _WEIGHTS = (5.0, 1.0, 1.5, 0.5)
 """What an error of the logarithms of ITL and TTFT, and of the shares, counts against their spread."""
 
 _OFFERED, _STEP = INPUTS.index("token_rate"), INPUTS.index("step_estimate")
-TOLERANCE = 0.05
-"""How far, as a share of its largest value, a feature may lie beyond what was sampled."""
 
-FORMAT = 1
+_LEAST = np.array([np.finfo(np.float64).tiny if f.name in POSITIVE else 0.0 for f in FEATURES])
+"""Smallest value that a candidate can have of each feature."""
+
+TOLERANCE = 0.05
+"""How far beyond an end of what was sampled a feature may lie, as a share of that end."""
+
+ROUNDING = 1e-5
+"""How far in any case: where the end is 0, a share of it is none, and a spread of nothing is seldom 0."""
+
+Outside = Literal["warn", "refuse", "allow"]
+"""What to do with candidates outside the sampled domain."""
+
+FORMAT = 2
 
 
 class SurrogateError(LorapackError, ValueError):
@@ -107,9 +120,7 @@ class Surrogate:
     low: FloatArray
     high: FloatArray
 
-    def predict(
-        self, features: FloatArray, *, outside: Literal["warn", "refuse", "allow"] = "warn"
-    ) -> Prediction:
+    def predict(self, features: FloatArray, *, outside: Outside = "warn") -> Prediction:
         """Predict candidates.
 
         Parameters
@@ -123,14 +134,14 @@ class Surrogate:
         ------
         OutsideDomainError
             If a candidate is outside and ``outside`` is "refuse".
+        SurrogateError
+            If ``outside`` is none of its choices, or the features are not those of candidates: their number,
+            or a value that is not finite, negative, or 0 where there must be adapters, load or an engine.
         """
-        features = np.atleast_2d(features)
-        inside = self.inside(features)
-        if outside != "allow" and not inside.all():
-            message = self._outside(features, inside)
-            if outside == "refuse":
-                raise OutsideDomainError(message)
-            warnings.warn(message, OutsideDomainWarning, stacklevel=2)
+        features = _checked(features)
+        inside = self._admitted(features, outside)
+        if not len(features):
+            return _no_prediction()
         x = inputs(features, self.boundary, self.steady)
         with one_thread():
             targets = np.asarray(self.regressor.predict(x))
@@ -147,16 +158,33 @@ class Surrogate:
             inside=inside,
         )
 
-    def starved(self, features: FloatArray) -> NDArray[np.bool_]:
-        """Whether candidates starve, shape (m,); the cheap half of `predict`."""
-        x = inputs(np.atleast_2d(features), self.boundary, self.steady)
+    def starved(self, features: FloatArray, *, outside: Outside = "warn") -> NDArray[np.bool_]:
+        """Whether candidates starve, shape (m,); the cheap half of `predict`, with its errors."""
+        features = _checked(features)
+        self._admitted(features, outside)
+        if not len(features):
+            return np.zeros(0, dtype=np.bool_)
+        x = inputs(features, self.boundary, self.steady)
         with one_thread():
             return np.asarray(self.classifier.predict(x) > 0)
 
+    def _admitted(self, features: FloatArray, outside: Outside) -> NDArray[np.bool_]:
+        """Which candidates are inside, shape (m,), after what ``outside`` asks for if one is not."""
+        if outside not in get_args(Outside):
+            choices = ", ".join(f'"{choice}"' for choice in get_args(Outside))
+            raise SurrogateError(f"outside is {outside!r}; choose one of {choices}")
+        inside = self.inside(features)
+        if outside == "allow" or inside.all():
+            return inside
+        message = self._outside(features, inside)
+        if outside == "refuse":
+            raise OutsideDomainError(message)
+        warnings.warn(message, OutsideDomainWarning, stacklevel=3)
+        return inside
+
     def inside(self, features: FloatArray) -> NDArray[np.bool_]:
         """Whether candidates lie within the sampled range of every feature, or almost, shape (m,)."""
-        slack = TOLERANCE * np.maximum(np.abs(self.high), self.high - self.low)
-        return np.asarray(((features >= self.low - slack) & (features <= self.high + slack)).all(axis=1))
+        return np.asarray(within(features, self.low, self.high).all(axis=1))
 
     def rules(self) -> str:
         """The starvation rules of a small tree as text.
@@ -171,22 +199,43 @@ class Surrogate:
         return str(export_text(self.classifier, feature_names=INPUTS, class_names=["healthy", "starved"]))
 
     def save(self, path: str | Path) -> None:
-        """Write the recipe to ``path`` (JSON) and the dataset beside it (CSV)."""
+        """Write the recipe to ``path`` (JSON) and the dataset beside it (CSV).
+
+        Raises
+        ------
+        SurrogateError
+            If ``path`` ends in ".csv", as the dataset's does.
+        """
         path = Path(path)
-        data = path.with_suffix(".csv")
-        self.dataset.save(data)
-        recipe = {"format": FORMAT, "method": self.method, "seed": self.seed, "dataset": data.name}
+        if path.suffix.lower() == ".csv":
+            raise SurrogateError(f"{path}: the dataset takes that name; name a .json file for the recipe")
+        data, text = path.with_suffix(".csv"), self.dataset.text()
+        recipe = {
+            "format": FORMAT,
+            "method": self.method,
+            "seed": self.seed,
+            "dataset": data.name,
+            "rows": len(self.dataset),
+            "sha256": _digest(text.encode()),
+            "scikit_learn": sklearn_version,
+        }
+        write_atomically(data, text)
         write_atomically(path, json.dumps(recipe) + "\n")
 
     def _outside(self, features: FloatArray, inside: NDArray[np.bool_]) -> str:
         first = int(np.argmin(inside))
-        off = (features[first] < self.low) | (features[first] > self.high)
-        k = int(np.argmax(off))
+        k = int(np.argmin(within(features[first], self.low, self.high)))
         return (
             f"{int((~inside).sum())} of {len(inside)} candidates lie outside the sampled domain; the first "
             f"has {FEATURES[k].name} {features[first, k]:g} outside [{self.low[k]:g}, {self.high[k]:g}]; "
             f"sample a wider design or judge it with the twin"
         )
+
+
+def within(values: FloatArray, low: FloatArray, high: FloatArray) -> NDArray[np.bool_]:
+    """Whether values from 0 up lie in a range, or almost, in the shape of the values."""
+    least, most = low * (1 - TOLERANCE) - ROUNDING, high * (1 + TOLERANCE) + ROUNDING
+    return np.asarray((values >= least) & (values <= most))
 
 
 def fit(dataset: Dataset, method: Method = "extra", *, seed: int = 0) -> Surrogate:
@@ -204,12 +253,11 @@ def fit(dataset: Dataset, method: Method = "extra", *, seed: int = 0) -> Surroga
     Raises
     ------
     SurrogateError
-        If the runs are all starved or all healthy.
+        If there is no such method, the seed is no whole number from 0, or the runs are all starved or all
+        healthy.
     """
-    if dataset.starved.all() or not dataset.starved.any():
-        raise SurrogateError(
-            f"all {len(dataset)} runs are {'starved' if dataset.starved.any() else 'healthy'}; sample more"
-        )
+    _check_recipe(method, seed)
+    _check_mixed(dataset)
     features, boundary, steady = dataset.features, fit_boundary(dataset), SteadyState.of(dataset)
     x = inputs(features, boundary, steady)
     classifier, regressor = recipe(method, seed)
@@ -225,7 +273,7 @@ def fit(dataset: Dataset, method: Method = "extra", *, seed: int = 0) -> Surroga
         regress = regressor().fit(x[known], targets * scale)
     return Surrogate(
         method=method,
-        seed=seed,
+        seed=int(seed),
         dataset=dataset,
         classifier=classify,
         regressor=regress,
@@ -235,6 +283,44 @@ def fit(dataset: Dataset, method: Method = "extra", *, seed: int = 0) -> Surroga
         low=features.min(axis=0),
         high=features.max(axis=0),
     )
+
+
+def _check_recipe(method: Method, seed: int) -> None:
+    if method not in METHODS:
+        raise SurrogateError(f"method {method!r} is unknown; choose one of {', '.join(METHODS)}")
+    if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or not 0 <= seed < 2**32:
+        raise SurrogateError(f"seed is {seed!r}; give a whole number from 0 to {2**32 - 1}")
+
+
+def _check_mixed(dataset: Dataset) -> None:
+    if dataset.starved.all() or not dataset.starved.any():
+        raise SurrogateError(
+            f"all {len(dataset)} runs are {'starved' if dataset.starved.any() else 'healthy'}; sample more"
+        )
+
+
+def _checked(features: FloatArray) -> FloatArray:
+    """Features of candidates as an array of shape (m, len(FEATURES)), if they are those of candidates."""
+    checked = np.atleast_2d(np.asarray(features, dtype=np.float64))
+    if checked.ndim != 2 or checked.shape[1] != len(FEATURES):
+        raise SurrogateError(
+            f"features of shape {np.shape(features)} are not (candidates, {len(FEATURES)}); "
+            f"make them with learn.candidate_features"
+        )
+    wrong = ~(np.isfinite(checked) & (checked >= _LEAST))
+    if wrong.any():
+        row, k = np.argwhere(wrong)[0]
+        need = "above 0" if _LEAST[k] else "0 or more"
+        raise SurrogateError(
+            f"candidate {row} has {FEATURES[k].name} {checked[row, k]:g}, and it must be finite and {need}; "
+            f"give every candidate an engine and at least one adapter with a rate and lengths above 0"
+        )
+    return checked
+
+
+def _no_prediction() -> Prediction:
+    numbers, truths = np.zeros(0), np.zeros(0, dtype=np.bool_)
+    return Prediction(numbers, numbers, numbers, numbers, numbers, starved=truths, inside=truths)
 
 
 def _overload(x: FloatArray) -> FloatArray:
@@ -248,34 +334,92 @@ def _overload(x: FloatArray) -> FloatArray:
 def read_surrogate(path: str | Path) -> Surrogate:
     """Read what `Surrogate.save` wrote and fit it again, to the same numbers.
 
+    It warns where another version of scikit-learn, which may fit otherwise, wrote it.
+
     Raises
     ------
     SurrogateError
-        If the file is missing, damaged or of another form.
+        If a file is missing, damaged or of another form, or the dataset is not the one that was saved.
     """
     path = Path(path)
     try:
         recipe = json.loads(path.read_text(encoding="utf-8"))
-        if recipe["format"] != FORMAT or recipe["method"] not in METHODS:
-            raise ValueError(f"format {recipe['format']!r}, method {recipe['method']!r} are unknown")
-        method, seed, data = recipe["method"], int(recipe["seed"]), str(recipe["dataset"])
+        if recipe["format"] != FORMAT:
+            raise ValueError(f"format {recipe['format']!r} is unknown")
+        method, seed, version = recipe["method"], recipe["seed"], str(recipe["scikit_learn"])
+        _check_recipe(method, seed)
+        dataset = _saved_dataset(path.parent / str(recipe["dataset"]), recipe)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise SurrogateError(f"{path}: not a surrogate ({error}); fit it again") from error
-    return fit(read_dataset(path.parent / data), method, seed=seed)
+    if version != sklearn_version:
+        warnings.warn(
+            f"{path}: saved with scikit-learn {version}, and {sklearn_version} may fit other numbers; "
+            f"save it again",
+            stacklevel=2,
+        )
+    return fit(dataset, method, seed=seed)
+
+
+def _saved_dataset(path: Path, recipe: Mapping[str, Any]) -> Dataset:
+    """The dataset of a recipe, if it is the one that was saved."""
+    content = path.read_bytes()
+    if _digest(content) != recipe["sha256"]:
+        raise ValueError(f"{path} is not the dataset of {recipe['rows']} runs that was saved with it")
+    return dataset_of(content.decode("utf-8"))
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
 
 
 def select(
-    dataset: Dataset, methods: tuple[Method, ...] = METHODS, *, folds: int = 5, seed: int = 0
+    dataset: Dataset, methods: Sequence[Method] = METHODS, *, folds: int = 5, seed: int = 0
 ) -> dict[Method, float]:
-    """Cross-validated macro-F1 of starvation by method, best first; folds keep a composition together."""
-    splits = list(GroupKFold(folds).split(dataset.sums, groups=dataset.groups))
-    x = inputs(dataset.features, fit_boundary(dataset), SteadyState.of(dataset))
-    y = dataset.starved.astype(np.int64)
-    scores: dict[Method, float] = {}
+    """Cross-validated macro-F1 of starvation by method, best first.
+
+    Folds keep the runs of a composition together. Nothing is learned from those held out, the linear
+    boundary that gives the models an input included.
+
+    Parameters
+    ----------
+    dataset
+        Twin runs.
+    methods
+        Of `METHODS`.
+    folds
+        Parts that the compositions are dealt into, at least 2.
+    seed
+        Seed of methods that draw at random.
+
+    Raises
+    ------
+    SurrogateError
+        If there is no such method, the seed is no whole number from 0, there are fewer compositions than
+        folds, or the runs outside a fold are all starved or all healthy.
+    BoundaryError
+        If the runs outside a fold bracket no boundary.
+    """
     for method in methods:
-        predicted = np.zeros_like(y)
+        _check_recipe(method, seed)
+    groups = len(np.unique(dataset.groups))
+    if not 2 <= folds <= groups:
+        raise SurrogateError(
+            f"folds is {folds}; give 2 to {groups}, as many as there are compositions, or sample more"
+        )
+    said = {method: np.zeros(len(dataset), dtype=np.int64) for method in methods}
+    truth = dataset.starved.astype(np.int64)
+    for fitted, held in GroupKFold(folds).split(dataset.sums, groups=dataset.groups):
+        x = _fold_inputs(dataset, fitted)
         with one_thread():
-            for fitted, held in splits:
-                predicted[held] = recipe(method, seed)[0]().fit(x[fitted], y[fitted]).predict(x[held])
-        scores[method] = float(f1_score(y, predicted, average="macro"))
+            for method in methods:
+                model = recipe(method, seed)[0]().fit(x[fitted], truth[fitted])
+                said[method][held] = model.predict(x[held])
+    scores = {method: float(f1_score(truth, said[method], average="macro")) for method in methods}
     return dict(sorted(scores.items(), key=lambda item: -item[1]))
+
+
+def _fold_inputs(dataset: Dataset, fitted: NDArray[np.int64]) -> FloatArray:
+    """Inputs of all runs, from what those of ``fitted`` alone tell."""
+    known = dataset.where(np.isin(np.arange(len(dataset)), fitted))
+    _check_mixed(known)
+    return inputs(dataset.features, fit_boundary(known), SteadyState.of(known))

@@ -14,8 +14,8 @@ import numpy as np
 
 import learn
 import twin
+from learn.design import Plan
 from learn.make import PLAN, sample_folder
-from learn.sampling import Plan
 from optimizer.packing.problem import FloatArray
 from optimizer.progress import Report, silent
 from scenarios import AdapterClass, Device, Scenario
@@ -56,7 +56,8 @@ class SurrogateOracle:
 
     def starves(self, counts: FloatArray, max_loras: int, max_lora_rank: int) -> bool:
         """Whether the model says that the GPU starves."""
-        return bool(self.surrogate.starved(self._features(counts, max_loras, max_lora_rank))[0])
+        features = self._features(counts, max_loras, max_lora_rank)
+        return bool(self.surrogate.starved(features, outside="allow")[0])
 
     def _memory(self, max_loras: int, max_lora_rank: int) -> twin.MemoryPlan:
         memory_gib = self.device.memory_gib or self.profile.gpu_memory_gib

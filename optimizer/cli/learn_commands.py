@@ -8,14 +8,19 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from optimizer.cli.options import QuietOption, ScenarioArgument, SetOption, WorkersOption, write_text
+from optimizer.cli.options import (
+    EXIT_INFEASIBLE,
+    QuietOption,
+    ScenarioArgument,
+    SetOption,
+    WorkersOption,
+    note,
+    write_text,
+)
 
 if TYPE_CHECKING:
     from learn import Dataset, Regions, Space
     from optimizer.progress import Report
-
-TEST_SEED = 1001
-"""Seed of the design that the report tests on: any but the plan's own."""
 
 MEASURED = Path("../shared/measurements/serving_runs.csv")
 """Measured runs that the report uses when they are there."""
@@ -55,16 +60,22 @@ def fit_command(
 
     With --report: macro-F1 of starvation, false-feasible and false-infeasible rates, SMAPE of each target
     and inference times, all on twin runs that shaped nothing; and on measured runs where there are some.
+
+    Exit code 0: made; 3: no engine configuration fits the memory of the device.
     """
     import learn
     import scenarios
     import twin
+    from learn.design import no_option
     from learn.make import PLAN
     from optimizer.progress import progress_bar
 
     chosen = scenarios.read(scenario, overrides=set_ or ())
     device = chosen.devices[0]
     space = learn.space_for(chosen, device, twin.profiles_of(chosen)[device.name])
+    if not space.options:
+        note(f"lorapack: {no_option(space)}")
+        raise typer.Exit(EXIT_INFEASIBLE)
     with progress_bar(not quiet) as progress:
         dataset = learn.sample(space, PLAN, workers=workers, progress=progress)
         regions = learn.linearize(dataset, space, command="lorapack fit")
@@ -85,15 +96,13 @@ def _report(
     progress: Report,
 ) -> str:
     """Errors as text."""
-    from dataclasses import replace
-
     import learn
+    from learn.design import assessment_plan
     from learn.make import PLAN
     from learn.measured import assess_measured, measured_text
 
     surrogates = [learn.fit(dataset, method) for method in learn.METHODS]
-    plan = replace(PLAN, seed=TEST_SEED, compositions=compositions, width=1.03, max_runs=7, spread=6)
-    test = learn.sample(space, plan, workers=workers, progress=progress)
+    test = learn.sample(space, assessment_plan(PLAN, compositions), workers=workers, progress=progress)
     quality = learn.assess(regions, surrogates, test, space)
     parts = [quality.text(), "inner region by option:", quality.regions[0].by_option.round(4).to_string()]
     table = measured or (MEASURED if MEASURED.exists() else None)

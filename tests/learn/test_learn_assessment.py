@@ -10,7 +10,6 @@ import learn
 from learn import Dataset, FeasibilityRegion, Space
 from learn.assessment import given_away, macro_f1, region_quality, smape, surrogate_quality
 from learn.features import ADDITIVE
-from learn.measured import PAPER, assess_measured, measured_text
 from learn.region import Domain, OptionRows, Row
 
 MEASURED = Path(__file__).parents[3] / "shared/measurements/serving_runs.csv"
@@ -90,23 +89,3 @@ def test_a_surrogate_is_judged_on_runs_at_random_loads(dataset: Dataset) -> None
     alone = surrogate_quality(tree, dataset)
     scattered = dataset.where(dataset.scattered)
     assert alone.macro_f1 == macro_f1(scattered.starved, tree.starved(scattered.features))
-
-
-@pytest.mark.skipif(not MEASURED.exists(), reason="the measured runs are not here")
-def test_measured_runs_are_held_against_surrogates_twin_and_regions(
-    dataset: Dataset, space: Space, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    regions, tree = learn.linearize(dataset, space), learn.fit(dataset, "tree")
-    monkeypatch.setattr(learn.Surrogate, "inside", lambda _, x: np.arange(len(x)) < 3)
-    found = assess_measured(MEASURED, [tree], regions, space)
-    twins = ["twin, open loop", "twin, client cap", "twin, stalls too"]
-    assert [q.name for q in found] == ["tree", *twins, "inner region", "outer region"]
-    assert all(q.missed + q.false_alarms <= q.runs for q in found)
-    fitted, taught, capped, _, inner, outer = found
-    assert taught.runs == capped.runs == fitted.runs == 3
-    assert taught.outside == fitted.outside
-    assert capped.throughput_smape < fitted.throughput_smape
-    assert inner.runs == outer.runs > 0
-    assert inner.false_alarms >= outer.false_alarms
-    text = measured_text(found)
-    assert all(name in text for name, *_ in PAPER)

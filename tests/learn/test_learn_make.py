@@ -6,7 +6,7 @@ import pytest
 
 import learn
 from learn import make
-from learn.sampling import Plan
+from learn.design import Plan
 from scenarios import Scenario, read
 from scenarios.catalogue import shipped
 from scenarios.files import override

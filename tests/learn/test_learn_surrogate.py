@@ -11,12 +11,19 @@ import learn
 import learn.surrogate as surrogate_module
 from learn import Dataset, OutsideDomainError, OutsideDomainWarning, Surrogate, SurrogateError
 from learn.assessment import macro_f1
+from learn.boundary import BoundaryModel, fit_boundary
 from learn.recipes import INPUTS, MAX_RULES, METHODS
+from learn.surrogate import within
 
 
 @pytest.fixture(scope="module", params=METHODS)
 def surrogate(request: pytest.FixtureRequest, dataset: Dataset) -> Surrogate:
     return learn.fit(dataset, request.param)
+
+
+@pytest.fixture(scope="module")
+def tree(dataset: Dataset) -> Surrogate:
+    return learn.fit(dataset, "tree")
 
 
 def test_every_method_knows_the_runs_that_it_was_fitted_to(surrogate: Surrogate, dataset: Dataset) -> None:
@@ -40,6 +47,11 @@ def test_predictions_keep_to_what_can_be(surrogate: Surrogate, dataset: Dataset)
     np.testing.assert_array_equal(said.starved, surrogate.starved(dataset.features))
 
 
+def test_a_seed_of_numpy_can_be_saved(dataset: Dataset, tmp_path: Path) -> None:
+    learn.fit(dataset, "tree", seed=np.int64(3)).save(tmp_path / "s.json")  # type: ignore[arg-type]
+    assert learn.read_surrogate(tmp_path / "s.json").seed == 3
+
+
 def test_a_surrogate_survives_its_files_exactly(
     surrogate: Surrogate, dataset: Dataset, tmp_path: Path
 ) -> None:
@@ -50,6 +62,59 @@ def test_a_surrogate_survives_its_files_exactly(
     for name in ("itl_ms", "ttft_ms", "throughput_tok_per_s", "worst_served_share", "starved"):
         before, after = (getattr(s.predict(dataset.features), name) for s in (surrogate, again))
         np.testing.assert_array_equal(before, after)
+
+
+# --- damaged files ---------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def saved(tree: Surrogate, tmp_path: Path) -> Path:
+    tree.save(tmp_path / "s.json")
+    return tmp_path / "s.json"
+
+
+def test_a_recipe_does_not_take_the_name_of_its_dataset(tree: Surrogate, tmp_path: Path) -> None:
+    with pytest.raises(SurrogateError, match=r"model.csv: the dataset takes that name; name a .json file"):
+        tree.save(tmp_path / "model.csv")
+    assert not list(tmp_path.iterdir())
+
+
+def test_another_dataset_than_the_saved_one_is_refused(saved: Path, dataset: Dataset) -> None:
+    data = saved.with_suffix(".csv")
+    lines = data.read_text(encoding="utf-8").splitlines(keepends=True)
+    truncated, swapped = lines[:-1], [*lines[:2], lines[3], lines[2], *lines[4:]]
+    changed = [*lines[:-1], lines[-1].replace("0", "1", 1)]
+    for wrong in (truncated, swapped, changed, []):
+        data.write_text("".join(wrong), encoding="utf-8")
+        with pytest.raises(SurrogateError, match=rf"s.csv is not the dataset of {len(dataset)} runs"):
+            learn.read_surrogate(saved)
+    data.unlink()
+    with pytest.raises(SurrogateError, match="fit it again"):
+        learn.read_surrogate(saved)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("seed", -1, "seed is -1; give a whole number"),
+        ("seed", "1", "seed is '1'; give a whole number"),
+        ("method", "nope", "'nope' is unknown; choose one of"),
+        ("format", 1, "format 1 is unknown"),
+        ("sha256", None, "not the dataset"),
+    ],
+)
+def test_a_recipe_with_a_wrong_value_is_refused(name: str, value: object, message: str, saved: Path) -> None:
+    recipe = json.loads(saved.read_text(encoding="utf-8")) | {name: value}
+    saved.write_text(json.dumps(recipe), encoding="utf-8")
+    with pytest.raises(SurrogateError, match=f"{message}.*fit it again"):
+        learn.read_surrogate(saved)
+
+
+def test_another_version_of_scikit_learn_is_told(saved: Path) -> None:
+    recipe = json.loads(saved.read_text(encoding="utf-8")) | {"scikit_learn": "0.1"}
+    saved.write_text(json.dumps(recipe), encoding="utf-8")
+    with pytest.warns(UserWarning, match=r"saved with scikit-learn 0\.1, .*; save it again"):
+        learn.read_surrogate(saved)
 
 
 # --- outside the domain ----------------------------------------------------------------------------
@@ -66,9 +131,105 @@ def test_outside_the_domain_it_warns_or_refuses(dataset: Dataset) -> None:
         tree.predict(far, outside="refuse")
 
 
+def test_starvation_alone_is_asked_of_the_same_domain(tree: Surrogate, dataset: Dataset) -> None:
+    far = dataset.features[:1].copy()
+    far[0, INPUTS.index("rate")] = 1e6
+    with pytest.warns(OutsideDomainWarning, match="rate"):
+        warned = tree.starved(far)
+    with pytest.raises(OutsideDomainError, match="rate"):
+        tree.starved(far, outside="refuse")
+    np.testing.assert_array_equal(warned, tree.starved(far, outside="allow"))
+
+
+@pytest.mark.parametrize(
+    ("feature", "end", "factor", "inside"),
+    [
+        ("max_loras", "low", 0.96, True),
+        ("max_loras", "low", 0.9, False),
+        ("max_loras", "high", 1.04, True),
+        ("max_loras", "high", 1.1, False),
+        ("rate", "low", 0.9, False),
+    ],
+)
+def test_the_tolerance_is_a_share_of_the_end(
+    feature: str, end: str, factor: float, inside: bool, tree: Surrogate, dataset: Dataset
+) -> None:
+    """Of 8 to 64 slots, 5 % below 8 are fractions of a slot, not three."""
+    one, k = dataset.features[:1].copy(), INPUTS.index(feature)
+    one[0, k] = factor * getattr(tree, end)[k]
+    np.testing.assert_array_equal(tree.inside(one), [inside])
+    if not inside:
+        with pytest.raises(OutsideDomainError, match=f"has {feature} "):
+            tree.predict(one, outside="refuse")
+
+
+def test_the_feature_that_is_named_is_one_beyond_the_tolerance(tree: Surrogate, dataset: Dataset) -> None:
+    one = dataset.features[:1].copy()
+    one[0, INPUTS.index("count")] = 1.01 * tree.high[INPUTS.index("count")]
+    one[0, INPUTS.index("max_loras")] = 1000.0
+    with pytest.raises(OutsideDomainError, match=r"has max_loras 1000 outside \[8, 64\]"):
+        tree.predict(one, outside="refuse")
+
+
+def test_where_nothing_but_0_was_sampled_rounding_is_inside() -> None:
+    ends = np.zeros(3)
+    np.testing.assert_array_equal(within(np.array([0.0, 1e-7, 0.5]), ends, ends), [True, True, False])
+
+
+def test_what_to_do_outside_is_one_of_three(tree: Surrogate, dataset: Dataset) -> None:
+    with pytest.raises(SurrogateError, match=r'outside is \'refused\'; choose .*"warn", "refuse", "allow"'):
+        tree.predict(dataset.features, outside="refused")  # type: ignore[arg-type]
+
+
 def test_inside_the_domain_nothing_is_said(dataset: Dataset, recwarn: pytest.WarningsRecorder) -> None:
     learn.fit(dataset, "tree").predict(dataset.features, outside="refuse")
     assert not [w for w in recwarn if issubclass(w.category, OutsideDomainWarning)]
+
+
+# --- candidates that are none ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("feature", "value", "need"),
+    [
+        ("count", 0.0, "above 0"),
+        ("rate", 0.0, "above 0"),
+        ("rate", -2.0, "above 0"),
+        ("prompt_mean", np.nan, "above 0"),
+        ("kv_cache_tokens", 0.0, "above 0"),
+        ("rate_std", -1.0, "0 or more"),
+        ("held_20ms", np.inf, "0 or more"),
+    ],
+)
+def test_a_value_that_no_candidate_has_is_refused_by_name(
+    feature: str, value: float, need: str, tree: Surrogate, dataset: Dataset
+) -> None:
+    wrong = dataset.features[:3].copy()
+    wrong[1, INPUTS.index(feature)] = value
+    for ask in (tree.predict, tree.starved):
+        with pytest.raises(SurrogateError, match=rf"candidate 1 has {feature} {value:g}, .* {need}; give"):
+            ask(wrong)
+
+
+def test_a_gpu_without_adapters_or_load_is_refused(tree: Surrogate) -> None:
+    engine = learn.Engines(*(np.array([value]) for value in (8.0, 16.0, 4e5)))
+    for rate, count in ((1.0, 0), (0.0, 3)):
+        none = learn.candidate_features([rate], [8], [200], [150], [[count]], engine)
+        for ask in (tree.predict, tree.starved):
+            with pytest.raises(SurrogateError, match="at least one adapter"):
+                ask(none)
+
+
+def test_features_of_another_shape_are_refused(tree: Surrogate, dataset: Dataset) -> None:
+    for wrong in (dataset.features[:, :5], np.zeros((2, 3, len(INPUTS))), np.zeros(0)):
+        with pytest.raises(SurrogateError, match=re.escape(f"shape {wrong.shape} are not")):
+            tree.predict(wrong)
+
+
+def test_of_no_candidates_nothing_is_said(surrogate: Surrogate, dataset: Dataset) -> None:
+    said = surrogate.predict(dataset.features[:0], outside="refuse")
+    assert all(value.shape == (0,) for value in vars(said).values())
+    assert surrogate.starved(dataset.features[:0]).shape == (0,)
 
 
 # --- rules -----------------------------------------------------------------------------------------
@@ -120,6 +281,47 @@ def test_selection_never_shows_a_model_runs_of_a_mix_that_it_must_predict(
     monkeypatch.setattr(surrogate_module, "recipe", lambda *_: (Spy, Spy))
     learn.select(dataset, ("tree",), folds=4)
     assert sorted(predicted) == sorted(set(dataset.groups.tolist()))
+
+
+def test_selection_learns_the_boundary_of_a_fold_without_it(
+    dataset: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    learned_from: list[set[int]] = []
+
+    def spy(runs: Dataset) -> BoundaryModel:
+        learned_from.append(set(runs.groups.tolist()))
+        return fit_boundary(runs)
+
+    monkeypatch.setattr(surrogate_module, "fit_boundary", spy)
+    learn.select(dataset, ("tree", "neighbours"), folds=4)
+    everything = set(dataset.groups.tolist())
+    held = [everything - known for known in learned_from]
+    assert len(held) == 4
+    assert sum(map(len, held)) == len(everything)
+    assert set.union(*held) == everything
+
+
+def test_an_unknown_method_is_refused_with_those_there_are(dataset: Dataset) -> None:
+    for call in (learn.fit, lambda runs, method: learn.select(runs, ("tree", method))):
+        with pytest.raises(SurrogateError, match=r"'nope' is unknown; choose one of extra, forest, .*tree"):
+            call(dataset, "nope")
+
+
+@pytest.mark.parametrize("seed", [-1, 2**32, 1.5, True])
+def test_a_seed_that_is_none_is_refused(seed: int, dataset: Dataset) -> None:
+    with pytest.raises(SurrogateError, match="give a whole number from 0"):
+        learn.fit(dataset, "tree", seed=seed)
+
+
+@pytest.mark.parametrize("folds", [-1, 0, 1, 41])
+def test_folds_that_the_mixes_do_not_fill_are_refused(folds: int, dataset: Dataset) -> None:
+    with pytest.raises(SurrogateError, match=f"folds is {folds}; give 2 to 40"):
+        learn.select(dataset, ("tree",), folds=folds)
+
+
+def test_folds_of_runs_that_are_all_alike_are_refused(dataset: Dataset) -> None:
+    with pytest.raises(SurrogateError, match="runs are starved"):
+        learn.select(dataset.where(dataset.starved), ("svm",), folds=2)
 
 
 def test_runs_that_are_all_alike_are_refused(dataset: Dataset) -> None:

@@ -13,7 +13,7 @@ import pytest
 import optimizer
 import scenarios
 import twin
-from learn.sampling import Plan
+from learn.design import Plan
 from optimizer.baselines.assignment import (
     Assignment,
     SingleAdapters,

@@ -1,0 +1,104 @@
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import pytest
+
+import learn
+from learn import Plan, Space
+from learn.design import TEST_SEED, Option, assessment_plan, compositions, no_option
+from optimizer.cli import main
+from scenarios import Scenario, ScenarioError
+from scenarios.files import override
+from twin.profile import EngineProfile
+
+
+@pytest.fixture(scope="module")
+def cramped(scenario: Scenario, profile: EngineProfile) -> Space:
+    """A space on a GPU that holds no engine."""
+    small = override(scenario, ["devices[0].memory_gib=5"])
+    return learn.space_for(small, small.devices[0], profile)
+
+
+# --- memory that holds no engine -------------------------------------------------------------------
+
+
+def test_a_gpu_without_room_for_an_engine_says_which_and_what_to_do(cramped: Space) -> None:
+    assert not cramped.options
+    text = str(no_option(cramped))
+    for part in ("memory_gib is 5 on H100-64GB", "8 slots of rank 16", "use a GPU with more memory"):
+        assert part in text
+
+
+def test_a_space_without_options_cannot_be_sampled(cramped: Space) -> None:
+    with pytest.raises(ScenarioError, match=r"memory_gib is 5 .* fits"):
+        learn.sample(cramped, Plan(compositions=4, round_size=4))
+    with pytest.raises(ScenarioError, match="more memory"):
+        compositions(cramped, 0, 1, 0)
+
+
+def test_fitting_a_scenario_without_room_ends_as_solving_it_does(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ("mixed_ranks", "--set", "devices[0].memory_gib=5", "--quiet")
+    for command in ("solve", "fit"):
+        monkeypatch.setattr("sys.argv", ["lorapack", command, *arguments])
+        with pytest.raises(SystemExit) as stop:
+            main()
+        assert stop.value.code == 3
+        shown = capsys.readouterr()
+        assert "with 8 slots" in shown.out + shown.err
+        assert ("no engine configuration fits" in shown.err) == (command == "fit")
+
+
+# --- values that sample nothing --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "remedy"),
+    [
+        ("compositions", 0, "at least 1"),
+        ("round_size", 0, "at least 1"),
+        ("round_size", 1.5, "at least 1"),
+        ("max_runs", -1, "at least 1"),
+        ("max_runs", True, "at least 1"),
+        ("spread", -1, "at least 0"),
+        ("seed", -1, "at least 0"),
+        ("width", 1.0, "above 1"),
+        ("width", math.nan, "above 1"),
+        ("width", math.inf, "above 1"),
+    ],
+)
+def test_a_plan_that_samples_nothing_is_refused_by_field(name: str, value: object, remedy: str) -> None:
+    with pytest.raises(ScenarioError, match=rf"plan: 1 problem\n  {name} is {value!r}; give .*{remedy}"):
+        replace(Plan(), **{name: value})
+
+
+def test_the_plan_of_a_test_has_mixes_of_its_own() -> None:
+    test = assessment_plan(Plan(), 50)
+    assert (test.seed, test.compositions) == (TEST_SEED, 50)
+    assert test.width < Plan().width
+    assert test.spread > Plan().spread
+    with pytest.raises(ScenarioError, match="compositions is 0"):
+        assessment_plan(Plan(), 0)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("memory_gib", 0.0, r"memory_gib is 0\.0; give"),
+        ("memory_gib", math.nan, "memory_gib is nan; give"),
+        ("max_adapters", 0, "max_adapters is 0; give"),
+        ("lengths", (), "lengths are empty; give"),
+        ("ranks", (), r"ranks are \(\); give"),
+        ("ranks", (16, 8), r"ranks are \(16, 8\); give"),
+        ("options", (Option(8, 4, 1000),), r"options\[0\] is .*max_lora_rank=4.*; raise its rank to 8"),
+        ("options", (Option(8, 16, 0),), r"options\[0\] is .*kv_cache_tokens=0.*; give"),
+    ],
+)
+def test_a_space_in_which_a_gpu_can_be_given_nothing_is_refused(
+    name: str, value: object, message: str, space: Space
+) -> None:
+    with pytest.raises(ScenarioError, match=rf"space: 1 problem\n  {message}"):
+        replace(space, **{name: value})  # type: ignore[arg-type]
