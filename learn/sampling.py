@@ -86,14 +86,14 @@ def sample(
     Raises
     ------
     DatasetError
-        If the directory holds rounds of another sampling.
+        If the directory holds rounds of another sampling, or cannot be made.
     ScenarioError
         If there are no workers.
     """
     if workers < 1:
         raise ScenarioError([Problem("workers", f"is {workers}", "give 1 or more")], "sample")
     if directory is not None:
-        Path(directory).mkdir(parents=True, exist_ok=True)  # before an hour's work, not after it
+        _make_folder(Path(directory))
     step = space.profile.step.model_dump(mode="json")
     metadata = {"space": space.describe(), "plan": asdict(plan), "step": step}
     folder = Path(directory) if directory is not None else None
@@ -109,6 +109,14 @@ def sample(
                 done.save(path)
         rounds.append(done.table)
     return Dataset(pd.concat(rounds, ignore_index=True), metadata)
+
+
+def _make_folder(folder: Path) -> None:
+    """A folder for the rounds, before the first one is run."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DatasetError(f"{folder}: no runs can be kept there ({error}); name a folder") from error
 
 
 def _resumed(path: Path, metadata: dict[str, Any]) -> Dataset:

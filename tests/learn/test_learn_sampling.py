@@ -15,7 +15,7 @@ from learn.boundary import BoundaryModel
 from learn.design import Composition, compositions
 from learn.features import ADDITIVE
 from learn.sampling import LEAST_RATE_PER_S, first_guess, guess, search
-from scenarios import FixedLengths
+from scenarios import FixedLengths, ScenarioError
 
 FEW = Plan(compositions=8, round_size=4, max_runs=3, width=1.1, spread=1, seed=5)
 
@@ -101,6 +101,19 @@ def test_a_directory_of_another_sampling_is_refused(space: Space, few: Dataset, 
     few.save(tmp_path / "round-0000.csv")
     with pytest.raises(DatasetError, match="another sampling"):
         learn.sample(space, replace(FEW, seed=6), directory=tmp_path)
+
+
+def test_a_directory_that_cannot_be_made_is_named_before_anything_is_run(
+    space: Space, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(DatasetError, match="file: no runs can be kept there .*; name a folder"):
+        learn.sample(space, Plan(), directory=tmp_path / "file")
+
+
+def test_no_workers_are_refused(space: Space) -> None:
+    with pytest.raises(ScenarioError, match="workers is 0; give 1 or more"):
+        learn.sample(space, FEW, workers=0)
 
 
 def test_searches_bracket_the_boundary(dataset: Dataset) -> None:
