@@ -88,6 +88,9 @@ class Result(BaseModel):
     method: str = Field(description="Name of the placer.")
     objectives: tuple[str, ...] = Field(description="Objectives, the most important first.")
     objective: float | None = Field(description="Value of the first objective for the plan.")
+    objective_values: tuple[float | None, ...] = Field(
+        default=(), description="Value of each objective for the plan, in their order; empty for a baseline."
+    )
     bound: float | None = Field(description="No plan of the linearised model is below this value.")
     gap: float | None = Field(description="(objective - bound) / objective.")
     outer_bound: float | None = Field(description="Bound under the optimistic (outer) region.")
@@ -157,6 +160,8 @@ class Result(BaseModel):
             proof += f", bound {self.bound:g}" if self.bound is not None else ", no bound"
             proof += f", gap {self.gap:.1%}" if self.gap is not None else ""
             proof += f", outer bound {self.outer_bound:g}" if self.outer_bound is not None else ""
+            later = list(zip(self.objectives, self.objective_values, strict=False))[1:]
+            proof += "".join(f"; {name} {value:.6g}" for name, value in later if value is not None)
             gpus = f"{self.gpus} GPU{'s' if self.gpus != 1 else ''}"
             lines.append(f"{gpus} for {self.scenario.n_adapters} adapters; {proof}")
         said = "not asked" if self.validation is None else "accepted" if self.accepted else "REJECTED"

@@ -11,7 +11,7 @@ from optimizer.loop.confirm import Confirmation, Confirmed, pattern_of
 from optimizer.loop.fewest import FewestSearch
 from optimizer.loop.instance import Instance
 from optimizer.loop.judging import placed_gpu
-from optimizer.loop.objectives import PRICES
+from optimizer.loop.objectives import PRICES, QUALITIES, price
 from optimizer.packing.outcome import StopReason
 from optimizer.packing.problem import Packing, PackingProblem
 from optimizer.packing.registry import Method
@@ -60,10 +60,10 @@ class Outcome:
         The loop with the twin.
     found
         The plan, None if there is none.
-    quality
-        What the twin measured of an objective on a given number of GPUs, for that plan; None without.
     origin
         Where the plan comes from, for people.
+    note
+        What people should know besides; empty if nothing.
     """
 
     instance: Instance
@@ -71,8 +71,8 @@ class Outcome:
     search: FewestSearch
     confirmation: Confirmation
     found: Confirmed | None = None
-    quality: float | None = None
     origin: str = ""
+    note: str = ""
 
     @property
     def held(self) -> Confirmed | None:
@@ -84,17 +84,20 @@ class Outcome:
         """Whether the first objective is a price."""
         return self.instance.scenario.objective[0] in PRICES
 
-    def value(self, packing: Packing) -> float | None:
-        """Value of the first objective for the plan held."""
-        if not self.priced:
-            return self.quality
-        return self.instance.inner.price(packing)
+    def value(self, objective: str, plan: Confirmed) -> float:
+        """Value of an objective for a plan; infinite where the twin measured nothing."""
+        inner = self.instance.inner
+        if objective in QUALITIES:
+            return QUALITIES[objective].measure(inner, plan.packing, plan.verdicts)
+        devices = {device.name: device for device in self.instance.scenario.devices}
+        return sum(price(devices[inner.options[b.option].device], objective) for b in plan.packing.bins)
 
 
 def answer(outcome: Outcome, seconds: float) -> Result:
     """The result of a search."""
     instance, found, scenario = outcome.instance, outcome.held, outcome.instance.scenario
-    objective = None if found is None else outcome.value(found.packing)
+    values = tuple(None if found is None else _finite(outcome.value(o, found)) for o in scenario.objective)
+    objective = values[0]
     bound = outcome.search.proven_bound if outcome.priced else None
     if bound is not None and (bound <= 0 or not np.isfinite(bound)):
         bound = None  # nothing is proven
@@ -109,6 +112,7 @@ def answer(outcome: Outcome, seconds: float) -> Result:
         method=outcome.method.name,
         objectives=scenario.objective,
         objective=objective,
+        objective_values=values,
         bound=bound,
         gap=None if objective is None or bound is None else max(0.0, objective - bound) / objective,
         outer_bound=outcome.search.outer_bound if outcome.priced else None,
@@ -124,6 +128,10 @@ def answer(outcome: Outcome, seconds: float) -> Result:
     )
 
 
+def _finite(value: float) -> float | None:
+    return value if np.isfinite(value) else None
+
+
 def _status(outcome: Outcome, objective: float | None, bound: float | None) -> ResultStatus:
     if outcome.held is None:
         return "infeasible" if outcome.search.infeasible else "no_plan"
@@ -132,7 +140,7 @@ def _status(outcome: Outcome, objective: float | None, bound: float | None) -> R
 
 
 def _stop_reason(outcome: Outcome, status: ResultStatus) -> ResultStop:
-    if status in ("optimal", "infeasible"):
+    if status == "infeasible" or (status == "optimal" and len(outcome.instance.scenario.objective) == 1):
         return "proven"
     if outcome.confirmation.interrupted:
         return "interrupted"
@@ -153,11 +161,15 @@ def _message(outcome: Outcome, status: ResultStatus) -> str:
     found = outcome.held
     if found is None:
         return "stopped without a plan that the twin accepts; raise the time limit or the number of GPUs"
-    if outcome.origin:
-        return f"a plan that the twin accepts ({outcome.origin})"
+    said = "a plan that the twin accepts"
     if status == "optimal":
-        return "optimal for the linearised model, and accepted by the twin"
-    return "a plan that the twin accepts" + ("" if found.solved else ", after splitting what it rejected")
+        objectives = outcome.instance.scenario.objective
+        of = f" in {objectives[0]}" if len(objectives) > 1 else ""
+        said = f"optimal for the linearised model{of}, and accepted by the twin"
+    elif not found.solved and not outcome.origin:
+        said += ", after splitting what it rejected"
+    said += f" ({outcome.origin})" if outcome.origin else ""
+    return said + (f"; {outcome.note}" if outcome.note else "")
 
 
 def placement_of(instance: Instance, problem: PackingProblem, packing: Packing) -> Placement:

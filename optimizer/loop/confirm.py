@@ -11,7 +11,8 @@ import numpy as np
 from optimizer.loop.evening import even_out
 from optimizer.loop.judging import Judge, Pattern
 from optimizer.packing import pack
-from optimizer.packing.outcome import PackingResult, Status, StopReason
+from optimizer.packing.checker import check
+from optimizer.packing.outcome import PackingResult, StopReason
 from optimizer.packing.problem import Bin, Cut, Packing, PackingProblem
 from optimizer.progress import Report, silent
 from twin import GPUVerdict
@@ -130,6 +131,19 @@ class Confirmation:
                 return None
         return None
 
+    def accept(self, problem: PackingProblem, packing: Packing) -> Confirmed | None:
+        """A packing that no placer made, if it is valid for the problem and the twin accepts every bin.
+
+        The twin's verdict stands in for cuts, which only foretell it.
+        """
+        if check(replace(problem, cuts=()), packing):
+            return None
+        verdicts = self.verdicts(problem, packing)
+        self.rounds += 1
+        if not all(verdict.accepted for verdict in verdicts):
+            return None
+        return Confirmed(packing, verdicts, problem, None)
+
     def verdicts(self, problem: PackingProblem, packing: Packing) -> tuple[GPUVerdict, ...]:
         """The twin's verdict on each bin; rejections are remembered."""
         patterns = [pattern_of(problem, b) for b in packing.bins]
@@ -149,7 +163,7 @@ class Confirmation:
         return tuple(cuts)
 
     def repair(self, problem: PackingProblem, packing: Packing) -> Confirmed | None:
-        """Halve the bins that the twin rejects until it accepts all, or the GPUs are used up."""
+        """Halve the bins that the twin rejects until it accepts all, or a limit is reached."""
         bins = list(packing.bins)
         while self.left_s > 0:
             verdicts = self.verdicts(problem, Packing(tuple(bins)))
@@ -161,7 +175,7 @@ class Confirmation:
                 for b, verdict in zip(bins, verdicts, strict=True)
                 for half in ([b] if verdict.accepted else halves(b))
             ]
-            if len(halved) == len(bins) or len(halved) > (problem.max_bins or len(halved)):
+            if len(halved) == len(bins) or check(replace(problem, cuts=()), Packing(tuple(halved))):
                 return None
             bins = halved
         return None
@@ -191,18 +205,6 @@ def fixed_method(
         )
 
     return solver
-
-
-@dataclass(frozen=True)
-class Pinned:
-    """A solver that always answers with one packing."""
-
-    packing: Packing
-
-    def __call__(self, problem: PackingProblem, _seconds: float, known_bound: float) -> PackingResult:
-        """The packing, with nothing proven."""
-        value = problem.value(self.packing)
-        return PackingResult(self.packing, Status.FEASIBLE, StopReason.FINISHED, value, known_bound, "pinned")
 
 
 def pattern_of(problem: PackingProblem, b: Bin) -> Pattern:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import takewhile
 from typing import Literal
 
 import numpy as np
@@ -41,8 +42,6 @@ class Quality:
 
     def problem(self, inner: PackingProblem, gpus: int) -> PackingProblem:
         """The problem of least quality on so many GPUs, by the estimates of the linear model."""
-        from dataclasses import replace
-
         if self.figure is None:
             return inner.balanced(gpus)
         return replace(inner, objective="worst" if self.worst else "mean", max_bins=gpus)
@@ -83,6 +82,11 @@ def quality_of(objectives: Sequence[str]) -> Quality | None:
 def prices_of(objectives: Sequence[str]) -> tuple[str, ...]:
     """The price objectives in order; the number of GPUs where there is none."""
     return tuple(name for name in objectives if name in PRICES) or ("gpus",)
+
+
+def leading_prices(objectives: Sequence[str]) -> tuple[str, ...]:
+    """The price objectives before the first objective on a given number of GPUs."""
+    return tuple(takewhile(lambda name: name in PRICES, objectives))
 
 
 def price(device: Device, objective: str) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import get_args
 
 import scenarios
@@ -14,8 +15,9 @@ from optimizer.loop.confirm import Confirmation, Confirmed
 from optimizer.loop.fewest import FewestSearch
 from optimizer.loop.instance import InfeasibleError, Instance, prepare
 from optimizer.loop.judging import judge_of_patterns
-from optimizer.loop.objectives import prices_of, quality_of
+from optimizer.loop.objectives import leading_prices, quality_of
 from optimizer.loop.quality import best_quality
+from optimizer.packing.problem import PackingProblem
 from optimizer.packing.solver import Method, methods
 from optimizer.progress import Report, silent
 from optimizer.result import Result
@@ -87,10 +89,12 @@ def solve(
         instance = prepare(scenario, gpus=gpus, workers=workers, report=report)
     except InfeasibleError as error:
         return no_answer(scenario, chosen, str(error), seconds=time.monotonic() - started)
+    if not leading_prices(scenario.objective):
+        instance = instance.priced("gpus", instance.inner.max_bins or instance.inner.n_items)
     judge = judge_of_patterns(scenario, instance.classes, instance.profiles, workers, report)
-    confirmation = Confirmation(judge, started + time_limit_s, report)
+    confirmation = Confirmation(judge, time.monotonic() + time_limit_s, report)
     search = FewestSearch(instance, chosen, confirmation, gap_limit=gap_limit, workers=workers)
-    outcome = Outcome(instance, chosen, search, confirmation)
+    outcome = Outcome(instance, chosen, search, confirmation, note=_fewer_exist(scenario, gpus))
     try:
         _search(outcome, gpus, time_limit_s)
     except KeyboardInterrupt:
@@ -126,20 +130,43 @@ def _search(outcome: Outcome, gpus: int | None, time_limit_s: float) -> None:
     confirmation.deadline = end
     if quality is None or confirmation.interrupted:
         return
-    first = instance.scenario.objective[0] == quality.name
-    number = gpus if first and gpus is not None else None
-    if number is None and outcome.found is not None:
-        number = len(outcome.found.packing)
-    if number is not None:
-        best_quality(outcome, quality, number)
+    inner = allowed(outcome, gpus)
+    if inner is not None:
+        best_quality(outcome, quality, inner)
+
+
+def allowed(outcome: Outcome, gpus: int | None) -> PackingProblem | None:
+    """The problem of the plans that are as good as the one held in the prices before the first quality.
+
+    Where a quality comes first, the GPUs that were asked for, as far as they exist, are allowed. None
+    where that needs a plan and there is none.
+    """
+    instance, found = outcome.instance, outcome.found
+    objectives = instance.scenario.objective
+    before = leading_prices(objectives)
+    most = min(instance.inner.max_bins or instance.inner.n_items, instance.inner.n_items)
+    budget = None
+    if before or gpus is None:
+        if found is None:
+            return None
+        if before != ("cost",):
+            most = len(found.packing)
+        if "cost" in before:
+            budget = outcome.value("cost", found) * (1 + 1e-9)
+    inner = instance.priced("cost" if "cost" in objectives else "gpus", most, budget).inner
+    if budget is not None:
+        inner = replace(inner, max_bins=min(most, int(budget / inner.prices.min())))
+    return inner
 
 
 def next_price(outcome: Outcome) -> None:
     """The best plan by the second price among those that are best by the first."""
     found, instance = outcome.found, outcome.instance
-    prices = prices_of(instance.scenario.objective)
+    prices = leading_prices(instance.scenario.objective)
     if found is not None and prices == ("gpus", "cost"):
-        outcome.found = _cheapest(outcome, instance.priced("cost", len(found.packing))) or found
+        cheaper = _cheapest(outcome, instance.priced("cost", len(found.packing)))
+        if cheaper is not None and outcome.value("cost", cheaper) < outcome.value("cost", found):
+            outcome.found = cheaper
     if prices == ("cost", "gpus") and len(set(instance.inner.prices)) > 1:
         while found is not None and len(found.packing) > 1 and outcome.confirmation.left_s > 0:
             outcome.found = found
@@ -159,6 +186,14 @@ def _cheapest(outcome: Outcome, instance: Instance) -> Confirmed | None:
     )
     search.run()
     return search.best
+
+
+def _fewer_exist(scenario: Scenario, gpus: int | None) -> str:
+    """That fewer GPUs exist than an objective on a given number of them was to use; empty if not."""
+    total = sum(device.count for device in scenario.devices)
+    if gpus is None or gpus <= total or leading_prices(scenario.objective):
+        return ""
+    return f"{gpus} GPUs were asked for, {total} exist; raise devices[].count to use more"
 
 
 def _adjusted(scenario: Scenario, objective: str | Sequence[str] | None, seed: int | None) -> Scenario:
