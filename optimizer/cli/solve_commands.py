@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from optimizer.arguments import OBJECTIVES
 from optimizer.cli.options import (
     EXIT_INFEASIBLE,
     EXIT_NO_PLAN,
@@ -28,9 +29,19 @@ MethodOption = Annotated[
 ]
 ObjectiveOption = Annotated[
     list[str] | None,
-    typer.Option(help="gpus, latency, cost or balance; repeat it for several, the most important first."),
+    typer.Option(help=f"{', '.join(OBJECTIVES)}; repeat it for several, the most important first."),
 ]
 GpusOption = Annotated[int | None, typer.Option(min=1, help="Use at most this many GPUs (latency, balance).")]
+SearchTimeOption = Annotated[
+    float,
+    typer.Option(
+        min=0.1,
+        help="Seconds of search; the best plan so far is kept. Regions that must be learned come on top.",
+    ),
+]
+GapLimitOption = Annotated[
+    float, typer.Option(min=0.0, max=0.99, help="Stop at this gap between plan and bound: 0.05 is 5 %.")
+]
 
 
 def add_to(app: typer.Typer) -> None:
@@ -45,7 +56,8 @@ def solve_command(
     method: MethodOption = "exact",
     objective: ObjectiveOption = None,
     gpus: GpusOption = None,
-    time_limit: TimeLimitOption = 60.0,
+    time_limit: SearchTimeOption = 60.0,
+    gap_limit: GapLimitOption = 0.0,
     seed: SeedOption = None,
     workers: WorkersOption = 2,
     set_: SetOption = None,
@@ -74,6 +86,7 @@ def solve_command(
             objective=objective,
             gpus=gpus,
             time_limit_s=time_limit,
+            gap_limit=gap_limit,
             seed=seed,
             workers=workers,
             report=report,

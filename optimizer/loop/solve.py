@@ -5,9 +5,9 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import get_args
 
 import scenarios
+from optimizer.arguments import check_arguments
 from optimizer.baselines.named import BASELINES, Baseline
 from optimizer.loop.assemble import Outcome, answer, no_answer
 from optimizer.loop.baseline_run import solve_baseline
@@ -22,7 +22,6 @@ from optimizer.packing.solver import Method, methods
 from optimizer.progress import Report, silent
 from optimizer.result import Result
 from scenarios import Problem, Scenario, ScenarioError
-from scenarios.scenario import ObjectiveName
 
 FEWEST_SHARE = 0.5
 """Share of the time for the fewest GPUs where an objective on their number follows."""
@@ -51,11 +50,12 @@ def solve(
     objective
         ``gpus``, ``cost``, ``latency``, ``worst_latency``, ``ttft``, ``worst_ttft`` or ``balance``, or
         several, the most important first; None: the scenario's own. All but the first two work on
-        ``gpus`` GPUs, or on the fewest if that is None.
+        ``gpus`` GPUs, or on the fewest if that is None; after ``gpus`` or ``cost``, on what is best there.
     gpus
-        Most GPUs; for the objectives on a given number of GPUs, that number.
+        Most GPUs; for the objectives on a given number of GPUs, that number, as far as there are so many.
     time_limit_s
-        Seconds after which the best accepted plan so far is returned.
+        Seconds of search after which the best accepted plan so far is returned. Regions that must be
+        learned first, once per workload and device, come on top.
     gap_limit
         Relative gap at which the placer stops.
     seed
@@ -74,11 +74,12 @@ def solve(
     Raises
     ------
     ScenarioError
-        If the method or an objective does not exist.
+        If the method or an objective does not exist, or an argument is out of its range.
     twin.UnknownProfileError
         If no engine profile is known for the scenario's model and device.
     """
     started = time.monotonic()
+    check_arguments(scenario, objective, gpus, time_limit_s, gap_limit, workers)
     chosen = find_method(method)
     scenario = _adjusted(scenario, objective, seed)
     if isinstance(chosen, Baseline):
@@ -200,11 +201,6 @@ def _adjusted(scenario: Scenario, objective: str | Sequence[str] | None, seed: i
     """The scenario with the objective and the seed that were asked for."""
     changes: list[str] = [] if seed is None else [f"seed={seed}"]
     if objective is not None:
-        names = [objective] if isinstance(objective, str) else list(objective)
-        known = get_args(ObjectiveName)
-        for name in names:
-            if name not in known:
-                problem = Problem("objective", f'is "{name}"', f"choose from {', '.join(known)}")
-                raise ScenarioError([problem], "solve")
+        names = [objective] if isinstance(objective, str) else objective
         changes.append(f"objective=[{', '.join(names)}]")
     return scenarios.override(scenario, changes) if changes else scenario
