@@ -97,7 +97,7 @@ def solve(
     search = FewestSearch(instance, chosen, confirmation, gap_limit=gap_limit, workers=workers)
     outcome = Outcome(instance, chosen, search, confirmation, note=_fewer_exist(scenario, gpus))
     try:
-        _search(outcome, gpus, time_limit_s)
+        search_in_order(outcome, gpus, time_limit_s)
     except KeyboardInterrupt:
         confirmation.interrupted = True
     return answer(outcome, time.monotonic() - started)
@@ -118,7 +118,7 @@ def find_method(name: str) -> Method | Baseline:
     return known[name]
 
 
-def _search(outcome: Outcome, gpus: int | None, time_limit_s: float) -> None:
+def search_in_order(outcome: Outcome, gpus: int | None, time_limit_s: float) -> None:
     """The objectives in their order, each among the plans that are best in those before."""
     instance, confirmation, search = outcome.instance, outcome.confirmation, outcome.search
     quality = quality_of(instance.scenario.objective)

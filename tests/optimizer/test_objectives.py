@@ -1,0 +1,228 @@
+"""Several objectives in order, and limits on GPUs, against a judge whose latencies the test knows."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+import optimizer
+import scenarios
+from optimizer.loop.assemble import Outcome
+from optimizer.loop.confirm import Confirmation
+from optimizer.loop.fewest import FewestSearch
+from optimizer.loop.instance import Instance
+from optimizer.loop.judging import Pattern
+from optimizer.loop.objectives import leading_prices, price, prices_of
+from optimizer.loop.quality import SAME, first_in_order, on_cheaper, spread, with_best_options
+from optimizer.loop.solve import search_in_order
+from optimizer.packing import methods
+from optimizer.packing.checker import check
+from optimizer.packing.problem import Bin, Packing, PackingOption, PackingProblem
+from twin import GPUVerdict
+
+PRICES = {"dear": 3.0, "cheap": 1.1}
+
+
+class LatencyJudge:
+    """Accepts all; a GPU's latency is its number of adapters, times a factor of its device."""
+
+    def __init__(self, slower: float = 1.0) -> None:
+        self.slower = slower
+
+    def __call__(self, patterns: Sequence[Pattern]) -> list[GPUVerdict]:
+        return [self.verdict(pattern) for pattern in patterns]
+
+    def verdict(self, pattern: Pattern) -> GPUVerdict:
+        itl = sum(pattern.counts) * (self.slower if pattern.device == "cheap" else 1.0)
+        return GPUVerdict(
+            gpu=0, accepted=True, reasons=(),
+            offered_tok_per_s=100.0, served_tok_per_s=100.0, served_share=1.0,
+            worst_adapter=None, worst_served_share=1.0, itl_ms=itl, ttft_ms=1000.0 / itl, itl_p99_ms=itl,
+            ttft_p99_ms=itl, kv_cache_tokens=1000,
+        )  # fmt: skip
+
+
+def option(device: str, capacity: float = 10.0, slower: float = 1.0) -> PackingOption:
+    return PackingOption(
+        device,
+        np.array([[1.0, 1.0]]),
+        np.array([capacity]),
+        device=device,
+        max_loras=20,
+        max_lora_rank=8,
+        latency_usage=np.full((1, 2), slower if device == "cheap" else 1.0),
+        latency_offset=np.zeros(1),
+    )
+
+
+def outcome_of(
+    *objectives: str,
+    gpus: int | None = None,
+    counts: tuple[int, int] = (4, 4),
+    cheap_holds: float = 10.0,
+    slower: float = 1.0,
+) -> Outcome:
+    """Sixteen adapters in two classes; a GPU holds ten."""
+    devices = tuple(
+        SimpleNamespace(name=name, count=count, price_per_hour=PRICES[name])
+        for name, count in zip(PRICES, counts, strict=True)
+    )
+    scenario: Any = SimpleNamespace(seed=0, objective=objectives, devices=devices)
+    options = tuple(
+        replace(o, price=price(device, prices_of(objectives)[0]))  # type: ignore[arg-type]
+        for o, device in zip((option("dear"), option("cheap", cheap_holds, slower)), devices, strict=True)
+    )
+    problem = PackingProblem(
+        np.array([8, 8]),
+        options,
+        device_limits=dict(zip(PRICES, counts, strict=True)),
+        max_bins=min(sum(counts), gpus or sum(counts)),
+    )
+    instance = Instance(scenario, {}, {}, (), (), problem, problem)
+    if not leading_prices(objectives):
+        instance = instance.priced("gpus", problem.max_bins or 0)
+    confirmation = Confirmation(LatencyJudge(slower), time.monotonic() + 20)  # type: ignore[arg-type]
+    exact = methods()["exact"]
+    return Outcome(instance, exact, FewestSearch(instance, exact, confirmation), confirmation)
+
+
+def solved(gpus: int | None, *objectives: str, **given: Any) -> tuple[dict[str, int], tuple[float, ...]]:
+    """GPUs of each device, and the values of the objectives."""
+    outcome = outcome_of(*objectives, gpus=gpus, **given)
+    search_in_order(outcome, gpus, 20.0)
+    found, inner = outcome.found, outcome.instance.inner
+    assert found is not None
+    assert not check(replace(inner, budget=None), found.packing)
+    devices = Counter(inner.options[b.option].device for b in found.packing.bins)
+    return dict(devices), tuple(outcome.value(name, found) for name in objectives)
+
+
+@pytest.mark.parametrize("gpus", [3, 8, 1000])
+def test_a_quality_uses_no_more_gpus_of_a_device_than_exist(gpus: int) -> None:
+    devices, values = solved(gpus, "latency", counts=(2, 1))
+    assert devices == {"dear": 2, "cheap": 1}
+    assert values[0] == pytest.approx(16 / 3, abs=0.01)
+
+
+def test_cost_then_latency_keeps_the_cost() -> None:
+    devices, values = solved(None, "cost", "latency")
+    assert devices == {"cheap": 2}
+    assert values == pytest.approx((2.2, 8.0))
+
+
+def test_cost_then_latency_where_the_cheap_gpus_are_slow() -> None:
+    assert solved(None, "cost", "latency", slower=3.0)[0] == {"cheap": 2}
+
+
+def test_fewest_then_cost_then_balance_keeps_both() -> None:
+    devices, values = solved(None, "gpus", "cost", "balance")
+    assert devices == {"cheap": 2}
+    assert values == pytest.approx((2.0, 2.2, 0.8))
+
+
+def test_fewest_then_latency_then_cost_decides_the_cost_last() -> None:
+    assert solved(None, "gpus", "latency", "cost", slower=2.0)[0] == {"dear": 2}
+    assert solved(None, "gpus", "latency", "cost")[0] == {"cheap": 2}
+
+
+def test_latency_then_cost_takes_the_cheaper_of_equals() -> None:
+    devices, values = solved(3, "latency", "cost")
+    assert devices == {"cheap": 3}
+    assert values[1] == pytest.approx(3.3)
+    assert solved(3, "latency", "cost", slower=2.0)[0] == {"dear": 3}
+
+
+def test_without_a_number_a_quality_works_on_the_fewest_gpus_whatever_is_second() -> None:
+    """Four cheap GPUs cost less than two dear ones, but are not the fewest."""
+    devices, values = solved(None, "latency", "cost", cheap_holds=4.0)
+    assert devices == {"dear": 2}
+    assert values == pytest.approx((8.0, 6.0))
+
+
+@pytest.mark.parametrize("objectives", [("gpus", "latency", "worst_ttft"), ("latency", "ttft")])
+def test_a_second_quality_is_measured_and_leaves_the_first(objectives: tuple[str, ...]) -> None:
+    _, values = solved(None, *objectives)
+    best = 8.0
+    assert values[objectives.index("latency")] <= best * (1 + SAME)
+    assert values[-1] == pytest.approx(1000 / 8)
+
+
+def test_each_objective_decides_among_the_best_in_those_before() -> None:
+    objectives = ("gpus", "latency", "ttft")
+    same, slower = 10.0 * (1 + SAME / 2), 10.0 * (1 + 2 * SAME)
+    assert first_in_order(objectives, [(2, 10.0, 9.0), (2, same, 5.0), (2, slower, 1.0), (3, 1.0, 1.0)]) == 1
+    assert first_in_order(("latency",), [(same,), (10.0,)]) == 1  # the last one decides to the last digit
+    assert first_in_order(("cost", "latency"), [(2.2, 9.0), (2.2 + 1e-12, 8.0), (2.3, 1.0)]) == 1
+
+
+def test_spreading_keeps_the_limits_on_devices() -> None:
+    problem = PackingProblem(
+        np.array([8, 8]), (option("dear"), option("cheap")), device_limits={"dear": 1, "cheap": 2}, max_bins=8
+    )
+    whole = Packing((Bin(0, np.array([8, 8])),))
+    packing = spread(problem, whole, 8)
+    assert Counter(b.option for b in packing.bins) == {0: 1, 1: 2}
+    assert (packing.counts().sum(axis=0) == 8).all()
+
+
+def test_options_are_chosen_within_the_budget() -> None:
+    options = tuple(replace(option(name, slower=2.0), price=PRICES[name]) for name in PRICES)
+    problem = PackingProblem(np.array([8, 8]), options, max_bins=2, objective="mean")
+    rows = [np.array([4, 4])] * 2
+    for budget, chosen in ((6.0, [0, 0]), (4.1, [0, 1]), (2.2, [1, 1])):
+        packing = with_best_options(replace(problem, budget=budget), rows)
+        assert packing is not None
+        assert [b.option for b in packing.bins] == chosen
+    assert with_best_options(replace(problem, budget=2.0), rows) is None
+    uneven = Packing((Bin(0, np.array([4, 4])), Bin(0, np.array([2, 1]))))
+    assert [b.option for b in on_cheaper(replace(problem, objective="worst"), uneven).bins] == [0, 1]
+    assert [b.option for b in on_cheaper(problem, uneven).bins] == [0, 0]
+
+
+def test_no_plan_beyond_a_limit_is_judged_or_returned() -> None:
+    problem = PackingProblem(np.array([4, 4]), (option("dear"),), device_limits={"dear": 1}, max_bins=8)
+    confirmation = Confirmation(LatencyJudge(), time.monotonic() + 20)  # type: ignore[arg-type]
+    two = Packing((Bin(0, np.array([2, 2])), Bin(0, np.array([2, 2]))))
+    assert confirmation.accept(problem, two) is None
+    assert confirmation.rounds == 0
+    assert confirmation.accept(replace(problem, device_limits={}), two) is not None
+    confirmation.judge = lambda patterns: [  # type: ignore[assignment]
+        replace(LatencyJudge().verdict(p), accepted=sum(p.counts) < 8) for p in patterns
+    ]
+    whole = Packing((Bin(0, np.array([4, 4])),))
+    assert confirmation.repair(problem, whole) is None
+    assert confirmation.repair(replace(problem, device_limits={}), whole) is not None
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("gpus", 1.5),
+        ("gpus", 0),
+        ("gpus", "3"),
+        ("time_limit_s", -1),
+        ("time_limit_s", float("nan")),
+        ("workers", 0),
+        ("workers", "2"),
+        ("objective", 5),
+        ("objective", []),
+        ("gap_limit", 1.5),
+        ("gap_limit", -0.1),
+    ],
+)
+def test_arguments_out_of_range_are_refused(name: str, value: Any) -> None:
+    with pytest.raises(scenarios.ScenarioError, match=name) as error:
+        optimizer.solve(scenarios.read("paper_mixed_32"), **{name: value})
+    assert value == [] or repr(value) in str(error.value)
+
+
+def test_a_path_is_no_scenario() -> None:
+    with pytest.raises(scenarios.ScenarioError, match=r"scenario is 'paper_mixed_32'.*scenarios\.read"):
+        optimizer.solve("paper_mixed_32")  # type: ignore[arg-type]
