@@ -17,8 +17,9 @@ if TYPE_CHECKING:
     from optimizer.explain import Explanation
 
 ResultStatus = Literal["optimal", "feasible", "infeasible", "no_plan"]
-"""``optimal``: the fewest for the linearised model, proven. ``feasible``: a plan, not proven optimal.
-``infeasible``: proven that no plan exists. ``no_plan``: stopped before a plan was found."""
+"""``optimal``: the least first objective for the linearised model, proven.
+``feasible``: a plan, not proven optimal. ``infeasible``: proven that no plan exists. ``no_plan``: stopped
+before a plan was found."""
 
 ResultStop = Literal["proven", "finished", "gap_limit", "time_limit", "interrupted"]
 """Why the search stopped; ``finished``: it tried all it had."""
@@ -75,9 +76,9 @@ class Result(BaseModel):
     """A solved scenario.
 
     What stopped the solver (``stop_reason``), what it holds (``placement``) and what is proven
-    (``status``, ``bound``, ``gap``) are kept apart. *Optimal* speaks of the linearised model; what
-    the twin confirmed is in ``validation``. ``outer_bound`` holds for every plan that the twin could
-    accept, as far as the optimistic region is right.
+    (``status``, ``bound``, ``gap``, all of the first objective) are kept apart. *Optimal* speaks of the
+    linearised model; what the twin confirmed is in ``validation``. ``outer_bound`` holds for every plan
+    that the twin could accept, as far as the optimistic region is right.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

@@ -162,7 +162,7 @@ class FewestSearch:
 
     def _bound_inner(self) -> None:
         """The bound on the conservative region, or a cheaper plan there after all."""
-        if self._within(self.bound):
+        if self._within(self.bound) or np.isinf(self.bound):
             return
         inner, confirmation = self.instance.inner, self.confirmation
         known = max(self.bound, self.outer_bound or 0.0)
@@ -190,8 +190,9 @@ class FewestSearch:
             exhausted = said.status is Status.INFEASIBLE
             if exhausted and share == 0.0:
                 self.bound = float("inf") if self.best is None else self.best.value
-            if exhausted and share == 1.0 and self.best is not None:
-                self.outer_bound = self.best.value
+            if exhausted and share == 1.0:
+                self.infeasible = self.best is None
+                self.outer_bound = self.outer_bound if self.best is None else self.best.value
             if said.packing is not None:
                 return  # the twin rejects what there is; wider regions hold more of its kind
 

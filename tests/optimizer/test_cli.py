@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import jsonschema
 import pytest
@@ -50,6 +51,29 @@ def test_solve_prints_a_table_and_writes_json(lorapack: Lorapack, tmp_path: Path
     assert code == 0
     assert text.startswith("accepted: 1 of 1 GPUs")
     assert lorapack("validate", "paper_mixed_32", str(placement), "--set", "replications=1")[0] == 0
+
+
+def test_the_help_of_solve_lists_all_objectives(lorapack: Lorapack, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    text = " ".join(lorapack("solve", "--help")[1].split())
+    for name in ("gpus", "cost", "latency", "worst_latency", "ttft", "worst_ttft", "balance"):
+        assert name in text
+    assert "--gap-limit" in text
+    assert "come on top" in text
+
+
+def test_a_gap_limit_is_checked_and_passed_on(lorapack: Lorapack, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert lorapack("solve", "paper_mixed_32", "--gap-limit", "1.5", *FAST)[0] == 2
+    asked: dict[str, object] = {}
+    solve = optimizer.solve
+
+    def spy(*given: Any, **named: Any) -> optimizer.Result:
+        asked.update(named)
+        return solve(*given, **named)
+
+    monkeypatch.setattr(optimizer, "solve", spy)
+    assert lorapack("solve", "paper_mixed_32", "--gap-limit", "0.1", "--method", "bfd", *FAST)[0] == 0
+    assert asked["gap_limit"] == 0.1
 
 
 def test_json_to_standard_output_is_all_there_is(lorapack: Lorapack) -> None:

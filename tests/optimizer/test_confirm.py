@@ -125,6 +125,17 @@ def test_no_plan_is_returned_when_the_twin_accepts_nothing() -> None:
     assert found.infeasible
 
 
+def test_a_region_known_to_hold_no_plan_is_not_searched_again() -> None:
+    """As when a short time ends the bound on the outer region, and the inner one is exhausted after it."""
+    judge = FakeJudge(lambda _: False)
+    confirmation = Confirmation(judge, time.monotonic() + 60)  # type: ignore[arg-type]
+    instance: Any = SimpleNamespace(inner=problem(6.0), outer=problem(6.0), scenario=SimpleNamespace(seed=0))
+    found = FewestSearch(instance, methods()["exact"], confirmation)
+    found.bound = float("inf")
+    found._bound_inner()
+    assert not judge.asked
+
+
 def test_an_accepted_plan_meets_the_rule_for_every_method() -> None:
     for method in ("bfd", "ffd", "exact", "cpsat", "milp", "patterns"):
         found, _ = search(12.0, 14.0, lambda p: load(p) <= 9, method)

@@ -18,6 +18,7 @@ import pytest
 import optimizer
 import scenarios
 import twin
+from optimizer.loop.assemble import Outcome
 from optimizer.loop.confirm import Confirmation
 from optimizer.loop.instance import prepare
 from optimizer.loop.judging import judge_of_patterns
@@ -177,6 +178,37 @@ def test_fewest_then_latency_keeps_the_number(small: scenarios.Scenario) -> None
     assert result.gpus == 1
     assert result.objective == 1
     assert result.objectives == ("gpus", "latency")
+    assert result.validation is not None
+    assert result.objective_values == (1, pytest.approx(result.validation.itl_ms))
+    assert f"; latency {result.objective_values[1]:.6g}" in result.headline()
+    assert "optimal for the linearised model in gpus" in result.message
+    assert result.stop_reason != "proven"  # nothing is proven of the latency
+    jsonschema.validate(json.loads(result.to_json()), optimizer.result_schema())
+
+
+def test_more_gpus_than_exist_are_not_used(small: scenarios.Scenario) -> None:
+    few = scenarios.override(small, ["devices[0].count=2"])
+    result = optimizer.solve(few, objective="latency", gpus=3, time_limit_s=4, method="bfd")
+    assert result.gpus == 2
+    assert "3 GPUs were asked for, 2 exist" in result.message
+
+
+def test_learning_regions_takes_nothing_from_the_time_limit(
+    small: scenarios.Scenario, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def slow(*given: Any, **named: Any) -> Any:
+        time.sleep(1.5)
+        return prepare(*given, **named)
+
+    left: list[float] = []
+
+    def first_look(outcome: Outcome, _gpus: int | None, _limit: float) -> None:
+        left.append(outcome.confirmation.left_s)
+
+    monkeypatch.setattr("optimizer.loop.solve.prepare", slow)
+    monkeypatch.setattr("optimizer.loop.solve.search_in_order", first_look)
+    optimizer.solve(small, time_limit_s=1.0)
+    assert left[0] > 0.5
 
 
 @pytest.fixture
