@@ -31,7 +31,9 @@ ObjectiveOption = Annotated[
     list[str] | None,
     typer.Option(help=f"{', '.join(OBJECTIVES)}; repeat it for several, the most important first."),
 ]
-GpusOption = Annotated[int | None, typer.Option(min=1, help="Use at most this many GPUs (latency, balance).")]
+GpusOption = Annotated[
+    int | None, typer.Option(min=1, help="Most GPUs; where a latency or balance comes first, that many.")
+]
 SearchTimeOption = Annotated[
     float,
     typer.Option(
