@@ -100,12 +100,15 @@ def dive(
 def _round(
     solved: Solved, columns: Sequence[Bin], left: IntArray, rng: np.random.Generator, spread: float
 ) -> list[Bin]:
-    """Whole parts of the columns' amounts, or the columns with the largest fractions."""
+    """Whole parts of the columns' amounts, or the columns with the largest fractions.
+
+    The amounts are those of the first columns: others may have been added since the master was solved.
+    """
     whole = np.floor(solved.amount + 1e-6).astype(np.int64)
     if whole.any():
         return [columns[int(k)] for k in np.flatnonzero(whole) for _ in range(int(whole[k]))]
     fraction = np.where(
-        solved.amount > 1e-6, solved.amount * np.exp(spread * rng.normal(size=len(columns))), 0
+        solved.amount > 1e-6, solved.amount * np.exp(spread * rng.normal(size=len(solved.amount))), 0
     )
     ranked = [int(k) for k in np.argsort(-fraction, kind="stable")]
     most = 1 if np.count_nonzero(left) <= MANY else max(1, int(fraction.sum() / 12))

@@ -15,11 +15,12 @@ from optimizer.packing import pack
 from optimizer.packing.bounds import raise_bounds
 from optimizer.packing.branching import place_by_branching
 from optimizer.packing.checker import check
-from optimizer.packing.columns import relax
+from optimizer.packing.columns import Relaxation, relax
 from optimizer.packing.firstfit import Filler, place_best_fit
 from optimizer.packing.master import Master
 from optimizer.packing.outcome import Run
 from optimizer.packing.problem import Bin, PackingOption, PackingProblem
+from optimizer.packing.rounding import dive
 
 Optimum = Callable[[PackingProblem], float]
 Random = Callable[..., PackingProblem]
@@ -83,3 +84,18 @@ def test_limits_of_the_master_come_and_go() -> None:
     again = master.solve()
     assert again is not None
     assert again.value == 3.0
+
+
+def test_a_dive_starts_from_a_solution_that_is_older_than_some_columns() -> None:
+    """Branching adds columns after the root's relaxation is solved; dives at the root follow it."""
+    problem = PackingProblem([1, 1, 1], (PackingOption("x", np.array([[5.0, 4.0, 3.0]]), np.array([9.0])),))
+    run, master = Run(problem, time.monotonic() + 20), Master(problem)
+    for counts in ([1, 1, 0], [1, 0, 1], [0, 1, 1]):
+        master.add(Bin(0, np.array(counts)))
+    solved = master.solve()
+    assert solved is not None
+    assert solved.amount.tolist() == [0.5, 0.5, 0.5]
+    master.add(Bin(0, np.array([1, 0, 0])))
+    relaxation = Relaxation(Filler(problem), master, problem.counts, lambda: False, (0,))
+    dive(run, relaxation, solved, np.random.default_rng(0), spread=0.3)
+    assert run.value == 2
