@@ -37,7 +37,7 @@ def _check_bin(problem: PackingProblem, g: int, option: int, counts: NDArray[np.
     for c in np.flatnonzero((counts > 0) & ~chosen.fits_class):
         found.append(f'bin {g}: class {problem.class_name(int(c))} may not enter option "{chosen.name}"')
     used = chosen.usage @ counts
-    for r in np.flatnonzero(used > chosen.capacity + TOLERANCE * np.maximum(1.0, chosen.capacity)):
+    for r in np.flatnonzero(used > chosen.capacity * (1 + TOLERANCE)):
         found.append(
             f'bin {g}: row {r} of option "{chosen.name}" is {used[r]:.9g}, above {chosen.capacity[r]:.9g}'
         )

@@ -1,8 +1,8 @@
 """Rows of floating-point numbers as rows of integers, rounded only towards safety.
 
 This is the one place where floats become integers, so that CP-SAT, the MILP solvers, the patterns and
-the heuristics solve the same model and agree on its optimum. Where all figures are decimal fractions of
-few digits, the scaling is exact. Elsewhere usage is rounded up and capacity is `RESOLUTION`: a bin that
+the heuristics solve the same model and agree on its optimum. Where all figures, or their shares of the
+capacity, are decimal fractions of few digits or fractions of a small denominator, the scaling is exact. Elsewhere usage is rounded up and capacity is `RESOLUTION`: a bin that
 satisfies the integer row satisfies the given one, and at most 1/RESOLUTION of the capacity is held back
 per item. Bounds hold for the integer rows.
 """
@@ -10,7 +10,8 @@ per item. Bounds hold for the integer rows.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import gcd
+from fractions import Fraction
+from math import lcm
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +20,11 @@ RESOLUTION = 10_000_000
 """Integer capacity of a row that has no exact scaling."""
 
 _LARGEST_EXACT = 1_000_000_000
+_LARGEST_WHOLE = 1e11
+"""Whole numbers up to here are told apart by the relative tolerance."""
+_LARGEST_DENOMINATOR = 1_000
+_NOISE = 1e-15
+"""Share of a capacity that is a rounding error of what was meant to be 0."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,23 +85,49 @@ def integer_rows(
 
 def _scale(usage: NDArray[np.float64], capacity: float) -> tuple[NDArray[np.int64], int, bool]:
     """One row as integers: usage, capacity, whether the scaling is exact."""
-    factor = exact_factor(usage)
-    if factor is not None and capacity * factor <= _LARGEST_EXACT:
-        ints = np.rint(usage * factor).astype(np.int64)
-        room = int(np.floor(capacity * factor * (1 + 1e-12)))
-        divisor = gcd(int(np.gcd.reduce(ints)), 0) if len(ints) else 0
-        if divisor > 1:
-            ints, room = ints // divisor, room // divisor
-        return ints, room, True
+    usage = np.where(usage < _NOISE * capacity, 0.0, usage)
+    scaled = _exact(usage, capacity)
+    if scaled is None and capacity > 0:
+        scaled = _exact(usage / capacity, 1.0)
+    if scaled is not None:
+        return *scaled, True
     return np.ceil(usage * (RESOLUTION / capacity) - 1e-6).astype(np.int64), RESOLUTION, False
 
 
+def _exact(usage: NDArray[np.float64], capacity: float) -> tuple[NDArray[np.int64], int] | None:
+    """A row as the smallest integers that are a multiple of it; None if there are none."""
+    largest = float(usage.max(initial=0.0))
+    whole = largest <= _LARGEST_WHOLE and bool((usage == np.rint(usage)).all())
+    factor = 1.0 if whole else exact_factor(usage)
+    if factor is None:
+        return None
+    ints = np.rint(usage * factor).astype(np.int64)
+    divisor = max(1, int(np.gcd.reduce(ints)))
+    room = int(np.floor(capacity * factor * (1 + 1e-12))) // divisor
+    return (ints // divisor, room) if room <= _LARGEST_EXACT else None
+
+
 def exact_factor(values: NDArray[np.float64]) -> float | None:
-    """Smallest power of ten up to 10^6 that makes all values integers; None if there is none."""
+    """Smallest power of ten up to 10^6, else least denominator, that makes all values integers.
+
+    None if there is none: some value is no fraction of a denominator up to 1,000, or the integers are large.
+    """
     for power in range(7):
         scaled = values * 10.0**power
         if scaled.size and scaled.max() > _LARGEST_EXACT:
-            return None
-        if (np.abs(scaled - np.rint(scaled)) <= 1e-12 * (1 + np.abs(scaled))).all():
+            break
+        if (np.abs(scaled - np.rint(scaled)) <= 1e-12 * np.abs(scaled)).all():
             return float(10.0**power)
-    return None
+    return _common_denominator(values)
+
+
+def _common_denominator(values: NDArray[np.float64]) -> float | None:
+    common = 1
+    for value in np.unique(values)[::-1].tolist():
+        fraction = Fraction(value).limit_denominator(_LARGEST_DENOMINATOR)
+        common = lcm(common, fraction.denominator)
+        if abs(float(fraction) - value) > 1e-12 * value or common * value > _LARGEST_EXACT:
+            return None
+        if common > _LARGEST_DENOMINATOR**2:
+            return None
+    return float(common)

@@ -92,6 +92,37 @@ def test_exact_figures_are_scaled_exactly() -> None:
     assert pack(problem, "cpsat").objective == 2
 
 
+@pytest.mark.parametrize(
+    ("sizes", "capacity", "bins"),
+    [
+        ([1 / 3] * 3, 1.0, 1),
+        ([1 / 7] * 7, 1.0, 1),
+        ([1 / 3] * 2 + [1 / 6] * 2, 1.0, 1),
+        ([0.7 / 3] * 3, 0.7, 1),
+        ([3_333_333_333] * 3, 9_999_999_999, 1),
+        ([6e9, 4e9, 6e9, 4e9], 1e10, 2),
+        ([6e-13] * 4, 1e-12, 4),
+        ([1e-12 / 3] * 4, 1e-12, 2),
+    ],
+)
+def test_fractions_and_whole_numbers_of_any_size_are_exact(
+    sizes: list[float], capacity: float, bins: int
+) -> None:
+    problem = PackingProblem.bin_packing(sizes, capacity)
+    assert problem.rows[0].exact
+    assert pack(problem).objective == bins
+
+
+def test_the_checker_sees_tiny_rows() -> None:
+    problem = PackingProblem.bin_packing([6e-13] * 2, 1e-12)
+    assert "above 1e-12" in check(problem, Packing((Bin(0, np.array([2])),)))[0]
+
+
+def test_a_rounding_error_of_zero_is_zero() -> None:
+    option = PackingOption("x", np.array([[0.1 + 0.2 - 0.3, 0.5]]), np.array([1.0]))
+    assert PackingProblem([1, 1], (option,)).rows[0].usage.tolist() == [[0, 1]]
+
+
 def test_other_figures_are_rounded_towards_safety() -> None:
     rng = np.random.default_rng(1)
     usage, capacity = rng.random((2, 6)), np.array([1.7, np.pi])
