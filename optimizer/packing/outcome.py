@@ -51,11 +51,12 @@ class PackingResult:
     objective
         Value of the packing; None without one.
     bound
-        No packing has a smaller value (for the integer rows).
+        No packing has a smaller value (for the integer rows). Where there is none, the best bound before
+        that was proven.
     method
         Name of the method.
     message
-        What a reader should know beside the status; which classes fit no bin, for instance.
+        What a reader should know beside the status: why there is no packing, for instance.
     statistics
         Figures of the search: seconds, columns, nodes, ...
     """

@@ -15,8 +15,9 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from optimizer.packing.inputs import PackingError as PackingError
+from optimizer.packing.inputs import floats, members, number, whole, wholes
 from optimizer.packing.rows import IntegerRows, integer_rows
-from scenarios.errors import LorapackError
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
@@ -27,10 +28,6 @@ Objective = Literal["price", "worst", "mean"]
 
 TOLERANCE = 1e-9
 """Relative slack of a row in floating point."""
-
-
-class PackingError(LorapackError, ValueError):
-    """A packing problem, or what was asked of it, is wrong."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,8 +53,8 @@ class PackingOption:
         What the option stands for; the placers carry them along.
     latency_usage, latency_offset
         A convex piecewise-linear estimate of the bin's latency, the largest over pieces p of
-        ``latency_usage[p] @ counts + latency_offset[p]``; shapes (p, n_classes) and (p,). Needed for
-        the objectives ``worst`` and ``mean`` only.
+        ``latency_usage[p] @ counts + latency_offset[p]``; shapes (p, n_classes) and (p,), usage and the
+        largest offset at least 0. Needed for the objectives ``worst`` and ``mean`` only.
     """
 
     name: str
@@ -73,28 +70,21 @@ class PackingOption:
     latency_offset: FloatArray | None = None
 
     def __post_init__(self) -> None:
-        usage = np.atleast_2d(np.asarray(self.usage, dtype=np.float64))
+        where = f'option "{self.name}": '
+        usage = np.atleast_2d(floats(f"{where}usage", self.usage, dimensions=2))
         _set(self, "usage", usage)
-        _set(self, "capacity", np.atleast_1d(np.asarray(self.capacity, dtype=np.float64)))
+        _set(self, "capacity", np.atleast_1d(floats(f"{where}capacity", self.capacity, dimensions=1)))
         allowed = np.ones(usage.shape[1], bool) if self.allowed is None else np.asarray(self.allowed, bool)
         _set(self, "allowed", allowed)
         _check_option(self)
         if (self.latency_usage is None) != (self.latency_offset is None):
-            raise PackingError(f'option "{self.name}": give latency_usage and latency_offset, or neither')
+            raise PackingError(f"{where}give latency_usage and latency_offset, or neither")
         if self.latency_usage is not None and self.latency_offset is not None:
-            pieces = np.atleast_2d(np.asarray(self.latency_usage, dtype=np.float64))
-            offset = np.atleast_1d(np.asarray(self.latency_offset, dtype=np.float64))
-            _set(self, "latency_usage", pieces)
-            _set(self, "latency_offset", offset)
-            if pieces.shape != (len(offset), usage.shape[1]):
-                raise PackingError(
-                    f'option "{self.name}": latency_usage has shape {pieces.shape}, must be '
-                    f"({len(offset)}, {usage.shape[1]})"
-                )
-            if not (np.isfinite(pieces).all() and np.isfinite(offset).all()) or (pieces < 0).any():
-                raise PackingError(
-                    f'option "{self.name}": latency rows must be finite, and latency_usage at least 0'
-                )
+            pieces = floats(f"{where}latency_usage", self.latency_usage, dimensions=2)
+            offset = floats(f"{where}latency_offset", self.latency_offset, dimensions=1)
+            _set(self, "latency_usage", np.atleast_2d(pieces))
+            _set(self, "latency_offset", np.atleast_1d(offset))
+            _check_latency(self)
 
     @property
     def fits_class(self) -> BoolArray:
@@ -124,6 +114,8 @@ def _set(instance: object, name: str, value: object) -> None:
 
 def _check_option(option: PackingOption) -> None:
     where, usage, capacity = f'option "{option.name}"', option.usage, option.capacity
+    if not len(usage):
+        raise PackingError(f"{where}: usage has no rows; give one of zeros where nothing limits a bin")
     if usage.shape[0] != len(capacity):
         raise PackingError(f"{where}: usage has {usage.shape[0]} rows, capacity {len(capacity)}")
     if option.fits_class.shape != (usage.shape[1],):
@@ -137,10 +129,30 @@ def _check_option(option: PackingOption) -> None:
         )
     if (capacity < 0).any():
         raise PackingError(f"{where}: capacity {capacity.min():g} is below 0; drop the option")
-    if not (np.isfinite(option.price) and option.price > 0):
-        raise PackingError(f"{where}: price is {option.price:g}, must be above 0")
-    if option.limit is not None and option.limit < 0:
-        raise PackingError(f"{where}: limit is {option.limit}, must be at least 0")
+    if number(f"{where}: price", option.price) == 0:
+        raise PackingError(f"{where}: price is 0, must be above 0; give what a bin costs, or 1")
+    if option.limit is not None:
+        _set(option, "limit", whole(f"{where}: limit", option.limit))
+
+
+def _check_latency(option: PackingOption) -> None:
+    where, pieces, offset = f'option "{option.name}"', option.latency_usage, option.latency_offset
+    assert pieces is not None
+    assert offset is not None
+    if pieces.shape != (len(offset), option.usage.shape[1]) or not len(offset):
+        raise PackingError(
+            f"{where}: latency_usage has shape {pieces.shape}, must be "
+            f"({max(1, len(offset))}, {option.usage.shape[1]})"
+        )
+    if not (np.isfinite(pieces).all() and np.isfinite(offset).all()):
+        raise PackingError(f"{where}: latency_usage and latency_offset must be finite")
+    if (pieces < 0).any():
+        raise PackingError(f"{where}: latency_usage {pieces.min():g} is below 0; replace it by 0")
+    if offset.max() < 0:
+        raise PackingError(
+            f"{where}: the largest latency_offset is {offset.max():g}, so a bin's latency may be below 0; "
+            "add a piece of offset 0"
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -162,7 +174,10 @@ class Cut:
     counts: IntArray
 
     def __post_init__(self) -> None:
-        _set(self, "counts", np.asarray(self.counts, dtype=np.int64))
+        if not isinstance(self.options, (tuple, list)):
+            raise PackingError(f"options of a cut is {self.options!r}, must be a tuple of indices; give one")
+        _set(self, "options", tuple(whole("an option of a cut", o) for o in self.options))
+        _set(self, "counts", wholes("counts of a cut", self.counts))
         if (self.counts < 0).any() or not self.counts.any():
             raise PackingError("a cut needs counts of at least 0, and one above 0")
 
@@ -242,13 +257,15 @@ class PackingProblem:
     rates: FloatArray | None = None
 
     def __post_init__(self) -> None:
-        _set(self, "counts", np.asarray(self.counts, dtype=np.int64))
-        object.__setattr__(self, "options", tuple(self.options))
-        object.__setattr__(self, "cuts", tuple(self.cuts))
+        _set(self, "counts", wholes("counts", self.counts))
+        members("options", self.options, PackingOption)
+        members("cuts", self.cuts, Cut)
+        _set(self, "options", tuple(self.options))
+        _set(self, "cuts", tuple(self.cuts))
         if self.heavier is not None:
             _set(self, "heavier", np.asarray(self.heavier, dtype=bool))
         if self.rates is not None:
-            _set(self, "rates", np.asarray(self.rates, dtype=np.float64))
+            _set(self, "rates", floats("rates", self.rates, dimensions=1))
         _check_problem(self)
 
     @classmethod
@@ -260,7 +277,8 @@ class PackingProblem:
         PackingError
             If a size is not above 0, or above the capacity.
         """
-        values = np.asarray(sizes, dtype=np.float64)
+        values = floats("sizes", sizes, dimensions=1)
+        capacity = number("capacity", capacity)
         if values.ndim != 1 or not len(values) or not np.isfinite(values).all() or values.min() <= 0:
             raise PackingError("sizes must be a list of finite numbers above 0")
         if values.max() > capacity:
@@ -350,13 +368,10 @@ def _check_problem(problem: PackingProblem) -> None:
     for cut in problem.cuts:
         if cut.counts.shape != (n,) or not all(0 <= o < len(problem.options) for o in cut.options):
             raise PackingError("a cut names an option that does not exist, or has other classes")
-    if any(limit < 0 for limit in problem.device_limits.values()):
-        raise PackingError("device_limits must be at least 0")
+    _check_limits(problem)
     _check_order(problem)
     if problem.objective not in ("price", "worst", "mean"):
         raise PackingError(f'objective is "{problem.objective}", must be price, worst or mean')
-    if problem.max_bins is not None and problem.max_bins < 1:
-        raise PackingError(f"max_bins is {problem.max_bins}, must be at least 1")
     if problem.objective != "price":
         if problem.max_bins is None:
             raise PackingError(f"objective {problem.objective} needs max_bins, the number of bins given")
@@ -365,6 +380,26 @@ def _check_problem(problem: PackingProblem) -> None:
                 raise PackingError(
                     f'option "{option.name}" has no latency rows, which objective {problem.objective} needs'
                 )
+
+
+def _check_limits(problem: PackingProblem) -> None:
+    if not isinstance(problem.device_limits, Mapping):
+        raise PackingError(
+            f"device_limits is {problem.device_limits!r:.80}, must be a mapping; give a number by device"
+        )
+    devices = {option.device for option in problem.options}
+    for device in problem.device_limits:
+        if device not in devices:
+            raise PackingError(
+                f"device_limits names {device!r}, which no option has; drop it, or name one of "
+                f"{', '.join(sorted(devices))}"
+            )
+    limits = {d: whole(f"device_limits[{d!r}]", limit) for d, limit in problem.device_limits.items()}
+    _set(problem, "device_limits", limits)
+    if problem.max_bins is not None:
+        _set(problem, "max_bins", whole("max_bins", problem.max_bins, least=1))
+    if problem.budget is not None:
+        number("budget", problem.budget)
 
 
 def _check_order(problem: PackingProblem) -> None:

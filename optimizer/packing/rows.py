@@ -2,9 +2,10 @@
 
 This is the one place where floats become integers, so that CP-SAT, the MILP solvers, the patterns and
 the heuristics solve the same model and agree on its optimum. Where all figures, or their shares of the
-capacity, are decimal fractions of few digits or fractions of a small denominator, the scaling is exact. Elsewhere usage is rounded up and capacity is `RESOLUTION`: a bin that
-satisfies the integer row satisfies the given one, and at most 1/RESOLUTION of the capacity is held back
-per item. Bounds hold for the integer rows.
+capacity, are whole numbers, decimal fractions of few digits or fractions of a small denominator, the
+scaling is exact. Elsewhere usage is rounded up and capacity is `RESOLUTION`: a bin that satisfies the
+integer row satisfies the given one, and at most 1/RESOLUTION of the capacity is held back per item.
+Bounds hold for the integer rows.
 """
 
 from __future__ import annotations

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 from optimizer.packing.checker import check
+from optimizer.packing.infeasible import homeless_message, why_infeasible
+from optimizer.packing.inputs import number, whole
 from optimizer.packing.outcome import (
     Incumbent,
     PackingResult,
@@ -52,9 +55,10 @@ def pack(
         Seed of everything random; threads of the solvers. The result depends on neither the number of
         workers nor the clock unless the time limit strikes.
     hint
-        A packing to start from; used if it is valid for the problem.
+        A packing to start from; used if it is valid for the problem, else the log says what is wrong.
     known_bound
-        A lower bound that is proven already; the search stops at a packing of that value.
+        A lower bound that is proven already; the search stops at a packing of that value. If a packing is
+        found below it, it was wrong: the message says so, and the search goes on without it.
     on_incumbent
         Called with every better packing and its value.
     log
@@ -68,25 +72,64 @@ def pack(
     Raises
     ------
     PackingError
-        If the method does not exist, or does not do the problem's objective.
+        If the method does not exist, or does not do the problem's objective, or an argument is wrong.
     """
+    _check_arguments(problem, hint, time_limit_s, gap_limit, seed, workers, known_bound)
     chosen = _method(method, problem)
     started = time.monotonic()
     run = Run(problem, started + time_limit_s, gap_limit, seed, workers, on_incumbent, log)
     run.raise_bound(known_bound)
-    if hint is not None and not check(problem, hint):
-        run.offer(hint)
-    run.message = _homeless_message(problem)
-    interrupted = False
-    if run.message:
-        run.infeasible = True
-    else:
+    _take_hint(run, hint)
+    run.message = homeless_message(problem)
+    homeless, interrupted = bool(run.message), False
+    if not homeless:
         try:
             chosen.placer(run)
         except KeyboardInterrupt:
             interrupted = True
+    if run.packing is not None and run.value < known_bound * (1 - 1e-6) and not interrupted:
+        message = f"known_bound {known_bound:g} is above a packing of value {run.value:g}; it was ignored"
+        run.say(message)
+        result = pack(
+            problem, method, time_limit_s=run.left_s, gap_limit=gap_limit, seed=seed, workers=workers,
+            hint=run.packing, on_incumbent=on_incumbent, log=log,
+        )  # fmt: skip
+        return replace(result, message="; ".join(filter(None, (message, result.message))))
     run.statistics["seconds"] = time.monotonic() - started
-    return _result(run, chosen, interrupted)
+    return _result(run, chosen, interrupted, homeless)
+
+
+def _check_arguments(
+    problem: object,
+    hint: object,
+    time_limit_s: object,
+    gap_limit: object,
+    seed: object,
+    workers: object,
+    known_bound: object,
+) -> None:
+    if not isinstance(problem, PackingProblem):
+        raise PackingError(
+            f"problem is of type {type(problem).__name__}, must be a PackingProblem; build one"
+        )
+    if hint is not None and not isinstance(hint, Packing):
+        raise PackingError(
+            f"hint is of type {type(hint).__name__}, must be a Packing; build one, or give None"
+        )
+    number("time_limit_s", time_limit_s, finite=False)
+    if number("gap_limit", gap_limit) >= 1:
+        raise PackingError(f"gap_limit is {gap_limit:g}, must be below 1; 0.05 stands for 5 percent")
+    whole("seed", seed)
+    whole("workers", workers, least=1)
+    number("known_bound", known_bound, finite=False)
+
+
+def _take_hint(run: Run, hint: Packing | None) -> None:
+    violations = [] if hint is None else check(run.problem, hint)
+    if violations:
+        run.say(f"the hint is not used: {violations[0]}")
+    elif hint is not None:
+        run.offer(hint)
 
 
 def methods() -> Mapping[str, Method]:
@@ -106,16 +149,7 @@ def _method(name: str, problem: PackingProblem) -> Method:
     return method
 
 
-def _homeless_message(problem: PackingProblem) -> str:
-    homeless = problem.homeless()
-    if not len(homeless):
-        return ""
-    names = ", ".join(problem.class_name(int(c)) for c in homeless[:5])
-    more = f" and {len(homeless) - 5} more" if len(homeless) > 5 else ""
-    return f"no bin holds even one item of class {names}{more}"
-
-
-def _result(run: Run, method: Method, interrupted: bool) -> PackingResult:
+def _result(run: Run, method: Method, interrupted: bool, homeless: bool) -> PackingResult:
     problem = run.problem
     if run.packing is not None:
         violations = check(problem, run.packing)
@@ -125,7 +159,8 @@ def _result(run: Run, method: Method, interrupted: bool) -> PackingResult:
             )
     value = run.value if run.packing is not None else None
     if run.packing is None:
-        status = Status.INFEASIBLE if run.infeasible and method.exact else Status.LIMIT
+        infeasible = homeless or (run.infeasible and method.exact)
+        status = Status.INFEASIBLE if infeasible else Status.LIMIT
     else:
         status = Status.OPTIMAL if run.proven and method.exact else Status.FEASIBLE
     if status in (Status.OPTIMAL, Status.INFEASIBLE):
@@ -136,6 +171,8 @@ def _result(run: Run, method: Method, interrupted: bool) -> PackingResult:
         reason = StopReason.GAP_LIMIT
     else:
         reason = StopReason.TIME_LIMIT if run.out_of_time or run.limited else StopReason.FINISHED
+    if status is Status.INFEASIBLE and not run.message:
+        run.message = why_infeasible(problem)
     bound = min(run.bound, value) if value is not None else run.bound
     return PackingResult(run.packing, status, reason, value, bound, method.name, run.message, run.statistics)
 

@@ -109,10 +109,12 @@ def _random_problem(seed: int, *, cuts: bool = False, objective: str = "price") 
     while counts.sum() > 8:
         counts[counts.argmax()] -= 1
     options = tuple(_random_option(rng, n, o) for o in range(int(rng.integers(1, 4))))
+    limits = {"b": int(rng.integers(0, 3))} if rng.random() < 0.3 else {}
+    devices = {option.device for option in options}
     problem = PackingProblem(
         counts,
         options,
-        device_limits={"b": int(rng.integers(0, 3))} if rng.random() < 0.3 else {},
+        device_limits={device: limit for device, limit in limits.items() if device in devices},
         max_bins=int(rng.integers(1, 5)) if objective != "price" or rng.random() < 0.2 else None,
         budget=float(rng.integers(2, 9)) if rng.random() < 0.2 else None,
         objective=objective,

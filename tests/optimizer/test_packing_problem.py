@@ -26,8 +26,15 @@ def two_sizes() -> PackingProblem:
         ({"usage": [[1.0, np.nan]]}, "must be finite"),
         ({"capacity": [-1.0]}, "capacity -1 is below 0; drop the option"),
         ({"capacity": [1.0, 2.0]}, "usage has 1 rows, capacity 2"),
+        ({"usage": np.ones((1, 1, 2))}, "usage has 3 dimensions, must have 2"),
+        ({"usage": "many"}, "usage is 'many', must hold numbers"),
+        ({"usage": np.zeros((0, 2)), "capacity": []}, "usage has no rows"),
         ({"price": 0.0}, "price is 0, must be above 0"),
+        ({"price": "low"}, "price is 'low', must be a finite number"),
         ({"limit": -1}, "limit is -1"),
+        ({"limit": 2.5}, "limit is 2.5, must be a whole number"),
+        ({"latency_usage": [[1.0, -1.0]], "latency_offset": [0.0]}, "latency_usage -1 is below 0"),
+        ({"latency_usage": [[1.0, 1.0]], "latency_offset": [-5.0]}, "the largest latency_offset is -5"),
         ({"allowed": [True]}, r"allowed has shape \(1,\)"),
         ({"latency_usage": [[1.0, 1.0]]}, "latency_usage and latency_offset, or neither"),
     ],
@@ -44,7 +51,22 @@ def test_a_wrong_option_says_what_is_wrong(change: dict[str, object], message: s
         ({"counts": [0, 0]}, "at least one item"),
         ({"counts": [1, 2, 3]}, "usage has 2 classes, counts has 3"),
         ({"options": ()}, "there is no option"),
+        ({"counts": [1.7, 2]}, r"counts\[0\] is 1.7, must be a whole number"),
+        ({"counts": [1, np.nan]}, r"counts\[1\] is nan"),
+        ({"counts": [1, np.inf]}, r"counts\[1\] is inf"),
+        ({"counts": "ab"}, "counts is 'ab', must hold numbers"),
+        ({"options": ({"name": "x"},)}, r"options\[0\] is of type dict, must be a tuple or list of"),
+        ({"options": "x"}, "options is of type str"),
+        ({"cuts": ((0,),)}, r"cuts\[0\] is of type tuple, must be a tuple or list of Cut"),
+        ({"device_limits": {"b": 1}}, "names 'b', which no option has; drop it, or name one of bin"),
+        ({"device_limits": {"bin": 1.5}}, r"device_limits\['bin'\] is 1.5, must be a whole number"),
+        ({"device_limits": {"bin": None}}, r"device_limits\['bin'\] is None"),
+        ({"device_limits": 3}, "device_limits is 3, must be a mapping"),
         ({"max_bins": 0}, "max_bins is 0"),
+        ({"max_bins": "3"}, "max_bins is '3'"),
+        ({"max_bins": 3.5}, "max_bins is 3.5, must be a whole number"),
+        ({"budget": np.nan}, "budget is nan"),
+        ({"budget": np.inf}, "budget is inf, must be a finite number"),
         ({"objective": "worst"}, "needs max_bins"),
         ({"objective": "fastest"}, "must be price, worst or mean"),
         ({"objective": "worst", "max_bins": 2}, "has no latency rows"),
@@ -74,6 +96,56 @@ def test_an_unknown_method_lists_the_known_ones() -> None:
         pack(two_sizes(), "magic")
     with pytest.raises(PackingError, match="does not do objective worst"):
         pack(two_sizes().balanced(5), "ffd")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"time_limit_s": -1}, "time_limit_s is -1, must be at least 0"),
+        ({"time_limit_s": np.nan}, "time_limit_s is nan"),
+        ({"gap_limit": 1.0}, "gap_limit is 1, must be below 1"),
+        ({"gap_limit": -0.1}, "gap_limit is -0.1"),
+        ({"workers": 0}, "workers is 0, must be at least 1"),
+        ({"seed": 1.5}, "seed is 1.5, must be a whole number"),
+        ({"seed": "a"}, "seed is 'a'"),
+        ({"known_bound": np.nan}, "known_bound is nan"),
+        ({"hint": 5}, "hint is of type int, must be a Packing"),
+        ({"problem": [1, 2]}, "problem is of type list, must be a PackingProblem"),
+    ],
+)
+def test_a_wrong_argument_says_what_is_wrong(change: dict[str, object], message: str) -> None:
+    with pytest.raises(PackingError, match=message):
+        pack(**{"problem": two_sizes(), **change})  # type: ignore[arg-type]
+
+
+def test_a_cut_of_wrong_options_says_so() -> None:
+    with pytest.raises(PackingError, match="options of a cut is 0, must be a tuple"):
+        Cut(0, np.array([1, 0]))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("method", ["exact", "cpsat"])
+def test_a_time_without_end_is_allowed(method: str) -> None:
+    assert pack(two_sizes(), method, time_limit_s=np.inf).objective == 5
+
+
+@pytest.mark.parametrize("method", ["exact", "ffd"])
+def test_a_known_bound_that_a_packing_disproves_is_ignored(method: str) -> None:
+    result = pack(two_sizes(), method, known_bound=100)
+    assert "known_bound 100 is above a packing of value 5" in result.message
+    assert (result.objective, result.bound <= 5) == (5, True)
+
+
+@pytest.mark.parametrize(
+    ("limits", "message"),
+    [
+        ({"max_bins": 4}, "at least 5 bins are needed, above max_bins 4"),
+        ({"budget": 4.0}, "the bins cost at least 5, above the budget 4"),
+        ({"device_limits": {"bin": 4}}, "no packing keeps the limit 4 of device bin"),
+    ],
+)
+def test_an_infeasible_problem_says_why(limits: dict[str, object], message: str) -> None:
+    result = pack(replace(two_sizes(), **limits))  # type: ignore[arg-type]
+    assert (result.status, result.message) == (Status.INFEASIBLE, message)
 
 
 def test_bin_packing_groups_equal_sizes() -> None:
@@ -166,7 +238,9 @@ def test_an_item_that_fits_nowhere_is_named() -> None:
     result = pack(problem, "exact")
     assert result.status is Status.INFEASIBLE
     assert "class hot" in result.message
-    assert pack(problem, "ffd").status is Status.LIMIT
+    by_heuristic = pack(problem, "ffd")
+    assert by_heuristic.status is Status.INFEASIBLE
+    assert by_heuristic.message == result.message
 
 
 @pytest.mark.parametrize("method", ["exact", "patterns", "cpsat", "milp", "cbc"])
@@ -252,7 +326,9 @@ def test_a_hint_is_kept_if_it_is_valid() -> None:
     pack(problem, "ffd", hint=good, on_incumbent=lambda _, v: seen.append(v))
     assert seen[0] == 5
     bad = Packing((Bin(0, np.array([5, 5])),))
-    assert pack(problem, "ffd", hint=bad).objective == 5
+    lines: list[str] = []
+    assert pack(problem, "ffd", hint=bad, log=lines.append).objective == 5
+    assert any(line.startswith("the hint is not used: bin 0: row 0") for line in lines)
 
 
 def test_several_kinds_of_bins_and_prices() -> None:
