@@ -50,6 +50,6 @@ def _restrictions(problem: PackingProblem) -> str:
     found += [f"the limit {limit} of device {device}" for device, limit in problem.device_limits.items()]
     found += [f"max_bins {problem.max_bins}"] if problem.max_bins is not None else []
     found += [f"the budget {problem.budget:g}"] if problem.budget is not None else []
-    found += [f"the {len(problem.cuts)} cuts"] if problem.cuts else []
+    found += [f"the cuts ({len(problem.cuts)})"] if problem.cuts else []
     shown = found[:5] + ([f"{len(found) - 5} more"] if len(found) > 5 else [])
     return " and ".join(filter(None, (", ".join(shown[:-1]), *shown[-1:])))
