@@ -14,7 +14,7 @@ from optimizer.loop.solve import find_method, solve
 from optimizer.progress import Report, silent
 from optimizer.result import Result
 from optimizer.tables import render, table
-from scenarios import Scenario
+from scenarios import Problem, Scenario, ScenarioError
 
 MOST_SHOWN = 16
 """Most GPUs of a plan that a summary lists one by one."""
@@ -75,11 +75,12 @@ class Comparison:
 
 def compare(
     scenario: Scenario | Sequence[Scenario],
-    methods: Iterable[str] = ("greedy", "exact"),
+    methods: str | Iterable[str] = ("greedy", "exact"),
     *,
     objective: str | Sequence[str] | None = None,
     gpus: int | None = None,
     time_limit_s: float = 60.0,
+    gap_limit: float = 0.0,
     seed: int | None = None,
     workers: int = 1,
     report: Report = silent,
@@ -89,10 +90,12 @@ def compare(
     Raises
     ------
     ScenarioError
-        If a method or an objective is unknown, before anything is solved.
+        If there is no scenario or no method, or one is unknown, before anything is solved.
     """
     scenarios = [scenario] if isinstance(scenario, Scenario) else list(scenario)
-    known = [find_method(name).name for name in methods]
+    names = [methods] if isinstance(methods, str) else list(methods)
+    _check(scenarios, names)
+    known = [find_method(name).name for name in names]
     results = [
         solve(
             one,
@@ -100,6 +103,7 @@ def compare(
             objective=objective,
             gpus=gpus,
             time_limit_s=time_limit_s,
+            gap_limit=gap_limit,
             seed=seed,
             workers=workers,
             report=report,
@@ -108,6 +112,22 @@ def compare(
         for method in known
     ]
     return Comparison(tuple(results))
+
+
+def _check(scenarios: Sequence[Scenario], methods: Sequence[str]) -> None:
+    """Refuse an empty table, and what is no scenario."""
+    problems = [
+        Problem(path, "is empty", f"give at least one {path[:-1]}")
+        for path, given in (("scenarios", scenarios), ("methods", methods))
+        if not given
+    ]
+    problems += [
+        Problem(f"scenarios[{k}]", f"is {one!r:.60}, no scenario", "read one with scenarios.read")
+        for k, one in enumerate(scenarios)
+        if not isinstance(one, Scenario)
+    ]
+    if problems:
+        raise ScenarioError(problems, "compare")
 
 
 def _verdicts(result: Result) -> str:

@@ -109,6 +109,9 @@ def compare_command(
     objective: ObjectiveOption = None,
     gpus: GpusOption = None,
     time_limit: TimeLimitOption = 60.0,
+    gap_limit: Annotated[
+        float, typer.Option(min=0, max=1, help="Relative gap at which a placer stops.")
+    ] = 0.0,
     seed: SeedOption = None,
     workers: WorkersOption = 2,
     set_: SetOption = None,
@@ -122,6 +125,8 @@ def compare_command(
     import scenarios
     from optimizer.progress import progress_bar
 
+    if csv == "-" and json == "-":
+        raise typer.BadParameter("--csv and --json cannot both go to standard output; write one to a file")
     chosen = [scenarios.read(name, overrides=set_ or ()) for name in scenario]
     names = [name.strip() for name in methods.split(",") if name.strip()]
     with progress_bar(not quiet) as report:
@@ -131,6 +136,7 @@ def compare_command(
             objective=objective,
             gpus=gpus,
             time_limit_s=time_limit,
+            gap_limit=gap_limit,
             seed=seed,
             workers=workers,
             report=report,
@@ -141,6 +147,8 @@ def compare_command(
         write_text(csv, comparison.to_frame().to_csv(index=False))
     if csv != "-":
         emit(comparison.summary(), comparison.to_json(), json)
+    elif json is not None:
+        write_text(json, comparison.to_json())
     raise typer.Exit(max(exit_code(result) for result in comparison.results))
 
 

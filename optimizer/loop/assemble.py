@@ -165,7 +165,8 @@ def _message(outcome: Outcome, status: ResultStatus) -> str:
     if status == "optimal":
         objectives = outcome.instance.scenario.objective
         of = f" in {objectives[0]}" if len(objectives) > 1 else ""
-        said = f"optimal for the linearised model{of}, and accepted by the twin"
+        parts = outcome.instance.in_parts
+        said = f"optimal for the linearised model{of}{parts}, and accepted by the twin"
     elif not found.solved and not outcome.origin:
         said += ", after splitting what it rejected"
     said += f" ({outcome.origin})" if outcome.origin else ""

@@ -9,7 +9,8 @@ import numpy as np
 from optimizer.loop.confirm import Confirmation, Confirmed, Solver, fixed_method
 from optimizer.loop.instance import Instance
 from optimizer.packing import pack
-from optimizer.packing.outcome import PackingResult, Status
+from optimizer.packing.aggregate import AggregateModel
+from optimizer.packing.outcome import PackingResult, Status, round_up
 from optimizer.packing.problem import PackingOption, PackingProblem
 from optimizer.packing.registry import Method
 
@@ -143,6 +144,10 @@ class FewestSearch:
 
     def _bound_outer(self) -> None:
         """The bound on the optimistic region, which holds for every plan that the twin may accept."""
+        if self.instance.divisible is not None:
+            self.outer_bound = price_bound(self.instance.divisible, self.confirmation.left_s * OUTER_SHARE)
+            self.infeasible = np.isinf(self.outer_bound) and self.best is None
+            return
         solved = self._solve_outer(self.confirmation.left_s * OUTER_SHARE)
         self.outer_bound = solved.bound
         self.infeasible = solved.status is Status.INFEASIBLE and self.best is None
@@ -190,7 +195,8 @@ class FewestSearch:
             exhausted = said.status is Status.INFEASIBLE
             if exhausted and share == 0.0:
                 self.bound = float("inf") if self.best is None else self.best.value
-            if exhausted and share == 1.0:
+            whole = self.instance.divisible is None  # else plans with unequal shares are left
+            if exhausted and share == 1.0 and whole:
                 self.infeasible = self.best is None
                 self.outer_bound = self.outer_bound if self.best is None else self.best.value
             if said.packing is not None:
@@ -213,6 +219,15 @@ class FewestSearch:
                 break
             self._offer(plan)  # cheaper: the problem admits no other
         return self.confirmation.last
+
+
+def price_bound(problem: PackingProblem, seconds: float) -> float:
+    """A bound on the price that holds however items are cut; infinite if there is no packing."""
+    model = AggregateModel(problem)
+    bound = model.continuous().bound
+    if len(model.options) > 1 and np.isfinite(bound):
+        bound = max(bound, model.whole_bins(max(seconds, 0.5)))
+    return round_up(bound, problem) if np.isfinite(bound) else bound
 
 
 def cheaper_than(problem: PackingProblem, value: float) -> PackingProblem:

@@ -10,15 +10,35 @@ from numpy.typing import NDArray
 
 import learn
 import twin
-from learn import FeasibilityRegion, Regions
+from learn import FeasibilityRegion, OptionRows, Regions
+from optimizer.loop.alone import ENOUGH_REQUESTS, Alone, fewest, loosened, slot_rank
 from optimizer.loop.objectives import price, prices_of, quality_of
 from optimizer.packing.problem import PackingOption, PackingProblem
 from optimizer.progress import Report, silent
 from scenarios import AdapterClass, Device, LorapackError, Scenario
 from twin import EngineProfile
 
+FAILURES = {
+    "oom_cuda": "the engine needs more memory than the GPU has",
+    "no_kv_memory": "nothing is left for the KV cache",
+    "kv_below_max_model_len": "the KV cache is below one sequence of max_model_len",
+}
+"""Failures of an engine's start in words."""
+
 MOST_REPLICAS = 4096
 """Most GPUs that one adapter is split over."""
+
+ASKED_FROM = 0.5
+"""Share of a GPU that an adapter fills from which on the twin is asked whether it accepts it alone."""
+
+RATE_STEPS = 16
+"""Steps in which the largest rate of an adapter that must stay whole is looked for."""
+
+NAMED = 3
+"""Split adapters that a message names."""
+
+FINE_PARTS = 16
+"""Parts of a part that stand for cutting an adapter wherever one likes."""
 
 
 class InfeasibleError(LorapackError, ArithmeticError):
@@ -42,6 +62,10 @@ class Instance:
         Fraction of its adapter's requests that a piece of each class stands for, shape (n_classes,).
     inner, outer
         The problem on the conservative region, which placers fill, and on the optimistic one, for bounds.
+        What the twin accepts alone on a GPU fits one in both.
+    divisible
+        The outer problem with the adapters that are split cut wherever one likes, so that its continuous
+        relaxation bounds unequal shares too; None if none is split.
     """
 
     scenario: Scenario
@@ -51,20 +75,26 @@ class Instance:
     shares: tuple[float, ...]
     inner: PackingProblem
     outer: PackingProblem
+    divisible: PackingProblem | None = None
+
+    @property
+    def in_parts(self) -> str:
+        """Which adapters are served in how many equal parts, for messages; empty if none is."""
+        split = [(one, round(1 / s)) for one, s in zip(self.classes, self.shares, strict=True) if s < 1]
+        said = [f'{parts} equal parts of adapter "{one.names[0]}"' for one, parts in split[:NAMED]]
+        more = f" and {len(split) - NAMED} more" if len(split) > NAMED else ""
+        return f" for {', '.join(said)}{more}" if split else ""
 
     def priced(self, objective: str, max_bins: int, budget: float | None = None) -> Instance:
         """The instance with the prices of an objective, so many GPUs at most, and at most this price."""
         prices = {device.name: price(device, objective) for device in self.scenario.devices}
-        inner, outer = (
-            replace(
-                problem,
-                options=tuple(replace(o, price=prices[o.device]) for o in problem.options),
-                max_bins=max_bins,
-                budget=budget,
-            )
-            for problem in (self.inner, self.outer)
-        )
-        return replace(self, inner=inner, outer=outer)
+
+        def priced(problem: PackingProblem) -> PackingProblem:
+            options = tuple(replace(o, price=prices[o.device]) for o in problem.options)
+            return replace(problem, options=options, max_bins=max_bins, budget=budget)
+
+        divisible = None if self.divisible is None else priced(self.divisible)
+        return replace(self, inner=priced(self.inner), outer=priced(self.outer), divisible=divisible)
 
 
 def prepare(
@@ -89,6 +119,8 @@ def prepare(
         If no engine configuration fits the memory, or an adapter fits no GPU.
     """
     profiles = twin.profiles_of(scenario)
+    alone = Alone(scenario, profiles, workers, report)
+    _check_levels(alone)
     regions = {
         device.name: learn.regions_for(
             scenario, device, profiles[device.name], workers=workers, progress=report
@@ -97,62 +129,126 @@ def prepare(
     }
     if not any(region.inner.options for region in regions.values()):
         raise InfeasibleError(_no_memory(scenario, profiles))
-    classes, shares = _split_hot(scenario, regions)
-    inner, outer = (_problem(scenario, regions, classes, kind=kind, gpus=gpus) for kind in ("inner", "outer"))
-    return Instance(scenario, profiles, regions, classes, shares, inner, outer)
+    parts = [_parts(one, regions, alone) for one in scenario.classes]
+    inner, outer = (_problem(scenario, regions, parts, kind=kind, gpus=gpus) for kind in ("inner", "outer"))
+    classes, shares = tuple(p.pieces for p in parts), tuple(1.0 / p.number for p in parts)
+    divisible = _divided(scenario, regions, parts, outer) if max(p.number for p in parts) > 1 else None
+    return Instance(scenario, profiles, regions, classes, shares, inner, outer, divisible)
 
 
 def _no_memory(scenario: Scenario, profiles: Mapping[str, EngineProfile]) -> str:
-    device, slots = scenario.devices[0], scenario.engine.slot_choices[0]
-    profile = profiles[device.name]
-    rank = learn.needed_ranks(scenario)[0]
-    memory = device.memory_gib or profile.gpu_memory_gib
-    plan = twin.plan_memory(profile.memory, scenario.engine, memory, slots, rank)
-    return (
-        f"no engine configuration fits the memory of {device.name}: with {slots} slots of rank {rank}, "
-        f"{plan.failure}; {plan.remedy}"
+    slots, rank = scenario.engine.slot_choices[0], learn.needed_ranks(scenario)[0]
+    rank = scenario.engine.max_lora_rank or rank
+    said = []
+    for device in scenario.devices:
+        profile = profiles[device.name]
+        memory = device.memory_gib or profile.gpu_memory_gib
+        plan = twin.plan_memory(profile.memory, scenario.engine, memory, slots, rank)
+        said.append(f"on {device.name} {FAILURES.get(plan.failure or '', plan.failure)}; {plan.remedy}")
+    return f"no engine configuration fits the memory: with {slots} slots of rank {rank}, {'. '.join(said)}"
+
+
+def _check_levels(alone: Alone) -> None:
+    """Refuse service levels that not even the lightest load meets; no region can be learnt of them."""
+    device, verdict = alone.lightest()
+    if verdict.accepted or verdict.memory_failure is not None:
+        return
+    raise InfeasibleError(
+        f"no load, however light, meets the service levels: {device} with the lightest adapter alone: "
+        f"{'; '.join(verdict.reasons)}; loosen {loosened(verdict)}"
     )
 
 
 # --- adapters hotter than a GPU --------------------------------------------------------------------
 
 
-def _split_hot(
-    scenario: Scenario, regions: Mapping[str, Regions]
-) -> tuple[tuple[AdapterClass, ...], tuple[float, ...]]:
-    """Classes and their shares, every class that fits no GPU split into as few equal pieces as fit."""
-    classes: list[AdapterClass] = []
-    shares: list[float] = []
-    for one in scenario.classes:
-        pieces = _pieces(one, scenario, regions)
-        classes.append(replace(one, rate=one.rate / pieces, names=one.names * pieces))
-        shares.append(1.0 / pieces)
-    return tuple(classes), tuple(shares)
+@dataclass(frozen=True)
+class _Parts:
+    """A class whose adapters are served in equal parts.
+
+    Parameters
+    ----------
+    one
+        The class.
+    rank
+        Least rank of the slots that hold it.
+    number
+        Parts of an adapter.
+    accepted_on
+        Device on which the twin accepts a part alone, with slots of that rank; None if it was not asked.
+    """
+
+    one: AdapterClass
+    rank: int
+    number: int = 1
+    accepted_on: str | None = None
+
+    @property
+    def pieces(self) -> AdapterClass:
+        """The class of the parts."""
+        return replace(self.one, rate=self.one.rate / self.number, names=self.one.names * self.number)
 
 
-def _pieces(one: AdapterClass, scenario: Scenario, regions: Mapping[str, Regions]) -> int:
-    """Fewest equal pieces of an adapter of the class that each fit a GPU."""
-    whole = least_fill(one, regions, "inner")
-    if whole <= 1.0:
-        return 1
+def _parts(one: AdapterClass, regions: Mapping[str, Regions], alone: Alone) -> _Parts:
+    """As few equal parts of a class's adapters as the twin accepts, each alone on a GPU."""
+    scenario, whole = alone.scenario, least_fill(one, regions, "inner")
+    if not np.isfinite(whole):
+        raise InfeasibleError(
+            f'adapter "{one.names[0]}" of rank {one.rank} fits no engine configuration; lower its rank'
+        )
+    rank = slot_rank(scenario, one.rank)
+    if whole <= ASKED_FROM and one.levels is None:
+        return _Parts(one, rank)
+    least, guess = (_fitting(one, regions, kind) for kind in ("outer", "inner"))
     if not scenario.allow_replicas:
-        needed = least_fill(one, regions, "outer")
-        if needed <= 1.0:
-            return 1  # the twin decides: only the conservative region says no
-        raise InfeasibleError(_too_hot(one, needed, "allow_replicas is off"))
-    for pieces in range(max(2, int(whole)), MOST_REPLICAS + 1):
-        if least_fill(replace(one, rate=one.rate / pieces), regions, "inner") <= 1.0:
-            return pieces
-    raise InfeasibleError(_too_hot(one, whole, f"even split over {MOST_REPLICAS} GPUs it does not fit"))
+        device, verdict = alone.verdict(one) if least == 1 else ("", None)
+        if verdict is not None and verdict.accepted:
+            return _Parts(one, rank, 1, device)
+        raise InfeasibleError(_too_hot(one, max(1.0, least_fill(one, regions, "outer")), alone))
+    parts = max(guess, int(min(MOST_REPLICAS, one.rate * scenario.workload.duration_s / ENOUGH_REQUESTS)))
+    number = fewest(least, guess, parts, lambda n: alone.verdict(one, 1 / n)[1].accepted)
+    if number is None:
+        raise InfeasibleError(_rejected(one, parts, alone))
+    return _Parts(one, rank, number, alone.verdict(one, 1 / number)[0])
 
 
-def _too_hot(one: AdapterClass, fill: float, why: str) -> str:
-    if not np.isfinite(fill):
-        return f'adapter "{one.names[0]}" of rank {one.rank} fits no engine configuration; lower its rank'
-    return (
-        f'adapter "{one.names[0]}" alone needs {fill:.2f} GPUs at {one.rate:g} requests/s, and {why}; '
-        f"lower its rate below {one.rate / fill:.3g} requests/s, or set allow_replicas: true"
+def _fitting(one: AdapterClass, regions: Mapping[str, Regions], kind: str) -> int:
+    """Fewest equal parts of an adapter that each fit a GPU by a region; at most `MOST_REPLICAS`."""
+
+    def fits(parts: int) -> bool:
+        return least_fill(replace(one, rate=one.rate / parts), regions, kind) <= 1.0
+
+    found = fewest(1, 2, MOST_REPLICAS, fits)
+    if found is None:
+        raise InfeasibleError(
+            f'adapter "{one.names[0]}" fits no GPU even in {MOST_REPLICAS} parts at {one.rate:g} requests/s; '
+            "lower its rate"
+        )
+    return found
+
+
+def _too_hot(one: AdapterClass, fill: float, alone: Alone) -> str:
+    """Why an adapter that fills so many GPUs at least cannot be whole, with what the twin accepts of it."""
+    share = next(
+        (s for k in range(RATE_STEPS, 0, -1) if alone.verdict(one, s := k / RATE_STEPS / fill)[1].accepted),
+        None,
     )
+    if share is None:
+        return _rejected(one, RATE_STEPS * int(fill), alone)
+    return (
+        f'adapter "{one.names[0]}" alone needs {1 / share:.2f} GPUs at {one.rate:g} requests/s, and '
+        f"allow_replicas is off; lower its rate to {one.rate * share:.3g} requests/s or less, or set "
+        "allow_replicas: true"
+    )
+
+
+def _rejected(one: AdapterClass, parts: int, alone: Alone) -> str:
+    """Why not even a small part of an adapter can be served."""
+    device, verdict = alone.verdict(one, 1 / parts)
+    said = "; ".join(verdict.reasons)
+    part = "" if parts == 1 else f", even 1/{parts} of it"
+    remedy = "its service levels" if one.levels is not None else loosened(verdict)
+    return f'the twin rejects adapter "{one.names[0]}" alone on {device}{part}: {said}; loosen {remedy}'
 
 
 def least_fill(one: AdapterClass, regions: Mapping[str, Regions], kind: str) -> float:
@@ -172,18 +268,19 @@ def _region(regions: Regions, kind: str) -> FeasibilityRegion:
 def _problem(
     scenario: Scenario,
     regions: Mapping[str, Regions],
-    classes: Sequence[AdapterClass],
+    parts: Sequence[_Parts],
     *,
     kind: str,
     gpus: int | None,
 ) -> PackingProblem:
+    classes = [p.pieces for p in parts]
     total = sum(device.count for device in scenario.devices)
     return PackingProblem(
         counts=np.array([c.count for c in classes]),
         options=tuple(
             option
             for device in scenario.devices
-            for option in _options(scenario, device, regions[device.name], classes, kind)
+            for option in _options(scenario, device, regions[device.name], parts, kind)
         ),
         device_limits={device.name: device.count for device in scenario.devices},
         max_bins=total if gpus is None else min(gpus, total),
@@ -194,8 +291,9 @@ def _problem(
 
 
 def _options(
-    scenario: Scenario, device: Device, regions: Regions, classes: Sequence[AdapterClass], kind: str
+    scenario: Scenario, device: Device, regions: Regions, parts: Sequence[_Parts], kind: str
 ) -> list[PackingOption]:
+    classes = [p.pieces for p in parts]
     features = learn.additive_features(classes)
     rank = np.array([c.rank for c in classes])
     quality = quality_of(scenario.objective)
@@ -207,7 +305,7 @@ def _options(
         options.append(
             PackingOption(
                 name=f"{device.name} with {rows.max_loras} slots of rank {rows.max_lora_rank}, {rows.regime}",
-                usage=np.maximum(rows.usage(classes), 0.0),
+                usage=_usage(rows, parts, device),
                 capacity=rows.bounds,
                 allowed=rank <= rows.max_lora_rank,
                 price=price(device, prices_of(scenario.objective)[0]),
@@ -219,6 +317,36 @@ def _options(
             )
         )
     return options
+
+
+def _usage(rows: OptionRows, parts: Sequence[_Parts], device: Device) -> NDArray[np.float64]:
+    """What a part of each class takes; where the twin accepts it alone, no more than there is."""
+    usage = np.maximum(rows.usage([p.pieces for p in parts]), 0.0)
+    for c, part in enumerate(parts):
+        if part.accepted_on == device.name and part.rank == rows.max_lora_rank:
+            usage[:, c] = np.minimum(usage[:, c], rows.bounds)
+    return usage
+
+
+def _divided(
+    scenario: Scenario, regions: Mapping[str, Regions], parts: Sequence[_Parts], outer: PackingProblem
+) -> PackingProblem:
+    """The outer problem with split adapters in fine parts: so many as a share has take no more than it."""
+    split = {c: p.number * FINE_PARTS for c, p in enumerate(parts) if p.number > 1}
+    found = [rows for d in scenario.devices for rows in _region(regions[d.name], "outer").options]
+    options = []
+    for option, rows in zip(outer.options, found, strict=True):
+        usage = option.usage.copy()
+        for c, fine in split.items():
+            largest = fine // max(1, _fitting(parts[c].one, regions, "outer") - 1)  # no larger share fits
+            numbers = np.arange(1, largest + 1)
+            shares = [replace(parts[c].one, rate=parts[c].one.rate * n / fine) for n in numbers]
+            usage[:, c] = np.maximum(rows.usage(shares) / numbers, 0.0).min(axis=1)
+        options.append(replace(option, usage=usage))
+    counts = outer.counts.copy()
+    for c, fine in split.items():
+        counts[c] = parts[c].one.count * fine
+    return replace(outer, counts=counts, options=tuple(options), heavier=None)
 
 
 def _heavier(classes: Sequence[AdapterClass]) -> NDArray[np.bool_]:
