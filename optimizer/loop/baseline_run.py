@@ -32,6 +32,8 @@ class Search:
         The plan to be returned.
     tried
         Numbers of GPUs that were tried, in order.
+    refused
+        Whether a plan was refused because it splits adapters, which the scenario forbids.
     """
 
     site: Site
@@ -43,6 +45,7 @@ class Search:
     tried: list[int] = field(default_factory=list)
     healthy: int | None = None
     out_of_time: bool = False
+    refused: bool = False
 
     def run(self) -> None:
         """Find the plan; it is valid at any moment."""
@@ -55,6 +58,9 @@ class Search:
         """The rule's plan on so many GPUs."""
         plan = self.baseline.rule(self.site, gpus)
         if plan is None or len(plan) > self.most_gpus:
+            return None
+        if not self.site.scenario.allow_replicas and any((gpu.shares < 1).any() for gpu in plan.gpus):
+            self.refused = True
             return None
         return placement_of_assignment(self.site.adapters, plan, self.site.device.name)
 
@@ -187,6 +193,11 @@ def _message(search: Search, validation: Validation | None) -> str:
     if validation is None:
         if search.found is not None:
             return "interrupted before the twin had judged the plan"
+        if search.refused:
+            return (
+                f"{search.baseline.name} splits adapters over GPUs, and allow_replicas is off; "
+                "set allow_replicas: true, or choose another method"
+            )
         return f"the rule has no plan on {search.most_gpus} GPUs; give more with --gpus"
     how = search.how_found()
     if validation.accepted:

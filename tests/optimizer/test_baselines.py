@@ -274,6 +274,16 @@ def test_spreading_baselines_use_the_gpus_given(scenario: scenarios.Scenario, me
     assert result.method == method
 
 
+@pytest.mark.parametrize("method", ["dlora", "dlora-min"])
+def test_a_plan_that_splits_adapters_is_refused_where_replicas_are_forbidden(method: str) -> None:
+    hot = scenarios.read("hot_adapter", overrides=["replications=1", "workload.duration_s=60"])
+    result = optimizer.solve(hot, method=method, gpus=4)
+    if result.placement is None:
+        assert "allow_replicas" in result.message
+    else:
+        assert not any(gpu.shares for gpu in result.placement.gpus)
+
+
 class FakeJudge:
     """Healthy from a number of GPUs on."""
 
