@@ -46,6 +46,8 @@ def replan_command(
 ) -> None:
     """Place the adapters of SCENARIO, with its new rates, so that the fewest of those that run move.
 
+    Of its objectives only gpus and cost count; moves take the place of the others.
+
     Exit code 0: solved; 3: proven infeasible; 4: stopped without an accepted plan.
     """
     import optimizer

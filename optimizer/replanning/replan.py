@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from optimizer.loop.assemble import Outcome, answer, no_answer
@@ -17,6 +18,7 @@ from optimizer.loop.confirm import Confirmation, Confirmed
 from optimizer.loop.fewest import FewestSearch, relaxed
 from optimizer.loop.instance import InfeasibleError, Instance, prepare
 from optimizer.loop.judging import judge_of_patterns
+from optimizer.loop.objectives import QUALITIES
 from optimizer.loop.placement_judge import gpu_validation
 from optimizer.packing import methods
 from optimizer.packing.problem import PackingProblem
@@ -126,6 +128,8 @@ def replan(
 ) -> Change:
     """Place a scenario's adapters anew, moving as few of them as possible.
 
+    Of the scenario's objectives only the prices count; moves take the place of the others.
+
     Parameters
     ----------
     scenario
@@ -151,7 +155,8 @@ def replan(
     Raises
     ------
     ScenarioError
-        If the placement uses a device that the scenario does not have, or ``move_price`` is not above 0.
+        If an argument is of a wrong type, the placement uses a device that the scenario does not have, or
+        ``move_price`` is not above 0.
     twin.UnknownProfileError
         If no engine profile is known for the scenario's model and device.
     """
@@ -180,6 +185,16 @@ def replan(
 
 
 def _check(scenario: Scenario, placement: Placement, move_price: float | None) -> None:
+    given = {"scenario": (scenario, Scenario), "placement": (placement, Placement)}
+    wrong = [
+        Problem(name, f"is of type {type(value).__name__}", f"give a scenarios.{kind.__name__}")
+        for name, (value, kind) in given.items()
+        if not isinstance(value, kind)
+    ]
+    if move_price is not None and not isinstance(move_price, (int, float)):
+        wrong.append(Problem("move_price", f"is of type {type(move_price).__name__}", "give a number"))
+    if wrong:
+        raise ScenarioError(wrong, "replan")
     known = [device.name for device in scenario.devices]
     problems = [
         Problem(
@@ -218,7 +233,7 @@ def _change(outcome: Outcome, nearest: _Nearest, old: Placement, seconds: float)
     result = result.model_copy(
         update={
             "method": "replan",
-            "message": f"{result.message}; {_said_of(nearest)}",
+            "message": f"{result.message}; {_said_of(nearest)}{_skipped(result.objectives)}",
             "placement": placement,
             "validation": Validation(accepted=all(v.accepted for v in verdicts), gpus=tuple(verdicts)),
         }
@@ -232,3 +247,9 @@ def _said_of(nearest: _Nearest) -> str:
     if nearest.proven:
         return f"the fewest {what} of all plans inside the outer region"
     return f"{what} not proven to be the fewest"
+
+
+def _skipped(objectives: Sequence[str]) -> str:
+    """What is said of the scenario's objectives beside prices, which few moves take the place of."""
+    skipped = [name for name in objectives if name in QUALITIES]
+    return f"; {' and '.join(skipped)} not looked at: replan minimises moves instead" if skipped else ""
