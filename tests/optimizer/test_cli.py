@@ -126,6 +126,8 @@ def test_a_rejected_placement_has_exit_code_1(lorapack: Lorapack, tmp_path: Path
         (("solve", "paper_mixed_32", "--gpus", "0"), "--gpus"),
         (("sovle", "paper_mixed_32"), "sovle"),
         (("compare", "paper_mixed_32", "--methods", "greedy,magic"), 'method is "magic"'),
+        (("compare", "paper_mixed_32", "--methods", ""), "methods is empty"),
+        (("compare", "paper_mixed_32", "--csv", "-", "--json", "-"), "--csv and --json"),
         (("validate", "paper_mixed_32", "nowhere.json"), "nowhere.json"),
         (("scenarios", "schema", "poem"), "poem"),
         (("replay", "nowhere.json", "--out", "out"), "nowhere.json"),

@@ -104,3 +104,13 @@ def test_an_unknown_method_is_refused_before_anything_is_solved() -> None:
     scenario = scenarios.read("paper_high_32")
     with pytest.raises(scenarios.ScenarioError, match='method is "magic"'):
         optimizer.compare(scenario, ["maxbackbone", "magic"])
+
+
+def test_empty_tables_and_what_is_no_scenario_are_refused() -> None:
+    scenario = scenarios.read("paper_mixed_32")
+    with pytest.raises(scenarios.ScenarioError, match="methods is empty; give at least one method"):
+        optimizer.compare(scenario, [])
+    with pytest.raises(scenarios.ScenarioError, match="scenarios is empty"):
+        optimizer.compare([], ["greedy"])
+    with pytest.raises(scenarios.ScenarioError, match=r"scenarios\[0\] is 'paper_mixed_32', no scenario"):
+        optimizer.compare(["paper_mixed_32"], "greedy")  # type: ignore[list-item]
