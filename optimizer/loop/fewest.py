@@ -145,8 +145,9 @@ class FewestSearch:
     def _bound_outer(self) -> None:
         """The bound on the optimistic region, which holds for every plan that the twin may accept."""
         if self.instance.divisible is not None:
-            self.outer_bound = price_bound(self.instance.divisible, self.confirmation.left_s * OUTER_SHARE)
-            self.infeasible = np.isinf(self.outer_bound) and self.best is None
+            bound = price_bound(self.instance.divisible, self.confirmation.left_s * OUTER_SHARE)
+            self.infeasible = np.isinf(bound) and self.best is None
+            self.outer_bound = None if np.isinf(bound) else bound
             return
         solved = self._solve_outer(self.confirmation.left_s * OUTER_SHARE)
         self.outer_bound = solved.bound
