@@ -75,7 +75,7 @@ def search(inner: float, outer: float, rule: Rule, method: str = "exact") -> tup
     judge = FakeJudge(rule)
     confirmation = Confirmation(judge, time.monotonic() + 60)  # type: ignore[arg-type]
     instance: Any = SimpleNamespace(
-        inner=problem(inner), outer=problem(outer), scenario=SimpleNamespace(seed=0)
+        inner=problem(inner), outer=problem(outer), divisible=None, scenario=SimpleNamespace(seed=0)
     )
     found = FewestSearch(instance, methods()[method], confirmation)
     found.run()
@@ -207,7 +207,9 @@ def test_ctrl_c_while_the_twin_judges_keeps_what_was_accepted() -> None:
 
     judge = FakeJudge(rule)
     confirmation = Confirmation(judge, time.monotonic() + 60)  # type: ignore[arg-type]
-    instance: Any = SimpleNamespace(inner=problem(6.0), outer=problem(12.0), scenario=SimpleNamespace(seed=0))
+    instance: Any = SimpleNamespace(
+        inner=problem(6.0), outer=problem(12.0), divisible=None, scenario=SimpleNamespace(seed=0)
+    )
     found = FewestSearch(instance, methods()["exact"], confirmation)
     with pytest.raises(KeyboardInterrupt):
         found.run()
@@ -239,7 +241,7 @@ def test_a_cheaper_plan_has_one_gpu_less_or_a_lower_budget() -> None:
 
 
 def test_relaxed_regions_lie_between_the_two() -> None:
-    instance: Any = SimpleNamespace(inner=problem(10.0), outer=problem(20.0))
+    instance: Any = SimpleNamespace(inner=problem(10.0), outer=problem(20.0), divisible=None)
     for share, most in ((0.0, 10.0), (1.0, 20.0)):
         option = relaxed(instance, share).options[0]
         assert option.capacity[0] / option.usage[0, 0] == pytest.approx(most / 3)
