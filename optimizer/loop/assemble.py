@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 
 import numpy as np
@@ -154,10 +154,7 @@ def _stop_reason(outcome: Outcome, status: ResultStatus) -> ResultStop:
 def _message(outcome: Outcome, status: ResultStatus) -> str:
     """One sentence on the outcome."""
     if status == "infeasible":
-        names = " or ".join(device.name for device in outcome.instance.scenario.devices)
-        most = outcome.instance.inner.max_bins
-        reason = f"the adapters do not fit {most} GPUs ({names}), even by the optimistic region"
-        return f"infeasible: {outcome.search.message or reason}"
+        return f"infeasible: {_too_much(outcome)}"
     found = outcome.held
     if found is None:
         return "stopped without a plan that the twin accepts; raise the time limit or the number of GPUs"
@@ -171,6 +168,17 @@ def _message(outcome: Outcome, status: ResultStatus) -> str:
         said += ", after splitting what it rejected"
     said += f" ({outcome.origin})" if outcome.origin else ""
     return said + (f"; {outcome.note}" if outcome.note else "")
+
+
+def _too_much(outcome: Outcome) -> str:
+    """What fits nowhere: an adapter that the twin rejects whatever serves it, or all of them together."""
+    instance, outer = outcome.instance, outcome.instance.outer
+    rejected = replace(outer, cuts=outcome.confirmation.cuts(outer)).homeless()
+    if len(rejected):
+        name = instance.classes[int(rejected[0])].names[0]
+        return f'the twin rejects adapter "{name}" on every GPU that could serve it, even alone'
+    names = " or ".join(device.name for device in instance.scenario.devices)
+    return f"the adapters do not fit {outer.max_bins} GPUs ({names}), even by the optimistic region"
 
 
 def placement_of(instance: Instance, problem: PackingProblem, packing: Packing) -> Placement:

@@ -62,8 +62,6 @@ class FewestSearch:
         No plan of the outer region that the twin can accept is cheaper; None for a heuristic.
     infeasible
         Whether the outer region is proven to hold no plan.
-    message
-        What a placer said of an infeasible problem.
     """
 
     def __init__(
@@ -84,7 +82,6 @@ class FewestSearch:
         self.bound = 0.0
         self.outer_bound: float | None = None
         self.infeasible = False
-        self.message = ""
 
     def run(self) -> None:
         """Search until bound and plan meet, all is tried, or the time is over."""
@@ -136,11 +133,6 @@ class FewestSearch:
         said = confirmation.last
         if self.best is None and said is not None and said.packing is not None:
             self._offer(confirmation.repair(inner, said.packing))
-        self._note(said)
-
-    def _note(self, said: PackingResult | None) -> None:
-        if said is not None and said.message:
-            self.message = said.message
 
     def _bound_outer(self) -> None:
         """The bound on the optimistic region, which holds for every plan that the twin may accept."""
@@ -152,7 +144,6 @@ class FewestSearch:
         solved = self._solve_outer(self.confirmation.left_s * OUTER_SHARE)
         self.outer_bound = solved.bound
         self.infeasible = solved.status is Status.INFEASIBLE and self.best is None
-        self._note(solved)
 
     def _solve_outer(self, seconds: float) -> PackingResult:
         problem = self.instance.outer
@@ -174,7 +165,6 @@ class FewestSearch:
         known = max(self.bound, self.outer_bound or 0.0)
         plan = confirmation.confirm(inner, self._solver(self.method.name), known_bound=known, even=True)
         said = confirmation.last
-        self._note(said)
         if said is not None and said.status is Status.INFEASIBLE:
             self.bound = float("inf")
         elif said is not None:

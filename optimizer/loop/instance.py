@@ -15,7 +15,7 @@ from optimizer.loop.alone import ENOUGH_REQUESTS, Alone, fewest, loosened, slot_
 from optimizer.loop.objectives import price, prices_of, quality_of
 from optimizer.packing.problem import PackingOption, PackingProblem
 from optimizer.progress import Report, silent
-from scenarios import AdapterClass, Device, LorapackError, Scenario
+from scenarios import AdapterClass, Device, LorapackError, Scenario, ServiceLevels
 from twin import EngineProfile
 
 FAILURES = {
@@ -150,6 +150,8 @@ def _no_memory(scenario: Scenario, profiles: Mapping[str, EngineProfile]) -> str
 
 def _check_levels(alone: Alone) -> None:
     """Refuse service levels that not even the lightest load meets; no region can be learnt of them."""
+    if alone.scenario.service_levels == ServiceLevels():
+        return
     device, verdict = alone.lightest()
     if verdict.accepted or verdict.memory_failure is not None:
         return
@@ -275,14 +277,16 @@ def _problem(
 ) -> PackingProblem:
     classes = [p.pieces for p in parts]
     total = sum(device.count for device in scenario.devices)
+    options = [
+        option
+        for device in scenario.devices
+        for option in _options(scenario, device, regions[device.name], parts, kind)
+    ]
+    used = {option.device for option in options}
     return PackingProblem(
         counts=np.array([c.count for c in classes]),
-        options=tuple(
-            option
-            for device in scenario.devices
-            for option in _options(scenario, device, regions[device.name], parts, kind)
-        ),
-        device_limits={device.name: device.count for device in scenario.devices},
+        options=tuple(options),
+        device_limits={device.name: device.count for device in scenario.devices if device.name in used},
         max_bins=total if gpus is None else min(gpus, total),
         heavier=_heavier(classes),
         class_names=tuple(c.names[0] for c in classes),

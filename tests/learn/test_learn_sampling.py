@@ -103,9 +103,7 @@ def test_a_directory_of_another_sampling_is_refused(space: Space, few: Dataset, 
         learn.sample(space, replace(FEW, seed=6), directory=tmp_path)
 
 
-def test_a_directory_that_cannot_be_made_is_named_at_once(
-    space: Space, tmp_path: Path
-) -> None:
+def test_a_directory_that_cannot_be_made_is_named_at_once(space: Space, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(DatasetError, match=r"file: no runs can be kept there .*; name a folder"):
         learn.sample(space, Plan(), directory=tmp_path / "file")

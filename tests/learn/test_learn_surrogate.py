@@ -214,7 +214,7 @@ def test_a_value_that_no_candidate_has_is_refused_by_name(
 def test_a_gpu_without_adapters_or_load_is_refused(tree: Surrogate) -> None:
     engine = learn.Engines(*(np.array([value]) for value in (8.0, 16.0, 4e5)))
     for rate, count in ((1.0, 0), (0.0, 3)):
-        none = learn.candidate_features([rate], [8], [200], [150], [[count]], engine)
+        none = learn.candidate_features([rate], [8], [200], [150], [150**2], [[count]], engine)
         for ask in (tree.predict, tree.starved):
             with pytest.raises(SurrogateError, match="at least one adapter"):
                 ask(none)

@@ -159,8 +159,8 @@ def test_the_outer_bound_proves_a_plan_without_the_inner_regions_proof() -> None
 
 
 def test_rejections_on_the_outer_region_raise_its_bound() -> None:
-    """The outer region would hold all on 2 GPUs of 15; the twin refuses every GPU above 10."""
-    found, judge = search(10.0, 15.0, lambda p: load(p) <= 10)
+    """The outer region would hold all on 2 GPUs of 17; the twin refuses every GPU above 14."""
+    found, judge = search(10.0, 17.0, lambda p: load(p) <= 14)
     assert found.best is not None
     assert len(found.best.packing) == 3
     assert found.outer_bound == 3
