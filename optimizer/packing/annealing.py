@@ -18,7 +18,7 @@ import numpy as np
 from optimizer.packing.aggregate import AggregateModel, Continuous, Division
 from optimizer.packing.compiled import compiled
 from optimizer.packing.firstfit import Filler, holds, offer
-from optimizer.packing.outcome import Run, round_up
+from optimizer.packing.outcome import Run, price_unit, round_up
 from optimizer.packing.problem import Bin, FloatArray, IntArray
 
 MOVES_PER_ITEM, FEWEST = 3_000, 300_000
@@ -44,6 +44,12 @@ where they are few and large, little moves without."""
 CHUNK = 1_000_000
 """Moves between two looks at the clock."""
 
+NEARLY, AGAIN = 0.01, 3
+"""Overflow, in bins, with which an annealing is done again from where it ended, and how often at most."""
+
+DIVISION_SHARE = 0.1
+"""Share of the time that one division may take: the tighter it is, the longer it is looked for."""
+
 BARRED = 1e3
 """Share of a bin that an item takes which may not enter it."""
 
@@ -55,7 +61,7 @@ HEALTHY = 0.01
 
 
 def squeeze(run: Run, filler: Filler, continuous: Continuous, seconds: float) -> None:
-    """Look for a plan at the run's bound, then at half the way to the plan there is, and so on."""
+    """Look for a plan at the run's bound, a step above, then half the way to the plan there is, and so on."""
     if not 0 < continuous.bound < np.inf:  # items of no size, or no plan at all
         return
     until, model = run.until(seconds), AggregateModel(run.problem)
@@ -63,7 +69,7 @@ def squeeze(run: Run, filler: Filler, continuous: Continuous, seconds: float) ->
     @cache
     def division(price: float) -> Division | None:
         wanted = continuous.bins * (price / continuous.bound)
-        return model.divide(price, wanted, min(seconds, run.left_s))
+        return model.divide(price, wanted, DIVISION_SHARE * min(seconds, run.left_s))
 
     for schedule in SCHEDULES:
         target, failed, tried = run.bound, 0.0, set[bytes]()
@@ -74,7 +80,15 @@ def squeeze(run: Run, filler: Filler, continuous: Continuous, seconds: float) ->
                 found = _packed(filler, given, schedule, run.seed, until)
             if found is None or not offer(run, found):
                 failed = target
-            target = round_up((failed + run.value) / 2, run.problem)
+            target = _next_target(run, failed)
+
+
+def _next_target(run: Run, failed: float) -> float:
+    """The price to try after the highest one that failed: hardly a packing is far above its bound."""
+    unit = price_unit(run.problem)
+    if unit > 0 and run.bound <= failed < run.bound + unit / 2:
+        return run.bound + unit
+    return round_up((failed + run.value) / 2, run.problem)
 
 
 def _packed(
@@ -107,11 +121,16 @@ def _without_overflow(
     moves = schedule.longer * max(MOVES_PER_ITEM * len(item), FEWEST)
     chunks = -(-moves // CHUNK)
     heat = mean * np.geomspace(schedule.hot, schedule.cold, chunks + 1)
-    for k, key in enumerate(np.random.SeedSequence(seed).generate_state(chunks)):
-        if until():
+    for keys in np.random.SeedSequence(seed).generate_state((1 + AGAIN) * chunks).reshape(-1, chunks):
+        left = 0.0
+        for k, key in enumerate(keys):
+            if until():
+                return False
+            left = anneal(item, place, option, size, int(key), moves // chunks, heat[k], heat[k + 1])
+            if left < EMPTY:
+                return True
+        if left > NEARLY:
             return False
-        if anneal(item, place, option, size, int(key), moves // chunks, heat[k], heat[k + 1]) < EMPTY:
-            return True
     return False
 
 
