@@ -28,8 +28,8 @@ from twin.validation import judge
 Progress = Callable[[str, int, int], None]
 """Called with what is being done, how much of it is done, and how much there is."""
 
-MOST_REQUESTS = 20_000_000
-"""Most requests of a run that scouting starts with: half a minute of the twin."""
+MOST_REQUESTS = 5_000_000
+"""Most requests of a run of a search: beyond, the twin takes seconds for each."""
 
 CARRIED = ESTIMATES.index("carried_estimate")
 """Column of the share that a steady engine carries."""
@@ -87,6 +87,8 @@ def sample(
     ------
     DatasetError
         If the directory holds rounds of another sampling, or cannot be made.
+    BoundaryError
+        If no load that can be tried starves a GPU.
     ScenarioError
         If there are no workers.
     """
@@ -108,7 +110,20 @@ def sample(
             if path is not None:
                 done.save(path)
         rounds.append(done.table)
+        if not first:
+            _check_starved(space, done)
     return Dataset(pd.concat(rounds, ignore_index=True), metadata)
+
+
+def _check_starved(space: Space, runs: Dataset) -> None:
+    """Refuse to go on where searches ended at the heaviest load that is tried, and nothing starved."""
+    heaviest, seconds = float(runs.table["total_rate"].max()), space.workload.duration_s
+    if runs.starved.any() or heaviest * seconds * math.exp(MAX_STEP) < MOST_REQUESTS:
+        return
+    raise BoundaryError(
+        f"not even {heaviest:.4g} requests/s for {seconds:g} s starve a GPU, whatever the adapters; lower "
+        "workload.duration_s, so that more can be tried, or demand more by service_levels"
+    )
 
 
 def _make_folder(folder: Path) -> None:
@@ -279,8 +294,9 @@ def search(space: Space, plan: Plan, composition: Composition, expected: float, 
     stride
         Largest first change of the logarithm of the load; it doubles with every change.
     """
-    bracket, rate = Bracket([]), math.log(expected)
-    while not bracket.rows or (len(bracket.rows) < plan.max_runs and rate > math.log(LEAST_RATE_PER_S)):
+    least, most = math.log(LEAST_RATE_PER_S), math.log(MOST_REQUESTS / space.workload.duration_s)
+    bracket, rate = Bracket([]), min(math.log(expected), most)
+    while not bracket.rows or (len(bracket.rows) < plan.max_runs and least < rate <= most):
         bracket.add(observe(space, composition, math.exp(rate), len(bracket.rows), plan.seed))
         if bracket.width <= math.log(plan.width):
             break

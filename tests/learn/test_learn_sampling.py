@@ -10,7 +10,7 @@ from joblib import parallel_config, register_parallel_backend
 from joblib.parallel import SequentialBackend
 
 import learn
-from learn import Dataset, DatasetError, Plan, Space
+from learn import BoundaryError, Dataset, DatasetError, Plan, Space, sampling
 from learn.boundary import BoundaryModel
 from learn.design import Composition, compositions
 from learn.features import ADDITIVE
@@ -143,6 +143,14 @@ def test_the_first_guess_is_near_the_boundary_whatever_the_lengths(space: Space)
         for one in compositions(other, 0, 4, 0):
             boundary = search(other, replace(FEW, max_runs=8), one, first_guess(other, one), 0.7).boundary
             assert 0.1 < first_guess(other, one) / boundary < 5
+
+
+def test_a_load_that_cannot_be_tried_ends_the_sampling_at_once(
+    space: Space, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sampling, "MOST_REQUESTS", 1200)  # two a second
+    with pytest.raises(BoundaryError, match=r"for 600 s starve a GPU.*lower workload.duration_s"):
+        learn.sample(space, replace(FEW, compositions=40, spread=0))
 
 
 def test_a_search_that_starts_below_the_lightest_load_still_runs(space: Space) -> None:
