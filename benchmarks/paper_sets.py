@@ -81,8 +81,9 @@ def measure(case: tuple[str, str, int, str], arguments: argparse.Namespace) -> d
 def report(rows: pd.DataFrame, methods: list[str]) -> str:
     """GPUs per workload, and what the exact placer saves against each greedy."""
     wide = rows.pivot_table(index=["model", "set", "adapters"], columns="method", values="gpus")
+    wide = wide.reindex(columns=list(METHODS))
     accepted = rows.pivot_table(index=["model", "set", "adapters"], columns="method", values="accepted")
-    greedy = [m for m in methods if m != "exact" and m in wide]
+    greedy = [m for m in methods if m != "exact" and wide[m].notna().any()]
     lines = []
     for key, row in wide.iterrows():
         cells: list[object] = list(key) if isinstance(key, tuple) else [key]
@@ -91,7 +92,8 @@ def report(rows: pd.DataFrame, methods: list[str]) -> str:
             cells.append(
                 None if row.get(method) != row.get(method) else f"{row[method]:.0f}{'' if good else ' !'}"
             )
-        cells += [f"{1 - row['exact'] / row[m]:.0%}" for m in greedy]
+        saved = [1 - row["exact"] / row[m] for m in greedy]
+        cells += [None if s != s else f"{s:.0%}" for s in saved]
         lines.append(cells)
     heads = [
         "model",
