@@ -330,7 +330,7 @@ def no_option(space: Space) -> Problem:
     return Problem(
         "memory_gib",
         f"is {space.memory_gib:g} on {space.device}, and no engine configuration fits: with {slots} slots of "
-        f"rank {rank}, {plan.failure}",
+        f"rank {rank}, {plan.why}",
         plan.remedy,
     )
 

@@ -32,6 +32,13 @@ _MOST_UTILIZATION = 97
 """Percent of the GPU up to which a remedy proposes to raise gpu_memory_utilization."""
 
 
+_FAILURES: dict[StartFailure, str] = {
+    "oom_cuda": "the engine needs more memory than the GPU has",
+    "no_kv_memory": "nothing is left for the KV cache",
+    "kv_below_max_model_len": "the KV cache is below one sequence of max_model_len",
+}
+
+
 @dataclass(frozen=True)
 class MemoryPlan:
     """Memory of one engine's GPU, and whether the engine starts.
@@ -79,6 +86,11 @@ class MemoryPlan:
     def starts(self) -> bool:
         """Whether the engine starts."""
         return self.failure is None
+
+    @property
+    def why(self) -> str:
+        """The failure in words; empty if the engine starts."""
+        return "" if self.failure is None else _FAILURES[self.failure]
 
 
 def plan_memory(

@@ -27,7 +27,7 @@ class MemoryFailure(LorapackError, MemoryError):  # noqa: N818 - vLLM's and the 
 
     def __init__(self, plan: MemoryPlan) -> None:
         self.plan = plan
-        super().__init__(f"the engine does not start ({plan.failure}); {plan.remedy}")
+        super().__init__(f"the engine does not start: {plan.why}; {plan.remedy}")
 
     def __reduce__(self) -> tuple[type[MemoryFailure], tuple[MemoryPlan]]:
         return MemoryFailure, (self.plan,)

@@ -18,13 +18,6 @@ from optimizer.progress import Report, silent
 from scenarios import AdapterClass, Device, LorapackError, Scenario, ServiceLevels
 from twin import EngineProfile
 
-FAILURES = {
-    "oom_cuda": "the engine needs more memory than the GPU has",
-    "no_kv_memory": "nothing is left for the KV cache",
-    "kv_below_max_model_len": "the KV cache is below one sequence of max_model_len",
-}
-"""Failures of an engine's start in words."""
-
 MOST_REPLICAS = 4096
 """Most GPUs that one adapter is split over."""
 
@@ -144,7 +137,7 @@ def _no_memory(scenario: Scenario, profiles: Mapping[str, EngineProfile]) -> str
         profile = profiles[device.name]
         memory = device.memory_gib or profile.gpu_memory_gib
         plan = twin.plan_memory(profile.memory, scenario.engine, memory, slots, rank)
-        said.append(f"on {device.name} {FAILURES.get(plan.failure or '', plan.failure)}; {plan.remedy}")
+        said.append(f"on {device.name} {plan.why}; {plan.remedy}")
     return f"no engine configuration fits the memory: with {slots} slots of rank {rank}, {'. '.join(said)}"
 
 
