@@ -18,7 +18,7 @@ import numpy as np
 from optimizer.packing.aggregate import AggregateModel, Continuous, Division
 from optimizer.packing.compiled import compiled
 from optimizer.packing.firstfit import Filler, holds, offer
-from optimizer.packing.outcome import Run, price_unit, round_up
+from optimizer.packing.outcome import Run, round_up
 from optimizer.packing.problem import Bin, FloatArray, IntArray
 
 MOVES_PER_ITEM, FEWEST = 3_000, 300_000
@@ -44,6 +44,9 @@ where they are few and large, little moves without."""
 CHUNK = 1_000_000
 """Moves between two looks at the clock."""
 
+NEAR = 0.1
+"""Share of the way from the bound to the plan at which a packing is looked for after the bound itself."""
+
 NEARLY, AGAIN = 0.01, 3
 """Overflow, in bins, with which an annealing is done again from where it ended, and how often at most."""
 
@@ -61,7 +64,7 @@ HEALTHY = 0.01
 
 
 def squeeze(run: Run, filler: Filler, continuous: Continuous, seconds: float) -> None:
-    """Look for a plan at the run's bound, a step above, then half the way to the plan there is, and so on."""
+    """Look for a plan at the run's bound, a little above it, then half the way to the plan there is."""
     if not 0 < continuous.bound < np.inf:  # items of no size, or no plan at all
         return
     until, model = run.until(seconds), AggregateModel(run.problem)
@@ -84,11 +87,9 @@ def squeeze(run: Run, filler: Filler, continuous: Continuous, seconds: float) ->
 
 
 def _next_target(run: Run, failed: float) -> float:
-    """The price to try after the highest one that failed: hardly a packing is far above its bound."""
-    unit = price_unit(run.problem)
-    if unit > 0 and run.bound <= failed < run.bound + unit / 2:
-        return run.bound + unit
-    return round_up((failed + run.value) / 2, run.problem)
+    """The price to try after the highest that failed: near the bound, as most optima are, then half way."""
+    share = NEAR if failed <= run.bound else 0.5
+    return round_up(failed + share * (run.value - failed), run.problem)
 
 
 def _packed(
