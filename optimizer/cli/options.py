@@ -30,7 +30,11 @@ JsonOption = Annotated[
 SeedOption = Annotated[int | None, typer.Option(min=0, help="Seed; absent: the scenario's.")]
 WorkersOption = Annotated[int, typer.Option(min=1, help="Processes; the answer does not depend on it.")]
 TimeLimitOption = Annotated[
-    float, typer.Option(min=0.1, help="Seconds per placer; the best plan so far is kept.")
+    float,
+    typer.Option(
+        min=0.1,
+        help="Seconds of search per placer; the best plan so far is kept. Regions to learn come on top.",
+    ),
 ]
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar.")]
 

@@ -34,13 +34,6 @@ ObjectiveOption = Annotated[
 GpusOption = Annotated[
     int | None, typer.Option(min=1, help="Most GPUs; where a latency or balance comes first, that many.")
 ]
-SearchTimeOption = Annotated[
-    float,
-    typer.Option(
-        min=0.1,
-        help="Seconds of search; the best plan so far is kept. Regions that must be learned come on top.",
-    ),
-]
 GapLimitOption = Annotated[
     float, typer.Option(min=0.0, max=0.99, help="Stop at this gap between plan and bound: 0.05 is 5 %.")
 ]
@@ -58,7 +51,7 @@ def solve_command(
     method: MethodOption = "exact",
     objective: ObjectiveOption = None,
     gpus: GpusOption = None,
-    time_limit: SearchTimeOption = 60.0,
+    time_limit: TimeLimitOption = 60.0,
     gap_limit: GapLimitOption = 0.0,
     seed: SeedOption = None,
     workers: WorkersOption = 2,
@@ -109,9 +102,7 @@ def compare_command(
     objective: ObjectiveOption = None,
     gpus: GpusOption = None,
     time_limit: TimeLimitOption = 60.0,
-    gap_limit: Annotated[
-        float, typer.Option(min=0, max=1, help="Relative gap at which a placer stops.")
-    ] = 0.0,
+    gap_limit: GapLimitOption = 0.0,
     seed: SeedOption = None,
     workers: WorkersOption = 2,
     set_: SetOption = None,
