@@ -19,7 +19,8 @@ from pathlib import Path
 import numpy as np
 
 import scenarios
-from optimizer.loop.instance import InfeasibleError, prepare
+from optimizer.loop.instance import prepare
+from optimizer.loop.parts import InfeasibleError
 from optimizer.packing import pack
 from optimizer.packing.problem import PackingProblem
 from scenarios import Adapter, Scenario

@@ -16,7 +16,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from learn.features import FEATURES, additive_features
 from learn.region import OptionRows
 from optimizer.levers import Lever, levers_of, without_limits
-from optimizer.loop.instance import InfeasibleError, Instance, prepare
+from optimizer.loop.instance import Instance, prepare
+from optimizer.loop.parts import InfeasibleError
 from optimizer.packing.bounds import continuous_relaxation
 from optimizer.packing.problem import FloatArray, PackingProblem
 from optimizer.result import Result

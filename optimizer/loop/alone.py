@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 from itertools import accumulate
 
 from optimizer.loop.judging import Judge
@@ -33,27 +32,31 @@ class Alone:
 
     Parameters
     ----------
-    scenario
-        Workload, engine, service levels, seed and replications.
-    profiles
-        Engine profile of each device.
-    workers
-        Threads; verdicts do not depend on it.
-    report
-        Called with progress.
+    judge
+        The twin, which remembers what it was asked.
     """
 
-    scenario: Scenario
-    profiles: Mapping[str, EngineProfile]
-    workers: int = 1
-    report: Report = silent
+    judge: Judge[LightLoad]
 
-    @cached_property
-    def _judge(self) -> Judge[LightLoad]:
+    @classmethod
+    def of(
+        cls,
+        scenario: Scenario,
+        profiles: Mapping[str, EngineProfile],
+        workers: int = 1,
+        report: Report = silent,
+    ) -> Alone:
+        """Questions about the adapters of a scenario, to the engines of these profiles by device."""
+
         def load_of(content: LightLoad) -> GPULoad:
             return GPULoad.from_classes(content.classes)
 
-        return Judge(self.scenario, self.profiles, load_of, self.workers, self.report)
+        return cls(Judge(scenario, profiles, load_of, workers, report))
+
+    @property
+    def scenario(self) -> Scenario:
+        """Workload, engine, service levels, seed and replications."""
+        return self.judge.scenario
 
     def verdict(self, one: AdapterClass, share: float = 1.0) -> tuple[str, GPUVerdict]:
         """Device and verdict of a share of one adapter alone; of few requests, of several such adapters.
@@ -92,7 +95,7 @@ class Alone:
     def _ask(self, device: str, classes: tuple[AdapterClass, ...]) -> GPUVerdict:
         slots = min(sum(c.count for c in classes), max(self.scenario.engine.slot_choices))
         rank = slot_rank(self.scenario, max(c.rank for c in classes))
-        return self._judge([LightLoad(device, slots, rank, classes)])[0]
+        return self.judge([LightLoad(device, slots, rank, classes)])[0]
 
 
 def slot_rank(scenario: Scenario, rank: int) -> int:

@@ -9,8 +9,8 @@ import numpy as np
 from optimizer.loop.confirm import Confirmation, Confirmed, Solver, fixed_method
 from optimizer.loop.instance import Instance
 from optimizer.packing import pack
-from optimizer.packing.aggregate import AggregateModel
-from optimizer.packing.outcome import PackingResult, Status, round_up
+from optimizer.packing.bounds import price_bound
+from optimizer.packing.outcome import PackingResult, Status
 from optimizer.packing.problem import PackingOption, PackingProblem
 from optimizer.packing.registry import Method
 
@@ -210,15 +210,6 @@ class FewestSearch:
                 break
             self._offer(plan)  # cheaper: the problem admits no other
         return self.confirmation.last
-
-
-def price_bound(problem: PackingProblem, seconds: float) -> float:
-    """A bound on the price that holds however items are cut; infinite if there is no packing."""
-    model = AggregateModel(problem)
-    bound = model.continuous().bound
-    if len(model.options) > 1 and np.isfinite(bound):
-        bound = max(bound, model.whole_bins(max(seconds, 0.5)))
-    return round_up(bound, problem) if np.isfinite(bound) else bound
 
 
 def cheaper_than(problem: PackingProblem, value: float) -> PackingProblem:

@@ -10,32 +10,20 @@ from numpy.typing import NDArray
 
 import learn
 import twin
-from learn import FeasibilityRegion, OptionRows, Regions
-from optimizer.loop.alone import ENOUGH_REQUESTS, Alone, fewest, loosened, slot_rank
+from learn import OptionRows, Regions
+from optimizer.loop.alone import Alone, loosened
 from optimizer.loop.objectives import price, prices_of, quality_of
+from optimizer.loop.parts import InfeasibleError, Parts, fitting, parts_of, region_of
 from optimizer.packing.problem import PackingOption, PackingProblem
 from optimizer.progress import Report, silent
-from scenarios import AdapterClass, Device, LorapackError, Scenario, ServiceLevels
+from scenarios import AdapterClass, Device, Scenario, ServiceLevels
 from twin import EngineProfile
-
-MOST_REPLICAS = 4096
-"""Most GPUs that one adapter is split over."""
-
-ASKED_FROM = 0.5
-"""Share of a GPU that an adapter fills from which on the twin is asked whether it accepts it alone."""
-
-RATE_STEPS = 16
-"""Steps in which the largest rate of an adapter that must stay whole is looked for."""
 
 NAMED = 3
 """Split adapters that a message names."""
 
 FINE_PARTS = 16
 """Parts of a part that stand for cutting an adapter wherever one likes."""
-
-
-class InfeasibleError(LorapackError, ArithmeticError):
-    """No plan exists; the message names the adapter or the limit, and by how much it is exceeded."""
 
 
 @dataclass(frozen=True)
@@ -112,7 +100,7 @@ def prepare(
         If no engine configuration fits the memory, or an adapter fits no GPU.
     """
     profiles = twin.profiles_of(scenario)
-    alone = Alone(scenario, profiles, workers, report)
+    alone = Alone.of(scenario, profiles, workers, report)
     _check_levels(alone)
     regions = {
         device.name: learn.regions_for(
@@ -122,7 +110,7 @@ def prepare(
     }
     if not any(region.inner.options for region in regions.values()):
         raise InfeasibleError(_no_memory(scenario, profiles))
-    parts = [_parts(one, regions, alone) for one in scenario.classes]
+    parts = [parts_of(one, regions, alone) for one in scenario.classes]
     inner, outer = (_problem(scenario, regions, parts, kind=kind, gpus=gpus) for kind in ("inner", "outer"))
     classes, shares = tuple(p.pieces for p in parts), tuple(1.0 / p.number for p in parts)
     divisible = _divided(scenario, regions, parts, outer) if max(p.number for p in parts) > 1 else None
@@ -154,116 +142,13 @@ def _check_levels(alone: Alone) -> None:
     )
 
 
-# --- adapters hotter than a GPU --------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class _Parts:
-    """A class whose adapters are served in equal parts.
-
-    Parameters
-    ----------
-    one
-        The class.
-    rank
-        Least rank of the slots that hold it.
-    number
-        Parts of an adapter.
-    accepted_on
-        Device on which the twin accepts a part alone, with slots of that rank; None if it was not asked.
-    """
-
-    one: AdapterClass
-    rank: int
-    number: int = 1
-    accepted_on: str | None = None
-
-    @property
-    def pieces(self) -> AdapterClass:
-        """The class of the parts."""
-        return replace(self.one, rate=self.one.rate / self.number, names=self.one.names * self.number)
-
-
-def _parts(one: AdapterClass, regions: Mapping[str, Regions], alone: Alone) -> _Parts:
-    """As few equal parts of a class's adapters as the twin accepts, each alone on a GPU."""
-    scenario, whole = alone.scenario, least_fill(one, regions, "inner")
-    if not np.isfinite(whole):
-        raise InfeasibleError(
-            f'adapter "{one.names[0]}" of rank {one.rank} fits no engine configuration; lower its rank'
-        )
-    rank = slot_rank(scenario, one.rank)
-    if whole <= ASKED_FROM and one.levels is None:
-        return _Parts(one, rank)
-    least, guess = (_fitting(one, regions, kind) for kind in ("outer", "inner"))
-    if not scenario.allow_replicas:
-        device, verdict = alone.verdict(one) if least == 1 else ("", None)
-        if verdict is not None and verdict.accepted:
-            return _Parts(one, rank, 1, device)
-        raise InfeasibleError(_too_hot(one, max(1.0, least_fill(one, regions, "outer")), alone))
-    parts = max(guess, int(min(MOST_REPLICAS, one.rate * scenario.workload.duration_s / ENOUGH_REQUESTS)))
-    number = fewest(least, guess, parts, lambda n: alone.verdict(one, 1 / n)[1].accepted)
-    if number is None:
-        raise InfeasibleError(_rejected(one, parts, alone))
-    return _Parts(one, rank, number, alone.verdict(one, 1 / number)[0])
-
-
-def _fitting(one: AdapterClass, regions: Mapping[str, Regions], kind: str) -> int:
-    """Fewest equal parts of an adapter that each fit a GPU by a region; at most `MOST_REPLICAS`."""
-
-    def fits(parts: int) -> bool:
-        return least_fill(replace(one, rate=one.rate / parts), regions, kind) <= 1.0
-
-    found = fewest(1, 2, MOST_REPLICAS, fits)
-    if found is None:
-        raise InfeasibleError(
-            f'adapter "{one.names[0]}" fits no GPU even in {MOST_REPLICAS} parts at {one.rate:g} requests/s; '
-            "lower its rate"
-        )
-    return found
-
-
-def _too_hot(one: AdapterClass, fill: float, alone: Alone) -> str:
-    """Why an adapter that fills so many GPUs at least cannot be whole, with what the twin accepts of it."""
-    share = next(
-        (s for k in range(RATE_STEPS, 0, -1) if alone.verdict(one, s := k / RATE_STEPS / fill)[1].accepted),
-        None,
-    )
-    if share is None:
-        return _rejected(one, RATE_STEPS * int(fill), alone)
-    return (
-        f'adapter "{one.names[0]}" alone needs {1 / share:.2f} GPUs at {one.rate:g} requests/s, and '
-        f"allow_replicas is off; lower its rate to {one.rate * share:.3g} requests/s or less, or set "
-        "allow_replicas: true"
-    )
-
-
-def _rejected(one: AdapterClass, parts: int, alone: Alone) -> str:
-    """Why not even a small part of an adapter can be served."""
-    device, verdict = alone.verdict(one, 1 / parts)
-    said = "; ".join(verdict.reasons)
-    part = "" if parts == 1 else f", even 1/{parts} of it"
-    remedy = "its service levels" if one.levels is not None else loosened(verdict)
-    return f'the twin rejects adapter "{one.names[0]}" alone on {device}{part}: {said}; loosen {remedy}'
-
-
-def least_fill(one: AdapterClass, regions: Mapping[str, Regions], kind: str) -> float:
-    """Smallest share of a GPU that one adapter of the class fills, over all options that hold its rank."""
-    sums = learn.additive_features([one])[0]
-    options = [o for r in regions.values() for o in _region(r, kind).options if o.max_lora_rank >= one.rank]
-    return min((float(o.fill(sums)) for o in options), default=float("inf"))
-
-
-def _region(regions: Regions, kind: str) -> FeasibilityRegion:
-    return regions.inner if kind == "inner" else regions.outer
-
-
 # --- packing problems ------------------------------------------------------------------------------
 
 
 def _problem(
     scenario: Scenario,
     regions: Mapping[str, Regions],
-    parts: Sequence[_Parts],
+    parts: Sequence[Parts],
     *,
     kind: str,
     gpus: int | None,
@@ -288,14 +173,14 @@ def _problem(
 
 
 def _options(
-    scenario: Scenario, device: Device, regions: Regions, parts: Sequence[_Parts], kind: str
+    scenario: Scenario, device: Device, regions: Regions, parts: Sequence[Parts], kind: str
 ) -> list[PackingOption]:
     classes = [p.pieces for p in parts]
     features = learn.additive_features(classes)
     rank = np.array([c.rank for c in classes])
     quality = quality_of(scenario.objective)
     options = []
-    for rows in _region(regions, kind).options:
+    for rows in region_of(regions, kind).options:
         latency = regions.option_latency(rows.max_loras, rows.max_lora_rank, rows.regime)
         planes = latency.ttft_ms if quality is not None and quality.figure == "ttft_ms" else latency.itl_ms
         slopes = np.array([plane.coefficients for plane in planes])
@@ -316,7 +201,7 @@ def _options(
     return options
 
 
-def _usage(rows: OptionRows, parts: Sequence[_Parts], device: Device) -> NDArray[np.float64]:
+def _usage(rows: OptionRows, parts: Sequence[Parts], device: Device) -> NDArray[np.float64]:
     """What a part of each class takes; where the twin accepts it alone, no more than there is."""
     usage = np.maximum(rows.usage([p.pieces for p in parts]), 0.0)
     for c, part in enumerate(parts):
@@ -326,16 +211,16 @@ def _usage(rows: OptionRows, parts: Sequence[_Parts], device: Device) -> NDArray
 
 
 def _divided(
-    scenario: Scenario, regions: Mapping[str, Regions], parts: Sequence[_Parts], outer: PackingProblem
+    scenario: Scenario, regions: Mapping[str, Regions], parts: Sequence[Parts], outer: PackingProblem
 ) -> PackingProblem:
     """The outer problem with split adapters in fine parts: so many as a share has take no more than it."""
     split = {c: p.number * FINE_PARTS for c, p in enumerate(parts) if p.number > 1}
-    found = [rows for d in scenario.devices for rows in _region(regions[d.name], "outer").options]
+    found = [rows for d in scenario.devices for rows in region_of(regions[d.name], "outer").options]
     options = []
     for option, rows in zip(outer.options, found, strict=True):
         usage = option.usage.copy()
         for c, fine in split.items():
-            largest = fine // max(1, _fitting(parts[c].one, regions, "outer") - 1)  # no larger share fits
+            largest = fine // max(1, fitting(parts[c].one, regions, "outer") - 1)  # no larger share fits
             numbers = np.arange(1, largest + 1)
             shares = [replace(parts[c].one, rate=parts[c].one.rate * n / fine) for n in numbers]
             usage[:, c] = np.maximum(rows.usage(shares) / numbers, 0.0).min(axis=1)

@@ -13,9 +13,10 @@ from optimizer.loop.assemble import Outcome, answer, no_answer
 from optimizer.loop.baseline_run import solve_baseline
 from optimizer.loop.confirm import Confirmation, Confirmed
 from optimizer.loop.fewest import FewestSearch
-from optimizer.loop.instance import InfeasibleError, Instance, prepare
+from optimizer.loop.instance import Instance, prepare
 from optimizer.loop.judging import judge_of_patterns
 from optimizer.loop.objectives import leading_prices, quality_of
+from optimizer.loop.parts import InfeasibleError
 from optimizer.loop.quality import best_quality
 from optimizer.packing.problem import PackingProblem
 from optimizer.packing.solver import Method, methods

@@ -13,7 +13,7 @@ import numpy as np
 
 from optimizer.packing.aggregate import AggregateModel, Continuous
 from optimizer.packing.options import useful_options
-from optimizer.packing.outcome import Run
+from optimizer.packing.outcome import Run, round_up
 from optimizer.packing.problem import FloatArray, PackingProblem
 
 WHOLE_BINS_S, WHOLE_BINS_SHARE = 20.0, 0.1
@@ -93,6 +93,15 @@ def _shares(problem: PackingProblem, options: tuple[int, ...]) -> list[FloatArra
         share = np.where(admitted, np.array([rows[r] for rows in per_option]), np.inf).min(axis=0)
         found.append(np.where(np.isfinite(share), share, 0.0))
     return found
+
+
+def price_bound(problem: PackingProblem, seconds: float) -> float:
+    """A bound on the price that holds however items are cut; infinite if there is no packing."""
+    model = AggregateModel(problem)
+    bound = model.continuous().bound
+    if len(model.options) > 1 and np.isfinite(bound):
+        bound = max(bound, model.whole_bins(max(seconds, 0.5)))
+    return round_up(bound, problem) if np.isfinite(bound) else bound
 
 
 def raise_bounds(run: Run) -> Continuous:

@@ -16,9 +16,10 @@ from dataclasses import dataclass, field, replace
 from optimizer.loop.assemble import Outcome, answer, no_answer
 from optimizer.loop.confirm import Confirmation, Confirmed
 from optimizer.loop.fewest import FewestSearch, relaxed
-from optimizer.loop.instance import InfeasibleError, Instance, prepare
+from optimizer.loop.instance import Instance, prepare
 from optimizer.loop.judging import judge_of_patterns
 from optimizer.loop.objectives import QUALITIES
+from optimizer.loop.parts import InfeasibleError
 from optimizer.loop.placement_judge import gpu_validation
 from optimizer.packing import methods
 from optimizer.packing.problem import PackingProblem
