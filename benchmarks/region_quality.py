@@ -24,12 +24,13 @@ from numpy.typing import NDArray
 
 import learn
 from learn.boundary import boundary_points
-from learn.design import TEST_SEED, Space, assessment_plan, compositions
+from learn.design import TEST_SEED, assessment_plan, compositions
 from learn.features import ADDITIVE
 from learn.make import PLAN, space_of_shipped
 from learn.measured import assess_measured, measured_text
 from learn.region import OptionRows, Regions
 from learn.sampling import search
+from learn.space import Space
 from optimizer.cli.learn_commands import MEASURED
 from scenarios import Scenario, read
 from twin import GPULoad, find_profile, judge

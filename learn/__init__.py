@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from learn.dataset import DatasetError as DatasetError
     from learn.dataset import read_dataset as read_dataset
     from learn.design import Plan as Plan
-    from learn.design import Space as Space
     from learn.features import FEATURES as FEATURES
     from learn.features import Engines as Engines
     from learn.features import additive_features as additive_features
@@ -39,6 +38,8 @@ if TYPE_CHECKING:
     from learn.region import Regions as Regions
     from learn.region import read_regions as read_regions
     from learn.sampling import sample as sample
+    from learn.selection import select as select
+    from learn.space import Space as Space
     from learn.surrogate import OutsideDomainError as OutsideDomainError
     from learn.surrogate import OutsideDomainWarning as OutsideDomainWarning
     from learn.surrogate import Prediction as Prediction
@@ -46,19 +47,20 @@ if TYPE_CHECKING:
     from learn.surrogate import SurrogateError as SurrogateError
     from learn.surrogate import fit as fit
     from learn.surrogate import read_surrogate as read_surrogate
-    from learn.surrogate import select as select
 
 _HOME = {
     "assessment": ("Assessment", "assess"),
     "boundary": ("BoundaryError",),
     "dataset": ("Dataset", "DatasetError", "read_dataset"),
-    "design": ("Plan", "Space"),
+    "design": ("Plan",),
     "features": ("FEATURES", "Engines", "additive_features", "candidate_features"),
     "linear": ("linearize",),
     "make": ("PLAN", "make_regions", "needed_ranks", "regions_for", "space_for"),
     "recipes": ("METHODS",),
     "region": ("FeasibilityRegion", "OptionLatency", "OptionRows", "RegionError", "Regions", "read_regions"),
     "sampling": ("sample",),
+    "selection": ("select",),
+    "space": ("Space",),
     "surrogate": (
         "OutsideDomainError",
         "OutsideDomainWarning",
@@ -67,7 +69,6 @@ _HOME = {
         "SurrogateError",
         "fit",
         "read_surrogate",
-        "select",
     ),
 }
 _MODULE = {name: module for module, names in _HOME.items() for name in names}

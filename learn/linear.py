@@ -23,10 +23,10 @@ from learn.boundary import (
     fit_points,
 )
 from learn.dataset import Dataset
-from learn.design import Space
 from learn.features import ADDITIVE, FEATURES, FloatArray
 from learn.latency import astuple, fit_latency
 from learn.region import Domain, FeasibilityRegion, OptionErrors, OptionRows, Provenance, Regions, Row
+from learn.space import Space
 
 Kind = Literal["inner", "outer"]
 

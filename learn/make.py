@@ -18,11 +18,12 @@ from pathlib import Path
 from typing import Any
 
 from learn.dataset import COLUMNS, DatasetError, write_atomically
-from learn.design import Plan, Space, space_of, starting_options
+from learn.design import Plan
 from learn.features import ADDITIVE
 from learn.linear import INNER_CONFIDENCE, OUTER_CONFIDENCE, linearize, no_regions
 from learn.region import FORMAT, RegionError, Regions, read_regions
 from learn.sampling import Progress, sample
+from learn.space import Space, space_of, starting_options
 from scenarios import Device, Scenario, read
 from scenarios.arrivals import PoissonArrivals, TraceArrivals
 from scenarios.catalogue import shipped

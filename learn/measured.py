@@ -13,9 +13,9 @@ from joblib import Parallel, delayed
 from numpy.typing import NDArray
 
 from learn.assessment import macro_f1, smape
-from learn.design import Space
 from learn.features import ADDITIVE, FEATURES, Engines, FloatArray, candidate_features
 from learn.region import Regions
+from learn.space import Space
 from learn.surrogate import Surrogate, within
 from scenarios import Problem, ScenarioError
 from twin.fidelity_predict import predict_all

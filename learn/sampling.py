@@ -19,8 +19,9 @@ from scipy.optimize import brentq
 
 from learn.boundary import BoundaryError, BoundaryModel, crossing, fit_boundary
 from learn.dataset import Dataset, DatasetError, read_dataset, table_of
-from learn.design import Composition, Plan, Space, compositions, kind_of
+from learn.design import Composition, Plan, compositions, kind_of
 from learn.features import FEATURES, Engines, FloatArray, candidate_features
+from learn.space import Space
 from learn.steady import ESTIMATES, SteadyState
 from scenarios import Problem, ScenarioError
 from twin.validation import judge

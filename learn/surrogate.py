@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -18,8 +18,6 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 from sklearn import __version__ as sklearn_version
-from sklearn.metrics import f1_score
-from sklearn.model_selection import GroupKFold
 from sklearn.tree import export_text
 
 from learn.boundary import BoundaryModel, fit_boundary
@@ -256,8 +254,8 @@ def fit(dataset: Dataset, method: Method = "extra", *, seed: int = 0) -> Surroga
         If there is no such method, the seed is no whole number from 0, or the runs are all starved or all
         healthy.
     """
-    _check_recipe(method, seed)
-    _check_mixed(dataset)
+    check_recipe(method, seed)
+    check_mixed(dataset)
     features, boundary, steady = dataset.features, fit_boundary(dataset), SteadyState.of(dataset)
     x = inputs(features, boundary, steady)
     classifier, regressor = recipe(method, seed)
@@ -285,14 +283,16 @@ def fit(dataset: Dataset, method: Method = "extra", *, seed: int = 0) -> Surroga
     )
 
 
-def _check_recipe(method: Method, seed: int) -> None:
+def check_recipe(method: Method, seed: int) -> None:
+    """Refuse a method or a seed that there is not."""
     if method not in METHODS:
         raise SurrogateError(f"method {method!r} is unknown; choose one of {', '.join(METHODS)}")
     if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or not 0 <= seed < 2**32:
         raise SurrogateError(f"seed is {seed!r}; give a whole number from 0 to {2**32 - 1}")
 
 
-def _check_mixed(dataset: Dataset) -> None:
+def check_mixed(dataset: Dataset) -> None:
+    """Refuse runs of which none starves, or all do."""
     if dataset.starved.all() or not dataset.starved.any():
         raise SurrogateError(
             f"all {len(dataset)} runs are {'starved' if dataset.starved.any() else 'healthy'}; sample more"
@@ -347,7 +347,7 @@ def read_surrogate(path: str | Path) -> Surrogate:
         if recipe["format"] != FORMAT:
             raise ValueError(f"format {recipe['format']!r} is unknown")
         method, seed, version = recipe["method"], recipe["seed"], str(recipe["scikit_learn"])
-        _check_recipe(method, seed)
+        check_recipe(method, seed)
         dataset = _saved_dataset(path.parent / str(recipe["dataset"]), recipe)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise SurrogateError(f"{path}: not a surrogate ({error}); fit it again") from error
@@ -370,56 +370,3 @@ def _saved_dataset(path: Path, recipe: Mapping[str, Any]) -> Dataset:
 
 def _digest(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
-
-
-def select(
-    dataset: Dataset, methods: Sequence[Method] = METHODS, *, folds: int = 5, seed: int = 0
-) -> dict[Method, float]:
-    """Cross-validated macro-F1 of starvation by method, best first.
-
-    Folds keep the runs of a composition together. Nothing is learned from those held out, the linear
-    boundary that gives the models an input included.
-
-    Parameters
-    ----------
-    dataset
-        Twin runs.
-    methods
-        Of `METHODS`.
-    folds
-        Parts that the compositions are dealt into, at least 2.
-    seed
-        Seed of methods that draw at random.
-
-    Raises
-    ------
-    SurrogateError
-        If there is no such method, the seed is no whole number from 0, there are fewer compositions than
-        folds, or the runs outside a fold are all starved or all healthy.
-    BoundaryError
-        If the runs outside a fold bracket no boundary.
-    """
-    for method in methods:
-        _check_recipe(method, seed)
-    groups = len(np.unique(dataset.groups))
-    if not 2 <= folds <= groups:
-        raise SurrogateError(
-            f"folds is {folds}; give 2 to {groups}, as many as there are compositions, or sample more"
-        )
-    said = {method: np.zeros(len(dataset), dtype=np.int64) for method in methods}
-    truth = dataset.starved.astype(np.int64)
-    for fitted, held in GroupKFold(folds).split(dataset.sums, groups=dataset.groups):
-        x = _fold_inputs(dataset, fitted)
-        with one_thread():
-            for method in methods:
-                model = recipe(method, seed)[0]().fit(x[fitted], truth[fitted])
-                said[method][held] = model.predict(x[held])
-    scores = {method: float(f1_score(truth, said[method], average="macro")) for method in methods}
-    return dict(sorted(scores.items(), key=lambda item: -item[1]))
-
-
-def _fold_inputs(dataset: Dataset, fitted: NDArray[np.int64]) -> FloatArray:
-    """Inputs of all runs, from what those of ``fitted`` alone tell."""
-    known = dataset.where(np.isin(np.arange(len(dataset)), fitted))
-    _check_mixed(known)
-    return inputs(dataset.features, fit_boundary(known), SteadyState.of(known))

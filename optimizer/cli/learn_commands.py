@@ -66,8 +66,8 @@ def fit_command(
     import learn
     import scenarios
     import twin
-    from learn.design import no_option
     from learn.make import PLAN
+    from learn.space import no_option
     from optimizer.progress import progress_bar
 
     chosen = scenarios.read(scenario, overrides=set_ or ())

@@ -7,7 +7,8 @@ import pytest
 
 import learn
 from learn import Plan, Space
-from learn.design import TEST_SEED, Option, assessment_plan, compositions, no_option
+from learn.design import TEST_SEED, assessment_plan, compositions
+from learn.space import Option, no_option
 from optimizer.cli import main
 from scenarios import Scenario, ScenarioError
 from scenarios.files import override

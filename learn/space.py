@@ -1,0 +1,245 @@
+"""What one GPU can be given in a scenario: engines, ranks, lengths, and what starvation means."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from learn.features import FloatArray
+from scenarios import EngineConfig, Problem, Scenario, ScenarioError, ServiceLevels, Workload
+from scenarios.engine import padded_rank
+from scenarios.lengths import FixedLengths, HistogramLengths, Lengths, LognormalLengths
+from twin.lengths import mean_square_tokens
+from twin.memory import plan_memory
+from twin.profile import EngineProfile
+
+DESIGN = 3
+"""Version of the design and of the loads that its mixes are given: another one makes other runs of a seed."""
+
+PER_SLOT = 10
+"""Most adapters per slot: with more, luck decides who is served, and no row tells."""
+
+MAX_LENGTH_PAIRS = 8
+"""Most pairs of prompt and output lengths that a design mixes; more are thinned by their work."""
+
+_ENGINE_ARGUMENTS = (
+    "max_num_seqs",
+    "max_num_batched_tokens",
+    "max_model_len",
+    "gpu_memory_utilization",
+    "block_size",
+    "tensor_parallel_size",
+    "long_prefill_token_threshold",
+    "max_cpu_loras",
+)
+"""Arguments that change how an option serves."""
+
+
+@dataclass(frozen=True)
+class Option:
+    """One way to configure the engine of a GPU, whose memory fits.
+
+    Parameters
+    ----------
+    max_loras, max_lora_rank
+        Slots and the rank of every slot.
+    kv_cache_tokens
+        KV cache that is left.
+    """
+
+    max_loras: int
+    max_lora_rank: int
+    kv_cache_tokens: int
+
+
+@dataclass(frozen=True)
+class Space:
+    """Everything that the twin must know to judge a GPU, and the range of what it is given.
+
+    Parameters
+    ----------
+    profile, engine, device, memory_gib
+        The engine and the GPU.
+    workload
+        Arrivals, duration; its lengths are those of the first pair of ``lengths``.
+    service_levels
+        What starvation means.
+    options
+        Engine options to learn, all of which start.
+    ranks
+        Ranks of adapters, ascending.
+    lengths
+        Pairs of prompt and output lengths.
+    max_adapters
+        Most adapters on one GPU.
+
+    Raises
+    ------
+    ScenarioError
+        If a GPU of the space could be given nothing; the message names each such value.
+    """
+
+    profile: EngineProfile
+    engine: EngineConfig
+    device: str
+    memory_gib: float
+    workload: Workload
+    service_levels: ServiceLevels
+    options: tuple[Option, ...]
+    ranks: tuple[int, ...]
+    lengths: tuple[tuple[Lengths, Lengths], ...]
+    max_adapters: int = 1280
+
+    def __post_init__(self) -> None:
+        problems = list(_space_problems(self))
+        if problems:
+            raise ScenarioError(problems, "space")
+
+    def describe(self) -> dict[str, Any]:
+        """Everything that determines the twin runs and their verdicts, as plain values."""
+        levels = self.service_levels
+        limits = {"itl_ms": levels.itl_ms, "ttft_ms": levels.ttft_ms}
+        given = {name: limit.model_dump(exclude_none=True) for name, limit in limits.items()}
+        latency = {"latency_limits": given} if any(given.values()) else {}
+        return {
+            "design": DESIGN,
+            "profile": self.profile.name,
+            "profile_digest": profile_digest(self.profile),
+            "device": self.device,
+            "memory_gib": self.memory_gib,
+            "engine": {name: getattr(self.engine, name) for name in _ENGINE_ARGUMENTS},
+            "arrivals": self.workload.arrivals.model_dump(mode="json"),
+            "duration_s": self.workload.duration_s,
+            "warmup_s": self.workload.warmup_s,
+            "lengths": [[p.model_dump(mode="json"), o.model_dump(mode="json")] for p, o in self.lengths],
+            "served_share": self.service_levels.served_share,
+            "adapter_served_share": self.service_levels.adapter_served_share,
+            "options": [[o.max_loras, o.max_lora_rank, o.kv_cache_tokens] for o in self.options],
+            "ranks": list(self.ranks),
+            "max_adapters": self.max_adapters,
+        } | latency
+
+    def most_adapters(self, option: Option) -> int:
+        """Most adapters that an option is given: with too few slots for many, luck decides who is served."""
+        return max(min(self.max_adapters, PER_SLOT * option.max_loras), 2 * option.max_loras)
+
+    @cached_property
+    def means(self) -> FloatArray:
+        """Mean prompt and output tokens and mean square of the output tokens by pair, shape (pairs, 3)."""
+        return np.array([(p.mean_tokens, o.mean_tokens, mean_square_tokens(o)) for p, o in self.lengths])
+
+
+def _space_problems(space: Space) -> Iterator[Problem]:
+    if not 0 < space.memory_gib < math.inf:
+        yield Problem("memory_gib", f"is {space.memory_gib}", "give the GiB of the GPU's memory")
+    if space.max_adapters < 1:
+        yield Problem("max_adapters", f"is {space.max_adapters}", "give 1 or more")
+    if not space.lengths:
+        yield Problem("lengths", "are empty", "give a pair of prompt and output lengths")
+    if not space.ranks or min(space.ranks) < 1 or list(space.ranks) != sorted(set(space.ranks)):
+        yield Problem("ranks", f"are {space.ranks}", "give ranks from 1 up, ascending")
+        return
+    for k, option in enumerate(space.options):
+        if min(option.max_loras, option.kv_cache_tokens) < 1:
+            yield Problem(f"options[{k}]", f"is {option}", "give it slots and KV cache")
+        if option.max_lora_rank < space.ranks[0]:
+            yield Problem(
+                f"options[{k}]", f"is {option}", f"raise its rank to {space.ranks[0]} or leave it out"
+            )
+
+
+def profile_digest(profile: EngineProfile) -> str:
+    """Digest of what the twin reads of a profile: rules, memory and costs, not its history.
+
+    What has its default is left out, so that a profile keeps its digest when the twin learns new terms.
+    """
+    parts = profile.model_dump(
+        mode="json", include={"rules", "memory", "step", "loads", "frontend"}, exclude_defaults=True
+    )
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def starting_options(
+    profile: EngineProfile, engine: EngineConfig, memory_gib: float, ranks: Sequence[int]
+) -> tuple[Option, ...]:
+    """Options whose memory fits: every slot count of the engine with every padded rank there is.
+
+    Parameters
+    ----------
+    ranks
+        Ranks of the adapters to serve.
+    """
+    padded = sorted({padded_rank(rank) for rank in ranks})
+    choices = (engine.max_lora_rank,) if engine.max_lora_rank is not None else tuple(padded)
+    plans = [
+        (slots, rank, plan_memory(profile.memory, engine, memory_gib, slots, rank))
+        for rank in choices
+        for slots in engine.slot_choices
+    ]
+    return tuple(
+        Option(slots, rank, plan.kv_cache_tokens) for slots, rank, plan in plans if plan.failure is None
+    )
+
+
+def no_option(space: Space) -> Problem:
+    """Why no engine starts in a space without options: the smallest one does not, and what would help."""
+    slots, rank = space.engine.slot_choices[0], space.engine.max_lora_rank or padded_rank(space.ranks[0])
+    plan = plan_memory(space.profile.memory, space.engine, space.memory_gib, slots, rank)
+    return Problem(
+        "memory_gib",
+        f"is {space.memory_gib:g} on {space.device}, and no engine configuration fits: with {slots} slots of "
+        f"rank {rank}, {plan.why}",
+        plan.remedy,
+    )
+
+
+def space_of(scenario: Scenario, profile: EngineProfile, memory_gib: float, device: str) -> Space:
+    """What a GPU can be given in a scenario.
+
+    Options are those that hold the longest request. A ``max_model_len`` above that changes which
+    options start, not how they serve, so it is lowered to it.
+    """
+    longest = max(_longest(c.prompt) + _longest(c.output) for c in scenario.classes)
+    engine = scenario.engine.model_copy(update={"max_model_len": min(longest, scenario.engine.max_model_len)})
+    ranks = tuple(sorted({c.rank for c in scenario.classes}))
+    pairs = _thinned(sorted({(c.prompt, c.output) for c in scenario.classes}, key=_work))
+    return Space(
+        profile=profile,
+        engine=engine,
+        device=device,
+        memory_gib=memory_gib,
+        workload=scenario.workload.model_copy(update={"prompt": pairs[0][0], "output": pairs[0][1]}),
+        service_levels=scenario.service_levels,
+        options=starting_options(profile, engine, memory_gib, ranks),
+        ranks=ranks,
+        lengths=pairs,
+    )
+
+
+def _longest(lengths: Lengths) -> int:
+    match lengths:
+        case FixedLengths():
+            return lengths.tokens
+        case LognormalLengths():
+            return lengths.max
+        case HistogramLengths():
+            return math.ceil(lengths.edges[-1])
+
+
+def _work(pair: tuple[Lengths, Lengths]) -> tuple[float, float, str]:
+    prompt, output = pair
+    return output.mean_tokens, prompt.mean_tokens, f"{prompt!r} {output!r}"
+
+
+def _thinned(pairs: list[tuple[Lengths, Lengths]]) -> tuple[tuple[Lengths, Lengths], ...]:
+    if len(pairs) <= MAX_LENGTH_PAIRS:
+        return tuple(pairs)
+    kept = np.unique(np.linspace(0, len(pairs) - 1, MAX_LENGTH_PAIRS).round().astype(int))
+    return tuple(pairs[k] for k in kept)
