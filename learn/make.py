@@ -27,6 +27,7 @@ from learn.space import Space, space_of, starting_options
 from scenarios import Device, Scenario, read
 from scenarios.arrivals import PoissonArrivals, TraceArrivals
 from scenarios.catalogue import shipped
+from scenarios.deadline import UNLIMITED, Deadline
 from scenarios.engine import padded_rank
 from twin.profile import EngineProfile, find_profile
 
@@ -54,6 +55,7 @@ def regions_for(
     progress: Progress | None = None,
     cache_dir: str | Path | None = None,
     plan: Plan = PLAN,
+    deadline: Deadline = UNLIMITED,
 ) -> Regions:
     """Linear regions of every option that starts in a scenario on one device.
 
@@ -70,6 +72,13 @@ def regions_for(
         ``~/.cache/lorapack``.
     plan
         How much to sample.
+    deadline
+        When to stop making them; what was sampled by then stays in the cache.
+
+    Raises
+    ------
+    Stopped
+        If the deadline passes, or the work is interrupted, before they are made.
 
     Notes
     -----
@@ -83,7 +92,7 @@ def regions_for(
     wanted = starting_options(profile, scenario.engine, memory_gib, needed_ranks(scenario))
     if not wanted:
         return no_regions(space, plan)
-    found = _shipped_region(space, plan) or _cached(space, plan, workers, progress, cache_dir)
+    found = _shipped_region(space, plan) or _cached(space, plan, workers, progress, cache_dir, deadline)
     return found.restricted([(o.max_loras, o.max_lora_rank) for o in wanted])
 
 
@@ -112,10 +121,11 @@ def make_regions(
     workers: int | None = None,
     progress: Progress | None = None,
     directory: Path | None = None,
+    deadline: Deadline = UNLIMITED,
 ) -> Regions:
     """Sample the twin over a space and linearise what it says."""
     count = os.cpu_count() or 1 if workers is None else workers
-    dataset = sample(space, plan, workers=count, directory=directory, progress=progress)
+    dataset = sample(space, plan, workers=count, directory=directory, progress=progress, deadline=deadline)
     return linearize(dataset, space, command=command)
 
 
@@ -142,6 +152,7 @@ def _cached(
     workers: int | None,
     progress: Progress | None,
     cache_dir: str | Path | None,
+    deadline: Deadline,
 ) -> Regions:
     """Regions from the cache; made, and kept there, if they are missing or damaged."""
     path = cache_folder(cache_dir) / "regions" / f"{_key(space, plan)}.json"
@@ -150,7 +161,7 @@ def _cached(
             return read_regions(path)
         except RegionError as error:
             _log.warning("%s; making it again", error)
-    regions = _made(space, plan, workers, progress, sample_folder(space, plan, cache_dir))
+    regions = _made(space, plan, workers, progress, sample_folder(space, plan, cache_dir), deadline)
     try:
         write_atomically(path, regions.to_json())
     except OSError as error:
@@ -158,14 +169,23 @@ def _cached(
     return regions
 
 
-def _made(space: Space, plan: Plan, workers: int | None, progress: Progress | None, samples: Path) -> Regions:
+def _made(
+    space: Space,
+    plan: Plan,
+    workers: int | None,
+    progress: Progress | None,
+    samples: Path,
+    deadline: Deadline,
+) -> Regions:
     """New regions; the twin runs behind them are kept in a folder, if it can be written and is sound."""
     try:
         samples.mkdir(parents=True, exist_ok=True)
-        return make_regions(space, plan, workers=workers, progress=progress, directory=samples)
+        return make_regions(
+            space, plan, workers=workers, progress=progress, directory=samples, deadline=deadline
+        )
     except (OSError, DatasetError) as error:
         _log.warning("twin runs are not kept (%s)", error)
-        return make_regions(space, plan, workers=workers, progress=progress)
+        return make_regions(space, plan, workers=workers, progress=progress, deadline=deadline)
 
 
 def _key(space: Space, plan: Plan) -> str:

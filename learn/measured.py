@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from joblib import Parallel, delayed
+from joblib import delayed
 from numpy.typing import NDArray
 
 from learn.assessment import macro_f1, smape
@@ -22,6 +22,7 @@ from twin.fidelity_predict import predict_all
 from twin.fidelity_runs import MeasuredRun, measured_runs, read_runs, run_requests, selected
 from twin.load import GPULoad
 from twin.metrics import GPUMetrics
+from twin.parallel import in_processes
 from twin.profile import EngineProfile
 from twin.simulate import simulate
 
@@ -187,7 +188,7 @@ def _of_open_loop(
     space: Space, runs: Sequence[MeasuredRun], table: pd.DataFrame, workers: int
 ) -> MeasuredQuality:
     """The twin under the workload that it taught the surrogates with, at the runs' rates."""
-    said = Parallel(n_jobs=workers)(delayed(_hour)(space, run) for run in runs)
+    said = list(in_processes((delayed(_hour)(space, run) for run in runs), workers))
     return _quality(
         "twin, open loop",
         table,

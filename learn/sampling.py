@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from joblib import Parallel, delayed
+from joblib import delayed
 from scipy.optimize import brentq
 
 from learn.boundary import BoundaryError, BoundaryModel, crossing, fit_boundary
@@ -24,6 +24,8 @@ from learn.features import FEATURES, Engines, FloatArray, candidate_features
 from learn.space import Space
 from learn.steady import ESTIMATES, SteadyState
 from scenarios import Problem, ScenarioError
+from scenarios.deadline import UNLIMITED, Deadline
+from twin.parallel import in_processes
 from twin.validation import judge
 
 Progress = Callable[[str, int, int], None]
@@ -67,6 +69,7 @@ def sample(
     workers: int = 1,
     directory: str | Path | None = None,
     progress: Progress | None = None,
+    deadline: Deadline = UNLIMITED,
 ) -> Dataset:
     """Run the twin over a design.
 
@@ -83,9 +86,13 @@ def sample(
         Where each finished round is kept; a sampling that was interrupted goes on from there.
     progress
         Called after every composition.
+    deadline
+        When to stop.
 
     Raises
     ------
+    Stopped
+        If the deadline passes, or the work is interrupted, before the last run.
     DatasetError
         If the directory holds rounds of another sampling, or cannot be made.
     BoundaryError
@@ -107,7 +114,7 @@ def sample(
         if path is not None and path.exists():
             done = _resumed(path, metadata)
         else:
-            done = _round(space, plan, first, so_far, metadata, workers, progress)
+            done = _round(space, plan, first, so_far, metadata, workers, progress, deadline)
             if path is not None:
                 done.save(path)
         rounds.append(done.table)
@@ -150,26 +157,19 @@ def _round(
     metadata: dict[str, Any],
     workers: int,
     progress: Progress | None,
+    deadline: Deadline,
 ) -> Dataset:
     last = min(first + plan.round_size, plan.compositions)
     design = compositions(space, first, last, plan.seed)
     expected = _expected(space, design, so_far)
     jobs = [delayed(explore)(space, plan, *pair) for pair in zip(design, expected, strict=True)]
     rows: list[dict[str, float]] = []
-    searches = _parallel(workers)(jobs)
+    searches = in_processes(jobs, workers, deadline=deadline, work="the twin was sampled")
     for done, found in enumerate(searches, start=first + 1):
         rows.extend(found)
         if progress is not None:
             progress("sampling the twin", done, plan.compositions)
     return Dataset(table_of(rows), metadata)
-
-
-def _parallel(workers: int) -> Parallel:
-    """Jobs one by one, handed back as they finish; all at the end where the backend (Ray's) cannot."""
-    try:
-        return Parallel(n_jobs=workers, batch_size=1, return_as="generator")
-    except ValueError:
-        return Parallel(n_jobs=workers, batch_size=1)
 
 
 def _expected(space: Space, design: list[Composition], so_far: Dataset | None) -> list[float | None]:

@@ -1,13 +1,17 @@
 """Places adapters on the fewest GPUs and proves how far from the fewest."""
 
-from optimizer.baselines import BASELINES
-from optimizer.compare import Comparison, compare
-from optimizer.loop.solve import solve
-from optimizer.packing import methods, pack
-from optimizer.packing.problem import Packing, PackingOption, PackingProblem
-from optimizer.replanning.changes import Change
-from optimizer.replanning.replan import replan
-from optimizer.result import Result, Validation, result_schema
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from optimizer.baselines import BASELINES
+    from optimizer.comparison import Comparison, compare
+    from optimizer.loop.solve import solve
+    from optimizer.packing import methods, pack
+    from optimizer.packing.problem import Packing, PackingOption, PackingProblem
+    from optimizer.replanning.changes import Change
+    from optimizer.replanning.replan import replan
+    from optimizer.result import Result, Validation, result_schema
 
 __all__ = [
     "BASELINES",
@@ -25,3 +29,33 @@ __all__ = [
     "result_schema",
     "solve",
 ]
+
+_MODULES = {
+    "BASELINES": "optimizer.baselines",
+    "Change": "optimizer.replanning.changes",
+    "Comparison": "optimizer.comparison",
+    "Packing": "optimizer.packing.problem",
+    "PackingOption": "optimizer.packing.problem",
+    "PackingProblem": "optimizer.packing.problem",
+    "Result": "optimizer.result",
+    "Validation": "optimizer.result",
+    "compare": "optimizer.comparison",
+    "methods": "optimizer.packing",
+    "pack": "optimizer.packing",
+    "replan": "optimizer.replanning.replan",
+    "result_schema": "optimizer.result",
+    "solve": "optimizer.loop.solve",
+}
+"""Where each name comes from; imported when it is first asked for, as solvers take seconds to import."""
+
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> object:
+        if name not in _MODULES:
+            raise AttributeError(f'module "{__name__}" has no attribute "{name}"')
+        value = getattr(import_module(_MODULES[name]), name)
+        globals()[name] = value
+        return value
+
+    def __dir__() -> list[str]:
+        return sorted(__all__)

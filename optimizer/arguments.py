@@ -21,6 +21,7 @@ def check_arguments(
     time_limit_s: object,
     gap_limit: object,
     workers: object,
+    total_limit_s: object = None,
 ) -> None:
     """Check the arguments of `solve`.
 
@@ -35,8 +36,13 @@ def check_arguments(
         *([] if gpus is None else _wrong_count("gpus", gpus, ", or None for the scenario's")),
         *_wrong_count("workers", workers, ""),
     ]
-    if not (_is_real(time_limit_s) and 0 < time_limit_s < math.inf):
-        problems.append(Problem("time_limit_s", f"is {time_limit_s!r}", "give seconds, a number above 0"))
+    limits = [("time_limit_s", time_limit_s)]
+    limits += [] if total_limit_s is None else [("total_limit_s", total_limit_s)]
+    problems += [
+        Problem(name, f"is {limit!r}", "give seconds, a number above 0")
+        for name, limit in limits
+        if not (_is_real(limit) and 0 < limit < math.inf)
+    ]
     if not (_is_real(gap_limit) and 0 <= gap_limit < 1):
         problems.append(
             Problem("gap_limit", f"is {gap_limit!r}", "give a number from 0 to below 1: 0.05 stops at 5 %")

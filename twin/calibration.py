@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from joblib import Parallel, delayed
+from joblib import delayed
 from numpy.typing import NDArray
 
 from scenarios.errors import LorapackError
@@ -26,6 +26,7 @@ from twin.fidelity_report import FidelityReport
 from twin.fidelity_runs import MeasuredRun, measured_runs, read_runs, run_requests, run_setup, selected
 from twin.loop import run as play
 from twin.memory import memory_model
+from twin.parallel import in_processes
 from twin.profile import EngineProfile, Frontend, ServedLengths, Uncertainty
 
 log = logging.getLogger(__name__)
@@ -152,7 +153,7 @@ class _Job:
             if tpot > 0
         )
         evidence = []
-        for done, one in enumerate(Parallel(n_jobs=self.workers, return_as="generator")(jobs)):
+        for done, one in enumerate(in_processes(jobs, self.workers)):
             if one is not None:
                 evidence.append(one)
             self.tell(what, done + 1, len(self.runs))
@@ -287,7 +288,7 @@ def _frontend(folder: Path, job: _Job, profile: EngineProfile) -> Frontend:
             stall = final_stall_s(instants.get(run.run_id, np.empty(0)), run.seconds)
             if stall is not None and run.kv_cache_tokens is not None:
                 jobs.append(delayed(_stall)(run, profile, stall, job.seed))
-        scrape = fit_scrape(Parallel(n_jobs=job.workers)(jobs))
+        scrape = fit_scrape(list(in_processes(jobs, job.workers)))
     calm = (
         clean & (job.table["running_mean"] < CALM).to_numpy() & (job.table["waiting_mean"] < 0.01).to_numpy()
     )

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from joblib import Parallel, delayed
+from joblib import delayed
 
 from scenarios.engine import EngineConfig
 from scenarios.output import check_writable, write_whole
@@ -19,6 +19,7 @@ from twin.fidelity_runs import MeasuredRun, measured_runs, read_runs, run_reques
 from twin.loop import UnservableRequestError
 from twin.loop import run as play
 from twin.memory import plan_memory
+from twin.parallel import in_processes
 from twin.profile import EngineProfile, find_profile, read_profile
 from twin.records import RunRecords
 from twin.requests import Requests
@@ -168,7 +169,7 @@ def predict_all(
     """Predictions of runs, in their order; the same for any number of workers."""
     jobs = (delayed(predict)(run, profiles(run.model), seed) for run in runs)
     rows = []
-    for prediction in Parallel(n_jobs=workers, return_as="generator")(jobs):
+    for prediction in in_processes(jobs, workers):
         rows.append(asdict(prediction))
         if progress is not None:
             progress(len(rows), len(runs))

@@ -10,13 +10,14 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from joblib import Parallel, delayed
+from joblib import delayed
 from scipy.special import stdtrit
 
 from scenarios.engine import EngineConfig
 from scenarios.workload import Workload
 from twin.load import GPULoad
 from twin.metrics import GPUMetrics
+from twin.parallel import in_processes
 from twin.profile import EngineProfile
 from twin.result import SimulationResult
 from twin.simulate import simulate
@@ -157,7 +158,7 @@ def replicate(
         If the engine does not start.
     """
     seeds = np.random.SeedSequence(seed).spawn(replications)
-    runs = Parallel(n_jobs=max(min(workers, replications), 1))(
+    jobs = (
         delayed(simulate)(
             load,
             workload,
@@ -172,4 +173,4 @@ def replicate(
         )
         for child in seeds
     )
-    return Replications(tuple(runs), confidence)
+    return Replications(tuple(in_processes(jobs, max(min(workers, replications), 1))), confidence)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
-from joblib import Parallel, delayed
+from joblib import delayed
 
 from scenarios.engine import EngineConfig
 from scenarios.files import check_placement
@@ -16,6 +16,7 @@ from scenarios.scenario import Scenario
 from scenarios.workload import Workload
 from twin.assessment import assess, listed, verdict_on, verdict_unstarted
 from twin.load import GPULoad
+from twin.parallel import in_processes
 from twin.profile import EngineProfile, find_profile, read_profile
 from twin.simulate import MemoryFailure, simulate
 from twin.verdict import GPUVerdict, ValidationReport
@@ -117,9 +118,8 @@ def validate(
     keys = [_key(gpu, order) for gpu, (order, _) in zip(placement.gpus, loads, strict=True)]
     first = {key: k for k, key in reversed(list(enumerate(keys)))}
     jobs = [(placement.gpus[k], loads[k][1]) for k in first.values()]
-    verdicts = Parallel(n_jobs=max(min(workers, len(jobs)), 1))(
-        delayed(_judge_placed)(scenario, gpu, load, known[gpu.device]) for gpu, load in jobs
-    )
+    asked = (delayed(_judge_placed)(scenario, gpu, load, known[gpu.device]) for gpu, load in jobs)
+    verdicts = list(in_processes(asked, max(min(workers, len(jobs)), 1), work="the twin was judging"))
     judged = dict(zip(first, verdicts, strict=True))
     gpus = []
     for gpu, key, (_, load) in zip(placement.gpus, keys, loads, strict=True):

@@ -7,10 +7,11 @@ which the twin finds every GPU healthy. Where a scenario has several kinds of GP
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from typing import Literal
 
+from learn import Surrogate
 from optimizer.baselines.assignment import (
     Assignment,
     SingleAdapters,
@@ -29,10 +30,11 @@ from optimizer.baselines.rules import (
     random_placement,
 )
 from optimizer.baselines.saturation import Saturation
-from optimizer.baselines.surrogate_oracle import Model, surrogate_oracle
+from optimizer.baselines.surrogate_oracle import Model, SurrogateOracle, learned_surrogate
 from optimizer.packing.greedy import GreedyInput, proposed
 from optimizer.progress import Report, silent
 from scenarios import Device, Scenario
+from scenarios.deadline import UNLIMITED, Deadline
 from twin import EngineProfile
 
 
@@ -46,6 +48,10 @@ class Site:
         The scenario, the kind of GPU, and its engine profile.
     workers, report
         Processes for what the twin must be asked first, and where progress goes.
+    deadline
+        When to stop.
+    surrogate
+        The model of the GPU, for rules that ask one.
     """
 
     scenario: Scenario
@@ -53,6 +59,8 @@ class Site:
     profile: EngineProfile
     workers: int = 1
     report: Report = silent
+    deadline: Deadline = UNLIMITED
+    surrogate: Surrogate | None = None
 
     @cached_property
     def adapters(self) -> SingleAdapters:
@@ -62,7 +70,7 @@ class Site:
     @cached_property
     def saturation(self) -> Saturation:
         """Largest throughputs of the GPU."""
-        return Saturation(self.scenario, self.device, self.profile)
+        return Saturation(self.scenario, self.device, self.profile, self.deadline)
 
     @cached_property
     def peak_by_rank(self) -> dict[int, float]:
@@ -89,12 +97,25 @@ class Baseline:
         The placement.
     spread
         Over how many GPUs.
+    model
+        Kind of model of the GPU that the rule asks; None: it asks none.
     """
 
     name: str
     summary: str
     rule: Rule
     spread: Spread
+    model: Model | None = None
+
+    def prepared(self, site: Site) -> Site:
+        """The site with the model that the rule asks, learned until the site's deadline."""
+        if self.model is None:
+            return site
+        surrogate = learned_surrogate(
+            site.scenario, site.device, site.profile, self.model, workers=site.workers, report=site.report,
+            deadline=site.deadline,
+        )  # fmt: skip
+        return replace(site, surrogate=surrogate)
 
 
 def _max_backbone(site: Site, _gpus: int, *, half: bool) -> Assignment:
@@ -129,10 +150,11 @@ def _loraserve(site: Site, gpus: int) -> Assignment:
     return loraserve(site.adapters, gpus, site.peak_by_rank)
 
 
-def _proposed(site: Site, gpus: int, *, model: Model) -> Assignment | None:
+def _proposed(site: Site, gpus: int) -> Assignment | None:
     """The paper's greedy with a model of the GPU learned from twin runs."""
-    oracle = surrogate_oracle(
-        site.scenario, site.device, site.profile, model, workers=site.workers, report=site.report
+    assert site.surrogate is not None  # `Baseline.prepared` has learned it
+    oracle = SurrogateOracle(
+        site.surrogate, site.scenario.classes, site.scenario, site.device, site.profile, site.deadline
     )
     classes, adapters = site.scenario.classes, site.adapters
     plan = proposed(GreedyInput.of(classes), oracle, most_gpus=gpus)
@@ -147,9 +169,12 @@ def _proposed(site: Site, gpus: int, *, model: Model) -> Assignment | None:
     return assigned(adapters, groups, lambda _adapters: next(slots))
 
 
+_ASKS: tuple[tuple[str, str, Model], ...] = (
+    ("proposed", "the paper's greedy with a forest of twin runs", "forest"),
+    ("proposed-fast", "the same with a small tree", "tree"),
+)
+
 _OPENS: tuple[tuple[str, str, Rule], ...] = (
-    ("proposed", "the paper's greedy with a forest of twin runs", partial(_proposed, model="forest")),
-    ("proposed-fast", "the same with a small tree", partial(_proposed, model="tree")),
     ("maxbackbone", "next-fit up to the throughput without LoRA", partial(_max_backbone, half=False)),
     ("maxbackbone-less-parallel", "the same with half the slots", partial(_max_backbone, half=True)),
     ("aibrix-binpack", "AIBrix: ten adapters to a GPU", _bin_pack),
@@ -168,6 +193,7 @@ _SPREADS: tuple[tuple[str, str, Rule], ...] = (
 BASELINES: dict[str, Baseline] = {
     baseline.name: baseline
     for baseline in (
+        *(Baseline(name, summary, _proposed, "opens", model) for name, summary, model in _ASKS),
         *(Baseline(name, summary, rule, "opens") for name, summary, rule in _OPENS),
         *(Baseline(name, summary, rule, "given") for name, summary, rule in _SPREADS),
         *(

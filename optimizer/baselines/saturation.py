@@ -18,6 +18,7 @@ import twin
 from optimizer.baselines.assignment import SingleAdapters
 from scenarios import AdapterClass, Device, Scenario
 from scenarios.arrivals import PoissonArrivals
+from scenarios.deadline import UNLIMITED, Deadline
 from scenarios.engine import padded_rank
 from twin import EngineProfile, GPULoad
 from twin.step_cost import StepCost
@@ -65,11 +66,14 @@ class Saturation:
     ----------
     scenario, device, profile
         Lengths, engine arguments, and the GPU.
+    deadline
+        When to stop asking the twin.
     """
 
     scenario: Scenario
     device: Device
     profile: EngineProfile
+    deadline: Deadline = UNLIMITED
 
     @cached_property
     def backbone_tok_per_s(self) -> float:
@@ -131,6 +135,7 @@ class Saturation:
         workload = self.scenario.workload.model_copy(update={"arrivals": PoissonArrivals(), "warmup_s": 0.0})
         rate, best = FIRST_RATE_PER_S, 0.0
         while True:
+            self.deadline.check("the largest throughput was looked for")
             load = GPULoad(
                 names=("saturation",),
                 rank=np.array([rank], dtype=np.int32),

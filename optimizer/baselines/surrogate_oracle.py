@@ -19,6 +19,7 @@ from learn.make import PLAN, sample_folder
 from optimizer.packing.problem import FloatArray
 from optimizer.progress import Report, silent
 from scenarios import AdapterClass, Device, Scenario
+from scenarios.deadline import UNLIMITED, Deadline
 from twin import EngineProfile
 from twin.lengths import mean_square_tokens
 
@@ -37,6 +38,8 @@ class SurrogateOracle:
         The adapters' classes.
     scenario, device, profile
         Engine arguments, memory of the GPU, and its memory model.
+    deadline
+        When to stop answering.
     """
 
     surrogate: learn.Surrogate
@@ -44,9 +47,11 @@ class SurrogateOracle:
     scenario: Scenario
     device: Device
     profile: EngineProfile
+    deadline: Deadline = UNLIMITED
 
     def fits(self, max_loras: int, max_lora_rank: int) -> bool:
         """Whether the engine starts with so many slots of this rank."""
+        self.deadline.check("the greedy asked its model")
         return self._memory(max_loras, max_lora_rank).starts
 
     def throughput(self, counts: FloatArray, max_loras: int, max_lora_rank: int) -> float:
@@ -79,7 +84,7 @@ class SurrogateOracle:
         )
 
 
-def surrogate_oracle(
+def learned_surrogate(
     scenario: Scenario,
     device: Device,
     profile: EngineProfile,
@@ -87,12 +92,15 @@ def surrogate_oracle(
     *,
     workers: int = 1,
     report: Report = silent,
+    deadline: Deadline = UNLIMITED,
     plan: Plan = PLAN,
-) -> SurrogateOracle:
-    """The oracle of one device of a scenario; samples the twin where no runs are kept, for minutes.
+) -> learn.Surrogate:
+    """The model of one device of a scenario; samples the twin where no runs are kept, for minutes.
 
     Raises
     ------
+    Stopped
+        If the deadline passes, or the work is interrupted, before there are enough runs.
     SurrogateError
         If the runs are all starved or all healthy.
     DatasetError
@@ -100,7 +108,5 @@ def surrogate_oracle(
     """
     space = learn.space_for(scenario, device, profile)
     folder = sample_folder(space, plan)
-    dataset = learn.sample(space, plan, workers=workers, directory=folder, progress=report)
-    return SurrogateOracle(
-        learn.fit(dataset, model, seed=plan.seed), scenario.classes, scenario, device, profile
-    )
+    dataset = learn.sample(space, plan, workers=workers, directory=folder, progress=report, deadline=deadline)
+    return learn.fit(dataset, model, seed=plan.seed)

@@ -3,48 +3,69 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
+from typing import NoReturn
 
-import typer
-
-from optimizer.cli.engine_commands import add_to as add_engine_commands
-from optimizer.cli.learn_commands import add_to as add_learn_commands
-from optimizer.cli.options import EXIT_FAILURE, EXIT_USAGE
-from optimizer.cli.replan_command import add_to as add_replan_command
-from optimizer.cli.scenario_commands import add_to as add_scenario_commands
-from optimizer.cli.solve_commands import add_to as add_solve_commands
-from scenarios import LorapackError
-
-app = typer.Typer(
-    name="lorapack",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    rich_markup_mode="rich",
-    help="The fewest GPUs for many LoRA adapters, with a proof, and a digital twin of vLLM as judge.",
-    epilog="Start with: lorapack compare scenarios/mixed_ranks.yaml",
-)
-add_solve_commands(app)
-add_replan_command(app)
-add_engine_commands(app)
-add_learn_commands(app)
-add_scenario_commands(app)
+from optimizer.cli.exits import EXIT_FAILURE, EXIT_NO_PLAN, EXIT_USAGE
 
 
-def main() -> None:
-    """Run the command; every expected error ends in one message and its exit code, without a traceback."""
+def main() -> NoReturn:
+    """Run the command; every expected error ends in one message and its exit code, without a traceback.
+
+    From the first moment SIGINT and SIGTERM end it with one word; work that has something to lose by that
+    notices them at its safe points instead (`scenarios.interrupts`).
+    """
+    for number in (signal.SIGINT, signal.SIGTERM):
+        if signal.getsignal(number) is not signal.SIG_IGN:  # a background job, or under nohup
+            signal.signal(number, lambda *_: _leave())
+    from scenarios.interrupts import take_over  # imports take a second: not before signals are handled
+
+    take_over(_leave)
+    _end(_run())
+
+
+def _run() -> int:
+    from optimizer.cli.commands import app
+    from scenarios import LorapackError
+
     try:
         app()
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else EXIT_FAILURE
     except LorapackError as error:
-        sys.exit(_tell(error))
+        return _tell(error)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    except KeyboardInterrupt:
-        print("lorapack: interrupted", file=sys.stderr)
-        sys.exit(EXIT_FAILURE)
+    return 0
 
 
-def _tell(error: LorapackError) -> int:
+def _tell(error: Exception) -> int:
+    """Print an error; its exit code."""
+    from scenarios.deadline import Stopped
+
     print(f"lorapack: {error}", file=sys.stderr)
+    if isinstance(error, Stopped):
+        return EXIT_NO_PLAN
     # A wrong value, name or file is the caller's to mend; anything else is our failure.
     return EXIT_USAGE if isinstance(error, ValueError | LookupError | OSError) else EXIT_FAILURE
+
+
+def _leave() -> NoReturn:
+    """End the process from within a signal handler: nothing that was going on may be relied on."""
+    if os.isatty(2):
+        os.write(2, b"\x1b[?25h\n")  # the cursor, which a progress bar hides
+    os.write(2, b"lorapack: interrupted\n")
+    os._exit(EXIT_NO_PLAN)
+
+
+def _end(code: int) -> NoReturn:
+    """End the process with everything written, whatever signals come meanwhile."""
+    from scenarios.interrupts import ignore_signals, was_asked
+
+    ignore_signals()
+    if was_asked():  # threads may be left behind in native code, which would crash an orderly exit
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    sys.exit(code)

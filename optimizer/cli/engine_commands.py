@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
+from optimizer.cli.exits import EXIT_FAILURE
 from optimizer.cli.options import (
-    EXIT_FAILURE,
     JsonOption,
     QuietOption,
     ScenarioArgument,

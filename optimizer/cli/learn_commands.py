@@ -8,15 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from optimizer.cli.options import (
-    EXIT_INFEASIBLE,
-    QuietOption,
-    ScenarioArgument,
-    SetOption,
-    WorkersOption,
-    note,
-    write_text,
-)
+from optimizer.cli.exits import EXIT_INFEASIBLE
+from optimizer.cli.options import QuietOption, ScenarioArgument, SetOption, WorkersOption, note, write_text
 
 if TYPE_CHECKING:
     from learn import Dataset, Regions, Space

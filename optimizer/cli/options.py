@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
+from functools import wraps
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, ParamSpec
 
 import typer
 
-EXIT_SOLVED = 0
-EXIT_FAILURE = 1
-EXIT_USAGE = 2
-EXIT_INFEASIBLE = 3
-EXIT_NO_PLAN = 4
+P = ParamSpec("P")
 
 ScenarioArgument = Annotated[
     str, typer.Argument(metavar="SCENARIO", help="A scenario file, or the name of a shipped one.")
@@ -33,10 +31,32 @@ TimeLimitOption = Annotated[
     float,
     typer.Option(
         min=0.1,
-        help="Seconds of search per placer; the best plan so far is kept. Regions to learn come on top.",
+        help="Seconds of search per placer; the best plan so far is kept. Compiling, once after "
+        "installation, and regions to learn come on top.",
     ),
 ]
+TotalLimitOption = Annotated[
+    float | None,
+    typer.Option(min=0.1, help="Seconds for everything, compiling and learning too; absent: no such limit."),
+]
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar.")]
+
+
+def noticing_signals(command: Callable[P, None]) -> Callable[P, None]:
+    """A command whose work notices SIGINT and SIGTERM at safe points, and tells what it has by then."""
+
+    @wraps(command)
+    def run(*args: P.args, **kwargs: P.kwargs) -> None:
+        from scenarios.interrupts import ignore_signals, noticed
+
+        with noticed():
+            try:
+                command(*args, **kwargs)
+            finally:
+                sys.stdout.flush()
+                ignore_signals()
+
+    return run
 
 
 def write_text(target: str | Path, text: str) -> None:

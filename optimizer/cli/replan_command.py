@@ -14,15 +14,17 @@ from optimizer.cli.options import (
     SeedOption,
     SetOption,
     TimeLimitOption,
+    TotalLimitOption,
     WorkersOption,
     emit,
+    noticing_signals,
 )
 from optimizer.cli.solve_commands import GpusOption, exit_code
 
 
 def add_to(app: typer.Typer) -> None:
     """Register the command."""
-    app.command("replan")(replan_command)
+    app.command("replan")(noticing_signals(replan_command))
 
 
 def replan_command(
@@ -37,6 +39,7 @@ def replan_command(
     ] = None,
     gpus: GpusOption = None,
     time_limit: TimeLimitOption = 60.0,
+    total_limit: TotalLimitOption = None,
     seed: SeedOption = None,
     workers: WorkersOption = 2,
     set_: SetOption = None,
@@ -62,6 +65,7 @@ def replan_command(
             move_price=move_price,
             gpus=gpus,
             time_limit_s=time_limit,
+            total_limit_s=total_limit,
             seed=seed,
             workers=workers,
             report=report,

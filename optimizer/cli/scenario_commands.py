@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from optimizer.cli.options import EXIT_USAGE, JsonOption, ScenarioArgument, SetOption, emit, note
+from optimizer.cli.exits import EXIT_USAGE
+from optimizer.cli.options import JsonOption, ScenarioArgument, SetOption, emit, note
 
 scenarios_app = typer.Typer(no_args_is_help=True, help="List, show and check scenario files.")
 

@@ -8,21 +8,22 @@ from typing import Annotated
 import typer
 
 from optimizer.arguments import OBJECTIVES
+from optimizer.cli.exits import EXIT_INFEASIBLE, EXIT_NO_PLAN, EXIT_SOLVED
 from optimizer.cli.options import (
-    EXIT_INFEASIBLE,
-    EXIT_NO_PLAN,
-    EXIT_SOLVED,
     JsonOption,
     QuietOption,
     ScenarioArgument,
     SeedOption,
     SetOption,
     TimeLimitOption,
+    TotalLimitOption,
     WorkersOption,
     emit,
+    noticing_signals,
     write_text,
 )
 from optimizer.result import Result
+from scenarios.interrupts import interrupted
 
 MethodOption = Annotated[
     str, typer.Option(help="Placer: exact, greedy, ... (`lorapack methods` lists them).")
@@ -41,8 +42,8 @@ GapLimitOption = Annotated[
 
 def add_to(app: typer.Typer) -> None:
     """Register the commands."""
-    app.command("solve")(solve_command)
-    app.command("compare")(compare_command)
+    app.command("solve")(noticing_signals(solve_command))
+    app.command("compare")(noticing_signals(compare_command))
     app.command("methods")(methods_command)
 
 
@@ -52,6 +53,7 @@ def solve_command(
     objective: ObjectiveOption = None,
     gpus: GpusOption = None,
     time_limit: TimeLimitOption = 60.0,
+    total_limit: TotalLimitOption = None,
     gap_limit: GapLimitOption = 0.0,
     seed: SeedOption = None,
     workers: WorkersOption = 2,
@@ -81,13 +83,14 @@ def solve_command(
             objective=objective,
             gpus=gpus,
             time_limit_s=time_limit,
+            total_limit_s=total_limit,
             gap_limit=gap_limit,
             seed=seed,
             workers=workers,
             report=report,
         )
     emit(result.summary(), result.to_json(), json)
-    if explain and json != "-":
+    if explain and json != "-" and not interrupted():
         print(f"\n{result.explain().details()}")
     if placement is not None and result.placement is not None:
         scenarios.write_placement(result.placement, placement)
@@ -102,6 +105,7 @@ def compare_command(
     objective: ObjectiveOption = None,
     gpus: GpusOption = None,
     time_limit: TimeLimitOption = 60.0,
+    total_limit: TotalLimitOption = None,
     gap_limit: GapLimitOption = 0.0,
     seed: SeedOption = None,
     workers: WorkersOption = 2,
@@ -127,6 +131,7 @@ def compare_command(
             objective=objective,
             gpus=gpus,
             time_limit_s=time_limit,
+            total_limit_s=total_limit,
             gap_limit=gap_limit,
             seed=seed,
             workers=workers,

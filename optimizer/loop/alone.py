@@ -9,6 +9,7 @@ from itertools import accumulate
 from optimizer.loop.judging import Judge
 from optimizer.progress import Report, silent
 from scenarios import AdapterClass, Scenario
+from scenarios.deadline import UNLIMITED, Deadline
 from scenarios.engine import padded_rank
 from twin import EngineProfile, GPULoad, GPUVerdict
 
@@ -34,9 +35,12 @@ class Alone:
     ----------
     judge
         The twin, which remembers what it was asked.
+    deadline
+        When to stop asking.
     """
 
     judge: Judge[LightLoad]
+    deadline: Deadline = UNLIMITED
 
     @classmethod
     def of(
@@ -45,13 +49,14 @@ class Alone:
         profiles: Mapping[str, EngineProfile],
         workers: int = 1,
         report: Report = silent,
+        deadline: Deadline = UNLIMITED,
     ) -> Alone:
         """Questions about the adapters of a scenario, to the engines of these profiles by device."""
 
         def load_of(content: LightLoad) -> GPULoad:
             return GPULoad.from_classes(content.classes)
 
-        return cls(Judge(scenario, profiles, load_of, workers, report))
+        return cls(Judge(scenario, profiles, load_of, workers, report), deadline)
 
     @property
     def scenario(self) -> Scenario:
@@ -95,7 +100,7 @@ class Alone:
     def _ask(self, device: str, classes: tuple[AdapterClass, ...]) -> GPUVerdict:
         slots = min(sum(c.count for c in classes), max(self.scenario.engine.slot_choices))
         rank = slot_rank(self.scenario, max(c.rank for c in classes))
-        return self.judge([LightLoad(device, slots, rank, classes)])[0]
+        return self.judge([LightLoad(device, slots, rank, classes)], self.deadline)[0]
 
 
 def slot_rank(scenario: Scenario, rank: int) -> int:

@@ -17,18 +17,32 @@ from optimizer.packing.problem import Packing, PackingProblem
 from optimizer.packing.registry import Method
 from optimizer.result import GPUValidation, Result, ResultStatus, ResultStop, Validation
 from scenarios import Placement, Scenario
+from scenarios.deadline import Stopped
+from scenarios.interrupts import interrupted
 from twin import GPUVerdict
 
 VERSION = version("lorapack")
 
 
-def no_answer(scenario: Scenario, method: Method, message: str, *, seconds: float) -> Result:
+def no_answer(scenario: Scenario, method: str, message: str, *, seconds: float) -> Result:
     """The result of a scenario that is proven to have no plan before any placer ran."""
+    return _planless(scenario, method, "infeasible", "proven", f"infeasible: {message}", seconds)
+
+
+def stopped_early(scenario: Scenario, method: str, error: Stopped, *, seconds: float) -> Result:
+    """The result of a search that was cut short before any placer ran."""
+    reason: ResultStop = "interrupted" if interrupted() else "time_limit"
+    return _planless(scenario, method, "no_plan", reason, f"{error}; there is no plan yet", seconds)
+
+
+def _planless(
+    scenario: Scenario, method: str, status: ResultStatus, reason: ResultStop, message: str, seconds: float
+) -> Result:
     return Result(
-        status="infeasible",
-        stop_reason="proven",
-        message=f"infeasible: {message}",
-        method=method.name,
+        status=status,
+        stop_reason=reason,
+        message=message,
+        method=method,
         objectives=scenario.objective,
         objective=None,
         bound=None,
@@ -77,7 +91,7 @@ class Outcome:
     @property
     def held(self) -> Confirmed | None:
         """The plan, or what the search held when it was interrupted."""
-        return self.found or (self.search.best if self.confirmation.interrupted else None)
+        return self.found or (self.search.best if interrupted() else None)
 
     @property
     def priced(self) -> bool:
@@ -142,7 +156,7 @@ def _status(outcome: Outcome, objective: float | None, bound: float | None) -> R
 def _stop_reason(outcome: Outcome, status: ResultStatus) -> ResultStop:
     if status == "infeasible" or (status == "optimal" and len(outcome.instance.scenario.objective) == 1):
         return "proven"
-    if outcome.confirmation.interrupted:
+    if interrupted():
         return "interrupted"
     said = outcome.confirmation.last
     limited = said is not None and said.stop_reason is StopReason.TIME_LIMIT

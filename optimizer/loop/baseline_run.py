@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 
 import twin
 from optimizer.baselines.assignment import placement_of_assignment
@@ -14,6 +15,8 @@ from optimizer.loop.placement_judge import PlacementJudge
 from optimizer.progress import Report, silent
 from optimizer.result import Result, ResultStop, Validation
 from scenarios import Placement, Scenario
+from scenarios.deadline import UNLIMITED, Deadline, Stopped
+from scenarios.interrupts import interrupted, request
 
 
 @dataclass
@@ -27,7 +30,7 @@ class Search:
     most_gpus
         GPUs given.
     deadline
-        `time.monotonic` after which no other number of GPUs is tried.
+        When to stop.
     found
         The plan to be returned.
     tried
@@ -40,7 +43,7 @@ class Search:
     baseline: Baseline
     judge: PlacementJudge
     most_gpus: int
-    deadline: float
+    deadline: Deadline
     found: Placement | None = None
     tried: list[int] = field(default_factory=list)
     healthy: int | None = None
@@ -90,7 +93,7 @@ class Search:
             self.found = plan
         if good:
             self.healthy = gpus
-        self.out_of_time = time.monotonic() > self.deadline
+        self.out_of_time = self.deadline.reached
         return good
 
     def how_found(self) -> str:
@@ -109,6 +112,7 @@ def solve_baseline(
     *,
     gpus: int | None = None,
     time_limit_s: float = 60.0,
+    total: Deadline = UNLIMITED,
     workers: int = 1,
     report: Report = silent,
 ) -> Result:
@@ -121,32 +125,47 @@ def solve_baseline(
     gpus
         GPUs given; None: as many as the scenario's first device has, but not more than adapters.
     time_limit_s
-        Seconds after which no other number of GPUs is tried.
+        Seconds of search; what a rule learns of the GPU first comes on top.
+    total
+        The end of all of it.
     workers, report
         Processes, and where progress goes.
+
+    Raises
+    ------
+    Stopped
+        If the total is over, or the work is interrupted, while the rule learns.
     """
     started = time.monotonic()
     profiles = twin.profiles_of(scenario)
     device = scenario.devices[0]
     most = min(device.count, scenario.n_adapters if gpus is None else gpus)
-    search = Search(
-        Site(scenario, device, profiles[device.name], workers, report),
-        baseline,
-        PlacementJudge(scenario, profiles, workers, report),
-        most,
-        started + time_limit_s,
-    )
-    validation: Validation | None = None
+    site = baseline.prepared(Site(scenario, device, profiles[device.name], workers, report, total))
+    deadline = total.within(time_limit_s)
+    judge = PlacementJudge(scenario, profiles, workers, report, deadline)
+    search = Search(replace(site, deadline=deadline), baseline, judge, most, deadline)
+    validation = _judged(search)
     stop: ResultStop = "finished"
-    try:
-        search.run()
-        if search.found is not None:
-            validation = search.judge.validation(search.found)
-        if search.out_of_time:
-            stop = "time_limit"
-    except KeyboardInterrupt:
+    if interrupted():
         stop = "interrupted"
+    elif search.out_of_time:
+        stop = "time_limit"
     return _result(search, validation, stop, time.monotonic() - started)
+
+
+def _judged(search: Search) -> Validation | None:
+    """What the twin says of the plan found; None if there is none, or the end came before that."""
+    try:
+        with suppress(Stopped):
+            search.run()
+        return None if search.found is None else search.judge.validation(search.found)
+    except Stopped:
+        return None
+    except KeyboardInterrupt:  # a callback's own; signals raise nothing
+        request()
+        return None
+    finally:
+        search.out_of_time |= search.deadline.reached
 
 
 def _result(search: Search, validation: Validation | None, stop: ResultStop, seconds: float) -> Result:
@@ -192,7 +211,11 @@ def _message(search: Search, validation: Validation | None) -> str:
     """What the plan is worth, and how its number of GPUs was found."""
     if validation is None:
         if search.found is not None:
-            return "interrupted before the twin had judged the plan"
+            why = "interrupted" if interrupted() else "the time was over"
+            return f"{why} before the twin had judged the plan"
+        if search.out_of_time:
+            why = "interrupted" if interrupted() else "the time was over"
+            return f"{why} before the rule had a plan"
         if search.refused:
             return (
                 f"{search.baseline.name} splits adapters over GPUs, and allow_replicas is off; "

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -12,9 +11,10 @@ from optimizer.loop.evening import even_out
 from optimizer.loop.judging import Judge, Pattern
 from optimizer.packing import pack
 from optimizer.packing.checker import check
-from optimizer.packing.outcome import PackingResult, StopReason
+from optimizer.packing.outcome import PackingResult
 from optimizer.packing.problem import Bin, Cut, Packing, PackingProblem
 from optimizer.progress import Report, silent
+from scenarios.deadline import Deadline
 from twin import GPUVerdict
 
 Solver = Callable[[PackingProblem, float, float], PackingResult]
@@ -57,23 +57,22 @@ class Confirmation:
     judge
         The twin.
     deadline
-        `time.monotonic` at which to stop.
+        When to stop.
     report
         Called with progress.
     """
 
     judge: Judge[Pattern]
-    deadline: float
+    deadline: Deadline
     report: Report = silent
     rounds: int = 0
-    interrupted: bool = False
     rejected: dict[Pattern, GPUVerdict] = field(default_factory=dict)
     last: PackingResult | None = None
 
     @property
     def left_s(self) -> float:
         """Seconds until the deadline, at least 0; none after an interruption."""
-        return 0.0 if self.interrupted else max(0.0, self.deadline - time.monotonic())
+        return self.deadline.left_s
 
     def confirm(
         self,
@@ -110,6 +109,11 @@ class Confirmation:
         Confirmed or None
             None when the rounds or the time are used up, or no packing is left; ``last`` then holds
             what the placer said last.
+
+        Raises
+        ------
+        Stopped
+            If the time is over, or the search is interrupted, while the twin judges.
         """
         hopeless = 0
         for k in range(max_rounds):
@@ -117,11 +121,12 @@ class Confirmation:
             self.last = solver(cut, self.left_s, known_bound)
             self.rounds += 1
             self.report("solve, validate, cut", self.rounds, 0)
-            self.interrupted |= self.last.stop_reason is StopReason.INTERRUPTED
             if self.last.packing is None:
                 return None
             known_bound = max(known_bound, self.last.bound)
-            packing = even_out(cut, self.last.packing) if even and k % 2 == 0 else self.last.packing
+            packing = self.last.packing
+            if even and k % 2 == 0:
+                packing = even_out(cut, packing, self.deadline)
             verdicts = self.verdicts(cut, packing)
             if all(verdict.accepted for verdict in verdicts):
                 return Confirmed(packing, verdicts, cut, self.last)
@@ -147,7 +152,7 @@ class Confirmation:
     def verdicts(self, problem: PackingProblem, packing: Packing) -> tuple[GPUVerdict, ...]:
         """The twin's verdict on each bin; rejections are remembered."""
         patterns = [pattern_of(problem, b) for b in packing.bins]
-        verdicts = self.judge(patterns)
+        verdicts = self.judge(patterns, self.deadline)
         for pattern, verdict in zip(patterns, verdicts, strict=True):
             if not verdict.accepted:
                 self.rejected[pattern] = verdict

@@ -12,6 +12,7 @@ import numpy as np
 
 from optimizer.packing.firstfit import Filler, holds
 from optimizer.packing.problem import Bin, FloatArray, IntArray, Packing, PackingProblem
+from scenarios.deadline import UNLIMITED, Deadline
 
 MOST_MOVES = 3_000
 """Most moves and swaps."""
@@ -20,7 +21,7 @@ TRIES = 8
 """Exchanges between two bins that are tried, the best first, before others are looked for."""
 
 
-def even_out(problem: PackingProblem, packing: Packing) -> Packing:
+def even_out(problem: PackingProblem, packing: Packing, deadline: Deadline = UNLIMITED) -> Packing:
     """A packing of equal price whose fullest bins are less full.
 
     Parameters
@@ -29,8 +30,10 @@ def even_out(problem: PackingProblem, packing: Packing) -> Packing:
         Its rows, cuts and prices; the objective is not looked at.
     packing
         Where to start; every bin keeps its device and price.
+    deadline
+        When to leave it as it is by then.
     """
-    evening = _Evening(problem)
+    evening = _Evening(problem, deadline)
     bins = [evening.best(b) for b in packing.bins]
     evening.level(bins)
     return Packing(tuple(bins))
@@ -47,8 +50,8 @@ class _Side:
 
 
 class _Evening:
-    def __init__(self, problem: PackingProblem) -> None:
-        self.filler = Filler(problem)
+    def __init__(self, problem: PackingProblem, deadline: Deadline) -> None:
+        self.filler, self.deadline = Filler(problem), deadline
         self.problem = problem
         self.sides = [_Side(_uncertain(problem, o)) for o in range(len(problem.options))]
         self.peers = [self._peers(o) for o in range(len(problem.options))]
@@ -79,7 +82,7 @@ class _Evening:
         stuck: set[int] = set()
         for _ in range(MOST_MOVES):
             open_ = [g for g in range(len(bins)) if g not in stuck]
-            if len(open_) < 1 or len(bins) < 2:
+            if len(open_) < 1 or len(bins) < 2 or self.deadline.reached:
                 return
             fullest = max(open_, key=lambda g: (fills[g], -g))
             partner = self._relieve(bins, fills, fullest)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import replace
 
 import numpy as np
@@ -13,6 +14,8 @@ from optimizer.packing.bounds import price_bound
 from optimizer.packing.outcome import PackingResult, Status
 from optimizer.packing.problem import PackingOption, PackingProblem
 from optimizer.packing.registry import Method
+from scenarios.deadline import Stopped
+from scenarios.interrupts import interrupted
 
 FIRST_METHODS = ("greedy", "bfd")
 """Placers of the first plans of an exact search; it is never worse than what the twin accepts of them."""
@@ -62,6 +65,9 @@ class FewestSearch:
         No plan of the outer region that the twin can accept is cheaper; None for a heuristic.
     infeasible
         Whether the outer region is proven to hold no plan.
+    finished
+        Whether the search came to its own end. What was cut short has not looked between the regions, so
+        the inner region's bound says nothing of its plan then.
     """
 
     def __init__(
@@ -82,16 +88,23 @@ class FewestSearch:
         self.bound = 0.0
         self.outer_bound: float | None = None
         self.infeasible = False
+        self.finished = False
 
     def run(self) -> None:
         """Search until bound and plan meet, all is tried, or the time is over."""
+        with suppress(Stopped):
+            self._search()
+            self.finished = not self.confirmation.deadline.reached
+
+    def _search(self) -> None:
         if not self.method.exact:
             self._confirm_or_halve(self.method.name, max_rounds=50)
             return
         for name in FIRST_METHODS:
             self._confirm_or_halve(name, FIRST_ROUNDS)
-        self._bound_outer()
-        if not self.proven:
+        if not interrupted():
+            self._bound_outer()
+        if not self.proven and self.confirmation.left_s > 0:
             self._tighten()
         if not self.proven and self.confirmation.left_s > 0:
             self._bound_inner()
@@ -105,7 +118,7 @@ class FewestSearch:
     def proven_bound(self) -> float:
         """The bound that the plan held is to be compared with: that of a region that contains it."""
         inside = self.best is None or self.best.value >= self.bound * (1 - 1e-9)
-        return max(self.bound if inside else 0.0, self.outer_bound or 0.0)
+        return max(self.bound if inside and self.finished else 0.0, self.outer_bound or 0.0)
 
     def _within(self, bound: float | None) -> bool:
         return self.best is not None and bound is not None and self.best.value <= bound * (1 + 1e-9)

@@ -17,6 +17,7 @@ from optimizer.loop.parts import InfeasibleError, Parts, fitting, parts_of, regi
 from optimizer.packing.problem import PackingOption, PackingProblem
 from optimizer.progress import Report, silent
 from scenarios import AdapterClass, Device, Scenario, ServiceLevels
+from scenarios.deadline import UNLIMITED, Deadline
 from twin import EngineProfile
 
 NAMED = 3
@@ -79,7 +80,12 @@ class Instance:
 
 
 def prepare(
-    scenario: Scenario, *, gpus: int | None = None, workers: int = 1, report: Report = silent
+    scenario: Scenario,
+    *,
+    gpus: int | None = None,
+    workers: int = 1,
+    report: Report = silent,
+    deadline: Deadline = UNLIMITED,
 ) -> Instance:
     """Profiles, regions and packing problems of a scenario.
 
@@ -93,18 +99,27 @@ def prepare(
         Processes for making regions that are neither shipped nor cached.
     report
         Called with progress.
+    deadline
+        When to stop learning.
 
     Raises
     ------
+    Stopped
+        If the deadline passes, or the work is interrupted, before the regions are there.
     InfeasibleError
         If no engine configuration fits the memory, or an adapter fits no GPU.
     """
     profiles = twin.profiles_of(scenario)
-    alone = Alone.of(scenario, profiles, workers, report)
+    alone = Alone.of(scenario, profiles, workers, report, deadline)
     _check_levels(alone)
     regions = {
         device.name: learn.regions_for(
-            scenario, device, profiles[device.name], workers=workers, progress=report
+            scenario,
+            device,
+            profiles[device.name],
+            workers=workers,
+            progress=report,
+            deadline=deadline,
         )
         for device in scenario.devices
     }

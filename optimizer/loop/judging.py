@@ -11,6 +11,7 @@ from joblib import Parallel, delayed
 import twin
 from optimizer.progress import Report, silent
 from scenarios import AdapterClass, PlacedGPU, Scenario
+from scenarios.deadline import UNLIMITED, Deadline
 from twin import EngineProfile, GPULoad, GPUVerdict
 
 
@@ -98,19 +99,26 @@ class Judge(Generic[C]):
     report: Report = silent
     _known: dict[C, GPUVerdict] = field(default_factory=dict, repr=False)
 
-    def __call__(self, contents: Sequence[C]) -> list[GPUVerdict]:
-        """Verdict of each content, in order; those seen before cost nothing."""
+    def __call__(self, contents: Sequence[C], deadline: Deadline = UNLIMITED) -> list[GPUVerdict]:
+        """Verdict of each content, in order; those seen before cost nothing.
+
+        Raises
+        ------
+        Stopped
+            If the deadline passes, or the work is interrupted, before there are all.
+        """
         new = list(dict.fromkeys(c for c in contents if c not in self._known))
         # Threads suffice: the twin's loop and NumPy's sorting run without the interpreter's lock.
         jobs = Parallel(n_jobs=min(self.workers, len(new)) or 1, prefer="threads", return_as="generator")(
-            delayed(self._judge)(content) for content in new
+            delayed(self._judge)(content, deadline) for content in new
         )
         for done, (content, verdict) in enumerate(zip(new, jobs, strict=True), start=1):
             self._known[content] = verdict
             self.report("the twin judges", done, len(new))
         return [self._known[content] for content in contents]
 
-    def _judge(self, content: C) -> GPUVerdict:
+    def _judge(self, content: C, deadline: Deadline) -> GPUVerdict:
+        deadline.check("the twin was judging")
         scenario = self.scenario
         device = next(d for d in scenario.devices if d.name == content.device)
         return twin.judge(

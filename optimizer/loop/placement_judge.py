@@ -12,6 +12,7 @@ from optimizer.loop.judging import Judge
 from optimizer.progress import Report, silent
 from optimizer.result import GPUValidation, Validation
 from scenarios import PlacedGPU, Placement, Scenario
+from scenarios.deadline import UNLIMITED, Deadline
 from twin import EngineProfile, GPULoad, GPUVerdict
 
 
@@ -39,12 +40,15 @@ class PlacementJudge:
         Threads; verdicts do not depend on it.
     report
         Called with progress.
+    deadline
+        When to stop; a question that is not answered by then ends in `Stopped`.
     """
 
     scenario: Scenario
     profiles: Mapping[str, EngineProfile]
     workers: int = 1
     report: Report = silent
+    deadline: Deadline = UNLIMITED
 
     @cached_property
     def _class_of(self) -> dict[str, int]:
@@ -56,7 +60,7 @@ class PlacementJudge:
 
     def __call__(self, gpus: Sequence[PlacedGPU]) -> list[GPUVerdict]:
         """Verdict of each GPU, in order, with its own number and its own adapters' names."""
-        verdicts = self._judge([self._content(gpu) for gpu in gpus])
+        verdicts = self._judge([self._content(gpu) for gpu in gpus], self.deadline)
         return [v.of(gpu.gpu, self._names(gpu)) for v, gpu in zip(verdicts, gpus, strict=True)]
 
     def healthy(self, placement: Placement) -> bool:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 
 import scenarios
+import twin
 from optimizer.arguments import check_arguments
 from optimizer.baselines.named import BASELINES, Baseline
-from optimizer.loop.assemble import Outcome, answer, no_answer
+from optimizer.loop.assemble import Outcome, answer, no_answer, stopped_early
 from optimizer.loop.baseline_run import solve_baseline
+from optimizer.loop.compilation import compile_loops
 from optimizer.loop.confirm import Confirmation, Confirmed
 from optimizer.loop.fewest import FewestSearch
 from optimizer.loop.instance import Instance, prepare
@@ -23,6 +26,8 @@ from optimizer.packing.solver import Method, methods
 from optimizer.progress import Report, silent
 from optimizer.result import Result
 from scenarios import Problem, Scenario, ScenarioError
+from scenarios.deadline import UNLIMITED, Deadline, Stopped
+from scenarios.interrupts import interrupted, noticed, request
 
 FEWEST_SHARE = 0.5
 """Share of the time for the fewest GPUs where an objective on their number follows."""
@@ -35,6 +40,7 @@ def solve(
     objective: str | Sequence[str] | None = None,
     gpus: int | None = None,
     time_limit_s: float = 60.0,
+    total_limit_s: float | None = None,
     gap_limit: float = 0.0,
     seed: int | None = None,
     workers: int = 1,
@@ -55,8 +61,11 @@ def solve(
     gpus
         Most GPUs; for the objectives on a given number of GPUs, that number, as far as there are so many.
     time_limit_s
-        Seconds of search after which the best accepted plan so far is returned. Regions that must be
-        learned first, once per workload and device, come on top.
+        Seconds of search after which the best accepted plan so far is returned. What comes before it is
+        not counted: compiling, once after installation, and learning regions, once per workload and device.
+    total_limit_s
+        Seconds for all of it, learning and compiling too; None: no such limit. What was learned by then is
+        kept where regions are cached, and the next call goes on from there.
     gap_limit
         Relative gap at which the placer stops.
     seed
@@ -80,28 +89,43 @@ def solve(
         If no engine profile is known for the scenario's model and device.
     """
     started = time.monotonic()
-    check_arguments(scenario, objective, gpus, time_limit_s, gap_limit, workers)
+    check_arguments(scenario, objective, gpus, time_limit_s, gap_limit, workers, total_limit_s)
     chosen = find_method(method)
     scenario = _adjusted(scenario, objective, seed)
-    if isinstance(chosen, Baseline):
-        return solve_baseline(
-            scenario, chosen, gpus=gpus, time_limit_s=time_limit_s, workers=workers, report=report
-        )
-    try:
-        instance = prepare(scenario, gpus=gpus, workers=workers, report=report)
-    except InfeasibleError as error:
-        return no_answer(scenario, chosen, str(error), seconds=time.monotonic() - started)
+    total = UNLIMITED if total_limit_s is None else Deadline.after(total_limit_s)
+    with noticed():
+        try:
+            if isinstance(chosen, Baseline):
+                return solve_baseline(
+                    scenario, chosen, gpus=gpus, time_limit_s=time_limit_s, total=total, workers=workers,
+                    report=report,
+                )  # fmt: skip
+            compile_loops(twin.profiles_of(scenario)[scenario.devices[0].name], total, report)
+            instance = prepare(scenario, gpus=gpus, workers=workers, report=report, deadline=total)
+        except InfeasibleError as error:
+            return no_answer(scenario, chosen.name, str(error), seconds=time.monotonic() - started)
+        except Stopped as error:
+            return stopped_early(scenario, chosen.name, error, seconds=time.monotonic() - started)
+        outcome = _begun(instance, chosen, total.within(time_limit_s), gap_limit, workers, report)
+        outcome.note = _fewer_exist(scenario, gpus)
+        try:
+            search_in_order(outcome, gpus, time_limit_s)
+        except KeyboardInterrupt:  # a callback's own; signals raise nothing
+            request()
+        return answer(outcome, time.monotonic() - started)
+
+
+def _begun(
+    instance: Instance, method: Method, deadline: Deadline, gap_limit: float, workers: int, report: Report
+) -> Outcome:
+    """What a search holds when it begins."""
+    scenario = instance.scenario
     if not leading_prices(scenario.objective):
         instance = instance.priced("gpus", instance.inner.max_bins or instance.inner.n_items)
     judge = judge_of_patterns(scenario, instance.classes, instance.profiles, workers, report)
-    confirmation = Confirmation(judge, time.monotonic() + time_limit_s, report)
-    search = FewestSearch(instance, chosen, confirmation, gap_limit=gap_limit, workers=workers)
-    outcome = Outcome(instance, chosen, search, confirmation, note=_fewer_exist(scenario, gpus))
-    try:
-        search_in_order(outcome, gpus, time_limit_s)
-    except KeyboardInterrupt:
-        confirmation.interrupted = True
-    return answer(outcome, time.monotonic() - started)
+    confirmation = Confirmation(judge, deadline, report)
+    search = FewestSearch(instance, method, confirmation, gap_limit=gap_limit, workers=workers)
+    return Outcome(instance, method, search, confirmation)
 
 
 def find_method(name: str) -> Method | Baseline:
@@ -125,16 +149,17 @@ def search_in_order(outcome: Outcome, gpus: int | None, time_limit_s: float) -> 
     quality = quality_of(instance.scenario.objective)
     end = confirmation.deadline
     if quality is not None:
-        confirmation.deadline = end - (1 - FEWEST_SHARE) * time_limit_s
+        confirmation.deadline = end.within(FEWEST_SHARE * time_limit_s)
     search.run()
     outcome.found = search.best
     next_price(outcome)
     confirmation.deadline = end
-    if quality is None or confirmation.interrupted:
+    if quality is None or interrupted():
         return
     inner = allowed(outcome, gpus)
     if inner is not None:
-        best_quality(outcome, quality, inner)
+        with suppress(Stopped):
+            best_quality(outcome, quality, inner)
 
 
 def allowed(outcome: Outcome, gpus: int | None) -> PackingProblem | None:

@@ -244,8 +244,7 @@ def _status(name: str) -> Any:
 def _solve(solver: Any, seconds: float) -> None:
     """Run an interruptible solver."""
     solver.setOptionValue("time_limit", max(0.01, seconds))
-    if solve_in_thread(solver.run, solver.cancelSolve):
-        raise KeyboardInterrupt
+    solve_in_thread(solver.run, solver.cancelSolve)
 
 
 def _rounded(items: FloatArray, counts: IntArray) -> IntArray:

@@ -81,10 +81,8 @@ def solve(run: Run, built: AssignmentModel) -> None:
     solver.parameters.relative_gap_limit = run.gap_limit
     status: list[Any] = []
     found = Found()
-    interrupted = solve_in_thread(lambda: status.append(solver.solve(model, found)), solver.stop_search)
+    solve_in_thread(lambda: status.append(solver.solve(model, found)), solver.stop_search)
     _record(run, built, solver, status[0], cp_model)
-    if interrupted:
-        raise KeyboardInterrupt
 
 
 def _record(run: Run, built: AssignmentModel, solver: Any, status: Any, cp_model: Any) -> None:

@@ -109,12 +109,10 @@ def _chosen(run: Run, bins: Sequence[Bin], proof: Proof, seconds: float) -> tupl
         if np.isin(limit.weight, (0.0, 1.0)).all():  # a budget is kept by whoever offers the packing
             model.add(total(limit.weight[option]) <= int(limit.most))
     solver, status = new_solver(run, seconds), list[Any]()
-    interrupted = solve_in_thread(lambda: status.append(solver.solve(model)), solver.stop_search)
+    solve_in_thread(lambda: status.append(solver.solve(model)), solver.stop_search)
     chosen = None
     if status[0] in (cp_model.OPTIMAL, cp_model.FEASIBLE):
         chosen = [b for b, x in zip(bins, amount, strict=True) for _ in range(solver.value(x))]
-    if interrupted:
-        raise KeyboardInterrupt
     return chosen, status[0] == cp_model.INFEASIBLE
 
 

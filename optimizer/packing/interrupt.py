@@ -1,7 +1,7 @@
-"""Ctrl-C in the middle of a solver's native code: the solver is told to stop, its best answer is kept.
+"""A native solver in a thread of its own, so that Ctrl-C and SIGTERM reach it.
 
-Python sees an interruption only between its own instructions, so a native search has to run in a thread
-while the main one waits.
+Python runs signal handlers between its own instructions, which the main thread has none of while it is
+inside a solver's search. So the search runs in a thread while the main one waits, and looks.
 """
 
 from __future__ import annotations
@@ -9,16 +9,22 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 
+from scenarios.interrupts import interrupted
 
-def solve_in_thread(solve: Callable[[], None], stop: Callable[[], None]) -> bool:
-    """Run a search in a thread until it ends; whether it was interrupted.
+LOOK_S = 0.1
+"""Seconds between two looks."""
+
+
+def solve_in_thread(solve: Callable[[], object], stop: Callable[[], object]) -> None:
+    """Run a search in a thread until it ends; what it raises is raised here.
 
     Parameters
     ----------
     solve
-        The search; what it raises is raised here.
+        The search.
     stop
-        Tells the search to come to an end soon; called on KeyboardInterrupt.
+        Tells the search to come to an end soon; called when the work is interrupted, again and again, as
+        a search may not listen before it has begun.
     """
     raised: list[BaseException] = []
     ended = threading.Event()
@@ -31,15 +37,9 @@ def solve_in_thread(solve: Callable[[], None], stop: Callable[[], None]) -> bool
         finally:
             ended.set()
 
-    thread = threading.Thread(target=work, daemon=True)
-    thread.start()
-    interrupted = False
-    while not ended.is_set():
-        try:
-            ended.wait(0.2)
-        except KeyboardInterrupt:
-            interrupted = True
+    threading.Thread(target=work, daemon=True).start()
+    while not ended.wait(LOOK_S):
+        if interrupted():
             stop()
     if raised:
         raise raised[0]
-    return interrupted

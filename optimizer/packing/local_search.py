@@ -8,8 +8,6 @@ is closed. Then a few bins are opened up at random and filled anew (ruin and rec
 
 from __future__ import annotations
 
-import time
-
 import numpy as np
 
 from optimizer.packing.annealing import squeeze
@@ -39,10 +37,10 @@ def improve(run: Run, filler: Filler, seconds: float, rounds: int = 2_000) -> No
     if run.packing is None:
         return
     rng = np.random.default_rng(np.random.SeedSequence(run.seed).spawn(2)[1])
-    until = time.monotonic() + seconds
+    until = run.until(seconds)
     current = list(run.packing.bins)
     for k in range(rounds):
-        if run.done or time.monotonic() > until:
+        if until():
             return
         current = _refill(run, filler, current, rng)
         if len(current) <= SMALL and k % 10 == 0:

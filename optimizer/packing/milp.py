@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import signal
 import tempfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 
 from optimizer.packing.assignment import lower_bound, prepared
 from optimizer.packing.checker import check
@@ -16,6 +18,7 @@ from optimizer.packing.interrupt import solve_in_thread
 from optimizer.packing.outcome import Run
 from optimizer.packing.problem import PackingProblem
 from optimizer.packing.quiet import quiet_highs
+from scenarios.interrupts import interrupted
 
 TOLERANCE = 1e-9
 """Feasibility and integrality tolerance: far below the resolution of a scaled row."""
@@ -86,19 +89,16 @@ def _place(run: Run, solver: str) -> None:
         return
     model, variables = to_pulp(built.formulation)
     start = built.values(run.packing) if run.packing is not None else None
-    if solver == "highs":
-        bound, interrupted = _solve_highs(run, model, variables, start)
-    else:
-        bound, interrupted = _solve_cbc(run, model, variables, start), False
+    solve = _solve_highs if solver == "highs" else _solve_cbc
+    bound = solve(run, model, variables, start)
     _record(run, built, model, variables, bound)
-    if interrupted:
-        raise KeyboardInterrupt
 
 
 def _record(run: Run, built: AssignmentModel, model: Any, variables: list[Any], bound: float) -> None:
     import pulp
 
-    if model.status == pulp.LpStatusInfeasible:
+    cut_short = interrupted()  # what a solver says of itself then is no proof
+    if model.status == pulp.LpStatusInfeasible and not cut_short:
         if run.packing is None:
             run.infeasible = True
         else:
@@ -114,17 +114,15 @@ def _record(run: Run, built: AssignmentModel, model: Any, variables: list[Any], 
             run.say(f"the solver's plan is wrong within its tolerances and dropped: {violations[0]}")
             return
         run.offer(packing)
-    if model.sol_status == pulp.LpSolutionOptimal and run.gap_limit == 0:
+    if model.sol_status == pulp.LpSolutionOptimal and run.gap_limit == 0 and not cut_short:
         run.raise_bound(run.value)
     else:
         run.limited = True
         run.raise_bound(lower_bound(built, bound))
 
 
-def _solve_highs(
-    run: Run, model: Any, variables: list[Any], start: dict[int, int] | None
-) -> tuple[float, bool]:
-    """Solve by HiGHS; its bound, and whether it was interrupted."""
+def _solve_highs(run: Run, model: Any, variables: list[Any], start: dict[int, int] | None) -> float:
+    """Solve by HiGHS; its bound."""
     import pulp
 
     class Quiet(pulp.HiGHS):  # type: ignore[misc]
@@ -141,10 +139,8 @@ def _solve_highs(
                 lp.solverModel.setSolution(
                     len(index), index, np.array(list(start.values()), dtype=np.float64)
                 )
-            if solve_in_thread(lp.solverModel.run, lp.solverModel.cancelSolve):
-                interrupted.append(True)
+            solve_in_thread(lp.solverModel.run, lp.solverModel.cancelSolve)
 
-    interrupted: list[bool] = []
     solver = Quiet(
         msg=False,
         time_limit=max(0.01, run.left_s),
@@ -156,7 +152,7 @@ def _solve_highs(
     )
     model.solve(solver)
     run.statistics["milp_nodes"] = float(model.solverModel.getInfo().mip_node_count)
-    return float(model.solverModel.getInfo().mip_dual_bound), bool(interrupted)
+    return float(model.solverModel.getInfo().mip_dual_bound)
 
 
 def _solve_cbc(run: Run, model: Any, variables: list[Any], start: dict[int, int] | None) -> float:
@@ -183,6 +179,17 @@ def _solve_cbc(run: Run, model: Any, variables: list[Any], start: dict[int, int]
     )
     with tempfile.TemporaryDirectory() as folder:
         solver.tmpDir = folder
-        with contextlib.suppress(pulp.PulpSolverError) if run.out_of_time else contextlib.nullcontext():
-            model.solve(solver)
+        try:
+            solve_in_thread(lambda: model.solve(solver), lambda: _end_processes(solver.path))
+        except pulp.PulpSolverError:
+            if not run.out_of_time:  # else it was ended before it had an answer
+                raise
     return 0.0
+
+
+def _end_processes(program: str) -> None:
+    """Ask the processes of a program that this one has started to come to an end."""
+    for child in psutil.Process().children():
+        with contextlib.suppress(psutil.Error):
+            if Path(child.exe()).samefile(program):
+                child.send_signal(signal.SIGINT)

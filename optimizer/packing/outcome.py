@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -12,6 +11,7 @@ import numpy as np
 
 from optimizer.packing.problem import Packing, PackingProblem
 from optimizer.packing.rows import exact_factor
+from scenarios.deadline import Deadline
 
 
 class Status(StrEnum):
@@ -98,7 +98,7 @@ class Run:
     problem
         What is solved.
     deadline
-        `time.monotonic` at which to stop.
+        When to stop.
     gap_limit
         Relative gap at which to stop.
     seed, workers
@@ -117,7 +117,7 @@ class Run:
     """
 
     problem: PackingProblem
-    deadline: float
+    deadline: Deadline
     gap_limit: float = 0.0
     seed: int = 0
     workers: int = 1
@@ -133,13 +133,13 @@ class Run:
 
     @property
     def left_s(self) -> float:
-        """Seconds until the deadline, at least 0."""
-        return max(0.0, self.deadline - time.monotonic())
+        """Seconds until the deadline, at least 0; none after an interruption."""
+        return self.deadline.left_s
 
     @property
     def out_of_time(self) -> bool:
-        """Whether the deadline has passed."""
-        return time.monotonic() >= self.deadline
+        """Whether the deadline has passed, or the search was interrupted."""
+        return self.deadline.reached
 
     @property
     def proven(self) -> bool:
@@ -157,8 +157,8 @@ class Run:
 
     def until(self, seconds: float) -> Callable[[], bool]:
         """A question that is answered by whether the run is done or so many seconds have passed."""
-        end = time.monotonic() + seconds
-        return lambda: self.done or time.monotonic() > end
+        end = self.deadline.within(seconds)
+        return lambda: self.done or end.reached
 
     def offer(self, packing: Packing) -> bool:
         """Take a packing if it is better than the best so far; whether it was."""
@@ -187,7 +187,7 @@ class Run:
     def within(self, seconds: float) -> Run:
         """A run on the same problem with less time, that starts from what is known here."""
         return Run(
-            self.problem, min(self.deadline, time.monotonic() + seconds), self.gap_limit, self.seed,
+            self.problem, self.deadline.within(seconds), self.gap_limit, self.seed,
             self.workers, None, self.log, self.packing, self.value, self.bound,
         )  # fmt: skip
 

@@ -82,9 +82,9 @@ def _plans(run: Run, relaxation: Relaxation, solved: Solved) -> None:
     """Dive again and again with more noise, and solve restricted masters between."""
     rng = np.random.default_rng(np.random.SeedSequence(run.seed).spawn(1)[0])
     small = most_bins(run) * run.problem.n_classes <= SMALL
-    until = time.monotonic() + (0.5 if small else 0.8) * run.left_s
+    until = run.until((0.5 if small else 0.8) * run.left_s)
     k = 0
-    while not run.done and time.monotonic() < until and not (small and k >= DIVES):
+    while not until() and not (small and k >= DIVES):
         dive(run, relaxation, solved, rng, spread=0.0 if k == 0 else 0.1 + 0.4 * rng.random())
         if not run.done and k in MASTERS:
             restricted_master(run, relaxation, solved, min(MASTERS[k], 0.1 * run.left_s), MOST_COLUMNS)

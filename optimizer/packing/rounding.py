@@ -162,14 +162,12 @@ def restricted_master(run: Run, relaxation: Relaxation, solved: Solved, seconds:
     solver.changeColsIntegrality(
         len(keep), np.arange(len(keep), dtype=np.int32), np.full(len(keep), highspy.HighsVarType.kInteger)
     )
-    interrupted = solve_in_thread(solver.run, solver.cancelSolve)
+    solve_in_thread(solver.run, solver.cancelSolve)
     amount = np.rint(np.array(solver.getSolution().col_value)).astype(np.int64)
     bins = [columns[k] for k, times in zip(keep, amount, strict=False) for _ in range(int(times))]
     packed = trim(bins, problem.counts)
     if packed and not (problem.counts - np.array([b.counts for b in packed]).sum(axis=0)).any():
         offer(run, cheapest_options(relaxation.filler, packed, _stock(run, packed)))
-    if interrupted:
-        raise KeyboardInterrupt
 
 
 def _stock(run: Run, bins: Sequence[Bin]) -> Stock:

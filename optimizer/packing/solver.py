@@ -20,6 +20,8 @@ from optimizer.packing.outcome import (
 )
 from optimizer.packing.problem import Packing, PackingError, PackingProblem
 from optimizer.packing.registry import METHODS, Method
+from scenarios.deadline import Deadline
+from scenarios.interrupts import interrupted, noticed, request
 
 
 class CheckFailedError(PackingError):
@@ -77,17 +79,14 @@ def pack(
     _check_arguments(problem, hint, time_limit_s, gap_limit, seed, workers, known_bound)
     chosen = _method(method, problem)
     started = time.monotonic()
-    run = Run(problem, started + time_limit_s, gap_limit, seed, workers, on_incumbent, log)
+    run = Run(problem, Deadline.after(time_limit_s), gap_limit, seed, workers, on_incumbent, log)
     run.raise_bound(known_bound)
-    _take_hint(run, hint)
-    run.message = homeless_message(problem)
-    homeless, interrupted = bool(run.message), False
-    if not homeless:
-        try:
-            chosen.placer(run)
-        except KeyboardInterrupt:
-            interrupted = True
-    if run.packing is not None and run.value < known_bound * (1 - 1e-6) and not interrupted:
+    with noticed():
+        _take_hint(run, hint)
+        homeless = _search(run, chosen)
+        if run.packing is None or run.value >= known_bound * (1 - 1e-6):
+            run.statistics["seconds"] = time.monotonic() - started
+            return _result(run, chosen, homeless)
         message = f"known_bound {known_bound:g} is above a packing of value {run.value:g}; it was ignored"
         run.say(message)
         result = pack(
@@ -95,8 +94,18 @@ def pack(
             hint=run.packing, on_incumbent=on_incumbent, log=log,
         )  # fmt: skip
         return replace(result, message="; ".join(filter(None, (message, result.message))))
-    run.statistics["seconds"] = time.monotonic() - started
-    return _result(run, chosen, interrupted, homeless)
+
+
+def _search(run: Run, method: Method) -> bool:
+    """Let a placer work; whether it was of no use, as some item fits no bin."""
+    run.message = homeless_message(run.problem)
+    homeless = bool(run.message)
+    try:
+        if not homeless and not interrupted():
+            method.placer(run)
+    except KeyboardInterrupt:  # a callback's own; signals raise nothing
+        request()
+    return homeless
 
 
 def _check_arguments(
@@ -149,7 +158,7 @@ def _method(name: str, problem: PackingProblem) -> Method:
     return method
 
 
-def _result(run: Run, method: Method, interrupted: bool, homeless: bool) -> PackingResult:
+def _result(run: Run, method: Method, homeless: bool) -> PackingResult:
     problem = run.problem
     if run.packing is not None:
         violations = check(problem, run.packing)
@@ -165,7 +174,7 @@ def _result(run: Run, method: Method, interrupted: bool, homeless: bool) -> Pack
         status = Status.OPTIMAL if run.proven and method.exact else Status.FEASIBLE
     if status in (Status.OPTIMAL, Status.INFEASIBLE):
         reason = StopReason.PROVEN
-    elif interrupted:
+    elif interrupted():
         reason = StopReason.INTERRUPTED
     elif value is not None and run.gap_limit > 0 and relative_gap(value, run.bound) <= run.gap_limit:
         reason = StopReason.GAP_LIMIT

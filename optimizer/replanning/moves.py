@@ -18,6 +18,7 @@ from optimizer.packing.formulation import AssignmentModel, assignment_model
 from optimizer.packing.interrupt import solve_in_thread
 from optimizer.packing.outcome import PackingResult, Status, StopReason
 from optimizer.packing.problem import Bin, FloatArray, IntArray, Packing, PackingProblem
+from scenarios.interrupts import interrupted
 
 PRICE_RESOLUTION = 1_000_000
 """Integer steps of the largest price where moves have one too."""
@@ -134,7 +135,8 @@ class MovesSolver:
         solver.parameters.max_time_in_seconds = solver.parameters.max_deterministic_time = limit
         solver.parameters.catch_sigint_signal = False
         said: list[Any] = []
-        if solve_in_thread(lambda: said.append(solver.solve(cpsat)), solver.stop_search):
+        solve_in_thread(lambda: said.append(solver.solve(cpsat)), solver.stop_search)
+        if interrupted():
             return _nothing(Status.LIMIT, StopReason.INTERRUPTED)
         status = said[0]
         if status == cp_model.INFEASIBLE:

@@ -11,9 +11,12 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
-from optimizer.loop.assemble import Outcome, answer, no_answer
+import twin
+from optimizer.loop.assemble import Outcome, answer, no_answer, stopped_early
+from optimizer.loop.compilation import compile_loops
 from optimizer.loop.confirm import Confirmation, Confirmed
 from optimizer.loop.fewest import FewestSearch, relaxed
 from optimizer.loop.instance import Instance, prepare
@@ -35,6 +38,8 @@ from optimizer.replanning.changes import (
 from optimizer.replanning.moves import MovesSolver, Running
 from optimizer.result import Validation
 from scenarios import Placement, Problem, Scenario, ScenarioError
+from scenarios.deadline import UNLIMITED, Deadline, Stopped
+from scenarios.interrupts import noticed, request
 
 FEWEST_SHARE = 0.5
 """Share of the time for the fewest GPUs; the rest is for the fewest moves."""
@@ -72,11 +77,12 @@ class _Nearest:
     def run(self) -> None:
         """Search until bound and plan meet, all is tried, or the time is over."""
         assert self.best is not None
-        for k, share in enumerate(RELAXATIONS):
-            left = len(RELAXATIONS) - k
-            while self.confirmation.left_s > 0 and not self.proven:
-                if not self._improve(share, 1 / left):
-                    break
+        with suppress(Stopped):
+            for k, share in enumerate(RELAXATIONS):
+                left = len(RELAXATIONS) - k
+                while self.confirmation.left_s > 0 and not self.proven:
+                    if not self._improve(share, 1 / left):
+                        break
 
     def _improve(self, share: float, time_share: float) -> bool:
         """Look for a nearer plan on one region; whether there was one."""
@@ -123,6 +129,7 @@ def replan(
     move_price: float | None = None,
     gpus: int | None = None,
     time_limit_s: float = 60.0,
+    total_limit_s: float | None = None,
     seed: int | None = None,
     workers: int = 1,
     report: Report = silent,
@@ -144,8 +151,8 @@ def replan(
     gpus
         Most GPUs.
     time_limit_s
-        Seconds after which the best accepted plan so far is returned.
-    seed, workers, report
+        Seconds of search after which the best accepted plan so far is returned.
+    seed, workers, report, total_limit_s
         As in `optimizer.solve`.
 
     Returns
@@ -165,24 +172,32 @@ def replan(
     _check(scenario, placement, move_price)
     scenario = scenario if seed is None else scenario.model_copy(update={"seed": seed})
     method = methods()["exact"]
-    try:
-        instance = prepare(scenario, gpus=gpus, workers=workers, report=report)
-    except InfeasibleError as error:
-        return Change(result=no_answer(scenario, method, str(error), seconds=time.monotonic() - started))
-    judge = judge_of_patterns(scenario, instance.classes, instance.profiles, workers, report)
-    confirmation = Confirmation(judge, started + FEWEST_SHARE * time_limit_s, report)
-    search = FewestSearch(instance, method, confirmation, workers=workers)
-    nearest = _Nearest(instance, running_in(instance, placement), confirmation, move_price, workers)
-    outcome = Outcome(instance, method, search, confirmation)
-    try:
-        search.run()
-        if search.best is not None:
-            nearest.start(search.best)
-            confirmation.deadline = started + time_limit_s
-            nearest.run()
-    except KeyboardInterrupt:
-        confirmation.interrupted = True
-    return _change(outcome, nearest, placement, time.monotonic() - started)
+    total = UNLIMITED if total_limit_s is None else Deadline.after(total_limit_s)
+    with noticed():
+        try:
+            compile_loops(twin.profiles_of(scenario)[scenario.devices[0].name], total, report)
+            instance = prepare(scenario, gpus=gpus, workers=workers, report=report, deadline=total)
+        except InfeasibleError as error:
+            seconds = time.monotonic() - started
+            return Change(result=no_answer(scenario, method.name, str(error), seconds=seconds))
+        except Stopped as error:
+            seconds = time.monotonic() - started
+            return Change(result=stopped_early(scenario, method.name, error, seconds=seconds))
+        judge = judge_of_patterns(scenario, instance.classes, instance.profiles, workers, report)
+        end = total.within(time_limit_s)
+        confirmation = Confirmation(judge, end.within(FEWEST_SHARE * time_limit_s), report)
+        search = FewestSearch(instance, method, confirmation, workers=workers)
+        nearest = _Nearest(instance, running_in(instance, placement), confirmation, move_price, workers)
+        outcome = Outcome(instance, method, search, confirmation)
+        try:
+            search.run()
+            if search.best is not None:
+                nearest.start(search.best)
+                confirmation.deadline = end
+                nearest.run()
+        except KeyboardInterrupt:  # a callback's own; signals raise nothing
+            request()
+        return _change(outcome, nearest, placement, time.monotonic() - started)
 
 
 def _check(scenario: Scenario, placement: Placement, move_price: float | None) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -19,6 +18,7 @@ from optimizer.packing.checker import check
 from optimizer.packing.firstfit import Filler, place_best_fit
 from optimizer.packing.outcome import Run
 from optimizer.packing.problem import PackingOption, PackingProblem
+from scenarios.deadline import Deadline
 
 Optimum = Callable[[PackingProblem], float]
 Random = Callable[..., PackingProblem]
@@ -60,7 +60,7 @@ def test_whole_bins_see_that_options_do_not_share() -> None:
     model = AggregateModel(apart())
     assert model.continuous().bound == pytest.approx(1.0)
     assert model.whole_bins(10.0) == pytest.approx(2.0)
-    run = Run(apart(), time.monotonic() + 10)
+    run = Run(apart(), Deadline.after(10))
     raise_bounds(run)
     assert run.bound == 2
 
@@ -99,7 +99,7 @@ def test_items_of_no_size_go_to_options_that_have_bins() -> None:
 
 def test_many_small_items_fill_the_fewest_bins() -> None:
     problem = many()
-    run = Run(problem, time.monotonic() + 60)
+    run = Run(problem, Deadline.after(60))
     place_best_fit(run)
     continuous = raise_bounds(run)
     before = run.value
@@ -112,7 +112,7 @@ def test_many_small_items_fill_the_fewest_bins() -> None:
 def test_a_plan_between_bound_and_best_fit_is_kept_where_the_bound_is_out_of_reach() -> None:
     """Three items of 0.4 never share a bin: the bound of sizes is beyond any plan, half the way is not."""
     problem = PackingProblem.bin_packing([4] * 12, 10)
-    run = Run(problem, time.monotonic() + 30)
+    run = Run(problem, Deadline.after(30))
     run.bound = 5
     place_best_fit(run)
     assert run.value == 6
@@ -136,7 +136,7 @@ def test_bins_that_failed_are_not_tried_at_the_next_price(monkeypatch: pytest.Mo
     sizes = np.array([[6.0, 5.0]])
     options = [PackingOption(f"at {p}", sizes, np.array([10.0]), price=p) for p in (1.0, 1.000001)]
     options[0] = replace(options[0], limit=3)
-    run = Run(PackingProblem([4, 2], tuple(options)), time.monotonic() + 60)
+    run = Run(PackingProblem([4, 2], tuple(options)), Deadline.after(60))
     place_best_fit(run)
     continuous = raise_bounds(run)
     assert run.bound < run.value
@@ -152,7 +152,7 @@ def test_bins_that_failed_are_not_tried_at_the_next_price(monkeypatch: pytest.Mo
 
 def test_items_of_no_size_leave_nothing_to_squeeze() -> None:
     option = PackingOption("x", np.zeros((1, 2)), np.array([1.0]))
-    run = Run(PackingProblem([3, 4], (option,)), time.monotonic() + 10, bound=0.5)
+    run = Run(PackingProblem([3, 4], (option,)), Deadline.after(10), bound=0.5)
     place_best_fit(run)
     continuous = raise_bounds(run)
     assert continuous.bound == 0

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -34,10 +33,10 @@ from optimizer.baselines.rules import (
     random_placement,
 )
 from optimizer.baselines.saturation import Saturation, measured_throughputs
-from optimizer.baselines.surrogate_oracle import surrogate_oracle
 from optimizer.loop.baseline_run import Search
 from optimizer.loop.placement_judge import PlacementJudge
 from optimizer.packing.problem import PackingError
+from scenarios.deadline import Deadline
 
 SPREADING = ("random", "random-all", "least-rate", "least-rate-third", "dlora", "loraserve")
 
@@ -299,7 +298,7 @@ def fewest(least: int, most: int, seconds: float = 60.0) -> Search:
     site = Site(scenario, scenario.devices[0], twin.profiles_of(scenario)["H100-64GB"])
     judge: Any = FakeJudge(least)
     baseline = Baseline("spread", "", lambda site, gpus: least_adapters(site.adapters, gpus), "fewest")
-    search = Search(site, baseline, judge, most, time.monotonic() + seconds)
+    search = Search(site, baseline, judge, most, Deadline.after(seconds))
     search.run()
     return search
 
@@ -347,11 +346,16 @@ def test_the_model_of_the_twin_is_fitted_to_runs_that_are_kept(
     short = scenarios.override(scenario, ["workload.duration_s=60"])
     device = short.devices[0]
     plan = Plan(compositions=16, round_size=16, max_runs=4)
-    oracle = surrogate_oracle(short, device, profiles[device.name], "tree", plan=plan)
+
+    def surrogate_oracle(model: Any) -> SurrogateOracle:
+        learned = learned_surrogate(short, device, profiles[device.name], model, plan=plan)
+        return SurrogateOracle(learned, short.classes, short, device, profiles[device.name])
+
+    oracle = surrogate_oracle("tree")
     assert list((tmp_path / "samples").glob("*/round-0000.csv"))
     monkeypatch.setattr("learn.sampling.observe", lambda *_: pytest.fail("the twin was asked again"))
-    again = surrogate_oracle(short, device, profiles[device.name], "tree", plan=plan)
-    forest = surrogate_oracle(short, device, profiles[device.name], "forest", plan=plan)
+    again = surrogate_oracle("tree")
+    forest = surrogate_oracle("forest")
     assert forest.fits(8, 8)
     assert not forest.fits(4096, 32)
     one = np.ones(len(short.classes))
@@ -375,7 +379,8 @@ def test_the_greedy_with_a_model_of_the_twin_as_oracle(monkeypatch: pytest.Monke
         def starves(self, counts: np.ndarray, *_: object) -> bool:
             return bool(counts.sum() > 12)
 
-    monkeypatch.setattr("optimizer.baselines.named.surrogate_oracle", lambda *_args, **_options: Rule())
+    monkeypatch.setattr("optimizer.baselines.named.learned_surrogate", lambda *_args, **_options: Rule())
+    monkeypatch.setattr("optimizer.baselines.named.SurrogateOracle", lambda rule, *_: rule)
     short = scenarios.read("paper_mixed_32", overrides=["replications=1", "workload.duration_s=60"])
     result = optimizer.solve(short, method="proposed")
     assert result.placement is not None

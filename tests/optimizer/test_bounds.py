@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -18,6 +17,7 @@ from optimizer.packing.exchanges import exchanges
 from optimizer.packing.firstfit import Filler
 from optimizer.packing.outcome import Run, round_up
 from optimizer.packing.problem import PackingOption, PackingProblem
+from scenarios.deadline import Deadline
 
 Optimum = Callable[[PackingProblem], float]
 Random = Callable[..., PackingProblem]
@@ -44,7 +44,7 @@ def test_the_relaxation_bounds_from_below_wherever_it_is_cut_off(
     best, continuous = optimum(problem), continuous_relaxation(problem)
     if not np.isfinite(best):
         return
-    run = Run(problem, time.monotonic() + 60)
+    run = Run(problem, Deadline.after(60))
     relaxation, solved = relax(run, Filler(problem), continuous, seconds)
     assert relaxation.bound <= best + 1e-6
     assert run.bound <= best + 1e-6

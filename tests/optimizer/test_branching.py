@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 
 import numpy as np
@@ -21,6 +20,7 @@ from optimizer.packing.master import Master
 from optimizer.packing.outcome import Run
 from optimizer.packing.problem import Bin, PackingOption, PackingProblem
 from optimizer.packing.rounding import dive
+from scenarios.deadline import Deadline
 
 Optimum = Callable[[PackingProblem], float]
 Random = Callable[..., PackingProblem]
@@ -32,7 +32,7 @@ def test_branching_never_excludes_an_optimum(
     seed: int, cuts: bool, optimum: Optimum, random_problem: Random
 ) -> None:
     problem = random_problem(seed, cuts=cuts)
-    run = Run(problem, time.monotonic() + 20)
+    run = Run(problem, Deadline.after(20))
     place_best_fit(run)
     filler, continuous = Filler(problem), raise_bounds(run)
     if run.infeasible:
@@ -89,7 +89,7 @@ def test_limits_of_the_master_come_and_go() -> None:
 def test_a_dive_starts_from_a_solution_that_is_older_than_some_columns() -> None:
     """Branching adds columns after the root's relaxation is solved; dives at the root follow it."""
     problem = PackingProblem([1, 1, 1], (PackingOption("x", np.array([[5.0, 4.0, 3.0]]), np.array([9.0])),))
-    run, master = Run(problem, time.monotonic() + 20), Master(problem)
+    run, master = Run(problem, Deadline.after(20)), Master(problem)
     for counts in ([1, 1, 0], [1, 0, 1], [0, 1, 1]):
         master.add(Bin(0, np.array(counts)))
     solved = master.solve()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import time
 from collections.abc import Callable
 
 import numpy as np
@@ -20,13 +19,14 @@ from optimizer.packing.enumeration import place_from_all, valuable_bins
 from optimizer.packing.firstfit import Filler, holds, place_best_fit
 from optimizer.packing.outcome import Run
 from optimizer.packing.problem import PackingOption, PackingProblem
+from scenarios.deadline import Deadline
 
 Optimum = Callable[[PackingProblem], float]
 Random = Callable[..., PackingProblem]
 
 
 def run_of(problem: PackingProblem, seed: int = 0) -> Run:
-    return Run(problem, time.monotonic() + 60, seed=seed)
+    return Run(problem, Deadline.after(60), seed=seed)
 
 
 def triplets(n: int, seed: int) -> PackingProblem:

@@ -11,7 +11,7 @@ import pytest
 
 import optimizer
 import scenarios
-from optimizer.compare import MOST_SHOWN, Comparison
+from optimizer.comparison import MOST_SHOWN, Comparison
 from optimizer.plots import PlotError
 
 LONGEST = max(optimizer.BASELINES, key=len)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from types import SimpleNamespace
@@ -19,6 +18,7 @@ from optimizer.loop.judging import Pattern
 from optimizer.loop.solve import next_price
 from optimizer.packing import methods
 from optimizer.packing.problem import Bin, Packing, PackingOption, PackingProblem
+from scenarios.deadline import Deadline
 from twin import GPUVerdict
 
 Rule = Callable[[Pattern], bool]
@@ -49,7 +49,7 @@ class FakeJudge:
         self.rule = rule
         self.asked: list[Pattern] = []
 
-    def __call__(self, patterns: Sequence[Pattern]) -> list[GPUVerdict]:
+    def __call__(self, patterns: Sequence[Pattern], _deadline: object = None) -> list[GPUVerdict]:
         self.asked += patterns
         return [verdict(self.rule(p)) for p in patterns]
 
@@ -73,7 +73,7 @@ def load(pattern: Pattern, sizes: Sequence[float] = (3, 2)) -> float:
 
 def search(inner: float, outer: float, rule: Rule, method: str = "exact") -> tuple[FewestSearch, FakeJudge]:
     judge = FakeJudge(rule)
-    confirmation = Confirmation(judge, time.monotonic() + 60)  # type: ignore[arg-type]
+    confirmation = Confirmation(judge, Deadline.after(60))  # type: ignore[arg-type]
     instance: Any = SimpleNamespace(
         inner=problem(inner), outer=problem(outer), divisible=None, scenario=SimpleNamespace(seed=0)
     )
@@ -83,7 +83,7 @@ def search(inner: float, outer: float, rule: Rule, method: str = "exact") -> tup
 
 
 def test_a_rejected_plan_is_cut_off_until_the_twin_accepts() -> None:
-    confirmation = Confirmation(FakeJudge(lambda p: load(p) <= 8), time.monotonic() + 60)  # type: ignore[arg-type]
+    confirmation = Confirmation(FakeJudge(lambda p: load(p) <= 8), Deadline.after(60))  # type: ignore[arg-type]
     plan = confirmation.confirm(problem(10.0), fixed_method("exact", seed=0, workers=1))
     assert plan is not None
     assert all(load(pattern_of(plan.problem, b)) <= 8 for b in plan.packing.bins)
@@ -105,7 +105,7 @@ def test_of_plans_as_cheap_the_one_of_fewest_gpus_is_taken(big_price: float, gpu
     )
     scenario: Any = SimpleNamespace(seed=0, objective=("cost", "gpus"), devices=devices)
     instance = Instance(scenario, {}, {}, (), (), both, both)
-    confirmation = Confirmation(FakeJudge(lambda _: True), time.monotonic() + 60)  # type: ignore[arg-type]
+    confirmation = Confirmation(FakeJudge(lambda _: True), Deadline.after(60))  # type: ignore[arg-type]
     outcome = Outcome(
         instance, methods()["exact"], FewestSearch(instance, methods()["exact"], confirmation), confirmation
     )
@@ -128,7 +128,7 @@ def test_no_plan_is_returned_when_the_twin_accepts_nothing() -> None:
 def test_a_region_known_to_hold_no_plan_is_not_searched_again() -> None:
     """As when a short time ends the bound on the outer region, and the inner one is exhausted after it."""
     judge = FakeJudge(lambda _: False)
-    confirmation = Confirmation(judge, time.monotonic() + 60)  # type: ignore[arg-type]
+    confirmation = Confirmation(judge, Deadline.after(60))  # type: ignore[arg-type]
     instance: Any = SimpleNamespace(inner=problem(6.0), outer=problem(6.0), scenario=SimpleNamespace(seed=0))
     found = FewestSearch(instance, methods()["exact"], confirmation)
     found.bound = float("inf")
@@ -174,7 +174,7 @@ def test_a_heuristic_claims_no_bound() -> None:
 
 
 def test_what_cannot_be_cut_right_is_halved() -> None:
-    confirmation = Confirmation(FakeJudge(lambda p: sum(p.counts) <= 3), time.monotonic() + 60)  # type: ignore[arg-type]
+    confirmation = Confirmation(FakeJudge(lambda p: sum(p.counts) <= 3), Deadline.after(60))  # type: ignore[arg-type]
     packing = Packing((Bin(0, np.array([6, 6])),))
     plan = confirmation.repair(problem(100.0), packing)
     assert plan is not None
@@ -190,7 +190,7 @@ def test_halves_share_every_class() -> None:
 
 
 def test_the_time_limit_ends_the_loop() -> None:
-    confirmation = Confirmation(FakeJudge(lambda _: False), time.monotonic() - 1)  # type: ignore[arg-type]
+    confirmation = Confirmation(FakeJudge(lambda _: False), Deadline.after(-1))  # type: ignore[arg-type]
     assert confirmation.confirm(problem(10.0), fixed_method("bfd", seed=0, workers=1)) is None
     assert confirmation.rounds == 1
 
@@ -206,7 +206,7 @@ def test_ctrl_c_while_the_twin_judges_keeps_what_was_accepted() -> None:
         return True
 
     judge = FakeJudge(rule)
-    confirmation = Confirmation(judge, time.monotonic() + 60)  # type: ignore[arg-type]
+    confirmation = Confirmation(judge, Deadline.after(60))  # type: ignore[arg-type]
     instance: Any = SimpleNamespace(
         inner=problem(6.0), outer=problem(12.0), divisible=None, scenario=SimpleNamespace(seed=0)
     )
@@ -224,7 +224,7 @@ def test_cuts_reach_options_that_are_no_better() -> None:
     fewer = replace(option, name="fewer slots", max_loras=2)
     other = replace(option, name="elsewhere", device="other")
     wide = replace(base, options=(option, more, higher, fewer, other))
-    confirmation = Confirmation(FakeJudge(lambda _: False), time.monotonic() + 60)  # type: ignore[arg-type]
+    confirmation = Confirmation(FakeJudge(lambda _: False), Deadline.after(60))  # type: ignore[arg-type]
     confirmation.verdicts(wide, Packing((Bin(0, np.array([2, 1])),)))
     (cut,) = confirmation.cuts(wide)
     # 3 adapters used 3 slots: options with more slots, or more rank, leave less memory; fewer slots may help.

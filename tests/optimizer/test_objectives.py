@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
@@ -25,6 +24,7 @@ from optimizer.loop.solve import search_in_order
 from optimizer.packing import methods
 from optimizer.packing.checker import check
 from optimizer.packing.problem import Bin, Packing, PackingOption, PackingProblem
+from scenarios.deadline import Deadline
 from twin import GPUVerdict
 
 PRICES = {"dear": 3.0, "cheap": 1.1}
@@ -36,7 +36,7 @@ class LatencyJudge:
     def __init__(self, slower: float = 1.0) -> None:
         self.slower = slower
 
-    def __call__(self, patterns: Sequence[Pattern]) -> list[GPUVerdict]:
+    def __call__(self, patterns: Sequence[Pattern], _deadline: object = None) -> list[GPUVerdict]:
         return [self.verdict(pattern) for pattern in patterns]
 
     def verdict(self, pattern: Pattern) -> GPUVerdict:
@@ -88,7 +88,7 @@ def outcome_of(
     instance = Instance(scenario, {}, {}, (), (), problem, problem)
     if not leading_prices(objectives):
         instance = instance.priced("gpus", problem.max_bins or 0)
-    confirmation = Confirmation(LatencyJudge(slower), time.monotonic() + 20)  # type: ignore[arg-type]
+    confirmation = Confirmation(LatencyJudge(slower), Deadline.after(20))  # type: ignore[arg-type]
     exact = methods()["exact"]
     return Outcome(instance, exact, FewestSearch(instance, exact, confirmation), confirmation)
 
@@ -188,7 +188,7 @@ def test_options_are_chosen_within_the_budget() -> None:
 
 def test_no_plan_beyond_a_limit_is_judged_or_returned() -> None:
     problem = PackingProblem(np.array([4, 4]), (option("dear"),), device_limits={"dear": 1}, max_bins=8)
-    confirmation = Confirmation(LatencyJudge(), time.monotonic() + 20)  # type: ignore[arg-type]
+    confirmation = Confirmation(LatencyJudge(), Deadline.after(20))  # type: ignore[arg-type]
     two = Packing((Bin(0, np.array([2, 2])), Bin(0, np.array([2, 2]))))
     assert confirmation.accept(problem, two) is None
     assert confirmation.rounds == 0

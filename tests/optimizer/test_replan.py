@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import SimpleNamespace
@@ -24,6 +23,7 @@ from optimizer.replanning.changes import dealt, moves_between, numbers_of, place
 from optimizer.replanning.moves import MovesSolver, Running
 from optimizer.replanning.replan import _Nearest, replan
 from scenarios import PlacedGPU, Placement
+from scenarios.deadline import Deadline
 from twin import GPUVerdict
 
 
@@ -246,8 +246,8 @@ def nearest(
     """The search for few moves against a judge whose rule is known; sizes 3 and 2."""
     one, wide = (problem([4, 4], option(8, [3.0, 2.0], c), max_bins=6) for c in (inner, outer))
     given: Any = SimpleNamespace(inner=one, outer=wide, scenario=SimpleNamespace(seed=0))
-    judge: Any = lambda patterns: [verdict(rule(p)) for p in patterns]  # noqa: E731
-    confirmation = Confirmation(judge, time.monotonic() + 30)
+    judge: Any = lambda patterns, _deadline=None: [verdict(rule(p)) for p in patterns]  # noqa: E731
+    confirmation = Confirmation(judge, Deadline.after(30))
     found = _Nearest(given, held, confirmation, None, 1)
     verdicts = confirmation.verdicts(one, start)
     assert all(v.accepted for v in verdicts)
@@ -291,9 +291,8 @@ def test_without_a_nearer_plan_the_start_is_kept() -> None:
 
 
 def test_an_interruption_keeps_the_best_plan_so_far(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("optimizer.replanning.moves.solve_in_thread", lambda *_: True)
+    monkeypatch.setattr("optimizer.replanning.moves.interrupted", lambda: True)
     found = nearest(10.0, 12.0, lambda _: True, running([[3, 1], [1, 3]], [4, 4]), START)
-    assert found.confirmation.interrupted
     assert found.best is not None
     assert found.best.packing is START
     assert found.value == 2

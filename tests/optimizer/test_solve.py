@@ -24,6 +24,7 @@ from optimizer.loop.instance import prepare
 from optimizer.loop.judging import judge_of_patterns
 from optimizer.loop.objectives import QUALITIES
 from optimizer.loop.quality import spread
+from scenarios.deadline import Deadline
 
 
 @pytest.fixture(scope="module")
@@ -144,7 +145,7 @@ def test_latency_is_no_worse_than_the_fewest_gpu_plan_spread() -> None:
     assert latency.objective is not None
     instance = prepare(scenario)
     confirmation = Confirmation(
-        judge_of_patterns(scenario, instance.classes, instance.profiles), deadline=time.monotonic() + 60
+        judge_of_patterns(scenario, instance.classes, instance.profiles), deadline=Deadline.after(60)
     )
     plan = confirmation.confirm(
         instance.inner, lambda problem, _seconds, _bound: optimizer.pack(problem, "bfd"), max_rounds=1

@@ -15,9 +15,14 @@ from optimizer.progress import Report, silent
 from optimizer.result import Result
 from optimizer.tables import render, table
 from scenarios import Problem, Scenario, ScenarioError
+from scenarios.deadline import UNLIMITED, Deadline
+from scenarios.interrupts import noticed
 
 MOST_SHOWN = 16
 """Most GPUs of a plan that a summary lists one by one."""
+
+OVER_S = 1e-3
+"""Seconds that a method gets when the total is over: enough to say so."""
 
 
 @dataclass(frozen=True)
@@ -80,12 +85,15 @@ def compare(
     objective: str | Sequence[str] | None = None,
     gpus: int | None = None,
     time_limit_s: float = 60.0,
+    total_limit_s: float | None = None,
     gap_limit: float = 0.0,
     seed: int | None = None,
     workers: int = 1,
     report: Report = silent,
 ) -> Comparison:
     """Solve every scenario with every method; parameters as in `optimizer.solve`.
+
+    ``total_limit_s`` is for all of them together. After Ctrl-C the results are of what was found by then.
 
     Raises
     ------
@@ -96,21 +104,24 @@ def compare(
     names = [methods] if isinstance(methods, str) else list(methods)
     _check(scenarios, names)
     known = [find_method(name).name for name in names]
-    results = [
-        solve(
-            one,
-            method=method,
-            objective=objective,
-            gpus=gpus,
-            time_limit_s=time_limit_s,
-            gap_limit=gap_limit,
-            seed=seed,
-            workers=workers,
-            report=report,
-        )
-        for one in scenarios
-        for method in known
-    ]
+    end = UNLIMITED if total_limit_s is None else Deadline.after(total_limit_s)
+    with noticed():
+        results = [
+            solve(
+                one,
+                method=method,
+                objective=objective,
+                gpus=gpus,
+                time_limit_s=time_limit_s,
+                total_limit_s=None if total_limit_s is None else max(end.left_s, OVER_S),
+                gap_limit=gap_limit,
+                seed=seed,
+                workers=workers,
+                report=report,
+            )
+            for one in scenarios
+            for method in known
+        ]
     return Comparison(tuple(results))
 
 

@@ -1,0 +1,44 @@
+"""The compiled loops made ready before a search whose time counts.
+
+numba compiles a loop when it is first called, for half a minute in all, and keeps the machine code on disk;
+later processes load it in a moment.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+
+import numpy as np
+
+from optimizer.packing.annealing import anneal, dealt
+from optimizer.packing.enumeration import valuable_bins
+from optimizer.packing.firstfit import Filler, best_fit_decreasing
+from optimizer.packing.knapsack import row_multipliers
+from optimizer.packing.pricing import cover, price_option
+from optimizer.packing.problem import Cut, PackingOption, PackingProblem
+
+
+@cache
+def compile_kernels() -> None:
+    """Call every compiled loop once, as the placers call it: on one row and on several, with a cut."""
+    for rows in (1, 2):
+        option = PackingOption("", np.full((rows, 2), 0.4), np.ones(rows))
+        cuts = (Cut((0,), np.array([0, 2])),) if rows > 1 else ()
+        _call_all(Filler(PackingProblem(np.array([2, 2]), (option,), cuts=cuts)))
+
+
+def _call_all(filler: Filler) -> None:
+    problem, order = filler.problem, filler.orders[0]
+    best_fit_decreasing(filler, order, problem.counts, 0)
+    duals, rows, table = np.ones(problem.n_classes), problem.rows[0], filler.tables[0]
+    table.violated(problem.counts)
+    cover(filler, 0, duals, problem.counts, 0.0)
+    price_option(filler, 0, duals, problem.counts, 0.0, 1)
+    most = np.minimum(rows.most, problem.counts)
+    weights = row_multipliers(duals, most, rows.usage, rows.capacity, 25)
+    valuable_bins(
+        duals, most, rows.usage, rows.capacity, table.wanted, table.group, table.stands, weights, 0.0, 1, 1
+    )
+    size = np.zeros((problem.n_classes + 1, 1, len(rows.capacity)))
+    item, place = dealt(problem.counts[None, :], np.array([2]), size)
+    anneal(item, place, np.zeros(2, dtype=np.int64), size, 0, 1, 1.0, 0.5)
