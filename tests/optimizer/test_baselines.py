@@ -33,6 +33,7 @@ from optimizer.baselines.rules import (
     random_placement,
 )
 from optimizer.baselines.saturation import Saturation, measured_throughputs
+from optimizer.baselines.surrogate_oracle import SurrogateOracle, learned_surrogate
 from optimizer.loop.baseline_run import Search
 from optimizer.loop.placement_judge import PlacementJudge
 from optimizer.packing.problem import PackingError

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import scenarios
-from optimizer.cli import app
+from optimizer.cli.commands import app
 from optimizer.loop.confirm import Confirmation, Confirmed, pattern_of
 from optimizer.loop.judging import Pattern
 from optimizer.packing.checker import check
