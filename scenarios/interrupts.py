@@ -28,18 +28,18 @@ class _Notice:
         How many `noticed` blocks there are.
     requests
         Signals since the outermost of them began.
-    signals
-        Signals since the process began.
     leave
         Ends the process at once, if the signals are a command's to handle.
+    threads
+        Threads that were left behind.
     lock
         Held while the depth changes, as searches may run in several threads.
     """
 
     depth: int = 0
     requests: int = 0
-    signals: int = 0
     leave: Callable[[], None] | None = None
+    threads: list[threading.Thread] = field(default_factory=list)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
 
@@ -104,9 +104,14 @@ def take_over(leave: Callable[[], None]) -> None:
             signal.signal(number, _on_signal)
 
 
-def was_asked() -> bool:
-    """Whether any signal has come since they were taken over."""
-    return _notice.signals > 0
+def leave_behind(thread: threading.Thread) -> None:
+    """Note a thread that goes on in native code after the work was interrupted, as it cannot be ended."""
+    _notice.threads.append(thread)
+
+
+def left_behind() -> bool:
+    """Whether there is such a thread."""
+    return any(thread.is_alive() for thread in _notice.threads)
 
 
 def ignore_signals() -> None:
@@ -117,7 +122,6 @@ def ignore_signals() -> None:
 
 
 def _on_signal(_number: int, _frame: FrameType | None) -> None:
-    _notice.signals += 1
     if _notice.depth == 0:
         _act()
     _notice.requests += 1

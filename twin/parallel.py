@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import os
-import signal
+import threading
 import warnings
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from typing import Any
 
+import psutil
 from joblib import Parallel
 from joblib.parallel import get_active_backend
 
 from scenarios.deadline import UNLIMITED, Deadline
 
-LOOK_S = 0.5
-"""Seconds after which a worker notices that its parent is gone."""
+LOOK_S = 0.2
+"""Seconds between two looks at the deadline, and of a worker at whether its parent still is there."""
 
 
 def in_processes(
@@ -42,61 +43,80 @@ def in_processes(
         If the end comes before the last result; the workers are then ended.
     """
     deadline.check(work)
-    parallel = _parallel(workers)
-    with _without_signals() if parallel.return_generator else nullcontext():
-        results = parallel(jobs)
+    results: Iterable[Any] = ()
     try:
-        for result in results:
-            yield result
-            deadline.check(work)
+        with _ending_workers(deadline):
+            results = _parallel(workers)(jobs)
+            for result in results:
+                yield result
+                deadline.check(work)
+    except (Exception, KeyboardInterrupt):
+        deadline.check(work)  # what comes of ended workers is no failure
+        raise
     finally:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # joblib warns of results that nobody fetched
-            close = getattr(results, "close", None)
-            if close is not None:
-                close()
+        _close(results)
+
+
+@contextmanager
+def _ending_workers(deadline: Deadline) -> Iterator[None]:
+    """Within, joblib's own workers are ended when the deadline is reached, whatever they are at.
+
+    joblib looks up only when the next result is there.
+    """
+    over = threading.Event()
+
+    def watch() -> None:
+        while not over.wait(LOOK_S):
+            if deadline.reached:
+                for child in psutil.Process().children():
+                    with suppress(psutil.Error):
+                        if any("popen_loky" in word for word in child.cmdline()):
+                            child.kill()
+                return
+
+    threading.Thread(target=watch, daemon=True).start()
+    try:
+        yield
+    finally:
+        over.set()
+
+
+def _close(results: Iterable[Any]) -> None:
+    """End the workers where results are left."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # joblib warns of results that nobody fetched
+        if isinstance(results, Generator):
+            results.close()
 
 
 def _parallel(workers: int) -> Any:
     """Hands results over as they come; all at the end where the backend (Ray's) cannot."""
     options: dict[str, Any] = {"n_jobs": workers, "batch_size": 1}
     if type(get_active_backend()[0]).__name__ == "LokyBackend":
-        options["initializer"] = _end_with(os.getpid())
+        options["initializer"] = _begin_worker(os.getpid())
     try:
         return Parallel(**options, return_as="generator")
     except ValueError:
         return Parallel(**options)
 
 
-@contextmanager
-def _without_signals() -> Iterator[None]:
-    """Within, processes start that get neither SIGINT nor SIGTERM.
+def _begin_worker(parent: int) -> Callable[[], None]:
+    """What a worker does first: leave signals to its parent, and look again and again whether that still is.
 
-    A terminal, `timeout` and systemd signal the whole group of processes; it is for the parent to tell its
-    workers. What is blocked here is blocked in the children for good.
-    """
-    if not hasattr(signal, "pthread_sigmask"):  # Windows
-        yield
-        return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-def _end_with(parent: int) -> Callable[[], None]:
-    """What a worker does first: look again and again whether its parent still is there.
-
-    However the parent ended, by SIGKILL too. A function within a function travels by value, so that a worker
-    need not import this package before it looks.
+    A terminal, `timeout` and systemd signal all processes, and it is for the parent to end its workers. It
+    may be ended itself by SIGKILL. A function within a function travels by value, so that a worker need not
+    import this package before it looks.
     """
     seconds = LOOK_S
 
-    def watch() -> None:
+    def begin() -> None:
         import os
+        import signal
         import threading
         import time
+
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
         def look() -> None:
             while os.getppid() == parent:
@@ -105,4 +125,4 @@ def _end_with(parent: int) -> Callable[[], None]:
 
         threading.Thread(target=look, daemon=True).start()
 
-    return watch
+    return begin

@@ -61,10 +61,10 @@ def _leave() -> NoReturn:
 
 def _end(code: int) -> NoReturn:
     """End the process with everything written, whatever signals come meanwhile."""
-    from scenarios.interrupts import ignore_signals, was_asked
+    from scenarios.interrupts import ignore_signals, left_behind
 
     ignore_signals()
-    if was_asked():  # threads may be left behind in native code, which would crash an orderly exit
+    if left_behind():  # in native code, where an orderly exit might crash
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)

@@ -171,6 +171,8 @@ def _message(outcome: Outcome, status: ResultStatus) -> str:
         return f"infeasible: {_too_much(outcome)}"
     found = outcome.held
     if found is None:
+        if interrupted():
+            return "interrupted before the twin had accepted a plan"
         return "stopped without a plan that the twin accepts; raise the time limit or the number of GPUs"
     said = "a plan that the twin accepts"
     if status == "optimal":
@@ -181,7 +183,8 @@ def _message(outcome: Outcome, status: ResultStatus) -> str:
     elif not found.solved and not outcome.origin:
         said += ", after splitting what it rejected"
     said += f" ({outcome.origin})" if outcome.origin else ""
-    return said + (f"; {outcome.note}" if outcome.note else "")
+    said += f"; {outcome.note}" if outcome.note else ""
+    return said + ("; the search was interrupted" if _stop_reason(outcome, status) == "interrupted" else "")
 
 
 def _too_much(outcome: Outcome) -> str:

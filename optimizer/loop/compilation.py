@@ -14,7 +14,8 @@ import twin
 from optimizer.packing.warm_up import compile_kernels
 from optimizer.progress import Report
 from scenarios import EngineConfig, FixedLengths, ServiceLevels, Workload
-from scenarios.deadline import Deadline
+from scenarios.deadline import Deadline, Stopped
+from scenarios.interrupts import leave_behind
 from twin import EngineProfile, GPULoad
 
 LOOK_S = 0.1
@@ -47,9 +48,14 @@ def compile_loops(profile: EngineProfile, deadline: Deadline, report: Report) ->
         finally:
             ended.set()
 
-    threading.Thread(target=work, daemon=True).start()
-    while not ended.wait(LOOK_S):
-        deadline.check("the search was being compiled")
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    try:
+        while not ended.wait(LOOK_S):
+            deadline.check("the search was being compiled")
+    except Stopped:
+        leave_behind(thread)
+        raise
     if raised:
         raise raised[0]
 

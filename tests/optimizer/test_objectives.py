@@ -193,7 +193,7 @@ def test_no_plan_beyond_a_limit_is_judged_or_returned() -> None:
     assert confirmation.accept(problem, two) is None
     assert confirmation.rounds == 0
     assert confirmation.accept(replace(problem, device_limits={}), two) is not None
-    confirmation.judge = lambda patterns: [  # type: ignore[assignment]
+    confirmation.judge = lambda patterns, _deadline=None: [  # type: ignore[assignment]
         replace(LatencyJudge().verdict(p), accepted=sum(p.counts) < 8) for p in patterns
     ]
     whole = Packing((Bin(0, np.array([4, 4])),))
