@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import os
+import signal
 import threading
 import warnings
 from collections.abc import Callable, Generator, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
+from multiprocessing import resource_tracker
 from typing import Any
 
 import psutil
 from joblib import Parallel
+from joblib.externals.loky.backend import resource_tracker as loky_tracker
 from joblib.parallel import get_active_backend
 
 from scenarios.deadline import UNLIMITED, Deadline
@@ -46,7 +49,10 @@ def in_processes(
     results: Iterable[Any] = ()
     try:
         with _ending_workers(deadline):
-            results = _parallel(workers)(jobs)
+            parallel = _parallel(workers)
+            own_workers = workers > 1 and parallel.return_generator  # else the whole work is done in there
+            with _without_signals() if own_workers else nullcontext():
+                results = parallel(jobs)
             for result in results:
                 yield result
                 deadline.check(work)
@@ -93,30 +99,44 @@ def _parallel(workers: int) -> Any:
     """Hands results over as they come; all at the end where the backend (Ray's) cannot."""
     options: dict[str, Any] = {"n_jobs": workers, "batch_size": 1}
     if type(get_active_backend()[0]).__name__ == "LokyBackend":
-        options["initializer"] = _begin_worker(os.getpid())
+        options["initializer"] = _watching(os.getpid())
     try:
         return Parallel(**options, return_as="generator")
     except ValueError:
         return Parallel(**options)
 
 
-def _begin_worker(parent: int) -> Callable[[], None]:
-    """What a worker does first: leave signals to its parent, and look again and again whether that still is.
+@contextmanager
+def _without_signals() -> Iterator[None]:
+    """Within, processes start that get neither SIGINT nor SIGTERM.
 
-    A terminal, `timeout` and systemd signal all processes, and it is for the parent to end its workers. It
-    may be ended itself by SIGKILL. A function within a function travels by value, so that a worker need not
-    import this package before it looks.
+    A terminal, `timeout` and systemd signal all processes, and it is for the parent to end its workers. What
+    is blocked when a process starts stays blocked in it.
+    """
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    for tracker in (resource_tracker, loky_tracker):
+        tracker.ensure_running()  # which would unblock them in the middle
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _watching(parent: int) -> Callable[[], None]:
+    """What a worker does first: look again and again whether its parent still is there.
+
+    However that ended, by SIGKILL too. A function within a function travels by value, so that a worker need
+    not import this package before it looks.
     """
     seconds = LOOK_S
 
-    def begin() -> None:
+    def watch() -> None:
         import os
-        import signal
         import threading
         import time
-
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
         def look() -> None:
             while os.getppid() == parent:
@@ -125,4 +145,4 @@ def _begin_worker(parent: int) -> Callable[[], None]:
 
         threading.Thread(target=look, daemon=True).start()
 
-    return begin
+    return watch
