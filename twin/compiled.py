@@ -10,6 +10,7 @@ import logging
 import pickle
 from collections.abc import Callable, Iterable
 from functools import cache
+from multiprocessing import parent_process
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -169,8 +170,13 @@ def _has_home() -> bool:
 
 @cache
 def _say_unkept(reason: str) -> None:
-    """Say once that code is not kept."""
-    logger.warning("compiled code is not kept, every process compiles anew: %s", reason)
+    """Say once that code is not kept; the workers of a process need not repeat it."""
+    if parent_process() is None:
+        logger.warning(
+            "compiled code is not kept (%s), so every process compiles anew; "
+            "set NUMBA_CACHE_DIR to a folder that can be written",
+            reason,
+        )
 
 
 SOURCES_DIGEST = sources_digest(Path(__file__).parent, SOURCES)
