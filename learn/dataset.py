@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 from collections.abc import Sequence
@@ -117,9 +118,10 @@ class Dataset:
         return Dataset(self.table.loc[mask].reset_index(drop=True), self.metadata)
 
     def text(self) -> str:
-        """CSV, with the metadata as JSON in the first line."""
-        text = self.table.to_csv(index=False, columns=list(COLUMNS), lineterminator="\n", na_rep="nan")
-        return f"# {json.dumps(self.metadata, sort_keys=True)}\n{text}"
+        """CSV; the first line holds, as JSON, the metadata, the number of runs, and a digest of all."""
+        body = self.table.to_csv(index=False, columns=list(COLUMNS), lineterminator="\n", na_rep="nan")
+        head = {"metadata": self.metadata, "runs": len(self), "sha256": _digest(self.metadata, body)}
+        return f"# {json.dumps(head, sort_keys=True)}\n{body}"
 
     def save(self, path: str | Path) -> None:
         """Write as text; the write is all or nothing."""
@@ -139,7 +141,7 @@ def read_dataset(path: str | Path) -> Dataset:
         return dataset_of(path.read_text(encoding="utf-8"))
     except DatasetError as error:
         raise DatasetError(f"{path}: {error}") from error
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise DatasetError(f"{path}: not a dataset ({error}); sample it again") from error
 
 
@@ -151,18 +153,47 @@ def dataset_of(text: str) -> Dataset:
     DatasetError
         If it lacks columns.
     ValueError
-        If it is damaged, or holds a value that no run has.
+        If it is not what was written, or holds a value that no run has.
     """
-    head, _, body = text.partition("\n")
-    if not head.startswith("# "):
-        raise ValueError("its first line holds no metadata")
-    metadata = json.loads(head[2:])
-    if not isinstance(metadata, dict):
-        raise ValueError(f"its metadata are {head[2:42]!r}, not a mapping")
+    head, body = _parts(text)
+    metadata, runs = head["metadata"], body.count("\n") - 1
+    if runs != head.get("runs"):
+        raise ValueError(f"it holds {runs} of the {head.get('runs')} runs that were written")
+    if head.get("sha256") != _digest(metadata, body):
+        raise ValueError("its content is not what was written")
     cells = pd.read_csv(io.StringIO(body), dtype=str, keep_default_na=False)
     numbers = cells.astype(np.float64)
     _check_values(numbers)
     return Dataset(numbers.astype({name: np.int64 for name in _INTEGERS if name in numbers}), metadata)
+
+
+def metadata_of(text: str) -> dict[str, Any]:
+    """The metadata of a dataset's text, whatever has become of its runs.
+
+    Raises
+    ------
+    ValueError
+        If it has none.
+    """
+    metadata: dict[str, Any] = _parts(text)[0]["metadata"]
+    return metadata
+
+
+def _parts(text: str) -> tuple[dict[str, Any], str]:
+    """What the first line says, and the lines of the table."""
+    first, _, body = text.partition("\n")
+    if not first.startswith("# "):
+        raise ValueError("its first line holds no metadata")
+    head = json.loads(first[2:])
+    if not isinstance(head, dict):
+        raise ValueError(f"its first line holds {first[2:42]!r}, not a mapping")
+    if not isinstance(head.get("metadata"), dict):
+        raise ValueError(f"its metadata are {str(head.get('metadata'))[:40]!r}, not a mapping")
+    return head, body
+
+
+def _digest(metadata: dict[str, Any], body: str) -> str:
+    return hashlib.sha256(f"{json.dumps(metadata, sort_keys=True)}\n{body}".encode()).hexdigest()
 
 
 def _check_values(table: pd.DataFrame) -> None:

@@ -17,11 +17,13 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from learn.dataset import COLUMNS, DatasetError, write_atomically
+from learn.boundary import REGIMES
+from learn.cache import cache_folder, keep, kept_text, remove_leftovers
+from learn.dataset import COLUMNS, Dataset, write_atomically
 from learn.design import Plan
 from learn.features import ADDITIVE
 from learn.linear import INNER_CONFIDENCE, OUTER_CONFIDENCE, linearize, no_regions
-from learn.region import FORMAT, RegionError, Regions, read_regions
+from learn.region import FORMAT, Regions, regions_of
 from learn.sampling import Progress, sample
 from learn.space import Space, space_of, starting_options
 from scenarios import Device, Scenario, read
@@ -38,9 +40,6 @@ PLAN = Plan()
 
 SHIPPED = Path(__file__).parent / "regions"
 """Where the shipped regions lie."""
-
-CACHE_VARIABLE = "LORAPACK_CACHE"
-"""Environment variable that names the folder of the cache."""
 
 _COVERED = ("options", "ranks", "device")
 """Parts of a space in which regions may cover more than is asked of them, and the device's mere name."""
@@ -69,7 +68,7 @@ def regions_for(
         Called while they are made.
     cache_dir
         Folder of the cache; absent: ``$LORAPACK_CACHE``, ``$XDG_CACHE_HOME/lorapack`` or
-        ``~/.cache/lorapack``.
+        ``~/.cache/lorapack``. What cannot be kept there is made all the same.
     plan
         How much to sample.
     deadline
@@ -129,21 +128,30 @@ def make_regions(
     return linearize(dataset, space, command=command)
 
 
-def cache_folder(cache_dir: str | Path | None = None) -> Path:
-    """Folder of the cache on disk."""
-    if cache_dir is not None:
-        return Path(cache_dir)
-    if os.environ.get(CACHE_VARIABLE):
-        return Path(os.environ[CACHE_VARIABLE])
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "lorapack"
+def cached_sample(
+    space: Space,
+    plan: Plan = PLAN,
+    *,
+    workers: int = 1,
+    progress: Progress | None = None,
+    cache_dir: str | Path | None = None,
+    deadline: Deadline = UNLIMITED,
+) -> Dataset:
+    """Twin runs of a space from the cache; what is missing there is run, and kept if it can be.
 
-
-def sample_folder(space: Space, plan: Plan, cache_dir: str | Path | None = None) -> Path:
-    """Folder of the cache that keeps the twin runs of a space, so that an interrupted sampling goes on."""
-    content = {"format": FORMAT, "columns": COLUMNS, "space": space.describe(), "plan": asdict(plan)}
-    digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
-    return cache_folder(cache_dir) / "samples" / digest[:32]
+    Raises
+    ------
+    Stopped
+        If the deadline passes, or the work is interrupted, before the last run.
+    """
+    root = cache_folder(cache_dir)
+    if root is None:
+        return sample(space, plan, workers=workers, progress=progress, deadline=deadline)
+    remove_leftovers(root)
+    folder = root / "samples" / _digest({"columns": COLUMNS, **_asked(space, plan)})
+    return sample(
+        space, plan, workers=workers, directory=folder, cache=root, progress=progress, deadline=deadline
+    )
 
 
 def _cached(
@@ -154,49 +162,87 @@ def _cached(
     cache_dir: str | Path | None,
     deadline: Deadline,
 ) -> Regions:
-    """Regions from the cache; made, and kept there, if they are missing or damaged."""
-    path = cache_folder(cache_dir) / "regions" / f"{_key(space, plan)}.json"
-    if path.exists():
-        try:
-            return read_regions(path)
-        except RegionError as error:
-            _log.warning("%s; making it again", error)
-    regions = _made(space, plan, workers, progress, sample_folder(space, plan, cache_dir), deadline)
-    try:
-        write_atomically(path, regions.to_json())
-    except OSError as error:
-        _log.warning("cannot keep the regions in %s (%s); they will be made again next time", path, error)
+    """Regions from the cache; made, and kept there, if they are missing or not what they should be."""
+    root = cache_folder(cache_dir)
+    if root is None:
+        return make_regions(space, plan, workers=workers, progress=progress, deadline=deadline)
+    path = root / "regions" / f"{_key(space, plan)}.json"
+    known = _known(path, root, space, plan)
+    if known is not None:
+        return known
+    count = os.cpu_count() or 1 if workers is None else workers
+    dataset = cached_sample(space, plan, workers=count, progress=progress, cache_dir=root, deadline=deadline)
+    regions = linearize(dataset, space, command="learn.regions_for")
+    keep(path, regions.to_json(), root)
     return regions
 
 
-def _made(
-    space: Space,
-    plan: Plan,
-    workers: int | None,
-    progress: Progress | None,
-    samples: Path,
-    deadline: Deadline,
-) -> Regions:
-    """New regions; the twin runs behind them are kept in a folder, if it can be written and is sound."""
+def _known(path: Path, root: Path, space: Space, plan: Plan) -> Regions | None:
+    """The regions of a file of the cache, if they are sound, and those of a space and plan."""
     try:
-        samples.mkdir(parents=True, exist_ok=True)
-        return make_regions(
-            space, plan, workers=workers, progress=progress, directory=samples, deadline=deadline
+        text = kept_text(path, root)
+        if text is None:
+            return None
+        regions = regions_of(text)
+        _check_asked(regions, space, plan)
+    except (ValueError, RecursionError) as error:
+        _log.warning("%s: %s; it is made again", path, error)
+        return None
+    return regions
+
+
+def _check_asked(regions: Regions, space: Space, plan: Plan) -> None:
+    """Refuse regions that are not those of a space and plan, whatever the name of their file."""
+    asked = {"space": space.describe(), "plan": asdict(plan), **_confidences()}
+    made = regions.provenance.model_dump(mode="json")
+    other = [name for name, value in asked.items() if _text(made[name]) != _text(value)]
+    if other:
+        raise ValueError(f"its regions are of another {' and '.join(other)}")
+    missing = _engines(space) - _covered(regions)
+    if missing:
+        slots, rank, tokens = min(missing)
+        raise ValueError(
+            f"its regions lack the option of {slots} slots of rank {rank} and {tokens} tokens of KV cache"
         )
-    except (OSError, DatasetError) as error:
-        _log.warning("twin runs are not kept (%s)", error)
-        return make_regions(space, plan, workers=workers, progress=progress, deadline=deadline)
+
+
+def _engines(space: Space) -> set[tuple[int, int, int]]:
+    """Slots, rank and KV cache of the options of a space."""
+    return {(o.max_loras, o.max_lora_rank, o.kv_cache_tokens) for o in space.options}
+
+
+def _covered(regions: Regions) -> set[tuple[int, int, int]]:
+    """Slots, rank and KV cache of the options that regions have in both regimes; the outer has the same."""
+    found = [
+        {
+            (o.max_loras, o.max_lora_rank, o.kv_cache_tokens)
+            for o in regions.inner.options
+            if o.regime == regime
+        }
+        for regime in REGIMES
+    ]
+    return set.intersection(*found)
+
+
+def _confidences() -> dict[str, Any]:
+    return {"inner_confidence": dict(INNER_CONFIDENCE), "outer_confidence": OUTER_CONFIDENCE}
+
+
+def _asked(space: Space, plan: Plan) -> dict[str, Any]:
+    return {"format": FORMAT, "space": space.describe(), "plan": asdict(plan)}
 
 
 def _key(space: Space, plan: Plan) -> str:
-    content = {
-        "format": FORMAT,
-        "features": ADDITIVE,
-        "space": space.describe(),
-        "plan": plan.__dict__,
-        "confidence": [dict(INNER_CONFIDENCE), OUTER_CONFIDENCE],
-    }
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:32]
+    return _digest({"features": ADDITIVE, **_asked(space, plan), **_confidences()})
+
+
+def _digest(content: Mapping[str, Any]) -> str:
+    return hashlib.sha256(_text(content).encode()).hexdigest()[:32]
+
+
+def _text(value: object) -> str:
+    """Plain values as text, which is equal where they are."""
+    return json.dumps(value, sort_keys=True)
 
 
 # --- shipped regions -------------------------------------------------------------------------------
@@ -204,25 +250,32 @@ def _key(space: Space, plan: Plan) -> str:
 
 @cache
 def shipped_regions() -> tuple[Regions, ...]:
-    """Regions that come with lorapack, by file name."""
-    return tuple(read_regions(path) for path in sorted(SHIPPED.glob("*.json")))
+    """Regions that come with lorapack, by file name; those of a damaged file are left out."""
+    found = []
+    for path in sorted(SHIPPED.glob("*.json")):
+        try:
+            found.append(regions_of(path.read_text(encoding="utf-8")))
+        except (OSError, ValueError, RecursionError) as error:
+            _log.warning("%s: %s; it is left out, install lorapack again", path, error)
+    return tuple(found)
 
 
 def _shipped_region(space: Space, plan: Plan) -> Regions | None:
     """The shipped regions that were made for this space, or for more options of it."""
-    wanted, options = _identity(space.describe()), {tuple(o) for o in space.describe()["options"]}
+    wanted, given = _identity(space.describe()), _text({"plan": asdict(plan), **_confidences()})
     for regions in shipped_regions():
-        covered = {tuple(o) for o in regions.provenance.space["options"]}
-        same = _identity(regions.provenance.space) == wanted and regions.provenance.plan == plan.__dict__
-        if same and options <= covered:
+        made = regions.provenance
+        same = _identity(made.space) == wanted and given == _text(
+            made.model_dump(mode="json", include={"plan", "inner_confidence", "outer_confidence"})
+        )
+        if same and _engines(space) <= _covered(regions):
             return regions
     return None
 
 
 def _identity(description: Mapping[str, Any]) -> str:
     """What must be equal for regions to apply."""
-    parts = {name: value for name, value in description.items() if name not in _COVERED}
-    return json.dumps(parts, sort_keys=True)
+    return _text({name: value for name, value in description.items() if name not in _COVERED})
 
 
 def shipped_spaces(scenarios: Iterable[tuple[Scenario, EngineProfile]]) -> list[Space]:

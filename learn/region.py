@@ -7,6 +7,7 @@ of the latencies, so that an exact placer can minimise them.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,8 +20,12 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from learn.features import ADDITIVE, FloatArray, additive_features
 from scenarios import AdapterClass, LorapackError
 
-FORMAT = 4
+FORMAT = 5
 """Version of the JSON form of regions, and of how they are made."""
+
+
+DIGEST = "sha256"
+"""Name of the digest in a file of regions."""
 
 
 class RegionError(LorapackError, ValueError):
@@ -275,8 +280,9 @@ class Regions(_Plain):
         )
 
     def to_json(self) -> str:
-        """JSON text, one row or plane per line."""
-        return _lines(self.model_dump(mode="json")) + "\n"
+        """JSON text, one row or plane per line, with a digest of its content."""
+        document = self.model_dump(mode="json")
+        return _lines({DIGEST: _digest(document), **document}) + "\n"
 
 
 def read_regions(path: str | Path) -> Regions:
@@ -285,13 +291,41 @@ def read_regions(path: str | Path) -> Regions:
     Raises
     ------
     RegionError
-        If the file is unreadable, no JSON, or not of this version's form.
+        If the file is unreadable, no JSON, not of this version's form, or not what was written.
     """
     path = Path(path)
     try:
-        return Regions.model_validate(json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError, ValidationError) as error:
+        return regions_of(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
         raise RegionError(f"{path}: no usable regions ({error}); delete the file to make it again") from error
+
+
+def regions_of(text: str) -> Regions:
+    """The regions of a JSON text.
+
+    Raises
+    ------
+    ValueError
+        If it is no JSON, not of this version's form, or not what was written; on one line.
+    """
+    document = json.loads(text)
+    if not isinstance(document, dict):
+        raise ValueError("it holds no mapping")
+    digest = document.pop(DIGEST, None)
+    try:
+        regions = Regions.model_validate(document)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(step) for step in first["loc"])
+        raise ValueError(f"{place}: {first['msg']}" if place else first["msg"]) from error
+    if digest != _digest(document):
+        raise ValueError("its content is not what was written")
+    return regions
+
+
+def _digest(document: dict[str, Any]) -> str:
+    """Digest of the content of regions, however it is laid out."""
+    return hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()
 
 
 ONE_LINE = 300

@@ -18,9 +18,10 @@ from joblib import delayed
 from scipy.optimize import brentq
 
 from learn.boundary import BoundaryError, BoundaryModel, crossing, fit_boundary
-from learn.dataset import Dataset, DatasetError, read_dataset, table_of
+from learn.dataset import Dataset, table_of
 from learn.design import Composition, Plan, compositions, kind_of
 from learn.features import FEATURES, Engines, FloatArray, candidate_features
+from learn.rounds import Rounds
 from learn.space import Space
 from learn.steady import ESTIMATES, SteadyState
 from scenarios import Problem, ScenarioError
@@ -68,6 +69,7 @@ def sample(
     *,
     workers: int = 1,
     directory: str | Path | None = None,
+    cache: Path | None = None,
     progress: Progress | None = None,
     deadline: Deadline = UNLIMITED,
 ) -> Dataset:
@@ -83,7 +85,9 @@ def sample(
         Processes; inside ``joblib.parallel_config(backend="ray")`` or ``"dask"`` the runs go to that
         cluster. The data are the same for any number.
     directory
-        Where each finished round is kept; a sampling that was interrupted goes on from there.
+        Where each finished round is kept, if it can be; a sampling that was interrupted goes on from there.
+    cache
+        The cache that the directory belongs to, in which what is not as it should be is replaced.
     progress
         Called after every composition.
     deadline
@@ -102,21 +106,17 @@ def sample(
     """
     if workers < 1:
         raise ScenarioError([Problem("workers", f"is {workers}", "give 1 or more")], "sample")
-    if directory is not None:
-        _make_folder(Path(directory))
     step = space.profile.step.model_dump(mode="json")
     metadata = {"space": space.describe(), "plan": asdict(plan), "step": step}
-    folder = Path(directory) if directory is not None else None
+    kept = Rounds(Path(directory) if directory is not None else None, metadata, cache)
     rounds: list[pd.DataFrame] = []
-    for first in range(0, plan.compositions, plan.round_size):
-        so_far = Dataset(pd.concat(rounds, ignore_index=True), metadata) if rounds else None
-        path = folder / f"round-{first // plan.round_size:04d}.csv" if folder is not None else None
-        if path is not None and path.exists():
-            done = _resumed(path, metadata)
-        else:
+    for number, first in enumerate(range(0, plan.compositions, plan.round_size)):
+        last = min(first + plan.round_size, plan.compositions)
+        done = kept.read(number, first, last)
+        if done is None:
+            so_far = Dataset(pd.concat(rounds, ignore_index=True), metadata) if rounds else None
             done = _round(space, plan, first, so_far, metadata, workers, progress, deadline)
-            if path is not None:
-                done.save(path)
+            kept.keep(done, number, first, last)
         rounds.append(done.table)
         if not first:
             _check_starved(space, done)
@@ -132,21 +132,6 @@ def _check_starved(space: Space, runs: Dataset) -> None:
         f"not even {heaviest:.4g} requests/s for {seconds:g} s starve a GPU, whatever the adapters; lower "
         "workload.duration_s, so that more can be tried, or demand more by service_levels"
     )
-
-
-def _make_folder(folder: Path) -> None:
-    """A folder for the rounds, before the first one is run."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise DatasetError(f"{folder}: no runs can be kept there ({error}); name a folder") from error
-
-
-def _resumed(path: Path, metadata: dict[str, Any]) -> Dataset:
-    done = read_dataset(path)
-    if done.metadata != metadata:
-        raise DatasetError(f"{path}: holds runs of another sampling; name another directory or delete it")
-    return done
 
 
 def _round(

@@ -46,7 +46,7 @@ ROUNDING = 1e-5
 Outside = Literal["warn", "refuse", "allow"]
 """What to do with candidates outside the sampled domain."""
 
-FORMAT = 2
+FORMAT = 3
 
 
 class SurrogateError(LorapackError, ValueError):
@@ -349,7 +349,7 @@ def read_surrogate(path: str | Path) -> Surrogate:
         method, seed, version = recipe["method"], recipe["seed"], str(recipe["scikit_learn"])
         check_recipe(method, seed)
         dataset = _saved_dataset(path.parent / str(recipe["dataset"]), recipe)
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise SurrogateError(f"{path}: not a surrogate ({error}); fit it again") from error
     if version != sklearn_version:
         warnings.warn(

@@ -12,9 +12,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from twin.compiled import SOURCES_DIGEST, kept
 from twin.profile import Frontend, MetricsScrape
 from twin.records import RunRecords
 from twin.requests import FloatArray, IntArray, Requests
@@ -85,7 +85,7 @@ def label_sets(records: RunRecords) -> tuple[FloatArray, IntArray]:
     return end[first], names[first]
 
 
-@njit(cache=True)
+@kept(SOURCES_DIGEST)
 def _pairs(
     end: FloatArray,
     sent: FloatArray,

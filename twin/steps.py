@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from twin.batch import blocks_for, count_gap, finish, finish_due, next_decode_step, start_decoding
-from twin.compiled import cached, compiled, sources_digest
+from twin.compiled import cached, compiled
 from twin.queues import receive
 from twin.requests import FloatArray
 from twin.scheduler import postpone_rest, schedule
@@ -189,13 +187,7 @@ def close(s: State) -> None:
         r = q.follower
 
 
-def _entry(sources: str) -> Callable[[Engine, State, FloatArray], bool]:
-    @cached
-    def entry(e: Engine, s: State, rows: FloatArray) -> bool:
-        return len(sources) > 0 and play(e, s, rows)
-
-    return entry
-
-
-advance = _entry(sources_digest())
-"""Play until the end, or until the rows are full (then True, and it may be called again)."""
+@cached
+def advance(e: Engine, s: State, rows: FloatArray) -> bool:
+    """Play until the end, or until the rows are full (then True, and it may be called again)."""
+    return play(e, s, rows)

@@ -15,7 +15,7 @@ import numpy as np
 import learn
 import twin
 from learn.design import Plan
-from learn.make import PLAN, sample_folder
+from learn.make import PLAN, cached_sample
 from optimizer.packing.problem import FloatArray
 from optimizer.progress import Report, silent
 from scenarios import AdapterClass, Device, Scenario
@@ -103,10 +103,7 @@ def learned_surrogate(
         If the deadline passes, or the work is interrupted, before there are enough runs.
     SurrogateError
         If the runs are all starved or all healthy.
-    DatasetError
-        If runs that are kept are damaged.
     """
     space = learn.space_for(scenario, device, profile)
-    folder = sample_folder(space, plan)
-    dataset = learn.sample(space, plan, workers=workers, directory=folder, progress=report, deadline=deadline)
+    dataset = cached_sample(space, plan, workers=workers, progress=report, deadline=deadline)
     return learn.fit(dataset, model, seed=plan.seed)

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, TypeVar, cast
+from pathlib import Path
 
-from numba import njit
+from twin.compiled import kept, sources_digest
 
-F = TypeVar("F", bound=Callable[..., Any])
+SOURCES = ("annealing", "enumeration", "kernels", "knapsack", "matching")
+"""Files of this package whose code or constants end up in compiled code."""
 
-
-def compiled(function: F) -> F:
-    """Compile with numba, keeping the machine code on disk; typed as the function it is given."""
-    return cast(F, njit(cache=True, error_model="numpy")(function))
+compiled = kept(sources_digest(Path(__file__).parent, (*SOURCES, "compiled")), error_model="numpy")
+"""Compile with numba, keeping the machine code on disk; typed as the function it is given."""

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,6 +11,8 @@ import pytest
 
 import learn
 from learn import Dataset, DatasetError
+from learn import dataset as dataset_module
+from learn.dataset import COLUMNS
 
 
 @pytest.fixture(scope="module")
@@ -66,13 +69,36 @@ def test_latencies_may_be_missing(few: Dataset, tmp_path: Path) -> None:
     assert np.isnan(learn.read_dataset(path).target("itl_ms")[2])
 
 
-def test_a_file_that_lacks_a_column_or_half_a_row_is_refused(few: Dataset, tmp_path: Path) -> None:
+def test_a_file_that_lacks_a_column_is_refused(
+    few: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = tmp_path / "d.csv"
-    path.write_text(few.text().replace(",rate_std,", ",other,"), encoding="utf-8")
+    with monkeypatch.context() as other_version:
+        other_version.setattr(dataset_module, "COLUMNS", [c for c in COLUMNS if c != "rate_std"])
+        few.save(path)
     with pytest.raises(
         DatasetError, match=r"d.csv: the dataset lacks the columns rate_std; sample it again$"
     ):
         learn.read_dataset(path)
-    path.write_text(few.text()[:-120], encoding="utf-8")
-    with pytest.raises(DatasetError, match=r"d.csv: not a dataset"):
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda text: text[:-120], "holds 4 of the 5 runs"),
+        (lambda text: text[: text[:-1].rindex("\n") + 1], "holds 4 of the 5 runs"),
+        (lambda text: text.replace(",rate_std,", ",other,"), "its content is not what was written"),
+        (lambda text: text.replace('"seed": 3', '"seed": 4'), "its content is not what was written"),
+        (lambda text: text[:-2] + "3\n", "its content is not what was written"),
+        (lambda _: "# " + "[" * 100_000 + "\n", "recursion"),
+    ],
+    ids=["half a row", "a row", "a column's name", "metadata", "a value", "nesting"],
+)
+def test_a_file_that_is_not_what_was_written_is_refused(
+    damage: Callable[[str], str], message: str, few: Dataset, tmp_path: Path
+) -> None:
+    path = tmp_path / "d.csv"
+    path.write_text(damage(few.text()), encoding="utf-8")
+    with pytest.raises(DatasetError, match=rf"d.csv: not a dataset .*{message}.*; sample it again") as caught:
         learn.read_dataset(path)
+    assert "\n" not in str(caught.value)

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import json
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -86,56 +89,12 @@ def test_what_changes_how_a_gpu_serves_makes_new_regions(
         regions(override(scenario, [change]), profile, cache)
 
 
-@pytest.mark.parametrize("damage", [b"", b"{", b"\xff\xfe\x00"])
-def test_a_damaged_cache_is_made_again(
-    damage: bytes,
-    made: learn.Regions,
-    scenario: Scenario,
-    profile: EngineProfile,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    monkeypatch.setattr(make, "make_regions", lambda *_, **__: made)
-    assert regions(scenario, profile, tmp_path) == made
-    (path,) = (tmp_path / "regions").iterdir()
-    path.write_bytes(damage)
-    assert regions(scenario, profile, tmp_path) == made
-    assert "making it again" in caplog.text
-    assert path.read_text(encoding="utf-8") == made.to_json()
-
-
-def test_a_cache_that_cannot_be_written_is_no_failure(
-    made: learn.Regions,
-    scenario: Scenario,
-    profile: EngineProfile,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    (tmp_path / "file").write_text("", encoding="utf-8")
-    monkeypatch.setattr(make, "make_regions", lambda *_, **__: made)
-    assert regions(scenario, profile, tmp_path / "file") == made
-    assert "cannot keep the regions" in caplog.text
-
-
 @pytest.mark.usefixtures("no_sampling")
 def test_no_option_that_starts_gives_empty_regions(
     scenario: Scenario, profile: EngineProfile, tmp_path: Path
 ) -> None:
     crowded = override(scenario, ["engine.slots=[2000]"])
     assert regions(crowded, profile, tmp_path).inner.options == ()
-
-
-def test_the_cache_folder_follows_the_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("LORAPACK_CACHE", str(tmp_path / "a"))
-    assert make.cache_folder() == tmp_path / "a"
-    monkeypatch.delenv("LORAPACK_CACHE")
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "b"))
-    assert make.cache_folder() == tmp_path / "b" / "lorapack"
-    monkeypatch.delenv("XDG_CACHE_HOME")
-    assert make.cache_folder() == Path.home() / ".cache" / "lorapack"
-    assert make.cache_folder(tmp_path) == tmp_path
 
 
 def test_a_trace_has_the_regions_of_poisson_arrivals(scenario: Scenario, profile: EngineProfile) -> None:
@@ -155,3 +114,43 @@ def test_every_shipped_scenario_has_its_regions_ready(name: str, tmp_path: Path)
     found = regions(scenario, profile, tmp_path, make.PLAN)
     assert found.inner.options
     assert not list(tmp_path.iterdir())
+
+
+@pytest.fixture
+def edited(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Path]:
+    """A folder of shipped regions that somebody may edit."""
+    folder = Path(shutil.copytree(make.SHIPPED, tmp_path / "shipped"))
+    monkeypatch.setattr(make, "SHIPPED", folder)
+    make.shipped_regions.cache_clear()
+    yield folder
+    make.shipped_regions.cache_clear()
+
+
+@pytest.mark.usefixtures("no_sampling")
+def test_a_shipped_file_that_was_edited_is_left_out(
+    edited: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    scenario = read("mixed_ranks")
+    profile = find_profile(scenario.model, scenario.devices[0].name)
+    assert regions(scenario, profile, tmp_path, make.PLAN).inner.options
+    for path in edited.iterdir():
+        document = json.loads(path.read_text(encoding="utf-8"))
+        document["inner"]["options"][0]["rows"][0]["coefficients"][1] *= 40
+        path.write_text(json.dumps(document), encoding="utf-8")
+    make.shipped_regions.cache_clear()
+    with pytest.raises(AssertionError, match="the twin was sampled"):
+        regions(scenario, profile, tmp_path, make.PLAN)
+    said = [record.getMessage() for record in caplog.records]
+    assert len(said) == len(list(edited.iterdir()))
+    assert all("json: its content is not what was written; it is left out, install" in one for one in said)
+
+
+@pytest.mark.usefixtures("no_sampling", "edited")
+def test_shipped_regions_of_other_confidences_are_not_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scenario = read("mixed_ranks")
+    profile = find_profile(scenario.model, scenario.devices[0].name)
+    monkeypatch.setattr(make, "OUTER_CONFIDENCE", 0.9)
+    with pytest.raises(AssertionError, match="the twin was sampled"):
+        regions(scenario, profile, tmp_path, make.PLAN)

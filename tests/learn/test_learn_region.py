@@ -93,12 +93,13 @@ def test_json_round_trip_is_exact(regions: Regions, tmp_path: Path) -> None:
     assert json.loads(regions.to_json())["units"]["rate"] == "requests/s"
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", '{"format": 1}', "\x00"])
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"format": 1}', "\x00", "[" * 100_000])
 def test_a_damaged_file_is_refused_with_a_remedy(text: str, tmp_path: Path) -> None:
     path = tmp_path / "r.json"
     path.write_text(text, encoding="utf-8")
-    with pytest.raises(RegionError, match="delete the file to make it again"):
+    with pytest.raises(RegionError, match="delete the file to make it again") as caught:
         read_regions(path)
+    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -126,6 +127,24 @@ def test_regions_that_contradict_themselves_are_refused(
     (tmp_path / "regions.json").write_text(json.dumps(document))
     with pytest.raises(RegionError, match=message):
         read_regions(tmp_path / "regions.json")
+
+
+@pytest.mark.parametrize("digest", [True, False])
+def test_regions_that_were_edited_are_refused(digest: bool, regions: Regions, tmp_path: Path) -> None:
+    document = json.loads(regions.to_json())
+    row = document["inner"]["options"][0]["rows"][0]
+    row["coefficients"] = [40 * value for value in row["coefficients"]]
+    if not digest:
+        del document["sha256"]
+    (tmp_path / "regions.json").write_text(json.dumps(document))
+    with pytest.raises(RegionError, match="its content is not what was written"):
+        read_regions(tmp_path / "regions.json")
+
+
+def test_regions_that_were_laid_out_otherwise_are_the_same(regions: Regions, tmp_path: Path) -> None:
+    path = tmp_path / "regions.json"
+    path.write_text(json.dumps(json.loads(regions.to_json()), indent=4, sort_keys=True))
+    assert read_regions(path) == regions
 
 
 def test_linearizing_again_gives_the_same(regions: Regions, dataset: Dataset, space: Space) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pickle
 from dataclasses import replace
-from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -14,7 +13,6 @@ import pytest
 import twin
 from scenarios import EngineConfig, FixedLengths, Workload
 from scenarios.adapters import AdapterClass
-from twin import compiled
 from twin.loop import run
 
 
@@ -63,11 +61,3 @@ def test_a_memory_failure_survives_a_process_boundary() -> None:
     copied = pickle.loads(pickle.dumps(caught.value))
     assert str(copied) == str(caught.value)
     assert copied.plan == caught.value.plan
-
-
-def test_the_cache_depends_on_every_compiled_file() -> None:
-    """A module that defines compiled code, or constants that it uses, is in the digest."""
-    folder = Path(compiled.__file__).parent
-    using = {p.stem for p in folder.glob("*.py") if "@compiled" in p.read_text(encoding="utf-8")}
-    assert using < set(compiled._SOURCES)
-    assert len(compiled.sources_digest()) == 64

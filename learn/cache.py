@@ -1,0 +1,111 @@
+"""The cache on disk: where it lies, and how files come into it without ever ending the work behind them."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import time
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+from learn.dataset import write_atomically
+
+_log = logging.getLogger(__name__)
+
+CACHE_VARIABLE = "LORAPACK_CACHE"
+"""Environment variable that names the folder of the cache."""
+
+_LEFTOVER = re.compile(r"\.(?:[0-9a-f]{32}\.json|round-\d{4,}\.csv)\.\w{8}")
+"""Names of the temporary files through which regions and rounds are written."""
+
+LEFTOVER_S = 3600.0
+"""Age in seconds from which a temporary file is one that a process left behind when it was killed."""
+
+
+_told: set[Path] = set()
+"""Caches of which it was said that they cannot be used."""
+
+
+def cache_folder(cache_dir: str | Path | None = None) -> Path | None:
+    """Folder of the cache on disk; None where the user has no home folder and names none."""
+    if cache_dir is not None:
+        return Path(cache_dir)
+    if os.environ.get(CACHE_VARIABLE):
+        return Path(os.environ[CACHE_VARIABLE])
+    base = Path(os.environ.get("XDG_CACHE_HOME", ""))
+    if base.is_absolute():  # others are to be ignored (XDG Base Directory Specification)
+        return base / "lorapack"
+    try:
+        home = Path.home()
+    except RuntimeError:
+        home = Path()
+    if home.is_absolute():
+        return home / ".cache" / "lorapack"
+    _say_homeless()
+    return None
+
+
+def kept_text(path: Path, root: Path) -> str | None:
+    """The text of a file of the cache; None if there is none, or none that can be read.
+
+    Raises
+    ------
+    ValueError
+        If the file holds no text.
+    """
+    try:
+        return path.read_text(encoding="utf-8")
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        _say_unusable(root, path, "read", error)
+        return None
+
+
+def keep(path: Path, text: str, root: Path) -> None:
+    """Write a file of the cache, if that can be done: what it is made of stays in memory."""
+    try:
+        write_atomically(path, text)
+    except OSError as error:
+        _say_unusable(root, path, "written", error)
+
+
+def remove_leftovers(root: Path) -> None:
+    """Remove temporary files that killed processes left in a cache."""
+    for path in _hidden(root):
+        try:
+            if _LEFTOVER.fullmatch(path.name) and time.time() - path.lstat().st_mtime > LEFTOVER_S:
+                path.unlink()
+        except OSError:
+            continue  # another process was faster, or the cache is read-only
+
+
+def _hidden(root: Path) -> Iterator[Path]:
+    """Hidden files beside regions and rounds."""
+    yield from (root / "regions").glob(".*")
+    yield from (root / "samples").glob("*/.*")
+
+
+@cache
+def _say_homeless() -> None:
+    _log.warning(
+        "there is no home folder, so regions and twin runs are not kept; set %s to a folder", CACHE_VARIABLE
+    )
+
+
+def _say_unusable(root: Path, path: Path, done: str, error: OSError) -> None:
+    """Say once of a cache that one of its files cannot be read or written."""
+    if root in _told:
+        return
+    _told.add(root)
+    cause = error.__cause__ if isinstance(error.__cause__, OSError) else error
+    _log.warning(
+        "%s: cannot be %s (%s), so what is made now is made again next time; mend it, or name another folder "
+        "than %s",
+        path,
+        done,
+        cause.strerror or cause,
+        root,
+    )

@@ -1,0 +1,60 @@
+"""Machine code on disk depends on every file that it is made of."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+import optimizer.packing.compiled
+import twin.compiled
+
+DECORATORS = {"compiled", "cached", "kept", "njit"}
+
+
+def names_in_compiled_code(tree: ast.Module) -> set[str]:
+    """Names that the bodies of compiled functions use."""
+    used = set()
+    for function in (node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)):
+        decorators = {n.id for d in function.decorator_list for n in ast.walk(d) if isinstance(n, ast.Name)}
+        if decorators & DECORATORS:
+            used |= {n.id for part in function.body for n in ast.walk(part) if isinstance(n, ast.Name)}
+            used.add(function.name)
+    return used
+
+
+def files_of_compiled_code(folder: Path, package: str) -> set[str]:
+    """Files of a package with compiled functions, and with what these take from other files of it."""
+    found = set()
+    for path in folder.glob("*.py"):
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        used = names_in_compiled_code(tree)
+        if used:
+            found.add(path.stem)
+        for node in (n for n in ast.walk(tree) if isinstance(n, ast.ImportFrom)):
+            module = node.module or ""
+            if module.startswith(f"{package}.") and used & {a.asname or a.name for a in node.names}:
+                found.add(module.removeprefix(f"{package}."))
+    return found
+
+
+@pytest.mark.parametrize("module", [twin.compiled, optimizer.packing.compiled], ids=lambda m: m.__package__)
+def test_the_sources_are_the_files_whose_code_is_compiled(module: object) -> None:
+    folder, package = Path(str(module.__file__)).parent, str(module.__package__)  # type: ignore[attr-defined]
+    found = files_of_compiled_code(folder, package)
+    assert len(found) > 3
+    assert found <= set(module.SOURCES)  # type: ignore[attr-defined]
+    assert all((folder / f"{name}.py").is_file() for name in module.SOURCES)  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("package", ["scenarios", "twin", "learn", "optimizer"])
+def test_nothing_is_compiled_in_another_way(package: str) -> None:
+    """numba's own cache knows one file only."""
+    root = Path(twin.__file__).parent.parent / package
+    using = {p.name for p in root.rglob("*.py") if "njit" in p.read_text(encoding="utf-8")}
+    assert using == ({"compiled.py"} if package == "twin" else set())
+    decorated = {
+        p.parent for p in root.rglob("*.py") if names_in_compiled_code(ast.parse(p.read_text("utf-8")))
+    }
+    assert decorated <= {root, root / "packing"}
