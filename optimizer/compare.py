@@ -15,6 +15,7 @@ from optimizer.progress import Report, silent
 from optimizer.result import Result
 from optimizer.tables import render, table
 from scenarios import Problem, Scenario, ScenarioError
+from scenarios.display import spreadsheet_cell
 
 MOST_SHOWN = 16
 """Most GPUs of a plan that a summary lists one by one."""
@@ -36,6 +37,10 @@ class Comparison:
         """One row per scenario and method."""
         return pd.DataFrame([_row(result) for result in self.results])
 
+    def to_csv(self) -> str:
+        """One row per scenario and method as CSV, in which a spreadsheet finds no formula."""
+        return self.to_frame().map(spreadsheet_cell).to_csv(index=False)
+
     def to_json(self) -> str:
         """JSON list of the results, each as `Result.to_json` writes it."""
         return json.dumps([result.model_dump(mode="json") for result in self.results], indent=2)
@@ -55,11 +60,13 @@ class Comparison:
         return "\n\n".join([*parts, *(_verdicts(result) for result in self.results)])
 
     def plot(self, path: str | Path) -> None:
-        """Draw GPUs and bound per scenario and method; the file's ending names the format.
+        """Draw GPUs and bound per scenario and method; the file's ending, .png, .svg or .pdf, is the format.
 
         Raises
         ------
         optimizer.plots.PlotError
+            If the ending is another one.
+        OutputFileError
             If the file cannot be written.
         """
         from optimizer.plots import draw_comparison
