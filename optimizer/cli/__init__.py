@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 
 import typer
@@ -13,6 +12,7 @@ from optimizer.cli.options import EXIT_FAILURE, EXIT_USAGE
 from optimizer.cli.replan_command import add_to as add_replan_command
 from optimizer.cli.scenario_commands import add_to as add_scenario_commands
 from optimizer.cli.solve_commands import add_to as add_solve_commands
+from optimizer.cli.streams import note, standard_streams
 from scenarios import LorapackError
 
 app = typer.Typer(
@@ -31,20 +31,19 @@ add_learn_commands(app)
 add_scenario_commands(app)
 
 
+@standard_streams()
 def main() -> None:
     """Run the command; every expected error ends in one message and its exit code, without a traceback."""
     try:
         app()
     except LorapackError as error:
         sys.exit(_tell(error))
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except KeyboardInterrupt:
         print("lorapack: interrupted", file=sys.stderr)
         sys.exit(EXIT_FAILURE)
 
 
 def _tell(error: LorapackError) -> int:
-    print(f"lorapack: {error}", file=sys.stderr)
+    note(f"lorapack: {error}")
     # A wrong value, name or file is the caller's to mend; anything else is our failure.
     return EXIT_USAGE if isinstance(error, ValueError | LookupError | OSError) else EXIT_FAILURE

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,9 +13,9 @@ from optimizer.cli.options import (
     ScenarioArgument,
     SetOption,
     WorkersOption,
-    note,
-    write_text,
 )
+from optimizer.cli.outputs import STDOUT, check_outputs, deliver, text_output
+from optimizer.cli.streams import note
 
 if TYPE_CHECKING:
     from learn import Dataset, Regions, Space
@@ -50,7 +49,12 @@ def fit_command(
     ] = 240,
     measured: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help=f"Measured runs for the report; by default {MEASURED}, if there."),
+        typer.Option(
+            exists=True,
+            dir_okay=False,
+            metavar="FILE",
+            help=f"Measured runs for the report; by default {MEASURED}, if there.",
+        ),
     ] = None,
     workers: WorkersOption = 2,
     set_: SetOption = None,
@@ -69,8 +73,11 @@ def fit_command(
     from learn.make import PLAN
     from learn.space import no_option
     from optimizer.progress import progress_bar
+    from scenarios.files import sources
 
     chosen = scenarios.read(scenario, overrides=set_ or ())
+    read = sources(scenario, chosen) if measured is None else (*sources(scenario, chosen), measured)
+    check_outputs({"--out": out}, read)
     device = chosen.devices[0]
     space = learn.space_for(chosen, device, twin.profiles_of(chosen)[device.name])
     if not space.options:
@@ -80,10 +87,10 @@ def fit_command(
         dataset = learn.sample(space, PLAN, workers=workers, progress=progress)
         regions = learn.linearize(dataset, space, command="lorapack fit")
         text = _report(dataset, regions, space, compositions, measured, workers, progress) if report else None
-    if out is not None or text is None:
-        write_text(out or "-", regions.to_json())
-    if text is not None:
-        print(text, file=sys.stderr if out == "-" else sys.stdout)
+    if text is not None and out == STDOUT:
+        note(text)
+    target = STDOUT if out is None and text is None else out
+    deliver([] if text is None else [text], text_output(target, regions.to_json))
 
 
 def _report(
