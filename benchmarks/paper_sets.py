@@ -23,6 +23,7 @@ import pandas as pd
 import optimizer
 import scenarios
 from optimizer.tables import render, table
+from scenarios.output import write_whole
 
 RATES = {
     "high": (2.4, 1.2, 0.6, 0.3, 0.15),
@@ -154,9 +155,7 @@ def main() -> None:
         rows.append(measure(case, arguments))
         print(" ".join(f"{k}={v}" for k, v in rows[-1].items() if k != "message"), flush=True)
         if arguments.csv is not None:
-            temporary = arguments.csv.with_suffix(".part")
-            pd.DataFrame(rows).to_csv(temporary, index=False)
-            temporary.replace(arguments.csv)
+            write_whole(arguments.csv, pd.DataFrame(rows).to_csv(index=False))
     print(report(pd.DataFrame(rows), arguments.methods))
 
 

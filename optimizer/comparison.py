@@ -16,6 +16,7 @@ from optimizer.result import Result
 from optimizer.tables import render, table
 from scenarios import Problem, Scenario, ScenarioError
 from scenarios.deadline import UNLIMITED, Deadline
+from scenarios.display import spreadsheet_cell
 from scenarios.interrupts import noticed
 
 MOST_SHOWN = 16
@@ -41,6 +42,10 @@ class Comparison:
         """One row per scenario and method."""
         return pd.DataFrame([_row(result) for result in self.results])
 
+    def to_csv(self) -> str:
+        """One row per scenario and method as CSV, in which a spreadsheet finds no formula."""
+        return self.to_frame().map(spreadsheet_cell).to_csv(index=False)
+
     def to_json(self) -> str:
         """JSON list of the results, each as `Result.to_json` writes it."""
         return json.dumps([result.model_dump(mode="json") for result in self.results], indent=2)
@@ -60,11 +65,13 @@ class Comparison:
         return "\n\n".join([*parts, *(_verdicts(result) for result in self.results)])
 
     def plot(self, path: str | Path) -> None:
-        """Draw GPUs and bound per scenario and method; the file's ending names the format.
+        """Draw GPUs and bound per scenario and method; the file's ending, .png, .svg or .pdf, is the format.
 
         Raises
         ------
         optimizer.plots.PlotError
+            If the ending is another one.
+        OutputFileError
             If the file cannot be written.
         """
         from optimizer.plots import draw_comparison

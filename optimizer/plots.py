@@ -2,22 +2,44 @@
 
 from __future__ import annotations
 
+import io
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
 from scenarios import LorapackError
+from scenarios.output import write_whole
+from scenarios.words import shortened
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 ACCEPTED, REJECTED = "#2f6fa7", "#d9d9d9"
 ROW_INCHES = 0.27
 
+FORMATS = ("png", "svg", "pdf")
+"""Formats of pictures, as the endings of their files name them."""
+
 
 class PlotError(LorapackError, OSError):
-    """A picture cannot be written."""
+    """A picture cannot be drawn."""
+
+
+def picture_format(path: str | Path) -> str:
+    """Format that a file's ending names, in small or capital letters.
+
+    Raises
+    ------
+    PlotError
+        If it names none of `FORMATS`.
+    """
+    ending = Path(path).suffix.removeprefix(".").lower()
+    if ending not in FORMATS:
+        raise PlotError(f"{path} cannot be drawn: its ending names no format; use a .png, .svg or .pdf file")
+    return ending
 
 
 def draw_comparison(frame: pd.DataFrame, path: Path) -> None:
@@ -33,8 +55,23 @@ def draw_comparison(frame: pd.DataFrame, path: Path) -> None:
     Raises
     ------
     PlotError
-        If the file cannot be written or its ending names no format.
+        If its ending names no format, or the picture cannot be drawn.
+    OutputFileError
+        If the file cannot be written.
     """
+    kind = picture_format(path)
+    picture = io.BytesIO()
+    try:
+        with warnings.catch_warnings():
+            # A box stands for a character that the font lacks, and a very wide name leaves the margins.
+            warnings.simplefilter("ignore", UserWarning)
+            _figure(frame).savefig(picture, dpi=150, format=kind)
+    except (OSError, ValueError) as error:
+        raise PlotError(f"{path} cannot be drawn: {error}; draw fewer scenarios at once") from error
+    write_whole(path, picture.getvalue())
+
+
+def _figure(frame: pd.DataFrame) -> Figure:
     from matplotlib.figure import Figure
 
     names = list(dict.fromkeys(frame["scenario"]))
@@ -46,10 +83,7 @@ def draw_comparison(frame: pd.DataFrame, path: Path) -> None:
         _draw_group(axes, name, group.to_dict("records"))
     panels[-1].set_xlabel("GPUs")
     figure.legend(handles=_legend(), loc="outside lower center", ncols=3, frameon=False)
-    try:
-        figure.savefig(path, dpi=150)
-    except (OSError, ValueError) as error:
-        raise PlotError(f"{path} cannot be drawn: {error}; use a .png, .svg or .pdf file") from error
+    return figure
 
 
 def _draw_group(axes: Axes, name: str, rows: list[dict[Any, Any]]) -> None:
@@ -70,10 +104,10 @@ def _draw_group(axes: Axes, name: str, rows: list[dict[Any, Any]]) -> None:
         axes.text(gpus + 0.01 * most, y, f"{gpus:.0f}", va="center")
         if row["bound"] == row["bound"] and row["bound"] is not None:
             axes.vlines(row["bound"], y - 0.42, y + 0.42, colors="black", linewidth=2)
-    axes.set_yticks(range(len(rows)), [row["method"] for row in rows])
+    axes.set_yticks(range(len(rows)), [shortened(row["method"]) for row in rows], parse_math=False)
     axes.set_ylim(len(rows) - 0.4, -0.6)
     axes.set_xlim(0, 1.08 * most)
-    axes.set_title(name, loc="left", fontsize=11, fontweight="bold")
+    axes.set_title(shortened(name), loc="left", fontsize=11, fontweight="bold", parse_math=False)
     axes.spines[["top", "right"]].set_visible(False)
     axes.tick_params(axis="y", length=0)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))

@@ -11,6 +11,8 @@ from typing import Protocol
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
+from scenarios.display import visible
+
 PATIENCE_S = 1.0
 """Seconds of work before anything is shown."""
 
@@ -35,7 +37,11 @@ def progress_bar(enabled: bool = True) -> Iterator[Report]:
     if not enabled or not sys.stderr.isatty():
         yield silent
         return
-    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:>3.0f}%"))
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        TextColumn("{task.percentage:>3.0f}%"),
+    )
     bar = Progress(*columns, TimeElapsedColumn(), console=Console(stderr=True), transient=True)
     tasks: dict[str, int] = {}
     start = time.monotonic()
@@ -44,7 +50,7 @@ def progress_bar(enabled: bool = True) -> Iterator[Report]:
     def report(label: str, done: int, total: int) -> None:
         nonlocal started
         if label not in tasks:
-            tasks[label] = bar.add_task(label, total=total or None)
+            tasks[label] = bar.add_task(visible(label), total=total or None)
         bar.update(tasks[label], completed=done, total=total or None)  # type: ignore[arg-type]
         if not started and time.monotonic() - start > PATIENCE_S:
             started = True

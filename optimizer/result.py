@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from optimizer.tables import render, table
 from scenarios import Placement, Scenario
+from scenarios.display import visible
 
 if TYPE_CHECKING:
     from optimizer.explain import Explanation
@@ -155,7 +156,7 @@ class Result(BaseModel):
 
     def headline(self) -> str:
         """The outcome in two or three lines."""
-        lines = [f"{self.scenario.name}, {self.method}: {self.message}"]
+        lines = [visible(f"{self.scenario.name}, {self.method}: {self.message}")]
         if self.gpus is not None:
             proof = f"objective {self.objective:g}" if self.objective is not None else ""
             proof += f", bound {self.bound:g}" if self.bound is not None else ", no bound"

@@ -9,6 +9,8 @@ from rich import box
 from rich.console import Console, RenderableType
 from rich.table import Table
 
+from scenarios.display import visible, visible_lines
+
 WIDTH = 100
 """Columns that every table fits in."""
 
@@ -19,7 +21,11 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, title: st
     Only the last column wraps, if it is aligned left.
     """
     result = Table(
-        title=title or None, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True
+        title=visible(title) or None,
+        title_justify="left",
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+        collapse_padding=True,
     )
     for k, column in enumerate(columns):
         right = column.startswith(">")
@@ -31,21 +37,23 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, title: st
 
 
 def cell_text(cell: object) -> str:
-    """Text of a cell: a dash for what is absent, four significant digits for a float."""
+    """Text of a cell: a dash for what is absent, four significant digits for a float, nothing hidden."""
     if cell is None or (isinstance(cell, float) and cell != cell):
         return "–"
     if isinstance(cell, bool):
         return "yes" if cell else "no"
     if isinstance(cell, float):
         return f"{cell:,.0f}" if abs(cell) >= 1000 else f"{cell:.4g}"
-    return str(cell)
+    return visible(str(cell))
 
 
 def render(*parts: RenderableType) -> str:
-    """Text of tables and lines, `WIDTH` columns wide, without colour."""
-    console = Console(file=io.StringIO(), width=WIDTH, color_system=None, highlight=False, markup=False)
+    """Text of tables and lines, `WIDTH` columns wide, without colour; what is in them is only shown."""
+    console = Console(
+        file=io.StringIO(), width=WIDTH, color_system=None, highlight=False, markup=False, emoji=False
+    )
     for part in parts:
-        console.print(part)
+        console.print(visible_lines(part) if isinstance(part, str) else part)
     assert isinstance(console.file, io.StringIO)
     lines = console.file.getvalue().splitlines()
     return "\n".join(line.rstrip() for line in lines)

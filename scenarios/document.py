@@ -1,4 +1,4 @@
-"""YAML text to plain values that remember their lines, safe against hostile files.
+"""YAML or JSON text to plain values that remember their lines, safe against hostile files.
 
 The values are built from the parser's events: no object is constructed, nothing recurses without a
 limit, and an alias costs as much as what it stands for.
@@ -6,6 +6,8 @@ limit, and an alias costs as much as what it stands for.
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -28,10 +30,21 @@ TOO_DEEP = f"is nested more than {MAX_DEPTH} levels deep here"
 FILE = "the file"
 """Path of problems that concern a file as a whole."""
 
+_NO_CHARACTER = "has an escape that is no character: half of a surrogate pair, or a number above 10FFFF"
+_BOTH_HALVES = "write both halves, as \\ud83d\\ude00, or the character itself"
+
 _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _TAG = "tag:yaml.org,2002:"
 _SCALAR_TAGS = {"!", *(_TAG + kind for kind in ("str", "int", "float", "bool", "null"))}
 _MERGE = "<<"
+
+_PAIR = r"(?<!\\)((?:\\\\)*)\\u([dD][89abAB][0-9a-fA-F]{2})\\u([dD][c-fC-F][0-9a-fA-F]{2})"
+_JSON_ONLY = re.compile(_PAIR + "|[\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff]")
+"""What JSON text may hold and YAML reads differently or not at all: the escapes of two halves that are one
+character (before them whole ``\\\\``), and some characters."""
+
+_REFUSED = re.compile("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]")
+"""Characters that YAML does not allow; the parser counts its way to them in bytes."""
 
 
 class Mapping(dict[str, object]):
@@ -52,8 +65,8 @@ class Sequence(list[object]):
         self.lines: list[int | None] = []
 
 
-def parse(text: str, source: str) -> object:
-    """Return the value of a YAML document.
+def parse(text: str, source: str, *, as_json: bool = False) -> object:
+    """Return the value of a YAML document, or of a JSON one, which is YAML but for its surrogate pairs.
 
     Parameters
     ----------
@@ -61,6 +74,8 @@ def parse(text: str, source: str) -> object:
         The document.
     source
         What messages call it: its file name.
+    as_json
+        Whether it is meant as JSON, for messages about its syntax.
 
     Raises
     ------
@@ -69,17 +84,49 @@ def parse(text: str, source: str) -> object:
     """
     builder = _Builder()
     try:
-        for event in yaml.parse(text, Loader=_LOADER):
+        for event in _events(text, as_json):
             builder.take(event)
     except _FatalError as error:
         builder.problems.append(error.problem)
     except yaml.YAMLError as error:
-        builder.problems.append(_syntax_problem(error, text))
+        problem = _json_problem(text) if as_json else None
+        builder.problems.append(problem or _syntax_problem(error, text))
+    except (OverflowError, ValueError):  # the slow parser, of an escape such as \UFFFFFFFF
+        builder.problems.append(Problem(FILE, _NO_CHARACTER, _BOTH_HALVES))
     if not builder.documents and not builder.problems:
         builder.problems.append(Problem(FILE, "is empty", "write a value into it"))
     if builder.problems:
         raise ScenarioError(builder.problems, source)
     return builder.root
+
+
+def _events(text: str, as_json: bool) -> Iterator[yaml.Event]:
+    """The parser's events. The fast parser refuses the escape of half a character, the other takes it."""
+    loader = _LOADER
+    if _JSON_ONLY.search(text):
+        if _json_error(text) is None:  # then all of these stand in double quotes, where YAML knows escapes
+            text = _JSON_ONLY.sub(_yaml_escape, text)
+        elif as_json and (problem := _json_problem(text)):
+            raise _FatalError(problem.message, problem.remedy, problem.line)
+        elif re.search(_PAIR, text):
+            loader = yaml.SafeLoader
+    return iter(yaml.parse(text, Loader=loader))
+
+
+def _yaml_escape(found: re.Match[str]) -> str:
+    backslashes, high, low = found.groups()
+    if high is None:
+        return f"\\u{ord(found[0]):04x}"
+    return f"{backslashes}\\U{0x10000 + (int(high, 16) - 0xD800) * 0x400 + (int(low, 16) - 0xDC00):08x}"
+
+
+def _json_error(text: str) -> ValueError | RecursionError | None:
+    """What is wrong with text as JSON."""
+    try:
+        json.loads(text)
+    except (ValueError, RecursionError) as error:
+        return error
+    return None
 
 
 def plain(value: object) -> object:
@@ -117,7 +164,7 @@ def path_text(loc: Loc) -> str:
 class _FatalError(Exception):
     """Reading cannot go on."""
 
-    def __init__(self, message: str, remedy: str, line: int) -> None:
+    def __init__(self, message: str, remedy: str, line: int | None) -> None:
         super().__init__(message)
         self.problem = Problem(FILE, message, remedy, line)
 
@@ -173,6 +220,8 @@ class _Builder:
     def _scalar(self, event: yaml.ScalarEvent) -> None:
         line = _line(event)
         self._count(1, line)
+        if not event.value.isascii():
+            event.value = _whole(event.value, line)
         frame = self._frames[-1] if self._frames else None
         if frame is not None and isinstance(frame.value, Mapping) and frame.key is None:
             self._key(frame, frame.value, event.value, line)
@@ -298,9 +347,26 @@ class _Builder:
         self.problems.append(Problem(path_text(tuple(loc)) or FILE, message, remedy, line))
 
 
+def _whole(text: str, line: int) -> str:
+    """The text with each pair of surrogates as one character."""
+    try:
+        return text.encode("utf-16", "surrogatepass").decode("utf-16")
+    except UnicodeDecodeError:
+        raise _FatalError(_NO_CHARACTER, _BOTH_HALVES, line) from None
+
+
 def _line(event: yaml.Event) -> int:
     mark: Any = event.start_mark
     return int(mark.line) + 1
+
+
+def _json_problem(text: str) -> Problem | None:
+    """Say what is wrong with text that is meant as JSON; nothing if it is right, or too deep to tell."""
+    error = _json_error(text)
+    if not isinstance(error, json.JSONDecodeError):
+        return None
+    what = f"is not valid JSON: {error.msg.removesuffix(' at')} at column {error.colno}"
+    return Problem(FILE, what, "check quotes, commas and brackets, and that its end is there", error.lineno)
 
 
 def _syntax_problem(error: yaml.YAMLError, text: str) -> Problem:
@@ -310,17 +376,19 @@ def _syntax_problem(error: yaml.YAMLError, text: str) -> Problem:
         line = mark.line + 1 if mark is not None else None
         if "nesting depth" in what:  # newer parsers look ahead, and give up, before events say so
             return Problem(FILE, TOO_DEEP, "flatten it", line)
+        if "Unicode character escape" in what:
+            return Problem(FILE, _NO_CHARACTER, _BOTH_HALVES, line)
         at = f", column {mark.column + 1}" if mark is not None else ""
+        if mark is not None and text[mark.index : mark.index + 1] == "\t":
+            return Problem(
+                FILE, f"is not valid YAML{at}: a tab, which YAML does not take as indentation",
+                "indent with spaces", line,
+            )  # fmt: skip
         return Problem(
             FILE, f"is not valid YAML{at}: {what}", "check indentation, colons, quotes and brackets", line
         )
-    position = getattr(error, "position", None)
-    if isinstance(position, int) and position <= len(text):
-        char = (
-            f"the character U+{ord(text[position]):04X}"
-            if position < len(text)
-            else "an unfinished character"
-        )
-        line = text.count("\n", 0, position) + 1
-        return Problem(FILE, f"holds {char}, which YAML does not allow", "remove it", line)
+    if refused := _REFUSED.search(text):
+        line = text.count("\n", 0, refused.start()) + 1
+        message = f"holds the character U+{ord(refused[0]):04X}, which YAML does not allow"
+        return Problem(FILE, message, "remove it", line)
     return Problem(FILE, f"is not valid YAML: {shortened(str(error))}", "check it with a YAML editor")

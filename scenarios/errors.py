@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from scenarios.display import visible
+
 SHOWN_PROBLEMS = 50
 """Most problems of one input that an error's text spells out."""
 
@@ -36,7 +38,7 @@ class Problem:
 
     def __str__(self) -> str:
         where = f"line {self.line}: " if self.line is not None else ""
-        return f"{where}{self.path} {self.message}" + (f"; {self.remedy}" if self.remedy else "")
+        return visible(f"{where}{self.path} {self.message}" + (f"; {self.remedy}" if self.remedy else ""))
 
 
 class ScenarioError(LorapackError, ValueError):
@@ -50,7 +52,7 @@ class ScenarioError(LorapackError, ValueError):
         if hidden:
             shown.append(f"  ... and {hidden:,} more")
         count = "1 problem" if len(self.problems) == 1 else f"{len(self.problems):,} problems"
-        super().__init__("\n".join([f"{source}: {count}", *shown]))
+        super().__init__("\n".join([f"{visible(source)}: {count}", *shown]))
 
     def __reduce__(self) -> tuple[type[ScenarioError], tuple[tuple[Problem, ...], str]]:
         return type(self), (self.problems, self.source)

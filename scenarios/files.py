@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
 
@@ -12,6 +13,7 @@ import yaml
 from scenarios import catalogue, checks, diagnosis
 from scenarios import overrides as changes
 from scenarios.arrivals import TraceArrivals
+from scenarios.display import visible_lines
 from scenarios.document import FILE, parse
 from scenarios.errors import Problem, ScenarioError
 from scenarios.lengths import FixedLengths
@@ -48,9 +50,9 @@ def read(path: str | os.PathLike[str], overrides: Iterable[str] = ()) -> Scenari
     ScenarioError
         With everything that is wrong with the file, each with line, path, value and remedy.
     """
-    file = _find(Path(path))
+    file = find(path)
     source = str(path)
-    root = changes.apply(parse(_text(file, source), source), overrides, source)
+    root = changes.apply(_parsed(file, source), overrides, source)
     return _anchored(scenario_from(root, source), file.parent, root, source)
 
 
@@ -104,15 +106,18 @@ def dumps(scenario: Scenario) -> str:
 def write(scenario: Scenario, path: str | os.PathLike[str]) -> None:
     """Write a scenario to a YAML file that `read` reads back equal.
 
-    The file appears whole or not at all. Paths below the file's folder are written relative to it.
+    The file appears whole or not at all. Paths below the file's folder are written relative to it, unless
+    the file is a link into another folder.
 
     Raises
     ------
     OutputFileError
         If the file cannot be written.
     """
-    file = Path(path)
-    write_whole(file, dumps(_map_paths(scenario, lambda name, _: _relative(name, file.parent))))
+    folder = Path(os.path.realpath(Path(path).parent))
+    if Path(os.path.realpath(path)).parent == folder:
+        scenario = _map_paths(scenario, lambda name, _: _relative(name, folder))
+    write_whole(path, dumps(scenario))
 
 
 def read_placement(path: str | os.PathLike[str]) -> Placement:
@@ -124,7 +129,7 @@ def read_placement(path: str | os.PathLike[str]) -> Placement:
         With everything that is wrong with the file.
     """
     source = str(path)
-    root = parse(_text(Path(path), source), source)
+    root = _parsed(Path(path), source)
     if isinstance(root, dict) and "placement" in root:
         root = root["placement"]
     return placement_from(root, source)
@@ -140,7 +145,7 @@ def write_placement(placement: Placement, path: str | os.PathLike[str]) -> None:
     """
     file = Path(path)
     as_json = placement.model_dump_json(indent=1, exclude_defaults=True) + "\n"
-    write_whole(file, as_json if file.suffix == ".json" else _yaml(compact(placement)))
+    write_whole(path, as_json if _is_json(file) else _yaml(compact(placement)))
 
 
 def check_placement(placement: Placement, scenario: Scenario, source: str = "placement") -> None:
@@ -179,13 +184,21 @@ def _yaml(values: dict[str, object]) -> str:
     text: str = yaml.dump(
         values, Dumper=Dumper, sort_keys=False, default_flow_style=None, width=110, allow_unicode=True
     )
-    return text
+    return visible_lines(text)  # whoever reads the file sees all of it; YAML's escapes are the same
 
 
-def _find(path: Path) -> Path:
-    """Return the file, or the shipped scenario of that name where no such file exists."""
-    if path.exists():
-        return path
+def find(path: str | os.PathLike[str]) -> Path:
+    """Return the file that `read` reads: this one, or the shipped scenario of that name.
+
+    Raises
+    ------
+    ScenarioError
+        If there is neither.
+    """
+    path = Path(path)
+    with suppress(OSError):  # a name that is too long is no file's
+        if path.exists():
+            return path
     names = {name: file for name, file, _ in catalogue.shipped()}
     if path.stem in names and str(path.parent) in (".", "scenarios") and path.suffix in ("", ".yaml"):
         return names[path.stem]
@@ -193,6 +206,26 @@ def _find(path: Path) -> Path:
     hint = f'did you mean the shipped scenario "{close}"? ' if close else ""
     remedy = f"{hint}name a YAML file or one of the shipped scenarios: {choice(sorted(names), 'and')}"
     raise ScenarioError([Problem(FILE, "does not exist", remedy)], str(path))
+
+
+def sources(path: str | os.PathLike[str], scenario: Scenario) -> tuple[Path, ...]:
+    """Return the files that a scenario was read from: ``path``, as `read` takes it, and those it names."""
+    named: list[Path] = []
+
+    def noted(name: str, _: Loc) -> str:
+        named.append(Path(name))
+        return name
+
+    _map_paths(scenario, noted)
+    return (find(path), *named)
+
+
+def _is_json(file: Path) -> bool:
+    return file.suffix.lower() == ".json"
+
+
+def _parsed(file: Path, source: str) -> object:
+    return parse(_text(file, source), source, as_json=_is_json(file))
 
 
 def _text(file: Path, source: str) -> str:
@@ -265,5 +298,5 @@ def _map_paths(scenario: Scenario, change: Callable[[str, Loc], str]) -> Scenari
 
 
 def _relative(name: str, folder: Path) -> str:
-    path, base = Path(name), folder.resolve()
-    return str(path.relative_to(base)) if path.is_relative_to(base) else name
+    path = Path(name)
+    return str(path.relative_to(folder)) if path.is_relative_to(folder) else name

@@ -7,6 +7,8 @@ from typing import Any
 
 import yaml
 
+from scenarios.display import visible
+
 MAX_DIGITS = 400
 """Most characters of a number."""
 
@@ -70,5 +72,11 @@ def write_float(dumper: Any, value: float) -> Any:
     return dumper.represent_scalar("tag:yaml.org,2002:float", repr(value))
 
 
+def write_text(dumper: Any, text: str) -> Any:
+    """Represent text that would not be visible in double quotes, which alone may hold its escapes."""
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, '"' if visible(text) != text else None)
+
+
 Dumper.add_representer(float, write_float)
+Dumper.add_representer(str, write_text)
 Dumper.add_representer(tuple, lambda dumper, value: dumper.represent_list(value))

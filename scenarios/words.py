@@ -5,6 +5,8 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable, Mapping
 
+from scenarios.display import visible
+
 LONGEST = 60
 """Most characters of a value that a message shows."""
 
@@ -31,10 +33,12 @@ def shown(value: object) -> str:
 
 def shortened(text: str) -> str:
     """Return text on one line, cut in the middle where it is long."""
-    if len(text) > LONGEST:
-        half = LONGEST // 2 - 2
-        text = f"{text[:half]} ... {text[-half:]}"
-    return "".join(char if char.isprintable() else " " for char in text)
+    return _cut(visible(_cut(text)))
+
+
+def _cut(text: str) -> str:
+    half = LONGEST // 2 - 2
+    return text if len(text) <= LONGEST else f"{text[:half]} ... {text[-half:]}"
 
 
 def choice(values: Iterable[object], last: str = "or") -> str:

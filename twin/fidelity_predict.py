@@ -12,7 +12,7 @@ import pandas as pd
 from joblib import delayed
 
 from scenarios.engine import EngineConfig
-from scenarios.output import check_writable, write_whole
+from scenarios.output import check_writable
 from twin.fidelity_client import ClientView, client_view, held_back, stalls
 from twin.fidelity_report import FidelityReport
 from twin.fidelity_runs import MeasuredRun, measured_runs, read_runs, run_requests, run_setup
@@ -218,11 +218,12 @@ def fidelity(
         If the predictions cannot be written; that is noticed before the first run is simulated.
     """
     if out is not None:
-        check_writable(out)
+        check_writable(out, [runs_csv, *([profile] if isinstance(profile, str | Path) else [])])
     table = read_runs(runs_csv)
     given = read_profile(profile) if isinstance(profile, str | Path) else profile
     known = {name: given or find_profile(name, device) for name in sorted(set(table["model"]))}
     predictions = predict_all(measured_runs(table), known.__getitem__, seed, workers, progress)
+    report = FidelityReport(table.reset_index(drop=True), predictions)
     if out is not None:
-        write_whole(out, predictions.to_csv(index=False, float_format="%.6g"))
-    return FidelityReport(table.reset_index(drop=True), predictions)
+        report.write_predictions(out)
+    return report

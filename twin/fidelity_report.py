@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
+
+from scenarios.display import spreadsheet_cell, visible_lines
+from scenarios.output import write_whole
 
 METRICS = {
     "throughput": ("total_throughput", "predicted_total_throughput", "peer_twin_total_throughput"),
@@ -58,6 +62,17 @@ class FidelityReport:
     def to_frame(self) -> pd.DataFrame:
         """Both tables side by side."""
         return pd.concat([self.measured, self.predictions.drop(columns="run_id")], axis=1)
+
+    def write_predictions(self, path: str | Path) -> None:
+        """Write the predictions as CSV, in which a spreadsheet finds no formula.
+
+        Raises
+        ------
+        OutputFileError
+            If the file cannot be written.
+        """
+        cells = self.predictions.map(spreadsheet_cell)
+        write_whole(path, cells.to_csv(index=False, float_format="%.6g"))
 
     def errors(self, by: tuple[str, ...] = ("model", "quality")) -> pd.DataFrame:
         """SMAPE and MAPE in percent of each metric, by columns of the measured table.
@@ -171,7 +186,7 @@ class FidelityReport:
 
 def as_text(frame: pd.DataFrame) -> str:
     """A table as text: two decimals, nothing where a number is unknown."""
-    return frame.to_string(index=False, na_rep="", float_format=lambda value: f"{value:.2f}")
+    return visible_lines(frame.to_string(index=False, na_rep="", float_format=lambda value: f"{value:.2f}"))
 
 
 def _confusion(

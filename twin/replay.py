@@ -17,7 +17,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from scenarios.errors import LorapackError
-from scenarios.output import OutputFileError, write_whole
+from scenarios.output import OutputFileError, check_writable, write_whole
 from twin.loop import run
 from twin.records import STEP_COLUMNS, RunRecords
 from twin.requests import Requests
@@ -136,7 +136,7 @@ def replay_files(paths: Sequence[str | Path], out_dir: str | Path) -> list[Path]
     ScheduleError
         If a file is no schedule, or two have the same name.
     OutputFileError
-        If a result cannot be written.
+        If a result cannot be written, or would overwrite a file that is replayed.
     """
     sources = [Path(path) for path in paths]
     names = [source.name for source in sources]
@@ -148,6 +148,8 @@ def replay_files(paths: Sequence[str | Path], out_dir: str | Path) -> list[Path]
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise OutputFileError(f"{folder}: cannot make the folder ({error.strerror}); name another") from error
+    for source in sources:
+        check_writable(folder / source.name, sources)
     return [write_whole(folder / source.name, _text(replay(source))) for source in sources]
 
 

@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from scenarios.display import visible
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -132,7 +134,7 @@ class ValidationReport:
         """A few lines for a terminal."""
         word = "accepted" if self.accepted else "REJECTED"
         lines = [f"{word}: {len(self.gpus) - len(self.rejected)} of {len(self.gpus)} GPUs"]
-        lines += [f"  GPU {v.gpu}: {reason}" for v in self.rejected for reason in v.reasons]
+        lines += [f"  GPU {v.gpu}: {visible(reason)}" for v in self.rejected for reason in v.reasons]
         return "\n".join(lines)
 
     def _repr_html_(self) -> str:

@@ -7,7 +7,7 @@ import signal
 import sys
 from typing import NoReturn
 
-from optimizer.cli.exits import EXIT_FAILURE, EXIT_NO_PLAN, EXIT_USAGE
+from optimizer.cli.exits import EXIT_FAILURE, EXIT_NO_PLAN, EXIT_SOLVED, EXIT_USAGE
 
 
 def main() -> NoReturn:
@@ -22,7 +22,14 @@ def main() -> NoReturn:
     from scenarios.interrupts import take_over  # imports take a second: not before signals are handled
 
     take_over(_leave)
-    _end(_run())
+    from optimizer.cli.streams import standard_streams
+
+    try:
+        with standard_streams():
+            code = _run()
+    except SystemExit as end:
+        code = _code(end)
+    _end(code)
 
 
 def _run() -> int:
@@ -32,19 +39,22 @@ def _run() -> int:
     try:
         app()
     except SystemExit as end:
-        return end.code if isinstance(end.code, int) else EXIT_FAILURE
+        return _code(end)
     except LorapackError as error:
         return _tell(error)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return 0
+    return EXIT_SOLVED
+
+
+def _code(end: SystemExit) -> int:
+    return end.code if isinstance(end.code, int) else EXIT_SOLVED if end.code is None else EXIT_FAILURE
 
 
 def _tell(error: Exception) -> int:
     """Print an error; its exit code."""
+    from optimizer.cli.streams import note
     from scenarios.deadline import Stopped
 
-    print(f"lorapack: {error}", file=sys.stderr)
+    note(f"lorapack: {error}")
     if isinstance(error, Stopped):
         return EXIT_NO_PLAN
     # A wrong value, name or file is the caller's to mend; anything else is our failure.

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from optimizer.cli.exits import EXIT_FAILURE
+from optimizer.cli.exits import EXIT_FAILURE, EXIT_SOLVED
 from optimizer.cli.options import (
     JsonOption,
     QuietOption,
@@ -15,8 +15,9 @@ from optimizer.cli.options import (
     SeedOption,
     SetOption,
     WorkersOption,
-    emit,
 )
+from optimizer.cli.outputs import Output, check_outputs, deliver, text_output
+from optimizer.cli.streams import say
 
 
 def add_to(app: typer.Typer) -> None:
@@ -39,15 +40,16 @@ def validate_command(
     """Let the twin judge every GPU of a placement. Exit code 1 if one is rejected."""
     import scenarios
     import twin
+    from scenarios.files import sources
 
     changes = [*(set_ or ()), *(() if seed is None else (f"seed={seed}",))]
     chosen = scenarios.read(scenario, overrides=changes)
     placed = scenarios.read_placement(placement)
     scenarios.check_placement(placed, chosen)
+    check_outputs({"--json": json}, (*sources(scenario, chosen), placement))
     report = twin.validate(chosen, placed, workers=workers)
-    emit(report.summary(), report.to_json(), json)
-    if not report.accepted:
-        raise typer.Exit(EXIT_FAILURE)
+    code = EXIT_SOLVED if report.accepted else EXIT_FAILURE
+    deliver([report.summary], text_output(json, report.to_json), code=code)
 
 
 def simulate_command(
@@ -62,8 +64,10 @@ def simulate_command(
     import scenarios
     import twin
     from scenarios.engine import padded_rank
+    from scenarios.files import sources
 
     chosen = scenarios.read(scenario, overrides=set_ or ())
+    check_outputs({"--json": json}, sources(scenario, chosen))
     profile = twin.profiles_of(chosen)[chosen.devices[0].name]
     load = twin.GPULoad.from_classes(chosen.classes)
     result = twin.simulate(
@@ -76,7 +80,7 @@ def simulate_command(
         gpu_memory_gib=chosen.devices[0].memory_gib,
         seed=chosen.seed if seed is None else seed,
     )
-    emit(result.summary(), result.to_json(), json)
+    deliver([result.summary], text_output(json, result.to_json))
 
 
 def replay_command(
@@ -87,7 +91,7 @@ def replay_command(
     import twin
 
     for written in twin.replay_files(files, out):
-        print(written)
+        say(str(written))
 
 
 def calibrate_command(
@@ -118,10 +122,10 @@ def calibrate_command(
     """Fit an engine profile to the measurements in FOLDER; print its errors on groups left out of the fit."""
     import twin
     from optimizer.progress import progress_bar
-    from scenarios.output import check_writable
+    from scenarios.display import visible
 
-    check_writable(out)
-    command = f"lorapack calibrate FOLDER --model {model} --device {device} --out {out.name}"
+    check_outputs({"--out": out}, [*folder.glob("*.csv"), *(() if start is None else (start,))])
+    command = visible(f"lorapack calibrate FOLDER --model {model} --device {device} --out {out.name}")
     about = twin.Measurement(
         device=device, gpu_memory_gib=gpu_memory_gib, engine_version=engine_version, command=command
     )
@@ -137,8 +141,7 @@ def calibrate_command(
             workers=workers,
             progress=report,
         )
-    twin.write_profile(profile, out)
-    print(quality.summary())
+    deliver([quality.summary], Output(out, lambda to: twin.write_profile(profile, to)))
 
 
 def fidelity_command(
@@ -156,14 +159,14 @@ def fidelity_command(
     import twin
     from optimizer.progress import progress_bar
 
+    check_outputs({"--out": out}, [runs, *(() if profile is None else (profile,))])
     with progress_bar(not quiet) as report:
         result = twin.fidelity(
             runs,
             profile,
-            out,
             device=device,
             seed=seed,
             workers=workers,
             progress=lambda done, total: report("runs simulated", done, total),
         )
-    print(result.summary())
+    deliver([result.summary], Output(out, result.write_predictions))

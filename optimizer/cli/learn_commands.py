@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from optimizer.cli.exits import EXIT_INFEASIBLE
-from optimizer.cli.options import QuietOption, ScenarioArgument, SetOption, WorkersOption, note, write_text
+from optimizer.cli.options import QuietOption, ScenarioArgument, SetOption, WorkersOption
+from optimizer.cli.outputs import STDOUT, check_outputs, deliver, text_output
+from optimizer.cli.streams import note
 
 if TYPE_CHECKING:
     from learn import Dataset, Regions, Space
@@ -43,7 +44,12 @@ def fit_command(
     ] = 240,
     measured: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help=f"Measured runs for the report; by default {MEASURED}, if there."),
+        typer.Option(
+            exists=True,
+            dir_okay=False,
+            metavar="FILE",
+            help=f"Measured runs for the report; by default {MEASURED}, if there.",
+        ),
     ] = None,
     workers: WorkersOption = 2,
     set_: SetOption = None,
@@ -62,8 +68,11 @@ def fit_command(
     from learn.make import PLAN
     from learn.space import no_option
     from optimizer.progress import progress_bar
+    from scenarios.files import sources
 
     chosen = scenarios.read(scenario, overrides=set_ or ())
+    read = sources(scenario, chosen) if measured is None else (*sources(scenario, chosen), measured)
+    check_outputs({"--out": out}, read)
     device = chosen.devices[0]
     space = learn.space_for(chosen, device, twin.profiles_of(chosen)[device.name])
     if not space.options:
@@ -73,10 +82,10 @@ def fit_command(
         dataset = learn.sample(space, PLAN, workers=workers, progress=progress)
         regions = learn.linearize(dataset, space, command="lorapack fit")
         text = _report(dataset, regions, space, compositions, measured, workers, progress) if report else None
-    if out is not None or text is None:
-        write_text(out or "-", regions.to_json())
-    if text is not None:
-        print(text, file=sys.stderr if out == "-" else sys.stdout)
+    if text is not None and out == STDOUT:
+        note(text)
+    target = STDOUT if out is None and text is None else out
+    deliver([] if text is None else [text], text_output(target, regions.to_json))
 
 
 def _report(

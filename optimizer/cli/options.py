@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from functools import wraps
-from pathlib import Path
 from typing import Annotated, ParamSpec
 
 import typer
@@ -53,36 +51,6 @@ def noticing_signals(command: Callable[P, None]) -> Callable[P, None]:
             try:
                 command(*args, **kwargs)
             finally:
-                sys.stdout.flush()
-                ignore_signals()
+                ignore_signals()  # all is told and written
 
     return run
-
-
-def write_text(target: str | Path, text: str) -> None:
-    """Write a file whole or not at all; ``-`` is standard output.
-
-    Raises
-    ------
-    OutputFileError
-        If the file cannot be written.
-    """
-    if str(target) == "-":
-        print(text)
-        return
-    from scenarios.output import write_whole  # costs time to import, and not every command writes
-
-    write_whole(target, text if text.endswith("\n") else text + "\n")
-
-
-def emit(text: str, as_json: str, target: str | None) -> None:
-    """Print the table, or write the JSON where ``--json`` says (with ``-``, instead of the table)."""
-    if target is not None:
-        write_text(target, as_json)
-    if target != "-":
-        print(text)
-
-
-def note(text: str) -> None:
-    """Say something that is not the result, on stderr."""
-    print(text, file=sys.stderr)

@@ -16,9 +16,9 @@ from optimizer.cli.options import (
     TimeLimitOption,
     TotalLimitOption,
     WorkersOption,
-    emit,
     noticing_signals,
 )
+from optimizer.cli.outputs import check_outputs, deliver, placement_output, text_output
 from optimizer.cli.solve_commands import GpusOption, exit_code
 
 
@@ -56,8 +56,10 @@ def replan_command(
     import optimizer
     import scenarios
     from optimizer.progress import progress_bar
+    from scenarios.files import sources
 
     chosen, running = scenarios.read(scenario, overrides=set_ or ()), scenarios.read_placement(from_)
+    check_outputs({"--json": json, "--placement": placement}, (*sources(scenario, chosen), from_))
     with progress_bar(not quiet) as report:
         change = optimizer.replan(
             chosen,
@@ -70,7 +72,9 @@ def replan_command(
             workers=workers,
             report=report,
         )
-    emit(change.summary(), change.to_json(), json)
-    if placement is not None and change.result.placement is not None:
-        scenarios.write_placement(change.result.placement, placement)
-    raise typer.Exit(exit_code(change.result))
+    deliver(
+        [change.summary],
+        text_output(json, change.to_json),
+        placement_output(placement, change.result.placement),
+        code=exit_code(change.result),
+    )

@@ -8,7 +8,9 @@ from typing import Annotated
 import typer
 
 from optimizer.cli.exits import EXIT_USAGE
-from optimizer.cli.options import JsonOption, ScenarioArgument, SetOption, emit, note
+from optimizer.cli.options import JsonOption, ScenarioArgument, SetOption
+from optimizer.cli.outputs import check_outputs, deliver, text_output
+from optimizer.cli.streams import note, say, say_exactly
 
 scenarios_app = typer.Typer(no_args_is_help=True, help="List, show and check scenario files.")
 
@@ -25,13 +27,15 @@ def list_command(json: JsonOption = None) -> None:
     from optimizer.tables import render, table
 
     rows = []
+    check_outputs({"--json": json}, [one.path for one in scenarios.shipped()])
     for shipped in scenarios.shipped():
         scenario = scenarios.read(shipped.path)
         load = sum(c.rate * c.count for c in scenario.classes)
         rows.append((shipped.name, scenario.model, scenario.n_adapters, round(load, 1), scenario.description))
     columns = ("name", "model", "adapters", "requests_per_s", "description")
     text = render(table(("name", "model", ">adapters", ">req/s", "what it shows"), rows))
-    emit(text, json_module.dumps([dict(zip(columns, row, strict=True)) for row in rows], indent=2), json)
+    values = [dict(zip(columns, row, strict=True)) for row in rows]
+    deliver([text], text_output(json, lambda: json_module.dumps(values, indent=2)))
 
 
 @scenarios_app.command("show")
@@ -39,15 +43,18 @@ def show_command(scenario: ScenarioArgument, set_: SetOption = None, json: JsonO
     """Show a scenario with every default filled in, and its classes of identical adapters."""
     import scenarios
     from optimizer.tables import render, table
+    from scenarios.files import sources
 
     chosen = scenarios.read(scenario, overrides=set_ or ())
+    check_outputs({"--json": json}, sources(scenario, chosen))
     rows = [
         (c.count, c.rank, c.rate, c.prompt.mean_tokens, c.output.mean_tokens, c.names[0])
         for c in chosen.classes
     ]
     columns = (">adapters", ">rank", ">req/s each", ">prompt tok", ">output tok", "first")
     text = scenarios.dumps(chosen) + "\n" + render(table(columns, rows))
-    emit(text, chosen.model_dump_json(indent=2), json)
+    values = chosen.model_dump(mode="json")
+    deliver([text], text_output(json, lambda: json_module.dumps(values, indent=2)))
 
 
 @scenarios_app.command("check")
@@ -68,7 +75,7 @@ def check_command(
             note(f"lorapack: {error}")
             wrong += 1
         else:
-            print(f"{name}: good ({chosen.n_adapters} adapters in {len(chosen.classes)} classes)")
+            say(f"{name}: good ({chosen.n_adapters} adapters in {len(chosen.classes)} classes)")
     if wrong:
         raise typer.Exit(EXIT_USAGE)
 
@@ -82,8 +89,9 @@ def schema_command(
     """Print the JSON schema of a scenario file, for editors, or of a result."""
     import scenarios
     from optimizer.result import result_schema
+    from scenarios.words import shortened
 
     schemas = {"scenario": scenarios.schema, "result": result_schema}
     if of not in schemas:
-        raise typer.BadParameter(f'"{of}" has no schema; use scenario or result')
-    print(json_module.dumps(schemas[of](), indent=2))
+        raise typer.BadParameter(f'"{shortened(of)}" has no schema; use scenario or result')
+    say_exactly(json_module.dumps(schemas[of](), indent=2))

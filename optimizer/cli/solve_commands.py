@@ -18,10 +18,10 @@ from optimizer.cli.options import (
     TimeLimitOption,
     TotalLimitOption,
     WorkersOption,
-    emit,
     noticing_signals,
-    write_text,
 )
+from optimizer.cli.outputs import Output, check_outputs, deliver, placement_output, text_output
+from optimizer.cli.streams import say
 from optimizer.result import Result
 from scenarios.interrupts import interrupted
 
@@ -74,8 +74,10 @@ def solve_command(
     import optimizer
     import scenarios
     from optimizer.progress import progress_bar
+    from scenarios.files import sources
 
     chosen = scenarios.read(scenario, overrides=set_ or ())
+    check_outputs({"--json": json, "--placement": placement}, sources(scenario, chosen))
     with progress_bar(not quiet) as report:
         result = optimizer.solve(
             chosen,
@@ -89,12 +91,13 @@ def solve_command(
             workers=workers,
             report=report,
         )
-    emit(result.summary(), result.to_json(), json)
-    if explain and json != "-" and not interrupted():
-        print(f"\n{result.explain().details()}")
-    if placement is not None and result.placement is not None:
-        scenarios.write_placement(result.placement, placement)
-    raise typer.Exit(exit_code(result))
+    explained = explain and not interrupted()  # who interrupts does not want to wait for that
+    deliver(
+        [result.summary, *((lambda: f"\n{result.explain().details()}",) if explained else ())],
+        text_output(json, result.to_json),
+        placement_output(placement, result.placement),
+        code=exit_code(result),
+    )
 
 
 def compare_command(
@@ -118,11 +121,15 @@ def compare_command(
     """Solve each SCENARIO with each placer: GPUs, bound, gap, and the twin's verdict on every GPU."""
     import optimizer
     import scenarios
+    from optimizer.plots import picture_format
     from optimizer.progress import progress_bar
+    from scenarios.files import sources
 
-    if csv == "-" and json == "-":
-        raise typer.BadParameter("--csv and --json cannot both go to standard output; write one to a file")
     chosen = [scenarios.read(name, overrides=set_ or ()) for name in scenario]
+    read = [file for name, one in zip(scenario, chosen, strict=True) for file in sources(name, one)]
+    check_outputs({"--csv": csv, "--json": json, "--plot": plot}, read)
+    if plot is not None:
+        picture_format(plot)
     names = [name.strip() for name in methods.split(",") if name.strip()]
     with progress_bar(not quiet) as report:
         comparison = optimizer.compare(
@@ -137,15 +144,13 @@ def compare_command(
             workers=workers,
             report=report,
         )
-    if plot is not None:
-        comparison.plot(plot)
-    if csv is not None:
-        write_text(csv, comparison.to_frame().to_csv(index=False))
-    if csv != "-":
-        emit(comparison.summary(), comparison.to_json(), json)
-    elif json is not None:
-        write_text(json, comparison.to_json())
-    raise typer.Exit(max(exit_code(result) for result in comparison.results))
+    deliver(
+        [comparison.summary],
+        text_output(json, comparison.to_json),
+        text_output(csv, comparison.to_csv),
+        Output(plot, comparison.plot),
+        code=max(exit_code(result) for result in comparison.results),
+    )
 
 
 def methods_command() -> None:
@@ -155,7 +160,7 @@ def methods_command() -> None:
 
     rows = [(m.name, "yes" if m.exact else "no", m.summary) for m in optimizer.methods().values()]
     rows += [(b.name, "no", b.summary) for b in optimizer.BASELINES.values()]
-    print(render(table(("method", "exact", "what it does"), rows)))
+    say(render(table(("method", "exact", "what it does"), rows)))
 
 
 def exit_code(result: Result) -> int:

@@ -12,6 +12,7 @@ from functools import cache
 import numpy as np
 import pytest
 
+from optimizer.cli import main
 from optimizer.packing.checker import matches
 from optimizer.packing.problem import Cut, PackingOption, PackingProblem
 
@@ -161,3 +162,22 @@ def press_ctrl_c() -> Callable[[subprocess.Popen[str]], str]:
         raise AssertionError("the process does not react to Ctrl-C")
 
     return press
+
+
+@pytest.fixture
+def lorapack(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., tuple[int, str, str]]:
+    """Runs the command; its exit code, what it printed, and what it said on stderr."""
+
+    def run(*arguments: str) -> tuple[int, str, str]:
+        monkeypatch.setattr("sys.argv", ["lorapack", *arguments])
+        try:
+            main()
+            code: object = 0
+        except SystemExit as stop:
+            code = stop.code
+        captured = capsys.readouterr()
+        return int(str(code or 0)), captured.out, captured.err
+
+    return run

@@ -12,28 +12,10 @@ import pytest
 
 import optimizer
 import scenarios
-from optimizer.cli import main
 
 Lorapack = Callable[..., tuple[int, str, str]]
 
 FAST = ("--set", "replications=1", "--quiet")
-
-
-@pytest.fixture
-def lorapack(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Lorapack:
-    """Runs the command; its exit code, what it printed, and what it said on stderr."""
-
-    def run(*arguments: str) -> tuple[int, str, str]:
-        monkeypatch.setattr("sys.argv", ["lorapack", *arguments])
-        try:
-            main()
-            code: object = 0
-        except SystemExit as stop:
-            code = stop.code
-        captured = capsys.readouterr()
-        return int(str(code or 0)), captured.out, captured.err
-
-    return run
 
 
 def test_solve_prints_a_table_and_writes_json(lorapack: Lorapack, tmp_path: Path) -> None:

@@ -61,6 +61,14 @@ def test_the_frame_survives_csv(comparison: Comparison) -> None:
     assert list(again["gpus"].fillna(0)) == list(frame["gpus"].fillna(0))
 
 
+def test_a_spreadsheet_finds_no_formula(comparison: Comparison) -> None:
+    one = comparison.results[0]
+    named = one.model_copy(update={"scenario": one.scenario.model_copy(update={"name": "=1+1\x1b"})})
+    table = pd.read_csv(io.StringIO(Comparison((named, *comparison.results[1:])).to_csv()))
+    assert table["scenario"][0] == r"'=1+1\x1b"
+    assert comparison.to_csv() == comparison.to_frame().to_csv(index=False)  # where there is nothing to hide
+
+
 def test_the_tables_fit_a_terminal_and_name_every_method_in_full(comparison: Comparison) -> None:
     text = comparison.summary()
     assert max(map(len, text.splitlines())) <= 100
@@ -96,7 +104,7 @@ def test_the_picture_is_drawn(comparison: Comparison, tmp_path: Path, ending: st
 def test_a_picture_that_cannot_be_drawn_is_named(comparison: Comparison, tmp_path: Path) -> None:
     with pytest.raises(PlotError, match=r"picture.doc cannot be drawn.*use a .png"):
         comparison.plot(tmp_path / "picture.doc")
-    with pytest.raises(PlotError, match="nowhere"):
+    with pytest.raises(scenarios.OutputFileError, match="nowhere"):
         comparison.plot(tmp_path / "nowhere" / "picture.png")
 
 

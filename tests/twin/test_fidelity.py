@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -146,6 +147,20 @@ def test_files_that_are_no_tables(content: bytes, tmp_path: Path) -> None:
     path.write_bytes(content)
     with pytest.raises(ScenarioError, match=r"runs\.csv"):
         twin.fidelity(path)
+
+
+def test_predictions_hold_no_formula_and_replace_no_table(asked: pd.DataFrame, tmp_path: Path) -> None:
+    table = written(asked.iloc[:1].assign(run_id="=cmd()\x1b"), tmp_path)
+    report = twin.fidelity(table, out=tmp_path / "out.csv")
+    said = pd.read_csv(tmp_path / "out.csv")
+    assert list(said["run_id"]) == [r"'=cmd()\x1b"]
+    exact = report.predictions.drop(columns="run_id").to_csv(index=False, float_format="%.6g")
+    assert said.drop(columns="run_id").to_csv(index=False) == pd.read_csv(io.StringIO(exact)).to_csv(
+        index=False
+    )
+    (tmp_path / "link.csv").symlink_to(table)
+    with pytest.raises(OutputFileError, match="is what the command reads"):
+        twin.fidelity(table, out=tmp_path / "link.csv")
 
 
 def test_an_output_that_cannot_be_written_is_noticed_first(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 import twin
+from scenarios import OutputFileError
 from scenarios.errors import LorapackError
 
 FILES = sorted((Path(__file__).parent / "data" / "vllm_schedules").glob("*/*.json.gz"))
@@ -61,6 +62,19 @@ def test_files_are_written_whole_under_their_names(tmp_path: Path, small: dict[s
     written = twin.replay_files(sources, tmp_path / "out")
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["a.json", "b.json"]
     assert all(json.loads(path.read_text()) == twin.replay(small) for path in written)
+
+
+def test_a_recording_is_not_overwritten(tmp_path: Path, small: dict[str, Any]) -> None:
+    sources = [tmp_path / "a.json", tmp_path / "b.json"]
+    for source in sources:
+        source.write_text(json.dumps(small))
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "b.json").symlink_to(sources[0])
+    for folder in (tmp_path, tmp_path / "out"):
+        with pytest.raises(OutputFileError, match="is what the command reads"):
+            twin.replay_files(sources, folder)
+    assert not (tmp_path / "out" / "a.json").exists()
+    assert [json.loads(source.read_text()) for source in sources] == [small, small]
 
 
 def test_two_files_of_one_name_are_refused(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import pytest
 
 import twin
 from optimizer.cli import main
+from twin.fidelity_report import FidelityReport
 
 Lorapack = Callable[..., tuple[int, str, str]]
 
@@ -98,3 +99,16 @@ def test_a_folder_that_is_not_there(lorapack: Lorapack, folder: Path, tmp_path: 
     )
     assert code == 2
     assert "name a file in a folder that exists" in error
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full")
+def test_errors_are_told_though_the_predictions_cannot_be_written(
+    lorapack: Lorapack, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs = folder / "serving_runs.csv"
+    found = FidelityReport(pd.read_csv(runs), pd.DataFrame({"run_id": ["1"], "wall_s": [2.0]}))
+    monkeypatch.setattr(twin, "fidelity", lambda *_, **__: found)
+    monkeypatch.setattr(FidelityReport, "summary", lambda _: "the errors")
+    code, text, error = lorapack("fidelity", runs, "--out", "/dev/full")
+    assert (code, text) == (2, "the errors\n")
+    assert error.startswith("lorapack: /dev/full cannot be written")

@@ -28,6 +28,7 @@ from scenarios.adapters import AdapterClass
 from twin.assessment import adapter_shares
 from twin.records import RunRecords
 from twin.result import SimulationResult
+from twin.verdict import GPUVerdict, ValidationReport
 
 PROMPT, OUTPUT = FixedLengths(tokens=222), FixedLengths(tokens=195)
 WORKLOAD = Workload(prompt=PROMPT, output=OUTPUT, duration_s=600.0)
@@ -279,3 +280,10 @@ def test_a_stricter_share_of_some_adapters(profile: twin.EngineProfile) -> None:
     lenient = scenarios.AdapterLevels(served_share=0.001)
     mixed = judge(profile, replace(load, levels=(None, *[lenient] * 20)), max_loras=1)
     assert len(mixed.starved) < len(plain.starved)
+
+
+def test_a_report_shows_names_and_obeys_none() -> None:
+    reason = 'adapter "a\x1b[2J\n" is starved'
+    verdict = GPUVerdict(0, False, (reason,), 1.0, 0.5, 0.5, "a", 0.5, None, None, None, None, 0)
+    text = ValidationReport((verdict,), 1).summary()
+    assert text.splitlines() == ["REJECTED: 0 of 1 GPUs", r'  GPU 0: adapter "a\x1b[2J\n" is starved']

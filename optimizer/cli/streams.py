@@ -1,0 +1,102 @@
+"""Standard output and standard error, which no text, no encoding and no reader can make fail."""
+
+from __future__ import annotations
+
+import codecs
+import io
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import TextIO
+
+from optimizer.cli.exits import EXIT_FAILURE, EXIT_USAGE
+from scenarios.display import escaped, visible_lines
+from scenarios.output import OutputFileError
+
+_PLAIN = {
+    "–": "-", "—": "-", "−": "-", "─": "-", "━": "-", "│": "|", "×": "x", "·": "*", "…": "...", "→": "->",
+    "≤": "<=", "≥": ">=", "µ": "u", "λ": "lambda", "Σ": "sum", "²": "^2",
+}  # fmt: skip
+"""What our own texts say where a stream cannot encode it; any other character is escaped."""
+
+
+@contextmanager
+def standard_streams() -> Iterator[None]:
+    """Run a command whose output never fails for its encoding, nor at exit.
+
+    A reader that left early is no failure. Anything else that keeps the answer from being written is told
+    on stderr, with exit code 2.
+    """
+    codecs.register_error("lorapack", _encodable)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="lorapack")
+    code: int | None = None
+    try:
+        yield
+    except BrokenPipeError:  # while the command line's own parser printed
+        code = EXIT_FAILURE
+    finally:
+        try:
+            _put("", sys.stderr)
+            _put("", sys.stdout)
+        except OutputFileError as error:
+            note(f"lorapack: {error}")
+            code = EXIT_USAGE
+        if code is not None:
+            sys.exit(code)
+
+
+def say(text: str) -> None:
+    """Print a part of the answer on standard output; nothing in it is obeyed by a terminal.
+
+    Raises
+    ------
+    OutputFileError
+        If standard output cannot be written; a reader that left early is no failure.
+    """
+    _put(visible_lines(text) + "\n", sys.stdout)
+
+
+def say_exactly(text: str) -> None:
+    """Print text that a program reads on standard output, as it is, on lines of its own.
+
+    Raises
+    ------
+    OutputFileError
+        As `say`.
+    """
+    _put(text if text.endswith("\n") else text + "\n", sys.stdout)
+
+
+def note(text: str) -> None:
+    """Say something that is not the result, on stderr; if that cannot be written, there is no one to tell."""
+    with suppress(OutputFileError):
+        _put(visible_lines(text) + "\n", sys.stderr)
+
+
+def _put(text: str, stream: TextIO | None) -> None:
+    """Write all of it now, so that a failure shows here and not when the process ends."""
+    if stream is None:  # closed by whoever started the command
+        return
+    try:
+        stream.write(text)
+        stream.flush()
+    except OSError as error:
+        _silence(stream)
+        if not isinstance(error, BrokenPipeError):
+            raise OutputFileError(f"standard output cannot be written ({error.strerror})") from error
+
+
+def _silence(stream: TextIO) -> None:
+    """Let what a stream holds, and what comes, go nowhere."""
+    with suppress(io.UnsupportedOperation), open(os.devnull, "wb") as nowhere:  # noqa: PTH123
+        os.dup2(nowhere.fileno(), stream.fileno())
+
+
+def _encodable(error: UnicodeError) -> tuple[str, int]:
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    chars = error.object[error.start : error.end]
+    return "".join(_PLAIN.get(char) or escaped(char) for char in chars), error.end
