@@ -11,6 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from scenarios.errors import LorapackError
+from scenarios.interrupts import unbroken
 
 _MOST_LINKS = 40
 """Links that a path may lead through, as in Linux."""
@@ -53,7 +54,8 @@ def write_whole(path: str | os.PathLike[str], content: str | bytes) -> Path:
         if (descriptor := descriptor_of(target)) is not None:
             _write_open(descriptor, data)
         elif status is None or _is_own_name(target, status):
-            _replace(_real(target), status, data)
+            with unbroken():  # no temporary file stays behind
+                _replace(_real(target), status, data)
         else:
             _write_into(target, data)
     except OSError as error:
