@@ -8,6 +8,7 @@ from optimizer.packing.problem import Packing, PackingOption, PackingProblem
 from optimizer.replanning.changes import Change
 from optimizer.replanning.replan import replan
 from optimizer.result import Result, Validation, result_schema
+from optimizer.version import __version__
 
 __all__ = [
     "BASELINES",
@@ -18,6 +19,7 @@ __all__ = [
     "PackingProblem",
     "Result",
     "Validation",
+    "__version__",
     "compare",
     "methods",
     "pack",

@@ -66,10 +66,10 @@ class GPUVerdict:
     replications: int = 0
 
     def of(self, gpu: int, names: Mapping[str, str]) -> GPUVerdict:
-        """The same verdict for a GPU with equal adapters of other names."""
+        """The same verdict for a GPU with equal adapters of other names; parts of one share its name."""
         worst = None if self.worst_adapter is None else names[self.worst_adapter]
         reasons = tuple(_renamed(reason, names) for reason in self.reasons)
-        starved = tuple(names[name] for name in self.starved)
+        starved = tuple(dict.fromkeys(names[name] for name in self.starved))
         return replace(self, gpu=gpu, worst_adapter=worst, reasons=reasons, starved=starved)
 
 

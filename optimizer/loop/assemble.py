@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from importlib.metadata import version
 
 import numpy as np
 
@@ -12,14 +11,13 @@ from optimizer.loop.fewest import FewestSearch
 from optimizer.loop.instance import Instance
 from optimizer.loop.judging import placed_gpu
 from optimizer.loop.objectives import PRICES, QUALITIES, price
+from optimizer.loop.placement_judge import gpu_validation
 from optimizer.packing.outcome import StopReason
 from optimizer.packing.problem import Packing, PackingProblem
 from optimizer.packing.registry import Method
-from optimizer.result import GPUValidation, Result, ResultStatus, ResultStop, Validation
+from optimizer.result import Result, ResultStatus, ResultStop, Validation
+from optimizer.version import __version__
 from scenarios import Placement, Scenario
-from twin import GPUVerdict
-
-VERSION = version("lorapack")
 
 
 def no_answer(scenario: Scenario, method: Method, message: str, *, seconds: float) -> Result:
@@ -41,7 +39,7 @@ def no_answer(scenario: Scenario, method: Method, message: str, *, seconds: floa
         cuts=0,
         seconds=seconds,
         seed=scenario.seed,
-        version=VERSION,
+        version=__version__,
         scenario=scenario,
     )
 
@@ -123,7 +121,7 @@ def answer(outcome: Outcome, seconds: float) -> Result:
         cuts=len(outcome.confirmation.rejected),
         seconds=seconds,
         seed=scenario.seed,
-        version=VERSION,
+        version=__version__,
         scenario=scenario,
     )
 
@@ -220,21 +218,5 @@ def _validation(instance: Instance, found: Confirmed) -> Validation:
             name for one, part in zip(instance.classes, parts, strict=True) for name in one.names[: len(part)]
         ]
         names = dict(zip(judged, (name for part in parts for name in part), strict=True))
-        rows.append(_named(number, verdict, names))
+        rows.append(gpu_validation(verdict.of(number, names)))
     return Validation(accepted=all(row.accepted for row in rows), gpus=tuple(rows))
-
-
-def _named(number: int, verdict: GPUVerdict, names: dict[str, str]) -> GPUValidation:
-    worst = verdict.worst_adapter
-    return GPUValidation(
-        gpu=number,
-        accepted=verdict.accepted,
-        reasons=verdict.reasons,
-        offered_tok_per_s=verdict.offered_tok_per_s,
-        served_tok_per_s=verdict.served_tok_per_s,
-        worst_adapter=None if worst is None else names.get(worst, worst),
-        worst_served_share=verdict.worst_served_share,
-        itl_ms=verdict.itl_ms,
-        ttft_ms=verdict.ttft_ms,
-        kv_cache_tokens=verdict.kv_cache_tokens,
-    )

@@ -55,7 +55,7 @@ def _written_and_read(scenario: Scenario, folder: Path) -> Scenario:
 
 
 WAYS: dict[str, Callable[[Scenario, Path], Scenario]] = {
-    "read from text again": lambda s, _: scenarios.loads(TEXT),
+    "read from text again": lambda _s, _f: scenarios.loads(TEXT),
     "written and read": _written_and_read,
     "override": lambda s, _: scenarios.override(s, ["seed=0"]),
     "one object for equal lengths": lambda s, _: _shared(s),
