@@ -9,7 +9,7 @@ import numpy as np
 
 from scenarios.levels import AdapterLevels, Limits, ServiceLevels
 from twin import metrics
-from twin.load import GPULoad
+from twin.load import GPULoad, listed
 from twin.metrics import Latency
 from twin.requests import FloatArray, IntArray
 from twin.result import SimulationResult
@@ -17,9 +17,6 @@ from twin.verdict import GPUVerdict
 
 GRACE = 0.02
 """Share of the window within which a request that still waits at its end is not held against the GPU."""
-
-NAMED = 3
-"""Starved adapters that a reason names."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +30,7 @@ class Run:
     itl: Latency
     ttft: Latency
     kv_cache_tokens: int
+    cut_requests: int = 0
     groups: tuple[tuple[Latency, Latency], ...] = ()
     """ITL and TTFT of the load's groups with service levels of their own."""
 
@@ -51,6 +49,7 @@ def assess(result: SimulationResult, load: GPULoad) -> Run:
         itl=metrics.itl(records, ended),
         ttft=metrics.latency(metrics.ttft_s(records, result.frontend_s)[ended]),
         kv_cache_tokens=result.kv_cache_tokens,
+        cut_requests=result.cut_requests,
         groups=tuple(_group_latencies(result, adapters) for _, adapters in load.groups()),
     )
 
@@ -116,6 +115,7 @@ def verdict_on(load: GPULoad, runs: Sequence[Run], levels: ServiceLevels) -> GPU
         starved=tuple(load.names[k] for k in starved),
         margins=margins,
         replications=len(runs),
+        cut_requests=sum(run.cut_requests for run in runs),
     )
 
 
@@ -197,12 +197,6 @@ def _largest_ms(seconds: Sequence[float]) -> float | None:
 def _percent(share: float) -> str:
     """A share in percent, rounded down, so that what is below a limit never looks like it."""
     return f"{np.floor(share * 1000 + 1e-9) / 10:g} %"
-
-
-def listed(names: Sequence[str]) -> str:
-    """The first names, and how many more there are."""
-    more = len(names) - NAMED
-    return ", ".join(names[:NAMED]) + (f" and {more} more" if more > 0 else "")
 
 
 def verdict_unstarted(load: GPULoad, reason: str, failure: str | None = None) -> GPUVerdict:

@@ -83,7 +83,13 @@ def scenario_values(draw: st.DrawFn) -> scenarios.Scenario:
         model=draw(TEXTS),
         adapters=adapters,
         workload=workload,
-        devices=(scenarios.Device(name=draw(TEXTS), memory_gib=draw(st.none() | st.floats(1, 200))),),
+        devices=(
+            scenarios.Device(
+                name=draw(TEXTS),
+                memory_gib=draw(st.none() | st.floats(1, 200)),
+                price_per_hour=draw(st.floats(0.1, 99)),
+            ),
+        ),
         engine=scenarios.EngineConfig(max_loras=draw(st.none() | st.integers(1, 99)), max_model_len=100_000),
         objective=draw(st.sampled_from([("gpus",), ("gpus", "latency"), ("cost",)])),
         service_levels=scenarios.ServiceLevels(
