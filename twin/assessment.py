@@ -26,6 +26,7 @@ class Run:
     offered_tok_per_s: float
     served_tok_per_s: float
     served_share: float
+    in_flight_share: float
     adapter_share: FloatArray
     itl: Latency
     ttft: Latency
@@ -45,6 +46,7 @@ def assess(result: SimulationResult, load: GPULoad) -> Run:
         offered_tok_per_s=rates.offered_tok_per_s,
         served_tok_per_s=rates.served_tok_per_s,
         served_share=rates.served_share,
+        in_flight_share=_in_flight_share(result, view),
         adapter_share=adapter_shares(result),
         itl=metrics.itl(records, ended),
         ttft=metrics.latency(metrics.ttft_s(records, result.frontend_s)[ended]),
@@ -52,6 +54,15 @@ def assess(result: SimulationResult, load: GPULoad) -> Run:
         cut_requests=result.cut_requests,
         groups=tuple(_group_latencies(result, adapters) for _, adapters in load.groups()),
     )
+
+
+def _in_flight_share(result: SimulationResult, view: metrics.Window) -> float:
+    """Tokens of the requests that were being served at the end, over those offered."""
+    records = result.records
+    came, tokens = metrics.arrived(records, view), metrics.tokens(records)
+    served = came & ~np.isnan(records.first_scheduled_s) & ~metrics.completed(records, view)
+    offered = int(tokens[came].sum())
+    return int(tokens[served].sum()) / offered if offered else 0.0
 
 
 def _group_latencies(result: SimulationResult, adapters: IntArray) -> tuple[Latency, Latency]:
@@ -119,6 +130,16 @@ def verdict_on(load: GPULoad, runs: Sequence[Run], levels: ServiceLevels) -> GPU
     )
 
 
+def _if_the_end_decides(run: Run, levels: ServiceLevels) -> str:
+    """That a run would serve its share but for the requests in flight at its end."""
+    if run.served_share + run.in_flight_share < levels.served_share:
+        return ""
+    return (
+        f", as {_percent(run.in_flight_share)} are in flight at the end, which count as unserved "
+        "(a longer workload.duration_s has fewer, in share)"
+    )
+
+
 def _least_shares(load: GPULoad, levels: ServiceLevels) -> FloatArray:
     """Share of its tokens that each adapter must get, shape (n,)."""
     own = [None if level is None else level.served_share for level in load.levels] or [None] * len(load.rank)
@@ -128,9 +149,10 @@ def _least_shares(load: GPULoad, levels: ServiceLevels) -> FloatArray:
 def _served_reasons(
     load: GPULoad, runs: Sequence[Run], shares: FloatArray, starved: Sequence[int], levels: ServiceLevels
 ) -> Iterator[str]:
-    worst = min(run.served_share for run in runs)
-    if worst < levels.served_share:
-        yield f"serves {_percent(worst)} of the offered tokens, below {_percent(levels.served_share)}"
+    worst = min(runs, key=lambda run: run.served_share)
+    if worst.served_share < levels.served_share:
+        said = f"serves {_percent(worst.served_share)} of the offered tokens, below"
+        yield f"{said} {_percent(levels.served_share)}{_if_the_end_decides(worst, levels)}"
     if starved:
         names = [f'"{load.names[k]}" ({_percent(float(shares[k]))})' for k in starved]
         verb = "get" if len(names) > 1 else "gets"

@@ -168,7 +168,7 @@ def simulate(
         max_inflight=max_inflight,
     )
     drawn = draw_requests(load, workload, seed, duration, base_dir)
-    _check_trace(workload.arrivals, drawn, engine.max_model_len)
+    refuse_long_prompts(workload.arrivals, drawn, engine.max_model_len)
     requests = fit_lengths(drawn, engine.max_model_len)
     return SimulationResult(
         records=run(requests, setup, duration, warmup_s=workload.warmup_s),
@@ -188,8 +188,14 @@ def _total(requests: Requests) -> IntArray:
     return requests.prompt_tokens + requests.output_tokens
 
 
-def _check_trace(arrivals: Arrivals, drawn: Requests, max_model_len: int) -> None:
-    """Refuse a trace's own prompts that the engine refuses; a scenario's check knows of all others."""
+def refuse_long_prompts(arrivals: Arrivals, drawn: Requests, max_model_len: int) -> None:
+    """Refuse a trace's own prompts that the engine refuses; a scenario's check knows of all others.
+
+    Raises
+    ------
+    WorkloadError
+        If one is as long as ``max_model_len``, which leaves no room for an answer.
+    """
     if not isinstance(arrivals, TraceArrivals) or not arrivals.lengths:
         return
     refused = int(np.count_nonzero(drawn.prompt_tokens >= max_model_len))

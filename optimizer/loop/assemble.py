@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+import twin
 from optimizer.loop.confirm import Confirmation, Confirmed, pattern_of
 from optimizer.loop.fewest import FewestSearch
 from optimizer.loop.instance import Instance
@@ -171,12 +172,13 @@ def _message(outcome: Outcome, status: ResultStatus) -> str:
 def _too_much(outcome: Outcome) -> str:
     """What fits nowhere: an adapter that the twin rejects whatever serves it, or all of them together."""
     instance, outer = outcome.instance, outcome.instance.outer
+    note = twin.window_note(instance.scenario, twin.times_alone(instance.scenario, instance.profiles))
     rejected = replace(outer, cuts=outcome.confirmation.cuts(outer)).homeless()
     if len(rejected):
         name = instance.classes[int(rejected[0])].names[0]
-        return f'the twin rejects adapter "{name}" on every GPU that could serve it, even alone'
+        return f'the twin rejects adapter "{name}" on every GPU that could serve it, even alone{note}'
     names = " or ".join(device.name for device in instance.scenario.devices)
-    return f"the adapters do not fit {outer.max_bins} GPUs ({names}), even by the optimistic region"
+    return f"the adapters do not fit {outer.max_bins} GPUs ({names}), even by the optimistic region{note}"
 
 
 def placement_of(instance: Instance, problem: PackingProblem, packing: Packing) -> Placement:
