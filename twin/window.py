@@ -92,7 +92,7 @@ def times_alone(scenario: Scenario, profiles: Mapping[str, EngineProfile]) -> Re
 
 
 def _idle_setup(scenario: Scenario, profile: EngineProfile) -> EngineSetup:
-    """An engine with the fewest and smallest slots, one adapter that it has loaded, and room for a request."""
+    """An engine with the fewest and smallest slots, one adapter, loaded, and room for a request."""
     engine, rank = scenario.engine, min(c.rank for c in scenario.classes)
     one = GPULoad.from_classes(scenario.classes[:1], [1])
     setup = build_setup(
