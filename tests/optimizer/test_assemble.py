@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import subprocess
 import sys
 from dataclasses import replace
@@ -79,7 +78,3 @@ def test_a_copy_that_is_not_installed_knows_its_version() -> None:
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True, timeout=300
     )
     assert said.stdout.strip() == optimizer.__version__
-
-
-def test_the_installed_version_is_the_one_that_results_record() -> None:
-    assert importlib.metadata.version("lorapack") == optimizer.__version__
