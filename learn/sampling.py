@@ -24,7 +24,8 @@ from learn.features import FEATURES, Engines, FloatArray, candidate_features
 from learn.rounds import Rounds
 from learn.space import Space
 from learn.steady import ESTIMATES, SteadyState
-from scenarios import Problem, ScenarioError
+from scenarios import Problem, ScenarioError, Workload
+from scenarios.arrivals import DeterministicArrivals, GammaArrivals, PoissonArrivals, WeibullArrivals
 from scenarios.deadline import UNLIMITED, Deadline
 from twin.parallel import in_processes
 from twin.validation import judge
@@ -35,8 +36,20 @@ Progress = Callable[[str, int, int], None]
 MOST_REQUESTS = 5_000_000
 """Most requests of a run of a search: beyond, the twin takes seconds for each."""
 
+ENOUGH_REQUESTS, ENOUGH_TIMES = 100_000, 3000.0
+"""Requests, and times of a request on an idle engine, of a run from which on a longer one tells no more."""
+
+STEADY = (PoissonArrivals, GammaArrivals, WeibullArrivals, DeterministicArrivals)
+"""Arrivals whose rates do not change, so that any part of a run is like the whole."""
+
+STEP = ESTIMATES.index("step_estimate")
+"""Column of the logarithm of a step's milliseconds."""
+
 CARRIED = ESTIMATES.index("carried_estimate")
 """Column of the share that a steady engine carries."""
+
+OUTPUT = next(k for k, feature in enumerate(FEATURES) if feature.name == "output_mean")
+"""Column of the mean output tokens of a candidate."""
 
 SCOUT_SHARE = 0.1
 """Share of the duration that scouting runs take: they only tell later searches where to start."""
@@ -219,13 +232,47 @@ def first_guess(space: Space, composition: Composition) -> float:
     To a thousandth, and at most so many that a run takes reasonable time.
     """
     steady = SteadyState.of_space(space)
+
+    def keeps_up(log_rate: float) -> bool:
+        features = _features(space, composition, math.exp(log_rate))
+        return bool(steady.estimate(features)[0, CARRIED] >= space.service_levels.served_share)
+
     low, high = math.log(LEAST_RATE_PER_S), math.log(MOST_REQUESTS / space.workload.duration_s)
+    if keeps_up(high):
+        low, high = high, math.log(most_rate(space, composition))
     while high - low > 1e-3:
         middle = (low + high) / 2
-        features = _features(space, composition, math.exp(middle))
-        keeps_up = steady.estimate(features)[0, CARRIED] >= space.service_levels.served_share
-        low, high = (middle, high) if keeps_up else (low, middle)
+        low, high = (middle, high) if keeps_up(middle) else (low, middle)
     return math.exp(round(low, 3))
+
+
+def most_rate(space: Space, composition: Composition) -> float:
+    """Heaviest load in requests/s that is tried: beyond, a run has more than `MOST_REQUESTS`."""
+    return MOST_REQUESTS / min(space.workload.duration_s, shortest_s(space, composition))
+
+
+def shortest_s(space: Space, composition: Composition) -> float:
+    """Seconds that a run takes at least, however many requests it has, unless the workload is shorter."""
+    if not isinstance(space.workload.arrivals, STEADY):
+        return math.inf
+    features = _features(space, composition, LEAST_RATE_PER_S)
+    step_s = math.exp(float(SteadyState.of_space(space).estimate(features)[0, STEP])) / 1e3
+    return ENOUGH_TIMES * step_s * float(features[0, OUTPUT])
+
+
+def shortened(space: Space, composition: Composition, total_rate: float) -> Workload:
+    """The workload of a run at a total rate: of short requests, so many are served that a part tells as much.
+
+    To two digits, so that the last digits of an estimate, which differ between machines, do not matter.
+    """
+    workload = space.workload
+    enough = max(ENOUGH_REQUESTS / total_rate, shortest_s(space, composition))
+    if enough >= workload.duration_s:
+        return workload
+    part = float(f"{enough:.2g}") / workload.duration_s
+    return workload.model_copy(
+        update={"duration_s": part * workload.duration_s, "warmup_s": part * workload.warmup_s}
+    )
 
 
 @dataclass
@@ -280,7 +327,7 @@ def search(space: Space, plan: Plan, composition: Composition, expected: float, 
     stride
         Largest first change of the logarithm of the load; it doubles with every change.
     """
-    least, most = math.log(LEAST_RATE_PER_S), math.log(MOST_REQUESTS / space.workload.duration_s)
+    least, most = math.log(LEAST_RATE_PER_S), math.log(most_rate(space, composition))
     bracket, rate = Bracket([]), min(math.log(expected), most)
     while not bracket.rows or (len(bracket.rows) < plan.max_runs and least < rate <= most):
         bracket.add(observe(space, composition, math.exp(rate), len(bracket.rows), plan.seed))
@@ -322,7 +369,7 @@ def observe(
     option, load = composition.option, composition.load(space, total_rate)
     verdict = judge(
         load,
-        space.workload,
+        shortened(space, composition, total_rate),
         space.engine,
         space.profile,
         max_loras=option.max_loras,

@@ -15,7 +15,7 @@ import numpy as np
 from learn.features import FloatArray
 from scenarios import EngineConfig, Problem, Scenario, ScenarioError, ServiceLevels, Workload
 from scenarios.engine import padded_rank
-from scenarios.lengths import FixedLengths, HistogramLengths, Lengths, LognormalLengths
+from scenarios.lengths import Lengths
 from twin.lengths import mean_square_tokens
 from twin.memory import plan_memory
 from twin.profile import EngineProfile
@@ -206,7 +206,7 @@ def space_of(scenario: Scenario, profile: EngineProfile, memory_gib: float, devi
     Options are those that hold the longest request. A ``max_model_len`` above that changes which
     options start, not how they serve, so it is lowered to it.
     """
-    longest = max(_longest(c.prompt) + _longest(c.output) for c in scenario.classes)
+    longest = max(c.prompt.longest_tokens + c.output.longest_tokens for c in scenario.classes)
     engine = scenario.engine.model_copy(update={"max_model_len": min(longest, scenario.engine.max_model_len)})
     ranks = tuple(sorted({c.rank for c in scenario.classes}))
     pairs = _thinned(sorted({(c.prompt, c.output) for c in scenario.classes}, key=_work))
@@ -221,16 +221,6 @@ def space_of(scenario: Scenario, profile: EngineProfile, memory_gib: float, devi
         ranks=ranks,
         lengths=pairs,
     )
-
-
-def _longest(lengths: Lengths) -> int:
-    match lengths:
-        case FixedLengths():
-            return lengths.tokens
-        case LognormalLengths():
-            return lengths.max
-        case HistogramLengths():
-            return math.ceil(lengths.edges[-1])
 
 
 def _work(pair: tuple[Lengths, Lengths]) -> tuple[float, float, str]:

@@ -3,6 +3,8 @@
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from optimizer.version import __version__
+
 if TYPE_CHECKING:
     from optimizer.baselines import BASELINES
     from optimizer.comparison import Comparison, compare
@@ -22,6 +24,7 @@ __all__ = [
     "PackingProblem",
     "Result",
     "Validation",
+    "__version__",
     "compare",
     "methods",
     "pack",

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from optimizer.tables import render, table
 from scenarios import Placement, Scenario
 from scenarios.display import visible
+from twin.verdict import cut_note
 
 if TYPE_CHECKING:
     from optimizer.explain import Explanation
@@ -44,6 +45,9 @@ class GPUValidation(BaseModel):
     starved: tuple[str, ...] = Field(default=(), description="Adapters below their served share.")
     memory_failure: str | None = Field(
         default=None, description="Which of vLLM's start-up failures occurs; null if the engine starts."
+    )
+    cut_requests: int = Field(
+        default=0, description="Simulated requests cut to the tokens that the engine's max_model_len admits."
     )
 
 
@@ -168,6 +172,8 @@ class Result(BaseModel):
             lines.append(f"{gpus} for {self.scenario.n_adapters} adapters; {proof}")
         said = "not asked" if self.validation is None else "accepted" if self.accepted else "REJECTED"
         lines.append(f"twin: {said}; {self.iterations} rounds, {self.cuts} cuts, {self.seconds:.1f} s")
+        cut = sum(gpu.cut_requests for gpu in self.validation.gpus) if self.validation else 0
+        lines += [f"note: {cut_note(cut)}"] if cut else []
         return "\n".join(lines)
 
     def __str__(self) -> str:

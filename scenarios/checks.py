@@ -7,30 +7,37 @@ from typing import TYPE_CHECKING
 
 from scenarios.adapters import MAX_ADAPTERS, Adapter
 from scenarios.engine import EngineConfig
-from scenarios.lengths import Lengths
+from scenarios.lengths import UNSTATED_MAX, Lengths, LognormalLengths
+from scenarios.levels import ServiceLevels
 from scenarios.noun import Finding, Loc
 from scenarios.placement import Placement
 from scenarios.words import choice, nearest
 from scenarios.workload import Workload
 
 if TYPE_CHECKING:
-    from scenarios.scenario import Scenario
+    from scenarios.scenario import Device, Scenario
 
 
 def across(
-    adapters: Iterable[tuple[int, Adapter]], workload: Workload | None, engine: EngineConfig | None
+    adapters: Iterable[tuple[int, Adapter]],
+    workload: Workload | None,
+    engine: EngineConfig | None,
+    levels: ServiceLevels | None,
 ) -> Iterator[Finding]:
-    """Yield every inconsistency between the adapters, the workload and the engine.
+    """Yield every inconsistency between the adapters, the workload, the engine and the service levels.
 
     Parameters
     ----------
     adapters
         Entries with their index in the scenario; some may be missing.
-    workload, engine
+    workload, engine, levels
         Parts of the scenario; None where the part itself is wrong, which leaves out its checks.
     """
     entries = list(adapters)
     yield from _adapters_few_and_distinct(entries)
+    if levels is not None:
+        for index, entry in entries:
+            yield from _levels_stricter(index, entry, levels)
     if engine is None:
         return
     if engine.max_lora_rank is not None:
@@ -91,6 +98,17 @@ def _rank_fits(index: int, entry: Adapter, limit: int) -> Iterator[Finding]:
             )
 
 
+def _levels_stricter(index: int, entry: Adapter, levels: ServiceLevels) -> Iterator[Finding]:
+    share = None if entry.service_levels is None else entry.service_levels.served_share
+    if share is not None and share < levels.adapter_served_share:
+        yield Finding(
+            ("adapters", index, "service_levels", "served_share"),
+            f"is {share:g}, below service_levels.adapter_served_share {levels.adapter_served_share:g}, "
+            "which every adapter must get",
+            "raise it, or lower adapter_served_share for all adapters",
+        )
+
+
 def _lengths_fit(loc: Loc, prompt: Lengths, output: Lengths, engine: EngineConfig) -> Iterator[Finding]:
     limit = engine.max_model_len
     for key, lengths in (("prompt", prompt), ("output", output)):
@@ -101,6 +119,7 @@ def _lengths_fit(loc: Loc, prompt: Lengths, output: Lengths, engine: EngineConfi
                 "shorten it or raise max_model_len",
             )
             return
+    yield from _prompts_taken((*loc, "prompt"), prompt, limit)
     total = prompt.mean_tokens + output.mean_tokens
     if total > limit:
         yield Finding(
@@ -109,6 +128,33 @@ def _lengths_fit(loc: Loc, prompt: Lengths, output: Lengths, engine: EngineConfi
             f"above engine.max_model_len {limit}",
             "shorten them or raise max_model_len",
         )
+
+
+def _prompts_taken(loc: Loc, prompt: Lengths, limit: int) -> Iterator[Finding]:
+    """Yield that prompts can be so long that the engine refuses them: one token must follow."""
+    longest = prompt.longest_tokens
+    if longest < limit or (isinstance(prompt, LognormalLengths) and longest == UNSTATED_MAX):
+        return
+    key = "max" if isinstance(prompt, LognormalLengths) else "edges"
+    yield Finding(
+        (*loc, key),
+        f"lets prompts have {longest:,} tokens, and the engine refuses those of engine.max_model_len "
+        f"{limit:,} and more",
+        f"keep prompts below {limit:,} tokens, or raise max_model_len to {longest + 1:,} or more",
+    )
+
+
+def priced(devices: Sequence[Device], objective: Sequence[str]) -> Iterator[Finding]:
+    """Yield every device without a price where prices decide."""
+    if "cost" not in objective:
+        return
+    for k, device in enumerate(devices):
+        if device.price_per_hour is None:
+            yield Finding(
+                ("devices", k, "price_per_hour"),
+                f"is missing for {device.name}, and the objective cost compares prices",
+                "give the price of one GPU for an hour, or choose the objective gpus",
+            )
 
 
 def placed(placement: Placement, scenario: Scenario) -> Iterator[Finding]:

@@ -271,9 +271,10 @@ class _Builder:
         frame = self._frames.pop()
         if isinstance(frame.value, Mapping):
             for base in frame.bases:
-                for key in base.keys() - frame.value.keys():
-                    frame.value[key] = base[key]
-                    frame.value.lines[key] = base.lines[key]
+                for key in base:
+                    if key not in frame.value:
+                        frame.value[key] = base[key]
+                        frame.value.lines[key] = base.lines[key]
         if frame.anchor:
             self._anchors[frame.anchor] = _Anchored(
                 frame.value, self._nodes - frame.nodes_before, frame.height

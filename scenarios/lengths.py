@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Literal
 
@@ -13,6 +14,9 @@ from scenarios.words import shown
 
 MAX_TOKENS = 10_000_000
 """Longest prompt or answer in tokens."""
+
+UNSTATED_MAX = 131_072
+"""The default of `max`, which says nothing of how long the texts are: the twin cuts them to what fits."""
 
 
 class FixedLengths(Noun):
@@ -26,6 +30,11 @@ class FixedLengths(Noun):
         """Mean number of tokens."""
         return float(self.tokens)
 
+    @property
+    def longest_tokens(self) -> int:
+        """Largest number of tokens."""
+        return self.tokens
+
 
 class LognormalLengths(Noun):
     """Lognormal lengths, rounded and clipped to [min, max].
@@ -38,7 +47,12 @@ class LognormalLengths(Noun):
     mean: float = Field(ge=1, le=MAX_TOKENS, description="Mean tokens of the drawn lengths.")
     std: float = Field(gt=0, le=MAX_TOKENS, description="Standard deviation in tokens before clipping.")
     min: int = Field(default=1, ge=1, le=MAX_TOKENS, description="Shortest length in tokens.")
-    max: int = Field(default=131_072, ge=1, le=MAX_TOKENS, description="Longest length in tokens.")
+    max: int = Field(
+        default=UNSTATED_MAX,
+        ge=1,
+        le=MAX_TOKENS,
+        description="Longest length in tokens; at its default: what the engine's max_model_len admits.",
+    )
 
     def findings(self) -> Iterator[Finding]:
         """Yield a mean that clipping to [min, max] cannot give."""
@@ -57,6 +71,11 @@ class LognormalLengths(Noun):
     def mean_tokens(self) -> float:
         """Mean number of tokens."""
         return self.mean
+
+    @property
+    def longest_tokens(self) -> int:
+        """Largest number of tokens."""
+        return self.max
 
 
 class HistogramLengths(Noun):
@@ -96,6 +115,12 @@ class HistogramLengths(Noun):
         """Mean number of tokens, with each bin at its middle."""
         edges, weights = np.asarray(self.edges), np.asarray(self.weights)
         return float(((edges[:-1] + edges[1:]) / 2 * weights).sum() / weights.sum())
+
+    @property
+    def longest_tokens(self) -> int:
+        """Largest number of tokens: the end of the last bin that has weight."""
+        ends = [end for end, weight in zip(self.edges[1:], self.weights, strict=True) if weight > 0]
+        return math.ceil(ends[-1])
 
 
 _SIGNS = {

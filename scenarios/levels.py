@@ -30,7 +30,11 @@ class ServiceLevels(Noun):
     """What every GPU and every adapter must get for a plan to be accepted."""
 
     served_share: float = Field(
-        default=0.9, gt=0, le=1, description="Least served/offered tokens of a GPU (the paper's 0.9)."
+        default=0.9,
+        gt=0,
+        le=1,
+        description="Least served/offered tokens of a GPU (the paper's 0.9). Requests in flight at the end "
+        "count as unserved, so that no finite duration_s gives a share of 1.",
     )
     adapter_served_share: float = Field(
         default=0.9, gt=0, le=1, description="Least served/offered tokens of each adapter."
@@ -47,7 +51,11 @@ class AdapterLevels(Noun):
     """
 
     served_share: float | None = Field(
-        default=None, gt=0, le=1, description="Least served/offered tokens of each adapter of the entry."
+        default=None,
+        gt=0,
+        le=1,
+        description="Least served/offered tokens of each adapter of the entry; "
+        "not below the scenario's adapter_served_share.",
     )
     itl_ms: Limits = Field(default=Limits(), description="Limits on inter-token latency.")
     ttft_ms: Limits = Field(default=Limits(), description="Limits on time to first token.")

@@ -28,7 +28,12 @@ class Device(Noun):
     memory_gib: float | None = Field(
         default=None, gt=0, le=10_000, description="GPU memory in GiB; absent: the profile's."
     )
-    price_per_hour: float = Field(default=1.0, gt=0, le=1_000_000, description="Price of one for an hour.")
+    price_per_hour: float | None = Field(
+        default=None,
+        gt=0,
+        le=1_000_000,
+        description="Price of one for an hour, in any currency; absent: none, and no objective cost.",
+    )
     profile: str | None = Field(
         default=None,
         description="Engine profile file, relative to the scenario; absent: the shipped one of this name.",
@@ -98,9 +103,10 @@ class Scenario(Noun):
 
     def findings(self) -> Iterator[Finding]:
         """Yield every inconsistency between the scenario's parts."""
-        yield from checks.across(enumerate(self.adapters), self.workload, self.engine)
+        yield from checks.across(enumerate(self.adapters), self.workload, self.engine, self.service_levels)
         yield from checks.distinct("devices", [device.name for device in self.devices], ("name",))
         yield from checks.distinct("objective", self.objective)
+        yield from checks.priced(self.devices, self.objective)
 
     @cached_property
     def classes(self) -> tuple[AdapterClass, ...]:

@@ -14,6 +14,7 @@ from scenarios.adapters import MAX_ADAPTERS, Adapter
 from scenarios.document import FILE, plain
 from scenarios.engine import EngineConfig
 from scenarios.errors import Problem, ScenarioError
+from scenarios.levels import ServiceLevels
 from scenarios.noun import MAX_FINDINGS, Finding, Noun
 from scenarios.placement import Placement
 from scenarios.scenario import Scenario
@@ -129,7 +130,8 @@ def _across_parts(adapters: Mapping[int, Adapter], data: Mapping[str, object]) -
     """Return what the valid parts of a scenario disagree on, where other parts are not valid."""
     workload = _valid(Workload, data.get("workload"))
     engine = _valid(EngineConfig, data.get("engine", {}))
-    return list(islice(checks.across(adapters.items(), workload, engine), MAX_FINDINGS))
+    levels = _valid(ServiceLevels, data.get("service_levels", {}))
+    return list(islice(checks.across(adapters.items(), workload, engine, levels), MAX_FINDINGS))
 
 
 def _valid(model: type[N], value: object) -> N | None:

@@ -25,6 +25,7 @@ from twin.setup import EngineSetup, SchedulerRules, StepTables
 from twin.simulate import MemoryFailure, build_setup, simulate
 from twin.validation import judge, profiles_of, validate
 from twin.verdict import GPUVerdict, ValidationReport
+from twin.window import RequestTimes, times_alone, window_note, window_problem
 
 if TYPE_CHECKING:
     from twin.calibration import CalibrationError, calibrate
@@ -47,6 +48,7 @@ __all__ = [
     "MemoryPlan",
     "ProfileError",
     "Replications",
+    "RequestTimes",
     "Requests",
     "RunRecords",
     "ScheduleError",
@@ -71,7 +73,10 @@ __all__ = [
     "replicate",
     "shipped_profiles",
     "simulate",
+    "times_alone",
     "validate",
+    "window_note",
+    "window_problem",
     "write_profile",
 ]
 

@@ -110,16 +110,16 @@ def _check_size(load: GPULoad, duration: float) -> None:
 
 def _lengths(per_adapter: tuple[Lengths, ...], adapter: IntArray, seed: np.random.SeedSequence) -> IntArray:
     """Tokens of each request, from the distribution of its adapter."""
-    kinds: dict[int, int] = {}
-    kind_of = np.array([kinds.setdefault(id(lengths), len(kinds)) for lengths in per_adapter])
+    # By value: equal scenarios must draw equal requests, however many objects hold equal lengths.
+    kinds: dict[Lengths, int] = {}
+    kind_of = np.array([kinds.setdefault(lengths, len(kinds)) for lengths in per_adapter])
     if len(kinds) == 1:
         return first_lengths(per_adapter[0], len(adapter), seed)
     rng = np.random.default_rng(seed)
     tokens = np.empty(len(adapter), dtype=np.int32)
     kind = kind_of[adapter]
-    for index in range(len(kinds)):
+    for lengths, index in kinds.items():
         members = np.flatnonzero(kind == index)
-        lengths = per_adapter[int(np.argmax(kind_of == index))]
         tokens[members] = draw_lengths(lengths, len(members), rng)
     return tokens
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from scenarios.levels import AdapterLevels, Limits, ServiceLevels
 from twin import metrics
-from twin.load import GPULoad
+from twin.load import GPULoad, listed
 from twin.metrics import Latency
 from twin.requests import FloatArray, IntArray
 from twin.result import SimulationResult
@@ -17,9 +17,6 @@ from twin.verdict import GPUVerdict
 
 GRACE = 0.02
 """Share of the window within which a request that still waits at its end is not held against the GPU."""
-
-NAMED = 3
-"""Starved adapters that a reason names."""
 
 
 @dataclass(frozen=True)
@@ -29,10 +26,12 @@ class Run:
     offered_tok_per_s: float
     served_tok_per_s: float
     served_share: float
+    in_flight_share: float
     adapter_share: FloatArray
     itl: Latency
     ttft: Latency
     kv_cache_tokens: int
+    cut_requests: int = 0
     groups: tuple[tuple[Latency, Latency], ...] = ()
     """ITL and TTFT of the load's groups with service levels of their own."""
 
@@ -47,12 +46,23 @@ def assess(result: SimulationResult, load: GPULoad) -> Run:
         offered_tok_per_s=rates.offered_tok_per_s,
         served_tok_per_s=rates.served_tok_per_s,
         served_share=rates.served_share,
+        in_flight_share=_in_flight_share(result, view),
         adapter_share=adapter_shares(result),
         itl=metrics.itl(records, ended),
         ttft=metrics.latency(metrics.ttft_s(records, result.frontend_s)[ended]),
         kv_cache_tokens=result.kv_cache_tokens,
+        cut_requests=result.cut_requests,
         groups=tuple(_group_latencies(result, adapters) for _, adapters in load.groups()),
     )
+
+
+def _in_flight_share(result: SimulationResult, view: metrics.Window) -> float:
+    """Tokens of the requests that were being served at the end, over those offered."""
+    records = result.records
+    came, tokens = metrics.arrived(records, view), metrics.tokens(records)
+    served = came & ~np.isnan(records.first_scheduled_s) & ~metrics.completed(records, view)
+    offered = int(tokens[came].sum())
+    return int(tokens[served].sum()) / offered if offered else 0.0
 
 
 def _group_latencies(result: SimulationResult, adapters: IntArray) -> tuple[Latency, Latency]:
@@ -116,6 +126,17 @@ def verdict_on(load: GPULoad, runs: Sequence[Run], levels: ServiceLevels) -> GPU
         starved=tuple(load.names[k] for k in starved),
         margins=margins,
         replications=len(runs),
+        cut_requests=sum(run.cut_requests for run in runs),
+    )
+
+
+def _if_the_end_decides(run: Run, levels: ServiceLevels) -> str:
+    """That a run would serve its share but for the requests in flight at its end."""
+    if run.served_share + run.in_flight_share < levels.served_share:
+        return ""
+    return (
+        f", as {_percent(run.in_flight_share)} are in flight at the end, which count as unserved "
+        "(a longer workload.duration_s has fewer, in share)"
     )
 
 
@@ -128,9 +149,10 @@ def _least_shares(load: GPULoad, levels: ServiceLevels) -> FloatArray:
 def _served_reasons(
     load: GPULoad, runs: Sequence[Run], shares: FloatArray, starved: Sequence[int], levels: ServiceLevels
 ) -> Iterator[str]:
-    worst = min(run.served_share for run in runs)
-    if worst < levels.served_share:
-        yield f"serves {_percent(worst)} of the offered tokens, below {_percent(levels.served_share)}"
+    worst = min(runs, key=lambda run: run.served_share)
+    if worst.served_share < levels.served_share:
+        said = f"serves {_percent(worst.served_share)} of the offered tokens, below"
+        yield f"{said} {_percent(levels.served_share)}{_if_the_end_decides(worst, levels)}"
     if starved:
         names = [f'"{load.names[k]}" ({_percent(float(shares[k]))})' for k in starved]
         verb = "get" if len(names) > 1 else "gets"
@@ -197,12 +219,6 @@ def _largest_ms(seconds: Sequence[float]) -> float | None:
 def _percent(share: float) -> str:
     """A share in percent, rounded down, so that what is below a limit never looks like it."""
     return f"{np.floor(share * 1000 + 1e-9) / 10:g} %"
-
-
-def listed(names: Sequence[str]) -> str:
-    """The first names, and how many more there are."""
-    more = len(names) - NAMED
-    return ", ".join(names[:NAMED]) + (f" and {more} more" if more > 0 else "")
 
 
 def verdict_unstarted(load: GPULoad, reason: str, failure: str | None = None) -> GPUVerdict:

@@ -12,6 +12,9 @@ from scenarios.lengths import Lengths
 from scenarios.levels import AdapterLevels
 from twin.requests import FloatArray, IntArray
 
+NAMED = 3
+"""Adapters that a message names."""
+
 
 @dataclass(frozen=True)
 class GPULoad:
@@ -47,6 +50,12 @@ class GPULoad:
                 found.setdefault(kind, []).append(k)
         return [(self.levels[ks[0]], np.array(ks, dtype=np.int32)) for ks in found.values()]  # type: ignore[misc]
 
+    def above_rank(self, max_lora_rank: int) -> str | None:
+        """Which adapters have too high a rank for slots of this one, as a reason; None if none has."""
+        above = np.flatnonzero(self.rank > max_lora_rank)
+        names = [f'"{self.names[k]}" (rank {self.rank[k]})' for k in above]
+        return f"max_lora_rank {max_lora_rank} is too small for {listed(names)}" if names else None
+
     @staticmethod
     def from_classes(classes: Sequence[AdapterClass], counts: Sequence[int] | None = None) -> GPULoad:
         """The first ``counts[c]`` adapters of each class; absent: all of them."""
@@ -60,3 +69,9 @@ class GPULoad:
             output=tuple(c.output for c, _ in chosen),
             levels=tuple(c.levels for c, _ in chosen),
         )
+
+
+def listed(names: Sequence[str]) -> str:
+    """The first names, and how many more there are."""
+    more = len(names) - NAMED
+    return ", ".join(names[:NAMED]) + (f" and {more} more" if more > 0 else "")

@@ -40,6 +40,8 @@ class SimulationResult:
         Seconds that the server in front of the engine adds to the time to first token.
     seed
         Seed of the run.
+    cut_requests
+        Requests that were cut, as the engine's ``max_model_len`` does not admit all of their tokens.
     """
 
     records: RunRecords
@@ -51,6 +53,7 @@ class SimulationResult:
     warmup_s: float = 0.0
     frontend_s: float = 0.0
     seed: int | None = None
+    cut_requests: int = 0
 
     @cached_property
     def gpu(self) -> GPUMetrics:
@@ -122,6 +125,7 @@ class SimulationResult:
             "max_lora_rank": self.max_lora_rank,
             "kv_cache_tokens": self.kv_cache_tokens,
             "warmup_s": self.warmup_s,
+            "cut_requests": self.cut_requests,
             "gpu": asdict(self.gpu),
             "adapters": frame.to_dict(orient="records"),
         }
@@ -142,6 +146,7 @@ class SimulationResult:
 
     def _lines(self) -> list[tuple[str, str]]:
         g = self.gpu
+        cut = f"{self.cut_requests:,}, to what max_model_len admits"
         return [
             ("adapters, slots, rank", f"{len(self.names)}, {self.max_loras}, {self.max_lora_rank}"),
             ("KV cache", f"{self.kv_cache_tokens:,} tokens, {100 * g.kv_use:.1f} % in use"),
@@ -155,6 +160,7 @@ class SimulationResult:
             ("queueing", _milliseconds(g.queueing)),
             ("batch, queue", f"{g.running:.1f} running, {g.waiting:.1f} waiting, {g.adapters:.1f} adapters"),
             ("preemptions, loads", f"{g.preemptions:,}, {g.gpu_loads:,} ({g.disk_loads:,} from disk)"),
+            *([("requests cut", cut)] if self.cut_requests else []),
         ]
 
 

@@ -7,14 +7,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from scenarios.arrivals import Arrivals, TraceArrivals
 from scenarios.engine import EngineConfig
 from scenarios.errors import LorapackError
 from scenarios.workload import Workload
-from twin.arrivals import draw_requests
+from twin.arrivals import WorkloadError, draw_requests
 from twin.load import GPULoad
-from twin.loop import run
+from twin.loop import EngineInputError, run
 from twin.memory import MemoryPlan, plan_memory
-from twin.requests import Requests
+from twin.requests import IntArray, Requests
 from twin.result import SimulationResult
 from twin.setup import EngineSetup
 
@@ -67,7 +68,12 @@ def build_setup(
     ------
     MemoryFailure
         If the engine does not start.
+    EngineInputError
+        If an adapter's rank is above ``max_lora_rank``: vLLM does not load it.
     """
+    if too_large := load.above_rank(max_lora_rank):
+        largest = int(load.rank.max())
+        raise EngineInputError(f"{too_large}; raise it to {largest} or more, or leave these adapters out")
     n = len(load.names)
     if kv_cache_tokens is None:
         memory = profile.gpu_memory_gib if gpu_memory_gib is None else gpu_memory_gib
@@ -143,6 +149,12 @@ def simulate(
     ------
     MemoryFailure
         If the engine does not start.
+    EngineInputError
+        If an adapter's rank is above ``max_lora_rank``.
+    WorkloadError
+        If the workload has too many requests, or a trace's prompts are too long for the engine.
+    twin.traces.TraceError
+        If the trace's file is missing or damaged.
     """
     duration = workload.duration_s if duration_s is None else duration_s
     setup = build_setup(
@@ -155,7 +167,9 @@ def simulate(
         kv_cache_tokens=kv_cache_tokens,
         max_inflight=max_inflight,
     )
-    requests = fit_lengths(draw_requests(load, workload, seed, duration, base_dir), engine.max_model_len)
+    drawn = draw_requests(load, workload, seed, duration, base_dir)
+    refuse_long_prompts(workload.arrivals, drawn, engine.max_model_len)
+    requests = fit_lengths(drawn, engine.max_model_len)
     return SimulationResult(
         records=run(requests, setup, duration, warmup_s=workload.warmup_s),
         names=load.names,
@@ -166,4 +180,29 @@ def simulate(
         warmup_s=workload.warmup_s,
         frontend_s=profile.frontend.first_token_s,
         seed=seed if isinstance(seed, int) else None,
+        cut_requests=int(np.count_nonzero(_total(requests) < _total(drawn))),
     )
+
+
+def _total(requests: Requests) -> IntArray:
+    return requests.prompt_tokens + requests.output_tokens
+
+
+def refuse_long_prompts(arrivals: Arrivals, drawn: Requests, max_model_len: int) -> None:
+    """Refuse a trace's own prompts that the engine refuses; a scenario's check knows of all others.
+
+    Raises
+    ------
+    WorkloadError
+        If one is as long as ``max_model_len``, which leaves no room for an answer.
+    """
+    if not isinstance(arrivals, TraceArrivals) or not arrivals.lengths:
+        return
+    refused = int(np.count_nonzero(drawn.prompt_tokens >= max_model_len))
+    if refused:
+        longest = int(drawn.prompt_tokens.max())
+        raise WorkloadError(
+            f"workload.arrivals.file: an engine of max_model_len {max_model_len:,} refuses {refused:,} of "
+            f"{len(drawn):,} prompts of {arrivals.file}, which have up to {longest:,} tokens; raise "
+            f"engine.max_model_len to {longest + 1:,} or more, or set workload.arrivals.lengths: false"
+        )

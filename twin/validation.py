@@ -14,7 +14,7 @@ from scenarios.levels import ServiceLevels
 from scenarios.placement import PlacedGPU, Placement
 from scenarios.scenario import Scenario
 from scenarios.workload import Workload
-from twin.assessment import assess, listed, verdict_on, verdict_unstarted
+from twin.assessment import assess, verdict_on, verdict_unstarted
 from twin.load import GPULoad
 from twin.parallel import in_processes
 from twin.profile import EngineProfile, find_profile, read_profile
@@ -59,9 +59,8 @@ def judge(
     base_dir
         Folder that a trace's file name is relative to.
     """
-    too_large = [f'"{n}" (rank {r})' for n, r in zip(load.names, load.rank, strict=True) if r > max_lora_rank]
-    if too_large:
-        return verdict_unstarted(load, f"max_lora_rank {max_lora_rank} is too small for {listed(too_large)}")
+    if too_large := load.above_rank(max_lora_rank):
+        return verdict_unstarted(load, too_large)
     try:
         runs = [
             assess(

@@ -47,6 +47,8 @@ class GPUVerdict:
         negative where it is violated.
     replications
         Runs behind the verdict; 0 if the engine does not start.
+    cut_requests
+        Requests of all runs that were cut, as the engine's ``max_model_len`` does not admit all their tokens.
     """
 
     gpu: int
@@ -66,12 +68,13 @@ class GPUVerdict:
     memory_failure: str | None = None
     margins: Mapping[str, float] = field(default_factory=dict)
     replications: int = 0
+    cut_requests: int = 0
 
     def of(self, gpu: int, names: Mapping[str, str]) -> GPUVerdict:
-        """The same verdict for a GPU with equal adapters of other names."""
+        """The same verdict for a GPU with equal adapters of other names; parts of one share its name."""
         worst = None if self.worst_adapter is None else names[self.worst_adapter]
         reasons = tuple(_renamed(reason, names) for reason in self.reasons)
-        starved = tuple(names[name] for name in self.starved)
+        starved = tuple(dict.fromkeys(names[name] for name in self.starved))
         return replace(self, gpu=gpu, worst_adapter=worst, reasons=reasons, starved=starved)
 
 
@@ -135,11 +138,18 @@ class ValidationReport:
         word = "accepted" if self.accepted else "REJECTED"
         lines = [f"{word}: {len(self.gpus) - len(self.rejected)} of {len(self.gpus)} GPUs"]
         lines += [f"  GPU {v.gpu}: {visible(reason)}" for v in self.rejected for reason in v.reasons]
+        cut = sum(verdict.cut_requests for verdict in self.gpus)
+        lines += [cut_note(cut)] if cut else []
         return "\n".join(lines)
 
     def _repr_html_(self) -> str:
         html: str = self.to_frame().to_html(index=False)
         return f"<p>{'accepted' if self.accepted else 'rejected'}</p>{html}"
+
+
+def cut_note(requests: int) -> str:
+    """What is said of requests that were cut."""
+    return f"{requests:,} simulated requests were cut to the tokens that engine.max_model_len admits"
 
 
 def _finite(values: Mapping[str, float]) -> dict[str, float | None]:

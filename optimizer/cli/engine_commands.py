@@ -55,7 +55,9 @@ def validate_command(
 def simulate_command(
     scenario: ScenarioArgument,
     max_loras: Annotated[int | None, typer.Option(min=1, help="Adapter slots; absent: all adapters.")] = None,
-    max_lora_rank: Annotated[int | None, typer.Option(help="Slot rank; absent: the largest.")] = None,
+    max_lora_rank: Annotated[
+        int | None, typer.Option(help="Slot rank, one of vLLM's; absent: the scenario's, or what suffices.")
+    ] = None,
     seed: SeedOption = None,
     set_: SetOption = None,
     json: JsonOption = None,
@@ -63,9 +65,12 @@ def simulate_command(
     """Simulate one GPU that serves all adapters of SCENARIO, on the first of its devices."""
     import scenarios
     import twin
-    from scenarios.engine import padded_rank
+    from scenarios.engine import MAX_LORA_RANKS, padded_rank
     from scenarios.files import sources
+    from scenarios.words import choice
 
+    if max_lora_rank is not None and max_lora_rank not in MAX_LORA_RANKS:
+        raise typer.BadParameter(f"--max-lora-rank is {max_lora_rank}; vLLM takes {choice(MAX_LORA_RANKS)}")
     chosen = scenarios.read(scenario, overrides=set_ or ())
     check_outputs({"--json": json}, sources(scenario, chosen))
     profile = twin.profiles_of(chosen)[chosen.devices[0].name]
@@ -76,7 +81,9 @@ def simulate_command(
         chosen.engine,
         profile,
         max_loras=max_loras or chosen.engine.max_loras or chosen.n_adapters,
-        max_lora_rank=max_lora_rank or padded_rank(max(c.rank for c in chosen.classes)),
+        max_lora_rank=max_lora_rank
+        or chosen.engine.max_lora_rank
+        or padded_rank(max(c.rank for c in chosen.classes)),
         gpu_memory_gib=chosen.devices[0].memory_gib,
         seed=chosen.seed if seed is None else seed,
     )

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate
 
 from optimizer.loop.judging import Judge
 from optimizer.progress import Report, silent
-from scenarios import AdapterClass, Scenario
+from scenarios import AdapterClass, Device, Scenario
 from scenarios.deadline import UNLIMITED, Deadline
 from scenarios.engine import padded_rank
 from twin import EngineProfile, GPULoad, GPUVerdict
@@ -89,7 +90,7 @@ class Alone:
     def _first_accepted(self, loads: Iterator[tuple[AdapterClass, ...]]) -> tuple[str, GPUVerdict]:
         said: tuple[str, GPUVerdict] | None = None
         for classes in loads:
-            for device in sorted(self.scenario.devices, key=lambda d: d.price_per_hour):
+            for device in sorted(self.scenario.devices, key=_price):
                 verdict = self._ask(device.name, classes)
                 said = said or (device.name, verdict)
                 if verdict.accepted:
@@ -133,6 +134,11 @@ def loosened(verdict: GPUVerdict) -> str:
 def _path(key: str) -> str:
     latency, _, limit = key.partition("_")
     return f"{latency}_ms.{limit}" if latency in ("itl", "ttft") else key
+
+
+def _price(device: Device) -> float:
+    """Price of a device, for an order; those without one come last."""
+    return math.inf if device.price_per_hour is None else device.price_per_hour
 
 
 def _demand(one: AdapterClass) -> float:

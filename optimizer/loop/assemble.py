@@ -3,25 +3,24 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from importlib.metadata import version
 
 import numpy as np
 
+import twin
 from optimizer.loop.confirm import Confirmation, Confirmed, pattern_of
 from optimizer.loop.fewest import FewestSearch
 from optimizer.loop.instance import Instance
 from optimizer.loop.judging import placed_gpu
 from optimizer.loop.objectives import PRICES, QUALITIES, price
+from optimizer.loop.placement_judge import gpu_validation
 from optimizer.packing.outcome import StopReason
 from optimizer.packing.problem import Packing, PackingProblem
 from optimizer.packing.registry import Method
-from optimizer.result import GPUValidation, Result, ResultStatus, ResultStop, Validation
+from optimizer.result import Result, ResultStatus, ResultStop, Validation
+from optimizer.version import __version__
 from scenarios import Placement, Scenario
 from scenarios.deadline import Stopped
 from scenarios.interrupts import interrupted
-from twin import GPUVerdict
-
-VERSION = version("lorapack")
 
 
 def no_answer(scenario: Scenario, method: str, message: str, *, seconds: float) -> Result:
@@ -55,7 +54,7 @@ def _planless(
         cuts=0,
         seconds=seconds,
         seed=scenario.seed,
-        version=VERSION,
+        version=__version__,
         scenario=scenario,
     )
 
@@ -137,7 +136,7 @@ def answer(outcome: Outcome, seconds: float) -> Result:
         cuts=len(outcome.confirmation.rejected),
         seconds=seconds,
         seed=scenario.seed,
-        version=VERSION,
+        version=__version__,
         scenario=scenario,
     )
 
@@ -190,12 +189,13 @@ def _message(outcome: Outcome, status: ResultStatus) -> str:
 def _too_much(outcome: Outcome) -> str:
     """What fits nowhere: an adapter that the twin rejects whatever serves it, or all of them together."""
     instance, outer = outcome.instance, outcome.instance.outer
+    note = twin.window_note(instance.scenario, twin.times_alone(instance.scenario, instance.profiles))
     rejected = replace(outer, cuts=outcome.confirmation.cuts(outer)).homeless()
     if len(rejected):
         name = instance.classes[int(rejected[0])].names[0]
-        return f'the twin rejects adapter "{name}" on every GPU that could serve it, even alone'
+        return f'the twin rejects adapter "{name}" on every GPU that could serve it, even alone{note}'
     names = " or ".join(device.name for device in instance.scenario.devices)
-    return f"the adapters do not fit {outer.max_bins} GPUs ({names}), even by the optimistic region"
+    return f"the adapters do not fit {outer.max_bins} GPUs ({names}), even by the optimistic region{note}"
 
 
 def placement_of(instance: Instance, problem: PackingProblem, packing: Packing) -> Placement:
@@ -237,21 +237,5 @@ def _validation(instance: Instance, found: Confirmed) -> Validation:
             name for one, part in zip(instance.classes, parts, strict=True) for name in one.names[: len(part)]
         ]
         names = dict(zip(judged, (name for part in parts for name in part), strict=True))
-        rows.append(_named(number, verdict, names))
+        rows.append(gpu_validation(verdict.of(number, names)))
     return Validation(accepted=all(row.accepted for row in rows), gpus=tuple(rows))
-
-
-def _named(number: int, verdict: GPUVerdict, names: dict[str, str]) -> GPUValidation:
-    worst = verdict.worst_adapter
-    return GPUValidation(
-        gpu=number,
-        accepted=verdict.accepted,
-        reasons=verdict.reasons,
-        offered_tok_per_s=verdict.offered_tok_per_s,
-        served_tok_per_s=verdict.served_tok_per_s,
-        worst_adapter=None if worst is None else names.get(worst, worst),
-        worst_served_share=verdict.worst_served_share,
-        itl_ms=verdict.itl_ms,
-        ttft_ms=verdict.ttft_ms,
-        kv_cache_tokens=verdict.kv_cache_tokens,
-    )

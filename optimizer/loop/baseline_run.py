@@ -9,11 +9,11 @@ from dataclasses import dataclass, field, replace
 import twin
 from optimizer.baselines.assignment import placement_of_assignment
 from optimizer.baselines.named import Baseline, Site
-from optimizer.loop.assemble import VERSION
 from optimizer.loop.objectives import PRICES, price, quality_of
 from optimizer.loop.placement_judge import PlacementJudge
 from optimizer.progress import Report, silent
 from optimizer.result import Result, ResultStop, Validation
+from optimizer.version import __version__
 from scenarios import Placement, Scenario
 from scenarios.deadline import UNLIMITED, Deadline, Stopped
 from scenarios.interrupts import interrupted, request
@@ -188,7 +188,7 @@ def _result(search: Search, validation: Validation | None, stop: ResultStop, sec
         cuts=0,
         seconds=seconds,
         seed=scenario.seed,
-        version=VERSION,
+        version=__version__,
         scenario=scenario,
     )
 

@@ -146,6 +146,9 @@ def _no_memory(scenario: Scenario, profiles: Mapping[str, EngineProfile]) -> str
 
 def _check_levels(alone: Alone) -> None:
     """Refuse service levels that not even the lightest load meets; no region can be learnt of them."""
+    too_short = twin.window_problem(alone.scenario, twin.times_alone(alone.scenario, alone.judge.profiles))
+    if too_short is not None:
+        raise InfeasibleError(too_short)
     if alone.scenario.service_levels == ServiceLevels():
         return
     device, verdict = alone.lightest()

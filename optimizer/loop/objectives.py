@@ -10,7 +10,7 @@ from typing import Literal
 import numpy as np
 
 from optimizer.packing.problem import Packing, PackingProblem
-from scenarios import Device
+from scenarios import Device, Problem, ScenarioError
 from twin import GPUVerdict
 
 Figure = Literal["itl_ms", "ttft_ms"]
@@ -90,5 +90,17 @@ def leading_prices(objectives: Sequence[str]) -> tuple[str, ...]:
 
 
 def price(device: Device, objective: str) -> float:
-    """What one GPU adds to a price objective."""
-    return device.price_per_hour if objective == "cost" else 1.0
+    """What one GPU adds to a price objective.
+
+    Raises
+    ------
+    ScenarioError
+        If the objective is the cost of a device without a price.
+    """
+    if objective != "cost":
+        return 1.0
+    if device.price_per_hour is None:
+        remedy = "give the price of one GPU for an hour, or choose the objective gpus"
+        problem = Problem(f'device "{device.name}"', "has no price_per_hour", remedy)
+        raise ScenarioError([problem], "objective cost")
+    return device.price_per_hour

@@ -122,4 +122,5 @@ def gpu_validation(verdict: GPUVerdict) -> GPUValidation:
         kv_cache_tokens=verdict.kv_cache_tokens,
         starved=verdict.starved,
         memory_failure=verdict.memory_failure,
+        cut_requests=verdict.cut_requests,
     )

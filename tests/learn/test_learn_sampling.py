@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -10,12 +11,25 @@ from joblib import parallel_config, register_parallel_backend
 from joblib.parallel import SequentialBackend
 
 import learn
+import scenarios
 from learn import BoundaryError, Dataset, DatasetError, Plan, Space, sampling
 from learn.boundary import BoundaryModel
 from learn.design import Composition, compositions
 from learn.features import ADDITIVE
-from learn.sampling import LEAST_RATE_PER_S, first_guess, guess, search
-from scenarios import FixedLengths, ScenarioError
+from learn.sampling import (
+    BOLD,
+    LEAST_RATE_PER_S,
+    MOST_REQUESTS,
+    explore,
+    first_guess,
+    guess,
+    search,
+    shortened,
+)
+from scenarios import FixedLengths, ScenarioError, Workload
+from scenarios.files import override
+from twin import GPULoad, GPUVerdict, find_profile
+from twin.validation import judge
 
 FEW = Plan(compositions=8, round_size=4, max_runs=3, width=1.1, spread=1, seed=5)
 
@@ -201,3 +215,63 @@ def test_a_backend_that_hands_back_all_at_once_gives_the_same_runs(space: Space,
     register_parallel_backend("all-at-once", AllAtOnce)
     with parallel_config(backend="all-at-once"):
         same(learn.sample(space, FEW, workers=2), few)
+
+
+# --- short requests --------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def tiny() -> Space:
+    """Requests of one token, of which a GPU serves thousands in a second."""
+    scenario = override(scenarios.read("paper_mixed_32"), ["workload.prompt=1", "workload.output=1"])
+    profile = find_profile(scenario.model, "H100-64GB")
+    return learn.space_for(scenario, scenario.devices[0], profile)
+
+
+def test_runs_of_short_requests_are_short(tiny: Space, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[float] = []
+
+    def counted(load: GPULoad, workload: Workload, *rest: Any, **more: Any) -> GPUVerdict:
+        seen.append(float(load.rate.sum()) * workload.duration_s)
+        return judge(load, workload, *rest, **more)
+
+    monkeypatch.setattr(sampling, "judge", counted)
+    rows = [row for one in compositions(tiny, 0, 4, 0) for row in explore(tiny, Plan(), one, None)]
+    assert {row["starved"] for row in rows} == {0, 1}
+    assert max(row["total_rate"] for row in rows) * 3600 > 10 * MOST_REQUESTS
+    assert max(seen) < MOST_REQUESTS
+
+
+def test_a_shorter_run_tells_the_same(tiny: Space) -> None:
+    hour = replace(tiny, workload=tiny.workload.model_copy(update={"duration_s": 400.0}))
+    one = compositions(hour, 0, 1, 0)[0]
+    boundary = search(hour, Plan(max_runs=8), one, first_guess(hour, one), BOLD).boundary
+    for factor in (0.7, 1.5):
+        rate = boundary * factor
+        short = shortened(hour, one, rate)
+        assert short.duration_s < 0.5 * 400.0
+        verdicts = [
+            judge(
+                one.load(hour, rate),
+                workload,
+                hour.engine,
+                hour.profile,
+                max_loras=one.option.max_loras,
+                max_lora_rank=one.option.max_lora_rank,
+                service_levels=hour.service_levels,
+                replications=1,
+            )
+            for workload in (hour.workload, short)
+        ]
+        whole, part = (verdict.served_share for verdict in verdicts)
+        assert part == pytest.approx(whole, abs=0.02)
+        assert verdicts[0].accepted == verdicts[1].accepted == (factor < 1)
+
+
+def test_runs_of_shipped_scenarios_last_as_long_as_their_workload() -> None:
+    for shipped in scenarios.shipped():
+        scenario = scenarios.read(shipped.path)
+        profile = find_profile(scenario.model, "H100-64GB")
+        space = learn.space_for(scenario, scenario.devices[0], profile)
+        for one in compositions(space, 0, 40, 0):
+            assert shortened(space, one, 1e6) is space.workload

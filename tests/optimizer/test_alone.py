@@ -76,7 +76,7 @@ def test_the_outer_bound_holds_for_unequal_shares() -> None:
     [
         ("{itl_ms: {p50: 1}}", "loosen service_levels.itl_ms.p50"),
         ("{ttft_ms: {p99: 1}}", "loosen service_levels.ttft_ms.p99"),
-        ("{served_share: 1.0, adapter_served_share: 1.0}", "below 100 %; loosen service_levels.served_share"),
+        ("{served_share: 1.0, adapter_served_share: 1.0}", "lower served_share to at most 0.999"),
     ],
 )
 def test_service_levels_that_no_load_meets_are_infeasible(levels: str, said: str) -> None:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 import scenarios
 from scenarios.arrivals import DeterministicArrivals, GammaArrivals, PiecewiseArrivals, UnpredictableArrivals
+from scenarios.document import parse
 from scenarios.scalars import resolve
 
 RANKS = st.sampled_from([1, 2, 4, 8, 16, 32, 64, 128, 256, 320, 512])
@@ -82,7 +83,13 @@ def scenario_values(draw: st.DrawFn) -> scenarios.Scenario:
         model=draw(TEXTS),
         adapters=adapters,
         workload=workload,
-        devices=(scenarios.Device(name=draw(TEXTS), memory_gib=draw(st.none() | st.floats(1, 200))),),
+        devices=(
+            scenarios.Device(
+                name=draw(TEXTS),
+                memory_gib=draw(st.none() | st.floats(1, 200)),
+                price_per_hour=draw(st.floats(0.1, 99)),
+            ),
+        ),
         engine=scenarios.EngineConfig(max_loras=draw(st.none() | st.integers(1, 99)), max_model_len=100_000),
         objective=draw(st.sampled_from([("gpus",), ("gpus", "latency"), ("cost",)])),
         service_levels=scenarios.ServiceLevels(
@@ -267,3 +274,21 @@ def test_errors_travel_between_processes() -> None:
     again = pickle.loads(pickle.dumps(caught.value))
     assert str(again) == str(caught.value)
     assert again.problems == caught.value.problems
+
+
+def test_a_copy_with_other_values_keeps_nothing_that_was_computed_from_the_old_ones() -> None:
+    scenario = scenarios.read("mixed_ranks")
+    before, digest = scenario.classes, scenario.digest
+    fewer = scenario.model_copy(update={"adapters": scenario.adapters[:1]})
+    assert sum(group.count for group in fewer.classes) == scenario.adapters[0].count
+    assert fewer.digest != digest
+    assert scenario.classes is before
+    assert scenario.model_copy() == scenario
+
+
+def test_merged_keys_come_in_the_order_of_the_file() -> None:
+    keys = [f"key{k}" for k in range(20)]
+    base = ", ".join(f"{key}: 1" for key in keys)
+    merged = parse(f"base: &base {{{base}}}\nmerged: {{<<: *base, own: 2}}", "merged")
+    assert isinstance(merged, dict)
+    assert list(merged["merged"]) == ["own", *keys]

@@ -1,0 +1,80 @@
+"""What a result says of a plan's verdicts, and which version it says it is of."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import optimizer
+import scenarios
+from optimizer.loop.assemble import _validation
+from optimizer.loop.confirm import Confirmed
+from optimizer.loop.instance import prepare
+from optimizer.packing.problem import Bin, Packing
+from scenarios import AdapterClass, EngineConfig, FixedLengths, ServiceLevels, Workload
+from twin import GPULoad, find_profile, judge
+
+ROOT = Path(optimizer.__file__).parent.parent
+
+
+def test_a_validation_keeps_all_that_the_verdict_says_under_the_names_of_each_gpu() -> None:
+    scenario = scenarios.read("paper_mixed_32")
+    instance = prepare(scenario)
+    counts = [1] * len(instance.classes)
+    packing = Packing((Bin(0, counts), Bin(0, counts)))
+    load = GPULoad.from_classes(instance.classes, counts)
+    profile = instance.profiles["H100-64GB"]
+    verdict = judge(
+        load,
+        scenario.workload.model_copy(update={"duration_s": 60.0}),
+        scenario.engine,
+        profile,
+        max_loras=1,
+        max_lora_rank=32,
+        service_levels=scenario.service_levels,
+        replications=1,
+    )
+    assert verdict.starved
+    verdict = replace(verdict, memory_failure="no KV cache")
+    first, second = _validation(instance, Confirmed(packing, (verdict, verdict), instance.inner, None)).gpus
+    assert first.starved == verdict.starved
+    assert first.memory_failure == second.memory_failure == "no KV cache"
+    second_names = {c.names[1] for c in instance.classes}
+    assert len(second.starved) == len(first.starved)
+    assert second_names.issuperset(second.starved)
+    assert second.worst_adapter in second_names
+    assert f'"{second.starved[0]}"' in " ".join(second.reasons)
+    assert f'"{first.starved[0]}"' not in " ".join(second.reasons)
+
+
+def test_the_parts_of_an_adapter_starve_as_one() -> None:
+    one = AdapterClass(8, 40.0, FixedLengths(tokens=200), FixedLengths(tokens=200), ("a", "b"))
+    verdict = judge(
+        GPULoad.from_classes([one]),
+        Workload(prompt=one.prompt, output=one.output, duration_s=60.0),
+        EngineConfig(),
+        find_profile("llama-3.1-8b-instruct", "H100-64GB"),
+        max_loras=2,
+        max_lora_rank=8,
+        service_levels=ServiceLevels(),
+        replications=1,
+    )
+    assert set(verdict.starved) == {"a", "b"}
+    assert verdict.of(1, {"a": "hot", "b": "hot"}).starved == ("hot",)
+
+
+def test_a_copy_that_is_not_installed_knows_its_version() -> None:
+    code = (
+        "import importlib.metadata as m\n"
+        "def refuse(name): raise m.PackageNotFoundError(name)\n"
+        "m.version = m.distribution = m.metadata = refuse\n"
+        "import optimizer\n"
+        "from optimizer.loop import assemble, baseline_run\n"
+        "print(optimizer.__version__)"
+    )
+    said = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True, timeout=300
+    )
+    assert said.stdout.strip() == optimizer.__version__
