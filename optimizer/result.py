@@ -26,6 +26,9 @@ before a plan was found."""
 ResultStop = Literal["proven", "finished", "gap_limit", "time_limit", "interrupted"]
 """Why the search stopped; ``finished``: it tried all it had."""
 
+WORTH_TELLING_S = 2.0
+"""Seconds of preparation from which on a summary tells them apart from the search."""
+
 
 class GPUValidation(BaseModel):
     """The twin's verdict on one GPU of a plan; the worst over the replications."""
@@ -106,6 +109,9 @@ class Result(BaseModel):
     iterations: int = Field(description="Rounds of solve, validate and cut.")
     cuts: int = Field(description="GPU contents that the twin rejected on the way.")
     seconds: float = Field(description="Wall-clock time.")
+    preparation_seconds: float = Field(
+        default=0.0, description="Of it before the search: compiling, and learning regions."
+    )
     seed: int
     version: str = Field(description="Version of lorapack.")
     scenario: Scenario
@@ -171,7 +177,11 @@ class Result(BaseModel):
             gpus = f"{self.gpus} GPU{'s' if self.gpus != 1 else ''}"
             lines.append(f"{gpus} for {self.scenario.n_adapters} adapters; {proof}")
         said = "not asked" if self.validation is None else "accepted" if self.accepted else "REJECTED"
-        lines.append(f"twin: {said}; {self.iterations} rounds, {self.cuts} cuts, {self.seconds:.1f} s")
+        searched = self.seconds - self.preparation_seconds
+        took = f"{searched:.1f} s"
+        if self.preparation_seconds >= WORTH_TELLING_S:
+            took += f" after {self.preparation_seconds:.0f} s of compiling and learning"
+        lines.append(f"twin: {said}; {self.iterations} rounds, {self.cuts} cuts, {took}")
         cut = sum(gpu.cut_requests for gpu in self.validation.gpus) if self.validation else 0
         lines += [f"note: {cut_note(cut)}"] if cut else []
         return "\n".join(lines)

@@ -53,6 +53,7 @@ def _planless(
         iterations=0,
         cuts=0,
         seconds=seconds,
+        preparation_seconds=seconds,
         seed=scenario.seed,
         version=__version__,
         scenario=scenario,
@@ -77,6 +78,8 @@ class Outcome:
         Where the plan comes from, for people.
     note
         What people should know besides; empty if nothing.
+    prepared_s
+        Seconds before the search began.
     """
 
     instance: Instance
@@ -86,6 +89,7 @@ class Outcome:
     found: Confirmed | None = None
     origin: str = ""
     note: str = ""
+    prepared_s: float = 0.0
 
     @property
     def held(self) -> Confirmed | None:
@@ -135,6 +139,7 @@ def answer(outcome: Outcome, seconds: float) -> Result:
         iterations=outcome.confirmation.rounds,
         cuts=len(outcome.confirmation.rejected),
         seconds=seconds,
+        preparation_seconds=outcome.prepared_s,
         seed=scenario.seed,
         version=__version__,
         scenario=scenario,

@@ -141,7 +141,7 @@ def solve_baseline(
     device = scenario.devices[0]
     most = min(device.count, scenario.n_adapters if gpus is None else gpus)
     site = baseline.prepared(Site(scenario, device, profiles[device.name], workers, report, total))
-    deadline = total.within(time_limit_s)
+    prepared_s, deadline = time.monotonic() - started, total.within(time_limit_s)
     judge = PlacementJudge(scenario, profiles, workers, report, deadline)
     search = Search(replace(site, deadline=deadline), baseline, judge, most, deadline)
     validation = _judged(search)
@@ -150,7 +150,8 @@ def solve_baseline(
         stop = "interrupted"
     elif search.out_of_time:
         stop = "time_limit"
-    return _result(search, validation, stop, time.monotonic() - started)
+    seconds = time.monotonic() - started
+    return _result(search, validation, stop, seconds, prepared_s)
 
 
 def _judged(search: Search) -> Validation | None:
@@ -168,7 +169,9 @@ def _judged(search: Search) -> Validation | None:
         search.out_of_time |= search.deadline.reached
 
 
-def _result(search: Search, validation: Validation | None, stop: ResultStop, seconds: float) -> Result:
+def _result(
+    search: Search, validation: Validation | None, stop: ResultStop, seconds: float, prepared_s: float
+) -> Result:
     scenario = search.site.scenario
     placement = None if validation is None else search.found
     return Result(
@@ -187,6 +190,7 @@ def _result(search: Search, validation: Validation | None, stop: ResultStop, sec
         iterations=max(1, len(search.tried)),
         cuts=0,
         seconds=seconds,
+        preparation_seconds=prepared_s,
         seed=scenario.seed,
         version=__version__,
         scenario=scenario,

@@ -108,6 +108,7 @@ def solve(
             return stopped_early(scenario, chosen.name, error, seconds=time.monotonic() - started)
         outcome = _begun(instance, chosen, total.within(time_limit_s), gap_limit, workers, report)
         outcome.note = _fewer_exist(scenario, gpus)
+        outcome.prepared_s = time.monotonic() - started
         try:
             search_in_order(outcome, gpus, time_limit_s)
         except KeyboardInterrupt:  # a callback's own; signals raise nothing

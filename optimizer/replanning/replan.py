@@ -188,7 +188,7 @@ def replan(
         confirmation = Confirmation(judge, end.within(FEWEST_SHARE * time_limit_s), report)
         search = FewestSearch(instance, method, confirmation, workers=workers)
         nearest = _Nearest(instance, running_in(instance, placement), confirmation, move_price, workers)
-        outcome = Outcome(instance, method, search, confirmation)
+        outcome = Outcome(instance, method, search, confirmation, prepared_s=time.monotonic() - started)
         try:
             search.run()
             if search.best is not None:

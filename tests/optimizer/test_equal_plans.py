@@ -43,7 +43,7 @@ WAYS: dict[str, Callable[[Scenario], Scenario]] = {
 
 def _answer(scenario: Scenario, workers: int = 1) -> dict[str, Any]:
     result = optimizer.solve(scenario, method="exact", workers=workers)
-    return result.model_dump(mode="json", exclude={"seconds"})
+    return result.model_dump(mode="json", exclude={"seconds", "preparation_seconds"})
 
 
 @pytest.fixture(scope="module")

@@ -38,7 +38,7 @@ def small_result(small: scenarios.Scenario) -> optimizer.Result:
 
 
 def without_time(result: optimizer.Result) -> dict[str, Any]:
-    return result.model_dump(mode="json", exclude={"seconds"})
+    return result.model_dump(mode="json", exclude={"seconds", "preparation_seconds"})
 
 
 def test_a_plan_is_proven_and_accepted(small: scenarios.Scenario, small_result: optimizer.Result) -> None:
