@@ -4,21 +4,18 @@ from __future__ import annotations
 
 import logging
 import os
-import re
 import time
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
 from learn.dataset import write_atomically
+from scenarios.output import TEMPORARY
 
 _log = logging.getLogger(__name__)
 
 CACHE_VARIABLE = "LORAPACK_CACHE"
 """Environment variable that names the folder of the cache."""
-
-_LEFTOVER = re.compile(r"\.(?:[0-9a-f]{32}\.json|round-\d{4,}\.csv)\.\w{8}")
-"""Names of the temporary files through which regions and rounds are written."""
 
 LEFTOVER_S = 3600.0
 """Age in seconds from which a temporary file is one that a process left behind when it was killed."""
@@ -76,7 +73,7 @@ def remove_leftovers(root: Path) -> None:
     """Remove temporary files that killed processes left in a cache."""
     for path in _hidden(root):
         try:
-            if _LEFTOVER.fullmatch(path.name) and time.time() - path.lstat().st_mtime > LEFTOVER_S:
+            if TEMPORARY.fullmatch(path.name) and time.time() - path.lstat().st_mtime > LEFTOVER_S:
                 path.unlink()
         except OSError:
             continue  # another process was faster, or the cache is read-only

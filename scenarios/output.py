@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import stat
 import sys
 from collections.abc import Iterable
@@ -31,6 +32,10 @@ _REMEDIES = {
 
 class OutputFileError(LorapackError, OSError):
     """A file cannot be written."""
+
+
+TEMPORARY = re.compile(r"\.lorapack-[0-9a-f]{12}")
+"""Names of the temporary files through which files are written; one that stays is of a killed process."""
 
 
 def write_whole(path: str | os.PathLike[str], content: str | bytes) -> Path:
@@ -141,11 +146,12 @@ def _checked(path: str | os.PathLike[str]) -> os.stat_result | None:
 
 
 def _is_own_name(path: Path, status: os.stat_result) -> bool:
-    """Tell whether a path leads to a regular file by its name, so that it can be replaced."""
-    try:
-        return stat.S_ISREG(status.st_mode) and os.path.samestat(status, _real(path).stat())
-    except OSError:  # deleted, but still open somewhere
-        return False
+    """Tell whether a path leads to a regular file by its name, so that it can be replaced.
+
+    A file that was deleted but still is open somewhere has no name. Another one may have taken its place by
+    now, as others may write to it too.
+    """
+    return stat.S_ISREG(status.st_mode) and _real(path).is_file()
 
 
 def _real(path: Path) -> Path:
@@ -168,9 +174,8 @@ def _write_into(path: Path, data: bytes) -> None:
 
 def _replace(real: Path, status: os.stat_result | None, data: bytes) -> None:
     """Put a new file in the place of a regular one, or of none."""
-    temporary = real.with_name(
-        f".lorapack-{os.urandom(6).hex()}"
-    )  # short, as the name may be as long as can be
+    # A short name, as that of the file may be as long as can be.
+    temporary = real.with_name(f".lorapack-{os.urandom(6).hex()}")
     mode = 0o666 if status is None else 0o600  # until the old rights are known to hold, nobody else reads
     try:
         with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:

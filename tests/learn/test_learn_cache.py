@@ -488,8 +488,8 @@ def test_what_killed_processes_left_is_removed_and_nothing_else(
     regions_file(kept).unlink()
     runs = rounds_files(kept)[0].parent
     name = "0123456789abcdef" * 2
-    ours = [kept / "regions" / f".{name}.json.a1b2_c3d", runs / ".round-0001.csv.abcdefgh"]
-    fresh = [kept / "regions" / f".{name}.json.zzzzzzzz", runs / ".round-0002.csv.zzzzzzzz"]
+    ours = [kept / "regions" / ".lorapack-0123456789ab", runs / ".lorapack-abcdefabcdef"]
+    fresh = [kept / "regions" / ".lorapack-aaaaaaaaaaaa", runs / ".lorapack-bbbbbbbbbbbb"]
     others = [
         kept / "regions" / ".gitignore",
         kept / "regions" / f"{name}.json",
