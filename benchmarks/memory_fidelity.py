@@ -14,8 +14,8 @@ from pathlib import Path
 import pandas as pd
 
 from scenarios.engine import EngineConfig
-from twin.architectures import find_architecture
-from twin.memory import memory_model, plan_memory
+from twin.memory.architectures import find_architecture
+from twin.memory.plan import memory_model, plan_memory
 
 GPU_MEMORY_GIB = 63.43
 MEASUREMENTS = Path(__file__).resolve().parents[2] / "shared" / "measurements"

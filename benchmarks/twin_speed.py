@@ -26,9 +26,9 @@ import numpy as np
 import twin
 from scenarios import EngineConfig, FixedLengths, Workload
 from scenarios.adapters import AdapterClass
-from twin.loop import run
-from twin.requests import Requests
-from twin.setup import EngineSetup
+from twin.engine.requests import Requests
+from twin.engine.run import run
+from twin.engine.setup import EngineSetup
 
 PROMPT, OUTPUT = FixedLengths(tokens=222), FixedLengths(tokens=195)
 HOUR_S = 3600.0

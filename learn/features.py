@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from scenarios import AdapterClass
-from twin.lengths import mean_square_tokens
+from twin.workload.lengths import mean_square_tokens
 
 FloatArray = NDArray[np.float64]
 

@@ -18,9 +18,9 @@ from learn.region import Regions
 from learn.space import Space
 from learn.surrogate import Surrogate, within
 from scenarios import Problem, ScenarioError
-from twin.fidelity_predict import predict_all
-from twin.fidelity_runs import MeasuredRun, measured_runs, read_runs, run_requests, selected
 from twin.load import GPULoad
+from twin.measured.predict import predict_all
+from twin.measured.runs import MeasuredRun, measured_runs, read_runs, run_requests, selected
 from twin.metrics import GPUMetrics
 from twin.parallel import in_processes
 from twin.profile import EngineProfile
@@ -97,7 +97,7 @@ def assess_measured(
     Parameters
     ----------
     path
-        Table as `twin.fidelity_runs.read_runs` reads it, with the columns ``total_throughput``,
+        Table as `twin.measured.runs.read_runs` reads it, with the columns ``total_throughput``,
         ``itl_mean_ms`` and ``starved``.
     workers
         Processes for the twin's runs, at least 1.

@@ -27,8 +27,8 @@ from learn.steady import ESTIMATES, SteadyState
 from scenarios import Problem, ScenarioError, Workload
 from scenarios.arrivals import DeterministicArrivals, GammaArrivals, PoissonArrivals, WeibullArrivals
 from scenarios.deadline import UNLIMITED, Deadline
+from twin.judging import judge
 from twin.parallel import in_processes
-from twin.validation import judge
 
 Progress = Callable[[str, int, int], None]
 """Called with what is being done, how much of it is done, and how much there is."""

@@ -16,9 +16,9 @@ from learn.features import FloatArray
 from scenarios import EngineConfig, Problem, Scenario, ScenarioError, ServiceLevels, Workload
 from scenarios.engine import padded_rank
 from scenarios.lengths import Lengths
-from twin.lengths import mean_square_tokens
-from twin.memory import plan_memory
+from twin.memory.plan import plan_memory
 from twin.profile import EngineProfile
+from twin.workload.lengths import mean_square_tokens
 
 DESIGN = 3
 """Version of the design and of the loads that its mixes are given: another one makes other runs of a seed."""

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import ast
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
 import optimizer.packing.compiled
-import twin.compiled
+import twin.engine.compilation
 
 DECORATORS = {"compiled", "cached", "kept", "njit"}
 
@@ -27,22 +28,26 @@ def names_in_compiled_code(tree: ast.Module) -> set[str]:
 def files_of_compiled_code(folder: Path, package: str) -> set[str]:
     """Files of a package with compiled functions, and with what these take from other files of it."""
     found = set()
-    for path in folder.glob("*.py"):
+    for path in folder.rglob("*.py"):
         tree = ast.parse(path.read_text(encoding="utf-8"))
         used = names_in_compiled_code(tree)
         if used:
-            found.add(path.stem)
+            found.add(path.relative_to(folder).with_suffix("").as_posix())
         for node in (n for n in ast.walk(tree) if isinstance(n, ast.ImportFrom)):
             module = node.module or ""
             if module.startswith(f"{package}.") and used & {a.asname or a.name for a in node.names}:
-                found.add(module.removeprefix(f"{package}."))
+                found.add(module.removeprefix(f"{package}.").replace(".", "/"))
     return found
 
 
-@pytest.mark.parametrize("module", [twin.compiled, optimizer.packing.compiled], ids=lambda m: m.__package__)
-def test_the_sources_are_the_files_whose_code_is_compiled(module: object) -> None:
-    folder, package = Path(str(module.__file__)).parent, str(module.__package__)  # type: ignore[attr-defined]
-    found = files_of_compiled_code(folder, package)
+@pytest.mark.parametrize(
+    ("module", "package"),
+    [(twin.engine.compilation, twin), (optimizer.packing.compiled, optimizer.packing)],
+    ids=lambda m: m.__name__,
+)
+def test_the_sources_are_the_files_whose_code_is_compiled(module: object, package: ModuleType) -> None:
+    folder = Path(str(package.__file__)).parent
+    found = files_of_compiled_code(folder, package.__name__)
     assert len(found) > 3
     assert found <= set(module.SOURCES)  # type: ignore[attr-defined]
     assert all((folder / f"{name}.py").is_file() for name in module.SOURCES)  # type: ignore[attr-defined]
@@ -53,8 +58,8 @@ def test_nothing_is_compiled_in_another_way(package: str) -> None:
     """numba's own cache knows one file only."""
     root = Path(twin.__file__).parent.parent / package
     using = {p.name for p in root.rglob("*.py") if "njit" in p.read_text(encoding="utf-8")}
-    assert using == ({"compiled.py"} if package == "twin" else set())
+    assert using == ({"compilation.py"} if package == "twin" else set())
     decorated = {
         p.parent for p in root.rglob("*.py") if names_in_compiled_code(ast.parse(p.read_text("utf-8")))
     }
-    assert decorated <= {root, root / "packing"}
+    assert decorated <= {root / "engine", root / "measured", root / "packing"}

@@ -3,10 +3,13 @@
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from twin.arrivals import WorkloadError, draw_requests
+from twin.engine.records import RunRecords
+from twin.engine.requests import Requests
+from twin.engine.run import EngineInputError, UnservableRequestError
+from twin.engine.setup import EngineSetup, SchedulerRules, StepTables
+from twin.judging import judge, profiles_of, validate
 from twin.load import GPULoad
-from twin.loop import EngineInputError, UnservableRequestError
-from twin.memory import MemoryModel, MemoryPlan, plan_memory
+from twin.memory.plan import MemoryModel, MemoryPlan, plan_memory
 from twin.profile import (
     EngineProfile,
     ProfileError,
@@ -16,22 +19,19 @@ from twin.profile import (
     shipped_profiles,
     write_profile,
 )
-from twin.records import RunRecords
 from twin.replay import ScheduleError, replay, replay_files
 from twin.replications import Replications, replicate
-from twin.requests import Requests
 from twin.result import SimulationResult
-from twin.setup import EngineSetup, SchedulerRules, StepTables
 from twin.simulate import MemoryFailure, build_setup, simulate
-from twin.validation import judge, profiles_of, validate
 from twin.verdict import GPUVerdict, ValidationReport
 from twin.window import RequestTimes, times_alone, window_note, window_problem
+from twin.workload.arrivals import WorkloadError, draw_requests
 
 if TYPE_CHECKING:
-    from twin.calibration import CalibrationError, calibrate
-    from twin.calibration_report import CalibrationReport, Measurement
-    from twin.fidelity_predict import fidelity
-    from twin.fidelity_report import FidelityReport
+    from twin.calibration.calibrate import CalibrationError, calibrate
+    from twin.calibration.report import CalibrationReport, Measurement
+    from twin.measured.predict import fidelity
+    from twin.measured.report import FidelityReport
 
 __all__ = [
     "CalibrationError",
@@ -81,12 +81,12 @@ __all__ = [
 ]
 
 _LATE = {
-    "CalibrationError": "twin.calibration",
-    "CalibrationReport": "twin.calibration_report",
-    "FidelityReport": "twin.fidelity_report",
-    "Measurement": "twin.calibration_report",
-    "calibrate": "twin.calibration",
-    "fidelity": "twin.fidelity_predict",
+    "CalibrationError": "twin.calibration.calibrate",
+    "CalibrationReport": "twin.calibration.report",
+    "FidelityReport": "twin.measured.report",
+    "Measurement": "twin.calibration.report",
+    "calibrate": "twin.calibration.calibrate",
+    "fidelity": "twin.measured.predict",
 }
 """Names whose modules need pandas and scipy.optimize, and are imported when they are first asked for."""
 

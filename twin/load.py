@@ -10,7 +10,7 @@ import numpy as np
 from scenarios.adapters import AdapterClass
 from scenarios.lengths import Lengths
 from scenarios.levels import AdapterLevels
-from twin.requests import FloatArray, IntArray
+from twin.engine.requests import FloatArray, IntArray
 
 NAMED = 3
 """Adapters that a message names."""

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from twin.records import SERIES, RunRecords, gap_edges_s
-from twin.requests import FloatArray
+from twin.engine.records import SERIES, RunRecords, gap_edges_s
+from twin.engine.requests import FloatArray
 
 PERCENTILES = (50.0, 90.0, 99.0)
 

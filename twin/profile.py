@@ -13,8 +13,8 @@ from scenarios.engine import EngineConfig
 from scenarios.errors import LorapackError
 from scenarios.lengths import HistogramLengths
 from scenarios.output import write_whole
-from twin.memory import MemoryModel
-from twin.setup import SchedulerRules
+from twin.engine.setup import SchedulerRules
+from twin.memory.plan import MemoryModel
 from twin.step_cost import LoadCost, StepCost
 
 

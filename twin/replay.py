@@ -18,10 +18,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from scenarios.errors import LorapackError
 from scenarios.output import OutputFileError, check_writable, write_whole
-from twin.loop import run
-from twin.records import STEP_COLUMNS, RunRecords
-from twin.requests import Requests
-from twin.setup import EngineSetup, SchedulerRules, StepTables, rules_of
+from twin.engine.records import STEP_COLUMNS, RunRecords
+from twin.engine.requests import Requests
+from twin.engine.run import run
+from twin.engine.setup import EngineSetup, SchedulerRules, StepTables, rules_of
 
 logger = logging.getLogger(__name__)
 

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from twin import metrics
+from twin.engine.records import SERIES, RunRecords
 from twin.metrics import AdapterMetrics, GPUMetrics, Latency
-from twin.records import SERIES, RunRecords
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -11,13 +11,13 @@ from scenarios.arrivals import Arrivals, TraceArrivals
 from scenarios.engine import EngineConfig
 from scenarios.errors import LorapackError
 from scenarios.workload import Workload
-from twin.arrivals import WorkloadError, draw_requests
+from twin.engine.requests import IntArray, Requests
+from twin.engine.run import EngineInputError, run
+from twin.engine.setup import EngineSetup
 from twin.load import GPULoad
-from twin.loop import EngineInputError, run
-from twin.memory import MemoryPlan, plan_memory
-from twin.requests import IntArray, Requests
+from twin.memory.plan import MemoryPlan, plan_memory
 from twin.result import SimulationResult
-from twin.setup import EngineSetup
+from twin.workload.arrivals import WorkloadError, draw_requests
 
 if TYPE_CHECKING:
     from twin.profile import EngineProfile
@@ -153,7 +153,7 @@ def simulate(
         If an adapter's rank is above ``max_lora_rank``.
     WorkloadError
         If the workload has too many requests, or a trace's prompts are too long for the engine.
-    twin.traces.TraceError
+    twin.workload.traces.TraceError
         If the trace's file is missing or damaged.
     """
     duration = workload.duration_s if duration_s is None else duration_s

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from twin.requests import FloatArray
-from twin.setup import StepTables
+from twin.engine.requests import FloatArray
+from twin.engine.setup import StepTables
 
 Per = Literal["step", "decode", "prefill", "context", "waiting"]
 

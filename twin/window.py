@@ -11,13 +11,13 @@ import numpy as np
 from scenarios.arrivals import PoissonArrivals, TraceArrivals
 from scenarios.engine import padded_rank
 from scenarios.scenario import Scenario
-from twin.arrivals import draw_requests
+from twin.engine.requests import FloatArray, Requests
+from twin.engine.run import run
+from twin.engine.setup import EngineSetup
 from twin.load import GPULoad
-from twin.loop import run
 from twin.profile import EngineProfile
-from twin.requests import FloatArray, Requests
-from twin.setup import EngineSetup
 from twin.simulate import build_setup, fit_lengths, refuse_long_prompts
+from twin.workload.arrivals import draw_requests
 
 REQUESTS = 2000
 """Requests that are drawn on average; their mean time is known to a few hundredths."""
@@ -81,7 +81,7 @@ def times_alone(scenario: Scenario, profiles: Mapping[str, EngineProfile]) -> Re
     ------
     WorkloadError
         If a trace's prompts are too long for the engine.
-    twin.traces.TraceError
+    twin.workload.traces.TraceError
         If the trace's file is missing or damaged.
     """
     requests = _alone(scenario)

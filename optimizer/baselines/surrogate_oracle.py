@@ -21,7 +21,7 @@ from optimizer.progress import Report, silent
 from scenarios import AdapterClass, Device, Scenario
 from scenarios.deadline import UNLIMITED, Deadline
 from twin import EngineProfile
-from twin.lengths import mean_square_tokens
+from twin.workload.lengths import mean_square_tokens
 
 Model = Literal["forest", "tree"]
 

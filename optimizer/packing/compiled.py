@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from twin.compiled import kept, sources_digest
+from twin.engine.compilation import kept, sources_digest
 
 SOURCES = ("annealing", "enumeration", "kernels", "knapsack", "matching")
 """Files of this package whose code or constants end up in compiled code."""

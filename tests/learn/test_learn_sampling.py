@@ -29,7 +29,7 @@ from learn.sampling import (
 from scenarios import FixedLengths, ScenarioError, Workload
 from scenarios.files import override
 from twin import GPULoad, GPUVerdict, find_profile
-from twin.validation import judge
+from twin.judging import judge
 
 FEW = Plan(compositions=8, round_size=4, max_runs=3, width=1.1, spread=1, seed=5)
 

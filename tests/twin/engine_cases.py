@@ -8,8 +8,8 @@ from math import inf
 import numpy as np
 from hypothesis import strategies as st
 
-from twin.requests import Requests
-from twin.setup import EngineSetup, SchedulerRules, StepTables
+from twin.engine.requests import Requests
+from twin.engine.setup import EngineSetup, SchedulerRules, StepTables
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from twin.fidelity_predict import predict
-from twin.fidelity_runs import measured_runs, read_runs
+from twin.measured.predict import predict
+from twin.measured.runs import measured_runs, read_runs
 from twin.profile import EngineProfile, Frontend, ServedLengths, find_profile
 from twin.step_cost import CostTerm, LoadCost, StepCost
 

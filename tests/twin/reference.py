@@ -11,9 +11,9 @@ from math import inf, nan
 
 import numpy as np
 
-from twin.requests import Requests
-from twin.setup import EngineSetup
-from twin.state import turns
+from twin.engine.requests import Requests
+from twin.engine.setup import EngineSetup
+from twin.engine.state import turns
 
 
 @dataclass(eq=False)

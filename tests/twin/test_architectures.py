@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from twin.architectures import (
+from twin.memory.architectures import (
     ArchitectureError,
     ModelArchitecture,
     find_architecture,

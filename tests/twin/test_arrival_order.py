@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from twin.arrivals import _order
+from twin.workload.arrivals import _order
 
 
 @pytest.mark.parametrize("distinct", [1, 7, 1_000, 1_000_000_000])

@@ -22,11 +22,11 @@ from scenarios.arrivals import (
 )
 from scenarios.lengths import FixedLengths, Lengths, LognormalLengths
 from scenarios.workload import Workload
-from twin.arrivals import WorkloadError, draw_requests, rate_walk
-from twin.gaps import DeterministicGaps, GammaGaps, LognormalGaps, WeibullGaps, weibull_shape
+from twin.engine.requests import Requests
 from twin.load import GPULoad
-from twin.requests import Requests
-from twin.traces import TraceError
+from twin.workload.arrivals import WorkloadError, draw_requests, rate_walk
+from twin.workload.gaps import DeterministicGaps, GammaGaps, LognormalGaps, WeibullGaps, weibull_shape
+from twin.workload.traces import TraceError
 
 PROMPT = FixedLengths(tokens=222)
 OUTPUT = FixedLengths(tokens=195)

@@ -12,8 +12,8 @@ import pytest
 
 import twin
 from scenarios import ScenarioError
-from twin.calibration_frontend import final_stall_s
-from twin.calibration_terms import candidate_terms
+from twin.calibration.cost_terms import candidate_terms
+from twin.calibration.frontend import final_stall_s
 
 Calibrated = tuple[twin.EngineProfile, twin.CalibrationReport]
 

@@ -14,8 +14,8 @@ import pytest
 from numba import config
 from numba.core.caching import IndexDataCacheFile
 
-from twin import compiled
-from twin.compiled import kept, sources_digest
+from twin.engine import compilation as compiled
+from twin.engine.compilation import kept, sources_digest
 
 TEXT = "def twice(x):\n    return {factor} * x\n\n\ndef thrice(x):\n    return 3 * x\n"
 

@@ -13,7 +13,7 @@ import pytest
 import twin
 from scenarios import EngineConfig, FixedLengths, Workload
 from scenarios.adapters import AdapterClass
-from twin.loop import run
+from twin.engine.run import run
 
 
 @pytest.fixture

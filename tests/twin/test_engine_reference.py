@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from twin.loop import run
-from twin.requests import Requests
-from twin.setup import EngineSetup, SchedulerRules, StepTables
-from twin.state import turns
+from twin.engine.requests import Requests
+from twin.engine.run import run
+from twin.engine.setup import EngineSetup, SchedulerRules, StepTables
+from twin.engine.state import turns
 
 CLOSE = {"rtol": 1e-9, "atol": 1e-9, "equal_nan": True}
 

@@ -13,13 +13,13 @@ import pytest
 
 import twin
 from scenarios import OutputFileError, ScenarioError
-from twin.fidelity_client import ClientView, Stalls, client_view, held_back
-from twin.fidelity_predict import COLUMNS
-from twin.fidelity_report import FidelityReport, mape, smape
-from twin.fidelity_runs import measured_runs, read_runs, run_requests, run_setup
-from twin.loop import run as play
+from twin.engine.requests import Requests
+from twin.engine.run import run as play
+from twin.measured.client_view import ClientView, Stalls, client_view, held_back
+from twin.measured.predict import COLUMNS
+from twin.measured.report import FidelityReport, mape, smape
+from twin.measured.runs import measured_runs, read_runs, run_requests, run_setup
 from twin.profile import Frontend
-from twin.requests import Requests
 
 MEASURED = Path(__file__).parents[2].parent / "shared" / "measurements" / "serving_runs.csv"
 

@@ -1,4 +1,4 @@
-"""The invariants of twin/INVARIANTS.md, by number."""
+"""The invariants of twin/engine/INVARIANTS.md, by number."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from twin import loop
-from twin.loop import run
-from twin.records import SERIES, RunRecords
-from twin.state import engine, state
-from twin.steps import advance
+from twin.engine import run as loop
+from twin.engine.loop import advance
+from twin.engine.records import SERIES, RunRecords
+from twin.engine.run import run
+from twin.engine.state import engine, state
 
 SEEDS = range(150)
 Cases = list[tuple[Any, RunRecords]]

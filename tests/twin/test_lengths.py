@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy.special import ndtr
 
 from scenarios.lengths import FixedLengths, HistogramLengths, Lengths, LognormalLengths
-from twin.lengths import draw_lengths, first_lengths, lognormal_parameters, mean_square_tokens
+from twin.workload.lengths import draw_lengths, first_lengths, lognormal_parameters, mean_square_tokens
 
 N = 200_000
 

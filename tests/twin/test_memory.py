@@ -13,10 +13,10 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from scenarios.engine import MAX_LORA_RANKS, EngineConfig
-from twin.allocator import MIB, CachingAllocator
-from twin.architectures import find_architecture, shipped_architectures
-from twin.memory import MemoryModel, MemoryPlan, TensorParallelError, memory_model, plan_memory
-from twin.tensors import kv_bytes_per_token, slot_bytes, weight_bytes
+from twin.memory.allocator import MIB, CachingAllocator
+from twin.memory.architectures import find_architecture, shipped_architectures
+from twin.memory.plan import MemoryModel, MemoryPlan, TensorParallelError, memory_model, plan_memory
+from twin.memory.tensors import kv_bytes_per_token, slot_bytes, weight_bytes
 
 ROOT = Path(__file__).resolve().parents[2]
 MEASUREMENTS = ROOT.parent / "shared" / "measurements"

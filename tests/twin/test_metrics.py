@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 from twin import metrics
-from twin.loop import run
-from twin.records import GAP_BINS, SERIES, RunRecords, gap_edges_s
-from twin.requests import Requests
+from twin.engine.records import GAP_BINS, SERIES, RunRecords, gap_edges_s
+from twin.engine.requests import Requests
+from twin.engine.run import run
+from twin.engine.setup import EngineSetup, SchedulerRules, StepTables
 from twin.result import SimulationResult
-from twin.setup import EngineSetup, SchedulerRules, StepTables
 
 
 def by_hand(horizon_s: float = 10.0) -> RunRecords:

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from twin.loop import run
-from twin.requests import Requests
-from twin.setup import EngineSetup, SchedulerRules, StepTables
+from twin.engine.requests import Requests
+from twin.engine.run import run
+from twin.engine.setup import EngineSetup, SchedulerRules, StepTables
 
 TICK_S = 0.001
 MEAN_TOKENS = 150

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from twin.traces import (
+from twin.workload.traces import (
     TraceError,
     deal_by_weight,
     deal_dirichlet,

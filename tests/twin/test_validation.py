@@ -25,9 +25,9 @@ from scenarios import (
     Workload,
 )
 from scenarios.adapters import AdapterClass
-from twin.assessment import adapter_shares
-from twin.records import RunRecords
+from twin.engine.records import RunRecords
 from twin.result import SimulationResult
+from twin.service_levels import adapter_shares
 from twin.verdict import GPUVerdict, ValidationReport
 
 PROMPT, OUTPUT = FixedLengths(tokens=222), FixedLengths(tokens=195)

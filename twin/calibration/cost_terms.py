@@ -1,0 +1,111 @@
+"""Candidate terms of the step cost, and what a fit sees of a step or of a whole run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from twin.engine.requests import FloatArray
+from twin.step_cost import CostTerm
+
+TOKEN_KNOTS = (1, 2, 16, 64, 128, 256, 512, 1024)
+"""Tokens at which the cost of a token may change: small matrix shapes, and CUDA graphs up to 512 tokens."""
+
+
+@dataclass(frozen=True)
+class Steps:
+    """Steps of one configuration with weights; a single probed step is a sample of one.
+
+    Parameters
+    ----------
+    weight
+        Weight of each step, shape (n,); for a mean gap between tokens, the requests decoding in it.
+    tokens, decodes, context, adapters, waiting
+        Scheduled tokens, decoding requests, their context, distinct adapters, waiting requests, shape (n,).
+    max_loras, max_lora_rank, served
+        Slots (0 without LoRA), the rank of every slot, and the adapters served.
+    """
+
+    weight: FloatArray
+    tokens: FloatArray
+    decodes: FloatArray
+    context: FloatArray
+    adapters: FloatArray
+    waiting: FloatArray
+    max_loras: int
+    max_lora_rank: int
+    served: int
+
+
+def candidate_terms() -> tuple[CostTerm, ...]:
+    """Terms with coefficient 1 from which non-negative least squares chooses.
+
+    Each is a cost that the engine's construction suggests: launching the layers, matrix multiplications
+    by the number of tokens, attention by context, sampling by request; with LoRA, grids sized by slots,
+    kernels by tokens, slots and rank, work per distinct adapter, and for each of them a list of all adapters
+    served (vLLM builds it anew to look one up); scanning the waiting queue.
+    """
+    terms = [
+        CostTerm(name="step", seconds=1),
+        CostTerm(name="decode", seconds=1, per="decode"),
+        CostTerm(name="context", seconds=1, per="context"),
+        CostTerm(name="waiting", seconds=1, per="waiting"),
+        CostTerm(name="lora", seconds=1, lora=True),
+        CostTerm(name="slots", seconds=1, lora=True, slots_power=1),
+        CostTerm(name="rank", seconds=1, lora=True, rank_power=1),
+        CostTerm(name="slots_rank", seconds=1, lora=True, slots_power=1, rank_power=1),
+        CostTerm(name="adapters", seconds=1, lora=True, adapters_power=1),
+        CostTerm(name="adapters_sqrt", seconds=1, lora=True, adapters_power=0.5),
+        CostTerm(name="adapters_rank", seconds=1, lora=True, adapters_power=1, rank_power=1),
+        CostTerm(name="adapters_served", seconds=1, lora=True, adapters_power=1, served_power=1),
+        CostTerm(name="adapters_tokens", seconds=1, lora=True, adapters_power=1, tokens_above=0),
+    ]
+    for low, high in zip(TOKEN_KNOTS, (*TOKEN_KNOTS[1:], None), strict=True):
+        span = f"tokens_{low}_{high}" if high is not None else f"tokens_{low}"
+        cap = None if high is None else high - low
+        for suffix, lora, slots, rank in (
+            ("", False, 0, 0),
+            ("_lora", True, 0, 0),
+            ("_slots", True, 1, 0),
+            ("_rank", True, 0, 1),
+        ):
+            terms.append(
+                CostTerm(
+                    name=span + suffix,
+                    seconds=1,
+                    lora=lora,
+                    tokens_above=low,
+                    tokens_cap=cap,
+                    slots_power=slots,
+                    rank_power=rank,
+                )
+            )
+    return tuple(terms)
+
+
+def features(terms: tuple[CostTerm, ...], steps: Steps) -> FloatArray:
+    """Weighted mean over steps of what each term's coefficient is multiplied by, shape (n_terms,)."""
+    known: dict[tuple[object, ...], float] = {}
+    total = float(steps.weight.sum())
+    row = np.empty(len(terms))
+    for k, term in enumerate(terms):
+        shape = (term.per, term.tokens_above, term.tokens_cap, term.adapters_power, term.adapters_cap)
+        if shape not in known:
+            # No matrix product: its rounding depends on the threads that the process has.
+            known[shape] = float((steps.weight * _factor(term, steps)).sum()) / total
+        unit = term.model_copy(update={"seconds": 1.0})
+        row[k] = known[shape] * unit.scale(steps.max_loras, steps.max_lora_rank, steps.served)
+    return row
+
+
+def _factor(term: CostTerm, steps: Steps) -> FloatArray:
+    if term.per == "step":
+        return term.of_tokens(steps.tokens) * term.of_adapters(steps.adapters)
+    amount: FloatArray = {
+        "decode": steps.decodes,
+        "prefill": steps.tokens - steps.decodes,
+        "context": steps.context,
+        "waiting": steps.waiting,
+    }[term.per]
+    return amount

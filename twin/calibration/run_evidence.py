@@ -1,0 +1,166 @@
+"""What whole runs say of the cost of a step: mean step time, with the steps as the engine must have had them.
+
+A run's mean gap between tokens is a sum over its steps, linear in the coefficients of the step cost, but
+which steps there were depends on the cost: slower steps hold more requests. So every run is simulated with
+the step cost scaled until its mean time per output token is the measured one. Its steps are then those of
+the real run as far as the scheduler decides them, and the fit of the coefficients is a linear regression.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from twin.calibration.cost_terms import Steps, candidate_terms, features
+from twin.engine.records import RunRecords
+from twin.engine.requests import FloatArray
+from twin.engine.run import run as play
+from twin.engine.setup import StepTables
+from twin.measured.client_view import client_view, decodes
+from twin.measured.runs import MeasuredRun, run_requests, run_setup
+from twin.profile import EngineProfile
+
+CLOSE = 0.004
+"""Matched when the logarithm of measured over simulated is this small."""
+
+USABLE = 0.02
+"""Runs matched worse than this are left out of the fit."""
+
+TRIALS = 6
+
+
+@dataclass(frozen=True)
+class RunEvidence:
+    """One run for the fit.
+
+    Parameters
+    ----------
+    group, quality
+        Of the run.
+    features
+        Mean over decoding requests of the terms' factors, shape (n_terms,).
+    load_s
+        Seconds of adapter copies in such a step, in the mean.
+    seconds
+        Mean gap between tokens when matched.
+    mismatch
+        Logarithm of measured over simulated time per output token, as close as it came.
+    scale
+        Factor on the step cost at which it came so close.
+    """
+
+    group: str
+    quality: str
+    features: FloatArray
+    load_s: float
+    seconds: float
+    mismatch: float
+    scale: float
+
+
+def match(
+    run: MeasuredRun, tpot_s: float, group: str, profile: EngineProfile, seed: int = 0
+) -> RunEvidence | None:
+    """Evidence of one run, or None where the engine's capacity is unknown or nothing was served.
+
+    Parameters
+    ----------
+    run
+        The run.
+    tpot_s
+        Its measured mean time per output token.
+    group
+        Group that is left out as a whole in cross-validation.
+    profile
+        Profile whose step cost is scaled.
+    seed
+        Seed of the run's requests.
+    """
+    if run.kv_cache_tokens is None:
+        return None
+    requests = run_requests(run, profile, seed)
+    setup = run_setup(run, profile, run.kv_cache_tokens)
+    tried: list[tuple[float, float]] = []
+    log_scale = 0.0
+    best: tuple[float, float, RunRecords, float] | None = None
+    for _ in range(TRIALS):
+        scaled = replace(setup, tables=_scaled(setup.tables, math.exp(log_scale)))
+        records = play(requests, scaled, run.seconds, record_steps=True)
+        view = client_view(records, profile.frontend)
+        if not view.tpot_s > 0:
+            return None
+        error = math.log(tpot_s / view.tpot_s)
+        tried.append((log_scale, error))
+        if best is None or abs(error) < abs(best[0]):
+            best = (error, log_scale, records, view.itl_s)
+        if abs(error) < CLOSE:
+            break
+        log_scale += max(-0.3, min(0.3, error / _elasticity(tried)))
+    assert best is not None
+    error, log_scale, records, itl_s = best
+    steps = decode_steps(records, run)
+    return RunEvidence(
+        group=group,
+        quality=run.quality,
+        features=features(candidate_terms(), steps),
+        load_s=_load_s(records, setup.gpu_load_s),
+        seconds=itl_s,
+        mismatch=error,
+        scale=math.exp(log_scale),
+    )
+
+
+def _elasticity(tried: list[tuple[float, float]]) -> float:
+    """How strongly the time per token follows the scale: from the last two trials, 1 at first."""
+    if len(tried) < 2:
+        return 1.2
+    (s0, e0), (s1, e1) = tried[-2:]
+    return max(0.4, min(8.0, (e0 - e1) / (s1 - s0))) if abs(s1 - s0) > 1e-6 else 1.0
+
+
+def _scaled(tables: StepTables, factor: float) -> StepTables:
+    return StepTables(
+        token_s=tables.token_s * factor,
+        adapter_s=tables.adapter_s * factor,
+        adapter_token_s=tables.adapter_token_s * factor,
+        decode_s=tables.decode_s * factor,
+        prefill_s=tables.prefill_s * factor,
+        context_s=tables.context_s * factor,
+        waiting_s=tables.waiting_s * factor,
+    )
+
+
+def decode_steps(records: RunRecords, run: MeasuredRun) -> Steps:
+    """The run's steps, each weighted by the requests that decode in it."""
+    assert records.steps is not None
+    _, decoding = decodes(records)
+    rows = records.steps[:-1]
+    done = records.finished
+    prompt = records.requests.prompt_tokens[done].astype(np.float64)
+    output = records.requests.output_tokens[done].astype(np.float64)
+    context = float((prompt * output + output**2 / 2).sum() / output.sum())
+    return Steps(
+        weight=decoding,
+        tokens=rows[:, 1],
+        decodes=decoding,
+        context=context * decoding,
+        adapters=rows[:, 2],
+        waiting=rows[:, 4],
+        max_loras=run.max_loras,
+        max_lora_rank=run.max_lora_rank,
+        served=len(run.rate),
+    )
+
+
+def _load_s(records: RunRecords, copy_s: FloatArray) -> float:
+    """Seconds of copies per step, weighted by decoding requests; spread evenly over the admissions."""
+    end, decoding = decodes(records)
+    assert records.steps is not None
+    admitted = np.searchsorted(np.sort(records.first_scheduled_s), records.steps[:-1, 0], side="right")
+    fresh = np.diff(admitted, prepend=0).astype(np.float64)
+    if not len(end) or fresh.sum() == 0:
+        return 0.0
+    seconds = float((records.gpu_loads * copy_s).sum())
+    return seconds * float((fresh * decoding).sum()) / float(fresh.sum() * decoding.sum())

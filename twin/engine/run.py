@@ -1,0 +1,140 @@
+"""``run`` plays requests on one engine: the entrance to the compiled loop."""
+
+from __future__ import annotations
+
+from math import inf
+
+import numpy as np
+
+from scenarios.errors import LorapackError
+from twin.engine.bulk_copy import read_requests
+from twin.engine.loop import advance
+from twin.engine.records import STEP_COLUMNS, RunRecords
+from twin.engine.requests import FloatArray, Requests
+from twin.engine.setup import EngineSetup
+from twin.engine.state import State, engine, state
+
+ROWS_PER_CALL = 65_536
+
+
+class EngineInputError(LorapackError, ValueError):
+    """Requests or an engine that the loop cannot play."""
+
+
+class UnservableRequestError(EngineInputError):
+    """A request needs more KV blocks than the engine has."""
+
+
+def run(
+    requests: Requests,
+    setup: EngineSetup,
+    horizon_s: float = inf,
+    *,
+    warmup_s: float = 0.0,
+    series_bins: int = 120,
+    record_steps: bool = False,
+) -> RunRecords:
+    """Play requests on one engine.
+
+    Parameters
+    ----------
+    requests
+        In arrival order.
+    setup
+        The engine.
+    horizon_s
+        Seconds after which the run is cut; what is unfinished then is censored.
+    warmup_s
+        The histogram of gaps leaves out what happened before.
+    series_bins
+        Parts into which the time series cuts the time to the horizon.
+    record_steps
+        Whether to keep one row per step.
+
+    Raises
+    ------
+    EngineInputError
+        If the requests are out of order or of no length, or a cost table is too short.
+    UnservableRequestError
+        If a request would need more KV blocks than there are, so that the engine could never serve it.
+    """
+    _check_tables(requests, setup)
+    if len(requests):
+        _check_requests(requests)
+        _check_blocks(requests, setup)
+    constants = engine(requests, setup, horizon_s, warmup_s, horizon_s / series_bins)
+    s = state(requests, setup, series_bins)
+    rows = np.empty((ROWS_PER_CALL if record_steps else 0, len(STEP_COLUMNS)))
+    parts = []
+    while advance(constants, s, rows):
+        parts.append(rows.copy())
+        s.now["rows"] = 0
+    parts.append(rows[: s.now["rows"]].copy())
+    return _records(requests, s, horizon_s, series_bins, np.concatenate(parts) if record_steps else None)
+
+
+def _records(
+    requests: Requests, s: State, horizon_s: float, bins: int, steps: FloatArray | None
+) -> RunRecords:
+    n = len(requests)
+    sent, first_scheduled, first_token, finish = np.empty((4, n))
+    generated, preemptions = np.empty((2, n), dtype=np.int32)
+    read_requests(s.request, sent, first_scheduled, first_token, finish, generated, preemptions)
+    return RunRecords(
+        requests=requests,
+        horizon_s=horizon_s,
+        end_s=float(s.now["clock"]),
+        sent_s=sent,
+        first_scheduled_s=first_scheduled,
+        first_token_s=first_token,
+        finish_s=finish,
+        generated_tokens=generated,
+        preemptions=preemptions,
+        gpu_loads=np.ascontiguousarray(s.adapter["gpu_loads"]),
+        disk_loads=np.ascontiguousarray(s.adapter["disk_loads"]),
+        gaps=s.gaps,
+        series=s.series.view(np.float64).reshape(bins, -1),
+        series_width_s=horizon_s / bins,
+        steps=steps,
+    )
+
+
+def _check_tables(requests: Requests, setup: EngineSetup) -> None:
+    """Compiled code does not look whether an index is in range: what it could reach must be there."""
+    tables, adapters = setup.tables, min(setup.max_loras, requests.n_adapters)
+    sizes = (
+        ("tables.token_s", len(tables.token_s), setup.max_num_batched_tokens + 1),
+        ("tables.adapter_s", len(tables.adapter_s), adapters + 1),
+        ("tables.adapter_token_s", len(tables.adapter_token_s), adapters + 1),
+        ("gpu_load_s", len(setup.gpu_load_s), requests.n_adapters),
+        ("disk_load_s", len(setup.disk_load_s), requests.n_adapters),
+        ("max_loras", setup.max_loras, 1),
+        ("max_num_seqs", setup.max_num_seqs, 1),
+        ("max_num_batched_tokens", setup.max_num_batched_tokens, 1),
+        ("block_size", setup.block_size, 1),
+    )
+    for name, size, least in sizes:
+        if size < least:
+            raise EngineInputError(f"{name} is {size}, it must be at least {least}")
+
+
+def _check_requests(requests: Requests) -> None:
+    arrival, adapter = requests.arrival_s, requests.adapter
+    if not (arrival[0] >= 0 and (arrival[1:] >= arrival[:-1]).all()):
+        raise EngineInputError("requests must be sorted by arrival, the first at 0 s or later")
+    if min(int(requests.prompt_tokens.min()), int(requests.output_tokens.min())) < 1:
+        raise EngineInputError("every request needs at least one prompt token and one output token")
+    if int(adapter.min()) < 0 or int(adapter.max()) >= requests.n_adapters:
+        raise EngineInputError(f"adapters are numbered from 0 to {requests.n_adapters - 1}")
+
+
+def _check_blocks(requests: Requests, setup: EngineSetup) -> None:
+    longest = requests.prompt_tokens.astype(np.int64) + requests.output_tokens - 1
+    worst = int(np.argmax(longest))
+    need = -(-int(longest[worst]) // setup.block_size)
+    if need > setup.usable_blocks:
+        raise UnservableRequestError(
+            f"request {worst} has {requests.prompt_tokens[worst]} prompt and "
+            f"{requests.output_tokens[worst]} output tokens and needs {need} KV blocks, but the engine has "
+            f"{setup.usable_blocks}; shorten it or leave more memory for the KV cache"
+        )

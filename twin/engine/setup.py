@@ -1,0 +1,121 @@
+"""Everything that the compiled loop needs to know of one engine, as plain numbers and arrays."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from twin.engine.requests import FloatArray
+
+
+class SchedulerRules(BaseModel):
+    """Scheduling rules that differ between versions of vLLM; part of the engine profile."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    reserve_full_isl: bool = Field(
+        default=False,
+        description="Admit a waiting request only if the blocks of its whole prompt are free.",
+    )
+    watermark: float = Field(
+        default=0.0, ge=0, lt=1, description="Share of blocks kept free when a request joins others."
+    )
+    lone_request_ignores_threshold: bool = Field(
+        default=False,
+        description="Do not apply long_prefill_token_threshold when one request is running or waiting.",
+    )
+
+
+_NEWER_RULES_SINCE = (0, 32)
+
+
+def rules_of(version: str) -> SchedulerRules:
+    """Rules of a version of vLLM, with its default arguments.
+
+    Raises
+    ------
+    ValueError
+        If the version does not start with two numbers.
+    """
+    match = re.match(r"v?(\d+)\.(\d+)", version.strip())
+    if match is None:
+        raise ValueError(f'"{version}" is no version of vLLM; write it like 0.8.5')
+    if (int(match[1]), int(match[2])) < _NEWER_RULES_SINCE:
+        return SchedulerRules()
+    return SchedulerRules(reserve_full_isl=True, lone_request_ignores_threshold=True)
+
+
+@dataclass(frozen=True)
+class StepTables:
+    """Cost of a step in seconds, tabulated for one configuration of slots and max rank.
+
+    A step with T scheduled tokens (D decodes and P prefill tokens), C tokens of context of the
+    scheduled decodes, A distinct adapters and W waiting requests (after scheduling) lasts::
+
+        token_s[T] + adapter_s[A] + adapter_token_s[A]·T
+        + decode_s·D + prefill_s·P + context_s·C + waiting_s·W
+
+    plus the adapter loads, which are serial. A decode computes the one token that its request generated
+    last; its context is prompt and generated tokens, that one included. Everything else is prefill, also
+    what a preempted request computes again. Any shape in T and in A can be tabulated; the rest is
+    linear, so that a run of identical decode steps has a closed form.
+
+    Parameters
+    ----------
+    token_s
+        Shape (max_num_batched_tokens + 1,).
+    adapter_s, adapter_token_s
+        Shape (at least the largest number of distinct adapters in a step + 1,).
+    decode_s, prefill_s, context_s, waiting_s
+        Seconds per decode, prefill token, context token and waiting request.
+    """
+
+    token_s: FloatArray
+    adapter_s: FloatArray
+    adapter_token_s: FloatArray
+    decode_s: float = 0.0
+    prefill_s: float = 0.0
+    context_s: float = 0.0
+    waiting_s: float = 0.0
+
+
+@dataclass(frozen=True)
+class EngineSetup:
+    """One engine, ready to run.
+
+    Parameters
+    ----------
+    max_loras, max_cpu_loras
+        Adapters on the GPU at once, and in CPU memory.
+    max_num_seqs, max_num_batched_tokens, long_prefill_token_threshold, block_size
+        vLLM's arguments.
+    usable_blocks
+        KV blocks without the one that the engine reserves.
+    rules
+        Scheduling rules of the engine's version.
+    tables
+        Cost of a step.
+    gpu_load_s, disk_load_s
+        Seconds to copy each adapter from CPU memory to a slot, and from disk to CPU memory,
+        shape (n_adapters,).
+    max_inflight
+        Most requests that the client has open at once; later ones wait outside the engine. 0 is no limit.
+    cold
+        Whether the engine starts with no adapter in CPU memory, rather than with as many as fit.
+    """
+
+    max_loras: int
+    max_cpu_loras: int
+    max_num_seqs: int
+    max_num_batched_tokens: int
+    long_prefill_token_threshold: int
+    block_size: int
+    usable_blocks: int
+    rules: SchedulerRules
+    tables: StepTables
+    gpu_load_s: FloatArray
+    disk_load_s: FloatArray
+    max_inflight: int = 0
+    cold: bool = False

@@ -1,0 +1,283 @@
+"""The compiled loop's view of one engine: its constants, and the records that hold its state.
+
+A request waits in the queue of its adapter, or it runs. A running request is in prefill until it has
+caught up with what its client sent and what it had generated, then it decodes, one token per step.
+Decoding requests are never visited step by step: every number about them is a sum, a count or an entry
+in a calendar, relative to the count of decode steps (``Now.decode_steps``).
+
+Constants and state are structured arrays, which compiled functions reach through plain pointers.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from twin.engine.bulk_copy import write_requests
+from twin.engine.records import GAP_BINS, SERIES
+from twin.engine.requests import FloatArray, IntArray, Requests
+from twin.engine.setup import EngineSetup
+
+Counts = NDArray[np.int64]
+
+Record = Any
+"""An element of a structured array; its fields are attributes in compiled code."""
+
+Engine = Any
+"""A record of ``ENGINE``: the constants of a run."""
+
+EMPTY = np.iinfo(np.int64).max
+"""Key of an empty queue."""
+
+
+def _dtype(fields: dict[str, str]) -> np.dtype[np.void]:
+    return np.dtype(list(fields.items()), align=True)
+
+
+ENGINE = _dtype(
+    {
+        "requests": "i8",
+        "adapters": "i8",
+        "max_loras": "i8",
+        "max_cpu_loras": "i8",
+        "max_num_seqs": "i8",
+        "budget": "i8",
+        "threshold": "i8",
+        "block_size": "i8",
+        "watermark_blocks": "i8",
+        "usable_blocks": "i8",
+        "max_inflight": "i8",
+        "reserve_full_isl": "?",
+        "lone_ignores_threshold": "?",
+        "horizon_s": "f8",
+        "warmup_s": "f8",
+        "series_width_s": "f8",
+        "decode_s": "f8",
+        "prefill_s": "f8",
+        "context_s": "f8",
+        "waiting_s": "f8",
+    }
+)
+
+NOW = _dtype(
+    {
+        "clock": "f8",
+        "arrival": "f8",  # when the client sends its next request; infinite under its full cap
+        "open_again": "f8",  # when the end of a request last lifted the client's full cap
+        "next": "i8",  # request that arrives next
+        "running": "i8",
+        "waiting": "i8",
+        "first": "i8",  # running request admitted first, and last; -1 if there is none
+        "last": "i8",
+        "admitted": "i8",  # admissions so far
+        "front": "i8",  # place before the front of the waiting requests
+        "free": "i8",  # KV blocks
+        "distinct": "i8",  # adapters of the running requests
+        "slots_used": "i8",
+        "cpu_used": "i8",
+        "residents": "i8",  # adapters in slots before this step
+        "pending": "i8",  # adapters to be loaded before the step
+        "returned": "i8",  # adapters that run again from this step on, having idled in a slot for a while
+        "decoding": "i8",  # running requests that decode, and their context in tokens
+        "context": "i8",
+        "decode_steps": "i8",  # so far
+        "phase": "i8",  # class whose requests need a block in the next decode step
+        "partials": "i8",  # running requests in prefill
+        "planned": "i8",  # the same with those admitted in this step
+        "steps": "i8",  # so far
+        "step_decodes": "i8",  # of this step: decoding requests, their context, prefill tokens, ...
+        "step_context": "i8",
+        "step_prefill": "i8",
+        "step_adapters": "i8",
+        "step_preempted": "i8",
+        "rest": "i8",  # first running request that a spent budget left out of this step, or -1
+        "rows": "i8",  # step rows written
+    }
+)
+
+REQUEST = _dtype(
+    {
+        "arrival": "f8",
+        "sent": "f8",
+        "first_scheduled": "f8",
+        "first_token": "f8",
+        "finish": "f8",
+        "paused": "f8",  # when it was preempted while it decoded
+        "shift": "i8",  # generated tokens of a decoding request, less the decode steps so far
+        "prompt": "i4",
+        "output": "i4",
+        "adapter": "i4",
+        "generated": "i4",  # tokens, as of when it last started or stopped to decode
+        "computed": "i4",  # tokens, of a request in prefill
+        "preemptions": "i4",
+        "follower": "i4",  # in its queue, or in the batch
+        "earlier": "i4",  # in the batch
+        "due_next": "i4",  # in its day of the calendar
+        "due_prev": "i4",
+        "place": "i4",  # among all waiting requests
+        "order": "i4",  # of admission
+        "decoding": "?",
+    }
+)
+
+ADAPTER = _dtype(
+    {
+        "gpu_load_s": "f8",
+        "disk_load_s": "f8",
+        "gpu_loads": "i8",
+        "disk_loads": "i8",
+        "turn": "i8",  # place in the order in which adapters are brought into slots
+        "touched": "i8",  # last step that did so before it became idle, or copied it
+        "entered": "i8",  # step in which it last began to run
+        "seen": "i8",  # last step that scheduled it request by request
+        "head": "i4",  # ends of its queue
+        "tail": "i4",
+        "active": "i4",  # running requests
+        "in_slot": "?",
+        "in_cpu": "?",
+    }
+)
+
+PLAN = _dtype({"request": "i4", "chunk": "i4"})
+
+
+class State(NamedTuple):
+    """What the loop reads and changes in place; n requests, m adapters.
+
+    Parameters
+    ----------
+    now
+        The record of ``NOW``.
+    request, adapter
+        Records, shapes (n,) and (m,).
+    plan
+        Requests in prefill in the order of the batch, and their tokens in this step.
+    due
+        First decoding request that ends after a decode step, by day of a circular calendar.
+    classes
+        Decoding requests by (context - decode steps) modulo block size.
+    tree
+        Smallest key among the queues of adapters without (0) and with (1) running requests: two
+        complete binary trees, the root at 1.
+    slot_links, cpu_links
+        Circular lists of adapters idle in slots and in CPU memory: followers and predecessors.
+    residents, pending
+        Adapters in slots and adapters to be loaded before the step, by turn.
+    token_s, adapter_s, adapter_token_s
+        Cost of a step.
+    gaps, series
+        As in the records of a run.
+    """
+
+    now: Record
+    request: Record
+    adapter: Record
+    plan: Record
+    due: IntArray
+    classes: Counts
+    tree: Counts
+    slot_links: IntArray
+    cpu_links: IntArray
+    residents: IntArray
+    pending: IntArray
+    token_s: FloatArray
+    adapter_s: FloatArray
+    adapter_token_s: FloatArray
+    gaps: Counts
+    series: Record
+
+
+def engine(
+    requests: Requests, setup: EngineSetup, horizon_s: float, warmup_s: float, width_s: float
+) -> Engine:
+    """Constants of a run of ``requests`` on ``setup``."""
+    tables, rules = setup.tables, setup.rules
+    e = np.zeros(1, dtype=ENGINE)
+    e["requests"], e["adapters"] = len(requests), requests.n_adapters
+    e["max_loras"], e["max_cpu_loras"] = setup.max_loras, max(setup.max_cpu_loras, setup.max_loras)
+    e["max_num_seqs"], e["budget"] = setup.max_num_seqs, setup.max_num_batched_tokens
+    e["threshold"], e["block_size"] = setup.long_prefill_token_threshold, setup.block_size
+    # vLLM takes the share of all blocks, the reserved one included.
+    e["watermark_blocks"] = int(rules.watermark * (setup.usable_blocks + 1))
+    e["usable_blocks"], e["max_inflight"] = setup.usable_blocks, setup.max_inflight
+    e["reserve_full_isl"] = rules.reserve_full_isl
+    e["lone_ignores_threshold"] = rules.lone_request_ignores_threshold
+    e["horizon_s"], e["warmup_s"], e["series_width_s"] = horizon_s, warmup_s, width_s
+    e["decode_s"], e["prefill_s"] = tables.decode_s, tables.prefill_s
+    e["context_s"], e["waiting_s"] = tables.context_s, tables.waiting_s
+    return e[0]
+
+
+def state(requests: Requests, setup: EngineSetup, series_bins: int) -> State:
+    """State of an idle engine: no adapter in a slot; if not cold, the first in CPU memory, last newest."""
+    m = requests.n_adapters
+    in_cpu = 0 if setup.cold else min(m, max(setup.max_cpu_loras, setup.max_loras))
+    calendar = _power_of_two(int(requests.output_tokens.max(initial=0)) + 2)
+    return State(
+        now=_now(requests, setup, in_cpu),
+        request=_requests(requests),
+        adapter=_adapters(setup, m, in_cpu),
+        plan=np.zeros(min(setup.max_num_seqs, len(requests)) + 1, dtype=PLAN),
+        due=np.full(calendar, -1, dtype=np.int32),
+        classes=np.zeros(setup.block_size, dtype=np.int64),
+        tree=np.full((2, 2 * _power_of_two(m)), EMPTY, dtype=np.int64),
+        slot_links=_ring(m, 0),
+        cpu_links=_ring(m, in_cpu),
+        residents=np.zeros(min(setup.max_loras, m) + 1, dtype=np.int32),
+        pending=np.zeros(min(setup.max_loras, m) + 1, dtype=np.int32),
+        token_s=_floats(setup.tables.token_s),
+        adapter_s=_floats(setup.tables.adapter_s),
+        adapter_token_s=_floats(setup.tables.adapter_token_s),
+        gaps=np.zeros(GAP_BINS, dtype=np.int64),
+        series=np.zeros(series_bins, dtype=_dtype(dict.fromkeys(SERIES, "f8"))),
+    )
+
+
+def _now(requests: Requests, setup: EngineSetup, in_cpu: int) -> Record:
+    now = np.zeros(1, dtype=NOW)
+    now["arrival"] = requests.arrival_s[0] if len(requests) else np.inf
+    now["open_again"] = -np.inf
+    now["first"] = now["last"] = now["front"] = -1
+    now["free"], now["cpu_used"] = setup.usable_blocks, in_cpu
+    now["phase"] = 1 % setup.block_size
+    return now[0]
+
+
+def _requests(requests: Requests) -> Record:
+    q = np.empty(len(requests), dtype=REQUEST)
+    tokens = (requests.prompt_tokens, requests.output_tokens, requests.adapter)
+    write_requests(q, _floats(requests.arrival_s), *(np.ascontiguousarray(t, dtype=np.int32) for t in tokens))
+    return q
+
+
+def _adapters(setup: EngineSetup, m: int, in_cpu: int) -> Record:
+    adapters = np.zeros(m, dtype=ADAPTER)
+    adapters["gpu_load_s"], adapters["disk_load_s"] = setup.gpu_load_s, setup.disk_load_s
+    adapters["turn"] = turns(m)
+    adapters["touched"] = adapters["entered"] = adapters["seen"] = -1
+    adapters["head"] = adapters["tail"] = -1
+    adapters["in_cpu"] = np.arange(m) < in_cpu
+    return adapters
+
+
+def turns(m: int) -> IntArray:
+    """Places of m adapters in the order in which vLLM brings them into slots: that of a hash set, so any."""
+    return np.random.default_rng(0).permutation(m).astype(np.int32)
+
+
+def _floats(values: FloatArray) -> FloatArray:
+    return np.ascontiguousarray(values, dtype=np.float64)
+
+
+def _ring(m: int, linked: int) -> IntArray:
+    """Links of a circular list of the first adapters; node m is its start and its end."""
+    links = np.full((2, m + 1), -1, dtype=np.int32)
+    ring = np.array([m, *range(linked)])
+    links[0, ring], links[1, ring] = np.roll(ring, -1), np.roll(ring, 1)
+    return links
+
+
+def _power_of_two(n: int) -> int:
+    return 1 << max(n - 1, 0).bit_length()

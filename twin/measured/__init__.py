@@ -1,0 +1,1 @@
+"""The twin beside measured runs: what the client saw, predictions, errors."""

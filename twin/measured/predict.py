@@ -1,0 +1,229 @@
+"""Fidelity: simulate measured serving runs and compare."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from joblib import delayed
+
+from scenarios.engine import EngineConfig
+from scenarios.output import check_writable
+from twin.engine.records import RunRecords
+from twin.engine.requests import Requests
+from twin.engine.run import UnservableRequestError
+from twin.engine.run import run as play
+from twin.engine.setup import EngineSetup
+from twin.measured.client_view import ClientView, client_view, held_back, stalls
+from twin.measured.report import FidelityReport
+from twin.measured.runs import MeasuredRun, measured_runs, read_runs, run_requests, run_setup
+from twin.memory.plan import plan_memory
+from twin.parallel import in_processes
+from twin.profile import EngineProfile, find_profile, read_profile
+
+STARVED = 0.10
+"""Shortfall of throughput from which a run is starved (the paper's 0.9 of the ideal throughput)."""
+
+ENOUGH_REQUESTS = 100_000
+"""Runs with fewer requests are simulated several times, until there are as many, and averaged."""
+
+MOST_REPLICATIONS = 4
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What the twin says of one measured run; nan where its engine would not start.
+
+    Parameters
+    ----------
+    run_id
+        Name of the run.
+    predicted_total_throughput, predicted_output_throughput
+        Tokens of completed requests per second.
+    predicted_itl_ms, predicted_tpot_ms, predicted_ttft_ms
+        Means over completed requests, as the measuring client saw them.
+    predicted_starved
+        Whether throughput falls 10 % or more short of what was offered.
+    predicted_starts
+        Whether the engine starts, from its memory.
+    wall_s
+        Seconds that the simulation took.
+    """
+
+    run_id: str
+    predicted_total_throughput: float
+    predicted_output_throughput: float
+    predicted_itl_ms: float
+    predicted_tpot_ms: float
+    predicted_ttft_ms: float
+    predicted_starved: bool
+    predicted_starts: bool
+    wall_s: float
+
+
+COLUMNS = tuple(field.name for field in fields(Prediction))
+"""Columns of the output table."""
+
+
+def predict(run: MeasuredRun, profile: EngineProfile, seed: int = 0) -> Prediction:
+    """Simulate one measured run.
+
+    The run's own KV capacity is used where the table has it, else the computed one. Means are taken over
+    replications where the run has few requests.
+
+    Raises
+    ------
+    UnservableRequestError
+        If the run's KV cache cannot hold one of its requests.
+    """
+    begin = time.perf_counter()
+    capacity, starts = _capacity(run, profile)
+    if capacity is None:
+        return Prediction(run.run_id, *(np.nan,) * 5, False, False, time.perf_counter() - begin)
+    setup = run_setup(run, profile, capacity)
+    replications = min(MOST_REPLICATIONS, -(-ENOUGH_REQUESTS // run.arrivals))
+    try:
+        results = np.array([_replication(run, profile, setup, seed + k) for k in range(replications)])
+    except UnservableRequestError as error:
+        raise UnservableRequestError(f"run {run.run_id}: {error}") from error
+    known = ~np.isnan(results)
+    sums, numbers = np.where(known, results, 0.0).sum(axis=0), known.sum(axis=0)
+    total, output, itl, tpot, ttft = np.where(numbers > 0, sums / np.maximum(numbers, 1), np.nan)
+    lengths = profile.lengths
+    asked = (run.mean_prompt or lengths.prompt.mean_tokens) + (run.mean_output or lengths.output.mean_tokens)
+    ideal = run.arrivals / run.seconds * asked
+    return Prediction(
+        run_id=run.run_id,
+        predicted_total_throughput=float(total),
+        predicted_output_throughput=float(output),
+        predicted_itl_ms=1e3 * float(itl),
+        predicted_tpot_ms=1e3 * float(tpot),
+        predicted_ttft_ms=1e3 * float(ttft),
+        predicted_starved=bool(total < (1 - STARVED) * ideal),
+        predicted_starts=starts,
+        wall_s=time.perf_counter() - begin,
+    )
+
+
+def _capacity(run: MeasuredRun, profile: EngineProfile) -> tuple[int | None, bool]:
+    """Tokens of the run's KV cache, or None, and whether the engine starts."""
+    engine = profile.measured
+    if run.max_num_seqs is not None:
+        budget = max(engine.max_num_batched_tokens, run.max_num_seqs)
+        engine = engine.model_copy(
+            update={"max_num_seqs": run.max_num_seqs, "max_num_batched_tokens": budget}
+        )
+    plan = plan_memory(
+        profile.memory,
+        EngineConfig.model_validate(engine.model_dump()),
+        profile.gpu_memory_gib,
+        run.max_loras,
+        run.max_lora_rank,
+    )
+    starts = plan.failure is None
+    if run.kv_cache_tokens is not None:
+        return run.kv_cache_tokens, starts
+    return (plan.kv_cache_tokens, True) if starts else (None, False)
+
+
+def _replication(
+    run: MeasuredRun, profile: EngineProfile, setup: EngineSetup, seed: int
+) -> tuple[float, float, float, float, float]:
+    """Total and output throughput in tokens/s, then ITL, TPOT and TTFT in seconds."""
+    requests = run_requests(run, profile, seed)
+    records, view = observe(requests, setup, profile, run.seconds)
+    done = records.finished
+    prompt = float(requests.prompt_tokens[done].sum(dtype=np.int64)) / run.seconds
+    output = float(requests.output_tokens[done].sum(dtype=np.int64)) / run.seconds
+    return prompt + output, output, view.itl_s, view.tpot_s, view.ttft_s
+
+
+def observe(
+    requests: Requests, setup: EngineSetup, profile: EngineProfile, seconds: float
+) -> tuple[RunRecords, ClientView]:
+    """Play requests behind the profile's server and look at them as the measuring client did.
+
+    With readings of the metrics the run is played twice: once to know which pairs of adapters occur and
+    so how long each reading stalls the server, then with the requests that the stalls hold back.
+    """
+    scrape = profile.frontend.scrape
+    records = play(requests, setup, seconds, record_steps=scrape is not None)
+    if scrape is None:
+        return records, client_view(records, profile.frontend)
+    spans = stalls(records, scrape)
+    records = play(held_back(requests, spans), setup, seconds, record_steps=True)
+    return records, client_view(records, profile.frontend, spans, requests.arrival_s)
+
+
+def predict_all(
+    runs: Sequence[MeasuredRun],
+    profiles: Callable[[str], EngineProfile],
+    seed: int = 0,
+    workers: int = 1,
+    progress: Callable[[int, int], None] | None = None,
+) -> pd.DataFrame:
+    """Predictions of runs, in their order; the same for any number of workers."""
+    jobs = (delayed(predict)(run, profiles(run.model), seed) for run in runs)
+    rows = []
+    for prediction in in_processes(jobs, workers):
+        rows.append(asdict(prediction))
+        if progress is not None:
+            progress(len(rows), len(runs))
+    return pd.DataFrame(rows, columns=list(COLUMNS))
+
+
+def fidelity(
+    runs_csv: str | Path,
+    profile: EngineProfile | str | Path | None = None,
+    out: str | Path | None = None,
+    *,
+    device: str = "H100-64GB",
+    seed: int = 0,
+    workers: int = 1,
+    progress: Callable[[int, int], None] | None = None,
+) -> FidelityReport:
+    """Simulate every run of a table and compare with what was measured.
+
+    Rates and ranks are dealt round-robin; each run has its own KV capacity and mean lengths, lasts its
+    ``total_time_s``, and is measured by a client that holds at most 25,000 requests open.
+
+    Parameters
+    ----------
+    runs_csv
+        Table of serving runs; measured columns may be missing or empty, then there is no comparison.
+    profile
+        Profile, or file of one, for every row; absent: the shipped one of each row's model.
+    out
+        CSV file to write the predictions to.
+    device
+        Device of the shipped profiles.
+    seed
+        Seed of everything random.
+    workers
+        Processes.
+    progress
+        Called with how many runs are done, and of how many.
+
+    Raises
+    ------
+    ScenarioError
+        If the table cannot be used; every fault is named.
+    ProfileError, UnknownProfileError
+        If there is no profile.
+    OutputFileError
+        If the predictions cannot be written; that is noticed before the first run is simulated.
+    """
+    if out is not None:
+        check_writable(out, [runs_csv, *([profile] if isinstance(profile, str | Path) else [])])
+    table = read_runs(runs_csv)
+    given = read_profile(profile) if isinstance(profile, str | Path) else profile
+    known = {name: given or find_profile(name, device) for name in sorted(set(table["model"]))}
+    predictions = predict_all(measured_runs(table), known.__getitem__, seed, workers, progress)
+    report = FidelityReport(table.reset_index(drop=True), predictions)
+    if out is not None:
+        report.write_predictions(out)
+    return report

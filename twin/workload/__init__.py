@@ -1,0 +1,1 @@
+"""What arrives at a GPU: instants, lengths, recorded traces."""

@@ -1,0 +1,167 @@
+"""Renewal processes with mean gap 1, drawn for many adapters at once."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from functools import lru_cache
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from twin.engine.requests import FloatArray, IntArray
+
+_Counts = NDArray[np.int64]
+
+
+class Gaps(Protocol):
+    """A stationary renewal process with mean gap 1."""
+
+    def draw(self, length: FloatArray, rng: np.random.Generator) -> tuple[IntArray, FloatArray]:
+        """Draw the events of independent processes, process i over [0, length[i]).
+
+        Returns
+        -------
+        tuple of arrays
+            The process of each event, and the event's instant, both of shape (n_events,); grouped by no
+            particular order.
+        """
+
+
+class ExponentialGaps:
+    """Poisson processes: a Poisson number of events, uniform over the interval."""
+
+    def draw(self, length: FloatArray, rng: np.random.Generator) -> tuple[IntArray, FloatArray]:
+        """Draw the events; see `Gaps`."""
+        process = _repeat(rng.poisson(length))
+        return process, rng.random(len(process)) * length[process]
+
+
+class DeterministicGaps:
+    """Equal gaps with a uniform phase."""
+
+    def draw(self, length: FloatArray, rng: np.random.Generator) -> tuple[IntArray, FloatArray]:
+        """Draw the events; see `Gaps`."""
+        phase = rng.random(len(length))
+        counts = np.maximum(np.ceil(length - phase), 0).astype(np.int64)
+        process = _repeat(counts)
+        nth = np.arange(len(process)) - np.repeat(np.cumsum(counts) - counts, counts)
+        return process, phase[process] + nth
+
+
+class _RandomGaps(ABC):
+    """Independent gaps; the first is the residual of a gap, so that the process is stationary."""
+
+    def __init__(self, cv: float) -> None:
+        self.cv = cv
+
+    @abstractmethod
+    def gaps(self, n: int, rng: np.random.Generator) -> FloatArray:
+        """Draw gaps of mean 1, shape (n,)."""
+
+    @abstractmethod
+    def covering_gaps(self, n: int, rng: np.random.Generator) -> FloatArray:
+        """Draw gaps as an instant chosen at random finds them: in proportion to their length."""
+
+    def draw(self, length: FloatArray, rng: np.random.Generator) -> tuple[IntArray, FloatArray]:
+        """Draw the events; see `Gaps`."""
+        now = self.covering_gaps(len(length), rng) * rng.random(len(length))
+        processes: list[IntArray] = []
+        instants: list[FloatArray] = []
+        active = np.flatnonzero(now < length).astype(np.int32)
+        least = 4
+        while len(active):
+            processes.append(active)
+            instants.append(now[active])
+            left = length[active] - now[active]
+            counts = (left + 2 * self.cv * np.sqrt(left)).astype(np.int64) + least
+            rows = _repeat(counts)
+            events = _grouped_cumsum(self.gaps(len(rows), rng), counts) + now[active][rows]
+            now[active] = events[np.cumsum(counts) - 1]
+            inside = events < length[active][rows]
+            # The last event of a chunk begins the next one, so it is recorded there.
+            inside[np.cumsum(counts) - 1] = False
+            processes.append(active[rows[inside]])
+            instants.append(events[inside])
+            active = active[now[active] < length[active]]
+            least = min(2 * least, 4096)
+        if not processes:
+            return np.zeros(0, dtype=np.int32), np.zeros(0)
+        return np.concatenate(processes), np.concatenate(instants)
+
+
+class GammaGaps(_RandomGaps):
+    """Gamma-distributed gaps of a given coefficient of variation."""
+
+    def gaps(self, n: int, rng: np.random.Generator) -> FloatArray:
+        """Draw gaps of mean 1, shape (n,)."""
+        return rng.standard_gamma(self.cv**-2, n) * self.cv**2
+
+    def covering_gaps(self, n: int, rng: np.random.Generator) -> FloatArray:
+        """Draw gaps in proportion to their length: a gamma of one more in shape."""
+        return rng.standard_gamma(self.cv**-2 + 1, n) * self.cv**2
+
+
+class WeibullGaps(_RandomGaps):
+    """Weibull-distributed gaps of a given coefficient of variation."""
+
+    def __init__(self, cv: float) -> None:
+        super().__init__(cv)
+        self._shape = weibull_shape(cv)
+        self._log_scale = -math.lgamma(1 + 1 / self._shape)
+
+    def gaps(self, n: int, rng: np.random.Generator) -> FloatArray:
+        """Draw gaps of mean 1, shape (n,)."""
+        return np.exp(self._log_scale + np.log(rng.standard_exponential(n)) / self._shape)
+
+    def covering_gaps(self, n: int, rng: np.random.Generator) -> FloatArray:
+        """Draw gaps in proportion to their length: the power of a gamma instead of an exponential."""
+        power = rng.standard_gamma(1 + 1 / self._shape, n)
+        return np.exp(self._log_scale + np.log(power) / self._shape)
+
+
+class LognormalGaps(_RandomGaps):
+    """Lognormal gaps whose logarithm has a given standard deviation."""
+
+    def __init__(self, sigma: float = 1.0) -> None:
+        super().__init__(math.sqrt(math.expm1(sigma**2)))
+        self._sigma = sigma
+
+    def gaps(self, n: int, rng: np.random.Generator) -> FloatArray:
+        """Draw gaps of mean 1, shape (n,)."""
+        return rng.lognormal(-(self._sigma**2) / 2, self._sigma, n)
+
+    def covering_gaps(self, n: int, rng: np.random.Generator) -> FloatArray:
+        """Draw gaps in proportion to their length: a lognormal shifted by its log-variance."""
+        return rng.lognormal(self._sigma**2 / 2, self._sigma, n)
+
+
+@lru_cache(maxsize=256)
+def weibull_shape(cv: float) -> float:
+    """Shape of the Weibull distribution with the given coefficient of variation.
+
+    Solves Γ(1 + 2/k) / Γ(1 + 1/k)² = 1 + cv² by bisection in log k.
+    """
+    target = math.log1p(cv**2)
+    low, high = math.log(0.01), math.log(1e4)
+    for _ in range(200):
+        middle = (low + high) / 2
+        inverse = math.exp(-middle)
+        if math.lgamma(1 + 2 * inverse) - 2 * math.lgamma(1 + inverse) > target:
+            low = middle
+        else:
+            high = middle
+    return math.exp((low + high) / 2)
+
+
+def _repeat(counts: _Counts) -> IntArray:
+    return np.repeat(np.arange(len(counts), dtype=np.int32), counts)
+
+
+def _grouped_cumsum(values: FloatArray, counts: _Counts) -> FloatArray:
+    """Cumulative sums that start anew at each group; group i has counts[i] > 0 values."""
+    total = np.cumsum(values)
+    starts = np.cumsum(counts) - counts
+    before = np.concatenate(([0.0], total))[starts]
+    return np.asarray(total - np.repeat(before, counts), dtype=np.float64)
