@@ -84,7 +84,12 @@ class FewestSearch:
         self.infeasible = False
 
     def run(self) -> None:
-        """Search until bound and plan meet, all is tried, or the time is over."""
+        """Search until bound and plan meet, all is tried, or the time is over.
+
+        A method that minimises no price finds no fewest GPUs either; it works on those given.
+        """
+        if self.method.spreads:
+            return
         if not self.method.exact:
             self._confirm_or_halve(self.method.name, max_rounds=50)
             return

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import scenarios
-from optimizer.arguments import check_arguments
+from optimizer.arguments import check_arguments, check_method
 from optimizer.baselines.named import BASELINES, Baseline
 from optimizer.loop.assemble import Outcome, answer, no_answer
 from optimizer.loop.baseline_run import solve_baseline
@@ -75,7 +75,8 @@ def solve(
     Raises
     ------
     ScenarioError
-        If the method or an objective does not exist, or an argument is out of its range.
+        If the method or an objective does not exist, they do not suit each other, or an argument is out
+        of its range.
     twin.UnknownProfileError
         If no engine profile is known for the scenario's model and device.
     """
@@ -83,6 +84,7 @@ def solve(
     check_arguments(scenario, objective, gpus, time_limit_s, gap_limit, workers)
     chosen = find_method(method)
     scenario = _adjusted(scenario, objective, seed)
+    check_method(chosen, scenario.objective, gpus)
     if isinstance(chosen, Baseline):
         return solve_baseline(
             scenario, chosen, gpus=gpus, time_limit_s=time_limit_s, workers=workers, report=report
