@@ -22,9 +22,6 @@ if TYPE_CHECKING:
     from learn import Dataset, Regions, Space
     from optimizer.progress import Report
 
-MEASURED = Path("../shared/measurements/serving_runs.csv")
-"""Measured runs that the report uses when they are there."""
-
 
 def add_to(app: typer.Typer) -> None:
     """Register the commands."""
@@ -50,7 +47,7 @@ def fit_command(
     ] = 240,
     measured: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help=f"Measured runs for the report; by default {MEASURED}, if there."),
+        typer.Option(metavar="FILE", help="Table of measured serving runs that the report tests on too."),
     ] = None,
     workers: WorkersOption = 2,
     set_: SetOption = None,
@@ -59,7 +56,7 @@ def fit_command(
     """Make the linear feasibility regions of SCENARIO's first device from twin runs, anew.
 
     With --report: macro-F1 of starvation, false-feasible and false-infeasible rates, SMAPE of each target
-    and inference times, all on twin runs that shaped nothing; and on measured runs where there are some.
+    and inference times, all on twin runs that shaped nothing; and on measured runs with --measured.
 
     Exit code 0: made; 3: no engine configuration fits the memory of the device.
     """
@@ -67,10 +64,15 @@ def fit_command(
     import scenarios
     import twin
     from learn.make import PLAN
+    from learn.measured import read_results
     from learn.space import no_option
     from optimizer.progress import progress_bar
 
+    if measured is not None and not report:
+        raise typer.BadParameter("--measured is for the report; give --report too")
     chosen = scenarios.read(scenario, overrides=set_ or ())
+    if measured is not None:
+        read_results(measured)  # what is wrong with it is said before minutes of work, not after
     device = chosen.devices[0]
     space = learn.space_for(chosen, device, twin.profiles_of(chosen)[device.name])
     if not space.options:
@@ -105,8 +107,7 @@ def _report(
     test = learn.sample(space, assessment_plan(PLAN, compositions), workers=workers, progress=progress)
     quality = learn.assess(regions, surrogates, test, space)
     parts = [quality.text(), "inner region by option:", quality.regions[0].by_option.round(4).to_string()]
-    table = measured or (MEASURED if MEASURED.exists() else None)
-    if table is not None:
-        found = assess_measured(table, surrogates, regions, space, workers=workers)
+    if measured is not None:
+        found = assess_measured(measured, surrogates, regions, space, workers=workers)
         parts.append(measured_text(found))
     return "\n\n".join(parts)
