@@ -18,7 +18,7 @@ from optimizer.packing.cuts import CutTable, cut_tables
 from optimizer.packing.kernels import best_fit, fill, polish
 from optimizer.packing.options import Stock, useful_options
 from optimizer.packing.outcome import Run
-from optimizer.packing.problem import Bin, BoolArray, FloatArray, IntArray, Packing, PackingProblem
+from optimizer.packing.problem import Bin, FloatArray, IntArray, Packing, PackingProblem
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,12 +61,13 @@ class Filler:
         return list({order.tobytes(): order for order in found}.values())
 
     @cached_property
-    def swaps(self) -> BoolArray:
-        """``[a, b]``: an item of b may replace one of a whatever the cuts are, shape (n, n)."""
-        n, order = self.problem.n_classes, self.problem.heavier
-        if not self.problem.cuts:
-            return np.ones((n, n), dtype=bool)
-        return np.eye(n, dtype=bool) if order is None else order.copy()
+    def swap_measures(self) -> FloatArray:
+        """An item of b may replace one of a whatever the cuts are if it is heavier by none of these.
+
+        Shape (n_classes, n_measures); no measures where there are no cuts.
+        """
+        problem = self.problem
+        return problem.measures if problem.cuts else np.zeros((problem.n_classes, 0))
 
     def fill(
         self, option: int, order: IntArray, remaining: IntArray, counts: IntArray | None = None
@@ -151,7 +152,8 @@ def first_fit(
             if not stock.available(o):
                 continue
             added = filler.fill(o, order, left)
-            value = float(filler.weights @ added) / filler.problem.options[o].price
+            held = np.flatnonzero(added)  # few of many classes
+            value = float(filler.weights[held] @ added[held]) / filler.problem.options[o].price
             if value > best_value * (1 + 1e-9) or (best is None and added.any()):
                 best, best_value = Bin(o, added), value
         if best is None:

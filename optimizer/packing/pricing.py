@@ -53,7 +53,7 @@ def price_option(
     weights = row_multipliers(profit, most, rows.usage, rows.capacity, 1 if len(rows.capacity) == 1 else 25)
     counts, value, upper = tree_knapsack(
         profit, most, rows.usage, rows.capacity, table.wanted, table.group, table.stands,
-        filler.swaps, weights, enough, nodes,
+        filler.swap_measures, weights, enough, nodes,
     )  # fmt: skip
     if upper > max(value, enough) * (1 + 1e-6):
         counts = filler.polish(option, profit, most, counts)
