@@ -1,8 +1,8 @@
 """Computed against measured GPU memory: KV capacity, and which engines start.
 
-Run from the repository's root, with the measurements beside it in ``../shared/measurements``::
+    python benchmarks/memory_fidelity.py --measurements FOLDER
 
-    python -m benchmarks.memory_fidelity
+The folder holds the tables memory_probes.csv, memory_observations.csv and serving_runs.csv.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from twin.memory.architectures import find_architecture
 from twin.memory.plan import memory_model, plan_memory
 
 GPU_MEMORY_GIB = 63.43
-MEASUREMENTS = Path(__file__).resolve().parents[2] / "shared" / "measurements"
+TABLES = ("memory_probes.csv", "memory_observations.csv", "serving_runs.csv")
 
 STARTED = ("ok", "started")
 FAILURES = {
@@ -94,10 +94,15 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--measurements", type=Path, default=MEASUREMENTS, help="folder of the tables")
+    parser.add_argument("--measurements", type=Path, required=True, help="folder of the tables")
     folder = parser.parse_args().measurements
-    if not (folder / "memory_probes.csv").is_file():
-        print(f"{folder}: no measurements here; give their folder with --measurements", file=sys.stderr)
+    missing = [name for name in TABLES if not (folder / name).is_file()]
+    if missing:
+        print(
+            f"{folder}: no measurements here ({', '.join(missing)} missing); give their folder with "
+            "--measurements",
+            file=sys.stderr,
+        )
         return 2
     table = compare(folder)
     print(summarise(table).to_string(index=False, float_format="%.2f"))

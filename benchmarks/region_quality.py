@@ -1,13 +1,14 @@
 """Quality of regions and surrogates against twin runs that shaped none of them, and the time they take.
 
     python benchmarks/region_quality.py [--scenario NAME ...] [--compositions N] [--keep FOLDER]
+        [--measured FILE]
 
 For each scenario: seconds from the profile to regions and surrogate; their errors on a design
 drawn with another seed, all runs and those at random loads; capacity given away by slots; how much the
 boundary of one and the same mix differs between seeds, which no row can know; and the verdict on GPUs that
 are filled with the scenario's own adapters until the inner region holds no further one, as the placers fill
-them. Where the measured runs are at hand and arrivals are Poisson as theirs, surrogates, twin and regions
-are held to them as well.
+them. With a table of measured runs, and where arrivals are Poisson as theirs, surrogates, twin and regions
+are held to it as well.
 """
 
 from __future__ import annotations
@@ -27,11 +28,10 @@ from learn.boundary import boundary_points
 from learn.design import TEST_SEED, assessment_plan, compositions
 from learn.features import ADDITIVE
 from learn.make import PLAN, space_of_shipped
-from learn.measured import assess_measured, measured_text
+from learn.measured import assess_measured, measured_text, read_results
 from learn.region import OptionRows, Regions
 from learn.sampling import search
 from learn.space import Space
-from optimizer.cli.learn_commands import MEASURED
 from scenarios import Scenario, read
 from twin import GPULoad, find_profile, judge
 
@@ -53,13 +53,16 @@ def main() -> None:
     parser.add_argument("--scenario", action="append", help=f"default: {', '.join(SCENARIOS)}")
     parser.add_argument("--compositions", type=int, default=320, help="mixes of the test design")
     parser.add_argument("--keep", type=Path, help="folder that keeps the test's twin runs for another time")
+    parser.add_argument("--measured", type=Path, help="table of measured serving runs")
     given = parser.parse_args()
+    if given.measured is not None:
+        read_results(given.measured)  # what is wrong with it is said before the work
     for name in given.scenario or SCENARIOS:
         keep = None if given.keep is None else given.keep / name
-        measure(read(name), given.compositions, keep)
+        measure(read(name), given.compositions, keep, given.measured)
 
 
-def measure(scenario: Scenario, compositions: int, keep: Path | None) -> None:
+def measure(scenario: Scenario, compositions: int, keep: Path | None, measured: Path | None) -> None:
     """Print everything about one scenario."""
     device = scenario.devices[0]
     space = space_of_shipped(scenario, device, find_profile(scenario.model, device.name))
@@ -86,8 +89,8 @@ def measure(scenario: Scenario, compositions: int, keep: Path | None) -> None:
         "standard deviation between seeds of one mix's boundary, adapters sharing slots, relative, by slots:"
     )
     print(noise(test, space, plan).round(3).to_string(), "\n")
-    if MEASURED.exists() and scenario.workload.arrivals.process == "poisson":
-        print(measured_text(assess_measured(MEASURED, surrogates, regions, space, workers=WORKERS)), "\n")
+    if measured is not None and scenario.workload.arrivals.process == "poisson":
+        print(measured_text(assess_measured(measured, surrogates, regions, space, workers=WORKERS)), "\n")
     placed = pd.DataFrame(filled(scenario, regions, space))
     print(f"{len(placed)} GPUs filled with {scenario.name}'s adapters; share that the twin rejects:")
     print(placed.groupby("regime")[["fill", "one run", "all of 3 runs"]].mean().round(4).to_string(), "\n")

@@ -114,7 +114,7 @@ def assess_measured(
     """
     if workers < 1:
         raise ScenarioError([Problem("workers", f"is {workers}", "give 1 or more")], "assess_measured")
-    table, profile = _with_results(path), space.profile
+    table, profile = read_results(path), space.profile
     table = table[selected(table, QUALITIES) & (table["model"] == profile.model).to_numpy()]
     runs = measured_runs(table)
     known = np.array([run.kv_cache_tokens is not None and run.mean_prompt is not None for run in runs], bool)
@@ -139,7 +139,14 @@ def assess_measured(
     return found + [_of_region(regions, kind, runs, features, alike, table) for kind in ("inner", "outer")]
 
 
-def _with_results(path: str | Path) -> pd.DataFrame:
+def read_results(path: str | Path) -> pd.DataFrame:
+    """The table that `assess_measured` reads.
+
+    Raises
+    ------
+    ScenarioError
+        If the file is no such table.
+    """
     table = read_runs(path)
     missing = [Problem(f"column {name}", "is missing", "add it") for name in RESULTS if name not in table]
     if missing:

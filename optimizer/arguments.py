@@ -7,11 +7,21 @@ from collections.abc import Iterator, Sequence
 from numbers import Integral, Real
 from typing import TypeGuard, get_args
 
+from optimizer.baselines.named import Baseline
+from optimizer.loop.objectives import PRICES, QUALITIES
+from optimizer.loop.quality import FALLBACK_METHOD
+from optimizer.packing.registry import METHODS, Method
 from scenarios import Problem, Scenario, ScenarioError
 from scenarios.scenario import ObjectiveName
 
 OBJECTIVES: tuple[str, ...] = get_args(ObjectiveName)
 """Names of the objectives."""
+
+OBJECTIVES_EXPLAINED = f"""\
+rest: {FALLBACK_METHOD}: it finds the fewest GPUs itself, and leaves a latency or balance to {FALLBACK_METHOD}
+all but {", ".join(PRICES)}: spreads adapters over a number of GPUs that is given (--gpus)
+none: follows its rule whatever the objective, whose value is reported"""
+"""What `objectives_of` says, for people."""
 
 
 def check_arguments(
@@ -49,6 +59,49 @@ def check_arguments(
         )
     if problems:
         raise ScenarioError(problems, "solve")
+
+
+def objectives_of(method: Method | Baseline) -> str:
+    """Which objectives a method does, for people."""
+    if isinstance(method, Baseline):
+        return "none"
+    if method.spreads:
+        return f"all but {', '.join(PRICES)}"
+    return "all" if len(method.objectives) > 1 else f"{', '.join(PRICES)}; rest: {FALLBACK_METHOD}"
+
+
+def check_method(method: Method | Baseline, objectives: Sequence[str], gpus: int | None) -> None:
+    """Refuse a method that does not do what is asked.
+
+    Raises
+    ------
+    ScenarioError
+        If the method only spreads adapters over given GPUs, and ``gpus`` or ``cost`` comes first or no
+        number of GPUs is given.
+    """
+    problems = list(unsuited(method, objectives, gpus))
+    if problems:
+        raise ScenarioError(problems, "solve")
+
+
+def unsuited(method: Method | Baseline, objectives: Sequence[str], gpus: int | None) -> Iterator[Problem]:
+    """What a method does not do of what is asked. A baseline follows its rule, whatever is asked."""
+    if not isinstance(method, Method) or not method.spreads:
+        return
+    others = ", ".join(name for name, each in METHODS.items() if not each.spreads)
+    if objectives[0] in PRICES:
+        yield Problem(
+            "method",
+            f'is "{method.name}", which does not do objective {objectives[0]}',
+            f"choose an objective that it does ({', '.join(QUALITIES)}) with a number of gpus, or a method "
+            f"that does this one ({others}, or a baseline)",
+        )
+    elif gpus is None:
+        yield Problem(
+            "gpus",
+            f'is absent, and method "{method.name}" spreads adapters over a given number',
+            f"give gpus, or choose a method that finds the fewest ({others})",
+        )
 
 
 def _wrong_scenario(scenario: object) -> Iterator[Problem]:

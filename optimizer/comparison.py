@@ -10,6 +10,8 @@ from typing import Any
 
 import pandas as pd
 
+import twin
+from optimizer.arguments import check_arguments, unsuited
 from optimizer.loop.solve import find_method, solve
 from optimizer.progress import Report, silent
 from optimizer.result import Result
@@ -105,12 +107,18 @@ def compare(
     Raises
     ------
     ScenarioError
-        If there is no scenario or no method, or one is unknown, before anything is solved.
+        If there is no scenario or no method, one is unknown, or a method does not do an objective. This is
+        found before anything is solved, and so is the next.
+    twin.UnknownProfileError
+        If no engine profile is known for a scenario's model and device.
     """
     scenarios = [scenario] if isinstance(scenario, Scenario) else list(scenario)
     names = [methods] if isinstance(methods, str) else list(methods)
     _check(scenarios, names)
-    known = [find_method(name).name for name in names]
+    for one in scenarios:
+        check_arguments(one, objective, gpus, time_limit_s, gap_limit, workers, total_limit_s)
+        twin.profiles_of(one)
+    _check_suited(scenarios, names, objective, gpus)
     end = UNLIMITED if total_limit_s is None else Deadline.after(total_limit_s)
     with noticed():
         results = [
@@ -127,13 +135,13 @@ def compare(
                 report=report,
             )
             for one in scenarios
-            for method in known
+            for method in names
         ]
     return Comparison(tuple(results))
 
 
 def _check(scenarios: Sequence[Scenario], methods: Sequence[str]) -> None:
-    """Refuse an empty table, and what is no scenario."""
+    """Refuse an empty table, what is no scenario, and what is no method."""
     problems = [
         Problem(path, "is empty", f"give at least one {path[:-1]}")
         for path, given in (("scenarios", scenarios), ("methods", methods))
@@ -144,8 +152,31 @@ def _check(scenarios: Sequence[Scenario], methods: Sequence[str]) -> None:
         for k, one in enumerate(scenarios)
         if not isinstance(one, Scenario)
     ]
+    for name in methods:
+        try:
+            find_method(name)
+        except ScenarioError as error:
+            problems += error.problems
     if problems:
         raise ScenarioError(problems, "compare")
+
+
+def _check_suited(
+    scenarios: Sequence[Scenario],
+    methods: Sequence[str],
+    objective: str | Sequence[str] | None,
+    gpus: int | None,
+) -> None:
+    """Refuse methods that do not do a scenario's objective, or the one asked for; each problem once."""
+    asked = [objective] if isinstance(objective, str) else objective
+    problems = [
+        problem
+        for one in scenarios
+        for method in methods
+        for problem in unsuited(find_method(method), asked or one.objective, gpus)
+    ]
+    if problems:
+        raise ScenarioError(list(dict.fromkeys(problems)), "compare")
 
 
 def _verdicts(result: Result) -> str:

@@ -16,9 +16,6 @@ if TYPE_CHECKING:
     from learn import Dataset, Regions, Space
     from optimizer.progress import Report
 
-MEASURED = Path("../shared/measurements/serving_runs.csv")
-"""Measured runs that the report uses when they are there."""
-
 
 def add_to(app: typer.Typer) -> None:
     """Register the commands."""
@@ -48,7 +45,7 @@ def fit_command(
             exists=True,
             dir_okay=False,
             metavar="FILE",
-            help=f"Measured runs for the report; by default {MEASURED}, if there.",
+            help="Table of measured serving runs that the report tests on too.",
         ),
     ] = None,
     workers: WorkersOption = 2,
@@ -58,7 +55,7 @@ def fit_command(
     """Make the linear feasibility regions of SCENARIO's first device from twin runs, anew.
 
     With --report: macro-F1 of starvation, false-feasible and false-infeasible rates, SMAPE of each target
-    and inference times, all on twin runs that shaped nothing; and on measured runs where there are some.
+    and inference times, all on twin runs that shaped nothing; and on measured runs with --measured.
 
     Exit code 0: made; 3: no engine configuration fits the memory of the device.
     """
@@ -66,13 +63,18 @@ def fit_command(
     import scenarios
     import twin
     from learn.make import PLAN
+    from learn.measured import read_results
     from learn.space import no_option
     from optimizer.progress import progress_bar
     from scenarios.files import sources
 
+    if measured is not None and not report:
+        raise typer.BadParameter("--measured is for the report; give --report too")
     chosen = scenarios.read(scenario, overrides=set_ or ())
     read = sources(scenario, chosen) if measured is None else (*sources(scenario, chosen), measured)
     check_outputs({"--out": out}, read)
+    if measured is not None:
+        read_results(measured)  # what is wrong with it is said before minutes of work, not after
     device = chosen.devices[0]
     space = learn.space_for(chosen, device, twin.profiles_of(chosen)[device.name])
     if not space.options:
@@ -107,8 +109,7 @@ def _report(
     test = learn.sample(space, assessment_plan(PLAN, compositions), workers=workers, progress=progress)
     quality = learn.assess(regions, surrogates, test, space)
     parts = [quality.text(), "inner region by option:", quality.regions[0].by_option.round(4).to_string()]
-    table = measured or (MEASURED if MEASURED.exists() else None)
-    if table is not None:
-        found = assess_measured(table, surrogates, regions, space, workers=workers)
+    if measured is not None:
+        found = assess_measured(measured, surrogates, regions, space, workers=workers)
         parts.append(measured_text(found))
     return "\n\n".join(parts)

@@ -154,13 +154,17 @@ def compare_command(
 
 
 def methods_command() -> None:
-    """List the placers, and the baselines of others, and what each one does."""
+    """List the placers, and the baselines of others, with what each one does and minimises."""
     import optimizer
+    from optimizer.arguments import OBJECTIVES_EXPLAINED, objectives_of
     from optimizer.tables import render, table
 
-    rows = [(m.name, "yes" if m.exact else "no", m.summary) for m in optimizer.methods().values()]
-    rows += [(b.name, "no", b.summary) for b in optimizer.BASELINES.values()]
-    say(render(table(("method", "exact", "what it does"), rows)))
+    rows = [
+        (m.name, "yes" if m.exact else "no", objectives_of(m), m.summary)
+        for m in optimizer.methods().values()
+    ]
+    rows += [(b.name, "no", objectives_of(b), b.summary) for b in optimizer.BASELINES.values()]
+    say(render(table(("method", "exact", "objectives", "what it does"), rows), OBJECTIVES_EXPLAINED))
 
 
 def exit_code(result: Result) -> int:

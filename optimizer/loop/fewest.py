@@ -91,7 +91,12 @@ class FewestSearch:
         self.finished = False
 
     def run(self) -> None:
-        """Search until bound and plan meet, all is tried, or the time is over."""
+        """Search until bound and plan meet, all is tried, or the time is over.
+
+        A method that minimises no price finds no fewest GPUs either; it works on those given.
+        """
+        if self.method.spreads:
+            return
         with suppress(Stopped):
             self._search()
             self.finished = not self.confirmation.deadline.reached

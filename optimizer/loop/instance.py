@@ -184,7 +184,7 @@ def _problem(
         options=tuple(options),
         device_limits={device.name: device.count for device in scenario.devices if device.name in used},
         max_bins=total if gpus is None else min(gpus, total),
-        heavier=_heavier(classes),
+        heaviness=_heaviness(classes),
         class_names=tuple(c.names[0] for c in classes),
         rates=np.array([c.rate for c in classes]),
     )
@@ -205,7 +205,7 @@ def _options(
         options.append(
             PackingOption(
                 name=f"{device.name} with {rows.max_loras} slots of rank {rows.max_lora_rank}, {rows.regime}",
-                usage=_usage(rows, parts, device),
+                usage=_usage(rows, features, parts, device),
                 capacity=rows.bounds,
                 allowed=rank <= rows.max_lora_rank,
                 price=price(device, prices_of(scenario.objective)[0]),
@@ -219,9 +219,11 @@ def _options(
     return options
 
 
-def _usage(rows: OptionRows, parts: Sequence[Parts], device: Device) -> NDArray[np.float64]:
+def _usage(
+    rows: OptionRows, features: NDArray[np.float64], parts: Sequence[Parts], device: Device
+) -> NDArray[np.float64]:
     """What a part of each class takes; where the twin accepts it alone, no more than there is."""
-    usage = np.maximum(rows.usage([p.pieces for p in parts]), 0.0)
+    usage = np.maximum(rows.coefficients @ features.T, 0.0)
     for c, part in enumerate(parts):
         if part.accepted_on == device.name and part.rank == rows.max_lora_rank:
             usage[:, c] = np.minimum(usage[:, c], rows.bounds)
@@ -246,14 +248,15 @@ def _divided(
     counts = outer.counts.copy()
     for c, fine in split.items():
         counts[c] = parts[c].one.count * fine
-    return replace(outer, counts=counts, options=tuple(options), heavier=None)
+    return replace(outer, counts=counts, options=tuple(options), heaviness=None)
 
 
-def _heavier(classes: Sequence[AdapterClass]) -> NDArray[np.bool_]:
-    """Which class can stand for which in a cut: rank and rate at least as large, all else equal."""
-    rank = np.array([c.rank for c in classes])
-    rate = np.array([c.rate for c in classes])
+def _heaviness(classes: Sequence[AdapterClass]) -> NDArray[np.float64]:
+    """By what a class can stand for another in a cut: rank and rate at least as large, all else equal.
+
+    Equality is an order both ways: the number of all else, and its opposite.
+    """
     others = {key: k for k, key in enumerate(dict.fromkeys((c.prompt, c.output, c.levels) for c in classes))}
-    kind = np.array([others[c.prompt, c.output, c.levels] for c in classes])
-    order: NDArray[np.bool_] = (rank[:, None] >= rank) & (rate[:, None] >= rate) & (kind[:, None] == kind)
-    return order
+    kind = [others[c.prompt, c.output, c.levels] for c in classes]
+    measures = [(c.rank, c.rate, k, -k) for c, k in zip(classes, kind, strict=True)]
+    return np.array(measures, dtype=np.float64)

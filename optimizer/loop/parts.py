@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 
@@ -47,7 +48,7 @@ class Parts:
     number: int = 1
     accepted_on: str | None = None
 
-    @property
+    @cached_property
     def pieces(self) -> AdapterClass:
         """The class of the parts."""
         return replace(self.one, rate=self.one.rate / self.number, names=self.one.names * self.number)

@@ -31,7 +31,8 @@ def best_quality(outcome: Outcome, quality: Quality, inner: PackingProblem) -> N
 
     Candidates are the plan held, as it is and spread over all GPUs, even deals of the adapters, and the
     linear model's plan; so the answer is never worse than spreading the fewest-GPU plan. None breaks a
-    limit of ``inner``. Objectives after ``quality`` choose among these plans.
+    limit of ``inner``. Objectives after ``quality`` choose among these plans. A method that only spreads
+    adapters over GPUs is a rule of its own: its plan is the only candidate.
 
     Parameters
     ----------
@@ -67,8 +68,8 @@ def first_in_order(objectives: tuple[str, ...], values: list[tuple[float, ...]])
 
 def _judged(outcome: Outcome, quality: Quality, inner: PackingProblem) -> Iterator[tuple[str, Confirmed]]:
     """The candidates that the twin accepts."""
-    confirmation = outcome.confirmation
-    for name, problem, packing in _candidates(outcome, quality, inner):
+    confirmation, alone = outcome.confirmation, outcome.method.spreads
+    for name, problem, packing in () if alone else _candidates(outcome, quality, inner):
         plan = confirmation.accept(problem, packing)
         if plan is not None:
             yield name, plan
@@ -82,8 +83,8 @@ def _judged(outcome: Outcome, quality: Quality, inner: PackingProblem) -> Iterat
     solver = fixed_method(able, seed=seed, workers=workers, hint=hint, share=MODEL_SHARE)
     plan = confirmation.confirm(model, solver, max_rounds=MODEL_ROUNDS)
     if plan is not None:
-        yield "the linear model of the objective", plan
-    if outcome.found is not None and confirmation.left_s > 0:
+        yield "" if alone else "the linear model of the objective", plan
+    if not alone and outcome.found is not None and confirmation.left_s > 0:
         wide = _as_wide(inner, outcome.found)
         plan = confirmation.accept(
             wide, on_cheaper(quality.problem(wide, inner.max_bins), outcome.found.packing)

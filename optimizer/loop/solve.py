@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import scenarios
 import twin
-from optimizer.arguments import check_arguments
+from optimizer.arguments import check_arguments, check_method
 from optimizer.baselines.named import BASELINES, Baseline
 from optimizer.loop.assemble import Outcome, answer, no_answer, stopped_early
 from optimizer.loop.baseline_run import solve_baseline
@@ -84,7 +84,8 @@ def solve(
     Raises
     ------
     ScenarioError
-        If the method or an objective does not exist, or an argument is out of its range.
+        If the method or an objective does not exist, they do not suit each other, or an argument is out
+        of its range.
     twin.UnknownProfileError
         If no engine profile is known for the scenario's model and device.
     """
@@ -92,6 +93,7 @@ def solve(
     check_arguments(scenario, objective, gpus, time_limit_s, gap_limit, workers, total_limit_s)
     chosen = find_method(method)
     scenario = _adjusted(scenario, objective, seed)
+    check_method(chosen, scenario.objective, gpus)
     total = UNLIMITED if total_limit_s is None else Deadline.after(total_limit_s)
     with noticed():
         try:

@@ -14,7 +14,7 @@ import numpy as np
 from optimizer.packing.aggregate import AggregateModel, Continuous
 from optimizer.packing.options import useful_options
 from optimizer.packing.outcome import Run, round_up
-from optimizer.packing.problem import FloatArray, PackingProblem
+from optimizer.packing.problem import FloatArray, IntArray, PackingProblem
 
 WHOLE_BINS_S, WHOLE_BINS_SHARE = 20.0, 0.1
 """Seconds, and share of the time left, for the bound with whole numbers of bins."""
@@ -75,10 +75,20 @@ def dual_feasible_bound(problem: PackingProblem) -> float:
             scaled = (k + 1) * sizes
             whole = np.abs(scaled - np.rint(scaled)) < 1e-9
             best = max(best, float(np.where(whole, sizes, np.floor(scaled + 1e-9) / k) @ counts))
-        for edge in np.unique(sizes[sizes <= 0.5]):
-            weights = np.where(sizes > 1 - edge + 1e-12, 1.0, np.where(sizes < edge - 1e-12, 0.0, sizes))
-            best = max(best, float(weights @ counts))
+        best = max(best, _threshold_bound(sizes, counts))
     return best * price * (1 - 1e-9)
+
+
+def _threshold_bound(sizes: FloatArray, counts: IntArray) -> float:
+    """The best weight of all items by the threshold function, over every edge; in the order of sizes."""
+    order = np.argsort(sizes, kind="stable")
+    ordered = sizes[order]
+    number = np.concatenate(([0], np.cumsum(counts[order])))
+    total = np.concatenate(([0.0], np.cumsum(ordered * counts[order])))
+    edges = np.unique(ordered[ordered <= 0.5])
+    first = np.searchsorted(ordered, edges - 1e-12, side="left")
+    above = np.searchsorted(ordered, 1 - edges + 1e-12, side="right")
+    return float((number[-1] - number[above] + total[above] - total[first]).max(initial=0.0))
 
 
 def _shares(problem: PackingProblem, options: tuple[int, ...]) -> list[FloatArray]:

@@ -42,23 +42,25 @@ def _check_bin(problem: PackingProblem, g: int, option: int, counts: NDArray[np.
             f'bin {g}: row {r} of option "{chosen.name}" is {used[r]:.9g}, above {chosen.capacity[r]:.9g}'
         )
     for k, cut in enumerate(problem.cuts):
-        if option in cut.options and matches(cut, counts, problem.heavier):
+        if option in cut.options and matches(cut, counts, problem.heaviness):
             found.append(f"bin {g}: dominates cut {k}")
     return found
 
 
-def matches(cut: Cut, counts: NDArray[np.int64], heavier: NDArray[np.bool_] | None) -> bool:
+def matches(cut: Cut, counts: NDArray[np.int64], heaviness: NDArray[np.float64] | None) -> bool:
     """Whether a bin's items can be matched to all of a cut's, each at least as heavy.
 
     By maximum flow, independent of the conditions that the placers use.
     """
-    order = np.eye(len(counts), dtype=bool) if heavier is None else heavier
     wanted, have = np.flatnonzero(cut.counts), np.flatnonzero(counts)
+    stands = have[:, None] == wanted
+    if heaviness is not None:
+        stands = (heaviness[have][:, None] >= heaviness[wanted]).all(axis=-1)
     total = int(cut.counts.sum())
     size = len(have) + len(wanted) + 2
     capacity = np.zeros((size, size), dtype=np.int32)
     capacity[0, 1 : 1 + len(have)] = np.minimum(counts[have], total)
-    capacity[1 : 1 + len(have), 1 + len(have) : -1] = np.where(order[np.ix_(have, wanted)], total, 0)
+    capacity[1 : 1 + len(have), 1 + len(have) : -1] = np.where(stands, total, 0)
     capacity[1 + len(have) : -1, -1] = cut.counts[wanted]
     return bool(maximum_flow(csr_matrix(capacity), 0, size - 1).flow_value == total)
 

@@ -129,7 +129,7 @@ class Relaxation:
         added = 0
         for o in self.options:
             worth = (self.filler.problem.options[o].price + float(solved.toll[o])) * (1 + 1e-8)
-            for column in cover(self.filler, o, solved.duals, self.limit, worth):
+            for column in cover(self.filler, o, solved.duals, self.limit, worth, self.until):
                 added += self.master.add(column)
         return added
 
@@ -225,16 +225,17 @@ def relax(
     run: Run, filler: Filler, continuous: Continuous, seconds: float
 ) -> tuple[Relaxation, Solved | None]:
     """Solve the relaxation at the root, from the continuous one; the run's bound rises as it goes."""
+    until = run.until(seconds)
     master = Master(run.problem, exchanges(filler))
     for o in filler.options:
         most = run.problem.rows[o].most
-        for bin_ in cover(filler, o, np.ones(run.problem.n_classes), most, -1.0):
+        for bin_ in cover(filler, o, np.ones(run.problem.n_classes), most, -1.0, until):
             master.add(bin_)
     if run.packing is not None:
         for b, _ in run.packing.patterns():
             master.add(b)
     relaxation = Relaxation(
-        filler, master, run.problem.counts, run.until(seconds), filler.options, on_bound=run.raise_bound,
+        filler, master, run.problem.counts, until, filler.options, on_bound=run.raise_bound,
         bound=continuous.bound, proof=proof_of(continuous, run.problem),
         close=1e-7 if run.problem.n_classes <= LARGE else 2e-3,
     )  # fmt: skip

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from optimizer.packing.matching import dominates_one
-from optimizer.packing.problem import BoolArray, Cut, IntArray, PackingProblem
+from optimizer.packing.problem import BoolArray, Cut, FloatArray, IntArray, PackingProblem
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,11 +60,18 @@ class CutShape:
         return np.asarray(members[inner.sum(axis=0) == 1])
 
 
-def cut_shape(counts: IntArray, heavier: BoolArray | None) -> CutShape:
-    """The shape of a multiset under an order (`PackingProblem.heavier`)."""
-    order = np.eye(len(counts), dtype=bool) if heavier is None else heavier
+def at_least(measures: FloatArray, light: IntArray) -> BoolArray:
+    """Which classes are at least as heavy as some others by every measure, shape (n_classes, n_light)."""
+    order: BoolArray = np.ones((len(measures), len(light)), dtype=bool)
+    for measure in measures.T:
+        order &= measure[:, None] >= measure[light]
+    return order
+
+
+def cut_shape(counts: IntArray, measures: FloatArray) -> CutShape:
+    """The shape of a multiset under the order of `PackingProblem.measures`."""
     support = np.flatnonzero(counts)
-    reach, want = np.unique(order[:, support], axis=1, return_inverse=True)
+    reach, want = np.unique(at_least(measures, support), axis=1, return_inverse=True)
     by_reach = np.lexsort((np.arange(reach.shape[1]), reach.sum(axis=0)))
     reach = reach[:, by_reach]
     want = np.argsort(by_reach)[want.ravel()]
@@ -75,7 +82,7 @@ def cut_shape(counts: IntArray, heavier: BoolArray | None) -> CutShape:
     if not stands[0].any():
         stands, group = stands[1:], group - 1
     first = support[np.unique(want, return_index=True)[1]]
-    return CutShape(wanted, group.astype(np.int64), stands, order[np.ix_(first, first)])
+    return CutShape(wanted, group.astype(np.int64), stands, at_least(measures, first)[first])
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,7 +108,7 @@ class CutTable:
 def cut_tables(problem: PackingProblem) -> tuple[CutTable, ...]:
     """The cuts of every option, in the problem's order of options."""
     cuts = needed_cuts(problem)
-    shapes = [cut_shape(cut.counts, problem.heavier) for cut in cuts]
+    shapes = [cut_shape(cut.counts, problem.measures) for cut in cuts]
     return tuple(
         _table([s for cut, s in zip(cuts, shapes, strict=True) if o in cut.options], problem.n_classes)
         for o in range(len(problem.options))
@@ -128,5 +135,5 @@ def needed_cuts(problem: PackingProblem) -> tuple[Cut, ...]:
         if not any(
             set(cut.options) <= set(other.options) and shape.dominated_by(cut.counts) for other, shape in kept
         ):
-            kept.append((cut, cut_shape(cut.counts, problem.heavier)))
+            kept.append((cut, cut_shape(cut.counts, problem.measures)))
     return tuple(cut for cut, _ in kept)

@@ -8,7 +8,7 @@ one whose fill is worth most per price. Best-fit puts each class into the fulles
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -18,7 +18,7 @@ from optimizer.packing.cuts import CutTable, cut_tables
 from optimizer.packing.kernels import best_fit, fill, polish
 from optimizer.packing.options import Stock, useful_options
 from optimizer.packing.outcome import Run
-from optimizer.packing.problem import Bin, BoolArray, FloatArray, IntArray, Packing, PackingProblem
+from optimizer.packing.problem import Bin, FloatArray, IntArray, Packing, PackingProblem
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,12 +61,13 @@ class Filler:
         return list({order.tobytes(): order for order in found}.values())
 
     @cached_property
-    def swaps(self) -> BoolArray:
-        """``[a, b]``: an item of b may replace one of a whatever the cuts are, shape (n, n)."""
-        n, order = self.problem.n_classes, self.problem.heavier
-        if not self.problem.cuts:
-            return np.ones((n, n), dtype=bool)
-        return np.eye(n, dtype=bool) if order is None else order.copy()
+    def swap_measures(self) -> FloatArray:
+        """An item of b may replace one of a whatever the cuts are if it is heavier by none of these.
+
+        Shape (n_classes, n_measures); no measures where there are no cuts.
+        """
+        problem = self.problem
+        return problem.measures if problem.cuts else np.zeros((problem.n_classes, 0))
 
     def fill(
         self, option: int, order: IntArray, remaining: IntArray, counts: IntArray | None = None
@@ -127,6 +128,7 @@ def first_fit(
     remaining: IntArray,
     stock: Stock,
     options: Sequence[int] | None = None,
+    late: Callable[[], bool] = lambda: False,
 ) -> list[Bin] | None:
     """Fill bins one after the other; None if items are left and no option may be opened.
 
@@ -142,18 +144,15 @@ def first_fit(
         How many bins of each option may still be opened; used up.
     options
         Options to choose from; None: all that are useful.
+    late
+        Asked before every bin: whether to come to an end, with the last bin's option as long as it goes.
     """
     left = remaining.copy()
     bins: list[Bin] = []
+    choice = filler.options if options is None else options
     while left.any():
-        best, best_value = None, 0.0
-        for o in filler.options if options is None else options:
-            if not stock.available(o):
-                continue
-            added = filler.fill(o, order, left)
-            value = float(filler.weights @ added) / filler.problem.options[o].price
-            if value > best_value * (1 + 1e-9) or (best is None and added.any()):
-                best, best_value = Bin(o, added), value
+        best = _worthiest(filler, order, left, stock, (bins[-1].option,)) if bins and late() else None
+        best = best or _worthiest(filler, order, left, stock, choice)
         if best is None:
             return None
         used = best.counts > 0
@@ -162,6 +161,22 @@ def first_fit(
         left -= times * best.counts
         bins += [best] * times
     return bins
+
+
+def _worthiest(
+    filler: Filler, order: IntArray, left: IntArray, stock: Stock, options: Sequence[int]
+) -> Bin | None:
+    """The filled bin that is worth most per price; None if none holds an item, or may be opened."""
+    best, best_value = None, 0.0
+    for o in options:
+        if not stock.available(o):
+            continue
+        added = filler.fill(o, order, left)
+        held = np.flatnonzero(added)  # few of many classes
+        value = float(filler.weights[held] @ added[held]) / filler.problem.options[o].price
+        if value > best_value * (1 + 1e-9) or (best is None and len(held)):
+            best, best_value = Bin(o, added), value
+    return best
 
 
 def best_fit_decreasing(
@@ -217,18 +232,21 @@ def place_best_fit(run: Run) -> None:
 
 
 def _place(run: Run, best: bool) -> None:
+    """Offer a plan for every order; the first is finished even when the time is over, in a hurry."""
     filler = Filler(run.problem)
     options: Sequence[int] = filler.options
     for k, order in enumerate(filler.orders):
         if k and run.done:
             return
         stock = Stock(run.problem)
-        bins = first_fit(filler, order, run.problem.counts, stock, options)
+        bins = first_fit(filler, order, run.problem.counts, stock, options, lambda: run.out_of_time)
         if bins is not None:
             offer(run, cheapest_options(filler, bins, stock))
             # Choosing costs most of the time, and other orders hardly choose otherwise.
             options = sorted({b.option for b in bins})
         for o in options if best else ():
+            if run.out_of_time and run.packing is not None:
+                return
             packed = best_fit_decreasing(filler, order, run.problem.counts, o)
             stock = Stock(run.problem)
             if packed is not None and stock.available(o) >= len(packed):

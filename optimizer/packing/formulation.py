@@ -253,7 +253,7 @@ def _cut_rows(built: AssignmentModel) -> None:
         if not mine:
             continue
         most = np.array([problem.rows[built.options[j]].most for j in mine]).max(axis=0)
-        shape = cut_shape(cut.counts, problem.heavier)
+        shape = cut_shape(cut.counts, problem.measures)
         if shape.dominated_by(most):
             for g in range(len(built.items)):
                 _keep_cut(built, f"cut_{k}_{g}", g, [int(built.opened[g, j]) for j in mine], shape)

@@ -15,7 +15,7 @@ Where an empty GPU starves at the first test point, the published method has no 
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -130,6 +130,7 @@ def proposed(
     fill_points: Sequence[int] = TEST_POINTS,
     slot_points: Sequence[int] = TEST_POINTS,
     most_gpus: int | None = None,
+    late: Callable[[], bool] = lambda: False,
 ) -> list[GreedyGPU] | None:
     """The paper's Proposed (with a small-tree oracle ProposedFast).
 
@@ -145,17 +146,21 @@ def proposed(
         Slot options.
     most_gpus
         Most GPUs; None: no limit.
+    late
+        Asked before every test: whether to stop.
 
     Returns
     -------
     list of GreedyGPU, or None
-        None if an empty GPU starves at its first test, or the GPUs do not suffice.
+        None if an empty GPU starves at its first test, the GPUs do not suffice, or it was to stop.
     """
     points, slots = sorted(set(fill_points)), sorted(set(slot_points))
     line = queue(adapters)[::-1]
     done: list[GreedyGPU] = []
     gpu: _OpenGPU | None = None
     while line or (gpu is not None and gpu.pending):
+        if late():
+            return None
         if gpu is None:
             if most_gpus is not None and len(done) >= most_gpus:
                 return None
@@ -242,6 +247,7 @@ def _place(run: Run, fill_points: Sequence[int] | None) -> None:
             fill_points=TEST_POINTS if fill_points is None else fill_points,
             slot_points=slots,
             most_gpus=min(limits, default=None),
+            late=lambda: run.out_of_time,
         )
         if plan is not None:
             _offer(run, oracle, plan)

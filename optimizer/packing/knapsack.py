@@ -113,18 +113,21 @@ def row_multipliers(
 
 
 @compiled
-def rivals_of(order: IntArray, profit: FloatArray, usage: IntArray, swaps: BoolArray) -> IntArray:
+def rivals_of(order: IntArray, profit: FloatArray, usage: IntArray, measures: FloatArray) -> IntArray:
     """Positions of classes that go before a class, -1 where there are fewer, shape (n, RIVALS).
 
     Some optimal bin has an item of a class only if it has all items of each rival: a rival is worth at
-    least as much, takes no more of any row, and may take its place (``swaps``). The nearest are kept.
+    least as much, takes no more of any row, and is heavier by none of the ``measures``. The nearest are
+    kept.
     """
     found = np.full((len(order), RIVALS), -1)
     for i in range(len(order)):
         c, k = order[i], 0
         for j in range(i - 1, -1, -1):
             d = order[j]
-            better = swaps[c, d] and profit[d] >= profit[c]
+            better = profit[d] >= profit[c]
+            for w in range(measures.shape[1]):
+                better = better and measures[d, w] <= measures[c, w]
             for r in range(usage.shape[0]):
                 better = better and usage[r, d] <= usage[r, c]
             if better:
@@ -271,7 +274,7 @@ def tree_knapsack(
     wanted: IntArray,
     group: IntArray,
     stands: BoolArray,
-    swaps: BoolArray,
+    measures: FloatArray,
     multipliers: FloatArray,
     enough: float,
     nodes: int,
@@ -279,13 +282,13 @@ def tree_knapsack(
     """Best counts found, their value, and an upper bound on the value of any bin.
 
     Bins worth no more than ``enough`` are not searched for; the bound is then at least ``enough``.
-    ``swaps[a, b]`` says that b may take the place of a in a bin as far as cuts are concerned;
+    As far as cuts are concerned, b may take the place of a if none of its ``measures`` is above a's;
     ``multipliers`` are the weights of the aggregated row (`row_multipliers`).
     """
     n = usage.shape[1]
     load = aggregated(usage, capacity, multipliers)
     order = by_efficiency(profit, most, load)
-    rivals = rivals_of(order, profit, usage, swaps)
+    rivals = rivals_of(order, profit, usage, measures)
     counts, best_counts = np.zeros(n, dtype=np.int64), np.zeros(n, dtype=np.int64)
     residual = capacity.copy()
     left, value, best, i, visited = 1.0, 0.0, 0.0, 0, 0

@@ -44,7 +44,7 @@ def improve(run: Run, filler: Filler, seconds: float, rounds: int = 2_000) -> No
             return
         current = _refill(run, filler, current, rng)
         if len(current) <= SMALL and k % 10 == 0:
-            current = _empty_lightest(filler, current)
+            current = _empty_lightest(run, filler, current)
         offer(run, current)
 
 
@@ -79,7 +79,7 @@ def _refill(run: Run, filler: Filler, bins: list[Bin], rng: np.random.Generator)
     return candidate if _price(run, candidate) <= _price(run, bins) + 1e-9 else bins
 
 
-def _empty_lightest(filler: Filler, bins: list[Bin]) -> list[Bin]:
+def _empty_lightest(run: Run, filler: Filler, bins: list[Bin]) -> list[Bin]:
     """Push the items of the lightest bin into the others, by moves and by swaps for lighter ones."""
     target = min(range(len(bins)), key=lambda g: float(filler.weights @ bins[g].counts))
     held = bins[target].counts.copy()
@@ -89,6 +89,8 @@ def _empty_lightest(filler: Filler, bins: list[Bin]) -> list[Bin]:
         moved = False
         for c in sorted(np.flatnonzero(held).tolist(), key=lambda c: -filler.weights[c]):
             for g, b in enumerate(others):
+                if run.out_of_time:
+                    return [*others, Bin(bins[target].option, held)]
                 swapped = _take_in(filler, b, c, bins[target].option, held)
                 if swapped is not None:
                     others[g], held = swapped

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -53,7 +54,7 @@ def price_option(
     weights = row_multipliers(profit, most, rows.usage, rows.capacity, 1 if len(rows.capacity) == 1 else 25)
     counts, value, upper = tree_knapsack(
         profit, most, rows.usage, rows.capacity, table.wanted, table.group, table.stands,
-        filler.swaps, weights, enough, nodes,
+        filler.swap_measures, weights, enough, nodes,
     )  # fmt: skip
     if upper > max(value, enough) * (1 + 1e-6):
         counts = filler.polish(option, profit, most, counts)
@@ -61,14 +62,19 @@ def price_option(
     return Priced(Bin(option, counts), value, upper)
 
 
-def cover(filler: Filler, option: int, duals: FloatArray, limit: IntArray, worth: float) -> list[Bin]:
-    """Greedy bins worth more than ``worth`` that share no class, to enrich the master at little cost."""
+def cover(
+    filler: Filler, option: int, duals: FloatArray, limit: IntArray, worth: float, until: Callable[[], bool]
+) -> list[Bin]:
+    """Greedy bins worth more than ``worth`` that share no class, to enrich the master at little cost.
+
+    Before every bin it is asked whether to stop (``until``).
+    """
     rows = filler.problem.rows[option]
     share = (rows.usage / np.maximum(rows.capacity, 1)[:, None]).max(axis=0)
     order = np.argsort(-duals / np.maximum(share, 1e-12), kind="stable")
     left = np.where(duals > 0, np.minimum(rows.most, limit), 0)
     bins: list[Bin] = []
-    while left.any():
+    while left.any() and not until():
         counts = filler.polish(option, duals, left, filler.fill(option, order, left))
         if float(duals @ counts) <= worth or not counts.any():
             break

@@ -160,7 +160,7 @@ class Cut:
     """A multiset of items that a bin must not hold, nor anything that dominates it.
 
     A bin dominates the multiset if its items can be matched one to one to the multiset's so that each
-    is at least as heavy (``PackingProblem.heavier``) as the one it is matched to.
+    is at least as heavy (``PackingProblem.heaviness``) as the one it is matched to.
 
     Parameters
     ----------
@@ -232,9 +232,10 @@ class PackingProblem:
         Most total price; None: no limit.
     cuts
         Multisets that bins must not dominate.
-    heavier
-        ``heavier[a, b]``: an item of class a can stand for one of class b in a cut, because it is at
-        least as heavy in every respect. Reflexive and transitive; None: only a class itself.
+    heaviness
+        How heavy an item is by several measures, shape (n_classes, n_measures): one of class a can stand
+        for one of class b in a cut if it is no lighter by any, ``(heaviness[a] >= heaviness[b]).all()``.
+        None: only a class for itself.
     objective
         ``price``: least sum of prices. ``worst``, ``mean``: least worst or mean latency over the
         ``max_bins`` bins; ``mean`` counts a bin without items by its lowest offset.
@@ -251,7 +252,7 @@ class PackingProblem:
     max_bins: int | None = None
     budget: float | None = None
     cuts: tuple[Cut, ...] = ()
-    heavier: BoolArray | None = None
+    heaviness: FloatArray | None = None
     objective: Objective = "price"
     class_names: tuple[str, ...] = ()
     rates: FloatArray | None = None
@@ -262,8 +263,8 @@ class PackingProblem:
         members("cuts", self.cuts, Cut)
         _set(self, "options", tuple(self.options))
         _set(self, "cuts", tuple(self.cuts))
-        if self.heavier is not None:
-            _set(self, "heavier", np.asarray(self.heavier, dtype=bool))
+        if self.heaviness is not None:
+            _set(self, "heaviness", floats("heaviness", self.heaviness, dimensions=2))
         if self.rates is not None:
             _set(self, "rates", floats("rates", self.rates, dimensions=1))
         _check_problem(self)
@@ -306,6 +307,14 @@ class PackingProblem:
     def prices(self) -> FloatArray:
         """Price of each option, shape (n_options,)."""
         return np.array([o.price for o in self.options])
+
+    @cached_property
+    def measures(self) -> FloatArray:
+        """`heaviness`, or where there is none, measures by which every class compares with itself alone."""
+        if self.heaviness is not None:
+            return self.heaviness
+        index = np.arange(self.n_classes, dtype=np.float64)
+        return np.column_stack([index, -index])
 
     def class_name(self, index: int) -> str:
         """Name of a class for messages."""
@@ -365,11 +374,11 @@ def _check_problem(problem: PackingProblem) -> None:
         raise PackingError(f"class_names has {len(problem.class_names)} names for {n} classes")
     if problem.rates is not None and problem.rates.shape != (n,):
         raise PackingError(f"rates has shape {problem.rates.shape}, not ({n},)")
+    _check_heaviness(problem)
     for cut in problem.cuts:
         if cut.counts.shape != (n,) or not all(0 <= o < len(problem.options) for o in cut.options):
             raise PackingError("a cut names an option that does not exist, or has other classes")
     _check_limits(problem)
-    _check_order(problem)
     if problem.objective not in ("price", "worst", "mean"):
         raise PackingError(f'objective is "{problem.objective}", must be price, worst or mean')
     if problem.objective != "price":
@@ -380,6 +389,19 @@ def _check_problem(problem: PackingProblem) -> None:
                 raise PackingError(
                     f'option "{option.name}" has no latency rows, which objective {problem.objective} needs'
                 )
+
+
+def _check_heaviness(problem: PackingProblem) -> None:
+    heaviness, n = problem.heaviness, problem.n_classes
+    if heaviness is None:
+        return
+    if heaviness.ndim != 2 or len(heaviness) != n:
+        raise PackingError(
+            f"heaviness has shape {heaviness.shape}, must be ({n}, measures); give a row per class"
+        )
+    if np.isnan(heaviness).any():
+        c, k = np.argwhere(np.isnan(heaviness))[0]
+        raise PackingError(f"heaviness[{c}, {k}] is nan, must be a number; give one")
 
 
 def _check_limits(problem: PackingProblem) -> None:
@@ -400,15 +422,3 @@ def _check_limits(problem: PackingProblem) -> None:
         _set(problem, "max_bins", whole("max_bins", problem.max_bins, least=1))
     if problem.budget is not None:
         number("budget", problem.budget)
-
-
-def _check_order(problem: PackingProblem) -> None:
-    order = problem.heavier
-    if order is None:
-        return
-    if order.shape != (problem.n_classes, problem.n_classes) or not order.diagonal().all():
-        raise PackingError("heavier must be a square matrix over the classes, true on its diagonal")
-    reached = order.astype(np.float32) @ order.astype(np.float32) > 0
-    if (reached & ~order).any():
-        a, b = np.argwhere(reached & ~order)[0]
-        raise PackingError(f"heavier is not transitive: it must hold for classes {a} and {b}")

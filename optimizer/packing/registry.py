@@ -41,6 +41,11 @@ class Method:
     exact: bool
     objectives: frozenset[str]
 
+    @property
+    def spreads(self) -> bool:
+        """Whether it can only spread items over bins that are given, since it minimises no price."""
+        return "price" not in self.objectives
+
 
 METHODS: dict[str, Method] = {
     method.name: method

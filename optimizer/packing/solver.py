@@ -153,7 +153,8 @@ def _method(name: str, problem: PackingProblem) -> Method:
     if problem.objective not in method.objectives:
         able = sorted(m for m, each in METHODS.items() if problem.objective in each.objectives)
         raise PackingError(
-            f'method "{name}" does not do objective {problem.objective}; choose from {", ".join(able)}'
+            f'method "{name}" does not do objective {problem.objective}, only '
+            f"{' and '.join(sorted(method.objectives))}; choose from {', '.join(able)}"
         )
     return method
 

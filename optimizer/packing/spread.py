@@ -27,9 +27,9 @@ def place_spread(run: Run) -> None:
     for order in filler.orders:
         if run.done:
             return
-        spread = _deal(filler, order)
+        spread = _deal(run, filler, order)
         if spread is None:
-            spread = first_fit(filler, order, problem.counts, Stock(problem))
+            spread = first_fit(filler, order, problem.counts, Stock(problem), late=lambda: run.out_of_time)
         if spread is not None:
             offer(run, _improve(run, filler, spread))
 
@@ -48,8 +48,8 @@ def _fastest(filler: Filler, counts: IntArray, stock: Stock) -> int | None:
     return best
 
 
-def _deal(filler: Filler, order: IntArray) -> list[Bin] | None:
-    """Deal all items over the bins given; None if an item finds no bin."""
+def _deal(run: Run, filler: Filler, order: IntArray) -> list[Bin] | None:
+    """Deal all items over the bins given; None if an item finds no bin, or the time is over."""
     problem = filler.problem
     assert problem.max_bins is not None
     bins: list[Bin | None] = [None] * min(problem.max_bins, problem.n_items)
@@ -58,6 +58,8 @@ def _deal(filler: Filler, order: IntArray) -> list[Bin] | None:
         left = int(problem.counts[c])
         piece = max(1, left // (len(bins) * CHUNKS))
         while left > 0:
+            if run.out_of_time:
+                return None
             amount = min(piece, left)
             placed = _best_place(filler, bins, int(c), amount, stock)
             if placed is None:
@@ -125,6 +127,8 @@ def _relieve(run: Run, filler: Filler, bins: list[Bin], slow: int, latency: Floa
         target = bins[fast]
         before = latency[slow] if worst else latency[slow] + latency[fast]
         for c in np.flatnonzero(source.counts):
+            if run.out_of_time:
+                return False
             for d in (-1, *np.flatnonzero(target.counts)):
                 give, take = _exchanged(source.counts, target.counts, int(c), int(d))
                 first = _latency(run.problem, source.option, give)

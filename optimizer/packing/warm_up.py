@@ -32,7 +32,7 @@ def _call_all(filler: Filler) -> None:
     best_fit_decreasing(filler, order, problem.counts, 0)
     duals, rows, table = np.ones(problem.n_classes), problem.rows[0], filler.tables[0]
     table.violated(problem.counts)
-    cover(filler, 0, duals, problem.counts, 0.0)
+    cover(filler, 0, duals, problem.counts, 0.0, lambda: False)
     price_option(filler, 0, duals, problem.counts, 0.0, 1)
     most = np.minimum(rows.most, problem.counts)
     weights = row_multipliers(duals, most, rows.usage, rows.capacity, 25)

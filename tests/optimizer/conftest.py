@@ -31,7 +31,7 @@ def _allowed(problem: PackingProblem, option: PackingOption, o: int, held: np.nd
     return (
         not (held[~option.fits_class] > 0).any()
         and bool((option.usage @ held <= option.capacity + 1e-9).all())
-        and not any(o in cut.options and matches(cut, held, problem.heavier) for cut in problem.cuts)
+        and not any(o in cut.options and matches(cut, held, problem.heaviness) for cut in problem.cuts)
     )
 
 
@@ -80,10 +80,9 @@ def _optimum(problem: PackingProblem) -> float:
     return total / problem.max_bins + idle if problem.objective == "mean" and problem.max_bins else total
 
 
-def _random_order(rng: np.random.Generator, n: int) -> np.ndarray:
-    """A partial order on n classes: from a chain over some (1 dimension) to hardly any pair (3)."""
-    values = rng.integers(0, 4, (n, int(rng.integers(1, 4))))
-    return np.asarray((values[:, None] >= values[None]).all(axis=-1))
+def _random_heaviness(rng: np.random.Generator, n: int) -> np.ndarray:
+    """Measures of n classes: from one, a chain over some, to three, by which hardly any pair compares."""
+    return rng.integers(0, 4, (n, int(rng.integers(1, 4)))).astype(float)
 
 
 def _random_option(rng: np.random.Generator, n: int, o: int) -> PackingOption:
@@ -129,7 +128,7 @@ def _random_problem(seed: int, *, cuts: bool = False, objective: str = "price") 
         )
         for _ in range(2)
     )
-    return replace(problem, cuts=made, heavier=_random_order(rng, n))
+    return replace(problem, cuts=made, heaviness=_random_heaviness(rng, n))
 
 
 @pytest.fixture(scope="session")

@@ -11,7 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from optimizer.packing import pack
-from optimizer.packing.bounds import continuous_bound, continuous_relaxation, dual_feasible_bound
+from optimizer.packing.bounds import (
+    _threshold_bound,
+    continuous_bound,
+    continuous_relaxation,
+    dual_feasible_bound,
+)
 from optimizer.packing.columns import relax
 from optimizer.packing.exchanges import exchanges
 from optimizer.packing.firstfit import Filler
@@ -102,3 +107,16 @@ def test_many_classes_without_slack_are_closed() -> None:
     result = pack(PackingProblem.bin_packing(sizes, 1_000), "exact", gap_limit=0.02, time_limit_s=60)
     assert result.packing is not None
     assert result.bound == 167
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_the_threshold_bound_is_that_of_its_best_edge(seed: int) -> None:
+    """Over all edges at once it is what the function says of one edge after the other."""
+    rng = np.random.default_rng(seed)
+    sizes = rng.choice([rng.uniform(0, 1, 30), rng.integers(0, 20, 30) / 20])
+    counts = rng.integers(1, 5, len(sizes))
+    best = 0.0
+    for edge in sizes[sizes <= 0.5]:
+        weights = np.where(sizes > 1 - edge + 1e-12, 1.0, np.where(sizes < edge - 1e-12, 0.0, sizes))
+        best = max(best, float(weights @ counts))
+    assert _threshold_bound(sizes, counts) == pytest.approx(best, rel=1e-12)

@@ -161,3 +161,33 @@ def test_methods_are_listed(lorapack: Lorapack) -> None:
     _, text, _ = lorapack("methods")
     for name in optimizer.methods():
         assert name in text
+
+
+def test_the_measured_runs_of_a_report_are_read_before_the_work(
+    lorapack: Lorapack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def work(*_: object, **__: object) -> None:
+        raise AssertionError("it began to work")
+
+    monkeypatch.setattr("learn.sample", work)
+    other = tmp_path / "other.csv"
+    other.write_text("a,b\n1,2\n")
+    for wrong, said in ((tmp_path / "nowhere.csv", "cannot be read as CSV"), (other, "is missing")):
+        code, _, err = lorapack("fit", "paper_mixed_32", "--report", "--measured", str(wrong))
+        assert code == 2
+        assert said in err
+        assert str(wrong) in err
+    code, _, err = lorapack("fit", "paper_mixed_32", "--measured", str(tmp_path / "nowhere.csv"))
+    assert code == 2
+    assert "--report" in err
+
+
+def test_no_default_points_outside_the_package(lorapack: Lorapack) -> None:
+    """A clone has nothing beside it; a file that a command works on is named by its user."""
+    code, text, _ = lorapack("fit", "--help")
+    assert code == 0
+    assert "shared" not in text
+    for package in ("scenarios", "twin", "learn", "optimizer", "benchmarks"):
+        for module in (Path(scenarios.__file__).parents[1] / package).rglob("*.py"):
+            assert "../" not in module.read_text(encoding="utf-8"), module
+            assert '/ "shared"' not in module.read_text(encoding="utf-8"), module

@@ -63,8 +63,7 @@ def problem(capacity: float, counts: Sequence[int] = (6, 6), sizes: Sequence[flo
         max_loras=8,
         max_lora_rank=8,
     )
-    heavier = np.array(sizes)[:, None] >= np.array(sizes)[None, :]
-    return PackingProblem(np.array(counts), (option,), heavier=heavier, max_bins=20)
+    return PackingProblem(np.array(counts), (option,), heaviness=np.array(sizes)[:, None], max_bins=20)
 
 
 def load(pattern: Pattern, sizes: Sequence[float] = (3, 2)) -> float:

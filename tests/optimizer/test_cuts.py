@@ -16,20 +16,19 @@ from optimizer.packing.firstfit import Filler, holds
 from optimizer.packing.formulation import assignment_model
 from optimizer.packing.matching import room_by_cut
 from optimizer.packing.outcome import Status
-from optimizer.packing.problem import Bin, BoolArray, Cut, IntArray, Packing, PackingOption, PackingProblem
+from optimizer.packing.problem import Bin, Cut, FloatArray, IntArray, Packing, PackingOption, PackingProblem
 
 EXACT = ("exact", "cpsat", "milp", "cbc")
 Optimum = Callable[[PackingProblem], float]
 Random = Callable[..., PackingProblem]
 
 
-def random_order(rng: np.random.Generator, n: int) -> BoolArray | None:
+def random_heaviness(rng: np.random.Generator, n: int) -> FloatArray | None:
     """From a total order (one dimension) to classes hardly any of which compare (four)."""
     dimensions = int(rng.integers(0, 5))
     if dimensions == 0:
         return None
-    values = rng.integers(0, 6, (n, dimensions))
-    return np.asarray((values[:, None] >= values[None]).all(axis=-1))
+    return rng.integers(0, 6, (n, dimensions)).astype(np.float64)
 
 
 def random_counts(rng: np.random.Generator, n: int) -> IntArray:
@@ -44,18 +43,19 @@ def random_counts(rng: np.random.Generator, n: int) -> IntArray:
 def test_kernels_and_checker_mean_the_same_bins(seed: int) -> None:
     rng = np.random.default_rng(seed)
     n = int(rng.integers(1, 40))
-    order = random_order(rng, n)
+    heaviness = random_heaviness(rng, n)
     cut, held = Cut((0,), random_counts(rng, n)), random_counts(rng, n)
-    shape = cut_shape(cut.counts, order)
+    option = PackingOption("x", np.ones((1, n)), np.array([1000.0]))
+    shape = cut_shape(cut.counts, PackingProblem(held, (option,), heaviness=heaviness).measures)
     assert int(shape.wanted.sum()) == int(cut.counts.sum())
-    dominated = matches(cut, held, order)
+    dominated = matches(cut, held, heaviness)
     assert shape.dominated_by(held) == dominated
     if dominated:
         return
     c, most = int(rng.integers(n)), int(rng.integers(1, 10))
     room = room_by_cut(c, most, held, shape.wanted, shape.group, shape.stands)
     grown = [held + k * np.eye(n, dtype=np.int64)[c] for k in range(most + 1)]
-    assert room == max(k for k in range(most + 1) if not matches(cut, grown[k], order))
+    assert room == max(k for k in range(most + 1) if not matches(cut, grown[k], heaviness))
 
 
 def incomparable(seed: int) -> PackingProblem:
@@ -68,17 +68,15 @@ def incomparable(seed: int) -> PackingProblem:
         PackingOption("x", usage, np.array([16.0, 18.0])),
         PackingOption("y", usage, np.array([22.0, 14.0]), allowed=rng.random(n) < 0.8, price=1.25),
     )
-    plain = PackingProblem(
-        np.ones(n, dtype=int), options, heavier=(values[:, None] >= values[None]).all(axis=-1)
-    )
+    plain = PackingProblem(np.ones(n, dtype=int), options, heaviness=values)
     cuts: tuple[Cut, ...] = ()
     for method in ("bfd", "ffd", "exact"):
-        problem = PackingProblem(plain.counts, options, heavier=plain.heavier, cuts=cuts)
+        problem = PackingProblem(plain.counts, options, heaviness=plain.heaviness, cuts=cuts)
         packing = pack(problem, method, time_limit_s=20).packing
         if packing is not None:
             b = max(packing.bins, key=lambda b: int(b.counts.sum()))
             cuts += (Cut((b.option,) if rng.random() < 0.5 else (0, 1), b.counts),)
-    return PackingProblem(plain.counts, options, heavier=plain.heavier, cuts=cuts)
+    return PackingProblem(plain.counts, options, heaviness=plain.heaviness, cuts=cuts)
 
 
 @pytest.mark.parametrize("seed", range(6))
@@ -106,11 +104,11 @@ def test_the_assignment_model_admits_exactly_the_bins_that_keep_the_cuts(seed: i
     """One bin with given items: the model has a solution if and only if the checker accepts the bin."""
     rng = np.random.default_rng(seed)
     n = int(rng.integers(2, 16))
-    order, held = random_order(rng, n), random_counts(rng, n)
+    heaviness, held = random_heaviness(rng, n), random_counts(rng, n)
     cuts = tuple(Cut((0,), random_counts(rng, n)) for _ in range(int(rng.integers(1, 4))))
     option = PackingOption("x", np.ones((1, n)), np.array([1000.0]))
-    problem = PackingProblem(held, (option,), cuts=cuts, heavier=order, max_bins=1)
-    accepted = not any(matches(cut, held, order) for cut in cuts)
+    problem = PackingProblem(held, (option,), cuts=cuts, heaviness=heaviness, max_bins=1)
+    accepted = not any(matches(cut, held, heaviness) for cut in cuts)
     assert holds(Filler(problem), 0, held) == accepted
     assert (check(problem, Packing((Bin(0, held),))) == []) == accepted
     result = pack(problem, "cpsat")
@@ -119,9 +117,9 @@ def test_the_assignment_model_admits_exactly_the_bins_that_keep_the_cuts(seed: i
 
 def test_a_cut_that_follows_from_another_is_left_out() -> None:
     option = PackingOption("x", np.array([[1.0, 2.0, 3.0]]), np.array([9.0]))
-    order = np.tril(np.ones((3, 3), dtype=bool))  # class 2 is the heaviest
+    heaviness = np.array([[0.0], [1.0], [2.0]])
     weak, strong = Cut((0,), np.array([0, 1, 2])), Cut((0,), np.array([1, 1, 0]))
-    problem = PackingProblem(np.array([3, 3, 3]), (option,), cuts=(weak, strong), heavier=order)
+    problem = PackingProblem(np.array([3, 3, 3]), (option,), cuts=(weak, strong), heaviness=heaviness)
     assert needed_cuts(problem) == (strong,)
     apart = PackingProblem(np.array([3, 3, 3]), (option,), cuts=(weak, strong))
     assert set(needed_cuts(apart)) == {weak, strong}

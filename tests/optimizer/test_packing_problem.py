@@ -71,7 +71,9 @@ def test_a_wrong_option_says_what_is_wrong(change: dict[str, object], message: s
         ({"objective": "fastest"}, "must be price, worst or mean"),
         ({"objective": "worst", "max_bins": 2}, "has no latency rows"),
         ({"class_names": ("a",)}, "1 names for 2 classes"),
-        ({"heavier": [[True, True], [True, False]]}, "true on its diagonal"),
+        ({"heaviness": [1.0, 2.0]}, r"heaviness has shape \(2,\), must be \(2, measures\)"),
+        ({"heaviness": [[1.0, 2.0]]}, r"heaviness has shape \(1, 2\), must be \(2, measures\)"),
+        ({"heaviness": [[1.0], [np.nan]]}, r"heaviness\[1, 0\] is nan"),
         ({"cuts": (Cut((4,), np.array([1, 0])),)}, "option that does not exist"),
     ],
 )
@@ -82,13 +84,6 @@ def test_a_wrong_problem_says_what_is_wrong(change: dict[str, object], message: 
     }
     with pytest.raises(PackingError, match=message):
         PackingProblem(**{**good, **change})  # type: ignore[arg-type]
-
-
-def test_an_order_must_be_transitive() -> None:
-    order = np.eye(3, dtype=bool)
-    order[0, 1] = order[1, 2] = True
-    with pytest.raises(PackingError, match="must hold for classes 0 and 2"):
-        replace(PackingProblem.bin_packing([1, 2, 3], 3), heavier=order)
 
 
 def test_an_unknown_method_lists_the_known_ones() -> None:

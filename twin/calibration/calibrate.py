@@ -76,7 +76,7 @@ def calibrate(
     workers: int = 1,
     progress: Progress | None = None,
 ) -> tuple[EngineProfile, CalibrationReport]:
-    """Fit a profile to a folder of tables in the form of ``../shared/measurements``.
+    """Fit a profile to a folder of tables in the form of the public measurements.
 
     Parameters
     ----------
