@@ -41,12 +41,7 @@ def fit_command(
     ] = 240,
     measured: Annotated[
         Path | None,
-        typer.Option(
-            exists=True,
-            dir_okay=False,
-            metavar="FILE",
-            help="Table of measured serving runs that the report tests on too.",
-        ),
+        typer.Option(metavar="FILE", help="Table of measured serving runs that the report tests on too."),
     ] = None,
     workers: WorkersOption = 2,
     set_: SetOption = None,

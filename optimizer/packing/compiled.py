@@ -6,7 +6,7 @@ from pathlib import Path
 
 from twin.engine.compilation import kept, sources_digest
 
-SOURCES = ("annealing", "enumeration", "kernels", "knapsack", "matching")
+SOURCES = ("annealing", "enumeration", "exchanges", "kernels", "knapsack", "matching")
 """Files of this package whose code or constants end up in compiled code."""
 
 compiled = kept(sources_digest(Path(__file__).parent, (*SOURCES, "compiled")), error_model="numpy")

@@ -18,7 +18,7 @@ SPREADERS = [name for name, method in optimizer.methods().items() if method.spre
 
 @pytest.fixture
 def scenario() -> Scenario:
-    return scenarios.read("paper_mixed_32", overrides=["replications=1"])
+    return scenarios.read("paper_mixed_32", overrides=["replications=1", "devices[0].price_per_hour=2"])
 
 
 @pytest.fixture
