@@ -20,7 +20,6 @@ from twin.profile import (
     write_profile,
 )
 from twin.replay import ScheduleError, replay, replay_files
-from twin.replications import Replications, replicate
 from twin.result import SimulationResult
 from twin.simulate import MemoryFailure, build_setup, simulate
 from twin.verdict import GPUVerdict, ValidationReport
@@ -47,7 +46,6 @@ __all__ = [
     "MemoryModel",
     "MemoryPlan",
     "ProfileError",
-    "Replications",
     "RequestTimes",
     "Requests",
     "RunRecords",
@@ -70,7 +68,6 @@ __all__ = [
     "read_profile",
     "replay",
     "replay_files",
-    "replicate",
     "shipped_profiles",
     "simulate",
     "times_alone",

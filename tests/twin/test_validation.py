@@ -235,19 +235,6 @@ def test_the_report_prints_and_exports(scenario: Scenario) -> None:
     assert "accepted" in report._repr_html_()
 
 
-def test_replications_give_intervals_for_any_number_of_workers(profile: twin.EngineProfile) -> None:
-    arguments: dict[str, Any] = {"max_loras": 8, "max_lora_rank": 8, "seed": 4, "replications": 4}
-    one = twin.replicate(load_of(*[0.2] * 8), WORKLOAD, EngineConfig(), profile, **arguments)
-    two = twin.replicate(load_of(*[0.2] * 8), WORKLOAD, EngineConfig(), profile, workers=2, **arguments)
-    assert one.to_json() == two.to_json()
-    served = one.figures["served_tok_per_s"]
-    assert served.low < served.mean < served.high
-    assert served.mean == pytest.approx(1.6 * 417, rel=0.2)
-    assert "4 runs" in one.summary()
-    assert len({run.gpu.itl.mean_s for run in one.runs}) == 4
-    assert set(one.to_frame().figure) == set(one.figures)
-
-
 def test_requests_longer_than_the_model_are_cut(profile: twin.EngineProfile) -> None:
     long = scenarios.AdapterClass(8, 0.1, FixedLengths(tokens=5000), FixedLengths(tokens=5000), ("long",))
     result = twin.simulate(
