@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from optimizer.packing import pack
-from optimizer.packing.problem import PackingProblem
+from optimizer.packing.model.problem import PackingProblem
 
 Instance = tuple[NDArray[np.int64], int]
 """Sizes and capacity."""

@@ -19,8 +19,8 @@ from pathlib import Path
 import numpy as np
 
 from optimizer.packing import methods, pack
-from optimizer.packing.outcome import Status
-from optimizer.packing.problem import PackingProblem
+from optimizer.packing.model.problem import PackingProblem
+from optimizer.packing.model.search_state import Status
 
 CONFTEST = Path(__file__).parents[1] / "tests" / "optimizer" / "conftest.py"
 

@@ -19,10 +19,10 @@ from pathlib import Path
 import numpy as np
 
 import scenarios
-from optimizer.loop.instance import prepare
-from optimizer.loop.parts import InfeasibleError
 from optimizer.packing import pack
-from optimizer.packing.problem import PackingProblem
+from optimizer.packing.model.problem import PackingProblem
+from optimizer.search.instance import prepare
+from optimizer.search.splitting import InfeasibleError
 from scenarios import Adapter, Scenario
 
 SHIPPED = Path(scenarios.__file__).parent

@@ -8,12 +8,12 @@ from optimizer.version import __version__
 if TYPE_CHECKING:
     from optimizer.baselines import BASELINES
     from optimizer.comparison import Comparison, compare
-    from optimizer.loop.solve import solve
     from optimizer.packing import methods, pack
-    from optimizer.packing.problem import Packing, PackingOption, PackingProblem
+    from optimizer.packing.model.problem import Packing, PackingOption, PackingProblem
     from optimizer.replanning.changes import Change
     from optimizer.replanning.replan import replan
     from optimizer.result import Result, Validation, result_schema
+    from optimizer.search.solve import solve
 
 __all__ = [
     "BASELINES",
@@ -37,9 +37,9 @@ _MODULES = {
     "BASELINES": "optimizer.baselines",
     "Change": "optimizer.replanning.changes",
     "Comparison": "optimizer.comparison",
-    "Packing": "optimizer.packing.problem",
-    "PackingOption": "optimizer.packing.problem",
-    "PackingProblem": "optimizer.packing.problem",
+    "Packing": "optimizer.packing.model.problem",
+    "PackingOption": "optimizer.packing.model.problem",
+    "PackingProblem": "optimizer.packing.model.problem",
     "Result": "optimizer.result",
     "Validation": "optimizer.result",
     "compare": "optimizer.comparison",
@@ -47,7 +47,7 @@ _MODULES = {
     "pack": "optimizer.packing",
     "replan": "optimizer.replanning.replan",
     "result_schema": "optimizer.result",
-    "solve": "optimizer.loop.solve",
+    "solve": "optimizer.search.solve",
 }
 """Where each name comes from; imported when it is first asked for, as solvers take seconds to import."""
 

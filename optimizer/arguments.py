@@ -8,9 +8,9 @@ from numbers import Integral, Real
 from typing import TypeGuard, get_args
 
 from optimizer.baselines.named import Baseline
-from optimizer.loop.objectives import PRICES, QUALITIES
-from optimizer.loop.quality import FALLBACK_METHOD
 from optimizer.packing.registry import METHODS, Method
+from optimizer.search.minimize_latency import FALLBACK_METHOD
+from optimizer.search.objectives import PRICES, QUALITIES
 from scenarios import Problem, Scenario, ScenarioError
 from scenarios.scenario import ObjectiveName
 

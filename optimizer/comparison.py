@@ -12,9 +12,9 @@ import pandas as pd
 
 import twin
 from optimizer.arguments import check_arguments, unsuited
-from optimizer.loop.solve import find_method, solve
 from optimizer.progress import Report, silent
 from optimizer.result import Result
+from optimizer.search.solve import find_method, solve
 from optimizer.tables import render, table
 from scenarios import Problem, Scenario, ScenarioError
 from scenarios.deadline import UNLIMITED, Deadline

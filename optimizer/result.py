@@ -16,7 +16,7 @@ from scenarios.display import visible
 from twin.verdict import cut_note
 
 if TYPE_CHECKING:
-    from optimizer.explain import Explanation
+    from optimizer.explanation.explain import Explanation
 
 ResultStatus = Literal["optimal", "feasible", "infeasible", "no_plan"]
 """``optimal``: the least first objective for the linearised model, proven.
@@ -160,7 +160,7 @@ class Result(BaseModel):
 
     def explain(self) -> Explanation:
         """What fills each GPU, why fewer do not work, and what would save one; prints as text."""
-        from optimizer.explain import explain
+        from optimizer.explanation.explain import explain
 
         return explain(self)
 

@@ -8,7 +8,7 @@ from types import ModuleType
 
 import pytest
 
-import optimizer.packing.compiled
+import optimizer.packing.model.compilation
 import twin.engine.compilation
 
 DECORATORS = {"compiled", "cached", "kept", "njit"}
@@ -42,7 +42,7 @@ def files_of_compiled_code(folder: Path, package: str) -> set[str]:
 
 @pytest.mark.parametrize(
     ("module", "package"),
-    [(twin.engine.compilation, twin), (optimizer.packing.compiled, optimizer.packing)],
+    [(twin.engine.compilation, twin), (optimizer.packing.model.compilation, optimizer.packing)],
     ids=lambda m: m.__name__,
 )
 def test_the_sources_are_the_files_whose_code_is_compiled(module: object, package: ModuleType) -> None:
@@ -62,4 +62,5 @@ def test_nothing_is_compiled_in_another_way(package: str) -> None:
     decorated = {
         p.parent for p in root.rglob("*.py") if names_in_compiled_code(ast.parse(p.read_text("utf-8")))
     }
-    assert decorated <= {root / "engine", root / "measured", root / "packing"}
+    rooms = ("engine", "measured", "packing/branch_and_price", "packing/heuristics", "packing/model")
+    assert decorated <= {root / room for room in rooms}

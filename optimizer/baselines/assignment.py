@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from optimizer.packing.problem import FloatArray, IntArray, PackingError
+from optimizer.packing.model.problem import FloatArray, IntArray, PackingError
 from scenarios import PlacedGPU, Placement, Scenario
 from scenarios.engine import padded_rank
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from optimizer.baselines.assignment import Assignment, SingleAdapters, assigned
-from optimizer.packing.problem import BoolArray, FloatArray, PackingError
+from optimizer.packing.model.problem import BoolArray, FloatArray, PackingError
 
 
 def dlora_proactive(

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from optimizer.baselines.assignment import LEAST_SHARE, Assignment, SingleAdapters, assigned
-from optimizer.packing.problem import FloatArray, IntArray, PackingError
+from optimizer.packing.model.problem import FloatArray, IntArray, PackingError
 
 
 def loraserve(adapters: SingleAdapters, gpus: int, peak_by_rank: Mapping[int, float]) -> Assignment:

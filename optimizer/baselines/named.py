@@ -31,7 +31,7 @@ from optimizer.baselines.rules import (
 )
 from optimizer.baselines.saturation import Saturation
 from optimizer.baselines.surrogate_oracle import Model, SurrogateOracle, learned_surrogate
-from optimizer.packing.greedy import GreedyInput, proposed
+from optimizer.packing.heuristics.greedy import GreedyInput, proposed
 from optimizer.progress import Report, silent
 from scenarios import Device, Scenario
 from scenarios.deadline import UNLIMITED, Deadline

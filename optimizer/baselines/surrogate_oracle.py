@@ -16,7 +16,7 @@ import learn
 import twin
 from learn.design import Plan
 from learn.make import PLAN, cached_sample
-from optimizer.packing.problem import FloatArray
+from optimizer.packing.model.problem import FloatArray
 from optimizer.progress import Report, silent
 from scenarios import AdapterClass, Device, Scenario
 from scenarios.deadline import UNLIMITED, Deadline
@@ -28,7 +28,7 @@ Model = Literal["forest", "tree"]
 
 @dataclass(frozen=True, eq=False)
 class SurrogateOracle:
-    """An oracle for `optimizer.packing.greedy.proposed`; ``counts`` are adapters of each class.
+    """An oracle for `optimizer.packing.heuristics.greedy.proposed`; ``counts`` are adapters of each class.
 
     Parameters
     ----------

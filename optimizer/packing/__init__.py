@@ -1,6 +1,6 @@
 """The packing core: items, bins and rows, every placer, their bounds and proofs; it knows no adapters."""
 
-from optimizer.packing.problem import Bin, Cut, Packing, PackingError, PackingOption, PackingProblem
+from optimizer.packing.model.problem import Bin, Cut, Packing, PackingError, PackingOption, PackingProblem
 from optimizer.packing.solver import methods, pack
 
 __all__ = [

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from optimizer.packing.cpsat import place_cpsat
-from optimizer.packing.outcome import Run
-from optimizer.packing.patterns import place_patterns
-from optimizer.packing.spread import place_spread
+from optimizer.packing.assignment.cpsat import place_cpsat
+from optimizer.packing.branch_and_price.branch_and_price import place_patterns
+from optimizer.packing.heuristics.load_balancing import place_spread
+from optimizer.packing.model.search_state import Run
 
 
 def place_exact(run: Run) -> None:

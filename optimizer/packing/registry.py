@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from optimizer.packing.cpsat import place_cpsat
+from optimizer.packing.assignment.cpsat import place_cpsat
+from optimizer.packing.assignment.milp import place_cbc, place_highs
+from optimizer.packing.branch_and_price.branch_and_price import place_patterns
 from optimizer.packing.exact import place_exact
-from optimizer.packing.firstfit import place_best_fit, place_first_fit
-from optimizer.packing.greedy import place_greedy, place_greedy_fill, place_proposed_lat
-from optimizer.packing.local_search import place_local_search
-from optimizer.packing.milp import place_cbc, place_highs
-from optimizer.packing.outcome import Placer
-from optimizer.packing.patterns import place_patterns
-from optimizer.packing.spread import place_spread
+from optimizer.packing.heuristics.first_fit import place_best_fit, place_first_fit
+from optimizer.packing.heuristics.greedy import place_greedy, place_greedy_fill, place_proposed_lat
+from optimizer.packing.heuristics.load_balancing import place_spread
+from optimizer.packing.heuristics.local_search import place_local_search
+from optimizer.packing.model.search_state import Placer
 
 _PRICE = frozenset({"price"})
 _LATENCY = frozenset({"worst", "mean"})

@@ -6,10 +6,11 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
-from optimizer.packing.checker import check
-from optimizer.packing.infeasible import homeless_message, why_infeasible
-from optimizer.packing.inputs import number, whole
-from optimizer.packing.outcome import (
+from optimizer.packing.bounds.infeasible import homeless_message, why_infeasible
+from optimizer.packing.model.argument_checks import number, whole
+from optimizer.packing.model.checker import check
+from optimizer.packing.model.problem import Packing, PackingError, PackingProblem
+from optimizer.packing.model.search_state import (
     Incumbent,
     PackingResult,
     Placer,
@@ -18,7 +19,6 @@ from optimizer.packing.outcome import (
     StopReason,
     relative_gap,
 )
-from optimizer.packing.problem import Packing, PackingError, PackingProblem
 from optimizer.packing.registry import METHODS, Method
 from scenarios.deadline import Deadline
 from scenarios.interrupts import interrupted, noticed, request

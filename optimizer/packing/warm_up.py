@@ -10,12 +10,12 @@ from functools import cache
 
 import numpy as np
 
-from optimizer.packing.annealing import anneal, dealt
-from optimizer.packing.enumeration import valuable_bins
-from optimizer.packing.firstfit import Filler, best_fit_decreasing
-from optimizer.packing.knapsack import row_multipliers
-from optimizer.packing.pricing import cover, price_option
-from optimizer.packing.problem import Cut, PackingOption, PackingProblem
+from optimizer.packing.branch_and_price.column_enumeration import valuable_bins
+from optimizer.packing.branch_and_price.knapsack import row_multipliers
+from optimizer.packing.branch_and_price.pricing import cover, price_option
+from optimizer.packing.heuristics.annealing import anneal, dealt
+from optimizer.packing.heuristics.first_fit import Filler, best_fit_decreasing
+from optimizer.packing.model.problem import Cut, PackingOption, PackingProblem
 
 
 @cache

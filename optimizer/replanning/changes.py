@@ -10,12 +10,12 @@ from itertools import count
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
-from optimizer.loop.confirm import pattern_of
-from optimizer.loop.instance import Instance
-from optimizer.loop.judging import placed_gpu
-from optimizer.packing.problem import Packing, PackingProblem
+from optimizer.packing.model.problem import Packing, PackingProblem
 from optimizer.replanning.moves import Running
 from optimizer.result import Result
+from optimizer.search.cut_loop import pattern_of
+from optimizer.search.instance import Instance
+from optimizer.search.judging import placed_gpu
 from optimizer.tables import render, table
 from scenarios import Placement
 

@@ -2,8 +2,8 @@
 
 The first bins are the running GPUs, told apart by what they hold; the others are fresh and alike. An item
 that stays where it was costs nothing, an item that was running elsewhere is a move. With k[g,c] <= n[g,c]
-and k[g,c] <= items of class c that run on g, the sum of k is what can stay (`optimizer.packing.formulation`
-has the rest of the model).
+and k[g,c] <= items of class c that run on g, the sum of k is what can stay (`formulation` has
+the rest of the model).
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from typing import Any
 
 import numpy as np
 
-from optimizer.packing.cpsat import to_cpsat
-from optimizer.packing.formulation import AssignmentModel, assignment_model
-from optimizer.packing.interrupt import solve_in_thread
-from optimizer.packing.outcome import PackingResult, Status, StopReason
-from optimizer.packing.problem import Bin, FloatArray, IntArray, Packing, PackingProblem
+from optimizer.packing.assignment.cpsat import to_cpsat
+from optimizer.packing.assignment.formulation import AssignmentModel, assignment_model
+from optimizer.packing.model.problem import Bin, FloatArray, IntArray, Packing, PackingProblem
+from optimizer.packing.model.search_state import PackingResult, Status, StopReason
+from optimizer.packing.native_search import solve_in_thread
 from scenarios.interrupts import interrupted
 
 PRICE_RESOLUTION = 1_000_000

@@ -15,17 +15,8 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
 import twin
-from optimizer.loop.assemble import Outcome, answer, no_answer, stopped_early
-from optimizer.loop.compilation import compile_loops
-from optimizer.loop.confirm import Confirmation, Confirmed
-from optimizer.loop.fewest import FewestSearch, relaxed
-from optimizer.loop.instance import Instance, prepare
-from optimizer.loop.judging import judge_of_patterns
-from optimizer.loop.objectives import QUALITIES
-from optimizer.loop.parts import InfeasibleError
-from optimizer.loop.placement_judge import gpu_validation
 from optimizer.packing import methods
-from optimizer.packing.problem import PackingProblem
+from optimizer.packing.model.problem import PackingProblem
 from optimizer.progress import Report, silent
 from optimizer.replanning.changes import (
     Change,
@@ -37,6 +28,15 @@ from optimizer.replanning.changes import (
 )
 from optimizer.replanning.moves import MovesSolver, Running
 from optimizer.result import Validation
+from optimizer.search.compilation import compile_loops
+from optimizer.search.cut_loop import Confirmation, Confirmed
+from optimizer.search.instance import Instance, prepare
+from optimizer.search.judging import judge_of_patterns
+from optimizer.search.minimize_gpus import FewestSearch, relaxed
+from optimizer.search.objectives import QUALITIES
+from optimizer.search.placement_judge import gpu_validation
+from optimizer.search.result_builder import Outcome, answer, no_answer, stopped_early
+from optimizer.search.splitting import InfeasibleError
 from scenarios import Placement, Problem, Scenario, ScenarioError
 from scenarios.deadline import UNLIMITED, Deadline, Stopped
 from scenarios.interrupts import noticed, request

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 
 from optimizer.cli import main
-from optimizer.packing.checker import matches
-from optimizer.packing.problem import Cut, PackingOption, PackingProblem
+from optimizer.packing.model.checker import matches
+from optimizer.packing.model.problem import Cut, PackingOption, PackingProblem
 
 
 def _patterns(problem: PackingProblem) -> list[tuple[tuple[int, ...], int]]:

@@ -10,14 +10,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from optimizer.packing import annealing, pack
-from optimizer.packing.aggregate import AggregateModel, Division
-from optimizer.packing.annealing import SCHEDULES, anneal, dealt, squeeze
-from optimizer.packing.bounds import raise_bounds
-from optimizer.packing.checker import check
-from optimizer.packing.firstfit import Filler, place_best_fit
-from optimizer.packing.outcome import Run
-from optimizer.packing.problem import PackingOption, PackingProblem
+from optimizer.packing import pack
+from optimizer.packing.bounds.aggregate_relaxation import AggregateModel, Division
+from optimizer.packing.bounds.price_bounds import raise_bounds
+from optimizer.packing.heuristics import annealing
+from optimizer.packing.heuristics.annealing import SCHEDULES, anneal, dealt, squeeze
+from optimizer.packing.heuristics.first_fit import Filler, place_best_fit
+from optimizer.packing.model.checker import check
+from optimizer.packing.model.problem import PackingOption, PackingProblem
+from optimizer.packing.model.search_state import Run
 from scenarios.deadline import Deadline
 
 Optimum = Callable[[PackingProblem], float]

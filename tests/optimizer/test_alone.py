@@ -10,10 +10,10 @@ import pytest
 import optimizer
 import scenarios
 import twin
-from optimizer.loop.alone import Alone, fewest
-from optimizer.loop.instance import prepare
-from optimizer.loop.parts import InfeasibleError
-from optimizer.packing.bounds import price_bound
+from optimizer.packing.bounds.price_bounds import price_bound
+from optimizer.search.dedicated import Alone, fewest
+from optimizer.search.instance import prepare
+from optimizer.search.splitting import InfeasibleError
 
 
 @pytest.mark.parametrize(

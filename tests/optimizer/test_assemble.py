@@ -9,10 +9,10 @@ from pathlib import Path
 
 import optimizer
 import scenarios
-from optimizer.loop.assemble import _validation
-from optimizer.loop.confirm import Confirmed
-from optimizer.loop.instance import prepare
-from optimizer.packing.problem import Bin, Packing
+from optimizer.packing.model.problem import Bin, Packing
+from optimizer.search.cut_loop import Confirmed
+from optimizer.search.instance import prepare
+from optimizer.search.result_builder import _validation
 from scenarios import AdapterClass, EngineConfig, FixedLengths, ServiceLevels, Workload
 from twin import GPULoad, find_profile, judge
 
@@ -71,7 +71,7 @@ def test_a_copy_that_is_not_installed_knows_its_version() -> None:
         "def refuse(name): raise m.PackageNotFoundError(name)\n"
         "m.version = m.distribution = m.metadata = refuse\n"
         "import optimizer\n"
-        "from optimizer.loop import assemble, baseline_run\n"
+        "from optimizer.baselines import run\n"
         "print(optimizer.__version__)"
     )
     said = subprocess.run(

@@ -32,11 +32,11 @@ from optimizer.baselines.rules import (
     max_backbone,
     random_placement,
 )
+from optimizer.baselines.run import Search
 from optimizer.baselines.saturation import Saturation, measured_throughputs
 from optimizer.baselines.surrogate_oracle import SurrogateOracle, learned_surrogate
-from optimizer.loop.baseline_run import Search
-from optimizer.loop.placement_judge import PlacementJudge
-from optimizer.packing.problem import PackingError
+from optimizer.packing.model.problem import PackingError
+from optimizer.search.placement_judge import PlacementJudge
 from scenarios.deadline import Deadline
 
 SPREADING = ("random", "random-all", "least-rate", "least-rate-third", "dlora", "loraserve")

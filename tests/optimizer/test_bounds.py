@@ -11,17 +11,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from optimizer.packing import pack
-from optimizer.packing.bounds import (
+from optimizer.packing.bounds.price_bounds import (
     _threshold_bound,
     continuous_bound,
     continuous_relaxation,
     dual_feasible_bound,
 )
-from optimizer.packing.columns import relax
-from optimizer.packing.exchanges import exchanges
-from optimizer.packing.firstfit import Filler
-from optimizer.packing.outcome import Run, round_up
-from optimizer.packing.problem import PackingOption, PackingProblem
+from optimizer.packing.branch_and_price.column_generation import relax
+from optimizer.packing.branch_and_price.dual_inequalities import exchanges
+from optimizer.packing.heuristics.first_fit import Filler
+from optimizer.packing.model.problem import PackingOption, PackingProblem
+from optimizer.packing.model.search_state import Run, round_up
 from scenarios.deadline import Deadline
 
 Optimum = Callable[[PackingProblem], float]

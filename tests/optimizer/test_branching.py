@@ -9,17 +9,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import scenarios
-from optimizer.loop.instance import prepare
 from optimizer.packing import pack
-from optimizer.packing.bounds import raise_bounds
-from optimizer.packing.branching import place_by_branching
-from optimizer.packing.checker import check
-from optimizer.packing.columns import Relaxation, relax
-from optimizer.packing.firstfit import Filler, place_best_fit
-from optimizer.packing.master import Master
-from optimizer.packing.outcome import Run
-from optimizer.packing.problem import Bin, PackingOption, PackingProblem
-from optimizer.packing.rounding import dive
+from optimizer.packing.bounds.price_bounds import raise_bounds
+from optimizer.packing.branch_and_price.column_generation import Relaxation, relax
+from optimizer.packing.branch_and_price.primal_heuristics import dive
+from optimizer.packing.branch_and_price.restricted_master import Master
+from optimizer.packing.branch_and_price.tree import place_by_branching
+from optimizer.packing.heuristics.first_fit import Filler, place_best_fit
+from optimizer.packing.model.checker import check
+from optimizer.packing.model.problem import Bin, PackingOption, PackingProblem
+from optimizer.packing.model.search_state import Run
+from optimizer.search.instance import prepare
 from scenarios.deadline import Deadline
 
 Optimum = Callable[[PackingProblem], float]

@@ -11,14 +11,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from optimizer.packing import pack
-from optimizer.packing.annealing import squeeze
-from optimizer.packing.bounds import Proof, proof_of, raise_bounds
-from optimizer.packing.checker import check
-from optimizer.packing.columns import relax
-from optimizer.packing.enumeration import place_from_all, valuable_bins
-from optimizer.packing.firstfit import Filler, holds, place_best_fit
-from optimizer.packing.outcome import Run
-from optimizer.packing.problem import PackingOption, PackingProblem
+from optimizer.packing.bounds.price_bounds import Proof, proof_of, raise_bounds
+from optimizer.packing.branch_and_price.column_enumeration import place_from_all, valuable_bins
+from optimizer.packing.branch_and_price.column_generation import relax
+from optimizer.packing.heuristics.annealing import squeeze
+from optimizer.packing.heuristics.first_fit import Filler, holds, place_best_fit
+from optimizer.packing.model.checker import check
+from optimizer.packing.model.problem import PackingOption, PackingProblem
+from optimizer.packing.model.search_state import Run
 from scenarios.deadline import Deadline
 
 Optimum = Callable[[PackingProblem], float]

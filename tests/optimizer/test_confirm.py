@@ -10,14 +10,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from optimizer.loop.assemble import Outcome
-from optimizer.loop.confirm import Confirmation, Confirmed, fixed_method, halves, pattern_of
-from optimizer.loop.fewest import FewestSearch, cheaper_than, relaxed
-from optimizer.loop.instance import Instance
-from optimizer.loop.judging import Pattern
-from optimizer.loop.solve import next_price
 from optimizer.packing import methods
-from optimizer.packing.problem import Bin, Packing, PackingOption, PackingProblem
+from optimizer.packing.model.problem import Bin, Packing, PackingOption, PackingProblem
+from optimizer.search.cut_loop import Confirmation, Confirmed, fixed_method, halves, pattern_of
+from optimizer.search.instance import Instance
+from optimizer.search.judging import Pattern
+from optimizer.search.minimize_gpus import FewestSearch, cheaper_than, relaxed
+from optimizer.search.result_builder import Outcome
+from optimizer.search.solve import next_price
 from scenarios.deadline import Deadline
 from twin import GPUVerdict
 

@@ -10,13 +10,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from optimizer.packing import methods, pack
-from optimizer.packing.checker import check, matches
-from optimizer.packing.cuts import cut_shape, needed_cuts
-from optimizer.packing.firstfit import Filler, holds
-from optimizer.packing.formulation import assignment_model
-from optimizer.packing.matching import room_by_cut
-from optimizer.packing.outcome import Status
-from optimizer.packing.problem import Bin, Cut, FloatArray, IntArray, Packing, PackingOption, PackingProblem
+from optimizer.packing.assignment.formulation import assignment_model
+from optimizer.packing.heuristics.first_fit import Filler, holds
+from optimizer.packing.model.checker import check, matches
+from optimizer.packing.model.cuts import cut_shape, needed_cuts
+from optimizer.packing.model.matching import room_by_cut
+from optimizer.packing.model.problem import (
+    Bin,
+    Cut,
+    FloatArray,
+    IntArray,
+    Packing,
+    PackingOption,
+    PackingProblem,
+)
+from optimizer.packing.model.search_state import Status
 
 EXACT = ("exact", "cpsat", "milp", "cbc")
 Optimum = Callable[[PackingProblem], float]

@@ -9,11 +9,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from optimizer.packing import firstfit, greedy, local_search, pricing, spread
-from optimizer.packing.checker import check
-from optimizer.packing.firstfit import Filler
-from optimizer.packing.outcome import Run
-from optimizer.packing.problem import Bin, Packing, PackingOption, PackingProblem
+from optimizer.packing.branch_and_price import pricing
+from optimizer.packing.heuristics import first_fit as firstfit
+from optimizer.packing.heuristics import greedy, local_search
+from optimizer.packing.heuristics import load_balancing as spread
+from optimizer.packing.heuristics.first_fit import Filler
+from optimizer.packing.model.checker import check
+from optimizer.packing.model.problem import Bin, Packing, PackingOption, PackingProblem
+from optimizer.packing.model.search_state import Run
 from scenarios import deadline
 from scenarios.deadline import Deadline
 

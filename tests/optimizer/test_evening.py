@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from optimizer import pack
-from optimizer.loop.evening import even_out
-from optimizer.packing.checker import check
-from optimizer.packing.problem import Bin, Packing, PackingOption, PackingProblem
+from optimizer.packing.model.checker import check
+from optimizer.packing.model.problem import Bin, Packing, PackingOption, PackingProblem
+from optimizer.search.balancing import even_out
 
 
 def fullest(problem: PackingProblem, packing: Packing) -> float:

@@ -11,11 +11,11 @@ import pytest
 import learn
 import optimizer
 import scenarios
-from optimizer.explain import Explanation, explain
-from optimizer.levers import SLOT_ROW, Lever, without_limits
-from optimizer.loop.instance import Instance, prepare
-from optimizer.packing.bounds import continuous_bound
-from optimizer.packing.firstfit import Filler
+from optimizer.explanation.explain import Explanation, explain
+from optimizer.explanation.sensitivity import SLOT_ROW, Lever, without_limits
+from optimizer.packing.bounds.price_bounds import continuous_bound
+from optimizer.packing.heuristics.first_fit import Filler
+from optimizer.search.instance import Instance, prepare
 
 
 @pytest.fixture(scope="module")

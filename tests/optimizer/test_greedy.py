@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 import optimizer
-from optimizer.packing.bounds import continuous_bound
-from optimizer.packing.greedy import (
+from optimizer.packing.bounds.price_bounds import continuous_bound
+from optimizer.packing.heuristics.greedy import (
     TEST_POINTS,
     GreedyGPU,
     GreedyInput,
@@ -20,8 +20,8 @@ from optimizer.packing.greedy import (
     queue,
     zigzag,
 )
-from optimizer.packing.oracle import RowOracle
-from optimizer.packing.problem import Cut, PackingOption, PackingProblem
+from optimizer.packing.heuristics.oracle import RowOracle
+from optimizer.packing.model.problem import Cut, PackingOption, PackingProblem
 
 Answer = Callable[[np.ndarray, int, int], float]
 

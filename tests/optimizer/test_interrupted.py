@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from optimizer.loop.confirm import Confirmation
-from optimizer.loop.fewest import FewestSearch
 from optimizer.packing import methods, pack
-from optimizer.packing.outcome import PackingResult, Status, StopReason
-from optimizer.packing.problem import PackingOption, PackingProblem
+from optimizer.packing.model.problem import PackingOption, PackingProblem
+from optimizer.packing.model.search_state import PackingResult, Status, StopReason
 from optimizer.packing.warm_up import compile_kernels
+from optimizer.search.cut_loop import Confirmation
+from optimizer.search.minimize_gpus import FewestSearch
 from scenarios import interrupts
 from scenarios.deadline import UNLIMITED, Deadline
 from scenarios.interrupts import noticed

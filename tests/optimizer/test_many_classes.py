@@ -11,13 +11,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from optimizer.loop.instance import _heaviness
 from optimizer.packing import pack
-from optimizer.packing.checker import check
-from optimizer.packing.cuts import at_least
-from optimizer.packing.exchanges import exchanges
-from optimizer.packing.firstfit import Filler
-from optimizer.packing.problem import Cut, PackingOption, PackingProblem
+from optimizer.packing.branch_and_price.dual_inequalities import exchanges
+from optimizer.packing.heuristics.first_fit import Filler
+from optimizer.packing.model.checker import check
+from optimizer.packing.model.cuts import at_least
+from optimizer.packing.model.problem import Cut, PackingOption, PackingProblem
+from optimizer.search.instance import _heaviness
 from scenarios import AdapterClass
 from scenarios.lengths import FixedLengths
 

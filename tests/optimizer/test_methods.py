@@ -9,8 +9,8 @@ import pytest
 import optimizer
 import scenarios
 from optimizer.arguments import objectives_of
-from optimizer.loop import solve as solving
-from optimizer.packing.problem import PackingError, PackingProblem
+from optimizer.packing.model.problem import PackingError, PackingProblem
+from optimizer.search import solve as solving
 from scenarios import Scenario, ScenarioError
 
 SPREADERS = [name for name, method in optimizer.methods().items() if method.spreads]

@@ -13,17 +13,17 @@ import pytest
 
 import optimizer
 import scenarios
-from optimizer.loop.assemble import Outcome
-from optimizer.loop.confirm import Confirmation
-from optimizer.loop.fewest import FewestSearch
-from optimizer.loop.instance import Instance
-from optimizer.loop.judging import Pattern
-from optimizer.loop.objectives import leading_prices, price, prices_of
-from optimizer.loop.quality import SAME, first_in_order, on_cheaper, spread, with_best_options
-from optimizer.loop.solve import search_in_order
 from optimizer.packing import methods
-from optimizer.packing.checker import check
-from optimizer.packing.problem import Bin, Packing, PackingOption, PackingProblem
+from optimizer.packing.model.checker import check
+from optimizer.packing.model.problem import Bin, Packing, PackingOption, PackingProblem
+from optimizer.search.cut_loop import Confirmation
+from optimizer.search.instance import Instance
+from optimizer.search.judging import Pattern
+from optimizer.search.minimize_gpus import FewestSearch
+from optimizer.search.minimize_latency import SAME, first_in_order, on_cheaper, spread, with_best_options
+from optimizer.search.objectives import leading_prices, price, prices_of
+from optimizer.search.result_builder import Outcome
+from optimizer.search.solve import search_in_order
 from scenarios.deadline import Deadline
 from twin import GPUVerdict
 

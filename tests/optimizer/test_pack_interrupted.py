@@ -14,7 +14,7 @@ import signal, sys
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job starts with it ignored
 import numpy as np
 from optimizer.packing import pack
-from optimizer.packing.problem import PackingOption, PackingProblem
+from optimizer.packing.model.problem import PackingOption, PackingProblem
 
 rng = np.random.default_rng(0)
 option = PackingOption(

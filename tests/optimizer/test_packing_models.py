@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 
 from optimizer.packing import pack
-from optimizer.packing.formulation import assignment_model
-from optimizer.packing.milp import lp_text
-from optimizer.packing.problem import Cut, PackingOption, PackingProblem
+from optimizer.packing.assignment.formulation import assignment_model
+from optimizer.packing.assignment.milp import lp_text
+from optimizer.packing.model.problem import Cut, PackingOption, PackingProblem
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 

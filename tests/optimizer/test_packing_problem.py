@@ -7,11 +7,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from optimizer.packing import assignment, methods, pack, patterns
-from optimizer.packing.checker import check
-from optimizer.packing.outcome import Status, StopReason
-from optimizer.packing.problem import Bin, Cut, Packing, PackingError, PackingOption, PackingProblem
-from optimizer.packing.rows import RESOLUTION
+from optimizer.packing import methods, pack
+from optimizer.packing.assignment.run_model import run_model as assignment
+from optimizer.packing.branch_and_price import branch_and_price as patterns
+from optimizer.packing.model.checker import check
+from optimizer.packing.model.problem import Bin, Cut, Packing, PackingError, PackingOption, PackingProblem
+from optimizer.packing.model.scaling import RESOLUTION
+from optimizer.packing.model.search_state import Status, StopReason
 
 
 def two_sizes() -> PackingProblem:

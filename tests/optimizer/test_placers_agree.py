@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from optimizer.packing import methods, pack
-from optimizer.packing.checker import check
-from optimizer.packing.outcome import Status
-from optimizer.packing.problem import PackingOption, PackingProblem
+from optimizer.packing.model.checker import check
+from optimizer.packing.model.problem import PackingOption, PackingProblem
+from optimizer.packing.model.search_state import Status
 
 EXACT = ("exact", "patterns", "cpsat", "milp", "cbc")
 

@@ -14,14 +14,14 @@ import pytest
 
 import scenarios
 from optimizer.cli.commands import app
-from optimizer.loop.confirm import Confirmation, Confirmed, pattern_of
-from optimizer.loop.judging import Pattern
-from optimizer.packing.checker import check
-from optimizer.packing.outcome import Status
-from optimizer.packing.problem import Bin, Cut, Packing, PackingOption, PackingProblem
+from optimizer.packing.model.checker import check
+from optimizer.packing.model.problem import Bin, Cut, Packing, PackingOption, PackingProblem
+from optimizer.packing.model.search_state import Status
 from optimizer.replanning.changes import dealt, moves_between, numbers_of, placement_with_names
 from optimizer.replanning.moves import MovesSolver, Running
 from optimizer.replanning.replan import _Nearest, replan
+from optimizer.search.cut_loop import Confirmation, Confirmed, pattern_of
+from optimizer.search.judging import Pattern
 from scenarios import PlacedGPU, Placement
 from scenarios.deadline import Deadline
 from twin import GPUVerdict

@@ -18,12 +18,12 @@ import pytest
 import optimizer
 import scenarios
 import twin
-from optimizer.loop.assemble import Outcome
-from optimizer.loop.confirm import Confirmation
-from optimizer.loop.instance import prepare
-from optimizer.loop.judging import judge_of_patterns
-from optimizer.loop.objectives import QUALITIES
-from optimizer.loop.quality import spread
+from optimizer.search.cut_loop import Confirmation
+from optimizer.search.instance import prepare
+from optimizer.search.judging import judge_of_patterns
+from optimizer.search.minimize_latency import spread
+from optimizer.search.objectives import QUALITIES
+from optimizer.search.result_builder import Outcome
 from scenarios.deadline import Deadline
 
 
@@ -206,8 +206,8 @@ def test_learning_regions_takes_nothing_from_the_time_limit(
     def first_look(outcome: Outcome, _gpus: int | None, _limit: float) -> None:
         left.append(outcome.confirmation.left_s)
 
-    monkeypatch.setattr("optimizer.loop.solve.prepare", slow)
-    monkeypatch.setattr("optimizer.loop.solve.search_in_order", first_look)
+    monkeypatch.setattr("optimizer.search.solve.prepare", slow)
+    monkeypatch.setattr("optimizer.search.solve.search_in_order", first_look)
     optimizer.solve(small, time_limit_s=1.0)
     assert left[0] > 0.5
 

@@ -1,0 +1,241 @@
+"""A baseline's plan, as it is, judged by the twin: a result like that of `solve`, without bound."""
+
+from __future__ import annotations
+
+import time
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+
+import twin
+from optimizer.baselines.assignment import placement_of_assignment
+from optimizer.baselines.named import Baseline, Site
+from optimizer.progress import Report, silent
+from optimizer.result import Result, ResultStop, Validation
+from optimizer.search.objectives import PRICES, price, quality_of
+from optimizer.search.placement_judge import PlacementJudge
+from optimizer.version import __version__
+from scenarios import Placement, Scenario
+from scenarios.deadline import UNLIMITED, Deadline, Stopped
+from scenarios.interrupts import interrupted, request
+
+
+@dataclass
+class Search:
+    """What is known of one baseline's plans while it is being run.
+
+    Parameters
+    ----------
+    site, baseline, judge
+        What to place, by which rule, and the twin.
+    most_gpus
+        GPUs given.
+    deadline
+        When to stop.
+    found
+        The plan to be returned.
+    tried
+        Numbers of GPUs that were tried, in order.
+    refused
+        Whether a plan was refused because it splits adapters, which the scenario forbids.
+    """
+
+    site: Site
+    baseline: Baseline
+    judge: PlacementJudge
+    most_gpus: int
+    deadline: Deadline
+    found: Placement | None = None
+    tried: list[int] = field(default_factory=list)
+    healthy: int | None = None
+    out_of_time: bool = False
+    refused: bool = False
+
+    def run(self) -> None:
+        """Find the plan; it is valid at any moment."""
+        if self.baseline.spread == "fewest":
+            self._fewest()
+        else:
+            self.found = self.place(self.most_gpus)
+
+    def place(self, gpus: int) -> Placement | None:
+        """The rule's plan on so many GPUs."""
+        plan = self.baseline.rule(self.site, gpus)
+        if plan is None or len(plan) > self.most_gpus:
+            return None
+        if not self.site.scenario.allow_replicas and any((gpu.shares < 1).any() for gpu in plan.gpus):
+            self.refused = True
+            return None
+        return placement_of_assignment(self.site.adapters, plan, self.site.device.name)
+
+    def _fewest(self) -> None:
+        """Double the GPUs until a plan is healthy, then bisect.
+
+        It starts from the number whose throughput without LoRA covers the demand, below which no plan can
+        be healthy, and takes for granted that more GPUs do not make a healthy plan unhealthy.
+        """
+        demand = float(self.site.adapters.demand.sum()) * self.site.scenario.service_levels.served_share
+        low = min(self.most_gpus, max(1, int(demand / self.site.saturation.backbone_tok_per_s))) - 1
+        high = low + 1
+        while not self._try(high):
+            if high >= self.most_gpus or self.out_of_time:
+                return
+            low, high = high, min(2 * high, self.most_gpus)
+        while high - low > 1 and not self.out_of_time:
+            middle = (low + high) // 2
+            low, high = (low, middle) if self._try(middle) else (middle, high)
+
+    def _try(self, gpus: int) -> bool:
+        """Whether the plan on so many GPUs is healthy; it is kept if so, or if there is no other."""
+        self.tried.append(gpus)
+        plan = self.place(gpus)
+        good = plan is not None and self.judge.healthy(plan)
+        if good or (self.healthy is None and plan is not None):
+            self.found = plan
+        if good:
+            self.healthy = gpus
+        self.out_of_time = self.deadline.reached
+        return good
+
+    def how_found(self) -> str:
+        """How the number of GPUs was found, in brackets; empty where it was given."""
+        if not self.tried:
+            return ""
+        which = "fewest healthy" if self.healthy is not None else "no number is healthy"
+        if self.out_of_time:
+            which = "the time is over" + (", fewest healthy so far" if self.healthy is not None else "")
+        return f" ({which}, by doubling and bisection: tried {', '.join(map(str, self.tried))} GPUs)"
+
+
+def solve_baseline(
+    scenario: Scenario,
+    baseline: Baseline,
+    *,
+    gpus: int | None = None,
+    time_limit_s: float = 60.0,
+    total: Deadline = UNLIMITED,
+    workers: int = 1,
+    report: Report = silent,
+) -> Result:
+    """The plan of a baseline, and what the twin says of every GPU of it.
+
+    Parameters
+    ----------
+    scenario, baseline
+        What to place, and by which rule.
+    gpus
+        GPUs given; None: as many as the scenario's first device has, but not more than adapters.
+    time_limit_s
+        Seconds of search; what a rule learns of the GPU first comes on top.
+    total
+        The end of all of it.
+    workers, report
+        Processes, and where progress goes.
+
+    Raises
+    ------
+    Stopped
+        If the total is over, or the work is interrupted, while the rule learns.
+    """
+    started = time.monotonic()
+    profiles = twin.profiles_of(scenario)
+    device = scenario.devices[0]
+    most = min(device.count, scenario.n_adapters if gpus is None else gpus)
+    site = baseline.prepared(Site(scenario, device, profiles[device.name], workers, report, total))
+    prepared_s, deadline = time.monotonic() - started, total.within(time_limit_s)
+    judge = PlacementJudge(scenario, profiles, workers, report, deadline)
+    search = Search(replace(site, deadline=deadline), baseline, judge, most, deadline)
+    validation = _judged(search)
+    stop: ResultStop = "finished"
+    if interrupted():
+        stop = "interrupted"
+    elif search.out_of_time:
+        stop = "time_limit"
+    seconds = time.monotonic() - started
+    return _result(search, validation, stop, seconds, prepared_s)
+
+
+def _judged(search: Search) -> Validation | None:
+    """What the twin says of the plan found; None if there is none, or the end came before that."""
+    try:
+        with suppress(Stopped):
+            search.run()
+        return None if search.found is None else search.judge.validation(search.found)
+    except Stopped:
+        return None
+    except KeyboardInterrupt:  # a callback's own; signals raise nothing
+        request()
+        return None
+    finally:
+        search.out_of_time |= search.deadline.reached
+
+
+def _result(
+    search: Search, validation: Validation | None, stop: ResultStop, seconds: float, prepared_s: float
+) -> Result:
+    scenario = search.site.scenario
+    placement = None if validation is None else search.found
+    return Result(
+        status="no_plan" if placement is None else "feasible",
+        stop_reason=stop,
+        message=_message(search, validation),
+        method=search.baseline.name,
+        objectives=scenario.objective,
+        objective=None if placement is None else _objective(search, len(placement.gpus), validation),
+        bound=None,
+        gap=None,
+        outer_bound=None,
+        gpus=None if placement is None else len(placement.gpus),
+        placement=placement,
+        validation=validation,
+        iterations=max(1, len(search.tried)),
+        cuts=0,
+        seconds=seconds,
+        preparation_seconds=prepared_s,
+        seed=scenario.seed,
+        version=__version__,
+        scenario=scenario,
+    )
+
+
+def _objective(search: Search, gpus: int, validation: Validation | None) -> float | None:
+    """Value of the first objective where it is a price or a latency of the twin's."""
+    first = search.site.scenario.objective[0]
+    if first in PRICES:
+        return gpus * price(search.site.device, first)
+    quality = quality_of((first,))
+    if quality is None or quality.figure is None or validation is None:
+        return None
+    if not quality.worst:
+        return validation.itl_ms if quality.figure == "itl_ms" else validation.ttft_ms
+    known = [value for gpu in validation.gpus if (value := getattr(gpu, quality.figure)) is not None]
+    return max(known, default=None)
+
+
+def _message(search: Search, validation: Validation | None) -> str:
+    """What the plan is worth, and how its number of GPUs was found."""
+    if validation is None:
+        if search.found is not None:
+            why = "interrupted" if interrupted() else "the time was over"
+            return f"{why} before the twin had judged the plan"
+        if search.out_of_time:
+            why = "interrupted" if interrupted() else "the time was over"
+            return f"{why} before the rule had a plan"
+        if search.refused:
+            return (
+                f"{search.baseline.name} splits adapters over GPUs, and allow_replicas is off; "
+                "set allow_replicas: true, or choose another method"
+            )
+        return f"the rule has no plan on {search.most_gpus} GPUs; give more with --gpus"
+    how = search.how_found()
+    if validation.accepted:
+        return f"a plan that the twin accepts{how}"
+    rejected = [gpu for gpu in validation.gpus if not gpu.accepted]
+    failed = [str(gpu.gpu) for gpu in rejected if gpu.memory_failure is not None]
+    starved = sum(len(gpu.starved) for gpu in rejected)
+    said = f"the twin rejects {len(rejected)} of {len(validation.gpus)} GPUs: {starved} adapters starve"
+    if failed:
+        numbers = ", ".join(failed[:8]) + (f" and {len(failed) - 8} more" if len(failed) > 8 else "")
+        said += (
+            f", GPU{'s' if len(failed) > 1 else ''} {numbers} {'do' if len(failed) > 1 else 'does'} not start"
+        )
+    return said + how

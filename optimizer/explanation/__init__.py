@@ -1,0 +1,1 @@
+"""Why a plan needs its GPUs, and what would save some."""

@@ -1,0 +1,282 @@
+"""Why a plan is as it is: what fills each GPU, why fewer do not work, and what would save one.
+
+Everything here is read off the linear rows and the memory formula, in figures that a reader can check; the
+twin is not asked again.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field
+
+from learn.features import FEATURES, additive_features
+from learn.region import OptionRows
+from optimizer.explanation.sensitivity import Lever, levers_of, without_limits
+from optimizer.packing.bounds.price_bounds import continuous_relaxation
+from optimizer.packing.model.problem import FloatArray, PackingProblem
+from optimizer.search.instance import Instance, prepare
+from optimizer.search.splitting import InfeasibleError
+from optimizer.tables import render, table
+from scenarios import PlacedGPU
+
+if TYPE_CHECKING:
+    from optimizer.result import Result
+
+MOST_PARTS = 3
+"""Parts of a sum that are named."""
+
+_MEANING = {feature.name: feature.meaning for feature in FEATURES}
+
+
+class TightRow(BaseModel):
+    """The row of the conservative region that one GPU fills most."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    gpu: int
+    row: str | None = Field(description="What the row limits; null where the region has no such engine.")
+    fill: float | None = Field(description="Left-hand side over bound; above 1 only the twin says yes.")
+    parts: dict[str, float] = Field(description="What each sum adds to the fill, the largest first.")
+    second_row: str | None = Field(description="The row that is filled next most.")
+    second_fill: float | None = Field(description="Its fill.")
+    worst_served_share: float | None = Field(description="The twin's smallest served share of an adapter.")
+
+
+class BoundArgument(BaseModel):
+    """Weights that prove a bound: no GPU holds more than its price, so all adapters need their sum.
+
+    ``weights`` are of one adapter of a class, in units of the first price; they are the dual values of
+    the relaxed model, in which adapters may be split over GPUs.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    region: str
+    total: float = Field(description="Weight of all adapters.")
+    weights: dict[str, float] = Field(description="Weight of all adapters of a class, the largest first.")
+
+
+class Explanation(BaseModel):
+    """What `Result.explain` returns; prints as text."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    headline: str
+    gpus: tuple[TightRow, ...]
+    arguments: tuple[BoundArgument, ...]
+    why: tuple[str, ...] = Field(description="Why fewer GPUs do not work, one sentence each.")
+    levers: tuple[Lever, ...]
+
+    def to_json(self) -> str:
+        """JSON of everything."""
+        return json.dumps(self.model_dump(mode="json"), indent=2, allow_nan=False)
+
+    def summary(self) -> str:
+        """All of it as text, under the result's headline."""
+        return f"{self.headline}\n\n{self.details()}"
+
+    def details(self) -> str:
+        """All of it as text."""
+        parts: list[object] = []
+        if self.gpus:
+            parts.append(table(_COLUMNS, [_cells(gpu) for gpu in self.gpus]))
+        if any(gpu.fill is not None and gpu.fill > 1 + 1e-6 for gpu in self.gpus):
+            parts.append("Above 100% a GPU is outside the conservative region; the twin alone judged it.\n")
+        for title, lines in (
+            ("Why not fewer:", self.why),
+            ("What would save:", [lever.text for lever in self.levers]),
+        ):
+            if lines:
+                parts.append(title)
+                parts += [f"- {line}" for line in lines]
+        return render(*parts)  # type: ignore[arg-type]  # text and tables
+
+    def __str__(self) -> str:
+        return self.summary()
+
+
+_COLUMNS = (">GPU", ">fill", "tightest row", ">next", ">worst", "made of")
+
+
+def _cells(gpu: TightRow) -> list[object]:
+    def percent(value: float | None) -> str | None:
+        return None if value is None else f"{value:.0%}"
+
+    parts = list(gpu.parts.items())[:MOST_PARTS]
+    made = ", ".join(f"{name} {share:.0%}" for name, share in parts)
+    return [
+        gpu.gpu,
+        percent(gpu.fill),
+        gpu.row,
+        percent(gpu.second_fill),
+        percent(gpu.worst_served_share),
+        made,
+    ]
+
+
+def explain(result: Result, instance: Instance | None = None) -> Explanation:
+    """Explain a result.
+
+    Parameters
+    ----------
+    result
+        Of any method.
+    instance
+        The scenario made ready; None: made ready here, with the regions that `solve` used.
+    """
+    if instance is None:
+        try:
+            instance = prepare(result.scenario)
+        except InfeasibleError as error:
+            return Explanation(
+                headline=result.headline(), gpus=(), arguments=(), why=(str(error),), levers=()
+            )
+    arguments = tuple(
+        argument
+        for region, problem in (("conservative", instance.inner), ("optimistic", instance.outer))
+        if (argument := _argument(region, problem, instance)) is not None
+    )
+    return Explanation(
+        headline=result.headline(),
+        gpus=_tight_rows(result, instance),
+        arguments=arguments,
+        why=tuple(_why(result, instance, arguments)),
+        levers=levers_of(instance, result),
+    )
+
+
+# --- what fills each GPU ---------------------------------------------------------------------------
+
+
+def _tight_rows(result: Result, instance: Instance) -> tuple[TightRow, ...]:
+    if result.placement is None:
+        return ()
+    shares = {v.gpu: v.worst_served_share for v in result.validation.gpus} if result.validation else {}
+    return tuple(_tight_row(gpu, instance, shares.get(gpu.gpu)) for gpu in result.placement.gpus)
+
+
+def _tight_row(gpu: PlacedGPU, instance: Instance, share: float | None) -> TightRow:
+    sums = _sums(gpu, instance)
+    options = _options_of(gpu, instance)
+    if not options:
+        return TightRow(
+            gpu=gpu.gpu, row=None, fill=None, parts={}, second_row=None, second_fill=None,
+            worst_served_share=share,
+        )  # fmt: skip
+    rows = min(options, key=lambda option: float(option.fill(sums)))
+    fills = rows.coefficients @ sums / rows.bounds
+    order = np.argsort(-fills, kind="stable")
+    first = int(order[0])
+    second = int(order[1]) if len(order) > 1 else None
+    parts = rows.coefficients[first] * sums / rows.bounds[first]
+    names = instance.regions[gpu.device].inner.features
+    return TightRow(
+        gpu=gpu.gpu,
+        row=rows.rows[first].meaning,
+        fill=float(fills[first]),
+        parts={names[k]: float(parts[k]) for k in np.argsort(-parts, kind="stable") if parts[k] > 0.005},
+        second_row=None if second is None else rows.rows[second].meaning,
+        second_fill=None if second is None else float(fills[second]),
+        worst_served_share=share,
+    )
+
+
+def _sums(gpu: PlacedGPU, instance: Instance) -> FloatArray:
+    """Sums of the additive features over a GPU's adapters, each with its share of the requests."""
+    of_name = {name: one for one in instance.scenario.classes for name in one.names}
+    held = [of_name[name] for name in gpu.adapters]
+    parts = [
+        replace(one, rate=one.rate * gpu.share(name)) for one, name in zip(held, gpu.adapters, strict=True)
+    ]
+    return np.asarray(additive_features(parts).sum(axis=0), dtype=np.float64)
+
+
+def _options_of(gpu: PlacedGPU, instance: Instance) -> Sequence[OptionRows]:
+    """The rows of the region's engine that has the GPU's rank and the fewest slots that suffice."""
+    region = instance.regions[gpu.device].inner
+    slots = [
+        option.max_loras
+        for option in region.options
+        if option.max_lora_rank == gpu.max_lora_rank and option.max_loras >= gpu.max_loras
+    ]
+    return region.of(min(slots), gpu.max_lora_rank) if slots else ()
+
+
+# --- why not fewer -----------------------------------------------------------------------------------
+
+
+def _argument(region: str, problem: PackingProblem, instance: Instance) -> BoundArgument | None:
+    solved = continuous_relaxation(without_limits(problem))
+    if not np.isfinite(solved.bound):
+        return None
+    weights = solved.duals * problem.counts
+    order = [int(c) for c in np.argsort(-weights, kind="stable") if weights[c] > 0]
+    return BoundArgument(
+        region=region,
+        total=float(solved.bound),
+        weights={_class_name(instance, c): float(weights[c]) for c in order},
+    )
+
+
+def _class_name(instance: Instance, c: int) -> str:
+    one = instance.classes[c]
+    number = f"{one.count} of rank {one.rank} at {one.rate:.3g}/s"
+    alike = [
+        k for k, other in enumerate(instance.classes) if (other.rank, other.rate) == (one.rank, one.rate)
+    ]
+    return number if len(alike) == 1 else f"{number}, like {one.names[0]}"
+
+
+def _why(result: Result, instance: Instance, arguments: Sequence[BoundArgument]) -> list[str]:
+    """Sentences that lead from the weights to the number of GPUs."""
+    lines = []
+    unit = "GPUs" if float(np.ptp(instance.inner.prices)) < 1e-12 else "price"
+    for argument in arguments:
+        largest = ", ".join(f"{name} {w:.2f}" for name, w in list(argument.weights.items())[:MOST_PARTS])
+        lines.append(
+            f"inside the {argument.region} region no GPU holds adapters of more weight than "
+            f"{'1' if unit == 'GPUs' else 'its price'}, and all weigh {argument.total:.2f} ({largest}, ...): "
+            f"at least {_least(argument.total, unit)}"
+        )
+    if result.placement is None or result.gpus is None:
+        return lines
+    if unit == "GPUs" and arguments:
+        lines += _per_gpu(result, arguments[-1].total)
+    if result.bound is None:
+        lines.append(f"{result.method} proves nothing, so fewer may work; --method exact gives a bound")
+    elif result.objective is not None and result.bound >= result.objective * (1 - 1e-9):
+        also = (
+            f", after {result.cuts} GPU contents that the twin rejected were excluded" if result.cuts else ""
+        )
+        lines.append(
+            f"the search proved the bound {result.bound:g}{also}, so this plan is the best of the model"
+        )
+    else:
+        lines.append(
+            f"the search proved {result.bound:g}; whether less than {result.objective:g} works is open"
+        )
+    return lines
+
+
+def _least(total: float, unit: str) -> str:
+    if unit != "GPUs":
+        return f"a price of {total:.2f}"
+    whole = int(np.ceil(total - 1e-6))
+    return f"{whole} GPU{'s' if whole > 1 else ''}"
+
+
+def _per_gpu(result: Result, optimistic: float) -> list[str]:
+    """What each GPU would be asked for with one GPU fewer, against what one holds of this mix at most."""
+    known = [v.offered_tok_per_s for v in result.validation.gpus] if result.validation else []
+    demand, fewer = sum(value for value in known if value is not None), len(known) - 1
+    if fewer < 1 or optimistic <= 0:
+        return []
+    return [
+        f"on {fewer} GPU{'s' if fewer > 1 else ''} the average would be {demand / fewer:,.0f} tokens/s; of "
+        f"this mix GPUs hold {demand / optimistic:,.0f} on average at most inside the optimistic region"
+    ]

@@ -1,1 +1,0 @@
-"""From a scenario to a plan: the placers propose, the twin judges, what it rejects becomes a cut."""

@@ -1,0 +1,1 @@
+"""The assignment model, and CP-SAT and MILP solvers on it."""

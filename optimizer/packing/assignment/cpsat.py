@@ -1,0 +1,103 @@
+"""The assignment model in CP-SAT (OR-Tools), with a heuristic plan as hint.
+
+Deterministic: with ``interleave_search`` CP-SAT's answer depends neither on the number of workers nor on
+the clock, unless the wall-clock limit strikes first; a deterministic limit of the same length is set too.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from optimizer.packing.assignment.formulation import AssignmentModel, Formulation
+from optimizer.packing.assignment.run_model import lower_bound, prepared
+from optimizer.packing.model.search_state import Run
+from optimizer.packing.native_search import solve_in_thread
+
+
+def to_cpsat(formulation: Formulation) -> tuple[Any, list[Any]]:
+    """Translate a formulation; the CP-SAT model and its variables."""
+    from ortools.sat.python import cp_model
+
+    model = cp_model.CpModel()
+    variables = [model.new_int_var(v.lower, v.upper, v.name) for v in formulation.variables]
+    for row in formulation.rows:
+        expression = cp_model.LinearExpr.weighted_sum(
+            [variables[v] for v, _ in row.terms], [a for _, a in row.terms]
+        )
+        if row.lower is not None and row.lower == row.upper:
+            model.add(expression == row.lower).with_name(row.name)
+        else:
+            lower = cp_model.INT_MIN if row.lower is None else row.lower
+            upper = cp_model.INT_MAX if row.upper is None else row.upper
+            model.add_linear_constraint(expression, lower, upper).with_name(row.name)
+    model.minimize(
+        cp_model.LinearExpr.weighted_sum(
+            [variables[v] for v, _ in formulation.objective], [a for _, a in formulation.objective]
+        )
+    )
+    return model, variables
+
+
+def place_cpsat(run: Run) -> None:
+    """`cpsat`: improve the run's plan, which is a hint, or prove that there is no better one."""
+    built = prepared(run)
+    if built is not None:
+        solve(run, built)
+
+
+def new_solver(run: Run, seconds: float) -> Any:
+    """A CP-SAT solver with a run's seed and workers, and a time limit; it leaves Ctrl-C to Python."""
+    from ortools.sat.python import cp_model
+
+    solver = cp_model.CpSolver()
+    solver.parameters.random_seed = run.seed & 0x7FFFFFFF
+    solver.parameters.num_workers = max(1, run.workers)
+    solver.parameters.interleave_search = True
+    solver.parameters.max_time_in_seconds = max(min(seconds, run.left_s), 1e-3)
+    solver.parameters.max_deterministic_time = solver.parameters.max_time_in_seconds
+    solver.parameters.catch_sigint_signal = False
+    return solver
+
+
+def solve(run: Run, built: AssignmentModel) -> None:
+    """Solve an assignment model within the run's limits and offer what it finds."""
+    from ortools.sat.python import cp_model
+
+    model, variables = to_cpsat(built.formulation)
+    if run.packing is not None:
+        for v, value in (built.values(run.packing) or {}).items():
+            model.add_hint(variables[v], value)
+
+    class Found(cp_model.CpSolverSolutionCallback):
+        """Offers each incumbent to the run."""
+
+        def on_solution_callback(self) -> None:
+            values = np.array([self.value(v) for v in variables], dtype=np.float64)
+            run.offer(built.packing(values))
+
+    solver = new_solver(run, run.left_s)
+    solver.parameters.relative_gap_limit = run.gap_limit
+    status: list[Any] = []
+    found = Found()
+    solve_in_thread(lambda: status.append(solver.solve(model, found)), solver.stop_search)
+    _record(run, built, solver, status[0], cp_model)
+
+
+def _record(run: Run, built: AssignmentModel, solver: Any, status: Any, cp_model: Any) -> None:
+    run.statistics["cpsat_branches"] = float(solver.num_branches)
+    run.statistics["cpsat_conflicts"] = float(solver.num_conflicts)
+    if status == cp_model.INFEASIBLE:
+        if run.packing is None:
+            run.infeasible = True
+        else:
+            run.raise_bound(run.value)
+        return
+    if status in (cp_model.OPTIMAL, cp_model.FEASIBLE):
+        run.offer(built.packing(np.array(solver.response_proto.solution, dtype=np.float64)))
+    if status == cp_model.OPTIMAL and solver.best_objective_bound >= solver.objective_value - 0.5:
+        run.raise_bound(run.value)
+    elif status in (cp_model.OPTIMAL, cp_model.FEASIBLE, cp_model.UNKNOWN):
+        run.limited = True
+        run.raise_bound(lower_bound(built, float(solver.best_objective_bound)))

@@ -1,0 +1,195 @@
+"""The assignment model as a MILP through PuLP, solved by HiGHS or CBC."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+
+from optimizer.packing.assignment.formulation import AssignmentModel, Formulation, assignment_model
+from optimizer.packing.assignment.run_model import lower_bound, prepared
+from optimizer.packing.model.checker import check
+from optimizer.packing.model.problem import PackingProblem
+from optimizer.packing.model.search_state import Run
+from optimizer.packing.native_search import solve_in_thread
+from optimizer.packing.quiet_highs import quiet_highs
+from scenarios.interrupts import interrupted
+
+TOLERANCE = 1e-9
+"""Feasibility and integrality tolerance: far below the resolution of a scaled row."""
+
+WELL_SCALED = 10_000
+"""Largest coefficient of a row that is passed on unchanged."""
+
+
+def to_pulp(formulation: Formulation, name: str = "packing") -> tuple[Any, list[Any]]:
+    """Translate a formulation; the PuLP problem and its variables.
+
+    Rows with large coefficients are divided by their largest, and continuous variables counted in units
+    of a thousandth of their range, as solvers' tolerances are absolute.
+    """
+    import pulp
+
+    model = pulp.LpProblem(name, pulp.LpMinimize)
+    units = [max(1.0, v.upper / 1_000) if v.continuous else 1 for v in formulation.variables]
+    variables = [
+        model.add_variable(
+            v.name,
+            lowBound=v.lower / unit,
+            upBound=v.upper / unit,
+            cat=pulp.LpContinuous if v.continuous else pulp.LpInteger,
+        )
+        for v, unit in zip(formulation.variables, units, strict=True)
+    ]
+    model += pulp.LpAffineExpression([(variables[v], a * units[v]) for v, a in formulation.objective])
+    for row in formulation.rows:
+        largest = max(abs(a * units[v]) for v, a in row.terms)
+        scale = largest / WELL_SCALED if largest > WELL_SCALED else 1
+        terms = pulp.LpAffineExpression([(variables[v], a * units[v] / scale) for v, a in row.terms])
+        if row.lower is not None and row.lower == row.upper:
+            model += (terms == row.lower / scale), row.name
+            continue
+        if row.lower is not None:
+            model += (
+                (terms >= row.lower / scale),
+                f"{row.name}_at_least" if row.upper is not None else row.name,
+            )
+        if row.upper is not None:
+            model += (terms <= row.upper / scale), row.name
+    return model, variables
+
+
+def lp_text(problem: PackingProblem, bins: int) -> str:
+    """The assignment model of a problem in CPLEX's LP format, for reading and for golden tests."""
+    model, _ = to_pulp(assignment_model(problem, bins).formulation)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "model.lp"
+        model.writeLP(str(path))
+        return path.read_text(encoding="utf-8")
+
+
+def place_highs(run: Run) -> None:
+    """`milp`: the assignment model by HiGHS."""
+    _place(run, "highs")
+
+
+def place_cbc(run: Run) -> None:
+    """`cbc`: the assignment model by CBC."""
+    _place(run, "cbc")
+
+
+def _place(run: Run, solver: str) -> None:
+    built = prepared(run)
+    if built is None:
+        return
+    model, variables = to_pulp(built.formulation)
+    start = built.values(run.packing) if run.packing is not None else None
+    solve = _solve_highs if solver == "highs" else _solve_cbc
+    bound = solve(run, model, variables, start)
+    _record(run, built, model, variables, bound)
+
+
+def _record(run: Run, built: AssignmentModel, model: Any, variables: list[Any], bound: float) -> None:
+    import pulp
+
+    cut_short = interrupted()  # what a solver says of itself then is no proof
+    if model.status == pulp.LpStatusInfeasible and not cut_short:
+        if run.packing is None:
+            run.infeasible = True
+        else:
+            run.raise_bound(run.value)
+        return
+    values = [v.varValue for v in variables]
+    known = model.sol_status in (pulp.LpSolutionOptimal, pulp.LpSolutionIntegerFeasible)
+    if known and None not in values:
+        packing = built.packing(np.array(values, dtype=np.float64))
+        violations = check(run.problem, packing)
+        if violations:
+            run.limited = True
+            run.say(f"the solver's plan is wrong within its tolerances and dropped: {violations[0]}")
+            return
+        run.offer(packing)
+    if model.sol_status == pulp.LpSolutionOptimal and run.gap_limit == 0 and not cut_short:
+        run.raise_bound(run.value)
+    else:
+        run.limited = True
+        run.raise_bound(lower_bound(built, bound))
+
+
+def _solve_highs(run: Run, model: Any, variables: list[Any], start: dict[int, int] | None) -> float:
+    """Solve by HiGHS; its bound."""
+    import pulp
+
+    class Quiet(pulp.HiGHS):  # type: ignore[misc]
+        """HiGHS without a banner, started from the run's plan."""
+
+        def createAndConfigureSolver(self, lp: Any) -> None:  # noqa: N802 (PuLP's name)
+            lp.solverModel = quiet_highs(interruptible=True)
+            for key, value in self.optionsDict.items():
+                lp.solverModel.setOptionValue(key, value)
+
+        def callSolver(self, lp: Any) -> None:  # noqa: N802 (PuLP's name)
+            if start:
+                index = np.array([variables[v].index for v in start], dtype=np.int32)
+                lp.solverModel.setSolution(
+                    len(index), index, np.array(list(start.values()), dtype=np.float64)
+                )
+            solve_in_thread(lp.solverModel.run, lp.solverModel.cancelSolve)
+
+    solver = Quiet(
+        msg=False,
+        time_limit=max(0.01, run.left_s),
+        random_seed=run.seed & 0x7FFFFFFF,
+        mip_rel_gap=run.gap_limit,
+        mip_abs_gap=1e-6,
+        mip_feasibility_tolerance=TOLERANCE,
+        primal_feasibility_tolerance=TOLERANCE,
+    )
+    model.solve(solver)
+    run.statistics["milp_nodes"] = float(model.solverModel.getInfo().mip_node_count)
+    return float(model.solverModel.getInfo().mip_dual_bound)
+
+
+def _solve_cbc(run: Run, model: Any, variables: list[Any], start: dict[int, int] | None) -> float:
+    """Solve by CBC; CBC reports no bound through PuLP, so that of its relaxation is unknown: 0.
+
+    Its feasibility tolerance stays as it is, 1e-7: a unit of a row that `to_pulp` scaled is at least 1e-5,
+    and with a smaller tolerance CBC was seen to cut off optima of latency problems.
+    """
+    import pulp
+
+    if start:
+        for v, value in start.items():
+            variables[v].setInitialValue(value)
+    options = [f"randomCbcSeed {1 + run.seed % 2_000_000_000}", f"integerT {TOLERANCE}"]
+    solver = pulp.COIN_CMD(
+        path=pulp.PULP_CBC_CMD.pulp_cbc_path,
+        msg=False,
+        timeLimit=max(1.0, run.left_s),
+        gapRel=run.gap_limit,
+        gapAbs=1e-6,
+        warmStart=start is not None,
+        options=options,
+        keepFiles=False,
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        solver.tmpDir = folder
+        try:
+            solve_in_thread(lambda: model.solve(solver), lambda: _end_processes(solver.path))
+        except pulp.PulpSolverError:
+            if not run.out_of_time:  # else it was ended before it had an answer
+                raise
+    return 0.0
+
+
+def _end_processes(program: str) -> None:
+    """Ask the processes of a program that this one has started to come to an end."""
+    for child in psutil.Process().children():
+        with contextlib.suppress(psutil.Error):
+            if Path(child.exe()).samefile(program):
+                child.send_signal(signal.SIGINT)

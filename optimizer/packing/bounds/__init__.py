@@ -1,0 +1,1 @@
+"""Lower bounds on the price, and why there is no packing."""

@@ -1,0 +1,255 @@
+"""The aggregate model: how many bins there are of each option, and which items go to them in all.
+
+The rows of all bins of an option are added up, so items may be cut at the end of a bin. Its linear
+relaxation is the continuous bound. With whole numbers of bins it is a mixed-integer programme with one
+integer per option, whatever the number of items: a stronger bound, and where items are small against
+bins, nearly a plan.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from scipy import sparse
+
+from optimizer.packing.model.bin_limits import limit_rows
+from optimizer.packing.model.options import useful_options
+from optimizer.packing.model.problem import FloatArray, IntArray, PackingProblem
+from optimizer.packing.native_search import solve_in_thread
+from optimizer.packing.quiet_highs import quiet_highs
+
+CARE = 1e-7
+"""Share of a bin by which bins count as larger where a bound is proven, as solvers round."""
+
+CLOSE = 0.05
+"""Relative gap at which a division is near enough to what is wanted."""
+
+
+@dataclass(frozen=True, eq=False)
+class Continuous:
+    """The continuous relaxation: bins of each option in fractions, items split over options.
+
+    Parameters
+    ----------
+    bound
+        Its optimum; infinite if not even the relaxation has a solution.
+    duals
+        Weight of an item per class, shape (n_classes,).
+    bins
+        Bins of each option, shape (n_options,).
+    """
+
+    bound: float
+    duals: FloatArray
+    bins: FloatArray
+
+
+@dataclass(frozen=True, eq=False)
+class Division:
+    """Whole bins of each option, shape (n_options,), and their items in all, (n_options, n_classes)."""
+
+    bins: IntArray
+    items: IntArray
+
+
+@dataclass(frozen=True, eq=False)
+class _Rows:
+    """Rows least <= matrix · columns <= most."""
+
+    matrix: Any
+    least: FloatArray
+    most: FloatArray
+
+
+class AggregateModel:
+    """The programme.
+
+    Columns: items by option and class; bins by option; how far those are from wanted numbers; the share of
+    every bin that is to spare.
+    """
+
+    def __init__(self, problem: PackingProblem) -> None:
+        self.problem = problem
+        self.options = useful_options(problem)
+        self.classes = np.flatnonzero(problem.counts)
+        pairs = [np.flatnonzero(problem.rows[o].most[self.classes] > 0) for o in self.options]
+        self._option = np.repeat(np.arange(len(self.options)), [len(p) for p in pairs])
+        self._class = np.concatenate(pairs)
+        n, k = len(self._class), len(self.options)
+        self._items, self._bins, self._apart = np.split(np.arange(n + 2 * k), [n, n + k])
+        self._spare, self._columns = n + 2 * k, n + 2 * k + 1
+
+    def continuous(self) -> Continuous:
+        """Solve the linear relaxation."""
+        duals, bins = np.zeros(self.problem.n_classes), np.zeros(len(self.problem.options))
+        solver = self._solver(self._bins, self._prices, [self._demand, *self._capacity(), *self._limits])
+        solver.run()
+        status = solver.getModelStatus()
+        if status != _status("kOptimal"):
+            return Continuous(float("inf") if status == _status("kInfeasible") else 0.0, duals, bins)
+        solution = solver.getSolution()
+        duals[self.classes] = np.maximum(np.array(solution.row_dual)[: len(self.classes)], 0.0)
+        bins[list(self.options)] = np.array(solution.col_value)[self._bins]
+        bound = float(solver.getInfo().objective_function_value)
+        return Continuous(max(0.0, bound) * (1 - 1e-9), duals, bins)
+
+    def whole_bins(self, seconds: float) -> float:
+        """Lower bound on the price with whole numbers of bins; infinite if there are none."""
+        rows = [self._demand, *self._capacity(larger=CARE), *self._limits]
+        solver = self._solver(self._bins, self._prices, rows, whole=True)
+        solver.setOptionValue("mip_rel_gap", 1e-6)
+        _solve(solver, seconds)
+        if solver.getModelStatus() == _status("kInfeasible"):
+            return float("inf")
+        bound = float(solver.getInfo().mip_dual_bound)
+        return max(0.0, bound) * (1 - 1e-9) if np.isfinite(bound) else 0.0
+
+    def divide(self, price: float, wanted: FloatArray, seconds: float) -> Division | None:
+        """Whole bins next to wanted numbers, all equally full; None if none is found.
+
+        Parameters
+        ----------
+        price
+            Most that the bins may cost.
+        wanted
+            Bins of each option, in fractions, shape (n_options,).
+        seconds
+            Time limit.
+        """
+        near = wanted[list(self.options)]
+        rows = [self._demand, *self._capacity(), *self._limits, *self._nearness(near)]
+        rows.append(self._on_bins(self._prices, price * (1 + 1e-9)))
+        solver = self._solver(self._apart, np.ones(len(near)), rows, whole=True)
+        solver.setOptionValue("mip_rel_gap", CLOSE)
+        _solve(solver, seconds)
+        if not solver.getSolution().value_valid:
+            return None
+        bins = np.rint(np.array(solver.getSolution().col_value)[self._bins]).astype(np.int64)
+        items = self._even(bins)
+        if items is None:
+            return None
+        of, every = np.array(self.options), (len(self.problem.options), self.problem.n_classes)
+        found = Division(np.zeros(every[0], dtype=np.int64), np.zeros(every, dtype=np.int64))
+        found.bins[of], found.items[np.ix_(of, self.classes)] = bins, items
+        return found
+
+    def _even(self, bins: IntArray) -> IntArray | None:
+        """Items of every class by option with the most to spare in every bin, shape (options, classes)."""
+        rows = [self._demand, *self._capacity(spare=bins.astype(np.float64))]
+        solver = self._solver(np.array([self._spare]), np.array([-1.0]), rows)
+        for column, number in zip(self._bins, bins, strict=True):
+            solver.changeColBounds(int(column), float(number), float(number))
+        for column in self._items[bins[self._option] == 0]:
+            solver.changeColBounds(int(column), 0.0, 0.0)
+        solver.run()
+        if solver.getModelStatus() != _status("kOptimal"):
+            return None
+        items = np.zeros((len(self.options), len(self.classes)))
+        items[self._option, self._class] = np.array(solver.getSolution().col_value)[self._items]
+        return _rounded(items, self.problem.counts[self.classes])
+
+    def _solver(
+        self, columns: IntArray, cost: FloatArray, rows: Sequence[_Rows], *, whole: bool = False
+    ) -> Any:
+        """HiGHS with the programme that minimises the cost of some columns."""
+        import highspy
+
+        matrix = sparse.vstack([one.matrix for one in rows]).tocsc()
+        model = highspy.HighsLp()
+        model.num_row_, model.num_col_ = matrix.shape
+        model.col_cost_ = np.bincount(columns, cost, self._columns).astype(np.float64)
+        model.col_lower_, model.col_upper_ = np.zeros(self._columns), np.full(self._columns, np.inf)
+        model.row_lower_ = np.concatenate([one.least for one in rows])
+        model.row_upper_ = np.concatenate([one.most for one in rows])
+        model.a_matrix_.format_ = highspy.MatrixFormat.kColwise
+        model.a_matrix_.start_, model.a_matrix_.index_ = matrix.indptr, matrix.indices
+        model.a_matrix_.value_ = matrix.data
+        if whole:
+            kinds = [highspy.HighsVarType.kContinuous] * self._columns
+            kinds[self._bins[0] : self._bins[-1] + 1] = [highspy.HighsVarType.kInteger] * len(self.options)
+            model.integrality_ = kinds
+        solver = quiet_highs(interruptible=whole)
+        solver.passModel(model)
+        return solver
+
+    @cached_property
+    def _prices(self) -> FloatArray:
+        return np.asarray(self.problem.prices[list(self.options)])
+
+    @cached_property
+    def _demand(self) -> _Rows:
+        """Every item goes to some option."""
+        counts = np.asarray(self.problem.counts[self.classes], dtype=np.float64)
+        return self._rows(self._class, self._items, np.ones(len(self._items)), counts, counts)
+
+    def _capacity(self, larger: float = 0.0, spare: FloatArray | None = None) -> list[_Rows]:
+        """The rows of every option, scaled to capacity 1 per bin.
+
+        Not the number of items that a bin holds: the demand implies it, and its dual value would be missing
+        in the weights.
+        """
+        found = []
+        for k, o in enumerate(self.options):
+            rows, mine = self.problem.rows[o], np.flatnonzero(self._option == k)
+            scale = np.maximum(rows.capacity, 1).astype(np.float64)
+            share = rows.usage[:, self.classes[self._class[mine]]] / scale[:, None]
+            room = -rows.capacity / scale * (1 + larger)
+            saved = np.full(len(scale), 0.0 if spare is None else spare[k])
+            value = np.column_stack([share, room, saved])
+            column = np.concatenate([self._items[mine], [self._bins[k], self._spare]])
+            row = np.repeat(np.arange(len(scale)), len(column))
+            nothing = np.zeros(len(scale))
+            found.append(
+                self._rows(row, np.tile(column, len(scale)), value.ravel(), nothing - np.inf, nothing)
+            )
+        return found
+
+    @cached_property
+    def _limits(self) -> list[_Rows]:
+        """The problem's limits on bins."""
+        rows = limit_rows(self.problem)
+        return [self._on_bins(limit.weight[list(self.options)], limit.most) for limit in rows]
+
+    def _nearness(self, wanted: FloatArray) -> list[_Rows]:
+        """How far bins are from wanted numbers, on either side."""
+        k = len(wanted)
+        row, column = np.tile(np.arange(k), 2), np.concatenate([self._bins, self._apart])
+        return [
+            self._rows(row, column, np.repeat([sign, -1.0], k), np.full(k, -np.inf), sign * wanted)
+            for sign in (1.0, -1.0)
+        ]
+
+    def _on_bins(self, weights: FloatArray, most: float) -> _Rows:
+        """A limit on a weighted sum of the bins."""
+        row = np.zeros(len(weights), dtype=np.int64)
+        return self._rows(row, self._bins, weights, np.array([-np.inf]), np.array([most]))
+
+    def _rows(
+        self, row: IntArray, column: IntArray, value: FloatArray, least: FloatArray, most: FloatArray
+    ) -> _Rows:
+        matrix = sparse.coo_matrix((value, (row, column)), shape=(len(least), self._columns))
+        return _Rows(matrix, least, most)
+
+
+def _status(name: str) -> Any:
+    import highspy
+
+    return getattr(highspy.HighsModelStatus, name)
+
+
+def _solve(solver: Any, seconds: float) -> None:
+    """Run an interruptible solver."""
+    solver.setOptionValue("time_limit", max(0.01, seconds))
+    solve_in_thread(solver.run, solver.cancelSolve)
+
+
+def _rounded(items: FloatArray, counts: IntArray) -> IntArray:
+    """Whole items of every class over options, by largest remainder, shape (options, classes)."""
+    whole = np.floor(items + 1e-9).astype(np.int64)
+    missing = counts - whole.sum(axis=0)
+    rank = np.argsort(np.argsort(whole - items, axis=0, kind="stable"), axis=0, kind="stable")
+    return np.asarray(whole + (rank < missing[None, :]))

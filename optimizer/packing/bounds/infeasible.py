@@ -1,0 +1,55 @@
+"""Why there is no packing, in words, as far as that is seen without a search."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from optimizer.packing.bounds.price_bounds import continuous_bound, dual_feasible_bound
+from optimizer.packing.model.problem import PackingProblem
+from optimizer.packing.model.search_state import round_up
+
+
+def homeless_message(problem: PackingProblem) -> str:
+    """Which classes fit no bin; empty if each fits some."""
+    homeless = problem.homeless()
+    if not len(homeless):
+        return ""
+    names = ", ".join(problem.class_name(int(c)) for c in homeless[:5])
+    more = f" and {len(homeless) - 5} more" if len(homeless) > 5 else ""
+    return f"no bin holds even one item of class {names}{more}"
+
+
+def why_infeasible(problem: PackingProblem) -> str:
+    """Which limit is too low, where a bound shows it; else all that together leaves no packing."""
+    free = replace(
+        problem, options=tuple(replace(o, limit=None) for o in problem.options), device_limits={},
+        max_bins=None, budget=None, cuts=(), objective="price",
+    )  # fmt: skip
+    if problem.max_bins is not None:
+        alike = replace(free, options=tuple(replace(o, price=1.0) for o in free.options))
+        bins = _least(alike)
+        if bins > problem.max_bins:
+            return f"at least {bins:g} bins are needed, above max_bins {problem.max_bins}"
+    if problem.budget is not None:
+        price = _least(free)
+        if price > problem.budget * (1 + 1e-9):
+            return f"the bins cost at least {price:g}, above the budget {problem.budget:g}"
+    return f"no packing keeps {_restrictions(problem)}"
+
+
+def _least(problem: PackingProblem) -> float:
+    bound = round_up(max(continuous_bound(problem), dual_feasible_bound(problem)), problem)
+    return bound if np.isfinite(bound) else 0.0
+
+
+def _restrictions(problem: PackingProblem) -> str:
+    """Everything that limits packings."""
+    found = [f"the limit {o.limit} of {o.name}" for o in problem.options if o.limit is not None]
+    found += [f"the limit {limit} of device {device}" for device, limit in problem.device_limits.items()]
+    found += [f"max_bins {problem.max_bins}"] if problem.max_bins is not None else []
+    found += [f"the budget {problem.budget:g}"] if problem.budget is not None else []
+    found += [f"the cuts ({len(problem.cuts)})"] if problem.cuts else []
+    shown = found[:5] + ([f"{len(found) - 5} more"] if len(found) > 5 else [])
+    return " and ".join(filter(None, (", ".join(shown[:-1]), *shown[-1:])))

@@ -1,0 +1,1 @@
+"""Columns are bins: column generation, pricing, branching, and whole bins out of fractional ones."""

@@ -1,0 +1,1 @@
+"""Packings without proof: first and best fit, annealing, local search, the paper's greedy."""

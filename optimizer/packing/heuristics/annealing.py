@@ -1,0 +1,246 @@
+# ruff: noqa: NPY002 (compiled code has numba's own generator, seeded by the legacy call)
+"""Simulated annealing towards fewer bins: items move and swap until no bin is overfull.
+
+The aggregate model says how many bins of each option there are at a price, and which items go to them in
+all. Each option's items are dealt out evenly over its bins, and annealing on the total overflow looks for a
+packing without any (for one row: Alvim, Ribeiro, Glover and Aloise, "A hybrid improvement heuristic for the
+one-dimensional bin packing problem", 2004; annealing: Kirkpatrick et al., 1983).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+
+from optimizer.packing.bounds.aggregate_relaxation import AggregateModel, Continuous, Division
+from optimizer.packing.heuristics.first_fit import Filler, holds, offer
+from optimizer.packing.model.compilation import compiled
+from optimizer.packing.model.problem import Bin, FloatArray, IntArray
+from optimizer.packing.model.search_state import Run, round_up
+
+MOVES_PER_ITEM, FEWEST = 3_000, 300_000
+"""Moves that an annealing tries for every item, and in all at least."""
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """One annealing: overflow, in mean items, that is accepted about every third time at its start and end.
+
+    It is ``longer`` times as long as the others.
+    """
+
+    hot: float
+    cold: float
+    longer: int = 1
+
+
+SCHEDULES = (Schedule(0.002, 0.0002), Schedule(0.02, 0.001), Schedule(0.1, 0.001, longer=2))
+"""Annealings one after the other. Where items are many and small, heat spoils the aggregate model's division;
+where they are few and large, little moves without."""
+
+CHUNK = 1_000_000
+"""Moves between two looks at the clock."""
+
+NEAR = 0.1
+"""Share of the way from the bound to the plan at which a packing is looked for after the bound itself."""
+
+NEARLY, AGAIN = 0.01, 3
+"""Overflow, in bins, with which an annealing is done again from where it ended, and how often at most."""
+
+DIVISION_SHARE = 0.1
+"""Share of the time that one division may take: the tighter it is, the longer it is looked for."""
+
+BARRED = 1e3
+"""Share of a bin that an item takes which may not enter it."""
+
+EMPTY = 1e-9
+"""Overflow that is none; the integer rows decide in the end."""
+
+HEALTHY = 0.01
+"""Share of the moves between two bins that do not overflow which are tried: they help only by chance."""
+
+
+def squeeze(run: Run, filler: Filler, continuous: Continuous, seconds: float) -> None:
+    """Look for a plan at the run's bound, a little above it, then half the way to the plan there is."""
+    if not 0 < continuous.bound < np.inf:  # items of no size, or no plan at all
+        return
+    until, model = run.until(seconds), AggregateModel(run.problem)
+
+    @cache
+    def division(price: float) -> Division | None:
+        wanted = continuous.bins * (price / continuous.bound)
+        return model.divide(price, wanted, DIVISION_SHARE * min(seconds, run.left_s))
+
+    for schedule in SCHEDULES:
+        target, failed, tried = run.bound, 0.0, set[bytes]()
+        while run.packing is not None and not until() and failed < target < run.value * (1 - 1e-9):
+            given, found = division(target), None
+            if given is not None and given.bins.tobytes() not in tried:  # prices may be close
+                tried.add(given.bins.tobytes())
+                found = _packed(filler, given, schedule, run.seed, until)
+            if found is None or not offer(run, found):
+                failed = target
+            target = _next_target(run, failed)
+
+
+def _next_target(run: Run, failed: float) -> float:
+    """The price to try after the highest that failed: near the bound, as most optima are, then half way."""
+    share = NEAR if failed <= run.bound else 0.5
+    return round_up(failed + share * (run.value - failed), run.problem)
+
+
+def _packed(
+    filler: Filler, division: Division, schedule: Schedule, seed: int, until: Callable[[], bool]
+) -> list[Bin] | None:
+    """The items of a division in its bins; None if no such packing was found."""
+    options = np.flatnonzero(division.bins)
+    size = _sizes(filler, options)
+    option = np.repeat(np.arange(len(options)), division.bins[options])
+    item, place = dealt(division.items[options], division.bins[options], size)
+    if not _without_overflow(item, place, option, size, schedule, seed, until):
+        return None
+    counts = np.zeros((len(option), filler.problem.n_classes), dtype=np.int64)
+    np.add.at(counts, (place, item), 1)
+    bins = [Bin(int(options[o]), held) for o, held in zip(option, counts, strict=True)]
+    return bins if all(holds(filler, b.option, b.counts) for b in bins) else None
+
+
+def _without_overflow(
+    item: IntArray,
+    place: IntArray,
+    option: IntArray,
+    size: FloatArray,
+    schedule: Schedule,
+    seed: int,
+    until: Callable[[], bool],
+) -> bool:
+    """Anneal ``place`` until no bin overflows; whether it came to that."""
+    mean = float(size[item, option[place]].max(axis=1).mean())
+    moves = schedule.longer * max(MOVES_PER_ITEM * len(item), FEWEST)
+    chunks = -(-moves // CHUNK)
+    heat = mean * np.geomspace(schedule.hot, schedule.cold, chunks + 1)
+    for keys in np.random.SeedSequence(seed).generate_state((1 + AGAIN) * chunks).reshape(-1, chunks):
+        left = 0.0
+        for k, key in enumerate(keys):
+            if until():
+                return False
+            left = anneal(item, place, option, size, int(key), moves // chunks, heat[k], heat[k + 1])
+            if left < EMPTY:
+                return True
+        if left > NEARLY:
+            return False
+    return False
+
+
+def _sizes(filler: Filler, options: IntArray) -> FloatArray:
+    """Share of each row that an item takes, shape (classes + 1, options, rows); the last one is nothing."""
+    rows = [filler.problem.rows[o] for o in options]
+    size = np.zeros((filler.problem.n_classes + 1, len(rows), max(len(r.capacity) for r in rows)))
+    for k, r in enumerate(rows):
+        size[:-1, k, : len(r.capacity)] = (r.usage / np.maximum(r.capacity, 1)[:, None]).T
+        size[:-1, k][r.most == 0] = BARRED
+    return size
+
+
+@compiled
+def dealt(items: IntArray, bins: IntArray, size: FloatArray) -> tuple[IntArray, IntArray]:
+    """Class and bin of every item, shape (N,): each option's items, largest first, to its emptiest bin.
+
+    ``items`` has shape (options, classes), ``bins`` (options,), ``size`` (classes + 1, options, rows).
+    """
+    n, rows = items.sum(), size.shape[2]
+    item, place = np.zeros(n, dtype=np.int64), np.zeros(n, dtype=np.int64)
+    k, first = 0, 0
+    for o in range(len(bins)):
+        largest = np.zeros(items.shape[1])
+        for c in range(items.shape[1]):
+            for r in range(rows):
+                largest[c] = max(largest[c], size[c, o, r])
+        load = np.zeros((bins[o], rows))
+        for c in np.argsort(-largest):
+            for _ in range(items[o, c]):
+                emptiest, least = 0, np.inf
+                for g in range(bins[o]):
+                    fullest = 0.0
+                    for r in range(rows):
+                        fullest = max(fullest, load[g, r] + size[c, o, r])
+                    if fullest < least:
+                        emptiest, least = g, fullest
+                for r in range(rows):
+                    load[emptiest, r] += size[c, o, r]
+                item[k], place[k] = c, first + emptiest
+                k += 1
+        first += bins[o]
+    return item, place
+
+
+@compiled
+def anneal(
+    item: IntArray,
+    place: IntArray,
+    option: IntArray,
+    size: FloatArray,
+    seed: int,
+    moves: int,
+    hot: float,
+    cold: float,
+) -> float:
+    """Move and swap items between bins until none overflows; returns the overflow that is left.
+
+    Parameters
+    ----------
+    item, place
+        Class and bin of every item, shape (N,); ``place`` is changed.
+    option
+        Option of every bin, shape (bins,).
+    size
+        Share of each row that an item takes, shape (classes + 1, options, rows); the last one is nothing.
+    seed, moves
+        Seed, and moves to try.
+    hot, cold
+        Temperature at the start and at the end, in shares of a bin.
+    """
+    np.random.seed(seed)
+    n, bins, rows = len(item), len(option), size.shape[2]
+    nothing = len(size) - 1
+    load, over = np.zeros((bins, rows)), np.zeros(bins)
+    for k in range(n):
+        for r in range(rows):
+            load[place[k], r] += size[item[k], option[place[k]], r]
+    total = 0.0
+    for g in range(bins):
+        for r in range(rows):
+            over[g] += max(0.0, load[g, r] - 1.0)
+        total += over[g]
+    cooling, temperature = (cold / hot) ** (1.0 / moves), hot
+    for _ in range(moves):
+        if total < EMPTY:
+            return 0.0
+        temperature *= cooling
+        i, j = np.random.randint(n), np.random.randint(n + n // 4 + 1)
+        swap = j < n
+        g, h = place[i], place[j] if swap else np.random.randint(bins)
+        c, d = item[i], item[j] if swap else nothing
+        if g == h or c == d:
+            continue
+        if over[g] == 0.0 and over[h] == 0.0 and np.random.random() > HEALTHY:
+            continue
+        a, b = option[g], option[h]
+        over_g = over_h = 0.0
+        for r in range(rows):
+            over_g += max(0.0, load[g, r] - size[c, a, r] + size[d, a, r] - 1.0)
+            over_h += max(0.0, load[h, r] + size[c, b, r] - size[d, b, r] - 1.0)
+        rise = over_g + over_h - over[g] - over[h]
+        if rise <= 0.0 or np.random.random() < np.exp(-rise / temperature):
+            for r in range(rows):
+                load[g, r] += size[d, a, r] - size[c, a, r]
+                load[h, r] += size[c, b, r] - size[d, b, r]
+            over[g], over[h] = over_g, over_h
+            place[i] = h
+            if swap:
+                place[j] = g
+            total += rise
+    return total

@@ -1,0 +1,280 @@
+"""The paper's greedy placements: Proposed, ProposedFast and ProposedLat (arXiv 2602.24044).
+
+Proposed: adapters in rank groups, largest rank first, inside a group zigzag by rate (largest, smallest,
+second largest, ...). The current GPU fills up; whenever its number of adapters reaches a test point, the
+model predicts its throughput for two slot options, the current one and the next larger, as far as their
+memory fits; the better is kept (ties: more slots), and the model says whether the GPU starves. If not, the
+adapters so far are committed; if so, those added since the last point go back to the queue and the GPU is
+closed. An open GPU goes on with the next rank group. At the end a GPU with uncommitted adapters is tested
+as if average adapters filled it up to the next point. Slots start below the first option, and never exceed
+the adapters at a test point. ProposedFast is the same with a faster oracle.
+
+Where an empty GPU starves at the first test point, the published method has no plan; so has this one.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from optimizer.packing.heuristics.oracle import Oracle, RowOracle
+from optimizer.packing.model.problem import Bin, FloatArray, IntArray, Packing, PackingProblem
+from optimizer.packing.model.search_state import Run
+from scenarios import AdapterClass
+
+TEST_POINTS = (8, 16, 32, 64, 96, 128, 160, 192, 256, 320, 384, 448, 512, 576)
+"""Numbers of adapters, and of slots, at which the published greedy tests."""
+
+
+@dataclass(frozen=True, eq=False)
+class GreedyGPU:
+    """One GPU of a greedy plan: its engine and how many adapters of each class it serves."""
+
+    max_loras: int
+    max_lora_rank: int
+    counts: IntArray
+
+
+@dataclass(frozen=True, eq=False)
+class GreedyInput:
+    """What the greedy knows of the adapters, per class.
+
+    Parameters
+    ----------
+    counts
+        Adapters, shape (n_classes,).
+    ranks
+        LoRA rank, shape (n_classes,).
+    rates
+        Requests/s of one adapter, shape (n_classes,).
+    """
+
+    counts: IntArray
+    ranks: IntArray
+    rates: FloatArray
+
+    @staticmethod
+    def of(classes: Sequence[AdapterClass]) -> GreedyInput:
+        """The greedy's view of a scenario's classes."""
+        ranks, rates = [c.rank for c in classes], [c.rate for c in classes]
+        return GreedyInput(np.array([c.count for c in classes]), np.array(ranks), np.array(rates))
+
+
+def zigzag(classes: Sequence[int], adapters: GreedyInput) -> list[int]:
+    """The adapters of some classes, as class indices: largest rate, smallest, second largest, ..."""
+    ranked = sorted(classes, key=lambda c: (-adapters.rates[c], c))
+    line = [c for c in ranked for _ in range(int(adapters.counts[c]))]
+    mixed = [0] * len(line)
+    half = (len(line) + 1) // 2
+    mixed[0::2] = line[:half]
+    mixed[1::2] = line[half:][::-1]
+    return mixed
+
+
+def queue(adapters: GreedyInput) -> list[int]:
+    """All adapters in the greedy's order: rank groups, largest rank first, each zigzag by rate."""
+    line: list[int] = []
+    for rank in sorted({int(r) for r in adapters.ranks[adapters.counts > 0]}, reverse=True):
+        line += zigzag([int(c) for c in np.flatnonzero(adapters.ranks == rank)], adapters)
+    return line
+
+
+class _OpenGPU:
+    """A GPU while it is being filled."""
+
+    def __init__(self, rank: int, n_classes: int) -> None:
+        self.rank = rank
+        self.slots = 0
+        self.counts = np.zeros(n_classes, dtype=np.int64)
+        self.committed = np.zeros(n_classes, dtype=np.int64)
+        self.pending: list[int] = []
+        self.total = self.committed_total = 0
+
+    def add(self, c: int) -> None:
+        self.counts[c] += 1
+        self.pending.append(c)
+        self.total += 1
+
+    def test(self, oracle: Oracle, slots: Sequence[int], adapters: float) -> bool:
+        """Choose between two slot options for so many adapters like those here, by the better's health."""
+        counts: FloatArray = self.counts * np.float64(adapters / self.total)
+        larger = [s for s in slots if s > self.slots][:1]
+        if self.slots and larger and larger[0] > round(adapters):
+            larger = []
+        options = [s for s in ([self.slots] if self.slots else []) + larger if oracle.fits(s, self.rank)]
+        if not options:
+            return False
+        chosen = options[0]
+        if len(options) > 1:
+            chosen = max(options, key=lambda s: (oracle.throughput(counts, s, self.rank), s))
+        if oracle.starves(counts, chosen, self.rank):
+            return False
+        self.slots = chosen
+        return True
+
+    def commit(self) -> None:
+        self.committed, self.committed_total = self.counts.copy(), self.total
+        self.pending = []
+
+    def closed(self) -> GreedyGPU:
+        return GreedyGPU(self.slots, self.rank, self.committed)
+
+
+def proposed(
+    adapters: GreedyInput,
+    oracle: Oracle,
+    *,
+    fill_points: Sequence[int] = TEST_POINTS,
+    slot_points: Sequence[int] = TEST_POINTS,
+    most_gpus: int | None = None,
+    late: Callable[[], bool] = lambda: False,
+) -> list[GreedyGPU] | None:
+    """The paper's Proposed (with a small-tree oracle ProposedFast).
+
+    Parameters
+    ----------
+    adapters
+        The adapters by class.
+    oracle
+        The model of one GPU.
+    fill_points
+        Numbers of adapters at which a GPU is tested; ``range(1, n + 1)`` fills arbitrarily.
+    slot_points
+        Slot options.
+    most_gpus
+        Most GPUs; None: no limit.
+    late
+        Asked before every test: whether to stop.
+
+    Returns
+    -------
+    list of GreedyGPU, or None
+        None if an empty GPU starves at its first test, the GPUs do not suffice, or it was to stop.
+    """
+    points, slots = sorted(set(fill_points)), sorted(set(slot_points))
+    line = queue(adapters)[::-1]
+    done: list[GreedyGPU] = []
+    gpu: _OpenGPU | None = None
+    while line or (gpu is not None and gpu.pending):
+        if late():
+            return None
+        if gpu is None:
+            if most_gpus is not None and len(done) >= most_gpus:
+                return None
+            gpu = _OpenGPU(int(adapters.ranks[line[-1]]), len(adapters.counts))
+        place = bisect_right(points, gpu.committed_total)
+        goal = points[place] if place < len(points) else None
+        while goal is not None and line and gpu.total < goal:
+            gpu.add(line.pop())
+        if goal is not None and _healthy(gpu, oracle, slots, goal):
+            gpu.commit()
+            continue
+        if not gpu.committed_total:
+            return None
+        line += gpu.pending[::-1]
+        done.append(gpu.closed())
+        gpu = None
+    return done if gpu is None else [*done, gpu.closed()]
+
+
+def _healthy(gpu: _OpenGPU, oracle: Oracle, slots: Sequence[int], goal: int) -> bool:
+    """Test a GPU at a test point, or, when the queue ran out, as if average adapters filled it up to one.
+
+    A GPU without anything committed is then also tested as it is: there is nowhere to give back to.
+    """
+    if gpu.test(oracle, slots, goal):
+        return True
+    if gpu.total == goal:
+        return False
+    return not gpu.committed_total and gpu.test(oracle, slots, gpu.total)
+
+
+def proposed_lat(adapters: GreedyInput, oracle: Oracle, gpus: int) -> list[GreedyGPU] | None:
+    """The paper's ProposedLat: every adapter to the GPU of least rate, slots = adapters, then checked.
+
+    Returns
+    -------
+    list of GreedyGPU, or None
+        None if the oracle says that a GPU starves or does not start.
+    """
+    load = np.zeros(gpus)
+    counts = np.zeros((gpus, len(adapters.counts)), dtype=np.int64)
+    for c in queue(adapters):
+        g = int(load.argmin())
+        load[g] += adapters.rates[c]
+        counts[g, c] += 1
+    plan = [
+        GreedyGPU(int(held.sum()), int(adapters.ranks[held > 0].max()), held) for held in counts if held.any()
+    ]
+    for gpu in plan:
+        if not oracle.fits(gpu.max_loras, gpu.max_lora_rank) or oracle.starves(
+            gpu.counts.astype(np.float64), gpu.max_loras, gpu.max_lora_rank
+        ):
+            return None
+    return plan
+
+
+def greedy_input(problem: PackingProblem, oracle: RowOracle) -> GreedyInput:
+    """Ranks and rates of a problem's classes: the rank is the least that an option admits."""
+    ranks = np.full(problem.n_classes, np.iinfo(np.int64).max)
+    for option in problem.options:
+        if option.device == oracle.device:
+            ranks = np.where(option.fits_class, np.minimum(ranks, option.max_lora_rank), ranks)
+    return GreedyInput(problem.counts, ranks, oracle.rates)
+
+
+def place_greedy(run: Run) -> None:
+    """`greedy`: the paper's Proposed, with the problem's rows as oracle; one device kind at a time."""
+    _place(run, None)
+
+
+def place_greedy_fill(run: Run) -> None:
+    """`greedy-fill`: Proposed with a test point at every adapter."""
+    _place(run, range(1, run.problem.n_items + 1))
+
+
+def _place(run: Run, fill_points: Sequence[int] | None) -> None:
+    problem = run.problem
+    for device, oracle in _oracles(problem).items():
+        slots = [o.max_loras for o in problem.options if o.device == device]
+        limits = [n for n in (problem.max_bins, problem.device_limits.get(device)) if n is not None]
+        plan = proposed(
+            greedy_input(problem, oracle),
+            oracle,
+            fill_points=TEST_POINTS if fill_points is None else fill_points,
+            slot_points=slots,
+            most_gpus=min(limits, default=None),
+            late=lambda: run.out_of_time,
+        )
+        if plan is not None:
+            _offer(run, oracle, plan)
+
+
+def place_proposed_lat(run: Run) -> None:
+    """`greedy-lat`: the paper's ProposedLat on the number of bins given."""
+    problem = run.problem
+    assert problem.max_bins is not None
+    for device, oracle in _oracles(problem).items():
+        gpus = min(problem.max_bins, problem.device_limits.get(device, problem.max_bins))
+        plan = proposed_lat(greedy_input(problem, oracle), oracle, gpus) if gpus else None
+        if plan is not None:
+            _offer(run, oracle, plan)
+
+
+def _oracles(problem: PackingProblem) -> dict[str, RowOracle]:
+    return {o.device: RowOracle(problem, o.device) for o in problem.options}
+
+
+def _offer(run: Run, oracle: RowOracle, plan: Sequence[GreedyGPU]) -> None:
+    """Offer a plan as a packing, if it keeps the limits on options and the budget."""
+    problem = run.problem
+    options = [oracle.option(gpu.max_loras, gpu.max_lora_rank) for gpu in plan]
+    bins = tuple(Bin(o, gpu.counts) for o, gpu in zip(options, plan, strict=True) if o is not None)
+    packing = Packing(bins)
+    used = np.bincount([b.option for b in bins], minlength=len(problem.options))
+    over = any(o.limit is not None and n > o.limit for o, n in zip(problem.options, used, strict=True))
+    if not over and (problem.budget is None or problem.price(packing) <= problem.budget * (1 + 1e-9)):
+        run.offer(packing)

@@ -1,0 +1,176 @@
+"""Compiled inner loops of the heuristics: fill one bin, best-fit over many."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from optimizer.packing.model.compilation import compiled
+from optimizer.packing.model.matching import room_by_cut
+from optimizer.packing.model.problem import BoolArray, FloatArray, IntArray
+
+
+@compiled
+def room_by_rows(c: int, usage: IntArray, residual: IntArray) -> int:
+    """How many more items of class c a bin takes by its rows."""
+    room = 1 << 60
+    for r in range(usage.shape[0]):
+        if usage[r, c] > 0:
+            room = min(room, residual[r] // usage[r, c])
+    return room
+
+
+@compiled
+def room_for(
+    c: int,
+    usage: IntArray,
+    residual: IntArray,
+    counts: IntArray,
+    wanted: IntArray,
+    group: IntArray,
+    stands: BoolArray,
+) -> int:
+    """How many more items of class c a bin takes, by its rows and by its cuts."""
+    room = room_by_rows(c, usage, residual)
+    for k in range(len(wanted)):
+        if room <= 0:
+            return 0
+        room = room_by_cut(c, room, counts, wanted[k], group[k], stands[k])
+    return max(0, room)
+
+
+@compiled
+def fill(
+    order: IntArray,
+    remaining: IntArray,
+    most: IntArray,
+    usage: IntArray,
+    capacity: IntArray,
+    counts: IntArray,
+    wanted: IntArray,
+    group: IntArray,
+    stands: BoolArray,
+) -> IntArray:
+    """Add as many items as fit to a bin, class by class in the order given; returns what was added."""
+    held = counts.copy()
+    added = np.zeros_like(held)
+    residual = capacity.copy()
+    for c in range(len(held)):
+        if held[c] > 0:
+            for r in range(len(residual)):
+                residual[r] -= usage[r, c] * held[c]
+    for c in order:
+        if remaining[c] <= 0 or most[c] <= held[c]:
+            continue
+        amount = min(
+            remaining[c],
+            most[c] - held[c],
+            room_for(c, usage, residual, held, wanted, group, stands),
+        )
+        if amount > 0:
+            held[c] += amount
+            added[c] += amount
+            for r in range(len(residual)):
+                residual[r] -= usage[r, c] * amount
+    return added
+
+
+@compiled
+def polish(
+    profit: FloatArray,
+    most: IntArray,
+    usage: IntArray,
+    capacity: IntArray,
+    counts: IntArray,
+    wanted: IntArray,
+    group: IntArray,
+    stands: BoolArray,
+) -> None:
+    """Swap single items of a bin for more profitable ones while one fits, the best swap each time.
+
+    Where classes are many, some swap takes up nearly exactly what the bin has left.
+    """
+    m, n = usage.shape
+    residual = capacity.copy()
+    for c in range(n):
+        for r in range(m):
+            residual[r] -= usage[r, c] * counts[c]
+    improved = True
+    while improved:
+        improved = False
+        gain, out, into = 1e-9, 0, 0
+        for c in range(n):
+            if counts[c] == 0:
+                continue
+            counts[c] -= 1
+            for d in range(n):
+                if profit[d] - profit[c] <= gain or counts[d] >= most[d]:
+                    continue
+                fits = True
+                for r in range(m):
+                    fits = fits and usage[r, d] <= residual[r] + usage[r, c]
+                for k in range(len(wanted)):
+                    fits = fits and room_by_cut(d, 1, counts, wanted[k], group[k], stands[k]) > 0
+                if fits:
+                    gain, out, into = profit[d] - profit[c], c, d
+                    improved = True
+            counts[c] += 1
+        if improved:
+            counts[out] -= 1
+            counts[into] += 1
+            for r in range(m):
+                residual[r] += usage[r, out] - usage[r, into]
+
+
+@compiled
+def best_fit(
+    order: IntArray,
+    remaining: IntArray,
+    most: IntArray,
+    usage: IntArray,
+    capacity: IntArray,
+    wanted: IntArray,
+    group: IntArray,
+    stands: BoolArray,
+) -> IntArray | None:
+    """Pack all items into bins of one kind, each class into the fullest bins that take it first.
+
+    Returns the counts per bin, shape (n_bins, n_classes), or None if a class does not fit an empty bin.
+    """
+    m, n = usage.shape
+    bins = 0
+    held = np.zeros((16, n), dtype=np.int64)
+    residual = np.zeros((16, m), dtype=np.int64)
+    for c in order:
+        left = remaining[c]
+        if left == 0:
+            continue
+        slack = np.zeros(bins)
+        for g in range(bins):
+            for r in range(m):
+                slack[g] += residual[g, r] / max(1, capacity[r])
+        for g in np.argsort(slack):
+            amount = min(
+                left, most[c] - held[g, c],
+                room_for(c, usage, residual[g], held[g], wanted, group, stands),
+            )  # fmt: skip
+            if amount > 0:
+                held[g, c] += amount
+                left -= amount
+                for r in range(m):
+                    residual[g, r] -= usage[r, c] * amount
+            if left == 0:
+                break
+        while left > 0:
+            if bins == len(held):
+                held = np.concatenate((held, np.zeros_like(held)))
+                residual = np.concatenate((residual, np.zeros_like(residual)))
+            residual[bins] = capacity
+            amount = min(left, most[c], room_for(c, usage, residual[bins], held[bins], wanted, group, stands))
+            if amount <= 0:
+                return None
+            held[bins, c] = amount
+            left -= amount
+            for r in range(m):
+                residual[bins, r] -= usage[r, c] * amount
+            bins += 1
+    return held[:bins]

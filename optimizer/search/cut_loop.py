@@ -1,0 +1,240 @@
+"""The solve-validate-cut loop: a plan counts only when the twin accepts every GPU of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from optimizer.packing import pack
+from optimizer.packing.model.checker import check
+from optimizer.packing.model.problem import Bin, Cut, Packing, PackingProblem
+from optimizer.packing.model.search_state import PackingResult
+from optimizer.progress import Report, silent
+from optimizer.search.balancing import even_out
+from optimizer.search.judging import Judge, Pattern
+from scenarios.deadline import Deadline
+from twin import GPUVerdict
+
+Solver = Callable[[PackingProblem, float, float], PackingResult]
+"""Packs a problem, at most so many seconds, when a bound is known already."""
+
+
+@dataclass(frozen=True)
+class Confirmed:
+    """A packing of which the twin accepted every bin.
+
+    Parameters
+    ----------
+    packing
+        The bins.
+    verdicts
+        The twin's verdict on each bin.
+    problem
+        The problem that the packing solves, with the cuts that led to it.
+    solved
+        What the placer said of it; None for a packing that no placer proved anything about.
+    """
+
+    packing: Packing
+    verdicts: tuple[GPUVerdict, ...]
+    problem: PackingProblem
+    solved: PackingResult | None
+
+    @property
+    def value(self) -> float:
+        """The packing's objective."""
+        return self.problem.value(self.packing)
+
+
+@dataclass
+class Confirmation:
+    """One search for a plan that the twin accepts; it remembers every rejection.
+
+    Parameters
+    ----------
+    judge
+        The twin.
+    deadline
+        When to stop.
+    report
+        Called with progress.
+    """
+
+    judge: Judge[Pattern]
+    deadline: Deadline
+    report: Report = silent
+    rounds: int = 0
+    rejected: dict[Pattern, GPUVerdict] = field(default_factory=dict)
+    last: PackingResult | None = None
+
+    @property
+    def left_s(self) -> float:
+        """Seconds until the deadline, at least 0; none after an interruption."""
+        return self.deadline.left_s
+
+    def confirm(
+        self,
+        problem: PackingProblem,
+        solver: Solver,
+        *,
+        max_rounds: int = 50,
+        most_rejected: float = 1.0,
+        known_bound: float = 0.0,
+        even: bool = False,
+    ) -> Confirmed | None:
+        """Solve, let the twin judge, cut off what it rejects, and solve again.
+
+        A cut only takes packings away, so the bound of one round holds in the next.
+
+        Parameters
+        ----------
+        problem
+            What to solve.
+        solver
+            The placer.
+        max_rounds
+            How often to solve.
+        most_rejected
+            Share of rejected bins above which, twice in a row, the problem is given up.
+        known_bound
+            A bound on the problem that is proven already.
+        even
+            Whether to even out every other packing, the first too, before the twin sees it. Mostly that
+            leaves it nothing to reject; where all GPUs are at their limit, an uneven plan may do better.
+
+        Returns
+        -------
+        Confirmed or None
+            None when the rounds or the time are used up, or no packing is left; ``last`` then holds
+            what the placer said last.
+
+        Raises
+        ------
+        Stopped
+            If the time is over, or the search is interrupted, while the twin judges.
+        """
+        hopeless = 0
+        for k in range(max_rounds):
+            cut = replace(problem, cuts=self.cuts(problem))
+            self.last = solver(cut, self.left_s, known_bound)
+            self.rounds += 1
+            self.report("solve, validate, cut", self.rounds, 0)
+            if self.last.packing is None:
+                return None
+            known_bound = max(known_bound, self.last.bound)
+            packing = self.last.packing
+            if even and k % 2 == 0:
+                packing = even_out(cut, packing, self.deadline)
+            verdicts = self.verdicts(cut, packing)
+            if all(verdict.accepted for verdict in verdicts):
+                return Confirmed(packing, verdicts, cut, self.last)
+            rejected = sum(not verdict.accepted for verdict in verdicts) / len(verdicts)
+            hopeless = hopeless + 1 if rejected > most_rejected else 0
+            if self.left_s <= 0 or hopeless == 2:
+                return None
+        return None
+
+    def accept(self, problem: PackingProblem, packing: Packing) -> Confirmed | None:
+        """A packing that no placer made, if it is valid for the problem and the twin accepts every bin.
+
+        The twin's verdict stands in for cuts, which only foretell it.
+        """
+        if check(replace(problem, cuts=()), packing):
+            return None
+        verdicts = self.verdicts(problem, packing)
+        self.rounds += 1
+        if not all(verdict.accepted for verdict in verdicts):
+            return None
+        return Confirmed(packing, verdicts, problem, None)
+
+    def verdicts(self, problem: PackingProblem, packing: Packing) -> tuple[GPUVerdict, ...]:
+        """The twin's verdict on each bin; rejections are remembered."""
+        patterns = [pattern_of(problem, b) for b in packing.bins]
+        verdicts = self.judge(patterns, self.deadline)
+        for pattern, verdict in zip(patterns, verdicts, strict=True):
+            if not verdict.accepted:
+                self.rejected[pattern] = verdict
+        return tuple(verdicts)
+
+    def cuts(self, problem: PackingProblem) -> tuple[Cut, ...]:
+        """The rejections so far as cuts of a problem."""
+        cuts = []
+        for pattern in self.rejected:
+            options = tuple(k for k in range(len(problem.options)) if _covers(problem, k, pattern))
+            if options:
+                cuts.append(Cut(options, np.array(pattern.counts)))
+        return tuple(cuts)
+
+    def repair(self, problem: PackingProblem, packing: Packing) -> Confirmed | None:
+        """Halve the bins that the twin rejects until it accepts all, or a limit is reached."""
+        bins = list(packing.bins)
+        while self.left_s > 0:
+            verdicts = self.verdicts(problem, Packing(tuple(bins)))
+            self.rounds += 1
+            if all(verdict.accepted for verdict in verdicts):
+                return Confirmed(Packing(tuple(bins)), verdicts, problem, None)
+            halved = [
+                half
+                for b, verdict in zip(bins, verdicts, strict=True)
+                for half in ([b] if verdict.accepted else halves(b))
+            ]
+            if len(halved) == len(bins) or check(replace(problem, cuts=()), Packing(tuple(halved))):
+                return None
+            bins = halved
+        return None
+
+
+def fixed_method(
+    method: str,
+    *,
+    seed: int,
+    workers: int,
+    hint: Packing | None = None,
+    gap_limit: float = 0.0,
+    share: float = 1.0,
+) -> Solver:
+    """A solver that always uses one method of `pack`, for a share of the time that is left."""
+
+    def solver(problem: PackingProblem, seconds: float, known_bound: float) -> PackingResult:
+        return pack(
+            problem,
+            method,
+            time_limit_s=max(share * seconds, 0.1),
+            gap_limit=gap_limit,
+            seed=seed,
+            workers=workers,
+            hint=hint,
+            known_bound=known_bound,
+        )
+
+    return solver
+
+
+def pattern_of(problem: PackingProblem, b: Bin) -> Pattern:
+    """Content and configuration of a bin; slots beyond its adapters are given back to the KV cache."""
+    option = problem.options[b.option]
+    slots = min(option.max_loras, int(b.counts.sum()))
+    return Pattern(option.device, slots, option.max_lora_rank, tuple(int(n) for n in b.counts))
+
+
+def halves(b: Bin) -> Sequence[Bin]:
+    """Two bins that share a bin's items as evenly as they can."""
+    odd = b.counts % 2 == 1
+    up = odd & (np.cumsum(odd) % 2 == 1)
+    first = b.counts // 2 + up
+    second = b.counts - first
+    return [Bin(b.option, part) for part in (first, second) if part.any()]
+
+
+def _covers(problem: PackingProblem, index: int, pattern: Pattern) -> bool:
+    """Whether what starves in the pattern's configuration starves in the option's too.
+
+    The same device with at least the pattern's rank, and either the same slots, or slots for every
+    adapter in both: then the option's engine differs only by having less memory for the KV cache.
+    """
+    option, adapters = problem.options[index], sum(pattern.counts)
+    if option.device != pattern.device or option.max_lora_rank < pattern.max_lora_rank:
+        return False
+    return option.max_loras == pattern.max_loras or min(option.max_loras, adapters) == pattern.max_loras

@@ -1,0 +1,162 @@
+"""What the twin says of an adapter, or of a part of it, alone on a GPU."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import accumulate
+
+from optimizer.progress import Report, silent
+from optimizer.search.judging import Judge
+from scenarios import AdapterClass, Device, Scenario
+from scenarios.deadline import UNLIMITED, Deadline
+from scenarios.engine import padded_rank
+from twin import EngineProfile, GPULoad, GPUVerdict
+
+ENOUGH_REQUESTS = 1000.0
+"""Requests of a run on average from which on chance has no part in a verdict."""
+
+
+@dataclass(frozen=True)
+class LightLoad:
+    """A GPU's engine, and the adapters of which it serves all."""
+
+    device: str
+    max_loras: int
+    max_lora_rank: int
+    classes: tuple[AdapterClass, ...]
+
+
+@dataclass(frozen=True)
+class Alone:
+    """Asks the twin about single adapters.
+
+    Parameters
+    ----------
+    judge
+        The twin, which remembers what it was asked.
+    deadline
+        When to stop asking.
+    """
+
+    judge: Judge[LightLoad]
+    deadline: Deadline = UNLIMITED
+
+    @classmethod
+    def of(
+        cls,
+        scenario: Scenario,
+        profiles: Mapping[str, EngineProfile],
+        workers: int = 1,
+        report: Report = silent,
+        deadline: Deadline = UNLIMITED,
+    ) -> Alone:
+        """Questions about the adapters of a scenario, to the engines of these profiles by device."""
+
+        def load_of(content: LightLoad) -> GPULoad:
+            return GPULoad.from_classes(content.classes)
+
+        return cls(Judge(scenario, profiles, load_of, workers, report), deadline)
+
+    @property
+    def scenario(self) -> Scenario:
+        """Workload, engine, service levels, seed and replications."""
+        return self.judge.scenario
+
+    def verdict(self, one: AdapterClass, share: float = 1.0) -> tuple[str, GPUVerdict]:
+        """Device and verdict of a share of one adapter alone; of few requests, of several such adapters.
+
+        The cheapest device that accepts it, or else the cheapest.
+        """
+        part = replace(one, rate=one.rate * share)
+        requests = part.rate * self.scenario.workload.duration_s
+        return self._first_accepted(
+            (replace(part, names=part.names[:number]),) for number in _doubling(part.count, requests)
+        )
+
+    def lightest(self) -> tuple[str, GPUVerdict]:
+        """Device and verdict of the lightest adapter alone; of few requests, of several light adapters.
+
+        Without the service levels of single adapters.
+        """
+        duration = self.scenario.workload.duration_s
+        lightest = [replace(one, levels=None) for one in sorted(self.scenario.classes, key=_demand)]
+        most = ENOUGH_REQUESTS / duration  # more of a hot adapter would not be light
+        lightest[0] = replace(lightest[0], rate=min(lightest[0].rate, most))
+        sizes = _doubling(self.scenario.n_adapters, lightest[0].rate * duration)
+        return self._first_accepted(tuple(_first(lightest, number)) for number in sizes)
+
+    def _first_accepted(self, loads: Iterator[tuple[AdapterClass, ...]]) -> tuple[str, GPUVerdict]:
+        said: tuple[str, GPUVerdict] | None = None
+        for classes in loads:
+            for device in sorted(self.scenario.devices, key=_price):
+                verdict = self._ask(device.name, classes)
+                said = said or (device.name, verdict)
+                if verdict.accepted:
+                    return device.name, verdict
+        assert said is not None
+        return said
+
+    def _ask(self, device: str, classes: tuple[AdapterClass, ...]) -> GPUVerdict:
+        slots = min(sum(c.count for c in classes), max(self.scenario.engine.slot_choices))
+        rank = slot_rank(self.scenario, max(c.rank for c in classes))
+        return self.judge([LightLoad(device, slots, rank, classes)], self.deadline)[0]
+
+
+def slot_rank(scenario: Scenario, rank: int) -> int:
+    """Least rank of the slots of an engine that holds an adapter of this rank."""
+    return scenario.engine.max_lora_rank or padded_rank(rank)
+
+
+def fewest(first: int, guess: int, most: int, accepts: Callable[[int], bool]) -> int | None:
+    """Smallest number that is accepted, from ``first`` on, if more is never worse; None: not even ``most``.
+
+    ``guess`` is a number that is probably accepted.
+    """
+    low, high = first - 1, first
+    while not accepts(high):
+        if high >= most:
+            return None
+        low, high = high, min(most, guess if high < guess else 2 * high)
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if accepts(middle) else (middle, high)
+    return high
+
+
+def loosened(verdict: GPUVerdict) -> str:
+    """The service levels that a verdict says are not met, as the scenario file names them."""
+    paths = [f"service_levels.{_path(key)}" for key, margin in verdict.margins.items() if not margin >= 0]
+    return " and ".join(paths)
+
+
+def _path(key: str) -> str:
+    latency, _, limit = key.partition("_")
+    return f"{latency}_ms.{limit}" if latency in ("itl", "ttft") else key
+
+
+def _price(device: Device) -> float:
+    """Price of a device, for an order; those without one come last."""
+    return math.inf if device.price_per_hour is None else device.price_per_hour
+
+
+def _demand(one: AdapterClass) -> float:
+    return one.rate * (one.prompt.mean_tokens + one.output.mean_tokens)
+
+
+def _doubling(most: int, requests: float) -> Iterator[int]:
+    """1, 2, 4, ... until so many adapters, each of so many requests, have enough of them."""
+    number = 1
+    while number < most and number * requests < ENOUGH_REQUESTS:
+        yield number
+        number *= 2
+    yield min(number, most)
+
+
+def _first(classes: Sequence[AdapterClass], number: int) -> Iterator[AdapterClass]:
+    """The first so many adapters, class by class."""
+    before = [0, *accumulate(c.count for c in classes)]
+    for one, start in zip(classes, before, strict=False):
+        if start < number:
+            yield replace(one, names=one.names[: number - start])

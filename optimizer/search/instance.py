@@ -1,0 +1,262 @@
+"""A scenario made ready for the placers: profiles, regions, classes, and the two packing problems."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+import learn
+import twin
+from learn import OptionRows, Regions
+from optimizer.packing.model.problem import PackingOption, PackingProblem
+from optimizer.progress import Report, silent
+from optimizer.search.dedicated import Alone, loosened
+from optimizer.search.objectives import price, prices_of, quality_of
+from optimizer.search.splitting import InfeasibleError, Parts, fitting, parts_of, region_of
+from scenarios import AdapterClass, Device, Scenario, ServiceLevels
+from scenarios.deadline import UNLIMITED, Deadline
+from twin import EngineProfile
+
+NAMED = 3
+"""Split adapters that a message names."""
+
+FINE_PARTS = 16
+"""Parts of a part that stand for cutting an adapter wherever one likes."""
+
+
+@dataclass(frozen=True)
+class Instance:
+    """What the placers, the judge and the results need of one scenario.
+
+    Parameters
+    ----------
+    scenario
+        The scenario.
+    profiles, regions
+        Engine profile and linear regions of each device.
+    classes
+        Classes of identical adapters; an adapter hotter than a GPU appears as several pieces of equal
+        rate, its name repeated.
+    shares
+        Fraction of its adapter's requests that a piece of each class stands for, shape (n_classes,).
+    inner, outer
+        The problem on the conservative region, which placers fill, and on the optimistic one, for bounds.
+        What the twin accepts alone on a GPU fits one in both.
+    divisible
+        The outer problem with the adapters that are split cut wherever one likes, so that its continuous
+        relaxation bounds unequal shares too; None if none is split.
+    """
+
+    scenario: Scenario
+    profiles: Mapping[str, EngineProfile]
+    regions: Mapping[str, Regions]
+    classes: tuple[AdapterClass, ...]
+    shares: tuple[float, ...]
+    inner: PackingProblem
+    outer: PackingProblem
+    divisible: PackingProblem | None = None
+
+    @property
+    def in_parts(self) -> str:
+        """Which adapters are served in how many equal parts, for messages; empty if none is."""
+        split = [(one, round(1 / s)) for one, s in zip(self.classes, self.shares, strict=True) if s < 1]
+        said = [f'{parts} equal parts of adapter "{one.names[0]}"' for one, parts in split[:NAMED]]
+        more = f" and {len(split) - NAMED} more" if len(split) > NAMED else ""
+        return f" for {', '.join(said)}{more}" if split else ""
+
+    def priced(self, objective: str, max_bins: int, budget: float | None = None) -> Instance:
+        """The instance with the prices of an objective, so many GPUs at most, and at most this price."""
+        prices = {device.name: price(device, objective) for device in self.scenario.devices}
+
+        def priced(problem: PackingProblem) -> PackingProblem:
+            options = tuple(replace(o, price=prices[o.device]) for o in problem.options)
+            return replace(problem, options=options, max_bins=max_bins, budget=budget)
+
+        divisible = None if self.divisible is None else priced(self.divisible)
+        return replace(self, inner=priced(self.inner), outer=priced(self.outer), divisible=divisible)
+
+
+def prepare(
+    scenario: Scenario,
+    *,
+    gpus: int | None = None,
+    workers: int = 1,
+    report: Report = silent,
+    deadline: Deadline = UNLIMITED,
+) -> Instance:
+    """Profiles, regions and packing problems of a scenario.
+
+    Parameters
+    ----------
+    scenario
+        The scenario.
+    gpus
+        Most GPUs; None: as many as the scenario's devices.
+    workers
+        Processes for making regions that are neither shipped nor cached.
+    report
+        Called with progress.
+    deadline
+        When to stop learning.
+
+    Raises
+    ------
+    Stopped
+        If the deadline passes, or the work is interrupted, before the regions are there.
+    InfeasibleError
+        If no engine configuration fits the memory, or an adapter fits no GPU.
+    """
+    profiles = twin.profiles_of(scenario)
+    alone = Alone.of(scenario, profiles, workers, report, deadline)
+    _check_levels(alone)
+    regions = {
+        device.name: learn.regions_for(
+            scenario,
+            device,
+            profiles[device.name],
+            workers=workers,
+            progress=report,
+            deadline=deadline,
+        )
+        for device in scenario.devices
+    }
+    if not any(region.inner.options for region in regions.values()):
+        raise InfeasibleError(_no_memory(scenario, profiles))
+    parts = [parts_of(one, regions, alone) for one in scenario.classes]
+    inner, outer = (_problem(scenario, regions, parts, kind=kind, gpus=gpus) for kind in ("inner", "outer"))
+    classes, shares = tuple(p.pieces for p in parts), tuple(1.0 / p.number for p in parts)
+    divisible = _divided(scenario, regions, parts, outer) if max(p.number for p in parts) > 1 else None
+    return Instance(scenario, profiles, regions, classes, shares, inner, outer, divisible)
+
+
+def _no_memory(scenario: Scenario, profiles: Mapping[str, EngineProfile]) -> str:
+    slots, rank = scenario.engine.slot_choices[0], learn.needed_ranks(scenario)[0]
+    rank = scenario.engine.max_lora_rank or rank
+    said = []
+    for device in scenario.devices:
+        profile = profiles[device.name]
+        memory = device.memory_gib or profile.gpu_memory_gib
+        plan = twin.plan_memory(profile.memory, scenario.engine, memory, slots, rank)
+        said.append(f"on {device.name} {plan.why}; {plan.remedy}")
+    return f"no engine configuration fits the memory: with {slots} slots of rank {rank}, {'. '.join(said)}"
+
+
+def _check_levels(alone: Alone) -> None:
+    """Refuse service levels that not even the lightest load meets; no region can be learnt of them."""
+    too_short = twin.window_problem(alone.scenario, twin.times_alone(alone.scenario, alone.judge.profiles))
+    if too_short is not None:
+        raise InfeasibleError(too_short)
+    if alone.scenario.service_levels == ServiceLevels():
+        return
+    device, verdict = alone.lightest()
+    if verdict.accepted or verdict.memory_failure is not None:
+        return
+    raise InfeasibleError(
+        f"no load, however light, meets the service levels: {device} with the lightest adapter alone: "
+        f"{'; '.join(verdict.reasons)}; loosen {loosened(verdict)}"
+    )
+
+
+# --- packing problems ------------------------------------------------------------------------------
+
+
+def _problem(
+    scenario: Scenario,
+    regions: Mapping[str, Regions],
+    parts: Sequence[Parts],
+    *,
+    kind: str,
+    gpus: int | None,
+) -> PackingProblem:
+    classes = [p.pieces for p in parts]
+    total = sum(device.count for device in scenario.devices)
+    options = [
+        option
+        for device in scenario.devices
+        for option in _options(scenario, device, regions[device.name], parts, kind)
+    ]
+    used = {option.device for option in options}
+    return PackingProblem(
+        counts=np.array([c.count for c in classes]),
+        options=tuple(options),
+        device_limits={device.name: device.count for device in scenario.devices if device.name in used},
+        max_bins=total if gpus is None else min(gpus, total),
+        heaviness=_heaviness(classes),
+        class_names=tuple(c.names[0] for c in classes),
+        rates=np.array([c.rate for c in classes]),
+    )
+
+
+def _options(
+    scenario: Scenario, device: Device, regions: Regions, parts: Sequence[Parts], kind: str
+) -> list[PackingOption]:
+    classes = [p.pieces for p in parts]
+    features = learn.additive_features(classes)
+    rank = np.array([c.rank for c in classes])
+    quality = quality_of(scenario.objective)
+    options = []
+    for rows in region_of(regions, kind).options:
+        latency = regions.option_latency(rows.max_loras, rows.max_lora_rank, rows.regime)
+        planes = latency.ttft_ms if quality is not None and quality.figure == "ttft_ms" else latency.itl_ms
+        slopes = np.array([plane.coefficients for plane in planes])
+        options.append(
+            PackingOption(
+                name=f"{device.name} with {rows.max_loras} slots of rank {rows.max_lora_rank}, {rows.regime}",
+                usage=_usage(rows, features, parts, device),
+                capacity=rows.bounds,
+                allowed=rank <= rows.max_lora_rank,
+                price=price(device, prices_of(scenario.objective)[0]),
+                device=device.name,
+                max_loras=rows.max_loras,
+                max_lora_rank=rows.max_lora_rank,
+                latency_usage=np.maximum(slopes @ features.T, 0.0),
+                latency_offset=np.array([plane.intercept for plane in planes]),
+            )
+        )
+    return options
+
+
+def _usage(
+    rows: OptionRows, features: NDArray[np.float64], parts: Sequence[Parts], device: Device
+) -> NDArray[np.float64]:
+    """What a part of each class takes; where the twin accepts it alone, no more than there is."""
+    usage = np.maximum(rows.coefficients @ features.T, 0.0)
+    for c, part in enumerate(parts):
+        if part.accepted_on == device.name and part.rank == rows.max_lora_rank:
+            usage[:, c] = np.minimum(usage[:, c], rows.bounds)
+    return usage
+
+
+def _divided(
+    scenario: Scenario, regions: Mapping[str, Regions], parts: Sequence[Parts], outer: PackingProblem
+) -> PackingProblem:
+    """The outer problem with split adapters in fine parts: so many as a share has take no more than it."""
+    split = {c: p.number * FINE_PARTS for c, p in enumerate(parts) if p.number > 1}
+    found = [rows for d in scenario.devices for rows in region_of(regions[d.name], "outer").options]
+    options = []
+    for option, rows in zip(outer.options, found, strict=True):
+        usage = option.usage.copy()
+        for c, fine in split.items():
+            largest = fine // max(1, fitting(parts[c].one, regions, "outer") - 1)  # no larger share fits
+            numbers = np.arange(1, largest + 1)
+            shares = [replace(parts[c].one, rate=parts[c].one.rate * n / fine) for n in numbers]
+            usage[:, c] = np.maximum(rows.usage(shares) / numbers, 0.0).min(axis=1)
+        options.append(replace(option, usage=usage))
+    counts = outer.counts.copy()
+    for c, fine in split.items():
+        counts[c] = parts[c].one.count * fine
+    return replace(outer, counts=counts, options=tuple(options), heaviness=None)
+
+
+def _heaviness(classes: Sequence[AdapterClass]) -> NDArray[np.float64]:
+    """By what a class can stand for another in a cut: rank and rate at least as large, all else equal.
+
+    Equality is an order both ways: the number of all else, and its opposite.
+    """
+    others = {key: k for k, key in enumerate(dict.fromkeys((c.prompt, c.output, c.levels) for c in classes))}
+    kind = [others[c.prompt, c.output, c.levels] for c in classes]
+    measures = [(c.rank, c.rate, k, -k) for c, k in zip(classes, kind, strict=True)]
+    return np.array(measures, dtype=np.float64)
