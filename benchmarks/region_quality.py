@@ -27,9 +27,9 @@ import learn
 from learn.boundary import boundary_points
 from learn.design import TEST_SEED, assessment_plan, compositions
 from learn.features import ADDITIVE
-from learn.make import PLAN, space_of_shipped
-from learn.measured import assess_measured, measured_text, read_results
+from learn.measured_evaluation import assess_measured, measured_text, read_results
 from learn.region import OptionRows, Regions
+from learn.region_store import PLAN, space_of_shipped
 from learn.sampling import search
 from learn.space import Space
 from scenarios import Scenario, read

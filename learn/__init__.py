@@ -16,30 +16,30 @@ if TYPE_CHECKING:
     from learn.assessment import Assessment as Assessment
     from learn.assessment import assess as assess
     from learn.boundary import BoundaryError as BoundaryError
-    from learn.dataset import Dataset as Dataset
-    from learn.dataset import DatasetError as DatasetError
-    from learn.dataset import read_dataset as read_dataset
     from learn.design import Plan as Plan
+    from learn.estimators import METHODS as METHODS
     from learn.features import FEATURES as FEATURES
     from learn.features import Engines as Engines
     from learn.features import additive_features as additive_features
     from learn.features import candidate_features as candidate_features
-    from learn.linear import linearize as linearize
-    from learn.make import PLAN as PLAN
-    from learn.make import make_regions as make_regions
-    from learn.make import needed_ranks as needed_ranks
-    from learn.make import regions_for as regions_for
-    from learn.make import space_for as space_for
-    from learn.recipes import METHODS as METHODS
     from learn.region import FeasibilityRegion as FeasibilityRegion
     from learn.region import OptionLatency as OptionLatency
     from learn.region import OptionRows as OptionRows
     from learn.region import RegionError as RegionError
     from learn.region import Regions as Regions
     from learn.region import read_regions as read_regions
+    from learn.region_fit import linearize as linearize
+    from learn.region_store import PLAN as PLAN
+    from learn.region_store import make_regions as make_regions
+    from learn.region_store import needed_ranks as needed_ranks
+    from learn.region_store import regions_for as regions_for
+    from learn.region_store import space_for as space_for
     from learn.sampling import sample as sample
     from learn.selection import select as select
     from learn.space import Space as Space
+    from learn.storage.dataset import Dataset as Dataset
+    from learn.storage.dataset import DatasetError as DatasetError
+    from learn.storage.dataset import read_dataset as read_dataset
     from learn.surrogate import OutsideDomainError as OutsideDomainError
     from learn.surrogate import OutsideDomainWarning as OutsideDomainWarning
     from learn.surrogate import Prediction as Prediction
@@ -51,12 +51,12 @@ if TYPE_CHECKING:
 _HOME = {
     "assessment": ("Assessment", "assess"),
     "boundary": ("BoundaryError",),
-    "dataset": ("Dataset", "DatasetError", "read_dataset"),
+    "storage.dataset": ("Dataset", "DatasetError", "read_dataset"),
     "design": ("Plan",),
     "features": ("FEATURES", "Engines", "additive_features", "candidate_features"),
-    "linear": ("linearize",),
-    "make": ("PLAN", "make_regions", "needed_ranks", "regions_for", "space_for"),
-    "recipes": ("METHODS",),
+    "region_fit": ("linearize",),
+    "region_store": ("PLAN", "make_regions", "needed_ranks", "regions_for", "space_for"),
+    "estimators": ("METHODS",),
     "region": ("FeasibilityRegion", "OptionLatency", "OptionRows", "RegionError", "Regions", "read_regions"),
     "sampling": ("sample",),
     "selection": ("select",),

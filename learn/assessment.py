@@ -13,12 +13,12 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from learn.boundary import REGIMES, Regime, boundary_points
-from learn.dataset import Dataset
 from learn.design import Composition, compositions
+from learn.estimators import Method, one_thread
 from learn.features import ADDITIVE, FloatArray
-from learn.recipes import Method, one_thread
 from learn.region import FeasibilityRegion, Regions
 from learn.space import Space
+from learn.storage.dataset import Dataset
 from learn.surrogate import Surrogate
 
 BATCH = 1000

@@ -20,8 +20,8 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import nnls
 from scipy.spatial import KDTree
 
-from learn.dataset import Dataset
 from learn.features import ADDITIVE, FloatArray
+from learn.storage.dataset import Dataset
 from scenarios import LorapackError
 
 Regime = Literal["resident", "shared"]

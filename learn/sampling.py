@@ -18,15 +18,15 @@ from joblib import delayed
 from scipy.optimize import brentq
 
 from learn.boundary import BoundaryError, BoundaryModel, crossing, fit_boundary
-from learn.dataset import Dataset, table_of
 from learn.design import Composition, Plan, compositions, kind_of
 from learn.features import FEATURES, Engines, FloatArray, candidate_features
-from learn.rounds import Rounds
 from learn.space import Space
-from learn.steady import ESTIMATES, SteadyState
+from learn.steady_state import ESTIMATES, SteadyState
+from learn.storage.dataset import Dataset, table_of
+from learn.storage.rounds import Rounds
 from scenarios import Problem, ScenarioError, Workload
 from scenarios.arrivals import DeterministicArrivals, GammaArrivals, PoissonArrivals, WeibullArrivals
-from scenarios.deadline import UNLIMITED, Deadline
+from scenarios.stopping.deadline import UNLIMITED, Deadline
 from twin.judging import judge
 from twin.parallel import in_processes
 

@@ -10,10 +10,10 @@ from sklearn.metrics import f1_score
 from sklearn.model_selection import GroupKFold
 
 from learn.boundary import fit_boundary
-from learn.dataset import Dataset
+from learn.estimators import METHODS, Method, inputs, one_thread, recipe
 from learn.features import FloatArray
-from learn.recipes import METHODS, Method, inputs, one_thread, recipe
-from learn.steady import SteadyState
+from learn.steady_state import SteadyState
+from learn.storage.dataset import Dataset
 from learn.surrogate import SurrogateError, check_mixed, check_recipe
 
 

@@ -21,10 +21,10 @@ from sklearn import __version__ as sklearn_version
 from sklearn.tree import export_text
 
 from learn.boundary import BoundaryModel, fit_boundary
-from learn.dataset import POSITIVE, Dataset, dataset_of, write_atomically
+from learn.estimators import INPUTS, METHODS, Estimator, Method, inputs, one_thread, recipe
 from learn.features import FEATURES, FloatArray
-from learn.recipes import INPUTS, METHODS, Estimator, Method, inputs, one_thread, recipe
-from learn.steady import SteadyState
+from learn.steady_state import SteadyState
+from learn.storage.dataset import POSITIVE, Dataset, dataset_of, write_atomically
 from scenarios import LorapackError
 
 _LATENCIES = ("itl_ms", "ttft_ms")

@@ -17,9 +17,9 @@ from optimizer.result import Result
 from optimizer.search.solve import find_method, solve
 from optimizer.tables import render, table
 from scenarios import Problem, Scenario, ScenarioError
-from scenarios.deadline import UNLIMITED, Deadline
 from scenarios.display import spreadsheet_cell
-from scenarios.interrupts import noticed
+from scenarios.stopping.deadline import UNLIMITED, Deadline
+from scenarios.stopping.interrupts import noticed
 
 MOST_SHOWN = 16
 """Most GPUs of a plan that a summary lists one by one."""

@@ -17,11 +17,11 @@ from scenarios.files import (
     write_placement,
 )
 from scenarios.lengths import FixedLengths, HistogramLengths, Lengths, LognormalLengths
-from scenarios.levels import AdapterLevels, Limits, ServiceLevels
 from scenarios.output import OutputFileError
 from scenarios.placement import PlacedGPU, Placement
+from scenarios.reading.schema import schema
 from scenarios.scenario import Device, Scenario
-from scenarios.schema import schema
+from scenarios.service_levels import AdapterLevels, Limits, ServiceLevels
 from scenarios.workload import Workload
 
 __all__ = [

@@ -8,10 +8,10 @@ from typing import Annotated, TypeVar
 
 from pydantic import Discriminator, Field, Tag
 
+from scenarios.base import Noun
 from scenarios.engine import Rank
 from scenarios.lengths import Lengths
-from scenarios.levels import AdapterLevels
-from scenarios.noun import Noun
+from scenarios.service_levels import AdapterLevels
 
 MAX_ADAPTERS = 250_000
 """Most adapters in one scenario."""

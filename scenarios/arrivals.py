@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, ConfigDict, Field
 
-from scenarios.noun import Finding, Noun
+from scenarios.base import Finding, Noun
 
 
 def _require_process(schema: dict[str, Any]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import NamedTuple
 
-from scenarios.document import parse
+from scenarios.reading.yaml_reader import parse
 
 FOLDER = Path(__file__).parent
 """Where the shipped scenarios lie."""

@@ -6,11 +6,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from scenarios.adapters import MAX_ADAPTERS, Adapter
+from scenarios.base import Finding, Loc
 from scenarios.engine import EngineConfig
 from scenarios.lengths import UNSTATED_MAX, Lengths, LognormalLengths
-from scenarios.levels import ServiceLevels
-from scenarios.noun import Finding, Loc
 from scenarios.placement import Placement
+from scenarios.service_levels import ServiceLevels
 from scenarios.words import choice, nearest
 from scenarios.workload import Workload
 

@@ -7,7 +7,7 @@ from typing import Annotated, Literal, get_args
 
 from pydantic import BeforeValidator, Field
 
-from scenarios.noun import Finding, Noun, refuse_booleans
+from scenarios.base import Finding, Noun, refuse_booleans
 
 Rank = Annotated[Literal[1, 2, 4, 8, 16, 32, 64, 128, 256, 320, 512], BeforeValidator(refuse_booleans)]
 """Ranks of an adapter."""

@@ -10,19 +10,20 @@ from typing import TypeVar
 
 import yaml
 
-from scenarios import catalogue, checks, diagnosis
-from scenarios import overrides as changes
+from scenarios import catalogue, checks
 from scenarios.arrivals import TraceArrivals
+from scenarios.base import Loc, Noun
 from scenarios.display import visible_lines
-from scenarios.document import FILE, parse
 from scenarios.errors import Problem, ScenarioError
 from scenarios.lengths import FixedLengths
-from scenarios.noun import Loc, Noun
 from scenarios.output import write_whole
 from scenarios.placement import Placement
-from scenarios.scalars import Dumper
+from scenarios.reading import error_messages as diagnosis
+from scenarios.reading import overrides as changes
+from scenarios.reading.parsing import placement_from, scenario_from
+from scenarios.reading.scalars import Dumper
+from scenarios.reading.yaml_reader import FILE, parse
 from scenarios.scenario import Scenario
-from scenarios.validation import placement_from, scenario_from
 from scenarios.words import choice, nearest
 
 MAX_BYTES = 16 * 2**20

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 import numpy as np
 from pydantic import BeforeValidator, Field
 
-from scenarios.noun import Finding, Noun
+from scenarios.base import Finding, Noun
 from scenarios.words import shown
 
 MAX_TOKENS = 10_000_000

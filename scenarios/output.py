@@ -12,7 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from scenarios.errors import LorapackError
-from scenarios.interrupts import unbroken
+from scenarios.stopping.interrupts import unbroken
 
 _MOST_LINKS = 40
 """Links that a path may lead through, as in Linux."""

@@ -7,8 +7,8 @@ from typing import Annotated
 
 from pydantic import Field
 
+from scenarios.base import Finding, Noun
 from scenarios.engine import MaxLoraRank
-from scenarios.noun import Finding, Noun
 
 SHARE_TOLERANCE = 1e-6
 """How far an adapter's shares may sum from 1."""

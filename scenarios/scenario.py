@@ -12,9 +12,9 @@ from pydantic import BeforeValidator, Field
 
 from scenarios import checks
 from scenarios.adapters import Adapter, AdapterClass, group
+from scenarios.base import Finding, Noun
 from scenarios.engine import EngineConfig
-from scenarios.levels import ServiceLevels
-from scenarios.noun import Finding, Noun
+from scenarios.service_levels import ServiceLevels
 from scenarios.workload import Workload
 
 ObjectiveName = Literal["gpus", "cost", "latency", "worst_latency", "ttft", "worst_ttft", "balance"]

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from pydantic import Field
 
 from scenarios.arrivals import Arrivals, PoissonArrivals
+from scenarios.base import Finding, Noun
 from scenarios.lengths import Lengths
-from scenarios.noun import Finding, Noun
 
 
 class Workload(Noun):

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from scenarios import interrupts
+from scenarios.stopping import interrupts
 
 
 @pytest.fixture(autouse=True)

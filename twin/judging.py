@@ -10,9 +10,9 @@ from joblib import delayed
 
 from scenarios.engine import EngineConfig
 from scenarios.files import check_placement
-from scenarios.levels import ServiceLevels
 from scenarios.placement import PlacedGPU, Placement
 from scenarios.scenario import Scenario
+from scenarios.service_levels import ServiceLevels
 from scenarios.workload import Workload
 from twin.load import GPULoad
 from twin.parallel import in_processes

@@ -9,7 +9,7 @@ import numpy as np
 
 from scenarios.adapters import AdapterClass
 from scenarios.lengths import Lengths
-from scenarios.levels import AdapterLevels
+from scenarios.service_levels import AdapterLevels
 from twin.engine.requests import FloatArray, IntArray
 
 NAMED = 3

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from scenarios.levels import AdapterLevels, Limits, ServiceLevels
+from scenarios.service_levels import AdapterLevels, Limits, ServiceLevels
 from twin import metrics
 from twin.engine.requests import FloatArray, IntArray
 from twin.load import GPULoad, listed

@@ -34,7 +34,7 @@ from optimizer.baselines.surrogate_oracle import Model, SurrogateOracle, learned
 from optimizer.packing.heuristics.greedy import GreedyInput, proposed
 from optimizer.progress import Report, silent
 from scenarios import Device, Scenario
-from scenarios.deadline import UNLIMITED, Deadline
+from scenarios.stopping.deadline import UNLIMITED, Deadline
 from twin import EngineProfile
 
 

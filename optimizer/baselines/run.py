@@ -15,8 +15,8 @@ from optimizer.search.objectives import PRICES, price, quality_of
 from optimizer.search.placement_judge import PlacementJudge
 from optimizer.version import __version__
 from scenarios import Placement, Scenario
-from scenarios.deadline import UNLIMITED, Deadline, Stopped
-from scenarios.interrupts import interrupted, request
+from scenarios.stopping.deadline import UNLIMITED, Deadline, Stopped
+from scenarios.stopping.interrupts import interrupted, request
 
 
 @dataclass

@@ -18,8 +18,8 @@ import twin
 from optimizer.baselines.assignment import SingleAdapters
 from scenarios import AdapterClass, Device, Scenario
 from scenarios.arrivals import PoissonArrivals
-from scenarios.deadline import UNLIMITED, Deadline
 from scenarios.engine import padded_rank
+from scenarios.stopping.deadline import UNLIMITED, Deadline
 from twin import EngineProfile, GPULoad
 from twin.step_cost import StepCost
 

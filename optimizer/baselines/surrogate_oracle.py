@@ -15,11 +15,11 @@ import numpy as np
 import learn
 import twin
 from learn.design import Plan
-from learn.make import PLAN, cached_sample
+from learn.region_store import PLAN, cached_sample
 from optimizer.packing.model.problem import FloatArray
 from optimizer.progress import Report, silent
 from scenarios import AdapterClass, Device, Scenario
-from scenarios.deadline import UNLIMITED, Deadline
+from scenarios.stopping.deadline import UNLIMITED, Deadline
 from twin import EngineProfile
 from twin.workload.lengths import mean_square_tokens
 

@@ -14,12 +14,14 @@ def main() -> NoReturn:
     """Run the command; every expected error ends in one message and its exit code, without a traceback.
 
     From the first moment SIGINT and SIGTERM end it with one word; work that has something to lose by that
-    notices them at its safe points instead (`scenarios.interrupts`).
+    notices them at its safe points instead (`scenarios.stopping.interrupts`).
     """
     for number in (signal.SIGINT, signal.SIGTERM):
         if signal.getsignal(number) is not signal.SIG_IGN:  # a background job, or under nohup
             signal.signal(number, lambda *_: _leave())
-    from scenarios.interrupts import take_over  # imports take a second: not before signals are handled
+    from scenarios.stopping.interrupts import (
+        take_over,  # imports take a second: not before signals are handled
+    )
 
     take_over(_leave)
     from optimizer.cli.streams import standard_streams
@@ -52,7 +54,7 @@ def _code(end: SystemExit) -> int:
 def _tell(error: Exception) -> int:
     """Print an error; its exit code."""
     from optimizer.cli.streams import note
-    from scenarios.deadline import Stopped
+    from scenarios.stopping.deadline import Stopped
 
     note(f"lorapack: {error}")
     if isinstance(error, Stopped):
@@ -71,7 +73,7 @@ def _leave() -> NoReturn:
 
 def _end(code: int) -> NoReturn:
     """End the process with everything written, whatever signals come meanwhile."""
-    from scenarios.interrupts import ignore_signals, left_behind
+    from scenarios.stopping.interrupts import ignore_signals, left_behind
 
     ignore_signals()
     if left_behind():  # in native code, where an orderly exit might crash

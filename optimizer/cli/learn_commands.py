@@ -57,8 +57,8 @@ def fit_command(
     import learn
     import scenarios
     import twin
-    from learn.make import PLAN
-    from learn.measured import read_results
+    from learn.measured_evaluation import read_results
+    from learn.region_store import PLAN
     from learn.space import no_option
     from optimizer.progress import progress_bar
     from scenarios.files import sources
@@ -97,8 +97,8 @@ def _report(
     """Errors as text."""
     import learn
     from learn.design import assessment_plan
-    from learn.make import PLAN
-    from learn.measured import assess_measured, measured_text
+    from learn.measured_evaluation import assess_measured, measured_text
+    from learn.region_store import PLAN
 
     surrogates = [learn.fit(dataset, method) for method in learn.METHODS]
     test = learn.sample(space, assessment_plan(PLAN, compositions), workers=workers, progress=progress)

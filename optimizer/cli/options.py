@@ -45,7 +45,7 @@ def noticing_signals(command: Callable[P, None]) -> Callable[P, None]:
 
     @wraps(command)
     def run(*args: P.args, **kwargs: P.kwargs) -> None:
-        from scenarios.interrupts import ignore_signals, noticed
+        from scenarios.stopping.interrupts import ignore_signals, noticed
 
         with noticed():
             try:

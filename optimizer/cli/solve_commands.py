@@ -23,7 +23,7 @@ from optimizer.cli.options import (
 from optimizer.cli.outputs import Output, check_outputs, deliver, placement_output, text_output
 from optimizer.cli.streams import say
 from optimizer.result import Result
-from scenarios.interrupts import interrupted
+from scenarios.stopping.interrupts import interrupted
 
 MethodOption = Annotated[
     str, typer.Option(help="Placer: exact, greedy, ... (`lorapack methods` lists them).")

@@ -20,8 +20,8 @@ from optimizer.packing.model.search_state import (
     relative_gap,
 )
 from optimizer.packing.registry import METHODS, Method
-from scenarios.deadline import Deadline
-from scenarios.interrupts import interrupted, noticed, request
+from scenarios.stopping.deadline import Deadline
+from scenarios.stopping.interrupts import interrupted, noticed, request
 
 
 class CheckFailedError(PackingError):

@@ -18,7 +18,7 @@ from optimizer.packing.assignment.formulation import AssignmentModel, assignment
 from optimizer.packing.model.problem import Bin, FloatArray, IntArray, Packing, PackingProblem
 from optimizer.packing.model.search_state import PackingResult, Status, StopReason
 from optimizer.packing.native_search import solve_in_thread
-from scenarios.interrupts import interrupted
+from scenarios.stopping.interrupts import interrupted
 
 PRICE_RESOLUTION = 1_000_000
 """Integer steps of the largest price where moves have one too."""

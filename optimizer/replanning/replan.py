@@ -38,8 +38,8 @@ from optimizer.search.placement_judge import gpu_validation
 from optimizer.search.result_builder import Outcome, answer, no_answer, stopped_early
 from optimizer.search.splitting import InfeasibleError
 from scenarios import Placement, Problem, Scenario, ScenarioError
-from scenarios.deadline import UNLIMITED, Deadline, Stopped
-from scenarios.interrupts import noticed, request
+from scenarios.stopping.deadline import UNLIMITED, Deadline, Stopped
+from scenarios.stopping.interrupts import noticed, request
 
 FEWEST_SHARE = 0.5
 """Share of the time for the fewest GPUs; the rest is for the fewest moves."""

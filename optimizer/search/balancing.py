@@ -12,7 +12,7 @@ import numpy as np
 
 from optimizer.packing.heuristics.first_fit import Filler, holds
 from optimizer.packing.model.problem import Bin, FloatArray, IntArray, Packing, PackingProblem
-from scenarios.deadline import UNLIMITED, Deadline
+from scenarios.stopping.deadline import UNLIMITED, Deadline
 
 MOST_MOVES = 3_000
 """Most moves and swaps."""

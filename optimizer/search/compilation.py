@@ -14,8 +14,8 @@ import twin
 from optimizer.packing.warm_up import compile_kernels
 from optimizer.progress import Report
 from scenarios import EngineConfig, FixedLengths, ServiceLevels, Workload
-from scenarios.deadline import Deadline, Stopped
-from scenarios.interrupts import leave_behind
+from scenarios.stopping.deadline import Deadline, Stopped
+from scenarios.stopping.interrupts import leave_behind
 from twin import EngineProfile, GPULoad
 
 LOOK_S = 0.1

@@ -14,7 +14,7 @@ from optimizer.packing.model.search_state import PackingResult
 from optimizer.progress import Report, silent
 from optimizer.search.balancing import even_out
 from optimizer.search.judging import Judge, Pattern
-from scenarios.deadline import Deadline
+from scenarios.stopping.deadline import Deadline
 from twin import GPUVerdict
 
 Solver = Callable[[PackingProblem, float, float], PackingResult]

@@ -10,8 +10,8 @@ from itertools import accumulate
 from optimizer.progress import Report, silent
 from optimizer.search.judging import Judge
 from scenarios import AdapterClass, Device, Scenario
-from scenarios.deadline import UNLIMITED, Deadline
 from scenarios.engine import padded_rank
+from scenarios.stopping.deadline import UNLIMITED, Deadline
 from twin import EngineProfile, GPULoad, GPUVerdict
 
 ENOUGH_REQUESTS = 1000.0

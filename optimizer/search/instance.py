@@ -17,7 +17,7 @@ from optimizer.search.dedicated import Alone, loosened
 from optimizer.search.objectives import price, prices_of, quality_of
 from optimizer.search.splitting import InfeasibleError, Parts, fitting, parts_of, region_of
 from scenarios import AdapterClass, Device, Scenario, ServiceLevels
-from scenarios.deadline import UNLIMITED, Deadline
+from scenarios.stopping.deadline import UNLIMITED, Deadline
 from twin import EngineProfile
 
 NAMED = 3

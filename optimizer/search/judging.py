@@ -11,7 +11,7 @@ from joblib import Parallel, delayed
 import twin
 from optimizer.progress import Report, silent
 from scenarios import AdapterClass, PlacedGPU, Scenario
-from scenarios.deadline import UNLIMITED, Deadline
+from scenarios.stopping.deadline import UNLIMITED, Deadline
 from twin import EngineProfile, GPULoad, GPUVerdict
 
 

@@ -14,8 +14,8 @@ from optimizer.packing.model.search_state import PackingResult, Status
 from optimizer.packing.registry import Method
 from optimizer.search.cut_loop import Confirmation, Confirmed, Solver, fixed_method
 from optimizer.search.instance import Instance
-from scenarios.deadline import Stopped
-from scenarios.interrupts import interrupted
+from scenarios.stopping.deadline import Stopped
+from scenarios.stopping.interrupts import interrupted
 
 FIRST_METHODS = ("greedy", "bfd")
 """Placers of the first plans of an exact search; it is never worse than what the twin accepts of them."""

@@ -12,7 +12,7 @@ from optimizer.progress import Report, silent
 from optimizer.result import GPUValidation, Validation
 from optimizer.search.judging import Judge
 from scenarios import PlacedGPU, Placement, Scenario
-from scenarios.deadline import UNLIMITED, Deadline
+from scenarios.stopping.deadline import UNLIMITED, Deadline
 from twin import EngineProfile, GPULoad, GPUVerdict
 
 

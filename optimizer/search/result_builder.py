@@ -19,8 +19,8 @@ from optimizer.search.objectives import PRICES, QUALITIES, price
 from optimizer.search.placement_judge import gpu_validation
 from optimizer.version import __version__
 from scenarios import Placement, Scenario
-from scenarios.deadline import Stopped
-from scenarios.interrupts import interrupted
+from scenarios.stopping.deadline import Stopped
+from scenarios.stopping.interrupts import interrupted
 
 
 def no_answer(scenario: Scenario, method: str, message: str, *, seconds: float) -> Result:

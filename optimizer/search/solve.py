@@ -26,8 +26,8 @@ from optimizer.search.objectives import leading_prices, quality_of
 from optimizer.search.result_builder import Outcome, answer, no_answer, stopped_early
 from optimizer.search.splitting import InfeasibleError
 from scenarios import Problem, Scenario, ScenarioError
-from scenarios.deadline import UNLIMITED, Deadline, Stopped
-from scenarios.interrupts import interrupted, noticed, request
+from scenarios.stopping.deadline import UNLIMITED, Deadline, Stopped
+from scenarios.stopping.interrupts import interrupted, noticed, request
 
 FEWEST_SHARE = 0.5
 """Share of the time for the fewest GPUs where an objective on their number follows."""

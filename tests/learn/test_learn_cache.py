@@ -22,8 +22,9 @@ import pytest
 
 import learn
 import scenarios
-from learn import Dataset, DatasetError, Plan, Regions, Space, cache, sampling
+from learn import Dataset, DatasetError, Plan, Regions, Space, sampling
 from learn.region import _digest
+from learn.storage import cache
 from scenarios import OutputFileError, Scenario
 from scenarios.files import override
 from twin.profile import EngineProfile

@@ -11,8 +11,8 @@ import pytest
 
 import learn
 from learn import Dataset, DatasetError
-from learn import dataset as dataset_module
-from learn.dataset import COLUMNS
+from learn.storage import dataset as dataset_module
+from learn.storage.dataset import COLUMNS
 
 
 @pytest.fixture(scope="module")

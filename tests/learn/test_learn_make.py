@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import learn
-from learn import make
+from learn import region_store as make
 from learn.design import Plan
 from scenarios import Scenario, read
 from scenarios.catalogue import shipped

@@ -11,7 +11,7 @@ import pytest
 import learn
 import scenarios
 from learn import Dataset, Regions, Space
-from learn.measured import PAPER, assess_measured, measured_text
+from learn.measured_evaluation import PAPER, assess_measured, measured_text
 from optimizer.cli import main
 from scenarios import FixedLengths, Scenario, ScenarioError
 

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 import learn
 from learn import Dataset, FeasibilityRegion, OptionRows, RegionError, Regions, Space, read_regions
 from learn.features import ADDITIVE, additive_columns
-from learn.make import shipped_regions
 from learn.region import Domain, Row
+from learn.region_store import shipped_regions
 
 K = len(ADDITIVE)
 RATE, COUNT = ADDITIVE.index("rate"), ADDITIVE.index("count")

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from learn import Dataset, Space
-from learn.dataset import DatasetError
 from learn.features import Engines, FloatArray, candidate_features
-from learn.steady import ESTIMATES, LONGEST_S, SteadyState
+from learn.steady_state import ESTIMATES, LONGEST_S, SteadyState
+from learn.storage.dataset import DatasetError
 from scenarios import AdapterClass, FixedLengths
 from twin import GPULoad, simulate
 

@@ -10,7 +10,7 @@ import pytest
 import learn
 from learn import Dataset, OutsideDomainError, OutsideDomainWarning, Surrogate, SurrogateError
 from learn.assessment import macro_f1
-from learn.recipes import INPUTS, MAX_RULES, METHODS
+from learn.estimators import INPUTS, MAX_RULES, METHODS
 from learn.surrogate import within
 
 

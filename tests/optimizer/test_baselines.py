@@ -37,7 +37,7 @@ from optimizer.baselines.saturation import Saturation, measured_throughputs
 from optimizer.baselines.surrogate_oracle import SurrogateOracle, learned_surrogate
 from optimizer.packing.model.problem import PackingError
 from optimizer.search.placement_judge import PlacementJudge
-from scenarios.deadline import Deadline
+from scenarios.stopping.deadline import Deadline
 
 SPREADING = ("random", "random-all", "least-rate", "least-rate-third", "dlora", "loraserve")
 

@@ -22,7 +22,7 @@ from optimizer.packing.branch_and_price.dual_inequalities import exchanges
 from optimizer.packing.heuristics.first_fit import Filler
 from optimizer.packing.model.problem import PackingOption, PackingProblem
 from optimizer.packing.model.search_state import Run, round_up
-from scenarios.deadline import Deadline
+from scenarios.stopping.deadline import Deadline
 
 Optimum = Callable[[PackingProblem], float]
 Random = Callable[..., PackingProblem]

@@ -20,7 +20,7 @@ from optimizer.packing.model.checker import check
 from optimizer.packing.model.problem import Bin, PackingOption, PackingProblem
 from optimizer.packing.model.search_state import Run
 from optimizer.search.instance import prepare
-from scenarios.deadline import Deadline
+from scenarios.stopping.deadline import Deadline
 
 Optimum = Callable[[PackingProblem], float]
 Random = Callable[..., PackingProblem]

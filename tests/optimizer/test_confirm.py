@@ -18,7 +18,7 @@ from optimizer.search.judging import Pattern
 from optimizer.search.minimize_gpus import FewestSearch, cheaper_than, relaxed
 from optimizer.search.result_builder import Outcome
 from optimizer.search.solve import next_price
-from scenarios.deadline import Deadline
+from scenarios.stopping.deadline import Deadline
 from twin import GPUVerdict
 
 Rule = Callable[[Pattern], bool]

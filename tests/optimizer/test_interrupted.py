@@ -16,9 +16,9 @@ from optimizer.packing.model.search_state import PackingResult, Status, StopReas
 from optimizer.packing.warm_up import compile_kernels
 from optimizer.search.cut_loop import Confirmation
 from optimizer.search.minimize_gpus import FewestSearch
-from scenarios import interrupts
-from scenarios.deadline import UNLIMITED, Deadline
-from scenarios.interrupts import noticed
+from scenarios.stopping import interrupts
+from scenarios.stopping.deadline import UNLIMITED, Deadline
+from scenarios.stopping.interrupts import noticed
 from twin import GPUVerdict
 
 

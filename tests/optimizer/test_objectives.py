@@ -24,7 +24,7 @@ from optimizer.search.minimize_latency import SAME, first_in_order, on_cheaper, 
 from optimizer.search.objectives import leading_prices, price, prices_of
 from optimizer.search.result_builder import Outcome
 from optimizer.search.solve import search_in_order
-from scenarios.deadline import Deadline
+from scenarios.stopping.deadline import Deadline
 from twin import GPUVerdict
 
 PRICES = {"dear": 3.0, "cheap": 1.1}

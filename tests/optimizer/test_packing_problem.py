@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from optimizer.packing import methods, pack
-from optimizer.packing.assignment.run_model import run_model as assignment
+from optimizer.packing.assignment import run_model as assignment
 from optimizer.packing.branch_and_price import branch_and_price as patterns
 from optimizer.packing.model.checker import check
 from optimizer.packing.model.problem import Bin, Cut, Packing, PackingError, PackingOption, PackingProblem

@@ -23,7 +23,7 @@ from optimizer.replanning.replan import _Nearest, replan
 from optimizer.search.cut_loop import Confirmation, Confirmed, pattern_of
 from optimizer.search.judging import Pattern
 from scenarios import PlacedGPU, Placement
-from scenarios.deadline import Deadline
+from scenarios.stopping.deadline import Deadline
 from twin import GPUVerdict
 
 

@@ -24,7 +24,7 @@ from optimizer.search.judging import judge_of_patterns
 from optimizer.search.minimize_latency import spread
 from optimizer.search.objectives import QUALITIES
 from optimizer.search.result_builder import Outcome
-from scenarios.deadline import Deadline
+from scenarios.stopping.deadline import Deadline
 
 
 @pytest.fixture(scope="module")

@@ -347,7 +347,7 @@ def test_a_damaged_file_ends_in_one_readable_error(case: str, tmp_path: Path) ->
 
 @pytest.mark.parametrize("case", [case for case, (*_, seen) in DAMAGED.items() if seen])
 def test_the_schema_refuses_what_an_editor_can_see(case: str) -> None:
-    from scenarios.document import parse
+    from scenarios.reading.yaml_reader import parse
 
     damage, *_ = DAMAGED[case]
     validator = Draft202012Validator(scenarios.schema())

@@ -12,8 +12,8 @@ import time
 
 import pytest
 
-from scenarios.deadline import UNLIMITED, Deadline, Stopped
-from scenarios.interrupts import interrupted, noticed, request, unbroken
+from scenarios.stopping.deadline import UNLIMITED, Deadline, Stopped
+from scenarios.stopping.interrupts import interrupted, noticed, request, unbroken
 
 
 @pytest.fixture(autouse=True)
@@ -113,7 +113,7 @@ def test_a_deadline_is_the_sooner_end() -> None:
 
 TAKEN_OVER = """
 import os, signal, sys, time
-from scenarios.interrupts import ignore_signals, noticed, interrupted, take_over
+from scenarios.stopping.interrupts import ignore_signals, noticed, interrupted, take_over
 take_over(lambda: os._exit(4))
 number = getattr(signal, sys.argv[1])
 with noticed():

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import scenarios
-from scenarios.document import parse, plain
+from scenarios.reading.yaml_reader import parse, plain
 
 NAME = "😀 na\\me \\ud83d\\ude00 𝔘"
 

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 import scenarios
 from scenarios.arrivals import DeterministicArrivals, GammaArrivals, PiecewiseArrivals, UnpredictableArrivals
-from scenarios.document import parse
-from scenarios.scalars import resolve
+from scenarios.reading.scalars import resolve
+from scenarios.reading.yaml_reader import parse
 
 RANKS = st.sampled_from([1, 2, 4, 8, 16, 32, 64, 128, 256, 320, 512])
 RATES = st.floats(1e-9, 1e5)

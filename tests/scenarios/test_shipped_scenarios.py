@@ -9,7 +9,7 @@ import pytest
 from jsonschema import Draft202012Validator
 
 import scenarios
-from scenarios.document import parse, plain
+from scenarios.reading.yaml_reader import parse, plain
 
 SHIPPED = scenarios.shipped()
 NAMES = [one.name for one in SHIPPED]

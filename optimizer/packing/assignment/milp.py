@@ -18,7 +18,7 @@ from optimizer.packing.model.problem import PackingProblem
 from optimizer.packing.model.search_state import Run
 from optimizer.packing.native_search import solve_in_thread
 from optimizer.packing.quiet_highs import quiet_highs
-from scenarios.interrupts import interrupted
+from scenarios.stopping.interrupts import interrupted
 
 TOLERANCE = 1e-9
 """Feasibility and integrality tolerance: far below the resolution of a scaled row."""

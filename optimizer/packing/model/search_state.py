@@ -11,7 +11,7 @@ import numpy as np
 
 from optimizer.packing.model.problem import Packing, PackingProblem
 from optimizer.packing.model.scaling import exact_factor
-from scenarios.deadline import Deadline
+from scenarios.stopping.deadline import Deadline
 
 
 class Status(StrEnum):

@@ -6,10 +6,10 @@ import re
 from collections.abc import Callable, Iterable
 
 from scenarios.arrivals import expand_arrivals
-from scenarios.document import FILE, Mapping, Sequence, parse, path_text
+from scenarios.base import Loc
 from scenarios.errors import Problem, ScenarioError
 from scenarios.lengths import expand_lengths
-from scenarios.noun import Loc
+from scenarios.reading.yaml_reader import FILE, Mapping, Sequence, parse, path_text
 from scenarios.scenario import expand_devices
 from scenarios.words import shown
 
@@ -30,7 +30,7 @@ def apply(root: object, overrides: Iterable[str], source: str) -> object:
     Parameters
     ----------
     root
-        Values, as `scenarios.document.parse` returns them or plain.
+        Values, as `scenarios.reading.yaml_reader.parse` returns them or plain.
     overrides
         ``path=value`` each, the value in YAML. Missing mappings on the way are added.
     source

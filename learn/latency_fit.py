@@ -16,10 +16,10 @@ from scipy.ndimage import median_filter
 from scipy.optimize import linprog
 
 from learn.boundary import BoundaryModel, Regime
-from learn.dataset import Dataset
 from learn.features import ADDITIVE, FloatArray
 from learn.region import OptionLatency, Plane
 from learn.space import Option, Space
+from learn.storage.dataset import Dataset
 
 KNOTS = (0.0, 0.5, 0.75, 0.9, 0.95)
 """How full the region is where the slope of the latency may grow."""

@@ -22,11 +22,11 @@ from learn.boundary import (
     boundary_points,
     fit_points,
 )
-from learn.dataset import Dataset
 from learn.features import ADDITIVE, FEATURES, FloatArray
-from learn.latency import astuple, fit_latency
+from learn.latency_fit import astuple, fit_latency
 from learn.region import Domain, FeasibilityRegion, OptionErrors, OptionRows, Provenance, Regions, Row
 from learn.space import Space
+from learn.storage.dataset import Dataset
 
 Kind = Literal["inner", "outer"]
 

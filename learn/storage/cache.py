@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
-from learn.dataset import write_atomically
+from learn.storage.dataset import write_atomically
 from scenarios.output import TEMPORARY
 
 _log = logging.getLogger(__name__)

@@ -9,9 +9,9 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
-from scenarios.document import FILE, path_text, walk
+from scenarios.base import FINDING, Finding, Loc
 from scenarios.errors import Problem
-from scenarios.noun import FINDING, Finding, Loc
+from scenarios.reading.yaml_reader import FILE, path_text, walk
 from scenarios.words import choice, nearest, shown
 
 

@@ -9,15 +9,16 @@ from typing import TypeVar
 from pydantic import TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
 
-from scenarios import checks, diagnosis
+from scenarios import checks
 from scenarios.adapters import MAX_ADAPTERS, Adapter
-from scenarios.document import FILE, plain
+from scenarios.base import MAX_FINDINGS, Finding, Noun
 from scenarios.engine import EngineConfig
 from scenarios.errors import Problem, ScenarioError
-from scenarios.levels import ServiceLevels
-from scenarios.noun import MAX_FINDINGS, Finding, Noun
 from scenarios.placement import Placement
+from scenarios.reading import error_messages as diagnosis
+from scenarios.reading.yaml_reader import FILE, plain
 from scenarios.scenario import Scenario
+from scenarios.service_levels import ServiceLevels
 from scenarios.words import choice, shown
 from scenarios.workload import Workload
 
@@ -38,7 +39,7 @@ def scenario_from(root: object, source: str) -> Scenario:
     Parameters
     ----------
     root
-        Values as `scenarios.document.parse` returns them, or plain.
+        Values as `scenarios.reading.yaml_reader.parse` returns them, or plain.
     source
         What messages call the file.
 

@@ -7,7 +7,7 @@ import time
 from dataclasses import dataclass
 
 from scenarios.errors import LorapackError
-from scenarios.interrupts import interrupted
+from scenarios.stopping.interrupts import interrupted
 
 
 class Stopped(LorapackError):  # noqa: N818 (no failure: it was asked for)

@@ -1,6 +1,6 @@
 """Regions of a scenario: shipped ready-made, else from the cache on disk, else made and cached.
 
-``python -m learn.make`` makes the shipped ones again, to the same numbers.
+``python -m learn.region_store`` makes the shipped ones again, to the same numbers.
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ from pathlib import Path
 from typing import Any
 
 from learn.boundary import REGIMES
-from learn.cache import cache_folder, keep, kept_text, remove_leftovers
-from learn.dataset import COLUMNS, Dataset, write_atomically
 from learn.design import Plan
 from learn.features import ADDITIVE
-from learn.linear import INNER_CONFIDENCE, OUTER_CONFIDENCE, linearize, no_regions
 from learn.region import FORMAT, Regions, regions_of
+from learn.region_fit import INNER_CONFIDENCE, OUTER_CONFIDENCE, linearize, no_regions
 from learn.sampling import Progress, sample
 from learn.space import Space, space_of, starting_options
+from learn.storage.cache import cache_folder, keep, kept_text, remove_leftovers
+from learn.storage.dataset import COLUMNS, Dataset, write_atomically
 from scenarios import Device, Scenario, read
 from scenarios.arrivals import PoissonArrivals, TraceArrivals
 from scenarios.catalogue import shipped
-from scenarios.deadline import UNLIMITED, Deadline
 from scenarios.engine import padded_rank
+from scenarios.stopping.deadline import UNLIMITED, Deadline
 from twin.profile import EngineProfile, find_profile
 
 _log = logging.getLogger(__name__)
@@ -308,7 +308,9 @@ def ship(workers: int | None = None, progress: Progress | None = None) -> list[P
     spaces = shipped_spaces((s, find_profile(s.model, s.devices[0].name)) for s in found)
     written = []
     for space in spaces:
-        regions = make_regions(space, command="python -m learn.make", workers=workers, progress=progress)
+        regions = make_regions(
+            space, command="python -m learn.region_store", workers=workers, progress=progress
+        )
         path = (
             SHIPPED / f"{space.profile.name}.{space.workload.arrivals.process}.{_key(space, PLAN)[:8]}.json"
         )
@@ -320,7 +322,7 @@ def ship(workers: int | None = None, progress: Progress | None = None) -> list[P
 
 
 if __name__ == "__main__":
-    argparse.ArgumentParser(prog="python -m learn.make", description=__doc__).parse_args()
+    argparse.ArgumentParser(prog="python -m learn.region_store", description=__doc__).parse_args()
     for path in ship(
         progress=lambda label, done, total: print(f"{label} {done}/{total}", end="\r", file=sys.stderr)
     ):

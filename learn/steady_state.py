@@ -13,9 +13,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from learn.dataset import Dataset, DatasetError
 from learn.features import FEATURES, RESIDENCE_S, FloatArray
 from learn.space import Space
+from learn.storage.dataset import Dataset, DatasetError
 from twin.step_cost import CostTerm, StepCost
 
 ESTIMATES = ("step_estimate", "carried_estimate", "slots_estimate", "kv_estimate")

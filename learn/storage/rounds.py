@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from learn.cache import keep, kept_text
-from learn.dataset import Dataset, DatasetError, dataset_of, metadata_of
+from learn.storage.cache import keep, kept_text
+from learn.storage.dataset import Dataset, DatasetError, dataset_of, metadata_of
 
 _log = logging.getLogger(__name__)
 

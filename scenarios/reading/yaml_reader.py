@@ -14,9 +14,9 @@ from typing import Any
 
 import yaml
 
+from scenarios.base import Loc
 from scenarios.errors import Problem, ScenarioError
-from scenarios.noun import Loc
-from scenarios.scalars import MAX_DIGITS, resolve
+from scenarios.reading.scalars import MAX_DIGITS, resolve
 from scenarios.words import shortened
 
 MAX_NODES = 800_000

@@ -27,7 +27,7 @@ from threadpoolctl import ThreadpoolController
 
 from learn.boundary import BoundaryModel
 from learn.features import ADDITIVE, FEATURES, FloatArray
-from learn.steady import ESTIMATES, SteadyState
+from learn.steady_state import ESTIMATES, SteadyState
 
 Method = Literal["extra", "forest", "neighbours", "svm", "boosting", "tree"]
 METHODS: tuple[Method, ...] = ("extra", "forest", "neighbours", "svm", "boosting", "tree")

@@ -7,7 +7,7 @@ from itertools import pairwise
 
 from pydantic import Field
 
-from scenarios.noun import Finding, Noun
+from scenarios.base import Finding, Noun
 
 
 class Limits(Noun):

@@ -1,0 +1,1 @@
+"""When work is to come to an end: deadlines, and signals as flags."""
