@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 LAYERS = ("scenarios", "twin", "learn", "optimizer")
+MOST_MODULES = 17
+"""Modules of a folder that can be taken in at a glance."""
+
 SOLVERS = {"ortools", "pulp", "highspy"}
 PLOTTING = {"matplotlib"}
 FORBIDDEN = {
@@ -45,3 +49,51 @@ def test_imports_run_one_way(layer: str) -> None:
 
 def test_every_layer_is_a_package() -> None:
     assert all((ROOT / layer / "__init__.py").is_file() for layer in LAYERS)
+
+
+def module_of(file: Path) -> str:
+    """Dotted name of a source file."""
+    return ".".join(file.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+def imports_of(file: Path, modules: frozenset[str]) -> set[str]:
+    """Modules of ours that a file needs when it runs, those imported within functions too."""
+    tree = ast.parse(file.read_text(encoding="utf-8"))
+    typing_only = {
+        inner
+        for node in ast.walk(tree)
+        if isinstance(node, ast.If)
+        and "TYPE_CHECKING" in ast.unparse(node.test)
+        and "not" not in ast.unparse(node.test)
+        for statement in node.body
+        for inner in ast.walk(statement)
+    }
+    found: set[str] = set()
+    for node in ast.walk(tree):
+        if node in typing_only:
+            continue
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            inside = {f"{node.module}.{alias.name}" for alias in node.names}
+            found |= inside & modules or {str(node.module)}
+    return (found & modules) - {module_of(file)}
+
+
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    files = {module_of(file): file for layer in LAYERS for file in (ROOT / layer).rglob("*.py")}
+    modules = frozenset(files)
+    graph = {module: imports_of(file, modules) for module, file in files.items()}
+    faces = {module for module, file in files.items() if file.name == "__init__.py"}
+    order = TopologicalSorter({m: needs - faces for m, needs in graph.items() if m not in faces})
+    order.prepare()  # raises CycleError, which names the circle
+
+
+def test_no_folder_is_wider_than_a_glance() -> None:
+    wide = {
+        str(folder.relative_to(ROOT)): len(names)
+        for layer in LAYERS
+        for folder in [ROOT / layer, *(p for p in (ROOT / layer).rglob("*") if p.is_dir())]
+        if len(names := [p for p in folder.glob("*.py") if p.name != "__init__.py"]) > MOST_MODULES
+    }
+    assert not wide
