@@ -31,7 +31,7 @@ from learn.measured_evaluation import assess_measured, measured_text, read_resul
 from learn.region import OptionRows, Regions
 from learn.region_store import PLAN, space_of_shipped
 from learn.sampling import search
-from learn.space import Space
+from learn.space import DesignSpace
 from scenarios import Scenario, read
 from twin import GPULoad, find_profile, judge
 
@@ -96,7 +96,7 @@ def measure(scenario: Scenario, compositions: int, keep: Path | None, measured: 
     print(placed.groupby("regime")[["fill", "one run", "all of 3 runs"]].mean().round(4).to_string(), "\n")
 
 
-def noise(test: learn.Dataset, space: Space, plan: learn.Plan) -> pd.DataFrame:
+def noise(test: learn.Dataset, space: DesignSpace, plan: learn.SamplingPlan) -> pd.DataFrame:
     """Least, mean and largest deviation over a few mixes, each searched under several seeds, by slots."""
     points = boundary_points(test)
     design = compositions(space, 0, int(points.composition.max()) + 1, plan.seed)
@@ -113,7 +113,7 @@ def noise(test: learn.Dataset, space: Space, plan: learn.Plan) -> pd.DataFrame:
     return pd.DataFrame(rows).groupby("slots")["deviation"].agg(["min", "mean", "max"]).T
 
 
-def filled(scenario: Scenario, regions: Regions, space: Space) -> Iterator[dict[str, object]]:
+def filled(scenario: Scenario, regions: Regions, space: DesignSpace) -> Iterator[dict[str, object]]:
     """Verdicts on GPUs filled at random until no further adapter of the scenario fits."""
     rng = np.random.default_rng(TEST_SEED)
     ranks = set(learn.needed_ranks(scenario))
@@ -164,7 +164,7 @@ def works(scenario: Scenario, option: OptionRows, counts: NDArray[np.int64]) -> 
     return bool(tight and shared == (option.regime == "shared"))
 
 
-def accepted(space: Space, option: OptionRows, load: GPULoad, seed: int) -> bool:
+def accepted(space: DesignSpace, option: OptionRows, load: GPULoad, seed: int) -> bool:
     """Verdict of one run of the twin."""
     return judge(
         load,

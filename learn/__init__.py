@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from learn.assessment import Assessment as Assessment
     from learn.assessment import assess as assess
     from learn.boundary import BoundaryError as BoundaryError
-    from learn.design import Plan as Plan
+    from learn.design import SamplingPlan as SamplingPlan
     from learn.estimators import METHODS as METHODS
     from learn.features import FEATURES as FEATURES
     from learn.features import Engines as Engines
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from learn.region_store import space_for as space_for
     from learn.sampling import sample as sample
     from learn.selection import select as select
-    from learn.space import Space as Space
+    from learn.space import DesignSpace as DesignSpace
     from learn.storage.dataset import Dataset as Dataset
     from learn.storage.dataset import DatasetError as DatasetError
     from learn.storage.dataset import read_dataset as read_dataset
@@ -52,7 +52,7 @@ _HOME = {
     "assessment": ("Assessment", "assess"),
     "boundary": ("BoundaryError",),
     "storage.dataset": ("Dataset", "DatasetError", "read_dataset"),
-    "design": ("Plan",),
+    "design": ("SamplingPlan",),
     "features": ("FEATURES", "Engines", "additive_features", "candidate_features"),
     "region_fit": ("linearize",),
     "region_store": ("PLAN", "make_regions", "needed_ranks", "regions_for", "space_for"),
@@ -60,7 +60,7 @@ _HOME = {
     "region": ("FeasibilityRegion", "OptionLatency", "OptionRows", "RegionError", "Regions", "read_regions"),
     "sampling": ("sample",),
     "selection": ("select",),
-    "space": ("Space",),
+    "space": ("DesignSpace",),
     "surrogate": (
         "OutsideDomainError",
         "OutsideDomainWarning",

@@ -17,7 +17,7 @@ from learn.design import Composition, compositions
 from learn.estimators import Method, one_thread
 from learn.features import ADDITIVE, FloatArray
 from learn.region import FeasibilityRegion, Regions
-from learn.space import Space
+from learn.space import DesignSpace
 from learn.storage.dataset import Dataset
 from learn.surrogate import Surrogate
 
@@ -169,7 +169,9 @@ class Assessment:
         return "\n".join(lines)
 
 
-def assess(regions: Regions, surrogates: Sequence[Surrogate], dataset: Dataset, space: Space) -> Assessment:
+def assess(
+    regions: Regions, surrogates: Sequence[Surrogate], dataset: Dataset, space: DesignSpace
+) -> Assessment:
     """Hold regions and surrogates to a dataset that shaped none of them.
 
     Parameters
@@ -209,7 +211,7 @@ def macro_f1(truth: NDArray[np.bool_], said: NDArray[np.bool_]) -> float:
 # --- regions ---------------------------------------------------------------------------------------
 
 
-def region_quality(region: FeasibilityRegion, dataset: Dataset, space: Space) -> RegionQuality:
+def region_quality(region: FeasibilityRegion, dataset: Dataset, space: DesignSpace) -> RegionQuality:
     """Hold one region to twin runs."""
     inside = _inside(region, dataset)
     frame = pd.DataFrame(
@@ -266,7 +268,7 @@ def _rates(frame: pd.DataFrame) -> Rates:
     )
 
 
-def given_away(region: FeasibilityRegion, dataset: Dataset, space: Space) -> pd.DataFrame:
+def given_away(region: FeasibilityRegion, dataset: Dataset, space: DesignSpace) -> pd.DataFrame:
     """For each composition, how much further its load goes from the region's boundary to the twin's."""
     points = boundary_points(dataset)
     seed = int(dataset.metadata["plan"]["seed"])
@@ -287,7 +289,7 @@ def given_away(region: FeasibilityRegion, dataset: Dataset, space: Space) -> pd.
     return pd.DataFrame(rows, columns=["max_loras", "max_lora_rank", "regime", "given_away"])
 
 
-def boundary_rate(region: FeasibilityRegion, one: Composition, space: Space, near: float) -> float:
+def boundary_rate(region: FeasibilityRegion, one: Composition, space: DesignSpace, near: float) -> float:
     """Total rate in requests/s at which a composition leaves a region, within a factor of 16 of a rate."""
     low, high = near / 16, near * 16
     for _ in range(30):

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from scipy.special import ndtri
 
 from learn.features import FloatArray, additive_columns
-from learn.space import Option, Space, no_option
+from learn.space import DesignSpace, Option, no_option
 from scenarios import Problem, ScenarioError
 from twin.load import GPULoad
 
@@ -34,7 +34,7 @@ _SHARING = (1, 0, 1, 1)
 
 
 @dataclass(frozen=True)
-class Plan:
+class SamplingPlan:
     """How much to sample.
 
     Parameters
@@ -114,12 +114,12 @@ class Composition:
         """Whether there are more adapters than slots."""
         return len(self.weight) > self.option.max_loras
 
-    def sums(self, space: Space, total_rate: float) -> FloatArray:
+    def sums(self, space: DesignSpace, total_rate: float) -> FloatArray:
         """Additive feature sums at a total rate in requests/s, shape (K,)."""
         columns: FloatArray = additive_columns(total_rate * self.weight, *space.means[self.pair].T)
         return np.asarray(columns.sum(axis=0))
 
-    def load(self, space: Space, total_rate: float) -> GPULoad:
+    def load(self, space: DesignSpace, total_rate: float) -> GPULoad:
         """The adapters at a total rate in requests/s."""
         pairs = [space.lengths[k] for k in self.pair]
         return GPULoad(
@@ -131,7 +131,7 @@ class Composition:
         )
 
 
-def assessment_plan(plan: Plan, compositions: int) -> Plan:
+def assessment_plan(plan: SamplingPlan, compositions: int) -> SamplingPlan:
     """The plan of twin runs that test what those of ``plan`` made: other mixes, searched more closely.
 
     Parameters
@@ -147,7 +147,7 @@ def assessment_plan(plan: Plan, compositions: int) -> Plan:
     return replace(plan, seed=TEST_SEED, compositions=compositions, width=1.03, max_runs=7, spread=6)
 
 
-def compositions(space: Space, first: int, last: int, seed: int) -> list[Composition]:
+def compositions(space: DesignSpace, first: int, last: int, seed: int) -> list[Composition]:
     """Compositions number ``first`` to ``last`` − 1 of the design of a seed.
 
     Of every four, one has a slot for every adapter and three more adapters than slots: there luck and
@@ -184,14 +184,14 @@ def kind_of(index: int) -> tuple[int, int]:
     return shared, _SHARING.count(shared) * cycle + _SHARING[:place].count(shared)
 
 
-def _option(space: Space, draw: int, seed: tuple[int, ...]) -> Option:
+def _option(space: DesignSpace, draw: int, seed: tuple[int, ...]) -> Option:
     """Every option once in each cycle, in an order of the cycle's own: Sobol points have a rhythm too."""
     cycle, place = divmod(draw, len(space.options))
     order = np.random.default_rng((*seed, cycle)).permutation(len(space.options))
     return space.options[int(order[place])]
 
 
-def _composition(space: Space, index: int, option: Option, u: FloatArray, seed: int) -> Composition:
+def _composition(space: DesignSpace, index: int, option: Option, u: FloatArray, seed: int) -> Composition:
     rng = np.random.default_rng((seed, 2, index))
     n = _count(option.max_loras, space.most_adapters(option), float(u[0]), shared=kind_of(index)[0] == 1)
     weight = _weights(n, u[1], u[2], u[3], rng)

@@ -18,7 +18,7 @@ from scipy.optimize import linprog
 from learn.boundary import BoundaryModel, Regime
 from learn.features import ADDITIVE, FloatArray
 from learn.region import OptionLatency, Plane
-from learn.space import Option, Space
+from learn.space import DesignSpace, Option
 from learn.storage.dataset import Dataset
 
 KNOTS = (0.0, 0.5, 0.75, 0.9, 0.95)
@@ -35,7 +35,9 @@ Quality = Literal["itl_ms", "ttft_ms"]
 _ACTIVE = tuple(k for k, name in enumerate(ADDITIVE) if name.startswith("active_"))
 
 
-def fit_latency(dataset: Dataset, model: BoundaryModel, space: Space, regime: Regime) -> list[OptionLatency]:
+def fit_latency(
+    dataset: Dataset, model: BoundaryModel, space: DesignSpace, regime: Regime
+) -> list[OptionLatency]:
     """Latency estimates of every option of the space under one regime."""
     engines = dataset.table[["max_loras", "max_lora_rank", "kv_cache_tokens"]].to_numpy(dtype=np.float64)
     shared = dataset.sums[:, ADDITIVE.index("count")] > engines[:, 0] + 0.5
@@ -65,7 +67,7 @@ def astuple(option: Option) -> tuple[int, int, int]:
     return option.max_loras, option.max_lora_rank, option.kv_cache_tokens
 
 
-def idle_step_ms(space: Space, option: Option) -> float:
+def idle_step_ms(space: DesignSpace, option: Option) -> float:
     """Length of a step that decodes one request on an otherwise idle engine, in ms."""
     tables = space.profile.step.tables(
         option.max_loras, option.max_lora_rank, space.engine.max_num_batched_tokens, 1

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from learn.assessment import macro_f1, smape
 from learn.features import ADDITIVE, FEATURES, Engines, FloatArray, candidate_features
 from learn.region import Regions
-from learn.space import Space
+from learn.space import DesignSpace
 from learn.surrogate import Surrogate, within
 from scenarios import Problem, ScenarioError
 from twin.load import GPULoad
@@ -84,7 +84,7 @@ def assess_measured(
     path: str | Path,
     surrogates: Sequence[Surrogate],
     regions: Regions,
-    space: Space,
+    space: DesignSpace,
     *,
     workers: int = 1,
 ) -> list[MeasuredQuality]:
@@ -154,7 +154,7 @@ def read_results(path: str | Path) -> pd.DataFrame:
     return table
 
 
-def _of_lengths(features: FloatArray, space: Space) -> NDArray[np.bool_]:
+def _of_lengths(features: FloatArray, space: DesignSpace) -> NDArray[np.bool_]:
     """Which runs have requests as long as those of a space, or almost: its rows know no others."""
     tokens = space.means[:, :2]
     return np.asarray(within(features[:, _LENGTHS], tokens.min(axis=0), tokens.max(axis=0)).all(axis=1))
@@ -192,7 +192,7 @@ def _of_surrogate(surrogate: Surrogate, features: FloatArray, table: pd.DataFram
 
 
 def _of_open_loop(
-    space: Space, runs: Sequence[MeasuredRun], table: pd.DataFrame, workers: int
+    space: DesignSpace, runs: Sequence[MeasuredRun], table: pd.DataFrame, workers: int
 ) -> MeasuredQuality:
     """The twin under the workload that it taught the surrogates with, at the runs' rates."""
     said = list(in_processes((delayed(_hour)(space, run) for run in runs), workers))
@@ -205,7 +205,7 @@ def _of_open_loop(
     )
 
 
-def _hour(space: Space, run: MeasuredRun) -> GPUMetrics:
+def _hour(space: DesignSpace, run: MeasuredRun) -> GPUMetrics:
     n = len(run.rate)
     load = GPULoad(
         names=tuple(f"a{k}" for k in range(n)),

@@ -25,7 +25,7 @@ from learn.boundary import (
 from learn.features import ADDITIVE, FEATURES, FloatArray
 from learn.latency_fit import astuple, fit_latency
 from learn.region import Domain, FeasibilityRegion, OptionErrors, OptionRows, Provenance, Regions, Row
-from learn.space import Space
+from learn.space import DesignSpace
 from learn.storage.dataset import Dataset
 
 Kind = Literal["inner", "outer"]
@@ -69,7 +69,7 @@ class Calibration:
 
 def linearize(
     dataset: Dataset,
-    space: Space,
+    space: DesignSpace,
     *,
     command: str = "learn.linearize",
     inner_confidence: Mapping[Regime, float] = INNER_CONFIDENCE,
@@ -130,7 +130,7 @@ def linearize(
     )
 
 
-def no_regions(space: Space, plan: Any) -> Regions:
+def no_regions(space: DesignSpace, plan: Any) -> Regions:
     """Regions without any option, for a space in which no engine starts."""
     return Regions(
         units=UNITS,
@@ -151,7 +151,7 @@ def no_regions(space: Space, plan: Any) -> Regions:
 
 
 def _option_rows(
-    space: Space,
+    space: DesignSpace,
     index: int,
     regime: Regime,
     model: BoundaryModel,

@@ -18,12 +18,12 @@ from pathlib import Path
 from typing import Any
 
 from learn.boundary import REGIMES
-from learn.design import Plan
+from learn.design import SamplingPlan
 from learn.features import ADDITIVE
 from learn.region import FORMAT, Regions, regions_of
 from learn.region_fit import INNER_CONFIDENCE, OUTER_CONFIDENCE, linearize, no_regions
 from learn.sampling import Progress, sample
-from learn.space import Space, space_of, starting_options
+from learn.space import DesignSpace, space_of, starting_options
 from learn.storage.cache import cache_folder, keep, kept_text, remove_leftovers
 from learn.storage.dataset import COLUMNS, Dataset, write_atomically
 from scenarios import Device, Scenario, read
@@ -35,7 +35,7 @@ from twin.profile import EngineProfile, find_profile
 
 _log = logging.getLogger(__name__)
 
-PLAN = Plan()
+PLAN = SamplingPlan()
 """How much is sampled for a region."""
 
 SHIPPED = Path(__file__).parent / "regions"
@@ -53,7 +53,7 @@ def regions_for(
     workers: int | None = None,
     progress: Progress | None = None,
     cache_dir: str | Path | None = None,
-    plan: Plan = PLAN,
+    plan: SamplingPlan = PLAN,
     deadline: Deadline = UNLIMITED,
 ) -> Regions:
     """Linear regions of every option that starts in a scenario on one device.
@@ -100,7 +100,7 @@ def needed_ranks(scenario: Scenario) -> tuple[int, ...]:
     return tuple(sorted({padded_rank(c.rank) for c in scenario.classes}))
 
 
-def space_for(scenario: Scenario, device: Device, profile: EngineProfile) -> Space:
+def space_for(scenario: Scenario, device: Device, profile: EngineProfile) -> DesignSpace:
     """The space whose regions a scenario uses: at most an hour, and Poisson arrivals for traces."""
     workload = scenario.workload
     if isinstance(workload.arrivals, TraceArrivals):
@@ -113,8 +113,8 @@ def space_for(scenario: Scenario, device: Device, profile: EngineProfile) -> Spa
 
 
 def make_regions(
-    space: Space,
-    plan: Plan = PLAN,
+    space: DesignSpace,
+    plan: SamplingPlan = PLAN,
     *,
     command: str = "learn.regions_for",
     workers: int | None = None,
@@ -129,8 +129,8 @@ def make_regions(
 
 
 def cached_sample(
-    space: Space,
-    plan: Plan = PLAN,
+    space: DesignSpace,
+    plan: SamplingPlan = PLAN,
     *,
     workers: int = 1,
     progress: Progress | None = None,
@@ -155,8 +155,8 @@ def cached_sample(
 
 
 def _cached(
-    space: Space,
-    plan: Plan,
+    space: DesignSpace,
+    plan: SamplingPlan,
     workers: int | None,
     progress: Progress | None,
     cache_dir: str | Path | None,
@@ -177,7 +177,7 @@ def _cached(
     return regions
 
 
-def _known(path: Path, root: Path, space: Space, plan: Plan) -> Regions | None:
+def _known(path: Path, root: Path, space: DesignSpace, plan: SamplingPlan) -> Regions | None:
     """The regions of a file of the cache, if they are sound, and those of a space and plan."""
     try:
         text = kept_text(path, root)
@@ -191,7 +191,7 @@ def _known(path: Path, root: Path, space: Space, plan: Plan) -> Regions | None:
     return regions
 
 
-def _check_asked(regions: Regions, space: Space, plan: Plan) -> None:
+def _check_asked(regions: Regions, space: DesignSpace, plan: SamplingPlan) -> None:
     """Refuse regions that are not those of a space and plan, whatever the name of their file."""
     asked = {"space": space.describe(), "plan": asdict(plan), **_confidences()}
     made = regions.provenance.model_dump(mode="json")
@@ -206,7 +206,7 @@ def _check_asked(regions: Regions, space: Space, plan: Plan) -> None:
         )
 
 
-def _engines(space: Space) -> set[tuple[int, int, int]]:
+def _engines(space: DesignSpace) -> set[tuple[int, int, int]]:
     """Slots, rank and KV cache of the options of a space."""
     return {(o.max_loras, o.max_lora_rank, o.kv_cache_tokens) for o in space.options}
 
@@ -228,11 +228,11 @@ def _confidences() -> dict[str, Any]:
     return {"inner_confidence": dict(INNER_CONFIDENCE), "outer_confidence": OUTER_CONFIDENCE}
 
 
-def _asked(space: Space, plan: Plan) -> dict[str, Any]:
+def _asked(space: DesignSpace, plan: SamplingPlan) -> dict[str, Any]:
     return {"format": FORMAT, "space": space.describe(), "plan": asdict(plan)}
 
 
-def _key(space: Space, plan: Plan) -> str:
+def _key(space: DesignSpace, plan: SamplingPlan) -> str:
     return _digest({"features": ADDITIVE, **_asked(space, plan), **_confidences()})
 
 
@@ -260,7 +260,7 @@ def shipped_regions() -> tuple[Regions, ...]:
     return tuple(found)
 
 
-def _shipped_region(space: Space, plan: Plan) -> Regions | None:
+def _shipped_region(space: DesignSpace, plan: SamplingPlan) -> Regions | None:
     """The shipped regions that were made for this space, or for more options of it."""
     wanted, given = _identity(space.describe()), _text({"plan": asdict(plan), **_confidences()})
     for regions in shipped_regions():
@@ -278,9 +278,9 @@ def _identity(description: Mapping[str, Any]) -> str:
     return _text({name: value for name, value in description.items() if name not in _COVERED})
 
 
-def shipped_spaces(scenarios: Iterable[tuple[Scenario, EngineProfile]]) -> list[Space]:
+def shipped_spaces(scenarios: Iterable[tuple[Scenario, EngineProfile]]) -> list[DesignSpace]:
     """Spaces that together cover these scenarios, those with equal engine and workload joined."""
-    joined: dict[str, Space] = {}
+    joined: dict[str, DesignSpace] = {}
     for scenario, profile in scenarios:
         for device in scenario.devices:
             space = space_for(scenario, device, profile)
@@ -290,14 +290,14 @@ def shipped_spaces(scenarios: Iterable[tuple[Scenario, EngineProfile]]) -> list[
     return list(joined.values())
 
 
-def space_of_shipped(scenario: Scenario, device: Device, profile: EngineProfile) -> Space:
+def space_of_shipped(scenario: Scenario, device: Device, profile: EngineProfile) -> DesignSpace:
     """The space of a scenario, joined with those of the shipped scenarios that share its regions."""
     key = _identity(space_for(scenario, device, profile).describe())
     known = [(s, find_profile(s.model, s.devices[0].name)) for s in (read(one.path) for one in shipped())]
     return next(s for s in shipped_spaces([(scenario, profile), *known]) if _identity(s.describe()) == key)
 
 
-def _joined(a: Space, b: Space) -> Space:
+def _joined(a: DesignSpace, b: DesignSpace) -> DesignSpace:
     options = sorted({*a.options, *b.options}, key=lambda o: (o.max_lora_rank, o.max_loras))
     return replace(a, options=tuple(options), ranks=tuple(sorted({*a.ranks, *b.ranks})))
 

@@ -18,9 +18,9 @@ from joblib import delayed
 from scipy.optimize import brentq
 
 from learn.boundary import BoundaryError, BoundaryModel, crossing, fit_boundary
-from learn.design import Composition, Plan, compositions, kind_of
+from learn.design import Composition, SamplingPlan, compositions, kind_of
 from learn.features import FEATURES, Engines, FloatArray, candidate_features
-from learn.space import Space
+from learn.space import DesignSpace
 from learn.steady_state import ESTIMATES, SteadyState
 from learn.storage.dataset import Dataset, table_of
 from learn.storage.rounds import Rounds
@@ -77,8 +77,8 @@ LEAST_RATE_PER_S = 1e-3
 
 
 def sample(
-    space: Space,
-    plan: Plan,
+    space: DesignSpace,
+    plan: SamplingPlan,
     *,
     workers: int = 1,
     directory: str | Path | None = None,
@@ -136,7 +136,7 @@ def sample(
     return Dataset(pd.concat(rounds, ignore_index=True), metadata)
 
 
-def _check_starved(space: Space, runs: Dataset) -> None:
+def _check_starved(space: DesignSpace, runs: Dataset) -> None:
     """Refuse to go on where searches ended at the heaviest load that is tried, and nothing starved."""
     heaviest, seconds = float(runs.table["total_rate"].max()), space.workload.duration_s
     if runs.starved.any() or heaviest * seconds * math.exp(MAX_STEP) < MOST_REQUESTS:
@@ -148,8 +148,8 @@ def _check_starved(space: Space, runs: Dataset) -> None:
 
 
 def _round(
-    space: Space,
-    plan: Plan,
+    space: DesignSpace,
+    plan: SamplingPlan,
     first: int,
     so_far: Dataset | None,
     metadata: dict[str, Any],
@@ -160,7 +160,7 @@ def _round(
     last = min(first + plan.round_size, plan.compositions)
     design = compositions(space, first, last, plan.seed)
     expected = _expected(space, design, so_far)
-    jobs = [delayed(explore)(space, plan, *pair) for pair in zip(design, expected, strict=True)]
+    jobs = [delayed(search_boundary)(space, plan, *pair) for pair in zip(design, expected, strict=True)]
     rows: list[dict[str, float]] = []
     searches = in_processes(jobs, workers, deadline=deadline, work="the twin was sampled")
     for done, found in enumerate(searches, start=first + 1):
@@ -170,7 +170,7 @@ def _round(
     return Dataset(table_of(rows), metadata)
 
 
-def _expected(space: Space, design: list[Composition], so_far: Dataset | None) -> list[float | None]:
+def _expected(space: DesignSpace, design: list[Composition], so_far: Dataset | None) -> list[float | None]:
     """Where the boundaries of compositions are expected; None where nothing is known yet."""
     if so_far is None:
         return [None] * len(design)
@@ -179,10 +179,12 @@ def _expected(space: Space, design: list[Composition], so_far: Dataset | None) -
     except BoundaryError:
         return [None] * len(design)
     most = TRUSTED * float(so_far.table["total_rate"][~so_far.starved].max())
-    return [guess(space, one, model, most) for one in design]
+    return [predict_boundary(space, one, model, most) for one in design]
 
 
-def guess(space: Space, composition: Composition, model: BoundaryModel, most: float) -> float | None:
+def predict_boundary(
+    space: DesignSpace, composition: Composition, model: BoundaryModel, most: float
+) -> float | None:
     """Total rate in requests/s, at most ``most``, at which a composition reaches a model's boundary.
 
     None where the model holds it for starved at any load. To a thousandth, so that the last digits of a
@@ -202,8 +204,8 @@ def guess(space: Space, composition: Composition, model: BoundaryModel, most: fl
     return math.exp(round(brentq(excess, low, high, xtol=1e-6), 3))
 
 
-def explore(
-    space: Space, plan: Plan, composition: Composition, expected: float | None
+def search_boundary(
+    space: DesignSpace, plan: SamplingPlan, composition: Composition, expected: float | None
 ) -> list[dict[str, float]]:
     """Runs of one composition: the bracket of its boundary, and some at random loads around it.
 
@@ -212,12 +214,12 @@ def explore(
     expected
         Total rate in requests/s where the boundary is expected; None: it is scouted first.
     """
-    start = scout(space, plan, composition) if expected is None else expected
+    start = bracket_boundary(space, plan, composition) if expected is None else expected
     bracket = search(space, plan, composition, start, CAREFUL)
     return bracket.rows + _scattered(space, plan, composition, bracket)
 
 
-def scout(space: Space, plan: Plan, composition: Composition) -> float:
+def bracket_boundary(space: DesignSpace, plan: SamplingPlan, composition: Composition) -> float:
     """Total rate in requests/s near the boundary, from short runs that are then forgotten."""
     workload = space.workload
     short = {"duration_s": SCOUT_SHARE * workload.duration_s, "warmup_s": SCOUT_SHARE * workload.warmup_s}
@@ -226,7 +228,7 @@ def scout(space: Space, plan: Plan, composition: Composition) -> float:
     return search(brief, coarse, composition, first_guess(space, composition), BOLD).boundary
 
 
-def first_guess(space: Space, composition: Composition) -> float:
+def first_guess(space: DesignSpace, composition: Composition) -> float:
     """Total rate in requests/s at which an engine that works steadily no longer keeps up.
 
     To a thousandth, and at most so many that a run takes reasonable time.
@@ -246,12 +248,12 @@ def first_guess(space: Space, composition: Composition) -> float:
     return math.exp(round(low, 3))
 
 
-def most_rate(space: Space, composition: Composition) -> float:
+def most_rate(space: DesignSpace, composition: Composition) -> float:
     """Heaviest load in requests/s that is tried: beyond, a run has more than `MOST_REQUESTS`."""
     return MOST_REQUESTS / min(space.workload.duration_s, shortest_s(space, composition))
 
 
-def shortest_s(space: Space, composition: Composition) -> float:
+def shortest_s(space: DesignSpace, composition: Composition) -> float:
     """Seconds that a run takes at least, however many requests it has, unless the workload is shorter."""
     if not isinstance(space.workload.arrivals, STEADY):
         return math.inf
@@ -260,7 +262,7 @@ def shortest_s(space: Space, composition: Composition) -> float:
     return ENOUGH_TIMES * step_s * float(features[0, OUTPUT])
 
 
-def shortened(space: Space, composition: Composition, total_rate: float) -> Workload:
+def shortened(space: DesignSpace, composition: Composition, total_rate: float) -> Workload:
     """The workload of a run at a total rate: of short requests, so many are served that a part tells as much.
 
     To two digits, so that the last digits of an estimate, which differ between machines, do not matter.
@@ -314,7 +316,9 @@ class Bracket:
             self.accepted = max(self.accepted, at)
 
 
-def search(space: Space, plan: Plan, composition: Composition, expected: float, stride: float) -> Bracket:
+def search(
+    space: DesignSpace, plan: SamplingPlan, composition: Composition, expected: float, stride: float
+) -> Bracket:
     """Load a composition more and less until its boundary is bracketed.
 
     A starved run tells by its margin how much lighter the load must be, and so does an accepted one that
@@ -348,7 +352,7 @@ def search(space: Space, plan: Plan, composition: Composition, expected: float, 
 
 
 def _scattered(
-    space: Space, plan: Plan, composition: Composition, bracket: Bracket
+    space: DesignSpace, plan: SamplingPlan, composition: Composition, bracket: Bracket
 ) -> list[dict[str, float]]:
     """Runs at random loads, below and above the boundary in turn."""
     rng = np.random.default_rng((plan.seed, 4, composition.index))
@@ -363,7 +367,7 @@ def _scattered(
 
 
 def observe(
-    space: Space, composition: Composition, total_rate: float, run: int, seed: int
+    space: DesignSpace, composition: Composition, total_rate: float, run: int, seed: int
 ) -> dict[str, float]:
     """One twin run as a row of a dataset; all runs of a composition share their random numbers."""
     option, load = composition.option, composition.load(space, total_rate)
@@ -396,7 +400,7 @@ def observe(
     }
 
 
-def _features(space: Space, composition: Composition, total_rate: float) -> FloatArray:
+def _features(space: DesignSpace, composition: Composition, total_rate: float) -> FloatArray:
     """Features of a composition at a total rate in requests/s, shape (1, len(FEATURES))."""
     engines = Engines(*(np.array([float(value)]) for value in composition.engine))
     rate, (prompt, output, square) = total_rate * composition.weight, space.means[composition.pair].T

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from learn.features import FloatArray
-from scenarios import EngineConfig, Problem, Scenario, ScenarioError, ServiceLevels, Workload
+from scenarios import EngineConfig, Problem, Scenario, ScenarioError, ServiceLevelObjectives, Workload
 from scenarios.engine import padded_rank
 from scenarios.lengths import Lengths
 from twin.memory.plan import plan_memory
@@ -60,7 +60,7 @@ class Option:
 
 
 @dataclass(frozen=True)
-class Space:
+class DesignSpace:
     """Everything that the twin must know to judge a GPU, and the range of what it is given.
 
     Parameters
@@ -91,7 +91,7 @@ class Space:
     device: str
     memory_gib: float
     workload: Workload
-    service_levels: ServiceLevels
+    service_levels: ServiceLevelObjectives
     options: tuple[Option, ...]
     ranks: tuple[int, ...]
     lengths: tuple[tuple[Lengths, Lengths], ...]
@@ -136,7 +136,7 @@ class Space:
         return np.array([(p.mean_tokens, o.mean_tokens, mean_square_tokens(o)) for p, o in self.lengths])
 
 
-def _space_problems(space: Space) -> Iterator[Problem]:
+def _space_problems(space: DesignSpace) -> Iterator[Problem]:
     if not 0 < space.memory_gib < math.inf:
         yield Problem("memory_gib", f"is {space.memory_gib}", "give the GiB of the GPU's memory")
     if space.max_adapters < 1:
@@ -188,7 +188,7 @@ def starting_options(
     )
 
 
-def no_option(space: Space) -> Problem:
+def no_option(space: DesignSpace) -> Problem:
     """Why no engine starts in a space without options: the smallest one does not, and what would help."""
     slots, rank = space.engine.slot_choices[0], space.engine.max_lora_rank or padded_rank(space.ranks[0])
     plan = plan_memory(space.profile.memory, space.engine, space.memory_gib, slots, rank)
@@ -200,7 +200,7 @@ def no_option(space: Space) -> Problem:
     )
 
 
-def space_of(scenario: Scenario, profile: EngineProfile, memory_gib: float, device: str) -> Space:
+def space_of(scenario: Scenario, profile: EngineProfile, memory_gib: float, device: str) -> DesignSpace:
     """What a GPU can be given in a scenario.
 
     Options are those that hold the longest request. A ``max_model_len`` above that changes which
@@ -210,7 +210,7 @@ def space_of(scenario: Scenario, profile: EngineProfile, memory_gib: float, devi
     engine = scenario.engine.model_copy(update={"max_model_len": min(longest, scenario.engine.max_model_len)})
     ranks = tuple(sorted({c.rank for c in scenario.classes}))
     pairs = _thinned(sorted({(c.prompt, c.output) for c in scenario.classes}, key=_work))
-    return Space(
+    return DesignSpace(
         profile=profile,
         engine=engine,
         device=device,

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from learn.features import FEATURES, RESIDENCE_S, FloatArray
-from learn.space import Space
+from learn.space import DesignSpace
 from learn.storage.dataset import Dataset, DatasetError
 from twin.step_cost import CostTerm, StepCost
 
@@ -76,7 +76,7 @@ class SteadyState:
             ) from error
 
     @classmethod
-    def of_space(cls, space: Space) -> SteadyState:
+    def of_space(cls, space: DesignSpace) -> SteadyState:
         """The estimates of a space's engine."""
         engine = space.engine
         limits = engine.max_num_seqs, engine.max_num_batched_tokens

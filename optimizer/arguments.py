@@ -10,7 +10,7 @@ from typing import TypeGuard, get_args
 from optimizer.baselines.named import Baseline
 from optimizer.packing.registry import METHODS, Method
 from optimizer.search.minimize_latency import FALLBACK_METHOD
-from optimizer.search.objectives import PRICES, QUALITIES
+from optimizer.search.objectives import LATENCY_OBJECTIVES, PRICES
 from scenarios import Problem, Scenario, ScenarioError
 from scenarios.scenario import ObjectiveName
 
@@ -93,8 +93,8 @@ def unsuited(method: Method | Baseline, objectives: Sequence[str], gpus: int | N
         yield Problem(
             "method",
             f'is "{method.name}", which does not do objective {objectives[0]}',
-            f"choose an objective that it does ({', '.join(QUALITIES)}) with a number of gpus, or a method "
-            f"that does this one ({others}, or a baseline)",
+            f"choose an objective that it does ({', '.join(LATENCY_OBJECTIVES)}) with a number of gpus, "
+            f"or a method that does this one ({others}, or a baseline)",
         )
     elif gpus is None:
         yield Problem(

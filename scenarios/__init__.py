@@ -21,21 +21,21 @@ from scenarios.output import OutputFileError
 from scenarios.placement import PlacedGPU, Placement
 from scenarios.reading.schema import schema
 from scenarios.scenario import Device, Scenario
-from scenarios.service_levels import AdapterLevels, Limits, ServiceLevels
+from scenarios.service_levels import AdapterSLO, LatencyLimits, ServiceLevelObjectives
 from scenarios.workload import Workload
 
 __all__ = [
     "MAX_ADAPTERS",
     "Adapter",
     "AdapterClass",
-    "AdapterLevels",
+    "AdapterSLO",
     "Arrivals",
     "Device",
     "EngineConfig",
     "FixedLengths",
     "HistogramLengths",
+    "LatencyLimits",
     "Lengths",
-    "Limits",
     "LognormalLengths",
     "LorapackError",
     "OutputFileError",
@@ -44,7 +44,7 @@ __all__ = [
     "Problem",
     "Scenario",
     "ScenarioError",
-    "ServiceLevels",
+    "ServiceLevelObjectives",
     "ShippedScenario",
     "Workload",
     "ZipfRates",

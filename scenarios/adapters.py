@@ -8,10 +8,10 @@ from typing import Annotated, TypeVar
 
 from pydantic import Discriminator, Field, Tag
 
-from scenarios.base import Noun
+from scenarios.base import FrozenModel
 from scenarios.engine import Rank
 from scenarios.lengths import Lengths
-from scenarios.service_levels import AdapterLevels
+from scenarios.service_levels import AdapterSLO
 
 MAX_ADAPTERS = 250_000
 """Most adapters in one scenario."""
@@ -21,7 +21,7 @@ T = TypeVar("T")
 Rate = Annotated[float, Field(gt=0, le=100_000)]
 
 
-class ZipfRates(Noun):
+class ZipfRates(FrozenModel):
     """Rates that follow Zipf's law: the k-th adapter of n gets total · k^-exponent / Σ j^-exponent."""
 
     zipf_total: float = Field(gt=0, le=10_000_000, description="Sum of the rates in requests/s.")
@@ -52,7 +52,7 @@ _Ranks = Annotated[
 ]
 
 
-class Adapter(Noun):
+class Adapter(FrozenModel):
     """One adapter, or ``count`` adapters that share an entry.
 
     Lists of ranks or rates are dealt round-robin: adapter k of the entry gets value k modulo the
@@ -74,7 +74,7 @@ class Adapter(Noun):
     )
     prompt: Lengths | None = Field(default=None, description="Prompt tokens; absent: the workload's.")
     output: Lengths | None = Field(default=None, description="Output tokens; absent: the workload's.")
-    service_levels: AdapterLevels | None = Field(
+    service_levels: AdapterSLO | None = Field(
         default=None, description="What these adapters must get, beside the scenario's service levels."
     )
 
@@ -126,7 +126,7 @@ class AdapterClass:
     prompt: Lengths
     output: Lengths
     names: tuple[str, ...]
-    levels: AdapterLevels | None = None
+    levels: AdapterSLO | None = None
 
     @property
     def count(self) -> int:
@@ -153,7 +153,7 @@ def group(entries: Iterable[Adapter], prompt: Lengths, output: Lengths) -> tuple
     )
 
 
-_Kind = tuple[int, float, Lengths, Lengths, AdapterLevels | None]
+_Kind = tuple[int, float, Lengths, Lengths, AdapterSLO | None]
 """Rank, rate, prompt and output lengths, and service levels of an adapter."""
 
 

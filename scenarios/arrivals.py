@@ -7,14 +7,14 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, ConfigDict, Field
 
-from scenarios.base import Finding, Noun
+from scenarios.base import Finding, FrozenModel
 
 
 def _require_process(schema: dict[str, Any]) -> None:
     schema["required"] = ["process", *schema.get("required", [])]
 
 
-class _Arrivals(Noun):
+class _Arrivals(FrozenModel):
     model_config = ConfigDict(json_schema_extra=_require_process)
 
 

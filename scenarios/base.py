@@ -44,7 +44,7 @@ class Finding:
         )
 
 
-class Noun(BaseModel):
+class FrozenModel(BaseModel):
     """Base of what is read from files; a subclass says in `findings` what its fields must agree on."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)

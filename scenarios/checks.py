@@ -10,7 +10,7 @@ from scenarios.base import Finding, Loc
 from scenarios.engine import EngineConfig
 from scenarios.lengths import UNSTATED_MAX, Lengths, LognormalLengths
 from scenarios.placement import Placement
-from scenarios.service_levels import ServiceLevels
+from scenarios.service_levels import ServiceLevelObjectives
 from scenarios.words import choice, nearest
 from scenarios.workload import Workload
 
@@ -22,7 +22,7 @@ def across(
     adapters: Iterable[tuple[int, Adapter]],
     workload: Workload | None,
     engine: EngineConfig | None,
-    levels: ServiceLevels | None,
+    levels: ServiceLevelObjectives | None,
 ) -> Iterator[Finding]:
     """Yield every inconsistency between the adapters, the workload, the engine and the service levels.
 
@@ -98,7 +98,7 @@ def _rank_fits(index: int, entry: Adapter, limit: int) -> Iterator[Finding]:
             )
 
 
-def _levels_stricter(index: int, entry: Adapter, levels: ServiceLevels) -> Iterator[Finding]:
+def _levels_stricter(index: int, entry: Adapter, levels: ServiceLevelObjectives) -> Iterator[Finding]:
     share = None if entry.service_levels is None else entry.service_levels.served_share
     if share is not None and share < levels.adapter_served_share:
         yield Finding(

@@ -7,7 +7,7 @@ from typing import Annotated, Literal, get_args
 
 from pydantic import BeforeValidator, Field
 
-from scenarios.base import Finding, Noun, refuse_booleans
+from scenarios.base import Finding, FrozenModel, refuse_booleans
 
 Rank = Annotated[Literal[1, 2, 4, 8, 16, 32, 64, 128, 256, 320, 512], BeforeValidator(refuse_booleans)]
 """Ranks of an adapter."""
@@ -21,7 +21,7 @@ DEFAULT_SLOTS = (8, 16, 32, 64, 96, 128, 160, 192, 256, 320, 384)
 """Slot counts that the placers consider by default: the paper's test points up to its largest run."""
 
 
-class EngineConfig(Noun):
+class EngineConfig(FrozenModel):
     """Arguments of one vLLM engine; the placer chooses what is absent."""
 
     max_num_seqs: int = Field(default=256, ge=1, le=65_536, description="Most requests in one batch.")

@@ -12,7 +12,7 @@ import yaml
 
 from scenarios import catalogue, checks
 from scenarios.arrivals import TraceArrivals
-from scenarios.base import Loc, Noun
+from scenarios.base import FrozenModel, Loc
 from scenarios.display import visible_lines
 from scenarios.errors import Problem, ScenarioError
 from scenarios.lengths import FixedLengths
@@ -29,7 +29,7 @@ from scenarios.words import choice, nearest
 MAX_BYTES = 16 * 2**20
 """Largest file that is read."""
 
-N = TypeVar("N", bound=Noun)
+N = TypeVar("N", bound=FrozenModel)
 
 _DISCRIMINATORS = ("process", "distribution")
 """Fields that are written even at their default, because they tell which noun it is."""
@@ -163,7 +163,7 @@ def check_placement(placement: Placement, scenario: Scenario, source: str = "pla
         raise ScenarioError([diagnosis.finding_problem(finding, root) for finding in findings], source)
 
 
-def compact(noun: Noun) -> dict[str, object]:
+def compact(noun: FrozenModel) -> dict[str, object]:
     """Return a noun's values as they are written: without defaults, in short forms."""
     values: dict[str, object] = {}
     for name, info in type(noun).model_fields.items():
@@ -176,7 +176,7 @@ def compact(noun: Noun) -> dict[str, object]:
 def _short(value: object) -> object:
     if isinstance(value, FixedLengths):
         return value.tokens
-    if isinstance(value, Noun):
+    if isinstance(value, FrozenModel):
         return compact(value)
     return [_short(item) for item in value] if isinstance(value, tuple) else value
 

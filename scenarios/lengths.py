@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 import numpy as np
 from pydantic import BeforeValidator, Field
 
-from scenarios.base import Finding, Noun
+from scenarios.base import Finding, FrozenModel
 from scenarios.words import shown
 
 MAX_TOKENS = 10_000_000
@@ -19,7 +19,7 @@ UNSTATED_MAX = 131_072
 """The default of `max`, which says nothing of how long the texts are: the twin cuts them to what fits."""
 
 
-class FixedLengths(Noun):
+class FixedLengths(FrozenModel):
     """Every request has the same number of tokens; a plain number is short for it."""
 
     distribution: Literal["fixed"] = "fixed"
@@ -36,7 +36,7 @@ class FixedLengths(Noun):
         return self.tokens
 
 
-class LognormalLengths(Noun):
+class LognormalLengths(FrozenModel):
     """Lognormal lengths, rounded and clipped to [min, max].
 
     ``mean`` is the mean of what is drawn, after rounding and clipping; ``std`` is the standard
@@ -78,7 +78,7 @@ class LognormalLengths(Noun):
         return self.max
 
 
-class HistogramLengths(Noun):
+class HistogramLengths(FrozenModel):
     """Lengths from a histogram: bin i spans [edges[i], edges[i+1]) and has weight weights[i]."""
 
     distribution: Literal["histogram"] = "histogram"
@@ -143,7 +143,7 @@ def expand_lengths(value: object) -> object:
         raise Finding((), "does not say how long the texts are", _LENGTHS_REMEDY).error()
     if isinstance(value, int | float) and not isinstance(value, bool):
         return {"distribution": "fixed", "tokens": value}
-    if isinstance(value, Noun):
+    if isinstance(value, FrozenModel):
         return value
     raise Finding((), f"is {shown(value)}, not a length", _LENGTHS_REMEDY).error()
 

@@ -7,14 +7,14 @@ from typing import Annotated
 
 from pydantic import Field
 
-from scenarios.base import Finding, Noun
+from scenarios.base import Finding, FrozenModel
 from scenarios.engine import MaxLoraRank
 
 SHARE_TOLERANCE = 1e-6
 """How far an adapter's shares may sum from 1."""
 
 
-class PlacedGPU(Noun):
+class PlacedGPU(FrozenModel):
     """One GPU of a placement.
 
     ``shares`` names only adapters that the GPU serves in part: the fraction of the adapter's requests
@@ -48,7 +48,7 @@ class PlacedGPU(Noun):
         return self.shares.get(adapter, 1.0)
 
 
-class Placement(Noun):
+class Placement(FrozenModel):
     """GPUs with their adapters; every adapter's shares over the GPUs sum to 1."""
 
     gpus: tuple[PlacedGPU, ...] = Field(min_length=1, description="The GPUs in use.")

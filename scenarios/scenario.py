@@ -12,15 +12,15 @@ from pydantic import BeforeValidator, Field
 
 from scenarios import checks
 from scenarios.adapters import Adapter, AdapterClass, group
-from scenarios.base import Finding, Noun
+from scenarios.base import Finding, FrozenModel
 from scenarios.engine import EngineConfig
-from scenarios.service_levels import ServiceLevels
+from scenarios.service_levels import ServiceLevelObjectives
 from scenarios.workload import Workload
 
 ObjectiveName = Literal["gpus", "cost", "latency", "worst_latency", "ttft", "worst_ttft", "balance"]
 
 
-class Device(Noun):
+class Device(FrozenModel):
     """A kind of GPU (or group of GPUs under one engine) and how many of them there are at most."""
 
     name: str = Field(min_length=1, max_length=100, description="Name as in the engine profile: H100-64GB.")
@@ -67,7 +67,7 @@ _Switch = Annotated[
 ]
 
 
-class Scenario(Noun):
+class Scenario(FrozenModel):
     """Everything that `optimizer.solve` needs to know; read from YAML by `scenarios.read`."""
 
     name: str = Field(min_length=1, max_length=200, description="Short name.")
@@ -90,8 +90,8 @@ class Scenario(Noun):
     objective: Annotated[
         _Objectives, BeforeValidator(expand_objective, json_schema_input_type=ObjectiveName | _Objectives)
     ] = Field(default=("gpus",), description="Objectives, the most important first.")
-    service_levels: ServiceLevels = Field(
-        default=ServiceLevels(), description="What a plan must give to be accepted."
+    service_levels: ServiceLevelObjectives = Field(
+        default=ServiceLevelObjectives(), description="What a plan must give to be accepted."
     )
     allow_replicas: _Switch = Field(
         default=True, description="Whether an adapter hotter than a GPU may be split over several."

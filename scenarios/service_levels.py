@@ -7,10 +7,10 @@ from itertools import pairwise
 
 from pydantic import Field
 
-from scenarios.base import Finding, Noun
+from scenarios.base import Finding, FrozenModel
 
 
-class Limits(Noun):
+class LatencyLimits(FrozenModel):
     """Upper limits on a latency, each optional, in milliseconds."""
 
     mean: float | None = Field(default=None, gt=0, description="Limit on the mean in ms.")
@@ -26,7 +26,7 @@ class Limits(Noun):
                 yield Finding((high,), f"is {most:g}, below {low} {least:g}", f"raise {high} or lower {low}")
 
 
-class ServiceLevels(Noun):
+class ServiceLevelObjectives(FrozenModel):
     """What every GPU and every adapter must get for a plan to be accepted."""
 
     served_share: float = Field(
@@ -39,11 +39,15 @@ class ServiceLevels(Noun):
     adapter_served_share: float = Field(
         default=0.9, gt=0, le=1, description="Least served/offered tokens of each adapter."
     )
-    itl_ms: Limits = Field(default=Limits(), description="Limits on inter-token latency per GPU.")
-    ttft_ms: Limits = Field(default=Limits(), description="Limits on time to first token per GPU.")
+    itl_ms: LatencyLimits = Field(
+        default=LatencyLimits(), description="Limits on inter-token latency per GPU."
+    )
+    ttft_ms: LatencyLimits = Field(
+        default=LatencyLimits(), description="Limits on time to first token per GPU."
+    )
 
 
-class AdapterLevels(Noun):
+class AdapterSLO(FrozenModel):
     """Stricter levels for the adapters of one entry, each optional.
 
     Latencies are over all requests of the entry's adapters of equal rank, rate and lengths on a GPU; ITL
@@ -57,5 +61,5 @@ class AdapterLevels(Noun):
         description="Least served/offered tokens of each adapter of the entry; "
         "not below the scenario's adapter_served_share.",
     )
-    itl_ms: Limits = Field(default=Limits(), description="Limits on inter-token latency.")
-    ttft_ms: Limits = Field(default=Limits(), description="Limits on time to first token.")
+    itl_ms: LatencyLimits = Field(default=LatencyLimits(), description="Limits on inter-token latency.")
+    ttft_ms: LatencyLimits = Field(default=LatencyLimits(), description="Limits on time to first token.")

@@ -7,11 +7,11 @@ from collections.abc import Iterator
 from pydantic import Field
 
 from scenarios.arrivals import Arrivals, PoissonArrivals
-from scenarios.base import Finding, Noun
+from scenarios.base import Finding, FrozenModel
 from scenarios.lengths import Lengths
 
 
-class Workload(Noun):
+class Workload(FrozenModel):
     """What the adapters' users send."""
 
     arrivals: Arrivals = Field(default=PoissonArrivals(), description="Arrival process of every adapter.")

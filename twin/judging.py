@@ -12,7 +12,7 @@ from scenarios.engine import EngineConfig
 from scenarios.files import check_placement
 from scenarios.placement import PlacedGPU, Placement
 from scenarios.scenario import Scenario
-from scenarios.service_levels import ServiceLevels
+from scenarios.service_levels import ServiceLevelObjectives
 from scenarios.workload import Workload
 from twin.load import GPULoad
 from twin.parallel import in_processes
@@ -32,7 +32,7 @@ def judge(
     *,
     max_loras: int,
     max_lora_rank: int,
-    service_levels: ServiceLevels,
+    service_levels: ServiceLevelObjectives,
     gpu_memory_gib: float | None = None,
     seed: int = 0,
     replications: int = 3,

@@ -9,7 +9,7 @@ import numpy as np
 
 from scenarios.adapters import AdapterClass
 from scenarios.lengths import Lengths
-from scenarios.service_levels import AdapterLevels
+from scenarios.service_levels import AdapterSLO
 from twin.engine.requests import FloatArray, IntArray
 
 NAMED = 3
@@ -39,9 +39,9 @@ class GPULoad:
     rate: FloatArray
     prompt: tuple[Lengths, ...]
     output: tuple[Lengths, ...]
-    levels: tuple[AdapterLevels | None, ...] = ()
+    levels: tuple[AdapterSLO | None, ...] = ()
 
-    def groups(self) -> list[tuple[AdapterLevels, IntArray]]:
+    def groups(self) -> list[tuple[AdapterSLO, IntArray]]:
         """Adapters with service levels of their own: each kind of rank, rate, lengths and levels."""
         found: dict[object, list[int]] = {}
         kinds = zip(self.levels, self.rank, self.rate, self.prompt, self.output, strict=False)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from scenarios.service_levels import AdapterLevels, Limits, ServiceLevels
+from scenarios.service_levels import AdapterSLO, LatencyLimits, ServiceLevelObjectives
 from twin import metrics
 from twin.engine.requests import FloatArray, IntArray
 from twin.load import GPULoad, listed
@@ -97,7 +97,7 @@ def adapter_shares(result: SimulationResult) -> FloatArray:
     return np.divide(served + forgiven, due, out=np.ones_like(due), where=due > 0)
 
 
-def verdict_on(load: GPULoad, runs: Sequence[Run], levels: ServiceLevels) -> GPUVerdict:
+def verdict_on(load: GPULoad, runs: Sequence[Run], levels: ServiceLevelObjectives) -> GPUVerdict:
     """Verdict on a GPU from its replications."""
     shares = np.min([run.adapter_share for run in runs], axis=0)
     order = np.argsort(shares, kind="stable")
@@ -130,7 +130,7 @@ def verdict_on(load: GPULoad, runs: Sequence[Run], levels: ServiceLevels) -> GPU
     )
 
 
-def _if_the_end_decides(run: Run, levels: ServiceLevels) -> str:
+def _if_the_end_decides(run: Run, levels: ServiceLevelObjectives) -> str:
     """That a run would serve its share but for the requests in flight at its end."""
     if run.served_share + run.in_flight_share < levels.served_share:
         return ""
@@ -140,14 +140,18 @@ def _if_the_end_decides(run: Run, levels: ServiceLevels) -> str:
     )
 
 
-def _least_shares(load: GPULoad, levels: ServiceLevels) -> FloatArray:
+def _least_shares(load: GPULoad, levels: ServiceLevelObjectives) -> FloatArray:
     """Share of its tokens that each adapter must get, shape (n,)."""
     own = [None if level is None else level.served_share for level in load.levels] or [None] * len(load.rank)
     return np.array([levels.adapter_served_share if share is None else share for share in own])
 
 
 def _served_reasons(
-    load: GPULoad, runs: Sequence[Run], shares: FloatArray, starved: Sequence[int], levels: ServiceLevels
+    load: GPULoad,
+    runs: Sequence[Run],
+    shares: FloatArray,
+    starved: Sequence[int],
+    levels: ServiceLevelObjectives,
 ) -> Iterator[str]:
     worst = min(runs, key=lambda run: run.served_share)
     if worst.served_share < levels.served_share:
@@ -160,7 +164,7 @@ def _served_reasons(
         yield f"{listed(names)} {verb} less than {least} of the tokens asked for"
 
 
-_Limited = Iterator[tuple[str, list[Latency], Limits]]
+_Limited = Iterator[tuple[str, list[Latency], LatencyLimits]]
 """Name of a latency, its values by replication, and the limits on it."""
 
 
@@ -175,7 +179,7 @@ def _latency_reasons(limited: _Limited) -> Iterator[str]:
 
 
 def _margins(
-    runs: Sequence[Run], shares: FloatArray, least: FloatArray, levels: ServiceLevels
+    runs: Sequence[Run], shares: FloatArray, least: FloatArray, levels: ServiceLevelObjectives
 ) -> Iterator[tuple[str, float]]:
     yield "served_share", min(run.served_share for run in runs) / levels.served_share - 1
     yield "adapter_served_share", float((shares / least).min()) - 1
@@ -184,7 +188,7 @@ def _margins(
             yield f"{name.lower()}_{key}", 1 - _worst_ms(latencies, key) / limit
 
 
-def _limited(runs: Sequence[Run], levels: ServiceLevels | AdapterLevels) -> _Limited:
+def _limited(runs: Sequence[Run], levels: ServiceLevelObjectives | AdapterSLO) -> _Limited:
     yield "ITL", [run.itl for run in runs], levels.itl_ms
     yield "TTFT", [run.ttft for run in runs], levels.ttft_ms
 
@@ -197,7 +201,7 @@ def _limited_groups(load: GPULoad, runs: Sequence[Run]) -> _Limited:
         yield f"TTFT of {names}", [run.groups[g][1] for run in runs], levels.ttft_ms
 
 
-def _given(limits: Limits) -> list[tuple[str, float]]:
+def _given(limits: LatencyLimits) -> list[tuple[str, float]]:
     pairs = [(key, getattr(limits, key)) for key in ("mean", "p50", "p90", "p99")]
     return [(key, limit) for key, limit in pairs if limit is not None]
 

@@ -11,7 +11,7 @@ from optimizer.baselines.assignment import placement_of_assignment
 from optimizer.baselines.named import Baseline, Site
 from optimizer.progress import Report, silent
 from optimizer.result import Result, ResultStop, Validation
-from optimizer.search.objectives import PRICES, price, quality_of
+from optimizer.search.objectives import PRICES, latency_objective_of, price
 from optimizer.search.placement_judge import PlacementJudge
 from optimizer.version import __version__
 from scenarios import Placement, Scenario
@@ -202,7 +202,7 @@ def _objective(search: Search, gpus: int, validation: Validation | None) -> floa
     first = search.site.scenario.objective[0]
     if first in PRICES:
         return gpus * price(search.site.device, first)
-    quality = quality_of((first,))
+    quality = latency_objective_of((first,))
     if quality is None or quality.figure is None or validation is None:
         return None
     if not quality.worst:

@@ -14,7 +14,7 @@ import numpy as np
 
 import learn
 import twin
-from learn.design import Plan
+from learn.design import SamplingPlan
 from learn.region_store import PLAN, cached_sample
 from optimizer.packing.model.problem import FloatArray
 from optimizer.progress import Report, silent
@@ -93,7 +93,7 @@ def learned_surrogate(
     workers: int = 1,
     report: Report = silent,
     deadline: Deadline = UNLIMITED,
-    plan: Plan = PLAN,
+    plan: SamplingPlan = PLAN,
 ) -> learn.Surrogate:
     """The model of one device of a scenario; samples the twin where no runs are kept, for minutes.
 

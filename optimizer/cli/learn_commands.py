@@ -13,7 +13,7 @@ from optimizer.cli.outputs import STDOUT, check_outputs, deliver, text_output
 from optimizer.cli.streams import note
 
 if TYPE_CHECKING:
-    from learn import Dataset, Regions, Space
+    from learn import Dataset, DesignSpace, Regions
     from optimizer.progress import Report
 
 
@@ -88,7 +88,7 @@ def fit_command(
 def _report(
     dataset: Dataset,
     regions: Regions,
-    space: Space,
+    space: DesignSpace,
     compositions: int,
     measured: Path | None,
     workers: int,

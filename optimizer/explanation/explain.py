@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from learn.features import FEATURES, additive_features
 from learn.region import OptionRows
-from optimizer.explanation.sensitivity import Lever, levers_of, without_limits
+from optimizer.explanation.sensitivity import WhatIf, what_ifs, without_limits
 from optimizer.packing.bounds.price_bounds import continuous_relaxation
 from optimizer.packing.model.problem import FloatArray, PackingProblem
 from optimizer.search.instance import Instance, prepare
@@ -70,7 +70,7 @@ class Explanation(BaseModel):
     gpus: tuple[TightRow, ...]
     arguments: tuple[BoundArgument, ...]
     why: tuple[str, ...] = Field(description="Why fewer GPUs do not work, one sentence each.")
-    levers: tuple[Lever, ...]
+    levers: tuple[WhatIf, ...]
 
     def to_json(self) -> str:
         """JSON of everything."""
@@ -146,7 +146,7 @@ def explain(result: Result, instance: Instance | None = None) -> Explanation:
         gpus=_tight_rows(result, instance),
         arguments=arguments,
         why=tuple(_why(result, instance, arguments)),
-        levers=levers_of(instance, result),
+        levers=what_ifs(instance, result),
     )
 
 

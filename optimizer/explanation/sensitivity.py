@@ -29,7 +29,7 @@ SLOT_ROW = "a slot for every adapter"
 """Meaning of the rows that limit the number of adapters to the slots."""
 
 
-class Lever(BaseModel):
+class WhatIf(BaseModel):
     """One thing that could be changed, and what it would save."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -44,7 +44,7 @@ def without_limits(problem: PackingProblem) -> PackingProblem:
     return replace(problem, max_bins=None, budget=None, device_limits={})
 
 
-def levers_of(instance: Instance, result: Result) -> tuple[Lever, ...]:
+def what_ifs(instance: Instance, result: Result) -> tuple[WhatIf, ...]:
     """The levers of a scenario; those on a plan's engines are left out where there is no plan."""
     problem = without_limits(instance.inner)
     now = continuous_bound(problem)
@@ -65,13 +65,13 @@ def _saved(now: float, then: float) -> str:
 # --- slots -----------------------------------------------------------------------------------------
 
 
-def _more_slots(instance: Instance, result: Result, problem: PackingProblem, now: float) -> Lever:
+def _more_slots(instance: Instance, result: Result, problem: PackingProblem, now: float) -> WhatIf:
     options = tuple(
         _with_slots(instance, option, 1) if _slot_row(instance, option) is not None else option
         for option in problem.options
     )
     then = continuous_bound(replace(problem, options=options))
-    return Lever(
+    return WhatIf(
         name="one more slot",
         text=f"one more slot on every GPU saves {_saved(now, then)}{_slot_cost(instance, result)}",
         saves=now - then,
@@ -116,7 +116,7 @@ def _memory(instance: Instance, device: Device, slots: int, rank: int) -> Memory
 # --- max_model_len -----------------------------------------------------------------------------------
 
 
-def _shorter(instance: Instance, problem: PackingProblem, now: float) -> Lever:
+def _shorter(instance: Instance, problem: PackingProblem, now: float) -> WhatIf:
     """Engines that do not start only because the KV cache is below one sequence of max_model_len."""
     name, engine = "smaller max_model_len", instance.scenario.engine
     failing = [
@@ -127,7 +127,7 @@ def _shorter(instance: Instance, problem: PackingProblem, now: float) -> Lever:
         if (plan := _memory(instance, device, slots, rank)).failure == "kv_below_max_model_len"
     ]
     if not failing:
-        return Lever(
+        return WhatIf(
             name=name,
             text=f"a max_model_len below {engine.max_model_len:,} saves nothing: it takes no memory, and "
             "every engine that fits the memory starts with it already",
@@ -141,7 +141,7 @@ def _shorter(instance: Instance, problem: PackingProblem, now: float) -> Lever:
     then = continuous_bound(replace(problem, options=(*problem.options, *added)))
     length = min(longest for *_, longest in failing)
     said = ", ".join(f"{slots} slots of rank {rank}" for _, slots, rank, _ in failing[:3])
-    return Lever(
+    return WhatIf(
         name=name,
         text=f"max_model_len {length:,} instead of {engine.max_model_len:,} would also start "
         f"{said}{' and more' if len(failing) > 3 else ''}, which saves {_saved(now, min(now, then))}",
@@ -165,7 +165,7 @@ def _like(
 # --- ranks -----------------------------------------------------------------------------------------
 
 
-def _lower_ranks(instance: Instance, problem: PackingProblem, now: float) -> list[Lever]:
+def _lower_ranks(instance: Instance, problem: PackingProblem, now: float) -> list[WhatIf]:
     """The largest rank of all lowered to each smaller one that there is."""
     ranks = sorted({one.rank for one in instance.classes})
     levers = []
@@ -178,7 +178,7 @@ def _lower_ranks(instance: Instance, problem: PackingProblem, now: float) -> lis
         then = continuous_bound(replace(problem, options=options))
         number = int(instance.inner.counts[above].sum())
         levers.append(
-            Lever(
+            WhatIf(
                 name=f"largest rank {rank}",
                 text=f"rank {rank} instead of up to {ranks[-1]} for {number} adapters saves "
                 f"{_saved(now, then)}",

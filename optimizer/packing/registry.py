@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from optimizer.packing.assignment.cpsat import place_cpsat
 from optimizer.packing.assignment.milp import place_cbc, place_highs
-from optimizer.packing.branch_and_price.branch_and_price import place_patterns
+from optimizer.packing.branch_and_price.branch_and_price import place_by_branch_and_price
 from optimizer.packing.exact import place_exact
 from optimizer.packing.heuristics.first_fit import place_best_fit, place_first_fit
 from optimizer.packing.heuristics.greedy import place_greedy, place_greedy_fill, place_proposed_lat
@@ -28,7 +28,7 @@ class Method:
     name, summary
         For menus and messages.
     placer
-        The function that works on a `Run`.
+        The function that works on a `SearchState`.
     exact
         Whether it may say OPTIMAL or INFEASIBLE.
     objectives
@@ -58,7 +58,9 @@ METHODS: dict[str, Method] = {
         Method("exact", "patterns, or for latency a spread, then CP-SAT", place_exact, True, _ALL),
         Method("local", "best-fit, then local search that empties bins", place_local_search, False, _PRICE),
         Method("spread", "least-loaded bins, then moves and swaps", place_spread, False, _LATENCY),
-        Method("patterns", "column generation, diving, CP-SAT to finish", place_patterns, True, _PRICE),
+        Method(
+            "patterns", "column generation, diving, CP-SAT to finish", place_by_branch_and_price, True, _PRICE
+        ),
         Method("cpsat", "assignment model in CP-SAT", place_cpsat, True, _ALL),
         Method("milp", "assignment model as MILP, HiGHS through PuLP", place_highs, True, _ALL),
         Method("cbc", "assignment model as MILP, CBC through PuLP", place_cbc, True, _ALL),

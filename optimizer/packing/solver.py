@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
-from optimizer.packing.bounds.infeasible import homeless_message, why_infeasible
+from optimizer.packing.bounds.infeasible import unpackable_message, why_infeasible
 from optimizer.packing.model.argument_checks import number, whole
 from optimizer.packing.model.checker import check
 from optimizer.packing.model.problem import Packing, PackingError, PackingProblem
@@ -14,7 +14,7 @@ from optimizer.packing.model.search_state import (
     Incumbent,
     PackingResult,
     Placer,
-    Run,
+    SearchState,
     Status,
     StopReason,
     relative_gap,
@@ -79,14 +79,14 @@ def pack(
     _check_arguments(problem, hint, time_limit_s, gap_limit, seed, workers, known_bound)
     chosen = _method(method, problem)
     started = time.monotonic()
-    run = Run(problem, Deadline.after(time_limit_s), gap_limit, seed, workers, on_incumbent, log)
+    run = SearchState(problem, Deadline.after(time_limit_s), gap_limit, seed, workers, on_incumbent, log)
     run.raise_bound(known_bound)
     with noticed():
         _take_hint(run, hint)
-        homeless = _search(run, chosen)
+        unpackable = _search(run, chosen)
         if run.packing is None or run.value >= known_bound * (1 - 1e-6):
             run.statistics["seconds"] = time.monotonic() - started
-            return _result(run, chosen, homeless)
+            return _result(run, chosen, unpackable)
         message = f"known_bound {known_bound:g} is above a packing of value {run.value:g}; it was ignored"
         run.say(message)
         result = pack(
@@ -96,16 +96,16 @@ def pack(
         return replace(result, message="; ".join(filter(None, (message, result.message))))
 
 
-def _search(run: Run, method: Method) -> bool:
+def _search(run: SearchState, method: Method) -> bool:
     """Let a placer work; whether it was of no use, as some item fits no bin."""
-    run.message = homeless_message(run.problem)
-    homeless = bool(run.message)
+    run.message = unpackable_message(run.problem)
+    unpackable = bool(run.message)
     try:
-        if not homeless and not interrupted():
+        if not unpackable and not interrupted():
             method.placer(run)
     except KeyboardInterrupt:  # a callback's own; signals raise nothing
         request()
-    return homeless
+    return unpackable
 
 
 def _check_arguments(
@@ -133,7 +133,7 @@ def _check_arguments(
     number("known_bound", known_bound, finite=False)
 
 
-def _take_hint(run: Run, hint: Packing | None) -> None:
+def _take_hint(run: SearchState, hint: Packing | None) -> None:
     violations = [] if hint is None else check(run.problem, hint)
     if violations:
         run.say(f"the hint is not used: {violations[0]}")
@@ -159,7 +159,7 @@ def _method(name: str, problem: PackingProblem) -> Method:
     return method
 
 
-def _result(run: Run, method: Method, homeless: bool) -> PackingResult:
+def _result(run: SearchState, method: Method, unpackable: bool) -> PackingResult:
     problem = run.problem
     if run.packing is not None:
         violations = check(problem, run.packing)
@@ -169,7 +169,7 @@ def _result(run: Run, method: Method, homeless: bool) -> PackingResult:
             )
     value = run.value if run.packing is not None else None
     if run.packing is None:
-        infeasible = homeless or (run.infeasible and method.exact)
+        infeasible = unpackable or (run.infeasible and method.exact)
         status = Status.INFEASIBLE if infeasible else Status.LIMIT
     else:
         status = Status.OPTIMAL if run.proven and method.exact else Status.FEASIBLE

@@ -10,12 +10,12 @@ from functools import cache
 
 import numpy as np
 
-from optimizer.packing.branch_and_price.column_enumeration import valuable_bins
+from optimizer.packing.branch_and_price.column_enumeration import columns_within_gap
 from optimizer.packing.branch_and_price.knapsack import row_multipliers
 from optimizer.packing.branch_and_price.pricing import cover, price_option
 from optimizer.packing.heuristics.annealing import anneal, dealt
-from optimizer.packing.heuristics.first_fit import Filler, best_fit_decreasing
-from optimizer.packing.model.problem import Cut, PackingOption, PackingProblem
+from optimizer.packing.heuristics.first_fit import BinFiller, best_fit_decreasing
+from optimizer.packing.model.problem import NoGoodCut, PackingOption, PackingProblem
 
 
 @cache
@@ -23,11 +23,11 @@ def compile_kernels() -> None:
     """Call every compiled loop once, as the placers call it: on one row and on several, with a cut."""
     for rows in (1, 2):
         option = PackingOption("", np.full((rows, 2), 0.4), np.ones(rows))
-        cuts = (Cut((0,), np.array([0, 2])),) if rows > 1 else ()
-        _call_all(Filler(PackingProblem(np.array([2, 2]), (option,), cuts=cuts)))
+        cuts = (NoGoodCut((0,), np.array([0, 2])),) if rows > 1 else ()
+        _call_all(BinFiller(PackingProblem(np.array([2, 2]), (option,), cuts=cuts)))
 
 
-def _call_all(filler: Filler) -> None:
+def _call_all(filler: BinFiller) -> None:
     problem, order = filler.problem, filler.orders[0]
     best_fit_decreasing(filler, order, problem.counts, 0)
     duals, rows, table = np.ones(problem.n_classes), problem.rows[0], filler.tables[0]
@@ -36,7 +36,7 @@ def _call_all(filler: Filler) -> None:
     price_option(filler, 0, duals, problem.counts, 0.0, 1)
     most = np.minimum(rows.most, problem.counts)
     weights = row_multipliers(duals, most, rows.usage, rows.capacity, 25)
-    valuable_bins(
+    columns_within_gap(
         duals, most, rows.usage, rows.capacity, table.wanted, table.group, table.stands, weights, 0.0, 1, 1
     )
     size = np.zeros((problem.n_classes + 1, 1, len(rows.capacity)))

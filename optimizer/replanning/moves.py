@@ -75,7 +75,7 @@ class Running:
 
 @dataclass
 class MovesSolver:
-    """A solver for `Confirmation.confirm`: the packing of fewest moves, or of least price with moves.
+    """A solver for `CutLoop.confirm`: the packing of fewest moves, or of least price with moves.
 
     Parameters
     ----------

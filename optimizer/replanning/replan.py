@@ -29,13 +29,13 @@ from optimizer.replanning.changes import (
 from optimizer.replanning.moves import MovesSolver, Running
 from optimizer.result import Validation
 from optimizer.search.compilation import compile_loops
-from optimizer.search.cut_loop import Confirmation, Confirmed
+from optimizer.search.cut_loop import AcceptedPlan, CutLoop
 from optimizer.search.instance import Instance, prepare
 from optimizer.search.judging import judge_of_patterns
-from optimizer.search.minimize_gpus import FewestSearch, relaxed
-from optimizer.search.objectives import QUALITIES
+from optimizer.search.minimize_gpus import GPUMinimization, relaxed
+from optimizer.search.objectives import LATENCY_OBJECTIVES
 from optimizer.search.placement_judge import gpu_validation
-from optimizer.search.result_builder import Outcome, answer, no_answer, stopped_early
+from optimizer.search.result_builder import SearchProgress, build_result, infeasible_result, stopped_result
 from optimizer.search.splitting import InfeasibleError
 from scenarios import Placement, Problem, Scenario, ScenarioError
 from scenarios.stopping.deadline import UNLIMITED, Deadline, Stopped
@@ -57,15 +57,15 @@ class _Nearest:
 
     instance: Instance
     running: Running
-    confirmation: Confirmation
+    confirmation: CutLoop
     move_price: float | None
     workers: int
-    best: Confirmed | None = None
+    best: AcceptedPlan | None = None
     homes: list[int | None] = field(default_factory=list)
     value: float = float("inf")
     bound: float = 0.0
 
-    def start(self, plan: Confirmed) -> None:
+    def start(self, plan: AcceptedPlan) -> None:
         """Begin with an accepted plan, each GPU in the place of the running one most like it."""
         self._offer(plan, self.running.nearest_homes(plan.problem, plan.packing))
 
@@ -112,7 +112,7 @@ class _Nearest:
             return problem
         return replace(problem, budget=self.instance.inner.price(self.best.packing) * (1 + 1e-9))
 
-    def _offer(self, plan: Confirmed, homes: list[int | None]) -> bool:
+    def _offer(self, plan: AcceptedPlan, homes: list[int | None]) -> bool:
         moves = self.running.moves(plan.packing.counts(), homes)
         price = self.instance.inner.price(plan.packing)
         value = moves if self.move_price is None else price + self.move_price * moves
@@ -179,16 +179,18 @@ def replan(
             instance = prepare(scenario, gpus=gpus, workers=workers, report=report, deadline=total)
         except InfeasibleError as error:
             seconds = time.monotonic() - started
-            return Change(result=no_answer(scenario, method.name, str(error), seconds=seconds))
+            return Change(result=infeasible_result(scenario, method.name, str(error), seconds=seconds))
         except Stopped as error:
             seconds = time.monotonic() - started
-            return Change(result=stopped_early(scenario, method.name, error, seconds=seconds))
+            return Change(result=stopped_result(scenario, method.name, error, seconds=seconds))
         judge = judge_of_patterns(scenario, instance.classes, instance.profiles, workers, report)
         end = total.within(time_limit_s)
-        confirmation = Confirmation(judge, end.within(FEWEST_SHARE * time_limit_s), report)
-        search = FewestSearch(instance, method, confirmation, workers=workers)
+        confirmation = CutLoop(judge, end.within(FEWEST_SHARE * time_limit_s), report)
+        search = GPUMinimization(instance, method, confirmation, workers=workers)
         nearest = _Nearest(instance, running_in(instance, placement), confirmation, move_price, workers)
-        outcome = Outcome(instance, method, search, confirmation, prepared_s=time.monotonic() - started)
+        outcome = SearchProgress(
+            instance, method, search, confirmation, prepared_s=time.monotonic() - started
+        )
         try:
             search.run()
             if search.best is not None:
@@ -229,10 +231,10 @@ def _check(scenario: Scenario, placement: Placement, move_price: float | None) -
         raise ScenarioError(problems, "replan")
 
 
-def _change(outcome: Outcome, nearest: _Nearest, old: Placement, seconds: float) -> Change:
+def _change(outcome: SearchProgress, nearest: _Nearest, old: Placement, seconds: float) -> Change:
     """The result with the names dealt so that they stay, and what it changes."""
     outcome.found = nearest.best
-    result = answer(outcome, seconds)
+    result = build_result(outcome, seconds)
     plan = nearest.best
     if plan is None:
         return Change(result=result)
@@ -267,5 +269,5 @@ def _said_of(nearest: _Nearest) -> str:
 
 def _skipped(objectives: Sequence[str]) -> str:
     """What is said of the scenario's objectives beside prices, which few moves take the place of."""
-    skipped = [name for name in objectives if name in QUALITIES]
+    skipped = [name for name in objectives if name in LATENCY_OBJECTIVES]
     return f"; {' and '.join(skipped)} not looked at: replan minimises moves instead" if skipped else ""

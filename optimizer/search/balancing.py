@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from optimizer.packing.heuristics.first_fit import Filler, holds
+from optimizer.packing.heuristics.first_fit import BinFiller, holds
 from optimizer.packing.model.problem import Bin, FloatArray, IntArray, Packing, PackingProblem
 from scenarios.stopping.deadline import UNLIMITED, Deadline
 
@@ -21,7 +21,7 @@ TRIES = 8
 """Exchanges between two bins that are tried, the best first, before others are looked for."""
 
 
-def even_out(problem: PackingProblem, packing: Packing, deadline: Deadline = UNLIMITED) -> Packing:
+def balance_load(problem: PackingProblem, packing: Packing, deadline: Deadline = UNLIMITED) -> Packing:
     """A packing of equal price whose fullest bins are less full.
 
     Parameters
@@ -33,7 +33,7 @@ def even_out(problem: PackingProblem, packing: Packing, deadline: Deadline = UNL
     deadline
         When to leave it as it is by then.
     """
-    evening = _Evening(problem, deadline)
+    evening = _LoadBalancer(problem, deadline)
     bins = [evening.best(b) for b in packing.bins]
     evening.level(bins)
     return Packing(tuple(bins))
@@ -49,9 +49,9 @@ class _Side:
         return float((self.share @ counts).max())
 
 
-class _Evening:
+class _LoadBalancer:
     def __init__(self, problem: PackingProblem, deadline: Deadline) -> None:
-        self.filler, self.deadline = Filler(problem), deadline
+        self.filler, self.deadline = BinFiller(problem), deadline
         self.problem = problem
         self.sides = [_Side(_uncertain(problem, o)) for o in range(len(problem.options))]
         self.peers = [self._peers(o) for o in range(len(problem.options))]

@@ -13,7 +13,7 @@ import numpy as np
 import twin
 from optimizer.packing.warm_up import compile_kernels
 from optimizer.progress import Report
-from scenarios import EngineConfig, FixedLengths, ServiceLevels, Workload
+from scenarios import EngineConfig, FixedLengths, ServiceLevelObjectives, Workload
 from scenarios.stopping.deadline import Deadline, Stopped
 from scenarios.stopping.interrupts import leave_behind
 from twin import EngineProfile, GPULoad
@@ -77,6 +77,6 @@ def _compile_twin(profile: EngineProfile) -> None:
         profile,
         max_loras=1,
         max_lora_rank=8,
-        service_levels=ServiceLevels(),
+        service_levels=ServiceLevelObjectives(),
         replications=1,
     )

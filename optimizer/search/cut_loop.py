@@ -9,10 +9,10 @@ import numpy as np
 
 from optimizer.packing import pack
 from optimizer.packing.model.checker import check
-from optimizer.packing.model.problem import Bin, Cut, Packing, PackingProblem
+from optimizer.packing.model.problem import Bin, NoGoodCut, Packing, PackingProblem
 from optimizer.packing.model.search_state import PackingResult
 from optimizer.progress import Report, silent
-from optimizer.search.balancing import even_out
+from optimizer.search.balancing import balance_load
 from optimizer.search.judging import Judge, Pattern
 from scenarios.stopping.deadline import Deadline
 from twin import GPUVerdict
@@ -22,7 +22,7 @@ Solver = Callable[[PackingProblem, float, float], PackingResult]
 
 
 @dataclass(frozen=True)
-class Confirmed:
+class AcceptedPlan:
     """A packing of which the twin accepted every bin.
 
     Parameters
@@ -49,7 +49,7 @@ class Confirmed:
 
 
 @dataclass
-class Confirmation:
+class CutLoop:
     """One search for a plan that the twin accepts; it remembers every rejection.
 
     Parameters
@@ -83,7 +83,7 @@ class Confirmation:
         most_rejected: float = 1.0,
         known_bound: float = 0.0,
         even: bool = False,
-    ) -> Confirmed | None:
+    ) -> AcceptedPlan | None:
         """Solve, let the twin judge, cut off what it rejects, and solve again.
 
         A cut only takes packings away, so the bound of one round holds in the next.
@@ -126,17 +126,17 @@ class Confirmation:
             known_bound = max(known_bound, self.last.bound)
             packing = self.last.packing
             if even and k % 2 == 0:
-                packing = even_out(cut, packing, self.deadline)
+                packing = balance_load(cut, packing, self.deadline)
             verdicts = self.verdicts(cut, packing)
             if all(verdict.accepted for verdict in verdicts):
-                return Confirmed(packing, verdicts, cut, self.last)
+                return AcceptedPlan(packing, verdicts, cut, self.last)
             rejected = sum(not verdict.accepted for verdict in verdicts) / len(verdicts)
             hopeless = hopeless + 1 if rejected > most_rejected else 0
             if self.left_s <= 0 or hopeless == 2:
                 return None
         return None
 
-    def accept(self, problem: PackingProblem, packing: Packing) -> Confirmed | None:
+    def accept(self, problem: PackingProblem, packing: Packing) -> AcceptedPlan | None:
         """A packing that no placer made, if it is valid for the problem and the twin accepts every bin.
 
         The twin's verdict stands in for cuts, which only foretell it.
@@ -147,7 +147,7 @@ class Confirmation:
         self.rounds += 1
         if not all(verdict.accepted for verdict in verdicts):
             return None
-        return Confirmed(packing, verdicts, problem, None)
+        return AcceptedPlan(packing, verdicts, problem, None)
 
     def verdicts(self, problem: PackingProblem, packing: Packing) -> tuple[GPUVerdict, ...]:
         """The twin's verdict on each bin; rejections are remembered."""
@@ -158,27 +158,27 @@ class Confirmation:
                 self.rejected[pattern] = verdict
         return tuple(verdicts)
 
-    def cuts(self, problem: PackingProblem) -> tuple[Cut, ...]:
+    def cuts(self, problem: PackingProblem) -> tuple[NoGoodCut, ...]:
         """The rejections so far as cuts of a problem."""
         cuts = []
         for pattern in self.rejected:
             options = tuple(k for k in range(len(problem.options)) if _covers(problem, k, pattern))
             if options:
-                cuts.append(Cut(options, np.array(pattern.counts)))
+                cuts.append(NoGoodCut(options, np.array(pattern.counts)))
         return tuple(cuts)
 
-    def repair(self, problem: PackingProblem, packing: Packing) -> Confirmed | None:
+    def repair(self, problem: PackingProblem, packing: Packing) -> AcceptedPlan | None:
         """Halve the bins that the twin rejects until it accepts all, or a limit is reached."""
         bins = list(packing.bins)
         while self.left_s > 0:
             verdicts = self.verdicts(problem, Packing(tuple(bins)))
             self.rounds += 1
             if all(verdict.accepted for verdict in verdicts):
-                return Confirmed(Packing(tuple(bins)), verdicts, problem, None)
+                return AcceptedPlan(Packing(tuple(bins)), verdicts, problem, None)
             halved = [
                 half
                 for b, verdict in zip(bins, verdicts, strict=True)
-                for half in ([b] if verdict.accepted else halves(b))
+                for half in ([b] if verdict.accepted else split_in_half(b))
             ]
             if len(halved) == len(bins) or check(replace(problem, cuts=()), Packing(tuple(halved))):
                 return None
@@ -219,7 +219,7 @@ def pattern_of(problem: PackingProblem, b: Bin) -> Pattern:
     return Pattern(option.device, slots, option.max_lora_rank, tuple(int(n) for n in b.counts))
 
 
-def halves(b: Bin) -> Sequence[Bin]:
+def split_in_half(b: Bin) -> Sequence[Bin]:
     """Two bins that share a bin's items as evenly as they can."""
     odd = b.counts % 2 == 1
     up = odd & (np.cumsum(odd) % 2 == 1)

@@ -19,7 +19,7 @@ ENOUGH_REQUESTS = 1000.0
 
 
 @dataclass(frozen=True)
-class LightLoad:
+class MinimalLoad:
     """A GPU's engine, and the adapters of which it serves all."""
 
     device: str
@@ -29,7 +29,7 @@ class LightLoad:
 
 
 @dataclass(frozen=True)
-class Alone:
+class DedicatedGPUCheck:
     """Asks the twin about single adapters.
 
     Parameters
@@ -40,7 +40,7 @@ class Alone:
         When to stop asking.
     """
 
-    judge: Judge[LightLoad]
+    judge: Judge[MinimalLoad]
     deadline: Deadline = UNLIMITED
 
     @classmethod
@@ -51,10 +51,10 @@ class Alone:
         workers: int = 1,
         report: Report = silent,
         deadline: Deadline = UNLIMITED,
-    ) -> Alone:
+    ) -> DedicatedGPUCheck:
         """Questions about the adapters of a scenario, to the engines of these profiles by device."""
 
-        def load_of(content: LightLoad) -> GPULoad:
+        def load_of(content: MinimalLoad) -> GPULoad:
             return GPULoad.from_classes(content.classes)
 
         return cls(Judge(scenario, profiles, load_of, workers, report), deadline)
@@ -101,7 +101,7 @@ class Alone:
     def _ask(self, device: str, classes: tuple[AdapterClass, ...]) -> GPUVerdict:
         slots = min(sum(c.count for c in classes), max(self.scenario.engine.slot_choices))
         rank = slot_rank(self.scenario, max(c.rank for c in classes))
-        return self.judge([LightLoad(device, slots, rank, classes)], self.deadline)[0]
+        return self.judge([MinimalLoad(device, slots, rank, classes)], self.deadline)[0]
 
 
 def slot_rank(scenario: Scenario, rank: int) -> int:
@@ -109,7 +109,7 @@ def slot_rank(scenario: Scenario, rank: int) -> int:
     return scenario.engine.max_lora_rank or padded_rank(rank)
 
 
-def fewest(first: int, guess: int, most: int, accepts: Callable[[int], bool]) -> int | None:
+def smallest_accepted(first: int, guess: int, most: int, accepts: Callable[[int], bool]) -> int | None:
     """Smallest number that is accepted, from ``first`` on, if more is never worse; None: not even ``most``.
 
     ``guess`` is a number that is probably accepted.

@@ -13,10 +13,10 @@ import twin
 from learn import OptionRows, Regions
 from optimizer.packing.model.problem import PackingOption, PackingProblem
 from optimizer.progress import Report, silent
-from optimizer.search.dedicated import Alone, loosened
-from optimizer.search.objectives import price, prices_of, quality_of
-from optimizer.search.splitting import InfeasibleError, Parts, fitting, parts_of, region_of
-from scenarios import AdapterClass, Device, Scenario, ServiceLevels
+from optimizer.search.dedicated import DedicatedGPUCheck, loosened
+from optimizer.search.objectives import latency_objective_of, price, prices_of
+from optimizer.search.splitting import InfeasibleError, ReplicaSplit, fitting, region_of, replica_split
+from scenarios import AdapterClass, Device, Scenario, ServiceLevelObjectives
 from scenarios.stopping.deadline import UNLIMITED, Deadline
 from twin import EngineProfile
 
@@ -110,7 +110,7 @@ def prepare(
         If no engine configuration fits the memory, or an adapter fits no GPU.
     """
     profiles = twin.profiles_of(scenario)
-    alone = Alone.of(scenario, profiles, workers, report, deadline)
+    alone = DedicatedGPUCheck.of(scenario, profiles, workers, report, deadline)
     _check_levels(alone)
     regions = {
         device.name: learn.regions_for(
@@ -125,7 +125,7 @@ def prepare(
     }
     if not any(region.inner.options for region in regions.values()):
         raise InfeasibleError(_no_memory(scenario, profiles))
-    parts = [parts_of(one, regions, alone) for one in scenario.classes]
+    parts = [replica_split(one, regions, alone) for one in scenario.classes]
     inner, outer = (_problem(scenario, regions, parts, kind=kind, gpus=gpus) for kind in ("inner", "outer"))
     classes, shares = tuple(p.pieces for p in parts), tuple(1.0 / p.number for p in parts)
     divisible = _divided(scenario, regions, parts, outer) if max(p.number for p in parts) > 1 else None
@@ -144,12 +144,12 @@ def _no_memory(scenario: Scenario, profiles: Mapping[str, EngineProfile]) -> str
     return f"no engine configuration fits the memory: with {slots} slots of rank {rank}, {'. '.join(said)}"
 
 
-def _check_levels(alone: Alone) -> None:
+def _check_levels(alone: DedicatedGPUCheck) -> None:
     """Refuse service levels that not even the lightest load meets; no region can be learnt of them."""
     too_short = twin.window_problem(alone.scenario, twin.times_alone(alone.scenario, alone.judge.profiles))
     if too_short is not None:
         raise InfeasibleError(too_short)
-    if alone.scenario.service_levels == ServiceLevels():
+    if alone.scenario.service_levels == ServiceLevelObjectives():
         return
     device, verdict = alone.lightest()
     if verdict.accepted or verdict.memory_failure is not None:
@@ -166,7 +166,7 @@ def _check_levels(alone: Alone) -> None:
 def _problem(
     scenario: Scenario,
     regions: Mapping[str, Regions],
-    parts: Sequence[Parts],
+    parts: Sequence[ReplicaSplit],
     *,
     kind: str,
     gpus: int | None,
@@ -191,12 +191,12 @@ def _problem(
 
 
 def _options(
-    scenario: Scenario, device: Device, regions: Regions, parts: Sequence[Parts], kind: str
+    scenario: Scenario, device: Device, regions: Regions, parts: Sequence[ReplicaSplit], kind: str
 ) -> list[PackingOption]:
     classes = [p.pieces for p in parts]
     features = learn.additive_features(classes)
     rank = np.array([c.rank for c in classes])
-    quality = quality_of(scenario.objective)
+    quality = latency_objective_of(scenario.objective)
     options = []
     for rows in region_of(regions, kind).options:
         latency = regions.option_latency(rows.max_loras, rows.max_lora_rank, rows.regime)
@@ -220,7 +220,7 @@ def _options(
 
 
 def _usage(
-    rows: OptionRows, features: NDArray[np.float64], parts: Sequence[Parts], device: Device
+    rows: OptionRows, features: NDArray[np.float64], parts: Sequence[ReplicaSplit], device: Device
 ) -> NDArray[np.float64]:
     """What a part of each class takes; where the twin accepts it alone, no more than there is."""
     usage = np.maximum(rows.coefficients @ features.T, 0.0)
@@ -231,7 +231,7 @@ def _usage(
 
 
 def _divided(
-    scenario: Scenario, regions: Mapping[str, Regions], parts: Sequence[Parts], outer: PackingProblem
+    scenario: Scenario, regions: Mapping[str, Regions], parts: Sequence[ReplicaSplit], outer: PackingProblem
 ) -> PackingProblem:
     """The outer problem with split adapters in fine parts: so many as a share has take no more than it."""
     split = {c: p.number * FINE_PARTS for c, p in enumerate(parts) if p.number > 1}

@@ -12,7 +12,7 @@ from optimizer.packing.bounds.price_bounds import price_bound
 from optimizer.packing.model.problem import PackingOption, PackingProblem
 from optimizer.packing.model.search_state import PackingResult, Status
 from optimizer.packing.registry import Method
-from optimizer.search.cut_loop import Confirmation, Confirmed, Solver, fixed_method
+from optimizer.search.cut_loop import AcceptedPlan, CutLoop, Solver, fixed_method
 from optimizer.search.instance import Instance
 from scenarios.stopping.deadline import Stopped
 from scenarios.stopping.interrupts import interrupted
@@ -39,7 +39,7 @@ ATTEMPT_SHARE = 0.15
 """Share of the time left for finding one plan with fewer GPUs."""
 
 
-class FewestSearch:
+class GPUMinimization:
     """A search for the cheapest plan that the twin accepts; what it holds is valid at any moment.
 
     Parameters
@@ -74,7 +74,7 @@ class FewestSearch:
         self,
         instance: Instance,
         method: Method,
-        confirmation: Confirmation,
+        confirmation: CutLoop,
         *,
         gap_limit: float = 0.0,
         workers: int = 1,
@@ -84,7 +84,7 @@ class FewestSearch:
         self.confirmation = confirmation
         self.gap_limit = gap_limit
         self.workers = workers
-        self.best: Confirmed | None = None
+        self.best: AcceptedPlan | None = None
         self.bound = 0.0
         self.outer_bound: float | None = None
         self.infeasible = False
@@ -128,7 +128,7 @@ class FewestSearch:
     def _within(self, bound: float | None) -> bool:
         return self.best is not None and bound is not None and self.best.value <= bound * (1 + 1e-9)
 
-    def _offer(self, plan: Confirmed | None) -> None:
+    def _offer(self, plan: AcceptedPlan | None) -> None:
         if plan is not None and (self.best is None or plan.value < self.best.value * (1 - 1e-9)):
             self.best = plan
 

@@ -7,11 +7,11 @@ from dataclasses import replace
 
 import numpy as np
 
-from optimizer.packing.model.options import Stock
+from optimizer.packing.model.options import BinLimits
 from optimizer.packing.model.problem import Bin, IntArray, Packing, PackingProblem
-from optimizer.search.cut_loop import Confirmed, fixed_method, halves
-from optimizer.search.objectives import PRICES, Quality
-from optimizer.search.result_builder import Outcome
+from optimizer.search.cut_loop import AcceptedPlan, fixed_method, split_in_half
+from optimizer.search.objectives import PRICES, LatencyObjective
+from optimizer.search.result_builder import SearchProgress
 
 MODEL_SHARE = 0.5
 """Share of the time left that the exact model of the quality may take."""
@@ -26,7 +26,7 @@ SAME = 1e-3
 """Relative difference up to which plans are equally good in a quality, so that the next objective decides."""
 
 
-def best_quality(outcome: Outcome, quality: Quality, inner: PackingProblem) -> None:
+def choose_by_latency(outcome: SearchProgress, quality: LatencyObjective, inner: PackingProblem) -> None:
     """Replace the outcome's plan by the best accepted one in the order of the objectives.
 
     Candidates are the plan held, as it is and spread over all GPUs, even deals of the adapters, and the
@@ -44,7 +44,7 @@ def best_quality(outcome: Outcome, quality: Quality, inner: PackingProblem) -> N
         The problem on the conservative region, with the most GPUs and the most cost allowed.
     """
     objectives = outcome.instance.scenario.objective
-    judged: list[tuple[str, Confirmed]] = []
+    judged: list[tuple[str, AcceptedPlan]] = []
     if outcome.found is not None:
         judged.append((outcome.origin, outcome.found))
     for name, plan in _judged(outcome, quality, inner):
@@ -66,7 +66,9 @@ def first_in_order(objectives: tuple[str, ...], values: list[tuple[float, ...]])
     return min(kept, key=lambda i: values[i][-1])
 
 
-def _judged(outcome: Outcome, quality: Quality, inner: PackingProblem) -> Iterator[tuple[str, Confirmed]]:
+def _judged(
+    outcome: SearchProgress, quality: LatencyObjective, inner: PackingProblem
+) -> Iterator[tuple[str, AcceptedPlan]]:
     """The candidates that the twin accepts."""
     confirmation, alone = outcome.confirmation, outcome.method.spreads
     for name, problem, packing in () if alone else _candidates(outcome, quality, inner):
@@ -94,7 +96,7 @@ def _judged(outcome: Outcome, quality: Quality, inner: PackingProblem) -> Iterat
 
 
 def _candidates(
-    outcome: Outcome, quality: Quality, inner: PackingProblem
+    outcome: SearchProgress, quality: LatencyObjective, inner: PackingProblem
 ) -> Iterator[tuple[str, PackingProblem, Packing]]:
     """Plans by rule, each with the problem that it is to be valid for."""
     gpus = inner.max_bins
@@ -112,7 +114,7 @@ def _candidates(
         yield "the fewest-GPU plan, spread", wide, spread(quality.problem(wide, gpus), first.packing, gpus)
 
 
-def _as_wide(inner: PackingProblem, plan: Confirmed) -> PackingProblem:
+def _as_wide(inner: PackingProblem, plan: AcceptedPlan) -> PackingProblem:
     """The problem with the rows of the region that a plan was found in, which may be wider."""
     options = tuple(
         replace(own, usage=other.usage, capacity=other.capacity)
@@ -136,7 +138,7 @@ def spread(problem: PackingProblem, packing: Packing, gpus: int) -> Packing:
         if not splittable:
             break
         worst = max(splittable, key=lambda k: problem.options[bins[k].option].latency(bins[k].counts))
-        first, second = halves(bins[worst])
+        first, second = split_in_half(bins[worst])
         option = second.option if opening.may(second.option) else opening.fastest(second.counts)
         if option is None:
             bins.insert(whole, bins.pop(worst))
@@ -223,7 +225,7 @@ class _Opening:
 
     def __init__(self, problem: PackingProblem) -> None:
         self.problem = problem
-        self.stock = Stock(problem)
+        self.stock = BinLimits(problem)
         self.left = float("inf") if problem.budget is None else problem.budget
 
     def take(self, option: int) -> None:

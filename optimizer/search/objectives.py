@@ -21,7 +21,7 @@ PRICES = ("gpus", "cost")
 
 
 @dataclass(frozen=True)
-class Quality:
+class LatencyObjective:
     """An objective on a given number of GPUs.
 
     Parameters
@@ -62,21 +62,23 @@ def _number(value: float | None) -> float:
     return float("nan") if value is None else value
 
 
-QUALITIES: dict[str, Quality] = {
+LATENCY_OBJECTIVES: dict[str, LatencyObjective] = {
     quality.name: quality
     for quality in (
-        Quality("latency", "mean inter-token latency over the GPUs", "itl_ms", worst=False),
-        Quality("worst_latency", "mean inter-token latency of the slowest GPU", "itl_ms", worst=True),
-        Quality("ttft", "mean time to first token over the GPUs", "ttft_ms", worst=False),
-        Quality("worst_ttft", "mean time to first token of the slowest GPU", "ttft_ms", worst=True),
-        Quality("balance", "share of the fullest GPU that its adapters fill", None, worst=True),
+        LatencyObjective("latency", "mean inter-token latency over the GPUs", "itl_ms", worst=False),
+        LatencyObjective(
+            "worst_latency", "mean inter-token latency of the slowest GPU", "itl_ms", worst=True
+        ),
+        LatencyObjective("ttft", "mean time to first token over the GPUs", "ttft_ms", worst=False),
+        LatencyObjective("worst_ttft", "mean time to first token of the slowest GPU", "ttft_ms", worst=True),
+        LatencyObjective("balance", "share of the fullest GPU that its adapters fill", None, worst=True),
     )
 }
 
 
-def quality_of(objectives: Sequence[str]) -> Quality | None:
+def latency_objective_of(objectives: Sequence[str]) -> LatencyObjective | None:
     """The first objective on a given number of GPUs, or None."""
-    return next((QUALITIES[name] for name in objectives if name in QUALITIES), None)
+    return next((LATENCY_OBJECTIVES[name] for name in objectives if name in LATENCY_OBJECTIVES), None)
 
 
 def prices_of(objectives: Sequence[str]) -> tuple[str, ...]:

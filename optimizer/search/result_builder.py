@@ -11,11 +11,11 @@ from optimizer.packing.model.problem import Packing, PackingProblem
 from optimizer.packing.model.search_state import StopReason
 from optimizer.packing.registry import Method
 from optimizer.result import Result, ResultStatus, ResultStop, Validation
-from optimizer.search.cut_loop import Confirmation, Confirmed, pattern_of
+from optimizer.search.cut_loop import AcceptedPlan, CutLoop, pattern_of
 from optimizer.search.instance import Instance
 from optimizer.search.judging import placed_gpu
-from optimizer.search.minimize_gpus import FewestSearch
-from optimizer.search.objectives import PRICES, QUALITIES, price
+from optimizer.search.minimize_gpus import GPUMinimization
+from optimizer.search.objectives import LATENCY_OBJECTIVES, PRICES, price
 from optimizer.search.placement_judge import gpu_validation
 from optimizer.version import __version__
 from scenarios import Placement, Scenario
@@ -23,12 +23,12 @@ from scenarios.stopping.deadline import Stopped
 from scenarios.stopping.interrupts import interrupted
 
 
-def no_answer(scenario: Scenario, method: str, message: str, *, seconds: float) -> Result:
+def infeasible_result(scenario: Scenario, method: str, message: str, *, seconds: float) -> Result:
     """The result of a scenario that is proven to have no plan before any placer ran."""
     return _planless(scenario, method, "infeasible", "proven", f"infeasible: {message}", seconds)
 
 
-def stopped_early(scenario: Scenario, method: str, error: Stopped, *, seconds: float) -> Result:
+def stopped_result(scenario: Scenario, method: str, error: Stopped, *, seconds: float) -> Result:
     """The result of a search that was cut short before any placer ran."""
     reason: ResultStop = "interrupted" if interrupted() else "time_limit"
     return _planless(scenario, method, "no_plan", reason, f"{error}; there is no plan yet", seconds)
@@ -61,7 +61,7 @@ def _planless(
 
 
 @dataclass
-class Outcome:
+class SearchProgress:
     """What a search of `solve` holds; valid at any moment, so that it can be interrupted.
 
     Parameters
@@ -84,15 +84,15 @@ class Outcome:
 
     instance: Instance
     method: Method
-    search: FewestSearch
-    confirmation: Confirmation
-    found: Confirmed | None = None
+    search: GPUMinimization
+    confirmation: CutLoop
+    found: AcceptedPlan | None = None
     origin: str = ""
     note: str = ""
     prepared_s: float = 0.0
 
     @property
-    def held(self) -> Confirmed | None:
+    def held(self) -> AcceptedPlan | None:
         """The plan, or what the search held when it was interrupted."""
         return self.found or (self.search.best if interrupted() else None)
 
@@ -101,16 +101,16 @@ class Outcome:
         """Whether the first objective is a price."""
         return self.instance.scenario.objective[0] in PRICES
 
-    def value(self, objective: str, plan: Confirmed) -> float:
+    def value(self, objective: str, plan: AcceptedPlan) -> float:
         """Value of an objective for a plan; infinite where the twin measured nothing."""
         inner = self.instance.inner
-        if objective in QUALITIES:
-            return QUALITIES[objective].measure(inner, plan.packing, plan.verdicts)
+        if objective in LATENCY_OBJECTIVES:
+            return LATENCY_OBJECTIVES[objective].measure(inner, plan.packing, plan.verdicts)
         devices = {device.name: device for device in self.instance.scenario.devices}
         return sum(price(devices[inner.options[b.option].device], objective) for b in plan.packing.bins)
 
 
-def answer(outcome: Outcome, seconds: float) -> Result:
+def build_result(outcome: SearchProgress, seconds: float) -> Result:
     """The result of a search."""
     instance, found, scenario = outcome.instance, outcome.held, outcome.instance.scenario
     values = tuple(None if found is None else _finite(outcome.value(o, found)) for o in scenario.objective)
@@ -150,14 +150,14 @@ def _finite(value: float) -> float | None:
     return value if np.isfinite(value) else None
 
 
-def _status(outcome: Outcome, objective: float | None, bound: float | None) -> ResultStatus:
+def _status(outcome: SearchProgress, objective: float | None, bound: float | None) -> ResultStatus:
     if outcome.held is None:
         return "infeasible" if outcome.search.infeasible else "no_plan"
     proven = objective is not None and bound is not None and objective <= bound * (1 + 1e-9)
     return "optimal" if outcome.method.exact and proven else "feasible"
 
 
-def _stop_reason(outcome: Outcome, status: ResultStatus) -> ResultStop:
+def _stop_reason(outcome: SearchProgress, status: ResultStatus) -> ResultStop:
     if status == "infeasible" or (status == "optimal" and len(outcome.instance.scenario.objective) == 1):
         return "proven"
     if interrupted():
@@ -169,7 +169,7 @@ def _stop_reason(outcome: Outcome, status: ResultStatus) -> ResultStop:
     return "gap_limit" if said is not None and said.stop_reason is StopReason.GAP_LIMIT else "finished"
 
 
-def _message(outcome: Outcome, status: ResultStatus) -> str:
+def _message(outcome: SearchProgress, status: ResultStatus) -> str:
     """One sentence on the outcome."""
     if status == "infeasible":
         return f"infeasible: {_too_much(outcome)}"
@@ -191,11 +191,11 @@ def _message(outcome: Outcome, status: ResultStatus) -> str:
     return said + ("; the search was interrupted" if _stop_reason(outcome, status) == "interrupted" else "")
 
 
-def _too_much(outcome: Outcome) -> str:
+def _too_much(outcome: SearchProgress) -> str:
     """What fits nowhere: an adapter that the twin rejects whatever serves it, or all of them together."""
     instance, outer = outcome.instance, outcome.instance.outer
     note = twin.window_note(instance.scenario, twin.times_alone(instance.scenario, instance.profiles))
-    rejected = replace(outer, cuts=outcome.confirmation.cuts(outer)).homeless()
+    rejected = replace(outer, cuts=outcome.confirmation.cuts(outer)).unpackable()
     if len(rejected):
         name = instance.classes[int(rejected[0])].names[0]
         return f'the twin rejects adapter "{name}" on every GPU that could serve it, even alone{note}'
@@ -230,7 +230,7 @@ def _contents(instance: Instance, packing: Packing) -> list[list[tuple[str, ...]
     return contents
 
 
-def _validation(instance: Instance, found: Confirmed) -> Validation:
+def _validation(instance: Instance, found: AcceptedPlan) -> Validation:
     """The verdicts, with the names of the adapters that each GPU serves.
 
     The twin judged each distinct content once, under the names of each class's first adapters.

@@ -17,13 +17,13 @@ from optimizer.packing.solver import Method, methods
 from optimizer.progress import Report, silent
 from optimizer.result import Result
 from optimizer.search.compilation import compile_loops
-from optimizer.search.cut_loop import Confirmation, Confirmed
+from optimizer.search.cut_loop import AcceptedPlan, CutLoop
 from optimizer.search.instance import Instance, prepare
 from optimizer.search.judging import judge_of_patterns
-from optimizer.search.minimize_gpus import FewestSearch
-from optimizer.search.minimize_latency import best_quality
-from optimizer.search.objectives import leading_prices, quality_of
-from optimizer.search.result_builder import Outcome, answer, no_answer, stopped_early
+from optimizer.search.minimize_gpus import GPUMinimization
+from optimizer.search.minimize_latency import choose_by_latency
+from optimizer.search.objectives import latency_objective_of, leading_prices
+from optimizer.search.result_builder import SearchProgress, build_result, infeasible_result, stopped_result
 from optimizer.search.splitting import InfeasibleError
 from scenarios import Problem, Scenario, ScenarioError
 from scenarios.stopping.deadline import UNLIMITED, Deadline, Stopped
@@ -105,9 +105,9 @@ def solve(
             compile_loops(twin.profiles_of(scenario)[scenario.devices[0].name], total, report)
             instance = prepare(scenario, gpus=gpus, workers=workers, report=report, deadline=total)
         except InfeasibleError as error:
-            return no_answer(scenario, chosen.name, str(error), seconds=time.monotonic() - started)
+            return infeasible_result(scenario, chosen.name, str(error), seconds=time.monotonic() - started)
         except Stopped as error:
-            return stopped_early(scenario, chosen.name, error, seconds=time.monotonic() - started)
+            return stopped_result(scenario, chosen.name, error, seconds=time.monotonic() - started)
         outcome = _begun(instance, chosen, total.within(time_limit_s), gap_limit, workers, report)
         outcome.note = _fewer_exist(scenario, gpus)
         outcome.prepared_s = time.monotonic() - started
@@ -115,20 +115,20 @@ def solve(
             search_in_order(outcome, gpus, time_limit_s)
         except KeyboardInterrupt:  # a callback's own; signals raise nothing
             request()
-        return answer(outcome, time.monotonic() - started)
+        return build_result(outcome, time.monotonic() - started)
 
 
 def _begun(
     instance: Instance, method: Method, deadline: Deadline, gap_limit: float, workers: int, report: Report
-) -> Outcome:
+) -> SearchProgress:
     """What a search holds when it begins."""
     scenario = instance.scenario
     if not leading_prices(scenario.objective):
         instance = instance.priced("gpus", instance.inner.max_bins or instance.inner.n_items)
     judge = judge_of_patterns(scenario, instance.classes, instance.profiles, workers, report)
-    confirmation = Confirmation(judge, deadline, report)
-    search = FewestSearch(instance, method, confirmation, gap_limit=gap_limit, workers=workers)
-    return Outcome(instance, method, search, confirmation)
+    confirmation = CutLoop(judge, deadline, report)
+    search = GPUMinimization(instance, method, confirmation, gap_limit=gap_limit, workers=workers)
+    return SearchProgress(instance, method, search, confirmation)
 
 
 def find_method(name: str) -> Method | Baseline:
@@ -146,10 +146,10 @@ def find_method(name: str) -> Method | Baseline:
     return known[name]
 
 
-def search_in_order(outcome: Outcome, gpus: int | None, time_limit_s: float) -> None:
+def search_in_order(outcome: SearchProgress, gpus: int | None, time_limit_s: float) -> None:
     """The objectives in their order, each among the plans that are best in those before."""
     instance, confirmation, search = outcome.instance, outcome.confirmation, outcome.search
-    quality = quality_of(instance.scenario.objective)
+    quality = latency_objective_of(instance.scenario.objective)
     end = confirmation.deadline
     if quality is not None:
         confirmation.deadline = end.within(FEWEST_SHARE * time_limit_s)
@@ -162,10 +162,10 @@ def search_in_order(outcome: Outcome, gpus: int | None, time_limit_s: float) -> 
     inner = allowed(outcome, gpus)
     if inner is not None:
         with suppress(Stopped):
-            best_quality(outcome, quality, inner)
+            choose_by_latency(outcome, quality, inner)
 
 
-def allowed(outcome: Outcome, gpus: int | None) -> PackingProblem | None:
+def allowed(outcome: SearchProgress, gpus: int | None) -> PackingProblem | None:
     """The problem of the plans that are as good as the one held in the prices before the first quality.
 
     Where a quality comes first, the GPUs that were asked for, as far as they exist, are allowed. None
@@ -189,7 +189,7 @@ def allowed(outcome: Outcome, gpus: int | None) -> PackingProblem | None:
     return inner
 
 
-def next_price(outcome: Outcome) -> None:
+def next_price(outcome: SearchProgress) -> None:
     """The best plan by the second price among those that are best by the first."""
     found, instance = outcome.found, outcome.instance
     prices = leading_prices(instance.scenario.objective)
@@ -205,9 +205,9 @@ def next_price(outcome: Outcome) -> None:
         outcome.found = found or outcome.found
 
 
-def _cheapest(outcome: Outcome, instance: Instance) -> Confirmed | None:
+def _cheapest(outcome: SearchProgress, instance: Instance) -> AcceptedPlan | None:
     """The plan of least price of an instance."""
-    search = FewestSearch(
+    search = GPUMinimization(
         instance,
         outcome.method,
         outcome.confirmation,

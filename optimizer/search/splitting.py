@@ -10,7 +10,13 @@ import numpy as np
 
 import learn
 from learn import FeasibilityRegion, Regions
-from optimizer.search.dedicated import ENOUGH_REQUESTS, Alone, fewest, loosened, slot_rank
+from optimizer.search.dedicated import (
+    ENOUGH_REQUESTS,
+    DedicatedGPUCheck,
+    loosened,
+    slot_rank,
+    smallest_accepted,
+)
 from scenarios import AdapterClass, LorapackError
 
 MOST_REPLICAS = 4096
@@ -28,7 +34,7 @@ class InfeasibleError(LorapackError, ArithmeticError):
 
 
 @dataclass(frozen=True)
-class Parts:
+class ReplicaSplit:
     """A class whose adapters are served in equal parts.
 
     Parameters
@@ -54,7 +60,9 @@ class Parts:
         return replace(self.one, rate=self.one.rate / self.number, names=self.one.names * self.number)
 
 
-def parts_of(one: AdapterClass, regions: Mapping[str, Regions], alone: Alone) -> Parts:
+def replica_split(
+    one: AdapterClass, regions: Mapping[str, Regions], alone: DedicatedGPUCheck
+) -> ReplicaSplit:
     """As few equal parts of a class's adapters as the twin accepts, each alone on a GPU."""
     scenario, whole = alone.scenario, least_fill(one, regions, "inner")
     if not np.isfinite(whole):
@@ -63,18 +71,18 @@ def parts_of(one: AdapterClass, regions: Mapping[str, Regions], alone: Alone) ->
         )
     rank = slot_rank(scenario, one.rank)
     if whole <= ASKED_FROM and one.levels is None:
-        return Parts(one, rank)
+        return ReplicaSplit(one, rank)
     least, guess = (fitting(one, regions, kind) for kind in ("outer", "inner"))
     if not scenario.allow_replicas:
         device, verdict = alone.verdict(one) if least == 1 else ("", None)
         if verdict is not None and verdict.accepted:
-            return Parts(one, rank, 1, device)
+            return ReplicaSplit(one, rank, 1, device)
         raise InfeasibleError(_too_hot(one, max(1.0, least_fill(one, regions, "outer")), alone))
     parts = max(guess, int(min(MOST_REPLICAS, one.rate * scenario.workload.duration_s / ENOUGH_REQUESTS)))
-    number = fewest(least, guess, parts, lambda n: alone.verdict(one, 1 / n)[1].accepted)
+    number = smallest_accepted(least, guess, parts, lambda n: alone.verdict(one, 1 / n)[1].accepted)
     if number is None:
         raise InfeasibleError(_rejected(one, parts, alone))
-    return Parts(one, rank, number, alone.verdict(one, 1 / number)[0])
+    return ReplicaSplit(one, rank, number, alone.verdict(one, 1 / number)[0])
 
 
 def fitting(one: AdapterClass, regions: Mapping[str, Regions], kind: str) -> int:
@@ -83,7 +91,7 @@ def fitting(one: AdapterClass, regions: Mapping[str, Regions], kind: str) -> int
     def fits(parts: int) -> bool:
         return least_fill(replace(one, rate=one.rate / parts), regions, kind) <= 1.0
 
-    found = fewest(1, 2, MOST_REPLICAS, fits)
+    found = smallest_accepted(1, 2, MOST_REPLICAS, fits)
     if found is None:
         raise InfeasibleError(
             f'adapter "{one.names[0]}" fits no GPU even in {MOST_REPLICAS} parts at {one.rate:g} requests/s; '
@@ -92,7 +100,7 @@ def fitting(one: AdapterClass, regions: Mapping[str, Regions], kind: str) -> int
     return found
 
 
-def _too_hot(one: AdapterClass, fill: float, alone: Alone) -> str:
+def _too_hot(one: AdapterClass, fill: float, alone: DedicatedGPUCheck) -> str:
     """Why an adapter that fills so many GPUs at least cannot be whole, with what the twin accepts of it."""
     share = next(
         (s for k in range(RATE_STEPS, 0, -1) if alone.verdict(one, s := k / RATE_STEPS / fill)[1].accepted),
@@ -107,7 +115,7 @@ def _too_hot(one: AdapterClass, fill: float, alone: Alone) -> str:
     )
 
 
-def _rejected(one: AdapterClass, parts: int, alone: Alone) -> str:
+def _rejected(one: AdapterClass, parts: int, alone: DedicatedGPUCheck) -> str:
     """Why not even a small part of an adapter can be served."""
     device, verdict = alone.verdict(one, 1 / parts)
     said = "; ".join(verdict.reasons)

@@ -9,7 +9,7 @@ from scenarios.arrivals import expand_arrivals
 from scenarios.base import Loc
 from scenarios.errors import Problem, ScenarioError
 from scenarios.lengths import expand_lengths
-from scenarios.reading.yaml_reader import FILE, Mapping, Sequence, parse, path_text
+from scenarios.reading.yaml_reader import FILE, LocatedDict, LocatedList, parse, path_text
 from scenarios.scenario import expand_devices
 from scenarios.words import shown
 
@@ -84,7 +84,7 @@ def _replaced(value: object, loc: Loc, new: object, above: Loc) -> object:
     if isinstance(key, int):
         if not isinstance(value, list | tuple) or key >= len(value):
             raise _no_such_item(value, key, above)
-        items = Sequence(getattr(value, "line", None))
+        items = LocatedList(getattr(value, "line", None))
         items.extend(value)
         items.lines.extend(getattr(value, "lines", [None] * len(value)))
         items[key], items.lines[key] = _replaced(value[key], tuple(rest), new, (*above, key)), None
@@ -92,7 +92,7 @@ def _replaced(value: object, loc: Loc, new: object, above: Loc) -> object:
     if value is not None and not isinstance(value, dict):
         message = f"is {shown(value)} and has no key {key}"
         raise ScenarioError([Problem(path_text(above) or FILE, message, "set it as a whole")])
-    entries = Mapping(getattr(value, "line", None))
+    entries = LocatedDict(getattr(value, "line", None))
     entries.update(value or {})
     entries.lines.update(getattr(value, "lines", {}))
     entries[key] = _replaced(entries.get(key), tuple(rest), new, (*above, key))

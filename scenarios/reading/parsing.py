@@ -11,14 +11,14 @@ from pydantic_core import ErrorDetails
 
 from scenarios import checks
 from scenarios.adapters import MAX_ADAPTERS, Adapter
-from scenarios.base import MAX_FINDINGS, Finding, Noun
+from scenarios.base import MAX_FINDINGS, Finding, FrozenModel
 from scenarios.engine import EngineConfig
 from scenarios.errors import Problem, ScenarioError
 from scenarios.placement import Placement
 from scenarios.reading import error_messages as diagnosis
 from scenarios.reading.yaml_reader import FILE, plain
 from scenarios.scenario import Scenario
-from scenarios.service_levels import ServiceLevels
+from scenarios.service_levels import ServiceLevelObjectives
 from scenarios.words import choice, shown
 from scenarios.workload import Workload
 
@@ -28,7 +28,7 @@ CHUNK = 2000
 MAX_ERRORS = 1000
 """Most errors of one file that are put into words."""
 
-N = TypeVar("N", bound=Noun)
+N = TypeVar("N", bound=FrozenModel)
 
 _ENTRIES = TypeAdapter(tuple[Adapter, ...])
 
@@ -87,7 +87,7 @@ def placement_from(root: object, source: str) -> Placement:
     raise _error(diagnosis.problems(errors, Placement, root), source)
 
 
-def _mapping(model: type[Noun], root: object, source: str) -> dict[str, object]:
+def _mapping(model: type[FrozenModel], root: object, source: str) -> dict[str, object]:
     data = plain(root)
     if isinstance(data, dict):
         return data
@@ -131,7 +131,7 @@ def _across_parts(adapters: Mapping[int, Adapter], data: Mapping[str, object]) -
     """Return what the valid parts of a scenario disagree on, where other parts are not valid."""
     workload = _valid(Workload, data.get("workload"))
     engine = _valid(EngineConfig, data.get("engine", {}))
-    levels = _valid(ServiceLevels, data.get("service_levels", {}))
+    levels = _valid(ServiceLevelObjectives, data.get("service_levels", {}))
     return list(islice(checks.across(adapters.items(), workload, engine, levels), MAX_FINDINGS))
 
 

@@ -47,7 +47,7 @@ _REFUSED = re.compile("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufefe\uff00-\ufff
 """Characters that YAML does not allow; the parser counts its way to them in bytes."""
 
 
-class Mapping(dict[str, object]):
+class LocatedDict(dict[str, object]):
     """A mapping with its line and the line of every key."""
 
     def __init__(self, line: int | None) -> None:
@@ -56,7 +56,7 @@ class Mapping(dict[str, object]):
         self.lines: dict[str, int | None] = {}
 
 
-class Sequence(list[object]):
+class LocatedList(list[object]):
     """A list with its line and the line of every item."""
 
     def __init__(self, line: int | None) -> None:
@@ -143,10 +143,10 @@ def walk(root: object, loc: Loc) -> Iterator[tuple[str | int, object, int | None
     value = root
     for key in loc:
         if isinstance(value, dict) and key in value:
-            line = value.lines.get(str(key)) if isinstance(value, Mapping) else None
+            line = value.lines.get(str(key)) if isinstance(value, LocatedDict) else None
             value = value[str(key)]
         elif isinstance(value, list | tuple) and isinstance(key, int) and key < len(value):
-            line = value.lines[key] if isinstance(value, Sequence) else None
+            line = value.lines[key] if isinstance(value, LocatedList) else None
             value = value[key]
         else:
             continue
@@ -173,12 +173,12 @@ class _FatalError(Exception):
 class _Frame:
     """A collection under construction."""
 
-    value: Mapping | Sequence
+    value: LocatedDict | LocatedList
     anchor: str | None
     nodes_before: int
     height: int = 1
     key: str | None = None
-    bases: list[Mapping] = field(default_factory=list)
+    bases: list[LocatedDict] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -223,7 +223,7 @@ class _Builder:
         if not event.value.isascii():
             event.value = _whole(event.value, line)
         frame = self._frames[-1] if self._frames else None
-        if frame is not None and isinstance(frame.value, Mapping) and frame.key is None:
+        if frame is not None and isinstance(frame.value, LocatedDict) and frame.key is None:
             self._key(frame, frame.value, event.value, line)
             return
         value = self._value(event, line)
@@ -242,7 +242,7 @@ class _Builder:
             self._problem(str(error), f"write at most {MAX_DIGITS} digits", line)
             return None
 
-    def _key(self, frame: _Frame, mapping: Mapping, key: str, line: int) -> None:
+    def _key(self, frame: _Frame, mapping: LocatedDict, key: str, line: int) -> None:
         if key in mapping.lines:
             self._problem(
                 f'has the key "{shortened(key)}" twice, first on line {mapping.lines[key]}',
@@ -258,18 +258,20 @@ class _Builder:
         self._count(1, line)
         self._check_depth(1, line)
         frame = self._frames[-1] if self._frames else None
-        if frame is not None and isinstance(frame.value, Mapping) and frame.key is None:
+        if frame is not None and isinstance(frame.value, LocatedDict) and frame.key is None:
             raise _FatalError("has a key here that is not plain text", "write keys as words", line)
         is_mapping = isinstance(event, yaml.MappingStartEvent)
         if event.tag is not None and event.tag not in ("!", f"{_TAG}{'map' if is_mapping else 'seq'}"):
             self._tagged(event.tag, line)
         if event.anchor:
             self._anchors[event.anchor] = None
-        self._frames.append(_Frame(Mapping(line) if is_mapping else Sequence(line), event.anchor, before))
+        self._frames.append(
+            _Frame(LocatedDict(line) if is_mapping else LocatedList(line), event.anchor, before)
+        )
 
     def _close(self) -> None:
         frame = self._frames.pop()
-        if isinstance(frame.value, Mapping):
+        if isinstance(frame.value, LocatedDict):
             for base in frame.bases:
                 for key in base:
                     if key not in frame.value:
@@ -284,7 +286,7 @@ class _Builder:
     def _alias(self, event: yaml.AliasEvent) -> None:
         line = _line(event)
         frame = self._frames[-1] if self._frames else None
-        if frame is not None and isinstance(frame.value, Mapping) and frame.key is None:
+        if frame is not None and isinstance(frame.value, LocatedDict) and frame.key is None:
             raise _FatalError("has an alias for a key here", "write keys as words", line)
         name = str(event.anchor)
         known = self._anchors.get(name)
@@ -302,7 +304,7 @@ class _Builder:
             return
         frame = self._frames[-1]
         frame.height = max(frame.height, height + 1)
-        if isinstance(frame.value, Sequence):
+        if isinstance(frame.value, LocatedList):
             frame.value.append(value)
             frame.value.lines.append(line)
         elif frame.key == _MERGE:
@@ -314,9 +316,9 @@ class _Builder:
             frame.key = None
 
     def _merge(self, frame: _Frame, value: object, line: int) -> None:
-        bases = value if isinstance(value, Sequence) else [value]
+        bases = value if isinstance(value, LocatedList) else [value]
         for base in bases:
-            if isinstance(base, Mapping):
+            if isinstance(base, LocatedDict):
                 frame.bases.append(base)
             else:
                 self._problem("merges with << what is no mapping", "name a mapping", line)
@@ -341,7 +343,7 @@ class _Builder:
     def _problem(self, message: str, remedy: str, line: int) -> None:
         loc: list[str | int] = []
         for frame in self._frames:
-            if isinstance(frame.value, Sequence):
+            if isinstance(frame.value, LocatedList):
                 loc.append(len(frame.value))
             elif frame.key is not None:
                 loc.append(frame.key)

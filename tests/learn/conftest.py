@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 import learn
-from learn import Dataset, Plan, Space
+from learn import Dataset, DesignSpace, SamplingPlan
 from scenarios import Scenario
 from scenarios.files import from_mapping
 from twin.profile import EngineProfile, find_profile
@@ -23,7 +23,7 @@ SMALL = {
     "engine": {"max_num_seqs": 512, "max_num_batched_tokens": 2048, "slots": [8, 64], "max_lora_rank": 16},
 }
 
-PLAN = Plan(compositions=40, round_size=20, max_runs=9, width=1.06, spread=1, seed=3)
+PLAN = SamplingPlan(compositions=40, round_size=20, max_runs=9, width=1.06, spread=1, seed=3)
 
 
 @pytest.fixture(scope="session")
@@ -37,15 +37,15 @@ def profile(scenario: Scenario) -> EngineProfile:
 
 
 @pytest.fixture(scope="session")
-def space(scenario: Scenario, profile: EngineProfile) -> Space:
+def space(scenario: Scenario, profile: EngineProfile) -> DesignSpace:
     return learn.space_for(scenario, scenario.devices[0], profile)
 
 
 @pytest.fixture(scope="session")
-def plan() -> Plan:
+def plan() -> SamplingPlan:
     return PLAN
 
 
 @pytest.fixture(scope="session")
-def dataset(space: Space, plan: Plan) -> Dataset:
+def dataset(space: DesignSpace, plan: SamplingPlan) -> Dataset:
     return learn.sample(space, plan)

@@ -7,7 +7,7 @@ import pytest
 from sklearn.metrics import f1_score
 
 import learn
-from learn import Dataset, FeasibilityRegion, Space
+from learn import Dataset, DesignSpace, FeasibilityRegion
 from learn.assessment import given_away, macro_f1, region_quality, smape, surrogate_quality
 from learn.features import ADDITIVE
 from learn.region import Domain, OptionRows, Row
@@ -15,7 +15,7 @@ from learn.region import Domain, OptionRows, Row
 MEASURED = Path(__file__).parents[3] / "shared/measurements/serving_runs.csv"
 
 
-def region_of(space: Space, factor: float, row: np.ndarray | None = None) -> FeasibilityRegion:
+def region_of(space: DesignSpace, factor: float, row: np.ndarray | None = None) -> FeasibilityRegion:
     """One row for every option: on the rate alone, unless given."""
     coefficients = np.array([1.0 if name == "rate" else 0.0 for name in ADDITIVE]) if row is None else row
     return FeasibilityRegion(
@@ -47,7 +47,7 @@ def test_macro_f1_is_that_of_scikit_learn() -> None:
     assert macro_f1(truth, said) == pytest.approx(f1_score(truth, said, average="macro"))
 
 
-def test_a_region_of_everything_lets_all_starved_runs_in(dataset: Dataset, space: Space) -> None:
+def test_a_region_of_everything_lets_all_starved_runs_in(dataset: Dataset, space: DesignSpace) -> None:
     quality = region_quality(region_of(space, 1e-9), dataset, space)
     for rates in (quality.scattered, quality.near):
         assert (rates.false_feasible, rates.false_infeasible) == (1.0, 0.0)
@@ -55,20 +55,20 @@ def test_a_region_of_everything_lets_all_starved_runs_in(dataset: Dataset, space
     assert quality.scattered.starved + quality.near.starved == dataset.starved.sum()
 
 
-def test_a_region_of_nothing_keeps_all_accepted_runs_out(dataset: Dataset, space: Space) -> None:
+def test_a_region_of_nothing_keeps_all_accepted_runs_out(dataset: Dataset, space: DesignSpace) -> None:
     quality = region_quality(region_of(space, 1e9), dataset, space)
     for rates in (quality.scattered, quality.near):
         assert (rates.false_feasible, rates.false_infeasible) == (0.0, 1.0)
 
 
-def test_capacity_given_away_is_how_much_further_the_load_goes(dataset: Dataset, space: Space) -> None:
+def test_capacity_given_away_is_how_much_further_the_load_goes(dataset: Dataset, space: DesignSpace) -> None:
     found, half = (given_away(region_of(space, k), dataset, space)["given_away"] for k in (0.1, 0.2))
     near = (1 + found > 1 / 8) & (1 + half < 8)  # it looks no further than a factor of 16
     assert near.sum() > 20
     np.testing.assert_allclose((1 + half[near]) / (1 + found[near]), 2.0, rtol=1e-3)
 
 
-def test_assessing_gives_the_figures_of_each(dataset: Dataset, space: Space) -> None:
+def test_assessing_gives_the_figures_of_each(dataset: Dataset, space: DesignSpace) -> None:
     regions, tree = learn.linearize(dataset, space), learn.fit(dataset, "tree")
     found = learn.assess(regions, [tree], dataset, space)
     assert [r.kind for r in found.regions] == ["inner", "outer"]

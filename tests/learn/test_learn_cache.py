@@ -22,14 +22,14 @@ import pytest
 
 import learn
 import scenarios
-from learn import Dataset, DatasetError, Plan, Regions, Space, sampling
+from learn import Dataset, DatasetError, DesignSpace, Regions, SamplingPlan, sampling
 from learn.region import _digest
 from learn.storage import cache
 from scenarios import OutputFileError, Scenario
 from scenarios.files import override
 from twin.profile import EngineProfile
 
-TINY = Plan(compositions=24, round_size=8, max_runs=5, width=1.15, spread=0, seed=1)
+TINY = SamplingPlan(compositions=24, round_size=8, max_runs=5, width=1.15, spread=0, seed=1)
 ROUNDS = ("round-0000.csv", "round-0001.csv", "round-0002.csv")
 
 
@@ -64,7 +64,7 @@ def sampled(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     firsts: list[int] = []
     real = sampling._round
 
-    def counted(space: Space, plan: Plan, first: int, *rest: object) -> Dataset:
+    def counted(space: DesignSpace, plan: SamplingPlan, first: int, *rest: object) -> Dataset:
         firsts.append(first)
         return real(space, plan, first, *rest)  # type: ignore[arg-type]
 
@@ -72,7 +72,9 @@ def sampled(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return firsts
 
 
-def regions(scenario: Scenario, profile: EngineProfile, folder: Path | None, plan: Plan = TINY) -> Regions:
+def regions(
+    scenario: Scenario, profile: EngineProfile, folder: Path | None, plan: SamplingPlan = TINY
+) -> Regions:
     return learn.regions_for(scenario, scenario.devices[0], profile, workers=1, cache_dir=folder, plan=plan)
 
 
@@ -277,7 +279,7 @@ def test_a_round_that_is_not_what_it_should_be_is_run_again(
 
 
 def test_a_damaged_round_in_a_folder_of_the_users_is_run_again(
-    space: Space, kept: Path, sampled: list[int], caplog: pytest.LogCaptureFixture
+    space: DesignSpace, kept: Path, sampled: list[int], caplog: pytest.LogCaptureFixture
 ) -> None:
     files = rounds_files(kept)
     cut(files)
@@ -287,7 +289,7 @@ def test_a_damaged_round_in_a_folder_of_the_users_is_run_again(
 
 
 def test_runs_of_another_sampling_in_a_folder_of_the_users_stay_even_if_damaged(
-    space: Space, kept: Path, sampled: list[int]
+    space: DesignSpace, kept: Path, sampled: list[int]
 ) -> None:
     files = rounds_files(kept)
     cut(files)
@@ -439,10 +441,10 @@ def test_the_cache_folder_follows_the_environment(homeless: Path, monkeypatch: p
 
 ASK = """
 import sys, learn, scenarios, twin
-from learn import Plan
+from learn import SamplingPlan
 scenario = scenarios.read(sys.argv[1])
 profile = twin.find_profile(scenario.model, scenario.devices[0].name)
-plan = Plan(compositions=24, round_size=8, max_runs=5, width=1.15, spread=0, seed=1)
+plan = SamplingPlan(compositions=24, round_size=8, max_runs=5, width=1.15, spread=0, seed=1)
 sys.stdout.write(learn.regions_for(scenario, scenario.devices[0], profile, workers=1, plan=plan).to_json())
 """
 
@@ -504,7 +506,7 @@ def test_what_killed_processes_left_is_removed_and_nothing_else(
     assert [path for path in (*ours, *fresh, *others) if path.exists()] == [*fresh, *others]
 
 
-def test_runs_that_were_kept_are_those_in_memory(space: Space, kept: Path) -> None:
+def test_runs_that_were_kept_are_those_in_memory(space: DesignSpace, kept: Path) -> None:
     again = learn.sample(space, TINY, directory=rounds_files(kept)[0].parent)
     fresh = learn.sample(space, TINY)
     pd.testing.assert_frame_equal(again.table, fresh.table, check_exact=True)

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 import learn
-from learn import Plan, Space
+from learn import DesignSpace, SamplingPlan
 from learn.design import TEST_SEED, assessment_plan, compositions
 from learn.space import Option, no_option
 from optimizer.cli import main
@@ -16,7 +16,7 @@ from twin.profile import EngineProfile
 
 
 @pytest.fixture(scope="module")
-def cramped(scenario: Scenario, profile: EngineProfile) -> Space:
+def cramped(scenario: Scenario, profile: EngineProfile) -> DesignSpace:
     """A space on a GPU that holds no engine."""
     small = override(scenario, ["devices[0].memory_gib=5"])
     return learn.space_for(small, small.devices[0], profile)
@@ -25,16 +25,16 @@ def cramped(scenario: Scenario, profile: EngineProfile) -> Space:
 # --- memory that holds no engine -------------------------------------------------------------------
 
 
-def test_a_gpu_without_room_for_an_engine_says_which_and_what_to_do(cramped: Space) -> None:
+def test_a_gpu_without_room_for_an_engine_says_which_and_what_to_do(cramped: DesignSpace) -> None:
     assert not cramped.options
     text = str(no_option(cramped))
     for part in ("memory_gib is 5 on H100-64GB", "8 slots of rank 16", "use a GPU with more memory"):
         assert part in text
 
 
-def test_a_space_without_options_cannot_be_sampled(cramped: Space) -> None:
+def test_a_space_without_options_cannot_be_sampled(cramped: DesignSpace) -> None:
     with pytest.raises(ScenarioError, match=r"memory_gib is 5 .* fits"):
-        learn.sample(cramped, Plan(compositions=4, round_size=4))
+        learn.sample(cramped, SamplingPlan(compositions=4, round_size=4))
     with pytest.raises(ScenarioError, match="more memory"):
         compositions(cramped, 0, 1, 0)
 
@@ -73,16 +73,16 @@ def test_fitting_a_scenario_without_room_ends_as_solving_it_does(
 )
 def test_a_plan_that_samples_nothing_is_refused_by_field(name: str, value: object, remedy: str) -> None:
     with pytest.raises(ScenarioError, match=rf"plan: 1 problem\n  {name} is {value!r}; give .*{remedy}"):
-        replace(Plan(), **{name: value})
+        replace(SamplingPlan(), **{name: value})
 
 
 def test_the_plan_of_a_test_has_mixes_of_its_own() -> None:
-    test = assessment_plan(Plan(), 50)
+    test = assessment_plan(SamplingPlan(), 50)
     assert (test.seed, test.compositions) == (TEST_SEED, 50)
-    assert test.width < Plan().width
-    assert test.spread > Plan().spread
+    assert test.width < SamplingPlan().width
+    assert test.spread > SamplingPlan().spread
     with pytest.raises(ScenarioError, match="compositions is 0"):
-        assessment_plan(Plan(), 0)
+        assessment_plan(SamplingPlan(), 0)
 
 
 @pytest.mark.parametrize(
@@ -99,7 +99,7 @@ def test_the_plan_of_a_test_has_mixes_of_its_own() -> None:
     ],
 )
 def test_a_space_in_which_a_gpu_can_be_given_nothing_is_refused(
-    name: str, value: object, message: str, space: Space
+    name: str, value: object, message: str, space: DesignSpace
 ) -> None:
     with pytest.raises(ScenarioError, match=rf"space: 1 problem\n  {message}"):
         replace(space, **{name: value})  # type: ignore[arg-type]

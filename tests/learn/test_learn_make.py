@@ -9,16 +9,18 @@ import pytest
 
 import learn
 from learn import region_store as make
-from learn.design import Plan
+from learn.design import SamplingPlan
 from scenarios import Scenario, read
 from scenarios.catalogue import shipped
 from scenarios.files import override
 from twin.profile import EngineProfile, find_profile
 
-TINY = Plan(compositions=24, round_size=24, max_runs=5, width=1.15, spread=0, seed=1)
+TINY = SamplingPlan(compositions=24, round_size=24, max_runs=5, width=1.15, spread=0, seed=1)
 
 
-def regions(scenario: Scenario, profile: EngineProfile, cache: Path, plan: Plan = TINY) -> learn.Regions:
+def regions(
+    scenario: Scenario, profile: EngineProfile, cache: Path, plan: SamplingPlan = TINY
+) -> learn.Regions:
     return learn.regions_for(scenario, scenario.devices[0], profile, workers=1, cache_dir=cache, plan=plan)
 
 

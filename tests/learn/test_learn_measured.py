@@ -10,7 +10,7 @@ import pytest
 
 import learn
 import scenarios
-from learn import Dataset, Regions, Space
+from learn import Dataset, DesignSpace, Regions
 from learn.measured_evaluation import PAPER, assess_measured, measured_text
 from optimizer.cli import main
 from scenarios import FixedLengths, Scenario, ScenarioError
@@ -46,13 +46,13 @@ def written(folder: Path, *changes: dict[str, object]) -> Path:
 
 
 @pytest.fixture(scope="module")
-def regions(dataset: Dataset, space: Space) -> Regions:
+def regions(dataset: Dataset, space: DesignSpace) -> Regions:
     return learn.linearize(dataset, space)
 
 
 @pytest.mark.skipif(not MEASURED.exists(), reason="the measured runs are not here")
 def test_measured_runs_are_held_against_surrogates_twin_and_regions(
-    dataset: Dataset, regions: Regions, space: Space, monkeypatch: pytest.MonkeyPatch
+    dataset: Dataset, regions: Regions, space: DesignSpace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tree = learn.fit(dataset, "tree")
     monkeypatch.setattr(learn.Surrogate, "inside", lambda _, x: np.arange(len(x)) < 3)
@@ -72,7 +72,7 @@ def test_measured_runs_are_held_against_surrogates_twin_and_regions(
 
 
 def test_regions_are_not_held_to_runs_of_other_lengths(
-    regions: Regions, space: Space, tmp_path: Path
+    regions: Regions, space: DesignSpace, tmp_path: Path
 ) -> None:
     nearly = {"pool_mean_input": 206.0}
     found = assess_measured(written(tmp_path, {}, nearly, LONG, {}, LONG), [], regions, space)
@@ -81,7 +81,7 @@ def test_regions_are_not_held_to_runs_of_other_lengths(
 
 
 def test_regions_without_a_comparable_run_have_no_score(
-    regions: Regions, space: Space, tmp_path: Path
+    regions: Regions, space: DesignSpace, tmp_path: Path
 ) -> None:
     found = assess_measured(written(tmp_path, LONG, {"max_loras": 4}), [], regions, space)
     assert [(q.runs, q.outside) for q in found] == [(0, 2), (0, 2)]
@@ -91,7 +91,7 @@ def test_regions_without_a_comparable_run_have_no_score(
 
 @pytest.mark.parametrize("change", [OTHER, {"quality": "bad"}, {"kv_cache_tokens": math.nan}])
 def test_without_a_run_of_the_model_there_is_nothing_to_assess(
-    change: dict[str, object], regions: Regions, space: Space, tmp_path: Path
+    change: dict[str, object], regions: Regions, space: DesignSpace, tmp_path: Path
 ) -> None:
     found = assess_measured(written(tmp_path, change), [], regions, space)
     assert found == []
@@ -99,7 +99,7 @@ def test_without_a_run_of_the_model_there_is_nothing_to_assess(
 
 
 def test_a_table_without_results_and_no_workers_are_refused(
-    regions: Regions, space: Space, tmp_path: Path
+    regions: Regions, space: DesignSpace, tmp_path: Path
 ) -> None:
     path = written(tmp_path, {})
     with pytest.raises(ScenarioError, match="workers is 0; give 1 or more"):

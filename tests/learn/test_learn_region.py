@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import learn
-from learn import Dataset, FeasibilityRegion, OptionRows, RegionError, Regions, Space, read_regions
+from learn import Dataset, DesignSpace, FeasibilityRegion, OptionRows, RegionError, Regions, read_regions
 from learn.features import ADDITIVE, additive_columns
 from learn.region import Domain, Row
 from learn.region_store import shipped_regions
@@ -82,7 +82,7 @@ def test_rows_of_another_version_are_refused() -> None:
 
 
 @pytest.fixture(scope="module")
-def regions(dataset: Dataset, space: Space) -> Regions:
+def regions(dataset: Dataset, space: DesignSpace) -> Regions:
     return learn.linearize(dataset, space)
 
 
@@ -147,7 +147,7 @@ def test_regions_that_were_laid_out_otherwise_are_the_same(regions: Regions, tmp
     assert read_regions(path) == regions
 
 
-def test_linearizing_again_gives_the_same(regions: Regions, dataset: Dataset, space: Space) -> None:
+def test_linearizing_again_gives_the_same(regions: Regions, dataset: Dataset, space: DesignSpace) -> None:
     assert learn.linearize(dataset, space).to_json() == regions.to_json()
 
 

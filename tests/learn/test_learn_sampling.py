@@ -12,7 +12,7 @@ from joblib.parallel import SequentialBackend
 
 import learn
 import scenarios
-from learn import BoundaryError, Dataset, DatasetError, Plan, Space, sampling
+from learn import BoundaryError, Dataset, DatasetError, DesignSpace, SamplingPlan, sampling
 from learn.boundary import BoundaryModel
 from learn.design import Composition, compositions
 from learn.features import ADDITIVE
@@ -20,10 +20,10 @@ from learn.sampling import (
     BOLD,
     LEAST_RATE_PER_S,
     MOST_REQUESTS,
-    explore,
     first_guess,
-    guess,
+    predict_boundary,
     search,
+    search_boundary,
     shortened,
 )
 from scenarios import FixedLengths, ScenarioError, Workload
@@ -31,11 +31,11 @@ from scenarios.files import override
 from twin import GPULoad, GPUVerdict, find_profile
 from twin.judging import judge
 
-FEW = Plan(compositions=8, round_size=4, max_runs=3, width=1.1, spread=1, seed=5)
+FEW = SamplingPlan(compositions=8, round_size=4, max_runs=3, width=1.1, spread=1, seed=5)
 
 
 @pytest.fixture(scope="module")
-def few(space: Space) -> Dataset:
+def few(space: DesignSpace) -> Dataset:
     return learn.sample(space, FEW)
 
 
@@ -47,7 +47,7 @@ def same(a: Dataset, b: Dataset) -> None:
 # --- design ----------------------------------------------------------------------------------------
 
 
-def test_a_composition_depends_on_its_number_alone(space: Space) -> None:
+def test_a_composition_depends_on_its_number_alone(space: DesignSpace) -> None:
     whole, part = compositions(space, 0, 30, 1), compositions(space, 11, 14, 1)
     for one, other in zip(whole[11:14], part, strict=True):
         assert one.option == other.option
@@ -57,7 +57,7 @@ def test_a_composition_depends_on_its_number_alone(space: Space) -> None:
     assert any(len(a.weight) != len(b.weight) for a, b in zip(whole, other, strict=True))
 
 
-def test_the_design_covers_both_regimes_of_every_option(space: Space) -> None:
+def test_the_design_covers_both_regimes_of_every_option(space: DesignSpace) -> None:
     drawn = compositions(space, 0, 200, 0)
     for option in space.options:
         mine = [c for c in drawn if c.option == option]
@@ -69,7 +69,7 @@ def test_the_design_covers_both_regimes_of_every_option(space: Space) -> None:
         assert sizes[shared].max() >= 0.5 * space.most_adapters(option)
 
 
-def test_compositions_are_valid_loads(space: Space) -> None:
+def test_compositions_are_valid_loads(space: DesignSpace) -> None:
     for one in compositions(space, 0, 64, 0):
         assert one.weight.sum() == pytest.approx(1.0)
         assert (one.weight > 0).all()
@@ -79,7 +79,7 @@ def test_compositions_are_valid_loads(space: Space) -> None:
         assert one.sums(space, 4.0)[ADDITIVE.index("rate")] == pytest.approx(4.0)
 
 
-def test_mixes_go_from_uniform_to_heavily_skewed(space: Space) -> None:
+def test_mixes_go_from_uniform_to_heavily_skewed(space: DesignSpace) -> None:
     def ratio(one: Composition) -> float:
         return float(one.weight.max() / one.weight.min())
 
@@ -91,11 +91,13 @@ def test_mixes_go_from_uniform_to_heavily_skewed(space: Space) -> None:
 # --- sampling --------------------------------------------------------------------------------------
 
 
-def test_two_workers_give_the_same_data_as_one(space: Space, few: Dataset) -> None:
+def test_two_workers_give_the_same_data_as_one(space: DesignSpace, few: Dataset) -> None:
     same(learn.sample(space, FEW, workers=2), few)
 
 
-def test_an_interrupted_sampling_goes_on_to_the_same_data(space: Space, few: Dataset, tmp_path: Path) -> None:
+def test_an_interrupted_sampling_goes_on_to_the_same_data(
+    space: DesignSpace, few: Dataset, tmp_path: Path
+) -> None:
     def interrupt(*progress: object) -> None:
         if progress[1] == 6:
             raise KeyboardInterrupt
@@ -111,19 +113,19 @@ def test_an_interrupted_sampling_goes_on_to_the_same_data(space: Space, few: Dat
     same(resumed, few)
 
 
-def test_a_directory_of_another_sampling_is_refused(space: Space, few: Dataset, tmp_path: Path) -> None:
+def test_a_directory_of_another_sampling_is_refused(space: DesignSpace, few: Dataset, tmp_path: Path) -> None:
     few.save(tmp_path / "round-0000.csv")
     with pytest.raises(DatasetError, match="another sampling"):
         learn.sample(space, replace(FEW, seed=6), directory=tmp_path)
 
 
-def test_a_directory_that_cannot_be_made_is_named_at_once(space: Space, tmp_path: Path) -> None:
+def test_a_directory_that_cannot_be_made_is_named_at_once(space: DesignSpace, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(DatasetError, match=r"file: no runs can be kept there .*; name a folder"):
-        learn.sample(space, Plan(), directory=tmp_path / "file")
+        learn.sample(space, SamplingPlan(), directory=tmp_path / "file")
 
 
-def test_no_workers_are_refused(space: Space) -> None:
+def test_no_workers_are_refused(space: DesignSpace) -> None:
     with pytest.raises(ScenarioError, match="workers is 0; give 1 or more"):
         learn.sample(space, FEW, workers=0)
 
@@ -136,20 +138,20 @@ def test_searches_bracket_the_boundary(dataset: Dataset) -> None:
     assert found >= 0.8 * dataset.table["composition"].nunique()
 
 
-def test_the_metadata_say_where_the_runs_come_from(few: Dataset, space: Space) -> None:
+def test_the_metadata_say_where_the_runs_come_from(few: Dataset, space: DesignSpace) -> None:
     assert few.metadata["plan"]["seed"] == 5
     assert few.metadata["space"]["profile"] == space.profile.name
     assert few.metadata["space"]["engine"]["max_num_seqs"] == 512
 
 
-def test_a_mix_that_the_model_holds_for_starved_at_any_load_is_scouted(space: Space) -> None:
+def test_a_mix_that_the_model_holds_for_starved_at_any_load_is_scouted(space: DesignSpace) -> None:
     engines = np.array([(o.max_loras, o.max_lora_rank, o.kv_cache_tokens) for o in space.options], float)
     nothing_fits = np.full((len(engines), len(ADDITIVE)), 2.0)
     model = BoundaryModel(engines, {"resident": nothing_fits, "shared": nothing_fits})
-    assert all(guess(space, one, model, 100.0) is None for one in compositions(space, 0, 4, 0))
+    assert all(predict_boundary(space, one, model, 100.0) is None for one in compositions(space, 0, 4, 0))
 
 
-def test_the_first_guess_is_near_the_boundary_whatever_the_lengths(space: Space) -> None:
+def test_the_first_guess_is_near_the_boundary_whatever_the_lengths(space: DesignSpace) -> None:
     for output, seconds in ((150, 1200.0), (4, 20.0)):
         lengths = (FixedLengths(tokens=200), FixedLengths(tokens=output))
         brief = space.workload.model_copy(update={"duration_s": seconds})
@@ -160,14 +162,14 @@ def test_the_first_guess_is_near_the_boundary_whatever_the_lengths(space: Space)
 
 
 def test_a_load_that_cannot_be_tried_ends_the_sampling_at_once(
-    space: Space, monkeypatch: pytest.MonkeyPatch
+    space: DesignSpace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sampling, "MOST_REQUESTS", 1200)  # two a second
     with pytest.raises(BoundaryError, match=r"for 600 s starve a GPU.*lower workload.duration_s"):
         learn.sample(space, replace(FEW, compositions=40, spread=0))
 
 
-def test_a_search_that_starts_below_the_lightest_load_still_runs(space: Space) -> None:
+def test_a_search_that_starts_below_the_lightest_load_still_runs(space: DesignSpace) -> None:
     (one,) = compositions(space, 0, 1, 0)
     bracket = search(space, FEW, one, LEAST_RATE_PER_S / 2, 0.1)
     assert bracket.rows
@@ -206,7 +208,7 @@ def test_a_missing_dataset_is_named(tmp_path: Path) -> None:
         learn.read_dataset(tmp_path / "none.csv")
 
 
-def test_a_backend_that_hands_back_all_at_once_gives_the_same_runs(space: Space, few: Dataset) -> None:
+def test_a_backend_that_hands_back_all_at_once_gives_the_same_runs(space: DesignSpace, few: Dataset) -> None:
     """As Ray's does."""
 
     class AllAtOnce(SequentialBackend):  # type: ignore[misc, unused-ignore]  # joblib has no types
@@ -221,14 +223,14 @@ def test_a_backend_that_hands_back_all_at_once_gives_the_same_runs(space: Space,
 
 
 @pytest.fixture(scope="module")
-def tiny() -> Space:
+def tiny() -> DesignSpace:
     """Requests of one token, of which a GPU serves thousands in a second."""
     scenario = override(scenarios.read("paper_mixed_32"), ["workload.prompt=1", "workload.output=1"])
     profile = find_profile(scenario.model, "H100-64GB")
     return learn.space_for(scenario, scenario.devices[0], profile)
 
 
-def test_runs_of_short_requests_are_short(tiny: Space, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_runs_of_short_requests_are_short(tiny: DesignSpace, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[float] = []
 
     def counted(load: GPULoad, workload: Workload, *rest: Any, **more: Any) -> GPUVerdict:
@@ -236,16 +238,18 @@ def test_runs_of_short_requests_are_short(tiny: Space, monkeypatch: pytest.Monke
         return judge(load, workload, *rest, **more)
 
     monkeypatch.setattr(sampling, "judge", counted)
-    rows = [row for one in compositions(tiny, 0, 4, 0) for row in explore(tiny, Plan(), one, None)]
+    rows = [
+        row for one in compositions(tiny, 0, 4, 0) for row in search_boundary(tiny, SamplingPlan(), one, None)
+    ]
     assert {row["starved"] for row in rows} == {0, 1}
     assert max(row["total_rate"] for row in rows) * 3600 > 10 * MOST_REQUESTS
     assert max(seen) < MOST_REQUESTS
 
 
-def test_a_shorter_run_tells_the_same(tiny: Space) -> None:
+def test_a_shorter_run_tells_the_same(tiny: DesignSpace) -> None:
     hour = replace(tiny, workload=tiny.workload.model_copy(update={"duration_s": 400.0}))
     one = compositions(hour, 0, 1, 0)[0]
-    boundary = search(hour, Plan(max_runs=8), one, first_guess(hour, one), BOLD).boundary
+    boundary = search(hour, SamplingPlan(max_runs=8), one, first_guess(hour, one), BOLD).boundary
     for factor in (0.7, 1.5):
         rate = boundary * factor
         short = shortened(hour, one, rate)

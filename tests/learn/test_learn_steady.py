@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from learn import Dataset, Space
+from learn import Dataset, DesignSpace
 from learn.features import Engines, FloatArray, candidate_features
 from learn.steady_state import ESTIMATES, LONGEST_S, SteadyState
 from learn.storage.dataset import DatasetError
@@ -35,7 +35,7 @@ def features(rates: FloatArray, adapters: int = 16, slots: float = 16.0, kv: flo
     return candidate_features(rates, np.full(m, 8.0), *lengths, adapters * np.eye(m), engines)
 
 
-def test_a_light_engine_is_estimated_as_the_twin_plays_it(steady: SteadyState, space: Space) -> None:
+def test_a_light_engine_is_estimated_as_the_twin_plays_it(steady: SteadyState, space: DesignSpace) -> None:
     rates = np.array([0.02, 0.2, 0.4])
     estimated = np.exp(steady.estimate(features(rates))[:, STEP])
     for rate, itl_ms in zip(rates, estimated, strict=True):
@@ -72,7 +72,9 @@ def test_more_load_means_longer_steps_and_less_of_it_carried(steady: SteadyState
     assert (found[:, STEP] < np.log(1e3 * LONGEST_S)).all()
 
 
-def test_the_queue_of_an_overloaded_engine_lengthens_its_steps(steady: SteadyState, space: Space) -> None:
+def test_the_queue_of_an_overloaded_engine_lengthens_its_steps(
+    steady: SteadyState, space: DesignSpace
+) -> None:
     """As the twin plays it: the scheduler passes over all that wait, more the longer it lasts."""
     light, heavy = features(np.array([0.05])), features(np.array([6.0]))
     hour, minute = replace(steady, duration_s=3600.0), replace(steady, duration_s=60.0)

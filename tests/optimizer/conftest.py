@@ -14,7 +14,7 @@ import pytest
 
 from optimizer.cli import main
 from optimizer.packing.model.checker import matches
-from optimizer.packing.model.problem import Cut, PackingOption, PackingProblem
+from optimizer.packing.model.problem import NoGoodCut, PackingOption, PackingProblem
 
 
 def _patterns(problem: PackingProblem) -> list[tuple[tuple[int, ...], int]]:
@@ -122,7 +122,7 @@ def _random_problem(seed: int, *, cuts: bool = False, objective: str = "price") 
     if not cuts:
         return problem
     made = tuple(
-        Cut(
+        NoGoodCut(
             tuple(np.flatnonzero(rng.random(len(options)) < 0.7).tolist()) or (0,),
             np.maximum(rng.integers(0, 3, n), np.eye(n, dtype=int)[int(rng.integers(n))] * 2),
         )

@@ -11,14 +11,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from optimizer.packing import pack
-from optimizer.packing.bounds.aggregate_relaxation import AggregateModel, Division
+from optimizer.packing.bounds.aggregate_relaxation import AggregateModel, AggregateSolution
 from optimizer.packing.bounds.price_bounds import raise_bounds
 from optimizer.packing.heuristics import annealing
-from optimizer.packing.heuristics.annealing import SCHEDULES, anneal, dealt, squeeze
-from optimizer.packing.heuristics.first_fit import Filler, place_best_fit
+from optimizer.packing.heuristics.annealing import SCHEDULES, anneal, anneal_to_bin_count, dealt
+from optimizer.packing.heuristics.first_fit import BinFiller, place_best_fit
 from optimizer.packing.model.checker import check
 from optimizer.packing.model.problem import PackingOption, PackingProblem
-from optimizer.packing.model.search_state import Run
+from optimizer.packing.model.search_state import SearchState
 from scenarios.stopping.deadline import Deadline
 
 Optimum = Callable[[PackingProblem], float]
@@ -61,7 +61,7 @@ def test_whole_bins_see_that_options_do_not_share() -> None:
     model = AggregateModel(apart())
     assert model.continuous().bound == pytest.approx(1.0)
     assert model.whole_bins(10.0) == pytest.approx(2.0)
-    run = Run(apart(), Deadline.after(10))
+    run = SearchState(apart(), Deadline.after(10))
     raise_bounds(run)
     assert run.bound == 2
 
@@ -100,11 +100,11 @@ def test_items_of_no_size_go_to_options_that_have_bins() -> None:
 
 def test_many_small_items_fill_the_fewest_bins() -> None:
     problem = many()
-    run = Run(problem, Deadline.after(60))
+    run = SearchState(problem, Deadline.after(60))
     place_best_fit(run)
     continuous = raise_bounds(run)
     before = run.value
-    squeeze(run, Filler(problem), continuous, 60)
+    anneal_to_bin_count(run, BinFiller(problem), continuous, 60)
     assert run.value == run.bound < before
     assert run.packing is not None
     assert check(problem, run.packing) == []
@@ -113,11 +113,11 @@ def test_many_small_items_fill_the_fewest_bins() -> None:
 def test_a_plan_between_bound_and_best_fit_is_kept_where_the_bound_is_out_of_reach() -> None:
     """Three items of 0.4 never share a bin: the bound of sizes is beyond any plan, half the way is not."""
     problem = PackingProblem.bin_packing([4] * 12, 10)
-    run = Run(problem, Deadline.after(30))
+    run = SearchState(problem, Deadline.after(30))
     run.bound = 5
     place_best_fit(run)
     assert run.value == 6
-    squeeze(run, Filler(problem), AggregateModel(problem).continuous(), 5)
+    anneal_to_bin_count(run, BinFiller(problem), AggregateModel(problem).continuous(), 5)
     assert run.value == 6
 
 
@@ -137,25 +137,25 @@ def test_bins_that_failed_are_not_tried_at_the_next_price(monkeypatch: pytest.Mo
     sizes = np.array([[6.0, 5.0]])
     options = [PackingOption(f"at {p}", sizes, np.array([10.0]), price=p) for p in (1.0, 1.000001)]
     options[0] = replace(options[0], limit=3)
-    run = Run(PackingProblem([4, 2], tuple(options)), Deadline.after(60))
+    run = SearchState(PackingProblem([4, 2], tuple(options)), Deadline.after(60))
     place_best_fit(run)
     continuous = raise_bounds(run)
     assert run.bound < run.value
     tried = []
 
-    def packed(_: object, division: Division, *__: object) -> None:
+    def packed(_: object, division: AggregateSolution, *__: object) -> None:
         tried.append(division.bins.tolist())
 
     monkeypatch.setattr(annealing, "_packed", packed)
-    squeeze(run, Filler(run.problem), continuous, 60)
+    anneal_to_bin_count(run, BinFiller(run.problem), continuous, 60)
     assert len(tried) == len(SCHEDULES) * len({tuple(bins) for bins in tried}) > 0
 
 
 def test_items_of_no_size_leave_nothing_to_squeeze() -> None:
     option = PackingOption("x", np.zeros((1, 2)), np.array([1.0]))
-    run = Run(PackingProblem([3, 4], (option,)), Deadline.after(10), bound=0.5)
+    run = SearchState(PackingProblem([3, 4], (option,)), Deadline.after(10), bound=0.5)
     place_best_fit(run)
     continuous = raise_bounds(run)
     assert continuous.bound == 0
-    squeeze(run, Filler(run.problem), continuous, 5)
+    anneal_to_bin_count(run, BinFiller(run.problem), continuous, 5)
     assert run.value == 1

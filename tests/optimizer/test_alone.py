@@ -11,7 +11,7 @@ import optimizer
 import scenarios
 import twin
 from optimizer.packing.bounds.price_bounds import price_bound
-from optimizer.search.dedicated import Alone, fewest
+from optimizer.search.dedicated import DedicatedGPUCheck, smallest_accepted
 from optimizer.search.instance import prepare
 from optimizer.search.splitting import InfeasibleError
 
@@ -20,11 +20,11 @@ from optimizer.search.splitting import InfeasibleError
     ("first", "guess", "least"), [(1, 2, 1), (2, 3, 3), (3, 9, 5), (3, 5, 23), (4, 4, 64)]
 )
 def test_the_fewest_that_are_accepted(first: int, guess: int, least: int) -> None:
-    assert fewest(first, guess, 64, lambda n: n >= least) == least
+    assert smallest_accepted(first, guess, 64, lambda n: n >= least) == least
 
 
 def test_none_where_not_even_the_most_are_accepted() -> None:
-    assert fewest(1, 2, 64, lambda _: False) is None
+    assert smallest_accepted(1, 2, 64, lambda _: False) is None
 
 
 def test_a_hot_adapter_has_as_few_parts_as_the_twin_accepts() -> None:
@@ -33,10 +33,10 @@ def test_a_hot_adapter_has_as_few_parts_as_the_twin_accepts() -> None:
         hot = scenarios.override(scenario, [f"adapters[0].rate={rate}"])
         instance = prepare(hot)
         parts = len(instance.classes[0].names)
-        alone = Alone.of(hot, instance.profiles)
+        alone = DedicatedGPUCheck.of(hot, instance.profiles)
         assert alone.verdict(hot.classes[0], 1 / parts)[1].accepted
         assert not alone.verdict(hot.classes[0], 1 / (parts - 1))[1].accepted
-        assert not len(instance.inner.homeless())
+        assert not len(instance.inner.unpackable())
         assert instance.in_parts == f' for {parts} equal parts of adapter "support"'
 
 
@@ -98,4 +98,4 @@ def test_an_adapters_own_level_that_not_even_a_small_part_meets_is_infeasible() 
 def test_rare_requests_do_not_make_a_load_infeasible() -> None:
     """A single request that is under way at the end is no reason: several adapters are asked about."""
     scenario = scenarios.read("paper_low_1024", overrides=["replications=1", "workload.duration_s=600"])
-    assert Alone.of(scenario, twin.profiles_of(scenario)).lightest()[1].accepted
+    assert DedicatedGPUCheck.of(scenario, twin.profiles_of(scenario)).lightest()[1].accepted

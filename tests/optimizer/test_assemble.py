@@ -10,10 +10,10 @@ from pathlib import Path
 import optimizer
 import scenarios
 from optimizer.packing.model.problem import Bin, Packing
-from optimizer.search.cut_loop import Confirmed
+from optimizer.search.cut_loop import AcceptedPlan
 from optimizer.search.instance import prepare
 from optimizer.search.result_builder import _validation
-from scenarios import AdapterClass, EngineConfig, FixedLengths, ServiceLevels, Workload
+from scenarios import AdapterClass, EngineConfig, FixedLengths, ServiceLevelObjectives, Workload
 from twin import GPULoad, find_profile, judge
 
 ROOT = Path(optimizer.__file__).parent.parent
@@ -38,7 +38,9 @@ def test_a_validation_keeps_all_that_the_verdict_says_under_the_names_of_each_gp
     )
     assert verdict.starved
     verdict = replace(verdict, memory_failure="no KV cache")
-    first, second = _validation(instance, Confirmed(packing, (verdict, verdict), instance.inner, None)).gpus
+    first, second = _validation(
+        instance, AcceptedPlan(packing, (verdict, verdict), instance.inner, None)
+    ).gpus
     assert first.starved == verdict.starved
     assert first.memory_failure == second.memory_failure == "no KV cache"
     second_names = {c.names[1] for c in instance.classes}
@@ -58,7 +60,7 @@ def test_the_parts_of_an_adapter_starve_as_one() -> None:
         find_profile("llama-3.1-8b-instruct", "H100-64GB"),
         max_loras=2,
         max_lora_rank=8,
-        service_levels=ServiceLevels(),
+        service_levels=ServiceLevelObjectives(),
         replications=1,
     )
     assert set(verdict.starved) == {"a", "b"}

@@ -12,7 +12,7 @@ import pytest
 import optimizer
 import scenarios
 import twin
-from learn.design import Plan
+from learn.design import SamplingPlan
 from optimizer.baselines.assignment import (
     Assignment,
     SingleAdapters,
@@ -346,7 +346,7 @@ def test_the_model_of_the_twin_is_fitted_to_runs_that_are_kept(
     monkeypatch.setenv("LORAPACK_CACHE", str(tmp_path))
     short = scenarios.override(scenario, ["workload.duration_s=60"])
     device = short.devices[0]
-    plan = Plan(compositions=16, round_size=16, max_runs=4)
+    plan = SamplingPlan(compositions=16, round_size=16, max_runs=4)
 
     def surrogate_oracle(model: Any) -> SurrogateOracle:
         learned = learned_surrogate(short, device, profiles[device.name], model, plan=plan)

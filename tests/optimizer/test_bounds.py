@@ -17,11 +17,11 @@ from optimizer.packing.bounds.price_bounds import (
     continuous_relaxation,
     dual_feasible_bound,
 )
-from optimizer.packing.branch_and_price.column_generation import relax
-from optimizer.packing.branch_and_price.dual_inequalities import exchanges
-from optimizer.packing.heuristics.first_fit import Filler
+from optimizer.packing.branch_and_price.column_generation import generate_columns
+from optimizer.packing.branch_and_price.dual_inequalities import dual_optimal_inequalities
+from optimizer.packing.heuristics.first_fit import BinFiller
 from optimizer.packing.model.problem import PackingOption, PackingProblem
-from optimizer.packing.model.search_state import Run, round_up
+from optimizer.packing.model.search_state import SearchState, round_up
 from scenarios.stopping.deadline import Deadline
 
 Optimum = Callable[[PackingProblem], float]
@@ -36,7 +36,7 @@ def test_no_bound_is_above_the_optimum(
     problem = random_problem(seed, cuts=cuts)
     best = optimum(problem)
     assert continuous_bound(problem) <= best + 1e-6
-    if np.isfinite(best) and not len(problem.homeless()):
+    if np.isfinite(best) and not len(problem.unpackable()):
         assert dual_feasible_bound(problem) <= best + 1e-6
 
 
@@ -49,8 +49,8 @@ def test_the_relaxation_bounds_from_below_wherever_it_is_cut_off(
     best, continuous = optimum(problem), continuous_relaxation(problem)
     if not np.isfinite(best):
         return
-    run = Run(problem, Deadline.after(60))
-    relaxation, solved = relax(run, Filler(problem), continuous, seconds)
+    run = SearchState(problem, Deadline.after(60))
+    relaxation, solved = generate_columns(run, BinFiller(problem), continuous, seconds)
     assert relaxation.bound <= best + 1e-6
     assert run.bound <= best + 1e-6
     if seconds >= 20 and solved is not None:
@@ -78,10 +78,10 @@ def test_exchanges_go_from_larger_to_smaller_classes_only() -> None:
     usage = np.array([[3.0, 2.0, 2.0, 1.0], [1.0, 2.0, 1.0, 1.0]])
     option = PackingOption("x", usage, np.array([9.0, 9.0]))
     problem = PackingProblem(np.array([2, 2, 2, 2]), (option,))
-    assert set(exchanges(Filler(problem))) == {(0, 2), (1, 2), (2, 3)}
+    assert set(dual_optimal_inequalities(BinFiller(problem))) == {(0, 2), (1, 2), (2, 3)}
     narrow = replace(option, name="y", price=0.5, allowed=np.array([True, True, False, True]))
     both = replace(problem, options=(option, narrow))
-    assert set(exchanges(Filler(both))) == {(0, 3), (1, 3), (2, 3)}
+    assert set(dual_optimal_inequalities(BinFiller(both))) == {(0, 3), (1, 3), (2, 3)}
 
 
 @pytest.mark.parametrize("family", ["U", "T"])

@@ -11,14 +11,14 @@ from hypothesis import strategies as st
 import scenarios
 from optimizer.packing import pack
 from optimizer.packing.bounds.price_bounds import raise_bounds
-from optimizer.packing.branch_and_price.column_generation import Relaxation, relax
+from optimizer.packing.branch_and_price.column_generation import ColumnGeneration, generate_columns
 from optimizer.packing.branch_and_price.primal_heuristics import dive
 from optimizer.packing.branch_and_price.restricted_master import Master
 from optimizer.packing.branch_and_price.tree import place_by_branching
-from optimizer.packing.heuristics.first_fit import Filler, place_best_fit
+from optimizer.packing.heuristics.first_fit import BinFiller, place_best_fit
 from optimizer.packing.model.checker import check
 from optimizer.packing.model.problem import Bin, PackingOption, PackingProblem
-from optimizer.packing.model.search_state import Run
+from optimizer.packing.model.search_state import SearchState
 from optimizer.search.instance import prepare
 from scenarios.stopping.deadline import Deadline
 
@@ -32,13 +32,13 @@ def test_branching_never_excludes_an_optimum(
     seed: int, cuts: bool, optimum: Optimum, random_problem: Random
 ) -> None:
     problem = random_problem(seed, cuts=cuts)
-    run = Run(problem, Deadline.after(20))
+    run = SearchState(problem, Deadline.after(20))
     place_best_fit(run)
-    filler, continuous = Filler(problem), raise_bounds(run)
+    filler, continuous = BinFiller(problem), raise_bounds(run)
     if run.infeasible:
         assert np.isinf(optimum(problem))
         return
-    relaxation, _ = relax(run, filler, continuous, 10)
+    relaxation, _ = generate_columns(run, filler, continuous, 10)
     rows = len(relaxation.master.limits)
     place_by_branching(run, relaxation, 10)
     assert run.bound <= optimum(problem) + 1e-9
@@ -72,14 +72,14 @@ def test_limits_of_the_master_come_and_go() -> None:
     few = master.solve()
     assert few is not None
     assert few.value == 3.5
-    assert few.toll.tolist() == [0.0, 0.5]
-    assert few.duals @ [2, 2] - few.toll_total == few.value
+    assert few.limit_dual.tolist() == [0.0, 0.5]
+    assert few.duals @ [2, 2] - few.limit_dual_total == few.value
     master.change_limit(row, 3.0, np.inf)
     more = master.solve()
     assert more is not None
     assert more.value == 4.5
-    assert more.toll[1] == -1.5
-    assert more.duals @ [2, 2] - more.toll_total == more.value
+    assert more.limit_dual[1] == -1.5
+    assert more.duals @ [2, 2] - more.limit_dual_total == more.value
     master.change_limit(row, -np.inf, np.inf)
     again = master.solve()
     assert again is not None
@@ -89,13 +89,13 @@ def test_limits_of_the_master_come_and_go() -> None:
 def test_a_dive_starts_from_a_solution_that_is_older_than_some_columns() -> None:
     """Branching adds columns after the root's relaxation is solved; dives at the root follow it."""
     problem = PackingProblem([1, 1, 1], (PackingOption("x", np.array([[5.0, 4.0, 3.0]]), np.array([9.0])),))
-    run, master = Run(problem, Deadline.after(20)), Master(problem)
+    run, master = SearchState(problem, Deadline.after(20)), Master(problem)
     for counts in ([1, 1, 0], [1, 0, 1], [0, 1, 1]):
         master.add(Bin(0, np.array(counts)))
     solved = master.solve()
     assert solved is not None
     assert solved.amount.tolist() == [0.5, 0.5, 0.5]
     master.add(Bin(0, np.array([1, 0, 0])))
-    relaxation = Relaxation(Filler(problem), master, problem.counts, lambda: False, (0,))
+    relaxation = ColumnGeneration(BinFiller(problem), master, problem.counts, lambda: False, (0,))
     dive(run, relaxation, solved, np.random.default_rng(0), spread=0.3)
     assert run.value == 2

@@ -12,21 +12,21 @@ from hypothesis import strategies as st
 
 from optimizer.packing import pack
 from optimizer.packing.bounds.price_bounds import Proof, proof_of, raise_bounds
-from optimizer.packing.branch_and_price.column_enumeration import place_from_all, valuable_bins
-from optimizer.packing.branch_and_price.column_generation import relax
-from optimizer.packing.heuristics.annealing import squeeze
-from optimizer.packing.heuristics.first_fit import Filler, holds, place_best_fit
+from optimizer.packing.branch_and_price.column_enumeration import columns_within_gap, place_by_enumeration
+from optimizer.packing.branch_and_price.column_generation import generate_columns
+from optimizer.packing.heuristics.annealing import anneal_to_bin_count
+from optimizer.packing.heuristics.first_fit import BinFiller, holds, place_best_fit
 from optimizer.packing.model.checker import check
 from optimizer.packing.model.problem import PackingOption, PackingProblem
-from optimizer.packing.model.search_state import Run
+from optimizer.packing.model.search_state import SearchState
 from scenarios.stopping.deadline import Deadline
 
 Optimum = Callable[[PackingProblem], float]
 Random = Callable[..., PackingProblem]
 
 
-def run_of(problem: PackingProblem, seed: int = 0) -> Run:
-    return Run(problem, Deadline.after(60), seed=seed)
+def run_of(problem: PackingProblem, seed: int = 0) -> SearchState:
+    return SearchState(problem, Deadline.after(60), seed=seed)
 
 
 def triplets(n: int, seed: int) -> PackingProblem:
@@ -48,7 +48,7 @@ def test_annealing_finds_what_best_fit_misses() -> None:
     place_best_fit(run)
     continuous = raise_bounds(run)
     before = run.value
-    squeeze(run, Filler(problem), continuous, 30)
+    anneal_to_bin_count(run, BinFiller(problem), continuous, 30)
     assert run.value == run.bound < before
     assert run.packing is not None
     assert check(problem, run.packing) == []
@@ -63,7 +63,7 @@ def test_annealing_keeps_every_limit(seed: int, cuts: bool, random_problem: Rand
     place_best_fit(run)
     continuous = raise_bounds(run)
     before = run.value
-    squeeze(run, Filler(problem), continuous, 5)
+    anneal_to_bin_count(run, BinFiller(problem), continuous, 5)
     assert run.value <= before
     if run.packing is not None:
         assert check(problem, run.packing) == []
@@ -76,7 +76,7 @@ def test_pricing_stops_in_the_middle_of_a_round(random_problem: Random) -> None:
     assert len(problem.options) > 1
     run = run_of(problem)
     place_best_fit(run)
-    relaxation, solved = relax(run, Filler(problem), raise_bounds(run), seconds=0)
+    relaxation, solved = generate_columns(run, BinFiller(problem), raise_bounds(run), seconds=0)
     assert solved is not None
     asked, bound = 0, relaxation.bound
 
@@ -100,7 +100,7 @@ def test_annealing_gives_the_same_plan_again() -> None:
         run = run_of(problem, seed=5)
         place_best_fit(run)
         continuous = raise_bounds(run)
-        squeeze(run, Filler(problem), continuous, 60)
+        anneal_to_bin_count(run, BinFiller(problem), continuous, 60)
         assert run.packing is not None
         plans.append([b.counts.tolist() for b in run.packing.bins])
     assert plans[0] == plans[1]
@@ -111,7 +111,7 @@ def test_perfect_triplets_are_found_among_all_bins() -> None:
     run = run_of(problem)
     continuous = raise_bounds(run)
     assert run.bound == 40
-    place_from_all(run, Filler(problem), proof_of(continuous, problem), 60)
+    place_by_enumeration(run, BinFiller(problem), proof_of(continuous, problem), 60)
     assert run.value == 40
     assert run.packing is not None
     assert check(problem, run.packing) == []
@@ -124,7 +124,7 @@ def test_a_bound_that_no_packing_reaches_is_raised() -> None:
     run = run_of(problem)
     proof = proof_of(raise_bounds(run), problem)
     assert run.bound == 2
-    place_from_all(run, Filler(problem), proof, 60)
+    place_by_enumeration(run, BinFiller(problem), proof, 60)
     assert run.packing is None
     assert run.bound == 3
     assert pack(problem, "exact").objective == 3
@@ -137,13 +137,13 @@ def test_the_list_never_excludes_an_optimum(
 ) -> None:
     problem = random_problem(seed, cuts=cuts)
     run = run_of(problem)
-    filler = Filler(problem)
+    filler = BinFiller(problem)
     continuous = raise_bounds(run)
     if run.infeasible:
         assert np.isinf(optimum(problem))
         return
-    relaxation, _ = relax(run, filler, continuous, 10)
-    place_from_all(run, filler, relaxation.proof, 10)
+    relaxation, _ = generate_columns(run, filler, continuous, 10)
+    place_by_enumeration(run, filler, relaxation.proof, 10)
     assert run.bound <= optimum(problem) + 1e-9
     if run.packing is not None:
         assert check(problem, run.packing) == []
@@ -166,12 +166,12 @@ def test_every_full_bin_worth_enough_is_listed(
     seed: int, cuts: bool, least: float, random_problem: Random
 ) -> None:
     problem = random_problem(seed, cuts=cuts)
-    filler = Filler(problem)
+    filler = BinFiller(problem)
     profit = np.random.default_rng(seed).random(problem.n_classes) + 0.05
     for o, rows in enumerate(problem.rows):
         table, most = filler.tables[o], np.minimum(rows.most, problem.counts)
         weights = np.full(len(rows.capacity), 1 / len(rows.capacity))
-        listed, complete = valuable_bins(
+        listed, complete = columns_within_gap(
             profit, most, rows.usage, rows.capacity, table.wanted, table.group, table.stands,
             weights, least, 1_000, 100_000,
         )  # fmt: skip
@@ -184,7 +184,7 @@ def test_every_full_bin_worth_enough_is_listed(
         assert {tuple(c.tolist()) for c in listed if c.any()} == wanted
 
 
-def _takes_more(filler: Filler, option: int, counts: np.ndarray, most: np.ndarray) -> bool:
+def _takes_more(filler: BinFiller, option: int, counts: np.ndarray, most: np.ndarray) -> bool:
     one_more = (counts + one for one in np.eye(len(counts), dtype=np.int64))
     return any((more <= most).all() and holds(filler, option, more) for more in one_more)
 
@@ -194,7 +194,7 @@ def test_too_many_bins_are_not_listed() -> None:
     run = run_of(problem)
     run.raise_bound(9.0)
     loose = Proof(8.0, np.full(problem.n_classes, 1e-3), np.zeros(1))
-    place_from_all(run, Filler(problem), loose, 10)
+    place_by_enumeration(run, BinFiller(problem), loose, 10)
     assert run.packing is None
     assert run.bound == 9
     assert "listed_bins" not in run.statistics
@@ -203,7 +203,7 @@ def test_too_many_bins_are_not_listed() -> None:
 def test_a_missing_proof_for_a_class_is_no_proof() -> None:
     problem = PackingProblem.bin_packing([5, 4, 3], 9)
     run = run_of(problem)
-    place_from_all(run, Filler(problem), Proof(0.0, np.array([1.0, 0.0, 0.0]), np.zeros(1)), 10)
+    place_by_enumeration(run, BinFiller(problem), Proof(0.0, np.array([1.0, 0.0, 0.0]), np.zeros(1)), 10)
     assert run.bound == 0
 
 

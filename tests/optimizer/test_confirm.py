@@ -12,11 +12,11 @@ import pytest
 
 from optimizer.packing import methods
 from optimizer.packing.model.problem import Bin, Packing, PackingOption, PackingProblem
-from optimizer.search.cut_loop import Confirmation, Confirmed, fixed_method, halves, pattern_of
+from optimizer.search.cut_loop import AcceptedPlan, CutLoop, fixed_method, pattern_of, split_in_half
 from optimizer.search.instance import Instance
 from optimizer.search.judging import Pattern
-from optimizer.search.minimize_gpus import FewestSearch, cheaper_than, relaxed
-from optimizer.search.result_builder import Outcome
+from optimizer.search.minimize_gpus import GPUMinimization, cheaper_than, relaxed
+from optimizer.search.result_builder import SearchProgress
 from optimizer.search.solve import next_price
 from scenarios.stopping.deadline import Deadline
 from twin import GPUVerdict
@@ -70,19 +70,21 @@ def load(pattern: Pattern, sizes: Sequence[float] = (3, 2)) -> float:
     return float(np.dot(pattern.counts, sizes))
 
 
-def search(inner: float, outer: float, rule: Rule, method: str = "exact") -> tuple[FewestSearch, FakeJudge]:
+def search(
+    inner: float, outer: float, rule: Rule, method: str = "exact"
+) -> tuple[GPUMinimization, FakeJudge]:
     judge = FakeJudge(rule)
-    confirmation = Confirmation(judge, Deadline.after(60))  # type: ignore[arg-type]
+    confirmation = CutLoop(judge, Deadline.after(60))  # type: ignore[arg-type]
     instance: Any = SimpleNamespace(
         inner=problem(inner), outer=problem(outer), divisible=None, scenario=SimpleNamespace(seed=0)
     )
-    found = FewestSearch(instance, methods()[method], confirmation)
+    found = GPUMinimization(instance, methods()[method], confirmation)
     found.run()
     return found, judge
 
 
 def test_a_rejected_plan_is_cut_off_until_the_twin_accepts() -> None:
-    confirmation = Confirmation(FakeJudge(lambda p: load(p) <= 8), Deadline.after(60))  # type: ignore[arg-type]
+    confirmation = CutLoop(FakeJudge(lambda p: load(p) <= 8), Deadline.after(60))  # type: ignore[arg-type]
     plan = confirmation.confirm(problem(10.0), fixed_method("exact", seed=0, workers=1))
     assert plan is not None
     assert all(load(pattern_of(plan.problem, b)) <= 8 for b in plan.packing.bins)
@@ -104,9 +106,12 @@ def test_of_plans_as_cheap_the_one_of_fewest_gpus_is_taken(big_price: float, gpu
     )
     scenario: Any = SimpleNamespace(seed=0, objective=("cost", "gpus"), devices=devices)
     instance = Instance(scenario, {}, {}, (), (), both, both)
-    confirmation = Confirmation(FakeJudge(lambda _: True), Deadline.after(60))  # type: ignore[arg-type]
-    outcome = Outcome(
-        instance, methods()["exact"], FewestSearch(instance, methods()["exact"], confirmation), confirmation
+    confirmation = CutLoop(FakeJudge(lambda _: True), Deadline.after(60))  # type: ignore[arg-type]
+    outcome = SearchProgress(
+        instance,
+        methods()["exact"],
+        GPUMinimization(instance, methods()["exact"], confirmation),
+        confirmation,
     )
     outcome.found = confirmation.confirm(
         replace(both, options=(small,)), fixed_method("bfd", seed=0, workers=1)
@@ -127,9 +132,9 @@ def test_no_plan_is_returned_when_the_twin_accepts_nothing() -> None:
 def test_a_region_known_to_hold_no_plan_is_not_searched_again() -> None:
     """As when a short time ends the bound on the outer region, and the inner one is exhausted after it."""
     judge = FakeJudge(lambda _: False)
-    confirmation = Confirmation(judge, Deadline.after(60))  # type: ignore[arg-type]
+    confirmation = CutLoop(judge, Deadline.after(60))  # type: ignore[arg-type]
     instance: Any = SimpleNamespace(inner=problem(6.0), outer=problem(6.0), scenario=SimpleNamespace(seed=0))
-    found = FewestSearch(instance, methods()["exact"], confirmation)
+    found = GPUMinimization(instance, methods()["exact"], confirmation)
     found.bound = float("inf")
     found._bound_inner()
     assert not judge.asked
@@ -173,7 +178,7 @@ def test_a_heuristic_claims_no_bound() -> None:
 
 
 def test_what_cannot_be_cut_right_is_halved() -> None:
-    confirmation = Confirmation(FakeJudge(lambda p: sum(p.counts) <= 3), Deadline.after(60))  # type: ignore[arg-type]
+    confirmation = CutLoop(FakeJudge(lambda p: sum(p.counts) <= 3), Deadline.after(60))  # type: ignore[arg-type]
     packing = Packing((Bin(0, np.array([6, 6])),))
     plan = confirmation.repair(problem(100.0), packing)
     assert plan is not None
@@ -183,13 +188,13 @@ def test_what_cannot_be_cut_right_is_halved() -> None:
 
 def test_halves_share_every_class() -> None:
     for counts in ([5, 3, 1], [1, 0, 0], [2, 2, 2]):
-        parts = halves(Bin(0, np.array(counts)))
+        parts = split_in_half(Bin(0, np.array(counts)))
         assert (sum(p.counts for p in parts) == counts).all()
         assert all(abs(p.counts - np.array(counts) / 2).max() <= 0.5 for p in parts if len(parts) == 2)
 
 
 def test_the_time_limit_ends_the_loop() -> None:
-    confirmation = Confirmation(FakeJudge(lambda _: False), Deadline.after(-1))  # type: ignore[arg-type]
+    confirmation = CutLoop(FakeJudge(lambda _: False), Deadline.after(-1))  # type: ignore[arg-type]
     assert confirmation.confirm(problem(10.0), fixed_method("bfd", seed=0, workers=1)) is None
     assert confirmation.rounds == 1
 
@@ -205,14 +210,14 @@ def test_ctrl_c_while_the_twin_judges_keeps_what_was_accepted() -> None:
         return True
 
     judge = FakeJudge(rule)
-    confirmation = Confirmation(judge, Deadline.after(60))  # type: ignore[arg-type]
+    confirmation = CutLoop(judge, Deadline.after(60))  # type: ignore[arg-type]
     instance: Any = SimpleNamespace(
         inner=problem(6.0), outer=problem(12.0), divisible=None, scenario=SimpleNamespace(seed=0)
     )
-    found = FewestSearch(instance, methods()["exact"], confirmation)
+    found = GPUMinimization(instance, methods()["exact"], confirmation)
     with pytest.raises(KeyboardInterrupt):
         found.run()
-    assert found.best is None or isinstance(found.best, Confirmed)
+    assert found.best is None or isinstance(found.best, AcceptedPlan)
 
 
 def test_cuts_reach_options_that_are_no_better() -> None:
@@ -223,7 +228,7 @@ def test_cuts_reach_options_that_are_no_better() -> None:
     fewer = replace(option, name="fewer slots", max_loras=2)
     other = replace(option, name="elsewhere", device="other")
     wide = replace(base, options=(option, more, higher, fewer, other))
-    confirmation = Confirmation(FakeJudge(lambda _: False), Deadline.after(60))  # type: ignore[arg-type]
+    confirmation = CutLoop(FakeJudge(lambda _: False), Deadline.after(60))  # type: ignore[arg-type]
     confirmation.verdicts(wide, Packing((Bin(0, np.array([2, 1])),)))
     (cut,) = confirmation.cuts(wide)
     # 3 adapters used 3 slots: options with more slots, or more rank, leave less memory; fewer slots may help.

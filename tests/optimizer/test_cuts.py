@@ -11,15 +11,15 @@ from hypothesis import strategies as st
 
 from optimizer.packing import methods, pack
 from optimizer.packing.assignment.formulation import assignment_model
-from optimizer.packing.heuristics.first_fit import Filler, holds
+from optimizer.packing.heuristics.first_fit import BinFiller, holds
 from optimizer.packing.model.checker import check, matches
 from optimizer.packing.model.cuts import cut_shape, needed_cuts
 from optimizer.packing.model.matching import room_by_cut
 from optimizer.packing.model.problem import (
     Bin,
-    Cut,
     FloatArray,
     IntArray,
+    NoGoodCut,
     Packing,
     PackingOption,
     PackingProblem,
@@ -52,7 +52,7 @@ def test_kernels_and_checker_mean_the_same_bins(seed: int) -> None:
     rng = np.random.default_rng(seed)
     n = int(rng.integers(1, 40))
     heaviness = random_heaviness(rng, n)
-    cut, held = Cut((0,), random_counts(rng, n)), random_counts(rng, n)
+    cut, held = NoGoodCut((0,), random_counts(rng, n)), random_counts(rng, n)
     option = PackingOption("x", np.ones((1, n)), np.array([1000.0]))
     shape = cut_shape(cut.counts, PackingProblem(held, (option,), heaviness=heaviness).measures)
     assert int(shape.wanted.sum()) == int(cut.counts.sum())
@@ -77,13 +77,13 @@ def incomparable(seed: int) -> PackingProblem:
         PackingOption("y", usage, np.array([22.0, 14.0]), allowed=rng.random(n) < 0.8, price=1.25),
     )
     plain = PackingProblem(np.ones(n, dtype=int), options, heaviness=values)
-    cuts: tuple[Cut, ...] = ()
+    cuts: tuple[NoGoodCut, ...] = ()
     for method in ("bfd", "ffd", "exact"):
         problem = PackingProblem(plain.counts, options, heaviness=plain.heaviness, cuts=cuts)
         packing = pack(problem, method, time_limit_s=20).packing
         if packing is not None:
             b = max(packing.bins, key=lambda b: int(b.counts.sum()))
-            cuts += (Cut((b.option,) if rng.random() < 0.5 else (0, 1), b.counts),)
+            cuts += (NoGoodCut((b.option,) if rng.random() < 0.5 else (0, 1), b.counts),)
     return PackingProblem(plain.counts, options, heaviness=plain.heaviness, cuts=cuts)
 
 
@@ -113,11 +113,11 @@ def test_the_assignment_model_admits_exactly_the_bins_that_keep_the_cuts(seed: i
     rng = np.random.default_rng(seed)
     n = int(rng.integers(2, 16))
     heaviness, held = random_heaviness(rng, n), random_counts(rng, n)
-    cuts = tuple(Cut((0,), random_counts(rng, n)) for _ in range(int(rng.integers(1, 4))))
+    cuts = tuple(NoGoodCut((0,), random_counts(rng, n)) for _ in range(int(rng.integers(1, 4))))
     option = PackingOption("x", np.ones((1, n)), np.array([1000.0]))
     problem = PackingProblem(held, (option,), cuts=cuts, heaviness=heaviness, max_bins=1)
     accepted = not any(matches(cut, held, heaviness) for cut in cuts)
-    assert holds(Filler(problem), 0, held) == accepted
+    assert holds(BinFiller(problem), 0, held) == accepted
     assert (check(problem, Packing((Bin(0, held),))) == []) == accepted
     result = pack(problem, "cpsat")
     assert result.status is (Status.OPTIMAL if accepted else Status.INFEASIBLE)
@@ -126,7 +126,7 @@ def test_the_assignment_model_admits_exactly_the_bins_that_keep_the_cuts(seed: i
 def test_a_cut_that_follows_from_another_is_left_out() -> None:
     option = PackingOption("x", np.array([[1.0, 2.0, 3.0]]), np.array([9.0]))
     heaviness = np.array([[0.0], [1.0], [2.0]])
-    weak, strong = Cut((0,), np.array([0, 1, 2])), Cut((0,), np.array([1, 1, 0]))
+    weak, strong = NoGoodCut((0,), np.array([0, 1, 2])), NoGoodCut((0,), np.array([1, 1, 0]))
     problem = PackingProblem(np.array([3, 3, 3]), (option,), cuts=(weak, strong), heaviness=heaviness)
     assert needed_cuts(problem) == (strong,)
     apart = PackingProblem(np.array([3, 3, 3]), (option,), cuts=(weak, strong))
@@ -135,6 +135,6 @@ def test_a_cut_that_follows_from_another_is_left_out() -> None:
 
 def test_a_cut_that_no_bin_can_dominate_makes_no_rows() -> None:
     option = PackingOption("x", np.array([[4.0, 5.0]]), np.array([9.0]))
-    out_of_reach = Cut((0,), np.array([3, 3]))
+    out_of_reach = NoGoodCut((0,), np.array([3, 3]))
     problem = PackingProblem(np.array([3, 3]), (option,), cuts=(out_of_reach,))
     assert not any(row.name.startswith("cut") for row in assignment_model(problem, 3).formulation.rows)

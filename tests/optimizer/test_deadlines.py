@@ -13,10 +13,10 @@ from optimizer.packing.branch_and_price import pricing
 from optimizer.packing.heuristics import first_fit as firstfit
 from optimizer.packing.heuristics import greedy, local_search
 from optimizer.packing.heuristics import load_balancing as spread
-from optimizer.packing.heuristics.first_fit import Filler
+from optimizer.packing.heuristics.first_fit import BinFiller
 from optimizer.packing.model.checker import check
 from optimizer.packing.model.problem import Bin, Packing, PackingOption, PackingProblem
-from optimizer.packing.model.search_state import Run
+from optimizer.packing.model.search_state import SearchState
 from scenarios.stopping import deadline
 from scenarios.stopping.deadline import Deadline
 
@@ -45,11 +45,11 @@ def many_bins(options: int = 5, classes: int = 120) -> PackingProblem:
 
 
 @pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch) -> Callable[[PackingProblem], Run]:
+def run(monkeypatch: pytest.MonkeyPatch) -> Callable[[PackingProblem], SearchState]:
     """A run whose clock ticks whenever it is asked, with a deadline soon."""
     ticks = iter(range(1_000_000))
     monkeypatch.setattr(deadline, "time", SimpleNamespace(monotonic=lambda: next(ticks)))
-    return lambda problem: Run(problem, Deadline(PATIENCE))
+    return lambda problem: SearchState(problem, Deadline(PATIENCE))
 
 
 def counted(monkeypatch: pytest.MonkeyPatch, where: Any, name: str) -> list[Any]:
@@ -67,11 +67,13 @@ def counted(monkeypatch: pytest.MonkeyPatch, where: Any, name: str) -> list[Any]
 
 @pytest.mark.parametrize("place", [firstfit.place_first_fit, firstfit.place_best_fit])
 def test_a_first_plan_is_finished_in_a_hurry(
-    place: Callable[[Run], None], run: Callable[[PackingProblem], Run], monkeypatch: pytest.MonkeyPatch
+    place: Callable[[SearchState], None],
+    run: Callable[[PackingProblem], SearchState],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     made = run(many_bins())
     fills, packed = (
-        counted(monkeypatch, Filler, "fill"),
+        counted(monkeypatch, BinFiller, "fill"),
         counted(monkeypatch, firstfit, "best_fit_decreasing"),
     )
     place(made)
@@ -85,7 +87,7 @@ def test_a_first_plan_is_finished_in_a_hurry(
 
 
 def test_the_greedy_stops_between_tests(
-    run: Callable[[PackingProblem], Run], monkeypatch: pytest.MonkeyPatch
+    run: Callable[[PackingProblem], SearchState], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tests = counted(monkeypatch, greedy, "_healthy")
     made = run(many_bins())
@@ -95,7 +97,7 @@ def test_the_greedy_stops_between_tests(
 
 
 def test_a_spread_stops_between_items_and_swaps(
-    run: Callable[[PackingProblem], Run], monkeypatch: pytest.MonkeyPatch
+    run: Callable[[PackingProblem], SearchState], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     places, swaps = counted(monkeypatch, spread, "_best_place"), counted(monkeypatch, spread, "_exchanged")
     spread.place_spread(run(many_bins().balanced(60)))
@@ -104,10 +106,10 @@ def test_a_spread_stops_between_items_and_swaps(
 
 
 def test_one_relief_of_a_spread_stops_too(
-    run: Callable[[PackingProblem], Run], monkeypatch: pytest.MonkeyPatch
+    run: Callable[[PackingProblem], SearchState], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     problem = many_bins().balanced(60)
-    made, filler, held = run(problem), Filler(problem), np.zeros((2, problem.n_classes), dtype=np.int64)
+    made, filler, held = run(problem), BinFiller(problem), np.zeros((2, problem.n_classes), dtype=np.int64)
     held[0, :60], held[1, 60:119] = 1, 1
     bins = [Bin(0, row) for row in held]
     swaps = counted(monkeypatch, spread, "_exchanged")
@@ -120,10 +122,10 @@ def test_one_relief_of_a_spread_stops_too(
 
 
 def test_emptying_a_bin_stops_between_tries_and_keeps_all_items(
-    run: Callable[[PackingProblem], Run], monkeypatch: pytest.MonkeyPatch
+    run: Callable[[PackingProblem], SearchState], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     problem = many_bins()
-    filler, made = Filler(problem), run(problem)
+    filler, made = BinFiller(problem), run(problem)
     one = np.eye(problem.n_classes, dtype=np.int64)
     full = [Bin(2, small + large) for small, large in zip(one[:60], one[:59:-1], strict=True)]
     assert check(problem, Packing(tuple(full))) == []
@@ -138,6 +140,6 @@ def test_greedy_columns_stop_between_bins() -> None:
     asked = iter([False, False, True])
     most = problem.rows[0].most
     found = pricing.cover(
-        Filler(problem), 0, np.ones(problem.n_classes), most, -1.0, until=lambda: next(asked)
+        BinFiller(problem), 0, np.ones(problem.n_classes), most, -1.0, until=lambda: next(asked)
     )
     assert len(found) == 2

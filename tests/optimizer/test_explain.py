@@ -12,9 +12,9 @@ import learn
 import optimizer
 import scenarios
 from optimizer.explanation.explain import Explanation, explain
-from optimizer.explanation.sensitivity import SLOT_ROW, Lever, without_limits
+from optimizer.explanation.sensitivity import SLOT_ROW, WhatIf, without_limits
 from optimizer.packing.bounds.price_bounds import continuous_bound
-from optimizer.packing.heuristics.first_fit import Filler
+from optimizer.packing.heuristics.first_fit import BinFiller
 from optimizer.search.instance import Instance, prepare
 
 
@@ -38,7 +38,7 @@ def explanation(result: optimizer.Result) -> Explanation:
     return result.explain()
 
 
-def lever(explanation: Explanation, name: str) -> Lever:
+def lever(explanation: Explanation, name: str) -> WhatIf:
     return next(one for one in explanation.levers if one.name == name)
 
 
@@ -69,7 +69,7 @@ def test_the_weights_prove_the_bound(explanation: Explanation, instance: Instanc
         for c, one in enumerate(instance.classes):
             name = f"{one.count} of rank {one.rank} at {one.rate:.3g}/s"
             of_class[c] = weight.get(name, 0.0) / one.count
-        filler, rng = Filler(problem), np.random.default_rng(0)
+        filler, rng = BinFiller(problem), np.random.default_rng(0)
         for o in range(len(problem.options)):
             order = rng.permutation(problem.n_classes)
             held = filler.fill(o, order, np.full(problem.n_classes, 500))

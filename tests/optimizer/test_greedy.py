@@ -21,7 +21,7 @@ from optimizer.packing.heuristics.greedy import (
     zigzag,
 )
 from optimizer.packing.heuristics.oracle import RowOracle
-from optimizer.packing.model.problem import Cut, PackingOption, PackingProblem
+from optimizer.packing.model.problem import NoGoodCut, PackingOption, PackingProblem
 
 Answer = Callable[[np.ndarray, int, int], float]
 
@@ -216,7 +216,7 @@ def test_the_row_oracle_reads_memory_starvation_and_throughput_off_the_rows() ->
 
 
 def test_the_row_oracle_obeys_cuts() -> None:
-    oracle = RowOracle(rows_problem(cuts=(Cut((0,), np.array([0, 5])),)), "gpu")
+    oracle = RowOracle(rows_problem(cuts=(NoGoodCut((0,), np.array([0, 5])),)), "gpu")
     assert not oracle.starves(np.array([0.0, 4.0]), 8, 8)
     assert oracle.starves(np.array([0.0, 5.0]), 8, 8)
     assert oracle.starves(np.array([0.0, 4.5]), 8, 8)  # fractions count up

@@ -14,8 +14,8 @@ from optimizer.packing import methods, pack
 from optimizer.packing.model.problem import PackingOption, PackingProblem
 from optimizer.packing.model.search_state import PackingResult, Status, StopReason
 from optimizer.packing.warm_up import compile_kernels
-from optimizer.search.cut_loop import Confirmation
-from optimizer.search.minimize_gpus import FewestSearch
+from optimizer.search.cut_loop import CutLoop
+from optimizer.search.minimize_gpus import GPUMinimization
 from scenarios.stopping import interrupts
 from scenarios.stopping.deadline import UNLIMITED, Deadline
 from scenarios.stopping.interrupts import noticed
@@ -161,11 +161,11 @@ def test_an_interrupted_search_with_the_twin_proves_nothing(method: str, truly: 
     fewest = pack(problem_of(truly)).objective
     assert fewest is not None
 
-    def run() -> FewestSearch:
+    def run() -> GPUMinimization:
         instance: Any = SimpleNamespace(
             inner=problem_of(6.0), outer=problem_of(13.0), divisible=None, scenario=SimpleNamespace(seed=0)
         )
-        search = FewestSearch(instance, methods()[method], Confirmation(judge, Deadline.after(60)))  # type: ignore[arg-type]
+        search = GPUMinimization(instance, methods()[method], CutLoop(judge, Deadline.after(60)))  # type: ignore[arg-type]
         with noticed():
             search.run()
         return search

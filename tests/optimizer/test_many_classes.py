@@ -12,11 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from optimizer.packing import pack
-from optimizer.packing.branch_and_price.dual_inequalities import exchanges
-from optimizer.packing.heuristics.first_fit import Filler
+from optimizer.packing.branch_and_price.dual_inequalities import dual_optimal_inequalities
+from optimizer.packing.heuristics.first_fit import BinFiller
 from optimizer.packing.model.checker import check
 from optimizer.packing.model.cuts import at_least
-from optimizer.packing.model.problem import Cut, PackingOption, PackingProblem
+from optimizer.packing.model.problem import NoGoodCut, PackingOption, PackingProblem
 from optimizer.search.instance import _heaviness
 from scenarios import AdapterClass
 from scenarios.lengths import FixedLengths
@@ -33,7 +33,7 @@ def all_differ(n: int) -> PackingProblem:
         PackingOption(f"rank-{r}", usage, np.array([200.0, 260.0 - r]), allowed=rank <= r)
         for r in (8, 16, 32)
     )
-    cut = Cut((0, 1, 2), np.bincount([n // 2, n // 3], minlength=n) * 300)
+    cut = NoGoodCut((0, 1, 2), np.bincount([n // 2, n // 3], minlength=n) * 300)
     return PackingProblem(
         np.ones(n, dtype=np.int64), options, cuts=(cut,), heaviness=np.array([rank, rate]).T
     )
@@ -64,9 +64,9 @@ def test_best_fit_packs_many_classes() -> None:
 
 def test_exchanges_of_many_classes_take_little_memory() -> None:
     problem = all_differ(6_000)
-    filler = Filler(problem)
-    exchanges(Filler(all_differ(30)))  # compiles
-    assert peak_bytes(lambda: exchanges(filler)) < 6_000 * 6_000 / 8
+    filler = BinFiller(problem)
+    dual_optimal_inequalities(BinFiller(all_differ(30)))  # compiles
+    assert peak_bytes(lambda: dual_optimal_inequalities(filler)) < 6_000 * 6_000 / 8
 
 
 def transitive(rng: np.random.Generator, n: int) -> np.ndarray:
@@ -109,8 +109,8 @@ def test_adapters_are_as_heavy_as_rank_and_rate_say(seed: int) -> None:
 
 
 def by_pairs(problem: PackingProblem) -> set[tuple[int, int]]:
-    """`exchanges` by its definition, on the matrix of all pairs."""
-    n, filler = problem.n_classes, Filler(problem)
+    """`dual_optimal_inequalities` by its definition, on the matrix of all pairs."""
+    n, filler = problem.n_classes, BinFiller(problem)
     order = np.ones((n, n), dtype=bool)
     for o in filler.options:
         rows = problem.rows[o]
@@ -145,7 +145,7 @@ def test_exchanges_are_those_of_the_definition(
     )
     counts = np.maximum(rng.integers(0, 3, n), np.eye(1, n, dtype=int)[0])
     plain = PackingProblem(counts, options)
-    cut = Cut((0,), rng.integers(0, 2, n) + np.eye(1, n, 1, dtype=int)[0])
+    cut = NoGoodCut((0,), rng.integers(0, 2, n) + np.eye(1, n, 1, dtype=int)[0])
     heavy = replace(plain, cuts=(cut,), heaviness=rng.integers(0, 4, (n, 2)))
     for problem in (plain, replace(plain, cuts=(cut,)), heavy, random_problem(seed, cuts=True)):
-        assert set(exchanges(Filler(problem))) == by_pairs(problem)
+        assert set(dual_optimal_inequalities(BinFiller(problem))) == by_pairs(problem)

@@ -16,13 +16,13 @@ import scenarios
 from optimizer.packing import methods
 from optimizer.packing.model.checker import check
 from optimizer.packing.model.problem import Bin, Packing, PackingOption, PackingProblem
-from optimizer.search.cut_loop import Confirmation
+from optimizer.search.cut_loop import CutLoop
 from optimizer.search.instance import Instance
 from optimizer.search.judging import Pattern
-from optimizer.search.minimize_gpus import FewestSearch
+from optimizer.search.minimize_gpus import GPUMinimization
 from optimizer.search.minimize_latency import SAME, first_in_order, on_cheaper, spread, with_best_options
 from optimizer.search.objectives import leading_prices, price, prices_of
-from optimizer.search.result_builder import Outcome
+from optimizer.search.result_builder import SearchProgress
 from optimizer.search.solve import search_in_order
 from scenarios.stopping.deadline import Deadline
 from twin import GPUVerdict
@@ -68,7 +68,7 @@ def outcome_of(
     counts: tuple[int, int] = (4, 4),
     cheap_holds: float = 10.0,
     slower: float = 1.0,
-) -> Outcome:
+) -> SearchProgress:
     """Sixteen adapters in two classes; a GPU holds ten."""
     devices = tuple(
         SimpleNamespace(name=name, count=count, price_per_hour=PRICES[name])
@@ -88,9 +88,9 @@ def outcome_of(
     instance = Instance(scenario, {}, {}, (), (), problem, problem)
     if not leading_prices(objectives):
         instance = instance.priced("gpus", problem.max_bins or 0)
-    confirmation = Confirmation(LatencyJudge(slower), Deadline.after(20))  # type: ignore[arg-type]
+    confirmation = CutLoop(LatencyJudge(slower), Deadline.after(20))  # type: ignore[arg-type]
     exact = methods()["exact"]
-    return Outcome(instance, exact, FewestSearch(instance, exact, confirmation), confirmation)
+    return SearchProgress(instance, exact, GPUMinimization(instance, exact, confirmation), confirmation)
 
 
 def solved(gpus: int | None, *objectives: str, **given: Any) -> tuple[dict[str, int], tuple[float, ...]]:
@@ -188,7 +188,7 @@ def test_options_are_chosen_within_the_budget() -> None:
 
 def test_no_plan_beyond_a_limit_is_judged_or_returned() -> None:
     problem = PackingProblem(np.array([4, 4]), (option("dear"),), device_limits={"dear": 1}, max_bins=8)
-    confirmation = Confirmation(LatencyJudge(), Deadline.after(20))  # type: ignore[arg-type]
+    confirmation = CutLoop(LatencyJudge(), Deadline.after(20))  # type: ignore[arg-type]
     two = Packing((Bin(0, np.array([2, 2])), Bin(0, np.array([2, 2]))))
     assert confirmation.accept(problem, two) is None
     assert confirmation.rounds == 0

@@ -14,7 +14,7 @@ import pytest
 from optimizer.packing import pack
 from optimizer.packing.assignment.formulation import assignment_model
 from optimizer.packing.assignment.milp import lp_text
-from optimizer.packing.model.problem import Cut, PackingOption, PackingProblem
+from optimizer.packing.model.problem import NoGoodCut, PackingOption, PackingProblem
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 
@@ -40,7 +40,7 @@ def golden_problems() -> dict[str, tuple[PackingProblem, int]]:
     return {
         "packing_rows": (plain, 2),
         "packing_limits": (replace(plain, options=limited, device_limits={"l": 2}, budget=4.0), 3),
-        "packing_cut": (replace(plain, cuts=(Cut((1,), np.array([1, 1, 1])),), heaviness=heaviness), 1),
+        "packing_cut": (replace(plain, cuts=(NoGoodCut((1,), np.array([1, 1, 1])),), heaviness=heaviness), 1),
         "packing_worst": (replace(plain, objective="worst", max_bins=2), 2),
         "packing_mean": (replace(plain, objective="mean", max_bins=2), 2),
     }

@@ -11,7 +11,14 @@ from optimizer.packing import methods, pack
 from optimizer.packing.assignment import run_model as assignment
 from optimizer.packing.branch_and_price import branch_and_price as patterns
 from optimizer.packing.model.checker import check
-from optimizer.packing.model.problem import Bin, Cut, Packing, PackingError, PackingOption, PackingProblem
+from optimizer.packing.model.problem import (
+    Bin,
+    NoGoodCut,
+    Packing,
+    PackingError,
+    PackingOption,
+    PackingProblem,
+)
 from optimizer.packing.model.scaling import RESOLUTION
 from optimizer.packing.model.search_state import Status, StopReason
 
@@ -59,7 +66,7 @@ def test_a_wrong_option_says_what_is_wrong(change: dict[str, object], message: s
         ({"counts": "ab"}, "counts is 'ab', must hold numbers"),
         ({"options": ({"name": "x"},)}, r"options\[0\] is of type dict, must be a tuple or list of"),
         ({"options": "x"}, "options is of type str"),
-        ({"cuts": ((0,),)}, r"cuts\[0\] is of type tuple, must be a tuple or list of Cut"),
+        ({"cuts": ((0,),)}, r"cuts\[0\] is of type tuple, must be a tuple or list of NoGoodCut"),
         ({"device_limits": {"b": 1}}, "names 'b', which no option has; drop it, or name one of bin"),
         ({"device_limits": {"bin": 1.5}}, r"device_limits\['bin'\] is 1.5, must be a whole number"),
         ({"device_limits": {"bin": None}}, r"device_limits\['bin'\] is None"),
@@ -76,7 +83,7 @@ def test_a_wrong_option_says_what_is_wrong(change: dict[str, object], message: s
         ({"heaviness": [1.0, 2.0]}, r"heaviness has shape \(2,\), must be \(2, measures\)"),
         ({"heaviness": [[1.0, 2.0]]}, r"heaviness has shape \(1, 2\), must be \(2, measures\)"),
         ({"heaviness": [[1.0], [np.nan]]}, r"heaviness\[1, 0\] is nan"),
-        ({"cuts": (Cut((4,), np.array([1, 0])),)}, "option that does not exist"),
+        ({"cuts": (NoGoodCut((4,), np.array([1, 0])),)}, "option that does not exist"),
     ],
 )
 def test_a_wrong_problem_says_what_is_wrong(change: dict[str, object], message: str) -> None:
@@ -117,7 +124,7 @@ def test_a_wrong_argument_says_what_is_wrong(change: dict[str, object], message:
 
 def test_a_cut_of_wrong_options_says_so() -> None:
     with pytest.raises(PackingError, match="options of a cut is 0, must be a tuple"):
-        Cut(0, np.array([1, 0]))  # type: ignore[arg-type]
+        NoGoodCut(0, np.array([1, 0]))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("method", ["exact", "cpsat"])
@@ -208,7 +215,7 @@ def test_the_checker_catches_every_kind_of_damage() -> None:
     no_large = replace(option, name="narrow", allowed=np.array([False, True]), limit=None, device="other")
     problem = PackingProblem(
         np.array([5, 5]), (option, no_large), device_limits={"other": 1}, max_bins=6, budget=6.0,
-        cuts=(Cut((1,), np.array([0, 2])),),
+        cuts=(NoGoodCut((1,), np.array([0, 2])),),
     )  # fmt: skip
     good = [Bin(0, np.array([1, 1]))] * 5
     assert check(problem, Packing(tuple(good))) == []
@@ -274,7 +281,13 @@ def test_a_time_limit_returns_the_best_plan_and_a_bound(method: str) -> None:
 
 
 def test_a_model_that_would_be_built_too_late_is_a_time_limit(monkeypatch: pytest.MonkeyPatch) -> None:
-    for step in ("squeeze", "place_from_all", "place_by_branching", "restricted_master", "_plans"):
+    for step in (
+        "anneal_to_bin_count",
+        "place_by_enumeration",
+        "place_by_branching",
+        "restricted_master",
+        "_plans",
+    ):
         monkeypatch.setattr(patterns, step, lambda *_: None)
     monkeypatch.setattr(patterns, "BUILT_PER_S", 0)
     result = pack(hard(60), "patterns", time_limit_s=60)

@@ -15,12 +15,12 @@ import pytest
 import scenarios
 from optimizer.cli.commands import app
 from optimizer.packing.model.checker import check
-from optimizer.packing.model.problem import Bin, Cut, Packing, PackingOption, PackingProblem
+from optimizer.packing.model.problem import Bin, NoGoodCut, Packing, PackingOption, PackingProblem
 from optimizer.packing.model.search_state import Status
 from optimizer.replanning.changes import dealt, moves_between, numbers_of, placement_with_names
 from optimizer.replanning.moves import MovesSolver, Running
 from optimizer.replanning.replan import _Nearest, replan
-from optimizer.search.cut_loop import Confirmation, Confirmed, pattern_of
+from optimizer.search.cut_loop import AcceptedPlan, CutLoop, pattern_of
 from optimizer.search.judging import Pattern
 from scenarios import PlacedGPU, Placement
 from scenarios.stopping.deadline import Deadline
@@ -100,7 +100,7 @@ def test_a_running_gpu_keeps_its_device() -> None:
 
 
 def test_cuts_hold() -> None:
-    one = problem([4], option(8, [1.0], 4.0), budget=2.0, cuts=(Cut((0,), np.array([3])),))
+    one = problem([4], option(8, [1.0], 4.0), budget=2.0, cuts=(NoGoodCut((0,), np.array([3])),))
     packing, moves = solve(MovesSolver(running([[3], [1]], [4]), fresh=0), one)
     assert sorted(b.counts.tolist() for b in packing.bins) == [[2], [2]]
     assert moves == 1
@@ -247,11 +247,11 @@ def nearest(
     one, wide = (problem([4, 4], option(8, [3.0, 2.0], c), max_bins=6) for c in (inner, outer))
     given: Any = SimpleNamespace(inner=one, outer=wide, scenario=SimpleNamespace(seed=0))
     judge: Any = lambda patterns, _deadline=None: [verdict(rule(p)) for p in patterns]  # noqa: E731
-    confirmation = Confirmation(judge, Deadline.after(30))
+    confirmation = CutLoop(judge, Deadline.after(30))
     found = _Nearest(given, held, confirmation, None, 1)
     verdicts = confirmation.verdicts(one, start)
     assert all(v.accepted for v in verdicts)
-    found.start(Confirmed(start, verdicts, one, None))
+    found.start(AcceptedPlan(start, verdicts, one, None))
     found.run()
     assert found.best is not None
     assert all(rule(pattern_of(found.best.problem, b)) for b in found.best.packing.bins)

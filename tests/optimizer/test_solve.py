@@ -18,12 +18,12 @@ import pytest
 import optimizer
 import scenarios
 import twin
-from optimizer.search.cut_loop import Confirmation
+from optimizer.search.cut_loop import CutLoop
 from optimizer.search.instance import prepare
 from optimizer.search.judging import judge_of_patterns
 from optimizer.search.minimize_latency import spread
-from optimizer.search.objectives import QUALITIES
-from optimizer.search.result_builder import Outcome
+from optimizer.search.objectives import LATENCY_OBJECTIVES
+from optimizer.search.result_builder import SearchProgress
 from scenarios.stopping.deadline import Deadline
 
 
@@ -144,7 +144,7 @@ def test_latency_is_no_worse_than_the_fewest_gpu_plan_spread() -> None:
     assert latency.accepted
     assert latency.objective is not None
     instance = prepare(scenario)
-    confirmation = Confirmation(
+    confirmation = CutLoop(
         judge_of_patterns(scenario, instance.classes, instance.profiles), deadline=Deadline.after(60)
     )
     plan = confirmation.confirm(
@@ -154,7 +154,7 @@ def test_latency_is_no_worse_than_the_fewest_gpu_plan_spread() -> None:
     assert plan is not None
     packing = spread(instance.inner, plan.packing, 2)
     verdicts = confirmation.verdicts(instance.inner, packing)
-    measured = QUALITIES["latency"].measure(instance.inner, packing, verdicts)
+    measured = LATENCY_OBJECTIVES["latency"].measure(instance.inner, packing, verdicts)
     assert latency.objective <= measured * (1 + 1e-9)
 
 
@@ -203,7 +203,7 @@ def test_learning_regions_takes_nothing_from_the_time_limit(
 
     left: list[float] = []
 
-    def first_look(outcome: Outcome, _gpus: int | None, _limit: float) -> None:
+    def first_look(outcome: SearchProgress, _gpus: int | None, _limit: float) -> None:
         left.append(outcome.confirmation.left_s)
 
     monkeypatch.setattr("optimizer.search.solve.prepare", slow)

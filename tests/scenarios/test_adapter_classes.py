@@ -90,7 +90,7 @@ def test_slot_choices_are_the_fixed_one_or_all() -> None:
 
 
 def test_service_levels_of_an_entry_make_classes_of_their_own() -> None:
-    gold = scenarios.AdapterLevels(ttft_ms=scenarios.Limits(p90=500))
+    gold = scenarios.AdapterSLO(ttft_ms=scenarios.LatencyLimits(p90=500))
     levels = {"ttft_ms": {"p90": 500}}
     scenario = scenarios.from_mapping(
         {

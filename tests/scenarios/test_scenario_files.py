@@ -92,8 +92,8 @@ def scenario_values(draw: st.DrawFn) -> scenarios.Scenario:
         ),
         engine=scenarios.EngineConfig(max_loras=draw(st.none() | st.integers(1, 99)), max_model_len=100_000),
         objective=draw(st.sampled_from([("gpus",), ("gpus", "latency"), ("cost",)])),
-        service_levels=scenarios.ServiceLevels(
-            itl_ms=scenarios.Limits(p90=draw(st.none() | st.floats(1, 99)))
+        service_levels=scenarios.ServiceLevelObjectives(
+            itl_ms=scenarios.LatencyLimits(p90=draw(st.none() | st.floats(1, 99)))
         ),
         allow_replicas=draw(st.booleans()),
         seed=draw(st.integers(0, 2**63 - 1)),

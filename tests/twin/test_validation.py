@@ -16,12 +16,12 @@ from scenarios import (
     Device,
     EngineConfig,
     FixedLengths,
-    Limits,
+    LatencyLimits,
     PlacedGPU,
     Placement,
     Scenario,
     ScenarioError,
-    ServiceLevels,
+    ServiceLevelObjectives,
     Workload,
 )
 from scenarios.adapters import AdapterClass
@@ -46,7 +46,11 @@ def load_of(*rates: float, rank: int = 8) -> twin.GPULoad:
 
 
 def judge(profile: twin.EngineProfile, load: twin.GPULoad, **changes: Any) -> twin.GPUVerdict:
-    arguments: dict[str, Any] = {"max_loras": 8, "max_lora_rank": 8, "service_levels": ServiceLevels()}
+    arguments: dict[str, Any] = {
+        "max_loras": 8,
+        "max_lora_rank": 8,
+        "service_levels": ServiceLevelObjectives(),
+    }
     engine = changes.pop("engine", EngineConfig())
     return twin.judge(load, WORKLOAD, engine, profile, **(arguments | changes))
 
@@ -82,7 +86,7 @@ def test_adapters_that_wait_for_a_slot_are_found_behind_a_good_total(profile: tw
 
 
 def test_latency_limits(profile: twin.EngineProfile) -> None:
-    levels = ServiceLevels(itl_ms=Limits(mean=1.0), ttft_ms=Limits(p99=100_000.0))
+    levels = ServiceLevelObjectives(itl_ms=LatencyLimits(mean=1.0), ttft_ms=LatencyLimits(p99=100_000.0))
     verdict = judge(profile, load_of(1.0), service_levels=levels)
     assert not verdict.accepted
     assert len(verdict.reasons) == 1
@@ -196,7 +200,7 @@ def test_equal_gpus_are_judged_once_under_their_own_names(scenario: Scenario) ->
 
 
 def test_reasons_name_each_gpus_own_adapters(scenario: Scenario) -> None:
-    levels = ServiceLevels(adapter_served_share=1.0, itl_ms=Limits(mean=0.001))
+    levels = ServiceLevelObjectives(adapter_served_share=1.0, itl_ms=LatencyLimits(mean=0.001))
     busy = scenario.model_copy(update={"service_levels": levels})
     report = twin.validate(busy, placed(*HALVES))
     assert not report.accepted
@@ -250,13 +254,15 @@ def test_requests_longer_than_the_model_are_cut(profile: twin.EngineProfile) -> 
 
 def test_service_levels_of_some_adapters(profile: twin.EngineProfile) -> None:
     """Gold adapters have limits of their own; the others do not feel them."""
-    strict = scenarios.AdapterLevels(ttft_ms=scenarios.Limits(p90=1.0), served_share=0.9)
+    strict = scenarios.AdapterSLO(ttft_ms=scenarios.LatencyLimits(p90=1.0), served_share=0.9)
     load = replace(load_of(0.5, 0.5, 0.5), levels=(None, strict, strict))
     verdict = judge(profile, load)
     assert not verdict.accepted
     (reason,) = verdict.reasons
     assert reason.startswith('p90 TTFT of "a1", "a2" is ')
-    loose = scenarios.AdapterLevels(ttft_ms=scenarios.Limits(p90=60_000.0), itl_ms=scenarios.Limits(mean=500))
+    loose = scenarios.AdapterSLO(
+        ttft_ms=scenarios.LatencyLimits(p90=60_000.0), itl_ms=scenarios.LatencyLimits(mean=500)
+    )
     assert judge(profile, replace(load, levels=(None, loose, loose))).accepted
 
 
@@ -264,7 +270,7 @@ def test_a_stricter_share_of_some_adapters(profile: twin.EngineProfile) -> None:
     load = load_of(6.0, *[0.004] * 20)
     plain = judge(profile, load, max_loras=1)
     assert plain.starved
-    lenient = scenarios.AdapterLevels(served_share=0.001)
+    lenient = scenarios.AdapterSLO(served_share=0.001)
     mixed = judge(profile, replace(load, levels=(None, *[lenient] * 20)), max_loras=1)
     assert len(mixed.starved) < len(plain.starved)
 

@@ -18,7 +18,7 @@ from scenarios import (
     PlacedGPU,
     Placement,
     Scenario,
-    ServiceLevels,
+    ServiceLevelObjectives,
     Workload,
 )
 from scenarios.adapters import AdapterClass
@@ -116,7 +116,7 @@ def test_a_verdict_tells_how_many_requests_were_cut() -> None:
             "workload": {"prompt": 100, "output": {"mean": 300, "std": 200}, "duration_s": 300},
             "devices": "H100-64GB",
             "engine": {"max_model_len": 600},
-            "service_levels": ServiceLevels(served_share=0.5),
+            "service_levels": ServiceLevelObjectives(served_share=0.5),
         }
     )
     gpu = PlacedGPU(gpu=0, device="H100-64GB", max_loras=1, max_lora_rank=8, adapters=("a",))

@@ -110,7 +110,7 @@ def start_decoding(e: Engine, s: State, r: int) -> None:
     n.decoding += 1
     n.context += context
     s.classes[(context - n.decode_steps) % e.block_size] += 1
-    book(s, r)
+    schedule_finish(s, r)
 
 
 @compiled
@@ -123,7 +123,7 @@ def stop_decoding(e: Engine, s: State, r: int) -> None:
     n.decoding -= 1
     n.context -= context
     s.classes[(context - n.decode_steps) % e.block_size] -= 1
-    unbook(s, r)
+    cancel_finish(s, r)
 
 
 @compiled
@@ -138,22 +138,22 @@ def postpone(e: Engine, s: State, r: int) -> None:
     place = (tokens_of(s, r) - s.now.decode_steps) % e.block_size
     s.classes[place] -= 1
     s.classes[(place + e.block_size - 1) % e.block_size] += 1
-    unbook(s, r)
+    cancel_finish(s, r)
     s.request[r].shift -= 1
-    book(s, r)
+    schedule_finish(s, r)
 
 
 @compiled
-def day_of(s: State, r: int) -> int:
+def finish_slot(s: State, r: int) -> int:
     """Day of the circular calendar with the decode step after which a request ends."""
     q = s.request[r]
     return int((q.output - q.shift) & (len(s.due) - 1))
 
 
 @compiled
-def book(s: State, r: int) -> None:
+def schedule_finish(s: State, r: int) -> None:
     """Enter a request in the calendar."""
-    q, day = s.request[r], day_of(s, r)
+    q, day = s.request[r], finish_slot(s, r)
     q.due_prev, q.due_next = -1, s.due[day]
     if s.due[day] >= 0:
         s.request[s.due[day]].due_prev = r
@@ -161,7 +161,7 @@ def book(s: State, r: int) -> None:
 
 
 @compiled
-def unbook(s: State, r: int) -> None:
+def cancel_finish(s: State, r: int) -> None:
     """Strike a request from the calendar."""
     q = s.request[r]
     if q.due_next >= 0:
@@ -169,7 +169,7 @@ def unbook(s: State, r: int) -> None:
     if q.due_prev >= 0:
         s.request[q.due_prev].due_next = q.due_next
     else:
-        s.due[day_of(s, r)] = q.due_next
+        s.due[finish_slot(s, r)] = q.due_next
 
 
 @compiled

@@ -27,7 +27,7 @@ def play(e: Engine, s: State, rows: FloatArray) -> bool:
         receive(e, s)
         schedule(e, s)
         if n.planned == 0 and n.step_preempted == 0 and n.step_decodes == n.running:
-            coast(e, s, rows)
+            fast_forward(e, s, rows)
         else:
             step(e, s, rows)
     n.clock = min(n.clock, e.horizon_s)
@@ -85,7 +85,7 @@ def settle_plan(e: Engine, s: State) -> int:
 
 
 @compiled
-def coast(e: Engine, s: State, rows: FloatArray) -> None:
+def fast_forward(e: Engine, s: State, rows: FloatArray) -> None:
     """Do the step that was scheduled, and equal ones after it while nothing but time passes.
 
     All running requests decode and no waiting one can be admitted: that stays so until a request ends

@@ -12,7 +12,7 @@ import numpy as np
 
 from optimizer.packing.assignment.formulation import AssignmentModel, Formulation
 from optimizer.packing.assignment.run_model import lower_bound, prepared
-from optimizer.packing.model.search_state import Run
+from optimizer.packing.model.search_state import SearchState
 from optimizer.packing.native_search import solve_in_thread
 
 
@@ -40,14 +40,14 @@ def to_cpsat(formulation: Formulation) -> tuple[Any, list[Any]]:
     return model, variables
 
 
-def place_cpsat(run: Run) -> None:
+def place_cpsat(run: SearchState) -> None:
     """`cpsat`: improve the run's plan, which is a hint, or prove that there is no better one."""
     built = prepared(run)
     if built is not None:
         solve(run, built)
 
 
-def new_solver(run: Run, seconds: float) -> Any:
+def new_solver(run: SearchState, seconds: float) -> Any:
     """A CP-SAT solver with a run's seed and workers, and a time limit; it leaves Ctrl-C to Python."""
     from ortools.sat.python import cp_model
 
@@ -61,7 +61,7 @@ def new_solver(run: Run, seconds: float) -> Any:
     return solver
 
 
-def solve(run: Run, built: AssignmentModel) -> None:
+def solve(run: SearchState, built: AssignmentModel) -> None:
     """Solve an assignment model within the run's limits and offer what it finds."""
     from ortools.sat.python import cp_model
 
@@ -85,7 +85,7 @@ def solve(run: Run, built: AssignmentModel) -> None:
     _record(run, built, solver, status[0], cp_model)
 
 
-def _record(run: Run, built: AssignmentModel, solver: Any, status: Any, cp_model: Any) -> None:
+def _record(run: SearchState, built: AssignmentModel, solver: Any, status: Any, cp_model: Any) -> None:
     run.statistics["cpsat_branches"] = float(solver.num_branches)
     run.statistics["cpsat_conflicts"] = float(solver.num_conflicts)
     if status == cp_model.INFEASIBLE:

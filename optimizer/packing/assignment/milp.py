@@ -15,7 +15,7 @@ from optimizer.packing.assignment.formulation import AssignmentModel, Formulatio
 from optimizer.packing.assignment.run_model import lower_bound, prepared
 from optimizer.packing.model.checker import check
 from optimizer.packing.model.problem import PackingProblem
-from optimizer.packing.model.search_state import Run
+from optimizer.packing.model.search_state import SearchState
 from optimizer.packing.native_search import solve_in_thread
 from optimizer.packing.quiet_highs import quiet_highs
 from scenarios.stopping.interrupts import interrupted
@@ -73,17 +73,17 @@ def lp_text(problem: PackingProblem, bins: int) -> str:
         return path.read_text(encoding="utf-8")
 
 
-def place_highs(run: Run) -> None:
+def place_highs(run: SearchState) -> None:
     """`milp`: the assignment model by HiGHS."""
     _place(run, "highs")
 
 
-def place_cbc(run: Run) -> None:
+def place_cbc(run: SearchState) -> None:
     """`cbc`: the assignment model by CBC."""
     _place(run, "cbc")
 
 
-def _place(run: Run, solver: str) -> None:
+def _place(run: SearchState, solver: str) -> None:
     built = prepared(run)
     if built is None:
         return
@@ -94,7 +94,7 @@ def _place(run: Run, solver: str) -> None:
     _record(run, built, model, variables, bound)
 
 
-def _record(run: Run, built: AssignmentModel, model: Any, variables: list[Any], bound: float) -> None:
+def _record(run: SearchState, built: AssignmentModel, model: Any, variables: list[Any], bound: float) -> None:
     import pulp
 
     cut_short = interrupted()  # what a solver says of itself then is no proof
@@ -121,7 +121,7 @@ def _record(run: Run, built: AssignmentModel, model: Any, variables: list[Any], 
         run.raise_bound(lower_bound(built, bound))
 
 
-def _solve_highs(run: Run, model: Any, variables: list[Any], start: dict[int, int] | None) -> float:
+def _solve_highs(run: SearchState, model: Any, variables: list[Any], start: dict[int, int] | None) -> float:
     """Solve by HiGHS; its bound."""
     import pulp
 
@@ -155,7 +155,7 @@ def _solve_highs(run: Run, model: Any, variables: list[Any], start: dict[int, in
     return float(model.solverModel.getInfo().mip_dual_bound)
 
 
-def _solve_cbc(run: Run, model: Any, variables: list[Any], start: dict[int, int] | None) -> float:
+def _solve_cbc(run: SearchState, model: Any, variables: list[Any], start: dict[int, int] | None) -> float:
     """Solve by CBC; CBC reports no bound through PuLP, so that of its relaxation is unknown: 0.
 
     Its feasibility tolerance stays as it is, 1e-7: a unit of a row that `to_pulp` scaled is at least 1e-5,

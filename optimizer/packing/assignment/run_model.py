@@ -6,13 +6,13 @@ import numpy as np
 
 from optimizer.packing.assignment.formulation import AssignmentModel, assignment_model
 from optimizer.packing.heuristics.first_fit import place_best_fit
-from optimizer.packing.model.search_state import Run
+from optimizer.packing.model.search_state import SearchState
 
 LARGEST = 400_000
 """Most item variables of an assignment model; larger problems are for the patterns."""
 
 
-def prepared(run: Run) -> AssignmentModel | None:
+def prepared(run: SearchState) -> AssignmentModel | None:
     """The model of all packings that may be better than the run's; None if it would be too large.
 
     Where prices are minimised, a plan is found first and bounds the number of bins; else ``max_bins`` does.
@@ -28,7 +28,7 @@ def prepared(run: Run) -> AssignmentModel | None:
     return assignment_model(run.problem, bins, run.bound if run.problem.objective == "price" else 0.0)
 
 
-def most_bins(run: Run) -> int:
+def most_bins(run: SearchState) -> int:
     """Bins that an assignment model needs so that no better packing is missed."""
     problem = run.problem
     given = problem.max_bins if problem.max_bins is not None else problem.n_items

@@ -30,7 +30,7 @@ CLOSE = 0.05
 
 
 @dataclass(frozen=True, eq=False)
-class Continuous:
+class LinearRelaxation:
     """The continuous relaxation: bins of each option in fractions, items split over options.
 
     Parameters
@@ -49,7 +49,7 @@ class Continuous:
 
 
 @dataclass(frozen=True, eq=False)
-class Division:
+class AggregateSolution:
     """Whole bins of each option, shape (n_options,), and their items in all, (n_options, n_classes)."""
 
     bins: IntArray
@@ -83,19 +83,19 @@ class AggregateModel:
         self._items, self._bins, self._apart = np.split(np.arange(n + 2 * k), [n, n + k])
         self._spare, self._columns = n + 2 * k, n + 2 * k + 1
 
-    def continuous(self) -> Continuous:
+    def continuous(self) -> LinearRelaxation:
         """Solve the linear relaxation."""
         duals, bins = np.zeros(self.problem.n_classes), np.zeros(len(self.problem.options))
         solver = self._solver(self._bins, self._prices, [self._demand, *self._capacity(), *self._limits])
         solver.run()
         status = solver.getModelStatus()
         if status != _status("kOptimal"):
-            return Continuous(float("inf") if status == _status("kInfeasible") else 0.0, duals, bins)
+            return LinearRelaxation(float("inf") if status == _status("kInfeasible") else 0.0, duals, bins)
         solution = solver.getSolution()
         duals[self.classes] = np.maximum(np.array(solution.row_dual)[: len(self.classes)], 0.0)
         bins[list(self.options)] = np.array(solution.col_value)[self._bins]
         bound = float(solver.getInfo().objective_function_value)
-        return Continuous(max(0.0, bound) * (1 - 1e-9), duals, bins)
+        return LinearRelaxation(max(0.0, bound) * (1 - 1e-9), duals, bins)
 
     def whole_bins(self, seconds: float) -> float:
         """Lower bound on the price with whole numbers of bins; infinite if there are none."""
@@ -108,7 +108,7 @@ class AggregateModel:
         bound = float(solver.getInfo().mip_dual_bound)
         return max(0.0, bound) * (1 - 1e-9) if np.isfinite(bound) else 0.0
 
-    def divide(self, price: float, wanted: FloatArray, seconds: float) -> Division | None:
+    def divide(self, price: float, wanted: FloatArray, seconds: float) -> AggregateSolution | None:
         """Whole bins next to wanted numbers, all equally full; None if none is found.
 
         Parameters
@@ -133,7 +133,7 @@ class AggregateModel:
         if items is None:
             return None
         of, every = np.array(self.options), (len(self.problem.options), self.problem.n_classes)
-        found = Division(np.zeros(every[0], dtype=np.int64), np.zeros(every, dtype=np.int64))
+        found = AggregateSolution(np.zeros(every[0], dtype=np.int64), np.zeros(every, dtype=np.int64))
         found.bins[of], found.items[np.ix_(of, self.classes)] = bins, items
         return found
 

@@ -11,13 +11,13 @@ from optimizer.packing.model.problem import PackingProblem
 from optimizer.packing.model.search_state import round_up
 
 
-def homeless_message(problem: PackingProblem) -> str:
+def unpackable_message(problem: PackingProblem) -> str:
     """Which classes fit no bin; empty if each fits some."""
-    homeless = problem.homeless()
-    if not len(homeless):
+    unpackable = problem.unpackable()
+    if not len(unpackable):
         return ""
-    names = ", ".join(problem.class_name(int(c)) for c in homeless[:5])
-    more = f" and {len(homeless) - 5} more" if len(homeless) > 5 else ""
+    names = ", ".join(problem.class_name(int(c)) for c in unpackable[:5])
+    more = f" and {len(unpackable) - 5} more" if len(unpackable) > 5 else ""
     return f"no bin holds even one item of class {names}{more}"
 
 

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from optimizer.packing.bounds.aggregate_relaxation import AggregateModel, Continuous
+from optimizer.packing.bounds.aggregate_relaxation import AggregateModel, LinearRelaxation
 from optimizer.packing.model.options import useful_options
 from optimizer.packing.model.problem import FloatArray, IntArray, PackingProblem
-from optimizer.packing.model.search_state import Run, round_up
+from optimizer.packing.model.search_state import SearchState, round_up
 
 WHOLE_BINS_S, WHOLE_BINS_SHARE = 20.0, 0.1
 """Seconds, and share of the time left, for the bound with whole numbers of bins."""
@@ -36,17 +36,17 @@ class Proof:
 
     bound: float
     duals: FloatArray
-    toll: FloatArray
+    limit_dual: FloatArray
 
 
-def proof_of(continuous: Continuous, problem: PackingProblem) -> Proof | None:
+def proof_of(continuous: LinearRelaxation, problem: PackingProblem) -> Proof | None:
     """The continuous bound's proof; None where limits have a part in it, whose duals are not kept."""
     if not np.isclose(continuous.duals @ problem.counts, continuous.bound, rtol=1e-7, atol=0.0):
         return None
     return Proof(continuous.bound, continuous.duals, np.zeros(len(problem.options)))
 
 
-def continuous_relaxation(problem: PackingProblem) -> Continuous:
+def continuous_relaxation(problem: PackingProblem) -> LinearRelaxation:
     """Solve the aggregate model's linear relaxation."""
     return AggregateModel(problem).continuous()
 
@@ -114,7 +114,7 @@ def price_bound(problem: PackingProblem, seconds: float) -> float:
     return round_up(bound, problem) if np.isfinite(bound) else bound
 
 
-def raise_bounds(run: Run) -> Continuous:
+def raise_bounds(run: SearchState) -> LinearRelaxation:
     """Raise a run's bound by all bounds of this module; the continuous relaxation is returned.
 
     If not even the relaxation has a solution, the run is marked infeasible.

@@ -17,14 +17,14 @@ import numpy as np
 from optimizer.packing.assignment.cpsat import place_cpsat
 from optimizer.packing.assignment.run_model import most_bins
 from optimizer.packing.bounds.price_bounds import proof_of, raise_bounds
-from optimizer.packing.branch_and_price.column_enumeration import place_from_all
-from optimizer.packing.branch_and_price.column_generation import LARGE, Relaxation, relax
+from optimizer.packing.branch_and_price.column_enumeration import place_by_enumeration
+from optimizer.packing.branch_and_price.column_generation import LARGE, ColumnGeneration, generate_columns
 from optimizer.packing.branch_and_price.primal_heuristics import dive, restricted_master
-from optimizer.packing.branch_and_price.restricted_master import Solved
+from optimizer.packing.branch_and_price.restricted_master import MasterSolution
 from optimizer.packing.branch_and_price.tree import place_by_branching
-from optimizer.packing.heuristics.annealing import squeeze
-from optimizer.packing.heuristics.first_fit import Filler, place_best_fit
-from optimizer.packing.model.search_state import Run
+from optimizer.packing.heuristics.annealing import anneal_to_bin_count
+from optimizer.packing.heuristics.first_fit import BinFiller, place_best_fit
+from optimizer.packing.model.search_state import SearchState
 
 MASTERS = {0: 3.0, 3: 5.0, 8: 10.0, 24: 10.0}
 """Dives after which a restricted master is solved, and for how many seconds at most."""
@@ -42,26 +42,26 @@ MOST_COLUMNS = 4_000
 """Columns of a restricted master."""
 
 
-def place_patterns(run: Run) -> None:
+def place_by_branch_and_price(run: SearchState) -> None:
     """Improve plan and bound until they meet or a limit strikes."""
     started = time.monotonic()
     place_best_fit(run)
     continuous = raise_bounds(run)
     if run.done:
         return
-    filler = Filler(run.problem)
-    place_from_all(run, filler, proof_of(continuous, run.problem), 0.2 * run.left_s)
-    squeeze(run, filler, continuous, 0.2 * run.left_s)
+    filler = BinFiller(run.problem)
+    place_by_enumeration(run, filler, proof_of(continuous, run.problem), 0.2 * run.left_s)
+    anneal_to_bin_count(run, filler, continuous, 0.2 * run.left_s)
     if run.done:
         return
     known = run.bound
-    relaxation, solved = relax(run, filler, continuous, 0.4 * run.left_s)
+    relaxation, solved = generate_columns(run, filler, continuous, 0.4 * run.left_s)
     run.statistics["relaxation_seconds"] = time.monotonic() - started
     if run.bound > known:
-        squeeze(run, filler, continuous, 0.1 * run.left_s)
+        anneal_to_bin_count(run, filler, continuous, 0.1 * run.left_s)
     if not run.done and run.problem.n_classes <= LARGE:
         solved = _finish_relaxation(run, relaxation, 0.2 * run.left_s)
-        place_from_all(run, filler, relaxation.proof, 0.2 * run.left_s)
+        place_by_enumeration(run, filler, relaxation.proof, 0.2 * run.left_s)
         if not run.done:
             place_by_branching(run, relaxation, 0.6 * run.left_s)
     if not run.done and solved is not None:
@@ -78,7 +78,7 @@ def place_patterns(run: Run) -> None:
         run.limited = True
 
 
-def _plans(run: Run, relaxation: Relaxation, solved: Solved) -> None:
+def _plans(run: SearchState, relaxation: ColumnGeneration, solved: MasterSolution) -> None:
     """Dive again and again with more noise, and solve restricted masters between."""
     rng = np.random.default_rng(np.random.SeedSequence(run.seed).spawn(1)[0])
     small = most_bins(run) * run.problem.n_classes <= SMALL
@@ -95,7 +95,9 @@ def _plans(run: Run, relaxation: Relaxation, solved: Solved) -> None:
     run.statistics["dives"] = float(k)
 
 
-def _finish_relaxation(run: Run, relaxation: Relaxation, seconds: float) -> Solved | None:
+def _finish_relaxation(
+    run: SearchState, relaxation: ColumnGeneration, seconds: float
+) -> MasterSolution | None:
     """Solve the relaxation to its end where it was left early."""
     relaxation.close, relaxation.rounding, relaxation.until = 1e-7, False, run.until(seconds)
     return relaxation.solve()

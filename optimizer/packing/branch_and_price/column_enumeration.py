@@ -25,13 +25,13 @@ from optimizer.packing.branch_and_price.knapsack import (
     fractional,
     row_multipliers,
 )
-from optimizer.packing.branch_and_price.primal_heuristics import trim
-from optimizer.packing.heuristics.first_fit import Filler, offer
+from optimizer.packing.branch_and_price.primal_heuristics import drop_excess
+from optimizer.packing.heuristics.first_fit import BinFiller, offer
 from optimizer.packing.heuristics.kernels import room_for
 from optimizer.packing.model.bin_limits import limit_rows
 from optimizer.packing.model.compilation import compiled
 from optimizer.packing.model.problem import Bin, BoolArray, FloatArray, IntArray
-from optimizer.packing.model.search_state import Run, price_unit
+from optimizer.packing.model.search_state import SearchState, price_unit
 from optimizer.packing.native_search import solve_in_thread
 
 MOST_BINS = 5_000
@@ -44,7 +44,7 @@ CARE = 1e-7
 """Share of a bin's worth that rounding may cost."""
 
 
-def place_from_all(run: Run, filler: Filler, proof: Proof | None, seconds: float) -> None:
+def place_by_enumeration(run: SearchState, filler: BinFiller, proof: Proof | None, seconds: float) -> None:
     """Find a packing at the run's bound, or raise the bound, if the bins that may be in it are few."""
     if run.done or proof is None or price_unit(run.problem) == 0:
         return
@@ -54,12 +54,12 @@ def place_from_all(run: Run, filler: Filler, proof: Proof | None, seconds: float
     chosen, excluded = _chosen(run, bins, proof, seconds)
     run.statistics["listed_bins"] = float(len(bins))
     if chosen is not None:
-        offer(run, trim(chosen, run.problem.counts))
+        offer(run, drop_excess(chosen, run.problem.counts))
     elif excluded:
         run.raise_bound(run.bound + price_unit(run.problem))
 
 
-def _candidates(run: Run, filler: Filler, proof: Proof) -> list[Bin] | None:
+def _candidates(run: SearchState, filler: BinFiller, proof: Proof) -> list[Bin] | None:
     """All bins that a packing of the bound's price may use; None if they are too many."""
     problem, duals = run.problem, proof.duals
     if (duals[problem.counts > 0] <= 0).any():
@@ -70,8 +70,8 @@ def _candidates(run: Run, filler: Filler, proof: Proof) -> list[Bin] | None:
         rows, table = problem.rows[o], filler.tables[o]
         most = np.minimum(rows.most, problem.counts)
         weights = row_multipliers(duals, most, rows.usage, rows.capacity, 25)
-        least = float(problem.prices[o] + proof.toll[o]) * (1 - CARE) - slack
-        listed, complete = valuable_bins(
+        least = float(problem.prices[o] + proof.limit_dual[o]) * (1 - CARE) - slack
+        listed, complete = columns_within_gap(
             duals, most, rows.usage, rows.capacity, table.wanted, table.group, table.stands,
             weights, least, MOST_BINS - len(found), NODES,
         )  # fmt: skip
@@ -81,7 +81,9 @@ def _candidates(run: Run, filler: Filler, proof: Proof) -> list[Bin] | None:
     return found
 
 
-def _chosen(run: Run, bins: Sequence[Bin], proof: Proof, seconds: float) -> tuple[list[Bin] | None, bool]:
+def _chosen(
+    run: SearchState, bins: Sequence[Bin], proof: Proof, seconds: float
+) -> tuple[list[Bin] | None, bool]:
     """Bins that cover all items at the bound's price, and whether it is proven that there are none.
 
     Items beyond those there are cost their duals, so there is room for few.
@@ -126,7 +128,7 @@ def _is_full(smallest: IntArray, i: int, residual: IntArray) -> bool:
 
 
 @compiled
-def valuable_bins(
+def columns_within_gap(
     profit: FloatArray,
     most: IntArray,
     usage: IntArray,

@@ -13,14 +13,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from optimizer.packing.bounds.aggregate_relaxation import Continuous
+from optimizer.packing.bounds.aggregate_relaxation import LinearRelaxation
 from optimizer.packing.bounds.price_bounds import Proof, proof_of
-from optimizer.packing.branch_and_price.dual_inequalities import exchanges
-from optimizer.packing.branch_and_price.pricing import Priced, cover, price_option
-from optimizer.packing.branch_and_price.restricted_master import Master, Solved
-from optimizer.packing.heuristics.first_fit import Filler
+from optimizer.packing.branch_and_price.dual_inequalities import dual_optimal_inequalities
+from optimizer.packing.branch_and_price.pricing import PricedColumn, cover, price_option
+from optimizer.packing.branch_and_price.restricted_master import Master, MasterSolution
+from optimizer.packing.heuristics.first_fit import BinFiller
 from optimizer.packing.model.problem import FloatArray, IntArray
-from optimizer.packing.model.search_state import Run, price_unit, round_up
+from optimizer.packing.model.search_state import SearchState, price_unit, round_up
 
 LARGE = 200
 """Classes beyond which the relaxation is not solved to the end before plans are made of it."""
@@ -36,7 +36,7 @@ TREE_NODES = (0, 300, 5_000, 100_000)
 
 
 @dataclass
-class Relaxation:
+class ColumnGeneration:
     """The linear relaxation of the pattern model while it is being solved.
 
     Parameters
@@ -67,7 +67,7 @@ class Relaxation:
         Whether it also counts as solved where both round up to the same price.
     """
 
-    filler: Filler
+    filler: BinFiller
     master: Master
     limit: IntArray
     until: Callable[[], bool]
@@ -81,11 +81,11 @@ class Relaxation:
     rounding: bool = True
     rounds: int = 0
 
-    def of(self, left: IntArray, until: Callable[[], bool]) -> Relaxation:
+    def of(self, left: IntArray, until: Callable[[], bool]) -> ColumnGeneration:
         """The relaxation of what is left of the items, by the same columns; it keeps no bounds."""
-        return Relaxation(self.filler, self.master, left, until, self.options, bounding=False)
+        return ColumnGeneration(self.filler, self.master, left, until, self.options, bounding=False)
 
-    def solve(self, *, most_effort: int = 3, max_rounds: int = 100_000) -> Solved | None:
+    def solve(self, *, most_effort: int = 3, max_rounds: int = 100_000) -> MasterSolution | None:
         """Add columns until none helps, the bound cannot rise any more, or it is to stop.
 
         Parameters
@@ -124,16 +124,16 @@ class Relaxation:
                 effort += 1
         return solved
 
-    def _greedy(self, solved: Solved) -> int:
+    def _greedy(self, solved: MasterSolution) -> int:
         """Add greedy columns of negative reduced cost; how many."""
         added = 0
         for o in self.options:
-            worth = (self.filler.problem.options[o].price + float(solved.toll[o])) * (1 + 1e-8)
+            worth = (self.filler.problem.options[o].price + float(solved.limit_dual[o])) * (1 + 1e-8)
             for column in cover(self.filler, o, solved.duals, self.limit, worth, self.until):
                 added += self.master.add(column)
         return added
 
-    def _bound_is_final(self, solved: Solved) -> bool:
+    def _bound_is_final(self, solved: MasterSolution) -> bool:
         """Whether the relaxation's optimum rounds up to the same price as the bound."""
         if solved.uncovered > 1e-6:
             return False
@@ -145,7 +145,7 @@ class Relaxation:
             and round_up(self.bound, problem) > self.bound
         )
 
-    def _prove(self, solved: Solved) -> bool:
+    def _prove(self, solved: MasterSolution) -> bool:
         """Try to show the least bound at which the relaxation counts as solved; whether it is shown.
 
         Bins need not be priced to the optimum for that: if none is worth more than its price times the
@@ -160,12 +160,12 @@ class Relaxation:
         for o in self.options:
             if self.until():
                 return False
-            enough = problem.options[o].price * slack + float(solved.toll[o])
+            enough = problem.options[o].price * slack + float(solved.limit_dual[o])
             priced.append(price_option(self.filler, o, solved.duals, self.limit, enough, TREE_NODES[-1]))
             if priced[-1].upper > enough * (1 + 1e-7):
                 return False
         before = self.bound
-        self._farley(solved.duals, solved.toll, solved.toll_total, priced)
+        self._farley(solved.duals, solved.limit_dual, solved.limit_dual_total, priced)
         return self.bound > before
 
     def _goal(self, value: float) -> float:
@@ -177,56 +177,58 @@ class Relaxation:
         below = (np.ceil(value / unit - 1e-6) - 1) * unit
         return min(close, float(below) + 1e-5 * unit)
 
-    def _round(self, solved: Solved, smooth: float, nodes: int) -> int:
+    def _round(self, solved: MasterSolution, smooth: float, nodes: int) -> int:
         """Price every option once; how many columns of negative reduced cost were added.
 
         A round that is cut short adds columns, but proves no bound.
         """
-        duals, toll, toll_total = solved.duals, solved.toll, solved.toll_total
+        duals, limit_dual, limit_dual_total = solved.duals, solved.limit_dual, solved.limit_dual_total
         if smooth and self.centre is not None:
             duals = smooth * self.centre[0] + (1 - smooth) * duals
-            toll = smooth * self.centre[1] + (1 - smooth) * toll
-            toll_total = smooth * self.centre[2] + (1 - smooth) * toll_total
+            limit_dual = smooth * self.centre[1] + (1 - smooth) * limit_dual
+            limit_dual_total = smooth * self.centre[2] + (1 - smooth) * limit_dual_total
         problem, priced = self.filler.problem, []
         for o in self.options:
             if self.until():
                 break
-            enough = problem.options[o].price + float(toll[o])
+            enough = problem.options[o].price + float(limit_dual[o])
             priced.append(price_option(self.filler, o, duals, self.limit, enough * (1 + 1e-8), nodes))
         if self.bounding and len(priced) == len(self.options):
-            self._farley(duals, toll, toll_total, priced)
+            self._farley(duals, limit_dual, limit_dual_total, priced)
         added = 0
         for one in priced:
             o = one.bin.option
-            worth = (problem.options[o].price + float(solved.toll[o])) * (1 + 1e-8)
+            worth = (problem.options[o].price + float(solved.limit_dual[o])) * (1 + 1e-8)
             if float(solved.duals @ one.bin.counts) > worth:
                 added += self.master.add(one.bin)
         return added
 
-    def _farley(self, duals: FloatArray, toll: FloatArray, toll_total: float, priced: list[Priced]) -> None:
+    def _farley(
+        self, duals: FloatArray, limit_dual: FloatArray, limit_dual_total: float, priced: list[PricedColumn]
+    ) -> None:
         """Take the bound that priced bins prove."""
         problem = self.filler.problem
         scale = 1.0
         for one in priced:
-            excess = one.upper - float(toll[one.bin.option])
+            excess = one.upper - float(limit_dual[one.bin.option])
             if excess > 0:
                 scale = min(scale, problem.options[one.bin.option].price / excess)
-        bound = scale * (float(duals @ problem.counts) - toll_total) * (1 - 1e-9)
+        bound = scale * (float(duals @ problem.counts) - limit_dual_total) * (1 - 1e-9)
         if bound > self.bound or self.centre is None:
             self.bound = max(bound, self.bound)
-            self.centre = (duals, toll, toll_total)
+            self.centre = (duals, limit_dual, limit_dual_total)
             if self.proof is None or bound > self.proof.bound:
-                self.proof = Proof(bound, scale * duals, scale * toll)
+                self.proof = Proof(bound, scale * duals, scale * limit_dual)
             if self.on_bound is not None:
                 self.on_bound(self.bound)
 
 
-def relax(
-    run: Run, filler: Filler, continuous: Continuous, seconds: float
-) -> tuple[Relaxation, Solved | None]:
+def generate_columns(
+    run: SearchState, filler: BinFiller, continuous: LinearRelaxation, seconds: float
+) -> tuple[ColumnGeneration, MasterSolution | None]:
     """Solve the relaxation at the root, from the continuous one; the run's bound rises as it goes."""
     until = run.until(seconds)
-    master = Master(run.problem, exchanges(filler))
+    master = Master(run.problem, dual_optimal_inequalities(filler))
     for o in filler.options:
         most = run.problem.rows[o].most
         for bin_ in cover(filler, o, np.ones(run.problem.n_classes), most, -1.0, until):
@@ -234,7 +236,7 @@ def relax(
     if run.packing is not None:
         for b, _ in run.packing.patterns():
             master.add(b)
-    relaxation = Relaxation(
+    relaxation = ColumnGeneration(
         filler, master, run.problem.counts, until, filler.options, on_bound=run.raise_bound,
         bound=continuous.bound, proof=proof_of(continuous, run.problem),
         close=1e-7 if run.problem.n_classes <= LARGE else 2e-3,

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from optimizer.packing.heuristics.first_fit import Filler
+from optimizer.packing.heuristics.first_fit import BinFiller
 from optimizer.packing.model.compilation import compiled
 from optimizer.packing.model.problem import FloatArray, IntArray
 
@@ -19,7 +19,7 @@ MOST = 3
 """Exchanges out of one class: to the largest that may take its place."""
 
 
-def exchanges(filler: Filler) -> list[tuple[int, int]]:
+def dual_optimal_inequalities(filler: BinFiller) -> list[tuple[int, int]]:
     """Pairs (a, b) of classes with items such that b may take the place of a; none implied by two others."""
     used = np.flatnonzero(filler.problem.counts > 0)
     size = _sizes(filler)[used]
@@ -27,7 +27,7 @@ def exchanges(filler: Filler) -> list[tuple[int, int]]:
     return [(int(used[a]), int(used[b])) for a, row in enumerate(found) for b in row[row >= 0]]
 
 
-def _sizes(filler: Filler) -> FloatArray:
+def _sizes(filler: BinFiller) -> FloatArray:
     """What an item takes, shape (n_classes, rows of all options and measures of cuts).
 
     In every bin a class may take the place of another if it has nothing more of any: where a class may not

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from optimizer.packing.branch_and_price.knapsack import row_multipliers, table_knapsack, tree_knapsack
-from optimizer.packing.heuristics.first_fit import Filler
+from optimizer.packing.heuristics.first_fit import BinFiller
 from optimizer.packing.model.problem import Bin, FloatArray, IntArray
 
 TABLE_CELLS = 32_000_000
@@ -16,7 +16,7 @@ TABLE_CELLS = 32_000_000
 
 
 @dataclass(frozen=True, eq=False)
-class Priced:
+class PricedColumn:
     """A bin, its value under the duals, and an upper bound on the value of any bin of its option."""
 
     bin: Bin
@@ -25,8 +25,8 @@ class Priced:
 
 
 def price_option(
-    filler: Filler, option: int, duals: FloatArray, limit: IntArray, enough: float, nodes: int
-) -> Priced:
+    filler: BinFiller, option: int, duals: FloatArray, limit: IntArray, enough: float, nodes: int
+) -> PricedColumn:
     """The bin of most value of one option.
 
     Parameters
@@ -50,7 +50,7 @@ def price_option(
     cells = int(rows.capacity[0]) * int(np.log2(most[profit > 0] + 1).sum() + 1)
     if len(rows.capacity) == 1 and not len(table) and cells <= TABLE_CELLS:
         counts, value = table_knapsack(profit, most, rows.usage[0], int(rows.capacity[0]))
-        return Priced(Bin(option, counts), value, value)
+        return PricedColumn(Bin(option, counts), value, value)
     weights = row_multipliers(profit, most, rows.usage, rows.capacity, 1 if len(rows.capacity) == 1 else 25)
     counts, value, upper = tree_knapsack(
         profit, most, rows.usage, rows.capacity, table.wanted, table.group, table.stands,
@@ -59,11 +59,16 @@ def price_option(
     if upper > max(value, enough) * (1 + 1e-6):
         counts = filler.polish(option, profit, most, counts)
         value = float(profit @ counts)
-    return Priced(Bin(option, counts), value, upper)
+    return PricedColumn(Bin(option, counts), value, upper)
 
 
 def cover(
-    filler: Filler, option: int, duals: FloatArray, limit: IntArray, worth: float, until: Callable[[], bool]
+    filler: BinFiller,
+    option: int,
+    duals: FloatArray,
+    limit: IntArray,
+    worth: float,
+    until: Callable[[], bool],
 ) -> list[Bin]:
     """Greedy bins worth more than ``worth`` that share no class, to enrich the master at little cost.
 

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from optimizer.packing.branch_and_price.column_generation import Relaxation
-from optimizer.packing.branch_and_price.restricted_master import Solved
-from optimizer.packing.heuristics.first_fit import Filler, cheapest_options, first_fit, offer
-from optimizer.packing.model.options import Stock
+from optimizer.packing.branch_and_price.column_generation import ColumnGeneration
+from optimizer.packing.branch_and_price.restricted_master import MasterSolution
+from optimizer.packing.heuristics.first_fit import BinFiller, cheapest_options, first_fit, offer
+from optimizer.packing.model.options import BinLimits
 from optimizer.packing.model.problem import Bin, IntArray
-from optimizer.packing.model.search_state import Run
+from optimizer.packing.model.search_state import SearchState
 from optimizer.packing.native_search import solve_in_thread
 
 RECALL = 0.65
@@ -22,7 +22,7 @@ MANY = 100
 """Classes beyond which a dive rounds several columns up at once, and adds greedy columns only."""
 
 
-def trim(bins: Sequence[Bin], counts: IntArray) -> list[Bin]:
+def drop_excess(bins: Sequence[Bin], counts: IntArray) -> list[Bin]:
     """Bins without the items beyond what there is: covering becomes packing."""
     left, kept = counts.copy(), []
     for b in bins:
@@ -33,7 +33,7 @@ def trim(bins: Sequence[Bin], counts: IntArray) -> list[Bin]:
     return kept
 
 
-def use(filler: Filler, chosen: Sequence[Bin], left: IntArray) -> list[Bin]:
+def repair_overcover(filler: BinFiller, chosen: Sequence[Bin], left: IntArray) -> list[Bin]:
     """Bins without the items beyond what is left; the gaps take what fits, heaviest first."""
     order = np.argsort(-filler.weights, kind="stable")
     rest, bins = left.copy(), list[Bin]()
@@ -46,7 +46,7 @@ def use(filler: Filler, chosen: Sequence[Bin], left: IntArray) -> list[Bin]:
     return bins
 
 
-def complete(run: Run, filler: Filler, bins: Sequence[Bin], left: IntArray) -> None:
+def fill_remaining(run: SearchState, filler: BinFiller, bins: Sequence[Bin], left: IntArray) -> None:
     """Offer bins with the items that are left packed first-fit."""
     for order in filler.orders:
         stock = _stock(run, bins)
@@ -56,7 +56,12 @@ def complete(run: Run, filler: Filler, bins: Sequence[Bin], left: IntArray) -> N
 
 
 def dive(
-    run: Run, relaxation: Relaxation, solved: Solved, rng: np.random.Generator, *, spread: float
+    run: SearchState,
+    relaxation: ColumnGeneration,
+    solved: MasterSolution,
+    rng: np.random.Generator,
+    *,
+    spread: float,
 ) -> None:
     """Fix whole bins, solve the relaxation of what is left, and so on down to nothing.
 
@@ -73,7 +78,7 @@ def dive(
     """
     master, problem = relaxation.master, run.problem
     left, fixed, spent = problem.counts.copy(), list[Bin](), 0.0
-    current: Solved | None = solved
+    current: MasterSolution | None = solved
     steps = 0
     while left.any() and current is not None and not run.out_of_time:
         if current.uncovered > 1e-6 or (spent + current.value >= run.value * (1 - 1e-9) and steps):
@@ -81,11 +86,11 @@ def dive(
         chosen = _round(current, master.columns, left, rng, spread)
         if not chosen:
             break
-        for b in use(relaxation.filler, chosen, left):
+        for b in repair_overcover(relaxation.filler, chosen, left):
             fixed.append(b)
             left = left - b.counts
             spent += problem.options[b.option].price
-        complete(run, relaxation.filler, fixed, left)
+        fill_remaining(run, relaxation.filler, fixed, left)
         if run.done or not left.any():
             break
         master.demand(left, fixed)
@@ -98,7 +103,7 @@ def dive(
 
 
 def _round(
-    solved: Solved, columns: Sequence[Bin], left: IntArray, rng: np.random.Generator, spread: float
+    solved: MasterSolution, columns: Sequence[Bin], left: IntArray, rng: np.random.Generator, spread: float
 ) -> list[Bin]:
     """Whole parts of the columns' amounts, or the columns with the largest fractions.
 
@@ -123,7 +128,9 @@ def _round(
     return chosen
 
 
-def restricted_master(run: Run, relaxation: Relaxation, solved: Solved, seconds: float, most: int) -> None:
+def restricted_master(
+    run: SearchState, relaxation: ColumnGeneration, solved: MasterSolution, seconds: float, most: int
+) -> None:
     """The best packing from the columns at hand, by HiGHS.
 
     Parameters
@@ -141,7 +148,7 @@ def restricted_master(run: Run, relaxation: Relaxation, solved: Solved, seconds:
     if not columns:
         return
     cost = problem.prices[[b.option for b in columns]]
-    cost = cost + solved.toll[[b.option for b in columns]]
+    cost = cost + solved.limit_dual[[b.option for b in columns]]
     cost = cost - np.array([b.counts for b in columns]) @ solved.duals
     keep = np.sort(np.argsort(cost, kind="stable")[:most])
     solver = quiet_highs(interruptible=True)
@@ -165,13 +172,13 @@ def restricted_master(run: Run, relaxation: Relaxation, solved: Solved, seconds:
     solve_in_thread(solver.run, solver.cancelSolve)
     amount = np.rint(np.array(solver.getSolution().col_value)).astype(np.int64)
     bins = [columns[k] for k, times in zip(keep, amount, strict=False) for _ in range(int(times))]
-    packed = trim(bins, problem.counts)
+    packed = drop_excess(bins, problem.counts)
     if packed and not (problem.counts - np.array([b.counts for b in packed]).sum(axis=0)).any():
         offer(run, cheapest_options(relaxation.filler, packed, _stock(run, packed)))
 
 
-def _stock(run: Run, bins: Sequence[Bin]) -> Stock:
-    stock = Stock(run.problem)
+def _stock(run: SearchState, bins: Sequence[Bin]) -> BinLimits:
+    stock = BinLimits(run.problem)
     for b in bins:
         stock.take(b.option)
     return stock

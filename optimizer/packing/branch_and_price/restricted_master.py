@@ -25,7 +25,7 @@ PRIMAL = 4
 
 
 @dataclass(frozen=True, eq=False)
-class Solved:
+class MasterSolution:
     """An optimum of the master.
 
     Parameters
@@ -48,8 +48,8 @@ class Solved:
     value: float
     amount: FloatArray
     duals: FloatArray
-    toll: FloatArray
-    toll_total: float
+    limit_dual: FloatArray
+    limit_dual_total: float
     uncovered: float
 
 
@@ -140,7 +140,7 @@ class Master:
         self.limits[row] = replace(self.limits[row], least=least, most=most)
         self._solver.changeRowBounds(self.problem.n_classes + row, least, most)
 
-    def solve(self) -> Solved | None:
+    def solve(self) -> MasterSolution | None:
         """Solve the linear programme; None if HiGHS fails on it."""
         import highspy
 
@@ -150,14 +150,14 @@ class Master:
         solution = self._solver.getSolution()
         values, duals = np.array(solution.col_value), np.array(solution.row_dual)
         n = self.problem.n_classes
-        toll, toll_total = np.zeros(len(self.problem.options)), 0.0
+        limit_dual, limit_dual_total = np.zeros(len(self.problem.options)), 0.0
         for limit, dual in zip(self.limits, duals[n:], strict=True):
             binding = limit.most if dual < 0 else limit.least
             if dual and np.isfinite(binding):
-                toll -= limit.weight * dual
-                toll_total -= binding * dual
-        return Solved(
+                limit_dual -= limit.weight * dual
+                limit_dual_total -= binding * dual
+        return MasterSolution(
             float(self._solver.getInfo().objective_function_value), values[n + self._exchanges :],
             np.maximum(duals[:n], 0.0),
-            toll, toll_total, float(values[:n].sum()),
+            limit_dual, limit_dual_total, float(values[:n].sum()),
         )  # fmt: skip

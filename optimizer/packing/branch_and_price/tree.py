@@ -14,12 +14,12 @@ from collections.abc import Callable
 import numpy as np
 
 from optimizer.packing.bounds.price_bounds import Proof
-from optimizer.packing.branch_and_price.column_generation import TREE_NODES, Relaxation
+from optimizer.packing.branch_and_price.column_generation import TREE_NODES, ColumnGeneration
 from optimizer.packing.branch_and_price.pricing import price_option
 from optimizer.packing.branch_and_price.primal_heuristics import dive
-from optimizer.packing.branch_and_price.restricted_master import Solved
+from optimizer.packing.branch_and_price.restricted_master import MasterSolution
 from optimizer.packing.model.problem import FloatArray
-from optimizer.packing.model.search_state import Run, price_unit
+from optimizer.packing.model.search_state import SearchState, price_unit
 
 LEAF_DIVES = 48
 """Dives into a branch whose numbers of bins are all whole."""
@@ -28,7 +28,7 @@ WHOLE = 1e-5
 """Distance from a whole number that counts as none."""
 
 
-def place_by_branching(run: Run, relaxation: Relaxation, seconds: float) -> None:
+def place_by_branching(run: SearchState, relaxation: ColumnGeneration, seconds: float) -> None:
     """Find a packing at the run's bound, or raise the bound.
 
     Parameters
@@ -44,7 +44,7 @@ def place_by_branching(run: Run, relaxation: Relaxation, seconds: float) -> None
     if len(relaxation.options) == 1:
         return
     while unit > 0 and relaxation.proof is not None and not until():
-        tree = _Tree(run, relaxation, relaxation.proof, until)
+        tree = BranchAndBoundTree(run, relaxation, relaxation.proof, until)
         excluded = tree.explore()
         tree.leave()
         run.statistics["branches"] = run.statistics.get("branches", 0.0) + tree.branches
@@ -53,10 +53,12 @@ def place_by_branching(run: Run, relaxation: Relaxation, seconds: float) -> None
         run.raise_bound(run.bound + unit)
 
 
-class _Tree:
+class BranchAndBoundTree:
     """Search for a packing at the run's bound, depth first."""
 
-    def __init__(self, run: Run, root: Relaxation, proof: Proof, until: Callable[[], bool]) -> None:
+    def __init__(
+        self, run: SearchState, root: ColumnGeneration, proof: Proof, until: Callable[[], bool]
+    ) -> None:
         self.run, self.root, self.until = run, root, until
         self.target = run.bound
         self.branches = 0
@@ -87,17 +89,17 @@ class _Tree:
     def _is_of_use(self, option: int, proof: Proof) -> bool:
         """Whether some bin of an option may be in a packing at the target, by its reduced cost."""
         problem = self.run.problem
-        least = problem.options[option].price + float(proof.toll[option]) - (self.target - proof.bound)
+        least = problem.options[option].price + float(proof.limit_dual[option]) - (self.target - proof.bound)
         least *= 1 - 1e-7
         priced = price_option(self.root.filler, option, proof.duals, problem.counts, least, TREE_NODES[-1])
         return priced.upper > least * (1 + 1e-8)
 
-    def _node(self) -> Relaxation:
+    def _node(self) -> ColumnGeneration:
         """The relaxation within the present limits."""
         master = self.root.master
         closed = np.sum([limit.weight for limit in master.limits if limit.most == 0], axis=0)
         options = [o for o in self.root.options if not closed[o]]
-        node = Relaxation(self.root.filler, master, self.root.limit, self.until, options)
+        node = ColumnGeneration(self.root.filler, master, self.root.limit, self.until, options)
         node.until = lambda: self.until() or self._beyond(node.bound)
         return node
 
@@ -130,9 +132,9 @@ class _Tree:
         self.root.master.change_limit(row, limit.least, limit.most)
         return excluded
 
-    def _dived(self, node: Relaxation, solved: Solved) -> bool:
+    def _dived(self, node: ColumnGeneration, solved: MasterSolution) -> bool:
         """Dive into a branch whose numbers are whole; nothing is proven by that."""
-        current: Solved | None = solved
+        current: MasterSolution | None = solved
         for k in range(LEAF_DIVES):
             if current is None or self.until():
                 break
@@ -142,7 +144,7 @@ class _Tree:
         return False
 
 
-def _numbers(root: Relaxation, idle: list[int]) -> list[FloatArray]:
+def _numbers(root: ColumnGeneration, idle: list[int]) -> list[FloatArray]:
     """Weights of the options whose bins are counted: idle ones, groups that admit the same classes, each."""
     problem = root.filler.problem
     ones = np.eye(len(problem.options))

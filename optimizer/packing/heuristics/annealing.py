@@ -15,11 +15,11 @@ from functools import cache
 
 import numpy as np
 
-from optimizer.packing.bounds.aggregate_relaxation import AggregateModel, Continuous, Division
-from optimizer.packing.heuristics.first_fit import Filler, holds, offer
+from optimizer.packing.bounds.aggregate_relaxation import AggregateModel, AggregateSolution, LinearRelaxation
+from optimizer.packing.heuristics.first_fit import BinFiller, holds, offer
 from optimizer.packing.model.compilation import compiled
 from optimizer.packing.model.problem import Bin, FloatArray, IntArray
-from optimizer.packing.model.search_state import Run, round_up
+from optimizer.packing.model.search_state import SearchState, round_up
 
 MOVES_PER_ITEM, FEWEST = 3_000, 300_000
 """Moves that an annealing tries for every item, and in all at least."""
@@ -63,14 +63,16 @@ HEALTHY = 0.01
 """Share of the moves between two bins that do not overflow which are tried: they help only by chance."""
 
 
-def squeeze(run: Run, filler: Filler, continuous: Continuous, seconds: float) -> None:
+def anneal_to_bin_count(
+    run: SearchState, filler: BinFiller, continuous: LinearRelaxation, seconds: float
+) -> None:
     """Look for a plan at the run's bound, a little above it, then half the way to the plan there is."""
     if not 0 < continuous.bound < np.inf:  # items of no size, or no plan at all
         return
     until, model = run.until(seconds), AggregateModel(run.problem)
 
     @cache
-    def division(price: float) -> Division | None:
+    def division(price: float) -> AggregateSolution | None:
         wanted = continuous.bins * (price / continuous.bound)
         return model.divide(price, wanted, DIVISION_SHARE * min(seconds, run.left_s))
 
@@ -86,14 +88,14 @@ def squeeze(run: Run, filler: Filler, continuous: Continuous, seconds: float) ->
             target = _next_target(run, failed)
 
 
-def _next_target(run: Run, failed: float) -> float:
+def _next_target(run: SearchState, failed: float) -> float:
     """The price to try after the highest that failed: near the bound, as most optima are, then half way."""
     share = NEAR if failed <= run.bound else 0.5
     return round_up(failed + share * (run.value - failed), run.problem)
 
 
 def _packed(
-    filler: Filler, division: Division, schedule: Schedule, seed: int, until: Callable[[], bool]
+    filler: BinFiller, division: AggregateSolution, schedule: Schedule, seed: int, until: Callable[[], bool]
 ) -> list[Bin] | None:
     """The items of a division in its bins; None if no such packing was found."""
     options = np.flatnonzero(division.bins)
@@ -135,7 +137,7 @@ def _without_overflow(
     return False
 
 
-def _sizes(filler: Filler, options: IntArray) -> FloatArray:
+def _sizes(filler: BinFiller, options: IntArray) -> FloatArray:
     """Share of each row that an item takes, shape (classes + 1, options, rows); the last one is nothing."""
     rows = [filler.problem.rows[o] for o in options]
     size = np.zeros((filler.problem.n_classes + 1, len(rows), max(len(r.capacity) for r in rows)))

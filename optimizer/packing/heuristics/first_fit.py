@@ -16,13 +16,13 @@ import numpy as np
 
 from optimizer.packing.heuristics.kernels import best_fit, fill, polish
 from optimizer.packing.model.cuts import CutTable, cut_tables
-from optimizer.packing.model.options import Stock, useful_options
+from optimizer.packing.model.options import BinLimits, useful_options
 from optimizer.packing.model.problem import Bin, FloatArray, IntArray, Packing, PackingProblem
-from optimizer.packing.model.search_state import Run
+from optimizer.packing.model.search_state import SearchState
 
 
 @dataclass(frozen=True, eq=False)
-class Filler:
+class BinFiller:
     """Fills bins of a problem; keeps the arrays that compiled code needs."""
 
     problem: PackingProblem
@@ -123,10 +123,10 @@ def item_weights(problem: PackingProblem) -> FloatArray:
 
 
 def first_fit(
-    filler: Filler,
+    filler: BinFiller,
     order: IntArray,
     remaining: IntArray,
-    stock: Stock,
+    stock: BinLimits,
     options: Sequence[int] | None = None,
     late: Callable[[], bool] = lambda: False,
 ) -> list[Bin] | None:
@@ -164,7 +164,7 @@ def first_fit(
 
 
 def _worthiest(
-    filler: Filler, order: IntArray, left: IntArray, stock: Stock, options: Sequence[int]
+    filler: BinFiller, order: IntArray, left: IntArray, stock: BinLimits, options: Sequence[int]
 ) -> Bin | None:
     """The filled bin that is worth most per price; None if none holds an item, or may be opened."""
     best, best_value = None, 0.0
@@ -180,7 +180,7 @@ def _worthiest(
 
 
 def best_fit_decreasing(
-    filler: Filler, order: IntArray, remaining: IntArray, option: int
+    filler: BinFiller, order: IntArray, remaining: IntArray, option: int
 ) -> list[Bin] | None:
     """Best-fit decreasing with bins of one option; None if a class does not fit it."""
     rows, table = filler.problem.rows[option], filler.tables[option]
@@ -192,7 +192,7 @@ def best_fit_decreasing(
     return None if counts is None else [Bin(option, row) for row in counts]
 
 
-def cheapest_options(filler: Filler, bins: list[Bin], stock: Stock) -> list[Bin]:
+def cheapest_options(filler: BinFiller, bins: list[Bin], stock: BinLimits) -> list[Bin]:
     """Give every bin the cheapest option that holds its items, within the stock."""
     problem, better = filler.problem, []
     if np.ptp(problem.prices[list(filler.options)]) == 0:
@@ -211,7 +211,7 @@ def cheapest_options(filler: Filler, bins: list[Bin], stock: Stock) -> list[Bin]
     return better
 
 
-def holds(filler: Filler, option: int, counts: IntArray) -> bool:
+def holds(filler: BinFiller, option: int, counts: IntArray) -> bool:
     """Whether a bin of the option may hold these items."""
     rows = filler.problem.rows[option]
     return bool(
@@ -221,24 +221,24 @@ def holds(filler: Filler, option: int, counts: IntArray) -> bool:
     )
 
 
-def place_first_fit(run: Run) -> None:
+def place_first_fit(run: SearchState) -> None:
     """`ffd`: first-fit decreasing over several orders; the best is offered."""
     _place(run, best=False)
 
 
-def place_best_fit(run: Run) -> None:
+def place_best_fit(run: SearchState) -> None:
     """`bfd`: best-fit decreasing per option, and first-fit where options must be mixed."""
     _place(run, best=True)
 
 
-def _place(run: Run, best: bool) -> None:
+def _place(run: SearchState, best: bool) -> None:
     """Offer a plan for every order; the first is finished even when the time is over, in a hurry."""
-    filler = Filler(run.problem)
+    filler = BinFiller(run.problem)
     options: Sequence[int] = filler.options
     for k, order in enumerate(filler.orders):
         if k and run.done:
             return
-        stock = Stock(run.problem)
+        stock = BinLimits(run.problem)
         bins = first_fit(filler, order, run.problem.counts, stock, options, lambda: run.out_of_time)
         if bins is not None:
             offer(run, cheapest_options(filler, bins, stock))
@@ -248,13 +248,13 @@ def _place(run: Run, best: bool) -> None:
             if run.out_of_time and run.packing is not None:
                 return
             packed = best_fit_decreasing(filler, order, run.problem.counts, o)
-            stock = Stock(run.problem)
+            stock = BinLimits(run.problem)
             if packed is not None and stock.available(o) >= len(packed):
                 stock.take(o, len(packed))
                 offer(run, cheapest_options(filler, packed, stock))
 
 
-def offer(run: Run, bins: list[Bin]) -> bool:
+def offer(run: SearchState, bins: list[Bin]) -> bool:
     """Offer bins to the run if they keep the budget."""
     packing = Packing(tuple(b for b in bins if b.counts.any()))
     budget = run.problem.budget

@@ -22,7 +22,7 @@ import numpy as np
 
 from optimizer.packing.heuristics.oracle import Oracle, RowOracle
 from optimizer.packing.model.problem import Bin, FloatArray, IntArray, Packing, PackingProblem
-from optimizer.packing.model.search_state import Run
+from optimizer.packing.model.search_state import SearchState
 from scenarios import AdapterClass
 
 TEST_POINTS = (8, 16, 32, 64, 96, 128, 160, 192, 256, 320, 384, 448, 512, 576)
@@ -226,17 +226,17 @@ def greedy_input(problem: PackingProblem, oracle: RowOracle) -> GreedyInput:
     return GreedyInput(problem.counts, ranks, oracle.rates)
 
 
-def place_greedy(run: Run) -> None:
+def place_greedy(run: SearchState) -> None:
     """`greedy`: the paper's Proposed, with the problem's rows as oracle; one device kind at a time."""
     _place(run, None)
 
 
-def place_greedy_fill(run: Run) -> None:
+def place_greedy_fill(run: SearchState) -> None:
     """`greedy-fill`: Proposed with a test point at every adapter."""
     _place(run, range(1, run.problem.n_items + 1))
 
 
-def _place(run: Run, fill_points: Sequence[int] | None) -> None:
+def _place(run: SearchState, fill_points: Sequence[int] | None) -> None:
     problem = run.problem
     for device, oracle in _oracles(problem).items():
         slots = [o.max_loras for o in problem.options if o.device == device]
@@ -253,7 +253,7 @@ def _place(run: Run, fill_points: Sequence[int] | None) -> None:
             _offer(run, oracle, plan)
 
 
-def place_proposed_lat(run: Run) -> None:
+def place_proposed_lat(run: SearchState) -> None:
     """`greedy-lat`: the paper's ProposedLat on the number of bins given."""
     problem = run.problem
     assert problem.max_bins is not None
@@ -268,7 +268,7 @@ def _oracles(problem: PackingProblem) -> dict[str, RowOracle]:
     return {o.device: RowOracle(problem, o.device) for o in problem.options}
 
 
-def _offer(run: Run, oracle: RowOracle, plan: Sequence[GreedyGPU]) -> None:
+def _offer(run: SearchState, oracle: RowOracle, plan: Sequence[GreedyGPU]) -> None:
     """Offer a plan as a packing, if it keeps the limits on options and the budget."""
     problem = run.problem
     options = [oracle.option(gpu.max_loras, gpu.max_lora_rank) for gpu in plan]

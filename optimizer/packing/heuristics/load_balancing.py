@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from optimizer.packing.heuristics.first_fit import Filler, first_fit, holds, offer
-from optimizer.packing.model.options import Stock
+from optimizer.packing.heuristics.first_fit import BinFiller, first_fit, holds, offer
+from optimizer.packing.model.options import BinLimits
 from optimizer.packing.model.problem import Bin, FloatArray, IntArray, PackingProblem
-from optimizer.packing.model.search_state import Run
+from optimizer.packing.model.search_state import SearchState
 
 MOVES = 2_000
 """Most improving moves of one start."""
@@ -21,15 +21,17 @@ CHUNKS = 4
 """A class is dealt in pieces of 1/CHUNKS of a bin's even share, at least one item."""
 
 
-def place_spread(run: Run) -> None:
+def place_spread(run: SearchState) -> None:
     """Offer even spreads and first-fit plans, improved by moves."""
-    filler, problem = Filler(run.problem), run.problem
+    filler, problem = BinFiller(run.problem), run.problem
     for order in filler.orders:
         if run.done:
             return
         spread = _deal(run, filler, order)
         if spread is None:
-            spread = first_fit(filler, order, problem.counts, Stock(problem), late=lambda: run.out_of_time)
+            spread = first_fit(
+                filler, order, problem.counts, BinLimits(problem), late=lambda: run.out_of_time
+            )
         if spread is not None:
             offer(run, _improve(run, filler, spread))
 
@@ -38,7 +40,7 @@ def _latency(problem: PackingProblem, option: int, counts: IntArray) -> float:
     return problem.options[option].latency(counts)
 
 
-def _fastest(filler: Filler, counts: IntArray, stock: Stock) -> int | None:
+def _fastest(filler: BinFiller, counts: IntArray, stock: BinLimits) -> int | None:
     """The option of least latency that holds the items and may be opened; None if there is none."""
     best, least = None, float("inf")
     for o in filler.options:
@@ -48,12 +50,12 @@ def _fastest(filler: Filler, counts: IntArray, stock: Stock) -> int | None:
     return best
 
 
-def _deal(run: Run, filler: Filler, order: IntArray) -> list[Bin] | None:
+def _deal(run: SearchState, filler: BinFiller, order: IntArray) -> list[Bin] | None:
     """Deal all items over the bins given; None if an item finds no bin, or the time is over."""
     problem = filler.problem
     assert problem.max_bins is not None
     bins: list[Bin | None] = [None] * min(problem.max_bins, problem.n_items)
-    stock = Stock(problem)
+    stock = BinLimits(problem)
     for c in order:
         left = int(problem.counts[c])
         piece = max(1, left // (len(bins) * CHUNKS))
@@ -78,7 +80,7 @@ def _deal(run: Run, filler: Filler, order: IntArray) -> list[Bin] | None:
 
 
 def _best_place(
-    filler: Filler, bins: list[Bin | None], c: int, amount: int, stock: Stock
+    filler: BinFiller, bins: list[Bin | None], c: int, amount: int, stock: BinLimits
 ) -> tuple[int, Bin] | None:
     """The bin where the objective rises least with the items; one empty bin stands for all."""
     problem = filler.problem
@@ -106,7 +108,7 @@ def _best_place(
     return best
 
 
-def _improve(run: Run, filler: Filler, bins: list[Bin]) -> list[Bin]:
+def _improve(run: SearchState, filler: BinFiller, bins: list[Bin]) -> list[Bin]:
     """Move and swap single items away from slow bins while the objective falls."""
     problem = run.problem
     for _ in range(MOVES):
@@ -117,7 +119,7 @@ def _improve(run: Run, filler: Filler, bins: list[Bin]) -> list[Bin]:
     return bins
 
 
-def _relieve(run: Run, filler: Filler, bins: list[Bin], slow: int, latency: FloatArray) -> bool:
+def _relieve(run: SearchState, filler: BinFiller, bins: list[Bin], slow: int, latency: FloatArray) -> bool:
     """Make the first move or swap between the slow bin and a faster one that helps; whether there was one."""
     worst = run.problem.objective == "worst"
     source = bins[slow]

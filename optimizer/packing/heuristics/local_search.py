@@ -11,28 +11,28 @@ from __future__ import annotations
 import numpy as np
 
 from optimizer.packing.bounds.price_bounds import raise_bounds
-from optimizer.packing.heuristics.annealing import squeeze
-from optimizer.packing.heuristics.first_fit import Filler, cheapest_options, first_fit, holds, offer
-from optimizer.packing.model.options import Stock
+from optimizer.packing.heuristics.annealing import anneal_to_bin_count
+from optimizer.packing.heuristics.first_fit import BinFiller, cheapest_options, first_fit, holds, offer
+from optimizer.packing.model.options import BinLimits
 from optimizer.packing.model.problem import Bin, IntArray
-from optimizer.packing.model.search_state import Run
+from optimizer.packing.model.search_state import SearchState
 
 SMALL = 60
 """Bins up to which swaps are tried as well as refilling."""
 
 
-def place_local_search(run: Run) -> None:
+def place_local_search(run: SearchState) -> None:
     """`local`: best-fit decreasing, then local search for the time given."""
     from optimizer.packing.heuristics.first_fit import place_best_fit
 
     if run.packing is None:
         place_best_fit(run)
-    filler = Filler(run.problem)
-    squeeze(run, filler, raise_bounds(run), 0.5 * run.left_s)
+    filler = BinFiller(run.problem)
+    anneal_to_bin_count(run, filler, raise_bounds(run), 0.5 * run.left_s)
     improve(run, filler, min(run.left_s, 10.0))
 
 
-def improve(run: Run, filler: Filler, seconds: float, rounds: int = 2_000) -> None:
+def improve(run: SearchState, filler: BinFiller, seconds: float, rounds: int = 2_000) -> None:
     """Improve the run's plan until time or rounds are over, or it is proven."""
     if run.packing is None:
         return
@@ -48,11 +48,11 @@ def improve(run: Run, filler: Filler, seconds: float, rounds: int = 2_000) -> No
         offer(run, current)
 
 
-def _price(run: Run, bins: list[Bin]) -> float:
+def _price(run: SearchState, bins: list[Bin]) -> float:
     return float(sum(run.problem.prices[b.option] for b in bins))
 
 
-def _refill(run: Run, filler: Filler, bins: list[Bin], rng: np.random.Generator) -> list[Bin]:
+def _refill(run: SearchState, filler: BinFiller, bins: list[Bin], rng: np.random.Generator) -> list[Bin]:
     """Open up some bins, light ones rather, and pack their items again, first into the gaps of the others."""
     weight = np.array([filler.weights @ b.counts / run.problem.prices[b.option] for b in bins])
     chance = np.exp(-3 * (weight - weight.min()) / max(float(np.ptp(weight)), 1e-9))
@@ -62,7 +62,7 @@ def _refill(run: Run, filler: Filler, bins: list[Bin], rng: np.random.Generator)
     noise = np.exp(rng.normal(0.0, 0.3, run.problem.n_classes))
     order = np.argsort(-filler.weights * noise, kind="stable")
     kept: list[Bin] = []
-    stock = Stock(run.problem)
+    stock = BinLimits(run.problem)
     for g, b in enumerate(bins):
         if g in opened:
             continue
@@ -79,7 +79,7 @@ def _refill(run: Run, filler: Filler, bins: list[Bin], rng: np.random.Generator)
     return candidate if _price(run, candidate) <= _price(run, bins) + 1e-9 else bins
 
 
-def _empty_lightest(run: Run, filler: Filler, bins: list[Bin]) -> list[Bin]:
+def _empty_lightest(run: SearchState, filler: BinFiller, bins: list[Bin]) -> list[Bin]:
     """Push the items of the lightest bin into the others, by moves and by swaps for lighter ones."""
     target = min(range(len(bins)), key=lambda g: float(filler.weights @ bins[g].counts))
     held = bins[target].counts.copy()
@@ -99,7 +99,7 @@ def _empty_lightest(run: Run, filler: Filler, bins: list[Bin]) -> list[Bin]:
     return [*others, Bin(bins[target].option, held)] if held.any() else others
 
 
-def _take_in(filler: Filler, b: Bin, c: int, option: int, held: IntArray) -> tuple[Bin, IntArray] | None:
+def _take_in(filler: BinFiller, b: Bin, c: int, option: int, held: IntArray) -> tuple[Bin, IntArray] | None:
     """Bin b with an item of class c out of the target, and what the target then holds; None if it cannot."""
     counts, rest = b.counts.copy(), held.copy()
     counts[c] += 1

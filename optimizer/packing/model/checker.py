@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 from scipy.sparse.csgraph import maximum_flow
 
-from optimizer.packing.model.problem import TOLERANCE, Cut, Packing, PackingProblem
+from optimizer.packing.model.problem import TOLERANCE, NoGoodCut, Packing, PackingProblem
 
 
 def check(problem: PackingProblem, packing: Packing) -> list[str]:
@@ -47,7 +47,7 @@ def _check_bin(problem: PackingProblem, g: int, option: int, counts: NDArray[np.
     return found
 
 
-def matches(cut: Cut, counts: NDArray[np.int64], heaviness: NDArray[np.float64] | None) -> bool:
+def matches(cut: NoGoodCut, counts: NDArray[np.int64], heaviness: NDArray[np.float64] | None) -> bool:
     """Whether a bin's items can be matched to all of a cut's, each at least as heavy.
 
     By maximum flow, independent of the conditions that the placers use.

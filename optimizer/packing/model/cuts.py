@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from optimizer.packing.model.matching import dominates_one
-from optimizer.packing.model.problem import BoolArray, Cut, FloatArray, IntArray, PackingProblem
+from optimizer.packing.model.problem import BoolArray, FloatArray, IntArray, NoGoodCut, PackingProblem
 
 
 @dataclass(frozen=True, eq=False)
@@ -128,9 +128,9 @@ def _table(shapes: list[CutShape], n_classes: int) -> CutTable:
     return CutTable(wanted, group, stands)
 
 
-def needed_cuts(problem: PackingProblem) -> tuple[Cut, ...]:
+def needed_cuts(problem: PackingProblem) -> tuple[NoGoodCut, ...]:
     """The cuts that follow from no other: a multiset that dominates another's is cut off with that."""
-    kept: list[tuple[Cut, CutShape]] = []
+    kept: list[tuple[NoGoodCut, CutShape]] = []
     for cut in sorted(problem.cuts, key=lambda cut: int(cut.counts.sum())):
         if not any(
             set(cut.options) <= set(other.options) and shape.dominated_by(cut.counts) for other, shape in kept

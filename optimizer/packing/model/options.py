@@ -7,13 +7,13 @@ from collections import Counter
 import numpy as np
 
 from optimizer.packing.model.problem import PackingProblem
-from optimizer.packing.model.scaling import IntegerRows
+from optimizer.packing.model.scaling import ScaledRows
 
 PLENTY = 1 << 60
 """Stands for no limit."""
 
 
-class Stock:
+class BinLimits:
     """How many bins may still be opened, by option, by device and in all."""
 
     def __init__(self, problem: PackingProblem) -> None:
@@ -71,7 +71,7 @@ def _covers(problem: PackingProblem, a: int, b: int) -> bool:
     return _holds_more(problem.rows[a], problem.rows[b])
 
 
-def _holds_more(a: IntegerRows, b: IntegerRows) -> bool:
+def _holds_more(a: ScaledRows, b: ScaledRows) -> bool:
     """Whether each row of a follows from a row of b, on the classes that b admits."""
     classes = b.most > 0
     if (a.most[classes] == 0).any():

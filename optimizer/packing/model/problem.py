@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from optimizer.packing.model.argument_checks import PackingError as PackingError
 from optimizer.packing.model.argument_checks import floats, members, number, whole, wholes
-from optimizer.packing.model.scaling import IntegerRows, integer_rows
+from optimizer.packing.model.scaling import ScaledRows, integer_rows
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
@@ -156,7 +156,7 @@ def _check_latency(option: PackingOption) -> None:
 
 
 @dataclass(frozen=True, eq=False)
-class Cut:
+class NoGoodCut:
     """A multiset of items that a bin must not hold, nor anything that dominates it.
 
     A bin dominates the multiset if its items can be matched one to one to the multiset's so that each
@@ -251,7 +251,7 @@ class PackingProblem:
     device_limits: Mapping[str, int] = field(default_factory=dict)
     max_bins: int | None = None
     budget: float | None = None
-    cuts: tuple[Cut, ...] = ()
+    cuts: tuple[NoGoodCut, ...] = ()
     heaviness: FloatArray | None = None
     objective: Objective = "price"
     class_names: tuple[str, ...] = ()
@@ -260,7 +260,7 @@ class PackingProblem:
     def __post_init__(self) -> None:
         _set(self, "counts", wholes("counts", self.counts))
         members("options", self.options, PackingOption)
-        members("cuts", self.cuts, Cut)
+        members("cuts", self.cuts, NoGoodCut)
         _set(self, "options", tuple(self.options))
         _set(self, "cuts", tuple(self.cuts))
         if self.heaviness is not None:
@@ -299,7 +299,7 @@ class PackingProblem:
         return int(self.counts.sum())
 
     @cached_property
-    def rows(self) -> tuple[IntegerRows, ...]:
+    def rows(self) -> tuple[ScaledRows, ...]:
         """Every option's rows as integers, rounded towards safety; all placers use these."""
         return tuple(integer_rows(o.usage, o.capacity, o.fits_class, self.counts) for o in self.options)
 
@@ -320,7 +320,7 @@ class PackingProblem:
         """Name of a class for messages."""
         return self.class_names[index] if self.class_names else str(index)
 
-    def homeless(self) -> IntArray:
+    def unpackable(self) -> IntArray:
         """Classes of which not even one item fits any bin, whatever the cuts say."""
         fits = np.array([rows.most for rows in self.rows]).max(axis=0) >= 1
         return np.flatnonzero((self.counts > 0) & ~fits)

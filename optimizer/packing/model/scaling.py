@@ -29,7 +29,7 @@ _NOISE = 1e-15
 
 
 @dataclass(frozen=True, eq=False)
-class IntegerRows:
+class ScaledRows:
     """Rows of an option in integers.
 
     Parameters
@@ -56,7 +56,7 @@ def integer_rows(
     capacity: NDArray[np.float64],
     allowed: NDArray[np.bool_],
     counts: NDArray[np.int64],
-) -> IntegerRows:
+) -> ScaledRows:
     """Scale rows to integers.
 
     Parameters
@@ -81,7 +81,7 @@ def integer_rows(
     for r in range(m):
         used = ints[r] > 0
         most[used] = np.minimum(most[used], room[r] // ints[r][used])
-    return IntegerRows(np.where(most > 0, ints, 0), room, most, exact)
+    return ScaledRows(np.where(most > 0, ints, 0), room, most, exact)
 
 
 def _scale(usage: NDArray[np.float64], capacity: float) -> tuple[NDArray[np.int64], int, bool]:

@@ -90,7 +90,7 @@ Incumbent = Callable[[Packing, float], None]
 
 
 @dataclass
-class Run:
+class SearchState:
     """One search: its limits, and the best packing and bound so far.
 
     Parameters
@@ -184,9 +184,9 @@ class Run:
         if self.log is not None:
             self.log(line)
 
-    def within(self, seconds: float) -> Run:
+    def within(self, seconds: float) -> SearchState:
         """A run on the same problem with less time, that starts from what is known here."""
-        return Run(
+        return SearchState(
             self.problem, self.deadline.within(seconds), self.gap_limit, self.seed,
             self.workers, None, self.log, self.packing, self.value, self.bound,
         )  # fmt: skip
@@ -214,6 +214,6 @@ def price_unit(problem: PackingProblem) -> float:
 class Placer(Protocol):
     """A method: improves the run's packing and bound until it is done."""
 
-    def __call__(self, run: Run) -> None:
+    def __call__(self, run: SearchState) -> None:
         """Work on ``run``: offer packings, raise the bound, return when done or out of time."""
         ...
