@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import typer
 
 from optimizer.cli.engine_commands import add_to as add_engine_commands
@@ -9,6 +11,8 @@ from optimizer.cli.learn_commands import add_to as add_learn_commands
 from optimizer.cli.replan_command import add_to as add_replan_command
 from optimizer.cli.scenario_commands import add_to as add_scenario_commands
 from optimizer.cli.solve_commands import add_to as add_solve_commands
+from optimizer.cli.streams import say
+from optimizer.version import __version__
 
 app = typer.Typer(
     name="lorapack",
@@ -24,3 +28,18 @@ add_replan_command(app)
 add_engine_commands(app)
 add_learn_commands(app)
 add_scenario_commands(app)
+
+
+def _show_version(asked: bool) -> None:
+    if asked:
+        say(f"lorapack {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def lorapack(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """The fewest GPUs for many LoRA adapters, with a proof, and a digital twin of vLLM as judge."""
