@@ -33,7 +33,7 @@ LONGEST_S = 900
 """Seconds that one command may take; the first ones compile."""
 
 COMMANDS = """
-from optimizer.cli import app
+from optimizer.cli.commands import app
 from typer.main import get_command
 
 def walk(command, path):
@@ -50,7 +50,7 @@ import learn, scenarios, twin, sys
 scenario = scenarios.read(sys.argv[1])
 device = scenario.devices[0]
 space = learn.space_for(scenario, device, twin.find_profile(scenario.model, device.name))
-plan = learn.Plan(compositions=24, round_size=24, max_runs=5, width=1.15, spread=1, seed=1)
+plan = learn.SamplingPlan(compositions=24, round_size=24, max_runs=5, width=1.15, spread=1, seed=1)
 dataset = learn.sample(space, plan, workers=2)
 learn.linearize(dataset, space)
 for method in learn.METHODS:
@@ -73,7 +73,7 @@ space = learn.space_for(scenario, device, twin.find_profile(scenario.model, devi
 if __name__ == "__main__":
     {start}
     with joblib.parallel_config(backend="{backend}"):
-        print(len(learn.sample(space, learn.Plan(compositions=4, round_size=4, max_runs=3, spread=0))))
+        print(len(learn.sample(space, learn.SamplingPlan(compositions=4, round_size=4, max_runs=3, spread=0))))
 """
 
 
