@@ -73,7 +73,8 @@ space = learn.space_for(scenario, device, twin.find_profile(scenario.model, devi
 if __name__ == "__main__":
     {start}
     with joblib.parallel_config(backend="{backend}"):
-        print(len(learn.sample(space, learn.SamplingPlan(compositions=4, round_size=4, max_runs=3, spread=0))))
+        plan = learn.SamplingPlan(compositions=4, round_size=4, max_runs=3, spread=0)
+        print(len(learn.sample(space, plan)))
 """
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Annotated, TypeVar
+from typing import Annotated, NamedTuple, TypeVar
 
 from pydantic import Discriminator, Field, Tag
 
@@ -103,6 +103,20 @@ def _deal(value: T | tuple[T, ...], count: int) -> tuple[T, ...]:
     return tuple(values[k % len(values)] for k in range(count))
 
 
+class AdapterKind(NamedTuple):
+    """All of an adapter but its name; adapters of one kind are exchangeable."""
+
+    rank: int
+    rate: float
+    prompt: Lengths
+    output: Lengths
+    levels: AdapterSLO | None = None
+
+    def scaled(self, share: float) -> AdapterKind:
+        """The kind of an adapter that gets a share of the requests."""
+        return self if share == 1.0 else self._replace(rate=self.rate * share)
+
+
 @dataclass(frozen=True)
 class AdapterClass:
     """Adapters that no placer can tell apart: equal rank, rate, lengths and service levels.
@@ -133,6 +147,11 @@ class AdapterClass:
         """How many adapters the class has."""
         return len(self.names)
 
+    @property
+    def kind(self) -> AdapterKind:
+        """What its adapters have in common."""
+        return AdapterKind(self.rank, self.rate, self.prompt, self.output, self.levels)
+
 
 def group(entries: Iterable[Adapter], prompt: Lengths, output: Lengths) -> tuple[AdapterClass, ...]:
     """Classes of identical adapters, in order of first appearance.
@@ -144,21 +163,19 @@ def group(entries: Iterable[Adapter], prompt: Lengths, output: Lengths) -> tuple
     prompt, output
         Lengths of the adapters that name none of their own.
     """
-    classes: dict[_Kind, list[str]] = {}
+    classes: dict[AdapterKind, list[str]] = {}
     for name, kind in _expand(entries, prompt, output):
         classes.setdefault(kind, []).append(name)
     return tuple(
-        AdapterClass(rank, rate, p, o, tuple(names), levels)
-        for (rank, rate, p, o, levels), names in classes.items()
+        AdapterClass(kind.rank, kind.rate, kind.prompt, kind.output, tuple(names), kind.levels)
+        for kind, names in classes.items()
     )
 
 
-_Kind = tuple[int, float, Lengths, Lengths, AdapterSLO | None]
-"""Rank, rate, prompt and output lengths, and service levels of an adapter."""
-
-
-def _expand(entries: Iterable[Adapter], prompt: Lengths, output: Lengths) -> Iterator[tuple[str, _Kind]]:
+def _expand(
+    entries: Iterable[Adapter], prompt: Lengths, output: Lengths
+) -> Iterator[tuple[str, AdapterKind]]:
     for entry in entries:
         p, o = entry.prompt or prompt, entry.output or output
         for name, rank, rate in zip(entry.names(), entry.ranks(), entry.rates(), strict=True):
-            yield name, (rank, rate, p, o, entry.service_levels)
+            yield name, AdapterKind(rank, rate, p, o, entry.service_levels)

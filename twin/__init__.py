@@ -7,7 +7,7 @@ from twin.engine.records import RunRecords
 from twin.engine.requests import Requests
 from twin.engine.run import EngineInputError, UnservableRequestError
 from twin.engine.setup import EngineSetup, SchedulerRules, StepTables
-from twin.judging import judge, profiles_of, validate
+from twin.judging import judge, profiles_of
 from twin.load import GPULoad
 from twin.memory.plan import MemoryModel, MemoryPlan, plan_memory
 from twin.profile import (
@@ -22,6 +22,7 @@ from twin.profile import (
 from twin.replay import ScheduleError, replay, replay_files
 from twin.result import SimulationResult
 from twin.simulate import MemoryFailure, build_setup, simulate
+from twin.twin_judge import GPUContent, PlacedContents, TwinJudge, validate
 from twin.verdict import GPUVerdict, ValidationReport
 from twin.window import RequestTimes, times_alone, window_note, window_problem
 from twin.workload.arrivals import WorkloadError, draw_requests
@@ -39,12 +40,14 @@ __all__ = [
     "EngineProfile",
     "EngineSetup",
     "FidelityReport",
+    "GPUContent",
     "GPULoad",
     "GPUVerdict",
     "Measurement",
     "MemoryFailure",
     "MemoryModel",
     "MemoryPlan",
+    "PlacedContents",
     "ProfileError",
     "RequestTimes",
     "Requests",
@@ -53,6 +56,7 @@ __all__ = [
     "SchedulerRules",
     "SimulationResult",
     "StepTables",
+    "TwinJudge",
     "UnknownProfileError",
     "UnservableRequestError",
     "ValidationReport",

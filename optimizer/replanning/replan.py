@@ -13,6 +13,7 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from itertools import chain
 
 import twin
 from optimizer.packing import methods
@@ -31,7 +32,7 @@ from optimizer.result import Validation
 from optimizer.search.compilation import compile_loops
 from optimizer.search.cut_loop import AcceptedPlan, CutLoop
 from optimizer.search.instance import Instance, prepare
-from optimizer.search.judging import judge_of_patterns
+from optimizer.search.judging import judge_of_patterns, named
 from optimizer.search.minimize_gpus import GPUMinimization, relaxed
 from optimizer.search.objectives import LATENCY_OBJECTIVES
 from optimizer.search.placement_judge import gpu_validation
@@ -243,11 +244,7 @@ def _change(outcome: SearchProgress, nearest: _Nearest, old: Placement, seconds:
     placement = placement_with_names(instance, plan.problem, plan.packing, names, numbers)
     verdicts = []
     for number, parts, verdict in zip(numbers, names, plan.verdicts, strict=True):
-        judged = [
-            name for one, part in zip(instance.classes, parts, strict=True) for name in one.names[: len(part)]
-        ]
-        mine = dict(zip(judged, (name for part in parts for name in part), strict=True))
-        verdicts.append(gpu_validation(verdict.of(number, mine)))
+        verdicts.append(gpu_validation(named(verdict, number, chain.from_iterable(parts))))
     result = result.model_copy(
         update={
             "method": "replan",

@@ -13,7 +13,7 @@ from optimizer.packing.model.problem import Bin, NoGoodCut, Packing, PackingProb
 from optimizer.packing.model.search_state import PackingResult
 from optimizer.progress import Report, silent
 from optimizer.search.balancing import balance_load
-from optimizer.search.judging import Judge, Pattern
+from optimizer.search.judging import Pattern, PatternJudge
 from scenarios.stopping.deadline import Deadline
 from twin import GPUVerdict
 
@@ -62,7 +62,7 @@ class CutLoop:
         Called with progress.
     """
 
-    judge: Judge[Pattern]
+    judge: PatternJudge
     deadline: Deadline
     report: Report = silent
     rounds: int = 0

@@ -3,29 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate
 
-from optimizer.progress import Report, silent
-from optimizer.search.judging import Judge
+from optimizer.search.judging import named
 from scenarios import AdapterClass, Device, Scenario
 from scenarios.engine import padded_rank
 from scenarios.stopping.deadline import UNLIMITED, Deadline
-from twin import EngineProfile, GPULoad, GPUVerdict
+from twin import GPUContent, GPUVerdict, TwinJudge
 
 ENOUGH_REQUESTS = 1000.0
 """Requests of a run on average from which on chance has no part in a verdict."""
-
-
-@dataclass(frozen=True)
-class MinimalLoad:
-    """A GPU's engine, and the adapters of which it serves all."""
-
-    device: str
-    max_loras: int
-    max_lora_rank: int
-    classes: tuple[AdapterClass, ...]
 
 
 @dataclass(frozen=True)
@@ -40,24 +29,8 @@ class DedicatedGPUCheck:
         When to stop asking.
     """
 
-    judge: Judge[MinimalLoad]
+    judge: TwinJudge
     deadline: Deadline = UNLIMITED
-
-    @classmethod
-    def of(
-        cls,
-        scenario: Scenario,
-        profiles: Mapping[str, EngineProfile],
-        workers: int = 1,
-        report: Report = silent,
-        deadline: Deadline = UNLIMITED,
-    ) -> DedicatedGPUCheck:
-        """Questions about the adapters of a scenario, to the engines of these profiles by device."""
-
-        def load_of(content: MinimalLoad) -> GPULoad:
-            return GPULoad.from_classes(content.classes)
-
-        return cls(Judge(scenario, profiles, load_of, workers, report), deadline)
 
     @property
     def scenario(self) -> Scenario:
@@ -101,7 +74,9 @@ class DedicatedGPUCheck:
     def _ask(self, device: str, classes: tuple[AdapterClass, ...]) -> GPUVerdict:
         slots = min(sum(c.count for c in classes), max(self.scenario.engine.slot_choices))
         rank = slot_rank(self.scenario, max(c.rank for c in classes))
-        return self.judge([MinimalLoad(device, slots, rank, classes)], self.deadline)[0]
+        content = GPUContent(device, slots, rank, tuple((c.kind, c.count) for c in classes))
+        (verdict,) = self.judge([content], self.deadline)
+        return named(verdict, verdict.gpu, (name for c in classes for name in c.names))
 
 
 def slot_rank(scenario: Scenario, rank: int) -> int:

@@ -18,7 +18,7 @@ from optimizer.search.objectives import latency_objective_of, price, prices_of
 from optimizer.search.splitting import InfeasibleError, ReplicaSplit, fitting, region_of, replica_split
 from scenarios import AdapterClass, Device, Scenario, ServiceLevelObjectives
 from scenarios.stopping.deadline import UNLIMITED, Deadline
-from twin import EngineProfile
+from twin import EngineProfile, TwinJudge
 
 NAMED = 3
 """Split adapters that a message names."""
@@ -110,7 +110,7 @@ def prepare(
         If no engine configuration fits the memory, or an adapter fits no GPU.
     """
     profiles = twin.profiles_of(scenario)
-    alone = DedicatedGPUCheck.of(scenario, profiles, workers, report, deadline)
+    alone = DedicatedGPUCheck(TwinJudge(scenario, profiles, workers, report), deadline)
     _check_levels(alone)
     regions = {
         device.name: learn.regions_for(

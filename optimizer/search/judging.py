@@ -1,18 +1,15 @@
-"""The twin as judge: every distinct GPU content is simulated once."""
+"""The twin as judge of patterns: what a placer puts on a GPU, counted by class."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Generic, Protocol, TypeVar
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
-from joblib import Parallel, delayed
-
-import twin
 from optimizer.progress import Report, silent
 from scenarios import AdapterClass, PlacedGPU, Scenario
+from scenarios.adapters import AdapterKind
 from scenarios.stopping.deadline import UNLIMITED, Deadline
-from twin import EngineProfile, GPULoad, GPUVerdict
+from twin import EngineProfile, GPUContent, GPUVerdict, TwinJudge
 
 
 @dataclass(frozen=True)
@@ -50,89 +47,39 @@ def placed_gpu(number: int, pattern: Pattern, shares: Mapping[str, float]) -> Pl
     )
 
 
-class Content(Protocol):
-    """Content and configuration of one GPU, in whatever form: equal ones get one verdict."""
-
-    @property
-    def device(self) -> str:
-        """Kind of GPU."""
-        ...
-
-    @property
-    def max_loras(self) -> int:
-        """Adapter slots."""
-        ...
-
-    @property
-    def max_lora_rank(self) -> int:
-        """Rank of every slot."""
-        ...
-
-    def __hash__(self) -> int: ...
-
-
-C = TypeVar("C", bound=Content)
-
-
 @dataclass(frozen=True)
-class Judge(Generic[C]):
-    """Asks the twin for verdicts and remembers them.
+class PatternJudge:
+    """The twin as judge of patterns.
 
     Parameters
     ----------
-    scenario
-        Workload, engine, service levels, seed and replications.
-    profiles
-        Engine profile of each device.
-    load_of
-        Adapters of a content.
-    workers
-        Threads; verdicts do not depend on it.
-    report
-        Called with progress.
+    judge
+        The twin, which remembers what it was asked.
+    kinds
+        Kind of the adapters of each class that patterns count.
     """
 
-    scenario: Scenario
-    profiles: Mapping[str, EngineProfile]
-    load_of: Callable[[C], GPULoad]
-    workers: int = 1
-    report: Report = silent
-    _known: dict[C, GPUVerdict] = field(default_factory=dict, repr=False)
+    judge: TwinJudge
+    kinds: tuple[AdapterKind, ...]
 
-    def __call__(self, contents: Sequence[C], deadline: Deadline = UNLIMITED) -> list[GPUVerdict]:
-        """Verdict of each content, in order; those seen before cost nothing.
+    def __call__(self, patterns: Sequence[Pattern], deadline: Deadline = UNLIMITED) -> list[GPUVerdict]:
+        """Verdict of each pattern, in order, on adapters 0, 1, 2 and so on.
 
         Raises
         ------
         Stopped
             If the deadline passes, or the work is interrupted, before there are all.
         """
-        new = list(dict.fromkeys(c for c in contents if c not in self._known))
-        # Threads suffice: the twin's loop and NumPy's sorting run without the interpreter's lock.
-        jobs = Parallel(n_jobs=min(self.workers, len(new)) or 1, prefer="threads", return_as="generator")(
-            delayed(self._judge)(content, deadline) for content in new
-        )
-        for done, (content, verdict) in enumerate(zip(new, jobs, strict=True), start=1):
-            self._known[content] = verdict
-            self.report("the twin judges", done, len(new))
-        return [self._known[content] for content in contents]
+        return self.judge([self._content(pattern) for pattern in patterns], deadline)
 
-    def _judge(self, content: C, deadline: Deadline) -> GPUVerdict:
-        deadline.check("the twin was judging")
-        scenario = self.scenario
-        device = next(d for d in scenario.devices if d.name == content.device)
-        return twin.judge(
-            self.load_of(content),
-            scenario.workload,
-            scenario.engine,
-            self.profiles[content.device],
-            max_loras=content.max_loras,
-            max_lora_rank=content.max_lora_rank,
-            service_levels=scenario.service_levels,
-            gpu_memory_gib=device.memory_gib,
-            seed=scenario.seed,
-            replications=scenario.replications,
-        )
+    def _content(self, pattern: Pattern) -> GPUContent:
+        held = tuple((kind, n) for kind, n in zip(self.kinds, pattern.counts, strict=True) if n)
+        return GPUContent(pattern.device, pattern.max_loras, pattern.max_lora_rank, held)
+
+
+def named(verdict: GPUVerdict, number: int, names: Iterable[str]) -> GPUVerdict:
+    """A verdict on adapters 0, 1, 2 and so on, for a GPU of a number and adapters of these names."""
+    return verdict.of(number, {f"{k}": name for k, name in enumerate(names)})
 
 
 def judge_of_patterns(
@@ -141,10 +88,6 @@ def judge_of_patterns(
     profiles: Mapping[str, EngineProfile],
     workers: int = 1,
     report: Report = silent,
-) -> Judge[Pattern]:
+) -> PatternJudge:
     """The twin as judge of patterns that count these classes."""
-
-    def load_of(pattern: Pattern) -> GPULoad:
-        return GPULoad.from_classes(classes, pattern.counts)
-
-    return Judge(scenario, profiles, load_of, workers, report)
+    return PatternJudge(TwinJudge(scenario, profiles, workers, report), tuple(c.kind for c in classes))

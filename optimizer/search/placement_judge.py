@@ -6,24 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-import numpy as np
-
 from optimizer.progress import Report, silent
 from optimizer.result import GPUValidation, Validation
-from optimizer.search.judging import Judge
 from scenarios import PlacedGPU, Placement, Scenario
 from scenarios.stopping.deadline import UNLIMITED, Deadline
-from twin import EngineProfile, GPULoad, GPUVerdict
-
-
-@dataclass(frozen=True)
-class PlacedContent:
-    """Device, slots, rank, and the sorted (class, share) of every adapter of a GPU."""
-
-    device: str
-    max_loras: int
-    max_lora_rank: int
-    held: tuple[tuple[int, float], ...]
+from twin import EngineProfile, GPUVerdict, PlacedContents, TwinJudge
 
 
 @dataclass(frozen=True)
@@ -51,17 +38,18 @@ class PlacementJudge:
     deadline: Deadline = UNLIMITED
 
     @cached_property
-    def _class_of(self) -> dict[str, int]:
-        return {name: k for k, c in enumerate(self.scenario.classes) for name in c.names}
+    def _judge(self) -> TwinJudge:
+        return TwinJudge(self.scenario, self.profiles, self.workers, self.report)
 
     @cached_property
-    def _judge(self) -> Judge[PlacedContent]:
-        return Judge(self.scenario, self.profiles, self._load, self.workers, self.report)
+    def _content_of(self) -> PlacedContents:
+        return PlacedContents(self.scenario)
 
     def __call__(self, gpus: Sequence[PlacedGPU]) -> list[GPUVerdict]:
         """Verdict of each GPU, in order, with its own number and its own adapters' names."""
-        verdicts = self._judge([self._content(gpu) for gpu in gpus], self.deadline)
-        return [v.of(gpu.gpu, self._names(gpu)) for v, gpu in zip(verdicts, gpus, strict=True)]
+        placed = [self._content_of(gpu) for gpu in gpus]
+        verdicts = self._judge([content for content, _ in placed], self.deadline)
+        return [v.of(gpu.gpu, names) for v, gpu, (_, names) in zip(verdicts, gpus, placed, strict=True)]
 
     def healthy(self, placement: Placement) -> bool:
         """Whether every GPU is accepted; stops at the first that is not, the busiest first."""
@@ -76,35 +64,10 @@ class PlacementJudge:
         rows = tuple(gpu_validation(verdict) for verdict in self(placement.gpus))
         return Validation(accepted=all(row.accepted for row in rows), gpus=rows)
 
-    def _sorted(self, gpu: PlacedGPU) -> list[tuple[int, float, str]]:
-        pairs = [(self._class_of[name], gpu.share(name), k, name) for k, name in enumerate(gpu.adapters)]
-        return [(c, share, name) for c, share, _, name in sorted(pairs)]
-
-    def _content(self, gpu: PlacedGPU) -> PlacedContent:
-        held = tuple((c, share) for c, share, _ in self._sorted(gpu))
-        return PlacedContent(gpu.device, gpu.max_loras, gpu.max_lora_rank, held)
-
-    def _names(self, gpu: PlacedGPU) -> dict[str, str]:
-        return {f"{k}": name for k, (_, _, name) in enumerate(self._sorted(gpu))}
-
     def _demand(self, gpu: PlacedGPU) -> float:
         """Tokens/s that are asked of a GPU."""
-        classes = self.scenario.classes
-        return sum(
-            classes[c].rate * share * (classes[c].prompt.mean_tokens + classes[c].output.mean_tokens)
-            for c, share, _ in self._sorted(gpu)
-        )
-
-    def _load(self, content: PlacedContent) -> GPULoad:
-        held = [(self.scenario.classes[c], share) for c, share in content.held]
-        return GPULoad(
-            names=tuple(f"{k}" for k in range(len(held))),
-            rank=np.array([c.rank for c, _ in held], dtype=np.int32),
-            rate=np.array([c.rate * share for c, share in held]),
-            prompt=tuple(c.prompt for c, _ in held),
-            output=tuple(c.output for c, _ in held),
-            levels=tuple(c.levels for c, _ in held),
-        )
+        content, _ = self._content_of(gpu)
+        return sum(n * k.rate * (k.prompt.mean_tokens + k.output.mean_tokens) for k, n in content.held)
 
 
 def gpu_validation(verdict: GPUVerdict) -> GPUValidation:

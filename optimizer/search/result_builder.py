@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from itertools import chain
 
 import numpy as np
 
@@ -13,7 +14,7 @@ from optimizer.packing.registry import Method
 from optimizer.result import Result, ResultStatus, ResultStop, Validation
 from optimizer.search.cut_loop import AcceptedPlan, CutLoop, pattern_of
 from optimizer.search.instance import Instance
-from optimizer.search.judging import placed_gpu
+from optimizer.search.judging import named, placed_gpu
 from optimizer.search.minimize_gpus import GPUMinimization
 from optimizer.search.objectives import LATENCY_OBJECTIVES, PRICES, price
 from optimizer.search.placement_judge import gpu_validation
@@ -231,16 +232,9 @@ def _contents(instance: Instance, packing: Packing) -> list[list[tuple[str, ...]
 
 
 def _validation(instance: Instance, found: AcceptedPlan) -> Validation:
-    """The verdicts, with the names of the adapters that each GPU serves.
-
-    The twin judged each distinct content once, under the names of each class's first adapters.
-    """
+    """The verdicts, with the names of the adapters that each GPU serves."""
     rows = []
     contents = _contents(instance, found.packing)
     for number, (parts, verdict) in enumerate(zip(contents, found.verdicts, strict=True)):
-        judged = [
-            name for one, part in zip(instance.classes, parts, strict=True) for name in one.names[: len(part)]
-        ]
-        names = dict(zip(judged, (name for part in parts for name in part), strict=True))
-        rows.append(gpu_validation(verdict.of(number, names)))
+        rows.append(gpu_validation(named(verdict, number, chain.from_iterable(parts))))
     return Validation(accepted=all(row.accepted for row in rows), gpus=tuple(rows))

@@ -33,7 +33,7 @@ def test_a_hot_adapter_has_as_few_parts_as_the_twin_accepts() -> None:
         hot = scenarios.override(scenario, [f"adapters[0].rate={rate}"])
         instance = prepare(hot)
         parts = len(instance.classes[0].names)
-        alone = DedicatedGPUCheck.of(hot, instance.profiles)
+        alone = DedicatedGPUCheck(twin.TwinJudge(hot, instance.profiles))
         assert alone.verdict(hot.classes[0], 1 / parts)[1].accepted
         assert not alone.verdict(hot.classes[0], 1 / (parts - 1))[1].accepted
         assert not len(instance.inner.unpackable())
@@ -98,4 +98,4 @@ def test_an_adapters_own_level_that_not_even_a_small_part_meets_is_infeasible() 
 def test_rare_requests_do_not_make_a_load_infeasible() -> None:
     """A single request that is under way at the end is no reason: several adapters are asked about."""
     scenario = scenarios.read("paper_low_1024", overrides=["replications=1", "workload.duration_s=600"])
-    assert DedicatedGPUCheck.of(scenario, twin.profiles_of(scenario)).lightest()[1].accepted
+    assert DedicatedGPUCheck(twin.TwinJudge(scenario, twin.profiles_of(scenario))).lightest()[1].accepted

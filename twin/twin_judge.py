@@ -1,0 +1,190 @@
+"""The twin asked about GPUs: each distinct content once, whoever asks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import groupby
+
+from joblib import Parallel, delayed
+
+from scenarios.adapters import AdapterClass, AdapterKind
+from scenarios.files import check_placement
+from scenarios.placement import PlacedGPU, Placement
+from scenarios.scenario import Scenario
+from scenarios.stopping.deadline import UNLIMITED, Deadline
+from twin.judging import judge, profiles_of
+from twin.load import GPULoad
+from twin.profile import EngineProfile
+from twin.verdict import GPUVerdict, ValidationReport
+
+
+def _silent(_label: str, _done: int, _total: int) -> None:
+    """Tell nothing."""
+
+
+@dataclass(frozen=True)
+class GPUContent:
+    """What one GPU is given; equal contents get equal verdicts, whatever the adapters are called.
+
+    Parameters
+    ----------
+    device
+        Kind of GPU.
+    max_loras, max_lora_rank
+        Adapter slots, and the rank of every slot.
+    held
+        Kinds of adapters and how many there are of each, in the order in which requests are drawn.
+    """
+
+    device: str
+    max_loras: int
+    max_lora_rank: int
+    held: tuple[tuple[AdapterKind, int], ...]
+
+    @classmethod
+    def of(cls, device: str, max_loras: int, max_lora_rank: int, kinds: Iterable[AdapterKind]) -> GPUContent:
+        """The content of adapters one by one."""
+        held = tuple((kind, len(list(alike))) for kind, alike in groupby(kinds))
+        return cls(device, max_loras, max_lora_rank, held)
+
+    @property
+    def load(self) -> GPULoad:
+        """The adapters, called 0, 1, 2 and so on."""
+        names = iter(range(sum(count for _, count in self.held)))
+        return GPULoad.from_classes(
+            [
+                AdapterClass(
+                    kind.rank,
+                    kind.rate,
+                    kind.prompt,
+                    kind.output,
+                    tuple(f"{next(names)}" for _ in range(count)),
+                    kind.levels,
+                )
+                for kind, count in self.held
+            ]
+        )
+
+
+@dataclass(frozen=True)
+class TwinJudge:
+    """Asks the twin for verdicts and remembers them.
+
+    Parameters
+    ----------
+    scenario
+        Workload, engine, service levels, seed and replications.
+    profiles
+        Engine profile of each device.
+    workers
+        Threads; verdicts do not depend on it.
+    report
+        Called with progress.
+    """
+
+    scenario: Scenario
+    profiles: Mapping[str, EngineProfile]
+    workers: int = 1
+    report: Callable[[str, int, int], None] = _silent
+    _known: dict[GPUContent, GPUVerdict] = field(default_factory=dict, repr=False)
+
+    def __call__(self, contents: Sequence[GPUContent], deadline: Deadline = UNLIMITED) -> list[GPUVerdict]:
+        """Verdict of each content, in order; those seen before cost nothing.
+
+        They speak of adapters 0, 1, 2 and so on; `GPUVerdict.of` gives them their names.
+
+        Raises
+        ------
+        Stopped
+            If the deadline passes, or the work is interrupted, before there are all.
+        """
+        new = list(dict.fromkeys(c for c in contents if c not in self._known))
+        # Threads suffice: the twin's loop and NumPy's sorting run without the interpreter's lock.
+        jobs = Parallel(n_jobs=min(self.workers, len(new)) or 1, prefer="threads", return_as="generator")(
+            delayed(self._judge)(content, deadline) for content in new
+        )
+        for done, (content, verdict) in enumerate(zip(new, jobs, strict=True), start=1):
+            self._known[content] = verdict
+            self.report("the twin judges", done, len(new))
+        return [self._known[content] for content in contents]
+
+    def _judge(self, content: GPUContent, deadline: Deadline) -> GPUVerdict:
+        deadline.check("the twin was judging")
+        scenario = self.scenario
+        device = next(d for d in scenario.devices if d.name == content.device)
+        return judge(
+            content.load,
+            scenario.workload,
+            scenario.engine,
+            self.profiles[content.device],
+            max_loras=content.max_loras,
+            max_lora_rank=content.max_lora_rank,
+            service_levels=scenario.service_levels,
+            gpu_memory_gib=device.memory_gib,
+            seed=scenario.seed,
+            replications=scenario.replications,
+        )
+
+
+@dataclass(frozen=True)
+class PlacedContents:
+    """Contents of the GPUs of placements of a scenario.
+
+    Parameters
+    ----------
+    scenario
+        Its adapters are placed.
+    """
+
+    scenario: Scenario
+    _class_of: dict[str, int] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        classes = {name: k for k, c in enumerate(self.scenario.classes) for name in c.names}
+        object.__setattr__(self, "_class_of", classes)
+
+    def __call__(self, gpu: PlacedGPU) -> tuple[GPUContent, dict[str, str]]:
+        """The content of a GPU, its adapters by class and share, and the name of each."""
+        keyed = sorted((self._class_of[name], gpu.share(name), k) for k, name in enumerate(gpu.adapters))
+        kinds = [self.scenario.classes[c].kind.scaled(share) for c, share, _ in keyed]
+        names = {f"{n}": gpu.adapters[k] for n, (_, _, k) in enumerate(keyed)}
+        return GPUContent.of(gpu.device, gpu.max_loras, gpu.max_lora_rank, kinds), names
+
+
+def validate(
+    scenario: Scenario,
+    placement: Placement,
+    *,
+    profiles: Mapping[str, EngineProfile] | None = None,
+    workers: int = 1,
+) -> ValidationReport:
+    """Judge every GPU of a placement; GPUs with equal adapters and engines are judged once.
+
+    Parameters
+    ----------
+    scenario
+        Adapters, workload, engine, service levels, seed and replications.
+    placement
+        Which GPU serves which adapters.
+    profiles
+        Engine profile of each device; absent: the scenario's, or the shipped ones.
+    workers
+        Threads. The report does not depend on it.
+
+    Raises
+    ------
+    ScenarioError
+        If the placement is not one of the scenario's adapters on its devices.
+    UnknownProfileError, ProfileError
+        If an engine profile is not to be had.
+    Stopped
+        If the work is interrupted.
+    """
+    check_placement(placement, scenario)
+    content_of = PlacedContents(scenario)
+    placed = [content_of(gpu) for gpu in placement.gpus]
+    contents = [content for content, _ in placed]
+    verdicts = TwinJudge(scenario, profiles or profiles_of(scenario), workers)(contents)
+    named = [v.of(gpu.gpu, n) for gpu, v, (_, n) in zip(placement.gpus, verdicts, placed, strict=True)]
+    return ValidationReport(gpus=tuple(named), distinct=len(set(contents)))
