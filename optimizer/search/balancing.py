@@ -33,9 +33,9 @@ def balance_load(problem: PackingProblem, packing: Packing, deadline: Deadline =
     deadline
         When to leave it as it is by then.
     """
-    evening = _LoadBalancer(problem, deadline)
-    bins = [evening.best(b) for b in packing.bins]
-    evening.level(bins)
+    balancer = _LoadBalancer(problem, deadline)
+    bins = [balancer.best(b) for b in packing.bins]
+    balancer.level(bins)
     return Packing(tuple(bins))
 
 

@@ -106,7 +106,7 @@ class CutLoop:
 
         Returns
         -------
-        Confirmed or None
+        AcceptedPlan or None
             None when the rounds or the time are used up, or no packing is left; ``last`` then holds
             what the placer said last.
 

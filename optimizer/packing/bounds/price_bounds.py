@@ -22,7 +22,7 @@ WHOLE_BINS_S, WHOLE_BINS_SHARE = 20.0, 0.1
 
 @dataclass(frozen=True, eq=False)
 class Proof:
-    """Duals that prove a bound: no bin is worth more than its price and toll.
+    """Duals that prove a bound: no bin is worth more than its price and its limit dual.
 
     Parameters
     ----------
@@ -30,7 +30,7 @@ class Proof:
         Lower bound on the price of every packing.
     duals
         Worth of an item per class, shape (n_classes,).
-    toll
+    limit_dual
         What a bin of each option costs beyond its price because limits bind, shape (n_options,).
     """
 

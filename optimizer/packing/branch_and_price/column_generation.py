@@ -58,7 +58,7 @@ class ColumnGeneration:
     bound
         Best lower bound on the price so far, not rounded.
     centre
-        Duals and tolls that it was computed from.
+        Duals and limit duals that it was computed from.
     proof
         The duals that prove it, as far as they are known.
     close

@@ -36,11 +36,11 @@ class MasterSolution:
         How often each column is used, shape (n_columns,).
     duals
         Value of an item per class, at least 0, shape (n_classes,).
-    toll
+    limit_dual
         What a bin of each option costs beyond its price because limits bind, shape (n_options,); below 0
         where a limit asks for bins.
-    toll_total
-        Σ of limit · toll over the limits; the dual objective is duals · demand - toll_total.
+    limit_dual_total
+        Σ of limit · limit_dual over the limits; the dual objective is duals · demand - limit_dual_total.
     uncovered
         Items in artificial columns.
     """
