@@ -8,6 +8,7 @@ bins, nearly a plan.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -83,11 +84,11 @@ class AggregateModel:
         self._items, self._bins, self._apart = np.split(np.arange(n + 2 * k), [n, n + k])
         self._spare, self._columns = n + 2 * k, n + 2 * k + 1
 
-    def continuous(self) -> LinearRelaxation:
-        """Solve the linear relaxation."""
+    def continuous(self, seconds: float = math.inf) -> LinearRelaxation:
+        """Solve the linear relaxation; what is cut short bounds nothing."""
         duals, bins = np.zeros(self.problem.n_classes), np.zeros(len(self.problem.options))
         solver = self._solver(self._bins, self._prices, [self._demand, *self._capacity(), *self._limits])
-        solver.run()
+        _solve(solver, seconds)
         status = solver.getModelStatus()
         if status != _status("kOptimal"):
             return LinearRelaxation(float("inf") if status == _status("kInfeasible") else 0.0, duals, bins)
@@ -172,7 +173,7 @@ class AggregateModel:
             kinds = [highspy.HighsVarType.kContinuous] * self._columns
             kinds[self._bins[0] : self._bins[-1] + 1] = [highspy.HighsVarType.kInteger] * len(self.options)
             model.integrality_ = kinds
-        solver = quiet_highs(interruptible=whole)
+        solver = quiet_highs(interruptible=True)
         solver.passModel(model)
         return solver
 

@@ -108,7 +108,7 @@ def _shares(problem: PackingProblem, options: tuple[int, ...]) -> list[FloatArra
 def price_bound(problem: PackingProblem, seconds: float) -> float:
     """A bound on the price that holds however items are cut; infinite if there is no packing."""
     model = AggregateModel(problem)
-    bound = model.continuous().bound
+    bound = model.continuous(max(seconds, 0.5)).bound
     if len(model.options) > 1 and np.isfinite(bound):
         bound = max(bound, model.whole_bins(max(seconds, 0.5)))
     return round_up(bound, problem) if np.isfinite(bound) else bound
@@ -120,7 +120,7 @@ def raise_bounds(run: SearchState) -> LinearRelaxation:
     If not even the relaxation has a solution, the run is marked infeasible.
     """
     model = AggregateModel(run.problem)
-    continuous = model.continuous()
+    continuous = model.continuous(run.left_s)
     run.statistics["continuous_bound"] = continuous.bound
     if np.isinf(continuous.bound):
         run.infeasible = run.packing is None

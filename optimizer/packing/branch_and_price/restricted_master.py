@@ -16,9 +16,13 @@ from numpy.typing import NDArray
 
 from optimizer.packing.model.bin_limits import Limit, limit_rows
 from optimizer.packing.model.problem import Bin, FloatArray, IntArray, PackingProblem
+from optimizer.packing.native_search import solve_in_thread
 
 ARTIFICIAL = 1000.0
 """Price of an uncovered item, in dearest bins."""
+
+SLOW = 200
+"""Classes beyond which a solution may take seconds, so that signals must reach it."""
 
 PRIMAL = 4
 """HiGHS's primal simplex: the old optimum stays feasible when columns are added."""
@@ -67,7 +71,8 @@ class Master:
         self._closed = False
         self.limits = limit_rows(problem)
         self._exchanges = len(exchanges)
-        self._solver: Any = quiet_highs()
+        self._interruptible = problem.n_classes > SLOW
+        self._solver: Any = quiet_highs(interruptible=self._interruptible)
         self._solver.setOptionValue("simplex_strategy", PRIMAL)
         infinite = highspy.kHighsInf
         for c in range(problem.n_classes):
@@ -141,10 +146,13 @@ class Master:
         self._solver.changeRowBounds(self.problem.n_classes + row, least, most)
 
     def solve(self) -> MasterSolution | None:
-        """Solve the linear programme; None if HiGHS fails on it."""
+        """Solve the linear programme; None if HiGHS fails on it, or the work is interrupted."""
         import highspy
 
-        self._solver.run()
+        if self._interruptible:
+            solve_in_thread(self._solver.run, self._solver.cancelSolve)
+        else:
+            self._solver.run()
         if self._solver.getModelStatus() != highspy.HighsModelStatus.kOptimal:
             return None
         solution = self._solver.getSolution()
