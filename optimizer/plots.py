@@ -90,10 +90,10 @@ def _draw_group(axes: Axes, name: str, rows: list[dict[Any, Any]]) -> None:
     """The bars of one scenario, the first method on top."""
     from matplotlib.ticker import MaxNLocator
 
-    most = max((row["gpus"] for row in rows if row["gpus"] == row["gpus"]), default=1)
+    most = max((row["gpus"] for row in rows if _is_there(row["gpus"])), default=1)
     for y, row in enumerate(rows):
         gpus = row["gpus"]
-        if gpus is None or gpus != gpus:
+        if not _is_there(gpus):
             axes.text(0, y, f" {row['status'].replace('_', ' ')}", va="center", color="#777777")
             continue
         good = row["accepted"] is True
@@ -102,7 +102,7 @@ def _draw_group(axes: Axes, name: str, rows: list[dict[Any, Any]]) -> None:
             edgecolor="white" if good else "#8c8c8c", linewidth=0.5,
         )  # fmt: skip
         axes.text(gpus + 0.01 * most, y, f"{gpus:.0f}", va="center")
-        if row["bound"] == row["bound"] and row["bound"] is not None:
+        if _is_there(row["bound"]):
             axes.vlines(row["bound"], y - 0.42, y + 0.42, colors="black", linewidth=2)
     axes.set_yticks(range(len(rows)), [shortened(row["method"]) for row in rows], parse_math=False)
     axes.set_ylim(len(rows) - 0.4, -0.6)
@@ -111,6 +111,11 @@ def _draw_group(axes: Axes, name: str, rows: list[dict[Any, Any]]) -> None:
     axes.spines[["top", "right"]].set_visible(False)
     axes.tick_params(axis="y", length=0)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+
+
+def _is_there(value: float | None) -> bool:
+    """Whether a cell holds a value: pandas writes None or not a number, by what else is in the column."""
+    return value is not None and value == value
 
 
 def _legend() -> list[Any]:

@@ -7,17 +7,21 @@ import os
 import re
 import stat
 import sys
+import time
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
 from scenarios.errors import LorapackError
-from scenarios.stopping.interrupts import unbroken
+from scenarios.stopping.interrupts import interrupted, unbroken
 
 _MOST_LINKS = 40
 """Links that a path may lead through, as in Linux."""
 
 _ANY_WRITE = stat.S_IWUSR | stat.S_IWGRP | stat.S_IWOTH
+
+_LOOK_S = 0.1
+"""Seconds between two looks at whether somebody reads a pipe."""
 
 _REMEDIES = {
     errno.ENOSPC: "make room or name a file elsewhere",
@@ -27,6 +31,7 @@ _REMEDIES = {
     errno.EPERM: "check the rights to it and its folder",
     errno.EBADF: "open it for writing",
     errno.EPIPE: "its reader must stay until the end",
+    errno.ENXIO: "start what reads it",
 }
 
 
@@ -168,8 +173,27 @@ def _write_open(descriptor: int, data: bytes) -> None:
 
 
 def _write_into(path: Path, data: bytes) -> None:
-    with path.open("wb") as file:
+    with os.fdopen(_opened(path), "wb") as file:
         file.write(data)
+
+
+def _opened(path: Path) -> int:
+    """A descriptor to write to; of a pipe as soon as somebody reads it.
+
+    Opening such a pipe waits within the system, where a signal that only sets a flag would not be seen.
+    """
+    while True:
+        try:
+            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NONBLOCK, 0o666)
+        except OSError as error:
+            if error.errno != errno.ENXIO:
+                raise
+            if interrupted():
+                raise OSError(errno.ENXIO, "nobody reads the pipe") from error
+            time.sleep(_LOOK_S)
+            continue
+        os.set_blocking(descriptor, True)
+        return descriptor
 
 
 def _replace(real: Path, status: os.stat_result | None, data: bytes) -> None:

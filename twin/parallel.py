@@ -116,13 +116,29 @@ def _without_signals() -> Iterator[None]:
     if not hasattr(signal, "pthread_sigmask"):  # Windows
         yield
         return
-    for tracker in (resource_tracker, loky_tracker):
-        tracker.ensure_running()  # which would unblock them in the middle
+    _start_trackers()
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
     try:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _start_trackers() -> None:
+    """Start joblib's and Python's own trackers of resources, which would unblock signals in the middle.
+
+    They clean up after a process that ended at once, and are not to say so.
+    """
+    quiet, said = "ignore:resource_tracker:UserWarning", os.environ.get("PYTHONWARNINGS")
+    os.environ["PYTHONWARNINGS"] = quiet if said is None else f"{said},{quiet}"
+    try:
+        for tracker in (resource_tracker, loky_tracker):
+            tracker.ensure_running()
+    finally:
+        if said is None:
+            del os.environ["PYTHONWARNINGS"]
+        else:
+            os.environ["PYTHONWARNINGS"] = said
 
 
 def _watching(parent: int) -> Callable[[], None]:

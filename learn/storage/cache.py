@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import time
@@ -53,6 +54,7 @@ def kept_text(path: Path, root: Path) -> str | None:
         If the file holds no text.
     """
     try:
+        _refuse_what_is_no_file(path)
         return path.read_text(encoding="utf-8")
     except (FileNotFoundError, NotADirectoryError):
         return None
@@ -64,9 +66,16 @@ def kept_text(path: Path, root: Path) -> str | None:
 def keep(path: Path, text: str, root: Path) -> None:
     """Write a file of the cache, if that can be done: what it is made of stays in memory."""
     try:
+        _refuse_what_is_no_file(path)
         write_atomically(path, text)
     except OSError as error:
         _say_unusable(root, path, "written", error)
+
+
+def _refuse_what_is_no_file(path: Path) -> None:
+    """A pipe or a device would be waited for."""
+    if path.exists() and not path.is_file():
+        raise OSError(errno.EINVAL, "it is no regular file")
 
 
 def remove_leftovers(root: Path) -> None:

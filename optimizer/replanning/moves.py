@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 
 from optimizer.packing.assignment.cpsat import to_cpsat
+from optimizer.packing.assignment.cpsat_solver import solve_model
 from optimizer.packing.assignment.formulation import AssignmentModel, assignment_model
 from optimizer.packing.model.problem import Bin, FloatArray, IntArray, Packing, PackingProblem
 from optimizer.packing.model.search_state import PackingResult, Status, StopReason
-from optimizer.packing.native_search import solve_in_thread
 from scenarios.stopping.interrupts import interrupted
 
 PRICE_RESOLUTION = 1_000_000
@@ -127,18 +127,11 @@ class MovesSolver:
         if self.hint is not None:
             for v, n in model.hints(*self.hint).items():
                 cpsat.add_hint(variables[v], n)
-        solver = cp_model.CpSolver()
-        solver.parameters.random_seed = self.seed & 0x7FFFFFFF
-        solver.parameters.num_workers = max(1, self.workers)
-        solver.parameters.interleave_search = True
-        limit = max(self.share * seconds, 0.1)
-        solver.parameters.max_time_in_seconds = solver.parameters.max_deterministic_time = limit
-        solver.parameters.catch_sigint_signal = False
-        said: list[Any] = []
-        solve_in_thread(lambda: said.append(solver.solve(cpsat)), solver.stop_search)
+        solver, status = solve_model(
+            cpsat, seed=self.seed, workers=self.workers, seconds=max(self.share * seconds, 0.1)
+        )
         if interrupted():
             return _nothing(Status.LIMIT, StopReason.INTERRUPTED)
-        status = said[0]
         if status == cp_model.INFEASIBLE:
             self.bound = self.below
             return _nothing(Status.INFEASIBLE, StopReason.PROVEN)

@@ -511,3 +511,15 @@ def test_runs_that_were_kept_are_those_in_memory(space: DesignSpace, kept: Path)
     fresh = learn.sample(space, TINY)
     pd.testing.assert_frame_equal(again.table, fresh.table, check_exact=True)
     assert again.metadata == fresh.metadata
+
+
+def test_what_is_no_file_is_not_waited_for(
+    made: Regions, kept: Path, scenario: Scenario, profile: EngineProfile, caplog: pytest.LogCaptureFixture
+) -> None:
+    file = regions_file(kept)
+    file.unlink()
+    os.mkfifo(file)
+    assert regions(scenario, profile, kept) == made
+    (told,) = caplog.messages
+    assert str(file) in told
+    assert "no regular file" in told

@@ -122,3 +122,11 @@ def test_empty_tables_and_what_is_no_scenario_are_refused() -> None:
         optimizer.compare([], ["greedy"])
     with pytest.raises(scenarios.ScenarioError, match=r"scenarios\[0\] is 'paper_mixed_32', no scenario"):
         optimizer.compare(["paper_mixed_32"], "greedy")  # type: ignore[list-item]
+
+
+def test_a_comparison_without_any_plan_is_drawn(tmp_path: Path) -> None:
+    hot = scenarios.read("hot_adapter", overrides=["replications=1"])
+    comparison = optimizer.compare(hot, ["bfd", "exact"], total_limit_s=1e-3)
+    assert [result.gpus for result in comparison.results] == [None, None]
+    comparison.plot(tmp_path / "none.png")
+    assert (tmp_path / "none.png").stat().st_size > 0

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 import json
+import subprocess
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import SimpleNamespace
@@ -355,3 +357,22 @@ def test_arguments_of_a_wrong_type_are_named(scenario: scenarios.Scenario) -> No
         replan(scenario, None)  # type: ignore[arg-type]
     with pytest.raises(scenarios.ScenarioError, match="move_price is of type str"):
         replan(scenario, scenarios.Placement(gpus=(placed(0, "a"),)), move_price="1")  # type: ignore[arg-type]
+
+
+def test_plans_of_few_moves_that_do_not_exist_end_no_process() -> None:
+    """CP-SAT's interleaved searches ended it where a relaxation refutes the model on loading.
+
+    In a process of its own, as nothing is left of the one that it happens to.
+    """
+    code = (
+        "import optimizer, scenarios\n"
+        "running = optimizer.solve(scenarios.read('mixed_ranks', overrides=['replications=1']), workers=2)\n"
+        "hotter = scenarios.read('mixed_ranks', overrides=['adapters[0].rate=0.5', 'replications=1'])\n"
+        "for workers in (1, 2):\n"
+        "    change = optimizer.replan(hotter, running.placement, workers=workers)\n"
+        "    print(len(change.moves), change.result.gpus)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300)
+    assert (done.returncode, done.stderr) == (0, "")
+    one, two = done.stdout.splitlines()
+    assert one == two

@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
+from optimizer.packing.assignment.cpsat_solver import solve_model
 from optimizer.packing.assignment.formulation import AssignmentModel, Formulation
 from optimizer.packing.assignment.run_model import lower_bound, prepared
 from optimizer.packing.model.search_state import SearchState
-from optimizer.packing.native_search import solve_in_thread
 
 
 def to_cpsat(formulation: Formulation) -> tuple[Any, list[Any]]:
@@ -47,20 +47,6 @@ def place_cpsat(run: SearchState) -> None:
         solve(run, built)
 
 
-def new_solver(run: SearchState, seconds: float) -> Any:
-    """A CP-SAT solver with a run's seed and workers, and a time limit; it leaves Ctrl-C to Python."""
-    from ortools.sat.python import cp_model
-
-    solver = cp_model.CpSolver()
-    solver.parameters.random_seed = run.seed & 0x7FFFFFFF
-    solver.parameters.num_workers = max(1, run.workers)
-    solver.parameters.interleave_search = True
-    solver.parameters.max_time_in_seconds = max(min(seconds, run.left_s), 1e-3)
-    solver.parameters.max_deterministic_time = solver.parameters.max_time_in_seconds
-    solver.parameters.catch_sigint_signal = False
-    return solver
-
-
 def solve(run: SearchState, built: AssignmentModel) -> None:
     """Solve an assignment model within the run's limits and offer what it finds."""
     from ortools.sat.python import cp_model
@@ -77,12 +63,15 @@ def solve(run: SearchState, built: AssignmentModel) -> None:
             values = np.array([self.value(v) for v in variables], dtype=np.float64)
             run.offer(built.packing(values))
 
-    solver = new_solver(run, run.left_s)
-    solver.parameters.relative_gap_limit = run.gap_limit
-    status: list[Any] = []
-    found = Found()
-    solve_in_thread(lambda: status.append(solver.solve(model, found)), solver.stop_search)
-    _record(run, built, solver, status[0], cp_model)
+    solver, status = solve_model(
+        model,
+        seed=run.seed,
+        workers=run.workers,
+        seconds=run.left_s,
+        gap_limit=run.gap_limit,
+        callback=Found(),
+    )
+    _record(run, built, solver, status, cp_model)
 
 
 def _record(run: SearchState, built: AssignmentModel, solver: Any, status: Any, cp_model: Any) -> None:

@@ -10,11 +10,10 @@ partitioning formulation with additional cuts", 2008).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
-from optimizer.packing.assignment.cpsat import new_solver
+from optimizer.packing.assignment.cpsat_solver import solve_model
 from optimizer.packing.bounds.price_bounds import Proof
 from optimizer.packing.branch_and_price.knapsack import (
     RIVALS,
@@ -32,7 +31,6 @@ from optimizer.packing.model.bin_limits import limit_rows
 from optimizer.packing.model.compilation import compiled
 from optimizer.packing.model.problem import Bin, BoolArray, FloatArray, IntArray
 from optimizer.packing.model.search_state import SearchState, price_unit
-from optimizer.packing.native_search import solve_in_thread
 
 MOST_BINS = 5_000
 """Most bins that are listed."""
@@ -110,12 +108,11 @@ def _chosen(
     for limit in limit_rows(problem):
         if np.isin(limit.weight, (0.0, 1.0)).all():  # a budget is kept by whoever offers the packing
             model.add(total(limit.weight[option]) <= int(limit.most))
-    solver, status = new_solver(run, seconds), list[Any]()
-    solve_in_thread(lambda: status.append(solver.solve(model)), solver.stop_search)
+    solver, status = solve_model(model, seed=run.seed, workers=run.workers, seconds=min(seconds, run.left_s))
     chosen = None
-    if status[0] in (cp_model.OPTIMAL, cp_model.FEASIBLE):
+    if status in (cp_model.OPTIMAL, cp_model.FEASIBLE):
         chosen = [b for b, x in zip(bins, amount, strict=True) for _ in range(solver.value(x))]
-    return chosen, status[0] == cp_model.INFEASIBLE
+    return chosen, status == cp_model.INFEASIBLE
 
 
 @compiled
