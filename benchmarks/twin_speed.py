@@ -27,7 +27,7 @@ import twin
 from scenarios import EngineConfig, FixedLengths, Workload
 from scenarios.adapters import AdapterClass
 from twin.engine.requests import Requests
-from twin.engine.run import run
+from twin.engine.run import simulate_requests
 from twin.engine.setup import EngineSetup
 
 PROMPT, OUTPUT = FixedLengths(tokens=222), FixedLengths(tokens=195)
@@ -83,7 +83,7 @@ def setup_of(load: twin.GPULoad, slots: int) -> EngineSetup:
 def tiny() -> None:
     """The smallest run; the first of a process loads or compiles the loop."""
     load = load_of((1.0,), 1)
-    run(uniform(load, 0, 10.0), setup_of(load, 1), 10.0)
+    simulate_requests(uniform(load, 0, 10.0), setup_of(load, 1), 10.0)
 
 
 def best(work: Callable[[], object]) -> float:
@@ -117,7 +117,7 @@ def three_workloads() -> None:
         setup, requests = setup_of(load, slots), uniform(load, 0, HOUR_S)
         draw, seconds = (
             best(lambda load=load: uniform(load, 0, HOUR_S)),
-            best(lambda requests=requests, setup=setup: run(requests, setup, HOUR_S)),
+            best(lambda requests=requests, setup=setup: simulate_requests(requests, setup, HOUR_S)),
         )
         ratios.append(published_s / seconds)
         rate = len(requests) / seconds
@@ -146,9 +146,9 @@ def scaling() -> None:
 
 def report(name: str, requests: Requests, setup: EngineSetup, horizon_s: float) -> None:
     """One line: cost per request, and how long the queue was."""
-    records = run(requests, setup, horizon_s)
+    records = simulate_requests(requests, setup, horizon_s)
     waiting = float(records.series[:, 3].sum() / records.end_s)
-    seconds = best(lambda: run(requests, setup, horizon_s))
+    seconds = best(lambda: simulate_requests(requests, setup, horizon_s))
     row = f"  {name:<20}{len(requests):>10,} requests{waiting:>12,.0f} waiting on average"
     print(f"{row}{1e6 * seconds / len(requests):>8.3f}")
 

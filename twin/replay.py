@@ -20,7 +20,7 @@ from scenarios.errors import LorapackError
 from scenarios.output import OutputFileError, check_writable, write_whole
 from twin.engine.records import STEP_COLUMNS, RunRecords
 from twin.engine.requests import Requests
-from twin.engine.run import run
+from twin.engine.run import simulate_requests
 from twin.engine.setup import EngineSetup, SchedulerRules, StepTables, rules_of
 
 logger = logging.getLogger(__name__)
@@ -124,7 +124,7 @@ def replay(schedule: Mapping[str, Any] | str | Path) -> dict[str, Any]:
     checked = _check(document, source)
     requests = _requests(checked)
     horizon = inf if checked.horizon_s is None else checked.horizon_s
-    records = run(requests, _setup(checked, requests), horizon, record_steps=True)
+    records = simulate_requests(requests, _setup(checked, requests), horizon, record_steps=True)
     return {**document, "result": _result(records)}
 
 

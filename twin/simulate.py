@@ -12,7 +12,7 @@ from scenarios.engine import EngineConfig
 from scenarios.errors import LorapackError
 from scenarios.workload import Workload
 from twin.engine.requests import IntArray, Requests
-from twin.engine.run import EngineInputError, run
+from twin.engine.run import EngineInputError, simulate_requests
 from twin.engine.setup import EngineSetup
 from twin.load import GPULoad
 from twin.memory.plan import MemoryPlan, plan_memory
@@ -171,7 +171,7 @@ def simulate(
     refuse_long_prompts(workload.arrivals, drawn, engine.max_model_len)
     requests = fit_lengths(drawn, engine.max_model_len)
     return SimulationResult(
-        records=run(requests, setup, duration, warmup_s=workload.warmup_s),
+        records=simulate_requests(requests, setup, duration, warmup_s=workload.warmup_s),
         names=load.names,
         max_loras=max_loras,
         max_lora_rank=max_lora_rank,

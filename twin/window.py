@@ -12,7 +12,7 @@ from scenarios.arrivals import PoissonArrivals, TraceArrivals
 from scenarios.engine import padded_rank
 from scenarios.scenario import Scenario
 from twin.engine.requests import FloatArray, Requests
-from twin.engine.run import run
+from twin.engine.run import simulate_requests
 from twin.engine.setup import EngineSetup
 from twin.load import GPULoad
 from twin.profile import EngineProfile
@@ -87,7 +87,7 @@ def times_alone(scenario: Scenario, profiles: Mapping[str, EngineProfile]) -> Re
     requests = _alone(scenario)
     tokens = (requests.prompt_tokens + requests.output_tokens).astype(np.float64)
     setups = [_idle_setup(scenario, profile) for profile in profiles.values()]
-    seconds = [run(requests, setup).finish_s - requests.arrival_s for setup in setups]
+    seconds = [simulate_requests(requests, setup).finish_s - requests.arrival_s for setup in setups]
     return RequestTimes(tokens, min(seconds, key=lambda taken: float(tokens @ taken)))
 
 

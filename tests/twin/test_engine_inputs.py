@@ -13,7 +13,7 @@ import pytest
 import twin
 from scenarios import EngineConfig, FixedLengths, Workload
 from scenarios.adapters import AdapterClass
-from twin.engine.run import run
+from twin.engine.run import simulate_requests
 
 
 @pytest.fixture
@@ -36,19 +36,19 @@ def case(cases: ModuleType) -> Any:
 def test_requests_that_cannot_be(case: Any, change: dict[str, Any], message: str) -> None:
     (name, values), n = next(iter(change.items())), len(case.requests)
     with pytest.raises(twin.EngineInputError, match=message):
-        run(replace(case.requests, **{name: values[:n]}), case.setup)
+        simulate_requests(replace(case.requests, **{name: values[:n]}), case.setup)
 
 
 def test_cost_tables_that_are_too_short(case: Any) -> None:
     short = replace(case.setup.tables, token_s=np.zeros(1))
     with pytest.raises(twin.EngineInputError, match=r"tables\.token_s is 1, it must be at least"):
-        run(case.requests, replace(case.setup, tables=short))
+        simulate_requests(case.requests, replace(case.setup, tables=short))
 
 
 def test_an_engine_without_requests_ends_at_once(case: Any) -> None:
     empty = twin.Requests(np.zeros(0), *(np.zeros(0, dtype=np.int32) for _ in range(3)), n_adapters=3)
     setup = replace(case.setup, gpu_load_s=np.zeros(3), disk_load_s=np.zeros(3), max_loras=1)
-    assert len(run(empty, setup).finish_s) == 0
+    assert len(simulate_requests(empty, setup).finish_s) == 0
 
 
 def test_a_memory_failure_survives_a_process_boundary() -> None:

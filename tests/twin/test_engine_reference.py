@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from twin.engine.requests import Requests
-from twin.engine.run import run
+from twin.engine.run import simulate_requests
 from twin.engine.setup import EngineSetup, SchedulerRules, StepTables
 from twin.engine.state import turns
 
@@ -20,7 +20,7 @@ CLOSE = {"rtol": 1e-9, "atol": 1e-9, "equal_nan": True}
 
 def agree(reference: ModuleType, case: Any) -> None:
     expected = reference.Reference(case.requests, case.setup, case.horizon_s).run()
-    got = run(case.requests, case.setup, case.horizon_s, record_steps=True)
+    got = simulate_requests(case.requests, case.setup, case.horizon_s, record_steps=True)
     assert got.steps is not None
     assert [tuple(map(int, row[1:])) for row in got.steps] == [row[1:] for row in expected.rows]
     np.testing.assert_allclose(got.steps[:, 0], [row[0] for row in expected.rows], **CLOSE)
@@ -84,7 +84,7 @@ def test_a_newcomer_may_drive_out_an_adapter_of_the_batch(newcomer_first: bool) 
         gpu_load_s=np.full(3, 0.25),
         disk_load_s=np.zeros(3),
     )
-    records = run(requests, setup)
+    records = simulate_requests(requests, setup)
     assert records.gpu_loads[[goes_on, ends, newcomer]].tolist() == [1 + newcomer_first, 1, 1]
     # Three steps before the newcomer's first token, and the copies of the first step and of its own.
     copies = 2 + 1 + newcomer_first

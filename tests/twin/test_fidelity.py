@@ -14,7 +14,7 @@ import pytest
 import twin
 from scenarios import OutputFileError, ScenarioError
 from twin.engine.requests import Requests
-from twin.engine.run import run as play
+from twin.engine.run import simulate_requests
 from twin.measured.client_view import ClientView, Stalls, client_view, held_back
 from twin.measured.predict import COLUMNS
 from twin.measured.report import FidelityReport, mape, smape
@@ -202,7 +202,7 @@ def test_a_stall_holds_back_requests_and_tokens(measured_tables: ModuleType, tmp
     table = measured_tables.run_rows().head(1)
     setup_run = measured_runs(read_runs(written(table, tmp_path)))[0]
     setup = run_setup(setup_run, measured_tables.truth(), 280_000)
-    records = play(held_back(requests, spans), setup, 100.0, record_steps=True)
+    records = simulate_requests(held_back(requests, spans), setup, 100.0, record_steps=True)
     direct = client_view(records, Frontend())
     seen = client_view(records, Frontend(first_token_s=0.5), spans, requests.arrival_s)
     assert isinstance(seen, ClientView)

@@ -16,7 +16,7 @@ import pytest
 from twin.engine import run as loop
 from twin.engine.loop import advance
 from twin.engine.records import SERIES, RunRecords
-from twin.engine.run import run
+from twin.engine.run import simulate_requests
 from twin.engine.state import engine, state
 
 SEEDS = range(150)
@@ -30,7 +30,7 @@ def played(cases: ModuleType) -> Cases:
 
 
 def play(case: Any) -> RunRecords:
-    return run(case.requests, case.setup, case.horizon_s, record_steps=True)
+    return simulate_requests(case.requests, case.setup, case.horizon_s, record_steps=True)
 
 
 def series(records: RunRecords, name: str) -> float:
@@ -150,7 +150,7 @@ def test_invariant_8_determinism(cases: ModuleType, monkeypatch: pytest.MonkeyPa
         monkeypatch.setattr(loop, "ROWS_PER_CALL", 7)
         in_parts = play(case)
         monkeypatch.undo()
-        without_rows = run(case.requests, case.setup, case.horizon_s)
+        without_rows = simulate_requests(case.requests, case.setup, case.horizon_s)
         for other in (again, in_parts, without_rows):
             for name in ("finish_s", "first_token_s", "generated_tokens", "preemptions", "gpu_loads"):
                 assert np.array_equal(getattr(whole, name), getattr(other, name), equal_nan=True)
@@ -159,11 +159,11 @@ def test_invariant_8_determinism(cases: ModuleType, monkeypatch: pytest.MonkeyPa
 
 def test_invariant_9_past(cases: ModuleType) -> None:
     for case in map(cases.case, SEEDS):
-        whole = run(case.requests, case.setup)
+        whole = simulate_requests(case.requests, case.setup)
         horizon = float(np.median(whole.finish_s))
         if horizon == 0:
             continue
-        part = run(case.requests, case.setup, horizon)
+        part = simulate_requests(case.requests, case.setup, horizon)
         early = whole.finish_s <= horizon
         assert np.array_equal(part.finished, early)
         assert np.array_equal(part.finish_s[early], whole.finish_s[early])
@@ -197,8 +197,8 @@ def test_invariant_11_first_come(played: Cases) -> None:
 
 def test_invariant_12_preemption(cases: ModuleType) -> None:
     for case in map(cases.case, SEEDS):
-        tight = run(case.requests, case.setup)
-        roomy = run(case.requests, replace(case.setup, usable_blocks=100_000))
+        tight = simulate_requests(case.requests, case.setup)
+        roomy = simulate_requests(case.requests, replace(case.setup, usable_blocks=100_000))
         assert not roomy.preemptions.any()
         assert np.array_equal(tight.generated_tokens, roomy.generated_tokens)
         assert series(tight, "prompt_tokens") >= series(roomy, "prompt_tokens")

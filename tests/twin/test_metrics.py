@@ -11,7 +11,7 @@ import pytest
 from twin import metrics
 from twin.engine.records import GAP_BINS, SERIES, RunRecords, gap_edges_s
 from twin.engine.requests import Requests
-from twin.engine.run import run
+from twin.engine.run import simulate_requests
 from twin.engine.setup import EngineSetup, SchedulerRules, StepTables
 from twin.result import SimulationResult
 
@@ -112,7 +112,7 @@ def served(rng: np.random.Generator, n: int, horizon_s: float = inf) -> Simulati
         gpu_load_s=np.full(3, 0.002),
         disk_load_s=np.zeros(3),
     )
-    records = run(requests, setup, horizon_s)
+    records = simulate_requests(requests, setup, horizon_s)
     return SimulationResult(records, ("x", "y", "z"), 2, 8, 1616, 100, seed=3)
 
 

@@ -11,7 +11,7 @@ import pytest
 from scipy import stats
 
 from twin.engine.requests import Requests
-from twin.engine.run import run
+from twin.engine.run import simulate_requests
 from twin.engine.setup import EngineSetup, SchedulerRules, StepTables
 
 TICK_S = 0.001
@@ -53,7 +53,7 @@ def mean_times(setup: EngineSetup, load: float, *, fixed: bool, sojourn: bool) -
     means = []
     for seed in np.random.SeedSequence(7).spawn(RUNS):
         requests = poisson(np.random.default_rng(seed), load, fixed=fixed)
-        records = run(requests, setup)
+        records = simulate_requests(requests, setup)
         times = (records.finish_s if sojourn else records.first_scheduled_s) - requests.arrival_s
         means.append(times[REQUESTS // 10 :].mean() / (MEAN_TOKENS * TICK_S))
     return np.array(means)
@@ -90,7 +90,7 @@ def test_processor_sharing_is_fair_to_every_size() -> None:
     slowdowns = []
     for seed in np.random.SeedSequence(11).spawn(RUNS):
         requests = poisson(np.random.default_rng(seed), 0.5, fixed=False)
-        records = run(requests, queue(4096, shared=True))
+        records = simulate_requests(requests, queue(4096, shared=True))
         slowdown = (records.finish_s - requests.arrival_s) / (requests.output_tokens * TICK_S)
         long, short = requests.output_tokens > MEAN_TOKENS, requests.output_tokens < MEAN_TOKENS // 2
         slowdowns.append([slowdown[long].mean(), slowdown[short].mean()])

@@ -20,7 +20,7 @@ from twin.calibration.replays import fit_first_read, tokens_held
 from twin.calibration.report import CalibrationReport, Measurement, fitted_errors, provenance
 from twin.calibration.run_evidence import RunEvidence, match
 from twin.calibration.tables import drawn_tokens_held, fit_lengths, fit_loads
-from twin.engine.run import run as play
+from twin.engine.run import simulate_requests
 from twin.measured.predict import predict_all
 from twin.measured.report import FidelityReport
 from twin.measured.runs import MeasuredRun, measured_runs, read_runs, run_requests, run_setup, selected
@@ -303,7 +303,7 @@ def _frontend(folder: Path, job: _Job, profile: EngineProfile) -> Frontend:
 def _stall(run: MeasuredRun, profile: EngineProfile, stall_s: float, seed: int) -> StallEvidence:
     assert run.kv_cache_tokens is not None
     setup = run_setup(run, profile, run.kv_cache_tokens)
-    records = play(run_requests(run, profile, seed), setup, run.seconds, record_steps=True)
+    records = simulate_requests(run_requests(run, profile, seed), setup, run.seconds, record_steps=True)
     return stall_evidence(records, stall_s)
 
 

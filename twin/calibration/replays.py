@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from twin.engine.records import SERIES
-from twin.engine.run import run as play
+from twin.engine.run import simulate_requests
 from twin.measured.predict import observe
 from twin.measured.runs import MeasuredRun, run_requests, run_setup
 from twin.profile import EngineProfile
@@ -21,7 +21,7 @@ def tokens_held(run: MeasuredRun, profile: EngineProfile, seed: int) -> float:
     """Mean KV tokens of a running request of a replay, in whole blocks; nan without any."""
     assert run.kv_cache_tokens is not None
     setup = run_setup(run, profile, run.kv_cache_tokens)
-    records = play(run_requests(run, profile, seed), setup, run.seconds)
+    records = simulate_requests(run_requests(run, profile, seed), setup, run.seconds)
     sums = dict(zip(SERIES, records.series.sum(axis=0), strict=True))
     running = float(sums["running_s"])
     return float(sums["blocks_s"]) * setup.block_size / running if running > 0 else math.nan

@@ -16,7 +16,7 @@ import numpy as np
 from twin.calibration.cost_terms import Steps, candidate_terms, features
 from twin.engine.records import RunRecords
 from twin.engine.requests import FloatArray
-from twin.engine.run import run as play
+from twin.engine.run import simulate_requests
 from twin.engine.setup import StepTables
 from twin.measured.client_view import client_view, decodes
 from twin.measured.runs import MeasuredRun, run_requests, run_setup
@@ -87,7 +87,7 @@ def match(
     best: tuple[float, float, RunRecords, float] | None = None
     for _ in range(TRIALS):
         scaled = replace(setup, tables=_scaled(setup.tables, math.exp(log_scale)))
-        records = play(requests, scaled, run.seconds, record_steps=True)
+        records = simulate_requests(requests, scaled, run.seconds, record_steps=True)
         view = client_view(records, profile.frontend)
         if not view.tpot_s > 0:
             return None

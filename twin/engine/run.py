@@ -25,7 +25,7 @@ class UnservableRequestError(EngineInputError):
     """A request needs more KV blocks than the engine has."""
 
 
-def run(
+def simulate_requests(
     requests: Requests,
     setup: EngineSetup,
     horizon_s: float = inf,

@@ -15,8 +15,7 @@ from scenarios.engine import EngineConfig
 from scenarios.output import check_writable
 from twin.engine.records import RunRecords
 from twin.engine.requests import Requests
-from twin.engine.run import UnservableRequestError
-from twin.engine.run import run as play
+from twin.engine.run import UnservableRequestError, simulate_requests
 from twin.engine.setup import EngineSetup
 from twin.measured.client_view import ClientView, client_view, held_back, stalls
 from twin.measured.report import FidelityReport
@@ -151,11 +150,11 @@ def observe(
     so how long each reading stalls the server, then with the requests that the stalls hold back.
     """
     scrape = profile.frontend.scrape
-    records = play(requests, setup, seconds, record_steps=scrape is not None)
+    records = simulate_requests(requests, setup, seconds, record_steps=scrape is not None)
     if scrape is None:
         return records, client_view(records, profile.frontend)
     spans = stalls(records, scrape)
-    records = play(held_back(requests, spans), setup, seconds, record_steps=True)
+    records = simulate_requests(held_back(requests, spans), setup, seconds, record_steps=True)
     return records, client_view(records, profile.frontend, spans, requests.arrival_s)
 
 
