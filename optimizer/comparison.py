@@ -12,7 +12,7 @@ import pandas as pd
 
 import twin
 from optimizer.arguments import check_arguments, unsuited
-from optimizer.progress import Report, silent
+from optimizer.progress import Progress, silent
 from optimizer.result import Result
 from optimizer.search.solve import find_method, solve
 from optimizer.tables import render, table
@@ -98,7 +98,7 @@ def compare(
     gap_limit: float = 0.0,
     seed: int | None = None,
     workers: int = 1,
-    report: Report = silent,
+    progress: Progress = silent,
 ) -> Comparison:
     """Solve every scenario with every method; parameters as in `optimizer.solve`.
 
@@ -132,7 +132,7 @@ def compare(
                 gap_limit=gap_limit,
                 seed=seed,
                 workers=workers,
-                report=report,
+                progress=progress,
             )
             for one in scenarios
             for method in names

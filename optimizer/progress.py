@@ -9,7 +9,8 @@ from contextlib import contextmanager
 from typing import Protocol
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
+from rich.progress import Progress as Bars
 
 from scenarios.display import visible
 
@@ -17,20 +18,20 @@ PATIENCE_S = 1.0
 """Seconds of work before anything is shown."""
 
 
-class Report(Protocol):
+class Progress(Protocol):
     """Called with what is being done, how much of it is done, and how much there is (0: unknown)."""
 
     def __call__(self, label: str, done: int, total: int) -> None:
-        """Report one step of progress."""
+        """Tell one step."""
 
 
 def silent(label: str, done: int, total: int) -> None:
-    """Report nothing."""
+    """Tell nothing."""
 
 
 @contextmanager
-def progress_bar(enabled: bool = True) -> Iterator[Report]:
-    """A report that draws one bar per label on stderr, gone when the work is done.
+def progress_bar(enabled: bool = True) -> Iterator[Progress]:
+    """Progress that draws one bar per label on stderr, gone when the work is done.
 
     Nothing is drawn when stderr is no terminal.
     """
@@ -42,12 +43,12 @@ def progress_bar(enabled: bool = True) -> Iterator[Report]:
         BarColumn(),
         TextColumn("{task.percentage:>3.0f}%"),
     )
-    bar = Progress(*columns, TimeElapsedColumn(), console=Console(stderr=True), transient=True)
+    bar = Bars(*columns, TimeElapsedColumn(), console=Console(stderr=True), transient=True)
     tasks: dict[str, int] = {}
     start = time.monotonic()
     started = False
 
-    def report(label: str, done: int, total: int) -> None:
+    def progress(label: str, done: int, total: int) -> None:
         nonlocal started
         if label not in tasks:
             tasks[label] = bar.add_task(visible(label), total=total or None)
@@ -57,7 +58,7 @@ def progress_bar(enabled: bool = True) -> Iterator[Report]:
             bar.start()
 
     try:
-        yield report
+        yield progress
     finally:
         if started:
             bar.stop()

@@ -86,7 +86,7 @@ class TwinJudge:
     scenario: Scenario
     profiles: Mapping[str, EngineProfile]
     workers: int = 1
-    report: Callable[[str, int, int], None] = _silent
+    progress: Callable[[str, int, int], None] = _silent
     _known: dict[GPUContent, GPUVerdict] = field(default_factory=dict, repr=False)
 
     def __call__(self, contents: Sequence[GPUContent], deadline: Deadline = UNLIMITED) -> list[GPUVerdict]:
@@ -106,7 +106,7 @@ class TwinJudge:
         )
         for done, (content, verdict) in enumerate(zip(new, jobs, strict=True), start=1):
             self._known[content] = verdict
-            self.report("the twin judges", done, len(new))
+            self.progress("the twin judges", done, len(new))
         return [self._known[content] for content in contents]
 
     def _judge(self, content: GPUContent, deadline: Deadline) -> GPUVerdict:

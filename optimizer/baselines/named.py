@@ -32,7 +32,7 @@ from optimizer.baselines.rules import (
 from optimizer.baselines.saturation import Saturation
 from optimizer.baselines.surrogate_oracle import Model, SurrogateOracle, learned_surrogate
 from optimizer.packing.heuristics.greedy import GreedyInput, proposed
-from optimizer.progress import Report, silent
+from optimizer.progress import Progress, silent
 from scenarios import Device, Scenario
 from scenarios.stopping.deadline import UNLIMITED, Deadline
 from twin import EngineProfile
@@ -58,7 +58,7 @@ class Site:
     device: Device
     profile: EngineProfile
     workers: int = 1
-    report: Report = silent
+    progress: Progress = silent
     deadline: Deadline = UNLIMITED
     surrogate: Surrogate | None = None
 
@@ -112,9 +112,14 @@ class Baseline:
         if self.model is None:
             return site
         surrogate = learned_surrogate(
-            site.scenario, site.device, site.profile, self.model, workers=site.workers, report=site.report,
+            site.scenario,
+            site.device,
+            site.profile,
+            self.model,
+            workers=site.workers,
+            progress=site.progress,
             deadline=site.deadline,
-        )  # fmt: skip
+        )
         return replace(site, surrogate=surrogate)
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 import twin
 from optimizer.baselines.assignment import placement_of_assignment
 from optimizer.baselines.named import Baseline, Site
-from optimizer.progress import Report, silent
+from optimizer.progress import Progress, silent
 from optimizer.result import Result, ResultStop, Validation
 from optimizer.search.objectives import PRICES, latency_objective_of, price
 from optimizer.search.placement_judge import PlacementJudge
@@ -114,7 +114,7 @@ def solve_baseline(
     time_limit_s: float = 60.0,
     total: Deadline = UNLIMITED,
     workers: int = 1,
-    report: Report = silent,
+    progress: Progress = silent,
 ) -> Result:
     """The plan of a baseline, and what the twin says of every GPU of it.
 
@@ -140,9 +140,9 @@ def solve_baseline(
     profiles = twin.profiles_of(scenario)
     device = scenario.devices[0]
     most = min(device.count, scenario.n_adapters if gpus is None else gpus)
-    site = baseline.prepared(Site(scenario, device, profiles[device.name], workers, report, total))
+    site = baseline.prepared(Site(scenario, device, profiles[device.name], workers, progress, total))
     prepared_s, deadline = time.monotonic() - started, total.within(time_limit_s)
-    judge = PlacementJudge(scenario, profiles, workers, report, deadline)
+    judge = PlacementJudge(scenario, profiles, workers, progress, deadline)
     search = Search(replace(site, deadline=deadline), baseline, judge, most, deadline)
     validation = _judged(search)
     stop: ResultStop = "finished"

@@ -17,7 +17,7 @@ import twin
 from learn.design import SamplingPlan
 from learn.region_store import PLAN, cached_sample
 from optimizer.packing.model.problem import FloatArray
-from optimizer.progress import Report, silent
+from optimizer.progress import Progress, silent
 from scenarios import AdapterClass, Device, Scenario
 from scenarios.stopping.deadline import UNLIMITED, Deadline
 from twin import EngineProfile
@@ -91,7 +91,7 @@ def learned_surrogate(
     model: Model,
     *,
     workers: int = 1,
-    report: Report = silent,
+    progress: Progress = silent,
     deadline: Deadline = UNLIMITED,
     plan: SamplingPlan = PLAN,
 ) -> learn.Surrogate:
@@ -105,5 +105,5 @@ def learned_surrogate(
         If the runs are all starved or all healthy.
     """
     space = learn.space_for(scenario, device, profile)
-    dataset = cached_sample(space, plan, workers=workers, progress=report, deadline=deadline)
+    dataset = cached_sample(space, plan, workers=workers, progress=progress, deadline=deadline)
     return learn.fit(dataset, model, seed=plan.seed)

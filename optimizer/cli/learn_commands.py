@@ -14,7 +14,7 @@ from optimizer.cli.streams import note
 
 if TYPE_CHECKING:
     from learn import Dataset, DesignSpace, Regions
-    from optimizer.progress import Report
+    from optimizer.progress import Progress
 
 
 def add_to(app: typer.Typer) -> None:
@@ -30,18 +30,18 @@ def fit_command(
             metavar="FILE|-", help="Where to write the regions as JSON; standard output by default."
         ),
     ] = None,
-    report: Annotated[
+    assess: Annotated[
         bool,
         typer.Option(
-            "--report", help="Also fit the surrogates and print errors against twin runs of another seed."
+            "--assess", help="Also fit the surrogates and print errors against twin runs of another seed."
         ),
     ] = False,
     compositions: Annotated[
-        int, typer.Option(min=20, help="Mixes of adapters that the report tests on.")
+        int, typer.Option(min=20, help="Mixes of adapters that the assessment tests on.")
     ] = 240,
     measured: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Table of measured serving runs that the report tests on too."),
+        typer.Option(metavar="FILE", help="Table of measured serving runs that the assessment tests on too."),
     ] = None,
     workers: WorkersOption = 2,
     set_: SetOption = None,
@@ -49,7 +49,7 @@ def fit_command(
 ) -> None:
     """Make the linear feasibility regions of SCENARIO's first device from twin runs, anew.
 
-    With --report: macro-F1 of starvation, false-feasible and false-infeasible rates, SMAPE of each target
+    With --assess: macro-F1 of starvation, false-feasible and false-infeasible rates, SMAPE of each target
     and inference times, all on twin runs that shaped nothing; and on measured runs with --measured.
 
     Exit code 0: made; 3: no engine configuration fits the memory of the device.
@@ -63,8 +63,8 @@ def fit_command(
     from optimizer.progress import progress_bar
     from scenarios.files import sources
 
-    if measured is not None and not report:
-        raise typer.BadParameter("--measured is for the report; give --report too")
+    if measured is not None and not assess:
+        raise typer.BadParameter("--measured is for the assessment; give --assess too")
     chosen = scenarios.read(scenario, overrides=set_ or ())
     read = sources(scenario, chosen) if measured is None else (*sources(scenario, chosen), measured)
     check_outputs({"--out": out}, read)
@@ -78,21 +78,21 @@ def fit_command(
     with progress_bar(not quiet) as progress:
         dataset = learn.sample(space, PLAN, workers=workers, progress=progress)
         regions = learn.linearize(dataset, space, command="lorapack fit")
-        text = _report(dataset, regions, space, compositions, measured, workers, progress) if report else None
+        text = _errors(dataset, regions, space, compositions, measured, workers, progress) if assess else None
     if text is not None and out == STDOUT:
         note(text)
     target = STDOUT if out is None and text is None else out
     deliver([] if text is None else [text], text_output(target, regions.to_json))
 
 
-def _report(
+def _errors(
     dataset: Dataset,
     regions: Regions,
     space: DesignSpace,
     compositions: int,
     measured: Path | None,
     workers: int,
-    progress: Report,
+    progress: Progress,
 ) -> str:
     """Errors as text."""
     import learn

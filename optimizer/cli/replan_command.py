@@ -60,7 +60,7 @@ def replan_command(
 
     chosen, running = scenarios.read(scenario, overrides=set_ or ()), scenarios.read_placement(from_)
     check_outputs({"--json": json, "--placement": placement}, (*sources(scenario, chosen), from_))
-    with progress_bar(not quiet) as report:
+    with progress_bar(not quiet) as progress:
         change = optimizer.replan(
             chosen,
             running,
@@ -70,7 +70,7 @@ def replan_command(
             total_limit_s=total_limit,
             seed=seed,
             workers=workers,
-            report=report,
+            progress=progress,
         )
     deliver(
         [change.summary],

@@ -78,7 +78,7 @@ def solve_command(
 
     chosen = scenarios.read(scenario, overrides=set_ or ())
     check_outputs({"--json": json, "--placement": placement}, sources(scenario, chosen))
-    with progress_bar(not quiet) as report:
+    with progress_bar(not quiet) as progress:
         result = optimizer.solve(
             chosen,
             method=method,
@@ -89,7 +89,7 @@ def solve_command(
             gap_limit=gap_limit,
             seed=seed,
             workers=workers,
-            report=report,
+            progress=progress,
         )
     explained = explain and not interrupted()  # who interrupts does not want to wait for that
     deliver(
@@ -131,7 +131,7 @@ def compare_command(
     if plot is not None:
         picture_format(plot)
     names = [name.strip() for name in methods.split(",") if name.strip()]
-    with progress_bar(not quiet) as report:
+    with progress_bar(not quiet) as progress:
         comparison = optimizer.compare(
             chosen,
             names,
@@ -142,7 +142,7 @@ def compare_command(
             gap_limit=gap_limit,
             seed=seed,
             workers=workers,
-            report=report,
+            progress=progress,
         )
     deliver(
         [comparison.summary],

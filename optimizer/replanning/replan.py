@@ -18,7 +18,7 @@ from itertools import chain
 import twin
 from optimizer.packing import methods
 from optimizer.packing.model.problem import PackingProblem
-from optimizer.progress import Report, silent
+from optimizer.progress import Progress, silent
 from optimizer.replanning.changes import (
     Change,
     change_between,
@@ -133,7 +133,7 @@ def replan(
     total_limit_s: float | None = None,
     seed: int | None = None,
     workers: int = 1,
-    report: Report = silent,
+    progress: Progress = silent,
 ) -> Change:
     """Place a scenario's adapters anew, moving as few of them as possible.
 
@@ -176,17 +176,17 @@ def replan(
     total = UNLIMITED if total_limit_s is None else Deadline.after(total_limit_s)
     with noticed():
         try:
-            compile_loops(twin.profiles_of(scenario)[scenario.devices[0].name], total, report)
-            instance = prepare(scenario, gpus=gpus, workers=workers, report=report, deadline=total)
+            compile_loops(twin.profiles_of(scenario)[scenario.devices[0].name], total, progress)
+            instance = prepare(scenario, gpus=gpus, workers=workers, progress=progress, deadline=total)
         except InfeasibleError as error:
             seconds = time.monotonic() - started
             return Change(result=infeasible_result(scenario, method.name, str(error), seconds=seconds))
         except Stopped as error:
             seconds = time.monotonic() - started
             return Change(result=stopped_result(scenario, method.name, error, seconds=seconds))
-        judge = judge_of_patterns(scenario, instance.classes, instance.profiles, workers, report)
+        judge = judge_of_patterns(scenario, instance.classes, instance.profiles, workers, progress)
         end = total.within(time_limit_s)
-        confirmation = CutLoop(judge, end.within(FEWEST_SHARE * time_limit_s), report)
+        confirmation = CutLoop(judge, end.within(FEWEST_SHARE * time_limit_s), progress)
         search = GPUMinimization(instance, method, confirmation, workers=workers)
         nearest = _Nearest(instance, running_in(instance, placement), confirmation, move_price, workers)
         outcome = SearchProgress(

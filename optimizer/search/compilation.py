@@ -12,7 +12,7 @@ import numpy as np
 
 import twin
 from optimizer.packing.warm_up import compile_kernels
-from optimizer.progress import Report
+from optimizer.progress import Progress
 from scenarios import EngineConfig, FixedLengths, ServiceLevelObjectives, Workload
 from scenarios.stopping.deadline import Deadline, Stopped
 from scenarios.stopping.interrupts import leave_behind
@@ -25,7 +25,7 @@ WORK = "compiling, once after installation"
 """What is being done, for progress."""
 
 
-def compile_loops(profile: EngineProfile, deadline: Deadline, report: Report) -> None:
+def compile_loops(profile: EngineProfile, deadline: Deadline, progress: Progress) -> None:
     """Compile the twin's loop and the placers', or load them from numba's cache.
 
     In a thread of its own, as compiling cannot be broken off: where the end comes first, it is left behind.
@@ -40,9 +40,9 @@ def compile_loops(profile: EngineProfile, deadline: Deadline, report: Report) ->
     def work() -> None:
         try:
             _compile_twin(profile)
-            report(WORK, 1, 2)
+            progress(WORK, 1, 2)
             compile_kernels()
-            report(WORK, 2, 2)
+            progress(WORK, 2, 2)
         except BaseException as error:  # whatever it is, it belongs to the caller
             raised.append(error)
         finally:

@@ -11,7 +11,7 @@ from optimizer.packing import pack
 from optimizer.packing.model.checker import check
 from optimizer.packing.model.problem import Bin, NoGoodCut, Packing, PackingProblem
 from optimizer.packing.model.search_state import PackingResult
-from optimizer.progress import Report, silent
+from optimizer.progress import Progress, silent
 from optimizer.search.balancing import balance_load
 from optimizer.search.judging import Pattern, PatternJudge
 from scenarios.stopping.deadline import Deadline
@@ -64,7 +64,7 @@ class CutLoop:
 
     judge: PatternJudge
     deadline: Deadline
-    report: Report = silent
+    progress: Progress = silent
     rounds: int = 0
     rejected: dict[Pattern, GPUVerdict] = field(default_factory=dict)
     last: PackingResult | None = None
@@ -120,7 +120,7 @@ class CutLoop:
             cut = replace(problem, cuts=self.cuts(problem))
             self.last = solver(cut, self.left_s, known_bound)
             self.rounds += 1
-            self.report("solve, validate, cut", self.rounds, 0)
+            self.progress("solve, validate, cut", self.rounds, 0)
             if self.last.packing is None:
                 return None
             known_bound = max(known_bound, self.last.bound)

@@ -12,7 +12,7 @@ import learn
 import twin
 from learn import OptionRows, Regions
 from optimizer.packing.model.problem import PackingOption, PackingProblem
-from optimizer.progress import Report, silent
+from optimizer.progress import Progress, silent
 from optimizer.search.dedicated import DedicatedGPUCheck, loosened
 from optimizer.search.objectives import latency_objective_of, price, prices_of
 from optimizer.search.splitting import InfeasibleError, ReplicaSplit, fitting, region_of, replica_split
@@ -84,7 +84,7 @@ def prepare(
     *,
     gpus: int | None = None,
     workers: int = 1,
-    report: Report = silent,
+    progress: Progress = silent,
     deadline: Deadline = UNLIMITED,
 ) -> Instance:
     """Profiles, regions and packing problems of a scenario.
@@ -110,7 +110,7 @@ def prepare(
         If no engine configuration fits the memory, or an adapter fits no GPU.
     """
     profiles = twin.profiles_of(scenario)
-    alone = DedicatedGPUCheck(TwinJudge(scenario, profiles, workers, report), deadline)
+    alone = DedicatedGPUCheck(TwinJudge(scenario, profiles, workers, progress), deadline)
     _check_levels(alone)
     regions = {
         device.name: learn.regions_for(
@@ -118,7 +118,7 @@ def prepare(
             device,
             profiles[device.name],
             workers=workers,
-            progress=report,
+            progress=progress,
             deadline=deadline,
         )
         for device in scenario.devices

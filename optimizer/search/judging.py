@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from optimizer.progress import Report, silent
+from optimizer.progress import Progress, silent
 from scenarios import AdapterClass, PlacedGPU, Scenario
 from scenarios.adapters import AdapterKind
 from scenarios.stopping.deadline import UNLIMITED, Deadline
@@ -87,7 +87,7 @@ def judge_of_patterns(
     classes: Sequence[AdapterClass],
     profiles: Mapping[str, EngineProfile],
     workers: int = 1,
-    report: Report = silent,
+    progress: Progress = silent,
 ) -> PatternJudge:
     """The twin as judge of patterns that count these classes."""
-    return PatternJudge(TwinJudge(scenario, profiles, workers, report), tuple(c.kind for c in classes))
+    return PatternJudge(TwinJudge(scenario, profiles, workers, progress), tuple(c.kind for c in classes))

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from optimizer.progress import Report, silent
+from optimizer.progress import Progress, silent
 from optimizer.result import GPUValidation, Validation
 from scenarios import PlacedGPU, Placement, Scenario
 from scenarios.stopping.deadline import UNLIMITED, Deadline
@@ -34,12 +34,12 @@ class PlacementJudge:
     scenario: Scenario
     profiles: Mapping[str, EngineProfile]
     workers: int = 1
-    report: Report = silent
+    progress: Progress = silent
     deadline: Deadline = UNLIMITED
 
     @cached_property
     def _judge(self) -> TwinJudge:
-        return TwinJudge(self.scenario, self.profiles, self.workers, self.report)
+        return TwinJudge(self.scenario, self.profiles, self.workers, self.progress)
 
     @cached_property
     def _content_of(self) -> PlacedContents:

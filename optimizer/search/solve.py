@@ -14,7 +14,7 @@ from optimizer.baselines.named import BASELINES, Baseline
 from optimizer.baselines.run import solve_baseline
 from optimizer.packing.model.problem import PackingProblem
 from optimizer.packing.solver import Method, methods
-from optimizer.progress import Report, silent
+from optimizer.progress import Progress, silent
 from optimizer.result import Result
 from optimizer.search.compilation import compile_loops
 from optimizer.search.cut_loop import AcceptedPlan, CutLoop
@@ -44,7 +44,7 @@ def solve(
     gap_limit: float = 0.0,
     seed: int | None = None,
     workers: int = 1,
-    report: Report = silent,
+    progress: Progress = silent,
 ) -> Result:
     """Place a scenario's adapters; the twin judges every GPU of the plan.
 
@@ -100,15 +100,15 @@ def solve(
             if isinstance(chosen, Baseline):
                 return solve_baseline(
                     scenario, chosen, gpus=gpus, time_limit_s=time_limit_s, total=total, workers=workers,
-                    report=report,
+                    progress=progress,
                 )  # fmt: skip
-            compile_loops(twin.profiles_of(scenario)[scenario.devices[0].name], total, report)
-            instance = prepare(scenario, gpus=gpus, workers=workers, report=report, deadline=total)
+            compile_loops(twin.profiles_of(scenario)[scenario.devices[0].name], total, progress)
+            instance = prepare(scenario, gpus=gpus, workers=workers, progress=progress, deadline=total)
         except InfeasibleError as error:
             return infeasible_result(scenario, chosen.name, str(error), seconds=time.monotonic() - started)
         except Stopped as error:
             return stopped_result(scenario, chosen.name, error, seconds=time.monotonic() - started)
-        outcome = _begun(instance, chosen, total.within(time_limit_s), gap_limit, workers, report)
+        outcome = _begun(instance, chosen, total.within(time_limit_s), gap_limit, workers, progress)
         outcome.note = _fewer_exist(scenario, gpus)
         outcome.prepared_s = time.monotonic() - started
         try:
@@ -119,14 +119,14 @@ def solve(
 
 
 def _begun(
-    instance: Instance, method: Method, deadline: Deadline, gap_limit: float, workers: int, report: Report
+    instance: Instance, method: Method, deadline: Deadline, gap_limit: float, workers: int, progress: Progress
 ) -> SearchProgress:
     """What a search holds when it begins."""
     scenario = instance.scenario
     if not leading_prices(scenario.objective):
         instance = instance.priced("gpus", instance.inner.max_bins or instance.inner.n_items)
-    judge = judge_of_patterns(scenario, instance.classes, instance.profiles, workers, report)
-    confirmation = CutLoop(judge, deadline, report)
+    judge = judge_of_patterns(scenario, instance.classes, instance.profiles, workers, progress)
+    confirmation = CutLoop(judge, deadline, progress)
     search = GPUMinimization(instance, method, confirmation, gap_limit=gap_limit, workers=workers)
     return SearchProgress(instance, method, search, confirmation)
 

@@ -121,7 +121,7 @@ def test_the_report_says_that_there_are_no_measured_runs_of_a_model(
     monkeypatch.setattr(learn, "METHODS", ("tree",))
     table = str(written(tmp_path, OTHER))
     monkeypatch.setattr(
-        "sys.argv", ["lorapack", "fit", "mixed_ranks", "--report", "--measured", table, "--quiet"]
+        "sys.argv", ["lorapack", "fit", "mixed_ranks", "--assess", "--measured", table, "--quiet"]
     )
     with pytest.raises(SystemExit) as stop:
         main()

@@ -173,13 +173,13 @@ def test_the_measured_runs_of_a_report_are_read_before_the_work(
     other = tmp_path / "other.csv"
     other.write_text("a,b\n1,2\n")
     for wrong, said in ((tmp_path / "nowhere.csv", "cannot be read as CSV"), (other, "is missing")):
-        code, _, err = lorapack("fit", "paper_mixed_32", "--report", "--measured", str(wrong))
+        code, _, err = lorapack("fit", "paper_mixed_32", "--assess", "--measured", str(wrong))
         assert code == 2
         assert said in err
         assert str(wrong) in err
     code, _, err = lorapack("fit", "paper_mixed_32", "--measured", str(tmp_path / "nowhere.csv"))
     assert code == 2
-    assert "--report" in err
+    assert "--assess" in err
 
 
 def test_no_default_points_outside_the_package(lorapack: Lorapack) -> None:

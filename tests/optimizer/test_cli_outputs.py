@@ -83,7 +83,7 @@ def command(file: Path, placement: Path, tmp_path: Path) -> Callable[[str], list
         "replan": ["replan", str(file), "--from", str(placement)],
         "validate": ["validate", str(file), str(placement)],
         "simulate": ["simulate", str(file)],
-        "fit": ["fit", str(file), "--report", "--measured", str(table)],
+        "fit": ["fit", str(file), "--assess", "--measured", str(table)],
         "fidelity": ["fidelity", str(table)],
         "calibrate": ["calibrate", str(tmp_path), "--model", "llama-3.1-8b-instruct"],
         "show": ["scenarios", "show", str(file)],

@@ -272,7 +272,7 @@ def report(label, done, total):
     if label not in said:
         said.add(label)
         print(label, flush=True)
-result = optimizer.solve(scenario, time_limit_s=60, report=report)
+result = optimizer.solve(scenario, time_limit_s=60, progress=report)
 print(result.stop_reason, result.status, flush=True)
 """
 

@@ -32,6 +32,6 @@ def test_a_label_of_progress_is_only_shown(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(
         "optimizer.progress.Console", lambda **_: Console(file=screen, force_terminal=True, width=120)
     )
-    with progress_bar() as report:
-        report(f"[/] {HOSTILE}", 1, 2)
+    with progress_bar() as progress:
+        progress(f"[/] {HOSTILE}", 1, 2)
     assert f"[/] {SHOWN}" in screen.getvalue()
