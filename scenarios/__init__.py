@@ -3,7 +3,7 @@
 from scenarios.adapters import MAX_ADAPTERS, Adapter, AdapterClass, ZipfRates
 from scenarios.arrivals import Arrivals
 from scenarios.catalogue import ShippedScenario, shipped
-from scenarios.engine import EngineConfig
+from scenarios.engine import EngineConfig, EngineOption
 from scenarios.errors import LorapackError, Problem, ScenarioError
 from scenarios.files import (
     check_placement,
@@ -32,6 +32,7 @@ __all__ = [
     "Arrivals",
     "Device",
     "EngineConfig",
+    "EngineOption",
     "FixedLengths",
     "HistogramLengths",
     "LatencyLimits",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Annotated, Literal, get_args
 
 from pydantic import BeforeValidator, Field
@@ -67,6 +68,23 @@ class EngineConfig(FrozenModel):
     def slot_choices(self) -> tuple[int, ...]:
         """Slot counts to consider, ascending: ``max_loras`` alone when it is set, else ``slots``."""
         return (self.max_loras,) if self.max_loras is not None else tuple(sorted(set(self.slots)))
+
+
+@dataclass(frozen=True)
+class EngineOption:
+    """One way to run a GPU.
+
+    Parameters
+    ----------
+    device
+        Kind of GPU.
+    max_loras, max_lora_rank
+        Adapter slots, and the rank of every slot.
+    """
+
+    device: str
+    max_loras: int
+    max_lora_rank: int
 
 
 def padded_rank(rank: int) -> int:

@@ -8,7 +8,7 @@ from typing import Annotated
 from pydantic import Field
 
 from scenarios.base import Finding, FrozenModel
-from scenarios.engine import MaxLoraRank
+from scenarios.engine import EngineOption, MaxLoraRank
 
 SHARE_TOLERANCE = 1e-6
 """How far an adapter's shares may sum from 1."""
@@ -42,6 +42,11 @@ class PlacedGPU(FrozenModel):
                 yield Finding(
                     ("shares", adapter), "is a share of an adapter not listed here", "list it under adapters"
                 )
+
+    @property
+    def option(self) -> EngineOption:
+        """How the GPU is run."""
+        return EngineOption(self.device, self.max_loras, self.max_lora_rank)
 
     def share(self, adapter: str) -> float:
         """Fraction of the adapter's requests that is routed here."""

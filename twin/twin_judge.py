@@ -9,6 +9,7 @@ from itertools import groupby
 from joblib import Parallel, delayed
 
 from scenarios.adapters import AdapterClass, AdapterKind
+from scenarios.engine import EngineOption
 from scenarios.files import check_placement
 from scenarios.placement import PlacedGPU, Placement
 from scenarios.scenario import Scenario
@@ -29,24 +30,19 @@ class GPUContent:
 
     Parameters
     ----------
-    device
-        Kind of GPU.
-    max_loras, max_lora_rank
-        Adapter slots, and the rank of every slot.
+    option
+        How it is run.
     held
         Kinds of adapters and how many there are of each, in the order in which requests are drawn.
     """
 
-    device: str
-    max_loras: int
-    max_lora_rank: int
+    option: EngineOption
     held: tuple[tuple[AdapterKind, int], ...]
 
     @classmethod
-    def of(cls, device: str, max_loras: int, max_lora_rank: int, kinds: Iterable[AdapterKind]) -> GPUContent:
+    def of(cls, option: EngineOption, kinds: Iterable[AdapterKind]) -> GPUContent:
         """The content of adapters one by one."""
-        held = tuple((kind, len(list(alike))) for kind, alike in groupby(kinds))
-        return cls(device, max_loras, max_lora_rank, held)
+        return cls(option, tuple((kind, len(list(alike))) for kind, alike in groupby(kinds)))
 
     @property
     def load(self) -> GPULoad:
@@ -111,15 +107,15 @@ class TwinJudge:
 
     def _judge(self, content: GPUContent, deadline: Deadline) -> GPUVerdict:
         deadline.check("the twin was judging")
-        scenario = self.scenario
-        device = next(d for d in scenario.devices if d.name == content.device)
+        scenario, option = self.scenario, content.option
+        device = next(d for d in scenario.devices if d.name == option.device)
         return judge(
             content.load,
             scenario.workload,
             scenario.engine,
-            self.profiles[content.device],
-            max_loras=content.max_loras,
-            max_lora_rank=content.max_lora_rank,
+            self.profiles[option.device],
+            max_loras=option.max_loras,
+            max_lora_rank=option.max_lora_rank,
             service_levels=scenario.service_levels,
             gpu_memory_gib=device.memory_gib,
             seed=scenario.seed,
@@ -149,7 +145,7 @@ class PlacedContents:
         keyed = sorted((self._class_of[name], gpu.share(name), k) for k, name in enumerate(gpu.adapters))
         kinds = [self.scenario.classes[c].kind.scaled(share) for c, share, _ in keyed]
         names = {f"{n}": gpu.adapters[k] for n, (_, _, k) in enumerate(keyed)}
-        return GPUContent.of(gpu.device, gpu.max_loras, gpu.max_lora_rank, kinds), names
+        return GPUContent.of(gpu.option, kinds), names
 
 
 def validate(

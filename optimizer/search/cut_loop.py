@@ -14,6 +14,7 @@ from optimizer.packing.model.search_state import PackingResult
 from optimizer.progress import Progress, silent
 from optimizer.search.balancing import balance_load
 from optimizer.search.judging import Pattern, PatternJudge
+from scenarios import EngineOption
 from scenarios.stopping.deadline import Deadline
 from twin import GPUVerdict
 
@@ -216,7 +217,8 @@ def pattern_of(problem: PackingProblem, b: Bin) -> Pattern:
     """Content and configuration of a bin; slots beyond its adapters are given back to the KV cache."""
     option = problem.options[b.option]
     slots = min(option.max_loras, int(b.counts.sum()))
-    return Pattern(option.device, slots, option.max_lora_rank, tuple(int(n) for n in b.counts))
+    engine = EngineOption(option.device, slots, option.max_lora_rank)
+    return Pattern(engine, tuple(int(n) for n in b.counts))
 
 
 def split_in_half(b: Bin) -> Sequence[Bin]:
@@ -234,7 +236,7 @@ def _covers(problem: PackingProblem, index: int, pattern: Pattern) -> bool:
     The same device with at least the pattern's rank, and either the same slots, or slots for every
     adapter in both: then the option's engine differs only by having less memory for the KV cache.
     """
-    option, adapters = problem.options[index], sum(pattern.counts)
-    if option.device != pattern.device or option.max_lora_rank < pattern.max_lora_rank:
+    option, adapters, judged = problem.options[index], sum(pattern.counts), pattern.option
+    if option.device != judged.device or option.max_lora_rank < judged.max_lora_rank:
         return False
-    return option.max_loras == pattern.max_loras or min(option.max_loras, adapters) == pattern.max_loras
+    return option.max_loras == judged.max_loras or min(option.max_loras, adapters) == judged.max_loras

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from itertools import accumulate
 
 from optimizer.search.judging import named
-from scenarios import AdapterClass, Device, Scenario
+from scenarios import AdapterClass, Device, EngineOption, Scenario
 from scenarios.engine import padded_rank
 from scenarios.stopping.deadline import UNLIMITED, Deadline
 from twin import GPUContent, GPUVerdict, TwinJudge
@@ -74,7 +74,8 @@ class DedicatedGPUCheck:
     def _ask(self, device: str, classes: tuple[AdapterClass, ...]) -> GPUVerdict:
         slots = min(sum(c.count for c in classes), max(self.scenario.engine.slot_choices))
         rank = slot_rank(self.scenario, max(c.rank for c in classes))
-        content = GPUContent(device, slots, rank, tuple((c.kind, c.count) for c in classes))
+        held = tuple((c.kind, c.count) for c in classes)
+        content = GPUContent(EngineOption(device, slots, rank), held)
         (verdict,) = self.judge([content], self.deadline)
         return named(verdict, verdict.gpu, (name for c in classes for name in c.names))
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from optimizer.progress import Progress, silent
-from scenarios import AdapterClass, PlacedGPU, Scenario
+from scenarios import AdapterClass, EngineOption, PlacedGPU, Scenario
 from scenarios.adapters import AdapterKind
 from scenarios.stopping.deadline import UNLIMITED, Deadline
 from twin import EngineProfile, GPUContent, GPUVerdict, TwinJudge
@@ -18,17 +18,13 @@ class Pattern:
 
     Parameters
     ----------
-    device
-        Kind of GPU.
-    max_loras, max_lora_rank
-        Adapter slots, and the rank of every slot.
+    option
+        How the GPU is run.
     counts
         Adapters of each class.
     """
 
-    device: str
-    max_loras: int
-    max_lora_rank: int
+    option: EngineOption
     counts: tuple[int, ...]
 
 
@@ -39,9 +35,9 @@ def placed_gpu(number: int, pattern: Pattern, shares: Mapping[str, float]) -> Pl
     """
     return PlacedGPU(
         gpu=number,
-        device=pattern.device,
-        max_loras=min(pattern.max_loras, len(shares)),
-        max_lora_rank=pattern.max_lora_rank,  # type: ignore[arg-type]  # options hold vLLM's ranks
+        device=pattern.option.device,
+        max_loras=min(pattern.option.max_loras, len(shares)),
+        max_lora_rank=pattern.option.max_lora_rank,  # type: ignore[arg-type]  # options hold vLLM's ranks
         adapters=tuple(shares),
         shares={name: share for name, share in shares.items() if share < 1 - 1e-9},
     )
@@ -74,7 +70,7 @@ class PatternJudge:
 
     def _content(self, pattern: Pattern) -> GPUContent:
         held = tuple((kind, n) for kind, n in zip(self.kinds, pattern.counts, strict=True) if n)
-        return GPUContent(pattern.device, pattern.max_loras, pattern.max_lora_rank, held)
+        return GPUContent(pattern.option, held)
 
 
 def named(verdict: GPUVerdict, number: int, names: Iterable[str]) -> GPUVerdict:

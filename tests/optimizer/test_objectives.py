@@ -40,7 +40,7 @@ class LatencyJudge:
         return [self.verdict(pattern) for pattern in patterns]
 
     def verdict(self, pattern: Pattern) -> GPUVerdict:
-        itl = sum(pattern.counts) * (self.slower if pattern.device == "cheap" else 1.0)
+        itl = sum(pattern.counts) * (self.slower if pattern.option.device == "cheap" else 1.0)
         return GPUVerdict(
             gpu=0, accepted=True, reasons=(),
             offered_tok_per_s=100.0, served_tok_per_s=100.0, served_share=1.0,
