@@ -36,8 +36,11 @@ Progress = Callable[[str, int, int], None]
 MOST_REQUESTS = 5_000_000
 """Most requests of a run of a search: beyond, the twin takes seconds for each."""
 
-ENOUGH_REQUESTS, ENOUGH_TIMES = 100_000, 3000.0
+ENOUGH_REQUESTS, ENOUGH_TIMES = 100_000, 1000.0
 """Requests, and times of a request on an idle engine, of a run from which on a longer one tells no more."""
+
+WHOLE_RATE_PER_S = 400.0
+"""Total rate up to which a run is as long as the workload all the same: its hour is soon played."""
 
 STEADY = (PoissonArrivals, GammaArrivals, WeibullArrivals, DeterministicArrivals)
 """Arrivals whose rates do not change, so that any part of a run is like the whole."""
@@ -268,6 +271,8 @@ def shortened(space: DesignSpace, composition: Composition, total_rate: float) -
     To two digits, so that the last digits of an estimate, which differ between machines, do not matter.
     """
     workload = space.workload
+    if total_rate <= WHOLE_RATE_PER_S:
+        return workload
     enough = max(ENOUGH_REQUESTS / total_rate, shortest_s(space, composition))
     if enough >= workload.duration_s:
         return workload

@@ -18,6 +18,7 @@ from learn.design import Composition, compositions
 from learn.features import ADDITIVE
 from learn.sampling import (
     BOLD,
+    HEAVIEST,
     LEAST_RATE_PER_S,
     MOST_REQUESTS,
     first_guess,
@@ -278,4 +279,4 @@ def test_runs_of_shipped_scenarios_last_as_long_as_their_workload() -> None:
         profile = find_profile(scenario.model, "H100-64GB")
         space = learn.space_for(scenario, scenario.devices[0], profile)
         for one in compositions(space, 0, 40, 0):
-            assert shortened(space, one, 1e6) is space.workload
+            assert shortened(space, one, HEAVIEST * first_guess(space, one)) is space.workload
