@@ -75,7 +75,7 @@ class TwinJudge:
         Engine profile of each device.
     workers
         Threads; verdicts do not depend on it.
-    report
+    progress
         Called with progress.
     """
 

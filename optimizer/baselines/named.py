@@ -46,7 +46,7 @@ class Site:
     ----------
     scenario, device, profile
         The scenario, the kind of GPU, and its engine profile.
-    workers, report
+    workers, progress
         Processes for what the twin must be asked first, and where progress goes.
     deadline
         When to stop.

@@ -128,7 +128,7 @@ def solve_baseline(
         Seconds of search; what a rule learns of the GPU first comes on top.
     total
         The end of all of it.
-    workers, report
+    workers, progress
         Processes, and where progress goes.
 
     Raises
@@ -142,7 +142,7 @@ def solve_baseline(
     most = min(device.count, scenario.n_adapters if gpus is None else gpus)
     site = baseline.prepared(Site(scenario, device, profiles[device.name], workers, progress, total))
     prepared_s, deadline = time.monotonic() - started, total.within(time_limit_s)
-    judge = PlacementJudge(scenario, profiles, workers, progress, deadline)
+    judge = PlacementJudge(twin.TwinJudge(scenario, profiles, workers, progress), deadline)
     search = Search(replace(site, deadline=deadline), baseline, judge, most, deadline)
     validation = _judged(search)
     stop: ResultStop = "finished"

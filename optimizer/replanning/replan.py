@@ -153,7 +153,7 @@ def replan(
         Most GPUs.
     time_limit_s
         Seconds of search after which the best accepted plan so far is returned.
-    seed, workers, report, total_limit_s
+    seed, workers, progress, total_limit_s
         As in `optimizer.solve`.
 
     Returns

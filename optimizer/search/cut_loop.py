@@ -59,7 +59,7 @@ class CutLoop:
         The twin.
     deadline
         When to stop.
-    report
+    progress
         Called with progress.
     """
 

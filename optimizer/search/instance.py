@@ -97,7 +97,7 @@ def prepare(
         Most GPUs; None: as many as the scenario's devices.
     workers
         Processes for making regions that are neither shipped nor cached.
-    report
+    progress
         Called with progress.
     deadline
         When to stop learning.

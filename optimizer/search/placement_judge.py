@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from optimizer.progress import Progress, silent
 from optimizer.result import GPUValidation, Validation
-from scenarios import PlacedGPU, Placement, Scenario
+from scenarios import PlacedGPU, Placement
 from scenarios.stopping.deadline import UNLIMITED, Deadline
-from twin import EngineProfile, GPUVerdict, PlacedContents, TwinJudge
+from twin import GPUVerdict, PlacedContents, TwinJudge
 
 
 @dataclass(frozen=True)
@@ -19,42 +18,29 @@ class PlacementJudge:
 
     Parameters
     ----------
-    scenario
-        Workload, engine, service levels, seed and replications.
-    profiles
-        Engine profile of each device.
-    workers
-        Threads; verdicts do not depend on it.
-    report
-        Called with progress.
+    judge
+        The twin, which remembers what it was asked.
     deadline
         When to stop; a question that is not answered by then ends in `Stopped`.
     """
 
-    scenario: Scenario
-    profiles: Mapping[str, EngineProfile]
-    workers: int = 1
-    progress: Progress = silent
+    judge: TwinJudge
     deadline: Deadline = UNLIMITED
 
     @cached_property
-    def _judge(self) -> TwinJudge:
-        return TwinJudge(self.scenario, self.profiles, self.workers, self.progress)
-
-    @cached_property
     def _content_of(self) -> PlacedContents:
-        return PlacedContents(self.scenario)
+        return PlacedContents(self.judge.scenario)
 
     def __call__(self, gpus: Sequence[PlacedGPU]) -> list[GPUVerdict]:
         """Verdict of each GPU, in order, with its own number and its own adapters' names."""
         placed = [self._content_of(gpu) for gpu in gpus]
-        verdicts = self._judge([content for content, _ in placed], self.deadline)
+        verdicts = self.judge([content for content, _ in placed], self.deadline)
         return [v.of(gpu.gpu, names) for v, gpu, (_, names) in zip(verdicts, gpus, placed, strict=True)]
 
     def healthy(self, placement: Placement) -> bool:
         """Whether every GPU is accepted; stops at the first that is not, the busiest first."""
         busiest = sorted(placement.gpus, key=lambda gpu: -self._demand(gpu))
-        step = max(1, self.workers)
+        step = max(1, self.judge.workers)
         return all(
             verdict.accepted for k in range(0, len(busiest), step) for verdict in self(busiest[k : k + step])
         )

@@ -72,7 +72,7 @@ def solve(
         Seed of everything random; None: the scenario's.
     workers
         Processes and threads; the result does not depend on it unless the time limit strikes.
-    report
+    progress
         Called with progress.
 
     Returns

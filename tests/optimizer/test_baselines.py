@@ -216,7 +216,7 @@ def test_the_judge_says_what_validate_says(
     plan = loraserve(adapters, 3, {8: 15_000.0, 16: 14_700.0, 32: 14_500.0})
     placement = placement_of_assignment(adapters, plan, scenario.devices[0].name)
     report = twin.validate(scenario, placement, profiles=profiles)
-    judge = PlacementJudge(scenario, profiles)
+    judge = PlacementJudge(twin.TwinJudge(scenario, profiles))
     assert tuple(judge(placement.gpus)) == report.gpus
     assert judge.healthy(placement) == report.accepted
 

@@ -6,6 +6,7 @@ import time
 from typing import Any
 
 from optimizer.packing.native_search import solve_in_thread
+from scenarios.stopping.interrupts import interrupted
 
 ALONE_S = 1.0
 """Deterministic seconds that one search gets before several are interleaved."""
@@ -52,7 +53,7 @@ def solve_model(
     status = _run(alone, model, callback)
     left_s = seconds - (time.monotonic() - started)
     decided = (cp_model.OPTIMAL, cp_model.INFEASIBLE, cp_model.MODEL_INVALID)
-    if workers == 1 or status in decided or left_s <= 0:
+    if workers == 1 or status in decided or left_s <= 0 or interrupted():
         return alone, status
     several = _solver(seed, workers, left_s, gap_limit)
     several.parameters.interleave_search = True
