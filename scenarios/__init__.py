@@ -18,6 +18,7 @@ from scenarios.files import (
 )
 from scenarios.lengths import FixedLengths, HistogramLengths, Lengths, LognormalLengths
 from scenarios.output import OutputFileError
+from scenarios.params import Params, params_from, read_params
 from scenarios.placement import PlacedGPU, Placement
 from scenarios.reading.schema import schema
 from scenarios.scenario import Device, Scenario
@@ -40,6 +41,7 @@ __all__ = [
     "LognormalLengths",
     "LorapackError",
     "OutputFileError",
+    "Params",
     "PlacedGPU",
     "Placement",
     "Problem",
@@ -54,7 +56,9 @@ __all__ = [
     "from_mapping",
     "loads",
     "override",
+    "params_from",
     "read",
+    "read_params",
     "read_placement",
     "schema",
     "shipped",

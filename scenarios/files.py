@@ -226,10 +226,10 @@ def _is_json(file: Path) -> bool:
 
 
 def _parsed(file: Path, source: str) -> object:
-    return parse(_text(file, source), source, as_json=_is_json(file))
+    return parse(text_of(file, source), source, as_json=_is_json(file))
 
 
-def _text(file: Path, source: str) -> str:
+def text_of(file: Path, source: str) -> str:
     """Return a file's text, or say why it is none."""
 
     def refused(message: str, remedy: str, line: int | None = None) -> ScenarioError:
