@@ -9,6 +9,7 @@ from dataclasses import replace
 from optimizer.packing.bounds.infeasible import unpackable_message, why_infeasible
 from optimizer.packing.model.argument_checks import number, whole
 from optimizer.packing.model.checker import check
+from optimizer.packing.model.params import PackingParams
 from optimizer.packing.model.problem import Packing, PackingError, PackingProblem
 from optimizer.packing.model.search_state import (
     Incumbent,
@@ -40,6 +41,7 @@ def pack(
     known_bound: float = 0.0,
     on_incumbent: Incumbent | None = None,
     log: Callable[[str], None] | None = None,
+    params: PackingParams | None = None,
 ) -> PackingResult:
     """Pack all items.
 
@@ -65,6 +67,8 @@ def pack(
         Called with every better packing and its value.
     log
         Called with lines of progress.
+    params
+        Parameters of the placers; None: their defaults.
 
     Returns
     -------
@@ -79,7 +83,10 @@ def pack(
     _check_arguments(problem, hint, time_limit_s, gap_limit, seed, workers, known_bound)
     chosen = _method(method, problem)
     started = time.monotonic()
-    run = SearchState(problem, Deadline.after(time_limit_s), gap_limit, seed, workers, on_incumbent, log)
+    run = SearchState(
+        problem, Deadline.after(time_limit_s), gap_limit, seed, workers, on_incumbent, log,
+        params or PackingParams(),
+    )  # fmt: skip
     run.raise_bound(known_bound)
     with noticed():
         _take_hint(run, hint)
@@ -91,7 +98,7 @@ def pack(
         run.say(message)
         result = pack(
             problem, method, time_limit_s=run.left_s, gap_limit=gap_limit, seed=seed, workers=workers,
-            hint=run.packing, on_incumbent=on_incumbent, log=log,
+            hint=run.packing, on_incumbent=on_incumbent, log=log, params=params,
         )  # fmt: skip
         return replace(result, message="; ".join(filter(None, (message, result.message))))
 

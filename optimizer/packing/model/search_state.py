@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Protocol
 
 import numpy as np
 
+from optimizer.packing.model.params import PackingParams
 from optimizer.packing.model.problem import Packing, PackingProblem
 from optimizer.packing.model.scaling import exact_factor
 from scenarios.stopping.deadline import Deadline
@@ -105,6 +106,8 @@ class SearchState:
         Seed of everything random, and threads.
     on_incumbent, log
         Called with better packings, and with lines of progress.
+    params
+        Parameters of the placers.
     packing, value, bound
         The best so far.
     infeasible
@@ -123,6 +126,7 @@ class SearchState:
     workers: int = 1
     on_incumbent: Incumbent | None = None
     log: Callable[[str], None] | None = None
+    params: PackingParams = field(default_factory=PackingParams)
     packing: Packing | None = None
     value: float = float("inf")
     bound: float = 0.0
@@ -186,9 +190,9 @@ class SearchState:
 
     def within(self, seconds: float) -> SearchState:
         """A run on the same problem with less time, that starts from what is known here."""
-        return SearchState(
-            self.problem, self.deadline.within(seconds), self.gap_limit, self.seed,
-            self.workers, None, self.log, self.packing, self.value, self.bound,
+        return replace(
+            self, deadline=self.deadline.within(seconds), on_incumbent=None,
+            infeasible=False, limited=False, message="", statistics={},
         )  # fmt: skip
 
 
