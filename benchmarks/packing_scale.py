@@ -21,7 +21,7 @@ import numpy as np
 import scenarios
 from optimizer.packing import pack
 from optimizer.packing.model.problem import PackingProblem
-from optimizer.search.instance import prepare
+from optimizer.search.preparation import instance_of
 from optimizer.search.splitting import InfeasibleError
 from scenarios import Adapter, Scenario
 
@@ -59,14 +59,14 @@ def problems(only: str) -> Iterator[tuple[str, PackingProblem]]:
         for region in ("inner", "outer"):
             if only in (name := f"{path.stem} {region}"):
                 try:
-                    yield name, getattr(prepare(scenarios.read(path)), region)
+                    yield name, getattr(instance_of(scenarios.read(path)), region)
                 except InfeasibleError as error:
                     print(f"{name:45} {error}")
     for adapters, classes in SIZES:
         for rates in RATES:
             if only in (name := f"{adapters:,} adapters in {classes:,} classes, {rates}"):
                 started = time.process_time()
-                inner = prepare(scaled(adapters, classes, rates)).inner
+                inner = instance_of(scaled(adapters, classes, rates)).inner
                 print(f"{name:45} prepared in {time.process_time() - started:.1f} s of processor time")
                 yield name, inner
 

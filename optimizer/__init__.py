@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from optimizer.replanning.changes import Change
     from optimizer.replanning.replan import replan
     from optimizer.result import Result, Validation, result_schema
+    from optimizer.search.params import SolveParams
     from optimizer.search.solve import solve
 
 __all__ = [
@@ -23,6 +24,7 @@ __all__ = [
     "PackingOption",
     "PackingProblem",
     "Result",
+    "SolveParams",
     "Validation",
     "__version__",
     "compare",
@@ -41,6 +43,7 @@ _MODULES = {
     "PackingOption": "optimizer.packing.model.problem",
     "PackingProblem": "optimizer.packing.model.problem",
     "Result": "optimizer.result",
+    "SolveParams": "optimizer.search.params",
     "Validation": "optimizer.result",
     "compare": "optimizer.comparison",
     "methods": "optimizer.packing",

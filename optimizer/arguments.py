@@ -11,6 +11,7 @@ from optimizer.baselines.named import Baseline
 from optimizer.packing.registry import METHODS, Method
 from optimizer.search.minimize_latency import FALLBACK_METHOD
 from optimizer.search.objectives import LATENCY_OBJECTIVES, PRICES
+from optimizer.search.params import SolveParams
 from scenarios import Problem, Scenario, ScenarioError
 from scenarios.scenario import ObjectiveName
 
@@ -32,6 +33,8 @@ def check_arguments(
     gap_limit: object,
     workers: object,
     total_limit_s: object = None,
+    seed: object = None,
+    params: object = None,
 ) -> None:
     """Check the arguments of `solve`.
 
@@ -45,7 +48,11 @@ def check_arguments(
         *_wrong_objective(objective),
         *([] if gpus is None else _wrong_count("gpus", gpus, ", or None for the scenario's")),
         *_wrong_count("workers", workers, ""),
+        *([] if seed is None else _wrong_count("seed", seed, ", or None for the scenario's", least=0)),
     ]
+    if params is not None and not isinstance(params, SolveParams):
+        remedy = "give optimizer.SolveParams: scenarios.read_params(file, optimizer.SolveParams)"
+        problems.append(Problem("params", f"is {params!r}", remedy))
     limits = [("time_limit_s", time_limit_s)]
     limits += [] if total_limit_s is None else [("total_limit_s", total_limit_s)]
     problems += [
@@ -122,9 +129,9 @@ def _wrong_objective(objective: object) -> Iterator[Problem]:
             yield Problem("objective", f'is "{name}"' if isinstance(name, str) else f"is {name!r}", choice)
 
 
-def _wrong_count(name: str, value: object, alternative: str) -> Iterator[Problem]:
-    if not isinstance(value, Integral) or isinstance(value, bool) or value < 1:
-        yield Problem(name, f"is {value!r}", f"give a whole number of at least 1{alternative}")
+def _wrong_count(name: str, value: object, alternative: str, least: int = 1) -> Iterator[Problem]:
+    if not isinstance(value, Integral) or isinstance(value, bool) or value < least:
+        yield Problem(name, f"is {value!r}", f"give a whole number of at least {least}{alternative}")
 
 
 def _is_real(value: object) -> TypeGuard[float]:

@@ -13,6 +13,7 @@ from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as Bars
 
 from scenarios.display import visible
+from scenarios.stopping.interrupts import request
 
 PATIENCE_S = 1.0
 """Seconds of work before anything is shown."""
@@ -27,6 +28,18 @@ class Progress(Protocol):
 
 def silent(label: str, done: int, total: int) -> None:
     """Tell nothing."""
+
+
+def interruptible(progress: Progress) -> Progress:
+    """A callback whose KeyboardInterrupt asks for the end, as Ctrl-C does, and breaks nothing off."""
+
+    def told(label: str, done: int, total: int) -> None:
+        try:
+            progress(label, done, total)
+        except KeyboardInterrupt:
+            request()
+
+    return told
 
 
 @contextmanager

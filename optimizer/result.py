@@ -113,6 +113,9 @@ class Result(BaseModel):
         default=0.0, description="Of it before the search: compiling, and learning regions."
     )
     seed: int
+    params: dict[str, Any] = Field(
+        default_factory=dict, description="Parameters of the search that differ from their defaults."
+    )
     version: str = Field(description="Version of lorapack.")
     scenario: Scenario
 

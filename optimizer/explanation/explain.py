@@ -19,10 +19,12 @@ from learn.region import OptionRows
 from optimizer.explanation.sensitivity import WhatIf, what_ifs, without_limits
 from optimizer.packing.bounds.price_bounds import continuous_relaxation
 from optimizer.packing.model.problem import FloatArray, PackingProblem
-from optimizer.search.instance import Instance, prepare
+from optimizer.search.instance import Instance
+from optimizer.search.params import SolveParams
+from optimizer.search.preparation import instance_of
 from optimizer.search.splitting import InfeasibleError
 from optimizer.tables import render, table
-from scenarios import PlacedGPU
+from scenarios import PlacedGPU, params_from
 
 if TYPE_CHECKING:
     from optimizer.result import Result
@@ -131,7 +133,7 @@ def explain(result: Result, instance: Instance | None = None) -> Explanation:
     """
     if instance is None:
         try:
-            instance = prepare(result.scenario)
+            instance = instance_of(result.scenario, params_from(result.params, SolveParams))
         except InfeasibleError as error:
             return Explanation(
                 headline=result.headline(), gpus=(), arguments=(), why=(str(error),), levers=()

@@ -11,14 +11,14 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Sequence
-from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from itertools import chain
 
 import twin
+from optimizer.arguments import check_arguments
 from optimizer.packing import methods
 from optimizer.packing.model.problem import PackingProblem
-from optimizer.progress import Progress, silent
+from optimizer.progress import Progress, interruptible, silent
 from optimizer.replanning.changes import (
     Change,
     change_between,
@@ -28,99 +28,109 @@ from optimizer.replanning.changes import (
     running_in,
 )
 from optimizer.replanning.moves import MovesSolver, Running
-from optimizer.result import Validation
+from optimizer.result import Result, Validation
 from optimizer.search.compilation import compile_loops
-from optimizer.search.cut_loop import AcceptedPlan, CutLoop
-from optimizer.search.instance import Instance, prepare
-from optimizer.search.judging import judge_of_patterns, named
-from optimizer.search.minimize_gpus import GPUMinimization, relaxed
+from optimizer.search.cut_loop import AcceptedPlan
+from optimizer.search.instance import Instance
+from optimizer.search.judging import named
+from optimizer.search.minimize_gpus import Search, minimize_gpus, relaxed
+from optimizer.search.objective_order import Choice
 from optimizer.search.objectives import LATENCY_OBJECTIVES
+from optimizer.search.params import SolveParams
 from optimizer.search.placement_judge import gpu_validation
-from optimizer.search.result_builder import SearchProgress, build_result, infeasible_result, stopped_result
+from optimizer.search.preparation import learned_regions, prepare
+from optimizer.search.result_builder import Outcome, build_result, planless_result
+from optimizer.search.solve import adjusted, search_of
 from optimizer.search.splitting import InfeasibleError
 from scenarios import Placement, Problem, Scenario, ScenarioError
-from scenarios.stopping.deadline import UNLIMITED, Deadline, Stopped
-from scenarios.stopping.interrupts import noticed, request
-
-FEWEST_SHARE = 0.5
-"""Share of the time for the fewest GPUs; the rest is for the fewest moves."""
-
-RELAXATIONS = (0.0, 1.0, 0.5)
-"""Where between the inner and the outer region few moves are looked for, in this order."""
-
-ROUNDS_PER_RELAXATION = 12
-"""How often the twin may reject a plan of few moves before another region is tried."""
+from scenarios.stopping.deadline import Deadline, Stopped
+from scenarios.stopping.interrupts import noticed
+from twin import TwinJudge
 
 
-@dataclass
-class _Nearest:
-    """The search for few moves; what it holds is valid at any moment."""
+@dataclass(frozen=True)
+class Nearest:
+    """The plan of fewest moves that is known.
 
-    instance: Instance
-    running: Running
-    confirmation: CutLoop
-    move_price: float | None
-    workers: int
-    best: AcceptedPlan | None = None
-    homes: list[int | None] = field(default_factory=list)
-    value: float = float("inf")
+    Parameters
+    ----------
+    best, homes
+        The plan, and the place of each of its GPUs among the running ones; None is a fresh one.
+    value
+        Its moves, or its price with moves.
+    bound
+        No plan of the outer region has a smaller value.
+    """
+
+    best: AcceptedPlan
+    homes: list[int | None]
+    value: float
     bound: float = 0.0
-
-    def start(self, plan: AcceptedPlan) -> None:
-        """Begin with an accepted plan, each GPU in the place of the running one most like it."""
-        self._offer(plan, self.running.nearest_homes(plan.problem, plan.packing))
 
     @property
     def proven(self) -> bool:
         """Whether no plan can be nearer."""
         return self.value <= self.bound + 1e-6
 
-    def run(self) -> None:
-        """Search until bound and plan meet, all is tried, or the time is over."""
-        assert self.best is not None
-        with suppress(Stopped):
-            for k, share in enumerate(RELAXATIONS):
-                left = len(RELAXATIONS) - k
-                while self.confirmation.left_s > 0 and not self.proven:
-                    if not self._improve(share, 1 / left):
-                        break
 
-    def _improve(self, share: float, time_share: float) -> bool:
-        """Look for a nearer plan on one region; whether there was one."""
-        assert self.best is not None
+@dataclass(frozen=True)
+class Mover:
+    """Looks for few moves on ever other regions; each step returns what is known after it."""
+
+    search: Search
+    running: Running
+    move_price: float | None
+    deadline: Deadline
+
+    def nearest_to(self, plan: AcceptedPlan) -> Nearest:
+        """A plan, each GPU in the place of the running one most like it."""
+        homes = self.running.nearest_homes(plan.problem, plan.packing)
+        return Nearest(plan, homes, self._value(plan, homes))
+
+    def minimize_moves(self, held: Nearest) -> Nearest:
+        """Search until bound and plan meet, all is tried, or the time is over."""
+        relaxations = self.search.params.replanning.relaxations
+        for k, share in enumerate(relaxations):
+            better = True
+            while better and not (self.deadline.reached or held.proven):
+                before = held.value
+                held = self._improved(held, share, 1 / (len(relaxations) - k))
+                better = held.value < before - 1e-9
+        return held
+
+    def _improved(self, held: Nearest, share: float, time_share: float) -> Nearest:
+        """With a nearer plan on one region, if there is one."""
         solver = MovesSolver(
             self.running,
-            fresh=len(self.best.packing),
+            fresh=len(held.best.packing),
             move_price=self.move_price,
-            seed=self.instance.scenario.seed,
-            workers=self.workers,
+            seed=self.search.instance.scenario.seed,
+            workers=self.search.workers,
             share=time_share / 2,
-            below=self.value,
-            hint=(self.best.packing, self.homes),
+            below=held.value,
+            hint=(held.best.packing, held.homes),
         )
-        plan = self.confirmation.confirm(self._problem(share), solver, max_rounds=ROUNDS_PER_RELAXATION)
+        rounds = self.search.params.replanning.max_rounds_per_relaxation
+        problem = self._problem(held.best, share)
+        plan = self.search.loop.run(problem, solver, self.deadline, max_rounds=rounds).plan
         if share == 1.0:
-            self.bound = max(self.bound, min(solver.bound, self.value))
+            held = replace(held, bound=max(held.bound, min(solver.bound, held.value)))
         if plan is None or solver.homes is None:
-            return False
-        return self._offer(plan, solver.homes)
+            return held
+        value = self._value(plan, solver.homes)
+        return held if value >= held.value - 1e-9 else Nearest(plan, solver.homes, value, held.bound)
 
-    def _problem(self, share: float) -> PackingProblem:
+    def _problem(self, best: AcceptedPlan, share: float) -> PackingProblem:
         """The region's problem; without a price per move, with the price of the plan held as budget."""
-        assert self.best is not None
-        problem = relaxed(self.instance, share)
+        problem = relaxed(self.search.instance, share)
         if self.move_price is not None:
             return problem
-        return replace(problem, budget=self.instance.inner.price(self.best.packing) * (1 + 1e-9))
+        return replace(problem, budget=self.search.instance.inner.price(best.packing) * (1 + 1e-9))
 
-    def _offer(self, plan: AcceptedPlan, homes: list[int | None]) -> bool:
+    def _value(self, plan: AcceptedPlan, homes: list[int | None]) -> float:
         moves = self.running.moves(plan.packing.counts(), homes)
-        price = self.instance.inner.price(plan.packing)
-        value = moves if self.move_price is None else price + self.move_price * moves
-        if value >= self.value - 1e-9:
-            return False
-        self.best, self.homes, self.value = plan, homes, value
-        return True
+        price = self.search.instance.inner.price(plan.packing)
+        return moves if self.move_price is None else price + self.move_price * moves
 
 
 def replan(
@@ -134,6 +144,7 @@ def replan(
     seed: int | None = None,
     workers: int = 1,
     progress: Progress = silent,
+    params: SolveParams | None = None,
 ) -> Change:
     """Place a scenario's adapters anew, moving as few of them as possible.
 
@@ -153,7 +164,7 @@ def replan(
         Most GPUs.
     time_limit_s
         Seconds of search after which the best accepted plan so far is returned.
-    seed, workers, progress, total_limit_s
+    seed, workers, progress, total_limit_s, params
         As in `optimizer.solve`.
 
     Returns
@@ -171,36 +182,30 @@ def replan(
     """
     started = time.monotonic()
     _check(scenario, placement, move_price)
-    scenario = scenario if seed is None else scenario.model_copy(update={"seed": seed})
-    method = methods()["exact"]
-    total = UNLIMITED if total_limit_s is None else Deadline.after(total_limit_s)
+    check_arguments(scenario, None, gpus, time_limit_s, 0.0, workers, total_limit_s, seed, params)
+    scenario = adjusted(scenario, None, seed)
+    params, progress, total = params or SolveParams(), interruptible(progress), Deadline.of(total_limit_s)
     with noticed():
+        judge = TwinJudge(scenario, twin.profiles_of(scenario), workers, progress)
         try:
-            compile_loops(twin.profiles_of(scenario)[scenario.devices[0].name], total, progress)
-            instance = prepare(scenario, gpus=gpus, workers=workers, progress=progress, deadline=total)
-        except InfeasibleError as error:
+            compile_loops(judge.profiles[scenario.devices[0].name], total, progress)
+            regions = learned_regions(judge, deadline=total, params=params)
+            instance = prepare(judge, regions, gpus=gpus, deadline=total, params=params)
+        except (InfeasibleError, Stopped) as error:
             seconds = time.monotonic() - started
-            return Change(result=infeasible_result(scenario, method.name, str(error), seconds=seconds))
-        except Stopped as error:
-            seconds = time.monotonic() - started
-            return Change(result=stopped_result(scenario, method.name, error, seconds=seconds))
-        judge = judge_of_patterns(scenario, instance.classes, instance.profiles, workers, progress)
-        end = total.within(time_limit_s)
-        confirmation = CutLoop(judge, end.within(FEWEST_SHARE * time_limit_s), progress)
-        search = GPUMinimization(instance, method, confirmation, workers=workers)
-        nearest = _Nearest(instance, running_in(instance, placement), confirmation, move_price, workers)
-        outcome = SearchProgress(
-            instance, method, search, confirmation, prepared_s=time.monotonic() - started
-        )
-        try:
-            search.run()
-            if search.best is not None:
-                nearest.start(search.best)
-                confirmation.deadline = end
-                nearest.run()
-        except KeyboardInterrupt:  # a callback's own; signals raise nothing
-            request()
-        return _change(outcome, nearest, placement, time.monotonic() - started)
+            return Change(result=planless_result(scenario, "exact", error, seconds=seconds))
+        prepared_s, deadline = time.monotonic() - started, total.within(time_limit_s)
+        search = search_of(instance, methods()["exact"], judge, 0.0, params)
+        gpus_deadline = deadline.within(params.replanning.gpus_time_share * time_limit_s)
+        minimum = minimize_gpus(search, gpus_deadline)
+        nearest = None
+        if minimum.best is not None:
+            mover = Mover(search, running_in(instance, placement), move_price, deadline)
+            nearest = mover.minimize_moves(mover.nearest_to(minimum.best))
+        choice = Choice(None if nearest is None else nearest.best, last=minimum.last)
+        seconds = time.monotonic() - started
+        result = build_result(Outcome(search, minimum, choice, deadline, "", prepared_s, seconds))
+        return _change(result, nearest, instance, placement, move_price)
 
 
 def _check(scenario: Scenario, placement: Placement, move_price: float | None) -> None:
@@ -232,14 +237,13 @@ def _check(scenario: Scenario, placement: Placement, move_price: float | None) -
         raise ScenarioError(problems, "replan")
 
 
-def _change(outcome: SearchProgress, nearest: _Nearest, old: Placement, seconds: float) -> Change:
+def _change(
+    result: Result, nearest: Nearest | None, instance: Instance, old: Placement, move_price: float | None
+) -> Change:
     """The result with the names dealt so that they stay, and what it changes."""
-    outcome.found = nearest.best
-    result = build_result(outcome, seconds)
-    plan = nearest.best
-    if plan is None:
+    if nearest is None:
         return Change(result=result)
-    instance, numbers = outcome.instance, numbers_of(old, nearest.homes)
+    plan, numbers = nearest.best, numbers_of(old, nearest.homes)
     names = dealt(instance, old, plan.packing, nearest.homes)
     placement = placement_with_names(instance, plan.problem, plan.packing, names, numbers)
     verdicts = []
@@ -248,17 +252,17 @@ def _change(outcome: SearchProgress, nearest: _Nearest, old: Placement, seconds:
     result = result.model_copy(
         update={
             "method": "replan",
-            "message": f"{result.message}; {_said_of(nearest)}{_skipped(result.objectives)}",
+            "message": f"{result.message}; {_proof(nearest, move_price)}{_skipped(result.objectives)}",
             "placement": placement,
             "validation": Validation(accepted=all(v.accepted for v in verdicts), gpus=tuple(verdicts)),
         }
     )
-    bound = None if nearest.move_price is not None else math.ceil(nearest.bound - 1e-6)
+    bound = None if move_price is not None else math.ceil(nearest.bound - 1e-6)
     return change_between(result, old, bound)
 
 
-def _said_of(nearest: _Nearest) -> str:
-    what = "moves" if nearest.move_price is None else "price with moves"
+def _proof(nearest: Nearest, move_price: float | None) -> str:
+    what = "moves" if move_price is None else "price with moves"
     if nearest.proven:
         return f"the fewest {what} of all plans inside the outer region"
     return f"{what} not proven to be the fewest"

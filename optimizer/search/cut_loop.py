@@ -9,13 +9,14 @@ import numpy as np
 
 from optimizer.packing import pack
 from optimizer.packing.model.checker import check
+from optimizer.packing.model.params import PackingParams
 from optimizer.packing.model.problem import Bin, NoGoodCut, Packing, PackingProblem
 from optimizer.packing.model.search_state import PackingResult
-from optimizer.progress import Progress, silent
+from optimizer.progress import silent
 from optimizer.search.balancing import balance_load
 from optimizer.search.judging import Pattern, PatternJudge
 from scenarios import EngineOption
-from scenarios.stopping.deadline import Deadline
+from scenarios.stopping.deadline import Deadline, Stopped
 from twin import GPUVerdict
 
 Solver = Callable[[PackingProblem, float, float], PackingResult]
@@ -49,42 +50,60 @@ class AcceptedPlan:
         return self.problem.value(self.packing)
 
 
+@dataclass(frozen=True)
+class LoopResult:
+    """How a run of the cut loop ended.
+
+    Parameters
+    ----------
+    plan
+        The accepted plan; None when the rounds or the time were used up, or no packing was left.
+    last
+        What the placer said last; None if it was not asked.
+    """
+
+    plan: AcceptedPlan | None = None
+    last: PackingResult | None = None
+
+
 @dataclass
 class CutLoop:
-    """One search for a plan that the twin accepts; it remembers every rejection.
+    """Proposes, judges and cuts, a logic-based Benders decomposition; it remembers every rejection.
+
+    Cuts hold for every problem of the scenario, so one loop serves all steps of a search. Where the time is
+    over, or the search is interrupted, while the twin judges, there is no plan.
 
     Parameters
     ----------
     judge
         The twin.
-    deadline
-        When to stop.
     progress
         Called with progress.
+
+    Attributes
+    ----------
+    rounds
+        How often the twin was shown a plan.
+    rejected
+        Contents of GPUs that the twin rejected.
     """
 
     judge: PatternJudge
-    deadline: Deadline
-    progress: Progress = silent
+    progress: Callable[[str, int, int], None] = silent
     rounds: int = 0
     rejected: dict[Pattern, GPUVerdict] = field(default_factory=dict)
-    last: PackingResult | None = None
 
-    @property
-    def left_s(self) -> float:
-        """Seconds until the deadline, at least 0; none after an interruption."""
-        return self.deadline.left_s
-
-    def confirm(
+    def run(
         self,
         problem: PackingProblem,
         solver: Solver,
+        deadline: Deadline,
         *,
-        max_rounds: int = 50,
-        most_rejected: float = 1.0,
+        max_rounds: int,
+        max_rejected_share: float = 1.0,
         known_bound: float = 0.0,
-        even: bool = False,
-    ) -> AcceptedPlan | None:
+        balance: bool = False,
+    ) -> LoopResult:
         """Solve, let the twin judge, cut off what it rejects, and solve again.
 
         A cut only takes packings away, so the bound of one round holds in the next.
@@ -95,68 +114,66 @@ class CutLoop:
             What to solve.
         solver
             The placer.
+        deadline
+            When to stop.
         max_rounds
             How often to solve.
-        most_rejected
+        max_rejected_share
             Share of rejected bins above which, twice in a row, the problem is given up.
         known_bound
             A bound on the problem that is proven already.
-        even
+        balance
             Whether to even out every other packing, the first too, before the twin sees it. Mostly that
             leaves it nothing to reject; where all GPUs are at their limit, an uneven plan may do better.
-
-        Returns
-        -------
-        AcceptedPlan or None
-            None when the rounds or the time are used up, or no packing is left; ``last`` then holds
-            what the placer said last.
-
-        Raises
-        ------
-        Stopped
-            If the time is over, or the search is interrupted, while the twin judges.
         """
-        hopeless = 0
+        result, hopeless = LoopResult(), 0
         for k in range(max_rounds):
             cut = replace(problem, cuts=self.cuts(problem))
-            self.last = solver(cut, self.left_s, known_bound)
+            packed = solver(cut, deadline.left_s, known_bound)
+            result = LoopResult(last=packed)
             self.rounds += 1
             self.progress("solve, validate, cut", self.rounds, 0)
-            if self.last.packing is None:
-                return None
-            known_bound = max(known_bound, self.last.bound)
-            packing = self.last.packing
-            if even and k % 2 == 0:
-                packing = balance_load(cut, packing, self.deadline)
-            verdicts = self.verdicts(cut, packing)
-            if all(verdict.accepted for verdict in verdicts):
-                return AcceptedPlan(packing, verdicts, cut, self.last)
-            rejected = sum(not verdict.accepted for verdict in verdicts) / len(verdicts)
-            hopeless = hopeless + 1 if rejected > most_rejected else 0
-            if self.left_s <= 0 or hopeless == 2:
-                return None
-        return None
+            if packed.packing is None:
+                return result
+            known_bound = max(known_bound, packed.bound)
+            packing = packed.packing
+            if balance and k % 2 == 0:
+                packing = balance_load(cut, packing, deadline)
+            verdicts = self.verdicts(cut, packing, deadline)
+            if verdicts is None:
+                return result
+            rejected = sum(not verdict.accepted for verdict in verdicts)
+            if not rejected:
+                return LoopResult(AcceptedPlan(packing, verdicts, cut, packed), packed)
+            hopeless = hopeless + 1 if rejected > max_rejected_share * len(verdicts) else 0
+            if deadline.reached or hopeless == 2:
+                return result
+        return result
 
-    def accept(self, problem: PackingProblem, packing: Packing) -> AcceptedPlan | None:
+    def accept(self, problem: PackingProblem, packing: Packing, deadline: Deadline) -> AcceptedPlan | None:
         """A packing that no placer made, if it is valid for the problem and the twin accepts every bin.
 
         The twin's verdict stands in for cuts, which only foretell it.
         """
         if check(replace(problem, cuts=()), packing):
             return None
-        verdicts = self.verdicts(problem, packing)
-        self.rounds += 1
-        if not all(verdict.accepted for verdict in verdicts):
+        verdicts = self.verdicts(problem, packing, deadline)
+        if verdicts is None:
             return None
-        return AcceptedPlan(packing, verdicts, problem, None)
+        self.rounds += 1
+        accepted = all(verdict.accepted for verdict in verdicts)
+        return AcceptedPlan(packing, verdicts, problem, None) if accepted else None
 
-    def verdicts(self, problem: PackingProblem, packing: Packing) -> tuple[GPUVerdict, ...]:
-        """The twin's verdict on each bin; rejections are remembered."""
+    def verdicts(
+        self, problem: PackingProblem, packing: Packing, deadline: Deadline
+    ) -> tuple[GPUVerdict, ...] | None:
+        """The twin's verdict on each bin, rejections remembered; None if the end comes before."""
         patterns = [pattern_of(problem, b) for b in packing.bins]
-        verdicts = self.judge(patterns, self.deadline)
-        for pattern, verdict in zip(patterns, verdicts, strict=True):
-            if not verdict.accepted:
-                self.rejected[pattern] = verdict
+        try:
+            verdicts = self.judge(patterns, deadline)
+        except Stopped:
+            return None
+        self.rejected |= {p: v for p, v in zip(patterns, verdicts, strict=True) if not v.accepted}
         return tuple(verdicts)
 
     def cuts(self, problem: PackingProblem) -> tuple[NoGoodCut, ...]:
@@ -168,11 +185,13 @@ class CutLoop:
                 cuts.append(NoGoodCut(options, np.array(pattern.counts)))
         return tuple(cuts)
 
-    def repair(self, problem: PackingProblem, packing: Packing) -> AcceptedPlan | None:
+    def repair(self, problem: PackingProblem, packing: Packing, deadline: Deadline) -> AcceptedPlan | None:
         """Halve the bins that the twin rejects until it accepts all, or a limit is reached."""
         bins = list(packing.bins)
-        while self.left_s > 0:
-            verdicts = self.verdicts(problem, Packing(tuple(bins)))
+        while not deadline.reached:
+            verdicts = self.verdicts(problem, Packing(tuple(bins)), deadline)
+            if verdicts is None:
+                return None
             self.rounds += 1
             if all(verdict.accepted for verdict in verdicts):
                 return AcceptedPlan(Packing(tuple(bins)), verdicts, problem, None)
@@ -195,6 +214,7 @@ def fixed_method(
     hint: Packing | None = None,
     gap_limit: float = 0.0,
     share: float = 1.0,
+    params: PackingParams | None = None,
 ) -> Solver:
     """A solver that always uses one method of `pack`, for a share of the time that is left."""
 
@@ -208,6 +228,7 @@ def fixed_method(
             workers=workers,
             hint=hint,
             known_bound=known_bound,
+            params=params,
         )
 
     return solver

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import accumulate
 
 from optimizer.search.judging import named
+from optimizer.search.params import SplittingParams
 from scenarios import AdapterClass, Device, EngineOption, Scenario
 from scenarios.engine import padded_rank
 from scenarios.stopping.deadline import UNLIMITED, Deadline
 from twin import GPUContent, GPUVerdict, TwinJudge
-
-ENOUGH_REQUESTS = 1000.0
-"""Requests of a run on average from which on chance has no part in a verdict."""
 
 
 @dataclass(frozen=True)
@@ -27,10 +25,13 @@ class DedicatedGPUCheck:
         The twin, which remembers what it was asked.
     deadline
         When to stop asking.
+    params
+        From how many requests on a verdict is no chance.
     """
 
     judge: TwinJudge
     deadline: Deadline = UNLIMITED
+    params: SplittingParams = field(default_factory=SplittingParams)
 
     @property
     def scenario(self) -> Scenario:
@@ -45,7 +46,7 @@ class DedicatedGPUCheck:
         part = replace(one, rate=one.rate * share)
         requests = part.rate * self.scenario.workload.duration_s
         return self._first_accepted(
-            (replace(part, names=part.names[:number]),) for number in _doubling(part.count, requests)
+            (replace(part, names=part.names[:number]),) for number in self._doubling(part.count, requests)
         )
 
     def lightest(self) -> tuple[str, GPUVerdict]:
@@ -55,10 +56,18 @@ class DedicatedGPUCheck:
         """
         duration = self.scenario.workload.duration_s
         lightest = [replace(one, levels=None) for one in sorted(self.scenario.classes, key=_demand)]
-        most = ENOUGH_REQUESTS / duration  # more of a hot adapter would not be light
+        most = self.params.min_requests / duration  # more of a hot adapter would not be light
         lightest[0] = replace(lightest[0], rate=min(lightest[0].rate, most))
-        sizes = _doubling(self.scenario.n_adapters, lightest[0].rate * duration)
+        sizes = self._doubling(self.scenario.n_adapters, lightest[0].rate * duration)
         return self._first_accepted(tuple(_first(lightest, number)) for number in sizes)
+
+    def _doubling(self, most: int, requests: float) -> Iterator[int]:
+        """1, 2, 4, ... until so many adapters, each of so many requests, have enough of them."""
+        number = 1
+        while number < most and number * requests < self.params.min_requests:
+            yield number
+            number *= 2
+        yield min(number, most)
 
     def _first_accepted(self, loads: Iterator[tuple[AdapterClass, ...]]) -> tuple[str, GPUVerdict]:
         said: tuple[str, GPUVerdict] | None = None
@@ -119,15 +128,6 @@ def _price(device: Device) -> float:
 
 def _demand(one: AdapterClass) -> float:
     return one.rate * (one.prompt.mean_tokens + one.output.mean_tokens)
-
-
-def _doubling(most: int, requests: float) -> Iterator[int]:
-    """1, 2, 4, ... until so many adapters, each of so many requests, have enough of them."""
-    number = 1
-    while number < most and number * requests < ENOUGH_REQUESTS:
-        yield number
-        number *= 2
-    yield min(number, most)
 
 
 def _first(classes: Sequence[AdapterClass], number: int) -> Iterator[AdapterClass]:

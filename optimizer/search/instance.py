@@ -1,4 +1,4 @@
-"""A scenario made ready for the placers: profiles, regions, classes, and the two packing problems."""
+"""A scenario as the placers see it: classes, and the packing problems on its inner and outer region."""
 
 from __future__ import annotations
 
@@ -9,22 +9,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 import learn
-import twin
 from learn import OptionRows, Regions
 from optimizer.packing.model.problem import PackingOption, PackingProblem
-from optimizer.progress import Progress, silent
-from optimizer.search.dedicated import DedicatedGPUCheck, loosened
 from optimizer.search.objectives import latency_objective_of, price, prices_of
-from optimizer.search.splitting import InfeasibleError, ReplicaSplit, fitting, region_of, replica_split
-from scenarios import AdapterClass, Device, Scenario, ServiceLevelObjectives
-from scenarios.stopping.deadline import UNLIMITED, Deadline
-from twin import EngineProfile, TwinJudge
+from optimizer.search.params import SplittingParams
+from optimizer.search.splitting import ReplicaSplit, fewest_parts, region_of
+from scenarios import AdapterClass, Device, Scenario
+from twin import EngineProfile
 
 NAMED = 3
 """Split adapters that a message names."""
-
-FINE_PARTS = 16
-"""Parts of a part that stand for cutting an adapter wherever one likes."""
 
 
 @dataclass(frozen=True)
@@ -79,95 +73,49 @@ class Instance:
         return replace(self, inner=priced(self.inner), outer=priced(self.outer), divisible=divisible)
 
 
-def prepare(
+def build_instance(
     scenario: Scenario,
-    *,
-    gpus: int | None = None,
-    workers: int = 1,
-    progress: Progress = silent,
-    deadline: Deadline = UNLIMITED,
+    profiles: Mapping[str, EngineProfile],
+    regions: Mapping[str, Regions],
+    replicas: Sequence[ReplicaSplit],
+    gpus: int | None,
+    params: SplittingParams,
 ) -> Instance:
-    """Profiles, regions and packing problems of a scenario.
+    """The packing problems of a scenario whose hot adapters are split.
 
     Parameters
     ----------
-    scenario
-        The scenario.
+    scenario, profiles, regions
+        As of `Instance`.
+    replicas
+        In how many equal parts the adapters of each class are served.
     gpus
         Most GPUs; None: as many as the scenario's devices.
-    workers
-        Processes for making regions that are neither shipped nor cached.
-    progress
-        Called with progress.
-    deadline
-        When to stop learning.
-
-    Raises
-    ------
-    Stopped
-        If the deadline passes, or the work is interrupted, before the regions are there.
-    InfeasibleError
-        If no engine configuration fits the memory, or an adapter fits no GPU.
+    params
+        How finely split adapters are cut for the bound on unequal shares.
     """
-    profiles = twin.profiles_of(scenario)
-    alone = DedicatedGPUCheck(TwinJudge(scenario, profiles, workers, progress), deadline)
-    _check_levels(alone)
-    regions = {
-        device.name: learn.regions_for(
-            scenario,
-            device,
-            profiles[device.name],
-            workers=workers,
-            progress=progress,
-            deadline=deadline,
-        )
-        for device in scenario.devices
-    }
-    if not any(region.inner.options for region in regions.values()):
-        raise InfeasibleError(_no_memory(scenario, profiles))
-    parts = [replica_split(one, regions, alone) for one in scenario.classes]
-    inner, outer = (_problem(scenario, regions, parts, kind=kind, gpus=gpus) for kind in ("inner", "outer"))
-    classes, shares = tuple(p.pieces for p in parts), tuple(1.0 / p.number for p in parts)
-    divisible = _divided(scenario, regions, parts, outer) if max(p.number for p in parts) > 1 else None
-    return Instance(scenario, profiles, regions, classes, shares, inner, outer, divisible)
-
-
-def _no_memory(scenario: Scenario, profiles: Mapping[str, EngineProfile]) -> str:
-    slots, rank = scenario.engine.slot_choices[0], learn.needed_ranks(scenario)[0]
-    rank = scenario.engine.max_lora_rank or rank
-    said = []
-    for device in scenario.devices:
-        profile = profiles[device.name]
-        memory = device.memory_gib or profile.gpu_memory_gib
-        plan = twin.plan_memory(profile.memory, scenario.engine, memory, slots, rank)
-        said.append(f"on {device.name} {plan.why}; {plan.remedy}")
-    return f"no engine configuration fits the memory: with {slots} slots of rank {rank}, {'. '.join(said)}"
-
-
-def _check_levels(alone: DedicatedGPUCheck) -> None:
-    """Refuse service levels that not even the lightest load meets; no region can be learnt of them."""
-    too_short = twin.window_problem(alone.scenario, twin.times_alone(alone.scenario, alone.judge.profiles))
-    if too_short is not None:
-        raise InfeasibleError(too_short)
-    if alone.scenario.service_levels == ServiceLevelObjectives():
-        return
-    device, verdict = alone.lightest()
-    if verdict.accepted or verdict.memory_failure is not None:
-        return
-    raise InfeasibleError(
-        f"no load, however light, meets the service levels: {device} with the lightest adapter alone: "
-        f"{'; '.join(verdict.reasons)}; loosen {loosened(verdict)}"
+    inner, outer = (
+        _problem(scenario, regions, replicas, kind=kind, gpus=gpus) for kind in ("inner", "outer")
     )
-
-
-# --- packing problems ------------------------------------------------------------------------------
+    divisible = None
+    if any(split.number > 1 for split in replicas):
+        divisible = _divided(scenario, regions, replicas, outer, params)
+    return Instance(
+        scenario,
+        profiles,
+        regions,
+        tuple(split.pieces for split in replicas),
+        tuple(1.0 / split.number for split in replicas),
+        inner,
+        outer,
+        divisible,
+    )
 
 
 def _problem(
     scenario: Scenario,
     regions: Mapping[str, Regions],
     parts: Sequence[ReplicaSplit],
-    *,
     kind: str,
     gpus: int | None,
 ) -> PackingProblem:
@@ -231,16 +179,22 @@ def _usage(
 
 
 def _divided(
-    scenario: Scenario, regions: Mapping[str, Regions], parts: Sequence[ReplicaSplit], outer: PackingProblem
+    scenario: Scenario,
+    regions: Mapping[str, Regions],
+    parts: Sequence[ReplicaSplit],
+    outer: PackingProblem,
+    params: SplittingParams,
 ) -> PackingProblem:
     """The outer problem with split adapters in fine parts: so many as a share has take no more than it."""
-    split = {c: p.number * FINE_PARTS for c, p in enumerate(parts) if p.number > 1}
+    split = {c: p.number * params.fine_parts for c, p in enumerate(parts) if p.number > 1}
     found = [rows for d in scenario.devices for rows in region_of(regions[d.name], "outer").options]
     options = []
     for option, rows in zip(outer.options, found, strict=True):
         usage = option.usage.copy()
         for c, fine in split.items():
-            largest = fine // max(1, fitting(parts[c].one, regions, "outer") - 1)  # no larger share fits
+            largest = fine // max(
+                1, fewest_parts(parts[c].one, regions, "outer", params.max_replicas) - 1
+            )  # no larger share fits
             numbers = np.arange(1, largest + 1)
             shares = [replace(parts[c].one, rate=parts[c].one.rate * n / fine) for n in numbers]
             usage[:, c] = np.maximum(rows.usage(shares) / numbers, 0.0).min(axis=1)

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from optimizer.progress import Progress, silent
-from scenarios import AdapterClass, EngineOption, PlacedGPU, Scenario
+from scenarios import EngineOption, PlacedGPU
 from scenarios.adapters import AdapterKind
 from scenarios.stopping.deadline import UNLIMITED, Deadline
-from twin import EngineProfile, GPUContent, GPUVerdict, TwinJudge
+from twin import GPUContent, GPUVerdict, TwinJudge
 
 
 @dataclass(frozen=True)
@@ -76,14 +75,3 @@ class PatternJudge:
 def named(verdict: GPUVerdict, number: int, names: Iterable[str]) -> GPUVerdict:
     """A verdict on adapters 0, 1, 2 and so on, for a GPU of a number and adapters of these names."""
     return verdict.of(number, {f"{k}": name for k, name in enumerate(names)})
-
-
-def judge_of_patterns(
-    scenario: Scenario,
-    classes: Sequence[AdapterClass],
-    profiles: Mapping[str, EngineProfile],
-    workers: int = 1,
-    progress: Progress = silent,
-) -> PatternJudge:
-    """The twin as judge of patterns that count these classes."""
-    return PatternJudge(TwinJudge(scenario, profiles, workers, progress), tuple(c.kind for c in classes))

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -12,50 +11,18 @@ from optimizer.packing.bounds.price_bounds import price_bound
 from optimizer.packing.model.problem import PackingOption, PackingProblem
 from optimizer.packing.model.search_state import PackingResult, Status
 from optimizer.packing.registry import Method
-from optimizer.search.cut_loop import AcceptedPlan, CutLoop, Solver, fixed_method
+from optimizer.search.cut_loop import AcceptedPlan, CutLoop, LoopResult, Solver, fixed_method
 from optimizer.search.instance import Instance
-from scenarios.stopping.deadline import Stopped
+from optimizer.search.params import SolveParams
+from scenarios.stopping.deadline import Deadline
 from scenarios.stopping.interrupts import interrupted
 
-FIRST_METHODS = ("greedy", "bfd")
-"""Placers of the first plans of an exact search; it is never worse than what the twin accepts of them."""
 
-FIRST_ROUNDS = 4
-"""Most rounds of cuts for a first plan; what the twin still rejects then is halved."""
-
-RELAXATIONS = (0.0, 0.25, 0.5, 0.75, 1.0)
-"""How far between the inner and the outer region a plan with fewer GPUs is looked for."""
-
-TIGHTER_ROUNDS = 12
-"""How often the twin may reject such a plan; more of its kind are in wider regions too."""
-
-MOST_REJECTED = 0.5
-"""Share of its GPUs that the twin may reject, twice in a row, before such a plan is given up."""
-
-OUTER_SHARE = 0.2
-"""Share of the time left that the bound on the outer region may take."""
-
-ATTEMPT_SHARE = 0.15
-"""Share of the time left for finding one plan with fewer GPUs."""
-
-
-class GPUMinimization:
-    """A search for the cheapest plan that the twin accepts; what it holds is valid at any moment.
+@dataclass(frozen=True)
+class GPUMinimum:
+    """What is known of the cheapest plan.
 
     Parameters
-    ----------
-    instance
-        The scenario's problems on the inner and the outer region.
-    method
-        The placer.
-    confirmation
-        The loop with the twin, its cuts and its deadline.
-    gap_limit
-        Relative gap at which placers stop.
-    workers
-        Threads of the placers.
-
-    Attributes
     ----------
     best
         The cheapest accepted plan so far, or None.
@@ -68,56 +35,21 @@ class GPUMinimization:
     finished
         Whether the search came to its own end. What was cut short has not looked between the regions, so
         the inner region's bound says nothing of its plan then.
+    last
+        What a placer said last; None if none was asked.
     """
 
-    def __init__(
-        self,
-        instance: Instance,
-        method: Method,
-        confirmation: CutLoop,
-        *,
-        gap_limit: float = 0.0,
-        workers: int = 1,
-    ) -> None:
-        self.instance = instance
-        self.method = method
-        self.confirmation = confirmation
-        self.gap_limit = gap_limit
-        self.workers = workers
-        self.best: AcceptedPlan | None = None
-        self.bound = 0.0
-        self.outer_bound: float | None = None
-        self.infeasible = False
-        self.finished = False
-
-    def run(self) -> None:
-        """Search until bound and plan meet, all is tried, or the time is over.
-
-        A method that minimises no price finds no fewest GPUs either; it works on those given.
-        """
-        if self.method.spreads:
-            return
-        with suppress(Stopped):
-            self._search()
-            self.finished = not self.confirmation.deadline.reached
-
-    def _search(self) -> None:
-        if not self.method.exact:
-            self._confirm_or_halve(self.method.name, max_rounds=50)
-            return
-        for name in FIRST_METHODS:
-            self._confirm_or_halve(name, FIRST_ROUNDS)
-        if not interrupted():
-            self._bound_outer()
-        if not self.proven and self.confirmation.left_s > 0:
-            self._tighten()
-        if not self.proven and self.confirmation.left_s > 0:
-            self._bound_inner()
+    best: AcceptedPlan | None = None
+    bound: float = 0.0
+    outer_bound: float | None = None
+    infeasible: bool = False
+    finished: bool = False
+    last: PackingResult | None = None
 
     @property
     def proven(self) -> bool:
         """Whether no plan can be cheaper than the one held, or there is none."""
-        return self.infeasible or self._within(self.outer_bound)
+        return self.infeasible or self.within(self.outer_bound)
 
     @property
     def proven_bound(self) -> float:
@@ -125,71 +57,152 @@ class GPUMinimization:
         inside = self.best is None or self.best.value >= self.bound * (1 - 1e-9)
         return max(self.bound if inside and self.finished else 0.0, self.outer_bound or 0.0)
 
-    def _within(self, bound: float | None) -> bool:
+    def within(self, bound: float | None) -> bool:
+        """Whether the plan is as cheap as a bound."""
         return self.best is not None and bound is not None and self.best.value <= bound * (1 + 1e-9)
 
-    def _offer(self, plan: AcceptedPlan | None) -> None:
-        if plan is not None and (self.best is None or plan.value < self.best.value * (1 - 1e-9)):
-            self.best = plan
+    def after(self, result: LoopResult) -> GPUMinimum:
+        """With the plan of a run of the cut loop, where it is cheaper, and what the placer said last."""
+        return replace(self, last=result.last or self.last).offered(result.plan)
 
-    def _solver(self, method: str, share: float = 1.0) -> Solver:
-        hint = None if self.best is None else self.best.packing
+    def offered(self, plan: AcceptedPlan | None) -> GPUMinimum:
+        """With a plan, where it is cheaper."""
+        better = plan is not None and (self.best is None or plan.value < self.best.value * (1 - 1e-9))
+        return replace(self, best=plan) if better else self
+
+
+@dataclass(frozen=True)
+class Search:
+    """What every step of a search needs.
+
+    Parameters
+    ----------
+    instance
+        The scenario's problems on the inner and the outer region.
+    placer
+        The placer.
+    loop
+        The cut loop, with what the twin has rejected so far.
+    gap_limit
+        Relative gap at which placers stop.
+    workers
+        Threads of the placers.
+    params
+        Parameters of the steps and of the placers.
+    """
+
+    instance: Instance
+    placer: Method
+    loop: CutLoop
+    gap_limit: float = 0.0
+    workers: int = 1
+    params: SolveParams = field(default_factory=SolveParams)
+
+    def solver(
+        self, method: str, hint: AcceptedPlan | None, share: float = 1.0, gap_limit: float = 0.0
+    ) -> Solver:
+        """A solver by one method, for a share of the time that is left, that starts from a plan."""
         return fixed_method(
             method,
             seed=self.instance.scenario.seed,
             workers=self.workers,
-            hint=hint,
-            gap_limit=self.gap_limit,
+            hint=None if hint is None else hint.packing,
+            gap_limit=gap_limit,
             share=share,
+            params=self.params.packing,
         )
 
-    def _confirm_or_halve(self, method: str, max_rounds: int) -> None:
+
+def minimize_gpus(search: Search, deadline: Deadline) -> GPUMinimum:
+    """Search until bound and plan meet, all is tried, or the time is over.
+
+    A method that minimises no price finds no fewest GPUs either; it works on those given.
+    """
+    if search.placer.spreads:
+        return GPUMinimum()
+    minimizer = Minimizer(search, deadline)
+    if not search.placer.exact:
+        held = minimizer.first_plan(GPUMinimum(), search.placer.name, search.params.gpus.max_rounds)
+        return replace(held, finished=not deadline.reached)
+    held = GPUMinimum()
+    for method in search.params.gpus.first_methods:
+        if not deadline.reached:
+            held = minimizer.first_plan(held, method, search.params.gpus.max_first_rounds)
+    if not interrupted():
+        held = minimizer.bound_outer(held)
+    for step in (minimizer.tighten, minimizer.bound_inner):
+        if not held.proven and not deadline.reached:
+            held = step(held)
+    return replace(held, finished=not deadline.reached)
+
+
+@dataclass(frozen=True)
+class Minimizer:
+    """The steps of the search; each returns what is known after it."""
+
+    search: Search
+    deadline: Deadline
+
+    @property
+    def instance(self) -> Instance:
+        return self.search.instance
+
+    @property
+    def loop(self) -> CutLoop:
+        return self.search.loop
+
+    def _solver(self, held: GPUMinimum, method: str, share: float = 1.0) -> Solver:
+        return self.search.solver(method, held.best, share, self.search.gap_limit)
+
+    def first_plan(self, held: GPUMinimum, method: str, max_rounds: int) -> GPUMinimum:
         """Plans of one placer until the twin accepts one; else the last one with rejected GPUs halved."""
-        inner, confirmation = self.instance.inner, self.confirmation
-        even = self.method.exact  # a heuristic's own plan is judged as it is
-        self._offer(confirmation.confirm(inner, self._solver(method), max_rounds=max_rounds, even=even))
-        said = confirmation.last
-        if self.best is None and said is not None and said.packing is not None:
-            self._offer(confirmation.repair(inner, said.packing))
+        inner = self.instance.inner
+        balance = self.search.placer.exact  # a heuristic's own plan is judged as it is
+        solver = self._solver(held, method)
+        held = held.after(self.loop.run(inner, solver, self.deadline, max_rounds=max_rounds, balance=balance))
+        if held.best is not None or held.last is None or held.last.packing is None:
+            return held
+        return held.offered(self.loop.repair(inner, held.last.packing, self.deadline))
 
-    def _bound_outer(self) -> None:
+    def bound_outer(self, held: GPUMinimum) -> GPUMinimum:
         """The bound on the optimistic region, which holds for every plan that the twin may accept."""
+        seconds = self.deadline.left_s * self.search.params.gpus.outer_time_share
         if self.instance.divisible is not None:
-            bound = price_bound(self.instance.divisible, self.confirmation.left_s * OUTER_SHARE)
-            self.infeasible = np.isinf(bound) and self.best is None
-            self.outer_bound = None if np.isinf(bound) else bound
-            return
-        solved = self._solve_outer(self.confirmation.left_s * OUTER_SHARE)
-        self.outer_bound = solved.bound
-        self.infeasible = solved.status is Status.INFEASIBLE and self.best is None
-
-    def _solve_outer(self, seconds: float) -> PackingResult:
-        problem = self.instance.outer
-        problem = replace(problem, cuts=self.confirmation.cuts(problem))
-        return pack(
-            problem,
-            self.method.name,
+            bound = price_bound(self.instance.divisible, seconds)
+            infeasible = bool(np.isinf(bound)) and held.best is None
+            return replace(held, infeasible=infeasible, outer_bound=None if np.isinf(bound) else bound)
+        outer = self.instance.outer
+        solved = pack(
+            replace(outer, cuts=self.loop.cuts(outer)),
+            self.search.placer.name,
             time_limit_s=max(seconds, 0.5),
             seed=self.instance.scenario.seed,
-            workers=self.workers,
-            hint=None if self.best is None else self.best.packing,
+            workers=self.search.workers,
+            hint=None if held.best is None else held.best.packing,
+            params=self.search.params.packing,
         )
+        infeasible = solved.status is Status.INFEASIBLE and held.best is None
+        return replace(held, outer_bound=solved.bound, infeasible=infeasible)
 
-    def _bound_inner(self) -> None:
+    def bound_inner(self, held: GPUMinimum) -> GPUMinimum:
         """The bound on the conservative region, or a cheaper plan there after all."""
-        if self._within(self.bound) or np.isinf(self.bound):
-            return
-        inner, confirmation = self.instance.inner, self.confirmation
-        known = max(self.bound, self.outer_bound or 0.0)
-        plan = confirmation.confirm(inner, self._solver(self.method.name), known_bound=known, even=True)
-        said = confirmation.last
-        if said is not None and said.status is Status.INFEASIBLE:
-            self.bound = float("inf")
-        elif said is not None:
-            self.bound = max(self.bound, said.bound)
-        self._offer(plan)
+        if held.within(held.bound) or np.isinf(held.bound):
+            return held
+        result = self.loop.run(
+            self.instance.inner,
+            self._solver(held, self.search.placer.name),
+            self.deadline,
+            max_rounds=self.search.params.gpus.max_rounds,
+            known_bound=max(held.bound, held.outer_bound or 0.0),
+            balance=True,
+        )
+        bound = held.bound
+        if result.last is not None:
+            infeasible = result.last.status is Status.INFEASIBLE
+            bound = float("inf") if infeasible else max(bound, result.last.bound)
+        return replace(held, bound=bound).after(result)
 
-    def _tighten(self) -> None:
+    def tighten(self, held: GPUMinimum) -> GPUMinimum:
         """Ever cheaper plans, first in the conservative region, then where it refuses them.
 
         Between the inner and the outer region lies what the linear rows do not know. The plan is looked
@@ -197,37 +210,40 @@ class GPUMinimization:
         wider region is tried when the last one holds no such plan. Where not even the outer one does, the
         plan held is proven to be the cheapest.
         """
-        for share in RELAXATIONS:
-            said = self._tighten_within(share)
-            if self.proven or self.confirmation.left_s <= 0 or said is None:
-                return
-            exhausted = said.status is Status.INFEASIBLE
+        for share in self.search.params.gpus.relaxations:
+            held = self._tighten_within(held, share)
+            if held.proven or self.deadline.reached or held.last is None:
+                return held
+            exhausted = held.last.status is Status.INFEASIBLE
             if exhausted and share == 0.0:
-                self.bound = float("inf") if self.best is None else self.best.value
+                held = replace(held, bound=float("inf") if held.best is None else held.best.value)
             whole = self.instance.divisible is None  # else plans with unequal shares are left
             if exhausted and share == 1.0 and whole:
-                self.infeasible = self.best is None
-                self.outer_bound = self.outer_bound if self.best is None else self.best.value
-            if said.packing is not None:
-                return  # the twin rejects what there is; wider regions hold more of its kind
+                bound = held.outer_bound if held.best is None else held.best.value
+                held = replace(held, infeasible=held.best is None, outer_bound=bound)
+            if held.last is not None and held.last.packing is not None:
+                return held  # the twin rejects what there is; wider regions hold more of its kind
+        return held
 
-    def _tighten_within(self, share: float) -> PackingResult | None:
-        """Cheaper plans of one region, as long as the twin accepts them; what the placer said last."""
-        while self.confirmation.left_s > 0 and not self.proven:
+    def _tighten_within(self, held: GPUMinimum, share: float) -> GPUMinimum:
+        """Cheaper plans of one region, as long as the twin accepts them."""
+        params = self.search.params.gpus
+        while not (self.deadline.reached or held.proven):
             problem = relaxed(self.instance, share)
-            if self.best is not None:
-                problem = cheaper_than(problem, self.best.value)
-            plan = self.confirmation.confirm(
+            if held.best is not None:
+                problem = cheaper_than(problem, held.best.value)
+            result = self.loop.run(
                 problem,
-                self._solver(self.method.name, ATTEMPT_SHARE),
-                max_rounds=TIGHTER_ROUNDS,
-                most_rejected=MOST_REJECTED,
-                even=True,
+                self._solver(held, self.search.placer.name, params.attempt_time_share),
+                self.deadline,
+                max_rounds=params.max_rounds_per_relaxation,
+                max_rejected_share=params.max_rejected_share,
+                balance=True,
             )
-            if plan is None:
+            held = held.after(result)  # cheaper: the problem admits no other
+            if result.plan is None:
                 break
-            self._offer(plan)  # cheaper: the problem admits no other
-        return self.confirmation.last
+        return held
 
 
 def cheaper_than(problem: PackingProblem, value: float) -> PackingProblem:

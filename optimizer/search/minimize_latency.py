@@ -1,4 +1,4 @@
-"""The best quality within given limits: candidates by model and by rule, the twin decides."""
+"""The best latency within given limits: candidates by model and by rule, the twin decides."""
 
 from __future__ import annotations
 
@@ -9,109 +9,93 @@ import numpy as np
 
 from optimizer.packing.model.options import BinLimits
 from optimizer.packing.model.problem import Bin, IntArray, Packing, PackingProblem
-from optimizer.search.cut_loop import AcceptedPlan, fixed_method, split_in_half
-from optimizer.search.objectives import PRICES, LatencyObjective
-from optimizer.search.result_builder import SearchProgress
-
-MODEL_SHARE = 0.5
-"""Share of the time left that the exact model of the quality may take."""
-
-MODEL_ROUNDS = 6
-"""Most rounds of cuts on that model."""
+from optimizer.search.cut_loop import AcceptedPlan, LoopResult, split_in_half
+from optimizer.search.minimize_gpus import Search
+from optimizer.search.objective_order import Choice, as_good, best_in_order
+from optimizer.search.objectives import LatencyObjective, latency_objective_of
+from scenarios.stopping.deadline import Deadline
+from scenarios.stopping.interrupts import interrupted
 
 FALLBACK_METHOD = "cpsat"
-"""Method for the model of the quality where the chosen one does not know the objective."""
-
-SAME = 1e-3
-"""Relative difference up to which plans are equally good in a quality, so that the next objective decides."""
+"""Method for the model of the latency where the chosen one does not know the objective."""
 
 
-def choose_by_latency(outcome: SearchProgress, quality: LatencyObjective, inner: PackingProblem) -> None:
-    """Replace the outcome's plan by the best accepted one in the order of the objectives.
+def minimize_latency(search: Search, first: Choice, gpus: int | None, deadline: Deadline) -> Choice:
+    """The best accepted plan in the order of the objectives, where one of them is a latency or balance.
 
     Candidates are the plan held, as it is and spread over all GPUs, even deals of the adapters, and the
-    linear model's plan; so the answer is never worse than spreading the fewest-GPU plan. None breaks a
-    limit of ``inner``. Objectives after ``quality`` choose among these plans. A method that only spreads
-    adapters over GPUs is a rule of its own: its plan is the only candidate.
+    linear model's plan; so the answer is never worse than spreading the fewest-GPU plan. None is
+    worse in a price before the latency. Objectives after it choose among these plans. A method that only
+    spreads adapters over GPUs is a rule of its own: its plan is the only candidate.
 
     Parameters
     ----------
-    outcome
-        Its plan is replaced with every better one, so that it can be interrupted.
-    quality
-        What the linear model minimises.
-    inner
-        The problem on the conservative region, with the most GPUs and the most cost allowed.
+    first
+        The plan held; its plan may be None.
+    gpus
+        GPUs that are allowed where the latency comes first; None: as many as that plan has.
+    deadline
+        When to return the best plan by then.
     """
-    objectives = outcome.instance.scenario.objective
-    judged: list[tuple[str, AcceptedPlan]] = []
-    if outcome.found is not None:
-        judged.append((outcome.origin, outcome.found))
-    for name, plan in _judged(outcome, quality, inner):
-        judged.append((name, plan))
-        values = [tuple(outcome.value(each, one) for each in objectives) for _, one in judged]
-        outcome.origin, outcome.found = judged[first_in_order(objectives, values)]
+    objective = latency_objective_of(search.instance.scenario.objective)
+    inner = None if interrupted() else as_good(search.instance, first.plan, gpus)
+    if objective is None or inner is None:
+        return first
+    judged = [] if first.plan is None else [first]
+    by_rule = not search.placer.spreads
+    for origin, problem, packing in _by_rule(objective, first, inner) if by_rule else ():
+        plan = search.loop.accept(problem, packing, deadline)
+        judged += [] if plan is None else [Choice(plan, origin, first.last)]
+        if deadline.reached:
+            return best_in_order(search, judged, first)
+    best = best_in_order(search, judged, first)
+    result = _by_model(search, objective, best, inner, deadline)
+    origin = "the linear model of the objective" if by_rule else ""
+    judged += [] if result.plan is None else [Choice(result.plan, origin)]
+    best = best_in_order(search, judged, first)
+    if by_rule and best.plan is not None and not deadline.reached:
+        wide = _as_wide(inner, best.plan)
+        packing = on_cheaper(_posed(objective, wide), best.plan.packing)
+        plan = search.loop.accept(wide, packing, deadline)
+        origin = f"{best.origin or 'the first plan'}, on cheaper GPUs"
+        judged += [] if plan is None else [Choice(plan, origin)]
+        best = best_in_order(search, judged, first)
+    return replace(best, last=result.last or first.last)
 
 
-def first_in_order(objectives: tuple[str, ...], values: list[tuple[float, ...]]) -> int:
-    """Index of the values that are least in the first objective, then in the next, and so on.
-
-    Values of a quality that differ by no more than `SAME` are equal, save in the last objective.
-    """
-    kept = list(range(len(values)))
-    for k, name in enumerate(objectives[:-1]):
-        least = min(values[i][k] for i in kept)
-        most = least * (1 + (1e-9 if name in PRICES else SAME))
-        kept = [i for i in kept if values[i][k] <= most]
-    return min(kept, key=lambda i: values[i][-1])
+def _by_model(
+    search: Search, objective: LatencyObjective, best: Choice, inner: PackingProblem, deadline: Deadline
+) -> LoopResult:
+    """The plan of the linear model that the twin accepts."""
+    params, model = search.params.latency, _posed(objective, inner)
+    able = search.placer.name if model.objective in search.placer.objectives else FALLBACK_METHOD
+    solver = search.solver(able, best.plan, params.model_time_share)
+    return search.loop.run(model, solver, deadline, max_rounds=params.max_model_rounds)
 
 
-def _judged(
-    outcome: SearchProgress, quality: LatencyObjective, inner: PackingProblem
-) -> Iterator[tuple[str, AcceptedPlan]]:
-    """The candidates that the twin accepts."""
-    confirmation, alone = outcome.confirmation, outcome.method.spreads
-    for name, problem, packing in () if alone else _candidates(outcome, quality, inner):
-        plan = confirmation.accept(problem, packing)
-        if plan is not None:
-            yield name, plan
-        if confirmation.left_s <= 0:
-            return
+def _posed(objective: LatencyObjective, inner: PackingProblem) -> PackingProblem:
+    """The linear model's problem of an objective, on as many GPUs as are allowed."""
     assert inner.max_bins is not None
-    model = quality.problem(inner, inner.max_bins)
-    able = outcome.method.name if model.objective in outcome.method.objectives else FALLBACK_METHOD
-    seed, workers = outcome.instance.scenario.seed, outcome.search.workers
-    hint = None if outcome.found is None else outcome.found.packing
-    solver = fixed_method(able, seed=seed, workers=workers, hint=hint, share=MODEL_SHARE)
-    plan = confirmation.confirm(model, solver, max_rounds=MODEL_ROUNDS)
-    if plan is not None:
-        yield "" if alone else "the linear model of the objective", plan
-    if not alone and outcome.found is not None and confirmation.left_s > 0:
-        wide = _as_wide(inner, outcome.found)
-        plan = confirmation.accept(
-            wide, on_cheaper(quality.problem(wide, inner.max_bins), outcome.found.packing)
-        )
-        if plan is not None:
-            yield f"{outcome.origin or 'the first plan'}, on cheaper GPUs", plan
+    return objective.problem(inner, inner.max_bins)
 
 
-def _candidates(
-    outcome: SearchProgress, quality: LatencyObjective, inner: PackingProblem
+def _by_rule(
+    objective: LatencyObjective, first: Choice, inner: PackingProblem
 ) -> Iterator[tuple[str, PackingProblem, Packing]]:
     """Plans by rule, each with the problem that it is to be valid for."""
     gpus = inner.max_bins
     assert gpus is not None
-    first = outcome.found
     for name, rows in (
         ("the adapters dealt evenly", deal(inner, gpus)),
         ("the adapters dealt evenly, rank by rank", deal_by_rank(inner, gpus)),
     ):
-        packing = with_best_options(quality.problem(inner, gpus), rows)
+        packing = with_best_options(_posed(objective, inner), rows)
         if packing is not None:
             yield name, inner, packing
-    if first is not None and len(first.packing) < gpus:
-        wide = _as_wide(inner, first)
-        yield "the fewest-GPU plan, spread", wide, spread(quality.problem(wide, gpus), first.packing, gpus)
+    if first.plan is not None and len(first.plan.packing) < gpus:
+        wide = _as_wide(inner, first.plan)
+        packing = spread(objective.problem(wide, gpus), first.plan.packing, gpus)
+        yield "the fewest-GPU plan, spread", wide, packing
 
 
 def _as_wide(inner: PackingProblem, plan: AcceptedPlan) -> PackingProblem:

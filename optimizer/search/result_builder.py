@@ -10,27 +10,27 @@ import numpy as np
 import twin
 from optimizer.packing.model.problem import Packing, PackingProblem
 from optimizer.packing.model.search_state import StopReason
-from optimizer.packing.registry import Method
 from optimizer.result import Result, ResultStatus, ResultStop, Validation
-from optimizer.search.cut_loop import AcceptedPlan, CutLoop, pattern_of
+from optimizer.search.cut_loop import AcceptedPlan, pattern_of
 from optimizer.search.instance import Instance
 from optimizer.search.judging import named, placed_gpu
-from optimizer.search.minimize_gpus import GPUMinimization
-from optimizer.search.objectives import LATENCY_OBJECTIVES, PRICES, price
+from optimizer.search.minimize_gpus import GPUMinimum, Search
+from optimizer.search.objective_order import Choice, plan_value
+from optimizer.search.objectives import PRICES
 from optimizer.search.placement_judge import gpu_validation
+from optimizer.search.splitting import InfeasibleError
 from optimizer.version import __version__
 from scenarios import Placement, Scenario
-from scenarios.stopping.deadline import Stopped
+from scenarios.stopping.deadline import Deadline, Stopped
 from scenarios.stopping.interrupts import interrupted
 
 
-def infeasible_result(scenario: Scenario, method: str, message: str, *, seconds: float) -> Result:
-    """The result of a scenario that is proven to have no plan before any placer ran."""
-    return _planless(scenario, method, "infeasible", "proven", f"infeasible: {message}", seconds)
-
-
-def stopped_result(scenario: Scenario, method: str, error: Stopped, *, seconds: float) -> Result:
-    """The result of a search that was cut short before any placer ran."""
+def planless_result(
+    scenario: Scenario, method: str, error: InfeasibleError | Stopped, *, seconds: float
+) -> Result:
+    """The result of a scenario that has no plan, or of a search that was cut short, before any placer ran."""
+    if isinstance(error, InfeasibleError):
+        return _planless(scenario, method, "infeasible", "proven", f"infeasible: {error}", seconds)
     reason: ResultStop = "interrupted" if interrupted() else "time_limit"
     return _planless(scenario, method, "no_plan", reason, f"{error}; there is no plan yet", seconds)
 
@@ -61,87 +61,82 @@ def _planless(
     )
 
 
-@dataclass
-class SearchProgress:
-    """What a search of `solve` holds; valid at any moment, so that it can be interrupted.
+@dataclass(frozen=True)
+class Outcome:
+    """How a search ended.
 
     Parameters
     ----------
-    instance, method
-        What is solved, and by which placer.
     search
-        The search for the fewest (or cheapest) GPUs, with its bounds.
-    confirmation
-        The loop with the twin.
-    found
-        The plan, None if there is none.
-    origin
-        Where the plan comes from, for people.
+        What was solved, by which placer, and how often the twin was asked.
+    minimum
+        What is proven of the fewest (or cheapest) GPUs.
+    choice
+        The plan.
+    deadline
+        When the search was to stop.
     note
         What people should know besides; empty if nothing.
-    prepared_s
-        Seconds before the search began.
+    preparation_seconds, seconds
+        Before the search began, and in all.
     """
 
-    instance: Instance
-    method: Method
-    search: GPUMinimization
-    confirmation: CutLoop
-    found: AcceptedPlan | None = None
-    origin: str = ""
+    search: Search
+    minimum: GPUMinimum
+    choice: Choice
+    deadline: Deadline
     note: str = ""
-    prepared_s: float = 0.0
+    preparation_seconds: float = 0.0
+    seconds: float = 0.0
 
     @property
-    def held(self) -> AcceptedPlan | None:
-        """The plan, or what the search held when it was interrupted."""
-        return self.found or (self.search.best if interrupted() else None)
+    def instance(self) -> Instance:
+        """The scenario as the placers see it."""
+        return self.search.instance
+
+    @property
+    def bound(self) -> float | None:
+        """What no plan's first objective is below, where that is a price; None where nothing is proven."""
+        bound = self.minimum.proven_bound if self.priced else 0.0
+        return bound if 0 < bound < np.inf else None
 
     @property
     def priced(self) -> bool:
         """Whether the first objective is a price."""
         return self.instance.scenario.objective[0] in PRICES
 
-    def value(self, objective: str, plan: AcceptedPlan) -> float:
-        """Value of an objective for a plan; infinite where the twin measured nothing."""
-        inner = self.instance.inner
-        if objective in LATENCY_OBJECTIVES:
-            return LATENCY_OBJECTIVES[objective].measure(inner, plan.packing, plan.verdicts)
-        devices = {device.name: device for device in self.instance.scenario.devices}
-        return sum(price(devices[inner.options[b.option].device], objective) for b in plan.packing.bins)
 
-
-def build_result(outcome: SearchProgress, seconds: float) -> Result:
+def build_result(outcome: Outcome) -> Result:
     """The result of a search."""
-    instance, found, scenario = outcome.instance, outcome.held, outcome.instance.scenario
-    values = tuple(None if found is None else _finite(outcome.value(o, found)) for o in scenario.objective)
-    objective = values[0]
-    bound = outcome.search.proven_bound if outcome.priced else None
-    if bound is not None and (bound <= 0 or not np.isfinite(bound)):
-        bound = None  # nothing is proven
-    elif bound is not None and objective is not None:
+    instance, plan, scenario = outcome.instance, outcome.choice.plan, outcome.instance.scenario
+    values = tuple(
+        None if plan is None else _finite(plan_value(instance, o, plan)) for o in scenario.objective
+    )
+    objective, bound = values[0], outcome.bound
+    if bound is not None and objective is not None:
         bound = min(bound, objective)
     status = _status(outcome, objective, bound)
-    placement = None if found is None else placement_of(instance, found.problem, found.packing)
+    placement = None if plan is None else placement_of(instance, plan.problem, plan.packing)
     return Result(
         status=status,
         stop_reason=_stop_reason(outcome, status),
         message=_message(outcome, status),
-        method=outcome.method.name,
+        method=outcome.search.placer.name,
         objectives=scenario.objective,
         objective=objective,
         objective_values=values,
         bound=bound,
         gap=None if objective is None or bound is None else max(0.0, objective - bound) / objective,
-        outer_bound=outcome.search.outer_bound if outcome.priced else None,
+        outer_bound=outcome.minimum.outer_bound if outcome.priced else None,
         gpus=None if placement is None else len(placement.gpus),
         placement=placement,
-        validation=None if found is None else _validation(instance, found),
-        iterations=outcome.confirmation.rounds,
-        cuts=len(outcome.confirmation.rejected),
-        seconds=seconds,
-        preparation_seconds=outcome.prepared_s,
+        validation=None if plan is None else _validation(instance, plan),
+        iterations=outcome.search.loop.rounds,
+        cuts=len(outcome.search.loop.rejected),
+        seconds=outcome.seconds,
+        preparation_seconds=outcome.preparation_seconds,
         seed=scenario.seed,
+        params=outcome.search.params.changed(),
         version=__version__,
         scenario=scenario,
     )
@@ -151,52 +146,52 @@ def _finite(value: float) -> float | None:
     return value if np.isfinite(value) else None
 
 
-def _status(outcome: SearchProgress, objective: float | None, bound: float | None) -> ResultStatus:
-    if outcome.held is None:
-        return "infeasible" if outcome.search.infeasible else "no_plan"
+def _status(outcome: Outcome, objective: float | None, bound: float | None) -> ResultStatus:
+    if outcome.choice.plan is None:
+        return "infeasible" if outcome.minimum.infeasible else "no_plan"
     proven = objective is not None and bound is not None and objective <= bound * (1 + 1e-9)
-    return "optimal" if outcome.method.exact and proven else "feasible"
+    return "optimal" if outcome.search.placer.exact and proven else "feasible"
 
 
-def _stop_reason(outcome: SearchProgress, status: ResultStatus) -> ResultStop:
+def _stop_reason(outcome: Outcome, status: ResultStatus) -> ResultStop:
     if status == "infeasible" or (status == "optimal" and len(outcome.instance.scenario.objective) == 1):
         return "proven"
     if interrupted():
         return "interrupted"
-    said = outcome.confirmation.last
-    limited = said is not None and said.stop_reason is StopReason.TIME_LIMIT
-    if outcome.confirmation.left_s <= 0 or limited:
+    placer_stopped = None if outcome.choice.last is None else outcome.choice.last.stop_reason
+    if outcome.deadline.reached or placer_stopped is StopReason.TIME_LIMIT:
         return "time_limit"
-    return "gap_limit" if said is not None and said.stop_reason is StopReason.GAP_LIMIT else "finished"
+    return "gap_limit" if placer_stopped is StopReason.GAP_LIMIT else "finished"
 
 
-def _message(outcome: SearchProgress, status: ResultStatus) -> str:
+def _message(outcome: Outcome, status: ResultStatus) -> str:
     """One sentence on the outcome."""
     if status == "infeasible":
         return f"infeasible: {_too_much(outcome)}"
-    found = outcome.held
-    if found is None:
+    plan, origin = outcome.choice.plan, outcome.choice.origin
+    if plan is None:
         if interrupted():
             return "interrupted before the twin had accepted a plan"
         return "stopped without a plan that the twin accepts; raise the time limit or the number of GPUs"
-    said = "a plan that the twin accepts"
+    message = "a plan that the twin accepts"
     if status == "optimal":
         objectives = outcome.instance.scenario.objective
         of = f" in {objectives[0]}" if len(objectives) > 1 else ""
         parts = outcome.instance.in_parts
-        said = f"optimal for the linearised model{of}{parts}, and accepted by the twin"
-    elif not found.solved and not outcome.origin:
-        said += ", after splitting what it rejected"
-    said += f" ({outcome.origin})" if outcome.origin else ""
-    said += f"; {outcome.note}" if outcome.note else ""
-    return said + ("; the search was interrupted" if _stop_reason(outcome, status) == "interrupted" else "")
+        message = f"optimal for the linearised model{of}{parts}, and accepted by the twin"
+    elif not plan.solved and not origin:
+        message += ", after splitting what it rejected"
+    message += f" ({origin})" if origin else ""
+    message += f"; {outcome.note}" if outcome.note else ""
+    was_interrupted = _stop_reason(outcome, status) == "interrupted"
+    return f"{message}; the search was interrupted" if was_interrupted else message
 
 
-def _too_much(outcome: SearchProgress) -> str:
+def _too_much(outcome: Outcome) -> str:
     """What fits nowhere: an adapter that the twin rejects whatever serves it, or all of them together."""
     instance, outer = outcome.instance, outcome.instance.outer
     note = twin.window_note(instance.scenario, twin.times_alone(instance.scenario, instance.profiles))
-    rejected = replace(outer, cuts=outcome.confirmation.cuts(outer)).unpackable()
+    rejected = replace(outer, cuts=outcome.search.loop.cuts(outer)).unpackable()
     if len(rejected):
         name = instance.classes[int(rejected[0])].names[0]
         return f'the twin rejects adapter "{name}" on every GPU that could serve it, even alone{note}'

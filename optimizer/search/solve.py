@@ -4,33 +4,31 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from contextlib import suppress
-from dataclasses import replace
 
 import scenarios
 import twin
 from optimizer.arguments import check_arguments, check_method
 from optimizer.baselines.named import BASELINES, Baseline
 from optimizer.baselines.run import solve_baseline
-from optimizer.packing.model.problem import PackingProblem
 from optimizer.packing.solver import Method, methods
-from optimizer.progress import Progress, silent
+from optimizer.progress import Progress, interruptible, silent
 from optimizer.result import Result
 from optimizer.search.compilation import compile_loops
-from optimizer.search.cut_loop import AcceptedPlan, CutLoop
-from optimizer.search.instance import Instance, prepare
-from optimizer.search.judging import judge_of_patterns
-from optimizer.search.minimize_gpus import GPUMinimization
-from optimizer.search.minimize_latency import choose_by_latency
+from optimizer.search.cut_loop import CutLoop
+from optimizer.search.instance import Instance
+from optimizer.search.judging import PatternJudge
+from optimizer.search.minimize_gpus import Search, minimize_gpus
+from optimizer.search.minimize_latency import minimize_latency
+from optimizer.search.objective_order import minimize_second_price
 from optimizer.search.objectives import latency_objective_of, leading_prices
-from optimizer.search.result_builder import SearchProgress, build_result, infeasible_result, stopped_result
+from optimizer.search.params import SolveParams
+from optimizer.search.preparation import learned_regions, prepare
+from optimizer.search.result_builder import Outcome, build_result, planless_result
 from optimizer.search.splitting import InfeasibleError
 from scenarios import Problem, Scenario, ScenarioError
-from scenarios.stopping.deadline import UNLIMITED, Deadline, Stopped
-from scenarios.stopping.interrupts import interrupted, noticed, request
-
-FEWEST_SHARE = 0.5
-"""Share of the time for the fewest GPUs where an objective on their number follows."""
+from scenarios.stopping.deadline import Deadline, Stopped
+from scenarios.stopping.interrupts import noticed
+from twin import TwinJudge
 
 
 def solve(
@@ -45,6 +43,7 @@ def solve(
     seed: int | None = None,
     workers: int = 1,
     progress: Progress = silent,
+    params: SolveParams | None = None,
 ) -> Result:
     """Place a scenario's adapters; the twin judges every GPU of the plan.
 
@@ -74,6 +73,8 @@ def solve(
         Processes and threads; the result does not depend on it unless the time limit strikes.
     progress
         Called with progress.
+    params
+        Parameters of the algorithms; None: their defaults. `scenarios.read_params` reads them from TOML.
 
     Returns
     -------
@@ -90,45 +91,52 @@ def solve(
         If no engine profile is known for the scenario's model and device.
     """
     started = time.monotonic()
-    check_arguments(scenario, objective, gpus, time_limit_s, gap_limit, workers, total_limit_s)
-    chosen = find_method(method)
-    scenario = _adjusted(scenario, objective, seed)
-    check_method(chosen, scenario.objective, gpus)
-    total = UNLIMITED if total_limit_s is None else Deadline.after(total_limit_s)
+    check_arguments(scenario, objective, gpus, time_limit_s, gap_limit, workers, total_limit_s, seed, params)
+    placer = find_method(method)
+    scenario = adjusted(scenario, objective, seed)
+    check_method(placer, scenario.objective, gpus)
+    params, progress, total = params or SolveParams(), interruptible(progress), Deadline.of(total_limit_s)
     with noticed():
+        judge = TwinJudge(scenario, twin.profiles_of(scenario), workers, progress)
         try:
-            if isinstance(chosen, Baseline):
+            if isinstance(placer, Baseline):
                 return solve_baseline(
-                    scenario, chosen, gpus=gpus, time_limit_s=time_limit_s, total=total, workers=workers,
+                    scenario, placer, gpus=gpus, time_limit_s=time_limit_s, total=total, workers=workers,
                     progress=progress,
                 )  # fmt: skip
-            compile_loops(twin.profiles_of(scenario)[scenario.devices[0].name], total, progress)
-            instance = prepare(scenario, gpus=gpus, workers=workers, progress=progress, deadline=total)
-        except InfeasibleError as error:
-            return infeasible_result(scenario, chosen.name, str(error), seconds=time.monotonic() - started)
-        except Stopped as error:
-            return stopped_result(scenario, chosen.name, error, seconds=time.monotonic() - started)
-        outcome = _begun(instance, chosen, total.within(time_limit_s), gap_limit, workers, progress)
-        outcome.note = _fewer_exist(scenario, gpus)
-        outcome.prepared_s = time.monotonic() - started
-        try:
-            search_in_order(outcome, gpus, time_limit_s)
-        except KeyboardInterrupt:  # a callback's own; signals raise nothing
-            request()
-        return build_result(outcome, time.monotonic() - started)
+            compile_loops(judge.profiles[scenario.devices[0].name], total, progress)
+            regions = learned_regions(judge, deadline=total, params=params)
+            instance = prepare(judge, regions, gpus=gpus, deadline=total, params=params)
+        except (InfeasibleError, Stopped) as error:
+            return planless_result(scenario, placer.name, error, seconds=time.monotonic() - started)
+        prepared_s, deadline = time.monotonic() - started, total.within(time_limit_s)
+        search = search_of(instance, placer, judge, gap_limit, params)
+        gpus_deadline = _until_latency(scenario, deadline, time_limit_s, params)
+        minimum = minimize_gpus(search, gpus_deadline)
+        choice = minimize_second_price(search, minimum, gpus_deadline)
+        choice = minimize_latency(search, choice, gpus, deadline)
+        note, seconds = _fewer_exist(scenario, gpus), time.monotonic() - started
+        return build_result(Outcome(search, minimum, choice, deadline, note, prepared_s, seconds))
 
 
-def _begun(
-    instance: Instance, method: Method, deadline: Deadline, gap_limit: float, workers: int, progress: Progress
-) -> SearchProgress:
-    """What a search holds when it begins."""
-    scenario = instance.scenario
-    if not leading_prices(scenario.objective):
+def search_of(
+    instance: Instance, placer: Method, judge: TwinJudge, gap_limit: float, params: SolveParams
+) -> Search:
+    """What the steps of a search need; without a price before a latency, the fewest GPUs come first."""
+    if not leading_prices(instance.scenario.objective):
         instance = instance.priced("gpus", instance.inner.max_bins or instance.inner.n_items)
-    judge = judge_of_patterns(scenario, instance.classes, instance.profiles, workers, progress)
-    confirmation = CutLoop(judge, deadline, progress)
-    search = GPUMinimization(instance, method, confirmation, gap_limit=gap_limit, workers=workers)
-    return SearchProgress(instance, method, search, confirmation)
+    patterns = PatternJudge(judge, tuple(one.kind for one in instance.classes))
+    loop = CutLoop(patterns, judge.progress)
+    return Search(instance, placer, loop, gap_limit, judge.workers, params)
+
+
+def _until_latency(
+    scenario: Scenario, deadline: Deadline, time_limit_s: float, params: SolveParams
+) -> Deadline:
+    """The end of the search for the fewest GPUs, which leaves time for a latency that comes after it."""
+    if latency_objective_of(scenario.objective) is None:
+        return deadline
+    return deadline.within(params.latency.gpus_time_share * time_limit_s)
 
 
 def find_method(name: str) -> Method | Baseline:
@@ -146,78 +154,6 @@ def find_method(name: str) -> Method | Baseline:
     return known[name]
 
 
-def search_in_order(outcome: SearchProgress, gpus: int | None, time_limit_s: float) -> None:
-    """The objectives in their order, each among the plans that are best in those before."""
-    instance, confirmation, search = outcome.instance, outcome.confirmation, outcome.search
-    quality = latency_objective_of(instance.scenario.objective)
-    end = confirmation.deadline
-    if quality is not None:
-        confirmation.deadline = end.within(FEWEST_SHARE * time_limit_s)
-    search.run()
-    outcome.found = search.best
-    next_price(outcome)
-    confirmation.deadline = end
-    if quality is None or interrupted():
-        return
-    inner = allowed(outcome, gpus)
-    if inner is not None:
-        with suppress(Stopped):
-            choose_by_latency(outcome, quality, inner)
-
-
-def allowed(outcome: SearchProgress, gpus: int | None) -> PackingProblem | None:
-    """The problem of the plans that are as good as the one held in the prices before the first quality.
-
-    Where a quality comes first, the GPUs that were asked for, as far as they exist, are allowed. None
-    where that needs a plan and there is none.
-    """
-    instance, found = outcome.instance, outcome.found
-    objectives = instance.scenario.objective
-    before = leading_prices(objectives)
-    most = min(instance.inner.max_bins or instance.inner.n_items, instance.inner.n_items)
-    budget = None
-    if before or gpus is None:
-        if found is None:
-            return None
-        if before != ("cost",):
-            most = len(found.packing)
-        if "cost" in before:
-            budget = outcome.value("cost", found) * (1 + 1e-9)
-    inner = instance.priced("cost" if "cost" in objectives else "gpus", most, budget).inner
-    if budget is not None:
-        inner = replace(inner, max_bins=min(most, int(budget / inner.prices.min())))
-    return inner
-
-
-def next_price(outcome: SearchProgress) -> None:
-    """The best plan by the second price among those that are best by the first."""
-    found, instance = outcome.found, outcome.instance
-    prices = leading_prices(instance.scenario.objective)
-    if found is not None and prices == ("gpus", "cost"):
-        cheaper = _cheapest(outcome, instance.priced("cost", len(found.packing)))
-        if cheaper is not None and outcome.value("cost", cheaper) < outcome.value("cost", found):
-            outcome.found = cheaper
-    if prices == ("cost", "gpus") and len(set(instance.inner.prices)) > 1:
-        while found is not None and len(found.packing) > 1 and outcome.confirmation.left_s > 0:
-            outcome.found = found
-            as_cheap = instance.priced("cost", len(found.packing) - 1, budget=found.value * (1 + 1e-9))
-            found = _cheapest(outcome, as_cheap)
-        outcome.found = found or outcome.found
-
-
-def _cheapest(outcome: SearchProgress, instance: Instance) -> AcceptedPlan | None:
-    """The plan of least price of an instance."""
-    search = GPUMinimization(
-        instance,
-        outcome.method,
-        outcome.confirmation,
-        gap_limit=outcome.search.gap_limit,
-        workers=outcome.search.workers,
-    )
-    search.run()
-    return search.best
-
-
 def _fewer_exist(scenario: Scenario, gpus: int | None) -> str:
     """That fewer GPUs exist than an objective on a given number of them was to use; empty if not."""
     total = sum(device.count for device in scenario.devices)
@@ -226,10 +162,17 @@ def _fewer_exist(scenario: Scenario, gpus: int | None) -> str:
     return f"{gpus} GPUs were asked for, {total} exist; raise devices[].count to use more"
 
 
-def _adjusted(scenario: Scenario, objective: str | Sequence[str] | None, seed: int | None) -> Scenario:
-    """The scenario with the objective and the seed that were asked for."""
-    changes: list[str] = [] if seed is None else [f"seed={seed}"]
+def adjusted(scenario: Scenario, objective: str | Sequence[str] | None, seed: int | None) -> Scenario:
+    """The scenario with the objective and the seed that were asked for, checked again as a whole.
+
+    Raises
+    ------
+    ScenarioError
+        If they do not suit the scenario.
+    """
+    changes: dict[str, object] = {} if seed is None else {"seed": seed}
     if objective is not None:
-        names = [objective] if isinstance(objective, str) else objective
-        changes.append(f"objective=[{', '.join(names)}]")
-    return scenarios.override(scenario, changes) if changes else scenario
+        changes["objective"] = (objective,) if isinstance(objective, str) else tuple(objective)
+    if not changes:
+        return scenario
+    return scenarios.from_mapping(scenario.model_dump(mode="json") | changes, source=scenario.name)

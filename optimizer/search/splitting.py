@@ -10,23 +10,9 @@ import numpy as np
 
 import learn
 from learn import FeasibilityRegion, Regions
-from optimizer.search.dedicated import (
-    ENOUGH_REQUESTS,
-    DedicatedGPUCheck,
-    loosened,
-    slot_rank,
-    smallest_accepted,
-)
+from optimizer.search.dedicated import DedicatedGPUCheck, loosened, slot_rank, smallest_accepted
+from optimizer.search.params import SplittingParams
 from scenarios import AdapterClass, LorapackError
-
-MOST_REPLICAS = 4096
-"""Most GPUs that one adapter is split over."""
-
-ASKED_FROM = 0.5
-"""Share of a GPU that an adapter fills from which on the twin is asked whether it accepts it alone."""
-
-RATE_STEPS = 16
-"""Steps in which the largest rate of an adapter that must stay whole is looked for."""
 
 
 class InfeasibleError(LorapackError, ArithmeticError):
@@ -60,68 +46,101 @@ class ReplicaSplit:
         return replace(self.one, rate=self.one.rate / self.number, names=self.one.names * self.number)
 
 
-def replica_split(
-    one: AdapterClass, regions: Mapping[str, Regions], alone: DedicatedGPUCheck
-) -> ReplicaSplit:
-    """As few equal parts of a class's adapters as the twin accepts, each alone on a GPU."""
-    scenario, whole = alone.scenario, least_fill(one, regions, "inner")
-    if not np.isfinite(whole):
-        raise InfeasibleError(
-            f'adapter "{one.names[0]}" of rank {one.rank} fits no engine configuration; lower its rank'
+def split_hot_adapters(
+    regions: Mapping[str, Regions], check: DedicatedGPUCheck, params: SplittingParams
+) -> list[ReplicaSplit]:
+    """In how many equal parts the adapters of each class of a scenario are served.
+
+    Raises
+    ------
+    InfeasibleError
+        If an adapter fits no GPU, or must stay whole and fills more than one.
+    """
+    splitter = _Splitter(regions, check, params)
+    return [splitter.split(one) for one in check.scenario.classes]
+
+
+@dataclass(frozen=True)
+class _Splitter:
+    """Looks for the fewest equal parts that the twin accepts, each alone on a GPU."""
+
+    regions: Mapping[str, Regions]
+    check: DedicatedGPUCheck
+    params: SplittingParams
+
+    def split(self, one: AdapterClass) -> ReplicaSplit:
+        """The fewest equal parts of a class's adapters."""
+        whole = least_fill(one, self.regions, "inner")
+        if not np.isfinite(whole):
+            raise InfeasibleError(
+                f'adapter "{one.names[0]}" of rank {one.rank} fits no engine configuration; lower its rank'
+            )
+        rank = slot_rank(self.check.scenario, one.rank)
+        if whole <= self.params.asked_from and one.levels is None:
+            return ReplicaSplit(one, rank)
+        limit = self.params.max_replicas
+        least, guess = (fewest_parts(one, self.regions, kind, limit) for kind in ("outer", "inner"))
+        if not self.check.scenario.allow_replicas:
+            return self._whole(one, rank, least)
+        # A part of fewer requests than that is judged by chance.
+        judged = one.rate * self.check.scenario.workload.duration_s / self.params.min_requests
+        upper = max(guess, int(min(limit, judged)))
+        number = smallest_accepted(least, guess, upper, lambda n: self.check.verdict(one, 1 / n)[1].accepted)
+        if number is None:
+            raise InfeasibleError(self._rejected(one, upper))
+        return ReplicaSplit(one, rank, number, self.check.verdict(one, 1 / number)[0])
+
+    def _whole(self, one: AdapterClass, rank: int, least: int) -> ReplicaSplit:
+        """An adapter that must stay whole, on the device on which the twin accepts it."""
+        if least == 1:
+            device, verdict = self.check.verdict(one)
+            if verdict.accepted:
+                return ReplicaSplit(one, rank, 1, device)
+        raise InfeasibleError(self._too_hot(one, max(1.0, least_fill(one, self.regions, "outer"))))
+
+    def _too_hot(self, one: AdapterClass, fill: float) -> str:
+        """Why an adapter that fills at least so many GPUs cannot be whole, and how much of it can."""
+        steps = self.params.rate_steps
+        shares = (k / steps / fill for k in range(steps, 0, -1))
+        share = next((s for s in shares if self.check.verdict(one, s)[1].accepted), None)
+        if share is None:
+            return self._rejected(one, steps * int(fill))
+        return (
+            f'adapter "{one.names[0]}" alone needs {1 / share:.2f} GPUs at {one.rate:g} requests/s, and '
+            f"allow_replicas is off; lower its rate to {one.rate * share:.3g} requests/s or less, or set "
+            "allow_replicas: true"
         )
-    rank = slot_rank(scenario, one.rank)
-    if whole <= ASKED_FROM and one.levels is None:
-        return ReplicaSplit(one, rank)
-    least, guess = (fitting(one, regions, kind) for kind in ("outer", "inner"))
-    if not scenario.allow_replicas:
-        device, verdict = alone.verdict(one) if least == 1 else ("", None)
-        if verdict is not None and verdict.accepted:
-            return ReplicaSplit(one, rank, 1, device)
-        raise InfeasibleError(_too_hot(one, max(1.0, least_fill(one, regions, "outer")), alone))
-    parts = max(guess, int(min(MOST_REPLICAS, one.rate * scenario.workload.duration_s / ENOUGH_REQUESTS)))
-    number = smallest_accepted(least, guess, parts, lambda n: alone.verdict(one, 1 / n)[1].accepted)
-    if number is None:
-        raise InfeasibleError(_rejected(one, parts, alone))
-    return ReplicaSplit(one, rank, number, alone.verdict(one, 1 / number)[0])
+
+    def _rejected(self, one: AdapterClass, parts: int) -> str:
+        """Why not even a small part of an adapter can be served."""
+        device, verdict = self.check.verdict(one, 1 / parts)
+        reasons = "; ".join(verdict.reasons)
+        part = "" if parts == 1 else f", even 1/{parts} of it"
+        remedy = "its service levels" if one.levels is not None else loosened(verdict)
+        return (
+            f'the twin rejects adapter "{one.names[0]}" alone on {device}{part}: {reasons}; loosen {remedy}'
+        )
 
 
-def fitting(one: AdapterClass, regions: Mapping[str, Regions], kind: str) -> int:
-    """Fewest equal parts of an adapter that each fit a GPU by a region; at most `MOST_REPLICAS`."""
+def fewest_parts(one: AdapterClass, regions: Mapping[str, Regions], kind: str, limit: int) -> int:
+    """Fewest equal parts of an adapter, at most ``limit``, that each fit a GPU by a region.
+
+    Raises
+    ------
+    InfeasibleError
+        If not even ``limit`` parts fit.
+    """
 
     def fits(parts: int) -> bool:
         return least_fill(replace(one, rate=one.rate / parts), regions, kind) <= 1.0
 
-    found = smallest_accepted(1, 2, MOST_REPLICAS, fits)
-    if found is None:
+    number = smallest_accepted(1, 2, limit, fits)
+    if number is None:
         raise InfeasibleError(
-            f'adapter "{one.names[0]}" fits no GPU even in {MOST_REPLICAS} parts at {one.rate:g} requests/s; '
+            f'adapter "{one.names[0]}" fits no GPU even in {limit} parts at {one.rate:g} requests/s; '
             "lower its rate"
         )
-    return found
-
-
-def _too_hot(one: AdapterClass, fill: float, alone: DedicatedGPUCheck) -> str:
-    """Why an adapter that fills so many GPUs at least cannot be whole, with what the twin accepts of it."""
-    share = next(
-        (s for k in range(RATE_STEPS, 0, -1) if alone.verdict(one, s := k / RATE_STEPS / fill)[1].accepted),
-        None,
-    )
-    if share is None:
-        return _rejected(one, RATE_STEPS * int(fill), alone)
-    return (
-        f'adapter "{one.names[0]}" alone needs {1 / share:.2f} GPUs at {one.rate:g} requests/s, and '
-        f"allow_replicas is off; lower its rate to {one.rate * share:.3g} requests/s or less, or set "
-        "allow_replicas: true"
-    )
-
-
-def _rejected(one: AdapterClass, parts: int, alone: DedicatedGPUCheck) -> str:
-    """Why not even a small part of an adapter can be served."""
-    device, verdict = alone.verdict(one, 1 / parts)
-    said = "; ".join(verdict.reasons)
-    part = "" if parts == 1 else f", even 1/{parts} of it"
-    remedy = "its service levels" if one.levels is not None else loosened(verdict)
-    return f'the twin rejects adapter "{one.names[0]}" alone on {device}{part}: {said}; loosen {remedy}'
+    return number
 
 
 def least_fill(one: AdapterClass, regions: Mapping[str, Regions], kind: str) -> float:

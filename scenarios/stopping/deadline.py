@@ -31,6 +31,11 @@ class Deadline:
         """So many seconds from now."""
         return cls(time.monotonic() + seconds)
 
+    @classmethod
+    def of(cls, seconds: float | None) -> Deadline:
+        """So many seconds from now; None: no limit of time."""
+        return cls() if seconds is None else cls.after(seconds)
+
     def within(self, seconds: float) -> Deadline:
         """The same end, or so many seconds from now where that is sooner."""
         return Deadline(min(self.at, time.monotonic() + seconds))

@@ -19,7 +19,7 @@ from optimizer.packing.heuristics.first_fit import BinFiller, place_best_fit
 from optimizer.packing.model.checker import check
 from optimizer.packing.model.problem import Bin, PackingOption, PackingProblem
 from optimizer.packing.model.search_state import SearchState
-from optimizer.search.instance import prepare
+from optimizer.search.preparation import instance_of
 from scenarios.stopping.deadline import Deadline
 
 Optimum = Callable[[PackingProblem], float]
@@ -49,7 +49,7 @@ def test_branching_never_excludes_an_optimum(
 
 def test_the_one_set_of_options_that_holds_all_is_found() -> None:
     """384 adapters whose relaxation is 0.03 GPUs below the bound: dives and annealing at the root miss it."""
-    problem = prepare(scenarios.read("paper_high_384")).inner
+    problem = instance_of(scenarios.read("paper_high_384")).inner
     result = pack(problem, "exact", time_limit_s=60)
     assert (result.status, result.objective) == ("optimal", 11)
     assert result.statistics["branches"] > 1

@@ -12,13 +12,12 @@ import pytest
 
 from optimizer.packing import methods
 from optimizer.packing.model.problem import Bin, Packing, PackingOption, PackingProblem
-from optimizer.search.cut_loop import AcceptedPlan, CutLoop, fixed_method, pattern_of, split_in_half
+from optimizer.search.cut_loop import CutLoop, fixed_method, pattern_of, split_in_half
 from optimizer.search.instance import Instance
 from optimizer.search.judging import Pattern
-from optimizer.search.minimize_gpus import GPUMinimization, cheaper_than, relaxed
-from optimizer.search.result_builder import SearchProgress
-from optimizer.search.solve import next_price
-from scenarios.stopping.deadline import Deadline
+from optimizer.search.minimize_gpus import GPUMinimum, Minimizer, Search, cheaper_than, minimize_gpus, relaxed
+from optimizer.search.objective_order import minimize_second_price
+from scenarios.stopping.deadline import Deadline, Stopped
 from twin import GPUVerdict
 
 Rule = Callable[[Pattern], bool]
@@ -70,27 +69,27 @@ def load(pattern: Pattern, sizes: Sequence[float] = (3, 2)) -> float:
     return float(np.dot(pattern.counts, sizes))
 
 
-def search(
-    inner: float, outer: float, rule: Rule, method: str = "exact"
-) -> tuple[GPUMinimization, FakeJudge]:
-    judge = FakeJudge(rule)
-    confirmation = CutLoop(judge, Deadline.after(60))  # type: ignore[arg-type]
+def search_of(inner: float, outer: float, judge: FakeJudge, method: str = "exact") -> Search:
     instance: Any = SimpleNamespace(
         inner=problem(inner), outer=problem(outer), divisible=None, scenario=SimpleNamespace(seed=0)
     )
-    found = GPUMinimization(instance, methods()[method], confirmation)
-    found.run()
-    return found, judge
+    return Search(instance, methods()[method], CutLoop(judge))  # type: ignore[arg-type]
+
+
+def search(inner: float, outer: float, rule: Rule, method: str = "exact") -> tuple[GPUMinimum, FakeJudge]:
+    judge = FakeJudge(rule)
+    return minimize_gpus(search_of(inner, outer, judge, method), Deadline.after(60)), judge
 
 
 def test_a_rejected_plan_is_cut_off_until_the_twin_accepts() -> None:
-    confirmation = CutLoop(FakeJudge(lambda p: load(p) <= 8), Deadline.after(60))  # type: ignore[arg-type]
-    plan = confirmation.confirm(problem(10.0), fixed_method("exact", seed=0, workers=1))
+    loop = CutLoop(FakeJudge(lambda p: load(p) <= 8))  # type: ignore[arg-type]
+    solver = fixed_method("exact", seed=0, workers=1)
+    plan = loop.run(problem(10.0), solver, Deadline.after(60), max_rounds=50).plan
     assert plan is not None
     assert all(load(pattern_of(plan.problem, b)) <= 8 for b in plan.packing.bins)
     assert len(plan.packing) == 4  # 30 of load in bins of 8: no three of size 3 fit, so 4 bins
-    assert confirmation.rejected
-    assert 1 < confirmation.rounds <= len(confirmation.rejected) + 1
+    assert loop.rejected
+    assert 1 < loop.rounds <= len(loop.rejected) + 1
 
 
 @pytest.mark.parametrize(("big_price", "gpus"), [(2.0, 1), (2.5, 2)])
@@ -106,21 +105,16 @@ def test_of_plans_as_cheap_the_one_of_fewest_gpus_is_taken(big_price: float, gpu
     )
     scenario: Any = SimpleNamespace(seed=0, objective=("cost", "gpus"), devices=devices)
     instance = Instance(scenario, {}, {}, (), (), both, both)
-    confirmation = CutLoop(FakeJudge(lambda _: True), Deadline.after(60))  # type: ignore[arg-type]
-    outcome = SearchProgress(
-        instance,
-        methods()["exact"],
-        GPUMinimization(instance, methods()["exact"], confirmation),
-        confirmation,
-    )
-    outcome.found = confirmation.confirm(
-        replace(both, options=(small,)), fixed_method("bfd", seed=0, workers=1)
-    )
-    assert outcome.found is not None
-    assert len(outcome.found.packing) == 2
-    next_price(outcome)
-    assert len(outcome.found.packing) == gpus
-    assert outcome.found.value == 2.0
+    loop = CutLoop(FakeJudge(lambda _: True))  # type: ignore[arg-type]
+    solver, deadline = fixed_method("bfd", seed=0, workers=1), Deadline.after(60)
+    first = loop.run(replace(both, options=(small,)), solver, deadline, max_rounds=1).plan
+    assert first is not None
+    assert len(first.packing) == 2
+    search = Search(instance, methods()["exact"], loop)
+    plan = minimize_second_price(search, GPUMinimum(first), deadline).plan
+    assert plan is not None
+    assert len(plan.packing) == gpus
+    assert plan.value == 2.0
 
 
 def test_no_plan_is_returned_when_the_twin_accepts_nothing() -> None:
@@ -132,11 +126,9 @@ def test_no_plan_is_returned_when_the_twin_accepts_nothing() -> None:
 def test_a_region_known_to_hold_no_plan_is_not_searched_again() -> None:
     """As when a short time ends the bound on the outer region, and the inner one is exhausted after it."""
     judge = FakeJudge(lambda _: False)
-    confirmation = CutLoop(judge, Deadline.after(60))  # type: ignore[arg-type]
-    instance: Any = SimpleNamespace(inner=problem(6.0), outer=problem(6.0), scenario=SimpleNamespace(seed=0))
-    found = GPUMinimization(instance, methods()["exact"], confirmation)
-    found.bound = float("inf")
-    found._bound_inner()
+    minimizer = Minimizer(search_of(6.0, 6.0, judge), Deadline.after(60))
+    known = GPUMinimum(bound=float("inf"))
+    assert minimizer.bound_inner(known) == known
     assert not judge.asked
 
 
@@ -178,9 +170,9 @@ def test_a_heuristic_claims_no_bound() -> None:
 
 
 def test_what_cannot_be_cut_right_is_halved() -> None:
-    confirmation = CutLoop(FakeJudge(lambda p: sum(p.counts) <= 3), Deadline.after(60))  # type: ignore[arg-type]
+    loop = CutLoop(FakeJudge(lambda p: sum(p.counts) <= 3))  # type: ignore[arg-type]
     packing = Packing((Bin(0, np.array([6, 6])),))
-    plan = confirmation.repair(problem(100.0), packing)
+    plan = loop.repair(problem(100.0), packing, Deadline.after(60))
     assert plan is not None
     assert all(b.counts.sum() <= 3 for b in plan.packing.bins)
     assert (plan.packing.counts().sum(axis=0) == [6, 6]).all()
@@ -194,30 +186,25 @@ def test_halves_share_every_class() -> None:
 
 
 def test_the_time_limit_ends_the_loop() -> None:
-    confirmation = CutLoop(FakeJudge(lambda _: False), Deadline.after(-1))  # type: ignore[arg-type]
-    assert confirmation.confirm(problem(10.0), fixed_method("bfd", seed=0, workers=1)) is None
-    assert confirmation.rounds == 1
+    loop = CutLoop(FakeJudge(lambda _: False))  # type: ignore[arg-type]
+    solver = fixed_method("bfd", seed=0, workers=1)
+    assert loop.run(problem(10.0), solver, Deadline.after(-1), max_rounds=50).plan is None
+    assert loop.rounds == 1
 
 
-def test_ctrl_c_while_the_twin_judges_keeps_what_was_accepted() -> None:
+def test_the_end_while_the_twin_judges_keeps_what_was_accepted() -> None:
     asked = 0
 
     def rule(_: Pattern) -> bool:
         nonlocal asked
         asked += 1
-        if asked > 3:
-            raise KeyboardInterrupt
+        if asked > 6:
+            raise Stopped("the time limit was reached while the twin judged")
         return True
 
-    judge = FakeJudge(rule)
-    confirmation = CutLoop(judge, Deadline.after(60))  # type: ignore[arg-type]
-    instance: Any = SimpleNamespace(
-        inner=problem(6.0), outer=problem(12.0), divisible=None, scenario=SimpleNamespace(seed=0)
-    )
-    found = GPUMinimization(instance, methods()["exact"], confirmation)
-    with pytest.raises(KeyboardInterrupt):
-        found.run()
-    assert found.best is None or isinstance(found.best, AcceptedPlan)
+    found = minimize_gpus(search_of(6.0, 12.0, FakeJudge(rule)), Deadline.after(60))
+    assert found.best is not None
+    assert asked > 6
 
 
 def test_cuts_reach_options_that_are_no_better() -> None:
@@ -228,9 +215,9 @@ def test_cuts_reach_options_that_are_no_better() -> None:
     fewer = replace(option, name="fewer slots", max_loras=2)
     other = replace(option, name="elsewhere", device="other")
     wide = replace(base, options=(option, more, higher, fewer, other))
-    confirmation = CutLoop(FakeJudge(lambda _: False), Deadline.after(60))  # type: ignore[arg-type]
-    confirmation.verdicts(wide, Packing((Bin(0, np.array([2, 1])),)))
-    (cut,) = confirmation.cuts(wide)
+    loop = CutLoop(FakeJudge(lambda _: False))  # type: ignore[arg-type]
+    loop.verdicts(wide, Packing((Bin(0, np.array([2, 1])),)), Deadline.after(60))
+    (cut,) = loop.cuts(wide)
     # 3 adapters used 3 slots: options with more slots, or more rank, leave less memory; fewer slots may help.
     assert cut.options == (0, 1, 2)
 

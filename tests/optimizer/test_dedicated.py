@@ -12,7 +12,7 @@ import scenarios
 import twin
 from optimizer.packing.bounds.price_bounds import price_bound
 from optimizer.search.dedicated import DedicatedGPUCheck, smallest_accepted
-from optimizer.search.instance import prepare
+from optimizer.search.preparation import instance_of
 from optimizer.search.splitting import InfeasibleError
 
 
@@ -31,7 +31,7 @@ def test_a_hot_adapter_has_as_few_parts_as_the_twin_accepts() -> None:
     scenario = scenarios.read("hot_adapter", overrides=["allow_replicas=true", "replications=1"])
     for rate in (45, 90, 100):
         hot = scenarios.override(scenario, [f"adapters[0].rate={rate}"])
-        instance = prepare(hot)
+        instance = instance_of(hot)
         parts = len(instance.classes[0].names)
         alone = DedicatedGPUCheck(twin.TwinJudge(hot, instance.profiles))
         assert alone.verdict(hot.classes[0], 1 / parts)[1].accepted
@@ -46,7 +46,7 @@ def test_a_whole_adapter_that_exceeds_a_gpu_is_named_with_the_rate_that_fits(rat
     with pytest.raises(
         InfeasibleError, match=r'"support" alone needs 1\.\d\d GPUs.*lower its rate to'
     ) as said:
-        prepare(scenario)
+        instance_of(scenario)
     fits = float(str(said.value).split("lower its rate to ")[1].split(" ")[0])
     assert 35 < fits < 42
     assert "allow_replicas: true" in str(said.value)
@@ -65,7 +65,7 @@ def test_the_outer_bound_holds_for_unequal_shares() -> None:
             "adapters[1].rank=16",
         ],
     )
-    instance = prepare(scenario)
+    instance = instance_of(scenario)
     assert instance.divisible is not None
     assert price_bound(instance.divisible, 1.0) == 2
     assert math.isinf(price_bound(replace(instance.divisible, max_bins=1), 1.0))

@@ -15,7 +15,8 @@ from optimizer.explanation.explain import Explanation, explain
 from optimizer.explanation.sensitivity import SLOT_ROW, WhatIf, without_limits
 from optimizer.packing.bounds.price_bounds import continuous_bound
 from optimizer.packing.heuristics.first_fit import BinFiller
-from optimizer.search.instance import Instance, prepare
+from optimizer.search.instance import Instance
+from optimizer.search.preparation import instance_of
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +26,7 @@ def scenario() -> scenarios.Scenario:
 
 @pytest.fixture(scope="module")
 def instance(scenario: scenarios.Scenario) -> Instance:
-    return prepare(scenario)
+    return instance_of(scenario)
 
 
 @pytest.fixture(scope="module")

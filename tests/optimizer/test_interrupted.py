@@ -15,7 +15,7 @@ from optimizer.packing.model.problem import PackingOption, PackingProblem
 from optimizer.packing.model.search_state import PackingResult, Status, StopReason
 from optimizer.packing.warm_up import compile_kernels
 from optimizer.search.cut_loop import CutLoop
-from optimizer.search.minimize_gpus import GPUMinimization
+from optimizer.search.minimize_gpus import GPUMinimum, Search, minimize_gpus
 from scenarios.stopping import interrupts
 from scenarios.stopping.deadline import UNLIMITED, Deadline
 from scenarios.stopping.interrupts import noticed
@@ -161,14 +161,13 @@ def test_an_interrupted_search_with_the_twin_proves_nothing(method: str, truly: 
     fewest = pack(problem_of(truly)).objective
     assert fewest is not None
 
-    def run() -> GPUMinimization:
+    def run() -> GPUMinimum:
         instance: Any = SimpleNamespace(
             inner=problem_of(6.0), outer=problem_of(13.0), divisible=None, scenario=SimpleNamespace(seed=0)
         )
-        search = GPUMinimization(instance, methods()[method], CutLoop(judge, Deadline.after(60)))  # type: ignore[arg-type]
+        search = Search(instance, methods()[method], CutLoop(judge))  # type: ignore[arg-type]
         with noticed():
-            search.run()
-        return search
+            return minimize_gpus(search, Deadline.after(60))
 
     compile_kernels()
     found = set[float]()

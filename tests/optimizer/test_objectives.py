@@ -19,14 +19,15 @@ from optimizer.packing.model.problem import Bin, Packing, PackingOption, Packing
 from optimizer.search.cut_loop import CutLoop
 from optimizer.search.instance import Instance
 from optimizer.search.judging import Pattern
-from optimizer.search.minimize_gpus import GPUMinimization
-from optimizer.search.minimize_latency import SAME, first_in_order, on_cheaper, spread, with_best_options
+from optimizer.search.minimize_gpus import Search, minimize_gpus
+from optimizer.search.minimize_latency import minimize_latency, on_cheaper, spread, with_best_options
+from optimizer.search.objective_order import first_in_order, minimize_second_price, plan_value
 from optimizer.search.objectives import leading_prices, price, prices_of
-from optimizer.search.result_builder import SearchProgress
-from optimizer.search.solve import search_in_order
+from optimizer.search.params import LatencyParams
 from scenarios.stopping.deadline import Deadline
 from twin import GPUVerdict
 
+SAME = LatencyParams().indifference
 PRICES = {"dear": 3.0, "cheap": 1.1}
 
 
@@ -62,13 +63,13 @@ def option(device: str, capacity: float = 10.0, slower: float = 1.0) -> PackingO
     )
 
 
-def outcome_of(
+def search_of(
     *objectives: str,
     gpus: int | None = None,
     counts: tuple[int, int] = (4, 4),
     cheap_holds: float = 10.0,
     slower: float = 1.0,
-) -> SearchProgress:
+) -> Search:
     """Sixteen adapters in two classes; a GPU holds ten."""
     devices = tuple(
         SimpleNamespace(name=name, count=count, price_per_hour=PRICES[name])
@@ -88,20 +89,18 @@ def outcome_of(
     instance = Instance(scenario, {}, {}, (), (), problem, problem)
     if not leading_prices(objectives):
         instance = instance.priced("gpus", problem.max_bins or 0)
-    confirmation = CutLoop(LatencyJudge(slower), Deadline.after(20))  # type: ignore[arg-type]
-    exact = methods()["exact"]
-    return SearchProgress(instance, exact, GPUMinimization(instance, exact, confirmation), confirmation)
+    return Search(instance, methods()["exact"], CutLoop(LatencyJudge(slower)))  # type: ignore[arg-type]
 
 
 def solved(gpus: int | None, *objectives: str, **given: Any) -> tuple[dict[str, int], tuple[float, ...]]:
     """GPUs of each device, and the values of the objectives."""
-    outcome = outcome_of(*objectives, gpus=gpus, **given)
-    search_in_order(outcome, gpus, 20.0)
-    found, inner = outcome.found, outcome.instance.inner
+    search, deadline = search_of(*objectives, gpus=gpus, **given), Deadline.after(20)
+    choice = minimize_second_price(search, minimize_gpus(search, deadline), deadline)
+    found, inner = minimize_latency(search, choice, gpus, deadline).plan, search.instance.inner
     assert found is not None
     assert not check(replace(inner, budget=None), found.packing)
     devices = Counter(inner.options[b.option].device for b in found.packing.bins)
-    return dict(devices), tuple(outcome.value(name, found) for name in objectives)
+    return dict(devices), tuple(plan_value(search.instance, name, found) for name in objectives)
 
 
 @pytest.mark.parametrize("gpus", [3, 8, 1000])
@@ -157,9 +156,10 @@ def test_a_second_quality_is_measured_and_leaves_the_first(objectives: tuple[str
 def test_each_objective_decides_among_the_best_in_those_before() -> None:
     objectives = ("gpus", "latency", "ttft")
     same, slower = 10.0 * (1 + SAME / 2), 10.0 * (1 + 2 * SAME)
-    assert first_in_order(objectives, [(2, 10.0, 9.0), (2, same, 5.0), (2, slower, 1.0), (3, 1.0, 1.0)]) == 1
-    assert first_in_order(("latency",), [(same,), (10.0,)]) == 1  # the last one decides to the last digit
-    assert first_in_order(("cost", "latency"), [(2.2, 9.0), (2.2 + 1e-12, 8.0), (2.3, 1.0)]) == 1
+    values = [(2, 10.0, 9.0), (2, same, 5.0), (2, slower, 1.0), (3, 1.0, 1.0)]
+    assert first_in_order(objectives, values, SAME) == 1
+    assert first_in_order(("latency",), [(same,), (10.0,)], SAME) == 1  # the last decides
+    assert first_in_order(("cost", "latency"), [(2.2, 9.0), (2.2 + 1e-12, 8.0), (2.3, 1.0)], SAME) == 1
 
 
 def test_spreading_keeps_the_limits_on_devices() -> None:
@@ -188,17 +188,17 @@ def test_options_are_chosen_within_the_budget() -> None:
 
 def test_no_plan_beyond_a_limit_is_judged_or_returned() -> None:
     problem = PackingProblem(np.array([4, 4]), (option("dear"),), device_limits={"dear": 1}, max_bins=8)
-    confirmation = CutLoop(LatencyJudge(), Deadline.after(20))  # type: ignore[arg-type]
+    loop, deadline = CutLoop(LatencyJudge()), Deadline.after(20)  # type: ignore[arg-type]
     two = Packing((Bin(0, np.array([2, 2])), Bin(0, np.array([2, 2]))))
-    assert confirmation.accept(problem, two) is None
-    assert confirmation.rounds == 0
-    assert confirmation.accept(replace(problem, device_limits={}), two) is not None
-    confirmation.judge = lambda patterns, _deadline=None: [  # type: ignore[assignment]
+    assert loop.accept(problem, two, deadline) is None
+    assert loop.rounds == 0
+    assert loop.accept(replace(problem, device_limits={}), two, deadline) is not None
+    loop.judge = lambda patterns, _deadline=None: [  # type: ignore[assignment]
         replace(LatencyJudge().verdict(p), accepted=sum(p.counts) < 8) for p in patterns
     ]
     whole = Packing((Bin(0, np.array([4, 4])),))
-    assert confirmation.repair(problem, whole) is None
-    assert confirmation.repair(replace(problem, device_limits={}), whole) is not None
+    assert loop.repair(problem, whole, deadline) is None
+    assert loop.repair(replace(problem, device_limits={}), whole, deadline) is not None
 
 
 @pytest.mark.parametrize(

@@ -16,14 +16,16 @@ import pytest
 
 import scenarios
 from optimizer.cli.commands import app
+from optimizer.packing import methods
 from optimizer.packing.model.checker import check
 from optimizer.packing.model.problem import Bin, NoGoodCut, Packing, PackingOption, PackingProblem
 from optimizer.packing.model.search_state import Status
 from optimizer.replanning.changes import dealt, moves_between, numbers_of, placement_with_names
 from optimizer.replanning.moves import MovesSolver, Running
-from optimizer.replanning.replan import _Nearest, replan
+from optimizer.replanning.replan import Mover, Nearest, replan
 from optimizer.search.cut_loop import AcceptedPlan, CutLoop, pattern_of
 from optimizer.search.judging import Pattern
+from optimizer.search.minimize_gpus import Search
 from scenarios import PlacedGPU, Placement
 from scenarios.stopping.deadline import Deadline
 from twin import GPUVerdict
@@ -244,18 +246,17 @@ def verdict(accepted: bool) -> GPUVerdict:
 
 def nearest(
     inner: float, outer: float, rule: Callable[[Pattern], bool], held: Running, start: Packing
-) -> _Nearest:
+) -> Nearest:
     """The search for few moves against a judge whose rule is known; sizes 3 and 2."""
     one, wide = (problem([4, 4], option(8, [3.0, 2.0], c), max_bins=6) for c in (inner, outer))
     given: Any = SimpleNamespace(inner=one, outer=wide, scenario=SimpleNamespace(seed=0))
     judge: Any = lambda patterns, _deadline=None: [verdict(rule(p)) for p in patterns]  # noqa: E731
-    confirmation = CutLoop(judge, Deadline.after(30))
-    found = _Nearest(given, held, confirmation, None, 1)
-    verdicts = confirmation.verdicts(one, start)
+    loop, deadline = CutLoop(judge), Deadline.after(30)
+    verdicts = loop.verdicts(one, start, deadline)
+    assert verdicts is not None
     assert all(v.accepted for v in verdicts)
-    found.start(AcceptedPlan(start, verdicts, one, None))
-    found.run()
-    assert found.best is not None
+    mover = Mover(Search(given, methods()["exact"], loop), held, None, deadline)
+    found = mover.minimize_moves(mover.nearest_to(AcceptedPlan(start, verdicts, one, None)))
     assert all(rule(pattern_of(found.best.problem, b)) for b in found.best.packing.bins)
     return found
 

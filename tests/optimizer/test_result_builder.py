@@ -11,7 +11,7 @@ import optimizer
 import scenarios
 from optimizer.packing.model.problem import Bin, Packing
 from optimizer.search.cut_loop import AcceptedPlan
-from optimizer.search.instance import prepare
+from optimizer.search.preparation import instance_of
 from optimizer.search.result_builder import _validation
 from scenarios import AdapterClass, EngineConfig, FixedLengths, ServiceLevelObjectives, Workload
 from twin import GPULoad, find_profile, judge
@@ -21,7 +21,7 @@ ROOT = Path(optimizer.__file__).parent.parent
 
 def test_a_validation_keeps_all_that_the_verdict_says_under_the_names_of_each_gpu() -> None:
     scenario = scenarios.read("paper_mixed_32")
-    instance = prepare(scenario)
+    instance = instance_of(scenario)
     counts = [1] * len(instance.classes)
     packing = Packing((Bin(0, counts), Bin(0, counts)))
     load = replace(GPULoad.from_classes(instance.classes, counts), names=tuple(map(str, range(len(counts)))))

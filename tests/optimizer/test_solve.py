@@ -19,11 +19,11 @@ import optimizer
 import scenarios
 import twin
 from optimizer.search.cut_loop import CutLoop
-from optimizer.search.instance import prepare
-from optimizer.search.judging import judge_of_patterns
+from optimizer.search.judging import PatternJudge
+from optimizer.search.minimize_gpus import GPUMinimum, Search
 from optimizer.search.minimize_latency import spread
 from optimizer.search.objectives import LATENCY_OBJECTIVES
-from optimizer.search.result_builder import SearchProgress
+from optimizer.search.preparation import instance_of, learned_regions
 from scenarios.stopping.deadline import Deadline
 
 
@@ -143,17 +143,20 @@ def test_latency_is_no_worse_than_the_fewest_gpu_plan_spread() -> None:
     assert latency.gpus <= 2
     assert latency.accepted
     assert latency.objective is not None
-    instance = prepare(scenario)
-    confirmation = CutLoop(
-        judge_of_patterns(scenario, instance.classes, instance.profiles), deadline=Deadline.after(60)
-    )
-    plan = confirmation.confirm(
-        instance.inner, lambda problem, _seconds, _bound: optimizer.pack(problem, "bfd"), max_rounds=1
-    )
+    instance = instance_of(scenario)
+    kinds = tuple(one.kind for one in instance.classes)
+    loop = CutLoop(PatternJudge(twin.TwinJudge(scenario, instance.profiles), kinds))
+    plan = loop.run(
+        instance.inner,
+        lambda problem, _seconds, _bound: optimizer.pack(problem, "bfd"),
+        Deadline.after(60),
+        max_rounds=1,
+    ).plan
     assert fewest.gpus == 1
     assert plan is not None
     packing = spread(instance.inner, plan.packing, 2)
-    verdicts = confirmation.verdicts(instance.inner, packing)
+    verdicts = loop.verdicts(instance.inner, packing, Deadline.after(60))
+    assert verdicts is not None
     measured = LATENCY_OBJECTIVES["latency"].measure(instance.inner, packing, verdicts)
     assert latency.objective <= measured * (1 + 1e-9)
 
@@ -199,15 +202,16 @@ def test_learning_regions_takes_nothing_from_the_time_limit(
 ) -> None:
     def slow(*given: Any, **named: Any) -> Any:
         time.sleep(1.5)
-        return prepare(*given, **named)
+        return learned_regions(*given, **named)
 
     left: list[float] = []
 
-    def first_look(outcome: SearchProgress, _gpus: int | None, _limit: float) -> None:
-        left.append(outcome.confirmation.left_s)
+    def first_look(_search: Search, deadline: Deadline) -> GPUMinimum:
+        left.append(deadline.left_s)
+        return GPUMinimum()
 
-    monkeypatch.setattr("optimizer.search.solve.prepare", slow)
-    monkeypatch.setattr("optimizer.search.solve.search_in_order", first_look)
+    monkeypatch.setattr("optimizer.search.solve.learned_regions", slow)
+    monkeypatch.setattr("optimizer.search.solve.minimize_gpus", first_look)
     optimizer.solve(small, time_limit_s=1.0)
     assert left[0] > 0.5
 

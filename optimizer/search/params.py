@@ -1,0 +1,94 @@
+"""Parameters of the search around the placers; documented figures were measured with the defaults."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+
+from optimizer.packing.model.params import PackingParams
+from scenarios import Params
+
+Share = Annotated[float, Field(gt=0.0, le=1.0)]
+"""A share, above 0."""
+
+Position = Annotated[float, Field(ge=0.0, le=1.0)]
+"""Where between the inner region (0) and the outer one (1)."""
+
+Count = Annotated[int, Field(ge=1)]
+"""A number of something, at least 1."""
+
+
+class GPUMinimizationParams(Params):
+    """The fewest (or cheapest) GPUs."""
+
+    first_methods: tuple[str, ...] = ("greedy", "bfd")
+    """Placers of the first plans of an exact search; it is never worse than what the twin accepts of them."""
+    max_first_rounds: Count = 4
+    """Most rounds of cuts for a first plan; what the twin still rejects then is halved."""
+    max_rounds: Count = 50
+    """Most rounds of cuts for a heuristic's plan, and for the bound on the inner region."""
+    relaxations: tuple[Position, ...] = (0.0, 0.25, 0.5, 0.75, 1.0)
+    """Regions, from the inner (0) to the outer one (1), on which a plan with fewer GPUs is looked for."""
+    max_rounds_per_relaxation: Count = 12
+    """How often the twin may reject a plan of one region; more of its kind are in wider regions too."""
+    max_rejected_share: Share = 0.5
+    """Share of its GPUs that the twin may reject, twice in a row, before a region is given up."""
+    outer_time_share: Share = 0.2
+    """Share of the time left that the bound on the outer region may take."""
+    attempt_time_share: Share = 0.15
+    """Share of the time left for finding one plan with fewer GPUs."""
+
+
+class LatencyParams(Params):
+    """The best latency, or balance, on GPUs that are given or the fewest."""
+
+    gpus_time_share: Share = 0.5
+    """Share of the time for the fewest GPUs, where a latency is to be minimised after that."""
+    model_time_share: Share = 0.5
+    """Share of the time left that the exact model of the latency may take."""
+    max_model_rounds: Count = 6
+    """Most rounds of cuts on that model."""
+    indifference: Annotated[float, Field(ge=0.0, lt=1.0)] = 1e-3
+    """Relative difference up to which plans are equally good, so that the next objective decides."""
+
+
+class SplittingParams(Params):
+    """Adapters hotter than a GPU, served in equal parts."""
+
+    max_replicas: Count = 4096
+    """Most GPUs that one adapter is split over."""
+    asked_from: Share = 0.5
+    """Share of a GPU that an adapter fills from which on the twin is asked whether it accepts it alone."""
+    rate_steps: Count = 16
+    """Steps in which the largest rate of an adapter that must stay whole is looked for."""
+    fine_parts: Count = 16
+    """Parts of a part that stand, in the bound, for cutting an adapter wherever one likes."""
+    min_requests: Annotated[float, Field(gt=0.0)] = 1000.0
+    """Requests of a run on average from which on chance has no part in a verdict."""
+
+
+class ReplanParams(Params):
+    """The fewest moves from a running placement."""
+
+    gpus_time_share: Share = 0.5
+    """Share of the time for the fewest GPUs; the rest is for the fewest moves."""
+    relaxations: tuple[Position, ...] = (0.0, 1.0, 0.5)
+    """Where between the inner (0) and the outer region (1) few moves are looked for, in this order."""
+    max_rounds_per_relaxation: Count = 12
+    """How often the twin may reject a plan of few moves before another region is tried."""
+
+
+class SolveParams(Params):
+    """Parameters of `solve`, `compare` and `replan`, by algorithm."""
+
+    gpus: GPUMinimizationParams = GPUMinimizationParams()
+    """The fewest (or cheapest) GPUs."""
+    latency: LatencyParams = LatencyParams()
+    """The best latency, or balance, on GPUs that are given or the fewest."""
+    splitting: SplittingParams = SplittingParams()
+    """Adapters hotter than a GPU, served in equal parts."""
+    replanning: ReplanParams = ReplanParams()
+    """The fewest moves from a running placement."""
+    packing: PackingParams = PackingParams()
+    """The placers."""
