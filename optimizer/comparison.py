@@ -14,6 +14,7 @@ import twin
 from optimizer.arguments import check_arguments, unsuited
 from optimizer.progress import Progress, silent
 from optimizer.result import Result
+from optimizer.search.params import SolveParams
 from optimizer.search.solve import find_method, solve
 from optimizer.tables import render, table
 from scenarios import Problem, Scenario, ScenarioError
@@ -99,6 +100,7 @@ def compare(
     seed: int | None = None,
     workers: int = 1,
     progress: Progress = silent,
+    params: SolveParams | None = None,
 ) -> Comparison:
     """Solve every scenario with every method; parameters as in `optimizer.solve`.
 
@@ -116,7 +118,7 @@ def compare(
     names = [methods] if isinstance(methods, str) else list(methods)
     _check(scenarios, names)
     for one in scenarios:
-        check_arguments(one, objective, gpus, time_limit_s, gap_limit, workers, total_limit_s)
+        check_arguments(one, objective, gpus, time_limit_s, gap_limit, workers, total_limit_s, seed, params)
         twin.profiles_of(one)
     _check_suited(scenarios, names, objective, gpus)
     end = UNLIMITED if total_limit_s is None else Deadline.after(total_limit_s)
@@ -133,6 +135,7 @@ def compare(
                 seed=seed,
                 workers=workers,
                 progress=progress,
+                params=params,
             )
             for one in scenarios
             for method in names

@@ -131,7 +131,7 @@ def calibrate_command(
     from optimizer.progress import progress_bar
     from scenarios.display import visible
 
-    check_outputs({"--out": out}, [*folder.glob("*.csv"), *(() if start is None else (start,))])
+    check_outputs({"--out": out}, [*folder.glob("*.csv"), start])
     command = visible(f"lorapack calibrate FOLDER --model {model} --device {device} --out {out.name}")
     about = twin.Measurement(
         device=device, gpu_memory_gib=gpu_memory_gib, engine_version=engine_version, command=command
@@ -166,7 +166,7 @@ def fidelity_command(
     import twin
     from optimizer.progress import progress_bar
 
-    check_outputs({"--out": out}, [runs, *(() if profile is None else (profile,))])
+    check_outputs({"--out": out}, [runs, profile])
     with progress_bar(not quiet) as report:
         result = twin.fidelity(
             runs,

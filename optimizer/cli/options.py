@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import wraps
-from typing import Annotated, ParamSpec
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, ParamSpec, TypeVar
 
 import typer
 
+if TYPE_CHECKING:
+    from scenarios import Params
+
 P = ParamSpec("P")
+G = TypeVar("G", bound="Params")
 
 ScenarioArgument = Annotated[
     str, typer.Argument(metavar="SCENARIO", help="A scenario file, or the name of a shipped one.")
@@ -37,7 +42,18 @@ TotalLimitOption = Annotated[
     float | None,
     typer.Option(min=0.1, help="Seconds for everything, compiling and learning too; absent: no such limit."),
 ]
+ParamsOption = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="Parameters of the algorithms, a TOML file; see docs/params.md."),
+]
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar.")]
+
+
+def params_in(file: Path | None, kind: type[G]) -> G:
+    """The parameters of a file; the defaults where none is given."""
+    from scenarios import read_params
+
+    return kind() if file is None else read_params(file, kind)
 
 
 def noticing_signals(command: Callable[P, None]) -> Callable[P, None]:

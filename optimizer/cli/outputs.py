@@ -40,7 +40,7 @@ class Output:
     write: Callable[[str | Path], object]
 
 
-def check_outputs(outputs: Mapping[str, Target], inputs: Iterable[str | Path] = ()) -> None:
+def check_outputs(outputs: Mapping[str, Target], inputs: Iterable[str | Path | None] = ()) -> None:
     """Notice before the work what could not be written after it, or would overwrite what it should not.
 
     Parameters
@@ -48,7 +48,7 @@ def check_outputs(outputs: Mapping[str, Target], inputs: Iterable[str | Path] = 
     outputs
         Where each option of the command writes to.
     inputs
-        Files that the command reads.
+        Files that the command reads; None is an option that was not given.
 
     Raises
     ------
@@ -56,7 +56,9 @@ def check_outputs(outputs: Mapping[str, Target], inputs: Iterable[str | Path] = 
         With every output that cannot be written, is an input too, or is the same as another.
     """
     given = {option: target for option, target in outputs.items() if target is not None}
-    faults = list(_unwritable(given, tuple(inputs))) or list(_shared(given))
+    faults = list(_unwritable(given, tuple(file for file in inputs if file is not None))) or list(
+        _shared(given)
+    )
     if faults:
         raise OutputFileError("\n".join(faults))
 

@@ -9,6 +9,7 @@ import typer
 
 from optimizer.cli.options import (
     JsonOption,
+    ParamsOption,
     QuietOption,
     ScenarioArgument,
     SeedOption,
@@ -17,6 +18,7 @@ from optimizer.cli.options import (
     TotalLimitOption,
     WorkersOption,
     noticing_signals,
+    params_in,
 )
 from optimizer.cli.outputs import check_outputs, deliver, placement_output, text_output
 from optimizer.cli.solve_commands import GpusOption, exit_code
@@ -43,6 +45,7 @@ def replan_command(
     seed: SeedOption = None,
     workers: WorkersOption = 2,
     set_: SetOption = None,
+    params: ParamsOption = None,
     json: JsonOption = None,
     placement: Annotated[Path | None, typer.Option(help="Also write the new placement.")] = None,
     quiet: QuietOption = False,
@@ -59,7 +62,9 @@ def replan_command(
     from scenarios.files import sources
 
     chosen, running = scenarios.read(scenario, overrides=set_ or ()), scenarios.read_placement(from_)
-    check_outputs({"--json": json, "--placement": placement}, (*sources(scenario, chosen), from_))
+    tuned = params_in(params, optimizer.SolveParams)
+    read = (*sources(scenario, chosen), from_, params)
+    check_outputs({"--json": json, "--placement": placement}, read)
     with progress_bar(not quiet) as progress:
         change = optimizer.replan(
             chosen,
@@ -71,6 +76,7 @@ def replan_command(
             seed=seed,
             workers=workers,
             progress=progress,
+            params=tuned,
         )
     deliver(
         [change.summary],

@@ -11,6 +11,7 @@ from optimizer.arguments import OBJECTIVES
 from optimizer.cli.exits import EXIT_INFEASIBLE, EXIT_NO_PLAN, EXIT_SOLVED
 from optimizer.cli.options import (
     JsonOption,
+    ParamsOption,
     QuietOption,
     ScenarioArgument,
     SeedOption,
@@ -19,6 +20,7 @@ from optimizer.cli.options import (
     TotalLimitOption,
     WorkersOption,
     noticing_signals,
+    params_in,
 )
 from optimizer.cli.outputs import Output, check_outputs, deliver, placement_output, text_output
 from optimizer.cli.streams import say
@@ -58,6 +60,7 @@ def solve_command(
     seed: SeedOption = None,
     workers: WorkersOption = 2,
     set_: SetOption = None,
+    params: ParamsOption = None,
     json: JsonOption = None,
     placement: Annotated[
         Path | None, typer.Option(help="Also write the placement, for `lorapack validate`.")
@@ -76,8 +79,8 @@ def solve_command(
     from optimizer.progress import progress_bar
     from scenarios.files import sources
 
-    chosen = scenarios.read(scenario, overrides=set_ or ())
-    check_outputs({"--json": json, "--placement": placement}, sources(scenario, chosen))
+    chosen, tuned = scenarios.read(scenario, overrides=set_ or ()), params_in(params, optimizer.SolveParams)
+    check_outputs({"--json": json, "--placement": placement}, (*sources(scenario, chosen), params))
     with progress_bar(not quiet) as progress:
         result = optimizer.solve(
             chosen,
@@ -90,6 +93,7 @@ def solve_command(
             seed=seed,
             workers=workers,
             progress=progress,
+            params=tuned,
         )
     explained = explain and not interrupted()  # who interrupts does not want to wait for that
     deliver(
@@ -113,6 +117,7 @@ def compare_command(
     seed: SeedOption = None,
     workers: WorkersOption = 2,
     set_: SetOption = None,
+    params: ParamsOption = None,
     json: JsonOption = None,
     csv: Annotated[str | None, typer.Option(metavar="FILE|-", help="Write one row per plan as CSV.")] = None,
     plot: Annotated[Path | None, typer.Option(help="Draw GPUs per method to a PNG, SVG or PDF file.")] = None,
@@ -127,7 +132,8 @@ def compare_command(
 
     chosen = [scenarios.read(name, overrides=set_ or ()) for name in scenario]
     read = [file for name, one in zip(scenario, chosen, strict=True) for file in sources(name, one)]
-    check_outputs({"--csv": csv, "--json": json, "--plot": plot}, read)
+    tuned = params_in(params, optimizer.SolveParams)
+    check_outputs({"--csv": csv, "--json": json, "--plot": plot}, (*read, params))
     if plot is not None:
         picture_format(plot)
     names = [name.strip() for name in methods.split(",") if name.strip()]
@@ -143,6 +149,7 @@ def compare_command(
             seed=seed,
             workers=workers,
             progress=progress,
+            params=tuned,
         )
     deliver(
         [comparison.summary],

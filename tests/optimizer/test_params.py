@@ -1,0 +1,71 @@
+"""Parameters of a search: from Python and TOML, recorded in results, with an effect."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+import optimizer
+import scenarios
+from optimizer import SolveParams
+from optimizer.cli.commands import app
+from optimizer.search.params import GPUMinimizationParams, LatencyParams
+
+
+@pytest.fixture
+def small() -> scenarios.Scenario:
+    return scenarios.read("paper_mixed_32", overrides=["replications=1"])
+
+
+def test_what_differs_from_the_defaults_is_recorded(small: scenarios.Scenario) -> None:
+    params = SolveParams(gpus=GPUMinimizationParams(first_methods=("ffd",), max_first_rounds=2))
+    result = optimizer.solve(small, params=params)
+    assert result.params == {"gpus": {"first_methods": ("ffd",), "max_first_rounds": 2}}
+    assert scenarios.params_from(json.loads(result.to_json())["params"], SolveParams) == params
+    assert optimizer.solve(small).params == {}
+
+
+def test_a_parameter_changes_the_search() -> None:
+    """Without a first plan and without any region to look in, there is none."""
+    scenario = scenarios.read("paper_high_128", overrides=["replications=1"])
+    params = SolveParams(gpus=GPUMinimizationParams(first_methods=(), relaxations=()))
+    assert optimizer.solve(scenario, params=params, time_limit_s=20).iterations < 3
+    few = SolveParams(gpus=GPUMinimizationParams(max_rounds=1))
+    assert optimizer.solve(scenario, "bfd", params=few).iterations <= 3
+
+
+def test_the_command_reads_a_file(tmp_path: Path) -> None:
+    file, out = tmp_path / "params.toml", tmp_path / "out.json"
+    file.write_text("[gpus]\nmax_first_rounds = 2\n")
+    given = ["solve", "paper_mixed_32", "--set", "replications=1", "--params", str(file), "--json", str(out)]
+    assert CliRunner().invoke(app, given).exit_code == 0
+    assert json.loads(out.read_text())["params"] == {"gpus": {"max_first_rounds": 2}}
+    done = CliRunner().invoke(app, [*given[:-1], str(file)])
+    assert done.exit_code != 0  # what is read is not written over
+    assert file.read_text().startswith("[gpus]")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[gpus]\nmax_first_rounds = 0\n", "gpus.max_first_rounds is 0; give at least 1"),
+        ("[gpu]\n", 'gpu is not a key that exists here; did you mean "gpus"?'),
+        ("[latency]\nindifference = 'much'\n", 'latency.indifference is the text "much"; give a number'),
+    ],
+)
+def test_a_wrong_file_is_told(tmp_path: Path, text: str, message: str) -> None:
+    file = tmp_path / "params.toml"
+    file.write_text(text)
+    with pytest.raises(scenarios.ScenarioError) as error:
+        scenarios.read_params(file, SolveParams)
+    assert message in str(error.value)
+
+
+def test_params_of_another_kind_are_refused(small: scenarios.Scenario) -> None:
+    with pytest.raises(scenarios.ScenarioError, match=r"params is .*give optimizer\.SolveParams"):
+        optimizer.solve(small, params=LatencyParams())  # type: ignore[arg-type]
+    with pytest.raises(scenarios.ScenarioError, match="seed is -1; give a whole number of at least 0"):
+        optimizer.solve(small, seed=-1)
