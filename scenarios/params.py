@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import tomllib
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TypeVar
+from typing import TypeVar, get_args
 
 from pydantic import ConfigDict, ValidationError
 
@@ -83,3 +85,37 @@ def _with_tuples(value: object) -> object:
     if isinstance(value, dict):
         return {key: _with_tuples(inner) for key, inner in value.items()}
     return tuple(map(_with_tuples, value)) if isinstance(value, list) else value
+
+
+def parameter_table(kind: type[Params], prefix: str = "") -> list[tuple[str, str, str, str]]:
+    """Path, default, range and meaning of every parameter of a group and of the groups in it."""
+    rows = []
+    for name, info in kind.model_fields.items():
+        default = info.get_default(call_default_factory=True)
+        if isinstance(default, Params):
+            rows += parameter_table(type(default), f"{prefix}{name}.")
+        else:
+            limits = " and ".join(_limits(info.metadata, info.annotation))
+            rows.append((prefix + name, _shown(default), limits, " ".join((info.description or "").split())))
+    return rows
+
+
+def _limits(metadata: Iterable[object], annotation: object) -> Iterator[str]:
+    """Ranges of a field, or of the items of a list."""
+    words = {"gt": "above", "ge": "at least", "lt": "below", "le": "at most"}
+    for limit in metadata:
+        yield from _limits(getattr(limit, "metadata", ()), None)
+        for name, word in words.items():
+            if hasattr(limit, name):
+                yield f"{word} {getattr(limit, name):g}"
+    for inner in get_args(annotation):
+        yield from _limits(getattr(inner, "__metadata__", ()), getattr(inner, "__origin__", inner))
+
+
+def _shown(default: object) -> str:
+    """A default as a TOML file holds it."""
+    if isinstance(default, bool):
+        return str(default).lower()
+    if isinstance(default, tuple):
+        return f"[{', '.join(map(_shown, default))}]"
+    return json.dumps(default)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Annotated
 
 from pydantic import Field
 
 from optimizer.packing.model.params import PackingParams
+from optimizer.packing.registry import METHODS
 from scenarios import Params
+from scenarios.base import Finding
 
 Share = Annotated[float, Field(gt=0.0, le=1.0)]
 """A share, above 0."""
@@ -38,6 +41,13 @@ class GPUMinimizationParams(Params):
     """Share of the time left that the bound on the outer region may take."""
     attempt_time_share: Share = 0.15
     """Share of the time left for finding one plan with fewer GPUs."""
+
+    def findings(self) -> Iterator[Finding]:
+        """Yield the methods that do not exist or minimise no price."""
+        able = [name for name, method in METHODS.items() if not method.spreads]
+        for k, name in enumerate(self.first_methods):
+            if name not in able:
+                yield Finding(("first_methods", k), f'is "{name}"', f"choose from {', '.join(able)}")
 
 
 class LatencyParams(Params):

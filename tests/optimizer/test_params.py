@@ -53,6 +53,7 @@ def test_the_command_reads_a_file(tmp_path: Path) -> None:
     [
         ("[gpus]\nmax_first_rounds = 0\n", "gpus.max_first_rounds is 0; give at least 1"),
         ("[gpu]\n", 'gpu is not a key that exists here; did you mean "gpus"?'),
+        ('[gpus]\nfirst_methods = ["best"]\n', 'gpus.first_methods[0] is "best"; choose from greedy'),
         ("[latency]\nindifference = 'much'\n", 'latency.indifference is the text "much"; give a number'),
     ],
 )

@@ -8,6 +8,7 @@ import pytest
 from pydantic import Field, ValidationError
 
 from scenarios import Params, ScenarioError, params_from, read_params
+from scenarios.params import parameter_table
 
 
 class Cooling(Params):
@@ -55,3 +56,11 @@ def test_what_is_no_file_of_parameters(tmp_path, text, message):
 def test_parameters_are_frozen():
     with pytest.raises(ValidationError):
         Search().rounds = 3
+
+
+def test_the_table_has_default_range_and_meaning():
+    assert parameter_table(Search) == [
+        ("cooling.start", "1.0", "above 0", "Temperature at the start."),
+        ("cooling.steps", "[3, 5]", "at least 1", "Steps per stage."),
+        ("rounds", "4", "at least 1 and at most 10", "Most rounds."),
+    ]
