@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from optimizer.cli.engine_commands import add_to as add_engine_commands
+from optimizer.cli.help import Group
 from optimizer.cli.learn_commands import add_to as add_learn_commands
 from optimizer.cli.replan_command import add_to as add_replan_command
 from optimizer.cli.scenario_commands import add_to as add_scenario_commands
@@ -16,6 +17,7 @@ from optimizer.version import __version__
 
 app = typer.Typer(
     name="lorapack",
+    cls=Group,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,

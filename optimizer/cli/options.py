@@ -28,25 +28,32 @@ JsonOption = Annotated[
     str | None,
     typer.Option("--json", metavar="FILE|-", help="Write JSON to a file, or to standard output with -."),
 ]
-SeedOption = Annotated[int | None, typer.Option(min=0, help="Seed; absent: the scenario's.")]
-WorkersOption = Annotated[int, typer.Option(min=1, help="Processes; the answer does not depend on it.")]
+SeedOption = Annotated[
+    int | None, typer.Option(metavar="N", min=0, help="Seed of everything random; absent: the scenario's.")
+]
+WorkersOption = Annotated[
+    int, typer.Option(metavar="N", min=1, help="Processes; the answer does not depend on it.")
+]
 TimeLimitOption = Annotated[
     float,
     typer.Option(
+        metavar="SECONDS",
         min=0.1,
-        help="Seconds of search per placer; the best plan so far is kept. Compiling, once after "
+        help="For the search of each placer; the best plan so far is kept. Compiling, once after "
         "installation, and regions to learn come on top.",
     ),
 ]
 TotalLimitOption = Annotated[
     float | None,
-    typer.Option(min=0.1, help="Seconds for everything, compiling and learning too; absent: no such limit."),
+    typer.Option(
+        metavar="SECONDS", min=0.1, help="For everything, compiling and learning too; absent: no such limit."
+    ),
 ]
 ParamsOption = Annotated[
     Path | None,
-    typer.Option(metavar="FILE", help="Parameters of the algorithms, a TOML file; see docs/params.md."),
+    typer.Option(metavar="FILE", help="Parameters of the algorithms, as TOML: docs/params.md lists them."),
 ]
-QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar.")]
+QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")]
 
 
 def params_in(file: Path | None, kind: type[G]) -> G:

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from optimizer.cli.help import register
 from optimizer.cli.options import (
     JsonOption,
     ParamsOption,
@@ -21,12 +22,12 @@ from optimizer.cli.options import (
     params_in,
 )
 from optimizer.cli.outputs import check_outputs, deliver, placement_output, text_output
-from optimizer.cli.solve_commands import GpusOption, exit_code
+from optimizer.cli.solve_commands import exit_code
 
 
 def add_to(app: typer.Typer) -> None:
     """Register the command."""
-    app.command("replan")(noticing_signals(replan_command))
+    register(app, "replan", noticing_signals(replan_command))
 
 
 def replan_command(
@@ -37,9 +38,14 @@ def replan_command(
     ],
     move_price: Annotated[
         float | None,
-        typer.Option(help="Price of one move in GPUs (or in cost); absent: fewest GPUs, then fewest moves."),
+        typer.Option(
+            metavar="PRICE",
+            help="Of one move, in GPUs (or in cost): 0.05. Absent: fewest GPUs, then moves.",
+        ),
     ] = None,
-    gpus: GpusOption = None,
+    gpus: Annotated[
+        int | None, typer.Option(metavar="N", min=1, help="Most GPUs; absent: as many as the scenario has.")
+    ] = None,
     time_limit: TimeLimitOption = 60.0,
     total_limit: TotalLimitOption = None,
     seed: SeedOption = None,
@@ -47,7 +53,9 @@ def replan_command(
     set_: SetOption = None,
     params: ParamsOption = None,
     json: JsonOption = None,
-    placement: Annotated[Path | None, typer.Option(help="Also write the new placement.")] = None,
+    placement: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Also write the new placement.")
+    ] = None,
     quiet: QuietOption = False,
 ) -> None:
     """Place the adapters of SCENARIO, with its new rates, so that the fewest of those that run move.

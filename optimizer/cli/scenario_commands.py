@@ -8,19 +8,22 @@ from typing import Annotated
 import typer
 
 from optimizer.cli.exits import EXIT_USAGE
+from optimizer.cli.help import Group, register
 from optimizer.cli.options import JsonOption, ScenarioArgument, SetOption
 from optimizer.cli.outputs import check_outputs, deliver, text_output
 from optimizer.cli.streams import note, say, say_exactly
 
-scenarios_app = typer.Typer(no_args_is_help=True, help="List, show and check scenario files.")
-
 
 def add_to(app: typer.Typer) -> None:
     """Register the commands."""
-    app.add_typer(scenarios_app, name="scenarios")
+    group = typer.Typer(cls=Group, no_args_is_help=True, help="List, show and check scenario files.")
+    register(group, "list", list_command)
+    register(group, "show", show_command)
+    register(group, "check", check_command)
+    register(group, "schema", schema_command)
+    app.add_typer(group, name="scenarios")
 
 
-@scenarios_app.command("list")
 def list_command(json: JsonOption = None) -> None:
     """List the scenarios that come with lorapack."""
     import scenarios
@@ -38,7 +41,6 @@ def list_command(json: JsonOption = None) -> None:
     deliver([text], text_output(json, lambda: json_module.dumps(values, indent=2)))
 
 
-@scenarios_app.command("show")
 def show_command(scenario: ScenarioArgument, set_: SetOption = None, json: JsonOption = None) -> None:
     """Show a scenario with every default filled in, and its classes of identical adapters."""
     import scenarios
@@ -57,9 +59,8 @@ def show_command(scenario: ScenarioArgument, set_: SetOption = None, json: JsonO
     deliver([text], text_output(json, lambda: json_module.dumps(values, indent=2)))
 
 
-@scenarios_app.command("check")
 def check_command(
-    scenario: Annotated[list[str], typer.Argument(metavar="SCENARIO...", help="Files or shipped names.")],
+    scenario: Annotated[list[str], typer.Argument(metavar="SCENARIO", help="Files or shipped names.")],
     set_: SetOption = None,
 ) -> None:
     """Check scenario files; report every problem with its line. Exit code 2 if a file is wrong."""
@@ -80,10 +81,10 @@ def check_command(
         raise typer.Exit(EXIT_USAGE)
 
 
-@scenarios_app.command("schema")
 def schema_command(
     of: Annotated[
-        str, typer.Argument(help="scenario (what lorapack reads) or result (what solve --json writes).")
+        str,
+        typer.Argument(metavar="scenario|result", help="What lorapack reads, or what `solve --json` writes."),
     ] = "scenario",
 ) -> None:
     """Print the JSON schema of a scenario file, for editors, or of a result."""

@@ -9,6 +9,7 @@ import typer
 
 from optimizer.arguments import OBJECTIVES
 from optimizer.cli.exits import EXIT_INFEASIBLE, EXIT_NO_PLAN, EXIT_SOLVED
+from optimizer.cli.help import register
 from optimizer.cli.options import (
     JsonOption,
     ParamsOption,
@@ -28,25 +29,38 @@ from optimizer.result import Result
 from scenarios.stopping.interrupts import interrupted
 
 MethodOption = Annotated[
-    str, typer.Option(help="Placer: exact, greedy, ... (`lorapack methods` lists them).")
+    str, typer.Option(metavar="METHOD", help="exact, greedy, bfd, ...: `lorapack methods` lists them.")
 ]
 ObjectiveOption = Annotated[
     list[str] | None,
-    typer.Option(help=f"{', '.join(OBJECTIVES)}; repeat it for several, the most important first."),
+    typer.Option(
+        metavar="NAME",
+        help=f"{', '.join(OBJECTIVES)}; several by commas or by repeating it, the most important first. "
+        "Absent: the scenario's.",
+    ),
 ]
 GpusOption = Annotated[
-    int | None, typer.Option(min=1, help="Most GPUs; where a latency or balance comes first, that many.")
+    int | None,
+    typer.Option(
+        metavar="N",
+        min=1,
+        help="Most GPUs; where a latency or balance comes first, that many. Absent: as many as the scenario "
+        "has; for a latency or balance, the fewest.",
+    ),
 ]
 GapLimitOption = Annotated[
-    float, typer.Option(min=0.0, max=0.99, help="Stop at this gap between plan and bound: 0.05 is 5 %.")
+    float,
+    typer.Option(
+        metavar="SHARE", min=0.0, max=0.99, help="Stop at this gap between plan and bound: 0.05 is 5 %."
+    ),
 ]
 
 
 def add_to(app: typer.Typer) -> None:
     """Register the commands."""
-    app.command("solve")(noticing_signals(solve_command))
-    app.command("compare")(noticing_signals(compare_command))
-    app.command("methods")(methods_command)
+    register(app, "solve", noticing_signals(solve_command))
+    register(app, "compare", noticing_signals(compare_command))
+    register(app, "methods", methods_command)
 
 
 def solve_command(
@@ -63,7 +77,10 @@ def solve_command(
     params: ParamsOption = None,
     json: JsonOption = None,
     placement: Annotated[
-        Path | None, typer.Option(help="Also write the placement, for `lorapack validate`.")
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="Also write which adapter goes where, for `lorapack validate` and `replan`."
+        ),
     ] = None,
     explain: Annotated[
         bool, typer.Option("--explain", help="Say what fills each GPU, why not fewer, and what would save.")
@@ -85,7 +102,7 @@ def solve_command(
         result = optimizer.solve(
             chosen,
             method=method,
-            objective=objective,
+            objective=names_in(objective),
             gpus=gpus,
             time_limit_s=time_limit,
             total_limit_s=total_limit,
@@ -106,9 +123,11 @@ def solve_command(
 
 def compare_command(
     scenario: Annotated[
-        list[str], typer.Argument(metavar="SCENARIO...", help="Scenario files, or names of shipped ones.")
+        list[str], typer.Argument(metavar="SCENARIO", help="Scenario files, or names of shipped ones.")
     ],
-    methods: Annotated[str, typer.Option(help="Placers, separated by commas.")] = "greedy,exact",
+    methods: Annotated[
+        str, typer.Option(metavar="METHOD,METHOD", help="What to compare: `lorapack methods` lists them.")
+    ] = "greedy,exact",
     objective: ObjectiveOption = None,
     gpus: GpusOption = None,
     time_limit: TimeLimitOption = 60.0,
@@ -120,7 +139,9 @@ def compare_command(
     params: ParamsOption = None,
     json: JsonOption = None,
     csv: Annotated[str | None, typer.Option(metavar="FILE|-", help="Write one row per plan as CSV.")] = None,
-    plot: Annotated[Path | None, typer.Option(help="Draw GPUs per method to a PNG, SVG or PDF file.")] = None,
+    plot: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Draw GPUs per method to a PNG, SVG or PDF file.")
+    ] = None,
     quiet: QuietOption = False,
 ) -> None:
     """Solve each SCENARIO with each placer: GPUs, bound, gap, and the twin's verdict on every GPU."""
@@ -136,12 +157,11 @@ def compare_command(
     check_outputs({"--csv": csv, "--json": json, "--plot": plot}, (*read, params))
     if plot is not None:
         picture_format(plot)
-    names = [name.strip() for name in methods.split(",") if name.strip()]
     with progress_bar(not quiet) as progress:
         comparison = optimizer.compare(
             chosen,
-            names,
-            objective=objective,
+            names_in([methods]) or [],
+            objective=names_in(objective),
             gpus=gpus,
             time_limit_s=time_limit,
             total_limit_s=total_limit,
@@ -172,6 +192,13 @@ def methods_command() -> None:
     ]
     rows += [(b.name, "no", objectives_of(b), b.summary) for b in optimizer.BASELINES.values()]
     say(render(table(("method", "exact", "objectives", "what it does"), rows), OBJECTIVES_EXPLAINED))
+
+
+def names_in(given: list[str] | None) -> list[str] | None:
+    """Names that were given one by one or separated by commas; None if none was."""
+    if given is None:
+        return None
+    return [name.strip() for part in given for name in part.split(",") if name.strip()]
 
 
 def exit_code(result: Result) -> int:

@@ -1,0 +1,43 @@
+"""Commands whose help says what a user types: no braces, no Python types."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import typer
+from typer.core import TyperCommand, TyperGroup
+
+
+class Command(TyperCommand):
+    """A command whose usage line and flags are plain."""
+
+    def collect_usage_pieces(self, ctx: Any) -> list[str]:
+        """Names of the options and arguments, without the braces of required ones."""
+        return [piece.replace("{", "").replace("}", "") for piece in super().collect_usage_pieces(ctx)]
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        """Options and arguments; flags and arguments show no type."""
+        return _without_types(super().get_params(ctx))
+
+
+class Group(TyperGroup):
+    """A group of commands whose flags are plain."""
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        """Options; a flag shows no type."""
+        return _without_types(super().get_params(ctx))
+
+
+def _without_types(params: list[Any]) -> list[Any]:
+    for param in params:
+        if getattr(param, "is_flag", False):
+            param.metavar = ""
+        if param.param_type_name == "argument":
+            param.display_type_rich = lambda _: None
+    return params
+
+
+def register(app: typer.Typer, name: str, function: Callable[..., None]) -> None:
+    """Add a command to a group."""
+    app.command(name, cls=Command)(function)
