@@ -128,7 +128,7 @@ def calibrate_command(
 ) -> None:
     """Fit an engine profile to the measurements in FOLDER; print its errors on groups left out of the fit."""
     import twin
-    from optimizer.progress import progress_bar
+    from optimizer.cli.progress_display import progress_shown
     from scenarios.display import visible
 
     check_outputs({"--out": out}, [*folder.glob("*.csv"), start])
@@ -136,7 +136,7 @@ def calibrate_command(
     about = twin.Measurement(
         device=device, gpu_memory_gib=gpu_memory_gib, engine_version=engine_version, command=command
     )
-    with progress_bar(not quiet) as report:
+    with progress_shown(not quiet) as report:
         profile, quality = twin.calibrate(
             folder,
             model,
@@ -164,10 +164,10 @@ def fidelity_command(
 ) -> None:
     """Simulate every run of RUNS.csv and compare the twin with what was measured."""
     import twin
-    from optimizer.progress import progress_bar
+    from optimizer.cli.progress_display import progress_shown
 
     check_outputs({"--out": out}, [runs, profile])
-    with progress_bar(not quiet) as report:
+    with progress_shown(not quiet) as report:
         result = twin.fidelity(
             runs,
             profile,

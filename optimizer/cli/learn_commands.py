@@ -60,7 +60,7 @@ def fit_command(
     from learn.measured_evaluation import read_results
     from learn.region_store import PLAN
     from learn.space import no_option
-    from optimizer.progress import progress_bar
+    from optimizer.cli.progress_display import progress_shown
     from scenarios.files import sources
 
     if measured is not None and not assess:
@@ -75,7 +75,7 @@ def fit_command(
     if not space.options:
         note(f"lorapack: {no_option(space)}")
         raise typer.Exit(EXIT_INFEASIBLE)
-    with progress_bar(not quiet) as progress:
+    with progress_shown(not quiet) as progress:
         dataset = learn.sample(space, PLAN, workers=workers, progress=progress)
         regions = learn.linearize(dataset, space, command="lorapack fit")
         text = _errors(dataset, regions, space, compositions, measured, workers, progress) if assess else None

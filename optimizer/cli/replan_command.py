@@ -66,14 +66,14 @@ def replan_command(
     """
     import optimizer
     import scenarios
-    from optimizer.progress import progress_bar
+    from optimizer.cli.progress_display import progress_shown
     from scenarios.files import sources
 
     chosen, running = scenarios.read(scenario, overrides=set_ or ()), scenarios.read_placement(from_)
     tuned = params_in(params, optimizer.SolveParams)
     read = (*sources(scenario, chosen), from_, params)
     check_outputs({"--json": json, "--placement": placement}, read)
-    with progress_bar(not quiet) as progress:
+    with progress_shown(not quiet) as progress:
         change = optimizer.replan(
             chosen,
             running,

@@ -93,12 +93,12 @@ def solve_command(
     """
     import optimizer
     import scenarios
-    from optimizer.progress import progress_bar
+    from optimizer.cli.progress_display import progress_shown
     from scenarios.files import sources
 
     chosen, tuned = scenarios.read(scenario, overrides=set_ or ()), params_in(params, optimizer.SolveParams)
     check_outputs({"--json": json, "--placement": placement}, (*sources(scenario, chosen), params))
-    with progress_bar(not quiet) as progress:
+    with progress_shown(not quiet) as progress:
         result = optimizer.solve(
             chosen,
             method=method,
@@ -147,8 +147,8 @@ def compare_command(
     """Solve each SCENARIO with each placer: GPUs, bound, gap, and the twin's verdict on every GPU."""
     import optimizer
     import scenarios
+    from optimizer.cli.progress_display import progress_shown
     from optimizer.plots import picture_format
-    from optimizer.progress import progress_bar
     from scenarios.files import sources
 
     chosen = [scenarios.read(name, overrides=set_ or ()) for name in scenario]
@@ -157,7 +157,7 @@ def compare_command(
     check_outputs({"--csv": csv, "--json": json, "--plot": plot}, (*read, params))
     if plot is not None:
         picture_format(plot)
-    with progress_bar(not quiet) as progress:
+    with progress_shown(not quiet) as progress:
         comparison = optimizer.compare(
             chosen,
             names_in([methods]) or [],

@@ -36,6 +36,7 @@ def compile_loops(profile: EngineProfile, deadline: Deadline, progress: Progress
         If the deadline passes, or the work is interrupted, before they are ready.
     """
     ended, raised = threading.Event(), list[BaseException]()
+    progress(WORK, 0, 2)
 
     def work() -> None:
         try:

@@ -7,7 +7,7 @@ import io
 import pytest
 from rich.console import Console
 
-from optimizer.progress import progress_bar
+from optimizer.cli.progress_display import progress_shown
 from optimizer.tables import render, table
 from scenarios.display import visible_lines
 
@@ -28,10 +28,11 @@ def test_a_label_of_progress_is_only_shown(monkeypatch: pytest.MonkeyPatch) -> N
     screen = io.StringIO()
     monkeypatch.setattr("sys.stderr", screen)
     monkeypatch.setattr(screen, "isatty", lambda: True)
-    monkeypatch.setattr("optimizer.progress.PATIENCE_S", -1.0)
+    monkeypatch.setattr("optimizer.cli.progress_display.PATIENCE_S", -1.0)
     monkeypatch.setattr(
-        "optimizer.progress.Console", lambda **_: Console(file=screen, force_terminal=True, width=120)
+        "optimizer.cli.progress_display.Console",
+        lambda **_: Console(file=screen, force_terminal=True, width=120),
     )
-    with progress_bar() as progress:
+    with progress_shown() as progress:
         progress(f"[/] {HOSTILE}", 1, 2)
     assert f"[/] {SHOWN}" in screen.getvalue()
