@@ -7,7 +7,6 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
 import twin
-from optimizer.baselines.assignment import placement_of_assignment
 from optimizer.baselines.named import Baseline, Site
 from optimizer.progress import Progress, silent
 from optimizer.result import Result, ResultStop, Validation
@@ -60,12 +59,12 @@ class Search:
     def place(self, gpus: int) -> Placement | None:
         """The rule's plan on so many GPUs."""
         plan = self.baseline.rule(self.site, gpus)
-        if plan is None or len(plan) > self.most_gpus:
+        if plan is None or len(plan.gpus) > self.most_gpus:
             return None
-        if not self.site.scenario.allow_replicas and any((gpu.shares < 1).any() for gpu in plan.gpus):
+        if not self.site.scenario.allow_replicas and any(gpu.shares for gpu in plan.gpus):
             self.refused = True
             return None
-        return placement_of_assignment(self.site.adapters, plan, self.site.device.name)
+        return plan
 
     def _fewest(self) -> None:
         """Double the GPUs until a plan is healthy, then bisect.

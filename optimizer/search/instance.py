@@ -16,7 +16,7 @@ from optimizer.progress import Progress, silent
 from optimizer.search.dedicated import DedicatedGPUCheck, loosened
 from optimizer.search.objectives import latency_objective_of, price, prices_of
 from optimizer.search.splitting import InfeasibleError, ReplicaSplit, fitting, region_of, replica_split
-from scenarios import AdapterClass, Device, Scenario, ServiceLevelObjectives
+from scenarios import AdapterClass, Device, EngineOption, Scenario, ServiceLevelObjectives
 from scenarios.stopping.deadline import UNLIMITED, Deadline
 from twin import EngineProfile, TwinJudge
 
@@ -209,9 +209,8 @@ def _options(
                 capacity=rows.bounds,
                 allowed=rank <= rows.max_lora_rank,
                 price=price(device, prices_of(scenario.objective)[0]),
-                device=device.name,
-                max_loras=rows.max_loras,
-                max_lora_rank=rows.max_lora_rank,
+                option=EngineOption(device.name, rows.max_loras, rows.max_lora_rank),
+                regime=rows.regime,
                 latency_usage=np.maximum(slopes @ features.T, 0.0),
                 latency_offset=np.array([plane.intercept for plane in planes]),
             )

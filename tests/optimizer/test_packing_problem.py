@@ -21,6 +21,7 @@ from optimizer.packing.model.problem import (
 )
 from optimizer.packing.model.scaling import RESOLUTION
 from optimizer.packing.model.search_state import Status, StopReason
+from scenarios import EngineOption
 
 
 def two_sizes() -> PackingProblem:
@@ -212,7 +213,9 @@ def test_other_figures_are_rounded_towards_safety() -> None:
 
 def test_the_checker_catches_every_kind_of_damage() -> None:
     option = PackingOption("small", np.array([[6.0, 4.0]]), np.array([10.0]), limit=5)
-    no_large = replace(option, name="narrow", allowed=np.array([False, True]), limit=None, device="other")
+    no_large = replace(
+        option, name="narrow", allowed=np.array([False, True]), limit=None, option=EngineOption("other", 1, 0)
+    )
     problem = PackingProblem(
         np.array([5, 5]), (option, no_large), device_limits={"other": 1}, max_bins=6, budget=6.0,
         cuts=(NoGoodCut((1,), np.array([0, 2])),),
@@ -342,8 +345,12 @@ def test_a_hint_is_kept_if_it_is_valid() -> None:
 
 
 def test_several_kinds_of_bins_and_prices() -> None:
-    small = PackingOption("small", np.array([[3.0, 5.0]]), np.array([6.0]), price=1.0, device="s")
-    large = PackingOption("large", np.array([[3.0, 5.0]]), np.array([15.0]), price=2.2, device="l")
+    small = PackingOption(
+        "small", np.array([[3.0, 5.0]]), np.array([6.0]), price=1.0, option=EngineOption("s", 1, 0)
+    )
+    large = PackingOption(
+        "large", np.array([[3.0, 5.0]]), np.array([15.0]), price=2.2, option=EngineOption("l", 1, 0)
+    )
     problem = PackingProblem(np.array([4, 3]), (small, large))
     for method in ("exact", "patterns", "cpsat", "milp", "cbc"):
         assert pack(problem, method).objective == pytest.approx(4.2)

@@ -24,7 +24,7 @@ from optimizer.replanning.moves import MovesSolver, Running
 from optimizer.replanning.replan import _Nearest, replan
 from optimizer.search.cut_loop import AcceptedPlan, CutLoop, pattern_of
 from optimizer.search.judging import Pattern
-from scenarios import PlacedGPU, Placement
+from scenarios import EngineOption, PlacedGPU, Placement
 from scenarios.stopping.deadline import Deadline
 from twin import GPUVerdict
 
@@ -34,9 +34,7 @@ def option(slots: int, sizes: Sequence[float], capacity: float, device: str = "g
         f"{device} with {slots} slots of rank 8, resident",
         usage=np.array([sizes, [1.0] * len(sizes)]),
         capacity=np.array([capacity, float(slots)]),
-        device=device,
-        max_loras=slots,
-        max_lora_rank=8,
+        option=EngineOption(device, slots, 8),
     )
 
 
