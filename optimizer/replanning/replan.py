@@ -27,7 +27,7 @@ from optimizer.replanning.changes import (
     placement_with_names,
     running_in,
 )
-from optimizer.replanning.moves import MovesSolver, Running
+from optimizer.replanning.moves import MovesResult, MovesSolver, Running
 from optimizer.result import Validation
 from optimizer.search.compilation import compile_loops
 from optimizer.search.cut_loop import AcceptedPlan, CutLoop
@@ -99,11 +99,11 @@ class _Nearest:
             hint=(self.best.packing, self.homes),
         )
         plan = self.confirmation.confirm(self._problem(share), solver, max_rounds=ROUNDS_PER_RELAXATION)
-        if share == 1.0:
-            self.bound = max(self.bound, min(solver.bound, self.value))
-        if plan is None or solver.homes is None:
+        if share == 1.0 and self.confirmation.last is not None:
+            self.bound = max(self.bound, min(self.confirmation.last.bound, self.value))
+        if plan is None or not isinstance(plan.solved, MovesResult):
             return False
-        return self._offer(plan, solver.homes)
+        return self._offer(plan, list(plan.solved.homes))
 
     def _problem(self, share: float) -> PackingProblem:
         """The region's problem; without a price per move, with the price of the plan held as budget."""
