@@ -21,6 +21,7 @@ from optimizer.baselines.assignment import (
 )
 from optimizer.baselines.dlora import dlora_proactive
 from optimizer.baselines.loraserve import loraserve
+from optimizer.baselines.params import DEFAULTS, BaselineParams
 from optimizer.baselines.rules import (
     bin_pack_capped,
     least_adapters,
@@ -49,6 +50,8 @@ class Site:
         Processes for what the twin must be asked first, and where progress goes.
     deadline
         When to stop.
+    params
+        What the rules can be set to.
     surrogate
         The model of the GPU, for rules that ask one.
     """
@@ -59,6 +62,7 @@ class Site:
     workers: int = 1
     progress: Progress = silent
     deadline: Deadline = UNLIMITED
+    params: BaselineParams = DEFAULTS
     surrogate: Surrogate | None = None
 
     @cached_property
@@ -69,7 +73,7 @@ class Site:
     @cached_property
     def saturation(self) -> Saturation:
         """Largest throughputs of the GPU."""
-        return Saturation(self.scenario, self.device, self.profile, self.deadline)
+        return Saturation(self.scenario, self.device, self.profile, self.deadline, self.params)
 
     @cached_property
     def peak_by_rank(self) -> dict[int, float]:
@@ -128,7 +132,7 @@ def _max_backbone(site: Site, _gpus: int, *, half: bool) -> Placement:
 
 
 def _bin_pack(site: Site, _gpus: int) -> Placement:
-    return bin_pack_capped(site.adapters)
+    return bin_pack_capped(site.adapters, site.params.adapters_per_gpu)
 
 
 def _random(site: Site, gpus: int, *, every: bool) -> Placement:
@@ -159,7 +163,8 @@ def _proposed(site: Site, gpus: int) -> Placement | None:
     assert site.surrogate is not None  # `Baseline.prepared` has learned it
     oracle = SurrogateOracle(site.surrogate, site.scenario, site.device, site.profile, site.deadline)
     classes, adapters = site.scenario.classes, site.adapters
-    plan = proposed(GreedyInput.of(classes), oracle, most_gpus=gpus)
+    points = site.params.greedy.test_points
+    plan = proposed(GreedyInput.of(classes), oracle, fill_points=points, slot_points=points, most_gpus=gpus)
     if plan is None:
         return None
     index = {name: i for i, name in enumerate(adapters.names)}

@@ -15,10 +15,8 @@ from optimizer.baselines.assignment import (
     assigned,
     half_slots,
 )
+from optimizer.baselines.params import DEFAULTS
 from scenarios import Placement
-
-BIN_PACK_CAP = 10
-"""Most adapters on a GPU in AIBrix's bin-pack."""
 
 
 def max_backbone(
@@ -72,7 +70,7 @@ def least_adapters(adapters: SingleAdapters, gpus: int) -> Placement:
     return assigned(adapters, [list(range(g, len(adapters), gpus)) for g in range(gpus)])
 
 
-def bin_pack_capped(adapters: SingleAdapters, cap: int = BIN_PACK_CAP) -> Placement:
+def bin_pack_capped(adapters: SingleAdapters, cap: int = DEFAULTS.adapters_per_gpu) -> Placement:
     """AIBrix's bin-pack: every adapter to the fullest GPU that has fewer than ``cap`` adapters."""
     firsts = range(0, len(adapters), cap)
     return assigned(adapters, [list(range(first, min(first + cap, len(adapters)))) for first in firsts])

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 
 import twin
 from optimizer.baselines.named import Baseline, Site
+from optimizer.baselines.params import DEFAULTS, BaselineParams
 from optimizer.progress import Progress, silent
 from optimizer.result import Result, ResultStop, Validation
 from optimizer.search.objectives import PRICES, latency_objective_of, price
@@ -114,6 +115,7 @@ def solve_baseline(
     total: Deadline = UNLIMITED,
     workers: int = 1,
     progress: Progress = silent,
+    params: BaselineParams = DEFAULTS,
 ) -> Result:
     """The plan of a baseline, and what the twin says of every GPU of it.
 
@@ -129,6 +131,8 @@ def solve_baseline(
         The end of all of it.
     workers, progress
         Processes, and where progress goes.
+    params
+        What the rules can be set to.
 
     Raises
     ------
@@ -139,7 +143,7 @@ def solve_baseline(
     profiles = twin.profiles_of(scenario)
     device = scenario.devices[0]
     most = min(device.count, scenario.n_adapters if gpus is None else gpus)
-    site = baseline.prepared(Site(scenario, device, profiles[device.name], workers, progress, total))
+    site = baseline.prepared(Site(scenario, device, profiles[device.name], workers, progress, total, params))
     prepared_s, deadline = time.monotonic() - started, total.within(time_limit_s)
     judge = PlacementJudge(twin.TwinJudge(scenario, profiles, workers, progress), deadline)
     search = Search(replace(site, deadline=deadline), baseline, judge, most, deadline)

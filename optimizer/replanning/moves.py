@@ -17,6 +17,7 @@ import numpy as np
 from optimizer.packing.assignment.cpsat import to_cpsat
 from optimizer.packing.assignment.cpsat_solver import solve_model
 from optimizer.packing.assignment.formulation import AssignmentModel, assignment_model
+from optimizer.packing.model.params import DEFAULTS, AssignmentParams
 from optimizer.packing.model.problem import Bin, FloatArray, IntArray, Packing, PackingProblem
 from optimizer.packing.model.search_state import PackingResult, Status, StopReason
 from scenarios.stopping.interrupts import interrupted
@@ -110,6 +111,8 @@ class MovesSolver:
         Only packings of less value than this are wanted.
     hint
         A packing and its places to start from.
+    params
+        How the model is solved.
     """
 
     running: Running
@@ -120,6 +123,7 @@ class MovesSolver:
     share: float = 1.0
     below: float = float("inf")
     hint: tuple[Packing, Homes] | None = None
+    params: AssignmentParams = DEFAULTS.assignment
 
     def value(self, problem: PackingProblem, packing: Packing, homes: Homes) -> float:
         """Moves, or price with moves."""
@@ -136,7 +140,11 @@ class MovesSolver:
             for v, n in model.hints(*self.hint).items():
                 cpsat.add_hint(variables[v], n)
         solver, status = solve_model(
-            cpsat, seed=self.seed, workers=self.workers, seconds=max(self.share * seconds, 0.1)
+            cpsat,
+            seed=self.seed,
+            workers=self.workers,
+            seconds=max(self.share * seconds, 0.1),
+            params=self.params,
         )
         if interrupted():
             return _nothing(Status.LIMIT, StopReason.INTERRUPTED, known_bound)

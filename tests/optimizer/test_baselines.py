@@ -23,6 +23,7 @@ from optimizer.baselines.assignment import (
 from optimizer.baselines.dlora import dlora_proactive
 from optimizer.baselines.loraserve import largest_remainder, loraserve
 from optimizer.baselines.named import BASELINES, Baseline, Site
+from optimizer.baselines.params import BaselineParams
 from optimizer.baselines.rules import (
     bin_pack_capped,
     least_adapters,
@@ -260,6 +261,20 @@ def test_gpus_that_do_not_start_are_named(scenario: scenarios.Scenario) -> None:
     assert result.validation is not None
     assert all(gpu.memory_failure is not None for gpu in result.validation.gpus)
     assert "GPUs 0, 1, 2, 3 do not start" in result.message
+
+
+def test_parameters_reach_the_rules_and_the_saturation(
+    scenario: scenarios.Scenario, profiles: dict[str, twin.EngineProfile]
+) -> None:
+    device = scenario.devices[0]
+    params = BaselineParams(adapters_per_gpu=16, saturation_s=60.0, length_tolerance=0.0)
+    site = Site(scenario, device, profiles[device.name], params=params)
+    placed = BASELINES["aibrix-binpack"].rule(site, 4)
+    assert placed is not None
+    assert [len(gpu.adapters) for gpu in placed.gpus] == [16, 16]
+    assert site.saturation.adapter_tok_per_s(8) == site.saturation.simulated_adapter(8)
+    longer = Site(scenario, device, profiles[device.name], params=BaselineParams(length_tolerance=0.0))
+    assert site.saturation.simulated_adapter(8) != longer.saturation.simulated_adapter(8)
 
 
 def test_a_rule_that_needs_more_gpus_than_given_has_no_plan(scenario: scenarios.Scenario) -> None:

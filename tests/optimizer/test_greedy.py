@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,6 @@ import pytest
 import optimizer
 from optimizer.packing.bounds.price_bounds import continuous_bound
 from optimizer.packing.heuristics.greedy import (
-    TEST_POINTS,
     GreedyGPU,
     GreedyInput,
     proposed,
@@ -21,6 +20,7 @@ from optimizer.packing.heuristics.greedy import (
     zigzag,
 )
 from optimizer.packing.heuristics.oracle import RowOracle
+from optimizer.packing.model.params import GreedyParams, PackingParams
 from optimizer.packing.model.problem import NoGoodCut, PackingOption, PackingProblem
 from scenarios import EngineOption
 
@@ -169,9 +169,16 @@ def test_beyond_the_last_point_a_gpu_closes() -> None:
 
 def test_the_published_points_waste_what_a_point_at_every_adapter_uses() -> None:
     """31 fit: at the published points a GPU closes at 16, and 64 adapters need 4 GPUs instead of 3."""
-    published = proposed(adapters([64]), HandMade(31))
+    points = GreedyParams().test_points
+    published = proposed(adapters([64]), HandMade(31), fill_points=points, slot_points=points)
     assert [counts for _, _, counts in plain(published)] == [(16,)] * 4
-    fine = proposed(adapters([64]), HandMade(31), fill_points=range(1, 65), slot_points=TEST_POINTS)
+    sized = PackingProblem.bin_packing([1.0] * 64, 31)
+    options = tuple(replace(sized.options[0], option=EngineOption("gpu", s, 8)) for s in (16, 32, 64))
+    problem = replace(sized, options=options)
+    assert optimizer.pack(problem, "greedy").objective == 4
+    coarse = PackingParams(greedy=GreedyParams(test_points=(31, 62)))
+    assert optimizer.pack(problem, "greedy", params=coarse).objective == 3
+    fine = proposed(adapters([64]), HandMade(31), fill_points=range(1, 65), slot_points=points)
     assert [counts for _, _, counts in plain(fine)] == [(31,), (31,), (2,)]
 
 

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from optimizer.packing import methods, pack
-from optimizer.packing.assignment import run_model as assignment
 from optimizer.packing.branch_and_price import branch_and_price as patterns
 from optimizer.packing.model.checker import ViolationKind, check
+from optimizer.packing.model.params import AssignmentParams, PackingParams
 from optimizer.packing.model.problem import (
     Bin,
     NoGoodCut,
@@ -308,9 +308,8 @@ def test_a_model_that_would_be_built_too_late_is_a_time_limit(monkeypatch: pytes
 
 
 @pytest.mark.parametrize("method", ["cpsat", "milp", "cbc"])
-def test_a_model_that_is_too_large_is_said(method: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(assignment, "LARGEST", 50)
-    result = pack(hard(20), method)
+def test_a_model_that_is_too_large_is_said(method: str) -> None:
+    result = pack(hard(20), method, params=PackingParams(assignment=AssignmentParams(most_variables=50)))
     assert result.status is Status.FEASIBLE
     assert result.message.endswith("bins and 20 classes is too large; it was not solved")
 

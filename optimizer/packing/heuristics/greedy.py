@@ -25,9 +25,6 @@ from optimizer.packing.model.problem import Bin, FloatArray, IntArray, Packing, 
 from optimizer.packing.model.search_state import SearchState
 from scenarios import AdapterClass, EngineOption
 
-TEST_POINTS = (8, 16, 32, 64, 96, 128, 160, 192, 256, 320, 384, 448, 512, 576)
-"""Numbers of adapters, and of slots, at which the published greedy tests."""
-
 
 @dataclass(frozen=True, eq=False)
 class GreedyGPU:
@@ -127,8 +124,8 @@ def proposed(
     adapters: GreedyInput,
     oracle: Oracle,
     *,
-    fill_points: Sequence[int] = TEST_POINTS,
-    slot_points: Sequence[int] = TEST_POINTS,
+    fill_points: Sequence[int],
+    slot_points: Sequence[int],
     most_gpus: int | None = None,
     late: Callable[[], bool] = lambda: False,
 ) -> list[GreedyGPU] | None:
@@ -227,7 +224,7 @@ def greedy_input(problem: PackingProblem, oracle: RowOracle) -> GreedyInput:
 
 def place_greedy(run: SearchState) -> None:
     """`greedy`: the paper's Proposed, with the problem's rows as oracle; one device kind at a time."""
-    _place(run, None)
+    _place(run, run.params.greedy.test_points)
 
 
 def place_greedy_fill(run: SearchState) -> None:
@@ -235,7 +232,7 @@ def place_greedy_fill(run: SearchState) -> None:
     _place(run, range(1, run.problem.n_items + 1))
 
 
-def _place(run: SearchState, fill_points: Sequence[int] | None) -> None:
+def _place(run: SearchState, fill_points: Sequence[int]) -> None:
     problem = run.problem
     for device, oracle in _oracles(problem).items():
         slots = [o.option.max_loras for o in problem.options if o.device == device]
@@ -243,7 +240,7 @@ def _place(run: SearchState, fill_points: Sequence[int] | None) -> None:
         plan = proposed(
             greedy_input(problem, oracle),
             oracle,
-            fill_points=TEST_POINTS if fill_points is None else fill_points,
+            fill_points=fill_points,
             slot_points=slots,
             most_gpus=min(limits, default=None),
             late=lambda: run.out_of_time,
