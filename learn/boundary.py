@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -23,8 +22,8 @@ from scipy.spatial import KDTree
 from learn.features import ADDITIVE, FloatArray
 from learn.storage.dataset import Dataset
 from scenarios import LorapackError
+from scenarios.engine import Regime as Regime
 
-Regime = Literal["resident", "shared"]
 REGIMES: tuple[Regime, ...] = ("resident", "shared")
 
 _COUNT = ADDITIVE.index("count")

@@ -18,6 +18,9 @@ MAX_LORA_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
 
 MaxLoraRank = Literal[8, 16, 32, 64, 128, 256, 320, 512]
 
+Regime = Literal["resident", "shared"]
+"""Whether every adapter of an engine has a slot of its own, or more adapters wait for fewer slots."""
+
 DEFAULT_SLOTS = (8, 16, 32, 64, 96, 128, 160, 192, 256, 320, 384)
 """Slot counts that the placers consider by default: the paper's test points up to its largest run."""
 

@@ -1,6 +1,6 @@
-"""Plans that give single adapters, whole or in shares, to GPUs with slots chosen freely.
+"""Placements that give single adapters, whole or in shares, to GPUs with slots chosen freely.
 
-Nothing here asks a model of the GPU: such a plan may starve, or not start, and the twin says so.
+Nothing here asks a model of the GPU: what is placed so may starve, or not start, and the twin says so.
 """
 
 from __future__ import annotations
@@ -23,10 +23,12 @@ LEAST_SHARE = 1e-6
 
 @dataclass(frozen=True, eq=False)
 class SingleAdapters:
-    """Adapters one by one, in the scenario's order.
+    """Adapters one by one, in the scenario's order, and the GPUs that they are for.
 
     Parameters
     ----------
+    device
+        Kind of the GPUs.
     names
         The adapters' names.
     ranks
@@ -37,6 +39,7 @@ class SingleAdapters:
         Mean prompt plus output tokens of a request, shape (n,).
     """
 
+    device: str
     names: tuple[str, ...]
     ranks: IntArray
     rates: FloatArray
@@ -56,32 +59,13 @@ class SingleAdapters:
         return self.rates * self.tokens
 
 
-@dataclass(frozen=True, eq=False)
-class AssignedGPU:
-    """A GPU of an assignment: slots, largest rank, adapters by index, and which share of each."""
-
-    max_loras: int
-    max_rank: int
-    adapters: IntArray
-    shares: FloatArray
-
-
-@dataclass(frozen=True, eq=False)
-class Assignment:
-    """GPUs with their adapters; every adapter's shares sum to 1."""
-
-    gpus: tuple[AssignedGPU, ...]
-
-    def __len__(self) -> int:
-        return len(self.gpus)
-
-
-def single_adapters(scenario: Scenario) -> SingleAdapters:
-    """The adapters of a scenario in the order of its entries."""
+def single_adapters(scenario: Scenario, device: str) -> SingleAdapters:
+    """The adapters of a scenario in the order of its entries, for GPUs of one kind."""
     of_class = {name: one for one in scenario.classes for name in one.names}
     names = tuple(name for entry in scenario.adapters for name in entry.names())
     classes = [of_class[name] for name in names]
     return SingleAdapters(
+        device=device,
         names=names,
         ranks=np.array([c.rank for c in classes], dtype=np.int64),
         rates=np.array([c.rate for c in classes]),
@@ -109,33 +93,32 @@ def assigned(
     groups: Sequence[Sequence[int]],
     slots: SlotRule = all_slots,
     shares: Sequence[Sequence[float]] | None = None,
-) -> Assignment:
-    """GPUs for groups of adapters, without empty ones; rank = the largest of the group."""
-    gpus = []
+) -> Placement:
+    """GPUs for groups of adapters, given by index, without empty ones; rank = the largest of the group.
+
+    Parameters
+    ----------
+    adapters, groups
+        The adapters, and those of each GPU.
+    slots
+        Slots of a GPU.
+    shares
+        Which share of each adapter a GPU serves; None: all of it.
+    """
+    gpus: list[PlacedGPU] = []
     for g, group in enumerate(groups):
-        if len(group):
-            members = np.asarray(group, dtype=np.int64)
-            part = np.ones(len(members)) if shares is None else np.asarray(shares[g], dtype=np.float64)
-            gpus.append(AssignedGPU(slots(len(members)), int(adapters.ranks[members].max()), members, part))
-    return Assignment(tuple(gpus))
-
-
-def placement_of_assignment(adapters: SingleAdapters, plan: Assignment, device: str) -> Placement:
-    """The placement that an assignment is, on GPUs of one kind."""
-    return Placement(
-        gpus=tuple(
+        if not len(group):
+            continue
+        names = tuple(adapters.names[i] for i in group)
+        parts = {} if shares is None else dict(zip(names, shares[g], strict=True))
+        gpus.append(
             PlacedGPU(
-                gpu=number,
-                device=device,
-                max_loras=gpu.max_loras,
-                max_lora_rank=padded_rank(gpu.max_rank),  # type: ignore[arg-type]  # one of vLLM's ranks
-                adapters=tuple(adapters.names[i] for i in gpu.adapters),
-                shares={
-                    adapters.names[i]: float(share)
-                    for i, share in zip(gpu.adapters, gpu.shares, strict=True)
-                    if share < 1
-                },
+                gpu=len(gpus),
+                device=adapters.device,
+                max_loras=slots(len(group)),
+                max_lora_rank=padded_rank(int(adapters.ranks[list(group)].max())),  # type: ignore[arg-type]
+                adapters=names,
+                shares={name: share for name, share in parts.items() if share < 1},
             )
-            for number, gpu in enumerate(plan.gpus)
         )
-    )
+    return Placement(gpus=tuple(gpus))

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 
-from optimizer.baselines.assignment import Assignment, SingleAdapters, assigned
+from optimizer.baselines.assignment import SingleAdapters, assigned
 from optimizer.packing.model.problem import BoolArray, FloatArray, PackingError
+from scenarios import Placement
 
 
 def dlora_proactive(
     adapters: SingleAdapters, gpus: int, peak_tok_per_s: float, *, most_adapters: int
-) -> Assignment:
+) -> Placement:
     """Place by dLoRA's proactive rule.
 
     A GPU gives each of its adapters an equal part of its peak. An adapter's deficit is its demand less the

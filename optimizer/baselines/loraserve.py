@@ -9,11 +9,12 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from optimizer.baselines.assignment import LEAST_SHARE, Assignment, SingleAdapters, assigned
+from optimizer.baselines.assignment import LEAST_SHARE, SingleAdapters, assigned
 from optimizer.packing.model.problem import FloatArray, IntArray, PackingError
+from scenarios import Placement
 
 
-def loraserve(adapters: SingleAdapters, gpus: int, peak_by_rank: Mapping[int, float]) -> Assignment:
+def loraserve(adapters: SingleAdapters, gpus: int, peak_by_rank: Mapping[int, float]) -> Placement:
     """Place by LoRAServe's rule.
 
     GPUs go to ranks in proportion to utilisation, by largest remainder; a rank that gets none joins the

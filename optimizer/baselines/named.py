@@ -1,4 +1,4 @@
-"""Placements of others as methods by name, each a rule that returns an assignment; the twin only judges it.
+"""Placements of others as methods by name, each a rule; the twin only judges what it places.
 
 Those that spread over all GPUs given come twice: at all of them, and, as ``NAME-min``, at the fewest at
 which the twin finds every GPU healthy. Where a scenario has several kinds of GPU, the first one is used.
@@ -13,7 +13,6 @@ from typing import Literal
 
 from learn import Surrogate
 from optimizer.baselines.assignment import (
-    Assignment,
     SingleAdapters,
     all_slots,
     assigned,
@@ -22,6 +21,7 @@ from optimizer.baselines.assignment import (
 )
 from optimizer.baselines.dlora import dlora_proactive
 from optimizer.baselines.loraserve import loraserve
+from optimizer.baselines.params import DEFAULTS, BaselineParams
 from optimizer.baselines.rules import (
     bin_pack_capped,
     least_adapters,
@@ -33,7 +33,7 @@ from optimizer.baselines.saturation import Saturation
 from optimizer.baselines.surrogate_oracle import Model, SurrogateOracle, learned_surrogate
 from optimizer.packing.heuristics.greedy import GreedyInput, proposed
 from optimizer.progress import Progress, silent
-from scenarios import Device, Scenario
+from scenarios import Device, Placement, Scenario
 from scenarios.stopping.deadline import UNLIMITED, Deadline
 from twin import EngineProfile
 
@@ -50,6 +50,8 @@ class Site:
         Processes for what the twin must be asked first, and where progress goes.
     deadline
         When to stop.
+    params
+        What the rules can be set to.
     surrogate
         The model of the GPU, for rules that ask one.
     """
@@ -60,17 +62,18 @@ class Site:
     workers: int = 1
     progress: Progress = silent
     deadline: Deadline = UNLIMITED
+    params: BaselineParams = DEFAULTS
     surrogate: Surrogate | None = None
 
     @cached_property
     def adapters(self) -> SingleAdapters:
         """The adapters one by one."""
-        return single_adapters(self.scenario)
+        return single_adapters(self.scenario, self.device.name)
 
     @cached_property
     def saturation(self) -> Saturation:
         """Largest throughputs of the GPU."""
-        return Saturation(self.scenario, self.device, self.profile, self.deadline)
+        return Saturation(self.scenario, self.device, self.profile, self.deadline, self.params)
 
     @cached_property
     def peak_by_rank(self) -> dict[int, float]:
@@ -78,7 +81,7 @@ class Site:
         return self.saturation.by_rank(self.adapters)
 
 
-Rule = Callable[[Site, int], Assignment | None]
+Rule = Callable[[Site, int], Placement | None]
 """Places a site's adapters on at most so many GPUs; None: it has no plan."""
 
 Spread = Literal["opens", "given", "fewest"]
@@ -123,46 +126,45 @@ class Baseline:
         return replace(site, surrogate=surrogate)
 
 
-def _max_backbone(site: Site, _gpus: int, *, half: bool) -> Assignment:
+def _max_backbone(site: Site, _gpus: int, *, half: bool) -> Placement:
     peak = site.saturation.backbone_tok_per_s
     return max_backbone(site.adapters, peak, less_parallel=half)
 
 
-def _bin_pack(site: Site, _gpus: int) -> Assignment:
-    return bin_pack_capped(site.adapters)
+def _bin_pack(site: Site, _gpus: int) -> Placement:
+    return bin_pack_capped(site.adapters, site.params.adapters_per_gpu)
 
 
-def _random(site: Site, gpus: int, *, every: bool) -> Assignment:
+def _random(site: Site, gpus: int, *, every: bool) -> Placement:
     return random_placement(site.adapters, gpus, site.scenario.seed, slots=all_slots if every else None)
 
 
-def _least_rate(site: Site, gpus: int, *, third: bool) -> Assignment:
+def _least_rate(site: Site, gpus: int, *, third: bool) -> Placement:
     return least_rate(site.adapters, gpus, slots=third_slots if third else all_slots)
 
 
-def _least_adapters(site: Site, gpus: int) -> Assignment:
+def _least_adapters(site: Site, gpus: int) -> Placement:
     return least_adapters(site.adapters, gpus)
 
 
-def _dlora(site: Site, gpus: int) -> Assignment | None:
+def _dlora(site: Site, gpus: int) -> Placement | None:
     most = site.saturation.most_adapters(int(site.adapters.ranks.max()))
     if gpus * most < len(site.adapters):
         return None
     return dlora_proactive(site.adapters, gpus, min(site.peak_by_rank.values()), most_adapters=most)
 
 
-def _loraserve(site: Site, gpus: int) -> Assignment:
+def _loraserve(site: Site, gpus: int) -> Placement:
     return loraserve(site.adapters, gpus, site.peak_by_rank)
 
 
-def _proposed(site: Site, gpus: int) -> Assignment | None:
+def _proposed(site: Site, gpus: int) -> Placement | None:
     """The paper's greedy with a model of the GPU learned from twin runs."""
     assert site.surrogate is not None  # `Baseline.prepared` has learned it
-    oracle = SurrogateOracle(
-        site.surrogate, site.scenario.classes, site.scenario, site.device, site.profile, site.deadline
-    )
+    oracle = SurrogateOracle(site.surrogate, site.scenario, site.device, site.profile, site.deadline)
     classes, adapters = site.scenario.classes, site.adapters
-    plan = proposed(GreedyInput.of(classes), oracle, most_gpus=gpus)
+    points = site.params.greedy.test_points
+    plan = proposed(GreedyInput.of(classes), oracle, fill_points=points, slot_points=points, most_gpus=gpus)
     if plan is None:
         return None
     index = {name: i for i, name in enumerate(adapters.names)}
@@ -170,7 +172,7 @@ def _proposed(site: Site, gpus: int) -> Assignment | None:
     groups = [
         [index[next(queues[c])] for c, n in enumerate(gpu.counts) for _ in range(int(n))] for gpu in plan
     ]
-    slots = iter([gpu.max_loras for gpu in plan])
+    slots = iter([gpu.option.max_loras for gpu in plan])
     return assigned(adapters, groups, lambda _adapters: next(slots))
 
 

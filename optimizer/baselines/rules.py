@@ -9,21 +9,19 @@ from __future__ import annotations
 import numpy as np
 
 from optimizer.baselines.assignment import (
-    Assignment,
     SingleAdapters,
     SlotRule,
     all_slots,
     assigned,
     half_slots,
 )
-
-BIN_PACK_CAP = 10
-"""Most adapters on a GPU in AIBrix's bin-pack."""
+from optimizer.baselines.params import DEFAULTS
+from scenarios import Placement
 
 
 def max_backbone(
     adapters: SingleAdapters, peak_tok_per_s: float, *, less_parallel: bool = False
-) -> Assignment:
+) -> Placement:
     """MaxBackbone: next-fit, in the order given, until the demand reaches what the GPU does without LoRA.
 
     Parameters
@@ -48,7 +46,7 @@ def max_backbone(
 
 def random_placement(
     adapters: SingleAdapters, gpus: int, seed: int, *, slots: SlotRule | None = None
-) -> Assignment:
+) -> Placement:
     """Random: a random GPU for every adapter; slots random too unless a rule is given."""
     rng = np.random.default_rng(np.random.SeedSequence(seed))
     where = rng.integers(0, gpus, len(adapters))
@@ -56,7 +54,7 @@ def random_placement(
     return assigned(adapters, groups, slots or (lambda n: int(rng.integers(1, n + 1))))
 
 
-def least_rate(adapters: SingleAdapters, gpus: int, *, slots: SlotRule = all_slots) -> Assignment:
+def least_rate(adapters: SingleAdapters, gpus: int, *, slots: SlotRule = all_slots) -> Placement:
     """Every adapter, in the order given, to the GPU with the least aggregated rate."""
     load = np.zeros(gpus)
     groups: list[list[int]] = [[] for _ in range(gpus)]
@@ -67,12 +65,12 @@ def least_rate(adapters: SingleAdapters, gpus: int, *, slots: SlotRule = all_slo
     return assigned(adapters, groups, slots)
 
 
-def least_adapters(adapters: SingleAdapters, gpus: int) -> Assignment:
+def least_adapters(adapters: SingleAdapters, gpus: int) -> Placement:
     """AIBrix's least-adapters: every adapter, in the order given, to the GPU with the fewest adapters."""
     return assigned(adapters, [list(range(g, len(adapters), gpus)) for g in range(gpus)])
 
 
-def bin_pack_capped(adapters: SingleAdapters, cap: int = BIN_PACK_CAP) -> Assignment:
+def bin_pack_capped(adapters: SingleAdapters, cap: int = DEFAULTS.adapters_per_gpu) -> Placement:
     """AIBrix's bin-pack: every adapter to the fullest GPU that has fewer than ``cap`` adapters."""
     firsts = range(0, len(adapters), cap)
     return assigned(adapters, [list(range(first, min(first + cap, len(adapters)))) for first in firsts])

@@ -7,8 +7,8 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
 import twin
-from optimizer.baselines.assignment import placement_of_assignment
 from optimizer.baselines.named import Baseline, Site
+from optimizer.baselines.params import DEFAULTS, BaselineParams
 from optimizer.progress import Progress, silent
 from optimizer.result import Result, ResultStop, Validation
 from optimizer.search.objectives import PRICES, latency_objective_of, price
@@ -60,12 +60,12 @@ class Search:
     def place(self, gpus: int) -> Placement | None:
         """The rule's plan on so many GPUs."""
         plan = self.baseline.rule(self.site, gpus)
-        if plan is None or len(plan) > self.most_gpus:
+        if plan is None or len(plan.gpus) > self.most_gpus:
             return None
-        if not self.site.scenario.allow_replicas and any((gpu.shares < 1).any() for gpu in plan.gpus):
+        if not self.site.scenario.allow_replicas and any(gpu.shares for gpu in plan.gpus):
             self.refused = True
             return None
-        return placement_of_assignment(self.site.adapters, plan, self.site.device.name)
+        return plan
 
     def _fewest(self) -> None:
         """Double the GPUs until a plan is healthy, then bisect.
@@ -115,6 +115,7 @@ def solve_baseline(
     total: Deadline = UNLIMITED,
     workers: int = 1,
     progress: Progress = silent,
+    params: BaselineParams = DEFAULTS,
 ) -> Result:
     """The plan of a baseline, and what the twin says of every GPU of it.
 
@@ -130,6 +131,8 @@ def solve_baseline(
         The end of all of it.
     workers, progress
         Processes, and where progress goes.
+    params
+        What the rules can be set to.
 
     Raises
     ------
@@ -140,7 +143,7 @@ def solve_baseline(
     profiles = twin.profiles_of(scenario)
     device = scenario.devices[0]
     most = min(device.count, scenario.n_adapters if gpus is None else gpus)
-    site = baseline.prepared(Site(scenario, device, profiles[device.name], workers, progress, total))
+    site = baseline.prepared(Site(scenario, device, profiles[device.name], workers, progress, total, params))
     prepared_s, deadline = time.monotonic() - started, total.within(time_limit_s)
     judge = PlacementJudge(twin.TwinJudge(scenario, profiles, workers, progress), deadline)
     search = Search(replace(site, deadline=deadline), baseline, judge, most, deadline)

@@ -16,21 +16,13 @@ from pydantic import BaseModel, ConfigDict
 
 import twin
 from optimizer.baselines.assignment import SingleAdapters
+from optimizer.baselines.params import DEFAULTS, BaselineParams
 from scenarios import AdapterClass, Device, Scenario
 from scenarios.arrivals import PoissonArrivals
 from scenarios.engine import padded_rank
 from scenarios.stopping.deadline import UNLIMITED, Deadline
 from twin import EngineProfile, GPULoad
 from twin.step_cost import StepCost
-
-SATURATION_S = 900.0
-"""Seconds of overload that are simulated."""
-
-FIRST_RATE_PER_S = 16.0
-"""Requests/s of the first run; doubled until the GPU serves less than half of them."""
-
-LENGTH_TOLERANCE = 0.1
-"""How far mean lengths may be from those that a measured throughput holds for, relative."""
 
 
 class Measured(BaseModel):
@@ -68,12 +60,15 @@ class Saturation:
         Lengths, engine arguments, and the GPU.
     deadline
         When to stop asking the twin.
+    params
+        How long and how hard the twin is loaded.
     """
 
     scenario: Scenario
     device: Device
     profile: EngineProfile
     deadline: Deadline = UNLIMITED
+    params: BaselineParams = DEFAULTS
 
     @cached_property
     def backbone_tok_per_s(self) -> float:
@@ -122,7 +117,7 @@ class Saturation:
         if known is None:
             return None
         pairs = (one.prompt.mean_tokens, known.prompt_tokens), (one.output.mean_tokens, known.output_tokens)
-        near = all(abs(is_ / was - 1) <= LENGTH_TOLERANCE for is_, was in pairs)
+        near = all(abs(actual / known - 1) <= self.params.length_tolerance for actual, known in pairs)
         return known if near else None
 
     @property
@@ -130,10 +125,10 @@ class Saturation:
         return self.device.memory_gib or self.profile.gpu_memory_gib
 
     def _saturate(self, profile: EngineProfile, rank: int, kv_cache_tokens: int | None) -> float:
-        """Served tokens/s under ever more load of one adapter, until the half is left over."""
+        """Served tokens/s under ever more load of one adapter, until much of it is left over."""
         busiest = self._busiest
         workload = self.scenario.workload.model_copy(update={"arrivals": PoissonArrivals(), "warmup_s": 0.0})
-        rate, best = FIRST_RATE_PER_S, 0.0
+        rate, best = self.params.first_rate_per_s, 0.0
         while True:
             self.deadline.check("the largest throughput was looked for")
             load = GPULoad(
@@ -153,9 +148,10 @@ class Saturation:
                 seed=self.scenario.seed,
                 gpu_memory_gib=self._memory_gib,
                 kv_cache_tokens=kv_cache_tokens,
-                duration_s=SATURATION_S,
+                duration_s=self.params.saturation_s,
             ).gpu
             best = max(best, gpu.served_tok_per_s)
-            if gpu.served_tok_per_s < 0.5 * gpu.offered_tok_per_s or gpu.offered_tok_per_s <= 0:
+            enough = self.params.saturated_share * gpu.offered_tok_per_s
+            if gpu.served_tok_per_s < enough or gpu.offered_tok_per_s <= 0:
                 return best
             rate *= 2

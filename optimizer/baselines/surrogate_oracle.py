@@ -6,7 +6,6 @@ fitted to them again in seconds. A random forest makes the greedy Proposed, a sm
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -18,7 +17,7 @@ from learn.design import SamplingPlan
 from learn.region_store import PLAN, cached_sample
 from optimizer.packing.model.problem import FloatArray
 from optimizer.progress import Progress, silent
-from scenarios import AdapterClass, Device, Scenario
+from scenarios import Device, EngineOption, Scenario
 from scenarios.stopping.deadline import UNLIMITED, Deadline
 from twin import EngineProfile
 from twin.workload.lengths import mean_square_tokens
@@ -34,53 +33,56 @@ class SurrogateOracle:
     ----------
     surrogate
         The model.
-    classes
-        The adapters' classes.
-    scenario, device, profile
-        Engine arguments, memory of the GPU, and its memory model.
+    scenario, gpu, profile
+        Classes of adapters and engine arguments, the kind of GPU, and its memory model.
     deadline
         When to stop answering.
     """
 
     surrogate: learn.Surrogate
-    classes: Sequence[AdapterClass]
     scenario: Scenario
-    device: Device
+    gpu: Device
     profile: EngineProfile
     deadline: Deadline = UNLIMITED
 
-    def fits(self, max_loras: int, max_lora_rank: int) -> bool:
-        """Whether the engine starts with so many slots of this rank."""
-        self.deadline.check("the greedy asked its model")
-        return self._memory(max_loras, max_lora_rank).starts
+    def engine(self, max_loras: int, max_lora_rank: int) -> EngineOption:
+        """The engine of so many slots of this rank on the GPU."""
+        return EngineOption(self.gpu.name, max_loras, max_lora_rank)
 
-    def throughput(self, counts: FloatArray, max_loras: int, max_lora_rank: int) -> float:
+    def fits(self, engine: EngineOption) -> bool:
+        """Whether the engine starts."""
+        self.deadline.check("the greedy asked its model")
+        return self._memory(engine).starts
+
+    def throughput(self, counts: FloatArray, engine: EngineOption) -> float:
         """Predicted tokens/s."""
-        features = self._features(counts, max_loras, max_lora_rank)
+        features = self._features(counts, engine)
         return float(self.surrogate.predict(features, outside="allow").throughput_tok_per_s[0])
 
-    def starves(self, counts: FloatArray, max_loras: int, max_lora_rank: int) -> bool:
+    def starves(self, counts: FloatArray, engine: EngineOption) -> bool:
         """Whether the model says that the GPU starves."""
-        features = self._features(counts, max_loras, max_lora_rank)
-        return bool(self.surrogate.starved(features, outside="allow")[0])
+        return bool(self.surrogate.starved(self._features(counts, engine), outside="allow")[0])
 
-    def _memory(self, max_loras: int, max_lora_rank: int) -> twin.MemoryPlan:
-        memory_gib = self.device.memory_gib or self.profile.gpu_memory_gib
+    def _memory(self, engine: EngineOption) -> twin.MemoryPlan:
         return twin.plan_memory(
-            self.profile.memory, self.scenario.engine, memory_gib, max_loras, max_lora_rank
+            self.profile.memory,
+            self.scenario.engine,
+            self.gpu.memory_gib or self.profile.gpu_memory_gib,
+            engine.max_loras,
+            engine.max_lora_rank,
         )
 
-    def _features(self, counts: FloatArray, max_loras: int, max_lora_rank: int) -> FloatArray:
-        tokens = self._memory(max_loras, max_lora_rank).kv_cache_tokens
-        engine = (np.array([float(value)]) for value in (max_loras, max_lora_rank, tokens))
+    def _features(self, counts: FloatArray, engine: EngineOption) -> FloatArray:
+        classes, tokens = self.scenario.classes, self._memory(engine).kv_cache_tokens
+        values = (np.array([float(value)]) for value in (engine.max_loras, engine.max_lora_rank, tokens))
         return learn.candidate_features(
-            [c.rate for c in self.classes],
-            [c.rank for c in self.classes],
-            [c.prompt.mean_tokens for c in self.classes],
-            [c.output.mean_tokens for c in self.classes],
-            [mean_square_tokens(c.output) for c in self.classes],
+            [c.rate for c in classes],
+            [c.rank for c in classes],
+            [c.prompt.mean_tokens for c in classes],
+            [c.output.mean_tokens for c in classes],
+            [mean_square_tokens(c.output) for c in classes],
             np.asarray(counts, dtype=np.float64)[None, :],
-            learn.Engines(*engine),
+            learn.Engines(*values),
         )
 
 

@@ -80,8 +80,9 @@ def _more_slots(instance: Instance, result: Result, problem: PackingProblem, now
 
 def _slot_row(instance: Instance, option: PackingOption) -> int | None:
     """Index of the row that limits the adapters to the slots."""
-    for rows in instance.regions[option.device].inner.of(option.max_loras, option.max_lora_rank):
-        if option.name.endswith(rows.regime):
+    engine = option.option
+    for rows in instance.regions[engine.device].inner.of(engine.max_loras, engine.max_lora_rank):
+        if rows.regime == option.regime:
             return next((r for r, row in enumerate(rows.rows) if row.meaning == SLOT_ROW), None)
     return None
 
@@ -153,12 +154,12 @@ def _like(
     instance: Instance, problem: PackingProblem, device: Device, slots: int, rank: int
 ) -> Iterable[PackingOption]:
     """An option of more slots with the rows of the largest one that there is: no worse than the real one."""
-    same = [o for o in problem.options if o.device == device.name and o.max_lora_rank == rank]
-    largest = max((o.max_loras for o in same), default=0)
+    same = [o for o in problem.options if o.device == device.name and o.option.max_lora_rank == rank]
+    largest = max((o.option.max_loras for o in same), default=0)
     return tuple(
         _with_slots(instance, option, slots - largest)
         for option in same
-        if option.max_loras == largest and _slot_row(instance, option) is not None
+        if option.option.max_loras == largest and _slot_row(instance, option) is not None
     )
 
 
@@ -172,7 +173,7 @@ def _lower_ranks(instance: Instance, problem: PackingProblem, now: float) -> lis
     for rank in reversed(ranks[:-1]):
         above = np.array([one.rank > rank for one in instance.classes])
         options = tuple(
-            replace(o, allowed=o.fits_class | (above & (o.max_lora_rank >= padded_rank(rank))))
+            replace(o, allowed=o.fits_class | (above & (o.option.max_lora_rank >= padded_rank(rank))))
             for o in problem.options
         )
         then = continuous_bound(replace(problem, options=options))

@@ -172,7 +172,7 @@ def _result(run: SearchState, method: Method, unpackable: bool) -> PackingResult
         violations = check(problem, run.packing)
         if violations:
             raise CheckFailedError(
-                f"method {method.name} returned a wrong packing: " + "; ".join(violations[:5])
+                f"method {method.name} returned a wrong packing: " + "; ".join(map(str, violations[:5]))
             )
     value = run.value if run.packing is not None else None
     if run.packing is None:

@@ -41,4 +41,4 @@ def _call_all(filler: BinFiller) -> None:
     )
     size = np.zeros((problem.n_classes + 1, 1, len(rows.capacity)))
     item, place = dealt(problem.counts[None, :], np.array([2]), size)
-    anneal(item, place, np.zeros(2, dtype=np.int64), size, 0, 1, 1.0, 0.5)
+    anneal(item, place, np.zeros(2, dtype=np.int64), size, 0, 1, 1.0, 0.5, 0.01)

@@ -8,6 +8,7 @@ the rest of the model).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -16,9 +17,13 @@ import numpy as np
 from optimizer.packing.assignment.cpsat import to_cpsat
 from optimizer.packing.assignment.cpsat_solver import solve_model
 from optimizer.packing.assignment.formulation import AssignmentModel, assignment_model
+from optimizer.packing.model.params import DEFAULTS, AssignmentParams
 from optimizer.packing.model.problem import Bin, FloatArray, IntArray, Packing, PackingProblem
 from optimizer.packing.model.search_state import PackingResult, Status, StopReason
 from scenarios.stopping.interrupts import interrupted
+
+Homes = Sequence[int | None]
+"""The running bin of each bin of a packing, None for a fresh one."""
 
 PRICE_RESOLUTION = 1_000_000
 """Integer steps of the largest price where moves have one too."""
@@ -46,7 +51,7 @@ class Running:
     def __len__(self) -> int:
         return len(self.devices)
 
-    def stay(self, counts: IntArray, homes: list[int | None]) -> int:
+    def stay(self, counts: IntArray, homes: Homes) -> int:
         """How many items of bins with these contents, in these places, need not move."""
         kept = np.zeros_like(self.known)
         for held, home in zip(counts, homes, strict=True):
@@ -54,7 +59,7 @@ class Running:
                 kept = kept + np.minimum(held, self.counts[home])
         return int(np.minimum(kept, self.known).sum())
 
-    def moves(self, counts: IntArray, homes: list[int | None]) -> int:
+    def moves(self, counts: IntArray, homes: Homes) -> int:
         """How many items move."""
         return int(self.known.sum()) - self.stay(counts, homes)
 
@@ -73,7 +78,20 @@ class Running:
         return homes
 
 
-@dataclass
+@dataclass(frozen=True, eq=False)
+class MovesResult(PackingResult):
+    """A packing near to what is running; its objective and bound are moves, or price with moves.
+
+    Parameters
+    ----------
+    homes
+        The running bin of each bin of the packing, or None where it is fresh.
+    """
+
+    homes: tuple[int | None, ...] = ()
+
+
+@dataclass(frozen=True)
 class MovesSolver:
     """A solver for `CutLoop.confirm`: the packing of fewest moves, or of least price with moves.
 
@@ -93,13 +111,8 @@ class MovesSolver:
         Only packings of less value than this are wanted.
     hint
         A packing and its places to start from.
-
-    Attributes
-    ----------
-    homes
-        The running bin of each bin of the last packing, or None where it is fresh.
-    bound
-        No packing of the last problem has less value.
+    params
+        How the model is solved.
     """
 
     running: Running
@@ -109,16 +122,15 @@ class MovesSolver:
     workers: int = 1
     share: float = 1.0
     below: float = float("inf")
-    hint: tuple[Packing, list[int | None]] | None = None
-    homes: list[int | None] | None = None
-    bound: float = 0.0
+    hint: tuple[Packing, Homes] | None = None
+    params: AssignmentParams = DEFAULTS.assignment
 
-    def value(self, problem: PackingProblem, packing: Packing, homes: list[int | None]) -> float:
+    def value(self, problem: PackingProblem, packing: Packing, homes: Homes) -> float:
         """Moves, or price with moves."""
         moves = self.running.moves(packing.counts(), homes)
         return moves if self.move_price is None else problem.price(packing) + self.move_price * moves
 
-    def __call__(self, problem: PackingProblem, seconds: float, _known_bound: float) -> PackingResult:
+    def __call__(self, problem: PackingProblem, seconds: float, known_bound: float) -> MovesResult:
         """The best packing in the time, proven or not."""
         from ortools.sat.python import cp_model
 
@@ -128,31 +140,29 @@ class MovesSolver:
             for v, n in model.hints(*self.hint).items():
                 cpsat.add_hint(variables[v], n)
         solver, status = solve_model(
-            cpsat, seed=self.seed, workers=self.workers, seconds=max(self.share * seconds, 0.1)
+            cpsat,
+            seed=self.seed,
+            workers=self.workers,
+            seconds=max(self.share * seconds, 0.1),
+            params=self.params,
         )
         if interrupted():
-            return _nothing(Status.LIMIT, StopReason.INTERRUPTED)
+            return _nothing(Status.LIMIT, StopReason.INTERRUPTED, known_bound)
         if status == cp_model.INFEASIBLE:
-            self.bound = self.below
-            return _nothing(Status.INFEASIBLE, StopReason.PROVEN)
-        self.bound = model.in_units(solver.best_objective_bound)
+            return _nothing(Status.INFEASIBLE, StopReason.PROVEN, self.below)
+        bound = max(known_bound, model.in_units(solver.best_objective_bound))
         if status not in (cp_model.OPTIMAL, cp_model.FEASIBLE):
-            return _nothing(Status.LIMIT, StopReason.TIME_LIMIT)
-        values = np.array(solver.response_proto.solution, dtype=np.float64)
-        packing, self.homes = model.packing(values)
-        best = status == cp_model.OPTIMAL
-        return PackingResult(
-            packing,
-            Status.OPTIMAL if best else Status.FEASIBLE,
-            StopReason.PROVEN if best else StopReason.TIME_LIMIT,
-            problem.price(packing),
-            0.0,
-            "moves",
-        )
+            return _nothing(Status.LIMIT, StopReason.TIME_LIMIT, bound)
+        packing, homes = model.packing(np.array(solver.response_proto.solution, dtype=np.float64))
+        known, reason = Status.FEASIBLE, StopReason.TIME_LIMIT
+        if status == cp_model.OPTIMAL:
+            known, reason = Status.OPTIMAL, StopReason.PROVEN
+        value = self.value(problem, packing, homes)
+        return MovesResult(packing, known, reason, value, bound, "moves", homes=homes)
 
 
-def _nothing(status: Status, reason: StopReason) -> PackingResult:
-    return PackingResult(None, status, reason, None, 0.0, "moves")
+def _nothing(status: Status, reason: StopReason, bound: float) -> MovesResult:
+    return MovesResult(None, status, reason, None, bound, "moves")
 
 
 class _Model:
@@ -163,21 +173,17 @@ class _Model:
     ) -> None:
         bins = len(running) + fresh
         self.problem, self.running = problem, running
-        self.built: AssignmentModel = assignment_model(replace(problem, max_bins=bins), bins)
+        # Running bins are told apart by what they hold, so no order may be imposed on them.
+        self.built: AssignmentModel = assignment_model(
+            replace(problem, max_bins=bins), bins, alike_from=len(running)
+        )
         self.kept: list[tuple[int, int, int]] = []
-        self._keep_symmetry_of_fresh_bins()
         self._devices()
         if problem.max_bins is not None and problem.max_bins < bins:
             opened = [(int(z), 1) for z in self.built.opened.ravel()]
             self.built.formulation.row("most_bins", opened, None, problem.max_bins)
         self._stay()
         self._objective(move_price)
-
-    def _keep_symmetry_of_fresh_bins(self) -> None:
-        """Running bins are told apart by what they hold, so no order may be imposed on them."""
-        fresh = {f"order_{g}" for g in range(len(self.running), len(self.built.items))}
-        model = self.built.formulation
-        model.rows = [row for row in model.rows if not row.name.startswith("order_") or row.name in fresh]
 
     def _devices(self) -> None:
         """A running bin keeps its device."""
@@ -229,7 +235,7 @@ class _Model:
         """A value of the integer objective in moves, or in price."""
         return integer / self.scale + self.offset
 
-    def packing(self, values: FloatArray) -> tuple[Packing, list[int | None]]:
+    def packing(self, values: FloatArray) -> tuple[Packing, tuple[int | None, ...]]:
         """The packing that the variables' values stand for, and the place of each bin."""
         rounded = np.rint(values).astype(np.int64)
         bins: list[Bin] = []
@@ -240,9 +246,9 @@ class _Model:
             if counts.any():
                 bins.append(Bin(self.built.options[int(rounded[self.built.opened[g]].argmax())], counts))
                 homes.append(g if g < len(self.running) else None)
-        return Packing(tuple(bins)), homes
+        return Packing(tuple(bins)), tuple(homes)
 
-    def hints(self, packing: Packing, homes: list[int | None]) -> dict[int, int]:
+    def hints(self, packing: Packing, homes: Homes) -> dict[int, int]:
         """Values of the items of a packing, as far as its bins have a place in the model."""
         fresh = iter(range(len(self.running), len(self.built.items)))
         hints: dict[int, int] = {}

@@ -27,7 +27,7 @@ from optimizer.replanning.changes import (
     placement_with_names,
     running_in,
 )
-from optimizer.replanning.moves import MovesSolver, Running
+from optimizer.replanning.moves import MovesResult, MovesSolver, Running
 from optimizer.result import Result, Validation
 from optimizer.search.compilation import compile_loops
 from optimizer.search.cut_loop import AcceptedPlan
@@ -112,13 +112,14 @@ class Mover:
         )
         rounds = self.search.params.replanning.max_rounds_per_relaxation
         problem = self._problem(held.best, share)
-        plan = self.search.loop.run(problem, solver, self.deadline, max_rounds=rounds).plan
-        if share == 1.0:
-            held = replace(held, bound=max(held.bound, min(solver.bound, held.value)))
-        if plan is None or solver.homes is None:
+        result = self.search.loop.run(problem, solver, self.deadline, max_rounds=rounds)
+        if share == 1.0 and result.last is not None:
+            held = replace(held, bound=max(held.bound, min(result.last.bound, held.value)))
+        if result.plan is None or not isinstance(result.plan.solved, MovesResult):
             return held
-        value = self._value(plan, solver.homes)
-        return held if value >= held.value - 1e-9 else Nearest(plan, solver.homes, value, held.bound)
+        homes = list(result.plan.solved.homes)
+        value = self._value(result.plan, homes)
+        return held if value >= held.value - 1e-9 else Nearest(result.plan, homes, value, held.bound)
 
     def _problem(self, best: AcceptedPlan, share: float) -> PackingProblem:
         """The region's problem; without a price per move, with the price of the plan held as budget."""

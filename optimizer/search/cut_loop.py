@@ -15,7 +15,6 @@ from optimizer.packing.model.search_state import PackingResult
 from optimizer.progress import silent
 from optimizer.search.balancing import balance_load
 from optimizer.search.judging import Pattern, PatternJudge
-from scenarios import EngineOption
 from scenarios.stopping.deadline import Deadline, Stopped
 from twin import GPUVerdict
 
@@ -236,9 +235,8 @@ def fixed_method(
 
 def pattern_of(problem: PackingProblem, b: Bin) -> Pattern:
     """Content and configuration of a bin; slots beyond its adapters are given back to the KV cache."""
-    option = problem.options[b.option]
-    slots = min(option.max_loras, int(b.counts.sum()))
-    engine = EngineOption(option.device, slots, option.max_lora_rank)
+    option = problem.options[b.option].option
+    engine = replace(option, max_loras=min(option.max_loras, int(b.counts.sum())))
     return Pattern(engine, tuple(int(n) for n in b.counts))
 
 
@@ -257,7 +255,7 @@ def _covers(problem: PackingProblem, index: int, pattern: Pattern) -> bool:
     The same device with at least the pattern's rank, and either the same slots, or slots for every
     adapter in both: then the option's engine differs only by having less memory for the KV cache.
     """
-    option, adapters, judged = problem.options[index], sum(pattern.counts), pattern.option
+    option, adapters, judged = problem.options[index].option, sum(pattern.counts), pattern.option
     if option.device != judged.device or option.max_lora_rank < judged.max_lora_rank:
         return False
     return option.max_loras == judged.max_loras or min(option.max_loras, adapters) == judged.max_loras

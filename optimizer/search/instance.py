@@ -14,7 +14,7 @@ from optimizer.packing.model.problem import PackingOption, PackingProblem
 from optimizer.search.objectives import latency_objective_of, price, prices_of
 from optimizer.search.params import SplittingParams
 from optimizer.search.splitting import ReplicaSplit, fewest_parts, region_of
-from scenarios import AdapterClass, Device, Scenario
+from scenarios import AdapterClass, Device, EngineOption, Scenario
 from twin import EngineProfile
 
 NAMED = 3
@@ -157,9 +157,8 @@ def _options(
                 capacity=rows.bounds,
                 allowed=rank <= rows.max_lora_rank,
                 price=price(device, prices_of(scenario.objective)[0]),
-                device=device.name,
-                max_loras=rows.max_loras,
-                max_lora_rank=rows.max_lora_rank,
+                option=EngineOption(device.name, rows.max_loras, rows.max_lora_rank),
+                regime=rows.regime,
                 latency_usage=np.maximum(slopes @ features.T, 0.0),
                 latency_offset=np.array([plane.intercept for plane in planes]),
             )

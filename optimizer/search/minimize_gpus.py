@@ -257,8 +257,8 @@ def cheaper_than(problem: PackingProblem, value: float) -> PackingProblem:
 
 def relaxed(instance: Instance, share: float) -> PackingProblem:
     """The packing problem on a region between the inner (share 0) and the outer one (share 1)."""
-    outer = {option.name: option for option in instance.outer.options}
-    options = tuple(_between(option, outer[option.name], share) for option in instance.inner.options)
+    outer = {option.key: option for option in instance.outer.options}
+    options = tuple(_between(option, outer[option.key], share) for option in instance.inner.options)
     return replace(instance.inner, options=options)
 
 

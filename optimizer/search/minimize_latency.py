@@ -146,7 +146,7 @@ def deal(problem: PackingProblem, gpus: int) -> list[IntArray]:
 
 def deal_by_rank(problem: PackingProblem, gpus: int) -> list[IntArray]:
     """Classes that need the same max rank dealt evenly over bins of their own, in proportion to load."""
-    ranks = np.array([option.max_lora_rank for option in problem.options])
+    ranks = np.array([option.option.max_lora_rank for option in problem.options])
     fits = np.array([option.fits_class for option in problem.options])
     need = np.array([ranks[fits[:, c]].min(initial=1 << 30) for c in range(problem.n_classes)])
     heaviest = np.array([option.usage / option.capacity[:, None] for option in problem.options[-1:]])[0]

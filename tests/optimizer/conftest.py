@@ -15,6 +15,7 @@ import pytest
 from optimizer.cli import main
 from optimizer.packing.model.checker import matches
 from optimizer.packing.model.problem import NoGoodCut, PackingOption, PackingProblem
+from scenarios import EngineOption
 
 
 def _patterns(problem: PackingProblem) -> list[tuple[tuple[int, ...], int]]:
@@ -95,7 +96,7 @@ def _random_option(rng: np.random.Generator, n: int, o: int) -> PackingOption:
         allowed=np.ones(n, bool) if o == 0 else rng.random(n) < 0.8,
         price=float(rng.choice([1.0, 1.5, 2.0, np.sqrt(2)])),
         limit=None if rng.random() < 0.7 else int(rng.integers(0, 4)),
-        device=str(rng.choice(["a", "b"])),
+        option=EngineOption(str(rng.choice(["a", "b"])), 1, 0),
         latency_usage=rng.integers(0, 5, (2, n)).astype(float),
         latency_offset=rng.integers(0, 5, 2).astype(float),
     )

@@ -14,7 +14,7 @@ from optimizer.packing import pack
 from optimizer.packing.bounds.aggregate_relaxation import AggregateModel, AggregateSolution
 from optimizer.packing.bounds.price_bounds import raise_bounds
 from optimizer.packing.heuristics import annealing
-from optimizer.packing.heuristics.annealing import SCHEDULES, anneal, anneal_to_bin_count, dealt
+from optimizer.packing.heuristics.annealing import anneal, anneal_to_bin_count, dealt
 from optimizer.packing.heuristics.first_fit import BinFiller, place_best_fit
 from optimizer.packing.model.checker import check
 from optimizer.packing.model.problem import PackingOption, PackingProblem
@@ -126,9 +126,9 @@ def test_dealing_is_even_and_annealing_counts_its_overflow() -> None:
     item, place = dealt(np.array([[2, 2], [0, 1]]), np.array([2, 1]), size)
     assert sorted(zip(item.tolist(), place.tolist(), strict=True)) == [(0, 0), (0, 1), (1, 0), (1, 1), (1, 2)]
     option = np.array([0, 0, 1])
-    assert anneal(item, place.copy(), option, size, 1, 1_000, 0.01, 0.001) == 0.0
+    assert anneal(item, place.copy(), option, size, 1, 1_000, 0.01, 0.001, 0.01) == 0.0
     stuffed = np.zeros(5, dtype=np.int64)
-    left = anneal(np.zeros(5, dtype=np.int64), stuffed, option[:1], size, 1, 1_000, 0.01, 0.001)
+    left = anneal(np.zeros(5, dtype=np.int64), stuffed, option[:1], size, 1, 1_000, 0.01, 0.001, 0.01)
     assert left == pytest.approx(1.5)
 
 
@@ -148,7 +148,7 @@ def test_bins_that_failed_are_not_tried_at_the_next_price(monkeypatch: pytest.Mo
 
     monkeypatch.setattr(annealing, "_packed", packed)
     anneal_to_bin_count(run, BinFiller(run.problem), continuous, 60)
-    assert len(tried) == len(SCHEDULES) * len({tuple(bins) for bins in tried}) > 0
+    assert len(tried) == len(run.params.annealing.schedules) * len({tuple(bins) for bins in tried}) > 0
 
 
 def test_items_of_no_size_leave_nothing_to_squeeze() -> None:

@@ -14,17 +14,16 @@ import scenarios
 import twin
 from learn.design import SamplingPlan
 from optimizer.baselines.assignment import (
-    Assignment,
     SingleAdapters,
     assigned,
     half_slots,
-    placement_of_assignment,
     single_adapters,
     third_slots,
 )
 from optimizer.baselines.dlora import dlora_proactive
 from optimizer.baselines.loraserve import largest_remainder, loraserve
 from optimizer.baselines.named import BASELINES, Baseline, Site
+from optimizer.baselines.params import BaselineParams
 from optimizer.baselines.rules import (
     bin_pack_capped,
     least_adapters,
@@ -47,6 +46,7 @@ def single(
 ) -> SingleAdapters:
     n = len(rates)
     return SingleAdapters(
+        "gpu",
         tuple(f"a{k}" for k in range(n)),
         np.array(ranks or [8] * n),
         np.array(rates, dtype=np.float64),
@@ -54,12 +54,20 @@ def single(
     )
 
 
-def groups(plan: Assignment) -> list[list[int]]:
-    return [gpu.adapters.tolist() for gpu in plan.gpus]
+def groups(plan: scenarios.Placement) -> list[list[int]]:
+    return [[int(name[1:]) for name in gpu.adapters] for gpu in plan.gpus]
 
 
-def slots(plan: Assignment) -> list[int]:
+def slots(plan: scenarios.Placement) -> list[int]:
     return [gpu.max_loras for gpu in plan.gpus]
+
+
+def ranks(plan: scenarios.Placement) -> list[int]:
+    return [gpu.max_lora_rank for gpu in plan.gpus]
+
+
+def shares(plan: scenarios.Placement) -> list[list[float]]:
+    return [[gpu.share(name) for name in gpu.adapters] for gpu in plan.gpus]
 
 
 # --- rules -------------------------------------------------------------------------------------------
@@ -71,7 +79,7 @@ def test_max_backbone_is_next_fit_on_the_throughput_without_lora() -> None:
     plan = max_backbone(given, 400.0)
     assert groups(plan) == [[0, 1], [2, 3]]
     assert slots(plan) == [2, 2]
-    assert [gpu.max_rank for gpu in plan.gpus] == [32, 16]
+    assert ranks(plan) == [32, 16]
     assert slots(max_backbone(given, 400.0, less_parallel=True)) == [1, 1]
     assert groups(max_backbone(single([9, 1]), 400.0)) == [[0], [1]]  # one too hot has a GPU of its own
 
@@ -124,7 +132,7 @@ def test_dlora_stops_where_a_replica_lowers_the_smallest_burst_tolerance() -> No
     """
     plan = dlora_proactive(single([120, 10], tokens=1.0), 2, 100.0, most_adapters=4)
     assert groups(plan) == [[0], [0, 1]]
-    assert [gpu.shares.tolist() for gpu in plan.gpus] == [[0.5], [0.5, 1.0]]
+    assert shares(plan) == [[0.5], [0.5, 1.0]]
     assert groups(dlora_proactive(single([120, 90], tokens=1.0), 2, 100.0, most_adapters=4)) == [[0], [1]]
 
 
@@ -148,19 +156,19 @@ def test_loraserve_apportions_gpus_and_splits_adapters() -> None:
     given = single([150, 50, 60, 40], ranks=[8, 8, 16, 16], tokens=1.0)
     plan = loraserve(given, 4, {8: 100.0, 16: 50.0})
     assert groups(plan) == [[0], [0, 1], [2], [2, 3]]
-    shares = [gpu.shares.tolist() for gpu in plan.gpus]
-    assert shares[0] == pytest.approx([100 / 150])
-    assert shares[1] == pytest.approx([50 / 150, 1.0])
-    assert shares[2] == pytest.approx([50 / 60])
-    assert shares[3] == pytest.approx([10 / 60, 1.0])
-    assert [gpu.max_rank for gpu in plan.gpus] == [8, 8, 16, 16]
+    split = shares(plan)
+    assert split[0] == pytest.approx([100 / 150])
+    assert split[1] == pytest.approx([50 / 150, 1.0])
+    assert split[2] == pytest.approx([50 / 60])
+    assert split[3] == pytest.approx([10 / 60, 1.0])
+    assert ranks(plan) == [8, 8, 16, 16]
 
 
 def test_loraserve_serves_a_rank_without_a_gpu_with_the_next_larger() -> None:
     given = single([1, 90, 2], ranks=[8, 16, 32], tokens=1.0)
     plan = loraserve(given, 1, {8: 1.0, 16: 1.0, 32: 1.0})
     assert groups(plan) == [[1, 2, 0]]
-    assert [gpu.max_rank for gpu in plan.gpus] == [32]
+    assert ranks(plan) == [32]
     with pytest.raises(PackingError, match="no entry for rank 8"):
         loraserve(given, 1, {16: 1.0, 32: 1.0})
 
@@ -170,29 +178,27 @@ def test_shares_always_sum_to_one(seed: int) -> None:
     rng = np.random.default_rng(seed)
     n, gpus = int(rng.integers(1, 30)), int(rng.integers(1, 9))
     given = single(rng.lognormal(0, 2, n).tolist(), rng.choice([8, 16, 32], n).tolist())
-    for plan in (
+    for placement in (  # which refuses shares that do not sum to 1
         loraserve(given, gpus, {8: 110.0, 16: 105.0, 32: 100.0}),
         dlora_proactive(given, gpus, 500.0, most_adapters=n),
     ):
-        placement = placement_of_assignment(given, plan, "gpu")  # refuses shares that do not sum to 1
         assert len(placement.gpus) <= gpus
         assert {name for gpu in placement.gpus for name in gpu.adapters} == set(given.names)
 
 
 def test_single_adapters_keep_the_scenarios_order() -> None:
     scenario = scenarios.read("mixed_ranks")
-    found = single_adapters(scenario)
+    found = single_adapters(scenario, "gpu")
     assert found.names == tuple(name for entry in scenario.adapters for name in entry.names())
     assert found.rates.tolist() == [rate for entry in scenario.adapters for rate in entry.rates()]
     assert found.ranks.tolist() == [rank for entry in scenario.adapters for rank in entry.ranks()]
     with pytest.raises(PackingError, match="one entry per adapter"):
-        SingleAdapters(("a",), np.array([8, 8]), np.array([1.0]), np.array([1.0]))
+        SingleAdapters("gpu", ("a",), np.array([8, 8]), np.array([1.0]), np.array([1.0]))
 
 
 def test_ranks_are_padded_to_those_of_the_engine() -> None:
     given = single([1.0], ranks=[1])
-    placement = placement_of_assignment(given, assigned(given, [[0], []]), "gpu")
-    assert [gpu.max_lora_rank for gpu in placement.gpus] == [8]
+    assert ranks(assigned(given, [[0], []])) == [8]
 
 
 # --- the twin's word ---------------------------------------------------------------------------------
@@ -212,9 +218,8 @@ def profiles(scenario: scenarios.Scenario) -> dict[str, twin.EngineProfile]:
 def test_the_judge_says_what_validate_says(
     scenario: scenarios.Scenario, profiles: dict[str, twin.EngineProfile]
 ) -> None:
-    adapters = single_adapters(scenario)
-    plan = loraserve(adapters, 3, {8: 15_000.0, 16: 14_700.0, 32: 14_500.0})
-    placement = placement_of_assignment(adapters, plan, scenario.devices[0].name)
+    adapters = single_adapters(scenario, scenario.devices[0].name)
+    placement = loraserve(adapters, 3, {8: 15_000.0, 16: 14_700.0, 32: 14_500.0})
     report = twin.validate(scenario, placement, profiles=profiles)
     judge = PlacementJudge(twin.TwinJudge(scenario, profiles))
     assert tuple(judge(placement.gpus)) == report.gpus
@@ -256,6 +261,20 @@ def test_gpus_that_do_not_start_are_named(scenario: scenarios.Scenario) -> None:
     assert result.validation is not None
     assert all(gpu.memory_failure is not None for gpu in result.validation.gpus)
     assert "GPUs 0, 1, 2, 3 do not start" in result.message
+
+
+def test_parameters_reach_the_rules_and_the_saturation(
+    scenario: scenarios.Scenario, profiles: dict[str, twin.EngineProfile]
+) -> None:
+    device = scenario.devices[0]
+    params = BaselineParams(adapters_per_gpu=16, saturation_s=60.0, length_tolerance=0.0)
+    site = Site(scenario, device, profiles[device.name], params=params)
+    placed = BASELINES["aibrix-binpack"].rule(site, 4)
+    assert placed is not None
+    assert [len(gpu.adapters) for gpu in placed.gpus] == [16, 16]
+    assert site.saturation.adapter_tok_per_s(8) == site.saturation.simulated_adapter(8)
+    longer = Site(scenario, device, profiles[device.name], params=BaselineParams(length_tolerance=0.0))
+    assert site.saturation.simulated_adapter(8) != longer.saturation.simulated_adapter(8)
 
 
 def test_a_rule_that_needs_more_gpus_than_given_has_no_plan(scenario: scenarios.Scenario) -> None:
@@ -350,27 +369,31 @@ def test_the_model_of_the_twin_is_fitted_to_runs_that_are_kept(
 
     def surrogate_oracle(model: Any) -> SurrogateOracle:
         learned = learned_surrogate(short, device, profiles[device.name], model, plan=plan)
-        return SurrogateOracle(learned, short.classes, short, device, profiles[device.name])
+        return SurrogateOracle(learned, short, device, profiles[device.name])
 
     oracle = surrogate_oracle("tree")
     assert list((tmp_path / "samples").glob("*/round-0000.csv"))
     monkeypatch.setattr("learn.sampling.observe", lambda *_: pytest.fail("the twin was asked again"))
     again = surrogate_oracle("tree")
     forest = surrogate_oracle("forest")
-    assert forest.fits(8, 8)
-    assert not forest.fits(4096, 32)
+    assert forest.fits(forest.engine(8, 8))
+    assert not forest.fits(forest.engine(4096, 32))
     one = np.ones(len(short.classes))
+    engine = forest.engine(64, 32)
     loads = [0.05 * one, 0.2 * one, one, 4 * one, 40 * one]
-    assert forest.throughput(0.05 * one, 64, 32) < forest.throughput(one, 64, 32)
+    assert forest.throughput(0.05 * one, engine) < forest.throughput(one, engine)
     for counts in loads:
-        assert oracle.starves(counts, 64, 32) == again.starves(counts, 64, 32)
-        assert oracle.throughput(counts, 64, 32) == again.throughput(counts, 64, 32)
+        assert oracle.starves(counts, engine) == again.starves(counts, engine)
+        assert oracle.throughput(counts, engine) == again.throughput(counts, engine)
 
 
 def test_the_greedy_with_a_model_of_the_twin_as_oracle(monkeypatch: pytest.MonkeyPatch) -> None:
     """The oracle of `proposed` replaced by a rule: 12 adapters a GPU at most, so it closes at 8."""
 
     class Rule:
+        def engine(self, max_loras: int, max_lora_rank: int) -> scenarios.EngineOption:
+            return scenarios.EngineOption("H100-64GB", max_loras, max_lora_rank)
+
         def fits(self, *_: object) -> bool:
             return True
 
@@ -388,7 +411,7 @@ def test_the_greedy_with_a_model_of_the_twin_as_oracle(monkeypatch: pytest.Monke
     scenarios.check_placement(result.placement, short)
     assert [len(gpu.adapters) for gpu in result.placement.gpus] == [8, 8, 8, 8]
     assert [gpu.max_loras for gpu in result.placement.gpus] == [8, 8, 8, 8]
-    ranks = {name: c.rank for c in short.classes for name in c.names}
-    first = [ranks[name] for name in result.placement.gpus[0].adapters]
+    rank_of = {name: c.rank for c in short.classes for name in c.names}
+    first = [rank_of[name] for name in result.placement.gpus[0].adapters]
     assert first == [32] * 8
     assert optimizer.solve(short, method="proposed-fast", gpus=3).status == "no_plan"

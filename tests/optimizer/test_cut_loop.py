@@ -17,6 +17,7 @@ from optimizer.search.instance import Instance
 from optimizer.search.judging import Pattern
 from optimizer.search.minimize_gpus import GPUMinimum, Minimizer, Search, cheaper_than, minimize_gpus, relaxed
 from optimizer.search.objective_order import minimize_second_price
+from scenarios import EngineOption
 from scenarios.stopping.deadline import Deadline, Stopped
 from twin import GPUVerdict
 
@@ -58,9 +59,7 @@ def problem(capacity: float, counts: Sequence[int] = (6, 6), sizes: Sequence[flo
         "gpu with 8 slots of rank 8, resident",
         usage=np.array([sizes, [1.0] * len(sizes)]),
         capacity=np.array([capacity, 8.0]),
-        device="gpu",
-        max_loras=8,
-        max_lora_rank=8,
+        option=EngineOption("gpu", 8, 8),
     )
     return PackingProblem(np.array(counts), (option,), heaviness=np.array(sizes)[:, None], max_bins=20)
 
@@ -95,7 +94,8 @@ def test_a_rejected_plan_is_cut_off_until_the_twin_accepts() -> None:
 @pytest.mark.parametrize(("big_price", "gpus"), [(2.0, 1), (2.5, 2)])
 def test_of_plans_as_cheap_the_one_of_fewest_gpus_is_taken(big_price: float, gpus: int) -> None:
     def option(device: str, capacity: float, price: float) -> PackingOption:
-        return PackingOption(device, np.array([[5.0]]), np.array([capacity]), price=price, device=device)
+        engine = EngineOption(device, 1, 0)
+        return PackingOption(device, np.array([[5.0]]), np.array([capacity]), price=price, option=engine)
 
     small, big = option("small", 10.0, 1.0), option("big", 20.0, big_price)
     both = PackingProblem(np.array([4]), (small, big), max_bins=8)
@@ -210,10 +210,10 @@ def test_the_end_while_the_twin_judges_keeps_what_was_accepted() -> None:
 def test_cuts_reach_options_that_are_no_better() -> None:
     base = problem(10.0)
     option = base.options[0]
-    more = replace(option, name="more slots", max_loras=16)
-    higher = replace(option, name="higher rank", max_lora_rank=16)
-    fewer = replace(option, name="fewer slots", max_loras=2)
-    other = replace(option, name="elsewhere", device="other")
+    more = replace(option, name="more slots", option=EngineOption("gpu", 16, 8))
+    higher = replace(option, name="higher rank", option=EngineOption("gpu", 8, 16))
+    fewer = replace(option, name="fewer slots", option=EngineOption("gpu", 2, 8))
+    other = replace(option, name="elsewhere", option=EngineOption("other", 8, 8))
     wide = replace(base, options=(option, more, higher, fewer, other))
     loop = CutLoop(FakeJudge(lambda _: False))  # type: ignore[arg-type]
     loop.verdicts(wide, Packing((Bin(0, np.array([2, 1])),)), Deadline.after(60))
@@ -238,3 +238,13 @@ def test_relaxed_regions_lie_between_the_two() -> None:
         assert option.capacity[0] / option.usage[0, 0] == pytest.approx(most / 3)
     half = relaxed(instance, 0.5).options[0]
     assert 10 / 3 < half.capacity[0] / half.usage[0, 0] < 20 / 3
+
+
+def test_regions_are_joined_by_option_and_regime_not_by_name() -> None:
+    resident = replace(problem(10.0).options[0], name="a gpu")
+    shared = replace(problem(30.0).options[0], name="a gpu", regime="shared")
+    inner = replace(problem(10.0), options=(resident, shared))
+    outer = replace(inner, options=(replace(shared, name="b"), replace(resident, name="c")))
+    instance: Any = SimpleNamespace(inner=inner, outer=outer, divisible=None)
+    rooms = [o.capacity[0] / o.usage[0, 0] for o in relaxed(instance, 1.0).options]
+    assert rooms == pytest.approx([10 / 3, 30 / 3])

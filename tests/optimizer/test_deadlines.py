@@ -17,6 +17,7 @@ from optimizer.packing.heuristics.first_fit import BinFiller
 from optimizer.packing.model.checker import check
 from optimizer.packing.model.problem import Bin, Packing, PackingOption, PackingProblem
 from optimizer.packing.model.search_state import SearchState
+from scenarios import EngineOption
 from scenarios.stopping import deadline
 from scenarios.stopping.deadline import Deadline
 
@@ -35,7 +36,7 @@ def many_bins(options: int = 5, classes: int = 120) -> PackingProblem:
                 f"o{o}",
                 np.vstack([size + o * tilt, size + (options - o) * tilt]),
                 np.ones(2),
-                max_loras=classes,
+                option=EngineOption("bin", classes, 0),
                 latency_usage=(size + o * tilt)[None, :],
                 latency_offset=np.zeros(1),
             )

@@ -17,6 +17,7 @@ from optimizer.packing.bounds.price_bounds import continuous_bound
 from optimizer.packing.heuristics.first_fit import BinFiller
 from optimizer.search.instance import Instance
 from optimizer.search.preparation import instance_of
+from scenarios import EngineOption
 
 
 @pytest.fixture(scope="module")
@@ -104,9 +105,11 @@ def test_one_more_slot_is_worth_what_the_slot_rows_lack(result: optimizer.Result
     kept = instance.regions["H100-64GB"].restricted([(8, 32)])
     only = replace(instance, regions={"H100-64GB": kept})
     options = tuple(
-        replace(option, usage=np.ones_like(option.usage), capacity=np.full(len(option.capacity), 8.0))
+        replace(
+            option, name="any", usage=np.ones_like(option.usage), capacity=np.full(len(option.capacity), 8.0)
+        )
         for option in instance.inner.options
-        if (option.max_loras, option.max_lora_rank) == (8, 32) and option.name.endswith("resident")
+        if option.key == (EngineOption("H100-64GB", 8, 32), "resident")
     )
     rows = next(rows for rows in kept.inner.options if rows.regime == "resident")
     assert SLOT_ROW in [row.meaning for row in rows.rows]

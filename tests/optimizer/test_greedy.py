@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,6 @@ import pytest
 import optimizer
 from optimizer.packing.bounds.price_bounds import continuous_bound
 from optimizer.packing.heuristics.greedy import (
-    TEST_POINTS,
     GreedyGPU,
     GreedyInput,
     proposed,
@@ -21,7 +20,9 @@ from optimizer.packing.heuristics.greedy import (
     zigzag,
 )
 from optimizer.packing.heuristics.oracle import RowOracle
+from optimizer.packing.model.params import GreedyParams, PackingParams
 from optimizer.packing.model.problem import NoGoodCut, PackingOption, PackingProblem
+from scenarios import EngineOption
 
 Answer = Callable[[np.ndarray, int, int], float]
 
@@ -36,14 +37,17 @@ class HandMade:
     largest_slots: int = 10_000
     asked: list[tuple[tuple[float, ...], int, int]] = field(default_factory=list)
 
-    def fits(self, max_loras: int, _max_lora_rank: int) -> bool:
-        return max_loras <= self.largest_slots
+    def engine(self, max_loras: int, max_lora_rank: int) -> EngineOption:
+        return EngineOption("gpu", max_loras, max_lora_rank)
 
-    def throughput(self, counts: np.ndarray, max_loras: int, max_lora_rank: int) -> float:
-        return self.throughputs(counts, max_loras, max_lora_rank)
+    def fits(self, engine: EngineOption) -> bool:
+        return engine.max_loras <= self.largest_slots
 
-    def starves(self, counts: np.ndarray, max_loras: int, max_lora_rank: int) -> bool:
-        self.asked.append((tuple(counts.tolist()), max_loras, max_lora_rank))
+    def throughput(self, counts: np.ndarray, engine: EngineOption) -> float:
+        return self.throughputs(counts, engine.max_loras, engine.max_lora_rank)
+
+    def starves(self, counts: np.ndarray, engine: EngineOption) -> bool:
+        self.asked.append((tuple(counts.tolist()), engine.max_loras, engine.max_lora_rank))
         return bool(counts @ np.array(self.sizes) > self.most + 1e-9)
 
 
@@ -59,7 +63,9 @@ def adapters(
 def plain(plan: list[GreedyGPU] | None) -> list[tuple[int, int, tuple[int, ...]]]:
     """Slots, rank and counts of each GPU."""
     assert plan is not None
-    return [(gpu.max_loras, gpu.max_lora_rank, tuple(int(n) for n in gpu.counts)) for gpu in plan]
+    return [
+        (gpu.option.max_loras, gpu.option.max_lora_rank, tuple(int(n) for n in gpu.counts)) for gpu in plan
+    ]
 
 
 def test_zigzag_takes_the_largest_the_smallest_the_second_largest() -> None:
@@ -163,9 +169,16 @@ def test_beyond_the_last_point_a_gpu_closes() -> None:
 
 def test_the_published_points_waste_what_a_point_at_every_adapter_uses() -> None:
     """31 fit: at the published points a GPU closes at 16, and 64 adapters need 4 GPUs instead of 3."""
-    published = proposed(adapters([64]), HandMade(31))
+    points = GreedyParams().test_points
+    published = proposed(adapters([64]), HandMade(31), fill_points=points, slot_points=points)
     assert [counts for _, _, counts in plain(published)] == [(16,)] * 4
-    fine = proposed(adapters([64]), HandMade(31), fill_points=range(1, 65), slot_points=TEST_POINTS)
+    sized = PackingProblem.bin_packing([1.0] * 64, 31)
+    options = tuple(replace(sized.options[0], option=EngineOption("gpu", s, 8)) for s in (16, 32, 64))
+    problem = replace(sized, options=options)
+    assert optimizer.pack(problem, "greedy").objective == 4
+    coarse = PackingParams(greedy=GreedyParams(test_points=(31, 62)))
+    assert optimizer.pack(problem, "greedy", params=coarse).objective == 3
+    fine = proposed(adapters([64]), HandMade(31), fill_points=range(1, 65), slot_points=points)
     assert [counts for _, _, counts in plain(fine)] == [(31,), (31,), (2,)]
 
 
@@ -190,9 +203,7 @@ def rows_problem(**changes: Any) -> PackingProblem:
             usage=np.array([[2.0, 1.0], [1.0, 1.0]]),
             capacity=np.array([capacity, float(slots)]),
             allowed=np.array([rank >= 16, True]),
-            device="gpu",
-            max_loras=slots,
-            max_lora_rank=rank,
+            option=EngineOption("gpu", slots, rank),
         )
 
     options = (option(8, 8, 12.0), option(16, 8, 10.0), option(8, 16, 9.0))
@@ -201,26 +212,26 @@ def rows_problem(**changes: Any) -> PackingProblem:
 
 def test_the_row_oracle_reads_memory_starvation_and_throughput_off_the_rows() -> None:
     oracle = RowOracle(rows_problem(), "gpu")
-    assert oracle.fits(8, 8)
-    assert oracle.fits(16, 16) is False  # no option of rank 16 has more than 8 slots
-    assert oracle.option(4, 8) == 0  # the next larger stands in
-    assert not oracle.starves(np.array([0.0, 8.0]), 8, 8)
-    assert oracle.starves(np.array([0.0, 9.0]), 8, 8)  # more adapters than slots
-    assert oracle.starves(np.array([1.0, 1.0]), 8, 8)  # rank 16 in slots of rank 8
-    assert not oracle.starves(np.array([1.0, 7.0]), 8, 16)
-    assert oracle.starves(np.array([2.0, 6.0]), 8, 16)  # load 10 above 9
-    assert oracle.throughput(np.array([0.0, 8.0]), 8, 8) == pytest.approx(8.0)
-    assert oracle.throughput(np.array([0.0, 20.0]), 16, 8) == pytest.approx(
+    assert oracle.fits(oracle.engine(8, 8))
+    assert oracle.fits(oracle.engine(16, 16)) is False  # no option of rank 16 has more than 8 slots
+    assert oracle.option(oracle.engine(4, 8)) == 0  # the next larger stands in
+    assert not oracle.starves(np.array([0.0, 8.0]), oracle.engine(8, 8))
+    assert oracle.starves(np.array([0.0, 9.0]), oracle.engine(8, 8))  # more adapters than slots
+    assert oracle.starves(np.array([1.0, 1.0]), oracle.engine(8, 8))  # rank 16 in slots of rank 8
+    assert not oracle.starves(np.array([1.0, 7.0]), oracle.engine(8, 16))
+    assert oracle.starves(np.array([2.0, 6.0]), oracle.engine(8, 16))  # load 10 above 9
+    assert oracle.throughput(np.array([0.0, 8.0]), oracle.engine(8, 8)) == pytest.approx(8.0)
+    assert oracle.throughput(np.array([0.0, 20.0]), oracle.engine(16, 8)) == pytest.approx(
         10.0
     )  # 20 offered, twice too much
 
 
 def test_the_row_oracle_obeys_cuts() -> None:
     oracle = RowOracle(rows_problem(cuts=(NoGoodCut((0,), np.array([0, 5])),)), "gpu")
-    assert not oracle.starves(np.array([0.0, 4.0]), 8, 8)
-    assert oracle.starves(np.array([0.0, 5.0]), 8, 8)
-    assert oracle.starves(np.array([0.0, 4.5]), 8, 8)  # fractions count up
-    assert not oracle.starves(np.array([0.0, 5.0]), 16, 8)
+    assert not oracle.starves(np.array([0.0, 4.0]), oracle.engine(8, 8))
+    assert oracle.starves(np.array([0.0, 5.0]), oracle.engine(8, 8))
+    assert oracle.starves(np.array([0.0, 4.5]), oracle.engine(8, 8))  # fractions count up
+    assert not oracle.starves(np.array([0.0, 5.0]), oracle.engine(16, 8))
 
 
 @pytest.mark.parametrize("method", ["greedy", "greedy-fill"])
@@ -237,9 +248,7 @@ def test_packings_of_the_greedy_pass_the_checker_and_are_never_below_the_bound(
             usage=np.array([sizes * (1 + 0.2 * k), np.ones(n)]),
             capacity=np.array([14.0, float(slots)]),
             allowed=np.arange(n) > 0 if rank == 8 else None,
-            device="gpu",
-            max_loras=slots,
-            max_lora_rank=rank,
+            option=EngineOption("gpu", slots, rank),
         )
         for k, (slots, rank) in enumerate([(8, 8), (16, 8), (32, 8), (8, 16), (16, 16), (32, 16)])
     )

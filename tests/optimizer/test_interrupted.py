@@ -16,6 +16,7 @@ from optimizer.packing.model.search_state import PackingResult, Status, StopReas
 from optimizer.packing.warm_up import compile_kernels
 from optimizer.search.cut_loop import CutLoop
 from optimizer.search.minimize_gpus import GPUMinimum, Search, minimize_gpus
+from scenarios import EngineOption
 from scenarios.stopping import interrupts
 from scenarios.stopping.deadline import UNLIMITED, Deadline
 from scenarios.stopping.interrupts import noticed
@@ -142,7 +143,7 @@ SIZES = np.array([3.0, 2.0])
 
 
 def problem_of(capacity: float) -> PackingProblem:
-    option = PackingOption("gpu", SIZES[None, :], np.array([capacity]), device="gpu", max_loras=64)
+    option = PackingOption("gpu", SIZES[None, :], np.array([capacity]), option=EngineOption("gpu", 64, 0))
     return PackingProblem(np.array([6, 6]), (option,), heaviness=SIZES[:, None], max_bins=20)
 
 

@@ -24,6 +24,7 @@ from optimizer.search.minimize_latency import minimize_latency, on_cheaper, spre
 from optimizer.search.objective_order import first_in_order, minimize_second_price, plan_value
 from optimizer.search.objectives import leading_prices, price, prices_of
 from optimizer.search.params import LatencyParams
+from scenarios import EngineOption
 from scenarios.stopping.deadline import Deadline
 from twin import GPUVerdict
 
@@ -55,9 +56,7 @@ def option(device: str, capacity: float = 10.0, slower: float = 1.0) -> PackingO
         device,
         np.array([[1.0, 1.0]]),
         np.array([capacity]),
-        device=device,
-        max_loras=20,
-        max_lora_rank=8,
+        option=EngineOption(device, 20, 8),
         latency_usage=np.full((1, 2), slower if device == "cheap" else 1.0),
         latency_offset=np.zeros(1),
     )

@@ -15,6 +15,7 @@ from optimizer.packing import pack
 from optimizer.packing.assignment.formulation import assignment_model
 from optimizer.packing.assignment.milp import lp_text
 from optimizer.packing.model.problem import NoGoodCut, PackingOption, PackingProblem
+from scenarios import EngineOption
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 
@@ -23,10 +24,12 @@ def base() -> PackingProblem:
     """Three classes, two kinds of bins; class 2 enters the large one only."""
     small = PackingOption(
         "small", np.array([[3.0, 2.0, 5.0]]), np.array([6.0]), allowed=np.array([True, True, False]),
-        device="s", latency_usage=np.array([[2.0, 1.0, 4.0]]), latency_offset=np.array([1.0]),
+        option=EngineOption("s", 1, 0),
+        latency_usage=np.array([[2.0, 1.0, 4.0]]), latency_offset=np.array([1.0]),
     )  # fmt: skip
     large = PackingOption(
-        "large", np.array([[3.0, 2.0, 5.0], [1.0, 1.0, 1.0]]), np.array([11.0, 4.0]), price=1.5, device="l",
+        "large", np.array([[3.0, 2.0, 5.0], [1.0, 1.0, 1.0]]), np.array([11.0, 4.0]), price=1.5,
+        option=EngineOption("l", 1, 0),
         latency_usage=np.array([[1.0, 1.0, 2.0]]), latency_offset=np.array([2.0]),
     )  # fmt: skip
     return PackingProblem(np.array([3, 2, 1]), (small, large))

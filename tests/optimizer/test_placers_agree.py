@@ -13,6 +13,7 @@ from optimizer.packing import methods, pack
 from optimizer.packing.model.checker import check
 from optimizer.packing.model.problem import PackingOption, PackingProblem
 from optimizer.packing.model.search_state import Status
+from scenarios import EngineOption
 
 EXACT = ("exact", "patterns", "cpsat", "milp", "cbc")
 
@@ -76,7 +77,8 @@ def test_cbc_cuts_off_no_optimum_of_a_latency_problem() -> None:
     options = tuple(
         PackingOption(
             f"option-{o}", np.array(usage, dtype=float), np.array(capacity, dtype=float), price=price,
-            device=device, limit=0 if o == 2 else None, allowed=np.array([o != 2, True, True, True]),
+            option=EngineOption(device, 1, 0),
+            limit=0 if o == 2 else None, allowed=np.array([o != 2, True, True, True]),
             latency_usage=np.array(latency), latency_offset=np.array(offset),
         )
         for o, (usage, capacity, price, device, latency, offset) in enumerate(figures)

@@ -26,7 +26,7 @@ from optimizer.replanning.replan import Mover, Nearest, replan
 from optimizer.search.cut_loop import AcceptedPlan, CutLoop, pattern_of
 from optimizer.search.judging import Pattern
 from optimizer.search.minimize_gpus import Search
-from scenarios import PlacedGPU, Placement
+from scenarios import EngineOption, PlacedGPU, Placement
 from scenarios.stopping.deadline import Deadline
 from twin import GPUVerdict
 
@@ -36,9 +36,7 @@ def option(slots: int, sizes: Sequence[float], capacity: float, device: str = "g
         f"{device} with {slots} slots of rank 8, resident",
         usage=np.array([sizes, [1.0] * len(sizes)]),
         capacity=np.array([capacity, float(slots)]),
-        device=device,
-        max_loras=slots,
-        max_lora_rank=8,
+        option=EngineOption(device, slots, 8),
     )
 
 
@@ -55,12 +53,13 @@ def solve(solver: MovesSolver, one: PackingProblem) -> tuple[Packing, float]:
     result = solver(one, 20.0, 0.0)
     assert result.status is Status.OPTIMAL
     assert result.packing is not None
-    assert solver.homes is not None
     assert check(one, result.packing) == []
-    for b, home in zip(result.packing.bins, solver.homes, strict=True):
+    for b, home in zip(result.packing.bins, result.homes, strict=True):
         assert home is None or one.options[b.option].device == solver.running.devices[home]
-    assert len({h for h in solver.homes if h is not None}) == sum(h is not None for h in solver.homes)
-    return result.packing, solver.value(one, result.packing, solver.homes)
+    assert len({h for h in result.homes if h is not None}) == sum(h is not None for h in result.homes)
+    assert result.objective == solver.value(one, result.packing, result.homes)
+    assert result.bound == pytest.approx(result.objective, abs=1e-5)
+    return result.packing, result.objective
 
 
 # --- few moves ---------------------------------------------------------------------------------------
@@ -123,8 +122,9 @@ def test_a_price_per_move_is_weighed_against_a_gpu() -> None:
 def test_only_better_packings_are_wanted() -> None:
     one = problem([6], option(8, [1.0], 6.0), budget=1.0)
     solver = MovesSolver(running([[4], [2]], [6]), fresh=1, below=2.0)
-    assert solver(one, 20.0, 0.0).status is Status.INFEASIBLE
-    assert solver.bound == 2.0
+    refused = solver(one, 20.0, 0.0)
+    assert refused.status is Status.INFEASIBLE
+    assert refused.bound == 2.0
     solver = MovesSolver(running([[4], [2]], [6]), fresh=1, below=3.0)
     assert solve(solver, one)[1] == 2
 

@@ -68,6 +68,7 @@ def solve(run: SearchState, built: AssignmentModel) -> None:
         seed=run.seed,
         workers=run.workers,
         seconds=run.left_s,
+        params=run.params.assignment,
         gap_limit=run.gap_limit,
         callback=Found(),
     )

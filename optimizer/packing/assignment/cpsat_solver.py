@@ -5,11 +5,9 @@ from __future__ import annotations
 import time
 from typing import Any
 
+from optimizer.packing.model.params import AssignmentParams
 from optimizer.packing.native_search import solve_in_thread
 from scenarios.stopping.interrupts import interrupted
-
-ALONE_S = 1.0
-"""Deterministic seconds that one search gets before several are interleaved."""
 
 FULL_LINEARIZATION = 2
 
@@ -20,6 +18,7 @@ def solve_model(
     seed: int,
     workers: int,
     seconds: float,
+    params: AssignmentParams,
     gap_limit: float = 0.0,
     callback: Any = None,
 ) -> tuple[Any, Any]:
@@ -38,6 +37,8 @@ def solve_model(
         Seed of everything random, and threads.
     seconds
         Time limit, also in deterministic time.
+    params
+        How long one search goes alone.
     gap_limit
         Relative gap at which to stop.
     callback
@@ -49,7 +50,7 @@ def solve_model(
     alone = _solver(seed, 1, seconds, gap_limit)
     alone.parameters.linearization_level = FULL_LINEARIZATION
     if workers > 1:
-        alone.parameters.max_deterministic_time = min(ALONE_S, seconds)
+        alone.parameters.max_deterministic_time = min(params.alone_s, seconds)
     status = _run(alone, model, callback)
     left_s = seconds - (time.monotonic() - started)
     decided = (cp_model.OPTIMAL, cp_model.INFEASIBLE, cp_model.MODEL_INVALID)

@@ -124,7 +124,9 @@ class AssignmentModel:
         return values
 
 
-def assignment_model(problem: PackingProblem, bins: int, least: float = 0.0) -> AssignmentModel:
+def assignment_model(
+    problem: PackingProblem, bins: int, least: float = 0.0, *, alike_from: int = 0
+) -> AssignmentModel:
     """Formulate a problem with so many bins.
 
     Parameters
@@ -135,6 +137,8 @@ def assignment_model(problem: PackingProblem, bins: int, least: float = 0.0) -> 
         How many bins there are to open, at most.
     least
         A proven lower bound on the objective ``price``; added as a row.
+    alike_from
+        Bins from this one on are alike, so that they may be ordered; those before are told apart.
     """
     options = useful_options(problem)
     model = Formulation()
@@ -152,7 +156,7 @@ def assignment_model(problem: PackingProblem, bins: int, least: float = 0.0) -> 
     _links(built)
     _limits(built)
     _cut_rows(built)
-    _symmetry(built)
+    _symmetry(built, alike_from)
     if problem.objective == "price":
         _price_objective(built, least)
     else:
@@ -309,14 +313,14 @@ def symmetry_weights(problem: PackingProblem) -> IntArray:
     return weights
 
 
-def _symmetry(built: AssignmentModel) -> None:
+def _symmetry(built: AssignmentModel, alike_from: int) -> None:
     """Bins in the order of their options; bins of one option by the items of the largest classes."""
     problem, model = built.problem, built.formulation
     weights = symmetry_weights(problem)
     most = np.array([rows.most for rows in problem.rows]).max(axis=0)
     step = int(weights @ most) + 1
     codes = [(len(built.options) - k) * step for k in range(len(built.options))]
-    for g in range(len(built.items) - 1):
+    for g in range(alike_from, len(built.items) - 1):
         terms = []
         for sign, h in ((1, g), (-1, g + 1)):
             terms += [(int(z), sign * code) for z, code in zip(built.opened[h], codes, strict=True)]

@@ -14,6 +14,7 @@ import psutil
 from optimizer.packing.assignment.formulation import AssignmentModel, Formulation, assignment_model
 from optimizer.packing.assignment.run_model import lower_bound, prepared
 from optimizer.packing.model.checker import check
+from optimizer.packing.model.params import DEFAULTS
 from optimizer.packing.model.problem import PackingProblem
 from optimizer.packing.model.search_state import SearchState
 from optimizer.packing.native_search import solve_in_thread
@@ -23,19 +24,18 @@ from scenarios.stopping.interrupts import interrupted
 TOLERANCE = 1e-9
 """Feasibility and integrality tolerance: far below the resolution of a scaled row."""
 
-WELL_SCALED = 10_000
-"""Largest coefficient of a row that is passed on unchanged."""
 
-
-def to_pulp(formulation: Formulation, name: str = "packing") -> tuple[Any, list[Any]]:
+def to_pulp(
+    formulation: Formulation, largest_coefficient: float = DEFAULTS.assignment.largest_coefficient
+) -> tuple[Any, list[Any]]:
     """Translate a formulation; the PuLP problem and its variables.
 
-    Rows with large coefficients are divided by their largest, and continuous variables counted in units
+    Rows with larger coefficients are divided by their largest, and continuous variables counted in units
     of a thousandth of their range, as solvers' tolerances are absolute.
     """
     import pulp
 
-    model = pulp.LpProblem(name, pulp.LpMinimize)
+    model = pulp.LpProblem("packing", pulp.LpMinimize)
     units = [max(1.0, v.upper / 1_000) if v.continuous else 1 for v in formulation.variables]
     variables = [
         model.add_variable(
@@ -49,7 +49,7 @@ def to_pulp(formulation: Formulation, name: str = "packing") -> tuple[Any, list[
     model += pulp.LpAffineExpression([(variables[v], a * units[v]) for v, a in formulation.objective])
     for row in formulation.rows:
         largest = max(abs(a * units[v]) for v, a in row.terms)
-        scale = largest / WELL_SCALED if largest > WELL_SCALED else 1
+        scale = largest / largest_coefficient if largest > largest_coefficient else 1
         terms = pulp.LpAffineExpression([(variables[v], a * units[v] / scale) for v, a in row.terms])
         if row.lower is not None and row.lower == row.upper:
             model += (terms == row.lower / scale), row.name
@@ -87,7 +87,7 @@ def _place(run: SearchState, solver: str) -> None:
     built = prepared(run)
     if built is None:
         return
-    model, variables = to_pulp(built.formulation)
+    model, variables = to_pulp(built.formulation, run.params.assignment.largest_coefficient)
     start = built.values(run.packing) if run.packing is not None else None
     solve = _solve_highs if solver == "highs" else _solve_cbc
     bound = solve(run, model, variables, start)

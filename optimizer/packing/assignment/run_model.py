@@ -8,9 +8,6 @@ from optimizer.packing.assignment.formulation import AssignmentModel, assignment
 from optimizer.packing.heuristics.first_fit import place_best_fit
 from optimizer.packing.model.search_state import SearchState
 
-LARGEST = 400_000
-"""Most item variables of an assignment model; larger problems are for the patterns."""
-
 
 def prepared(run: SearchState) -> AssignmentModel | None:
     """The model of all packings that may be better than the run's; None if it would be too large.
@@ -20,7 +17,7 @@ def prepared(run: SearchState) -> AssignmentModel | None:
     if run.packing is None and run.problem.objective == "price":
         place_best_fit(run)
     bins = most_bins(run)
-    if bins * run.problem.n_classes > LARGEST:
+    if bins * run.problem.n_classes > run.params.assignment.most_variables:
         size = f"{bins} bins and {run.problem.n_classes} classes"
         run.message = f"the assignment model of {size} is too large; it was not solved"
         run.say(run.message)

@@ -108,7 +108,13 @@ def _chosen(
     for limit in limit_rows(problem):
         if np.isin(limit.weight, (0.0, 1.0)).all():  # a budget is kept by whoever offers the packing
             model.add(total(limit.weight[option]) <= int(limit.most))
-    solver, status = solve_model(model, seed=run.seed, workers=run.workers, seconds=min(seconds, run.left_s))
+    solver, status = solve_model(
+        model,
+        seed=run.seed,
+        workers=run.workers,
+        seconds=min(seconds, run.left_s),
+        params=run.params.assignment,
+    )
     chosen = None
     if status in (cp_model.OPTIMAL, cp_model.FEASIBLE):
         chosen = [b for b, x in zip(bins, amount, strict=True) for _ in range(solver.value(x))]

@@ -10,7 +10,6 @@ one-dimensional bin packing problem", 2004; annealing: Kirkpatrick et al., 1983)
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
@@ -18,49 +17,15 @@ import numpy as np
 from optimizer.packing.bounds.aggregate_relaxation import AggregateModel, AggregateSolution, LinearRelaxation
 from optimizer.packing.heuristics.first_fit import BinFiller, holds, offer
 from optimizer.packing.model.compilation import compiled
+from optimizer.packing.model.params import CoolingSchedule
 from optimizer.packing.model.problem import Bin, FloatArray, IntArray
 from optimizer.packing.model.search_state import SearchState, round_up
-
-MOVES_PER_ITEM, FEWEST = 3_000, 300_000
-"""Moves that an annealing tries for every item, and in all at least."""
-
-
-@dataclass(frozen=True)
-class Schedule:
-    """One annealing: overflow, in mean items, that is accepted about every third time at its start and end.
-
-    It is ``longer`` times as long as the others.
-    """
-
-    hot: float
-    cold: float
-    longer: int = 1
-
-
-SCHEDULES = (Schedule(0.002, 0.0002), Schedule(0.02, 0.001), Schedule(0.1, 0.001, longer=2))
-"""Annealings one after the other. Where items are many and small, heat spoils the aggregate model's division;
-where they are few and large, little moves without."""
-
-CHUNK = 1_000_000
-"""Moves between two looks at the clock."""
-
-NEAR = 0.1
-"""Share of the way from the bound to the plan at which a packing is looked for after the bound itself."""
-
-NEARLY, AGAIN = 0.01, 3
-"""Overflow, in bins, with which an annealing is done again from where it ended, and how often at most."""
-
-DIVISION_SHARE = 0.1
-"""Share of the time that one division may take: the tighter it is, the longer it is looked for."""
 
 BARRED = 1e3
 """Share of a bin that an item takes which may not enter it."""
 
 EMPTY = 1e-9
 """Overflow that is none; the integer rows decide in the end."""
-
-HEALTHY = 0.01
-"""Share of the moves between two bins that do not overflow which are tried: they help only by chance."""
 
 
 def anneal_to_bin_count(
@@ -69,20 +34,20 @@ def anneal_to_bin_count(
     """Look for a plan at the run's bound, a little above it, then half the way to the plan there is."""
     if not 0 < continuous.bound < np.inf:  # items of no size, or no plan at all
         return
-    until, model = run.until(seconds), AggregateModel(run.problem)
+    until, model, params = run.until(seconds), AggregateModel(run.problem), run.params.annealing
 
     @cache
     def division(price: float) -> AggregateSolution | None:
-        wanted = continuous.bins * (price / continuous.bound)
-        return model.divide(price, wanted, DIVISION_SHARE * min(seconds, run.left_s))
+        bins = continuous.bins * (price / continuous.bound)
+        return model.divide(price, bins, params.division_share * min(seconds, run.left_s))
 
-    for schedule in SCHEDULES:
+    for schedule in params.schedules:
         target, failed, tried = run.bound, 0.0, set[bytes]()
         while run.packing is not None and not until() and failed < target < run.value * (1 - 1e-9):
             given, found = division(target), None
             if given is not None and given.bins.tobytes() not in tried:  # prices may be close
                 tried.add(given.bins.tobytes())
-                found = _packed(filler, given, schedule, run.seed, until)
+                found = _packed(filler, given, schedule, run, until)
             if found is None or not offer(run, found):
                 failed = target
             target = _next_target(run, failed)
@@ -90,19 +55,23 @@ def anneal_to_bin_count(
 
 def _next_target(run: SearchState, failed: float) -> float:
     """The price to try after the highest that failed: near the bound, as most optima are, then half way."""
-    share = NEAR if failed <= run.bound else 0.5
+    share = run.params.annealing.first_step if failed <= run.bound else 0.5
     return round_up(failed + share * (run.value - failed), run.problem)
 
 
 def _packed(
-    filler: BinFiller, division: AggregateSolution, schedule: Schedule, seed: int, until: Callable[[], bool]
+    filler: BinFiller,
+    division: AggregateSolution,
+    schedule: CoolingSchedule,
+    run: SearchState,
+    until: Callable[[], bool],
 ) -> list[Bin] | None:
     """The items of a division in its bins; None if no such packing was found."""
     options = np.flatnonzero(division.bins)
     size = _sizes(filler, options)
     option = np.repeat(np.arange(len(options)), division.bins[options])
     item, place = dealt(division.items[options], division.bins[options], size)
-    if not _without_overflow(item, place, option, size, schedule, seed, until):
+    if not _without_overflow(run, item, place, option, size, schedule, until):
         return None
     counts = np.zeros((len(option), filler.problem.n_classes), dtype=np.int64)
     np.add.at(counts, (place, item), 1)
@@ -111,28 +80,34 @@ def _packed(
 
 
 def _without_overflow(
+    run: SearchState,
     item: IntArray,
     place: IntArray,
     option: IntArray,
     size: FloatArray,
-    schedule: Schedule,
-    seed: int,
+    schedule: CoolingSchedule,
     until: Callable[[], bool],
 ) -> bool:
     """Anneal ``place`` until no bin overflows; whether it came to that."""
+    params = run.params.annealing
+    moves = schedule.length * max(params.moves_per_item * len(item), params.least_moves)
+    chunks = -(-moves // params.moves_per_look)
+    # Cooling is geometric, in units of a mean item, so that one schedule suits items of any size.
     mean = float(size[item, option[place]].max(axis=1).mean())
-    moves = schedule.longer * max(MOVES_PER_ITEM * len(item), FEWEST)
-    chunks = -(-moves // CHUNK)
     heat = mean * np.geomspace(schedule.hot, schedule.cold, chunks + 1)
-    for keys in np.random.SeedSequence(seed).generate_state((1 + AGAIN) * chunks).reshape(-1, chunks):
-        left = 0.0
-        for k, key in enumerate(keys):
+    keys = np.random.SeedSequence(run.seed).generate_state((1 + params.retries) * chunks)
+    for attempt in keys.reshape(-1, chunks):
+        overflow = 0.0
+        for k, key in enumerate(attempt):
             if until():
                 return False
-            left = anneal(item, place, option, size, int(key), moves // chunks, heat[k], heat[k + 1])
-            if left < EMPTY:
+            overflow = anneal(
+                item, place, option, size, int(key), moves // chunks, heat[k], heat[k + 1],
+                params.harmless_share,
+            )  # fmt: skip
+            if overflow < EMPTY:
                 return True
-        if left > NEARLY:
+        if overflow > params.retry_overflow:
             return False
     return False
 
@@ -189,6 +164,7 @@ def anneal(
     moves: int,
     hot: float,
     cold: float,
+    harmless: float,
 ) -> float:
     """Move and swap items between bins until none overflows; returns the overflow that is left.
 
@@ -204,6 +180,8 @@ def anneal(
         Seed, and moves to try.
     hot, cold
         Temperature at the start and at the end, in shares of a bin.
+    harmless
+        Share of the moves between two bins without overflow that are tried.
     """
     np.random.seed(seed)
     n, bins, rows = len(item), len(option), size.shape[2]
@@ -228,7 +206,7 @@ def anneal(
         c, d = item[i], item[j] if swap else nothing
         if g == h or c == d:
             continue
-        if over[g] == 0.0 and over[h] == 0.0 and np.random.random() > HEALTHY:
+        if over[g] == 0.0 and over[h] == 0.0 and np.random.random() > harmless:
             continue
         a, b = option[g], option[h]
         over_g = over_h = 0.0

@@ -54,7 +54,7 @@ class BinFiller:
             total = shares @ problem.counts
             found.append(np.lexsort((index, -(shares * total[:, None]).sum(axis=0))))
             found += [np.lexsort((index, -weights, -share)) for share in shares]
-        ranks = np.array([[o.max_lora_rank or 0] for o in problem.options]) + np.where(
+        ranks = np.array([[o.option.max_lora_rank] for o in problem.options]) + np.where(
             np.array([o.fits_class for o in problem.options]), 0, 1 << 40
         )
         found.append(np.lexsort((index, -weights, -ranks.min(axis=0))))

@@ -23,18 +23,14 @@ import numpy as np
 from optimizer.packing.heuristics.oracle import Oracle, RowOracle
 from optimizer.packing.model.problem import Bin, FloatArray, IntArray, Packing, PackingProblem
 from optimizer.packing.model.search_state import SearchState
-from scenarios import AdapterClass
-
-TEST_POINTS = (8, 16, 32, 64, 96, 128, 160, 192, 256, 320, 384, 448, 512, 576)
-"""Numbers of adapters, and of slots, at which the published greedy tests."""
+from scenarios import AdapterClass, EngineOption
 
 
 @dataclass(frozen=True, eq=False)
 class GreedyGPU:
     """One GPU of a greedy plan: its engine and how many adapters of each class it serves."""
 
-    max_loras: int
-    max_lora_rank: int
+    option: EngineOption
     counts: IntArray
 
 
@@ -104,31 +100,32 @@ class _OpenGPU:
         larger = [s for s in slots if s > self.slots][:1]
         if self.slots and larger and larger[0] > round(adapters):
             larger = []
-        options = [s for s in ([self.slots] if self.slots else []) + larger if oracle.fits(s, self.rank)]
-        if not options:
+        choice = [oracle.engine(s, self.rank) for s in ([self.slots] if self.slots else []) + larger]
+        engines = [engine for engine in choice if oracle.fits(engine)]
+        if not engines:
             return False
-        chosen = options[0]
-        if len(options) > 1:
-            chosen = max(options, key=lambda s: (oracle.throughput(counts, s, self.rank), s))
-        if oracle.starves(counts, chosen, self.rank):
+        chosen = engines[0]
+        if len(engines) > 1:
+            chosen = max(engines, key=lambda engine: (oracle.throughput(counts, engine), engine.max_loras))
+        if oracle.starves(counts, chosen):
             return False
-        self.slots = chosen
+        self.slots = chosen.max_loras
         return True
 
     def commit(self) -> None:
         self.committed, self.committed_total = self.counts.copy(), self.total
         self.pending = []
 
-    def closed(self) -> GreedyGPU:
-        return GreedyGPU(self.slots, self.rank, self.committed)
+    def closed(self, oracle: Oracle) -> GreedyGPU:
+        return GreedyGPU(oracle.engine(self.slots, self.rank), self.committed)
 
 
 def proposed(
     adapters: GreedyInput,
     oracle: Oracle,
     *,
-    fill_points: Sequence[int] = TEST_POINTS,
-    slot_points: Sequence[int] = TEST_POINTS,
+    fill_points: Sequence[int],
+    slot_points: Sequence[int],
     most_gpus: int | None = None,
     late: Callable[[], bool] = lambda: False,
 ) -> list[GreedyGPU] | None:
@@ -175,9 +172,9 @@ def proposed(
         if not gpu.committed_total:
             return None
         line += gpu.pending[::-1]
-        done.append(gpu.closed())
+        done.append(gpu.closed(oracle))
         gpu = None
-    return done if gpu is None else [*done, gpu.closed()]
+    return done if gpu is None else [*done, gpu.closed(oracle)]
 
 
 def _healthy(gpu: _OpenGPU, oracle: Oracle, slots: Sequence[int], goal: int) -> bool:
@@ -207,13 +204,12 @@ def proposed_lat(adapters: GreedyInput, oracle: Oracle, gpus: int) -> list[Greed
         load[g] += adapters.rates[c]
         counts[g, c] += 1
     plan = [
-        GreedyGPU(int(held.sum()), int(adapters.ranks[held > 0].max()), held) for held in counts if held.any()
+        GreedyGPU(oracle.engine(int(row.sum()), int(adapters.ranks[row > 0].max())), row)
+        for row in counts
+        if row.any()
     ]
-    for gpu in plan:
-        if not oracle.fits(gpu.max_loras, gpu.max_lora_rank) or oracle.starves(
-            gpu.counts.astype(np.float64), gpu.max_loras, gpu.max_lora_rank
-        ):
-            return None
+    if any(not oracle.fits(g.option) or oracle.starves(g.counts.astype(np.float64), g.option) for g in plan):
+        return None
     return plan
 
 
@@ -222,13 +218,13 @@ def greedy_input(problem: PackingProblem, oracle: RowOracle) -> GreedyInput:
     ranks = np.full(problem.n_classes, np.iinfo(np.int64).max)
     for option in problem.options:
         if option.device == oracle.device:
-            ranks = np.where(option.fits_class, np.minimum(ranks, option.max_lora_rank), ranks)
+            ranks = np.where(option.fits_class, np.minimum(ranks, option.option.max_lora_rank), ranks)
     return GreedyInput(problem.counts, ranks, oracle.rates)
 
 
 def place_greedy(run: SearchState) -> None:
     """`greedy`: the paper's Proposed, with the problem's rows as oracle; one device kind at a time."""
-    _place(run, None)
+    _place(run, run.params.greedy.test_points)
 
 
 def place_greedy_fill(run: SearchState) -> None:
@@ -236,15 +232,15 @@ def place_greedy_fill(run: SearchState) -> None:
     _place(run, range(1, run.problem.n_items + 1))
 
 
-def _place(run: SearchState, fill_points: Sequence[int] | None) -> None:
+def _place(run: SearchState, fill_points: Sequence[int]) -> None:
     problem = run.problem
     for device, oracle in _oracles(problem).items():
-        slots = [o.max_loras for o in problem.options if o.device == device]
+        slots = [o.option.max_loras for o in problem.options if o.device == device]
         limits = [n for n in (problem.max_bins, problem.device_limits.get(device)) if n is not None]
         plan = proposed(
             greedy_input(problem, oracle),
             oracle,
-            fill_points=TEST_POINTS if fill_points is None else fill_points,
+            fill_points=fill_points,
             slot_points=slots,
             most_gpus=min(limits, default=None),
             late=lambda: run.out_of_time,
@@ -271,7 +267,7 @@ def _oracles(problem: PackingProblem) -> dict[str, RowOracle]:
 def _offer(run: SearchState, oracle: RowOracle, plan: Sequence[GreedyGPU]) -> None:
     """Offer a plan as a packing, if it keeps the limits on options and the budget."""
     problem = run.problem
-    options = [oracle.option(gpu.max_loras, gpu.max_lora_rank) for gpu in plan]
+    options = [oracle.option(gpu.option) for gpu in plan]
     bins = tuple(Bin(o, gpu.counts) for o, gpu in zip(options, plan, strict=True) if o is not None)
     packing = Packing(bins)
     used = np.bincount([b.option for b in bins], minlength=len(problem.options))

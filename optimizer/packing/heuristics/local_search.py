@@ -12,38 +12,41 @@ import numpy as np
 
 from optimizer.packing.bounds.price_bounds import raise_bounds
 from optimizer.packing.heuristics.annealing import anneal_to_bin_count
-from optimizer.packing.heuristics.first_fit import BinFiller, cheapest_options, first_fit, holds, offer
+from optimizer.packing.heuristics.first_fit import (
+    BinFiller,
+    cheapest_options,
+    first_fit,
+    holds,
+    offer,
+    place_best_fit,
+)
 from optimizer.packing.model.options import BinLimits
 from optimizer.packing.model.problem import Bin, IntArray
 from optimizer.packing.model.search_state import SearchState
 
-SMALL = 60
-"""Bins up to which swaps are tried as well as refilling."""
-
 
 def place_local_search(run: SearchState) -> None:
     """`local`: best-fit decreasing, then local search for the time given."""
-    from optimizer.packing.heuristics.first_fit import place_best_fit
-
     if run.packing is None:
         place_best_fit(run)
     filler = BinFiller(run.problem)
-    anneal_to_bin_count(run, filler, raise_bounds(run), 0.5 * run.left_s)
-    improve(run, filler, min(run.left_s, 10.0))
+    params = run.params.local_search
+    anneal_to_bin_count(run, filler, raise_bounds(run), params.annealing_share * run.left_s)
+    improve(run, filler, min(run.left_s, params.longest_s))
 
 
-def improve(run: SearchState, filler: BinFiller, seconds: float, rounds: int = 2_000) -> None:
+def improve(run: SearchState, filler: BinFiller, seconds: float) -> None:
     """Improve the run's plan until time or rounds are over, or it is proven."""
     if run.packing is None:
         return
     rng = np.random.default_rng(np.random.SeedSequence(run.seed).spawn(2)[1])
-    until = run.until(seconds)
+    until, params = run.until(seconds), run.params.local_search
     current = list(run.packing.bins)
-    for k in range(rounds):
+    for k in range(params.rounds):
         if until():
             return
         current = _refill(run, filler, current, rng)
-        if len(current) <= SMALL and k % 10 == 0:
+        if len(current) <= params.swap_bins and k % params.swap_every == 0:
             current = _empty_lightest(run, filler, current)
         offer(run, current)
 
@@ -55,11 +58,12 @@ def _price(run: SearchState, bins: list[Bin]) -> float:
 def _refill(run: SearchState, filler: BinFiller, bins: list[Bin], rng: np.random.Generator) -> list[Bin]:
     """Open up some bins, light ones rather, and pack their items again, first into the gaps of the others."""
     weight = np.array([filler.weights @ b.counts / run.problem.prices[b.option] for b in bins])
-    chance = np.exp(-3 * (weight - weight.min()) / max(float(np.ptp(weight)), 1e-9))
-    size = min(len(bins), int(rng.integers(2, 8)))
+    params = run.params.local_search
+    chance = np.exp(-params.lightness * (weight - weight.min()) / max(float(np.ptp(weight)), 1e-9))
+    size = min(len(bins), params.opened_bins + int(rng.integers(params.more_opened_bins + 1)))
     opened = set(rng.choice(len(bins), size, replace=False, p=chance / chance.sum()).tolist())
     left = np.asarray(sum((bins[g].counts for g in opened), np.zeros_like(run.problem.counts)))
-    noise = np.exp(rng.normal(0.0, 0.3, run.problem.n_classes))
+    noise = np.exp(rng.normal(0.0, params.noise, run.problem.n_classes))
     order = np.argsort(-filler.weights * noise, kind="stable")
     kept: list[Bin] = []
     stock = BinLimits(run.problem)

@@ -11,20 +11,25 @@ import numpy as np
 from optimizer.packing.heuristics.first_fit import item_weights
 from optimizer.packing.model.cuts import CutTable, cut_tables
 from optimizer.packing.model.problem import TOLERANCE, FloatArray, PackingProblem
+from scenarios.engine import EngineOption
 
 
 class Oracle(Protocol):
     """Predicts one GPU. ``counts`` are adapters per class and may be fractional (average adapters)."""
 
-    def fits(self, max_loras: int, max_lora_rank: int) -> bool:
-        """Whether the engine starts with so many slots of this rank."""
+    def engine(self, max_loras: int, max_lora_rank: int) -> EngineOption:
+        """The engine of so many slots of this rank on its kind of GPU."""
         ...
 
-    def throughput(self, counts: FloatArray, max_loras: int, max_lora_rank: int) -> float:
+    def fits(self, engine: EngineOption) -> bool:
+        """Whether the engine starts."""
+        ...
+
+    def throughput(self, counts: FloatArray, engine: EngineOption) -> float:
         """Tokens per second, or any figure that grows with it."""
         ...
 
-    def starves(self, counts: FloatArray, max_loras: int, max_lora_rank: int) -> bool:
+    def starves(self, counts: FloatArray, engine: EngineOption) -> bool:
         """Whether the GPU starves."""
         ...
 
@@ -51,41 +56,46 @@ class RowOracle:
         return item_weights(self.problem) if self.problem.rates is None else self.problem.rates
 
     @cached_property
-    def _options(self) -> dict[tuple[int, int], int]:
-        return {
-            (option.max_loras, option.max_lora_rank): o
-            for o, option in enumerate(self.problem.options)
-            if option.device == self.device
-        }
+    def _options(self) -> dict[EngineOption, int]:
+        return {option.option: o for o, option in enumerate(self.problem.options)}
 
-    def option(self, max_loras: int, max_lora_rank: int) -> int | None:
+    def engine(self, max_loras: int, max_lora_rank: int) -> EngineOption:
+        """The engine of so many slots of this rank on the device."""
+        return EngineOption(self.device, max_loras, max_lora_rank)
+
+    def option(self, engine: EngineOption) -> int | None:
         """Index of the option with the fewest slots and the least rank that suffice; None if none does."""
-        exact = self._options.get((max_loras, max_lora_rank))
-        if exact is not None:
-            return exact
-        enough = [key for key in self._options if key[0] >= max_loras and key[1] >= max_lora_rank]
-        return self._options[min(enough, key=lambda key: (key[1], key[0]))] if enough else None
+        if engine in self._options:
+            return self._options[engine]
+        enough = [
+            key
+            for key in self._options
+            if key.device == engine.device
+            and key.max_loras >= engine.max_loras
+            and key.max_lora_rank >= engine.max_lora_rank
+        ]
+        smallest = min(enough, key=lambda key: (key.max_lora_rank, key.max_loras), default=None)
+        return None if smallest is None else self._options[smallest]
 
-    def fits(self, max_loras: int, max_lora_rank: int) -> bool:
+    def fits(self, engine: EngineOption) -> bool:
         """Whether there is such an option: those whose memory does not fit have no rows."""
-        return self.option(max_loras, max_lora_rank) is not None
+        return self.option(engine) is not None
 
-    def throughput(self, counts: FloatArray, max_loras: int, max_lora_rank: int) -> float:
+    def throughput(self, counts: FloatArray, engine: EngineOption) -> float:
         """Offered load, divided by how far the fullest row is exceeded."""
-        offered = float(self.rates @ counts)
-        return offered / max(1.0, self._fill(counts, max_loras, max_lora_rank))
+        return float(self.rates @ counts) / max(1.0, self._fill(counts, engine))
 
-    def starves(self, counts: FloatArray, max_loras: int, max_lora_rank: int) -> bool:
+    def starves(self, counts: FloatArray, engine: EngineOption) -> bool:
         """Whether a row, an admission or a cut of the option is violated."""
-        o = self.option(max_loras, max_lora_rank)
+        o = self.option(engine)
         if o is None or (counts[~self.problem.options[o].fits_class] > 0).any():
             return True
-        if self._fill(counts, max_loras, max_lora_rank) > 1 + TOLERANCE:
+        if self._fill(counts, engine) > 1 + TOLERANCE:
             return True
         return self._tables[o].violated(np.ceil(counts - TOLERANCE).astype(np.int64))
 
-    def _fill(self, counts: FloatArray, max_loras: int, max_lora_rank: int) -> float:
-        o = self.option(max_loras, max_lora_rank)
+    def _fill(self, counts: FloatArray, engine: EngineOption) -> float:
+        o = self.option(engine)
         if o is None:
             return float("inf")
         rows = self.problem.rows[o]

@@ -3,48 +3,77 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import StrEnum
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 from scipy.sparse.csgraph import maximum_flow
 
-from optimizer.packing.model.problem import TOLERANCE, NoGoodCut, Packing, PackingProblem
+from optimizer.packing.model.problem import TOLERANCE, Bin, NoGoodCut, Packing, PackingProblem
 
 
-def check(problem: PackingProblem, packing: Packing) -> list[str]:
-    """What is wrong with a packing, one sentence each; empty if it is right.
+class ViolationKind(StrEnum):
+    """What a packing violates."""
+
+    MALFORMED = "malformed"
+    """A bin is of another problem, so that nothing else can be said of the packing."""
+    COUNTS = "counts"
+    """An item is not packed exactly once."""
+    ADMISSION = "admission"
+    """A class is in a bin that it may not enter."""
+    ROW = "row"
+    CUT = "cut"
+    LIMIT = "limit"
+    """There are too many bins of an option, of a device or in all, or they cost too much."""
+
+
+@dataclass(frozen=True)
+class Violation:
+    """One thing that is wrong with a packing, as a kind and as a sentence."""
+
+    kind: ViolationKind
+    sentence: str
+
+    def __str__(self) -> str:
+        return self.sentence
+
+
+def check(problem: PackingProblem, packing: Packing) -> list[Violation]:
+    """What is wrong with a packing; empty if it is right.
 
     Checks that every item is packed once, that classes, rows, cuts and limits are respected.
     """
-    violations: list[str] = []
-    for g, b in enumerate(packing.bins):
-        violations += _check_bin(problem, g, b.option, b.counts)
-    if not any("has shape" in v or "does not exist" in v for v in violations):
-        violations += _check_whole(problem, packing)
-    return violations
+    violations = [v for g, b in enumerate(packing.bins) for v in _check_bin(problem, g, b)]
+    if any(v.kind is ViolationKind.MALFORMED for v in violations):
+        return violations
+    return [*violations, *_check_counts(problem, packing), *_check_limits(problem, packing)]
 
 
-def _check_bin(problem: PackingProblem, g: int, option: int, counts: NDArray[np.int64]) -> list[str]:
+def _check_bin(problem: PackingProblem, g: int, b: Bin) -> Iterator[Violation]:
+    counts = b.counts
     if counts.shape != problem.counts.shape:
-        return [f"bin {g}: counts has shape {counts.shape}, not {problem.counts.shape}"]
-    if not 0 <= option < len(problem.options):
-        return [f"bin {g}: option {option} does not exist"]
-    chosen = problem.options[option]
-    found = []
+        text = f"bin {g}: counts has shape {counts.shape}, not {problem.counts.shape}"
+        yield Violation(ViolationKind.MALFORMED, text)
+        return
+    if not 0 <= b.option < len(problem.options):
+        yield Violation(ViolationKind.MALFORMED, f"bin {g}: option {b.option} does not exist")
+        return
+    option = problem.options[b.option]
     if (counts < 0).any():
-        found.append(f"bin {g}: negative counts")
-    for c in np.flatnonzero((counts > 0) & ~chosen.fits_class):
-        found.append(f'bin {g}: class {problem.class_name(int(c))} may not enter option "{chosen.name}"')
-    used = chosen.usage @ counts
-    for r in np.flatnonzero(used > chosen.capacity * (1 + TOLERANCE)):
-        found.append(
-            f'bin {g}: row {r} of option "{chosen.name}" is {used[r]:.9g}, above {chosen.capacity[r]:.9g}'
-        )
+        yield Violation(ViolationKind.COUNTS, f"bin {g}: negative counts")
+    for c in np.flatnonzero((counts > 0) & ~option.fits_class):
+        text = f'bin {g}: class {problem.class_name(int(c))} may not enter option "{option.name}"'
+        yield Violation(ViolationKind.ADMISSION, text)
+    used = option.usage @ counts
+    for r in np.flatnonzero(used > option.capacity * (1 + TOLERANCE)):
+        text = f'bin {g}: row {r} of option "{option.name}" is {used[r]:.9g}, above {option.capacity[r]:.9g}'
+        yield Violation(ViolationKind.ROW, text)
     for k, cut in enumerate(problem.cuts):
-        if option in cut.options and matches(cut, counts, problem.heaviness):
-            found.append(f"bin {g}: dominates cut {k}")
-    return found
+        if b.option in cut.options and matches(cut, counts, problem.heaviness):
+            yield Violation(ViolationKind.CUT, f"bin {g}: dominates cut {k}")
 
 
 def matches(cut: NoGoodCut, counts: NDArray[np.int64], heaviness: NDArray[np.float64] | None) -> bool:
@@ -52,36 +81,38 @@ def matches(cut: NoGoodCut, counts: NDArray[np.int64], heaviness: NDArray[np.flo
 
     By maximum flow, independent of the conditions that the placers use.
     """
-    wanted, have = np.flatnonzero(cut.counts), np.flatnonzero(counts)
-    stands = have[:, None] == wanted
+    required, inside = np.flatnonzero(cut.counts), np.flatnonzero(counts)
+    compatible = inside[:, None] == required
     if heaviness is not None:
-        stands = (heaviness[have][:, None] >= heaviness[wanted]).all(axis=-1)
+        compatible = (heaviness[inside][:, None] >= heaviness[required]).all(axis=-1)
     total = int(cut.counts.sum())
-    size = len(have) + len(wanted) + 2
+    # Nodes: the source, a node per class of the bin, one per class of the cut, the sink.
+    size, first_required = len(inside) + len(required) + 2, 1 + len(inside)
     capacity = np.zeros((size, size), dtype=np.int32)
-    capacity[0, 1 : 1 + len(have)] = np.minimum(counts[have], total)
-    capacity[1 : 1 + len(have), 1 + len(have) : -1] = np.where(stands, total, 0)
-    capacity[1 + len(have) : -1, -1] = cut.counts[wanted]
+    capacity[0, 1:first_required] = np.minimum(counts[inside], total)
+    capacity[1:first_required, first_required:-1] = np.where(compatible, total, 0)
+    capacity[first_required:-1, -1] = cut.counts[required]
     return bool(maximum_flow(csr_matrix(capacity), 0, size - 1).flow_value == total)
 
 
-def _check_whole(problem: PackingProblem, packing: Packing) -> list[str]:
-    found = []
+def _check_counts(problem: PackingProblem, packing: Packing) -> Iterator[Violation]:
     packed = packing.counts().sum(axis=0) if packing.bins else np.zeros_like(problem.counts)
     for c in np.flatnonzero(packed != problem.counts):
-        found.append(
-            f"class {problem.class_name(int(c))}: {packed[c]} items packed, there are {problem.counts[c]}"
-        )
+        text = f"class {problem.class_name(int(c))}: {packed[c]} items packed, there are {problem.counts[c]}"
+        yield Violation(ViolationKind.COUNTS, text)
+
+
+def _check_limits(problem: PackingProblem, packing: Packing) -> Iterator[Violation]:
     options = Counter(b.option for b in packing.bins)
-    for o, option in enumerate(problem.options):
-        if option.limit is not None and options[o] > option.limit:
-            found.append(f'option "{option.name}": {options[o]} bins, above its limit {option.limit}')
     devices = Counter(problem.options[b.option].device for b in packing.bins)
-    for device, limit in problem.device_limits.items():
-        if devices[device] > limit:
-            found.append(f'device "{device}": {devices[device]} bins, above its limit {limit}')
+    limited = [(f'option "{o.name}"', options[k], o.limit) for k, o in enumerate(problem.options)]
+    limited += [(f'device "{device}"', devices[device], n) for device, n in problem.device_limits.items()]
+    for name, bins, limit in limited:
+        if limit is not None and bins > limit:
+            yield Violation(ViolationKind.LIMIT, f"{name}: {bins} bins, above its limit {limit}")
     if problem.max_bins is not None and len(packing.bins) > problem.max_bins:
-        found.append(f"{len(packing.bins)} bins, above the limit {problem.max_bins}")
+        text = f"{len(packing.bins)} bins, above the limit {problem.max_bins}"
+        yield Violation(ViolationKind.LIMIT, text)
     if problem.budget is not None and problem.price(packing) > problem.budget * (1 + TOLERANCE):
-        found.append(f"price {problem.price(packing):g} is above the budget {problem.budget:g}")
-    return found
+        text = f"price {problem.price(packing):g} is above the budget {problem.budget:g}"
+        yield Violation(ViolationKind.LIMIT, text)

@@ -18,6 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 from optimizer.packing.model.argument_checks import PackingError as PackingError
 from optimizer.packing.model.argument_checks import floats, members, number, whole, wholes
 from optimizer.packing.model.scaling import ScaledRows, integer_rows
+from scenarios.engine import EngineOption, Regime
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
@@ -49,8 +50,9 @@ class PackingOption:
         Price of one bin, above 0.
     limit
         Most bins of this option; None: no limit.
-    device, max_loras, max_lora_rank
-        What the option stands for; the placers carry them along.
+    option, regime
+        What the option stands for; the placers carry it along. Two problems' options of one `key` are one
+        way to run a GPU, whatever their rows.
     latency_usage, latency_offset
         A convex piecewise-linear estimate of the bin's latency, the largest over pieces p of
         ``latency_usage[p] @ counts + latency_offset[p]``; shapes (p, n_classes) and (p,), usage and the
@@ -63,9 +65,8 @@ class PackingOption:
     allowed: BoolArray | None = None
     price: float = 1.0
     limit: int | None = None
-    device: str = "bin"
-    max_loras: int = 1
-    max_lora_rank: int = 0
+    option: EngineOption = EngineOption("bin", 1, 0)  # noqa: RUF009 (frozen)
+    regime: Regime = "resident"
     latency_usage: FloatArray | None = None
     latency_offset: FloatArray | None = None
 
@@ -85,6 +86,16 @@ class PackingOption:
             _set(self, "latency_usage", np.atleast_2d(pieces))
             _set(self, "latency_offset", np.atleast_1d(offset))
             _check_latency(self)
+
+    @property
+    def key(self) -> tuple[EngineOption, Regime]:
+        """What joins options of different problems."""
+        return self.option, self.regime
+
+    @property
+    def device(self) -> str:
+        """Kind of bin."""
+        return self.option.device
 
     @property
     def fits_class(self) -> BoolArray:
