@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from optimizer.packing.model.problem import Packing, PackingOption, PackingProblem
     from optimizer.replanning.changes import Change
     from optimizer.replanning.replan import replan
-    from optimizer.result import Result, Validation, result_schema
+    from optimizer.result import Result, result_schema
     from optimizer.search.solve import solve
 
 __all__ = [
@@ -23,7 +23,6 @@ __all__ = [
     "PackingOption",
     "PackingProblem",
     "Result",
-    "Validation",
     "__version__",
     "compare",
     "methods",
@@ -41,7 +40,6 @@ _MODULES = {
     "PackingOption": "optimizer.packing.model.problem",
     "PackingProblem": "optimizer.packing.model.problem",
     "Result": "optimizer.result",
-    "Validation": "optimizer.result",
     "compare": "optimizer.comparison",
     "methods": "optimizer.packing",
     "pack": "optimizer.packing",

@@ -13,7 +13,6 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from itertools import chain
 
 import twin
 from optimizer.packing import methods
@@ -28,14 +27,12 @@ from optimizer.replanning.changes import (
     running_in,
 )
 from optimizer.replanning.moves import MovesSolver, Running
-from optimizer.result import Validation
 from optimizer.search.compilation import compile_loops
-from optimizer.search.cut_loop import AcceptedPlan, CutLoop
+from optimizer.search.cut_loop import AcceptedPlan, CutLoop, pattern_of
 from optimizer.search.instance import Instance, prepare
-from optimizer.search.judging import judge_of_patterns, named
+from optimizer.search.judging import judge_of_patterns, report_on
 from optimizer.search.minimize_gpus import GPUMinimization, relaxed
 from optimizer.search.objectives import LATENCY_OBJECTIVES
-from optimizer.search.placement_judge import gpu_validation
 from optimizer.search.result_builder import SearchProgress, build_result, infeasible_result, stopped_result
 from optimizer.search.splitting import InfeasibleError
 from scenarios import Placement, Problem, Scenario, ScenarioError
@@ -242,15 +239,13 @@ def _change(outcome: SearchProgress, nearest: _Nearest, old: Placement, seconds:
     instance, numbers = outcome.instance, numbers_of(old, nearest.homes)
     names = dealt(instance, old, plan.packing, nearest.homes)
     placement = placement_with_names(instance, plan.problem, plan.packing, names, numbers)
-    verdicts = []
-    for number, parts, verdict in zip(numbers, names, plan.verdicts, strict=True):
-        verdicts.append(gpu_validation(named(verdict, number, chain.from_iterable(parts))))
+    patterns = [pattern_of(plan.problem, b) for b in plan.packing.bins]
     result = result.model_copy(
         update={
             "method": "replan",
             "message": f"{result.message}; {_said_of(nearest)}{_skipped(result.objectives)}",
             "placement": placement,
-            "validation": Validation(accepted=all(v.accepted for v in verdicts), gpus=tuple(verdicts)),
+            "validation": report_on(patterns, plan.verdicts, numbers, names),
         }
     )
     bound = None if nearest.move_price is not None else math.ceil(nearest.bound - 1e-6)
