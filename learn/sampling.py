@@ -400,7 +400,7 @@ def observe(
         "ttft_ms": _number(verdict.ttft_ms),
         "served_share": min(verdict.served_tok_per_s / offered, 1.0) if offered > 0 else 1.0,
         "worst_served_share": verdict.worst_served_share,
-        "margin": max(min(verdict.margins.values()), -1.0),
+        "margin": max(verdict.least_margin, -1.0),
         "starved": int(not verdict.accepted),
     }
 

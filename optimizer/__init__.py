@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from optimizer.packing.model.problem import Packing, PackingOption, PackingProblem
     from optimizer.replanning.changes import Change
     from optimizer.replanning.replan import replan
-    from optimizer.result import Result, Validation, result_schema
+    from optimizer.result import Result, result_schema
     from optimizer.search.params import SolveParams
     from optimizer.search.solve import solve
 
@@ -25,7 +25,6 @@ __all__ = [
     "PackingProblem",
     "Result",
     "SolveParams",
-    "Validation",
     "__version__",
     "compare",
     "methods",
@@ -44,7 +43,6 @@ _MODULES = {
     "PackingProblem": "optimizer.packing.model.problem",
     "Result": "optimizer.result",
     "SolveParams": "optimizer.search.params",
-    "Validation": "optimizer.result",
     "compare": "optimizer.comparison",
     "methods": "optimizer.packing",
     "pack": "optimizer.packing",

@@ -13,7 +13,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from optimizer.tables import render, table
 from scenarios import Placement, Scenario
 from scenarios.display import visible
-from twin.verdict import cut_note
+from scenarios.files import RESULT_VERSION
+from twin.verdict import ValidationReport
 
 if TYPE_CHECKING:
     from optimizer.explanation.explain import Explanation
@@ -30,56 +31,6 @@ WORTH_TELLING_S = 2.0
 """Seconds of preparation from which on a summary tells them apart from the search."""
 
 
-class GPUValidation(BaseModel):
-    """The twin's verdict on one GPU of a plan; the worst over the replications."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    gpu: int = Field(description="Number of the GPU, from 0.")
-    accepted: bool
-    reasons: tuple[str, ...] = Field(description="Why it was rejected; empty when accepted.")
-    offered_tok_per_s: float | None = Field(description="Tokens that arrived, per second.")
-    served_tok_per_s: float | None = Field(description="Tokens of completed requests, per second.")
-    worst_adapter: str | None = Field(description="The adapter with the smallest served share.")
-    worst_served_share: float | None = Field(description="Its served / offered tokens.")
-    itl_ms: float | None = Field(description="Mean inter-token latency in ms.")
-    ttft_ms: float | None = Field(description="Mean time to first token of completed requests in ms.")
-    kv_cache_tokens: int | None = Field(description="KV cache capacity in tokens.")
-    starved: tuple[str, ...] = Field(default=(), description="Adapters below their served share.")
-    memory_failure: str | None = Field(
-        default=None, description="Which of vLLM's start-up failures occurs; null if the engine starts."
-    )
-    cut_requests: int = Field(
-        default=0, description="Simulated requests cut to the tokens that the engine's max_model_len admits."
-    )
-
-
-class Validation(BaseModel):
-    """The twin's verdict on a plan; accepted only if every GPU is."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    accepted: bool
-    gpus: tuple[GPUValidation, ...]
-
-    @property
-    def itl_ms(self) -> float | None:
-        """Mean inter-token latency over the GPUs, weighted by their served tokens, in ms."""
-        return _weighted(self.gpus, "itl_ms")
-
-    @property
-    def ttft_ms(self) -> float | None:
-        """Mean time to first token over the GPUs, weighted by their served tokens, in ms."""
-        return _weighted(self.gpus, "ttft_ms")
-
-
-def _weighted(gpus: tuple[GPUValidation, ...], field: str) -> float | None:
-    pairs = [(getattr(gpu, field), gpu.served_tok_per_s) for gpu in gpus]
-    known = [(value, weight) for value, weight in pairs if value is not None and weight]
-    total = sum(weight for _, weight in known)
-    return sum(value * weight for value, weight in known) / total if total else None
-
-
 class Result(BaseModel):
     """A solved scenario.
 
@@ -91,6 +42,9 @@ class Result(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    result_version: Literal[2] = Field(
+        default=RESULT_VERSION, description="Version of this format; results without it are of version 1."
+    )
     status: ResultStatus
     stop_reason: ResultStop
     message: str = Field(description="One sentence on the outcome.")
@@ -105,7 +59,7 @@ class Result(BaseModel):
     outer_bound: float | None = Field(description="Bound under the optimistic (outer) region.")
     gpus: int | None = Field(description="How many GPUs the plan uses.")
     placement: Placement | None
-    validation: Validation | None
+    validation: ValidationReport | None
     iterations: int = Field(description="Rounds of solve, validate and cut.")
     cuts: int = Field(description="GPU contents that the twin rejected on the way.")
     seconds: float = Field(description="Wall-clock time.")
@@ -139,9 +93,7 @@ class Result(BaseModel):
                 "max_loras": gpu.max_loras,
                 "max_lora_rank": gpu.max_lora_rank,
             }
-            fields = GPUValidation.model_fields.keys() - {"gpu"}
-            row |= {f: getattr(verdict, f) for f in GPUValidation.model_fields if verdict and f in fields}
-            rows.append(row)
+            rows.append(row | (verdict.figures if verdict else {}))
         return rows
 
     def to_frame(self) -> pd.DataFrame:
@@ -157,7 +109,7 @@ class Result(BaseModel):
         parts: list[Any] = [self.headline()]
         if self.placement is not None:
             parts.append(table(_COLUMNS, [_cells(row) for row in self._rows]))
-        rejected = [v for v in self.validation.gpus if not v.accepted] if self.validation else []
+        rejected = self.validation.rejected if self.validation else ()
         parts += [f"GPU {v.gpu} rejected: {'; '.join(v.reasons)}" for v in rejected]
         return render(*parts)
 
@@ -185,9 +137,8 @@ class Result(BaseModel):
         if self.preparation_seconds >= WORTH_TELLING_S:
             took += f" after {self.preparation_seconds:.0f} s of compiling and learning"
         lines.append(f"twin: {said}; {self.iterations} rounds, {self.cuts} cuts, {took}")
-        cut = sum(gpu.cut_requests for gpu in self.validation.gpus) if self.validation else 0
-        lines += [f"note: {cut_note(cut)}"] if cut else []
-        return "\n".join(lines)
+        notes = self.validation.notes if self.validation else []
+        return "\n".join([*lines, *(f"note: {note}" for note in notes)])
 
     def __str__(self) -> str:
         return self.summary()

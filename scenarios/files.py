@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import TypeVar
+from typing import Final, TypeVar
 
 import yaml
 
@@ -24,10 +24,13 @@ from scenarios.reading.parsing import placement_from, scenario_from
 from scenarios.reading.scalars import Dumper
 from scenarios.reading.yaml_reader import FILE, parse
 from scenarios.scenario import Scenario
-from scenarios.words import choice, nearest
+from scenarios.words import choice, nearest, shown
 
 MAX_BYTES = 16 * 2**20
 """Largest file that is read."""
+
+RESULT_VERSION: Final = 2
+"""Version of a result's JSON; the first had no key for it."""
 
 N = TypeVar("N", bound=FrozenModel)
 
@@ -127,13 +130,27 @@ def read_placement(path: str | os.PathLike[str]) -> Placement:
     Raises
     ------
     ScenarioError
-        With everything that is wrong with the file.
+        With everything that is wrong with the file, or if it is a result of a newer version than this one's.
     """
     source = str(path)
     root = _parsed(Path(path), source)
     if isinstance(root, dict) and "placement" in root:
+        _check_result_version(root, source)
         root = root["placement"]
     return placement_from(root, source)
+
+
+def _check_result_version(root: dict[str, object], source: str) -> None:
+    """Refuse a result that this version cannot know how to read; without a version it is of the first."""
+    version = root.get("result_version", 1)
+    if type(version) is int and 1 <= version <= RESULT_VERSION:
+        return
+    newer = type(version) is int and version > RESULT_VERSION
+    message = f"is {shown(version)}, " + (
+        f"newer than {RESULT_VERSION}, the newest that is read here" if newer else "no version of results"
+    )
+    remedy = "update lorapack, or give the placement alone" if newer else f"give 1 to {RESULT_VERSION}"
+    raise ScenarioError([diagnosis.located(("result_version",), message, remedy, root)], source)
 
 
 def write_placement(placement: Placement, path: str | os.PathLike[str]) -> None:

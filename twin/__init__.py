@@ -22,8 +22,9 @@ from twin.profile import (
 from twin.replay import ScheduleError, replay, replay_files
 from twin.result import SimulationResult
 from twin.simulate import MemoryFailure, build_setup, simulate
-from twin.twin_judge import GPUContent, PlacedContents, TwinJudge, validate
+from twin.twin_judge import GPUContent, PlacementJudge, TwinJudge, validate
 from twin.verdict import GPUVerdict, ValidationReport
+from twin.violations import AdapterFigure, Criterion, Violation
 from twin.window import RequestTimes, times_alone, window_note, window_problem
 from twin.workload.arrivals import WorkloadError, draw_requests
 
@@ -34,8 +35,10 @@ if TYPE_CHECKING:
     from twin.measured.report import FidelityReport
 
 __all__ = [
+    "AdapterFigure",
     "CalibrationError",
     "CalibrationReport",
+    "Criterion",
     "EngineInputError",
     "EngineProfile",
     "EngineSetup",
@@ -47,7 +50,7 @@ __all__ = [
     "MemoryFailure",
     "MemoryModel",
     "MemoryPlan",
-    "PlacedContents",
+    "PlacementJudge",
     "ProfileError",
     "RequestTimes",
     "Requests",
@@ -60,6 +63,7 @@ __all__ = [
     "UnknownProfileError",
     "UnservableRequestError",
     "ValidationReport",
+    "Violation",
     "WorkloadError",
     "build_setup",
     "calibrate",

@@ -12,7 +12,7 @@ from scenarios.service_levels import ServiceLevelObjectives
 from scenarios.workload import Workload
 from twin.load import GPULoad
 from twin.profile import EngineProfile, find_profile, read_profile
-from twin.service_levels import assess, verdict_on, verdict_unstarted
+from twin.service_levels import replication_of, verdict_on, verdict_unstarted
 from twin.simulate import MemoryFailure, simulate
 from twin.verdict import GPUVerdict
 
@@ -52,28 +52,27 @@ def judge(
     base_dir
         Folder that a trace's file name is relative to.
     """
-    if too_large := load.above_rank(max_lora_rank):
-        return verdict_unstarted(load, too_large)
+    too_high_rank = load.above_rank(max_lora_rank)
+    if too_high_rank is not None:
+        return verdict_unstarted(load, too_high_rank)
+    simulated = (
+        simulate(
+            load,
+            workload,
+            engine,
+            profile,
+            max_loras=max_loras,
+            max_lora_rank=max_lora_rank,
+            seed=child,
+            gpu_memory_gib=gpu_memory_gib,
+            base_dir=base_dir,
+        )
+        for child in np.random.SeedSequence(seed).spawn(replications)
+    )
     try:
-        runs = [
-            assess(
-                simulate(
-                    load,
-                    workload,
-                    engine,
-                    profile,
-                    max_loras=max_loras,
-                    max_lora_rank=max_lora_rank,
-                    seed=child,
-                    gpu_memory_gib=gpu_memory_gib,
-                    base_dir=base_dir,
-                ),
-                load,
-            )
-            for child in np.random.SeedSequence(seed).spawn(replications)
-        ]
+        runs = [replication_of(result, load) for result in simulated]  # one after the other: each is large
     except MemoryFailure as failure:
-        return verdict_unstarted(load, str(failure), failure.plan.failure)
+        return verdict_unstarted(load, failure.violation)
     return verdict_on(load, runs, service_levels)
 
 

@@ -11,9 +11,7 @@ from scenarios.adapters import AdapterClass
 from scenarios.lengths import Lengths
 from scenarios.service_levels import AdapterSLO
 from twin.engine.requests import FloatArray, IntArray
-
-NAMED = 3
-"""Adapters that a message names."""
+from twin.violations import AdapterFigure, Criterion, Violation
 
 
 @dataclass(frozen=True)
@@ -50,11 +48,19 @@ class GPULoad:
                 found.setdefault(kind, []).append(k)
         return [(self.levels[ks[0]], np.array(ks, dtype=np.int32)) for ks in found.values()]  # type: ignore[misc]
 
-    def above_rank(self, max_lora_rank: int) -> str | None:
-        """Which adapters have too high a rank for slots of this one, as a reason; None if none has."""
+    def above_rank(self, max_lora_rank: int) -> Violation | None:
+        """The adapters whose rank is too high for slots of this one; None if there are none."""
         above = np.flatnonzero(self.rank > max_lora_rank)
-        names = [f'"{self.names[k]}" (rank {self.rank[k]})' for k in above]
-        return f"max_lora_rank {max_lora_rank} is too small for {listed(names)}" if names else None
+        if not len(above):
+            return None
+        return Violation(
+            code=Criterion.MAX_LORA_RANK,
+            value=int(self.rank.max()),
+            limit=max_lora_rank,
+            adapters=tuple(
+                AdapterFigure(name=self.names[k], value=int(self.rank[k]), limit=max_lora_rank) for k in above
+            ),
+        )
 
     @staticmethod
     def from_classes(classes: Sequence[AdapterClass], counts: Sequence[int] | None = None) -> GPULoad:
@@ -69,9 +75,3 @@ class GPULoad:
             output=tuple(c.output for c, _ in chosen),
             levels=tuple(c.levels for c, _ in chosen),
         )
-
-
-def listed(names: Sequence[str]) -> str:
-    """The first names, and how many more there are."""
-    more = len(names) - NAMED
-    return ", ".join(names[:NAMED]) + (f" and {more} more" if more > 0 else "")

@@ -17,6 +17,9 @@ from twin.engine.requests import FloatArray
 
 PERCENTILES = (50.0, 90.0, 99.0)
 
+GRACE = 0.02
+"""Share of the window within which a request that still waits at its end is not held against the GPU."""
+
 
 @dataclass(frozen=True)
 class Latency:
@@ -33,15 +36,46 @@ NO_LATENCY = Latency(np.nan, np.nan, np.nan, np.nan)
 
 @dataclass(frozen=True)
 class Window:
-    """The part of a run that the metrics look at: from the end of the warm-up to the horizon."""
+    """The part of a run that the metrics look at: from the end of the warm-up to the horizon.
 
+    Parameters
+    ----------
+    records
+        The run.
+    warmup_s, end_s
+        Where it begins and ends.
+    arrived, completed
+        Which requests arrived, and which ended in it, shape (n,).
+    tokens
+        Prompt and output tokens of each request, shape (n,).
+    """
+
+    records: RunRecords
     warmup_s: float
     end_s: float
+    arrived: NDArray[np.bool_]
+    completed: NDArray[np.bool_]
+    tokens: NDArray[np.int64]
 
     @property
     def seconds(self) -> float:
         """Length of the window."""
         return self.end_s - self.warmup_s
+
+    @property
+    def divisor_s(self) -> float:
+        """Seconds that make a rate of a sum; infinite where the window has no length."""
+        return self.seconds if self.seconds > 0 else np.inf
+
+
+def window(records: RunRecords, warmup_s: float = 0.0) -> Window:
+    """From the end of the warm-up to the horizon, or to the end of a run without horizon."""
+    requests = records.requests
+    end = max(records.horizon_s if np.isfinite(records.horizon_s) else records.end_s, warmup_s)
+    inside = (requests.arrival_s >= warmup_s) & (requests.arrival_s < end)
+    completed = records.finished if warmup_s == 0 else records.finish_s >= warmup_s
+    tokens = requests.prompt_tokens.astype(np.int64) + requests.output_tokens
+    return Window(records, warmup_s, end, inside, completed, tokens)
 
 
 @dataclass(frozen=True)
@@ -130,30 +164,6 @@ class AdapterMetrics:
     disk_loads: NDArray[np.int64]
 
 
-def window(records: RunRecords, warmup_s: float = 0.0) -> Window:
-    """From the end of the warm-up to the horizon, or to the end of a run without horizon."""
-    end = records.horizon_s if np.isfinite(records.horizon_s) else records.end_s
-    return Window(warmup_s, max(end, warmup_s))
-
-
-def arrived(records: RunRecords, view: Window) -> NDArray[np.bool_]:
-    """Which requests arrived in the window."""
-    arrival = records.requests.arrival_s
-    return (arrival >= view.warmup_s) & (arrival < view.end_s) if view.seconds > 0 else arrival < 0
-
-
-def completed(records: RunRecords, view: Window) -> NDArray[np.bool_]:
-    """Which requests ended in the window."""
-    if view.warmup_s == 0:
-        return records.finished
-    return records.finish_s >= view.warmup_s
-
-
-def tokens(records: RunRecords) -> NDArray[np.int64]:
-    """Prompt and output tokens of each request."""
-    return records.requests.prompt_tokens.astype(np.int64) + records.requests.output_tokens
-
-
 def ttft_s(records: RunRecords, frontend_s: float = 0.0) -> FloatArray:
     """Time to first token from when the client sent the request, nan where there is none."""
     return records.first_token_s - records.sent_s + frontend_s
@@ -204,38 +214,55 @@ def itl(records: RunRecords, chosen: NDArray[np.bool_]) -> Latency:
     return Latency(mean_itl_s(records, chosen), *at)
 
 
-def traffic(records: RunRecords, view: Window, came: NDArray[np.bool_], ended: NDArray[np.bool_]) -> Traffic:
+def traffic(view: Window) -> Traffic:
     """Tokens per second of the requests that came in a window, and of those that ended in it."""
-    seconds = view.seconds if view.seconds > 0 else np.inf
-    prompt = int(records.requests.prompt_tokens[ended].sum(dtype=np.int64))
-    output = int(records.requests.output_tokens[ended].sum(dtype=np.int64))
-    offered = int(tokens(records)[came].sum())
+    requests, ended = view.records.requests, view.completed
+    prompt = int(requests.prompt_tokens[ended].sum(dtype=np.int64))
+    output = int(requests.output_tokens[ended].sum(dtype=np.int64))
+    offered = int(view.tokens[view.arrived].sum())
     return Traffic(
-        offered_tok_per_s=offered / seconds,
-        served_tok_per_s=(prompt + output) / seconds,
-        input_tok_per_s=prompt / seconds,
-        output_tok_per_s=output / seconds,
+        offered_tok_per_s=offered / view.divisor_s,
+        served_tok_per_s=(prompt + output) / view.divisor_s,
+        input_tok_per_s=prompt / view.divisor_s,
+        output_tok_per_s=output / view.divisor_s,
         served_share=(prompt + output) / offered if offered else 1.0,
     )
 
 
-def gpu_metrics(
-    records: RunRecords, usable_blocks: int, warmup_s: float = 0.0, frontend_s: float = 0.0
-) -> GPUMetrics:
-    """Metrics of the GPU over the window after the warm-up."""
-    view = window(records, warmup_s)
-    came, ended = arrived(records, view), completed(records, view)
-    rates = traffic(records, view, came, ended)
-    use = _use(records, view)
+def in_flight_share(view: Window) -> float:
+    """Tokens of the requests that were being served at the end, over those offered."""
+    served = view.arrived & ~np.isnan(view.records.first_scheduled_s) & ~view.completed
+    offered = int(view.tokens[view.arrived].sum())
+    return int(view.tokens[served].sum()) / offered if offered else 0.0
+
+
+def due_shares(view: Window) -> FloatArray:
+    """Share of its due tokens that each adapter was served, shape (n,).
+
+    Due are requests that completed, and those still waiting for their first step at the end although
+    they arrived longer than a grace period before; what is merely under way is not held against the GPU.
+    One request of mean length is forgiven, so that a rare adapter does not fail by a single unlucky
+    request; adapters with nothing due have a share of 1.
+    """
+    records = view.records
+    never = np.isnan(records.first_scheduled_s) & view.arrived
+    overdue = never & (records.requests.arrival_s < view.end_s - GRACE * view.seconds)
+    served = adapter_sums(records, view.completed, view.tokens)
+    missed = adapter_sums(records, overdue, view.tokens)
+    count = adapter_sums(records, overdue, np.ones(len(view.tokens)))
+    forgiven = np.divide(missed, count, out=np.zeros_like(missed), where=count > 0)
+    due = served + missed
+    return np.divide(served + forgiven, due, out=np.ones_like(due), where=due > 0)
+
+
+def gpu_metrics(view: Window, usable_blocks: int, frontend_s: float = 0.0) -> GPUMetrics:
+    """Metrics of the GPU over a window."""
+    records, ended, rates, use = view.records, view.completed, traffic(view), _use(view)
     return GPUMetrics(
+        **vars(rates),
         duration_s=view.seconds,
-        requests=int(came.sum()),
+        requests=int(view.arrived.sum()),
         completed=int(ended.sum()),
-        offered_tok_per_s=rates.offered_tok_per_s,
-        served_tok_per_s=rates.served_tok_per_s,
-        input_tok_per_s=rates.input_tok_per_s,
-        output_tok_per_s=rates.output_tok_per_s,
-        served_share=rates.served_share,
         ttft=latency(ttft_s(records, frontend_s)[ended]),
         itl=itl(records, ended),
         tpot=latency(tpot_s(records)[ended]),
@@ -253,9 +280,9 @@ def gpu_metrics(
     )
 
 
-def _use(records: RunRecords, view: Window) -> dict[str, float]:
+def _use(view: Window) -> dict[str, float]:
     """Sums of the time series per second of the window, from the first whole part after the warm-up."""
-    width = records.series_width_s
+    records, width = view.records, view.records.series_width_s
     first = int(np.ceil(view.warmup_s / width)) if np.isfinite(width) else 0
     first = min(first, len(records.series) - 1)
     seconds = view.end_s - first * width if first else view.end_s
@@ -263,19 +290,17 @@ def _use(records: RunRecords, view: Window) -> dict[str, float]:
     return dict(zip(SERIES, total.tolist(), strict=True))
 
 
-def adapter_metrics(records: RunRecords, warmup_s: float = 0.0, frontend_s: float = 0.0) -> AdapterMetrics:
-    """Metrics of every adapter over the window after the warm-up."""
-    view = window(records, warmup_s)
-    came, ended = arrived(records, view), completed(records, view)
-    seconds = view.seconds if view.seconds > 0 else np.inf
-    offered = adapter_sums(records, came, tokens(records))
-    served = adapter_sums(records, ended, tokens(records))
+def adapter_metrics(view: Window, frontend_s: float = 0.0) -> AdapterMetrics:
+    """Metrics of every adapter over a window."""
+    records, came, ended = view.records, view.arrived, view.completed
+    offered = adapter_sums(records, came, view.tokens)
+    served = adapter_sums(records, ended, view.tokens)
     ones = np.ones(len(records.requests))
     return AdapterMetrics(
         requests=adapter_sums(records, came, ones).astype(np.int64),
         completed=adapter_sums(records, ended, ones).astype(np.int64),
-        offered_tok_per_s=offered / seconds,
-        served_tok_per_s=served / seconds,
+        offered_tok_per_s=offered / view.divisor_s,
+        served_tok_per_s=served / view.divisor_s,
         served_share=np.divide(served, offered, out=np.ones_like(served), where=offered > 0),
         ttft=_latencies(records, ended, ttft_s(records, frontend_s)),
         tpot=_latencies(records, ended, tpot_s(records)),

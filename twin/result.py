@@ -12,7 +12,7 @@ import numpy as np
 
 from twin import metrics
 from twin.engine.records import SERIES, RunRecords
-from twin.metrics import AdapterMetrics, GPUMetrics, Latency
+from twin.metrics import AdapterMetrics, GPUMetrics, Latency, Window
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -56,14 +56,19 @@ class SimulationResult:
     cut_requests: int = 0
 
     @cached_property
+    def window(self) -> Window:
+        """The part of the run that the metrics look at."""
+        return metrics.window(self.records, self.warmup_s)
+
+    @cached_property
     def gpu(self) -> GPUMetrics:
         """Metrics of the GPU."""
-        return metrics.gpu_metrics(self.records, self.usable_blocks, self.warmup_s, self.frontend_s)
+        return metrics.gpu_metrics(self.window, self.usable_blocks, self.frontend_s)
 
     @cached_property
     def adapters(self) -> AdapterMetrics:
         """Metrics of every adapter, as arrays."""
-        return metrics.adapter_metrics(self.records, self.warmup_s, self.frontend_s)
+        return metrics.adapter_metrics(self.window, self.frontend_s)
 
     def to_frame(self) -> pd.DataFrame:
         """One row per adapter."""

@@ -6,232 +6,114 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
-from scenarios.service_levels import AdapterSLO, LatencyLimits, ServiceLevelObjectives
+from scenarios.service_levels import AdapterSLO, ServiceLevelObjectives
 from twin import metrics
 from twin.engine.requests import FloatArray, IntArray
-from twin.load import GPULoad, listed
-from twin.metrics import Latency
+from twin.load import GPULoad
+from twin.metrics import Latency, Traffic, Window
 from twin.result import SimulationResult
 from twin.verdict import GPUVerdict
+from twin.violations import LATENCIES, AdapterFigure, Criterion, Violation
 
-GRACE = 0.02
-"""Share of the window within which a request that still waits at its end is not held against the GPU."""
+Latencies = tuple[Latency, Latency]
+"""ITL and TTFT."""
 
 
 @dataclass(frozen=True)
-class Run:
-    """What one replication gave."""
+class Replication:
+    """What one replication gave.
 
-    offered_tok_per_s: float
-    served_tok_per_s: float
-    served_share: float
+    Parameters
+    ----------
+    traffic
+        Tokens offered and served.
+    in_flight_share
+        Tokens being served at the end, over those offered.
+    adapter_shares
+        Share of its due tokens that each adapter was served, shape (n,).
+    latencies
+        Of all requests.
+    group_latencies
+        Of the load's groups of adapters with service levels of their own.
+    kv_cache_tokens, cut_requests
+        As of the run.
+    """
+
+    traffic: Traffic
     in_flight_share: float
-    adapter_share: FloatArray
-    itl: Latency
-    ttft: Latency
+    adapter_shares: FloatArray
+    latencies: Latencies
+    group_latencies: tuple[Latencies, ...]
     kv_cache_tokens: int
-    cut_requests: int = 0
-    groups: tuple[tuple[Latency, Latency], ...] = ()
-    """ITL and TTFT of the load's groups with service levels of their own."""
+    cut_requests: int
 
 
-def assess(result: SimulationResult, load: GPULoad) -> Run:
+def replication_of(result: SimulationResult, load: GPULoad) -> Replication:
     """What the verdict needs of a replication."""
-    records = result.records
-    view = metrics.window(records, result.warmup_s)
-    ended = metrics.completed(records, view)
-    rates = metrics.traffic(records, view, metrics.arrived(records, view), ended)
-    return Run(
-        offered_tok_per_s=rates.offered_tok_per_s,
-        served_tok_per_s=rates.served_tok_per_s,
-        served_share=rates.served_share,
-        in_flight_share=_in_flight_share(result, view),
-        adapter_share=adapter_shares(result),
-        itl=metrics.itl(records, ended),
-        ttft=metrics.latency(metrics.ttft_s(records, result.frontend_s)[ended]),
+    view, records = result.window, result.records
+    ttft = metrics.ttft_s(records, result.frontend_s)
+    return Replication(
+        traffic=metrics.traffic(view),
+        in_flight_share=metrics.in_flight_share(view),
+        adapter_shares=metrics.due_shares(view),
+        latencies=(metrics.itl(records, view.completed), metrics.latency(ttft[view.completed])),
+        group_latencies=tuple(_latencies_of(view, ttft, adapters) for _, adapters in load.groups()),
         kv_cache_tokens=result.kv_cache_tokens,
         cut_requests=result.cut_requests,
-        groups=tuple(_group_latencies(result, adapters) for _, adapters in load.groups()),
     )
 
 
-def _in_flight_share(result: SimulationResult, view: metrics.Window) -> float:
-    """Tokens of the requests that were being served at the end, over those offered."""
-    records = result.records
-    came, tokens = metrics.arrived(records, view), metrics.tokens(records)
-    served = came & ~np.isnan(records.first_scheduled_s) & ~metrics.completed(records, view)
-    offered = int(tokens[came].sum())
-    return int(tokens[served].sum()) / offered if offered else 0.0
-
-
-def _group_latencies(result: SimulationResult, adapters: IntArray) -> tuple[Latency, Latency]:
+def _latencies_of(view: Window, ttft: FloatArray, adapters: IntArray) -> Latencies:
     """ITL (exact mean, percentiles of the requests' means) and TTFT over the requests of some adapters."""
-    records = result.records
-    chosen = metrics.completed(records, metrics.window(records, result.warmup_s))
-    chosen = chosen & np.isin(records.requests.adapter, adapters)
+    records = view.records
+    chosen = view.completed & np.isin(records.requests.adapter, adapters)
     itl = metrics.latency(metrics.tpot_s(records)[chosen])
-    itl = replace(itl, mean_s=metrics.mean_itl_s(records, chosen))
-    return itl, metrics.latency(metrics.ttft_s(records, result.frontend_s)[chosen])
+    return replace(itl, mean_s=metrics.mean_itl_s(records, chosen)), metrics.latency(ttft[chosen])
 
 
-def adapter_shares(result: SimulationResult) -> FloatArray:
-    """Share of its due tokens that each adapter was served, shape (n,).
-
-    Due are requests that completed, and those still waiting for their first step at the end although
-    they arrived longer than a grace period before; what is merely under way is not held against the GPU.
-    One request of mean length is forgiven, so that a rare adapter does not fail by a single unlucky
-    request; adapters with nothing due have a share of 1.
-    """
-    records = result.records
-    view = metrics.window(records, result.warmup_s)
-    tokens = metrics.tokens(records)
-    ended = metrics.completed(records, view)
-    never = np.isnan(records.first_scheduled_s) & metrics.arrived(records, view)
-    overdue = never & (records.requests.arrival_s < view.end_s - GRACE * view.seconds)
-    served = metrics.adapter_sums(records, ended, tokens)
-    missed = metrics.adapter_sums(records, overdue, tokens)
-    count = metrics.adapter_sums(records, overdue, np.ones(len(tokens)))
-    forgiven = np.divide(missed, count, out=np.zeros_like(missed), where=count > 0)
-    due = served + missed
-    return np.divide(served + forgiven, due, out=np.ones_like(due), where=due > 0)
-
-
-def verdict_on(load: GPULoad, runs: Sequence[Run], levels: ServiceLevelObjectives) -> GPUVerdict:
+def verdict_on(load: GPULoad, runs: Sequence[Replication], levels: ServiceLevelObjectives) -> GPUVerdict:
     """Verdict on a GPU from its replications."""
-    shares = np.min([run.adapter_share for run in runs], axis=0)
+    worst = min(runs, key=lambda run: run.traffic.served_share)
+    shares, least = np.min([run.adapter_shares for run in runs], axis=0), _least_shares(load, levels)
     order = np.argsort(shares, kind="stable")
-    least = _least_shares(load, levels)
-    starved = [k for k in order if shares[k] < least[k]]
-    margins = dict(_margins(runs, shares, least, levels))
-    reasons = (
-        *_served_reasons(load, runs, shares, starved, levels),
-        *_latency_reasons(_limited(runs, levels)),
-        *_latency_reasons(_limited_groups(load, runs)),
+    latencies = list(_limited([run.latencies for run in runs], levels))
+    violations = (
+        *_too_little_served(worst, levels),
+        *_starved(load, shares, least, order),
+        *_too_late(latencies),
+        *_too_late_for_groups(load, runs),
     )
     return GPUVerdict(
-        gpu=0,
-        accepted=not reasons,
-        reasons=reasons,
-        offered_tok_per_s=float(np.mean([run.offered_tok_per_s for run in runs])),
-        served_tok_per_s=float(np.mean([run.served_tok_per_s for run in runs])),
-        served_share=min(run.served_share for run in runs),
+        accepted=not violations,
+        violations=violations,
+        offered_tok_per_s=float(np.mean([run.traffic.offered_tok_per_s for run in runs])),
+        served_tok_per_s=float(np.mean([run.traffic.served_tok_per_s for run in runs])),
+        served_share=worst.traffic.served_share,
         worst_adapter=load.names[order[0]],
         worst_served_share=float(shares[order[0]]),
-        itl_ms=_mean_ms([run.itl.mean_s for run in runs]),
-        ttft_ms=_mean_ms([run.ttft.mean_s for run in runs]),
-        itl_p99_ms=_largest_ms([run.itl.p99_s for run in runs]),
-        ttft_p99_ms=_largest_ms([run.ttft.p99_s for run in runs]),
+        itl_ms=_mean_ms([run.latencies[0].mean_s for run in runs]),
+        ttft_ms=_mean_ms([run.latencies[1].mean_s for run in runs]),
+        itl_p99_ms=_largest_ms([run.latencies[0].p99_s for run in runs]),
+        ttft_p99_ms=_largest_ms([run.latencies[1].p99_s for run in runs]),
         kv_cache_tokens=runs[0].kv_cache_tokens,
-        starved=tuple(load.names[k] for k in starved),
-        margins=margins,
+        margins={
+            Criterion.SERVED_SHARE: worst.traffic.served_share / levels.served_share - 1,
+            Criterion.ADAPTER_SERVED_SHARE: float((shares / least).min()) - 1,
+            **{code: None if value is None else 1 - value / limit for code, value, limit in latencies},
+        },
         replications=len(runs),
         cut_requests=sum(run.cut_requests for run in runs),
     )
 
 
-def _if_the_end_decides(run: Run, levels: ServiceLevelObjectives) -> str:
-    """That a run would serve its share but for the requests in flight at its end."""
-    if run.served_share + run.in_flight_share < levels.served_share:
-        return ""
-    return (
-        f", as {_percent(run.in_flight_share)} are in flight at the end, which count as unserved "
-        "(a longer workload.duration_s has fewer, in share)"
-    )
-
-
-def _least_shares(load: GPULoad, levels: ServiceLevelObjectives) -> FloatArray:
-    """Share of its tokens that each adapter must get, shape (n,)."""
-    own = [None if level is None else level.served_share for level in load.levels] or [None] * len(load.rank)
-    return np.array([levels.adapter_served_share if share is None else share for share in own])
-
-
-def _served_reasons(
-    load: GPULoad,
-    runs: Sequence[Run],
-    shares: FloatArray,
-    starved: Sequence[int],
-    levels: ServiceLevelObjectives,
-) -> Iterator[str]:
-    worst = min(runs, key=lambda run: run.served_share)
-    if worst.served_share < levels.served_share:
-        said = f"serves {_percent(worst.served_share)} of the offered tokens, below"
-        yield f"{said} {_percent(levels.served_share)}{_if_the_end_decides(worst, levels)}"
-    if starved:
-        names = [f'"{load.names[k]}" ({_percent(float(shares[k]))})' for k in starved]
-        verb = "get" if len(names) > 1 else "gets"
-        least = " or ".join(_percent(x) for x in sorted(set(_least_shares(load, levels)[starved])))
-        yield f"{listed(names)} {verb} less than {least} of the tokens asked for"
-
-
-_Limited = Iterator[tuple[str, list[Latency], LatencyLimits]]
-"""Name of a latency, its values by replication, and the limits on it."""
-
-
-def _latency_reasons(limited: _Limited) -> Iterator[str]:
-    for name, latencies, limits in limited:
-        for key, limit in _given(limits):
-            worst = _worst_ms(latencies, key)
-            if np.isnan(worst):
-                yield f"no request completed, so {key} {name} cannot meet {limit:g} ms"
-            elif worst > limit:
-                yield f"{key} {name} is {worst:,.1f} ms, above {limit:g} ms"
-
-
-def _margins(
-    runs: Sequence[Run], shares: FloatArray, least: FloatArray, levels: ServiceLevelObjectives
-) -> Iterator[tuple[str, float]]:
-    yield "served_share", min(run.served_share for run in runs) / levels.served_share - 1
-    yield "adapter_served_share", float((shares / least).min()) - 1
-    for name, latencies, limits in _limited(runs, levels):
-        for key, limit in _given(limits):
-            yield f"{name.lower()}_{key}", 1 - _worst_ms(latencies, key) / limit
-
-
-def _limited(runs: Sequence[Run], levels: ServiceLevelObjectives | AdapterSLO) -> _Limited:
-    yield "ITL", [run.itl for run in runs], levels.itl_ms
-    yield "TTFT", [run.ttft for run in runs], levels.ttft_ms
-
-
-def _limited_groups(load: GPULoad, runs: Sequence[Run]) -> _Limited:
-    """The same of each group of adapters with service levels of their own."""
-    for g, (levels, adapters) in enumerate(load.groups()):
-        names = listed([f'"{load.names[k]}"' for k in adapters])
-        yield f"ITL of {names}", [run.groups[g][0] for run in runs], levels.itl_ms
-        yield f"TTFT of {names}", [run.groups[g][1] for run in runs], levels.ttft_ms
-
-
-def _given(limits: LatencyLimits) -> list[tuple[str, float]]:
-    pairs = [(key, getattr(limits, key)) for key in ("mean", "p50", "p90", "p99")]
-    return [(key, limit) for key, limit in pairs if limit is not None]
-
-
-def _worst_ms(latencies: Sequence[Latency], key: str) -> float:
-    return 1e3 * float(np.max([getattr(latency, f"{key}_s") for latency in latencies]))
-
-
-def _mean_ms(seconds: Sequence[float]) -> float | None:
-    known = [s for s in seconds if not np.isnan(s)]
-    return 1e3 * float(np.mean(known)) if known else None
-
-
-def _largest_ms(seconds: Sequence[float]) -> float | None:
-    known = [s for s in seconds if not np.isnan(s)]
-    return 1e3 * max(known) if known else None
-
-
-def _percent(share: float) -> str:
-    """A share in percent, rounded down, so that what is below a limit never looks like it."""
-    return f"{np.floor(share * 1000 + 1e-9) / 10:g} %"
-
-
-def verdict_unstarted(load: GPULoad, reason: str, failure: str | None = None) -> GPUVerdict:
-    """Verdict on a GPU whose engine does not start."""
+def verdict_unstarted(load: GPULoad, violation: Violation) -> GPUVerdict:
+    """Verdict on a GPU whose engine does not start, or does not take an adapter."""
     lengths = [p.mean_tokens + o.mean_tokens for p, o in zip(load.prompt, load.output, strict=True)]
     return GPUVerdict(
-        gpu=0,
         accepted=False,
-        reasons=(reason,),
+        violations=(violation,),
         offered_tok_per_s=float(load.rate @ np.array(lengths)),
         served_tok_per_s=0.0,
         served_share=0.0,
@@ -242,6 +124,78 @@ def verdict_unstarted(load: GPULoad, reason: str, failure: str | None = None) ->
         itl_p99_ms=None,
         ttft_p99_ms=None,
         kv_cache_tokens=0,
-        memory_failure=failure,
-        margins={"served_share": -1.0, "adapter_served_share": -1.0},
+        margins={Criterion.SERVED_SHARE: -1.0, Criterion.ADAPTER_SERVED_SHARE: -1.0},
     )
+
+
+def _too_little_served(worst: Replication, levels: ServiceLevelObjectives) -> Iterator[Violation]:
+    share, in_flight = worst.traffic.served_share, worst.in_flight_share
+    if share < levels.served_share:
+        yield Violation(
+            code=Criterion.SERVED_SHARE,
+            value=share,
+            limit=levels.served_share,
+            in_flight_share=in_flight if share + in_flight >= levels.served_share else None,
+        )
+
+
+def _least_shares(load: GPULoad, levels: ServiceLevelObjectives) -> FloatArray:
+    """Share of its tokens that each adapter must get, shape (n,)."""
+    own = [None if level is None else level.served_share for level in load.levels] or [None] * len(load.rank)
+    return np.array([levels.adapter_served_share if share is None else share for share in own])
+
+
+def _starved(
+    load: GPULoad, shares: FloatArray, least: FloatArray, order: NDArray[np.int64]
+) -> Iterator[Violation]:
+    starved = [
+        AdapterFigure(name=load.names[k], value=float(shares[k]), limit=float(least[k]))
+        for k in order
+        if shares[k] < least[k]
+    ]
+    if starved:
+        yield Violation(
+            code=Criterion.ADAPTER_SERVED_SHARE,
+            value=starved[0].value,
+            limit=starved[0].limit,
+            adapters=tuple(starved),
+        )
+
+
+_Limited = tuple[Criterion, float | None, float]
+"""A latency that is limited, the worst of the replications in ms (None: nothing completed), and its limit."""
+
+
+def _limited(
+    latencies: Sequence[Latencies], levels: ServiceLevelObjectives | AdapterSLO
+) -> Iterator[_Limited]:
+    for code in LATENCIES:
+        limit = code.limit_ms(levels)
+        if limit is not None:
+            measured = [itl if code.metric == "itl" else ttft for itl, ttft in latencies]
+            worst = 1e3 * float(np.max([getattr(latency, f"{code.statistic}_s") for latency in measured]))
+            yield code, None if np.isnan(worst) else worst, limit
+
+
+def _too_late(limited: Sequence[_Limited], adapters: Sequence[str] = ()) -> Iterator[Violation]:
+    for code, value, limit in limited:
+        if value is None or value > limit:
+            figures = tuple(AdapterFigure(name=name, value=value, limit=limit) for name in adapters)
+            yield Violation(code=code, value=value, limit=limit, adapters=figures)
+
+
+def _too_late_for_groups(load: GPULoad, runs: Sequence[Replication]) -> Iterator[Violation]:
+    """The latencies of each group of adapters with service levels of their own."""
+    for g, (levels, adapters) in enumerate(load.groups()):
+        limited = list(_limited([run.group_latencies[g] for run in runs], levels))
+        yield from _too_late(limited, [load.names[k] for k in adapters])
+
+
+def _mean_ms(seconds: Sequence[float]) -> float | None:
+    known = [s for s in seconds if not np.isnan(s)]
+    return 1e3 * float(np.mean(known)) if known else None
+
+
+def _largest_ms(seconds: Sequence[float]) -> float | None:
+    known = [s for s in seconds if not np.isnan(s)]
+    return 1e3 * max(known) if known else None

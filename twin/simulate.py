@@ -17,6 +17,7 @@ from twin.engine.setup import EngineSetup
 from twin.load import GPULoad
 from twin.memory.plan import MemoryPlan, plan_memory
 from twin.result import SimulationResult
+from twin.violations import Criterion, Violation
 from twin.workload.arrivals import WorkloadError, draw_requests
 
 if TYPE_CHECKING:
@@ -28,7 +29,8 @@ class MemoryFailure(LorapackError, MemoryError):  # noqa: N818 - vLLM's and the 
 
     def __init__(self, plan: MemoryPlan) -> None:
         self.plan = plan
-        super().__init__(f"the engine does not start: {plan.why}; {plan.remedy}")
+        self.violation = Violation(code=Criterion(str(plan.failure)), remedy=plan.remedy)
+        super().__init__(self.violation.sentence)
 
     def __reduce__(self) -> tuple[type[MemoryFailure], tuple[MemoryPlan]]:
         return MemoryFailure, (self.plan,)
@@ -72,8 +74,9 @@ def build_setup(
         If an adapter's rank is above ``max_lora_rank``: vLLM does not load it.
     """
     if too_large := load.above_rank(max_lora_rank):
-        largest = int(load.rank.max())
-        raise EngineInputError(f"{too_large}; raise it to {largest} or more, or leave these adapters out")
+        raise EngineInputError(
+            f"{too_large.sentence}; raise it to {too_large.value:g} or more, or leave these adapters out"
+        )
     n = len(load.names)
     if kv_cache_tokens is None:
         memory = profile.gpu_memory_gib if gpu_memory_gib is None else gpu_memory_gib

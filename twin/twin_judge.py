@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import groupby
 
 from joblib import Parallel, delayed
@@ -43,6 +44,11 @@ class GPUContent:
     def of(cls, option: EngineOption, kinds: Iterable[AdapterKind]) -> GPUContent:
         """The content of adapters one by one."""
         return cls(option, tuple((kind, len(list(alike))) for kind, alike in groupby(kinds)))
+
+    @property
+    def demand_tok_per_s(self) -> float:
+        """Tokens that are asked of it, per second."""
+        return sum(n * k.rate * (k.prompt.mean_tokens + k.output.mean_tokens) for k, n in self.held)
 
     @property
     def load(self) -> GPULoad:
@@ -124,28 +130,44 @@ class TwinJudge:
 
 
 @dataclass(frozen=True)
-class PlacedContents:
-    """Contents of the GPUs of placements of a scenario.
+class PlacementJudge:
+    """Asks the twin about the GPUs of placements: single adapters and shares of them.
 
     Parameters
     ----------
-    scenario
-        Its adapters are placed.
+    judge
+        The twin, which remembers what it was asked.
+    deadline
+        When to stop; a question that is not answered by then ends in `Stopped`.
     """
 
-    scenario: Scenario
-    _class_of: dict[str, int] = field(init=False, repr=False)
+    judge: TwinJudge
+    deadline: Deadline = UNLIMITED
 
-    def __post_init__(self) -> None:
-        classes = {name: k for k, c in enumerate(self.scenario.classes) for name in c.names}
-        object.__setattr__(self, "_class_of", classes)
+    @cached_property
+    def _class_of(self) -> dict[str, int]:
+        return {name: k for k, c in enumerate(self.judge.scenario.classes) for name in c.names}
 
-    def __call__(self, gpu: PlacedGPU) -> tuple[GPUContent, dict[str, str]]:
+    def content(self, gpu: PlacedGPU) -> tuple[GPUContent, dict[str, str]]:
         """The content of a GPU, its adapters by class and share, and the name of each."""
         keyed = sorted((self._class_of[name], gpu.share(name), k) for k, name in enumerate(gpu.adapters))
-        kinds = [self.scenario.classes[c].kind.scaled(share) for c, share, _ in keyed]
+        kinds = [self.judge.scenario.classes[c].kind.scaled(share) for c, share, _ in keyed]
         names = {f"{n}": gpu.adapters[k] for n, (_, _, k) in enumerate(keyed)}
         return GPUContent.of(gpu.option, kinds), names
+
+    def report(self, gpus: Sequence[PlacedGPU]) -> ValidationReport:
+        """The verdicts on some GPUs, in order, each with its own number and its own adapters' names."""
+        placed = [self.content(gpu) for gpu in gpus]
+        contents = [content for content, _ in placed]
+        verdicts = self.judge(contents, self.deadline)
+        named = [v.of(gpu.gpu, names) for v, gpu, (_, names) in zip(verdicts, gpus, placed, strict=True)]
+        return ValidationReport(gpus=tuple(named), distinct=len(set(contents)))
+
+    def accepts(self, placement: Placement) -> bool:
+        """Whether every GPU is accepted; stops at the first that is not, the busiest first."""
+        busiest = sorted(placement.gpus, key=lambda gpu: -self.content(gpu)[0].demand_tok_per_s)
+        step = max(1, self.judge.workers)
+        return all(self.report(busiest[k : k + step]).accepted for k in range(0, len(busiest), step))
 
 
 def validate(
@@ -178,9 +200,5 @@ def validate(
         If the work is interrupted.
     """
     check_placement(placement, scenario)
-    content_of = PlacedContents(scenario)
-    placed = [content_of(gpu) for gpu in placement.gpus]
-    contents = [content for content, _ in placed]
-    verdicts = TwinJudge(scenario, profiles or profiles_of(scenario), workers)(contents)
-    named = [v.of(gpu.gpu, n) for gpu, v, (_, n) in zip(placement.gpus, verdicts, placed, strict=True)]
-    return ValidationReport(gpus=tuple(named), distinct=len(set(contents)))
+    judge = TwinJudge(scenario, profiles or profiles_of(scenario), workers)
+    return PlacementJudge(judge).report(placement.gpus)

@@ -3,103 +3,114 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from pydantic import BaseModel, ConfigDict, computed_field
+
 from scenarios.display import visible
+from twin.violations import Criterion, Violation
 
 if TYPE_CHECKING:
     import pandas as pd
 
+# What is computed from the fields is written into JSON and ignored when that is read again.
+_READABLE = ConfigDict(frozen=True, extra="ignore", use_attribute_docstrings=True)
 
-@dataclass(frozen=True)
-class GPUVerdict:
-    """The twin's verdict on one GPU, over its replications.
 
-    Parameters
-    ----------
-    gpu
-        Number of the GPU in the placement; 0 when it was judged alone.
-    accepted
-        Whether every replication met every service level.
-    reasons
-        Why not, one sentence each.
-    offered_tok_per_s, served_tok_per_s
-        Means of the tokens of requests that arrived, and that completed, per second.
-    served_share
-        Smallest served over offered tokens of a replication.
-    worst_adapter, worst_served_share
-        The adapter with the smallest share of its due tokens served in a replication, and that share.
-    itl_ms, ttft_ms
-        Means of the mean latencies; None where no request completed.
-    itl_p99_ms, ttft_p99_ms
-        Largest 99th percentiles of a replication.
-    kv_cache_tokens
-        Tokens that the KV cache holds; 0 if the engine does not start.
-    starved
-        Adapters below their service level in a replication, the worst first.
-    memory_failure
-        Which of vLLM's start-up failures occurs, or None.
-    margins
-        By service level, how far the worst replication is from the limit, as a share of the limit;
-        negative where it is violated.
-    replications
-        Runs behind the verdict; 0 if the engine does not start.
-    cut_requests
-        Requests of all runs that were cut, as the engine's ``max_model_len`` does not admit all their tokens.
-    """
+class GPUVerdict(BaseModel):
+    """The twin's verdict on one GPU, over its replications."""
 
-    gpu: int
+    model_config = _READABLE
+
+    gpu: int = 0
+    """Number of the GPU in the placement; 0 when it was judged alone."""
     accepted: bool
-    reasons: tuple[str, ...]
+    """Whether every replication met every service level."""
     offered_tok_per_s: float
+    """Tokens of the requests that arrived, per second; mean of the replications."""
     served_tok_per_s: float
+    """Tokens of the requests that completed, per second; mean of the replications."""
     served_share: float
+    """Smallest served over offered tokens of a replication."""
     worst_adapter: str | None
+    """The adapter with the smallest share of its due tokens served in a replication."""
     worst_served_share: float
+    """Its share."""
     itl_ms: float | None
+    """Mean inter-token latency in ms; null where no request completed."""
     ttft_ms: float | None
+    """Mean time to first token of completed requests in ms; null where there is none."""
     itl_p99_ms: float | None
+    """Largest 99th percentile of the inter-token latency of a replication, in ms."""
     ttft_p99_ms: float | None
+    """Largest 99th percentile of the time to first token of a replication, in ms."""
     kv_cache_tokens: int
-    starved: tuple[str, ...] = ()
-    memory_failure: str | None = None
-    margins: Mapping[str, float] = field(default_factory=dict)
+    """Tokens that the KV cache holds; 0 if the engine does not start."""
+    violations: tuple[Violation, ...] = ()
+    """What it was rejected for; empty when accepted."""
+    margins: Mapping[Criterion, float | None] = {}
+    """By service level, how far the worst replication is from the limit, as a share of the limit; negative
+    where it is violated, null where nothing was measured."""
     replications: int = 0
+    """Runs behind the verdict; 0 if the engine does not start."""
     cut_requests: int = 0
+    """Simulated requests cut to the tokens that the engine's max_model_len admits."""
+
+    @computed_field(description="Why it was rejected, one sentence each.")  # type: ignore[prop-decorator]
+    @property
+    def reasons(self) -> tuple[str, ...]:
+        """Why it was rejected, one sentence each."""
+        return tuple(violation.sentence for violation in self.violations)
+
+    @computed_field(description="Adapters below their served share, the worst first.")  # type: ignore[prop-decorator]
+    @property
+    def starved(self) -> tuple[str, ...]:
+        """Adapters below their served share, the worst first; parts of one are one."""
+        shares = [v for v in self.violations if v.code is Criterion.ADAPTER_SERVED_SHARE]
+        return tuple(dict.fromkeys(adapter.name for v in shares for adapter in v.adapters))
+
+    @computed_field(description="Which start-up failure of vLLM's occurs; null if the engine starts.")  # type: ignore[prop-decorator]
+    @property
+    def memory_failure(self) -> str | None:
+        """Which start-up failure of vLLM's occurs, or None."""
+        return next((v.code.value for v in self.violations if v.code.stops_the_engine), None)
+
+    @property
+    def least_margin(self) -> float:
+        """The smallest of the margins that were measured."""
+        return min(margin for margin in self.margins.values() if margin is not None)
+
+    @property
+    def figures(self) -> dict[str, Any]:
+        """All that a table may show of the verdict, by name."""
+        return {name: getattr(self, name) for name in _FIGURES}
 
     def of(self, gpu: int, names: Mapping[str, str]) -> GPUVerdict:
         """The same verdict for a GPU with equal adapters of other names; parts of one share its name."""
         worst = None if self.worst_adapter is None else names[self.worst_adapter]
-        reasons = tuple(_renamed(reason, names) for reason in self.reasons)
-        starved = tuple(dict.fromkeys(names[name] for name in self.starved))
-        return replace(self, gpu=gpu, worst_adapter=worst, reasons=reasons, starved=starved)
+        violations = tuple(violation.renamed(names) for violation in self.violations)
+        return self.model_copy(update={"gpu": gpu, "worst_adapter": worst, "violations": violations})
 
 
-def _renamed(reason: str, names: Mapping[str, str]) -> str:
-    """A reason with the quoted adapters renamed."""
-    parts = reason.split('"')
-    parts[1::2] = [names.get(name, name) for name in parts[1::2]]
-    return '"'.join(parts)
+_FIGURES = (
+    "accepted", "reasons", "offered_tok_per_s", "served_tok_per_s", "served_share", "worst_adapter",
+    "worst_served_share", "itl_ms", "ttft_ms", "itl_p99_ms", "ttft_p99_ms", "kv_cache_tokens", "starved",
+    "memory_failure", "replications", "cut_requests",
+)  # fmt: skip
 
 
-@dataclass(frozen=True)
-class ValidationReport:
-    """The twin's verdict on a placement: accepted if every GPU is.
+class ValidationReport(BaseModel):
+    """The twin's verdict on a placement: accepted if every GPU is."""
 
-    Parameters
-    ----------
-    gpus
-        One verdict per GPU, in the placement's order.
-    distinct
-        GPUs that were simulated; equal ones are judged once.
-    """
+    model_config = _READABLE
 
     gpus: tuple[GPUVerdict, ...]
+    """One verdict per GPU, in the placement's order."""
     distinct: int
+    """GPUs with different adapters or engines, each of which was judged once."""
 
+    @computed_field(description="Whether every GPU is accepted.")  # type: ignore[prop-decorator]
     @property
     def accepted(self) -> bool:
         """Whether every GPU is accepted."""
@@ -110,24 +121,40 @@ class ValidationReport:
         """The verdicts on the GPUs that are not accepted."""
         return tuple(verdict for verdict in self.gpus if not verdict.accepted)
 
+    @property
+    def itl_ms(self) -> float | None:
+        """Mean inter-token latency over the GPUs, weighted by their served tokens, in ms."""
+        return self._weighted([verdict.itl_ms for verdict in self.gpus])
+
+    @property
+    def ttft_ms(self) -> float | None:
+        """Mean time to first token over the GPUs, weighted by their served tokens, in ms."""
+        return self._weighted([verdict.ttft_ms for verdict in self.gpus])
+
+    def _weighted(self, values: list[float | None]) -> float | None:
+        weights = [verdict.served_tok_per_s for verdict in self.gpus]
+        known = [(value, w) for value, w in zip(values, weights, strict=True) if value is not None and w]
+        total = sum(weight for _, weight in known)
+        return sum(value * weight for value, weight in known) / total if total else None
+
     def to_frame(self) -> pd.DataFrame:
         """One row per GPU."""
         import pandas as pd
 
-        rows = [asdict(verdict) for verdict in self.gpus]
-        for row in rows:
-            row["reasons"] = "; ".join(row["reasons"])
-            row["starved"] = len(row["starved"])
-            row |= {f"margin_{name}": value for name, value in row.pop("margins").items()}
-        return pd.DataFrame(rows)
+        return pd.DataFrame(
+            {
+                "gpu": verdict.gpu,
+                **verdict.figures,
+                "reasons": "; ".join(verdict.reasons),
+                "starved": len(verdict.starved),
+                **{f"margin_{criterion}": margin for criterion, margin in verdict.margins.items()},
+            }
+            for verdict in self.gpus
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """The report as plain values."""
-        return {
-            "accepted": self.accepted,
-            "distinct": self.distinct,
-            "gpus": [{**asdict(verdict), "margins": _finite(verdict.margins)} for verdict in self.gpus],
-        }
+        return self.model_dump(mode="json")
 
     def to_json(self, indent: int | None = 2) -> str:
         """The same as JSON text."""
@@ -138,19 +165,15 @@ class ValidationReport:
         word = "accepted" if self.accepted else "REJECTED"
         lines = [f"{word}: {len(self.gpus) - len(self.rejected)} of {len(self.gpus)} GPUs"]
         lines += [f"  GPU {v.gpu}: {visible(reason)}" for v in self.rejected for reason in v.reasons]
+        return "\n".join([*lines, *self.notes])
+
+    @property
+    def notes(self) -> list[str]:
+        """What should be known besides the verdicts: that requests were cut."""
         cut = sum(verdict.cut_requests for verdict in self.gpus)
-        lines += [cut_note(cut)] if cut else []
-        return "\n".join(lines)
+        admitted = f"{cut:,} simulated requests were cut to the tokens that engine.max_model_len admits"
+        return [admitted] if cut else []
 
     def _repr_html_(self) -> str:
         html: str = self.to_frame().to_html(index=False)
         return f"<p>{'accepted' if self.accepted else 'rejected'}</p>{html}"
-
-
-def cut_note(requests: int) -> str:
-    """What is said of requests that were cut."""
-    return f"{requests:,} simulated requests were cut to the tokens that engine.max_model_len admits"
-
-
-def _finite(values: Mapping[str, float]) -> dict[str, float | None]:
-    return {name: value if math.isfinite(value) else None for name, value in values.items()}

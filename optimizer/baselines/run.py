@@ -10,13 +10,13 @@ import twin
 from optimizer.baselines.named import Baseline, Site
 from optimizer.baselines.params import DEFAULTS, BaselineParams
 from optimizer.progress import Progress, silent
-from optimizer.result import Result, ResultStop, Validation
+from optimizer.result import Result, ResultStop
 from optimizer.search.objectives import PRICES, latency_objective_of, price
-from optimizer.search.placement_judge import PlacementJudge
 from optimizer.version import __version__
 from scenarios import Placement, Scenario
 from scenarios.stopping.deadline import UNLIMITED, Deadline, Stopped
 from scenarios.stopping.interrupts import interrupted, request
+from twin import PlacementJudge, ValidationReport
 
 
 @dataclass
@@ -88,7 +88,7 @@ class Search:
         """Whether the plan on so many GPUs is healthy; it is kept if so, or if there is no other."""
         self.tried.append(gpus)
         plan = self.place(gpus)
-        good = plan is not None and self.judge.healthy(plan)
+        good = plan is not None and self.judge.accepts(plan)
         if good or (self.healthy is None and plan is not None):
             self.found = plan
         if good:
@@ -157,12 +157,12 @@ def solve_baseline(
     return _result(search, validation, stop, seconds, prepared_s)
 
 
-def _judged(search: Search) -> Validation | None:
+def _judged(search: Search) -> ValidationReport | None:
     """What the twin says of the plan found; None if there is none, or the end came before that."""
     try:
         with suppress(Stopped):
             search.run()
-        return None if search.found is None else search.judge.validation(search.found)
+        return None if search.found is None else search.judge.report(search.found.gpus)
     except Stopped:
         return None
     except KeyboardInterrupt:  # a callback's own; signals raise nothing
@@ -173,7 +173,7 @@ def _judged(search: Search) -> Validation | None:
 
 
 def _result(
-    search: Search, validation: Validation | None, stop: ResultStop, seconds: float, prepared_s: float
+    search: Search, validation: ValidationReport | None, stop: ResultStop, seconds: float, prepared_s: float
 ) -> Result:
     scenario = search.site.scenario
     placement = None if validation is None else search.found
@@ -200,7 +200,7 @@ def _result(
     )
 
 
-def _objective(search: Search, gpus: int, validation: Validation | None) -> float | None:
+def _objective(search: Search, gpus: int, validation: ValidationReport | None) -> float | None:
     """Value of the first objective where it is a price or a latency of the twin's."""
     first = search.site.scenario.objective[0]
     if first in PRICES:
@@ -214,7 +214,7 @@ def _objective(search: Search, gpus: int, validation: Validation | None) -> floa
     return max(known, default=None)
 
 
-def _message(search: Search, validation: Validation | None) -> str:
+def _message(search: Search, validation: ValidationReport | None) -> str:
     """What the plan is worth, and how its number of GPUs was found."""
     if validation is None:
         if search.found is not None:
@@ -232,7 +232,7 @@ def _message(search: Search, validation: Validation | None) -> str:
     how = search.how_found()
     if validation.accepted:
         return f"a plan that the twin accepts{how}"
-    rejected = [gpu for gpu in validation.gpus if not gpu.accepted]
+    rejected = validation.rejected
     failed = [str(gpu.gpu) for gpu in rejected if gpu.memory_failure is not None]
     starved = sum(len(gpu.starved) for gpu in rejected)
     said = f"the twin rejects {len(rejected)} of {len(validation.gpus)} GPUs: {starved} adapters starve"

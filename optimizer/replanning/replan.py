@@ -12,7 +12,6 @@ import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from itertools import chain
 
 import twin
 from optimizer.arguments import check_arguments
@@ -28,16 +27,15 @@ from optimizer.replanning.changes import (
     running_in,
 )
 from optimizer.replanning.moves import MovesResult, MovesSolver, Running
-from optimizer.result import Result, Validation
+from optimizer.result import Result
 from optimizer.search.compilation import compile_loops
-from optimizer.search.cut_loop import AcceptedPlan
+from optimizer.search.cut_loop import AcceptedPlan, pattern_of
 from optimizer.search.instance import Instance
-from optimizer.search.judging import named
+from optimizer.search.judging import report_on
 from optimizer.search.minimize_gpus import Search, minimize_gpus, relaxed
 from optimizer.search.objective_order import Choice
 from optimizer.search.objectives import LATENCY_OBJECTIVES
 from optimizer.search.params import SolveParams
-from optimizer.search.placement_judge import gpu_validation
 from optimizer.search.preparation import learned_regions, prepare
 from optimizer.search.result_builder import Outcome, build_result, planless_result
 from optimizer.search.solve import adjusted, search_of
@@ -247,15 +245,13 @@ def _change(
     plan, numbers = nearest.best, numbers_of(old, nearest.homes)
     names = dealt(instance, old, plan.packing, nearest.homes)
     placement = placement_with_names(instance, plan.problem, plan.packing, names, numbers)
-    verdicts = []
-    for number, parts, verdict in zip(numbers, names, plan.verdicts, strict=True):
-        verdicts.append(gpu_validation(named(verdict, number, chain.from_iterable(parts))))
+    patterns = [pattern_of(plan.problem, b) for b in plan.packing.bins]
     result = result.model_copy(
         update={
             "method": "replan",
             "message": f"{result.message}; {_proof(nearest, move_price)}{_skipped(result.objectives)}",
             "placement": placement,
-            "validation": Validation(accepted=all(v.accepted for v in verdicts), gpus=tuple(verdicts)),
+            "validation": report_on(patterns, plan.verdicts, numbers, names),
         }
     )
     bound = None if move_price is not None else math.ceil(nearest.bound - 1e-6)

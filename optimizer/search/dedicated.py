@@ -112,13 +112,8 @@ def smallest_accepted(first: int, guess: int, most: int, accepts: Callable[[int]
 
 def loosened(verdict: GPUVerdict) -> str:
     """The service levels that a verdict says are not met, as the scenario file names them."""
-    paths = [f"service_levels.{_path(key)}" for key, margin in verdict.margins.items() if not margin >= 0]
-    return " and ".join(paths)
-
-
-def _path(key: str) -> str:
-    latency, _, limit = key.partition("_")
-    return f"{latency}_ms.{limit}" if latency in ("itl", "ttft") else key
+    missed = [level for level, margin in verdict.margins.items() if margin is None or margin < 0]
+    return " and ".join(level.path for level in missed)
 
 
 def _price(device: Device) -> float:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 from scenarios import EngineOption, PlacedGPU
 from scenarios.adapters import AdapterKind
 from scenarios.stopping.deadline import UNLIMITED, Deadline
-from twin import GPUContent, GPUVerdict, TwinJudge
+from twin import GPUContent, GPUVerdict, TwinJudge, ValidationReport
 
 
 @dataclass(frozen=True)
@@ -75,3 +76,17 @@ class PatternJudge:
 def named(verdict: GPUVerdict, number: int, names: Iterable[str]) -> GPUVerdict:
     """A verdict on adapters 0, 1, 2 and so on, for a GPU of a number and adapters of these names."""
     return verdict.of(number, {f"{k}": name for k, name in enumerate(names)})
+
+
+def report_on(
+    patterns: Sequence[Pattern],
+    verdicts: Sequence[GPUVerdict],
+    numbers: Iterable[int],
+    contents: Iterable[Iterable[Iterable[str]]],
+) -> ValidationReport:
+    """The verdicts on patterns under the numbers of their GPUs, whose adapters' names are given by class."""
+    gpus = [
+        named(verdict, number, chain.from_iterable(parts))
+        for verdict, number, parts in zip(verdicts, numbers, contents, strict=True)
+    ]
+    return ValidationReport(gpus=tuple(gpus), distinct=len(set(patterns)))

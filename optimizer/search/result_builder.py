@@ -3,26 +3,25 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from itertools import chain
 
 import numpy as np
 
 import twin
 from optimizer.packing.model.problem import Packing, PackingProblem
 from optimizer.packing.model.search_state import StopReason
-from optimizer.result import Result, ResultStatus, ResultStop, Validation
+from optimizer.result import Result, ResultStatus, ResultStop
 from optimizer.search.cut_loop import AcceptedPlan, pattern_of
 from optimizer.search.instance import Instance
-from optimizer.search.judging import named, placed_gpu
+from optimizer.search.judging import placed_gpu, report_on
 from optimizer.search.minimize_gpus import GPUMinimum, Search
 from optimizer.search.objective_order import Choice, plan_value
 from optimizer.search.objectives import PRICES
-from optimizer.search.placement_judge import gpu_validation
 from optimizer.search.splitting import InfeasibleError
 from optimizer.version import __version__
 from scenarios import Placement, Scenario
 from scenarios.stopping.deadline import Deadline, Stopped
 from scenarios.stopping.interrupts import interrupted
+from twin import ValidationReport
 
 
 def planless_result(
@@ -226,10 +225,7 @@ def _contents(instance: Instance, packing: Packing) -> list[list[tuple[str, ...]
     return contents
 
 
-def _validation(instance: Instance, found: AcceptedPlan) -> Validation:
+def _validation(instance: Instance, found: AcceptedPlan) -> ValidationReport:
     """The verdicts, with the names of the adapters that each GPU serves."""
-    rows = []
-    contents = _contents(instance, found.packing)
-    for number, (parts, verdict) in enumerate(zip(contents, found.verdicts, strict=True)):
-        rows.append(gpu_validation(named(verdict, number, chain.from_iterable(parts))))
-    return Validation(accepted=all(row.accepted for row in rows), gpus=tuple(rows))
+    patterns = [pattern_of(found.problem, b) for b in found.packing.bins]
+    return report_on(patterns, found.verdicts, range(len(patterns)), _contents(instance, found.packing))

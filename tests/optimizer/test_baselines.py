@@ -35,7 +35,6 @@ from optimizer.baselines.run import Search
 from optimizer.baselines.saturation import Saturation, measured_throughputs
 from optimizer.baselines.surrogate_oracle import SurrogateOracle, learned_surrogate
 from optimizer.packing.model.problem import PackingError
-from optimizer.search.placement_judge import PlacementJudge
 from scenarios.stopping.deadline import Deadline
 
 SPREADING = ("random", "random-all", "least-rate", "least-rate-third", "dlora", "loraserve")
@@ -221,9 +220,9 @@ def test_the_judge_says_what_validate_says(
     adapters = single_adapters(scenario, scenario.devices[0].name)
     placement = loraserve(adapters, 3, {8: 15_000.0, 16: 14_700.0, 32: 14_500.0})
     report = twin.validate(scenario, placement, profiles=profiles)
-    judge = PlacementJudge(twin.TwinJudge(scenario, profiles))
-    assert tuple(judge(placement.gpus)) == report.gpus
-    assert judge.healthy(placement) == report.accepted
+    judge = twin.PlacementJudge(twin.TwinJudge(scenario, profiles))
+    assert judge.report(placement.gpus) == report
+    assert judge.accepts(placement) == report.accepted
 
 
 def test_saturation_is_near_what_was_measured(profiles: dict[str, twin.EngineProfile]) -> None:
@@ -309,7 +308,7 @@ class FakeJudge:
     def __init__(self, least: int) -> None:
         self.least = least
 
-    def healthy(self, placement: scenarios.Placement) -> bool:
+    def accepts(self, placement: scenarios.Placement) -> bool:
         return len(placement.gpus) >= self.least
 
 

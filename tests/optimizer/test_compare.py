@@ -91,7 +91,8 @@ def test_large_plans_are_not_listed_gpu_by_gpu(comparison: Comparison) -> None:
 def test_json_is_a_list_of_results(comparison: Comparison) -> None:
     documents = json.loads(comparison.to_json())
     assert [document["method"] for document in documents] == [r.method for r in comparison.results]
-    assert optimizer.Result.model_validate(documents[0]) == comparison.results[0]
+    assert [optimizer.Result.model_validate(document) for document in documents] == list(comparison.results)
+    assert any(gpu["violations"] for d in documents if d["validation"] for gpu in d["validation"]["gpus"])
 
 
 @pytest.mark.parametrize("ending", ["png", "svg", "pdf"])

@@ -28,7 +28,6 @@ def verdict(accepted: bool) -> GPUVerdict:
     return GPUVerdict(
         gpu=0,
         accepted=accepted,
-        reasons=() if accepted else ("starved",),
         offered_tok_per_s=100.0,
         served_tok_per_s=100.0,
         served_share=1.0,

@@ -133,7 +133,7 @@ def test_a_known_bound_that_was_wrong_is_no_proof_either() -> None:
 
 def verdict(accepted: bool) -> GPUVerdict:
     return GPUVerdict(
-        gpu=0, accepted=accepted, reasons=() if accepted else ("starved",), offered_tok_per_s=100.0,
+        gpu=0, accepted=accepted, offered_tok_per_s=100.0,
         served_tok_per_s=100.0, served_share=1.0, worst_adapter=None, worst_served_share=1.0, itl_ms=10.0,
         ttft_ms=20.0, itl_p99_ms=10.0, ttft_p99_ms=20.0, kv_cache_tokens=1000,
     )  # fmt: skip

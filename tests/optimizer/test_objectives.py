@@ -44,7 +44,7 @@ class LatencyJudge:
     def verdict(self, pattern: Pattern) -> GPUVerdict:
         itl = sum(pattern.counts) * (self.slower if pattern.option.device == "cheap" else 1.0)
         return GPUVerdict(
-            gpu=0, accepted=True, reasons=(),
+            gpu=0, accepted=True,
             offered_tok_per_s=100.0, served_tok_per_s=100.0, served_share=1.0,
             worst_adapter=None, worst_served_share=1.0, itl_ms=itl, ttft_ms=1000.0 / itl, itl_p99_ms=itl,
             ttft_p99_ms=itl, kv_cache_tokens=1000,
@@ -193,7 +193,7 @@ def test_no_plan_beyond_a_limit_is_judged_or_returned() -> None:
     assert loop.rounds == 0
     assert loop.accept(replace(problem, device_limits={}), two, deadline) is not None
     loop.judge = lambda patterns, _deadline=None: [  # type: ignore[assignment]
-        replace(LatencyJudge().verdict(p), accepted=sum(p.counts) < 8) for p in patterns
+        LatencyJudge().verdict(p).model_copy(update={"accepted": sum(p.counts) < 8}) for p in patterns
     ]
     whole = Packing((Bin(0, np.array([4, 4])),))
     assert loop.repair(problem, whole, deadline) is None

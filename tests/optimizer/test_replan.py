@@ -238,7 +238,7 @@ def test_pieces_of_a_hot_adapter_go_to_different_gpus() -> None:
 
 def verdict(accepted: bool) -> GPUVerdict:
     return GPUVerdict(
-        gpu=0, accepted=accepted, reasons=() if accepted else ("starved",), offered_tok_per_s=1.0,
+        gpu=0, accepted=accepted, offered_tok_per_s=1.0,
         served_tok_per_s=1.0, served_share=1.0, worst_adapter=None, worst_served_share=1.0, itl_ms=1.0,
         ttft_ms=1.0, itl_p99_ms=1.0, ttft_p99_ms=1.0, kv_cache_tokens=1,
     )  # fmt: skip

@@ -14,7 +14,7 @@ from optimizer.search.cut_loop import AcceptedPlan
 from optimizer.search.preparation import instance_of
 from optimizer.search.result_builder import _validation
 from scenarios import AdapterClass, EngineConfig, FixedLengths, ServiceLevelObjectives, Workload
-from twin import GPULoad, find_profile, judge
+from twin import Criterion, GPULoad, Violation, find_profile, judge
 
 ROOT = Path(optimizer.__file__).parent.parent
 
@@ -37,12 +37,13 @@ def test_a_validation_keeps_all_that_the_verdict_says_under_the_names_of_each_gp
         replications=1,
     )
     assert verdict.starved
-    verdict = replace(verdict, memory_failure="no KV cache")
-    first, second = _validation(
-        instance, AcceptedPlan(packing, (verdict, verdict), instance.inner, None)
-    ).gpus
+    failure = Violation(code=Criterion.NO_KV_MEMORY, remedy="no remedy")
+    verdict = verdict.model_copy(update={"violations": (*verdict.violations, failure)})
+    report = _validation(instance, AcceptedPlan(packing, (verdict, verdict), instance.inner, None))
+    first, second = report.gpus
+    assert report.distinct == 1
     assert first.starved == tuple(instance.classes[int(k)].names[0] for k in verdict.starved)
-    assert first.memory_failure == second.memory_failure == "no KV cache"
+    assert first.memory_failure == second.memory_failure == "no_kv_memory"
     second_names = {c.names[1] for c in instance.classes}
     assert len(second.starved) == len(first.starved)
     assert second_names.issuperset(second.starved)

@@ -9,6 +9,7 @@ import pytest
 from pydantic import ValidationError
 
 import scenarios
+from scenarios.files import RESULT_VERSION
 
 SCENARIO = scenarios.loads(
     "name: s\nmodel: m\n"
@@ -51,6 +52,36 @@ def test_the_placement_inside_a_result_is_read(tmp_path: Path) -> None:
     file = tmp_path / "result.json"
     file.write_text(json.dumps({"gpus": 1, "placement": {"gpus": [gpu(0, ["a"])]}}))
     assert scenarios.read_placement(file) == placement(gpu(0, ["a"]))
+
+
+@pytest.mark.parametrize("version", [1, RESULT_VERSION])
+def test_results_of_versions_so_far_are_read(version: int, tmp_path: Path) -> None:
+    file = tmp_path / "result.json"
+    file.write_text(json.dumps({"result_version": version, "placement": {"gpus": [gpu(0, ["a"])]}}))
+    assert scenarios.read_placement(file) == placement(gpu(0, ["a"]))
+
+
+@pytest.mark.parametrize(
+    ("version", "expected"),
+    [
+        (RESULT_VERSION + 1, "is 3, newer than 2, the newest that is read here; update lorapack"),
+        (0, "is 0, no version of results; give 1 to 2"),
+        (True, "is true, no version of results"),
+        ("2", 'is the text "2", no version of results'),
+        (None, "is empty, no version of results"),
+    ],
+)
+def test_a_result_of_another_version_is_refused(version: object, expected: str, tmp_path: Path) -> None:
+    file = tmp_path / "result.json"
+    text = json.dumps(
+        {"status": "optimal", "result_version": version, "placement": {"of": "later"}}, indent=1
+    )
+    file.write_text(text)
+    with pytest.raises(scenarios.ScenarioError) as caught:
+        scenarios.read_placement(file)
+    (problem,) = caught.value.problems
+    assert (problem.path, problem.line) == ("result_version", 3)
+    assert expected in str(caught.value)
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from twin.engine import run as loop
 from twin.engine.loop import advance
 from twin.engine.records import SERIES, RunRecords
 from twin.engine.run import simulate_requests
-from twin.engine.state import engine, state
+from twin.engine.state import engine_constants, initial_state
 
 SEEDS = range(150)
 Cases = list[tuple[Any, RunRecords]]
@@ -83,8 +83,8 @@ def test_invariant_2_tokens(played: Cases) -> None:
 
 def test_invariant_3_blocks(cases: ModuleType) -> None:
     for case in map(cases.case, SEEDS):
-        s = state(case.requests, case.setup, 1)
-        advance(engine(case.requests, case.setup, inf, 0.0, inf), s, np.empty((0, 6)))
+        s = initial_state(case.requests, case.setup, 1)
+        advance(engine_constants(case.requests, case.setup, inf, 0.0, inf), s, np.empty((0, 6)))
         assert s.now["free"] == case.setup.usable_blocks
         for name in ("running", "waiting", "distinct", "decoding", "context", "partials"):
             assert s.now[name] == 0

@@ -26,9 +26,10 @@ from scenarios import (
 )
 from scenarios.adapters import AdapterClass
 from twin.engine.records import RunRecords
+from twin.metrics import due_shares
 from twin.result import SimulationResult
-from twin.service_levels import adapter_shares
 from twin.verdict import GPUVerdict, ValidationReport
+from twin.violations import AdapterFigure, Criterion, Violation
 
 PROMPT, OUTPUT = FixedLengths(tokens=222), FixedLengths(tokens=195)
 WORKLOAD = Workload(prompt=PROMPT, output=OUTPUT, duration_s=600.0)
@@ -159,7 +160,7 @@ def waiting_forever(count: int, *, served: int, since_s: float) -> SimulationRes
 )
 def test_rare_adapters_are_judged_fairly(count: int, served: int, since_s: float, share: float) -> None:
     result = waiting_forever(count, served=served, since_s=since_s)
-    assert adapter_shares(result)[0] == pytest.approx(share)
+    assert due_shares(result.window)[0] == pytest.approx(share)
 
 
 @pytest.fixture(scope="module")
@@ -275,8 +276,94 @@ def test_a_stricter_share_of_some_adapters(profile: twin.EngineProfile) -> None:
     assert len(mixed.starved) < len(plain.starved)
 
 
+def rejected(*violations: Violation) -> GPUVerdict:
+    return GPUVerdict(
+        accepted=False, violations=violations, offered_tok_per_s=1.0, served_tok_per_s=0.5, served_share=0.5,
+        worst_adapter="0", worst_served_share=0.5, itl_ms=None, ttft_ms=None, itl_p99_ms=None,
+        ttft_p99_ms=None, kv_cache_tokens=0, margins={Criterion.SERVED_SHARE: -0.4, Criterion.TTFT_P99: None},
+    )  # fmt: skip
+
+
+SENTENCES = {
+    'max_lora_rank 8 is too small for "a" (rank 32), "b" (rank 16)': Violation(
+        code=Criterion.MAX_LORA_RANK,
+        value=32,
+        limit=8,
+        adapters=(
+            AdapterFigure(name="a", value=32, limit=8),
+            AdapterFigure(name="b", value=16, limit=8),
+        ),
+    ),
+    "the engine does not start: nothing is left for the KV cache; use a larger GPU": Violation(
+        code=Criterion.NO_KV_MEMORY, remedy="use a larger GPU"
+    ),
+    "serves 89.9 % of the offered tokens, below 90 %": Violation(
+        code=Criterion.SERVED_SHARE, value=0.89999, limit=0.9
+    ),
+    "serves 87 % of the offered tokens, below 90 %, as 5 % are in flight at the end, which count as unserved "
+    "(a longer workload.duration_s has fewer, in share)": Violation(
+        code=Criterion.SERVED_SHARE, value=0.87, limit=0.9, in_flight_share=0.05
+    ),
+    '"a" (1 %), "b" (2 %), "c" (3 %) and 1 more get less than 90 % or 95 % of the tokens asked '
+    "for": Violation(
+        code=Criterion.ADAPTER_SERVED_SHARE,
+        value=0.01,
+        limit=0.9,
+        adapters=tuple(
+            AdapterFigure(name=name, value=share / 100, limit=limit)
+            for name, share, limit in (("a", 1, 0.9), ("b", 2, 0.95), ("c", 3, 0.9), ("d", 4, 0.9))
+        ),
+    ),
+    "p99 TTFT is 7,107.2 ms, above 100 ms": Violation(code=Criterion.TTFT_P99, value=7107.21, limit=100),
+    'no request completed, so mean ITL of "a" cannot meet 30.5 ms': Violation(
+        code=Criterion.ITL_MEAN, limit=30.5, adapters=(AdapterFigure(name="a", value=None, limit=30.5),)
+    ),
+}
+
+
+@pytest.mark.parametrize("sentence", SENTENCES)
+def test_every_sentence_is_made_of_the_fields(sentence: str) -> None:
+    violation = SENTENCES[sentence]
+    assert violation.sentence == sentence
+    again = Violation.model_validate_json(violation.model_dump_json())
+    assert again == violation
+    document = json.loads(violation.model_dump_json())
+    latency = (document["metric"], document["statistic"])
+    assert document["code"] == (f"{latency[0]}_{latency[1]}" if latency[1] else latency[0])
+
+
+def test_names_with_quotes_are_renamed_whole() -> None:
+    """A sentence would fall apart at the quotes in it; what is renamed are the fields."""
+    figures = tuple(AdapterFigure(name=f"{k}", value=0.5, limit=0.9) for k in range(3))
+    verdict = rejected(Violation(code=Criterion.ADAPTER_SERVED_SHARE, value=0.5, limit=0.9, adapters=figures))
+    named = verdict.of(7, {"0": 'the "best"', "1": "1", "2": '0"'})
+    assert (named.gpu, named.worst_adapter) == (7, 'the "best"')
+    assert named.starved == ('the "best"', "1", '0"')
+    assert named.reasons == (
+        '"the "best"" (50 %), "1" (50 %), "0"" (50 %) get less than 90 % of the tokens asked for',
+    )
+
+
+def test_the_paths_of_service_levels_are_those_of_scenario_files() -> None:
+    levels = [c for c in Criterion if c.statistic is not None or c.value.endswith("served_share")]
+    names = [name for name in ServiceLevelObjectives.model_fields if name.endswith("share")]
+    names += [f"{metric}.{key}" for metric in ("itl_ms", "ttft_ms") for key in LatencyLimits.model_fields]
+    assert [level.path for level in levels] == [f"service_levels.{name}" for name in names]
+
+
+def test_a_report_survives_json() -> None:
+    report = ValidationReport(gpus=(rejected(*SENTENCES.values()),), distinct=1)
+    document = json.loads(report.to_json())
+    assert document["gpus"][0]["margins"] == {"served_share": -0.4, "ttft_p99": None}
+    assert document["gpus"][0]["reasons"] == list(SENTENCES)
+    assert document["gpus"][0]["memory_failure"] == "no_kv_memory"
+    assert document["gpus"][0]["starved"] == ["a", "b", "c", "d"]
+    assert ValidationReport.model_validate(document) == report
+
+
 def test_a_report_shows_names_and_obeys_none() -> None:
-    reason = 'adapter "a\x1b[2J\n" is starved'
-    verdict = GPUVerdict(0, False, (reason,), 1.0, 0.5, 0.5, "a", 0.5, None, None, None, None, 0)
-    text = ValidationReport((verdict,), 1).summary()
-    assert text.splitlines() == ["REJECTED: 0 of 1 GPUs", r'  GPU 0: adapter "a\x1b[2J\n" is starved']
+    hostile = AdapterFigure(name="a\x1b[2J\n", value=0.5, limit=0.9)
+    verdict = rejected(Violation(code=Criterion.ADAPTER_SERVED_SHARE, adapters=(hostile,)))
+    text = ValidationReport(gpus=(verdict,), distinct=1).summary()
+    shown = r'  GPU 0: "a\x1b[2J\n" (50 %) gets less than 90 % of the tokens asked for'
+    assert text.splitlines() == ["REJECTED: 0 of 1 GPUs", shown]

@@ -44,7 +44,7 @@ def by_hand(horizon_s: float = 10.0) -> RunRecords:
 
 
 def test_throughput_counts_tokens_of_completed_requests() -> None:
-    gpu = metrics.gpu_metrics(by_hand(), 100)
+    gpu = metrics.gpu_metrics(metrics.window(by_hand()), 100)
     assert (gpu.requests, gpu.completed) == (3, 2)
     assert gpu.offered_tok_per_s == pytest.approx((15 + 21 + 35) / 10)
     assert gpu.served_tok_per_s == pytest.approx((15 + 21) / 10)
@@ -54,7 +54,7 @@ def test_throughput_counts_tokens_of_completed_requests() -> None:
 
 
 def test_latencies_follow_vllms_definitions() -> None:
-    gpu = metrics.gpu_metrics(by_hand(), 100, frontend_s=0.1)
+    gpu = metrics.gpu_metrics(metrics.window(by_hand()), 100, frontend_s=0.1)
     assert gpu.ttft.mean_s == pytest.approx((1.0 + 2.0) / 2 + 0.1)
     assert gpu.itl.mean_s == pytest.approx(2.0 / 4)
     assert gpu.tpot.mean_s == pytest.approx(0.5)
@@ -63,14 +63,14 @@ def test_latencies_follow_vllms_definitions() -> None:
 
 
 def test_warm_up_leaves_out_what_came_before() -> None:
-    gpu = metrics.gpu_metrics(by_hand(), 100, warmup_s=3.5)
+    gpu = metrics.gpu_metrics(metrics.window(by_hand(), 3.5), 100)
     assert (gpu.requests, gpu.completed) == (1, 1)
     assert gpu.duration_s == 6.5
     assert gpu.served_tok_per_s == pytest.approx(21 / 6.5)
 
 
 def test_adapters_apart() -> None:
-    m = metrics.adapter_metrics(by_hand())
+    m = metrics.adapter_metrics(metrics.window(by_hand()))
     assert m.requests.tolist() == [1, 2]
     assert m.completed.tolist() == [1, 1]
     assert m.served_share.tolist() == pytest.approx([1.0, 21 / 56])

@@ -1,9 +1,12 @@
-"""Running requests: the batch in order of admission, and decoding requests as sums and a calendar.
+"""Running requests: the batch in order of admission, and decoding requests as sums and a timing wheel.
 
 A decoding request gets one token per decode step, so what it has generated is the number of decode
 steps plus a constant, and the step in which it ends is known when it starts to decode. It needs a block
 when (context - 1) is a multiple of the block size, so requests with equal (context - decode steps)
 modulo block size need theirs in the same step: counting these classes tells what a step needs.
+
+The wheel (Varghese and Lauck 1987) has a list of requests for every decode step to come, in the slot with
+that step's number modulo its size: entering, leaving and finding what is due are quick however many decode.
 """
 
 from __future__ import annotations
@@ -20,189 +23,200 @@ from twin.engine.state import Engine, State
 
 
 @compiled
-def blocks_for(e: Engine, tokens: int) -> int:
+def blocks_for(engine: Engine, tokens: int) -> int:
     """Blocks that hold so many tokens."""
-    return int((tokens + e.block_size - 1) // e.block_size)
+    return int((tokens + engine.block_size - 1) // engine.block_size)
 
 
 @compiled
-def tokens_of(s: State, r: int) -> int:
+def tokens_of(state: State, r: int) -> int:
     """Prompt and generated tokens of a request."""
-    q = s.request[r]
-    generated = q.shift + s.now.decode_steps if q.decoding else q.generated
-    return int(q.prompt + generated)
+    request = state.request[r]
+    # ``generated`` is not written while the request decodes: its shift and the count of steps tell it.
+    generated = request.shift + state.now.decode_steps if request.decoding else request.generated
+    return int(request.prompt + generated)
 
 
 @compiled
-def join_batch(s: State, r: int) -> None:
+def join_batch(state: State, r: int) -> None:
     """Append an admitted request to the batch."""
-    n, q = s.now, s.request[r]
-    q.order = n.admitted
-    n.admitted += 1
-    q.earlier, q.follower = n.last, -1
-    if n.last >= 0:
-        s.request[n.last].follower = r
+    now, request = state.now, state.request[r]
+    request.order = now.admitted
+    now.admitted += 1
+    # A list that is linked both ways: vLLM preempts at its end, and requests end anywhere in it.
+    request.earlier, request.follower = now.last, -1
+    if now.last >= 0:
+        state.request[now.last].follower = r
     else:
-        n.first = r
-    n.last = r
-    n.running += 1
-    q.computed = 0
-    if isnan(q.first_scheduled):
-        q.first_scheduled = n.clock
-    enter(s, q.adapter)
+        now.first = r
+    now.last = r
+    now.running += 1
+    # One that comes back after a preemption has lost its blocks, and computes all of its tokens again.
+    request.computed = 0
+    if isnan(request.first_scheduled):
+        request.first_scheduled = now.clock
+    enter(state, request.adapter)
 
 
 @compiled
-def quit_batch(s: State, r: int) -> None:
+def quit_batch(state: State, r: int) -> None:
     """Unlink a request from the batch."""
-    n, q = s.now, s.request[r]
-    if q.earlier >= 0:
-        s.request[q.earlier].follower = q.follower
+    now, request = state.now, state.request[r]
+    if request.earlier >= 0:
+        state.request[request.earlier].follower = request.follower
     else:
-        n.first = q.follower
-    if q.follower >= 0:
-        s.request[q.follower].earlier = q.earlier
+        now.first = request.follower
+    if request.follower >= 0:
+        state.request[request.follower].earlier = request.earlier
     else:
-        n.last = q.earlier
-    n.running -= 1
+        now.last = request.earlier
+    now.running -= 1
 
 
 @compiled
-def preempt_last(e: Engine, s: State) -> None:
+def preempt_last(engine: Engine, state: State) -> None:
     """Preempt the request admitted last: its blocks are freed, its tokens are to be computed again."""
-    n = s.now
-    r = n.last
-    q = s.request[r]
-    if q.decoding:
-        n.free += blocks_for(e, tokens_of(s, r) - 1)
-        stop_decoding(e, s, r)
-        q.paused = n.clock
+    now = state.now
+    r = now.last
+    request = state.request[r]
+    if request.decoding:
+        # The token generated last is computed in the step to come, and has no place in a block yet.
+        now.free += blocks_for(engine, tokens_of(state, r) - 1)
+        stop_decoding(engine, state, r)
+        request.paused = now.clock
     else:
-        n.free += blocks_for(e, q.computed)
-        n.partials -= 1
-    quit_batch(s, r)
-    q.preemptions += 1
-    leave(s, q.adapter, 0)
-    push_front(s, r)
+        now.free += blocks_for(engine, request.computed)
+        now.partials -= 1
+    quit_batch(state, r)
+    request.preemptions += 1
+    leave(state, request.adapter, 0)
+    push_front(state, r)
 
 
 @compiled
-def finish(e: Engine, s: State, r: int, blocks: int) -> None:
+def finish(engine: Engine, state: State, r: int, blocks: int) -> None:
     """End a request that has all its tokens."""
-    n, q = s.now, s.request[r]
-    n.free += blocks
-    q.finish = n.clock
-    q.generated = q.output
-    quit_batch(s, r)
-    leave(s, q.adapter, 1)
-    if e.max_inflight > 0 and n.running + n.waiting + 1 == e.max_inflight:
-        n.open_again = n.clock
-        look_ahead(e, s)
+    now, request = state.now, state.request[r]
+    now.free += blocks
+    request.finish = now.clock
+    request.generated = request.output
+    quit_batch(state, r)
+    leave(state, request.adapter, 1)
+    # A client below its cap sends at arrivals; one that was at its cap sends when this request ends.
+    if engine.max_inflight > 0 and now.running + now.waiting + 1 == engine.max_inflight:
+        now.open_again = now.clock
+        look_ahead(engine, state)
 
 
 @compiled
-def start_decoding(e: Engine, s: State, r: int) -> None:
-    """Enter a request that has caught up in the calendar and the sums."""
-    n, q = s.now, s.request[r]
-    q.shift = q.generated - n.decode_steps
-    q.decoding = True
-    context = q.prompt + q.generated
-    n.decoding += 1
-    n.context += context
-    s.classes[(context - n.decode_steps) % e.block_size] += 1
-    schedule_finish(s, r)
+def start_decoding(engine: Engine, state: State, r: int) -> None:
+    """Enter a request that has caught up in the timing wheel and the sums."""
+    now, request = state.now, state.request[r]
+    request.shift = request.generated - now.decode_steps
+    request.decoding = True
+    context = request.prompt + request.generated
+    now.decoding += 1
+    now.context += context
+    state.classes[(context - now.decode_steps) % engine.block_size] += 1
+    schedule_finish(state, r)
 
 
 @compiled
-def stop_decoding(e: Engine, s: State, r: int) -> None:
-    """Take a request out of the calendar and the sums."""
-    n, q = s.now, s.request[r]
-    context = tokens_of(s, r)
-    q.decoding = False
-    q.generated = context - q.prompt
-    n.decoding -= 1
-    n.context -= context
-    s.classes[(context - n.decode_steps) % e.block_size] -= 1
-    cancel_finish(s, r)
+def stop_decoding(engine: Engine, state: State, r: int) -> None:
+    """Take a request out of the timing wheel and the sums."""
+    now, request = state.now, state.request[r]
+    context = tokens_of(state, r)
+    request.decoding = False
+    request.generated = context - request.prompt
+    now.decoding -= 1
+    now.context -= context
+    state.classes[(context - now.decode_steps) % engine.block_size] -= 1
+    cancel_finish(state, r)
 
 
 @compiled
-def needs_block(e: Engine, s: State, r: int) -> int:
+def needs_block(engine: Engine, state: State, r: int) -> int:
     """Blocks that a decoding request needs in the next step: 0 or 1."""
-    return 1 if (tokens_of(s, r) - 1) % e.block_size == 0 else 0
+    return 1 if (tokens_of(state, r) - 1) % engine.block_size == 0 else 0
 
 
 @compiled
-def postpone(e: Engine, s: State, r: int) -> None:
+def postpone(engine: Engine, state: State, r: int) -> None:
     """Leave a decoding request out of the coming decode step."""
-    place = (tokens_of(s, r) - s.now.decode_steps) % e.block_size
-    s.classes[place] -= 1
-    s.classes[(place + e.block_size - 1) % e.block_size] += 1
-    cancel_finish(s, r)
-    s.request[r].shift -= 1
-    schedule_finish(s, r)
+    # The steps go on without it, so all that is relative to their count moves back by one: its class, its
+    # shift, and the step after which it ends.
+    place = (tokens_of(state, r) - state.now.decode_steps) % engine.block_size
+    state.classes[place] -= 1
+    state.classes[(place + engine.block_size - 1) % engine.block_size] += 1
+    cancel_finish(state, r)
+    state.request[r].shift -= 1
+    schedule_finish(state, r)
 
 
 @compiled
-def finish_slot(s: State, r: int) -> int:
-    """Day of the circular calendar with the decode step after which a request ends."""
-    q = s.request[r]
-    return int((q.output - q.shift) & (len(s.due) - 1))
+def finish_slot(state: State, r: int) -> int:
+    """Slot of the timing wheel with the decode step after which a request ends."""
+    # The wheel has more slots than the longest answer has tokens (`initial_state`), so that all requests of
+    # a slot end in the same step, the next in which the hand is there. The mask wants a power of two.
+    request = state.request[r]
+    return int((request.output - request.shift) & (len(state.due) - 1))
 
 
 @compiled
-def schedule_finish(s: State, r: int) -> None:
-    """Enter a request in the calendar."""
-    q, day = s.request[r], finish_slot(s, r)
-    q.due_prev, q.due_next = -1, s.due[day]
-    if s.due[day] >= 0:
-        s.request[s.due[day]].due_prev = r
-    s.due[day] = r
+def schedule_finish(state: State, r: int) -> None:
+    """Enter a request in the timing wheel."""
+    # Linked both ways, so that a request that is preempted or postponed is taken out without a search.
+    request, slot = state.request[r], finish_slot(state, r)
+    request.due_prev, request.due_next = -1, state.due[slot]
+    if state.due[slot] >= 0:
+        state.request[state.due[slot]].due_prev = r
+    state.due[slot] = r
 
 
 @compiled
-def cancel_finish(s: State, r: int) -> None:
-    """Strike a request from the calendar."""
-    q = s.request[r]
-    if q.due_next >= 0:
-        s.request[q.due_next].due_prev = q.due_prev
-    if q.due_prev >= 0:
-        s.request[q.due_prev].due_next = q.due_next
+def cancel_finish(state: State, r: int) -> None:
+    """Take a request out of the timing wheel."""
+    request = state.request[r]
+    if request.due_next >= 0:
+        state.request[request.due_next].due_prev = request.due_prev
+    if request.due_prev >= 0:
+        state.request[request.due_prev].due_next = request.due_next
     else:
-        s.due[finish_slot(s, r)] = q.due_next
+        state.due[finish_slot(state, r)] = request.due_next
 
 
 @compiled
-def finish_due(e: Engine, s: State) -> None:
+def finish_due(engine: Engine, state: State) -> None:
     """End the decoding requests whose last token came with the decode step just done."""
-    n = s.now
-    day = n.decode_steps & (len(s.due) - 1)
-    r = s.due[day]
-    s.due[day] = -1
+    now = state.now
+    slot = now.decode_steps & (len(state.due) - 1)
+    r = state.due[slot]
+    state.due[slot] = -1  # all of them end, so that none needs to be taken out by itself
     while r >= 0:
-        q = s.request[r]
-        context = q.prompt + q.output
-        q.decoding = False
-        n.decoding -= 1
-        n.context -= context
-        s.classes[(context - n.decode_steps) % e.block_size] -= 1
-        finish(e, s, r, blocks_for(e, context - 1))
-        r = q.due_next
+        request = state.request[r]
+        context = request.prompt + request.output
+        request.decoding = False
+        now.decoding -= 1
+        now.context -= context
+        state.classes[(context - now.decode_steps) % engine.block_size] -= 1
+        finish(engine, state, r, blocks_for(engine, context - 1))
+        r = request.due_next
 
 
 @compiled
-def next_decode_step(e: Engine, s: State) -> None:
+def next_decode_step(engine: Engine, state: State) -> None:
     """Count a decode step; the class that needs blocks next is one lower."""
-    n = s.now
-    n.context += n.step_decodes
-    n.decode_steps += 1
-    n.phase = n.phase - 1 if n.phase > 0 else e.block_size - 1
+    now = state.now
+    now.context += now.step_decodes
+    now.decode_steps += 1
+    # A block is needed where context is 1 modulo the block size; less the steps, that is 1 - decode_steps.
+    now.phase = now.phase - 1 if now.phase > 0 else engine.block_size - 1
 
 
 @compiled
-def count_gap(e: Engine, s: State, seconds: float, tokens: int) -> None:
+def count_gap(engine: Engine, state: State, seconds: float, tokens: int) -> None:
     """Count tokens that came ``seconds`` after the ones before them."""
-    if s.now.clock < e.warmup_s:
+    if state.now.clock < engine.warmup_s:
         return
     place = 0 if seconds <= GAP_FIRST_S else int(log2(seconds / GAP_FIRST_S) * GAP_BINS_PER_OCTAVE)
-    s.gaps[min(place, GAP_BINS - 1)] += tokens
+    state.gaps[min(place, GAP_BINS - 1)] += tokens

@@ -21,14 +21,19 @@ def write_requests(
 ) -> None:
     """Start the records (``twin.engine.state.REQUEST``) of n requests, shape (n,)."""
     for r in range(len(records)):
-        q = records[r]
-        q.arrival, q.prompt, q.output, q.adapter = arrival[r], prompt[r], output[r], adapter[r]
-        q.sent = q.first_scheduled = q.first_token = q.finish = np.nan
-        q.paused, q.shift = 0.0, 0
-        q.generated = q.computed = q.preemptions = 0
-        q.follower = q.earlier = q.due_next = q.due_prev = q.order = 0
-        q.place = r
-        q.decoding = False
+        record = records[r]
+        record.arrival, record.prompt, record.output, record.adapter = (
+            arrival[r],
+            prompt[r],
+            output[r],
+            adapter[r],
+        )
+        record.sent = record.first_scheduled = record.first_token = record.finish = np.nan
+        record.paused, record.shift = 0.0, 0
+        record.generated = record.computed = record.preemptions = 0
+        record.follower = record.earlier = record.due_next = record.due_prev = record.order = 0
+        record.place = r
+        record.decoding = False
 
 
 @cached
@@ -43,10 +48,10 @@ def read_requests(
 ) -> None:
     """Write what the records hold of n requests into arrays of shape (n,)."""
     for r in range(len(records)):
-        q = records[r]
-        sent[r], first_scheduled[r] = q.sent, q.first_scheduled
-        first_token[r], finish[r] = q.first_token, q.finish
-        generated[r], preemptions[r] = q.generated, q.preemptions
+        record = records[r]
+        sent[r], first_scheduled[r] = record.sent, record.first_scheduled
+        first_token[r], finish[r] = record.first_token, record.finish
+        generated[r], preemptions[r] = record.generated, record.preemptions
 
 
 CROWDED = 64
@@ -72,10 +77,12 @@ def order_instants(
     order
         Filled, shape (n,).
     """
+    # Where instants are spread evenly, n buckets hold about one each and insertion moves few of them far, so
+    # that time grows with n, not with n log n. Whoever calls sorts bursts in another way.
     n = len(instants)
     scale = n / top
     for r in range(n):
-        bucket[r] = min(int(instants[r] * scale), n - 1)
+        bucket[r] = min(int(instants[r] * scale), n - 1)  # the latest is at the end of the last bucket
         first[bucket[r] + 1] += 1
     for b in range(n):
         if first[b + 1] > CROWDED:
@@ -84,6 +91,7 @@ def order_instants(
     for r in range(n):
         order[first[bucket[r]]] = r
         first[bucket[r]] += 1
+    # Ties keep their order: buckets are filled in it, and only what is later is moved past.
     for k in range(1, n):
         r, j = order[k], k - 1
         while j >= 0 and instants[order[j]] > instants[r]:

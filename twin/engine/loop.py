@@ -12,182 +12,188 @@ from twin.engine.state import Engine, Record, State
 
 
 @compiled
-def play(e: Engine, s: State, rows: FloatArray) -> bool:
+def play(engine: Engine, state: State, rows: FloatArray) -> bool:
     """Run until the end, or until ``rows`` is full (then True, and it may be called again)."""
-    n = s.now
+    now = state.now
     while True:
-        if rows_full(s, rows):
+        if rows_full(state, rows):
             return True
-        if n.running + n.waiting == 0:
-            if n.next == e.requests:
+        if now.running + now.waiting == 0:
+            if now.next == engine.requests:
                 break
-            n.clock = max(n.clock, n.arrival)
-        if n.clock >= e.horizon_s:
+            # An engine without requests takes no steps: it sleeps until the next arrival.
+            now.clock = max(now.clock, now.arrival)
+        if now.clock >= engine.horizon_s:
             break
-        receive(e, s)
-        schedule(e, s)
-        if n.planned == 0 and n.step_preempted == 0 and n.step_decodes == n.running:
-            fast_forward(e, s, rows)
+        receive(engine, state)
+        schedule(engine, state)
+        # No prefill, nobody preempted, all scheduled: the next step can only differ by its context.
+        if now.planned == 0 and now.step_preempted == 0 and now.step_decodes == now.running:
+            fast_forward(engine, state, rows)
         else:
-            step(e, s, rows)
-    n.clock = min(n.clock, e.horizon_s)
-    close(s)
+            step(engine, state, rows)
+    now.clock = min(now.clock, engine.horizon_s)
+    close(state)
     return False
 
 
 @compiled
-def step(e: Engine, s: State, rows: FloatArray) -> None:
+def step(engine: Engine, state: State, rows: FloatArray) -> None:
     """Do the step that was scheduled."""
-    n, part = s.now, series_part(e, s)
-    write_row(s, rows)
-    loading = load_pending(e, s, part)
-    queue = e.context_s * n.step_context + e.waiting_s * n.waiting
-    seconds = loading + (fixed_cost(e, s) + queue)
-    n.clock += seconds
-    if n.clock > e.horizon_s:
-        return
+    now, part = state.now, series_part(engine, state)
+    write_row(state, rows)
+    loading = load_pending(engine, state, part)
+    queue = engine.context_s * now.step_context + engine.waiting_s * now.waiting
+    # Added up in the order of `fast_forward`, so that both ways give the same float.
+    seconds = loading + (fixed_cost(engine, state) + queue)
+    now.clock += seconds
+    if now.clock > engine.horizon_s:
+        return  # what the step would have made comes after the end, and is censored
     part.load_s += loading
-    part.blocks_s += (e.usable_blocks - n.free) * seconds
-    part.prompt_tokens += n.step_prefill
-    part.preemptions += n.step_preempted
-    count_time(s, part, 1, seconds)
-    count_gap(e, s, seconds, n.step_decodes)
-    postpone_rest(e, s)
-    next_decode_step(e, s)
-    finish_due(e, s)
-    part.output_tokens += n.step_decodes + settle_plan(e, s)
+    part.blocks_s += (engine.usable_blocks - now.free) * seconds
+    part.prompt_tokens += now.step_prefill
+    part.preemptions += now.step_preempted
+    count_time(state, part, 1, seconds)
+    count_gap(engine, state, seconds, now.step_decodes)
+    postpone_rest(engine, state)
+    next_decode_step(engine, state)
+    finish_due(engine, state)
+    part.output_tokens += now.step_decodes + settle_plan(engine, state)
 
 
 @compiled
-def settle_plan(e: Engine, s: State) -> int:
+def settle_plan(engine: Engine, state: State) -> int:
     """Credit the prefill tokens of the step; return how many requests caught up and got a token."""
-    n = s.now
+    now = state.now
+    # Those still in prefill move up in the same array, which so stays in the order of the batch.
     kept = 0
-    for k in range(n.planned):
-        r = s.plan[k].request
-        q = s.request[r]
-        q.computed += s.plan[k].chunk
-        if q.computed < q.prompt + q.generated:
-            s.plan[kept].request = r
+    for k in range(now.planned):
+        r = state.plan[k].request
+        request = state.request[r]
+        request.computed += state.plan[k].chunk
+        if request.computed < request.prompt + request.generated:
+            state.plan[kept].request = r
             kept += 1
             continue
-        q.generated += 1
-        if q.generated == 1:
-            q.first_token = n.clock
+        request.generated += 1
+        if request.generated == 1:
+            request.first_token = now.clock
+        else:  # it was preempted: its client has waited since the token before that
+            count_gap(engine, state, now.clock - request.paused, 1)
+        if request.generated == request.output:
+            finish(engine, state, r, blocks_for(engine, request.computed))
         else:
-            count_gap(e, s, n.clock - q.paused, 1)
-        if q.generated == q.output:
-            finish(e, s, r, blocks_for(e, q.computed))
-        else:
-            start_decoding(e, s, r)
-    n.partials = kept
-    return int(n.planned - kept)
+            start_decoding(engine, state, r)
+    now.partials = kept
+    return int(now.planned - kept)
 
 
 @compiled
-def fast_forward(e: Engine, s: State, rows: FloatArray) -> None:
+def fast_forward(engine: Engine, state: State, rows: FloatArray) -> None:
     """Do the step that was scheduled, and equal ones after it while nothing but time passes.
 
     All running requests decode and no waiting one can be admitted: that stays so until a request ends
     or arrives, or blocks run out. The blocks of the first step are taken already.
     """
-    n, part = s.now, series_part(e, s)
-    fixed, queue = fixed_cost(e, s), e.waiting_s * n.waiting
-    first, start, cut = n.decode_steps, n.clock, False
-    until = min(n.arrival, series_end(e, s))
+    now, part = state.now, series_part(engine, state)
+    fixed, queue = fixed_cost(engine, state), engine.waiting_s * now.waiting
+    first, start, cut = now.decode_steps, now.clock, False
+    # A step belongs to the part of the time series in which it begins, and none begins beyond that part.
+    until = min(now.arrival, series_end(engine, state))
     while True:
-        write_row(s, rows)
-        seconds = fixed + (e.context_s * n.context + queue)
-        cut = n.clock + seconds > e.horizon_s
+        write_row(state, rows)
+        seconds = fixed + (engine.context_s * now.context + queue)
+        cut = now.clock + seconds > engine.horizon_s
         if cut:
             break
-        n.clock += seconds
-        n.steps += 1
-        part.blocks_s += (e.usable_blocks - n.free) * seconds
-        count_gap(e, s, seconds, n.step_decodes)
-        next_decode_step(e, s)
-        if s.due[n.decode_steps & (len(s.due) - 1)] >= 0 or n.clock >= until:
+        now.clock += seconds
+        now.steps += 1
+        part.blocks_s += (engine.usable_blocks - now.free) * seconds
+        count_gap(engine, state, seconds, now.step_decodes)
+        next_decode_step(engine, state)
+        if state.due[now.decode_steps & (len(state.due) - 1)] >= 0 or now.clock >= until:
             break
-        if s.classes[n.phase] > n.free or rows_full(s, rows):
+        if state.classes[now.phase] > now.free or rows_full(state, rows):
             break
-        n.free -= s.classes[n.phase]
-    count_time(s, part, n.decode_steps - first, n.clock - start)
-    part.output_tokens += (n.decode_steps - first) * n.step_decodes
-    finish_due(e, s)
+        # The blocks of one more step, for which nobody need be preempted; the scheduler takes them otherwise.
+        now.free -= state.classes[now.phase]
+    count_time(state, part, now.decode_steps - first, now.clock - start)
+    part.output_tokens += (now.decode_steps - first) * now.step_decodes
+    finish_due(engine, state)
     if cut:
-        n.clock = e.horizon_s
+        now.clock = engine.horizon_s  # the step that is cut is not counted, but its time is over
 
 
 @compiled
-def fixed_cost(e: Engine, s: State) -> float:
+def fixed_cost(engine: Engine, state: State) -> float:
     """Seconds of the step without what its context, the queue and loads cost."""
-    n = s.now
-    tokens = n.step_decodes + n.step_prefill
+    now = state.now
+    tokens = now.step_decodes + now.step_prefill
     return float(
-        s.token_s[tokens]
-        + s.adapter_s[n.step_adapters]
-        + s.adapter_token_s[n.step_adapters] * tokens
-        + e.decode_s * n.step_decodes
-        + e.prefill_s * n.step_prefill
+        state.token_s[tokens]
+        + state.adapter_s[now.step_adapters]
+        + state.adapter_token_s[now.step_adapters] * tokens
+        + engine.decode_s * now.step_decodes
+        + engine.prefill_s * now.step_prefill
     )
 
 
 @compiled
-def series_part(e: Engine, s: State) -> Record:
+def series_part(engine: Engine, state: State) -> Record:
     """Part of the time series that a step starting now belongs to."""
-    return s.series[min(int(s.now.clock / e.series_width_s), len(s.series) - 1)]
+    return state.series[min(int(state.now.clock / engine.series_width_s), len(state.series) - 1)]
 
 
 @compiled
-def series_end(e: Engine, s: State) -> float:
+def series_end(engine: Engine, state: State) -> float:
     """End of that part."""
-    return float((int(s.now.clock / e.series_width_s) + 1) * e.series_width_s)
+    return float((int(state.now.clock / engine.series_width_s) + 1) * engine.series_width_s)
 
 
 @compiled
-def count_time(s: State, part: Record, steps: int, seconds: float) -> None:
+def count_time(state: State, part: Record, steps: int, seconds: float) -> None:
     """Add the time of steps to the time series."""
-    n = s.now
+    now = state.now
     part.steps += steps
     part.busy_s += seconds
-    part.running_s += n.running * seconds
-    part.waiting_s += n.waiting * seconds
-    part.adapters_s += n.step_adapters * seconds
+    part.running_s += now.running * seconds
+    part.waiting_s += now.waiting * seconds
+    part.adapters_s += now.step_adapters * seconds
 
 
 @compiled
-def rows_full(s: State, rows: FloatArray) -> bool:
+def rows_full(state: State, rows: FloatArray) -> bool:
     """Whether step rows are wanted and there is no space for one more."""
-    return len(rows) > 0 and s.now.rows == len(rows)
+    return len(rows) > 0 and state.now.rows == len(rows)
 
 
 @compiled
-def write_row(s: State, rows: FloatArray) -> None:
+def write_row(state: State, rows: FloatArray) -> None:
     """Record the step, if records are wanted."""
-    n = s.now
+    now = state.now
     if len(rows) == 0:
         return
-    rows[n.rows, 0] = n.clock
-    rows[n.rows, 1] = n.step_decodes + n.step_prefill
-    rows[n.rows, 2] = n.step_adapters
-    rows[n.rows, 3] = n.running
-    rows[n.rows, 4] = n.waiting
-    rows[n.rows, 5] = n.step_preempted
-    n.rows += 1
+    rows[now.rows, 0] = now.clock
+    rows[now.rows, 1] = now.step_decodes + now.step_prefill
+    rows[now.rows, 2] = now.step_adapters
+    rows[now.rows, 3] = now.running
+    rows[now.rows, 4] = now.waiting
+    rows[now.rows, 5] = now.step_preempted
+    now.rows += 1
 
 
 @compiled
-def close(s: State) -> None:
+def close(state: State) -> None:
     """Note what the requests still decoding have generated."""
-    r = s.now.first
+    r = state.now.first
     while r >= 0:
-        q = s.request[r]
-        if q.decoding:
-            q.generated = q.shift + s.now.decode_steps
-        r = q.follower
+        request = state.request[r]
+        if request.decoding:
+            request.generated = request.shift + state.now.decode_steps
+        r = request.follower
 
 
 @cached
-def advance(e: Engine, s: State, rows: FloatArray) -> bool:
+def advance(engine: Engine, state: State, rows: FloatArray) -> bool:
     """Play until the end, or until the rows are full (then True, and it may be called again)."""
-    return play(e, s, rows)
+    return play(engine, state, rows)

@@ -15,90 +15,95 @@ from twin.engine.state import EMPTY, Counts, Engine, State
 
 
 @compiled
-def receive(e: Engine, s: State) -> None:
+def receive(engine: Engine, state: State) -> None:
     """Queue what has arrived by now, as far as the client's cap allows, and note the next arrival."""
-    n = s.now
-    while n.arrival <= n.clock:
-        q = s.request[n.next]
-        q.sent = max(q.arrival, n.open_again)
-        push_back(s, n.next)
-        n.next += 1
-        look_ahead(e, s)
+    now = state.now
+    while now.arrival <= now.clock:
+        request = state.request[now.next]
+        request.sent = max(request.arrival, now.open_again)
+        push_back(state, now.next)
+        now.next += 1
+        look_ahead(engine, state)
 
 
 @compiled
-def look_ahead(e: Engine, s: State) -> None:
+def look_ahead(engine: Engine, state: State) -> None:
     """Set when the client sends its next request: never, while its cap is reached."""
-    n = s.now
-    capped = e.max_inflight > 0 and n.running + n.waiting >= e.max_inflight
-    n.arrival = inf if capped or n.next == e.requests else s.request[n.next].arrival
+    now = state.now
+    capped = engine.max_inflight > 0 and now.running + now.waiting >= engine.max_inflight
+    now.arrival = inf if capped or now.next == engine.requests else state.request[now.next].arrival
 
 
 @compiled
-def push_back(s: State, r: int) -> None:
+def push_back(state: State, r: int) -> None:
     """Add a new request to the end of the line."""
-    q = s.request[r]
-    a = s.adapter[q.adapter]
-    q.follower = -1
-    if a.tail >= 0:
-        s.request[a.tail].follower = r
+    request = state.request[r]
+    record = state.adapter[request.adapter]
+    request.follower = -1
+    if record.tail >= 0:
+        state.request[record.tail].follower = r
     else:
-        a.head = r
-        rank_queue(s, q.adapter)
-    a.tail = r
-    s.now.waiting += 1
+        record.head = r
+        rank_queue(state, request.adapter)
+    record.tail = r
+    state.now.waiting += 1
 
 
 @compiled
-def push_front(s: State, r: int) -> None:
+def push_front(state: State, r: int) -> None:
     """Put a preempted request before all that wait."""
-    n, q = s.now, s.request[r]
-    a = s.adapter[q.adapter]
-    q.place = n.front
-    n.front -= 1
-    q.follower = a.head
-    if a.head < 0:
-        a.tail = r
-    a.head = r
-    rank_queue(s, q.adapter)
-    n.waiting += 1
+    now, request = state.now, state.request[r]
+    record = state.adapter[request.adapter]
+    # Waiting requests are ordered by place. New ones have their number in order of arrival, preempted ones
+    # count down from -1, so that the one preempted last comes first.
+    request.place = now.front
+    now.front -= 1
+    request.follower = record.head
+    if record.head < 0:
+        record.tail = r
+    record.head = r
+    rank_queue(state, request.adapter)
+    now.waiting += 1
 
 
 @compiled
-def pop(s: State, adapter: int) -> None:
+def pop(state: State, adapter: int) -> None:
     """Take the first request off an adapter's queue."""
-    a = s.adapter[adapter]
-    a.head = s.request[a.head].follower
-    if a.head < 0:
-        a.tail = -1
-    rank_queue(s, adapter)
-    s.now.waiting -= 1
+    record = state.adapter[adapter]
+    record.head = state.request[record.head].follower
+    if record.head < 0:
+        record.tail = -1
+    rank_queue(state, adapter)
+    state.now.waiting -= 1
 
 
 @compiled
-def first_admissible(e: Engine, s: State) -> int:
+def first_admissible(engine: Engine, state: State) -> int:
     """First waiting request that the adapter slots allow, or -1."""
-    key = s.tree[1, 1]
-    if s.now.distinct < e.max_loras:
-        key = min(key, s.tree[0, 1])
-    return -1 if key == EMPTY else int(s.adapter[key & (s.tree.shape[1] // 2 - 1)].head)
+    # vLLM admits a request of an adapter of the batch always, of another only while the batch has fewer
+    # adapters than there are slots.
+    key = state.tree[1, 1]
+    if state.now.distinct < engine.max_loras:
+        key = min(key, state.tree[0, 1])
+    return -1 if key == EMPTY else int(state.adapter[key & (state.tree.shape[1] // 2 - 1)].head)
 
 
 @compiled
-def rank_queue(s: State, adapter: int) -> None:
+def rank_queue(state: State, adapter: int) -> None:
     """Enter the head of an adapter's queue in the tournament."""
-    a, size = s.adapter[adapter], s.tree.shape[1] // 2
-    key = EMPTY if a.head < 0 else s.request[a.head].place * size + adapter
-    set_key(s.tree[1 if a.active > 0 else 0], size + adapter, key)
+    # The place decides and the adapter is the remainder, also of a negative key, as size is a power of two.
+    record, size = state.adapter[adapter], state.tree.shape[1] // 2
+    key = EMPTY if record.head < 0 else state.request[record.head].place * size + adapter
+    set_key(state.tree[1 if record.active > 0 else 0], size + adapter, key)
 
 
 @compiled
-def change_sides(s: State, adapter: int) -> None:
+def change_sides(state: State, adapter: int) -> None:
     """Move an adapter's queue between the tournaments of idle and of running adapters."""
-    a = s.adapter[adapter]
-    if a.head >= 0:
-        set_key(s.tree[0 if a.active > 0 else 1], s.tree.shape[1] // 2 + adapter, EMPTY)
-        rank_queue(s, adapter)
+    record = state.adapter[adapter]
+    if record.head >= 0:
+        set_key(state.tree[0 if record.active > 0 else 1], state.tree.shape[1] // 2 + adapter, EMPTY)
+        rank_queue(state, adapter)
 
 
 @compiled
@@ -109,6 +114,6 @@ def set_key(tree: Counts, node: int, key: int) -> None:
     while node >= 1:
         smallest = min(tree[2 * node], tree[2 * node + 1])
         if tree[node] == smallest:
-            return
+            return  # nothing above can change either
         tree[node] = smallest
         node >>= 1

@@ -12,9 +12,10 @@ from twin.engine.loop import advance
 from twin.engine.records import STEP_COLUMNS, RunRecords
 from twin.engine.requests import FloatArray, Requests
 from twin.engine.setup import EngineSetup
-from twin.engine.state import State, engine, state
+from twin.engine.state import State, engine_constants, initial_state
 
 ROWS_PER_CALL = 65_536
+"""Step rows that the compiled loop, which allocates nothing, fills before it comes back for more space."""
 
 
 class EngineInputError(LorapackError, ValueError):
@@ -62,38 +63,38 @@ def simulate_requests(
     if len(requests):
         _check_requests(requests)
         _check_blocks(requests, setup)
-    constants = engine(requests, setup, horizon_s, warmup_s, horizon_s / series_bins)
-    s = state(requests, setup, series_bins)
+    constants = engine_constants(requests, setup, horizon_s, warmup_s, horizon_s / series_bins)
+    state = initial_state(requests, setup, series_bins)
     rows = np.empty((ROWS_PER_CALL if record_steps else 0, len(STEP_COLUMNS)))
     parts = []
-    while advance(constants, s, rows):
+    while advance(constants, state, rows):
         parts.append(rows.copy())
-        s.now["rows"] = 0
-    parts.append(rows[: s.now["rows"]].copy())
-    return _records(requests, s, horizon_s, series_bins, np.concatenate(parts) if record_steps else None)
+        state.now["rows"] = 0
+    parts.append(rows[: state.now["rows"]].copy())
+    return _records(requests, state, horizon_s, series_bins, np.concatenate(parts) if record_steps else None)
 
 
 def _records(
-    requests: Requests, s: State, horizon_s: float, bins: int, steps: FloatArray | None
+    requests: Requests, state: State, horizon_s: float, bins: int, steps: FloatArray | None
 ) -> RunRecords:
     n = len(requests)
     sent, first_scheduled, first_token, finish = np.empty((4, n))
     generated, preemptions = np.empty((2, n), dtype=np.int32)
-    read_requests(s.request, sent, first_scheduled, first_token, finish, generated, preemptions)
+    read_requests(state.request, sent, first_scheduled, first_token, finish, generated, preemptions)
     return RunRecords(
         requests=requests,
         horizon_s=horizon_s,
-        end_s=float(s.now["clock"]),
+        end_s=float(state.now["clock"]),
         sent_s=sent,
         first_scheduled_s=first_scheduled,
         first_token_s=first_token,
         finish_s=finish,
         generated_tokens=generated,
         preemptions=preemptions,
-        gpu_loads=np.ascontiguousarray(s.adapter["gpu_loads"]),
-        disk_loads=np.ascontiguousarray(s.adapter["disk_loads"]),
-        gaps=s.gaps,
-        series=s.series.view(np.float64).reshape(bins, -1),
+        gpu_loads=np.ascontiguousarray(state.adapter["gpu_loads"]),
+        disk_loads=np.ascontiguousarray(state.adapter["disk_loads"]),
+        gaps=state.gaps,
+        series=state.series.view(np.float64).reshape(bins, -1),
         series_width_s=horizon_s / bins,
         steps=steps,
     )

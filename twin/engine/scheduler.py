@@ -16,172 +16,182 @@ from twin.engine.state import Engine, State
 
 
 @compiled
-def schedule(e: Engine, s: State) -> None:
+def schedule(engine: Engine, state: State) -> None:
     """Decide what the next step computes; afterwards the plan and the counts of the step say it."""
-    n = s.now
-    n.steps += 1
-    n.rest = -1
-    before, limit = n.running, prefill_limit(e, s)
-    excess = plan_partials(s, limit) - e.budget
-    if excess > 0 and not cuts_only_last(s, excess):
-        walk(e, s)
-        n.step_preempted = before - n.running
+    now = state.now
+    now.steps += 1
+    now.rest = -1
+    before, limit = now.running, prefill_limit(engine, state)
+    excess = plan_partials(state, limit) - engine.budget
+    if excess > 0 and not cuts_only_last(state, excess):
+        walk(engine, state)
+        now.step_preempted = before - now.running
     else:
         if excess > 0:
-            s.plan[0].chunk -= excess
-        make_room(e, s)
-        n.step_preempted = before - n.running
-        take_all(s)
-        if n.step_preempted == 0:
-            admit(e, s, -excess, limit)
-    n.step_prefill = 0
-    for k in range(n.planned):
-        n.step_prefill += s.plan[k].chunk
+            state.plan[0].chunk -= excess  # the only one in prefill gets what the others leave
+        make_room(engine, state)
+        now.step_preempted = before - now.running
+        take_all(state)
+        # vLLM admits nobody in a step that preempted: the victim would come back at once.
+        if now.step_preempted == 0:
+            admit(engine, state, -excess, limit)
+    now.step_prefill = 0
+    for k in range(now.planned):
+        now.step_prefill += state.plan[k].chunk
 
 
 @compiled
-def prefill_limit(e: Engine, s: State) -> int:
+def prefill_limit(engine: Engine, state: State) -> int:
     """Most prefill tokens of one request in this step."""
-    alone = s.now.running + s.now.waiting <= 1
-    whole = e.threshold == 0 or (alone and e.lone_ignores_threshold)
-    return int(e.budget if whole else e.threshold)
+    # Newer engines do not cut the prompt of the only request there is: nobody would gain by it.
+    alone = state.now.running + state.now.waiting <= 1
+    whole = engine.threshold == 0 or (alone and engine.lone_ignores_threshold)
+    return int(engine.budget if whole else engine.threshold)
 
 
 @compiled
-def plan_partials(s: State, limit: int) -> int:
+def plan_partials(state: State, limit: int) -> int:
     """Give requests in prefill what they ask for; return the tokens that all running requests ask for."""
-    n = s.now
-    demand = n.decoding
-    for k in range(n.partials):
-        p = s.plan[k]
-        p.chunk = min(tokens_of(s, p.request) - s.request[p.request].computed, limit)
-        demand += p.chunk
+    now = state.now
+    demand = now.decoding
+    for k in range(now.partials):
+        entry = state.plan[k]
+        entry.chunk = min(tokens_of(state, entry.request) - state.request[entry.request].computed, limit)
+        demand += entry.chunk
     return int(demand)
 
 
 @compiled
-def cuts_only_last(s: State, excess: int) -> bool:
+def cuts_only_last(state: State, excess: int) -> bool:
     """Whether a short budget is felt by nobody but one prefill at the end of the batch."""
-    n, p = s.now, s.plan[0]
-    return bool(n.partials == 1 and p.request == n.last and p.chunk >= excess)
+    now, entry = state.now, state.plan[0]
+    return bool(now.partials == 1 and entry.request == now.last and entry.chunk >= excess)
 
 
 @compiled
-def extra_blocks(e: Engine, s: State, k: int) -> int:
+def extra_blocks(engine: Engine, state: State, k: int) -> int:
     """Blocks that the k-th request of the plan needs for its chunk."""
-    computed = s.request[s.plan[k].request].computed
-    return blocks_for(e, computed + s.plan[k].chunk) - blocks_for(e, computed)
+    computed = state.request[state.plan[k].request].computed
+    return blocks_for(engine, computed + state.plan[k].chunk) - blocks_for(engine, computed)
 
 
 @compiled
-def make_room(e: Engine, s: State) -> None:
+def make_room(engine: Engine, state: State) -> None:
     """Take the blocks that the running requests need, preempting from the end until they suffice."""
-    n = s.now
-    need = s.classes[n.phase]
-    for k in range(n.partials):
-        need += extra_blocks(e, s, k)
-    while need > n.free:
-        last = n.last
-        need -= needs_block(e, s, last) if s.request[last].decoding else extra_blocks(e, s, n.partials - 1)
-        preempt_last(e, s)
-    n.free -= need
+    now = state.now
+    need = state.classes[now.phase]
+    for k in range(now.partials):
+        need += extra_blocks(engine, state, k)
+    # Who is preempted takes along what he needs himself. vLLM, from the start of the batch, preempts the same
+    # ones: from the end, until what those that stay need is there. Of requests in prefill the plan's last is
+    # the batch's last.
+    while need > now.free:
+        last = now.last
+        if state.request[last].decoding:
+            need -= needs_block(engine, state, last)
+        else:
+            need -= extra_blocks(engine, state, now.partials - 1)
+        preempt_last(engine, state)
+    now.free -= need
 
 
 @compiled
-def take_all(s: State) -> None:
+def take_all(state: State) -> None:
     """Count all running requests as scheduled, but for a last one that got no token."""
-    n, p = s.now, s.plan[0]
-    n.step_decodes = n.decoding
-    n.step_context = n.context
-    n.step_adapters = n.distinct
-    n.planned = n.partials
-    if n.partials == 1 and p.chunk == 0 and s.adapter[s.request[p.request].adapter].active == 1:
-        n.step_adapters -= 1
+    now, entry = state.now, state.plan[0]
+    now.step_decodes = now.decoding
+    now.step_context = now.context
+    now.step_adapters = now.distinct
+    now.planned = now.partials
+    # The adapter of a request that got no token counts only if another of its requests runs.
+    if now.partials == 1 and entry.chunk == 0:
+        now.step_adapters -= state.adapter[state.request[entry.request].adapter].active == 1
 
 
 @compiled
-def admit(e: Engine, s: State, budget: int, limit: int) -> None:
+def admit(engine: Engine, state: State, budget: int, limit: int) -> None:
     """Admit waiting requests in order until tokens, requests or blocks run out."""
-    n = s.now
-    while budget > 0 and n.running < e.max_num_seqs:
-        r = first_admissible(e, s)
+    now = state.now
+    while budget > 0 and now.running < engine.max_num_seqs:
+        r = first_admissible(engine, state)
         if r < 0:
-            return
-        tokens = tokens_of(s, r)
+            return  # all that wait are skipped, for want of a slot
+        tokens = tokens_of(state, r)
         chunk = min(tokens, limit, budget)
-        blocks = blocks_for(e, chunk)
-        wanted = blocks_for(e, tokens) if e.reserve_full_isl else blocks
-        if wanted + (e.watermark_blocks if n.running > 0 else 0) > n.free:
-            return
-        pop(s, s.request[r].adapter)
-        join_batch(s, r)
-        n.step_adapters = n.distinct
-        n.free -= blocks
-        p = s.plan[n.planned]
-        p.request, p.chunk = r, chunk
-        n.planned += 1
+        blocks = blocks_for(engine, chunk)
+        # Some engines want room for the whole prompt before they begin with its first chunk.
+        wanted = blocks_for(engine, tokens) if engine.reserve_full_isl else blocks
+        if wanted + (engine.watermark_blocks if now.running > 0 else 0) > now.free:
+            return  # nobody behind may overtake one that waits for blocks
+        pop(state, state.request[r].adapter)
+        join_batch(state, r)
+        now.step_adapters = now.distinct
+        now.free -= blocks
+        entry = state.plan[now.planned]
+        entry.request, entry.chunk = r, chunk
+        now.planned += 1
         budget -= chunk
 
 
 @compiled
-def walk(e: Engine, s: State) -> None:
+def walk(engine: Engine, state: State) -> None:
     """Schedule the running requests one by one, in order, until the budget is spent."""
-    n = s.now
-    n.step_decodes = n.step_context = n.step_adapters = 0
-    budget, k, r = e.budget, 0, n.first
+    now = state.now
+    now.step_decodes = now.step_context = now.step_adapters = 0
+    budget, k, r = engine.budget, 0, now.first
     while r >= 0 and budget > 0:
         tokens, need = 1, 0
-        if s.request[r].decoding:
-            need = needs_block(e, s, r)
+        if state.request[r].decoding:
+            need = needs_block(engine, state, r)
         else:
-            tokens = min(s.plan[k].chunk, budget)
-            s.plan[k].chunk = tokens
-            need = extra_blocks(e, s, k)
+            tokens = min(state.plan[k].chunk, budget)
+            state.plan[k].chunk = tokens
+            need = extra_blocks(engine, state, k)
             k += 1
-        if not make_room_for(e, s, r, need):
-            break
-        take(s, r)
+        if not make_room_for(engine, state, r, need):
+            break  # it was preempted itself, and so were all behind it
+        take(state, r)
         budget -= tokens
-        r = s.request[r].follower
+        r = state.request[r].follower
     if budget == 0:
-        n.rest = r
-    n.planned = n.partials
-    while k < n.partials:
-        s.plan[k].chunk = 0
+        now.rest = r
+    now.planned = now.partials
+    while k < now.partials:
+        state.plan[k].chunk = 0
         k += 1
 
 
 @compiled
-def make_room_for(e: Engine, s: State, r: int, need: int) -> bool:
+def make_room_for(engine: Engine, state: State, r: int, need: int) -> bool:
     """Take one request's blocks, preempting from the end; False if that hit the request itself."""
-    n = s.now
-    while need > n.free:
-        last = n.last
-        preempt_last(e, s)
+    now = state.now
+    while need > now.free:
+        last = now.last
+        preempt_last(engine, state)
         if last == r:
             return False
-    n.free -= need
+    now.free -= need
     return True
 
 
 @compiled
-def take(s: State, r: int) -> None:
+def take(state: State, r: int) -> None:
     """Count one running request as scheduled."""
-    n, q = s.now, s.request[r]
-    a = s.adapter[q.adapter]
-    if q.decoding:
-        n.step_decodes += 1
-        n.step_context += tokens_of(s, r)
-    if a.seen != n.steps:
-        a.seen = n.steps
-        n.step_adapters += 1
+    now, request = state.now, state.request[r]
+    record = state.adapter[request.adapter]
+    if request.decoding:
+        now.step_decodes += 1
+        now.step_context += tokens_of(state, r)
+    if record.seen != now.steps:  # a stamp in place of a set that would have to be emptied every step
+        record.seen = now.steps
+        now.step_adapters += 1
 
 
 @compiled
-def postpone_rest(e: Engine, s: State) -> None:
+def postpone_rest(engine: Engine, state: State) -> None:
     """Hold back the decoding requests that the walk left out."""
-    r = s.now.rest
+    r = state.now.rest
     while r >= 0:
-        if s.request[r].decoding:
-            postpone(e, s, r)
-        r = s.request[r].follower
+        if state.request[r].decoding:
+            postpone(engine, state, r)
+        r = state.request[r].follower

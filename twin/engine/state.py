@@ -3,7 +3,7 @@
 A request waits in the queue of its adapter, or it runs. A running request is in prefill until it has
 caught up with what its client sent and what it had generated, then it decodes, one token per step.
 Decoding requests are never visited step by step: every number about them is a sum, a count or an entry
-in a calendar, relative to the count of decode steps (``Now.decode_steps``).
+in a timing wheel, relative to the count of decode steps (``Now.decode_steps``).
 
 Constants and state are structured arrays, which compiled functions reach through plain pointers.
 """
@@ -30,6 +30,10 @@ Engine = Any
 
 EMPTY = np.iinfo(np.int64).max
 """Key of an empty queue."""
+
+
+# Structured arrays rather than one array a field: what the loop needs of a request or an adapter lies side by
+# side, in one or two lines of the processor's cache. Fields that every request has are no wider than need be.
 
 
 def _dtype(fields: dict[str, str]) -> np.dtype[np.void]:
@@ -86,7 +90,7 @@ NOW = _dtype(
         "phase": "i8",  # class whose requests need a block in the next decode step
         "partials": "i8",  # running requests in prefill
         "planned": "i8",  # the same with those admitted in this step
-        "steps": "i8",  # so far
+        "steps": "i8",  # stamp of this step; rises from step to step, by more than one after a fast forward
         "step_decodes": "i8",  # of this step: decoding requests, their context, prefill tokens, ...
         "step_context": "i8",
         "step_prefill": "i8",
@@ -114,7 +118,7 @@ REQUEST = _dtype(
         "preemptions": "i4",
         "follower": "i4",  # in its queue, or in the batch
         "earlier": "i4",  # in the batch
-        "due_next": "i4",  # in its day of the calendar
+        "due_next": "i4",  # in its slot of the timing wheel
         "due_prev": "i4",
         "place": "i4",  # among all waiting requests
         "order": "i4",  # of admission
@@ -155,7 +159,7 @@ class State(NamedTuple):
     plan
         Requests in prefill in the order of the batch, and their tokens in this step.
     due
-        First decoding request that ends after a decode step, by day of a circular calendar.
+        First decoding request that ends after a decode step, by slot of a timing wheel.
     classes
         Decoding requests by (context - decode steps) modulo block size.
     tree
@@ -189,38 +193,41 @@ class State(NamedTuple):
     series: Record
 
 
-def engine(
+def engine_constants(
     requests: Requests, setup: EngineSetup, horizon_s: float, warmup_s: float, width_s: float
 ) -> Engine:
     """Constants of a run of ``requests`` on ``setup``."""
     tables, rules = setup.tables, setup.rules
-    e = np.zeros(1, dtype=ENGINE)
-    e["requests"], e["adapters"] = len(requests), requests.n_adapters
-    e["max_loras"], e["max_cpu_loras"] = setup.max_loras, max(setup.max_cpu_loras, setup.max_loras)
-    e["max_num_seqs"], e["budget"] = setup.max_num_seqs, setup.max_num_batched_tokens
-    e["threshold"], e["block_size"] = setup.long_prefill_token_threshold, setup.block_size
+    constants = np.zeros(1, dtype=ENGINE)
+    constants["requests"], constants["adapters"] = len(requests), requests.n_adapters
+    constants["max_loras"] = setup.max_loras
+    constants["max_cpu_loras"] = max(setup.max_cpu_loras, setup.max_loras)
+    constants["max_num_seqs"], constants["budget"] = setup.max_num_seqs, setup.max_num_batched_tokens
+    constants["threshold"], constants["block_size"] = setup.long_prefill_token_threshold, setup.block_size
     # vLLM takes the share of all blocks, the reserved one included.
-    e["watermark_blocks"] = int(rules.watermark * (setup.usable_blocks + 1))
-    e["usable_blocks"], e["max_inflight"] = setup.usable_blocks, setup.max_inflight
-    e["reserve_full_isl"] = rules.reserve_full_isl
-    e["lone_ignores_threshold"] = rules.lone_request_ignores_threshold
-    e["horizon_s"], e["warmup_s"], e["series_width_s"] = horizon_s, warmup_s, width_s
-    e["decode_s"], e["prefill_s"] = tables.decode_s, tables.prefill_s
-    e["context_s"], e["waiting_s"] = tables.context_s, tables.waiting_s
-    return e[0]
+    constants["watermark_blocks"] = int(rules.watermark * (setup.usable_blocks + 1))
+    constants["usable_blocks"], constants["max_inflight"] = setup.usable_blocks, setup.max_inflight
+    constants["reserve_full_isl"] = rules.reserve_full_isl
+    constants["lone_ignores_threshold"] = rules.lone_request_ignores_threshold
+    constants["horizon_s"], constants["warmup_s"], constants["series_width_s"] = horizon_s, warmup_s, width_s
+    constants["decode_s"], constants["prefill_s"] = tables.decode_s, tables.prefill_s
+    constants["context_s"], constants["waiting_s"] = tables.context_s, tables.waiting_s
+    return constants[0]
 
 
-def state(requests: Requests, setup: EngineSetup, series_bins: int) -> State:
+def initial_state(requests: Requests, setup: EngineSetup, series_bins: int) -> State:
     """State of an idle engine: no adapter in a slot; if not cold, the first in CPU memory, last newest."""
     m = requests.n_adapters
     in_cpu = 0 if setup.cold else min(m, max(setup.max_cpu_loras, setup.max_loras))
-    calendar = _power_of_two(int(requests.output_tokens.max(initial=0)) + 2)
+    # No request ends more decode steps from now than the longest answer has tokens.
+    wheel = _power_of_two(int(requests.output_tokens.max(initial=0)) + 2)
     return State(
         now=_now(requests, setup, in_cpu),
         request=_requests(requests),
         adapter=_adapters(setup, m, in_cpu),
+        # One entry more than there can be requests: the first is looked at when there is none, too.
         plan=np.zeros(min(setup.max_num_seqs, len(requests)) + 1, dtype=PLAN),
-        due=np.full(calendar, -1, dtype=np.int32),
+        due=np.full(wheel, -1, dtype=np.int32),
         classes=np.zeros(setup.block_size, dtype=np.int64),
         tree=np.full((2, 2 * _power_of_two(m)), EMPTY, dtype=np.int64),
         slot_links=_ring(m, 0),
@@ -246,10 +253,11 @@ def _now(requests: Requests, setup: EngineSetup, in_cpu: int) -> Record:
 
 
 def _requests(requests: Requests) -> Record:
-    q = np.empty(len(requests), dtype=REQUEST)
+    records = np.empty(len(requests), dtype=REQUEST)
     tokens = (requests.prompt_tokens, requests.output_tokens, requests.adapter)
-    write_requests(q, _floats(requests.arrival_s), *(np.ascontiguousarray(t, dtype=np.int32) for t in tokens))
-    return q
+    columns = (np.ascontiguousarray(column, dtype=np.int32) for column in tokens)
+    write_requests(records, _floats(requests.arrival_s), *columns)
+    return records
 
 
 def _adapters(setup: EngineSetup, m: int, in_cpu: int) -> Record:

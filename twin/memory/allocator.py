@@ -55,9 +55,12 @@ class CachingAllocator:
     def _allocate(self, size: int) -> None:
         needed = max(_ROUND, -(-size // _ROUND) * _ROUND)
         small = needed <= _SMALL
+        # Small and large blocks come from pools of their own. Of equal fits PyTorch takes the lowest address,
+        # which makes no difference to sizes, so the sorted sizes of the free blocks are all that is kept.
         free = self._free_small if small else self._free_large
         index = bisect_left(free, needed)
         block = free.pop(index) if index < len(free) else self._take_segment(needed)
+        # A rest that is not split off stays with the tensor's block and is counted as allocated.
         rest = block - needed
         if rest >= (_ROUND if small else _SMALL + 1):
             insort(free, rest)
@@ -65,6 +68,7 @@ class CachingAllocator:
         self.allocated += block
 
     def _take_segment(self, needed: int) -> int:
+        # Segments are larger than asked for, to save calls of cudaMalloc; what no later tensor fills is lost.
         if needed <= _SMALL:
             segment = _SMALL_SEGMENT
         elif needed < _MEDIUM:

@@ -31,12 +31,12 @@ __all__ = [
 _MOST_UTILIZATION = 97
 """Percent of the GPU up to which a remedy proposes to raise gpu_memory_utilization."""
 
-
-_FAILURES: dict[StartFailure, str] = {
+FAILURES: dict[str, str] = {
     "oom_cuda": "the engine needs more memory than the GPU has",
     "no_kv_memory": "nothing is left for the KV cache",
     "kv_below_max_model_len": "the KV cache is below one sequence of max_model_len",
 }
+"""How an engine fails to start (`StartFailure`), in words."""
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ class MemoryPlan:
     @property
     def why(self) -> str:
         """The failure in words; empty if the engine starts."""
-        return "" if self.failure is None else _FAILURES[self.failure]
+        return "" if self.failure is None else FAILURES[self.failure]
 
 
 def plan_memory(

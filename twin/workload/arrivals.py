@@ -92,6 +92,7 @@ def draw_requests(
 
 def _order(instants: FloatArray) -> NDArray[np.int64]:
     """Stable order of instants."""
+    # Buckets save the logarithm of a sort where arrivals are spread evenly; bursts are left to NumPy.
     n, top = len(instants), float(instants.max(initial=0.0))
     order, bucket = np.empty(n, dtype=np.int64), np.empty(n, dtype=np.int32)
     if top > 0 and order_instants(instants, top, bucket, np.zeros(n + 1, dtype=np.int32), order):
@@ -192,6 +193,7 @@ def _walked(
     start = np.concatenate(([0.0], np.cumsum(cumulative[:-1, -1])))
     x = (cumulative + start[:, None]).ravel()
     segment = np.searchsorted(x, operational + start[adapter], side="right") - 1
+    # Rounding may put an event a hair beyond the ends of its adapter's stretch.
     window = np.clip(segment - adapter * len(knots), 0, len(knots) - 2)
     elapsed = (operational - cumulative[adapter, window]) / (rate[adapter] * factors[adapter, window])
     return adapter, np.clip(knots[window] + elapsed, 0.0, np.nextafter(duration, 0.0))

@@ -66,6 +66,7 @@ class _RandomGaps(ABC):
 
     def draw(self, length: FloatArray, rng: np.random.Generator) -> tuple[IntArray, FloatArray]:
         """Draw the events; see `Gaps`."""
+        # Stationary: an instant at random falls into a gap in proportion to its length, anywhere in it.
         now = self.covering_gaps(len(length), rng) * rng.random(len(length))
         processes: list[IntArray] = []
         instants: list[FloatArray] = []
@@ -75,6 +76,8 @@ class _RandomGaps(ABC):
             processes.append(active)
             instants.append(now[active])
             left = length[active] - now[active]
+            # Gaps enough to pass the end mostly: the number of events left is about normal (central limit of
+            # renewals), with a standard deviation of cv times its root. Who falls short goes on.
             counts = (left + 2 * self.cv * np.sqrt(left)).astype(np.int64) + least
             rows = _repeat(counts)
             events = _grouped_cumsum(self.gaps(len(rows), rng), counts) + now[active][rows]
@@ -85,7 +88,7 @@ class _RandomGaps(ABC):
             processes.append(active[rows[inside]])
             instants.append(events[inside])
             active = active[now[active] < length[active]]
-            least = min(2 * least, 4096)
+            least = min(2 * least, 4096)  # heavy tails would otherwise take many rounds of few gaps
         if not processes:
             return np.zeros(0, dtype=np.int32), np.zeros(0)
         return np.concatenate(processes), np.concatenate(instants)
@@ -161,6 +164,7 @@ def _repeat(counts: _Counts) -> IntArray:
 
 def _grouped_cumsum(values: FloatArray, counts: _Counts) -> FloatArray:
     """Cumulative sums that start anew at each group; group i has counts[i] > 0 values."""
+    # One sum for all groups, less what came before each: a loop over the groups would take far longer.
     total = np.cumsum(values)
     starts = np.cumsum(counts) - counts
     before = np.concatenate(([0.0], total))[starts]

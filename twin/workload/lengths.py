@@ -41,6 +41,7 @@ def draw_lengths(lengths: Lengths, n: int, rng: np.random.Generator) -> IntArray
         return np.full(n, lengths.tokens, dtype=np.int32)
     if isinstance(lengths, LognormalLengths):
         mu, sigma = lognormal_parameters(lengths)
+        # In place: with millions of requests a new array a step would cost more than the arithmetic.
         drawn = rng.normal(mu, sigma, n)
         np.exp(drawn, out=drawn)
         np.clip(np.rint(drawn, out=drawn), lengths.min, lengths.max, out=drawn)
@@ -82,6 +83,7 @@ class _Draws:
 
 def _draw_histogram(lengths: HistogramLengths, n: int, rng: np.random.Generator) -> IntArray:
     edges, cumulative = _histogram_arrays(lengths)
+    # A bin by its weight, a place in the bin evenly: the inverse of the cumulative distribution.
     bins = np.searchsorted(cumulative, rng.random(n), side="right")
     position = edges[bins] + rng.random(n) * (edges[bins + 1] - edges[bins])
     # Rounding up with a probability equal to the fraction keeps each bin's mean at its middle.
@@ -106,6 +108,7 @@ def lognormal_parameters(lengths: LognormalLengths) -> tuple[float, float]:
     tuple of float
         Mean and standard deviation of the logarithm.
     """
+    # Rounding and clipping move the mean, so that the lognormal's own has to be another, with which it rises.
     low, high = math.log(lengths.mean) - 40.0, math.log(lengths.mean) + 40.0
     for _ in range(100):
         middle = (low + high) / 2

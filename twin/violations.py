@@ -1,0 +1,175 @@
+"""What a GPU is held to, and the sentences on what it misses."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from enum import StrEnum
+from typing import Self
+
+from pydantic import BaseModel, ConfigDict, computed_field
+
+from scenarios.service_levels import AdapterSLO, ServiceLevelObjectives
+from twin.memory.plan import FAILURES
+
+NAMED = 3
+"""Adapters that a sentence names."""
+
+
+class Criterion(StrEnum):
+    """What a GPU is held to: its service levels, the rank of its slots, and that its engine starts.
+
+    Parameters
+    ----------
+    metric
+        What is measured: a service level without its unit, an argument of the engine, or a start-up failure.
+    statistic
+        Which figure of a latency; None where the metric is no latency.
+    """
+
+    metric: str
+    statistic: str | None
+
+    SERVED_SHARE = "served_share"
+    ADAPTER_SERVED_SHARE = "adapter_served_share"
+    ITL_MEAN = "itl", "mean"
+    ITL_P50 = "itl", "p50"
+    ITL_P90 = "itl", "p90"
+    ITL_P99 = "itl", "p99"
+    TTFT_MEAN = "ttft", "mean"
+    TTFT_P50 = "ttft", "p50"
+    TTFT_P90 = "ttft", "p90"
+    TTFT_P99 = "ttft", "p99"
+    MAX_LORA_RANK = "max_lora_rank"
+    OOM_CUDA = "oom_cuda"
+    NO_KV_MEMORY = "no_kv_memory"
+    KV_BELOW_MAX_MODEL_LEN = "kv_below_max_model_len"
+
+    def __new__(cls, metric: str, statistic: str | None = None) -> Self:
+        """A member whose value is the metric and, of a latency, the statistic."""
+        value = metric if statistic is None else f"{metric}_{statistic}"
+        member = str.__new__(cls, value)
+        member._value_, member.metric, member.statistic = value, metric, statistic
+        return member
+
+    @property
+    def path(self) -> str:
+        """Where a scenario file sets a service level."""
+        level = self.metric if self.statistic is None else f"{self.metric}_ms.{self.statistic}"
+        return f"service_levels.{level}"
+
+    @property
+    def stops_the_engine(self) -> bool:
+        """Whether it is a start-up failure of vLLM's."""
+        return self.value in FAILURES
+
+    def limit_ms(self, levels: ServiceLevelObjectives | AdapterSLO) -> float | None:
+        """The limit that service levels set on a latency; None where they set none."""
+        limits = levels.itl_ms if self.metric == "itl" else levels.ttft_ms
+        limit: float | None = getattr(limits, self.statistic or "")
+        return limit
+
+
+LATENCIES = tuple(criterion for criterion in Criterion if criterion.statistic is not None)
+"""The criteria that are latencies."""
+
+
+class AdapterFigure(BaseModel):
+    """One adapter's part in a violation."""
+
+    model_config = ConfigDict(frozen=True, use_attribute_docstrings=True)
+
+    name: str
+    """Name of the adapter."""
+    value: float | None
+    """What was measured: a share, a rank, or milliseconds."""
+    limit: float
+    """What was asked for, in the same unit."""
+
+
+class Violation(BaseModel):
+    """A criterion that a GPU misses, by how much, and by which adapters."""
+
+    # What is computed from the fields is written into JSON and ignored when that is read again.
+    model_config = ConfigDict(frozen=True, extra="ignore", use_attribute_docstrings=True)
+
+    code: Criterion
+    """What is missed."""
+    value: float | None = None
+    """The worst that was measured: a share, a rank, or ms; null if no request completed or nothing ran."""
+    limit: float | None = None
+    """What was asked for, in the same unit; null for an engine that does not start."""
+    adapters: tuple[AdapterFigure, ...] = ()
+    """The adapters that it is about, the worst first; empty: all of the GPU."""
+    in_flight_share: float | None = None
+    """Share of the tokens in flight at the end, where they alone make a served share too small."""
+    remedy: str = ""
+    """What would let the engine start."""
+
+    @computed_field(description="What is measured.")  # type: ignore[prop-decorator]  # mypy/issues/14461
+    @property
+    def metric(self) -> str:
+        """What is measured."""
+        return self.code.metric
+
+    @computed_field(description="Which figure of a latency: mean, p50, p90 or p99.")  # type: ignore[prop-decorator]
+    @property
+    def statistic(self) -> str | None:
+        """Which figure of a latency."""
+        return self.code.statistic
+
+    @property
+    def sentence(self) -> str:
+        """The violation in words."""
+        match self.code:
+            case Criterion.SERVED_SHARE:
+                return self._served()
+            case Criterion.ADAPTER_SERVED_SHARE:
+                return self._starved()
+            case Criterion.MAX_LORA_RANK:
+                ranks = [f'"{adapter.name}" (rank {adapter.value:g})' for adapter in self.adapters]
+                return f"max_lora_rank {self.limit:g} is too small for {_listed(ranks)}"
+            case code if code.stops_the_engine:
+                return f"the engine does not start: {FAILURES[code.value]}; {self.remedy}"
+            case _:
+                return self._late()
+
+    def _served(self) -> str:
+        said = f"serves {_percent(self.value)} of the offered tokens, below {_percent(self.limit)}"
+        if self.in_flight_share is None:
+            return said
+        return (
+            f"{said}, as {_percent(self.in_flight_share)} are in flight at the end, which count as unserved "
+            "(a longer workload.duration_s has fewer, in share)"
+        )
+
+    def _starved(self) -> str:
+        names = [f'"{adapter.name}" ({_percent(adapter.value)})' for adapter in self.adapters]
+        limits = " or ".join(
+            _percent(limit) for limit in sorted({adapter.limit for adapter in self.adapters})
+        )
+        verb = "get" if len(names) > 1 else "gets"
+        return f"{_listed(names)} {verb} less than {limits} of the tokens asked for"
+
+    def _late(self) -> str:
+        names = _listed([f'"{adapter.name}"' for adapter in self.adapters])
+        latency = f"{self.statistic} {self.metric.upper()}" + (f" of {names}" if names else "")
+        if self.value is None:
+            return f"no request completed, so {latency} cannot meet {self.limit:g} ms"
+        return f"{latency} is {self.value:,.1f} ms, above {self.limit:g} ms"
+
+    def renamed(self, names: Mapping[str, str]) -> Violation:
+        """The same of adapters of other names."""
+        adapters = tuple(a.model_copy(update={"name": names[a.name]}) for a in self.adapters)
+        return self.model_copy(update={"adapters": adapters})
+
+
+def _listed(names: Sequence[str]) -> str:
+    """The first names, and how many more there are."""
+    more = len(names) - NAMED
+    return ", ".join(names[:NAMED]) + (f" and {more} more" if more > 0 else "")
+
+
+def _percent(share: float | None) -> str:
+    """A share in percent, rounded down, so that what is below a limit never looks like it."""
+    return "" if share is None else f"{math.floor(share * 1000 + 1e-9) / 10:g} %"
