@@ -34,8 +34,12 @@ def _without_types(params: list[Any]) -> list[Any]:
         if getattr(param, "is_flag", False):
             param.metavar = ""
         if param.param_type_name == "argument":
-            param.display_type_rich = lambda _: None
+            param.display_type_rich = _no_type
     return params
+
+
+def _no_type(ctx: Any) -> None:
+    """What stands for an argument's type."""
 
 
 def register(app: typer.Typer, name: str, function: Callable[..., None]) -> None:

@@ -1,0 +1,46 @@
+"""Every command's help fits its terminal and speaks in words."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+import pytest
+from typer.main import get_command
+from typer.testing import CliRunner
+
+from optimizer.cli.commands import app
+
+WORDS = re.compile(r"<[a-z\[\]]+( range)?>|\{")
+"""Python types and braces, which nobody types."""
+
+
+def command_lines() -> Iterator[list[str]]:
+    yield []
+    for name, command in get_command(app).commands.items():  # type: ignore[attr-defined]
+        yield [name]
+        yield from ([name, inner] for inner in getattr(command, "commands", ()))
+
+
+@pytest.mark.parametrize("width", [60, 80, 120])
+@pytest.mark.parametrize("given", list(command_lines()), ids=" ".join)
+def test_help(given: list[str], width: int) -> None:
+    done = CliRunner().invoke(
+        app, [*given, "--help"], env={"COLUMNS": f"{width}", "TERMINAL_WIDTH": f"{width}"}
+    )
+    assert done.exit_code == 0
+    lines = done.stdout.splitlines()
+    assert max(map(len, lines)) <= width
+    assert not WORDS.search(done.stdout), WORDS.search(done.stdout)
+    assert "Usage: " in done.stdout
+
+
+def test_flags_mean_the_same_everywhere() -> None:
+    """Where two commands have a flag of one name, they say the same of it, unless its default differs."""
+    shared = {"--set", "--json", "--quiet", "--workers", "--total-limit", "--time-limit", "--params"}
+    told: dict[str, set[str]] = {flag: set() for flag in shared}
+    for command in get_command(app).commands.values():  # type: ignore[attr-defined]
+        for param in command.params:
+            for flag in shared & set(param.opts):
+                told[flag].add(param.help)
+    assert all(len(texts) == 1 for texts in told.values()), told
