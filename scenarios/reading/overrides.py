@@ -94,10 +94,9 @@ def _replaced(value: object, loc: Loc, new: object, above: Loc) -> object:
         raise ScenarioError([Problem(path_text(above) or FILE, message, "set it as a whole")])
     entries = LocatedDict(getattr(value, "line", None))
     entries.update(value or {})
-    entries.lines.update(getattr(value, "lines", {}))
+    entries.lines.update(getattr(value, "lines", dict.fromkeys(value or ())))
     entries[key] = _replaced(entries.get(key), tuple(rest), new, (*above, key))
-    if not rest:
-        entries.lines[key] = None
+    entries.lines[key] = entries.lines.get(key) if rest else None
     return entries
 
 

@@ -42,12 +42,9 @@ def resolve(text: str) -> object:
         if text.strip("+-.0123456789_eE"):
             return text
         raise ValueError(f"is a number of {len(text):,} characters")
-    is_int = _INT.fullmatch(text) is not None
-    if not is_int and _FLOAT.fullmatch(text) is None:
-        return text
-    if is_int:
+    if _INT.fullmatch(text):
         return int(text, {"0x": 16, "0o": 8}.get(text[:2], 10))
-    return float(text)
+    return float(text) if _FLOAT.fullmatch(text) else text
 
 
 _SafeDumper: Any = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
