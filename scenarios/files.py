@@ -12,7 +12,7 @@ import yaml
 
 from scenarios import catalogue, checks
 from scenarios.arrivals import TraceArrivals
-from scenarios.base import FrozenModel, Loc
+from scenarios.base import FrozenModel, Loc, is_tag
 from scenarios.display import visible_lines
 from scenarios.errors import Problem, ScenarioError
 from scenarios.lengths import FixedLengths
@@ -30,9 +30,6 @@ MAX_BYTES = 16 * 2**20
 """Largest file that is read."""
 
 N = TypeVar("N", bound=FrozenModel)
-
-_DISCRIMINATORS = ("process", "distribution")
-"""Fields that are written even at their default, because they tell which noun it is."""
 
 
 def read(path: str | os.PathLike[str], overrides: Iterable[str] = ()) -> Scenario:
@@ -163,12 +160,12 @@ def check_placement(placement: Placement, scenario: Scenario, source: str = "pla
         raise ScenarioError([diagnosis.finding_problem(finding, root) for finding in findings], source)
 
 
-def compact(noun: FrozenModel) -> dict[str, object]:
-    """Return a noun's values as they are written: without defaults, in short forms."""
+def compact(model: FrozenModel) -> dict[str, object]:
+    """Return a model's values as they are written: without defaults but for its tag, in short forms."""
     values: dict[str, object] = {}
-    for name, info in type(noun).model_fields.items():
-        value = getattr(noun, name)
-        if name in _DISCRIMINATORS or value != info.get_default(call_default_factory=True):
+    for name, info in type(model).model_fields.items():
+        value = getattr(model, name)
+        if is_tag(info) or value != info.get_default(call_default_factory=True):
             values[name] = _short(value)
     return values
 
