@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 from scenarios.adapters import MAX_ADAPTERS, Adapter
 from scenarios.base import Finding, Loc
 from scenarios.engine import EngineConfig
+from scenarios.formatting import choice, nearest
 from scenarios.lengths import UNSTATED_MAX, Lengths, LognormalLengths
 from scenarios.placement import Placement
 from scenarios.service_levels import ServiceLevelObjectives
-from scenarios.words import choice, nearest
 from scenarios.workload import Workload
 
 if TYPE_CHECKING:

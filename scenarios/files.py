@@ -15,6 +15,7 @@ from scenarios.arrivals import TraceArrivals
 from scenarios.base import FrozenModel, Loc, is_tag
 from scenarios.display import visible_lines
 from scenarios.errors import Problem, ScenarioError
+from scenarios.formatting import choice, nearest
 from scenarios.lengths import FixedLengths
 from scenarios.output import write_whole
 from scenarios.placement import Placement
@@ -24,7 +25,6 @@ from scenarios.reading.parsing import placement_from, scenario_from
 from scenarios.reading.scalars import Dumper
 from scenarios.reading.yaml_reader import FILE, parse
 from scenarios.scenario import Scenario
-from scenarios.words import choice, nearest
 
 MAX_BYTES = 16 * 2**20
 """Largest file that is read."""

@@ -12,8 +12,8 @@ from pydantic_core import ErrorDetails
 
 from scenarios.base import FINDING, Finding, Loc, is_tag
 from scenarios.errors import Problem
+from scenarios.formatting import choice, nearest, shown
 from scenarios.reading.yaml_reader import FILE, path_text, walk
-from scenarios.words import choice, nearest, shown
 
 _REMEDIES = {
     "int_type": "give a whole number",

@@ -14,12 +14,12 @@ from scenarios.adapters import MAX_ADAPTERS, Adapter
 from scenarios.base import MAX_FINDINGS, Finding, FrozenModel
 from scenarios.engine import EngineConfig
 from scenarios.errors import Problem, ScenarioError
+from scenarios.formatting import choice, shown
 from scenarios.placement import Placement
 from scenarios.reading import error_messages as diagnosis
 from scenarios.reading.yaml_reader import FILE, plain
 from scenarios.scenario import Scenario
 from scenarios.service_levels import ServiceLevelObjectives
-from scenarios.words import choice, shown
 from scenarios.workload import Workload
 
 CHUNK = 2000
