@@ -48,7 +48,12 @@ class Finding:
 class FrozenModel(BaseModel):
     """Base of what is read from files; a subclass says in `findings` what its fields must agree on."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        allow_inf_nan=False,
+        use_attribute_docstrings=True,  # they explain the field in messages and in the JSON schema
+    )
 
     def findings(self) -> Iterator[Finding]:
         """Yield every inconsistency between the noun's fields."""

@@ -25,27 +25,28 @@ DEFAULT_SLOTS = (8, 16, 32, 64, 96, 128, 160, 192, 256, 320, 384)
 class EngineConfig(FrozenModel):
     """Arguments of one vLLM engine; the placer chooses what is absent."""
 
-    max_num_seqs: int = Field(default=256, ge=1, le=65_536, description="Most requests in one batch.")
-    max_num_batched_tokens: int = Field(
-        default=2048, ge=1, le=1_048_576, description="Token budget of a step."
-    )
-    max_model_len: int = Field(default=16_384, ge=1, le=10_000_000, description="Longest sequence in tokens.")
-    gpu_memory_utilization: float = Field(default=0.9, gt=0, le=1, description="Share of GPU memory to use.")
-    block_size: Annotated[Literal[1, 8, 16, 32, 64, 128], BeforeValidator(refuse_booleans)] = Field(
-        default=16, description="Tokens of a KV block."
-    )
-    tensor_parallel_size: int = Field(default=1, ge=1, le=64, description="GPUs that share one engine.")
-    long_prefill_token_threshold: int = Field(
-        default=0, ge=0, description="Most prefill tokens of one request in a step; 0 is no limit."
-    )
-    max_loras: int | None = Field(default=None, ge=1, le=4096, description="Adapter slots; absent: chosen.")
-    max_lora_rank: MaxLoraRank | None = Field(default=None, description="Rank of every slot; absent: chosen.")
-    max_cpu_loras: int | None = Field(
-        default=None, ge=1, description="Adapters kept in CPU memory; absent: all that the GPU serves."
-    )
-    slots: tuple[Annotated[int, Field(ge=1, le=4096)], ...] = Field(
-        default=DEFAULT_SLOTS, min_length=1, description="Values of max_loras that the placer may choose."
-    )
+    max_num_seqs: Annotated[int, Field(ge=1, le=65_536)] = 256
+    """Most requests in one batch."""
+    max_num_batched_tokens: Annotated[int, Field(ge=1, le=1_048_576)] = 2048
+    """Token budget of a step."""
+    max_model_len: Annotated[int, Field(ge=1, le=10_000_000)] = 16_384
+    """Longest sequence in tokens."""
+    gpu_memory_utilization: Annotated[float, Field(gt=0, le=1)] = 0.9
+    """Share of GPU memory to use."""
+    block_size: Annotated[Literal[1, 8, 16, 32, 64, 128], BeforeValidator(refuse_booleans)] = 16
+    """Tokens of a KV block."""
+    tensor_parallel_size: Annotated[int, Field(ge=1, le=64)] = 1
+    """GPUs that share one engine."""
+    long_prefill_token_threshold: Annotated[int, Field(ge=0)] = 0
+    """Most prefill tokens of one request in a step; 0 is no limit."""
+    max_loras: Annotated[int | None, Field(ge=1, le=4096)] = None
+    """Adapter slots; absent: chosen."""
+    max_lora_rank: MaxLoraRank | None = None
+    """Rank of every slot; absent: chosen."""
+    max_cpu_loras: Annotated[int | None, Field(ge=1)] = None
+    """Adapters kept in CPU memory; absent: all that the GPU serves."""
+    slots: Annotated[tuple[Annotated[int, Field(ge=1, le=4096)], ...], Field(min_length=1)] = DEFAULT_SLOTS
+    """Values of max_loras that the placer may choose."""
 
     def findings(self) -> Iterator[Finding]:
         """Yield what vLLM's own argument check would refuse."""

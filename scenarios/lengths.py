@@ -23,7 +23,8 @@ class FixedLengths(FrozenModel):
     """Every request has the same number of tokens; a plain number is short for it."""
 
     distribution: Literal["fixed"] = "fixed"
-    tokens: int = Field(ge=1, le=MAX_TOKENS, description="Tokens of every request.")
+    tokens: Annotated[int, Field(ge=1, le=MAX_TOKENS)]
+    """Tokens of every request."""
 
     @property
     def mean_tokens(self) -> float:
@@ -44,15 +45,14 @@ class LognormalLengths(FrozenModel):
     """
 
     distribution: Literal["lognormal"] = "lognormal"
-    mean: float = Field(ge=1, le=MAX_TOKENS, description="Mean tokens of the drawn lengths.")
-    std: float = Field(gt=0, le=MAX_TOKENS, description="Standard deviation in tokens before clipping.")
-    min: int = Field(default=1, ge=1, le=MAX_TOKENS, description="Shortest length in tokens.")
-    max: int = Field(
-        default=UNSTATED_MAX,
-        ge=1,
-        le=MAX_TOKENS,
-        description="Longest length in tokens; at its default: what the engine's max_model_len admits.",
-    )
+    mean: Annotated[float, Field(ge=1, le=MAX_TOKENS)]
+    """Mean tokens of the drawn lengths."""
+    std: Annotated[float, Field(gt=0, le=MAX_TOKENS)]
+    """Standard deviation in tokens before clipping."""
+    min: Annotated[int, Field(ge=1, le=MAX_TOKENS)] = 1
+    """Shortest length in tokens."""
+    max: Annotated[int, Field(ge=1, le=MAX_TOKENS)] = UNSTATED_MAX
+    """Longest length in tokens; at its default: what the engine's max_model_len admits."""
 
     def findings(self) -> Iterator[Finding]:
         """Yield a mean that clipping to [min, max] cannot give."""
@@ -82,8 +82,10 @@ class HistogramLengths(FrozenModel):
     """Lengths from a histogram: bin i spans [edges[i], edges[i+1]) and has weight weights[i]."""
 
     distribution: Literal["histogram"] = "histogram"
-    edges: tuple[float, ...] = Field(min_length=2, description="Bin edges in tokens, ascending.")
-    weights: tuple[float, ...] = Field(min_length=1, description="Weight of each bin; need not sum to 1.")
+    edges: Annotated[tuple[float, ...], Field(min_length=2)]
+    """Bin edges in tokens, ascending."""
+    weights: Annotated[tuple[float, ...], Field(min_length=1)]
+    """Weight of each bin; need not sum to 1."""
 
     def findings(self) -> Iterator[Finding]:
         """Yield edges that do not ascend and weights that do not fit them."""

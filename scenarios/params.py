@@ -7,7 +7,7 @@ import tomllib
 from pathlib import Path
 from typing import TypeVar
 
-from pydantic import ConfigDict, ValidationError
+from pydantic import ValidationError
 
 from scenarios.base import FrozenModel
 from scenarios.errors import Problem, ScenarioError
@@ -16,14 +16,12 @@ from scenarios.reading import error_messages
 from scenarios.reading.yaml_reader import FILE
 
 
-class Params(FrozenModel):
+class Params(FrozenModel, validate_default=True):
     """Base of a group of parameters.
 
     A field is a number with its range and default, or another group; its docstring says what it does and
     in which unit. Defaults are what every figure in the documentation was measured with.
     """
-
-    model_config = ConfigDict(use_attribute_docstrings=True, validate_default=True)
 
     def changed(self) -> dict[str, object]:
         """The parameters that differ from their defaults, nested as in a file; empty if none does."""

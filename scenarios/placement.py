@@ -21,14 +21,18 @@ class PlacedGPU(FrozenModel):
     that is routed here. An adapter without a share is served here whole.
     """
 
-    gpu: int = Field(ge=0, description="Number of the GPU, from 0.")
-    device: str = Field(min_length=1, description="Kind of GPU.")
-    max_loras: int = Field(ge=1, le=4096, description="Adapter slots.")
-    max_lora_rank: MaxLoraRank = Field(description="Rank of every slot.")
-    adapters: tuple[str, ...] = Field(min_length=1, description="Names of the adapters served here.")
-    shares: dict[str, Annotated[float, Field(gt=0, lt=1)]] = Field(
-        default_factory=dict, description="Fraction of an adapter's requests served here, if not all."
-    )
+    gpu: Annotated[int, Field(ge=0)]
+    """Number of the GPU, from 0."""
+    device: Annotated[str, Field(min_length=1)]
+    """Kind of GPU."""
+    max_loras: Annotated[int, Field(ge=1, le=4096)]
+    """Adapter slots."""
+    max_lora_rank: MaxLoraRank
+    """Rank of every slot."""
+    adapters: Annotated[tuple[str, ...], Field(min_length=1)]
+    """Names of the adapters served here."""
+    shares: dict[str, Annotated[float, Field(gt=0, lt=1)]] = Field(default_factory=dict)
+    """Fraction of an adapter's requests served here, if not all."""
 
     def findings(self) -> Iterator[Finding]:
         """Yield adapters listed twice and shares of adapters that are not here."""
@@ -56,7 +60,8 @@ class PlacedGPU(FrozenModel):
 class Placement(FrozenModel):
     """GPUs with their adapters; every adapter's shares over the GPUs sum to 1."""
 
-    gpus: tuple[PlacedGPU, ...] = Field(min_length=1, description="The GPUs in use.")
+    gpus: Annotated[tuple[PlacedGPU, ...], Field(min_length=1)]
+    """The GPUs in use."""
 
     def findings(self) -> Iterator[Finding]:
         """Yield GPU numbers used twice and adapters that are not placed exactly once."""

@@ -23,21 +23,16 @@ ObjectiveName = Literal["gpus", "cost", "latency", "worst_latency", "ttft", "wor
 class Device(FrozenModel):
     """A kind of GPU (or group of GPUs under one engine) and how many of them there are at most."""
 
-    name: str = Field(min_length=1, max_length=100, description="Name as in the engine profile: H100-64GB.")
-    count: int = Field(default=1024, ge=1, le=1_000_000, description="How many there are at most.")
-    memory_gib: float | None = Field(
-        default=None, gt=0, le=10_000, description="GPU memory in GiB; absent: the profile's."
-    )
-    price_per_hour: float | None = Field(
-        default=None,
-        gt=0,
-        le=1_000_000,
-        description="Price of one for an hour, in any currency; absent: none, and no objective cost.",
-    )
-    profile: str | None = Field(
-        default=None,
-        description="Engine profile file, relative to the scenario; absent: the shipped one of this name.",
-    )
+    name: Annotated[str, Field(min_length=1, max_length=100)]
+    """Name as in the engine profile: H100-64GB."""
+    count: Annotated[int, Field(ge=1, le=1_000_000)] = 1024
+    """How many there are at most."""
+    memory_gib: Annotated[float | None, Field(gt=0, le=10_000)] = None
+    """GPU memory in GiB; absent: the profile's."""
+    price_per_hour: Annotated[float | None, Field(gt=0, le=1_000_000)] = None
+    """Price of one for an hour, in any currency; absent: none, and no objective cost."""
+    profile: str | None = None
+    """Engine profile file, relative to the scenario; absent: the shipped one of this name."""
 
 
 def expand_devices(value: object) -> object:
@@ -70,11 +65,16 @@ _Switch = Annotated[
 class Scenario(FrozenModel):
     """Everything that `optimizer.solve` needs to know; read from YAML by `scenarios.read`."""
 
-    name: str = Field(min_length=1, max_length=200, description="Short name.")
-    description: str = Field(default="", description="What the scenario shows.")
-    model: str = Field(min_length=1, description="Base model, as in the engine profile.")
-    adapters: tuple[Adapter, ...] = Field(min_length=1, description="The adapters to serve.")
-    workload: Workload = Field(description="What the adapters' users send.")
+    name: Annotated[str, Field(min_length=1, max_length=200)]
+    """Short name."""
+    description: str = ""
+    """What the scenario shows."""
+    model: Annotated[str, Field(min_length=1)]
+    """Base model, as in the engine profile."""
+    adapters: Annotated[tuple[Adapter, ...], Field(min_length=1)]
+    """The adapters to serve."""
+    workload: Workload
+    """What the adapters' users send."""
     devices: Annotated[
         _Devices,
         BeforeValidator(
@@ -83,23 +83,22 @@ class Scenario(FrozenModel):
             | Device
             | Annotated[tuple[Device | Annotated[str, Field(min_length=1)], ...], Field(min_length=1)],
         ),
-    ] = Field(description="Kinds of GPU to choose from.")
-    engine: EngineConfig = Field(
-        default=EngineConfig(), description="The engine's arguments, in vLLM's own names."
-    )
+    ]
+    """Kinds of GPU to choose from."""
+    engine: EngineConfig = EngineConfig()
+    """The engine's arguments, in vLLM's own names."""
     objective: Annotated[
         _Objectives, BeforeValidator(expand_objective, json_schema_input_type=ObjectiveName | _Objectives)
-    ] = Field(default=("gpus",), description="Objectives, the most important first.")
-    service_levels: ServiceLevelObjectives = Field(
-        default=ServiceLevelObjectives(), description="What a plan must give to be accepted."
-    )
-    allow_replicas: _Switch = Field(
-        default=True, description="Whether an adapter hotter than a GPU may be split over several."
-    )
-    seed: int = Field(default=0, ge=0, le=2**63 - 1, description="Seed of everything random.")
-    replications: int = Field(
-        default=3, ge=1, le=1000, description="Twin runs, with seeds of their own, per verdict."
-    )
+    ] = ("gpus",)
+    """Objectives, the most important first."""
+    service_levels: ServiceLevelObjectives = ServiceLevelObjectives()
+    """What a plan must give to be accepted."""
+    allow_replicas: _Switch = True
+    """Whether an adapter hotter than a GPU may be split over several."""
+    seed: Annotated[int, Field(ge=0, le=2**63 - 1)] = 0
+    """Seed of everything random."""
+    replications: Annotated[int, Field(ge=1, le=1000)] = 3
+    """Twin runs, with seeds of their own, per verdict."""
 
     def findings(self) -> Iterator[Finding]:
         """Yield every inconsistency between the scenario's parts."""

@@ -79,7 +79,7 @@ def _problem(detail: ErrorDetails, model: type[BaseModel], root: object) -> Prob
     loc = tuple(detail["loc"])
     kind, value, context = detail["type"], detail["input"], detail.get("ctx", {})
     forms, info = _forms_at(model, loc)
-    about = f" ({info.description.rstrip('.')})" if info is not None and info.description else ""
+    about = _about(info)
     if kind == FINDING:
         return _finding(loc, context, model, root)
     if kind == "missing":
@@ -99,6 +99,12 @@ def _problem(detail: ErrorDetails, model: type[BaseModel], root: object) -> Prob
         return located(loc, f"is {shown(value)}", _use(value, choices) + about, root)
     message, remedy = _in_words(kind, value, context)
     return located(loc, message, remedy + about, root)
+
+
+def _about(info: FieldInfo | None) -> str:
+    """Return what a field is, in brackets and on one line."""
+    description = "" if info is None or info.description is None else " ".join(info.description.split())
+    return f" ({description.rstrip('.')})" if description else ""
 
 
 def _finding(loc: Loc, context: Mapping[str, Any], model: type[BaseModel], root: object) -> Problem:

@@ -55,3 +55,13 @@ def test_what_is_no_file_of_parameters(tmp_path, text, message):
 def test_parameters_are_frozen():
     with pytest.raises(ValidationError):
         Search().rounds = 3
+
+
+def test_a_description_of_two_lines_is_one_sentence_in_a_message():
+    class Wide(Params):
+        rounds: Annotated[int, Field(ge=1)] = 4
+        """Most rounds,
+        all told."""
+
+    with pytest.raises(ScenarioError, match=r"rounds is 0; give at least 1 \(Most rounds, all told\)"):
+        params_from({"rounds": 0}, Wide)
