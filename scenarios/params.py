@@ -13,7 +13,7 @@ from scenarios.base import FrozenModel
 from scenarios.errors import Problem, ScenarioError
 from scenarios.files import text_of
 from scenarios.reading import error_messages
-from scenarios.reading.yaml_reader import FILE
+from scenarios.reading.yaml_reader import FILE, plain
 
 
 class Params(FrozenModel, validate_default=True):
@@ -71,13 +71,7 @@ def params_from(values: dict[str, object], kind: type[P], source: str = "params"
         With everything that is wrong with the values.
     """
     try:
-        return kind.model_validate(_with_tuples(values), strict=True)
+        return kind.model_validate(plain(values), strict=True)
     except ValidationError as error:
         problems = error_messages.problems(error.errors(include_url=False), kind, values)
     raise ScenarioError(problems, source)
-
-
-def _with_tuples(value: object) -> object:
-    if isinstance(value, dict):
-        return {key: _with_tuples(inner) for key, inner in value.items()}
-    return tuple(map(_with_tuples, value)) if isinstance(value, list) else value
