@@ -20,8 +20,7 @@ from scenarios.lengths import FixedLengths, HistogramLengths, Lengths, Lognormal
 from scenarios.output import OutputFileError
 from scenarios.params import Params, params_from, read_params
 from scenarios.placement import PlacedGPU, Placement
-from scenarios.reading.schema import schema
-from scenarios.scenario import Device, Scenario
+from scenarios.scenario import Device, Scenario, schema
 from scenarios.service_levels import AdapterSLO, LatencyLimits, ServiceLevelObjectives
 from scenarios.workload import Workload
 

@@ -13,10 +13,10 @@ from scenarios.base import Finding, FrozenModel, refuse_booleans
 Rank = Annotated[Literal[1, 2, 4, 8, 16, 32, 64, 128, 256, 320, 512], BeforeValidator(refuse_booleans)]
 """Ranks of an adapter."""
 
-MAX_LORA_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
-"""Values that vLLM accepts for ``--max-lora-rank``."""
-
 MaxLoraRank = Literal[8, 16, 32, 64, 128, 256, 320, 512]
+
+MAX_LORA_RANKS: tuple[int, ...] = get_args(MaxLoraRank)
+"""Values that vLLM accepts for ``--max-lora-rank``."""
 
 DEFAULT_SLOTS = (8, 16, 32, 64, 96, 128, 160, 192, 256, 320, 384)
 """Slot counts that the placers consider by default: the paper's test points up to its largest run."""
@@ -51,19 +51,14 @@ class EngineConfig(FrozenModel):
     def findings(self) -> Iterator[Finding]:
         """Yield what vLLM's own argument check would refuse."""
         if self.max_num_batched_tokens < self.max_num_seqs:
-            yield Finding(
-                ("max_num_batched_tokens",),
-                f"is {self.max_num_batched_tokens}, below max_num_seqs {self.max_num_seqs}",
-                "raise it or lower max_num_seqs, or vLLM will not start",
-            )
+            message = f"is {self.max_num_batched_tokens}, below max_num_seqs {self.max_num_seqs}"
+            remedy = "raise it or lower max_num_seqs, or vLLM will not start"
+            yield Finding(("max_num_batched_tokens",), message, remedy)
         fewest = min(self.slot_choices)
         if self.max_cpu_loras is not None and self.max_cpu_loras < fewest:
             key = "max_loras" if self.max_loras is not None else "every value of slots, the least of which is"
-            yield Finding(
-                ("max_cpu_loras",),
-                f"is {self.max_cpu_loras}, below {key} {fewest}",
-                "raise it: the CPU must hold every adapter that a slot holds",
-            )
+            remedy = "raise it: the CPU must hold every adapter that a slot holds"
+            yield Finding(("max_cpu_loras",), f"is {self.max_cpu_loras}, below {key} {fewest}", remedy)
 
     @property
     def slot_choices(self) -> tuple[int, ...]:
@@ -96,7 +91,7 @@ def padded_rank(rank: int) -> int:
     ValueError
         If no value of vLLM's is large enough.
     """
-    for choice in get_args(MaxLoraRank):
-        if rank <= choice:
-            return int(choice)
+    for padded in MAX_LORA_RANKS:
+        if rank <= padded:
+            return padded
     raise ValueError(f"rank {rank} is above vLLM's largest max_lora_rank {MAX_LORA_RANKS[-1]}")

@@ -10,7 +10,7 @@ from typing import TypeVar
 
 import yaml
 
-from scenarios import catalogue, checks
+from scenarios import catalogue
 from scenarios.arrivals import TraceArrivals
 from scenarios.base import FrozenModel, Loc, is_tag
 from scenarios.display import visible_lines
@@ -18,7 +18,7 @@ from scenarios.errors import Problem, ScenarioError
 from scenarios.formatting import choice, nearest
 from scenarios.lengths import FixedLengths
 from scenarios.output import write_whole
-from scenarios.placement import Placement
+from scenarios.placement import Placement, mismatches
 from scenarios.reading import error_messages as diagnosis
 from scenarios.reading import overrides as changes
 from scenarios.reading.parsing import placement_from, scenario_from
@@ -154,7 +154,7 @@ def check_placement(placement: Placement, scenario: Scenario, source: str = "pla
     ScenarioError
         With every adapter that is unknown, missing or of too high a rank, and every unknown device.
     """
-    findings = list(checks.placed(placement, scenario))
+    findings = list(mismatches(placement, scenario))
     if findings:
         root = placement.model_dump()
         raise ScenarioError([diagnosis.finding_problem(finding, root) for finding in findings], source)

@@ -57,15 +57,11 @@ class LognormalLengths(FrozenModel):
     def findings(self) -> Iterator[Finding]:
         """Yield a mean that clipping to [min, max] cannot give."""
         if self.min >= self.max:
-            yield Finding(
-                ("min",), f"is {self.min}, not below max {self.max}", "lower min or raise max; equal: tokens"
-            )
+            message = f"is {self.min}, not below max {self.max}"
+            yield Finding(("min",), message, "lower min or raise max; equal: tokens")
         elif not self.min < self.mean < self.max:
-            yield Finding(
-                ("mean",),
-                f"is {self.mean:g}, not between min {self.min} and max {self.max}",
-                "move the mean, or widen min and max",
-            )
+            message = f"is {self.mean:g}, not between min {self.min} and max {self.max}"
+            yield Finding(("mean",), message, "move the mean, or widen min and max")
 
     @property
     def mean_tokens(self) -> float:
@@ -90,22 +86,16 @@ class HistogramLengths(FrozenModel):
     def findings(self) -> Iterator[Finding]:
         """Yield edges that do not ascend and weights that do not fit them."""
         if len(self.edges) != len(self.weights) + 1:
-            yield Finding(
-                ("weights",),
-                f"has {len(self.weights)} values for {len(self.edges)} edges",
-                f"give {len(self.edges) - 1} weights, one for each bin between two edges",
-            )
+            message = f"has {len(self.weights)} values for {len(self.edges)} edges"
+            remedy = f"give {len(self.edges) - 1} weights, one for each bin between two edges"
+            yield Finding(("weights",), message, remedy)
         if self.edges[0] < 1 or self.edges[-1] > MAX_TOKENS:
-            yield Finding(
-                ("edges",),
-                f"run from {self.edges[0]:g} to {self.edges[-1]:g}",
-                f"keep them between 1 and {MAX_TOKENS:,} tokens",
-            )
+            message = f"run from {self.edges[0]:g} to {self.edges[-1]:g}"
+            yield Finding(("edges",), message, f"keep them between 1 and {MAX_TOKENS:,} tokens")
         for k, (a, b) in enumerate(zip(self.edges, self.edges[1:], strict=False), start=1):
             if b <= a:
-                yield Finding(
-                    ("edges", k), f"is {b:g}, not above the edge before it ({a:g})", "sort the edges"
-                )
+                message = f"is {b:g}, not above the edge before it ({a:g})"
+                yield Finding(("edges", k), message, "sort the edges")
         for k, weight in enumerate(self.weights):
             if weight < 0:
                 yield Finding(("weights", k), f"is {weight:g}", "give 0 or more")
@@ -125,13 +115,8 @@ class HistogramLengths(FrozenModel):
         return math.ceil(ends[-1])
 
 
-_SIGNS = {
-    "tokens": "fixed",
-    "mean": "lognormal",
-    "std": "lognormal",
-    "edges": "histogram",
-    "weights": "histogram",
-}
+_SIGNS = {"fixed": ("tokens",), "lognormal": ("mean", "std"), "histogram": ("edges", "weights")}
+"""Keys by which a distribution is known."""
 
 
 def expand_lengths(value: object) -> object:
@@ -139,8 +124,8 @@ def expand_lengths(value: object) -> object:
     if isinstance(value, Mapping):
         if "distribution" in value:
             return value
-        for key, distribution in _SIGNS.items():
-            if key in value:
+        for distribution, keys in _SIGNS.items():
+            if any(key in value for key in keys):
                 return {"distribution": distribution, **value}
         raise Finding((), "does not say how long the texts are", _LENGTHS_REMEDY).error()
     if isinstance(value, int | float) and not isinstance(value, bool):

@@ -9,6 +9,8 @@ from pydantic import Field
 
 from scenarios.base import Finding, FrozenModel
 from scenarios.engine import EngineOption, MaxLoraRank
+from scenarios.formatting import choice, nearest
+from scenarios.scenario import Scenario
 
 SHARE_TOLERANCE = 1e-6
 """How far an adapter's shares may sum from 1."""
@@ -43,9 +45,8 @@ class PlacedGPU(FrozenModel):
             seen.add(adapter)
         for adapter in self.shares:
             if adapter not in seen:
-                yield Finding(
-                    ("shares", adapter), "is a share of an adapter not listed here", "list it under adapters"
-                )
+                message = "is a share of an adapter not listed here"
+                yield Finding(("shares", adapter), message, "list it under adapters")
 
     @property
     def option(self) -> EngineOption:
@@ -77,8 +78,30 @@ class Placement(FrozenModel):
                 last[adapter] = k
         for adapter, share in total.items():
             if abs(share - 1.0) > SHARE_TOLERANCE:
-                yield Finding(
-                    ("gpus", last[adapter], "adapters"),
-                    f'place adapter "{adapter}" {share:g} times over all GPUs',
-                    "list it once, or give it shares that sum to 1",
-                )
+                message = f'place adapter "{adapter}" {share:g} times over all GPUs'
+                remedy = "list it once, or give it shares that sum to 1"
+                yield Finding(("gpus", last[adapter], "adapters"), message, remedy)
+
+
+def mismatches(placement: Placement, scenario: Scenario) -> Iterator[Finding]:
+    """Yield where a placement does not serve a scenario's adapters on engines that can."""
+    rank = {name: group.rank for group in scenario.classes for name in group.names}
+    devices = [device.name for device in scenario.devices]
+    for k, gpu in enumerate(placement.gpus):
+        if gpu.device not in devices:
+            message = f'is "{gpu.device}", unknown to the scenario'
+            yield Finding(("gpus", k, "device"), message, f"use {choice(devices)}")
+        for i, name in enumerate(gpu.adapters):
+            if name not in rank:
+                close = nearest(name, rank)
+                remedy = f'did you mean "{close}"?' if close else "remove it"
+                yield Finding(("gpus", k, "adapters", i), f'is "{name}", unknown to the scenario', remedy)
+            elif rank[name] > gpu.max_lora_rank:
+                above = f"of rank {rank[name]}, above the GPU's max_lora_rank {gpu.max_lora_rank}"
+                remedy = "raise max_lora_rank or move the adapter"
+                yield Finding(("gpus", k, "adapters", i), f'is "{name}" {above}', remedy)
+    absent = rank.keys() - {name for gpu in placement.gpus for name in gpu.adapters}
+    if absent:
+        names = choice(sorted(absent)[:5], "and")
+        count = f"{len(absent):,} adapters, among them" if len(absent) > 5 else "the adapters"
+        yield Finding(("gpus",), f"leave out {count} {names}", "place every adapter of the scenario")

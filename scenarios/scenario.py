@@ -6,9 +6,10 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from functools import cached_property
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field
+from pydantic.json_schema import GenerateJsonSchema
 
 from scenarios import checks
 from scenarios.adapters import Adapter, AdapterClass, group
@@ -105,7 +106,11 @@ class Scenario(FrozenModel):
         yield from checks.across(enumerate(self.adapters), self.workload, self.engine, self.service_levels)
         yield from checks.distinct("devices", [device.name for device in self.devices], ("name",))
         yield from checks.distinct("objective", self.objective)
-        yield from checks.priced(self.devices, self.objective)
+        for k, device in enumerate(self.devices):
+            if "cost" in self.objective and device.price_per_hour is None:
+                message = f"is missing for {device.name}, and the objective cost compares prices"
+                remedy = "give the price of one GPU for an hour, or choose the objective gpus"
+                yield Finding(("devices", k, "price_per_hour"), message, remedy)
 
     @cached_property
     def classes(self) -> tuple[AdapterClass, ...]:
@@ -123,3 +128,12 @@ class Scenario(FrozenModel):
         content = self.model_dump(mode="json", exclude={"name", "description"})
         text = json.dumps(content, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()
+
+
+def schema() -> dict[str, Any]:
+    """Return the JSON schema (draft 2020-12) of a scenario file, short forms included.
+
+    It says what an editor can check; what the parts must agree on is checked by `scenarios.read`.
+    """
+    body = Scenario.model_json_schema()
+    return {"$schema": GenerateJsonSchema.schema_dialect, **body, "title": "lorapack scenario"}

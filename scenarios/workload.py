@@ -29,8 +29,5 @@ class Workload(FrozenModel):
     def findings(self) -> Iterator[Finding]:
         """Yield a warm-up that leaves nothing to measure."""
         if self.warmup_s >= self.duration_s:
-            yield Finding(
-                ("warmup_s",),
-                f"is {self.warmup_s:g}, not below duration_s {self.duration_s:g}",
-                "lower it or raise duration_s",
-            )
+            message = f"is {self.warmup_s:g}, not below duration_s {self.duration_s:g}"
+            yield Finding(("warmup_s",), message, "lower it or raise duration_s")
