@@ -286,9 +286,10 @@ def _events(text: str, as_json: bool) -> Iterator[yaml.Event]:
     """The parser's events. The fast parser refuses the escape of half a character, the other takes it."""
     loader = _LOADER
     if _JSON_ONLY.search(text):
-        if _json_error(text) is None:  # then all of these stand in double quotes, where YAML knows escapes
+        problem = _json_problem(text)
+        if problem is None:  # then all of these stand in double quotes, where YAML knows escapes
             text = _JSON_ONLY.sub(_yaml_escape, text)
-        elif as_json and (problem := _json_problem(text)):
+        elif as_json:
             raise ScenarioError([problem])
         elif re.search(_PAIR, text):
             loader = yaml.SafeLoader
@@ -310,22 +311,17 @@ def _whole(text: str, line: int) -> str:
         raise _fatal(_NO_CHARACTER, _BOTH_HALVES, line) from None
 
 
-def _json_error(text: str) -> ValueError | RecursionError | None:
-    """What is wrong with text as JSON."""
-    try:
-        json.loads(text)
-    except (ValueError, RecursionError) as error:
-        return error
-    return None
-
-
 def _json_problem(text: str) -> Problem | None:
-    """Say what is wrong with text that is meant as JSON; nothing if it is right, or too deep to tell."""
-    error = _json_error(text)
-    if not isinstance(error, json.JSONDecodeError):
-        return None
-    what = f"is not valid JSON: {error.msg.removesuffix(' at')} at column {error.colno}"
-    return Problem(FILE, what, "check quotes, commas and brackets, and that its end is there", error.lineno)
+    """Say what is wrong with text as JSON; nothing if it is right, or too deep, which YAML's parser says."""
+    try:
+        json.loads(text, parse_int=str)  # numbers of any length
+    except json.JSONDecodeError as error:
+        what = f"is not valid JSON: {error.msg.removesuffix(' at')} at column {error.colno}"
+        remedy = "check quotes, commas and brackets, and that its end is there"
+        return Problem(FILE, what, remedy, error.lineno)
+    except RecursionError:
+        pass
+    return None
 
 
 def _syntax_problem(error: yaml.YAMLError, text: str) -> Problem:
