@@ -1,4 +1,4 @@
-"""What every noun that is read from a file shares: frozen, no unknown keys, checked as a whole."""
+"""What every model that is read from a file shares: frozen, no unknown keys, checked as a whole."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ FINDING = "lorapack_finding"
 """Type of the pydantic errors that carry a finding of ours."""
 
 MAX_FINDINGS = 1000
-"""Most findings of one noun that are reported."""
+"""Most findings of a model that are reported."""
 
 Loc = tuple[str | int, ...]
 
@@ -27,7 +27,7 @@ class Finding:
     Parameters
     ----------
     loc
-        Keys and indices from the noun to the value at fault; empty is the noun itself.
+        Keys and indices from the model to the value at fault; empty is the model itself.
     message
         What is wrong, with the value.
     remedy
@@ -56,7 +56,7 @@ class FrozenModel(BaseModel):
     )
 
     def findings(self) -> Iterator[Finding]:
-        """Yield every inconsistency between the noun's fields."""
+        """Yield every inconsistency between the model's fields."""
         yield from ()
 
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
@@ -68,12 +68,12 @@ class FrozenModel(BaseModel):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        found = [
+        errors = [
             InitErrorDetails(type=finding.error(), loc=finding.loc, input=self)
             for finding in islice(self.findings(), MAX_FINDINGS)
         ]
-        if found:
-            raise ValidationError.from_exception_data(type(self).__name__, found)
+        if errors:
+            raise ValidationError.from_exception_data(type(self).__name__, errors)
         return self
 
 

@@ -54,11 +54,11 @@ class EngineConfig(FrozenModel):
             message = f"is {self.max_num_batched_tokens}, below max_num_seqs {self.max_num_seqs}"
             remedy = "raise it or lower max_num_seqs, or vLLM will not start"
             yield Finding(("max_num_batched_tokens",), message, remedy)
-        fewest = min(self.slot_choices)
-        if self.max_cpu_loras is not None and self.max_cpu_loras < fewest:
+        min_slots = min(self.slot_choices)
+        if self.max_cpu_loras is not None and self.max_cpu_loras < min_slots:
             key = "max_loras" if self.max_loras is not None else "every value of slots, the least of which is"
             remedy = "raise it: the CPU must hold every adapter that a slot holds"
-            yield Finding(("max_cpu_loras",), f"is {self.max_cpu_loras}, below {key} {fewest}", remedy)
+            yield Finding(("max_cpu_loras",), f"is {self.max_cpu_loras}, below {key} {min_slots}", remedy)
 
     @property
     def slot_choices(self) -> tuple[int, ...]:

@@ -7,13 +7,11 @@ import tomllib
 from pathlib import Path
 from typing import TypeVar
 
-from pydantic import ValidationError
-
 from scenarios.base import FrozenModel
 from scenarios.errors import Problem, ScenarioError
-from scenarios.files import text_of
-from scenarios.reading import error_messages
-from scenarios.reading.yaml_reader import FILE, plain
+from scenarios.reading.parsing import model_from
+from scenarios.reading.text_files import text_of
+from scenarios.reading.yaml_reader import FILE
 
 
 class Params(FrozenModel, validate_default=True):
@@ -70,8 +68,4 @@ def params_from(values: dict[str, object], kind: type[P], source: str = "params"
     ScenarioError
         With everything that is wrong with the values.
     """
-    try:
-        return kind.model_validate(plain(values), strict=True)
-    except ValidationError as error:
-        problems = error_messages.problems(error.errors(include_url=False), kind, values)
-    raise ScenarioError(problems, source)
+    return model_from(kind, values, source)

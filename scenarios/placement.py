@@ -9,7 +9,7 @@ from pydantic import Field
 
 from scenarios.base import Finding, FrozenModel
 from scenarios.engine import EngineOption, MaxLoraRank
-from scenarios.formatting import choice, nearest
+from scenarios.formatting import choice, suggestion
 from scenarios.scenario import Scenario
 
 SHARE_TOLERANCE = 1e-6
@@ -93,8 +93,7 @@ def mismatches(placement: Placement, scenario: Scenario) -> Iterator[Finding]:
             yield Finding(("gpus", k, "device"), message, f"use {choice(devices)}")
         for i, name in enumerate(gpu.adapters):
             if name not in rank:
-                close = nearest(name, rank)
-                remedy = f'did you mean "{close}"?' if close else "remove it"
+                remedy = suggestion(name, rank) or "remove it"
                 yield Finding(("gpus", k, "adapters", i), f'is "{name}", unknown to the scenario', remedy)
             elif rank[name] > gpu.max_lora_rank:
                 above = f"of rank {rank[name]}, above the GPU's max_lora_rank {gpu.max_lora_rank}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
 from typing import Annotated, Any, Literal
 
@@ -13,7 +13,8 @@ from pydantic.json_schema import GenerateJsonSchema
 
 from scenarios import checks
 from scenarios.adapters import Adapter, AdapterClass, group
-from scenarios.base import Finding, FrozenModel
+from scenarios.arrivals import TraceArrivals
+from scenarios.base import Finding, FrozenModel, Loc
 from scenarios.engine import EngineConfig
 from scenarios.service_levels import ServiceLevelObjectives
 from scenarios.workload import Workload
@@ -111,6 +112,26 @@ class Scenario(FrozenModel):
                 message = f"is missing for {device.name}, and the objective cost compares prices"
                 remedy = "give the price of one GPU for an hour, or choose the objective gpus"
                 yield Finding(("devices", k, "price_per_hour"), message, remedy)
+
+    def paths(self) -> Iterator[tuple[Loc, str]]:
+        """Yield every path to a file in the scenario, with where it stands."""
+        for k, device in enumerate(self.devices):
+            if device.profile is not None:
+                yield ("devices", k, "profile"), device.profile
+        if isinstance(self.workload.arrivals, TraceArrivals):
+            yield ("workload", "arrivals", "file"), self.workload.arrivals.file
+
+    def with_paths(self, change: Callable[[str], str]) -> Scenario:
+        """Return the scenario with each of its `paths` changed."""
+        devices = tuple(
+            device.model_copy(update={"profile": device.profile and change(device.profile)})
+            for device in self.devices
+        )
+        workload = self.workload
+        if isinstance(workload.arrivals, TraceArrivals):
+            trace = workload.arrivals.model_copy(update={"file": change(workload.arrivals.file)})
+            workload = workload.model_copy(update={"arrivals": trace})
+        return self.model_copy(update={"devices": devices, "workload": workload})
 
     @cached_property
     def classes(self) -> tuple[AdapterClass, ...]:

@@ -12,7 +12,7 @@ from pydantic_core import ErrorDetails
 
 from scenarios.base import FINDING, Finding, Loc, is_tag
 from scenarios.errors import Problem
-from scenarios.formatting import choice, nearest, shown
+from scenarios.formatting import choice, shown, suggestion
 from scenarios.reading.yaml_reader import FILE, path_text, walk
 
 _REMEDIES = {
@@ -25,9 +25,9 @@ _REMEDIES = {
     "string_pattern_mismatch": "start with a letter or digit; use letters, digits and . _ / @ + - only",
     "bool_type": "give true or false",
     "tuple_type": "give a list",
-    **dict.fromkeys(
-        ("dict_type", "model_type", "model_attributes_type"), "give a mapping of keys and values"
-    ),
+    "dict_type": "give a mapping of keys and values",
+    "model_type": "give a mapping of keys and values",
+    "model_attributes_type": "give a mapping of keys and values",
 }
 """What to give, by pydantic's type of the error."""
 
@@ -141,16 +141,13 @@ def _number(value: float) -> str:
 
 
 def _use(value: object, choices: Sequence[object]) -> str:
-    close = nearest(value, map(str, choices)) if isinstance(value, str) else None
-    return (f'did you mean "{close}"? ' if close else "") + f"use {choice(choices)}"
+    return f"{suggestion(value, choices)} use {choice(choices)}".lstrip()
 
 
 def _known_keys(key: str, parents: Iterable[_Form]) -> str:
     known = sorted({name for parent in _models(parents) for name in parent.model_fields})
-    close = nearest(key, known)
-    if close:
-        return f'did you mean "{close}"?'
-    return f"remove it; the keys are {choice(known, 'and')}" if known else "remove it"
+    keys = f"; the keys are {choice(known, 'and')}" if known else ""
+    return suggestion(key, known) or f"remove it{keys}"
 
 
 class _Form(NamedTuple):

@@ -1,4 +1,4 @@
-"""Plain values to nouns, with everything that is wrong reported at once."""
+"""Plain values to models, with everything that is wrong reported at once."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ from scenarios.base import MAX_FINDINGS, Finding, FrozenModel
 from scenarios.engine import EngineConfig
 from scenarios.errors import Problem, ScenarioError
 from scenarios.formatting import choice, shown
-from scenarios.placement import Placement
 from scenarios.reading import error_messages
 from scenarios.reading.yaml_reader import FILE, plain
 from scenarios.scenario import Scenario
@@ -53,8 +52,17 @@ def scenario_from(root: object, source: str) -> Scenario:
     raise _error(problems, source)
 
 
-def placement_from(root: object, source: str) -> Placement:
-    """Return the placement that the values of a file describe.
+def model_from(model: type[M], root: object, source: str) -> M:
+    """Return the model that the values of a file describe.
+
+    Parameters
+    ----------
+    model
+        What the file holds, as `scenarios.Placement`; of a scenario `scenario_from` tells more.
+    root
+        Values as `scenarios.reading.yaml_reader.parse` returns them, or plain.
+    source
+        What messages call the file.
 
     Raises
     ------
@@ -62,10 +70,10 @@ def placement_from(root: object, source: str) -> Placement:
         With everything that is wrong.
     """
     try:
-        return Placement.model_validate(_mapping(Placement, root, source), strict=True)
+        return model.model_validate(_mapping(model, root, source), strict=True)
     except ValidationError as error:
-        errors = error.errors(include_url=False)[:MAX_ERRORS]
-    raise _error(error_messages.problems(errors, Placement, root), source)
+        errors = error.errors(include_url=False)
+    raise _error(error_messages.problems(errors[:MAX_ERRORS], model, root), source)
 
 
 def _mapping(model: type[FrozenModel], root: object, source: str) -> dict[str, object]:
