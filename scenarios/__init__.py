@@ -17,6 +17,7 @@ from scenarios.arrivals import PoissonArrivals as PoissonArrivals
 from scenarios.arrivals import TraceArrivals as TraceArrivals
 from scenarios.arrivals import UnpredictableArrivals as UnpredictableArrivals
 from scenarios.arrivals import WeibullArrivals as WeibullArrivals
+from scenarios.base import FrozenModel as FrozenModel
 from scenarios.catalogue import ShippedScenario as ShippedScenario
 from scenarios.catalogue import shipped as shipped
 from scenarios.display import spreadsheet_cell as spreadsheet_cell
