@@ -1,67 +1,66 @@
-"""The nouns of lorapack: adapters, workloads, devices, engines, scenarios and placements."""
+"""What lorapack is about: adapters, workloads, devices, engines, scenarios and placements.
 
-from scenarios.adapters import MAX_ADAPTERS, Adapter, AdapterClass, ZipfRates
-from scenarios.arrivals import Arrivals
-from scenarios.catalogue import ShippedScenario, shipped
-from scenarios.engine import EngineConfig, EngineOption
-from scenarios.errors import LorapackError, Problem, ScenarioError
-from scenarios.files import (
-    check_placement,
-    dumps,
-    from_mapping,
-    loads,
-    override,
-    read,
-    read_placement,
-    write,
-    write_placement,
-)
-from scenarios.lengths import FixedLengths, HistogramLengths, Lengths, LognormalLengths
-from scenarios.output import OutputFileError
-from scenarios.params import Params, params_from, read_params
-from scenarios.placement import PlacedGPU, Placement
-from scenarios.reading.schema import schema
-from scenarios.scenario import Device, Scenario
-from scenarios.service_levels import AdapterSLO, LatencyLimits, ServiceLevelObjectives
-from scenarios.workload import Workload
+What the other packages need of files, deadlines, signals and output is here too; what is imported as itself
+is public.
+"""
 
-__all__ = [
-    "MAX_ADAPTERS",
-    "Adapter",
-    "AdapterClass",
-    "AdapterSLO",
-    "Arrivals",
-    "Device",
-    "EngineConfig",
-    "EngineOption",
-    "FixedLengths",
-    "HistogramLengths",
-    "LatencyLimits",
-    "Lengths",
-    "LognormalLengths",
-    "LorapackError",
-    "OutputFileError",
-    "Params",
-    "PlacedGPU",
-    "Placement",
-    "Problem",
-    "Scenario",
-    "ScenarioError",
-    "ServiceLevelObjectives",
-    "ShippedScenario",
-    "Workload",
-    "ZipfRates",
-    "check_placement",
-    "dumps",
-    "from_mapping",
-    "loads",
-    "override",
-    "params_from",
-    "read",
-    "read_params",
-    "read_placement",
-    "schema",
-    "shipped",
-    "write",
-    "write_placement",
-]
+from scenarios.adapters import MAX_ADAPTERS as MAX_ADAPTERS
+from scenarios.adapters import Adapter as Adapter
+from scenarios.adapters import AdapterClass as AdapterClass
+from scenarios.adapters import AdapterKind as AdapterKind
+from scenarios.adapters import ZipfRates as ZipfRates
+from scenarios.arrivals import Arrivals as Arrivals
+from scenarios.arrivals import DeterministicArrivals as DeterministicArrivals
+from scenarios.arrivals import GammaArrivals as GammaArrivals
+from scenarios.arrivals import PiecewiseArrivals as PiecewiseArrivals
+from scenarios.arrivals import PoissonArrivals as PoissonArrivals
+from scenarios.arrivals import TraceArrivals as TraceArrivals
+from scenarios.arrivals import UnpredictableArrivals as UnpredictableArrivals
+from scenarios.arrivals import WeibullArrivals as WeibullArrivals
+from scenarios.base import FrozenModel as FrozenModel
+from scenarios.catalogue import ShippedScenario as ShippedScenario
+from scenarios.catalogue import shipped as shipped
+from scenarios.display import spreadsheet_cell as spreadsheet_cell
+from scenarios.display import visible as visible
+from scenarios.display import visible_lines as visible_lines
+from scenarios.engine import MAX_LORA_RANKS as MAX_LORA_RANKS
+from scenarios.engine import EngineConfig as EngineConfig
+from scenarios.engine import EngineOption as EngineOption
+from scenarios.engine import padded_rank as padded_rank
+from scenarios.errors import LorapackError as LorapackError
+from scenarios.errors import Problem as Problem
+from scenarios.errors import ScenarioError as ScenarioError
+from scenarios.files import check_placement as check_placement
+from scenarios.files import dumps as dumps
+from scenarios.files import from_mapping as from_mapping
+from scenarios.files import loads as loads
+from scenarios.files import override as override
+from scenarios.files import read as read
+from scenarios.files import read_placement as read_placement
+from scenarios.files import sources as sources
+from scenarios.files import write as write
+from scenarios.files import write_placement as write_placement
+from scenarios.lengths import FixedLengths as FixedLengths
+from scenarios.lengths import HistogramLengths as HistogramLengths
+from scenarios.lengths import Lengths as Lengths
+from scenarios.lengths import LognormalLengths as LognormalLengths
+from scenarios.output import OutputFileError as OutputFileError
+from scenarios.output import check_writable as check_writable
+from scenarios.output import write_whole as write_whole
+from scenarios.params import Params as Params
+from scenarios.params import params_from as params_from
+from scenarios.params import read_params as read_params
+from scenarios.placement import PlacedGPU as PlacedGPU
+from scenarios.placement import Placement as Placement
+from scenarios.scenario import Device as Device
+from scenarios.scenario import Scenario as Scenario
+from scenarios.scenario import schema as schema
+from scenarios.service_levels import AdapterSLO as AdapterSLO
+from scenarios.service_levels import LatencyLimits as LatencyLimits
+from scenarios.service_levels import ServiceLevelObjectives as ServiceLevelObjectives
+from scenarios.stopping.deadline import UNLIMITED as UNLIMITED
+from scenarios.stopping.deadline import Deadline as Deadline
+from scenarios.stopping.deadline import Stopped as Stopped
+from scenarios.stopping.interrupts import interrupted as interrupted
+from scenarios.stopping.interrupts import noticed as noticed
+from scenarios.workload import Workload as Workload

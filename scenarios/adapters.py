@@ -24,8 +24,10 @@ Rate = Annotated[float, Field(gt=0, le=100_000)]
 class ZipfRates(FrozenModel):
     """Rates that follow Zipf's law: the k-th adapter of n gets total · k^-exponent / Σ j^-exponent."""
 
-    zipf_total: float = Field(gt=0, le=10_000_000, description="Sum of the rates in requests/s.")
-    exponent: float = Field(default=1.0, ge=0, le=10, description="Skew; 0 is uniform.")
+    zipf_total: Annotated[float, Field(gt=0, le=10_000_000)]
+    """Sum of the rates in requests/s."""
+    exponent: Annotated[float, Field(ge=0, le=10)] = 1.0
+    """Skew; 0 is uniform."""
 
 
 def _form(value: object) -> str:
@@ -59,24 +61,20 @@ class Adapter(FrozenModel):
     list's length, as in the paper's workloads.
     """
 
-    name: str = Field(
-        min_length=1,
-        max_length=200,
-        pattern=r"^[A-Za-z0-9][A-Za-z0-9._/@+-]*$",
-        description="Name; with a count above 1 the adapters are called name-1, name-2 and so on",
-    )
-    count: int = Field(
-        default=1, ge=1, le=MAX_ADAPTERS, description="How many adapters the entry stands for."
-    )
-    rank: _Ranks = Field(description="LoRA rank, or a list of ranks to deal.")
-    rate: _Rates = Field(
-        description="Requests per second of each adapter, a list to deal, or {zipf_total, exponent}."
-    )
-    prompt: Lengths | None = Field(default=None, description="Prompt tokens; absent: the workload's.")
-    output: Lengths | None = Field(default=None, description="Output tokens; absent: the workload's.")
-    service_levels: AdapterSLO | None = Field(
-        default=None, description="What these adapters must get, beside the scenario's service levels."
-    )
+    name: Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[A-Za-z0-9][A-Za-z0-9._/@+-]*$")]
+    """Name; with a count above 1 the adapters are called name-1, name-2 and so on"""
+    count: Annotated[int, Field(ge=1, le=MAX_ADAPTERS)] = 1
+    """How many adapters the entry stands for."""
+    rank: _Ranks
+    """LoRA rank, or a list of ranks to deal."""
+    rate: _Rates
+    """Requests per second of each adapter, a list to deal, or {zipf_total, exponent}."""
+    prompt: Lengths | None = None
+    """Prompt tokens; absent: the workload's."""
+    output: Lengths | None = None
+    """Output tokens; absent: the workload's."""
+    service_levels: AdapterSLO | None = None
+    """What these adapters must get, beside the scenario's service levels."""
 
     def names(self) -> tuple[str, ...]:
         """Names of the entry's adapters."""

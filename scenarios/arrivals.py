@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, ConfigDict, Field
+from pydantic import BeforeValidator, Field
 
 from scenarios.base import Finding, FrozenModel
 
@@ -14,8 +14,8 @@ def _require_process(schema: dict[str, Any]) -> None:
     schema["required"] = ["process", *schema.get("required", [])]
 
 
-class _Arrivals(FrozenModel):
-    model_config = ConfigDict(json_schema_extra=_require_process)
+class _Arrivals(FrozenModel, json_schema_extra=_require_process):
+    """A process, which a file must name."""
 
 
 class PoissonArrivals(_Arrivals):
@@ -28,14 +28,16 @@ class GammaArrivals(_Arrivals):
     """Gamma-distributed gaps with a given coefficient of variation, each adapter at its own rate."""
 
     process: Literal["gamma"] = "gamma"
-    cv: float = Field(gt=0, le=100, description="Coefficient of variation of the gaps; 1 is Poisson.")
+    cv: Annotated[float, Field(gt=0, le=100)]
+    """Coefficient of variation of the gaps; 1 is Poisson."""
 
 
 class WeibullArrivals(_Arrivals):
     """Weibull-distributed gaps with a given coefficient of variation, each adapter at its own rate."""
 
     process: Literal["weibull"] = "weibull"
-    cv: float = Field(gt=0, le=100, description="Coefficient of variation of the gaps; 1 is Poisson.")
+    cv: Annotated[float, Field(gt=0, le=100)]
+    """Coefficient of variation of the gaps; 1 is Poisson."""
 
 
 class DeterministicArrivals(_Arrivals):
@@ -52,12 +54,14 @@ class UnpredictableArrivals(_Arrivals):
     """
 
     process: Literal["unpredictable"] = "unpredictable"
-    every_s: float = Field(default=300.0, gt=0, description="Seconds between rate changes.")
-    factor: float = Field(default=1.5, gt=1, le=100, description="Step of the random walk.")
-    limit: float = Field(default=7.5, ge=1, le=1000, description="Largest ratio to the adapter's own rate.")
-    gaps: Literal["exponential", "lognormal"] = Field(
-        default="exponential", description="Gaps at a given rate."
-    )
+    every_s: Annotated[float, Field(gt=0)] = 300.0
+    """Seconds between rate changes."""
+    factor: Annotated[float, Field(gt=1, le=100)] = 1.5
+    """Step of the random walk."""
+    limit: Annotated[float, Field(ge=1, le=1000)] = 7.5
+    """Largest ratio to the adapter's own rate."""
+    gaps: Literal["exponential", "lognormal"] = "exponential"
+    """Gaps at a given rate."""
 
 
 class PiecewiseArrivals(_Arrivals):
@@ -67,11 +71,12 @@ class PiecewiseArrivals(_Arrivals):
     """
 
     process: Literal["piecewise"] = "piecewise"
-    window_s: float = Field(gt=0, description="Length of a window in seconds.")
-    factors: tuple[Annotated[float, Field(ge=0, le=10_000)], ...] = Field(
-        min_length=1, description="Factor on every adapter's rate, per window."
-    )
-    cv: float = Field(default=1.0, gt=0, le=100, description="Coefficient of variation of the (Gamma) gaps.")
+    window_s: Annotated[float, Field(gt=0)]
+    """Length of a window in seconds."""
+    factors: Annotated[tuple[Annotated[float, Field(ge=0, le=10_000)], ...], Field(min_length=1)]
+    """Factor on every adapter's rate, per window."""
+    cv: Annotated[float, Field(gt=0, le=100)] = 1.0
+    """Coefficient of variation of the (Gamma) gaps."""
 
     def findings(self) -> Iterator[Finding]:
         """Yield factors that never let a request arrive."""
@@ -88,8 +93,10 @@ class TraceArrivals(_Arrivals):
     """
 
     process: Literal["trace"] = "trace"
-    file: str = Field(min_length=1, description="Path of the trace, relative to the scenario file.")
-    lengths: bool = Field(default=False, description="Take prompt and output tokens from the trace too.")
+    file: Annotated[str, Field(min_length=1)]
+    """Path of the trace, relative to the scenario file."""
+    lengths: bool = False
+    """Take prompt and output tokens from the trace too."""
 
 
 def expand_arrivals(value: object) -> object:

@@ -1,20 +1,21 @@
-"""What every noun that is read from a file shares: frozen, no unknown keys, checked as a whole."""
+"""What every model that is read from a file shares: frozen, no unknown keys, checked as a whole."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any, Self
+from typing import Any, Literal, Self, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+from pydantic.fields import FieldInfo
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
 FINDING = "lorapack_finding"
 """Type of the pydantic errors that carry a finding of ours."""
 
 MAX_FINDINGS = 1000
-"""Most findings of one noun that are reported."""
+"""Most findings of a model that are reported."""
 
 Loc = tuple[str | int, ...]
 
@@ -26,7 +27,7 @@ class Finding:
     Parameters
     ----------
     loc
-        Keys and indices from the noun to the value at fault; empty is the noun itself.
+        Keys and indices from the model to the value at fault; empty is the model itself.
     message
         What is wrong, with the value.
     remedy
@@ -47,10 +48,15 @@ class Finding:
 class FrozenModel(BaseModel):
     """Base of what is read from files; a subclass says in `findings` what its fields must agree on."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        allow_inf_nan=False,
+        use_attribute_docstrings=True,  # they explain the field in messages and in the JSON schema
+    )
 
     def findings(self) -> Iterator[Finding]:
-        """Yield every inconsistency between the noun's fields."""
+        """Yield every inconsistency between the model's fields."""
         yield from ()
 
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
@@ -62,13 +68,18 @@ class FrozenModel(BaseModel):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        found = [
+        errors = [
             InitErrorDetails(type=finding.error(), loc=finding.loc, input=self)
             for finding in islice(self.findings(), MAX_FINDINGS)
         ]
-        if found:
-            raise ValidationError.from_exception_data(type(self).__name__, found)
+        if errors:
+            raise ValidationError.from_exception_data(type(self).__name__, errors)
         return self
+
+
+def is_tag(field: FieldInfo) -> bool:
+    """Tell whether a field has one value only, by which a union of models knows its own."""
+    return get_origin(field.annotation) is Literal and len(get_args(field.annotation)) == 1
 
 
 def refuse_booleans(value: object) -> object:

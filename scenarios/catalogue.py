@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import os
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
-from scenarios.reading.yaml_reader import parse
+from scenarios.errors import Problem, ScenarioError
+from scenarios.formatting import choice, nearest
+from scenarios.reading.yaml_reader import FILE, parse
 
 FOLDER = Path(__file__).parent
 """Where the shipped scenarios lie."""
@@ -21,9 +25,30 @@ class ShippedScenario(NamedTuple):
 
 def shipped() -> list[ShippedScenario]:
     """Return name, file and description of every shipped scenario, by name."""
-    found = []
+    entries = []
     for file in sorted(FOLDER.glob("*.yaml")):
         root = parse(file.read_text(encoding="utf-8"), file.name)
         description = root.get("description", "") if isinstance(root, dict) else ""
-        found.append(ShippedScenario(file.stem, file, str(description).strip()))
-    return found
+        entries.append(ShippedScenario(file.stem, file, str(description).strip()))
+    return entries
+
+
+def find(path: str | os.PathLike[str]) -> Path:
+    """Return the file that `read` reads: this one, or the shipped scenario of that name.
+
+    Raises
+    ------
+    ScenarioError
+        If there is neither.
+    """
+    path = Path(path)
+    with suppress(OSError):  # a name that is too long is no file's
+        if path.exists():
+            return path
+    names = {name: file for name, file, _ in shipped()}
+    if path.stem in names and str(path.parent) in (".", "scenarios") and path.suffix in ("", ".yaml"):
+        return names[path.stem]
+    close = nearest(path.stem, names)
+    hint = f'did you mean the shipped scenario "{close}"? ' if close else ""
+    remedy = f"{hint}name a YAML file or one of the shipped scenarios: {choice(sorted(names), 'and')}"
+    raise ScenarioError([Problem(FILE, "does not exist", remedy)], str(path))

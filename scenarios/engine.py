@@ -13,10 +13,10 @@ from scenarios.base import Finding, FrozenModel, refuse_booleans
 Rank = Annotated[Literal[1, 2, 4, 8, 16, 32, 64, 128, 256, 320, 512], BeforeValidator(refuse_booleans)]
 """Ranks of an adapter."""
 
-MAX_LORA_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
-"""Values that vLLM accepts for ``--max-lora-rank``."""
-
 MaxLoraRank = Literal[8, 16, 32, 64, 128, 256, 320, 512]
+
+MAX_LORA_RANKS: tuple[int, ...] = get_args(MaxLoraRank)
+"""Values that vLLM accepts for ``--max-lora-rank``."""
 
 Regime = Literal["resident", "shared"]
 """Whether every adapter of an engine has a slot of its own, or more adapters wait for fewer slots."""
@@ -28,44 +28,40 @@ DEFAULT_SLOTS = (8, 16, 32, 64, 96, 128, 160, 192, 256, 320, 384)
 class EngineConfig(FrozenModel):
     """Arguments of one vLLM engine; the placer chooses what is absent."""
 
-    max_num_seqs: int = Field(default=256, ge=1, le=65_536, description="Most requests in one batch.")
-    max_num_batched_tokens: int = Field(
-        default=2048, ge=1, le=1_048_576, description="Token budget of a step."
-    )
-    max_model_len: int = Field(default=16_384, ge=1, le=10_000_000, description="Longest sequence in tokens.")
-    gpu_memory_utilization: float = Field(default=0.9, gt=0, le=1, description="Share of GPU memory to use.")
-    block_size: Annotated[Literal[1, 8, 16, 32, 64, 128], BeforeValidator(refuse_booleans)] = Field(
-        default=16, description="Tokens of a KV block."
-    )
-    tensor_parallel_size: int = Field(default=1, ge=1, le=64, description="GPUs that share one engine.")
-    long_prefill_token_threshold: int = Field(
-        default=0, ge=0, description="Most prefill tokens of one request in a step; 0 is no limit."
-    )
-    max_loras: int | None = Field(default=None, ge=1, le=4096, description="Adapter slots; absent: chosen.")
-    max_lora_rank: MaxLoraRank | None = Field(default=None, description="Rank of every slot; absent: chosen.")
-    max_cpu_loras: int | None = Field(
-        default=None, ge=1, description="Adapters kept in CPU memory; absent: all that the GPU serves."
-    )
-    slots: tuple[Annotated[int, Field(ge=1, le=4096)], ...] = Field(
-        default=DEFAULT_SLOTS, min_length=1, description="Values of max_loras that the placer may choose."
-    )
+    max_num_seqs: Annotated[int, Field(ge=1, le=65_536)] = 256
+    """Most requests in one batch."""
+    max_num_batched_tokens: Annotated[int, Field(ge=1, le=1_048_576)] = 2048
+    """Token budget of a step."""
+    max_model_len: Annotated[int, Field(ge=1, le=10_000_000)] = 16_384
+    """Longest sequence in tokens."""
+    gpu_memory_utilization: Annotated[float, Field(gt=0, le=1)] = 0.9
+    """Share of GPU memory to use."""
+    block_size: Annotated[Literal[1, 8, 16, 32, 64, 128], BeforeValidator(refuse_booleans)] = 16
+    """Tokens of a KV block."""
+    tensor_parallel_size: Annotated[int, Field(ge=1, le=64)] = 1
+    """GPUs that share one engine."""
+    long_prefill_token_threshold: Annotated[int, Field(ge=0)] = 0
+    """Most prefill tokens of one request in a step; 0 is no limit."""
+    max_loras: Annotated[int | None, Field(ge=1, le=4096)] = None
+    """Adapter slots; absent: chosen."""
+    max_lora_rank: MaxLoraRank | None = None
+    """Rank of every slot; absent: chosen."""
+    max_cpu_loras: Annotated[int | None, Field(ge=1)] = None
+    """Adapters kept in CPU memory; absent: all that the GPU serves."""
+    slots: Annotated[tuple[Annotated[int, Field(ge=1, le=4096)], ...], Field(min_length=1)] = DEFAULT_SLOTS
+    """Values of max_loras that the placer may choose."""
 
     def findings(self) -> Iterator[Finding]:
         """Yield what vLLM's own argument check would refuse."""
         if self.max_num_batched_tokens < self.max_num_seqs:
-            yield Finding(
-                ("max_num_batched_tokens",),
-                f"is {self.max_num_batched_tokens}, below max_num_seqs {self.max_num_seqs}",
-                "raise it or lower max_num_seqs, or vLLM will not start",
-            )
-        fewest = min(self.slot_choices)
-        if self.max_cpu_loras is not None and self.max_cpu_loras < fewest:
+            message = f"is {self.max_num_batched_tokens}, below max_num_seqs {self.max_num_seqs}"
+            remedy = "raise it or lower max_num_seqs, or vLLM will not start"
+            yield Finding(("max_num_batched_tokens",), message, remedy)
+        min_slots = min(self.slot_choices)
+        if self.max_cpu_loras is not None and self.max_cpu_loras < min_slots:
             key = "max_loras" if self.max_loras is not None else "every value of slots, the least of which is"
-            yield Finding(
-                ("max_cpu_loras",),
-                f"is {self.max_cpu_loras}, below {key} {fewest}",
-                "raise it: the CPU must hold every adapter that a slot holds",
-            )
+            remedy = "raise it: the CPU must hold every adapter that a slot holds"
+            yield Finding(("max_cpu_loras",), f"is {self.max_cpu_loras}, below {key} {min_slots}", remedy)
 
     @property
     def slot_choices(self) -> tuple[int, ...]:
@@ -98,7 +94,7 @@ def padded_rank(rank: int) -> int:
     ValueError
         If no value of vLLM's is large enough.
     """
-    for choice in get_args(MaxLoraRank):
-        if rank <= choice:
-            return int(choice)
+    for padded in MAX_LORA_RANKS:
+        if rank <= padded:
+            return padded
     raise ValueError(f"rank {rank} is above vLLM's largest max_lora_rank {MAX_LORA_RANKS[-1]}")

@@ -10,7 +10,7 @@ import numpy as np
 from pydantic import BeforeValidator, Field
 
 from scenarios.base import Finding, FrozenModel
-from scenarios.words import shown
+from scenarios.formatting import shown
 
 MAX_TOKENS = 10_000_000
 """Longest prompt or answer in tokens."""
@@ -23,7 +23,8 @@ class FixedLengths(FrozenModel):
     """Every request has the same number of tokens; a plain number is short for it."""
 
     distribution: Literal["fixed"] = "fixed"
-    tokens: int = Field(ge=1, le=MAX_TOKENS, description="Tokens of every request.")
+    tokens: Annotated[int, Field(ge=1, le=MAX_TOKENS)]
+    """Tokens of every request."""
 
     @property
     def mean_tokens(self) -> float:
@@ -44,28 +45,23 @@ class LognormalLengths(FrozenModel):
     """
 
     distribution: Literal["lognormal"] = "lognormal"
-    mean: float = Field(ge=1, le=MAX_TOKENS, description="Mean tokens of the drawn lengths.")
-    std: float = Field(gt=0, le=MAX_TOKENS, description="Standard deviation in tokens before clipping.")
-    min: int = Field(default=1, ge=1, le=MAX_TOKENS, description="Shortest length in tokens.")
-    max: int = Field(
-        default=UNSTATED_MAX,
-        ge=1,
-        le=MAX_TOKENS,
-        description="Longest length in tokens; at its default: what the engine's max_model_len admits.",
-    )
+    mean: Annotated[float, Field(ge=1, le=MAX_TOKENS)]
+    """Mean tokens of the drawn lengths."""
+    std: Annotated[float, Field(gt=0, le=MAX_TOKENS)]
+    """Standard deviation in tokens before clipping."""
+    min: Annotated[int, Field(ge=1, le=MAX_TOKENS)] = 1
+    """Shortest length in tokens."""
+    max: Annotated[int, Field(ge=1, le=MAX_TOKENS)] = UNSTATED_MAX
+    """Longest length in tokens; at its default: what the engine's max_model_len admits."""
 
     def findings(self) -> Iterator[Finding]:
         """Yield a mean that clipping to [min, max] cannot give."""
         if self.min >= self.max:
-            yield Finding(
-                ("min",), f"is {self.min}, not below max {self.max}", "lower min or raise max; equal: tokens"
-            )
+            message = f"is {self.min}, not below max {self.max}"
+            yield Finding(("min",), message, "lower min or raise max; equal: tokens")
         elif not self.min < self.mean < self.max:
-            yield Finding(
-                ("mean",),
-                f"is {self.mean:g}, not between min {self.min} and max {self.max}",
-                "move the mean, or widen min and max",
-            )
+            message = f"is {self.mean:g}, not between min {self.min} and max {self.max}"
+            yield Finding(("mean",), message, "move the mean, or widen min and max")
 
     @property
     def mean_tokens(self) -> float:
@@ -82,28 +78,24 @@ class HistogramLengths(FrozenModel):
     """Lengths from a histogram: bin i spans [edges[i], edges[i+1]) and has weight weights[i]."""
 
     distribution: Literal["histogram"] = "histogram"
-    edges: tuple[float, ...] = Field(min_length=2, description="Bin edges in tokens, ascending.")
-    weights: tuple[float, ...] = Field(min_length=1, description="Weight of each bin; need not sum to 1.")
+    edges: Annotated[tuple[float, ...], Field(min_length=2)]
+    """Bin edges in tokens, ascending."""
+    weights: Annotated[tuple[float, ...], Field(min_length=1)]
+    """Weight of each bin; need not sum to 1."""
 
     def findings(self) -> Iterator[Finding]:
         """Yield edges that do not ascend and weights that do not fit them."""
         if len(self.edges) != len(self.weights) + 1:
-            yield Finding(
-                ("weights",),
-                f"has {len(self.weights)} values for {len(self.edges)} edges",
-                f"give {len(self.edges) - 1} weights, one for each bin between two edges",
-            )
+            message = f"has {len(self.weights)} values for {len(self.edges)} edges"
+            remedy = f"give {len(self.edges) - 1} weights, one for each bin between two edges"
+            yield Finding(("weights",), message, remedy)
         if self.edges[0] < 1 or self.edges[-1] > MAX_TOKENS:
-            yield Finding(
-                ("edges",),
-                f"run from {self.edges[0]:g} to {self.edges[-1]:g}",
-                f"keep them between 1 and {MAX_TOKENS:,} tokens",
-            )
+            message = f"run from {self.edges[0]:g} to {self.edges[-1]:g}"
+            yield Finding(("edges",), message, f"keep them between 1 and {MAX_TOKENS:,} tokens")
         for k, (a, b) in enumerate(zip(self.edges, self.edges[1:], strict=False), start=1):
             if b <= a:
-                yield Finding(
-                    ("edges", k), f"is {b:g}, not above the edge before it ({a:g})", "sort the edges"
-                )
+                message = f"is {b:g}, not above the edge before it ({a:g})"
+                yield Finding(("edges", k), message, "sort the edges")
         for k, weight in enumerate(self.weights):
             if weight < 0:
                 yield Finding(("weights", k), f"is {weight:g}", "give 0 or more")
@@ -123,13 +115,8 @@ class HistogramLengths(FrozenModel):
         return math.ceil(ends[-1])
 
 
-_SIGNS = {
-    "tokens": "fixed",
-    "mean": "lognormal",
-    "std": "lognormal",
-    "edges": "histogram",
-    "weights": "histogram",
-}
+_SIGNS = {"fixed": ("tokens",), "lognormal": ("mean", "std"), "histogram": ("edges", "weights")}
+"""Keys by which a distribution is known."""
 
 
 def expand_lengths(value: object) -> object:
@@ -137,8 +124,8 @@ def expand_lengths(value: object) -> object:
     if isinstance(value, Mapping):
         if "distribution" in value:
             return value
-        for key, distribution in _SIGNS.items():
-            if key in value:
+        for distribution, keys in _SIGNS.items():
+            if any(key in value for key in keys):
                 return {"distribution": distribution, **value}
         raise Finding((), "does not say how long the texts are", _LENGTHS_REMEDY).error()
     if isinstance(value, int | float) and not isinstance(value, bool):

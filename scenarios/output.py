@@ -15,7 +15,7 @@ from pathlib import Path
 from scenarios.errors import LorapackError
 from scenarios.stopping.interrupts import interrupted, unbroken
 
-_MOST_LINKS = 40
+_MAX_LINKS = 40
 """Links that a path may lead through, as in Linux."""
 
 _ANY_WRITE = stat.S_IWUSR | stat.S_IWGRP | stat.S_IWOTH
@@ -67,7 +67,7 @@ def write_whole(path: str | os.PathLike[str], content: str | bytes) -> Path:
             with unbroken():  # no temporary file stays behind
                 _replace(_real(target), status, data)
         else:
-            _write_into(target, data)
+            _write(_opened(target), data)
     except OSError as error:
         raise _failure(target, error) from error
     return target
@@ -107,19 +107,19 @@ def check_writable(path: str | os.PathLike[str], inputs: Iterable[str | os.PathL
         raise OutputFileError(f"{target} cannot be written; its folder takes no new files, name another")
 
 
-def same_file(one: str | os.PathLike[str], other: str | os.PathLike[str]) -> bool:
+def same_file(first: str | os.PathLike[str], second: str | os.PathLike[str]) -> bool:
     """Tell whether two paths name the same file, through links too, or would if it existed."""
     try:
-        return Path(one).samefile(other)
+        return Path(first).samefile(second)
     except (OSError, ValueError):
-        return _real(Path(one)) == _real(Path(other))
+        return _real(Path(first)) == _real(Path(second))
 
 
 def descriptor_of(path: str | os.PathLike[str]) -> int | None:
     """Return the number of the open file that a path such as ``/dev/stdout`` stands for, if it does."""
     path = Path(path)
     folders = {os.path.realpath(folder) for folder in ("/dev/fd", "/proc/self/fd")}
-    for _ in range(_MOST_LINKS):
+    for _ in range(_MAX_LINKS):
         if path.name.isdecimal() and os.path.realpath(path.parent) in folders:
             return int(path.name)
         if not path.is_symlink():
@@ -168,12 +168,11 @@ def _write_open(descriptor: int, data: bytes) -> None:
     for stream in (sys.stdout, sys.stderr):
         if stream is not None:
             stream.flush()
-    with os.fdopen(os.dup(descriptor), "wb") as file:
-        file.write(data)
+    _write(os.dup(descriptor), data)
 
 
-def _write_into(path: Path, data: bytes) -> None:
-    with os.fdopen(_opened(path), "wb") as file:
+def _write(descriptor: int, data: bytes) -> None:
+    with os.fdopen(descriptor, "wb") as file:
         file.write(data)
 
 
@@ -202,8 +201,7 @@ def _replace(real: Path, status: os.stat_result | None, data: bytes) -> None:
     temporary = real.with_name(f".lorapack-{os.urandom(6).hex()}")
     mode = 0o666 if status is None else 0o600  # until the old rights are known to hold, nobody else reads
     try:
-        with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
-            file.write(data)
+        _write(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), data)
         if status is not None:
             _keep_rights(temporary, status)
         _rename(temporary, real, data)
@@ -227,7 +225,9 @@ def _rename(temporary: Path, real: Path, data: bytes) -> None:
     except OSError as error:
         if error.errno != errno.EBUSY:
             raise
-        _write_into(real, data)  # a file that is mounted by itself, as into a container, cannot be replaced
+        _write(
+            _opened(real), data
+        )  # a file that is mounted by itself, as into a container, cannot be replaced
 
 
 def _failure(path: Path, error: OSError) -> OutputFileError:

@@ -9,23 +9,19 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TypeVar, get_args
 
-from pydantic import ConfigDict, ValidationError
-
 from scenarios.base import FrozenModel
 from scenarios.errors import Problem, ScenarioError
-from scenarios.files import text_of
-from scenarios.reading import error_messages
+from scenarios.reading.parsing import model_from
+from scenarios.reading.text_files import text_of
 from scenarios.reading.yaml_reader import FILE
 
 
-class Params(FrozenModel):
+class Params(FrozenModel, validate_default=True):
     """Base of a group of parameters.
 
     A field is a number with its range and default, or another group; its docstring says what it does and
     in which unit. Defaults are what every figure in the documentation was measured with.
     """
-
-    model_config = ConfigDict(use_attribute_docstrings=True, validate_default=True)
 
     def changed(self) -> dict[str, object]:
         """The parameters that differ from their defaults, nested as in a file; empty if none does."""
@@ -74,17 +70,7 @@ def params_from(values: dict[str, object], kind: type[P], source: str = "params"
     ScenarioError
         With everything that is wrong with the values.
     """
-    try:
-        return kind.model_validate(_with_tuples(values), strict=True)
-    except ValidationError as error:
-        problems = error_messages.problems(error.errors(include_url=False), kind, values)
-    raise ScenarioError(problems, source)
-
-
-def _with_tuples(value: object) -> object:
-    if isinstance(value, dict):
-        return {key: _with_tuples(inner) for key, inner in value.items()}
-    return tuple(map(_with_tuples, value)) if isinstance(value, list) else value
+    return model_from(kind, values, source)
 
 
 def parameter_table(kind: type[Params], prefix: str = "") -> list[tuple[str, str, str, str]]:

@@ -9,6 +9,8 @@ from pydantic import Field
 
 from scenarios.base import Finding, FrozenModel
 from scenarios.engine import EngineOption, MaxLoraRank
+from scenarios.formatting import choice, suggestion
+from scenarios.scenario import Scenario
 
 SHARE_TOLERANCE = 1e-6
 """How far an adapter's shares may sum from 1."""
@@ -21,14 +23,18 @@ class PlacedGPU(FrozenModel):
     that is routed here. An adapter without a share is served here whole.
     """
 
-    gpu: int = Field(ge=0, description="Number of the GPU, from 0.")
-    device: str = Field(min_length=1, description="Kind of GPU.")
-    max_loras: int = Field(ge=1, le=4096, description="Adapter slots.")
-    max_lora_rank: MaxLoraRank = Field(description="Rank of every slot.")
-    adapters: tuple[str, ...] = Field(min_length=1, description="Names of the adapters served here.")
-    shares: dict[str, Annotated[float, Field(gt=0, lt=1)]] = Field(
-        default_factory=dict, description="Fraction of an adapter's requests served here, if not all."
-    )
+    gpu: Annotated[int, Field(ge=0)]
+    """Number of the GPU, from 0."""
+    device: Annotated[str, Field(min_length=1)]
+    """Kind of GPU."""
+    max_loras: Annotated[int, Field(ge=1, le=4096)]
+    """Adapter slots."""
+    max_lora_rank: MaxLoraRank
+    """Rank of every slot."""
+    adapters: Annotated[tuple[str, ...], Field(min_length=1)]
+    """Names of the adapters served here."""
+    shares: dict[str, Annotated[float, Field(gt=0, lt=1)]] = Field(default_factory=dict)
+    """Fraction of an adapter's requests served here, if not all."""
 
     def findings(self) -> Iterator[Finding]:
         """Yield adapters listed twice and shares of adapters that are not here."""
@@ -39,9 +45,8 @@ class PlacedGPU(FrozenModel):
             seen.add(adapter)
         for adapter in self.shares:
             if adapter not in seen:
-                yield Finding(
-                    ("shares", adapter), "is a share of an adapter not listed here", "list it under adapters"
-                )
+                message = "is a share of an adapter not listed here"
+                yield Finding(("shares", adapter), message, "list it under adapters")
 
     @property
     def option(self) -> EngineOption:
@@ -56,7 +61,8 @@ class PlacedGPU(FrozenModel):
 class Placement(FrozenModel):
     """GPUs with their adapters; every adapter's shares over the GPUs sum to 1."""
 
-    gpus: tuple[PlacedGPU, ...] = Field(min_length=1, description="The GPUs in use.")
+    gpus: Annotated[tuple[PlacedGPU, ...], Field(min_length=1)]
+    """The GPUs in use."""
 
     def findings(self) -> Iterator[Finding]:
         """Yield GPU numbers used twice and adapters that are not placed exactly once."""
@@ -72,8 +78,29 @@ class Placement(FrozenModel):
                 last[adapter] = k
         for adapter, share in total.items():
             if abs(share - 1.0) > SHARE_TOLERANCE:
-                yield Finding(
-                    ("gpus", last[adapter], "adapters"),
-                    f'place adapter "{adapter}" {share:g} times over all GPUs',
-                    "list it once, or give it shares that sum to 1",
-                )
+                message = f'place adapter "{adapter}" {share:g} times over all GPUs'
+                remedy = "list it once, or give it shares that sum to 1"
+                yield Finding(("gpus", last[adapter], "adapters"), message, remedy)
+
+
+def mismatches(placement: Placement, scenario: Scenario) -> Iterator[Finding]:
+    """Yield where a placement does not serve a scenario's adapters on engines that can."""
+    rank = {name: group.rank for group in scenario.classes for name in group.names}
+    devices = [device.name for device in scenario.devices]
+    for k, gpu in enumerate(placement.gpus):
+        if gpu.device not in devices:
+            message = f'is "{gpu.device}", unknown to the scenario'
+            yield Finding(("gpus", k, "device"), message, f"use {choice(devices)}")
+        for i, name in enumerate(gpu.adapters):
+            if name not in rank:
+                remedy = suggestion(name, rank) or "remove it"
+                yield Finding(("gpus", k, "adapters", i), f'is "{name}", unknown to the scenario', remedy)
+            elif rank[name] > gpu.max_lora_rank:
+                above = f"of rank {rank[name]}, above the GPU's max_lora_rank {gpu.max_lora_rank}"
+                remedy = "raise max_lora_rank or move the adapter"
+                yield Finding(("gpus", k, "adapters", i), f'is "{name}" {above}', remedy)
+    absent = rank.keys() - {name for gpu in placement.gpus for name in gpu.adapters}
+    if absent:
+        names = choice(sorted(absent)[:5], "and")
+        count = f"{len(absent):,} adapters, among them" if len(absent) > 5 else "the adapters"
+        yield Finding(("gpus",), f"leave out {count} {names}", "place every adapter of the scenario")

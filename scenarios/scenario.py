@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field
+from pydantic.json_schema import GenerateJsonSchema
 
 from scenarios import checks
 from scenarios.adapters import Adapter, AdapterClass, group
-from scenarios.base import Finding, FrozenModel
+from scenarios.arrivals import TraceArrivals
+from scenarios.base import Finding, FrozenModel, Loc
 from scenarios.engine import EngineConfig
 from scenarios.service_levels import ServiceLevelObjectives
 from scenarios.workload import Workload
@@ -23,21 +25,16 @@ ObjectiveName = Literal["gpus", "cost", "latency", "worst_latency", "ttft", "wor
 class Device(FrozenModel):
     """A kind of GPU (or group of GPUs under one engine) and how many of them there are at most."""
 
-    name: str = Field(min_length=1, max_length=100, description="Name as in the engine profile: H100-64GB.")
-    count: int = Field(default=1024, ge=1, le=1_000_000, description="How many there are at most.")
-    memory_gib: float | None = Field(
-        default=None, gt=0, le=10_000, description="GPU memory in GiB; absent: the profile's."
-    )
-    price_per_hour: float | None = Field(
-        default=None,
-        gt=0,
-        le=1_000_000,
-        description="Price of one for an hour, in any currency; absent: none, and no objective cost.",
-    )
-    profile: str | None = Field(
-        default=None,
-        description="Engine profile file, relative to the scenario; absent: the shipped one of this name.",
-    )
+    name: Annotated[str, Field(min_length=1, max_length=100)]
+    """Name as in the engine profile: H100-64GB."""
+    count: Annotated[int, Field(ge=1, le=1_000_000)] = 1024
+    """How many there are at most."""
+    memory_gib: Annotated[float | None, Field(gt=0, le=10_000)] = None
+    """GPU memory in GiB; absent: the profile's."""
+    price_per_hour: Annotated[float | None, Field(gt=0, le=1_000_000)] = None
+    """Price of one for an hour, in any currency; absent: none, and no objective cost."""
+    profile: str | None = None
+    """Engine profile file, relative to the scenario; absent: the shipped one of this name."""
 
 
 def expand_devices(value: object) -> object:
@@ -70,11 +67,16 @@ _Switch = Annotated[
 class Scenario(FrozenModel):
     """Everything that `optimizer.solve` needs to know; read from YAML by `scenarios.read`."""
 
-    name: str = Field(min_length=1, max_length=200, description="Short name.")
-    description: str = Field(default="", description="What the scenario shows.")
-    model: str = Field(min_length=1, description="Base model, as in the engine profile.")
-    adapters: tuple[Adapter, ...] = Field(min_length=1, description="The adapters to serve.")
-    workload: Workload = Field(description="What the adapters' users send.")
+    name: Annotated[str, Field(min_length=1, max_length=200)]
+    """Short name."""
+    description: str = ""
+    """What the scenario shows."""
+    model: Annotated[str, Field(min_length=1)]
+    """Base model, as in the engine profile."""
+    adapters: Annotated[tuple[Adapter, ...], Field(min_length=1)]
+    """The adapters to serve."""
+    workload: Workload
+    """What the adapters' users send."""
     devices: Annotated[
         _Devices,
         BeforeValidator(
@@ -83,30 +85,53 @@ class Scenario(FrozenModel):
             | Device
             | Annotated[tuple[Device | Annotated[str, Field(min_length=1)], ...], Field(min_length=1)],
         ),
-    ] = Field(description="Kinds of GPU to choose from.")
-    engine: EngineConfig = Field(
-        default=EngineConfig(), description="The engine's arguments, in vLLM's own names."
-    )
+    ]
+    """Kinds of GPU to choose from."""
+    engine: EngineConfig = EngineConfig()
+    """The engine's arguments, in vLLM's own names."""
     objective: Annotated[
         _Objectives, BeforeValidator(expand_objective, json_schema_input_type=ObjectiveName | _Objectives)
-    ] = Field(default=("gpus",), description="Objectives, the most important first.")
-    service_levels: ServiceLevelObjectives = Field(
-        default=ServiceLevelObjectives(), description="What a plan must give to be accepted."
-    )
-    allow_replicas: _Switch = Field(
-        default=True, description="Whether an adapter hotter than a GPU may be split over several."
-    )
-    seed: int = Field(default=0, ge=0, le=2**63 - 1, description="Seed of everything random.")
-    replications: int = Field(
-        default=3, ge=1, le=1000, description="Twin runs, with seeds of their own, per verdict."
-    )
+    ] = ("gpus",)
+    """Objectives, the most important first."""
+    service_levels: ServiceLevelObjectives = ServiceLevelObjectives()
+    """What a plan must give to be accepted."""
+    allow_replicas: _Switch = True
+    """Whether an adapter hotter than a GPU may be split over several."""
+    seed: Annotated[int, Field(ge=0, le=2**63 - 1)] = 0
+    """Seed of everything random."""
+    replications: Annotated[int, Field(ge=1, le=1000)] = 3
+    """Twin runs, with seeds of their own, per verdict."""
 
     def findings(self) -> Iterator[Finding]:
         """Yield every inconsistency between the scenario's parts."""
         yield from checks.across(enumerate(self.adapters), self.workload, self.engine, self.service_levels)
         yield from checks.distinct("devices", [device.name for device in self.devices], ("name",))
         yield from checks.distinct("objective", self.objective)
-        yield from checks.priced(self.devices, self.objective)
+        for k, device in enumerate(self.devices):
+            if "cost" in self.objective and device.price_per_hour is None:
+                message = f"is missing for {device.name}, and the objective cost compares prices"
+                remedy = "give the price of one GPU for an hour, or choose the objective gpus"
+                yield Finding(("devices", k, "price_per_hour"), message, remedy)
+
+    def paths(self) -> Iterator[tuple[Loc, str]]:
+        """Yield every path to a file in the scenario, with where it stands."""
+        for k, device in enumerate(self.devices):
+            if device.profile is not None:
+                yield ("devices", k, "profile"), device.profile
+        if isinstance(self.workload.arrivals, TraceArrivals):
+            yield ("workload", "arrivals", "file"), self.workload.arrivals.file
+
+    def with_paths(self, change: Callable[[str], str]) -> Scenario:
+        """Return the scenario with each of its `paths` changed."""
+        devices = tuple(
+            device.model_copy(update={"profile": device.profile and change(device.profile)})
+            for device in self.devices
+        )
+        workload = self.workload
+        if isinstance(workload.arrivals, TraceArrivals):
+            trace = workload.arrivals.model_copy(update={"file": change(workload.arrivals.file)})
+            workload = workload.model_copy(update={"arrivals": trace})
+        return self.model_copy(update={"devices": devices, "workload": workload})
 
     @cached_property
     def classes(self) -> tuple[AdapterClass, ...]:
@@ -124,3 +149,12 @@ class Scenario(FrozenModel):
         content = self.model_dump(mode="json", exclude={"name", "description"})
         text = json.dumps(content, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()
+
+
+def schema() -> dict[str, Any]:
+    """Return the JSON schema (draft 2020-12) of a scenario file, short forms included.
+
+    It says what an editor can check; what the parts must agree on is checked by `scenarios.read`.
+    """
+    body = Scenario.model_json_schema()
+    return {"$schema": GenerateJsonSchema.schema_dialect, **body, "title": "lorapack scenario"}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import pairwise
+from typing import Annotated
 
 from pydantic import Field
 
@@ -13,17 +14,21 @@ from scenarios.base import Finding, FrozenModel
 class LatencyLimits(FrozenModel):
     """Upper limits on a latency, each optional, in milliseconds."""
 
-    mean: float | None = Field(default=None, gt=0, description="Limit on the mean in ms.")
-    p50: float | None = Field(default=None, gt=0, description="Limit on the median in ms.")
-    p90: float | None = Field(default=None, gt=0, description="Limit on the 90th percentile in ms.")
-    p99: float | None = Field(default=None, gt=0, description="Limit on the 99th percentile in ms.")
+    mean: Annotated[float | None, Field(gt=0)] = None
+    """Limit on the mean in ms."""
+    p50: Annotated[float | None, Field(gt=0)] = None
+    """Limit on the median in ms."""
+    p90: Annotated[float | None, Field(gt=0)] = None
+    """Limit on the 90th percentile in ms."""
+    p99: Annotated[float | None, Field(gt=0)] = None
+    """Limit on the 99th percentile in ms."""
 
     def findings(self) -> Iterator[Finding]:
         """Yield a limit on a higher percentile that is below that on a lower one."""
-        given = [(key, value) for key in ("p50", "p90", "p99") if (value := getattr(self, key)) is not None]
-        for (low, least), (high, most) in pairwise(given):
-            if most < least:
-                yield Finding((high,), f"is {most:g}, below {low} {least:g}", f"raise {high} or lower {low}")
+        limits = [(key, limit) for key in ("p50", "p90", "p99") if (limit := getattr(self, key)) is not None]
+        for (low, lower), (high, upper) in pairwise(limits):
+            if upper < lower:
+                yield Finding((high,), f"is {upper:g}, below {low} {lower:g}", f"raise {high} or lower {low}")
 
 
 class ServiceLevelObjectives(FrozenModel):
@@ -36,15 +41,12 @@ class ServiceLevelObjectives(FrozenModel):
         description="Least served/offered tokens of a GPU (the paper's 0.9). Requests in flight at the end "
         "count as unserved, so that no finite duration_s gives a share of 1.",
     )
-    adapter_served_share: float = Field(
-        default=0.9, gt=0, le=1, description="Least served/offered tokens of each adapter."
-    )
-    itl_ms: LatencyLimits = Field(
-        default=LatencyLimits(), description="Limits on inter-token latency per GPU."
-    )
-    ttft_ms: LatencyLimits = Field(
-        default=LatencyLimits(), description="Limits on time to first token per GPU."
-    )
+    adapter_served_share: Annotated[float, Field(gt=0, le=1)] = 0.9
+    """Least served/offered tokens of each adapter."""
+    itl_ms: LatencyLimits = LatencyLimits()
+    """Limits on inter-token latency per GPU."""
+    ttft_ms: LatencyLimits = LatencyLimits()
+    """Limits on time to first token per GPU."""
 
 
 class AdapterSLO(FrozenModel):
@@ -54,12 +56,9 @@ class AdapterSLO(FrozenModel):
     percentiles are over their requests' mean gaps.
     """
 
-    served_share: float | None = Field(
-        default=None,
-        gt=0,
-        le=1,
-        description="Least served/offered tokens of each adapter of the entry; "
-        "not below the scenario's adapter_served_share.",
-    )
-    itl_ms: LatencyLimits = Field(default=LatencyLimits(), description="Limits on inter-token latency.")
-    ttft_ms: LatencyLimits = Field(default=LatencyLimits(), description="Limits on time to first token.")
+    served_share: Annotated[float | None, Field(gt=0, le=1)] = None
+    """Least served/offered tokens of each of its adapters; not below the scenario's adapter_served_share."""
+    itl_ms: LatencyLimits = LatencyLimits()
+    """Limits on inter-token latency."""
+    ttft_ms: LatencyLimits = LatencyLimits()
+    """Limits on time to first token."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Annotated
 
 from pydantic import Field
 
@@ -14,17 +15,19 @@ from scenarios.lengths import Lengths
 class Workload(FrozenModel):
     """What the adapters' users send."""
 
-    arrivals: Arrivals = Field(default=PoissonArrivals(), description="Arrival process of every adapter.")
-    prompt: Lengths = Field(description="Prompt tokens of adapters that name none of their own.")
-    output: Lengths = Field(description="Output tokens of adapters that name none of their own.")
-    duration_s: float = Field(default=3600.0, gt=0, le=604_800, description="Seconds of load to judge by.")
-    warmup_s: float = Field(default=0.0, ge=0, description="Seconds at the start that the metrics leave out.")
+    arrivals: Arrivals = PoissonArrivals()
+    """Arrival process of every adapter."""
+    prompt: Lengths
+    """Prompt tokens of adapters that name none of their own."""
+    output: Lengths
+    """Output tokens of adapters that name none of their own."""
+    duration_s: Annotated[float, Field(gt=0, le=604_800)] = 3600.0
+    """Seconds of load to judge by."""
+    warmup_s: Annotated[float, Field(ge=0)] = 0.0
+    """Seconds at the start that the metrics leave out."""
 
     def findings(self) -> Iterator[Finding]:
         """Yield a warm-up that leaves nothing to measure."""
         if self.warmup_s >= self.duration_s:
-            yield Finding(
-                ("warmup_s",),
-                f"is {self.warmup_s:g}, not below duration_s {self.duration_s:g}",
-                "lower it or raise duration_s",
-            )
+            message = f"is {self.warmup_s:g}, not below duration_s {self.duration_s:g}"
+            yield Finding(("warmup_s",), message, "lower it or raise duration_s")

@@ -90,7 +90,7 @@ def schema_command(
     """Print the JSON schema of a scenario file, for editors, or of a result."""
     import scenarios
     from optimizer.result import result_schema
-    from scenarios.words import shortened
+    from scenarios.formatting import shortened
 
     schemas = {"scenario": scenarios.schema, "result": result_schema}
     if of not in schemas:

@@ -1,1 +1,1 @@
-"""From the text of a file to values: YAML and JSON with line numbers, models, errors in words."""
+"""From the text of a file to values and back: YAML and JSON with line numbers, models, errors in words."""

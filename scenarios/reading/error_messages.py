@@ -2,17 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import Any, get_args
+from collections.abc import Iterable, Mapping, Sequence
+from types import UnionType
+from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_origin
 
-from pydantic import BaseModel
+from pydantic import BaseModel, Tag
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
-from scenarios.base import FINDING, Finding, Loc
+from scenarios.base import FINDING, Finding, Loc, is_tag
 from scenarios.errors import Problem
+from scenarios.formatting import choice, shown, suggestion
 from scenarios.reading.yaml_reader import FILE, path_text, walk
-from scenarios.words import choice, nearest, shown
+
+_REMEDIES = {
+    "int_type": "give a whole number",
+    "int_from_float": "give a whole number",
+    "int_parsing_size": "give a smaller number",
+    "float_type": "give a number",
+    "finite_number": "give a finite number",
+    "string_type": "give text; put it in quotes if it looks like something else",
+    "string_pattern_mismatch": "start with a letter or digit; use letters, digits and . _ / @ + - only",
+    "bool_type": "give true or false",
+    "tuple_type": "give a list",
+    "dict_type": "give a mapping of keys and values",
+    "model_type": "give a mapping of keys and values",
+    "model_attributes_type": "give a mapping of keys and values",
+}
+"""What to give, by pydantic's type of the error."""
+
+_BOUNDS = {
+    "greater_than": ("gt", "a number above"),
+    "greater_than_equal": ("ge", "at least"),
+    "less_than": ("lt", "a number below"),
+    "less_than_equal": ("le", "at most"),
+}
 
 
 def problems(errors: Iterable[ErrorDetails], model: type[BaseModel], root: object) -> list[Problem]:
@@ -21,20 +45,13 @@ def problems(errors: Iterable[ErrorDetails], model: type[BaseModel], root: objec
     Parameters
     ----------
     errors
-        What validating ``root`` as ``model`` found.
+        Of validating ``root`` as ``model``.
     model
-        The noun at the top of the file.
+        The model at the top of the file.
     root
         The file's values, with lines if they came from a file.
     """
     return [_problem(error, model, root) for error in errors if not _is_echo(error)]
-
-
-def _is_echo(detail: ErrorDetails) -> bool:
-    """Tell whether a list is called too short only because its items are wrong, which is told apart."""
-    value = detail["input"]
-    is_list = detail["type"] == "too_short" and isinstance(value, list | tuple)
-    return is_list and len(value) >= detail["ctx"]["min_length"]
 
 
 def finding_problem(finding: Finding, root: object) -> Problem:
@@ -51,38 +68,50 @@ def located(loc: Loc, message: str, remedy: str, root: object, missing: str | No
     return Problem(path or FILE, message, remedy, line)
 
 
+def _is_echo(detail: ErrorDetails) -> bool:
+    """Tell whether a list is called too short only because its items are wrong, which is told apart."""
+    value = detail["input"]
+    is_list = detail["type"] == "too_short" and isinstance(value, list | tuple)
+    return is_list and len(value) >= detail["ctx"]["min_length"]
+
+
 def _problem(detail: ErrorDetails, model: type[BaseModel], root: object) -> Problem:
     loc = tuple(detail["loc"])
     kind, value, context = detail["type"], detail["input"], detail.get("ctx", {})
-    nouns, info = _field(model, loc)
-    about = f" ({info.description.rstrip('.')})" if info is not None and info.description else ""
+    forms, info = _forms_at(model, loc)
+    about = _about(info)
     if kind == FINDING:
         return _finding(loc, context, model, root)
     if kind == "missing":
         return located(loc[:-1], "is missing", f"add it{about}", root, missing=str(loc[-1]))
     if kind == "extra_forbidden":
-        nouns, _ = _field(model, loc[:-1])
-        return located(loc, "is not a key that exists here", _known_keys(str(loc[-1]), nouns), root)
-    if kind == "union_tag_not_found":
-        tags = choice(sorted(str(tag) for noun in nouns for tag in _tags(noun)))
-        return located(loc, "is missing", f"add it: {tags}", root, missing=_tag_key(context))
-    if kind == "union_tag_invalid":
-        tag = value.get(_tag_key(context)) if isinstance(value, Mapping) else context["tag"]
-        message, remedy = _not_a_choice(tag, str(context["expected_tags"]))
-        return located((*loc, _tag_key(context)), message, remedy, root)
+        parents, _ = _forms_at(model, loc[:-1])
+        return located(loc, "is not a key that exists here", _known_keys(str(loc[-1]), parents), root)
+    if kind in ("union_tag_not_found", "union_tag_invalid"):
+        key = str(context["discriminator"]).strip("'")
+        tags = [tag for m in _models(forms) for tag in get_args(m.model_fields[key].annotation)]
+        if kind == "union_tag_not_found":
+            return located(loc, "is missing", f"add it: {choice(sorted(tags))}", root, missing=key)
+        tag = value.get(key) if isinstance(value, Mapping) else context["tag"]
+        return located((*loc, key), f"is {shown(tag)}", _use(tag, tags), root)
+    if kind == "literal_error":
+        choices = [c for form in forms if get_origin(form.kind) is Literal for c in get_args(form.kind)]
+        return located(loc, f"is {shown(value)}", _use(value, choices) + about, root)
     message, remedy = _in_words(kind, value, context)
     return located(loc, message, remedy + about, root)
 
 
-def _tag_key(context: Mapping[str, Any]) -> str:
-    return str(context["discriminator"]).strip("'")
+def _about(info: FieldInfo | None) -> str:
+    """Return what a field is, in brackets and on one line."""
+    description = "" if info is None or info.description is None else " ".join(info.description.split())
+    return f" ({description.rstrip('.')})" if description else ""
 
 
 def _finding(loc: Loc, context: Mapping[str, Any], model: type[BaseModel], root: object) -> Problem:
     """Return a finding's problem; its path names the field even where the file leaves it at its default."""
-    nouns, _ = _field(model, loc[:-1])
+    parents, _ = _forms_at(model, loc[:-1])
     last = loc[-1] if loc else None
-    is_field = any(last in noun.model_fields for noun in nouns)
+    is_field = any(last in parent.model_fields for parent in _models(parents))
     steps = [key for key, *_ in walk(root, loc)]
     missing = str(last) if is_field and (not steps or steps[-1] != last) else None
     return located(loc, str(context["message"]), str(context["remedy"]), root, missing)
@@ -90,93 +119,89 @@ def _finding(loc: Loc, context: Mapping[str, Any], model: type[BaseModel], root:
 
 def _in_words(kind: str, value: object, context: Mapping[str, Any]) -> tuple[str, str]:
     """Return message and remedy of an error that concerns one value."""
-    bounds = {
-        "greater_than": ("gt", "a number above"),
-        "greater_than_equal": ("ge", "at least"),
-        "less_than": ("lt", "a number below"),
-        "less_than_equal": ("le", "at most"),
-    }
-    if kind in bounds:
-        key, words = bounds[kind]
+    if kind in _BOUNDS:
+        key, words = _BOUNDS[kind]
         return f"is {shown(value)}", f"give {words} {_number(context[key])}"
-    if kind == "literal_error":
-        return _not_a_choice(value, str(context["expected"]))
     if value is None:
         return "is empty", "give it a value or remove the key"
-    if kind in _WANTED:
-        return f"is {shown(value)}", _WANTED[kind]
+    if kind in _REMEDIES:
+        return f"is {shown(value)}", _REMEDIES[kind]
     if kind == "too_short":
-        return f"is {shown(value)}", f"give at least {_items(context['min_length'])}"
+        count = context["min_length"]
+        return f"is {shown(value)}", f"give at least {count} item{'s' if count > 1 else ''}"
     if kind == "string_too_short":
         return "is empty text", "give it a value"
     if kind == "string_too_long":
         return f"is a text of {len(str(value)):,} characters", f"use at most {context['max_length']}"
-    if kind == "string_pattern_mismatch":
-        return f"is {shown(value)}", "start with a letter or digit; use letters, digits and . _ / @ + - only"
     return f"is {shown(value)}, which is not accepted", f"correct it: {context.get('error', kind)}"
-
-
-_WANTED = {
-    "int_type": "give a whole number",
-    "int_from_float": "give a whole number",
-    "int_parsing_size": "give a smaller number",
-    "float_type": "give a number",
-    "finite_number": "give a finite number",
-    "string_type": "give text; put it in quotes if it looks like something else",
-    "bool_type": "give true or false",
-    "tuple_type": "give a list",
-    "dict_type": "give a mapping of keys and values",
-    "model_type": "give a mapping of keys and values",
-    "model_attributes_type": "give a mapping of keys and values",
-}
-
-
-def _items(count: int) -> str:
-    return "1 item" if count == 1 else f"{count} items"
 
 
 def _number(value: float) -> str:
     return f"{value:,}" if isinstance(value, int) or not value.is_integer() else f"{int(value):,}"
 
 
-def _not_a_choice(value: object, expected: str) -> tuple[str, str]:
-    names = [name.strip("'") for name in expected.replace(" or ", ", ").split(", ")]
-    close = nearest(value, names) if isinstance(value, str) else None
-    remedy = f'did you mean "{close}"? ' if close else ""
-    return f"is {shown(value)}", f"{remedy}use {choice(names)}"
+def _use(value: object, choices: Sequence[object]) -> str:
+    return f"{suggestion(value, choices)} use {choice(choices)}".lstrip()
 
 
-def _known_keys(key: str, nouns: Iterable[type[BaseModel]]) -> str:
-    known = sorted({name for noun in nouns for name in noun.model_fields})
-    close = nearest(key, known)
-    if close:
-        return f'did you mean "{close}"?'
-    return f"remove it; the keys are {choice(known, 'and')}" if known else "remove it"
+def _known_keys(key: str, parents: Iterable[_Form]) -> str:
+    known = sorted({name for parent in _models(parents) for name in parent.model_fields})
+    keys = f"; the keys are {choice(known, 'and')}" if known else ""
+    return suggestion(key, known) or f"remove it{keys}"
 
 
-def _field(model: type[BaseModel], loc: Loc) -> tuple[list[type[BaseModel]], FieldInfo | None]:
-    """Return the nouns that may stand at loc, and the last field on the way there.
+class _Form(NamedTuple):
+    """One of the forms that a value may have.
 
-    Besides keys and indices, loc holds the tags of pydantic's tagged unions, which narrow the nouns.
+    Parameters
+    ----------
+    kind
+        Its type, without what is around it.
+    tag
+        By which pydantic tells it from the others; None where a model has its own, or there is none.
     """
-    nouns: list[type[BaseModel]] = [model]
-    info = None
+
+    kind: object
+    tag: str | None = None
+
+
+def _forms_at(model: type[BaseModel], loc: Loc) -> tuple[list[_Form], FieldInfo | None]:
+    """Return the forms that a value at loc may have, and the last field on the way there.
+
+    Besides keys and indices, loc holds the tags of pydantic's tagged unions, which narrow the forms.
+    """
+    forms, info = [_Form(model)], None
     for step in loc:
-        found = next((noun.model_fields[step] for noun in nouns if step in noun.model_fields), None)
-        if found is not None:
-            nouns, info = _models(found.annotation), found
-        else:
-            nouns = [noun for noun in nouns if step in _tags(noun)] or nouns
-    return nouns, info
+        field = next((m.model_fields[step] for m in _models(forms) if step in m.model_fields), None)
+        if field is not None:
+            forms, info = _forms(field.annotation), field
+        elif tagged := [form for form in forms if step in _tags(form)]:
+            forms = tagged
+        elif items := [item for form in forms for item in _items(form.kind)]:
+            forms = items
+    return forms, info
 
 
-def _models(annotation: object) -> list[type[BaseModel]]:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return [annotation]
-    return [model for part in get_args(annotation) for model in _models(part)]
+def _forms(annotation: object, tag: str | None = None) -> list[_Form]:
+    """Return the forms that a type allows, each for itself."""
+    origin, parts = get_origin(annotation), get_args(annotation)
+    if origin is Annotated:
+        return _forms(parts[0], next((extra.tag for extra in parts[1:] if isinstance(extra, Tag)), tag))
+    if origin in (Union, UnionType):
+        return [form for part in parts for form in _forms(part, tag)]
+    return [_Form(annotation, tag)]
 
 
-def _tags(model: type[BaseModel]) -> set[object]:
-    return {
-        model.model_fields[key].default for key in ("process", "distribution") if key in model.model_fields
-    }
+def _tags(form: _Form) -> set[object]:
+    fields = (info for model in _models([form]) for info in model.model_fields.values())
+    return {form.tag, *(info.default for info in fields if is_tag(info))}
+
+
+def _items(kind: object) -> list[_Form]:
+    """Return the forms of what a list or a mapping holds."""
+    is_collection = get_origin(kind) in (tuple, list, dict)
+    return [form for part in get_args(kind) for form in _forms(part)] if is_collection else []
+
+
+def _models(forms: Iterable[_Form]) -> list[type[BaseModel]]:
+    return [form.kind for form in forms if isinstance(form.kind, type) and issubclass(form.kind, BaseModel)]

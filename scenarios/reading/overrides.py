@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable
+from copy import copy
+from typing import Any
 
 from scenarios.arrivals import expand_arrivals
 from scenarios.base import Loc
 from scenarios.errors import Problem, ScenarioError
+from scenarios.formatting import shown
 from scenarios.lengths import expand_lengths
 from scenarios.reading.yaml_reader import FILE, LocatedDict, LocatedList, parse, path_text
 from scenarios.scenario import expand_devices
-from scenarios.words import shown
 
 _STEP = re.compile(r"(?:^|\.)([A-Za-z_][A-Za-z0-9_]*)|\[([0-9]{1,9})\]")
 _EXAMPLE = "write it as engine.max_model_len=16384 or adapters[0].rate=0.5"
@@ -49,17 +51,21 @@ def apply(root: object, overrides: Iterable[str], source: str) -> object:
             problems.append(Problem(override, "is no path=value", _EXAMPLE))
             continue
         try:
-            value = parse(text, override) if text.strip() else None
+            root = _replaced(root, loc, _value(path, text), ())
         except ScenarioError as error:
-            problems.extend(Problem(path, entry.message, entry.remedy) for entry in error.problems)
-            continue
-        try:
-            root = _replaced(root, loc, value, ())
-        except ScenarioError as error:
-            problems.extend(error.problems)
+            problems += error.problems
     if problems:
         raise ScenarioError(problems, source)
     return root
+
+
+def _value(path: str, text: str) -> object:
+    """Return the value of an override; its problems are told at the override's path."""
+    try:
+        return parse(text, path) if text.strip() else None
+    except ScenarioError as error:
+        problems = [Problem(path, problem.message, problem.remedy) for problem in error.problems]
+        raise ScenarioError(problems) from error
 
 
 def _loc(path: str) -> Loc:
@@ -81,24 +87,30 @@ def _replaced(value: object, loc: Loc, new: object, above: Loc) -> object:
         return new
     key, *rest = loc
     value = _spelled_out(value, key, above)
+    _check_holds(value, key, above)
+    changed: Any = list(value) if isinstance(value, tuple) else copy(value) if value is not None else {}
+    present = isinstance(key, int) or key in changed
+    changed[key] = _replaced(changed[key] if present else None, tuple(rest), new, (*above, key))
+    if isinstance(changed, LocatedDict | LocatedList):
+        lines: Any = copy(changed.lines)
+        lines[key] = lines[key] if present and rest else None
+        changed.lines = lines
+    return changed
+
+
+def _check_holds(value: object, key: str | int, above: Loc) -> None:
+    """Refuse to go down to a key or an index where there can be none."""
     if isinstance(key, int):
-        if not isinstance(value, list | tuple) or key >= len(value):
-            raise _no_such_item(value, key, above)
-        items = LocatedList(getattr(value, "line", None))
-        items.extend(value)
-        items.lines.extend(getattr(value, "lines", [None] * len(value)))
-        items[key], items.lines[key] = _replaced(value[key], tuple(rest), new, (*above, key)), None
-        return items
-    if value is not None and not isinstance(value, dict):
-        message = f"is {shown(value)} and has no key {key}"
-        raise ScenarioError([Problem(path_text(above) or FILE, message, "set it as a whole")])
-    entries = LocatedDict(getattr(value, "line", None))
-    entries.update(value or {})
-    entries.lines.update(getattr(value, "lines", {}))
-    entries[key] = _replaced(entries.get(key), tuple(rest), new, (*above, key))
-    if not rest:
-        entries.lines[key] = None
-    return entries
+        size = len(value) if isinstance(value, list | tuple) else 0
+        if key < size:
+            return
+        what, remedy = "item", f"give an index below {size}" if size else "set the list"
+    elif value is None or isinstance(value, dict):
+        return
+    else:
+        what, remedy = "key", "set it as a whole"
+    message = f"is {shown(value)} and has no {what} {key}"
+    raise ScenarioError([Problem(path_text(above) or FILE, message, remedy)])
 
 
 def _spelled_out(value: object, key: str | int, above: Loc) -> object:
@@ -107,12 +119,3 @@ def _spelled_out(value: object, key: str | int, above: Loc) -> object:
     is_scalar = not isinstance(value, dict | list | tuple | None)
     is_single_device = expand is expand_devices and isinstance(key, int) and isinstance(value, dict)
     return expand(value) if expand is not None and (is_scalar or is_single_device) else value
-
-
-def _no_such_item(value: object, index: int, above: Loc) -> ScenarioError:
-    remedy = (
-        f"give an index below {len(value)}" if isinstance(value, list | tuple) and value else "set the list"
-    )
-    return ScenarioError(
-        [Problem(path_text(above) or FILE, f"is {shown(value)} and has no item {index}", remedy)]
-    )

@@ -1,36 +1,30 @@
-"""Plain values to nouns, with everything that is wrong reported at once."""
+"""Plain values to models, with everything that is wrong reported at once."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
 from typing import TypeVar
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from scenarios import checks
-from scenarios.adapters import MAX_ADAPTERS, Adapter
+from scenarios.adapters import Adapter
 from scenarios.base import MAX_FINDINGS, Finding, FrozenModel
 from scenarios.engine import EngineConfig
 from scenarios.errors import Problem, ScenarioError
-from scenarios.placement import Placement
-from scenarios.reading import error_messages as diagnosis
+from scenarios.formatting import choice, shown
+from scenarios.reading import error_messages
 from scenarios.reading.yaml_reader import FILE, plain
 from scenarios.scenario import Scenario
 from scenarios.service_levels import ServiceLevelObjectives
-from scenarios.words import choice, shown
 from scenarios.workload import Workload
-
-CHUNK = 2000
-"""Adapter entries validated together; after a chunk with too many wrong ones the rest is left out."""
 
 MAX_ERRORS = 1000
 """Most errors of one file that are put into words."""
 
-N = TypeVar("N", bound=FrozenModel)
-
-_ENTRIES = TypeAdapter(tuple[Adapter, ...])
+M = TypeVar("M", bound=FrozenModel)
 
 
 def scenario_from(root: object, source: str) -> Scenario:
@@ -49,31 +43,26 @@ def scenario_from(root: object, source: str) -> Scenario:
         With everything that is wrong.
     """
     data = _mapping(Scenario, root, source)
-    entries = data.get("adapters")
-    adapters: dict[int, Adapter] = {}
-    errors: list[ErrorDetails] = []
-    if isinstance(entries, tuple):
-        _refuse_too_many(entries, root, source)
-        adapters, errors = _adapters(entries)
-        data = {**data, "adapters": tuple(adapters.values())}
-    wrong_entries = bool(errors)
-    if wrong_entries:
-        del data["adapters"]
     try:
         return Scenario.model_validate(data, strict=True)
     except ValidationError as error:
-        errors += error.errors(include_url=False)
-    found = diagnosis.problems(
-        [error for error in errors if not (wrong_entries and error["loc"] == ("adapters",))][:MAX_ERRORS],
-        Scenario,
-        root,
-    )
-    found += [diagnosis.finding_problem(finding, root) for finding in _across_parts(adapters, data)]
-    raise _error(found, source)
+        errors = error.errors(include_url=False)
+    problems = error_messages.problems(errors[:MAX_ERRORS], Scenario, root)
+    problems += [error_messages.finding_problem(finding, root) for finding in _across_parts(data, errors)]
+    raise _error(problems, source)
 
 
-def placement_from(root: object, source: str) -> Placement:
-    """Return the placement that the values of a file describe.
+def model_from(model: type[M], root: object, source: str) -> M:
+    """Return the model that the values of a file describe.
+
+    Parameters
+    ----------
+    model
+        What the file holds, as `scenarios.Placement`; of a scenario `scenario_from` tells more.
+    root
+        Values as `scenarios.reading.yaml_reader.parse` returns them, or plain.
+    source
+        What messages call the file.
 
     Raises
     ------
@@ -81,10 +70,10 @@ def placement_from(root: object, source: str) -> Placement:
         With everything that is wrong.
     """
     try:
-        return Placement.model_validate(_mapping(Placement, root, source), strict=True)
+        return model.model_validate(_mapping(model, root, source), strict=True)
     except ValidationError as error:
-        errors = error.errors(include_url=False)[:MAX_ERRORS]
-    raise _error(diagnosis.problems(errors, Placement, root), source)
+        errors = error.errors(include_url=False)
+    raise _error(error_messages.problems(errors[:MAX_ERRORS], model, root), source)
 
 
 def _mapping(model: type[FrozenModel], root: object, source: str) -> dict[str, object]:
@@ -96,46 +85,22 @@ def _mapping(model: type[FrozenModel], root: object, source: str) -> dict[str, o
     raise ScenarioError([problem], source)
 
 
-def _refuse_too_many(entries: Sequence[object], root: object, source: str) -> None:
-    if len(entries) > MAX_ADAPTERS:
-        message = f"has {len(entries):,} entries, above the limit of {MAX_ADAPTERS:,} adapters"
-        remedy = "write equal adapters as one entry with a count, or split the scenario"
-        raise ScenarioError([diagnosis.located(("adapters",), message, remedy, root)], source)
-
-
-def _adapters(entries: Sequence[object]) -> tuple[dict[int, Adapter], list[ErrorDetails]]:
-    """Return the valid adapter entries by index, and the errors of the others (not all, if many)."""
-    valid: dict[int, Adapter] = {}
-    errors: list[ErrorDetails] = []
-    for start in range(0, len(entries), CHUNK):
-        chunk = entries[start : start + CHUNK]
-        try:
-            valid.update(enumerate(_ENTRIES.validate_python(tuple(chunk), strict=True), start))
-            continue
-        except ValidationError as error:
-            details = error.errors(include_url=False)
-        for detail in details:
-            index, *inner = detail["loc"]
-            detail["loc"] = ("adapters", start + int(index), *inner)
-        errors += details
-        if len(errors) > MAX_ERRORS:
-            break
-        wrong = {detail["loc"][1] for detail in details}
-        for index, entry in enumerate(chunk, start):
-            if index not in wrong:
-                valid[index] = Adapter.model_validate(entry, strict=True)
-    return valid, errors
-
-
-def _across_parts(adapters: Mapping[int, Adapter], data: Mapping[str, object]) -> list[Finding]:
-    """Return what the valid parts of a scenario disagree on, where other parts are not valid."""
+def _across_parts(data: Mapping[str, object], errors: Iterable[ErrorDetails]) -> Iterator[Finding]:
+    """Yield what the valid parts of a scenario disagree on, where other parts are not valid."""
+    entries = data.get("adapters")
+    wrong = {error["loc"][1] for error in errors if error["loc"][0] == "adapters" and len(error["loc"]) > 1}
+    adapters = (
+        (index, Adapter.model_validate(entry, strict=True))
+        for index, entry in enumerate(entries if isinstance(entries, tuple) else ())
+        if index not in wrong
+    )
     workload = _valid(Workload, data.get("workload"))
     engine = _valid(EngineConfig, data.get("engine", {}))
     levels = _valid(ServiceLevelObjectives, data.get("service_levels", {}))
-    return list(islice(checks.across(adapters.items(), workload, engine, levels), MAX_FINDINGS))
+    return islice(checks.across(adapters, workload, engine, levels), MAX_FINDINGS)
 
 
-def _valid(model: type[N], value: object) -> N | None:
+def _valid(model: type[M], value: object) -> M | None:
     try:
         return model.model_validate(value, strict=True)
     except ValidationError:

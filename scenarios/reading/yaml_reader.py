@@ -1,7 +1,8 @@
 """YAML or JSON text to plain values that remember their lines, safe against hostile files.
 
 The values are built from the parser's events: no object is constructed, nothing recurses without a
-limit, and an alias costs as much as what it stands for.
+limit, and an alias costs as much as what it stands for. `yaml.compose` would build nodes first: that takes
+over twice as long, forgets where an alias stands, and refuses an anchor's name that is used again.
 """
 
 from __future__ import annotations
@@ -9,15 +10,14 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from typing import Any
 
 import yaml
 
 from scenarios.base import Loc
 from scenarios.errors import Problem, ScenarioError
+from scenarios.formatting import shortened
 from scenarios.reading.scalars import MAX_DIGITS, resolve
-from scenarios.words import shortened
 
 MAX_NODES = 800_000
 """Most values in one document, each alias counted as what it stands for."""
@@ -25,17 +25,21 @@ MAX_NODES = 800_000
 MAX_DEPTH = 40
 """Deepest nesting of a document."""
 
-TOO_DEEP = f"is nested more than {MAX_DEPTH} levels deep here"
-
 FILE = "the file"
 """Path of problems that concern a file as a whole."""
 
+_TOO_DEEP = f"is nested more than {MAX_DEPTH} levels deep here"
 _NO_CHARACTER = "has an escape that is no character: half of a surrogate pair, or a number above 10FFFF"
 _BOTH_HALVES = "write both halves, as \\ud83d\\ude00, or the character itself"
 
 _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _TAG = "tag:yaml.org,2002:"
-_SCALAR_TAGS = {"!", *(_TAG + kind for kind in ("str", "int", "float", "bool", "null"))}
+_TEXT_TAGS = ("!", f"{_TAG}str")
+_PLAIN_TAGS: dict[type[yaml.Event], set[str]] = {
+    yaml.ScalarEvent: {*_TEXT_TAGS, *(_TAG + kind for kind in ("int", "float", "bool", "null"))},
+    yaml.SequenceStartEvent: {"!", f"{_TAG}seq"},
+    yaml.MappingStartEvent: {"!", f"{_TAG}map"},
+}
 _MERGE = "<<"
 
 _PAIR = r"(?<!\\)((?:\\\\)*)\\u([dD][89abAB][0-9a-fA-F]{2})\\u([dD][c-fC-F][0-9a-fA-F]{2})"
@@ -82,51 +86,19 @@ def parse(text: str, source: str, *, as_json: bool = False) -> object:
     ScenarioError
         With everything wrong about the YAML itself.
     """
-    builder = _Builder()
+    problems: list[Problem] = []
+    value = None
     try:
-        for event in _events(text, as_json):
-            builder.take(event)
-    except _FatalError as error:
-        builder.problems.append(error.problem)
+        value = _Document(_events(text, as_json), problems).value()
+    except ScenarioError as error:
+        problems += error.problems
     except yaml.YAMLError as error:
-        problem = _json_problem(text) if as_json else None
-        builder.problems.append(problem or _syntax_problem(error, text))
+        problems.append((_json_problem(text) if as_json else None) or _syntax_problem(error, text))
     except (OverflowError, ValueError):  # the slow parser, of an escape such as \UFFFFFFFF
-        builder.problems.append(Problem(FILE, _NO_CHARACTER, _BOTH_HALVES))
-    if not builder.documents and not builder.problems:
-        builder.problems.append(Problem(FILE, "is empty", "write a value into it"))
-    if builder.problems:
-        raise ScenarioError(builder.problems, source)
-    return builder.root
-
-
-def _events(text: str, as_json: bool) -> Iterator[yaml.Event]:
-    """The parser's events. The fast parser refuses the escape of half a character, the other takes it."""
-    loader = _LOADER
-    if _JSON_ONLY.search(text):
-        if _json_error(text) is None:  # then all of these stand in double quotes, where YAML knows escapes
-            text = _JSON_ONLY.sub(_yaml_escape, text)
-        elif as_json and (problem := _json_problem(text)):
-            raise _FatalError(problem.message, problem.remedy, problem.line)
-        elif re.search(_PAIR, text):
-            loader = yaml.SafeLoader
-    return iter(yaml.parse(text, Loader=loader))
-
-
-def _yaml_escape(found: re.Match[str]) -> str:
-    backslashes, high, low = found.groups()
-    if high is None:
-        return f"\\u{ord(found[0]):04x}"
-    return f"{backslashes}\\U{0x10000 + (int(high, 16) - 0xD800) * 0x400 + (int(low, 16) - 0xDC00):08x}"
-
-
-def _json_error(text: str) -> ValueError | RecursionError | None:
-    """What is wrong with text as JSON."""
-    try:
-        json.loads(text)
-    except (ValueError, RecursionError) as error:
-        return error
-    return None
+        problems.append(Problem(FILE, _NO_CHARACTER, _BOTH_HALVES))
+    if problems:
+        raise ScenarioError(problems, source)
+    return value
 
 
 def plain(value: object) -> object:
@@ -140,17 +112,13 @@ def plain(value: object) -> object:
 
 def walk(root: object, loc: Loc) -> Iterator[tuple[str | int, object, int | None]]:
     """Yield key, value and line of every step of loc that exists below root; skip the others."""
-    value = root
+    value: Any = root
     for key in loc:
-        if isinstance(value, dict) and key in value:
-            line = value.lines.get(str(key)) if isinstance(value, LocatedDict) else None
-            value = value[str(key)]
-        elif isinstance(value, list | tuple) and isinstance(key, int) and key < len(value):
-            line = value.lines[key] if isinstance(value, LocatedList) else None
+        is_item = isinstance(value, list | tuple) and isinstance(key, int) and key < len(value)
+        if is_item or (isinstance(value, dict) and key in value):
+            lines = getattr(value, "lines", None)
             value = value[key]
-        else:
-            continue
-        yield key, value, line
+            yield key, value, None if lines is None else lines[key]
 
 
 def path_text(loc: Loc) -> str:
@@ -161,201 +129,152 @@ def path_text(loc: Loc) -> str:
     return text
 
 
-class _FatalError(Exception):
-    """Reading cannot go on."""
+class _Document:
+    """A document's value, built from the parser's events, with limits on all that can grow.
 
-    def __init__(self, message: str, remedy: str, line: int | None) -> None:
-        super().__init__(message)
-        self.problem = Problem(FILE, message, remedy, line)
+    Parameters
+    ----------
+    events
+        The parser's.
+    problems
+        Gets what is wrong, unless reading cannot go on after it: that is raised.
+    """
 
-
-@dataclass
-class _Frame:
-    """A collection under construction."""
-
-    value: LocatedDict | LocatedList
-    anchor: str | None
-    nodes_before: int
-    height: int = 1
-    key: str | None = None
-    bases: list[LocatedDict] = field(default_factory=list)
-
-
-@dataclass(frozen=True)
-class _Anchored:
-    """What an alias may stand for, with what it costs."""
-
-    value: object
-    nodes: int
-    height: int
-
-
-class _Builder:
-    """Builds one document's value from the parser's events, with limits on all that can grow."""
-
-    def __init__(self) -> None:
-        self.problems: list[Problem] = []
-        self.documents = 0
-        self.root: object = None
-        self._frames: list[_Frame] = []
-        self._anchors: dict[str, _Anchored | None] = {}
+    def __init__(self, events: Iterator[yaml.Event], problems: list[Problem]) -> None:
+        self._events = events
+        self._problems = problems
+        # Value, height and nodes of what an alias may stand for; None until its end is read.
+        self._anchors: dict[str, tuple[object, int, int] | None] = {}
+        self._path: list[str | int] = []
         self._nodes = 0
 
-    def take(self, event: yaml.Event) -> None:
-        """Take the next event."""
-        if isinstance(event, yaml.ScalarEvent):
-            self._scalar(event)
-        elif isinstance(event, yaml.CollectionStartEvent):
-            self._open(event)
-        elif isinstance(event, yaml.CollectionEndEvent):
-            self._close()
-        elif isinstance(event, yaml.AliasEvent):
-            self._alias(event)
-        elif isinstance(event, yaml.DocumentStartEvent):
-            self.documents += 1
-            if self.documents > 1:
-                line = _line(event)
-                raise _FatalError("holds a second document after ---", "keep one per file", line)
+    def value(self) -> object:
+        """Return the value of the only document."""
+        next(self._events)  # the start of the stream
+        if not isinstance(next(self._events), yaml.DocumentStartEvent):
+            raise _fatal("is empty", "write a value into it", None)
+        value, _ = self._value(next(self._events))
+        next(self._events)  # the end of the document
+        if isinstance(after := next(self._events), yaml.DocumentStartEvent):
+            raise _fatal("holds a second document after ---", "keep one per file", _line(after))
+        return value
 
-    def _scalar(self, event: yaml.ScalarEvent) -> None:
+    def _value(self, event: yaml.Event) -> tuple[object, int]:
+        """Return the value that begins with an event, and its height: the levels within it."""
         line = _line(event)
+        if isinstance(event, yaml.AliasEvent):
+            return self._alias(str(event.anchor), line)
+        assert isinstance(event, yaml.ScalarEvent | yaml.CollectionStartEvent)
+        before = self._nodes
         self._count(1, line)
-        if not event.value.isascii():
-            event.value = _whole(event.value, line)
-        frame = self._frames[-1] if self._frames else None
-        if frame is not None and isinstance(frame.value, LocatedDict) and frame.key is None:
-            self._key(frame, frame.value, event.value, line)
-            return
-        value = self._value(event, line)
+        if event.tag is not None and event.tag not in _PLAIN_TAGS[type(event)]:
+            shown = shortened(event.tag.replace(_TAG, "!!"))
+            self._problem(f"has the tag {shown}", "remove it: only plain values are read", line)
         if event.anchor:
-            self._anchors[event.anchor] = _Anchored(value, 1, 0)
-        self._place(value, line, 0)
+            self._anchors[event.anchor] = None
+        value: object
+        if isinstance(event, yaml.ScalarEvent):
+            value, height = self._scalar(event, line), 0
+        else:
+            self._check_depth(1, line)
+            is_mapping = isinstance(event, yaml.MappingStartEvent)
+            value, height = self._mapping(line) if is_mapping else self._sequence(line)
+        if event.anchor:
+            self._anchors[event.anchor] = (value, height, self._nodes - before)
+        return value, height
 
-    def _value(self, event: yaml.ScalarEvent, line: int) -> object:
-        if event.tag is not None and event.tag not in _SCALAR_TAGS:
-            self._tagged(event.tag, line)
-        if event.style or event.tag in ("!", f"{_TAG}str"):
-            return event.value
+    def _scalar(self, event: yaml.ScalarEvent, line: int) -> object:
+        text = _whole(event.value, line)
+        if event.style or event.tag in _TEXT_TAGS:
+            return text
         try:
-            return resolve(event.value)
+            return resolve(text)
         except ValueError as error:
             self._problem(str(error), f"write at most {MAX_DIGITS} digits", line)
             return None
 
-    def _key(self, frame: _Frame, mapping: LocatedDict, key: str, line: int) -> None:
-        if key in mapping.lines:
-            self._problem(
-                f'has the key "{shortened(key)}" twice, first on line {mapping.lines[key]}',
-                "remove one of the two",
-                line,
-            )
-        frame.key = key
-        mapping.lines[key] = line
+    def _sequence(self, line: int) -> tuple[LocatedList, int]:
+        items, height = LocatedList(line), 0
+        while not isinstance(event := next(self._events), yaml.SequenceEndEvent):
+            self._path.append(len(items))
+            value, inner = self._value(event)
+            self._path.pop()
+            items.append(value)
+            items.lines.append(_line(event))
+            height = max(height, inner)
+        return items, height + 1
 
-    def _open(self, event: yaml.CollectionStartEvent) -> None:
+    def _mapping(self, line: int) -> tuple[LocatedDict, int]:
+        entries, height = LocatedDict(line), 0
+        bases: list[LocatedDict] = []
+        while not isinstance(event := next(self._events), yaml.MappingEndEvent):
+            key = self._key(event, entries)
+            self._path.append(key)
+            event = next(self._events)
+            value, inner = self._value(event)
+            if key == _MERGE:
+                bases += self._bases(value, _line(event))
+            else:
+                entries[key] = value
+            self._path.pop()
+            height = max(height, inner)
+        for base in bases:
+            for key in (key for key in base if key not in entries):
+                entries[key], entries.lines[key] = base[key], base.lines[key]
+        return entries, height + 1
+
+    def _key(self, event: yaml.Event, entries: LocatedDict) -> str:
         line = _line(event)
-        before = self._nodes
+        if isinstance(event, yaml.AliasEvent):
+            raise _fatal("has an alias for a key here", "write keys as words", line)
         self._count(1, line)
-        self._check_depth(1, line)
-        frame = self._frames[-1] if self._frames else None
-        if frame is not None and isinstance(frame.value, LocatedDict) and frame.key is None:
-            raise _FatalError("has a key here that is not plain text", "write keys as words", line)
-        is_mapping = isinstance(event, yaml.MappingStartEvent)
-        if event.tag is not None and event.tag not in ("!", f"{_TAG}{'map' if is_mapping else 'seq'}"):
-            self._tagged(event.tag, line)
-        if event.anchor:
-            self._anchors[event.anchor] = None
-        self._frames.append(
-            _Frame(LocatedDict(line) if is_mapping else LocatedList(line), event.anchor, before)
-        )
+        if not isinstance(event, yaml.ScalarEvent):
+            raise _fatal("has a key here that is not plain text", "write keys as words", line)
+        key = _whole(event.value, line)
+        if key in entries.lines:
+            twice = f'has the key "{shortened(key)}" twice, first on line {entries.lines[key]}'
+            self._problem(twice, "remove one of the two", line)
+        if key != _MERGE:
+            entries.lines[key] = line
+        return key
 
-    def _close(self) -> None:
-        frame = self._frames.pop()
-        if isinstance(frame.value, LocatedDict):
-            for base in frame.bases:
-                for key in base:
-                    if key not in frame.value:
-                        frame.value[key] = base[key]
-                        frame.value.lines[key] = base.lines[key]
-        if frame.anchor:
-            self._anchors[frame.anchor] = _Anchored(
-                frame.value, self._nodes - frame.nodes_before, frame.height
-            )
-        self._place(frame.value, frame.value.line or 0, frame.height)
+    def _bases(self, value: object, line: int) -> list[LocatedDict]:
+        """Return the mappings that a merge key names."""
+        bases = value if isinstance(value, LocatedList) else [value]
+        for _ in (base for base in bases if not isinstance(base, LocatedDict)):
+            self._problem("merges with << what is no mapping", "name a mapping", line)
+        return [base for base in bases if isinstance(base, LocatedDict)]
 
-    def _alias(self, event: yaml.AliasEvent) -> None:
-        line = _line(event)
-        frame = self._frames[-1] if self._frames else None
-        if frame is not None and isinstance(frame.value, LocatedDict) and frame.key is None:
-            raise _FatalError("has an alias for a key here", "write keys as words", line)
-        name = str(event.anchor)
-        known = self._anchors.get(name)
-        if known is None:
+    def _alias(self, name: str, line: int) -> tuple[object, int]:
+        anchored = self._anchors.get(name)
+        if anchored is None:
             fault = "stands inside what it names" if name in self._anchors else "names nothing above it"
             self._problem(f"is the alias *{shortened(name)}, which {fault}", "write it out", line)
-            known = _Anchored(None, 1, 0)
-        self._count(known.nodes, line)
-        self._check_depth(known.height, line)
-        self._place(known.value, line, known.height)
-
-    def _place(self, value: object, line: int, height: int) -> None:
-        if not self._frames:
-            self.root = value
-            return
-        frame = self._frames[-1]
-        frame.height = max(frame.height, height + 1)
-        if isinstance(frame.value, LocatedList):
-            frame.value.append(value)
-            frame.value.lines.append(line)
-        elif frame.key == _MERGE:
-            del frame.value.lines[_MERGE]
-            self._merge(frame, value, line)
-            frame.key = None
-        elif frame.key is not None:
-            frame.value[frame.key] = value
-            frame.key = None
-
-    def _merge(self, frame: _Frame, value: object, line: int) -> None:
-        bases = value if isinstance(value, LocatedList) else [value]
-        for base in bases:
-            if isinstance(base, LocatedDict):
-                frame.bases.append(base)
-            else:
-                self._problem("merges with << what is no mapping", "name a mapping", line)
+            anchored = (None, 0, 1)
+        value, height, nodes = anchored
+        self._count(nodes, line)
+        self._check_depth(height, line)
+        return value, height
 
     def _count(self, nodes: int, line: int) -> None:
         self._nodes += nodes
         if self._nodes > MAX_NODES:
-            raise _FatalError(
+            raise _fatal(
                 f"holds more than {MAX_NODES:,} values, with its aliases written out",
                 "write equal adapters as one entry with a count, and use fewer aliases",
                 line,
             )
 
     def _check_depth(self, height: int, line: int) -> None:
-        if len(self._frames) + height > MAX_DEPTH:
-            raise _FatalError(TOO_DEEP, "flatten it", line)
-
-    def _tagged(self, tag: str, line: int) -> None:
-        shown = shortened(tag.replace(_TAG, "!!"))
-        self._problem(f"has the tag {shown}", "remove it: only plain values are read", line)
+        if len(self._path) + height > MAX_DEPTH:
+            raise _fatal(_TOO_DEEP, "flatten it", line)
 
     def _problem(self, message: str, remedy: str, line: int) -> None:
-        loc: list[str | int] = []
-        for frame in self._frames:
-            if isinstance(frame.value, LocatedList):
-                loc.append(len(frame.value))
-            elif frame.key is not None:
-                loc.append(frame.key)
-        self.problems.append(Problem(path_text(tuple(loc)) or FILE, message, remedy, line))
+        self._problems.append(Problem(path_text(tuple(self._path)) or FILE, message, remedy, line))
 
 
-def _whole(text: str, line: int) -> str:
-    """The text with each pair of surrogates as one character."""
-    try:
-        return text.encode("utf-16", "surrogatepass").decode("utf-16")
-    except UnicodeDecodeError:
-        raise _FatalError(_NO_CHARACTER, _BOTH_HALVES, line) from None
+def _fatal(message: str, remedy: str, line: int | None) -> ScenarioError:
+    return ScenarioError([Problem(FILE, message, remedy, line)])
 
 
 def _line(event: yaml.Event) -> int:
@@ -363,35 +282,65 @@ def _line(event: yaml.Event) -> int:
     return int(mark.line) + 1
 
 
+def _events(text: str, as_json: bool) -> Iterator[yaml.Event]:
+    """The parser's events. The fast parser refuses the escape of half a character, the other takes it."""
+    loader = _LOADER
+    if _JSON_ONLY.search(text):
+        problem = _json_problem(text)
+        if problem is None:  # then all of these stand in double quotes, where YAML knows escapes
+            text = _JSON_ONLY.sub(_yaml_escape, text)
+        elif as_json:
+            raise ScenarioError([problem])
+        elif re.search(_PAIR, text):
+            loader = yaml.SafeLoader
+    return iter(yaml.parse(text, Loader=loader))
+
+
+def _yaml_escape(match: re.Match[str]) -> str:
+    backslashes, high, low = match.groups()
+    if high is None:
+        return f"\\u{ord(match[0]):04x}"
+    return f"{backslashes}\\U{0x10000 + (int(high, 16) - 0xD800) * 0x400 + (int(low, 16) - 0xDC00):08x}"
+
+
+def _whole(text: str, line: int) -> str:
+    """The text with each pair of surrogates as one character."""
+    try:
+        return text if text.isascii() else text.encode("utf-16", "surrogatepass").decode("utf-16")
+    except UnicodeDecodeError:
+        raise _fatal(_NO_CHARACTER, _BOTH_HALVES, line) from None
+
+
 def _json_problem(text: str) -> Problem | None:
-    """Say what is wrong with text that is meant as JSON; nothing if it is right, or too deep to tell."""
-    error = _json_error(text)
-    if not isinstance(error, json.JSONDecodeError):
-        return None
-    what = f"is not valid JSON: {error.msg.removesuffix(' at')} at column {error.colno}"
-    return Problem(FILE, what, "check quotes, commas and brackets, and that its end is there", error.lineno)
+    """Say what is wrong with text as JSON; nothing if it is right, or too deep, which YAML's parser says."""
+    try:
+        json.loads(text, parse_int=str)  # numbers of any length
+    except json.JSONDecodeError as error:
+        what = f"is not valid JSON: {error.msg.removesuffix(' at')} at column {error.colno}"
+        remedy = "check quotes, commas and brackets, and that its end is there"
+        return Problem(FILE, what, remedy, error.lineno)
+    except RecursionError:
+        pass
+    return None
 
 
 def _syntax_problem(error: yaml.YAMLError, text: str) -> Problem:
+    mark: Any = None
+    what, line, place = shortened(str(error)), None, ""
     if isinstance(error, yaml.MarkedYAMLError):
         mark = error.problem_mark or error.context_mark
         what = " ".join(part for part in (error.problem, error.context) if part)
-        line = mark.line + 1 if mark is not None else None
-        if "nesting depth" in what:  # newer parsers look ahead, and give up, before events say so
-            return Problem(FILE, TOO_DEEP, "flatten it", line)
-        if "Unicode character escape" in what:
-            return Problem(FILE, _NO_CHARACTER, _BOTH_HALVES, line)
-        at = f", column {mark.column + 1}" if mark is not None else ""
-        if mark is not None and text[mark.index : mark.index + 1] == "\t":
-            return Problem(
-                FILE, f"is not valid YAML{at}: a tab, which YAML does not take as indentation",
-                "indent with spaces", line,
-            )  # fmt: skip
-        return Problem(
-            FILE, f"is not valid YAML{at}: {what}", "check indentation, colons, quotes and brackets", line
-        )
-    if refused := _REFUSED.search(text):
-        line = text.count("\n", 0, refused.start()) + 1
+    if mark is not None:
+        line, place = mark.line + 1, f", column {mark.column + 1}"
+    if "nesting depth" in what:  # newer parsers look ahead, and give up, before events say so
+        return Problem(FILE, _TOO_DEEP, "flatten it", line)
+    if "Unicode character escape" in what:
+        return Problem(FILE, _NO_CHARACTER, _BOTH_HALVES, line)
+    if mark is not None and text[mark.index : mark.index + 1] == "\t":
+        what, remedy = "a tab, which YAML does not take as indentation", "indent with spaces"
+    elif mark is None and (refused := _REFUSED.search(text)):
         message = f"holds the character U+{ord(refused[0]):04X}, which YAML does not allow"
-        return Problem(FILE, message, "remove it", line)
-    return Problem(FILE, f"is not valid YAML: {shortened(str(error))}", "check it with a YAML editor")
+        return Problem(FILE, message, "remove it", text.count("\n", 0, refused.start()) + 1)
+    else:
+        remedy = "check indentation, colons, quotes and brackets"
+    return Problem(FILE, f"is not valid YAML{place}: {what}", remedy, line)

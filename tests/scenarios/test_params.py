@@ -58,6 +58,16 @@ def test_parameters_are_frozen():
         Search().rounds = 3
 
 
+def test_a_description_of_two_lines_is_one_sentence_in_a_message():
+    class Wide(Params):
+        rounds: Annotated[int, Field(ge=1)] = 4
+        """Most rounds,
+        all told."""
+
+    with pytest.raises(ScenarioError, match=r"rounds is 0; give at least 1 \(Most rounds, all told\)"):
+        params_from({"rounds": 0}, Wide)
+
+
 def test_the_table_has_default_range_and_meaning():
     assert parameter_table(Search) == [
         ("cooling.start", "1.0", "above 0", "Temperature at the start."),

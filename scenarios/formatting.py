@@ -55,3 +55,9 @@ def nearest(word: str, known: Iterable[str]) -> str | None:
     plain = word.lower().replace("-", "_")
     close = difflib.get_close_matches(plain, by_lower, n=1, cutoff=0.6)
     return by_lower[close[0]] if close else None
+
+
+def suggestion(word: object, known: Iterable[object]) -> str:
+    """Return a remedy that names the known word that a reader most likely meant; empty if none comes near."""
+    close = nearest(word, map(str, known)) if isinstance(word, str) else None
+    return f'did you mean "{close}"?' if close else ""

@@ -1,0 +1,63 @@
+"""Models to YAML in short forms, which `scenarios.reading.yaml_reader` reads back as it was."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import yaml
+
+from scenarios.base import FrozenModel, is_tag
+from scenarios.display import visible, visible_lines
+from scenarios.lengths import FixedLengths
+from scenarios.reading.scalars import FLOAT, INT
+
+
+def to_yaml(model: FrozenModel) -> str:
+    """Return a model as YAML; values at their defaults are left out."""
+    text: str = yaml.dump(
+        _short(model), Dumper=_Dumper, sort_keys=False, default_flow_style=None, width=110, allow_unicode=True
+    )
+    return visible_lines(text)  # whoever reads the file sees all of it; YAML's escapes are the same
+
+
+def _short(value: object) -> object:
+    """Return a value as it is written: of a model its tag and what differs from the defaults."""
+    if isinstance(value, FixedLengths):
+        return value.tokens
+    if isinstance(value, FrozenModel):
+        return {
+            name: _short(getattr(value, name))
+            for name, info in type(value).model_fields.items()
+            if is_tag(info) or getattr(value, name) != info.get_default(call_default_factory=True)
+        }
+    return [_short(item) for item in value] if isinstance(value, tuple) else value
+
+
+_SafeDumper: Any = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
+
+
+class _Dumper(_SafeDumper):  # type: ignore[misc]  # the C dumper is there or not
+    """Writes YAML that both this package and YAML 1.1 readers read back as it was."""
+
+    def ignore_aliases(self, _data: object) -> bool:
+        """Write equal values out instead of sharing them."""
+        return True
+
+
+def _write_float(dumper: Any, value: float) -> Any:
+    """Represent a float by its shortest text that reads back as the same float."""
+    return dumper.represent_scalar("tag:yaml.org,2002:float", repr(value))
+
+
+def _write_text(dumper: Any, text: str) -> Any:
+    """Represent text that would not be visible in double quotes, which alone may hold its escapes."""
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, '"' if visible(text) != text else None)
+
+
+for _tag, _pattern in (("int", INT), ("float", FLOAT)):
+    _Dumper.add_implicit_resolver(
+        f"tag:yaml.org,2002:{_tag}", re.compile(f"(?:{_pattern.pattern})$"), list("+-.0123456789")
+    )
+_Dumper.add_representer(float, _write_float)
+_Dumper.add_representer(str, _write_text)
