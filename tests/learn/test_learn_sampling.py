@@ -12,11 +12,9 @@ from joblib.parallel import SequentialBackend
 
 import learn
 import scenarios
-from learn import BoundaryError, Dataset, DatasetError, DesignSpace, SamplingPlan, sampling
+from learn import BoundaryError, Dataset, DatasetError, DesignSpace, SamplingPlan, boundary_search, sampling
 from learn.boundary import BoundaryModel
-from learn.design import Composition, compositions
-from learn.features import ADDITIVE
-from learn.sampling import (
+from learn.boundary_search import (
     BOLD,
     HEAVIEST,
     LEAST_RATE_PER_S,
@@ -27,6 +25,8 @@ from learn.sampling import (
     search_boundary,
     shortened,
 )
+from learn.design import Composition, compositions
+from learn.features import ADDITIVE
 from scenarios import FixedLengths, ScenarioError, Workload
 from scenarios.files import override
 from twin import GPULoad, GPUVerdict, find_profile
@@ -238,7 +238,7 @@ def test_runs_of_short_requests_are_short(tiny: DesignSpace, monkeypatch: pytest
         seen.append(float(load.rate.sum()) * workload.duration_s)
         return judge(load, workload, *rest, **more)
 
-    monkeypatch.setattr(sampling, "judge", counted)
+    monkeypatch.setattr(boundary_search, "judge", counted)
     rows = [
         row for one in compositions(tiny, 0, 4, 0) for row in search_boundary(tiny, SamplingPlan(), one, None)
     ]
