@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -16,6 +17,13 @@ from scenarios import AdapterClass
 from twin.workload.lengths import mean_square_tokens
 
 FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.int64]
+BoolArray = NDArray[np.bool_]
+
+Regime = Literal["resident", "shared"]
+"""A slot for every adapter, or more adapters than slots, for which they wait."""
+
+REGIMES: tuple[Regime, ...] = ("resident", "shared")
 
 RESIDENCE_S = (1.0, 4.0, 16.0, 64.0, 256.0)
 """Residence times W of the features 1 − e^(−λW), in seconds: from one answer to a long queue."""
@@ -137,6 +145,14 @@ def _held(rate: FloatArray, residence_s: FloatArray) -> FloatArray:
     """
     x = rate * residence_s
     return np.asarray(-np.expm1(-x) / (1.0 + rate * WAIT_S * np.exp(-x)))
+
+
+def shares_slots(adapters: ArrayLike, slots: ArrayLike) -> BoolArray:
+    """Whether GPUs are in the shared regime, in the shape of the arguments.
+
+    Numbers of adapters may be rounded sums and means of equal ones, so half an adapter counts as none.
+    """
+    return np.asarray(np.asarray(adapters) > np.asarray(slots) + 0.5)
 
 
 def additive_features(classes: Sequence[AdapterClass]) -> FloatArray:

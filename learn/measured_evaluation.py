@@ -10,16 +10,16 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from joblib import delayed
-from numpy.typing import NDArray
 
-from learn.assessment import macro_f1, smape
-from learn.features import ADDITIVE, FEATURES, Engines, FloatArray, candidate_features
+from learn.assessment import macro_f1
+from learn.features import ADDITIVE, FEATURES, BoolArray, Engines, FloatArray, candidate_features
 from learn.region import Regions
 from learn.space import DesignSpace
 from learn.surrogate import Surrogate, within
 from scenarios import Problem, ScenarioError
 from twin.load import GPULoad
 from twin.measured.predict import predict_all
+from twin.measured.report import smape
 from twin.measured.runs import MeasuredRun, measured_runs, read_runs, run_requests, selected
 from twin.metrics import GPUMetrics
 from twin.parallel import in_processes
@@ -154,7 +154,7 @@ def read_results(path: str | Path) -> pd.DataFrame:
     return table
 
 
-def _of_lengths(features: FloatArray, space: DesignSpace) -> NDArray[np.bool_]:
+def _of_lengths(features: FloatArray, space: DesignSpace) -> BoolArray:
     """Which runs have requests as long as those of a space, or almost: its rows know no others."""
     tokens = space.means[:, :2]
     return np.asarray(within(features[:, _LENGTHS], tokens.min(axis=0), tokens.max(axis=0)).all(axis=1))
@@ -244,7 +244,7 @@ def _of_region(
     kind: str,
     runs: Sequence[MeasuredRun],
     features: FloatArray,
-    alike: NDArray[np.bool_],
+    alike: BoolArray,
     table: pd.DataFrame,
 ) -> MeasuredQuality:
     region = regions.inner if kind == "inner" else regions.outer
@@ -270,7 +270,7 @@ def _unasked(name: str, outside: int) -> MeasuredQuality:
 def _quality(
     name: str,
     table: pd.DataFrame,
-    starved: NDArray[np.bool_],
+    starved: BoolArray,
     *,
     outside: int = 0,
     throughput: FloatArray | None = None,
@@ -278,12 +278,10 @@ def _quality(
 ) -> MeasuredQuality:
     truth = table["starved"].astype(bool).to_numpy()
 
-    def error(said: FloatArray | None, column: str) -> float:
-        if said is None:
+    def error(predicted: FloatArray | None, column: str) -> float:
+        if predicted is None:
             return math.nan
-        measured = table[column].to_numpy(dtype=np.float64)
-        known = np.isfinite(measured)
-        return smape(measured[known], said[known])
+        return smape(table[column].reset_index(drop=True), pd.Series(predicted))
 
     return MeasuredQuality(
         name=name,

@@ -16,8 +16,9 @@ import pandas as pd
 from joblib import delayed
 
 from learn.boundary import BoundaryError, fit_boundary
-from learn.boundary_search import MAX_STEP, MOST_REQUESTS, TRUSTED, predict_boundary, search_boundary
-from learn.design import Composition, SamplingPlan, compositions
+from learn.boundary_search import BoundarySearch
+from learn.design import SamplingPlan, compositions
+from learn.params import DEFAULTS, LearnParams, SearchParams
 from learn.space import DesignSpace
 from learn.storage.dataset import Dataset, table_of
 from learn.storage.rounds import Rounds
@@ -33,6 +34,7 @@ def sample(
     space: DesignSpace,
     plan: SamplingPlan,
     *,
+    params: LearnParams = DEFAULTS,
     workers: int = 1,
     directory: str | Path | None = None,
     cache: Path | None = None,
@@ -47,6 +49,8 @@ def sample(
         What a GPU can be given.
     plan
         How much to sample.
+    params
+        How mixes are drawn and their boundaries searched.
     workers
         Processes; inside ``joblib.parallel_config(backend="ray")`` or ``"dask"`` the runs go to that
         cluster. The data are the same for any number.
@@ -74,6 +78,8 @@ def sample(
         raise ScenarioError([Problem("workers", f"is {workers}", "give 1 or more")], "sample")
     step = space.profile.step.model_dump(mode="json")
     metadata = {"space": space.describe(), "plan": asdict(plan), "step": step}
+    if params.of_runs():
+        metadata["params"] = params.of_runs()
     kept = Rounds(Path(directory) if directory is not None else None, metadata, cache)
     rounds: list[pd.DataFrame] = []
     for number, first in enumerate(range(0, plan.compositions, plan.round_size)):
@@ -81,18 +87,18 @@ def sample(
         done = kept.read(number, first, last)
         if done is None:
             so_far = Dataset(pd.concat(rounds, ignore_index=True), metadata) if rounds else None
-            done = _round(space, plan, first, so_far, metadata, workers, progress, deadline)
+            done = _round(space, plan, first, params, so_far, metadata, workers, progress, deadline)
             kept.keep(done, number, first, last)
         rounds.append(done.table)
         if not first:
-            _check_starved(space, done)
+            _check_starved(space, done, params.search)
     return Dataset(pd.concat(rounds, ignore_index=True), metadata)
 
 
-def _check_starved(space: DesignSpace, runs: Dataset) -> None:
+def _check_starved(space: DesignSpace, runs: Dataset, params: SearchParams) -> None:
     """Refuse to go on where searches ended at the heaviest load that is tried, and nothing starved."""
     heaviest, seconds = float(runs.table["total_rate"].max()), space.workload.duration_s
-    if runs.starved.any() or heaviest * seconds * math.exp(MAX_STEP) < MOST_REQUESTS:
+    if runs.starved.any() or heaviest * seconds * math.exp(params.max_step) < params.max_requests:
         return
     raise BoundaryError(
         f"not even {heaviest:.4g} requests/s for {seconds:g} s starve a GPU, whatever the adapters; lower "
@@ -104,6 +110,7 @@ def _round(
     space: DesignSpace,
     plan: SamplingPlan,
     first: int,
+    params: LearnParams,
     so_far: Dataset | None,
     metadata: dict[str, Any],
     workers: int,
@@ -111,25 +118,28 @@ def _round(
     deadline: Deadline,
 ) -> Dataset:
     last = min(first + plan.round_size, plan.compositions)
-    design = compositions(space, first, last, plan.seed)
-    expected = _expected(space, design, so_far)
-    jobs = [delayed(search_boundary)(space, plan, *pair) for pair in zip(design, expected, strict=True)]
+    mixes = compositions(space, first, last, plan.seed, params.design)
+    searches = [BoundarySearch(space, plan, mix, params) for mix in mixes]
+    expected = _expected(searches, so_far, params)
+    jobs = [delayed(BoundarySearch.runs)(*job) for job in zip(searches, expected, strict=True)]
     rows: list[dict[str, float]] = []
-    searches = in_processes(jobs, workers, deadline=deadline, work="the twin was sampled")
-    for done, found in enumerate(searches, start=first + 1):
-        rows.extend(found)
+    finished = in_processes(jobs, workers, deadline=deadline, work="the twin was sampled")
+    for done, runs in enumerate(finished, start=first + 1):
+        rows.extend(runs)
         if progress is not None:
             progress("sampling the twin", done, plan.compositions)
     return Dataset(table_of(rows), metadata)
 
 
-def _expected(space: DesignSpace, design: list[Composition], so_far: Dataset | None) -> list[float | None]:
+def _expected(
+    searches: list[BoundarySearch], so_far: Dataset | None, params: LearnParams
+) -> list[float | None]:
     """Where the boundaries of compositions are expected; None where nothing is known yet."""
     if so_far is None:
-        return [None] * len(design)
+        return [None] * len(searches)
     try:
-        model = fit_boundary(so_far)
+        model = fit_boundary(so_far, params.boundary)
     except BoundaryError:
-        return [None] * len(design)
-    most = TRUSTED * float(so_far.table["total_rate"][~so_far.starved].max())
-    return [predict_boundary(space, one, model, most) for one in design]
+        return [None] * len(searches)
+    max_rate = params.search.extrapolation * float(so_far.target("total_rate")[~so_far.starved].max())
+    return [search.predict(model, max_rate) for search in searches]

@@ -65,7 +65,7 @@ class SurrogateOracle:
         return bool(self.surrogate.starved(features, outside="allow")[0])
 
     def _memory(self, max_loras: int, max_lora_rank: int) -> twin.MemoryPlan:
-        memory_gib = self.device.memory_gib or self.profile.gpu_memory_gib
+        memory_gib = self.profile.memory_of(self.device)
         return twin.plan_memory(
             self.profile.memory, self.scenario.engine, memory_gib, max_loras, max_lora_rank
         )

@@ -25,9 +25,6 @@ from twin import MemoryPlan
 if TYPE_CHECKING:
     from optimizer.result import Result
 
-SLOT_ROW = "a slot for every adapter"
-"""Meaning of the rows that limit the number of adapters to the slots."""
-
 
 class WhatIf(BaseModel):
     """One thing that could be changed, and what it would save."""
@@ -45,13 +42,13 @@ def without_limits(problem: PackingProblem) -> PackingProblem:
 
 
 def what_ifs(instance: Instance, result: Result) -> tuple[WhatIf, ...]:
-    """The levers of a scenario; those on a plan's engines are left out where there is no plan."""
+    """What could be changed; what it costs a plan's engines is left out where there is no plan."""
     problem = without_limits(instance.inner)
     now = continuous_bound(problem)
     if not np.isfinite(now):
         return ()
-    found = [_more_slots(instance, result, problem, now), _shorter(instance, problem, now)]
-    return (*found, *_lower_ranks(instance, problem, now))
+    engines = _more_slots(instance, result, problem, now), _shorter(instance, problem, now)
+    return (*engines, *_lower_ranks(instance, problem, now))
 
 
 def _saved(now: float, then: float) -> str:
@@ -67,7 +64,7 @@ def _saved(now: float, then: float) -> str:
 
 def _more_slots(instance: Instance, result: Result, problem: PackingProblem, now: float) -> WhatIf:
     options = tuple(
-        _with_slots(instance, option, 1) if _slot_row(instance, option) is not None else option
+        option if (row := slot_row(option)) is None else _with_slots(option, row, 1)
         for option in problem.options
     )
     then = continuous_bound(replace(problem, options=options))
@@ -78,18 +75,15 @@ def _more_slots(instance: Instance, result: Result, problem: PackingProblem, now
     )
 
 
-def _slot_row(instance: Instance, option: PackingOption) -> int | None:
-    """Index of the row that limits the adapters to the slots."""
-    for rows in instance.regions[option.device].inner.of(option.max_loras, option.max_lora_rank):
-        if option.name.endswith(rows.regime):
-            return next((r for r, row in enumerate(rows.rows) if row.meaning == SLOT_ROW), None)
-    return None
+def slot_row(option: PackingOption) -> int | None:
+    """Index of the row that limits adapters to the slots: each takes one, and there are so many."""
+    rows = np.flatnonzero((option.usage == 1.0).all(axis=1) & (option.capacity == option.max_loras))
+    return int(rows[0]) if len(rows) else None
 
 
-def _with_slots(instance: Instance, option: PackingOption, more: int) -> PackingOption:
-    r, capacity = _slot_row(instance, option), option.capacity.copy()
-    assert r is not None
-    capacity[r] += more
+def _with_slots(option: PackingOption, row: int, more: int) -> PackingOption:
+    capacity = option.capacity.copy()
+    capacity[row] += more
     return replace(option, capacity=capacity)
 
 
@@ -109,7 +103,7 @@ def _slot_cost(instance: Instance, result: Result) -> str:
 
 def _memory(instance: Instance, device: Device, slots: int, rank: int) -> MemoryPlan:
     profile = instance.profiles[device.name]
-    memory = device.memory_gib or profile.gpu_memory_gib
+    memory = profile.memory_of(device)
     return twin.plan_memory(profile.memory, instance.scenario.engine, memory, slots, rank)
 
 
@@ -133,32 +127,26 @@ def _shorter(instance: Instance, problem: PackingProblem, now: float) -> WhatIf:
             "every engine that fits the memory starts with it already",
             saves=0.0,
         )
-    added = [
-        option
-        for device, slots, rank, _ in failing
-        for option in _like(instance, problem, device, slots, rank)
-    ]
+    added = [option for device, slots, rank, _ in failing for option in _like(problem, device, slots, rank)]
     then = continuous_bound(replace(problem, options=(*problem.options, *added)))
     length = min(longest for *_, longest in failing)
-    said = ", ".join(f"{slots} slots of rank {rank}" for _, slots, rank, _ in failing[:3])
+    engines = ", ".join(f"{slots} slots of rank {rank}" for _, slots, rank, _ in failing[:3])
     return WhatIf(
         name=name,
         text=f"max_model_len {length:,} instead of {engine.max_model_len:,} would also start "
-        f"{said}{' and more' if len(failing) > 3 else ''}, which saves {_saved(now, min(now, then))}",
+        f"{engines}{' and more' if len(failing) > 3 else ''}, which saves {_saved(now, min(now, then))}",
         saves=now - min(now, then),
     )
 
 
-def _like(
-    instance: Instance, problem: PackingProblem, device: Device, slots: int, rank: int
-) -> Iterable[PackingOption]:
+def _like(problem: PackingProblem, device: Device, slots: int, rank: int) -> Iterable[PackingOption]:
     """An option of more slots with the rows of the largest one that there is: no worse than the real one."""
     same = [o for o in problem.options if o.device == device.name and o.max_lora_rank == rank]
     largest = max((o.max_loras for o in same), default=0)
     return tuple(
-        _with_slots(instance, option, slots - largest)
+        _with_slots(option, row, slots - largest)
         for option in same
-        if option.max_loras == largest and _slot_row(instance, option) is not None
+        if option.max_loras == largest and (row := slot_row(option)) is not None
     )
 
 
@@ -167,17 +155,17 @@ def _like(
 
 def _lower_ranks(instance: Instance, problem: PackingProblem, now: float) -> list[WhatIf]:
     """The largest rank of all lowered to each smaller one that there is."""
-    ranks = sorted({one.rank for one in instance.classes})
-    levers = []
+    ranks = sorted({members.rank for members in instance.classes})
+    changes = []
     for rank in reversed(ranks[:-1]):
-        above = np.array([one.rank > rank for one in instance.classes])
+        above = np.array([members.rank > rank for members in instance.classes])
         options = tuple(
             replace(o, allowed=o.fits_class | (above & (o.max_lora_rank >= padded_rank(rank))))
             for o in problem.options
         )
         then = continuous_bound(replace(problem, options=options))
         number = int(instance.inner.counts[above].sum())
-        levers.append(
+        changes.append(
             WhatIf(
                 name=f"largest rank {rank}",
                 text=f"rank {rank} instead of up to {ranks[-1]} for {number} adapters saves "
@@ -185,4 +173,4 @@ def _lower_ranks(instance: Instance, problem: PackingProblem, now: float) -> lis
                 saves=now - then,
             )
         )
-    return levers
+    return changes

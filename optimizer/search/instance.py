@@ -138,7 +138,7 @@ def _no_memory(scenario: Scenario, profiles: Mapping[str, EngineProfile]) -> str
     said = []
     for device in scenario.devices:
         profile = profiles[device.name]
-        memory = device.memory_gib or profile.gpu_memory_gib
+        memory = profile.memory_of(device)
         plan = twin.plan_memory(profile.memory, scenario.engine, memory, slots, rank)
         said.append(f"on {device.name} {plan.why}; {plan.remedy}")
     return f"no engine configuration fits the memory: with {slots} slots of rank {rank}, {'. '.join(said)}"

@@ -94,8 +94,12 @@ def test_the_plan_of_a_test_has_mixes_of_its_own() -> None:
         ("lengths", (), "lengths are empty; give"),
         ("ranks", (), r"ranks are \(\); give"),
         ("ranks", (16, 8), r"ranks are \(16, 8\); give"),
-        ("options", (Option(8, 4, 1000),), r"options\[0\] is .*max_lora_rank=4.*; raise its rank to 8"),
-        ("options", (Option(8, 16, 0),), r"options\[0\] is .*kv_cache_tokens=0.*; give"),
+        (
+            "options",
+            (Option("H100-64GB", 8, 4, 1000),),
+            r"options\[0\] is .*max_lora_rank=4.*; raise its rank to 8",
+        ),
+        ("options", (Option("H100-64GB", 8, 16, 0),), r"options\[0\] is .*kv_cache_tokens=0.*; give"),
     ],
 )
 def test_a_space_in_which_a_gpu_can_be_given_nothing_is_refused(
