@@ -16,7 +16,7 @@ from learn.bisection import bisect
 from learn.boundary import boundary_points
 from learn.design import Composition, compositions
 from learn.estimators import Method, one_thread
-from learn.features import ADDITIVE, REGIMES, BoolArray, FloatArray, Regime
+from learn.features import ADDITIVE, REGIMES, BoolArray, FloatArray, IntArray, Regime
 from learn.params import DEFAULTS, LearnParams
 from learn.region import FeasibilityRegion, Regions
 from learn.space import DesignSpace
@@ -240,16 +240,15 @@ def region_quality(
     )
 
 
-def _options(dataset: Dataset) -> dict[tuple[int, int], BoolArray]:
-    """The runs of each option, as masks, by slots and max rank."""
-    keys = list(zip(dataset.table["max_loras"], dataset.table["max_lora_rank"], strict=True))
-    return {key: np.array([k == key for k in keys]) for key in dict.fromkeys(keys)}
+def _options(dataset: Dataset) -> Mapping[tuple[int, int], IntArray]:
+    """Numbers of the runs of each option, by slots and max rank."""
+    return dataset.table.groupby(["max_loras", "max_lora_rank"]).indices  # type: ignore[return-value]
 
 
 def _inside(region: FeasibilityRegion, dataset: Dataset) -> BoolArray:
     inside = np.zeros(len(dataset), dtype=np.bool_)
-    for key, mask in _options(dataset).items():
-        inside[mask] = region.contains(*key, dataset.sums[mask])
+    for key, runs in _options(dataset).items():
+        inside[runs] = region.contains(*key, dataset.sums[runs])
     return inside
 
 
@@ -304,8 +303,8 @@ def latency_quality(
     compared = _inside(regions.inner, dataset) & ~dataset.starved & np.isfinite(truth) & (truth > 0)
     compared &= dataset.shared == (regime == "shared")
     estimate = np.ones(len(dataset))
-    for key, mask in _options(dataset).items():
-        estimate[mask] = regions.option_latency(*key, regime).estimate(dataset.sums[mask], quality)
+    for key, runs in _options(dataset).items():
+        estimate[runs] = regions.option_latency(*key, regime).estimate(dataset.sums[runs], quality)
     if not compared.any():
         return LatencyQuality(quality, regime, 0, math.nan, math.nan)
     ratio = estimate[compared] / truth[compared]

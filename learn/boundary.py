@@ -73,13 +73,8 @@ class BoundaryPoints:
 
     def where(self, mask: BoolArray) -> BoundaryPoints:
         """The points of a mask."""
-        return BoundaryPoints(
-            self.engines[mask],
-            self.accepted[mask],
-            self.starved[mask],
-            self.composition[mask],
-            self.place[mask],
-        )
+        ends = self.accepted[mask], self.starved[mask]
+        return BoundaryPoints(self.engines[mask], *ends, self.composition[mask], self.place[mask])
 
 
 def boundary_points(

@@ -7,7 +7,6 @@ any fill (quantile regression: Koenker and Bassett 1978).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
@@ -30,26 +29,32 @@ def fit_latency(
     dataset: Dataset, model: BoundaryModel, space: DesignSpace, regime: Regime, params: LatencyFitParams
 ) -> list[OptionLatency]:
     """Latency estimates of every option of the space under one regime."""
-    engines = dataset.engines
-    idle = {o.numbers: idle_step_ms(space, o) for o in space.options}
-    base = np.array([idle.get(tuple(e), 0.0) for e in engines.astype(int).tolist()])
-    full = model.values(regime, dataset.sums, engines)
+    full = model.values(regime, dataset.sums, dataset.engines)
     chosen = ~dataset.starved & (dataset.shared == (regime == "shared")) & (full <= 1.0)
+    runs, full = dataset.where(chosen), full[chosen]
     knots = (0.0, *sorted(set(params.knots)))
-    fits = {
-        name: _fit(
-            dataset.sums[chosen], full[chosen], base[chosen], dataset.target(name)[chosen], knots, params
-        )
-        for name in ("itl_ms", "ttft_ms")
-    }
+    idle = {o.numbers: idle_step_ms(space, o) for o in space.options}
+    base = np.array([idle.get(tuple(e), 0.0) for e in runs.engines.astype(int).tolist()])
+    hinges = np.maximum(full[:, None] - np.array(knots), 0.0)
+    columns = np.hstack([np.ones((len(runs), 1)), hinges, runs.sums[:, _ACTIVE]])
+
+    def fitted(name: Quality) -> FloatArray:
+        y = runs.target(name)
+        known = np.isfinite(y) & (y > 0)
+        if not known.any():
+            return np.zeros(columns.shape[1])
+        typical = _typical(full[known], y[known], params.neighbours)
+        return _fit(columns[known], (y - base)[known], typical, params.share_below)
+
+    itl, ttft = fitted("itl_ms"), fitted("ttft_ms")
     return [
         OptionLatency(
             device=space.device,
             max_loras=o.max_loras,
             max_lora_rank=o.max_lora_rank,
             regime=regime,
-            itl_ms=_planes(row, idle[o.numbers], knots, fits["itl_ms"]),
-            ttft_ms=_planes(row, idle[o.numbers], knots, fits["ttft_ms"]),
+            itl_ms=_planes(row, idle[o.numbers], knots, itl),
+            ttft_ms=_planes(row, idle[o.numbers], knots, ttft),
         )
         for o, row in zip(space.options, model.coefficients[regime], strict=True)
     ]
@@ -64,47 +69,18 @@ def idle_step_ms(space: DesignSpace, option: Option) -> float:
     return float(one) * 1e3
 
 
-@dataclass(frozen=True)
-class _Estimate:
-    """A latency above that of an idle engine, in ms: a constant, slopes from each knot and of ``_ACTIVE``."""
-
-    constant: float
-    slopes: FloatArray
-    active: FloatArray
-
-
-def _fit(
-    sums: FloatArray,
-    full: FloatArray,
-    idle: FloatArray,
-    y: FloatArray,
-    knots: tuple[float, ...],
-    params: LatencyFitParams,
-) -> _Estimate:
-    """The estimate above so many of the runs, by least pinball loss with coefficients of at least 0."""
-    known = np.isfinite(y) & (y > 0)
-    if not known.any():
-        return _Estimate(0.0, np.zeros(len(knots)), np.zeros(len(_ACTIVE)))
-    sums, full, idle, y = sums[known], full[known], idle[known], y[known]
-    hinges = np.maximum(full[:, None] - np.array(knots), 0.0)
-    columns = np.hstack([np.ones((len(y), 1)), hinges, sums[:, _ACTIVE]])
-    size, typical = columns.mean(axis=0) + 1e-300, _typical(full, y, params.neighbours)
-    scaled = sparse.csr_matrix(columns / size / typical[:, None])
-    even = sparse.identity(len(y))
+def _fit(columns: FloatArray, above_idle: FloatArray, typical: FloatArray, share_below: float) -> FloatArray:
+    """Coefficients of at least 0, one per column, by least pinball loss: so many of the runs lie below."""
+    n = len(columns)
+    size = columns.mean(axis=0) + 1e-300  # columns differ by orders of magnitude
+    even = sparse.identity(n)
     solved = linprog(
-        np.concatenate(
-            [
-                np.zeros(len(size)),
-                np.full(len(y), params.share_below),
-                np.full(len(y), 1 - params.share_below),
-            ]
-        ),
-        A_eq=sparse.hstack([scaled, even, -even]).tocsc(),
-        b_eq=(y - idle) / typical,
+        np.repeat([0.0, share_below, 1 - share_below], [len(size), n, n]),
+        A_eq=sparse.hstack([sparse.csr_matrix(columns / size / typical[:, None]), even, -even]).tocsc(),
+        b_eq=above_idle / typical,
         method="highs",
     )
-    constant, *slopes = solved.x[: len(size)] / size
-    return _Estimate(float(constant), np.array(slopes[: len(knots)]), np.array(slopes[len(knots) :]))
+    return np.asarray(solved.x[: len(size)] / size)
 
 
 def _typical(full: FloatArray, y: FloatArray, neighbours: int) -> FloatArray:
@@ -114,16 +90,24 @@ def _typical(full: FloatArray, y: FloatArray, neighbours: int) -> FloatArray:
     return typical
 
 
-def _planes(row: FloatArray, idle: float, knots: tuple[float, ...], estimate: _Estimate) -> tuple[Plane, ...]:
-    """Planes of one option: one for each part of the convex function that is steeper than the last."""
+def _planes(
+    row: FloatArray, idle: float, knots: tuple[float, ...], coefficients: FloatArray
+) -> tuple[Plane, ...]:
+    """Planes of one option: one for each part of the convex function that is steeper than the last.
+
+    Parameters
+    ----------
+    coefficients
+        A constant above an idle engine's time, changes of the slope at the knots, and slopes of ``_ACTIVE``.
+    """
     planes: list[Plane] = []
     extra = np.zeros(len(row))
-    extra[list(_ACTIVE)] = estimate.active
-    slope, offset = 0.0, estimate.constant
-    for knot, step in zip(knots, estimate.slopes, strict=True):
-        slope, offset = slope + step, offset - step * knot
-        if step > 0 or not knot:
+    extra[list(_ACTIVE)] = coefficients[1 + len(knots) :]
+    slope, offset = 0.0, float(coefficients[0])
+    for knot, change in zip(knots, coefficients[1 : 1 + len(knots)], strict=True):
+        slope, offset = slope + change, offset - change * knot
+        if change > 0 or not knot:
             values = (idle + offset, *(slope * row + extra).tolist())
-            intercept, *coefficients = (float(f"{value:.6g}") for value in values)
-            planes.append(Plane(intercept=intercept, coefficients=tuple(coefficients)))
+            intercept, *slopes = (float(f"{value:.6g}") for value in values)
+            planes.append(Plane(intercept=intercept, coefficients=tuple(slopes)))
     return tuple(planes)

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from joblib import delayed
+from numpy.typing import ArrayLike
 
 from learn.assessment import macro_f1
 from learn.features import ADDITIVE, FEATURES, BoolArray, Engines, FloatArray, candidate_features
-from learn.region import Regions
+from learn.region import FeasibilityRegion, Regions
 from learn.space import DesignSpace
 from learn.surrogate import Surrogate, within
 from scenarios import Problem, ScenarioError
@@ -118,25 +119,24 @@ def assess_measured(
     table = table[selected(table, QUALITIES) & (table["model"] == profile.model).to_numpy()]
     runs = measured_runs(table)
     known = np.array([run.kv_cache_tokens is not None and run.mean_prompt is not None for run in runs], bool)
-    table, runs = table[known], [run for run, k in zip(runs, known, strict=True) if k]
+    table, runs = table[known].reset_index(drop=True), [run for run, k in zip(runs, known, strict=True) if k]
     if not runs:
         return []
     features = np.vstack([_features(run, profile) for run in runs])
-    found = [_of_surrogate(surrogate, features, table) for surrogate in surrogates]
-    asked = surrogates[0].inside(features) if surrogates else np.zeros(len(runs), dtype=np.bool_)
-    if asked.any():
-        played, truth = [run for run, a in zip(runs, asked, strict=True) if a], table[asked]
+    answers: list[tuple[str, pd.DataFrame]] = [(s.method, _of_surrogate(s, features)) for s in surrogates]
+    if surrogates and (asked := surrogates[0].inside(features)).any():
         unseen = profile.model_copy(update={"frontend": profile.frontend.model_copy(update={"scrape": None})})
-        found += [
-            replace(quality, outside=int((~asked).sum()))
-            for quality in (
-                _of_open_loop(space, played, truth, workers),
-                _of_twin("twin, client cap", unseen, played, truth, workers),
-                _of_twin("twin, stalls too", profile, played, truth, workers),
-            )
+        answers += [
+            ("twin, open loop", _of_open_loop(space, runs, asked, workers)),
+            ("twin, client cap", _of_twin(unseen, runs, asked, workers)),
+            ("twin, stalls too", _of_twin(profile, runs, asked, workers)),
         ]
     alike = _of_lengths(features, space)
-    return found + [_of_region(regions, kind, runs, features, alike, table) for kind in ("inner", "outer")]
+    answers += [
+        (f"{region.kind} region", _of_region(region, runs, features, alike))
+        for region in (regions.inner, regions.outer)
+    ]
+    return [_quality(name, predicted, table) for name, predicted in answers]
 
 
 def read_results(path: str | Path) -> pd.DataFrame:
@@ -176,32 +176,30 @@ def _features(run: MeasuredRun, profile: EngineProfile) -> FloatArray:
     )
 
 
-def _of_surrogate(surrogate: Surrogate, features: FloatArray, table: pd.DataFrame) -> MeasuredQuality:
+def _answers(asked: BoolArray, *columns: ArrayLike) -> pd.DataFrame:
+    """Columns `RESULTS` as predicted for the runs that were asked about; nan for the others."""
+    predicted = pd.DataFrame(np.column_stack(columns), index=np.flatnonzero(asked), columns=list(RESULTS))
+    return predicted.reindex(range(len(asked)))
+
+
+def _of_surrogate(surrogate: Surrogate, features: FloatArray) -> pd.DataFrame:
     inside = surrogate.inside(features)
-    if not inside.any():
-        return _unasked(surrogate.method, len(table))
-    said = surrogate.predict(features[inside], outside="allow")
-    return _quality(
-        surrogate.method,
-        table[inside],
-        said.served_share < SERVED,
-        outside=int((~inside).sum()),
-        throughput=said.throughput_tok_per_s,
-        itl=said.itl_ms,
-    )
+    predicted = surrogate.predict(features[inside], outside="allow")
+    starved = predicted.served_share < SERVED
+    return _answers(inside, predicted.throughput_tok_per_s, predicted.itl_ms, starved)
 
 
 def _of_open_loop(
-    space: DesignSpace, runs: Sequence[MeasuredRun], table: pd.DataFrame, workers: int
-) -> MeasuredQuality:
+    space: DesignSpace, runs: Sequence[MeasuredRun], asked: BoolArray, workers: int
+) -> pd.DataFrame:
     """The twin under the workload that it taught the surrogates with, at the runs' rates."""
-    said = list(in_processes((delayed(_hour)(space, run) for run in runs), workers))
-    return _quality(
-        "twin, open loop",
-        table,
-        np.array([gpu.served_share < SERVED for gpu in said]),
-        throughput=np.array([gpu.served_tok_per_s for gpu in said]),
-        itl=1e3 * np.array([gpu.itl.mean_s for gpu in said]),
+    jobs = (delayed(_hour)(space, run) for run, a in zip(runs, asked, strict=True) if a)
+    gpus = list(in_processes(jobs, workers))
+    return _answers(
+        asked,
+        [gpu.served_tok_per_s for gpu in gpus],
+        1e3 * np.array([gpu.itl.mean_s for gpu in gpus]),
+        [gpu.served_share < SERVED for gpu in gpus],
     )
 
 
@@ -227,69 +225,39 @@ def _hour(space: DesignSpace, run: MeasuredRun) -> GPUMetrics:
 
 
 def _of_twin(
-    name: str, profile: EngineProfile, runs: Sequence[MeasuredRun], table: pd.DataFrame, workers: int
-) -> MeasuredQuality:
-    said = predict_all(runs, lambda _: profile, workers=workers)
-    return _quality(
-        name,
-        table,
-        said["predicted_starved"].to_numpy(dtype=np.bool_),
-        throughput=said["predicted_total_throughput"].to_numpy(dtype=np.float64),
-        itl=said["predicted_itl_ms"].to_numpy(dtype=np.float64),
-    )
+    profile: EngineProfile, runs: Sequence[MeasuredRun], asked: BoolArray, workers: int
+) -> pd.DataFrame:
+    played = [run for run, a in zip(runs, asked, strict=True) if a]
+    predicted = predict_all(played, lambda _: profile, workers=workers)
+    names = ("predicted_total_throughput", "predicted_itl_ms", "predicted_starved")
+    return _answers(asked, *(predicted[name].to_numpy(dtype=np.float64) for name in names))
 
 
 def _of_region(
-    regions: Regions,
-    kind: str,
-    runs: Sequence[MeasuredRun],
-    features: FloatArray,
-    alike: BoolArray,
-    table: pd.DataFrame,
-) -> MeasuredQuality:
-    region = regions.inner if kind == "inner" else regions.outer
+    region: FeasibilityRegion, runs: Sequence[MeasuredRun], features: FloatArray, alike: BoolArray
+) -> pd.DataFrame:
     options = {(o.max_loras, o.max_lora_rank) for o in region.options}
     asked = alike & np.array([(run.max_loras, run.max_lora_rank) in options for run in runs])
-    if not asked.any():
-        return _unasked(f"{kind} region", len(table))
-    starved = np.array(
-        [
-            not region.contains(run.max_loras, run.max_lora_rank, row[: len(ADDITIVE)])
-            for run, row, a in zip(runs, features, asked, strict=True)
-            if a
-        ]
-    )
-    return _quality(f"{kind} region", table[asked], starved, outside=int((~asked).sum()))
+    starved = [
+        not region.contains(runs[k].max_loras, runs[k].max_lora_rank, features[k, : len(ADDITIVE)])
+        for k in np.flatnonzero(asked).tolist()
+    ]
+    unknown = np.full(len(starved), math.nan)
+    return _answers(asked, unknown, unknown, starved)
 
 
-def _unasked(name: str, outside: int) -> MeasuredQuality:
-    """Of what could not be asked about a single run."""
-    return MeasuredQuality(name, 0, outside, math.nan, math.nan, math.nan, 0, 0)
-
-
-def _quality(
-    name: str,
-    table: pd.DataFrame,
-    starved: BoolArray,
-    *,
-    outside: int = 0,
-    throughput: FloatArray | None = None,
-    itl: FloatArray | None = None,
-) -> MeasuredQuality:
-    truth = table["starved"].astype(bool).to_numpy()
-
-    def error(predicted: FloatArray | None, column: str) -> float:
-        if predicted is None:
-            return math.nan
-        return smape(table[column].reset_index(drop=True), pd.Series(predicted))
-
+def _quality(name: str, predicted: pd.DataFrame, table: pd.DataFrame) -> MeasuredQuality:
+    """Errors of what was predicted, over the runs that were asked about."""
+    asked = predicted["starved"].notna().to_numpy()
+    truth = table["starved"].astype(bool).to_numpy()[asked]
+    starved = predicted["starved"].to_numpy()[asked] > 0
     return MeasuredQuality(
         name=name,
-        runs=len(table),
-        outside=outside,
-        throughput_smape=error(throughput, "total_throughput"),
-        itl_smape=error(itl, "itl_mean_ms"),
-        macro_f1=macro_f1(truth, starved),
+        runs=int(asked.sum()),
+        outside=int((~asked).sum()),
+        throughput_smape=smape(table["total_throughput"], predicted["total_throughput"]),
+        itl_smape=smape(table["itl_mean_ms"], predicted["itl_mean_ms"]),
+        macro_f1=macro_f1(truth, starved) if asked.any() else math.nan,
         missed=int((truth & ~starved).sum()),
         false_alarms=int((~truth & starved).sum()),
     )

@@ -15,7 +15,7 @@ import numpy as np
 
 from learn.boundary import BoundaryModel, BoundaryPoints, boundary_points, fit_points
 from learn.design import SamplingPlan
-from learn.features import ADDITIVE, FEATURES, REGIMES, BoolArray, FloatArray, IntArray, Regime
+from learn.features import ADDITIVE, FEATURES, REGIMES, FloatArray, IntArray, Regime
 from learn.latency_fit import fit_latency
 from learn.params import DEFAULTS, LearnParams, RegionFitParams
 from learn.region import Domain, FeasibilityRegion, OptionErrors, OptionRows, Provenance, Regions, Row
@@ -29,18 +29,17 @@ UNITS = {f.name: f.unit for f in FEATURES if f.additive}
 
 @dataclass(frozen=True)
 class Calibration:
-    """How far to shift the rows of each option of one regime, as factors on the coefficients.
+    """How far to shift the rows of each option of one regime, for the inner and for the outer region.
 
     Parameters
     ----------
-    inner, outer
-        Factor by option, shape (n_options,).
+    factors
+        Factor on the coefficients by option, shape (n_options,).
     errors
-        Cross-validated errors of the inner and of the outer rows by option; None where there were no points.
+        Cross-validated errors of the rows by option; None where there were no points.
     """
 
-    inner: FloatArray
-    outer: FloatArray
+    factors: Mapping[Kind, FloatArray]
     errors: Mapping[Kind, tuple[OptionErrors | None, ...]]
 
 
@@ -146,9 +145,7 @@ def _option_rows(
     max_adapters = space.most_adapters(option, params.design)
 
     def scaled(which: Regime) -> FloatArray:
-        calibration = calibrations[which]
-        factor = (calibration.inner if kind == "inner" else calibration.outer)[index]
-        return np.asarray(factor * model.coefficients[which][index])
+        return np.asarray(calibrations[which].factors[kind][index] * model.coefficients[which][index])
 
     rows = [_row("work and slots in use", scaled(regime))]
     if regime == "resident":
@@ -201,57 +198,50 @@ def _calibrate(
     own = points.where(points.shared == (regime == "shared"))
     if len(own.engines) < 2 * params.folds:
         factor = np.full(n, params.unknown_factor)
-        return Calibration(factor, 1 / factor, {"inner": (None,) * n, "outer": (None,) * n})
+        return Calibration(
+            {"inner": factor, "outer": 1 / factor}, {"inner": (None,) * n, "outer": (None,) * n}
+        )
     option = np.array([np.flatnonzero((model.engines == e).all(axis=1))[0] for e in own.engines])
     logs = _held_out(own, regime, option, model, params)
-    spread = _spread(logs.middle, option, n, params.prior_points)
     # Options have too few points for quantiles of their own: the residuals of all, each over its option's
     # spread, give one quantile, and an option's spread turns it back into a shift.
-    low = float(np.quantile(logs.middle / spread[option], 1.0 - params.inner_confidence[regime]))
-    high = float(np.quantile(logs.middle / spread[option], params.outer_confidence))
+    spread = _spread(logs[_MIDDLE], option, n, params.prior_points)
+    residual = logs[_MIDDLE] / spread[option]
+    share: dict[Kind, float] = {
+        "inner": 1.0 - params.inner_confidence[regime],
+        "outer": params.outer_confidence,
+    }
+    shifts = {kind: float(np.quantile(residual, share[kind])) * spread for kind in share}
     seen = _log_values(model, regime, own.middle, own.engines)
     base = _offset(seen, option, n, params.prior_points)
     return Calibration(
-        inner=np.exp(-(base + low * spread)),
-        outer=np.exp(-(base + high * spread)),
-        errors={
-            "inner": _errors_by_option(logs, option, low * spread),
-            "outer": _errors_by_option(logs, option, high * spread),
-        },
+        factors={kind: np.exp(-(base + shift)) for kind, shift in shifts.items()},
+        errors={kind: _errors_by_option(logs, option, shift) for kind, shift in shifts.items()},
     )
 
 
-@dataclass(frozen=True)
-class _Logs:
-    """Logarithms of left-hand sides at bracket ends and middles, from models that did not see them."""
-
-    accepted: FloatArray
-    middle: FloatArray
-    starved: FloatArray
-
-    def where(self, mask: BoolArray) -> _Logs:
-        return _Logs(self.accepted[mask], self.middle[mask], self.starved[mask])
+_ACCEPTED, _MIDDLE, _STARVED = range(3)
+"""Rows of logarithms of left-hand sides: at the ends and in the middle of brackets."""
 
 
 def _held_out(
     points: BoundaryPoints, regime: Regime, option: IntArray, whole: BoundaryModel, params: RegionFitParams
-) -> _Logs:
-    """Cross-validated logs: what the rows say of mixes that they were not fitted to."""
+) -> FloatArray:
+    """Logarithms of the left-hand sides of models that did not see the mixes, shape (3, n)."""
     engines = whole.engines
     # Dealt option by option, so that every fit sees some of an option's own mixes, and each from another fold
     # on, so that options with few do not all lose theirs to the first folds.
     fold = np.zeros(len(option), dtype=np.int64)
     for k in np.unique(option):
         fold[option == k] = (np.arange(np.count_nonzero(option == k)) + k) % params.folds
-    logs = _Logs(*(np.zeros(len(fold)) for _ in range(3)))
+    logs = np.zeros((3, len(fold)))
     for k in range(params.folds):
         test, train = points.where(fold == k), points.where(fold != k)
         model = fit_points(train, engines, whole.params)
         seen = _log_values(model, regime, train.middle, train.engines)
         offset = _offset(seen, option[fold != k], len(engines), params.prior_points)[option[fold == k]]
-        for name in ("accepted", "middle", "starved"):
-            values = _log_values(model, regime, getattr(test, name), test.engines)
-            getattr(logs, name)[fold == k] = values - offset
+        for side, sums in enumerate((test.accepted, test.middle, test.starved)):
+            logs[side, fold == k] = _log_values(model, regime, sums, test.engines) - offset
     return logs
 
 
@@ -274,19 +264,21 @@ def _spread(residual: FloatArray, option: IntArray, n_options: int, prior: float
     return np.asarray(np.sqrt((squares + prior * typical**2) / (number + prior)) + 1e-9)
 
 
-def _errors_by_option(logs: _Logs, option: IntArray, shift: FloatArray) -> tuple[OptionErrors | None, ...]:
+def _errors_by_option(
+    logs: FloatArray, option: IntArray, shift: FloatArray
+) -> tuple[OptionErrors | None, ...]:
     return tuple(
-        _errors(logs.where(option == k), float(shift[k])) if (option == k).any() else None
+        _errors(logs[:, option == k], float(shift[k])) if (option == k).any() else None
         for k in range(len(shift))
     )
 
 
-def _errors(logs: _Logs, shift: float) -> OptionErrors:
-    n = len(logs.middle)
+def _errors(logs: FloatArray, shift: float) -> OptionErrors:
+    n = logs.shape[1]
     return OptionErrors(
         n_starved=n,
         n_accepted=n,
-        false_feasible=_short((logs.starved < shift).mean()),
-        false_infeasible=_short((logs.accepted > shift).mean()),
-        mean_usage=_short(np.exp(logs.middle - shift).mean()),
+        false_feasible=_short((logs[_STARVED] < shift).mean()),
+        false_infeasible=_short((logs[_ACCEPTED] > shift).mean()),
+        mean_usage=_short(np.exp(logs[_MIDDLE] - shift).mean()),
     )

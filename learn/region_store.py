@@ -99,16 +99,16 @@ def regions_for(
     request, root = RegionRequest(space, plan, params), cache_folder(cache_dir)
     regions = _shipped_region(request) or _cached_regions(request, root)
     if regions is None:
-        dataset = cached_sample(
+        regions = make_regions(
             space,
             plan,
             params=params,
-            workers=_processes(workers),
+            workers=workers,
             progress=progress,
-            cache_dir=cache_dir,
+            directory=_samples_folder(request, root),
+            cache=root,
             deadline=deadline,
         )
-        regions = linearize(dataset, space, params=params, command="learn.regions_for")
         _keep_regions(regions, request, root)
     return regions.restricted([(o.max_loras, o.max_lora_rank) for o in options])
 
@@ -140,15 +140,17 @@ def make_regions(
     workers: int | None = None,
     progress: Progress | None = None,
     directory: Path | None = None,
+    cache: Path | None = None,
     deadline: Deadline = UNLIMITED,
 ) -> Regions:
-    """Sample the twin over a space and linearise what it says, without the cache."""
+    """Sample the twin over a space, as `sample` does, and linearise what it says."""
     dataset = sample(
         space,
         plan,
         params=params,
-        workers=_processes(workers),
+        workers=os.cpu_count() or 1 if workers is None else workers,
         directory=directory,
+        cache=cache,
         progress=progress,
         deadline=deadline,
     )
@@ -172,24 +174,25 @@ def cached_sample(
     Stopped
         If the deadline passes, or the work is interrupted, before the last run.
     """
-    root, folder = cache_folder(cache_dir), None
-    if root is not None:
-        remove_leftovers(root)
-        folder = root / "samples" / RegionRequest(space, plan, params).samples_key
+    root = cache_folder(cache_dir)
     return sample(
         space,
         plan,
         params=params,
         workers=workers,
-        directory=folder,
+        directory=_samples_folder(RegionRequest(space, plan, params), root),
         cache=root,
         progress=progress,
         deadline=deadline,
     )
 
 
-def _processes(workers: int | None) -> int:
-    return os.cpu_count() or 1 if workers is None else workers
+def _samples_folder(request: RegionRequest, root: Path | None) -> Path | None:
+    """Where a cache keeps twin runs, from which what killed processes left is removed."""
+    if root is None:
+        return None
+    remove_leftovers(root)
+    return root / "samples" / request.samples_key
 
 
 @dataclass(frozen=True)

@@ -138,7 +138,7 @@ class Surrogate:
         features = _checked(features)
         inside = self._admitted(features, outside)
         if not len(features):
-            return _no_prediction()
+            return Prediction(*np.zeros((5, 0)), *np.zeros((2, 0), dtype=np.bool_))
         x = inputs(features, self.boundary, self.steady)
         with one_thread():
             targets = np.asarray(self.regressor.predict(x))
@@ -324,11 +324,6 @@ def _checked(features: FloatArray) -> FloatArray:
             f"give every candidate an engine and at least one adapter with a rate and lengths above 0"
         )
     return checked
-
-
-def _no_prediction() -> Prediction:
-    numbers, truths = np.zeros(0), np.zeros(0, dtype=np.bool_)
-    return Prediction(numbers, numbers, numbers, numbers, numbers, starved=truths, inside=truths)
 
 
 def _overload(x: FloatArray) -> FloatArray:
