@@ -45,7 +45,10 @@ def fit_command(
     ] = None,
     params: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="TOML file of parameters of learning (docs/learn.md lists them)."),
+        typer.Option(
+            metavar="FILE",
+            help="TOML file of parameters of learning, one table per group; see docs/learn.md.",
+        ),
     ] = None,
     workers: WorkersOption = 2,
     set_: SetOption = None,
