@@ -273,14 +273,8 @@ def given_away(
     for k, sums in zip(points.composition, points.middle, strict=True):
         mix = design[int(k)]
         twin_rate = float(sums[ADDITIVE.index("rate")])
-        rows.append(
-            {
-                "max_loras": mix.option.max_loras,
-                "max_lora_rank": mix.option.max_lora_rank,
-                "regime": REGIMES[mix.shared],
-                "given_away": twin_rate / boundary_rate(region, mix, space, twin_rate) - 1.0,
-            }
-        )
+        further = twin_rate / boundary_rate(region, mix, space, twin_rate) - 1.0
+        rows.append((mix.option.max_loras, mix.option.max_lora_rank, REGIMES[mix.shared], further))
     return pd.DataFrame(rows, columns=["max_loras", "max_lora_rank", "regime", "given_away"])
 
 

@@ -155,12 +155,9 @@ def compositions(
     from scipy.stats import qmc  # costs a second to import, and shipped regions do without
 
     draws = max(map(_SHARING.count, (0, 1))) * (last // len(_SHARING) + 1)
-    points = [
-        qmc.Sobol(_DIMENSIONS, scramble=True, rng=np.random.default_rng((seed, 0, shared))).random_base2(
-            max(draws - 1, 1).bit_length()
-        )
-        for shared in (0, 1)
-    ]
+    generators = (np.random.default_rng((seed, 0, shared)) for shared in (0, 1))
+    bits = max(draws - 1, 1).bit_length()
+    points = [qmc.Sobol(_DIMENSIONS, scramble=True, rng=rng).random_base2(bits) for rng in generators]
     drawn = []
     for index in range(first, last):
         shared, draw = kind_of(index)

@@ -74,7 +74,7 @@ def recipe(
     """Makers of the classifier and of the regressor of a method."""
     match method:
         case "extra":
-            extra: dict[str, Any] = {"n_estimators": 16, "random_state": seed}
+            extra = {"n_estimators": 16, "random_state": seed}
             return (
                 lambda: ExtraTreesClassifier(min_samples_leaf=3, max_features=1.0, **extra),
                 lambda: make_pipeline(
@@ -82,13 +82,13 @@ def recipe(
                 ),
             )
         case "forest":
-            common: dict[str, Any] = {"n_estimators": 30, "min_samples_leaf": 2, "random_state": seed}
+            common = {"n_estimators": 30, "min_samples_leaf": 2, "random_state": seed}
             return (
                 lambda: RandomForestClassifier(**common),
                 lambda: RandomForestRegressor(max_features=0.5, **common),
             )
         case "neighbours":
-            near: dict[str, Any] = {"n_neighbors": 5, "weights": "distance"}
+            near = {"n_neighbors": 5, "weights": "distance"}
             return (
                 lambda: _on_one_scale(KNeighborsClassifier(**near), params),
                 lambda: _on_one_scale(KNeighborsRegressor(**near), params),
@@ -99,7 +99,7 @@ def recipe(
                 lambda: _on_one_scale(MultiOutputRegressor(SVR(C=30.0, gamma=0.03, epsilon=0.05)), params),
             )
         case "boosting":
-            boost: dict[str, Any] = {"max_leaf_nodes": 15, "random_state": seed}
+            boost = {"max_leaf_nodes": 15, "random_state": seed}
             return (
                 lambda: HistGradientBoostingClassifier(max_iter=100, learning_rate=0.1, **boost),
                 lambda: MultiOutputRegressor(
@@ -107,11 +107,7 @@ def recipe(
                 ),
             )
         case "tree":
-            small: dict[str, Any] = {
-                "max_leaf_nodes": params.max_rules,
-                "min_samples_leaf": 4,
-                "random_state": seed,
-            }
+            small = {"max_leaf_nodes": params.max_rules, "min_samples_leaf": 4, "random_state": seed}
             return lambda: DecisionTreeClassifier(**small), lambda: DecisionTreeRegressor(**small)
 
 

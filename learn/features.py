@@ -63,25 +63,15 @@ _SUMS = (
     Feature("prompt_rate", "tokens/s", True, "rate times mean prompt length"),
     Feature("output_rate", "tokens/s", True, "rate times mean output length"),
     Feature(
-        "resident_rate",
-        "10^6 tokens²/s",
-        True,
-        "rate times the context of all its decodes: E[prompt · output + output²/2]",
+        "resident_rate", "10^6 tokens²/s", True, "rate times E[prompt · output + output²/2], the context"
     ),
     Feature("sqrt_rate", "(requests/s)^0.5", True, "square roots of the rates"),
     *(
-        Feature(
-            f"active_{w:g}s", "adapters", True, f"expected adapters with a request in {w:g} s: 1 − e^(−λW)"
-        )
+        Feature(f"active_{w:g}s", "adapters", True, f"adapters with a request in {w:g} s: 1 − e^(−λW)")
         for w in RESIDENCE_S
     ),
     *(
-        Feature(
-            f"held_{ms:g}ms",
-            "slots",
-            True,
-            f"share of the time that an adapter holds a slot at {ms:g} ms a token",
-        )
+        Feature(f"held_{ms:g}ms", "slots", True, f"share of the time with a slot, at {ms:g} ms a token")
         for ms in HOLD_MS_PER_TOKEN
     ),
 )

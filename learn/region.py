@@ -101,6 +101,11 @@ class OptionRows(_RegimeOption):
     errors: OptionErrors | None = None
 
     @property
+    def numbers(self) -> tuple[int, int, int]:
+        """Slots, max rank and KV cache tokens: all that the rows depend on."""
+        return self.max_loras, self.max_lora_rank, self.kv_cache_tokens
+
+    @property
     def coefficients(self) -> FloatArray:
         """Coefficients, shape (rows, K)."""
         return np.array([row.coefficients for row in self.rows])

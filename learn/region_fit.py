@@ -197,20 +197,16 @@ def _calibrate(
     n = len(model.engines)
     own = points.where(points.shared == (regime == "shared"))
     if len(own.engines) < 2 * params.folds:
-        factor = np.full(n, params.unknown_factor)
-        return Calibration(
-            {"inner": factor, "outer": 1 / factor}, {"inner": (None,) * n, "outer": (None,) * n}
-        )
+        factor, none = np.full(n, params.unknown_factor), (None,) * n
+        return Calibration({"inner": factor, "outer": 1 / factor}, {"inner": none, "outer": none})
     option = np.array([np.flatnonzero((model.engines == e).all(axis=1))[0] for e in own.engines])
     logs = _held_out(own, regime, option, model, params)
     # Options have too few points for quantiles of their own: the residuals of all, each over its option's
     # spread, give one quantile, and an option's spread turns it back into a shift.
     spread = _spread(logs[_MIDDLE], option, n, params.prior_points)
     residual = logs[_MIDDLE] / spread[option]
-    share: dict[Kind, float] = {
-        "inner": 1.0 - params.inner_confidence[regime],
-        "outer": params.outer_confidence,
-    }
+    outside = params.inner_confidence[regime]
+    share: dict[Kind, float] = {"inner": 1.0 - outside, "outer": params.outer_confidence}
     shifts = {kind: float(np.quantile(residual, share[kind])) * spread for kind in share}
     seen = _log_values(model, regime, own.middle, own.engines)
     base = _offset(seen, option, n, params.prior_points)

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 import logging
 import os
@@ -24,8 +23,8 @@ from learn.region import FORMAT, Regions, regions_of
 from learn.region_fit import linearize, no_regions, origin
 from learn.sampling import Progress, sample
 from learn.space import DesignSpace, space_of, starting_options
-from learn.storage.cache import cache_folder, keep, kept_text, remove_leftovers
-from learn.storage.dataset import COLUMNS, Dataset, write_atomically
+from learn.storage.cache import cache_folder, content_key, keep, kept_text
+from learn.storage.dataset import write_atomically
 from scenarios import Device, Scenario, read
 from scenarios.arrivals import PoissonArrivals, TraceArrivals
 from scenarios.catalogue import shipped
@@ -91,9 +90,7 @@ def regions_for(
     """
     space = space_for(scenario, device, profile, params)
     # The space's own options are those for its longest request, which may be more than the scenario's.
-    options = starting_options(
-        profile, scenario.engine, device.name, space.memory_gib, needed_ranks(scenario)
-    )
+    options = starting_options(profile, scenario.engine, device, needed_ranks(scenario))
     if not options:
         return no_regions(space, plan, params)
     request, root = RegionRequest(space, plan, params), cache_folder(cache_dir)
@@ -105,11 +102,11 @@ def regions_for(
             params=params,
             workers=workers,
             progress=progress,
-            directory=_samples_folder(request, root),
             cache=root,
             deadline=deadline,
         )
-        _keep_regions(regions, request, root)
+        if root is not None:
+            keep(request.file(root), regions.to_json(), root)
     return regions.restricted([(o.max_loras, o.max_lora_rank) for o in options])
 
 
@@ -157,44 +154,6 @@ def make_regions(
     return linearize(dataset, space, params=params, command=command)
 
 
-def cached_sample(
-    space: DesignSpace,
-    plan: SamplingPlan = PLAN,
-    *,
-    params: LearnParams = DEFAULTS,
-    workers: int = 1,
-    progress: Progress | None = None,
-    cache_dir: str | Path | None = None,
-    deadline: Deadline = UNLIMITED,
-) -> Dataset:
-    """Twin runs of a space from the cache; what is missing there is run, and kept if it can be.
-
-    Raises
-    ------
-    Stopped
-        If the deadline passes, or the work is interrupted, before the last run.
-    """
-    root = cache_folder(cache_dir)
-    return sample(
-        space,
-        plan,
-        params=params,
-        workers=workers,
-        directory=_samples_folder(RegionRequest(space, plan, params), root),
-        cache=root,
-        progress=progress,
-        deadline=deadline,
-    )
-
-
-def _samples_folder(request: RegionRequest, root: Path | None) -> Path | None:
-    """Where a cache keeps twin runs, from which what killed processes left is removed."""
-    if root is None:
-        return None
-    remove_leftovers(root)
-    return root / "samples" / request.samples_key
-
-
 @dataclass(frozen=True)
 class RegionRequest:
     """Which regions are asked for: what determines their numbers.
@@ -220,17 +179,14 @@ class RegionRequest:
         return {o.numbers for o in self.space.options}
 
     @property
-    def regions_key(self) -> str:
+    def key(self) -> str:
         """Name of the regions in the cache. Parameters that are all defaults are no part of it."""
         stated = {name: value for name, value in self.origin.items() if name != "params" or value}
-        return _digest({"features": ADDITIVE, "format": FORMAT, **stated})
+        return content_key({"features": ADDITIVE, "format": FORMAT, **stated})
 
-    @property
-    def samples_key(self) -> str:
-        """Name of the twin's runs in the cache; parameters that only matter to the fit are no part of it."""
-        changes = {"params": self.params.of_runs()} if self.params.of_runs() else {}
-        given = {"space": self.origin["space"], "plan": self.origin["plan"]}
-        return _digest({"columns": COLUMNS, "format": FORMAT, **given, **changes})
+    def file(self, root: Path) -> Path:
+        """Where a cache keeps the regions."""
+        return root / "regions" / f"{self.key}.json"
 
     def differences(self, regions: Regions, *, beside: tuple[str, ...] = ()) -> list[str]:
         """Names of what regions were made from otherwise; parts of the space ``beside`` it do not count."""
@@ -247,10 +203,6 @@ def _without(values: Mapping[str, Any], names: tuple[str, ...]) -> dict[str, Any
     return {name: value for name, value in values.items() if name not in names}
 
 
-def _digest(content: Mapping[str, Any]) -> str:
-    return hashlib.sha256(_text(content).encode()).hexdigest()[:32]
-
-
 def _text(value: object) -> str:
     """Plain values as text, which is equal where they are."""
     return json.dumps(value, sort_keys=True)
@@ -258,15 +210,8 @@ def _text(value: object) -> str:
 
 def _covered(regions: Regions) -> set[tuple[int, int, int]]:
     """Slots, rank and KV cache of the options that regions have in both regimes; the outer has the same."""
-    by_regime = (
-        {
-            (o.max_loras, o.max_lora_rank, o.kv_cache_tokens)
-            for o in regions.inner.options
-            if o.regime == regime
-        }
-        for regime in REGIMES
-    )
-    return set.intersection(*by_regime)
+    options = regions.inner.options
+    return set.intersection(*({o.numbers for o in options if o.regime == regime} for regime in REGIMES))
 
 
 # --- cached regions --------------------------------------------------------------------------------
@@ -276,22 +221,13 @@ def _cached_regions(request: RegionRequest, root: Path | None) -> Regions | None
     """The regions of the cache, if there are some, and they are sound and those that are asked for."""
     if root is None:
         return None
-    path = _regions_path(request, root)
+    path = request.file(root)
     try:
         text = kept_text(path, root)
         return None if text is None else _checked(regions_of(text), request)
     except (ValueError, RecursionError) as error:
         _log.warning("%s: %s; it is made again", path, error)
         return None
-
-
-def _keep_regions(regions: Regions, request: RegionRequest, root: Path | None) -> None:
-    if root is not None:
-        keep(_regions_path(request, root), regions.to_json(), root)
-
-
-def _regions_path(request: RegionRequest, root: Path) -> Path:
-    return root / "regions" / f"{request.regions_key}.json"
 
 
 def _checked(regions: Regions, request: RegionRequest) -> Regions:
@@ -343,8 +279,7 @@ def shipped_spaces(scenarios: Iterable[tuple[Scenario, EngineProfile]]) -> list[
         for device in scenario.devices:
             space = space_for(scenario, device, profile)
             key = _identity(space)
-            known = joined.get(key)
-            joined[key] = space if known is None else _joined(known, space)
+            joined[key] = _joined(joined[key], space) if key in joined else space
     return list(joined.values())
 
 
@@ -374,7 +309,7 @@ def ship(workers: int | None = None, progress: Progress | None = None) -> list[P
         regions = make_regions(
             space, command="python -m learn.region_store", workers=workers, progress=progress
         )
-        key = RegionRequest(space, PLAN, DEFAULTS).regions_key[:8]
+        key = RegionRequest(space, PLAN, DEFAULTS).key[:8]
         path = SHIPPED / f"{space.profile.name}.{space.workload.arrivals.process}.{key}.json"
         write_atomically(path, regions.to_json())
         written.append(path)

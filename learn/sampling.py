@@ -7,7 +7,7 @@ not on the number of workers, and not on where an interrupted sampling was resum
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -19,8 +19,10 @@ from learn.boundary import BoundaryError, fit_boundary
 from learn.boundary_search import BoundarySearch
 from learn.design import SamplingPlan, compositions
 from learn.params import DEFAULTS, LearnParams, SearchParams
+from learn.region import FORMAT
 from learn.space import DesignSpace
-from learn.storage.dataset import Dataset, table_of
+from learn.storage.cache import content_key, remove_leftovers
+from learn.storage.dataset import COLUMNS, Dataset, table_of
 from learn.storage.rounds import Rounds
 from scenarios import Problem, ScenarioError
 from scenarios.stopping.deadline import UNLIMITED, Deadline
@@ -57,7 +59,8 @@ def sample(
     directory
         Where each finished round is kept, if it can be; a sampling that was interrupted goes on from there.
     cache
-        The cache that the directory belongs to, in which what is not as it should be is replaced.
+        Folder of a cache in which the rounds are kept instead, under a name of their content, and what is not
+        as it should be is replaced.
     progress
         Called after every composition.
     deadline
@@ -80,19 +83,31 @@ def sample(
     metadata = {"space": space.describe(), "plan": asdict(plan), "step": step}
     if params.of_runs():
         metadata["params"] = params.of_runs()
-    kept = Rounds(Path(directory) if directory is not None else None, metadata, cache)
+    folder = Path(directory) if directory is not None else None
+    if cache is not None:
+        remove_leftovers(cache)
+        folder = cache / "samples" / _key(metadata)
+    kept = Rounds(folder, metadata, cache)
     rounds: list[pd.DataFrame] = []
     for number, first in enumerate(range(0, plan.compositions, plan.round_size)):
         last = min(first + plan.round_size, plan.compositions)
         done = kept.read(number, first, last)
         if done is None:
             so_far = Dataset(pd.concat(rounds, ignore_index=True), metadata) if rounds else None
-            done = _round(space, plan, first, params, so_far, metadata, workers, progress, deadline)
+            mixes = compositions(space, first, last, plan.seed, params.design)
+            searches = [BoundarySearch(space, plan, mix, params) for mix in mixes]
+            done = Dataset(table_of(_round(searches, so_far, workers, progress, deadline)), metadata)
             kept.keep(done, number, first, last)
         rounds.append(done.table)
         if not first:
             _check_starved(space, done, params.search)
     return Dataset(pd.concat(rounds, ignore_index=True), metadata)
+
+
+def _key(metadata: Mapping[str, Any]) -> str:
+    """Name of a sampling in the cache; the profile's digest stands for its step cost."""
+    given = {name: value for name, value in metadata.items() if name != "step"}
+    return content_key({"columns": COLUMNS, "format": FORMAT, **given})
 
 
 def _check_starved(space: DesignSpace, runs: Dataset, params: SearchParams) -> None:
@@ -107,36 +122,29 @@ def _check_starved(space: DesignSpace, runs: Dataset, params: SearchParams) -> N
 
 
 def _round(
-    space: DesignSpace,
-    plan: SamplingPlan,
-    first: int,
-    params: LearnParams,
+    searches: list[BoundarySearch],
     so_far: Dataset | None,
-    metadata: dict[str, Any],
     workers: int,
     progress: Progress | None,
     deadline: Deadline,
-) -> Dataset:
-    last = min(first + plan.round_size, plan.compositions)
-    mixes = compositions(space, first, last, plan.seed, params.design)
-    searches = [BoundarySearch(space, plan, mix, params) for mix in mixes]
-    expected = _expected(searches, so_far, params)
+) -> list[dict[str, float]]:
+    """Runs of the searches, as rows; the rounds before say where they begin."""
+    expected = _expected(searches, so_far)
     jobs = [delayed(BoundarySearch.runs)(*job) for job in zip(searches, expected, strict=True)]
     rows: list[dict[str, float]] = []
     finished = in_processes(jobs, workers, deadline=deadline, work="the twin was sampled")
-    for done, runs in enumerate(finished, start=first + 1):
+    for search, runs in zip(searches, finished, strict=True):
         rows.extend(runs)
         if progress is not None:
-            progress("sampling the twin", done, plan.compositions)
-    return Dataset(table_of(rows), metadata)
+            progress("sampling the twin", search.composition.index + 1, search.plan.compositions)
+    return rows
 
 
-def _expected(
-    searches: list[BoundarySearch], so_far: Dataset | None, params: LearnParams
-) -> list[float | None]:
+def _expected(searches: list[BoundarySearch], so_far: Dataset | None) -> list[float | None]:
     """Where the boundaries of compositions are expected; None where nothing is known yet."""
     if so_far is None:
         return [None] * len(searches)
+    params = searches[0].params
     try:
         model = fit_boundary(so_far, params.boundary)
     except BoundaryError:

@@ -172,26 +172,24 @@ def profile_digest(profile: EngineProfile) -> str:
 
 
 def starting_options(
-    profile: EngineProfile, engine: EngineConfig, device: str, memory_gib: float, ranks: Sequence[int]
+    profile: EngineProfile, engine: EngineConfig, device: Device, ranks: Sequence[int]
 ) -> tuple[Option, ...]:
     """Options whose memory fits: every slot count of the engine with every padded rank there is.
 
     Parameters
     ----------
-    device, memory_gib
-        Name of the GPU, and its memory.
     ranks
         Ranks of the adapters to serve.
     """
     padded = sorted({padded_rank(rank) for rank in ranks})
     choices = (engine.max_lora_rank,) if engine.max_lora_rank is not None else tuple(padded)
     plans = [
-        (slots, rank, plan_memory(profile.memory, engine, memory_gib, slots, rank))
+        (slots, rank, plan_memory(profile.memory, engine, profile.memory_of(device), slots, rank))
         for rank in choices
         for slots in engine.slot_choices
     ]
     return tuple(
-        Option(device, slots, rank, plan.kv_cache_tokens)
+        Option(device.name, slots, rank, plan.kv_cache_tokens)
         for slots, rank, plan in plans
         if plan.failure is None
     )
@@ -222,15 +220,14 @@ def space_of(
     ranks = tuple(sorted({c.rank for c in scenario.classes}))
     pairs = sorted({(c.prompt, c.output) for c in scenario.classes}, key=_work)
     lengths = _thinned(pairs, params.max_length_pairs)
-    memory_gib = profile.memory_of(device)
     return DesignSpace(
         profile=profile,
         engine=engine,
         device=device.name,
-        memory_gib=memory_gib,
+        memory_gib=profile.memory_of(device),
         workload=scenario.workload.model_copy(update={"prompt": lengths[0][0], "output": lengths[0][1]}),
         service_levels=scenario.service_levels,
-        options=starting_options(profile, engine, device.name, memory_gib, ranks),
+        options=starting_options(profile, engine, device, ranks),
         ranks=ranks,
         lengths=lengths,
     )

@@ -140,19 +140,15 @@ class _Candidates:
 
         rate, prompt, output = column("rate"), column("prompt_mean"), column("output_mean")
         ends = rate * np.exp(_RESIDENCES[0]), column("count")
+        in_memory = column("kv_cache_tokens") / (prompt + output / 2)
+        in_step = engine.max_num_batched_tokens / (1 + prompt / output)
         active = np.column_stack([ends[0], features[:, _ACTIVE], ends[1]])
         return cls(
             slots=column("max_loras"),
             token_rate=np.maximum(rate * output, 1e-12),
             prompt=prompt,
             output=output,
-            max_batch=np.minimum.reduce(
-                [
-                    column("kv_cache_tokens") / (prompt + output / 2),
-                    np.full(len(rate), float(engine.max_num_seqs)),
-                    engine.max_num_batched_tokens / (1 + prompt / output),
-                ]
-            ),
+            max_batch=np.minimum(in_memory, in_step).clip(max=engine.max_num_seqs),
             duration_s=engine.duration_s,
             log_active=np.log(np.maximum(active, 1e-12)),
             costs=_summed(engine.cost, column("max_loras"), column("max_lora_rank"), column("count")),

@@ -137,7 +137,7 @@ class Surrogate:
         """
         features = _checked(features)
         inside = self._admitted(features, outside)
-        if not len(features):
+        if not len(features):  # of which scikit-learn's models want at least one
             return Prediction(*np.zeros((5, 0)), *np.zeros((2, 0), dtype=np.bool_))
         x = inputs(features, self.boundary, self.steady)
         with one_thread():

@@ -15,7 +15,8 @@ import numpy as np
 import learn
 import twin
 from learn.design import SamplingPlan
-from learn.region_store import PLAN, cached_sample
+from learn.region_store import PLAN
+from learn.storage.cache import cache_folder
 from optimizer.packing.model.problem import FloatArray
 from optimizer.progress import Progress, silent
 from scenarios import AdapterClass, Device, Scenario
@@ -105,5 +106,7 @@ def learned_surrogate(
         If the runs are all starved or all healthy.
     """
     space = learn.space_for(scenario, device, profile)
-    dataset = cached_sample(space, plan, workers=workers, progress=progress, deadline=deadline)
+    dataset = learn.sample(
+        space, plan, workers=workers, cache=cache_folder(), progress=progress, deadline=deadline
+    )
     return learn.fit(dataset, model, seed=plan.seed)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
-from learn.features import FEATURES, additive_features
+from learn.features import additive_features
 from learn.region import OptionRows
 from optimizer.explanation.sensitivity import WhatIf, what_ifs, without_limits
 from optimizer.packing.bounds.price_bounds import continuous_relaxation
@@ -29,8 +29,6 @@ if TYPE_CHECKING:
 
 MOST_PARTS = 3
 """Parts of a sum that are named."""
-
-_MEANING = {feature.name: feature.meaning for feature in FEATURES}
 
 
 class TightRow(BaseModel):

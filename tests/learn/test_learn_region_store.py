@@ -202,16 +202,20 @@ def test_regions_do_not_depend_on_how_surrogates_are_fitted(tmp_path: Path) -> N
 # --- parameters ------------------------------------------------------------------------------------
 
 
-def test_names_in_the_cache_are_those_from_before_there_were_parameters(space: learn.DesignSpace) -> None:
+def key_of(content: dict[str, object]) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:32]
+
+
+def test_names_in_the_cache_are_those_from_before_there_were_parameters(
+    space: learn.DesignSpace, tmp_path: Path
+) -> None:
     request = make.RegionRequest(space, TINY, LearnParams())
     given = {"format": FORMAT, "space": space.describe(), "plan": asdict(TINY)}
     confidences = {"inner_confidence": {"resident": 0.97, "shared": 0.83}, "outer_confidence": 0.995}
-    for key, content in (
-        (request.regions_key, {"features": ADDITIVE, **given, **confidences}),
-        (request.samples_key, {"columns": COLUMNS, **given}),
-    ):
-        text = json.dumps(content, sort_keys=True)
-        assert key == hashlib.sha256(text.encode()).hexdigest()[:32]
+    assert request.key == key_of({"features": ADDITIVE, **given, **confidences})
+    learn.sample(space, replace(TINY, compositions=1), cache=tmp_path)
+    (folder,) = (tmp_path / "samples").iterdir()
+    assert folder.name == key_of({"columns": COLUMNS, **given, "plan": asdict(replace(TINY, compositions=1))})
 
 
 @pytest.mark.usefixtures("made")
