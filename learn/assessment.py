@@ -6,7 +6,6 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -18,7 +17,7 @@ from learn.design import Composition, compositions
 from learn.estimators import Method, one_thread
 from learn.features import ADDITIVE, REGIMES, BoolArray, FloatArray, IntArray, Regime
 from learn.params import DEFAULTS, LearnParams
-from learn.region import FeasibilityRegion, Regions
+from learn.region import FeasibilityRegion, Quality, Regions
 from learn.space import DesignSpace
 from learn.storage.dataset import Dataset
 from learn.surrogate import Surrogate
@@ -289,9 +288,7 @@ def boundary_rate(region: FeasibilityRegion, mix: Composition, space: DesignSpac
     return math.exp(float(low))
 
 
-def latency_quality(
-    regions: Regions, dataset: Dataset, quality: Literal["itl_ms", "ttft_ms"], regime: Regime
-) -> LatencyQuality:
+def latency_quality(regions: Regions, dataset: Dataset, quality: Quality, regime: Regime) -> LatencyQuality:
     """Hold the upper estimates of a latency to accepted twin runs inside the inner region."""
     truth = dataset.target(quality)
     compared = _inside(regions.inner, dataset) & ~dataset.starved & np.isfinite(truth) & (truth > 0)

@@ -185,8 +185,8 @@ def fit_points(
         raise BoundaryError("no composition has both accepted and starved runs; sample more compositions")
     coefficients: dict[Regime, FloatArray] = {}
     for regime in REGIMES:
-        mine = points.where(points.shared == (regime == "shared"))
-        source = mine if len(mine.engines) else points
+        own = points.where(points.shared == (regime == "shared"))
+        source = own if len(own.engines) else points
         others = points.where(~points.shared if regime == "shared" else np.zeros(len(points.engines), bool))
         features = [_COUNT, *_load_features(points.middle), _SQRT, *_ACTIVE, *_HELD[regime]]
         coefficients[regime] = np.stack([_fit_row(source, others, features, e, params) for e in engines])

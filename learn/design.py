@@ -63,10 +63,10 @@ class SamplingPlan:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        least = {"compositions": 1, "round_size": 1, "max_runs": 1, "spread": 0, "seed": 0}
+        minimum = {"compositions": 1, "round_size": 1, "max_runs": 1, "spread": 0, "seed": 0}
         problems = [
             Problem(name, f"is {value!r}", f"give a whole number of at least {lowest}")
-            for name, lowest in least.items()
+            for name, lowest in minimum.items()
             if isinstance(value := getattr(self, name), bool) or not isinstance(value, int) or value < lowest
         ]
         if not 1 < self.width < math.inf:

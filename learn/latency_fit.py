@@ -7,8 +7,6 @@ any fill (quantile regression: Koenker and Bassett 1978).
 
 from __future__ import annotations
 
-from typing import Literal
-
 import numpy as np
 from scipy import sparse
 from scipy.ndimage import median_filter
@@ -17,11 +15,10 @@ from scipy.optimize import linprog
 from learn.boundary import BoundaryModel
 from learn.features import ADDITIVE, FloatArray, Regime
 from learn.params import LatencyFitParams
-from learn.region import OptionLatency, Plane
+from learn.region import OptionLatency, Plane, Quality
 from learn.space import DesignSpace, Option
 from learn.storage.dataset import Dataset
 
-Quality = Literal["itl_ms", "ttft_ms"]
 _ACTIVE = tuple(k for k, name in enumerate(ADDITIVE) if name.startswith("active_"))
 
 
@@ -40,11 +37,11 @@ def fit_latency(
 
     def fitted(name: Quality) -> FloatArray:
         y = runs.target(name)
-        known = np.isfinite(y) & (y > 0)
-        if not known.any():
+        observed = np.isfinite(y) & (y > 0)
+        if not observed.any():
             return np.zeros(columns.shape[1])
-        typical = _typical(full[known], y[known], params.neighbours)
-        return _fit(columns[known], (y - base)[known], typical, params.share_below)
+        typical = _typical(full[observed], y[observed], params.neighbours)
+        return _fit(columns[observed], (y - base)[observed], typical, params.share_below)
 
     itl, ttft = fitted("itl_ms"), fitted("ttft_ms")
     return [
@@ -65,8 +62,8 @@ def idle_step_ms(space: DesignSpace, option: Option) -> float:
     tables = space.profile.step.tables(
         option.max_loras, option.max_lora_rank, space.engine.max_num_batched_tokens, 1
     )
-    one = tables.token_s[1] + tables.adapter_s[1] + tables.adapter_token_s[1] + tables.decode_s
-    return float(one) * 1e3
+    seconds = tables.token_s[1] + tables.adapter_s[1] + tables.adapter_token_s[1] + tables.decode_s
+    return float(seconds) * 1e3
 
 
 def _fit(columns: FloatArray, above_idle: FloatArray, typical: FloatArray, share_below: float) -> FloatArray:

@@ -118,18 +118,19 @@ def assess_measured(
     table, profile = read_results(path), space.profile
     table = table[selected(table, QUALITIES) & (table["model"] == profile.model).to_numpy()]
     runs = measured_runs(table)
-    known = np.array([run.kv_cache_tokens is not None and run.mean_prompt is not None for run in runs], bool)
-    table, runs = table[known].reset_index(drop=True), [run for run, k in zip(runs, known, strict=True) if k]
+    usable = np.array([run.kv_cache_tokens is not None and run.mean_prompt is not None for run in runs], bool)
+    table = table[usable].reset_index(drop=True)
+    runs = [run for run, use in zip(runs, usable, strict=True) if use]
     if not runs:
         return []
     features = np.vstack([_features(run, profile) for run in runs])
     answers: list[tuple[str, pd.DataFrame]] = [(s.method, _of_surrogate(s, features)) for s in surrogates]
-    if surrogates and (asked := surrogates[0].inside(features)).any():
+    if surrogates and (compared := surrogates[0].inside(features)).any():
         unseen = profile.model_copy(update={"frontend": profile.frontend.model_copy(update={"scrape": None})})
         answers += [
-            ("twin, open loop", _of_open_loop(space, runs, asked, workers)),
-            ("twin, client cap", _of_twin(unseen, runs, asked, workers)),
-            ("twin, stalls too", _of_twin(profile, runs, asked, workers)),
+            ("twin, open loop", _of_open_loop(space, runs, compared, workers)),
+            ("twin, client cap", _of_twin(unseen, runs, compared, workers)),
+            ("twin, stalls too", _of_twin(profile, runs, compared, workers)),
         ]
     alike = _of_lengths(features, space)
     answers += [
@@ -176,10 +177,10 @@ def _features(run: MeasuredRun, profile: EngineProfile) -> FloatArray:
     )
 
 
-def _answers(asked: BoolArray, *columns: ArrayLike) -> pd.DataFrame:
+def _answers(compared: BoolArray, *columns: ArrayLike) -> pd.DataFrame:
     """Columns `RESULTS` as predicted for the runs that were asked about; nan for the others."""
-    predicted = pd.DataFrame(np.column_stack(columns), index=np.flatnonzero(asked), columns=list(RESULTS))
-    return predicted.reindex(range(len(asked)))
+    predicted = pd.DataFrame(np.column_stack(columns), index=np.flatnonzero(compared), columns=list(RESULTS))
+    return predicted.reindex(range(len(compared)))
 
 
 def _of_surrogate(surrogate: Surrogate, features: FloatArray) -> pd.DataFrame:
@@ -190,13 +191,13 @@ def _of_surrogate(surrogate: Surrogate, features: FloatArray) -> pd.DataFrame:
 
 
 def _of_open_loop(
-    space: DesignSpace, runs: Sequence[MeasuredRun], asked: BoolArray, workers: int
+    space: DesignSpace, runs: Sequence[MeasuredRun], compared: BoolArray, workers: int
 ) -> pd.DataFrame:
     """The twin under the workload that it taught the surrogates with, at the runs' rates."""
-    jobs = (delayed(_hour)(space, run) for run, a in zip(runs, asked, strict=True) if a)
+    jobs = (delayed(_hour)(space, run) for run, a in zip(runs, compared, strict=True) if a)
     gpus = list(in_processes(jobs, workers))
     return _answers(
-        asked,
+        compared,
         [gpu.served_tok_per_s for gpu in gpus],
         1e3 * np.array([gpu.itl.mean_s for gpu in gpus]),
         [gpu.served_share < SERVED for gpu in gpus],
@@ -225,53 +226,53 @@ def _hour(space: DesignSpace, run: MeasuredRun) -> GPUMetrics:
 
 
 def _of_twin(
-    profile: EngineProfile, runs: Sequence[MeasuredRun], asked: BoolArray, workers: int
+    profile: EngineProfile, runs: Sequence[MeasuredRun], compared: BoolArray, workers: int
 ) -> pd.DataFrame:
-    played = [run for run, a in zip(runs, asked, strict=True) if a]
+    played = [run for run, a in zip(runs, compared, strict=True) if a]
     predicted = predict_all(played, lambda _: profile, workers=workers)
     names = ("predicted_total_throughput", "predicted_itl_ms", "predicted_starved")
-    return _answers(asked, *(predicted[name].to_numpy(dtype=np.float64) for name in names))
+    return _answers(compared, *(predicted[name].to_numpy(dtype=np.float64) for name in names))
 
 
 def _of_region(
     region: FeasibilityRegion, runs: Sequence[MeasuredRun], features: FloatArray, alike: BoolArray
 ) -> pd.DataFrame:
     options = {(o.max_loras, o.max_lora_rank) for o in region.options}
-    asked = alike & np.array([(run.max_loras, run.max_lora_rank) in options for run in runs])
+    compared = alike & np.array([(run.max_loras, run.max_lora_rank) in options for run in runs])
     starved = [
         not region.contains(runs[k].max_loras, runs[k].max_lora_rank, features[k, : len(ADDITIVE)])
-        for k in np.flatnonzero(asked).tolist()
+        for k in np.flatnonzero(compared).tolist()
     ]
     unknown = np.full(len(starved), math.nan)
-    return _answers(asked, unknown, unknown, starved)
+    return _answers(compared, unknown, unknown, starved)
 
 
 def _quality(name: str, predicted: pd.DataFrame, table: pd.DataFrame) -> MeasuredQuality:
     """Errors of what was predicted, over the runs that were asked about."""
-    asked = predicted["starved"].notna().to_numpy()
-    truth = table["starved"].astype(bool).to_numpy()[asked]
-    starved = predicted["starved"].to_numpy()[asked] > 0
+    compared = predicted["starved"].notna().to_numpy()
+    truth = table["starved"].astype(bool).to_numpy()[compared]
+    starved = predicted["starved"].to_numpy()[compared] > 0
     return MeasuredQuality(
         name=name,
-        runs=int(asked.sum()),
-        outside=int((~asked).sum()),
+        runs=int(compared.sum()),
+        outside=int((~compared).sum()),
         throughput_smape=smape(table["total_throughput"], predicted["total_throughput"]),
         itl_smape=smape(table["itl_mean_ms"], predicted["itl_mean_ms"]),
-        macro_f1=macro_f1(truth, starved) if asked.any() else math.nan,
+        macro_f1=macro_f1(truth, starved) if compared.any() else math.nan,
         missed=int((truth & ~starved).sum()),
         false_alarms=int((~truth & starved).sum()),
     )
 
 
-def measured_text(found: Sequence[MeasuredQuality]) -> str:
+def measured_text(results: Sequence[MeasuredQuality]) -> str:
     """A table for a terminal, the paper's figures below; one line if there are no measured runs."""
-    if not found:
+    if not results:
         return "no measured runs of this model"
     lines = ["measured runs    runs  outside  throughput     ITL  macro-F1  missed  false alarms"]
     lines += [
         f"{q.name:<17}{q.runs:>4}{q.outside:>9}{_percent(q.throughput_smape):>12}{_percent(q.itl_smape):>8}"
         f"{_score(q.macro_f1):>10}{q.missed:>8}{q.false_alarms:>14}"
-        for q in found
+        for q in results
     ]
     lines += [
         "(SMAPE with factor 2; outside: left out, beyond what was sampled, of other lengths or without rows)",

@@ -30,6 +30,8 @@ from scenarios import AdapterClass, LorapackError
 FORMAT = 5
 """Version of the JSON form of regions, and of how they are made."""
 
+Quality = Literal["itl_ms", "ttft_ms"]
+"""Latencies that are estimated."""
 
 DIGEST = "sha256"
 """Name of the digest in a file of regions."""
@@ -166,14 +168,15 @@ class FeasibilityRegion(_Plain):
         RegionError
             If the region has no such option.
         """
-        found = tuple(o for o in self.options if (o.max_loras, o.max_lora_rank) == (max_loras, max_lora_rank))
-        if not found:
+        engine = (max_loras, max_lora_rank)
+        matching = tuple(o for o in self.options if (o.max_loras, o.max_lora_rank) == engine)
+        if not matching:
             have = ", ".join(dict.fromkeys(f"{o.max_loras}x{o.max_lora_rank}" for o in self.options))
             raise RegionError(
                 f"the region has no option with {max_loras} slots of rank {max_lora_rank}; "
                 f"it has {have or 'none'}"
             )
-        return found
+        return matching
 
     def contains(self, max_loras: int, max_lora_rank: int, sums: FloatArray) -> BoolArray:
         """Whether GPUs with this option and these sums, shape (K,) or (m, K), are inside."""
@@ -199,7 +202,7 @@ class OptionLatency(_RegimeOption):
     itl_ms: tuple[Plane, ...] = Field(min_length=1)
     ttft_ms: tuple[Plane, ...] = Field(min_length=1)
 
-    def estimate(self, sums: FloatArray, quality: Literal["itl_ms", "ttft_ms"] = "itl_ms") -> FloatArray:
+    def estimate(self, sums: FloatArray, quality: Quality = "itl_ms") -> FloatArray:
         """Estimated mean latency in ms inside the inner region, for sums of shape (K,) or (m, K)."""
         planes = self.itl_ms if quality == "itl_ms" else self.ttft_ms
         slopes = np.array([plane.coefficients for plane in planes])

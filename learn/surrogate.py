@@ -276,14 +276,14 @@ def fit(
     classifier, regressor = recipe(method, seed, params.surrogate)
     latencies = np.stack([dataset.target(name) for name in _LATENCIES], axis=1)
     shares = np.stack([dataset.target(name) for name in _SHARES], axis=1)
-    known = (np.isfinite(latencies) & (latencies > 0)).all(axis=1)
+    observed = (np.isfinite(latencies) & (latencies > 0)).all(axis=1)
     shares[:, 0] *= _overload(x)
-    targets = np.hstack([np.log(latencies[known]), shares[known]])
-    targets[:, 0] -= x[known, _STEP]
+    targets = np.hstack([np.log(latencies[observed]), shares[observed]])
+    targets[:, 0] -= x[observed, _STEP]
     scale = np.array(params.surrogate.weights) / np.maximum(targets.std(axis=0), 1e-9)
     with one_thread():
         classify = classifier().fit(x, dataset.starved.astype(np.int64))
-        regress = regressor().fit(x[known], targets * scale)
+        regress = regressor().fit(x[observed], targets * scale)
     return Surrogate(
         method=method,
         seed=int(seed),

@@ -209,8 +209,8 @@ def _check_values(table: pd.DataFrame) -> None:
     """Refuse the first value that no run has."""
     for name in (column for column in COLUMNS if column in table):
         values = table[name].to_numpy()
-        least = np.finfo(np.float64).tiny if name in POSITIVE else -np.inf if name == "margin" else 0.0
-        wrong = ~((np.isfinite(values) & (values >= least)) | (np.isnan(values) & (name in _MISSING)))
+        minimum = np.finfo(np.float64).tiny if name in POSITIVE else -np.inf if name == "margin" else 0.0
+        wrong = ~((np.isfinite(values) & (values >= minimum)) | (np.isnan(values) & (name in _MISSING)))
         if name == "starved":
             wrong |= (values != 0) & (values != 1)
         if wrong.any():

@@ -265,8 +265,8 @@ def _least(total: float, unit: str) -> str:
 
 def _per_gpu(result: Result, optimistic: float) -> list[str]:
     """What each GPU would be asked for with one GPU fewer, against what one holds of this mix at most."""
-    known = [v.offered_tok_per_s for v in result.validation.gpus] if result.validation else []
-    demand, fewer = sum(value for value in known if value is not None), len(known) - 1
+    offered = [v.offered_tok_per_s for v in result.validation.gpus] if result.validation else []
+    demand, fewer = sum(value for value in offered if value is not None), len(offered) - 1
     if fewer < 1 or optimistic <= 0:
         return []
     return [

@@ -52,10 +52,10 @@ def what_ifs(instance: Instance, result: Result) -> tuple[WhatIf, ...]:
 
 
 def _saved(now: float, then: float) -> str:
-    least, before = int(np.ceil(then - 1e-6)), int(np.ceil(now - 1e-6))
+    after, before = int(np.ceil(then - 1e-6)), int(np.ceil(now - 1e-6))
     if now - then < 0.005:
         return f"nothing of {now:.2f}"
-    tail = f"so the least falls to {least}" if least < before else f"and the least stays {least}"
+    tail = f"so the least falls to {after}" if after < before else f"and the least stays {after}"
     return f"at most {now - then:.2f} of {now:.2f}, {tail}"
 
 
@@ -97,8 +97,8 @@ def _slot_cost(instance: Instance, result: Result) -> str:
             lost.append((now.kv_cache_tokens - more.kv_cache_tokens) / now.kv_cache_tokens)
     if not lost:
         return ""
-    least, most = f"{min(lost):.1%}", f"{max(lost):.1%}"
-    return f"; it costs {least if least == most else f'{least} to {most}'} of the KV cache of a GPU"
+    lowest, highest = f"{min(lost):.1%}", f"{max(lost):.1%}"
+    return f"; it costs {lowest if lowest == highest else f'{lowest} to {highest}'} of the KV cache of a GPU"
 
 
 def _memory(instance: Instance, device: Device, slots: int, rank: int) -> MemoryPlan:
