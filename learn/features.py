@@ -62,9 +62,7 @@ _SUMS = (
     Feature("rate", "requests/s", True, "requests per second"),
     Feature("prompt_rate", "tokens/s", True, "rate times mean prompt length"),
     Feature("output_rate", "tokens/s", True, "rate times mean output length"),
-    Feature(
-        "resident_rate", "10^6 tokens²/s", True, "rate times E[prompt · output + output²/2], the context"
-    ),
+    Feature("resident_rate", "10^6 tokens²/s", True, "rate times contexts: E[prompt · output + output²/2]"),
     Feature("sqrt_rate", "(requests/s)^0.5", True, "square roots of the rates"),
     *(
         Feature(f"active_{w:g}s", "adapters", True, f"adapters with a request in {w:g} s: 1 − e^(−λW)")
@@ -120,6 +118,9 @@ def additive_columns(
     """
     lam, p, o, o2 = (np.asarray(a, dtype=np.float64) for a in (rate, prompt, output, output_square))
     lam, p, o, o2 = np.broadcast_arrays(lam, p, o, o2)
+    # Tokens per second add up over adapters; so does, as expectations do, the number of those with a request
+    # in a time, whatever their arrivals have to do with each other. Roots of rates tell many cold adapters
+    # from few hot ones of the same total rate.
     columns = [np.ones_like(lam), lam, lam * p, lam * o, lam * (p * o + o2 / 2) / 1e6, np.sqrt(lam)]
     columns += [-np.expm1(-lam * w) for w in RESIDENCE_S]
     columns += [_held(lam, o * ms / 1e3) for ms in HOLD_MS_PER_TOKEN]

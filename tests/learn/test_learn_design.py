@@ -107,3 +107,12 @@ def test_a_space_in_which_a_gpu_can_be_given_nothing_is_refused(
 ) -> None:
     with pytest.raises(ScenarioError, match=rf"space: 1 problem\n  {message}"):
         replace(space, **{name: value})  # type: ignore[arg-type]
+
+
+def test_a_gpu_has_the_memory_of_its_profile_unless_the_scenario_says_other(
+    scenario: Scenario, profile: EngineProfile
+) -> None:
+    for stated, expected in ((None, profile.gpu_memory_gib), (80.0, 80.0)):
+        device = scenario.devices[0].model_copy(update={"memory_gib": stated})
+        assert profile.memory_of(device) == expected
+        assert learn.space_for(scenario, device, profile).memory_gib == expected
