@@ -25,12 +25,12 @@ from numpy.typing import NDArray
 
 import learn
 from learn.boundary import boundary_points
+from learn.boundary_search import BoundarySearch
 from learn.design import TEST_SEED, assessment_plan, compositions
 from learn.features import ADDITIVE
 from learn.measured_evaluation import assess_measured, measured_text, read_results
 from learn.region import OptionRows, Regions
 from learn.region_store import PLAN, space_of_shipped
-from learn.sampling import search
 from learn.space import DesignSpace
 from scenarios import Scenario, read
 from twin import GPULoad, find_profile, judge
@@ -106,7 +106,7 @@ def noise(test: learn.Dataset, space: DesignSpace, plan: learn.SamplingPlan) -> 
         mixes = [one for one in design if one.shared and one.option.max_loras == slots and one.index in rate]
         for one in mixes[:NOISE_MIXES]:
             found = [
-                search(space, replace(plan, seed=seed), one, rate[one.index], 0.1).boundary
+                BoundarySearch(space, replace(plan, seed=seed), one).bracket(rate[one.index], 0.1).boundary
                 for seed in NOISE_SEEDS
             ]
             rows.append({"slots": slots, "deviation": np.std(np.log(found), ddof=1)})
@@ -160,7 +160,8 @@ def works(scenario: Scenario, option: OptionRows, counts: NDArray[np.int64]) -> 
     """Whether the GPU is near the boundary of its work, in the regime that the rows are made for."""
     sums = counts @ learn.additive_features(scenario.classes)
     shared = counts.sum() > option.max_loras
-    tight = option.tightest(sums)[0] == 0 and float(option.fill(sums)) >= FULL
+    fills = option.fills(sums)
+    tight = fills[0] == fills.max() >= FULL
     return bool(tight and shared == (option.regime == "shared"))
 
 

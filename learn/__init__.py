@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from learn.features import Engines as Engines
     from learn.features import additive_features as additive_features
     from learn.features import candidate_features as candidate_features
+    from learn.params import LearnParams as LearnParams
     from learn.region import FeasibilityRegion as FeasibilityRegion
     from learn.region import OptionLatency as OptionLatency
     from learn.region import OptionRows as OptionRows
@@ -35,7 +36,6 @@ if TYPE_CHECKING:
     from learn.region_store import regions_for as regions_for
     from learn.region_store import space_for as space_for
     from learn.sampling import sample as sample
-    from learn.selection import select as select
     from learn.space import DesignSpace as DesignSpace
     from learn.storage.dataset import Dataset as Dataset
     from learn.storage.dataset import DatasetError as DatasetError
@@ -58,8 +58,8 @@ _HOME = {
     "region_store": ("PLAN", "make_regions", "needed_ranks", "regions_for", "space_for"),
     "estimators": ("METHODS",),
     "region": ("FeasibilityRegion", "OptionLatency", "OptionRows", "RegionError", "Regions", "read_regions"),
+    "params": ("LearnParams",),
     "sampling": ("sample",),
-    "selection": ("select",),
     "space": ("DesignSpace",),
     "surrogate": (
         "OutsideDomainError",

@@ -6,20 +6,22 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
+from sklearn.metrics import f1_score
 
-from learn.boundary import REGIMES, Regime, boundary_points
+from learn.bisection import bisect
+from learn.boundary import boundary_points
 from learn.design import Composition, compositions
 from learn.estimators import Method, one_thread
-from learn.features import ADDITIVE, FloatArray
-from learn.region import FeasibilityRegion, Regions
+from learn.features import ADDITIVE, REGIMES, BoolArray, FloatArray, IntArray, Regime
+from learn.params import DEFAULTS, LearnParams
+from learn.region import FeasibilityRegion, Quality, Regions
 from learn.space import DesignSpace
 from learn.storage.dataset import Dataset
 from learn.surrogate import Surrogate
+from twin.measured.report import smape
 
 BATCH = 1000
 """Candidates in the batch that prediction is timed with."""
@@ -170,7 +172,11 @@ class Assessment:
 
 
 def assess(
-    regions: Regions, surrogates: Sequence[Surrogate], dataset: Dataset, space: DesignSpace
+    regions: Regions,
+    surrogates: Sequence[Surrogate],
+    dataset: Dataset,
+    space: DesignSpace,
+    params: LearnParams = DEFAULTS,
 ) -> Assessment:
     """Hold regions and surrogates to a dataset that shaped none of them.
 
@@ -178,9 +184,11 @@ def assess(
     ----------
     dataset
         Twin runs of the space under another seed.
+    params
+        What they were sampled with.
     """
     return Assessment(
-        regions=tuple(region_quality(r, dataset, space) for r in (regions.inner, regions.outer)),
+        regions=tuple(region_quality(r, dataset, space, params) for r in (regions.inner, regions.outer)),
         latencies=tuple(
             latency_quality(regions, dataset, quality, regime)
             for quality in ("itl_ms", "ttft_ms")
@@ -190,35 +198,24 @@ def assess(
     )
 
 
-def smape(a: FloatArray, b: FloatArray) -> float:
-    """Usual symmetric mean absolute percentage error, 100 · mean(2|a − b| / (|a| + |b|))."""
-    total = np.abs(a) + np.abs(b)
-    return float(
-        100 * np.mean(np.divide(2 * np.abs(a - b), total, out=np.zeros_like(total), where=total > 0))
-    )
-
-
-def macro_f1(truth: NDArray[np.bool_], said: NDArray[np.bool_]) -> float:
+def macro_f1(truth: BoolArray, predicted: BoolArray) -> float:
     """Mean of the F1 scores of both classes; 1 for a class that neither has."""
-    scores = []
-    for positive in (True, False):
-        hits = np.count_nonzero((truth == positive) & (said == positive))
-        total = np.count_nonzero(truth == positive) + np.count_nonzero(said == positive)
-        scores.append(2 * hits / total if total else 1.0)
-    return float(np.mean(scores))
+    return float(f1_score(truth, predicted, labels=[False, True], average="macro", zero_division=1.0))
 
 
 # --- regions ---------------------------------------------------------------------------------------
 
 
-def region_quality(region: FeasibilityRegion, dataset: Dataset, space: DesignSpace) -> RegionQuality:
+def region_quality(
+    region: FeasibilityRegion, dataset: Dataset, space: DesignSpace, params: LearnParams = DEFAULTS
+) -> RegionQuality:
     """Hold one region to twin runs."""
     inside = _inside(region, dataset)
     frame = pd.DataFrame(
         {
             "max_loras": dataset.table["max_loras"],
             "max_lora_rank": dataset.table["max_lora_rank"],
-            "regime": _regimes(dataset),
+            "regime": np.array(REGIMES)[dataset.shared.astype(int)],
             "starved": dataset.starved,
             "false_feasible": np.where(dataset.starved, inside, np.nan),
             "false_infeasible": np.where(dataset.starved, np.nan, ~inside),
@@ -231,7 +228,7 @@ def region_quality(region: FeasibilityRegion, dataset: Dataset, space: DesignSpa
         false_feasible=("false_feasible", "mean"),
         false_infeasible=("false_infeasible", "mean"),
     )
-    table["capacity_given_away"] = given_away(region, dataset, space).groupby(by)["given_away"].mean()
+    table["capacity_given_away"] = given_away(region, dataset, space, params).groupby(by)["given_away"].mean()
     return RegionQuality(
         kind=region.kind,
         scattered=_rates(frame[dataset.scattered]),
@@ -242,20 +239,15 @@ def region_quality(region: FeasibilityRegion, dataset: Dataset, space: DesignSpa
     )
 
 
-def _options(dataset: Dataset) -> dict[tuple[int, int], NDArray[np.bool_]]:
-    """The runs of each option, as masks, by slots and max rank."""
-    keys = list(zip(dataset.table["max_loras"], dataset.table["max_lora_rank"], strict=True))
-    return {key: np.array([k == key for k in keys]) for key in dict.fromkeys(keys)}
+def _options(dataset: Dataset) -> Mapping[tuple[int, int], IntArray]:
+    """Numbers of the runs of each option, by slots and max rank."""
+    return dataset.table.groupby(["max_loras", "max_lora_rank"]).indices  # type: ignore[return-value]
 
 
-def _regimes(dataset: Dataset) -> NDArray[np.str_]:
-    return np.where(dataset.table["count"] > dataset.table["max_loras"], "shared", "resident")
-
-
-def _inside(region: FeasibilityRegion, dataset: Dataset) -> NDArray[np.bool_]:
+def _inside(region: FeasibilityRegion, dataset: Dataset) -> BoolArray:
     inside = np.zeros(len(dataset), dtype=np.bool_)
-    for key, mask in _options(dataset).items():
-        inside[mask] = region.contains(*key, dataset.sums[mask])
+    for key, runs in _options(dataset).items():
+        inside[runs] = region.contains(*key, dataset.sums[runs])
     return inside
 
 
@@ -268,54 +260,47 @@ def _rates(frame: pd.DataFrame) -> Rates:
     )
 
 
-def given_away(region: FeasibilityRegion, dataset: Dataset, space: DesignSpace) -> pd.DataFrame:
+def given_away(
+    region: FeasibilityRegion, dataset: Dataset, space: DesignSpace, params: LearnParams = DEFAULTS
+) -> pd.DataFrame:
     """For each composition, how much further its load goes from the region's boundary to the twin's."""
-    points = boundary_points(dataset)
+    points = boundary_points(dataset, params.boundary)
     seed = int(dataset.metadata["plan"]["seed"])
     last = int(points.composition.max()) + 1 if len(points.composition) else 0
-    design = compositions(space, 0, last, seed) if last else []
+    design = compositions(space, 0, last, seed, params.design) if last else []
     rows = []
     for k, sums in zip(points.composition, points.middle, strict=True):
-        one = design[int(k)]
+        mix = design[int(k)]
         twin_rate = float(sums[ADDITIVE.index("rate")])
-        rows.append(
-            {
-                "max_loras": one.option.max_loras,
-                "max_lora_rank": one.option.max_lora_rank,
-                "regime": "shared" if one.shared else "resident",
-                "given_away": twin_rate / boundary_rate(region, one, space, twin_rate) - 1.0,
-            }
-        )
+        further = twin_rate / boundary_rate(region, mix, space, twin_rate) - 1.0
+        rows.append((mix.option.max_loras, mix.option.max_lora_rank, REGIMES[mix.shared], further))
     return pd.DataFrame(rows, columns=["max_loras", "max_lora_rank", "regime", "given_away"])
 
 
-def boundary_rate(region: FeasibilityRegion, one: Composition, space: DesignSpace, near: float) -> float:
+def boundary_rate(region: FeasibilityRegion, mix: Composition, space: DesignSpace, near: float) -> float:
     """Total rate in requests/s at which a composition leaves a region, within a factor of 16 of a rate."""
-    low, high = near / 16, near * 16
-    for _ in range(30):
-        middle = (low * high) ** 0.5
-        inside = region.contains(
-            one.option.max_loras, one.option.max_lora_rank, one.sums(space, middle)
-        ).item()
-        low, high = (middle, high) if inside else (low, middle)
-    return low
+
+    def inside(log_rate: FloatArray) -> BoolArray:
+        sums = mix.sums(space, math.exp(float(log_rate)))
+        return region.contains(mix.option.max_loras, mix.option.max_lora_rank, sums)
+
+    low, _ = bisect(inside, math.log(near / 16), math.log(near * 16), halvings=30)
+    return math.exp(float(low))
 
 
-def latency_quality(
-    regions: Regions, dataset: Dataset, quality: Literal["itl_ms", "ttft_ms"], regime: Regime
-) -> LatencyQuality:
+def latency_quality(regions: Regions, dataset: Dataset, quality: Quality, regime: Regime) -> LatencyQuality:
     """Hold the upper estimates of a latency to accepted twin runs inside the inner region."""
     truth = dataset.target(quality)
-    asked = _inside(regions.inner, dataset) & ~dataset.starved & np.isfinite(truth) & (truth > 0)
-    asked &= _regimes(dataset) == regime
-    said = np.ones(len(dataset))
-    for key, mask in _options(dataset).items():
-        said[mask] = regions.option_latency(*key, regime).estimate(dataset.sums[mask], quality)
-    if not asked.any():
+    compared = _inside(regions.inner, dataset) & ~dataset.starved & np.isfinite(truth) & (truth > 0)
+    compared &= dataset.shared == (regime == "shared")
+    estimate = np.ones(len(dataset))
+    for key, runs in _options(dataset).items():
+        estimate[runs] = regions.option_latency(*key, regime).estimate(dataset.sums[runs], quality)
+    if not compared.any():
         return LatencyQuality(quality, regime, 0, math.nan, math.nan)
-    ratio = said[asked] / truth[asked]
+    ratio = estimate[compared] / truth[compared]
     covered, median = float((ratio >= 1).mean()), float(np.median(ratio))
-    return LatencyQuality(quality, regime, int(asked.sum()), covered, median)
+    return LatencyQuality(quality, regime, int(compared.sum()), covered, median)
 
 
 def _time_region(region: FeasibilityRegion, dataset: Dataset) -> float:
@@ -341,19 +326,18 @@ def _fastest_us(call: Callable[[], object]) -> float:
 def surrogate_quality(surrogate: Surrogate, dataset: Dataset) -> SurrogateQuality:
     """Hold one surrogate to twin runs."""
     far, near = dataset.where(dataset.scattered), dataset.where(~dataset.scattered)
-    said = surrogate.predict(far.features, outside="allow")
-    errors = {}
-    for name in ("throughput_tok_per_s", "itl_ms", "ttft_ms"):
-        truth = far.target(name)
-        known = np.isfinite(truth)
-        errors[name] = smape(truth[known], getattr(said, name)[known])
+    predicted = surrogate.predict(far.features, outside="allow")
+    errors = {
+        name: smape(far.table[name], pd.Series(getattr(predicted, name)))
+        for name in ("throughput_tok_per_s", "itl_ms", "ttft_ms")
+    }
     batch = np.resize(dataset.features, (BATCH, dataset.features.shape[1]))
     return SurrogateQuality(
         method=surrogate.method,
-        macro_f1=macro_f1(far.starved, said.starved),
+        macro_f1=macro_f1(far.starved, predicted.starved),
         near_macro_f1=macro_f1(near.starved, surrogate.starved(near.features, outside="allow")),
         smape=errors,
-        share_error=float(np.abs(far.target("worst_served_share") - said.worst_served_share).mean()),
+        share_error=float(np.abs(far.target("worst_served_share") - predicted.worst_served_share).mean()),
         us_per_candidate=_fastest_us(lambda: surrogate.predict(batch, outside="allow")),
         starved_us_per_candidate=_fastest_us(lambda: surrogate.starved(batch, outside="allow")),
     )

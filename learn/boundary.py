@@ -15,16 +15,13 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import nnls
 from scipy.spatial import KDTree
 
-from learn.features import ADDITIVE, FloatArray
+from learn.features import ADDITIVE, REGIMES, BoolArray, FloatArray, IntArray, Regime, shares_slots
+from learn.params import DEFAULTS, BoundaryParams
 from learn.storage.dataset import Dataset
 from scenarios import LorapackError
-from scenarios.engine import Regime as Regime
-
-REGIMES: tuple[Regime, ...] = ("resident", "shared")
 
 _COUNT = ADDITIVE.index("count")
 _RATE = ADDITIVE.index("rate")
@@ -35,27 +32,6 @@ _HELD: dict[Regime, tuple[int, ...]] = {
     "resident": (),
     "shared": tuple(k for k, name in enumerate(ADDITIVE) if name.startswith("held_")),
 }
-
-NEAR_SLOTS, NEAR_KV, NEAR_RANK = 0.4, 0.4, 1.0
-"""How far options are from each other when half forgotten: differences of logarithms."""
-
-ENOUGH_POINTS = 40.0
-"""Weight of points that an option is fitted to; options further away are drawn in until it is reached."""
-
-WIDEN = 1.5
-"""Factor by which the neighbourhood grows until then."""
-
-LEAST_WEIGHT = 0.02
-"""Points that say less than this are left out."""
-
-OTHER_WEIGHT = 0.3
-"""Weight of a point of the other regime that a row would wrongly hold for feasible."""
-
-ROUNDS = 5
-"""Most rounds of adding such points."""
-
-INSIDE = (0.15, 0.85)
-"""Range of the place of a boundary between the two runs around it."""
 
 
 class BoundaryError(LorapackError, ValueError):
@@ -81,7 +57,7 @@ class BoundaryPoints:
     engines: FloatArray
     accepted: FloatArray
     starved: FloatArray
-    composition: NDArray[np.int64]
+    composition: IntArray
     place: FloatArray
 
     @cached_property
@@ -91,32 +67,30 @@ class BoundaryPoints:
         return np.asarray(self.accepted ** (1 - at) * self.starved**at, dtype=np.float64)
 
     @property
-    def shared(self) -> NDArray[np.bool_]:
+    def shared(self) -> BoolArray:
         """Which have more adapters than slots."""
-        return np.asarray(self.middle[:, _COUNT] > self.engines[:, 0] + 0.5)
+        return shares_slots(self.middle[:, _COUNT], self.engines[:, 0])
 
-    def where(self, mask: NDArray[np.bool_]) -> BoundaryPoints:
+    def where(self, mask: BoolArray) -> BoundaryPoints:
         """The points of a mask."""
-        return BoundaryPoints(
-            self.engines[mask],
-            self.accepted[mask],
-            self.starved[mask],
-            self.composition[mask],
-            self.place[mask],
-        )
+        ends = self.accepted[mask], self.starved[mask]
+        return BoundaryPoints(self.engines[mask], *ends, self.composition[mask], self.place[mask])
 
 
-def boundary_points(dataset: Dataset, widest: float = 1.25) -> BoundaryPoints:
+def boundary_points(
+    dataset: Dataset, params: BoundaryParams = DEFAULTS.boundary, *, rough: bool = False
+) -> BoundaryPoints:
     """The boundary of every composition of a dataset that has accepted and starved runs.
 
     Parameters
     ----------
-    widest
-        Largest ratio between the two loads.
+    rough
+        Whether brackets may be as wide as suffices to say where to search.
     """
-    table, sums, starved = dataset.table, dataset.sums, dataset.starved
-    rate, groups = table["total_rate"].to_numpy(), dataset.groups
-    below, above = [], []
+    widest = params.max_rough_bracket if rough else params.max_bracket
+    sums, starved, groups = dataset.sums, dataset.starved, dataset.groups
+    rate = dataset.target("total_rate")
+    accepted, rejected = [], []
     for group in np.unique(groups):
         bad = np.flatnonzero((groups == group) & starved)
         if not len(bad):
@@ -124,21 +98,20 @@ def boundary_points(dataset: Dataset, widest: float = 1.25) -> BoundaryPoints:
         first = bad[np.argmin(rate[bad])]
         good = np.flatnonzero((groups == group) & ~starved & (rate < rate[first]))
         if len(good) and rate[first] <= widest * rate[good].max():
-            below.append(good[np.argmax(rate[good])])
-            above.append(first)
-    engines = table[["max_loras", "max_lora_rank", "kv_cache_tokens"]].to_numpy(dtype=np.float64)
+            accepted.append(good[np.argmax(rate[good])])
+            rejected.append(first)
     margin = dataset.target("margin")
-    place = crossing(margin[below], margin[above])
-    return BoundaryPoints(engines[above], sums[below], sums[above], groups[above], place)
+    place = crossing(margin[accepted], margin[rejected], params)
+    return BoundaryPoints(dataset.engines[rejected], sums[accepted], sums[rejected], groups[rejected], place)
 
 
-def crossing(accepted: FloatArray, starved: FloatArray) -> FloatArray:
-    """Where between two runs the margin crosses 0, from their margins (≥ 0 and < 0), shape (n,).
-
-    Kept off the ends: margins are as noisy as the runs.
-    """
+def crossing(
+    accepted: FloatArray, starved: FloatArray, params: BoundaryParams = DEFAULTS.boundary
+) -> FloatArray:
+    """Where between two runs the margin crosses 0, from their margins (≥ 0 and < 0), shape (n,)."""
     steepness = np.maximum(accepted - starved, 1e-9)
-    return np.asarray(np.clip(accepted / steepness, *INSIDE), dtype=np.float64)
+    ends = params.crossing_margin, 1.0 - params.crossing_margin
+    return np.asarray(np.clip(accepted / steepness, *ends), dtype=np.float64)
 
 
 @dataclass(frozen=True)
@@ -151,10 +124,13 @@ class BoundaryModel:
         Slots, max rank and KV cache tokens of the options, shape (n_options, 3).
     coefficients
         Coefficients of each regime's rows, at least 0, shape (n_options, K).
+    params
+        Say which options are near each other.
     """
 
     engines: FloatArray
     coefficients: dict[Regime, FloatArray]
+    params: BoundaryParams = DEFAULTS.boundary
 
     def values(self, regime: Regime, sums: FloatArray, engines: FloatArray) -> FloatArray:
         """Left-hand sides; sums of shape (n, K), engines of (n, 3), each taken for its nearest option."""
@@ -164,25 +140,21 @@ class BoundaryModel:
         """Coefficients, shape (n, K), of the options that are nearest to engines of shape (n, 3)."""
         return np.asarray(self.coefficients[regime][self._nearest(engines)])
 
-    def _nearest(self, engines: FloatArray) -> NDArray[np.int64]:
-        return np.asarray(self._options.query(_place(engines))[1], dtype=np.int64)
+    def _nearest(self, engines: FloatArray) -> IntArray:
+        return np.asarray(self._options.query(_place(engines, self.params))[1], dtype=np.int64)
 
     @cached_property
     def _options(self) -> KDTree:
-        return KDTree(_place(self.engines))
+        return KDTree(_place(self.engines, self.params))
 
-    def fill(
-        self, sums: FloatArray, max_loras: ArrayLike, max_lora_rank: ArrayLike, kv_cache_tokens: ArrayLike
-    ) -> FloatArray:
-        """How full GPUs are, 1 at the boundary, shape (n,); the engine's numbers are broadcast."""
-        columns = (max_loras, max_lora_rank, kv_cache_tokens)
-        engines = np.stack([np.broadcast_to(c, len(sums)) for c in columns], axis=1).astype(np.float64)
-        shared, nearest = sums[:, _COUNT] > engines[:, 0] + 0.5, self._nearest(engines)
+    def fill(self, sums: FloatArray, engines: FloatArray) -> FloatArray:
+        """How full GPUs are, 1 at the boundary, shape (n,); sums of shape (n, K), engines of (n, 3)."""
+        shared, nearest = shares_slots(sums[:, _COUNT], engines[:, 0]), self._nearest(engines)
         resident, waiting = (self.coefficients[regime][nearest] for regime in REGIMES)
         return np.asarray((sums * np.where(shared[:, None], waiting, resident)).sum(axis=1))
 
 
-def fit_boundary(dataset: Dataset) -> BoundaryModel:
+def fit_boundary(dataset: Dataset, params: BoundaryParams = DEFAULTS.boundary) -> BoundaryModel:
     """Fit the boundary of every option of a dataset.
 
     Raises
@@ -190,12 +162,13 @@ def fit_boundary(dataset: Dataset) -> BoundaryModel:
     BoundaryError
         If the dataset brackets no boundary at all.
     """
-    table = dataset.table[["max_loras", "max_lora_rank", "kv_cache_tokens"]]
-    engines = np.unique(table.to_numpy(dtype=np.float64), axis=0)
-    return fit_points(boundary_points(dataset, widest=2.0), engines)
+    engines = np.unique(dataset.engines, axis=0)
+    return fit_points(boundary_points(dataset, params, rough=True), engines, params)
 
 
-def fit_points(points: BoundaryPoints, engines: FloatArray) -> BoundaryModel:
+def fit_points(
+    points: BoundaryPoints, engines: FloatArray, params: BoundaryParams = DEFAULTS.boundary
+) -> BoundaryModel:
     """Fit the boundary of these options to boundary points.
 
     Parameters
@@ -212,16 +185,20 @@ def fit_points(points: BoundaryPoints, engines: FloatArray) -> BoundaryModel:
         raise BoundaryError("no composition has both accepted and starved runs; sample more compositions")
     coefficients: dict[Regime, FloatArray] = {}
     for regime in REGIMES:
-        mine = points.where(points.shared == (regime == "shared"))
-        source = mine if len(mine.engines) else points
+        own = points.where(points.shared == (regime == "shared"))
+        source = own if len(own.engines) else points
         others = points.where(~points.shared if regime == "shared" else np.zeros(len(points.engines), bool))
         features = [_COUNT, *_load_features(points.middle), _SQRT, *_ACTIVE, *_HELD[regime]]
-        coefficients[regime] = np.stack([_fit_row(source, others, features, e) for e in engines])
-    return BoundaryModel(engines, coefficients)
+        coefficients[regime] = np.stack([_fit_row(source, others, features, e, params) for e in engines])
+    return BoundaryModel(engines, coefficients, params)
 
 
 def _fit_row(
-    points: BoundaryPoints, others: BoundaryPoints, features: list[int], engine: FloatArray
+    points: BoundaryPoints,
+    others: BoundaryPoints,
+    features: list[int],
+    engine: FloatArray,
+    params: BoundaryParams,
 ) -> FloatArray:
     """Coefficients of one option, shape (K,): non-negative least squares on relative errors.
 
@@ -234,31 +211,36 @@ def _fit_row(
     features
         Columns that may have a coefficient.
     """
-    weight, far = _weights(points, engine), _weights(others, engine)
-    near, close = weight > LEAST_WEIGHT, far > LEAST_WEIGHT
-    columns = np.vstack([_columns(points.where(near), features), _columns(others.where(close), features)])
-    scale = columns.mean(axis=0) + 1e-300
-    weights = np.concatenate([weight[near], np.zeros(np.count_nonzero(close))])
-    inside = np.zeros(len(weights), dtype=np.bool_)
-    for _ in range(ROUNDS):
+    (points, weight), (others, other_weight) = (_near(p, engine, params) for p in (points, others))
+    n = len(weight)
+    columns = np.vstack([_columns(points, features), _columns(others, features)])
+    scale = columns.mean(axis=0) + 1e-300  # columns differ by orders of magnitude
+    weights = np.concatenate([weight, np.zeros(len(other_weight))])
+    violated = np.zeros(len(weights), dtype=np.bool_)
+    # Σ_k a_k x_k >= 1 at a point of the other regime is one-sided, which nnls has not: such a point gets its
+    # weight when the fit first leaves it inside, and keeps it.
+    for _ in range(params.rounds):
         t, _ = nnls(columns / scale * weights[:, None], weights)
-        now = (columns @ (t / scale) < 1.0) & (np.arange(len(weights)) >= np.count_nonzero(near))
-        if not (now & ~inside).any():
+        inside = (columns @ (t / scale) < 1.0) & (np.arange(len(weights)) >= n)
+        if not (inside & ~violated).any():
             break
-        inside |= now
-        weights[inside] = OTHER_WEIGHT * far[close][inside[np.count_nonzero(near) :]]
+        violated |= inside
+        weights[violated] = params.other_regime_weight * other_weight[violated[n:]]
     row = np.zeros(len(ADDITIVE))
     row[features] = (t / scale).reshape(len(features), -1) @ _dependence(engine[None, :])[0]
     return row
 
 
-def _weights(points: BoundaryPoints, engine: FloatArray) -> FloatArray:
-    """How much each point says about an option: 1 for its own, less for those of other options."""
-    distance = _distances(engine[None, :], points.engines)[0]
-    reach = 1.0
-    while np.exp(-((distance / reach) ** 2) / 2).sum() < min(ENOUGH_POINTS, 0.5 * len(distance)):
-        reach *= WIDEN
-    return np.asarray(np.exp(-((distance / reach) ** 2) / 2))
+def _near(
+    points: BoundaryPoints, engine: FloatArray, params: BoundaryParams
+) -> tuple[BoundaryPoints, FloatArray]:
+    """Points that say something about an option, and how much: 1 for its own, less for those of others."""
+    gap = _place(engine[None, :], params) - _place(points.engines, params)
+    distance, reach = np.sqrt((gap**2).sum(axis=1)), 1.0
+    enough = min(params.enough_points, 0.5 * len(distance))
+    while (weight := np.exp(-((distance / reach) ** 2) / 2)).sum() < enough:
+        reach *= params.widening
+    return points.where(weight > params.min_weight), weight[weight > params.min_weight]
 
 
 def _columns(points: BoundaryPoints, features: list[int]) -> FloatArray:
@@ -273,15 +255,9 @@ def _dependence(engines: FloatArray) -> FloatArray:
     return np.stack([np.ones_like(slots), 1 / np.maximum(kv, 1.0), 1 / slots, slots, slots * rank], axis=1)
 
 
-def _distances(a: FloatArray, b: FloatArray) -> FloatArray:
-    """How unlike options are, shape (len(a), len(b))."""
-    gap = _place(a)[:, None, :] - _place(b)[None, :, :]
-    return np.asarray(np.sqrt((gap**2).sum(axis=2)))
-
-
-def _place(engines: FloatArray) -> FloatArray:
+def _place(engines: FloatArray, params: BoundaryParams) -> FloatArray:
     """Where engines of shape (n, 3) lie: like ones near each other."""
-    return np.asarray(np.log(engines) / np.array([NEAR_SLOTS, NEAR_RANK, NEAR_KV]))
+    return np.asarray(np.log(engines) / np.array([params.near_slots, params.near_rank, params.near_kv]))
 
 
 def _load_features(sums: FloatArray) -> tuple[int, ...]:

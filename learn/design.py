@@ -13,16 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtri
 
-from learn.features import FloatArray, additive_columns
+from learn.features import FloatArray, additive_columns, shares_slots
+from learn.params import DEFAULTS, DesignParams
 from learn.space import DesignSpace, Option, no_option
 from scenarios import Problem, ScenarioError
 from twin.load import GPULoad
-
-MAX_SKEW = 2.5
-"""Largest standard deviation of the logarithm of the adapters' rates."""
-
-HOT_TO_COLD = 1000.0
-"""Largest ratio between the rates of the hot and the cold adapters of a two-level mix."""
 
 TEST_SEED = 1001
 """Seed of the design that regions and surrogates are tested on: any but that of the plan that made them."""
@@ -42,8 +37,8 @@ class SamplingPlan:
     compositions
         Random mixes of adapters.
     round_size
-        Mixes per round; the first round scouts with short runs, later rounds start where the rounds before
-        put the boundary.
+        Mixes per round; searches of the first round begin where short runs put the boundary, those of later
+        rounds where the rounds before do.
     max_runs
         Most runs to bracket the boundary of one mix.
     width
@@ -68,10 +63,10 @@ class SamplingPlan:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        least = {"compositions": 1, "round_size": 1, "max_runs": 1, "spread": 0, "seed": 0}
+        minimum = {"compositions": 1, "round_size": 1, "max_runs": 1, "spread": 0, "seed": 0}
         problems = [
             Problem(name, f"is {value!r}", f"give a whole number of at least {lowest}")
-            for name, lowest in least.items()
+            for name, lowest in minimum.items()
             if isinstance(value := getattr(self, name), bool) or not isinstance(value, int) or value < lowest
         ]
         if not 1 < self.width < math.inf:
@@ -105,14 +100,9 @@ class Composition:
     pair: NDArray[np.int32]
 
     @property
-    def engine(self) -> tuple[int, int, int]:
-        """Slots, max rank and KV cache tokens."""
-        return self.option.max_loras, self.option.max_lora_rank, self.option.kv_cache_tokens
-
-    @property
     def shared(self) -> bool:
         """Whether there are more adapters than slots."""
-        return len(self.weight) > self.option.max_loras
+        return bool(shares_slots(len(self.weight), self.option.max_loras))
 
     def sums(self, space: DesignSpace, total_rate: float) -> FloatArray:
         """Additive feature sums at a total rate in requests/s, shape (K,)."""
@@ -147,7 +137,9 @@ def assessment_plan(plan: SamplingPlan, compositions: int) -> SamplingPlan:
     return replace(plan, seed=TEST_SEED, compositions=compositions, width=1.03, max_runs=7, spread=6)
 
 
-def compositions(space: DesignSpace, first: int, last: int, seed: int) -> list[Composition]:
+def compositions(
+    space: DesignSpace, first: int, last: int, seed: int, params: DesignParams = DEFAULTS.design
+) -> list[Composition]:
     """Compositions number ``first`` to ``last`` − 1 of the design of a seed.
 
     Of every four, one has a slot for every adapter and three more adapters than slots: there luck and
@@ -163,18 +155,15 @@ def compositions(space: DesignSpace, first: int, last: int, seed: int) -> list[C
     from scipy.stats import qmc  # costs a second to import, and shipped regions do without
 
     draws = max(map(_SHARING.count, (0, 1))) * (last // len(_SHARING) + 1)
-    points = [
-        qmc.Sobol(_DIMENSIONS, scramble=True, rng=np.random.default_rng((seed, 0, shared))).random_base2(
-            max(draws - 1, 1).bit_length()
-        )
-        for shared in (0, 1)
-    ]
-    found = []
+    generators = (np.random.default_rng((seed, 0, shared)) for shared in (0, 1))
+    bits = max(draws - 1, 1).bit_length()
+    points = [qmc.Sobol(_DIMENSIONS, scramble=True, rng=rng).random_base2(bits) for rng in generators]
+    drawn = []
     for index in range(first, last):
         shared, draw = kind_of(index)
         option = _option(space, draw, (seed, 1, shared))
-        found.append(_composition(space, index, option, points[shared][draw], seed))
-    return found
+        drawn.append(_composition(space, index, option, points[shared][draw], seed, params))
+    return drawn
 
 
 def kind_of(index: int) -> tuple[int, int]:
@@ -191,10 +180,13 @@ def _option(space: DesignSpace, draw: int, seed: tuple[int, ...]) -> Option:
     return space.options[int(order[place])]
 
 
-def _composition(space: DesignSpace, index: int, option: Option, u: FloatArray, seed: int) -> Composition:
+def _composition(
+    space: DesignSpace, index: int, option: Option, u: FloatArray, seed: int, params: DesignParams
+) -> Composition:
     rng = np.random.default_rng((seed, 2, index))
-    n = _count(option.max_loras, space.most_adapters(option), float(u[0]), shared=kind_of(index)[0] == 1)
-    weight = _weights(n, u[1], u[2], u[3], rng)
+    upper_bound = space.most_adapters(option, params)
+    n = _count(option.max_loras, upper_bound, float(u[0]), shared=kind_of(index)[0] == 1)
+    weight = _weights(n, u[1], u[2], u[3], rng, params)
     allowed = np.array([rank for rank in space.ranks if rank <= option.max_lora_rank], dtype=np.int32)
     share = rng.dirichlet(np.full(len(allowed), 0.1 + 2.0 * u[4]))
     pairs = rng.dirichlet(np.full(len(space.lengths), 0.1 + 2.0 * u[5]))
@@ -207,14 +199,16 @@ def _composition(space: DesignSpace, index: int, option: Option, u: FloatArray, 
     )
 
 
-def _count(slots: int, most: int, u: float, *, shared: bool) -> int:
+def _count(slots: int, upper_bound: int, u: float, *, shared: bool) -> int:
     """Number of adapters: up to the slots, denser towards them, or more than there are slots."""
     if shared:
-        return round(float((slots + 1) ** (1 - u) * most**u))
+        return round(float((slots + 1) ** (1 - u) * upper_bound**u))
     return round(float(slots**u**0.5))
 
 
-def _weights(n: int, kind: float, skew: float, share: float, rng: np.random.Generator) -> FloatArray:
+def _weights(
+    n: int, kind: float, skew: float, share: float, rng: np.random.Generator, params: DesignParams
+) -> FloatArray:
     """Relative rates: equal, lognormal, a few levels dealt round-robin, or a few hot among many cold.
 
     Parameters
@@ -225,10 +219,10 @@ def _weights(n: int, kind: float, skew: float, share: float, rng: np.random.Gene
     if kind < 0.15:
         return np.ones(n)
     if kind < 0.45:
-        return np.asarray(rng.permutation(np.exp(MAX_SKEW * skew * ndtri((np.arange(n) + 0.5) / n))))
+        return np.asarray(rng.permutation(np.exp(params.max_skew * skew * ndtri((np.arange(n) + 0.5) / n))))
     if kind < 0.75:
         levels = 2 + int(4 * share)
         ratio = 1 + 7 * skew
         return ratio ** -(np.arange(n) % levels).astype(np.float64)
     hot = np.arange(n) < max(1, round(n * share * 0.5))
-    return np.where(hot, HOT_TO_COLD**skew, 1.0)
+    return np.where(hot, params.hot_to_cold**skew, 1.0)

@@ -27,13 +27,11 @@ from threadpoolctl import ThreadpoolController
 
 from learn.boundary import BoundaryModel
 from learn.features import ADDITIVE, FEATURES, FloatArray
+from learn.params import SurrogateParams
 from learn.steady_state import ESTIMATES, SteadyState
 
 Method = Literal["extra", "forest", "neighbours", "svm", "boosting", "tree"]
 METHODS: tuple[Method, ...] = ("extra", "forest", "neighbours", "svm", "boosting", "tree")
-
-MAX_RULES = 32
-"""Most leaves of the small tree."""
 
 INPUTS = [*(f.name for f in FEATURES), "region_fill", *ESTIMATES]
 """Inputs of the models: the features, how full the linear region is, and the engine's steady state."""
@@ -66,40 +64,42 @@ def one_thread() -> AbstractContextManager[object]:
 
 def inputs(features: FloatArray, boundary: BoundaryModel, steady: SteadyState) -> FloatArray:
     """Inputs of the models, shape (m, len(INPUTS)), from features of shape (m, len(FEATURES))."""
-    fill = boundary.fill(features[:, : len(ADDITIVE)], *(features[:, k] for k in _ENGINE))
+    fill = boundary.fill(features[:, : len(ADDITIVE)], features[:, _ENGINE])
     return np.column_stack([features, fill, steady.estimate(features)])
 
 
-def recipe(method: Method, seed: int) -> tuple[Callable[[], Estimator], Callable[[], Estimator]]:
+def recipe(
+    method: Method, seed: int, params: SurrogateParams
+) -> tuple[Callable[[], Estimator], Callable[[], Estimator]]:
     """Makers of the classifier and of the regressor of a method."""
     match method:
         case "extra":
-            extra: dict[str, Any] = {"n_estimators": 16, "random_state": seed}
+            extra = {"n_estimators": 16, "random_state": seed}
             return (
                 lambda: ExtraTreesClassifier(min_samples_leaf=3, max_features=1.0, **extra),
                 lambda: make_pipeline(
-                    FunctionTransformer(_widened), ExtraTreesRegressor(max_features=0.8, **extra)
+                    _inputs_by(_widened, params), ExtraTreesRegressor(max_features=0.8, **extra)
                 ),
             )
         case "forest":
-            common: dict[str, Any] = {"n_estimators": 30, "min_samples_leaf": 2, "random_state": seed}
+            common = {"n_estimators": 30, "min_samples_leaf": 2, "random_state": seed}
             return (
                 lambda: RandomForestClassifier(**common),
                 lambda: RandomForestRegressor(max_features=0.5, **common),
             )
         case "neighbours":
-            near: dict[str, Any] = {"n_neighbors": 5, "weights": "distance"}
+            near = {"n_neighbors": 5, "weights": "distance"}
             return (
-                lambda: _on_one_scale(KNeighborsClassifier(**near)),
-                lambda: _on_one_scale(KNeighborsRegressor(**near)),
+                lambda: _on_one_scale(KNeighborsClassifier(**near), params),
+                lambda: _on_one_scale(KNeighborsRegressor(**near), params),
             )
         case "svm":
             return (
-                lambda: _on_one_scale(SVC(C=100.0, gamma=0.03)),
-                lambda: _on_one_scale(MultiOutputRegressor(SVR(C=30.0, gamma=0.03, epsilon=0.05))),
+                lambda: _on_one_scale(SVC(C=100.0, gamma=0.03), params),
+                lambda: _on_one_scale(MultiOutputRegressor(SVR(C=30.0, gamma=0.03, epsilon=0.05)), params),
             )
         case "boosting":
-            boost: dict[str, Any] = {"max_leaf_nodes": 15, "random_state": seed}
+            boost = {"max_leaf_nodes": 15, "random_state": seed}
             return (
                 lambda: HistGradientBoostingClassifier(max_iter=100, learning_rate=0.1, **boost),
                 lambda: MultiOutputRegressor(
@@ -107,7 +107,7 @@ def recipe(method: Method, seed: int) -> tuple[Callable[[], Estimator], Callable
                 ),
             )
         case "tree":
-            small: dict[str, Any] = {"max_leaf_nodes": MAX_RULES, "min_samples_leaf": 4, "random_state": seed}
+            small = {"max_leaf_nodes": params.max_rules, "min_samples_leaf": 4, "random_state": seed}
             return lambda: DecisionTreeClassifier(**small), lambda: DecisionTreeRegressor(**small)
 
 
@@ -126,27 +126,28 @@ _LOGS = (
 )
 """Inputs that matter by their ratios."""
 
-STEEPNESS = 12.0
-"""How sharply the extra input that tells the two sides of the boundary apart changes there."""
+
+def _inputs_by(transform: Callable[[FloatArray, float], FloatArray], params: SurrogateParams) -> Any:
+    return FunctionTransformer(transform, kw_args={"steepness": params.steepness})
 
 
-def _on_one_scale(model: Estimator) -> Estimator:
+def _on_one_scale(model: Estimator, params: SurrogateParams) -> Estimator:
     """A model for which distances matter: few inputs, all on one scale."""
-    pipeline: Estimator = make_pipeline(FunctionTransformer(_compacted), StandardScaler(), model)
+    pipeline: Estimator = make_pipeline(_inputs_by(_compacted, params), StandardScaler(), model)
     return pipeline
 
 
-def _compacted(x: FloatArray) -> FloatArray:
+def _compacted(x: FloatArray, steepness: float) -> FloatArray:
     """Sizes as logarithms, and how full the region is, cut where it stops to matter."""
     logs = np.log(np.maximum(x[:, [INPUTS.index(name) for name in _LOGS]], 1e-9))
     full = np.minimum(x[:, INPUTS.index("region_fill")], 2.0)
-    side = 1.0 / (1.0 + np.exp(-STEEPNESS * (full - 1.0)))
+    side = 1.0 / (1.0 + np.exp(-steepness * (full - 1.0)))
     demand = x[:, INPUTS.index("slot_demand")]
     pressure = np.minimum(x[:, INPUTS.index("slot_pressure")], 3.0)
     estimates = x[:, [INPUTS.index(name) for name in ESTIMATES]]
     return np.column_stack([logs, full, np.minimum(full, 1.0), side, demand, pressure, estimates])
 
 
-def _widened(x: FloatArray) -> FloatArray:
+def _widened(x: FloatArray, steepness: float) -> FloatArray:
     """All inputs, and the same once more on scales on which a model is smoother."""
-    return np.hstack([x, _compacted(x)])
+    return np.hstack([x, _compacted(x, steepness)])

@@ -8,14 +8,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import get_args
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from scenarios import AdapterClass
+from scenarios.engine import Regime as Regime
 from twin.workload.lengths import mean_square_tokens
 
 FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.int64]
+BoolArray = NDArray[np.bool_]
+
+REGIMES: tuple[Regime, ...] = get_args(Regime)
 
 RESIDENCE_S = (1.0, 4.0, 16.0, 64.0, 256.0)
 """Residence times W of the features 1 − e^(−λW), in seconds: from one answer to a long queue."""
@@ -54,26 +60,14 @@ _SUMS = (
     Feature("rate", "requests/s", True, "requests per second"),
     Feature("prompt_rate", "tokens/s", True, "rate times mean prompt length"),
     Feature("output_rate", "tokens/s", True, "rate times mean output length"),
-    Feature(
-        "resident_rate",
-        "10^6 tokens²/s",
-        True,
-        "rate times the context of all its decodes: E[prompt · output + output²/2]",
-    ),
+    Feature("resident_rate", "10^6 tokens²/s", True, "rate times contexts: E[prompt · output + output²/2]"),
     Feature("sqrt_rate", "(requests/s)^0.5", True, "square roots of the rates"),
     *(
-        Feature(
-            f"active_{w:g}s", "adapters", True, f"expected adapters with a request in {w:g} s: 1 − e^(−λW)"
-        )
+        Feature(f"active_{w:g}s", "adapters", True, f"adapters with a request in {w:g} s: 1 − e^(−λW)")
         for w in RESIDENCE_S
     ),
     *(
-        Feature(
-            f"held_{ms:g}ms",
-            "slots",
-            True,
-            f"share of the time that an adapter holds a slot at {ms:g} ms a token",
-        )
+        Feature(f"held_{ms:g}ms", "slots", True, f"share of the time with a slot, at {ms:g} ms a token")
         for ms in HOLD_MS_PER_TOKEN
     ),
 )
@@ -122,6 +116,9 @@ def additive_columns(
     """
     lam, p, o, o2 = (np.asarray(a, dtype=np.float64) for a in (rate, prompt, output, output_square))
     lam, p, o, o2 = np.broadcast_arrays(lam, p, o, o2)
+    # Tokens per second add up over adapters; so does, as expectations do, the number of those with a request
+    # in a time, whatever their arrivals have to do with each other. Roots of rates tell many cold adapters
+    # from few hot ones of the same total rate.
     columns = [np.ones_like(lam), lam, lam * p, lam * o, lam * (p * o + o2 / 2) / 1e6, np.sqrt(lam)]
     columns += [-np.expm1(-lam * w) for w in RESIDENCE_S]
     columns += [_held(lam, o * ms / 1e3) for ms in HOLD_MS_PER_TOKEN]
@@ -137,6 +134,14 @@ def _held(rate: FloatArray, residence_s: FloatArray) -> FloatArray:
     """
     x = rate * residence_s
     return np.asarray(-np.expm1(-x) / (1.0 + rate * WAIT_S * np.exp(-x)))
+
+
+def shares_slots(adapters: ArrayLike, slots: ArrayLike) -> BoolArray:
+    """Whether GPUs are in the shared regime, in the shape of the arguments.
+
+    Numbers of adapters may be rounded sums and means of equal ones, so half an adapter counts as none.
+    """
+    return np.asarray(np.asarray(adapters) > np.asarray(slots) + 0.5)
 
 
 def additive_features(classes: Sequence[AdapterClass]) -> FloatArray:

@@ -7,64 +7,54 @@ any fill (quantile regression: Koenker and Bassett 1978).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
-
 import numpy as np
 from scipy import sparse
 from scipy.ndimage import median_filter
 from scipy.optimize import linprog
 
-from learn.boundary import BoundaryModel, Regime
-from learn.features import ADDITIVE, FloatArray
-from learn.region import OptionLatency, Plane
+from learn.boundary import BoundaryModel
+from learn.features import ADDITIVE, FloatArray, Regime
+from learn.params import LatencyFitParams
+from learn.region import OptionLatency, Plane, Quality
 from learn.space import DesignSpace, Option
 from learn.storage.dataset import Dataset
 
-KNOTS = (0.0, 0.5, 0.75, 0.9, 0.95)
-"""How full the region is where the slope of the latency may grow."""
-
-UPPER_SHARE = 0.9
-"""Share of the accepted runs that lie below the estimate."""
-
-NEIGHBOURS = 41
-"""Runs alike in fill whose median says how large a latency is there: a second too much means little where
-requests wait for minutes, and much on an idle engine."""
-
-Quality = Literal["itl_ms", "ttft_ms"]
 _ACTIVE = tuple(k for k, name in enumerate(ADDITIVE) if name.startswith("active_"))
 
 
 def fit_latency(
-    dataset: Dataset, model: BoundaryModel, space: DesignSpace, regime: Regime
+    dataset: Dataset, model: BoundaryModel, space: DesignSpace, regime: Regime, params: LatencyFitParams
 ) -> list[OptionLatency]:
     """Latency estimates of every option of the space under one regime."""
-    engines = dataset.table[["max_loras", "max_lora_rank", "kv_cache_tokens"]].to_numpy(dtype=np.float64)
-    shared = dataset.sums[:, ADDITIVE.index("count")] > engines[:, 0] + 0.5
-    idle = {o: idle_step_ms(space, o) for o in space.options}
-    base = np.array([idle.get(Option(*map(int, e)), 0.0) for e in engines])
-    full = model.values(regime, dataset.sums, engines)
-    chosen = ~dataset.starved & (shared == (regime == "shared")) & (full <= 1.0)
-    fits = {
-        name: _fit(dataset.sums[chosen], full[chosen], base[chosen], dataset.target(name)[chosen])
-        for name in ("itl_ms", "ttft_ms")
-    }
+    full = model.values(regime, dataset.sums, dataset.engines)
+    chosen = ~dataset.starved & (dataset.shared == (regime == "shared")) & (full <= 1.0)
+    runs, full = dataset.where(chosen), full[chosen]
+    knots = (0.0, *sorted(set(params.knots)))
+    idle = {o.numbers: idle_step_ms(space, o) for o in space.options}
+    base = np.array([idle.get(tuple(e), 0.0) for e in runs.engines.astype(int).tolist()])
+    hinges = np.maximum(full[:, None] - np.array(knots), 0.0)
+    columns = np.hstack([np.ones((len(runs), 1)), hinges, runs.sums[:, _ACTIVE]])
+
+    def fitted(name: Quality) -> FloatArray:
+        y = runs.target(name)
+        observed = np.isfinite(y) & (y > 0)
+        if not observed.any():
+            return np.zeros(columns.shape[1])
+        typical = _typical(full[observed], y[observed], params.neighbours)
+        return _fit(columns[observed], (y - base)[observed], typical, params.share_below)
+
+    itl, ttft = fitted("itl_ms"), fitted("ttft_ms")
     return [
         OptionLatency(
             device=space.device,
             max_loras=o.max_loras,
             max_lora_rank=o.max_lora_rank,
             regime=regime,
-            itl_ms=_planes(row, idle[o], fits["itl_ms"]),
-            ttft_ms=_planes(row, idle[o], fits["ttft_ms"]),
+            itl_ms=_planes(row, idle[o.numbers], knots, itl),
+            ttft_ms=_planes(row, idle[o.numbers], knots, ttft),
         )
         for o, row in zip(space.options, model.coefficients[regime], strict=True)
     ]
-
-
-def astuple(option: Option) -> tuple[int, int, int]:
-    """Slots, max rank and KV cache tokens of an option."""
-    return option.max_loras, option.max_lora_rank, option.kv_cache_tokens
 
 
 def idle_step_ms(space: DesignSpace, option: Option) -> float:
@@ -72,57 +62,49 @@ def idle_step_ms(space: DesignSpace, option: Option) -> float:
     tables = space.profile.step.tables(
         option.max_loras, option.max_lora_rank, space.engine.max_num_batched_tokens, 1
     )
-    one = tables.token_s[1] + tables.adapter_s[1] + tables.adapter_token_s[1] + tables.decode_s
-    return float(one) * 1e3
+    seconds = tables.token_s[1] + tables.adapter_s[1] + tables.adapter_token_s[1] + tables.decode_s
+    return float(seconds) * 1e3
 
 
-@dataclass(frozen=True)
-class _Estimate:
-    """A latency above that of an idle engine, in ms: a constant, slopes from each knot and of ``_ACTIVE``."""
-
-    constant: float
-    slopes: FloatArray
-    active: FloatArray
-
-
-def _fit(sums: FloatArray, full: FloatArray, idle: FloatArray, y: FloatArray) -> _Estimate:
-    """The estimate above so many of the runs, by least pinball loss with coefficients of at least 0."""
-    known = np.isfinite(y) & (y > 0)
-    if not known.any():
-        return _Estimate(0.0, np.zeros(len(KNOTS)), np.zeros(len(_ACTIVE)))
-    sums, full, idle, y = sums[known], full[known], idle[known], y[known]
-    hinges = np.maximum(full[:, None] - np.array(KNOTS), 0.0)
-    columns = np.hstack([np.ones((len(y), 1)), hinges, sums[:, _ACTIVE]])
-    size, typical = columns.mean(axis=0) + 1e-300, _typical(full, y)
-    scaled = sparse.csr_matrix(columns / size / typical[:, None])
-    even = sparse.identity(len(y))
+def _fit(columns: FloatArray, above_idle: FloatArray, typical: FloatArray, share_below: float) -> FloatArray:
+    """Coefficients of at least 0, one per column, by least pinball loss: so many of the runs lie below."""
+    n = len(columns)
+    size = columns.mean(axis=0) + 1e-300  # columns differ by orders of magnitude
+    even = sparse.identity(n)
     solved = linprog(
-        np.concatenate([np.zeros(len(size)), np.full(len(y), UPPER_SHARE), np.full(len(y), 1 - UPPER_SHARE)]),
-        A_eq=sparse.hstack([scaled, even, -even]).tocsc(),
-        b_eq=(y - idle) / typical,
+        np.repeat([0.0, share_below, 1 - share_below], [len(size), n, n]),
+        A_eq=sparse.hstack([sparse.csr_matrix(columns / size / typical[:, None]), even, -even]).tocsc(),
+        b_eq=above_idle / typical,
         method="highs",
     )
-    constant, *slopes = solved.x[: len(size)] / size
-    return _Estimate(float(constant), np.array(slopes[: len(KNOTS)]), np.array(slopes[len(KNOTS) :]))
+    return np.asarray(solved.x[: len(size)] / size)
 
 
-def _typical(full: FloatArray, y: FloatArray) -> FloatArray:
+def _typical(full: FloatArray, y: FloatArray, neighbours: int) -> FloatArray:
     """Median of the runs that are about as full, shape (n,)."""
     order, typical = np.argsort(full, kind="stable"), np.empty(len(y))
-    typical[order] = median_filter(y[order], min(NEIGHBOURS, len(y)), mode="nearest")
+    typical[order] = median_filter(y[order], min(neighbours, len(y)), mode="nearest")
     return typical
 
 
-def _planes(row: FloatArray, idle: float, estimate: _Estimate) -> tuple[Plane, ...]:
-    """Planes of one option: one for each part of the convex function that is steeper than the last."""
+def _planes(
+    row: FloatArray, idle: float, knots: tuple[float, ...], coefficients: FloatArray
+) -> tuple[Plane, ...]:
+    """Planes of one option: one for each part of the convex function that is steeper than the last.
+
+    Parameters
+    ----------
+    coefficients
+        A constant above an idle engine's time, changes of the slope at the knots, and slopes of ``_ACTIVE``.
+    """
     planes: list[Plane] = []
     extra = np.zeros(len(row))
-    extra[list(_ACTIVE)] = estimate.active
-    slope, offset = 0.0, estimate.constant
-    for knot, step in zip(KNOTS, estimate.slopes, strict=True):
-        slope, offset = slope + step, offset - step * knot
-        if step > 0 or knot == KNOTS[0]:
+    extra[list(_ACTIVE)] = coefficients[1 + len(knots) :]
+    slope, offset = 0.0, float(coefficients[0])
+    for knot, change in zip(knots, coefficients[1 : 1 + len(knots)], strict=True):
+        slope, offset = slope + change, offset - change * knot
+        if change > 0 or not knot:
             values = (idle + offset, *(slope * row + extra).tolist())
-            intercept, *coefficients = (float(f"{value:.6g}") for value in values)
-            planes.append(Plane(intercept=intercept, coefficients=tuple(coefficients)))
+            intercept, *slopes = (float(f"{value:.6g}") for value in values)
+            planes.append(Plane(intercept=intercept, coefficients=tuple(slopes)))
     return tuple(planes)

@@ -4,22 +4,23 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from joblib import delayed
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike
 
-from learn.assessment import macro_f1, smape
-from learn.features import ADDITIVE, FEATURES, Engines, FloatArray, candidate_features
-from learn.region import Regions
+from learn.assessment import macro_f1
+from learn.features import ADDITIVE, FEATURES, BoolArray, Engines, FloatArray, candidate_features
+from learn.region import FeasibilityRegion, Regions
 from learn.space import DesignSpace
 from learn.surrogate import Surrogate, within
 from scenarios import Problem, ScenarioError
 from twin.load import GPULoad
 from twin.measured.predict import predict_all
+from twin.measured.report import smape
 from twin.measured.runs import MeasuredRun, measured_runs, read_runs, run_requests, selected
 from twin.metrics import GPUMetrics
 from twin.parallel import in_processes
@@ -117,26 +118,26 @@ def assess_measured(
     table, profile = read_results(path), space.profile
     table = table[selected(table, QUALITIES) & (table["model"] == profile.model).to_numpy()]
     runs = measured_runs(table)
-    known = np.array([run.kv_cache_tokens is not None and run.mean_prompt is not None for run in runs], bool)
-    table, runs = table[known], [run for run, k in zip(runs, known, strict=True) if k]
+    usable = np.array([run.kv_cache_tokens is not None and run.mean_prompt is not None for run in runs], bool)
+    table = table[usable].reset_index(drop=True)
+    runs = [run for run, use in zip(runs, usable, strict=True) if use]
     if not runs:
         return []
     features = np.vstack([_features(run, profile) for run in runs])
-    found = [_of_surrogate(surrogate, features, table) for surrogate in surrogates]
-    asked = surrogates[0].inside(features) if surrogates else np.zeros(len(runs), dtype=np.bool_)
-    if asked.any():
-        played, truth = [run for run, a in zip(runs, asked, strict=True) if a], table[asked]
+    answers: list[tuple[str, pd.DataFrame]] = [(s.method, _of_surrogate(s, features)) for s in surrogates]
+    if surrogates and (compared := surrogates[0].inside(features)).any():
         unseen = profile.model_copy(update={"frontend": profile.frontend.model_copy(update={"scrape": None})})
-        found += [
-            replace(quality, outside=int((~asked).sum()))
-            for quality in (
-                _of_open_loop(space, played, truth, workers),
-                _of_twin("twin, client cap", unseen, played, truth, workers),
-                _of_twin("twin, stalls too", profile, played, truth, workers),
-            )
+        answers += [
+            ("twin, open loop", _of_open_loop(space, runs, compared, workers)),
+            ("twin, client cap", _of_twin(unseen, runs, compared, workers)),
+            ("twin, stalls too", _of_twin(profile, runs, compared, workers)),
         ]
     alike = _of_lengths(features, space)
-    return found + [_of_region(regions, kind, runs, features, alike, table) for kind in ("inner", "outer")]
+    answers += [
+        (f"{region.kind} region", _of_region(region, runs, features, alike))
+        for region in (regions.inner, regions.outer)
+    ]
+    return [_quality(name, predicted, table) for name, predicted in answers]
 
 
 def read_results(path: str | Path) -> pd.DataFrame:
@@ -154,7 +155,7 @@ def read_results(path: str | Path) -> pd.DataFrame:
     return table
 
 
-def _of_lengths(features: FloatArray, space: DesignSpace) -> NDArray[np.bool_]:
+def _of_lengths(features: FloatArray, space: DesignSpace) -> BoolArray:
     """Which runs have requests as long as those of a space, or almost: its rows know no others."""
     tokens = space.means[:, :2]
     return np.asarray(within(features[:, _LENGTHS], tokens.min(axis=0), tokens.max(axis=0)).all(axis=1))
@@ -176,32 +177,30 @@ def _features(run: MeasuredRun, profile: EngineProfile) -> FloatArray:
     )
 
 
-def _of_surrogate(surrogate: Surrogate, features: FloatArray, table: pd.DataFrame) -> MeasuredQuality:
+def _answers(compared: BoolArray, *columns: ArrayLike) -> pd.DataFrame:
+    """Columns `RESULTS` as predicted for the runs that were asked about; nan for the others."""
+    predicted = pd.DataFrame(np.column_stack(columns), index=np.flatnonzero(compared), columns=list(RESULTS))
+    return predicted.reindex(range(len(compared)))
+
+
+def _of_surrogate(surrogate: Surrogate, features: FloatArray) -> pd.DataFrame:
     inside = surrogate.inside(features)
-    if not inside.any():
-        return _unasked(surrogate.method, len(table))
-    said = surrogate.predict(features[inside], outside="allow")
-    return _quality(
-        surrogate.method,
-        table[inside],
-        said.served_share < SERVED,
-        outside=int((~inside).sum()),
-        throughput=said.throughput_tok_per_s,
-        itl=said.itl_ms,
-    )
+    predicted = surrogate.predict(features[inside], outside="allow")
+    starved = predicted.served_share < SERVED
+    return _answers(inside, predicted.throughput_tok_per_s, predicted.itl_ms, starved)
 
 
 def _of_open_loop(
-    space: DesignSpace, runs: Sequence[MeasuredRun], table: pd.DataFrame, workers: int
-) -> MeasuredQuality:
+    space: DesignSpace, runs: Sequence[MeasuredRun], compared: BoolArray, workers: int
+) -> pd.DataFrame:
     """The twin under the workload that it taught the surrogates with, at the runs' rates."""
-    said = list(in_processes((delayed(_hour)(space, run) for run in runs), workers))
-    return _quality(
-        "twin, open loop",
-        table,
-        np.array([gpu.served_share < SERVED for gpu in said]),
-        throughput=np.array([gpu.served_tok_per_s for gpu in said]),
-        itl=1e3 * np.array([gpu.itl.mean_s for gpu in said]),
+    jobs = (delayed(_hour)(space, run) for run, a in zip(runs, compared, strict=True) if a)
+    gpus = list(in_processes(jobs, workers))
+    return _answers(
+        compared,
+        [gpu.served_tok_per_s for gpu in gpus],
+        1e3 * np.array([gpu.itl.mean_s for gpu in gpus]),
+        [gpu.served_share < SERVED for gpu in gpus],
     )
 
 
@@ -227,85 +226,53 @@ def _hour(space: DesignSpace, run: MeasuredRun) -> GPUMetrics:
 
 
 def _of_twin(
-    name: str, profile: EngineProfile, runs: Sequence[MeasuredRun], table: pd.DataFrame, workers: int
-) -> MeasuredQuality:
-    said = predict_all(runs, lambda _: profile, workers=workers)
-    return _quality(
-        name,
-        table,
-        said["predicted_starved"].to_numpy(dtype=np.bool_),
-        throughput=said["predicted_total_throughput"].to_numpy(dtype=np.float64),
-        itl=said["predicted_itl_ms"].to_numpy(dtype=np.float64),
-    )
+    profile: EngineProfile, runs: Sequence[MeasuredRun], compared: BoolArray, workers: int
+) -> pd.DataFrame:
+    played = [run for run, a in zip(runs, compared, strict=True) if a]
+    predicted = predict_all(played, lambda _: profile, workers=workers)
+    names = ("predicted_total_throughput", "predicted_itl_ms", "predicted_starved")
+    return _answers(compared, *(predicted[name].to_numpy(dtype=np.float64) for name in names))
 
 
 def _of_region(
-    regions: Regions,
-    kind: str,
-    runs: Sequence[MeasuredRun],
-    features: FloatArray,
-    alike: NDArray[np.bool_],
-    table: pd.DataFrame,
-) -> MeasuredQuality:
-    region = regions.inner if kind == "inner" else regions.outer
+    region: FeasibilityRegion, runs: Sequence[MeasuredRun], features: FloatArray, alike: BoolArray
+) -> pd.DataFrame:
     options = {(o.max_loras, o.max_lora_rank) for o in region.options}
-    asked = alike & np.array([(run.max_loras, run.max_lora_rank) in options for run in runs])
-    if not asked.any():
-        return _unasked(f"{kind} region", len(table))
-    starved = np.array(
-        [
-            not region.contains(run.max_loras, run.max_lora_rank, row[: len(ADDITIVE)])
-            for run, row, a in zip(runs, features, asked, strict=True)
-            if a
-        ]
-    )
-    return _quality(f"{kind} region", table[asked], starved, outside=int((~asked).sum()))
+    compared = alike & np.array([(run.max_loras, run.max_lora_rank) in options for run in runs])
+    starved = [
+        not region.contains(runs[k].max_loras, runs[k].max_lora_rank, features[k, : len(ADDITIVE)])
+        for k in np.flatnonzero(compared).tolist()
+    ]
+    unknown = np.full(len(starved), math.nan)
+    return _answers(compared, unknown, unknown, starved)
 
 
-def _unasked(name: str, outside: int) -> MeasuredQuality:
-    """Of what could not be asked about a single run."""
-    return MeasuredQuality(name, 0, outside, math.nan, math.nan, math.nan, 0, 0)
-
-
-def _quality(
-    name: str,
-    table: pd.DataFrame,
-    starved: NDArray[np.bool_],
-    *,
-    outside: int = 0,
-    throughput: FloatArray | None = None,
-    itl: FloatArray | None = None,
-) -> MeasuredQuality:
-    truth = table["starved"].astype(bool).to_numpy()
-
-    def error(said: FloatArray | None, column: str) -> float:
-        if said is None:
-            return math.nan
-        measured = table[column].to_numpy(dtype=np.float64)
-        known = np.isfinite(measured)
-        return smape(measured[known], said[known])
-
+def _quality(name: str, predicted: pd.DataFrame, table: pd.DataFrame) -> MeasuredQuality:
+    """Errors of what was predicted, over the runs that were asked about."""
+    compared = predicted["starved"].notna().to_numpy()
+    truth = table["starved"].astype(bool).to_numpy()[compared]
+    starved = predicted["starved"].to_numpy()[compared] > 0
     return MeasuredQuality(
         name=name,
-        runs=len(table),
-        outside=outside,
-        throughput_smape=error(throughput, "total_throughput"),
-        itl_smape=error(itl, "itl_mean_ms"),
-        macro_f1=macro_f1(truth, starved),
+        runs=int(compared.sum()),
+        outside=int((~compared).sum()),
+        throughput_smape=smape(table["total_throughput"], predicted["total_throughput"]),
+        itl_smape=smape(table["itl_mean_ms"], predicted["itl_mean_ms"]),
+        macro_f1=macro_f1(truth, starved) if compared.any() else math.nan,
         missed=int((truth & ~starved).sum()),
         false_alarms=int((~truth & starved).sum()),
     )
 
 
-def measured_text(found: Sequence[MeasuredQuality]) -> str:
+def measured_text(results: Sequence[MeasuredQuality]) -> str:
     """A table for a terminal, the paper's figures below; one line if there are no measured runs."""
-    if not found:
+    if not results:
         return "no measured runs of this model"
     lines = ["measured runs    runs  outside  throughput     ITL  macro-F1  missed  false alarms"]
     lines += [
         f"{q.name:<17}{q.runs:>4}{q.outside:>9}{_percent(q.throughput_smape):>12}{_percent(q.itl_smape):>8}"
         f"{_score(q.macro_f1):>10}{q.missed:>8}{q.false_alarms:>14}"
-        for q in found
+        for q in results
     ]
     lines += [
         "(SMAPE with factor 2; outside: left out, beyond what was sampled, of other lengths or without rows)",

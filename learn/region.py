@@ -14,15 +14,24 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    model_serializer,
+    model_validator,
+)
 
-from learn.features import ADDITIVE, FloatArray, additive_features
+from learn.features import ADDITIVE, BoolArray, FloatArray, Regime, additive_features
 from scenarios import AdapterClass, LorapackError
 
 FORMAT = 5
 """Version of the JSON form of regions, and of how they are made."""
 
+Quality = Literal["itl_ms", "ttft_ms"]
+"""Latencies that are estimated."""
 
 DIGEST = "sha256"
 """Name of the digest in a file of regions."""
@@ -64,8 +73,22 @@ class OptionErrors(_Plain):
     mean_usage: float = Field(ge=0, description="Mean of the largest row usage at the twin's own boundary.")
 
 
-class OptionRows(_Plain):
-    """The rows of one option: a kind of GPU with a number of slots and a rank that they are padded to.
+class _RegimeOption(_Plain):
+    """A kind of GPU with a number of slots and a rank that they are padded to, in one of the two regimes."""
+
+    device: str
+    max_loras: int = Field(ge=1)
+    max_lora_rank: int = Field(ge=1)
+    regime: Regime
+
+    @property
+    def key(self) -> tuple[int, int, Regime]:
+        """Slots, max rank and regime."""
+        return self.max_loras, self.max_lora_rank, self.regime
+
+
+class OptionRows(_RegimeOption):
+    """The rows of one option.
 
     An option may appear twice: *resident* rows for GPUs with a slot for every adapter, *shared* rows for
     those whose adapters wait for slots. A GPU is feasible when it is inside either.
@@ -74,14 +97,15 @@ class OptionRows(_Plain):
     ``features``.
     """
 
-    device: str
-    max_loras: int = Field(ge=1)
-    max_lora_rank: int = Field(ge=1)
-    regime: Literal["resident", "shared"]
     kv_cache_tokens: int = Field(ge=0, description="KV cache that the rows were made with.")
     rows: tuple[Row, ...] = Field(min_length=1)
     domain: Domain
     errors: OptionErrors | None = None
+
+    @property
+    def numbers(self) -> tuple[int, int, int]:
+        """Slots, max rank and KV cache tokens: all that the rows depend on."""
+        return self.max_loras, self.max_lora_rank, self.kv_cache_tokens
 
     @property
     def coefficients(self) -> FloatArray:
@@ -101,21 +125,17 @@ class OptionRows(_Plain):
         """Bound minus left-hand side of every row, shape (rows,) or (m, rows); negative is violated."""
         return self.bounds - np.asarray(sums, dtype=np.float64) @ self.coefficients.T
 
-    def contains(self, sums: FloatArray) -> NDArray[np.bool_]:
+    def contains(self, sums: FloatArray) -> BoolArray:
         """Whether every row holds, shape () or (m,)."""
         return np.asarray(np.all(self.slack(sums) >= -1e-12, axis=-1), dtype=np.bool_)
 
-    def fill(self, sums: FloatArray) -> FloatArray:
-        """Largest left-hand side over bound of any row, shape () or (m,); 1 is the boundary."""
-        share: FloatArray = (np.asarray(sums, dtype=np.float64) @ self.coefficients.T / self.bounds).max(
-            axis=-1
-        )
-        return share
+    def fills(self, sums: FloatArray) -> FloatArray:
+        """Left-hand side over bound of every row, shape (rows,) or (m, rows)."""
+        return np.asarray(np.asarray(sums, dtype=np.float64) @ self.coefficients.T / self.bounds)
 
-    def tightest(self, sums: FloatArray) -> tuple[int, str]:
-        """Index and meaning of the row that a GPU with these sums, shape (K,), fills most."""
-        index = int(np.argmax(np.asarray(sums) @ self.coefficients.T / self.bounds))
-        return index, self.rows[index].meaning
+    def fill(self, sums: FloatArray) -> FloatArray:
+        """The largest of them, shape () or (m,); 1 is the boundary."""
+        return np.asarray(self.fills(sums).max(axis=-1))
 
 
 class FeasibilityRegion(_Plain):
@@ -136,9 +156,9 @@ class FeasibilityRegion(_Plain):
         return self
 
     @property
-    def keys(self) -> list[tuple[int, int, str]]:
+    def keys(self) -> list[tuple[int, int, Regime]]:
         """Slots, max rank and regime of the options in their order."""
-        return [(o.max_loras, o.max_lora_rank, o.regime) for o in self.options]
+        return [o.key for o in self.options]
 
     def of(self, max_loras: int, max_lora_rank: int) -> tuple[OptionRows, ...]:
         """The rows of both regimes of one option.
@@ -148,16 +168,17 @@ class FeasibilityRegion(_Plain):
         RegionError
             If the region has no such option.
         """
-        found = tuple(o for o in self.options if (o.max_loras, o.max_lora_rank) == (max_loras, max_lora_rank))
-        if not found:
+        engine = (max_loras, max_lora_rank)
+        matching = tuple(o for o in self.options if (o.max_loras, o.max_lora_rank) == engine)
+        if not matching:
             have = ", ".join(dict.fromkeys(f"{o.max_loras}x{o.max_lora_rank}" for o in self.options))
             raise RegionError(
                 f"the region has no option with {max_loras} slots of rank {max_lora_rank}; "
                 f"it has {have or 'none'}"
             )
-        return found
+        return matching
 
-    def contains(self, max_loras: int, max_lora_rank: int, sums: FloatArray) -> NDArray[np.bool_]:
+    def contains(self, max_loras: int, max_lora_rank: int, sums: FloatArray) -> BoolArray:
         """Whether GPUs with this option and these sums, shape (K,) or (m, K), are inside."""
         inside = [rows.contains(sums) for rows in self.of(max_loras, max_lora_rank)]
         return np.asarray(np.any(inside, axis=0), dtype=np.bool_)
@@ -167,18 +188,6 @@ class FeasibilityRegion(_Plain):
         shares = [rows.fill(sums) for rows in self.of(max_loras, max_lora_rank)]
         return np.asarray(np.min(shares, axis=0))
 
-    def slack(self, max_loras: int, max_lora_rank: int, sums: FloatArray) -> FloatArray:
-        """Share of a GPU that is left under the regime that has most room, shape () or (m,); else below 0."""
-        return np.asarray(1.0 - self.fill(max_loras, max_lora_rank, sums))
-
-    def tightest(self, max_loras: int, max_lora_rank: int, sums: FloatArray) -> tuple[OptionRows, int]:
-        """The option's rows under the regime that has most room, and which of them is filled most.
-
-        ``sums`` are those of one GPU, shape (K,).
-        """
-        rows = min(self.of(max_loras, max_lora_rank), key=lambda each: float(each.fill(sums)))
-        return rows, rows.tightest(sums)[0]
-
 
 class Plane(_Plain):
     """One affine piece: intercept + Σ_k coefficients[k] · (sum of feature k over the GPU)."""
@@ -187,17 +196,13 @@ class Plane(_Plain):
     coefficients: tuple[Annotated[float, Field(ge=0)], ...]
 
 
-class OptionLatency(_Plain):
+class OptionLatency(_RegimeOption):
     """Convex upper estimates of one option's mean latencies: the largest of a few planes, in ms."""
 
-    device: str
-    max_loras: int
-    max_lora_rank: int
-    regime: Literal["resident", "shared"]
     itl_ms: tuple[Plane, ...] = Field(min_length=1)
     ttft_ms: tuple[Plane, ...] = Field(min_length=1)
 
-    def estimate(self, sums: FloatArray, quality: Literal["itl_ms", "ttft_ms"] = "itl_ms") -> FloatArray:
+    def estimate(self, sums: FloatArray, quality: Quality = "itl_ms") -> FloatArray:
         """Estimated mean latency in ms inside the inner region, for sums of shape (K,) or (m, K)."""
         planes = self.itl_ms if quality == "itl_ms" else self.ttft_ms
         slopes = np.array([plane.coefficients for plane in planes])
@@ -220,6 +225,15 @@ class Provenance(_Plain):
     )
     outer_confidence: float = Field(description="Share of the boundaries inside the outer region.")
     note: str = Field(default="", description="What a reader should know.")
+    params: dict[str, Any] = Field(
+        default_factory=dict, description="Parameters of learning that are not their defaults."
+    )
+
+    @model_serializer(mode="wrap")
+    def _without_defaults(self, content: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Without parameters that are all defaults, as files were before there were any."""
+        values: dict[str, Any] = content(self)
+        return values if self.params else {name: v for name, v in values.items() if name != "params"}
 
 
 class Regions(_Plain):
@@ -238,7 +252,7 @@ class Regions(_Plain):
             raise ValueError(f"format {self.format} is not this version's {FORMAT}")
         if (self.inner.kind, self.outer.kind) != ("inner", "outer"):
             raise ValueError(f"the inner region is of kind {self.inner.kind}, the outer {self.outer.kind}")
-        estimated = [(o.max_loras, o.max_lora_rank, o.regime) for o in self.latency]
+        estimated = [o.key for o in self.latency]
         if not sorted(self.inner.keys) == sorted(self.outer.keys) == sorted(estimated):
             raise ValueError("inner region, outer region and latency estimates have different options")
         planes = [plane for o in self.latency for plane in (*o.itl_ms, *o.ttft_ms)]
@@ -263,7 +277,7 @@ class Regions(_Plain):
         return self.model_copy(update={"inner": inner, "outer": outer, "latency": latency})
 
     def option_latency(
-        self, max_loras: int, max_lora_rank: int, regime: Literal["resident", "shared"] = "resident"
+        self, max_loras: int, max_lora_rank: int, regime: Regime = "resident"
     ) -> OptionLatency:
         """Latency estimates of one option.
 
@@ -273,7 +287,7 @@ class Regions(_Plain):
             If there are none.
         """
         for option in self.latency:
-            if (option.max_loras, option.max_lora_rank, option.regime) == (max_loras, max_lora_rank, regime):
+            if option.key == (max_loras, max_lora_rank, regime):
                 return option
         raise RegionError(
             f"no latency estimates for {max_loras} slots of rank {max_lora_rank}, adapters {regime}"

@@ -12,58 +12,34 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
-from learn.boundary import (
-    REGIMES,
-    BoundaryModel,
-    BoundaryPoints,
-    Regime,
-    boundary_points,
-    fit_points,
-)
-from learn.features import ADDITIVE, FEATURES, FloatArray
-from learn.latency_fit import astuple, fit_latency
+from learn.boundary import BoundaryModel, BoundaryPoints, boundary_points, fit_points
+from learn.design import SamplingPlan
+from learn.features import ADDITIVE, FEATURES, REGIMES, FloatArray, IntArray, Regime
+from learn.latency_fit import fit_latency
+from learn.params import DEFAULTS, LearnParams, RegionFitParams
 from learn.region import Domain, FeasibilityRegion, OptionErrors, OptionRows, Provenance, Regions, Row
 from learn.space import DesignSpace
 from learn.storage.dataset import Dataset
 
 Kind = Literal["inner", "outer"]
 
-INNER_CONFIDENCE: Mapping[Regime, float] = {"resident": 0.97, "shared": 0.83}
-"""Share of the boundaries outside the inner region.
-
-Where adapters wait for slots, luck decides much of who starves; more confidence would cost more room there
-than the twin's cuts cost time.
-"""
-
-OUTER_CONFIDENCE = 0.995
-"""Share of the boundaries inside the outer region."""
-
-FOLDS = 6
-FEWEST_POINTS = 2 * FOLDS
 UNITS = {f.name: f.unit for f in FEATURES if f.additive}
-UNKNOWN = 2.0
-"""Factor by which rows are shrunk and widened where too few boundaries are known to tell better."""
-
-PRIOR_POINTS = 4.0
-"""Weight, in points, of what all options say against what an option's own points say."""
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """How far to shift the rows of each option of one regime, as factors on the coefficients.
+    """How far to shift the rows of each option of one regime, for the inner and for the outer region.
 
     Parameters
     ----------
-    inner, outer
-        Factor by option, shape (n_options,).
+    factors
+        Factor on the coefficients by option, shape (n_options,).
     errors
-        Cross-validated errors of the inner and of the outer rows by option; None where there were no points.
+        Cross-validated errors of the rows by option; None where there were no points.
     """
 
-    inner: FloatArray
-    outer: FloatArray
+    factors: Mapping[Kind, FloatArray]
     errors: Mapping[Kind, tuple[OptionErrors | None, ...]]
 
 
@@ -71,9 +47,8 @@ def linearize(
     dataset: Dataset,
     space: DesignSpace,
     *,
+    params: LearnParams = DEFAULTS,
     command: str = "learn.linearize",
-    inner_confidence: Mapping[Regime, float] = INNER_CONFIDENCE,
-    outer_confidence: float = OUTER_CONFIDENCE,
 ) -> Regions:
     """Linear regions and latency estimates of every option of a space.
 
@@ -81,30 +56,28 @@ def linearize(
     ----------
     dataset
         Twin runs of the space.
+    params
+        How rows and latencies are fitted, and how sure the regions are to keep starved runs out, and
+        accepted runs in.
     command
         What to write down as the maker.
-    inner_confidence, outer_confidence
-        How sure the regions are to keep starved runs out, and accepted runs in.
 
     Raises
     ------
     learn.boundary.BoundaryError
         If no boundary was bracketed.
     """
-    points = boundary_points(dataset)
-    engines = np.array([astuple(o) for o in space.options], dtype=np.float64)
-    model = fit_points(points, engines)
-    calibrations = {
-        regime: _calibrate(points, model, regime, inner_confidence[regime], outer_confidence)
-        for regime in REGIMES
-    }
+    points = boundary_points(dataset, params.boundary)
+    engines = np.array([o.numbers for o in space.options], dtype=np.float64)
+    model = fit_points(points, engines, params.boundary)
+    calibrations = {regime: _calibrate(points, model, regime, params.region_fit) for regime in REGIMES}
     max_rate = float(dataset.table["rate_max"].max())
     inner, outer = (
         FeasibilityRegion(
             kind=kind,
             features=ADDITIVE,
             options=tuple(
-                _option_rows(space, k, regime, model, calibrations, kind, max_rate)
+                _option_rows(space, k, regime, model, calibrations, kind, max_rate, params)
                 for k in range(len(space.options))
                 for regime in REGIMES
             ),
@@ -115,34 +88,42 @@ def linearize(
         units=UNITS,
         provenance=Provenance(
             command=command,
-            space=space.describe(),
             plan=dict(sorted(dataset.metadata["plan"].items())),
             runs=len(dataset),
             boundaries=len(points.engines),
-            inner_confidence={str(k): v for k, v in inner_confidence.items()},
-            outer_confidence=outer_confidence,
+            **origin(space, params),
         ),
         inner=inner,
         outer=outer,
         latency=tuple(
-            latency for regime in REGIMES for latency in fit_latency(dataset, model, space, regime)
+            latency
+            for regime in REGIMES
+            for latency in fit_latency(dataset, model, space, regime, params.latency_fit)
         ),
     )
 
 
-def no_regions(space: DesignSpace, plan: Any) -> Regions:
+def origin(space: DesignSpace, params: LearnParams) -> dict[str, Any]:
+    """What regions say of the space and the parameters that they were made for."""
+    return {
+        "space": space.describe(),
+        "inner_confidence": params.region_fit.inner_confidence,
+        "outer_confidence": params.region_fit.outer_confidence,
+        "params": params.of_regions(),
+    }
+
+
+def no_regions(space: DesignSpace, plan: SamplingPlan, params: LearnParams) -> Regions:
     """Regions without any option, for a space in which no engine starts."""
     return Regions(
         units=UNITS,
         provenance=Provenance(
             command="",
-            space=space.describe(),
             plan=asdict(plan),
             runs=0,
             boundaries=0,
-            inner_confidence={str(k): v for k, v in INNER_CONFIDENCE.items()},
-            outer_confidence=OUTER_CONFIDENCE,
             note="no option starts",
+            **origin(space, params),
         ),
         inner=FeasibilityRegion(kind="inner", features=ADDITIVE, options=()),
         outer=FeasibilityRegion(kind="outer", features=ADDITIVE, options=()),
@@ -158,13 +139,13 @@ def _option_rows(
     calibrations: Mapping[Regime, Calibration],
     kind: Kind,
     max_rate: float,
+    params: LearnParams,
 ) -> OptionRows:
-    option, most = space.options[index], space.most_adapters(space.options[index])
+    option = space.options[index]
+    max_adapters = space.most_adapters(option, params.design)
 
     def scaled(which: Regime) -> FloatArray:
-        calibration = calibrations[which]
-        factor = (calibration.inner if kind == "inner" else calibration.outer)[index]
-        return np.asarray(factor * model.coefficients[which][index])
+        return np.asarray(calibrations[which].factors[kind][index] * model.coefficients[which][index])
 
     rows = [_row("work and slots in use", scaled(regime))]
     if regime == "resident":
@@ -172,7 +153,7 @@ def _option_rows(
     else:
         rows.append(_row("work alone", np.where(_WORK, scaled("resident"), 0.0)))
         if kind == "inner":
-            rows.append(_count_row("most adapters that were sampled", most))
+            rows.append(_count_row("most adapters that were sampled", max_adapters))
     return OptionRows(
         device=space.device,
         max_loras=option.max_loras,
@@ -180,7 +161,7 @@ def _option_rows(
         regime=regime,
         kv_cache_tokens=option.kv_cache_tokens,
         rows=tuple(rows),
-        domain=Domain(max_adapters=most, max_rate=_short(max_rate), min_rate=0.0),
+        domain=Domain(max_adapters=max_adapters, max_rate=_short(max_rate), min_rate=0.0),
         errors=calibrations[regime].errors[kind][index],
     )
 
@@ -202,73 +183,61 @@ def _short(value: float) -> float:
     return float(f"{value:.6g}")
 
 
-def _count_row(meaning: str, most: int) -> Row:
+def _count_row(meaning: str, upper_bound: int) -> Row:
     coefficients = tuple(1.0 if name == "count" else 0.0 for name in ADDITIVE)
-    return Row(meaning=meaning, coefficients=coefficients, bound=float(most))
+    return Row(meaning=meaning, coefficients=coefficients, bound=float(upper_bound))
 
 
 # --- calibration -----------------------------------------------------------------------------------
 
 
 def _calibrate(
-    points: BoundaryPoints,
-    model: BoundaryModel,
-    regime: Regime,
-    inner_confidence: float,
-    outer_confidence: float,
+    points: BoundaryPoints, model: BoundaryModel, regime: Regime, params: RegionFitParams
 ) -> Calibration:
     n = len(model.engines)
     own = points.where(points.shared == (regime == "shared"))
-    if len(own.engines) < FEWEST_POINTS:
-        return Calibration(
-            np.full(n, UNKNOWN), np.full(n, 1 / UNKNOWN), {"inner": (None,) * n, "outer": (None,) * n}
-        )
+    if len(own.engines) < 2 * params.folds:
+        factor, none = np.full(n, params.unknown_factor), (None,) * n
+        return Calibration({"inner": factor, "outer": 1 / factor}, {"inner": none, "outer": none})
     option = np.array([np.flatnonzero((model.engines == e).all(axis=1))[0] for e in own.engines])
-    logs = _held_out(own, regime, option, model.engines)
-    spread = _spread(logs.middle, option, n)
-    low = float(np.quantile(logs.middle / spread[option], 1.0 - inner_confidence))
-    high = float(np.quantile(logs.middle / spread[option], outer_confidence))
-    base = _offset(_log_values(model, regime, own.middle, own.engines), option, n)
+    logs = _held_out(own, regime, option, model, params)
+    # Options have too few points for quantiles of their own: the residuals of all, each over its option's
+    # spread, give one quantile, and an option's spread turns it back into a shift.
+    spread = _spread(logs[_MIDDLE], option, n, params.prior_points)
+    residual = logs[_MIDDLE] / spread[option]
+    outside = params.inner_confidence[regime]
+    share: dict[Kind, float] = {"inner": 1.0 - outside, "outer": params.outer_confidence}
+    shifts = {kind: float(np.quantile(residual, share[kind])) * spread for kind in share}
+    seen = _log_values(model, regime, own.middle, own.engines)
+    base = _offset(seen, option, n, params.prior_points)
     return Calibration(
-        inner=np.exp(-(base + low * spread)),
-        outer=np.exp(-(base + high * spread)),
-        errors={
-            "inner": _errors_by_option(logs, option, low * spread),
-            "outer": _errors_by_option(logs, option, high * spread),
-        },
+        factors={kind: np.exp(-(base + shift)) for kind, shift in shifts.items()},
+        errors={kind: _errors_by_option(logs, option, shift) for kind, shift in shifts.items()},
     )
 
 
-@dataclass(frozen=True)
-class _Logs:
-    """Logarithms of left-hand sides at bracket ends and middles, from models that did not see them."""
-
-    accepted: FloatArray
-    middle: FloatArray
-    starved: FloatArray
-
-    def where(self, mask: NDArray[np.bool_]) -> _Logs:
-        return _Logs(self.accepted[mask], self.middle[mask], self.starved[mask])
+_ACCEPTED, _MIDDLE, _STARVED = range(3)
+"""Rows of logarithms of left-hand sides: at the ends and in the middle of brackets."""
 
 
 def _held_out(
-    points: BoundaryPoints, regime: Regime, option: NDArray[np.int64], engines: FloatArray
-) -> _Logs:
-    """Cross-validated logs; folds are dealt in the order of the compositions of each option."""
+    points: BoundaryPoints, regime: Regime, option: IntArray, whole: BoundaryModel, params: RegionFitParams
+) -> FloatArray:
+    """Logarithms of the left-hand sides of models that did not see the mixes, shape (3, n)."""
+    engines = whole.engines
+    # Dealt option by option, so that every fit sees some of an option's own mixes, and each from another fold
+    # on, so that options with few do not all lose theirs to the first folds.
     fold = np.zeros(len(option), dtype=np.int64)
     for k in np.unique(option):
-        fold[option == k] = (np.arange(np.count_nonzero(option == k)) + k) % FOLDS
-    logs = _Logs(*(np.zeros(len(fold)) for _ in range(3)))
-    for k in range(FOLDS):
-        held, kept = fold == k, fold != k
-        train = points.where(kept)
-        model = fit_points(train, engines)
+        fold[option == k] = (np.arange(np.count_nonzero(option == k)) + k) % params.folds
+    logs = np.zeros((3, len(fold)))
+    for k in range(params.folds):
+        test, train = points.where(fold == k), points.where(fold != k)
+        model = fit_points(train, engines, whole.params)
         seen = _log_values(model, regime, train.middle, train.engines)
-        offset = _offset(seen, option[kept], len(engines))[option[held]]
-        test = points.where(held)
-        for name in ("accepted", "middle", "starved"):
-            values = _log_values(model, regime, getattr(test, name), test.engines)
-            getattr(logs, name)[held] = values - offset
+        offset = _offset(seen, option[fold != k], len(engines), params.prior_points)[option[fold == k]]
+        for side, sums in enumerate((test.accepted, test.middle, test.starved)):
+            logs[side, fold == k] = _log_values(model, regime, sums, test.engines) - offset
     return logs
 
 
@@ -276,36 +245,36 @@ def _log_values(model: BoundaryModel, regime: Regime, sums: FloatArray, engines:
     return np.asarray(np.log(np.maximum(model.values(regime, sums, engines), 1e-6)))
 
 
-def _offset(residual: FloatArray, option: NDArray[np.int64], n_options: int) -> FloatArray:
+def _offset(residual: FloatArray, option: IntArray, n_options: int, prior: float) -> FloatArray:
     """Mean residual of each option, drawn towards the mean of all, shape (n_options,)."""
     number = np.bincount(option, minlength=n_options)
     total = np.bincount(option, weights=residual, minlength=n_options)
-    return np.asarray((total + PRIOR_POINTS * np.median(residual)) / (number + PRIOR_POINTS))
+    return np.asarray((total + prior * np.median(residual)) / (number + prior))
 
 
-def _spread(residual: FloatArray, option: NDArray[np.int64], n_options: int) -> FloatArray:
+def _spread(residual: FloatArray, option: IntArray, n_options: int, prior: float) -> FloatArray:
     """Standard deviation of each option's residuals, drawn towards that of all, shape (n_options,)."""
     number = np.bincount(option, minlength=n_options)
     squares = np.bincount(option, weights=residual**2, minlength=n_options)
-    typical = float(np.median(np.abs(residual)) / 0.6745)
-    return np.asarray(np.sqrt((squares + PRIOR_POINTS * typical**2) / (number + PRIOR_POINTS)) + 1e-9)
+    typical = float(np.median(np.abs(residual)) / 0.6745)  # of a normal distribution; robust to outliers
+    return np.asarray(np.sqrt((squares + prior * typical**2) / (number + prior)) + 1e-9)
 
 
 def _errors_by_option(
-    logs: _Logs, option: NDArray[np.int64], shift: FloatArray
+    logs: FloatArray, option: IntArray, shift: FloatArray
 ) -> tuple[OptionErrors | None, ...]:
     return tuple(
-        _errors(logs.where(option == k), float(shift[k])) if (option == k).any() else None
+        _errors(logs[:, option == k], float(shift[k])) if (option == k).any() else None
         for k in range(len(shift))
     )
 
 
-def _errors(logs: _Logs, shift: float) -> OptionErrors:
-    n = len(logs.middle)
+def _errors(logs: FloatArray, shift: float) -> OptionErrors:
+    n = logs.shape[1]
     return OptionErrors(
         n_starved=n,
         n_accepted=n,
-        false_feasible=_short((logs.starved < shift).mean()),
-        false_infeasible=_short((logs.accepted > shift).mean()),
-        mean_usage=_short(np.exp(logs.middle - shift).mean()),
+        false_feasible=_short((logs[_STARVED] < shift).mean()),
+        false_infeasible=_short((logs[_ACCEPTED] > shift).mean()),
+        mean_usage=_short(np.exp(logs[_MIDDLE] - shift).mean()),
     )

@@ -6,26 +6,25 @@
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 import logging
 import os
 import sys
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict, replace
-from functools import cache
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, replace
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
-from learn.boundary import REGIMES
 from learn.design import SamplingPlan
-from learn.features import ADDITIVE
+from learn.features import ADDITIVE, REGIMES
+from learn.params import DEFAULTS, LearnParams
 from learn.region import FORMAT, Regions, regions_of
-from learn.region_fit import INNER_CONFIDENCE, OUTER_CONFIDENCE, linearize, no_regions
+from learn.region_fit import linearize, no_regions, origin
 from learn.sampling import Progress, sample
 from learn.space import DesignSpace, space_of, starting_options
-from learn.storage.cache import cache_folder, keep, kept_text, remove_leftovers
-from learn.storage.dataset import COLUMNS, Dataset, write_atomically
+from learn.storage.cache import cache_folder, content_key, keep, kept_text
+from learn.storage.dataset import write_atomically
 from scenarios import Device, Scenario, read
 from scenarios.arrivals import PoissonArrivals, TraceArrivals
 from scenarios.catalogue import shipped
@@ -54,6 +53,7 @@ def regions_for(
     progress: Progress | None = None,
     cache_dir: str | Path | None = None,
     plan: SamplingPlan = PLAN,
+    params: LearnParams = DEFAULTS,
     deadline: Deadline = UNLIMITED,
 ) -> Regions:
     """Linear regions of every option that starts in a scenario on one device.
@@ -71,6 +71,8 @@ def regions_for(
         ``~/.cache/lorapack``. What cannot be kept there is made all the same.
     plan
         How much to sample.
+    params
+        How to sample and to fit; the shipped regions are those of the defaults.
     deadline
         When to stop making them; what was sampled by then stays in the cache.
 
@@ -86,13 +88,26 @@ def regions_for(
     A workload that replays a trace has the regions of Poisson arrivals: they propose, and the twin,
     which replays the trace, judges.
     """
-    memory_gib = device.memory_gib or profile.gpu_memory_gib
-    space = space_for(scenario, device, profile)
-    wanted = starting_options(profile, scenario.engine, memory_gib, needed_ranks(scenario))
-    if not wanted:
-        return no_regions(space, plan)
-    found = _shipped_region(space, plan) or _cached(space, plan, workers, progress, cache_dir, deadline)
-    return found.restricted([(o.max_loras, o.max_lora_rank) for o in wanted])
+    space = space_for(scenario, device, profile, params)
+    # The space's own options are those for its longest request, which may be more than the scenario's.
+    options = starting_options(profile, scenario.engine, device, needed_ranks(scenario))
+    if not options:
+        return no_regions(space, plan, params)
+    request, root = RegionRequest(space, plan, params), cache_folder(cache_dir)
+    regions = _shipped_region(request) or _cached_regions(request, root)
+    if regions is None:
+        regions = make_regions(
+            space,
+            plan,
+            params=params,
+            workers=workers,
+            progress=progress,
+            cache=root,
+            deadline=deadline,
+        )
+        if root is not None:
+            keep(request.file(root), regions.to_json(), root)
+    return regions.restricted([(o.max_loras, o.max_lora_rank) for o in options])
 
 
 def needed_ranks(scenario: Scenario) -> tuple[int, ...]:
@@ -100,7 +115,9 @@ def needed_ranks(scenario: Scenario) -> tuple[int, ...]:
     return tuple(sorted({padded_rank(c.rank) for c in scenario.classes}))
 
 
-def space_for(scenario: Scenario, device: Device, profile: EngineProfile) -> DesignSpace:
+def space_for(
+    scenario: Scenario, device: Device, profile: EngineProfile, params: LearnParams = DEFAULTS
+) -> DesignSpace:
     """The space whose regions a scenario uses: at most an hour, and Poisson arrivals for traces."""
     workload = scenario.workload
     if isinstance(workload.arrivals, TraceArrivals):
@@ -108,141 +125,123 @@ def space_for(scenario: Scenario, device: Device, profile: EngineProfile) -> Des
     duration = min(workload.duration_s, 3600.0)
     warmup = min(workload.warmup_s, duration / 2)
     workload = workload.model_copy(update={"duration_s": duration, "warmup_s": warmup})
-    memory_gib = device.memory_gib or profile.gpu_memory_gib
-    return space_of(scenario.model_copy(update={"workload": workload}), profile, memory_gib, device.name)
+    return space_of(scenario.model_copy(update={"workload": workload}), profile, device, params.design)
 
 
 def make_regions(
     space: DesignSpace,
     plan: SamplingPlan = PLAN,
     *,
+    params: LearnParams = DEFAULTS,
     command: str = "learn.regions_for",
     workers: int | None = None,
     progress: Progress | None = None,
     directory: Path | None = None,
+    cache: Path | None = None,
     deadline: Deadline = UNLIMITED,
 ) -> Regions:
-    """Sample the twin over a space and linearise what it says."""
-    count = os.cpu_count() or 1 if workers is None else workers
-    dataset = sample(space, plan, workers=count, directory=directory, progress=progress, deadline=deadline)
-    return linearize(dataset, space, command=command)
-
-
-def cached_sample(
-    space: DesignSpace,
-    plan: SamplingPlan = PLAN,
-    *,
-    workers: int = 1,
-    progress: Progress | None = None,
-    cache_dir: str | Path | None = None,
-    deadline: Deadline = UNLIMITED,
-) -> Dataset:
-    """Twin runs of a space from the cache; what is missing there is run, and kept if it can be.
-
-    Raises
-    ------
-    Stopped
-        If the deadline passes, or the work is interrupted, before the last run.
-    """
-    root = cache_folder(cache_dir)
-    if root is None:
-        return sample(space, plan, workers=workers, progress=progress, deadline=deadline)
-    remove_leftovers(root)
-    folder = root / "samples" / _digest({"columns": COLUMNS, **_asked(space, plan)})
-    return sample(
-        space, plan, workers=workers, directory=folder, cache=root, progress=progress, deadline=deadline
+    """Sample the twin over a space, as `sample` does, and linearise what it says."""
+    dataset = sample(
+        space,
+        plan,
+        params=params,
+        workers=os.cpu_count() or 1 if workers is None else workers,
+        directory=directory,
+        cache=cache,
+        progress=progress,
+        deadline=deadline,
     )
+    return linearize(dataset, space, params=params, command=command)
 
 
-def _cached(
-    space: DesignSpace,
-    plan: SamplingPlan,
-    workers: int | None,
-    progress: Progress | None,
-    cache_dir: str | Path | None,
-    deadline: Deadline,
-) -> Regions:
-    """Regions from the cache; made, and kept there, if they are missing or not what they should be."""
-    root = cache_folder(cache_dir)
-    if root is None:
-        return make_regions(space, plan, workers=workers, progress=progress, deadline=deadline)
-    path = root / "regions" / f"{_key(space, plan)}.json"
-    known = _known(path, root, space, plan)
-    if known is not None:
-        return known
-    count = os.cpu_count() or 1 if workers is None else workers
-    dataset = cached_sample(space, plan, workers=count, progress=progress, cache_dir=root, deadline=deadline)
-    regions = linearize(dataset, space, command="learn.regions_for")
-    keep(path, regions.to_json(), root)
-    return regions
+@dataclass(frozen=True)
+class RegionRequest:
+    """Which regions are asked for: what determines their numbers.
+
+    Parameters
+    ----------
+    space, plan, params
+        What is sampled, how much, and how it is sampled and fitted.
+    """
+
+    space: DesignSpace
+    plan: SamplingPlan
+    params: LearnParams
+
+    @cached_property
+    def origin(self) -> dict[str, Any]:
+        """What the regions say of themselves, under the names of `Provenance`."""
+        return {"plan": asdict(self.plan), **origin(self.space, self.params)}
+
+    @cached_property
+    def engines(self) -> set[tuple[int, int, int]]:
+        """Slots, rank and KV cache of the options."""
+        return {o.numbers for o in self.space.options}
+
+    @property
+    def key(self) -> str:
+        """Name of the regions in the cache. Parameters that are all defaults are no part of it."""
+        stated = {name: value for name, value in self.origin.items() if name != "params" or value}
+        return content_key({"features": ADDITIVE, "format": FORMAT, **stated})
+
+    def file(self, root: Path) -> Path:
+        """Where a cache keeps the regions."""
+        return root / "regions" / f"{self.key}.json"
+
+    def differences(self, regions: Regions, *, beside: tuple[str, ...] = ()) -> list[str]:
+        """Names of what regions were made from otherwise; parts of the space ``beside`` it do not count."""
+
+        def text(values: Mapping[str, Any], name: str) -> str:
+            value = values[name]
+            return _text(_without(value, beside) if name == "space" else value)
+
+        made = dict(regions.provenance)
+        return [name for name in self.origin if text(made, name) != text(self.origin, name)]
 
 
-def _known(path: Path, root: Path, space: DesignSpace, plan: SamplingPlan) -> Regions | None:
-    """The regions of a file of the cache, if they are sound, and those of a space and plan."""
-    try:
-        text = kept_text(path, root)
-        if text is None:
-            return None
-        regions = regions_of(text)
-        _check_asked(regions, space, plan)
-    except (ValueError, RecursionError) as error:
-        _log.warning("%s: %s; it is made again", path, error)
-        return None
-    return regions
-
-
-def _check_asked(regions: Regions, space: DesignSpace, plan: SamplingPlan) -> None:
-    """Refuse regions that are not those of a space and plan, whatever the name of their file."""
-    asked = {"space": space.describe(), "plan": asdict(plan), **_confidences()}
-    made = regions.provenance.model_dump(mode="json")
-    other = [name for name, value in asked.items() if _text(made[name]) != _text(value)]
-    if other:
-        raise ValueError(f"its regions are of another {' and '.join(other)}")
-    missing = _engines(space) - _covered(regions)
-    if missing:
-        slots, rank, tokens = min(missing)
-        raise ValueError(
-            f"its regions lack the option of {slots} slots of rank {rank} and {tokens} tokens of KV cache"
-        )
-
-
-def _engines(space: DesignSpace) -> set[tuple[int, int, int]]:
-    """Slots, rank and KV cache of the options of a space."""
-    return {(o.max_loras, o.max_lora_rank, o.kv_cache_tokens) for o in space.options}
-
-
-def _covered(regions: Regions) -> set[tuple[int, int, int]]:
-    """Slots, rank and KV cache of the options that regions have in both regimes; the outer has the same."""
-    found = [
-        {
-            (o.max_loras, o.max_lora_rank, o.kv_cache_tokens)
-            for o in regions.inner.options
-            if o.regime == regime
-        }
-        for regime in REGIMES
-    ]
-    return set.intersection(*found)
-
-
-def _confidences() -> dict[str, Any]:
-    return {"inner_confidence": dict(INNER_CONFIDENCE), "outer_confidence": OUTER_CONFIDENCE}
-
-
-def _asked(space: DesignSpace, plan: SamplingPlan) -> dict[str, Any]:
-    return {"format": FORMAT, "space": space.describe(), "plan": asdict(plan)}
-
-
-def _key(space: DesignSpace, plan: SamplingPlan) -> str:
-    return _digest({"features": ADDITIVE, **_asked(space, plan), **_confidences()})
-
-
-def _digest(content: Mapping[str, Any]) -> str:
-    return hashlib.sha256(_text(content).encode()).hexdigest()[:32]
+def _without(values: Mapping[str, Any], names: tuple[str, ...]) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if name not in names}
 
 
 def _text(value: object) -> str:
     """Plain values as text, which is equal where they are."""
     return json.dumps(value, sort_keys=True)
+
+
+def _covered(regions: Regions) -> set[tuple[int, int, int]]:
+    """Slots, rank and KV cache of the options that regions have in both regimes; the outer has the same."""
+    options = regions.inner.options
+    return set.intersection(*({o.numbers for o in options if o.regime == regime} for regime in REGIMES))
+
+
+# --- cached regions --------------------------------------------------------------------------------
+
+
+def _cached_regions(request: RegionRequest, root: Path | None) -> Regions | None:
+    """The regions of the cache, if there are some, and they are sound and those that are asked for."""
+    if root is None:
+        return None
+    path = request.file(root)
+    try:
+        text = kept_text(path, root)
+        return None if text is None else _checked(regions_of(text), request)
+    except (ValueError, RecursionError) as error:
+        _log.warning("%s: %s; it is made again", path, error)
+        return None
+
+
+def _checked(regions: Regions, request: RegionRequest) -> Regions:
+    """The regions, unless they are others than those asked for, whatever the name of their file."""
+    other = request.differences(regions)
+    if other:
+        raise ValueError(f"its regions are of another {' and '.join(other)}")
+    missing = request.engines - _covered(regions)
+    if missing:
+        slots, rank, tokens = min(missing)
+        raise ValueError(
+            f"its regions lack the option of {slots} slots of rank {rank} and {tokens} tokens of KV cache"
+        )
+    return regions
 
 
 # --- shipped regions -------------------------------------------------------------------------------
@@ -251,31 +250,26 @@ def _text(value: object) -> str:
 @cache
 def shipped_regions() -> tuple[Regions, ...]:
     """Regions that come with lorapack, by file name; those of a damaged file are left out."""
-    found = []
+    readable = []
     for path in sorted(SHIPPED.glob("*.json")):
         try:
-            found.append(regions_of(path.read_text(encoding="utf-8")))
+            readable.append(regions_of(path.read_text(encoding="utf-8")))
         except (OSError, ValueError, RecursionError) as error:
             _log.warning("%s: %s; it is left out, install lorapack again", path, error)
-    return tuple(found)
+    return tuple(readable)
 
 
-def _shipped_region(space: DesignSpace, plan: SamplingPlan) -> Regions | None:
-    """The shipped regions that were made for this space, or for more options of it."""
-    wanted, given = _identity(space.describe()), _text({"plan": asdict(plan), **_confidences()})
+def _shipped_region(request: RegionRequest) -> Regions | None:
+    """The shipped regions that were made for what is asked for, or for more options of it."""
     for regions in shipped_regions():
-        made = regions.provenance
-        same = _identity(made.space) == wanted and given == _text(
-            made.model_dump(mode="json", include={"plan", "inner_confidence", "outer_confidence"})
-        )
-        if same and _engines(space) <= _covered(regions):
+        if not request.differences(regions, beside=_COVERED) and request.engines <= _covered(regions):
             return regions
     return None
 
 
-def _identity(description: Mapping[str, Any]) -> str:
+def _identity(space: DesignSpace) -> str:
     """What must be equal for regions to apply."""
-    return _text({name: value for name, value in description.items() if name not in _COVERED})
+    return _text(_without(space.describe(), _COVERED))
 
 
 def shipped_spaces(scenarios: Iterable[tuple[Scenario, EngineProfile]]) -> list[DesignSpace]:
@@ -284,36 +278,39 @@ def shipped_spaces(scenarios: Iterable[tuple[Scenario, EngineProfile]]) -> list[
     for scenario, profile in scenarios:
         for device in scenario.devices:
             space = space_for(scenario, device, profile)
-            key = _identity(space.describe())
-            known = joined.get(key)
-            joined[key] = space if known is None else _joined(known, space)
+            key = _identity(space)
+            joined[key] = _joined(joined[key], space) if key in joined else space
     return list(joined.values())
 
 
 def space_of_shipped(scenario: Scenario, device: Device, profile: EngineProfile) -> DesignSpace:
     """The space of a scenario, joined with those of the shipped scenarios that share its regions."""
-    key = _identity(space_for(scenario, device, profile).describe())
-    known = [(s, find_profile(s.model, s.devices[0].name)) for s in (read(one.path) for one in shipped())]
-    return next(s for s in shipped_spaces([(scenario, profile), *known]) if _identity(s.describe()) == key)
+    key = _identity(space_for(scenario, device, profile))
+    spaces = shipped_spaces([(scenario, profile), *_shipped_scenarios()])
+    return next(joined for joined in spaces if _identity(joined) == key)
+
+
+def _shipped_scenarios() -> Iterator[tuple[Scenario, EngineProfile]]:
+    for scenario in (read(entry.path) for entry in shipped()):
+        yield scenario, find_profile(scenario.model, scenario.devices[0].name)
 
 
 def _joined(a: DesignSpace, b: DesignSpace) -> DesignSpace:
-    options = sorted({*a.options, *b.options}, key=lambda o: (o.max_lora_rank, o.max_loras))
-    return replace(a, options=tuple(options), ranks=tuple(sorted({*a.ranks, *b.ranks})))
+    options = {(o.max_lora_rank, o.max_loras): o for o in (*b.options, *a.options)}
+    ordered = tuple(options[key] for key in sorted(options))
+    return replace(a, options=ordered, ranks=tuple(sorted({*a.ranks, *b.ranks})))
 
 
 def ship(workers: int | None = None, progress: Progress | None = None) -> list[Path]:
     """Make the regions of every shipped scenario whose profile is shipped; returns the files written."""
-    found = [read(one.path) for one in shipped()]
-    spaces = shipped_spaces((s, find_profile(s.model, s.devices[0].name)) for s in found)
+    spaces = shipped_spaces(_shipped_scenarios())
     written = []
     for space in spaces:
         regions = make_regions(
             space, command="python -m learn.region_store", workers=workers, progress=progress
         )
-        path = (
-            SHIPPED / f"{space.profile.name}.{space.workload.arrivals.process}.{_key(space, PLAN)[:8]}.json"
-        )
+        key = RegionRequest(space, PLAN, DEFAULTS).key[:8]
+        path = SHIPPED / f"{space.profile.name}.{space.workload.arrivals.process}.{key}.json"
         write_atomically(path, regions.to_json())
         written.append(path)
     for stale in set(SHIPPED.glob("*.json")).difference(written):

@@ -7,82 +7,36 @@ not on the number of workers, and not on where an interrupted sampling was resum
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 from joblib import delayed
-from scipy.optimize import brentq
 
-from learn.boundary import BoundaryError, BoundaryModel, crossing, fit_boundary
-from learn.design import Composition, SamplingPlan, compositions, kind_of
-from learn.features import FEATURES, Engines, FloatArray, candidate_features
+from learn.boundary import BoundaryError, fit_boundary
+from learn.boundary_search import BoundarySearch
+from learn.design import SamplingPlan, compositions
+from learn.params import DEFAULTS, LearnParams, SearchParams
+from learn.region import FORMAT
 from learn.space import DesignSpace
-from learn.steady_state import ESTIMATES, SteadyState
-from learn.storage.dataset import Dataset, table_of
+from learn.storage.cache import content_key, remove_leftovers
+from learn.storage.dataset import COLUMNS, Dataset, table_of
 from learn.storage.rounds import Rounds
-from scenarios import Problem, ScenarioError, Workload
-from scenarios.arrivals import DeterministicArrivals, GammaArrivals, PoissonArrivals, WeibullArrivals
+from scenarios import Problem, ScenarioError
 from scenarios.stopping.deadline import UNLIMITED, Deadline
-from twin.judging import judge
 from twin.parallel import in_processes
 
 Progress = Callable[[str, int, int], None]
 """Called with what is being done, how much of it is done, and how much there is."""
-
-MOST_REQUESTS = 5_000_000
-"""Most requests of a run of a search: beyond, the twin takes seconds for each."""
-
-ENOUGH_REQUESTS, ENOUGH_TIMES = 100_000, 1000.0
-"""Requests, and times of a request on an idle engine, of a run from which on a longer one tells no more."""
-
-WHOLE_RATE_PER_S = 400.0
-"""Total rate up to which a run is as long as the workload all the same: its hour is soon played."""
-
-STEADY = (PoissonArrivals, GammaArrivals, WeibullArrivals, DeterministicArrivals)
-"""Arrivals whose rates do not change, so that any part of a run is like the whole."""
-
-STEP = ESTIMATES.index("step_estimate")
-"""Column of the logarithm of a step's milliseconds."""
-
-CARRIED = ESTIMATES.index("carried_estimate")
-"""Column of the share that a steady engine carries."""
-
-OUTPUT = next(k for k, feature in enumerate(FEATURES) if feature.name == "output_mean")
-"""Column of the mean output tokens of a candidate."""
-
-SCOUT_SHARE = 0.1
-"""Share of the duration that scouting runs take: they only tell later searches where to start."""
-
-BOLD, CAREFUL = math.log(2.0), 0.1
-"""Largest first change of the logarithm of the load when scouting, and when the boundary is guessed."""
-
-NUDGE = 0.012
-"""Logarithm by which a search aims beyond where it expects the boundary, so as to land on its other side."""
-
-SATURATED = 0.08
-"""Margin below which an accepted GPU works at its limit, so that the margin tells how far the boundary is."""
-
-TRUSTED = 1.5
-"""How far beyond the largest accepted load a guess may lie: a model of few points may say anything."""
-
-MAX_STEP = math.log(4.0)
-"""Largest change of the logarithm of the load between two runs of a search."""
-
-LIGHTEST, HEAVIEST = 0.1, 4.0
-"""Loads of the runs away from the boundary, in multiples of it: who overloads a GPU does so thoroughly."""
-
-LEAST_RATE_PER_S = 1e-3
-"""Total rate below which a search gives up: the composition starves at any load."""
 
 
 def sample(
     space: DesignSpace,
     plan: SamplingPlan,
     *,
+    params: LearnParams = DEFAULTS,
     workers: int = 1,
     directory: str | Path | None = None,
     cache: Path | None = None,
@@ -97,13 +51,16 @@ def sample(
         What a GPU can be given.
     plan
         How much to sample.
+    params
+        How mixes are drawn and their boundaries searched.
     workers
         Processes; inside ``joblib.parallel_config(backend="ray")`` or ``"dask"`` the runs go to that
         cluster. The data are the same for any number.
     directory
         Where each finished round is kept, if it can be; a sampling that was interrupted goes on from there.
     cache
-        The cache that the directory belongs to, in which what is not as it should be is replaced.
+        Folder of a cache in which the rounds are kept instead, under a name of their content, and what is not
+        as it should be is replaced.
     progress
         Called after every composition.
     deadline
@@ -124,25 +81,39 @@ def sample(
         raise ScenarioError([Problem("workers", f"is {workers}", "give 1 or more")], "sample")
     step = space.profile.step.model_dump(mode="json")
     metadata = {"space": space.describe(), "plan": asdict(plan), "step": step}
-    kept = Rounds(Path(directory) if directory is not None else None, metadata, cache)
+    if params.of_runs():
+        metadata["params"] = params.of_runs()
+    folder = Path(directory) if directory is not None else None
+    if cache is not None:
+        remove_leftovers(cache)
+        folder = cache / "samples" / _key(metadata)
+    kept = Rounds(folder, metadata, cache)
     rounds: list[pd.DataFrame] = []
     for number, first in enumerate(range(0, plan.compositions, plan.round_size)):
         last = min(first + plan.round_size, plan.compositions)
         done = kept.read(number, first, last)
         if done is None:
             so_far = Dataset(pd.concat(rounds, ignore_index=True), metadata) if rounds else None
-            done = _round(space, plan, first, so_far, metadata, workers, progress, deadline)
+            mixes = compositions(space, first, last, plan.seed, params.design)
+            searches = [BoundarySearch(space, plan, mix, params) for mix in mixes]
+            done = Dataset(table_of(_round(searches, so_far, workers, progress, deadline)), metadata)
             kept.keep(done, number, first, last)
         rounds.append(done.table)
         if not first:
-            _check_starved(space, done)
+            _check_starved(space, done, params.search)
     return Dataset(pd.concat(rounds, ignore_index=True), metadata)
 
 
-def _check_starved(space: DesignSpace, runs: Dataset) -> None:
+def _key(metadata: Mapping[str, Any]) -> str:
+    """Name of a sampling in the cache; the profile's digest stands for its step cost."""
+    given = {name: value for name, value in metadata.items() if name != "step"}
+    return content_key({"columns": COLUMNS, "format": FORMAT, **given})
+
+
+def _check_starved(space: DesignSpace, runs: Dataset, params: SearchParams) -> None:
     """Refuse to go on where searches ended at the heaviest load that is tried, and nothing starved."""
     heaviest, seconds = float(runs.table["total_rate"].max()), space.workload.duration_s
-    if runs.starved.any() or heaviest * seconds * math.exp(MAX_STEP) < MOST_REQUESTS:
+    if runs.starved.any() or heaviest * seconds * math.exp(params.max_step) < params.max_requests:
         return
     raise BoundaryError(
         f"not even {heaviest:.4g} requests/s for {seconds:g} s starve a GPU, whatever the adapters; lower "
@@ -151,267 +122,32 @@ def _check_starved(space: DesignSpace, runs: Dataset) -> None:
 
 
 def _round(
-    space: DesignSpace,
-    plan: SamplingPlan,
-    first: int,
+    searches: list[BoundarySearch],
     so_far: Dataset | None,
-    metadata: dict[str, Any],
     workers: int,
     progress: Progress | None,
     deadline: Deadline,
-) -> Dataset:
-    last = min(first + plan.round_size, plan.compositions)
-    design = compositions(space, first, last, plan.seed)
-    expected = _expected(space, design, so_far)
-    jobs = [delayed(search_boundary)(space, plan, *pair) for pair in zip(design, expected, strict=True)]
+) -> list[dict[str, float]]:
+    """Runs of the searches, as rows; the rounds before say where they begin."""
+    expected = _expected(searches, so_far)
+    jobs = [delayed(BoundarySearch.runs)(*job) for job in zip(searches, expected, strict=True)]
     rows: list[dict[str, float]] = []
-    searches = in_processes(jobs, workers, deadline=deadline, work="the twin was sampled")
-    for done, found in enumerate(searches, start=first + 1):
-        rows.extend(found)
+    finished = in_processes(jobs, workers, deadline=deadline, work="the twin was sampled")
+    for search, runs in zip(searches, finished, strict=True):
+        rows.extend(runs)
         if progress is not None:
-            progress("sampling the twin", done, plan.compositions)
-    return Dataset(table_of(rows), metadata)
-
-
-def _expected(space: DesignSpace, design: list[Composition], so_far: Dataset | None) -> list[float | None]:
-    """Where the boundaries of compositions are expected; None where nothing is known yet."""
-    if so_far is None:
-        return [None] * len(design)
-    try:
-        model = fit_boundary(so_far)
-    except BoundaryError:
-        return [None] * len(design)
-    most = TRUSTED * float(so_far.table["total_rate"][~so_far.starved].max())
-    return [predict_boundary(space, one, model, most) for one in design]
-
-
-def predict_boundary(
-    space: DesignSpace, composition: Composition, model: BoundaryModel, most: float
-) -> float | None:
-    """Total rate in requests/s, at most ``most``, at which a composition reaches a model's boundary.
-
-    None where the model holds it for starved at any load. To a thousandth, so that the last digits of a
-    fit, which differ between machines, do not matter.
-    """
-    engine = np.array(composition.engine, dtype=np.float64)
-    row = model.rows("shared" if composition.shared else "resident", engine[None, :])[0]
-
-    def excess(log_rate: float) -> float:
-        return float(row @ composition.sums(space, math.exp(log_rate))) - 1.0
-
-    low, high = math.log(LEAST_RATE_PER_S), math.log(most)
-    if excess(low) >= 0:
-        return None
-    if excess(high) <= 0:
-        return most
-    return math.exp(round(brentq(excess, low, high, xtol=1e-6), 3))
-
-
-def search_boundary(
-    space: DesignSpace, plan: SamplingPlan, composition: Composition, expected: float | None
-) -> list[dict[str, float]]:
-    """Runs of one composition: the bracket of its boundary, and some at random loads around it.
-
-    Parameters
-    ----------
-    expected
-        Total rate in requests/s where the boundary is expected; None: it is scouted first.
-    """
-    start = bracket_boundary(space, plan, composition) if expected is None else expected
-    bracket = search(space, plan, composition, start, CAREFUL)
-    return bracket.rows + _scattered(space, plan, composition, bracket)
-
-
-def bracket_boundary(space: DesignSpace, plan: SamplingPlan, composition: Composition) -> float:
-    """Total rate in requests/s near the boundary, from short runs that are then forgotten."""
-    workload = space.workload
-    short = {"duration_s": SCOUT_SHARE * workload.duration_s, "warmup_s": SCOUT_SHARE * workload.warmup_s}
-    brief = replace(space, workload=workload.model_copy(update=short))
-    coarse = replace(plan, width=1.2)
-    return search(brief, coarse, composition, first_guess(space, composition), BOLD).boundary
-
-
-def first_guess(space: DesignSpace, composition: Composition) -> float:
-    """Total rate in requests/s at which an engine that works steadily no longer keeps up.
-
-    To a thousandth, and at most so many that a run takes reasonable time.
-    """
-    steady = SteadyState.of_space(space)
-
-    def keeps_up(log_rate: float) -> bool:
-        features = _features(space, composition, math.exp(log_rate))
-        return bool(steady.estimate(features)[0, CARRIED] >= space.service_levels.served_share)
-
-    low, high = math.log(LEAST_RATE_PER_S), math.log(MOST_REQUESTS / space.workload.duration_s)
-    if keeps_up(high):
-        low, high = high, math.log(most_rate(space, composition))
-    while high - low > 1e-3:
-        middle = (low + high) / 2
-        low, high = (middle, high) if keeps_up(middle) else (low, middle)
-    return math.exp(round(low, 3))
-
-
-def most_rate(space: DesignSpace, composition: Composition) -> float:
-    """Heaviest load in requests/s that is tried: beyond, a run has more than `MOST_REQUESTS`."""
-    return MOST_REQUESTS / min(space.workload.duration_s, shortest_s(space, composition))
-
-
-def shortest_s(space: DesignSpace, composition: Composition) -> float:
-    """Seconds that a run takes at least, however many requests it has, unless the workload is shorter."""
-    if not isinstance(space.workload.arrivals, STEADY):
-        return math.inf
-    features = _features(space, composition, LEAST_RATE_PER_S)
-    step_s = math.exp(float(SteadyState.of_space(space).estimate(features)[0, STEP])) / 1e3
-    return ENOUGH_TIMES * step_s * float(features[0, OUTPUT])
-
-
-def shortened(space: DesignSpace, composition: Composition, total_rate: float) -> Workload:
-    """The workload of a run at a total rate: of short requests, so many are served that a part tells as much.
-
-    To two digits, so that the last digits of an estimate, which differ between machines, do not matter.
-    """
-    workload = space.workload
-    if total_rate <= WHOLE_RATE_PER_S:
-        return workload
-    enough = max(ENOUGH_REQUESTS / total_rate, shortest_s(space, composition))
-    if enough >= workload.duration_s:
-        return workload
-    part = float(f"{enough:.2g}") / workload.duration_s
-    return workload.model_copy(
-        update={"duration_s": part * workload.duration_s, "warmup_s": part * workload.warmup_s}
-    )
-
-
-@dataclass
-class Bracket:
-    """Runs of one composition, and the nearest to its boundary on each side.
-
-    Parameters
-    ----------
-    rows
-        Runs as rows of a dataset.
-    accepted, starved
-        Logarithm of the total rate, and margin, of the heaviest accepted and the lightest starved run.
-    """
-
-    rows: list[dict[str, float]]
-    accepted: tuple[float, float] = (-math.inf, math.nan)
-    starved: tuple[float, float] = (math.inf, math.nan)
-
-    @property
-    def width(self) -> float:
-        """Logarithm of the ratio of the two loads."""
-        return self.starved[0] - self.accepted[0]
-
-    @property
-    def boundary(self) -> float:
-        """Total rate in requests/s where the margin crosses 0, or the nearest rate that is known."""
-        (low, above), (high, below) = self.accepted, self.starved
-        if math.isinf(self.width):
-            return math.exp(high if math.isinf(low) else low)
-        return math.exp(low + self.width * float(crossing(np.array(above), np.array(below))))
-
-    def add(self, row: dict[str, float]) -> None:
-        """Take in a run."""
-        self.rows.append(row)
-        at = math.log(row["total_rate"]), row["margin"]
-        if row["starved"]:
-            self.starved = min(self.starved, at)
-        elif at[0] < self.starved[0]:
-            self.accepted = max(self.accepted, at)
-
-
-def search(
-    space: DesignSpace, plan: SamplingPlan, composition: Composition, expected: float, stride: float
-) -> Bracket:
-    """Load a composition more and less until its boundary is bracketed.
-
-    A starved run tells by its margin how much lighter the load must be, and so does an accepted one that
-    works at its limit; the others only tell that the boundary is further up.
-
-    Parameters
-    ----------
-    expected
-        Total rate in requests/s to start from.
-    stride
-        Largest first change of the logarithm of the load; it doubles with every change.
-    """
-    least, most = math.log(LEAST_RATE_PER_S), math.log(most_rate(space, composition))
-    bracket, rate = Bracket([]), min(math.log(expected), most)
-    while not bracket.rows or (len(bracket.rows) < plan.max_runs and least < rate <= most):
-        bracket.add(observe(space, composition, math.exp(rate), len(bracket.rows), plan.seed))
-        if bracket.width <= math.log(plan.width):
-            break
-        if math.isfinite(bracket.width):
-            rate = math.log(bracket.boundary)
-            continue
-        nudge = min(NUDGE * 2 ** (len(bracket.rows) - 1), stride)
-        if math.isinf(bracket.starved[0]):
-            rate, margin = bracket.accepted
-            rate += min(margin + nudge if margin < SATURATED else max(nudge, stride / 2), stride)
-        else:
-            rate, margin = bracket.starved
-            rate -= min(-math.log1p(max(margin, -0.99)) + nudge, stride)
-        stride = min(2 * stride, MAX_STEP)
-    return bracket
-
-
-def _scattered(
-    space: DesignSpace, plan: SamplingPlan, composition: Composition, bracket: Bracket
-) -> list[dict[str, float]]:
-    """Runs at random loads, below and above the boundary in turn."""
-    rng = np.random.default_rng((plan.seed, 4, composition.index))
-    _, among_alike = kind_of(composition.index)
-    rows = []
-    for k in range(plan.spread):
-        below = (among_alike + k) % 2 == 0
-        factor = rng.uniform(LIGHTEST, 1.0) if below else HEAVIEST ** rng.uniform()
-        load = bracket.boundary * factor
-        rows.append(observe(space, composition, load, len(bracket.rows) + k, plan.seed))
+            progress("sampling the twin", search.composition.index + 1, search.plan.compositions)
     return rows
 
 
-def observe(
-    space: DesignSpace, composition: Composition, total_rate: float, run: int, seed: int
-) -> dict[str, float]:
-    """One twin run as a row of a dataset; all runs of a composition share their random numbers."""
-    option, load = composition.option, composition.load(space, total_rate)
-    verdict = judge(
-        load,
-        shortened(space, composition, total_rate),
-        space.engine,
-        space.profile,
-        max_loras=option.max_loras,
-        max_lora_rank=option.max_lora_rank,
-        service_levels=space.service_levels,
-        gpu_memory_gib=space.memory_gib,
-        seed=seed * 1_000_003 + composition.index,
-        replications=1,
-    )
-    features = _features(space, composition, total_rate)[0]
-    offered = verdict.offered_tok_per_s
-    return {
-        "composition": composition.index,
-        "run": run,
-        "total_rate": total_rate,
-        **dict(zip((f.name for f in FEATURES), features.tolist(), strict=True)),
-        "throughput_tok_per_s": verdict.served_tok_per_s,
-        "itl_ms": _number(verdict.itl_ms),
-        "ttft_ms": _number(verdict.ttft_ms),
-        "served_share": min(verdict.served_tok_per_s / offered, 1.0) if offered > 0 else 1.0,
-        "worst_served_share": verdict.worst_served_share,
-        "margin": max(verdict.least_margin, -1.0),
-        "starved": int(not verdict.accepted),
-    }
-
-
-def _features(space: DesignSpace, composition: Composition, total_rate: float) -> FloatArray:
-    """Features of a composition at a total rate in requests/s, shape (1, len(FEATURES))."""
-    engines = Engines(*(np.array([float(value)]) for value in composition.engine))
-    rate, (prompt, output, square) = total_rate * composition.weight, space.means[composition.pair].T
-    everyone = np.ones((1, len(rate)))
-    return candidate_features(rate, composition.rank, prompt, output, square, everyone, engines)
-
-
-def _number(value: float | None) -> float:
-    return math.nan if value is None else value
+def _expected(searches: list[BoundarySearch], so_far: Dataset | None) -> list[float | None]:
+    """Where the boundaries of compositions are expected; None where nothing is known yet."""
+    if so_far is None:
+        return [None] * len(searches)
+    params = searches[0].params
+    try:
+        model = fit_boundary(so_far, params.boundary)
+    except BoundaryError:
+        return [None] * len(searches)
+    max_rate = params.search.extrapolation * float(so_far.target("total_rate")[~so_far.starved].max())
+    return [search.predict(model, max_rate) for search in searches]

@@ -13,7 +13,17 @@ from typing import Any
 import numpy as np
 
 from learn.features import FloatArray
-from scenarios import EngineConfig, Problem, Scenario, ScenarioError, ServiceLevelObjectives, Workload
+from learn.params import DEFAULTS, DesignParams
+from scenarios import (
+    Device,
+    EngineConfig,
+    EngineOption,
+    Problem,
+    Scenario,
+    ScenarioError,
+    ServiceLevelObjectives,
+    Workload,
+)
 from scenarios.engine import padded_rank
 from scenarios.lengths import Lengths
 from twin.memory.plan import plan_memory
@@ -22,12 +32,6 @@ from twin.workload.lengths import mean_square_tokens
 
 DESIGN = 3
 """Version of the design and of the loads that its mixes are given: another one makes other runs of a seed."""
-
-PER_SLOT = 10
-"""Most adapters per slot: with more, luck decides who is served, and no row tells."""
-
-MAX_LENGTH_PAIRS = 8
-"""Most pairs of prompt and output lengths that a design mixes; more are thinned by their work."""
 
 _ENGINE_ARGUMENTS = (
     "max_num_seqs",
@@ -43,20 +47,21 @@ _ENGINE_ARGUMENTS = (
 
 
 @dataclass(frozen=True)
-class Option:
-    """One way to configure the engine of a GPU, whose memory fits.
+class Option(EngineOption):
+    """One way to run a GPU whose memory fits.
 
     Parameters
     ----------
-    max_loras, max_lora_rank
-        Slots and the rank of every slot.
     kv_cache_tokens
         KV cache that is left.
     """
 
-    max_loras: int
-    max_lora_rank: int
     kv_cache_tokens: int
+
+    @property
+    def numbers(self) -> tuple[int, int, int]:
+        """Slots, max rank and KV cache tokens: all that rows depend on."""
+        return self.max_loras, self.max_lora_rank, self.kv_cache_tokens
 
 
 @dataclass(frozen=True)
@@ -121,14 +126,14 @@ class DesignSpace:
             "lengths": [[p.model_dump(mode="json"), o.model_dump(mode="json")] for p, o in self.lengths],
             "served_share": self.service_levels.served_share,
             "adapter_served_share": self.service_levels.adapter_served_share,
-            "options": [[o.max_loras, o.max_lora_rank, o.kv_cache_tokens] for o in self.options],
+            "options": [list(o.numbers) for o in self.options],
             "ranks": list(self.ranks),
             "max_adapters": self.max_adapters,
         } | latency
 
-    def most_adapters(self, option: Option) -> int:
-        """Most adapters that an option is given: with too few slots for many, luck decides who is served."""
-        return max(min(self.max_adapters, PER_SLOT * option.max_loras), 2 * option.max_loras)
+    def most_adapters(self, option: Option, params: DesignParams = DEFAULTS.design) -> int:
+        """Most adapters that an option is given."""
+        return max(min(self.max_adapters, params.adapters_per_slot * option.max_loras), 2 * option.max_loras)
 
     @cached_property
     def means(self) -> FloatArray:
@@ -167,7 +172,7 @@ def profile_digest(profile: EngineProfile) -> str:
 
 
 def starting_options(
-    profile: EngineProfile, engine: EngineConfig, memory_gib: float, ranks: Sequence[int]
+    profile: EngineProfile, engine: EngineConfig, device: Device, ranks: Sequence[int]
 ) -> tuple[Option, ...]:
     """Options whose memory fits: every slot count of the engine with every padded rank there is.
 
@@ -179,12 +184,14 @@ def starting_options(
     padded = sorted({padded_rank(rank) for rank in ranks})
     choices = (engine.max_lora_rank,) if engine.max_lora_rank is not None else tuple(padded)
     plans = [
-        (slots, rank, plan_memory(profile.memory, engine, memory_gib, slots, rank))
+        (slots, rank, plan_memory(profile.memory, engine, profile.memory_of(device), slots, rank))
         for rank in choices
         for slots in engine.slot_choices
     ]
     return tuple(
-        Option(slots, rank, plan.kv_cache_tokens) for slots, rank, plan in plans if plan.failure is None
+        Option(device.name, slots, rank, plan.kv_cache_tokens)
+        for slots, rank, plan in plans
+        if plan.failure is None
     )
 
 
@@ -200,7 +207,9 @@ def no_option(space: DesignSpace) -> Problem:
     )
 
 
-def space_of(scenario: Scenario, profile: EngineProfile, memory_gib: float, device: str) -> DesignSpace:
+def space_of(
+    scenario: Scenario, profile: EngineProfile, device: Device, params: DesignParams = DEFAULTS.design
+) -> DesignSpace:
     """What a GPU can be given in a scenario.
 
     Options are those that hold the longest request. A ``max_model_len`` above that changes which
@@ -209,17 +218,18 @@ def space_of(scenario: Scenario, profile: EngineProfile, memory_gib: float, devi
     longest = max(c.prompt.longest_tokens + c.output.longest_tokens for c in scenario.classes)
     engine = scenario.engine.model_copy(update={"max_model_len": min(longest, scenario.engine.max_model_len)})
     ranks = tuple(sorted({c.rank for c in scenario.classes}))
-    pairs = _thinned(sorted({(c.prompt, c.output) for c in scenario.classes}, key=_work))
+    pairs = sorted({(c.prompt, c.output) for c in scenario.classes}, key=_work)
+    lengths = _thinned(pairs, params.max_length_pairs)
     return DesignSpace(
         profile=profile,
         engine=engine,
-        device=device,
-        memory_gib=memory_gib,
-        workload=scenario.workload.model_copy(update={"prompt": pairs[0][0], "output": pairs[0][1]}),
+        device=device.name,
+        memory_gib=profile.memory_of(device),
+        workload=scenario.workload.model_copy(update={"prompt": lengths[0][0], "output": lengths[0][1]}),
         service_levels=scenario.service_levels,
-        options=starting_options(profile, engine, memory_gib, ranks),
+        options=starting_options(profile, engine, device, ranks),
         ranks=ranks,
-        lengths=pairs,
+        lengths=lengths,
     )
 
 
@@ -228,8 +238,8 @@ def _work(pair: tuple[Lengths, Lengths]) -> tuple[float, float, str]:
     return output.mean_tokens, prompt.mean_tokens, f"{prompt!r} {output!r}"
 
 
-def _thinned(pairs: list[tuple[Lengths, Lengths]]) -> tuple[tuple[Lengths, Lengths], ...]:
-    if len(pairs) <= MAX_LENGTH_PAIRS:
+def _thinned(pairs: list[tuple[Lengths, Lengths]], upper_bound: int) -> tuple[tuple[Lengths, Lengths], ...]:
+    if len(pairs) <= upper_bound:
         return tuple(pairs)
-    kept = np.unique(np.linspace(0, len(pairs) - 1, MAX_LENGTH_PAIRS).round().astype(int))
+    kept = np.unique(np.linspace(0, len(pairs) - 1, upper_bound).round().astype(int))
     return tuple(pairs[k] for k in kept)

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from learn.bisection import bisect
 from learn.features import FEATURES, RESIDENCE_S, FloatArray
 from learn.space import DesignSpace
 from learn.storage.dataset import Dataset, DatasetError
@@ -98,7 +99,7 @@ class SteadyState:
                 log_s + np.log(1e3),
                 np.minimum(batch / (candidates.token_rate * np.exp(log_s)), 1.0),
                 np.minimum(active / candidates.slots, FULL),
-                batch / candidates.most,
+                batch / candidates.max_batch,
             ],
             axis=1,
         )
@@ -112,7 +113,7 @@ class _Candidates:
     ----------
     slots, token_rate, prompt, output
         Adapter slots, output tokens per second asked for, and mean tokens of a request.
-    most
+    max_batch
         Most requests in a batch: what the KV cache holds, the engine allows, and the tokens of a step suffice
         for, as a request has its prompt and its answer read in as many steps as the answer has tokens.
     duration_s
@@ -127,7 +128,7 @@ class _Candidates:
     token_rate: FloatArray
     prompt: FloatArray
     output: FloatArray
-    most: FloatArray
+    max_batch: FloatArray
     duration_s: float
     log_active: FloatArray
     costs: tuple[tuple[CostTerm, FloatArray], ...]
@@ -139,19 +140,15 @@ class _Candidates:
 
         rate, prompt, output = column("rate"), column("prompt_mean"), column("output_mean")
         ends = rate * np.exp(_RESIDENCES[0]), column("count")
+        in_memory = column("kv_cache_tokens") / (prompt + output / 2)
+        in_step = engine.max_num_batched_tokens / (1 + prompt / output)
         active = np.column_stack([ends[0], features[:, _ACTIVE], ends[1]])
         return cls(
             slots=column("max_loras"),
             token_rate=np.maximum(rate * output, 1e-12),
             prompt=prompt,
             output=output,
-            most=np.minimum.reduce(
-                [
-                    column("kv_cache_tokens") / (prompt + output / 2),
-                    np.full(len(rate), float(engine.max_num_seqs)),
-                    engine.max_num_batched_tokens / (1 + prompt / output),
-                ]
-            ),
+            max_batch=np.minimum(in_memory, in_step).clip(max=engine.max_num_seqs),
             duration_s=engine.duration_s,
             log_active=np.log(np.maximum(active, 1e-12)),
             costs=_summed(engine.cost, column("max_loras"), column("max_lora_rank"), column("count")),
@@ -159,14 +156,12 @@ class _Candidates:
 
     def log_step(self) -> FloatArray:
         """Logarithm of the seconds of a step that costs what it takes."""
-        low, high = (np.full(len(self.slots), np.log(end)) for end in (SHORTEST_S, LONGEST_S))
+        # A step costs something however small its batch, and no batch grows beyond the engine's limits: cost
+        # over time falls with the time, and is 1 once, at the fixed point. Iterating t = cost(t) would swing
+        # where the cost is steep. The chord's place is clipped for steps outside the range.
+        ends = (np.full(len(self.slots), np.log(end)) for end in (SHORTEST_S, LONGEST_S))
+        low, high = bisect(lambda log_s: self.excess(log_s) > 0, *ends, halvings=HALVINGS)
         over_low, over_high = self.excess(low), self.excess(high)
-        for _ in range(HALVINGS):
-            middle = (low + high) / 2
-            over = self.excess(middle)
-            longer = over > 0
-            low, over_low = np.where(longer, middle, low), np.where(longer, over, over_low)
-            high, over_high = np.where(longer, high, middle), np.where(longer, over_high, over)
         chord = over_low / np.maximum(over_low - over_high, 1e-12)
         return np.asarray(low + (high - low) * np.clip(chord, 0.0, 1.0))
 
@@ -181,20 +176,22 @@ class _Candidates:
         part = (place - _RESIDENCES[k]) / (_RESIDENCES[k + 1] - _RESIDENCES[k])
         row = np.arange(len(k))
         active = np.exp((1 - part) * self.log_active[row, k] + part * self.log_active[row, k + 1])
-        wanted = self.token_rate * step_s * np.minimum(1.0, self.slots / active)
-        return np.minimum(wanted, self.most), active
+        demand = self.token_rate * step_s * np.minimum(1.0, self.slots / active)  # Little's law
+        return np.minimum(demand, self.max_batch), active
 
     def step_s(self, step_s: FloatArray) -> FloatArray:
         """Cost of a step with the batch that steps of so long lead to."""
         batch, active = self.batch(step_s)
         present = np.clip(np.minimum(active, self.slots), np.minimum(batch, 1.0), batch)
         tokens = batch * (1 + self.prompt / self.output)
-        left = np.maximum(self.token_rate - batch / step_s, 0.0) / self.output
+        # Requests that find no place come at a steady surplus: over the run half of the final queue waits on
+        # average, and the scheduler looks at each of them in every step.
+        unserved = np.maximum(self.token_rate - batch / step_s, 0.0) / self.output
         per = {
             "decode": batch,
             "prefill": batch * self.prompt / self.output,
             "context": batch * (self.prompt + self.output / 2),
-            "waiting": left * self.duration_s / 2,
+            "waiting": unserved * self.duration_s / 2,
         }
         total = np.zeros_like(batch)
         for term, seconds in self.costs:

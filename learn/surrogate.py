@@ -16,32 +16,28 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 import numpy as np
-from numpy.typing import NDArray
 from sklearn import __version__ as sklearn_version
 from sklearn.tree import export_text
 
 from learn.boundary import BoundaryModel, fit_boundary
 from learn.estimators import INPUTS, METHODS, Estimator, Method, inputs, one_thread, recipe
-from learn.features import FEATURES, FloatArray
+from learn.features import FEATURES, BoolArray, FloatArray
+from learn.params import DEFAULTS, LearnParams
 from learn.steady_state import SteadyState
 from learn.storage.dataset import POSITIVE, Dataset, dataset_of, write_atomically
-from scenarios import LorapackError
+from scenarios import LorapackError, params_from
 
 _LATENCIES = ("itl_ms", "ttft_ms")
 _SHARES = ("served_share", "worst_served_share")
-_WEIGHTS = (5.0, 1.0, 1.5, 0.5)
-"""What an error of the logarithms of ITL and TTFT, and of the shares, counts against their spread."""
 
 _OFFERED, _STEP = INPUTS.index("token_rate"), INPUTS.index("step_estimate")
 
 _LEAST = np.array([np.finfo(np.float64).tiny if f.name in POSITIVE else 0.0 for f in FEATURES])
 """Smallest value that a candidate can have of each feature."""
 
-TOLERANCE = 0.05
-"""How far beyond an end of what was sampled a feature may lie, as a share of that end."""
-
 ROUNDING = 1e-5
-"""How far in any case: where the end is 0, a share of it is none, and a spread of nothing is seldom 0."""
+"""How far beyond an end of what was sampled a feature may lie in any case: where the end is 0, a share of it
+is none, and a spread of nothing is seldom 0."""
 
 Outside = Literal["warn", "refuse", "allow"]
 """What to do with candidates outside the sampled domain."""
@@ -82,8 +78,8 @@ class Prediction:
     ttft_ms: FloatArray
     served_share: FloatArray
     worst_served_share: FloatArray
-    starved: NDArray[np.bool_]
-    inside: NDArray[np.bool_]
+    starved: BoolArray
+    inside: BoolArray
 
 
 @dataclass(frozen=True)
@@ -105,6 +101,8 @@ class Surrogate:
         What the regressor's targets were multiplied by, shape (4,).
     low, high
         Sampled range of every feature, shape (F,).
+    params
+        What it was fitted with.
     """
 
     method: Method
@@ -117,6 +115,7 @@ class Surrogate:
     scale: FloatArray
     low: FloatArray
     high: FloatArray
+    params: LearnParams = DEFAULTS
 
     def predict(self, features: FloatArray, *, outside: Outside = "warn") -> Prediction:
         """Predict candidates.
@@ -138,8 +137,8 @@ class Surrogate:
         """
         features = _checked(features)
         inside = self._admitted(features, outside)
-        if not len(features):
-            return _no_prediction()
+        if not len(features):  # of which scikit-learn's models want at least one
+            return Prediction(*np.zeros((5, 0)), *np.zeros((2, 0), dtype=np.bool_))
         x = inputs(features, self.boundary, self.steady)
         with one_thread():
             targets = np.asarray(self.regressor.predict(x))
@@ -156,7 +155,7 @@ class Surrogate:
             inside=inside,
         )
 
-    def starved(self, features: FloatArray, *, outside: Outside = "warn") -> NDArray[np.bool_]:
+    def starved(self, features: FloatArray, *, outside: Outside = "warn") -> BoolArray:
         """Whether candidates starve, shape (m,); the cheap half of `predict`, with its errors."""
         features = _checked(features)
         self._admitted(features, outside)
@@ -166,7 +165,7 @@ class Surrogate:
         with one_thread():
             return np.asarray(self.classifier.predict(x) > 0)
 
-    def _admitted(self, features: FloatArray, outside: Outside) -> NDArray[np.bool_]:
+    def _admitted(self, features: FloatArray, outside: Outside) -> BoolArray:
         """Which candidates are inside, shape (m,), after what ``outside`` asks for if one is not."""
         if outside not in get_args(Outside):
             choices = ", ".join(f'"{choice}"' for choice in get_args(Outside))
@@ -180,9 +179,12 @@ class Surrogate:
         warnings.warn(message, OutsideDomainWarning, stacklevel=3)
         return inside
 
-    def inside(self, features: FloatArray) -> NDArray[np.bool_]:
+    def inside(self, features: FloatArray) -> BoolArray:
         """Whether candidates lie within the sampled range of every feature, or almost, shape (m,)."""
-        return np.asarray(within(features, self.low, self.high).all(axis=1))
+        return np.asarray(self._within(features).all(axis=1))
+
+    def _within(self, features: FloatArray) -> BoolArray:
+        return within(features, self.low, self.high, self.params.surrogate.tolerance)
 
     def rules(self) -> str:
         """The starvation rules of a small tree as text.
@@ -217,12 +219,13 @@ class Surrogate:
             "sha256": _digest(text.encode()),
             "scikit_learn": sklearn_version,
         }
+        changes = self.params.changed()
         write_atomically(data, text)
-        write_atomically(path, json.dumps(recipe) + "\n")
+        write_atomically(path, json.dumps(recipe | ({"params": changes} if changes else {})) + "\n")
 
-    def _outside(self, features: FloatArray, inside: NDArray[np.bool_]) -> str:
+    def _outside(self, features: FloatArray, inside: BoolArray) -> str:
         first = int(np.argmin(inside))
-        k = int(np.argmin(within(features[first], self.low, self.high)))
+        k = int(np.argmin(self._within(features[first])))
         return (
             f"{int((~inside).sum())} of {len(inside)} candidates lie outside the sampled domain; the first "
             f"has {FEATURES[k].name} {features[first, k]:g} outside [{self.low[k]:g}, {self.high[k]:g}]; "
@@ -230,13 +233,20 @@ class Surrogate:
         )
 
 
-def within(values: FloatArray, low: FloatArray, high: FloatArray) -> NDArray[np.bool_]:
+def within(
+    values: FloatArray,
+    low: FloatArray,
+    high: FloatArray,
+    tolerance: float = DEFAULTS.surrogate.tolerance,
+) -> BoolArray:
     """Whether values from 0 up lie in a range, or almost, in the shape of the values."""
-    least, most = low * (1 - TOLERANCE) - ROUNDING, high * (1 + TOLERANCE) + ROUNDING
-    return np.asarray((values >= least) & (values <= most))
+    low, high = low * (1 - tolerance) - ROUNDING, high * (1 + tolerance) + ROUNDING
+    return np.asarray((values >= low) & (values <= high))
 
 
-def fit(dataset: Dataset, method: Method = "extra", *, seed: int = 0) -> Surrogate:
+def fit(
+    dataset: Dataset, method: Method = "extra", *, seed: int = 0, params: LearnParams = DEFAULTS
+) -> Surrogate:
     """Fit every target by one method.
 
     Parameters
@@ -247,6 +257,8 @@ def fit(dataset: Dataset, method: Method = "extra", *, seed: int = 0) -> Surroga
         One of `METHODS`.
     seed
         Seed of methods that draw at random.
+    params
+        How the boundary, which is an input, and the models are fitted.
 
     Raises
     ------
@@ -254,21 +266,24 @@ def fit(dataset: Dataset, method: Method = "extra", *, seed: int = 0) -> Surroga
         If there is no such method, the seed is no whole number from 0, or the runs are all starved or all
         healthy.
     """
-    check_recipe(method, seed)
-    check_mixed(dataset)
-    features, boundary, steady = dataset.features, fit_boundary(dataset), SteadyState.of(dataset)
+    _check_recipe(method, seed)
+    if dataset.starved.all() or not dataset.starved.any():
+        alike = "starved" if dataset.starved.any() else "healthy"
+        raise SurrogateError(f"all {len(dataset)} runs are {alike}; sample more")
+    features, steady = dataset.features, SteadyState.of(dataset)
+    boundary = fit_boundary(dataset, params.boundary)
     x = inputs(features, boundary, steady)
-    classifier, regressor = recipe(method, seed)
+    classifier, regressor = recipe(method, seed, params.surrogate)
     latencies = np.stack([dataset.target(name) for name in _LATENCIES], axis=1)
     shares = np.stack([dataset.target(name) for name in _SHARES], axis=1)
-    known = (np.isfinite(latencies) & (latencies > 0)).all(axis=1)
+    observed = (np.isfinite(latencies) & (latencies > 0)).all(axis=1)
     shares[:, 0] *= _overload(x)
-    targets = np.hstack([np.log(latencies[known]), shares[known]])
-    targets[:, 0] -= x[known, _STEP]
-    scale = np.array(_WEIGHTS) / np.maximum(targets.std(axis=0), 1e-9)
+    targets = np.hstack([np.log(latencies[observed]), shares[observed]])
+    targets[:, 0] -= x[observed, _STEP]
+    scale = np.array(params.surrogate.weights) / np.maximum(targets.std(axis=0), 1e-9)
     with one_thread():
         classify = classifier().fit(x, dataset.starved.astype(np.int64))
-        regress = regressor().fit(x[known], targets * scale)
+        regress = regressor().fit(x[observed], targets * scale)
     return Surrogate(
         method=method,
         seed=int(seed),
@@ -280,23 +295,16 @@ def fit(dataset: Dataset, method: Method = "extra", *, seed: int = 0) -> Surroga
         scale=scale,
         low=features.min(axis=0),
         high=features.max(axis=0),
+        params=params,
     )
 
 
-def check_recipe(method: Method, seed: int) -> None:
+def _check_recipe(method: Method, seed: int) -> None:
     """Refuse a method or a seed that there is not."""
     if method not in METHODS:
         raise SurrogateError(f"method {method!r} is unknown; choose one of {', '.join(METHODS)}")
     if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or not 0 <= seed < 2**32:
         raise SurrogateError(f"seed is {seed!r}; give a whole number from 0 to {2**32 - 1}")
-
-
-def check_mixed(dataset: Dataset) -> None:
-    """Refuse runs of which none starves, or all do."""
-    if dataset.starved.all() or not dataset.starved.any():
-        raise SurrogateError(
-            f"all {len(dataset)} runs are {'starved' if dataset.starved.any() else 'healthy'}; sample more"
-        )
 
 
 def _checked(features: FloatArray) -> FloatArray:
@@ -316,11 +324,6 @@ def _checked(features: FloatArray) -> FloatArray:
             f"give every candidate an engine and at least one adapter with a rate and lengths above 0"
         )
     return checked
-
-
-def _no_prediction() -> Prediction:
-    numbers, truths = np.zeros(0), np.zeros(0, dtype=np.bool_)
-    return Prediction(numbers, numbers, numbers, numbers, numbers, starved=truths, inside=truths)
 
 
 def _overload(x: FloatArray) -> FloatArray:
@@ -347,7 +350,8 @@ def read_surrogate(path: str | Path) -> Surrogate:
         if recipe["format"] != FORMAT:
             raise ValueError(f"format {recipe['format']!r} is unknown")
         method, seed, version = recipe["method"], recipe["seed"], str(recipe["scikit_learn"])
-        check_recipe(method, seed)
+        _check_recipe(method, seed)
+        params = params_from(recipe.get("params", {}), LearnParams)
         dataset = _saved_dataset(path.parent / str(recipe["dataset"]), recipe)
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise SurrogateError(f"{path}: not a surrogate ({error}); fit it again") from error
@@ -357,7 +361,7 @@ def read_surrogate(path: str | Path) -> Surrogate:
             f"save it again",
             stacklevel=2,
         )
-    return fit(dataset, method, seed=seed)
+    return fit(dataset, method, seed=seed, params=params)
 
 
 def _saved_dataset(path: Path, recipe: Mapping[str, Any]) -> Dataset:

@@ -13,6 +13,7 @@ from scenarios.engine import EngineConfig
 from scenarios.errors import LorapackError
 from scenarios.lengths import HistogramLengths
 from scenarios.output import write_whole
+from scenarios.scenario import Device
 from twin.engine.setup import SchedulerRules
 from twin.memory.plan import MemoryModel
 from twin.step_cost import LoadCost, StepCost
@@ -136,6 +137,10 @@ class EngineProfile(_Part):
     )
     uncertainty: Uncertainty = Uncertainty()
     provenance: Provenance
+
+    def memory_of(self, device: Device) -> float:
+        """Memory of a GPU in GiB: what a scenario says, else what was measured."""
+        return device.memory_gib or self.gpu_memory_gib
 
 
 def read_profile(path: str | Path) -> EngineProfile:

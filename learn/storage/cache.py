@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import errno
+import hashlib
+import json
 import logging
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from learn.storage.dataset import write_atomically
 from scenarios.output import TEMPORARY
@@ -43,6 +46,11 @@ def cache_folder(cache_dir: str | Path | None = None) -> Path | None:
         return home / ".cache" / "lorapack"
     _say_homeless()
     return None
+
+
+def content_key(content: Mapping[str, Any]) -> str:
+    """Name in the cache of what these plain values determine."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:32]
 
 
 def kept_text(path: Path, root: Path) -> str | None:
@@ -80,18 +88,12 @@ def _refuse_what_is_no_file(path: Path) -> None:
 
 def remove_leftovers(root: Path) -> None:
     """Remove temporary files that killed processes left in a cache."""
-    for path in _hidden(root):
+    for path in (*(root / "regions").glob(".*"), *(root / "samples").glob("*/.*")):
         try:
             if TEMPORARY.fullmatch(path.name) and time.time() - path.lstat().st_mtime > LEFTOVER_S:
                 path.unlink()
         except OSError:
             continue  # another process was faster, or the cache is read-only
-
-
-def _hidden(root: Path) -> Iterator[Path]:
-    """Hidden files beside regions and rounds."""
-    yield from (root / "regions").glob(".*")
-    yield from (root / "samples").glob("*/.*")
 
 
 @cache

@@ -12,9 +12,8 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
-from learn.features import ADDITIVE, FEATURES, FloatArray
+from learn.features import ADDITIVE, FEATURES, BoolArray, FloatArray, IntArray, shares_slots
 from scenarios import LorapackError
 from scenarios.output import write_whole
 
@@ -94,26 +93,36 @@ class Dataset:
         return self.table[list(ADDITIVE)].to_numpy(dtype=np.float64)
 
     @property
-    def starved(self) -> NDArray[np.bool_]:
+    def engines(self) -> FloatArray:
+        """Slots, max rank and KV cache tokens of each run, shape (n, 3)."""
+        return self.table[["max_loras", "max_lora_rank", "kv_cache_tokens"]].to_numpy(dtype=np.float64)
+
+    @property
+    def shared(self) -> BoolArray:
+        """Which runs have more adapters than slots, shape (n,)."""
+        return shares_slots(self.target("count"), self.target("max_loras"))
+
+    @property
+    def starved(self) -> BoolArray:
         """Which runs starve, shape (n,)."""
         return np.asarray(self.table["starved"].to_numpy() > 0)
 
     @property
-    def groups(self) -> NDArray[np.int64]:
+    def groups(self) -> IntArray:
         """Composition of each run, shape (n,)."""
         return self.table["composition"].to_numpy(dtype=np.int64)
 
     @property
-    def scattered(self) -> NDArray[np.bool_]:
+    def scattered(self) -> BoolArray:
         """Which runs are at random loads, not part of the search for a boundary, shape (n,)."""
         last = self.table.groupby("composition")["run"].transform("max").to_numpy()
         return np.asarray(self.table["run"].to_numpy() > last - int(self.metadata["plan"]["spread"]))
 
     def target(self, name: str) -> FloatArray:
-        """One of `TARGETS`, shape (n,)."""
+        """A column, such as one of `TARGETS`, shape (n,)."""
         return self.table[name].to_numpy(dtype=np.float64)
 
-    def where(self, mask: NDArray[np.bool_]) -> Dataset:
+    def where(self, mask: BoolArray) -> Dataset:
         """The runs of a mask."""
         return Dataset(self.table.loc[mask].reset_index(drop=True), self.metadata)
 
@@ -200,8 +209,8 @@ def _check_values(table: pd.DataFrame) -> None:
     """Refuse the first value that no run has."""
     for name in (column for column in COLUMNS if column in table):
         values = table[name].to_numpy()
-        least = np.finfo(np.float64).tiny if name in POSITIVE else -np.inf if name == "margin" else 0.0
-        wrong = ~((np.isfinite(values) & (values >= least)) | (np.isnan(values) & (name in _MISSING)))
+        minimum = np.finfo(np.float64).tiny if name in POSITIVE else -np.inf if name == "margin" else 0.0
+        wrong = ~((np.isfinite(values) & (values >= minimum)) | (np.isnan(values) & (name in _MISSING)))
         if name == "starved":
             wrong |= (values != 0) & (values != 1)
         if wrong.any():

@@ -84,11 +84,11 @@ class Rounds:
 
     def _checked(self, text: str, first: int, last: int) -> Dataset:
         """The runs of a text, if they are those of a round."""
-        found, asked = dataset_of(text), self._metadata(first, last)
-        if found.metadata != asked:
-            other = [name for name, value in asked.items() if found.metadata.get(name) != value]
+        dataset, expected = dataset_of(text), self._metadata(first, last)
+        if dataset.metadata != expected:
+            other = [name for name, value in expected.items() if dataset.metadata.get(name) != value]
             raise ValueError(f"it holds runs of another {' and '.join(other) or 'sampling'}")
-        return Dataset(found.table, self.metadata)
+        return Dataset(dataset.table, self.metadata)
 
     def _metadata(self, first: int, last: int) -> dict[str, Any]:
         """What the file of a round says of itself."""

@@ -122,7 +122,7 @@ class Saturation:
 
     @property
     def _memory_gib(self) -> float:
-        return self.device.memory_gib or self.profile.gpu_memory_gib
+        return self.profile.memory_of(self.device)
 
     def _saturate(self, profile: EngineProfile, rank: int, kv_cache_tokens: int | None) -> float:
         """Served tokens/s under ever more load of one adapter, until much of it is left over."""

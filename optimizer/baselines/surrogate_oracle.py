@@ -14,7 +14,8 @@ import numpy as np
 import learn
 import twin
 from learn.design import SamplingPlan
-from learn.region_store import PLAN, cached_sample
+from learn.region_store import PLAN
+from learn.storage.cache import cache_folder
 from optimizer.packing.model.problem import FloatArray
 from optimizer.progress import Progress, silent
 from scenarios import Device, EngineOption, Scenario
@@ -67,7 +68,7 @@ class SurrogateOracle:
         return twin.plan_memory(
             self.profile.memory,
             self.scenario.engine,
-            self.gpu.memory_gib or self.profile.gpu_memory_gib,
+            self.profile.memory_of(self.gpu),
             engine.max_loras,
             engine.max_lora_rank,
         )
@@ -107,5 +108,7 @@ def learned_surrogate(
         If the runs are all starved or all healthy.
     """
     space = learn.space_for(scenario, device, profile)
-    dataset = cached_sample(space, plan, workers=workers, progress=progress, deadline=deadline)
+    dataset = learn.sample(
+        space, plan, workers=workers, cache=cache_folder(), progress=progress, deadline=deadline
+    )
     return learn.fit(dataset, model, seed=plan.seed)

@@ -13,7 +13,7 @@ from optimizer.cli.outputs import STDOUT, check_outputs, deliver, text_output
 from optimizer.cli.streams import note
 
 if TYPE_CHECKING:
-    from learn import Dataset, DesignSpace, Regions
+    from learn import Dataset, DesignSpace, LearnParams, Regions
     from optimizer.progress import Progress
 
 
@@ -43,6 +43,13 @@ def fit_command(
         Path | None,
         typer.Option(metavar="FILE", help="Table of measured serving runs that the assessment tests on too."),
     ] = None,
+    params: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="TOML file of parameters of learning, one table per group; see docs/learn.md.",
+        ),
+    ] = None,
     workers: WorkersOption = 2,
     set_: SetOption = None,
     quiet: QuietOption = False,
@@ -66,19 +73,24 @@ def fit_command(
     if measured is not None and not assess:
         raise typer.BadParameter("--measured is for the assessment; give --assess too")
     chosen = scenarios.read(scenario, overrides=set_ or ())
-    read = sources(scenario, chosen) if measured is None else (*sources(scenario, chosen), measured)
+    read = (*sources(scenario, chosen), *(path for path in (measured, params) if path is not None))
     check_outputs({"--out": out}, read)
+    learning = learn.LearnParams() if params is None else scenarios.read_params(params, learn.LearnParams)
     if measured is not None:
         read_results(measured)  # what is wrong with it is said before minutes of work, not after
     device = chosen.devices[0]
-    space = learn.space_for(chosen, device, twin.profiles_of(chosen)[device.name])
+    space = learn.space_for(chosen, device, twin.profiles_of(chosen)[device.name], learning)
     if not space.options:
         note(f"lorapack: {no_option(space)}")
         raise typer.Exit(EXIT_INFEASIBLE)
     with progress_shown(not quiet) as progress:
-        dataset = learn.sample(space, PLAN, workers=workers, progress=progress)
-        regions = learn.linearize(dataset, space, command="lorapack fit")
-        text = _errors(dataset, regions, space, compositions, measured, workers, progress) if assess else None
+        dataset = learn.sample(space, PLAN, params=learning, workers=workers, progress=progress)
+        regions = learn.linearize(dataset, space, params=learning, command="lorapack fit")
+        text = (
+            _errors(dataset, regions, space, learning, compositions, measured, workers, progress)
+            if assess
+            else None
+        )
     if text is not None and out == STDOUT:
         note(text)
     target = STDOUT if out is None and text is None else out
@@ -89,6 +101,7 @@ def _errors(
     dataset: Dataset,
     regions: Regions,
     space: DesignSpace,
+    params: LearnParams,
     compositions: int,
     measured: Path | None,
     workers: int,
@@ -100,11 +113,12 @@ def _errors(
     from learn.measured_evaluation import assess_measured, measured_text
     from learn.region_store import PLAN
 
-    surrogates = [learn.fit(dataset, method) for method in learn.METHODS]
-    test = learn.sample(space, assessment_plan(PLAN, compositions), workers=workers, progress=progress)
-    quality = learn.assess(regions, surrogates, test, space)
+    surrogates = [learn.fit(dataset, method, params=params) for method in learn.METHODS]
+    plan = assessment_plan(PLAN, compositions)
+    test = learn.sample(space, plan, params=params, workers=workers, progress=progress)
+    quality = learn.assess(regions, surrogates, test, space, params)
     parts = [quality.text(), "inner region by option:", quality.regions[0].by_option.round(4).to_string()]
     if measured is not None:
-        found = assess_measured(measured, surrogates, regions, space, workers=workers)
-        parts.append(measured_text(found))
+        against_runs = assess_measured(measured, surrogates, regions, space, workers=workers)
+        parts.append(measured_text(against_runs))
     return "\n\n".join(parts)

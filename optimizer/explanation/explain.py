@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
-from learn.features import FEATURES, additive_features
+from learn.features import additive_features
 from learn.region import OptionRows
 from optimizer.explanation.sensitivity import WhatIf, what_ifs, without_limits
 from optimizer.packing.bounds.price_bounds import continuous_relaxation
@@ -31,8 +31,6 @@ if TYPE_CHECKING:
 
 MOST_PARTS = 3
 """Parts of a sum that are named."""
-
-_MEANING = {feature.name: feature.meaning for feature in FEATURES}
 
 
 class TightRow(BaseModel):
@@ -72,7 +70,7 @@ class Explanation(BaseModel):
     gpus: tuple[TightRow, ...]
     arguments: tuple[BoundArgument, ...]
     why: tuple[str, ...] = Field(description="Why fewer GPUs do not work, one sentence each.")
-    levers: tuple[WhatIf, ...]
+    what_ifs: tuple[WhatIf, ...]
 
     def to_json(self) -> str:
         """JSON of everything."""
@@ -91,7 +89,7 @@ class Explanation(BaseModel):
             parts.append("Above 100% a GPU is outside the conservative region; the twin alone judged it.\n")
         for title, lines in (
             ("Why not fewer:", self.why),
-            ("What would save:", [lever.text for lever in self.levers]),
+            ("What would save:", [change.text for change in self.what_ifs]),
         ):
             if lines:
                 parts.append(title)
@@ -136,7 +134,7 @@ def explain(result: Result, instance: Instance | None = None) -> Explanation:
             instance = instance_of(result.scenario, params_from(result.params, SolveParams))
         except InfeasibleError as error:
             return Explanation(
-                headline=result.headline(), gpus=(), arguments=(), why=(str(error),), levers=()
+                headline=result.headline(), gpus=(), arguments=(), why=(str(error),), what_ifs=()
             )
     arguments = tuple(
         argument
@@ -148,7 +146,7 @@ def explain(result: Result, instance: Instance | None = None) -> Explanation:
         gpus=_tight_rows(result, instance),
         arguments=arguments,
         why=tuple(_why(result, instance, arguments)),
-        levers=what_ifs(instance, result),
+        what_ifs=what_ifs(instance, result),
     )
 
 
@@ -171,7 +169,7 @@ def _tight_row(gpu: PlacedGPU, instance: Instance, share: float | None) -> Tight
             worst_served_share=share,
         )  # fmt: skip
     rows = min(options, key=lambda option: float(option.fill(sums)))
-    fills = rows.coefficients @ sums / rows.bounds
+    fills = rows.fills(sums)
     order = np.argsort(-fills, kind="stable")
     first = int(order[0])
     second = int(order[1]) if len(order) > 1 else None
@@ -190,11 +188,8 @@ def _tight_row(gpu: PlacedGPU, instance: Instance, share: float | None) -> Tight
 
 def _sums(gpu: PlacedGPU, instance: Instance) -> FloatArray:
     """Sums of the additive features over a GPU's adapters, each with its share of the requests."""
-    of_name = {name: one for one in instance.scenario.classes for name in one.names}
-    held = [of_name[name] for name in gpu.adapters]
-    parts = [
-        replace(one, rate=one.rate * gpu.share(name)) for one, name in zip(held, gpu.adapters, strict=True)
-    ]
+    of_name = {name: members for members in instance.scenario.classes for name in members.names}
+    parts = [replace(of_name[name], rate=of_name[name].rate * gpu.share(name)) for name in gpu.adapters]
     return np.asarray(additive_features(parts).sum(axis=0), dtype=np.float64)
 
 
@@ -226,12 +221,10 @@ def _argument(region: str, problem: PackingProblem, instance: Instance) -> Bound
 
 
 def _class_name(instance: Instance, c: int) -> str:
-    one = instance.classes[c]
-    number = f"{one.count} of rank {one.rank} at {one.rate:.3g}/s"
-    alike = [
-        k for k, other in enumerate(instance.classes) if (other.rank, other.rate) == (one.rank, one.rate)
-    ]
-    return number if len(alike) == 1 else f"{number}, like {one.names[0]}"
+    members = instance.classes[c]
+    number = f"{members.count} of rank {members.rank} at {members.rate:.3g}/s"
+    alike = sum((other.rank, other.rate) == (members.rank, members.rate) for other in instance.classes)
+    return number if alike == 1 else f"{number}, like {members.names[0]}"
 
 
 def _why(result: Result, instance: Instance, arguments: Sequence[BoundArgument]) -> list[str]:
@@ -274,8 +267,8 @@ def _least(total: float, unit: str) -> str:
 
 def _per_gpu(result: Result, optimistic: float) -> list[str]:
     """What each GPU would be asked for with one GPU fewer, against what one holds of this mix at most."""
-    known = [v.offered_tok_per_s for v in result.validation.gpus] if result.validation else []
-    demand, fewer = sum(value for value in known if value is not None), len(known) - 1
+    offered = [v.offered_tok_per_s for v in result.validation.gpus] if result.validation else []
+    demand, fewer = sum(value for value in offered if value is not None), len(offered) - 1
     if fewer < 1 or optimistic <= 0:
         return []
     return [

@@ -25,9 +25,6 @@ from twin import MemoryPlan
 if TYPE_CHECKING:
     from optimizer.result import Result
 
-SLOT_ROW = "a slot for every adapter"
-"""Meaning of the rows that limit the number of adapters to the slots."""
-
 
 class WhatIf(BaseModel):
     """One thing that could be changed, and what it would save."""
@@ -45,20 +42,20 @@ def without_limits(problem: PackingProblem) -> PackingProblem:
 
 
 def what_ifs(instance: Instance, result: Result) -> tuple[WhatIf, ...]:
-    """The levers of a scenario; those on a plan's engines are left out where there is no plan."""
+    """What could be changed; what it costs a plan's engines is left out where there is no plan."""
     problem = without_limits(instance.inner)
     now = continuous_bound(problem)
     if not np.isfinite(now):
         return ()
-    found = [_more_slots(instance, result, problem, now), _shorter(instance, problem, now)]
-    return (*found, *_lower_ranks(instance, problem, now))
+    engines = _more_slots(instance, result, problem, now), _shorter(instance, problem, now)
+    return (*engines, *_lower_ranks(instance, problem, now))
 
 
 def _saved(now: float, then: float) -> str:
-    least, before = int(np.ceil(then - 1e-6)), int(np.ceil(now - 1e-6))
+    after, before = int(np.ceil(then - 1e-6)), int(np.ceil(now - 1e-6))
     if now - then < 0.005:
         return f"nothing of {now:.2f}"
-    tail = f"so the least falls to {least}" if least < before else f"and the least stays {least}"
+    tail = f"so the least falls to {after}" if after < before else f"and the least stays {after}"
     return f"at most {now - then:.2f} of {now:.2f}, {tail}"
 
 
@@ -67,7 +64,7 @@ def _saved(now: float, then: float) -> str:
 
 def _more_slots(instance: Instance, result: Result, problem: PackingProblem, now: float) -> WhatIf:
     options = tuple(
-        _with_slots(instance, option, 1) if _slot_row(instance, option) is not None else option
+        option if (row := slot_row(option)) is None else _with_slots(option, row, 1)
         for option in problem.options
     )
     then = continuous_bound(replace(problem, options=options))
@@ -78,19 +75,15 @@ def _more_slots(instance: Instance, result: Result, problem: PackingProblem, now
     )
 
 
-def _slot_row(instance: Instance, option: PackingOption) -> int | None:
-    """Index of the row that limits the adapters to the slots."""
-    engine = option.option
-    for rows in instance.regions[engine.device].inner.of(engine.max_loras, engine.max_lora_rank):
-        if rows.regime == option.regime:
-            return next((r for r, row in enumerate(rows.rows) if row.meaning == SLOT_ROW), None)
-    return None
+def slot_row(option: PackingOption) -> int | None:
+    """Index of the row that limits adapters to the slots: each takes one, and there are so many."""
+    rows = np.flatnonzero((option.usage == 1.0).all(axis=1) & (option.capacity == option.option.max_loras))
+    return int(rows[0]) if len(rows) else None
 
 
-def _with_slots(instance: Instance, option: PackingOption, more: int) -> PackingOption:
-    r, capacity = _slot_row(instance, option), option.capacity.copy()
-    assert r is not None
-    capacity[r] += more
+def _with_slots(option: PackingOption, row: int, more: int) -> PackingOption:
+    capacity = option.capacity.copy()
+    capacity[row] += more
     return replace(option, capacity=capacity)
 
 
@@ -104,13 +97,13 @@ def _slot_cost(instance: Instance, result: Result) -> str:
             lost.append((now.kv_cache_tokens - more.kv_cache_tokens) / now.kv_cache_tokens)
     if not lost:
         return ""
-    least, most = f"{min(lost):.1%}", f"{max(lost):.1%}"
-    return f"; it costs {least if least == most else f'{least} to {most}'} of the KV cache of a GPU"
+    lowest, highest = f"{min(lost):.1%}", f"{max(lost):.1%}"
+    return f"; it costs {lowest if lowest == highest else f'{lowest} to {highest}'} of the KV cache of a GPU"
 
 
 def _memory(instance: Instance, device: Device, slots: int, rank: int) -> MemoryPlan:
     profile = instance.profiles[device.name]
-    memory = device.memory_gib or profile.gpu_memory_gib
+    memory = profile.memory_of(device)
     return twin.plan_memory(profile.memory, instance.scenario.engine, memory, slots, rank)
 
 
@@ -134,32 +127,26 @@ def _shorter(instance: Instance, problem: PackingProblem, now: float) -> WhatIf:
             "every engine that fits the memory starts with it already",
             saves=0.0,
         )
-    added = [
-        option
-        for device, slots, rank, _ in failing
-        for option in _like(instance, problem, device, slots, rank)
-    ]
+    added = [option for device, slots, rank, _ in failing for option in _like(problem, device, slots, rank)]
     then = continuous_bound(replace(problem, options=(*problem.options, *added)))
     length = min(longest for *_, longest in failing)
-    said = ", ".join(f"{slots} slots of rank {rank}" for _, slots, rank, _ in failing[:3])
+    engines = ", ".join(f"{slots} slots of rank {rank}" for _, slots, rank, _ in failing[:3])
     return WhatIf(
         name=name,
         text=f"max_model_len {length:,} instead of {engine.max_model_len:,} would also start "
-        f"{said}{' and more' if len(failing) > 3 else ''}, which saves {_saved(now, min(now, then))}",
+        f"{engines}{' and more' if len(failing) > 3 else ''}, which saves {_saved(now, min(now, then))}",
         saves=now - min(now, then),
     )
 
 
-def _like(
-    instance: Instance, problem: PackingProblem, device: Device, slots: int, rank: int
-) -> Iterable[PackingOption]:
+def _like(problem: PackingProblem, device: Device, slots: int, rank: int) -> Iterable[PackingOption]:
     """An option of more slots with the rows of the largest one that there is: no worse than the real one."""
     same = [o for o in problem.options if o.device == device.name and o.option.max_lora_rank == rank]
     largest = max((o.option.max_loras for o in same), default=0)
     return tuple(
-        _with_slots(instance, option, slots - largest)
+        _with_slots(option, row, slots - largest)
         for option in same
-        if option.option.max_loras == largest and _slot_row(instance, option) is not None
+        if option.option.max_loras == largest and (row := slot_row(option)) is not None
     )
 
 
@@ -168,17 +155,17 @@ def _like(
 
 def _lower_ranks(instance: Instance, problem: PackingProblem, now: float) -> list[WhatIf]:
     """The largest rank of all lowered to each smaller one that there is."""
-    ranks = sorted({one.rank for one in instance.classes})
-    levers = []
+    ranks = sorted({members.rank for members in instance.classes})
+    changes = []
     for rank in reversed(ranks[:-1]):
-        above = np.array([one.rank > rank for one in instance.classes])
+        above = np.array([members.rank > rank for members in instance.classes])
         options = tuple(
             replace(o, allowed=o.fits_class | (above & (o.option.max_lora_rank >= padded_rank(rank))))
             for o in problem.options
         )
         then = continuous_bound(replace(problem, options=options))
         number = int(instance.inner.counts[above].sum())
-        levers.append(
+        changes.append(
             WhatIf(
                 name=f"largest rank {rank}",
                 text=f"rank {rank} instead of up to {ranks[-1]} for {number} adapters saves "
@@ -186,4 +173,4 @@ def _lower_ranks(instance: Instance, problem: PackingProblem, now: float) -> lis
                 saves=now - then,
             )
         )
-    return levers
+    return changes

@@ -128,8 +128,8 @@ def _no_memory(judge: TwinJudge) -> str:
     messages = []
     for device in scenario.devices:
         profile = judge.profiles[device.name]
-        memory = device.memory_gib or profile.gpu_memory_gib
-        plan = twin.plan_memory(profile.memory, scenario.engine, memory, slots, rank)
+        memory_gib = profile.memory_of(device)
+        plan = twin.plan_memory(profile.memory, scenario.engine, memory_gib, slots, rank)
         messages.append(f"on {device.name} {plan.why}; {plan.remedy}")
     return (
         f"no engine configuration fits the memory: with {slots} slots of rank {rank}, {'. '.join(messages)}"

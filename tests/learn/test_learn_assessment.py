@@ -8,7 +8,7 @@ from sklearn.metrics import f1_score
 
 import learn
 from learn import Dataset, DesignSpace, FeasibilityRegion
-from learn.assessment import given_away, macro_f1, region_quality, smape, surrogate_quality
+from learn.assessment import given_away, macro_f1, region_quality, surrogate_quality
 from learn.features import ADDITIVE
 from learn.region import Domain, OptionRows, Row
 
@@ -34,11 +34,6 @@ def region_of(space: DesignSpace, factor: float, row: np.ndarray | None = None) 
             for o in space.options
         ),
     )
-
-
-def test_smape_is_the_usual_one() -> None:
-    assert smape(np.array([1.0, 3.0]), np.array([3.0, 3.0])) == pytest.approx(50.0)
-    assert smape(np.array([0.0]), np.array([0.0])) == 0.0
 
 
 def test_macro_f1_is_that_of_scikit_learn() -> None:

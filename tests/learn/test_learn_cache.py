@@ -22,7 +22,8 @@ import pytest
 
 import learn
 import scenarios
-from learn import Dataset, DatasetError, DesignSpace, Regions, SamplingPlan, sampling
+from learn import DatasetError, DesignSpace, Regions, SamplingPlan, sampling
+from learn.boundary_search import BoundarySearch
 from learn.region import _digest
 from learn.storage import cache
 from scenarios import OutputFileError, Scenario
@@ -64,9 +65,9 @@ def sampled(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     firsts: list[int] = []
     real = sampling._round
 
-    def counted(space: DesignSpace, plan: SamplingPlan, first: int, *rest: object) -> Dataset:
-        firsts.append(first)
-        return real(space, plan, first, *rest)  # type: ignore[arg-type]
+    def counted(searches: list[BoundarySearch], *rest: object) -> list[dict[str, float]]:
+        firsts.append(searches[0].composition.index)
+        return real(searches, *rest)  # type: ignore[arg-type]
 
     monkeypatch.setattr(sampling, "_round", counted)
     return firsts

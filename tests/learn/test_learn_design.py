@@ -94,8 +94,12 @@ def test_the_plan_of_a_test_has_mixes_of_its_own() -> None:
         ("lengths", (), "lengths are empty; give"),
         ("ranks", (), r"ranks are \(\); give"),
         ("ranks", (16, 8), r"ranks are \(16, 8\); give"),
-        ("options", (Option(8, 4, 1000),), r"options\[0\] is .*max_lora_rank=4.*; raise its rank to 8"),
-        ("options", (Option(8, 16, 0),), r"options\[0\] is .*kv_cache_tokens=0.*; give"),
+        (
+            "options",
+            (Option("H100-64GB", 8, 4, 1000),),
+            r"options\[0\] is .*max_lora_rank=4.*; raise its rank to 8",
+        ),
+        ("options", (Option("H100-64GB", 8, 16, 0),), r"options\[0\] is .*kv_cache_tokens=0.*; give"),
     ],
 )
 def test_a_space_in_which_a_gpu_can_be_given_nothing_is_refused(
@@ -103,3 +107,12 @@ def test_a_space_in_which_a_gpu_can_be_given_nothing_is_refused(
 ) -> None:
     with pytest.raises(ScenarioError, match=rf"space: 1 problem\n  {message}"):
         replace(space, **{name: value})  # type: ignore[arg-type]
+
+
+def test_a_gpu_has_the_memory_of_its_profile_unless_the_scenario_says_other(
+    scenario: Scenario, profile: EngineProfile
+) -> None:
+    for stated, expected in ((None, profile.gpu_memory_gib), (80.0, 80.0)):
+        device = scenario.devices[0].model_copy(update={"memory_gib": stated})
+        assert profile.memory_of(device) == expected
+        assert learn.space_for(scenario, device, profile).memory_gib == expected

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 from collections.abc import Iterator
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -10,7 +12,19 @@ import pytest
 import learn
 from learn import region_store as make
 from learn.design import SamplingPlan
-from scenarios import Scenario, read
+from learn.features import ADDITIVE
+from learn.params import (
+    BoundaryParams,
+    DesignParams,
+    LatencyFitParams,
+    LearnParams,
+    RegionFitParams,
+    SearchParams,
+    SurrogateParams,
+)
+from learn.region import FORMAT
+from learn.storage.dataset import COLUMNS
+from scenarios import Params, Scenario, read
 from scenarios.catalogue import shipped
 from scenarios.files import override
 from twin.profile import EngineProfile, find_profile
@@ -19,9 +33,27 @@ TINY = SamplingPlan(compositions=24, round_size=24, max_runs=5, width=1.15, spre
 
 
 def regions(
-    scenario: Scenario, profile: EngineProfile, cache: Path, plan: SamplingPlan = TINY
+    scenario: Scenario,
+    profile: EngineProfile,
+    cache: Path,
+    plan: SamplingPlan = TINY,
+    params: LearnParams | None = None,
 ) -> learn.Regions:
-    return learn.regions_for(scenario, scenario.devices[0], profile, workers=1, cache_dir=cache, plan=plan)
+    return learn.regions_for(
+        scenario,
+        scenario.devices[0],
+        profile,
+        workers=1,
+        cache_dir=cache,
+        plan=plan,
+        params=params or LearnParams(),
+    )
+
+
+def of_group(group: Params) -> LearnParams:
+    """Parameters of which one group is given."""
+    name = next(n for n, info in LearnParams.model_fields.items() if info.annotation is type(group))
+    return LearnParams(**{name: group})
 
 
 @pytest.fixture(scope="module")
@@ -147,12 +179,70 @@ def test_a_shipped_file_that_was_edited_is_left_out(
     assert all("json: its content is not what was written; it is left out, install" in one for one in said)
 
 
-@pytest.mark.usefixtures("no_sampling", "edited")
-def test_shipped_regions_of_other_confidences_are_not_used(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.usefixtures("no_sampling")
+@pytest.mark.parametrize(
+    "changed",
+    [RegionFitParams(outer_confidence=0.9), BoundaryParams(rounds=4), LatencyFitParams(knots=(0.5,))],
+)
+def test_shipped_regions_are_those_of_the_defaults_alone(changed: Params, tmp_path: Path) -> None:
     scenario = read("mixed_ranks")
     profile = find_profile(scenario.model, scenario.devices[0].name)
-    monkeypatch.setattr(make, "OUTER_CONFIDENCE", 0.9)
     with pytest.raises(AssertionError, match="the twin was sampled"):
-        regions(scenario, profile, tmp_path, make.PLAN)
+        regions(scenario, profile, tmp_path, make.PLAN, of_group(changed))
+
+
+@pytest.mark.usefixtures("no_sampling")
+def test_regions_do_not_depend_on_how_surrogates_are_fitted(tmp_path: Path) -> None:
+    scenario = read("mixed_ranks")
+    profile = find_profile(scenario.model, scenario.devices[0].name)
+    others = of_group(SurrogateParams(max_rules=8))
+    assert regions(scenario, profile, tmp_path, make.PLAN, others).inner.options
+
+
+# --- parameters ------------------------------------------------------------------------------------
+
+
+def key_of(content: dict[str, object]) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:32]
+
+
+def test_names_in_the_cache_are_those_from_before_there_were_parameters(
+    space: learn.DesignSpace, tmp_path: Path
+) -> None:
+    request = make.RegionRequest(space, TINY, LearnParams())
+    given = {"format": FORMAT, "space": space.describe(), "plan": asdict(TINY)}
+    confidences = {"inner_confidence": {"resident": 0.97, "shared": 0.83}, "outer_confidence": 0.995}
+    assert request.key == key_of({"features": ADDITIVE, **given, **confidences})
+    learn.sample(space, replace(TINY, compositions=1), cache=tmp_path)
+    (folder,) = (tmp_path / "samples").iterdir()
+    assert folder.name == key_of({"columns": COLUMNS, **given, "plan": asdict(replace(TINY, compositions=1))})
+
+
+@pytest.mark.usefixtures("made")
+def test_other_parameters_make_other_regions_beside_those_of_the_defaults(
+    scenario: Scenario, profile: EngineProfile, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = {p: p.read_bytes() for p in cache.rglob("*") if p.is_file()}
+    wide = of_group(RegionFitParams(unknown_factor=3.0))
+    changed = regions(scenario, profile, cache, TINY, wide)
+    assert changed.provenance.params == {"region_fit": {"unknown_factor": 3.0}}
+    new = {p for p in cache.rglob("*") if p.is_file()} - before.keys()
+    assert [p.parent.name for p in new] == ["regions"]  # the twin's runs are the same
+    assert all(p.read_bytes() == content for p, content in before.items())
+
+    def refuse(*_: object, **__: object) -> None:
+        raise AssertionError("the twin was sampled")
+
+    monkeypatch.setattr(make, "sample", refuse)
+    assert regions(scenario, profile, cache, TINY, wide) == changed
+    with pytest.raises(AssertionError, match="the twin was sampled"):
+        regions(scenario, profile, cache, TINY, of_group(SearchParams(first_step=0.2)))
+
+
+def test_runs_say_with_which_parameters_they_were_made(space: learn.DesignSpace, tmp_path: Path) -> None:
+    few = replace(TINY, compositions=2, max_runs=1)
+    params = of_group(DesignParams(max_skew=1.0))
+    dataset = learn.sample(space, few, params=params, directory=tmp_path)
+    assert dataset.metadata["params"] == {"design": {"max_skew": 1.0}}
+    with pytest.raises(learn.DatasetError, match="another sampling"):
+        learn.sample(space, few, directory=tmp_path)

@@ -12,25 +12,20 @@ from joblib.parallel import SequentialBackend
 
 import learn
 import scenarios
-from learn import BoundaryError, Dataset, DatasetError, DesignSpace, SamplingPlan, sampling
+from learn import BoundaryError, Dataset, DatasetError, DesignSpace, SamplingPlan, boundary_search
 from learn.boundary import BoundaryModel
+from learn.boundary_search import (
+    BoundarySearch,
+)
 from learn.design import Composition, compositions
 from learn.features import ADDITIVE
-from learn.sampling import (
-    BOLD,
-    HEAVIEST,
-    LEAST_RATE_PER_S,
-    MOST_REQUESTS,
-    first_guess,
-    predict_boundary,
-    search,
-    search_boundary,
-    shortened,
-)
+from learn.params import LearnParams, SearchParams
 from scenarios import FixedLengths, ScenarioError, Workload
 from scenarios.files import override
 from twin import GPULoad, GPUVerdict, find_profile
 from twin.judging import judge
+
+SEARCH = SearchParams()
 
 FEW = SamplingPlan(compositions=8, round_size=4, max_runs=3, width=1.1, spread=1, seed=5)
 
@@ -145,34 +140,34 @@ def test_the_metadata_say_where_the_runs_come_from(few: Dataset, space: DesignSp
     assert few.metadata["space"]["engine"]["max_num_seqs"] == 512
 
 
-def test_a_mix_that_the_model_holds_for_starved_at_any_load_is_scouted(space: DesignSpace) -> None:
+def test_a_mix_that_the_model_holds_for_starved_at_any_load_is_bracketed_first(space: DesignSpace) -> None:
     engines = np.array([(o.max_loras, o.max_lora_rank, o.kv_cache_tokens) for o in space.options], float)
     nothing_fits = np.full((len(engines), len(ADDITIVE)), 2.0)
     model = BoundaryModel(engines, {"resident": nothing_fits, "shared": nothing_fits})
-    assert all(predict_boundary(space, one, model, 100.0) is None for one in compositions(space, 0, 4, 0))
+    mixes = compositions(space, 0, 4, 0)
+    assert all(BoundarySearch(space, FEW, one).predict(model, 100.0) is None for one in mixes)
 
 
-def test_the_first_guess_is_near_the_boundary_whatever_the_lengths(space: DesignSpace) -> None:
+def test_the_first_estimate_is_near_the_boundary_whatever_the_lengths(space: DesignSpace) -> None:
     for output, seconds in ((150, 1200.0), (4, 20.0)):
         lengths = (FixedLengths(tokens=200), FixedLengths(tokens=output))
         brief = space.workload.model_copy(update={"duration_s": seconds})
         other = replace(space, lengths=(lengths,), workload=brief)
         for one in compositions(other, 0, 4, 0):
-            boundary = search(other, replace(FEW, max_runs=8), one, first_guess(other, one), 0.7).boundary
-            assert 0.1 < first_guess(other, one) / boundary < 5
+            search = BoundarySearch(other, replace(FEW, max_runs=8), one)
+            estimate = search.first_estimate()
+            assert 0.1 < estimate / search.bracket(estimate, 0.7).boundary < 5
 
 
-def test_a_load_that_cannot_be_tried_ends_the_sampling_at_once(
-    space: DesignSpace, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(sampling, "MOST_REQUESTS", 1200)  # two a second
+def test_a_load_that_cannot_be_tried_ends_the_sampling_at_once(space: DesignSpace) -> None:
+    params = LearnParams(search=SearchParams(max_requests=1200))  # two a second
     with pytest.raises(BoundaryError, match=r"for 600 s starve a GPU.*lower workload.duration_s"):
-        learn.sample(space, replace(FEW, compositions=40, spread=0))
+        learn.sample(space, replace(FEW, compositions=40, spread=0), params=params)
 
 
 def test_a_search_that_starts_below_the_lightest_load_still_runs(space: DesignSpace) -> None:
     (one,) = compositions(space, 0, 1, 0)
-    bracket = search(space, FEW, one, LEAST_RATE_PER_S / 2, 0.1)
+    bracket = BoundarySearch(space, FEW, one).bracket(SEARCH.min_rate / 2, 0.1)
     assert bracket.rows
     assert np.isfinite(bracket.boundary)
 
@@ -238,22 +233,25 @@ def test_runs_of_short_requests_are_short(tiny: DesignSpace, monkeypatch: pytest
         seen.append(float(load.rate.sum()) * workload.duration_s)
         return judge(load, workload, *rest, **more)
 
-    monkeypatch.setattr(sampling, "judge", counted)
+    monkeypatch.setattr(boundary_search, "judge", counted)
     rows = [
-        row for one in compositions(tiny, 0, 4, 0) for row in search_boundary(tiny, SamplingPlan(), one, None)
+        row
+        for one in compositions(tiny, 0, 4, 0)
+        for row in BoundarySearch(tiny, SamplingPlan(), one).runs(None)
     ]
     assert {row["starved"] for row in rows} == {0, 1}
-    assert max(row["total_rate"] for row in rows) * 3600 > 10 * MOST_REQUESTS
-    assert max(seen) < MOST_REQUESTS
+    assert max(row["total_rate"] for row in rows) * 3600 > 10 * SEARCH.max_requests
+    assert max(seen) < SEARCH.max_requests
 
 
 def test_a_shorter_run_tells_the_same(tiny: DesignSpace) -> None:
     hour = replace(tiny, workload=tiny.workload.model_copy(update={"duration_s": 400.0}))
     one = compositions(hour, 0, 1, 0)[0]
-    boundary = search(hour, SamplingPlan(max_runs=8), one, first_guess(hour, one), BOLD).boundary
+    search = BoundarySearch(hour, SamplingPlan(max_runs=8), one)
+    boundary = search.bracket(search.first_estimate(), SEARCH.bracketing_step).boundary
     for factor in (0.7, 1.5):
         rate = boundary * factor
-        short = shortened(hour, one, rate)
+        short = search.workload(rate)
         assert short.duration_s < 0.5 * 400.0
         verdicts = [
             judge(
@@ -279,4 +277,5 @@ def test_runs_of_shipped_scenarios_last_as_long_as_their_workload() -> None:
         profile = find_profile(scenario.model, "H100-64GB")
         space = learn.space_for(scenario, scenario.devices[0], profile)
         for one in compositions(space, 0, 40, 0):
-            assert shortened(space, one, HEAVIEST * first_guess(space, one)) is space.workload
+            search = BoundarySearch(space, SamplingPlan(), one)
+            assert search.workload(SEARCH.heaviest * search.first_estimate()) is space.workload

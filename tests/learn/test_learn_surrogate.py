@@ -10,7 +10,8 @@ import pytest
 import learn
 from learn import Dataset, OutsideDomainError, OutsideDomainWarning, Surrogate, SurrogateError
 from learn.assessment import macro_f1
-from learn.estimators import INPUTS, MAX_RULES, METHODS
+from learn.estimators import INPUTS, METHODS
+from learn.params import LearnParams, SurrogateParams
 from learn.surrogate import within
 
 
@@ -60,6 +61,20 @@ def test_a_surrogate_survives_its_files_exactly(
     for name in ("itl_ms", "ttft_ms", "throughput_tok_per_s", "worst_served_share", "starved"):
         before, after = (getattr(s.predict(dataset.features), name) for s in (surrogate, again))
         np.testing.assert_array_equal(before, after)
+
+
+def test_a_surrogate_of_other_parameters_survives_its_files(dataset: Dataset, tmp_path: Path) -> None:
+    small = learn.fit(dataset, "tree", params=LearnParams(surrogate=SurrogateParams(max_rules=4)))
+    assert small.rules().count("class:") == 4
+    small.save(tmp_path / "s.json")
+    assert learn.read_surrogate(tmp_path / "s.json").rules() == small.rules()
+
+
+def test_a_wider_tolerance_calls_more_inside(dataset: Dataset) -> None:
+    wide = learn.fit(dataset, "tree", params=LearnParams(surrogate=SurrogateParams(tolerance=0.2)))
+    one = dataset.features[:1].copy()
+    one[0, INPUTS.index("max_loras")] = 1.1 * wide.high[INPUTS.index("max_loras")]
+    assert wide.inside(one).all()
 
 
 # --- damaged files ---------------------------------------------------------------------------------
@@ -236,7 +251,7 @@ def test_of_no_candidates_nothing_is_said(surrogate: Surrogate, dataset: Dataset
 def test_the_small_tree_prints_few_rules(dataset: Dataset) -> None:
     text = learn.fit(dataset, "tree").rules()
     leaves = re.findall(r"class: (healthy|starved)", text)
-    assert 2 <= len(leaves) <= MAX_RULES
+    assert 2 <= len(leaves) <= SurrogateParams().max_rules
     assert set(leaves) == {"healthy", "starved"}
     assert set(re.findall(r"[a-z]\w+(?= *(?:<=|>))", text)) <= set(INPUTS)
 
@@ -250,26 +265,14 @@ def test_other_methods_have_no_rules(dataset: Dataset) -> None:
 
 
 def test_an_unknown_method_is_refused_with_those_there_are(dataset: Dataset) -> None:
-    for call in (learn.fit, lambda runs, method: learn.select(runs, ("tree", method))):
-        with pytest.raises(SurrogateError, match=r"'nope' is unknown; choose one of extra, forest, .*tree"):
-            call(dataset, "nope")
+    with pytest.raises(SurrogateError, match=r"'nope' is unknown; choose one of extra, forest, .*tree"):
+        learn.fit(dataset, "nope")  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("seed", [-1, 2**32, 1.5, True])
 def test_a_seed_that_is_none_is_refused(seed: int, dataset: Dataset) -> None:
     with pytest.raises(SurrogateError, match="give a whole number from 0"):
         learn.fit(dataset, "tree", seed=seed)
-
-
-@pytest.mark.parametrize("folds", [-1, 0, 1, 41])
-def test_folds_that_the_mixes_do_not_fill_are_refused(folds: int, dataset: Dataset) -> None:
-    with pytest.raises(SurrogateError, match=f"folds is {folds}; give 2 to 40"):
-        learn.select(dataset, ("tree",), folds=folds)
-
-
-def test_folds_of_runs_that_are_all_alike_are_refused(dataset: Dataset) -> None:
-    with pytest.raises(SurrogateError, match="runs are starved"):
-        learn.select(dataset.where(dataset.starved), ("svm",), folds=2)
 
 
 def test_runs_that_are_all_alike_are_refused(dataset: Dataset) -> None:

@@ -372,7 +372,9 @@ def test_the_model_of_the_twin_is_fitted_to_runs_that_are_kept(
 
     oracle = surrogate_oracle("tree")
     assert list((tmp_path / "samples").glob("*/round-0000.csv"))
-    monkeypatch.setattr("learn.sampling.observe", lambda *_: pytest.fail("the twin was asked again"))
+    monkeypatch.setattr(
+        "learn.boundary_search.BoundarySearch.observe", lambda *_: pytest.fail("the twin was asked again")
+    )
     again = surrogate_oracle("tree")
     forest = surrogate_oracle("forest")
     assert forest.fits(forest.engine(8, 8))

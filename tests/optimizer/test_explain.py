@@ -12,7 +12,7 @@ import learn
 import optimizer
 import scenarios
 from optimizer.explanation.explain import Explanation, explain
-from optimizer.explanation.sensitivity import SLOT_ROW, WhatIf, without_limits
+from optimizer.explanation.sensitivity import WhatIf, slot_row, without_limits
 from optimizer.packing.bounds.price_bounds import continuous_bound
 from optimizer.packing.heuristics.first_fit import BinFiller
 from optimizer.search.instance import Instance
@@ -40,8 +40,8 @@ def explanation(result: optimizer.Result) -> Explanation:
     return result.explain()
 
 
-def lever(explanation: Explanation, name: str) -> WhatIf:
-    return next(one for one in explanation.levers if one.name == name)
+def what_if(explanation: Explanation, name: str) -> WhatIf:
+    return next(one for one in explanation.what_ifs if one.name == name)
 
 
 def test_the_tight_row_of_a_gpu_is_that_of_its_region(
@@ -54,7 +54,7 @@ def test_the_tight_row_of_a_gpu_is_that_of_its_region(
     options = instance.regions[gpu.device].inner.of(gpu.max_loras, gpu.max_lora_rank)
     rows = min(options, key=lambda one: float(one.fill(sums)))
     assert said.fill == pytest.approx(float(rows.fill(sums)))
-    assert said.row == rows.tightest(sums)[1]
+    assert said.row == rows.rows[int(rows.fills(sums).argmax())].meaning
     assert sum(said.parts.values()) == pytest.approx(said.fill, abs=0.05)
     assert said.second_fill is not None
     assert said.second_fill <= said.fill
@@ -90,9 +90,9 @@ def test_the_text_fits_a_terminal_and_says_why(explanation: Explanation, result:
 
 
 def test_a_lower_rank_saves_no_less_the_lower_it_is(explanation: Explanation) -> None:
-    names = [one.name for one in explanation.levers]
+    names = [one.name for one in explanation.what_ifs]
     assert names[2:] == ["largest rank 16", "largest rank 8"]
-    higher, lower = lever(explanation, "largest rank 16"), lever(explanation, "largest rank 8")
+    higher, lower = what_if(explanation, "largest rank 16"), what_if(explanation, "largest rank 8")
     assert higher.saves is not None
     assert lower.saves is not None
     assert -1e-6 <= higher.saves <= lower.saves + 1e-6
@@ -111,22 +111,35 @@ def test_one_more_slot_is_worth_what_the_slot_rows_lack(result: optimizer.Result
         for option in instance.inner.options
         if option.key == (EngineOption("H100-64GB", 8, 32), "resident")
     )
-    rows = next(rows for rows in kept.inner.options if rows.regime == "resident")
-    assert SLOT_ROW in [row.meaning for row in rows.rows]
     loose = replace(options[0], usage=np.ones((2, instance.inner.n_classes)), capacity=np.array([1e6, 8.0]))
     only = replace(only, inner=replace(instance.inner, options=(loose,)))
     found = explain(result, only)
-    assert lever(found, "one more slot").saves == pytest.approx(4 - 32 / 9, rel=1e-4)
-    assert "of the KV cache" in lever(found, "one more slot").text
+    assert what_if(found, "one more slot").saves == pytest.approx(4 - 32 / 9, rel=1e-4)
+    assert "of the KV cache" in what_if(found, "one more slot").text
+
+
+def test_the_row_of_the_slots_is_known_by_what_it_limits_whatever_the_texts(instance: Instance) -> None:
+    """By its numbers: an option may be renamed, and a row may mean it in other words."""
+    for option in instance.inner.options:
+        row, resident = slot_row(replace(option, name="")), option.name.endswith("resident")
+        assert (row is not None) == resident
+        (rows,) = (
+            rows
+            for rows in instance.regions[option.device].inner.of(
+                option.option.max_loras, option.option.max_lora_rank
+            )
+            if rows.regime == ("resident" if resident else "shared")
+        )
+        assert row is None or rows.rows[row].meaning == "a slot for every adapter"
 
 
 def test_a_smaller_max_model_len_helps_only_engines_that_fail_for_it(
     explanation: Explanation, result: optimizer.Result, instance: Instance
 ) -> None:
-    assert lever(explanation, "smaller max_model_len").saves == 0.0
-    assert "takes no memory" in lever(explanation, "smaller max_model_len").text
+    assert what_if(explanation, "smaller max_model_len").saves == 0.0
+    assert "takes no memory" in what_if(explanation, "smaller max_model_len").text
     long = scenarios.override(instance.scenario, ["engine.max_model_len=131072"])
-    found = lever(explain(result, replace(instance, scenario=long)), "smaller max_model_len")
+    found = what_if(explain(result, replace(instance, scenario=long)), "smaller max_model_len")
     assert "instead of 131,072 would also start" in found.text
 
 

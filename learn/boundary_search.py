@@ -1,0 +1,282 @@
+"""The boundary of one composition: loaded more and less until an accepted and a starved run are close."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+from scipy.optimize import brentq
+
+from learn.bisection import bisect
+from learn.boundary import BoundaryModel, crossing
+from learn.design import Composition, SamplingPlan, kind_of
+from learn.features import FEATURES, REGIMES, BoolArray, Engines, FloatArray, candidate_features
+from learn.params import DEFAULTS, BoundaryParams, LearnParams
+from learn.space import DesignSpace
+from learn.steady_state import ESTIMATES, SteadyState
+from scenarios import Workload
+from scenarios.arrivals import DeterministicArrivals, GammaArrivals, PoissonArrivals, WeibullArrivals
+from twin.judging import judge
+
+STEADY = (PoissonArrivals, GammaArrivals, WeibullArrivals, DeterministicArrivals)
+"""Arrivals whose rates do not change, so that any part of a run is like the whole."""
+
+STEP = ESTIMATES.index("step_estimate")
+"""Column of the logarithm of a step's milliseconds."""
+
+CARRIED = ESTIMATES.index("carried_estimate")
+"""Column of the share that a steady engine carries."""
+
+OUTPUT = next(k for k, feature in enumerate(FEATURES) if feature.name == "output_mean")
+"""Column of the mean output tokens of a candidate."""
+
+FIRST_ESTIMATE_TOLERANCE = 1e-3
+"""Logarithm to which the load of a search's first run is estimated."""
+
+
+@dataclass
+class Bracket:
+    """Runs of one composition, and the nearest to its boundary on each side.
+
+    Parameters
+    ----------
+    rows
+        Runs as rows of a dataset.
+    boundary_params
+        Where between two runs the boundary may lie.
+    accepted, starved
+        Logarithm of the total rate, and margin, of the heaviest accepted and the lightest starved run.
+    """
+
+    rows: list[dict[str, float]]
+    boundary_params: BoundaryParams
+    accepted: tuple[float, float] = (-math.inf, math.nan)
+    starved: tuple[float, float] = (math.inf, math.nan)
+
+    @property
+    def width(self) -> float:
+        """Logarithm of the ratio of the two loads."""
+        return self.starved[0] - self.accepted[0]
+
+    @property
+    def boundary(self) -> float:
+        """Total rate in requests/s where the margin crosses 0, or the nearest rate that is known."""
+        (low, above), (high, below) = self.accepted, self.starved
+        if math.isinf(self.width):
+            return math.exp(high if math.isinf(low) else low)
+        place = crossing(np.array(above), np.array(below), self.boundary_params)
+        return math.exp(low + self.width * float(place))
+
+    def add(self, row: dict[str, float]) -> None:
+        """Take in a run."""
+        self.rows.append(row)
+        at = math.log(row["total_rate"]), row["margin"]
+        if row["starved"]:
+            self.starved = min(self.starved, at)
+        elif at[0] < self.starved[0]:
+            self.accepted = max(self.accepted, at)
+
+
+@dataclass(frozen=True)
+class BoundarySearch:
+    """The search for the boundary of one composition; loads are total rates in requests/s.
+
+    Parameters
+    ----------
+    space, plan, params
+        The engine, how many runs there may be, and how they are chosen.
+    composition
+        The mix that is loaded more and less.
+    """
+
+    space: DesignSpace
+    plan: SamplingPlan
+    composition: Composition
+    params: LearnParams = DEFAULTS
+
+    def runs(self, expected: float | None) -> list[dict[str, float]]:
+        """The bracket of the boundary, and some runs at random loads around it.
+
+        Parameters
+        ----------
+        expected
+            Where the boundary is expected; None: short runs bracket it first.
+        """
+        start = self.rough_boundary() if expected is None else expected
+        bracket = self.bracket(start, self.params.search.first_step)
+        return bracket.rows + self._scattered(bracket)
+
+    def rough_boundary(self) -> float:
+        """A load near the boundary, from short runs that are then forgotten."""
+        limits = self.params.search
+        short = replace(self.space, workload=_part_of(self.space.workload, limits.bracketing_share))
+        rough = replace(self, space=short, plan=replace(self.plan, width=limits.bracketing_width))
+        return rough.bracket(self.first_estimate(), limits.bracketing_step).boundary
+
+    def bracket(self, expected: float, first_step: float) -> Bracket:
+        """Load the composition more and less until its boundary is bracketed.
+
+        Parameters
+        ----------
+        expected
+            The load to start from.
+        first_step
+            Largest first change of the logarithm of the load; it doubles with every change.
+        """
+        low, high = math.log(self.params.search.min_rate), math.log(self.max_rate)
+        bracket, step = Bracket([], self.params.boundary), first_step
+        log_rate = min(math.log(expected), high)
+        while not bracket.rows or (len(bracket.rows) < self.plan.max_runs and low < log_rate <= high):
+            bracket.add(self.observe(math.exp(log_rate), len(bracket.rows)))
+            if bracket.width <= math.log(self.plan.width):
+                break
+            if math.isfinite(bracket.width):
+                log_rate = math.log(bracket.boundary)
+                continue
+            log_rate = self._beyond(bracket, step)
+            step = min(2 * step, self.params.search.max_step)
+        return bracket
+
+    def _beyond(self, bracket: Bracket, step: float) -> float:
+        """Logarithm of the next load while all runs lie on one side: one expected on the other side.
+
+        The overshoot doubles with every run, as each that still lies on this side was to lie on the other.
+        """
+        limits = self.params.search
+        overshoot = min(limits.overshoot * 2.0 ** (len(bracket.rows) - 1), step)
+        if math.isinf(bracket.starved[0]):
+            log_rate, margin = bracket.accepted
+            # Far from its limit a GPU serves all it is asked for; the margin says nothing of the distance.
+            distance = margin + overshoot if margin < limits.saturated_margin else max(overshoot, step / 2)
+            return log_rate + min(distance, step)
+        # An overloaded GPU serves what it can whatever the load: this is too large as the share is too small.
+        log_rate, margin = bracket.starved
+        return log_rate - min(-math.log1p(max(margin, -0.99)) + overshoot, step)
+
+    def _scattered(self, bracket: Bracket) -> list[dict[str, float]]:
+        """Runs at random loads, below and above the boundary in turn."""
+        limits, index = self.params.search, self.composition.index
+        rng = np.random.default_rng((self.plan.seed, 4, index))
+        _, among_alike = kind_of(index)
+        rows = []
+        for k in range(self.plan.spread):
+            below = (among_alike + k) % 2 == 0
+            factor = rng.uniform(limits.lightest, 1.0) if below else limits.heaviest ** rng.uniform()
+            rows.append(self.observe(bracket.boundary * factor, len(bracket.rows) + k))
+        return rows
+
+    def observe(self, total_rate: float, run: int) -> dict[str, float]:
+        """One twin run as a row of a dataset; all runs of a composition share their random numbers."""
+        space, option = self.space, self.composition.option
+        verdict = judge(
+            self.composition.load(space, total_rate),
+            self.workload(total_rate),
+            space.engine,
+            space.profile,
+            max_loras=option.max_loras,
+            max_lora_rank=option.max_lora_rank,
+            service_levels=space.service_levels,
+            gpu_memory_gib=space.memory_gib,
+            seed=self.plan.seed * 1_000_003 + self.composition.index,
+            replications=1,
+        )
+        features = self._features(total_rate)[0]
+        offered = verdict.offered_tok_per_s
+        return {
+            "composition": self.composition.index,
+            "run": run,
+            "total_rate": total_rate,
+            **dict(zip((f.name for f in FEATURES), features.tolist(), strict=True)),
+            "throughput_tok_per_s": verdict.served_tok_per_s,
+            "itl_ms": math.nan if verdict.itl_ms is None else verdict.itl_ms,
+            "ttft_ms": math.nan if verdict.ttft_ms is None else verdict.ttft_ms,
+            "served_share": min(verdict.served_tok_per_s / offered, 1.0) if offered > 0 else 1.0,
+            "worst_served_share": verdict.worst_served_share,
+            "margin": max(verdict.least_margin, -1.0),
+            "starved": int(not verdict.accepted),
+        }
+
+    # --- where to begin, and how far to go ---------------------------------------------------------
+
+    def predict(self, model: BoundaryModel, max_rate: float) -> float | None:
+        """The load, at most ``max_rate``, at which the composition reaches a model's boundary.
+
+        None where the model holds it for starved at any load. To a thousandth, so that the last digits of a
+        fit, which differ between machines, do not matter.
+        """
+        engine = np.array([self.composition.option.numbers], dtype=np.float64)
+        row = model.rows(REGIMES[self.composition.shared], engine)[0]
+
+        def excess(log_rate: float) -> float:
+            return float(row @ self.composition.sums(self.space, math.exp(log_rate))) - 1.0
+
+        low, high = math.log(self.params.search.min_rate), math.log(max_rate)
+        if excess(low) >= 0:
+            return None
+        if excess(high) <= 0:
+            return max_rate
+        return math.exp(round(brentq(excess, low, high, xtol=1e-6), 3))
+
+    def first_estimate(self) -> float:
+        """The load at which an engine that works steadily no longer keeps up.
+
+        To a thousandth, and at most so many that a run takes reasonable time.
+        """
+        limits = self.params.search
+
+        def keeps_up(log_rate: FloatArray) -> BoolArray:
+            estimate = self._steady.estimate(self._features(math.exp(float(log_rate))))
+            return np.asarray(estimate[0, CARRIED] >= self.space.service_levels.served_share)
+
+        low, high = math.log(limits.min_rate), math.log(limits.max_requests / self.space.workload.duration_s)
+        if keeps_up(np.array(high)):
+            low, high = high, math.log(self.max_rate)
+        halvings = math.ceil(math.log2(max((high - low) / FIRST_ESTIMATE_TOLERANCE, 1.0)))
+        return math.exp(round(float(bisect(keeps_up, low, high, halvings=halvings)[0]), 3))
+
+    @property
+    def max_rate(self) -> float:
+        """Heaviest load that is tried: beyond, a run has more requests than are allowed."""
+        return self.params.search.max_requests / min(self.space.workload.duration_s, self.shortest_s)
+
+    @cached_property
+    def shortest_s(self) -> float:
+        """Seconds that a run takes at least, however many requests it has, unless the workload is shorter."""
+        if not isinstance(self.space.workload.arrivals, STEADY):
+            return math.inf
+        features = self._features(self.params.search.min_rate)
+        step_s = math.exp(float(self._steady.estimate(features)[0, STEP])) / 1e3
+        return self.params.search.enough_lifetimes * step_s * float(features[0, OUTPUT])
+
+    def workload(self, total_rate: float) -> Workload:
+        """The workload of a run: of short requests, so many are served that a part tells as much.
+
+        To two digits, so that the last digits of an estimate, which differ between machines, do not matter.
+        """
+        limits, whole = self.params.search, self.space.workload
+        if total_rate <= limits.full_duration_rate:
+            return whole
+        enough = max(limits.enough_requests / total_rate, self.shortest_s)
+        if enough >= whole.duration_s:
+            return whole
+        return _part_of(whole, float(f"{enough:.2g}") / whole.duration_s)
+
+    @cached_property
+    def _steady(self) -> SteadyState:
+        return SteadyState.of_space(self.space)
+
+    def _features(self, total_rate: float) -> FloatArray:
+        """Features of the composition at a load, shape (1, len(FEATURES))."""
+        mix = self.composition
+        engines = Engines(*(np.array([float(value)]) for value in mix.option.numbers))
+        rate, (prompt, output, square) = total_rate * mix.weight, self.space.means[mix.pair].T
+        everyone = np.ones((1, len(rate)))
+        return candidate_features(rate, mix.rank, prompt, output, square, everyone, engines)
+
+
+def _part_of(workload: Workload, share: float) -> Workload:
+    return workload.model_copy(
+        update={"duration_s": share * workload.duration_s, "warmup_s": share * workload.warmup_s}
+    )
