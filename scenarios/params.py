@@ -38,7 +38,7 @@ class Params(FrozenModel):
         return changes
 
 
-P = TypeVar("P", bound=Params)
+P = TypeVar("P", bound=FrozenModel)
 
 
 def read_params(path: str | os.PathLike[str], kind: type[P]) -> P:

@@ -103,15 +103,17 @@ def replay_command(
 
 def calibrate_command(
     folder: Annotated[
-        Path, typer.Argument(metavar="FOLDER", help="Tables of measurements: serving_runs.csv and probes.")
+        Path,
+        typer.Argument(metavar="FOLDER", help="measurement.yaml, serving_runs.csv and tables of probes."),
     ],
-    model: Annotated[str, typer.Option(help="Base model, as the tables and Hugging Face name it.")],
+    model: Annotated[str, typer.Option(help="Base model, as the tables name it.")],
     out: Annotated[Path, typer.Option(metavar="PROFILE.json", help="Where to write the profile.")],
-    device: Annotated[str, typer.Option(help="Kind of GPU, as scenarios name it.")] = "H100-64GB",
-    gpu_memory_gib: Annotated[
-        float, typer.Option(min=1, help="Memory of the GPU as the engine sees it, in GiB.")
-    ] = 63.43,
-    engine_version: Annotated[str, typer.Option(help="Version of vLLM behind the measurements.")] = "0.8.5",
+    set_: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", metavar="PATH=VALUE", help="A value of measurement.yaml: device=L40S (repeatable)."
+        ),
+    ] = None,
     start: Annotated[
         Path | None, typer.Option(help="Profile to start from, which halves the work; absent: the probes.")
     ] = None,
@@ -122,6 +124,9 @@ def calibrate_command(
     cross_validate: Annotated[
         bool, typer.Option(help="Also fit without each group and compare with its runs.")
     ] = True,
+    params: Annotated[
+        Path | None, typer.Option(metavar="FILE.toml", help="Parameters of the calibration.")
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed.")] = 0,
     workers: WorkersOption = 2,
     quiet: QuietOption = False,
@@ -129,24 +134,22 @@ def calibrate_command(
     """Fit an engine profile to the measurements in FOLDER; print its errors on groups left out of the fit."""
     import twin
     from optimizer.progress import progress_bar
-    from scenarios.display import visible
+    from scenarios import read_params
 
-    check_outputs({"--out": out}, [*folder.glob("*.csv"), *(() if start is None else (start,))])
-    command = visible(f"lorapack calibrate FOLDER --model {model} --device {device} --out {out.name}")
-    about = twin.Measurement(
-        device=device, gpu_memory_gib=gpu_memory_gib, engine_version=engine_version, command=command
-    )
+    inputs = [*folder.glob("*"), *(file for file in (start, params) if file is not None)]
+    check_outputs({"--out": out}, inputs)
     with progress_bar(not quiet) as report:
         profile, quality = twin.calibrate(
             folder,
             model,
-            measurement=about,
+            measurement=twin.read_measurement(folder, set_ or ()),
             start=None if start is None else twin.read_profile(start),
             groups=groups,
             cross_validate=cross_validate,
             seed=seed,
             workers=workers,
             progress=report,
+            params=None if params is None else read_params(params, twin.CalibrationParams),
         )
     deliver([quality.summary], Output(out, lambda to: twin.write_profile(profile, to)))
 
@@ -157,7 +160,9 @@ def fidelity_command(
     profile: Annotated[
         Path | None, typer.Option(help="Profile for every row; absent: the shipped one of its model.")
     ] = None,
-    device: Annotated[str, typer.Option(help="Device of the shipped profiles.")] = "H100-64GB",
+    device: Annotated[
+        str | None, typer.Option(help="Device of the shipped profiles; absent: the only one of each model.")
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed.")] = 0,
     workers: WorkersOption = 2,
     quiet: QuietOption = False,

@@ -2,25 +2,14 @@
 
 from __future__ import annotations
 
-import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from scenarios.errors import Problem, ScenarioError
 from twin.calibration.cost_terms import Steps
-
-SLOWEST_MS = 400.0
-"""Logged steps above this are compilations of a kernel for a new shape, which happen once."""
-
-BLOCKS_OF_STEPS = (32, 8)
-"""Logged steps are grouped by this many tokens and distinct adapters."""
-
-FEWEST_STEPS = 8
-"""Smaller groups of logged steps are left out."""
+from twin.calibration.params import ProbeParams
 
 
 @dataclass(frozen=True)
@@ -32,55 +21,22 @@ class Probe:
     weight: float
 
 
-def read_table(folder: Path, name: str, texts: tuple[str, ...], numbers: tuple[str, ...]) -> pd.DataFrame:
-    """A table of measurements with at least these columns of text and of numbers.
-
-    Raises
-    ------
-    ScenarioError
-        If it cannot be read, lacks a column, or has something else where a number should be.
-    """
-    path = folder / name
-    try:
-        table = pd.read_csv(path, dtype=dict.fromkeys(texts, str))
-    except (OSError, EOFError, ValueError, zlib.error) as error:
-        remedy = "name a folder of measurements that has it"
-        raise ScenarioError([Problem("file", f"cannot be read ({error})", remedy)], str(path)) from error
-    check_columns(table, texts, numbers, str(path))
-    return table
+def find_probes(tables: Mapping[str, pd.DataFrame], params: ProbeParams) -> list[Probe]:
+    """All probes in the tables of one model's measurements."""
+    return [
+        *_fixed_batches(tables["fixed_batches"], params),
+        *_prefills(tables["prefill_steps"], params),
+        *_logged_steps(tables["engine_steps"], params),
+    ]
 
 
-def check_columns(table: pd.DataFrame, texts: Sequence[str], numbers: Sequence[str], source: str) -> None:
-    """Check that a table has columns; turn columns of numbers into numbers, where they are not yet.
-
-    Raises
-    ------
-    ScenarioError
-        If a column is missing, or a cell is neither empty nor a number.
-    """
-    missing = [column for column in (*texts, *numbers) if column not in table.columns]
-    if missing:
-        remedy = "add it; found: " + ", ".join(map(str, table.columns[:12]))
-        raise ScenarioError([Problem(f"column {c}", "is missing", remedy) for c in missing], source)
-    problems = []
-    for column in numbers:
-        values = pd.to_numeric(table[column], errors="coerce")
-        wrong = table.index[values.isna() & table[column].notna()]
-        if len(wrong):
-            cell = table.at[wrong[0], column]
-            problems.append(Problem(f"row {wrong[0] + 2}, {column}", f"is {cell!r}", "give a number"))
-        table[column] = values
-    if problems:
-        raise ScenarioError(problems, source)
-
-
-def _one(
+def _steps(
     tokens: float,
     decodes: float,
     context: float,
-    adapters: float,
-    max_loras: int,
-    max_lora_rank: int,
+    adapters: float = 0,
+    max_loras: int = 0,
+    max_lora_rank: int = 0,
 ) -> Steps:
     return Steps(
         weight=np.ones(1),
@@ -95,88 +51,51 @@ def _one(
     )
 
 
-def read_probes(folder: Path, model: str) -> list[Probe]:
-    """All probes of a model in a folder of measurements."""
+def _fixed_batches(table: pd.DataFrame, params: ProbeParams) -> list[Probe]:
+    probes = []
+    for row in table.to_dict(orient="records"):
+        batch = row["batch_size"]
+        # Answers are half done on the average.
+        context = batch * (row["prompt_tokens"] + row["output_tokens"] / 2)
+        steps = _steps(batch, batch, context, row["n_adapters"], row["max_loras"], row["max_lora_rank"])
+        weight = params.single_request_weight if batch == 1 else params.batch_weight
+        probes.append(Probe(steps, row["itl_ms"] / 1e3, weight))
+    return probes
+
+
+def _prefills(table: pd.DataFrame, params: ProbeParams) -> list[Probe]:
+    medians = table.groupby("max_num_batched_tokens", as_index=False)[["step_ms"]].median()
     return [
-        *_single_requests(folder, model),
-        *_fixed_batches(folder, model),
-        *_prefills(folder, model),
-        *_logged_steps(folder, model),
+        Probe(_steps(row["max_num_batched_tokens"], 0, 0), row["step_ms"] / 1e3, params.prefill_weight)
+        for row in medians.to_dict(orient="records")
     ]
 
 
-def _single_requests(folder: Path, model: str) -> list[Probe]:
-    numbers = ("max_loras", "max_lora_rank", "single_req_itl_ms", "single_req_output_tokens")
-    table = read_table(folder, "memory_probes.csv", ("model",), numbers)
-    table = table[(table["model"] == model) & table["single_req_itl_ms"].notna()]
-    probes = []
-    for row in table.to_dict(orient="records"):
-        context = float(row.get("single_req_input_tokens", 13)) + float(row["single_req_output_tokens"]) / 2
-        step = _one(1, 1, context, 1, int(row["max_loras"]), int(row["max_lora_rank"]))
-        probes.append(Probe(step, float(row["single_req_itl_ms"]) / 1e3, 0.5))
-    return probes
-
-
-def _fixed_batches(folder: Path, model: str) -> list[Probe]:
-    """Decodes of a full batch without adapters."""
-    numbers = ("max_num_seqs", "prompt_tokens", "set_output_len", "itl_median_ms")
-    table = read_table(folder, "fixed_batch_without_lora.csv", ("model", "family"), numbers)
-    table = table[(table["model"] == model) & (table["family"] == "default_output")]
-    if "preemptions" in table.columns:
-        table = table[~(table["preemptions"] > 0)]
-    probes = []
-    for row in table.to_dict(orient="records"):
-        batch = float(row["max_num_seqs"])
-        context = batch * (float(row["prompt_tokens"]) + float(row["set_output_len"]) / 2)
-        probes.append(Probe(_one(batch, batch, context, 0, 0, 0), float(row["itl_median_ms"]) / 1e3, 1.0))
-    return probes
-
-
-def _prefills(folder: Path, model: str) -> list[Probe]:
-    """Steps full of prompts without adapters: one output token, so the token budget is always used up."""
-    numbers = ("step_median_ms", "n_steps_window")
-    table = read_table(folder, "fixed_batch_without_lora.csv", ("model", "family"), numbers)
-    table = table[(table["model"] == model) & (table["family"] == "default_input")]
-    table = table[table["n_steps_window"] > 100]
-    if table.empty:
-        return []
-    budget = 2048.0
-    return [Probe(_one(budget, 0, 0, 0, 0, 0), float(table["step_median_ms"].median()) / 1e3, 3.0)]
-
-
-def _logged_steps(folder: Path, model: str) -> list[Probe]:
-    """Medians of logged steps of one composition, with 300 slots of rank 8 or without LoRA."""
-    numbers = ("unique_adapters", "batched_tokens", "dt_next_ms")
-    table = read_table(folder, "engine_steps.csv.gz", ("model", "family", "run"), numbers)
-    table = table[(table["model"] == model) & (table["batched_tokens"] > 0)]
-    table = table[table["dt_next_ms"] < SLOWEST_MS]
-    families = ("overhead_small", "initial_points_small", "find_max_batch_small")
-    table = table[table["family"].isin(families)].copy()
-    # A run is named _<sequences>_<slots>_<rank>__<prompt words>_<output tokens>_<adapters>.
-    table["batch"] = table["run"].str.extract(r"^_(\d+)_\d+_\d+__|^_(\d+)__").bfill(axis=1)[0].astype(float)
-    table["batch"] = table["batch"].fillna(256.0)
-    words = table["run"].str.extract(r"__(\d+)_(\d+)").astype(float)
-    # One word repeated: 4 tokens of template and the word, 200 words are 407 tokens.
-    table["prompt"] = np.where(words[0] > 50, 407.0, 4.0)
-    table["output"] = words[1]
-    table["lora"] = table["family"] != "initial_points_small"
-    by_tokens, by_adapters = BLOCKS_OF_STEPS
-    table["tokens_block"] = table["batched_tokens"] // by_tokens
-    table["adapters_block"] = table["unique_adapters"] // by_adapters
-    keys = ["lora", "output", "prompt", "batch", "tokens_block", "adapters_block"]
-    groups = table.groupby(keys).agg(
-        tokens=("batched_tokens", "mean"),
-        adapters=("unique_adapters", "mean"),
-        seconds=("dt_next_ms", lambda ms: ms.median() / 1e3),
-        count=("dt_next_ms", "size"),
+def _logged_steps(table: pd.DataFrame, params: ProbeParams) -> list[Probe]:
+    """Medians of logged steps of one composition."""
+    table = table[table["step_ms"] < params.slowest_step_ms]
+    engine = ["max_loras", "max_lora_rank", "output_tokens", "prompt_tokens", "max_num_seqs"]
+    blocks = {
+        "tokens_block": table["batched_tokens"] // params.tokens_per_group,
+        "adapters_block": table["n_adapters"] // params.adapters_per_group,
+    }
+    medians = (
+        table.assign(**blocks)
+        .groupby([*engine, *blocks], as_index=False)
+        .agg(
+            tokens=("batched_tokens", "mean"),
+            adapters=("n_adapters", "mean"),
+            step_ms=("step_ms", "median"),
+            steps=("step_ms", "size"),
+        )
     )
     probes = []
-    for row in groups[groups["count"] >= FEWEST_STEPS].reset_index().to_dict(orient="records"):
-        tokens, batch = float(row["tokens"]), float(row["batch"])
+    for row in medians[medians["steps"] >= params.min_group].to_dict(orient="records"):
+        tokens, batch = row["tokens"], row["max_num_seqs"]
         # Above the batch size, prompts of the next wave share the step with what is left of the last.
-        decoding = min(tokens, batch) if tokens <= 1.02 * batch else 0.7 * batch
-        context = decoding * (float(row["prompt"]) + float(row["output"]) / 2)
-        slots, rank = (300, 8) if row["lora"] else (0, 0)
-        step = _one(tokens, decoding, context, float(row["adapters"]), slots, rank)
-        probes.append(Probe(step, float(row["seconds"]), 0.3 * min(1.0, float(row["count"]) / 30)))
+        decodes = min(tokens, batch) if tokens <= 1.02 * batch else params.mixed_decode_share * batch
+        context = decodes * (row["prompt_tokens"] + row["output_tokens"] / 2)
+        steps = _steps(tokens, decodes, context, row["adapters"], row["max_loras"], row["max_lora_rank"])
+        weight = params.step_weight * min(1.0, row["steps"] / params.full_group)
+        probes.append(Probe(steps, row["step_ms"] / 1e3, weight))
     return probes

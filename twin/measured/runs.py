@@ -7,33 +7,106 @@ import zlib
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated, Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from pydantic import AfterValidator
 from scipy.special import ndtr
 
-from scenarios.errors import Problem, ScenarioError
+from scenarios.base import Finding
 from scenarios.lengths import HistogramLengths
+from scenarios.words import shown
 from twin.engine.requests import FloatArray, IntArray, Requests
 from twin.engine.setup import EngineSetup
+from twin.measured.params import FidelityParams
+from twin.measured.tables import Number, Positive, PositiveCount, TableRow, Text, read_table
 from twin.profile import EngineProfile, ServedLengths
 
-CLIENT_CAP = 25_000
-"""Requests that the measuring client could hold open; it ran out of ports at 20 to 28 thousand."""
+SATURATED = "client_cap_saturated"
+"""Quality of runs whose client held as many requests open as it could."""
 
-REQUIRED = ("run_id", "model", "max_loras", "n_adapters", "max_lora_rank", "rates", "sizes")
-"""Columns without which a row cannot be simulated."""
 
-OPTIONAL = {"total_time_s": 3600.0, "max_num_seqs": math.nan, "kv_cache_tokens": math.nan} | dict.fromkeys(
-    ("pool_mean_input", "pool_mean_output", "arrivals_est"), math.nan
-)
-"""Columns that have a default: an hour; the profile's configuration; computed capacity; mean lengths; the
-expected number of requests."""
+def _numbers(text: str) -> list[float]:
+    return [float(value) for value in text.split(";")]
 
-PLAUSIBLE = 5.0
-"""Standard deviations of a Poisson count within which ``arrivals_est`` is believed: a client that its cap
-held back did not count what it never sent."""
+
+def _checked_numbers(text: str) -> str:
+    try:
+        if all(0 < value < math.inf for value in _numbers(text)):
+            return text
+    except ValueError:
+        pass
+    raise Finding((), f"is {shown(text)}", "give numbers above 0 separated by ;").error()
+
+
+Numbers = Annotated[str, AfterValidator(_checked_numbers)]
+
+
+class ServingRun(TableRow):
+    """One run of an engine under a stream of requests; the table ``serving_runs.csv``."""
+
+    run_id: Text
+    """Name of the run."""
+    model: Text
+    """Base model."""
+    max_loras: PositiveCount
+    """Adapter slots."""
+    n_adapters: PositiveCount
+    """Adapters served, all of them in CPU memory."""
+    max_lora_rank: PositiveCount
+    """Rank of every slot."""
+    rates: Numbers
+    """Requests/s of the adapters, separated by ;, dealt to them in turn."""
+    sizes: Numbers
+    """LoRA ranks of the adapters, separated by ;, dealt to them in turn."""
+    total_time_s: Positive = 3600.0
+    """Seconds that the run lasted; an hour if not given."""
+    max_num_seqs: Positive = math.nan
+    """Most requests in a batch; if not given, the profile's."""
+    kv_cache_tokens: Positive = math.nan
+    """KV capacity in tokens that the engine reported; if not given, computed (a calibration needs it)."""
+    pool_mean_input: Positive = math.nan
+    """Mean prompt tokens of the requests offered; if not given, the profile's."""
+    pool_mean_output: Positive = math.nan
+    """Mean tokens asked of the answers; if not given, the profile's."""
+    arrivals_est: Positive = math.nan
+    """Requests offered; if not given, or if no Poisson process gives as many, the expected number."""
+    max_open_requests: Positive = math.nan
+    """Most requests that the client held open; if not given, as many as one machine can."""
+    group: str = ""
+    """Runs of one kind, left out of the fit together to measure its errors."""
+    status: str = ""
+    """``ok``, or why there are no results; engines that did not start: ``kv_below_max_model_len``,
+    ``no_kv_memory``, ``oom_cuda``, ``oom_sampler_warmup``."""
+    quality: str = ""
+    """``clean``; ``client_cap_saturated`` where the client held as many requests open as it could, so that
+    only throughput and the time between tokens are the engine's; others are not used."""
+    total_throughput: Number = math.nan
+    """Prompt and answer tokens of completed requests per second."""
+    itl_mean_ms: Number = math.nan
+    """Mean time between the chunks that the client received."""
+    tpot_mean_ms: Number = math.nan
+    """Mean over completed requests of the time per output token after the first."""
+    ttft_mean_ms: Number = math.nan
+    """Mean time to first token of completed requests."""
+    running_mean: Number = math.nan
+    """Requests in the batch, mean over time."""
+    waiting_mean: Number = math.nan
+    """Requests in the engine's queue, mean over time."""
+    kv_usage_mean: Number = math.nan
+    """Share of the KV cache in use, mean over time."""
+    starved: bool | None = None
+    """Whether throughput fell 10 % or more short of what was offered."""
+    ideal_tok_s: Number = math.nan
+    """Tokens per second offered."""
+    peer_twin_total_throughput: Number = math.nan
+    """What another simulator says of ``total_throughput``."""
+    peer_twin_itl_ms: Number = math.nan
+    """What another simulator says of ``itl_mean_ms``."""
+    peer_twin_ttft_ms: Number = math.nan
+    """What another simulator says of ``ttft_mean_ms``."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +129,8 @@ class MeasuredRun:
         Mean tokens of the requests offered; None where the table does not say.
     arrivals
         Requests offered.
+    max_open_requests
+        Most requests that the client held open.
     """
 
     run_id: str
@@ -71,111 +146,68 @@ class MeasuredRun:
     mean_prompt: float | None
     mean_output: float | None
     arrivals: int
+    max_open_requests: int
 
 
 def read_runs(path: str | Path) -> pd.DataFrame:
-    """Read a table of serving runs and check what simulating it needs.
+    """Read a table of serving runs; columns that are not those of `ServingRun` are kept as they are.
 
     Raises
     ------
     ScenarioError
-        If the file is no such table; names every column that is missing and every bad cell (20 at most).
+        If the file is no such table; names every column that is missing and every bad cell.
     """
-    try:
-        table = pd.read_csv(path, dtype={"run_id": str, "model": str, "rates": str, "sizes": str})
-    except (OSError, ValueError) as error:
-        problem = Problem("file", f"cannot be read as CSV ({error})", "give a table of serving runs")
-        raise ScenarioError([problem], str(path)) from error
-    missing = [name for name in REQUIRED if name not in table.columns]
-    if missing:
-        found = ", ".join(map(str, table.columns[:12]))
-        problems = [Problem(f"column {name}", "is missing", f"add it; found: {found}") for name in missing]
-        raise ScenarioError(problems, str(path))
-    for name, default in OPTIONAL.items():
-        if name not in table.columns:
-            table[name] = default
-    problems = _faults(table)
-    if problems:
-        raise ScenarioError(problems[:20], str(path))
-    return table
+    return read_table(Path(path), ServingRun, strict=False)
 
 
-def _faults(table: pd.DataFrame) -> list[Problem]:
-    problems = []
-    for name in ("max_loras", "n_adapters", "max_lora_rank", *OPTIONAL):
-        numbers = pd.to_numeric(table[name], errors="coerce")
-        given = table[name].notna() if name in OPTIONAL else pd.Series(True, table.index)
-        wrong = given & ~(np.isfinite(numbers) & (numbers > 0) & (numbers < 1e9))
-        for row in table.index[wrong][:3]:
-            problems.append(
-                Problem(f"row {row + 2}, {name}", f"is {table.at[row, name]!r}", "give a number above 0")
-            )
-    for name in ("rates", "sizes"):
-        for row, text in table[name].items():
-            try:
-                good = all(float(v) > 0 and math.isfinite(float(v)) for v in str(text).split(";"))
-            except ValueError:
-                good = False
-            if not good:
-                problems.append(
-                    Problem(f"row {row!s}, {name}", f"is {text!r}", "give numbers above 0 separated by ;")
-                )
-    for name in ("run_id", "model"):
-        if table[name].isna().any():
-            problems.append(Problem(f"column {name}", "has empty cells", "fill them"))
-    return problems
-
-
-def measured_runs(table: pd.DataFrame) -> list[MeasuredRun]:
+def measured_runs(table: pd.DataFrame, params: FidelityParams | None = None) -> list[MeasuredRun]:
     """The runs of a table from `read_runs`.
 
     Rates and ranks are dealt round-robin, the k-th value of a list of m going to ceil((n − k)/m) adapters.
     """
-    return [_run(row) for row in table.to_dict(orient="records")]
+    params = params or FidelityParams()
+    return [_run(row, params) for row in with_defaults(table).to_dict(orient="records")]
 
 
-def _run(row: Mapping[Hashable, object]) -> MeasuredRun:
-    n = int(float(str(row["n_adapters"])))
-    quality = row.get("quality")
-    rate = np.array(_dealt(str(row["rates"]), n), dtype=np.float64)
-    seconds = _known(row["total_time_s"]) or OPTIONAL["total_time_s"]
+def with_defaults(table: pd.DataFrame) -> pd.DataFrame:
+    """A table from `read_runs` with the columns that it lacks, at their defaults."""
+    absent = {name: f for name, f in ServingRun.model_fields.items() if name not in table.columns}
+    return table.assign(**{name: f.default for name, f in absent.items() if not f.is_required()})
+
+
+def _run(row: Mapping[Hashable, Any], params: FidelityParams) -> MeasuredRun:
+    rate = np.resize(_numbers(row["rates"]), row["n_adapters"])
+    seconds = row["total_time_s"]
     return MeasuredRun(
-        run_id=str(row["run_id"]),
-        model=str(row["model"]),
-        quality=quality if isinstance(quality, str) else "",
-        max_loras=int(float(str(row["max_loras"]))),
-        max_lora_rank=int(float(str(row["max_lora_rank"]))),
+        run_id=row["run_id"],
+        model=row["model"],
+        quality=row["quality"],
+        max_loras=row["max_loras"],
+        max_lora_rank=row["max_lora_rank"],
         rate=rate,
-        rank=np.array(_dealt(str(row["sizes"]), n), dtype=np.int32),
+        rank=np.resize(_numbers(row["sizes"]), row["n_adapters"]).astype(np.int32),
         seconds=seconds,
         max_num_seqs=_whole(row["max_num_seqs"]),
         kv_cache_tokens=_whole(row["kv_cache_tokens"]),
         mean_prompt=_known(row["pool_mean_input"]),
         mean_output=_known(row["pool_mean_output"]),
-        arrivals=_arrivals(float(rate.sum()) * seconds, _known(row["arrivals_est"])),
+        arrivals=_arrivals(float(rate.sum()) * seconds, row["arrivals_est"], params),
+        max_open_requests=_whole(row["max_open_requests"]) or params.max_open_requests,
     )
 
 
-def _arrivals(expected: float, counted: float | None) -> int:
+def _arrivals(expected: float, counted: float, params: FidelityParams) -> int:
     """Requests offered: as counted, where the count can be that of a Poisson process, else as expected."""
-    if counted is not None and abs(counted - expected) <= PLAUSIBLE * math.sqrt(expected):
-        return max(1, round(counted))
-    return max(1, round(expected))
+    believed = abs(counted - expected) <= params.plausible_deviations * math.sqrt(expected)
+    return max(1, round(counted if believed else expected))
 
 
-def _dealt(text: str, n: int) -> list[float]:
-    values = [float(v) for v in text.split(";")]
-    return [values[k % len(values)] for k in range(n)]
+def _known(number: float) -> float | None:
+    return None if math.isnan(number) else number
 
 
-def _known(value: object) -> float | None:
-    number = float(str(value))
-    return number if math.isfinite(number) else None
-
-
-def _whole(value: object) -> int | None:
-    number = _known(value)
-    return None if number is None else int(number)
+def _whole(number: float) -> int | None:
+    return None if math.isnan(number) else int(number)
 
 
 def run_requests(run: MeasuredRun, profile: EngineProfile, seed: int = 0) -> Requests:
@@ -188,7 +220,7 @@ def run_requests(run: MeasuredRun, profile: EngineProfile, seed: int = 0) -> Req
     rng = np.random.default_rng(np.random.SeedSequence([seed, zlib.crc32(run.run_id.encode())]))
     total = float(run.rate.sum())
     asked = run.arrivals
-    n = min(asked, _most_sent(run, profile))
+    n = min(asked, _max_sent(run, profile))
     prompt, output = draw_served_lengths(profile.lengths, n, run.mean_prompt, run.mean_output, rng)
     return Requests(
         arrival_s=np.sort(rng.random(n)) * run.seconds * (n / asked),
@@ -199,7 +231,7 @@ def run_requests(run: MeasuredRun, profile: EngineProfile, seed: int = 0) -> Req
     )
 
 
-def _most_sent(run: MeasuredRun, profile: EngineProfile) -> int:
+def _max_sent(run: MeasuredRun, profile: EngineProfile) -> int:
     """Requests that a client with a cap can have sent, if every step had the best number of tokens."""
     budget = profile.measured.max_num_batched_tokens
     token_s = profile.step.tables(run.max_loras, run.max_lora_rank, budget, len(run.rate)).token_s
@@ -207,7 +239,7 @@ def _most_sent(run: MeasuredRun, profile: EngineProfile) -> int:
     lengths = profile.lengths
     each = (run.mean_prompt or lengths.prompt.mean_tokens) + (run.mean_output or lengths.output.mean_tokens)
     # Answers that end early leave room for more requests than the means say.
-    return CLIENT_CAP + math.ceil(1.25 * fastest * run.seconds / each)
+    return run.max_open_requests + math.ceil(1.25 * fastest * run.seconds / each)
 
 
 def draw_served_lengths(
@@ -252,8 +284,16 @@ def _stratified(shape: HistogramLengths, normal: FloatArray, rng: np.random.Gene
     return drawn
 
 
-def run_setup(run: MeasuredRun, profile: EngineProfile, kv_cache_tokens: int) -> EngineSetup:
-    """The engine of a run under a profile, fresh from its start, with the client's cap on open requests."""
+def run_setup(run: MeasuredRun, profile: EngineProfile) -> EngineSetup:
+    """The engine of a run under a profile, fresh from its start, with the client's cap on open requests.
+
+    Raises
+    ------
+    ValueError
+        If the run's KV capacity is not known.
+    """
+    if run.kv_cache_tokens is None:
+        raise ValueError(f"run {run.run_id} has no kv_cache_tokens")
     n, engine = len(run.rate), profile.measured
     return EngineSetup(
         max_loras=run.max_loras,
@@ -262,19 +302,18 @@ def run_setup(run: MeasuredRun, profile: EngineProfile, kv_cache_tokens: int) ->
         max_num_batched_tokens=engine.max_num_batched_tokens,
         long_prefill_token_threshold=engine.long_prefill_token_threshold,
         block_size=engine.block_size,
-        usable_blocks=kv_cache_tokens // engine.block_size - 1,
+        usable_blocks=run.kv_cache_tokens // engine.block_size - 1,
         rules=profile.rules,
         tables=profile.step.tables(run.max_loras, run.max_lora_rank, engine.max_num_batched_tokens, n),
         gpu_load_s=profile.loads.gpu_load_s(run.rank, run.max_lora_rank),
         disk_load_s=np.full(n, profile.first_read_s),
-        max_inflight=CLIENT_CAP,
+        max_inflight=run.max_open_requests,
         cold=True,
     )
 
 
 def selected(table: pd.DataFrame, qualities: Sequence[str]) -> NDArray[np.bool_]:
     """Which rows of a table ran and have one of these qualities."""
-    if "status" not in table.columns or "quality" not in table.columns:
-        return np.zeros(len(table), dtype=np.bool_)
+    table = with_defaults(table)
     chosen: NDArray[np.bool_] = ((table["status"] == "ok") & table["quality"].isin(qualities)).to_numpy()
     return chosen
