@@ -117,7 +117,9 @@ def assess_measured(
     table, profile = read_results(path), space.profile
     table = table[selected(table, QUALITIES) & (table["model"] == profile.model).to_numpy()]
     runs = measured_runs(table)
-    known = np.array([run.kv_cache_tokens is not None and run.mean_prompt is not None for run in runs], bool)
+    known = np.array(
+        [run.kv_cache_tokens is not None and run.pool_mean_input is not None for run in runs], bool
+    )
     table, runs = table[known], [run for run, k in zip(runs, known, strict=True) if k]
     if not runs:
         return []

@@ -104,16 +104,11 @@ def replay_command(
 def calibrate_command(
     folder: Annotated[
         Path,
-        typer.Argument(metavar="FOLDER", help="measurement.yaml, serving_runs.csv and tables of probes."),
+        typer.Argument(metavar="FOLDER", help="measurement.yaml (see --set) and tables of measurements."),
     ],
     model: Annotated[str, typer.Option(help="Base model, as the tables name it.")],
     out: Annotated[Path, typer.Option(metavar="PROFILE.json", help="Where to write the profile.")],
-    set_: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--set", metavar="PATH=VALUE", help="A value of measurement.yaml: device=L40S (repeatable)."
-        ),
-    ] = None,
+    set_: SetOption = None,
     start: Annotated[
         Path | None, typer.Option(help="Profile to start from, which halves the work; absent: the probes.")
     ] = None,

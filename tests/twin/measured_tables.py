@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
 from twin.measured.predict import predict
@@ -58,7 +57,8 @@ def write_tables(folder: Path) -> None:
     write_runs(folder)
     _write_probes(folder)
     loads = [(8, 8, 6.5, 65.0), (8, 16, 8.0, 65.0), (16, 16, 6.5, 85.0)]
-    _write(folder, "adapter_loads", ["adapter_rank", "max_lora_rank", "cpu_to_gpu_ms", "disk_to_cpu_ms"], loads)
+    columns = ["adapter_rank", "max_lora_rank", "cpu_to_gpu_ms", "disk_to_cpu_ms"]
+    _write(folder, "adapter_loads", columns, loads)
     _write_lengths(folder)
 
 
@@ -109,27 +109,24 @@ def write_runs(folder: Path) -> None:
 
 
 def _write_probes(folder: Path) -> None:
-    batches: list[tuple[object, ...]] = []
+    rows: list[tuple[object, ...]] = []
+
+    def add(
+        tokens: int, decodes: int, each: float, slots: int, rank: int, adapters: int, weight: float
+    ) -> None:
+        step = TRUTH.tables(slots, rank, 2048, slots)
+        seconds = step.token_s[tokens] + step.adapter_s[adapters] + step.context_s * decodes * each
+        rows.append((1e3 * seconds, tokens, decodes, decodes * each, adapters, slots, rank, weight))
+
     for slots in (8, 32, 64):
-        step = TRUTH.tables(slots, 16, 2048, 1)
-        ms = 1e3 * (step.token_s[1] + step.adapter_s[1] + step.context_s * (13 + 60))
-        batches.append((1, 13, 120, slots, 16, 1, ms))
-    plain = TRUTH.tables(0, 0, 2048, 0)
-    for batch in (16, 64, 256, 512):
-        ms = 1e3 * (plain.token_s[batch] + plain.context_s * batch * (100 + 50))
-        batches.append((batch, 100, 100, 0, 0, 0, ms))
-    engine = ["max_loras", "max_lora_rank", "n_adapters"]
-    columns = ["batch_size", "prompt_tokens", "output_tokens", *engine, "itl_ms"]
-    _write(folder, "fixed_batches", columns, batches)
-    prefill = (2048, 1e3 * plain.token_s[2048])
-    _write(folder, "prefill_steps", ["max_num_batched_tokens", "step_ms"], [prefill])
-    steps = []
+        add(1, 1, 13 + 60, slots, 16, 1, 0.5)
+    for batch in (1, 16, 64, 256, 512):
+        add(batch, batch, 100 + 50, 0, 0, 0, 1.0)
+    add(2048, 0, 0, 0, 0, 0, 3.0)
     for adapters in (1, 8, 32, 64):
-        step = TRUTH.tables(100, 8, 2048, 100)
-        ms = 1e3 * (step.token_s[220] + step.adapter_s[adapters] + step.context_s * 220 * (4 + 50))
-        steps += [(220, 4, 100, 100, 8, adapters, 220, ms)] * 10
-    columns = ["max_num_seqs", "prompt_tokens", "output_tokens", *engine, "batched_tokens", "step_ms"]
-    _write(folder, "engine_steps", columns, steps)
+        add(220, 220, 4 + 50, 300, 8, adapters, 0.1)
+    columns = ["step_ms", "batched_tokens", "decodes", "context_tokens", "n_adapters", "max_loras"]
+    _write(folder, "probes", [*columns, "max_lora_rank", "weight"], rows)
 
 
 def _write_lengths(folder: Path) -> None:

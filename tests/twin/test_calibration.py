@@ -18,8 +18,7 @@ from twin.calibration.cost_terms import candidate_terms
 from twin.calibration.frontend import final_stall_s
 from twin.calibration.loads_and_lengths import crossing, fit_loads
 from twin.calibration.measurements import TABLES, Measurement, read_tables
-from twin.calibration.params import ProbeParams, StallParams
-from twin.calibration.probes import find_probes
+from twin.calibration.params import StallParams
 
 PUBLIC = Path(__file__).parents[2].parent / "shared" / "measurements"
 
@@ -121,8 +120,8 @@ def test_a_profile_to_start_from_gives_what_no_table_does(
     folder: Path, calibrated: Calibrated, tmp_path: Path, measured_tables: ModuleType
 ) -> None:
     start = calibrated[0].model_copy(update={"first_read_s": 0.125})
-    left_out = ("adapter_loads", "length_histograms", "length_means", "prefill_steps", "engine_steps")
-    bare = without(folder, tmp_path, *left_out, "fixed_batches", "measurement")
+    left_out = ("adapter_loads", "length_histograms", "length_means", "probes", "measurement")
+    bare = without(folder, tmp_path, *left_out)
     about = twin.read_measurement(folder, ["engine_version=0.32.0", "device=L40S"])
     profile, report = twin.calibrate(
         bare, measured_tables.MODEL, measurement=about, start=start, cross_validate=False
@@ -136,36 +135,36 @@ def test_a_profile_to_start_from_gives_what_no_table_does(
     assert report.fitted["mean_abs"].max() < 5
 
 
-def test_not_every_table_of_probes_is_needed(
-    folder: Path, tmp_path: Path, measured_tables: ModuleType
+def test_parameters_change_the_fit_and_are_on_record(
+    folder: Path, calibrated: Calibrated, measured_tables: ModuleType
 ) -> None:
-    some = without(folder, tmp_path, "prefill_steps")
-    once = twin.CalibrationParams.model_validate({"matching": {"cold_rounds": 1}})
-    profile, report = twin.calibrate(some, measured_tables.MODEL, cross_validate=False, params=once)
-    assert profile.provenance.probes == 11
+    changes = {"matching": {"cold_rounds": 1}, "fit": {"token_knots": (1, 64)}}
+    params = twin.CalibrationParams.model_validate(changes)
+    profile, report = twin.calibrate(folder, measured_tables.MODEL, cross_validate=False, params=params)
     assert len(report.rounds) == 1
+    assert {term.tokens_above for term in profile.step.terms} <= {None, 0, 1, 64}
+    assert profile.step != calibrated[0].step
     assert "'cold_rounds': 1" in profile.provenance.note
+    assert not calibrated[0].provenance.note
 
 
-def test_says_what_to_do_where_probes_are_too_unlike_the_runs(
-    folder: Path, tmp_path: Path, measured_tables: ModuleType
-) -> None:
-    few = without(folder, tmp_path, "prefill_steps", "engine_steps")
-    with pytest.raises(twin.CalibrationError, match="of 10 usable runs .* can be matched; at least 5 are"):
-        twin.calibrate(few, measured_tables.MODEL)
+def test_says_what_to_do_where_runs_cannot_be_matched(folder: Path, measured_tables: ModuleType) -> None:
+    strict = twin.CalibrationParams.model_validate({"matching": {"max_mismatch": 1e-12, "max_trials": 1}})
+    with pytest.raises(twin.CalibrationError, match=r"0 of 10 usable runs .*; measure probes that are more"):
+        twin.calibrate(folder, measured_tables.MODEL, params=strict)
 
 
 def test_tables_that_cannot_be_done_without_are_named_together(
     folder: Path, tmp_path: Path, measured_tables: ModuleType
 ) -> None:
-    names = ("adapter_loads", "length_histograms", "length_means", "fixed_batches", "prefill_steps")
-    bare = without(folder, tmp_path, *names, "engine_steps")
+    names = ("adapter_loads", "length_histograms", "length_means", "probes")
+    bare = without(folder, tmp_path, *names)
     pd.DataFrame({"run_id": ["a"], "t": [1.0]}).to_csv(bare / "metrics_readings.csv", index=False)
     about = twin.read_measurement(folder, ["metrics_pause_s="])
     with pytest.raises(ScenarioError) as caught:
         twin.calibrate(bare, measured_tables.MODEL, measurement=about)
     assert [problem.path for problem in caught.value.problems] == [
-        "fixed_batches or prefill_steps or engine_steps",
+        "probes",
         "adapter_loads",
         "length_histograms and length_means",
         "metrics_pause_s",
@@ -198,15 +197,15 @@ def renamed(name: str, old: str, new: str) -> Callable[[Path], None]:
             'column kv_cache_token is none of this table\'s; did you mean "kv_cache_tokens"?',
         ),
         (
-            renamed("fixed_batches.csv.gz", "batch_size", "batchsize"),
-            'fixed_batches.csv.gz, column batch_size is missing; rename "batchsize"',
+            renamed("probes.csv.gz", "batched_tokens", "batch_tokens"),
+            'probes.csv.gz, column batched_tokens is missing; rename "batch_tokens"',
         ),
         (
-            changed("engine_steps.csv.gz", lambda t: t.assign(zebra=1)),
-            "column zebra is none of this table's; remove it; the columns are model, max_loras",
+            changed("probes.csv.gz", lambda t: t.assign(zebra=1)),
+            "column zebra is none of this table's; remove it; the columns are model, step_ms",
         ),
         (
-            changed("engine_steps.csv.gz", lambda t: t.assign(max_loras=0)),
+            changed("probes.csv.gz", lambda t: t.assign(max_loras=0)),
             "row 2, n_adapters is 1 in an engine without LoRA; give max_loras",
         ),
         (
@@ -225,11 +224,11 @@ def renamed(name: str, old: str, new: str) -> Callable[[Path], None]:
         (changed("length_histograms.csv.gz", lambda t: t.iloc[::2]), "have a gap between two bins"),
         (changed("length_histograms.csv.gz", lambda t: t.assign(kind="input")), 'kind is the text "input"'),
         (
-            lambda f: (f / "engine_steps.csv.gz").rename(f / "engine_step.csv"),
-            'engine_step.csv is no table of this form; did you mean "engine_steps.csv"?',
+            lambda f: (f / "probes.csv.gz").rename(f / "probe.csv"),
+            'probe.csv is no table of this form; did you mean "probes.csv"?',
         ),
         (lambda f: (f / "serving_runs.csv").unlink(), "serving_runs.csv is missing"),
-        (lambda f: (f / "engine_steps.csv.gz").write_bytes(b"\x1f\x8b\x08 cut off"), "engine_steps.csv.gz"),
+        (lambda f: (f / "probes.csv.gz").write_bytes(b"\x1f\x8b\x08 cut off"), "probes.csv.gz"),
         (lambda f: (f / "length_histograms.csv.gz").write_text(""), "length_histograms.csv.gz"),
         (lambda f: (f / "serving_runs.csv").write_bytes(b"\x00\xff\x00"), "serving_runs.csv"),
         (lambda f: (f / "measurement.yaml").write_text("device: x"), "gpu_memory_gib is missing"),
@@ -257,7 +256,7 @@ def test_a_folder_without_a_description_says_what_to_give(tmp_path: Path) -> Non
     for name in ("device", "engine", "source"):
         assert f"{name} is missing; add it" in text
     whole = ["device=L4", "gpu_memory_gib=22", "engine_version=new", "engine.max_num_seqs=64", "source=me"]
-    with pytest.raises(ScenarioError, match='engine_version is "new"; write it like 0.8.5'):
+    with pytest.raises(ScenarioError, match=r'engine_version is "new"; write it like 0\.8\.5'):
         twin.read_measurement(tmp_path, whole)
 
 
@@ -308,9 +307,11 @@ def test_the_public_measurements_have_this_form_after_the_script(tmp_path: Path)
     tables = read_tables(tmp_path)
     assert len(tables["serving_runs"]) == 909
     for profile in twin.shipped_profiles():
-        own = {name: table[table["model"] == profile.model] for name, table in tables.items() if "model" in table}
-        assert len(find_probes(own, ProbeParams())) == profile.provenance.probes
-        assert fit_loads(own["adapter_loads"]) == profile.loads
+        probes, loads = (
+            tables[name].query("model == @profile.model") for name in ("probes", "adapter_loads")
+        )
+        assert len(probes) == profile.provenance.probes
+        assert fit_loads(loads) == profile.loads
 
 
 def test_a_model_without_runs(folder: Path) -> None:

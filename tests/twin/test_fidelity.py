@@ -112,11 +112,15 @@ def test_other_columns_are_kept(asked: pd.DataFrame, tmp_path: Path) -> None:
 
 def test_parameters_of_the_comparison(asked: pd.DataFrame, tmp_path: Path) -> None:
     table = written(asked.head(1), tmp_path)
-    once = twin.FidelityParams(max_replications=1, starved_shortfall=1e-9, max_open_requests=9)
+    once = twin.FidelityParams(max_replications=1)
     usual, changed = twin.fidelity(table), twin.fidelity(table, params=once)
-    assert not usual.predictions["predicted_starved"].any()
     assert changed.predictions["predicted_itl_ms"].iloc[0] != usual.predictions["predicted_itl_ms"].iloc[0]
-    assert measured_runs(read_runs(table), once)[0].max_open_requests == 9
+    overloaded = written(asked.iloc[1:2], tmp_path)
+    lenient = twin.FidelityParams(starved_shortfall=0.999)
+    starved = [
+        twin.fidelity(overloaded, params=p).predictions["predicted_starved"].all() for p in (None, lenient)
+    ]
+    assert starved == [True, False]
 
 
 def test_dealing_is_round_robin(asked: pd.DataFrame, tmp_path: Path) -> None:

@@ -17,9 +17,8 @@ from twin.calibration.cost_terms import candidate_terms
 from twin.calibration.frontend import StallEvidence, final_stall_s, fit_scrape, stall_evidence
 from twin.calibration.least_squares import fit_costs
 from twin.calibration.loads_and_lengths import OfferedLengths, fit_loads, offered_lengths
-from twin.calibration.measurements import DESCRIPTION, Measurement, read_measurement, read_tables
+from twin.calibration.measurements import DESCRIPTION, Measurement, Probe, read_measurement, read_tables
 from twin.calibration.params import CalibrationParams
-from twin.calibration.probes import Probe, find_probes
 from twin.calibration.replays import fit_first_read, tokens_held
 from twin.calibration.report import CalibrationReport, fitted_errors, group_errors
 from twin.calibration.run_evidence import RunEvidence, match
@@ -28,6 +27,7 @@ from twin.engine.setup import rules_of
 from twin.measured.predict import predict_all
 from twin.measured.report import CLEAN, RAN, FidelityReport
 from twin.measured.runs import SATURATED, MeasuredRun, measured_runs, run_requests, run_setup
+from twin.measured.tables import rows_of
 from twin.memory.architectures import find_architecture, read_architecture
 from twin.memory.plan import memory_model
 from twin.parallel import in_processes
@@ -37,9 +37,6 @@ log = logging.getLogger(__name__)
 
 STARTED_FROM = ("step", "loads", "frontend", "lengths", "first_read_s")
 """Parts of a profile that another one gives where no measurement does."""
-
-PROBES = ("fixed_batches", "prefill_steps", "engine_steps")
-"""Tables of probes."""
 
 Progress = Callable[[str, int, int], None]
 """Called with what is being done, how much of it is done, and of how much."""
@@ -104,15 +101,14 @@ def calibrate(
     if start is not None:
         profile = profile.model_copy(update={"lengths": _lengths(job, profile)})
         rounds = job.params.matching.warm_rounds
-    profile, fitted = _fitted(job, profile, rounds)
+    profile, evidence, changes = _fitted(job, profile, rounds)
     profile = profile.model_copy(update={"frontend": _frontend(job, profile, about)})
     profile = profile.model_copy(update={"first_read_s": _first_read_s(job, profile)})
-    left_out = _left_out(job, profile, fitted.evidence) if cross_validate else None
-    made = _provenance(job, about, start, fitted.evidence, left_out)
-    profile = profile.model_copy(update={"uncertainty": fitted.uncertainty, "provenance": made})
-    terms = candidate_terms(job.params.fit.token_knots)
-    errors = fitted_errors(fitted.evidence, profile, terms)
-    return profile, CalibrationReport(left_out, errors, fitted.changes)
+    left_out = _left_out(job, profile, evidence) if cross_validate else None
+    made = _provenance(job, about, start, evidence, left_out)
+    profile = profile.model_copy(update={"provenance": made})
+    errors = fitted_errors(evidence, profile, candidate_terms(job.params.fit.token_knots))
+    return profile, CalibrationReport(left_out, errors, changes)
 
 
 @dataclass(frozen=True)
@@ -140,11 +136,7 @@ class _Job:
 
     def matched(self, profile: EngineProfile, what: str) -> list[RunEvidence]:
         """Evidence of every run that can be matched."""
-        columns = zip(self.runs, self.table["tpot_mean_ms"], self.table["group"], strict=True)
-        jobs = (
-            delayed(match)(run, tpot / 1e3, group, profile, self.seed, self.params)
-            for run, tpot, group in columns
-        )
+        jobs = (delayed(match)(run, profile, self.seed, self.params) for run in self.runs)
         matches = []
         for evidence in in_processes(jobs, self.workers):
             matches.append(evidence)
@@ -193,13 +185,13 @@ def _job(
     table["quality"] = table["quality"].replace("", CLEAN[0])
     offered, lengths = None, (tables["length_histograms"], tables["length_means"])
     if any(len(part) for part in lengths):
-        offered = offered_lengths(*lengths, about.engine.block_size, params.replays.length_draws, str(folder))
+        offered = offered_lengths(*lengths, about.engine.block_size, str(folder))
     return _Job(
         model=model,
         tables=tables | {"metrics_readings": every["metrics_readings"]},
         table=table,
-        runs=measured_runs(table, params.fidelity),
-        probes=find_probes(tables, params.probes),
+        runs=measured_runs(table),
+        probes=rows_of(tables["probes"], Probe),
         offered=offered,
         seed=seed,
         workers=workers,
@@ -219,7 +211,7 @@ def _start(folder: Path, about: Measurement, job: _Job, start: EngineProfile | N
     """
     loads, readings = job.tables["adapter_loads"], job.tables["metrics_readings"]
     absent = {
-        " or ".join(PROBES): not job.probes,
+        "probes": not job.probes,
         "adapter_loads": loads.empty,
         "length_histograms and length_means": job.offered is None,
     }
@@ -257,17 +249,10 @@ def _start(folder: Path, about: Measurement, job: _Job, start: EngineProfile | N
     )
 
 
-@dataclass(frozen=True)
-class _Fitted:
-    """The runs behind fitted step costs, their uncertainty, and the mean change in each round."""
-
-    evidence: list[RunEvidence]
-    uncertainty: Uncertainty
-    changes: tuple[float, ...]
-
-
-def _fitted(job: _Job, profile: EngineProfile, rounds: int) -> tuple[EngineProfile, _Fitted]:
-    """Match all runs and fit the step costs, round by round.
+def _fitted(
+    job: _Job, profile: EngineProfile, rounds: int
+) -> tuple[EngineProfile, list[RunEvidence], tuple[float, ...]]:
+    """Match all runs and fit the step costs, round by round; also the runs matched, and each round's change.
 
     Which steps a run had depends on the cost that is to be fitted. The first round takes them from what
     the probes say of it, which whole runs then correct; the next one from the corrected cost.
@@ -277,18 +262,19 @@ def _fitted(job: _Job, profile: EngineProfile, rounds: int) -> tuple[EngineProfi
         if turn > 0:
             profile = profile.model_copy(update={"lengths": _lengths(job, profile)})
         evidence = job.matched(profile, f"matching runs, round {turn + 1} of {rounds}")
-        if len(evidence) < job.params.matching.min_runs:
+        # A first round may match few, if it is from probes that are unlike the runs.
+        if len(evidence) < (job.params.matching.min_runs if turn == rounds - 1 else 1):
             raise CalibrationError(
                 f"{len(evidence)} of {len(job.runs)} usable runs of {job.model} can be matched; "
-                f"at least {job.params.matching.min_runs} are needed; measure probes that are more like them, "
-                "or give a profile to start from"
+                f"at least {job.params.matching.min_runs} are needed; measure probes that are more like "
+                "them, or give a profile to start from"
             )
         fit = fit_costs(evidence, job.probes, job.params.fit)
         profile = profile.model_copy(update={"step": fit.step})
         changes.append(float(np.mean([abs(np.log(e.scale)) for e in evidence])))
         log.info("round %d: step costs changed by %.2f %%", turn + 1, 100 * changes[-1])
     uncertainty = Uncertainty(residual_share=fit.residual_share, standard_errors_s=fit.standard_errors_s)
-    return profile, _Fitted(evidence, uncertainty, tuple(changes))
+    return profile.model_copy(update={"uncertainty": uncertainty}), evidence, tuple(changes)
 
 
 def _tokens_held(table: pd.DataFrame) -> pd.Series[float]:
@@ -319,8 +305,7 @@ def _first_read_s(job: _Job, profile: EngineProfile) -> float:
     rows = job.spread(many & eased & table["ttft_mean_ms"].notna())
     if not rows:
         return profile.first_read_s
-    ttft_s = [float(table["ttft_mean_ms"].iloc[k]) / 1e3 for k in rows]
-    return fit_first_read([job.runs[k] for k in rows], ttft_s, profile, params.slowest_read_s, job.seed)
+    return fit_first_read([job.runs[k] for k in rows], profile, params.slowest_read_s, job.seed)
 
 
 def _frontend(job: _Job, profile: EngineProfile, about: Measurement) -> Frontend:
@@ -333,7 +318,7 @@ def _frontend(job: _Job, profile: EngineProfile, about: Measurement) -> Frontend
         jobs = []
         for run in (job.runs[k] for k in np.flatnonzero(clean) if job.runs[k].run_id in instants):
             read_s = instants[run.run_id].to_numpy(dtype=np.float64)
-            stall = final_stall_s(read_s, run.seconds, about.metrics_pause_s, params.stalls)
+            stall = final_stall_s(read_s, run.total_time_s, about.metrics_pause_s, params.stalls)
             if stall is not None:
                 jobs.append(delayed(_stall)(run, profile, stall, job.seed))
         evidence = list(in_processes(jobs, job.workers))
@@ -352,7 +337,7 @@ def _frontend(job: _Job, profile: EngineProfile, about: Measurement) -> Frontend
 
 def _stall(run: MeasuredRun, profile: EngineProfile, stall_s: float, seed: int) -> StallEvidence:
     requests, setup = run_requests(run, profile, seed), run_setup(run, profile)
-    return stall_evidence(simulate_requests(requests, setup, run.seconds, record_steps=True), stall_s)
+    return stall_evidence(simulate_requests(requests, setup, run.total_time_s, record_steps=True), stall_s)
 
 
 def _left_out(job: _Job, profile: EngineProfile, evidence: Sequence[RunEvidence]) -> FidelityReport | None:

@@ -9,8 +9,8 @@ import numpy as np
 from scipy.optimize import nnls
 
 from twin.calibration.cost_terms import candidate_terms, features
+from twin.calibration.measurements import Probe
 from twin.calibration.params import FitParams
-from twin.calibration.probes import Probe
 from twin.calibration.run_evidence import RunEvidence
 from twin.engine.requests import FloatArray
 from twin.measured.runs import SATURATED
@@ -59,7 +59,7 @@ def fit_costs(
     terms = candidate_terms(params.token_knots)
     used = [e for e in evidence if e.group != left_out]
     rows = [(e.features, e.seconds - e.load_s, e.seconds) for e in used]
-    rows += [(features(terms, p.steps), p.seconds, p.seconds) for p in probes]
+    rows += [(features(terms, p.steps), p.step_ms / 1e3, p.step_ms / 1e3) for p in probes]
     design = np.array([row / scale for row, _, scale in rows])
     target = np.array([value / scale for _, value, scale in rows])
     run_weights = [params.saturated_weight if e.quality == SATURATED else 1.0 for e in used]

@@ -20,6 +20,9 @@ from twin.step_cost import LoadCost
 LIKELIEST_STOP = 0.01
 """Largest chance at every token that an answer ends early; answers of 100 tokens would be the mean."""
 
+DRAWS = 40_000
+"""Requests that are drawn to compare lengths."""
+
 STRONGEST_CORRELATION = 0.9
 
 
@@ -59,8 +62,6 @@ class OfferedLengths:
         Mean of the answers served.
     block_size
         Tokens of a KV block.
-    draws
-        Requests drawn to compare.
     """
 
     lengths: ServedLengths
@@ -68,7 +69,6 @@ class OfferedLengths:
     output_tokens: float
     served_tokens: float
     block_size: int
-    draws: int
 
     def served(self, tokens_held: float) -> ServedLengths:
         """Lengths with the chance of an early end and the correlation with which requests are as measured.
@@ -106,24 +106,22 @@ class OfferedLengths:
     def _moments(self, lengths: ServedLengths) -> tuple[float, float]:
         """Mean tokens served, and mean KV tokens in blocks of a running request."""
         rng = np.random.default_rng(0)
-        prompt, output = draw_served_lengths(lengths, self.draws, self.prompt_tokens, self.output_tokens, rng)
+        prompt, output = draw_served_lengths(lengths, DRAWS, self.prompt_tokens, self.output_tokens, rng)
         steps = output.astype(np.float64)
         # An answer is half done on the average, and the last of its blocks half full.
         held = prompt + steps / 2 + self.block_size / 2
         return float(steps.mean()), float((held * steps).sum() / steps.sum())
 
 
-def offered_lengths(
-    bins: pd.DataFrame, means: pd.DataFrame, block_size: int, draws: int, source: str
-) -> OfferedLengths:
+def offered_lengths(bins: pd.DataFrame, means: pd.DataFrame, block_size: int, source: str) -> OfferedLengths:
     """Lengths as offered, from their tables.
 
     Parameters
     ----------
     bins, means
         Rows of `twin.calibration.measurements.LengthBin` and ``LengthMeans``.
-    block_size, draws
-        Tokens of a KV block, and requests drawn to compare.
+    block_size
+        Tokens of a KV block.
     source
         What messages call the measurements.
 
@@ -147,7 +145,6 @@ def offered_lengths(
         output_tokens=row["output_tokens"],
         served_tokens=row["served_tokens"],
         block_size=block_size,
-        draws=draws,
     )
 
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Literal
 
+import numpy as np
 import pandas as pd
 from pydantic import ConfigDict, Field
 
@@ -18,8 +19,9 @@ from scenarios.params import params_from
 from scenarios.reading import overrides as changes
 from scenarios.reading.yaml_reader import parse
 from scenarios.words import choice, nearest
+from twin.calibration.cost_terms import Steps
 from twin.engine.setup import rules_of
-from twin.measured.runs import ServingRun
+from twin.measured.runs import MeasuredRun
 from twin.measured.tables import Count, Number, Positive, PositiveCount, TableRow, Text, read_table
 
 DESCRIPTION = "measurement.yaml"
@@ -52,65 +54,48 @@ class Measurement(FrozenModel):
             yield Finding(("engine_version",), f'is "{self.engine_version}"', "write it like 0.8.5")
 
 
-class _StepRow(TableRow):
-    """Columns of a table of steps, with or without adapters."""
+class Probe(TableRow):
+    """A step of known composition, or the median of many alike; the table ``probes.csv``."""
 
     model: Text
     """Base model."""
+    step_ms: Positive
+    """Time of the step: from its start to the next one's."""
+    batched_tokens: Positive
+    """Tokens scheduled in the step."""
+    decodes: Number
+    """Requests that decode in it; the other tokens are prefill."""
+    context_tokens: Number
+    """Tokens of prompt and answer so far of the requests that decode, together."""
+    n_adapters: Number = 0.0
+    """Distinct adapters in the step, which are all that the engine serves; 0 without LoRA."""
     max_loras: Count = 0
     """Adapter slots; 0 without LoRA."""
     max_lora_rank: Count = 0
     """Rank of every slot; 0 without LoRA."""
-    n_adapters: Count = 0
-    """Distinct adapters in the step; 0 without LoRA."""
+    weight: Number = 1.0
+    """How much the probe counts in the fit; a clean run counts 1."""
 
     def findings(self) -> Iterator[Finding]:
         """Yield adapters without a slot, whose cost would be none."""
         if self.n_adapters > 0 and not (self.max_loras and self.max_lora_rank):
-            yield Finding(
-                ("n_adapters",),
-                f"is {self.n_adapters} in an engine without LoRA",
-                "give max_loras and max_lora_rank, or 0 adapters",
-            )
+            what = f"is {self.n_adapters:g} in an engine without LoRA"
+            yield Finding(("n_adapters",), what, "give max_loras and max_lora_rank, or 0 adapters")
 
-
-class FixedBatch(_StepRow):
-    """Decoding in a batch that stays the same; the table ``fixed_batches.csv``."""
-
-    batch_size: PositiveCount
-    """Requests in every step; 1 for a request by itself."""
-    prompt_tokens: Count
-    """Tokens of every prompt."""
-    output_tokens: PositiveCount
-    """Tokens of every answer."""
-    itl_ms: Positive
-    """Time between two tokens of a request: the median, or the mean where no step is an outlier."""
-
-
-class PrefillStep(TableRow):
-    """Steps full of prompts, without adapters; the table ``prefill_steps.csv``."""
-
-    model: Text
-    """Base model."""
-    max_num_batched_tokens: PositiveCount
-    """Token budget, all of it used."""
-    step_ms: Positive
-    """Time of such a step: the median of many."""
-
-
-class EngineStep(_StepRow):
-    """A single step of a logged engine under equal requests; the table ``engine_steps.csv``."""
-
-    batched_tokens: PositiveCount
-    """Tokens scheduled in the step."""
-    step_ms: Positive
-    """Time from this step's start to the next one's."""
-    max_num_seqs: PositiveCount
-    """Most requests in a batch: as many as there were while requests waited."""
-    prompt_tokens: Count
-    """Tokens of every prompt."""
-    output_tokens: PositiveCount
-    """Tokens of every answer."""
+    @property
+    def steps(self) -> Steps:
+        """The step as a fit sees it."""
+        return Steps(
+            weight=np.ones(1),
+            tokens=np.array([self.batched_tokens]),
+            decodes=np.array([self.decodes]),
+            context=np.array([self.context_tokens]),
+            adapters=np.array([self.n_adapters]),
+            waiting=np.zeros(1),
+            max_loras=self.max_loras,
+            max_lora_rank=self.max_lora_rank,
+            served=round(self.n_adapters),
+        )
 
 
 class AdapterLoad(TableRow):
@@ -168,10 +153,8 @@ class MetricsReading(TableRow):
 
 
 TABLES: Mapping[str, type[TableRow]] = {
-    "serving_runs": ServingRun,
-    "fixed_batches": FixedBatch,
-    "prefill_steps": PrefillStep,
-    "engine_steps": EngineStep,
+    "serving_runs": MeasuredRun,
+    "probes": Probe,
     "adapter_loads": AdapterLoad,
     "length_histograms": LengthBin,
     "length_means": LengthMeans,

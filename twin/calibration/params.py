@@ -40,7 +40,7 @@ class FitParams(Params):
     """Tokens, ascending, at which the cost of a token may change: small matrix shapes, and CUDA graphs up to
     512."""
     saturated_weight: Annotated[float, Field(ge=0)] = 0.7
-    """Weight of a run whose client held as many requests open as it could; a clean run has 1."""
+    """Weight of a run whose client held as many requests open as it could; a clean one has 1."""
     robust_residual: Positive = 0.05
     """Relative residual from which an observation loses weight (Cauchy)."""
     reweightings: PositiveCount = 6
@@ -53,31 +53,6 @@ class FitParams(Params):
         """Yield knots that do not ascend."""
         if list(self.token_knots) != sorted(set(self.token_knots)):
             yield Finding(("token_knots",), f"is {list(self.token_knots)}", "give ascending numbers")
-
-
-class ProbeParams(Params):
-    """Weights of probes in the fit, and which logged steps are one probe."""
-
-    single_request_weight: Annotated[float, Field(ge=0)] = 0.5
-    """Weight of a batch of one request."""
-    batch_weight: Annotated[float, Field(ge=0)] = 1.0
-    """Weight of a larger fixed batch."""
-    prefill_weight: Annotated[float, Field(ge=0)] = 3.0
-    """Weight of the steps full of prompts, of which there is one probe per token budget."""
-    step_weight: Annotated[float, Field(ge=0)] = 0.3
-    """Weight of a full group of logged steps."""
-    full_group: PositiveCount = 30
-    """Steps from which a group has its whole weight; a smaller one has a share of it."""
-    min_group: PositiveCount = 8
-    """Smaller groups of logged steps are left out."""
-    tokens_per_group: PositiveCount = 32
-    """Logged steps are grouped by so many tokens."""
-    adapters_per_group: PositiveCount = 8
-    """Logged steps are grouped by so many distinct adapters."""
-    slowest_step_ms: Positive = 400.0
-    """Logged steps above this are compilations of a kernel for a new shape, which happen once."""
-    mixed_decode_share: Share = 0.7
-    """Share of a batch that still decodes in steps with more tokens than requests."""
 
 
 class ReplayParams(Params):
@@ -97,8 +72,6 @@ class ReplayParams(Params):
     """Mean running requests below which the server's constant part of the time to first token is read off."""
     calm_waiting: Positive = 0.01
     """Mean waiting requests below which it is."""
-    length_draws: PositiveCount = 40_000
-    """Requests drawn to compare lengths."""
 
 
 class StallParams(Params):
@@ -127,8 +100,6 @@ class CalibrationParams(Params):
     """Scaling the step cost of a simulated run until its time per output token is the measured one."""
     fit: FitParams = FitParams()
     """The regression of the step cost."""
-    probes: ProbeParams = ProbeParams()
-    """Weights of probes in the fit, and which logged steps are one probe."""
     replays: ReplayParams = ReplayParams()
     """Which runs are simulated again for the numbers that are read off whole runs."""
     stalls: StallParams = StallParams()

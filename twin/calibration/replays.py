@@ -21,15 +21,13 @@ READ_TOLERANCE = 1 / 64
 def tokens_held(run: MeasuredRun, profile: EngineProfile, seed: int) -> float:
     """Mean KV tokens of a running request of a simulated run, in whole blocks; nan without any."""
     setup = run_setup(run, profile)
-    records = simulate_requests(run_requests(run, profile, seed), setup, run.seconds)
+    records = simulate_requests(run_requests(run, profile, seed), setup, run.total_time_s)
     sums = dict(zip(SERIES, records.series.sum(axis=0), strict=True))
     running = float(sums["running_s"])
     return float(sums["blocks_s"]) * setup.block_size / running if running > 0 else math.nan
 
 
-def fit_first_read(
-    runs: Sequence[MeasuredRun], ttft_s: Sequence[float], profile: EngineProfile, slowest_s: float, seed: int
-) -> float:
+def fit_first_read(runs: Sequence[MeasuredRun], profile: EngineProfile, slowest_s: float, seed: int) -> float:
     """Seconds for the first read of an adapter from disk, from mean times to first token.
 
     A measured engine starts with no adapter in memory. With hundreds of adapters, the first minutes go into
@@ -39,9 +37,7 @@ def fit_first_read(
     Parameters
     ----------
     runs
-        Runs at ease with many adapters.
-    ttft_s
-        Their measured mean times to first token.
+        Runs at ease with many adapters, with their mean times to first token.
     profile
         Profile with everything else.
     slowest_s
@@ -52,10 +48,11 @@ def fit_first_read(
 
     def excess(read_s: float) -> float:
         tried = profile.model_copy(update={"first_read_s": read_s})
-        seen = [
-            observe(run_requests(run, tried, seed), run_setup(run, tried), tried, run.seconds) for run in runs
-        ]
-        ratios = [math.log(view.ttft_s / measured) for (_, view), measured in zip(seen, ttft_s, strict=True)]
+        ratios = []
+        for run in runs:
+            requests, setup = run_requests(run, tried, seed), run_setup(run, tried)
+            _, view = observe(requests, setup, tried, run.total_time_s)
+            ratios.append(math.log(view.ttft_s / ((run.ttft_mean_ms or math.nan) / 1e3)))
         # The median: a run that tips over would carry any mean.
         return float(np.median(ratios))
 

@@ -51,18 +51,14 @@ class RunEvidence:
 
 
 def match(
-    run: MeasuredRun, tpot_s: float, group: str, profile: EngineProfile, seed: int, params: CalibrationParams
+    run: MeasuredRun, profile: EngineProfile, seed: int, params: CalibrationParams
 ) -> RunEvidence | None:
     """Evidence of one run, or None where nothing was served or no trial came near what was measured.
 
     Parameters
     ----------
     run
-        The run.
-    tpot_s
-        Its measured mean time per output token.
-    group
-        Group that is left out as a whole in cross-validation.
+        The run, with its mean time per output token.
     profile
         Profile whose step cost is scaled.
     seed
@@ -71,12 +67,13 @@ def match(
         Parameters of the calibration.
     """
     requests, setup = run_requests(run, profile, seed), run_setup(run, profile)
+    tpot_s = (run.tpot_mean_ms or math.nan) / 1e3
     trials: list[tuple[float, float]] = []
     log_scale = 0.0
     best: tuple[float, float, RunRecords, float] | None = None
     for _ in range(params.matching.max_trials):
         scaled = replace(setup, tables=_scaled(setup.tables, math.exp(log_scale)))
-        records = simulate_requests(requests, scaled, run.seconds, record_steps=True)
+        records = simulate_requests(requests, scaled, run.total_time_s, record_steps=True)
         view = client_view(records, profile.frontend)
         if not view.tpot_s > 0:
             return None
@@ -92,7 +89,7 @@ def match(
     error, log_scale, records, itl_s = best
     steps = decode_steps(records, run)
     return RunEvidence(
-        group=group,
+        group=run.group,
         quality=run.quality,
         features=features(candidate_terms(params.fit.token_knots), steps),
         load_s=_load_s(records, setup.gpu_load_s),

@@ -18,9 +18,3 @@ class FidelityParams(Params):
     """Runs with fewer requests are simulated several times, until there are as many, and averaged."""
     max_replications: Annotated[int, Field(ge=1)] = 4
     """Most simulations of one run."""
-    max_open_requests: Annotated[int, Field(ge=1)] = 25_000
-    """Requests that a client holds open where the table does not say: Linux gives it 28,232 ports to one
-    server, and clients begin to fail somewhat below."""
-    plausible_deviations: Annotated[float, Field(gt=0)] = 5.0
-    """Standard deviations of a Poisson count within which the counted requests are believed: a client at
-    its limit of open requests did not count what it never sent."""

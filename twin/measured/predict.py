@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 import numpy as np
@@ -78,7 +78,7 @@ def predict(
     capacity, starts = _capacity(run, profile)
     if capacity is None:
         return Prediction(run.run_id, *(np.nan,) * 5, False, False, time.perf_counter() - begin)
-    setup = run_setup(replace(run, kv_cache_tokens=capacity), profile)
+    setup = run_setup(run.model_copy(update={"kv_cache_tokens": capacity}), profile)
     replications = min(params.max_replications, -(-params.enough_requests // run.arrivals))
     try:
         results = np.array([_replication(run, profile, setup, seed + k) for k in range(replications)])
@@ -87,9 +87,7 @@ def predict(
     known = ~np.isnan(results)
     sums, numbers = np.where(known, results, 0.0).sum(axis=0), known.sum(axis=0)
     total, output, itl, tpot, ttft = np.where(numbers > 0, sums / np.maximum(numbers, 1), np.nan)
-    lengths = profile.lengths
-    asked = (run.mean_prompt or lengths.prompt.mean_tokens) + (run.mean_output or lengths.output.mean_tokens)
-    ideal = run.arrivals / run.seconds * asked
+    ideal = run.arrivals / run.total_time_s * sum(run.asked_tokens(profile.lengths))
     return Prediction(
         run_id=run.run_id,
         predicted_total_throughput=float(total),
@@ -129,10 +127,10 @@ def _replication(
 ) -> tuple[float, float, float, float, float]:
     """Total and output throughput in tokens/s, then ITL, TPOT and TTFT in seconds."""
     requests = run_requests(run, profile, seed)
-    records, view = observe(requests, setup, profile, run.seconds)
+    records, view = observe(requests, setup, profile, run.total_time_s)
     done = records.finished
-    prompt = float(requests.prompt_tokens[done].sum(dtype=np.int64)) / run.seconds
-    output = float(requests.output_tokens[done].sum(dtype=np.int64)) / run.seconds
+    prompt = float(requests.prompt_tokens[done].sum(dtype=np.int64)) / run.total_time_s
+    output = float(requests.output_tokens[done].sum(dtype=np.int64)) / run.total_time_s
     return prompt + output, output, view.itl_s, view.tpot_s, view.ttft_s
 
 
@@ -221,7 +219,7 @@ def fidelity(
     table = read_runs(runs_csv)
     given = read_profile(profile) if isinstance(profile, str | Path) else profile
     profiles = {name: given or find_profile(name, device) for name in sorted(set(table["model"]))}
-    runs = measured_runs(table, params)
+    runs = measured_runs(table)
     predictions = predict_all(runs, profiles.__getitem__, seed, workers, progress, params)
     report = FidelityReport(table, predictions)
     if out is not None:

@@ -16,7 +16,7 @@ from twin.measured.runs import with_defaults
 METRICS = {
     "throughput": ("total_throughput", "predicted_total_throughput", "peer_twin_total_throughput"),
     "itl": ("itl_mean_ms", "predicted_itl_ms", "peer_twin_itl_ms"),
-    "tpot": ("tpot_mean_ms", "predicted_tpot_ms", None),
+    "tpot": ("tpot_mean_ms", "predicted_tpot_ms", "peer_twin_tpot_ms"),
     "ttft": ("ttft_mean_ms", "predicted_ttft_ms", "peer_twin_ttft_ms"),
 }
 """Measured, predicted and published columns of each metric."""
@@ -24,6 +24,15 @@ METRICS = {
 PEER_THROUGHPUT = "peer_twin_total_throughput"
 PEER_HEALTHY = 0.9
 """Share of the offered tokens from which the published twin calls a run healthy."""
+
+TITLES = {
+    "smape": "SMAPE",
+    "mape": "MAPE",
+    "peer_runs": "peer runs",
+    "peer_smape": "peer",
+    "smape_there": "ours",
+}
+"""Columns of the table of errors."""
 
 START_FAILURES = ("kv_below_max_model_len", "no_kv_memory", "oom_cuda", "oom_sampler_warmup")
 """Statuses of runs whose engine did not start for its own reasons."""
@@ -107,11 +116,10 @@ class FidelityReport:
             rows = part[undistorted] if name == "ttft" else part
             result[f"{name}_smape"] = smape(rows[measured], rows[predicted])
             result[f"{name}_mape"] = mape(rows[measured], rows[predicted])
-            if peer is not None:
-                shared = rows[rows[peer].notna()]
-                result[f"{name}_peer_runs"] = len(shared)
-                result[f"{name}_peer_smape"] = smape(shared[measured], shared[peer])
-                result[f"{name}_smape_there"] = smape(shared[measured], shared[predicted])
+            shared = rows[rows[peer].notna()]
+            result[f"{name}_peer_runs"] = len(shared)
+            result[f"{name}_peer_smape"] = smape(shared[measured], shared[peer])
+            result[f"{name}_smape_there"] = smape(shared[measured], shared[predicted])
         return result
 
     def starvation(self) -> pd.DataFrame:
@@ -143,25 +151,13 @@ class FidelityReport:
 
     def table(self) -> pd.DataFrame:
         """SMAPE and MAPE, one row per model, quality and metric, with the published twin's where it ran."""
-        rows = []
-        for row in self.errors().to_dict(orient="records"):
-            for metric in METRICS:
-                if np.isnan(row[f"{metric}_smape"]):
-                    continue
-                rows.append(
-                    {
-                        "model": row["model"],
-                        "quality": row["quality"],
-                        "metric": metric,
-                        "runs": row["runs"],
-                        "SMAPE": row[f"{metric}_smape"],
-                        "MAPE": row[f"{metric}_mape"],
-                        "peer runs": row.get(f"{metric}_peer_runs", 0),
-                        "peer": row.get(f"{metric}_peer_smape", np.nan),
-                        "ours": row.get(f"{metric}_smape_there", np.nan),
-                    }
-                )
-        return pd.DataFrame(rows)
+        errors, parts = self.errors(), []
+        for metric in METRICS:
+            columns = {f"{metric}_{column}": title for column, title in TITLES.items()}
+            part = errors.reindex(columns=["model", "quality", "runs", *columns]).rename(columns=columns)
+            parts.append(part.assign(metric=metric)[part["SMAPE"].notna()])
+        table = pd.concat(parts).sort_values(["model", "quality"], kind="stable")
+        return table[["model", "quality", "metric", "runs", *TITLES.values()]].reset_index(drop=True)
 
     def summary(self) -> str:
         """Tables for a terminal, at most 100 columns wide."""

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 import zlib
-from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import numpy as np
 import pandas as pd
@@ -20,9 +20,12 @@ from scenarios.lengths import HistogramLengths
 from scenarios.words import shown
 from twin.engine.requests import FloatArray, IntArray, Requests
 from twin.engine.setup import EngineSetup
-from twin.measured.params import FidelityParams
-from twin.measured.tables import Number, Positive, PositiveCount, TableRow, Text, read_table
+from twin.measured.tables import Number, Positive, PositiveCount, TableRow, Text, read_table, rows_of
 from twin.profile import EngineProfile, ServedLengths
+
+PLAUSIBLE = 5.0
+"""Standard deviations of a Poisson count within which ``arrivals_est`` is believed: a client at its limit of
+open requests did not count what it never sent."""
 
 SATURATED = "client_cap_saturated"
 """Quality of runs whose client held as many requests open as it could."""
@@ -44,7 +47,7 @@ def _checked_numbers(text: str) -> str:
 Numbers = Annotated[str, AfterValidator(_checked_numbers)]
 
 
-class ServingRun(TableRow):
+class MeasuredRun(TableRow):
     """One run of an engine under a stream of requests; the table ``serving_runs.csv``."""
 
     run_id: Text
@@ -63,18 +66,19 @@ class ServingRun(TableRow):
     """LoRA ranks of the adapters, separated by ;, dealt to them in turn."""
     total_time_s: Positive = 3600.0
     """Seconds that the run lasted; an hour if not given."""
-    max_num_seqs: Positive = math.nan
+    max_num_seqs: PositiveCount | None = None
     """Most requests in a batch; if not given, the profile's."""
-    kv_cache_tokens: Positive = math.nan
+    kv_cache_tokens: PositiveCount | None = None
     """KV capacity in tokens that the engine reported; if not given, computed (a calibration needs it)."""
-    pool_mean_input: Positive = math.nan
+    pool_mean_input: Positive | None = None
     """Mean prompt tokens of the requests offered; if not given, the profile's."""
-    pool_mean_output: Positive = math.nan
+    pool_mean_output: Positive | None = None
     """Mean tokens asked of the answers; if not given, the profile's."""
-    arrivals_est: Positive = math.nan
+    arrivals_est: Positive | None = None
     """Requests offered; if not given, or if no Poisson process gives as many, the expected number."""
-    max_open_requests: Positive = math.nan
-    """Most requests that the client held open; if not given, as many as one machine can."""
+    max_open_requests: PositiveCount = 25_000
+    """Most requests that the client held open; if not given, 25,000: Linux gives a client 28,232 ports to a
+    server, and it begins to fail somewhat below."""
     group: str = ""
     """Runs of one kind, left out of the fit together to measure its errors."""
     status: str = ""
@@ -83,131 +87,79 @@ class ServingRun(TableRow):
     quality: str = ""
     """``clean``; ``client_cap_saturated`` where the client held as many requests open as it could, so that
     only throughput and the time between tokens are the engine's; others are not used."""
-    total_throughput: Number = math.nan
+    total_throughput: Number | None = None
     """Prompt and answer tokens of completed requests per second."""
-    itl_mean_ms: Number = math.nan
+    itl_mean_ms: Number | None = None
     """Mean time between the chunks that the client received."""
-    tpot_mean_ms: Number = math.nan
+    tpot_mean_ms: Number | None = None
     """Mean over completed requests of the time per output token after the first."""
-    ttft_mean_ms: Number = math.nan
+    ttft_mean_ms: Number | None = None
     """Mean time to first token of completed requests."""
-    running_mean: Number = math.nan
+    running_mean: Number | None = None
     """Requests in the batch, mean over time."""
-    waiting_mean: Number = math.nan
+    waiting_mean: Number | None = None
     """Requests in the engine's queue, mean over time."""
-    kv_usage_mean: Number = math.nan
+    kv_usage_mean: Number | None = None
     """Share of the KV cache in use, mean over time."""
     starved: bool | None = None
     """Whether throughput fell 10 % or more short of what was offered."""
-    ideal_tok_s: Number = math.nan
+    ideal_tok_s: Number | None = None
     """Tokens per second offered."""
-    peer_twin_total_throughput: Number = math.nan
+    peer_twin_total_throughput: Number | None = None
     """What another simulator says of ``total_throughput``."""
-    peer_twin_itl_ms: Number = math.nan
+    peer_twin_itl_ms: Number | None = None
     """What another simulator says of ``itl_mean_ms``."""
-    peer_twin_ttft_ms: Number = math.nan
+    peer_twin_tpot_ms: Number | None = None
+    """What another simulator says of ``tpot_mean_ms``."""
+    peer_twin_ttft_ms: Number | None = None
     """What another simulator says of ``ttft_mean_ms``."""
 
+    @cached_property
+    def rate(self) -> FloatArray:
+        """Requests/s of each adapter, shape (n_adapters,): of m values, the k-th goes to every m-th one."""
+        return np.resize(_numbers(self.rates), self.n_adapters)
 
-@dataclass(frozen=True)
-class MeasuredRun:
-    """What was asked of one measured engine.
+    @cached_property
+    def rank(self) -> IntArray:
+        """LoRA rank of each adapter, dealt as the rates, shape (n_adapters,)."""
+        return np.resize(_numbers(self.sizes), self.n_adapters).astype(np.int32)
 
-    Parameters
-    ----------
-    run_id, model, quality
-        Name of the run, its base model, and how far its results can be used ("" if not said).
-    max_loras, max_lora_rank
-        Slots, and the rank of every slot.
-    rate, rank
-        Requests/s and LoRA rank of each adapter, shape (n_adapters,).
-    seconds
-        Length of the run.
-    max_num_seqs, kv_cache_tokens
-        Of the engine; None where the table does not say.
-    mean_prompt, mean_output
-        Mean tokens of the requests offered; None where the table does not say.
-    arrivals
-        Requests offered.
-    max_open_requests
-        Most requests that the client held open.
-    """
+    @property
+    def arrivals(self) -> int:
+        """Requests offered: as counted if a Poisson process may have given as many, else as expected."""
+        expected = float(self.rate.sum()) * self.total_time_s
+        counted = expected if self.arrivals_est is None else self.arrivals_est
+        believed = abs(counted - expected) <= PLAUSIBLE * math.sqrt(expected)
+        return max(1, round(counted if believed else expected))
 
-    run_id: str
-    model: str
-    quality: str
-    max_loras: int
-    max_lora_rank: int
-    rate: FloatArray
-    rank: IntArray
-    seconds: float
-    max_num_seqs: int | None
-    kv_cache_tokens: int | None
-    mean_prompt: float | None
-    mean_output: float | None
-    arrivals: int
-    max_open_requests: int
+    def asked_tokens(self, lengths: ServedLengths) -> tuple[float, float]:
+        """Mean tokens of the prompts and asked of the answers; those of a profile if the table has none."""
+        return (
+            self.pool_mean_input or lengths.prompt.mean_tokens,
+            self.pool_mean_output or lengths.output.mean_tokens,
+        )
 
 
 def read_runs(path: str | Path) -> pd.DataFrame:
-    """Read a table of serving runs; columns that are not those of `ServingRun` are kept as they are.
+    """Read a table of serving runs; columns that are not those of `MeasuredRun` are kept as they are.
 
     Raises
     ------
     ScenarioError
         If the file is no such table; names every column that is missing and every bad cell.
     """
-    return read_table(Path(path), ServingRun, strict=False)
+    return read_table(Path(path), MeasuredRun, strict=False)
 
 
-def measured_runs(table: pd.DataFrame, params: FidelityParams | None = None) -> list[MeasuredRun]:
-    """The runs of a table from `read_runs`.
-
-    Rates and ranks are dealt round-robin, the k-th value of a list of m going to ceil((n − k)/m) adapters.
-    """
-    params = params or FidelityParams()
-    return [_run(row, params) for row in with_defaults(table).to_dict(orient="records")]
+def measured_runs(table: pd.DataFrame) -> list[MeasuredRun]:
+    """The runs of a table from `read_runs`."""
+    return rows_of(table, MeasuredRun)
 
 
 def with_defaults(table: pd.DataFrame) -> pd.DataFrame:
     """A table from `read_runs` with the columns that it lacks, at their defaults."""
-    absent = {name: f for name, f in ServingRun.model_fields.items() if name not in table.columns}
+    absent = {name: f for name, f in MeasuredRun.model_fields.items() if name not in table.columns}
     return table.assign(**{name: f.default for name, f in absent.items() if not f.is_required()})
-
-
-def _run(row: Mapping[Hashable, Any], params: FidelityParams) -> MeasuredRun:
-    rate = np.resize(_numbers(row["rates"]), row["n_adapters"])
-    seconds = row["total_time_s"]
-    return MeasuredRun(
-        run_id=row["run_id"],
-        model=row["model"],
-        quality=row["quality"],
-        max_loras=row["max_loras"],
-        max_lora_rank=row["max_lora_rank"],
-        rate=rate,
-        rank=np.resize(_numbers(row["sizes"]), row["n_adapters"]).astype(np.int32),
-        seconds=seconds,
-        max_num_seqs=_whole(row["max_num_seqs"]),
-        kv_cache_tokens=_whole(row["kv_cache_tokens"]),
-        mean_prompt=_known(row["pool_mean_input"]),
-        mean_output=_known(row["pool_mean_output"]),
-        arrivals=_arrivals(float(rate.sum()) * seconds, row["arrivals_est"], params),
-        max_open_requests=_whole(row["max_open_requests"]) or params.max_open_requests,
-    )
-
-
-def _arrivals(expected: float, counted: float, params: FidelityParams) -> int:
-    """Requests offered: as counted, where the count can be that of a Poisson process, else as expected."""
-    believed = abs(counted - expected) <= params.plausible_deviations * math.sqrt(expected)
-    return max(1, round(counted if believed else expected))
-
-
-def _known(number: float) -> float | None:
-    return None if math.isnan(number) else number
-
-
-def _whole(number: float) -> int | None:
-    return None if math.isnan(number) else int(number)
 
 
 def run_requests(run: MeasuredRun, profile: EngineProfile, seed: int = 0) -> Requests:
@@ -221,9 +173,9 @@ def run_requests(run: MeasuredRun, profile: EngineProfile, seed: int = 0) -> Req
     total = float(run.rate.sum())
     asked = run.arrivals
     n = min(asked, _max_sent(run, profile))
-    prompt, output = draw_served_lengths(profile.lengths, n, run.mean_prompt, run.mean_output, rng)
+    prompt, output = draw_served_lengths(profile.lengths, n, *run.asked_tokens(profile.lengths), rng)
     return Requests(
-        arrival_s=np.sort(rng.random(n)) * run.seconds * (n / asked),
+        arrival_s=np.sort(rng.random(n)) * run.total_time_s * (n / asked),
         prompt_tokens=prompt,
         output_tokens=output,
         adapter=rng.choice(len(run.rate), size=n, p=run.rate / total).astype(np.int32),
@@ -236,17 +188,16 @@ def _max_sent(run: MeasuredRun, profile: EngineProfile) -> int:
     budget = profile.measured.max_num_batched_tokens
     token_s = profile.step.tables(run.max_loras, run.max_lora_rank, budget, len(run.rate)).token_s
     fastest = float((np.arange(1, budget + 1) / token_s[1:]).max())
-    lengths = profile.lengths
-    each = (run.mean_prompt or lengths.prompt.mean_tokens) + (run.mean_output or lengths.output.mean_tokens)
     # Answers that end early leave room for more requests than the means say.
-    return run.max_open_requests + math.ceil(1.25 * fastest * run.seconds / each)
+    each = sum(run.asked_tokens(profile.lengths))
+    return run.max_open_requests + math.ceil(1.25 * fastest * run.total_time_s / each)
 
 
 def draw_served_lengths(
     lengths: ServedLengths,
     n: int,
-    mean_prompt: float | None,
-    mean_output: float | None,
+    mean_prompt: float,
+    mean_output: float,
     rng: np.random.Generator,
 ) -> tuple[IntArray, IntArray]:
     """Prompt and output tokens of ``n`` requests, stratified, correlated and rescaled to the means.
@@ -260,8 +211,8 @@ def draw_served_lengths(
     output = _stratified(lengths.output, second, rng)
     top = float(lengths.max_total_tokens)
     for _ in range(4):
-        prompt *= (mean_prompt or lengths.prompt.mean_tokens) / prompt.mean()
-        output *= (mean_output or lengths.output.mean_tokens) / output.mean()
+        prompt *= mean_prompt / prompt.mean()
+        output *= mean_output / output.mean()
         prompt = np.clip(prompt, 1.0, top - 1.0)
         output = np.clip(output, 1.0, top - prompt)
     whole_prompt = np.maximum(1, np.floor(prompt + rng.random(n))).astype(np.int32)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import zlib
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import pandas as pd
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
@@ -29,11 +30,13 @@ PositiveCount = Annotated[int, Field(gt=0, lt=LARGEST)]
 class TableRow(FrozenModel):
     """Base of the row of a table: a field is a column, its docstring says what it holds, with the unit.
 
-    A field without a default must be there and filled in every row. An empty cell is the default, which is
-    nan for a number that is not known.
+    A field without a default must be there and filled in every row. An empty cell is the default.
     """
 
     model_config = ConfigDict(use_attribute_docstrings=True)
+
+
+R = TypeVar("R", bound=TableRow)
 
 
 def read_table(path: Path, row_model: type[TableRow], *, strict: bool = True) -> pd.DataFrame:
@@ -70,18 +73,29 @@ def read_table(path: Path, row_model: type[TableRow], *, strict: bool = True) ->
     if problems:
         raise ScenarioError(problems, str(path))
     present = [name for name in fields if name in table.columns]
-    # An empty cell is nan, the only value that differs from itself.
-    records = [
-        {str(name): cell for name, cell in record.items() if cell == cell}
-        for record in table[present].to_dict(orient="records")
-    ]
-    adapter: TypeAdapter[list[TableRow]] = TypeAdapter(list[row_model])  # type: ignore[valid-type]
     try:
-        rows = adapter.validate_python(records)
+        rows = rows_of(table, row_model)
     except ValidationError as error:
-        raise ScenarioError(_wrong_cells(error, row_model, records), str(path)) from error
-    checked = pd.DataFrame({name: [getattr(row, name) for row in rows] for name in fields})
-    return checked if strict else pd.concat([checked[present], table.drop(columns=present)], axis=1)
+        raise ScenarioError(_wrong_cells(error, row_model, _records(table[present])), str(path)) from error
+    kept = fields if strict else present
+    checked = pd.DataFrame({name: [getattr(row, name) for row in rows] for name in kept})
+    for name in checked.columns[checked.isna().all()]:
+        checked[name] = math.nan  # a column of None alone is none of numbers
+    return checked if strict else pd.concat([checked, table.drop(columns=present)], axis=1)
+
+
+def rows_of(table: pd.DataFrame, row_model: type[R]) -> list[R]:
+    """The rows of a checked table; an empty cell is the column's default."""
+    adapter: TypeAdapter[list[R]] = TypeAdapter(list[row_model])  # type: ignore[valid-type]
+    return adapter.validate_python(_records(table[[n for n in row_model.model_fields if n in table.columns]]))
+
+
+def _records(table: pd.DataFrame) -> list[dict[str, Any]]:
+    # An empty cell is nan, the only value that differs from itself.
+    return [
+        {str(name): cell for name, cell in record.items() if cell == cell}
+        for record in table.to_dict(orient="records")
+    ]
 
 
 def _wrong_columns(columns: list[str], row_model: type[TableRow], strict: bool) -> list[Problem]:
@@ -92,7 +106,8 @@ def _wrong_columns(columns: list[str], row_model: type[TableRow], strict: bool) 
     for name in absent:
         if fields[name].is_required():
             close = nearest(name, unknown)
-            remedy = f'rename "{close}"' if close else f"add it ({fields[name].description})"
+            about = (fields[name].description or "").rstrip(".")
+            remedy = f'rename "{close}"' if close else f"add it ({about})"
             problems.append(Problem(f"column {name}", "is missing", remedy))
     for name in unknown if strict else ():
         close = nearest(name, absent)
