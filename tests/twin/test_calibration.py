@@ -307,11 +307,9 @@ def test_the_public_measurements_have_this_form_after_the_script(tmp_path: Path)
     tables = read_tables(tmp_path)
     assert len(tables["serving_runs"]) == 909
     for profile in twin.shipped_profiles():
-        probes, loads = (
-            tables[name].query("model == @profile.model") for name in ("probes", "adapter_loads")
-        )
-        assert len(probes) == profile.provenance.probes
-        assert fit_loads(loads) == profile.loads
+        probes, loads = tables["probes"], tables["adapter_loads"]
+        assert (probes["model"] == profile.model).sum() == profile.provenance.probes
+        assert fit_loads(loads[loads["model"] == profile.model]) == profile.loads
 
 
 def test_a_model_without_runs(folder: Path) -> None:
