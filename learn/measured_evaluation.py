@@ -118,7 +118,9 @@ def assess_measured(
     table, profile = read_results(path), space.profile
     table = table[selected(table, QUALITIES) & (table["model"] == profile.model).to_numpy()]
     runs = measured_runs(table)
-    usable = np.array([run.kv_cache_tokens is not None and run.mean_prompt is not None for run in runs], bool)
+    usable = np.array(
+        [run.kv_cache_tokens is not None and run.pool_mean_input is not None for run in runs], bool
+    )
     table = table[usable].reset_index(drop=True)
     runs = [run for run, use in zip(runs, usable, strict=True) if use]
     if not runs:

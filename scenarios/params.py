@@ -36,7 +36,7 @@ class Params(FrozenModel, validate_default=True):
         return changes
 
 
-P = TypeVar("P", bound=Params)
+P = TypeVar("P", bound=FrozenModel)
 
 
 def read_params(path: str | os.PathLike[str], kind: type[P]) -> P:

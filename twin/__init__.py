@@ -30,18 +30,23 @@ from twin.workload.arrivals import WorkloadError, draw_requests
 
 if TYPE_CHECKING:
     from twin.calibration.calibrate import CalibrationError, calibrate
-    from twin.calibration.report import CalibrationReport, Measurement
+    from twin.calibration.measurements import Measurement, read_measurement
+    from twin.calibration.params import CalibrationParams
+    from twin.calibration.report import CalibrationReport
+    from twin.measured.params import FidelityParams
     from twin.measured.predict import fidelity
     from twin.measured.report import FidelityReport
 
 __all__ = [
     "AdapterFigure",
     "CalibrationError",
+    "CalibrationParams",
     "CalibrationReport",
     "Criterion",
     "EngineInputError",
     "EngineProfile",
     "EngineSetup",
+    "FidelityParams",
     "FidelityReport",
     "GPUContent",
     "GPULoad",
@@ -73,6 +78,7 @@ __all__ = [
     "judge",
     "plan_memory",
     "profiles_of",
+    "read_measurement",
     "read_profile",
     "replay",
     "replay_files",
@@ -87,11 +93,14 @@ __all__ = [
 
 _LATE = {
     "CalibrationError": "twin.calibration.calibrate",
+    "CalibrationParams": "twin.calibration.params",
     "CalibrationReport": "twin.calibration.report",
+    "FidelityParams": "twin.measured.params",
     "FidelityReport": "twin.measured.report",
-    "Measurement": "twin.calibration.report",
+    "Measurement": "twin.calibration.measurements",
     "calibrate": "twin.calibration.calibrate",
     "fidelity": "twin.measured.predict",
+    "read_measurement": "twin.calibration.measurements",
 }
 """Names whose modules need pandas and scipy.optimize, and are imported when they are first asked for."""
 

@@ -178,7 +178,7 @@ def shipped_profiles() -> tuple[EngineProfile, ...]:
     return tuple(_parse(f.read_text(encoding="utf-8"), f.name) for f in files)
 
 
-def find_profile(model: str, device: str) -> EngineProfile:
+def find_profile(model: str, device: str | None) -> EngineProfile:
     """The shipped profile of a model on a device.
 
     Parameters
@@ -186,19 +186,23 @@ def find_profile(model: str, device: str) -> EngineProfile:
     model
         Base model, with or without its organisation, in any case: ``meta-llama/Llama-3.1-8B-Instruct``.
     device
-        Kind of GPU, in any case.
+        Kind of GPU, in any case; None: the only one that a profile of the model is shipped for.
 
     Raises
     ------
     UnknownProfileError
-        If there is none; the message lists those that exist.
+        If there is none, or more than one; the message lists those that exist.
     """
-    for profile in shipped_profiles():
-        if profile.model == _plain(model) and profile.device.lower() == device.strip().lower():
-            return profile
+    profiles = [p for p in shipped_profiles() if p.model == _plain(model)]
+    if device is not None:
+        profiles = [p for p in profiles if p.device.lower() == device.strip().lower()]
+    if len(profiles) == 1:
+        return profiles[0]
     known = ", ".join(f'model "{p.model}" on device "{p.device}"' for p in shipped_profiles())
+    where = "" if device is None else f' on device "{device}"'
+    count = "no" if not profiles else "more than one"
     raise UnknownProfileError(
-        f'no engine profile is shipped for model "{model}" on device "{device}"; there are: {known}. '
+        f'{count} engine profile is shipped for model "{model}"{where}; there are: {known}. '
         f"Name one of these, or calibrate a profile of your own and name its file"
     )
 

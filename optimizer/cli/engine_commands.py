@@ -10,11 +10,13 @@ import typer
 from optimizer.cli.exits import EXIT_FAILURE, EXIT_SOLVED
 from optimizer.cli.options import (
     JsonOption,
+    ParamsOption,
     QuietOption,
     ScenarioArgument,
     SeedOption,
     SetOption,
     WorkersOption,
+    params_in,
 )
 from optimizer.cli.outputs import Output, check_outputs, deliver, text_output
 from optimizer.cli.streams import say
@@ -103,15 +105,12 @@ def replay_command(
 
 def calibrate_command(
     folder: Annotated[
-        Path, typer.Argument(metavar="FOLDER", help="Tables of measurements: serving_runs.csv and probes.")
+        Path,
+        typer.Argument(metavar="FOLDER", help="measurement.yaml (see --set) and tables of measurements."),
     ],
-    model: Annotated[str, typer.Option(help="Base model, as the tables and Hugging Face name it.")],
+    model: Annotated[str, typer.Option(help="Base model, as the tables name it.")],
     out: Annotated[Path, typer.Option(metavar="PROFILE.json", help="Where to write the profile.")],
-    device: Annotated[str, typer.Option(help="Kind of GPU, as scenarios name it.")] = "H100-64GB",
-    gpu_memory_gib: Annotated[
-        float, typer.Option(min=1, help="Memory of the GPU as the engine sees it, in GiB.")
-    ] = 63.43,
-    engine_version: Annotated[str, typer.Option(help="Version of vLLM behind the measurements.")] = "0.8.5",
+    set_: SetOption = None,
     start: Annotated[
         Path | None, typer.Option(help="Profile to start from, which halves the work; absent: the probes.")
     ] = None,
@@ -122,6 +121,7 @@ def calibrate_command(
     cross_validate: Annotated[
         bool, typer.Option(help="Also fit without each group and compare with its runs.")
     ] = True,
+    params: ParamsOption = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed.")] = 0,
     workers: WorkersOption = 2,
     quiet: QuietOption = False,
@@ -129,24 +129,21 @@ def calibrate_command(
     """Fit an engine profile to the measurements in FOLDER; print its errors on groups left out of the fit."""
     import twin
     from optimizer.cli.progress_display import progress_shown
-    from scenarios.display import visible
 
-    check_outputs({"--out": out}, [*folder.glob("*.csv"), start])
-    command = visible(f"lorapack calibrate FOLDER --model {model} --device {device} --out {out.name}")
-    about = twin.Measurement(
-        device=device, gpu_memory_gib=gpu_memory_gib, engine_version=engine_version, command=command
-    )
+    tuned = params_in(params, twin.CalibrationParams)
+    check_outputs({"--out": out}, [*folder.glob("*"), start, params])
     with progress_shown(not quiet) as report:
         profile, quality = twin.calibrate(
             folder,
             model,
-            measurement=about,
+            measurement=twin.read_measurement(folder, set_ or ()),
             start=None if start is None else twin.read_profile(start),
             groups=groups,
             cross_validate=cross_validate,
             seed=seed,
             workers=workers,
             progress=report,
+            params=tuned,
         )
     deliver([quality.summary], Output(out, lambda to: twin.write_profile(profile, to)))
 
@@ -157,7 +154,9 @@ def fidelity_command(
     profile: Annotated[
         Path | None, typer.Option(help="Profile for every row; absent: the shipped one of its model.")
     ] = None,
-    device: Annotated[str, typer.Option(help="Device of the shipped profiles.")] = "H100-64GB",
+    device: Annotated[
+        str | None, typer.Option(help="Device of the shipped profiles; absent: the only one of each model.")
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed.")] = 0,
     workers: WorkersOption = 2,
     quiet: QuietOption = False,

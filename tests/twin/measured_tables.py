@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
 from twin.measured.predict import predict
@@ -40,14 +39,31 @@ def truth() -> EngineProfile:
     )
 
 
+DESCRIPTION = """\
+device: L40S-48GB
+gpu_memory_gib: 44.5
+engine_version: "0.8.5"
+source: simulated
+metrics_pause_s: 5
+engine:
+  max_num_seqs: 2048
+  max_model_len: 4096
+"""
+
+
 def write_tables(folder: Path) -> None:
-    """All tables that a calibration reads."""
-    _write_runs(folder)
+    """All that a calibration reads."""
+    (folder / "measurement.yaml").write_text(DESCRIPTION)
+    write_runs(folder)
     _write_probes(folder)
     loads = [(8, 8, 6.5, 65.0), (8, 16, 8.0, 65.0), (16, 16, 6.5, 85.0)]
-    columns = ["adapter_rank", "max_lora_rank", "cpu_to_gpu_mean_ms", "disk_to_cpu_median_ms"]
-    pd.DataFrame(loads, columns=columns).assign(model=MODEL).to_csv(folder / "adapter_loads.csv", index=False)
+    columns = ["adapter_rank", "max_lora_rank", "cpu_to_gpu_ms", "disk_to_cpu_ms"]
+    _write(folder, "adapter_loads", columns, loads)
     _write_lengths(folder)
+
+
+def _write(folder: Path, name: str, columns: list[str], rows: list[tuple[object, ...]]) -> None:
+    pd.DataFrame(rows, columns=columns).assign(model=MODEL).to_csv(folder / f"{name}.csv.gz", index=False)
 
 
 def run_rows() -> pd.DataFrame:
@@ -60,7 +76,6 @@ def run_rows() -> pd.DataFrame:
             rows.append(
                 {
                     "run_id": f"{group}/{rates}/{slots}_{adapters}",
-                    "source": "simulated",
                     "model": MODEL,
                     "group": group,
                     "max_loras": slots,
@@ -78,57 +93,49 @@ def run_rows() -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def _write_runs(folder: Path) -> None:
+def write_runs(folder: Path) -> None:
+    """The runs with what was measured."""
     path, table = folder / "serving_runs.csv", run_rows()
     table.to_csv(path, index=False)
     engine = truth()
-    said = pd.DataFrame([predict(run, engine, seed=7).__dict__ for run in measured_runs(read_runs(path))])
-    table["total_throughput"] = said["predicted_total_throughput"]
+    runs = measured_runs(read_runs(path))
+    predicted = pd.DataFrame([predict(run, engine, seed=7).__dict__ for run in runs])
+    table["total_throughput"] = predicted["predicted_total_throughput"]
     for name in ("itl", "tpot", "ttft"):
-        table[f"{name}_mean_ms"] = said[f"predicted_{name}_ms"]
-    table["starved"] = said["predicted_starved"]
+        table[f"{name}_mean_ms"] = predicted[f"predicted_{name}_ms"]
+    table["starved"] = predicted["predicted_starved"]
     table["running_mean"], table["waiting_mean"], table["kv_usage_mean"] = 10.0, 0.0, 10.0 * 450 / 280_000
     table.to_csv(path, index=False)
 
 
 def _write_probes(folder: Path) -> None:
-    single, batches = [], []
+    rows: list[tuple[object, ...]] = []
+
+    def add(
+        tokens: int, decodes: int, each: float, slots: int, rank: int, adapters: int, weight: float
+    ) -> None:
+        step = TRUTH.tables(slots, rank, 2048, slots)
+        seconds = step.token_s[tokens] + step.adapter_s[adapters] + step.context_s * decodes * each
+        rows.append((1e3 * seconds, tokens, decodes, decodes * each, adapters, slots, rank, weight))
+
     for slots in (8, 32, 64):
-        step = TRUTH.tables(slots, 16, 2048, 1)
-        ms = 1e3 * (step.token_s[1] + step.adapter_s[1] + step.context_s * (13 + 60))
-        single.append((MODEL, slots, 16, ms, 120))
-    plain = TRUTH.tables(0, 0, 2048, 0)
+        add(1, 1, 13 + 60, slots, 16, 1, 0.5)
     for batch in (1, 16, 64, 256, 512):
-        ms = 1e3 * (plain.token_s[batch] + plain.context_s * batch * (100 + 50))
-        batches.append((MODEL, "default_output", batch, 100, 100, ms, np.nan, 0))
-    batches.append((MODEL, "default_input", 100, 209, 1, np.nan, 1e3 * plain.token_s[2048], 400))
-    columns = ["model", "max_loras", "max_lora_rank", "single_req_itl_ms", "single_req_output_tokens"]
-    pd.DataFrame(single, columns=columns).to_csv(folder / "memory_probes.csv", index=False)
-    columns = ["model", "family", "max_num_seqs", "prompt_tokens", "set_output_len", "itl_median_ms"]
-    columns += ["step_median_ms", "n_steps_window"]
-    pd.DataFrame(batches, columns=columns).to_csv(folder / "fixed_batch_without_lora.csv", index=False)
-    steps = []
+        add(batch, batch, 100 + 50, 0, 0, 0, 1.0)
+    add(2048, 0, 0, 0, 0, 0, 3.0)
     for adapters in (1, 8, 32, 64):
-        step = TRUTH.tables(300, 8, 2048, 300)
-        ms = 1e3 * (step.token_s[220] + step.adapter_s[adapters] + step.context_s * 220 * (4 + 50))
-        steps += [(MODEL, "overhead_small", f"_220_300_8__1_100_{adapters}", adapters, 220, ms)] * 10
-    columns = ["model", "family", "run", "unique_adapters", "batched_tokens", "dt_next_ms"]
-    pd.DataFrame(steps, columns=columns).to_csv(folder / "engine_steps.csv.gz", index=False)
+        add(220, 220, 4 + 50, 300, 8, adapters, 0.1)
+    columns = ["step_ms", "batched_tokens", "decodes", "context_tokens", "n_adapters", "max_loras"]
+    _write(folder, "probes", [*columns, "max_lora_rank", "weight"], rows)
 
 
 def _write_lengths(folder: Path) -> None:
     lengths = truth().lengths
     rows = []
-    for kind, shape in (("input", lengths.prompt), ("output", lengths.output)):
+    for kind, shape in (("prompt", lengths.prompt), ("output", lengths.output)):
         bins = zip(shape.edges[:-1], shape.edges[1:], shape.weights, strict=True)
         rows += [(kind, low, high, weight) for low, high, weight in bins]
-    columns = ["kind", "bin_lo", "bin_hi", "count"]
-    pd.DataFrame(rows, columns=columns).to_csv(folder / "length_histograms.csv", index=False)
-    stats = {
-        "pool_mean_input_largest_pool": lengths.prompt.mean_tokens,
-        "pool_mean_output_largest_pool": lengths.output.mean_tokens,
-        "completed_mean_output_unstarved": lengths.output.mean_tokens,
-    }
-    table = pd.DataFrame([(MODEL, name, value) for name, value in stats.items()])
-    table.columns = pd.Index(["scope", "stat", "value"])
-    table.to_csv(folder / "length_stats.csv", index=False)
+    _write(folder, "length_histograms", ["kind", "bin_lo", "bin_hi", "count"], rows)
+    prompt, output = lengths.prompt.mean_tokens, lengths.output.mean_tokens
+    columns = ["prompt_tokens", "output_tokens", "served_tokens", "max_total_tokens"]
+    _write(folder, "length_means", columns, [(prompt, output, output, 2048)])

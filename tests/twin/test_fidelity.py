@@ -80,7 +80,7 @@ def test_same_predictions_for_any_workers_and_order(asked: pd.DataFrame, tmp_pat
 
 
 def test_compares_with_what_was_measured(measured_tables: ModuleType, tmp_path: Path) -> None:
-    measured_tables._write_runs(tmp_path)
+    measured_tables.write_runs(tmp_path)
     table = pd.read_csv(tmp_path / "serving_runs.csv")
     table["peer_twin_total_throughput"] = table["total_throughput"] * 1.1
     table["ideal_tok_s"] = table["total_throughput"]
@@ -96,6 +96,31 @@ def test_compares_with_what_was_measured(measured_tables: ModuleType, tmp_path: 
     assert starvation.loc["twin", "runs"] == 9
     assert starvation.loc["published", "right %"] == 100
     assert max(map(len, report.summary().splitlines())) <= 100
+
+
+def test_a_row_with_more_cells_than_columns_is_no_shifted_row(tmp_path: Path) -> None:
+    (tmp_path / "runs.csv").write_text("run_id,model\na,b,c\nd,e,f\n")
+    with pytest.raises(ScenarioError, match="more cells in a row than columns"):
+        twin.fidelity(tmp_path / "runs.csv")
+
+
+def test_other_columns_are_kept(asked: pd.DataFrame, tmp_path: Path) -> None:
+    table = read_runs(written(asked.assign(notes="mine", max_open_requests=7), tmp_path))
+    assert table["notes"].tolist() == ["mine"] * 3
+    assert [run.max_open_requests for run in measured_runs(table)] == [7] * 3
+
+
+def test_parameters_of_the_comparison(asked: pd.DataFrame, tmp_path: Path) -> None:
+    table = written(asked.head(1), tmp_path)
+    once = twin.FidelityParams(max_replications=1)
+    usual, changed = twin.fidelity(table), twin.fidelity(table, params=once)
+    assert changed.predictions["predicted_itl_ms"].iloc[0] != usual.predictions["predicted_itl_ms"].iloc[0]
+    overloaded = written(asked.iloc[1:2], tmp_path)
+    lenient = twin.FidelityParams(starved_shortfall=0.999)
+    starved = [
+        twin.fidelity(overloaded, params=p).predictions["predicted_starved"].all() for p in (None, lenient)
+    ]
+    assert starved == [True, False]
 
 
 def test_dealing_is_round_robin(asked: pd.DataFrame, tmp_path: Path) -> None:
@@ -126,9 +151,12 @@ def test_requests_that_a_capped_client_never_sends_are_not_drawn(
     ("change", "expected"),
     [
         (lambda t: t.drop(columns="rates"), "column rates is missing"),
-        (lambda t: t.assign(n_adapters="many"), "row 2, n_adapters is 'many'"),
-        (lambda t: t.assign(max_loras=0), "row 2, max_loras is"),
-        (lambda t: t.assign(rates="0.1;-1"), "rates is '0.1;-1'"),
+        (lambda t: t.rename(columns={"rates": "rate"}), 'column rates is missing; rename "rate"'),
+        (lambda t: t.assign(n_adapters="many"), 'row 2, n_adapters is the text "many"; give a whole number'),
+        (lambda t: t.assign(max_loras=0), "row 4, max_loras is 0; give a number above 0"),
+        (lambda t: t.assign(rates="0.1;-1"), 'row 2, rates is the text "0.1;-1"; give numbers above 0'),
+        (lambda t: t.assign(itl_mean_ms="fast"), 'row 2, itl_mean_ms is the text "fast"; give a number'),
+        (lambda t: t.assign(run_id=""), "row 2, run_id is missing"),
         (lambda t: t.assign(model="gpt-2"), 'no engine profile is shipped for model "gpt-2"'),
         (lambda t: t.assign(kv_cache_tokens=32), "run odd/.*8_8: request"),
     ],
@@ -201,7 +229,7 @@ def test_a_stall_holds_back_requests_and_tokens(measured_tables: ModuleType, tmp
     assert held_back(requests, spans).arrival_s.tolist() == [0.0, 2.0, 2.0]
     table = measured_tables.run_rows().head(1)
     setup_run = measured_runs(read_runs(written(table, tmp_path)))[0]
-    setup = run_setup(setup_run, measured_tables.truth(), 280_000)
+    setup = run_setup(setup_run, measured_tables.truth())
     records = simulate_requests(held_back(requests, spans), setup, 100.0, record_steps=True)
     direct = client_view(records, Frontend())
     seen = client_view(records, Frontend(first_token_s=0.5), spans, requests.arrival_s)

@@ -44,15 +44,18 @@ def test_calibrate_then_compare(
     lorapack: Lorapack, folder: Path, tmp_path: Path, measured_tables: ModuleType
 ) -> None:
     profile, out = tmp_path / "profile.json", tmp_path / "out.csv"
-    code, text, _ = lorapack(
-        "calibrate", folder, "--model", measured_tables.MODEL, "--out", profile, "--workers", 1
-    )
+    params = tmp_path / "params.toml"
+    params.write_text("[fit]\nsaturated_weight = 0.6\n")
+    options = ("--set", "device=L4", "--params", params, "--out", profile, "--workers", 1)
+    code, text, _ = lorapack("calibrate", folder, "--model", measured_tables.MODEL, *options)
     assert code == 0
     assert "Groups left out of the fit" in text
     assert max(map(len, text.splitlines())) <= 100
     read = twin.read_profile(profile)
     assert read.provenance.command.startswith("lorapack calibrate FOLDER --model llama-3.1-8b-instruct")
     assert read.provenance.left_out_errors
+    assert (read.device, read.gpu_memory_gib) == ("L4", 44.5)
+    assert "saturated_weight" in read.provenance.note
     runs = folder / "serving_runs.csv"
     code, text, _ = lorapack("fidelity", runs, "--profile", profile, "--out", out, "--workers", 1)
     assert code == 0

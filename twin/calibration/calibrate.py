@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,49 +12,31 @@ import pandas as pd
 from joblib import delayed
 from numpy.typing import NDArray
 
-from scenarios.errors import LorapackError
+from scenarios.errors import LorapackError, Problem, ScenarioError
+from twin.calibration.cost_terms import candidate_terms
 from twin.calibration.frontend import StallEvidence, final_stall_s, fit_scrape, stall_evidence
 from twin.calibration.least_squares import fit_costs
-from twin.calibration.probes import Probe, check_columns, read_probes, read_table
+from twin.calibration.loads_and_lengths import OfferedLengths, fit_loads, offered_lengths
+from twin.calibration.measurements import DESCRIPTION, Measurement, Probe, read_measurement, read_tables
+from twin.calibration.params import CalibrationParams
 from twin.calibration.replays import fit_first_read, tokens_held
-from twin.calibration.report import CalibrationReport, Measurement, fitted_errors, provenance
+from twin.calibration.report import CalibrationReport, fitted_errors, group_errors
 from twin.calibration.run_evidence import RunEvidence, match
-from twin.calibration.tables import drawn_tokens_held, fit_lengths, fit_loads
 from twin.engine.run import simulate_requests
+from twin.engine.setup import rules_of
 from twin.measured.predict import predict_all
-from twin.measured.report import FidelityReport
-from twin.measured.runs import MeasuredRun, measured_runs, read_runs, run_requests, run_setup, selected
-from twin.memory.architectures import find_architecture
+from twin.measured.report import CLEAN, RAN, FidelityReport
+from twin.measured.runs import SATURATED, MeasuredRun, measured_runs, run_requests, run_setup
+from twin.measured.tables import rows_of
+from twin.memory.architectures import find_architecture, read_architecture
 from twin.memory.plan import memory_model
 from twin.parallel import in_processes
-from twin.profile import EngineProfile, Frontend, ServedLengths, Uncertainty
+from twin.profile import EngineProfile, Frontend, Provenance, ServedLengths, Uncertainty
 
 log = logging.getLogger(__name__)
 
-QUALITIES = ("clean", "client_cap_saturated")
-"""Qualities of the runs that are fitted and compared."""
-
-MEASURED = ("tpot_mean_ms", "ttft_mean_ms", "running_mean", "waiting_mean", "kv_usage_mean")
-"""Measured columns of ``serving_runs.csv`` that a calibration needs."""
-
-TIMESERIES = "serving_runs_timeseries.csv.gz"
-
-COLD_ROUNDS, WARM_ROUNDS = 2, 1
-"""Times that every run is matched and the costs are fitted anew, from probes alone or from a profile."""
-
-FEWEST_RUNS = 5
-
-FULL = 0.9
-"""Share of the KV cache in use from which it decides how many requests run."""
-
-MANY = 160
-"""Adapters from which their first reads are seen in the mean time to first token."""
-
-REPLAYS = 8
-"""Runs that are replayed for one number."""
-
-CALM = 20.0
-"""Requests in the batch below which the server's constant part of the time to first token is read off."""
+STARTED_FROM = ("step", "loads", "frontend", "lengths", "first_read_s")
+"""Parts of a profile that another one gives where no measurement does."""
 
 Progress = Callable[[str, int, int], None]
 """Called with what is being done, how much of it is done, and of how much."""
@@ -75,20 +57,23 @@ def calibrate(
     seed: int = 0,
     workers: int = 1,
     progress: Progress | None = None,
+    params: CalibrationParams | None = None,
 ) -> tuple[EngineProfile, CalibrationReport]:
-    """Fit a profile to a folder of tables in the form of the public measurements.
+    """Fit a profile to a folder of measurements, in the form of `twin.calibration.measurements`.
 
     Parameters
     ----------
     measurements
-        Folder with ``serving_runs.csv`` and the tables of probes.
+        Folder with ``serving_runs.csv``, the other tables, and ``measurement.yaml``; also with the model's
+        ``config.json``, if it is none of the shipped architectures.
     model
-        Base model, as in the tables and among the shipped architectures.
+        Base model, as in the tables.
     measurement
-        Device, engine and source; absent: those of the public measurements.
+        Device, engine and source; absent: those of ``measurement.yaml``.
     start
         Profile of the model whose step cost the matching starts from, which then takes one round instead
-        of two; absent: the step cost of the probes alone.
+        of two, and which gives what a table that is not there would have given; absent: the step cost of
+        the probes alone.
     groups
         Groups of serving runs to fit; absent: all.
     cross_validate
@@ -99,41 +84,47 @@ def calibrate(
         Processes; the result does not depend on it.
     progress
         Called as the work goes on.
+    params
+        Parameters of the calibration; absent: their defaults.
 
     Raises
     ------
     ScenarioError
-        If a table cannot be read.
+        If a table cannot be read, or is missing and cannot be done without.
     CalibrationError
-        If no run of the model can be used.
+        If no run of the model can be used, or too few can be matched.
     """
-    folder, about = Path(measurements), measurement or Measurement()
-    table = _table(folder, model, groups)
-    job = _Job(table, measured_runs(table), read_probes(folder, model), seed, workers, progress)
-    fitted = _fitted(folder, job, _start(folder, model, job, about), start)
-    profile, evidence = fitted.profile, fitted.evidence
-    profile = profile.model_copy(update={"frontend": _frontend(folder, job, profile)})
+    folder = Path(measurements)
+    about = measurement or read_measurement(folder)
+    job = _job(folder, model, about, groups, seed, workers, progress, params or CalibrationParams())
+    profile, rounds = _start(folder, about, job, start), job.params.matching.cold_rounds
+    if start is not None:
+        profile = profile.model_copy(update={"lengths": _lengths(job, profile)})
+        rounds = job.params.matching.warm_rounds
+    profile, evidence, changes = _fitted(job, profile, rounds)
+    profile = profile.model_copy(update={"frontend": _frontend(job, profile, about)})
     profile = profile.model_copy(update={"first_read_s": _first_read_s(job, profile)})
     left_out = _left_out(job, profile, evidence) if cross_validate else None
-    profile = profile.model_copy(
-        update={
-            "uncertainty": fitted.uncertainty,
-            "provenance": provenance(about, job.groups, len(job.probes), evidence, left_out),
-        }
-    )
-    return profile, CalibrationReport(left_out, fitted_errors(evidence, profile), fitted.changes)
+    made = _provenance(job, about, start, evidence, left_out)
+    profile = profile.model_copy(update={"provenance": made})
+    errors = fitted_errors(evidence, profile, candidate_terms(job.params.fit.token_knots))
+    return profile, CalibrationReport(left_out, errors, changes)
 
 
 @dataclass(frozen=True)
 class _Job:
-    """What every step of a calibration needs."""
+    """What every step of a calibration needs; the tables are those of one model."""
 
+    model: str
+    tables: Mapping[str, pd.DataFrame]
     table: pd.DataFrame
     runs: list[MeasuredRun]
     probes: list[Probe]
+    offered: OfferedLengths | None
     seed: int
     workers: int
     progress: Progress | None
+    params: CalibrationParams
 
     @property
     def groups(self) -> list[str]:
@@ -145,166 +136,208 @@ class _Job:
 
     def matched(self, profile: EngineProfile, what: str) -> list[RunEvidence]:
         """Evidence of every run that can be matched."""
-        jobs = (
-            delayed(match)(run, tpot / 1e3, group, profile, self.seed)
-            for run, tpot, group in zip(
-                self.runs, self.table["tpot_mean_ms"], self.table["group"], strict=True
-            )
-            if tpot > 0
-        )
-        evidence = []
-        for done, one in enumerate(in_processes(jobs, self.workers)):
-            if one is not None:
-                evidence.append(one)
-            self.tell(what, done + 1, len(self.runs))
-        return evidence
+        jobs = (delayed(match)(run, profile, self.seed, self.params) for run in self.runs)
+        matches = []
+        for evidence in in_processes(jobs, self.workers):
+            matches.append(evidence)
+            self.tell(what, len(matches), len(self.runs))
+        return [evidence for evidence in matches if evidence is not None]
 
     def predicted(self, rows: NDArray[np.intp], profile: EngineProfile) -> pd.DataFrame:
         """Predictions of some rows of the table, indexed by row."""
         runs = [self.runs[k] for k in rows]
-        frame = predict_all(runs, lambda _: profile, self.seed, self.workers)
+        frame = predict_all(runs, lambda _: profile, self.seed, self.workers, params=self.params.fidelity)
         return frame.set_index(pd.Index(rows))
 
+    def spread(self, chosen: pd.Series[bool]) -> list[int]:
+        """Rows that are chosen; of too many, some that are evenly spread."""
+        rows = np.flatnonzero(chosen)
+        count = min(self.params.replays.max_runs, len(rows))
+        even = np.unique(np.linspace(0, len(rows) - 1, count).round().astype(int))
+        return [int(k) for k in rows[even]]
 
-def _table(folder: Path, model: str, groups: Sequence[str] | None) -> pd.DataFrame:
-    path = folder / "serving_runs.csv"
-    table = read_runs(path)
-    check_columns(table, ("group", "status", "quality"), MEASURED, str(path))
-    chosen = (table["model"] == model).to_numpy() & selected(table, QUALITIES)
+
+def _job(
+    folder: Path,
+    model: str,
+    about: Measurement,
+    groups: Sequence[str] | None,
+    seed: int,
+    workers: int,
+    progress: Progress | None,
+    params: CalibrationParams,
+) -> _Job:
+    every = read_tables(folder)
+    runs = every["serving_runs"]
+    if runs["tpot_mean_ms"].isna().all():
+        remedy = "measure it: what serving runs say of the step cost"
+        problem = Problem("serving_runs.csv, column tpot_mean_ms", "is missing or empty", remedy)
+        raise ScenarioError([problem], str(folder))
+    tables = {name: table[table["model"] == model] for name, table in every.items() if "model" in table}
+    usable = (runs["model"] == model) & runs["status"].isin(RAN) & runs["quality"].isin([*CLEAN, SATURATED])
+    usable &= runs["kv_cache_tokens"].notna() & (runs["tpot_mean_ms"] > 0)
     if groups is not None:
-        chosen &= table["group"].isin(groups).to_numpy()
-    if not chosen.any():
-        known = ", ".join(sorted(set(table["model"])))
+        usable &= runs["group"].isin(groups)
+    if not usable.any():
+        known = ", ".join(sorted(set(runs["model"])))
         raise CalibrationError(f'{folder}: no usable run of model "{model}"; the table has {known}')
-    return table[chosen].reset_index(drop=True)
+    table = runs[usable].reset_index(drop=True)
+    table["quality"] = table["quality"].replace("", CLEAN[0])
+    offered, lengths = None, (tables["length_histograms"], tables["length_means"])
+    if any(len(part) for part in lengths):
+        offered = offered_lengths(*lengths, about.engine.block_size, str(folder))
+    return _Job(
+        model=model,
+        tables=tables | {"metrics_readings": every["metrics_readings"]},
+        table=table,
+        runs=measured_runs(table),
+        probes=rows_of(tables["probes"], Probe),
+        offered=offered,
+        seed=seed,
+        workers=workers,
+        progress=progress,
+        params=params,
+    )
 
 
-@dataclass(frozen=True)
-class _Fitted:
-    """A profile with step costs and lengths, the runs behind it, and the mean change in each round."""
+def _start(folder: Path, about: Measurement, job: _Job, start: EngineProfile | None) -> EngineProfile:
+    """The profile from which matching starts: from the probes alone, or with the costs of one that is given.
 
-    profile: EngineProfile
-    evidence: list[RunEvidence]
-    uncertainty: Uncertainty
-    changes: tuple[float, ...]
+    Raises
+    ------
+    ScenarioError
+        With every table that is missing while there is no profile to start from, and if metrics were read
+        without a known pause.
+    """
+    loads, readings = job.tables["adapter_loads"], job.tables["metrics_readings"]
+    absent = {
+        "probes": not job.probes,
+        "adapter_loads": loads.empty,
+        "length_histograms and length_means": job.offered is None,
+    }
+    problems = [
+        Problem(name, f'has no rows of model "{job.model}"', "add it, or give a profile to start from")
+        for name, missing in absent.items()
+        if missing and start is None
+    ]
+    if len(readings) and about.metrics_pause_s is None:
+        remedy = f"add it to {DESCRIPTION}, or leave metrics_readings out"
+        problems.append(Problem("metrics_pause_s", "is missing", remedy))
+    if problems:
+        raise ScenarioError(problems, str(folder))
+    config = folder / "config.json"
+    architecture = read_architecture(config, job.model) if config.exists() else find_architecture(job.model)
+    length = min(about.engine.max_model_len, architecture.max_position_embeddings)
+    known = {} if start is None else {name: getattr(start, name) for name in STARTED_FROM}
+    if not loads.empty:
+        known["loads"] = fit_loads(loads)
+    if job.offered is not None:
+        known["lengths"] = job.offered.served(float(_tokens_held(job.table).median()))
+    if start is None:
+        known["step"] = fit_costs([], job.probes, job.params.fit).step
+    return EngineProfile(
+        name=f"{job.model}.{about.device.lower()}.vllm-{about.engine_version}",
+        model=job.model,
+        device=about.device,
+        gpu_memory_gib=about.gpu_memory_gib,
+        engine_version=about.engine_version,
+        rules=rules_of(about.engine_version),
+        measured=about.engine.model_copy(update={"max_model_len": length}),
+        memory=memory_model(architecture, about.engine_version),
+        provenance=_provenance(job, about, start, [], None),
+        **known,
+    )
 
 
-def _fitted(folder: Path, job: _Job, profile: EngineProfile, start: EngineProfile | None) -> _Fitted:
-    """Match all runs and fit the step costs, round by round, from a profile's costs if there is one."""
-    rounds = COLD_ROUNDS
-    if start is not None:
-        known = {"step": start.step, "first_read_s": start.first_read_s}
-        profile, rounds = profile.model_copy(update=known), WARM_ROUNDS
+def _fitted(
+    job: _Job, profile: EngineProfile, rounds: int
+) -> tuple[EngineProfile, list[RunEvidence], tuple[float, ...]]:
+    """Match all runs and fit the step costs, round by round; also the runs matched, and each round's change.
+
+    Which steps a run had depends on the cost that is to be fitted. The first round takes them from what
+    the probes say of it, which whole runs then correct; the next one from the corrected cost.
+    """
     changes: list[float] = []
     for turn in range(rounds):
-        if turn > 0 or start is not None:
-            lengths = _lengths(folder, profile.model, job, profile)
-            profile = profile.model_copy(update={"lengths": lengths})
+        if turn > 0:
+            profile = profile.model_copy(update={"lengths": _lengths(job, profile)})
         evidence = job.matched(profile, f"matching runs, round {turn + 1} of {rounds}")
-        if len(evidence) < FEWEST_RUNS:
+        # A first round may match few, if it is from probes that are unlike the runs.
+        if len(evidence) < (job.params.matching.min_runs if turn == rounds - 1 else 1):
             raise CalibrationError(
-                f"{folder}: {len(evidence)} runs of {profile.model} can be matched; "
-                f"at least {FEWEST_RUNS} are needed"
+                f"{len(evidence)} of {len(job.runs)} usable runs of {job.model} can be matched; "
+                f"at least {job.params.matching.min_runs} are needed; measure probes that are more like "
+                "them, or give a profile to start from"
             )
-        fit = fit_costs(evidence, job.probes)
+        fit = fit_costs(evidence, job.probes, job.params.fit)
         profile = profile.model_copy(update={"step": fit.step})
         changes.append(float(np.mean([abs(np.log(e.scale)) for e in evidence])))
         log.info("round %d: step costs changed by %.2f %%", turn + 1, 100 * changes[-1])
     uncertainty = Uncertainty(residual_share=fit.residual_share, standard_errors_s=fit.standard_errors_s)
-    return _Fitted(profile, evidence, uncertainty, tuple(changes))
+    return profile.model_copy(update={"uncertainty": uncertainty}), evidence, tuple(changes)
 
 
-def _start(folder: Path, model: str, job: _Job, about: Measurement) -> EngineProfile:
-    """A profile from the probes alone, from which matching starts."""
-    loads = fit_loads(folder, model)
-    architecture = find_architecture(model)
-    length = min(about.engine.max_model_len, architecture.max_position_embeddings)
-    return EngineProfile(
-        name=f"{model}.{about.device.lower()}.vllm-{about.engine_version}",
-        model=model,
-        device=about.device,
-        gpu_memory_gib=about.gpu_memory_gib,
-        engine_version=about.engine_version,
-        measured=about.engine.model_copy(update={"max_model_len": length}),
-        memory=memory_model(architecture, about.engine_version),
-        step=fit_costs([], job.probes).step,
-        loads=loads,
-        frontend=Frontend(),
-        lengths=fit_lengths(folder, model, float(_held(job.table).median())),
-        provenance=provenance(about, job.groups, len(job.probes), [], None),
-    )
-
-
-def _held(table: pd.DataFrame) -> pd.Series[float]:
+def _tokens_held(table: pd.DataFrame) -> pd.Series[float]:
     """Measured mean KV tokens of a running request, per run."""
     return table["kv_usage_mean"] * table["kv_cache_tokens"] / table["running_mean"]
 
 
-def _lengths(folder: Path, model: str, job: _Job, profile: EngineProfile) -> ServedLengths:
-    """Lengths with which replays hold as many tokens as measured where the KV cache is full.
+def _lengths(job: _Job, profile: EngineProfile) -> ServedLengths:
+    """Lengths with which simulated runs hold as many tokens as measured where the KV cache is full.
 
     There it decides how many requests run; elsewhere it hardly matters.
     """
-    held = _held(job.table)
-    full = (job.table["kv_usage_mean"] > FULL).to_numpy() & held.notna().to_numpy()
-    rows = _spread(np.flatnonzero(full), REPLAYS)
-    if not len(rows):
+    measured = _tokens_held(job.table)
+    full = job.table["kv_usage_mean"] > job.params.replays.full_kv_share
+    rows = job.spread(full & measured.notna())
+    if job.offered is None or not rows:
         return profile.lengths
-    runs = [job.runs[k] for k in rows if job.runs[k].kv_cache_tokens is not None]
-    short = [
-        float(held.iloc[k]) / tokens_held(run, profile, job.seed) for k, run in zip(rows, runs, strict=True)
-    ]
-    drawn = drawn_tokens_held(profile.lengths)
-    return fit_lengths(folder, model, drawn * float(np.median(short)))
+    ratios = [float(measured.iloc[k]) / tokens_held(job.runs[k], profile, job.seed) for k in rows]
+    return job.offered.served(job.offered.tokens_held(profile.lengths) * float(np.median(ratios)))
 
 
 def _first_read_s(job: _Job, profile: EngineProfile) -> float:
     """Seconds for the first read of an adapter; what the profile has where no run with many shows it."""
-    table = job.table
-    easy = (table["quality"] == "clean") & (table["waiting_mean"] < 0.1) & (table["max_loras"] >= MANY / 2)
-    rows = _spread(np.flatnonzero((easy & (table["n_adapters"] >= MANY)).to_numpy()), REPLAYS)
-    rows = [k for k in rows if job.runs[k].kv_cache_tokens is not None]
+    table, params = job.table, job.params.replays
+    many = (table["n_adapters"] >= params.many_adapters) & (table["max_loras"] >= params.many_adapters / 2)
+    # Requests of a run with a queue wait for others too, and few slots for each other's adapters.
+    eased = (table["quality"] == CLEAN[0]) & (table["waiting_mean"] < params.eased_waiting)
+    rows = job.spread(many & eased & table["ttft_mean_ms"].notna())
     if not rows:
         return profile.first_read_s
-    ttft_s = [float(table["ttft_mean_ms"].iloc[k]) / 1e3 for k in rows]
-    return fit_first_read([job.runs[k] for k in rows], ttft_s, profile, job.seed)
+    return fit_first_read([job.runs[k] for k in rows], profile, params.slowest_read_s, job.seed)
 
 
-def _spread(rows: NDArray[np.intp], most: int) -> list[int]:
-    """At most so many of the rows, evenly spread."""
-    chosen = np.unique(np.linspace(0, len(rows) - 1, min(most, len(rows))).round().astype(int))
-    return [int(k) for k in rows[chosen]] if len(rows) else []
-
-
-def _frontend(folder: Path, job: _Job, profile: EngineProfile) -> Frontend:
+def _frontend(job: _Job, profile: EngineProfile, about: Measurement) -> Frontend:
     """The server's stalls, where the instants of metrics readings were recorded, and its constant delay."""
-    clean = (job.table["quality"] == "clean").to_numpy()
-    scrape = None
-    if (folder / TIMESERIES).exists():
-        by_run = read_table(folder, TIMESERIES, ("run_id",), ("t",)).groupby("run_id")["t"]
-        instants = {str(name): values.to_numpy(dtype=np.float64) for name, values in by_run}
+    table, params, frontend = job.table, job.params, profile.frontend
+    clean = table["quality"] == CLEAN[0]
+    scrape, readings = frontend.scrape, job.tables["metrics_readings"]
+    if len(readings) and about.metrics_pause_s is not None:
+        instants = dict(iter(readings.groupby("run_id")["t"]))
         jobs = []
-        for run in (job.runs[k] for k in np.flatnonzero(clean)):
-            stall = final_stall_s(instants.get(run.run_id, np.empty(0)), run.seconds)
-            if stall is not None and run.kv_cache_tokens is not None:
+        for run in (job.runs[k] for k in np.flatnonzero(clean) if job.runs[k].run_id in instants):
+            read_s = instants[run.run_id].to_numpy(dtype=np.float64)
+            stall = final_stall_s(read_s, run.total_time_s, about.metrics_pause_s, params.stalls)
+            if stall is not None:
                 jobs.append(delayed(_stall)(run, profile, stall, job.seed))
-        scrape = fit_scrape(list(in_processes(jobs, job.workers)))
-    calm = (
-        clean & (job.table["running_mean"] < CALM).to_numpy() & (job.table["waiting_mean"] < 0.01).to_numpy()
-    )
+        evidence = list(in_processes(jobs, job.workers))
+        scrape = fit_scrape(evidence, about.metrics_pause_s, params.stalls)
+    calm = clean & (table["running_mean"] < params.replays.calm_running)
+    calm &= (table["waiting_mean"] < params.replays.calm_waiting) & table["ttft_mean_ms"].notna()
+    if not calm.any():
+        return Frontend(first_token_s=frontend.first_token_s, scrape=scrape)
+    # Where nothing waits and few run, all that the engine does not explain is the server and the network.
     rows = np.flatnonzero(calm)
     without = profile.model_copy(update={"frontend": Frontend(scrape=scrape)})
-    measured = job.table["ttft_mean_ms"].to_numpy(dtype=np.float64)[rows]
-    extra = measured - job.predicted(rows, without)["predicted_ttft_ms"].to_numpy(dtype=np.float64)
-    constant = float(np.median(extra)) / 1e3 if len(extra) else 0.0
-    return Frontend(first_token_s=max(constant, 0.0), scrape=scrape)
+    measured_ms = table["ttft_mean_ms"].to_numpy(dtype=np.float64)[rows]
+    extra_ms = measured_ms - job.predicted(rows, without)["predicted_ttft_ms"].to_numpy(dtype=np.float64)
+    return Frontend(first_token_s=max(float(np.median(extra_ms)) / 1e3, 0.0), scrape=scrape)
 
 
 def _stall(run: MeasuredRun, profile: EngineProfile, stall_s: float, seed: int) -> StallEvidence:
-    assert run.kv_cache_tokens is not None
-    setup = run_setup(run, profile, run.kv_cache_tokens)
-    records = simulate_requests(run_requests(run, profile, seed), setup, run.seconds, record_steps=True)
-    return stall_evidence(records, stall_s)
+    requests, setup = run_requests(run, profile, seed), run_setup(run, profile)
+    return stall_evidence(simulate_requests(requests, setup, run.total_time_s, record_steps=True), stall_s)
 
 
 def _left_out(job: _Job, profile: EngineProfile, evidence: Sequence[RunEvidence]) -> FidelityReport | None:
@@ -314,8 +347,28 @@ def _left_out(job: _Job, profile: EngineProfile, evidence: Sequence[RunEvidence]
         return None
     parts = []
     for done, group in enumerate(groups):
-        fit = fit_costs(evidence, job.probes, left_out=group)
+        fit = fit_costs(evidence, job.probes, job.params.fit, left_out=group)
         without = profile.model_copy(update={"step": fit.step})
-        parts.append(job.predicted(np.flatnonzero((job.table["group"] == group).to_numpy()), without))
+        parts.append(job.predicted(np.flatnonzero(job.table["group"] == group), without))
         job.tell("groups left out", done + 1, len(groups))
     return FidelityReport(job.table, pd.concat(parts).sort_index())
+
+
+def _provenance(
+    job: _Job,
+    about: Measurement,
+    start: EngineProfile | None,
+    evidence: Sequence[RunEvidence],
+    left_out: FidelityReport | None,
+) -> Provenance:
+    """Where a profile's numbers come from, with its errors on groups left out of the fit."""
+    changed = job.params.changed()
+    return Provenance(
+        source=about.source,
+        command=f"lorapack calibrate FOLDER --model {job.model}" + (" --start PROFILE" if start else ""),
+        runs=len(evidence),
+        probes=len(job.probes),
+        groups=tuple(group for group in job.groups if group),
+        left_out_errors=() if left_out is None else tuple(group_errors(left_out)),
+        note=f"parameters that differ from their defaults: {changed}" if changed else "",
+    )

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from twin.engine.requests import FloatArray
 from twin.step_cost import CostTerm
-
-TOKEN_KNOTS = (1, 2, 16, 64, 128, 256, 512, 1024)
-"""Tokens at which the cost of a token may change: small matrix shapes, and CUDA graphs up to 512 tokens."""
 
 
 @dataclass(frozen=True)
@@ -38,13 +36,18 @@ class Steps:
     served: int
 
 
-def candidate_terms() -> tuple[CostTerm, ...]:
+def candidate_terms(token_knots: Sequence[int]) -> tuple[CostTerm, ...]:
     """Terms with coefficient 1 from which non-negative least squares chooses.
 
     Each is a cost that the engine's construction suggests: launching the layers, matrix multiplications
     by the number of tokens, attention by context, sampling by request; with LoRA, grids sized by slots,
     kernels by tokens, slots and rank, work per distinct adapter, and for each of them a list of all adapters
     served (vLLM builds it anew to look one up); scanning the waiting queue.
+
+    Parameters
+    ----------
+    token_knots
+        Tokens at which the cost of a token may change, ascending.
     """
     terms = [
         CostTerm(name="step", seconds=1),
@@ -61,7 +64,7 @@ def candidate_terms() -> tuple[CostTerm, ...]:
         CostTerm(name="adapters_served", seconds=1, lora=True, adapters_power=1, served_power=1),
         CostTerm(name="adapters_tokens", seconds=1, lora=True, adapters_power=1, tokens_above=0),
     ]
-    for low, high in zip(TOKEN_KNOTS, (*TOKEN_KNOTS[1:], None), strict=True):
+    for low, high in zip(token_knots, (*token_knots[1:], None), strict=True):
         span = f"tokens_{low}_{high}" if high is not None else f"tokens_{low}"
         cap = None if high is None else high - low
         for suffix, lora, slots, rank in (

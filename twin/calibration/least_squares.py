@@ -9,19 +9,12 @@ import numpy as np
 from scipy.optimize import nnls
 
 from twin.calibration.cost_terms import candidate_terms, features
-from twin.calibration.probes import Probe
-from twin.calibration.run_evidence import USABLE, RunEvidence
+from twin.calibration.measurements import Probe
+from twin.calibration.params import FitParams
+from twin.calibration.run_evidence import RunEvidence
 from twin.engine.requests import FloatArray
+from twin.measured.runs import SATURATED
 from twin.step_cost import StepCost
-
-RUN_WEIGHT = {"clean": 1.0, "client_cap_saturated": 0.7}
-"""Weight of a run by its quality; others are not used."""
-
-ROBUST = 0.05
-"""Relative residual from which an observation loses weight (Cauchy)."""
-
-RIDGE = 1e-6
-REWEIGHTINGS = 6
 
 
 @dataclass(frozen=True)
@@ -43,7 +36,12 @@ class Fit:
     residual_share: float
 
 
-def fit_costs(evidence: Sequence[RunEvidence], probes: Sequence[Probe], left_out: str | None = None) -> Fit:
+def fit_costs(
+    evidence: Sequence[RunEvidence],
+    probes: Sequence[Probe],
+    params: FitParams,
+    left_out: str | None = None,
+) -> Fit:
     """Fit the step cost.
 
     Relative errors are minimised, so that a step of 13 ms counts as much as one of 300 ms; observations far
@@ -53,49 +51,48 @@ def fit_costs(evidence: Sequence[RunEvidence], probes: Sequence[Probe], left_out
     ----------
     evidence, probes
         Matched runs and probes.
+    params
+        Parameters of the regression.
     left_out
         Group of runs to leave out.
     """
-    terms = candidate_terms()
-    used = [
-        e
-        for e in evidence
-        if e.group != left_out and abs(e.mismatch) < USABLE and RUN_WEIGHT.get(e.quality, 0) > 0
-    ]
+    terms = candidate_terms(params.token_knots)
+    used = [e for e in evidence if e.group != left_out]
     rows = [(e.features, e.seconds - e.load_s, e.seconds) for e in used]
-    rows += [(features(terms, p.steps), p.seconds, p.seconds) for p in probes]
+    rows += [(features(terms, p.steps), p.step_ms / 1e3, p.step_ms / 1e3) for p in probes]
     design = np.array([row / scale for row, _, scale in rows])
     target = np.array([value / scale for _, value, scale in rows])
-    weight = np.array([RUN_WEIGHT[e.quality] for e in used] + [p.weight for p in probes])
-    solution, final = _robust(design, target, weight)
+    run_weights = [params.saturated_weight if e.quality == SATURATED else 1.0 for e in used]
+    weight = np.array(run_weights + [p.weight for p in probes])
+    solution, final = _robust(design, target, weight, params)
     residual = target - design @ solution
     errors = _standard_errors(design, residual, final, solution)
-    names = [term.name for term in terms]
-    kept = [
-        term.model_copy(update={"seconds": float(x)})
-        for term, x in zip(terms, solution, strict=True)
-        if x > 0
-    ]
+    kept = [k for k, seconds in enumerate(solution) if seconds > 0]
     return Fit(
-        step=StepCost(terms=tuple(kept)),
-        standard_errors_s={
-            name: error for name, x, error in zip(names, solution, errors, strict=True) if x > 0
-        },
+        step=StepCost(terms=tuple(terms[k].model_copy(update={"seconds": float(solution[k])}) for k in kept)),
+        standard_errors_s={terms[k].name: errors[k] for k in kept},
         residual_share=float(np.std(residual[: len(used)])) if used else 0.0,
     )
 
 
-def _robust(design: FloatArray, target: FloatArray, weight: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Coefficients and final weights of iteratively reweighted non-negative least squares."""
+def _robust(
+    design: FloatArray, target: FloatArray, weight: FloatArray, params: FitParams
+) -> tuple[FloatArray, FloatArray]:
+    """Coefficients and final weights of iteratively reweighted non-negative least squares.
+
+    A few runs tip over (waiting requests make copies, which make requests wait) and are far from any smooth
+    cost. With Cauchy's weights they hardly pull, while small residuals count as in plain least squares.
+    """
+    # Coefficients span ten orders of magnitude, from a step to a token of context; columns are scaled to 1.
     size = np.abs(design * weight[:, None]).max(axis=0)
     size[size == 0] = 1.0
-    ridge = np.sqrt(RIDGE * len(target)) * np.eye(design.shape[1])
+    ridge = np.sqrt(params.ridge * len(target)) * np.eye(design.shape[1])
     solution, current = np.zeros(design.shape[1]), weight.copy()
-    for _ in range(REWEIGHTINGS):
+    for _ in range(params.reweightings):
         left = np.vstack([design * current[:, None] / size, ridge])
         right = np.concatenate([target * current, np.zeros(design.shape[1])])
         solution = nnls(left, right, maxiter=100 * design.shape[1])[0] / size
-        current = weight / np.sqrt(1 + ((design @ solution - target) / ROBUST) ** 2)
+        current = weight / np.sqrt(1 + ((design @ solution - target) / params.robust_residual) ** 2)
     return solution, current
 
 

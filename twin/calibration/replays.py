@@ -1,4 +1,4 @@
-"""What is read off replays of whole runs: tokens held by running requests, and first reads of adapters."""
+"""What is read off simulations of whole runs: tokens held by running requests, first reads of adapters."""
 
 from __future__ import annotations
 
@@ -7,61 +7,53 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from twin.calibration.loads_and_lengths import crossing
 from twin.engine.records import SERIES
 from twin.engine.run import simulate_requests
 from twin.measured.predict import observe
 from twin.measured.runs import MeasuredRun, run_requests, run_setup
 from twin.profile import EngineProfile
 
-SLOWEST_READ_S = 1.0
-HALVINGS = 6
+READ_TOLERANCE = 1 / 64
+"""Width of the last interval of a first read, as a share of the longest; the runs say no more."""
 
 
 def tokens_held(run: MeasuredRun, profile: EngineProfile, seed: int) -> float:
-    """Mean KV tokens of a running request of a replay, in whole blocks; nan without any."""
-    assert run.kv_cache_tokens is not None
-    setup = run_setup(run, profile, run.kv_cache_tokens)
-    records = simulate_requests(run_requests(run, profile, seed), setup, run.seconds)
+    """Mean KV tokens of a running request of a simulated run, in whole blocks; nan without any."""
+    setup = run_setup(run, profile)
+    records = simulate_requests(run_requests(run, profile, seed), setup, run.total_time_s)
     sums = dict(zip(SERIES, records.series.sum(axis=0), strict=True))
     running = float(sums["running_s"])
     return float(sums["blocks_s"]) * setup.block_size / running if running > 0 else math.nan
 
 
-def fit_first_read(
-    runs: Sequence[MeasuredRun], ttft_s: Sequence[float], profile: EngineProfile, seed: int
-) -> float:
+def fit_first_read(runs: Sequence[MeasuredRun], profile: EngineProfile, slowest_s: float, seed: int) -> float:
     """Seconds for the first read of an adapter from disk, from mean times to first token.
 
     A measured engine starts with no adapter in memory. With hundreds of adapters, the first minutes go into
     reading them, one after the other, while requests queue up: that is what most of the mean time to first
-    token of a run at ease consists of.
+    token of a run at ease consists of. Single reads were measured too, but not under such a load.
 
     Parameters
     ----------
     runs
-        Runs at ease with many adapters.
-    ttft_s
-        Their measured mean times to first token.
+        Runs at ease with many adapters, with their mean times to first token.
     profile
         Profile with everything else.
+    slowest_s
+        Longest read that is looked for.
     seed
         Seed of the runs' requests.
     """
-    low, high = 0.0, SLOWEST_READ_S
-    for _ in range(HALVINGS):
-        middle = (low + high) / 2
-        tried = profile.model_copy(update={"first_read_s": middle})
-        excess = [
-            math.log(_ttft_s(run, tried, seed) / measured) for run, measured in zip(runs, ttft_s, strict=True)
-        ]
-        if float(np.median(excess)) > 0:
-            high = middle
-        else:
-            low = middle
-    return round((low + high) / 2, 3)
 
+    def excess(read_s: float) -> float:
+        tried = profile.model_copy(update={"first_read_s": read_s})
+        ratios = []
+        for run in runs:
+            requests, setup = run_requests(run, tried, seed), run_setup(run, tried)
+            _, view = observe(requests, setup, tried, run.total_time_s)
+            ratios.append(math.log(view.ttft_s / ((run.ttft_mean_ms or math.nan) / 1e3)))
+        # The median: a run that tips over would carry any mean.
+        return float(np.median(ratios))
 
-def _ttft_s(run: MeasuredRun, profile: EngineProfile, seed: int) -> float:
-    assert run.kv_cache_tokens is not None
-    setup = run_setup(run, profile, run.kv_cache_tokens)
-    return observe(run_requests(run, profile, seed), setup, profile, run.seconds)[1].ttft_s
+    return round(crossing(excess, 0.0, slowest_s, slowest_s * READ_TOLERANCE), 3)

@@ -9,11 +9,12 @@ the real run as far as the scheduler decides them, and the fit of the coefficien
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 
 from twin.calibration.cost_terms import Steps, candidate_terms, features
+from twin.calibration.params import CalibrationParams
 from twin.engine.records import RunRecords
 from twin.engine.requests import FloatArray
 from twin.engine.run import simulate_requests
@@ -21,14 +22,6 @@ from twin.engine.setup import StepTables
 from twin.measured.client_view import client_view, decodes
 from twin.measured.runs import MeasuredRun, run_requests, run_setup
 from twin.profile import EngineProfile
-
-CLOSE = 0.004
-"""Matched when the logarithm of measured over simulated is this small."""
-
-USABLE = 0.02
-"""Runs matched worse than this are left out of the fit."""
-
-TRIALS = 6
 
 
 @dataclass(frozen=True)
@@ -45,8 +38,6 @@ class RunEvidence:
         Seconds of adapter copies in such a step, in the mean.
     seconds
         Mean gap between tokens when matched.
-    mismatch
-        Logarithm of measured over simulated time per output token, as close as it came.
     scale
         Factor on the step cost at which it came so close.
     """
@@ -56,80 +47,71 @@ class RunEvidence:
     features: FloatArray
     load_s: float
     seconds: float
-    mismatch: float
     scale: float
 
 
 def match(
-    run: MeasuredRun, tpot_s: float, group: str, profile: EngineProfile, seed: int = 0
+    run: MeasuredRun, profile: EngineProfile, seed: int, params: CalibrationParams
 ) -> RunEvidence | None:
-    """Evidence of one run, or None where the engine's capacity is unknown or nothing was served.
+    """Evidence of one run, or None where nothing was served or no trial came near what was measured.
 
     Parameters
     ----------
     run
-        The run.
-    tpot_s
-        Its measured mean time per output token.
-    group
-        Group that is left out as a whole in cross-validation.
+        The run, with its mean time per output token.
     profile
         Profile whose step cost is scaled.
     seed
         Seed of the run's requests.
+    params
+        Parameters of the calibration.
     """
-    if run.kv_cache_tokens is None:
-        return None
-    requests = run_requests(run, profile, seed)
-    setup = run_setup(run, profile, run.kv_cache_tokens)
-    tried: list[tuple[float, float]] = []
+    requests, setup = run_requests(run, profile, seed), run_setup(run, profile)
+    tpot_s = (run.tpot_mean_ms or math.nan) / 1e3
+    trials: list[tuple[float, float]] = []
     log_scale = 0.0
     best: tuple[float, float, RunRecords, float] | None = None
-    for _ in range(TRIALS):
+    for _ in range(params.matching.max_trials):
         scaled = replace(setup, tables=_scaled(setup.tables, math.exp(log_scale)))
-        records = simulate_requests(requests, scaled, run.seconds, record_steps=True)
+        records = simulate_requests(requests, scaled, run.total_time_s, record_steps=True)
         view = client_view(records, profile.frontend)
         if not view.tpot_s > 0:
             return None
         error = math.log(tpot_s / view.tpot_s)
-        tried.append((log_scale, error))
+        trials.append((log_scale, error))
         if best is None or abs(error) < abs(best[0]):
             best = (error, log_scale, records, view.itl_s)
-        if abs(error) < CLOSE:
+        if abs(error) < params.matching.tolerance:
             break
-        log_scale += max(-0.3, min(0.3, error / _elasticity(tried)))
-    assert best is not None
+        log_scale += max(-0.3, min(0.3, error / _elasticity(trials)))
+    if best is None or abs(best[0]) >= params.matching.max_mismatch:
+        return None
     error, log_scale, records, itl_s = best
     steps = decode_steps(records, run)
     return RunEvidence(
-        group=group,
+        group=run.group,
         quality=run.quality,
-        features=features(candidate_terms(), steps),
+        features=features(candidate_terms(params.fit.token_knots), steps),
         load_s=_load_s(records, setup.gpu_load_s),
         seconds=itl_s,
-        mismatch=error,
         scale=math.exp(log_scale),
     )
 
 
-def _elasticity(tried: list[tuple[float, float]]) -> float:
-    """How strongly the time per token follows the scale: from the last two trials, 1 at first."""
-    if len(tried) < 2:
+def _elasticity(trials: list[tuple[float, float]]) -> float:
+    """How strongly the time per token follows the scale, in logarithms: from the last two trials.
+
+    Slower steps hold more requests, which make them slower again, so it is above 1; near saturation several
+    times as much, and bounded so that no step is wild.
+    """
+    if len(trials) < 2:
         return 1.2
-    (s0, e0), (s1, e1) = tried[-2:]
+    (s0, e0), (s1, e1) = trials[-2:]
     return max(0.4, min(8.0, (e0 - e1) / (s1 - s0))) if abs(s1 - s0) > 1e-6 else 1.0
 
 
 def _scaled(tables: StepTables, factor: float) -> StepTables:
-    return StepTables(
-        token_s=tables.token_s * factor,
-        adapter_s=tables.adapter_s * factor,
-        adapter_token_s=tables.adapter_token_s * factor,
-        decode_s=tables.decode_s * factor,
-        prefill_s=tables.prefill_s * factor,
-        context_s=tables.context_s * factor,
-        waiting_s=tables.waiting_s * factor,
-    )
+    return StepTables(**{field.name: getattr(tables, field.name) * factor for field in fields(tables)})
 
 
 def decode_steps(records: RunRecords, run: MeasuredRun) -> Steps:

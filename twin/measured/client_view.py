@@ -9,7 +9,7 @@ together are sent as one chunk when a step has few outputs, so the client counts
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -150,13 +150,7 @@ def stalls(records: RunRecords, scrape: MetricsScrape) -> Stalls:
 
 def held_back(requests: Requests, spans: Stalls) -> Requests:
     """The requests as they reach the engine; their order does not change."""
-    return Requests(
-        arrival_s=spans.released(requests.arrival_s),
-        prompt_tokens=requests.prompt_tokens,
-        output_tokens=requests.output_tokens,
-        adapter=requests.adapter,
-        n_adapters=requests.n_adapters,
-    )
+    return replace(requests, arrival_s=spans.released(requests.arrival_s))
 
 
 def client_view(

@@ -18,19 +18,12 @@ from twin.engine.requests import Requests
 from twin.engine.run import UnservableRequestError, simulate_requests
 from twin.engine.setup import EngineSetup
 from twin.measured.client_view import ClientView, client_view, held_back, stalls
+from twin.measured.params import FidelityParams
 from twin.measured.report import FidelityReport
 from twin.measured.runs import MeasuredRun, measured_runs, read_runs, run_requests, run_setup
 from twin.memory.plan import plan_memory
 from twin.parallel import in_processes
 from twin.profile import EngineProfile, find_profile, read_profile
-
-STARVED = 0.10
-"""Shortfall of throughput from which a run is starved (the paper's 0.9 of the ideal throughput)."""
-
-ENOUGH_REQUESTS = 100_000
-"""Runs with fewer requests are simulated several times, until there are as many, and averaged."""
-
-MOST_REPLICATIONS = 4
 
 
 @dataclass(frozen=True)
@@ -68,7 +61,9 @@ COLUMNS = tuple(field.name for field in fields(Prediction))
 """Columns of the output table."""
 
 
-def predict(run: MeasuredRun, profile: EngineProfile, seed: int = 0) -> Prediction:
+def predict(
+    run: MeasuredRun, profile: EngineProfile, seed: int = 0, params: FidelityParams | None = None
+) -> Prediction:
     """Simulate one measured run.
 
     The run's own KV capacity is used where the table has it, else the computed one. Means are taken over
@@ -79,12 +74,12 @@ def predict(run: MeasuredRun, profile: EngineProfile, seed: int = 0) -> Predicti
     UnservableRequestError
         If the run's KV cache cannot hold one of its requests.
     """
-    begin = time.perf_counter()
+    begin, params = time.perf_counter(), params or FidelityParams()
     capacity, starts = _capacity(run, profile)
     if capacity is None:
         return Prediction(run.run_id, *(np.nan,) * 5, False, False, time.perf_counter() - begin)
-    setup = run_setup(run, profile, capacity)
-    replications = min(MOST_REPLICATIONS, -(-ENOUGH_REQUESTS // run.arrivals))
+    setup = run_setup(run.model_copy(update={"kv_cache_tokens": capacity}), profile)
+    replications = min(params.max_replications, -(-params.enough_requests // run.arrivals))
     try:
         results = np.array([_replication(run, profile, setup, seed + k) for k in range(replications)])
     except UnservableRequestError as error:
@@ -92,9 +87,7 @@ def predict(run: MeasuredRun, profile: EngineProfile, seed: int = 0) -> Predicti
     known = ~np.isnan(results)
     sums, numbers = np.where(known, results, 0.0).sum(axis=0), known.sum(axis=0)
     total, output, itl, tpot, ttft = np.where(numbers > 0, sums / np.maximum(numbers, 1), np.nan)
-    lengths = profile.lengths
-    asked = (run.mean_prompt or lengths.prompt.mean_tokens) + (run.mean_output or lengths.output.mean_tokens)
-    ideal = run.arrivals / run.seconds * asked
+    ideal = run.arrivals / run.total_time_s * sum(run.asked_tokens(profile.lengths))
     return Prediction(
         run_id=run.run_id,
         predicted_total_throughput=float(total),
@@ -102,7 +95,7 @@ def predict(run: MeasuredRun, profile: EngineProfile, seed: int = 0) -> Predicti
         predicted_itl_ms=1e3 * float(itl),
         predicted_tpot_ms=1e3 * float(tpot),
         predicted_ttft_ms=1e3 * float(ttft),
-        predicted_starved=bool(total < (1 - STARVED) * ideal),
+        predicted_starved=bool(total < (1 - params.starved_shortfall) * ideal),
         predicted_starts=starts,
         wall_s=time.perf_counter() - begin,
     )
@@ -134,10 +127,10 @@ def _replication(
 ) -> tuple[float, float, float, float, float]:
     """Total and output throughput in tokens/s, then ITL, TPOT and TTFT in seconds."""
     requests = run_requests(run, profile, seed)
-    records, view = observe(requests, setup, profile, run.seconds)
+    records, view = observe(requests, setup, profile, run.total_time_s)
     done = records.finished
-    prompt = float(requests.prompt_tokens[done].sum(dtype=np.int64)) / run.seconds
-    output = float(requests.output_tokens[done].sum(dtype=np.int64)) / run.seconds
+    prompt = float(requests.prompt_tokens[done].sum(dtype=np.int64)) / run.total_time_s
+    output = float(requests.output_tokens[done].sum(dtype=np.int64)) / run.total_time_s
     return prompt + output, output, view.itl_s, view.tpot_s, view.ttft_s
 
 
@@ -164,9 +157,10 @@ def predict_all(
     seed: int = 0,
     workers: int = 1,
     progress: Callable[[int, int], None] | None = None,
+    params: FidelityParams | None = None,
 ) -> pd.DataFrame:
     """Predictions of runs, in their order; the same for any number of workers."""
-    jobs = (delayed(predict)(run, profiles(run.model), seed) for run in runs)
+    jobs = (delayed(predict)(run, profiles(run.model), seed, params) for run in runs)
     rows = []
     for prediction in in_processes(jobs, workers):
         rows.append(asdict(prediction))
@@ -180,32 +174,36 @@ def fidelity(
     profile: EngineProfile | str | Path | None = None,
     out: str | Path | None = None,
     *,
-    device: str = "H100-64GB",
+    device: str | None = None,
     seed: int = 0,
     workers: int = 1,
     progress: Callable[[int, int], None] | None = None,
+    params: FidelityParams | None = None,
 ) -> FidelityReport:
     """Simulate every run of a table and compare with what was measured.
 
     Rates and ranks are dealt round-robin; each run has its own KV capacity and mean lengths, lasts its
-    ``total_time_s``, and is measured by a client that holds at most 25,000 requests open.
+    ``total_time_s``, and is measured by a client that holds so many requests open and no more.
 
     Parameters
     ----------
     runs_csv
-        Table of serving runs; measured columns may be missing or empty, then there is no comparison.
+        Table of serving runs, whose columns are those of `twin.measured.runs.ServingRun`; the measured
+        ones may be missing or empty, then there is no comparison.
     profile
         Profile, or file of one, for every row; absent: the shipped one of each row's model.
     out
         CSV file to write the predictions to.
     device
-        Device of the shipped profiles.
+        Device of the shipped profiles; absent: the only one of each model.
     seed
         Seed of everything random.
     workers
         Processes.
     progress
         Called with how many runs are done, and of how many.
+    params
+        Parameters of the comparison; absent: their defaults.
 
     Raises
     ------
@@ -220,9 +218,10 @@ def fidelity(
         check_writable(out, [runs_csv, *([profile] if isinstance(profile, str | Path) else [])])
     table = read_runs(runs_csv)
     given = read_profile(profile) if isinstance(profile, str | Path) else profile
-    known = {name: given or find_profile(name, device) for name in sorted(set(table["model"]))}
-    predictions = predict_all(measured_runs(table), known.__getitem__, seed, workers, progress)
-    report = FidelityReport(table.reset_index(drop=True), predictions)
+    profiles = {name: given or find_profile(name, device) for name in sorted(set(table["model"]))}
+    runs = measured_runs(table)
+    predictions = predict_all(runs, profiles.__getitem__, seed, workers, progress, params)
+    report = FidelityReport(table, predictions)
     if out is not None:
         report.write_predictions(out)
     return report

@@ -7,14 +7,16 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from numpy.typing import ArrayLike, NDArray
 
 from scenarios.display import spreadsheet_cell, visible_lines
 from scenarios.output import write_whole
+from twin.measured.runs import with_defaults
 
 METRICS = {
     "throughput": ("total_throughput", "predicted_total_throughput", "peer_twin_total_throughput"),
     "itl": ("itl_mean_ms", "predicted_itl_ms", "peer_twin_itl_ms"),
-    "tpot": ("tpot_mean_ms", "predicted_tpot_ms", None),
+    "tpot": ("tpot_mean_ms", "predicted_tpot_ms", "peer_twin_tpot_ms"),
     "ttft": ("ttft_mean_ms", "predicted_ttft_ms", "peer_twin_ttft_ms"),
 }
 """Measured, predicted and published columns of each metric."""
@@ -23,25 +25,41 @@ PEER_THROUGHPUT = "peer_twin_total_throughput"
 PEER_HEALTHY = 0.9
 """Share of the offered tokens from which the published twin calls a run healthy."""
 
+TITLES = {
+    "smape": "SMAPE",
+    "mape": "MAPE",
+    "peer_runs": "peer runs",
+    "peer_smape": "peer",
+    "smape_there": "ours",
+}
+"""Columns of the table of errors."""
+
 START_FAILURES = ("kv_below_max_model_len", "no_kv_memory", "oom_cuda", "oom_sampler_warmup")
 """Statuses of runs whose engine did not start for its own reasons."""
+
+RAN = ("ok", "")
+"""Statuses of runs that ran: a table without statuses has no others."""
+
+CLEAN = ("clean", "")
+"""Qualities of runs whose every figure is the engine's."""
 
 KNOWN_STARTS = ("ok", "hung_after_benchmark", *START_FAILURES)
 """Statuses that say whether the engine starts."""
 
 
-def smape(measured: pd.Series[float], predicted: pd.Series[float]) -> float:
-    """Usual SMAPE in percent, 100·mean(2|a−b| / (|a|+|b|)); nan without a pair."""
-    pair = measured.notna() & predicted.notna() & ((measured.abs() + predicted.abs()) > 0)
-    a, b = measured[pair], predicted[pair]
-    return float(100 * (2 * (a - b).abs() / (a.abs() + b.abs())).mean()) if pair.any() else np.nan
+def smape(measured: ArrayLike, predicted: ArrayLike) -> float:
+    """Usual SMAPE in percent, 100·mean(2|a−b| / (|a|+|b|)); nan without a pair that is not both nan or 0."""
+    a, b = np.asarray(measured, dtype=np.float64), np.asarray(predicted, dtype=np.float64)
+    total = np.abs(a) + np.abs(b)
+    pair = total > 0
+    return float(100 * (2 * np.abs(a - b)[pair] / total[pair]).mean()) if pair.any() else np.nan
 
 
-def mape(measured: pd.Series[float], predicted: pd.Series[float]) -> float:
+def mape(measured: ArrayLike, predicted: ArrayLike) -> float:
     """Mean of |predicted − measured| / |measured| in percent; nan without a pair."""
-    pair = measured.notna() & predicted.notna() & (measured != 0)
-    a, b = measured[pair], predicted[pair]
-    return float(100 * ((b - a).abs() / a.abs()).mean()) if pair.any() else np.nan
+    a, b = np.asarray(measured, dtype=np.float64), np.asarray(predicted, dtype=np.float64)
+    pair = (np.abs(a) > 0) & ~np.isnan(b)
+    return float(100 * (np.abs(b - a)[pair] / np.abs(a[pair])).mean()) if pair.any() else np.nan
 
 
 @dataclass(frozen=True)
@@ -79,29 +97,29 @@ class FidelityReport:
 
         TTFT is compared on clean runs that do not starve: elsewhere the measuring client distorts it.
         """
-        both = self.to_frame()
-        if "status" in both.columns:
-            both = both[both["status"] == "ok"]
-        keys = [name for name in by if name in both.columns]
         rows = []
-        for key, part in both.groupby(keys) if keys else [((), both)]:
-            names = dict(zip(keys, key if isinstance(key, tuple) else (key,), strict=True))
+        runs = self._ran()
+        for key, part in runs.groupby(list(by)) if by else [((), runs)]:
+            names = dict(zip(by, key if isinstance(key, tuple) else (key,), strict=True))
             rows.append(names | {"runs": len(part)} | self._metrics(part))
         return pd.DataFrame(rows)
 
+    def _ran(self) -> pd.DataFrame:
+        """Both tables, with every column of a serving run, for the runs that ran."""
+        both = with_defaults(self.to_frame())
+        return both[both["status"].isin(RAN)]
+
     def _metrics(self, part: pd.DataFrame) -> dict[str, float]:
         result: dict[str, float] = {}
+        undistorted = part["quality"].isin(CLEAN) & ~starved_runs(part)
         for name, (measured, predicted, peer) in METRICS.items():
-            rows = part[_ttft_known(part)] if name == "ttft" else part
-            if measured not in part.columns:
-                continue
+            rows = part[undistorted] if name == "ttft" else part
             result[f"{name}_smape"] = smape(rows[measured], rows[predicted])
             result[f"{name}_mape"] = mape(rows[measured], rows[predicted])
-            if peer is not None and peer in part.columns:
-                known = rows[rows[peer].notna()]
-                result[f"{name}_peer_runs"] = len(known)
-                result[f"{name}_peer_smape"] = smape(known[measured], known[peer])
-                result[f"{name}_smape_there"] = smape(known[measured], known[predicted])
+            shared = rows[rows[peer].notna()]
+            result[f"{name}_peer_runs"] = len(shared)
+            result[f"{name}_peer_smape"] = smape(shared[measured], shared[peer])
+            result[f"{name}_smape_there"] = smape(shared[measured], shared[predicted])
         return result
 
     def starvation(self) -> pd.DataFrame:
@@ -109,64 +127,37 @@ class FidelityReport:
 
         Where the table has the published twin's throughput, its counts follow, over the runs it has.
         """
-        both = self.to_frame()
-        if "starved" not in both.columns:
-            return pd.DataFrame()
-        if "status" in both.columns:
-            both = both[both["status"] == "ok"]
-        if "quality" in both.columns:
-            both = both[both["quality"] != "port_collision"]
-        both = both[both["starved"].notna() & both["predicted_total_throughput"].notna()]
+        runs = self._ran()
+        runs = runs[runs["quality"] != "port_collision"]
+        runs = runs[runs["starved"].notna() & runs["predicted_total_throughput"].notna()]
         rows = []
-        for model, part in both.groupby("model"):
-            rows.append(_confusion(str(model), "twin", part, part["predicted_starved"].astype(bool)))
-            if not {PEER_THROUGHPUT, "ideal_tok_s"} <= set(part.columns):
-                continue
-            known = part[part[PEER_THROUGHPUT].notna() & part["ideal_tok_s"].notna()]
-            if len(known):
-                short = known[PEER_THROUGHPUT] < PEER_HEALTHY * known["ideal_tok_s"]
-                rows.append(_confusion(str(model), "published", known, short))
-                rows.append(
-                    _confusion(str(model), "twin, there", known, known["predicted_starved"].astype(bool))
-                )
+        for model, part in runs.groupby("model"):
+            rows.append(_confusion(str(model), "twin", part, part["predicted_starved"]))
+            shared = part[part[PEER_THROUGHPUT].notna() & part["ideal_tok_s"].notna()]
+            if len(shared):
+                short = shared[PEER_THROUGHPUT] < PEER_HEALTHY * shared["ideal_tok_s"]
+                rows.append(_confusion(str(model), "published", shared, short))
+                rows.append(_confusion(str(model), "twin, there", shared, shared["predicted_starved"]))
         return pd.DataFrame(rows)
 
     def starts(self) -> pd.DataFrame:
         """Whether start or failure of the engine was said rightly, by model."""
-        both = self.to_frame()
-        if "status" not in both.columns:
-            return pd.DataFrame()
+        both = with_defaults(self.to_frame())
         both = both[both["status"].isin(KNOWN_STARTS)]
-        truth = ~both["status"].isin(START_FAILURES)
-        right = truth == both["predicted_starts"].astype(bool)
-        return (
-            pd.DataFrame({"model": both["model"], "rows": 1, "right": right.astype(int)})
-            .groupby("model", as_index=False)
-            .sum()
-        )
+        started = ~both["status"].isin(START_FAILURES)
+        right = (started == both["predicted_starts"].astype(bool)).astype(int)
+        counts = pd.DataFrame({"model": both["model"], "rows": 1, "right": right})
+        return counts.groupby("model", as_index=False).sum()
 
     def table(self) -> pd.DataFrame:
         """SMAPE and MAPE, one row per model, quality and metric, with the published twin's where it ran."""
-        rows = []
-        for row in self.errors().to_dict(orient="records"):
-            for metric in METRICS:
-                if f"{metric}_smape" not in row or not np.isfinite(row[f"{metric}_smape"]):
-                    continue
-                peer_runs = row.get(f"{metric}_peer_runs", 0)
-                rows.append(
-                    {
-                        "model": row["model"],
-                        "quality": row.get("quality", ""),
-                        "metric": metric,
-                        "runs": row["runs"],
-                        "SMAPE": row[f"{metric}_smape"],
-                        "MAPE": row[f"{metric}_mape"],
-                        "peer runs": peer_runs,
-                        "peer": row[f"{metric}_peer_smape"] if peer_runs else np.nan,
-                        "ours": row[f"{metric}_smape_there"] if peer_runs else np.nan,
-                    }
-                )
-        return pd.DataFrame(rows)
+        errors, parts = self.errors(), []
+        for metric in METRICS:
+            columns = {f"{metric}_{column}": title for column, title in TITLES.items()}
+            part = errors.reindex(columns=["model", "quality", "runs", *columns]).rename(columns=columns)
+            parts.append(part.assign(metric=metric)[part["SMAPE"].notna()])
+        table = pd.concat(parts).sort_values(["model", "quality"], kind="stable")
+        return table[["model", "quality", "metric", "runs", *TITLES.values()]].reset_index(drop=True)
 
     def summary(self) -> str:
         """Tables for a terminal, at most 100 columns wide."""
@@ -190,30 +181,23 @@ def as_text(frame: pd.DataFrame) -> str:
 
 
 def _confusion(
-    model: str, who: str, part: pd.DataFrame, said: pd.Series[bool]
+    model: str, who: str, part: pd.DataFrame, predicted: pd.Series[bool]
 ) -> dict[str, str | int | float]:
-    truth, claim = _yes(part["starved"]).to_numpy(), said.to_numpy()
-    found, healthy = int((truth & claim).sum()), int((~truth & ~claim).sum())
+    actual, claimed = starved_runs(part), predicted.to_numpy(dtype=np.bool_)
+    hits, healthy = int((actual & claimed).sum()), int((~actual & ~claimed).sum())
     return {
         "model": model,
         "who": who,
         "runs": len(part),
-        "found": found,
-        "missed": int((truth & ~claim).sum()),
-        "false alarms": int((~truth & claim).sum()),
+        "found": hits,
+        "missed": int((actual & ~claimed).sum()),
+        "false alarms": int((~actual & claimed).sum()),
         "healthy": healthy,
-        "right %": 100 * (found + healthy) / max(len(part), 1),
+        "right %": 100 * (hits + healthy) / max(len(part), 1),
     }
 
 
-def _yes(column: pd.Series[str]) -> pd.Series[bool]:
-    return column.astype(str).str.lower().isin(["true", "1", "1.0"])
-
-
-def _ttft_known(part: pd.DataFrame) -> pd.Series[bool]:
-    chosen = pd.Series(True, index=part.index)
-    if "quality" in part.columns:
-        chosen &= part["quality"] == "clean"
-    if "starved" in part.columns:
-        chosen &= ~_yes(part["starved"])
-    return chosen
+def starved_runs(table: pd.DataFrame) -> NDArray[np.bool_]:
+    """Which runs of a table starved, as it says; False where it does not say."""
+    starved: NDArray[np.bool_] = table["starved"].eq(True).to_numpy()
+    return starved

@@ -4,178 +4,162 @@ from __future__ import annotations
 
 import math
 import zlib
-from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from pydantic import AfterValidator
 from scipy.special import ndtr
 
-from scenarios.errors import Problem, ScenarioError
+from scenarios.base import Finding
+from scenarios.formatting import shown
 from scenarios.lengths import HistogramLengths
 from twin.engine.requests import FloatArray, IntArray, Requests
 from twin.engine.setup import EngineSetup
+from twin.measured.tables import Number, Positive, PositiveCount, TableRow, Text, read_table, rows_of
 from twin.profile import EngineProfile, ServedLengths
 
-CLIENT_CAP = 25_000
-"""Requests that the measuring client could hold open; it ran out of ports at 20 to 28 thousand."""
-
-REQUIRED = ("run_id", "model", "max_loras", "n_adapters", "max_lora_rank", "rates", "sizes")
-"""Columns without which a row cannot be simulated."""
-
-OPTIONAL = {"total_time_s": 3600.0, "max_num_seqs": math.nan, "kv_cache_tokens": math.nan} | dict.fromkeys(
-    ("pool_mean_input", "pool_mean_output", "arrivals_est"), math.nan
-)
-"""Columns that have a default: an hour; the profile's configuration; computed capacity; mean lengths; the
-expected number of requests."""
-
 PLAUSIBLE = 5.0
-"""Standard deviations of a Poisson count within which ``arrivals_est`` is believed: a client that its cap
-held back did not count what it never sent."""
+"""Standard deviations of a Poisson count within which ``arrivals_est`` is believed: a client at its limit of
+open requests did not count what it never sent."""
+
+SATURATED = "client_cap_saturated"
+"""Quality of runs whose client held as many requests open as it could."""
 
 
-@dataclass(frozen=True)
-class MeasuredRun:
-    """What was asked of one measured engine.
+def _numbers(text: str) -> list[float]:
+    return [float(value) for value in text.split(";")]
 
-    Parameters
-    ----------
-    run_id, model, quality
-        Name of the run, its base model, and how far its results can be used ("" if not said).
-    max_loras, max_lora_rank
-        Slots, and the rank of every slot.
-    rate, rank
-        Requests/s and LoRA rank of each adapter, shape (n_adapters,).
-    seconds
-        Length of the run.
-    max_num_seqs, kv_cache_tokens
-        Of the engine; None where the table does not say.
-    mean_prompt, mean_output
-        Mean tokens of the requests offered; None where the table does not say.
-    arrivals
-        Requests offered.
-    """
 
-    run_id: str
-    model: str
-    quality: str
-    max_loras: int
-    max_lora_rank: int
-    rate: FloatArray
-    rank: IntArray
-    seconds: float
-    max_num_seqs: int | None
-    kv_cache_tokens: int | None
-    mean_prompt: float | None
-    mean_output: float | None
-    arrivals: int
+def _checked_numbers(text: str) -> str:
+    try:
+        if all(0 < value < math.inf for value in _numbers(text)):
+            return text
+    except ValueError:
+        pass
+    raise Finding((), f"is {shown(text)}", "give numbers above 0 separated by ;").error()
+
+
+Numbers = Annotated[str, AfterValidator(_checked_numbers)]
+
+
+class MeasuredRun(TableRow):
+    """One run of an engine under a stream of requests; the table ``serving_runs.csv``."""
+
+    run_id: Text
+    """Name of the run."""
+    model: Text
+    """Base model."""
+    max_loras: PositiveCount
+    """Adapter slots."""
+    n_adapters: PositiveCount
+    """Adapters served, all of them in CPU memory."""
+    max_lora_rank: PositiveCount
+    """Rank of every slot."""
+    rates: Numbers
+    """Requests/s of the adapters, separated by ;, dealt to them in turn."""
+    sizes: Numbers
+    """LoRA ranks of the adapters, separated by ;, dealt to them in turn."""
+    total_time_s: Positive = 3600.0
+    """Seconds that the run lasted; an hour if not given."""
+    max_num_seqs: PositiveCount | None = None
+    """Most requests in a batch; if not given, the profile's."""
+    kv_cache_tokens: PositiveCount | None = None
+    """KV capacity in tokens that the engine reported; if not given, computed (a calibration needs it)."""
+    pool_mean_input: Positive | None = None
+    """Mean prompt tokens of the requests offered; if not given, the profile's."""
+    pool_mean_output: Positive | None = None
+    """Mean tokens asked of the answers; if not given, the profile's."""
+    arrivals_est: Positive | None = None
+    """Requests offered; if not given, or if no Poisson process gives as many, the expected number."""
+    max_open_requests: PositiveCount = 25_000
+    """Most requests that the client held open; if not given, 25,000: Linux gives a client 28,232 ports to a
+    server, and it begins to fail somewhat below."""
+    group: str = ""
+    """Runs of one kind, left out of the fit together to measure its errors."""
+    status: str = ""
+    """``ok``, or why there are no results; engines that did not start: ``kv_below_max_model_len``,
+    ``no_kv_memory``, ``oom_cuda``, ``oom_sampler_warmup``."""
+    quality: str = ""
+    """``clean``; ``client_cap_saturated`` where the client held as many requests open as it could, so that
+    only throughput and the time between tokens are the engine's; others are not used."""
+    total_throughput: Number | None = None
+    """Prompt and answer tokens of completed requests per second."""
+    itl_mean_ms: Number | None = None
+    """Mean time between the chunks that the client received."""
+    tpot_mean_ms: Number | None = None
+    """Mean over completed requests of the time per output token after the first."""
+    ttft_mean_ms: Number | None = None
+    """Mean time to first token of completed requests."""
+    running_mean: Number | None = None
+    """Requests in the batch, mean over time."""
+    waiting_mean: Number | None = None
+    """Requests in the engine's queue, mean over time."""
+    kv_usage_mean: Number | None = None
+    """Share of the KV cache in use, mean over time."""
+    starved: bool | None = None
+    """Whether throughput fell 10 % or more short of what was offered."""
+    ideal_tok_s: Number | None = None
+    """Tokens per second offered."""
+    peer_twin_total_throughput: Number | None = None
+    """What another simulator says of ``total_throughput``."""
+    peer_twin_itl_ms: Number | None = None
+    """What another simulator says of ``itl_mean_ms``."""
+    peer_twin_tpot_ms: Number | None = None
+    """What another simulator says of ``tpot_mean_ms``."""
+    peer_twin_ttft_ms: Number | None = None
+    """What another simulator says of ``ttft_mean_ms``."""
+
+    @cached_property
+    def rate(self) -> FloatArray:
+        """Requests/s of each adapter, shape (n_adapters,): of m values, the k-th goes to every m-th one."""
+        return np.resize(_numbers(self.rates), self.n_adapters)
+
+    @cached_property
+    def rank(self) -> IntArray:
+        """LoRA rank of each adapter, dealt as the rates, shape (n_adapters,)."""
+        return np.resize(_numbers(self.sizes), self.n_adapters).astype(np.int32)
+
+    @property
+    def arrivals(self) -> int:
+        """Requests offered: as counted if a Poisson process may have given as many, else as expected."""
+        expected = float(self.rate.sum()) * self.total_time_s
+        counted = expected if self.arrivals_est is None else self.arrivals_est
+        believed = abs(counted - expected) <= PLAUSIBLE * math.sqrt(expected)
+        return max(1, round(counted if believed else expected))
+
+    def asked_tokens(self, lengths: ServedLengths) -> tuple[float, float]:
+        """Mean tokens of the prompts and asked of the answers; those of a profile if the table has none."""
+        return (
+            self.pool_mean_input or lengths.prompt.mean_tokens,
+            self.pool_mean_output or lengths.output.mean_tokens,
+        )
 
 
 def read_runs(path: str | Path) -> pd.DataFrame:
-    """Read a table of serving runs and check what simulating it needs.
+    """Read a table of serving runs; columns that are not those of `MeasuredRun` are kept as they are.
 
     Raises
     ------
     ScenarioError
-        If the file is no such table; names every column that is missing and every bad cell (20 at most).
+        If the file is no such table; names every column that is missing and every bad cell.
     """
-    try:
-        table = pd.read_csv(path, dtype={"run_id": str, "model": str, "rates": str, "sizes": str})
-    except (OSError, ValueError) as error:
-        problem = Problem("file", f"cannot be read as CSV ({error})", "give a table of serving runs")
-        raise ScenarioError([problem], str(path)) from error
-    missing = [name for name in REQUIRED if name not in table.columns]
-    if missing:
-        found = ", ".join(map(str, table.columns[:12]))
-        problems = [Problem(f"column {name}", "is missing", f"add it; found: {found}") for name in missing]
-        raise ScenarioError(problems, str(path))
-    for name, default in OPTIONAL.items():
-        if name not in table.columns:
-            table[name] = default
-    problems = _faults(table)
-    if problems:
-        raise ScenarioError(problems[:20], str(path))
-    return table
-
-
-def _faults(table: pd.DataFrame) -> list[Problem]:
-    problems = []
-    for name in ("max_loras", "n_adapters", "max_lora_rank", *OPTIONAL):
-        numbers = pd.to_numeric(table[name], errors="coerce")
-        given = table[name].notna() if name in OPTIONAL else pd.Series(True, table.index)
-        wrong = given & ~(np.isfinite(numbers) & (numbers > 0) & (numbers < 1e9))
-        for row in table.index[wrong][:3]:
-            problems.append(
-                Problem(f"row {row + 2}, {name}", f"is {table.at[row, name]!r}", "give a number above 0")
-            )
-    for name in ("rates", "sizes"):
-        for row, text in table[name].items():
-            try:
-                good = all(float(v) > 0 and math.isfinite(float(v)) for v in str(text).split(";"))
-            except ValueError:
-                good = False
-            if not good:
-                problems.append(
-                    Problem(f"row {row!s}, {name}", f"is {text!r}", "give numbers above 0 separated by ;")
-                )
-    for name in ("run_id", "model"):
-        if table[name].isna().any():
-            problems.append(Problem(f"column {name}", "has empty cells", "fill them"))
-    return problems
+    return read_table(Path(path), MeasuredRun, strict=False)
 
 
 def measured_runs(table: pd.DataFrame) -> list[MeasuredRun]:
-    """The runs of a table from `read_runs`.
-
-    Rates and ranks are dealt round-robin, the k-th value of a list of m going to ceil((n − k)/m) adapters.
-    """
-    return [_run(row) for row in table.to_dict(orient="records")]
+    """The runs of a table from `read_runs`."""
+    return rows_of(table, MeasuredRun)
 
 
-def _run(row: Mapping[Hashable, object]) -> MeasuredRun:
-    n = int(float(str(row["n_adapters"])))
-    quality = row.get("quality")
-    rate = np.array(_dealt(str(row["rates"]), n), dtype=np.float64)
-    seconds = _known(row["total_time_s"]) or OPTIONAL["total_time_s"]
-    return MeasuredRun(
-        run_id=str(row["run_id"]),
-        model=str(row["model"]),
-        quality=quality if isinstance(quality, str) else "",
-        max_loras=int(float(str(row["max_loras"]))),
-        max_lora_rank=int(float(str(row["max_lora_rank"]))),
-        rate=rate,
-        rank=np.array(_dealt(str(row["sizes"]), n), dtype=np.int32),
-        seconds=seconds,
-        max_num_seqs=_whole(row["max_num_seqs"]),
-        kv_cache_tokens=_whole(row["kv_cache_tokens"]),
-        mean_prompt=_known(row["pool_mean_input"]),
-        mean_output=_known(row["pool_mean_output"]),
-        arrivals=_arrivals(float(rate.sum()) * seconds, _known(row["arrivals_est"])),
-    )
-
-
-def _arrivals(expected: float, counted: float | None) -> int:
-    """Requests offered: as counted, where the count can be that of a Poisson process, else as expected."""
-    if counted is not None and abs(counted - expected) <= PLAUSIBLE * math.sqrt(expected):
-        return max(1, round(counted))
-    return max(1, round(expected))
-
-
-def _dealt(text: str, n: int) -> list[float]:
-    values = [float(v) for v in text.split(";")]
-    return [values[k % len(values)] for k in range(n)]
-
-
-def _known(value: object) -> float | None:
-    number = float(str(value))
-    return number if math.isfinite(number) else None
-
-
-def _whole(value: object) -> int | None:
-    number = _known(value)
-    return None if number is None else int(number)
+def with_defaults(table: pd.DataFrame) -> pd.DataFrame:
+    """A table from `read_runs` with the columns that it lacks, at their defaults."""
+    absent = {name: f for name, f in MeasuredRun.model_fields.items() if name not in table.columns}
+    return table.assign(**{name: f.default for name, f in absent.items() if not f.is_required()})
 
 
 def run_requests(run: MeasuredRun, profile: EngineProfile, seed: int = 0) -> Requests:
@@ -188,10 +172,10 @@ def run_requests(run: MeasuredRun, profile: EngineProfile, seed: int = 0) -> Req
     rng = np.random.default_rng(np.random.SeedSequence([seed, zlib.crc32(run.run_id.encode())]))
     total = float(run.rate.sum())
     asked = run.arrivals
-    n = min(asked, _most_sent(run, profile))
-    prompt, output = draw_served_lengths(profile.lengths, n, run.mean_prompt, run.mean_output, rng)
+    n = min(asked, _max_sent(run, profile))
+    prompt, output = draw_served_lengths(profile.lengths, n, *run.asked_tokens(profile.lengths), rng)
     return Requests(
-        arrival_s=np.sort(rng.random(n)) * run.seconds * (n / asked),
+        arrival_s=np.sort(rng.random(n)) * run.total_time_s * (n / asked),
         prompt_tokens=prompt,
         output_tokens=output,
         adapter=rng.choice(len(run.rate), size=n, p=run.rate / total).astype(np.int32),
@@ -199,22 +183,21 @@ def run_requests(run: MeasuredRun, profile: EngineProfile, seed: int = 0) -> Req
     )
 
 
-def _most_sent(run: MeasuredRun, profile: EngineProfile) -> int:
+def _max_sent(run: MeasuredRun, profile: EngineProfile) -> int:
     """Requests that a client with a cap can have sent, if every step had the best number of tokens."""
     budget = profile.measured.max_num_batched_tokens
     token_s = profile.step.tables(run.max_loras, run.max_lora_rank, budget, len(run.rate)).token_s
     fastest = float((np.arange(1, budget + 1) / token_s[1:]).max())
-    lengths = profile.lengths
-    each = (run.mean_prompt or lengths.prompt.mean_tokens) + (run.mean_output or lengths.output.mean_tokens)
     # Answers that end early leave room for more requests than the means say.
-    return CLIENT_CAP + math.ceil(1.25 * fastest * run.seconds / each)
+    each = sum(run.asked_tokens(profile.lengths))
+    return run.max_open_requests + math.ceil(1.25 * fastest * run.total_time_s / each)
 
 
 def draw_served_lengths(
     lengths: ServedLengths,
     n: int,
-    mean_prompt: float | None,
-    mean_output: float | None,
+    mean_prompt: float,
+    mean_output: float,
     rng: np.random.Generator,
 ) -> tuple[IntArray, IntArray]:
     """Prompt and output tokens of ``n`` requests, stratified, correlated and rescaled to the means.
@@ -228,8 +211,8 @@ def draw_served_lengths(
     output = _stratified(lengths.output, second, rng)
     top = float(lengths.max_total_tokens)
     for _ in range(4):
-        prompt *= (mean_prompt or lengths.prompt.mean_tokens) / prompt.mean()
-        output *= (mean_output or lengths.output.mean_tokens) / output.mean()
+        prompt *= mean_prompt / prompt.mean()
+        output *= mean_output / output.mean()
         prompt = np.clip(prompt, 1.0, top - 1.0)
         output = np.clip(output, 1.0, top - prompt)
     whole_prompt = np.maximum(1, np.floor(prompt + rng.random(n))).astype(np.int32)
@@ -252,8 +235,16 @@ def _stratified(shape: HistogramLengths, normal: FloatArray, rng: np.random.Gene
     return drawn
 
 
-def run_setup(run: MeasuredRun, profile: EngineProfile, kv_cache_tokens: int) -> EngineSetup:
-    """The engine of a run under a profile, fresh from its start, with the client's cap on open requests."""
+def run_setup(run: MeasuredRun, profile: EngineProfile) -> EngineSetup:
+    """The engine of a run under a profile, fresh from its start, with the client's cap on open requests.
+
+    Raises
+    ------
+    ValueError
+        If the run's KV capacity is not known.
+    """
+    if run.kv_cache_tokens is None:
+        raise ValueError(f"run {run.run_id} has no kv_cache_tokens")
     n, engine = len(run.rate), profile.measured
     return EngineSetup(
         max_loras=run.max_loras,
@@ -262,19 +253,18 @@ def run_setup(run: MeasuredRun, profile: EngineProfile, kv_cache_tokens: int) ->
         max_num_batched_tokens=engine.max_num_batched_tokens,
         long_prefill_token_threshold=engine.long_prefill_token_threshold,
         block_size=engine.block_size,
-        usable_blocks=kv_cache_tokens // engine.block_size - 1,
+        usable_blocks=run.kv_cache_tokens // engine.block_size - 1,
         rules=profile.rules,
         tables=profile.step.tables(run.max_loras, run.max_lora_rank, engine.max_num_batched_tokens, n),
         gpu_load_s=profile.loads.gpu_load_s(run.rank, run.max_lora_rank),
         disk_load_s=np.full(n, profile.first_read_s),
-        max_inflight=CLIENT_CAP,
+        max_inflight=run.max_open_requests,
         cold=True,
     )
 
 
 def selected(table: pd.DataFrame, qualities: Sequence[str]) -> NDArray[np.bool_]:
     """Which rows of a table ran and have one of these qualities."""
-    if "status" not in table.columns or "quality" not in table.columns:
-        return np.zeros(len(table), dtype=np.bool_)
+    table = with_defaults(table)
     chosen: NDArray[np.bool_] = ((table["status"] == "ok") & table["quality"].isin(qualities)).to_numpy()
     return chosen
