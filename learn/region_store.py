@@ -28,8 +28,8 @@ from learn.storage.cache import cache_folder, keep, kept_text, remove_leftovers
 from learn.storage.dataset import COLUMNS, Dataset, write_atomically
 from scenarios import Device, Scenario, read
 from scenarios.arrivals import PoissonArrivals, TraceArrivals
-from scenarios.catalogue import shipped
 from scenarios.engine import padded_rank
+from scenarios.files import shipped
 from scenarios.stopping.deadline import UNLIMITED, Deadline
 from twin.profile import EngineProfile, find_profile
 

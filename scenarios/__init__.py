@@ -2,10 +2,10 @@
 
 from scenarios.adapters import MAX_ADAPTERS, Adapter, AdapterClass, ZipfRates
 from scenarios.arrivals import Arrivals
-from scenarios.catalogue import ShippedScenario, shipped
 from scenarios.engine import EngineConfig, EngineOption
 from scenarios.errors import LorapackError, Problem, ScenarioError
 from scenarios.files import (
+    ShippedScenario,
     check_placement,
     dumps,
     from_mapping,
@@ -13,6 +13,7 @@ from scenarios.files import (
     override,
     read,
     read_placement,
+    shipped,
     write,
     write_placement,
 )

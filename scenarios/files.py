@@ -1,4 +1,4 @@
-"""Scenarios and placements from files and into files."""
+"""Scenarios and placements from files and into files, and the scenarios that come with lorapack."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import os
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Final, NamedTuple, TypeVar
 
 import yaml
 
-from scenarios import catalogue, checks
+from scenarios import checks
 from scenarios.arrivals import TraceArrivals
 from scenarios.base import FrozenModel, Loc
 from scenarios.display import visible_lines
@@ -31,6 +31,9 @@ MAX_BYTES = 16 * 2**20
 
 RESULT_VERSION: Final = 2
 """Version of a result's JSON; the first had no key for it."""
+
+FOLDER = Path(__file__).parent
+"""Where the shipped scenarios lie."""
 
 N = TypeVar("N", bound=FrozenModel)
 
@@ -217,13 +220,31 @@ def find(path: str | os.PathLike[str]) -> Path:
     with suppress(OSError):  # a name that is too long is no file's
         if path.exists():
             return path
-    names = {name: file for name, file, _ in catalogue.shipped()}
+    names = {name: file for name, file, _ in shipped()}
     if path.stem in names and str(path.parent) in (".", "scenarios") and path.suffix in ("", ".yaml"):
         return names[path.stem]
     close = nearest(path.stem, names)
     hint = f'did you mean the shipped scenario "{close}"? ' if close else ""
     remedy = f"{hint}name a YAML file or one of the shipped scenarios: {choice(sorted(names), 'and')}"
     raise ScenarioError([Problem(FILE, "does not exist", remedy)], str(path))
+
+
+class ShippedScenario(NamedTuple):
+    """A scenario that comes with lorapack; `scenarios.read` takes its name or its path."""
+
+    name: str
+    path: Path
+    description: str
+
+
+def shipped() -> list[ShippedScenario]:
+    """Return name, file and description of every shipped scenario, by name."""
+    found = []
+    for file in sorted(FOLDER.glob("*.yaml")):
+        root = parse(file.read_text(encoding="utf-8"), file.name)
+        description = root.get("description", "") if isinstance(root, dict) else ""
+        found.append(ShippedScenario(file.stem, file, str(description).strip()))
+    return found
 
 
 def sources(path: str | os.PathLike[str], scenario: Scenario) -> tuple[Path, ...]:

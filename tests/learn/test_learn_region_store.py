@@ -11,8 +11,7 @@ import learn
 from learn import region_store as make
 from learn.design import SamplingPlan
 from scenarios import Scenario, read
-from scenarios.catalogue import shipped
-from scenarios.files import override
+from scenarios.files import override, shipped
 from twin.profile import EngineProfile, find_profile
 
 TINY = SamplingPlan(compositions=24, round_size=24, max_runs=5, width=1.15, spread=0, seed=1)

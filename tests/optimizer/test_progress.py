@@ -1,4 +1,4 @@
-"""Tables and progress bars show what they are given, and obey none of it."""
+"""Progress bars show what they are given, and obey none of it."""
 
 from __future__ import annotations
 
@@ -8,20 +8,9 @@ import pytest
 from rich.console import Console
 
 from optimizer.progress import progress_bar
-from optimizer.tables import render, table
-from scenarios.display import visible_lines
 
 HOSTILE = "[red]a[/] :bug: \x1b[2J\n\u202e"
 SHOWN = r"[red]a[/] :bug: \x1b[2J\n\u202e"
-
-
-def test_titles_cells_and_lines_are_only_shown() -> None:
-    text = render("line [red] :bug: \x1b[2J", table(("column", "last"), [(HOSTILE, HOSTILE)], title=HOSTILE))
-    lines = text.splitlines()
-    assert lines[0] == r"line [red] :bug: \x1b[2J"
-    assert lines[1].strip() == SHOWN
-    assert text.count(SHOWN) == 3
-    assert visible_lines(text) == text
 
 
 def test_a_label_of_progress_is_only_shown(monkeypatch: pytest.MonkeyPatch) -> None:
