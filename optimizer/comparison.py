@@ -16,11 +16,11 @@ from optimizer.progress import Progress, silent
 from optimizer.result import Result
 from optimizer.search.params import SolveParams
 from optimizer.search.solve import find_method, solve
-from optimizer.tables import render, table
 from scenarios import Problem, Scenario, ScenarioError
 from scenarios.display import spreadsheet_cell
 from scenarios.stopping.deadline import UNLIMITED, Deadline
 from scenarios.stopping.interrupts import noticed
+from scenarios.tables import render, table
 
 MOST_SHOWN = 16
 """Most GPUs of a plan that a summary lists one by one."""

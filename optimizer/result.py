@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any, Literal
 import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field
 
-from optimizer.tables import render, table
 from scenarios import Placement, Scenario
 from scenarios.display import visible
 from scenarios.files import RESULT_VERSION
+from scenarios.tables import Part, render, table
 from twin.verdict import ValidationReport
 
 if TYPE_CHECKING:
@@ -106,7 +106,7 @@ class Result(BaseModel):
 
     def summary(self) -> str:
         """Status, GPUs, bound and gap, and the twin's verdict on every GPU, as text."""
-        parts: list[Any] = [self.headline()]
+        parts: list[Part] = [self.headline()]
         if self.placement is not None:
             parts.append(table(_COLUMNS, [_cells(row) for row in self._rows]))
         rejected = self.validation.rejected if self.validation else ()

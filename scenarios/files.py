@@ -1,4 +1,4 @@
-"""Scenarios and placements from files and into files."""
+"""Scenarios and placements from files and into files, and the scenarios that come with lorapack."""
 
 from __future__ import annotations
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 
 from scenarios.engine import EngineConfig
@@ -29,7 +27,6 @@ def judge(
     gpu_memory_gib: float | None = None,
     seed: int = 0,
     replications: int = 3,
-    base_dir: Path | None = None,
 ) -> GPUVerdict:
     """Judge one GPU: every replication must meet every service level.
 
@@ -49,8 +46,6 @@ def judge(
         The seeds of the replications are spawned from it.
     replications
         Runs.
-    base_dir
-        Folder that a trace's file name is relative to.
     """
     too_high_rank = load.above_rank(max_lora_rank)
     if too_high_rank is not None:
@@ -65,7 +60,6 @@ def judge(
             max_lora_rank=max_lora_rank,
             seed=child,
             gpu_memory_gib=gpu_memory_gib,
-            base_dir=base_dir,
         )
         for child in np.random.SeedSequence(seed).spawn(replications)
     )

@@ -94,8 +94,8 @@ class Traffic:
 
 
 @dataclass(frozen=True)
-class GPUMetrics:
-    """Metrics of one GPU.
+class GPUMetrics(Traffic):
+    """Traffic and other metrics of one GPU.
 
     Parameters
     ----------
@@ -103,12 +103,6 @@ class GPUMetrics:
         Length of the window.
     requests, completed
         Requests that arrived in the window, and those that ended in it.
-    offered_tok_per_s, served_tok_per_s
-        Prompt and output tokens of requests that arrived, and that completed, per second.
-    input_tok_per_s, output_tok_per_s
-        The two parts of ``served_tok_per_s``.
-    served_share
-        Served over offered; 1 where nothing was offered.
     ttft, itl, tpot, e2e, queueing
         Latencies. ITL is over all gaps between tokens, its percentiles from the steps' lengths.
     preemptions, gpu_loads, disk_loads
@@ -122,11 +116,6 @@ class GPUMetrics:
     duration_s: float
     requests: int
     completed: int
-    offered_tok_per_s: float
-    served_tok_per_s: float
-    input_tok_per_s: float
-    output_tok_per_s: float
-    served_share: float
     ttft: Latency
     itl: Latency
     tpot: Latency

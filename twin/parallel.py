@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from multiprocessing import resource_tracker
-from typing import Any
+from typing import Any, cast
 
 import psutil
 from joblib import Parallel
@@ -45,20 +45,26 @@ def in_processes(
     Stopped
         If the end comes before the last result; the workers are then ended.
     """
-    deadline.check(work)
-    results: Iterable[Any] = ()
+    calls = list(jobs)
+    delivered, results = 0, cast("Iterable[Any]", ())
     try:
+        if calls:
+            deadline.check(work)
         with _ending_workers(deadline):
             parallel = _parallel(workers)
             own_workers = workers > 1 and parallel.return_generator  # else the whole work is done in there
             with _without_signals() if own_workers else nullcontext():
-                results = parallel(jobs)
+                results = parallel(calls)
             for result in results:
+                delivered += 1
                 yield result
-                deadline.check(work)
+                if delivered < len(calls):
+                    deadline.check(work)
     except (Exception, KeyboardInterrupt):
-        deadline.check(work)  # what comes of ended workers is no failure
-        raise
+        if not deadline.reached:
+            raise
+        if delivered < len(calls):
+            deadline.check(work)  # what comes of ended workers is no failure
     finally:
         _close(results)
 

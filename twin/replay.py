@@ -16,6 +16,7 @@ from typing import Annotated, Any
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from scenarios.base import FrozenModel
 from scenarios.errors import LorapackError
 from scenarios.output import OutputFileError, check_writable, write_whole
 from twin.engine.records import STEP_COLUMNS, RunRecords
@@ -61,10 +62,8 @@ class ScheduleEngine(BaseModel):
         return rules_of(self.version).model_copy(update={k: v for k, v in said.items() if v is not None})
 
 
-class ScheduleLatency(BaseModel):
+class ScheduleLatency(FrozenModel):
     """A step lasts base_s + per_token_s · scheduled tokens + per_adapter_s · distinct adapters."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     base_s: float = Field(ge=0)
     per_token_s: float = Field(ge=0)

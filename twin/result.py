@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from scenarios.tables import figures, render
 from twin import metrics
 from twin.engine.records import SERIES, RunRecords
 from twin.metrics import AdapterMetrics, GPUMetrics, Latency, Window
@@ -143,7 +144,7 @@ class SimulationResult:
 
     def summary(self) -> str:
         """A few lines for a terminal."""
-        return "\n".join(f"{name:<22}{value}" for name, value in self._lines())
+        return render(figures(self._lines()))
 
     def _repr_html_(self) -> str:
         rows = "".join(f"<tr><td>{name}</td><td>{value}</td></tr>" for name, value in self._lines())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -125,7 +124,6 @@ def simulate(
     kv_cache_tokens: int | None = None,
     duration_s: float | None = None,
     max_inflight: int = 0,
-    base_dir: Path | None = None,
 ) -> SimulationResult:
     """Simulate one GPU under a workload.
 
@@ -145,8 +143,6 @@ def simulate(
         As in ``build_setup``.
     duration_s
         Seconds to simulate; absent: the workload's.
-    base_dir
-        Folder that a trace's file name is relative to.
 
     Raises
     ------
@@ -170,7 +166,7 @@ def simulate(
         kv_cache_tokens=kv_cache_tokens,
         max_inflight=max_inflight,
     )
-    drawn = draw_requests(load, workload, seed, duration, base_dir)
+    drawn = draw_requests(load, workload, seed, duration)
     refuse_long_prompts(workload.arrivals, drawn, engine.max_model_len)
     requests = fit_lengths(drawn, engine.max_model_len)
     return SimulationResult(

@@ -7,15 +7,16 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
+from scenarios.base import FrozenModel
 from twin.engine.requests import FloatArray
 from twin.engine.setup import StepTables
 
 Per = Literal["step", "decode", "prefill", "context", "waiting"]
 
 
-class CostTerm(BaseModel):
+class CostTerm(FrozenModel):
     """One term of the step cost: ``seconds`` times a product of what it names.
 
     A term charged ``per="step"`` may grow with the scheduled tokens T, in excess of a knot and up to
@@ -23,8 +24,6 @@ class CostTerm(BaseModel):
     configured slots, max rank and adapters served. Terms charged per decode, prefill token, context token
     or waiting request may grow with slots, max rank and adapters served only.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     name: str = Field(min_length=1, description="Name, as in the calibration's report.")
     seconds: float = Field(description="Coefficient.")
@@ -91,10 +90,8 @@ class CostTerm(BaseModel):
         return powered
 
 
-class StepCost(BaseModel):
+class StepCost(FrozenModel):
     """Cost of an engine step as a sum of terms; which terms there are is data, chosen by calibration."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     terms: tuple[CostTerm, ...] = Field(min_length=1)
 
@@ -155,10 +152,8 @@ class StepCost(BaseModel):
         )
 
 
-class LoadCost(BaseModel):
+class LoadCost(FrozenModel):
     """Time to bring an adapter from CPU memory into a slot, and from disk into CPU memory."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     gpu_s: float = Field(ge=0, description="CPU to GPU, adapter of the slots' own rank, in seconds.")
     gpu_padding_s: float = Field(ge=0, description="On top, where the adapter's rank is below the slots'.")

@@ -84,20 +84,13 @@ class GPUVerdict(BaseModel):
     @property
     def figures(self) -> dict[str, Any]:
         """All that a table may show of the verdict, by name."""
-        return {name: getattr(self, name) for name in _FIGURES}
+        return self.model_dump(exclude={"gpu", "violations", "margins"})
 
     def of(self, gpu: int, names: Mapping[str, str]) -> GPUVerdict:
         """The same verdict for a GPU with equal adapters of other names; parts of one share its name."""
         worst = None if self.worst_adapter is None else names[self.worst_adapter]
         violations = tuple(violation.renamed(names) for violation in self.violations)
         return self.model_copy(update={"gpu": gpu, "worst_adapter": worst, "violations": violations})
-
-
-_FIGURES = (
-    "accepted", "reasons", "offered_tok_per_s", "served_tok_per_s", "served_share", "worst_adapter",
-    "worst_served_share", "itl_ms", "ttft_ms", "itl_p99_ms", "ttft_p99_ms", "kv_cache_tokens", "starved",
-    "memory_failure", "replications", "cut_requests",
-)  # fmt: skip
 
 
 class ValidationReport(BaseModel):

@@ -27,7 +27,7 @@ def add_to(app: typer.Typer) -> None:
 def list_command(json: JsonOption = None) -> None:
     """List the scenarios that come with lorapack."""
     import scenarios
-    from optimizer.tables import render, table
+    from scenarios.tables import render, table
 
     rows = []
     check_outputs({"--json": json}, [one.path for one in scenarios.shipped()])
@@ -44,8 +44,8 @@ def list_command(json: JsonOption = None) -> None:
 def show_command(scenario: ScenarioArgument, set_: SetOption = None, json: JsonOption = None) -> None:
     """Show a scenario with every default filled in, and its classes of identical adapters."""
     import scenarios
-    from optimizer.tables import render, table
     from scenarios.files import sources
+    from scenarios.tables import render, table
 
     chosen = scenarios.read(scenario, overrides=set_ or ())
     check_outputs({"--json": json}, sources(scenario, chosen))

@@ -23,8 +23,8 @@ from optimizer.search.instance import Instance
 from optimizer.search.params import SolveParams
 from optimizer.search.preparation import instance_of
 from optimizer.search.splitting import InfeasibleError
-from optimizer.tables import render, table
 from scenarios import PlacedGPU, params_from
+from scenarios.tables import Part, render, table
 
 if TYPE_CHECKING:
     from optimizer.result import Result
@@ -82,7 +82,7 @@ class Explanation(BaseModel):
 
     def details(self) -> str:
         """All of it as text."""
-        parts: list[object] = []
+        parts: list[Part] = []
         if self.gpus:
             parts.append(table(_COLUMNS, [_cells(gpu) for gpu in self.gpus]))
         if any(gpu.fill is not None and gpu.fill > 1 + 1e-6 for gpu in self.gpus):
@@ -94,7 +94,7 @@ class Explanation(BaseModel):
             if lines:
                 parts.append(title)
                 parts += [f"- {line}" for line in lines]
-        return render(*parts)  # type: ignore[arg-type]  # text and tables
+        return render(*parts)
 
     def __str__(self) -> str:
         return self.summary()

@@ -16,8 +16,8 @@ from optimizer.result import Result
 from optimizer.search.cut_loop import pattern_of
 from optimizer.search.instance import Instance
 from optimizer.search.judging import placed_gpu
-from optimizer.tables import render, table
 from scenarios import Placement
+from scenarios.tables import Part, render, table
 
 MOST_LISTED = 20
 """Most moves that a summary lists."""
@@ -74,13 +74,13 @@ class Change(BaseModel):
         for word, numbers in (("open", self.opened), ("close", self.closed), ("restart", self.restarted)):
             if numbers:
                 lines.append(f"GPUs to {word}: {', '.join(map(str, numbers))}")
-        parts: list[object] = ["\n".join(lines)]
+        parts: list[Part] = ["\n".join(lines)]
         if self.moves:
             rows = [(move.adapter, move.source, move.target) for move in self.moves[:MOST_LISTED]]
             parts.append(table(("adapter", ">from GPU", ">to GPU"), rows))
         if len(self.moves) > MOST_LISTED:
             parts.append(f"and {len(self.moves) - MOST_LISTED} more; --json has them all\n")
-        return render(*parts) + "\n" + self.result.summary()  # type: ignore[arg-type]  # text and tables
+        return render(*parts) + "\n" + self.result.summary()
 
     def __str__(self) -> str:
         return self.summary()

@@ -75,3 +75,18 @@ def test_a_terminal_shows_the_step_at_hand(monkeypatch: pytest.MonkeyPatch) -> N
         progress("rounds", 4, 0)
         time.sleep(0.3)
     assert "learning" not in screen.getvalue()[before:]  # it is over
+
+
+HOSTILE = "[red]a[/] :bug: \x1b[2J\n\u202e"
+SHOWN = r"[red]a[/] :bug: \x1b[2J\n\u202e"
+
+
+def test_a_label_of_progress_is_only_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    screen = stderr_of(monkeypatch)
+    monkeypatch.setattr(screen, "isatty", lambda: True)
+    monkeypatch.setattr("optimizer.cli.progress_display.PATIENCE_S", -1.0)
+    console = Console(file=screen, force_terminal=True, width=120)
+    monkeypatch.setattr("optimizer.cli.progress_display.Console", lambda **_: console)
+    with progress_shown() as progress:
+        progress(f"[/] {HOSTILE}", 1, 2)
+    assert f"[/] {SHOWN}" in screen.getvalue()

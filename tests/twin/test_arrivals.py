@@ -59,10 +59,9 @@ def _draw(
     rates: list[float],
     seed: int = 0,
     duration_s: float = 1000.0,
-    base: Path | None = None,
 ) -> Requests:
     workload = Workload(arrivals=arrivals, prompt=PROMPT, output=OUTPUT, duration_s=duration_s)
-    return draw_requests(_load(rates), workload, seed, base_dir=base)
+    return draw_requests(_load(rates), workload, seed)
 
 
 @pytest.mark.parametrize("arrivals", STATIONARY, ids=repr)
@@ -204,20 +203,20 @@ def test_a_trace_is_stretched_repeated_and_dealt_by_rate(tmp_path: Path) -> None
     rows = "".join(f"2023-11-16 18:17:{k:02d}.5000000,{100 + k},{10 + k}\n" for k in range(50))
     with gzip.open(tmp_path / "trace.csv.gz", "wt") as file:
         file.write("TIMESTAMP,ContextTokens,GeneratedTokens\n" + rows)
-    arrivals = TraceArrivals(file="trace.csv.gz", lengths=True)
-    requests = _draw(arrivals, [3.0, 1.0], duration_s=500.0, base=tmp_path)
+    arrivals = TraceArrivals(file=str(tmp_path / "trace.csv.gz"), lengths=True)
+    requests = _draw(arrivals, [3.0, 1.0], duration_s=500.0)
     assert len(requests) == pytest.approx(2000, abs=1)
     assert requests.arrival_s[-1] < 500
     assert (requests.adapter == 0).mean() == pytest.approx(0.75, abs=0.04)
     assert list(requests.prompt_tokens[48:52]) == [148, 149, 100, 101]
     assert list(requests.output_tokens[48:52]) == [58, 59, 10, 11]
-    own = _draw(arrivals.model_copy(update={"lengths": False}), [3.0, 1.0], duration_s=500.0, base=tmp_path)
+    own = _draw(arrivals.model_copy(update={"lengths": False}), [3.0, 1.0], duration_s=500.0)
     assert set(own.prompt_tokens) == {222}
 
 
 def test_a_missing_trace_is_named(tmp_path: Path) -> None:
     with pytest.raises(TraceError, match=r"nowhere\.csv: cannot be read"):
-        _draw(TraceArrivals(file="nowhere.csv"), [1.0], base=tmp_path)
+        _draw(TraceArrivals(file=str(tmp_path / "nowhere.csv")), [1.0])
 
 
 def test_too_many_requests_are_refused() -> None:

@@ -5,15 +5,14 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
+from scenarios.base import FrozenModel
 from twin.engine.requests import FloatArray
 
 
-class SchedulerRules(BaseModel):
+class SchedulerRules(FrozenModel):
     """Scheduling rules that differ between versions of vLLM; part of the engine profile."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     reserve_full_isl: bool = Field(
         default=False,

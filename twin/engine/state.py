@@ -26,7 +26,7 @@ Record = Any
 """An element of a structured array; its fields are attributes in compiled code."""
 
 Engine = Any
-"""A record of ``ENGINE``: the constants of a run."""
+"""A record of the constants of a run (`engine_constants`)."""
 
 EMPTY = np.iinfo(np.int64).max
 """Key of an empty queue."""
@@ -39,31 +39,6 @@ EMPTY = np.iinfo(np.int64).max
 def _dtype(fields: dict[str, str]) -> np.dtype[np.void]:
     return np.dtype(list(fields.items()), align=True)
 
-
-ENGINE = _dtype(
-    {
-        "requests": "i8",
-        "adapters": "i8",
-        "max_loras": "i8",
-        "max_cpu_loras": "i8",
-        "max_num_seqs": "i8",
-        "budget": "i8",
-        "threshold": "i8",
-        "block_size": "i8",
-        "watermark_blocks": "i8",
-        "usable_blocks": "i8",
-        "max_inflight": "i8",
-        "reserve_full_isl": "?",
-        "lone_ignores_threshold": "?",
-        "horizon_s": "f8",
-        "warmup_s": "f8",
-        "series_width_s": "f8",
-        "decode_s": "f8",
-        "prefill_s": "f8",
-        "context_s": "f8",
-        "waiting_s": "f8",
-    }
-)
 
 NOW = _dtype(
     {
@@ -198,21 +173,34 @@ def engine_constants(
 ) -> Engine:
     """Constants of a run of ``requests`` on ``setup``."""
     tables, rules = setup.tables, setup.rules
-    constants = np.zeros(1, dtype=ENGINE)
-    constants["requests"], constants["adapters"] = len(requests), requests.n_adapters
-    constants["max_loras"] = setup.max_loras
-    constants["max_cpu_loras"] = max(setup.max_cpu_loras, setup.max_loras)
-    constants["max_num_seqs"], constants["budget"] = setup.max_num_seqs, setup.max_num_batched_tokens
-    constants["threshold"], constants["block_size"] = setup.long_prefill_token_threshold, setup.block_size
-    # vLLM takes the share of all blocks, the reserved one included.
-    constants["watermark_blocks"] = int(rules.watermark * (setup.usable_blocks + 1))
-    constants["usable_blocks"], constants["max_inflight"] = setup.usable_blocks, setup.max_inflight
-    constants["reserve_full_isl"] = rules.reserve_full_isl
-    constants["lone_ignores_threshold"] = rules.lone_request_ignores_threshold
-    constants["horizon_s"], constants["warmup_s"], constants["series_width_s"] = horizon_s, warmup_s, width_s
-    constants["decode_s"], constants["prefill_s"] = tables.decode_s, tables.prefill_s
-    constants["context_s"], constants["waiting_s"] = tables.context_s, tables.waiting_s
-    return constants[0]
+    values = {
+        "requests": len(requests),
+        "adapters": requests.n_adapters,
+        "max_loras": setup.max_loras,
+        "max_cpu_loras": max(setup.max_cpu_loras, setup.max_loras),
+        "max_num_seqs": setup.max_num_seqs,
+        "budget": setup.max_num_batched_tokens,
+        "threshold": setup.long_prefill_token_threshold,
+        "block_size": setup.block_size,
+        # vLLM takes the share of all blocks, the reserved one included.
+        "watermark_blocks": int(rules.watermark * (setup.usable_blocks + 1)),
+        "usable_blocks": setup.usable_blocks,
+        "max_inflight": setup.max_inflight,
+        "reserve_full_isl": rules.reserve_full_isl,
+        "lone_ignores_threshold": rules.lone_request_ignores_threshold,
+    }
+    seconds = {
+        "horizon_s": horizon_s,
+        "warmup_s": warmup_s,
+        "series_width_s": width_s,
+        "decode_s": tables.decode_s,
+        "prefill_s": tables.prefill_s,
+        "context_s": tables.context_s,
+        "waiting_s": tables.waiting_s,
+    }
+    kinds = {name: "?" if isinstance(value, bool) else "i8" for name, value in values.items()}
+    layout = _dtype(kinds | dict.fromkeys(seconds, "f8"))
+    return np.array([(*values.values(), *seconds.values())], dtype=layout)[0]
 
 
 def initial_state(requests: Requests, setup: EngineSetup, series_bins: int) -> State:

@@ -8,8 +8,9 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
+from scenarios.base import FrozenModel
 from scenarios.errors import LorapackError
 
 ModelType = Literal["llama", "mistral", "mixtral", "qwen2", "qwen3", "gemma2", "phi3"]
@@ -40,10 +41,8 @@ class ArchitectureError(LorapackError, ValueError):
     """A config.json cannot be read, or no shipped architecture has the name."""
 
 
-class ModelArchitecture(BaseModel):
+class ModelArchitecture(FrozenModel):
     """Shapes of a decoder-only transformer, named as in its Hugging Face ``config.json``."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     name: str = Field(min_length=1, description="Name of the model.")
     model_type: ModelType

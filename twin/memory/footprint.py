@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
+from scenarios.base import FrozenModel
 from scenarios.engine import EngineConfig
 from scenarios.errors import LorapackError
 from twin.memory.allocator import GIB, CachingAllocator
@@ -36,15 +37,13 @@ class TensorParallelError(LorapackError, ValueError):
     """The model cannot be divided over this many GPUs."""
 
 
-class MemoryModel(BaseModel):
+class MemoryModel(FrozenModel):
     """Everything from which an engine's memory is computed; part of an engine profile.
 
     Activation memory is ``context_gib`` + the larger of the forward pass, ``forward_gib`` + tokens ×
     (``forward_intermediate`` × intermediate size + ``forward_hidden`` × hidden size) × bytes, and of the
     sampler, sequences × vocabulary × ``sampler_bytes``; with adapters ``lora_gib`` more.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     architecture: ModelArchitecture
     weights_gib: float | None = Field(
@@ -132,8 +131,8 @@ class Footprint:
         CUDA graphs.
     kv_gib
         What the budget leaves for the KV cache; negative by how much is missing.
-    blocks
-        KV blocks in it, 0 if negative.
+    num_blocks
+        KV blocks in it, before the one that the engine keeps to itself; 0 if negative.
     """
 
     gpu_gib: float
@@ -144,16 +143,16 @@ class Footprint:
     context_gib: float
     graph_gib: float
     kv_gib: float
-    blocks: int
+    num_blocks: int
 
-    def failure(self, engine: EngineConfig) -> StartFailure | None:
+    def start_failure(self, engine: EngineConfig) -> StartFailure | None:
         """How the engine fails to start, in the order in which vLLM finds out."""
         held = self.weights_gib + self.slots_gib + self.lost_gib
         if held + self.activation_gib > self.gpu_gib:
             return "oom_cuda"
-        if self.blocks <= 0:
+        if self.num_blocks <= 0:
             return "no_kv_memory"
-        if self.blocks * engine.block_size < engine.max_model_len:
+        if self.num_blocks * engine.block_size < engine.max_model_len:
             return "kv_below_max_model_len"
         # Graphs are captured when the activations of the trial batch are free again.
         if held + self.context_gib + self.kv_gib + self.graph_gib > self.gpu_gib:
@@ -183,7 +182,7 @@ def footprint(
         context_gib=context,
         graph_gib=per_layer * model.num_hidden_layers,
         kv_gib=kv,
-        blocks=max(0, math.floor(kv * GIB / block_bytes)),
+        num_blocks=max(0, math.floor(kv * GIB / block_bytes)),
     )
 
 

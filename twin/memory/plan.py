@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import NamedTuple
 
 from scenarios.engine import MAX_LORA_RANKS, EngineConfig
 from twin.memory.allocator import GIB
@@ -40,24 +41,13 @@ FAILURES: dict[str, str] = {
 
 
 @dataclass(frozen=True)
-class MemoryPlan:
-    """Memory of one engine's GPU, and whether the engine starts.
+class MemoryPlan(Footprint):
+    """Memory of one engine's GPU, and whether the engine starts; ``num_blocks`` is 0 if it is out of memory.
 
     Parameters
     ----------
-    kv_cache_tokens, num_blocks
-        KV capacity as vLLM's log prints it, before the one block that the engine keeps to itself; 0 where
-        nothing is left.
-    kv_gib
-        Memory left for the KV cache in GiB; negative by how much is missing.
-    weights_gib, slots_gib
-        Weights, and adapter slots, in GiB.
-    lost_gib
-        Lost between tensors by the allocator, in GiB.
-    activation_gib
-        Context and peak of the largest batch, in GiB.
-    graph_gib
-        CUDA graphs, outside the budget, in GiB.
+    kv_cache_tokens
+        KV capacity as vLLM's log prints it, of all blocks.
     failure
         None if the engine starts; ``oom_cuda``: more than the GPU has; ``no_kv_memory``: nothing left for
         the KV cache; ``kv_below_max_model_len``: the KV cache is below one sequence of ``max_model_len``.
@@ -70,13 +60,6 @@ class MemoryPlan:
     """
 
     kv_cache_tokens: int
-    num_blocks: int
-    kv_gib: float
-    weights_gib: float
-    slots_gib: float
-    lost_gib: float
-    activation_gib: float
-    graph_gib: float
     failure: StartFailure | None
     remedy: str
     largest_max_loras: int | None
@@ -114,115 +97,93 @@ def plan_memory(
     TensorParallelError
         If ``tensor_parallel_size`` does not divide the model.
     """
-    return _plan(memory, engine, gpu_memory_gib, max_loras, max_lora_rank)
+    return _plan(_Engine(memory, engine, gpu_memory_gib, max_loras, max_lora_rank))
+
+
+class _Engine(NamedTuple):
+    """The arguments of `plan_memory`, to be varied."""
+
+    memory: MemoryModel
+    engine: EngineConfig
+    gpu_memory_gib: float
+    max_loras: int
+    max_lora_rank: int
+
+    @property
+    def footprint(self) -> Footprint:
+        return footprint(*self)
+
+    @property
+    def starts(self) -> bool:
+        return self.footprint.start_failure(self.engine) is None
+
+    def with_argument(self, name: str, value: float) -> _Engine:
+        return self._replace(engine=self.engine.model_copy(update={name: value}))
 
 
 @lru_cache(maxsize=16_384)
-def _plan(
-    memory: MemoryModel, engine: EngineConfig, gpu_memory_gib: float, max_loras: int, max_lora_rank: int
-) -> MemoryPlan:
-    use = footprint(memory, engine, gpu_memory_gib, max_loras, max_lora_rank)
-    failure = use.failure(engine)
-    fits = _largest_max_loras(memory, engine, gpu_memory_gib, max_lora_rank, None) if max_loras else None
-    longest = _largest_max_model_len(memory, engine, gpu_memory_gib, max_loras, max_lora_rank)
-    remedy = ""
-    if failure is not None:
-        remedy = _remedy(memory, engine, gpu_memory_gib, max_loras, max_lora_rank, longest)
-    blocks = use.blocks if failure != "oom_cuda" else 0
+def _plan(engine: _Engine) -> MemoryPlan:
+    use = engine.footprint
+    failure = use.start_failure(engine.engine)
+    longest = _largest_max_model_len(engine)
+    most = _largest_max_loras(engine._replace(max_loras=1), None) if engine.max_loras else None
+    blocks = use.num_blocks if failure != "oom_cuda" else 0
     return MemoryPlan(
-        kv_cache_tokens=blocks * engine.block_size,
-        num_blocks=blocks,
-        kv_gib=use.kv_gib,
-        weights_gib=use.weights_gib,
-        slots_gib=use.slots_gib,
-        lost_gib=use.lost_gib,
-        activation_gib=use.activation_gib,
-        graph_gib=use.graph_gib,
+        **(vars(use) | {"num_blocks": blocks}),
+        kv_cache_tokens=blocks * engine.engine.block_size,
         failure=failure,
-        remedy=remedy,
-        largest_max_loras=fits,
+        remedy="" if failure is None else _remedy(engine, longest),
+        largest_max_loras=most,
         largest_max_model_len=longest,
     )
 
 
-def _largest_max_model_len(
-    memory: MemoryModel, engine: EngineConfig, gpu_memory_gib: float, max_loras: int, max_lora_rank: int
-) -> int:
+def _largest_max_model_len(engine: _Engine) -> int:
     """Longest request with which the engine starts; 0 if it starts with none, as its graphs may not fit."""
-    use = footprint(memory, engine, gpu_memory_gib, max_loras, max_lora_rank)
-    if use.blocks <= 0:
-        return 0
-    longest = use.blocks * engine.block_size
-    other = engine.model_copy(update={"max_model_len": longest})
-    starts = footprint(memory, other, gpu_memory_gib, max_loras, max_lora_rank).failure(other) is None
-    return longest if starts else 0
+    longest = engine.footprint.num_blocks * engine.engine.block_size
+    return longest if longest and engine.with_argument("max_model_len", longest).starts else 0
 
 
 @lru_cache(maxsize=4096)
-def _largest_max_loras(
-    memory: MemoryModel, engine: EngineConfig, gpu_memory_gib: float, max_lora_rank: int, below: int | None
-) -> int | None:
-    """Most slots, fewer than ``below``, with which the engine starts.
+def _largest_max_loras(one: _Engine, below: int | None) -> int | None:
+    """Most slots, fewer than ``below``, with which an engine starts that is given with one slot.
 
     A slot takes at least its tensors' bytes, which bounds the answer from above; the allocator's losses are
     not monotone in the slots, so the answer is sought downwards from there.
     """
-    model, tp = memory.architecture, engine.tensor_parallel_size
-    one = footprint(memory, engine, gpu_memory_gib, 1, max_lora_rank)
-    if one.failure(engine) is not None:
+    if not one.starts:
         return None
+    memory, tp, use = one.memory, one.engine.tensor_parallel_size, one.footprint
+    model = memory.architecture
     added = memory.extra_vocabulary * model.hidden_size * model.dtype_bytes if adapts_embeddings(model) else 0
-    slot = sum(slot_bytes(model, tp, memory.extra_vocabulary, 1, max_lora_rank)) + added // tp
-    sequence = engine.max_model_len * kv_bytes_per_token(model, tp)
-    spare = (one.kv_gib + one.slots_gib + one.lost_gib) * GIB - sequence
+    slot = sum(slot_bytes(model, tp, memory.extra_vocabulary, 1, one.max_lora_rank)) + added // tp
+    sequence = one.engine.max_model_len * kv_bytes_per_token(model, tp)
+    spare = (use.kv_gib + use.slots_gib + use.lost_gib) * GIB - sequence
     most = max(1, math.floor(spare / slot))
     for slots in range(most if below is None else min(most, below - 1), 1, -1):
-        if footprint(memory, engine, gpu_memory_gib, slots, max_lora_rank).failure(engine) is None:
+        if one._replace(max_loras=slots).starts:
             return slots
     return 1 if below is None or below > 1 else None
 
 
-def _remedy(
-    memory: MemoryModel,
-    engine: EngineConfig,
-    gpu_memory_gib: float,
-    max_loras: int,
-    max_lora_rank: int,
-    longest: int,
-) -> str:
+def _remedy(engine: _Engine, longest: int) -> str:
     """What would repair a failure, each alone."""
-    choices: list[str] = []
-    fewer = (
-        _largest_max_loras(memory, engine, gpu_memory_gib, max_lora_rank, max_loras) if max_loras else None
-    )
+    slots, rank, config = engine.max_loras, engine.max_lora_rank, engine.engine
+    fewer = _largest_max_loras(engine._replace(max_loras=1), slots) if slots else None
+    ranks = (r for r in reversed(MAX_LORA_RANKS) if slots and r < rank)
+    lower = next((r for r in ranks if engine._replace(max_lora_rank=r).starts), None)
+    near = sorted(range(1, _MOST_UTILIZATION + 1), key=lambda p: abs(p / 100 - config.gpu_memory_utilization))
+    shares = (p / 100 for p in near if engine.with_argument("gpu_memory_utilization", p / 100).starts)
+    utilization = next(shares, None)
+    choices = []
     if fewer is not None:
-        choices.append(f"lower max_loras from {max_loras} to {fewer}")
-    ranks = [rank for rank in MAX_LORA_RANKS if max_loras and rank < max_lora_rank]
-    for rank in reversed(ranks):
-        if footprint(memory, engine, gpu_memory_gib, max_loras, rank).failure(engine) is None:
-            choices.append(
-                f"lower max_lora_rank from {max_lora_rank} to {rank} (and place higher ranks elsewhere)"
-            )
-            break
+        choices.append(f"lower max_loras from {slots} to {fewer}")
+    if lower is not None:
+        choices.append(f"lower max_lora_rank from {rank} to {lower} (and place higher ranks elsewhere)")
     if longest:
-        choices.append(f"lower max_model_len from {engine.max_model_len} to {longest}")
-    utilization = _repairing_utilization(memory, engine, gpu_memory_gib, max_loras, max_lora_rank)
+        choices.append(f"lower max_model_len from {config.max_model_len} to {longest}")
     if utilization is not None:
-        choices.append(
-            f"set gpu_memory_utilization to {utilization:g} instead of {engine.gpu_memory_utilization:g}"
-        )
-    if not choices:
-        choices.append("use a GPU with more memory, a larger tensor_parallel_size or a smaller model")
-    return ", or ".join(choices)
-
-
-def _repairing_utilization(
-    memory: MemoryModel, engine: EngineConfig, gpu_memory_gib: float, max_loras: int, max_lora_rank: int
-) -> float | None:
-    """The gpu_memory_utilization nearest to the engine's, in whole percent, with which it starts."""
-    now = engine.gpu_memory_utilization
-    for percent in sorted(range(1, _MOST_UTILIZATION + 1), key=lambda percent: abs(percent / 100 - now)):
-        other = engine.model_copy(update={"gpu_memory_utilization": percent / 100})
-        if footprint(memory, other, gpu_memory_gib, max_loras, max_lora_rank).failure(other) is None:
-            return percent / 100
-    return None
+        now = config.gpu_memory_utilization
+        choices.append(f"set gpu_memory_utilization to {utilization:g} instead of {now:g}")
+    none = "use a GPU with more memory, a larger tensor_parallel_size or a smaller model"
+    return ", or ".join(choices) or none

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,7 +42,6 @@ def draw_requests(
     workload: Workload,
     seed: np.random.SeedSequence | int,
     duration_s: float | None = None,
-    base_dir: Path | None = None,
 ) -> Requests:
     """Draw the requests that the adapters of one GPU get.
 
@@ -61,8 +59,6 @@ def draw_requests(
         Source of all randomness; the same seed gives the same requests.
     duration_s
         Seconds to draw; absent: the workload's.
-    base_dir
-        Folder to which a trace's path is relative; absent: the working directory.
 
     Raises
     ------
@@ -75,7 +71,7 @@ def draw_requests(
     _check_size(load, duration)
     seeds = tuple(child_seed(seed, child) for child in range(3))
     if isinstance(workload.arrivals, TraceArrivals):
-        return _replayed(load, workload.arrivals, duration, seeds, base_dir)
+        return _replayed(load, workload.arrivals, duration, seeds)
     arrival_seed, prompt_seed, output_seed = seeds
     rng = np.random.default_rng(arrival_seed)
     adapter, arrival = _arrivals(workload.arrivals, load.rate, duration, rng)
@@ -222,11 +218,9 @@ def _replayed(
     arrivals: TraceArrivals,
     duration: float,
     seeds: tuple[np.random.SeedSequence, ...],
-    base_dir: Path | None,
 ) -> Requests:
     """A trace stretched to the adapters' total rate, its requests dealt in proportion to their rates."""
-    path = Path(arrivals.file) if base_dir is None else base_dir / arrivals.file
-    trace = read_azure_trace(path)
+    trace = read_azure_trace(arrivals.file)
     total = float(load.rate.sum())
     replay = repeat_trace(trace.stretched(total / trace.mean_rate), duration)
     arrival_seed, prompt_seed, output_seed = seeds

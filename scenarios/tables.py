@@ -11,6 +11,9 @@ from rich.table import Table
 
 from scenarios.display import visible, visible_lines
 
+Part = RenderableType
+"""What is rendered: a table, or lines of text."""
+
 WIDTH = 100
 """Columns that every table fits in."""
 
@@ -36,6 +39,14 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, title: st
     return result
 
 
+def figures(rows: Iterable[tuple[str, object]]) -> Table:
+    """Figures under each other, each behind its label."""
+    result = Table.grid(padding=(0, 1))
+    for label, figure in rows:
+        result.add_row(visible(label), cell_text(figure))
+    return result
+
+
 def cell_text(cell: object) -> str:
     """Text of a cell: a dash for what is absent, four significant digits for a float, nothing hidden."""
     if cell is None or (isinstance(cell, float) and cell != cell):
@@ -47,7 +58,7 @@ def cell_text(cell: object) -> str:
     return visible(str(cell))
 
 
-def render(*parts: RenderableType) -> str:
+def render(*parts: Part) -> str:
     """Text of tables and lines, `WIDTH` columns wide, without colour; what is in them is only shown."""
     console = Console(
         file=io.StringIO(), width=WIDTH, color_system=None, highlight=False, markup=False, emoji=False
