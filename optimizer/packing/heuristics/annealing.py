@@ -74,7 +74,8 @@ def anneal_to_bin_count(
     @cache
     def division(price: float) -> AggregateSolution | None:
         wanted = continuous.bins * (price / continuous.bound)
-        return model.divide(price, wanted, DIVISION_SHARE * min(seconds, run.left_s))
+        gap = run.params.bounds.division_gap
+        return model.divide(price, wanted, DIVISION_SHARE * min(seconds, run.left_s), gap)
 
     for schedule in SCHEDULES:
         target, failed, tried = run.bound, 0.0, set[bytes]()
