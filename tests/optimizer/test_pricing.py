@@ -85,7 +85,7 @@ def test_greedy_bins_share_no_class_and_fit(seed: int, random_problem: Random) -
 def test_a_column_of_the_residual_problem_holds_what_is_left() -> None:
     problem = PackingProblem([9, 9], (PackingOption("x", np.array([[1.0, 2.0]]), np.array([10.0])),))
     master = Master(problem, PARAMS)
-    left = ResidualProblem(np.array([2, 1]), master.root.least, master.root.most)
+    left = ResidualProblem(np.array([2, 1]), master.root.lower, master.root.upper)
     relaxation = ColumnGeneration(BinFiller(problem), master, master.root, lambda: False, (0,), PARAMS)
     solution = relaxation.of(left, lambda: False).solve()
     assert solution is not None

@@ -30,8 +30,8 @@ def by_scipy(master: Master, residual: ResidualProblem) -> float:
         [problem.prices[[b.option for b in master.columns]], np.full(n, 1_000 * problem.prices.max())]
     )
     rows = [(-np.hstack([contents, np.eye(n)]), -residual.counts.astype(float))]
-    free = np.zeros((len(residual.most), n))
-    for sign, side in ((1.0, residual.most), (-1.0, residual.least)):
+    free = np.zeros((len(residual.upper), n))
+    for sign, side in ((1.0, residual.upper), (-1.0, residual.lower)):
         some = np.isfinite(side)
         rows.append((sign * np.hstack([taken[: len(side)], free])[some], sign * side[some]))
     solved = linprog(cost, A_ub=np.vstack([a for a, _ in rows]), b_ub=np.concatenate([b for _, b in rows]))
@@ -73,7 +73,7 @@ def test_a_residual_problem_has_fewer_items_and_tighter_limits(seed: int, random
     residual = master.less(master.root, taken)
     assert (residual.counts == problem.counts - taken[0].counts).all()
     used = master.weights[:, taken[0].option]
-    assert residual.most == pytest.approx(np.maximum(master.root.most - used, 0.0))
+    assert residual.upper == pytest.approx(np.maximum(master.root.upper - used, 0.0))
     solution = master.solve(residual)
     assert solution is not None
     assert solution.value == pytest.approx(by_scipy(master, residual))
@@ -94,11 +94,11 @@ def test_limits_hold_for_the_residual_problem_that_names_them_alone() -> None:
     before = master.root
     master.add_limits(np.array([[0.0, 1.0]]))
     free = master.with_all_limits(before)
-    assert (free.least.tolist(), free.most.tolist()) == ([-np.inf], [np.inf])
+    assert (free.lower.tolist(), free.upper.tolist()) == ([-np.inf], [np.inf])
     expected = [
         (before, 3.0, 0.0),
-        (replace(free, most=np.array([1.0])), 3.5, 0.5),
-        (replace(free, least=np.array([3.0])), 4.5, -1.5),
+        (replace(free, upper=np.array([1.0])), 3.5, 0.5),
+        (replace(free, lower=np.array([3.0])), 4.5, -1.5),
         (before, 3.0, 0.0),
     ]
     for residual, value, dual in expected:

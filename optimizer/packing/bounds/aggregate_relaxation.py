@@ -55,11 +55,11 @@ class AggregateSolution:
 
 @dataclass(frozen=True, eq=False)
 class _Rows:
-    """Rows least <= matrix · columns <= most."""
+    """Rows lower <= matrix · columns <= upper."""
 
     matrix: Any
-    least: FloatArray
-    most: FloatArray
+    lower: FloatArray
+    upper: FloatArray
 
 
 class AggregateModel:
@@ -151,8 +151,8 @@ class AggregateModel:
         self, columns: IntArray, cost: FloatArray, rows: Sequence[_Rows], **options: Any
     ) -> HighsModel:
         """HiGHS with the programme that minimises the cost of some columns."""
-        least, most = (np.concatenate(side) for side in zip(*((r.least, r.most) for r in rows), strict=True))
-        model = HighsModel(least, most, **options)
+        lower, upper = [r.lower for r in rows], [r.upper for r in rows]
+        model = HighsModel(np.concatenate(lower), np.concatenate(upper), **options)
         model.add_columns(
             np.bincount(columns, cost, self._columns).astype(np.float64),
             sparse.vstack([r.matrix for r in rows]),
@@ -209,16 +209,16 @@ class AggregateModel:
             for sign in (1.0, -1.0)
         ]
 
-    def _on_bins(self, weights: FloatArray, most: float) -> _Rows:
+    def _on_bins(self, weights: FloatArray, upper: float) -> _Rows:
         """A limit on a weighted sum of the bins."""
         row = np.zeros(len(weights), dtype=np.int64)
-        return self._rows(row, self._bins, weights, np.array([-np.inf]), np.array([most]))
+        return self._rows(row, self._bins, weights, np.array([-np.inf]), np.array([upper]))
 
     def _rows(
-        self, row: IntArray, column: IntArray, value: FloatArray, least: FloatArray, most: FloatArray
+        self, row: IntArray, column: IntArray, value: FloatArray, lower: FloatArray, upper: FloatArray
     ) -> _Rows:
-        matrix = sparse.coo_matrix((value, (row, column)), shape=(len(least), self._columns))
-        return _Rows(matrix, least, most)
+        matrix = sparse.coo_matrix((value, (row, column)), shape=(len(lower), self._columns))
+        return _Rows(matrix, lower, upper)
 
 
 def _rounded(items: FloatArray, counts: IntArray) -> IntArray:

@@ -95,11 +95,11 @@ def _shares(problem: PackingProblem, options: tuple[int, ...]) -> list[FloatArra
     admitted = np.array([problem.rows[o].most > 0 for o in options])
     if len(heights) > 1:
         return []
-    found = []
+    shares = []
     for r in range(heights.pop()):
         share = np.where(admitted, np.array([rows[r] for rows in per_option]), np.inf).min(axis=0)
-        found.append(np.where(np.isfinite(share), share, 0.0))
-    return found
+        shares.append(np.where(np.isfinite(share), share, 0.0))
+    return shares
 
 
 def price_bound(problem: PackingProblem, seconds: float) -> float:

@@ -66,9 +66,9 @@ def _candidates(run: SearchState, filler: BinFiller, proof: Proof) -> list[Bin] 
             proof.duals, np.minimum(rows.most, problem.counts), rows, filler.tables[o], filler.swap_measures,
             multiplier_rounds=run.params.column_generation.multiplier_rounds, rivals=0,
         )  # fmt: skip
-        least = float(problem.prices[o] + proof.limit_dual[o]) * (1 - CARE) - slack
+        threshold = float(problem.prices[o] + proof.limit_dual[o]) * (1 - CARE) - slack
         listed, complete = columns_within_gap(
-            items, least, params.listed_bins - len(bins), params.listing_nodes
+            items, threshold, params.listed_bins - len(bins), params.listing_nodes
         )
         if not complete:
             return None
@@ -122,8 +122,8 @@ def _is_full(smallest: IntArray, i: int, residual: IntArray) -> bool:
 
 
 @compiled
-def columns_within_gap(items: Knapsack, least: float, limit: int, nodes: int) -> tuple[IntArray, bool]:
-    """The bins worth at least ``least`` that take no further item, and whether these are all.
+def columns_within_gap(items: Knapsack, threshold: float, limit: int, nodes: int) -> tuple[IntArray, bool]:
+    """The bins worth at least a threshold that take no further item, and whether these are all.
 
     At most ``limit`` bins, shape (bins, n). The knapsack has no rivals, as all such bins are wanted, not one
     of the best.
@@ -138,18 +138,18 @@ def columns_within_gap(items: Knapsack, least: float, limit: int, nodes: int) ->
             smallest[r, i] = min(smallest[r, i], smallest[r, i + 1])
     listed = np.zeros((limit, len(items.upper)), dtype=np.int64)
     counts = np.zeros_like(items.upper)
-    left, value, i, k = 1.0, 0.0, 0, 0
+    room, value, i, k = 1.0, 0.0, 0, 0
     for _ in range(nodes):
         while i < len(order) and not _is_full(smallest, i, residual):
-            if value + fractional(i, left, items, counts) < least:
+            if value + fractional(i, room, items, counts) < threshold:
                 break
             c = order[i]
             amount = min(items.upper[c], room_in(c, items, counts, residual))
             change(c, amount, items, counts, residual)
             value += items.profit[c] * amount
-            left -= items.load[c] * amount
+            room -= items.load[c] * amount
             i += 1
-        if value >= least:
+        if value >= threshold:
             full = True
             for c in order:
                 if counts[c] < items.upper[c] and room_in(c, items, counts, residual) > 0:
@@ -160,7 +160,7 @@ def columns_within_gap(items: Knapsack, least: float, limit: int, nodes: int) ->
                     return listed, False
                 listed[k] = counts
                 k += 1
-        i, left, value = backward(i - 1, left, value, least, items, counts, residual)
+        i, room, value = backward(i - 1, room, value, threshold, items, counts, residual)
         if i < 0:
             return listed[:k], True
         i += 1

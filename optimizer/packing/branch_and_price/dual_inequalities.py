@@ -29,10 +29,10 @@ def dual_optimal_inequalities(filler: BinFiller, number: int) -> list[tuple[int,
     # Transitive pairs add up to the rest: value(a) >= value(b) >= value(c) needs no pair (a, c). The order is
     # partial where there are several rows, so a class may have many neighbours below it; the largest few
     # hold its value up best, and every pair is a column that each solution of the master has to price.
-    used = np.flatnonzero(filler.problem.counts > 0)
-    size = _sizes(filler)[used]
+    classes = np.flatnonzero(filler.problem.counts > 0)
+    size = _sizes(filler)[classes]
     below = _largest_below(size, np.argsort(-_number_below(size), kind="stable"), number)
-    return [(int(used[a]), int(used[b])) for a, row in enumerate(below) for b in row[row >= 0]]
+    return [(int(classes[a]), int(classes[b])) for a, row in enumerate(below) for b in row[row >= 0]]
 
 
 def _sizes(filler: BinFiller) -> FloatArray:
@@ -44,8 +44,8 @@ def _sizes(filler: BinFiller) -> FloatArray:
     # One comparison of vectors says it for all bins: rows of every option, as a bin of any may hold the item,
     # and the measures of the cuts, as a heavier item might make the bin dominate one.
     rows = [filler.problem.rows[o] for o in filler.options]
-    taken = [np.where(r.most > 0, usage, np.inf) for r in rows for usage in r.usage]
-    return np.column_stack([*taken, filler.swap_measures])
+    sizes = [np.where(r.most > 0, usage, np.inf) for r in rows for usage in r.usage]
+    return np.column_stack([*sizes, filler.swap_measures])
 
 
 @compiled

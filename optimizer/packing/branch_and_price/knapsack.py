@@ -95,12 +95,12 @@ def table_knapsack(
     classes, multiples = [], []
     for c in range(n):
         if profit[c] > 0 and usage[c] <= capacity:
-            left, step = upper[c], 1
-            while left > 0:
-                take = min(step, left)
+            rest, step = upper[c], 1
+            while rest > 0:
+                take = min(step, rest)
                 classes.append(c)
                 multiples.append(take)
-                left -= take
+                rest -= take
                 step *= 2
     # Capacities from the largest down, so that every multiple is taken once at most (Bellman 1957). What is
     # taken is kept by cell: the bin is read off on the way back.
@@ -149,15 +149,15 @@ def row_multipliers(
     for k in range(rounds):
         load = aggregated(usage, capacity, weight)
         efficiency = np.where(upper > 0, profit / np.maximum(load, 1e-15), 0.0)
-        left, value = 1.0, 0.0
+        room, value = 1.0, 0.0
         activity = np.zeros(m)
         for c in np.argsort(-efficiency):
-            if efficiency[c] <= 0 or left <= 0:
+            if efficiency[c] <= 0 or room <= 0:
                 break
             amount = float(upper[c])
-            if load[c] * amount > left:
-                amount = left / load[c]
-            left -= load[c] * amount
+            if load[c] * amount > room:
+                amount = room / load[c]
+            room -= load[c] * amount
             value += profit[c] * amount
             for r in range(m):
                 activity[r] += usage[r, c] * amount / max(1, capacity[r])
@@ -234,7 +234,7 @@ def _must_wait(i: int, first: int, items: Knapsack, counts: IntArray) -> bool:
 
 
 @compiled
-def fractional(first: int, left: float, items: Knapsack, counts: IntArray) -> float:
+def fractional(first: int, room: float, items: Knapsack, counts: IntArray) -> float:
     """Value of the fractional knapsack over the classes from position ``first`` on."""
     # The aggregated row is a surrogate of all rows (Glover 1968): whatever keeps them keeps it, so Dantzig's
     # greedy fill of it (1957), cut at the last item, is worth at least as much as any bin.
@@ -244,11 +244,11 @@ def fractional(first: int, left: float, items: Knapsack, counts: IntArray) -> fl
         if _must_wait(i, first, items, counts):
             continue
         need = items.load[c] * items.upper[c]
-        if need >= left:
-            part = max(left, 0.0) / items.load[c] if items.load[c] > 0 else items.upper[c]
+        if need >= room:
+            part = max(room, 0.0) / items.load[c] if items.load[c] > 0 else items.upper[c]
             return float(value + items.profit[c] * part)
         value += items.profit[c] * items.upper[c]
-        left -= need
+        room -= need
     return value
 
 
@@ -268,11 +268,11 @@ def room_in(c: int, items: Knapsack, counts: IntArray, residual: IntArray) -> in
 
 @compiled
 def _forward(
-    i: int, left: float, value: float, goal: float, items: Knapsack, counts: IntArray, residual: IntArray
+    i: int, room: float, value: float, goal: float, items: Knapsack, counts: IntArray, residual: IntArray
 ) -> tuple[int, float, float]:
     """Take as many items as fit from position i on, while the goal can be passed."""
     while i < len(items.order):
-        if goal >= 0 and value + fractional(i, left, items, counts) <= goal:
+        if goal >= 0 and value + fractional(i, room, items, counts) <= goal:
             break
         c = items.order[i]
         if _must_wait(i, i, items, counts):
@@ -282,14 +282,14 @@ def _forward(
         if amount > 0:
             change(c, amount, items, counts, residual)
             value += items.profit[c] * amount
-            left -= items.load[c] * amount
+            room -= items.load[c] * amount
         i += 1
-    return i, left, value
+    return i, room, value
 
 
 @compiled
 def backward(
-    i: int, left: float, value: float, goal: float, items: Knapsack, counts: IntArray, residual: IntArray
+    i: int, room: float, value: float, goal: float, items: Knapsack, counts: IntArray, residual: IntArray
 ) -> tuple[int, float, float]:
     """Give items back from position i down until the rest can pass the goal; position -1 is the end."""
     # One item less of the last class is the next sibling. Where its bound fails, those with still fewer
@@ -300,14 +300,14 @@ def backward(
         if counts[c] > 0:
             change(c, -1, items, counts, residual)
             value -= items.profit[c]
-            left += items.load[c]
-            if value + fractional(i + 1, left, items, counts) > goal:
-                return i, left, value
+            room += items.load[c]
+            if value + fractional(i + 1, room, items, counts) > goal:
+                return i, room, value
             value -= items.profit[c] * counts[c]
-            left += items.load[c] * counts[c]
+            room += items.load[c] * counts[c]
             change(c, -counts[c], items, counts, residual)
         i -= 1
-    return i, left, value
+    return i, room, value
 
 
 @compiled
@@ -318,17 +318,17 @@ def tree_knapsack(items: Knapsack, enough: float, nodes: int) -> tuple[IntArray,
     """
     counts, best_counts = np.zeros_like(items.upper), np.zeros_like(items.upper)
     residual = items.capacity.copy()
-    left, value, best, i = 1.0, 0.0, 0.0, 0
+    room, value, best, i = 1.0, 0.0, 0.0, 0
     goal = -1.0  # the first descent goes to the end: it is the greedy bin, wanted whatever the bound says
     for _ in range(nodes):
-        i, left, value = _forward(i, left, value, goal, items, counts, residual)
+        i, room, value = _forward(i, room, value, goal, items, counts, residual)
         if value > best + 1e-12:
             best = value
             best_counts[:] = counts
         # To pass the goal a bin must be better by more than rounding, and than what is asked for: a column
         # is needed only if its reduced cost is negative, and most of the tree is cut off by that alone.
         goal = max(best, enough) * (1 + 1e-9) + 1e-12
-        i, left, value = backward(i - 1, left, value, goal, items, counts, residual)
+        i, room, value = backward(i - 1, room, value, goal, items, counts, residual)
         if i < 0:
             return best_counts, best, goal
         i += 1
@@ -336,7 +336,7 @@ def tree_knapsack(items: Knapsack, enough: float, nodes: int) -> tuple[IntArray,
     # so that a bound on the relaxation follows even from pricing that is not optimal (Farley 1990).
     bound = max(best, enough)
     while i >= 0:
-        bound = max(bound, value + fractional(i, left, items, counts))
-        i, left, value = backward(i - 1, left, value, bound, items, counts, residual)
+        bound = max(bound, value + fractional(i, room, items, counts))
+        i, room, value = backward(i - 1, room, value, bound, items, counts, residual)
         i += 1 if i >= 0 else 0
     return best_counts, best, bound * (1 + 1e-9)

@@ -84,12 +84,12 @@ def cover(
     rows = filler.problem.rows[option]
     share = (rows.usage / np.maximum(rows.capacity, 1)[:, None]).max(axis=0)
     order = np.argsort(-duals / np.maximum(share, 1e-12), kind="stable")
-    left = np.where(duals > 0, np.minimum(rows.most, limit), 0)
+    remaining = np.where(duals > 0, np.minimum(rows.most, limit), 0)
     bins: list[Bin] = []
-    while left.any() and not until():
-        counts = filler.polish(option, duals, left, filler.fill(option, order, left))
+    while remaining.any() and not until():
+        counts = filler.polish(option, duals, remaining, filler.fill(option, order, remaining))
         if float(duals @ counts) <= worth or not counts.any():
             break
         bins.append(Bin(option, counts))
-        left = np.where(counts > 0, 0, left)
+        remaining = np.where(counts > 0, 0, remaining)
     return bins

@@ -62,8 +62,8 @@ def dive(
     # Columns are generated again after each rounding: those at hand fit the whole demand, not what is left
     # (Vanderbeck 1999; Joncour et al. 2010). A dive does not go back; noise and other dives do that cheaper.
     params, filler = run.params.branch_and_price, relaxation.filler
-    least, most = params.dive_noise
-    noise = least + (most - least) * rng.random() if number else 0.0
+    lower, upper = params.dive_noise
+    noise = lower + (upper - lower) * rng.random() if number else 0.0
     fixed, spent, residual = list[Bin](), 0.0, relaxation.residual
     current: MasterSolution | None = solution
     while residual.counts.any() and current is not None and not run.out_of_time:
@@ -125,8 +125,8 @@ def restricted_master(
     option = [b.option for b in master.columns]
     cost = problem.prices[option] + solution.duals.bins[option]
     cost = cost - np.array([b.counts for b in master.columns]) @ solution.duals.items
-    taken = np.sort(np.argsort(cost, kind="stable")[: params.restricted_columns])
-    columns = [master.columns[k] for k in taken]
+    cheapest = np.sort(np.argsort(cost, kind="stable")[: params.restricted_columns])
+    columns = [master.columns[k] for k in cheapest]
     model = HighsModel(
         *master.row_bounds(relaxation.residual), random_seed=run.seed & 0x7FFFFFFF, mip_rel_gap=1e-9,
         objective_target=run.bound * (1 + 1e-9) if np.isfinite(run.value) else -np.inf,

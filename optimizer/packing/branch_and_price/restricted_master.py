@@ -31,13 +31,13 @@ class ResidualProblem:
     ----------
     counts
         Items per class, shape (n_classes,).
-    least, most
+    lower, upper
         Limits on weighted sums of bins, in the order of the master's ``weights``.
     """
 
     counts: IntArray
-    least: FloatArray
-    most: FloatArray
+    lower: FloatArray
+    upper: FloatArray
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,8 +109,8 @@ class Master:
         self._exchanges, self._closed, n = len(exchanges), False, problem.n_classes
         limits = limit_rows(problem)
         self.weights = np.array([limit.weight for limit in limits]).reshape(-1, len(problem.options))
-        least, most = np.array([(limit.least, limit.most) for limit in limits]).reshape(-1, 2).T
-        self.root = ResidualProblem(problem.counts, least, most)
+        lower, upper = np.array([(limit.least, limit.most) for limit in limits]).reshape(-1, 2).T
+        self.root = ResidualProblem(problem.counts, lower, upper)
         self._model = HighsModel(
             *self.row_bounds(self.root),
             interruptible=n > params.interruptible_classes, simplex_strategy=PRIMAL,
@@ -160,23 +160,23 @@ class Master:
 
     def with_all_limits(self, residual: ResidualProblem) -> ResidualProblem:
         """A residual problem with the limits that were added since it was made, which are none to it."""
-        free = np.full(len(self.weights) - len(residual.most), np.inf)
-        least, most = np.concatenate([residual.least, -free]), np.concatenate([residual.most, free])
-        return ResidualProblem(residual.counts, least, most)
+        free = np.full(len(self.weights) - len(residual.upper), np.inf)
+        lower, upper = np.concatenate([residual.lower, -free]), np.concatenate([residual.upper, free])
+        return ResidualProblem(residual.counts, lower, upper)
 
     def less(self, residual: ResidualProblem, bins: Sequence[Bin]) -> ResidualProblem:
         """What is left of a residual problem after some bins, which count towards the limits."""
-        taken = self.weights.T[[b.option for b in bins], : len(residual.most)].sum(axis=0)
+        taken = self.weights.T[[b.option for b in bins], : len(residual.upper)].sum(axis=0)
         return ResidualProblem(
             residual.counts - sum(b.counts for b in bins),
-            residual.least - taken, np.maximum(residual.most - taken, 0.0),
+            residual.lower - taken, np.maximum(residual.upper - taken, 0.0),
         )  # fmt: skip
 
     def row_bounds(self, residual: ResidualProblem) -> tuple[FloatArray, FloatArray]:
         """Bounds of all rows for a residual problem."""
         whole = self.with_all_limits(residual)
         infinite = np.full(self.problem.n_classes, np.inf)
-        return np.concatenate([whole.counts, whole.least]), np.concatenate([infinite, whole.most])
+        return np.concatenate([whole.counts, whole.lower]), np.concatenate([infinite, whole.upper])
 
     def solve(self, residual: ResidualProblem) -> MasterSolution | None:
         """Cover a residual problem; None if HiGHS fails on it, or the work is interrupted."""
@@ -186,9 +186,9 @@ class Master:
             return None
         n = self.problem.n_classes
         bins, total = np.zeros(len(self.problem.options)), 0.0
-        for row, dual in enumerate(solution.duals[n : n + len(residual.most)]):
+        for row, dual in enumerate(solution.duals[n : n + len(residual.upper)]):
             # The sign tells which side binds: below 0 the limit from above, above 0 that from below.
-            binding = residual.most[row] if dual < 0 else residual.least[row]
+            binding = residual.upper[row] if dual < 0 else residual.lower[row]
             if dual and np.isfinite(binding):
                 bins -= self.weights[row] * dual
                 total -= float(binding * dual)

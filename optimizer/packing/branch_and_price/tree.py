@@ -68,7 +68,7 @@ class BranchAndBoundTree:
         root.master.add_limits(_numbers(root, idle))
         self._rows = range(first, len(root.master.weights))
         self.root_problem = root.master.with_all_limits(root.residual)
-        self.root_problem.least[first] = self.root_problem.most[first] = 0.0
+        self.root_problem.lower[first] = self.root_problem.upper[first] = 0.0
 
     def explore(self, residual: ResidualProblem) -> bool:
         """Whether it is proven that no packing at the target keeps some limits."""
@@ -90,16 +90,18 @@ class BranchAndBoundTree:
     def _is_of_use(self, option: int, proof: Proof) -> bool:
         """Whether some bin of an option may be in a packing at the target, by its reduced cost."""
         problem, params = self.run.problem, self.root.params
-        least = problem.options[option].price + float(proof.limit_dual[option]) - (self.target - proof.bound)
-        least *= 1 - 1e-7
-        column = price_option(
-            self.root.filler, option, proof.duals, problem.counts, least, params.tree_nodes[-1], params
+        threshold = (
+            problem.options[option].price + float(proof.limit_dual[option]) - (self.target - proof.bound)
         )
-        return column.bound > least * (1 + 1e-8)
+        threshold *= 1 - 1e-7
+        column = price_option(
+            self.root.filler, option, proof.duals, problem.counts, threshold, params.tree_nodes[-1], params
+        )
+        return column.bound > threshold * (1 + 1e-8)
 
     def _node(self, residual: ResidualProblem) -> ColumnGeneration:
         """The relaxation within some limits."""
-        root, closed = self.root, self.root.master.weights[residual.most == 0].any(axis=0)
+        root, closed = self.root, self.root.master.weights[residual.upper == 0].any(axis=0)
         options = [o for o in root.options if not closed[o]]
         return ColumnGeneration(
             root.filler, root.master, residual, self.until, options, root.params, cutoff=self.cutoff
@@ -122,9 +124,9 @@ class BranchAndBoundTree:
     def _branch(self, residual: ResidualProblem, row: int, bins: FloatArray) -> bool:
         """Explore both sides of a number, the nearer first."""
         number = float(self.root.master.weights[row] @ bins)
-        most, least = residual.most.copy(), residual.least.copy()
-        most[row], least[row] = np.floor(number), np.ceil(number)
-        down, up = replace(residual, most=most), replace(residual, least=least)
+        upper, lower = residual.upper.copy(), residual.lower.copy()
+        upper[row], lower[row] = np.floor(number), np.ceil(number)
+        down, up = replace(residual, upper=upper), replace(residual, lower=lower)
         excluded = True
         for side in (down, up) if number - np.floor(number) < 0.5 else (up, down):
             if self.run.done or self.until():
