@@ -27,8 +27,8 @@ from learn.storage.cache import cache_folder, content_key, keep, kept_text
 from learn.storage.dataset import write_atomically
 from scenarios import Device, Scenario, read
 from scenarios.arrivals import PoissonArrivals, TraceArrivals
-from scenarios.engine import padded_rank
 from scenarios.catalogue import shipped
+from scenarios.engine import padded_rank
 from scenarios.stopping.deadline import UNLIMITED, Deadline
 from twin.profile import EngineProfile, find_profile
 

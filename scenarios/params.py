@@ -32,7 +32,7 @@ class Params(FrozenModel, validate_default=True):
                 inner = value.changed()
                 changes |= {name: inner} if inner else {}
             elif value != info.get_default(call_default_factory=True):
-                changes[name] = value
+                changes[name] = self.model_dump(include={name})[name]
         return changes
 
 
@@ -102,6 +102,8 @@ def _shown(default: object) -> str:
     """A default as a TOML file holds it."""
     if isinstance(default, bool):
         return str(default).lower()
+    if isinstance(default, Params):
+        return f"{{{', '.join(f'{name} = {_shown(value)}' for name, value in default)}}}"
     if isinstance(default, tuple):
         return f"[{', '.join(map(_shown, default))}]"
     return json.dumps(default)

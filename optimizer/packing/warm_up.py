@@ -11,10 +11,12 @@ from functools import cache
 import numpy as np
 
 from optimizer.packing.branch_and_price.column_enumeration import columns_within_gap
-from optimizer.packing.branch_and_price.knapsack import row_multipliers
+from optimizer.packing.branch_and_price.dual_inequalities import dual_optimal_inequalities
+from optimizer.packing.branch_and_price.knapsack import bounded_knapsack
 from optimizer.packing.branch_and_price.pricing import cover, price_option
 from optimizer.packing.heuristics.annealing import anneal, dealt
 from optimizer.packing.heuristics.first_fit import BinFiller, best_fit_decreasing
+from optimizer.packing.model.params import ColumnGenerationParams
 from optimizer.packing.model.problem import NoGoodCut, PackingOption, PackingProblem
 
 
@@ -28,17 +30,16 @@ def compile_kernels() -> None:
 
 
 def _call_all(filler: BinFiller) -> None:
-    problem, order = filler.problem, filler.orders[0]
+    problem, order, params = filler.problem, filler.orders[0], ColumnGenerationParams()
     best_fit_decreasing(filler, order, problem.counts, 0)
     duals, rows, table = np.ones(problem.n_classes), problem.rows[0], filler.tables[0]
     table.violated(problem.counts)
     cover(filler, 0, duals, problem.counts, 0.0, lambda: False)
-    price_option(filler, 0, duals, problem.counts, 0.0, 1)
-    most = np.minimum(rows.most, problem.counts)
-    weights = row_multipliers(duals, most, rows.usage, rows.capacity, 25)
-    columns_within_gap(
-        duals, most, rows.usage, rows.capacity, table.wanted, table.group, table.stands, weights, 0.0, 1, 1
-    )
+    price_option(filler, 0, duals, problem.counts, 0.0, 1, params)
+    upper = np.minimum(rows.most, problem.counts)
+    items = bounded_knapsack(duals, upper, rows, table, filler.swap_measures, multiplier_rounds=1, rivals=0)
+    columns_within_gap(items, 0.0, 1, 1)
+    dual_optimal_inequalities(filler, params.exchanges)
     size = np.zeros((problem.n_classes + 1, 1, len(rows.capacity)))
     item, place = dealt(problem.counts[None, :], np.array([2]), size)
     anneal(item, place, np.zeros(2, dtype=np.int64), size, 0, 1, 1.0, 0.5, 0.01)

@@ -78,10 +78,10 @@ def test_exchanges_go_from_larger_to_smaller_classes_only() -> None:
     usage = np.array([[3.0, 2.0, 2.0, 1.0], [1.0, 2.0, 1.0, 1.0]])
     option = PackingOption("x", usage, np.array([9.0, 9.0]))
     problem = PackingProblem(np.array([2, 2, 2, 2]), (option,))
-    assert set(dual_optimal_inequalities(BinFiller(problem))) == {(0, 2), (1, 2), (2, 3)}
+    assert set(dual_optimal_inequalities(BinFiller(problem), 3)) == {(0, 2), (1, 2), (2, 3)}
     narrow = replace(option, name="y", price=0.5, allowed=np.array([True, True, False, True]))
     both = replace(problem, options=(option, narrow))
-    assert set(dual_optimal_inequalities(BinFiller(both))) == {(0, 3), (1, 3), (2, 3)}
+    assert set(dual_optimal_inequalities(BinFiller(both), 3)) == {(0, 3), (1, 3), (2, 3)}
 
 
 @pytest.mark.parametrize("family", ["U", "T"])

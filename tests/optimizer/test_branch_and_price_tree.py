@@ -17,6 +17,7 @@ from optimizer.packing.branch_and_price.restricted_master import Master
 from optimizer.packing.branch_and_price.tree import place_by_branching
 from optimizer.packing.heuristics.first_fit import BinFiller, place_best_fit
 from optimizer.packing.model.checker import check
+from optimizer.packing.model.params import ColumnGenerationParams
 from optimizer.packing.model.problem import Bin, PackingOption, PackingProblem
 from optimizer.packing.model.search_state import SearchState
 from optimizer.search.preparation import instance_of
@@ -24,6 +25,7 @@ from scenarios.stopping.deadline import Deadline
 
 Optimum = Callable[[PackingProblem], float]
 Random = Callable[..., PackingProblem]
+PARAMS = ColumnGenerationParams()
 
 
 @settings(max_examples=80, deadline=None, derandomize=True)
@@ -39,10 +41,8 @@ def test_branching_never_excludes_an_optimum(
         assert np.isinf(optimum(problem))
         return
     relaxation, _ = generate_columns(run, filler, continuous, 10)
-    rows = len(relaxation.master.limits)
     place_by_branching(run, relaxation, 10)
     assert run.bound <= optimum(problem) + 1e-9
-    assert all(np.isinf(limit.most) for limit in relaxation.master.limits[rows:])
     if run.packing is not None:
         assert check(problem, run.packing) == []
 
@@ -55,47 +55,16 @@ def test_the_one_set_of_options_that_holds_all_is_found() -> None:
     assert result.statistics["branches"] > 1
 
 
-def test_limits_of_the_master_come_and_go() -> None:
-    usage = np.array([[6.0, 4.0]])
-    options = (
-        PackingOption("small", usage, np.array([6.0]), price=1.0),
-        PackingOption("large", usage, np.array([10.0]), price=1.5),
-    )
-    master = Master(PackingProblem([2, 2], options))
-    for option, counts in ((0, [1, 0]), (0, [0, 1]), (1, [1, 1])):
-        master.add(Bin(option, np.array(counts)))
-    free = master.solve()
-    assert free is not None
-    assert free.value == 3.0
-    row = master.limit(np.array([0.0, 1.0]))
-    master.change_limit(row, -np.inf, 1.0)
-    few = master.solve()
-    assert few is not None
-    assert few.value == 3.5
-    assert few.limit_dual.tolist() == [0.0, 0.5]
-    assert few.duals @ [2, 2] - few.limit_dual_total == few.value
-    master.change_limit(row, 3.0, np.inf)
-    more = master.solve()
-    assert more is not None
-    assert more.value == 4.5
-    assert more.limit_dual[1] == -1.5
-    assert more.duals @ [2, 2] - more.limit_dual_total == more.value
-    master.change_limit(row, -np.inf, np.inf)
-    again = master.solve()
-    assert again is not None
-    assert again.value == 3.0
-
-
 def test_a_dive_starts_from_a_solution_that_is_older_than_some_columns() -> None:
     """Branching adds columns after the root's relaxation is solved; dives at the root follow it."""
     problem = PackingProblem([1, 1, 1], (PackingOption("x", np.array([[5.0, 4.0, 3.0]]), np.array([9.0])),))
-    run, master = SearchState(problem, Deadline.after(20)), Master(problem)
+    run, master = SearchState(problem, Deadline.after(20)), Master(problem, PARAMS)
     for counts in ([1, 1, 0], [1, 0, 1], [0, 1, 1]):
         master.add(Bin(0, np.array(counts)))
-    solved = master.solve()
+    solved = master.solve(master.root)
     assert solved is not None
     assert solved.amount.tolist() == [0.5, 0.5, 0.5]
     master.add(Bin(0, np.array([1, 0, 0])))
-    relaxation = ColumnGeneration(BinFiller(problem), master, problem.counts, lambda: False, (0,))
-    dive(run, relaxation, solved, np.random.default_rng(0), spread=0.3)
+    relaxation = ColumnGeneration(BinFiller(problem), master, master.root, lambda: False, (0,), PARAMS)
+    dive(run, relaxation, solved, np.random.default_rng(0), 1)
     assert run.value == 2

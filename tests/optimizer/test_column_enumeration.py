@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from optimizer.packing import pack
 from optimizer.packing.bounds.price_bounds import Proof, proof_of, raise_bounds
 from optimizer.packing.branch_and_price.column_enumeration import columns_within_gap, place_by_enumeration
 from optimizer.packing.branch_and_price.column_generation import generate_columns
+from optimizer.packing.branch_and_price.knapsack import bounded_knapsack
 from optimizer.packing.heuristics.annealing import anneal_to_bin_count
 from optimizer.packing.heuristics.first_fit import BinFiller, holds, place_best_fit
 from optimizer.packing.model.checker import check
@@ -85,12 +87,11 @@ def test_pricing_stops_in_the_middle_of_a_round(random_problem: Random) -> None:
         asked += 1
         return asked > 1
 
-    relaxation.until = until
-    relaxation._round(solved, 0.0, 300)
+    stopped = replace(relaxation, until=until)
+    stopped._price(solved.duals, solved.duals, 300)
     assert asked == 2
-    assert relaxation.bound == bound
-    relaxation.until = lambda: True
-    assert not relaxation._prove(solved)
+    assert stopped.bound == bound
+    assert not replace(relaxation, until=lambda: True)._prove(solved)
 
 
 def test_annealing_gives_the_same_plan_again() -> None:
@@ -111,7 +112,7 @@ def test_perfect_triplets_are_found_among_all_bins() -> None:
     run = run_of(problem)
     continuous = raise_bounds(run)
     assert run.bound == 40
-    place_by_enumeration(run, BinFiller(problem), proof_of(continuous, problem), 60)
+    place_by_enumeration(run, BinFiller(problem), proof_of(continuous, problem))
     assert run.value == 40
     assert run.packing is not None
     assert check(problem, run.packing) == []
@@ -124,7 +125,7 @@ def test_a_bound_that_no_packing_reaches_is_raised() -> None:
     run = run_of(problem)
     proof = proof_of(raise_bounds(run), problem)
     assert run.bound == 2
-    place_by_enumeration(run, BinFiller(problem), proof, 60)
+    place_by_enumeration(run, BinFiller(problem), proof)
     assert run.packing is None
     assert run.bound == 3
     assert pack(problem, "exact").objective == 3
@@ -143,7 +144,7 @@ def test_the_list_never_excludes_an_optimum(
         assert np.isinf(optimum(problem))
         return
     relaxation, _ = generate_columns(run, filler, continuous, 10)
-    place_by_enumeration(run, filler, relaxation.proof, 10)
+    place_by_enumeration(run, filler, relaxation.proof)
     assert run.bound <= optimum(problem) + 1e-9
     if run.packing is not None:
         assert check(problem, run.packing) == []
@@ -169,12 +170,11 @@ def test_every_full_bin_worth_enough_is_listed(
     filler = BinFiller(problem)
     profit = np.random.default_rng(seed).random(problem.n_classes) + 0.05
     for o, rows in enumerate(problem.rows):
-        table, most = filler.tables[o], np.minimum(rows.most, problem.counts)
-        weights = np.full(len(rows.capacity), 1 / len(rows.capacity))
-        listed, complete = columns_within_gap(
-            profit, most, rows.usage, rows.capacity, table.wanted, table.group, table.stands,
-            weights, least, 1_000, 100_000,
-        )  # fmt: skip
+        most = np.minimum(rows.most, problem.counts)
+        items = bounded_knapsack(
+            profit, most, rows, filler.tables[o], filler.swap_measures, multiplier_rounds=1, rivals=0
+        )
+        listed, complete = columns_within_gap(items, least, 1_000, 100_000)
         assert complete
         full = [np.array(counts) for counts in itertools.product(*(range(n + 1) for n in most))]
         full = [
@@ -194,7 +194,7 @@ def test_too_many_bins_are_not_listed() -> None:
     run = run_of(problem)
     run.raise_bound(9.0)
     loose = Proof(8.0, np.full(problem.n_classes, 1e-3), np.zeros(1))
-    place_by_enumeration(run, BinFiller(problem), loose, 10)
+    place_by_enumeration(run, BinFiller(problem), loose)
     assert run.packing is None
     assert run.bound == 9
     assert "listed_bins" not in run.statistics
@@ -203,7 +203,7 @@ def test_too_many_bins_are_not_listed() -> None:
 def test_a_missing_proof_for_a_class_is_no_proof() -> None:
     problem = PackingProblem.bin_packing([5, 4, 3], 9)
     run = run_of(problem)
-    place_by_enumeration(run, BinFiller(problem), Proof(0.0, np.array([1.0, 0.0, 0.0]), np.zeros(1)), 10)
+    place_by_enumeration(run, BinFiller(problem), Proof(0.0, np.array([1.0, 0.0, 0.0]), np.zeros(1)))
     assert run.bound == 0
 
 

@@ -65,8 +65,8 @@ def test_best_fit_packs_many_classes() -> None:
 def test_exchanges_of_many_classes_take_little_memory() -> None:
     problem = all_differ(6_000)
     filler = BinFiller(problem)
-    dual_optimal_inequalities(BinFiller(all_differ(30)))  # compiles
-    assert peak_bytes(lambda: dual_optimal_inequalities(filler)) < 6_000 * 6_000 / 8
+    dual_optimal_inequalities(BinFiller(all_differ(30)), 3)  # compiles
+    assert peak_bytes(lambda: dual_optimal_inequalities(filler, 3)) < 6_000 * 6_000 / 8
 
 
 def transitive(rng: np.random.Generator, n: int) -> np.ndarray:
@@ -148,4 +148,4 @@ def test_exchanges_are_those_of_the_definition(
     cut = NoGoodCut((0,), rng.integers(0, 2, n) + np.eye(1, n, 1, dtype=int)[0])
     heavy = replace(plain, cuts=(cut,), heaviness=rng.integers(0, 4, (n, 2)))
     for problem in (plain, replace(plain, cuts=(cut,)), heavy, random_problem(seed, cuts=True)):
-        assert set(dual_optimal_inequalities(BinFiller(problem))) == by_pairs(problem)
+        assert set(dual_optimal_inequalities(BinFiller(problem), 3)) == by_pairs(problem)

@@ -10,7 +10,7 @@ import pytest
 from optimizer.packing import methods, pack
 from optimizer.packing.branch_and_price import branch_and_price as patterns
 from optimizer.packing.model.checker import ViolationKind, check
-from optimizer.packing.model.params import AssignmentParams, PackingParams
+from optimizer.packing.model.params import AssignmentParams, BranchAndPriceParams, PackingParams
 from optimizer.packing.model.problem import (
     Bin,
     NoGoodCut,
@@ -297,11 +297,11 @@ def test_a_model_that_would_be_built_too_late_is_a_time_limit(monkeypatch: pytes
         "place_by_enumeration",
         "place_by_branching",
         "restricted_master",
-        "_plans",
+        "_dive",
     ):
         monkeypatch.setattr(patterns, step, lambda *_: None)
-    monkeypatch.setattr(patterns, "BUILT_PER_S", 0)
-    result = pack(hard(60), "patterns", time_limit_s=60)
+    params = PackingParams(branch_and_price=BranchAndPriceParams(assignment_built_per_s=0.0))
+    result = pack(hard(60), "patterns", time_limit_s=60, params=params)
     assert result.status is Status.FEASIBLE
     assert result.stop_reason is StopReason.TIME_LIMIT
     assert result.statistics["seconds"] < 60

@@ -13,12 +13,12 @@ import psutil
 
 from optimizer.packing.assignment.formulation import AssignmentModel, Formulation, assignment_model
 from optimizer.packing.assignment.run_model import lower_bound, prepared
+from optimizer.packing.highs_model import quiet_highs
 from optimizer.packing.model.checker import check
 from optimizer.packing.model.params import DEFAULTS
 from optimizer.packing.model.problem import PackingProblem
 from optimizer.packing.model.search_state import SearchState
 from optimizer.packing.native_search import solve_in_thread
-from optimizer.packing.quiet_highs import quiet_highs
 from scenarios.stopping.interrupts import interrupted
 
 TOLERANCE = 1e-9

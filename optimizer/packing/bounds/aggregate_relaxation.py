@@ -17,17 +17,13 @@ from typing import Any
 import numpy as np
 from scipy import sparse
 
+from optimizer.packing.highs_model import HighsModel
 from optimizer.packing.model.bin_limits import limit_rows
 from optimizer.packing.model.options import useful_options
 from optimizer.packing.model.problem import FloatArray, IntArray, PackingProblem
-from optimizer.packing.native_search import solve_in_thread
-from optimizer.packing.quiet_highs import quiet_highs
 
 CARE = 1e-7
 """Share of a bin by which bins count as larger where a bound is proven, as solvers round."""
-
-CLOSE = 0.05
-"""Relative gap at which a division is near enough to what is wanted."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,17 +55,17 @@ class AggregateSolution:
 
 @dataclass(frozen=True, eq=False)
 class _Rows:
-    """Rows least <= matrix · columns <= most."""
+    """Rows lower <= matrix · columns <= upper."""
 
     matrix: Any
-    least: FloatArray
-    most: FloatArray
+    lower: FloatArray
+    upper: FloatArray
 
 
 class AggregateModel:
     """The programme.
 
-    Columns: items by option and class; bins by option; how far those are from wanted numbers; the share of
+    Columns: items by option and class; bins by option; how far those are from target numbers; the share of
     every bin that is to spare.
     """
 
@@ -87,95 +83,81 @@ class AggregateModel:
     def continuous(self, seconds: float = math.inf) -> LinearRelaxation:
         """Solve the linear relaxation; what is cut short bounds nothing."""
         duals, bins = np.zeros(self.problem.n_classes), np.zeros(len(self.problem.options))
-        solver = self._solver(self._bins, self._prices, [self._demand, *self._capacity(), *self._limits])
-        _solve(solver, seconds)
-        status = solver.getModelStatus()
-        if status != _status("kOptimal"):
-            return LinearRelaxation(float("inf") if status == _status("kInfeasible") else 0.0, duals, bins)
-        solution = solver.getSolution()
-        duals[self.classes] = np.maximum(np.array(solution.row_dual)[: len(self.classes)], 0.0)
-        bins[list(self.options)] = np.array(solution.col_value)[self._bins]
-        bound = float(solver.getInfo().objective_function_value)
-        return LinearRelaxation(max(0.0, bound) * (1 - 1e-9), duals, bins)
+        rows = [self._demand, *self._capacity(), *self._limits]
+        solution = self._model(self._bins, self._prices, rows).solve(seconds)
+        if not solution.optimal:
+            return LinearRelaxation(float("inf") if solution.infeasible else 0.0, duals, bins)
+        duals[self.classes] = np.maximum(solution.duals[: len(self.classes)], 0.0)
+        bins[list(self.options)] = solution.columns[self._bins]
+        return LinearRelaxation(max(0.0, solution.value) * (1 - 1e-9), duals, bins)
 
     def whole_bins(self, seconds: float) -> float:
         """Lower bound on the price with whole numbers of bins; infinite if there are none."""
         rows = [self._demand, *self._capacity(larger=CARE), *self._limits]
-        solver = self._solver(self._bins, self._prices, rows, whole=True)
-        solver.setOptionValue("mip_rel_gap", 1e-6)
-        _solve(solver, seconds)
-        if solver.getModelStatus() == _status("kInfeasible"):
+        model = self._model(self._bins, self._prices, rows, mip_rel_gap=1e-6)
+        model.make_integer(self._bins)
+        solution = model.solve(seconds)
+        if solution.infeasible:
             return float("inf")
-        bound = float(solver.getInfo().mip_dual_bound)
-        return max(0.0, bound) * (1 - 1e-9) if np.isfinite(bound) else 0.0
+        return max(0.0, solution.bound) * (1 - 1e-9) if np.isfinite(solution.bound) else 0.0
 
-    def divide(self, price: float, wanted: FloatArray, seconds: float) -> AggregateSolution | None:
-        """Whole bins next to wanted numbers, all equally full; None if none is found.
+    def divide(
+        self, price: float, target: FloatArray, seconds: float, gap: float = 0.0
+    ) -> AggregateSolution | None:
+        """Whole bins next to target numbers, all equally full; None if none is found.
 
         Parameters
         ----------
         price
             Most that the bins may cost.
-        wanted
+        target
             Bins of each option, in fractions, shape (n_options,).
         seconds
             Time limit.
+        gap
+            Relative gap at which whole numbers are near enough.
         """
-        near = wanted[list(self.options)]
+        near = target[list(self.options)]
         rows = [self._demand, *self._capacity(), *self._limits, *self._nearness(near)]
         rows.append(self._on_bins(self._prices, price * (1 + 1e-9)))
-        solver = self._solver(self._apart, np.ones(len(near)), rows, whole=True)
-        solver.setOptionValue("mip_rel_gap", CLOSE)
-        _solve(solver, seconds)
-        if not solver.getSolution().value_valid:
+        model = self._model(self._apart, np.ones(len(near)), rows, mip_rel_gap=gap)
+        model.make_integer(self._bins)
+        solution = model.solve(seconds)
+        if not len(solution.columns):
             return None
-        bins = np.rint(np.array(solver.getSolution().col_value)[self._bins]).astype(np.int64)
+        bins = np.rint(solution.columns[self._bins]).astype(np.int64)
         items = self._even(bins)
         if items is None:
             return None
-        of, every = np.array(self.options), (len(self.problem.options), self.problem.n_classes)
-        found = AggregateSolution(np.zeros(every[0], dtype=np.int64), np.zeros(every, dtype=np.int64))
-        found.bins[of], found.items[np.ix_(of, self.classes)] = bins, items
-        return found
+        options, shape = np.array(self.options), (len(self.problem.options), self.problem.n_classes)
+        division = AggregateSolution(np.zeros(shape[0], dtype=np.int64), np.zeros(shape, dtype=np.int64))
+        division.bins[options], division.items[np.ix_(options, self.classes)] = bins, items
+        return division
 
     def _even(self, bins: IntArray) -> IntArray | None:
         """Items of every class by option with the most to spare in every bin, shape (options, classes)."""
         rows = [self._demand, *self._capacity(spare=bins.astype(np.float64))]
-        solver = self._solver(np.array([self._spare]), np.array([-1.0]), rows)
-        for column, number in zip(self._bins, bins, strict=True):
-            solver.changeColBounds(int(column), float(number), float(number))
-        for column in self._items[bins[self._option] == 0]:
-            solver.changeColBounds(int(column), 0.0, 0.0)
-        solver.run()
-        if solver.getModelStatus() != _status("kOptimal"):
+        model = self._model(np.array([self._spare]), np.array([-1.0]), rows)
+        model.fix_columns(self._bins, bins)
+        model.fix_columns(self._items[bins[self._option] == 0], 0.0)
+        solution = model.solve()
+        if not solution.optimal:
             return None
         items = np.zeros((len(self.options), len(self.classes)))
-        items[self._option, self._class] = np.array(solver.getSolution().col_value)[self._items]
+        items[self._option, self._class] = solution.columns[self._items]
         return _rounded(items, self.problem.counts[self.classes])
 
-    def _solver(
-        self, columns: IntArray, cost: FloatArray, rows: Sequence[_Rows], *, whole: bool = False
-    ) -> Any:
+    def _model(
+        self, columns: IntArray, cost: FloatArray, rows: Sequence[_Rows], **options: Any
+    ) -> HighsModel:
         """HiGHS with the programme that minimises the cost of some columns."""
-        import highspy
-
-        matrix = sparse.vstack([one.matrix for one in rows]).tocsc()
-        model = highspy.HighsLp()
-        model.num_row_, model.num_col_ = matrix.shape
-        model.col_cost_ = np.bincount(columns, cost, self._columns).astype(np.float64)
-        model.col_lower_, model.col_upper_ = np.zeros(self._columns), np.full(self._columns, np.inf)
-        model.row_lower_ = np.concatenate([one.least for one in rows])
-        model.row_upper_ = np.concatenate([one.most for one in rows])
-        model.a_matrix_.format_ = highspy.MatrixFormat.kColwise
-        model.a_matrix_.start_, model.a_matrix_.index_ = matrix.indptr, matrix.indices
-        model.a_matrix_.value_ = matrix.data
-        if whole:
-            kinds = [highspy.HighsVarType.kContinuous] * self._columns
-            kinds[self._bins[0] : self._bins[-1] + 1] = [highspy.HighsVarType.kInteger] * len(self.options)
-            model.integrality_ = kinds
-        solver = quiet_highs(interruptible=True)
-        solver.passModel(model)
-        return solver
+        lower, upper = [r.lower for r in rows], [r.upper for r in rows]
+        model = HighsModel(np.concatenate(lower), np.concatenate(upper), **options)
+        model.add_columns(
+            np.bincount(columns, cost, self._columns).astype(np.float64),
+            sparse.vstack([r.matrix for r in rows]),
+        )
+        return model
 
     @cached_property
     def _prices(self) -> FloatArray:
@@ -193,7 +175,10 @@ class AggregateModel:
         Not the number of items that a bin holds: the demand implies it, and its dual value would be missing
         in the weights.
         """
-        found = []
+        # Adding up the rows of all bins is a surrogate relaxation with equal weights, so its duals weigh an
+        # item by what it takes of the rows that bind, and a bin of any option by no more than its price:
+        # they are a proof that column generation and the list of bins can start from.
+        blocks = []
         for k, o in enumerate(self.options):
             rows, mine = self.problem.rows[o], np.flatnonzero(self._option == k)
             scale = np.maximum(rows.capacity, 1).astype(np.float64)
@@ -204,10 +189,10 @@ class AggregateModel:
             column = np.concatenate([self._items[mine], [self._bins[k], self._spare]])
             row = np.repeat(np.arange(len(scale)), len(column))
             nothing = np.zeros(len(scale))
-            found.append(
+            blocks.append(
                 self._rows(row, np.tile(column, len(scale)), value.ravel(), nothing - np.inf, nothing)
             )
-        return found
+        return blocks
 
     @cached_property
     def _limits(self) -> list[_Rows]:
@@ -215,37 +200,25 @@ class AggregateModel:
         rows = limit_rows(self.problem)
         return [self._on_bins(limit.weight[list(self.options)], limit.most) for limit in rows]
 
-    def _nearness(self, wanted: FloatArray) -> list[_Rows]:
-        """How far bins are from wanted numbers, on either side."""
-        k = len(wanted)
+    def _nearness(self, target: FloatArray) -> list[_Rows]:
+        """How far bins are from target numbers, on either side."""
+        k = len(target)
         row, column = np.tile(np.arange(k), 2), np.concatenate([self._bins, self._apart])
         return [
-            self._rows(row, column, np.repeat([sign, -1.0], k), np.full(k, -np.inf), sign * wanted)
+            self._rows(row, column, np.repeat([sign, -1.0], k), np.full(k, -np.inf), sign * target)
             for sign in (1.0, -1.0)
         ]
 
-    def _on_bins(self, weights: FloatArray, most: float) -> _Rows:
+    def _on_bins(self, weights: FloatArray, upper: float) -> _Rows:
         """A limit on a weighted sum of the bins."""
         row = np.zeros(len(weights), dtype=np.int64)
-        return self._rows(row, self._bins, weights, np.array([-np.inf]), np.array([most]))
+        return self._rows(row, self._bins, weights, np.array([-np.inf]), np.array([upper]))
 
     def _rows(
-        self, row: IntArray, column: IntArray, value: FloatArray, least: FloatArray, most: FloatArray
+        self, row: IntArray, column: IntArray, value: FloatArray, lower: FloatArray, upper: FloatArray
     ) -> _Rows:
-        matrix = sparse.coo_matrix((value, (row, column)), shape=(len(least), self._columns))
-        return _Rows(matrix, least, most)
-
-
-def _status(name: str) -> Any:
-    import highspy
-
-    return getattr(highspy.HighsModelStatus, name)
-
-
-def _solve(solver: Any, seconds: float) -> None:
-    """Run an interruptible solver."""
-    solver.setOptionValue("time_limit", max(0.01, seconds))
-    solve_in_thread(solver.run, solver.cancelSolve)
+        matrix = sparse.coo_matrix((value, (row, column)), shape=(len(lower), self._columns))
+        return _Rows(matrix, lower, upper)
 
 
 def _rounded(items: FloatArray, counts: IntArray) -> IntArray:

@@ -46,10 +46,10 @@ def _least(problem: PackingProblem) -> float:
 
 def _restrictions(problem: PackingProblem) -> str:
     """Everything that limits packings."""
-    found = [f"the limit {o.limit} of {o.name}" for o in problem.options if o.limit is not None]
-    found += [f"the limit {limit} of device {device}" for device, limit in problem.device_limits.items()]
-    found += [f"max_bins {problem.max_bins}"] if problem.max_bins is not None else []
-    found += [f"the budget {problem.budget:g}"] if problem.budget is not None else []
-    found += [f"the cuts ({len(problem.cuts)})"] if problem.cuts else []
-    shown = found[:5] + ([f"{len(found) - 5} more"] if len(found) > 5 else [])
+    limits = [f"the limit {o.limit} of {o.name}" for o in problem.options if o.limit is not None]
+    limits += [f"the limit {limit} of device {device}" for device, limit in problem.device_limits.items()]
+    limits += [f"max_bins {problem.max_bins}"] if problem.max_bins is not None else []
+    limits += [f"the budget {problem.budget:g}"] if problem.budget is not None else []
+    limits += [f"the cuts ({len(problem.cuts)})"] if problem.cuts else []
+    shown = limits[:5] + ([f"{len(limits) - 5} more"] if len(limits) > 5 else [])
     return " and ".join(filter(None, (", ".join(shown[:-1]), *shown[-1:])))

@@ -16,9 +16,6 @@ from optimizer.packing.model.options import useful_options
 from optimizer.packing.model.problem import FloatArray, IntArray, PackingProblem
 from optimizer.packing.model.search_state import SearchState, round_up
 
-WHOLE_BINS_S, WHOLE_BINS_SHARE = 20.0, 0.1
-"""Seconds, and share of the time left, for the bound with whole numbers of bins."""
-
 
 @dataclass(frozen=True, eq=False)
 class Proof:
@@ -98,11 +95,11 @@ def _shares(problem: PackingProblem, options: tuple[int, ...]) -> list[FloatArra
     admitted = np.array([problem.rows[o].most > 0 for o in options])
     if len(heights) > 1:
         return []
-    found = []
+    shares = []
     for r in range(heights.pop()):
         share = np.where(admitted, np.array([rows[r] for rows in per_option]), np.inf).min(axis=0)
-        found.append(np.where(np.isfinite(share), share, 0.0))
-    return found
+        shares.append(np.where(np.isfinite(share), share, 0.0))
+    return shares
 
 
 def price_bound(problem: PackingProblem, seconds: float) -> float:
@@ -119,7 +116,7 @@ def raise_bounds(run: SearchState) -> LinearRelaxation:
 
     If not even the relaxation has a solution, the run is marked infeasible.
     """
-    model = AggregateModel(run.problem)
+    model, params = AggregateModel(run.problem), run.params.bounds
     continuous = model.continuous(run.left_s)
     run.statistics["continuous_bound"] = continuous.bound
     if np.isinf(continuous.bound):
@@ -128,7 +125,7 @@ def raise_bounds(run: SearchState) -> LinearRelaxation:
         run.raise_bound(continuous.bound)
         run.raise_bound(dual_feasible_bound(run.problem))
         if not run.done and len(model.options) > 1:
-            whole = model.whole_bins(min(WHOLE_BINS_S, WHOLE_BINS_SHARE * run.left_s))
+            whole = model.whole_bins(min(params.whole_bins_s, params.whole_bins_share * run.left_s))
             run.infeasible = run.packing is None and np.isinf(whole)
             run.raise_bound(whole if np.isfinite(whole) else 0.0)
     return continuous

@@ -11,6 +11,7 @@ masters look for it. What is left is closed by the assignment model in CP-SAT, w
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 
 import numpy as np
 
@@ -18,7 +19,7 @@ from optimizer.packing.assignment.cpsat import place_cpsat
 from optimizer.packing.assignment.run_model import most_bins
 from optimizer.packing.bounds.price_bounds import proof_of, raise_bounds
 from optimizer.packing.branch_and_price.column_enumeration import place_by_enumeration
-from optimizer.packing.branch_and_price.column_generation import LARGE, ColumnGeneration, generate_columns
+from optimizer.packing.branch_and_price.column_generation import ColumnGeneration, generate_columns
 from optimizer.packing.branch_and_price.primal_heuristics import dive, restricted_master
 from optimizer.packing.branch_and_price.restricted_master import MasterSolution
 from optimizer.packing.branch_and_price.tree import place_by_branching
@@ -26,78 +27,63 @@ from optimizer.packing.heuristics.annealing import anneal_to_bin_count
 from optimizer.packing.heuristics.first_fit import BinFiller, place_best_fit
 from optimizer.packing.model.search_state import SearchState
 
-MASTERS = {0: 3.0, 3: 5.0, 8: 10.0, 24: 10.0}
-"""Dives after which a restricted master is solved, and for how many seconds at most."""
-
-DIVES = 24
-"""Dives before a small assignment model takes over."""
-
-SMALL = 20_000
-"""Item variables of a small assignment model; beyond, dives get most of the time."""
-
-BUILT_PER_S = 8_000
-"""Item variables of an assignment model that is built in a second, before any search."""
-
-MOST_COLUMNS = 4_000
-"""Columns of a restricted master."""
-
 
 def place_by_branch_and_price(run: SearchState) -> None:
     """Improve plan and bound until they meet or a limit strikes."""
-    started = time.monotonic()
+    started, params = time.monotonic(), run.params.branch_and_price
     place_best_fit(run)
     continuous = raise_bounds(run)
     if run.done:
         return
     filler = BinFiller(run.problem)
-    place_by_enumeration(run, filler, proof_of(continuous, run.problem), 0.2 * run.left_s)
-    anneal_to_bin_count(run, filler, continuous, 0.2 * run.left_s)
+    place_by_enumeration(run, filler, proof_of(continuous, run.problem))
+    anneal_to_bin_count(run, filler, continuous, params.annealing_shares[0] * run.left_s)
     if run.done:
         return
-    known = run.bound
-    relaxation, solved = generate_columns(run, filler, continuous, 0.4 * run.left_s)
+    before = run.bound
+    relaxation, solution = generate_columns(run, filler, continuous, params.relaxation_shares[0] * run.left_s)
     run.statistics["relaxation_seconds"] = time.monotonic() - started
-    if run.bound > known:
-        anneal_to_bin_count(run, filler, continuous, 0.1 * run.left_s)
-    if not run.done and run.problem.n_classes <= LARGE:
-        solved = _finish_relaxation(run, relaxation, 0.2 * run.left_s)
-        place_by_enumeration(run, filler, relaxation.proof, 0.2 * run.left_s)
+    if run.bound > before:
+        anneal_to_bin_count(run, filler, continuous, params.annealing_shares[1] * run.left_s)
+    if not run.done and run.problem.n_classes <= run.params.column_generation.exact_classes:
+        relaxation = _to_the_end(run, relaxation, params.relaxation_shares[1])
+        solution = relaxation.solve()
+        place_by_enumeration(run, filler, relaxation.proof)
         if not run.done:
-            place_by_branching(run, relaxation, 0.6 * run.left_s)
-    if not run.done and solved is not None:
-        _plans(run, relaxation, solved)
+            place_by_branching(run, relaxation, params.branching_share * run.left_s)
+    if not run.done and solution is not None:
+        _dive(run, relaxation, solution)
     if not run.done:
-        solved = _finish_relaxation(run, relaxation, 0.5 * run.left_s)
-    if not run.done and solved is not None:
-        restricted_master(run, relaxation, solved, 0.3 * run.left_s, MOST_COLUMNS)
+        relaxation = _to_the_end(run, relaxation, params.relaxation_shares[2])
+        solution = relaxation.solve()
+    if not run.done and solution is not None:
+        restricted_master(run, relaxation, solution, params.master_share * run.left_s)
     if run.done:
         return
-    if most_bins(run) * run.problem.n_classes <= BUILT_PER_S * run.left_s:
+    if most_bins(run) * run.problem.n_classes <= params.assignment_built_per_s * run.left_s:
         place_cpsat(run)
     else:
         run.limited = True
 
 
-def _plans(run: SearchState, relaxation: ColumnGeneration, solved: MasterSolution) -> None:
+def _dive(run: SearchState, relaxation: ColumnGeneration, solution: MasterSolution) -> None:
     """Dive again and again with more noise, and solve restricted masters between."""
+    params = run.params.branch_and_price
     rng = np.random.default_rng(np.random.SeedSequence(run.seed).spawn(1)[0])
-    small = most_bins(run) * run.problem.n_classes <= SMALL
-    until = run.until((0.5 if small else 0.8) * run.left_s)
+    small = most_bins(run) * run.problem.n_classes <= params.small_assignment
+    until = run.until(params.dive_shares[0 if small else 1] * run.left_s)
+    masters = dict(params.restricted_masters)
     k = 0
-    while not until() and not (small and k >= DIVES):
-        dive(run, relaxation, solved, rng, spread=0.0 if k == 0 else 0.1 + 0.4 * rng.random())
-        if not run.done and k in MASTERS:
-            restricted_master(run, relaxation, solved, min(MASTERS[k], 0.1 * run.left_s), MOST_COLUMNS)
+    while not until() and not (small and k >= params.dives):
+        dive(run, relaxation, solution, rng, k)
+        if not run.done and k in masters:
+            restricted_master(run, relaxation, solution, min(masters[k], 0.1 * run.left_s))
         k += 1
         if not run.done:
-            again = relaxation.master.solve()
-            solved = solved if again is None else again
+            solution = relaxation.solve_master() or solution
     run.statistics["dives"] = float(k)
 
 
-def _finish_relaxation(
-    run: SearchState, relaxation: ColumnGeneration, seconds: float
-) -> MasterSolution | None:
-    """Solve the relaxation to its end where it was left early."""
-    relaxation.close, relaxation.rounding, relaxation.until = 1e-7, False, run.until(seconds)
-    return relaxation.solve()
+def _to_the_end(run: SearchState, relaxation: ColumnGeneration, share: float) -> ColumnGeneration:
+    """The relaxation with that share of the time left to solve it to its end where it was left early."""
+    return replace(relaxation, close=1e-7, rounding=False, until=run.until(share * run.left_s))

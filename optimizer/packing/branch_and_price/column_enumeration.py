@@ -16,70 +16,67 @@ import numpy as np
 from optimizer.packing.assignment.cpsat_solver import solve_model
 from optimizer.packing.bounds.price_bounds import Proof
 from optimizer.packing.branch_and_price.knapsack import (
-    RIVALS,
-    aggregated,
+    Knapsack,
     backward,
-    by_efficiency,
+    bounded_knapsack,
     change,
     fractional,
-    row_multipliers,
+    room_in,
 )
-from optimizer.packing.branch_and_price.primal_heuristics import drop_excess
+from optimizer.packing.branch_and_price.primal_heuristics import repair_overcover
 from optimizer.packing.heuristics.first_fit import BinFiller, offer
-from optimizer.packing.heuristics.kernels import room_for
 from optimizer.packing.model.bin_limits import limit_rows
 from optimizer.packing.model.compilation import compiled
-from optimizer.packing.model.problem import Bin, BoolArray, FloatArray, IntArray
+from optimizer.packing.model.problem import Bin, FloatArray, IntArray
 from optimizer.packing.model.search_state import SearchState, price_unit
-
-MOST_BINS = 5_000
-"""Most bins that are listed."""
-
-NODES = 500_000
-"""Most nodes of the search for them, per option."""
 
 CARE = 1e-7
 """Share of a bin's worth that rounding may cost."""
 
 
-def place_by_enumeration(run: SearchState, filler: BinFiller, proof: Proof | None, seconds: float) -> None:
+def place_by_enumeration(run: SearchState, filler: BinFiller, proof: Proof | None) -> None:
     """Find a packing at the run's bound, or raise the bound, if the bins that may be in it are few."""
     if run.done or proof is None or price_unit(run.problem) == 0:
         return
+    seconds = run.params.branch_and_price.enumeration_share * run.left_s
     bins = _candidates(run, filler, proof)
     if bins is None:
         return
-    chosen, excluded = _chosen(run, bins, proof, seconds)
+    packed, excluded = _packed(run, bins, proof, seconds)
     run.statistics["listed_bins"] = float(len(bins))
-    if chosen is not None:
-        offer(run, drop_excess(chosen, run.problem.counts))
+    if packed is not None:
+        offer(run, repair_overcover(packed, run.problem.counts))
     elif excluded:
         run.raise_bound(run.bound + price_unit(run.problem))
 
 
 def _candidates(run: SearchState, filler: BinFiller, proof: Proof) -> list[Bin] | None:
     """All bins that a packing of the bound's price may use; None if they are too many."""
-    problem, duals = run.problem, proof.duals
-    if (duals[problem.counts > 0] <= 0).any():
+    # Its price is the duals' total plus the reduced costs of its bins plus the duals of what it covers twice,
+    # all of them at least 0. So no single one is above the difference of the target and the proven bound
+    # (Baldacci et al. 2008). A class of no value would let that say nothing about its items.
+    problem, params = run.problem, run.params.branch_and_price
+    if (proof.duals[problem.counts > 0] <= 0).any():
         return None
     slack = run.bound - proof.bound
-    found: list[Bin] = []
+    bins: list[Bin] = []
     for o in filler.options:
-        rows, table = problem.rows[o], filler.tables[o]
-        most = np.minimum(rows.most, problem.counts)
-        weights = row_multipliers(duals, most, rows.usage, rows.capacity, 25)
-        least = float(problem.prices[o] + proof.limit_dual[o]) * (1 - CARE) - slack
-        listed, complete = columns_within_gap(
-            duals, most, rows.usage, rows.capacity, table.wanted, table.group, table.stands,
-            weights, least, MOST_BINS - len(found), NODES,
+        rows = problem.rows[o]
+        items = bounded_knapsack(
+            proof.duals, np.minimum(rows.most, problem.counts), rows, filler.tables[o], filler.swap_measures,
+            multiplier_rounds=run.params.column_generation.multiplier_rounds, rivals=0,
         )  # fmt: skip
+        threshold = float(problem.prices[o] + proof.limit_dual[o]) * (1 - CARE) - slack
+        listed, complete = columns_within_gap(
+            items, threshold, params.listed_bins - len(bins), params.listing_nodes
+        )
         if not complete:
             return None
-        found += [Bin(o, counts) for counts in listed]
-    return found
+        bins += [Bin(o, counts) for counts in listed]
+    return bins
 
 
-def _chosen(
+def _packed(
     run: SearchState, bins: Sequence[Bin], proof: Proof, seconds: float
 ) -> tuple[list[Bin] | None, bool]:
     """Bins that cover all items at the bound's price, and whether it is proven that there are none.
@@ -90,8 +87,8 @@ def _chosen(
 
     problem, unit = run.problem, price_unit(run.problem)
     model = cp_model.CpModel()
-    held = np.array([b.counts for b in bins]).reshape(len(bins), problem.n_classes)
-    often = -(-problem.counts // np.maximum(held, 1)) * (held > 0)
+    contents = np.array([b.counts for b in bins]).reshape(len(bins), problem.n_classes)
+    often = -(-problem.counts // np.maximum(contents, 1)) * (contents > 0)
     amount = [model.new_int_var(0, int(most), f"x{k}") for k, most in enumerate(often.max(axis=1))]
     option = np.array([b.option for b in bins], dtype=np.int64)
 
@@ -102,7 +99,7 @@ def _chosen(
     slack = run.bound * (1 + CARE) - proof.bound
     for c in np.flatnonzero(problem.counts):
         demand = int(problem.counts[c])
-        model.add_linear_constraint(total(held[:, c]), demand, demand + int(slack / proof.duals[c]))
+        model.add_linear_constraint(total(contents[:, c]), demand, demand + int(slack / proof.duals[c]))
     units = np.rint(problem.prices / unit).astype(np.int64)
     model.add(total(units[option]) <= round(run.bound / unit))
     for limit in limit_rows(problem):
@@ -115,10 +112,10 @@ def _chosen(
         seconds=min(seconds, run.left_s),
         params=run.params.assignment,
     )
-    chosen = None
+    packed = None
     if status in (cp_model.OPTIMAL, cp_model.FEASIBLE):
-        chosen = [b for b, x in zip(bins, amount, strict=True) for _ in range(solver.value(x))]
-    return chosen, status == cp_model.INFEASIBLE
+        packed = [b for b, x in zip(bins, amount, strict=True) for _ in range(solver.value(x))]
+    return packed, status == cp_model.INFEASIBLE
 
 
 @compiled
@@ -131,59 +128,46 @@ def _is_full(smallest: IntArray, i: int, residual: IntArray) -> bool:
 
 
 @compiled
-def columns_within_gap(
-    profit: FloatArray,
-    most: IntArray,
-    usage: IntArray,
-    capacity: IntArray,
-    wanted: IntArray,
-    group: IntArray,
-    stands: BoolArray,
-    multipliers: FloatArray,
-    least: float,
-    limit: int,
-    nodes: int,
-) -> tuple[IntArray, bool]:
-    """The bins worth at least ``least`` that take no further item, and whether these are all.
+def columns_within_gap(items: Knapsack, threshold: float, limit: int, nodes: int) -> tuple[IntArray, bool]:
+    """The bins worth at least a threshold that take no further item, and whether these are all.
 
-    Arguments as in `tree_knapsack`; at most ``limit`` bins, shape (bins, n).
+    At most ``limit`` bins, shape (bins, n). The knapsack has no rivals, as all such bins are wanted, not one
+    of the best.
     """
-    m, n = usage.shape
-    load = aggregated(usage, capacity, multipliers)
-    order = by_efficiency(profit, most, load)
-    rivals = np.full((len(order), RIVALS), -1)
-    smallest = usage[:, order].copy()
+    # The walk of `tree_knapsack`, with a goal that does not rise. Bins that take one more item are left out:
+    # covering may use the larger bin in their place, and there would be too many.
+    order, residual = items.order, items.capacity.copy()
+    m = len(residual)
+    smallest = items.usage[:, order].copy()
     for i in range(len(order) - 2, -1, -1):
         for r in range(m):
             smallest[r, i] = min(smallest[r, i], smallest[r, i + 1])
-    found = np.zeros((limit, n), dtype=np.int64)
-    counts, residual = np.zeros(n, dtype=np.int64), capacity.copy()
-    left, value, i, k = 1.0, 0.0, 0, 0
+    listed = np.zeros((limit, len(items.upper)), dtype=np.int64)
+    counts = np.zeros_like(items.upper)
+    room, value, i, k = 1.0, 0.0, 0, 0
     for _ in range(nodes):
         while i < len(order) and not _is_full(smallest, i, residual):
-            if value + fractional(i, left, order, profit, load, most, counts, rivals) < least:
+            if value + fractional(i, room, items, counts) < threshold:
                 break
             c = order[i]
-            amount = min(most[c], room_for(c, usage, residual, counts, wanted, group, stands))
-            change(c, amount, counts, residual, usage)
-            value += profit[c] * amount
-            left -= load[c] * amount
+            amount = min(items.upper[c], room_in(c, items, counts, residual))
+            change(c, amount, items, counts, residual)
+            value += items.profit[c] * amount
+            room -= items.load[c] * amount
             i += 1
-        if value >= least:
+        if value >= threshold:
             full = True
             for c in order:
-                if counts[c] < most[c] and room_for(c, usage, residual, counts, wanted, group, stands) > 0:
+                if counts[c] < items.upper[c] and room_in(c, items, counts, residual) > 0:
                     full = False
                     break
             if full:
                 if k == limit:
-                    return found, False
-                found[k] = counts
+                    return listed, False
+                listed[k] = counts
                 k += 1
-        i, left, value = backward(
-            i - 1, left, value, least, order, profit, load, most, usage, residual, counts, rivals
-        )
+        i, room, value = backward(i - 1, room, value, threshold, items, counts, residual)
         if i < 0:
-            return found[:k], True
+            return listed[:k], True
         i += 1
-    return found[:k], False
+    return listed[:k], False

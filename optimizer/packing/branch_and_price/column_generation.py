@@ -17,22 +17,15 @@ from optimizer.packing.bounds.aggregate_relaxation import LinearRelaxation
 from optimizer.packing.bounds.price_bounds import Proof, proof_of
 from optimizer.packing.branch_and_price.dual_inequalities import dual_optimal_inequalities
 from optimizer.packing.branch_and_price.pricing import PricedColumn, cover, price_option
-from optimizer.packing.branch_and_price.restricted_master import Master, MasterSolution
+from optimizer.packing.branch_and_price.restricted_master import (
+    DualValues,
+    Master,
+    MasterSolution,
+    ResidualProblem,
+)
 from optimizer.packing.heuristics.first_fit import BinFiller
-from optimizer.packing.model.problem import FloatArray, IntArray
-from optimizer.packing.model.search_state import SearchState, price_unit, round_up
-
-LARGE = 200
-"""Classes beyond which the relaxation is not solved to the end before plans are made of it."""
-
-STALLED = 1e-3
-"""Greedy columns are given up when a round of them lowers the optimum by less than this share."""
-
-SMOOTHING = 0.6
-"""Weight of the best bound's duals."""
-
-TREE_NODES = (0, 300, 5_000, 100_000)
-"""Nodes of a pricing tree by effort; the first effort fills greedily and gives no bound."""
+from optimizer.packing.model.params import ColumnGenerationParams
+from optimizer.packing.model.search_state import SearchState, price_unit
 
 
 @dataclass
@@ -44,13 +37,15 @@ class ColumnGeneration:
     filler
         The problem.
     master
-        The linear programme.
-    limit
-        Most items of a class per column.
+        The linear programme; its columns are shared by all relaxations of the problem, and added to.
+    residual
+        What is to be packed.
     until
         Asked before every round, and before every option in it: whether to stop.
     options
         Options whose bins are priced.
+    params
+        Of column generation.
     bounding
         Whether duals are smoothed and bounds kept; only where the demand is the problem's own.
     on_bound
@@ -58,32 +53,42 @@ class ColumnGeneration:
     bound
         Best lower bound on the price so far, not rounded.
     centre
-        Duals and limit duals that it was computed from.
+        Duals that it was computed from.
     proof
         The duals that prove it, as far as they are known.
     close
         Relative distance of optimum and bound at which the relaxation counts as solved.
     rounding
         Whether it also counts as solved where both round up to the same price.
+    cutoff
+        Bound above which the relaxation is of no interest.
     """
 
     filler: BinFiller
     master: Master
-    limit: IntArray
+    residual: ResidualProblem
     until: Callable[[], bool]
     options: Sequence[int]
+    params: ColumnGenerationParams
     bounding: bool = True
     on_bound: Callable[[float], None] | None = None
     bound: float = 0.0
-    centre: tuple[FloatArray, FloatArray, float] | None = None
+    centre: DualValues | None = None
     proof: Proof | None = None
     close: float = 1e-7
     rounding: bool = True
+    cutoff: float = np.inf
     rounds: int = 0
 
-    def of(self, left: IntArray, until: Callable[[], bool]) -> ColumnGeneration:
-        """The relaxation of what is left of the items, by the same columns; it keeps no bounds."""
-        return ColumnGeneration(self.filler, self.master, left, until, self.options, bounding=False)
+    def of(self, residual: ResidualProblem, until: Callable[[], bool]) -> ColumnGeneration:
+        """The relaxation of what is left, by the same columns; it keeps no bounds."""
+        return ColumnGeneration(
+            self.filler, self.master, residual, until, self.options, self.params, bounding=False
+        )
+
+    def solve_master(self) -> MasterSolution | None:
+        """Solve the master over the columns at hand; None if that fails."""
+        return self.master.solve(self.residual)
 
     def solve(self, *, most_effort: int = 3, max_rounds: int = 100_000) -> MasterSolution | None:
         """Add columns until none helps, the bound cannot rise any more, or it is to stop.
@@ -91,134 +96,136 @@ class ColumnGeneration:
         Parameters
         ----------
         most_effort
-            Index of the largest pricing trees, into `TREE_NODES`.
+            0 for greedy columns only, else the largest pricing trees, counted from 1 in their parameter.
         max_rounds
             Rounds of pricing at most.
         """
-        solved = self.master.solve()
+        solution = self.solve_master()
         effort = 0
         for _ in range(max_rounds):
-            if solved is None or self.until() or (self.bounding and self._bound_is_final(solved)):
-                return solved
+            if solution is None or self._over() or (self.bounding and self._is_solved(solution)):
+                return solution
             self.rounds += 1
-            added = self._greedy(solved) if effort == 0 else 0
-            if effort:
-                smooth = SMOOTHING if self.centre is not None and effort < 3 else 0.0
-                added = self._round(solved, smooth, TREE_NODES[effort])
-                if not added and smooth:
-                    added = self._round(solved, 0.0, TREE_NODES[effort])
+            added = self._add_priced(solution, effort) if effort else self._add_greedy(solution)
             if added:
-                before, solved = solved, self.master.solve()
-                if effort == 0 and solved is not None and solved.value > before.value * (1 - STALLED):
+                before, solution = solution, self.solve_master()
+                least = before.value * (1 - self.params.greedy_gain)
+                if effort == 0 and solution is not None and solution.value > least:
                     if most_effort == 0:
-                        return solved
+                        return solution
                     effort = 1
             elif effort == most_effort and not self.master.open:
-                return solved
+                return solution
             elif effort == most_effort:
+                # Exchanges ignore that no bin holds more items of a class than there are, so with them the
+                # optimum may be too low for a plan. The last rounds go without.
                 self.master.close_exchanges()
-                solved, effort = self.master.solve(), min(1, most_effort)
-            else:
-                if self.bounding and effort and self._prove(solved):
-                    continue
+                solution, effort = self.solve_master(), min(1, most_effort)
+            elif not (self.bounding and effort and self._prove(solution)):
                 effort += 1
-        return solved
+        return solution
 
-    def _greedy(self, solved: MasterSolution) -> int:
+    def _over(self) -> bool:
+        return self.until() or self.bound > self.cutoff
+
+    def _add_greedy(self, solution: MasterSolution) -> int:
         """Add greedy columns of negative reduced cost; how many."""
         added = 0
         for o in self.options:
-            worth = (self.filler.problem.options[o].price + float(solved.limit_dual[o])) * (1 + 1e-8)
-            for column in cover(self.filler, o, solved.duals, self.limit, worth, self.until):
-                added += self.master.add(column)
+            worth = self._cost(o, solution.duals) * (1 + 1e-8)
+            bins = cover(self.filler, o, solution.duals.items, self.residual.counts, worth, self._over)
+            added += sum(self.master.add(column) for column in bins)
         return added
 
-    def _bound_is_final(self, solved: MasterSolution) -> bool:
-        """Whether the relaxation's optimum rounds up to the same price as the bound."""
-        if solved.uncovered > 1e-6:
-            return False
-        problem = self.filler.problem
-        gap = solved.value - self.bound
-        return gap <= self.close * solved.value or (
-            self.rounding
-            and round_up(solved.value, problem) <= round_up(self.bound, problem) * (1 + 1e-12)
-            and round_up(self.bound, problem) > self.bound
-        )
+    def _add_priced(self, solution: MasterSolution, effort: int) -> int:
+        """Price every option once or twice; how many columns of negative reduced cost were added."""
+        # The master's duals jump between extreme points, and bins priced under them are of little use later.
+        # Duals on the way from the best bound's to the master's give columns nearer the final ones, and often
+        # a better bound (Wentges 1997). Where they give no column that the master lacks (a mispricing, Pessoa
+        # et al. 2018), the master's own duals decide. The last trees use these alone, as they prove.
+        nodes = self.params.tree_nodes[effort - 1]
+        if self.centre is None or effort == len(self.params.tree_nodes) or self.params.smoothing == 0:
+            return self._price(solution.duals, solution.duals, nodes)
+        smoothed = solution.duals.smoothed(self.centre, self.params.smoothing)
+        added = self._price(smoothed, solution.duals, nodes)
+        return added or self._price(solution.duals, solution.duals, nodes)
 
-    def _prove(self, solved: MasterSolution) -> bool:
+    def _cost(self, option: int, duals: DualValues) -> float:
+        """What a bin of an option costs under the duals: its price, and what it takes of limits."""
+        return self.filler.problem.options[option].price + float(duals.bins[option])
+
+    def _is_solved(self, solution: MasterSolution) -> bool:
+        """Whether the optimum is proven, or rounds up to the same price as the bound."""
+        return solution.uncovered <= 1e-6 and self.bound >= self._goal(solution.value, 1e-6)
+
+    def _prove(self, solution: MasterSolution) -> bool:
         """Try to show the least bound at which the relaxation counts as solved; whether it is shown.
 
         Bins need not be priced to the optimum for that: if none is worth more than its price times the
         value of the relaxation over that bound, the bound holds. The slack prunes most of the search.
         """
-        problem = self.filler.problem
-        goal = self._goal(solved.value)
-        if solved.uncovered > 1e-6 or goal <= self.bound:
+        goal = self._goal(solution.value, 1e-5)
+        if solution.uncovered > 1e-6 or goal <= self.bound:
             return False
-        slack = solved.value / goal
-        priced = []
+        slack = solution.value / goal
+        columns = []
         for o in self.options:
-            if self.until():
+            if self._over():
                 return False
-            enough = problem.options[o].price * slack + float(solved.limit_dual[o])
-            priced.append(price_option(self.filler, o, solved.duals, self.limit, enough, TREE_NODES[-1]))
-            if priced[-1].upper > enough * (1 + 1e-7):
+            enough = self.filler.problem.options[o].price * slack + float(solution.duals.bins[o])
+            columns.append(self._priced(o, solution.duals, enough, self.params.tree_nodes[-1]))
+            if columns[-1].bound > enough * (1 + 1e-7):
                 return False
         before = self.bound
-        self._farley(solved.duals, solved.limit_dual, solved.limit_dual_total, priced)
+        self._raise_bound(solution.duals, columns)
         return self.bound > before
 
-    def _goal(self, value: float) -> float:
-        """The least bound that rounds up to the same price as the relaxation, or is close enough to it."""
+    def _goal(self, value: float, margin: float) -> float:
+        """The least bound, by a margin, that rounds up to the relaxation's price, or is close to it."""
         unit = price_unit(self.filler.problem)
         close = value * (1 - self.close)
         if unit == 0 or not self.rounding:
             return close
-        below = (np.ceil(value / unit - 1e-6) - 1) * unit
-        return min(close, float(below) + 1e-5 * unit)
+        return min(close, float(np.ceil(value / unit - 1e-6) - 1 + margin) * unit)
 
-    def _round(self, solved: MasterSolution, smooth: float, nodes: int) -> int:
-        """Price every option once; how many columns of negative reduced cost were added.
+    def _priced(self, option: int, duals: DualValues, enough: float, nodes: int) -> PricedColumn:
+        counts = self.residual.counts
+        return price_option(self.filler, option, duals.items, counts, enough, nodes, self.params)
+
+    def _price(self, duals: DualValues, true_duals: DualValues, nodes: int) -> int:
+        """Price every option once; how many columns of negative reduced cost by the true duals were added.
 
         A round that is cut short adds columns, but proves no bound.
         """
-        duals, limit_dual, limit_dual_total = solved.duals, solved.limit_dual, solved.limit_dual_total
-        if smooth and self.centre is not None:
-            duals = smooth * self.centre[0] + (1 - smooth) * duals
-            limit_dual = smooth * self.centre[1] + (1 - smooth) * limit_dual
-            limit_dual_total = smooth * self.centre[2] + (1 - smooth) * limit_dual_total
-        problem, priced = self.filler.problem, []
+        columns = []
         for o in self.options:
-            if self.until():
+            if self._over():
                 break
-            enough = problem.options[o].price + float(limit_dual[o])
-            priced.append(price_option(self.filler, o, duals, self.limit, enough * (1 + 1e-8), nodes))
-        if self.bounding and len(priced) == len(self.options):
-            self._farley(duals, limit_dual, limit_dual_total, priced)
+            columns.append(self._priced(o, duals, self._cost(o, duals) * (1 + 1e-8), nodes))
+        if self.bounding and len(columns) == len(self.options):
+            self._raise_bound(duals, columns)
         added = 0
-        for one in priced:
-            o = one.bin.option
-            worth = (problem.options[o].price + float(solved.limit_dual[o])) * (1 + 1e-8)
-            if float(solved.duals @ one.bin.counts) > worth:
-                added += self.master.add(one.bin)
+        for b in (column.bin for column in columns):
+            if float(true_duals.items @ b.counts) > self._cost(b.option, true_duals) * (1 + 1e-8):
+                added += self.master.add(b)
         return added
 
-    def _farley(
-        self, duals: FloatArray, limit_dual: FloatArray, limit_dual_total: float, priced: list[PricedColumn]
-    ) -> None:
+    def _raise_bound(self, duals: DualValues, columns: list[PricedColumn]) -> None:
         """Take the bound that priced bins prove."""
-        problem = self.filler.problem
+        # Farley (1990): duals that are shrunk until no bin is worth more than it costs are feasible for the
+        # dual programme, so their value is a bound. Upper bounds on the bins' worth are enough: pricing may
+        # be cut short. A Lagrangian bound would also need to know how many bins of each option there can be.
         scale = 1.0
-        for one in priced:
-            excess = one.upper - float(limit_dual[one.bin.option])
+        for column in columns:
+            excess = column.bound - float(duals.bins[column.bin.option])
             if excess > 0:
-                scale = min(scale, problem.options[one.bin.option].price / excess)
-        bound = scale * (float(duals @ problem.counts) - limit_dual_total) * (1 - 1e-9)
+                scale = min(scale, self.filler.problem.options[column.bin.option].price / excess)
+        bound = scale * duals.total(self.filler.problem.counts) * (1 - 1e-9)
         if bound > self.bound or self.centre is None:
             self.bound = max(bound, self.bound)
-            self.centre = (duals, limit_dual, limit_dual_total)
+            self.centre = duals
             if self.proof is None or bound > self.proof.bound:
-                self.proof = Proof(bound, scale * duals, scale * limit_dual)
+                self.proof = Proof(bound, scale * duals.items, scale * duals.bins)
             if self.on_bound is not None:
                 self.on_bound(self.bound)
 
@@ -227,24 +234,23 @@ def generate_columns(
     run: SearchState, filler: BinFiller, continuous: LinearRelaxation, seconds: float
 ) -> tuple[ColumnGeneration, MasterSolution | None]:
     """Solve the relaxation at the root, from the continuous one; the run's bound rises as it goes."""
-    until = run.until(seconds)
-    master = Master(run.problem, dual_optimal_inequalities(filler))
+    problem, params, until = run.problem, run.params.column_generation, run.until(seconds)
+    master = Master(problem, params, dual_optimal_inequalities(filler, params.exchanges))
     for o in filler.options:
-        most = run.problem.rows[o].most
-        for bin_ in cover(filler, o, np.ones(run.problem.n_classes), most, -1.0, until):
-            master.add(bin_)
+        for column in cover(filler, o, np.ones(problem.n_classes), problem.rows[o].most, -1.0, until):
+            master.add(column)
     if run.packing is not None:
         for b, _ in run.packing.patterns():
             master.add(b)
+    exact = problem.n_classes <= params.exact_classes
+    centre = DualValues(continuous.duals, np.zeros(len(problem.options)))
     relaxation = ColumnGeneration(
-        filler, master, run.problem.counts, until, filler.options, on_bound=run.raise_bound,
-        bound=continuous.bound, proof=proof_of(continuous, run.problem),
-        close=1e-7 if run.problem.n_classes <= LARGE else 2e-3,
+        filler, master, master.root, until, filler.options, params, on_bound=run.raise_bound,
+        bound=continuous.bound, centre=centre if continuous.duals.any() else None,
+        proof=proof_of(continuous, problem), close=1e-7 if exact else params.early_gap,
     )  # fmt: skip
-    if continuous.duals.any():
-        relaxation.centre = (continuous.duals, np.zeros(len(run.problem.options)), 0.0)
-    solved = relaxation.solve(most_effort=3 if run.problem.n_classes <= LARGE else 1)
+    solution = relaxation.solve(most_effort=3 if exact else 1)
     run.statistics["columns"] = float(len(master.columns))
     run.statistics["pricing_rounds"] = float(relaxation.rounds)
-    run.statistics["relaxation"] = float("nan") if solved is None else solved.value
-    return relaxation, solved
+    run.statistics["relaxation"] = float("nan") if solution is None else solution.value
+    return relaxation, solution

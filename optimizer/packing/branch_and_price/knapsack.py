@@ -9,32 +9,101 @@ all items that are worth at least as much, and take no more of any row.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 
 from optimizer.packing.heuristics.kernels import room_for
 from optimizer.packing.model.compilation import compiled
+from optimizer.packing.model.cuts import CutTable
 from optimizer.packing.model.problem import BoolArray, FloatArray, IntArray
+from optimizer.packing.model.scaling import ScaledRows
 
-RIVALS = 4
-"""Classes that a class is held back for, at most."""
+
+class Knapsack(NamedTuple):
+    """A bounded knapsack of several rows and cuts, made ready for a search; a bin is one solution.
+
+    Parameters
+    ----------
+    order
+        Classes worth taking, by profit per load, shape (k,).
+    profit, load, upper
+        Of every class: worth of an item, what it takes of the aggregated row of capacity 1, most items.
+    usage, capacity
+        Rows of the option, shapes (m, n) and (m,).
+    rivals
+        Positions in ``order`` of classes that go before a class (`rivals_of`), shape (k, most rivals).
+    wanted, group, stands
+        Cuts of the option (`optimizer.packing.model.cuts.CutTable`).
+    """
+
+    order: IntArray
+    profit: FloatArray
+    load: FloatArray
+    upper: IntArray
+    usage: IntArray
+    capacity: IntArray
+    rivals: IntArray
+    wanted: IntArray
+    group: IntArray
+    stands: BoolArray
+
+
+def bounded_knapsack(
+    profit: FloatArray,
+    upper: IntArray,
+    rows: ScaledRows,
+    cuts: CutTable,
+    measures: FloatArray,
+    *,
+    multiplier_rounds: int,
+    rivals: int,
+) -> Knapsack:
+    """Make a knapsack ready.
+
+    Parameters
+    ----------
+    profit, upper
+        Worth of an item and most items, per class.
+    rows, cuts
+        Of the bin's option.
+    measures
+        As far as cuts are concerned, b may take the place of a if none of its measures is above a's.
+    multiplier_rounds
+        Rounds in which the weights of the rows are fitted (`row_multipliers`).
+    rivals
+        Most rivals of a class (`rivals_of`); 0: every bin is as good as one that dominates it.
+    """
+    rounds = 1 if len(rows.capacity) == 1 else multiplier_rounds
+    weights = row_multipliers(profit, upper, rows.usage, rows.capacity, rounds)
+    load = aggregated(rows.usage, rows.capacity, weights)
+    order = by_efficiency(profit, upper, load)
+    before = rivals_of(order, profit, rows.usage, measures, rivals)
+    return Knapsack(
+        order, profit, load, upper, rows.usage, rows.capacity, before, cuts.wanted, cuts.group, cuts.stands
+    )
 
 
 @compiled
 def table_knapsack(
-    profit: FloatArray, most: IntArray, usage: IntArray, capacity: int
+    profit: FloatArray, upper: IntArray, usage: IntArray, capacity: int
 ) -> tuple[IntArray, float]:
     """Exact best counts and value for one row; usage shape (n,)."""
+    # Any number of items up to the limit is a sum of the multiples 1, 2, 4, ..., rest, so a class is a few
+    # 0-1 items in place of as many as it has (Martello and Toth 1990, section 3.2).
     n = len(profit)
     classes, multiples = [], []
     for c in range(n):
         if profit[c] > 0 and usage[c] <= capacity:
-            left, step = most[c], 1
-            while left > 0:
-                take = min(step, left)
+            rest, step = upper[c], 1
+            while rest > 0:
+                take = min(step, rest)
                 classes.append(c)
                 multiples.append(take)
-                left -= take
+                rest -= take
                 step *= 2
+    # Capacities from the largest down, so that every multiple is taken once at most (Bellman 1957). What is
+    # taken is kept by cell: the bin is read off on the way back.
     value = np.zeros(capacity + 1)
     taken = np.zeros((len(classes), capacity + 1), dtype=np.bool_)
     for i in range(len(classes)):
@@ -56,39 +125,39 @@ def table_knapsack(
 def aggregated(usage: IntArray, capacity: IntArray, weight: FloatArray) -> FloatArray:
     """Share that an item of each class takes of the weighted sum of the rows, shape (n,)."""
     load = np.zeros(usage.shape[1])
-    for c in range(usage.shape[1]):
-        for r in range(usage.shape[0]):
-            load[c] += weight[r] * usage[r, c] / max(1, capacity[r])
+    for r in range(len(capacity)):
+        load += weight[r] * usage[r] / max(1, capacity[r])
     return load
 
 
 @compiled
 def row_multipliers(
-    profit: FloatArray, most: IntArray, usage: IntArray, capacity: IntArray, rounds: int
+    profit: FloatArray, upper: IntArray, usage: IntArray, capacity: IntArray, rounds: int
 ) -> FloatArray:
     """Weights of the rows, summing to 1, whose aggregated row bounds the knapsack tightly.
 
     Rows that the fractional solution overfills gain weight: by bisection where there are two, else by
     multiplicative updates.
     """
-    m, n = usage.shape
+    # Every choice of weights gives a valid bound, and the least of these bounds is a surrogate dual: convex,
+    # with the rows' overfill as its subgradient. A few rounds are enough, as the tree repairs a loose bound
+    # with nodes, while each round costs a sort.
+    m = len(capacity)
     weight = np.full(m, 1.0 / m)
     best = weight.copy()
     lowest, low, high = np.inf, 0.0, 1.0
     for k in range(rounds):
         load = aggregated(usage, capacity, weight)
-        efficiency = np.zeros(n)
-        for c in range(n):
-            efficiency[c] = profit[c] / max(load[c], 1e-15) if most[c] > 0 else 0.0
-        left, value = 1.0, 0.0
+        efficiency = np.where(upper > 0, profit / np.maximum(load, 1e-15), 0.0)
+        room, value = 1.0, 0.0
         activity = np.zeros(m)
         for c in np.argsort(-efficiency):
-            if efficiency[c] <= 0 or left <= 0:
+            if efficiency[c] <= 0 or room <= 0:
                 break
-            amount = float(most[c])
-            if load[c] * amount > left:
-                amount = left / load[c]
-            left -= load[c] * amount
+            amount = float(upper[c])
+            if load[c] * amount > room:
+                amount = room / load[c]
+            room -= load[c] * amount
             value += profit[c] * amount
             for r in range(m):
                 activity[r] += usage[r, c] * amount / max(1, capacity[r])
@@ -113,17 +182,31 @@ def row_multipliers(
 
 
 @compiled
-def rivals_of(order: IntArray, profit: FloatArray, usage: IntArray, measures: FloatArray) -> IntArray:
-    """Positions of classes that go before a class, -1 where there are fewer, shape (n, RIVALS).
+def by_efficiency(profit: FloatArray, upper: IntArray, load: FloatArray) -> IntArray:
+    """Classes worth taking, by profit per load."""
+    efficiency = np.where((upper > 0) & (profit > 0), profit / np.maximum(load, 1e-15), 0.0)
+    return np.argsort(-efficiency)[: (efficiency > 0).sum()]
+
+
+@compiled
+def rivals_of(
+    order: IntArray, profit: FloatArray, usage: IntArray, measures: FloatArray, number: int
+) -> IntArray:
+    """Positions of classes that go before a class, -1 where there are fewer, shape (n, number).
 
     Some optimal bin has an item of a class only if it has all items of each rival: a rival is worth at
     least as much, takes no more of any row, and is heavier by none of the ``measures``. The nearest are
     kept.
     """
-    found = np.full((len(order), RIVALS), -1)
+    # An exchange argument: swapping an item for one of a rival keeps every row and cut and loses no value.
+    # Of two classes that are alike the earlier goes before the later only, so no circle of rivals can bar
+    # all optima. More rivals prune more but are asked at every node; the nearest prune nearly as much.
+    rivals = np.full((len(order), number), -1)
     for i in range(len(order)):
         c, k = order[i], 0
         for j in range(i - 1, -1, -1):
+            if k == number:
+                break
             d = order[j]
             better = profit[d] >= profit[c]
             for w in range(measures.shape[1]):
@@ -131,190 +214,129 @@ def rivals_of(order: IntArray, profit: FloatArray, usage: IntArray, measures: Fl
             for r in range(usage.shape[0]):
                 better = better and usage[r, d] <= usage[r, c]
             if better:
-                found[i, k] = j
+                rivals[i, k] = j
                 k += 1
-                if k == RIVALS:
-                    break
-    return found
+    return rivals
 
 
 @compiled
-def _must_wait(
-    i: int, first: int, order: IntArray, most: IntArray, counts: IntArray, rivals: IntArray
-) -> bool:
+def _must_wait(i: int, first: int, items: Knapsack, counts: IntArray) -> bool:
     """Whether a rival before position ``first`` is not used up."""
-    for k in range(rivals.shape[1]):
-        j = rivals[i, k]
+    # Only positions that are decided already count. A rival that is yet to come may still be used up, so
+    # the bound must not leave the class out because of it.
+    for k in range(items.rivals.shape[1]):
+        j = items.rivals[i, k]
         if j < 0:
             return False
-        if j < first and counts[order[j]] < most[order[j]]:
+        if j < first and counts[items.order[j]] < items.upper[items.order[j]]:
             return True
     return False
 
 
 @compiled
-def fractional(
-    first: int,
-    left: float,
-    order: IntArray,
-    profit: FloatArray,
-    load: FloatArray,
-    most: IntArray,
-    counts: IntArray,
-    rivals: IntArray,
-) -> float:
+def fractional(first: int, room: float, items: Knapsack, counts: IntArray) -> float:
     """Value of the fractional knapsack over the classes from position ``first`` on."""
+    # The aggregated row is a surrogate of all rows (Glover 1968): whatever keeps them keeps it, so Dantzig's
+    # greedy fill of it (1957), cut at the last item, is worth at least as much as any bin.
     value = 0.0
-    for i in range(first, len(order)):
-        c = order[i]
-        if _must_wait(i, first, order, most, counts, rivals):
+    for i in range(first, len(items.order)):
+        c = items.order[i]
+        if _must_wait(i, first, items, counts):
             continue
-        need = load[c] * most[c]
-        if need >= left:
-            return float(value + profit[c] * (max(left, 0.0) / load[c] if load[c] > 0 else most[c]))
-        value += profit[c] * most[c]
-        left -= need
+        need = items.load[c] * items.upper[c]
+        if need >= room:
+            part = max(room, 0.0) / items.load[c] if items.load[c] > 0 else items.upper[c]
+            return float(value + items.profit[c] * part)
+        value += items.profit[c] * items.upper[c]
+        room -= need
     return value
 
 
 @compiled
-def change(c: int, amount: int, counts: IntArray, residual: IntArray, usage: IntArray) -> None:
+def change(c: int, amount: int, items: Knapsack, counts: IntArray, residual: IntArray) -> None:
+    """Put items of a class into a bin, or take them out."""
     counts[c] += amount
     for r in range(len(residual)):
-        residual[r] -= usage[r, c] * amount
+        residual[r] -= items.usage[r, c] * amount
 
 
 @compiled
-def by_efficiency(profit: FloatArray, most: IntArray, load: FloatArray) -> IntArray:
-    """Classes worth taking, by profit per load."""
-    efficiency = np.zeros(len(profit))
-    for c in range(len(profit)):
-        if most[c] > 0 and profit[c] > 0:
-            efficiency[c] = profit[c] / max(load[c], 1e-15)
-    order = np.argsort(-efficiency)
-    k = 0
-    while k < len(order) and efficiency[order[k]] > 0:
-        k += 1
-    return order[:k].copy()
+def room_in(c: int, items: Knapsack, counts: IntArray, residual: IntArray) -> int:
+    """How many more items of a class a bin takes, by its rows and cuts."""
+    return int(room_for(c, items.usage, residual, counts, items.wanted, items.group, items.stands))
 
 
 @compiled
 def _forward(
-    i: int,
-    left: float,
-    value: float,
-    goal: float,
-    first: bool,
-    order: IntArray,
-    profit: FloatArray,
-    load: FloatArray,
-    most: IntArray,
-    usage: IntArray,
-    residual: IntArray,
-    counts: IntArray,
-    rivals: IntArray,
-    wanted: IntArray,
-    group: IntArray,
-    stands: BoolArray,
+    i: int, room: float, value: float, goal: float, items: Knapsack, counts: IntArray, residual: IntArray
 ) -> tuple[int, float, float]:
     """Take as many items as fit from position i on, while the goal can be passed."""
-    while i < len(order):
-        if not first and value + fractional(i, left, order, profit, load, most, counts, rivals) <= goal:
+    while i < len(items.order):
+        if goal >= 0 and value + fractional(i, room, items, counts) <= goal:
             break
-        c = order[i]
-        if _must_wait(i, i, order, most, counts, rivals):
+        c = items.order[i]
+        if _must_wait(i, i, items, counts):
             i += 1
             continue
-        amount = min(most[c], room_for(c, usage, residual, counts, wanted, group, stands))
+        amount = min(items.upper[c], room_in(c, items, counts, residual))
         if amount > 0:
-            change(c, amount, counts, residual, usage)
-            value += profit[c] * amount
-            left -= load[c] * amount
+            change(c, amount, items, counts, residual)
+            value += items.profit[c] * amount
+            room -= items.load[c] * amount
         i += 1
-    return i, left, value
+    return i, room, value
 
 
 @compiled
 def backward(
-    i: int,
-    left: float,
-    value: float,
-    goal: float,
-    order: IntArray,
-    profit: FloatArray,
-    load: FloatArray,
-    most: IntArray,
-    usage: IntArray,
-    residual: IntArray,
-    counts: IntArray,
-    rivals: IntArray,
+    i: int, room: float, value: float, goal: float, items: Knapsack, counts: IntArray, residual: IntArray
 ) -> tuple[int, float, float]:
     """Give items back from position i down until the rest can pass the goal; position -1 is the end."""
+    # One item less of the last class is the next sibling. Where its bound fails, those with still fewer
+    # fail too: the class is the most efficient one from its position on, so each item that it gives up
+    # frees room that the rest fills for no more value. The whole class goes back at once.
     while i >= 0:
-        c = order[i]
+        c = items.order[i]
         if counts[c] > 0:
-            change(c, -1, counts, residual, usage)
-            value -= profit[c]
-            left += load[c]
-            if value + fractional(i + 1, left, order, profit, load, most, counts, rivals) > goal:
-                return i, left, value
-            value -= profit[c] * counts[c]
-            left += load[c] * counts[c]
-            change(c, -counts[c], counts, residual, usage)
+            change(c, -1, items, counts, residual)
+            value -= items.profit[c]
+            room += items.load[c]
+            if value + fractional(i + 1, room, items, counts) > goal:
+                return i, room, value
+            value -= items.profit[c] * counts[c]
+            room += items.load[c] * counts[c]
+            change(c, -counts[c], items, counts, residual)
         i -= 1
-    return i, left, value
+    return i, room, value
 
 
 @compiled
-def tree_knapsack(
-    profit: FloatArray,
-    most: IntArray,
-    usage: IntArray,
-    capacity: IntArray,
-    wanted: IntArray,
-    group: IntArray,
-    stands: BoolArray,
-    measures: FloatArray,
-    multipliers: FloatArray,
-    enough: float,
-    nodes: int,
-) -> tuple[IntArray, float, float]:
+def tree_knapsack(items: Knapsack, enough: float, nodes: int) -> tuple[IntArray, float, float]:
     """Best counts found, their value, and an upper bound on the value of any bin.
 
     Bins worth no more than ``enough`` are not searched for; the bound is then at least ``enough``.
-    As far as cuts are concerned, b may take the place of a if none of its ``measures`` is above a's;
-    ``multipliers`` are the weights of the aggregated row (`row_multipliers`).
     """
-    n = usage.shape[1]
-    load = aggregated(usage, capacity, multipliers)
-    order = by_efficiency(profit, most, load)
-    rivals = rivals_of(order, profit, usage, measures)
-    counts, best_counts = np.zeros(n, dtype=np.int64), np.zeros(n, dtype=np.int64)
-    residual = capacity.copy()
-    left, value, best, i, visited = 1.0, 0.0, 0.0, 0, 0
-    while visited < nodes:
-        goal = max(best, enough) * (1 + 1e-9) + 1e-12
-        i, left, value = _forward(
-            i, left, value, goal, visited == 0, order, profit, load, most,
-            usage, residual, counts, rivals, wanted, group, stands,
-        )  # fmt: skip
+    counts, best_counts = np.zeros_like(items.upper), np.zeros_like(items.upper)
+    residual = items.capacity.copy()
+    room, value, best, i = 1.0, 0.0, 0.0, 0
+    goal = -1.0  # the first descent goes to the end: it is the greedy bin, wanted whatever the bound says
+    for _ in range(nodes):
+        i, room, value = _forward(i, room, value, goal, items, counts, residual)
         if value > best + 1e-12:
             best = value
             best_counts[:] = counts
-            goal = max(best, enough) * (1 + 1e-9) + 1e-12
-        visited += 1
-        i, left, value = backward(
-            i - 1, left, value, goal, order, profit, load, most, usage, residual, counts, rivals
-        )
+        # To pass the goal a bin must be better by more than rounding, and than what is asked for: a column
+        # is needed only if its reduced cost is negative, and most of the tree is cut off by that alone.
+        goal = max(best, enough) * (1 + 1e-9) + 1e-12
+        i, room, value = backward(i - 1, room, value, goal, items, counts, residual)
         if i < 0:
             return best_counts, best, goal
         i += 1
-    # Cut short: the best of the subtrees left, on the way back to the root.
-    upper = max(best, enough)
+    # Cut short: the bound is the best of the subtrees that are left, gathered on the way back to the root,
+    # so that a bound on the relaxation follows even from pricing that is not optimal (Farley 1990).
+    bound = max(best, enough)
     while i >= 0:
-        upper = max(upper, value + fractional(i, left, order, profit, load, most, counts, rivals))
-        i, left, value = backward(
-            i - 1, left, value, upper, order, profit, load, most, usage, residual, counts, rivals
-        )
+        bound = max(bound, value + fractional(i, room, items, counts))
+        i, room, value = backward(i - 1, room, value, bound, items, counts, residual)
         i += 1 if i >= 0 else 0
-    return best_counts, best, upper * (1 + 1e-9)
+    return best_counts, best, bound * (1 + 1e-9)

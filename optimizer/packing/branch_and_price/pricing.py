@@ -7,25 +7,28 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from optimizer.packing.branch_and_price.knapsack import row_multipliers, table_knapsack, tree_knapsack
+from optimizer.packing.branch_and_price.knapsack import bounded_knapsack, table_knapsack, tree_knapsack
 from optimizer.packing.heuristics.first_fit import BinFiller
+from optimizer.packing.model.params import ColumnGenerationParams
 from optimizer.packing.model.problem import Bin, FloatArray, IntArray
-
-TABLE_CELLS = 32_000_000
-"""Largest table of the dynamic programme, which takes milliseconds where the tree may take a second."""
 
 
 @dataclass(frozen=True, eq=False)
 class PricedColumn:
-    """A bin, its value under the duals, and an upper bound on the value of any bin of its option."""
+    """A bin of much value under the duals, and an upper bound on the value of any bin of its option."""
 
     bin: Bin
-    value: float
-    upper: float
+    bound: float
 
 
 def price_option(
-    filler: BinFiller, option: int, duals: FloatArray, limit: IntArray, enough: float, nodes: int
+    filler: BinFiller,
+    option: int,
+    duals: FloatArray,
+    limit: IntArray,
+    enough: float,
+    nodes: int,
+    params: ColumnGenerationParams,
 ) -> PricedColumn:
     """The bin of most value of one option.
 
@@ -43,23 +46,25 @@ def price_option(
         Bins of no more value are of no interest.
     nodes
         Most nodes of the branch and bound.
+    params
+        Of the knapsacks.
     """
-    rows, table = filler.problem.rows[option], filler.tables[option]
-    most = np.minimum(rows.most, limit)
-    profit = np.where(most > 0, np.maximum(duals, 0.0), 0.0)
-    cells = int(rows.capacity[0]) * int(np.log2(most[profit > 0] + 1).sum() + 1)
-    if len(rows.capacity) == 1 and not len(table) and cells <= TABLE_CELLS:
-        counts, value = table_knapsack(profit, most, rows.usage[0], int(rows.capacity[0]))
-        return PricedColumn(Bin(option, counts), value, value)
-    weights = row_multipliers(profit, most, rows.usage, rows.capacity, 1 if len(rows.capacity) == 1 else 25)
-    counts, value, upper = tree_knapsack(
-        profit, most, rows.usage, rows.capacity, table.wanted, table.group, table.stands,
-        filler.swap_measures, weights, enough, nodes,
+    rows, cuts = filler.problem.rows[option], filler.tables[option]
+    upper = np.minimum(rows.most, limit)
+    profit = np.where(upper > 0, np.maximum(duals, 0.0), 0.0)
+    # A table is exact whatever the duals, which a tree is not where many bins are worth nearly the same.
+    cells = int(rows.capacity[0]) * int(np.log2(upper[profit > 0] + 1).sum() + 1)
+    if len(rows.capacity) == 1 and not len(cuts) and cells <= params.table_cells:
+        counts, value = table_knapsack(profit, upper, rows.usage[0], int(rows.capacity[0]))
+        return PricedColumn(Bin(option, counts), value)
+    items = bounded_knapsack(
+        profit, upper, rows, cuts, filler.swap_measures,
+        multiplier_rounds=params.multiplier_rounds, rivals=params.rivals,
     )  # fmt: skip
-    if upper > max(value, enough) * (1 + 1e-6):
-        counts = filler.polish(option, profit, most, counts)
-        value = float(profit @ counts)
-    return PricedColumn(Bin(option, counts), value, upper)
+    counts, value, bound = tree_knapsack(items, enough, nodes)
+    if bound > max(value, enough) * (1 + 1e-6):  # cut short, so some swap of items may be worth more
+        counts = filler.polish(option, profit, upper, counts)
+    return PricedColumn(Bin(option, counts), bound)
 
 
 def cover(
@@ -74,15 +79,17 @@ def cover(
 
     Before every bin it is asked whether to stop (``until``).
     """
+    # Bins without a class in common are what a plan is made of, so the master gets a whole plan of columns
+    # by a round of this, where pricing by value alone would give it many bins of the same few classes.
     rows = filler.problem.rows[option]
     share = (rows.usage / np.maximum(rows.capacity, 1)[:, None]).max(axis=0)
     order = np.argsort(-duals / np.maximum(share, 1e-12), kind="stable")
-    left = np.where(duals > 0, np.minimum(rows.most, limit), 0)
+    remaining = np.where(duals > 0, np.minimum(rows.most, limit), 0)
     bins: list[Bin] = []
-    while left.any() and not until():
-        counts = filler.polish(option, duals, left, filler.fill(option, order, left))
+    while remaining.any() and not until():
+        counts = filler.polish(option, duals, remaining, filler.fill(option, order, remaining))
         if float(duals @ counts) <= worth or not counts.any():
             break
         bins.append(Bin(option, counts))
-        left = np.where(counts > 0, 0, left)
+        remaining = np.where(counts > 0, 0, remaining)
     return bins

@@ -8,24 +8,68 @@ order until they are closed.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-from optimizer.packing.model.bin_limits import Limit, limit_rows
+from optimizer.packing.highs_model import HighsModel
+from optimizer.packing.model.bin_limits import limit_rows
+from optimizer.packing.model.params import ColumnGenerationParams
 from optimizer.packing.model.problem import Bin, FloatArray, IntArray, PackingProblem
-from optimizer.packing.native_search import solve_in_thread
-
-ARTIFICIAL = 1000.0
-"""Price of an uncovered item, in dearest bins."""
-
-SLOW = 200
-"""Classes beyond which a solution may take seconds, so that signals must reach it."""
 
 PRIMAL = 4
 """HiGHS's primal simplex: the old optimum stays feasible when columns are added."""
+
+
+@dataclass(frozen=True, eq=False)
+class ResidualProblem:
+    """What is still to pack, and how many bins may still be opened for it.
+
+    At the root this is the whole problem; a dive takes bins off, a branch narrows limits.
+
+    Parameters
+    ----------
+    counts
+        Items per class, shape (n_classes,).
+    lower, upper
+        Limits on weighted sums of bins, in the order of the master's ``weights``.
+    """
+
+    counts: IntArray
+    lower: FloatArray
+    upper: FloatArray
+
+
+@dataclass(frozen=True, eq=False)
+class DualValues:
+    """Duals of the master.
+
+    Parameters
+    ----------
+    items
+        Value of an item per class, at least 0, shape (n_classes,).
+    bins
+        The limit duals: what a bin of each option costs beyond its price because limits bind, shape
+        (n_options,); below 0 where a limit asks for bins.
+    limits_total
+        Σ of limit · limit dual over the limits.
+    """
+
+    items: FloatArray
+    bins: FloatArray
+    limits_total: float = 0.0
+
+    def total(self, counts: IntArray) -> float:
+        """The dual objective."""
+        return float(self.items @ counts) - self.limits_total
+
+    def smoothed(self, centre: DualValues, weight: float) -> DualValues:
+        """These drawn towards others, which have that weight."""
+        return DualValues(
+            weight * centre.items + (1 - weight) * self.items,
+            weight * centre.bins + (1 - weight) * self.bins,
+            weight * centre.limits_total + (1 - weight) * self.limits_total,
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,51 +83,45 @@ class MasterSolution:
     amount
         How often each column is used, shape (n_columns,).
     duals
-        Value of an item per class, at least 0, shape (n_classes,).
-    limit_dual
-        What a bin of each option costs beyond its price because limits bind, shape (n_options,); below 0
-        where a limit asks for bins.
-    limit_dual_total
-        Σ of limit · limit_dual over the limits; the dual objective is duals · demand - limit_dual_total.
+        Of its rows.
     uncovered
         Items in artificial columns.
     """
 
     value: float
     amount: FloatArray
-    duals: FloatArray
-    limit_dual: FloatArray
-    limit_dual_total: float
+    duals: DualValues
     uncovered: float
 
 
 class Master:
-    """The linear programme; columns are added, demand may fall, limits on bins may change."""
+    """The linear programme; columns and limits are added, and each solution is of some residual problem."""
 
-    def __init__(self, problem: PackingProblem, exchanges: Sequence[tuple[int, int]] = ()) -> None:
-        import highspy
-
-        from optimizer.packing.quiet_highs import quiet_highs
-
+    def __init__(
+        self,
+        problem: PackingProblem,
+        params: ColumnGenerationParams,
+        exchanges: Sequence[tuple[int, int]] = (),
+    ) -> None:
         self.problem = problem
         self.columns: list[Bin] = []
         self._known: set[tuple[int, bytes]] = set()
-        self._closed = False
-        self.limits = limit_rows(problem)
-        self._exchanges = len(exchanges)
-        self._interruptible = problem.n_classes > SLOW
-        self._solver: Any = quiet_highs(interruptible=self._interruptible)
-        self._solver.setOptionValue("simplex_strategy", PRIMAL)
-        infinite = highspy.kHighsInf
-        for c in range(problem.n_classes):
-            self._solver.addRow(float(problem.counts[c]), infinite, 0, [], [])
-        for limit in self.limits:
-            self._solver.addRow(limit.least, limit.most, 0, [], [])
-        dearest = ARTIFICIAL * float(problem.prices.max())
-        for c in range(problem.n_classes):
-            self._solver.addCol(dearest, 0.0, infinite, 1, np.array([c], np.int32), np.array([1.0]))
+        self._exchanges, self._closed, n = len(exchanges), False, problem.n_classes
+        limits = limit_rows(problem)
+        self.weights = np.array([limit.weight for limit in limits]).reshape(-1, len(problem.options))
+        lower, upper = np.array([(limit.least, limit.most) for limit in limits]).reshape(-1, 2).T
+        self.root = ResidualProblem(problem.counts, lower, upper)
+        self._model = HighsModel(
+            *self.row_bounds(self.root),
+            interruptible=n > params.interruptible_classes, simplex_strategy=PRIMAL,
+        )  # fmt: skip
+        dearest = params.artificial_price * float(problem.prices.max())
+        for c in range(n):
+            self._model.add_column(dearest, [c], [1.0])
+        # An exchange gives one item of a back and covers one of b for nothing, so its reduced cost, which
+        # is the value of a less that of b, cannot be negative: the dual inequality as a column.
         for pair in exchanges:
-            self._solver.addCol(0.0, 0.0, infinite, 2, np.array(pair, np.int32), np.array([-1.0, 1.0]))
+            self._model.add_column(0.0, pair, [-1.0, 1.0])
 
     @property
     def open(self) -> bool:
@@ -93,8 +131,7 @@ class Master:
     def close_exchanges(self) -> None:
         """Take the exchange columns away: amounts then are those of whole bins."""
         n = self.problem.n_classes
-        for k in range(n, n + self._exchanges):
-            self._solver.changeColBounds(k, 0.0, 0.0)
+        self._model.fix_columns(np.arange(n, n + self._exchanges), 0.0)
         self._closed = True
 
     def add(self, column: Bin) -> bool:
@@ -102,70 +139,59 @@ class Master:
         key = (column.option, column.counts.tobytes())
         if key in self._known or not column.counts.any():
             return False
-        import highspy
-
         self._known.add(key)
         self.columns.append(column)
-        index, value = self.entries(column)
-        price = self.problem.options[column.option].price
-        self._solver.addCol(price, 0.0, highspy.kHighsInf, len(index), index, value)
+        self._model.add_column(self.problem.options[column.option].price, *self.entries(column))
         return True
 
-    def entries(self, column: Bin) -> tuple[NDArray[np.int32], FloatArray]:
+    def entries(self, column: Bin) -> tuple[IntArray, FloatArray]:
         """Rows and coefficients of a column."""
-        classes = np.flatnonzero(column.counts)
-        rows = [r for r, limit in enumerate(self.limits) if limit.weight[column.option]]
-        index = np.concatenate([classes, self.problem.n_classes + np.array(rows, dtype=np.int64)])
-        weights = [float(self.limits[r].weight[column.option]) for r in rows]
-        return index.astype(np.int32), np.concatenate([column.counts[classes], weights]).astype(np.float64)
+        coefficients = np.concatenate([column.counts, self.weights[:, column.option]])
+        rows = np.flatnonzero(coefficients)
+        return rows, coefficients[rows]
 
-    def demand(self, counts: IntArray, used: Sequence[Bin] = ()) -> None:
-        """Set how many items of each class are to cover, and which bins already count towards limits."""
-        import highspy
+    def add_limits(self, weights: FloatArray) -> None:
+        """Add rows on weighted sums of bins, shape (rows, n_options); they limit nothing yet."""
+        options = [column.option for column in self.columns]
+        for row in weights:
+            columns = np.flatnonzero(row[options])
+            self._model.add_row(self.problem.n_classes + self._exchanges + columns, row[options][columns])
+        self.weights = np.vstack([self.weights, weights])
 
-        for c, count in enumerate(counts):
-            self._solver.changeRowBounds(c, float(count), highspy.kHighsInf)
-        for r, limit in enumerate(self.limits):
-            taken = sum(float(limit.weight[b.option]) for b in used)
-            self._solver.changeRowBounds(
-                self.problem.n_classes + r, limit.least - taken, max(0.0, limit.most - taken)
-            )
+    def with_all_limits(self, residual: ResidualProblem) -> ResidualProblem:
+        """A residual problem with the limits that were added since it was made, which are none to it."""
+        free = np.full(len(self.weights) - len(residual.upper), np.inf)
+        lower, upper = np.concatenate([residual.lower, -free]), np.concatenate([residual.upper, free])
+        return ResidualProblem(residual.counts, lower, upper)
 
-    def limit(self, weight: FloatArray) -> int:
-        """Add a row that limits nothing yet; its number."""
-        columns = [k for k, column in enumerate(self.columns) if weight[column.option]]
-        values = [float(weight[self.columns[k].option]) for k in columns]
-        index = np.array(columns, dtype=np.int32) + np.int32(self.problem.n_classes + self._exchanges)
-        self.limits.append(Limit(weight))
-        self._solver.addRow(-np.inf, np.inf, len(columns), index, np.array(values))
-        return len(self.limits) - 1
-
-    def change_limit(self, row: int, least: float, most: float) -> None:
-        """Change a row of `limits`."""
-        self.limits[row] = replace(self.limits[row], least=least, most=most)
-        self._solver.changeRowBounds(self.problem.n_classes + row, least, most)
-
-    def solve(self) -> MasterSolution | None:
-        """Solve the linear programme; None if HiGHS fails on it, or the work is interrupted."""
-        import highspy
-
-        if self._interruptible:
-            solve_in_thread(self._solver.run, self._solver.cancelSolve)
-        else:
-            self._solver.run()
-        if self._solver.getModelStatus() != highspy.HighsModelStatus.kOptimal:
-            return None
-        solution = self._solver.getSolution()
-        values, duals = np.array(solution.col_value), np.array(solution.row_dual)
-        n = self.problem.n_classes
-        limit_dual, limit_dual_total = np.zeros(len(self.problem.options)), 0.0
-        for limit, dual in zip(self.limits, duals[n:], strict=True):
-            binding = limit.most if dual < 0 else limit.least
-            if dual and np.isfinite(binding):
-                limit_dual -= limit.weight * dual
-                limit_dual_total -= binding * dual
-        return MasterSolution(
-            float(self._solver.getInfo().objective_function_value), values[n + self._exchanges :],
-            np.maximum(duals[:n], 0.0),
-            limit_dual, limit_dual_total, float(values[:n].sum()),
+    def less(self, residual: ResidualProblem, bins: Sequence[Bin]) -> ResidualProblem:
+        """What is left of a residual problem after some bins, which count towards the limits."""
+        taken = self.weights.T[[b.option for b in bins], : len(residual.upper)].sum(axis=0)
+        return ResidualProblem(
+            residual.counts - sum(b.counts for b in bins),
+            residual.lower - taken, np.maximum(residual.upper - taken, 0.0),
         )  # fmt: skip
+
+    def row_bounds(self, residual: ResidualProblem) -> tuple[FloatArray, FloatArray]:
+        """Bounds of all rows for a residual problem."""
+        whole = self.with_all_limits(residual)
+        infinite = np.full(self.problem.n_classes, np.inf)
+        return np.concatenate([whole.counts, whole.lower]), np.concatenate([infinite, whole.upper])
+
+    def solve(self, residual: ResidualProblem) -> MasterSolution | None:
+        """Cover a residual problem; None if HiGHS fails on it, or the work is interrupted."""
+        self._model.set_rows(*self.row_bounds(residual))
+        solution = self._model.solve()
+        if not solution.optimal:
+            return None
+        n = self.problem.n_classes
+        bins, total = np.zeros(len(self.problem.options)), 0.0
+        for row, dual in enumerate(solution.duals[n : n + len(residual.upper)]):
+            # The sign tells which side binds: below 0 the limit from above, above 0 that from below.
+            binding = residual.upper[row] if dual < 0 else residual.lower[row]
+            if dual and np.isfinite(binding):
+                bins -= self.weights[row] * dual
+                total -= float(binding * dual)
+        duals = DualValues(np.maximum(solution.duals[:n], 0.0), bins, total)
+        amount = solution.columns[n + self._exchanges :]
+        return MasterSolution(solution.value, amount, duals, float(solution.columns[:n].sum()))

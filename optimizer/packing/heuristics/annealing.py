@@ -39,7 +39,8 @@ def anneal_to_bin_count(
     @cache
     def division(price: float) -> AggregateSolution | None:
         bins = continuous.bins * (price / continuous.bound)
-        return model.divide(price, bins, params.division_share * min(seconds, run.left_s))
+        gap = run.params.bounds.division_gap
+        return model.divide(price, bins, params.division_share * min(seconds, run.left_s), gap)
 
     for schedule in params.schedules:
         target, failed, tried = run.bound, 0.0, set[bytes]()

@@ -8,9 +8,20 @@ from pydantic import Field
 
 from scenarios import Params
 
+_Share = Annotated[float, Field(ge=0, le=1)]
+_Number = Annotated[int, Field(ge=0)]
+_Positive = Annotated[int, Field(ge=1)]
+
 
 class BoundParams(Params):
     """Lower bounds before and beside the search."""
+
+    whole_bins_s: Annotated[float, Field(gt=0)] = 20.0
+    """Seconds at most for the bound with whole numbers of bins."""
+    whole_bins_share: Annotated[float, Field(gt=0, le=1)] = 0.1
+    """Share of the time left for the bound with whole numbers of bins."""
+    division_gap: Annotated[float, Field(ge=0, lt=1)] = 0.05
+    """Relative gap at which whole numbers of bins are near enough to those of the relaxation."""
 
 
 class CoolingSchedule(Params):
@@ -94,9 +105,73 @@ class GreedyParams(Params):
 class ColumnGenerationParams(Params):
     """The linear relaxation over patterns: pricing, stabilisation, dual inequalities."""
 
+    exact_classes: _Number = 200
+    """Classes up to which the relaxation is solved to its end before plans are made of it."""
+    early_gap: Annotated[float, Field(ge=0, lt=1)] = 2e-3
+    """Relative gap at which the relaxation of more classes is left for plans."""
+    greedy_gain: Annotated[float, Field(ge=0, lt=1)] = 1e-3
+    """Greedy columns are given up when a round of them lowers the optimum by less than this share."""
+    smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.6
+    """Weight of the best bound's duals when bins are priced; 0: the master's duals alone."""
+    tree_nodes: tuple[_Positive, _Positive, _Positive] = (300, 5_000, 100_000)
+    """Nodes of a pricing tree, from the first rounds to the last, which prove the bound."""
+    table_cells: _Number = 32_000_000
+    """Largest table of the dynamic programme, which takes milliseconds where the tree may take a second."""
+    multiplier_rounds: _Positive = 25
+    """Rounds in which the weights of an option's rows are fitted, for the bound of a pricing tree."""
+    rivals: _Number = 4
+    """Classes that a class is held back for in a pricing tree, at most; 0: no dominance."""
+    exchanges: _Number = 3
+    """Dual inequalities per class, to the largest that may take its place; 0: none."""
+    artificial_price: Annotated[float, Field(gt=0)] = 1_000.0
+    """Price of an uncovered item, in dearest bins."""
+    interruptible_classes: _Number = 200
+    """Classes beyond which the master may take seconds, so that signals must reach its solver."""
+
 
 class BranchAndPriceParams(Params):
     """Dives, the tree and the enumeration of columns on top of the relaxation."""
+
+    annealing_shares: tuple[_Share, _Share] = (0.2, 0.1)
+    """Share of the time left for annealing, before the relaxation and after it has raised the bound."""
+    enumeration_share: _Share = 0.2
+    """Share of the time left for a packing of listed bins."""
+    relaxation_shares: tuple[_Share, _Share, _Share] = (0.4, 0.2, 0.5)
+    """Share of the time left for the relaxation: at first, to its end before branching, and at last."""
+    branching_share: _Share = 0.6
+    """Share of the time left for branching on numbers of bins."""
+    dive_shares: tuple[_Share, _Share] = (0.5, 0.8)
+    """Share of the time left for dives, where a small assignment model is to follow and where none is."""
+    master_share: _Share = 0.3
+    """Share of the time left for the last restricted master."""
+    listed_bins: _Positive = 5_000
+    """Bins at most that are listed as those of a packing at the bound."""
+    listing_nodes: _Positive = 500_000
+    """Nodes of the search for them, per option."""
+    dives: _Number = 24
+    """Dives before a small assignment model takes over."""
+    leaf_dives: _Number = 48
+    """Dives into a branch whose numbers of bins are all whole."""
+    dive_noise: tuple[Annotated[float, Field(ge=0)], Annotated[float, Field(ge=0)]] = (0.1, 0.5)
+    """Spread of the noise on what all dives but the first round up, least and most."""
+    rounded_fraction: _Share = 0.65
+    """Share of a dive's largest fraction from which other columns are rounded up with it."""
+    single_rounding_classes: _Number = 100
+    """Classes up to which a dive rounds up one column at a time, and prices exactly."""
+    columns_per_rounding: _Positive = 12
+    """Beyond, a dive rounds up one in so many of the bins that are left."""
+    dive_rounds: tuple[_Positive, _Positive] = (40, 12)
+    """Rounds of pricing after each rounding of a dive, up to that many classes and beyond."""
+    restricted_masters: tuple[tuple[_Number, Annotated[float, Field(gt=0)]], ...] = (
+        (0, 3.0), (3, 5.0), (8, 10.0), (24, 10.0),
+    )  # fmt: skip
+    """Dives after which a restricted master is solved, each with the seconds that it may take."""
+    restricted_columns: _Positive = 4_000
+    """Columns of a restricted master: those of least reduced cost."""
+    small_assignment: _Number = 20_000
+    """Item variables of a small assignment model; beyond, dives get most of the time."""
+    assignment_built_per_s: Annotated[float, Field(ge=0)] = 8_000.0
+    """Item variables of an assignment model that is built in a second, before any search."""
 
 
 class AssignmentParams(Params):

@@ -1,0 +1,157 @@
+"""The master against scipy: duals, limits that come and go, residual problems; HiGHS as it is wrapped."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from scipy.optimize import linprog
+
+from optimizer.packing.branch_and_price.pricing import cover
+from optimizer.packing.branch_and_price.primal_heuristics import repair_overcover
+from optimizer.packing.branch_and_price.restricted_master import Master, ResidualProblem
+from optimizer.packing.heuristics.first_fit import BinFiller
+from optimizer.packing.highs_model import HighsModel
+from optimizer.packing.model.params import ColumnGenerationParams
+from optimizer.packing.model.problem import Bin, PackingOption, PackingProblem
+
+Random = Callable[..., PackingProblem]
+PARAMS = ColumnGenerationParams()
+
+
+def by_scipy(master: Master, residual: ResidualProblem) -> float:
+    """Optimum of the covering programme with artificial columns, written down once more."""
+    problem, n = master.problem, master.problem.n_classes
+    contents = np.array([b.counts for b in master.columns]).reshape(-1, n).T
+    taken = master.weights[:, [b.option for b in master.columns]]
+    cost = np.concatenate(
+        [problem.prices[[b.option for b in master.columns]], np.full(n, 1_000 * problem.prices.max())]
+    )
+    rows = [(-np.hstack([contents, np.eye(n)]), -residual.counts.astype(float))]
+    free = np.zeros((len(residual.upper), n))
+    for sign, side in ((1.0, residual.upper), (-1.0, residual.lower)):
+        some = np.isfinite(side)
+        rows.append((sign * np.hstack([taken[: len(side)], free])[some], sign * side[some]))
+    solved = linprog(cost, A_ub=np.vstack([a for a, _ in rows]), b_ub=np.concatenate([b for _, b in rows]))
+    assert solved.success
+    return float(solved.fun)
+
+
+def filled(problem: PackingProblem) -> Master:
+    """A master with some columns of every option."""
+    master, filler = Master(problem, PARAMS), BinFiller(problem)
+    for o, rows in enumerate(problem.rows):
+        for one in np.vstack([np.ones(problem.n_classes), np.eye(problem.n_classes)]):
+            for column in cover(filler, o, one, rows.most, 0.0, lambda: False):
+                master.add(column)
+    return master
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_the_optimum_and_its_duals_are_those_of_the_programme(seed: int, random_problem: Random) -> None:
+    problem = random_problem(seed)
+    master = filled(problem)
+    solution = master.solve(master.root)
+    assert solution is not None
+    assert solution.value == pytest.approx(by_scipy(master, master.root))
+    assert solution.duals.total(problem.counts) == pytest.approx(solution.value)
+    for b, amount in zip(master.columns, solution.amount, strict=True):
+        reduced = (
+            problem.options[b.option].price + solution.duals.bins[b.option] - solution.duals.items @ b.counts
+        )
+        assert reduced >= -1e-6
+        assert amount * reduced == pytest.approx(0.0, abs=1e-6)
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_a_residual_problem_has_fewer_items_and_tighter_limits(seed: int, random_problem: Random) -> None:
+    problem = random_problem(seed)
+    master = filled(problem)
+    taken = repair_overcover(master.columns[:1], problem.counts)
+    residual = master.less(master.root, taken)
+    assert (residual.counts == problem.counts - taken[0].counts).all()
+    used = master.weights[:, taken[0].option]
+    assert residual.upper == pytest.approx(np.maximum(master.root.upper - used, 0.0))
+    solution = master.solve(residual)
+    assert solution is not None
+    assert solution.value == pytest.approx(by_scipy(master, residual))
+    again = master.solve(master.root)
+    assert again is not None
+    assert again.value == pytest.approx(by_scipy(master, master.root))
+
+
+def test_limits_hold_for_the_residual_problem_that_names_them_alone() -> None:
+    usage = np.array([[6.0, 4.0]])
+    options = (
+        PackingOption("small", usage, np.array([6.0]), price=1.0),
+        PackingOption("large", usage, np.array([10.0]), price=1.5),
+    )
+    master = Master(PackingProblem([2, 2], options), PARAMS)
+    for option, counts in ((0, [1, 0]), (0, [0, 1]), (1, [1, 1])):
+        master.add(Bin(option, np.array(counts)))
+    before = master.root
+    master.add_limits(np.array([[0.0, 1.0]]))
+    free = master.with_all_limits(before)
+    assert (free.lower.tolist(), free.upper.tolist()) == ([-np.inf], [np.inf])
+    expected = [
+        (before, 3.0, 0.0),
+        (replace(free, upper=np.array([1.0])), 3.5, 0.5),
+        (replace(free, lower=np.array([3.0])), 4.5, -1.5),
+        (before, 3.0, 0.0),
+    ]
+    for residual, value, dual in expected:
+        solution = master.solve(residual)
+        assert solution is not None
+        assert solution.value == value
+        assert solution.duals.bins.tolist() == [0.0, dual]
+        assert solution.duals.total(np.array([2, 2])) == value
+
+
+def test_a_column_is_added_once_and_an_empty_one_never() -> None:
+    problem = PackingProblem.bin_packing([5, 4, 3], 9)
+    master = Master(problem, PARAMS)
+    assert master.add(Bin(0, np.array([1, 1, 0])))
+    assert not master.add(Bin(0, np.array([1, 1, 0])))
+    assert not master.add(Bin(0, np.array([0, 0, 0])))
+    assert len(master.columns) == 1
+
+
+@pytest.mark.parametrize("price", [2.0, 1_000.0])
+def test_items_that_no_column_covers_cost_the_artificial_price(price: float) -> None:
+    problem = PackingProblem.bin_packing([5, 4, 3], 9)
+    solution = Master(problem, ColumnGenerationParams(artificial_price=price)).solve(
+        Master(problem, PARAMS).root
+    )
+    assert solution is not None
+    assert (solution.uncovered, solution.value) == (3, 3 * price)
+
+
+def test_overcover_is_repaired_and_gaps_are_filled() -> None:
+    problem = PackingProblem.bin_packing([5, 4, 4, 3], 9)
+    bins = [Bin(0, np.array([1, 1, 0])), Bin(0, np.array([1, 0, 1]))]
+    plain = repair_overcover(bins, problem.counts)
+    assert [b.counts.tolist() for b in plain] == [[1, 1, 0], [0, 0, 1]]
+    full = repair_overcover(bins, problem.counts, BinFiller(problem))
+    assert [b.counts.tolist() for b in full] == [[1, 1, 0], [0, 1, 1]]
+
+
+def test_a_programme_of_whole_numbers_has_a_value_and_a_bound() -> None:
+    model = HighsModel(np.array([5.0]), np.array([np.inf]), interruptible=False)
+    model.add_column(3.0, [0], [2.0])
+    assert model.solve().value == pytest.approx(7.5)
+    assert model.solve().duals == pytest.approx([1.5])
+    model.make_integer(np.array([0]))
+    whole = model.solve(10.0)
+    assert (whole.optimal, whole.value, whole.bound, whole.columns.tolist()) == (True, 9.0, 9.0, [3.0])
+
+
+def test_a_programme_without_a_solution_says_so() -> None:
+    model = HighsModel(np.array([5.0]), np.array([np.inf]))
+    model.add_column(1.0, [0], [2.0])
+    model.fix_columns(np.array([0]), 1.0)
+    solution = model.solve()
+    assert (solution.optimal, solution.infeasible) == (False, True)
+    model.set_rows(np.array([2.0]), np.array([2.0]))
+    assert model.solve().columns.tolist() == [1.0]
