@@ -23,7 +23,7 @@ import pandas as pd
 import optimizer
 import scenarios
 from scenarios.output import write_whole
-from scenarios.tables import render, table
+from scenarios.text.tables import render, table
 
 RATES = {
     "high": (2.4, 1.2, 0.6, 0.3, 0.15),

@@ -17,10 +17,10 @@ from optimizer.result import Result
 from optimizer.search.params import SolveParams
 from optimizer.search.solve import find_method, solve
 from scenarios import Problem, Scenario, ScenarioError
-from scenarios.display import spreadsheet_cell
+from scenarios.text.display import spreadsheet_cell
 from scenarios.stopping.deadline import UNLIMITED, Deadline
 from scenarios.stopping.interrupts import noticed
-from scenarios.tables import render, table
+from scenarios.text.tables import render, table
 
 MOST_SHOWN = 16
 """Most GPUs of a plan that a summary lists one by one."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from scenarios import LorapackError
-from scenarios.formatting import shortened
+from scenarios.text.formatting import shortened
 from scenarios.output import write_whole
 
 if TYPE_CHECKING:

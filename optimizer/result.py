@@ -11,9 +11,9 @@ import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field
 
 from scenarios import Placement, Scenario
-from scenarios.display import visible
+from scenarios.text.display import visible
 from scenarios.files import RESULT_VERSION
-from scenarios.tables import Part, render, table
+from scenarios.text.tables import Part, render, table
 from twin.verdict import ValidationReport
 
 if TYPE_CHECKING:

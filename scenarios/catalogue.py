@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from scenarios.errors import Problem, ScenarioError
-from scenarios.formatting import choice, nearest
+from scenarios.text.formatting import choice, nearest
 from scenarios.reading.yaml_reader import FILE, parse
 
 FOLDER = Path(__file__).parent

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from scenarios.display import visible
+from scenarios.text.display import visible
 
 SHOWN_PROBLEMS = 50
 """Most problems of one input that an error's text spells out."""

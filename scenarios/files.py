@@ -9,7 +9,7 @@ from typing import Final
 
 from scenarios.catalogue import find
 from scenarios.errors import ScenarioError
-from scenarios.formatting import shown
+from scenarios.text.formatting import shown
 from scenarios.output import write_whole
 from scenarios.placement import Placement, mismatches
 from scenarios.reading import error_messages

@@ -10,7 +10,7 @@ import numpy as np
 from pydantic import BeforeValidator, Field
 
 from scenarios.base import Finding, FrozenModel
-from scenarios.formatting import shown
+from scenarios.text.formatting import shown
 
 MAX_TOKENS = 10_000_000
 """Longest prompt or answer in tokens."""

@@ -9,7 +9,7 @@ from pydantic import Field
 
 from scenarios.base import Finding, FrozenModel
 from scenarios.engine import EngineOption, MaxLoraRank
-from scenarios.formatting import choice, suggestion
+from scenarios.text.formatting import choice, suggestion
 from scenarios.scenario import Scenario
 
 SHARE_TOLERANCE = 1e-6

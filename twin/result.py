@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from scenarios.tables import figures, render
+from scenarios.text.tables import figures, render
 from twin import metrics
 from twin.engine.records import SERIES, RunRecords
 from twin.metrics import AdapterMetrics, GPUMetrics, Latency, Window

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict, computed_field
 
-from scenarios.display import visible
+from scenarios.text.display import visible
 from twin.violations import Criterion, Violation
 
 if TYPE_CHECKING:

@@ -69,7 +69,7 @@ def simulate_command(
     import twin
     from scenarios.engine import MAX_LORA_RANKS, padded_rank
     from scenarios.files import sources
-    from scenarios.formatting import choice
+    from scenarios.text.formatting import choice
 
     if max_lora_rank is not None and max_lora_rank not in MAX_LORA_RANKS:
         raise typer.BadParameter(f"--max-lora-rank is {max_lora_rank}; vLLM takes {choice(MAX_LORA_RANKS)}")

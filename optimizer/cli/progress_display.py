@@ -16,7 +16,7 @@ from rich.text import Text
 
 from optimizer.cli.streams import note
 from optimizer.progress import Progress, silent
-from scenarios.display import visible
+from scenarios.text.display import visible
 
 PATIENCE_S = 1.0
 """Seconds of work before anything is shown on a terminal."""

@@ -27,7 +27,7 @@ def add_to(app: typer.Typer) -> None:
 def list_command(json: JsonOption = None) -> None:
     """List the scenarios that come with lorapack."""
     import scenarios
-    from scenarios.tables import render, table
+    from scenarios.text.tables import render, table
 
     rows = []
     check_outputs({"--json": json}, [one.path for one in scenarios.shipped()])
@@ -45,7 +45,7 @@ def show_command(scenario: ScenarioArgument, set_: SetOption = None, json: JsonO
     """Show a scenario with every default filled in, and its classes of identical adapters."""
     import scenarios
     from scenarios.files import sources
-    from scenarios.tables import render, table
+    from scenarios.text.tables import render, table
 
     chosen = scenarios.read(scenario, overrides=set_ or ())
     check_outputs({"--json": json}, sources(scenario, chosen))
@@ -90,7 +90,7 @@ def schema_command(
     """Print the JSON schema of a scenario file, for editors, or of a result."""
     import scenarios
     from optimizer.result import result_schema
-    from scenarios.formatting import shortened
+    from scenarios.text.formatting import shortened
 
     schemas = {"scenario": scenarios.schema, "result": result_schema}
     if of not in schemas:

@@ -184,7 +184,7 @@ def methods_command() -> None:
     """List the placers, and the baselines of others, with what each one does and minimises."""
     import optimizer
     from optimizer.arguments import OBJECTIVES_EXPLAINED, objectives_of
-    from scenarios.tables import render, table
+    from scenarios.text.tables import render, table
 
     rows = [
         (m.name, "yes" if m.exact else "no", objectives_of(m), m.summary)

@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from typing import TextIO
 
 from optimizer.cli.exits import EXIT_FAILURE, EXIT_USAGE
-from scenarios.display import escaped, visible_lines
+from scenarios.text.display import escaped, visible_lines
 from scenarios.output import OutputFileError
 
 _PLAIN = {

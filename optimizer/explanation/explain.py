@@ -24,7 +24,7 @@ from optimizer.search.params import SolveParams
 from optimizer.search.preparation import instance_of
 from optimizer.search.splitting import InfeasibleError
 from scenarios import PlacedGPU, params_from
-from scenarios.tables import Part, render, table
+from scenarios.text.tables import Part, render, table
 
 if TYPE_CHECKING:
     from optimizer.result import Result

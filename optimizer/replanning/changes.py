@@ -17,7 +17,7 @@ from optimizer.search.cut_loop import pattern_of
 from optimizer.search.instance import Instance
 from optimizer.search.judging import placed_gpu
 from scenarios import Placement
-from scenarios.tables import Part, render, table
+from scenarios.text.tables import Part, render, table
 
 MOST_LISTED = 20
 """Most moves that a summary lists."""

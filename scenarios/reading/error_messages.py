@@ -12,7 +12,7 @@ from pydantic_core import ErrorDetails
 
 from scenarios.base import FINDING, Finding, Loc, is_tag
 from scenarios.errors import Problem
-from scenarios.formatting import choice, shown, suggestion
+from scenarios.text.formatting import choice, shown, suggestion
 from scenarios.reading.yaml_reader import FILE, path_text, walk
 
 _REMEDIES = {

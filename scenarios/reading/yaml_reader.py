@@ -16,7 +16,7 @@ import yaml
 
 from scenarios.base import Loc
 from scenarios.errors import Problem, ScenarioError
-from scenarios.formatting import shortened
+from scenarios.text.formatting import shortened
 from scenarios.reading.scalars import MAX_DIGITS, resolve
 
 MAX_NODES = 800_000

@@ -8,7 +8,7 @@ from typing import Any
 import yaml
 
 from scenarios.base import FrozenModel, is_tag
-from scenarios.display import visible, visible_lines
+from scenarios.text.display import visible, visible_lines
 from scenarios.lengths import FixedLengths
 from scenarios.reading.scalars import FLOAT, INT
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import scenarios
-from scenarios.display import spreadsheet_cell, visible, visible_lines
+from scenarios.text.display import spreadsheet_cell, visible, visible_lines
 from scenarios.errors import Problem, ScenarioError
 
 BASE = scenarios.read("mixed_ranks")

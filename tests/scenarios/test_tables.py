@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from scenarios.display import visible_lines
-from scenarios.tables import figures, render, table
+from scenarios.text.display import visible_lines
+from scenarios.text.tables import figures, render, table
 
 HOSTILE = "[red]a[/] :bug: \x1b[2J\n\u202e"
 SHOWN = r"[red]a[/] :bug: \x1b[2J\n\u202e"

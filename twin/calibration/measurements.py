@@ -14,7 +14,7 @@ from pydantic import ConfigDict, Field
 from scenarios.base import Finding, FrozenModel
 from scenarios.engine import EngineConfig
 from scenarios.errors import Problem, ScenarioError
-from scenarios.formatting import choice, nearest
+from scenarios.text.formatting import choice, nearest
 from scenarios.params import params_from
 from scenarios.reading import overrides as changes
 from scenarios.reading.text_files import text_of

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
-from scenarios.display import spreadsheet_cell, visible_lines
+from scenarios.text.display import spreadsheet_cell, visible_lines
 from scenarios.output import write_whole
 from twin.measured.runs import with_defaults
 

@@ -16,7 +16,7 @@ from pydantic import AfterValidator
 from scipy.special import ndtr
 
 from scenarios.base import Finding
-from scenarios.formatting import shown
+from scenarios.text.formatting import shown
 from scenarios.lengths import HistogramLengths
 from twin.engine.requests import FloatArray, IntArray, Requests
 from twin.engine.setup import EngineSetup

@@ -13,7 +13,7 @@ from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
 from scenarios.base import FrozenModel
 from scenarios.errors import SHOWN_PROBLEMS, Problem, ScenarioError
-from scenarios.formatting import choice, nearest
+from scenarios.text.formatting import choice, nearest
 from scenarios.reading.error_messages import problems as in_words
 from scenarios.reading.yaml_reader import FILE
 

@@ -9,7 +9,7 @@ from rich import box
 from rich.console import Console, RenderableType
 from rich.table import Table
 
-from scenarios.display import visible, visible_lines
+from scenarios.text.display import visible, visible_lines
 
 Part = RenderableType
 """What is rendered: a table, or lines of text."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable, Mapping
 
-from scenarios.display import visible
+from scenarios.text.display import visible
 
 LONGEST = 60
 """Most characters of a value that a message shows."""

@@ -1,0 +1,1 @@
+"""Text for people: shown safely, in words, in tables."""
