@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,14 +13,15 @@ import pandas as pd
 
 import twin
 from optimizer.arguments import check_arguments, unsuited
-from optimizer.progress import Progress, silent
+from optimizer.progress import Progress, interruptible, silent
 from optimizer.result import Result
+from optimizer.search.compilation import compile_loops
 from optimizer.search.params import SolveParams
-from optimizer.search.solve import find_method, solve
+from optimizer.search.solve import find_method, kernels_of, solve
 from scenarios import Problem, Scenario, ScenarioError
-from scenarios.text.display import spreadsheet_cell
-from scenarios.stopping.deadline import UNLIMITED, Deadline
+from scenarios.stopping.deadline import UNLIMITED, Deadline, Stopped
 from scenarios.stopping.interrupts import noticed
+from scenarios.text.display import spreadsheet_cell
 from scenarios.text.tables import render, table
 
 MOST_SHOWN = 16
@@ -123,6 +125,7 @@ def compare(
     _check_suited(scenarios, names, objective, gpus)
     end = UNLIMITED if total_limit_s is None else Deadline.after(total_limit_s)
     with noticed():
+        _compile(scenarios, names, workers, end, progress)
         results = [
             solve(
                 one,
@@ -141,6 +144,16 @@ def compare(
             for method in names
         ]
     return Comparison(tuple(results))
+
+
+def _compile(
+    scenarios: Sequence[Scenario], methods: Sequence[str], workers: int, end: Deadline, progress: Progress
+) -> None:
+    """Compile what all methods need at once, so that the first does not bear it for the others."""
+    profile = twin.profiles_of(scenarios[0])[scenarios[0].devices[0].name]
+    kernels = {group for name in methods for group in kernels_of(find_method(name))}
+    with suppress(Stopped):  # every method says so itself
+        compile_loops(profile, kernels, workers, end, interruptible(progress))
 
 
 def _check(scenarios: Sequence[Scenario], methods: Sequence[str]) -> None:

@@ -17,6 +17,7 @@ from optimizer.packing.model.search_state import Placer
 _PRICE = frozenset({"price"})
 _LATENCY = frozenset({"worst", "mean"})
 _ALL = frozenset({"price", "worst", "mean"})
+_CUTS, _HEURISTICS = ("cuts",), ("heuristics", "cuts")
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,8 @@ class Method:
         Whether it may say OPTIMAL or INFEASIBLE.
     objectives
         Objectives that it can minimise.
+    kernels
+        Groups of compiled loops that it calls (`optimizer.packing.warm_up`).
     """
 
     name: str
@@ -40,6 +43,7 @@ class Method:
     placer: Placer
     exact: bool
     objectives: frozenset[str]
+    kernels: tuple[str, ...] = ("heuristics", "branch and price", "cuts")
 
     @property
     def spreads(self) -> bool:
@@ -50,19 +54,28 @@ class Method:
 METHODS: dict[str, Method] = {
     method.name: method
     for method in (
-        Method("greedy", "the paper's Proposed, at its test points", place_greedy, False, _PRICE),
-        Method("greedy-fill", "Proposed, tested at every adapter", place_greedy_fill, False, _PRICE),
-        Method("greedy-lat", "the paper's ProposedLat", place_proposed_lat, False, _LATENCY),
-        Method("ffd", "first-fit decreasing, arbitrary fill", place_first_fit, False, _PRICE),
-        Method("bfd", "best-fit decreasing, arbitrary fill", place_best_fit, False, _PRICE),
+        Method("greedy", "the paper's Proposed, at its test points", place_greedy, False, _PRICE, _CUTS),
+        Method("greedy-fill", "Proposed, tested at every adapter", place_greedy_fill, False, _PRICE, _CUTS),
+        Method("greedy-lat", "the paper's ProposedLat", place_proposed_lat, False, _LATENCY, _CUTS),
+        Method("ffd", "first-fit decreasing, arbitrary fill", place_first_fit, False, _PRICE, _HEURISTICS),
+        Method("bfd", "best-fit decreasing, arbitrary fill", place_best_fit, False, _PRICE, _HEURISTICS),
         Method("exact", "patterns, or for latency a spread, then CP-SAT", place_exact, True, _ALL),
-        Method("local", "best-fit, then local search that empties bins", place_local_search, False, _PRICE),
-        Method("spread", "least-loaded bins, then moves and swaps", place_spread, False, _LATENCY),
+        Method(
+            "local",
+            "best-fit, then local search that empties bins",
+            place_local_search,
+            False,
+            _PRICE,
+            _HEURISTICS,
+        ),
+        Method(
+            "spread", "least-loaded bins, then moves and swaps", place_spread, False, _LATENCY, _HEURISTICS
+        ),
         Method(
             "patterns", "column generation, diving, CP-SAT to finish", place_by_branch_and_price, True, _PRICE
         ),
-        Method("cpsat", "assignment model in CP-SAT", place_cpsat, True, _ALL),
-        Method("milp", "assignment model as MILP, HiGHS through PuLP", place_highs, True, _ALL),
-        Method("cbc", "assignment model as MILP, CBC through PuLP", place_cbc, True, _ALL),
+        Method("cpsat", "assignment model in CP-SAT", place_cpsat, True, _ALL, _HEURISTICS),
+        Method("milp", "assignment model as MILP, HiGHS through PuLP", place_highs, True, _ALL, _HEURISTICS),
+        Method("cbc", "assignment model as MILP, CBC through PuLP", place_cbc, True, _ALL, _HEURISTICS),
     )
 }

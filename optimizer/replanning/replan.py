@@ -187,14 +187,15 @@ def replan(
     with noticed():
         judge = TwinJudge(scenario, twin.profiles_of(scenario), workers, progress)
         try:
-            compile_loops(judge.profiles[scenario.devices[0].name], total, progress)
+            placer, profile = methods()["exact"], judge.profiles[scenario.devices[0].name]
+            compile_loops(profile, placer.kernels, workers, total, progress)
             regions = learned_regions(judge, deadline=total, params=params)
             instance = prepare(judge, regions, gpus=gpus, deadline=total, params=params)
         except (InfeasibleError, Stopped) as error:
             seconds = time.monotonic() - started
             return Change(result=planless_result(scenario, "exact", error, seconds=seconds))
         prepared_s, deadline = time.monotonic() - started, total.within(time_limit_s)
-        search = search_of(instance, methods()["exact"], judge, 0.0, params)
+        search = search_of(instance, placer, judge, 0.0, params)
         gpus_deadline = deadline.within(params.replanning.gpus_time_share * time_limit_s)
         minimum = minimize_gpus(search, gpus_deadline)
         nearest = None

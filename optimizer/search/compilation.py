@@ -1,49 +1,123 @@
 """The compiled loops made ready before a search, so that its time is not spent on them.
 
 numba compiles a loop when it is first called, for half a minute in all, and keeps the machine code on disk;
-later processes load it in a moment.
+later processes load it in a moment. What is not on disk yet is compiled by several processes at once, each of
+them a group of loops, and then loaded by this one.
 """
 
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterable, Sequence
+from concurrent.futures import BrokenExecutor
+from contextlib import suppress
 
 import numpy as np
+from joblib import delayed, parallel_config
 
 import twin
-from optimizer.packing.warm_up import compile_kernels
+from optimizer.packing.warm_up import KERNEL_GROUPS, compile_kernels
 from optimizer.progress import Progress
 from scenarios import EngineConfig, FixedLengths, ServiceLevelObjectives, Workload
 from scenarios.stopping.deadline import Deadline, Stopped
 from scenarios.stopping.interrupts import leave_behind
 from twin import EngineProfile, GPULoad
+from twin.engine.bulk_copy import order_instants, read_requests, write_requests
+from twin.engine.compilation import is_kept, is_on_disk
+from twin.engine.loop import advance
+from twin.parallel import in_processes
 
 LOOK_S = 0.1
 """Seconds between two looks at the deadline."""
 
-WORK = "compiling, once after installation"
+LABEL = "compiling, once after installation"
 """What is being done, for progress."""
 
+PURPOSE = "the search was being compiled"
+"""The same, for the message of a search that ends meanwhile."""
 
-def compile_loops(profile: EngineProfile, deadline: Deadline, progress: Progress) -> None:
-    """Compile the twin's loop and the placers', or load them from numba's cache.
+TWIN = "twin"
+"""Name of the group of the twin's loops."""
 
-    In a thread of its own, as compiling cannot be broken off: where the end comes first, it is left behind.
+ORDER = ("heuristics", TWIN, "branch and price", "cuts")
+"""Groups in the order of compiling. Of two processes one then does the twin and the cuts, and the other the
+rest, which has much in common."""
+
+
+def compile_loops(
+    profile: EngineProfile, kernels: Iterable[str], workers: int, deadline: Deadline, progress: Progress
+) -> None:
+    """Compile the twin's loops and some of the placers', or load them from numba's cache.
+
+    Parameters
+    ----------
+    profile
+        Any engine profile.
+    kernels
+        Groups of the placers' loops (`optimizer.packing.warm_up`).
+    workers
+        Most processes.
+    deadline
+        When to stop.
+    progress
+        Told of every group that was not on disk.
 
     Raises
     ------
     Stopped
         If the deadline passes, or the work is interrupted, before they are ready.
     """
+    groups = [name for name in ORDER if name == TWIN or name in kernels]
+    missing = [name for name in groups if not _is_on_disk(name)]
+    if missing:
+        progress(LABEL, 0, len(missing))
+    if min(workers, len(missing)) > 1 and is_kept(advance):
+        _compile_at_once(missing, profile, workers, deadline, progress)
+        missing = []
+    _call_in_thread(groups, missing, profile, deadline, progress)
+
+
+def _kernels(group: str) -> tuple[object, ...]:
+    if group == TWIN:
+        return advance, write_requests, read_requests, order_instants
+    return KERNEL_GROUPS[group].kernels
+
+
+def _is_on_disk(group: str) -> bool:
+    return all(is_on_disk(kernel) for kernel in _kernels(group))
+
+
+def _compile_at_once(
+    groups: Sequence[str], profile: EngineProfile, workers: int, deadline: Deadline, progress: Progress
+) -> None:
+    """Fill numba's cache, a process for each group as far as there are so many."""
+    jobs, number = [delayed(call_group)(name, profile) for name in groups], min(workers, len(groups))
+    # It is the disk of this machine that is to be filled. What a process that was ended leaves undone is
+    # compiled by this one.
+    with parallel_config(backend="loky"), suppress(BrokenExecutor):
+        for done, _ in enumerate(in_processes(jobs, number, deadline=deadline, work=PURPOSE), 1):
+            progress(LABEL, done, len(groups))
+
+
+def _call_in_thread(
+    groups: Sequence[str],
+    missing: Sequence[str],
+    profile: EngineProfile,
+    deadline: Deadline,
+    progress: Progress,
+) -> None:
+    """Call the loops of groups, some of which are missing on disk.
+
+    In a thread of its own, as compiling cannot be broken off: where the end comes first, it is left behind.
+    """
     ended, raised = threading.Event(), list[BaseException]()
-    progress(WORK, 0, 2)
 
     def work() -> None:
         try:
-            _compile_twin(profile)
-            progress(WORK, 1, 2)
-            compile_kernels()
-            progress(WORK, 2, 2)
+            for name in groups:
+                call_group(name, profile)
+                if name in missing:
+                    progress(LABEL, missing.index(name) + 1, len(missing))
         except BaseException as error:  # whatever it is, it belongs to the caller
             raised.append(error)
         finally:
@@ -53,7 +127,7 @@ def compile_loops(profile: EngineProfile, deadline: Deadline, progress: Progress
     thread.start()
     try:
         while not ended.wait(LOOK_S):
-            deadline.check("the search was being compiled")
+            deadline.check(PURPOSE)
     except Stopped:
         leave_behind(thread)
         raise
@@ -61,7 +135,15 @@ def compile_loops(profile: EngineProfile, deadline: Deadline, progress: Progress
         raise raised[0]
 
 
-def _compile_twin(profile: EngineProfile) -> None:
+def call_group(group: str, profile: EngineProfile) -> None:
+    """Call all loops of a group, so that they are compiled or loaded."""
+    if group == TWIN:
+        _call_twin(profile)
+    else:
+        compile_kernels([group])
+
+
+def _call_twin(profile: EngineProfile) -> None:
     """Let the twin judge a GPU of one adapter, for a few requests."""
     load = GPULoad(
         names=("",),

@@ -99,12 +99,14 @@ def solve(
     with noticed():
         judge = TwinJudge(scenario, twin.profiles_of(scenario), workers, progress)
         try:
+            compile_loops(
+                judge.profiles[scenario.devices[0].name], kernels_of(placer), workers, total, progress
+            )
             if isinstance(placer, Baseline):
                 return solve_baseline(
                     scenario, placer, gpus=gpus, time_limit_s=time_limit_s, total=total, workers=workers,
                     progress=progress,
                 )  # fmt: skip
-            compile_loops(judge.profiles[scenario.devices[0].name], total, progress)
             regions = learned_regions(judge, deadline=total, params=params)
             instance = prepare(judge, regions, gpus=gpus, deadline=total, params=params)
         except (InfeasibleError, Stopped) as error:
@@ -152,6 +154,11 @@ def find_method(name: str) -> Method | Baseline:
         problem = Problem("method", f'is "{name}", which does not exist', f"choose from {', '.join(known)}")
         raise ScenarioError([problem], "solve")
     return known[name]
+
+
+def kernels_of(placer: Method | Baseline) -> tuple[str, ...]:
+    """Groups of compiled loops that a placer calls; what a baseline does needs none but the twin's."""
+    return placer.kernels if isinstance(placer, Method) else ()
 
 
 def _fewer_exist(scenario: Scenario, gpus: int | None) -> str:

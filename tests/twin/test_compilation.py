@@ -9,13 +9,15 @@ import pwd
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from unittest.mock import Mock
 
+import numpy as np
 import pytest
-from numba import config
+from numba import config, njit
 from numba.core.caching import IndexDataCacheFile
 
 from twin.engine import compilation as compiled
-from twin.engine.compilation import kept, sources_digest
+from twin.engine.compilation import is_kept, is_on_disk, kept, sources_digest
 
 TEXT = "def twice(x):\n    return {factor} * x\n\n\ndef thrice(x):\n    return 3 * x\n"
 
@@ -152,3 +154,50 @@ def test_without_home_and_a_folder_beside_the_source_nothing_is_written(
     assert [function(21) for function in functions] == [42, 42]
     assert sorted(p.name for p in tmp_path.iterdir()) == ["__pycache__", "doubling.py"]
     assert caplog.text.count("compiled code is not kept") == 1
+
+
+def test_an_inner_function_is_compiled_once_for_constants_and_integers_of_any_width() -> None:
+    @compiled.compiled
+    def inner(a: int) -> int:
+        return a + 1
+
+    @njit
+    def outer(narrow: int, wide: int) -> tuple[int, int, int]:
+        return inner(narrow), inner(wide), inner(3)
+
+    assert outer(np.int32(1), 2) == (2, 3, 4)
+    assert [str(signature[0]) for signature in inner.signatures] == ["int64"]  # type: ignore[attr-defined]
+
+
+def test_an_inner_function_can_be_called_from_python() -> None:
+    @compiled.compiled
+    def inner(a: float) -> float:
+        return a / 2
+
+    @njit
+    def outer(a: float) -> float:
+        return inner(a)
+
+    assert (inner(3.0), outer(3.0), inner(5.0)) == (1.5, 1.5, 2.5)
+
+
+def test_what_is_on_disk(tmp_path: Path) -> None:
+    function = kept("a")(twice(tmp_path))
+    assert is_kept(function)
+    assert not is_on_disk(function)
+    function(21)
+    assert is_on_disk(function)
+    assert is_on_disk(kept("a")(twice(tmp_path)))
+    assert not is_on_disk(kept("b")(twice(tmp_path)))
+    assert not is_on_disk(kept("a")(twice(tmp_path, "thrice")))
+    (index,) = (tmp_path / "__pycache__").glob("*.nbi")
+    cut(index)
+    assert not is_on_disk(kept("a")(twice(tmp_path)))
+
+
+def test_without_a_folder_nothing_is_on_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compiled, "_CodeCache", Mock(side_effect=RuntimeError))
+    function = kept("a")(twice(tmp_path))
+    monkeypatch.undo()
+    assert function(21) == 42
+    assert (is_kept(function), is_on_disk(function)) == (False, False)

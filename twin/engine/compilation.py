@@ -9,14 +9,16 @@ import hashlib
 import logging
 import pickle
 from collections.abc import Callable, Iterable
-from functools import cache
+from functools import cache, cached_property
 from multiprocessing import parent_process
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
 from numba import njit
 from numba.core.caching import CompileResultCacheImpl, FunctionCache
+from numba.core.registry import CPUDispatcher
 from numba.core.serialize import dumps
+from numba.core.types import int32, int64, unliteral
 from numba.misc.appdirs import AppDirs
 
 logger = logging.getLogger(__name__)
@@ -43,9 +45,51 @@ _OPTIONS: dict[str, Any] = {
 }
 
 
+_NO_C_WRAPPER: dict[str, Any] = {"no_cfunc_wrapper": True}  # nothing calls compiled code from C
+
+
+class InnerFunction(CPUDispatcher):  # type: ignore[misc, unused-ignore]  # numba has hardly any types
+    """A function that other compiled functions call; they hold its code, so that it has no cache.
+
+    numba spends half of the time that a small function takes on wrappers for callers in Python and C, and
+    compiles it anew for every constant and every width of an integer that it is called with. This one has
+    no wrappers, and takes constants and integers of 32 bits as integers of 64.
+
+    Parameters
+    ----------
+    function
+        What to compile.
+    options
+        Options of numba.
+    """
+
+    def __init__(self, function: Callable[..., object], **options: Any) -> None:
+        super().__init__(
+            function, targetoptions={"nopython": True, "no_cpython_wrapper": True, **_NO_C_WRAPPER, **options}
+        )
+        self._options = options
+
+    def get_call_template(self, args: Iterable[Any], kws: Any) -> Any:
+        """What numba asks when compiled code calls this function with arguments of some types."""
+        return super().get_call_template(tuple(_widened(kind) for kind in args), kws)
+
+    def __call__(self, *args: Any) -> Any:
+        """Call it from Python, as tests do: compiled once more, with a wrapper."""
+        return self._for_python(*args)
+
+    @cached_property
+    def _for_python(self) -> Callable[..., Any]:
+        return cast("Callable[..., Any]", njit(**self._options)(self.py_func))
+
+
+def _widened(kind: Any) -> Any:
+    kind = unliteral(kind)
+    return int64 if kind == int32 else kind
+
+
 def compiled(function: F) -> F:
-    """Compile a function that other compiled functions call; they hold its code, it has no cache."""
-    return cast(F, njit(forceinline=True, **_OPTIONS)(function))
+    """Compile a function into those that call it (`InnerFunction`)."""
+    return cast(F, InnerFunction(function, forceinline=True, **_OPTIONS))
 
 
 def cached(function: F) -> F:
@@ -65,7 +109,7 @@ def kept(sources: str, **options: Any) -> Callable[[F], F]:
     """
 
     def compile_and_keep(function: F) -> F:
-        dispatcher = njit(**options)(function)
+        dispatcher = njit(**_NO_C_WRAPPER, **options)(function)
         try:
             dispatcher._cache = _CodeCache(function, sources)  # what njit(cache=True) does with numba's own
         except RuntimeError:  # numba found no folder that it may write to
@@ -73,6 +117,16 @@ def kept(sources: str, **options: Any) -> Callable[[F], F]:
         return cast(F, dispatcher)
 
     return compile_and_keep
+
+
+def is_kept(kernel: Any) -> bool:
+    """Whether there is a place on disk for the code of an entry point."""
+    return isinstance(kernel._cache, _CodeCache)
+
+
+def is_on_disk(kernel: Any) -> bool:
+    """Whether there is code on disk of an entry point, for arguments of some types."""
+    return is_kept(kernel) and kernel._cache.holds(kernel)
 
 
 def sources_digest(folder: Path, names: Iterable[str]) -> str:
@@ -151,6 +205,14 @@ class _CodeCache(FunctionCache):  # type: ignore[misc, unused-ignore]  # numba h
             super().save_overload(sig, data)
         except OSError as error:
             _say_unkept(error.strerror or str(error))
+
+    def holds(self, dispatcher: Any) -> bool:
+        """Whether there is code of these sources for this machine; loading it tells whether it is sound."""
+        ours = self._index_key(None, dispatcher.targetctx.codegen())
+        try:
+            return any(key[1:] == ours[1:] for key in self._cache_file._load_index())
+        except Exception:  # a damaged pickle may raise anything
+            return False
 
     def _index_key(self, sig: Any, codegen: Any) -> tuple[object, ...]:
         return (*super()._index_key(sig, codegen), self._sources)

@@ -11,9 +11,9 @@ from twin.engine.slots import load_pending
 from twin.engine.state import Engine, Record, State
 
 
-@compiled
-def play(engine: Engine, state: State, rows: FloatArray) -> bool:
-    """Run until the end, or until ``rows`` is full (then True, and it may be called again)."""
+@cached
+def advance(engine: Engine, state: State, rows: FloatArray) -> bool:
+    """Play until the end, or until ``rows`` is full (then True, and it may be called again)."""
     now = state.now
     while True:
         if rows_full(state, rows):
@@ -191,9 +191,3 @@ def close(state: State) -> None:
         if request.decoding:
             request.generated = request.shift + state.now.decode_steps
         r = request.follower
-
-
-@cached
-def advance(engine: Engine, state: State, rows: FloatArray) -> bool:
-    """Play until the end, or until the rows are full (then True, and it may be called again)."""
-    return play(engine, state, rows)

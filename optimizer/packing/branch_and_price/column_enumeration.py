@@ -26,7 +26,7 @@ from optimizer.packing.branch_and_price.knapsack import (
 from optimizer.packing.branch_and_price.primal_heuristics import repair_overcover
 from optimizer.packing.heuristics.first_fit import BinFiller, offer
 from optimizer.packing.model.bin_limits import limit_rows
-from optimizer.packing.model.compilation import compiled
+from optimizer.packing.model.compilation import cached, compiled
 from optimizer.packing.model.problem import Bin, FloatArray, IntArray
 from optimizer.packing.model.search_state import SearchState, price_unit
 
@@ -127,7 +127,7 @@ def _is_full(smallest: IntArray, i: int, residual: IntArray) -> bool:
     return full
 
 
-@compiled
+@cached
 def columns_within_gap(items: Knapsack, threshold: float, limit: int, nodes: int) -> tuple[IntArray, bool]:
     """The bins worth at least a threshold that take no further item, and whether these are all.
 
@@ -142,8 +142,8 @@ def columns_within_gap(items: Knapsack, threshold: float, limit: int, nodes: int
     for i in range(len(order) - 2, -1, -1):
         for r in range(m):
             smallest[r, i] = min(smallest[r, i], smallest[r, i + 1])
-    listed = np.zeros((limit, len(items.upper)), dtype=np.int64)
-    counts = np.zeros_like(items.upper)
+    n = len(items.upper)
+    listed, counts = np.zeros((limit, n), dtype=np.int64), np.zeros(n, dtype=np.int64)
     room, value, i, k = 1.0, 0.0, 0, 0
     for _ in range(nodes):
         while i < len(order) and not _is_full(smallest, i, residual):
@@ -164,7 +164,8 @@ def columns_within_gap(items: Knapsack, threshold: float, limit: int, nodes: int
             if full:
                 if k == limit:
                     return listed, False
-                listed[k] = counts
+                for c in range(n):
+                    listed[k, c] = counts[c]
                 k += 1
         i, room, value = backward(i - 1, room, value, threshold, items, counts, residual)
         if i < 0:

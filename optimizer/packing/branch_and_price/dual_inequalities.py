@@ -12,7 +12,7 @@ from __future__ import annotations
 import numpy as np
 
 from optimizer.packing.heuristics.first_fit import BinFiller
-from optimizer.packing.model.compilation import compiled
+from optimizer.packing.model.compilation import cached, compiled
 from optimizer.packing.model.problem import FloatArray, IntArray
 
 
@@ -60,7 +60,7 @@ def _is_below(size: FloatArray, b: int, a: int) -> bool:
     return b > a if same else True
 
 
-@compiled
+@cached
 def _number_below(size: FloatArray) -> IntArray:
     """How many may take the place of each class, shape (n,)."""
     below = np.zeros(len(size), dtype=np.int64)
@@ -70,7 +70,7 @@ def _number_below(size: FloatArray) -> IntArray:
     return below
 
 
-@compiled
+@cached
 def _largest_below(size: FloatArray, order: IntArray, number: int) -> IntArray:
     """The first classes in an order that are below each class with none between, shape (n, number).
 

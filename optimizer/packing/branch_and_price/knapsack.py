@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from optimizer.packing.heuristics.kernels import room_for
-from optimizer.packing.model.compilation import compiled
+from optimizer.packing.model.compilation import cached, compiled
 from optimizer.packing.model.cuts import CutTable
 from optimizer.packing.model.problem import BoolArray, FloatArray, IntArray
 from optimizer.packing.model.scaling import ScaledRows
@@ -84,7 +84,7 @@ def bounded_knapsack(
     )
 
 
-@compiled
+@cached
 def table_knapsack(
     profit: FloatArray, upper: IntArray, usage: IntArray, capacity: int
 ) -> tuple[IntArray, float]:
@@ -121,16 +121,27 @@ def table_knapsack(
     return counts, value[capacity]
 
 
-@compiled
+@cached
 def aggregated(usage: IntArray, capacity: IntArray, weight: FloatArray) -> FloatArray:
     """Share that an item of each class takes of the weighted sum of the rows, shape (n,)."""
     load = np.zeros(usage.shape[1])
     for r in range(len(capacity)):
-        load += weight[r] * usage[r] / max(1, capacity[r])
+        for c in range(len(load)):
+            load[c] += weight[r] * usage[r, c] / max(1, capacity[r])
     return load
 
 
 @compiled
+def _efficiency(profit: FloatArray, upper: IntArray, load: FloatArray) -> FloatArray:
+    """Profit per load, shape (n,); 0 where there are no items, or none worth taking."""
+    efficiency = np.zeros(len(profit))
+    for c in range(len(profit)):
+        if upper[c] > 0 and profit[c] > 0:
+            efficiency[c] = profit[c] / max(load[c], 1e-15)
+    return efficiency
+
+
+@cached
 def row_multipliers(
     profit: FloatArray, upper: IntArray, usage: IntArray, capacity: IntArray, rounds: int
 ) -> FloatArray:
@@ -148,7 +159,7 @@ def row_multipliers(
     lowest, low, high = np.inf, 0.0, 1.0
     for k in range(rounds):
         load = aggregated(usage, capacity, weight)
-        efficiency = np.where(upper > 0, profit / np.maximum(load, 1e-15), 0.0)
+        efficiency = _efficiency(profit, upper, load)
         room, value = 1.0, 0.0
         activity = np.zeros(m)
         for c in np.argsort(-efficiency):
@@ -177,18 +188,21 @@ def row_multipliers(
         for r in range(m):
             weight[r] *= np.exp(step * (activity[r] - 1.0))
             total += weight[r]
-        weight /= total
+        for r in range(m):
+            weight[r] /= total
     return best
 
 
-@compiled
+@cached
 def by_efficiency(profit: FloatArray, upper: IntArray, load: FloatArray) -> IntArray:
     """Classes worth taking, by profit per load."""
-    efficiency = np.where((upper > 0) & (profit > 0), profit / np.maximum(load, 1e-15), 0.0)
-    return np.argsort(-efficiency)[: (efficiency > 0).sum()]
+    efficiency, worth = _efficiency(profit, upper, load), 0
+    for c in range(len(efficiency)):
+        worth += efficiency[c] > 0
+    return np.argsort(-efficiency)[:worth]
 
 
-@compiled
+@cached
 def rivals_of(
     order: IntArray, profit: FloatArray, usage: IntArray, measures: FloatArray, number: int
 ) -> IntArray:
@@ -310,13 +324,14 @@ def backward(
     return i, room, value
 
 
-@compiled
+@cached
 def tree_knapsack(items: Knapsack, enough: float, nodes: int) -> tuple[IntArray, float, float]:
     """Best counts found, their value, and an upper bound on the value of any bin.
 
     Bins worth no more than ``enough`` are not searched for; the bound is then at least ``enough``.
     """
-    counts, best_counts = np.zeros_like(items.upper), np.zeros_like(items.upper)
+    n = len(items.upper)
+    counts, best_counts = np.zeros(n, dtype=np.int64), np.zeros(n, dtype=np.int64)
     residual = items.capacity.copy()
     room, value, best, i = 1.0, 0.0, 0.0, 0
     goal = -1.0  # the first descent goes to the end: it is the greedy bin, wanted whatever the bound says
@@ -324,7 +339,8 @@ def tree_knapsack(items: Knapsack, enough: float, nodes: int) -> tuple[IntArray,
         i, room, value = _forward(i, room, value, goal, items, counts, residual)
         if value > best + 1e-12:
             best = value
-            best_counts[:] = counts
+            for c in range(n):
+                best_counts[c] = counts[c]
         # To pass the goal a bin must be better by more than rounding, and than what is asked for: a column
         # is needed only if its reduced cost is negative, and most of the tree is cut off by that alone.
         goal = max(best, enough) * (1 + 1e-9) + 1e-12

@@ -16,7 +16,7 @@ import numpy as np
 
 from optimizer.packing.bounds.aggregate_relaxation import AggregateModel, AggregateSolution, LinearRelaxation
 from optimizer.packing.heuristics.first_fit import BinFiller, holds, offer
-from optimizer.packing.model.compilation import compiled
+from optimizer.packing.model.compilation import cached
 from optimizer.packing.model.params import CoolingSchedule
 from optimizer.packing.model.problem import Bin, FloatArray, IntArray
 from optimizer.packing.model.search_state import SearchState, round_up
@@ -123,7 +123,7 @@ def _sizes(filler: BinFiller, options: IntArray) -> FloatArray:
     return size
 
 
-@compiled
+@cached
 def dealt(items: IntArray, bins: IntArray, size: FloatArray) -> tuple[IntArray, IntArray]:
     """Class and bin of every item, shape (N,): each option's items, largest first, to its emptiest bin.
 
@@ -155,7 +155,7 @@ def dealt(items: IntArray, bins: IntArray, size: FloatArray) -> tuple[IntArray, 
     return item, place
 
 
-@compiled
+@cached
 def anneal(
     item: IntArray,
     place: IntArray,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from optimizer.packing.model.compilation import compiled
+from optimizer.packing.model.compilation import cached, compiled
 from optimizer.packing.model.matching import room_by_cut
 from optimizer.packing.model.problem import BoolArray, FloatArray, IntArray
 
@@ -38,7 +38,7 @@ def room_for(
     return max(0, room)
 
 
-@compiled
+@cached
 def fill(
     order: IntArray,
     remaining: IntArray,
@@ -52,7 +52,7 @@ def fill(
 ) -> IntArray:
     """Add as many items as fit to a bin, class by class in the order given; returns what was added."""
     held = counts.copy()
-    added = np.zeros_like(held)
+    added = np.zeros(len(held), dtype=np.int64)
     residual = capacity.copy()
     for c in range(len(held)):
         if held[c] > 0:
@@ -74,7 +74,7 @@ def fill(
     return added
 
 
-@compiled
+@cached
 def polish(
     profit: FloatArray,
     most: IntArray,
@@ -121,7 +121,7 @@ def polish(
                 residual[r] += usage[r, out] - usage[r, into]
 
 
-@compiled
+@cached
 def best_fit(
     order: IntArray,
     remaining: IntArray,
@@ -162,9 +162,10 @@ def best_fit(
                 break
         while left > 0:
             if bins == len(held):
-                held = np.concatenate((held, np.zeros_like(held)))
-                residual = np.concatenate((residual, np.zeros_like(residual)))
-            residual[bins] = capacity
+                held = np.concatenate((held, np.zeros((bins, n), dtype=np.int64)))
+                residual = np.concatenate((residual, np.zeros((bins, m), dtype=np.int64)))
+            for r in range(m):
+                residual[bins, r] = capacity[r]
             amount = min(left, most[c], room_for(c, usage, residual[bins], held[bins], wanted, group, stands))
             if amount <= 0:
                 return None

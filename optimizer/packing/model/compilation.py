@@ -1,10 +1,11 @@
-"""The decorator of compiled inner loops."""
+"""The decorators of compiled inner loops."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import cast
 
-from twin.engine.compilation import kept, sources_digest
+from twin.engine.compilation import F, InnerFunction, kept, sources_digest
 
 SOURCES = (
     "branch_and_price/column_enumeration",
@@ -17,5 +18,10 @@ SOURCES = (
 )
 """Files of `optimizer.packing` whose code or constants end up in compiled code."""
 
-compiled = kept(sources_digest(Path(__file__).parents[1], SOURCES), error_model="numpy")
-"""Compile with numba, keeping the machine code on disk; typed as the function it is given."""
+cached = kept(sources_digest(Path(__file__).parents[1], SOURCES), error_model="numpy")
+"""Compile an entry point with numba, keeping the machine code on disk; typed as the function it is given."""
+
+
+def compiled(function: F) -> F:
+    """Compile a function that only other compiled functions call."""
+    return cast(F, InnerFunction(function, error_model="numpy"))

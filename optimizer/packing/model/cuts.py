@@ -45,7 +45,7 @@ class CutShape:
 
     def dominated_by(self, counts: IntArray) -> bool:
         """Whether a bin with these items dominates the cut."""
-        return bool(dominates_one(counts, self.wanted[None, :], self.group[None, :], self.stands[None, :, :]))
+        return _dominates_one(counts, self.wanted[None, :], self.group[None, :], self.stands[None, :, :])
 
     def covers(self) -> list[tuple[int, int]]:
         """Pairs of a want and one heavier than it, with none between."""
@@ -58,6 +58,11 @@ class CutShape:
         members = np.flatnonzero(self.stands[group])
         inner = self.above[np.ix_(members, members)]
         return np.asarray(members[inner.sum(axis=0) == 1])
+
+
+def _dominates_one(counts: IntArray, wanted: IntArray, group: IntArray, stands: BoolArray) -> bool:
+    # A copy may be written to. An array that may not is of another type to numba, which would compile anew.
+    return bool(dominates_one(counts.copy(), wanted, group, stands))
 
 
 def at_least(measures: FloatArray, light: IntArray) -> BoolArray:
@@ -102,7 +107,7 @@ class CutTable:
 
     def violated(self, counts: IntArray) -> bool:
         """Whether a bin with these items dominates some cut."""
-        return len(self) > 0 and bool(dominates_one(counts, self.wanted, self.group, self.stands))
+        return len(self) > 0 and _dominates_one(counts, self.wanted, self.group, self.stands)
 
 
 def cut_tables(problem: PackingProblem) -> tuple[CutTable, ...]:

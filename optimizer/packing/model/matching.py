@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from optimizer.packing.model.compilation import compiled
+from optimizer.packing.model.compilation import cached, compiled
 from optimizer.packing.model.problem import BoolArray, IntArray
 
 
@@ -134,7 +134,7 @@ def room_by_cut(
     return int(total - matched - 1)
 
 
-@compiled
+@cached
 def dominates_one(counts: IntArray, wanted: IntArray, group: IntArray, stands: BoolArray) -> bool:
     """Whether a bin with these items dominates any of several cuts, stacked as in `CutTable`."""
     for k in range(len(wanted)):
