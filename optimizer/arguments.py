@@ -11,7 +11,7 @@ from optimizer.baselines.named import Baseline
 from optimizer.packing.registry import METHODS, Method
 from optimizer.search.minimize_latency import FALLBACK_METHOD
 from optimizer.search.objectives import LATENCY_OBJECTIVES, PRICES
-from optimizer.search.params import SolveParams
+from optimizer.search.params import DEFAULTS, SolveParams
 from scenarios import Problem, Scenario, ScenarioError
 from scenarios.scenario import ObjectiveName
 
@@ -34,7 +34,7 @@ def check_arguments(
     workers: object,
     total_limit_s: object = None,
     seed: object = None,
-    params: object = None,
+    params: object = DEFAULTS,
 ) -> None:
     """Check the arguments of `solve`.
 
@@ -50,7 +50,7 @@ def check_arguments(
         *_wrong_count("workers", workers, ""),
         *([] if seed is None else _wrong_count("seed", seed, ", or None for the scenario's", least=0)),
     ]
-    if params is not None and not isinstance(params, SolveParams):
+    if not isinstance(params, SolveParams):
         remedy = "give optimizer.SolveParams: scenarios.read_params(file, optimizer.SolveParams)"
         problems.append(Problem("params", f"is {params!r}", remedy))
     limits = [("time_limit_s", time_limit_s)]

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from scenarios.errors import Problem, ScenarioError
-from scenarios.text.formatting import choice, nearest
 from scenarios.reading.yaml_reader import FILE, parse
+from scenarios.text.formatting import choice, nearest
 
 FOLDER = Path(__file__).parent
 """Where the shipped scenarios lie."""

@@ -9,7 +9,6 @@ from typing import Final
 
 from scenarios.catalogue import find
 from scenarios.errors import ScenarioError
-from scenarios.text.formatting import shown
 from scenarios.output import write_whole
 from scenarios.placement import Placement, mismatches
 from scenarios.reading import error_messages
@@ -19,6 +18,7 @@ from scenarios.reading.text_files import text_of
 from scenarios.reading.yaml_reader import parse
 from scenarios.reading.yaml_writer import to_yaml
 from scenarios.scenario import Scenario
+from scenarios.text.formatting import shown
 
 RESULT_VERSION: Final = 2
 """Version of a result's JSON; the first had no key for it."""

@@ -9,8 +9,8 @@ from pydantic import Field
 
 from scenarios.base import Finding, FrozenModel
 from scenarios.engine import EngineOption, MaxLoraRank
-from scenarios.text.formatting import choice, suggestion
 from scenarios.scenario import Scenario
+from scenarios.text.formatting import choice, suggestion
 
 SHARE_TOLERANCE = 1e-6
 """How far an adapter's shares may sum from 1."""

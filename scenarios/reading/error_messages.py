@@ -12,8 +12,8 @@ from pydantic_core import ErrorDetails
 
 from scenarios.base import FINDING, Finding, Loc, is_tag
 from scenarios.errors import Problem
-from scenarios.text.formatting import choice, shown, suggestion
 from scenarios.reading.yaml_reader import FILE, path_text, walk
+from scenarios.text.formatting import choice, shown, suggestion
 
 _REMEDIES = {
     "int_type": "give a whole number",

@@ -14,11 +14,11 @@ from scenarios.adapters import Adapter
 from scenarios.base import MAX_FINDINGS, Finding, FrozenModel
 from scenarios.engine import EngineConfig
 from scenarios.errors import Problem, ScenarioError
-from scenarios.text.formatting import choice, shown
 from scenarios.reading import error_messages
 from scenarios.reading.yaml_reader import FILE, plain
 from scenarios.scenario import Scenario
 from scenarios.service_levels import ServiceLevelObjectives
+from scenarios.text.formatting import choice, shown
 from scenarios.workload import Workload
 
 MAX_ERRORS = 1000

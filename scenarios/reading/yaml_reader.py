@@ -16,8 +16,8 @@ import yaml
 
 from scenarios.base import Loc
 from scenarios.errors import Problem, ScenarioError
-from scenarios.text.formatting import shortened
 from scenarios.reading.scalars import MAX_DIGITS, resolve
+from scenarios.text.formatting import shortened
 
 MAX_NODES = 800_000
 """Most values in one document, each alias counted as what it stands for."""

@@ -8,9 +8,9 @@ from typing import Any
 import yaml
 
 from scenarios.base import FrozenModel, is_tag
-from scenarios.text.display import visible, visible_lines
 from scenarios.lengths import FixedLengths
 from scenarios.reading.scalars import FLOAT, INT
+from scenarios.text.display import visible, visible_lines
 
 
 def to_yaml(model: FrozenModel) -> str:
