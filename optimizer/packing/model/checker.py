@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 from scipy.sparse.csgraph import maximum_flow
 
+from optimizer.packing.model.arrays import FloatArray, IntArray
 from optimizer.packing.model.problem import TOLERANCE, Bin, NoGoodCut, Packing, PackingProblem
 
 
@@ -76,7 +76,7 @@ def _check_bin(problem: PackingProblem, g: int, b: Bin) -> Iterator[Violation]:
             yield Violation(ViolationKind.CUT, f"bin {g}: dominates cut {k}")
 
 
-def matches(cut: NoGoodCut, counts: NDArray[np.int64], heaviness: NDArray[np.float64] | None) -> bool:
+def matches(cut: NoGoodCut, counts: IntArray, heaviness: FloatArray | None) -> bool:
     """Whether a bin's items can be matched to all of a cut's, each at least as heavy.
 
     By maximum flow, independent of the conditions that the placers use.

@@ -15,7 +15,8 @@ from fractions import Fraction
 from math import lcm
 
 import numpy as np
-from numpy.typing import NDArray
+
+from optimizer.packing.model.arrays import BoolArray, FloatArray, IntArray
 
 RESOLUTION = 10_000_000
 """Integer capacity of a row that has no exact scaling."""
@@ -45,17 +46,17 @@ class ScaledRows:
         Whether the integers are an exact multiple of the given figures.
     """
 
-    usage: NDArray[np.int64]
-    capacity: NDArray[np.int64]
-    most: NDArray[np.int64]
+    usage: IntArray
+    capacity: IntArray
+    most: IntArray
     exact: bool
 
 
 def integer_rows(
-    usage: NDArray[np.float64],
-    capacity: NDArray[np.float64],
-    allowed: NDArray[np.bool_],
-    counts: NDArray[np.int64],
+    usage: FloatArray,
+    capacity: FloatArray,
+    allowed: BoolArray,
+    counts: IntArray,
 ) -> ScaledRows:
     """Scale rows to integers.
 
@@ -84,7 +85,7 @@ def integer_rows(
     return ScaledRows(np.where(most > 0, ints, 0), room, most, exact)
 
 
-def _scale(usage: NDArray[np.float64], capacity: float) -> tuple[NDArray[np.int64], int, bool]:
+def _scale(usage: FloatArray, capacity: float) -> tuple[IntArray, int, bool]:
     """One row as integers: usage, capacity, whether the scaling is exact."""
     usage = np.where(usage < _NOISE * capacity, 0.0, usage)
     scaled = _exact(usage, capacity)
@@ -95,7 +96,7 @@ def _scale(usage: NDArray[np.float64], capacity: float) -> tuple[NDArray[np.int6
     return np.ceil(usage * (RESOLUTION / capacity) - 1e-6).astype(np.int64), RESOLUTION, False
 
 
-def _exact(usage: NDArray[np.float64], capacity: float) -> tuple[NDArray[np.int64], int] | None:
+def _exact(usage: FloatArray, capacity: float) -> tuple[IntArray, int] | None:
     """A row as the smallest integers that are a multiple of it; None if there are none."""
     largest = float(usage.max(initial=0.0))
     whole = largest <= _LARGEST_WHOLE and bool((usage == np.rint(usage)).all())
@@ -108,7 +109,7 @@ def _exact(usage: NDArray[np.float64], capacity: float) -> tuple[NDArray[np.int6
     return (ints // divisor, room) if room <= _LARGEST_EXACT else None
 
 
-def exact_factor(values: NDArray[np.float64]) -> float | None:
+def exact_factor(values: FloatArray) -> float | None:
     """Smallest power of ten up to 10^6, else least denominator, that makes all values integers.
 
     None if there is none: some value is no fraction of a denominator up to 1,000, or the integers are large.
@@ -122,7 +123,7 @@ def exact_factor(values: NDArray[np.float64]) -> float | None:
     return _common_denominator(values)
 
 
-def _common_denominator(values: NDArray[np.float64]) -> float | None:
+def _common_denominator(values: FloatArray) -> float | None:
     common = 1
     for value in np.unique(values)[::-1].tolist():
         fraction = Fraction(value).limit_denominator(_LARGEST_DENOMINATOR)
