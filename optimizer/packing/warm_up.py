@@ -37,7 +37,15 @@ def _call_all(filler: BinFiller) -> None:
     most = np.minimum(rows.most, problem.counts)
     weights = row_multipliers(duals, most, rows.usage, rows.capacity, 25)
     columns_within_gap(
-        duals, most, rows.usage, rows.capacity, table.wanted, table.group, table.stands, weights, 0.0, 1, 1
+        duals,
+        most,
+        rows.usage,
+        rows.capacity,
+        *table.arrays,
+        weights,
+        0.0,
+        1,
+        1,
     )
     size = np.zeros((problem.n_classes + 1, 1, len(rows.capacity)))
     item, place = dealt(problem.counts[None, :], np.array([2]), size)

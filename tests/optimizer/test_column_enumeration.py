@@ -172,7 +172,7 @@ def test_every_full_bin_worth_enough_is_listed(
         table, most = filler.tables[o], np.minimum(rows.most, problem.counts)
         weights = np.full(len(rows.capacity), 1 / len(rows.capacity))
         listed, complete = columns_within_gap(
-            profit, most, rows.usage, rows.capacity, table.wanted, table.group, table.stands,
+            profit, most, rows.usage, rows.capacity, *table.arrays,
             weights, least, 1_000, 100_000,
         )  # fmt: skip
         assert complete

@@ -70,7 +70,7 @@ def _candidates(run: SearchState, filler: BinFiller, proof: Proof) -> list[Bin] 
         weights = row_multipliers(duals, most, rows.usage, rows.capacity, 25)
         least = float(problem.prices[o] + proof.limit_dual[o]) * (1 - CARE) - slack
         listed, complete = columns_within_gap(
-            duals, most, rows.usage, rows.capacity, table.wanted, table.group, table.stands,
+            duals, most, rows.usage, rows.capacity, *table.arrays,
             weights, least, MOST_BINS - len(found), NODES,
         )  # fmt: skip
         if not complete:

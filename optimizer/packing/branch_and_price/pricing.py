@@ -53,7 +53,7 @@ def price_option(
         return PricedColumn(Bin(option, counts), value, value)
     weights = row_multipliers(profit, most, rows.usage, rows.capacity, 1 if len(rows.capacity) == 1 else 25)
     counts, value, upper = tree_knapsack(
-        profit, most, rows.usage, rows.capacity, table.wanted, table.group, table.stands,
+        profit, most, rows.usage, rows.capacity, *table.arrays,
         filler.swap_measures, weights, enough, nodes,
     )  # fmt: skip
     if upper > max(value, enough) * (1 + 1e-6):

@@ -131,7 +131,7 @@ class NoGoodCut:
     """A multiset of items that a bin must not hold, nor anything that dominates it.
 
     A bin dominates the multiset if its items can be matched one to one to the multiset's so that each
-    is at least as heavy (``PackingProblem.heaviness``) as the one it is matched to.
+    is at least as heavy (``PackingProblem.dominance``) as the one it is matched to.
 
     Parameters
     ----------
@@ -204,9 +204,9 @@ class PackingProblem:
         Most total price; None: no limit.
     cuts
         Multisets that bins must not dominate.
-    heaviness
+    dominance
         How heavy an item is by several measures, shape (n_classes, n_measures): one of class a can stand
-        for one of class b in a cut if it is no lighter by any, ``(heaviness[a] >= heaviness[b]).all()``.
+        for one of class b in a cut if it is no lighter by any, ``(dominance[a] >= dominance[b]).all()``.
         None: only a class for itself.
     objective
         ``price``: least sum of prices. ``worst``, ``mean``: least worst or mean latency over the
@@ -224,7 +224,7 @@ class PackingProblem:
     max_bins: int | None = None
     budget: float | None = None
     cuts: tuple[NoGoodCut, ...] = ()
-    heaviness: FloatArray | None = None
+    dominance: FloatArray | None = None
     objective: Objective = "price"
     class_names: tuple[str, ...] = ()
     rates: FloatArray | None = None
@@ -235,8 +235,8 @@ class PackingProblem:
         check_members("cuts", self.cuts, NoGoodCut)
         _set(self, "options", tuple(self.options))
         _set(self, "cuts", tuple(self.cuts))
-        if self.heaviness is not None:
-            _set(self, "heaviness", to_floats("heaviness", self.heaviness, dimensions=2))
+        if self.dominance is not None:
+            _set(self, "dominance", to_floats("dominance", self.dominance, dimensions=2))
         if self.rates is not None:
             _set(self, "rates", to_floats("rates", self.rates, dimensions=1))
         if self.max_bins is not None:
@@ -288,9 +288,9 @@ class PackingProblem:
 
     @cached_property
     def measures(self) -> FloatArray:
-        """`heaviness`, or where there is none, measures by which every class compares with itself alone."""
-        if self.heaviness is not None:
-            return self.heaviness
+        """`dominance`, or where there is none, measures by which every class compares with itself alone."""
+        if self.dominance is not None:
+            return self.dominance
         index = np.arange(self.n_classes, dtype=np.float64)
         return np.column_stack([index, -index])
 

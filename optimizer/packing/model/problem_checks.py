@@ -71,7 +71,7 @@ def problem_problems(problem: PackingProblem) -> Iterator[Problem]:
         yield Problem("class_names", f"has {len(problem.class_names)} names for {n} classes")
     if problem.rates is not None and problem.rates.shape != (n,):
         yield Problem("rates", f"has shape {problem.rates.shape}, not ({n},)")
-    yield from _heaviness_problems(problem)
+    yield from _dominance_problems(problem)
     for cut in problem.cuts:
         if cut.counts.shape != (n,) or not all(0 <= o < len(problem.options) for o in cut.options):
             yield Problem("a cut", "names an option that does not exist, or has other classes")
@@ -79,16 +79,16 @@ def problem_problems(problem: PackingProblem) -> Iterator[Problem]:
     yield from _objective_problems(problem)
 
 
-def _heaviness_problems(problem: PackingProblem) -> Iterator[Problem]:
-    heaviness, n = problem.heaviness, problem.n_classes
-    if heaviness is None:
+def _dominance_problems(problem: PackingProblem) -> Iterator[Problem]:
+    dominance, n = problem.dominance, problem.n_classes
+    if dominance is None:
         return
-    if heaviness.ndim != 2 or len(heaviness) != n:
-        message = f"has shape {heaviness.shape}, must be ({n}, measures)"
-        yield Problem("heaviness", message, "give a row per class")
-    elif np.isnan(heaviness).any():
-        c, k = np.argwhere(np.isnan(heaviness))[0]
-        yield Problem(f"heaviness[{c}, {k}]", "is nan, must be a number", "give one")
+    if dominance.ndim != 2 or len(dominance) != n:
+        message = f"has shape {dominance.shape}, must be ({n}, measures)"
+        yield Problem("dominance", message, "give a row per class")
+    elif np.isnan(dominance).any():
+        c, k = np.argwhere(np.isnan(dominance))[0]
+        yield Problem(f"dominance[{c}, {k}]", "is nan, must be a number", "give one")
 
 
 def _limit_problems(problem: PackingProblem) -> Iterator[Problem]:

@@ -75,6 +75,7 @@ def integer_rows(
     exact = True
     most = np.where(allowed, counts, 0)
     for r in range(m):
+        # Items that do not fit alone are taken out first: their usage may need a finer scale than the rest.
         fits = allowed & (usage[r] <= capacity[r] * (1 + 1e-12))
         most = np.where(fits, most, 0)
         ints[r], room[r], row_exact = _scale(np.where(fits, usage[r], 0.0), float(capacity[r]))
@@ -87,6 +88,7 @@ def integer_rows(
 
 def _scale(usage: FloatArray, capacity: float) -> tuple[IntArray, int, bool]:
     """One row as integers: usage, capacity, whether the scaling is exact."""
+    # What is 0 but for rounding would make a scaling to small integers impossible.
     usage = np.where(usage < _NOISE * capacity, 0.0, usage)
     scaled = _exact(usage, capacity)
     if scaled is None and capacity > 0:
@@ -98,12 +100,14 @@ def _scale(usage: FloatArray, capacity: float) -> tuple[IntArray, int, bool]:
 
 def _exact(usage: FloatArray, capacity: float) -> tuple[IntArray, int] | None:
     """A row as the smallest integers that are a multiple of it; None if there are none."""
+    # Whole numbers are exact as they are, also the large ones that `exact_factor` refuses.
     largest = float(usage.max(initial=0.0))
     whole = largest <= _LARGEST_WHOLE and bool((usage == np.rint(usage)).all())
     factor = 1.0 if whole else exact_factor(usage)
     if factor is None:
         return None
     ints = np.rint(usage * factor).astype(np.int64)
+    # The capacity may be rounded down to a multiple of what all usages have in common: none reaches between.
     divisor = max(1, int(np.gcd.reduce(ints)))
     room = int(np.floor(capacity * factor * (1 + 1e-12))) // divisor
     return (ints // divisor, room) if room <= _LARGEST_EXACT else None
@@ -125,7 +129,7 @@ def exact_factor(values: FloatArray) -> float | None:
 
 def _common_denominator(values: FloatArray) -> float | None:
     common = 1
-    for value in np.unique(values)[::-1].tolist():
+    for value in np.unique(values)[::-1].tolist():  # large ones first: they exceed the limits soonest
         fraction = Fraction(value).limit_denominator(_LARGEST_DENOMINATOR)
         common = lcm(common, fraction.denominator)
         if abs(float(fraction) - value) > 1e-12 * value or common * value > _LARGEST_EXACT:
