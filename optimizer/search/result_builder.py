@@ -176,7 +176,7 @@ def _message(outcome: Outcome, status: ResultStatus) -> str:
     if status == "optimal":
         objectives = outcome.instance.scenario.objective
         of = f" in {objectives[0]}" if len(objectives) > 1 else ""
-        parts = outcome.instance.in_parts
+        parts = outcome.instance.split_in_words
         message = f"optimal for the linearised model{of}{parts}, and accepted by the twin"
     elif not plan.solved and not origin:
         message += ", after splitting what it rejected"
