@@ -20,8 +20,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from optimizer.packing.heuristics.first_fit import offer
 from optimizer.packing.heuristics.oracle import Oracle, RowOracle
-from optimizer.packing.model.problem import Bin, FloatArray, IntArray, Packing, PackingProblem
+from optimizer.packing.model.problem import Bin, FloatArray, IntArray, PackingProblem
 from optimizer.packing.model.search_state import SearchState
 from scenarios import AdapterClass, EngineOption
 
@@ -269,9 +270,7 @@ def _offer(run: SearchState, oracle: RowOracle, plan: Sequence[GreedyGPU]) -> No
     """Offer a plan as a packing, if it keeps the limits on options and the budget."""
     problem = run.problem
     options = [oracle.option(gpu.option) for gpu in plan]
-    bins = tuple(Bin(o, gpu.counts) for o, gpu in zip(options, plan, strict=True) if o is not None)
-    packing = Packing(bins)
+    bins = [Bin(o, gpu.counts) for o, gpu in zip(options, plan, strict=True) if o is not None]
     used = np.bincount([b.option for b in bins], minlength=len(problem.options))
-    over = any(o.limit is not None and n > o.limit for o, n in zip(problem.options, used, strict=True))
-    if not over and (problem.budget is None or problem.price(packing) <= problem.budget * (1 + 1e-9)):
-        run.offer(packing)
+    if all(o.limit is None or n <= o.limit for o, n in zip(problem.options, used, strict=True)):
+        offer(run, bins)
