@@ -49,7 +49,7 @@ class Exchanges:
     planes
         The load of a bin, by option.
     late
-        Asked before every exchange: whether to stop.
+        Asked before every try: whether to stop.
     total
         Whether an exchange must lower the sum of both loads, or the larger one.
     tries
@@ -102,6 +102,8 @@ class Exchanges:
             order = np.argsort(loads, kind="stable")[: self.tries]
         # Whether both bins hold their new items is asked last, as it takes longest.
         for i, j in zip(*np.divmod(order[loads[order] < limit], 1 + len(taken)), strict=True):
+            if self.late():
+                return None
             pair = self._exchanged(full, other, int(given[i]), int(taken[j - 1]) if j else None)
             if pair is not None:
                 return pair
