@@ -38,7 +38,7 @@ def _call_all(filler: BinFiller) -> None:
     price_option(filler, 0, duals, problem.counts, 0.0, 1, params)
     upper = np.minimum(rows.most, problem.counts)
     items = bounded_knapsack(duals, upper, rows, table, filler.swap_measures, multiplier_rounds=1, rivals=0)
-    columns_within_gap(items, 0.0, 1, 1)
+    columns_within_gap(*items[1:], 0.0, 1, 1)
     dual_optimal_inequalities(filler, params.exchanges)
     size = np.zeros((problem.n_classes + 1, 1, len(rows.capacity)))
     item, place = dealt(problem.counts[None, :], np.array([2]), size)
