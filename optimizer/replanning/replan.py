@@ -107,6 +107,7 @@ class Mover:
             share=time_share / 2,
             below=held.value,
             hint=(held.best.packing, held.homes),
+            params=self.search.params.packing.assignment,
         )
         rounds = self.search.params.replanning.max_rounds_per_relaxation
         problem = self._problem(held.best, share)

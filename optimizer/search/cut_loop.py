@@ -10,7 +10,7 @@ import numpy as np
 from optimizer.packing import pack
 from optimizer.packing.heuristics.load_balancing import balance_load
 from optimizer.packing.model.checker import check
-from optimizer.packing.model.params import PackingParams
+from optimizer.packing.model.params import DEFAULTS, LocalSearchParams, PackingParams
 from optimizer.packing.model.problem import Bin, NoGoodCut, Packing, PackingProblem
 from optimizer.packing.model.search_state import PackingResult
 from optimizer.progress import Progress, silent
@@ -78,6 +78,8 @@ class CutLoop:
         The twin.
     progress
         Called with progress.
+    params
+        How packings are balanced before the twin sees them.
 
     Attributes
     ----------
@@ -89,6 +91,7 @@ class CutLoop:
 
     judge: PatternJudge
     progress: Progress = silent
+    params: LocalSearchParams = DEFAULTS.local_search
     rounds: int = 0
     rejected: dict[Pattern, GPUVerdict] = field(default_factory=dict)
 
@@ -137,7 +140,7 @@ class CutLoop:
             known_bound = max(known_bound, packed.bound)
             packing = packed.packing
             if balance and k % 2 == 0:
-                packing = balance_load(cut, packing, deadline)
+                packing = balance_load(cut, packing, deadline, self.params)
             verdicts = self.verdicts(cut, packing, deadline)
             if verdicts is None:
                 return result
