@@ -20,9 +20,6 @@ from scenarios.arrivals import WeibullArrivals as WeibullArrivals
 from scenarios.base import FrozenModel as FrozenModel
 from scenarios.catalogue import ShippedScenario as ShippedScenario
 from scenarios.catalogue import shipped as shipped
-from scenarios.text.display import spreadsheet_cell as spreadsheet_cell
-from scenarios.text.display import visible as visible
-from scenarios.text.display import visible_lines as visible_lines
 from scenarios.engine import MAX_LORA_RANKS as MAX_LORA_RANKS
 from scenarios.engine import EngineConfig as EngineConfig
 from scenarios.engine import EngineOption as EngineOption
@@ -63,4 +60,7 @@ from scenarios.stopping.deadline import Deadline as Deadline
 from scenarios.stopping.deadline import Stopped as Stopped
 from scenarios.stopping.interrupts import interrupted as interrupted
 from scenarios.stopping.interrupts import noticed as noticed
+from scenarios.text.display import spreadsheet_cell as spreadsheet_cell
+from scenarios.text.display import visible as visible
+from scenarios.text.display import visible_lines as visible_lines
 from scenarios.workload import Workload as Workload

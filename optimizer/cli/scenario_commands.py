@@ -42,7 +42,11 @@ def list_command(json: JsonOption = None) -> None:
 
 
 def show_command(scenario: ScenarioArgument, set_: SetOption = None, json: JsonOption = None) -> None:
-    """Show a scenario with every default filled in, and its classes of identical adapters."""
+    """Show a scenario with every default filled in, and its classes of identical adapters.
+
+    What is null is not set. The classes are comments, so that the whole answer is a scenario file again:
+    lorapack scenarios show mixed_ranks > mine.yaml
+    """
     import scenarios
     from scenarios.files import sources
     from scenarios.text.tables import render, table
@@ -54,7 +58,8 @@ def show_command(scenario: ScenarioArgument, set_: SetOption = None, json: JsonO
         for c in chosen.classes
     ]
     columns = (">adapters", ">rank", ">req/s each", ">prompt tok", ">output tok", "first")
-    text = scenarios.dumps(chosen) + "\n" + render(table(columns, rows))
+    classes = render(table(columns, rows)).splitlines()
+    text = scenarios.dumps(chosen, defaults=True) + "\n".join(f"#{line}" for line in classes)
     values = chosen.model_dump(mode="json")
     deliver([text], text_output(json, lambda: json_module.dumps(values, indent=2)))
 
@@ -70,8 +75,9 @@ def check_command(
     wrong = 0
     for name in scenario:
         try:
-            chosen = scenarios.read(name, overrides=set_ or ())
-            twin.profiles_of(chosen)
+            chosen = scenarios.read(name, overrides=set_ or (), profiles=twin.missing_profiles)
+            twin.profiles_of(chosen)  # files of profiles, and of a trace, may be wrong too
+            twin.check_trace(chosen)
         except scenarios.LorapackError as error:
             note(f"lorapack: {error}")
             wrong += 1

@@ -74,7 +74,11 @@ DAMAGED: dict[str, tuple[Damage, list[str], bool]] = {
     "zero bytes": (b"name: a\x00b\n", ["line 1", "U+0000", "remove it"], False),
     "control characters": (b"name: ok\nmodel: a\x07b\n", ["line 2", "U+0007"], False),
     "cut in the middle": (GOOD[:150] + "{", ["line", "not valid YAML"], False),
-    "tab for indentation": (changed("  prompt: 222", "\tprompt: 222"), ["line 7", "not valid YAML"], False),
+    "tab for indentation": (
+        changed("  prompt: 222", "\tprompt: 222"),
+        ["line 7: the file is not valid YAML: a tab indents line 7; use spaces"],
+        False,
+    ),
     "unclosed quote": (changed("name: good", 'name: "good'), ["not valid YAML"], False),
     "colon inside text": (changed("name: good", "name: good: better"), ["line 1", "not valid YAML"], False),
     "two documents": (GOOD + "---\n" + GOOD, ["line 13", "second document"], False),
@@ -308,6 +312,16 @@ DAMAGED: dict[str, tuple[Damage, list[str], bool]] = {
         ["line 14: service_levels.itl_ms.p99 is 10, below p50 50"],
         False,
     ),
+    "p95 out of order": (
+        GOOD + "service_levels:\n  ttft_ms: {p90: 50, p95: 10}\n",
+        ["line 14: service_levels.ttft_ms.p95 is 10, below p90 50"],
+        False,
+    ),
+    "unknown percentile": (
+        GOOD + "service_levels:\n  ttft_ms: {p75: 50}\n",
+        ["line 14: service_levels.ttft_ms.p75", "the keys are mean, p50, p90, p95 and p99"],
+        True,
+    ),
     "several at once": (
         changed("rank: 8, rate: 0.5", "rank: 7, rate: -1, size: 3").replace("name: b", "name: b!"),
         ["4 problems", "adapters[0].rank", "adapters[0].rate", "adapters[0].size", "adapters[1].name"],
@@ -363,10 +377,14 @@ def test_the_good_file_is_good(tmp_path: Path) -> None:
 def test_folders_and_missing_files_are_named(tmp_path: Path) -> None:
     with pytest.raises(scenarios.ScenarioError, match=r"folder.*name a file"):
         scenarios.read(tmp_path)
-    with pytest.raises(scenarios.ScenarioError, match=r"does not exist.*mixed_ranks"):
+    with pytest.raises(scenarios.ScenarioError) as far:
         scenarios.read(tmp_path / "none.yaml")
-    with pytest.raises(scenarios.ScenarioError, match='did you mean the shipped scenario "mixed_ranks"'):
+    assert str(far.value).endswith(
+        "does not exist; check its name and folder; `lorapack scenarios list` names the shipped scenarios"
+    )
+    with pytest.raises(scenarios.ScenarioError) as near:
         scenarios.read("mixd_ranks.yaml")
+    assert str(near.value).endswith('does not exist; did you mean the shipped scenario "mixed_ranks"?')
 
 
 def test_one_error_holds_every_problem(tmp_path: Path) -> None:
