@@ -11,6 +11,7 @@ the same kind of machine; they are constants here.
 
 from __future__ import annotations
 
+import argparse
 import os
 import resource
 import subprocess
@@ -170,6 +171,9 @@ def million() -> None:
 
 def main() -> None:
     """Print everything."""
+    argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    ).parse_args()
     first, second = compile_s()
     print(f"first run of a process: {first:.1f} s when it compiles, {second:.2f} s from the cache\n")
     tiny()

@@ -14,12 +14,12 @@ import twin
 from optimizer.arguments import check_arguments, unsuited
 from optimizer.progress import Progress, silent
 from optimizer.result import Result
-from optimizer.search.params import SolveParams
+from optimizer.search.params import DEFAULTS, SolveParams
 from optimizer.search.solve import find_method, solve
 from scenarios import Problem, Scenario, ScenarioError
-from scenarios.text.display import spreadsheet_cell
 from scenarios.stopping.deadline import UNLIMITED, Deadline
 from scenarios.stopping.interrupts import noticed
+from scenarios.text.display import spreadsheet_cell
 from scenarios.text.tables import render, table
 
 MOST_SHOWN = 16
@@ -100,7 +100,7 @@ def compare(
     seed: int | None = None,
     workers: int = 1,
     progress: Progress = silent,
-    params: SolveParams | None = None,
+    params: SolveParams = DEFAULTS,
 ) -> Comparison:
     """Solve every scenario with every method; parameters as in `optimizer.solve`.
 

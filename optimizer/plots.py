@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from scenarios import LorapackError
-from scenarios.text.formatting import shortened
 from scenarios.output import write_whole
+from scenarios.text.formatting import shortened
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

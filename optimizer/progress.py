@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Callable
 
 from scenarios.stopping.interrupts import request
 
-
-class Progress(Protocol):
-    """Called with what is being done, how much of it is done, and how much there is (0: unknown)."""
-
-    def __call__(self, label: str, done: int, total: int) -> None:
-        """Tell one step."""
+Progress = Callable[[str, int, int], None]
+"""Called with what is being done, how much of it is done, and how much there is (0: unknown)."""
 
 
 def silent(label: str, done: int, total: int) -> None:

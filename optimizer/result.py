@@ -11,8 +11,8 @@ import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field
 
 from scenarios import Placement, Scenario
-from scenarios.text.display import visible
 from scenarios.files import RESULT_VERSION
+from scenarios.text.display import visible
 from scenarios.text.tables import Part, render, table
 from twin.verdict import ValidationReport
 

@@ -48,7 +48,8 @@ class SingleAdapters:
     def __post_init__(self) -> None:
         lengths = {len(self.names), len(self.ranks), len(self.rates), len(self.tokens)}
         if len(lengths) != 1 or not self.names:
-            raise PackingError("names, ranks, rates and tokens must have one entry per adapter, one at least")
+            message = "must have one entry per adapter, one at least"
+            raise PackingError.of("names, ranks, rates and tokens", message)
 
     def __len__(self) -> int:
         return len(self.names)

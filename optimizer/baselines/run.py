@@ -6,17 +6,15 @@ import time
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
-import twin
 from optimizer.baselines.named import Baseline, Site
-from optimizer.baselines.params import DEFAULTS, BaselineParams
-from optimizer.progress import Progress, silent
 from optimizer.result import Result, ResultStop
 from optimizer.search.objectives import PRICES, latency_objective_of, price
+from optimizer.search.params import DEFAULTS, SolveParams
 from optimizer.version import __version__
-from scenarios import Placement, Scenario
+from scenarios import Placement
 from scenarios.stopping.deadline import UNLIMITED, Deadline, Stopped
-from scenarios.stopping.interrupts import interrupted, request
-from twin import PlacementJudge, ValidationReport
+from scenarios.stopping.interrupts import interrupted
+from twin import PlacementJudge, TwinJudge, ValidationReport
 
 
 @dataclass
@@ -107,30 +105,28 @@ class Search:
 
 
 def solve_baseline(
-    scenario: Scenario,
+    judge: TwinJudge,
     baseline: Baseline,
     *,
     gpus: int | None = None,
     time_limit_s: float = 60.0,
     total: Deadline = UNLIMITED,
-    workers: int = 1,
-    progress: Progress = silent,
-    params: BaselineParams = DEFAULTS,
+    params: SolveParams = DEFAULTS,
 ) -> Result:
     """The plan of a baseline, and what the twin says of every GPU of it.
 
     Parameters
     ----------
-    scenario, baseline
-        What to place, and by which rule.
+    judge
+        The twin, with the scenario that is to be placed.
+    baseline
+        By which rule.
     gpus
         GPUs given; None: as many as the scenario's first device has, but not more than adapters.
     time_limit_s
         Seconds of search; what a rule learns of the GPU first comes on top.
     total
         The end of all of it.
-    workers, progress
-        Processes, and where progress goes.
     params
         What the rules can be set to.
 
@@ -139,22 +135,23 @@ def solve_baseline(
     Stopped
         If the total is over, or the work is interrupted, while the rule learns.
     """
-    started = time.monotonic()
-    profiles = twin.profiles_of(scenario)
+    started, scenario = time.monotonic(), judge.scenario
     device = scenario.devices[0]
     most = min(device.count, scenario.n_adapters if gpus is None else gpus)
-    site = baseline.prepared(Site(scenario, device, profiles[device.name], workers, progress, total, params))
+    profile, workers, progress = judge.profiles[device.name], judge.workers, judge.progress
+    site = baseline.prepared(Site(scenario, device, profile, workers, progress, total, params.baselines))
     prepared_s, deadline = time.monotonic() - started, total.within(time_limit_s)
-    judge = PlacementJudge(twin.TwinJudge(scenario, profiles, workers, progress), deadline)
-    search = Search(replace(site, deadline=deadline), baseline, judge, most, deadline)
+    search = Search(
+        replace(site, deadline=deadline), baseline, PlacementJudge(judge, deadline), most, deadline
+    )
     validation = _judged(search)
     stop: ResultStop = "finished"
     if interrupted():
         stop = "interrupted"
     elif search.out_of_time:
         stop = "time_limit"
-    seconds = time.monotonic() - started
-    return _result(search, validation, stop, seconds, prepared_s)
+    result = _result(search, validation, stop, time.monotonic() - started, prepared_s)
+    return result.model_copy(update={"params": params.changed()})
 
 
 def _judged(search: Search) -> ValidationReport | None:
@@ -164,9 +161,6 @@ def _judged(search: Search) -> ValidationReport | None:
             search.run()
         return None if search.found is None else search.judge.report(search.found.gpus)
     except Stopped:
-        return None
-    except KeyboardInterrupt:  # a callback's own; signals raise nothing
-        request()
         return None
     finally:
         search.out_of_time |= search.deadline.reached

@@ -35,7 +35,7 @@ from optimizer.search.judging import report_on
 from optimizer.search.minimize_gpus import Search, minimize_gpus, relaxed
 from optimizer.search.objective_order import Choice
 from optimizer.search.objectives import LATENCY_OBJECTIVES
-from optimizer.search.params import SolveParams
+from optimizer.search.params import DEFAULTS, SolveParams
 from optimizer.search.preparation import learned_regions, prepare
 from optimizer.search.result_builder import Outcome, build_result, planless_result
 from optimizer.search.solve import adjusted, search_of
@@ -143,7 +143,7 @@ def replan(
     seed: int | None = None,
     workers: int = 1,
     progress: Progress = silent,
-    params: SolveParams | None = None,
+    params: SolveParams = DEFAULTS,
 ) -> Change:
     """Place a scenario's adapters anew, moving as few of them as possible.
 
@@ -183,7 +183,7 @@ def replan(
     _check(scenario, placement, move_price)
     check_arguments(scenario, None, gpus, time_limit_s, 0.0, workers, total_limit_s, seed, params)
     scenario = adjusted(scenario, None, seed)
-    params, progress, total = params or SolveParams(), interruptible(progress), Deadline.of(total_limit_s)
+    progress, total = interruptible(progress), Deadline.of(total_limit_s)
     with noticed():
         judge = TwinJudge(scenario, twin.profiles_of(scenario), workers, progress)
         try:

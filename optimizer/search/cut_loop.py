@@ -8,12 +8,12 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from optimizer.packing import pack
+from optimizer.packing.heuristics.load_balancing import balance_load
 from optimizer.packing.model.checker import check
 from optimizer.packing.model.params import PackingParams
 from optimizer.packing.model.problem import Bin, NoGoodCut, Packing, PackingProblem
 from optimizer.packing.model.search_state import PackingResult
-from optimizer.progress import silent
-from optimizer.search.balancing import balance_load
+from optimizer.progress import Progress, silent
 from optimizer.search.judging import Pattern, PatternJudge
 from scenarios.stopping.deadline import Deadline, Stopped
 from twin import GPUVerdict
@@ -88,7 +88,7 @@ class CutLoop:
     """
 
     judge: PatternJudge
-    progress: Callable[[str, int, int], None] = silent
+    progress: Progress = silent
     rounds: int = 0
     rejected: dict[Pattern, GPUVerdict] = field(default_factory=dict)
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from itertools import accumulate
 
 from optimizer.search.judging import named
-from optimizer.search.params import SplittingParams
+from optimizer.search.params import DEFAULTS, SplittingParams
 from scenarios import AdapterClass, Device, EngineOption, Scenario
 from scenarios.engine import padded_rank
 from scenarios.stopping.deadline import UNLIMITED, Deadline
@@ -31,7 +31,7 @@ class DedicatedGPUCheck:
 
     judge: TwinJudge
     deadline: Deadline = UNLIMITED
-    params: SplittingParams = field(default_factory=SplittingParams)
+    params: SplittingParams = DEFAULTS.splitting
 
     @property
     def scenario(self) -> Scenario:

@@ -132,7 +132,7 @@ def _problem(
         options=tuple(options),
         device_limits={device.name: device.count for device in scenario.devices if device.name in used},
         max_bins=total if gpus is None else min(gpus, total),
-        heaviness=_heaviness(classes),
+        dominance=_dominance(classes),
         class_names=tuple(c.names[0] for c in classes),
         rates=np.array([c.rate for c in classes]),
     )
@@ -201,10 +201,10 @@ def _divided(
     counts = outer.counts.copy()
     for c, fine in split.items():
         counts[c] = parts[c].one.count * fine
-    return replace(outer, counts=counts, options=tuple(options), heaviness=None)
+    return replace(outer, counts=counts, options=tuple(options), dominance=None)
 
 
-def _heaviness(classes: Sequence[AdapterClass]) -> NDArray[np.float64]:
+def _dominance(classes: Sequence[AdapterClass]) -> NDArray[np.float64]:
     """By what a class can stand for another in a cut: rank and rate at least as large, all else equal.
 
     Equality is an order both ways: the number of all else, and its opposite.

@@ -21,7 +21,7 @@ from optimizer.search.minimize_gpus import Search, minimize_gpus
 from optimizer.search.minimize_latency import minimize_latency
 from optimizer.search.objective_order import minimize_second_price
 from optimizer.search.objectives import latency_objective_of, leading_prices
-from optimizer.search.params import SolveParams
+from optimizer.search.params import DEFAULTS, SolveParams
 from optimizer.search.preparation import learned_regions, prepare
 from optimizer.search.result_builder import Outcome, build_result, planless_result
 from optimizer.search.splitting import InfeasibleError
@@ -43,7 +43,7 @@ def solve(
     seed: int | None = None,
     workers: int = 1,
     progress: Progress = silent,
-    params: SolveParams | None = None,
+    params: SolveParams = DEFAULTS,
 ) -> Result:
     """Place a scenario's adapters; the twin judges every GPU of the plan.
 
@@ -74,7 +74,7 @@ def solve(
     progress
         Called with progress.
     params
-        Parameters of the algorithms; None: their defaults. `scenarios.read_params` reads them from TOML.
+        Parameters of the algorithms. `scenarios.read_params` reads them from TOML.
 
     Returns
     -------
@@ -95,15 +95,14 @@ def solve(
     placer = find_method(method)
     scenario = adjusted(scenario, objective, seed)
     check_method(placer, scenario.objective, gpus)
-    params, progress, total = params or SolveParams(), interruptible(progress), Deadline.of(total_limit_s)
+    progress, total = interruptible(progress), Deadline.of(total_limit_s)
     with noticed():
         judge = TwinJudge(scenario, twin.profiles_of(scenario), workers, progress)
         try:
             if isinstance(placer, Baseline):
                 return solve_baseline(
-                    scenario, placer, gpus=gpus, time_limit_s=time_limit_s, total=total, workers=workers,
-                    progress=progress,
-                )  # fmt: skip
+                    judge, placer, gpus=gpus, time_limit_s=time_limit_s, total=total, params=params
+                )
             compile_loops(judge.profiles[scenario.devices[0].name], total, progress)
             regions = learned_regions(judge, deadline=total, params=params)
             instance = prepare(judge, regions, gpus=gpus, deadline=total, params=params)

@@ -60,7 +60,7 @@ def problem(capacity: float, counts: Sequence[int] = (6, 6), sizes: Sequence[flo
         capacity=np.array([capacity, 8.0]),
         option=EngineOption("gpu", 8, 8),
     )
-    return PackingProblem(np.array(counts), (option,), heaviness=np.array(sizes)[:, None], max_bins=20)
+    return PackingProblem(np.array(counts), (option,), dominance=np.array(sizes)[:, None], max_bins=20)
 
 
 def load(pattern: Pattern, sizes: Sequence[float] = (3, 2)) -> float:

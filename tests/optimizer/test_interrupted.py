@@ -144,7 +144,7 @@ SIZES = np.array([3.0, 2.0])
 
 def problem_of(capacity: float) -> PackingProblem:
     option = PackingOption("gpu", SIZES[None, :], np.array([capacity]), option=EngineOption("gpu", 64, 0))
-    return PackingProblem(np.array([6, 6]), (option,), heaviness=SIZES[:, None], max_bins=20)
+    return PackingProblem(np.array([6, 6]), (option,), dominance=SIZES[:, None], max_bins=20)
 
 
 @pytest.mark.parametrize("truly", [6.0, 8.0, 10.0, 12.0])

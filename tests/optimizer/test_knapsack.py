@@ -33,8 +33,8 @@ def problem_of(seed: int) -> PackingProblem:
     if seed % 2:
         return PackingProblem(counts, (option,))
     starved = np.minimum(rng.integers(0, 3, n) + np.eye(n, dtype=int)[0], counts)
-    heaviness = rng.integers(0, 4, (n, 2)).astype(float)
-    return PackingProblem(counts, (option,), cuts=(NoGoodCut((0,), starved),), heaviness=heaviness)
+    dominance = rng.integers(0, 4, (n, 2)).astype(float)
+    return PackingProblem(counts, (option,), cuts=(NoGoodCut((0,), starved),), dominance=dominance)
 
 
 def profit_of(seed: int, n: int) -> np.ndarray:

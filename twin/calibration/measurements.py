@@ -14,11 +14,11 @@ from pydantic import ConfigDict, Field
 from scenarios.base import Finding, FrozenModel
 from scenarios.engine import EngineConfig
 from scenarios.errors import Problem, ScenarioError
-from scenarios.text.formatting import choice, nearest
 from scenarios.params import params_from
 from scenarios.reading import overrides as changes
 from scenarios.reading.text_files import text_of
 from scenarios.reading.yaml_reader import parse
+from scenarios.text.formatting import choice, nearest
 from twin.calibration.cost_terms import Steps
 from twin.engine.setup import rules_of
 from twin.measured.runs import MeasuredRun

@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
-from scenarios.text.display import spreadsheet_cell, visible_lines
 from scenarios.output import write_whole
+from scenarios.text.display import spreadsheet_cell, visible_lines
 from twin.measured.runs import with_defaults
 
 METRICS = {

@@ -13,9 +13,9 @@ from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
 from scenarios.base import FrozenModel
 from scenarios.errors import SHOWN_PROBLEMS, Problem, ScenarioError
-from scenarios.text.formatting import choice, nearest
 from scenarios.reading.error_messages import problems as in_words
 from scenarios.reading.yaml_reader import FILE
+from scenarios.text.formatting import choice, nearest
 
 LARGEST = 1e9
 """No count, length or time of a measurement comes near this; what does is a mistake."""

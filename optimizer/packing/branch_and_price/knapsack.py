@@ -33,7 +33,7 @@ class Knapsack(NamedTuple):
         Rows of the option, shapes (m, n) and (m,).
     rivals
         Positions in ``order`` of classes that go before a class (`rivals_of`), shape (k, most rivals).
-    wanted, group, stands
+    requirements, class_group, compatible
         Cuts of the option (`optimizer.packing.model.cuts.CutTable`).
     """
 
@@ -44,9 +44,9 @@ class Knapsack(NamedTuple):
     usage: IntArray
     capacity: IntArray
     rivals: IntArray
-    wanted: IntArray
-    group: IntArray
-    stands: BoolArray
+    requirements: IntArray
+    class_group: IntArray
+    compatible: BoolArray
 
 
 def bounded_knapsack(
@@ -79,9 +79,7 @@ def bounded_knapsack(
     load = aggregated(rows.usage, rows.capacity, weights)
     order = by_efficiency(profit, upper, load)
     before = rivals_of(order, profit, rows.usage, measures, rivals)
-    return Knapsack(
-        order, profit, load, upper, rows.usage, rows.capacity, before, cuts.wanted, cuts.group, cuts.stands
-    )
+    return Knapsack(order, profit, load, upper, rows.usage, rows.capacity, before, *cuts.arrays)
 
 
 @compiled
@@ -263,7 +261,8 @@ def change(c: int, amount: int, items: Knapsack, counts: IntArray, residual: Int
 @compiled
 def room_in(c: int, items: Knapsack, counts: IntArray, residual: IntArray) -> int:
     """How many more items of a class a bin takes, by its rows and cuts."""
-    return int(room_for(c, items.usage, residual, counts, items.wanted, items.group, items.stands))
+    cuts = (items.requirements, items.class_group, items.compatible)
+    return int(room_for(c, items.usage, residual, counts, *cuts))
 
 
 @compiled

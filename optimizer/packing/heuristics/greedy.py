@@ -96,6 +96,7 @@ class _OpenGPU:
 
     def test(self, oracle: Oracle, slots: Sequence[int], adapters: float) -> bool:
         """Choose between two slot options for so many adapters like those here, by the better's health."""
+        # Average adapters fill the GPU up to the point, where the queue ended before it.
         counts: FloatArray = self.counts * np.float64(adapters / self.total)
         larger = [s for s in slots if s > self.slots][:1]
         if self.slots and larger and larger[0] > round(adapters):
@@ -169,7 +170,7 @@ def proposed(
         if goal is not None and _healthy(gpu, oracle, slots, goal):
             gpu.commit()
             continue
-        if not gpu.committed_total:
+        if not gpu.committed_total:  # starves at its first point: the published method has no plan then
             return None
         line += gpu.pending[::-1]
         done.append(gpu.closed(oracle))
