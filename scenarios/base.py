@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any, Literal, Self, get_args, get_origin
+from typing import TYPE_CHECKING, Any, Literal, Never, Self, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 from pydantic.fields import FieldInfo
 from pydantic_core import InitErrorDetails, PydanticCustomError
+
+from scenarios.errors import Problem, ScenarioError
 
 FINDING = "lorapack_finding"
 """Type of the pydantic errors that carry a finding of ours."""
@@ -45,8 +47,29 @@ class Finding:
         )
 
 
-class FrozenModel(BaseModel):
-    """Base of what is read from files; a subclass says in `findings` what its fields must agree on."""
+if TYPE_CHECKING:  # a type checker builds our models as any of pydantic's, which has no public name for it
+    from pydantic._internal._model_construction import ModelMetaclass as _OwnErrors
+else:
+
+    class _OwnErrors(type(BaseModel)):
+        """Makes a class that is called with wrong values raise our error; pydantic builds as ever."""
+
+        def __call__(cls, *args: Any, **values: Any) -> Any:
+            try:
+                return super().__call__(*args, **values)
+            except ValidationError as error:
+                from scenarios.reading.error_messages import problems  # which needs this module
+
+                told = problems(error.errors(include_url=False), cls, values)
+                raise ScenarioError(told, cls.__name__) from None
+
+
+class FrozenModel(BaseModel, metaclass=_OwnErrors):
+    """Base of what is read from files; a subclass says in `findings` what its fields must agree on.
+
+    Called with wrong values, or changed in place, it raises `ScenarioError`; `model_validate` and its like
+    are pydantic's and raise pydantic's error.
+    """
 
     model_config = ConfigDict(
         frozen=True,
@@ -65,6 +88,30 @@ class FrozenModel(BaseModel):
         for name in copied.__dict__.keys() - type(self).model_fields.keys():
             del copied.__dict__[name]
         return copied
+
+    def __setattr__(self, name: str, value: object) -> Never:
+        """Refuse to change what is frozen.
+
+        Raises
+        ------
+        ScenarioError
+            Always.
+        """
+        raise self._frozen(name)
+
+    def __delattr__(self, name: str) -> Never:
+        """Refuse to delete from what is frozen.
+
+        Raises
+        ------
+        ScenarioError
+            Always.
+        """
+        raise self._frozen(name)
+
+    def _frozen(self, name: str) -> ScenarioError:
+        remedy = f'copy it: .model_copy(update={{"{name}": ...}}); a scenario: scenarios.override'
+        return ScenarioError([Problem(name, "cannot be changed", remedy)], type(self).__name__)
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

@@ -57,9 +57,9 @@ def show_command(scenario: ScenarioArgument, set_: SetOption = None, json: JsonO
         (c.count, c.rank, c.rate, c.prompt.mean_tokens, c.output.mean_tokens, c.names[0])
         for c in chosen.classes
     ]
-    columns = (">adapters", ">rank", ">req/s each", ">prompt tok", ">output tok", "first")
-    classes = render(table(columns, rows)).splitlines()
-    text = scenarios.dumps(chosen, defaults=True) + "\n".join(f"#{line}" for line in classes)
+    columns = ("> adapters", ">rank", ">req/s each", ">prompt", ">output", "first")  # the # takes a column
+    classes = [f"#{line.removeprefix(' ')}" for line in render(table(columns, rows)).splitlines()]
+    text = scenarios.dumps(chosen, defaults=True) + "\n".join(classes)
     values = chosen.model_dump(mode="json")
     deliver([text], text_output(json, lambda: json_module.dumps(values, indent=2)))
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 from copy import copy
 from typing import Any
 
+from scenarios.arguments import several
 from scenarios.arrivals import expand_arrivals
 from scenarios.base import Loc
 from scenarios.errors import Problem, ScenarioError
@@ -44,8 +45,7 @@ def apply(root: object, overrides: str | Iterable[str], source: str) -> object:
         With every override that cannot be applied.
     """
     problems: list[Problem] = []
-    is_one = isinstance(overrides, str | bytes) or not isinstance(overrides, Iterable)
-    for override in (overrides,) if is_one else overrides:
+    for override in several(overrides):
         path, equals, text = override.partition("=") if isinstance(override, str) else ("", "", "")
         loc = _loc(path.strip())
         if not equals or not loc:
