@@ -3,49 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from itertools import islice
-from typing import TYPE_CHECKING, Any, Literal, Never, Self, get_args, get_origin
+from typing import TYPE_CHECKING, Any, Never, Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
-from pydantic.fields import FieldInfo
-from pydantic_core import InitErrorDetails, PydanticCustomError
+from pydantic_core import InitErrorDetails
 
 from scenarios.errors import Problem, ScenarioError
-
-FINDING = "lorapack_finding"
-"""Type of the pydantic errors that carry a finding of ours."""
+from scenarios.findings import Finding
+from scenarios.reading.error_messages import problems
 
 MAX_FINDINGS = 1000
 """Most findings of a model that are reported."""
-
-Loc = tuple[str | int, ...]
-
-
-@dataclass(frozen=True)
-class Finding:
-    """Something inconsistent between fields that are each valid.
-
-    Parameters
-    ----------
-    loc
-        Keys and indices from the model to the value at fault; empty is the model itself.
-    message
-        What is wrong, with the value.
-    remedy
-        What the user can do.
-    """
-
-    loc: Loc
-    message: str
-    remedy: str
-
-    def error(self) -> PydanticCustomError:
-        """Return the finding as the error that a pydantic validator may raise."""
-        return PydanticCustomError(
-            FINDING, "{message}; {remedy}", {"message": self.message, "remedy": self.remedy}
-        )
-
 
 if TYPE_CHECKING:  # a type checker builds our models as any of pydantic's, which has no public name for it
     from pydantic._internal._model_construction import ModelMetaclass as _OwnErrors
@@ -58,8 +27,6 @@ else:
             try:
                 return super().__call__(*args, **values)
             except ValidationError as error:
-                from scenarios.reading.error_messages import problems  # which needs this module
-
                 told = problems(error.errors(include_url=False), cls, values)
                 raise ScenarioError(told, cls.__name__) from None
 
@@ -122,11 +89,6 @@ class FrozenModel(BaseModel, metaclass=_OwnErrors):
         if errors:
             raise ValidationError.from_exception_data(type(self).__name__, errors)
         return self
-
-
-def is_tag(field: FieldInfo) -> bool:
-    """Tell whether a field has one value only, by which a union of models knows its own."""
-    return get_origin(field.annotation) is Literal and len(get_args(field.annotation)) == 1
 
 
 def refuse_booleans(value: object) -> object:

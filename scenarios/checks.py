@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 
 from scenarios.adapters import MAX_ADAPTERS, Adapter
-from scenarios.base import Finding, Loc
 from scenarios.engine import EngineConfig
+from scenarios.findings import Finding, Loc
 from scenarios.lengths import UNSTATED_MAX, Lengths, LognormalLengths
 from scenarios.service_levels import ServiceLevelObjectives
 from scenarios.workload import Workload

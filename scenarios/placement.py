@@ -7,8 +7,9 @@ from typing import Annotated
 
 from pydantic import Field
 
-from scenarios.base import Finding, FrozenModel, Loc
+from scenarios.base import FrozenModel
 from scenarios.engine import EngineOption, MaxLoraRank
+from scenarios.findings import Finding, Loc
 from scenarios.scenario import Scenario
 from scenarios.text.formatting import choice, listed, suggestion
 

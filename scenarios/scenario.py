@@ -14,8 +14,9 @@ from pydantic.json_schema import GenerateJsonSchema
 from scenarios import checks
 from scenarios.adapters import Adapter, AdapterClass, group
 from scenarios.arrivals import TraceArrivals
-from scenarios.base import Finding, FrozenModel, Loc
+from scenarios.base import FrozenModel
 from scenarios.engine import EngineConfig
+from scenarios.findings import Finding, Loc
 from scenarios.service_levels import ServiceLevelObjectives
 from scenarios.workload import Workload
 

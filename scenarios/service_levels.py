@@ -8,7 +8,8 @@ from typing import Annotated
 
 from pydantic import Field
 
-from scenarios.base import Finding, FrozenModel
+from scenarios.base import FrozenModel
+from scenarios.findings import Finding
 
 
 class LatencyLimits(FrozenModel):

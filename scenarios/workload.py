@@ -8,7 +8,8 @@ from typing import Annotated
 from pydantic import Field
 
 from scenarios.arrivals import Arrivals, PoissonArrivals
-from scenarios.base import Finding, FrozenModel
+from scenarios.base import FrozenModel
+from scenarios.findings import Finding
 from scenarios.lengths import Lengths
 
 

@@ -10,9 +10,9 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from scenarios.base import Finding
 from scenarios.engine import EngineConfig
 from scenarios.errors import LorapackError
+from scenarios.findings import Finding
 from scenarios.lengths import HistogramLengths
 from scenarios.output import write_whole
 from scenarios.scenario import Device

@@ -9,7 +9,7 @@ import typer
 
 from optimizer.cli.exits import EXIT_USAGE
 from optimizer.cli.help import Group, register
-from optimizer.cli.options import JsonOption, ScenarioArgument, SetOption
+from optimizer.cli.options import JsonOption, ScenarioArgument, SetOption, scenario_in
 from optimizer.cli.outputs import check_outputs, deliver, text_output
 from optimizer.cli.streams import note, say, say_exactly
 
@@ -75,7 +75,7 @@ def check_command(
     wrong = 0
     for name in scenario:
         try:
-            chosen = scenarios.read(name, overrides=set_ or (), profiles=twin.missing_profiles)
+            chosen = scenario_in(name, set_)
             twin.profiles_of(chosen)  # files of profiles, and of a trace, may be wrong too
             twin.check_trace(chosen)
         except scenarios.LorapackError as error:

@@ -10,8 +10,8 @@ from pydantic import BaseModel, Tag
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
-from scenarios.base import FINDING, Finding, Loc, is_tag
 from scenarios.errors import Problem
+from scenarios.findings import FINDING, Finding, Loc, is_tag
 from scenarios.reading.yaml_reader import FILE, path_text, walk
 from scenarios.text.formatting import bracketed, choice, nearest, shown, suggestion
 

@@ -11,9 +11,10 @@ from pydantic_core import ErrorDetails
 
 from scenarios import checks
 from scenarios.adapters import Adapter
-from scenarios.base import MAX_FINDINGS, Finding, FrozenModel
+from scenarios.base import MAX_FINDINGS, FrozenModel
 from scenarios.engine import EngineConfig
 from scenarios.errors import Problem, ScenarioError
+from scenarios.findings import Finding
 from scenarios.reading import error_messages
 from scenarios.reading.yaml_reader import FILE, plain
 from scenarios.scenario import Device, Scenario, expand_devices

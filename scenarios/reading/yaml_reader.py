@@ -14,8 +14,8 @@ from typing import Any
 
 import yaml
 
-from scenarios.base import Loc
 from scenarios.errors import Problem, ScenarioError
+from scenarios.findings import Loc
 from scenarios.reading.scalars import MAX_DIGITS, resolve
 from scenarios.text.formatting import shortened
 

@@ -7,7 +7,8 @@ from typing import Any
 
 import yaml
 
-from scenarios.base import FrozenModel, is_tag
+from scenarios.base import FrozenModel
+from scenarios.findings import is_tag
 from scenarios.lengths import FixedLengths
 from scenarios.reading.scalars import FLOAT, INT
 from scenarios.text.display import visible, visible_lines

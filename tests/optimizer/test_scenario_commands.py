@@ -95,6 +95,14 @@ def test_unknown_models_and_devices_are_told_with_their_line_and_all_else(
     )
 
 
+@pytest.mark.parametrize("command", [("solve",), ("compare",), ("replan", "--from", "now.json")])
+def test_searches_tell_it_too(lorapack: Lorapack, mine: Path, command: tuple[str, ...]) -> None:
+    mine.write_text(TEXT.replace("H100-64GB", "H200"))
+    code, _, said = lorapack(*command, str(mine))
+    assert code == 2
+    assert 'line 7: devices[0] is "H200", for which no engine profile' in said
+
+
 def test_devices_with_commas_are_a_list(lorapack: Lorapack, mine: Path) -> None:
     devices = "\n  - {name: H100-64GB, count: 4}"
     (problem,) = problems_of(lorapack, mine, (devices, " H100-64GB, L40S"))
