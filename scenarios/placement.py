@@ -80,11 +80,15 @@ class Placement(FrozenModel):
             for adapter in gpu.adapters:
                 total[adapter] = total.get(adapter, 0.0) + gpu.share(adapter)
                 last[adapter] = k
-        for adapter, share in total.items():
-            if abs(share - 1.0) > SHARE_TOLERANCE:
-                message = f'place adapter "{adapter}" {share:g} times over all GPUs'
-                remedy = "list it once, or give it shares that sum to 1"
-                yield Finding(("gpus", last[adapter], "adapters"), message, remedy)
+        wrong = [adapter for adapter, share in total.items() if abs(share - 1.0) > SHARE_TOLERANCE]
+        if len(wrong) > NAMED:
+            remedy = "list each once, or give it shares that sum to 1"
+            yield Finding(("gpus",), f"place {listed(wrong, NAMED)} not just once over all GPUs", remedy)
+            return
+        for adapter in wrong:
+            message = f'place adapter "{adapter}" {total[adapter]:g} times over all GPUs'
+            remedy = "list it once, or give it shares that sum to 1"
+            yield Finding(("gpus", last[adapter], "adapters"), message, remedy)
 
 
 def mismatches(placement: Placement, scenario: Scenario) -> Iterator[Finding]:

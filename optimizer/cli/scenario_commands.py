@@ -65,7 +65,9 @@ def show_command(scenario: ScenarioArgument, set_: SetOption = None, json: JsonO
 
 
 def check_command(
-    scenario: Annotated[list[str], typer.Argument(metavar="SCENARIO", help="Files or shipped names.")],
+    scenario: Annotated[
+        list[str], typer.Argument(metavar="SCENARIO", help="Scenario files, or names of shipped ones.")
+    ],
     set_: SetOption = None,
 ) -> None:
     """Check scenario files; report every problem with its line. Exit code 2 if a file is wrong."""

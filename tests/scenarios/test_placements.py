@@ -165,6 +165,17 @@ def test_many_adapters_of_too_high_a_rank_are_told_together() -> None:
     )
 
 
+def test_many_adapters_that_are_placed_twice_are_told_together(tmp_path: Path) -> None:
+    names = [f"a{k}" for k in range(20)]
+    with pytest.raises(scenarios.ScenarioError) as caught:
+        scenarios.read_placement(written(tmp_path, gpu(0, names), gpu(1, names)))
+    (problem,) = caught.value.problems
+    assert str(problem).endswith(
+        "gpus place a0, a1, a2, a3, a4 and 15 more not just once over all GPUs; "
+        "list each once, or give it shares that sum to 1"
+    )
+
+
 def test_a_device_that_many_gpus_share_is_told_once() -> None:
     names = [name for group in MANY.classes for name in group.names]
     placed = placement(*(gpu(k, [name], device="A100") for k, name in enumerate(names)))
