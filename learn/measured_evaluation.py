@@ -207,13 +207,13 @@ def _of_open_loop(
 
 
 def _hour(space: DesignSpace, run: MeasuredRun) -> GPUMetrics:
-    n = len(run.rate)
+    n, (prompt, output) = len(run.rate), space.lengths[0]
     load = GPULoad(
         names=tuple(f"a{k}" for k in range(n)),
         rank=run.rank,
         rate=run.rate,
-        prompt=(space.workload.prompt,) * n,
-        output=(space.workload.output,) * n,
+        prompt=(prompt,) * n,
+        output=(output,) * n,
     )
     result = simulate(
         load,

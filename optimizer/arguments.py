@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import get_args
 
 from optimizer.baselines.named import Baseline
@@ -11,8 +11,9 @@ from optimizer.search.minimize_latency import FALLBACK_METHOD
 from optimizer.search.objectives import LATENCY_OBJECTIVES, PRICES
 from optimizer.search.params import DEFAULTS, SolveParams
 from scenarios import Problem, Scenario, ScenarioError
-from scenarios.arguments import ArgumentCheck, instance_of, number, refuse, whole
+from scenarios.arguments import ArgumentCheck, instance_of, number, refuse, several, whole
 from scenarios.scenario import ObjectiveName
+from scenarios.text.formatting import suggestion
 
 OBJECTIVES: tuple[str, ...] = get_args(ObjectiveName)
 """Names of the objectives."""
@@ -34,15 +35,17 @@ def check_arguments(
     total_limit_s: object = None,
     seed: object = None,
     params: object = DEFAULTS,
+    *,
+    source: str = "solve",
 ) -> None:
-    """Check the arguments of `solve`.
+    """Check the arguments of `solve`, or of ``source``, which has the same.
 
     Raises
     ------
     ScenarioError
         If one is of a wrong type or out of its range; the message names all that are.
     """
-    given, seconds = ArgumentCheck("solve"), "give seconds, a number above 0"
+    given, seconds = ArgumentCheck(source), "give seconds, a number above 0"
     given.check(
         "scenario",
         scenario,
@@ -109,10 +112,25 @@ def unsuited(method: Method | Baseline, objectives: Sequence[str], gpus: int | N
         )
 
 
+def method_problem(name: object, known: Collection[str]) -> Problem:
+    """What is wrong with the name of a method that does not exist, and which one may be meant."""
+    others = f"choose from {', '.join(METHODS)} or a baseline: `lorapack methods` lists them all"
+    if not isinstance(name, str):
+        return Problem("method", f"is {name!r}, no name", others)
+    return Problem("method", f'is "{name}", which does not exist', _meant(name, known) or others)
+
+
 def _check_objective(given: ArgumentCheck, objective: object) -> None:
-    choice = f"choose from {', '.join(OBJECTIVES)}"
-    names = [objective] if isinstance(objective, str) or not isinstance(objective, Sequence) else objective
+    choice, names = f"choose from {', '.join(OBJECTIVES)}", several(objective)
     given.check("objective", names, bool, choice, "is empty")
     for name in names:
-        message = f'is "{name}"' if isinstance(name, str) else ""
-        given.check("objective", name, OBJECTIVES.__contains__, choice, message)
+        is_name = isinstance(name, str)
+        remedy = (is_name and _meant(name, OBJECTIVES)) or choice
+        given.check("objective", name, OBJECTIVES.__contains__, remedy, f'is "{name}"' if is_name else "")
+
+
+def _meant(name: str, known: Collection[str]) -> str:
+    """What may be meant by a name that is none: several, or one that comes near; empty if neither."""
+    if "," in name:
+        return f"give a list: {[part.strip() for part in name.split(',')]}"
+    return suggestion(name, known)

@@ -17,6 +17,7 @@ from optimizer.result import Result
 from optimizer.search.params import DEFAULTS, SolveParams
 from optimizer.search.solve import find_method, solve
 from scenarios import Problem, Scenario, ScenarioError
+from scenarios.arguments import several
 from scenarios.stopping.deadline import UNLIMITED, Deadline
 from scenarios.stopping.interrupts import noticed
 from scenarios.text.display import spreadsheet_cell
@@ -114,11 +115,22 @@ def compare(
     twin.UnknownProfileError
         If no engine profile is known for a scenario's model and device.
     """
-    scenarios = [scenario] if isinstance(scenario, Scenario) else list(scenario)
-    names = [methods] if isinstance(methods, str) else list(methods)
+    scenarios = [scenario] if isinstance(scenario, Scenario) else several(scenario)
+    names = several(methods)
     _check(scenarios, names)
     for one in scenarios:
-        check_arguments(one, objective, gpus, time_limit_s, gap_limit, workers, total_limit_s, seed, params)
+        check_arguments(
+            one,
+            objective,
+            gpus,
+            time_limit_s,
+            gap_limit,
+            workers,
+            total_limit_s,
+            seed,
+            params,
+            source="compare",
+        )
         twin.profiles_of(one)
     _check_suited(scenarios, names, objective, gpus)
     end = UNLIMITED if total_limit_s is None else Deadline.after(total_limit_s)

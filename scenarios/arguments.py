@@ -29,6 +29,11 @@ def number(*, above: float = -math.inf, least: float = -math.inf, below: float =
     return lambda value: is_number(value) and above < value < below and value >= least
 
 
+def several(value: object) -> list[Any]:
+    """Values as a list: those of an iterable, or the one that stands alone, which a text always does."""
+    return list(value) if isinstance(value, Iterable) and not isinstance(value, str | bytes) else [value]
+
+
 def instance_of(*kinds: type) -> Rule:
     """The rule of the members of some classes."""
     return lambda value: isinstance(value, kinds)

@@ -15,13 +15,14 @@ from twin.profile import (
     ProfileError,
     UnknownProfileError,
     find_profile,
+    missing_profiles,
     read_profile,
     shipped_profiles,
     write_profile,
 )
 from twin.replay import ScheduleError, replay, replay_files
 from twin.result import SimulationResult
-from twin.simulate import MemoryFailure, build_setup, simulate
+from twin.simulate import MemoryFailure, build_setup, check_trace, simulate
 from twin.twin_judge import GPUContent, PlacementJudge, TwinJudge, validate
 from twin.verdict import GPUVerdict, ValidationReport
 from twin.violations import AdapterFigure, Criterion, Violation
@@ -72,10 +73,12 @@ __all__ = [
     "WorkloadError",
     "build_setup",
     "calibrate",
+    "check_trace",
     "draw_requests",
     "fidelity",
     "find_profile",
     "judge",
+    "missing_profiles",
     "plan_memory",
     "profiles_of",
     "read_measurement",

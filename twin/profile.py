@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from functools import cache
 from importlib import resources
 from pathlib import Path
@@ -11,9 +12,11 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from scenarios.engine import EngineConfig
 from scenarios.errors import LorapackError
+from scenarios.findings import Finding
 from scenarios.lengths import HistogramLengths
 from scenarios.output import write_whole
 from scenarios.scenario import Device
+from scenarios.text.formatting import bracketed, choice, suggestion
 from twin.engine.setup import SchedulerRules
 from twin.memory.plan import MemoryModel
 from twin.step_cost import LoadCost, StepCost
@@ -205,6 +208,27 @@ def find_profile(model: str, device: str | None) -> EngineProfile:
         f'{count} engine profile is shipped for model "{model}"{where}; there are: {known}. '
         f"Name one of these, or calibrate a profile of your own and name its file"
     )
+
+
+def missing_profiles(model: str, devices: Iterable[tuple[int, Device]]) -> Iterator[Finding]:
+    """Yield the model, or each device with its index, for which no profile is shipped and none is named.
+
+    `scenarios.read` takes it as ``profiles``, and tells it with the line and with all else that is wrong.
+    """
+    models = sorted({profile.model for profile in shipped_profiles()})
+    known = [profile.device for profile in shipped_profiles() if profile.model == _plain(model)]
+    own = "or calibrate an engine profile and name its file as the device's profile"
+    for k, device in devices:
+        if device.profile is not None or device.name.strip().lower() in map(str.lower, known):
+            continue
+        if not known:
+            remedy = f"{suggestion(_plain(model), models)} use {choice(models)}, {own}".lstrip()
+            yield Finding(("model",), f'is "{model}", for which no engine profile is shipped', remedy)
+            return
+        is_list = "," in device.name
+        remedy = f"write {bracketed(device.name)}" if is_list else f"use {choice(known)}, {own}"
+        message = f'is "{device.name}", for which no engine profile of {model} is shipped'
+        yield Finding(("devices", k), message, remedy)
 
 
 def _plain(model: str) -> str:

@@ -9,6 +9,7 @@ import numpy as np
 from scenarios.arrivals import Arrivals, TraceArrivals
 from scenarios.engine import EngineConfig
 from scenarios.errors import LorapackError
+from scenarios.scenario import Scenario
 from scenarios.workload import Workload
 from twin.engine.requests import IntArray, Requests
 from twin.engine.run import EngineInputError, simulate_requests
@@ -185,6 +186,22 @@ def simulate(
 
 def _total(requests: Requests) -> IntArray:
     return requests.prompt_tokens + requests.output_tokens
+
+
+def check_trace(scenario: Scenario) -> None:
+    """Check a scenario's trace, if it has one, as a simulation of all adapters does.
+
+    Raises
+    ------
+    WorkloadError
+        If the workload has too many requests, or the trace's prompts are too long for the engine.
+    twin.workload.traces.TraceError
+        If the file is missing or damaged.
+    """
+    arrivals = scenario.workload.arrivals
+    if isinstance(arrivals, TraceArrivals):
+        drawn = draw_requests(GPULoad.from_classes(scenario.classes), scenario.workload, scenario.seed)
+        refuse_long_prompts(arrivals, drawn, scenario.engine.max_model_len)
 
 
 def refuse_long_prompts(arrivals: Arrivals, drawn: Requests, max_model_len: int) -> None:

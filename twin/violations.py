@@ -35,10 +35,12 @@ class Criterion(StrEnum):
     ITL_MEAN = "itl", "mean"
     ITL_P50 = "itl", "p50"
     ITL_P90 = "itl", "p90"
+    ITL_P95 = "itl", "p95"
     ITL_P99 = "itl", "p99"
     TTFT_MEAN = "ttft", "mean"
     TTFT_P50 = "ttft", "p50"
     TTFT_P90 = "ttft", "p90"
+    TTFT_P95 = "ttft", "p95"
     TTFT_P99 = "ttft", "p99"
     MAX_LORA_RANK = "max_lora_rank"
     OOM_CUDA = "oom_cuda"
@@ -112,7 +114,7 @@ class Violation(BaseModel):
         """What is measured."""
         return self.code.metric
 
-    @computed_field(description="Which figure of a latency: mean, p50, p90 or p99.")  # type: ignore[prop-decorator]
+    @computed_field(description="Which figure of a latency: mean, p50, p90, p95 or p99.")  # type: ignore[prop-decorator]
     @property
     def statistic(self) -> str | None:
         """Which figure of a latency."""

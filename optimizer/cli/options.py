@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, ParamSpec, TypeVar
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, ParamSpec, TypeVar
 import typer
 
 if TYPE_CHECKING:
-    from scenarios import Params
+    from scenarios import Params, Scenario
 
 P = ParamSpec("P")
 G = TypeVar("G", bound="Params")
@@ -54,6 +54,14 @@ ParamsOption = Annotated[
     typer.Option(metavar="FILE", help="Parameters of the algorithms, as TOML: docs/params.md lists them."),
 ]
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")]
+
+
+def scenario_in(name: str, changes: Iterable[str] | None) -> Scenario:
+    """The scenario of a file or of a shipped name, whose devices have engine profiles."""
+    from scenarios import read
+    from twin import missing_profiles
+
+    return read(name, changes or (), profiles=missing_profiles)
 
 
 def params_in(file: Path | None, kind: type[G]) -> G:

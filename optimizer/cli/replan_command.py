@@ -20,6 +20,7 @@ from optimizer.cli.options import (
     WorkersOption,
     noticing_signals,
     params_in,
+    scenario_in,
 )
 from optimizer.cli.outputs import check_outputs, deliver, placement_output, text_output
 from optimizer.cli.solve_commands import exit_code
@@ -69,7 +70,7 @@ def replan_command(
     from optimizer.cli.progress_display import progress_shown
     from scenarios.files import sources
 
-    chosen, running = scenarios.read(scenario, overrides=set_ or ()), scenarios.read_placement(from_)
+    chosen, running = scenario_in(scenario, set_), scenarios.read_placement(from_)
     tuned = params_in(params, optimizer.SolveParams)
     read = (*sources(scenario, chosen), from_, params)
     check_outputs({"--json": json, "--placement": placement}, read)

@@ -22,6 +22,7 @@ from optimizer.cli.options import (
     WorkersOption,
     noticing_signals,
     params_in,
+    scenario_in,
 )
 from optimizer.cli.outputs import Output, check_outputs, deliver, placement_output, text_output
 from optimizer.cli.streams import say
@@ -92,11 +93,10 @@ def solve_command(
     Exit code 0: solved; 3: proven infeasible; 4: stopped without an accepted plan.
     """
     import optimizer
-    import scenarios
     from optimizer.cli.progress_display import progress_shown
     from scenarios.files import sources
 
-    chosen, tuned = scenarios.read(scenario, overrides=set_ or ()), params_in(params, optimizer.SolveParams)
+    chosen, tuned = scenario_in(scenario, set_), params_in(params, optimizer.SolveParams)
     check_outputs({"--json": json, "--placement": placement}, (*sources(scenario, chosen), params))
     with progress_shown(not quiet) as progress:
         result = optimizer.solve(
@@ -146,12 +146,11 @@ def compare_command(
 ) -> None:
     """Solve each SCENARIO with each placer: GPUs, bound, gap, and the twin's verdict on every GPU."""
     import optimizer
-    import scenarios
     from optimizer.cli.progress_display import progress_shown
     from optimizer.plots import picture_format
     from scenarios.files import sources
 
-    chosen = [scenarios.read(name, overrides=set_ or ()) for name in scenario]
+    chosen = [scenario_in(name, set_) for name in scenario]
     read = [file for name, one in zip(scenario, chosen, strict=True) for file in sources(name, one)]
     tuned = params_in(params, optimizer.SolveParams)
     check_outputs({"--csv": csv, "--json": json, "--plot": plot}, (*read, params))

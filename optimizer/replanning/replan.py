@@ -182,7 +182,9 @@ def replan(
     """
     started = time.monotonic()
     _check(scenario, placement, move_price)
-    check_arguments(scenario, None, gpus, time_limit_s, 0.0, workers, total_limit_s, seed, params)
+    check_arguments(
+        scenario, None, gpus, time_limit_s, 0.0, workers, total_limit_s, seed, params, source="replan"
+    )
     scenario = adjusted(scenario, None, seed)
     progress, total = interruptible(progress), Deadline.of(total_limit_s)
     with noticed():

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import scenarios
 import twin
-from optimizer.arguments import check_arguments, check_method
+from optimizer.arguments import check_arguments, check_method, method_problem
 from optimizer.baselines.named import BASELINES, Baseline
 from optimizer.baselines.run import solve_baseline
 from optimizer.packing.solver import Method, methods
@@ -25,7 +25,7 @@ from optimizer.search.params import DEFAULTS, SolveParams
 from optimizer.search.preparation import learned_regions, prepare
 from optimizer.search.result_builder import Outcome, build_result, planless_result
 from optimizer.search.splitting import InfeasibleError
-from scenarios import Problem, Scenario, ScenarioError
+from scenarios import Scenario, ScenarioError
 from scenarios.stopping.deadline import Deadline, Stopped
 from scenarios.stopping.interrupts import noticed
 from twin import TwinJudge
@@ -144,12 +144,11 @@ def find_method(name: str) -> Method | Baseline:
     Raises
     ------
     ScenarioError
-        If there is none; the message lists those that exist.
+        If there is none; the message names the one that comes near, or those that exist.
     """
     known: dict[str, Method | Baseline] = {**methods(), **BASELINES}
-    if name not in known:
-        problem = Problem("method", f'is "{name}", which does not exist', f"choose from {', '.join(known)}")
-        raise ScenarioError([problem], "solve")
+    if not isinstance(name, str) or name not in known:
+        raise ScenarioError([method_problem(name, known)], "solve")
     return known[name]
 
 

@@ -14,8 +14,8 @@ from typing import Any
 
 import yaml
 
-from scenarios.base import Loc
 from scenarios.errors import Problem, ScenarioError
+from scenarios.findings import Loc
 from scenarios.reading.scalars import MAX_DIGITS, resolve
 from scenarios.text.formatting import shortened
 
@@ -337,10 +337,9 @@ def _syntax_problem(error: yaml.YAMLError, text: str) -> Problem:
     if "Unicode character escape" in what:
         return Problem(FILE, _NO_CHARACTER, _BOTH_HALVES, line)
     if mark is not None and text[mark.index : mark.index + 1] == "\t":
-        what, remedy = "a tab, which YAML does not take as indentation", "indent with spaces"
-    elif mark is None and (refused := _REFUSED.search(text)):
+        return Problem(FILE, f"is not valid YAML: a tab indents line {line}", "use spaces", line)
+    if mark is None and (refused := _REFUSED.search(text)):
         message = f"holds the character U+{ord(refused[0]):04X}, which YAML does not allow"
         return Problem(FILE, message, "remove it", text.count("\n", 0, refused.start()) + 1)
-    else:
-        remedy = "check indentation, colons, quotes and brackets"
+    remedy = "check indentation, colons, quotes and brackets"
     return Problem(FILE, f"is not valid YAML{place}: {what}", remedy, line)

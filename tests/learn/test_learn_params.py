@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from pydantic import ValidationError
 
 import learn
 import scenarios
@@ -62,7 +61,7 @@ def test_a_file_names_what_it_changes(tmp_path: Path) -> None:
 def test_values_with_which_nothing_can_be_learnt_are_refused(
     group: type[Params], name: str, value: object
 ) -> None:
-    with pytest.raises(ValidationError, match=name):
+    with pytest.raises(ScenarioError, match=name):
         group(**{name: value})
 
 

@@ -102,7 +102,7 @@ def test_a_rejected_placement_has_exit_code_1(lorapack: Lorapack, tmp_path: Path
         (("solve", "paper_mixed_32", "--set", "engine.max_lora=3"), "max_lora"),
         (
             ("solve", "paper_mixed_32", "--set", "model=gpt-9"),
-            'no engine profile is shipped for model "gpt-9"',
+            'model is "gpt-9", for which no engine profile is shipped',
         ),
         (("solve",), "SCENARIO"),
         (("solve", "paper_mixed_32", "--gpus", "0"), "--gpus"),

@@ -96,6 +96,16 @@ def test_latency_limits(profile: twin.EngineProfile) -> None:
     assert verdict.margins["itl_mean"] < 0 < verdict.margins["ttft_p99"]
 
 
+@pytest.mark.parametrize("key", [key for key in LatencyLimits.model_fields if key != "mean"])
+def test_every_percentile_can_be_limited(profile: twin.EngineProfile, key: str) -> None:
+    limit = LatencyLimits.model_validate({key: 0.001})
+    verdict = judge(profile, load_of(1.0), service_levels=ServiceLevelObjectives(itl_ms=limit, ttft_ms=limit))
+    assert [v.code.path for v in verdict.violations] == [
+        f"service_levels.{m}_ms.{key}" for m in ("itl", "ttft")
+    ]
+    assert set(verdict.margins) == {"served_share", "adapter_served_share", f"itl_{key}", f"ttft_{key}"}
+
+
 def test_memory_failures_are_verdicts(profile: twin.EngineProfile) -> None:
     verdict = judge(profile, load_of(0.1), max_loras=4000)
     assert not verdict.accepted

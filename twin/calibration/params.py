@@ -7,7 +7,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from scenarios.base import Finding
+from scenarios.findings import Finding
 from scenarios.params import Params
 from twin.measured.params import FidelityParams
 
