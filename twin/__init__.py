@@ -110,3 +110,6 @@ if not TYPE_CHECKING:
         if name not in _LATE:
             raise AttributeError(f'module "{__name__}" has no attribute "{name}"')
         return getattr(import_module(_LATE[name]), name)
+
+    def __dir__() -> list[str]:
+        return sorted(__all__)

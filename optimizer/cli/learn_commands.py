@@ -14,7 +14,7 @@ from optimizer.cli.streams import note
 
 if TYPE_CHECKING:
     from learn import Dataset, DesignSpace, LearnParams, Regions
-    from optimizer.progress import Progress
+    from scenarios.stopping.progress import Progress
 
 
 def add_to(app: typer.Typer) -> None:
