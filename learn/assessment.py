@@ -138,6 +138,13 @@ class Assessment:
     latencies: tuple[LatencyQuality, ...]
     surrogates: tuple[SurrogateQuality, ...]
 
+    def __repr__(self) -> str:
+        methods = ", ".join(s.method for s in self.surrogates) or "none"
+        return f"<Assessment: of {len(self.regions)} regions, and surrogates {methods}>"
+
+    def __str__(self) -> str:
+        return self.text()
+
     def text(self) -> str:
         """Tables for a terminal."""
         lines = ["region  runs           number  starved  false-feasible  false-infeasible"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Annotated
 
 from pydantic import Field
@@ -14,6 +14,9 @@ from scenarios.text.formatting import choice, suggestion
 
 SHARE_TOLERANCE = 1e-6
 """How far an adapter's shares may sum from 1."""
+
+NAMED = 5
+"""Most adapters that are named, where they are wrong for the same reason."""
 
 
 class PlacedGPU(FrozenModel):
@@ -87,20 +90,28 @@ def mismatches(placement: Placement, scenario: Scenario) -> Iterator[Finding]:
     """Yield where a placement does not serve a scenario's adapters on engines that can."""
     rank = {name: group.rank for group in scenario.classes for name in group.names}
     devices = [device.name for device in scenario.devices]
+    unknown = sorted({name for gpu in placement.gpus for name in gpu.adapters} - rank.keys())
+    if len(unknown) > NAMED:
+        message = f"place {len(unknown):,} adapters unknown to the scenario, among them {_first(unknown)}"
+        yield Finding(("gpus",), message, "is it a placement of this scenario?")
     for k, gpu in enumerate(placement.gpus):
         if gpu.device not in devices:
             message = f'is "{gpu.device}", unknown to the scenario'
             yield Finding(("gpus", k, "device"), message, f"use {choice(devices)}")
         for i, name in enumerate(gpu.adapters):
             if name not in rank:
-                remedy = suggestion(name, rank) or "remove it"
-                yield Finding(("gpus", k, "adapters", i), f'is "{name}", unknown to the scenario', remedy)
+                if len(unknown) <= NAMED:
+                    remedy = suggestion(name, rank) or "remove it"
+                    yield Finding(("gpus", k, "adapters", i), f'is "{name}", unknown to the scenario', remedy)
             elif rank[name] > gpu.max_lora_rank:
                 above = f"of rank {rank[name]}, above the GPU's max_lora_rank {gpu.max_lora_rank}"
                 remedy = "raise max_lora_rank or move the adapter"
                 yield Finding(("gpus", k, "adapters", i), f'is "{name}" {above}', remedy)
     absent = rank.keys() - {name for gpu in placement.gpus for name in gpu.adapters}
     if absent:
-        names = choice(sorted(absent)[:5], "and")
-        count = f"{len(absent):,} adapters, among them" if len(absent) > 5 else "the adapters"
-        yield Finding(("gpus",), f"leave out {count} {names}", "place every adapter of the scenario")
+        count = f"{len(absent):,} adapters, among them" if len(absent) > NAMED else "the adapters"
+        yield Finding(("gpus",), f"leave out {count} {_first(absent)}", "place every adapter of the scenario")
+
+
+def _first(names: Iterable[str]) -> str:
+    return choice(sorted(names)[:NAMED], "and")

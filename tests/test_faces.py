@@ -1,4 +1,4 @@
-"""What a user sees of a package when completing its name, and of its values when they are printed."""
+"""What a user sees of a package when completing its name, and of its values in a REPL."""
 
 from __future__ import annotations
 

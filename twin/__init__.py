@@ -19,7 +19,7 @@ from twin.profile import (
     shipped_profiles,
     write_profile,
 )
-from twin.replay import ScheduleError, replay, replay_files
+from twin.replay import ReplayedSchedule, replay, replay_files
 from twin.result import SimulationResult
 from twin.simulate import MemoryFailure, build_setup, simulate
 from twin.twin_judge import GPUContent, PlacementJudge, TwinJudge, validate
@@ -57,10 +57,10 @@ __all__ = [
     "MemoryPlan",
     "PlacementJudge",
     "ProfileError",
+    "ReplayedSchedule",
     "RequestTimes",
     "Requests",
     "RunRecords",
-    "ScheduleError",
     "SchedulerRules",
     "SimulationResult",
     "StepTables",

@@ -59,7 +59,7 @@ def finding_problem(finding: Finding, root: object) -> Problem:
     return located(finding.loc, finding.message, finding.remedy, root)
 
 
-def located(loc: Loc, message: str, remedy: str, root: object, missing: str | None = None) -> Problem:
+def located(loc: Loc, message: str, remedy: str, root: object, missing: str | int | None = None) -> Problem:
     """Return a problem at loc, with the path and the line of as much of loc as the file holds."""
     steps = list(walk(root, loc))
     keys: Loc = tuple(key for key, *_ in steps)
@@ -83,7 +83,7 @@ def _problem(detail: ErrorDetails, model: type[BaseModel], root: object) -> Prob
     if kind == FINDING:
         return _finding(loc, context, model, root)
     if kind == "missing":
-        return located(loc[:-1], "is missing", f"add it{about}", root, missing=str(loc[-1]))
+        return located(loc[:-1], "is missing", f"add it{about}", root, missing=loc[-1])
     if kind == "extra_forbidden":
         parents, _ = _forms_at(model, loc[:-1])
         return located(loc, "is not a key that exists here", _known_keys(str(loc[-1]), parents), root)

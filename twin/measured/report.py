@@ -77,6 +77,12 @@ class FidelityReport:
     measured: pd.DataFrame
     predictions: pd.DataFrame
 
+    def __repr__(self) -> str:
+        return f"<FidelityReport: {len(self.predictions):,} runs>"
+
+    def __str__(self) -> str:
+        return self.summary()
+
     def to_frame(self) -> pd.DataFrame:
         """Both tables side by side."""
         return pd.concat([self.measured, self.predictions.drop(columns="run_id")], axis=1)
