@@ -62,10 +62,10 @@ def fit_command(
 ) -> None:
     """Learn the linear regions of SCENARIO: for each way to run its first device, what fits on one GPU.
 
-    They are made anew from twin runs, which takes a minute, and written as JSON; solve makes and keeps its
+    They are made anew from twin runs, which takes minutes, and written as JSON; solve makes and keeps its
     own, so this is for looking at them, or at the effect of --params.
 
-    With --assess it takes some minutes more, and tells how often regions and surrogates err on twin runs of
+    With --assess it takes longer, and tells how often regions and surrogates err on twin runs of
     another seed: starvation (macro-F1), false-feasible and false-infeasible rates, SMAPE of throughput and
     latencies, time per answer; with --measured also on measured runs.
 

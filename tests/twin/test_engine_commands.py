@@ -24,7 +24,10 @@ SCENARIO = """\
 name: two_kinds
 model: llama-3.1-8b-instruct
 devices: [H100-64GB]
-workload: {duration_s: 600, prompt: {distribution: fixed, tokens: 200}, output: {distribution: fixed, tokens: 100}}
+workload:
+  duration_s: 600
+  prompt: {distribution: fixed, tokens: 200}
+  output: {distribution: fixed, tokens: 100}
 adapters:
   - {name: fast, count: 4, rank: 16, rate: 0.5}
   - {name: slow, count: 4, rank: 8, rate: 0.1}
