@@ -12,13 +12,14 @@ import pandas as pd
 from joblib import delayed
 from numpy.typing import ArrayLike
 
-from learn.assessment import macro_f1
+from learn.assessment import macro_f1, percent
 from learn.features import ADDITIVE, FEATURES, BoolArray, Engines, FloatArray, candidate_features
 from learn.region import FeasibilityRegion, Regions
 from learn.space import DesignSpace
 from learn.surrogate import Surrogate, within
 from scenarios import Problem, ScenarioError
 from scenarios.stopping.progress import Progress, silent
+from scenarios.text.tables import render, table
 from twin.load import GPULoad
 from twin.measured.predict import predict_all
 from twin.measured.report import smape
@@ -285,24 +286,20 @@ def measured_text(results: Sequence[MeasuredQuality]) -> str:
     """A table for a terminal, the paper's figures below; one line if there are no measured runs."""
     if not results:
         return "no measured runs of this model"
-    lines = ["measured runs    runs  outside  throughput     ITL  macro-F1  missed  false alarms"]
-    lines += [
-        f"{q.name:<17}{q.runs:>4}{q.outside:>9}{_percent(q.throughput_smape):>12}{_percent(q.itl_smape):>8}"
-        f"{_score(q.macro_f1):>10}{q.missed:>8}{q.false_alarms:>14}"
+    rows = [
+        (
+            q.name, q.runs, q.outside, percent(q.throughput_smape), percent(q.itl_smape),
+            f"{q.macro_f1:.4f}" if math.isfinite(q.macro_f1) else None, q.missed, q.false_alarms,
+        )
         for q in results
-    ]
-    lines += [
+    ]  # fmt: skip
+    columns = (
+        "measured runs", ">runs", ">outside", ">throughput", ">ITL", ">macro-F1", ">missed", ">false alarms",
+    )  # fmt: skip
+    return render(
+        table(columns, rows),
         "(SMAPE with factor 2; outside: left out, beyond what was sampled, of other lengths or without rows)",
         "",
-        "the paper's models, Llama / Qwen     throughput          ITL     macro-F1   (half-SMAPE, %)",
-    ]
-    lines += [f"{name:<30}{thr:>17}{itl:>13}{f1:>13}" for name, thr, itl, f1 in PAPER]
-    return "\n".join(lines)
-
-
-def _percent(value: float) -> str:
-    return f"{value:.2f} %" if np.isfinite(value) else "–"
-
-
-def _score(value: float) -> str:
-    return f"{value:.4f}" if np.isfinite(value) else "–"
+        "The paper's models, Llama / Qwen (half-SMAPE in percent)",
+        table(("model", ">throughput", ">ITL", ">macro-F1"), PAPER),
+    )

@@ -9,6 +9,7 @@ import pytest
 
 import learn
 import optimizer
+import scenarios
 import twin
 from scenarios.stopping.progress import silent
 
@@ -32,3 +33,14 @@ def test_signatures_show_no_addresses(package: ModuleType) -> None:
     assert len(signatures) > 5
     assert not [signature for signature in signatures if " at 0x" in signature]
     assert repr(silent) == "silent"
+
+
+def test_values_of_the_twin_show_on_one_line() -> None:
+    profile = twin.find_profile("llama-3.1-8b-instruct", None)
+    assert repr(profile) == str(profile) == f"<EngineProfile: {profile.name}>"
+    (adapters,) = scenarios.read("paper_low_128").classes[:1]
+    load = twin.GPULoad.from_classes([adapters])
+    assert repr(load).startswith(f"<GPULoad: {adapters.count} adapters, ")
+    workload = scenarios.read("paper_low_128").workload
+    requests = twin.draw_requests(load, workload, 0, 100.0)
+    assert repr(requests) == f"<Requests: {len(requests)} of {adapters.count} adapters>"

@@ -24,6 +24,15 @@ if TYPE_CHECKING:
     from learn import Dataset, DesignSpace, LearnParams, Regions
     from scenarios.stopping.progress import Progress
 
+HEADINGS = {
+    "max_loras": "slots",
+    "max_lora_rank": "rank",
+    "false_feasible": "false-feasible",
+    "false_infeasible": "false-infeasible",
+    "capacity_given_away": "given away",
+}
+"""Columns of the errors by option, as the command shows them."""
+
 
 def add_to(app: typer.Typer) -> None:
     """Register the commands."""
@@ -124,6 +133,7 @@ def _errors(
     from learn.design import assessment_plan
     from learn.measured_evaluation import assess_measured, measured_text
     from learn.region_store import PLAN
+    from twin.measured.report import as_text
 
     surrogates = []
     for done, method in enumerate(learn.METHODS):
@@ -133,7 +143,8 @@ def _errors(
     plan = assessment_plan(PLAN, compositions)
     test = learn.sample(space, plan, params=params, workers=workers, progress=progress)
     quality = learn.assess(regions, surrogates, test, space, params)
-    parts = [quality.text(), "inner region by option:", quality.regions[0].by_option.round(4).to_string()]
+    by_option = quality.regions[0].by_option.rename(columns=HEADINGS)
+    parts = [quality.text(), f"inner region by option, as shares\n{as_text(by_option, 4)}"]
     if measured is not None:
         against_runs = assess_measured(
             measured, surrogates, regions, space, workers=workers, progress=progress
