@@ -12,7 +12,6 @@ import pandas as pd
 
 import twin
 from optimizer.arguments import check_arguments, unsuited
-from optimizer.progress import Progress, silent
 from optimizer.result import Result
 from optimizer.search.params import DEFAULTS, SolveParams
 from optimizer.search.solve import find_method, solve
@@ -20,6 +19,7 @@ from scenarios import Problem, Scenario, ScenarioError
 from scenarios.arguments import several
 from scenarios.stopping.deadline import UNLIMITED, Deadline
 from scenarios.stopping.interrupts import noticed
+from scenarios.stopping.progress import Progress, silent
 from scenarios.text.display import spreadsheet_cell
 from scenarios.text.tables import render, table
 

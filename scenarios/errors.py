@@ -15,6 +15,12 @@ class LorapackError(Exception):
     """Base of every error that lorapack raises on purpose."""
 
 
+def cause_of(error: Exception) -> str:
+    """Return why something failed, without the number and the path that the system says too."""
+    reason = error.strerror if isinstance(error, OSError) else None
+    return reason or str(error)
+
+
 @dataclass(frozen=True)
 class Problem:
     """One thing wrong with an input.

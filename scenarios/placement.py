@@ -19,6 +19,9 @@ NAMED = 5
 SHARE_TOLERANCE = 1e-6
 """How far an adapter's shares may sum from 1."""
 
+NAMED = 5
+"""Most adapters that are named, where they are wrong for the same reason."""
+
 
 class PlacedGPU(FrozenModel):
     """One GPU of a placement.

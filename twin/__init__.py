@@ -20,7 +20,7 @@ from twin.profile import (
     shipped_profiles,
     write_profile,
 )
-from twin.replay import ScheduleError, replay, replay_files
+from twin.replay import ReplayedSchedule, replay, replay_files
 from twin.result import SimulationResult
 from twin.simulate import MemoryFailure, build_setup, check_trace, simulate
 from twin.twin_judge import GPUContent, PlacementJudge, TwinJudge, validate
@@ -58,10 +58,10 @@ __all__ = [
     "MemoryPlan",
     "PlacementJudge",
     "ProfileError",
+    "ReplayedSchedule",
     "RequestTimes",
     "Requests",
     "RunRecords",
-    "ScheduleError",
     "SchedulerRules",
     "SimulationResult",
     "StepTables",
@@ -113,3 +113,6 @@ if not TYPE_CHECKING:
         if name not in _LATE:
             raise AttributeError(f'module "{__name__}" has no attribute "{name}"')
         return getattr(import_module(_LATE[name]), name)
+
+    def __dir__() -> list[str]:
+        return sorted(__all__)

@@ -39,6 +39,9 @@ class GPULoad:
     output: tuple[Lengths, ...]
     levels: tuple[AdapterSLO | None, ...] = ()
 
+    def __repr__(self) -> str:
+        return f"<GPULoad: {len(self.names):,} adapters, {self.rate.sum():.4g} requests/s>"
+
     def groups(self) -> list[tuple[AdapterSLO, IntArray]]:
         """Adapters with service levels of their own: each kind of rank, rate, lengths and levels."""
         found: dict[object, list[int]] = {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator
 from functools import cache
 from importlib import resources
@@ -11,11 +12,15 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from scenarios.engine import EngineConfig
-from scenarios.errors import LorapackError
+from scenarios.errors import LorapackError, ScenarioError
 from scenarios.findings import Finding
 from scenarios.lengths import HistogramLengths
 from scenarios.output import write_whole
+from scenarios.reading.error_messages import problems
+from scenarios.reading.text_files import text_of
+from scenarios.reading.yaml_reader import json_problem
 from scenarios.scenario import Device
+from scenarios.text.display import visible
 from scenarios.text.formatting import bracketed, choice, suggestion
 from twin.engine.setup import SchedulerRules
 from twin.memory.plan import MemoryModel
@@ -141,6 +146,12 @@ class EngineProfile(_Part):
     uncertainty: Uncertainty = Uncertainty()
     provenance: Provenance
 
+    def __repr__(self) -> str:
+        return f"<EngineProfile: {visible(self.name)}>"
+
+    def __str__(self) -> str:
+        return repr(self)
+
     def memory_of(self, device: Device) -> float:
         """Memory of a GPU in GiB: what a scenario says, else what was measured."""
         return device.memory_gib or self.gpu_memory_gib
@@ -154,12 +165,12 @@ def read_profile(path: str | Path) -> EngineProfile:
     ProfileError
         If the file cannot be read or is no profile; the message names the file and every fault.
     """
-    path = Path(path)
+    source = str(path)
     try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ProfileError(f"{path}: cannot read the engine profile ({error})") from error
-    return _parse(text, str(path))
+        text = text_of(Path(path), source)
+    except ScenarioError as error:
+        raise ProfileError(str(error)) from error
+    return _parse(text, source)
 
 
 def write_profile(profile: EngineProfile, path: str | Path) -> None:
@@ -239,8 +250,9 @@ def _parse(text: str, source: str) -> EngineProfile:
     try:
         return EngineProfile.model_validate_json(text)
     except ValidationError as error:
-        faults = "\n".join(
-            f"  {'.'.join(str(part) for part in fault['loc']) or 'file'}: {fault['msg']}"
-            for fault in error.errors()
+        wrong = json_problem(text)
+        faults = (
+            [wrong] if wrong else problems(error.errors(include_url=False), EngineProfile, json.loads(text))
         )
-        raise ProfileError(f"{source}: not an engine profile\n{faults}") from error
+        lines = "\n".join(f"  {fault}" for fault in faults)
+        raise ProfileError(f"{source}: not an engine profile\n{lines}") from error

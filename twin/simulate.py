@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from scenarios.arrivals import Arrivals, TraceArrivals
-from scenarios.engine import EngineConfig
+from scenarios.engine import EngineConfig, padded_rank
 from scenarios.errors import LorapackError
 from scenarios.scenario import Scenario
 from scenarios.workload import Workload
@@ -118,8 +118,8 @@ def simulate(
     engine: EngineConfig,
     profile: EngineProfile,
     *,
-    max_loras: int,
-    max_lora_rank: int,
+    max_loras: int | None = None,
+    max_lora_rank: int | None = None,
     seed: int | np.random.SeedSequence = 0,
     gpu_memory_gib: float | None = None,
     kv_cache_tokens: int | None = None,
@@ -137,7 +137,8 @@ def simulate(
     engine, profile
         Arguments of the engine; rules, memory and costs of the model on the GPU.
     max_loras, max_lora_rank
-        Adapter slots, and the rank of every slot.
+        Adapter slots, and the rank of every slot; absent: the engine's, or as many as there are adapters, and
+        the smallest rank that vLLM knows and that suffices.
     seed
         Seed of the requests drawn.
     gpu_memory_gib, kv_cache_tokens, max_inflight
@@ -157,6 +158,10 @@ def simulate(
         If the trace's file is missing or damaged.
     """
     duration = workload.duration_s if duration_s is None else duration_s
+    if max_loras is None:
+        max_loras = engine.max_loras or len(load.names)
+    if max_lora_rank is None:
+        max_lora_rank = engine.max_lora_rank or padded_rank(int(load.rank.max()))
     setup = build_setup(
         profile,
         engine,

@@ -157,8 +157,10 @@ class Violation(BaseModel):
         names = _listed([f'"{adapter.name}"' for adapter in self.adapters])
         latency = f"{self.statistic} {self.metric.upper()}" + (f" of {names}" if names else "")
         if self.value is None:
-            return f"no request completed, so {latency} cannot meet {self.limit:g} ms"
-        return f"{latency} is {self.value:,.1f} ms, above {self.limit:g} ms"
+            return f"no request completed, so {latency} cannot meet {self.limit:,.10g} ms"
+        # Rounded up, so that what is above a limit never looks like it.
+        value = math.ceil(self.value * 10 - 1e-9) / 10
+        return f"{latency} is {value:,.10g} ms, above {self.limit:,.10g} ms"
 
     def renamed(self, names: Mapping[str, str]) -> Violation:
         """The same of adapters of other names."""

@@ -15,7 +15,7 @@ from rich.progress import Progress as Bars
 from rich.text import Text
 
 from optimizer.cli.streams import note
-from optimizer.progress import Progress, silent
+from scenarios.stopping.progress import Progress, silent
 from scenarios.text.display import visible
 
 PATIENCE_S = 1.0

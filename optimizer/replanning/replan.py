@@ -17,7 +17,6 @@ import twin
 from optimizer.arguments import check_arguments
 from optimizer.packing import methods
 from optimizer.packing.model.problem import PackingProblem
-from optimizer.progress import Progress, interruptible, silent
 from optimizer.replanning.changes import (
     Change,
     change_between,
@@ -43,6 +42,7 @@ from optimizer.search.splitting import InfeasibleError
 from scenarios import Placement, Problem, Scenario, ScenarioError
 from scenarios.stopping.deadline import Deadline, Stopped
 from scenarios.stopping.interrupts import noticed
+from scenarios.stopping.progress import Progress, interruptible, silent
 from twin import TwinJudge
 
 

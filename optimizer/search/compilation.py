@@ -12,10 +12,10 @@ import numpy as np
 
 import twin
 from optimizer.packing.warm_up import compile_kernels
-from optimizer.progress import Progress
 from scenarios import EngineConfig, FixedLengths, ServiceLevelObjectives, Workload
 from scenarios.stopping.deadline import Deadline, Stopped
 from scenarios.stopping.interrupts import leave_behind
+from scenarios.stopping.progress import Progress
 from twin import EngineProfile, GPULoad
 
 LOOK_S = 0.1

@@ -13,9 +13,9 @@ from optimizer.packing.model.checker import check
 from optimizer.packing.model.params import DEFAULTS, LocalSearchParams, PackingParams
 from optimizer.packing.model.problem import Bin, NoGoodCut, Packing, PackingProblem
 from optimizer.packing.model.search_state import PackingResult
-from optimizer.progress import Progress, silent
 from optimizer.search.judging import Pattern, PatternJudge
 from scenarios.stopping.deadline import Deadline, Stopped
+from scenarios.stopping.progress import Progress, silent
 from twin import GPUVerdict
 
 Solver = Callable[[PackingProblem, float, float], PackingResult]

@@ -11,7 +11,6 @@ from optimizer.arguments import check_arguments, check_method, method_problem
 from optimizer.baselines.named import BASELINES, Baseline
 from optimizer.baselines.run import solve_baseline
 from optimizer.packing.solver import Method, methods
-from optimizer.progress import Progress, interruptible, silent
 from optimizer.result import Result
 from optimizer.search.compilation import compile_loops
 from optimizer.search.cut_loop import CutLoop
@@ -28,6 +27,7 @@ from optimizer.search.splitting import InfeasibleError
 from scenarios import Scenario, ScenarioError
 from scenarios.stopping.deadline import Deadline, Stopped
 from scenarios.stopping.interrupts import noticed
+from scenarios.stopping.progress import Progress, interruptible, silent
 from twin import TwinJudge
 
 

@@ -80,7 +80,7 @@ def finding_problem(finding: Finding, model: type[BaseModel], root: object) -> P
     return located(loc, finding.message, finding.remedy, root, missing)
 
 
-def located(loc: Loc, message: str, remedy: str, root: object, missing: str | None = None) -> Problem:
+def located(loc: Loc, message: str, remedy: str, root: object, missing: str | int | None = None) -> Problem:
     """Return a problem at loc, with the path and the line of as much of loc as the file holds."""
     steps = list(walk(root, loc))
     keys: Loc = tuple(key for key, *_ in steps)
@@ -112,7 +112,7 @@ def _problem(detail: ErrorDetails, model: type[BaseModel], root: object) -> Prob
         finding = Finding(loc, str(context["message"]), str(context["remedy"]))
         return finding_problem(finding, model, root)
     if kind == "missing":
-        return located(loc[:-1], "is missing", f"add it{about}", root, missing=str(loc[-1]))
+        return located(loc[:-1], "is missing", f"add it{about}", root, missing=loc[-1])
     if kind == "extra_forbidden":
         parents, _ = _forms_at(model, loc[:-1])
         remedy = _known_keys(str(loc[-1]), parents, is_bare=value is None)

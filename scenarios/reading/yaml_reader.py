@@ -93,7 +93,7 @@ def parse(text: str, source: str, *, as_json: bool = False) -> object:
     except ScenarioError as error:
         problems += error.problems
     except yaml.YAMLError as error:
-        problems.append((_json_problem(text) if as_json else None) or _syntax_problem(error, text))
+        problems.append((json_problem(text) if as_json else None) or _syntax_problem(error, text))
     except (OverflowError, ValueError):  # the slow parser, of an escape such as \UFFFFFFFF
         problems.append(Problem(FILE, _NO_CHARACTER, _BOTH_HALVES))
     if problems:
@@ -286,7 +286,7 @@ def _events(text: str, as_json: bool) -> Iterator[yaml.Event]:
     """The parser's events. The fast parser refuses the escape of half a character, the other takes it."""
     loader = _LOADER
     if _JSON_ONLY.search(text):
-        problem = _json_problem(text)
+        problem = json_problem(text)
         if problem is None:  # then all of these stand in double quotes, where YAML knows escapes
             text = _JSON_ONLY.sub(_yaml_escape, text)
         elif as_json:
@@ -311,7 +311,7 @@ def _whole(text: str, line: int) -> str:
         raise _fatal(_NO_CHARACTER, _BOTH_HALVES, line) from None
 
 
-def _json_problem(text: str) -> Problem | None:
+def json_problem(text: str) -> Problem | None:
     """Say what is wrong with text as JSON; nothing if it is right, or too deep, which YAML's parser says."""
     try:
         json.loads(text, parse_int=str)  # numbers of any length

@@ -172,7 +172,7 @@ def test_the_measured_runs_of_a_report_are_read_before_the_work(
     monkeypatch.setattr("learn.sample", work)
     other = tmp_path / "other.csv"
     other.write_text("a,b\n1,2\n")
-    for wrong, said in ((tmp_path / "nowhere.csv", "cannot be read as CSV"), (other, "is missing")):
+    for wrong, said in ((tmp_path / "nowhere.csv", "does not exist; check its name"), (other, "is missing")):
         code, _, err = lorapack("fit", "paper_mixed_32", "--assess", "--measured", str(wrong))
         assert code == 2
         assert said in err

@@ -67,6 +67,7 @@ def test_a_table_without_measured_columns(asked: pd.DataFrame, tmp_path: Path) -
     assert numbers.iloc[2].isna().all()
     assert (said["predicted_output_throughput"] < said["predicted_total_throughput"])[:2].all()
     assert "3 runs simulated" in report.summary()
+    assert (str(report), repr(report)) == (report.summary(), "<FidelityReport: 3 runs>")
     assert not list(tmp_path.glob(".*"))
 
 

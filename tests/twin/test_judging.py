@@ -246,7 +246,8 @@ def test_the_report_prints_and_exports(scenario: Scenario) -> None:
     report = twin.validate(scenario, placed(*HALVES))
     assert json.loads(report.to_json())["accepted"] is True
     assert list(report.to_frame().gpu) == [0, 1]
-    assert report.summary().startswith("accepted: 2 of 2 GPUs")
+    assert report.summary().startswith("accepted: 2 of 2 GPUs\n")
+    assert str(report) == report.summary()
     assert "accepted" in report._repr_html_()
 
 
@@ -324,7 +325,9 @@ SENTENCES = {
             for name, share, limit in (("a", 1, 0.9), ("b", 2, 0.95), ("c", 3, 0.9), ("d", 4, 0.9))
         ),
     ),
-    "p99 TTFT is 7,107.2 ms, above 100 ms": Violation(code=Criterion.TTFT_P99, value=7107.21, limit=100),
+    "p99 TTFT is 7,107.3 ms, above 7,107.25 ms": Violation(
+        code=Criterion.TTFT_P99, value=7107.26, limit=7107.25
+    ),
     'no request completed, so mean ITL of "a" cannot meet 30.5 ms': Violation(
         code=Criterion.ITL_MEAN, limit=30.5, adapters=(AdapterFigure(name="a", value=None, limit=30.5),)
     ),
@@ -375,5 +378,6 @@ def test_a_report_shows_names_and_obeys_none() -> None:
     hostile = AdapterFigure(name="a\x1b[2J\n", value=0.5, limit=0.9)
     verdict = rejected(Violation(code=Criterion.ADAPTER_SERVED_SHARE, adapters=(hostile,)))
     text = ValidationReport(gpus=(verdict,), distinct=1).summary()
-    shown = r'  GPU 0: "a\x1b[2J\n" (50 %) gets less than 90 % of the tokens asked for'
-    assert text.splitlines() == ["REJECTED: 0 of 1 GPUs", shown]
+    shown = r'GPU 0: "a\x1b[2J\n" (50 %) gets less than 90 % of the tokens asked for'
+    assert text.splitlines()[0] == "REJECTED: 1 of 1 GPUs"
+    assert text.splitlines()[-1] == shown

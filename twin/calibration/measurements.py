@@ -179,6 +179,10 @@ def read_measurement(folder: Path, overrides: Iterable[str] = ()) -> Measurement
     ScenarioError
         With everything that is missing or wrong.
     """
+    if not folder.is_dir():
+        what = "is a file" if folder.exists() else "does not exist"
+        remedy = f"name a folder with {DESCRIPTION} and tables, as in docs/calibration.md"
+        raise ScenarioError([Problem("the folder", what, remedy)], str(folder))
     path = folder / DESCRIPTION
     source = str(path)
     root = parse(text_of(path, source), source) if path.exists() else {}
