@@ -19,8 +19,9 @@ from typing import Annotated, Any
 import numpy as np
 from pydantic import ConfigDict, Field
 
-from scenarios.base import Finding, FrozenModel
+from scenarios.base import FrozenModel
 from scenarios.errors import Problem, ScenarioError, cause_of
+from scenarios.findings import Finding
 from scenarios.output import OutputFileError, check_writable, write_whole
 from scenarios.reading.parsing import model_from
 from scenarios.reading.text_files import text_of

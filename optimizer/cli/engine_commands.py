@@ -18,6 +18,7 @@ from optimizer.cli.options import (
     SetOption,
     WorkersOption,
     params_in,
+    scenario_in,
 )
 from optimizer.cli.outputs import Output, check_outputs, deliver, text_output
 
@@ -56,7 +57,7 @@ def validate_command(
     from scenarios.files import sources
 
     changes = [*(set_ or ()), *(() if seed is None else (f"seed={seed}",))]
-    chosen = scenarios.read(scenario, overrides=changes)
+    chosen = scenario_in(scenario, changes)
     placed = scenarios.read_placement(placement)
     scenarios.check_placement(placed, chosen, str(placement))
     check_outputs({"--json": json}, (*sources(scenario, chosen), placement))
@@ -90,7 +91,6 @@ def simulate_command(
     Exit code 0, whether its service levels are met or not; 1: the engine does not start; 2: a file or a
     value is wrong.
     """
-    import scenarios
     import twin
     from optimizer.cli.progress_display import progress_shown
     from scenarios.engine import MAX_LORA_RANKS
@@ -101,7 +101,7 @@ def simulate_command(
     if max_lora_rank is not None and max_lora_rank not in MAX_LORA_RANKS:
         raise typer.BadParameter(f"--max-lora-rank is {max_lora_rank}; vLLM takes {choice(MAX_LORA_RANKS)}")
     changes = [*(set_ or ()), *(() if seed is None else (f"seed={seed}",))]
-    chosen = scenarios.read(scenario, overrides=changes)
+    chosen = scenario_in(scenario, changes)
     check_outputs({"--json": json}, sources(scenario, chosen))
     device, load = chosen.devices[0], twin.GPULoad.from_classes(chosen.classes)
     with progress_shown(not quiet) as progress:
@@ -125,7 +125,7 @@ def simulate_command(
 def replay_command(
     files: Annotated[
         list[Path],
-        typer.Argument(metavar="FILE...", help="Recorded schedules, .json or .json.gz; see docs/twin.md."),
+        typer.Argument(metavar="FILE", help="Recorded schedules, .json or .json.gz; see docs/twin.md."),
     ],
     out: Annotated[
         Path,

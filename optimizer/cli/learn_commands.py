@@ -16,6 +16,7 @@ from optimizer.cli.options import (
     SetOption,
     WorkersOption,
     params_in,
+    scenario_in,
 )
 from optimizer.cli.outputs import STDOUT, check_outputs, deliver, text_output
 from optimizer.cli.streams import note
@@ -82,7 +83,6 @@ def fit_command(
     """
     import learn
     import optimizer
-    import scenarios
     import twin
     from learn.measured_evaluation import read_results
     from learn.region_store import PLAN
@@ -92,7 +92,7 @@ def fit_command(
 
     if measured is not None and not assess:
         raise typer.BadParameter("--measured is for the assessment; give --assess too")
-    chosen = scenarios.read(scenario, overrides=set_ or ())
+    chosen = scenario_in(scenario, set_)
     check_outputs({"--out": out}, (*sources(scenario, chosen), measured, params))
     learning = params_in(params, optimizer.SolveParams).learning
     if measured is not None:
