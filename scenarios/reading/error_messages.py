@@ -144,7 +144,12 @@ def _as_list(kind: str, value: object, info: FieldInfo | None) -> str | None:
     if isinstance(value, str) and "," in value and info is not None:
         may_be_list = any(get_origin(form.kind) is tuple for form in _forms(info.annotation))
         return bracketed(value) if may_be_list else None
-    is_item = isinstance(value, str | int | float) and not isinstance(value, bool)
+    lists = [] if info is None else [f.kind for f in _forms(info.annotation) if get_origin(f.kind) is tuple]
+    items = [item.kind for kind_of_list in lists for item in _forms(get_args(kind_of_list)[0])]
+    plain = tuple(item for item in items if item in (str, int, float)) + (str,) * (
+        Literal in map(get_origin, items)
+    )
+    is_item = isinstance(value, plain) and not isinstance(value, bool)
     return bracketed(str(value)) if kind == "tuple_type" and is_item else None
 
 
