@@ -45,7 +45,15 @@ class Finding:
         )
 
 
-class FrozenModel(BaseModel):
+class PlainDir:
+    """Base of models of which `dir`, and completion, show their own names and none of pydantic's."""
+
+    def __dir__(self) -> list[str]:
+        """Names of fields, properties and methods."""
+        return [name for name in super().__dir__() if name[:2] == "__" or not hasattr(BaseModel, name)]
+
+
+class FrozenModel(PlainDir, BaseModel):
     """Base of what is read from files; a subclass says in `findings` what its fields must agree on."""
 
     model_config = ConfigDict(

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict, computed_field
 
+from scenarios.base import PlainDir
 from scenarios.text.display import visible
+from scenarios.text.formatting import counted
 from twin.violations import Criterion, Violation
 
 if TYPE_CHECKING:
@@ -18,7 +20,7 @@ if TYPE_CHECKING:
 _READABLE = ConfigDict(frozen=True, extra="ignore", use_attribute_docstrings=True)
 
 
-class GPUVerdict(BaseModel):
+class GPUVerdict(PlainDir, BaseModel):
     """The twin's verdict on one GPU, over its replications."""
 
     model_config = _READABLE
@@ -93,7 +95,7 @@ class GPUVerdict(BaseModel):
         return self.model_copy(update={"gpu": gpu, "worst_adapter": worst, "violations": violations})
 
 
-class ValidationReport(BaseModel):
+class ValidationReport(PlainDir, BaseModel):
     """The twin's verdict on a placement: accepted if every GPU is."""
 
     model_config = _READABLE
@@ -166,6 +168,10 @@ class ValidationReport(BaseModel):
         cut = sum(verdict.cut_requests for verdict in self.gpus)
         admitted = f"{cut:,} simulated requests were cut to the tokens that engine.max_model_len admits"
         return [admitted] if cut else []
+
+    def __repr__(self) -> str:
+        accepted = len(self.gpus) - len(self.rejected)
+        return f"<ValidationReport: {accepted} of {counted(len(self.gpus), 'GPU')} accepted>"
 
     def _repr_html_(self) -> str:
         html: str = self.to_frame().to_html(index=False)

@@ -47,6 +47,11 @@ def choice(values: Iterable[object], last: str = "or") -> str:
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} {last} {names[-1]}"
 
 
+def counted(number: int, noun: str) -> str:
+    """Return a number of things: ``1 round``, ``2 rounds``."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
 def nearest(word: str, known: Iterable[str]) -> str | None:
     """Return the known word that a reader most likely meant, if any comes near."""
     if len(word) > LONGEST:
