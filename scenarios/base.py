@@ -31,7 +31,15 @@ else:
                 raise ScenarioError(told, cls.__name__) from None
 
 
-class FrozenModel(BaseModel, metaclass=_OwnErrors):
+class PlainDir:
+    """Base of models of which `dir`, and completion, show their own names and none of pydantic's."""
+
+    def __dir__(self) -> list[str]:
+        """Names of fields, properties and methods."""
+        return [name for name in super().__dir__() if name[:2] == "__" or not hasattr(BaseModel, name)]
+
+
+class FrozenModel(PlainDir, BaseModel, metaclass=_OwnErrors):
     """Base of what is read from files; a subclass says in `findings` what its fields must agree on.
 
     Called with wrong values, or changed in place, it raises `ScenarioError`; `model_validate` and its like

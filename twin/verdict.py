@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict, computed_field
 
+from scenarios.base import PlainDir
 from scenarios.placement import PlacedGPU, Placement
 from scenarios.service_levels import ServiceLevelObjectives
 from scenarios.text.display import visible
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 _READABLE = ConfigDict(frozen=True, extra="ignore", use_attribute_docstrings=True)
 
 
-class GPUVerdict(BaseModel):
+class GPUVerdict(PlainDir, BaseModel):
     """The twin's verdict on one GPU, over its replications."""
 
     model_config = _READABLE
@@ -103,7 +104,7 @@ class GPUVerdict(BaseModel):
         return self.model_copy(update={"gpu": gpu, "worst_adapter": worst, "violations": violations})
 
 
-class ValidationReport(BaseModel):
+class ValidationReport(PlainDir, BaseModel):
     """The twin's verdict on a placement: accepted if every GPU is."""
 
     model_config = _READABLE

@@ -7,6 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
 from optimizer.baselines.named import Baseline, Site
+from optimizer.packing.heuristics.greedy import GreedyStuckError
 from optimizer.result import Result, ResultStop
 from optimizer.search.objectives import PRICES, latency_objective_of, price
 from optimizer.search.params import DEFAULTS, SolveParams
@@ -14,6 +15,7 @@ from optimizer.version import __version__
 from scenarios import Placement
 from scenarios.stopping.deadline import UNLIMITED, Deadline, Stopped
 from scenarios.stopping.interrupts import interrupted
+from scenarios.text.formatting import counted
 from twin import PlacementJudge, TwinJudge, ValidationReport
 
 
@@ -35,6 +37,8 @@ class Search:
         Numbers of GPUs that were tried, in order.
     refused
         Whether a plan was refused because it splits adapters, which the scenario forbids.
+    stuck
+        Why the rule has no plan on any number of GPUs; empty where it may have one.
     """
 
     site: Site
@@ -47,6 +51,7 @@ class Search:
     healthy: int | None = None
     out_of_time: bool = False
     refused: bool = False
+    stuck: str = ""
 
     def run(self) -> None:
         """Find the plan; it is valid at any moment."""
@@ -57,7 +62,11 @@ class Search:
 
     def place(self, gpus: int) -> Placement | None:
         """The rule's plan on so many GPUs."""
-        plan = self.baseline.rule(self.site, gpus)
+        try:
+            plan = self.baseline.rule(self.site, gpus)
+        except GreedyStuckError as error:
+            self.stuck = str(error)
+            return None
         if plan is None or len(plan.gpus) > self.most_gpus:
             return None
         if not self.site.scenario.allow_replicas and any(gpu.shares for gpu in plan.gpus):
@@ -171,13 +180,15 @@ def _result(
 ) -> Result:
     scenario = search.site.scenario
     placement = None if validation is None else search.found
+    values = tuple(_objective(search, name, placement, validation) for name in scenario.objective)
     return Result(
         status="no_plan" if placement is None else "feasible",
         stop_reason=stop,
         message=_message(search, validation),
         method=search.baseline.name,
         objectives=scenario.objective,
-        objective=None if placement is None else _objective(search, len(placement.gpus), validation),
+        objective=values[0],
+        objective_values=values,
         bound=None,
         gap=None,
         outer_bound=None,
@@ -194,12 +205,15 @@ def _result(
     )
 
 
-def _objective(search: Search, gpus: int, validation: ValidationReport | None) -> float | None:
-    """Value of the first objective where it is a price or a latency of the twin's."""
-    first = search.site.scenario.objective[0]
-    if first in PRICES:
-        return gpus * price(search.site.device, first)
-    quality = latency_objective_of((first,))
+def _objective(
+    search: Search, name: str, placement: Placement | None, validation: ValidationReport | None
+) -> float | None:
+    """Value of an objective where it is a price or a latency of the twin's."""
+    if placement is None:
+        return None
+    if name in PRICES:
+        return len(placement.gpus) * price(search.site.device, name)
+    quality = latency_objective_of((name,))
     if quality is None or quality.figure is None or validation is None:
         return None
     if not quality.worst:
@@ -222,14 +236,19 @@ def _message(search: Search, validation: ValidationReport | None) -> str:
                 f"{search.baseline.name} splits adapters over GPUs, and allow_replicas is off; "
                 "set allow_replicas: true, or choose another method"
             )
-        return f"the rule has no plan on {search.most_gpus} GPUs; give more with --gpus"
+        if search.stuck:
+            return f"no plan: {search.stuck}; choose another method"
+        return f"the rule has no plan on {counted(search.most_gpus, 'GPU')}; give more with --gpus"
     how = search.how_found()
     if validation.accepted:
         return f"a plan that the twin accepts{how}"
     rejected = validation.rejected
     failed = [str(gpu.gpu) for gpu in rejected if gpu.memory_failure is not None]
     starved = sum(len(gpu.starved) for gpu in rejected)
-    said = f"the twin rejects {len(rejected)} of {len(validation.gpus)} GPUs: {starved} adapters starve"
+    said = (
+        f"the twin rejects {len(rejected):,} of {counted(len(validation.gpus), 'GPU')}: "
+        f"{counted(starved, 'adapter')} {'starves' if starved == 1 else 'starve'}"
+    )
     if failed:
         numbers = ", ".join(failed[:8]) + (f" and {len(failed) - 8} more" if len(failed) > 8 else "")
         said += (

@@ -88,7 +88,7 @@ def replan_command(
             params=tuned,
         )
     deliver(
-        [change.summary],
+        [change.parts],
         text_output(json, change.to_json),
         placement_output(placement, change.result.placement),
         code=exit_code(change.result),

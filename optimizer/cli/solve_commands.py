@@ -114,7 +114,7 @@ def solve_command(
         )
     explained = explain and not interrupted()  # who interrupts does not want to wait for that
     deliver(
-        [result.summary, *((lambda: f"\n{result.explain().details()}",) if explained else ())],
+        [result.parts, *((lambda: ["", *result.explain().detail_parts()],) if explained else ())],
         text_output(json, result.to_json),
         placement_output(placement, result.placement),
         code=exit_code(result),
@@ -171,7 +171,7 @@ def compare_command(
             params=tuned,
         )
     deliver(
-        [comparison.summary],
+        [comparison.parts],
         text_output(json, comparison.to_json),
         text_output(csv, comparison.to_csv),
         Output(plot, comparison.plot),

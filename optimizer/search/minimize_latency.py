@@ -51,14 +51,14 @@ def minimize_latency(search: Search, first: Choice, gpus: int | None, deadline: 
             return best_in_order(search, judged, first)
     best = best_in_order(search, judged, first)
     result = _by_model(search, objective, best, inner, deadline)
-    origin = "the linear model of the objective" if by_rule else ""
+    origin = f"found by the linear model's estimate of {objective.name}" if by_rule else ""
     judged += [] if result.plan is None else [Choice(result.plan, origin)]
     best = best_in_order(search, judged, first)
     if by_rule and best.plan is not None and not deadline.reached:
         wide = _as_wide(inner, best.plan)
         packing = on_cheaper(_posed(objective, wide), best.plan.packing)
         plan = search.loop.accept(wide, packing, deadline)
-        origin = f"{best.origin or 'the first plan'}, on cheaper GPUs"
+        origin = f"{best.origin or 'the plan of the search for the fewest'}, on cheaper GPUs"
         judged += [] if plan is None else [Choice(plan, origin)]
         best = best_in_order(search, judged, first)
     return replace(best, last=result.last or first.last)
@@ -87,8 +87,8 @@ def _by_rule(
     gpus = inner.max_bins
     assert gpus is not None
     for name, rows in (
-        ("the adapters dealt evenly", deal(inner, gpus)),
-        ("the adapters dealt evenly, rank by rank", deal_by_rank(inner, gpus)),
+        ("found by dealing the adapters evenly", deal(inner, gpus)),
+        ("found by dealing the adapters evenly, rank by rank", deal_by_rank(inner, gpus)),
     ):
         packing = with_best_options(_posed(objective, inner), rows)
         if packing is not None:
@@ -96,7 +96,7 @@ def _by_rule(
     if first.plan is not None and len(first.plan.packing) < gpus:
         wide = _as_wide(inner, first.plan)
         packing = spread(objective.problem(wide, gpus), first.plan.packing, gpus)
-        yield "the fewest-GPU plan, spread", wide, packing
+        yield "found by spreading the plan on the fewest GPUs", wide, packing
 
 
 def _as_wide(inner: PackingProblem, plan: AcceptedPlan) -> PackingProblem:

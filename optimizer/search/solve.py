@@ -18,7 +18,7 @@ from optimizer.search.instance import Instance
 from optimizer.search.judging import PatternJudge
 from optimizer.search.minimize_gpus import Search, minimize_gpus
 from optimizer.search.minimize_latency import minimize_latency
-from optimizer.search.objective_order import minimize_second_price
+from optimizer.search.objective_order import Choice, minimize_second_price
 from optimizer.search.objectives import latency_objective_of, leading_prices
 from optimizer.search.params import DEFAULTS, SolveParams
 from optimizer.search.preparation import learned_regions, prepare
@@ -114,7 +114,7 @@ def solve(
         minimum = minimize_gpus(search, gpus_deadline)
         choice = minimize_second_price(search, minimum, gpus_deadline)
         choice = minimize_latency(search, choice, gpus, deadline)
-        note, seconds = _fewer_exist(scenario, gpus), time.monotonic() - started
+        note, seconds = _gpus_note(scenario, gpus, choice), time.monotonic() - started
         return build_result(Outcome(search, minimum, choice, deadline, note, prepared_s, seconds))
 
 
@@ -152,12 +152,17 @@ def find_method(name: str) -> Method | Baseline:
     return known[name]
 
 
-def _fewer_exist(scenario: Scenario, gpus: int | None) -> str:
-    """That fewer GPUs exist than an objective on a given number of them was to use; empty if not."""
+def _gpus_note(scenario: Scenario, gpus: int | None, choice: Choice) -> str:
+    """What should be known of the number of GPUs of an objective on a given number; empty if nothing."""
     total = sum(device.count for device in scenario.devices)
-    if gpus is None or gpus <= total or leading_prices(scenario.objective):
+    if leading_prices(scenario.objective) or choice.plan is None:
         return ""
-    return f"{gpus} GPUs were asked for, {total} exist; raise devices[].count to use more"
+    used = len(choice.plan.packing)
+    if gpus is None and used < total:
+        return f"on the fewest GPUs, {used} of {total}; --gpus N (gpus=N in Python) allows more"
+    if gpus is not None and gpus > total:
+        return f"{gpus} GPUs were asked for, {total} exist; raise devices[].count to use more"
+    return ""
 
 
 def adjusted(scenario: Scenario, objective: str | Sequence[str] | None, seed: int | None) -> Scenario:

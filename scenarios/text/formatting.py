@@ -58,6 +58,11 @@ def bracketed(items: str) -> str:
     return f"[{', '.join(item.strip() for item in shortened(items).split(','))}]"
 
 
+def counted(number: int, noun: str) -> str:
+    """Return a number of things: ``1 round``, ``2 rounds``."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
 def nearest(word: str, known: Iterable[str]) -> str | None:
     """Return the known word that a reader most likely meant, if any comes near."""
     if len(word) > LONGEST:

@@ -9,7 +9,7 @@ closed. An open GPU goes on with the next rank group. At the end a GPU with unco
 as if average adapters filled it up to the next point. Slots start below the first option, and never exceed
 the adapters at a test point. ProposedFast is the same with a faster oracle.
 
-Where an empty GPU starves at the first test point, the published method has no plan; so has this one.
+Where an empty GPU starves at the first test point, the published method has no plan; this one says so.
 """
 
 from __future__ import annotations
@@ -24,7 +24,12 @@ from optimizer.packing.heuristics.first_fit import offer
 from optimizer.packing.heuristics.oracle import Oracle, RowOracle
 from optimizer.packing.model.problem import Bin, FloatArray, IntArray, PackingProblem
 from optimizer.packing.model.search_state import SearchState
-from scenarios import AdapterClass, EngineOption
+from scenarios import AdapterClass, EngineOption, LorapackError
+from scenarios.text.formatting import counted
+
+
+class GreedyStuckError(LorapackError):
+    """An empty GPU starves at the first test point, so that the method has no plan on any number of GPUs."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -151,7 +156,12 @@ def proposed(
     Returns
     -------
     list of GreedyGPU, or None
-        None if an empty GPU starves at its first test, the GPUs do not suffice, or it was to stop.
+        None if the GPUs do not suffice, or it was to stop.
+
+    Raises
+    ------
+    GreedyStuckError
+        If an empty GPU starves at its first test, or no engine of it starts.
     """
     points, slots = sorted(set(fill_points)), sorted(set(slot_points))
     line = queue(adapters)[::-1]
@@ -171,12 +181,22 @@ def proposed(
         if goal is not None and _healthy(gpu, oracle, slots, goal):
             gpu.commit()
             continue
-        if not gpu.committed_total:  # starves at its first point: the published method has no plan then
-            return None
+        if not gpu.committed_total:
+            raise GreedyStuckError(_why_stuck(gpu, goal, len(done)))
         line += gpu.pending[::-1]
         done.append(gpu.closed(oracle))
         gpu = None
     return done if gpu is None else [*done, gpu.closed(oracle)]
+
+
+def _why_stuck(gpu: _OpenGPU, goal: int | None, full: int) -> str:
+    """What keeps an empty GPU from its first test point, in words."""
+    before = f"after {counted(full, 'full GPU')} " if full else ""
+    return (
+        f"{before}even an empty GPU fails the first test, that of {goal} adapters like the next "
+        f"{gpu.total} in line (rank {gpu.rank} and below); smaller numbers are not tested, so neither more "
+        "GPUs nor more time helps"
+    )
 
 
 def _healthy(gpu: _OpenGPU, oracle: Oracle, slots: Sequence[int], goal: int) -> bool:
@@ -235,20 +255,27 @@ def place_greedy_fill(run: SearchState) -> None:
 
 
 def _place(run: SearchState, fill_points: Sequence[int]) -> None:
-    problem = run.problem
-    for device, oracle in _oracles(problem).items():
+    problem, stuck = run.problem, list[str]()
+    oracles = _oracles(problem)
+    for device, oracle in oracles.items():
         slots = [o.option.max_loras for o in problem.options if o.device == device]
         limits = [n for n in (problem.max_bins, problem.device_limits.get(device)) if n is not None]
-        plan = proposed(
-            greedy_input(problem, oracle),
-            oracle,
-            fill_points=fill_points,
-            slot_points=slots,
-            most_gpus=min(limits, default=None),
-            late=lambda: run.out_of_time,
-        )
+        try:
+            plan = proposed(
+                greedy_input(problem, oracle),
+                oracle,
+                fill_points=fill_points,
+                slot_points=slots,
+                most_gpus=min(limits, default=None),
+                late=lambda: run.out_of_time,
+            )
+        except GreedyStuckError as error:
+            stuck.append(str(error))
+            continue
         if plan is not None:
             _offer(run, oracle, plan)
+    if len(stuck) == len(oracles):  # else another kind of GPU might do, with more of them
+        run.message = stuck[0]
 
 
 def place_proposed_lat(run: SearchState) -> None:
