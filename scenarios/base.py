@@ -10,8 +10,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 from pydantic_core import InitErrorDetails
 
 from scenarios.errors import Problem, ScenarioError
-from scenarios.findings import Finding
 from scenarios.reading.error_messages import problems
+from scenarios.reading.findings import Finding
 
 MAX_FINDINGS = 1000
 """Most findings of a model that are reported."""

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from scenarios.adapters import MAX_ADAPTERS, Adapter
 from scenarios.engine import EngineConfig
-from scenarios.findings import Finding, Loc
 from scenarios.lengths import UNSTATED_MAX, Lengths, LognormalLengths
+from scenarios.reading.findings import Finding, Loc
 from scenarios.service_levels import ServiceLevelObjectives
 from scenarios.workload import Workload
 

@@ -10,7 +10,7 @@ import numpy as np
 from pydantic import BeforeValidator, Field
 
 from scenarios.base import FrozenModel
-from scenarios.findings import Finding
+from scenarios.reading.findings import Finding
 from scenarios.text.formatting import shown
 
 MAX_TOKENS = 10_000_000

@@ -9,7 +9,7 @@ from pydantic import Field
 
 from scenarios.base import FrozenModel
 from scenarios.engine import EngineOption, MaxLoraRank
-from scenarios.findings import Finding, Loc
+from scenarios.reading.findings import Finding, Loc
 from scenarios.scenario import Scenario
 from scenarios.text.formatting import choice, listed, suggestion
 

@@ -16,7 +16,7 @@ from scenarios.adapters import Adapter, AdapterClass, group
 from scenarios.arrivals import TraceArrivals
 from scenarios.base import FrozenModel
 from scenarios.engine import EngineConfig
-from scenarios.findings import Finding, Loc
+from scenarios.reading.findings import Finding, Loc
 from scenarios.service_levels import ServiceLevelObjectives
 from scenarios.workload import Workload
 

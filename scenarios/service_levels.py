@@ -9,7 +9,7 @@ from typing import Annotated
 from pydantic import Field
 
 from scenarios.base import FrozenModel
-from scenarios.findings import Finding
+from scenarios.reading.findings import Finding
 
 
 class LatencyLimits(FrozenModel):

@@ -9,8 +9,8 @@ from pydantic import Field
 
 from scenarios.arrivals import Arrivals, PoissonArrivals
 from scenarios.base import FrozenModel
-from scenarios.findings import Finding
 from scenarios.lengths import Lengths
+from scenarios.reading.findings import Finding
 
 
 class Workload(FrozenModel):

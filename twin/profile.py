@@ -13,10 +13,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from scenarios.engine import EngineConfig
 from scenarios.errors import LorapackError, ScenarioError
-from scenarios.findings import Finding
 from scenarios.lengths import HistogramLengths
 from scenarios.output import write_whole
 from scenarios.reading.error_messages import problems
+from scenarios.reading.findings import Finding
 from scenarios.reading.text_files import text_of
 from scenarios.reading.yaml_reader import json_problem
 from scenarios.scenario import Device

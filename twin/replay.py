@@ -21,8 +21,8 @@ from pydantic import ConfigDict, Field
 
 from scenarios.base import FrozenModel
 from scenarios.errors import Problem, ScenarioError, cause_of
-from scenarios.findings import Finding
 from scenarios.output import OutputFileError, check_writable, write_whole
+from scenarios.reading.findings import Finding
 from scenarios.reading.parsing import model_from
 from scenarios.reading.text_files import text_of
 from scenarios.reading.yaml_reader import FILE, json_problem

@@ -12,7 +12,7 @@ from scenarios.base import PlainDir
 from scenarios.placement import PlacedGPU, Placement
 from scenarios.service_levels import ServiceLevelObjectives
 from scenarios.text.display import visible
-from scenarios.text.tables import Part, render, table
+from scenarios.text.tables import Column, Part, render, table
 from twin.violations import LATENCIES, Criterion, Violation
 
 if TYPE_CHECKING:
@@ -213,10 +213,11 @@ def gpu_table(
     """A table of verdicts by the GPUs' numbers; the parameters are those of `ValidationReport.summary`."""
     placed = {} if placement is None else {gpu.gpu: gpu for gpu in placement.gpus}
     limits = _limited_percentiles(levels)
+    engine = (Column("device", 5), Column(">LoRAs", 4), Column(">slots", 6), Column(">rank", 7))
     columns = [
-        ">GPU", *(("device", ">LoRAs", ">slots", ">rank") if placed else ()),
-        "twin", ">offered", ">served", ">worst", ">ITL ms", ">TTFT ms",
-        *(f">{code.metric.upper()} {code.statistic}" for code in limits),
+        Column(">GPU"), *(engine if placed else ()), Column("twin"),
+        Column(">offered", 8), Column(">served", 5), Column(">worst", 3), Column(">ITL ms", 2),
+        Column(">TTFT ms", 2), *(Column(f">{code.metric.upper()} {code.statistic} ms", 1) for code in limits),
     ]  # fmt: skip
     rows = [
         [*_engine(v.gpu, placed), *_figures(v), *_percentiles(v, limits)]

@@ -12,7 +12,7 @@ from optimizer.baselines.params import BaselineParams
 from optimizer.packing.model.params import PackingParams
 from optimizer.packing.registry import METHODS
 from scenarios import Params
-from scenarios.findings import Finding
+from scenarios.reading.findings import Finding
 
 Share = Annotated[float, Field(gt=0.0, le=1.0)]
 """A share, above 0."""

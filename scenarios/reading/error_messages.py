@@ -11,7 +11,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from scenarios.errors import Problem
-from scenarios.findings import FINDING, Finding, Loc, is_tag
+from scenarios.reading.findings import FINDING, Finding, Loc, is_tag
 from scenarios.reading.yaml_reader import FILE, path_text, walk
 from scenarios.text.formatting import bracketed, choice, nearest, shown, suggestion
 

@@ -10,8 +10,8 @@ from typing import Any
 from scenarios.arguments import several
 from scenarios.arrivals import expand_arrivals
 from scenarios.errors import Problem, ScenarioError
-from scenarios.findings import Loc
 from scenarios.lengths import expand_lengths
+from scenarios.reading.findings import Loc
 from scenarios.reading.yaml_reader import FILE, LocatedDict, LocatedList, parse, path_text
 from scenarios.scenario import expand_devices
 from scenarios.text.formatting import shown

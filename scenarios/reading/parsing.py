@@ -14,8 +14,8 @@ from scenarios.adapters import Adapter
 from scenarios.base import MAX_FINDINGS, FrozenModel
 from scenarios.engine import EngineConfig
 from scenarios.errors import Problem, ScenarioError
-from scenarios.findings import Finding
 from scenarios.reading import error_messages
+from scenarios.reading.findings import Finding
 from scenarios.reading.yaml_reader import FILE, plain
 from scenarios.scenario import Device, Scenario, expand_devices
 from scenarios.service_levels import ServiceLevelObjectives

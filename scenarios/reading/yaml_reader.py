@@ -15,7 +15,7 @@ from typing import Any
 import yaml
 
 from scenarios.errors import Problem, ScenarioError
-from scenarios.findings import Loc
+from scenarios.reading.findings import Loc
 from scenarios.reading.scalars import MAX_DIGITS, resolve
 from scenarios.text.formatting import shortened
 

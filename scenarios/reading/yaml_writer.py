@@ -8,8 +8,8 @@ from typing import Any
 import yaml
 
 from scenarios.base import FrozenModel
-from scenarios.findings import is_tag
 from scenarios.lengths import FixedLengths
+from scenarios.reading.findings import is_tag
 from scenarios.reading.scalars import FLOAT, INT
 from scenarios.text.display import visible, visible_lines
 

@@ -14,9 +14,9 @@ from pydantic import ConfigDict, Field
 from scenarios.base import FrozenModel
 from scenarios.engine import EngineConfig
 from scenarios.errors import Problem, ScenarioError
-from scenarios.findings import Finding
 from scenarios.params import params_from
 from scenarios.reading import overrides as changes
+from scenarios.reading.findings import Finding
 from scenarios.reading.text_files import text_of
 from scenarios.reading.yaml_reader import parse
 from scenarios.text.formatting import choice, nearest

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from pydantic import AfterValidator
 from scipy.special import ndtr
 
-from scenarios.findings import Finding
 from scenarios.lengths import HistogramLengths
+from scenarios.reading.findings import Finding
 from scenarios.text.formatting import shown
 from twin.engine.requests import FloatArray, IntArray, Requests
 from twin.engine.setup import EngineSetup
