@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
@@ -16,7 +17,8 @@ from scenarios import Placement
 from scenarios.stopping.deadline import UNLIMITED, Deadline, Stopped
 from scenarios.stopping.interrupts import interrupted
 from scenarios.text.formatting import counted
-from twin import PlacementJudge, TwinJudge, ValidationReport
+from twin import GPUVerdict, PlacementJudge, TwinJudge, ValidationReport
+from twin.violations import LATENCIES
 
 
 @dataclass
@@ -243,15 +245,21 @@ def _message(search: Search, validation: ValidationReport | None) -> str:
     if validation.accepted:
         return f"a plan that the twin accepts{how}"
     rejected = validation.rejected
-    failed = [str(gpu.gpu) for gpu in rejected if gpu.memory_failure is not None]
+    said = f"the twin rejects {len(rejected):,} of {counted(len(validation.gpus), 'GPU')}"
+    return f"{said}: {', '.join(_faults(rejected))}{how}"
+
+
+def _faults(rejected: Sequence[GPUVerdict]) -> Iterator[str]:
+    """What the rejected GPUs of a plan miss, kind by kind."""
     starved = sum(len(gpu.starved) for gpu in rejected)
-    said = (
-        f"the twin rejects {len(rejected):,} of {counted(len(validation.gpus), 'GPU')}: "
-        f"{counted(starved, 'adapter')} {'starves' if starved == 1 else 'starve'}"
-    )
+    late = sum(any(v.code in LATENCIES for v in gpu.violations) for gpu in rejected)
+    failed = [str(gpu.gpu) for gpu in rejected if gpu.memory_failure is not None]
+    if starved:
+        yield f"{counted(starved, 'adapter')} {'starves' if starved == 1 else 'starve'}"
+    if late:
+        yield f"{counted(late, 'GPU')} {'misses' if late == 1 else 'miss'} a limit on latency"
     if failed:
         numbers = ", ".join(failed[:8]) + (f" and {len(failed) - 8} more" if len(failed) > 8 else "")
-        said += (
-            f", GPU{'s' if len(failed) > 1 else ''} {numbers} {'do' if len(failed) > 1 else 'does'} not start"
-        )
-    return said + how
+        yield f"GPU{'s' if len(failed) > 1 else ''} {numbers} {'do' if len(failed) > 1 else 'does'} not start"
+    if not (starved or late or failed):
+        yield "they serve too little of what is offered"

@@ -27,7 +27,7 @@ def add_to(app: typer.Typer) -> None:
 def list_command(json: JsonOption = None) -> None:
     """List the scenarios that come with lorapack."""
     import scenarios
-    from scenarios.text.tables import render, table
+    from scenarios.text.tables import Column, render, table
 
     rows = []
     check_outputs({"--json": json}, [one.path for one in scenarios.shipped()])
@@ -36,7 +36,8 @@ def list_command(json: JsonOption = None) -> None:
         load = sum(c.rate * c.count for c in scenario.classes)
         rows.append((shipped.name, scenario.model, scenario.n_adapters, round(load, 1), scenario.description))
     columns = ("name", "model", "adapters", "requests_per_s", "description")
-    text = render(table(("name", "model", ">adapters", ">req/s", "what it shows"), rows))
+    columns_shown = ("name", Column("model", 2), ">adapters", Column(">req/s", 1), "what it shows")
+    text = render(table(columns_shown, rows))
     values = [dict(zip(columns, row, strict=True)) for row in rows]
     deliver([text], text_output(json, lambda: json_module.dumps(values, indent=2)))
 

@@ -183,14 +183,15 @@ def methods_command() -> None:
     """List the placers, and the baselines of others, with what each one does and minimises."""
     import optimizer
     from optimizer.arguments import OBJECTIVES_EXPLAINED, objectives_of
-    from scenarios.text.tables import render, table
+    from scenarios.text.tables import Column, render, table
 
     rows = [
         (m.name, "yes" if m.exact else "no", objectives_of(m), m.summary)
         for m in optimizer.methods().values()
     ]
     rows += [(b.name, "no", objectives_of(b), b.summary) for b in optimizer.BASELINES.values()]
-    say(render(table(("method", "exact", "objectives", "what it does"), rows), OBJECTIVES_EXPLAINED))
+    columns = ("method", Column("exact", 1), Column("objectives", 2), "what it does")
+    say(render(table(columns, rows), OBJECTIVES_EXPLAINED))
 
 
 def names_in(given: list[str] | None) -> list[str] | None:

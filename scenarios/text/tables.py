@@ -130,8 +130,9 @@ class Table:
         """Every row as a block of its own, one line per column."""
         if self.title:
             yield Text(visible(self.title), style="bold")
-        for row in self.rows:
-            yield ""
+        for k, row in enumerate(self.rows):
+            if k or self.title:
+                yield ""
             yield figures(zip((column.heading for column in self.columns), row, strict=True))
 
 

@@ -146,3 +146,9 @@ def test_a_copy_that_is_not_installed_knows_its_version() -> None:
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True, timeout=300
     )
     assert said.stdout.strip() == optimizer.__version__
+
+
+def test_a_baselines_message_says_what_its_gpus_miss() -> None:
+    levels = ["service_levels.ttft_ms.p99=1", "replications=1", "workload.duration_s=60"]
+    result = optimizer.solve(scenarios.read("paper_mixed_32", overrides=levels), method="maxbackbone")
+    assert result.message == "the twin rejects 1 of 1 GPU: 1 GPU misses a limit on latency"

@@ -84,9 +84,8 @@ def made(**changes: Any) -> optimizer.Result:
         "objective": 2.0, "objective_values": (2.0,), "bound": 2.0, "gap": 0.0, "outer_bound": 2.0,
         "gpus": 2,
         "placement": placement(38, 58), "validation": ValidationReport(gpus=verdicts, distinct=2),
-        "iterations": 1, "cuts": 0, "seconds": 137.25, "preparation_seconds": 136.0,
-        "seed": 0, "version": "1",
-        "scenario": scenario(),
+        "iterations": 1, "cuts": 0, "seconds": 137.25, "preparation_seconds": 136.0, "seed": 0,
+        "version": "1", "scenario": scenario(),
     }  # fmt: skip
     return optimizer.Result(**(fields | changes))
 
