@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from scenarios.engine import EngineConfig
+from scenarios import EngineConfig
 from twin.memory.architectures import find_architecture
 from twin.memory.plan import memory_model, plan_memory
 

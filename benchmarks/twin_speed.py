@@ -25,8 +25,7 @@ from pathlib import Path
 import numpy as np
 
 import twin
-from scenarios import EngineConfig, FixedLengths, Workload
-from scenarios.adapters import AdapterClass
+from scenarios import AdapterClass, EngineConfig, FixedLengths, Workload
 from twin.engine.requests import Requests
 from twin.engine.run import simulate_requests
 from twin.engine.setup import EngineSetup

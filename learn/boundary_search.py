@@ -16,8 +16,7 @@ from learn.features import FEATURES, REGIMES, BoolArray, Engines, FloatArray, ca
 from learn.params import DEFAULTS, BoundaryParams, LearnParams
 from learn.space import DesignSpace
 from learn.steady_state import ESTIMATES, SteadyState
-from scenarios import Workload
-from scenarios.arrivals import DeterministicArrivals, GammaArrivals, PoissonArrivals, WeibullArrivals
+from scenarios import DeterministicArrivals, GammaArrivals, PoissonArrivals, WeibullArrivals, Workload
 from twin.judging import judge
 
 STEADY = (PoissonArrivals, GammaArrivals, WeibullArrivals, DeterministicArrivals)

@@ -25,11 +25,17 @@ from learn.sampling import sample
 from learn.space import DesignSpace, space_of, starting_options
 from learn.storage.cache import cache_folder, content_key, keep, kept_text
 from learn.storage.dataset import write_atomically
-from scenarios import Device, Scenario, read
-from scenarios.arrivals import PoissonArrivals, TraceArrivals
-from scenarios.catalogue import shipped
-from scenarios.engine import padded_rank
-from scenarios.stopping.deadline import UNLIMITED, Deadline
+from scenarios import (
+    UNLIMITED,
+    Deadline,
+    Device,
+    PoissonArrivals,
+    Scenario,
+    TraceArrivals,
+    padded_rank,
+    read,
+    shipped,
+)
 from scenarios.stopping.progress import Progress, silent
 from twin.profile import EngineProfile, find_profile
 

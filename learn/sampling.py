@@ -24,8 +24,7 @@ from learn.space import DesignSpace
 from learn.storage.cache import content_key, remove_leftovers
 from learn.storage.dataset import COLUMNS, Dataset, table_of
 from learn.storage.rounds import Rounds
-from scenarios import Problem, ScenarioError
-from scenarios.stopping.deadline import UNLIMITED, Deadline
+from scenarios import UNLIMITED, Deadline, Problem, ScenarioError
 from scenarios.stopping.progress import Progress, silent
 from twin.parallel import in_processes
 

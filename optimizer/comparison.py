@@ -29,12 +29,9 @@ from optimizer.result_text import (
 )
 from optimizer.search.params import DEFAULTS, SolveParams
 from optimizer.search.solve import find_method, solve
-from scenarios import Problem, Scenario, ScenarioError
+from scenarios import UNLIMITED, Deadline, Problem, Scenario, ScenarioError, noticed, spreadsheet_cell
 from scenarios.arguments import several
-from scenarios.stopping.deadline import UNLIMITED, Deadline
-from scenarios.stopping.interrupts import noticed
 from scenarios.stopping.progress import Progress, silent
-from scenarios.text.display import spreadsheet_cell
 from scenarios.text.formatting import counted
 from scenarios.text.tables import Column, Part, Table, render, table
 from twin.violations import Criterion

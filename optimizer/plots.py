@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from scenarios import LorapackError
-from scenarios.output import write_whole
+from scenarios import LorapackError, write_whole
 from scenarios.text.formatting import shortened
 
 if TYPE_CHECKING:

@@ -11,10 +11,9 @@ import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field
 
 from optimizer.result_text import outcome_lines, result_parts
-from scenarios import Placement, Scenario
+from scenarios import Placement, Scenario, visible
 from scenarios.base import PlainDir
 from scenarios.files import RESULT_VERSION
-from scenarios.text.display import visible
 from scenarios.text.formatting import counted
 from scenarios.text.tables import Part, render
 from twin.verdict import ValidationReport

@@ -10,8 +10,7 @@ from rich.text import Text
 
 from optimizer.packing.registry import METHODS
 from optimizer.search.objectives import LATENCY_OBJECTIVES
-from scenarios.service_levels import LatencyLimits, ServiceLevelObjectives
-from scenarios.text.display import visible
+from scenarios import LatencyLimits, ServiceLevelObjectives, visible
 from scenarios.text.formatting import choice, counted
 from scenarios.text.tables import Column, Listing, Mark, Part, Table, cell_text, marked, table
 from twin.violations import LATENCIES, Criterion

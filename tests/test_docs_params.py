@@ -7,7 +7,8 @@ from itertools import groupby
 from pathlib import Path
 
 from optimizer import SolveParams
-from scenarios.params import Params, parameter_table
+from scenarios import Params
+from scenarios.params import parameter_table
 from twin import CalibrationParams
 
 PAGE = Path(__file__).parents[1] / "docs" / "params.md"

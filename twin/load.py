@@ -7,9 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from scenarios.adapters import AdapterClass
-from scenarios.lengths import Lengths
-from scenarios.service_levels import AdapterSLO
+from scenarios import AdapterClass, AdapterSLO, Lengths
 from twin.engine.requests import FloatArray, IntArray
 from twin.violations import AdapterFigure, Criterion, Violation
 

@@ -11,16 +11,19 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from scenarios.engine import EngineConfig
-from scenarios.errors import LorapackError, ScenarioError
-from scenarios.lengths import HistogramLengths
-from scenarios.output import write_whole
+from scenarios import (
+    Device,
+    EngineConfig,
+    HistogramLengths,
+    LorapackError,
+    ScenarioError,
+    visible,
+    write_whole,
+)
 from scenarios.reading.error_messages import problems
 from scenarios.reading.findings import Finding
 from scenarios.reading.text_files import text_of
 from scenarios.reading.yaml_reader import json_problem
-from scenarios.scenario import Device
-from scenarios.text.display import visible
 from scenarios.text.formatting import bracketed, choice, suggestion
 from twin.engine.setup import SchedulerRules
 from twin.memory.plan import MemoryModel

@@ -19,15 +19,21 @@ from typing import Annotated, Any
 import numpy as np
 from pydantic import ConfigDict, Field
 
-from scenarios.base import FrozenModel
-from scenarios.errors import Problem, ScenarioError, cause_of
-from scenarios.output import OutputFileError, check_writable, write_whole
+from scenarios import (
+    FrozenModel,
+    OutputFileError,
+    Problem,
+    ScenarioError,
+    check_writable,
+    visible,
+    write_whole,
+)
+from scenarios.errors import cause_of
 from scenarios.reading.findings import Finding
 from scenarios.reading.parsing import model_from
 from scenarios.reading.text_files import text_of
 from scenarios.reading.yaml_reader import FILE, json_problem
 from scenarios.stopping.progress import Progress, silent
-from scenarios.text.display import visible
 from scenarios.text.formatting import shown
 from twin.engine.records import STEP_COLUMNS, RunRecords
 from twin.engine.requests import Requests

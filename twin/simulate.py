@@ -6,11 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from scenarios.arrivals import Arrivals, TraceArrivals
-from scenarios.engine import EngineConfig, padded_rank
-from scenarios.errors import LorapackError
-from scenarios.scenario import Scenario
-from scenarios.workload import Workload
+from scenarios import Arrivals, EngineConfig, LorapackError, Scenario, TraceArrivals, Workload, padded_rank
 from twin.engine.requests import IntArray, Requests
 from twin.engine.run import EngineInputError, simulate_requests
 from twin.engine.setup import EngineSetup

@@ -9,12 +9,17 @@ from itertools import groupby
 
 from joblib import Parallel, delayed
 
-from scenarios.adapters import AdapterClass, AdapterKind
-from scenarios.engine import EngineOption
-from scenarios.files import check_placement
-from scenarios.placement import PlacedGPU, Placement
-from scenarios.scenario import Scenario
-from scenarios.stopping.deadline import UNLIMITED, Deadline
+from scenarios import (
+    UNLIMITED,
+    AdapterClass,
+    AdapterKind,
+    Deadline,
+    EngineOption,
+    PlacedGPU,
+    Placement,
+    Scenario,
+    check_placement,
+)
 from scenarios.stopping.progress import Progress, silent
 from twin.judging import judge, profiles_of
 from twin.load import GPULoad

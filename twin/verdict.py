@@ -8,10 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict, computed_field
 
+from scenarios import PlacedGPU, Placement, ServiceLevelObjectives, visible
 from scenarios.base import PlainDir
-from scenarios.placement import PlacedGPU, Placement
-from scenarios.service_levels import ServiceLevelObjectives
-from scenarios.text.display import visible
 from scenarios.text.tables import Column, Part, render, table
 from twin.violations import LATENCIES, Criterion, Violation
 

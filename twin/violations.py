@@ -9,7 +9,7 @@ from typing import Self
 
 from pydantic import BaseModel, ConfigDict, computed_field
 
-from scenarios.service_levels import AdapterSLO, ServiceLevelObjectives
+from scenarios import AdapterSLO, ServiceLevelObjectives
 from twin.memory.plan import FAILURES
 
 NAMED = 3

@@ -14,9 +14,8 @@ import numpy as np
 import pandas as pd
 
 from learn.features import ADDITIVE, FEATURES, BoolArray, FloatArray, IntArray, shares_slots
-from scenarios import LorapackError
+from scenarios import LorapackError, write_whole
 from scenarios.errors import cause_of
-from scenarios.output import write_whole
 
 TARGETS = (
     "throughput_tok_per_s",

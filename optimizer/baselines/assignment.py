@@ -11,8 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from optimizer.packing.model.problem import FloatArray, IntArray, PackingError
-from scenarios import PlacedGPU, Placement, Scenario
-from scenarios.engine import padded_rank
+from scenarios import PlacedGPU, Placement, Scenario, padded_rank
 
 SlotRule = Callable[[int], int]
 """Slots of a GPU by its number of adapters."""

@@ -13,9 +13,7 @@ from optimizer.result import Result, ResultStop
 from optimizer.search.objectives import PRICES, latency_objective_of, price
 from optimizer.search.params import DEFAULTS, SolveParams
 from optimizer.version import __version__
-from scenarios import Placement
-from scenarios.stopping.deadline import UNLIMITED, Deadline, Stopped
-from scenarios.stopping.interrupts import interrupted
+from scenarios import UNLIMITED, Deadline, Placement, Stopped, interrupted
 from scenarios.text.formatting import counted
 from twin import GPUVerdict, PlacementJudge, TwinJudge, ValidationReport
 from twin.violations import LATENCIES

@@ -54,7 +54,7 @@ def validate_command(
     import scenarios
     import twin
     from optimizer.cli.progress_display import progress_shown
-    from scenarios.files import sources
+    from scenarios import sources
 
     changes = [*(set_ or ()), *(() if seed is None else (f"seed={seed}",))]
     chosen = scenario_in(scenario, changes)
@@ -93,8 +93,7 @@ def simulate_command(
     """
     import twin
     from optimizer.cli.progress_display import progress_shown
-    from scenarios.engine import MAX_LORA_RANKS
-    from scenarios.files import sources
+    from scenarios import MAX_LORA_RANKS, sources
     from scenarios.text.formatting import choice
     from twin.service_levels import replication_of, verdict_on
 

@@ -88,7 +88,7 @@ def fit_command(
     from learn.region_store import PLAN
     from learn.space import no_option
     from optimizer.cli.progress_display import progress_shown
-    from scenarios.files import sources
+    from scenarios import sources
 
     if measured is not None and not assess:
         raise typer.BadParameter("--measured is for the assessment; give --assess too")

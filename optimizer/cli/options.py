@@ -76,7 +76,8 @@ def noticing_signals(command: Callable[P, None]) -> Callable[P, None]:
 
     @wraps(command)
     def run(*args: P.args, **kwargs: P.kwargs) -> None:
-        from scenarios.stopping.interrupts import ignore_signals, noticed
+        from scenarios import noticed
+        from scenarios.stopping.interrupts import ignore_signals
 
         with noticed():
             try:

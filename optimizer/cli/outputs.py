@@ -14,8 +14,8 @@ import typer
 
 from optimizer.cli.exits import EXIT_SOLVED, EXIT_USAGE
 from optimizer.cli.streams import note, say, say_exactly, show
-from scenarios import LorapackError, OutputFileError, Placement, write_placement
-from scenarios.output import check_writable, descriptor_of, same_file, write_whole
+from scenarios import LorapackError, OutputFileError, Placement, check_writable, write_placement, write_whole
+from scenarios.output import descriptor_of, same_file
 from scenarios.text.tables import Part
 
 STDOUT = "-"

@@ -68,7 +68,7 @@ def replan_command(
     import optimizer
     import scenarios
     from optimizer.cli.progress_display import progress_shown
-    from scenarios.files import sources
+    from scenarios import sources
 
     chosen, running = scenario_in(scenario, set_), scenarios.read_placement(from_)
     tuned = params_in(params, optimizer.SolveParams)

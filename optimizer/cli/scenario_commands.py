@@ -49,7 +49,7 @@ def show_command(scenario: ScenarioArgument, set_: SetOption = None, json: JsonO
     lorapack scenarios show mixed_ranks > mine.yaml
     """
     import scenarios
-    from scenarios.files import sources
+    from scenarios import sources
     from scenarios.text.tables import render, table
 
     chosen = scenarios.read(scenario, overrides=set_ or ())

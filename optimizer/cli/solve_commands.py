@@ -27,7 +27,7 @@ from optimizer.cli.options import (
 from optimizer.cli.outputs import Output, check_outputs, deliver, placement_output, text_output
 from optimizer.cli.streams import say
 from optimizer.result import Result
-from scenarios.stopping.interrupts import interrupted
+from scenarios import interrupted
 
 MethodOption = Annotated[
     str, typer.Option(metavar="METHOD", help="exact, greedy, bfd, ...: `lorapack methods` lists them.")
@@ -94,7 +94,7 @@ def solve_command(
     """
     import optimizer
     from optimizer.cli.progress_display import progress_shown
-    from scenarios.files import sources
+    from scenarios import sources
 
     chosen, tuned = scenario_in(scenario, set_), params_in(params, optimizer.SolveParams)
     check_outputs({"--json": json, "--placement": placement}, (*sources(scenario, chosen), params))
@@ -148,7 +148,7 @@ def compare_command(
     import optimizer
     from optimizer.cli.progress_display import progress_shown
     from optimizer.plots import picture_format
-    from scenarios.files import sources
+    from scenarios import sources
 
     chosen = [scenario_in(name, set_) for name in scenario]
     read = [file for name, one in zip(scenario, chosen, strict=True) for file in sources(name, one)]

@@ -11,8 +11,8 @@ from contextlib import contextmanager, suppress
 from typing import TextIO
 
 from optimizer.cli.exits import EXIT_FAILURE, EXIT_USAGE
-from scenarios.output import OutputFileError
-from scenarios.text.display import escaped, visible_lines
+from scenarios import OutputFileError, visible_lines
+from scenarios.text.display import escaped
 from scenarios.text.tables import Part, render
 
 _PLAIN = {

@@ -21,8 +21,8 @@ from optimizer.packing.model.search_state import (
     relative_gap,
 )
 from optimizer.packing.registry import METHODS, Method
-from scenarios.stopping.deadline import Deadline
-from scenarios.stopping.interrupts import interrupted, noticed, request
+from scenarios import Deadline, interrupted, noticed
+from scenarios.stopping.interrupts import request
 
 
 class CheckFailedError(PackingError):

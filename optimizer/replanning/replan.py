@@ -39,9 +39,7 @@ from optimizer.search.preparation import learned_regions, prepare
 from optimizer.search.result_builder import Outcome, build_result, planless_result
 from optimizer.search.solve import adjusted, search_of
 from optimizer.search.splitting import InfeasibleError
-from scenarios import Placement, Problem, Scenario, ScenarioError
-from scenarios.stopping.deadline import Deadline, Stopped
-from scenarios.stopping.interrupts import noticed
+from scenarios import Deadline, Placement, Problem, Scenario, ScenarioError, Stopped, noticed
 from scenarios.stopping.progress import Progress, interruptible, silent
 from twin import TwinJudge
 

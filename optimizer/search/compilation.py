@@ -12,8 +12,7 @@ import numpy as np
 
 import twin
 from optimizer.packing.warm_up import compile_kernels
-from scenarios import EngineConfig, FixedLengths, ServiceLevelObjectives, Workload
-from scenarios.stopping.deadline import Deadline, Stopped
+from scenarios import Deadline, EngineConfig, FixedLengths, ServiceLevelObjectives, Stopped, Workload
 from scenarios.stopping.interrupts import leave_behind
 from scenarios.stopping.progress import Progress
 from twin import EngineProfile, GPULoad

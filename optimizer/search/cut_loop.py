@@ -14,7 +14,7 @@ from optimizer.packing.model.params import DEFAULTS, LocalSearchParams, PackingP
 from optimizer.packing.model.problem import Bin, NoGoodCut, Packing, PackingProblem
 from optimizer.packing.model.search_state import PackingResult
 from optimizer.search.judging import Pattern, PatternJudge
-from scenarios.stopping.deadline import Deadline, Stopped
+from scenarios import Deadline, Stopped
 from scenarios.stopping.progress import Progress, silent
 from twin import GPUVerdict
 

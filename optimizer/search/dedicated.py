@@ -9,9 +9,7 @@ from itertools import accumulate
 
 from optimizer.search.judging import named
 from optimizer.search.params import DEFAULTS, SplittingParams
-from scenarios import AdapterClass, Device, EngineOption, Scenario
-from scenarios.engine import padded_rank
-from scenarios.stopping.deadline import UNLIMITED, Deadline
+from scenarios import UNLIMITED, AdapterClass, Deadline, Device, EngineOption, Scenario, padded_rank
 from twin import GPUContent, GPUVerdict, TwinJudge
 
 

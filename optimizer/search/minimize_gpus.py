@@ -14,8 +14,7 @@ from optimizer.packing.registry import Method
 from optimizer.search.cut_loop import AcceptedPlan, CutLoop, LoopResult, Solver, fixed_method
 from optimizer.search.instance import Instance
 from optimizer.search.params import DEFAULTS, SolveParams
-from scenarios.stopping.deadline import Deadline
-from scenarios.stopping.interrupts import interrupted
+from scenarios import Deadline, interrupted
 
 
 @dataclass(frozen=True)

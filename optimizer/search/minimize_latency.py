@@ -14,8 +14,7 @@ from optimizer.search.cut_loop import AcceptedPlan, LoopResult, split_in_half
 from optimizer.search.minimize_gpus import Search
 from optimizer.search.objective_order import Choice, as_good, best_in_order
 from optimizer.search.objectives import LatencyObjective, latency_objective_of
-from scenarios.stopping.deadline import Deadline
-from scenarios.stopping.interrupts import interrupted
+from scenarios import Deadline, interrupted
 
 FALLBACK_METHOD = "cpsat"
 """Method for the model of the latency where the chosen one does not know the objective."""

@@ -11,8 +11,7 @@ from optimizer.search.dedicated import DedicatedGPUCheck, loosened
 from optimizer.search.instance import Instance, build_instance
 from optimizer.search.params import DEFAULTS, SolveParams
 from optimizer.search.splitting import InfeasibleError, split_hot_adapters
-from scenarios import Scenario, ServiceLevelObjectives
-from scenarios.stopping.deadline import UNLIMITED, Deadline
+from scenarios import UNLIMITED, Deadline, Scenario, ServiceLevelObjectives
 from twin import TwinJudge
 
 

@@ -18,9 +18,7 @@ from optimizer.search.objective_order import Choice, plan_value
 from optimizer.search.objectives import PRICES, latency_objective_of
 from optimizer.search.splitting import InfeasibleError
 from optimizer.version import __version__
-from scenarios import Placement, Scenario
-from scenarios.stopping.deadline import Deadline, Stopped
-from scenarios.stopping.interrupts import interrupted
+from scenarios import Deadline, Placement, Scenario, Stopped, interrupted
 from scenarios.text.formatting import counted
 from twin import ValidationReport
 

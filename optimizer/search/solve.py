@@ -24,9 +24,7 @@ from optimizer.search.params import DEFAULTS, SolveParams
 from optimizer.search.preparation import learned_regions, prepare
 from optimizer.search.result_builder import Outcome, build_result, planless_result
 from optimizer.search.splitting import InfeasibleError
-from scenarios import Scenario, ScenarioError
-from scenarios.stopping.deadline import Deadline, Stopped
-from scenarios.stopping.interrupts import noticed
+from scenarios import Deadline, Scenario, ScenarioError, Stopped, noticed
 from scenarios.stopping.progress import Progress, interruptible, silent
 from twin import TwinJudge
 

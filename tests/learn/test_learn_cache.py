@@ -26,8 +26,7 @@ from learn import DatasetError, DesignSpace, Regions, SamplingPlan, sampling
 from learn.boundary_search import BoundarySearch
 from learn.region import _digest
 from learn.storage import cache
-from scenarios import OutputFileError, Scenario
-from scenarios.files import override
+from scenarios import OutputFileError, Scenario, override
 from twin.profile import EngineProfile
 
 TINY = SamplingPlan(compositions=24, round_size=8, max_runs=5, width=1.15, spread=0, seed=1)

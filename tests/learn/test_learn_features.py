@@ -15,8 +15,7 @@ from learn.features import (
     additive_features,
     candidate_features,
 )
-from scenarios import AdapterClass, FixedLengths
-from scenarios.lengths import LognormalLengths
+from scenarios import AdapterClass, FixedLengths, LognormalLengths
 
 NAMES = [f.name for f in FEATURES]
 

@@ -24,9 +24,7 @@ from learn.params import (
 )
 from learn.region import FORMAT
 from learn.storage.dataset import COLUMNS
-from scenarios import Params, Scenario, read
-from scenarios.catalogue import shipped
-from scenarios.files import override
+from scenarios import Params, Scenario, override, read, shipped
 from twin.profile import EngineProfile, find_profile
 
 TINY = SamplingPlan(compositions=24, round_size=24, max_runs=5, width=1.15, spread=0, seed=1)

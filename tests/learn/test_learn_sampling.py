@@ -20,8 +20,7 @@ from learn.boundary_search import (
 from learn.design import Composition, compositions
 from learn.features import ADDITIVE
 from learn.params import LearnParams, SearchParams
-from scenarios import FixedLengths, ScenarioError, Workload
-from scenarios.files import override
+from scenarios import FixedLengths, ScenarioError, Workload, override
 from twin import GPULoad, GPUVerdict, find_profile
 from twin.judging import judge
 

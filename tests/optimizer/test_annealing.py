@@ -12,7 +12,7 @@ from optimizer.packing.model.checker import check
 from optimizer.packing.model.params import AnnealingParams, CoolingSchedule, PackingParams
 from optimizer.packing.model.problem import PackingProblem
 from optimizer.packing.model.search_state import SearchState
-from scenarios.stopping.deadline import Deadline
+from scenarios import Deadline
 
 SIZES = np.array([0.6, 0.4, 0.0])[:, None, None]  # classes, one option, one row; the last is nothing
 

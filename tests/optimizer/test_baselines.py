@@ -35,7 +35,7 @@ from optimizer.baselines.run import Search
 from optimizer.baselines.saturation import Saturation, measured_throughputs
 from optimizer.baselines.surrogate_oracle import SurrogateOracle, learned_surrogate
 from optimizer.packing.model.problem import PackingError
-from scenarios.stopping.deadline import Deadline
+from scenarios import Deadline
 
 SPREADING = ("random", "random-all", "least-rate", "least-rate-third", "dlora", "loraserve")
 

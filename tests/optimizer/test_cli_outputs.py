@@ -14,7 +14,7 @@ import learn
 import optimizer
 import scenarios
 import twin
-from scenarios.text.display import visible_lines
+from scenarios import visible_lines
 
 Lorapack = Callable[..., tuple[int, str, str]]
 

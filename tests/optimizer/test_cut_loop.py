@@ -17,8 +17,7 @@ from optimizer.search.instance import Instance
 from optimizer.search.judging import Pattern
 from optimizer.search.minimize_gpus import GPUMinimum, Minimizer, Search, cheaper_than, minimize_gpus, relaxed
 from optimizer.search.objective_order import minimize_second_price
-from scenarios import EngineOption
-from scenarios.stopping.deadline import Deadline, Stopped
+from scenarios import Deadline, EngineOption, Stopped
 from twin import GPUVerdict
 
 Rule = Callable[[Pattern], bool]

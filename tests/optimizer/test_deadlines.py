@@ -17,9 +17,8 @@ from optimizer.packing.heuristics.first_fit import BinFiller
 from optimizer.packing.model.checker import check
 from optimizer.packing.model.problem import Bin, Packing, PackingOption, PackingProblem
 from optimizer.packing.model.search_state import SearchState
-from scenarios import EngineOption
+from scenarios import Deadline, EngineOption
 from scenarios.stopping import deadline
-from scenarios.stopping.deadline import Deadline
 
 PATIENCE = 6
 """Times that a placer may ask before its deadline has passed."""

@@ -16,10 +16,8 @@ from optimizer.packing.model.search_state import PackingResult, Status, StopReas
 from optimizer.packing.warm_up import compile_kernels
 from optimizer.search.cut_loop import CutLoop
 from optimizer.search.minimize_gpus import GPUMinimum, Search, minimize_gpus
-from scenarios import EngineOption
+from scenarios import UNLIMITED, Deadline, EngineOption, noticed
 from scenarios.stopping import interrupts
-from scenarios.stopping.deadline import UNLIMITED, Deadline
-from scenarios.stopping.interrupts import noticed
 from twin import GPUVerdict
 
 

@@ -18,8 +18,7 @@ from optimizer.packing.model.checker import check
 from optimizer.packing.model.cuts import at_least
 from optimizer.packing.model.problem import NoGoodCut, PackingOption, PackingProblem
 from optimizer.search.instance import _dominance
-from scenarios import AdapterClass
-from scenarios.lengths import FixedLengths
+from scenarios import AdapterClass, FixedLengths
 
 MANY = 20_000
 

@@ -15,7 +15,7 @@ from optimizer import SolveParams
 from optimizer.baselines.params import BaselineParams
 from optimizer.cli.commands import app
 from optimizer.search.params import GPUMinimizationParams, LatencyParams
-from scenarios.stopping.deadline import Stopped
+from scenarios import Stopped
 
 
 @pytest.fixture

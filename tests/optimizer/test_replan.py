@@ -26,8 +26,7 @@ from optimizer.replanning.replan import Mover, Nearest, replan
 from optimizer.search.cut_loop import AcceptedPlan, CutLoop, pattern_of
 from optimizer.search.judging import Pattern
 from optimizer.search.minimize_gpus import Search
-from scenarios import EngineOption, PlacedGPU, Placement
-from scenarios.stopping.deadline import Deadline
+from scenarios import Deadline, EngineOption, PlacedGPU, Placement
 from twin import GPUVerdict
 
 

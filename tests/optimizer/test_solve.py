@@ -24,7 +24,7 @@ from optimizer.search.minimize_gpus import GPUMinimum, Search
 from optimizer.search.minimize_latency import spread
 from optimizer.search.objectives import LATENCY_OBJECTIVES
 from optimizer.search.preparation import instance_of, learned_regions
-from scenarios.stopping.deadline import Deadline
+from scenarios import Deadline
 
 
 @pytest.fixture(scope="module")

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from optimizer.packing import PackingError, PackingOption
+from scenarios import Problem, ScenarioError
 from scenarios.arguments import ArgumentCheck, instance_of, is_number, number, refuse, whole
-from scenarios.errors import InputError, Problem, ScenarioError
+from scenarios.errors import InputError
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import scenarios
-from scenarios.arrivals import DeterministicArrivals, GammaArrivals, PiecewiseArrivals, UnpredictableArrivals
+from scenarios import DeterministicArrivals, GammaArrivals, PiecewiseArrivals, UnpredictableArrivals
 from scenarios.reading.scalars import resolve
 from scenarios.reading.yaml_reader import parse
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 from rich.cells import cell_len
 
-from scenarios.text.display import visible_lines
+from scenarios import visible_lines
 from scenarios.text.tables import WIDTH, Column, Listing, Part, figures, item, marked, render, runs_of, table
 
 HOSTILE = "[red]a[/] :bug: \x1b[2J\n\u202e"

@@ -10,18 +10,20 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from scenarios.arrivals import (
+from scenarios import (
     Arrivals,
     DeterministicArrivals,
+    FixedLengths,
     GammaArrivals,
+    Lengths,
+    LognormalLengths,
     PiecewiseArrivals,
     PoissonArrivals,
     TraceArrivals,
     UnpredictableArrivals,
     WeibullArrivals,
+    Workload,
 )
-from scenarios.lengths import FixedLengths, Lengths, LognormalLengths
-from scenarios.workload import Workload
 from twin.engine.requests import Requests
 from twin.load import GPULoad
 from twin.workload.arrivals import WorkloadError, draw_requests, rate_walk

@@ -13,6 +13,7 @@ import scenarios
 import twin
 from scenarios import (
     Adapter,
+    AdapterClass,
     Device,
     EngineConfig,
     FixedLengths,
@@ -24,7 +25,6 @@ from scenarios import (
     ServiceLevelObjectives,
     Workload,
 )
-from scenarios.adapters import AdapterClass
 from twin.engine.records import RunRecords
 from twin.metrics import due_shares
 from twin.result import SimulationResult

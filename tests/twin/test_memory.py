@@ -12,7 +12,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from scenarios.engine import MAX_LORA_RANKS, EngineConfig
+from scenarios import MAX_LORA_RANKS, EngineConfig
 from twin.memory.allocator import MIB, CachingAllocator
 from twin.memory.architectures import find_architecture, shipped_architectures
 from twin.memory.plan import MemoryModel, MemoryPlan, TensorParallelError, memory_model, plan_memory

@@ -13,8 +13,7 @@ import numpy as np
 import pytest
 
 import twin
-from scenarios import OutputFileError, ScenarioError
-from scenarios.errors import LorapackError
+from scenarios import LorapackError, OutputFileError, ScenarioError
 
 FILES = sorted((Path(__file__).parent / "data" / "vllm_schedules").glob("*/*.json.gz"))
 

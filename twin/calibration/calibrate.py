@@ -12,7 +12,7 @@ import pandas as pd
 from joblib import delayed
 from numpy.typing import NDArray
 
-from scenarios.errors import LorapackError, Problem, ScenarioError
+from scenarios import LorapackError, Problem, ScenarioError
 from scenarios.stopping.progress import Progress, silent
 from twin.calibration.cost_terms import candidate_terms
 from twin.calibration.frontend import StallEvidence, final_stall_s, fit_scrape, stall_evidence

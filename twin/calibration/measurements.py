@@ -11,10 +11,7 @@ import numpy as np
 import pandas as pd
 from pydantic import ConfigDict, Field
 
-from scenarios.base import FrozenModel
-from scenarios.engine import EngineConfig
-from scenarios.errors import Problem, ScenarioError
-from scenarios.params import params_from
+from scenarios import EngineConfig, FrozenModel, Problem, ScenarioError, params_from
 from scenarios.reading import overrides as changes
 from scenarios.reading.findings import Finding
 from scenarios.reading.text_files import text_of

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from scenarios.params import Params
+from scenarios import Params
 from scenarios.reading.findings import Finding
 from twin.measured.params import FidelityParams
 

@@ -11,8 +11,7 @@ import numpy as np
 import pandas as pd
 from joblib import delayed
 
-from scenarios.engine import EngineConfig
-from scenarios.output import check_writable
+from scenarios import EngineConfig, check_writable
 from scenarios.stopping.progress import Progress, silent
 from twin.engine.records import RunRecords
 from twin.engine.requests import Requests

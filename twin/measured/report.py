@@ -10,8 +10,7 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from pandas.api.types import is_numeric_dtype
 
-from scenarios.output import write_whole
-from scenarios.text.display import spreadsheet_cell
+from scenarios import spreadsheet_cell, write_whole
 from scenarios.text.tables import render, table
 from twin.measured.runs import with_defaults
 

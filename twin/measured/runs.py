@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from pydantic import AfterValidator
 from scipy.special import ndtr
 
-from scenarios.lengths import HistogramLengths
+from scenarios import HistogramLengths
 from scenarios.reading.findings import Finding
 from scenarios.text.formatting import shown
 from twin.engine.requests import FloatArray, IntArray, Requests

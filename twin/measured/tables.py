@@ -12,8 +12,8 @@ from typing import Annotated, Any, TypeVar
 import pandas as pd
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
-from scenarios.base import FrozenModel
-from scenarios.errors import SHOWN_PROBLEMS, Problem, ScenarioError, cause_of
+from scenarios import FrozenModel, Problem, ScenarioError
+from scenarios.errors import SHOWN_PROBLEMS, cause_of
 from scenarios.reading.error_messages import problems as in_words
 from scenarios.reading.text_files import text_of
 from scenarios.reading.yaml_reader import FILE

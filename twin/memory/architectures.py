@@ -10,8 +10,8 @@ from typing import Literal, get_args
 
 from pydantic import Field, ValidationError, model_validator
 
-from scenarios.base import FrozenModel
-from scenarios.errors import LorapackError, cause_of
+from scenarios import FrozenModel, LorapackError
+from scenarios.errors import cause_of
 
 ModelType = Literal["llama", "mistral", "mixtral", "qwen2", "qwen3", "gemma2", "phi3"]
 """Values of ``model_type`` whose layers are known."""

@@ -16,7 +16,8 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from scenarios.errors import LorapackError, cause_of
+from scenarios import LorapackError
+from scenarios.errors import cause_of
 from twin.engine.requests import FloatArray, IntArray, Requests
 from twin.workload.gaps import ExponentialGaps, GammaGaps, Gaps, WeibullGaps
 

@@ -19,7 +19,7 @@ from optimizer.packing.model.params import DEFAULTS
 from optimizer.packing.model.problem import PackingProblem
 from optimizer.packing.model.search_state import SearchState
 from optimizer.packing.native_search import solve_in_thread
-from scenarios.stopping.interrupts import interrupted
+from scenarios import interrupted
 
 TOLERANCE = 1e-9
 """Feasibility and integrality tolerance: far below the resolution of a scaled row."""

@@ -20,7 +20,7 @@ from optimizer.packing.model.options import BinLimits
 from optimizer.packing.model.params import DEFAULTS, LocalSearchParams
 from optimizer.packing.model.problem import Bin, FloatArray, IntArray, Packing, PackingOption, PackingProblem
 from optimizer.packing.model.search_state import SearchState
-from scenarios.stopping.deadline import UNLIMITED, Deadline
+from scenarios import UNLIMITED, Deadline
 
 
 @dataclass(frozen=True, eq=False)

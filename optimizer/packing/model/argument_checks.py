@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from optimizer.packing.model.arrays import FloatArray, IntArray
+from scenarios import Problem
 from scenarios.arguments import is_number
-from scenarios.errors import InputError, Problem
+from scenarios.errors import InputError
 
 
 class PackingError(InputError):

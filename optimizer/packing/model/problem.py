@@ -28,8 +28,9 @@ from optimizer.packing.model.arrays import FloatArray as FloatArray
 from optimizer.packing.model.arrays import IntArray as IntArray
 from optimizer.packing.model.problem_checks import option_problems, problem_problems
 from optimizer.packing.model.scaling import ScaledRows, integer_rows
+from scenarios import EngineOption
 from scenarios.arguments import refuse
-from scenarios.engine import EngineOption, Regime
+from scenarios.engine import Regime
 
 Objective = Literal["price", "worst", "mean"]
 """What to minimise: the sum of the bins' prices, or the worst or mean latency over ``max_bins`` bins."""

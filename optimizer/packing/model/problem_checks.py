@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from scenarios.errors import Problem
+from scenarios import Problem
 
 if TYPE_CHECKING:
     from optimizer.packing.model.problem import PackingOption, PackingProblem
