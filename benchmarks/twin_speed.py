@@ -26,9 +26,8 @@ import numpy as np
 
 import twin
 from scenarios import AdapterClass, EngineConfig, FixedLengths, Workload
-from twin.engine.requests import Requests
+from twin import EngineSetup, Requests
 from twin.engine.run import simulate_requests
-from twin.engine.setup import EngineSetup
 
 PROMPT, OUTPUT = FixedLengths(tokens=222), FixedLengths(tokens=195)
 HOUR_S = 3600.0

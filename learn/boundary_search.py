@@ -17,7 +17,7 @@ from learn.params import DEFAULTS, BoundaryParams, LearnParams
 from learn.space import DesignSpace
 from learn.steady_state import ESTIMATES, SteadyState
 from scenarios import DeterministicArrivals, GammaArrivals, PoissonArrivals, WeibullArrivals, Workload
-from twin.judging import judge
+from twin import judge
 
 STEADY = (PoissonArrivals, GammaArrivals, WeibullArrivals, DeterministicArrivals)
 """Arrivals whose rates do not change, so that any part of a run is like the whole."""

@@ -20,14 +20,12 @@ from learn.surrogate import Surrogate, within
 from scenarios import Problem, ScenarioError
 from scenarios.stopping.progress import Progress, silent
 from scenarios.text.tables import render, table
-from twin.load import GPULoad
+from twin import EngineProfile, GPULoad, simulate
 from twin.measured.predict import predict_all
 from twin.measured.report import smape
 from twin.measured.runs import MeasuredRun, measured_runs, read_runs, run_requests, selected
 from twin.metrics import GPUMetrics
 from twin.parallel import in_processes
-from twin.profile import EngineProfile
-from twin.simulate import simulate
 
 PAPER = (
     ("random forest", "4.39 / 5.28", "10.99 / 8.96", ".955 / .994"),

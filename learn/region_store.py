@@ -37,7 +37,7 @@ from scenarios import (
     shipped,
 )
 from scenarios.stopping.progress import Progress, silent
-from twin.profile import EngineProfile, find_profile
+from twin import EngineProfile, find_profile
 
 _log = logging.getLogger(__name__)
 

@@ -26,8 +26,7 @@ from scenarios import (
     Workload,
     padded_rank,
 )
-from twin.memory.plan import plan_memory
-from twin.profile import EngineProfile
+from twin import EngineProfile, plan_memory
 from twin.workload.lengths import mean_square_tokens
 
 DESIGN = 3

@@ -34,7 +34,7 @@ from scenarios.arguments import several
 from scenarios.stopping.progress import Progress, silent
 from scenarios.text.formatting import counted
 from scenarios.text.tables import Column, Part, Table, render, table
-from twin.violations import Criterion
+from twin import Criterion
 
 MOST_SHOWN = 16
 """Most GPUs of a plan that a summary lists one by one."""

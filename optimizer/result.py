@@ -16,7 +16,7 @@ from scenarios.base import PlainDir
 from scenarios.files import RESULT_VERSION
 from scenarios.text.formatting import counted
 from scenarios.text.tables import Part, render
-from twin.verdict import ValidationReport
+from twin import ValidationReport
 
 if TYPE_CHECKING:
     from optimizer.explanation.explain import Explanation

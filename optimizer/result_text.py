@@ -13,7 +13,8 @@ from optimizer.search.objectives import LATENCY_OBJECTIVES
 from scenarios import LatencyLimits, ServiceLevelObjectives, visible
 from scenarios.text.formatting import choice, counted
 from scenarios.text.tables import Column, Listing, Mark, Part, Table, cell_text, marked, table
-from twin.violations import LATENCIES, Criterion
+from twin import Criterion
+from twin.violations import LATENCIES
 
 if TYPE_CHECKING:
     from optimizer.result import Result

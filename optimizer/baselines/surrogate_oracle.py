@@ -13,8 +13,7 @@ import numpy as np
 
 import learn
 import twin
-from learn.design import SamplingPlan
-from learn.region_store import PLAN
+from learn import PLAN, SamplingPlan
 from learn.storage.cache import cache_folder
 from optimizer.packing.model.problem import FloatArray
 from scenarios import UNLIMITED, Deadline, Device, EngineOption, Scenario

@@ -84,8 +84,8 @@ def fit_command(
     import learn
     import optimizer
     import twin
+    from learn import PLAN
     from learn.measured_evaluation import read_results
-    from learn.region_store import PLAN
     from learn.space import no_option
     from optimizer.cli.progress_display import progress_shown
     from scenarios import sources
@@ -130,9 +130,9 @@ def _errors(
 ) -> str:
     """Errors as text."""
     import learn
+    from learn import PLAN
     from learn.design import assessment_plan
     from learn.measured_evaluation import assess_measured, measured_text
-    from learn.region_store import PLAN
     from twin.measured.report import as_text
 
     surrogates = []

@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
-from learn.features import additive_features
-from learn.region import OptionRows
+from learn import OptionRows, additive_features
 from optimizer.explanation.sensitivity import WhatIf, what_ifs, without_limits
 from optimizer.packing.bounds.price_bounds import continuous_relaxation
 from optimizer.packing.model.problem import FloatArray, PackingProblem

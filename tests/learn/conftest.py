@@ -7,7 +7,7 @@ import pytest
 import learn
 from learn import Dataset, DesignSpace, SamplingPlan
 from scenarios import Scenario, from_mapping
-from twin.profile import EngineProfile, find_profile
+from twin import EngineProfile, find_profile
 
 SMALL = {
     "name": "small",

@@ -7,10 +7,10 @@ import pytest
 from sklearn.metrics import f1_score
 
 import learn
-from learn import Dataset, DesignSpace, FeasibilityRegion
+from learn import Dataset, DesignSpace, FeasibilityRegion, OptionRows
 from learn.assessment import given_away, macro_f1, region_quality, surrogate_quality
 from learn.features import ADDITIVE
-from learn.region import Domain, OptionRows, Row
+from learn.region import Domain, Row
 
 MEASURED = Path(__file__).parents[3] / "shared/measurements/serving_runs.csv"
 

@@ -11,7 +11,7 @@ from learn.design import TEST_SEED, assessment_plan, compositions
 from learn.space import Option, no_option
 from optimizer.cli import main
 from scenarios import Scenario, ScenarioError, override
-from twin.profile import EngineProfile
+from twin import EngineProfile
 
 
 @pytest.fixture(scope="module")

@@ -10,14 +10,13 @@ from pathlib import Path
 import pytest
 
 import learn
+from learn import LearnParams, SamplingPlan
 from learn import region_store as make
-from learn.design import SamplingPlan
 from learn.features import ADDITIVE
 from learn.params import (
     BoundaryParams,
     DesignParams,
     LatencyFitParams,
-    LearnParams,
     RegionFitParams,
     SearchParams,
     SurrogateParams,
@@ -25,7 +24,7 @@ from learn.params import (
 from learn.region import FORMAT
 from learn.storage.dataset import COLUMNS
 from scenarios import Params, Scenario, override, read, shipped
-from twin.profile import EngineProfile, find_profile
+from twin import EngineProfile, find_profile
 
 TINY = SamplingPlan(compositions=24, round_size=24, max_runs=5, width=1.15, spread=0, seed=1)
 

@@ -12,17 +12,24 @@ from joblib.parallel import SequentialBackend
 
 import learn
 import scenarios
-from learn import BoundaryError, Dataset, DatasetError, DesignSpace, SamplingPlan, boundary_search
+from learn import (
+    BoundaryError,
+    Dataset,
+    DatasetError,
+    DesignSpace,
+    LearnParams,
+    SamplingPlan,
+    boundary_search,
+)
 from learn.boundary import BoundaryModel
 from learn.boundary_search import (
     BoundarySearch,
 )
 from learn.design import Composition, compositions
 from learn.features import ADDITIVE
-from learn.params import LearnParams, SearchParams
+from learn.params import SearchParams
 from scenarios import FixedLengths, ScenarioError, Workload, override
-from twin import GPULoad, GPUVerdict, find_profile
-from twin.judging import judge
+from twin import GPULoad, GPUVerdict, find_profile, judge
 
 SEARCH = SearchParams()
 

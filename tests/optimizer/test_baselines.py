@@ -12,7 +12,7 @@ import pytest
 import optimizer
 import scenarios
 import twin
-from learn.design import SamplingPlan
+from learn import SamplingPlan
 from optimizer.baselines.assignment import (
     SingleAdapters,
     assigned,

@@ -10,7 +10,8 @@ from typer.testing import CliRunner
 
 import optimizer
 import scenarios
-from learn.params import LearnParams, SearchParams
+from learn import LearnParams
+from learn.params import SearchParams
 from optimizer import SolveParams
 from optimizer.baselines.params import BaselineParams
 from optimizer.cli.commands import app

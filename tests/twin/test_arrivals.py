@@ -24,9 +24,8 @@ from scenarios import (
     WeibullArrivals,
     Workload,
 )
-from twin.engine.requests import Requests
-from twin.load import GPULoad
-from twin.workload.arrivals import WorkloadError, draw_requests, rate_walk
+from twin import GPULoad, Requests, WorkloadError, draw_requests
+from twin.workload.arrivals import rate_walk
 from twin.workload.gaps import DeterministicGaps, GammaGaps, LognormalGaps, WeibullGaps, weibull_shape
 from twin.workload.traces import TraceError
 

@@ -14,8 +14,7 @@ import scenarios
 import twin
 from optimizer.cli import main
 from scenarios import PlacedGPU, Placement, ServiceLevelObjectives
-from twin.verdict import GPUVerdict, ValidationReport
-from twin.violations import Criterion, Violation
+from twin import Criterion, GPUVerdict, ValidationReport, Violation
 
 SCHEDULE = next((Path(__file__).parent / "data" / "vllm_schedules").glob("*/kv_01.json.gz"))
 Lorapack = Callable[..., tuple[int, str, str]]

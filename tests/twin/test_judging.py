@@ -25,11 +25,16 @@ from scenarios import (
     ServiceLevelObjectives,
     Workload,
 )
-from twin.engine.records import RunRecords
+from twin import (
+    AdapterFigure,
+    Criterion,
+    GPUVerdict,
+    RunRecords,
+    SimulationResult,
+    ValidationReport,
+    Violation,
+)
 from twin.metrics import due_shares
-from twin.result import SimulationResult
-from twin.verdict import GPUVerdict, ValidationReport
-from twin.violations import AdapterFigure, Criterion, Violation
 
 PROMPT, OUTPUT = FixedLengths(tokens=222), FixedLengths(tokens=195)
 WORKLOAD = Workload(prompt=PROMPT, output=OUTPUT, duration_s=600.0)

@@ -8,12 +8,9 @@ from math import inf, nan
 import numpy as np
 import pytest
 
-from twin import metrics
-from twin.engine.records import GAP_BINS, SERIES, RunRecords, gap_edges_s
-from twin.engine.requests import Requests
+from twin import EngineSetup, Requests, RunRecords, SchedulerRules, SimulationResult, StepTables, metrics
+from twin.engine.records import GAP_BINS, SERIES, gap_edges_s
 from twin.engine.run import simulate_requests
-from twin.engine.setup import EngineSetup, SchedulerRules, StepTables
-from twin.result import SimulationResult
 
 
 def by_hand(horizon_s: float = 10.0) -> RunRecords:
