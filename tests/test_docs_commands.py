@@ -31,7 +31,7 @@ STANDS_FOR = {
 }
 """What a reader puts in for a word in capitals."""
 
-SLOW = ("compare.md", "calibration.md", "twin.md", "learn.md")
+SLOW = ("README.md", "compare.md", "calibration.md", "twin.md", "learn.md")
 """Pages whose commands take more than ten seconds."""
 
 
@@ -66,6 +66,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     tables.write_tables(tmp_path / "measured")
     schedule = next(iter(sorted(SCHEDULES.rglob("*.json.gz"))))
     (tmp_path / "schedule.json").write_bytes(gzip.decompress(schedule.read_bytes()))
+    (fleet,) = blocks(ROOT / "README.md", "yaml")
+    (tmp_path / "fleet.yaml").write_text(fleet)
     (tmp_path / "tuned.toml").write_text("[gpus]\nmax_first_rounds = 8\n")
     for name in ("scenarios", "twin"):
         (tmp_path / name).symlink_to(ROOT / name)
