@@ -13,9 +13,10 @@ from pathlib import Path
 
 import pandas as pd
 
-from scenarios.engine import EngineConfig
+from scenarios import EngineConfig
+from twin import plan_memory
 from twin.memory.architectures import find_architecture
-from twin.memory.plan import memory_model, plan_memory
+from twin.memory.plan import memory_model
 
 GPU_MEMORY_GIB = 63.43
 TABLES = ("memory_probes.csv", "memory_observations.csv", "serving_runs.csv")

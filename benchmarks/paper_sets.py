@@ -22,7 +22,7 @@ import pandas as pd
 
 import optimizer
 import scenarios
-from scenarios.output import write_whole
+from scenarios import write_whole
 from scenarios.text.tables import render, table
 
 RATES = {

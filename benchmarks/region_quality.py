@@ -24,14 +24,13 @@ import pandas as pd
 from numpy.typing import NDArray
 
 import learn
+from learn import PLAN, DesignSpace, OptionRows, Regions
 from learn.boundary import boundary_points
 from learn.boundary_search import BoundarySearch
 from learn.design import TEST_SEED, assessment_plan, compositions
 from learn.features import ADDITIVE
 from learn.measured_evaluation import assess_measured, measured_text, read_results
-from learn.region import OptionRows, Regions
-from learn.region_store import PLAN, space_of_shipped
-from learn.space import DesignSpace
+from learn.region_store import space_of_shipped
 from scenarios import Scenario, read
 from twin import GPULoad, find_profile, judge
 

@@ -11,6 +11,7 @@ the same kind of machine; they are constants here.
 
 from __future__ import annotations
 
+import argparse
 import os
 import resource
 import subprocess
@@ -24,11 +25,9 @@ from pathlib import Path
 import numpy as np
 
 import twin
-from scenarios import EngineConfig, FixedLengths, Workload
-from scenarios.adapters import AdapterClass
-from twin.engine.requests import Requests
+from scenarios import AdapterClass, EngineConfig, FixedLengths, Workload
+from twin import EngineSetup, Requests
 from twin.engine.run import simulate_requests
-from twin.engine.setup import EngineSetup
 
 PROMPT, OUTPUT = FixedLengths(tokens=222), FixedLengths(tokens=195)
 HOUR_S = 3600.0
@@ -170,6 +169,9 @@ def million() -> None:
 
 def main() -> None:
     """Print everything."""
+    argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    ).parse_args()
     first, second = compile_s()
     print(f"first run of a process: {first:.1f} s when it compiles, {second:.2f} s from the cache\n")
     tiny()

@@ -21,6 +21,7 @@ from learn.region import FeasibilityRegion, Quality, Regions
 from learn.space import DesignSpace
 from learn.storage.dataset import Dataset
 from learn.surrogate import Surrogate
+from scenarios.text.tables import render, table
 from twin.measured.report import smape
 
 BATCH = 1000
@@ -138,37 +139,65 @@ class Assessment:
     latencies: tuple[LatencyQuality, ...]
     surrogates: tuple[SurrogateQuality, ...]
 
+    def __repr__(self) -> str:
+        methods = ", ".join(s.method for s in self.surrogates) or "none"
+        return f"<Assessment: of {len(self.regions)} regions, and surrogates {methods}>"
+
+    def __str__(self) -> str:
+        return self.text()
+
     def text(self) -> str:
         """Tables for a terminal."""
-        lines = ["region  runs           number  starved  false-feasible  false-infeasible"]
-        lines += [
-            f"{r.kind:<8}{where:<13}{rates.runs:>8}{rates.starved:>9}{100 * rates.false_feasible:>14.2f} %"
-            f"{100 * rates.false_infeasible:>16.2f} %"
-            for r in self.regions
-            for where, rates in (("random loads", r.scattered), ("boundary", r.near))
-        ]
-        lines += [
-            f"{r.kind}: {100 * r.capacity_given_away:.1f} % of the capacity given away (mean over options), "
-            f"{r.us_per_candidate:.3f} µs per candidate"
-            for r in self.regions
-        ]
-        lines += ["", "upper estimate       runs  below it  estimate / run (median)"]
-        lines += [
-            f"{e.quality:<8}{e.regime:<9}{e.runs:>8}{100 * e.covered:>8.1f} %{e.median_ratio:>25.2f}"
-            for e in self.latencies
-        ]
-        lines += [
-            "",
-            "surrogate   macro-F1  at boundary  throughput     ITL    TTFT  worst share  µs  µs starved",
-        ]
-        for s in self.surrogates:
-            errors = (s.smape["throughput_tok_per_s"], s.smape["itl_ms"])
-            lines.append(
-                f"{s.method:<12}{s.macro_f1:>8.4f}{s.near_macro_f1:>13.4f}{errors[0]:>10.2f} %"
-                f"{errors[1]:>6.2f} %{s.smape['ttft_ms']:>6.1f} %{s.share_error:>11.4f}"
-                f"{s.us_per_candidate:>6.1f}{s.starved_us_per_candidate:>10.1f}"
-            )
-        return "\n".join(lines)
+        return render(
+            table(
+                ("region", "runs", ">number", ">starved", ">false-feasible", ">false-infeasible"),
+                [
+                    (r.kind, where, rates.runs, rates.starved, *_percents(rates))
+                    for r in self.regions
+                    for where, rates in (("random loads", r.scattered), ("boundary", r.near))
+                ],
+            ),
+            table(
+                ("region", ">capacity given away, mean over options", ">µs per candidate"),
+                [
+                    (r.kind, percent(100 * r.capacity_given_away, 1), f"{r.us_per_candidate:.3f}")
+                    for r in self.regions
+                ],
+            ),
+            table(
+                ("upper estimate", "regime", ">runs", ">below it", ">estimate / run, median"),
+                [
+                    (e.quality, e.regime, e.runs, percent(100 * e.covered, 1), e.median_ratio)
+                    for e in self.latencies
+                ],
+            ),
+            table(
+                (
+                    "surrogate", ">macro-F1", ">at boundary", ">throughput", ">ITL", ">TTFT", ">worst share",
+                    ">µs", ">µs starved",
+                ),
+                [_surrogate_row(s) for s in self.surrogates],
+            ),
+        )  # fmt: skip
+
+
+def percent(value: float, digits: int = 2) -> str | None:
+    """A number of percent as a table shows it; None where there is none."""
+    return f"{value:.{digits}f} %" if math.isfinite(value) else None
+
+
+def _percents(rates: Rates) -> tuple[str | None, str | None]:
+    return percent(100 * rates.false_feasible), percent(100 * rates.false_infeasible)
+
+
+def _surrogate_row(quality: SurrogateQuality) -> list[object]:
+    smape = quality.smape
+    return [
+        quality.method, f"{quality.macro_f1:.4f}", f"{quality.near_macro_f1:.4f}",
+        percent(smape["throughput_tok_per_s"]), percent(smape["itl_ms"]), percent(smape["ttft_ms"], 1),
+        f"{quality.share_error:.4f}", f"{quality.us_per_candidate:.1f}",
+        f"{quality.starved_us_per_candidate:.1f}",
+    ]  # fmt: skip
 
 
 def assess(

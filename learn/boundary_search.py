@@ -16,9 +16,8 @@ from learn.features import FEATURES, REGIMES, BoolArray, Engines, FloatArray, ca
 from learn.params import DEFAULTS, BoundaryParams, LearnParams
 from learn.space import DesignSpace
 from learn.steady_state import ESTIMATES, SteadyState
-from scenarios import Workload
-from scenarios.arrivals import DeterministicArrivals, GammaArrivals, PoissonArrivals, WeibullArrivals
-from twin.judging import judge
+from scenarios import DeterministicArrivals, GammaArrivals, PoissonArrivals, WeibullArrivals, Workload
+from twin import judge
 
 STEADY = (PoissonArrivals, GammaArrivals, WeibullArrivals, DeterministicArrivals)
 """Arrivals whose rates do not change, so that any part of a run is like the whole."""

@@ -17,7 +17,7 @@ from learn.features import FloatArray, additive_columns, shares_slots
 from learn.params import DEFAULTS, DesignParams
 from learn.space import DesignSpace, Option, no_option
 from scenarios import Problem, ScenarioError
-from twin.load import GPULoad
+from twin import GPULoad
 
 TEST_SEED = 1001
 """Seed of the design that regions and surrogates are tested on: any but that of the plan that made them."""

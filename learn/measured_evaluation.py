@@ -12,20 +12,20 @@ import pandas as pd
 from joblib import delayed
 from numpy.typing import ArrayLike
 
-from learn.assessment import macro_f1
+from learn.assessment import macro_f1, percent
 from learn.features import ADDITIVE, FEATURES, BoolArray, Engines, FloatArray, candidate_features
 from learn.region import FeasibilityRegion, Regions
 from learn.space import DesignSpace
 from learn.surrogate import Surrogate, within
 from scenarios import Problem, ScenarioError
-from twin.load import GPULoad
+from scenarios.stopping.progress import Progress, silent
+from scenarios.text.tables import render, table
+from twin import EngineProfile, GPULoad, simulate
 from twin.measured.predict import predict_all
 from twin.measured.report import smape
 from twin.measured.runs import MeasuredRun, measured_runs, read_runs, run_requests, selected
 from twin.metrics import GPUMetrics
 from twin.parallel import in_processes
-from twin.profile import EngineProfile
-from twin.simulate import simulate
 
 PAPER = (
     ("random forest", "4.39 / 5.28", "10.99 / 8.96", ".955 / .994"),
@@ -38,6 +38,9 @@ PAPER = (
 
 QUALITIES = ("clean", "client_cap_saturated")
 """Runs whose throughput and ITL are those of the engine."""
+
+OPEN_LOOP = "simulating measured runs in an open loop"
+"""What is being done, for progress."""
 
 SERVED = 0.9
 """A run starves, to the paper, when the GPU serves less than this share of the tokens offered."""
@@ -88,6 +91,7 @@ def assess_measured(
     space: DesignSpace,
     *,
     workers: int = 1,
+    progress: Progress = silent,
 ) -> list[MeasuredQuality]:
     """Hold surrogates and regions of a space to the runs of its model in a table of serving runs.
 
@@ -102,6 +106,8 @@ def assess_measured(
         ``itl_mean_ms`` and ``starved``.
     workers
         Processes for the twin's runs, at least 1.
+    progress
+        Called with progress.
 
     Returns
     -------
@@ -130,9 +136,9 @@ def assess_measured(
     if surrogates and (compared := surrogates[0].inside(features)).any():
         unseen = profile.model_copy(update={"frontend": profile.frontend.model_copy(update={"scrape": None})})
         answers += [
-            ("twin, open loop", _of_open_loop(space, runs, compared, workers)),
-            ("twin, client cap", _of_twin(unseen, runs, compared, workers)),
-            ("twin, stalls too", _of_twin(profile, runs, compared, workers)),
+            ("twin, open loop", _of_open_loop(space, runs, compared, workers, progress)),
+            ("twin, client cap", _of_twin(unseen, runs, compared, workers, progress)),
+            ("twin, stalls too", _of_twin(profile, runs, compared, workers, progress)),
         ]
     alike = _of_lengths(features, space)
     answers += [
@@ -193,11 +199,15 @@ def _of_surrogate(surrogate: Surrogate, features: FloatArray) -> pd.DataFrame:
 
 
 def _of_open_loop(
-    space: DesignSpace, runs: Sequence[MeasuredRun], compared: BoolArray, workers: int
+    space: DesignSpace, runs: Sequence[MeasuredRun], compared: BoolArray, workers: int, progress: Progress
 ) -> pd.DataFrame:
     """The twin under the workload that it taught the surrogates with, at the runs' rates."""
-    jobs = (delayed(_hour)(space, run) for run, a in zip(runs, compared, strict=True) if a)
-    gpus = list(in_processes(jobs, workers))
+    played = [run for run, a in zip(runs, compared, strict=True) if a]
+    gpus = list[GPUMetrics]()
+    progress(OPEN_LOOP, 0, len(played))
+    for gpu in in_processes((delayed(_hour)(space, run) for run in played), workers):
+        gpus.append(gpu)
+        progress(OPEN_LOOP, len(gpus), len(played))
     return _answers(
         compared,
         [gpu.served_tok_per_s for gpu in gpus],
@@ -207,13 +217,13 @@ def _of_open_loop(
 
 
 def _hour(space: DesignSpace, run: MeasuredRun) -> GPUMetrics:
-    n = len(run.rate)
+    n, (prompt, output) = len(run.rate), space.lengths[0]
     load = GPULoad(
         names=tuple(f"a{k}" for k in range(n)),
         rank=run.rank,
         rate=run.rate,
-        prompt=(space.workload.prompt,) * n,
-        output=(space.workload.output,) * n,
+        prompt=(prompt,) * n,
+        output=(output,) * n,
     )
     result = simulate(
         load,
@@ -228,10 +238,14 @@ def _hour(space: DesignSpace, run: MeasuredRun) -> GPUMetrics:
 
 
 def _of_twin(
-    profile: EngineProfile, runs: Sequence[MeasuredRun], compared: BoolArray, workers: int
+    profile: EngineProfile,
+    runs: Sequence[MeasuredRun],
+    compared: BoolArray,
+    workers: int,
+    progress: Progress,
 ) -> pd.DataFrame:
     played = [run for run, a in zip(runs, compared, strict=True) if a]
-    predicted = predict_all(played, lambda _: profile, workers=workers)
+    predicted = predict_all(played, lambda _: profile, workers=workers, progress=progress)
     names = ("predicted_total_throughput", "predicted_itl_ms", "predicted_starved")
     return _answers(compared, *(predicted[name].to_numpy(dtype=np.float64) for name in names))
 
@@ -270,24 +284,20 @@ def measured_text(results: Sequence[MeasuredQuality]) -> str:
     """A table for a terminal, the paper's figures below; one line if there are no measured runs."""
     if not results:
         return "no measured runs of this model"
-    lines = ["measured runs    runs  outside  throughput     ITL  macro-F1  missed  false alarms"]
-    lines += [
-        f"{q.name:<17}{q.runs:>4}{q.outside:>9}{_percent(q.throughput_smape):>12}{_percent(q.itl_smape):>8}"
-        f"{_score(q.macro_f1):>10}{q.missed:>8}{q.false_alarms:>14}"
+    rows = [
+        (
+            q.name, q.runs, q.outside, percent(q.throughput_smape), percent(q.itl_smape),
+            f"{q.macro_f1:.4f}" if math.isfinite(q.macro_f1) else None, q.missed, q.false_alarms,
+        )
         for q in results
-    ]
-    lines += [
+    ]  # fmt: skip
+    columns = (
+        "measured runs", ">runs", ">outside", ">throughput", ">ITL", ">macro-F1", ">missed", ">false alarms",
+    )  # fmt: skip
+    return render(
+        table(columns, rows),
         "(SMAPE with factor 2; outside: left out, beyond what was sampled, of other lengths or without rows)",
         "",
-        "the paper's models, Llama / Qwen     throughput          ITL     macro-F1   (half-SMAPE, %)",
-    ]
-    lines += [f"{name:<30}{thr:>17}{itl:>13}{f1:>13}" for name, thr, itl, f1 in PAPER]
-    return "\n".join(lines)
-
-
-def _percent(value: float) -> str:
-    return f"{value:.2f} %" if np.isfinite(value) else "–"
-
-
-def _score(value: float) -> str:
-    return f"{value:.4f}" if np.isfinite(value) else "–"
+        "The paper's models, Llama / Qwen (half-SMAPE in percent)",
+        table(("model", ">throughput", ">ITL", ">macro-F1"), PAPER),
+    )

@@ -26,6 +26,7 @@ from pydantic import (
 
 from learn.features import ADDITIVE, BoolArray, FloatArray, Regime, additive_features
 from scenarios import AdapterClass, LorapackError
+from scenarios.errors import cause_of
 
 FORMAT = 5
 """Version of the JSON form of regions, and of how they are made."""
@@ -145,6 +146,12 @@ class FeasibilityRegion(_Plain):
     features: tuple[str, ...] = Field(description="Columns of the rows.")
     options: tuple[OptionRows, ...]
 
+    def __repr__(self) -> str:
+        return f"<FeasibilityRegion: {self.kind}, {len({o.numbers for o in self.options})} options>"
+
+    def __str__(self) -> str:
+        return repr(self)
+
     @model_validator(mode="after")
     def _consistent(self) -> FeasibilityRegion:
         if self.features != ADDITIVE:
@@ -260,6 +267,14 @@ class Regions(_Plain):
             raise ValueError("a plane has not one coefficient for each feature")
         return self
 
+    def __repr__(self) -> str:
+        devices = ", ".join(sorted({option.device for option in self.latency}))
+        options = len({(o.max_loras, o.max_lora_rank) for o in self.latency})
+        return f"<Regions: {devices}, {options} options, from {self.provenance.runs:,} twin runs>"
+
+    def __str__(self) -> str:
+        return repr(self)
+
     def restricted(self, options: Sequence[tuple[int, int]]) -> Regions:
         """The same regions with these (slots, max rank) options only, in the order given.
 
@@ -311,7 +326,9 @@ def read_regions(path: str | Path) -> Regions:
     try:
         return regions_of(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
-        raise RegionError(f"{path}: no usable regions ({error}); delete the file to make it again") from error
+        raise RegionError(
+            f"{path}: no usable regions ({cause_of(error)}); delete the file to make it again"
+        ) from error
 
 
 def regions_of(text: str) -> Regions:

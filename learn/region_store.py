@@ -21,16 +21,23 @@ from learn.features import ADDITIVE, REGIMES
 from learn.params import DEFAULTS, LearnParams
 from learn.region import FORMAT, Regions, regions_of
 from learn.region_fit import linearize, no_regions, origin
-from learn.sampling import Progress, sample
+from learn.sampling import sample
 from learn.space import DesignSpace, space_of, starting_options
 from learn.storage.cache import cache_folder, content_key, keep, kept_text
 from learn.storage.dataset import write_atomically
-from scenarios import Device, Scenario, read
-from scenarios.arrivals import PoissonArrivals, TraceArrivals
-from scenarios.catalogue import shipped
-from scenarios.engine import padded_rank
-from scenarios.stopping.deadline import UNLIMITED, Deadline
-from twin.profile import EngineProfile, find_profile
+from scenarios import (
+    UNLIMITED,
+    Deadline,
+    Device,
+    PoissonArrivals,
+    Scenario,
+    TraceArrivals,
+    padded_rank,
+    read,
+    shipped,
+)
+from scenarios.stopping.progress import Progress, silent
+from twin import EngineProfile, find_profile
 
 _log = logging.getLogger(__name__)
 
@@ -50,7 +57,7 @@ def regions_for(
     profile: EngineProfile,
     *,
     workers: int | None = None,
-    progress: Progress | None = None,
+    progress: Progress = silent,
     cache_dir: str | Path | None = None,
     plan: SamplingPlan = PLAN,
     params: LearnParams = DEFAULTS,
@@ -135,7 +142,7 @@ def make_regions(
     params: LearnParams = DEFAULTS,
     command: str = "learn.regions_for",
     workers: int | None = None,
-    progress: Progress | None = None,
+    progress: Progress = silent,
     directory: Path | None = None,
     cache: Path | None = None,
     deadline: Deadline = UNLIMITED,
@@ -301,7 +308,7 @@ def _joined(a: DesignSpace, b: DesignSpace) -> DesignSpace:
     return replace(a, options=ordered, ranks=tuple(sorted({*a.ranks, *b.ranks})))
 
 
-def ship(workers: int | None = None, progress: Progress | None = None) -> list[Path]:
+def ship(workers: int | None = None, progress: Progress = silent) -> list[Path]:
     """Make the regions of every shipped scenario whose profile is shipped; returns the files written."""
     spaces = shipped_spaces(_shipped_scenarios())
     written = []

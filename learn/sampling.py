@@ -7,7 +7,7 @@ not on the number of workers, and not on where an interrupted sampling was resum
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -24,12 +24,12 @@ from learn.space import DesignSpace
 from learn.storage.cache import content_key, remove_leftovers
 from learn.storage.dataset import COLUMNS, Dataset, table_of
 from learn.storage.rounds import Rounds
-from scenarios import Problem, ScenarioError
-from scenarios.stopping.deadline import UNLIMITED, Deadline
+from scenarios import UNLIMITED, Deadline, Problem, ScenarioError
+from scenarios.stopping.progress import Progress, silent
 from twin.parallel import in_processes
 
-Progress = Callable[[str, int, int], None]
-"""Called with what is being done, how much of it is done, and how much there is."""
+SAMPLING = "sampling the twin"
+"""What is being done, for progress."""
 
 
 def sample(
@@ -40,7 +40,7 @@ def sample(
     workers: int = 1,
     directory: str | Path | None = None,
     cache: Path | None = None,
-    progress: Progress | None = None,
+    progress: Progress = silent,
     deadline: Deadline = UNLIMITED,
 ) -> Dataset:
     """Run the twin over a design.
@@ -62,7 +62,7 @@ def sample(
         Folder of a cache in which the rounds are kept instead, under a name of their content, and what is not
         as it should be is replaced.
     progress
-        Called after every composition.
+        Called with progress.
     deadline
         When to stop.
 
@@ -89,6 +89,7 @@ def sample(
         folder = cache / "samples" / _key(metadata)
     kept = Rounds(folder, metadata, cache)
     rounds: list[pd.DataFrame] = []
+    progress(SAMPLING, 0, plan.compositions)
     for number, first in enumerate(range(0, plan.compositions, plan.round_size)):
         last = min(first + plan.round_size, plan.compositions)
         done = kept.read(number, first, last)
@@ -98,6 +99,8 @@ def sample(
             searches = [BoundarySearch(space, plan, mix, params) for mix in mixes]
             done = Dataset(table_of(_round(searches, so_far, workers, progress, deadline)), metadata)
             kept.keep(done, number, first, last)
+        else:
+            progress(SAMPLING, last, plan.compositions)
         rounds.append(done.table)
         if not first:
             _check_starved(space, done, params.search)
@@ -125,7 +128,7 @@ def _round(
     searches: list[BoundarySearch],
     so_far: Dataset | None,
     workers: int,
-    progress: Progress | None,
+    progress: Progress,
     deadline: Deadline,
 ) -> list[dict[str, float]]:
     """Runs of the searches, as rows; the rounds before say where they begin."""
@@ -135,8 +138,7 @@ def _round(
     finished = in_processes(jobs, workers, deadline=deadline, work="the twin was sampled")
     for search, runs in zip(searches, finished, strict=True):
         rows.extend(runs)
-        if progress is not None:
-            progress("sampling the twin", search.composition.index + 1, search.plan.compositions)
+        progress(SAMPLING, search.composition.index + 1, search.plan.compositions)
     return rows
 
 

@@ -18,16 +18,15 @@ from scenarios import (
     Device,
     EngineConfig,
     EngineOption,
+    Lengths,
     Problem,
     Scenario,
     ScenarioError,
     ServiceLevelObjectives,
     Workload,
+    padded_rank,
 )
-from scenarios.engine import padded_rank
-from scenarios.lengths import Lengths
-from twin.memory.plan import plan_memory
-from twin.profile import EngineProfile
+from twin import EngineProfile, plan_memory
 from twin.workload.lengths import mean_square_tokens
 
 DESIGN = 3

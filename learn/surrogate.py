@@ -26,6 +26,7 @@ from learn.params import DEFAULTS, LearnParams
 from learn.steady_state import SteadyState
 from learn.storage.dataset import POSITIVE, Dataset, dataset_of, write_atomically
 from scenarios import LorapackError, params_from
+from scenarios.errors import cause_of
 
 _LATENCIES = ("itl_ms", "ttft_ms")
 _SHARES = ("served_share", "worst_served_share")
@@ -81,6 +82,9 @@ class Prediction:
     starved: BoolArray
     inside: BoolArray
 
+    def __repr__(self) -> str:
+        return f"<Prediction: {len(self.starved):,} candidates, {int(self.starved.sum()):,} starved>"
+
 
 @dataclass(frozen=True)
 class Surrogate:
@@ -116,6 +120,9 @@ class Surrogate:
     low: FloatArray
     high: FloatArray
     params: LearnParams = DEFAULTS
+
+    def __repr__(self) -> str:
+        return f"<Surrogate: {self.method}, fitted to {len(self.dataset):,} twin runs>"
 
     def predict(self, features: FloatArray, *, outside: Outside = "warn") -> Prediction:
         """Predict candidates.
@@ -354,7 +361,7 @@ def read_surrogate(path: str | Path) -> Surrogate:
         params = params_from(recipe.get("params", {}), LearnParams)
         dataset = _saved_dataset(path.parent / str(recipe["dataset"]), recipe)
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-        raise SurrogateError(f"{path}: not a surrogate ({error}); fit it again") from error
+        raise SurrogateError(f"{path}: not a surrogate ({cause_of(error)}); fit it again") from error
     if version != sklearn_version:
         warnings.warn(
             f"{path}: saved with scikit-learn {version}, and {sklearn_version} may fit other numbers; "

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Sequence
-from numbers import Integral, Real
-from typing import TypeGuard, get_args
+from collections.abc import Collection, Iterator, Sequence
+from typing import get_args
 
 from optimizer.baselines.named import Baseline
 from optimizer.packing.registry import METHODS, Method
 from optimizer.search.minimize_latency import FALLBACK_METHOD
 from optimizer.search.objectives import LATENCY_OBJECTIVES, PRICES
-from optimizer.search.params import SolveParams
+from optimizer.search.params import DEFAULTS, SolveParams
 from scenarios import Problem, Scenario, ScenarioError
+from scenarios.arguments import ArgumentCheck, instance_of, number, refuse, several, whole
 from scenarios.scenario import ObjectiveName
+from scenarios.text.formatting import suggestion
 
 OBJECTIVES: tuple[str, ...] = get_args(ObjectiveName)
 """Names of the objectives."""
@@ -34,38 +34,41 @@ def check_arguments(
     workers: object,
     total_limit_s: object = None,
     seed: object = None,
-    params: object = None,
+    params: object = DEFAULTS,
+    *,
+    source: str = "solve",
 ) -> None:
-    """Check the arguments of `solve`.
+    """Check the arguments of `solve`, or of ``source``, which has the same.
 
     Raises
     ------
     ScenarioError
         If one is of a wrong type or out of its range; the message names all that are.
     """
-    problems = [
-        *_wrong_scenario(scenario),
-        *_wrong_objective(objective),
-        *([] if gpus is None else _wrong_count("gpus", gpus, ", or None for the scenario's")),
-        *_wrong_count("workers", workers, ""),
-        *([] if seed is None else _wrong_count("seed", seed, ", or None for the scenario's", least=0)),
-    ]
-    if params is not None and not isinstance(params, SolveParams):
-        remedy = "give optimizer.SolveParams: scenarios.read_params(file, optimizer.SolveParams)"
-        problems.append(Problem("params", f"is {params!r}", remedy))
-    limits = [("time_limit_s", time_limit_s)]
-    limits += [] if total_limit_s is None else [("total_limit_s", total_limit_s)]
-    problems += [
-        Problem(name, f"is {limit!r}", "give seconds, a number above 0")
-        for name, limit in limits
-        if not (_is_real(limit) and 0 < limit < math.inf)
-    ]
-    if not (_is_real(gap_limit) and 0 <= gap_limit < 1):
-        problems.append(
-            Problem("gap_limit", f"is {gap_limit!r}", "give a number from 0 to below 1: 0.05 stops at 5 %")
-        )
-    if problems:
-        raise ScenarioError(problems, "solve")
+    given, seconds = ArgumentCheck(source), "give seconds, a number above 0"
+    given.check(
+        "scenario",
+        scenario,
+        instance_of(Scenario),
+        "give a Scenario: scenarios.read(path or name of a shipped one)",
+    )
+    if objective is not None:
+        _check_objective(given, objective)
+    if gpus is not None:
+        remedy = "give a whole number of at least 1, or None for the scenario's"
+        given.check("gpus", gpus, whole(least=1), remedy)
+    given.check("workers", workers, whole(least=1), "give a whole number of at least 1")
+    if seed is not None:
+        remedy = "give a whole number of at least 0, or None for the scenario's"
+        given.check("seed", seed, whole(least=0), remedy)
+    remedy = "give optimizer.SolveParams: scenarios.read_params(file, optimizer.SolveParams)"
+    given.check("params", params, instance_of(SolveParams), remedy)
+    given.check("time_limit_s", time_limit_s, number(above=0), seconds)
+    if total_limit_s is not None:
+        given.check("total_limit_s", total_limit_s, number(above=0), seconds)
+    remedy = "give a number from 0 to below 1: 0.05 stops at 5 %"
+    given.check("gap_limit", gap_limit, number(least=0, below=1), remedy)
+    given.refuse()
 
 
 def objectives_of(method: Method | Baseline) -> str:
@@ -86,9 +89,7 @@ def check_method(method: Method | Baseline, objectives: Sequence[str], gpus: int
         If the method only spreads adapters over given GPUs, and ``gpus`` or ``cost`` comes first or no
         number of GPUs is given.
     """
-    problems = list(unsuited(method, objectives, gpus))
-    if problems:
-        raise ScenarioError(problems, "solve")
+    refuse(unsuited(method, objectives, gpus), lambda problems: ScenarioError(problems, "solve"))
 
 
 def unsuited(method: Method | Baseline, objectives: Sequence[str], gpus: int | None) -> Iterator[Problem]:
@@ -111,28 +112,25 @@ def unsuited(method: Method | Baseline, objectives: Sequence[str], gpus: int | N
         )
 
 
-def _wrong_scenario(scenario: object) -> Iterator[Problem]:
-    if not isinstance(scenario, Scenario):
-        remedy = "give a Scenario: scenarios.read(path or name of a shipped one)"
-        yield Problem("scenario", f"is {scenario!r}", remedy)
+def method_problem(name: object, known: Collection[str]) -> Problem:
+    """What is wrong with the name of a method that does not exist, and which one may be meant."""
+    others = f"choose from {', '.join(METHODS)} or a baseline: `lorapack methods` lists them all"
+    if not isinstance(name, str):
+        return Problem("method", f"is {name!r}, no name", others)
+    return Problem("method", f'is "{name}", which does not exist', _meant(name, known) or others)
 
 
-def _wrong_objective(objective: object) -> Iterator[Problem]:
-    if objective is None:
-        return
-    choice = f"choose from {', '.join(OBJECTIVES)}"
-    names = [objective] if isinstance(objective, str) or not isinstance(objective, Sequence) else objective
-    if not names:
-        yield Problem("objective", "is empty", choice)
+def _check_objective(given: ArgumentCheck, objective: object) -> None:
+    choice, names = f"choose from {', '.join(OBJECTIVES)}", several(objective)
+    given.check("objective", names, bool, choice, "is empty")
     for name in names:
-        if name not in OBJECTIVES:
-            yield Problem("objective", f'is "{name}"' if isinstance(name, str) else f"is {name!r}", choice)
+        is_name = isinstance(name, str)
+        remedy = (is_name and _meant(name, OBJECTIVES)) or choice
+        given.check("objective", name, OBJECTIVES.__contains__, remedy, f'is "{name}"' if is_name else "")
 
 
-def _wrong_count(name: str, value: object, alternative: str, least: int = 1) -> Iterator[Problem]:
-    if not isinstance(value, Integral) or isinstance(value, bool) or value < least:
-        yield Problem(name, f"is {value!r}", f"give a whole number of at least {least}{alternative}")
-
-
-def _is_real(value: object) -> TypeGuard[float]:
-    return isinstance(value, Real) and not isinstance(value, bool)
+def _meant(name: str, known: Collection[str]) -> str:
+    """What may be meant by a name that is none: several, or one that comes near; empty if neither."""
+    if "," in name:
+        return f"give a list: {[part.strip() for part in name.split(',')]}"
+    return suggestion(name, known)

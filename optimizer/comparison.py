@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -13,16 +14,38 @@ import pandas as pd
 
 import twin
 from optimizer.arguments import check_arguments, unsuited
-from optimizer.progress import Progress, interruptible, silent
 from optimizer.result import Result
+from optimizer.result_text import (
+    gpu_parts,
+    gpu_ranges,
+    headroom,
+    headroom_cell,
+    limited_latencies,
+    objective_heading,
+    outcome_lines,
+    preparation_note,
+    queue_note,
+    rejections,
+    verdict_word,
+)
 from optimizer.search.compilation import compile_loops
-from optimizer.search.params import SolveParams
+from optimizer.search.params import DEFAULTS, SolveParams
 from optimizer.search.solve import find_method, kernels_of, solve
-from scenarios import Problem, Scenario, ScenarioError
-from scenarios.stopping.deadline import UNLIMITED, Deadline, Stopped
-from scenarios.stopping.interrupts import noticed
-from scenarios.text.display import spreadsheet_cell
-from scenarios.text.tables import render, table
+from scenarios import (
+    UNLIMITED,
+    Deadline,
+    Problem,
+    Scenario,
+    ScenarioError,
+    Stopped,
+    noticed,
+    spreadsheet_cell,
+)
+from scenarios.arguments import several
+from scenarios.stopping.progress import Progress, interruptible, silent
+from scenarios.text.formatting import counted
+from scenarios.text.tables import Column, Part, Table, render, table
+from twin import Criterion
 
 MOST_SHOWN = 16
 """Most GPUs of a plan that a summary lists one by one."""
@@ -31,7 +54,7 @@ OVER_S = 1e-3
 """Seconds that a method gets when the total is over: enough to say so."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Comparison:
     """Results of several placers, scenario by scenario.
 
@@ -55,19 +78,24 @@ class Comparison:
         """JSON list of the results, each as `Result.to_json` writes it."""
         return json.dumps([result.model_dump(mode="json") for result in self.results], indent=2)
 
+    def parts(self) -> list[Part]:
+        """What `summary` says, in parts that `scenarios.text.tables.render` renders, in colour too."""
+        parts: list[Part] = []
+        for _, group in groupby(self.results, key=lambda result: result.scenario):
+            results = list(group)
+            parts += [_overview(results), *queue_note(results), ""]
+        parts += preparation_note(self.results)
+        for result in self.results:
+            parts += ["", *outcome_lines(result), *_gpus(result)]
+        return parts
+
     def summary(self) -> str:
         """A table per scenario, and under them the twin's verdict on every GPU of the smaller plans.
 
-        *starved* counts adapters below their served share, *memory* GPUs that do not start.
+        *starved* counts adapters below their served share, *memory* GPUs that do not start; both are there
+        where some plan has one.
         """
-        rows = [_row(result) for result in self.results]
-        names = list(dict.fromkeys(row["scenario"] for row in rows))
-        overview = [
-            table(_COLUMNS, [_cells(row) for row in rows if row["scenario"] == name], title=name)
-            for name in names
-        ]
-        parts = [render(one) for one in overview]
-        return "\n\n".join([*parts, *(_verdicts(result) for result in self.results)])
+        return render(*self.parts())
 
     def plot(self, path: str | Path) -> None:
         """Draw GPUs and bound per scenario and method; the file's ending, .png, .svg or .pdf, is the format.
@@ -82,6 +110,14 @@ class Comparison:
         from optimizer.plots import draw_comparison
 
         draw_comparison(self.to_frame(), Path(path))
+
+    def __repr__(self) -> str:
+        scenarios, methods = (
+            len(set(names))
+            for names in zip(*((r.scenario.name, r.method) for r in self.results), strict=True)
+        )
+        results = counted(len(self.results), "result")
+        return f"<Comparison: {results} of {counted(methods, 'method')} on {counted(scenarios, 'scenario')}>"
 
     def __str__(self) -> str:
         return self.summary()
@@ -102,7 +138,7 @@ def compare(
     seed: int | None = None,
     workers: int = 1,
     progress: Progress = silent,
-    params: SolveParams | None = None,
+    params: SolveParams = DEFAULTS,
 ) -> Comparison:
     """Solve every scenario with every method; parameters as in `optimizer.solve`.
 
@@ -116,11 +152,22 @@ def compare(
     twin.UnknownProfileError
         If no engine profile is known for a scenario's model and device.
     """
-    scenarios = [scenario] if isinstance(scenario, Scenario) else list(scenario)
-    names = [methods] if isinstance(methods, str) else list(methods)
+    scenarios = [scenario] if isinstance(scenario, Scenario) else several(scenario)
+    names = several(methods)
     _check(scenarios, names)
     for one in scenarios:
-        check_arguments(one, objective, gpus, time_limit_s, gap_limit, workers, total_limit_s, seed, params)
+        check_arguments(
+            one,
+            objective,
+            gpus,
+            time_limit_s,
+            gap_limit,
+            workers,
+            total_limit_s,
+            seed,
+            params,
+            source="compare",
+        )
         twin.profiles_of(one)
     _check_suited(scenarios, names, objective, gpus)
     end = UNLIMITED if total_limit_s is None else Deadline.after(total_limit_s)
@@ -195,47 +242,79 @@ def _check_suited(
         raise ScenarioError(list(dict.fromkeys(problems)), "compare")
 
 
-def _verdicts(result: Result) -> str:
+def _gpus(result: Result) -> list[Part]:
     """The plan GPU by GPU, unless it has too many."""
     if result.gpus is None or result.gpus <= MOST_SHOWN:
-        return result.summary()
-    return render(result.headline(), f"{result.gpus} GPUs; --json, or `lorapack solve`, has each of them")
+        return [*gpu_parts(result), *rejections(result)]
+    return [gpu_ranges(result), "each of them: `lorapack solve`, or --json"]
 
 
 def _row(result: Result) -> dict[str, Any]:
-    said = result.validation
-    gpus = said.gpus if said else ()
+    """What a data frame has of a result, what matters first."""
+    report = result.validation
+    gpus = report.gpus if report else ()
+    values = zip(result.objectives, result.objective_values, strict=False)
     return {
         "scenario": result.scenario.name,
         "method": result.method,
         "status": result.status,
-        "stop_reason": result.stop_reason,
         "gpus": result.gpus,
-        "objective": result.objective,
         "bound": result.bound,
         "gap": result.gap,
+        "accepted": report.accepted if report else None,
+        "itl_ms": report.itl_ms if report else None,
+        "ttft_ms": report.ttft_ms if report else None,
+        "search_seconds": round(result.search_seconds, 3),
+        "objective": result.objective,
+        **{f"objective_{name}": value for name, value in values},
         "outer_bound": result.outer_bound,
-        "accepted": said.accepted if said else None,
-        "rejected_gpus": sum(not gpu.accepted for gpu in gpus) if said else None,
-        "starved_adapters": sum(len(gpu.starved) for gpu in gpus) if said else None,
-        "memory_errors": sum(gpu.memory_failure is not None for gpu in gpus) if said else None,
-        "itl_ms": said.itl_ms if said else None,
-        "ttft_ms": said.ttft_ms if said else None,
+        "stop_reason": result.stop_reason,
+        "rejected_gpus": sum(not gpu.accepted for gpu in gpus) if report else None,
+        "starved_adapters": sum(len(gpu.starved) for gpu in gpus) if report else None,
+        "memory_errors": sum(gpu.memory_failure is not None for gpu in gpus) if report else None,
         "iterations": result.iterations,
         "cuts": result.cuts,
+        "preparation_seconds": round(result.preparation_seconds, 3),
         "seconds": round(result.seconds, 3),
     }
 
 
-_COLUMNS = (
-    "method", ">GPUs", ">bound", ">gap", "twin", ">starved", ">memory", ">ITL ms", ">TTFT ms", ">s",
-)  # fmt: skip
-
-
-def _cells(row: dict[str, Any]) -> list[object]:
-    accepted, gap = row["accepted"], row["gap"]
-    twin = row["status"].replace("_", " ") if accepted is None else "accepted" if accepted else "REJECTED"
-    return [
-        row["method"], row["gpus"], row["bound"], None if gap is None else f"{gap:.1%}", twin,
-        row["starved_adapters"], row["memory_errors"], row["itl_ms"], row["ttft_ms"], f"{row['seconds']:.1f}",
+def _overview(results: Sequence[Result]) -> Table:
+    """The plans of one scenario, one per row."""
+    rows = [_row(result) for result in results]
+    limits = limited_latencies(results[0].scenario.service_levels)
+    first = results[0].objectives[0]
+    extra = [name for name in ("starved_adapters", "memory_errors") if any(row[name] for row in rows)]
+    columns = [
+        Column("method"), Column("status", 7), Column(">GPUs"),
+        *([] if first == "gpus" else [Column(f">{objective_heading(first)}", 1)]),
+        Column(">bound", 4), Column(">gap", 5),
+        Column("twin"),
+        *([Column(">headroom", 1)] if limits else []),
+        Column(">ITL ms", 3), Column(">TTFT ms", 2),
+        Column(">s", 6),
+        *(Column(f">{name.split('_')[0]}", 4) for name in extra),
     ]  # fmt: skip
+    return table(
+        columns,
+        [
+            [
+                row["method"], row["status"].replace("_", " "), row["gpus"],
+                *([] if first == "gpus" else [row["objective"]]),
+                row["bound"], None if row["gap"] is None else f"{row['gap']:.1%}",
+                verdict_word(row["accepted"]),
+                *([headroom_cell(_least_headroom(result, limits))] if limits else []),
+                row["itl_ms"], row["ttft_ms"],
+                f"{result.search_seconds:.1f}",
+                *(row[name] for name in extra),
+            ]
+            for result, row in zip(results, rows, strict=True)
+        ],
+        title=results[0].scenario.name,
+    )  # fmt: skip
+
+
+def _least_headroom(result: Result, limits: Mapping[Criterion, float]) -> float | None:
+    """The smallest headroom of a plan's GPUs; None where one was not measured."""
+    shares = [headroom(gpu, limits) for gpu in result.validation.gpus] if result.validation else []
+    return None if None in shares else min((share for share in shares if share is not None), default=None)

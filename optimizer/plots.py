@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from scenarios import LorapackError
+from scenarios import LorapackError, write_whole
 from scenarios.text.formatting import shortened
-from scenarios.output import write_whole
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

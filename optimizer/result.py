@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, Any, Literal
 import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field
 
-from scenarios import Placement, Scenario
-from scenarios.text.display import visible
+from optimizer.result_text import outcome_lines, result_parts
+from scenarios import Placement, Scenario, visible
+from scenarios.base import PlainDir
 from scenarios.files import RESULT_VERSION
-from scenarios.text.tables import Part, render, table
-from twin.verdict import ValidationReport
+from scenarios.text.formatting import counted
+from scenarios.text.tables import Part, render
+from twin import ValidationReport
 
 if TYPE_CHECKING:
     from optimizer.explanation.explain import Explanation
@@ -27,11 +29,8 @@ before a plan was found."""
 ResultStop = Literal["proven", "finished", "gap_limit", "time_limit", "interrupted"]
 """Why the search stopped; ``finished``: it tried all it had."""
 
-WORTH_TELLING_S = 2.0
-"""Seconds of preparation from which on a summary tells them apart from the search."""
 
-
-class Result(BaseModel):
+class Result(PlainDir, BaseModel):
     """A solved scenario.
 
     What stopped the solver (``stop_reason``), what it holds (``placement``) and what is proven
@@ -52,11 +51,13 @@ class Result(BaseModel):
     objectives: tuple[str, ...] = Field(description="Objectives, the most important first.")
     objective: float | None = Field(description="Value of the first objective for the plan.")
     objective_values: tuple[float | None, ...] = Field(
-        default=(), description="Value of each objective for the plan, in their order; empty for a baseline."
+        default=(), description="Value of each objective for the plan, in their order."
     )
     bound: float | None = Field(description="No plan of the linearised model is below this value.")
     gap: float | None = Field(description="(objective - bound) / objective.")
-    outer_bound: float | None = Field(description="Bound under the optimistic (outer) region.")
+    outer_bound: float | None = Field(
+        description="Bound under the optimistic (outer) region; null where none is proven."
+    )
     gpus: int | None = Field(description="How many GPUs the plan uses.")
     placement: Placement | None
     validation: ValidationReport | None
@@ -78,13 +79,26 @@ class Result(BaseModel):
         """Whether there is a plan and the twin accepted every GPU of it."""
         return self.validation is not None and self.validation.accepted
 
+    @property
+    def search_seconds(self) -> float:
+        """Wall-clock time of the search alone, without compiling and learning."""
+        return self.seconds - self.preparation_seconds
+
+    @property
+    def outcome(self) -> str:
+        """Status, number of GPUs and verdict in a few words."""
+        if self.gpus is None:
+            return self.status
+        verdict = "accepted" if self.accepted else "rejected"
+        return f"{self.status}, {counted(self.gpus, 'GPU')}, {verdict}"
+
     @cached_property
     def _rows(self) -> list[dict[str, Any]]:
         if self.placement is None:
             return []
         verdicts = {v.gpu: v for v in self.validation.gpus} if self.validation else {}
         rows = []
-        for gpu in self.placement.gpus:
+        for gpu in sorted(self.placement.gpus, key=lambda gpu: gpu.gpu):
             verdict = verdicts.get(gpu.gpu)
             row = {
                 "gpu": gpu.gpu,
@@ -97,21 +111,20 @@ class Result(BaseModel):
         return rows
 
     def to_frame(self) -> pd.DataFrame:
-        """One row per GPU: its configuration and the twin's verdict."""
+        """One row per GPU, by number: its configuration and the twin's verdict."""
         return pd.DataFrame(self._rows)
 
     def to_json(self) -> str:
         """JSON of everything; the schema is `result_schema()`."""
         return json.dumps(self.model_dump(mode="json"), indent=2, allow_nan=False)
 
+    def parts(self) -> list[Part]:
+        """What `summary` says, in parts that `scenarios.text.tables.render` renders, in colour too."""
+        return result_parts(self)
+
     def summary(self) -> str:
-        """Status, GPUs, bound and gap, and the twin's verdict on every GPU, as text."""
-        parts: list[Part] = [self.headline()]
-        if self.placement is not None:
-            parts.append(table(_COLUMNS, [_cells(row) for row in self._rows]))
-        rejected = self.validation.rejected if self.validation else ()
-        parts += [f"GPU {v.gpu} rejected: {'; '.join(v.reasons)}" for v in rejected]
-        return render(*parts)
+        """The outcome, the twin's verdict on every GPU, and its adapters in short, as text."""
+        return render(*self.parts())
 
     def explain(self) -> Explanation:
         """What fills each GPU, why fewer do not work, and what would save one; prints as text."""
@@ -121,47 +134,16 @@ class Result(BaseModel):
 
     def headline(self) -> str:
         """The outcome in two or three lines."""
-        lines = [visible(f"{self.scenario.name}, {self.method}: {self.message}")]
-        if self.gpus is not None:
-            proof = f"objective {self.objective:g}" if self.objective is not None else ""
-            proof += f", bound {self.bound:g}" if self.bound is not None else ", no bound"
-            proof += f", gap {self.gap:.1%}" if self.gap is not None else ""
-            proof += f", outer bound {self.outer_bound:g}" if self.outer_bound is not None else ""
-            later = list(zip(self.objectives, self.objective_values, strict=False))[1:]
-            proof += "".join(f"; {name} {value:.6g}" for name, value in later if value is not None)
-            gpus = f"{self.gpus} GPU{'s' if self.gpus != 1 else ''}"
-            lines.append(f"{gpus} for {self.scenario.n_adapters} adapters; {proof}")
-        said = "not asked" if self.validation is None else "accepted" if self.accepted else "REJECTED"
-        searched = self.seconds - self.preparation_seconds
-        took = f"{searched:.1f} s"
-        if self.preparation_seconds >= WORTH_TELLING_S:
-            took += f" after {self.preparation_seconds:.0f} s of compiling and learning"
-        lines.append(f"twin: {said}; {self.iterations} rounds, {self.cuts} cuts, {took}")
-        notes = self.validation.notes if self.validation else []
-        return "\n".join([*lines, *(f"note: {note}" for note in notes)])
+        return "\n".join(line.plain for line in outcome_lines(self))
+
+    def __repr__(self) -> str:
+        return f"<Result: {visible(self.scenario.name)}, {self.method}, {self.outcome}>"
 
     def __str__(self) -> str:
         return self.summary()
 
     def _repr_html_(self) -> str:
         return f"<pre>{escape(self.headline())}</pre>{self.to_frame().to_html(index=False)}"
-
-
-_COLUMNS = (
-    ">GPU", "device", ">LoRAs", ">slots", ">rank", "twin", ">offered", ">served", ">worst",
-    ">ITL ms", ">TTFT ms",
-)  # fmt: skip
-
-
-def _cells(row: dict[str, Any]) -> list[object]:
-    accepted = row.get("accepted")
-    twin = None if accepted is None else "accepted" if accepted else "REJECTED"
-    share = row.get("worst_served_share")
-    return [
-        row["gpu"], row["device"], row["adapters"], row["max_loras"], row["max_lora_rank"], twin,
-        row.get("offered_tok_per_s"), row.get("served_tok_per_s"),
-        None if share is None else f"{share:.1%}", row.get("itl_ms"), row.get("ttft_ms"),
-    ]  # fmt: skip
 
 
 def result_schema() -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """What lorapack is about: adapters, workloads, devices, engines, scenarios and placements.
 
-What the other packages need of files, deadlines, signals and output is here too; what is imported as itself
-is public.
+`__all__`, and so `dir`, is what users need. What the other packages need beside it, of text, signals and
+output, is imported here too.
 """
 
 from scenarios.adapters import MAX_ADAPTERS as MAX_ADAPTERS
@@ -20,9 +20,6 @@ from scenarios.arrivals import WeibullArrivals as WeibullArrivals
 from scenarios.base import FrozenModel as FrozenModel
 from scenarios.catalogue import ShippedScenario as ShippedScenario
 from scenarios.catalogue import shipped as shipped
-from scenarios.text.display import spreadsheet_cell as spreadsheet_cell
-from scenarios.text.display import visible as visible
-from scenarios.text.display import visible_lines as visible_lines
 from scenarios.engine import MAX_LORA_RANKS as MAX_LORA_RANKS
 from scenarios.engine import EngineConfig as EngineConfig
 from scenarios.engine import EngineOption as EngineOption
@@ -63,4 +60,61 @@ from scenarios.stopping.deadline import Deadline as Deadline
 from scenarios.stopping.deadline import Stopped as Stopped
 from scenarios.stopping.interrupts import interrupted as interrupted
 from scenarios.stopping.interrupts import noticed as noticed
+from scenarios.text.display import spreadsheet_cell as spreadsheet_cell
+from scenarios.text.display import visible as visible
+from scenarios.text.display import visible_lines as visible_lines
 from scenarios.workload import Workload as Workload
+
+__all__ = [
+    "UNLIMITED",
+    "Adapter",
+    "AdapterClass",
+    "AdapterSLO",
+    "Arrivals",
+    "Deadline",
+    "DeterministicArrivals",
+    "Device",
+    "EngineConfig",
+    "EngineOption",
+    "FixedLengths",
+    "GammaArrivals",
+    "HistogramLengths",
+    "LatencyLimits",
+    "Lengths",
+    "LognormalLengths",
+    "LorapackError",
+    "OutputFileError",
+    "Params",
+    "PiecewiseArrivals",
+    "PlacedGPU",
+    "Placement",
+    "PoissonArrivals",
+    "Problem",
+    "Scenario",
+    "ScenarioError",
+    "ServiceLevelObjectives",
+    "ShippedScenario",
+    "Stopped",
+    "TraceArrivals",
+    "UnpredictableArrivals",
+    "WeibullArrivals",
+    "Workload",
+    "ZipfRates",
+    "check_placement",
+    "dumps",
+    "from_mapping",
+    "loads",
+    "override",
+    "params_from",
+    "read",
+    "read_params",
+    "read_placement",
+    "schema",
+    "shipped",
+    "write",
+    "write_placement",
+]
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

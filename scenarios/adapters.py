@@ -151,7 +151,9 @@ class AdapterClass:
         return AdapterKind(self.rank, self.rate, self.prompt, self.output, self.levels)
 
 
-def group(entries: Iterable[Adapter], prompt: Lengths, output: Lengths) -> tuple[AdapterClass, ...]:
+def group(
+    entries: Iterable[Adapter], prompt: Lengths | None, output: Lengths | None
+) -> tuple[AdapterClass, ...]:
     """Classes of identical adapters, in order of first appearance.
 
     Parameters
@@ -159,7 +161,7 @@ def group(entries: Iterable[Adapter], prompt: Lengths, output: Lengths) -> tuple
     entries
         Entries of a scenario.
     prompt, output
-        Lengths of the adapters that name none of their own.
+        Lengths of the adapters that name none of their own; None if all do.
     """
     classes: dict[AdapterKind, list[str]] = {}
     for name, kind in _expand(entries, prompt, output):
@@ -171,9 +173,11 @@ def group(entries: Iterable[Adapter], prompt: Lengths, output: Lengths) -> tuple
 
 
 def _expand(
-    entries: Iterable[Adapter], prompt: Lengths, output: Lengths
+    entries: Iterable[Adapter], prompt: Lengths | None, output: Lengths | None
 ) -> Iterator[tuple[str, AdapterKind]]:
     for entry in entries:
         p, o = entry.prompt or prompt, entry.output or output
+        assert p is not None  # a scenario checks that its adapters have lengths
+        assert o is not None
         for name, rank, rate in zip(entry.names(), entry.ranks(), entry.rates(), strict=True):
             yield name, AdapterKind(rank, rate, p, o, entry.service_levels)

@@ -7,7 +7,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field
 
-from scenarios.base import Finding, FrozenModel
+from scenarios.base import FrozenModel
+from scenarios.reading.findings import Finding
 
 
 def _require_process(schema: dict[str, Any]) -> None:

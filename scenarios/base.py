@@ -3,50 +3,48 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from itertools import islice
-from typing import Any, Literal, Self, get_args, get_origin
+from typing import TYPE_CHECKING, Any, Never, Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
-from pydantic.fields import FieldInfo
-from pydantic_core import InitErrorDetails, PydanticCustomError
+from pydantic_core import InitErrorDetails
 
-FINDING = "lorapack_finding"
-"""Type of the pydantic errors that carry a finding of ours."""
+from scenarios.errors import Problem, ScenarioError
+from scenarios.reading.error_messages import problems
+from scenarios.reading.findings import Finding
 
 MAX_FINDINGS = 1000
 """Most findings of a model that are reported."""
 
-Loc = tuple[str | int, ...]
+if TYPE_CHECKING:  # a type checker builds our models as any of pydantic's, which has no public name for it
+    from pydantic._internal._model_construction import ModelMetaclass as _OwnErrors
+else:
+
+    class _OwnErrors(type(BaseModel)):
+        """Makes a class that is called with wrong values raise our error; pydantic builds as ever."""
+
+        def __call__(cls, *args: Any, **values: Any) -> Any:
+            try:
+                return super().__call__(*args, **values)
+            except ValidationError as error:
+                told = problems(error.errors(include_url=False), cls, values)
+                raise ScenarioError(told, cls.__name__) from None
 
 
-@dataclass(frozen=True)
-class Finding:
-    """Something inconsistent between fields that are each valid.
+class PlainDir:
+    """Base of models of which `dir`, and completion, show their own names and none of pydantic's."""
 
-    Parameters
-    ----------
-    loc
-        Keys and indices from the model to the value at fault; empty is the model itself.
-    message
-        What is wrong, with the value.
-    remedy
-        What the user can do.
+    def __dir__(self) -> list[str]:
+        """Names of fields, properties and methods."""
+        return [name for name in super().__dir__() if name[:2] == "__" or not hasattr(BaseModel, name)]
+
+
+class FrozenModel(PlainDir, BaseModel, metaclass=_OwnErrors):
+    """Base of what is read from files; a subclass says in `findings` what its fields must agree on.
+
+    Called with wrong values, or changed in place, it raises `ScenarioError`; `model_validate` and its like
+    are pydantic's and raise pydantic's error.
     """
-
-    loc: Loc
-    message: str
-    remedy: str
-
-    def error(self) -> PydanticCustomError:
-        """Return the finding as the error that a pydantic validator may raise."""
-        return PydanticCustomError(
-            FINDING, "{message}; {remedy}", {"message": self.message, "remedy": self.remedy}
-        )
-
-
-class FrozenModel(BaseModel):
-    """Base of what is read from files; a subclass says in `findings` what its fields must agree on."""
 
     model_config = ConfigDict(
         frozen=True,
@@ -66,6 +64,30 @@ class FrozenModel(BaseModel):
             del copied.__dict__[name]
         return copied
 
+    def __setattr__(self, name: str, value: object) -> Never:
+        """Refuse to change what is frozen.
+
+        Raises
+        ------
+        ScenarioError
+            Always.
+        """
+        raise self._frozen(name)
+
+    def __delattr__(self, name: str) -> Never:
+        """Refuse to delete from what is frozen.
+
+        Raises
+        ------
+        ScenarioError
+            Always.
+        """
+        raise self._frozen(name)
+
+    def _frozen(self, name: str) -> ScenarioError:
+        remedy = f'copy it: .model_copy(update={{"{name}": ...}}); a scenario: scenarios.override'
+        return ScenarioError([Problem(name, "cannot be changed", remedy)], type(self).__name__)
+
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         errors = [
@@ -75,11 +97,6 @@ class FrozenModel(BaseModel):
         if errors:
             raise ValidationError.from_exception_data(type(self).__name__, errors)
         return self
-
-
-def is_tag(field: FieldInfo) -> bool:
-    """Tell whether a field has one value only, by which a union of models knows its own."""
-    return get_origin(field.annotation) is Literal and len(get_args(field.annotation)) == 1
 
 
 def refuse_booleans(value: object) -> object:

@@ -8,11 +8,14 @@ from pathlib import Path
 from typing import NamedTuple
 
 from scenarios.errors import Problem, ScenarioError
-from scenarios.text.formatting import choice, nearest
 from scenarios.reading.yaml_reader import FILE, parse
+from scenarios.text.formatting import nearest
 
 FOLDER = Path(__file__).parent
 """Where the shipped scenarios lie."""
+
+
+_NOT_SHIPPED = "check its name and folder; `lorapack scenarios list` names the shipped scenarios"
 
 
 class ShippedScenario(NamedTuple):
@@ -49,6 +52,5 @@ def find(path: str | os.PathLike[str]) -> Path:
     if path.stem in names and str(path.parent) in (".", "scenarios") and path.suffix in ("", ".yaml"):
         return names[path.stem]
     close = nearest(path.stem, names)
-    hint = f'did you mean the shipped scenario "{close}"? ' if close else ""
-    remedy = f"{hint}name a YAML file or one of the shipped scenarios: {choice(sorted(names), 'and')}"
+    remedy = f'did you mean the shipped scenario "{close}"?' if close else _NOT_SHIPPED
     raise ScenarioError([Problem(FILE, "does not exist", remedy)], str(path))

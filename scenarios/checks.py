@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 
 from scenarios.adapters import MAX_ADAPTERS, Adapter
-from scenarios.base import Finding, Loc
 from scenarios.engine import EngineConfig
 from scenarios.lengths import UNSTATED_MAX, Lengths, LognormalLengths
+from scenarios.reading.findings import Finding, Loc
 from scenarios.service_levels import ServiceLevelObjectives
 from scenarios.workload import Workload
 
@@ -29,6 +29,8 @@ def across(
     """
     entries = list(adapters)
     yield from _few_and_distinct(entries)
+    if workload is not None:
+        yield from _lengths_given(entries, workload)
     if levels is not None:
         for index, entry in entries:
             yield from _levels_stricter(index, entry, levels)
@@ -46,13 +48,23 @@ def across(
             yield from _lengths_fit(("adapters", index), prompt, output, engine.max_model_len)
 
 
-def distinct(key: str, values: Sequence[str], inner: Loc = ()) -> Iterator[Finding]:
+def _lengths_given(entries: list[tuple[int, Adapter]], workload: Workload) -> Iterator[Finding]:
+    for key in ("prompt", "output"):
+        without = next((index for index, entry in entries if getattr(entry, key) is None), None)
+        if getattr(workload, key) is None and without is not None:
+            message = f"is missing, and adapters[{without}] has none of its own"
+            yield Finding(("workload", key), message, "add it, here or there")
+
+
+def distinct(
+    key: str, values: Sequence[str], inner: Loc = (), remedy: str = "remove one of them"
+) -> Iterator[Finding]:
     """Yield every value of a list that an earlier item already has."""
     first: dict[str, int] = {}
     for index, value in enumerate(values):
         if value in first:
             message = f'is "{value}", as is {key}[{first[value]}]'
-            yield Finding((key, index, *inner), message, "remove one of them")
+            yield Finding((key, index, *inner), message, remedy)
         first.setdefault(value, index)
 
 
@@ -90,14 +102,17 @@ def _levels_stricter(index: int, entry: Adapter, levels: ServiceLevelObjectives)
         )
 
 
-def _lengths_fit(loc: Loc, prompt: Lengths, output: Lengths, limit: int) -> Iterator[Finding]:
+def _lengths_fit(loc: Loc, prompt: Lengths | None, output: Lengths | None, limit: int) -> Iterator[Finding]:
     for key, lengths in (("prompt", prompt), ("output", output)):
-        if lengths.mean_tokens >= limit:
+        if lengths is not None and lengths.mean_tokens >= limit:
             mean = f"has {lengths.mean_tokens:g} tokens on average"
             message = f"{mean}, not below engine.max_model_len {limit}"
             yield Finding((*loc, key), message, "shorten it or raise max_model_len")
             return
-    yield from _prompts_taken((*loc, "prompt"), prompt, limit)
+    if prompt is not None:
+        yield from _prompts_taken((*loc, "prompt"), prompt, limit)
+    if prompt is None or output is None:
+        return
     total = prompt.mean_tokens + output.mean_tokens
     if total > limit:
         mean = f"has prompts and outputs of {total:g} tokens together on average"

@@ -8,7 +8,8 @@ from typing import Annotated, Literal, get_args
 
 from pydantic import BeforeValidator, Field
 
-from scenarios.base import Finding, FrozenModel, refuse_booleans
+from scenarios.base import FrozenModel, refuse_booleans
+from scenarios.reading.findings import Finding
 
 Rank = Annotated[Literal[1, 2, 4, 8, 16, 32, 64, 128, 256, 320, 512], BeforeValidator(refuse_booleans)]
 """Ranks of an adapter."""

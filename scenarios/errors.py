@@ -15,6 +15,12 @@ class LorapackError(Exception):
     """Base of every error that lorapack raises on purpose."""
 
 
+def cause_of(error: Exception) -> str:
+    """Return why something failed, without the number and the path that the system says too."""
+    reason = error.strerror if isinstance(error, OSError) else None
+    return reason or str(error)
+
+
 @dataclass(frozen=True)
 class Problem:
     """One thing wrong with an input.
@@ -41,18 +47,28 @@ class Problem:
         return visible(f"{where}{self.path} {self.message}" + (f"; {self.remedy}" if self.remedy else ""))
 
 
-class ScenarioError(LorapackError, ValueError):
-    """A scenario, a placement or another input file is wrong; holds every problem found at once."""
+class InputError(LorapackError, ValueError):
+    """What was given is wrong; holds every problem found at once."""
+
+    def __init__(self, problems: Sequence[Problem], text: str = "") -> None:
+        self.problems = tuple(problems)
+        super().__init__(text or "\n".join(map(str, self.problems)))
+
+    def __reduce__(self) -> tuple[type[InputError], tuple[object, ...]]:
+        return type(self), (self.problems,)
+
+
+class ScenarioError(InputError):
+    """A scenario, a placement or another input file is wrong."""
 
     def __init__(self, problems: Sequence[Problem], source: str = "scenario") -> None:
-        self.problems = tuple(problems)
         self.source = source
-        shown = [f"  {problem}" for problem in self.problems[:SHOWN_PROBLEMS]]
-        hidden = len(self.problems) - len(shown)
+        shown = [f"  {problem}" for problem in problems[:SHOWN_PROBLEMS]]
+        hidden = len(problems) - len(shown)
         if hidden:
             shown.append(f"  ... and {hidden:,} more")
-        count = "1 problem" if len(self.problems) == 1 else f"{len(self.problems):,} problems"
-        super().__init__("\n".join([f"{visible(source)}: {count}", *shown]))
+        count = "1 problem" if len(problems) == 1 else f"{len(problems):,} problems"
+        super().__init__(problems, "\n".join([f"{visible(source)}: {count}", *shown]))
 
-    def __reduce__(self) -> tuple[type[ScenarioError], tuple[tuple[Problem, ...], str]]:
+    def __reduce__(self) -> tuple[type[ScenarioError], tuple[object, ...]]:
         return type(self), (self.problems, self.source)

@@ -9,22 +9,27 @@ from typing import Final
 
 from scenarios.catalogue import find
 from scenarios.errors import ScenarioError
-from scenarios.text.formatting import shown
 from scenarios.output import write_whole
 from scenarios.placement import Placement, mismatches
 from scenarios.reading import error_messages
 from scenarios.reading.overrides import apply
-from scenarios.reading.parsing import model_from, scenario_from
+from scenarios.reading.parsing import ProfileCheck, model_from, scenario_from
 from scenarios.reading.text_files import text_of
 from scenarios.reading.yaml_reader import parse
 from scenarios.reading.yaml_writer import to_yaml
 from scenarios.scenario import Scenario
+from scenarios.text.formatting import shown
 
 RESULT_VERSION: Final = 2
 """Version of a result's JSON; the first had no key for it."""
 
 
-def read(path: str | os.PathLike[str], overrides: Iterable[str] = ()) -> Scenario:
+def read(
+    path: str | os.PathLike[str],
+    overrides: str | Iterable[str] = (),
+    *,
+    profiles: ProfileCheck | None = None,
+) -> Scenario:
     """Read a scenario from a YAML file.
 
     Parameters
@@ -33,7 +38,9 @@ def read(path: str | os.PathLike[str], overrides: Iterable[str] = ()) -> Scenari
         The file, or the name of a shipped scenario (`scenarios.shipped`) where no such file exists.
         Paths in the scenario are taken from the file's folder.
     overrides
-        Values to change, ``path=value`` each: ``engine.max_model_len=16384``.
+        Values to change, one ``path=value`` or several: ``engine.max_model_len=16384``.
+    profiles
+        What must hold of the model and the devices beside, as `twin.missing_profiles` tells; None: nothing.
 
     Raises
     ------
@@ -43,10 +50,10 @@ def read(path: str | os.PathLike[str], overrides: Iterable[str] = ()) -> Scenari
     file = find(path)
     source = str(path)
     root = apply(_parsed(file, source), overrides, source)
-    return _anchored(scenario_from(root, source), file.parent, root, source)
+    return _anchored(scenario_from(root, source, profiles), file.parent, root, source)
 
 
-def loads(text: str, overrides: Iterable[str] = (), source: str = "scenario") -> Scenario:
+def loads(text: str, overrides: str | Iterable[str] = (), source: str = "scenario") -> Scenario:
     """Read a scenario from YAML text; otherwise as `read`, with paths left as they are.
 
     Raises
@@ -58,7 +65,7 @@ def loads(text: str, overrides: Iterable[str] = (), source: str = "scenario") ->
 
 
 def from_mapping(
-    values: Mapping[str, object], overrides: Iterable[str] = (), source: str = "scenario"
+    values: Mapping[str, object], overrides: str | Iterable[str] = (), source: str = "scenario"
 ) -> Scenario:
     """Build a scenario from the values of a file, checked and reported as `read` does.
 
@@ -67,10 +74,11 @@ def from_mapping(
     ScenarioError
         With everything that is wrong with the values.
     """
-    return scenario_from(apply(dict(values), overrides, source), source)
+    root = dict(values) if isinstance(values, Mapping) else values
+    return scenario_from(apply(root, overrides, source), source)
 
 
-def override(scenario: Scenario, overrides: Iterable[str]) -> Scenario:
+def override(scenario: Scenario, overrides: str | Iterable[str]) -> Scenario:
     """Return the scenario with some values changed, checked again.
 
     Parameters
@@ -78,7 +86,7 @@ def override(scenario: Scenario, overrides: Iterable[str]) -> Scenario:
     scenario
         Stays as it is.
     overrides
-        ``path=value`` each: ``["engine.max_model_len=16384", "objective=latency"]``.
+        One ``path=value`` or several: ``["engine.max_model_len=16384", "objective=latency"]``.
 
     Raises
     ------
@@ -88,9 +96,17 @@ def override(scenario: Scenario, overrides: Iterable[str]) -> Scenario:
     return from_mapping(scenario.model_dump(mode="json"), overrides, scenario.name)
 
 
-def dumps(scenario: Scenario) -> str:
-    """Return the scenario as YAML that reads back equal; values at their defaults are left out."""
-    return to_yaml(scenario)
+def dumps(scenario: Scenario, *, defaults: bool = False) -> str:
+    """Return the scenario as YAML that reads back equal.
+
+    Parameters
+    ----------
+    scenario
+        What to write.
+    defaults
+        Whether values at their defaults are written too, and null for what is not set; else neither is.
+    """
+    return to_yaml(scenario, defaults=defaults)
 
 
 def write(scenario: Scenario, path: str | os.PathLike[str]) -> None:
@@ -163,7 +179,8 @@ def check_placement(placement: Placement, scenario: Scenario, source: str = "pla
     findings = list(mismatches(placement, scenario))
     if findings:
         root = placement.model_dump()
-        raise ScenarioError([error_messages.finding_problem(finding, root) for finding in findings], source)
+        problems = [error_messages.finding_problem(finding, Placement, root) for finding in findings]
+        raise ScenarioError(problems, source)
 
 
 def sources(path: str | os.PathLike[str], scenario: Scenario) -> tuple[Path, ...]:

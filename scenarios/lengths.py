@@ -9,7 +9,8 @@ from typing import Annotated, Literal
 import numpy as np
 from pydantic import BeforeValidator, Field
 
-from scenarios.base import Finding, FrozenModel
+from scenarios.base import FrozenModel
+from scenarios.reading.findings import Finding
 from scenarios.text.formatting import shown
 
 MAX_TOKENS = 10_000_000

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated
 
 from pydantic import Field
 
-from scenarios.base import Finding, FrozenModel
+from scenarios.base import FrozenModel
 from scenarios.engine import EngineOption, MaxLoraRank
-from scenarios.text.formatting import choice, suggestion
+from scenarios.reading.findings import Finding, Loc
 from scenarios.scenario import Scenario
+from scenarios.text.formatting import choice, listed, suggestion
+
+NAMED = 5
+"""Adapters of one fault that are named."""
 
 SHARE_TOLERANCE = 1e-6
 """How far an adapter's shares may sum from 1."""
+
+NAMED = 5
+"""Most adapters that are named, where they are wrong for the same reason."""
 
 
 class PlacedGPU(FrozenModel):
@@ -76,31 +83,71 @@ class Placement(FrozenModel):
             for adapter in gpu.adapters:
                 total[adapter] = total.get(adapter, 0.0) + gpu.share(adapter)
                 last[adapter] = k
-        for adapter, share in total.items():
-            if abs(share - 1.0) > SHARE_TOLERANCE:
-                message = f'place adapter "{adapter}" {share:g} times over all GPUs'
-                remedy = "list it once, or give it shares that sum to 1"
-                yield Finding(("gpus", last[adapter], "adapters"), message, remedy)
+        wrong = [adapter for adapter, share in total.items() if abs(share - 1.0) > SHARE_TOLERANCE]
+        if len(wrong) > NAMED:
+            remedy = "list each once, or give it shares that sum to 1"
+            yield Finding(("gpus",), f"place {listed(wrong, NAMED)} not just once over all GPUs", remedy)
+            return
+        for adapter in wrong:
+            message = f'place adapter "{adapter}" {total[adapter]:g} times over all GPUs'
+            remedy = "list it once, or give it shares that sum to 1"
+            yield Finding(("gpus", last[adapter], "adapters"), message, remedy)
 
 
 def mismatches(placement: Placement, scenario: Scenario) -> Iterator[Finding]:
-    """Yield where a placement does not serve a scenario's adapters on engines that can."""
+    """Yield where a placement does not serve a scenario's adapters on engines that can.
+
+    A few adapters are named one by one, with their place; more of them together.
+    """
     rank = {name: group.rank for group in scenario.classes for name in group.names}
     devices = [device.name for device in scenario.devices]
-    for k, gpu in enumerate(placement.gpus):
-        if gpu.device not in devices:
-            message = f'is "{gpu.device}", unknown to the scenario'
-            yield Finding(("gpus", k, "device"), message, f"use {choice(devices)}")
-        for i, name in enumerate(gpu.adapters):
-            if name not in rank:
-                remedy = suggestion(name, rank) or "remove it"
-                yield Finding(("gpus", k, "adapters", i), f'is "{name}", unknown to the scenario', remedy)
-            elif rank[name] > gpu.max_lora_rank:
-                above = f"of rank {rank[name]}, above the GPU's max_lora_rank {gpu.max_lora_rank}"
-                remedy = "raise max_lora_rank or move the adapter"
-                yield Finding(("gpus", k, "adapters", i), f'is "{name}" {above}', remedy)
-    absent = rank.keys() - {name for gpu in placement.gpus for name in gpu.adapters}
+    places = [
+        (("gpus", k, "adapters", i), name, gpu.max_lora_rank)
+        for k, gpu in enumerate(placement.gpus)
+        for i, name in enumerate(gpu.adapters)
+    ]
+    absent = sorted(rank.keys() - {name for _, name, _ in places})
+    yield from _unknown_devices(placement, devices)
+    yield from _unknown_adapters([(loc, name) for loc, name, _ in places if name not in rank], absent)
+    yield from _too_high(
+        [(loc, name, limit) for loc, name, limit in places if rank.get(name, 0) > limit], rank
+    )
     if absent:
-        names = choice(sorted(absent)[:5], "and")
-        count = f"{len(absent):,} adapters, among them" if len(absent) > 5 else "the adapters"
-        yield Finding(("gpus",), f"leave out {count} {names}", "place every adapter of the scenario")
+        adapters = "adapters" if len(absent) > 1 else "adapter"
+        message = f"leave out the {adapters} {listed(absent, NAMED)}"
+        yield Finding(("gpus",), message, "place every adapter of the scenario")
+
+
+def _unknown_devices(placement: Placement, devices: Sequence[str]) -> Iterator[Finding]:
+    """Yield each device that the scenario does not have, where it is named first."""
+    first: dict[str, int] = {}
+    for k, gpu in enumerate(placement.gpus):
+        first.setdefault(gpu.device, k)
+    for name, k in first.items():
+        if name not in devices:
+            remedy = f"use {choice(devices)}"
+            yield Finding(("gpus", k, "device"), f'is "{name}", unknown to the scenario', remedy)
+
+
+def _unknown_adapters(unknown: Sequence[tuple[Loc, str]], absent: Sequence[str]) -> Iterator[Finding]:
+    if len(unknown) > NAMED:
+        message = f"hold {listed([name for _, name in unknown], NAMED)}, unknown to the scenario"
+        yield Finding(("gpus",), message, "give a placement of this scenario's adapters")
+        return
+    for loc, name in unknown:
+        remedy = suggestion(name, absent) or "remove it"
+        yield Finding(loc, f'is "{name}", unknown to the scenario', remedy)
+
+
+def _too_high(places: Sequence[tuple[Loc, str, int]], rank: Mapping[str, int]) -> Iterator[Finding]:
+    """Yield adapters whose rank is above that of their GPU's slots."""
+    remedy = "raise max_lora_rank or move the adapter"
+    if len(places) > NAMED:
+        names = listed(
+            [f"{name} (rank {rank[name]} in slots of {limit})" for _, name, limit in places], NAMED
+        )
+        yield Finding(("gpus",), f"hold adapters above their GPU's max_lora_rank: {names}", f"{remedy}s")
+        return
+    for loc, name, limit in places:
+        above = f"of rank {rank[name]}, above the GPU's max_lora_rank {limit}"
+        yield Finding(loc, f'is "{name}" {above}', remedy)

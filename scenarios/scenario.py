@@ -14,8 +14,9 @@ from pydantic.json_schema import GenerateJsonSchema
 from scenarios import checks
 from scenarios.adapters import Adapter, AdapterClass, group
 from scenarios.arrivals import TraceArrivals
-from scenarios.base import Finding, FrozenModel, Loc
+from scenarios.base import FrozenModel
 from scenarios.engine import EngineConfig
+from scenarios.reading.findings import Finding, Loc
 from scenarios.service_levels import ServiceLevelObjectives
 from scenarios.workload import Workload
 
@@ -64,6 +65,9 @@ _Switch = Annotated[
 ]
 
 
+_DISTINCT_DEVICES = "remove one, or give it another name and, as its profile, the file of its engine profile"
+
+
 class Scenario(FrozenModel):
     """Everything that `optimizer.solve` needs to know; read from YAML by `scenarios.read`."""
 
@@ -105,7 +109,8 @@ class Scenario(FrozenModel):
     def findings(self) -> Iterator[Finding]:
         """Yield every inconsistency between the scenario's parts."""
         yield from checks.across(enumerate(self.adapters), self.workload, self.engine, self.service_levels)
-        yield from checks.distinct("devices", [device.name for device in self.devices], ("name",))
+        names = [device.name for device in self.devices]
+        yield from checks.distinct("devices", names, ("name",), _DISTINCT_DEVICES)
         yield from checks.distinct("objective", self.objective)
         for k, device in enumerate(self.devices):
             if "cost" in self.objective and device.price_per_hour is None:

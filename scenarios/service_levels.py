@@ -8,7 +8,8 @@ from typing import Annotated
 
 from pydantic import Field
 
-from scenarios.base import Finding, FrozenModel
+from scenarios.base import FrozenModel
+from scenarios.reading.findings import Finding
 
 
 class LatencyLimits(FrozenModel):
@@ -20,12 +21,15 @@ class LatencyLimits(FrozenModel):
     """Limit on the median in ms."""
     p90: Annotated[float | None, Field(gt=0)] = None
     """Limit on the 90th percentile in ms."""
+    p95: Annotated[float | None, Field(gt=0)] = None
+    """Limit on the 95th percentile in ms."""
     p99: Annotated[float | None, Field(gt=0)] = None
     """Limit on the 99th percentile in ms."""
 
     def findings(self) -> Iterator[Finding]:
         """Yield a limit on a higher percentile that is below that on a lower one."""
-        limits = [(key, limit) for key in ("p50", "p90", "p99") if (limit := getattr(self, key)) is not None]
+        keys = ("p50", "p90", "p95", "p99")
+        limits = [(key, limit) for key in keys if (limit := getattr(self, key)) is not None]
         for (low, lower), (high, upper) in pairwise(limits):
             if upper < lower:
                 yield Finding((high,), f"is {upper:g}, below {low} {lower:g}", f"raise {high} or lower {low}")

@@ -8,8 +8,9 @@ from typing import Annotated
 from pydantic import Field
 
 from scenarios.arrivals import Arrivals, PoissonArrivals
-from scenarios.base import Finding, FrozenModel
+from scenarios.base import FrozenModel
 from scenarios.lengths import Lengths
+from scenarios.reading.findings import Finding
 
 
 class Workload(FrozenModel):
@@ -17,10 +18,10 @@ class Workload(FrozenModel):
 
     arrivals: Arrivals = PoissonArrivals()
     """Arrival process of every adapter."""
-    prompt: Lengths
-    """Prompt tokens of adapters that name none of their own."""
-    output: Lengths
-    """Output tokens of adapters that name none of their own."""
+    prompt: Lengths | None = None
+    """Prompt tokens of adapters that name none of their own; needed where there are such adapters."""
+    output: Lengths | None = None
+    """Output tokens of adapters that name none of their own; needed where there are such adapters."""
     duration_s: Annotated[float, Field(gt=0, le=604_800)] = 3600.0
     """Seconds of load to judge by."""
     warmup_s: Annotated[float, Field(ge=0)] = 0.0

@@ -15,13 +15,14 @@ from twin.profile import (
     ProfileError,
     UnknownProfileError,
     find_profile,
+    missing_profiles,
     read_profile,
     shipped_profiles,
     write_profile,
 )
-from twin.replay import ScheduleError, replay, replay_files
+from twin.replay import ReplayedSchedule, replay, replay_files
 from twin.result import SimulationResult
-from twin.simulate import MemoryFailure, build_setup, simulate
+from twin.simulate import MemoryFailure, build_setup, check_trace, simulate
 from twin.twin_judge import GPUContent, PlacementJudge, TwinJudge, validate
 from twin.verdict import GPUVerdict, ValidationReport
 from twin.violations import AdapterFigure, Criterion, Violation
@@ -57,10 +58,10 @@ __all__ = [
     "MemoryPlan",
     "PlacementJudge",
     "ProfileError",
+    "ReplayedSchedule",
     "RequestTimes",
     "Requests",
     "RunRecords",
-    "ScheduleError",
     "SchedulerRules",
     "SimulationResult",
     "StepTables",
@@ -72,10 +73,12 @@ __all__ = [
     "WorkloadError",
     "build_setup",
     "calibrate",
+    "check_trace",
     "draw_requests",
     "fidelity",
     "find_profile",
     "judge",
+    "missing_profiles",
     "plan_memory",
     "profiles_of",
     "read_measurement",
@@ -110,3 +113,6 @@ if not TYPE_CHECKING:
         if name not in _LATE:
             raise AttributeError(f'module "{__name__}" has no attribute "{name}"')
         return getattr(import_module(_LATE[name]), name)
+
+    def __dir__() -> list[str]:
+        return sorted(__all__)

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from scenarios.engine import EngineConfig
-from scenarios.scenario import Scenario
-from scenarios.service_levels import ServiceLevelObjectives
-from scenarios.workload import Workload
+from scenarios import EngineConfig, Scenario, ServiceLevelObjectives, Workload
 from twin.load import GPULoad
 from twin.profile import EngineProfile, find_profile, read_profile
 from twin.service_levels import replication_of, verdict_on, verdict_unstarted

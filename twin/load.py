@@ -7,9 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from scenarios.adapters import AdapterClass
-from scenarios.lengths import Lengths
-from scenarios.service_levels import AdapterSLO
+from scenarios import AdapterClass, AdapterSLO, Lengths
 from twin.engine.requests import FloatArray, IntArray
 from twin.violations import AdapterFigure, Criterion, Violation
 
@@ -38,6 +36,9 @@ class GPULoad:
     prompt: tuple[Lengths, ...]
     output: tuple[Lengths, ...]
     levels: tuple[AdapterSLO | None, ...] = ()
+
+    def __repr__(self) -> str:
+        return f"<GPULoad: {len(self.names):,} adapters, {self.rate.sum():.4g} requests/s>"
 
     def groups(self) -> list[tuple[AdapterSLO, IntArray]]:
         """Adapters with service levels of their own: each kind of rank, rate, lengths and levels."""

@@ -7,7 +7,7 @@ completed requests; what is unfinished at the horizon is censored.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from twin.engine.records import SERIES, RunRecords, gap_edges_s
 from twin.engine.requests import FloatArray
 
-PERCENTILES = (50.0, 90.0, 99.0)
+PERCENTILES = (50.0, 90.0, 95.0, 99.0)
 
 GRACE = 0.02
 """Share of the window within which a request that still waits at its end is not held against the GPU."""
@@ -28,10 +28,11 @@ class Latency:
     mean_s: float
     p50_s: float
     p90_s: float
+    p95_s: float
     p99_s: float
 
 
-NO_LATENCY = Latency(np.nan, np.nan, np.nan, np.nan)
+NO_LATENCY = Latency(np.nan, np.nan, np.nan, np.nan, np.nan)
 
 
 @dataclass(frozen=True)
@@ -188,15 +189,14 @@ def latency(values: FloatArray) -> Latency:
     known = values[~np.isnan(values)]
     if not len(known):
         return NO_LATENCY
-    p50, p90, p99 = np.percentile(known, PERCENTILES)
-    return Latency(float(known.mean()), float(p50), float(p90), float(p99))
+    return Latency(float(known.mean()), *np.percentile(known, PERCENTILES).tolist())
 
 
 def itl(records: RunRecords, chosen: NDArray[np.bool_]) -> Latency:
     """Inter-token latency: exact mean, percentiles from the histogram of gaps (to about 2 %)."""
     counts = records.gaps
     if not counts.any():
-        return Latency(mean_itl_s(records, chosen), np.nan, np.nan, np.nan)
+        return replace(NO_LATENCY, mean_s=mean_itl_s(records, chosen))
     edges = gap_edges_s()
     middles, below = np.sqrt(edges[:-1] * edges[1:]), np.cumsum(counts)
     at = [float(middles[int(np.searchsorted(below, p / 100 * below[-1]))]) for p in PERCENTILES]

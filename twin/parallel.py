@@ -16,7 +16,7 @@ from joblib import Parallel
 from joblib.externals.loky.backend import resource_tracker as loky_tracker
 from joblib.parallel import get_active_backend
 
-from scenarios.stopping.deadline import UNLIMITED, Deadline
+from scenarios import UNLIMITED, Deadline
 
 LOOK_S = 0.2
 """Seconds between two looks at the deadline, and of a worker at whether its parent still is there."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterable, Iterator
 from functools import cache
 from importlib import resources
 from pathlib import Path
@@ -9,11 +11,20 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from scenarios.engine import EngineConfig
-from scenarios.errors import LorapackError
-from scenarios.lengths import HistogramLengths
-from scenarios.output import write_whole
-from scenarios.scenario import Device
+from scenarios import (
+    Device,
+    EngineConfig,
+    HistogramLengths,
+    LorapackError,
+    ScenarioError,
+    visible,
+    write_whole,
+)
+from scenarios.reading.error_messages import problems
+from scenarios.reading.findings import Finding
+from scenarios.reading.text_files import text_of
+from scenarios.reading.yaml_reader import json_problem
+from scenarios.text.formatting import bracketed, choice, suggestion
 from twin.engine.setup import SchedulerRules
 from twin.memory.plan import MemoryModel
 from twin.step_cost import LoadCost, StepCost
@@ -138,6 +149,12 @@ class EngineProfile(_Part):
     uncertainty: Uncertainty = Uncertainty()
     provenance: Provenance
 
+    def __repr__(self) -> str:
+        return f"<EngineProfile: {visible(self.name)}>"
+
+    def __str__(self) -> str:
+        return repr(self)
+
     def memory_of(self, device: Device) -> float:
         """Memory of a GPU in GiB: what a scenario says, else what was measured."""
         return device.memory_gib or self.gpu_memory_gib
@@ -151,12 +168,12 @@ def read_profile(path: str | Path) -> EngineProfile:
     ProfileError
         If the file cannot be read or is no profile; the message names the file and every fault.
     """
-    path = Path(path)
+    source = str(path)
     try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ProfileError(f"{path}: cannot read the engine profile ({error})") from error
-    return _parse(text, str(path))
+        text = text_of(Path(path), source)
+    except ScenarioError as error:
+        raise ProfileError(str(error)) from error
+    return _parse(text, source)
 
 
 def write_profile(profile: EngineProfile, path: str | Path) -> None:
@@ -207,6 +224,27 @@ def find_profile(model: str, device: str | None) -> EngineProfile:
     )
 
 
+def missing_profiles(model: str, devices: Iterable[tuple[int, Device]]) -> Iterator[Finding]:
+    """Yield the model, or each device with its index, for which no profile is shipped and none is named.
+
+    `scenarios.read` takes it as ``profiles``, and tells it with the line and with all else that is wrong.
+    """
+    models = sorted({profile.model for profile in shipped_profiles()})
+    known = [profile.device for profile in shipped_profiles() if profile.model == _plain(model)]
+    own = "or calibrate an engine profile and name its file as the device's profile"
+    for k, device in devices:
+        if device.profile is not None or device.name.strip().lower() in map(str.lower, known):
+            continue
+        if not known:
+            remedy = f"{suggestion(_plain(model), models)} use {choice(models)}, {own}".lstrip()
+            yield Finding(("model",), f'is "{model}", for which no engine profile is shipped', remedy)
+            return
+        is_list = "," in device.name
+        remedy = f"write {bracketed(device.name)}" if is_list else f"use {choice(known)}, {own}"
+        message = f'is "{device.name}", for which no engine profile of {model} is shipped'
+        yield Finding(("devices", k), message, remedy)
+
+
 def _plain(model: str) -> str:
     return model.strip().lower().rstrip("/").rsplit("/", 1)[-1]
 
@@ -215,8 +253,9 @@ def _parse(text: str, source: str) -> EngineProfile:
     try:
         return EngineProfile.model_validate_json(text)
     except ValidationError as error:
-        faults = "\n".join(
-            f"  {'.'.join(str(part) for part in fault['loc']) or 'file'}: {fault['msg']}"
-            for fault in error.errors()
+        wrong = json_problem(text)
+        faults = (
+            [wrong] if wrong else problems(error.errors(include_url=False), EngineProfile, json.loads(text))
         )
-        raise ProfileError(f"{source}: not an engine profile\n{faults}") from error
+        lines = "\n".join(f"  {fault}" for fault in faults)
+        raise ProfileError(f"{source}: not an engine profile\n{lines}") from error

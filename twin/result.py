@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from scenarios.text.tables import figures, render
+from scenarios.text.tables import cell_text, figures, render
 from twin import metrics
 from twin.engine.records import SERIES, RunRecords
 from twin.metrics import AdapterMetrics, GPUMetrics, Latency, Window
@@ -146,6 +146,17 @@ class SimulationResult:
         """A few lines for a terminal."""
         return render(figures(self._lines()))
 
+    def __repr__(self) -> str:
+        served = f"{self.gpu.served_share:.1%} of the offered tokens served"
+        return f"<SimulationResult: {self._adapters}, {served}>"
+
+    def __str__(self) -> str:
+        return self.summary()
+
+    @property
+    def _adapters(self) -> str:
+        return f"{len(self.names):,} in {self.max_loras:,} slots"
+
     def _repr_html_(self) -> str:
         rows = "".join(f"<tr><td>{name}</td><td>{value}</td></tr>" for name, value in self._lines())
         return f"<table>{rows}</table>"
@@ -154,18 +165,20 @@ class SimulationResult:
         g = self.gpu
         cut = f"{self.cut_requests:,}, to what max_model_len admits"
         return [
-            ("adapters, slots, rank", f"{len(self.names)}, {self.max_loras}, {self.max_lora_rank}"),
+            ("adapters", f"{self._adapters} of rank {self.max_lora_rank}"),
             ("KV cache", f"{self.kv_cache_tokens:,} tokens, {100 * g.kv_use:.1f} % in use"),
             ("requests", f"{g.requests:,} in {g.duration_s:,.0f} s, {g.completed:,} completed"),
-            ("served", f"{g.served_tok_per_s:,.1f} of {g.offered_tok_per_s:,.1f} tok/s offered"),
+            ("served", f"{cell_text(g.served_tok_per_s)} of {cell_text(g.offered_tok_per_s)} tok/s offered"),
             ("served share", f"{100 * g.served_share:.1f} %"),
             ("TTFT", _milliseconds(g.ttft)),
             ("ITL", _milliseconds(g.itl)),
             ("TPOT", _milliseconds(g.tpot)),
             ("end to end", _milliseconds(g.e2e)),
             ("queueing", _milliseconds(g.queueing)),
-            ("batch, queue", f"{g.running:.1f} running, {g.waiting:.1f} waiting, {g.adapters:.1f} adapters"),
-            ("preemptions, loads", f"{g.preemptions:,}, {g.gpu_loads:,} ({g.disk_loads:,} from disk)"),
+            ("batch", f"{cell_text(g.running)} requests of {cell_text(g.adapters)} adapters, mean over time"),
+            ("queue", f"{cell_text(g.waiting)} requests, mean over time"),
+            ("preemptions", f"{g.preemptions:,}"),
+            ("adapter copies", f"{g.gpu_loads:,} into slots, {g.disk_loads:,} from disk"),
             *([("requests cut", cut)] if self.cut_requests else []),
         ]
 
@@ -173,8 +186,9 @@ class SimulationResult:
 def _milliseconds(latency: Latency) -> str:
     if math.isnan(latency.mean_s):
         return "no completed request"
-    mean, p50, p90, p99 = (1e3 * s for s in (latency.mean_s, latency.p50_s, latency.p90_s, latency.p99_s))
-    return f"mean {mean:,.1f} ms, p50 {p50:,.1f}, p90 {p90:,.1f}, p99 {p99:,.1f}"
+    seconds = (latency.mean_s, latency.p50_s, latency.p90_s, latency.p99_s)
+    mean, p50, p90, p99 = (cell_text(1e3 * s) for s in seconds)
+    return f"mean {mean} ms, p50 {p50} ms, p90 {p90} ms, p99 {p99} ms"
 
 
 def _plain(value: Any) -> Any:

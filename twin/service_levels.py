@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from scenarios.service_levels import AdapterSLO, ServiceLevelObjectives
+from scenarios import AdapterSLO, ServiceLevelObjectives
 from twin import metrics
 from twin.engine.requests import FloatArray, IntArray
 from twin.load import GPULoad

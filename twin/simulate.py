@@ -6,10 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from scenarios.arrivals import Arrivals, TraceArrivals
-from scenarios.engine import EngineConfig
-from scenarios.errors import LorapackError
-from scenarios.workload import Workload
+from scenarios import Arrivals, EngineConfig, LorapackError, Scenario, TraceArrivals, Workload, padded_rank
 from twin.engine.requests import IntArray, Requests
 from twin.engine.run import EngineInputError, simulate_requests
 from twin.engine.setup import EngineSetup
@@ -117,8 +114,8 @@ def simulate(
     engine: EngineConfig,
     profile: EngineProfile,
     *,
-    max_loras: int,
-    max_lora_rank: int,
+    max_loras: int | None = None,
+    max_lora_rank: int | None = None,
     seed: int | np.random.SeedSequence = 0,
     gpu_memory_gib: float | None = None,
     kv_cache_tokens: int | None = None,
@@ -136,7 +133,8 @@ def simulate(
     engine, profile
         Arguments of the engine; rules, memory and costs of the model on the GPU.
     max_loras, max_lora_rank
-        Adapter slots, and the rank of every slot.
+        Adapter slots, and the rank of every slot; absent: the engine's, or as many as there are adapters, and
+        the smallest rank that vLLM knows and that suffices.
     seed
         Seed of the requests drawn.
     gpu_memory_gib, kv_cache_tokens, max_inflight
@@ -156,6 +154,10 @@ def simulate(
         If the trace's file is missing or damaged.
     """
     duration = workload.duration_s if duration_s is None else duration_s
+    if max_loras is None:
+        max_loras = engine.max_loras or len(load.names)
+    if max_lora_rank is None:
+        max_lora_rank = engine.max_lora_rank or padded_rank(int(load.rank.max()))
     setup = build_setup(
         profile,
         engine,
@@ -185,6 +187,22 @@ def simulate(
 
 def _total(requests: Requests) -> IntArray:
     return requests.prompt_tokens + requests.output_tokens
+
+
+def check_trace(scenario: Scenario) -> None:
+    """Check a scenario's trace, if it has one, as a simulation of all adapters does.
+
+    Raises
+    ------
+    WorkloadError
+        If the workload has too many requests, or the trace's prompts are too long for the engine.
+    twin.workload.traces.TraceError
+        If the file is missing or damaged.
+    """
+    arrivals = scenario.workload.arrivals
+    if isinstance(arrivals, TraceArrivals):
+        drawn = draw_requests(GPULoad.from_classes(scenario.classes), scenario.workload, scenario.seed)
+        refuse_long_prompts(arrivals, drawn, scenario.engine.max_model_len)
 
 
 def refuse_long_prompts(arrivals: Arrivals, drawn: Requests, max_model_len: int) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from pydantic import Field, model_validator
 
-from scenarios.base import FrozenModel
+from scenarios import FrozenModel
 from twin.engine.requests import FloatArray
 from twin.engine.setup import StepTables
 

@@ -2,27 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import groupby
 
 from joblib import Parallel, delayed
 
-from scenarios.adapters import AdapterClass, AdapterKind
-from scenarios.engine import EngineOption
-from scenarios.files import check_placement
-from scenarios.placement import PlacedGPU, Placement
-from scenarios.scenario import Scenario
-from scenarios.stopping.deadline import UNLIMITED, Deadline
+from scenarios import (
+    UNLIMITED,
+    AdapterClass,
+    AdapterKind,
+    Deadline,
+    EngineOption,
+    PlacedGPU,
+    Placement,
+    Scenario,
+    check_placement,
+)
+from scenarios.stopping.progress import Progress, silent
 from twin.judging import judge, profiles_of
 from twin.load import GPULoad
 from twin.profile import EngineProfile
 from twin.verdict import GPUVerdict, ValidationReport
 
-
-def _silent(_label: str, _done: int, _total: int) -> None:
-    """Tell nothing."""
+JUDGING = "the twin judges"
+"""What is being done, for progress."""
 
 
 @dataclass(frozen=True)
@@ -88,7 +93,7 @@ class TwinJudge:
     scenario: Scenario
     profiles: Mapping[str, EngineProfile]
     workers: int = 1
-    progress: Callable[[str, int, int], None] = _silent
+    progress: Progress = silent
     _known: dict[GPUContent, GPUVerdict] = field(default_factory=dict, repr=False)
 
     def __call__(self, contents: Sequence[GPUContent], deadline: Deadline = UNLIMITED) -> list[GPUVerdict]:
@@ -102,13 +107,15 @@ class TwinJudge:
             If the deadline passes, or the work is interrupted, before there are all.
         """
         new = list(dict.fromkeys(c for c in contents if c not in self._known))
+        if new:
+            self.progress(JUDGING, 0, len(new))
         # Threads suffice: the twin's loop and NumPy's sorting run without the interpreter's lock.
         jobs = Parallel(n_jobs=min(self.workers, len(new)) or 1, prefer="threads", return_as="generator")(
             delayed(self._judge)(content, deadline) for content in new
         )
         for done, (content, verdict) in enumerate(zip(new, jobs, strict=True), start=1):
             self._known[content] = verdict
-            self.progress("the twin judges", done, len(new))
+            self.progress(JUDGING, done, len(new))
         return [self._known[content] for content in contents]
 
     def _judge(self, content: GPUContent, deadline: Deadline) -> GPUVerdict:
@@ -176,6 +183,7 @@ def validate(
     *,
     profiles: Mapping[str, EngineProfile] | None = None,
     workers: int = 1,
+    progress: Progress = silent,
 ) -> ValidationReport:
     """Judge every GPU of a placement; GPUs with equal adapters and engines are judged once.
 
@@ -189,6 +197,8 @@ def validate(
         Engine profile of each device; absent: the scenario's, or the shipped ones.
     workers
         Threads. The report does not depend on it.
+    progress
+        Called with progress.
 
     Raises
     ------
@@ -200,5 +210,5 @@ def validate(
         If the work is interrupted.
     """
     check_placement(placement, scenario)
-    judge = TwinJudge(scenario, profiles or profiles_of(scenario), workers)
+    judge = TwinJudge(scenario, profiles or profiles_of(scenario), workers, progress)
     return PlacementJudge(judge).report(placement.gpus)

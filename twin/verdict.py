@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict, computed_field
 
-from scenarios.text.display import visible
-from twin.violations import Criterion, Violation
+from scenarios import PlacedGPU, Placement, ServiceLevelObjectives, visible
+from scenarios.base import PlainDir
+from scenarios.text.tables import Column, Part, render, table
+from twin.violations import LATENCIES, Criterion, Violation
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -18,7 +20,7 @@ if TYPE_CHECKING:
 _READABLE = ConfigDict(frozen=True, extra="ignore", use_attribute_docstrings=True)
 
 
-class GPUVerdict(BaseModel):
+class GPUVerdict(PlainDir, BaseModel):
     """The twin's verdict on one GPU, over its replications."""
 
     model_config = _READABLE
@@ -86,6 +88,13 @@ class GPUVerdict(BaseModel):
         """All that a table may show of the verdict, by name."""
         return self.model_dump(exclude={"gpu", "violations", "margins"})
 
+    def __repr__(self) -> str:
+        missed = f"REJECTED ({', '.join(violation.code for violation in self.violations)})"
+        return f"<GPUVerdict: GPU {self.gpu} {'accepted' if self.accepted else missed}>"
+
+    def __str__(self) -> str:
+        return repr(self)
+
     def of(self, gpu: int, names: Mapping[str, str]) -> GPUVerdict:
         """The same verdict for a GPU with equal adapters of other names; parts of one share its name."""
         worst = None if self.worst_adapter is None else names[self.worst_adapter]
@@ -93,7 +102,7 @@ class GPUVerdict(BaseModel):
         return self.model_copy(update={"gpu": gpu, "worst_adapter": worst, "violations": violations})
 
 
-class ValidationReport(BaseModel):
+class ValidationReport(PlainDir, BaseModel):
     """The twin's verdict on a placement: accepted if every GPU is."""
 
     model_config = _READABLE
@@ -153,12 +162,34 @@ class ValidationReport(BaseModel):
         """The same as JSON text."""
         return json.dumps(self.to_dict(), indent=indent, allow_nan=False)
 
-    def summary(self) -> str:
-        """A few lines for a terminal."""
-        word = "accepted" if self.accepted else "REJECTED"
-        lines = [f"{word}: {len(self.gpus) - len(self.rejected)} of {len(self.gpus)} GPUs"]
-        lines += [f"  GPU {v.gpu}: {visible(reason)}" for v in self.rejected for reason in v.reasons]
-        return "\n".join([*lines, *self.notes])
+    @property
+    def headline(self) -> str:
+        """The verdict, with how many GPUs it is about."""
+        named = self.gpus if self.accepted else self.rejected
+        return f"{'accepted' if self.accepted else 'REJECTED'}: {len(named)} of {len(self.gpus)} GPUs"
+
+    def summary(
+        self, placement: Placement | None = None, levels: ServiceLevelObjectives | None = None
+    ) -> str:
+        """The verdict, the figures of every GPU, and why GPUs are rejected, as text.
+
+        Parameters
+        ----------
+        placement
+            What was judged, whose engines are then shown beside their figures.
+        levels
+            What it was held to; the latencies that they limit are then shown.
+        """
+        return render(self.headline, gpu_table(self.gpus, placement, levels), *self._reasons(), *self.notes)
+
+    def _reasons(self) -> list[str]:
+        return [f"GPU {v.gpu}: {visible(reason)}" for v in self.rejected for reason in v.reasons]
+
+    def __repr__(self) -> str:
+        return f"<ValidationReport: {self.headline}>"
+
+    def __str__(self) -> str:
+        return self.summary()
 
     @property
     def notes(self) -> list[str]:
@@ -169,4 +200,50 @@ class ValidationReport(BaseModel):
 
     def _repr_html_(self) -> str:
         html: str = self.to_frame().to_html(index=False)
-        return f"<p>{'accepted' if self.accepted else 'rejected'}</p>{html}"
+        return f"<p>{self.headline}</p>{html}"
+
+
+def gpu_table(
+    verdicts: Sequence[GPUVerdict],
+    placement: Placement | None = None,
+    levels: ServiceLevelObjectives | None = None,
+) -> Part:
+    """A table of verdicts by the GPUs' numbers; the parameters are those of `ValidationReport.summary`."""
+    placed = {} if placement is None else {gpu.gpu: gpu for gpu in placement.gpus}
+    limits = _limited_percentiles(levels)
+    engine = (Column("device", 5), Column(">LoRAs", 4), Column(">slots", 6), Column(">rank", 7))
+    columns = [
+        Column(">GPU"), *(engine if placed else ()), Column("twin"),
+        Column(">offered", 8), Column(">served", 5), Column(">worst", 3), Column(">ITL ms", 2),
+        Column(">TTFT ms", 2), *(Column(f">{code.metric.upper()} {code.statistic} ms", 1) for code in limits),
+    ]  # fmt: skip
+    rows = [
+        [*_engine(v.gpu, placed), *_figures(v), *_percentiles(v, limits)]
+        for v in sorted(verdicts, key=lambda v: v.gpu)
+    ]
+    return table(columns, rows)
+
+
+def _limited_percentiles(levels: ServiceLevelObjectives | None) -> dict[Criterion, float]:
+    """The limits on percentiles in ms; means are shown in any case."""
+    limits = {code: code.limit_ms(levels) for code in LATENCIES} if levels else {}
+    return {code: ms for code, ms in limits.items() if ms is not None and code.statistic != "mean"}
+
+
+def _engine(number: int, placed: Mapping[int, PlacedGPU]) -> list[object]:
+    if not placed:
+        return [number]
+    gpu = placed[number]
+    return [number, gpu.device, len(gpu.adapters), gpu.max_loras, gpu.max_lora_rank]
+
+
+def _figures(verdict: GPUVerdict) -> list[object]:
+    word, worst = "accepted" if verdict.accepted else "REJECTED", f"{verdict.worst_served_share:.1%}"
+    traffic = verdict.offered_tok_per_s, verdict.served_tok_per_s
+    return [word, *traffic, worst, verdict.itl_ms, verdict.ttft_ms]
+
+
+def _percentiles(verdict: GPUVerdict, limits: Mapping[Criterion, float]) -> list[float | None]:
+    """The worst of a GPU's replications, from how far it is from the limit, as a share of that."""
+    margins = {code: verdict.margins.get(code) for code in limits}
+    return [None if margin is None else (1 - margin) * limits[code] for code, margin in margins.items()]

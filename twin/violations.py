@@ -9,7 +9,7 @@ from typing import Self
 
 from pydantic import BaseModel, ConfigDict, computed_field
 
-from scenarios.service_levels import AdapterSLO, ServiceLevelObjectives
+from scenarios import AdapterSLO, ServiceLevelObjectives
 from twin.memory.plan import FAILURES
 
 NAMED = 3
@@ -35,10 +35,12 @@ class Criterion(StrEnum):
     ITL_MEAN = "itl", "mean"
     ITL_P50 = "itl", "p50"
     ITL_P90 = "itl", "p90"
+    ITL_P95 = "itl", "p95"
     ITL_P99 = "itl", "p99"
     TTFT_MEAN = "ttft", "mean"
     TTFT_P50 = "ttft", "p50"
     TTFT_P90 = "ttft", "p90"
+    TTFT_P95 = "ttft", "p95"
     TTFT_P99 = "ttft", "p99"
     MAX_LORA_RANK = "max_lora_rank"
     OOM_CUDA = "oom_cuda"
@@ -112,7 +114,7 @@ class Violation(BaseModel):
         """What is measured."""
         return self.code.metric
 
-    @computed_field(description="Which figure of a latency: mean, p50, p90 or p99.")  # type: ignore[prop-decorator]
+    @computed_field(description="Which figure of a latency: mean, p50, p90, p95 or p99.")  # type: ignore[prop-decorator]
     @property
     def statistic(self) -> str | None:
         """Which figure of a latency."""
@@ -155,8 +157,10 @@ class Violation(BaseModel):
         names = _listed([f'"{adapter.name}"' for adapter in self.adapters])
         latency = f"{self.statistic} {self.metric.upper()}" + (f" of {names}" if names else "")
         if self.value is None:
-            return f"no request completed, so {latency} cannot meet {self.limit:g} ms"
-        return f"{latency} is {self.value:,.1f} ms, above {self.limit:g} ms"
+            return f"no request completed, so {latency} cannot meet {self.limit:,.10g} ms"
+        # Rounded up, so that what is above a limit never looks like it.
+        value = math.ceil(self.value * 10 - 1e-9) / 10
+        return f"{latency} is {value:,.10g} ms, above {self.limit:,.10g} ms"
 
     def renamed(self, names: Mapping[str, str]) -> Violation:
         """The same of adapters of other names."""

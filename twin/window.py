@@ -8,9 +8,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from scenarios.arrivals import PoissonArrivals, TraceArrivals
-from scenarios.engine import padded_rank
-from scenarios.scenario import Scenario
+from scenarios import PoissonArrivals, Scenario, TraceArrivals, padded_rank
 from twin.engine.requests import FloatArray, Requests
 from twin.engine.run import simulate_requests
 from twin.engine.setup import EngineSetup

@@ -14,8 +14,8 @@ import numpy as np
 import pandas as pd
 
 from learn.features import ADDITIVE, FEATURES, BoolArray, FloatArray, IntArray, shares_slots
-from scenarios import LorapackError
-from scenarios.output import write_whole
+from scenarios import LorapackError, write_whole
+from scenarios.errors import cause_of
 
 TARGETS = (
     "throughput_tok_per_s",
@@ -78,6 +78,9 @@ class Dataset:
         missing = [name for name in COLUMNS if name not in self.table.columns]
         if missing:
             raise DatasetError(f"the dataset lacks the columns {', '.join(missing)}; sample it again")
+
+    def __repr__(self) -> str:
+        return f"<Dataset: {len(self):,} twin runs>"
 
     def __len__(self) -> int:
         return len(self.table)
@@ -151,7 +154,7 @@ def read_dataset(path: str | Path) -> Dataset:
     except DatasetError as error:
         raise DatasetError(f"{path}: {error}") from error
     except (OSError, ValueError, RecursionError) as error:
-        raise DatasetError(f"{path}: not a dataset ({error}); sample it again") from error
+        raise DatasetError(f"{path}: not a dataset ({cause_of(error)}); sample it again") from error
 
 
 def dataset_of(text: str) -> Dataset:

@@ -9,6 +9,7 @@ from typing import Any
 
 from learn.storage.cache import keep, kept_text
 from learn.storage.dataset import Dataset, DatasetError, dataset_of, metadata_of
+from scenarios.errors import cause_of
 
 _log = logging.getLogger(__name__)
 
@@ -44,7 +45,7 @@ class Rounds:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise DatasetError(
-                f"{self.folder}: no runs can be kept there ({error}); name a folder"
+                f"{self.folder}: no runs can be kept there ({cause_of(error)}); name a folder"
             ) from error
 
     def read(self, number: int, first: int, last: int) -> Dataset | None:

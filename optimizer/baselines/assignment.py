@@ -11,8 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from optimizer.packing.model.problem import FloatArray, IntArray, PackingError
-from scenarios import PlacedGPU, Placement, Scenario
-from scenarios.engine import padded_rank
+from scenarios import PlacedGPU, Placement, Scenario, padded_rank
 
 SlotRule = Callable[[int], int]
 """Slots of a GPU by its number of adapters."""
@@ -48,7 +47,8 @@ class SingleAdapters:
     def __post_init__(self) -> None:
         lengths = {len(self.names), len(self.ranks), len(self.rates), len(self.tokens)}
         if len(lengths) != 1 or not self.names:
-            raise PackingError("names, ranks, rates and tokens must have one entry per adapter, one at least")
+            message = "must have one entry per adapter, one at least"
+            raise PackingError.of("names, ranks, rates and tokens", message)
 
     def __len__(self) -> int:
         return len(self.names)

@@ -35,9 +35,8 @@ def dlora_proactive(
         If the GPUs cannot hold the adapters once.
     """
     if gpus * most_adapters < len(adapters):
-        raise PackingError(
-            f"{gpus} GPUs of {most_adapters} adapters cannot hold {len(adapters)}; give more GPUs"
-        )
+        message = f"of {most_adapters} adapters cannot hold {len(adapters)}"
+        raise PackingError.of(f"{gpus} GPUs", message, "give more GPUs")
     replicas = _Replicas(adapters.demand, gpus, peak_tok_per_s)
     for i in np.argsort(-adapters.demand, kind="stable"):
         replicas.add(int(i), replicas.emptiest(int(i)))

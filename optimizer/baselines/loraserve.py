@@ -37,7 +37,8 @@ def loraserve(adapters: SingleAdapters, gpus: int, peak_by_rank: Mapping[int, fl
     ranks = sorted({int(r) for r in adapters.ranks})
     missing = [r for r in ranks if r not in peak_by_rank]
     if missing:
-        raise PackingError(f"peak_by_rank has no entry for rank {missing[0]}; add its largest throughput")
+        message = f"has no entry for rank {missing[0]}"
+        raise PackingError.of("peak_by_rank", message, "add its largest throughput")
     use = adapters.demand / np.array([peak_by_rank[int(r)] for r in adapters.ranks])
     servers = largest_remainder(np.array([use[adapters.ranks == r].sum() for r in ranks]), gpus)
     hosts = {r: _host(servers, k) for k, r in enumerate(ranks)}

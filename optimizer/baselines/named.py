@@ -32,9 +32,8 @@ from optimizer.baselines.rules import (
 from optimizer.baselines.saturation import Saturation
 from optimizer.baselines.surrogate_oracle import Model, SurrogateOracle, learned_surrogate
 from optimizer.packing.heuristics.greedy import GreedyInput, proposed
-from optimizer.progress import Progress, silent
-from scenarios import Device, Placement, Scenario
-from scenarios.stopping.deadline import UNLIMITED, Deadline
+from scenarios import UNLIMITED, Deadline, Device, Placement, Scenario
+from scenarios.stopping.progress import Progress, silent
 from twin import EngineProfile
 
 

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
-import twin
 from optimizer.baselines.named import Baseline, Site
-from optimizer.baselines.params import DEFAULTS, BaselineParams
-from optimizer.progress import Progress, silent
+from optimizer.packing.heuristics.greedy import GreedyStuckError
 from optimizer.result import Result, ResultStop
 from optimizer.search.objectives import PRICES, latency_objective_of, price
+from optimizer.search.params import DEFAULTS, SolveParams
 from optimizer.version import __version__
-from scenarios import Placement, Scenario
-from scenarios.stopping.deadline import UNLIMITED, Deadline, Stopped
-from scenarios.stopping.interrupts import interrupted, request
-from twin import PlacementJudge, ValidationReport
+from scenarios import UNLIMITED, Deadline, Placement, Stopped, interrupted
+from scenarios.text.formatting import counted
+from twin import GPUVerdict, PlacementJudge, TwinJudge, ValidationReport
+from twin.violations import LATENCIES
 
 
 @dataclass
@@ -37,6 +37,8 @@ class Search:
         Numbers of GPUs that were tried, in order.
     refused
         Whether a plan was refused because it splits adapters, which the scenario forbids.
+    stuck
+        Why the rule has no plan on any number of GPUs; empty where it may have one.
     """
 
     site: Site
@@ -49,6 +51,7 @@ class Search:
     healthy: int | None = None
     out_of_time: bool = False
     refused: bool = False
+    stuck: str = ""
 
     def run(self) -> None:
         """Find the plan; it is valid at any moment."""
@@ -59,7 +62,11 @@ class Search:
 
     def place(self, gpus: int) -> Placement | None:
         """The rule's plan on so many GPUs."""
-        plan = self.baseline.rule(self.site, gpus)
+        try:
+            plan = self.baseline.rule(self.site, gpus)
+        except GreedyStuckError as error:
+            self.stuck = str(error)
+            return None
         if plan is None or len(plan.gpus) > self.most_gpus:
             return None
         if not self.site.scenario.allow_replicas and any(gpu.shares for gpu in plan.gpus):
@@ -107,30 +114,28 @@ class Search:
 
 
 def solve_baseline(
-    scenario: Scenario,
+    judge: TwinJudge,
     baseline: Baseline,
     *,
     gpus: int | None = None,
     time_limit_s: float = 60.0,
     total: Deadline = UNLIMITED,
-    workers: int = 1,
-    progress: Progress = silent,
-    params: BaselineParams = DEFAULTS,
+    params: SolveParams = DEFAULTS,
 ) -> Result:
     """The plan of a baseline, and what the twin says of every GPU of it.
 
     Parameters
     ----------
-    scenario, baseline
-        What to place, and by which rule.
+    judge
+        The twin, with the scenario that is to be placed.
+    baseline
+        By which rule.
     gpus
         GPUs given; None: as many as the scenario's first device has, but not more than adapters.
     time_limit_s
         Seconds of search; what a rule learns of the GPU first comes on top.
     total
         The end of all of it.
-    workers, progress
-        Processes, and where progress goes.
     params
         What the rules can be set to.
 
@@ -139,22 +144,23 @@ def solve_baseline(
     Stopped
         If the total is over, or the work is interrupted, while the rule learns.
     """
-    started = time.monotonic()
-    profiles = twin.profiles_of(scenario)
+    started, scenario = time.monotonic(), judge.scenario
     device = scenario.devices[0]
     most = min(device.count, scenario.n_adapters if gpus is None else gpus)
-    site = baseline.prepared(Site(scenario, device, profiles[device.name], workers, progress, total, params))
+    profile, workers, progress = judge.profiles[device.name], judge.workers, judge.progress
+    site = baseline.prepared(Site(scenario, device, profile, workers, progress, total, params.baselines))
     prepared_s, deadline = time.monotonic() - started, total.within(time_limit_s)
-    judge = PlacementJudge(twin.TwinJudge(scenario, profiles, workers, progress), deadline)
-    search = Search(replace(site, deadline=deadline), baseline, judge, most, deadline)
+    search = Search(
+        replace(site, deadline=deadline), baseline, PlacementJudge(judge, deadline), most, deadline
+    )
     validation = _judged(search)
     stop: ResultStop = "finished"
     if interrupted():
         stop = "interrupted"
     elif search.out_of_time:
         stop = "time_limit"
-    seconds = time.monotonic() - started
-    return _result(search, validation, stop, seconds, prepared_s)
+    result = _result(search, validation, stop, time.monotonic() - started, prepared_s)
+    return result.model_copy(update={"params": params.changed()})
 
 
 def _judged(search: Search) -> ValidationReport | None:
@@ -165,9 +171,6 @@ def _judged(search: Search) -> ValidationReport | None:
         return None if search.found is None else search.judge.report(search.found.gpus)
     except Stopped:
         return None
-    except KeyboardInterrupt:  # a callback's own; signals raise nothing
-        request()
-        return None
     finally:
         search.out_of_time |= search.deadline.reached
 
@@ -177,13 +180,15 @@ def _result(
 ) -> Result:
     scenario = search.site.scenario
     placement = None if validation is None else search.found
+    values = tuple(_objective(search, name, placement, validation) for name in scenario.objective)
     return Result(
         status="no_plan" if placement is None else "feasible",
         stop_reason=stop,
         message=_message(search, validation),
         method=search.baseline.name,
         objectives=scenario.objective,
-        objective=None if placement is None else _objective(search, len(placement.gpus), validation),
+        objective=values[0],
+        objective_values=values,
         bound=None,
         gap=None,
         outer_bound=None,
@@ -200,12 +205,15 @@ def _result(
     )
 
 
-def _objective(search: Search, gpus: int, validation: ValidationReport | None) -> float | None:
-    """Value of the first objective where it is a price or a latency of the twin's."""
-    first = search.site.scenario.objective[0]
-    if first in PRICES:
-        return gpus * price(search.site.device, first)
-    quality = latency_objective_of((first,))
+def _objective(
+    search: Search, name: str, placement: Placement | None, validation: ValidationReport | None
+) -> float | None:
+    """Value of an objective where it is a price or a latency of the twin's."""
+    if placement is None:
+        return None
+    if name in PRICES:
+        return len(placement.gpus) * price(search.site.device, name)
+    quality = latency_objective_of((name,))
     if quality is None or quality.figure is None or validation is None:
         return None
     if not quality.worst:
@@ -228,17 +236,28 @@ def _message(search: Search, validation: ValidationReport | None) -> str:
                 f"{search.baseline.name} splits adapters over GPUs, and allow_replicas is off; "
                 "set allow_replicas: true, or choose another method"
             )
-        return f"the rule has no plan on {search.most_gpus} GPUs; give more with --gpus"
+        if search.stuck:
+            return f"no plan: {search.stuck}; choose another method"
+        return f"the rule has no plan on {counted(search.most_gpus, 'GPU')}; give more with --gpus"
     how = search.how_found()
     if validation.accepted:
         return f"a plan that the twin accepts{how}"
     rejected = validation.rejected
-    failed = [str(gpu.gpu) for gpu in rejected if gpu.memory_failure is not None]
+    said = f"the twin rejects {len(rejected):,} of {counted(len(validation.gpus), 'GPU')}"
+    return f"{said}: {', '.join(_faults(rejected))}{how}"
+
+
+def _faults(rejected: Sequence[GPUVerdict]) -> Iterator[str]:
+    """What the rejected GPUs of a plan miss, kind by kind."""
     starved = sum(len(gpu.starved) for gpu in rejected)
-    said = f"the twin rejects {len(rejected)} of {len(validation.gpus)} GPUs: {starved} adapters starve"
+    late = sum(any(v.code in LATENCIES for v in gpu.violations) for gpu in rejected)
+    failed = [str(gpu.gpu) for gpu in rejected if gpu.memory_failure is not None]
+    if starved:
+        yield f"{counted(starved, 'adapter')} {'starves' if starved == 1 else 'starve'}"
+    if late:
+        yield f"{counted(late, 'GPU')} {'misses' if late == 1 else 'miss'} a limit on latency"
     if failed:
         numbers = ", ".join(failed[:8]) + (f" and {len(failed) - 8} more" if len(failed) > 8 else "")
-        said += (
-            f", GPU{'s' if len(failed) > 1 else ''} {numbers} {'do' if len(failed) > 1 else 'does'} not start"
-        )
-    return said + how
+        yield f"GPU{'s' if len(failed) > 1 else ''} {numbers} {'do' if len(failed) > 1 else 'does'} not start"
+    if not (starved or late or failed):
+        yield "they serve too little of what is offered"

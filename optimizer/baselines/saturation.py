@@ -17,10 +17,7 @@ from pydantic import BaseModel, ConfigDict
 import twin
 from optimizer.baselines.assignment import SingleAdapters
 from optimizer.baselines.params import DEFAULTS, BaselineParams
-from scenarios import AdapterClass, Device, Scenario
-from scenarios.arrivals import PoissonArrivals
-from scenarios.engine import padded_rank
-from scenarios.stopping.deadline import UNLIMITED, Deadline
+from scenarios import UNLIMITED, AdapterClass, Deadline, Device, PoissonArrivals, Scenario, padded_rank
 from twin import EngineProfile, GPULoad
 from twin.step_cost import StepCost
 

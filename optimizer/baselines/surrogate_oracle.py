@@ -13,13 +13,11 @@ import numpy as np
 
 import learn
 import twin
-from learn.design import SamplingPlan
-from learn.region_store import PLAN
+from learn import PLAN, SamplingPlan
 from learn.storage.cache import cache_folder
 from optimizer.packing.model.problem import FloatArray
-from optimizer.progress import Progress, silent
-from scenarios import Device, EngineOption, Scenario
-from scenarios.stopping.deadline import UNLIMITED, Deadline
+from scenarios import UNLIMITED, Deadline, Device, EngineOption, Scenario
+from scenarios.stopping.progress import Progress, silent
 from twin import EngineProfile
 from twin.workload.lengths import mean_square_tokens
 

@@ -54,7 +54,7 @@ def _code(end: SystemExit) -> int:
 def _tell(error: Exception) -> int:
     """Print an error; its exit code."""
     from optimizer.cli.streams import note
-    from scenarios.stopping.deadline import Stopped
+    from scenarios import Stopped
 
     note(f"lorapack: {error}")
     if isinstance(error, Stopped):

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from optimizer.cli.exits import EXIT_FAILURE, EXIT_SOLVED
+from optimizer.cli.help import register
 from optimizer.cli.options import (
     JsonOption,
     ParamsOption,
@@ -17,122 +18,171 @@ from optimizer.cli.options import (
     SetOption,
     WorkersOption,
     params_in,
+    scenario_in,
 )
 from optimizer.cli.outputs import Output, check_outputs, deliver, text_output
-from optimizer.cli.streams import say
+
+FixedSeedOption = Annotated[
+    int, typer.Option("--seed", metavar="N", min=0, help="Seed of everything random.")
+]
 
 
 def add_to(app: typer.Typer) -> None:
     """Register the commands."""
-    app.command("validate")(validate_command)
-    app.command("simulate")(simulate_command)
-    app.command("replay")(replay_command)
-    app.command("calibrate")(calibrate_command)
-    app.command("fidelity")(fidelity_command)
+    register(app, "validate", validate_command)
+    register(app, "simulate", simulate_command)
+    register(app, "replay", replay_command)
+    register(app, "calibrate", calibrate_command)
+    register(app, "fidelity", fidelity_command)
 
 
 def validate_command(
     scenario: ScenarioArgument,
-    placement: Annotated[Path, typer.Argument(help="A placement, or what `solve --json` wrote.")],
+    placement: Annotated[
+        Path, typer.Argument(metavar="PLACEMENT", help="A placement, or what `solve --json` wrote.")
+    ],
     seed: SeedOption = None,
     workers: WorkersOption = 2,
     set_: SetOption = None,
     json: JsonOption = None,
+    quiet: QuietOption = False,
 ) -> None:
-    """Let the twin judge every GPU of a placement. Exit code 1 if one is rejected."""
+    """Let the twin judge every GPU of PLACEMENT: a table of figures, and why GPUs are rejected.
+
+    Exit code 0: accepted; 1: a GPU is rejected; 2: a file is wrong.
+    """
     import scenarios
     import twin
-    from scenarios.files import sources
+    from optimizer.cli.progress_display import progress_shown
+    from scenarios import sources
 
     changes = [*(set_ or ()), *(() if seed is None else (f"seed={seed}",))]
-    chosen = scenarios.read(scenario, overrides=changes)
+    chosen = scenario_in(scenario, changes)
     placed = scenarios.read_placement(placement)
-    scenarios.check_placement(placed, chosen)
+    scenarios.check_placement(placed, chosen, str(placement))
     check_outputs({"--json": json}, (*sources(scenario, chosen), placement))
-    report = twin.validate(chosen, placed, workers=workers)
+    with progress_shown(not quiet) as progress:
+        report = twin.validate(chosen, placed, workers=workers, progress=progress)
     code = EXIT_SOLVED if report.accepted else EXIT_FAILURE
-    deliver([report.summary], text_output(json, report.to_json), code=code)
+    answer = report.summary(placed, chosen.service_levels)
+    deliver([answer], text_output(json, report.to_json), code=code)
 
 
 def simulate_command(
     scenario: ScenarioArgument,
-    max_loras: Annotated[int | None, typer.Option(min=1, help="Adapter slots; absent: all adapters.")] = None,
+    max_loras: Annotated[
+        int | None,
+        typer.Option(metavar="N", min=1, help="Adapter slots; absent: the scenario's, or one per adapter."),
+    ] = None,
     max_lora_rank: Annotated[
-        int | None, typer.Option(help="Slot rank, one of vLLM's; absent: the scenario's, or what suffices.")
+        int | None,
+        typer.Option(
+            metavar="N",
+            help="Rank of every slot, one of vLLM's; absent: the scenario's, or the smallest that suffices.",
+        ),
     ] = None,
     seed: SeedOption = None,
     set_: SetOption = None,
     json: JsonOption = None,
+    quiet: QuietOption = False,
 ) -> None:
-    """Simulate one GPU that serves all adapters of SCENARIO, on the first of its devices."""
-    import scenarios
+    """Simulate one GPU, the first device of SCENARIO, that serves all of its adapters, once.
+
+    Exit code 0, whether its service levels are met or not; 1: the engine does not start; 2: a file or a
+    value is wrong.
+    """
     import twin
-    from scenarios.engine import MAX_LORA_RANKS, padded_rank
-    from scenarios.files import sources
+    from optimizer.cli.progress_display import progress_shown
+    from scenarios import MAX_LORA_RANKS, sources
     from scenarios.text.formatting import choice
+    from twin.service_levels import replication_of, verdict_on
 
     if max_lora_rank is not None and max_lora_rank not in MAX_LORA_RANKS:
         raise typer.BadParameter(f"--max-lora-rank is {max_lora_rank}; vLLM takes {choice(MAX_LORA_RANKS)}")
-    chosen = scenarios.read(scenario, overrides=set_ or ())
+    changes = [*(set_ or ()), *(() if seed is None else (f"seed={seed}",))]
+    chosen = scenario_in(scenario, changes)
     check_outputs({"--json": json}, sources(scenario, chosen))
-    profile = twin.profiles_of(chosen)[chosen.devices[0].name]
-    load = twin.GPULoad.from_classes(chosen.classes)
-    result = twin.simulate(
-        load,
-        chosen.workload,
-        chosen.engine,
-        profile,
-        max_loras=max_loras or chosen.engine.max_loras or chosen.n_adapters,
-        max_lora_rank=max_lora_rank
-        or chosen.engine.max_lora_rank
-        or padded_rank(max(c.rank for c in chosen.classes)),
-        gpu_memory_gib=chosen.devices[0].memory_gib,
-        seed=chosen.seed if seed is None else seed,
-    )
-    deliver([result.summary], text_output(json, result.to_json))
+    device, load = chosen.devices[0], twin.GPULoad.from_classes(chosen.classes)
+    with progress_shown(not quiet) as progress:
+        progress("simulating one GPU", 0, 1)
+        result = twin.simulate(
+            load,
+            chosen.workload,
+            chosen.engine,
+            twin.profiles_of(chosen)[device.name],
+            max_loras=max_loras,
+            max_lora_rank=max_lora_rank,
+            gpu_memory_gib=device.memory_gib,
+            seed=chosen.seed,
+        )
+        progress("simulating one GPU", 1, 1)
+    verdict = verdict_on(load, [replication_of(result, load)], chosen.service_levels)
+    title = f"{chosen.name}, one {device.name}: {'accepted' if verdict.accepted else 'REJECTED'} in this run"
+    deliver(["\n".join([title, *verdict.reasons, ""]), result.summary], text_output(json, result.to_json))
 
 
 def replay_command(
-    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="Recorded schedules (JSON).")],
-    out: Annotated[Path, typer.Option(help="Folder for the replayed schedules, under the same names.")],
+    files: Annotated[
+        list[Path],
+        typer.Argument(metavar="FILE", help="Recorded schedules, .json or .json.gz; see docs/twin.md."),
+    ],
+    out: Annotated[
+        Path,
+        typer.Option(metavar="FOLDER", help="Where to write the replayed schedules, as NAME.json each."),
+    ],
+    quiet: QuietOption = False,
 ) -> None:
-    """Replay recorded vLLM schedules through the twin's scheduler; same JSON, with the twin's own result."""
-    import twin
+    """Replay recorded schedules through the twin's scheduler; say whether it decides as the recorded one did.
 
-    for written in twin.replay_files(files, out):
-        say(str(written))
+    Exit code 0: every schedule with a recorded result agrees with it; 1: one differs; 2: a file is wrong.
+    """
+    import twin
+    from optimizer.cli.progress_display import progress_shown
+
+    with progress_shown(not quiet) as progress:
+        replayed = twin.replay_files(files, out, progress=progress)
+    code = EXIT_FAILURE if any(schedule.difference for schedule in replayed) else EXIT_SOLVED
+    deliver(["\n".join(map(str, replayed))], code=code)
 
 
 def calibrate_command(
     folder: Annotated[
         Path,
-        typer.Argument(metavar="FOLDER", help="measurement.yaml (see --set) and tables of measurements."),
+        typer.Argument(metavar="FOLDER", help="measurement.yaml and tables, as in docs/calibration.md."),
     ],
-    model: Annotated[str, typer.Option(help="Base model, as the tables name it.")],
-    out: Annotated[Path, typer.Option(metavar="PROFILE.json", help="Where to write the profile.")],
+    model: Annotated[str, typer.Option(metavar="NAME", help="Base model, as the tables name it.")],
+    out: Annotated[Path, typer.Option(metavar="FILE", help="Where to write the profile, as JSON.")],
     set_: SetOption = None,
     start: Annotated[
-        Path | None, typer.Option(help="Profile to start from, which halves the work; absent: the probes.")
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="Profile to start from, which halves the work; absent: the probes."
+        ),
     ] = None,
     groups: Annotated[
         list[str] | None,
-        typer.Option("--group", help="Fit these groups of runs only (repeatable); absent: all."),
+        typer.Option(
+            "--group", metavar="NAME", help="Fit these groups of runs only (repeatable); absent: all."
+        ),
     ] = None,
     cross_validate: Annotated[
         bool, typer.Option(help="Also fit without each group and compare with its runs.")
     ] = True,
     params: ParamsOption = None,
-    seed: Annotated[int, typer.Option(min=0, help="Seed.")] = 0,
+    seed: FixedSeedOption = 0,
     workers: WorkersOption = 2,
     quiet: QuietOption = False,
 ) -> None:
-    """Fit an engine profile to the measurements in FOLDER; print its errors on groups left out of the fit."""
+    """Fit an engine profile to the measurements in FOLDER; print its errors on groups left out of the fit.
+
+    What the tables hold, column by column, and where public measurements are: docs/calibration.md.
+    """
     import twin
     from optimizer.cli.progress_display import progress_shown
 
     tuned = params_in(params, twin.CalibrationParams)
     check_outputs({"--out": out}, [*folder.glob("*"), start, params])
-    with progress_shown(not quiet) as report:
+    with progress_shown(not quiet) as progress:
         profile, quality = twin.calibrate(
             folder,
             model,
@@ -142,37 +192,44 @@ def calibrate_command(
             cross_validate=cross_validate,
             seed=seed,
             workers=workers,
-            progress=report,
+            progress=progress,
             params=tuned,
         )
     deliver([quality.summary], Output(out, lambda to: twin.write_profile(profile, to)))
 
 
 def fidelity_command(
-    runs: Annotated[Path, typer.Argument(metavar="RUNS.csv", help="Table of measured serving runs.")],
-    out: Annotated[Path, typer.Option(metavar="OUT.csv", help="Where to write the predictions.")],
+    runs: Annotated[
+        Path,
+        typer.Argument(metavar="FILE", help="CSV table of measured serving runs; see docs/calibration.md."),
+    ],
+    out: Annotated[Path, typer.Option(metavar="FILE", help="Where to write the predictions, as CSV.")],
     profile: Annotated[
-        Path | None, typer.Option(help="Profile for every row; absent: the shipped one of its model.")
+        Path | None,
+        typer.Option(metavar="FILE", help="Profile for every row; absent: the shipped one of its model."),
     ] = None,
     device: Annotated[
-        str | None, typer.Option(help="Device of the shipped profiles; absent: the only one of each model.")
+        str | None,
+        typer.Option(
+            metavar="NAME", help="Device of the shipped profiles; absent: the only one of each model."
+        ),
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Seed.")] = 0,
+    params: ParamsOption = None,
+    seed: FixedSeedOption = 0,
     workers: WorkersOption = 2,
     quiet: QuietOption = False,
 ) -> None:
-    """Simulate every run of RUNS.csv and compare the twin with what was measured."""
+    """Simulate every run of a table and compare the twin with what was measured.
+
+    What the table holds, column by column, and where public measurements are: docs/calibration.md.
+    """
     import twin
     from optimizer.cli.progress_display import progress_shown
 
-    check_outputs({"--out": out}, [runs, profile])
-    with progress_shown(not quiet) as report:
+    tuned = params_in(params, twin.CalibrationParams).fidelity  # the file may be that of `calibrate`
+    check_outputs({"--out": out}, [runs, profile, params])
+    with progress_shown(not quiet) as progress:
         result = twin.fidelity(
-            runs,
-            profile,
-            device=device,
-            seed=seed,
-            workers=workers,
-            progress=lambda done, total: report("runs simulated", done, total),
+            runs, profile, device=device, seed=seed, workers=workers, progress=progress, params=tuned
         )
     deliver([result.summary], Output(out, result.write_predictions))

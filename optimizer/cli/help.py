@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -43,5 +44,7 @@ def _no_type(ctx: Any) -> None:
 
 
 def register(app: typer.Typer, name: str, function: Callable[..., None]) -> None:
-    """Add a command to a group."""
-    app.command(name, cls=Command)(function)
+    """Add a command to a group; its help is the function's docstring, paragraph by paragraph."""
+    paragraphs = inspect.cleandoc(function.__doc__ or "").split("\n\n")
+    text = "\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs)
+    app.command(name, cls=Command, help=text)(function)

@@ -1,4 +1,4 @@
-"""``lorapack fit``: the regions of a scenario, and how good they and the surrogates are."""
+"""``lorapack fit``: the linear regions of a scenario, and how good they and the surrogates are."""
 
 from __future__ import annotations
 
@@ -8,18 +8,36 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from optimizer.cli.exits import EXIT_INFEASIBLE
-from optimizer.cli.options import QuietOption, ScenarioArgument, SetOption, WorkersOption
+from optimizer.cli.help import register
+from optimizer.cli.options import (
+    ParamsOption,
+    QuietOption,
+    ScenarioArgument,
+    SetOption,
+    WorkersOption,
+    params_in,
+    scenario_in,
+)
 from optimizer.cli.outputs import STDOUT, check_outputs, deliver, text_output
 from optimizer.cli.streams import note
 
 if TYPE_CHECKING:
     from learn import Dataset, DesignSpace, LearnParams, Regions
-    from optimizer.progress import Progress
+    from scenarios.stopping.progress import Progress
+
+HEADINGS = {
+    "max_loras": "slots",
+    "max_lora_rank": "rank",
+    "false_feasible": "false-feasible",
+    "false_infeasible": "false-infeasible",
+    "capacity_given_away": "given away",
+}
+"""Columns of the errors by option, as the command shows them."""
 
 
 def add_to(app: typer.Typer) -> None:
     """Register the commands."""
-    app.command("fit")(fit_command)
+    register(app, "fit", fit_command)
 
 
 def fit_command(
@@ -33,49 +51,50 @@ def fit_command(
     assess: Annotated[
         bool,
         typer.Option(
-            "--assess", help="Also fit the surrogates and print errors against twin runs of another seed."
+            "--assess",
+            help="Also fit the surrogates; print their and the regions' errors against other twin runs.",
         ),
     ] = False,
     compositions: Annotated[
-        int, typer.Option(min=20, help="Mixes of adapters that the assessment tests on.")
+        int, typer.Option(metavar="N", min=20, help="Mixes of adapters that the assessment tests on.")
     ] = 240,
     measured: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Table of measured serving runs that the assessment tests on too."),
-    ] = None,
-    params: Annotated[
-        Path | None,
         typer.Option(
             metavar="FILE",
-            help="TOML file of parameters of learning, one table per group; see docs/learn.md.",
+            help="CSV table of measured runs that the assessment tests on too; see docs/calibration.md.",
         ),
     ] = None,
+    params: ParamsOption = None,
     workers: WorkersOption = 2,
     set_: SetOption = None,
     quiet: QuietOption = False,
 ) -> None:
-    """Make the linear feasibility regions of SCENARIO's first device from twin runs, anew.
+    """Learn the linear regions of SCENARIO: for each way to run its first device, what fits on one GPU.
 
-    With --assess: macro-F1 of starvation, false-feasible and false-infeasible rates, SMAPE of each target
-    and inference times, all on twin runs that shaped nothing; and on measured runs with --measured.
+    They are made anew from twin runs, which takes minutes, and written as JSON; solve makes and keeps its
+    own, so this is for looking at them, or at the effect of --params.
 
-    Exit code 0: made; 3: no engine configuration fits the memory of the device.
+    With --assess it takes longer, and tells how often regions and surrogates err on twin runs of
+    another seed: starvation (macro-F1), false-feasible and false-infeasible rates, SMAPE of throughput and
+    latencies, time per answer; with --measured also on measured runs.
+
+    Exit code 0: made; 2: a file is wrong; 3: no engine configuration fits the memory of the device.
     """
     import learn
-    import scenarios
+    import optimizer
     import twin
+    from learn import PLAN
     from learn.measured_evaluation import read_results
-    from learn.region_store import PLAN
     from learn.space import no_option
     from optimizer.cli.progress_display import progress_shown
-    from scenarios.files import sources
+    from scenarios import sources
 
     if measured is not None and not assess:
         raise typer.BadParameter("--measured is for the assessment; give --assess too")
-    chosen = scenarios.read(scenario, overrides=set_ or ())
-    read = (*sources(scenario, chosen), *(path for path in (measured, params) if path is not None))
-    check_outputs({"--out": out}, read)
-    learning = learn.LearnParams() if params is None else scenarios.read_params(params, learn.LearnParams)
+    chosen = scenario_in(scenario, set_)
+    check_outputs({"--out": out}, (*sources(scenario, chosen), measured, params))
+    learning = params_in(params, optimizer.SolveParams).learning
     if measured is not None:
         read_results(measured)  # what is wrong with it is said before minutes of work, not after
     device = chosen.devices[0]
@@ -94,7 +113,9 @@ def fit_command(
     if text is not None and out == STDOUT:
         note(text)
     target = STDOUT if out is None and text is None else out
-    deliver([] if text is None else [text], text_output(target, regions.to_json))
+    count = f"{len(space.options)} ways to run one {device.name}, from {regions.provenance.runs:,} twin runs"
+    answer = f"{chosen.name}: linear regions of {count}"
+    deliver([answer] if text is None else [answer, "", text], text_output(target, regions.to_json))
 
 
 def _errors(
@@ -109,16 +130,24 @@ def _errors(
 ) -> str:
     """Errors as text."""
     import learn
+    from learn import PLAN
     from learn.design import assessment_plan
     from learn.measured_evaluation import assess_measured, measured_text
-    from learn.region_store import PLAN
+    from twin.measured.report import as_text
 
-    surrogates = [learn.fit(dataset, method, params=params) for method in learn.METHODS]
+    surrogates = []
+    for done, method in enumerate(learn.METHODS):
+        progress("fitting surrogates", done, len(learn.METHODS))
+        surrogates.append(learn.fit(dataset, method, params=params))
+    progress("fitting surrogates", len(surrogates), len(learn.METHODS))
     plan = assessment_plan(PLAN, compositions)
     test = learn.sample(space, plan, params=params, workers=workers, progress=progress)
     quality = learn.assess(regions, surrogates, test, space, params)
-    parts = [quality.text(), "inner region by option:", quality.regions[0].by_option.round(4).to_string()]
+    by_option = quality.regions[0].by_option.rename(columns=HEADINGS)
+    parts = [quality.text(), f"inner region by option, as shares\n{as_text(by_option, 4)}"]
     if measured is not None:
-        against_runs = assess_measured(measured, surrogates, regions, space, workers=workers)
+        against_runs = assess_measured(
+            measured, surrogates, regions, space, workers=workers, progress=progress
+        )
         parts.append(measured_text(against_runs))
     return "\n\n".join(parts)

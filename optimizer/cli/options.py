@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, ParamSpec, TypeVar
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, ParamSpec, TypeVar
 import typer
 
 if TYPE_CHECKING:
-    from scenarios import Params
+    from scenarios import Params, Scenario
 
 P = ParamSpec("P")
 G = TypeVar("G", bound="Params")
@@ -56,6 +56,14 @@ ParamsOption = Annotated[
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")]
 
 
+def scenario_in(name: str, changes: Iterable[str] | None) -> Scenario:
+    """The scenario of a file or of a shipped name, whose devices have engine profiles."""
+    from scenarios import read
+    from twin import missing_profiles
+
+    return read(name, changes or (), profiles=missing_profiles)
+
+
 def params_in(file: Path | None, kind: type[G]) -> G:
     """The parameters of a file; the defaults where none is given."""
     from scenarios import read_params
@@ -68,7 +76,8 @@ def noticing_signals(command: Callable[P, None]) -> Callable[P, None]:
 
     @wraps(command)
     def run(*args: P.args, **kwargs: P.kwargs) -> None:
-        from scenarios.stopping.interrupts import ignore_signals, noticed
+        from scenarios import noticed
+        from scenarios.stopping.interrupts import ignore_signals
 
         with noticed():
             try:

@@ -13,12 +13,16 @@ from typing import NoReturn
 import typer
 
 from optimizer.cli.exits import EXIT_SOLVED, EXIT_USAGE
-from optimizer.cli.streams import note, say, say_exactly
-from scenarios import LorapackError, OutputFileError, Placement, write_placement
-from scenarios.output import check_writable, descriptor_of, same_file, write_whole
+from optimizer.cli.streams import note, say, say_exactly, show
+from scenarios import LorapackError, OutputFileError, Placement, check_writable, write_placement, write_whole
+from scenarios.output import descriptor_of, same_file
+from scenarios.text.tables import Part
 
 STDOUT = "-"
 """What names standard output where a file or that may be given."""
+
+Answer = str | Sequence[Part]
+"""What is told: text as it is, or parts that are fitted to the terminal."""
 
 Target = str | Path | None
 """Where to: text may be `STDOUT`, a path names a file, None asks for nothing."""
@@ -76,7 +80,7 @@ def placement_output(target: Path | None, placement: Placement | None) -> Output
 
 
 def deliver(
-    answers: Iterable[str | Callable[[], str]], *outputs: Output, code: int = EXIT_SOLVED
+    answers: Iterable[Answer | Callable[[], Answer]], *outputs: Output, code: int = EXIT_SOLVED
 ) -> NoReturn:
     """Tell the answer, unless an output takes standard output, then write every output; end the command.
 
@@ -85,7 +89,7 @@ def deliver(
     Parameters
     ----------
     answers
-        Parts of the answer, or what makes one when it is told.
+        Parts of the answer, or what makes one when it is told: text, or what fits the terminal.
     outputs
         What is to be written.
     code
@@ -109,8 +113,12 @@ def deliver(
     raise typer.Exit(code)
 
 
-def _tell(part: str | Callable[[], str]) -> None:
-    say(part if isinstance(part, str) else part())
+def _tell(part: Answer | Callable[[], Answer]) -> None:
+    answer = part() if callable(part) else part
+    if isinstance(answer, str):
+        say(answer)
+    else:
+        show(*answer)
 
 
 def _write_text(target: str | Path, text: str) -> None:

@@ -15,8 +15,8 @@ from rich.progress import Progress as Bars
 from rich.text import Text
 
 from optimizer.cli.streams import note
-from optimizer.progress import Progress, silent
-from scenarios.text.display import visible
+from scenarios import visible
+from scenarios.stopping.progress import Progress, silent
 
 PATIENCE_S = 1.0
 """Seconds of work before anything is shown on a terminal."""

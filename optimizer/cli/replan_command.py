@@ -20,6 +20,7 @@ from optimizer.cli.options import (
     WorkersOption,
     noticing_signals,
     params_in,
+    scenario_in,
 )
 from optimizer.cli.outputs import check_outputs, deliver, placement_output, text_output
 from optimizer.cli.solve_commands import exit_code
@@ -67,9 +68,9 @@ def replan_command(
     import optimizer
     import scenarios
     from optimizer.cli.progress_display import progress_shown
-    from scenarios.files import sources
+    from scenarios import sources
 
-    chosen, running = scenarios.read(scenario, overrides=set_ or ()), scenarios.read_placement(from_)
+    chosen, running = scenario_in(scenario, set_), scenarios.read_placement(from_)
     tuned = params_in(params, optimizer.SolveParams)
     read = (*sources(scenario, chosen), from_, params)
     check_outputs({"--json": json, "--placement": placement}, read)
@@ -87,7 +88,7 @@ def replan_command(
             params=tuned,
         )
     deliver(
-        [change.summary],
+        [change.parts],
         text_output(json, change.to_json),
         placement_output(placement, change.result.placement),
         code=exit_code(change.result),

@@ -9,7 +9,7 @@ import typer
 
 from optimizer.cli.exits import EXIT_USAGE
 from optimizer.cli.help import Group, register
-from optimizer.cli.options import JsonOption, ScenarioArgument, SetOption
+from optimizer.cli.options import JsonOption, ScenarioArgument, SetOption, scenario_in
 from optimizer.cli.outputs import check_outputs, deliver, text_output
 from optimizer.cli.streams import note, say, say_exactly
 
@@ -27,7 +27,7 @@ def add_to(app: typer.Typer) -> None:
 def list_command(json: JsonOption = None) -> None:
     """List the scenarios that come with lorapack."""
     import scenarios
-    from scenarios.text.tables import render, table
+    from scenarios.text.tables import Column, render, table
 
     rows = []
     check_outputs({"--json": json}, [one.path for one in scenarios.shipped()])
@@ -36,15 +36,20 @@ def list_command(json: JsonOption = None) -> None:
         load = sum(c.rate * c.count for c in scenario.classes)
         rows.append((shipped.name, scenario.model, scenario.n_adapters, round(load, 1), scenario.description))
     columns = ("name", "model", "adapters", "requests_per_s", "description")
-    text = render(table(("name", "model", ">adapters", ">req/s", "what it shows"), rows))
+    columns_shown = ("name", Column("model", 2), ">adapters", Column(">req/s", 1), "what it shows")
+    text = render(table(columns_shown, rows))
     values = [dict(zip(columns, row, strict=True)) for row in rows]
     deliver([text], text_output(json, lambda: json_module.dumps(values, indent=2)))
 
 
 def show_command(scenario: ScenarioArgument, set_: SetOption = None, json: JsonOption = None) -> None:
-    """Show a scenario with every default filled in, and its classes of identical adapters."""
+    """Show a scenario with every default filled in, and its classes of identical adapters.
+
+    What is null is not set. The classes are comments, so that the whole answer is a scenario file again:
+    lorapack scenarios show mixed_ranks > mine.yaml
+    """
     import scenarios
-    from scenarios.files import sources
+    from scenarios import sources
     from scenarios.text.tables import render, table
 
     chosen = scenarios.read(scenario, overrides=set_ or ())
@@ -53,14 +58,17 @@ def show_command(scenario: ScenarioArgument, set_: SetOption = None, json: JsonO
         (c.count, c.rank, c.rate, c.prompt.mean_tokens, c.output.mean_tokens, c.names[0])
         for c in chosen.classes
     ]
-    columns = (">adapters", ">rank", ">req/s each", ">prompt tok", ">output tok", "first")
-    text = scenarios.dumps(chosen) + "\n" + render(table(columns, rows))
+    columns = ("> adapters", ">rank", ">req/s each", ">prompt", ">output", "first")  # the # takes a column
+    classes = [f"#{line.removeprefix(' ')}" for line in render(table(columns, rows)).splitlines()]
+    text = scenarios.dumps(chosen, defaults=True) + "\n".join(classes)
     values = chosen.model_dump(mode="json")
     deliver([text], text_output(json, lambda: json_module.dumps(values, indent=2)))
 
 
 def check_command(
-    scenario: Annotated[list[str], typer.Argument(metavar="SCENARIO", help="Files or shipped names.")],
+    scenario: Annotated[
+        list[str], typer.Argument(metavar="SCENARIO", help="Scenario files, or names of shipped ones.")
+    ],
     set_: SetOption = None,
 ) -> None:
     """Check scenario files; report every problem with its line. Exit code 2 if a file is wrong."""
@@ -70,8 +78,9 @@ def check_command(
     wrong = 0
     for name in scenario:
         try:
-            chosen = scenarios.read(name, overrides=set_ or ())
-            twin.profiles_of(chosen)
+            chosen = scenario_in(name, set_)
+            twin.profiles_of(chosen)  # files of profiles, and of a trace, may be wrong too
+            twin.check_trace(chosen)
         except scenarios.LorapackError as error:
             note(f"lorapack: {error}")
             wrong += 1

@@ -22,11 +22,12 @@ from optimizer.cli.options import (
     WorkersOption,
     noticing_signals,
     params_in,
+    scenario_in,
 )
 from optimizer.cli.outputs import Output, check_outputs, deliver, placement_output, text_output
 from optimizer.cli.streams import say
 from optimizer.result import Result
-from scenarios.stopping.interrupts import interrupted
+from scenarios import interrupted
 
 MethodOption = Annotated[
     str, typer.Option(metavar="METHOD", help="exact, greedy, bfd, ...: `lorapack methods` lists them.")
@@ -92,11 +93,10 @@ def solve_command(
     Exit code 0: solved; 3: proven infeasible; 4: stopped without an accepted plan.
     """
     import optimizer
-    import scenarios
     from optimizer.cli.progress_display import progress_shown
-    from scenarios.files import sources
+    from scenarios import sources
 
-    chosen, tuned = scenarios.read(scenario, overrides=set_ or ()), params_in(params, optimizer.SolveParams)
+    chosen, tuned = scenario_in(scenario, set_), params_in(params, optimizer.SolveParams)
     check_outputs({"--json": json, "--placement": placement}, (*sources(scenario, chosen), params))
     with progress_shown(not quiet) as progress:
         result = optimizer.solve(
@@ -114,7 +114,7 @@ def solve_command(
         )
     explained = explain and not interrupted()  # who interrupts does not want to wait for that
     deliver(
-        [result.summary, *((lambda: f"\n{result.explain().details()}",) if explained else ())],
+        [result.parts, *((lambda: ["", *result.explain().detail_parts()],) if explained else ())],
         text_output(json, result.to_json),
         placement_output(placement, result.placement),
         code=exit_code(result),
@@ -146,12 +146,11 @@ def compare_command(
 ) -> None:
     """Solve each SCENARIO with each placer: GPUs, bound, gap, and the twin's verdict on every GPU."""
     import optimizer
-    import scenarios
     from optimizer.cli.progress_display import progress_shown
     from optimizer.plots import picture_format
-    from scenarios.files import sources
+    from scenarios import sources
 
-    chosen = [scenarios.read(name, overrides=set_ or ()) for name in scenario]
+    chosen = [scenario_in(name, set_) for name in scenario]
     read = [file for name, one in zip(scenario, chosen, strict=True) for file in sources(name, one)]
     tuned = params_in(params, optimizer.SolveParams)
     check_outputs({"--csv": csv, "--json": json, "--plot": plot}, (*read, params))
@@ -172,7 +171,7 @@ def compare_command(
             params=tuned,
         )
     deliver(
-        [comparison.summary],
+        [comparison.parts],
         text_output(json, comparison.to_json),
         text_output(csv, comparison.to_csv),
         Output(plot, comparison.plot),
@@ -184,14 +183,15 @@ def methods_command() -> None:
     """List the placers, and the baselines of others, with what each one does and minimises."""
     import optimizer
     from optimizer.arguments import OBJECTIVES_EXPLAINED, objectives_of
-    from scenarios.text.tables import render, table
+    from scenarios.text.tables import Column, render, table
 
     rows = [
         (m.name, "yes" if m.exact else "no", objectives_of(m), m.summary)
         for m in optimizer.methods().values()
     ]
     rows += [(b.name, "no", objectives_of(b), b.summary) for b in optimizer.BASELINES.values()]
-    say(render(table(("method", "exact", "objectives", "what it does"), rows), OBJECTIVES_EXPLAINED))
+    columns = ("method", Column("exact", 1), Column("objectives", 2), "what it does")
+    say(render(table(columns, rows), OBJECTIVES_EXPLAINED))
 
 
 def names_in(given: list[str] | None) -> list[str] | None:

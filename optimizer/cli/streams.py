@@ -11,8 +11,9 @@ from contextlib import contextmanager, suppress
 from typing import TextIO
 
 from optimizer.cli.exits import EXIT_FAILURE, EXIT_USAGE
-from scenarios.text.display import escaped, visible_lines
-from scenarios.output import OutputFileError
+from scenarios import OutputFileError, visible_lines
+from scenarios.text.display import escaped
+from scenarios.text.tables import Part, render
 
 _PLAIN = {
     "–": "-", "—": "-", "−": "-", "─": "-", "━": "-", "│": "|", "×": "x", "·": "*", "…": "...", "→": "->",
@@ -57,6 +58,23 @@ def say(text: str) -> None:
         If standard output cannot be written; a reader that left early is no failure.
     """
     _put(visible_lines(text) + "\n", sys.stdout)
+
+
+def show(*parts: Part) -> None:
+    """Print parts of the answer on standard output, as wide as the terminal and in colour where allowed.
+
+    Raises
+    ------
+    OutputFileError
+        As `say`.
+    """
+    _put(render(*parts, colour=_colour_allowed()) + "\n", sys.stdout)
+
+
+def _colour_allowed() -> bool:
+    """Whether standard output is a terminal whose user wants colours (https://no-color.org)."""
+    terminal = sys.stdout is not None and sys.stdout.isatty() and os.environ.get("TERM") != "dumb"
+    return terminal and not os.environ.get("NO_COLOR")
 
 
 def say_exactly(text: str) -> None:

@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
-from learn.features import additive_features
-from learn.region import OptionRows
+from learn import OptionRows, additive_features
 from optimizer.explanation.sensitivity import WhatIf, what_ifs, without_limits
 from optimizer.packing.bounds.price_bounds import continuous_relaxation
 from optimizer.packing.model.problem import FloatArray, PackingProblem
@@ -24,7 +23,9 @@ from optimizer.search.params import SolveParams
 from optimizer.search.preparation import instance_of
 from optimizer.search.splitting import InfeasibleError
 from scenarios import PlacedGPU, params_from
-from scenarios.text.tables import Part, render, table
+from scenarios.base import PlainDir
+from scenarios.text.formatting import counted
+from scenarios.text.tables import Column, Part, item, render, table
 
 if TYPE_CHECKING:
     from optimizer.result import Result
@@ -33,7 +34,7 @@ MOST_PARTS = 3
 """Parts of a sum that are named."""
 
 
-class TightRow(BaseModel):
+class TightRow(PlainDir, BaseModel):
     """The row of the conservative region that one GPU fills most."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -47,7 +48,7 @@ class TightRow(BaseModel):
     worst_served_share: float | None = Field(description="The twin's smallest served share of an adapter.")
 
 
-class BoundArgument(BaseModel):
+class BoundArgument(PlainDir, BaseModel):
     """Weights that prove a bound: no GPU holds more than its price, so all adapters need their sum.
 
     ``weights`` are of one adapter of a class, in units of the first price; they are the dual values of
@@ -61,7 +62,7 @@ class BoundArgument(BaseModel):
     weights: dict[str, float] = Field(description="Weight of all adapters of a class, the largest first.")
 
 
-class Explanation(BaseModel):
+class Explanation(PlainDir, BaseModel):
     """What `Result.explain` returns; prints as text."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -78,10 +79,10 @@ class Explanation(BaseModel):
 
     def summary(self) -> str:
         """All of it as text, under the result's headline."""
-        return f"{self.headline}\n\n{self.details()}"
+        return render(self.headline, "", *self.detail_parts())
 
-    def details(self) -> str:
-        """All of it as text."""
+    def detail_parts(self) -> list[Part]:
+        """All but the headline, in parts that `scenarios.text.tables.render` renders."""
         parts: list[Part] = []
         if self.gpus:
             parts.append(table(_COLUMNS, [_cells(gpu) for gpu in self.gpus]))
@@ -91,16 +92,21 @@ class Explanation(BaseModel):
             ("Why not fewer:", self.why),
             ("What would save:", [change.text for change in self.what_ifs]),
         ):
-            if lines:
-                parts.append(title)
-                parts += [f"- {line}" for line in lines]
-        return render(*parts)
+            parts += [title, *map(item, lines)] if lines else []
+        return parts
+
+    def __repr__(self) -> str:
+        gpus, reasons = counted(len(self.gpus), "GPU"), counted(len(self.why), "reason")
+        return f"<Explanation: {gpus}, {reasons}, {counted(len(self.what_ifs), 'what-if')}>"
 
     def __str__(self) -> str:
         return self.summary()
 
 
-_COLUMNS = (">GPU", ">fill", "tightest row", ">next", ">worst", "made of")
+_COLUMNS = (
+    Column(">GPU"), Column(">fill"), Column("tightest row"), Column(">next", 2), Column(">worst", 1),
+    Column("made of", 3),
+)  # fmt: skip
 
 
 def _cells(gpu: TightRow) -> list[object]:
@@ -262,7 +268,7 @@ def _least(total: float, unit: str) -> str:
     if unit != "GPUs":
         return f"a price of {total:.2f}"
     whole = int(np.ceil(total - 1e-6))
-    return f"{whole} GPU{'s' if whole > 1 else ''}"
+    return counted(whole, "GPU")
 
 
 def _per_gpu(result: Result, optimistic: float) -> list[str]:
@@ -272,6 +278,6 @@ def _per_gpu(result: Result, optimistic: float) -> list[str]:
     if fewer < 1 or optimistic <= 0:
         return []
     return [
-        f"on {fewer} GPU{'s' if fewer > 1 else ''} the average would be {demand / fewer:,.0f} tokens/s; of "
+        f"on {counted(fewer, 'GPU')} the average would be {demand / fewer:,.0f} tokens/s; of "
         f"this mix GPUs hold {demand / optimistic:,.0f} on average at most inside the optimistic region"
     ]

@@ -18,8 +18,7 @@ import twin
 from optimizer.packing.bounds.price_bounds import continuous_bound
 from optimizer.packing.model.problem import PackingOption, PackingProblem
 from optimizer.search.instance import Instance
-from scenarios import Device
-from scenarios.engine import padded_rank
+from scenarios import Device, padded_rank
 from twin import MemoryPlan
 
 if TYPE_CHECKING:

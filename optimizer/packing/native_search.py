@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 
-from scenarios.stopping.interrupts import interrupted
+from scenarios import interrupted
 
 LOOK_S = 0.1
 """Seconds between two looks."""

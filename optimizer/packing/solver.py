@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from optimizer.packing.bounds.infeasible import unpackable_message, why_infeasible
-from optimizer.packing.model.argument_checks import number, whole
+from optimizer.packing.model.argument_checks import to_number, to_whole
 from optimizer.packing.model.checker import check
 from optimizer.packing.model.params import PackingParams
 from optimizer.packing.model.problem import Packing, PackingError, PackingProblem
@@ -21,8 +21,8 @@ from optimizer.packing.model.search_state import (
     relative_gap,
 )
 from optimizer.packing.registry import METHODS, Method
-from scenarios.stopping.deadline import Deadline
-from scenarios.stopping.interrupts import interrupted, noticed, request
+from scenarios import Deadline, interrupted, noticed
+from scenarios.stopping.interrupts import request
 
 
 class CheckFailedError(PackingError):
@@ -125,19 +125,17 @@ def _check_arguments(
     known_bound: object,
 ) -> None:
     if not isinstance(problem, PackingProblem):
-        raise PackingError(
-            f"problem is of type {type(problem).__name__}, must be a PackingProblem; build one"
-        )
+        message = f"is of type {type(problem).__name__}, must be a PackingProblem"
+        raise PackingError.of("problem", message, "build one")
     if hint is not None and not isinstance(hint, Packing):
-        raise PackingError(
-            f"hint is of type {type(hint).__name__}, must be a Packing; build one, or give None"
-        )
-    number("time_limit_s", time_limit_s, finite=False)
-    if number("gap_limit", gap_limit) >= 1:
-        raise PackingError(f"gap_limit is {gap_limit:g}, must be below 1; 0.05 stands for 5 percent")
-    whole("seed", seed)
-    whole("workers", workers, least=1)
-    number("known_bound", known_bound, finite=False)
+        message = f"is of type {type(hint).__name__}, must be a Packing"
+        raise PackingError.of("hint", message, "build one, or give None")
+    to_number("time_limit_s", time_limit_s, finite=False)
+    if to_number("gap_limit", gap_limit) >= 1:
+        raise PackingError.of("gap_limit", f"is {gap_limit:g}, must be below 1", "0.05 stands for 5 percent")
+    to_whole("seed", seed)
+    to_whole("workers", workers, least=1)
+    to_number("known_bound", known_bound, finite=False)
 
 
 def _take_hint(run: SearchState, hint: Packing | None) -> None:
@@ -155,14 +153,14 @@ def methods() -> Mapping[str, Method]:
 
 def _method(name: str, problem: PackingProblem) -> Method:
     if name not in METHODS:
-        raise PackingError(f'method "{name}" does not exist; choose from {", ".join(sorted(METHODS))}')
+        choice = f"choose from {', '.join(sorted(METHODS))}"
+        raise PackingError.of("method", f'"{name}" does not exist', choice)
     method = METHODS[name]
     if problem.objective not in method.objectives:
         able = sorted(m for m, each in METHODS.items() if problem.objective in each.objectives)
-        raise PackingError(
-            f'method "{name}" does not do objective {problem.objective}, only '
-            f"{' and '.join(sorted(method.objectives))}; choose from {', '.join(able)}"
-        )
+        done = " and ".join(sorted(method.objectives))
+        message = f'"{name}" does not do objective {problem.objective}, only {done}'
+        raise PackingError.of("method", message, f"choose from {', '.join(able)}")
     return method
 
 
@@ -171,9 +169,8 @@ def _result(run: SearchState, method: Method, unpackable: bool) -> PackingResult
     if run.packing is not None:
         violations = check(problem, run.packing)
         if violations:
-            raise CheckFailedError(
-                f"method {method.name} returned a wrong packing: " + "; ".join(map(str, violations[:5]))
-            )
+            wrong = "; ".join(map(str, violations[:5]))
+            raise CheckFailedError.of(f"method {method.name}", f"returned a wrong packing: {wrong}")
     value = run.value if run.packing is not None else None
     if run.packing is None:
         infeasible = unpackable or (run.infeasible and method.exact)

@@ -60,7 +60,7 @@ def _call_branch_and_price(filler: BinFiller) -> None:
     items = bounded_knapsack(
         duals, upper, rows, filler.tables[0], filler.swap_measures, multiplier_rounds=1, rivals=0
     )
-    columns_within_gap(items, 0.0, 1, 1)
+    columns_within_gap(*items[1:], 0.0, 1, 1)
     dual_optimal_inequalities(filler, params.exchanges)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import count
 
 import numpy as np
@@ -17,13 +17,15 @@ from optimizer.search.cut_loop import pattern_of
 from optimizer.search.instance import Instance
 from optimizer.search.judging import placed_gpu
 from scenarios import Placement
-from scenarios.text.tables import Part, render, table
+from scenarios.base import PlainDir
+from scenarios.text.formatting import counted
+from scenarios.text.tables import Listing, Part, render
 
 MOST_LISTED = 20
-"""Most moves that a summary lists."""
+"""Most pairs of GPUs between which a summary lists the moves."""
 
 
-class Move(BaseModel):
+class Move(PlainDir, BaseModel):
     """An adapter that leaves one running GPU for another."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -33,7 +35,7 @@ class Move(BaseModel):
     target: int = Field(description="GPU that it goes to.")
 
 
-class Change(BaseModel):
+class Change(PlainDir, BaseModel):
     """A new plan, and what it changes.
 
     GPUs keep their numbers; a fresh one gets the smallest number that is free.
@@ -63,24 +65,43 @@ class Change(BaseModel):
         """JSON of everything."""
         return json.dumps(self.model_dump(mode="json"), indent=2, allow_nan=False)
 
+    def parts(self) -> list[Part]:
+        """What `summary` says, in parts that `scenarios.text.tables.render` renders, in colour too."""
+        if self.result.placement is None:
+            return self.result.parts()
+        return [self._count(), *self._steps(), "", *self.result.parts()]
+
     def summary(self) -> str:
         """The moves, the GPUs that open, close or restart, and the plan as `solve` shows it."""
-        if self.result.placement is None:
-            return self.result.summary()
-        known = f" (at least {self.moves_bound})" if self.moves_bound is not None else ""
-        lines = [
-            f"{len(self.moves)} adapters move{known}, {len(self.added)} are new, {len(self.retired)} retire"
-        ]
+        return render(*self.parts())
+
+    def _count(self) -> str:
+        """How many adapters move, and at least must."""
+        at_least = f" (at least {self.moves_bound:,})" if self.moves_bound is not None else ""
+        moves = len(self.moves)
+        return (
+            f"{counted(moves, 'adapter')} {'moves' if moves == 1 else 'move'}{at_least}, "
+            f"{len(self.added):,} new, {len(self.retired):,} retired"
+        )
+
+    def _steps(self) -> Iterator[Part]:
+        """What happens to GPUs and adapters, one line each."""
         for word, numbers in (("open", self.opened), ("close", self.closed), ("restart", self.restarted)):
             if numbers:
-                lines.append(f"GPUs to {word}: {', '.join(map(str, numbers))}")
-        parts: list[Part] = ["\n".join(lines)]
-        if self.moves:
-            rows = [(move.adapter, move.source, move.target) for move in self.moves[:MOST_LISTED]]
-            parts.append(table(("adapter", ">from GPU", ">to GPU"), rows))
-        if len(self.moves) > MOST_LISTED:
-            parts.append(f"and {len(self.moves) - MOST_LISTED} more; --json has them all\n")
-        return render(*parts) + "\n" + self.result.summary()
+                yield Listing(f"{word} GPU{'s' if len(numbers) > 1 else ''}", [str(n) for n in numbers])
+        moved: dict[tuple[int, int], list[str]] = {}
+        for move in self.moves:
+            moved.setdefault((move.source, move.target), []).append(move.adapter)
+        for (source, target), names in sorted(moved.items())[:MOST_LISTED]:
+            yield Listing(f"move from GPU {source} to {target}  {counted(len(names), 'adapter')}", names)
+        if len(moved) > MOST_LISTED:
+            yield f"and between {len(moved) - MOST_LISTED:,} other pairs of GPUs; --json has all moves"
+        for word, group in (("new", self.added), ("retired", self.retired)):
+            if group:
+                yield Listing(f"{word}  {counted(len(group), 'adapter')}", group)
+
+    def __repr__(self) -> str:
+        return f"<Change: {counted(len(self.moves), 'move')}; {self.result!r}>"
 
     def __str__(self) -> str:
         return self.summary()

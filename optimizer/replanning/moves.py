@@ -20,7 +20,7 @@ from optimizer.packing.assignment.formulation import AssignmentModel, assignment
 from optimizer.packing.model.params import DEFAULTS, AssignmentParams
 from optimizer.packing.model.problem import Bin, FloatArray, IntArray, Packing, PackingProblem
 from optimizer.packing.model.search_state import PackingResult, Status, StopReason
-from scenarios.stopping.interrupts import interrupted
+from scenarios import interrupted
 
 Homes = Sequence[int | None]
 """The running bin of each bin of a packing, None for a fresh one."""

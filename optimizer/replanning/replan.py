@@ -17,7 +17,6 @@ import twin
 from optimizer.arguments import check_arguments
 from optimizer.packing import methods
 from optimizer.packing.model.problem import PackingProblem
-from optimizer.progress import Progress, interruptible, silent
 from optimizer.replanning.changes import (
     Change,
     change_between,
@@ -35,14 +34,13 @@ from optimizer.search.judging import report_on
 from optimizer.search.minimize_gpus import Search, minimize_gpus, relaxed
 from optimizer.search.objective_order import Choice
 from optimizer.search.objectives import LATENCY_OBJECTIVES
-from optimizer.search.params import SolveParams
+from optimizer.search.params import DEFAULTS, SolveParams
 from optimizer.search.preparation import learned_regions, prepare
 from optimizer.search.result_builder import Outcome, build_result, planless_result
 from optimizer.search.solve import adjusted, search_of
 from optimizer.search.splitting import InfeasibleError
-from scenarios import Placement, Problem, Scenario, ScenarioError
-from scenarios.stopping.deadline import Deadline, Stopped
-from scenarios.stopping.interrupts import noticed
+from scenarios import Deadline, Placement, Problem, Scenario, ScenarioError, Stopped, noticed
+from scenarios.stopping.progress import Progress, interruptible, silent
 from twin import TwinJudge
 
 
@@ -107,6 +105,7 @@ class Mover:
             share=time_share / 2,
             below=held.value,
             hint=(held.best.packing, held.homes),
+            params=self.search.params.packing.assignment,
         )
         rounds = self.search.params.replanning.max_rounds_per_relaxation
         problem = self._problem(held.best, share)
@@ -143,7 +142,7 @@ def replan(
     seed: int | None = None,
     workers: int = 1,
     progress: Progress = silent,
-    params: SolveParams | None = None,
+    params: SolveParams = DEFAULTS,
 ) -> Change:
     """Place a scenario's adapters anew, moving as few of them as possible.
 
@@ -181,9 +180,11 @@ def replan(
     """
     started = time.monotonic()
     _check(scenario, placement, move_price)
-    check_arguments(scenario, None, gpus, time_limit_s, 0.0, workers, total_limit_s, seed, params)
+    check_arguments(
+        scenario, None, gpus, time_limit_s, 0.0, workers, total_limit_s, seed, params, source="replan"
+    )
     scenario = adjusted(scenario, None, seed)
-    params, progress, total = params or SolveParams(), interruptible(progress), Deadline.of(total_limit_s)
+    progress, total = interruptible(progress), Deadline.of(total_limit_s)
     with noticed():
         judge = TwinJudge(scenario, twin.profiles_of(scenario), workers, progress)
         try:

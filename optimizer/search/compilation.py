@@ -17,10 +17,9 @@ from joblib import delayed, parallel_config
 
 import twin
 from optimizer.packing.warm_up import KERNEL_GROUPS, compile_kernels
-from optimizer.progress import Progress
-from scenarios import EngineConfig, FixedLengths, ServiceLevelObjectives, Workload
-from scenarios.stopping.deadline import Deadline, Stopped
+from scenarios import Deadline, EngineConfig, FixedLengths, ServiceLevelObjectives, Stopped, Workload
 from scenarios.stopping.interrupts import leave_behind
+from scenarios.stopping.progress import Progress
 from twin import EngineProfile, GPULoad
 from twin.engine.bulk_copy import order_instants, read_requests, write_requests
 from twin.engine.compilation import is_kept, is_on_disk

@@ -8,14 +8,14 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from optimizer.packing import pack
+from optimizer.packing.heuristics.load_balancing import balance_load
 from optimizer.packing.model.checker import check
-from optimizer.packing.model.params import PackingParams
+from optimizer.packing.model.params import DEFAULTS, LocalSearchParams, PackingParams
 from optimizer.packing.model.problem import Bin, NoGoodCut, Packing, PackingProblem
 from optimizer.packing.model.search_state import PackingResult
-from optimizer.progress import silent
-from optimizer.search.balancing import balance_load
 from optimizer.search.judging import Pattern, PatternJudge
-from scenarios.stopping.deadline import Deadline, Stopped
+from scenarios import Deadline, Stopped
+from scenarios.stopping.progress import Progress, silent
 from twin import GPUVerdict
 
 Solver = Callable[[PackingProblem, float, float], PackingResult]
@@ -78,6 +78,8 @@ class CutLoop:
         The twin.
     progress
         Called with progress.
+    params
+        How packings are balanced before the twin sees them.
 
     Attributes
     ----------
@@ -88,7 +90,8 @@ class CutLoop:
     """
 
     judge: PatternJudge
-    progress: Callable[[str, int, int], None] = silent
+    progress: Progress = silent
+    params: LocalSearchParams = DEFAULTS.local_search
     rounds: int = 0
     rejected: dict[Pattern, GPUVerdict] = field(default_factory=dict)
 
@@ -137,7 +140,7 @@ class CutLoop:
             known_bound = max(known_bound, packed.bound)
             packing = packed.packing
             if balance and k % 2 == 0:
-                packing = balance_load(cut, packing, deadline)
+                packing = balance_load(cut, packing, deadline, self.params)
             verdicts = self.verdicts(cut, packing, deadline)
             if verdicts is None:
                 return result

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from itertools import accumulate
 
 from optimizer.search.judging import named
-from optimizer.search.params import SplittingParams
-from scenarios import AdapterClass, Device, EngineOption, Scenario
-from scenarios.engine import padded_rank
-from scenarios.stopping.deadline import UNLIMITED, Deadline
+from optimizer.search.params import DEFAULTS, SplittingParams
+from scenarios import UNLIMITED, AdapterClass, Deadline, Device, EngineOption, Scenario, padded_rank
 from twin import GPUContent, GPUVerdict, TwinJudge
 
 
@@ -31,19 +29,19 @@ class DedicatedGPUCheck:
 
     judge: TwinJudge
     deadline: Deadline = UNLIMITED
-    params: SplittingParams = field(default_factory=SplittingParams)
+    params: SplittingParams = DEFAULTS.splitting
 
     @property
     def scenario(self) -> Scenario:
         """Workload, engine, service levels, seed and replications."""
         return self.judge.scenario
 
-    def verdict(self, one: AdapterClass, share: float = 1.0) -> tuple[str, GPUVerdict]:
+    def verdict(self, members: AdapterClass, share: float = 1.0) -> tuple[str, GPUVerdict]:
         """Device and verdict of a share of one adapter alone; of few requests, of several such adapters.
 
         The cheapest device that accepts it, or else the cheapest.
         """
-        part = replace(one, rate=one.rate * share)
+        part = replace(members, rate=members.rate * share)
         requests = part.rate * self.scenario.workload.duration_s
         return self._first_accepted(
             (replace(part, names=part.names[:number]),) for number in self._doubling(part.count, requests)
@@ -55,7 +53,7 @@ class DedicatedGPUCheck:
         Without the service levels of single adapters.
         """
         duration = self.scenario.workload.duration_s
-        lightest = [replace(one, levels=None) for one in sorted(self.scenario.classes, key=_demand)]
+        lightest = [replace(members, levels=None) for members in sorted(self.scenario.classes, key=_demand)]
         most = self.params.min_requests / duration  # more of a hot adapter would not be light
         lightest[0] = replace(lightest[0], rate=min(lightest[0].rate, most))
         sizes = self._doubling(self.scenario.n_adapters, lightest[0].rate * duration)
@@ -121,13 +119,13 @@ def _price(device: Device) -> float:
     return math.inf if device.price_per_hour is None else device.price_per_hour
 
 
-def _demand(one: AdapterClass) -> float:
-    return one.rate * (one.prompt.mean_tokens + one.output.mean_tokens)
+def _demand(members: AdapterClass) -> float:
+    return members.rate * (members.prompt.mean_tokens + members.output.mean_tokens)
 
 
 def _first(classes: Sequence[AdapterClass], number: int) -> Iterator[AdapterClass]:
     """The first so many adapters, class by class."""
     before = [0, *accumulate(c.count for c in classes)]
-    for one, start in zip(classes, before, strict=False):
+    for members, start in zip(classes, before, strict=False):
         if start < number:
-            yield replace(one, names=one.names[: number - start])
+            yield replace(members, names=members.names[: number - start])

@@ -32,10 +32,10 @@ class Instance:
     profiles, regions
         Engine profile and linear regions of each device.
     classes
-        Classes of identical adapters; an adapter hotter than a GPU appears as several pieces of equal
+        Classes of identical adapters; an adapter hotter than a GPU appears as several replicas of equal
         rate, its name repeated.
     shares
-        Fraction of its adapter's requests that a piece of each class stands for, shape (n_classes,).
+        Fraction of its adapter's requests that a replica of each class stands for, shape (n_classes,).
     inner, outer
         The problem on the conservative region, which placers fill, and on the optimistic one, for bounds.
         What the twin accepts alone on a GPU fits one in both.
@@ -54,12 +54,12 @@ class Instance:
     divisible: PackingProblem | None = None
 
     @property
-    def in_parts(self) -> str:
+    def split_in_words(self) -> str:
         """Which adapters are served in how many equal parts, for messages; empty if none is."""
         split = [(one, round(1 / s)) for one, s in zip(self.classes, self.shares, strict=True) if s < 1]
-        said = [f'{parts} equal parts of adapter "{one.names[0]}"' for one, parts in split[:NAMED]]
+        messages = [f'{parts} equal parts of adapter "{one.names[0]}"' for one, parts in split[:NAMED]]
         more = f" and {len(split) - NAMED} more" if len(split) > NAMED else ""
-        return f" for {', '.join(said)}{more}" if split else ""
+        return f" for {', '.join(messages)}{more}" if split else ""
 
     def priced(self, objective: str, max_bins: int, budget: float | None = None) -> Instance:
         """The instance with the prices of an objective, so many GPUs at most, and at most this price."""
@@ -98,14 +98,14 @@ def build_instance(
         _problem(scenario, regions, replicas, kind=kind, gpus=gpus) for kind in ("inner", "outer")
     )
     divisible = None
-    if any(split.number > 1 for split in replicas):
+    if any(split.replicas > 1 for split in replicas):
         divisible = _divided(scenario, regions, replicas, outer, params)
     return Instance(
         scenario,
         profiles,
         regions,
-        tuple(split.pieces for split in replicas),
-        tuple(1.0 / split.number for split in replicas),
+        tuple(split.replica_class for split in replicas),
+        tuple(1.0 / split.replicas for split in replicas),
         inner,
         outer,
         divisible,
@@ -115,16 +115,16 @@ def build_instance(
 def _problem(
     scenario: Scenario,
     regions: Mapping[str, Regions],
-    parts: Sequence[ReplicaSplit],
+    splits: Sequence[ReplicaSplit],
     kind: str,
     gpus: int | None,
 ) -> PackingProblem:
-    classes = [p.pieces for p in parts]
+    classes = [split.replica_class for split in splits]
     total = sum(device.count for device in scenario.devices)
     options = [
         option
         for device in scenario.devices
-        for option in _options(scenario, device, regions[device.name], parts, kind)
+        for option in _options(scenario, device, regions[device.name], splits, kind)
     ]
     used = {option.device for option in options}
     return PackingProblem(
@@ -132,28 +132,30 @@ def _problem(
         options=tuple(options),
         device_limits={device.name: device.count for device in scenario.devices if device.name in used},
         max_bins=total if gpus is None else min(gpus, total),
-        heaviness=_heaviness(classes),
+        dominance=_dominance(classes),
         class_names=tuple(c.names[0] for c in classes),
         rates=np.array([c.rate for c in classes]),
     )
 
 
 def _options(
-    scenario: Scenario, device: Device, regions: Regions, parts: Sequence[ReplicaSplit], kind: str
+    scenario: Scenario, device: Device, regions: Regions, splits: Sequence[ReplicaSplit], kind: str
 ) -> list[PackingOption]:
-    classes = [p.pieces for p in parts]
+    classes = [split.replica_class for split in splits]
     features = learn.additive_features(classes)
     rank = np.array([c.rank for c in classes])
-    quality = latency_objective_of(scenario.objective)
+    objective = latency_objective_of(scenario.objective)
     options = []
     for rows in region_of(regions, kind).options:
         latency = regions.option_latency(rows.max_loras, rows.max_lora_rank, rows.regime)
-        planes = latency.ttft_ms if quality is not None and quality.figure == "ttft_ms" else latency.itl_ms
+        planes = (
+            latency.ttft_ms if objective is not None and objective.figure == "ttft_ms" else latency.itl_ms
+        )
         slopes = np.array([plane.coefficients for plane in planes])
         options.append(
             PackingOption(
                 name=f"{device.name} with {rows.max_loras} slots of rank {rows.max_lora_rank}, {rows.regime}",
-                usage=_usage(rows, features, parts, device),
+                usage=_usage(rows, features, splits, device),
                 capacity=rows.bounds,
                 allowed=rank <= rows.max_lora_rank,
                 price=price(device, prices_of(scenario.objective)[0]),
@@ -167,12 +169,12 @@ def _options(
 
 
 def _usage(
-    rows: OptionRows, features: NDArray[np.float64], parts: Sequence[ReplicaSplit], device: Device
+    rows: OptionRows, features: NDArray[np.float64], splits: Sequence[ReplicaSplit], device: Device
 ) -> NDArray[np.float64]:
     """What a part of each class takes; where the twin accepts it alone, no more than there is."""
     usage = np.maximum(rows.coefficients @ features.T, 0.0)
-    for c, part in enumerate(parts):
-        if part.accepted_on == device.name and part.rank == rows.max_lora_rank:
+    for c, split in enumerate(splits):
+        if split.accepted_on == device.name and split.rank == rows.max_lora_rank:
             usage[:, c] = np.minimum(usage[:, c], rows.bounds)
     return usage
 
@@ -180,31 +182,31 @@ def _usage(
 def _divided(
     scenario: Scenario,
     regions: Mapping[str, Regions],
-    parts: Sequence[ReplicaSplit],
+    splits: Sequence[ReplicaSplit],
     outer: PackingProblem,
     params: SplittingParams,
 ) -> PackingProblem:
     """The outer problem with split adapters in fine parts: so many as a share has take no more than it."""
-    split = {c: p.number * params.fine_parts for c, p in enumerate(parts) if p.number > 1}
+    fine_parts = {c: s.replicas * params.fine_parts for c, s in enumerate(splits) if s.replicas > 1}
     found = [rows for d in scenario.devices for rows in region_of(regions[d.name], "outer").options]
     options = []
     for option, rows in zip(outer.options, found, strict=True):
         usage = option.usage.copy()
-        for c, fine in split.items():
+        for c, fine in fine_parts.items():
             largest = fine // max(
-                1, fewest_parts(parts[c].one, regions, "outer", params.max_replicas) - 1
+                1, fewest_parts(splits[c].members, regions, "outer", params.max_replicas) - 1
             )  # no larger share fits
             numbers = np.arange(1, largest + 1)
-            shares = [replace(parts[c].one, rate=parts[c].one.rate * n / fine) for n in numbers]
+            shares = [replace(splits[c].members, rate=splits[c].members.rate * n / fine) for n in numbers]
             usage[:, c] = np.maximum(rows.usage(shares) / numbers, 0.0).min(axis=1)
         options.append(replace(option, usage=usage))
     counts = outer.counts.copy()
-    for c, fine in split.items():
-        counts[c] = parts[c].one.count * fine
-    return replace(outer, counts=counts, options=tuple(options), heaviness=None)
+    for c, fine in fine_parts.items():
+        counts[c] = splits[c].members.count * fine
+    return replace(outer, counts=counts, options=tuple(options), dominance=None)
 
 
-def _heaviness(classes: Sequence[AdapterClass]) -> NDArray[np.float64]:
+def _dominance(classes: Sequence[AdapterClass]) -> NDArray[np.float64]:
     """By what a class can stand for another in a cut: rank and rate at least as large, all else equal.
 
     Equality is an order both ways: the number of all else, and its opposite.

@@ -6,9 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 
-from scenarios import EngineOption, PlacedGPU
-from scenarios.adapters import AdapterKind
-from scenarios.stopping.deadline import UNLIMITED, Deadline
+from scenarios import UNLIMITED, AdapterKind, Deadline, EngineOption, PlacedGPU
 from twin import GPUContent, GPUVerdict, TwinJudge, ValidationReport
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -13,9 +13,8 @@ from optimizer.packing.model.search_state import PackingResult, Status
 from optimizer.packing.registry import Method
 from optimizer.search.cut_loop import AcceptedPlan, CutLoop, LoopResult, Solver, fixed_method
 from optimizer.search.instance import Instance
-from optimizer.search.params import SolveParams
-from scenarios.stopping.deadline import Deadline
-from scenarios.stopping.interrupts import interrupted
+from optimizer.search.params import DEFAULTS, SolveParams
+from scenarios import Deadline, interrupted
 
 
 @dataclass(frozen=True)
@@ -96,7 +95,7 @@ class Search:
     loop: CutLoop
     gap_limit: float = 0.0
     workers: int = 1
-    params: SolveParams = field(default_factory=SolveParams)
+    params: SolveParams = DEFAULTS
 
     def solver(
         self, method: str, hint: AcceptedPlan | None, share: float = 1.0, gap_limit: float = 0.0

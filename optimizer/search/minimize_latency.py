@@ -7,14 +7,14 @@ from dataclasses import replace
 
 import numpy as np
 
-from optimizer.packing.model.options import BinLimits
+from optimizer.packing.heuristics.first_fit import BinFiller
+from optimizer.packing.heuristics.open_bins import OpenBins
 from optimizer.packing.model.problem import Bin, IntArray, Packing, PackingProblem
 from optimizer.search.cut_loop import AcceptedPlan, LoopResult, split_in_half
 from optimizer.search.minimize_gpus import Search
 from optimizer.search.objective_order import Choice, as_good, best_in_order
 from optimizer.search.objectives import LatencyObjective, latency_objective_of
-from scenarios.stopping.deadline import Deadline
-from scenarios.stopping.interrupts import interrupted
+from scenarios import Deadline, interrupted
 
 FALLBACK_METHOD = "cpsat"
 """Method for the model of the latency where the chosen one does not know the objective."""
@@ -50,14 +50,14 @@ def minimize_latency(search: Search, first: Choice, gpus: int | None, deadline: 
             return best_in_order(search, judged, first)
     best = best_in_order(search, judged, first)
     result = _by_model(search, objective, best, inner, deadline)
-    origin = "the linear model of the objective" if by_rule else ""
+    origin = f"found by the linear model's estimate of {objective.name}" if by_rule else ""
     judged += [] if result.plan is None else [Choice(result.plan, origin)]
     best = best_in_order(search, judged, first)
     if by_rule and best.plan is not None and not deadline.reached:
         wide = _as_wide(inner, best.plan)
         packing = on_cheaper(_posed(objective, wide), best.plan.packing)
         plan = search.loop.accept(wide, packing, deadline)
-        origin = f"{best.origin or 'the first plan'}, on cheaper GPUs"
+        origin = f"{best.origin or 'the plan of the search for the fewest'}, on cheaper GPUs"
         judged += [] if plan is None else [Choice(plan, origin)]
         best = best_in_order(search, judged, first)
     return replace(best, last=result.last or first.last)
@@ -86,8 +86,8 @@ def _by_rule(
     gpus = inner.max_bins
     assert gpus is not None
     for name, rows in (
-        ("the adapters dealt evenly", deal(inner, gpus)),
-        ("the adapters dealt evenly, rank by rank", deal_by_rank(inner, gpus)),
+        ("found by dealing the adapters evenly", deal(inner, gpus)),
+        ("found by dealing the adapters evenly, rank by rank", deal_by_rank(inner, gpus)),
     ):
         packing = with_best_options(_posed(objective, inner), rows)
         if packing is not None:
@@ -95,7 +95,7 @@ def _by_rule(
     if first.plan is not None and len(first.plan.packing) < gpus:
         wide = _as_wide(inner, first.plan)
         packing = spread(objective.problem(wide, gpus), first.plan.packing, gpus)
-        yield "the fewest-GPU plan, spread", wide, packing
+        yield "found by spreading the plan on the fewest GPUs", wide, packing
 
 
 def _as_wide(inner: PackingProblem, plan: AcceptedPlan) -> PackingProblem:
@@ -114,7 +114,7 @@ def spread(problem: PackingProblem, packing: Packing, gpus: int) -> Packing:
     there is none stays whole.
     """
     bins, whole = list(packing.bins), 0  # the first ones of `bins` stay whole
-    opening = _Opening(replace(problem, max_bins=gpus))
+    opening = OpenBins(BinFiller(replace(problem, max_bins=gpus)))
     for b in bins:
         opening.take(b.option)
     while len(bins) < gpus:
@@ -176,7 +176,7 @@ def with_best_options(problem: PackingProblem, rows: list[IntArray]) -> Packing 
 
     Bins that fit the fewest options choose first, and leave the cheapest option's price to each of the rest.
     """
-    opening = _Opening(problem)
+    opening = OpenBins(BinFiller(problem))
     bins: list[Bin] = []
     cheapest = float(problem.prices.min())
     for k, counts in enumerate(sorted(rows, key=lambda row: len(opening.holding(row)))):
@@ -190,7 +190,7 @@ def with_best_options(problem: PackingProblem, rows: list[IntArray]) -> Packing 
 
 def on_cheaper(problem: PackingProblem, packing: Packing) -> Packing:
     """The same bins, each with the cheapest option that makes the objective no worse by estimate."""
-    opening = _Opening(problem)
+    opening = OpenBins(BinFiller(problem))
     for b in packing.bins:
         opening.take(b.option)
     latency = [problem.options[b.option].latency(b.counts) for b in packing.bins]
@@ -202,56 +202,3 @@ def on_cheaper(problem: PackingProblem, packing: Packing) -> Packing:
         bins.append(b if option is None else replace(b, option=option))
         opening.take(bins[-1].option)
     return Packing(tuple(bins))
-
-
-class _Opening:
-    """Opens bins of a problem within its limits on options, devices, number and price."""
-
-    def __init__(self, problem: PackingProblem) -> None:
-        self.problem = problem
-        self.stock = BinLimits(problem)
-        self.left = float("inf") if problem.budget is None else problem.budget
-
-    def take(self, option: int) -> None:
-        """Open a bin."""
-        self.stock.take(option)
-        self.left -= self.problem.options[option].price
-
-    def give(self, option: int) -> None:
-        """Close a bin."""
-        self.stock.give(option)
-        self.left += self.problem.options[option].price
-
-    def may(self, option: int, reserve: float = 0.0) -> bool:
-        """Whether a bin of the option may be opened, with some money left."""
-        price = self.problem.options[option].price
-        return self.stock.available(option) > 0 and price + reserve <= self.left + 1e-9 * price
-
-    def holding(self, counts: IntArray) -> list[int]:
-        """Options that hold the items."""
-        return [k for k in range(len(self.problem.options)) if _holds(self.problem, k, counts)]
-
-    def fastest(self, counts: IntArray, reserve: float = 0.0) -> int | None:
-        """The option of least latency, among equals the cheapest, that holds the items and may be opened."""
-        able = [k for k in self.holding(counts) if self.may(k, reserve)]
-        return min(
-            able, key=lambda k: (self._latency(k, counts), self.problem.options[k].price), default=None
-        )
-
-    def cheapest(self, counts: IntArray, most: float) -> int | None:
-        """The cheapest option that holds the items, may be opened, and is not slower than that."""
-        able = [
-            k for k in self.holding(counts) if self.may(k) and self._latency(k, counts) <= most * (1 + 1e-9)
-        ]
-        return min(
-            able, key=lambda k: (self.problem.options[k].price, self._latency(k, counts)), default=None
-        )
-
-    def _latency(self, option: int, counts: IntArray) -> float:
-        return self.problem.options[option].latency(counts)
-
-
-def _holds(problem: PackingProblem, index: int, counts: IntArray) -> bool:
-    option = problem.options[index]
-    fits = bool(option.fits_class[counts > 0].all())
-    return fits and bool((option.usage @ counts <= option.capacity * (1 + 1e-9)).all())

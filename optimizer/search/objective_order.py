@@ -11,7 +11,7 @@ from optimizer.search.cut_loop import AcceptedPlan
 from optimizer.search.instance import Instance
 from optimizer.search.minimize_gpus import GPUMinimum, Search, minimize_gpus
 from optimizer.search.objectives import LATENCY_OBJECTIVES, PRICES, leading_prices, price
-from scenarios.stopping.deadline import Deadline
+from scenarios import Deadline
 
 
 @dataclass(frozen=True)

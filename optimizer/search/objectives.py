@@ -1,4 +1,4 @@
-"""The objectives by name: prices to add up over GPUs, and qualities of a plan on a given number of them."""
+"""The objectives by name: prices to add up over GPUs, and latencies of a plan on a given number of them."""
 
 from __future__ import annotations
 
@@ -41,13 +41,13 @@ class LatencyObjective:
     worst: bool
 
     def problem(self, inner: PackingProblem, gpus: int) -> PackingProblem:
-        """The problem of least quality on so many GPUs, by the estimates of the linear model."""
+        """The problem of the least value on so many GPUs, by the estimates of the linear model."""
         if self.figure is None:
             return inner.balanced(gpus)
         return replace(inner, objective="worst" if self.worst else "mean", max_bins=gpus)
 
     def measure(self, inner: PackingProblem, packing: Packing, verdicts: Sequence[GPUVerdict]) -> float:
-        """Quality of a judged plan, in ms, or as a share; infinite where the twin measured nothing."""
+        """Value of a judged plan, in ms, or as a share; infinite where the twin measured nothing."""
         if self.figure is None:
             return inner.balanced(max(len(packing), 1)).value(packing)
         values = np.array([_number(getattr(verdict, self.figure)) for verdict in verdicts])
@@ -63,8 +63,8 @@ def _number(value: float | None) -> float:
 
 
 LATENCY_OBJECTIVES: dict[str, LatencyObjective] = {
-    quality.name: quality
-    for quality in (
+    objective.name: objective
+    for objective in (
         LatencyObjective("latency", "mean inter-token latency over the GPUs", "itl_ms", worst=False),
         LatencyObjective(
             "worst_latency", "mean inter-token latency of the slowest GPU", "itl_ms", worst=True

@@ -7,10 +7,12 @@ from typing import Annotated
 
 from pydantic import Field
 
+from learn import LearnParams
+from optimizer.baselines.params import BaselineParams
 from optimizer.packing.model.params import PackingParams
 from optimizer.packing.registry import METHODS
 from scenarios import Params
-from scenarios.base import Finding
+from scenarios.reading.findings import Finding
 
 Share = Annotated[float, Field(gt=0.0, le=1.0)]
 """A share, above 0."""
@@ -102,3 +104,11 @@ class SolveParams(Params):
     """The fewest moves from a running placement."""
     packing: PackingParams = PackingParams()
     """The placers."""
+    learning: LearnParams = LearnParams()
+    """Twin runs, and the regions that are fitted to them; the shipped regions are those of the defaults."""
+    baselines: BaselineParams = BaselineParams()
+    """The rules of others."""
+
+
+DEFAULTS = SolveParams()
+"""What a function takes that is given no parameters."""

@@ -9,15 +9,14 @@ import twin
 from learn import Regions
 from optimizer.search.dedicated import DedicatedGPUCheck, loosened
 from optimizer.search.instance import Instance, build_instance
-from optimizer.search.params import SolveParams
+from optimizer.search.params import DEFAULTS, SolveParams
 from optimizer.search.splitting import InfeasibleError, split_hot_adapters
-from scenarios import Scenario, ServiceLevelObjectives
-from scenarios.stopping.deadline import UNLIMITED, Deadline
+from scenarios import UNLIMITED, Deadline, Scenario, ServiceLevelObjectives
 from twin import TwinJudge
 
 
 def learned_regions(
-    judge: TwinJudge, *, deadline: Deadline = UNLIMITED, params: SolveParams | None = None
+    judge: TwinJudge, *, deadline: Deadline = UNLIMITED, params: SolveParams = DEFAULTS
 ) -> Mapping[str, Regions]:
     """The linear regions of each device of a scenario.
 
@@ -30,7 +29,7 @@ def learned_regions(
     deadline
         When to stop learning.
     params
-        Parameters; None: their defaults.
+        Parameters.
 
     Raises
     ------
@@ -39,7 +38,7 @@ def learned_regions(
     InfeasibleError
         If no engine configuration fits the memory, or no load meets the service levels.
     """
-    scenario, params = judge.scenario, params or SolveParams()
+    scenario = judge.scenario
     _refuse_unmet_levels(DedicatedGPUCheck(judge, deadline, params.splitting))
     regions = {
         device.name: learn.regions_for(
@@ -49,6 +48,7 @@ def learned_regions(
             workers=judge.workers,
             progress=judge.progress,
             deadline=deadline,
+            params=params.learning,
         )
         for device in scenario.devices
     }
@@ -63,7 +63,7 @@ def prepare(
     *,
     gpus: int | None = None,
     deadline: Deadline = UNLIMITED,
-    params: SolveParams | None = None,
+    params: SolveParams = DEFAULTS,
 ) -> Instance:
     """The packing problems of a scenario whose regions are known.
 
@@ -78,7 +78,7 @@ def prepare(
     deadline
         When to stop asking the twin.
     params
-        Parameters; None: their defaults.
+        Parameters.
 
     Raises
     ------
@@ -87,12 +87,12 @@ def prepare(
     InfeasibleError
         If an adapter fits no GPU.
     """
-    splitting = (params or SolveParams()).splitting
+    splitting = params.splitting
     replicas = split_hot_adapters(regions, DedicatedGPUCheck(judge, deadline, splitting), splitting)
     return build_instance(judge.scenario, judge.profiles, regions, replicas, gpus, splitting)
 
 
-def instance_of(scenario: Scenario, params: SolveParams | None = None) -> Instance:
+def instance_of(scenario: Scenario, params: SolveParams = DEFAULTS) -> Instance:
     """The packing problems of a scenario, its regions learned in this process if they are not known.
 
     Raises

@@ -15,13 +15,15 @@ from optimizer.search.instance import Instance
 from optimizer.search.judging import placed_gpu, report_on
 from optimizer.search.minimize_gpus import GPUMinimum, Search
 from optimizer.search.objective_order import Choice, plan_value
-from optimizer.search.objectives import PRICES
+from optimizer.search.objectives import PRICES, latency_objective_of
 from optimizer.search.splitting import InfeasibleError
 from optimizer.version import __version__
-from scenarios import Placement, Scenario
-from scenarios.stopping.deadline import Deadline, Stopped
-from scenarios.stopping.interrupts import interrupted
+from scenarios import Deadline, Placement, Scenario, Stopped, interrupted
+from scenarios.text.formatting import counted
 from twin import ValidationReport
+
+MORE_TIME = ", and more may give a better plan"
+"""What is said of a search that used up its time."""
 
 
 def planless_result(
@@ -96,8 +98,11 @@ class Outcome:
     @property
     def bound(self) -> float | None:
         """What no plan's first objective is below, where that is a price; None where nothing is proven."""
-        bound = self.minimum.proven_bound if self.priced else 0.0
-        return bound if 0 < bound < np.inf else None
+        return self.proven(self.minimum.proven_bound)
+
+    def proven(self, bound: float | None) -> float | None:
+        """A bound on a price as a result tells it: None where it says nothing."""
+        return bound if self.priced and bound is not None and 0 < bound < np.inf else None
 
     @property
     def priced(self) -> bool:
@@ -126,7 +131,7 @@ def build_result(outcome: Outcome) -> Result:
         objective_values=values,
         bound=bound,
         gap=None if objective is None or bound is None else max(0.0, objective - bound) / objective,
-        outer_bound=outcome.minimum.outer_bound if outcome.priced else None,
+        outer_bound=outcome.proven(outcome.minimum.outer_bound),
         gpus=None if placement is None else len(placement.gpus),
         placement=placement,
         validation=None if plan is None else _validation(instance, plan),
@@ -169,21 +174,64 @@ def _message(outcome: Outcome, status: ResultStatus) -> str:
         return f"infeasible: {_too_much(outcome)}"
     plan, origin = outcome.choice.plan, outcome.choice.origin
     if plan is None:
-        if interrupted():
-            return "interrupted before the twin had accepted a plan"
-        return "stopped without a plan that the twin accepts; raise the time limit or the number of GPUs"
+        return _why_no_plan(outcome)
+    objectives = outcome.instance.scenario.objective
     message = "a plan that the twin accepts"
     if status == "optimal":
-        objectives = outcome.instance.scenario.objective
         of = f" in {objectives[0]}" if len(objectives) > 1 else ""
-        parts = outcome.instance.in_parts
+        parts = outcome.instance.split_in_words
         message = f"optimal for the linearised model{of}{parts}, and accepted by the twin"
     elif not plan.solved and not origin:
         message += ", after splitting what it rejected"
-    message += f" ({origin})" if origin else ""
-    message += f"; {outcome.note}" if outcome.note else ""
-    was_interrupted = _stop_reason(outcome, status) == "interrupted"
-    return f"{message}; the search was interrupted" if was_interrupted else message
+    stop = _stop_reason(outcome, status)
+    cut_short = _cut_short(outcome) if stop == "time_limit" else ""
+    interruption = "the search was interrupted" if stop == "interrupted" else ""
+    return "; ".join(filter(None, (message, origin, outcome.note, cut_short, interruption)))
+
+
+def _cut_short(outcome: Outcome) -> str:
+    """Which of several searches had a share of the time only, and used it up."""
+    quality = latency_objective_of(outcome.instance.scenario.objective)
+    if quality is None:
+        return ""
+    if not outcome.minimum.finished and not outcome.minimum.proven:
+        share = outcome.search.params.latency.gpus_time_share
+        return f"the search for the fewest GPUs used up its {share:.0%} of the time limit{MORE_TIME}"
+    return f"the search for the best {quality.name} used up its share of the time limit{MORE_TIME}"
+
+
+def _why_no_plan(outcome: Outcome) -> str:
+    """Why there is no plan, though one may exist, and what can help."""
+    if interrupted():
+        return "interrupted before the twin had accepted a plan"
+    if outcome.deadline.reached:
+        return "stopped by the time limit without a plan that the twin accepts; raise it"
+    placer, last = outcome.search.placer, outcome.choice.last
+    gpus, more = counted(_most_gpus(outcome.instance), "GPU"), _more_gpus(outcome.instance)
+    if placer.exact:
+        return (
+            f"no plan on at most {gpus} that the twin accepts, and no proof that there is none; "
+            f"{more}loosen service_levels"
+        )
+    if last is not None and last.packing is not None:
+        return f"the twin rejects every plan of {placer.name} on at most {gpus}; {more}choose another method"
+    if last is not None and last.message:
+        return f"no plan: {last.message}; choose another method"
+    return f"no plan of {placer.name} fits {gpus}; {more}choose another method"
+
+
+def _most_gpus(instance: Instance) -> int:
+    """GPUs that a plan may use: no more than there are adapters."""
+    limit = instance.inner.max_bins
+    return instance.inner.n_items if limit is None else min(limit, instance.inner.n_items)
+
+
+def _more_gpus(instance: Instance) -> str:
+    """The advice to give more GPUs, with a comma; empty where every adapter could have one of its own."""
+    if _most_gpus(instance) == instance.inner.n_items:
+        return ""
+    exist = sum(device.count for device in instance.scenario.devices)
+    return f"give more GPUs ({'--gpus' if _most_gpus(instance) < exist else 'devices[].count'}), or "
 
 
 def _too_much(outcome: Outcome) -> str:

@@ -7,11 +7,10 @@ from collections.abc import Sequence
 
 import scenarios
 import twin
-from optimizer.arguments import check_arguments, check_method
+from optimizer.arguments import check_arguments, check_method, method_problem
 from optimizer.baselines.named import BASELINES, Baseline
 from optimizer.baselines.run import solve_baseline
 from optimizer.packing.solver import Method, methods
-from optimizer.progress import Progress, interruptible, silent
 from optimizer.result import Result
 from optimizer.search.compilation import compile_loops
 from optimizer.search.cut_loop import CutLoop
@@ -19,15 +18,14 @@ from optimizer.search.instance import Instance
 from optimizer.search.judging import PatternJudge
 from optimizer.search.minimize_gpus import Search, minimize_gpus
 from optimizer.search.minimize_latency import minimize_latency
-from optimizer.search.objective_order import minimize_second_price
+from optimizer.search.objective_order import Choice, minimize_second_price
 from optimizer.search.objectives import latency_objective_of, leading_prices
-from optimizer.search.params import SolveParams
+from optimizer.search.params import DEFAULTS, SolveParams
 from optimizer.search.preparation import learned_regions, prepare
 from optimizer.search.result_builder import Outcome, build_result, planless_result
 from optimizer.search.splitting import InfeasibleError
-from scenarios import Problem, Scenario, ScenarioError
-from scenarios.stopping.deadline import Deadline, Stopped
-from scenarios.stopping.interrupts import noticed
+from scenarios import Deadline, Scenario, ScenarioError, Stopped, noticed
+from scenarios.stopping.progress import Progress, interruptible, silent
 from twin import TwinJudge
 
 
@@ -43,7 +41,7 @@ def solve(
     seed: int | None = None,
     workers: int = 1,
     progress: Progress = silent,
-    params: SolveParams | None = None,
+    params: SolveParams = DEFAULTS,
 ) -> Result:
     """Place a scenario's adapters; the twin judges every GPU of the plan.
 
@@ -74,7 +72,7 @@ def solve(
     progress
         Called with progress.
     params
-        Parameters of the algorithms; None: their defaults. `scenarios.read_params` reads them from TOML.
+        Parameters of the algorithms. `scenarios.read_params` reads them from TOML.
 
     Returns
     -------
@@ -95,7 +93,7 @@ def solve(
     placer = find_method(method)
     scenario = adjusted(scenario, objective, seed)
     check_method(placer, scenario.objective, gpus)
-    params, progress, total = params or SolveParams(), interruptible(progress), Deadline.of(total_limit_s)
+    progress, total = interruptible(progress), Deadline.of(total_limit_s)
     with noticed():
         judge = TwinJudge(scenario, twin.profiles_of(scenario), workers, progress)
         try:
@@ -104,9 +102,8 @@ def solve(
             )
             if isinstance(placer, Baseline):
                 return solve_baseline(
-                    scenario, placer, gpus=gpus, time_limit_s=time_limit_s, total=total, workers=workers,
-                    progress=progress,
-                )  # fmt: skip
+                    judge, placer, gpus=gpus, time_limit_s=time_limit_s, total=total, params=params
+                )
             regions = learned_regions(judge, deadline=total, params=params)
             instance = prepare(judge, regions, gpus=gpus, deadline=total, params=params)
         except (InfeasibleError, Stopped) as error:
@@ -117,7 +114,7 @@ def solve(
         minimum = minimize_gpus(search, gpus_deadline)
         choice = minimize_second_price(search, minimum, gpus_deadline)
         choice = minimize_latency(search, choice, gpus, deadline)
-        note, seconds = _fewer_exist(scenario, gpus), time.monotonic() - started
+        note, seconds = _gpus_note(scenario, gpus, choice), time.monotonic() - started
         return build_result(Outcome(search, minimum, choice, deadline, note, prepared_s, seconds))
 
 
@@ -128,7 +125,7 @@ def search_of(
     if not leading_prices(instance.scenario.objective):
         instance = instance.priced("gpus", instance.inner.max_bins or instance.inner.n_items)
     patterns = PatternJudge(judge, tuple(one.kind for one in instance.classes))
-    loop = CutLoop(patterns, judge.progress)
+    loop = CutLoop(patterns, judge.progress, params.packing.local_search)
     return Search(instance, placer, loop, gap_limit, judge.workers, params)
 
 
@@ -147,12 +144,11 @@ def find_method(name: str) -> Method | Baseline:
     Raises
     ------
     ScenarioError
-        If there is none; the message lists those that exist.
+        If there is none; the message names the one that comes near, or those that exist.
     """
     known: dict[str, Method | Baseline] = {**methods(), **BASELINES}
-    if name not in known:
-        problem = Problem("method", f'is "{name}", which does not exist', f"choose from {', '.join(known)}")
-        raise ScenarioError([problem], "solve")
+    if not isinstance(name, str) or name not in known:
+        raise ScenarioError([method_problem(name, known)], "solve")
     return known[name]
 
 
@@ -161,12 +157,17 @@ def kernels_of(placer: Method | Baseline) -> tuple[str, ...]:
     return placer.kernels if isinstance(placer, Method) else ()
 
 
-def _fewer_exist(scenario: Scenario, gpus: int | None) -> str:
-    """That fewer GPUs exist than an objective on a given number of them was to use; empty if not."""
+def _gpus_note(scenario: Scenario, gpus: int | None, choice: Choice) -> str:
+    """What should be known of the number of GPUs of an objective on a given number; empty if nothing."""
     total = sum(device.count for device in scenario.devices)
-    if gpus is None or gpus <= total or leading_prices(scenario.objective):
+    if leading_prices(scenario.objective) or choice.plan is None:
         return ""
-    return f"{gpus} GPUs were asked for, {total} exist; raise devices[].count to use more"
+    used = len(choice.plan.packing)
+    if gpus is None and used < total:
+        return f"on the fewest GPUs, {used} of {total}; --gpus N (gpus=N in Python) allows more"
+    if gpus is not None and gpus > total:
+        return f"{gpus} GPUs were asked for, {total} exist; raise devices[].count to use more"
+    return ""
 
 
 def adjusted(scenario: Scenario, objective: str | Sequence[str] | None, seed: int | None) -> Scenario:

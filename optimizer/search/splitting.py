@@ -25,25 +25,27 @@ class ReplicaSplit:
 
     Parameters
     ----------
-    one
+    members
         The class.
     rank
         Least rank of the slots that hold it.
-    number
-        Parts of an adapter.
+    replicas
+        Equal parts of an adapter.
     accepted_on
         Device on which the twin accepts a part alone, with slots of that rank; None if it was not asked.
     """
 
-    one: AdapterClass
+    members: AdapterClass
     rank: int
-    number: int = 1
+    replicas: int = 1
     accepted_on: str | None = None
 
     @cached_property
-    def pieces(self) -> AdapterClass:
+    def replica_class(self) -> AdapterClass:
         """The class of the parts."""
-        return replace(self.one, rate=self.one.rate / self.number, names=self.one.names * self.number)
+        return replace(
+            self.members, rate=self.members.rate / self.replicas, names=self.members.names * self.replicas
+        )
 
 
 def split_hot_adapters(
@@ -57,7 +59,7 @@ def split_hot_adapters(
         If an adapter fits no GPU, or must stay whole and fills more than one.
     """
     splitter = _Splitter(regions, check, params)
-    return [splitter.split(one) for one in check.scenario.classes]
+    return [splitter.split(members) for members in check.scenario.classes]
 
 
 @dataclass(frozen=True)
@@ -68,61 +70,63 @@ class _Splitter:
     check: DedicatedGPUCheck
     params: SplittingParams
 
-    def split(self, one: AdapterClass) -> ReplicaSplit:
+    def split(self, members: AdapterClass) -> ReplicaSplit:
         """The fewest equal parts of a class's adapters."""
-        whole = least_fill(one, self.regions, "inner")
+        whole = least_fill(members, self.regions, "inner")
         if not np.isfinite(whole):
             raise InfeasibleError(
-                f'adapter "{one.names[0]}" of rank {one.rank} fits no engine configuration; lower its rank'
+                f'adapter "{members.names[0]}" of rank {members.rank} fits no engine configuration; '
+                "lower its rank"
             )
-        rank = slot_rank(self.check.scenario, one.rank)
-        if whole <= self.params.asked_from and one.levels is None:
-            return ReplicaSplit(one, rank)
+        rank = slot_rank(self.check.scenario, members.rank)
+        if whole <= self.params.asked_from and members.levels is None:
+            return ReplicaSplit(members, rank)
         limit = self.params.max_replicas
-        least, guess = (fewest_parts(one, self.regions, kind, limit) for kind in ("outer", "inner"))
+        least, guess = (fewest_parts(members, self.regions, kind, limit) for kind in ("outer", "inner"))
         if not self.check.scenario.allow_replicas:
-            return self._whole(one, rank, least)
+            return self._whole(members, rank, least)
         # A part of fewer requests than that is judged by chance.
-        judged = one.rate * self.check.scenario.workload.duration_s / self.params.min_requests
+        judged = members.rate * self.check.scenario.workload.duration_s / self.params.min_requests
         upper = max(guess, int(min(limit, judged)))
-        number = smallest_accepted(least, guess, upper, lambda n: self.check.verdict(one, 1 / n)[1].accepted)
+        number = smallest_accepted(
+            least, guess, upper, lambda n: self.check.verdict(members, 1 / n)[1].accepted
+        )
         if number is None:
-            raise InfeasibleError(self._rejected(one, upper))
-        return ReplicaSplit(one, rank, number, self.check.verdict(one, 1 / number)[0])
+            raise InfeasibleError(self._rejected(members, upper))
+        return ReplicaSplit(members, rank, number, self.check.verdict(members, 1 / number)[0])
 
-    def _whole(self, one: AdapterClass, rank: int, least: int) -> ReplicaSplit:
+    def _whole(self, members: AdapterClass, rank: int, least: int) -> ReplicaSplit:
         """An adapter that must stay whole, on the device on which the twin accepts it."""
         if least == 1:
-            device, verdict = self.check.verdict(one)
+            device, verdict = self.check.verdict(members)
             if verdict.accepted:
-                return ReplicaSplit(one, rank, 1, device)
-        raise InfeasibleError(self._too_hot(one, max(1.0, least_fill(one, self.regions, "outer"))))
+                return ReplicaSplit(members, rank, 1, device)
+        raise InfeasibleError(self._too_hot(members, max(1.0, least_fill(members, self.regions, "outer"))))
 
-    def _too_hot(self, one: AdapterClass, fill: float) -> str:
+    def _too_hot(self, members: AdapterClass, fill: float) -> str:
         """Why an adapter that fills at least so many GPUs cannot be whole, and how much of it can."""
         steps = self.params.rate_steps
         shares = (k / steps / fill for k in range(steps, 0, -1))
-        share = next((s for s in shares if self.check.verdict(one, s)[1].accepted), None)
+        share = next((s for s in shares if self.check.verdict(members, s)[1].accepted), None)
         if share is None:
-            return self._rejected(one, steps * int(fill))
+            return self._rejected(members, steps * int(fill))
         return (
-            f'adapter "{one.names[0]}" alone needs {1 / share:.2f} GPUs at {one.rate:g} requests/s, and '
-            f"allow_replicas is off; lower its rate to {one.rate * share:.3g} requests/s or less, or set "
-            "allow_replicas: true"
+            f'adapter "{members.names[0]}" alone needs {1 / share:.2f} GPUs at {members.rate:g} requests/s, '
+            f"and allow_replicas is off; lower its rate to {members.rate * share:.3g} requests/s or less, "
+            "or set allow_replicas: true"
         )
 
-    def _rejected(self, one: AdapterClass, parts: int) -> str:
+    def _rejected(self, members: AdapterClass, parts: int) -> str:
         """Why not even a small part of an adapter can be served."""
-        device, verdict = self.check.verdict(one, 1 / parts)
+        device, verdict = self.check.verdict(members, 1 / parts)
         reasons = "; ".join(verdict.reasons)
         part = "" if parts == 1 else f", even 1/{parts} of it"
-        remedy = "its service levels" if one.levels is not None else loosened(verdict)
-        return (
-            f'the twin rejects adapter "{one.names[0]}" alone on {device}{part}: {reasons}; loosen {remedy}'
-        )
+        remedy = "its service levels" if members.levels is not None else loosened(verdict)
+        rejected = f'the twin rejects adapter "{members.names[0]}" alone on {device}{part}'
+        return f"{rejected}: {reasons}; loosen {remedy}"
 
 
-def fewest_parts(one: AdapterClass, regions: Mapping[str, Regions], kind: str, limit: int) -> int:
+def fewest_parts(members: AdapterClass, regions: Mapping[str, Regions], kind: str, limit: int) -> int:
     """Fewest equal parts of an adapter, at most ``limit``, that each fit a GPU by a region.
 
     Raises
@@ -132,21 +136,23 @@ def fewest_parts(one: AdapterClass, regions: Mapping[str, Regions], kind: str, l
     """
 
     def fits(parts: int) -> bool:
-        return least_fill(replace(one, rate=one.rate / parts), regions, kind) <= 1.0
+        return least_fill(replace(members, rate=members.rate / parts), regions, kind) <= 1.0
 
     number = smallest_accepted(1, 2, limit, fits)
     if number is None:
         raise InfeasibleError(
-            f'adapter "{one.names[0]}" fits no GPU even in {limit} parts at {one.rate:g} requests/s; '
+            f'adapter "{members.names[0]}" fits no GPU even in {limit} parts at {members.rate:g} requests/s; '
             "lower its rate"
         )
     return number
 
 
-def least_fill(one: AdapterClass, regions: Mapping[str, Regions], kind: str) -> float:
+def least_fill(members: AdapterClass, regions: Mapping[str, Regions], kind: str) -> float:
     """Smallest share of a GPU that one adapter of the class fills, over all options that hold its rank."""
-    sums = learn.additive_features([one])[0]
-    options = [o for r in regions.values() for o in region_of(r, kind).options if o.max_lora_rank >= one.rank]
+    sums = learn.additive_features([members])[0]
+    options = [
+        o for r in regions.values() for o in region_of(r, kind).options if o.max_lora_rank >= members.rank
+    ]
     return min((float(o.fill(sums)) for o in options), default=float("inf"))
 
 

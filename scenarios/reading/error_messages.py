@@ -10,26 +10,32 @@ from pydantic import BaseModel, Tag
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
-from scenarios.base import FINDING, Finding, Loc, is_tag
 from scenarios.errors import Problem
-from scenarios.text.formatting import choice, shown, suggestion
+from scenarios.reading.findings import FINDING, Finding, Loc, is_tag
 from scenarios.reading.yaml_reader import FILE, path_text, walk
+from scenarios.text.formatting import bracketed, choice, nearest, shown, suggestion
 
 _REMEDIES = {
     "int_type": "give a whole number",
     "int_from_float": "give a whole number",
+    "int_parsing": "give a whole number",
     "int_parsing_size": "give a smaller number",
     "float_type": "give a number",
+    "float_parsing": "give a number",
     "finite_number": "give a finite number",
     "string_type": "give text; put it in quotes if it looks like something else",
     "string_pattern_mismatch": "start with a letter or digit; use letters, digits and . _ / @ + - only",
     "bool_type": "give true or false",
+    "bool_parsing": "give true or false",
     "tuple_type": "give a list",
     "dict_type": "give a mapping of keys and values",
     "model_type": "give a mapping of keys and values",
     "model_attributes_type": "give a mapping of keys and values",
 }
 """What to give, by pydantic's type of the error."""
+
+FEW_KEYS = 6
+"""Most keys that are listed beside the one that was most likely meant."""
 
 _BOUNDS = {
     "greater_than": ("gt", "a number above"),
@@ -51,15 +57,30 @@ def problems(errors: Iterable[ErrorDetails], model: type[BaseModel], root: objec
     root
         The file's values, with lines if they came from a file.
     """
-    return [_problem(error, model, root) for error in errors if not _is_echo(error)]
+    told = [error for error in errors if not _is_echo(error)]
+    misspelt = _misspelt(told, model)
+    return [
+        _problem(error, model, root)
+        for error in told
+        if error["type"] != "missing" or tuple(error["loc"]) not in misspelt
+    ]
 
 
-def finding_problem(finding: Finding, root: object) -> Problem:
-    """Return a finding about a whole file as a problem with its line."""
-    return located(finding.loc, finding.message, finding.remedy, root)
+def finding_problem(finding: Finding, model: type[BaseModel], root: object) -> Problem:
+    """Return a finding about a model's values as a problem with its line.
+
+    The path names the field even where the file leaves it at its default.
+    """
+    loc = finding.loc
+    parents, _ = _forms_at(model, loc[:-1])
+    last = loc[-1] if loc else None
+    is_field = any(last in parent.model_fields for parent in _models(parents))
+    steps = [key for key, *_ in walk(root, loc)]
+    missing = str(last) if is_field and (not steps or steps[-1] != last) else None
+    return located(loc, finding.message, finding.remedy, root, missing)
 
 
-def located(loc: Loc, message: str, remedy: str, root: object, missing: str | None = None) -> Problem:
+def located(loc: Loc, message: str, remedy: str, root: object, missing: str | int | None = None) -> Problem:
     """Return a problem at loc, with the path and the line of as much of loc as the file holds."""
     steps = list(walk(root, loc))
     keys: Loc = tuple(key for key, *_ in steps)
@@ -75,30 +96,61 @@ def _is_echo(detail: ErrorDetails) -> bool:
     return is_list and len(value) >= detail["ctx"]["min_length"]
 
 
+def _misspelt(errors: Iterable[ErrorDetails], model: type[BaseModel]) -> set[Loc]:
+    """Return where keys may be missing only because an unknown key, which is told, is meant to be them."""
+    unknown = [tuple(error["loc"]) for error in errors if error["type"] == "extra_forbidden"]
+    meant = {loc: nearest(str(loc[-1]), _keys(_forms_at(model, loc[:-1])[0])) for loc in unknown}
+    return {(*loc[:-1], key) for loc, key in meant.items() if key is not None}
+
+
 def _problem(detail: ErrorDetails, model: type[BaseModel], root: object) -> Problem:
     loc = tuple(detail["loc"])
     kind, value, context = detail["type"], detail["input"], detail.get("ctx", {})
     forms, info = _forms_at(model, loc)
     about = _about(info)
     if kind == FINDING:
-        return _finding(loc, context, model, root)
+        finding = Finding(loc, str(context["message"]), str(context["remedy"]))
+        return finding_problem(finding, model, root)
     if kind == "missing":
-        return located(loc[:-1], "is missing", f"add it{about}", root, missing=str(loc[-1]))
+        return located(loc[:-1], "is missing", f"add it{about}", root, missing=loc[-1])
     if kind == "extra_forbidden":
         parents, _ = _forms_at(model, loc[:-1])
-        return located(loc, "is not a key that exists here", _known_keys(str(loc[-1]), parents), root)
+        remedy = _known_keys(str(loc[-1]), parents, is_bare=value is None)
+        return located(loc, "is not a key that exists here", remedy, root)
     if kind in ("union_tag_not_found", "union_tag_invalid"):
         key = str(context["discriminator"]).strip("'")
         tags = [tag for m in _models(forms) for tag in get_args(m.model_fields[key].annotation)]
         if kind == "union_tag_not_found":
+            close = nearest(key, value) if isinstance(value, Mapping) else None
+            if close is not None:
+                return located((*loc, close), "is not a key that exists here", f'did you mean "{key}"?', root)
             return located(loc, "is missing", f"add it: {choice(sorted(tags))}", root, missing=key)
         tag = value.get(key) if isinstance(value, Mapping) else context["tag"]
         return located((*loc, key), f"is {shown(tag)}", _use(tag, tags), root)
+    if (listed := _as_list(kind, value, info)) is not None:
+        return located(loc, f"is {shown(value)}", f"write {listed}{about}", root)
     if kind == "literal_error":
         choices = [c for form in forms if get_origin(form.kind) is Literal for c in get_args(form.kind)]
         return located(loc, f"is {shown(value)}", _use(value, choices) + about, root)
+    if value is None:
+        remove = "" if info is not None and info.is_required() else " or remove the key"
+        return located(loc, "is empty", f"give it a value{remove}{about}", root)
     message, remedy = _in_words(kind, value, context)
     return located(loc, message, remedy + about, root)
+
+
+def _as_list(kind: str, value: object, info: FieldInfo | None) -> str | None:
+    """Return the list that is meant by items with commas, or by one item where there must be a list."""
+    if isinstance(value, str) and "," in value and info is not None:
+        may_be_list = any(get_origin(form.kind) is tuple for form in _forms(info.annotation))
+        return bracketed(value) if may_be_list else None
+    lists = [] if info is None else [f.kind for f in _forms(info.annotation) if get_origin(f.kind) is tuple]
+    items = [item.kind for kind_of_list in lists for item in _forms(get_args(kind_of_list)[0])]
+    plain = tuple(item for item in items if item in (str, int, float)) + (str,) * (
+        Literal in map(get_origin, items)
+    )
+    is_item = isinstance(value, plain) and not isinstance(value, bool)
+    return bracketed(str(value)) if kind == "tuple_type" and is_item else None
 
 
 def _about(info: FieldInfo | None) -> str:
@@ -107,23 +159,11 @@ def _about(info: FieldInfo | None) -> str:
     return f" ({description.rstrip('.')})" if description else ""
 
 
-def _finding(loc: Loc, context: Mapping[str, Any], model: type[BaseModel], root: object) -> Problem:
-    """Return a finding's problem; its path names the field even where the file leaves it at its default."""
-    parents, _ = _forms_at(model, loc[:-1])
-    last = loc[-1] if loc else None
-    is_field = any(last in parent.model_fields for parent in _models(parents))
-    steps = [key for key, *_ in walk(root, loc)]
-    missing = str(last) if is_field and (not steps or steps[-1] != last) else None
-    return located(loc, str(context["message"]), str(context["remedy"]), root, missing)
-
-
 def _in_words(kind: str, value: object, context: Mapping[str, Any]) -> tuple[str, str]:
     """Return message and remedy of an error that concerns one value."""
     if kind in _BOUNDS:
         key, words = _BOUNDS[kind]
         return f"is {shown(value)}", f"give {words} {_number(context[key])}"
-    if value is None:
-        return "is empty", "give it a value or remove the key"
     if kind in _REMEDIES:
         return f"is {shown(value)}", _REMEDIES[kind]
     if kind == "too_short":
@@ -144,10 +184,18 @@ def _use(value: object, choices: Sequence[object]) -> str:
     return f"{suggestion(value, choices)} use {choice(choices)}".lstrip()
 
 
-def _known_keys(key: str, parents: Iterable[_Form]) -> str:
-    known = sorted({name for parent in _models(parents) for name in parent.model_fields})
-    keys = f"; the keys are {choice(known, 'and')}" if known else ""
-    return suggestion(key, known) or f"remove it{keys}"
+def _known_keys(key: str, parents: Iterable[_Form], *, is_bare: bool) -> str:
+    """Return what to do about an unknown key; a bare one may be an item of a list without its brackets."""
+    known = _keys(parents)
+    keys = f"the keys are {choice(known, 'and')}"
+    if close := suggestion(key, known):
+        return f"{close} {keys}" if len(known) <= FEW_KEYS else close
+    return f"{'write lists in brackets, as [8, 16], or remove it' if is_bare else 'remove it'}; {keys}"
+
+
+def _keys(forms: Iterable[_Form]) -> list[str]:
+    """Return the keys that a mapping of these forms may have."""
+    return sorted({name for model in _models(forms) for name in model.model_fields})
 
 
 class _Form(NamedTuple):

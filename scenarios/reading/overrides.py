@@ -7,13 +7,14 @@ from collections.abc import Callable, Iterable
 from copy import copy
 from typing import Any
 
+from scenarios.arguments import several
 from scenarios.arrivals import expand_arrivals
-from scenarios.base import Loc
 from scenarios.errors import Problem, ScenarioError
-from scenarios.text.formatting import shown
 from scenarios.lengths import expand_lengths
+from scenarios.reading.findings import Loc
 from scenarios.reading.yaml_reader import FILE, LocatedDict, LocatedList, parse, path_text
 from scenarios.scenario import expand_devices
+from scenarios.text.formatting import shown
 
 _STEP = re.compile(r"(?:^|\.)([A-Za-z_][A-Za-z0-9_]*)|\[([0-9]{1,9})\]")
 _EXAMPLE = "write it as engine.max_model_len=16384 or adapters[0].rate=0.5"
@@ -26,7 +27,7 @@ _SHORT_FORMS: dict[str, Callable[[object], object]] = {
 }
 
 
-def apply(root: object, overrides: Iterable[str], source: str) -> object:
+def apply(root: object, overrides: str | Iterable[str], source: str) -> object:
     """Return the values of a file with some of them replaced; the given ones stay as they are.
 
     Parameters
@@ -34,7 +35,7 @@ def apply(root: object, overrides: Iterable[str], source: str) -> object:
     root
         Values, as `scenarios.reading.yaml_reader.parse` returns them or plain.
     overrides
-        ``path=value`` each, the value in YAML. Missing mappings on the way are added.
+        One ``path=value`` or several, the value in YAML. Missing mappings on the way are added.
     source
         What messages call the file.
 
@@ -44,11 +45,12 @@ def apply(root: object, overrides: Iterable[str], source: str) -> object:
         With every override that cannot be applied.
     """
     problems: list[Problem] = []
-    for override in overrides:
-        path, equals, text = override.partition("=")
+    for override in several(overrides):
+        path, equals, text = override.partition("=") if isinstance(override, str) else ("", "", "")
         loc = _loc(path.strip())
         if not equals or not loc:
-            problems.append(Problem(override, "is no path=value", _EXAMPLE))
+            name = override if isinstance(override, str) else f"overrides: {shown(override)}"
+            problems.append(Problem(name, "is no path=value", _EXAMPLE))
             continue
         try:
             root = _replaced(root, loc, _value(path, text), ())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import islice
 from typing import TypeVar
 
@@ -11,14 +11,15 @@ from pydantic_core import ErrorDetails
 
 from scenarios import checks
 from scenarios.adapters import Adapter
-from scenarios.base import MAX_FINDINGS, Finding, FrozenModel
+from scenarios.base import MAX_FINDINGS, FrozenModel
 from scenarios.engine import EngineConfig
 from scenarios.errors import Problem, ScenarioError
-from scenarios.text.formatting import choice, shown
 from scenarios.reading import error_messages
+from scenarios.reading.findings import Finding
 from scenarios.reading.yaml_reader import FILE, plain
-from scenarios.scenario import Scenario
+from scenarios.scenario import Device, Scenario, expand_devices
 from scenarios.service_levels import ServiceLevelObjectives
+from scenarios.text.formatting import choice, shown
 from scenarios.workload import Workload
 
 MAX_ERRORS = 1000
@@ -27,7 +28,11 @@ MAX_ERRORS = 1000
 M = TypeVar("M", bound=FrozenModel)
 
 
-def scenario_from(root: object, source: str) -> Scenario:
+ProfileCheck = Callable[[str, Iterable[tuple[int, Device]]], Iterable[Finding]]
+"""Tells what is wrong with a model and the devices, each with its index; some may be missing."""
+
+
+def scenario_from(root: object, source: str, profiles: ProfileCheck | None = None) -> Scenario:
     """Return the scenario that the values of a file describe.
 
     Parameters
@@ -36,6 +41,8 @@ def scenario_from(root: object, source: str) -> Scenario:
         Values as `scenarios.reading.yaml_reader.parse` returns them, or plain.
     source
         What messages call the file.
+    profiles
+        What must hold of the model and the devices; None: nothing more.
 
     Raises
     ------
@@ -43,13 +50,18 @@ def scenario_from(root: object, source: str) -> Scenario:
         With everything that is wrong.
     """
     data = _mapping(Scenario, root, source)
+    problems: list[Problem] = []
+    findings = [] if profiles is None else list(_unprofiled(data, profiles))
     try:
-        return Scenario.model_validate(data, strict=True)
+        scenario = Scenario.model_validate(data, strict=True)
     except ValidationError as error:
         errors = error.errors(include_url=False)
-    problems = error_messages.problems(errors[:MAX_ERRORS], Scenario, root)
-    problems += [error_messages.finding_problem(finding, root) for finding in _across_parts(data, errors)]
-    raise _error(problems, source)
+        problems = error_messages.problems(errors[:MAX_ERRORS], Scenario, root)
+        findings += _across_parts(data, errors)
+    problems += [error_messages.finding_problem(finding, Scenario, root) for finding in findings]
+    if problems:
+        raise _error(problems, source)
+    return scenario
 
 
 def model_from(model: type[M], root: object, source: str) -> M:
@@ -98,6 +110,14 @@ def _across_parts(data: Mapping[str, object], errors: Iterable[ErrorDetails]) ->
     engine = _valid(EngineConfig, data.get("engine", {}))
     levels = _valid(ServiceLevelObjectives, data.get("service_levels", {}))
     return islice(checks.across(adapters, workload, engine, levels), MAX_FINDINGS)
+
+
+def _unprofiled(data: Mapping[str, object], profiles: ProfileCheck) -> Iterable[Finding]:
+    """Return what a check says of the model and of the devices that are valid."""
+    model, devices = data.get("model"), expand_devices(data.get("devices"))
+    items = devices if isinstance(devices, tuple) else ()
+    valid = [(k, device) for k, item in enumerate(items) if (device := _valid(Device, item)) is not None]
+    return profiles(model, valid) if isinstance(model, str) and model else ()
 
 
 def _valid(model: type[M], value: object) -> M | None:

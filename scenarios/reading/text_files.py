@@ -45,7 +45,7 @@ def text_of(file: Path, source: str) -> str:
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         message = f"is no UTF-8 text: byte 0x{data[error.start]:02x} at offset {error.start}"
-        raise _refusal(source, message, "name a YAML file, saved as UTF-8", line) from error
+        raise _refusal(source, message, "name a file of text, saved as UTF-8", line) from error
 
 
 def _refusal(source: str, message: str, remedy: str, line: int | None = None) -> ScenarioError:

@@ -14,10 +14,10 @@ from typing import Any
 
 import yaml
 
-from scenarios.base import Loc
 from scenarios.errors import Problem, ScenarioError
-from scenarios.text.formatting import shortened
+from scenarios.reading.findings import Loc
 from scenarios.reading.scalars import MAX_DIGITS, resolve
+from scenarios.text.formatting import shortened
 
 MAX_NODES = 800_000
 """Most values in one document, each alias counted as what it stands for."""
@@ -93,7 +93,7 @@ def parse(text: str, source: str, *, as_json: bool = False) -> object:
     except ScenarioError as error:
         problems += error.problems
     except yaml.YAMLError as error:
-        problems.append((_json_problem(text) if as_json else None) or _syntax_problem(error, text))
+        problems.append((json_problem(text) if as_json else None) or _syntax_problem(error, text))
     except (OverflowError, ValueError):  # the slow parser, of an escape such as \UFFFFFFFF
         problems.append(Problem(FILE, _NO_CHARACTER, _BOTH_HALVES))
     if problems:
@@ -286,7 +286,7 @@ def _events(text: str, as_json: bool) -> Iterator[yaml.Event]:
     """The parser's events. The fast parser refuses the escape of half a character, the other takes it."""
     loader = _LOADER
     if _JSON_ONLY.search(text):
-        problem = _json_problem(text)
+        problem = json_problem(text)
         if problem is None:  # then all of these stand in double quotes, where YAML knows escapes
             text = _JSON_ONLY.sub(_yaml_escape, text)
         elif as_json:
@@ -311,7 +311,7 @@ def _whole(text: str, line: int) -> str:
         raise _fatal(_NO_CHARACTER, _BOTH_HALVES, line) from None
 
 
-def _json_problem(text: str) -> Problem | None:
+def json_problem(text: str) -> Problem | None:
     """Say what is wrong with text as JSON; nothing if it is right, or too deep, which YAML's parser says."""
     try:
         json.loads(text, parse_int=str)  # numbers of any length
@@ -337,10 +337,9 @@ def _syntax_problem(error: yaml.YAMLError, text: str) -> Problem:
     if "Unicode character escape" in what:
         return Problem(FILE, _NO_CHARACTER, _BOTH_HALVES, line)
     if mark is not None and text[mark.index : mark.index + 1] == "\t":
-        what, remedy = "a tab, which YAML does not take as indentation", "indent with spaces"
-    elif mark is None and (refused := _REFUSED.search(text)):
+        return Problem(FILE, f"is not valid YAML: a tab indents line {line}", "use spaces", line)
+    if mark is None and (refused := _REFUSED.search(text)):
         message = f"holds the character U+{ord(refused[0]):04X}, which YAML does not allow"
         return Problem(FILE, message, "remove it", text.count("\n", 0, refused.start()) + 1)
-    else:
-        remedy = "check indentation, colons, quotes and brackets"
+    remedy = "check indentation, colons, quotes and brackets"
     return Problem(FILE, f"is not valid YAML{place}: {what}", remedy, line)

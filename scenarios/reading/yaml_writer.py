@@ -7,31 +7,48 @@ from typing import Any
 
 import yaml
 
-from scenarios.base import FrozenModel, is_tag
-from scenarios.text.display import visible, visible_lines
+from scenarios.base import FrozenModel
 from scenarios.lengths import FixedLengths
+from scenarios.reading.findings import is_tag
 from scenarios.reading.scalars import FLOAT, INT
+from scenarios.text.display import visible, visible_lines
+
+WIDTH = 60
+"""Columns after which a line is broken, where it may be: most then fit in 80."""
 
 
-def to_yaml(model: FrozenModel) -> str:
-    """Return a model as YAML; values at their defaults are left out."""
+def to_yaml(model: FrozenModel, *, defaults: bool = False) -> str:
+    """Return a model as YAML.
+
+    Parameters
+    ----------
+    model
+        What to write.
+    defaults
+        Whether values at their defaults are written too, and null for what is absent; else they are left out.
+    """
     text: str = yaml.dump(
-        _short(model), Dumper=_Dumper, sort_keys=False, default_flow_style=None, width=110, allow_unicode=True
+        _short(model, defaults),
+        Dumper=_Dumper,
+        sort_keys=False,
+        default_flow_style=None,
+        width=WIDTH,
+        allow_unicode=True,
     )
     return visible_lines(text)  # whoever reads the file sees all of it; YAML's escapes are the same
 
 
-def _short(value: object) -> object:
-    """Return a value as it is written: of a model its tag and what differs from the defaults."""
+def _short(value: object, defaults: bool) -> object:
+    """Return a value as it is written: lengths as a number, of a model all, or its tag and no defaults."""
     if isinstance(value, FixedLengths):
         return value.tokens
     if isinstance(value, FrozenModel):
         return {
-            name: _short(getattr(value, name))
+            name: _short(getattr(value, name), defaults)
             for name, info in type(value).model_fields.items()
-            if is_tag(info) or getattr(value, name) != info.get_default(call_default_factory=True)
+            if defaults or is_tag(info) or getattr(value, name) != info.get_default(call_default_factory=True)
         }
-    return [_short(item) for item in value] if isinstance(value, tuple) else value
+    return [_short(item, defaults) for item in value] if isinstance(value, tuple) else value
 
 
 _SafeDumper: Any = getattr(yaml, "CSafeDumper", yaml.SafeDumper)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from scenarios.text.display import visible
 
@@ -45,6 +45,22 @@ def choice(values: Iterable[object], last: str = "or") -> str:
     """Return values as a choice: ``8, 16 or 32``."""
     names = [str(value) for value in values]
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} {last} {names[-1]}"
+
+
+def listed(names: Sequence[str], shown_names: int) -> str:
+    """Return names in a row, and how many more there are: ``a, b and 3 more``."""
+    more = len(names) - shown_names
+    return choice([*names[:shown_names], f"{more:,} more"] if more > 0 else names, "and")
+
+
+def bracketed(items: str) -> str:
+    """Return items with commas between them as a list is written: ``[8, 16]``."""
+    return f"[{', '.join(item.strip() for item in shortened(items).split(','))}]"
+
+
+def counted(number: int, noun: str) -> str:
+    """Return a number of things: ``1 round``, ``2 rounds``."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def nearest(word: str, known: Iterable[str]) -> str | None:

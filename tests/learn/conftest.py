@@ -6,9 +6,8 @@ import pytest
 
 import learn
 from learn import Dataset, DesignSpace, SamplingPlan
-from scenarios import Scenario
-from scenarios.files import from_mapping
-from twin.profile import EngineProfile, find_profile
+from scenarios import Scenario, from_mapping
+from twin import EngineProfile, find_profile
 
 SMALL = {
     "name": "small",

@@ -7,10 +7,10 @@ import pytest
 from sklearn.metrics import f1_score
 
 import learn
-from learn import Dataset, DesignSpace, FeasibilityRegion
+from learn import Dataset, DesignSpace, FeasibilityRegion, OptionRows
 from learn.assessment import given_away, macro_f1, region_quality, surrogate_quality
 from learn.features import ADDITIVE
-from learn.region import Domain, OptionRows, Row
+from learn.region import Domain, Row
 
 MEASURED = Path(__file__).parents[3] / "shared/measurements/serving_runs.csv"
 
@@ -75,8 +75,24 @@ def test_assessing_gives_the_figures_of_each(dataset: Dataset, space: DesignSpac
     assert quality.macro_f1 > 0.8
     assert 0 < quality.smape["throughput_tok_per_s"] < quality.smape["ttft_ms"]
     text = found.text()
-    assert "given away" in text
-    assert "tree" in text
+    for heading in ("false-feasible", "capacity given away, mean over options", "below it", "at boundary"):
+        assert heading in text
+    (row,) = [line.split() for line in text.splitlines() if line.split()[:1] == ["tree"]]
+    assert row[1] == f"{quality.macro_f1:.4f}"
+    assert max(map(len, text.splitlines())) <= 100
+    assert (str(found), repr(found)) == (text, "<Assessment: of 2 regions, and surrogates tree>")
+
+
+def test_values_of_learning_show_on_one_line(dataset: Dataset, space: DesignSpace) -> None:
+    regions, tree = learn.linearize(dataset, space), learn.fit(dataset, "tree")
+    prediction = tree.predict(dataset.features, outside="allow")
+    options = {(o.max_loras, o.max_lora_rank) for o in regions.latency}
+    assert repr(dataset) == f"<Dataset: {len(dataset):,} twin runs>"
+    assert repr(regions) == str(regions)
+    assert repr(regions).startswith(f"<Regions: {space.device}, {len(options)} options, from ")
+    assert repr(regions.inner) == f"<FeasibilityRegion: inner, {len(options)} options>"
+    assert repr(tree) == f"<Surrogate: tree, fitted to {len(dataset):,} twin runs>"
+    assert repr(prediction).startswith(f"<Prediction: {len(dataset):,} candidates, ")
 
 
 def test_a_surrogate_is_judged_on_runs_at_random_loads(dataset: Dataset) -> None:

@@ -26,9 +26,8 @@ from learn import DatasetError, DesignSpace, Regions, SamplingPlan, sampling
 from learn.boundary_search import BoundarySearch
 from learn.region import _digest
 from learn.storage import cache
-from scenarios import OutputFileError, Scenario
-from scenarios.files import override
-from twin.profile import EngineProfile
+from scenarios import OutputFileError, Scenario, override
+from twin import EngineProfile
 
 TINY = SamplingPlan(compositions=24, round_size=8, max_runs=5, width=1.15, spread=0, seed=1)
 ROUNDS = ("round-0000.csv", "round-0001.csv", "round-0002.csv")

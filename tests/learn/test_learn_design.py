@@ -10,9 +10,8 @@ from learn import DesignSpace, SamplingPlan
 from learn.design import TEST_SEED, assessment_plan, compositions
 from learn.space import Option, no_option
 from optimizer.cli import main
-from scenarios import Scenario, ScenarioError
-from scenarios.files import override
-from twin.profile import EngineProfile
+from scenarios import Scenario, ScenarioError, override
+from twin import EngineProfile
 
 
 @pytest.fixture(scope="module")

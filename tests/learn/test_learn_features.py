@@ -7,16 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from learn.features import (
-    ADDITIVE,
-    FEATURES,
-    Engines,
-    additive_columns,
-    additive_features,
-    candidate_features,
-)
-from scenarios import AdapterClass, FixedLengths
-from scenarios.lengths import LognormalLengths
+from learn import FEATURES, Engines, additive_features, candidate_features
+from learn.features import ADDITIVE, additive_columns
+from scenarios import AdapterClass, FixedLengths, LognormalLengths
 
 NAMES = [f.name for f in FEATURES]
 

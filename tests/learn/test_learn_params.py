@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from pydantic import ValidationError
 
 import learn
 import scenarios
@@ -62,7 +61,7 @@ def test_a_file_names_what_it_changes(tmp_path: Path) -> None:
 def test_values_with_which_nothing_can_be_learnt_are_refused(
     group: type[Params], name: str, value: object
 ) -> None:
-    with pytest.raises(ValidationError, match=name):
+    with pytest.raises(ScenarioError, match=name):
         group(**{name: value})
 
 
@@ -130,7 +129,7 @@ def test_fit_takes_parameters_from_a_file(
     monkeypatch.setattr(scenarios, "read", lambda *_, **__: scenario)
     monkeypatch.setattr(learn, "sample", sample)
     file = tmp_path / "params.toml"
-    file.write_text("[region_fit]\nouter_confidence = 0.9\n")
+    file.write_text("[packing.annealing]\n[learning.region_fit]\nouter_confidence = 0.9\n")
     assert fit(monkeypatch, "--params", str(file)) == 0
     assert asked == [LearnParams(region_fit=RegionFitParams(outer_confidence=0.9))]
     provenance = json.loads(capsys.readouterr().out)["provenance"]
@@ -141,12 +140,12 @@ def test_fit_refuses_wrong_parameters_before_the_work(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     file = tmp_path / "params.toml"
-    file.write_text("[region_fit]\nfold = 5\nouter_confidence = 2.0\n")
+    file.write_text("[learning.region_fit]\nfold = 5\nouter_confidence = 2.0\n")
     monkeypatch.setattr(learn, "sample", lambda *_, **__: pytest.fail("the twin was sampled"))
     assert fit(monkeypatch, "--params", str(file)) == 2
     text = capsys.readouterr().err
-    assert "region_fit.outer_confidence is 2" in text
-    assert 'region_fit.fold is not a key that exists here; did you mean "folds"?' in text
+    assert "learning.region_fit.outer_confidence is 2" in text
+    assert 'learning.region_fit.fold is not a key that exists here; did you mean "folds"?' in text
     assert fit(monkeypatch, "--params", str(file), "--out", str(file)) == 2
     assert "fold = 5" in file.read_text()
 

@@ -10,24 +10,21 @@ from pathlib import Path
 import pytest
 
 import learn
+from learn import LearnParams, SamplingPlan
 from learn import region_store as make
-from learn.design import SamplingPlan
 from learn.features import ADDITIVE
 from learn.params import (
     BoundaryParams,
     DesignParams,
     LatencyFitParams,
-    LearnParams,
     RegionFitParams,
     SearchParams,
     SurrogateParams,
 )
 from learn.region import FORMAT
 from learn.storage.dataset import COLUMNS
-from scenarios import Params, Scenario, read
-from scenarios.catalogue import shipped
-from scenarios.files import override
-from twin.profile import EngineProfile, find_profile
+from scenarios import Params, Scenario, override, read, shipped
+from twin import EngineProfile, find_profile
 
 TINY = SamplingPlan(compositions=24, round_size=24, max_runs=5, width=1.15, spread=0, seed=1)
 

@@ -5,10 +5,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from learn import Dataset, DesignSpace
-from learn.features import Engines, FloatArray, candidate_features
+from learn import Dataset, DatasetError, DesignSpace, Engines, candidate_features
+from learn.features import FloatArray
 from learn.steady_state import ESTIMATES, LONGEST_S, SteadyState
-from learn.storage.dataset import DatasetError
 from scenarios import AdapterClass, FixedLengths
 from twin import GPULoad, simulate
 

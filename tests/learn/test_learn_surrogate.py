@@ -8,10 +8,18 @@ import numpy as np
 import pytest
 
 import learn
-from learn import Dataset, OutsideDomainError, OutsideDomainWarning, Surrogate, SurrogateError
+from learn import (
+    METHODS,
+    Dataset,
+    LearnParams,
+    OutsideDomainError,
+    OutsideDomainWarning,
+    Surrogate,
+    SurrogateError,
+)
 from learn.assessment import macro_f1
-from learn.estimators import INPUTS, METHODS
-from learn.params import LearnParams, SurrogateParams
+from learn.estimators import INPUTS
+from learn.params import SurrogateParams
 from learn.surrogate import within
 
 

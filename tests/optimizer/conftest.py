@@ -32,7 +32,7 @@ def _allowed(problem: PackingProblem, option: PackingOption, o: int, held: np.nd
     return (
         not (held[~option.fits_class] > 0).any()
         and bool((option.usage @ held <= option.capacity + 1e-9).all())
-        and not any(o in cut.options and matches(cut, held, problem.heaviness) for cut in problem.cuts)
+        and not any(o in cut.options and matches(cut, held, problem.dominance) for cut in problem.cuts)
     )
 
 
@@ -81,7 +81,7 @@ def _optimum(problem: PackingProblem) -> float:
     return total / problem.max_bins + idle if problem.objective == "mean" and problem.max_bins else total
 
 
-def _random_heaviness(rng: np.random.Generator, n: int) -> np.ndarray:
+def _random_dominance(rng: np.random.Generator, n: int) -> np.ndarray:
     """Measures of n classes: from one, a chain over some, to three, by which hardly any pair compares."""
     return rng.integers(0, 4, (n, int(rng.integers(1, 4)))).astype(float)
 
@@ -129,7 +129,7 @@ def _random_problem(seed: int, *, cuts: bool = False, objective: str = "price") 
         )
         for _ in range(2)
     )
-    return replace(problem, cuts=made, heaviness=_random_heaviness(rng, n))
+    return replace(problem, cuts=made, dominance=_random_dominance(rng, n))
 
 
 @pytest.fixture(scope="session")

@@ -19,7 +19,7 @@ from optimizer.packing.heuristics.first_fit import BinFiller, place_best_fit
 from optimizer.packing.model.checker import check
 from optimizer.packing.model.problem import PackingOption, PackingProblem
 from optimizer.packing.model.search_state import SearchState
-from scenarios.stopping.deadline import Deadline
+from scenarios import Deadline
 
 Optimum = Callable[[PackingProblem], float]
 Random = Callable[..., PackingProblem]

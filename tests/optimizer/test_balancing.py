@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from optimizer import pack
+from optimizer.packing.heuristics.load_balancing import balance_load
 from optimizer.packing.model.checker import check
 from optimizer.packing.model.problem import Bin, Packing, PackingOption, PackingProblem
-from optimizer.search.balancing import balance_load
 
 
 def fullest(problem: PackingProblem, packing: Packing) -> float:

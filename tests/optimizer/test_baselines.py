@@ -12,7 +12,7 @@ import pytest
 import optimizer
 import scenarios
 import twin
-from learn.design import SamplingPlan
+from learn import SamplingPlan
 from optimizer.baselines.assignment import (
     SingleAdapters,
     assigned,
@@ -35,7 +35,7 @@ from optimizer.baselines.run import Search
 from optimizer.baselines.saturation import Saturation, measured_throughputs
 from optimizer.baselines.surrogate_oracle import SurrogateOracle, learned_surrogate
 from optimizer.packing.model.problem import PackingError
-from scenarios.stopping.deadline import Deadline
+from scenarios import Deadline
 
 SPREADING = ("random", "random-all", "least-rate", "least-rate-third", "dlora", "loraserve")
 

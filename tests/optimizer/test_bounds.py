@@ -22,7 +22,7 @@ from optimizer.packing.branch_and_price.dual_inequalities import dual_optimal_in
 from optimizer.packing.heuristics.first_fit import BinFiller
 from optimizer.packing.model.problem import PackingOption, PackingProblem
 from optimizer.packing.model.search_state import SearchState, round_up
-from scenarios.stopping.deadline import Deadline
+from scenarios import Deadline
 
 Optimum = Callable[[PackingProblem], float]
 Random = Callable[..., PackingProblem]

@@ -21,7 +21,7 @@ from optimizer.packing.model.params import ColumnGenerationParams
 from optimizer.packing.model.problem import Bin, PackingOption, PackingProblem
 from optimizer.packing.model.search_state import SearchState
 from optimizer.search.preparation import instance_of
-from scenarios.stopping.deadline import Deadline
+from scenarios import Deadline
 
 Optimum = Callable[[PackingProblem], float]
 Random = Callable[..., PackingProblem]

@@ -102,7 +102,7 @@ def test_a_rejected_placement_has_exit_code_1(lorapack: Lorapack, tmp_path: Path
         (("solve", "paper_mixed_32", "--set", "engine.max_lora=3"), "max_lora"),
         (
             ("solve", "paper_mixed_32", "--set", "model=gpt-9"),
-            'no engine profile is shipped for model "gpt-9"',
+            'model is "gpt-9", for which no engine profile is shipped',
         ),
         (("solve",), "SCENARIO"),
         (("solve", "paper_mixed_32", "--gpus", "0"), "--gpus"),
@@ -172,7 +172,7 @@ def test_the_measured_runs_of_a_report_are_read_before_the_work(
     monkeypatch.setattr("learn.sample", work)
     other = tmp_path / "other.csv"
     other.write_text("a,b\n1,2\n")
-    for wrong, said in ((tmp_path / "nowhere.csv", "cannot be read as CSV"), (other, "is missing")):
+    for wrong, said in ((tmp_path / "nowhere.csv", "does not exist; check its name"), (other, "is missing")):
         code, _, err = lorapack("fit", "paper_mixed_32", "--assess", "--measured", str(wrong))
         assert code == 2
         assert said in err

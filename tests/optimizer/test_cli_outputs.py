@@ -14,7 +14,7 @@ import learn
 import optimizer
 import scenarios
 import twin
-from scenarios.text.display import visible_lines
+from scenarios import visible_lines
 
 Lorapack = Callable[..., tuple[int, str, str]]
 
@@ -276,7 +276,7 @@ def test_the_answer_is_told_before_anything_is_written(
     lorapack: Lorapack, file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     events: list[str] = []
-    monkeypatch.setattr("optimizer.cli.outputs.say", lambda _: events.append("told"))
+    monkeypatch.setattr("optimizer.cli.outputs.show", lambda *_: events.append("told"))
     monkeypatch.setattr("optimizer.cli.outputs.write_whole", lambda *_: events.append("json"))
     monkeypatch.setattr("optimizer.cli.outputs.write_placement", lambda *_: events.append("placement"))
     out, plan = str(tmp_path / "out.json"), str(tmp_path / "plan.yaml")

@@ -21,7 +21,7 @@ from optimizer.packing.heuristics.first_fit import BinFiller, holds, place_best_
 from optimizer.packing.model.checker import check
 from optimizer.packing.model.problem import PackingOption, PackingProblem
 from optimizer.packing.model.search_state import SearchState
-from scenarios.stopping.deadline import Deadline
+from scenarios import Deadline
 
 Optimum = Callable[[PackingProblem], float]
 Random = Callable[..., PackingProblem]
@@ -174,14 +174,16 @@ def test_every_full_bin_worth_enough_is_listed(
         items = bounded_knapsack(
             profit, most, rows, filler.tables[o], filler.swap_measures, multiplier_rounds=1, rivals=0
         )
-        listed, complete = columns_within_gap(items, least, 1_000, 100_000)
+        listed, complete = columns_within_gap(*items[1:], least, 1_000, 100_000)
         assert complete
         full = [np.array(counts) for counts in itertools.product(*(range(n + 1) for n in most))]
         full = [
             counts for counts in full if holds(filler, o, counts) and not _takes_more(filler, o, counts, most)
         ]
         wanted = {tuple(c.tolist()) for c in full if profit @ c >= least and c.any()}
-        assert {tuple(c.tolist()) for c in listed if c.any()} == wanted
+        contents = np.zeros((len(listed), problem.n_classes), dtype=np.int64)
+        contents[:, items.order] = listed
+        assert {tuple(c.tolist()) for c in contents if c.any()} == wanted
 
 
 def _takes_more(filler: BinFiller, option: int, counts: np.ndarray, most: np.ndarray) -> bool:

@@ -84,8 +84,41 @@ def test_the_tables_fit_a_terminal_and_name_every_method_in_full(comparison: Com
 def test_large_plans_are_not_listed_gpu_by_gpu(comparison: Comparison) -> None:
     placed = comparison.results[1]
     large = placed.model_copy(update={"gpus": MOST_SHOWN + 1})
-    assert "GPU  device" in Comparison((placed,)).summary()
-    assert "GPU  device" not in Comparison((large,)).summary()
+    assert "GPU  LoRAs" in Comparison((placed,)).summary()
+    assert "GPU  LoRAs" not in Comparison((large,)).summary()
+    assert "each of them: `lorapack solve`, or --json" in Comparison((large,)).summary()
+
+
+def test_what_matters_comes_first(comparison: Comparison) -> None:
+    first = "scenario method status gpus bound gap accepted itl_ms ttft_ms search_seconds"
+    assert list(comparison.to_frame().columns)[:10] == first.split()
+
+
+def test_the_frame_has_the_value_of_every_objective() -> None:
+    overrides = ["replications=1", "workload.duration_s=60", "devices[0].price_per_hour=2.5"]
+    scenario = scenarios.read("paper_mixed_32", overrides=overrides)
+    made = optimizer.compare(scenario, ["maxbackbone", "bfd"], objective=["cost", "gpus", "worst_ttft"])
+    table = pd.read_csv(io.StringIO(made.to_csv()))
+    for result, row in zip(made.results, table.to_dict("records"), strict=True):
+        assert result.gpus is not None
+        assert result.validation is not None
+        assert row["objective"] == row["objective_cost"] == 2.5 * result.gpus
+        assert row["objective_gpus"] == result.gpus
+        slowest = max(gpu.ttft_ms or 0.0 for gpu in result.validation.gpus)
+        assert row["objective_worst_ttft"] == pytest.approx(slowest)
+    assert "cost/h" in made.summary()
+
+
+def test_preparation_is_told_once_and_is_in_no_methods_seconds(comparison: Comparison) -> None:
+    one, other = (
+        r.model_copy(update={"seconds": 57.5, "preparation_seconds": 55.0}) for r in comparison.results[:2]
+    )
+    late = other.model_copy(update={"seconds": 2.5, "preparation_seconds": 0.0})
+    text = Comparison((one, late)).summary()
+    assert text.count("before the search: 55 s of compiling and learning") == 1
+    assert text.count("search 2.5 s") == 2
+    assert list(Comparison((one, late)).to_frame()["search_seconds"]) == [2.5, 2.5]
+    assert "57.5" not in text
 
 
 def test_json_is_a_list_of_results(comparison: Comparison) -> None:

@@ -17,8 +17,7 @@ from optimizer.search.instance import Instance
 from optimizer.search.judging import Pattern
 from optimizer.search.minimize_gpus import GPUMinimum, Minimizer, Search, cheaper_than, minimize_gpus, relaxed
 from optimizer.search.objective_order import minimize_second_price
-from scenarios import EngineOption
-from scenarios.stopping.deadline import Deadline, Stopped
+from scenarios import Deadline, EngineOption, Stopped
 from twin import GPUVerdict
 
 Rule = Callable[[Pattern], bool]
@@ -60,7 +59,7 @@ def problem(capacity: float, counts: Sequence[int] = (6, 6), sizes: Sequence[flo
         capacity=np.array([capacity, 8.0]),
         option=EngineOption("gpu", 8, 8),
     )
-    return PackingProblem(np.array(counts), (option,), heaviness=np.array(sizes)[:, None], max_bins=20)
+    return PackingProblem(np.array(counts), (option,), dominance=np.array(sizes)[:, None], max_bins=20)
 
 
 def load(pattern: Pattern, sizes: Sequence[float] = (3, 2)) -> float:

@@ -31,7 +31,7 @@ Optimum = Callable[[PackingProblem], float]
 Random = Callable[..., PackingProblem]
 
 
-def random_heaviness(rng: np.random.Generator, n: int) -> FloatArray | None:
+def random_dominance(rng: np.random.Generator, n: int) -> FloatArray | None:
     """From a total order (one dimension) to classes hardly any of which compare (four)."""
     dimensions = int(rng.integers(0, 5))
     if dimensions == 0:
@@ -51,19 +51,19 @@ def random_counts(rng: np.random.Generator, n: int) -> IntArray:
 def test_kernels_and_checker_mean_the_same_bins(seed: int) -> None:
     rng = np.random.default_rng(seed)
     n = int(rng.integers(1, 40))
-    heaviness = random_heaviness(rng, n)
+    dominance = random_dominance(rng, n)
     cut, held = NoGoodCut((0,), random_counts(rng, n)), random_counts(rng, n)
     option = PackingOption("x", np.ones((1, n)), np.array([1000.0]))
-    shape = cut_shape(cut.counts, PackingProblem(held, (option,), heaviness=heaviness).measures)
-    assert int(shape.wanted.sum()) == int(cut.counts.sum())
-    dominated = matches(cut, held, heaviness)
+    shape = cut_shape(cut.counts, PackingProblem(held, (option,), dominance=dominance).measures)
+    assert int(shape.requirements.sum()) == int(cut.counts.sum())
+    dominated = matches(cut, held, dominance)
     assert shape.dominated_by(held) == dominated
     if dominated:
         return
     c, most = int(rng.integers(n)), int(rng.integers(1, 10))
-    room = room_by_cut(c, most, held, shape.wanted, shape.group, shape.stands)
+    room = room_by_cut(c, most, held, shape.requirements, shape.class_group, shape.compatible)
     grown = [held + k * np.eye(n, dtype=np.int64)[c] for k in range(most + 1)]
-    assert room == max(k for k in range(most + 1) if not matches(cut, grown[k], heaviness))
+    assert room == max(k for k in range(most + 1) if not matches(cut, grown[k], dominance))
 
 
 def incomparable(seed: int) -> PackingProblem:
@@ -76,15 +76,15 @@ def incomparable(seed: int) -> PackingProblem:
         PackingOption("x", usage, np.array([16.0, 18.0])),
         PackingOption("y", usage, np.array([22.0, 14.0]), allowed=rng.random(n) < 0.8, price=1.25),
     )
-    plain = PackingProblem(np.ones(n, dtype=int), options, heaviness=values)
+    plain = PackingProblem(np.ones(n, dtype=int), options, dominance=values)
     cuts: tuple[NoGoodCut, ...] = ()
     for method in ("bfd", "ffd", "exact"):
-        problem = PackingProblem(plain.counts, options, heaviness=plain.heaviness, cuts=cuts)
+        problem = PackingProblem(plain.counts, options, dominance=plain.dominance, cuts=cuts)
         packing = pack(problem, method, time_limit_s=20).packing
         if packing is not None:
             b = max(packing.bins, key=lambda b: int(b.counts.sum()))
             cuts += (NoGoodCut((b.option,) if rng.random() < 0.5 else (0, 1), b.counts),)
-    return PackingProblem(plain.counts, options, heaviness=plain.heaviness, cuts=cuts)
+    return PackingProblem(plain.counts, options, dominance=plain.dominance, cuts=cuts)
 
 
 @pytest.mark.parametrize("seed", range(6))
@@ -112,11 +112,11 @@ def test_the_assignment_model_admits_exactly_the_bins_that_keep_the_cuts(seed: i
     """One bin with given items: the model has a solution if and only if the checker accepts the bin."""
     rng = np.random.default_rng(seed)
     n = int(rng.integers(2, 16))
-    heaviness, held = random_heaviness(rng, n), random_counts(rng, n)
+    dominance, held = random_dominance(rng, n), random_counts(rng, n)
     cuts = tuple(NoGoodCut((0,), random_counts(rng, n)) for _ in range(int(rng.integers(1, 4))))
     option = PackingOption("x", np.ones((1, n)), np.array([1000.0]))
-    problem = PackingProblem(held, (option,), cuts=cuts, heaviness=heaviness, max_bins=1)
-    accepted = not any(matches(cut, held, heaviness) for cut in cuts)
+    problem = PackingProblem(held, (option,), cuts=cuts, dominance=dominance, max_bins=1)
+    accepted = not any(matches(cut, held, dominance) for cut in cuts)
     assert holds(BinFiller(problem), 0, held) == accepted
     assert (check(problem, Packing((Bin(0, held),))) == []) == accepted
     result = pack(problem, "cpsat")
@@ -125,9 +125,9 @@ def test_the_assignment_model_admits_exactly_the_bins_that_keep_the_cuts(seed: i
 
 def test_a_cut_that_follows_from_another_is_left_out() -> None:
     option = PackingOption("x", np.array([[1.0, 2.0, 3.0]]), np.array([9.0]))
-    heaviness = np.array([[0.0], [1.0], [2.0]])
+    dominance = np.array([[0.0], [1.0], [2.0]])
     weak, strong = NoGoodCut((0,), np.array([0, 1, 2])), NoGoodCut((0,), np.array([1, 1, 0]))
-    problem = PackingProblem(np.array([3, 3, 3]), (option,), cuts=(weak, strong), heaviness=heaviness)
+    problem = PackingProblem(np.array([3, 3, 3]), (option,), cuts=(weak, strong), dominance=dominance)
     assert needed_cuts(problem) == (strong,)
     apart = PackingProblem(np.array([3, 3, 3]), (option,), cuts=(weak, strong))
     assert set(needed_cuts(apart)) == {weak, strong}

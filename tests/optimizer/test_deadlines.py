@@ -17,9 +17,8 @@ from optimizer.packing.heuristics.first_fit import BinFiller
 from optimizer.packing.model.checker import check
 from optimizer.packing.model.problem import Bin, Packing, PackingOption, PackingProblem
 from optimizer.packing.model.search_state import SearchState
-from scenarios import EngineOption
+from scenarios import Deadline, EngineOption
 from scenarios.stopping import deadline
-from scenarios.stopping.deadline import Deadline
 
 PATIENCE = 6
 """Times that a placer may ask before its deadline has passed."""
@@ -100,7 +99,8 @@ def test_the_greedy_stops_between_tests(
 def test_a_spread_stops_between_items_and_swaps(
     run: Callable[[PackingProblem], SearchState], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    places, swaps = counted(monkeypatch, spread, "_best_place"), counted(monkeypatch, spread, "_exchanged")
+    places = counted(monkeypatch, spread, "_best_place")
+    swaps = counted(monkeypatch, spread.Exchanges, "_exchanged")
     spread.place_spread(run(many_bins().balanced(60)))
     assert 0 < len(places) <= PATIENCE
     assert not swaps
@@ -113,13 +113,19 @@ def test_one_relief_of_a_spread_stops_too(
     made, filler, held = run(problem), BinFiller(problem), np.zeros((2, problem.n_classes), dtype=np.int64)
     held[0, :60], held[1, 60:119] = 1, 1
     bins = [Bin(0, row) for row in held]
-    swaps = counted(monkeypatch, spread, "_exchanged")
+    swaps = counted(monkeypatch, spread.Exchanges, "_exchanged")
+    shares = problem.options[0].usage / problem.options[0].capacity[:, None]
+    planes = [spread.Planes(shares, np.zeros(len(shares)))]
     latency = np.array([problem.options[0].latency(b.counts) for b in bins])
     slow = int(latency.argmax())
     for _ in range(PATIENCE):
         assert made.left_s >= 0  # the time runs out
-    assert not spread._relieve(made, filler, bins, slow, latency)
+    exchanges = spread.Exchanges(filler, planes, lambda: made.out_of_time)
+    assert exchanges.relieve(bins, latency, slow) is None
     assert not swaps
+    asked = iter([False, False, True, True])  # of the other bin, then of each exchange with it
+    assert spread.Exchanges(filler, planes, lambda: next(asked)).relieve(bins, latency, slow) is None
+    assert len(swaps) == 1
 
 
 def test_emptying_a_bin_stops_between_tries_and_keeps_all_items(

@@ -37,7 +37,7 @@ def test_a_hot_adapter_has_as_few_parts_as_the_twin_accepts() -> None:
         assert alone.verdict(hot.classes[0], 1 / parts)[1].accepted
         assert not alone.verdict(hot.classes[0], 1 / (parts - 1))[1].accepted
         assert not len(instance.inner.unpackable())
-        assert instance.in_parts == f' for {parts} equal parts of adapter "support"'
+        assert instance.split_in_words == f' for {parts} equal parts of adapter "support"'
 
 
 @pytest.mark.parametrize("rate", [42, 60])

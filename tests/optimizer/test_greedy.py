@@ -14,6 +14,7 @@ from optimizer.packing.bounds.price_bounds import continuous_bound
 from optimizer.packing.heuristics.greedy import (
     GreedyGPU,
     GreedyInput,
+    GreedyStuckError,
     proposed,
     proposed_lat,
     queue,
@@ -128,7 +129,8 @@ def test_an_option_whose_memory_does_not_fit_is_dropped() -> None:
     assert plain(proposed(adapters([6]), oracle, fill_points=[2, 4, 6], slot_points=[2, 4, 6])) == [
         (2, 8, (6,))
     ]
-    assert proposed(adapters([6]), HandMade(100, largest_slots=1), fill_points=[2], slot_points=[2]) is None
+    with pytest.raises(GreedyStuckError):
+        proposed(adapters([6]), HandMade(100, largest_slots=1), fill_points=[2], slot_points=[2])
 
 
 def test_a_gpu_that_survives_its_rank_group_goes_on_with_the_next_under_its_own_rank() -> None:
@@ -157,7 +159,13 @@ def test_few_adapters_on_an_empty_gpu_are_also_tested_as_they_are() -> None:
 
 
 def test_there_is_no_plan_where_an_empty_gpu_starves_or_the_gpus_are_used_up() -> None:
-    assert proposed(adapters([4]), HandMade(1), fill_points=[2, 4], slot_points=[2, 4]) is None
+    with pytest.raises(
+        GreedyStuckError, match=r"^even an empty GPU fails the first test, that of 2 adapters like"
+    ):
+        proposed(adapters([4]), HandMade(1), fill_points=[2, 4], slot_points=[2, 4])
+    given = adapters([2, 2], ranks=[32, 8])
+    with pytest.raises(GreedyStuckError, match=r"^after 1 full GPU even an empty GPU fails the first test"):
+        proposed(given, HandMade(2, [1.0, 2.0]), fill_points=[2], slot_points=[2])
     assert proposed(adapters([4]), HandMade(2), fill_points=[2], slot_points=[2], most_gpus=1) is None
     assert proposed(adapters([4]), HandMade(2), fill_points=[2], slot_points=[2], most_gpus=2) is not None
 

@@ -16,10 +16,8 @@ from optimizer.packing.model.search_state import PackingResult, Status, StopReas
 from optimizer.packing.warm_up import compile_kernels
 from optimizer.search.cut_loop import CutLoop
 from optimizer.search.minimize_gpus import GPUMinimum, Search, minimize_gpus
-from scenarios import EngineOption
+from scenarios import UNLIMITED, Deadline, EngineOption, noticed
 from scenarios.stopping import interrupts
-from scenarios.stopping.deadline import UNLIMITED, Deadline
-from scenarios.stopping.interrupts import noticed
 from twin import GPUVerdict
 
 
@@ -144,7 +142,7 @@ SIZES = np.array([3.0, 2.0])
 
 def problem_of(capacity: float) -> PackingProblem:
     option = PackingOption("gpu", SIZES[None, :], np.array([capacity]), option=EngineOption("gpu", 64, 0))
-    return PackingProblem(np.array([6, 6]), (option,), heaviness=SIZES[:, None], max_bins=20)
+    return PackingProblem(np.array([6, 6]), (option,), dominance=SIZES[:, None], max_bins=20)
 
 
 @pytest.mark.parametrize("truly", [6.0, 8.0, 10.0, 12.0])

@@ -16,7 +16,6 @@ from optimizer.packing.branch_and_price.knapsack import (
     rivals_of,
     row_multipliers,
     table_knapsack,
-    tree_knapsack,
 )
 from optimizer.packing.heuristics.first_fit import BinFiller, holds
 from optimizer.packing.model.problem import NoGoodCut, PackingOption, PackingProblem
@@ -33,8 +32,8 @@ def problem_of(seed: int) -> PackingProblem:
     if seed % 2:
         return PackingProblem(counts, (option,))
     starved = np.minimum(rng.integers(0, 3, n) + np.eye(n, dtype=int)[0], counts)
-    heaviness = rng.integers(0, 4, (n, 2)).astype(float)
-    return PackingProblem(counts, (option,), cuts=(NoGoodCut((0,), starved),), heaviness=heaviness)
+    dominance = rng.integers(0, 4, (n, 2)).astype(float)
+    return PackingProblem(counts, (option,), cuts=(NoGoodCut((0,), starved),), dominance=dominance)
 
 
 def profit_of(seed: int, n: int) -> np.ndarray:
@@ -62,7 +61,7 @@ def test_the_tree_finds_the_best_bin(seed: int, rivals: int) -> None:
     problem = problem_of(seed)
     filler, profit = BinFiller(problem), profit_of(seed, problem.n_classes)
     upper = np.minimum(problem.rows[0].most, problem.counts)
-    counts, value, bound = tree_knapsack(ready(filler, profit, upper, rivals), 0.0, 100_000)
+    counts, value, bound = ready(filler, profit, upper, rivals).search(0.0, 100_000, len(profit))
     assert value == pytest.approx(best_value(filler, profit, upper))
     assert value == pytest.approx(profit @ counts)
     assert value <= bound <= value * (1 + 1e-8) + 1e-9
@@ -76,7 +75,7 @@ def test_a_tree_that_is_cut_short_still_bounds(seed: int, nodes: int) -> None:
     problem = problem_of(seed)
     filler, profit = BinFiller(problem), profit_of(seed, problem.n_classes)
     upper = np.minimum(problem.rows[0].most, problem.counts)
-    counts, value, bound = tree_knapsack(ready(filler, profit, upper), 0.0, nodes)
+    counts, value, bound = ready(filler, profit, upper).search(0.0, nodes, len(profit))
     assert value <= best_value(filler, profit, upper) + 1e-9
     assert bound >= best_value(filler, profit, upper) - 1e-9
     assert holds(filler, 0, counts)
@@ -89,7 +88,7 @@ def test_a_bin_is_searched_for_only_if_it_is_worth_enough(seed: int) -> None:
     upper = np.minimum(problem.rows[0].most, problem.counts)
     best = best_value(filler, profit, upper)
     for enough in (0.5 * best, best - 1e-3, best, best + 1.0):
-        _, value, bound = tree_knapsack(ready(filler, profit, upper), enough, 100_000)
+        _, value, bound = ready(filler, profit, upper).search(enough, 100_000, len(profit))
         assert bound >= best - 1e-9
         assert value == pytest.approx(best) or (enough >= best and bound >= enough)
 
@@ -118,25 +117,25 @@ def test_every_weight_of_the_rows_bounds_and_fitted_ones_no_worse_than_equal_one
         weights = row_multipliers(profit, upper, rows.usage, rows.capacity, rounds)
         assert weights.sum() == pytest.approx(1.0)
         load = aggregated(rows.usage, rows.capacity, weights)
-        items = ready(filler, profit, upper, 0)._replace(load=load, order=by_efficiency(profit, upper, load))
-        items = items._replace(rivals=np.full((len(items.order), 0), -1))
-        bounds.append(fractional(0, 1.0, items, np.zeros_like(upper)))
+        order, none = by_efficiency(profit, upper, load), np.zeros_like(upper)
+        rivals = np.full((len(order), 0), -1)
+        bounds.append(fractional(0, 1.0, profit[order], load[order], upper[order], rivals, none[order]))
     assert min(bounds) >= best_value(filler, profit, upper) - 1e-9
     assert bounds[0] >= bounds[1] - 1e-9 >= bounds[2] - 2e-9
 
 
 def test_a_rival_is_worth_as_much_and_takes_no_more() -> None:
-    order, profit = np.array([0, 1, 2, 3]), np.array([3.0, 2.0, 2.0, 1.0])
-    usage, none = np.array([[1, 1, 2, 2], [1, 2, 1, 2]]), np.zeros((4, 0))
-    assert rivals_of(order, profit, usage, none, 4).tolist() == [
+    profit, none = np.array([3.0, 2.0, 2.0, 1.0]), np.zeros((4, 0))
+    usage = np.array([[1, 1, 2, 2], [1, 2, 1, 2]])
+    assert rivals_of(profit, usage, none, 4).tolist() == [
         [-1, -1, -1, -1],
         [0, -1, -1, -1],
         [0, -1, -1, -1],
         [2, 1, 0, -1],
     ]
-    assert rivals_of(order, profit, usage, none, 1).tolist() == [[-1], [0], [0], [2]]
+    assert rivals_of(profit, usage, none, 1).tolist() == [[-1], [0], [0], [2]]
     heavier = np.array([[2.0], [1.0], [1.0], [1.0]])
-    assert rivals_of(order, profit, usage, heavier, 4)[3].tolist() == [2, 1, -1, -1]
+    assert rivals_of(profit, usage, heavier, 4)[3].tolist() == [2, 1, -1, -1]
 
 
 def test_classes_that_are_worth_nothing_or_do_not_fit_are_left_out() -> None:

@@ -17,9 +17,8 @@ from optimizer.packing.heuristics.first_fit import BinFiller
 from optimizer.packing.model.checker import check
 from optimizer.packing.model.cuts import at_least
 from optimizer.packing.model.problem import NoGoodCut, PackingOption, PackingProblem
-from optimizer.search.instance import _heaviness
-from scenarios import AdapterClass
-from scenarios.lengths import FixedLengths
+from optimizer.search.instance import _dominance
+from scenarios import AdapterClass, FixedLengths
 
 MANY = 20_000
 
@@ -35,7 +34,7 @@ def all_differ(n: int) -> PackingProblem:
     )
     cut = NoGoodCut((0, 1, 2), np.bincount([n // 2, n // 3], minlength=n) * 300)
     return PackingProblem(
-        np.ones(n, dtype=np.int64), options, cuts=(cut,), heaviness=np.array([rank, rate]).T
+        np.ones(n, dtype=np.int64), options, cuts=(cut,), dominance=np.array([rank, rate]).T
     )
 
 
@@ -101,7 +100,7 @@ def test_adapters_are_as_heavy_as_rank_and_rate_say(seed: int) -> None:
         )
         for k in range(int(rng.integers(1, 12)))
     ]
-    found = at_least(_heaviness(classes), np.arange(len(classes)))
+    found = at_least(_dominance(classes), np.arange(len(classes)))
     for a, heavy in enumerate(classes):
         for b, light in enumerate(classes):
             alike = (heavy.prompt, heavy.output, heavy.levels) == (light.prompt, light.output, light.levels)
@@ -146,6 +145,6 @@ def test_exchanges_are_those_of_the_definition(
     counts = np.maximum(rng.integers(0, 3, n), np.eye(1, n, dtype=int)[0])
     plain = PackingProblem(counts, options)
     cut = NoGoodCut((0,), rng.integers(0, 2, n) + np.eye(1, n, 1, dtype=int)[0])
-    heavy = replace(plain, cuts=(cut,), heaviness=rng.integers(0, 4, (n, 2)))
+    heavy = replace(plain, cuts=(cut,), dominance=rng.integers(0, 4, (n, 2)))
     for problem in (plain, replace(plain, cuts=(cut,)), heavy, random_problem(seed, cuts=True)):
         assert set(dual_optimal_inequalities(BinFiller(problem), 3)) == by_pairs(problem)

@@ -24,8 +24,7 @@ from optimizer.search.minimize_latency import minimize_latency, on_cheaper, spre
 from optimizer.search.objective_order import first_in_order, minimize_second_price, plan_value
 from optimizer.search.objectives import leading_prices, price, prices_of
 from optimizer.search.params import LatencyParams
-from scenarios import EngineOption
-from scenarios.stopping.deadline import Deadline
+from scenarios import Deadline, EngineOption
 from twin import GPUVerdict
 
 SAME = LatencyParams().indifference

@@ -39,11 +39,11 @@ def golden_problems() -> dict[str, tuple[PackingProblem, int]]:
     """Problems by the name of their file, with the number of bins."""
     plain = base()
     limited = (replace(plain.options[0], limit=1), plain.options[1])
-    heaviness = np.array([[1, 0], [0, 0], [-1, 1]])  # class 0 is heavier than 1, 2 is like none
+    dominance = np.array([[1, 0], [0, 0], [-1, 1]])  # class 0 is heavier than 1, 2 is like none
     return {
         "packing_rows": (plain, 2),
         "packing_limits": (replace(plain, options=limited, device_limits={"l": 2}, budget=4.0), 3),
-        "packing_cut": (replace(plain, cuts=(NoGoodCut((1,), np.array([1, 1, 1])),), heaviness=heaviness), 1),
+        "packing_cut": (replace(plain, cuts=(NoGoodCut((1,), np.array([1, 1, 1])),), dominance=dominance), 1),
         "packing_worst": (replace(plain, objective="worst", max_bins=2), 2),
         "packing_mean": (replace(plain, objective="mean", max_bins=2), 2),
     }

@@ -81,9 +81,9 @@ def test_a_wrong_option_says_what_is_wrong(change: dict[str, object], message: s
         ({"objective": "fastest"}, "must be price, worst or mean"),
         ({"objective": "worst", "max_bins": 2}, "has no latency rows"),
         ({"class_names": ("a",)}, "1 names for 2 classes"),
-        ({"heaviness": [1.0, 2.0]}, r"heaviness has shape \(2,\), must be \(2, measures\)"),
-        ({"heaviness": [[1.0, 2.0]]}, r"heaviness has shape \(1, 2\), must be \(2, measures\)"),
-        ({"heaviness": [[1.0], [np.nan]]}, r"heaviness\[1, 0\] is nan"),
+        ({"dominance": [1.0, 2.0]}, r"dominance has shape \(2,\), must be \(2, measures\)"),
+        ({"dominance": [[1.0, 2.0]]}, r"dominance has shape \(1, 2\), must be \(2, measures\)"),
+        ({"dominance": [[1.0], [np.nan]]}, r"dominance\[1, 0\] is nan"),
         ({"cuts": (NoGoodCut((4,), np.array([1, 0])),)}, "option that does not exist"),
     ],
 )

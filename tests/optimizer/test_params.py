@@ -10,9 +10,13 @@ from typer.testing import CliRunner
 
 import optimizer
 import scenarios
+from learn import LearnParams
+from learn.params import SearchParams
 from optimizer import SolveParams
+from optimizer.baselines.params import BaselineParams
 from optimizer.cli.commands import app
 from optimizer.search.params import GPUMinimizationParams, LatencyParams
+from scenarios import Stopped
 
 
 @pytest.fixture
@@ -70,3 +74,22 @@ def test_params_of_another_kind_are_refused(small: scenarios.Scenario) -> None:
         optimizer.solve(small, params=LatencyParams())  # type: ignore[arg-type]
     with pytest.raises(scenarios.ScenarioError, match="seed is -1; give a whole number of at least 0"):
         optimizer.solve(small, seed=-1)
+
+
+def test_parameters_reach_learning_and_the_baselines(
+    small: scenarios.Scenario, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Learning asks for its own regions, and a baseline for its own saturation."""
+    params = SolveParams(
+        learning=LearnParams(search=SearchParams(max_step=1.0)), baselines=BaselineParams(saturation_s=60.0)
+    )
+    asked: list[LearnParams] = []
+
+    def regions_for(*_: object, params: LearnParams, **__: object) -> None:
+        asked.append(params)
+        raise Stopped("enough")
+
+    monkeypatch.setattr("learn.regions_for", regions_for)
+    assert optimizer.solve(small, params=params).status == "no_plan"
+    assert asked == [params.learning]
+    assert optimizer.solve(small, "maxbackbone", params=params).params == params.changed()

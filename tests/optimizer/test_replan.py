@@ -26,8 +26,7 @@ from optimizer.replanning.replan import Mover, Nearest, replan
 from optimizer.search.cut_loop import AcceptedPlan, CutLoop, pattern_of
 from optimizer.search.judging import Pattern
 from optimizer.search.minimize_gpus import Search
-from scenarios import EngineOption, PlacedGPU, Placement
-from scenarios.stopping.deadline import Deadline
+from scenarios import Deadline, EngineOption, PlacedGPU, Placement
 from twin import GPUVerdict
 
 
@@ -323,7 +322,7 @@ def test_replan_keeps_what_runs_well_and_takes_in_what_is_new(scenario: scenario
     assert [g.gpu for g in change.result.placement.gpus] == [7]
     scenarios.check_placement(change.result.placement, scenario)
     text = change.summary()
-    assert "0 adapters move (at least 0), 2 are new, 1 retire" in text
+    assert "0 adapters move (at least 0), 2 new, 1 retired" in text
     assert max(map(len, text.splitlines())) <= 100
     assert json.loads(change.to_json())["result"]["gpus"] == 1
 

@@ -24,7 +24,7 @@ from optimizer.search.minimize_gpus import GPUMinimum, Search
 from optimizer.search.minimize_latency import spread
 from optimizer.search.objectives import LATENCY_OBJECTIVES
 from optimizer.search.preparation import instance_of, learned_regions
-from scenarios.stopping.deadline import Deadline
+from scenarios import Deadline
 
 
 @pytest.fixture(scope="module")
@@ -184,7 +184,7 @@ def test_fewest_then_latency_keeps_the_number(small: scenarios.Scenario) -> None
     assert result.objectives == ("gpus", "latency")
     assert result.validation is not None
     assert result.objective_values == (1, pytest.approx(result.validation.itl_ms))
-    assert f"; latency {result.objective_values[1]:.6g}" in result.headline()
+    assert f"; then latency {result.objective_values[1]:.4g} ms" in result.headline()
     assert "optimal for the linearised model in gpus" in result.message
     assert result.stop_reason != "proven"  # nothing is proven of the latency
     jsonschema.validate(json.loads(result.to_json()), optimizer.result_schema())

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import scenarios
+from scenarios import padded_rank
 from scenarios.adapters import group
-from scenarios.engine import padded_rank
 
 LENGTHS = scenarios.FixedLengths(tokens=100)
 OTHER = scenarios.FixedLengths(tokens=50)

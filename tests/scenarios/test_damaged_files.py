@@ -74,7 +74,11 @@ DAMAGED: dict[str, tuple[Damage, list[str], bool]] = {
     "zero bytes": (b"name: a\x00b\n", ["line 1", "U+0000", "remove it"], False),
     "control characters": (b"name: ok\nmodel: a\x07b\n", ["line 2", "U+0007"], False),
     "cut in the middle": (GOOD[:150] + "{", ["line", "not valid YAML"], False),
-    "tab for indentation": (changed("  prompt: 222", "\tprompt: 222"), ["line 7", "not valid YAML"], False),
+    "tab for indentation": (
+        changed("  prompt: 222", "\tprompt: 222"),
+        ["line 7: the file is not valid YAML: a tab indents line 7; use spaces"],
+        False,
+    ),
     "unclosed quote": (changed("name: good", 'name: "good'), ["not valid YAML"], False),
     "colon inside text": (changed("name: good", "name: good: better"), ["line 1", "not valid YAML"], False),
     "two documents": (GOOD + "---\n" + GOOD, ["line 13", "second document"], False),
@@ -308,6 +312,91 @@ DAMAGED: dict[str, tuple[Damage, list[str], bool]] = {
         ["line 14: service_levels.itl_ms.p99 is 10, below p50 50"],
         False,
     ),
+    "p95 out of order": (
+        GOOD + "service_levels:\n  ttft_ms: {p90: 50, p95: 10}\n",
+        ["line 14: service_levels.ttft_ms.p95 is 10, below p90 50"],
+        False,
+    ),
+    "misspelt required key": (
+        changed("name: good", "nme: good"),
+        ["1 problem\n", 'line 1: nme is not a key that exists here; did you mean "name"?'],
+        True,
+    ),
+    "misspelt required section": (
+        changed("workload:", "worklod:"),
+        ["1 problem\n", 'line 6: worklod is not a key that exists here; did you mean "workload"?'],
+        True,
+    ),
+    "misspelt required key inside": (
+        changed("rate: 0.5", "rte: 0.5"),
+        ["1 problem\n", "line 4: adapters[0].rte", 'did you mean "rate"?'],
+        True,
+    ),
+    "misspelt process": (
+        changed("  prompt: 222", "  arrivals: {proces: gamma, cv: 2}\n  prompt: 222"),
+        ["1 problem\n", "line 7: workload.arrivals.proces is not a key", 'did you mean "process"?'],
+        True,
+    ),
+    "misspelt optional key beside a missing one": (
+        changed("rate: 0.5", "cout: 3"),
+        [
+            "2 problems",
+            'adapters[0].cout is not a key that exists here; did you mean "count"?',
+            "rate is missing",
+        ],
+        True,
+    ),
+    "objectives with commas": (
+        GOOD + "objective: gpus, latency\n",
+        ["1 problem\n", 'line 13: objective is the text "gpus, latency"; write [gpus, latency] ('],
+        True,
+    ),
+    "objectives with commas in a list": (
+        GOOD + "objective: ['gpus, latency']\n",
+        ['line 13: objective[0] is the text "gpus, latency"; write [gpus, latency] ('],
+        True,
+    ),
+    "ranks with commas": (
+        changed("rank: 8", "rank: '8, 16'"),
+        ['is the text "8, 16"; write [8, 16] ('],
+        True,
+    ),
+    "rates with commas": (changed("rate: 0.5", "rate: '1,2'"), ['is the text "1,2"; write [1, 2] ('], True),
+    "ranks without brackets": (
+        changed("rank: 8", "rank: 8, 16"),
+        ["adapters[0].16 is not a key that exists here; write lists in brackets, as [8, 16], or remove it"],
+        True,
+    ),
+    "one item for a list": (
+        changed("max_model_len: 16384", "slots: 8"),
+        ["line 12: engine.slots is 8; write [8] ("],
+        True,
+    ),
+    "required key without a value": (
+        changed("name: good", "name:"),
+        ["line 1: name is empty; give it a value (Short name)"],
+        True,
+    ),
+    "optional key without a value": (
+        changed("max_model_len: 16384", "max_num_seqs:"),
+        ["line 12: engine.max_num_seqs is empty; give it a value or remove the key ("],
+        True,
+    ),
+    "devices of one name": (
+        changed(
+            "{name: H100-64GB, count: 4}", "{name: H100, memory_gib: 80}\n  - {name: H100, memory_gib: 94}"
+        ),
+        [
+            'line 11: devices[1].name is "H100", as is devices[0]; remove one, or give it another name ',
+            "and, as its profile, the file of its engine profile",
+        ],
+        False,
+    ),
+    "unknown percentile": (
+        GOOD + "service_levels:\n  ttft_ms: {p75: 50}\n",
+        ["line 14: service_levels.ttft_ms.p75", "the keys are mean, p50, p90, p95 and p99"],
+        True,
+    ),
     "several at once": (
         changed("rank: 8, rate: 0.5", "rank: 7, rate: -1, size: 3").replace("name: b", "name: b!"),
         ["4 problems", "adapters[0].rank", "adapters[0].rate", "adapters[0].size", "adapters[1].name"],
@@ -363,10 +452,14 @@ def test_the_good_file_is_good(tmp_path: Path) -> None:
 def test_folders_and_missing_files_are_named(tmp_path: Path) -> None:
     with pytest.raises(scenarios.ScenarioError, match=r"folder.*name a file"):
         scenarios.read(tmp_path)
-    with pytest.raises(scenarios.ScenarioError, match=r"does not exist.*mixed_ranks"):
+    with pytest.raises(scenarios.ScenarioError) as far:
         scenarios.read(tmp_path / "none.yaml")
-    with pytest.raises(scenarios.ScenarioError, match='did you mean the shipped scenario "mixed_ranks"'):
+    assert str(far.value).endswith(
+        "does not exist; check its name and folder; `lorapack scenarios list` names the shipped scenarios"
+    )
+    with pytest.raises(scenarios.ScenarioError) as near:
         scenarios.read("mixd_ranks.yaml")
+    assert str(near.value).endswith('does not exist; did you mean the shipped scenario "mixed_ranks"?')
 
 
 def test_one_error_holds_every_problem(tmp_path: Path) -> None:

@@ -7,8 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import scenarios
-from scenarios.text.display import spreadsheet_cell, visible, visible_lines
-from scenarios.errors import Problem, ScenarioError
+from scenarios import Problem, ScenarioError, spreadsheet_cell, visible, visible_lines
 
 BASE = scenarios.read("mixed_ranks")
 

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 import pytest
 from pydantic import Discriminator, Field, Tag, ValidationError
 
-from scenarios.base import FrozenModel
+from scenarios import FrozenModel
 from scenarios.reading.error_messages import problems
 
 AWKWARD = ("a, b", "this or that", "it's", 'say "x"')

@@ -12,8 +12,8 @@ import time
 
 import pytest
 
-from scenarios.stopping.deadline import UNLIMITED, Deadline, Stopped
-from scenarios.stopping.interrupts import interrupted, noticed, request, unbroken
+from scenarios import UNLIMITED, Deadline, Stopped, interrupted, noticed
+from scenarios.stopping.interrupts import request, unbroken
 
 
 @pytest.fixture(autouse=True)
@@ -113,7 +113,8 @@ def test_a_deadline_is_the_sooner_end() -> None:
 
 TAKEN_OVER = """
 import os, signal, sys, time
-from scenarios.stopping.interrupts import ignore_signals, noticed, interrupted, take_over
+from scenarios import noticed, interrupted
+from scenarios.stopping.interrupts import ignore_signals, take_over
 take_over(lambda: os._exit(4))
 number = getattr(signal, sys.argv[1])
 with noticed():

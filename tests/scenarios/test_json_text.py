@@ -102,9 +102,8 @@ def test_a_broken_json_file_is_called_that(text: str, said: str, tmp_path: Path)
     "text", ["a:\n\tb: 1", "a:\n  \tb: 1", "a:\n-\tb: 1", "a: 1\n\tb: 2", "a:\n  b: |\n\t\tx", "\ta: 1"]
 )
 def test_a_tab_for_indentation_is_named(text: str) -> None:
-    said = message(text)
-    assert f"line {text.count(chr(10), 0, text.index(chr(9))) + 1}: " in said
-    assert "a tab, which YAML does not take as indentation; indent with spaces" in said
+    line = text.count("\n", 0, text.index("\t")) + 1
+    assert f"line {line}: the file is not valid YAML: a tab indents line {line}; use spaces" in message(text)
 
 
 def test_a_character_that_yaml_refuses_is_found_behind_others() -> None:

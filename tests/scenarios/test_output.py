@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 import scenarios
-from scenarios import OutputFileError
-from scenarios.output import check_writable, descriptor_of, same_file, write_whole
+from scenarios import OutputFileError, check_writable, write_whole
+from scenarios.output import descriptor_of, same_file
 
 AS_ROOT = hasattr(os, "geteuid") and os.geteuid() == 0
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated
 
 import pytest
-from pydantic import Field, ValidationError
+from pydantic import Field
 
 from scenarios import Params, ScenarioError, params_from, read_params
 from scenarios.params import parameter_table
@@ -54,7 +54,7 @@ def test_what_is_no_file_of_parameters(tmp_path, text, message):
 
 
 def test_parameters_are_frozen():
-    with pytest.raises(ValidationError):
+    with pytest.raises(ScenarioError, match="rounds cannot be changed"):
         Search().rounds = 3
 
 

@@ -128,3 +128,64 @@ def test_a_placement_is_checked_against_its_scenario() -> None:
 def test_python_users_get_the_same_findings() -> None:
     with pytest.raises(ValidationError, match=r"list it once"):
         placement(gpu(0, ["a"]), gpu(1, ["a"]))
+
+
+MANY = scenarios.loads(
+    "name: many\nmodel: m\n"
+    "adapters: [{name: cold, count: 9, rank: 8, rate: 1}, {name: hot, count: 9, rank: 64, rate: 1}]\n"
+    "workload: {prompt: 1, output: 2}\ndevices: H100-64GB\n"
+)
+
+
+def problems_of(wrong: scenarios.Placement) -> list[str]:
+    with pytest.raises(scenarios.ScenarioError) as caught:
+        scenarios.check_placement(wrong, MANY, "mine.json")
+    assert str(caught.value).startswith("mine.json: ")
+    return [str(problem) for problem in caught.value.problems]
+
+
+def test_a_placement_of_another_scenario_is_told_in_a_few_lines() -> None:
+    others = [f"chat-{k:03d}" for k in range(121)]
+    assert problems_of(placement(gpu(0, others[:60]), gpu(1, others[60:]))) == [
+        "gpus hold chat-000, chat-001, chat-002, chat-003, chat-004 and 116 more, unknown to the scenario; "
+        "give a placement of this scenario's adapters",
+        "gpus leave out the adapters cold-1, cold-2, cold-3, cold-4, cold-5 and 13 more; "
+        "place every adapter of the scenario",
+    ]
+
+
+def test_many_adapters_of_too_high_a_rank_are_told_together() -> None:
+    names = [name for group in MANY.classes for name in group.names]
+    (problem,) = problems_of(placement(gpu(0, names, max_lora_rank=16)))
+    assert problem.startswith(
+        "gpus hold adapters above their GPU's max_lora_rank: hot-1 (rank 64 in slots of 16), "
+    )
+    assert problem.endswith(
+        "hot-5 (rank 64 in slots of 16) and 4 more; raise max_lora_rank or move the adapters"
+    )
+
+
+def test_many_adapters_that_are_placed_twice_are_told_together(tmp_path: Path) -> None:
+    names = [f"a{k}" for k in range(20)]
+    with pytest.raises(scenarios.ScenarioError) as caught:
+        scenarios.read_placement(written(tmp_path, gpu(0, names), gpu(1, names)))
+    (problem,) = caught.value.problems
+    assert str(problem).endswith(
+        "gpus place a0, a1, a2, a3, a4 and 15 more not just once over all GPUs; "
+        "list each once, or give it shares that sum to 1"
+    )
+
+
+def test_a_device_that_many_gpus_share_is_told_once() -> None:
+    names = [name for group in MANY.classes for name in group.names]
+    placed = placement(*(gpu(k, [name], device="A100") for k, name in enumerate(names)))
+    assert problems_of(placed) == ['gpus[0].device is "A100", unknown to the scenario; use H100-64GB']
+
+
+def test_only_adapters_that_are_missing_are_suggested() -> None:
+    names = [name for group in MANY.classes for name in group.names]
+    assert problems_of(placement(gpu(0, [*names, "hot-11"]))) == [
+        'gpus[0].adapters[18] is "hot-11", unknown to the scenario; remove it'
+    ]
+    wrong = ["hto-1" if name == "hot-1" else name for name in names]
+    assert problems_of(placement(gpu(0, wrong)))[0].endswith('unknown to the scenario; did you mean "hot-1"?')

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import scenarios
-from scenarios.arrivals import DeterministicArrivals, GammaArrivals, PiecewiseArrivals, UnpredictableArrivals
+from scenarios import DeterministicArrivals, GammaArrivals, PiecewiseArrivals, UnpredictableArrivals
 from scenarios.reading.scalars import resolve
 from scenarios.reading.yaml_reader import parse
 
@@ -106,6 +107,7 @@ def test_what_is_written_reads_back_equal(scenario: scenarios.Scenario) -> None:
     again = scenarios.loads(scenarios.dumps(scenario))
     assert again == scenario
     assert again.digest == scenario.digest
+    assert scenarios.loads(scenarios.dumps(scenario, defaults=True)) == scenario
     assert scenarios.from_mapping(scenario.model_dump(mode="json")) == scenario
 
 
@@ -129,6 +131,41 @@ def test_defaults_are_left_out_and_short_forms_are_used() -> None:
         "workload": {"prompt": 222, "output": {"distribution": "lognormal", "mean": 195.0, "std": 210.0}},
         "devices": [{"name": "H100-64GB"}],
     }
+
+
+def stated(value: object) -> Iterator[str]:
+    """Every key of nested mappings."""
+    for key, inner in value.items() if isinstance(value, dict) else ():
+        yield key
+        yield from stated(inner)
+    for item in value if isinstance(value, list) else ():
+        yield from stated(item)
+
+
+def test_every_default_is_filled_in_where_that_is_asked_for() -> None:
+    scenario = scenarios.loads(
+        "name: s\nmodel: m\ndevices: H100-64GB\n"
+        "adapters: [{name: a, count: 3, rank: 8, rate: {zipf_total: 3}, service_levels: {}}]\n"
+        "workload: {arrivals: unpredictable, prompt: 222, output: {mean: 195, std: 210}}\n"
+    )
+    values = yaml.safe_load(scenarios.dumps(scenario, defaults=True))
+    models = (
+        scenarios.Scenario,
+        scenarios.Adapter,
+        scenarios.ZipfRates,
+        scenarios.AdapterSLO,
+        scenarios.Workload,
+        UnpredictableArrivals,
+        scenarios.LognormalLengths,
+        scenarios.Device,
+        scenarios.EngineConfig,
+        scenarios.ServiceLevelObjectives,
+        scenarios.LatencyLimits,
+    )
+    assert {name for model in models for name in model.model_fields} == set(stated(values))
+    assert (values["seed"], values["replications"], values["workload"]["warmup_s"]) == (0, 3, 0.0)
+    assert values["adapters"][0]["rate"] == {"zipf_total": 3.0, "exponent": 1.0}
+    assert values["engine"]["max_loras"] is None
 
 
 def test_a_folder_that_does_not_exist_is_named(tmp_path: Path) -> None:

@@ -89,6 +89,28 @@ def test_prompts_that_one_token_can_follow_are_taken(prompt: str) -> None:
     scenarios.loads(TEXT, [f"workload.prompt={prompt}", output])
 
 
+@pytest.mark.parametrize("key", ["prompt", "output"])
+def test_lengths_of_the_workload_are_needed_only_for_adapters_without_their_own(key: str) -> None:
+    absent, own = f"workload.{key}=", [f"adapters[{k}].{key}=100" for k in (0, 1)]
+    said = refused(absent, own[0])
+    assert said.startswith(f"workload.{key} is missing, and adapters[1] has none of its own; add it")
+    classes = scenarios.loads(TEXT, [absent, *own]).classes
+    assert {getattr(group, key).mean_tokens for group in classes} == {100}
+
+
+def test_a_workload_may_leave_out_all_lengths() -> None:
+    own = [f"adapters[{k}].{key}=100" for k in (0, 1) for key in ("prompt", "output")]
+    scenario = scenarios.loads(TEXT, [*own, "workload={duration_s: 60}"])
+    assert scenario.workload == scenarios.Workload(duration_s=60)
+    assert scenarios.loads(scenarios.dumps(scenario)) == scenario
+
+
+def test_missing_lengths_are_told_with_what_else_is_wrong_and_with_their_line() -> None:
+    with pytest.raises(ScenarioError) as error:
+        scenarios.loads(TEXT.replace("output: {mean: 100, std: 50, max: 512}", "duration_s: 60"), ["seed=-1"])
+    assert [(p.path, p.line) for p in error.value.problems] == [("seed", None), ("workload.output", 5)]
+
+
 # --- levels of an entry's own ------------------------------------------------------------------------
 
 

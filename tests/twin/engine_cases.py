@@ -8,8 +8,7 @@ from math import inf
 import numpy as np
 from hypothesis import strategies as st
 
-from twin.engine.requests import Requests
-from twin.engine.setup import EngineSetup, SchedulerRules, StepTables
+from twin import EngineSetup, Requests, SchedulerRules, StepTables
 
 
 @dataclass(frozen=True)

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pandas as pd
 
+from twin import EngineProfile, find_profile
 from twin.measured.predict import predict
 from twin.measured.runs import measured_runs, read_runs
-from twin.profile import EngineProfile, Frontend, ServedLengths, find_profile
+from twin.profile import Frontend, ServedLengths
 from twin.step_cost import CostTerm, LoadCost, StepCost
 
 MODEL = "llama-3.1-8b-instruct"

@@ -11,8 +11,7 @@ from math import inf, nan
 
 import numpy as np
 
-from twin.engine.requests import Requests
-from twin.engine.setup import EngineSetup
+from twin import EngineSetup, Requests
 from twin.engine.state import turns
 
 

@@ -10,21 +10,22 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from scenarios.arrivals import (
+from scenarios import (
     Arrivals,
     DeterministicArrivals,
+    FixedLengths,
     GammaArrivals,
+    Lengths,
+    LognormalLengths,
     PiecewiseArrivals,
     PoissonArrivals,
     TraceArrivals,
     UnpredictableArrivals,
     WeibullArrivals,
+    Workload,
 )
-from scenarios.lengths import FixedLengths, Lengths, LognormalLengths
-from scenarios.workload import Workload
-from twin.engine.requests import Requests
-from twin.load import GPULoad
-from twin.workload.arrivals import WorkloadError, draw_requests, rate_walk
+from twin import GPULoad, Requests, WorkloadError, draw_requests
+from twin.workload.arrivals import rate_walk
 from twin.workload.gaps import DeterministicGaps, GammaGaps, LognormalGaps, WeibullGaps, weibull_shape
 from twin.workload.traces import TraceError
 

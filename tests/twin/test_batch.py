@@ -9,6 +9,7 @@ from types import ModuleType
 import numpy as np
 import pytest
 
+from twin import Requests
 from twin.engine.batch import (
     finish_due,
     join_batch,
@@ -20,7 +21,6 @@ from twin.engine.batch import (
     tokens_of,
 )
 from twin.engine.queues import pop, push_back
-from twin.engine.requests import Requests
 from twin.engine.slots import load_pending
 from twin.engine.state import State, engine_constants, initial_state
 

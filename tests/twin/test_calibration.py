@@ -14,10 +14,11 @@ import pytest
 
 import twin
 from scenarios import ScenarioError, read_params
+from twin import Measurement
 from twin.calibration.cost_terms import candidate_terms
 from twin.calibration.frontend import final_stall_s
 from twin.calibration.loads_and_lengths import crossing, fit_loads
-from twin.calibration.measurements import TABLES, Measurement, read_tables
+from twin.calibration.measurements import TABLES, read_tables
 from twin.calibration.params import StallParams
 
 PUBLIC = Path(__file__).parents[2].parent / "shared" / "measurements"

@@ -11,8 +11,7 @@ import numpy as np
 import pytest
 
 import twin
-from scenarios import EngineConfig, FixedLengths, Workload
-from scenarios.adapters import AdapterClass
+from scenarios import AdapterClass, EngineConfig, FixedLengths, Workload
 from twin.engine.run import simulate_requests
 
 

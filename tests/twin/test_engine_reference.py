@@ -10,9 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from twin.engine.requests import Requests
+from twin import EngineSetup, Requests, SchedulerRules, StepTables
 from twin.engine.run import simulate_requests
-from twin.engine.setup import EngineSetup, SchedulerRules, StepTables
 from twin.engine.state import turns
 
 CLOSE = {"rtol": 1e-9, "atol": 1e-9, "equal_nan": True}

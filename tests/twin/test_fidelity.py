@@ -13,11 +13,11 @@ import pytest
 
 import twin
 from scenarios import OutputFileError, ScenarioError
-from twin.engine.requests import Requests
+from twin import FidelityReport, Requests
 from twin.engine.run import simulate_requests
 from twin.measured.client_view import ClientView, Stalls, client_view, held_back
 from twin.measured.predict import COLUMNS
-from twin.measured.report import FidelityReport, mape, smape
+from twin.measured.report import mape, smape
 from twin.measured.runs import measured_runs, read_runs, run_requests, run_setup
 from twin.profile import Frontend
 
@@ -67,6 +67,7 @@ def test_a_table_without_measured_columns(asked: pd.DataFrame, tmp_path: Path) -
     assert numbers.iloc[2].isna().all()
     assert (said["predicted_output_throughput"] < said["predicted_total_throughput"])[:2].all()
     assert "3 runs simulated" in report.summary()
+    assert (str(report), repr(report)) == (report.summary(), "<FidelityReport: 3 runs>")
     assert not list(tmp_path.glob(".*"))
 
 

@@ -13,6 +13,7 @@ import scenarios
 import twin
 from scenarios import (
     Adapter,
+    AdapterClass,
     Device,
     EngineConfig,
     FixedLengths,
@@ -24,12 +25,16 @@ from scenarios import (
     ServiceLevelObjectives,
     Workload,
 )
-from scenarios.adapters import AdapterClass
-from twin.engine.records import RunRecords
+from twin import (
+    AdapterFigure,
+    Criterion,
+    GPUVerdict,
+    RunRecords,
+    SimulationResult,
+    ValidationReport,
+    Violation,
+)
 from twin.metrics import due_shares
-from twin.result import SimulationResult
-from twin.verdict import GPUVerdict, ValidationReport
-from twin.violations import AdapterFigure, Criterion, Violation
 
 PROMPT, OUTPUT = FixedLengths(tokens=222), FixedLengths(tokens=195)
 WORKLOAD = Workload(prompt=PROMPT, output=OUTPUT, duration_s=600.0)
@@ -94,6 +99,16 @@ def test_latency_limits(profile: twin.EngineProfile) -> None:
     assert verdict.reasons[0].startswith("mean ITL is ")
     assert verdict.reasons[0].endswith("above 1 ms")
     assert verdict.margins["itl_mean"] < 0 < verdict.margins["ttft_p99"]
+
+
+@pytest.mark.parametrize("key", [key for key in LatencyLimits.model_fields if key != "mean"])
+def test_every_percentile_can_be_limited(profile: twin.EngineProfile, key: str) -> None:
+    limit = LatencyLimits.model_validate({key: 0.001})
+    verdict = judge(profile, load_of(1.0), service_levels=ServiceLevelObjectives(itl_ms=limit, ttft_ms=limit))
+    assert [v.code.path for v in verdict.violations] == [
+        f"service_levels.{m}_ms.{key}" for m in ("itl", "ttft")
+    ]
+    assert set(verdict.margins) == {"served_share", "adapter_served_share", f"itl_{key}", f"ttft_{key}"}
 
 
 def test_memory_failures_are_verdicts(profile: twin.EngineProfile) -> None:
@@ -236,7 +251,8 @@ def test_the_report_prints_and_exports(scenario: Scenario) -> None:
     report = twin.validate(scenario, placed(*HALVES))
     assert json.loads(report.to_json())["accepted"] is True
     assert list(report.to_frame().gpu) == [0, 1]
-    assert report.summary().startswith("accepted: 2 of 2 GPUs")
+    assert report.summary().startswith("accepted: 2 of 2 GPUs\n")
+    assert str(report) == report.summary()
     assert "accepted" in report._repr_html_()
 
 
@@ -314,7 +330,9 @@ SENTENCES = {
             for name, share, limit in (("a", 1, 0.9), ("b", 2, 0.95), ("c", 3, 0.9), ("d", 4, 0.9))
         ),
     ),
-    "p99 TTFT is 7,107.2 ms, above 100 ms": Violation(code=Criterion.TTFT_P99, value=7107.21, limit=100),
+    "p99 TTFT is 7,107.3 ms, above 7,107.25 ms": Violation(
+        code=Criterion.TTFT_P99, value=7107.26, limit=7107.25
+    ),
     'no request completed, so mean ITL of "a" cannot meet 30.5 ms': Violation(
         code=Criterion.ITL_MEAN, limit=30.5, adapters=(AdapterFigure(name="a", value=None, limit=30.5),)
     ),
@@ -365,5 +383,6 @@ def test_a_report_shows_names_and_obeys_none() -> None:
     hostile = AdapterFigure(name="a\x1b[2J\n", value=0.5, limit=0.9)
     verdict = rejected(Violation(code=Criterion.ADAPTER_SERVED_SHARE, adapters=(hostile,)))
     text = ValidationReport(gpus=(verdict,), distinct=1).summary()
-    shown = r'  GPU 0: "a\x1b[2J\n" (50 %) gets less than 90 % of the tokens asked for'
-    assert text.splitlines() == ["REJECTED: 0 of 1 GPUs", shown]
+    shown = r'GPU 0: "a\x1b[2J\n" (50 %) gets less than 90 % of the tokens asked for'
+    assert text.splitlines()[0] == "REJECTED: 1 of 1 GPUs"
+    assert text.splitlines()[-1] == shown

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import ndtr
 
-from scenarios.lengths import FixedLengths, HistogramLengths, Lengths, LognormalLengths
+from scenarios import FixedLengths, HistogramLengths, Lengths, LognormalLengths
 from twin.workload.lengths import draw_lengths, first_lengths, lognormal_parameters, mean_square_tokens
 
 N = 200_000

@@ -12,10 +12,11 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from scenarios.engine import MAX_LORA_RANKS, EngineConfig
+from scenarios import MAX_LORA_RANKS, EngineConfig
+from twin import MemoryModel, MemoryPlan, plan_memory
 from twin.memory.allocator import MIB, CachingAllocator
 from twin.memory.architectures import find_architecture, shipped_architectures
-from twin.memory.plan import MemoryModel, MemoryPlan, TensorParallelError, memory_model, plan_memory
+from twin.memory.plan import TensorParallelError, memory_model
 from twin.memory.tensors import kv_bytes_per_token, slot_bytes, weight_bytes
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -8,12 +8,9 @@ from math import inf, nan
 import numpy as np
 import pytest
 
-from twin import metrics
-from twin.engine.records import GAP_BINS, SERIES, RunRecords, gap_edges_s
-from twin.engine.requests import Requests
+from twin import EngineSetup, Requests, RunRecords, SchedulerRules, SimulationResult, StepTables, metrics
+from twin.engine.records import GAP_BINS, SERIES, gap_edges_s
 from twin.engine.run import simulate_requests
-from twin.engine.setup import EngineSetup, SchedulerRules, StepTables
-from twin.result import SimulationResult
 
 
 def by_hand(horizon_s: float = 10.0) -> RunRecords:
@@ -86,7 +83,8 @@ def test_percentiles_of_an_adapter_are_those_of_its_requests() -> None:
     for adapter in range(3):
         mine = (r.requests.adapter == adapter) & r.finished
         times = metrics.ttft_s(r)[mine]
-        assert m.ttft["p90_s"][adapter] == pytest.approx(np.percentile(times, 90, method="lower"))
+        for p in (50, 90, 95, 99):
+            assert m.ttft[f"p{p}_s"][adapter] == pytest.approx(np.percentile(times, p, method="lower"))
         assert m.ttft["mean_s"][adapter] == pytest.approx(times.mean())
 
 
@@ -122,7 +120,10 @@ def test_gap_histogram_gives_the_percentiles_of_the_gaps() -> None:
     assert r.gaps.sum() == (r.requests.output_tokens - 1).sum()
     middles = np.sqrt(gap_edges_s()[:-1] * gap_edges_s()[1:])
     assert (middles * r.gaps).sum() / r.gaps.sum() == pytest.approx(gpu.itl.mean_s, rel=0.02)
-    assert gpu.itl.p50_s <= gpu.itl.p90_s <= gpu.itl.p99_s
+    assert gpu.itl.p50_s <= gpu.itl.p90_s <= gpu.itl.p95_s <= gpu.itl.p99_s
+    times = metrics.ttft_s(r)[r.finished]
+    percentiles = [gpu.ttft.p50_s, gpu.ttft.p90_s, gpu.ttft.p95_s, gpu.ttft.p99_s]
+    assert percentiles == pytest.approx(np.percentile(times, [50, 90, 95, 99]))
 
 
 def test_time_series_adds_up_to_the_run() -> None:

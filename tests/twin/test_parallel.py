@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import pytest
 from joblib import delayed
 
-from scenarios.stopping.deadline import Deadline, Stopped
+from scenarios import Deadline, Stopped
 from twin.parallel import in_processes
 
 

@@ -10,9 +10,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from twin.engine.requests import Requests
+from twin import EngineSetup, Requests, SchedulerRules, StepTables
 from twin.engine.run import simulate_requests
-from twin.engine.setup import EngineSetup, SchedulerRules, StepTables
 
 TICK_S = 0.001
 MEAN_TOKENS = 150

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from twin import Requests
 from twin.engine.queues import change_sides, first_admissible, look_ahead, pop, push_back, push_front, receive
-from twin.engine.requests import Requests
 from twin.engine.state import engine_constants, initial_state
 
 

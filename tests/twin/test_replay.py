@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import gzip
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,7 @@ import numpy as np
 import pytest
 
 import twin
-from scenarios import OutputFileError
-from scenarios.errors import LorapackError
+from scenarios import LorapackError, OutputFileError, ScenarioError
 
 FILES = sorted((Path(__file__).parent / "data" / "vllm_schedules").glob("*/*.json.gz"))
 
@@ -59,9 +59,10 @@ def test_files_are_written_whole_under_their_names(tmp_path: Path, small: dict[s
     sources = [tmp_path / "in" / name for name in ("a.json", "b.json")]
     for source in sources:
         source.write_text(json.dumps(small))
-    written = twin.replay_files(sources, tmp_path / "out")
+    written = [schedule.written for schedule in twin.replay_files(sources, tmp_path / "out")]
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["a.json", "b.json"]
     assert all(json.loads(path.read_text()) == twin.replay(small) for path in written)
+    assert all("the twin" in str(twin.replay_files([path], tmp_path / "again")[0]) for path in sources)
 
 
 def test_a_recording_is_not_overwritten(tmp_path: Path, small: dict[str, Any]) -> None:
@@ -78,8 +79,9 @@ def test_a_recording_is_not_overwritten(tmp_path: Path, small: dict[str, Any]) -
 
 
 def test_two_files_of_one_name_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(twin.ScheduleError, match=r'two files are called "a\.json"'):
-        twin.replay_files([tmp_path / "x" / "a.json", tmp_path / "y" / "a.json"], tmp_path / "out")
+    for other in ("a.json", "a.json.gz"):
+        with pytest.raises(ScenarioError, match=r'the name "a\.json" is that of two files'):
+            twin.replay_files([tmp_path / "x" / "a.json", tmp_path / "y" / other], tmp_path / "out")
 
 
 def test_an_answer_ends_at_max_model_len(small: dict[str, Any]) -> None:
@@ -99,25 +101,28 @@ def test_requests_that_the_horizon_cuts_have_no_times(small: dict[str, Any]) -> 
     ("change", "message"),
     [
         ({"requests": [[1.0, 5, 5, 0], [0.5, 5, 5, 0]]}, r"requests\[1\] arrives at 0.5 s"),
-        ({"requests": [[0.0, 0, 5, 0]]}, "requests.0.1"),
-        ({"requests": [[0.0, 5, 5]]}, "requests.0"),
-        ({"requests": [[float("nan"), 5, 5, 0]]}, "requests.0.0"),
-        ({"requests": "none"}, "requests"),
-        ({"latency": {"base_s": 0.01}}, "latency.per_token_s"),
-        ({"latency": {"base_s": -1, "per_token_s": 0, "per_adapter_s": 0}}, "latency.base_s"),
-        ({"engine": {}}, "engine.version"),
-        ({"engine": None}, "engine"),
-        ({"horizon_s": -1.0}, "horizon_s"),
+        ({"requests": [[0.0, 0, 5, 0]]}, r"requests\[0\]\[1\] is 0; give at least 1"),
+        ({"requests": [[0.0, 5, 5]]}, r"requests\[0\]\[3\] is missing"),
+        ({"requests": [[float("nan"), 5, 5, 0]]}, r"requests\[0\]\[0\] is nan; give a finite number"),
+        ({"requests": "none"}, 'requests is the text "none"; give a list'),
+        ({"latency": {"base_s": 0.01}}, r"latency\.per_token_s is missing"),
+        (
+            {"latency": {"base_s": -1, "per_token_s": 0, "per_adapter_s": 0}},
+            r"latency\.base_s is -1; give at least 0",
+        ),
+        ({"engine": {}}, r"engine\.version is missing"),
+        ({"engine": None}, "engine is empty"),
+        ({"horizon_s": -1.0}, "horizon_s is -1; give a number above 0"),
     ],
 )
 def test_a_damaged_schedule_is_explained(small: dict[str, Any], change: dict[str, Any], message: str) -> None:
-    with pytest.raises(twin.ScheduleError, match=message):
+    with pytest.raises(ScenarioError, match=message):
         twin.replay({**small, **change})
 
 
 def test_a_version_that_is_none_is_explained(small: dict[str, Any]) -> None:
     small["engine"] = {**small["engine"], "version": "newest"}
-    with pytest.raises(twin.ScheduleError, match="no version of vLLM"):
+    with pytest.raises(ScenarioError, match=r'engine\.version is "newest", no version of vLLM; write it'):
         twin.replay(small)
 
 
@@ -137,5 +142,81 @@ def test_a_file_that_is_no_schedule_is_explained(tmp_path: Path, content: bytes)
 
 
 def test_a_file_that_is_not_there_is_explained(tmp_path: Path) -> None:
-    with pytest.raises(twin.ScheduleError, match="cannot read the schedule"):
-        twin.replay(tmp_path / "absent.json")
+    for name in ("absent.json", "absent.json.gz"):
+        with pytest.raises(ScenarioError, match="does not exist; check its name and folder"):
+            twin.replay(tmp_path / name)
+
+
+def test_compressed_files_are_read_and_plain_ones_written(tmp_path: Path) -> None:
+    (schedule,) = twin.replay_files([FILES[0]], tmp_path)
+    assert schedule.written == tmp_path / FILES[0].name.removesuffix(".gz")
+    assert json.loads(schedule.written.read_text()) == twin.replay(FILES[0])
+    assert str(schedule).endswith(f"steps, agrees with the recorded schedule; {schedule.written}")
+
+
+@pytest.mark.parametrize("content", [b"{}", gzip.compress(b"{}")[:-9], gzip.compress(b"\xff\xfe\x00")])
+def test_a_damaged_compressed_file_is_explained(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "bad.json.gz"
+    path.write_bytes(content)
+    with pytest.raises(ScenarioError, match="is no text compressed by gzip; name a schedule as JSON"):
+        twin.replay(path)
+
+
+def shifted(result: dict[str, Any]) -> None:
+    result["steps"]["rows"][7][1] += 1
+
+
+def shorter(result: dict[str, Any]) -> None:
+    del result["steps"]["rows"][-1]
+
+
+def unfinished(result: dict[str, Any]) -> None:
+    result["finish_s"][2] = None
+
+
+@pytest.mark.parametrize(
+    ("change", "difference"),
+    [
+        (shifted, "step 8 (at 0.257568 s) has scheduled_tokens 65, the twin 64"),
+        (shorter, "steps, the twin"),
+        (unfinished, "request 3 has finish_s none, the twin "),
+    ],
+)
+def test_the_first_difference_is_told(
+    change: Callable[[dict[str, Any]], None], difference: str, tmp_path: Path
+) -> None:
+    document = read(FILES[0])
+    change(document["result"])
+    path = tmp_path / "a.json"
+    path.write_text(json.dumps(document))
+    (schedule,) = twin.replay_files([path], tmp_path / "out")
+    assert schedule.recorded
+    assert difference in schedule.difference
+    assert f"DIFFERS from the recorded schedule: {schedule.difference}" in str(schedule)
+
+
+def test_a_schedule_without_a_result_is_replayed_and_says_so(tmp_path: Path, small: dict[str, Any]) -> None:
+    del small["result"]
+    path = tmp_path / "a.json"
+    path.write_text(json.dumps(small))
+    (schedule,) = twin.replay_files([path], tmp_path / "out")
+    assert not schedule.recorded
+    assert schedule.difference == ""
+    assert "no recorded result to compare with" in str(schedule)
+
+
+def test_all_files_are_read_before_one_is_written(tmp_path: Path, small: dict[str, Any]) -> None:
+    good, bad = tmp_path / "a.json", tmp_path / "b.json"
+    good.write_text(json.dumps(small))
+    bad.write_text("{")
+    with pytest.raises(ScenarioError, match="is not valid JSON"):
+        twin.replay_files([good, bad], tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_result_of_another_form_is_explained(tmp_path: Path, small: dict[str, Any]) -> None:
+    small["result"]["steps"]["columns"][0] = "begin"
+    path = tmp_path / "a.json"
+    path.write_text(json.dumps(small))
+    with pytest.raises(ScenarioError, match=r"result\.steps\.columns are begin, .*; give start_s, "):
+        twin.replay_files([path], tmp_path / "out")

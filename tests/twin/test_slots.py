@@ -9,7 +9,7 @@ from types import ModuleType
 import numpy as np
 import pytest
 
-from twin.engine.requests import Requests
+from twin import Requests
 from twin.engine.slots import enter, leave, load_pending
 from twin.engine.state import engine_constants, initial_state
 

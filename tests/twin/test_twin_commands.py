@@ -11,7 +11,7 @@ import pytest
 
 import twin
 from optimizer.cli import main
-from twin.measured.report import FidelityReport
+from twin import FidelityReport
 
 Lorapack = Callable[..., tuple[int, str, str]]
 

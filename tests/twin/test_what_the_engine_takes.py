@@ -11,6 +11,7 @@ import scenarios
 import twin
 from optimizer.cli import main
 from scenarios import (
+    AdapterClass,
     EngineConfig,
     FixedLengths,
     Lengths,
@@ -19,10 +20,9 @@ from scenarios import (
     Placement,
     Scenario,
     ServiceLevelObjectives,
+    TraceArrivals,
     Workload,
 )
-from scenarios.adapters import AdapterClass
-from scenarios.arrivals import TraceArrivals
 
 SHORT = FixedLengths(tokens=100)
 

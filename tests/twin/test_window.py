@@ -8,7 +8,7 @@ import pytest
 import scenarios
 import twin
 from scenarios import PlacedGPU, Placement, Scenario
-from twin.window import RequestTimes
+from twin import RequestTimes
 
 TEXT = """
 name: window

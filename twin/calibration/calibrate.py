@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +12,8 @@ import pandas as pd
 from joblib import delayed
 from numpy.typing import NDArray
 
-from scenarios.errors import LorapackError, Problem, ScenarioError
+from scenarios import LorapackError, Problem, ScenarioError
+from scenarios.stopping.progress import Progress, silent
 from twin.calibration.cost_terms import candidate_terms
 from twin.calibration.frontend import StallEvidence, final_stall_s, fit_scrape, stall_evidence
 from twin.calibration.least_squares import fit_costs
@@ -38,9 +39,6 @@ log = logging.getLogger(__name__)
 STARTED_FROM = ("step", "loads", "frontend", "lengths", "first_read_s")
 """Parts of a profile that another one gives where no measurement does."""
 
-Progress = Callable[[str, int, int], None]
-"""Called with what is being done, how much of it is done, and of how much."""
-
 
 class CalibrationError(LorapackError, ValueError):
     """The measurements do not suffice for a profile."""
@@ -56,7 +54,7 @@ def calibrate(
     cross_validate: bool = True,
     seed: int = 0,
     workers: int = 1,
-    progress: Progress | None = None,
+    progress: Progress = silent,
     params: CalibrationParams | None = None,
 ) -> tuple[EngineProfile, CalibrationReport]:
     """Fit a profile to a folder of measurements, in the form of `twin.calibration.measurements`.
@@ -83,7 +81,7 @@ def calibrate(
     workers
         Processes; the result does not depend on it.
     progress
-        Called as the work goes on.
+        Called with progress.
     params
         Parameters of the calibration; absent: their defaults.
 
@@ -123,24 +121,21 @@ class _Job:
     offered: OfferedLengths | None
     seed: int
     workers: int
-    progress: Progress | None
+    progress: Progress
     params: CalibrationParams
 
     @property
     def groups(self) -> list[str]:
         return sorted(set(self.table["group"]))
 
-    def tell(self, what: str, done: int, of: int) -> None:
-        if self.progress is not None:
-            self.progress(what, done, of)
-
     def matched(self, profile: EngineProfile, what: str) -> list[RunEvidence]:
         """Evidence of every run that can be matched."""
         jobs = (delayed(match)(run, profile, self.seed, self.params) for run in self.runs)
         matches = []
+        self.progress(what, 0, len(self.runs))
         for evidence in in_processes(jobs, self.workers):
             matches.append(evidence)
-            self.tell(what, len(matches), len(self.runs))
+            self.progress(what, len(matches), len(self.runs))
         return [evidence for evidence in matches if evidence is not None]
 
     def predicted(self, rows: NDArray[np.intp], profile: EngineProfile) -> pd.DataFrame:
@@ -164,7 +159,7 @@ def _job(
     groups: Sequence[str] | None,
     seed: int,
     workers: int,
-    progress: Progress | None,
+    progress: Progress,
     params: CalibrationParams,
 ) -> _Job:
     every = read_tables(folder)
@@ -345,12 +340,13 @@ def _left_out(job: _Job, profile: EngineProfile, evidence: Sequence[RunEvidence]
     groups = job.groups
     if len(groups) < 2:
         return None
-    parts = []
+    parts, what = [], "predicting groups left out of the fit"
+    job.progress(what, 0, len(groups))
     for done, group in enumerate(groups):
         fit = fit_costs(evidence, job.probes, job.params.fit, left_out=group)
         without = profile.model_copy(update={"step": fit.step})
         parts.append(job.predicted(np.flatnonzero(job.table["group"] == group), without))
-        job.tell("groups left out", done + 1, len(groups))
+        job.progress(what, done + 1, len(groups))
     return FidelityReport(job.table, pd.concat(parts).sort_index())
 
 

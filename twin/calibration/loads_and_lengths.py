@@ -10,9 +10,7 @@ import numpy as np
 import pandas as pd
 from scipy.optimize import bisect
 
-from scenarios.errors import Problem, ScenarioError
-from scenarios.lengths import HistogramLengths
-from scenarios.params import params_from
+from scenarios import HistogramLengths, Problem, ScenarioError, params_from
 from twin.measured.runs import draw_served_lengths
 from twin.profile import ServedLengths
 from twin.step_cost import LoadCost

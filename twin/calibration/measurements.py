@@ -11,14 +11,12 @@ import numpy as np
 import pandas as pd
 from pydantic import ConfigDict, Field
 
-from scenarios.base import Finding, FrozenModel
-from scenarios.engine import EngineConfig
-from scenarios.errors import Problem, ScenarioError
-from scenarios.text.formatting import choice, nearest
-from scenarios.params import params_from
+from scenarios import EngineConfig, FrozenModel, Problem, ScenarioError, params_from
 from scenarios.reading import overrides as changes
+from scenarios.reading.findings import Finding
 from scenarios.reading.text_files import text_of
 from scenarios.reading.yaml_reader import parse
+from scenarios.text.formatting import choice, nearest
 from twin.calibration.cost_terms import Steps
 from twin.engine.setup import rules_of
 from twin.measured.runs import MeasuredRun
@@ -178,6 +176,10 @@ def read_measurement(folder: Path, overrides: Iterable[str] = ()) -> Measurement
     ScenarioError
         With everything that is missing or wrong.
     """
+    if not folder.is_dir():
+        what = "is a file" if folder.exists() else "does not exist"
+        remedy = f"name a folder with {DESCRIPTION} and tables, as in docs/calibration.md"
+        raise ScenarioError([Problem("the folder", what, remedy)], str(folder))
     path = folder / DESCRIPTION
     source = str(path)
     root = parse(text_of(path, source), source) if path.exists() else {}

@@ -7,8 +7,8 @@ from typing import Annotated
 
 from pydantic import Field
 
-from scenarios.base import Finding
-from scenarios.params import Params
+from scenarios import Params
+from scenarios.reading.findings import Finding
 from twin.measured.params import FidelityParams
 
 Share = Annotated[float, Field(gt=0, le=1)]

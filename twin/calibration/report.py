@@ -32,6 +32,13 @@ class CalibrationReport:
     fitted: pd.DataFrame
     rounds: tuple[float, ...]
 
+    def __repr__(self) -> str:
+        tested = "not tested" if self.left_out is None else "tested"
+        return f"<CalibrationReport: {self.fitted['runs'].sum():,} runs fitted, {tested} on groups left out>"
+
+    def __str__(self) -> str:
+        return self.summary()
+
     def summary(self) -> str:
         """Tables for a terminal, at most 100 columns wide."""
         blocks = [f"Step time, measured over fitted, percent\n{as_text(self.fitted)}"]

@@ -33,5 +33,8 @@ class Requests:
     adapter: IntArray
     n_adapters: int
 
+    def __repr__(self) -> str:
+        return f"<Requests: {len(self):,} of {self.n_adapters:,} adapters>"
+
     def __len__(self) -> int:
         return len(self.arrival_s)

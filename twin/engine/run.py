@@ -6,7 +6,7 @@ from math import inf
 
 import numpy as np
 
-from scenarios.errors import LorapackError
+from scenarios import LorapackError
 from twin.engine.bulk_copy import read_requests
 from twin.engine.loop import advance
 from twin.engine.records import STEP_COLUMNS, RunRecords

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from pydantic import Field
 
-from scenarios.base import FrozenModel
+from scenarios import FrozenModel
 from twin.engine.requests import FloatArray
 
 

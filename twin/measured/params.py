@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from scenarios.params import Params
+from scenarios import Params
 
 
 class FidelityParams(Params):

@@ -11,8 +11,8 @@ import numpy as np
 import pandas as pd
 from joblib import delayed
 
-from scenarios.engine import EngineConfig
-from scenarios.output import check_writable
+from scenarios import EngineConfig, check_writable
+from scenarios.stopping.progress import Progress, silent
 from twin.engine.records import RunRecords
 from twin.engine.requests import Requests
 from twin.engine.run import UnservableRequestError, simulate_requests
@@ -24,6 +24,9 @@ from twin.measured.runs import MeasuredRun, measured_runs, read_runs, run_reques
 from twin.memory.plan import plan_memory
 from twin.parallel import in_processes
 from twin.profile import EngineProfile, find_profile, read_profile
+
+SIMULATING = "simulating measured runs"
+"""What is being done, for progress."""
 
 
 @dataclass(frozen=True)
@@ -156,16 +159,16 @@ def predict_all(
     profiles: Callable[[str], EngineProfile],
     seed: int = 0,
     workers: int = 1,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress = silent,
     params: FidelityParams | None = None,
 ) -> pd.DataFrame:
     """Predictions of runs, in their order; the same for any number of workers."""
     jobs = (delayed(predict)(run, profiles(run.model), seed, params) for run in runs)
     rows = []
+    progress(SIMULATING, 0, len(runs))
     for prediction in in_processes(jobs, workers):
         rows.append(asdict(prediction))
-        if progress is not None:
-            progress(len(rows), len(runs))
+        progress(SIMULATING, len(rows), len(runs))
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
@@ -177,7 +180,7 @@ def fidelity(
     device: str | None = None,
     seed: int = 0,
     workers: int = 1,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress = silent,
     params: FidelityParams | None = None,
 ) -> FidelityReport:
     """Simulate every run of a table and compare with what was measured.
@@ -201,7 +204,7 @@ def fidelity(
     workers
         Processes.
     progress
-        Called with how many runs are done, and of how many.
+        Called with progress.
     params
         Parameters of the comparison; absent: their defaults.
 

@@ -8,9 +8,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
+from pandas.api.types import is_numeric_dtype
 
-from scenarios.text.display import spreadsheet_cell, visible_lines
-from scenarios.output import write_whole
+from scenarios import spreadsheet_cell, write_whole
+from scenarios.text.tables import render, table
 from twin.measured.runs import with_defaults
 
 METRICS = {
@@ -76,6 +77,12 @@ class FidelityReport:
 
     measured: pd.DataFrame
     predictions: pd.DataFrame
+
+    def __repr__(self) -> str:
+        return f"<FidelityReport: {len(self.predictions):,} runs>"
+
+    def __str__(self) -> str:
+        return self.summary()
 
     def to_frame(self) -> pd.DataFrame:
         """Both tables side by side."""
@@ -175,9 +182,15 @@ class FidelityReport:
         return "\n\n".join([*blocks, f"{len(self.predictions)} runs simulated in {wall:.1f} s"])
 
 
-def as_text(frame: pd.DataFrame) -> str:
-    """A table as text: two decimals, nothing where a number is unknown."""
-    return visible_lines(frame.to_string(index=False, na_rep="", float_format=lambda value: f"{value:.2f}"))
+def as_text(frame: pd.DataFrame, decimals: int = 2) -> str:
+    """A table as text: numbers to the right with so many decimals, a dash where one is unknown."""
+    columns = [f">{name}" if is_numeric_dtype(frame[name]) else f"{name}" for name in frame.columns]
+    rows = [[_cell(value, decimals) for value in row] for row in frame.itertuples(index=False)]
+    return render(table(columns, rows)).strip("\n")
+
+
+def _cell(value: object, decimals: int) -> object:
+    return f"{value:.{decimals}f}" if isinstance(value, float) and value == value else value
 
 
 def _confusion(

@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from pydantic import AfterValidator
 from scipy.special import ndtr
 
-from scenarios.base import Finding
+from scenarios import HistogramLengths
+from scenarios.reading.findings import Finding
 from scenarios.text.formatting import shown
-from scenarios.lengths import HistogramLengths
 from twin.engine.requests import FloatArray, IntArray, Requests
 from twin.engine.setup import EngineSetup
 from twin.measured.tables import Number, Positive, PositiveCount, TableRow, Text, read_table, rows_of

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import zlib
 from dataclasses import replace
 from pathlib import Path
@@ -11,11 +12,12 @@ from typing import Annotated, Any, TypeVar
 import pandas as pd
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
-from scenarios.base import FrozenModel
-from scenarios.errors import SHOWN_PROBLEMS, Problem, ScenarioError
-from scenarios.text.formatting import choice, nearest
+from scenarios import FrozenModel, Problem, ScenarioError
+from scenarios.errors import SHOWN_PROBLEMS, cause_of
 from scenarios.reading.error_messages import problems as in_words
+from scenarios.reading.text_files import text_of
 from scenarios.reading.yaml_reader import FILE
+from scenarios.text.formatting import choice, nearest
 
 LARGEST = 1e9
 """No count, length or time of a measurement comes near this; what does is a mistake."""
@@ -60,11 +62,14 @@ def read_table(path: Path, row_model: type[TableRow], *, strict: bool = True) ->
     """
     fields = row_model.model_fields
     texts = [name for name, field in fields.items() if field.annotation is str]
+    needed = choice([name for name, field in fields.items() if field.is_required()], "and")
+    remedy = f"give a table with the columns {needed}; docs/calibration.md says what they hold"
+    if not path.is_file():
+        text_of(path, str(path))  # which says what is there instead
     try:
         table = pd.read_csv(path, dtype=dict.fromkeys(texts, str))
     except (OSError, EOFError, ValueError, zlib.error) as error:
-        problem = Problem(FILE, f"cannot be read as CSV ({error})", "give a table of measurements")
-        raise ScenarioError([problem], str(path)) from error
+        raise ScenarioError([Problem(FILE, _unreadable(error), remedy)], str(path)) from error
     if not isinstance(table.index, pd.RangeIndex):
         # pandas takes the first column for an index when rows have more cells than there are names.
         problem = Problem(FILE, "has more cells in a row than columns", "name every column in the first line")
@@ -82,6 +87,19 @@ def read_table(path: Path, row_model: type[TableRow], *, strict: bool = True) ->
     for name in checked.columns[checked.isna().all()]:
         checked[name] = math.nan  # a column of None alone is none of numbers
     return checked if strict else pd.concat([checked, table.drop(columns=present)], axis=1)
+
+
+def _unreadable(error: Exception) -> str:
+    """Why a file is no table, in our words."""
+    if isinstance(error, pd.errors.EmptyDataError):
+        return "is empty"
+    if isinstance(error, UnicodeDecodeError):
+        return "is no text in UTF-8"
+    if row := re.search(r"Expected (\d+) fields in line (\d+), saw (\d+)", str(error)):
+        return f"is no CSV: line {row[2]} has {row[3]} cells, the lines before it {row[1]}"
+    if isinstance(error, OSError):
+        return f"cannot be read ({cause_of(error)})"
+    return "cannot be read as CSV"
 
 
 def rows_of(table: pd.DataFrame, row_model: type[R]) -> list[R]:

@@ -10,8 +10,8 @@ from typing import Literal, get_args
 
 from pydantic import Field, ValidationError, model_validator
 
-from scenarios.base import FrozenModel
-from scenarios.errors import LorapackError
+from scenarios import FrozenModel, LorapackError
+from scenarios.errors import cause_of
 
 ModelType = Literal["llama", "mistral", "mixtral", "qwen2", "qwen3", "gemma2", "phi3"]
 """Values of ``model_type`` whose layers are known."""
@@ -129,7 +129,7 @@ def read_architecture(path: Path | str, name: str | None = None) -> ModelArchite
         config = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ArchitectureError(
-            f"{path}: cannot be read ({error.strerror}); give a model's config.json"
+            f"{path}: cannot be read ({cause_of(error)}); give a model's config.json"
         ) from error
     except ValueError as error:
         raise ArchitectureError(

@@ -15,9 +15,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from scenarios.base import FrozenModel
-from scenarios.engine import EngineConfig
-from scenarios.errors import LorapackError
+from scenarios import EngineConfig, FrozenModel, LorapackError
 from twin.memory.allocator import GIB, CachingAllocator
 from twin.memory.architectures import ModelArchitecture
 from twin.memory.tensors import kv_bytes_per_token, slot_bytes, weight_bytes

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import NamedTuple
 
-from scenarios.engine import MAX_LORA_RANKS, EngineConfig
+from scenarios import MAX_LORA_RANKS, EngineConfig
 from twin.memory.allocator import GIB
 from twin.memory.footprint import (
     Footprint,

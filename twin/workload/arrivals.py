@@ -7,19 +7,19 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from scenarios.arrivals import (
+from scenarios import (
     Arrivals,
     DeterministicArrivals,
     GammaArrivals,
+    Lengths,
+    LorapackError,
     PiecewiseArrivals,
     PoissonArrivals,
     TraceArrivals,
     UnpredictableArrivals,
     WeibullArrivals,
+    Workload,
 )
-from scenarios.errors import LorapackError
-from scenarios.lengths import Lengths
-from scenarios.workload import Workload
 from twin.engine.bulk_copy import order_instants
 from twin.engine.requests import FloatArray, IntArray, Requests
 from twin.load import GPULoad

@@ -9,7 +9,7 @@ from threading import Lock
 import numpy as np
 from scipy.special import ndtr
 
-from scenarios.lengths import FixedLengths, HistogramLengths, Lengths, LognormalLengths
+from scenarios import FixedLengths, HistogramLengths, Lengths, LognormalLengths
 from twin.engine.requests import FloatArray, IntArray
 
 _EXACT_TERMS = 4096

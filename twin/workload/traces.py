@@ -16,7 +16,8 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from scenarios.errors import LorapackError
+from scenarios import LorapackError
+from scenarios.errors import cause_of
 from twin.engine.requests import FloatArray, IntArray, Requests
 from twin.workload.gaps import ExponentialGaps, GammaGaps, Gaps, WeibullGaps
 
@@ -109,7 +110,7 @@ def read_azure_trace(path: Path | str) -> Trace:
     try:
         stamp = path.stat()
     except OSError as error:
-        raise TraceError(f"{path}: cannot be read ({error.strerror}); give the path of a trace") from error
+        raise TraceError(f"{path}: cannot be read ({cause_of(error)}); give the path of a trace") from error
     return _read_azure_trace(path, stamp.st_mtime_ns, stamp.st_size)
 
 
@@ -338,7 +339,7 @@ def _rows(path: Path, columns: Sequence[str]) -> Iterator[tuple[int, dict[str, s
                     raise TraceError(f"{path}, line {reader.line_num}: has too few fields; complete the row")
                 yield reader.line_num, row
     except OSError as error:
-        raise TraceError(f"{path}: cannot be read ({error}); give the path of a trace") from error
+        raise TraceError(f"{path}: cannot be read ({cause_of(error)}); give the path of a trace") from error
     except (EOFError, zlib.error, UnicodeDecodeError, csv.Error) as error:
         raise TraceError(f"{path}: is damaged ({error}); fetch it again") from error
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from optimizer.packing.assignment.cpsat_solver import solve_model
 from optimizer.packing.assignment.formulation import AssignmentModel, Formulation
-from optimizer.packing.assignment.run_model import lower_bound, prepared
+from optimizer.packing.assignment.run_model import conclude, prepared
 from optimizer.packing.model.search_state import SearchState
 
 
@@ -78,16 +78,12 @@ def solve(run: SearchState, built: AssignmentModel) -> None:
 def _record(run: SearchState, built: AssignmentModel, solver: Any, status: Any, cp_model: Any) -> None:
     run.statistics["cpsat_branches"] = float(solver.num_branches)
     run.statistics["cpsat_conflicts"] = float(solver.num_conflicts)
-    if status == cp_model.INFEASIBLE:
-        if run.packing is None:
-            run.infeasible = True
-        else:
-            run.raise_bound(run.value)
+    if status == cp_model.MODEL_INVALID:
         return
-    if status in (cp_model.OPTIMAL, cp_model.FEASIBLE):
+    optimal, infeasible = status == cp_model.OPTIMAL, status == cp_model.INFEASIBLE
+    bound = float(solver.best_objective_bound)
+    if optimal or status == cp_model.FEASIBLE:
         run.offer(built.packing(np.array(solver.response_proto.solution, dtype=np.float64)))
-    if status == cp_model.OPTIMAL and solver.best_objective_bound >= solver.objective_value - 0.5:
-        run.raise_bound(run.value)
-    elif status in (cp_model.OPTIMAL, cp_model.FEASIBLE, cp_model.UNKNOWN):
-        run.limited = True
-        run.raise_bound(lower_bound(built, float(solver.best_objective_bound)))
+        # With a gap limit CP-SAT calls optimal what is within it.
+        optimal &= bound >= solver.objective_value - 0.5
+    conclude(run, built, infeasible=infeasible, optimal=optimal, integer_bound=bound)

@@ -7,7 +7,7 @@ from typing import Any
 
 from optimizer.packing.model.params import AssignmentParams
 from optimizer.packing.native_search import solve_in_thread
-from scenarios.stopping.interrupts import interrupted
+from scenarios import interrupted
 
 FULL_LINEARIZATION = 2
 

@@ -201,6 +201,8 @@ def row_most(problem: PackingProblem, option: int, row: int, other: int) -> int:
         return int(problem.rows[option].capacity[row])
     usage, rows = problem.rows[option].usage[row], problem.rows[other]
     inside = rows.most > 0
+    # By each row of the other bin: it is filled, in fractions, with the class that has most of this row for
+    # its share of that one; classes that that one does not limit come in all their numbers.
     most = int(usage @ rows.most)
     for limit, capacity in zip(rows.usage, rows.capacity, strict=True):
         free = inside & (limit == 0)
@@ -216,6 +218,7 @@ def row_most(problem: PackingProblem, option: int, row: int, other: int) -> int:
 def _links(built: AssignmentModel) -> None:
     """A class enters only where the chosen option admits it; needed where no row says so."""
     problem = built.problem
+    # Capacity rows say nothing of a class that has no usage, nor of one that an option refuses.
     needs = np.zeros(problem.n_classes, dtype=bool)
     for o in built.options:
         needs |= (problem.rows[o].most == 0) | ~problem.rows[o].usage.any(axis=0)
@@ -264,33 +267,35 @@ def _cut_rows(built: AssignmentModel) -> None:
 
 
 def _keep_cut(built: AssignmentModel, name: str, g: int, opened: list[int], shape: CutShape) -> None:
-    """Choose a set of wants that ask for more items than the bin has for them (Hall's theorem).
+    """Choose a set of requirements that ask for more items than the bin has for them (Hall's theorem).
 
-    ``want`` says that a want is in the set; heavier wants then are too, which only makes it stronger. A
-    group's items count if it stands for a want of the set; those that count under the same choice are
-    one ``have``.
+    Heavier requirements than one of the set are in it too, which only makes it stronger. A group's items
+    count if it is compatible with a requirement of the set; those under one choice are summed up.
     """
-    model, n_wants = built.formulation, len(shape.wanted)
-    chosen = [model.variable(f"{name}_want_{w}", 0, 1) for w in range(n_wants)]
+    model = built.formulation
+    chosen = [model.variable(f"{name}_want_{r}", 0, 1) for r in range(len(shape.requirements))]
     for light, heavy in shape.covers():
         model.row(f"{name}_up_{light}_{heavy}", [(chosen[light], 1), (chosen[heavy], -1)], None, 0)
-    tops = [(chosen[w], 1) for w in np.flatnonzero(shape.above.sum(axis=0) == 1)]
+    # The set is not empty where the bin has an option of the cut; if any is in it, some heaviest one is.
+    tops = [(chosen[r], 1) for r in np.flatnonzero(shape.above.sum(axis=0) == 1)]
     model.row(f"{name}_some", [*tops, *((z, -1) for z in opened)], 0, None)
     items: dict[int, list[tuple[int, int]]] = {}
-    for k in range(len(shape.stands)):
+    for k in range(len(shape.compatible)):
         highest = shape.highest(k)
         counted = chosen[int(highest[0])]
         if len(highest) > 1:
             counted = model.variable(f"{name}_group_{k}", 0, 1)
-            for w in highest:
-                model.row(f"{name}_group_{k}_{w}", [(chosen[w], 1), (counted, -1)], None, 0)
-        items.setdefault(counted, []).extend(_item_terms(built, g, (shape.group == k).astype(np.int64)))
-    short = [(c, -int(n)) for c, n in zip(chosen, shape.wanted, strict=True)]
+            for r in highest:
+                model.row(f"{name}_group_{k}_{r}", [(chosen[r], 1), (counted, -1)], None, 0)
+        members = (shape.class_group == k).astype(np.int64)
+        items.setdefault(counted, []).extend(_item_terms(built, g, members))
+    short = [(c, -int(n)) for c, n in zip(chosen, shape.requirements, strict=True)]
     for j, (counted, terms) in enumerate(items.items()):
+        # What the bin has for the set: all of these items where they count, else nothing.
         most = sum(model.variables[v].upper for v, _ in terms)
-        have = model.variable(f"{name}_have_{j}", 0, most, continuous=True)
-        model.row(f"{name}_have_{j}", [*terms, (have, -1), (counted, most)], None, most)
-        short.append((have, 1))
+        available = model.variable(f"{name}_have_{j}", 0, most, continuous=True)
+        model.row(f"{name}_have_{j}", [*terms, (available, -1), (counted, most)], None, most)
+        short.append((available, 1))
     model.row(name, [*short, *((z, 1) for z in opened)], None, 0)
 
 
@@ -298,6 +303,8 @@ def symmetry_weights(problem: PackingProblem) -> IntArray:
     """Weights that order bins of one option by their largest classes, shape (n_classes,)."""
     most = np.array([rows.most for rows in problem.rows]).max(axis=0)
     share = np.max([(r.usage / np.maximum(r.capacity, 1)[:, None]).max(axis=0) for r in problem.rows], axis=0)
+    # A mixed-radix number, its digits the items of the largest classes, as many as keep the weights small:
+    # large coefficients cost more in the solvers' propagation than the symmetry that they would break.
     leading: list[int] = []
     span = 1
     for c in np.argsort(-share, kind="stable"):
@@ -316,6 +323,7 @@ def symmetry_weights(problem: PackingProblem) -> IntArray:
 def _symmetry(built: AssignmentModel, alike_from: int) -> None:
     """Bins in the order of their options; bins of one option by the items of the largest classes."""
     problem, model = built.problem, built.formulation
+    # One number orders bins by option first: a step of the option's code outweighs all items together.
     weights = symmetry_weights(problem)
     most = np.array([rows.most for rows in problem.rows]).max(axis=0)
     step = int(weights @ most) + 1

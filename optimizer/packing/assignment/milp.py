@@ -12,14 +12,14 @@ import numpy as np
 import psutil
 
 from optimizer.packing.assignment.formulation import AssignmentModel, Formulation, assignment_model
-from optimizer.packing.assignment.run_model import lower_bound, prepared
+from optimizer.packing.assignment.run_model import conclude, prepared
 from optimizer.packing.highs_model import quiet_highs
 from optimizer.packing.model.checker import check
 from optimizer.packing.model.params import DEFAULTS
 from optimizer.packing.model.problem import PackingProblem
 from optimizer.packing.model.search_state import SearchState
 from optimizer.packing.native_search import solve_in_thread
-from scenarios.stopping.interrupts import interrupted
+from scenarios import interrupted
 
 TOLERANCE = 1e-9
 """Feasibility and integrality tolerance: far below the resolution of a scaled row."""
@@ -98,15 +98,11 @@ def _record(run: SearchState, built: AssignmentModel, model: Any, variables: lis
     import pulp
 
     cut_short = interrupted()  # what a solver says of itself then is no proof
-    if model.status == pulp.LpStatusInfeasible and not cut_short:
-        if run.packing is None:
-            run.infeasible = True
-        else:
-            run.raise_bound(run.value)
-        return
+    infeasible = model.status == pulp.LpStatusInfeasible and not cut_short
+    optimal = model.sol_status == pulp.LpSolutionOptimal and run.gap_limit == 0 and not cut_short
     values = [v.varValue for v in variables]
     known = model.sol_status in (pulp.LpSolutionOptimal, pulp.LpSolutionIntegerFeasible)
-    if known and None not in values:
+    if known and not infeasible and None not in values:
         packing = built.packing(np.array(values, dtype=np.float64))
         violations = check(run.problem, packing)
         if violations:
@@ -114,11 +110,7 @@ def _record(run: SearchState, built: AssignmentModel, model: Any, variables: lis
             run.say(f"the solver's plan is wrong within its tolerances and dropped: {violations[0]}")
             return
         run.offer(packing)
-    if model.sol_status == pulp.LpSolutionOptimal and run.gap_limit == 0 and not cut_short:
-        run.raise_bound(run.value)
-    else:
-        run.limited = True
-        run.raise_bound(lower_bound(built, bound))
+    conclude(run, built, infeasible=infeasible, optimal=optimal, integer_bound=bound)
 
 
 def _solve_highs(run: SearchState, model: Any, variables: list[Any], start: dict[int, int] | None) -> float:

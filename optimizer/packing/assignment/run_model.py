@@ -36,6 +36,19 @@ def most_bins(run: SearchState) -> int:
     return min(given, problem.n_items)
 
 
+def conclude(
+    run: SearchState, built: AssignmentModel, *, infeasible: bool, optimal: bool, integer_bound: float
+) -> None:
+    """Take what a solver's end proves: that no packing is better than the run's, or a bound on those."""
+    if infeasible and run.packing is None:
+        run.infeasible = True
+    elif infeasible or optimal:
+        run.raise_bound(run.value)
+    else:
+        run.limited = True
+        run.raise_bound(lower_bound(built, integer_bound))
+
+
 def lower_bound(built: AssignmentModel, integer_bound: float) -> float:
     """A solver's bound in the problem's unit; below the exact one by what rounding may have added."""
     if not np.isfinite(integer_bound) or integer_bound <= 0:

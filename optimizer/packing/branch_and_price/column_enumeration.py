@@ -15,19 +15,13 @@ import numpy as np
 
 from optimizer.packing.assignment.cpsat_solver import solve_model
 from optimizer.packing.bounds.price_bounds import Proof
-from optimizer.packing.branch_and_price.knapsack import (
-    Knapsack,
-    backward,
-    bounded_knapsack,
-    change,
-    fractional,
-    room_in,
-)
+from optimizer.packing.branch_and_price.knapsack import backward, bounded_knapsack, change, fractional
 from optimizer.packing.branch_and_price.primal_heuristics import repair_overcover
 from optimizer.packing.heuristics.first_fit import BinFiller, offer
+from optimizer.packing.heuristics.kernels import room_for
 from optimizer.packing.model.bin_limits import limit_rows
 from optimizer.packing.model.compilation import cached, compiled
-from optimizer.packing.model.problem import Bin, FloatArray, IntArray
+from optimizer.packing.model.problem import Bin, BoolArray, FloatArray, IntArray
 from optimizer.packing.model.search_state import SearchState, price_unit
 
 CARE = 1e-7
@@ -67,12 +61,13 @@ def _candidates(run: SearchState, filler: BinFiller, proof: Proof) -> list[Bin] 
             multiplier_rounds=run.params.column_generation.multiplier_rounds, rivals=0,
         )  # fmt: skip
         threshold = float(problem.prices[o] + proof.limit_dual[o]) * (1 - CARE) - slack
-        listed, complete = columns_within_gap(
-            items, threshold, params.listed_bins - len(bins), params.listing_nodes
-        )
+        limit = params.listed_bins - len(bins)
+        listed, complete = columns_within_gap(*items[1:], threshold, limit, params.listing_nodes)
         if not complete:
             return None
-        bins += [Bin(o, counts) for counts in listed]
+        contents = np.zeros((len(listed), problem.n_classes), dtype=np.int64)
+        contents[:, items.order] = listed
+        bins += [Bin(o, counts) for counts in contents]
     return bins
 
 
@@ -128,47 +123,65 @@ def _is_full(smallest: IntArray, i: int, residual: IntArray) -> bool:
 
 
 @cached
-def columns_within_gap(items: Knapsack, threshold: float, limit: int, nodes: int) -> tuple[IntArray, bool]:
+def columns_within_gap(
+    profit: FloatArray,
+    load: FloatArray,
+    upper: IntArray,
+    usage: IntArray,
+    capacity: IntArray,
+    rivals: IntArray,
+    requirements: IntArray,
+    class_group: IntArray,
+    compatible: BoolArray,
+    threshold: float,
+    limit: int,
+    nodes: int,
+) -> tuple[IntArray, bool]:
     """The bins worth at least a threshold that take no further item, and whether these are all.
 
-    At most ``limit`` bins, shape (bins, n). The knapsack has no rivals, as all such bins are wanted, not one
-    of the best.
+    Arguments as in `Knapsack`, which has no rivals, as all such bins are wanted, not one of the best. At most
+    ``limit`` bins, shape (bins, classes in the knapsack's order).
     """
     # The walk of `tree_knapsack`, with a goal that does not rise. Bins that take one more item are left out:
     # covering may use the larger bin in their place, and there would be too many.
-    order, residual = items.order, items.capacity.copy()
-    m = len(residual)
-    smallest = items.usage[:, order].copy()
-    for i in range(len(order) - 2, -1, -1):
-        for r in range(m):
+    k, residual = len(profit), capacity.copy()
+    smallest = usage.copy()
+    for i in range(k - 2, -1, -1):
+        for r in range(len(residual)):
             smallest[r, i] = min(smallest[r, i], smallest[r, i + 1])
-    n = len(items.upper)
-    listed, counts = np.zeros((limit, n), dtype=np.int64), np.zeros(n, dtype=np.int64)
-    room, value, i, k = 1.0, 0.0, 0, 0
+    listed = np.zeros((limit, k), dtype=np.int64)
+    counts = np.zeros(k, dtype=np.int64)
+    room, value, i, number = 1.0, 0.0, 0, 0
     for _ in range(nodes):
-        while i < len(order) and not _is_full(smallest, i, residual):
-            if value + fractional(i, room, items, counts) < threshold:
+        while i < k and not _is_full(smallest, i, residual):
+            if value + fractional(i, room, profit, load, upper, rivals, counts) < threshold:
                 break
-            c = order[i]
-            amount = min(items.upper[c], room_in(c, items, counts, residual))
-            change(c, amount, items, counts, residual)
-            value += items.profit[c] * amount
-            room -= items.load[c] * amount
+            amount = min(
+                upper[i], room_for(i, usage, residual, counts, requirements, class_group, compatible)
+            )
+            change(i, amount, usage, counts, residual)
+            value += profit[i] * amount
+            room -= load[i] * amount
             i += 1
         if value >= threshold:
             full = True
-            for c in order:
-                if counts[c] < items.upper[c] and room_in(c, items, counts, residual) > 0:
+            for j in range(k):
+                if (
+                    counts[j] < upper[j]
+                    and room_for(j, usage, residual, counts, requirements, class_group, compatible) > 0
+                ):
                     full = False
                     break
             if full:
-                if k == limit:
+                if number == limit:
                     return listed, False
-                for c in range(n):
-                    listed[k, c] = counts[c]
-                k += 1
-        i, room, value = backward(i - 1, room, value, threshold, items, counts, residual)
+                for j in range(k):
+                    listed[number, j] = counts[j]
+                number += 1
+        i, room, value = backward(
+            i - 1, room, value, threshold, profit, load, upper, usage, rivals, counts, residual
+        )
         if i < 0:
-            return listed[:k], True
+            return listed[:number], True
         i += 1
-    return listed[:k], False
+    return listed[:number], False

@@ -23,17 +23,19 @@ from optimizer.packing.model.scaling import ScaledRows
 class Knapsack(NamedTuple):
     """A bounded knapsack of several rows and cuts, made ready for a search; a bin is one solution.
 
+    Searches take its arrays one by one: numba counts references to the arrays of a tuple in every loop.
+
     Parameters
     ----------
     order
-        Classes worth taking, by profit per load, shape (k,).
+        Classes worth taking, by profit per load, shape (k,); what follows is in this order.
     profit, load, upper
-        Of every class: worth of an item, what it takes of the aggregated row of capacity 1, most items.
+        Worth of an item, what it takes of the aggregated row of capacity 1, and most items.
     usage, capacity
-        Rows of the option, shapes (m, n) and (m,).
+        Rows of the option, shapes (m, k) and (m,).
     rivals
-        Positions in ``order`` of classes that go before a class (`rivals_of`), shape (k, most rivals).
-    wanted, group, stands
+        Positions that go before a class (`rivals_of`), shape (k, most rivals).
+    requirements, class_group, compatible
         Cuts of the option (`optimizer.packing.model.cuts.CutTable`).
     """
 
@@ -44,9 +46,15 @@ class Knapsack(NamedTuple):
     usage: IntArray
     capacity: IntArray
     rivals: IntArray
-    wanted: IntArray
-    group: IntArray
-    stands: BoolArray
+    requirements: IntArray
+    class_group: IntArray
+    compatible: BoolArray
+
+    def search(self, enough: float, nodes: int, n: int) -> tuple[IntArray, float, float]:
+        """`tree_knapsack` of it: counts of n classes, their value, and an upper bound."""
+        counts = np.zeros(n, dtype=np.int64)
+        counts[self.order], value, bound = tree_knapsack(*self[1:], enough, nodes)
+        return counts, value, bound
 
 
 def bounded_knapsack(
@@ -78,10 +86,12 @@ def bounded_knapsack(
     weights = row_multipliers(profit, upper, rows.usage, rows.capacity, rounds)
     load = aggregated(rows.usage, rows.capacity, weights)
     order = by_efficiency(profit, upper, load)
-    before = rivals_of(order, profit, rows.usage, measures, rivals)
+    profit, usage = profit[order], rows.usage.take(order, 1)
+    before = rivals_of(profit, usage, measures[order], rivals)
     return Knapsack(
-        order, profit, load, upper, rows.usage, rows.capacity, before, cuts.wanted, cuts.group, cuts.stands
-    )
+        order, profit, load[order], upper[order], usage, rows.capacity, before,
+        cuts.requirements, cuts.class_group.take(order, 1), cuts.compatible,
+    )  # fmt: skip
 
 
 @cached
@@ -203,10 +213,8 @@ def by_efficiency(profit: FloatArray, upper: IntArray, load: FloatArray) -> IntA
 
 
 @cached
-def rivals_of(
-    order: IntArray, profit: FloatArray, usage: IntArray, measures: FloatArray, number: int
-) -> IntArray:
-    """Positions of classes that go before a class, -1 where there are fewer, shape (n, number).
+def rivals_of(profit: FloatArray, usage: IntArray, measures: FloatArray, number: int) -> IntArray:
+    """Positions that go before each position, -1 where there are fewer, shape (n, number).
 
     Some optimal bin has an item of a class only if it has all items of each rival: a rival is worth at
     least as much, takes no more of any row, and is heavier by none of the ``measures``. The nearest are
@@ -215,18 +223,17 @@ def rivals_of(
     # An exchange argument: swapping an item for one of a rival keeps every row and cut and loses no value.
     # Of two classes that are alike the earlier goes before the later only, so no circle of rivals can bar
     # all optima. More rivals prune more but are asked at every node; the nearest prune nearly as much.
-    rivals = np.full((len(order), number), -1)
-    for i in range(len(order)):
-        c, k = order[i], 0
+    rivals = np.full((len(profit), number), -1)
+    for i in range(len(profit)):
+        k = 0
         for j in range(i - 1, -1, -1):
             if k == number:
                 break
-            d = order[j]
-            better = profit[d] >= profit[c]
+            better = profit[j] >= profit[i]
             for w in range(measures.shape[1]):
-                better = better and measures[d, w] <= measures[c, w]
+                better = better and measures[j, w] <= measures[i, w]
             for r in range(usage.shape[0]):
-                better = better and usage[r, d] <= usage[r, c]
+                better = better and usage[r, j] <= usage[r, i]
             if better:
                 rivals[i, k] = j
                 k += 1
@@ -234,109 +241,120 @@ def rivals_of(
 
 
 @compiled
-def _must_wait(i: int, first: int, items: Knapsack, counts: IntArray) -> bool:
+def _must_wait(i: int, first: int, upper: IntArray, rivals: IntArray, counts: IntArray) -> bool:
     """Whether a rival before position ``first`` is not used up."""
     # Only positions that are decided already count. A rival that is yet to come may still be used up, so
     # the bound must not leave the class out because of it.
-    for k in range(items.rivals.shape[1]):
-        j = items.rivals[i, k]
+    for k in range(rivals.shape[1]):
+        j = rivals[i, k]
         if j < 0:
             return False
-        if j < first and counts[items.order[j]] < items.upper[items.order[j]]:
+        if j < first and counts[j] < upper[j]:
             return True
     return False
 
 
 @compiled
-def fractional(first: int, room: float, items: Knapsack, counts: IntArray) -> float:
-    """Value of the fractional knapsack over the classes from position ``first`` on."""
+def fractional(
+    first: int,
+    room: float,
+    profit: FloatArray,
+    load: FloatArray,
+    upper: IntArray,
+    rivals: IntArray,
+    counts: IntArray,
+) -> float:
+    """Value of the fractional knapsack over the positions from ``first`` on."""
     # The aggregated row is a surrogate of all rows (Glover 1968): whatever keeps them keeps it, so Dantzig's
     # greedy fill of it (1957), cut at the last item, is worth at least as much as any bin.
     value = 0.0
-    for i in range(first, len(items.order)):
-        c = items.order[i]
-        if _must_wait(i, first, items, counts):
+    for i in range(first, len(profit)):
+        if _must_wait(i, first, upper, rivals, counts):
             continue
-        need = items.load[c] * items.upper[c]
+        need = load[i] * upper[i]
         if need >= room:
-            part = max(room, 0.0) / items.load[c] if items.load[c] > 0 else items.upper[c]
-            return float(value + items.profit[c] * part)
-        value += items.profit[c] * items.upper[c]
+            return float(value + profit[i] * (max(room, 0.0) / load[i] if load[i] > 0 else upper[i]))
+        value += profit[i] * upper[i]
         room -= need
     return value
 
 
 @compiled
-def change(c: int, amount: int, items: Knapsack, counts: IntArray, residual: IntArray) -> None:
+def change(i: int, amount: int, usage: IntArray, counts: IntArray, residual: IntArray) -> None:
     """Put items of a class into a bin, or take them out."""
-    counts[c] += amount
+    counts[i] += amount
     for r in range(len(residual)):
-        residual[r] -= items.usage[r, c] * amount
-
-
-@compiled
-def room_in(c: int, items: Knapsack, counts: IntArray, residual: IntArray) -> int:
-    """How many more items of a class a bin takes, by its rows and cuts."""
-    return int(room_for(c, items.usage, residual, counts, items.wanted, items.group, items.stands))
-
-
-@compiled
-def _forward(
-    i: int, room: float, value: float, goal: float, items: Knapsack, counts: IntArray, residual: IntArray
-) -> tuple[int, float, float]:
-    """Take as many items as fit from position i on, while the goal can be passed."""
-    while i < len(items.order):
-        if goal >= 0 and value + fractional(i, room, items, counts) <= goal:
-            break
-        c = items.order[i]
-        if _must_wait(i, i, items, counts):
-            i += 1
-            continue
-        amount = min(items.upper[c], room_in(c, items, counts, residual))
-        if amount > 0:
-            change(c, amount, items, counts, residual)
-            value += items.profit[c] * amount
-            room -= items.load[c] * amount
-        i += 1
-    return i, room, value
+        residual[r] -= usage[r, i] * amount
 
 
 @compiled
 def backward(
-    i: int, room: float, value: float, goal: float, items: Knapsack, counts: IntArray, residual: IntArray
+    i: int,
+    room: float,
+    value: float,
+    goal: float,
+    profit: FloatArray,
+    load: FloatArray,
+    upper: IntArray,
+    usage: IntArray,
+    rivals: IntArray,
+    counts: IntArray,
+    residual: IntArray,
 ) -> tuple[int, float, float]:
     """Give items back from position i down until the rest can pass the goal; position -1 is the end."""
     # One item less of the last class is the next sibling. Where its bound fails, those with still fewer
     # fail too: the class is the most efficient one from its position on, so each item that it gives up
     # frees room that the rest fills for no more value. The whole class goes back at once.
     while i >= 0:
-        c = items.order[i]
-        if counts[c] > 0:
-            change(c, -1, items, counts, residual)
-            value -= items.profit[c]
-            room += items.load[c]
-            if value + fractional(i + 1, room, items, counts) > goal:
+        if counts[i] > 0:
+            change(i, -1, usage, counts, residual)
+            value -= profit[i]
+            room += load[i]
+            if value + fractional(i + 1, room, profit, load, upper, rivals, counts) > goal:
                 return i, room, value
-            value -= items.profit[c] * counts[c]
-            room += items.load[c] * counts[c]
-            change(c, -counts[c], items, counts, residual)
+            value -= profit[i] * counts[i]
+            room += load[i] * counts[i]
+            change(i, -counts[i], usage, counts, residual)
         i -= 1
     return i, room, value
 
 
 @cached
-def tree_knapsack(items: Knapsack, enough: float, nodes: int) -> tuple[IntArray, float, float]:
+def tree_knapsack(
+    profit: FloatArray,
+    load: FloatArray,
+    upper: IntArray,
+    usage: IntArray,
+    capacity: IntArray,
+    rivals: IntArray,
+    requirements: IntArray,
+    class_group: IntArray,
+    compatible: BoolArray,
+    enough: float,
+    nodes: int,
+) -> tuple[IntArray, float, float]:
     """Best counts found, their value, and an upper bound on the value of any bin.
 
-    Bins worth no more than ``enough`` are not searched for; the bound is then at least ``enough``.
+    Arguments as in `Knapsack`. Bins worth no more than ``enough`` are not searched for; the bound is then at
+    least ``enough``.
     """
-    n = len(items.upper)
+    n = len(upper)
     counts, best_counts = np.zeros(n, dtype=np.int64), np.zeros(n, dtype=np.int64)
-    residual = items.capacity.copy()
+    residual = capacity.copy()
     room, value, best, i = 1.0, 0.0, 0.0, 0
     goal = -1.0  # the first descent goes to the end: it is the greedy bin, wanted whatever the bound says
     for _ in range(nodes):
-        i, room, value = _forward(i, room, value, goal, items, counts, residual)
+        while i < len(profit):
+            if goal >= 0 and value + fractional(i, room, profit, load, upper, rivals, counts) <= goal:
+                break
+            if not _must_wait(i, i, upper, rivals, counts):
+                amount = min(
+                    upper[i], room_for(i, usage, residual, counts, requirements, class_group, compatible)
+                )
+                change(i, amount, usage, counts, residual)
+                value += profit[i] * amount
+                room -= load[i] * amount
+            i += 1
         if value > best + 1e-12:
             best = value
             for c in range(n):
@@ -344,7 +362,9 @@ def tree_knapsack(items: Knapsack, enough: float, nodes: int) -> tuple[IntArray,
         # To pass the goal a bin must be better by more than rounding, and than what is asked for: a column
         # is needed only if its reduced cost is negative, and most of the tree is cut off by that alone.
         goal = max(best, enough) * (1 + 1e-9) + 1e-12
-        i, room, value = backward(i - 1, room, value, goal, items, counts, residual)
+        i, room, value = backward(
+            i - 1, room, value, goal, profit, load, upper, usage, rivals, counts, residual
+        )
         if i < 0:
             return best_counts, best, goal
         i += 1
@@ -352,7 +372,9 @@ def tree_knapsack(items: Knapsack, enough: float, nodes: int) -> tuple[IntArray,
     # so that a bound on the relaxation follows even from pricing that is not optimal (Farley 1990).
     bound = max(best, enough)
     while i >= 0:
-        bound = max(bound, value + fractional(i, room, items, counts))
-        i, room, value = backward(i - 1, room, value, bound, items, counts, residual)
+        bound = max(bound, value + fractional(i, room, profit, load, upper, rivals, counts))
+        i, room, value = backward(
+            i - 1, room, value, bound, profit, load, upper, usage, rivals, counts, residual
+        )
         i += 1 if i >= 0 else 0
     return best_counts, best, bound * (1 + 1e-9)

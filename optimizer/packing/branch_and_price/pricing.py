@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from optimizer.packing.branch_and_price.knapsack import bounded_knapsack, table_knapsack, tree_knapsack
+from optimizer.packing.branch_and_price.knapsack import bounded_knapsack, table_knapsack
 from optimizer.packing.heuristics.first_fit import BinFiller
 from optimizer.packing.model.params import ColumnGenerationParams
 from optimizer.packing.model.problem import Bin, FloatArray, IntArray
@@ -61,7 +61,7 @@ def price_option(
         profit, upper, rows, cuts, filler.swap_measures,
         multiplier_rounds=params.multiplier_rounds, rivals=params.rivals,
     )  # fmt: skip
-    counts, value, bound = tree_knapsack(items, enough, nodes)
+    counts, value, bound = items.search(enough, nodes, len(profit))
     if bound > max(value, enough) * (1 + 1e-6):  # cut short, so some swap of items may be worth more
         counts = filler.polish(option, profit, upper, counts)
     return PricedColumn(Bin(option, counts), bound)

@@ -62,7 +62,7 @@ class BranchAndBoundTree:
         self.branches = 0
         self._rng = np.random.default_rng(np.random.SeedSequence(run.seed).spawn(3)[2])
         # An option whose best bin has a reduced cost above target less bound is in no packing at the target
-        # (reduced cost fixing). Without such options their fractions no longer hide those of the others.
+        # (reduced cost fixing). One row closes them all, so that no branch is spent on their numbers.
         idle = [o for o in root.options if not self._is_of_use(o, proof)]
         first = len(root.master.weights)
         root.master.add_limits(_numbers(root, idle))

@@ -42,6 +42,8 @@ def anneal_to_bin_count(
         gap = run.params.bounds.division_gap
         return model.divide(price, bins, params.division_share * min(seconds, run.left_s), gap)
 
+    # Each schedule begins at the bound, where most optima are, and then halves the way to the plan. A price
+    # whose division opens bins that failed already is passed over.
     for schedule in params.schedules:
         target, failed, tried = run.bound, 0.0, set[bytes]()
         while run.packing is not None and not until() and failed < target < run.value * (1 - 1e-9):
@@ -196,17 +198,21 @@ def anneal(
         for r in range(rows):
             over[g] += max(0.0, load[g, r] - 1.0)
         total += over[g]
+    # Geometric cooling: the same factor at every move, so that each order of magnitude gets equally many.
     cooling, temperature = (cold / hot) ** (1.0 / moves), hot
     for _ in range(moves):
         if total < EMPTY:
             return 0.0
         temperature *= cooling
+        # One move in five sends an item over without another in exchange.
         i, j = np.random.randint(n), np.random.randint(n + n // 4 + 1)
         swap = j < n
         g, h = place[i], place[j] if swap else np.random.randint(bins)
         c, d = item[i], item[j] if swap else nothing
         if g == h or c == d:
             continue
+        # The penalty is the total overflow, so a move between two bins without any cannot lower it. Few are
+        # tried, as they let the rest of the items mix.
         if over[g] == 0.0 and over[h] == 0.0 and np.random.random() > harmless:
             continue
         a, b = option[g], option[h]

@@ -54,6 +54,8 @@ class BinFiller:
             total = shares @ problem.counts
             found.append(np.lexsort((index, -(shares * total[:, None]).sum(axis=0))))
             found += [np.lexsort((index, -weights, -share)) for share in shares]
+        # Last, classes by the least rank of an option that takes them: what needs a large rank goes first, so
+        # that the rest may go to options of a smaller one, which leave more memory.
         ranks = np.array([[o.option.max_lora_rank] for o in problem.options]) + np.where(
             np.array([o.fits_class for o in problem.options]), 0, 1 << 40
         )
@@ -89,7 +91,7 @@ class BinFiller:
         start = np.zeros_like(remaining) if counts is None else counts.copy()
         added: IntArray = fill(
             order, remaining, rows.most, rows.usage, rows.capacity, start,
-            table.wanted, table.group, table.stands,
+            *table.arrays,
         )  # fmt: skip
         return added
 
@@ -107,13 +109,15 @@ class BinFiller:
         """
         rows, table, better = self.problem.rows[option], self.tables[option], counts.copy()
         polish(
-            profit, most, rows.usage, rows.capacity, better, table.wanted, table.group, table.stands,
+            profit, most, rows.usage, rows.capacity, better, *table.arrays,
         )  # fmt: skip
         return better
 
 
 def item_weights(problem: PackingProblem) -> FloatArray:
     """Least share of a bin's price that one item takes, over the options it may enter."""
+    # The share of its fullest row, but no less than one over the number of such items that fit: what is tiny
+    # in every row may be limited in number all the same.
     weights = np.full(problem.n_classes, np.inf)
     for option, rows in zip(problem.options, problem.rows, strict=True):
         share = (rows.usage / np.maximum(rows.capacity, 1)[:, None]).max(axis=0)
@@ -147,6 +151,7 @@ def first_fit(
     late
         Asked before every bin: whether to come to an end, with the last bin's option as long as it goes.
     """
+    # Bins of one content are opened together, as often as it goes: many items of few classes cost few fills.
     left = remaining.copy()
     bins: list[Bin] = []
     choice = filler.options if options is None else options
@@ -187,7 +192,12 @@ def best_fit_decreasing(
     if ((remaining > 0) & (rows.most == 0)).any():
         return None
     counts = best_fit(
-        order, remaining, rows.most, rows.usage, rows.capacity, table.wanted, table.group, table.stands
+        order,
+        remaining,
+        rows.most,
+        rows.usage,
+        rows.capacity,
+        *table.arrays,
     )
     return None if counts is None else [Bin(option, row) for row in counts]
 

@@ -9,7 +9,7 @@ closed. An open GPU goes on with the next rank group. At the end a GPU with unco
 as if average adapters filled it up to the next point. Slots start below the first option, and never exceed
 the adapters at a test point. ProposedFast is the same with a faster oracle.
 
-Where an empty GPU starves at the first test point, the published method has no plan; so has this one.
+Where an empty GPU starves at the first test point, the published method has no plan; this one says so.
 """
 
 from __future__ import annotations
@@ -20,10 +20,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from optimizer.packing.heuristics.first_fit import offer
 from optimizer.packing.heuristics.oracle import Oracle, RowOracle
-from optimizer.packing.model.problem import Bin, FloatArray, IntArray, Packing, PackingProblem
+from optimizer.packing.model.problem import Bin, FloatArray, IntArray, PackingProblem
 from optimizer.packing.model.search_state import SearchState
-from scenarios import AdapterClass, EngineOption
+from scenarios import AdapterClass, EngineOption, LorapackError
+from scenarios.text.formatting import counted
+
+
+class GreedyStuckError(LorapackError):
+    """An empty GPU starves at the first test point, so that the method has no plan on any number of GPUs."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,6 +102,7 @@ class _OpenGPU:
 
     def test(self, oracle: Oracle, slots: Sequence[int], adapters: float) -> bool:
         """Choose between two slot options for so many adapters like those here, by the better's health."""
+        # Average adapters fill the GPU up to the point, where the queue ended before it.
         counts: FloatArray = self.counts * np.float64(adapters / self.total)
         larger = [s for s in slots if s > self.slots][:1]
         if self.slots and larger and larger[0] > round(adapters):
@@ -149,7 +156,12 @@ def proposed(
     Returns
     -------
     list of GreedyGPU, or None
-        None if an empty GPU starves at its first test, the GPUs do not suffice, or it was to stop.
+        None if the GPUs do not suffice, or it was to stop.
+
+    Raises
+    ------
+    GreedyStuckError
+        If an empty GPU starves at its first test, or no engine of it starts.
     """
     points, slots = sorted(set(fill_points)), sorted(set(slot_points))
     line = queue(adapters)[::-1]
@@ -170,11 +182,21 @@ def proposed(
             gpu.commit()
             continue
         if not gpu.committed_total:
-            return None
+            raise GreedyStuckError(_why_stuck(gpu, goal, len(done)))
         line += gpu.pending[::-1]
         done.append(gpu.closed(oracle))
         gpu = None
     return done if gpu is None else [*done, gpu.closed(oracle)]
+
+
+def _why_stuck(gpu: _OpenGPU, goal: int | None, full: int) -> str:
+    """What keeps an empty GPU from its first test point, in words."""
+    before = f"after {counted(full, 'full GPU')} " if full else ""
+    return (
+        f"{before}even an empty GPU fails the first test, that of {goal} adapters like the next "
+        f"{gpu.total} in line (rank {gpu.rank} and below); smaller numbers are not tested, so neither more "
+        "GPUs nor more time helps"
+    )
 
 
 def _healthy(gpu: _OpenGPU, oracle: Oracle, slots: Sequence[int], goal: int) -> bool:
@@ -233,20 +255,27 @@ def place_greedy_fill(run: SearchState) -> None:
 
 
 def _place(run: SearchState, fill_points: Sequence[int]) -> None:
-    problem = run.problem
-    for device, oracle in _oracles(problem).items():
+    problem, stuck = run.problem, list[str]()
+    oracles = _oracles(problem)
+    for device, oracle in oracles.items():
         slots = [o.option.max_loras for o in problem.options if o.device == device]
         limits = [n for n in (problem.max_bins, problem.device_limits.get(device)) if n is not None]
-        plan = proposed(
-            greedy_input(problem, oracle),
-            oracle,
-            fill_points=fill_points,
-            slot_points=slots,
-            most_gpus=min(limits, default=None),
-            late=lambda: run.out_of_time,
-        )
+        try:
+            plan = proposed(
+                greedy_input(problem, oracle),
+                oracle,
+                fill_points=fill_points,
+                slot_points=slots,
+                most_gpus=min(limits, default=None),
+                late=lambda: run.out_of_time,
+            )
+        except GreedyStuckError as error:
+            stuck.append(str(error))
+            continue
         if plan is not None:
             _offer(run, oracle, plan)
+    if len(stuck) == len(oracles):  # else another kind of GPU might do, with more of them
+        run.message = stuck[0]
 
 
 def place_proposed_lat(run: SearchState) -> None:
@@ -268,9 +297,7 @@ def _offer(run: SearchState, oracle: RowOracle, plan: Sequence[GreedyGPU]) -> No
     """Offer a plan as a packing, if it keeps the limits on options and the budget."""
     problem = run.problem
     options = [oracle.option(gpu.option) for gpu in plan]
-    bins = tuple(Bin(o, gpu.counts) for o, gpu in zip(options, plan, strict=True) if o is not None)
-    packing = Packing(bins)
+    bins = [Bin(o, gpu.counts) for o, gpu in zip(options, plan, strict=True) if o is not None]
     used = np.bincount([b.option for b in bins], minlength=len(problem.options))
-    over = any(o.limit is not None and n > o.limit for o, n in zip(problem.options, used, strict=True))
-    if not over and (problem.budget is None or problem.price(packing) <= problem.budget * (1 + 1e-9)):
-        run.offer(packing)
+    if all(o.limit is None or n <= o.limit for o, n in zip(problem.options, used, strict=True)):
+        offer(run, bins)

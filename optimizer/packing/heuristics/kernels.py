@@ -25,16 +25,16 @@ def room_for(
     usage: IntArray,
     residual: IntArray,
     counts: IntArray,
-    wanted: IntArray,
-    group: IntArray,
-    stands: BoolArray,
+    requirements: IntArray,
+    class_group: IntArray,
+    compatible: BoolArray,
 ) -> int:
     """How many more items of class c a bin takes, by its rows and by its cuts."""
     room = room_by_rows(c, usage, residual)
-    for k in range(len(wanted)):
+    for k in range(len(requirements)):
         if room <= 0:
             return 0
-        room = room_by_cut(c, room, counts, wanted[k], group[k], stands[k])
+        room = room_by_cut(c, room, counts, requirements[k], class_group[k], compatible[k])
     return max(0, room)
 
 
@@ -46,9 +46,9 @@ def fill(
     usage: IntArray,
     capacity: IntArray,
     counts: IntArray,
-    wanted: IntArray,
-    group: IntArray,
-    stands: BoolArray,
+    requirements: IntArray,
+    class_group: IntArray,
+    compatible: BoolArray,
 ) -> IntArray:
     """Add as many items as fit to a bin, class by class in the order given; returns what was added."""
     held = counts.copy()
@@ -64,7 +64,7 @@ def fill(
         amount = min(
             remaining[c],
             most[c] - held[c],
-            room_for(c, usage, residual, held, wanted, group, stands),
+            room_for(c, usage, residual, held, requirements, class_group, compatible),
         )
         if amount > 0:
             held[c] += amount
@@ -81,9 +81,9 @@ def polish(
     usage: IntArray,
     capacity: IntArray,
     counts: IntArray,
-    wanted: IntArray,
-    group: IntArray,
-    stands: BoolArray,
+    requirements: IntArray,
+    class_group: IntArray,
+    compatible: BoolArray,
 ) -> None:
     """Swap single items of a bin for more profitable ones while one fits, the best swap each time.
 
@@ -101,15 +101,18 @@ def polish(
         for c in range(n):
             if counts[c] == 0:
                 continue
-            counts[c] -= 1
+            counts[c] -= 1  # cuts must see the bin without the item that goes
             for d in range(n):
                 if profit[d] - profit[c] <= gain or counts[d] >= most[d]:
                     continue
                 fits = True
                 for r in range(m):
                     fits = fits and usage[r, d] <= residual[r] + usage[r, c]
-                for k in range(len(wanted)):
-                    fits = fits and room_by_cut(d, 1, counts, wanted[k], group[k], stands[k]) > 0
+                if not fits:  # matching is asked last, as it takes longest
+                    continue
+                for k in range(len(requirements)):
+                    room = room_by_cut(d, 1, counts, requirements[k], class_group[k], compatible[k])
+                    fits = fits and room > 0
                 if fits:
                     gain, out, into = profit[d] - profit[c], c, d
                     improved = True
@@ -128,9 +131,9 @@ def best_fit(
     most: IntArray,
     usage: IntArray,
     capacity: IntArray,
-    wanted: IntArray,
-    group: IntArray,
-    stands: BoolArray,
+    requirements: IntArray,
+    class_group: IntArray,
+    compatible: BoolArray,
 ) -> IntArray | None:
     """Pack all items into bins of one kind, each class into the fullest bins that take it first.
 
@@ -144,6 +147,8 @@ def best_fit(
         left = remaining[c]
         if left == 0:
             continue
+        # The fullest bins are those with the least room over all rows together, in shares of their capacity.
+        # A class fills one after the other, so one sort per class is enough.
         slack = np.zeros(bins)
         for g in range(bins):
             for r in range(m):
@@ -151,7 +156,7 @@ def best_fit(
         for g in np.argsort(slack):
             amount = min(
                 left, most[c] - held[g, c],
-                room_for(c, usage, residual[g], held[g], wanted, group, stands),
+                room_for(c, usage, residual[g], held[g], requirements, class_group, compatible),
             )  # fmt: skip
             if amount > 0:
                 held[g, c] += amount
@@ -161,12 +166,16 @@ def best_fit(
             if left == 0:
                 break
         while left > 0:
-            if bins == len(held):
+            if bins == len(held):  # doubled, so that copies are few
                 held = np.concatenate((held, np.zeros((bins, n), dtype=np.int64)))
                 residual = np.concatenate((residual, np.zeros((bins, m), dtype=np.int64)))
             for r in range(m):
                 residual[bins, r] = capacity[r]
-            amount = min(left, most[c], room_for(c, usage, residual[bins], held[bins], wanted, group, stands))
+            amount = min(
+                left,
+                most[c],
+                room_for(c, usage, residual[bins], held[bins], requirements, class_group, compatible),
+            )
             if amount <= 0:
                 return None
             held[bins, c] = amount

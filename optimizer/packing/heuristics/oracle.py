@@ -11,7 +11,7 @@ import numpy as np
 from optimizer.packing.heuristics.first_fit import item_weights
 from optimizer.packing.model.cuts import CutTable, cut_tables
 from optimizer.packing.model.problem import TOLERANCE, FloatArray, PackingProblem
-from scenarios.engine import EngineOption
+from scenarios import EngineOption
 
 
 class Oracle(Protocol):

@@ -1,67 +1,76 @@
-"""Checks of single values that a packing problem or `pack` is given; each error names value and remedy."""
+"""Single values that a packing problem or `pack` is given, each as what it must be."""
 
 from __future__ import annotations
 
-from numbers import Real
-
 import numpy as np
-from numpy.typing import NDArray
 
-from scenarios.errors import LorapackError
+from optimizer.packing.model.arrays import FloatArray, IntArray
+from scenarios import Problem
+from scenarios.arguments import is_number
+from scenarios.errors import InputError
 
 
-class PackingError(LorapackError, ValueError):
+class PackingError(InputError):
     """A packing problem, or what was asked of it, is wrong."""
 
+    @classmethod
+    def of(cls, name: str, message: str, remedy: str = "") -> PackingError:
+        """The error of one problem."""
+        return cls([Problem(name, message, remedy)])
 
-def number(name: str, value: object, *, least: float | None = 0.0, finite: bool = True) -> float:
+
+def to_number(name: str, value: object, *, least: float = 0.0, finite: bool = True) -> float:
     """A number of at least ``least``."""
-    wanted = "a finite number" if finite else "a number"
-    if not isinstance(value, Real) or isinstance(value, bool) or np.isnan(float(value)):
-        raise PackingError(f"{name} is {value!r}, must be {wanted}; give one")
+    kind = "a finite number" if finite else "a number"
+    if not is_number(value):
+        raise PackingError.of(name, f"is {value!r}, must be {kind}", "give one")
     if finite and not np.isfinite(float(value)):
-        raise PackingError(f"{name} is {float(value):g}, must be {wanted}; give one")
-    if least is not None and value < least:
-        raise PackingError(f"{name} is {float(value):g}, must be at least {least:g}; raise it")
+        raise PackingError.of(name, f"is {float(value):g}, must be {kind}", "give one")
+    if value < least:
+        raise PackingError.of(name, f"is {float(value):g}, must be at least {least:g}", "raise it")
     return float(value)
 
 
-def whole(name: str, value: object, *, least: int = 0) -> int:
+def to_whole(name: str, value: object, *, least: int = 0) -> int:
     """A whole number of at least ``least``."""
-    given = number(name, value, least=least)
-    if not given.is_integer():
-        raise PackingError(f"{name} is {given:g}, must be a whole number; round it")
+    number = to_number(name, value, least=least)
+    if not number.is_integer():
+        raise PackingError.of(name, f"is {number:g}, must be a whole number", "round it")
     return int(value)  # type: ignore[call-overload, no-any-return]  # of large numbers a float loses digits
 
 
-def floats(name: str, value: object, *, dimensions: int) -> NDArray[np.float64]:
+def to_floats(name: str, value: object, *, dimensions: int) -> FloatArray:
     """An array of at most so many dimensions."""
     try:
         array = np.asarray(value, dtype=np.float64)
     except (TypeError, ValueError):
-        raise PackingError(f"{name} is {value!r:.80}, must hold numbers; give a list or an array") from None
+        message = f"is {value!r:.80}, must hold numbers"
+        raise PackingError.of(name, message, "give a list or an array") from None
     if array.ndim > dimensions:
-        raise PackingError(f"{name} has {array.ndim} dimensions, must have {dimensions}; reshape it")
+        raise PackingError.of(name, f"has {array.ndim} dimensions, must have {dimensions}", "reshape it")
     return array
 
 
-def wholes(name: str, value: object) -> NDArray[np.int64]:
+def to_wholes(name: str, value: object) -> IntArray:
     """A list of whole numbers."""
     if isinstance(value, np.ndarray) and value.dtype == np.int64:
         return value
-    array = floats(name, value, dimensions=1)
+    array = to_floats(name, value, dimensions=1)
     wrong = np.argwhere(~((array == np.rint(array)) & (np.abs(array) <= 2.0**53)))
     if len(wrong):
         shown = f"{name}[{int(wrong[0][0])}]" if array.ndim else name
-        raise PackingError(f"{shown} is {array[tuple(wrong[0])]:g}, must be a whole number; round it")
+        message = f"is {array[tuple(wrong[0])]:g}, must be a whole number"
+        raise PackingError.of(shown, message, "round it")
     return array.astype(np.int64)
 
 
-def members(name: str, value: object, kind: type) -> None:
+def check_members(name: str, value: object, kind: type) -> None:
     """Refuse what is no tuple or list of a class."""
-    wanted = f"must be a tuple or list of {kind.__name__}"
+    expected = f"must be a tuple or list of {kind.__name__}"
     if not isinstance(value, (tuple, list)):
-        raise PackingError(f"{name} is of type {type(value).__name__}, {wanted}; put it into a tuple")
-    for k, one in enumerate(value):
-        if not isinstance(one, kind):
-            raise PackingError(f"{name}[{k}] is of type {type(one).__name__}, {wanted}; build one")
+        message = f"is of type {type(value).__name__}, {expected}"
+        raise PackingError.of(name, message, "put it into a tuple")
+    for k, member in enumerate(value):
+        if not isinstance(member, kind):
+            message = f"is of type {type(member).__name__}, {expected}"
+            raise PackingError.of(f"{name}[{k}]", message, "build one")

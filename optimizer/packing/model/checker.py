@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 from scipy.sparse.csgraph import maximum_flow
 
+from optimizer.packing.model.arrays import FloatArray, IntArray
 from optimizer.packing.model.problem import TOLERANCE, Bin, NoGoodCut, Packing, PackingProblem
 
 
@@ -72,19 +72,19 @@ def _check_bin(problem: PackingProblem, g: int, b: Bin) -> Iterator[Violation]:
         text = f'bin {g}: row {r} of option "{option.name}" is {used[r]:.9g}, above {option.capacity[r]:.9g}'
         yield Violation(ViolationKind.ROW, text)
     for k, cut in enumerate(problem.cuts):
-        if b.option in cut.options and matches(cut, counts, problem.heaviness):
+        if b.option in cut.options and matches(cut, counts, problem.dominance):
             yield Violation(ViolationKind.CUT, f"bin {g}: dominates cut {k}")
 
 
-def matches(cut: NoGoodCut, counts: NDArray[np.int64], heaviness: NDArray[np.float64] | None) -> bool:
+def matches(cut: NoGoodCut, counts: IntArray, dominance: FloatArray | None) -> bool:
     """Whether a bin's items can be matched to all of a cut's, each at least as heavy.
 
     By maximum flow, independent of the conditions that the placers use.
     """
     required, inside = np.flatnonzero(cut.counts), np.flatnonzero(counts)
     compatible = inside[:, None] == required
-    if heaviness is not None:
-        compatible = (heaviness[inside][:, None] >= heaviness[required]).all(axis=-1)
+    if dominance is not None:
+        compatible = (dominance[inside][:, None] >= dominance[required]).all(axis=-1)
     total = int(cut.counts.sum())
     # Nodes: the source, a node per class of the bin, one per class of the cut, the sink.
     size, first_required = len(inside) + len(required) + 2, 1 + len(inside)

@@ -21,48 +21,45 @@ from optimizer.packing.model.problem import BoolArray, FloatArray, IntArray, NoG
 
 @dataclass(frozen=True, eq=False)
 class CutShape:
-    """A cut for matching: what it wants, and which items can stand for it.
+    """A cut for matching: what it requires, and which items are compatible with that.
 
-    Classes of the cut that stand for each other are one *want*; classes of items that stand for the same
-    wants are one *group*. Groups that stand for few wants come first, and wants that few groups stand for.
+    Classes of the cut that are each as heavy as the other are one *requirement*; classes of items that are
+    compatible with the same requirements are one *group*. Groups with few compatible requirements come first,
+    and requirements with few compatible groups.
 
     Parameters
     ----------
-    wanted
-        Items per want, shape (n_wants,).
-    group
-        Group of every class, -1 where it stands for nothing, shape (n_classes,).
-    stands
-        Whether items of a group can stand for a want, shape (n_groups, n_wants).
+    requirements
+        Items per requirement, shape (n_requirements,).
+    class_group
+        Group of every class, -1 where it is compatible with nothing, shape (n_classes,).
+    compatible
+        Whether items of a group can be matched to a requirement, shape (n_groups, n_requirements).
     above
-        Whether the first want is at least as heavy as the second, shape (n_wants, n_wants).
+        Whether the first requirement is at least as heavy as the second, shape (n_requirements,) * 2.
     """
 
-    wanted: IntArray
-    group: IntArray
-    stands: BoolArray
+    requirements: IntArray
+    class_group: IntArray
+    compatible: BoolArray
     above: BoolArray
 
     def dominated_by(self, counts: IntArray) -> bool:
         """Whether a bin with these items dominates the cut."""
-        return _dominates_one(counts, self.wanted[None, :], self.group[None, :], self.stands[None, :, :])
+        one = CutTable(self.requirements[None], self.class_group[None], self.compatible[None])
+        return one.violated(counts)
 
     def covers(self) -> list[tuple[int, int]]:
-        """Pairs of a want and one heavier than it, with none between."""
+        """Pairs of a requirement and one heavier than it, with none between."""
         strict = self.above & ~np.eye(len(self.above), dtype=bool)
         between = strict.astype(np.int64) @ strict.astype(np.int64) > 0
         return [(int(light), int(heavy)) for heavy, light in np.argwhere(strict & ~between)]
 
     def highest(self, group: int) -> IntArray:
-        """Wants of a group with no heavier want in it."""
-        members = np.flatnonzero(self.stands[group])
+        """Compatible requirements of a group than which no other one is heavier."""
+        members = np.flatnonzero(self.compatible[group])
         inner = self.above[np.ix_(members, members)]
         return np.asarray(members[inner.sum(axis=0) == 1])
-
-
-def _dominates_one(counts: IntArray, wanted: IntArray, group: IntArray, stands: BoolArray) -> bool:
-    # A copy may be written to. An array that may not is of another type to numba, which would compile anew.
-    return bool(dominates_one(counts.copy(), wanted, group, stands))
 
 
 def at_least(measures: FloatArray, light: IntArray) -> BoolArray:
@@ -76,38 +73,49 @@ def at_least(measures: FloatArray, light: IntArray) -> BoolArray:
 def cut_shape(counts: IntArray, measures: FloatArray) -> CutShape:
     """The shape of a multiset under the order of `PackingProblem.measures`."""
     support = np.flatnonzero(counts)
-    reach, want = np.unique(at_least(measures, support), axis=1, return_inverse=True)
-    by_reach = np.lexsort((np.arange(reach.shape[1]), reach.sum(axis=0)))
-    reach = reach[:, by_reach]
-    want = np.argsort(by_reach)[want.ravel()]
-    wanted = np.bincount(want, counts[support], len(by_reach)).astype(np.int64)
-    stands, group = np.unique(reach, axis=0, return_inverse=True)
-    by_size = np.lexsort((np.arange(len(stands)), stands.sum(axis=1)))
-    stands, group = stands[by_size], np.argsort(by_size)[group.ravel()]
-    if not stands[0].any():
-        stands, group = stands[1:], group - 1
-    first = support[np.unique(want, return_index=True)[1]]
-    return CutShape(wanted, group.astype(np.int64), stands, at_least(measures, first)[first])
+    # Classes of the cut with equal columns are one requirement: the same classes are at least as heavy.
+    compatible, requirement = np.unique(at_least(measures, support), axis=1, return_inverse=True)
+    # The greedy matching serves requirements in this order: those that few classes can serve come first.
+    few_first = np.lexsort((np.arange(compatible.shape[1]), compatible.sum(axis=0)))
+    compatible = compatible[:, few_first]
+    requirement = np.argsort(few_first)[requirement.ravel()]
+    requirements = np.bincount(requirement, counts[support], len(few_first)).astype(np.int64)
+    # Classes with equal rows are one group, and groups that can serve little come first, for the same reason.
+    compatible, class_group = np.unique(compatible, axis=0, return_inverse=True)
+    few_first = np.lexsort((np.arange(len(compatible)), compatible.sum(axis=1)))
+    compatible, class_group = compatible[few_first], np.argsort(few_first)[class_group.ravel()]
+    # A group that can serve nothing is then the first one; its classes get -1.
+    if not compatible[0].any():
+        compatible, class_group = compatible[1:], class_group - 1
+    first = support[np.unique(requirement, return_index=True)[1]]
+    above = at_least(measures, first)[first]
+    return CutShape(requirements, class_group.astype(np.int64), compatible, above)
 
 
 @dataclass(frozen=True, eq=False)
 class CutTable:
     """The cuts of one option as arrays for compiled code, padded to the largest cut.
 
-    Shapes (n_cuts, n_wants), (n_cuts, n_classes) and (n_cuts, n_groups, n_wants), as in `CutShape`; wants
-    beyond a cut's own are 0.
+    Shapes (n_cuts, n_requirements), (n_cuts, n_classes) and (n_cuts, n_groups, n_requirements), as in
+    `CutShape`; requirements beyond a cut's own are 0.
     """
 
-    wanted: IntArray
-    group: IntArray
-    stands: BoolArray
+    requirements: IntArray
+    class_group: IntArray
+    compatible: BoolArray
 
     def __len__(self) -> int:
-        return len(self.wanted)
+        return len(self.requirements)
+
+    @property
+    def arrays(self) -> tuple[IntArray, IntArray, BoolArray]:
+        """What compiled code takes."""
+        return self.requirements, self.class_group, self.compatible
 
     def violated(self, counts: IntArray) -> bool:
         """Whether a bin with these items dominates some cut."""
-        return len(self) > 0 and _dominates_one(counts, self.wanted, self.group, self.stands)
+        # A copy may be written to; to numba an array that may not is of another type, to be compiled anew.
+        return len(self) > 0 and bool(dominates_one(counts.copy(), *self.arrays))
 
 
 def cut_tables(problem: PackingProblem) -> tuple[CutTable, ...]:
@@ -121,16 +129,16 @@ def cut_tables(problem: PackingProblem) -> tuple[CutTable, ...]:
 
 
 def _table(shapes: list[CutShape], n_classes: int) -> CutTable:
-    wants = max((len(s.wanted) for s in shapes), default=0)
-    groups = max((len(s.stands) for s in shapes), default=0)
-    wanted = np.zeros((len(shapes), wants), dtype=np.int64)
-    group = np.zeros((len(shapes), n_classes), dtype=np.int64)
-    stands = np.zeros((len(shapes), groups, wants), dtype=bool)
+    n_requirements = max((len(s.requirements) for s in shapes), default=0)
+    n_groups = max((len(s.compatible) for s in shapes), default=0)
+    requirements = np.zeros((len(shapes), n_requirements), dtype=np.int64)
+    class_group = np.zeros((len(shapes), n_classes), dtype=np.int64)
+    compatible = np.zeros((len(shapes), n_groups, n_requirements), dtype=bool)
     for k, shape in enumerate(shapes):
-        wanted[k, : len(shape.wanted)] = shape.wanted
-        group[k] = shape.group
-        stands[k, : len(shape.stands), : len(shape.wanted)] = shape.stands
-    return CutTable(wanted, group, stands)
+        requirements[k, : len(shape.requirements)] = shape.requirements
+        class_group[k] = shape.class_group
+        compatible[k, : len(shape.compatible), : len(shape.requirements)] = shape.compatible
+    return CutTable(requirements, class_group, compatible)
 
 
 def needed_cuts(problem: PackingProblem) -> tuple[NoGoodCut, ...]:

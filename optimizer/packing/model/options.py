@@ -48,6 +48,7 @@ def useful_options(problem: PackingProblem) -> tuple[int, ...]:
     Option b is superfluous if a holds whatever b holds, costs no more, is no scarcer, and, where latency
     counts, is no slower. That is read off rows: every row of a is implied by one of b.
     """
+    # Of options that cover each other the first is kept.
     kept: list[int] = []
     for b in range(len(problem.options)):
         if problem.rows[b].most.any() and not any(

@@ -89,6 +89,8 @@ class LocalSearchParams(Params):
     """Exchanges of items between two bins that level loads at most."""
     tries: Annotated[int, Field(ge=1)] = 8
     """Exchanges between the same two bins that are tried, the best first, before another pair is."""
+    slowest_bins: Annotated[int, Field(ge=1)] = 4
+    """Bins from the slowest one on that are relieved where the mean latency counts."""
     dealt_pieces: Annotated[int, Field(ge=1)] = 4
     """Pieces of a bin's even share in which a class is dealt, of at least one item each."""
 

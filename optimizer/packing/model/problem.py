@@ -13,16 +13,24 @@ from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from optimizer.packing.model.argument_checks import PackingError as PackingError
-from optimizer.packing.model.argument_checks import floats, members, number, whole, wholes
+from optimizer.packing.model.argument_checks import (
+    check_members,
+    to_floats,
+    to_number,
+    to_whole,
+    to_wholes,
+)
+from optimizer.packing.model.arrays import BoolArray as BoolArray
+from optimizer.packing.model.arrays import FloatArray as FloatArray
+from optimizer.packing.model.arrays import IntArray as IntArray
+from optimizer.packing.model.problem_checks import option_problems, problem_problems
 from optimizer.packing.model.scaling import ScaledRows, integer_rows
-from scenarios.engine import EngineOption, Regime
-
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
-BoolArray = NDArray[np.bool_]
+from scenarios import EngineOption
+from scenarios.arguments import refuse
+from scenarios.engine import Regime
 
 Objective = Literal["price", "worst", "mean"]
 """What to minimise: the sum of the bins' prices, or the worst or mean latency over ``max_bins`` bins."""
@@ -71,21 +79,16 @@ class PackingOption:
     latency_offset: FloatArray | None = None
 
     def __post_init__(self) -> None:
-        where = f'option "{self.name}": '
-        usage = np.atleast_2d(floats(f"{where}usage", self.usage, dimensions=2))
-        _set(self, "usage", usage)
-        _set(self, "capacity", np.atleast_1d(floats(f"{where}capacity", self.capacity, dimensions=1)))
-        allowed = np.ones(usage.shape[1], bool) if self.allowed is None else np.asarray(self.allowed, bool)
-        _set(self, "allowed", allowed)
-        _check_option(self)
-        if (self.latency_usage is None) != (self.latency_offset is None):
-            raise PackingError(f"{where}give latency_usage and latency_offset, or neither")
-        if self.latency_usage is not None and self.latency_offset is not None:
-            pieces = floats(f"{where}latency_usage", self.latency_usage, dimensions=2)
-            offset = floats(f"{where}latency_offset", self.latency_offset, dimensions=1)
-            _set(self, "latency_usage", np.atleast_2d(pieces))
-            _set(self, "latency_offset", np.atleast_1d(offset))
-            _check_latency(self)
+        for name, dimensions in (("usage", 2), ("capacity", 1), ("latency_usage", 2), ("latency_offset", 1)):
+            if getattr(self, name) is not None:
+                array = to_floats(f'option "{self.name}": {name}', getattr(self, name), dimensions=dimensions)
+                _set(self, name, array.reshape((1,) * (dimensions - array.ndim) + array.shape))
+        allowed = np.ones(self.usage.shape[1]) if self.allowed is None else self.allowed
+        _set(self, "allowed", np.asarray(allowed, dtype=bool))
+        to_number(f'option "{self.name}": price', self.price)
+        if self.limit is not None:
+            _set(self, "limit", to_whole(f'option "{self.name}": limit', self.limit))
+        refuse(option_problems(self), PackingError)
 
     @property
     def key(self) -> tuple[EngineOption, Regime]:
@@ -112,7 +115,8 @@ class PackingOption:
             If the option has no latency rows.
         """
         if self.latency_usage is None or self.latency_offset is None:
-            raise PackingError(f'option "{self.name}" has no latency rows; give latency_usage and _offset')
+            remedy = "give latency_usage and _offset"
+            raise PackingError.of(f'option "{self.name}"', "has no latency rows", remedy)
         return float((self.latency_usage @ counts + self.latency_offset).max())
 
 
@@ -123,55 +127,12 @@ def _set(instance: object, name: str, value: object) -> None:
     object.__setattr__(instance, name, value)
 
 
-def _check_option(option: PackingOption) -> None:
-    where, usage, capacity = f'option "{option.name}"', option.usage, option.capacity
-    if not len(usage):
-        raise PackingError(f"{where}: usage has no rows; give one of zeros where nothing limits a bin")
-    if usage.shape[0] != len(capacity):
-        raise PackingError(f"{where}: usage has {usage.shape[0]} rows, capacity {len(capacity)}")
-    if option.fits_class.shape != (usage.shape[1],):
-        raise PackingError(f"{where}: allowed has shape {option.fits_class.shape}, not ({usage.shape[1]},)")
-    if not (np.isfinite(usage).all() and np.isfinite(capacity).all()):
-        raise PackingError(f"{where}: usage and capacity must be finite")
-    if (usage < 0).any():
-        r, c = np.argwhere(usage < 0)[0]
-        raise PackingError(
-            f"{where}: usage[{r}, {c}] is {usage[r, c]:g}, below 0; replace it by 0, which is conservative"
-        )
-    if (capacity < 0).any():
-        raise PackingError(f"{where}: capacity {capacity.min():g} is below 0; drop the option")
-    if number(f"{where}: price", option.price) == 0:
-        raise PackingError(f"{where}: price is 0, must be above 0; give what a bin costs, or 1")
-    if option.limit is not None:
-        _set(option, "limit", whole(f"{where}: limit", option.limit))
-
-
-def _check_latency(option: PackingOption) -> None:
-    where, pieces, offset = f'option "{option.name}"', option.latency_usage, option.latency_offset
-    assert pieces is not None
-    assert offset is not None
-    if pieces.shape != (len(offset), option.usage.shape[1]) or not len(offset):
-        raise PackingError(
-            f"{where}: latency_usage has shape {pieces.shape}, must be "
-            f"({max(1, len(offset))}, {option.usage.shape[1]})"
-        )
-    if not (np.isfinite(pieces).all() and np.isfinite(offset).all()):
-        raise PackingError(f"{where}: latency_usage and latency_offset must be finite")
-    if (pieces < 0).any():
-        raise PackingError(f"{where}: latency_usage {pieces.min():g} is below 0; replace it by 0")
-    if offset.max() < 0:
-        raise PackingError(
-            f"{where}: the largest latency_offset is {offset.max():g}, so a bin's latency may be below 0; "
-            "add a piece of offset 0"
-        )
-
-
 @dataclass(frozen=True, eq=False)
 class NoGoodCut:
     """A multiset of items that a bin must not hold, nor anything that dominates it.
 
     A bin dominates the multiset if its items can be matched one to one to the multiset's so that each
-    is at least as heavy (``PackingProblem.heaviness``) as the one it is matched to.
+    is at least as heavy (``PackingProblem.dominance``) as the one it is matched to.
 
     Parameters
     ----------
@@ -186,11 +147,12 @@ class NoGoodCut:
 
     def __post_init__(self) -> None:
         if not isinstance(self.options, (tuple, list)):
-            raise PackingError(f"options of a cut is {self.options!r}, must be a tuple of indices; give one")
-        _set(self, "options", tuple(whole("an option of a cut", o) for o in self.options))
-        _set(self, "counts", wholes("counts of a cut", self.counts))
+            message = f"is {self.options!r}, must be a tuple of indices"
+            raise PackingError.of("options of a cut", message, "give one")
+        _set(self, "options", tuple(to_whole("an option of a cut", o) for o in self.options))
+        _set(self, "counts", to_wholes("counts of a cut", self.counts))
         if (self.counts < 0).any() or not self.counts.any():
-            raise PackingError("a cut needs counts of at least 0, and one above 0")
+            raise PackingError.of("a cut", "needs counts of at least 0, and one above 0")
 
 
 @dataclass(frozen=True, eq=False)
@@ -243,9 +205,9 @@ class PackingProblem:
         Most total price; None: no limit.
     cuts
         Multisets that bins must not dominate.
-    heaviness
+    dominance
         How heavy an item is by several measures, shape (n_classes, n_measures): one of class a can stand
-        for one of class b in a cut if it is no lighter by any, ``(heaviness[a] >= heaviness[b]).all()``.
+        for one of class b in a cut if it is no lighter by any, ``(dominance[a] >= dominance[b]).all()``.
         None: only a class for itself.
     objective
         ``price``: least sum of prices. ``worst``, ``mean``: least worst or mean latency over the
@@ -263,22 +225,28 @@ class PackingProblem:
     max_bins: int | None = None
     budget: float | None = None
     cuts: tuple[NoGoodCut, ...] = ()
-    heaviness: FloatArray | None = None
+    dominance: FloatArray | None = None
     objective: Objective = "price"
     class_names: tuple[str, ...] = ()
     rates: FloatArray | None = None
 
     def __post_init__(self) -> None:
-        _set(self, "counts", wholes("counts", self.counts))
-        members("options", self.options, PackingOption)
-        members("cuts", self.cuts, NoGoodCut)
+        _set(self, "counts", to_wholes("counts", self.counts))
+        check_members("options", self.options, PackingOption)
+        check_members("cuts", self.cuts, NoGoodCut)
         _set(self, "options", tuple(self.options))
         _set(self, "cuts", tuple(self.cuts))
-        if self.heaviness is not None:
-            _set(self, "heaviness", floats("heaviness", self.heaviness, dimensions=2))
+        if self.dominance is not None:
+            _set(self, "dominance", to_floats("dominance", self.dominance, dimensions=2))
         if self.rates is not None:
-            _set(self, "rates", floats("rates", self.rates, dimensions=1))
-        _check_problem(self)
+            _set(self, "rates", to_floats("rates", self.rates, dimensions=1))
+        if self.max_bins is not None:
+            _set(self, "max_bins", to_whole("max_bins", self.max_bins, least=1))
+        if self.budget is not None:
+            to_number("budget", self.budget)
+        refuse(problem_problems(self), PackingError)
+        limits = self.device_limits.items()
+        _set(self, "device_limits", {d: to_whole(f"device_limits[{d!r}]", n) for d, n in limits})
 
     @classmethod
     def bin_packing(cls, sizes: ArrayLike, capacity: float) -> PackingProblem:
@@ -289,12 +257,12 @@ class PackingProblem:
         PackingError
             If a size is not above 0, or above the capacity.
         """
-        values = floats("sizes", sizes, dimensions=1)
-        capacity = number("capacity", capacity)
+        values = to_floats("sizes", sizes, dimensions=1)
+        capacity = to_number("capacity", capacity)
         if values.ndim != 1 or not len(values) or not np.isfinite(values).all() or values.min() <= 0:
-            raise PackingError("sizes must be a list of finite numbers above 0")
+            raise PackingError.of("sizes", "must be a list of finite numbers above 0")
         if values.max() > capacity:
-            raise PackingError(f"size {values.max():g} is above the capacity {capacity:g}")
+            raise PackingError.of("size", f"{values.max():g} is above the capacity {capacity:g}")
         distinct, counts = np.unique(-values, return_counts=True)
         option = PackingOption("bin", usage=-distinct[None, :], capacity=np.array([capacity]))
         return cls(counts, (option,), class_names=tuple(f"{-size:g}" for size in distinct))
@@ -321,9 +289,9 @@ class PackingProblem:
 
     @cached_property
     def measures(self) -> FloatArray:
-        """`heaviness`, or where there is none, measures by which every class compares with itself alone."""
-        if self.heaviness is not None:
-            return self.heaviness
+        """`dominance`, or where there is none, measures by which every class compares with itself alone."""
+        if self.dominance is not None:
+            return self.dominance
         index = np.arange(self.n_classes, dtype=np.float64)
         return np.column_stack([index, -index])
 
@@ -368,68 +336,3 @@ class PackingProblem:
 def _share(option: PackingOption) -> FloatArray:
     full = np.where(option.capacity > 0, option.capacity, 1.0)
     return np.asarray(option.usage / full[:, None], dtype=np.float64)
-
-
-def _check_problem(problem: PackingProblem) -> None:
-    n = problem.n_classes
-    if problem.counts.ndim != 1 or not problem.n_items or (problem.counts < 0).any():
-        raise PackingError("counts must be a list of numbers of at least 0, with at least one item")
-    if not problem.options:
-        raise PackingError("there is no option; at least one way to open a bin is needed")
-    for option in problem.options:
-        if option.usage.shape[1] != n:
-            raise PackingError(
-                f'option "{option.name}": usage has {option.usage.shape[1]} classes, counts has {n}'
-            )
-    if problem.class_names and len(problem.class_names) != n:
-        raise PackingError(f"class_names has {len(problem.class_names)} names for {n} classes")
-    if problem.rates is not None and problem.rates.shape != (n,):
-        raise PackingError(f"rates has shape {problem.rates.shape}, not ({n},)")
-    _check_heaviness(problem)
-    for cut in problem.cuts:
-        if cut.counts.shape != (n,) or not all(0 <= o < len(problem.options) for o in cut.options):
-            raise PackingError("a cut names an option that does not exist, or has other classes")
-    _check_limits(problem)
-    if problem.objective not in ("price", "worst", "mean"):
-        raise PackingError(f'objective is "{problem.objective}", must be price, worst or mean')
-    if problem.objective != "price":
-        if problem.max_bins is None:
-            raise PackingError(f"objective {problem.objective} needs max_bins, the number of bins given")
-        for option in problem.options:
-            if option.latency_usage is None:
-                raise PackingError(
-                    f'option "{option.name}" has no latency rows, which objective {problem.objective} needs'
-                )
-
-
-def _check_heaviness(problem: PackingProblem) -> None:
-    heaviness, n = problem.heaviness, problem.n_classes
-    if heaviness is None:
-        return
-    if heaviness.ndim != 2 or len(heaviness) != n:
-        raise PackingError(
-            f"heaviness has shape {heaviness.shape}, must be ({n}, measures); give a row per class"
-        )
-    if np.isnan(heaviness).any():
-        c, k = np.argwhere(np.isnan(heaviness))[0]
-        raise PackingError(f"heaviness[{c}, {k}] is nan, must be a number; give one")
-
-
-def _check_limits(problem: PackingProblem) -> None:
-    if not isinstance(problem.device_limits, Mapping):
-        raise PackingError(
-            f"device_limits is {problem.device_limits!r:.80}, must be a mapping; give a number by device"
-        )
-    devices = {option.device for option in problem.options}
-    for device in problem.device_limits:
-        if device not in devices:
-            raise PackingError(
-                f"device_limits names {device!r}, which no option has; drop it, or name one of "
-                f"{', '.join(sorted(devices))}"
-            )
-    limits = {d: whole(f"device_limits[{d!r}]", limit) for d, limit in problem.device_limits.items()}
-    _set(problem, "device_limits", limits)
-    if problem.max_bins is not None:
-        _set(problem, "max_bins", whole("max_bins", problem.max_bins, least=1))
-    if problem.budget is not None:
-        number("budget", problem.budget)

@@ -15,7 +15,8 @@ from fractions import Fraction
 from math import lcm
 
 import numpy as np
-from numpy.typing import NDArray
+
+from optimizer.packing.model.arrays import BoolArray, FloatArray, IntArray
 
 RESOLUTION = 10_000_000
 """Integer capacity of a row that has no exact scaling."""
@@ -45,17 +46,17 @@ class ScaledRows:
         Whether the integers are an exact multiple of the given figures.
     """
 
-    usage: NDArray[np.int64]
-    capacity: NDArray[np.int64]
-    most: NDArray[np.int64]
+    usage: IntArray
+    capacity: IntArray
+    most: IntArray
     exact: bool
 
 
 def integer_rows(
-    usage: NDArray[np.float64],
-    capacity: NDArray[np.float64],
-    allowed: NDArray[np.bool_],
-    counts: NDArray[np.int64],
+    usage: FloatArray,
+    capacity: FloatArray,
+    allowed: BoolArray,
+    counts: IntArray,
 ) -> ScaledRows:
     """Scale rows to integers.
 
@@ -74,6 +75,7 @@ def integer_rows(
     exact = True
     most = np.where(allowed, counts, 0)
     for r in range(m):
+        # Items that do not fit alone are taken out first: their usage may need a finer scale than the rest.
         fits = allowed & (usage[r] <= capacity[r] * (1 + 1e-12))
         most = np.where(fits, most, 0)
         ints[r], room[r], row_exact = _scale(np.where(fits, usage[r], 0.0), float(capacity[r]))
@@ -84,8 +86,9 @@ def integer_rows(
     return ScaledRows(np.where(most > 0, ints, 0), room, most, exact)
 
 
-def _scale(usage: NDArray[np.float64], capacity: float) -> tuple[NDArray[np.int64], int, bool]:
+def _scale(usage: FloatArray, capacity: float) -> tuple[IntArray, int, bool]:
     """One row as integers: usage, capacity, whether the scaling is exact."""
+    # What is 0 but for rounding would make a scaling to small integers impossible.
     usage = np.where(usage < _NOISE * capacity, 0.0, usage)
     scaled = _exact(usage, capacity)
     if scaled is None and capacity > 0:
@@ -95,20 +98,22 @@ def _scale(usage: NDArray[np.float64], capacity: float) -> tuple[NDArray[np.int6
     return np.ceil(usage * (RESOLUTION / capacity) - 1e-6).astype(np.int64), RESOLUTION, False
 
 
-def _exact(usage: NDArray[np.float64], capacity: float) -> tuple[NDArray[np.int64], int] | None:
+def _exact(usage: FloatArray, capacity: float) -> tuple[IntArray, int] | None:
     """A row as the smallest integers that are a multiple of it; None if there are none."""
+    # Whole numbers are exact as they are, also the large ones that `exact_factor` refuses.
     largest = float(usage.max(initial=0.0))
     whole = largest <= _LARGEST_WHOLE and bool((usage == np.rint(usage)).all())
     factor = 1.0 if whole else exact_factor(usage)
     if factor is None:
         return None
     ints = np.rint(usage * factor).astype(np.int64)
+    # The capacity may be rounded down to a multiple of what all usages have in common: none reaches between.
     divisor = max(1, int(np.gcd.reduce(ints)))
     room = int(np.floor(capacity * factor * (1 + 1e-12))) // divisor
     return (ints // divisor, room) if room <= _LARGEST_EXACT else None
 
 
-def exact_factor(values: NDArray[np.float64]) -> float | None:
+def exact_factor(values: FloatArray) -> float | None:
     """Smallest power of ten up to 10^6, else least denominator, that makes all values integers.
 
     None if there is none: some value is no fraction of a denominator up to 1,000, or the integers are large.
@@ -122,9 +127,9 @@ def exact_factor(values: NDArray[np.float64]) -> float | None:
     return _common_denominator(values)
 
 
-def _common_denominator(values: NDArray[np.float64]) -> float | None:
+def _common_denominator(values: FloatArray) -> float | None:
     common = 1
-    for value in np.unique(values)[::-1].tolist():
+    for value in np.unique(values)[::-1].tolist():  # large ones first: they exceed the limits soonest
         fraction = Fraction(value).limit_denominator(_LARGEST_DENOMINATOR)
         common = lcm(common, fraction.denominator)
         if abs(float(fraction) - value) > 1e-12 * value or common * value > _LARGEST_EXACT:

@@ -12,7 +12,7 @@ import numpy as np
 from optimizer.packing.model.params import PackingParams
 from optimizer.packing.model.problem import Packing, PackingProblem
 from optimizer.packing.model.scaling import exact_factor
-from scenarios.stopping.deadline import Deadline
+from scenarios import Deadline
 
 
 class Status(StrEnum):

@@ -1,0 +1,304 @@
+"""What a result says to people: the outcome in a few lines, a table of its GPUs, notes, who goes where."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from rich.text import Text
+
+from optimizer.packing.registry import METHODS
+from optimizer.search.objectives import LATENCY_OBJECTIVES
+from scenarios import LatencyLimits, ServiceLevelObjectives, visible
+from scenarios.text.formatting import choice, counted
+from scenarios.text.tables import Column, Listing, Mark, Part, Table, cell_text, marked, table
+from twin import Criterion
+from twin.violations import LATENCIES
+
+if TYPE_CHECKING:
+    from optimizer.result import Result
+    from scenarios import Scenario
+    from twin import GPUVerdict
+
+WORTH_TELLING_S = 2.0
+"""Seconds of preparation from which on a summary tells them."""
+
+CLOSE = 0.05
+"""Distance to a limit, as a share of it, below which a figure is close to it."""
+
+QUEUE_S = 3.0
+"""Mean time to first token of a GPU, in seconds, from which on requests wait rather than are served."""
+
+_STOPPED = {
+    "time_limit": ", stopped by the time limit",
+    "gap_limit": ", stopped at the gap limit",
+    "interrupted": ", interrupted",
+}
+"""What a search that did not come to its own end says of that."""
+
+
+def result_parts(result: Result) -> list[Part]:
+    """All of a result: the outcome, every GPU with its adapters in short, and last what should be noted."""
+    return [
+        *outcome_lines(result),
+        *preparation_note([result]),
+        *gpu_parts(result),
+        *_adapters(result),
+        *queue_note([result]),
+        *rejections(result),
+    ]
+
+
+# --- the outcome -------------------------------------------------------------------------------------
+
+
+def outcome_lines(result: Result) -> list[Text]:
+    """The outcome in two or three lines, and what the twin notes."""
+    lines = [Text(visible(f"{result.scenario.name}, {result.method}: {result.message}"))]
+    if result.gpus is not None:
+        adapters = counted(result.scenario.n_adapters, "adapter") + _only_device(result)
+        proof = "; ".join(filter(None, (_proof(result), *_later_values(result))))
+        lines.append(Text(f"{counted(result.gpus, 'GPU')} for {adapters}; {proof}"))
+    work = f"; {counted(result.iterations, 'round')}, {counted(result.cuts, 'cut')}"
+    took = f", search {result.search_seconds:.1f} s{_STOPPED.get(result.stop_reason, '')}"
+    lines.append(Text.assemble("twin: ", _verdict(result), work, took))
+    notes = result.validation.notes if result.validation else []
+    return [*lines, *(Text(f"note: {visible(note)}") for note in notes)]
+
+
+def _only_device(result: Result) -> str:
+    """The device of all GPUs; empty where they have several, which a table shows then."""
+    devices = {gpu.device for gpu in result.placement.gpus} if result.placement else set()
+    return f" on {visible(devices.pop())}" if len(devices) == 1 else ""
+
+
+def objective_text(name: str, value: float) -> str:
+    """The value of an objective by its name, with its unit: ``cost 12.4 per hour``, ``latency 46.04 ms``."""
+    if name == "gpus":
+        return counted(round(value), "GPU")
+    if name == "cost":
+        return f"cost {cell_text(float(value))} per hour"
+    objective = LATENCY_OBJECTIVES[name]
+    figure = f"{value:.1%} of a GPU" if objective.figure is None else f"{cell_text(float(value))} ms"
+    return f"{name} {figure}"
+
+
+def objective_heading(name: str) -> str:
+    """The heading of a column with values of an objective."""
+    if name == "cost":
+        return "cost/h"
+    objective = LATENCY_OBJECTIVES.get(name)
+    return name if objective is None or objective.figure is None else f"{name} ms"
+
+
+def _proof(result: Result) -> str:
+    """Value of the first objective, unless it is the number of GPUs, and what is proven of it."""
+    first, value = result.objectives[0], result.objective
+    parts = [] if value is None or first == "gpus" else [objective_text(first, value)]
+    parts.append(_no_bound(result, first) if result.bound is None else f"bound {result.bound:g}")
+    parts += [] if result.gap is None else [f"gap {result.gap:.1%}"]
+    parts += [] if result.outer_bound is None else [f"outer bound {result.outer_bound:g}"]
+    return ", ".join(parts)
+
+
+def _no_bound(result: Result, first: str) -> str:
+    """Why nothing is proven."""
+    if first in LATENCY_OBJECTIVES:
+        measured = LATENCY_OBJECTIVES[first].figure is not None
+        return f"no bound: {'the twin measures it, ' if measured else ''}only gpus and cost are proven"
+    method = METHODS.get("exact" if result.method == "replan" else result.method)  # baselines are none
+    if method is not None and method.exact:
+        return "no bound: the search ended before one was proven"
+    return f"no bound: {result.method} proves none, exact does"
+
+
+def _later_values(result: Result) -> list[str]:
+    values = zip(result.objectives, result.objective_values, strict=False)
+    return [
+        f"then {objective_text(name, value)}"
+        for k, (name, value) in enumerate(values)
+        if k and value is not None
+    ]
+
+
+def _verdict(result: Result) -> Text:
+    return marked("no plan to judge", None) if result.validation is None else verdict_word(result.accepted)
+
+
+def verdict_word(accepted: bool | None) -> Text:
+    """What the twin says of a GPU or a plan."""
+    if accepted is None:
+        return marked(None, None)
+    return marked("accepted", "good") if accepted else marked("REJECTED", "bad")
+
+
+def preparation_note(results: Sequence[Result]) -> list[str]:
+    """How long compiling and learning took, if it is worth telling; no search is slower for it."""
+    seconds = sum(result.preparation_seconds for result in results)
+    if seconds < WORTH_TELLING_S:
+        return []
+    return [f"before the search: {seconds:.0f} s of compiling and learning, kept for the next time"]
+
+
+# --- the GPUs ----------------------------------------------------------------------------------------
+
+
+def gpu_parts(result: Result) -> list[Part]:
+    """A table of the GPUs in the order of their numbers, and the limits behind it."""
+    if result.placement is None:
+        return []
+    limits = limited_latencies(result.scenario.service_levels)
+    return [_gpu_table(result, limits), *_limits_note(limits)]
+
+
+def rejections(result: Result) -> list[Text]:
+    """Why GPUs are rejected."""
+    rejected = result.validation.rejected if result.validation else ()
+    return [marked(f"GPU {v.gpu} rejected: {'; '.join(v.reasons)}", "bad") for v in rejected]
+
+
+def limited_latencies(levels: ServiceLevelObjectives) -> dict[Criterion, float]:
+    """The latencies that service levels limit, with their limits in ms."""
+    return {code: limit for code in LATENCIES if (limit := code.limit_ms(levels)) is not None}
+
+
+def headroom(verdict: GPUVerdict, limits: Mapping[Criterion, float]) -> float | None:
+    """How far the nearest of some limits is, as a share of it; None where one was not measured."""
+    margins = [verdict.margins.get(code) for code in limits]
+    return None if None in margins else min((m for m in margins if m is not None), default=None)
+
+
+def headroom_cell(share: float | None) -> Text:
+    """A headroom in percent, rounded down, so that what is missed never looks met."""
+    return marked(None if share is None else f"{math.floor(share * 100 + 1e-9)}%", distance_mark(share))
+
+
+def distance_mark(share: float | None) -> Mark | None:
+    """Whether a limit is missed or close."""
+    if share is None or share >= CLOSE:
+        return None
+    return "bad" if share < 0 else "close"
+
+
+def _gpu_table(result: Result, limits: Mapping[Criterion, float]) -> Table:
+    assert result.placement is not None
+    verdicts = {v.gpu: v for v in result.validation.gpus} if result.validation else {}
+    gpus = sorted(result.placement.gpus, key=lambda gpu: gpu.gpu)
+    several = not _only_device(result)
+    plain = [f for f in ("itl", "ttft") if not any((c.metric, c.statistic) == (f, "mean") for c in limits)]
+    columns = [
+        Column(">GPU"), *([Column("device", 5)] if several else []),
+        Column(">LoRAs", 4), Column(">slots", 6), Column(">rank", 7),
+        Column("twin"),
+        Column(">offered", 8), Column(">served", 5), Column(">worst", 3),
+        *(Column(f">{code.metric.upper()} {code.statistic} ms", 1) for code in limits),
+        *([Column(">headroom")] if limits else []),
+        *(Column(f">{figure.upper()} ms", 2) for figure in plain),
+    ]  # fmt: skip
+    queueing = not limits_ttft(result.scenario)
+    rows = []
+    for gpu in gpus:
+        own = [
+            gpu.gpu,
+            *([gpu.device] if several else []),
+            len(gpu.adapters),
+            gpu.max_loras,
+            gpu.max_lora_rank,
+        ]
+        verdict = verdicts.get(gpu.gpu)
+        rest = [None] * (len(columns) - len(own))
+        rows.append([*own, *(_verdict_cells(verdict, limits, plain, queueing) if verdict else rest)])
+    return table(columns, rows)
+
+
+def _verdict_cells(
+    verdict: GPUVerdict, limits: Mapping[Criterion, float], plain: Sequence[str], queueing: bool
+) -> list[object]:
+    share = verdict.margins.get(Criterion.ADAPTER_SERVED_SHARE)
+    margins = [(verdict.margins.get(code), limit) for code, limit in limits.items()]
+    slow = queueing and (verdict.ttft_ms or 0.0) > 1e3 * QUEUE_S
+    values = {"itl": verdict.itl_ms, "ttft": marked(verdict.ttft_ms, "close" if slow else None)}
+    return [
+        verdict_word(verdict.accepted), verdict.offered_tok_per_s, verdict.served_tok_per_s,
+        marked(f"{verdict.worst_served_share:.1%}", distance_mark(share)),
+        *(None if m is None else marked((1 - m) * limit, distance_mark(m)) for m, limit in margins),
+        *([headroom_cell(headroom(verdict, limits))] if limits else []),
+        *(values[figure] for figure in plain),
+    ]  # fmt: skip
+
+
+def _limits_note(limits: Mapping[Criterion, float]) -> list[str]:
+    if not limits:
+        return []
+    named = [f"{code.metric.upper()} {code.statistic} {limit:,g} ms" for code, limit in limits.items()]
+    return [f"limits of a GPU: {choice(named, 'and')}; headroom: distance to the nearest, as a share of it"]
+
+
+def gpu_ranges(result: Result) -> str:
+    """The GPUs of a large plan in one sentence: their figures from the least to the largest."""
+    verdicts = result.validation.gpus if result.validation else ()
+    assert result.placement is not None
+    parts = [f"{_range([len(gpu.adapters) for gpu in result.placement.gpus], '{:d}')} adapters each"]
+    for form, values in (
+        ("mean ITL {} ms", [v.itl_ms for v in verdicts]),
+        ("mean TTFT {} ms", [v.ttft_ms for v in verdicts]),
+    ):
+        known = [value for value in values if value is not None]
+        parts += [form.format(_range(known))] if known else []
+    if verdicts:
+        parts.append(f"worst adapter served {_range([v.worst_served_share for v in verdicts], '{:.1%}')}")
+    return f"its {counted(len(result.placement.gpus), 'GPU')}: {', '.join(parts)}"
+
+
+def _range(values: Sequence[float], form: str = "") -> str:
+    ends = [form.format(value) if form else cell_text(value) for value in (min(values), max(values))]
+    return " to ".join(dict.fromkeys(ends))
+
+
+# --- notes -------------------------------------------------------------------------------------------
+
+
+def limits_ttft(scenario: Scenario) -> bool:
+    """Whether any service level of a scenario limits the time to first token."""
+    own = [group.levels.ttft_ms for group in scenario.classes if group.levels is not None]
+    return any(limits != LatencyLimits() for limits in (scenario.service_levels.ttft_ms, *own))
+
+
+def queue_note(results: Sequence[Result]) -> list[Text]:
+    """That requests queue in plans of one scenario which no service level keeps from it."""
+    if not results or limits_ttft(results[0].scenario):
+        return []
+    worst = [(result.method, _worst_ttft_s(result)) for result in results]
+    slow = [
+        f"{seconds:.3g} s ({method})" if len(results) > 1 else f"{seconds:.3g} s"
+        for method, seconds in worst
+        if seconds > QUEUE_S
+    ]
+    if not slow:
+        return []
+    text = (
+        "note: requests queue, as no service level limits that: mean TTFT of a GPU is up to "
+        f"{choice(slow, 'and')}; give service_levels, such as ttft_ms: {{p99: 2000}}"
+    )
+    return [marked(text, "close")]
+
+
+def _worst_ttft_s(result: Result) -> float:
+    gpus = result.validation.gpus if result.validation else ()
+    return max((gpu.ttft_ms for gpu in gpus if gpu.ttft_ms is not None), default=0.0) / 1e3
+
+
+# --- who goes where ----------------------------------------------------------------------------------
+
+
+def _adapters(result: Result) -> Iterator[Part]:
+    """The adapters of each GPU in short, and where all of them are to be had."""
+    if result.placement is None:
+        return
+    yield ""
+    for gpu in sorted(result.placement.gpus, key=lambda gpu: gpu.gpu):
+        names = [f"{name} ({gpu.share(name):.0%})" if name in gpu.shares else name for name in gpu.adapters]
+        yield Listing(f"GPU {gpu.gpu}  {counted(len(names), 'adapter')}", names)
+    yield "all adapters: --placement FILE or --json FILE; in Python result.placement"
+    yield ""

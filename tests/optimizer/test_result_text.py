@@ -1,0 +1,321 @@
+"""What solve, compare, replan and explain print, by width; as a script it rewrites the golden files."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import BaseModel
+
+import optimizer
+import scenarios
+from optimizer.comparison import Comparison
+from optimizer.explanation.explain import Explanation, TightRow
+from optimizer.explanation.sensitivity import WhatIf
+from optimizer.replanning.changes import Change, Move
+from optimizer.result_text import objective_text
+from scenarios import PlacedGPU, Placement
+from scenarios.text.tables import render
+from twin import Criterion, GPUVerdict, ValidationReport, Violation
+
+GOLDEN = Path(__file__).parents[1] / "golden" / "tables"
+WIDTHS = (60, 80, 100)
+LIMITED = ("service_levels.ttft_ms.p99=2000", "service_levels.itl_ms.mean=110")
+
+
+def verdict(
+    gpu: int, *, itl_ms: float, ttft_ms: float, margins: dict[Criterion, float] | None = None
+) -> GPUVerdict:
+    """A verdict with made-up figures."""
+    return GPUVerdict(
+        gpu=gpu, accepted=True, offered_tok_per_s=14_764.25, served_tok_per_s=14_236.5, served_share=0.964,
+        worst_adapter="hot-01", worst_served_share=0.977, itl_ms=itl_ms, ttft_ms=ttft_ms, itl_p99_ms=130.0,
+        ttft_p99_ms=90_000.0, kv_cache_tokens=250_000, replications=3,
+        margins={Criterion.SERVED_SHARE: 0.071, Criterion.ADAPTER_SERVED_SHARE: 0.085, **(margins or {})},
+    )  # fmt: skip
+
+
+def starving(gpu: int) -> GPUVerdict:
+    """A rejection with made-up figures."""
+    missed = Violation(code=Criterion.SERVED_SHARE, value=0.627, limit=0.9)
+    return verdict(gpu, itl_ms=21.5, ttft_ms=75_020.0).model_copy(
+        update={
+            "accepted": False,
+            "violations": (missed,),
+            "worst_served_share": 0.001,
+            "margins": {Criterion.SERVED_SHARE: -0.303, Criterion.ADAPTER_SERVED_SHARE: -0.999},
+        }
+    )
+
+
+def placement(*parts: int) -> Placement:
+    """The adapters of mixed_ranks in their order, so many on each GPU."""
+    names = [name for entry in scenario().adapters for name in entry.names()]
+    gpus, taken = [], 0
+    for number, size in enumerate(parts):
+        gpus.append(
+            PlacedGPU(
+                gpu=number, device="H100-64GB", max_loras=size, max_lora_rank=32,
+                adapters=tuple(names[taken : taken + size]),
+            )
+        )  # fmt: skip
+        taken += size
+    return Placement(gpus=tuple(gpus))
+
+
+@cache
+def scenario(*overrides: str) -> scenarios.Scenario:
+    return scenarios.read("mixed_ranks", overrides=overrides)
+
+
+def made(**changes: Any) -> optimizer.Result:
+    """A result as an exact search gives it, with made-up figures."""
+    verdicts = (verdict(0, itl_ms=106.3, ttft_ms=47_305.0), verdict(1, itl_ms=99.4, ttft_ms=774.1))
+    fields: dict[str, Any] = {
+        "status": "optimal", "stop_reason": "proven", "method": "exact", "objectives": ("gpus",),
+        "message": "optimal for the linearised model, and accepted by the twin",
+        "objective": 2.0, "objective_values": (2.0,), "bound": 2.0, "gap": 0.0, "outer_bound": 2.0,
+        "gpus": 2,
+        "placement": placement(38, 58), "validation": ValidationReport(gpus=verdicts, distinct=2),
+        "iterations": 1, "cuts": 0, "seconds": 137.25, "preparation_seconds": 136.0, "seed": 0,
+        "version": "1", "scenario": scenario(),
+    }  # fmt: skip
+    return optimizer.Result(**(fields | changes))
+
+
+def limited() -> optimizer.Result:
+    """The same under service levels, one of them met by a hair."""
+    itl, ttft = Criterion.ITL_MEAN, Criterion.TTFT_P99
+    verdicts = (
+        verdict(0, itl_ms=106.3, ttft_ms=305.0, margins={itl: 0.03, ttft: 0.5}),
+        verdict(1, itl_ms=55.0, ttft_ms=74.1, margins={itl: 0.5, ttft: 0.25}),
+    )
+    return made(validation=ValidationReport(gpus=verdicts, distinct=2), scenario=scenario(*LIMITED))
+
+
+def rejected() -> optimizer.Result:
+    """A baseline's plan that the twin rejects."""
+    verdicts = (verdict(0, itl_ms=20.0, ttft_ms=30.0), starving(1))
+    return made(
+        status="feasible", stop_reason="finished", method="random", bound=None, gap=None, outer_bound=None,
+        message="the twin rejects 1 of 2 GPUs: 1 adapter starves", preparation_seconds=0.0, seconds=2.5,
+        validation=ValidationReport(gpus=verdicts, distinct=2),
+    )  # fmt: skip
+
+
+def planless() -> optimizer.Result:
+    """A search without a plan."""
+    return made(
+        status="no_plan", stop_reason="finished", method="greedy", bound=None, gap=None, outer_bound=None,
+        message="no plan: even an empty GPU fails the first test", objective=None, objective_values=(None,),
+        gpus=None, placement=None, validation=None, seconds=0.25, preparation_seconds=0.0,
+    )  # fmt: skip
+
+
+def change() -> Change:
+    moves = [Move(adapter=f"hot-{k:02d}", source=0, target=1) for k in (1, 2, 3, 7)]
+    moves.append(Move(adapter="warm-01", source=1, target=0))
+    return Change(
+        result=made(method="replan"), moves=tuple(moves), moves_bound=4, added=("new-1",),
+        retired=("old-1", "old-2", "old-3"), opened=(1,), closed=(2, 3), restarted=(0,),
+    )  # fmt: skip
+
+
+def explanation() -> Explanation:
+    rows = (
+        TightRow(
+            gpu=0, row="a slot for every adapter", fill=1.02, parts={"count": 1.0}, second_row="work",
+            second_fill=0.97, worst_served_share=0.977,
+        ),
+        TightRow(
+            gpu=1, row="work and slots in use", fill=0.96,
+            parts={"rate": 0.77, "count": 0.06, "active_256s": 0.04}, second_row="work", second_fill=0.91,
+            worst_served_share=1.0,
+        ),
+    )  # fmt: skip
+    why = "inside the conservative region no GPU holds adapters of more weight than 1, and all weigh 1.74"
+    saves = WhatIf(
+        name="one more slot", saves=0.01, text="one more slot on every GPU saves at most 0.01 of 1.74"
+    )
+    return Explanation(headline=made().headline(), gpus=rows, arguments=(), why=(why,), what_ifs=(saves,))
+
+
+PRINTED: dict[str, Callable[[], str]] = {
+    "solve": lambda: made().summary(),
+    "solve_service_levels": lambda: limited().summary(),
+    "compare": lambda: Comparison((made(), rejected(), planless(), limited())).summary(),
+    "replan": lambda: change().summary(),
+    "explain": lambda: explanation().summary(),
+}
+
+
+def golden_files() -> dict[str, tuple[str, int]]:
+    """Names of the golden files, with what is printed and in how many columns."""
+    return {f"{name}_{width}.txt": (name, width) for name in PRINTED for width in WIDTHS}
+
+
+@pytest.mark.parametrize("file", sorted(golden_files()))
+def test_what_is_printed_is_golden(file: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    name, width = golden_files()[file]
+    monkeypatch.setenv("COLUMNS", str(width))
+    text = PRINTED[name]()
+    assert max(map(len, text.splitlines())) <= width
+    assert text + "\n" == (GOLDEN / file).read_text(encoding="utf-8")
+
+
+def test_colours_change_no_word() -> None:
+    for result in (made(), limited(), rejected()):
+        coloured = render(*result.parts(), colour=True)
+        assert strip(coloured) == result.summary()
+        assert "\x1b" not in result.summary()
+    assert "\x1b[31mREJECTED" in render(*rejected().parts(), colour=True)
+    assert "\x1b[32maccepted" in render(*limited().parts(), colour=True)
+    assert "\x1b[33m3%" in render(*limited().parts(), colour=True)  # close to its limit
+
+
+def strip(text: str) -> str:
+    plain = re.sub(r"\x1b\[[0-9;]*m", "", text)
+    return "\n".join(line.rstrip() for line in plain.split("\n"))
+
+
+@pytest.mark.parametrize(
+    ("environment", "coloured"), [({}, True), ({"NO_COLOR": "1"}, False), ({"TERM": "dumb"}, False)]
+)
+def test_only_a_terminal_that_wants_it_gets_colours(environment: dict[str, str], coloured: bool) -> None:
+    pty = pytest.importorskip("pty")
+    code = (
+        "from optimizer.cli.streams import show; from scenarios.text.tables import marked\n"
+        "show(marked('x', 'bad'))"
+    )
+    env = {k: v for k, v in os.environ.items() if k != "NO_COLOR"} | {"TERM": "xterm"} | environment
+    ours, theirs = pty.openpty()
+    subprocess.run([sys.executable, "-c", code], stdout=theirs, env=env, check=True, timeout=300)
+    os.close(theirs)
+    assert (b"\x1b[31m" in os.read(ours, 1000)) == coloured
+    os.close(ours)
+    plain = subprocess.run(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, env=env, check=True, timeout=300
+    )
+    assert plain.stdout == b"x\n"
+
+
+def test_who_queues_is_told_unless_a_service_level_limits_it() -> None:
+    assert "note: requests queue" in made().summary()
+    assert "47.3 s" in made().summary()
+    quick = made(validation=ValidationReport(gpus=(verdict(0, itl_ms=1.0, ttft_ms=2_900.0),), distinct=1))
+    slow = limited().model_copy(update={"validation": made().validation})
+    for result in (quick, slow, planless()):
+        assert "requests queue" not in result.summary()
+
+
+def test_a_limited_latency_is_shown_with_its_value_and_headroom() -> None:
+    text = limited().summary()
+    for said in ("ITL mean ms", "TTFT p99 ms", "headroom", "106.7", "1,000", "3%", "TTFT p99 2,000 ms"):
+        assert said in text
+    assert "headroom" in Comparison((limited(),)).summary().split("exact:")[0]
+    assert "headroom" not in made().summary()
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("gpus", 1.0, "1 GPU"),
+        ("cost", 12.4, "cost 12.4 per hour"),
+        ("latency", 46.0386, "latency 46.04 ms"),
+        ("worst_ttft", 1234.5, "worst_ttft 1,234 ms"),
+        ("balance", 0.5941, "balance 59.4% of a GPU"),
+    ],
+)
+def test_an_objective_is_named_with_its_unit(name: str, value: float, said: str) -> None:
+    assert objective_text(name, value) == said
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        (
+            {"objectives": ("latency",), "objective": 46.04},
+            "latency 46.04 ms, no bound: the twin measures it",
+        ),
+        (
+            {"objectives": ("balance",), "objective": 0.5},
+            "balance 50.0% of a GPU, no bound: only gpus and cost",
+        ),
+        ({"method": "bfd"}, "no bound: bfd proves none, exact does"),
+        ({"method": "random"}, "no bound: random proves none, exact does"),
+        ({"method": "replan"}, "no bound: the search ended before one was proven"),
+        ({}, "no bound: the search ended before one was proven"),
+        ({"objectives": ("gpus", "latency"), "objective_values": (2.0, 46.04)}, "; then latency 46.04 ms"),
+        ({"stop_reason": "time_limit"}, "search 1.2 s, stopped by the time limit"),
+        ({"stop_reason": "gap_limit"}, "stopped at the gap limit"),
+        ({"stop_reason": "interrupted"}, "search 1.2 s, interrupted"),
+        ({"iterations": 2, "cuts": 1}, "2 rounds, 1 cut,"),
+        ({"preparation_seconds": 1.9}, "search 135.3 s"),
+    ],
+)
+def test_the_outcome_is_told_in_words(changes: dict[str, Any], said: str) -> None:
+    result = made(**({"bound": None, "gap": None, "outer_bound": None} | changes))
+    assert said in result.headline()
+    assert ("before the search" in result.summary()) == (result.preparation_seconds > 2)
+
+
+def test_shares_and_devices_are_told() -> None:
+    gpus = tuple(
+        PlacedGPU(
+            gpu=k, device=device, max_loras=1, max_lora_rank=8, adapters=("hot-01",), shares={"hot-01": share}
+        )
+        for k, (device, share) in enumerate((("H100-64GB", 0.25), ("L40S", 0.75)))
+    )
+    text = made(placement=Placement(gpus=gpus)).summary()
+    assert "GPU 0  1 adapter: hot-01 (25%)" in text
+    assert "device" in text
+    assert "96 adapters on" not in text
+    assert "96 adapters on H100-64GB" in made().summary()
+
+
+def test_representations_fit_a_line() -> None:
+    comparison = Comparison((made(), planless()))
+    assert repr(made()) == "<Result: mixed_ranks, exact, optimal, 2 GPUs, accepted>"
+    assert repr(planless()) == "<Result: mixed_ranks, greedy, no_plan>"
+    assert repr(rejected()) == "<Result: mixed_ranks, random, feasible, 2 GPUs, rejected>"
+    assert repr(comparison) == "<Comparison: 2 results of 2 methods on 1 scenario>"
+    assert repr(change()) == "<Change: 5 moves; <Result: mixed_ranks, replan, optimal, 2 GPUs, accepted>>"
+    assert repr(explanation()) == "<Explanation: 2 GPUs, 1 reason, 1 what-if>"
+    assert repr(rejected().validation) == "<ValidationReport: 1 of 2 GPUs accepted>"
+
+
+@pytest.mark.parametrize("made_thing", [made, change, explanation, scenario, lambda: made().validation])
+def test_completion_shows_no_name_of_pydantic(made_thing: Callable[[], object]) -> None:
+    thing = made_thing()
+    names = {name for name in dir(thing) if not name.startswith("__")}
+    assert not names & set(dir(BaseModel))
+    assert set(type(thing).model_fields) <= names  # type: ignore[attr-defined]
+    for name in names:
+        assert hasattr(thing, name)
+
+
+def test_large_plans_are_compared_in_a_sentence() -> None:
+    many = placement(*[4] * 24)
+    verdicts = tuple(verdict(k, itl_ms=20.0 + k, ttft_ms=30.0) for k in range(24))
+    large = made(gpus=24, placement=many, validation=ValidationReport(gpus=verdicts, distinct=24))
+    text = " ".join(Comparison((large,)).summary().split())
+    assert (
+        "its 24 GPUs: 4 adapters each, mean ITL 20 to 43 ms, mean TTFT 30 ms, worst adapter served 97.7%"
+        in text
+    )
+    assert "GPU 23" not in text
+    assert "GPU 23" in large.summary()
+
+
+if __name__ == "__main__":
+    GOLDEN.mkdir(exist_ok=True)
+    for written, (shown, columns) in golden_files().items():
+        os.environ["COLUMNS"] = str(columns)
+        (GOLDEN / written).write_text(PRINTED[shown]() + "\n", encoding="utf-8")

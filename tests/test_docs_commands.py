@@ -1,0 +1,147 @@
+"""Every command that the README and the docs tell a reader to type runs as it stands."""
+
+from __future__ import annotations
+
+import gzip
+import importlib.util
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from _pytest.mark import ParameterSet
+from typer.main import get_command
+from typer.testing import CliRunner
+
+from optimizer.cli.commands import app
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", ROOT / ".github" / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+SCHEDULES = ROOT / "tests" / "twin" / "data" / "vllm_schedules"
+
+STANDS_FOR = {
+    "SCENARIO": "paper_mixed_32",
+    "PLACEMENT": "placement.yaml",
+    "RUNS.csv": "measured/serving_runs.csv",
+    "FOLDER": "measured",
+    "TARGET": "measured",
+}
+"""What a reader puts in for a word in capitals."""
+
+SLOW = ("README.md", "compare.md", "calibration.md", "twin.md", "learn.md")
+"""Pages whose commands take more than ten seconds."""
+
+
+def blocks(page: Path, language: str) -> Iterator[str]:
+    yield from re.findall(rf"```{language}\n(.*?)```", page.read_text(encoding="utf-8"), flags=re.S)
+
+
+def typed(page: Path) -> list[str]:
+    """Commands of a page's blocks, without comments."""
+    lines = "\n".join(blocks(page, "bash")).replace("\\\n", " ").splitlines()
+    return [line.split("  #")[0].strip() for line in lines if line.startswith("lorapack ")]
+
+
+def pages(wanted: Callable[[Path], object]) -> list[ParameterSet]:
+    return [
+        pytest.param(page, id=page.name, marks=[pytest.mark.slow] if page.name in SLOW else [])
+        for page in PAGES
+        if wanted(page)
+    ]
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where a reader works: what the pages speak of lies there."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "measured").mkdir()
+    spec = importlib.util.spec_from_file_location("tables", ROOT / "tests" / "twin" / "measured_tables.py")
+    assert spec is not None
+    assert spec.loader is not None
+    tables = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(tables)
+    tables.write_tables(tmp_path / "measured")
+    schedule = next(iter(sorted(SCHEDULES.rglob("*.json.gz"))))
+    (tmp_path / "schedule.json").write_bytes(gzip.decompress(schedule.read_bytes()))
+    (fleet,) = blocks(ROOT / "README.md", "yaml")
+    (tmp_path / "fleet.yaml").write_text(fleet)
+    (tmp_path / "tuned.toml").write_text("[gpus]\nmax_first_rounds = 8\n")
+    for name in ("scenarios", "twin"):
+        (tmp_path / name).symlink_to(ROOT / name)
+    made = [
+        "solve",
+        "paper_mixed_32",
+        "--method",
+        "bfd",
+        "--placement",
+        "placement.yaml",
+        "--json",
+        "out.json",
+    ]
+    assert CliRunner().invoke(app, made).exit_code == 0
+    return tmp_path
+
+
+@pytest.mark.parametrize("page", pages(typed))
+def test_commands_in_blocks_run_in_their_order(page: Path, folder: Path) -> None:
+    assert folder.exists()
+    for command in typed(page):
+        words = [STANDS_FOR.get(word, word) for word in shlex.split(command)[1:]]
+        done = CliRunner().invoke(app, words)
+        assert done.exit_code == 0, (command, done.output)
+
+
+PYTHON = [page for page in PAGES if page.name not in ("README.md", "placers.md", "extending.md")]
+"""Pages whose Python has no test of its own."""
+
+
+@pytest.mark.parametrize("page", pages(lambda page: page in PYTHON and list(blocks(page, "python"))))
+def test_python_in_blocks_runs(page: Path, folder: Path) -> None:
+    assert folder.exists()
+    for block in blocks(page, "python"):
+        exec(compile(block, page.name, "exec"), {})
+
+
+def test_commands_in_the_text_exist_with_their_flags() -> None:
+    group = get_command(app)
+    checked = 0
+    for page in PAGES:
+        if page.name == "changelog.md":
+            continue  # it speaks of what is gone, too
+        for text in re.findall(r"`lorapack ([^`]+)`", page.read_text(encoding="utf-8")):
+            words = text.replace("\\|", "|").replace("[", " ").replace("]", " ").split()
+            command = group.commands.get(words[0])  # type: ignore[attr-defined]
+            if words[0].startswith("-"):
+                continue
+            assert command is not None, f"{page.name}: lorapack {text}"
+            inner = getattr(command, "commands", {})
+            known = {flag for c in (command, *inner.values()) for param in c.params for flag in param.opts}
+            unknown = {word for word in words if word.startswith("--")} - known
+            assert not unknown, f"{page.name}: lorapack {text}: {unknown}"
+            checked += 1
+    assert checked > 15
+
+
+def scripts() -> list[str]:
+    """Benchmarks that the pages name."""
+    text = "\n".join(page.read_text(encoding="utf-8") for page in PAGES)
+    named = re.findall(r"python3? (?:-m )?benchmarks[./](\w+)", text)
+    return sorted(set(named))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", scripts())
+def test_benchmarks_exist_and_say_what_they_do(name: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", f"benchmarks.{name}", "--help"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "usage:" in done.stdout
