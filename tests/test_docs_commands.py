@@ -69,7 +69,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (fleet,) = blocks(ROOT / "README.md", "yaml")
     (tmp_path / "fleet.yaml").write_text(fleet)
     (tmp_path / "tuned.toml").write_text("[gpus]\nmax_first_rounds = 8\n")
-    for name in ("scenarios", "twin"):
+    for name in ("scenarios", "tests", "twin"):
         (tmp_path / name).symlink_to(ROOT / name)
     made = [
         "solve",

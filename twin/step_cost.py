@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from scenarios import FrozenModel
+from scenarios.reading.findings import Finding
 from twin.engine.requests import FloatArray
 from twin.engine.setup import StepTables
 
@@ -47,17 +49,16 @@ class CostTerm(FrozenModel):
         default=0.0, ge=0, le=2, description="Power of the number of adapters that the engine serves."
     )
 
-    @model_validator(mode="after")
-    def _can_be_tabulated(self) -> CostTerm:
+    def findings(self) -> Iterator[Finding]:
+        """Yield what no table of costs can hold."""
         grows = self.tokens_above is not None or self.adapters_power is not None
         if self.per != "step" and grows:
-            raise ValueError(f'term "{self.name}" per {self.per} may grow with slots, rank and served only')
+            message = f'is "{self.per}" of term "{self.name}", which grows with tokens or adapters'
+            yield Finding(("per",), message, "let it grow with slots, rank and served only")
         bilinear = self.tokens_above is not None and self.adapters_power is not None
         if bilinear and (self.tokens_above != 0 or self.tokens_cap is not None):
-            raise ValueError(
-                f'term "{self.name}" grows with adapters: its tokens must count from 0, uncapped'
-            )
-        return self
+            message = f'is {self.tokens_above} of term "{self.name}", which grows with adapters'
+            yield Finding(("tokens_above",), message, "count its tokens from 0, without tokens_cap")
 
     def scale(self, max_loras: int, max_lora_rank: int, served: int) -> float:
         """Coefficient in seconds for one configuration of slots, max rank and adapters served."""
@@ -95,12 +96,12 @@ class StepCost(FrozenModel):
 
     terms: tuple[CostTerm, ...] = Field(min_length=1)
 
-    @model_validator(mode="after")
-    def _names_distinct(self) -> StepCost:
+    def findings(self) -> Iterator[Finding]:
+        """Yield each term whose name another one has."""
         names = [term.name for term in self.terms]
-        if len(set(names)) != len(names):
-            raise ValueError("two terms of the step cost have the same name")
-        return self
+        for k, name in enumerate(names):
+            if name in names[:k]:
+                yield Finding(("terms", k, "name"), f'is "{name}", as of another term', "name each once")
 
     def tables(
         self, max_loras: int, max_lora_rank: int, max_num_batched_tokens: int, n_adapters: int

@@ -351,7 +351,7 @@ def test_no_other_number_is_tried_after_the_time_is_over() -> None:
 def test_every_baseline_has_a_name_of_its_own_and_is_a_method() -> None:
     assert not BASELINES.keys() & optimizer.methods().keys()
     assert {f"{name}-min" for name in SPREADING} <= BASELINES.keys()
-    with pytest.raises(scenarios.ScenarioError, match="maxbackbone"):
+    with pytest.raises(scenarios.ScenarioError, match="or a baseline: `lorapack methods` lists them all"):
         optimizer.solve(scenarios.read("paper_high_32"), method="magic")
 
 

@@ -288,7 +288,7 @@ def test_representations_fit_a_line() -> None:
     assert repr(comparison) == "<Comparison: 2 results of 2 methods on 1 scenario>"
     assert repr(change()) == "<Change: 5 moves; <Result: mixed_ranks, replan, optimal, 2 GPUs, accepted>>"
     assert repr(explanation()) == "<Explanation: 2 GPUs, 1 reason, 1 what-if>"
-    assert repr(rejected().validation) == "<ValidationReport: 1 of 2 GPUs accepted>"
+    assert repr(rejected().validation) == "<ValidationReport: REJECTED: 1 of 2 GPUs>"
 
 
 @pytest.mark.parametrize("made_thing", [made, change, explanation, scenario, lambda: made().validation])

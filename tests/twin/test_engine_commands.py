@@ -98,10 +98,10 @@ LATE = Violation(code=Criterion.TTFT_P90, value=130195.83, limit=2000)
 REJECTED = """\
 REJECTED: 1 of 2 GPUs
 
- GPU  device  LoRAs  slots  rank  twin      offered  served  worst  ITL ms  TTFT ms  TTFT p90
- ────────────────────────────────────────────────────────────────────────────────────────────
-   0  L40S        1     16     8  REJECTED   14,764  14,236  97.7%   106.3    4,730   130,196
-   1  L40S        1     16     8  accepted   14,764  14,236  97.7%       –      250     1,500
+ GPU  device  LoRAs  slots  rank  twin      offered  served  worst  ITL ms  TTFT ms  TTFT p90 ms
+ ───────────────────────────────────────────────────────────────────────────────────────────────
+   0  L40S        1     16     8  REJECTED   14,764  14,236  97.7%   106.3    4,730      130,196
+   1  L40S        1     16     8  accepted   14,764  14,236  97.7%       –      250        1,500
 
 GPU 0: p90 TTFT is 130,195.9 ms, above 2,000 ms"""
 
@@ -156,7 +156,7 @@ def test_validate_names_the_file_and_counts_adapters_of_another_scenario(
     placement.write_text(placement.read_text().replace('"slow', '"mail'))
     code, _, error = lorapack("validate", scenario, placement)
     assert code == 2
-    assert "gpus place 8 adapters unknown to the scenario, among them chat-1, chat-2" in error
+    assert "gpus hold chat-1, chat-2, chat-3, chat-4, mail-1 and 3 more, unknown to the scenario" in error
     assert len(error.splitlines()) == 3
 
 
