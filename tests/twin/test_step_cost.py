@@ -71,7 +71,7 @@ def test_a_configuration_out_of_range_is_named(arguments: tuple[int, int, int, i
     [
         ({"per": "decode", "tokens_above": 0}, "let it grow with slots, rank and served only"),
         ({"per": "waiting", "adapters_power": 1.0}, 'per is "waiting" of term'),
-        ({"adapters_power": 1.0, "tokens_above": 8}, "count its tokens from 0, without tokens_cap"),
+        ({"adapters_power": 1.0, "tokens_above": 8}, "count its tokens from 0"),
         (
             {"adapters_power": 1.0, "tokens_above": 0, "tokens_cap": 8},
             "count its tokens from 0, without tokens_cap",
