@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
@@ -46,6 +46,10 @@ from scenarios.stopping.progress import Progress, interruptible, silent
 from scenarios.text.formatting import counted
 from scenarios.text.tables import Column, Part, Table, render, table
 from twin import Criterion
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 MOST_SHOWN = 16
 """Most GPUs of a plan that a summary lists one by one."""
@@ -97,19 +101,26 @@ class Comparison:
         """
         return render(*self.parts())
 
-    def plot(self, path: str | Path) -> None:
-        """Draw GPUs and bound per scenario and method; the file's ending, .png, .svg or .pdf, is the format.
+    def plot(self, path: str | Path | None = None, ax: Axes | Sequence[Axes] | None = None) -> Figure:
+        """Draw GPUs, bound and mean TTFT per scenario and method.
+
+        Parameters
+        ----------
+        path
+            Where to write the picture, if anywhere; its ending, .png, .svg or .pdf, is the format.
+        ax
+            Axes to draw the GPUs in, one per scenario, in place of those of a new figure.
 
         Raises
         ------
         optimizer.plots.PlotError
-            If the ending is another one.
+            If the ending is another one, or there are not as many axes as scenarios.
         OutputFileError
             If the file cannot be written.
         """
         from optimizer.plots import draw_comparison
 
-        draw_comparison(self.to_frame(), Path(path))
+        return draw_comparison(self.results, path, ax)
 
     def __repr__(self) -> str:
         scenarios, methods = (
