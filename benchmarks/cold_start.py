@@ -8,6 +8,7 @@ left there. Without arguments: ``compare mixed_ranks``.
 
 from __future__ import annotations
 
+import argparse
 import os
 import subprocess
 import sys
@@ -32,7 +33,11 @@ def seconds(command: list[str], cache: str) -> float:
 
 def main() -> None:
     """Print both."""
-    command = sys.argv[1:] or ["compare", "mixed_ranks", "--quiet"]
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("command", nargs=argparse.REMAINDER, help="of lorapack, with its arguments")
+    command = parser.parse_args().command or ["compare", "mixed_ranks", "--quiet"]
     with tempfile.TemporaryDirectory() as cache:
         cold = seconds(command, cache)
         warm = min(seconds(command, cache) for _ in range(RUNS))

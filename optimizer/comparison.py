@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
@@ -46,6 +47,10 @@ from scenarios.stopping.progress import Progress, interruptible, silent
 from scenarios.text.formatting import counted
 from scenarios.text.tables import Column, Part, Table, render, table
 from twin import Criterion
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 MOST_SHOWN = 16
 """Most GPUs of a plan that a summary lists one by one."""
@@ -97,19 +102,26 @@ class Comparison:
         """
         return render(*self.parts())
 
-    def plot(self, path: str | Path) -> None:
-        """Draw GPUs and bound per scenario and method; the file's ending, .png, .svg or .pdf, is the format.
+    def plot(self, path: str | Path | None = None, ax: Axes | Sequence[Axes] | None = None) -> Figure:
+        """Draw GPUs, bound and mean TTFT per scenario and method.
+
+        Parameters
+        ----------
+        path
+            Where to write the picture, if anywhere; its ending, .png, .svg or .pdf, is the format.
+        ax
+            Axes to draw the GPUs in, one per scenario, in place of those of a new figure.
 
         Raises
         ------
         optimizer.plots.PlotError
-            If the ending is another one.
+            If the ending is another one, or there are not as many axes as scenarios.
         OutputFileError
             If the file cannot be written.
         """
         from optimizer.plots import draw_comparison
 
-        draw_comparison(self.to_frame(), Path(path))
+        return draw_comparison(self.results, path, ax)
 
     def __repr__(self) -> str:
         scenarios, methods = (
@@ -172,7 +184,7 @@ def compare(
     _check_suited(scenarios, names, objective, gpus)
     end = UNLIMITED if total_limit_s is None else Deadline.after(total_limit_s)
     with noticed():
-        _compile(scenarios, names, workers, end, progress)
+        compiling_s = _compile(scenarios, names, workers, end, progress)
         results = [
             solve(
                 one,
@@ -190,17 +202,25 @@ def compare(
             for one in scenarios
             for method in names
         ]
-    return Comparison(tuple(results))
+    return Comparison((_prepared(results[0], compiling_s), *results[1:]))
 
 
 def _compile(
     scenarios: Sequence[Scenario], methods: Sequence[str], workers: int, end: Deadline, progress: Progress
-) -> None:
-    """Compile what all methods need at once, so that the first does not bear it for the others."""
+) -> float:
+    """Compile what all methods need at once, which several processes do best; the seconds that it took."""
+    started = time.monotonic()
     profile = twin.profiles_of(scenarios[0])[scenarios[0].devices[0].name]
     kernels = {group for name in methods for group in kernels_of(find_method(name))}
     with suppress(Stopped):  # every method says so itself
         compile_loops(profile, kernels, workers, end, interruptible(progress))
+    return time.monotonic() - started
+
+
+def _prepared(result: Result, seconds: float) -> Result:
+    """The result with more preparation: what all methods share is told once, with the first of them."""
+    more = {"seconds": result.seconds, "preparation_seconds": result.preparation_seconds}
+    return result.model_copy(update={name: before + seconds for name, before in more.items()})
 
 
 def _check(scenarios: Sequence[Scenario], methods: Sequence[str]) -> None:

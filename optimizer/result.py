@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from functools import cached_property
 from html import escape
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import pandas as pd
@@ -19,6 +20,9 @@ from scenarios.text.tables import Part, render
 from twin import ValidationReport
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
     from optimizer.explanation.explain import Explanation
 
 ResultStatus = Literal["optimal", "feasible", "infeasible", "no_plan"]
@@ -131,6 +135,27 @@ class Result(PlainDir, BaseModel):
         from optimizer.explanation.explain import explain
 
         return explain(self)
+
+    def plot(self, path: str | Path | None = None, ax: Axes | None = None) -> Figure:
+        """Draw load, adapters and mean TTFT of every GPU of the plan, with the twin's verdict.
+
+        Parameters
+        ----------
+        path
+            Where to write the picture, if anywhere; its ending, .png, .svg or .pdf, is the format.
+        ax
+            Axes to draw the load in, in place of those of a new figure; the adapters without a verdict.
+
+        Raises
+        ------
+        optimizer.plots.PlotError
+            If the ending is another one.
+        OutputFileError
+            If the file cannot be written.
+        """
+        from optimizer.plots import draw_plan
+
+        return draw_plan(self, path, ax)
 
     def headline(self) -> str:
         """The outcome in two or three lines."""

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import io
 import json
+import time
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
 import optimizer
+import optimizer.comparison as comparison_module
 import scenarios
 from optimizer.comparison import MOST_SHOWN, Comparison
 from optimizer.plots import PlotError
@@ -156,6 +158,22 @@ def test_empty_tables_and_what_is_no_scenario_are_refused() -> None:
         optimizer.compare([], ["greedy"])
     with pytest.raises(scenarios.ScenarioError, match=r"scenarios\[0\] is 'paper_mixed_32', no scenario"):
         optimizer.compare(["paper_mixed_32"], "greedy")  # type: ignore[list-item]
+
+
+def test_what_the_methods_need_is_compiled_at_once_and_told_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def compile_loops(_profile: object, kernels: set[str], workers: int, *_: object) -> None:
+        asked.append((kernels, workers))
+        time.sleep(0.2)
+
+    monkeypatch.setattr(comparison_module, "compile_loops", compile_loops)
+    hot = scenarios.read("hot_adapter", overrides=["replications=1"])
+    first, second = optimizer.compare(hot, ["greedy", "bfd"], total_limit_s=1e-3, workers=3).results
+    assert asked == [({"cuts", "heuristics"}, 3)]
+    assert first.preparation_seconds >= 0.2
+    assert first.seconds >= first.preparation_seconds
+    assert second.preparation_seconds < 0.2
 
 
 def test_a_comparison_without_any_plan_is_drawn(tmp_path: Path) -> None:
