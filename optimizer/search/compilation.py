@@ -1,8 +1,8 @@
 """The compiled loops made ready before a search, so that its time is not spent on them.
 
 numba compiles a loop when it is first called, for some twenty seconds in all, and keeps the machine code on
-disk; later processes load it in a moment. What is not on disk yet is compiled by several processes at once, each
-of them a group of loops, and then loaded by this one.
+disk; later processes load it in a moment. What is not on disk yet is compiled by several processes at once,
+each of them a group of loops, and then loaded by this one.
 """
 
 from __future__ import annotations
