@@ -9,9 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from learn import Surrogate
 from optimizer.baselines.assignment import (
     SingleAdapters,
     all_slots,
@@ -35,6 +34,9 @@ from optimizer.packing.heuristics.greedy import GreedyInput, proposed
 from scenarios import UNLIMITED, Deadline, Device, Placement, Scenario
 from scenarios.stopping.progress import Progress, silent
 from twin import EngineProfile
+
+if TYPE_CHECKING:
+    from learn import Surrogate
 
 
 @dataclass(frozen=True)
