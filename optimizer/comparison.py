@@ -19,15 +19,11 @@ from optimizer.result import Result
 from optimizer.result_text import (
     gpu_parts,
     gpu_ranges,
-    headroom,
-    headroom_cell,
-    limited_latencies,
     objective_heading,
     outcome_lines,
     preparation_note,
     queue_note,
     rejections,
-    verdict_word,
 )
 from optimizer.search.compilation import compile_loops
 from optimizer.search.params import DEFAULTS, SolveParams
@@ -47,6 +43,7 @@ from scenarios.stopping.progress import Progress, interruptible, silent
 from scenarios.text.formatting import counted
 from scenarios.text.tables import Column, Part, Table, render, table
 from twin import Criterion
+from twin.gpu_table import headroom, headroom_cell, limited_latencies, verdict_word
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from functools import cached_property
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -96,27 +95,21 @@ class Result(PlainDir, BaseModel):
         verdict = "accepted" if self.accepted else "rejected"
         return f"{self.status}, {counted(self.gpus, 'GPU')}, {verdict}"
 
-    @cached_property
-    def _rows(self) -> list[dict[str, Any]]:
-        if self.placement is None:
-            return []
-        verdicts = {v.gpu: v for v in self.validation.gpus} if self.validation else {}
-        rows = []
-        for gpu in sorted(self.placement.gpus, key=lambda gpu: gpu.gpu):
-            verdict = verdicts.get(gpu.gpu)
-            row = {
+    def to_frame(self) -> pd.DataFrame:
+        """One row per GPU, by number: its configuration and the twin's verdict."""
+        verdicts = {v.gpu: v.figures for v in self.validation.gpus} if self.validation else {}
+        gpus = self.placement.gpus if self.placement else ()
+        return pd.DataFrame(
+            {
                 "gpu": gpu.gpu,
                 "device": gpu.device,
                 "adapters": len(gpu.adapters),
                 "max_loras": gpu.max_loras,
                 "max_lora_rank": gpu.max_lora_rank,
+                **verdicts.get(gpu.gpu, {}),
             }
-            rows.append(row | (verdict.figures if verdict else {}))
-        return rows
-
-    def to_frame(self) -> pd.DataFrame:
-        """One row per GPU, by number: its configuration and the twin's verdict."""
-        return pd.DataFrame(self._rows)
+            for gpu in sorted(gpus, key=lambda gpu: gpu.gpu)
+        )
 
     def to_json(self) -> str:
         """JSON of everything; the schema is `result_schema()`."""

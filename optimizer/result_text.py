@@ -2,33 +2,24 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from rich.text import Text
 
 from optimizer.packing.registry import METHODS
 from optimizer.search.objectives import LATENCY_OBJECTIVES
-from scenarios import LatencyLimits, ServiceLevelObjectives, visible
+from scenarios import LatencyLimits, visible
 from scenarios.text.formatting import choice, counted
-from scenarios.text.tables import Column, Listing, Mark, Part, Table, cell_text, marked, table
-from twin import Criterion
-from twin.violations import LATENCIES
+from scenarios.text.tables import Listing, Part, cell_text, marked
+from twin.gpu_table import QUEUE_S, gpu_table, limits_note, only_device, verdict_word
 
 if TYPE_CHECKING:
     from optimizer.result import Result
     from scenarios import Scenario
-    from twin import GPUVerdict
 
 WORTH_TELLING_S = 2.0
 """Seconds of preparation from which on a summary tells them."""
-
-CLOSE = 0.05
-"""Distance to a limit, as a share of it, below which a figure is close to it."""
-
-QUEUE_S = 3.0
-"""Mean time to first token of a GPU, in seconds, from which on requests wait rather than are served."""
 
 _STOPPED = {
     "time_limit": ", stopped by the time limit",
@@ -57,7 +48,7 @@ def outcome_lines(result: Result) -> list[Text]:
     """The outcome in two or three lines, and what the twin notes."""
     lines = [Text(visible(f"{result.scenario.name}, {result.method}: {result.message}"))]
     if result.gpus is not None:
-        adapters = counted(result.scenario.n_adapters, "adapter") + _only_device(result)
+        adapters = counted(result.scenario.n_adapters, "adapter") + only_device(result.placement)
         proof = "; ".join(filter(None, (_proof(result), *_later_values(result))))
         lines.append(Text(f"{counted(result.gpus, 'GPU')} for {adapters}; {proof}"))
     work = f"; {counted(result.iterations, 'round')}, {counted(result.cuts, 'cut')}"
@@ -65,12 +56,6 @@ def outcome_lines(result: Result) -> list[Text]:
     lines.append(Text.assemble("twin: ", _verdict(result), work, took))
     notes = result.validation.notes if result.validation else []
     return [*lines, *(Text(f"note: {visible(note)}") for note in notes)]
-
-
-def _only_device(result: Result) -> str:
-    """The device of all GPUs; empty where they have several, which a table shows then."""
-    devices = {gpu.device for gpu in result.placement.gpus} if result.placement else set()
-    return f" on {visible(devices.pop())}" if len(devices) == 1 else ""
 
 
 def objective_text(name: str, value: float) -> str:
@@ -126,13 +111,6 @@ def _verdict(result: Result) -> Text:
     return marked("no plan to judge", None) if result.validation is None else verdict_word(result.accepted)
 
 
-def verdict_word(accepted: bool | None) -> Text:
-    """What the twin says of a GPU or a plan."""
-    if accepted is None:
-        return marked(None, None)
-    return marked("accepted", "good") if accepted else marked("REJECTED", "bad")
-
-
 def preparation_note(results: Sequence[Result]) -> list[str]:
     """How long compiling and learning took, if it is worth telling; no search is slower for it."""
     seconds = sum(result.preparation_seconds for result in results)
@@ -148,91 +126,18 @@ def gpu_parts(result: Result) -> list[Part]:
     """A table of the GPUs in the order of their numbers, and the limits behind it."""
     if result.placement is None:
         return []
-    limits = limited_latencies(result.scenario.service_levels)
-    return [_gpu_table(result, limits), *_limits_note(limits)]
+    verdicts = result.validation.gpus if result.validation else ()
+    levels = result.scenario.service_levels
+    return [
+        gpu_table(verdicts, result.placement, levels, queueing=not limits_ttft(result.scenario)),
+        *limits_note(levels),
+    ]
 
 
 def rejections(result: Result) -> list[Text]:
     """Why GPUs are rejected."""
     rejected = result.validation.rejected if result.validation else ()
     return [marked(f"GPU {v.gpu} rejected: {'; '.join(v.reasons)}", "bad") for v in rejected]
-
-
-def limited_latencies(levels: ServiceLevelObjectives) -> dict[Criterion, float]:
-    """The latencies that service levels limit, with their limits in ms."""
-    return {code: limit for code in LATENCIES if (limit := code.limit_ms(levels)) is not None}
-
-
-def headroom(verdict: GPUVerdict, limits: Mapping[Criterion, float]) -> float | None:
-    """How far the nearest of some limits is, as a share of it; None where one was not measured."""
-    margins = [verdict.margins.get(code) for code in limits]
-    return None if None in margins else min((m for m in margins if m is not None), default=None)
-
-
-def headroom_cell(share: float | None) -> Text:
-    """A headroom in percent, rounded down, so that what is missed never looks met."""
-    return marked(None if share is None else f"{math.floor(share * 100 + 1e-9)}%", distance_mark(share))
-
-
-def distance_mark(share: float | None) -> Mark | None:
-    """Whether a limit is missed or close."""
-    if share is None or share >= CLOSE:
-        return None
-    return "bad" if share < 0 else "close"
-
-
-def _gpu_table(result: Result, limits: Mapping[Criterion, float]) -> Table:
-    assert result.placement is not None
-    verdicts = {v.gpu: v for v in result.validation.gpus} if result.validation else {}
-    gpus = sorted(result.placement.gpus, key=lambda gpu: gpu.gpu)
-    several = not _only_device(result)
-    plain = [f for f in ("itl", "ttft") if not any((c.metric, c.statistic) == (f, "mean") for c in limits)]
-    columns = [
-        Column(">GPU"), *([Column("device", 5)] if several else []),
-        Column(">LoRAs", 4), Column(">slots", 6), Column(">rank", 7),
-        Column("twin"),
-        Column(">offered", 8), Column(">served", 5), Column(">worst", 3),
-        *(Column(f">{code.metric.upper()} {code.statistic} ms", 1) for code in limits),
-        *([Column(">headroom")] if limits else []),
-        *(Column(f">{figure.upper()} ms", 2) for figure in plain),
-    ]  # fmt: skip
-    queueing = not limits_ttft(result.scenario)
-    rows = []
-    for gpu in gpus:
-        own = [
-            gpu.gpu,
-            *([gpu.device] if several else []),
-            len(gpu.adapters),
-            gpu.max_loras,
-            gpu.max_lora_rank,
-        ]
-        verdict = verdicts.get(gpu.gpu)
-        rest = [None] * (len(columns) - len(own))
-        rows.append([*own, *(_verdict_cells(verdict, limits, plain, queueing) if verdict else rest)])
-    return table(columns, rows)
-
-
-def _verdict_cells(
-    verdict: GPUVerdict, limits: Mapping[Criterion, float], plain: Sequence[str], queueing: bool
-) -> list[object]:
-    share = verdict.margins.get(Criterion.ADAPTER_SERVED_SHARE)
-    margins = [(verdict.margins.get(code), limit) for code, limit in limits.items()]
-    slow = queueing and (verdict.ttft_ms or 0.0) > 1e3 * QUEUE_S
-    values = {"itl": verdict.itl_ms, "ttft": marked(verdict.ttft_ms, "close" if slow else None)}
-    return [
-        verdict_word(verdict.accepted), verdict.offered_tok_per_s, verdict.served_tok_per_s,
-        marked(f"{verdict.worst_served_share:.1%}", distance_mark(share)),
-        *(None if m is None else marked((1 - m) * limit, distance_mark(m)) for m, limit in margins),
-        *([headroom_cell(headroom(verdict, limits))] if limits else []),
-        *(values[figure] for figure in plain),
-    ]  # fmt: skip
-
-
-def _limits_note(limits: Mapping[Criterion, float]) -> list[str]:
-    if not limits:
-        return []
-    named = [f"{code.metric.upper()} {code.statistic} {limit:,g} ms" for code, limit in limits.items()]
-    return [f"limits of a GPU: {choice(named, 'and')}; headroom: distance to the nearest, as a share of it"]
 
 
 def gpu_ranges(result: Result) -> str:

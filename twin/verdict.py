@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict, computed_field
 
-from scenarios import PlacedGPU, Placement, ServiceLevelObjectives, visible
+from scenarios import Placement, ServiceLevelObjectives, visible
 from scenarios.base import PlainDir
-from scenarios.text.tables import Column, Part, render, table
-from twin.violations import LATENCIES, Criterion, Violation
+from scenarios.text.tables import render
+from twin.gpu_table import gpu_table, limits_note, only_device
+from twin.violations import Criterion, Violation
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -180,7 +181,8 @@ class ValidationReport(PlainDir, BaseModel):
         levels
             What it was held to; the latencies that they limit are then shown.
         """
-        return render(self.headline, gpu_table(self.gpus, placement, levels), *self._reasons(), *self.notes)
+        verdict, table = self.headline + only_device(placement), gpu_table(self.gpus, placement, levels)
+        return render(verdict, table, *limits_note(levels), *self._reasons(), *self.notes)
 
     def _reasons(self) -> list[str]:
         return [f"GPU {v.gpu}: {visible(reason)}" for v in self.rejected for reason in v.reasons]
@@ -201,49 +203,3 @@ class ValidationReport(PlainDir, BaseModel):
     def _repr_html_(self) -> str:
         html: str = self.to_frame().to_html(index=False)
         return f"<p>{self.headline}</p>{html}"
-
-
-def gpu_table(
-    verdicts: Sequence[GPUVerdict],
-    placement: Placement | None = None,
-    levels: ServiceLevelObjectives | None = None,
-) -> Part:
-    """A table of verdicts by the GPUs' numbers; the parameters are those of `ValidationReport.summary`."""
-    placed = {} if placement is None else {gpu.gpu: gpu for gpu in placement.gpus}
-    limits = _limited_percentiles(levels)
-    engine = (Column("device", 5), Column(">LoRAs", 4), Column(">slots", 6), Column(">rank", 7))
-    columns = [
-        Column(">GPU"), *(engine if placed else ()), Column("twin"),
-        Column(">offered", 8), Column(">served", 5), Column(">worst", 3), Column(">ITL ms", 2),
-        Column(">TTFT ms", 2), *(Column(f">{code.metric.upper()} {code.statistic} ms", 1) for code in limits),
-    ]  # fmt: skip
-    rows = [
-        [*_engine(v.gpu, placed), *_figures(v), *_percentiles(v, limits)]
-        for v in sorted(verdicts, key=lambda v: v.gpu)
-    ]
-    return table(columns, rows)
-
-
-def _limited_percentiles(levels: ServiceLevelObjectives | None) -> dict[Criterion, float]:
-    """The limits on percentiles in ms; means are shown in any case."""
-    limits = {code: code.limit_ms(levels) for code in LATENCIES} if levels else {}
-    return {code: ms for code, ms in limits.items() if ms is not None and code.statistic != "mean"}
-
-
-def _engine(number: int, placed: Mapping[int, PlacedGPU]) -> list[object]:
-    if not placed:
-        return [number]
-    gpu = placed[number]
-    return [number, gpu.device, len(gpu.adapters), gpu.max_loras, gpu.max_lora_rank]
-
-
-def _figures(verdict: GPUVerdict) -> list[object]:
-    word, worst = "accepted" if verdict.accepted else "REJECTED", f"{verdict.worst_served_share:.1%}"
-    traffic = verdict.offered_tok_per_s, verdict.served_tok_per_s
-    return [word, *traffic, worst, verdict.itl_ms, verdict.ttft_ms]
-
-
-def _percentiles(verdict: GPUVerdict, limits: Mapping[Criterion, float]) -> list[float | None]:
-    """The worst of a GPU's replications, from how far it is from the limit, as a share of that."""
-    margins = {code: verdict.margins.get(code) for code in limits}
-    return [None if margin is None else (1 - margin) * limits[code] for code, margin in margins.items()]

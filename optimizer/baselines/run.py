@@ -20,7 +20,7 @@ from twin.violations import LATENCIES
 
 
 @dataclass
-class Search:
+class BaselineSearch:
     """What is known of one baseline's plans while it is being run.
 
     Parameters
@@ -121,6 +121,7 @@ def solve_baseline(
     time_limit_s: float = 60.0,
     total: Deadline = UNLIMITED,
     params: SolveParams = DEFAULTS,
+    started: float | None = None,
 ) -> Result:
     """The plan of a baseline, and what the twin says of every GPU of it.
 
@@ -138,19 +139,21 @@ def solve_baseline(
         The end of all of it.
     params
         What the rules can be set to.
+    started
+        `time.monotonic` when the work began, if something was done for it before.
 
     Raises
     ------
     Stopped
         If the total is over, or the work is interrupted, while the rule learns.
     """
-    started, scenario = time.monotonic(), judge.scenario
+    started, scenario = time.monotonic() if started is None else started, judge.scenario
     device = scenario.devices[0]
     most = min(device.count, scenario.n_adapters if gpus is None else gpus)
     profile, workers, progress = judge.profiles[device.name], judge.workers, judge.progress
     site = baseline.prepared(Site(scenario, device, profile, workers, progress, total, params.baselines))
     prepared_s, deadline = time.monotonic() - started, total.within(time_limit_s)
-    search = Search(
+    search = BaselineSearch(
         replace(site, deadline=deadline), baseline, PlacementJudge(judge, deadline), most, deadline
     )
     validation = _judged(search)
@@ -159,11 +162,10 @@ def solve_baseline(
         stop = "interrupted"
     elif search.out_of_time:
         stop = "time_limit"
-    result = _result(search, validation, stop, time.monotonic() - started, prepared_s)
-    return result.model_copy(update={"params": params.changed()})
+    return _result(search, validation, stop, time.monotonic() - started, prepared_s, params)
 
 
-def _judged(search: Search) -> ValidationReport | None:
+def _judged(search: BaselineSearch) -> ValidationReport | None:
     """What the twin says of the plan found; None if there is none, or the end came before that."""
     try:
         with suppress(Stopped):
@@ -176,7 +178,12 @@ def _judged(search: Search) -> ValidationReport | None:
 
 
 def _result(
-    search: Search, validation: ValidationReport | None, stop: ResultStop, seconds: float, prepared_s: float
+    search: BaselineSearch,
+    validation: ValidationReport | None,
+    stop: ResultStop,
+    seconds: float,
+    prepared_s: float,
+    params: SolveParams,
 ) -> Result:
     scenario = search.site.scenario
     placement = None if validation is None else search.found
@@ -200,13 +207,14 @@ def _result(
         seconds=seconds,
         preparation_seconds=prepared_s,
         seed=scenario.seed,
+        params=params.changed(),
         version=__version__,
         scenario=scenario,
     )
 
 
 def _objective(
-    search: Search, name: str, placement: Placement | None, validation: ValidationReport | None
+    search: BaselineSearch, name: str, placement: Placement | None, validation: ValidationReport | None
 ) -> float | None:
     """Value of an objective where it is a price or a latency of the twin's."""
     if placement is None:
@@ -222,7 +230,7 @@ def _objective(
     return max(known, default=None)
 
 
-def _message(search: Search, validation: ValidationReport | None) -> str:
+def _message(search: BaselineSearch, validation: ValidationReport | None) -> str:
     """What the plan is worth, and how its number of GPUs was found."""
     if validation is None:
         if search.found is not None:

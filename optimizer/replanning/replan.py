@@ -39,7 +39,8 @@ from optimizer.search.preparation import learned_regions, prepare
 from optimizer.search.result_builder import Outcome, build_result, planless_result
 from optimizer.search.solve import adjusted, search_of
 from optimizer.search.splitting import InfeasibleError
-from scenarios import Deadline, Placement, Problem, Scenario, ScenarioError, Stopped, noticed
+from scenarios import Deadline, Placement, Scenario, Stopped, noticed
+from scenarios.arguments import ArgumentCheck, instance_of, number
 from scenarios.stopping.progress import Progress, interruptible, silent
 from twin import TwinJudge
 
@@ -210,32 +211,19 @@ def replan(
 
 
 def _check(scenario: Scenario, placement: Placement, move_price: float | None) -> None:
-    given = {"scenario": (scenario, Scenario), "placement": (placement, Placement)}
-    wrong = [
-        Problem(name, f"is of type {type(value).__name__}", f"give a scenarios.{kind.__name__}")
-        for name, (value, kind) in given.items()
-        if not isinstance(value, kind)
-    ]
-    if move_price is not None and not isinstance(move_price, (int, float)):
-        wrong.append(Problem("move_price", f"is of type {type(move_price).__name__}", "give a number"))
-    if wrong:
-        raise ScenarioError(wrong, "replan")
+    given, price = ArgumentCheck("replan"), "give a price above 0, or none for the fewest moves"
+    for name, value, kind in (("scenario", scenario, Scenario), ("placement", placement, Placement)):
+        message = f"is of type {type(value).__name__}"
+        given.check(name, value, instance_of(kind), f"give a scenarios.{kind.__name__}", message)
+    if move_price is not None:
+        given.check("move_price", move_price, number(above=0), price)
+    given.refuse()
     known = [device.name for device in scenario.devices]
-    problems = [
-        Problem(
-            f"gpus[{k}].device",
-            f'is "{gpu.device}", which the scenario does not have',
-            f"choose from {', '.join(known)}",
-        )
-        for k, gpu in enumerate(placement.gpus)
-        if gpu.device not in known
-    ]
-    if move_price is not None and not move_price > 0:
-        problems.append(
-            Problem("move_price", f"is {move_price:g}", "give a price above 0, or none for the fewest moves")
-        )
-    if problems:
-        raise ScenarioError(problems, "replan")
+    for k, gpu in enumerate(placement.gpus):
+        message = f'is "{gpu.device}", which the scenario does not have'
+        remedy = f"choose from {', '.join(known)}"
+        given.check(f"gpus[{k}].device", gpu.device, known.__contains__, remedy, message)
+    given.refuse()
 
 
 def _change(

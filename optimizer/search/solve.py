@@ -102,8 +102,9 @@ def solve(
             )
             if isinstance(placer, Baseline):
                 return solve_baseline(
-                    judge, placer, gpus=gpus, time_limit_s=time_limit_s, total=total, params=params
-                )
+                    judge, placer, gpus=gpus, time_limit_s=time_limit_s, total=total, params=params,
+                    started=started,
+                )  # fmt: skip
             regions = learned_regions(judge, deadline=total, params=params)
             instance = prepare(judge, regions, gpus=gpus, deadline=total, params=params)
         except (InfeasibleError, Stopped) as error:

@@ -31,7 +31,7 @@ from optimizer.baselines.rules import (
     max_backbone,
     random_placement,
 )
-from optimizer.baselines.run import Search
+from optimizer.baselines.run import BaselineSearch
 from optimizer.baselines.saturation import Saturation, measured_throughputs
 from optimizer.baselines.surrogate_oracle import SurrogateOracle, learned_surrogate
 from optimizer.packing.model.problem import PackingError
@@ -312,12 +312,12 @@ class FakeJudge:
         return len(placement.gpus) >= self.least
 
 
-def fewest(least: int, most: int, seconds: float = 60.0) -> Search:
+def fewest(least: int, most: int, seconds: float = 60.0) -> BaselineSearch:
     scenario = scenarios.read("paper_high_128")
     site = Site(scenario, scenario.devices[0], twin.profiles_of(scenario)["H100-64GB"])
     judge: Any = FakeJudge(least)
     baseline = Baseline("spread", "", lambda site, gpus: least_adapters(site.adapters, gpus), "fewest")
-    search = Search(site, baseline, judge, most, Deadline.after(seconds))
+    search = BaselineSearch(site, baseline, judge, most, Deadline.after(seconds))
     search.run()
     return search
 

@@ -355,7 +355,7 @@ def test_wrong_input_is_refused(scenario: scenarios.Scenario) -> None:
 def test_arguments_of_a_wrong_type_are_named(scenario: scenarios.Scenario) -> None:
     with pytest.raises(scenarios.ScenarioError, match="placement is of type NoneType"):
         replan(scenario, None)  # type: ignore[arg-type]
-    with pytest.raises(scenarios.ScenarioError, match="move_price is of type str"):
+    with pytest.raises(scenarios.ScenarioError, match="move_price is '1'; give a price above 0"):
         replan(scenario, scenarios.Placement(gpus=(placed(0, "a"),)), move_price="1")  # type: ignore[arg-type]
 
 

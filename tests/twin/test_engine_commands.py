@@ -93,23 +93,30 @@ def placed(*numbers: int) -> Placement:
     )
 
 
+def margins_of(mean_ms: float, p90_ms: float) -> dict[Criterion, float]:
+    return {Criterion.TTFT_MEAN: 1 - mean_ms / 9000, Criterion.TTFT_P90: 1 - p90_ms / 2000}
+
+
 LATE = Violation(code=Criterion.TTFT_P90, value=130195.83, limit=2000)
 
 REJECTED = """\
-REJECTED: 1 of 2 GPUs
+REJECTED: 1 of 2 GPUs on L40S
 
- GPU  device  LoRAs  slots  rank  twin      offered  served  worst  ITL ms  TTFT ms  TTFT p90 ms
- ───────────────────────────────────────────────────────────────────────────────────────────────
-   0  L40S        1     16     8  REJECTED   14,764  14,236  97.7%   106.3    4,730      130,196
-   1  L40S        1     16     8  accepted   14,764  14,236  97.7%       –      250        1,500
+ GPU  LoRAs  slots  rank  twin      served  worst  TTFT mean ms  TTFT p90 ms  headroom  ITL ms
+ ─────────────────────────────────────────────────────────────────────────────────────────────
+   0      1     16     8  REJECTED  14,236  97.7%         4,730      130,196    -6410%   106.3
+   1      1     16     8  accepted  14,236  97.7%           250        1,500       25%       –
 
+(too narrow for: offered)
+limits of a GPU: TTFT mean 9,000 ms and TTFT p90 2,000 ms; headroom: distance to the nearest, as a
+share of it
 GPU 0: p90 TTFT is 130,195.9 ms, above 2,000 ms"""
 
 
 def test_a_report_shows_every_gpu_and_what_is_limited(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "100")
-    late = verdict(0, LATE, margins={Criterion.TTFT_P90: 1 - 130195.83 / 2000})
-    good = verdict(1, itl_ms=None, ttft_ms=250.0, margins={Criterion.TTFT_P90: 0.25})
+    late = verdict(0, LATE, margins=margins_of(4730.0, 130195.83))
+    good = verdict(1, itl_ms=None, ttft_ms=250.0, margins=margins_of(250.0, 1500.0))
     report = ValidationReport(gpus=(good, late), distinct=2)  # the table is in the order of the numbers
     levels = ServiceLevelObjectives.model_validate({"ttft_ms": {"p90": 2000, "mean": 9000}})
     assert report.summary(placed(1, 0), levels) == REJECTED
@@ -136,11 +143,11 @@ def test_validate_shows_figures_in_either_case(
     change = ("--set", f"service_levels.ttft_ms.p99={limit}")
     done, text, error = lorapack("validate", *files, *change, "--quiet")
     assert (done, error) == (code, "")
-    assert text.startswith(f"{word}: 1 of 1 GPUs\n")
+    assert text.startswith(f"{word}: 1 of 1 GPUs on H100-64GB\n")
     heading, row = text.splitlines()[2], text.splitlines()[4]
-    for column in ("GPU", "device", "LoRAs", "slots", "rank", "twin", "worst", "ITL ms", "TTFT p99"):
+    for column in ("GPU", "LoRAs", "slots", "rank", "twin", "worst", "TTFT p99 ms", "headroom", "ITL ms"):
         assert column in heading
-    assert row.split()[:6] == ["0", "H100-64GB", "8", "8", "16", word]
+    assert row.split()[:5] == ["0", "8", "8", "16", word]
     assert ("p99 TTFT is" in text) == bool(code)
 
 

@@ -1,0 +1,131 @@
+"""A table of judged GPUs: engines, figures, what is limited and how far away the limit is."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from rich.text import Text
+
+from scenarios import Placement, ServiceLevelObjectives, visible
+from scenarios.text.formatting import choice
+from scenarios.text.tables import Column, Mark, Table, marked, table
+from twin.violations import LATENCIES, Criterion
+
+if TYPE_CHECKING:
+    from twin.verdict import GPUVerdict
+
+CLOSE = 0.05
+"""Distance to a limit, as a share of it, below which a figure is close to it."""
+
+QUEUE_S = 3.0
+"""Mean time to first token of a GPU, in seconds, from which on requests wait rather than are served."""
+
+
+def verdict_word(accepted: bool | None) -> Text:
+    """What the twin says of a GPU or a plan."""
+    if accepted is None:
+        return marked(None, None)
+    return marked("accepted", "good") if accepted else marked("REJECTED", "bad")
+
+
+def limited_latencies(levels: ServiceLevelObjectives | None) -> dict[Criterion, float]:
+    """The latencies that service levels limit, with their limits in ms."""
+    if levels is None:
+        return {}
+    return {code: limit for code in LATENCIES if (limit := code.limit_ms(levels)) is not None}
+
+
+def headroom(verdict: GPUVerdict, limits: Mapping[Criterion, float]) -> float | None:
+    """How far the nearest of some limits is, as a share of it; None where one was not measured."""
+    margins = [verdict.margins.get(code) for code in limits]
+    return None if None in margins else min((m for m in margins if m is not None), default=None)
+
+
+def headroom_cell(share: float | None) -> Text:
+    """A headroom in percent, rounded down, so that what is missed never looks met."""
+    return marked(None if share is None else f"{math.floor(share * 100 + 1e-9)}%", distance_mark(share))
+
+
+def distance_mark(share: float | None) -> Mark | None:
+    """Whether a limit is missed or close."""
+    if share is None or share >= CLOSE:
+        return None
+    return "bad" if share < 0 else "close"
+
+
+def gpu_table(
+    verdicts: Sequence[GPUVerdict],
+    placement: Placement | None = None,
+    levels: ServiceLevelObjectives | None = None,
+    *,
+    queueing: bool = False,
+) -> Table:
+    """A table of GPUs in the order of their numbers.
+
+    Parameters
+    ----------
+    verdicts
+        On the GPUs; those of a placement that have none are shown without figures.
+    placement
+        What was judged, whose engines are then shown; a device that all have is left to `only_device`.
+    levels
+        What it was held to; the latencies that they limit are then shown, with their headroom.
+    queueing
+        Whether to mark mean times to first token at which requests queue.
+    """
+    limits = limited_latencies(levels)
+    plain = [f for f in ("itl", "ttft") if not any((c.metric, c.statistic) == (f, "mean") for c in limits)]
+    engine = [Column("device", 5), Column(">LoRAs", 4), Column(">slots", 6), Column(">rank", 7)]
+    engine = [] if placement is None else engine[bool(only_device(placement)) :]
+    columns = [
+        Column(">GPU"), *engine, Column("twin"),
+        Column(">offered", 8), Column(">served", 5), Column(">worst", 3),
+        *(Column(f">{code.metric.upper()} {code.statistic} ms", 1) for code in limits),
+        *([Column(">headroom")] if limits else []),
+        *(Column(f">{figure.upper()} ms", 2) for figure in plain),
+    ]  # fmt: skip
+    cells = {v.gpu: _verdict_cells(v, limits, plain, queueing) for v in verdicts}
+    engines = {v.gpu: [] for v in verdicts} if placement is None else _engines(placement, len(engine))
+    missing: list[object] = [None] * (len(columns) - len(engine) - 1)
+    return table(columns, [[gpu, *engines[gpu], *cells.get(gpu, missing)] for gpu in sorted(engines)])
+
+
+def _engines(placement: Placement, shown: int) -> dict[int, list[object]]:
+    """The last so many of device, adapters, slots and rank of each GPU."""
+    return {
+        gpu.gpu: [gpu.device, len(gpu.adapters), gpu.max_loras, gpu.max_lora_rank][-shown:]
+        for gpu in placement.gpus
+    }
+
+
+def only_device(placement: Placement | None) -> str:
+    """The device of all GPUs, as `` on H100``; empty where they have several, which a table shows then."""
+    devices = {gpu.device for gpu in placement.gpus} if placement else set()
+    return f" on {visible(devices.pop())}" if len(devices) == 1 else ""
+
+
+def _verdict_cells(
+    verdict: GPUVerdict, limits: Mapping[Criterion, float], plain: Sequence[str], queueing: bool
+) -> list[object]:
+    share = verdict.margins.get(Criterion.ADAPTER_SERVED_SHARE)
+    margins = [(verdict.margins.get(code), limit) for code, limit in limits.items()]
+    slow = queueing and (verdict.ttft_ms or 0.0) > 1e3 * QUEUE_S
+    values = {"itl": verdict.itl_ms, "ttft": marked(verdict.ttft_ms, "close" if slow else None)}
+    return [
+        verdict_word(verdict.accepted), verdict.offered_tok_per_s, verdict.served_tok_per_s,
+        marked(f"{verdict.worst_served_share:.1%}", distance_mark(share)),
+        *(None if m is None else marked((1 - m) * limit, distance_mark(m)) for m, limit in margins),
+        *([headroom_cell(headroom(verdict, limits))] if limits else []),
+        *(values[figure] for figure in plain),
+    ]  # fmt: skip
+
+
+def limits_note(levels: ServiceLevelObjectives | None) -> list[str]:
+    """The limits behind a table, and what its headroom is; nothing where no latency is limited."""
+    limits = limited_latencies(levels)
+    if not limits:
+        return []
+    named = [f"{code.metric.upper()} {code.statistic} {limit:,g} ms" for code, limit in limits.items()]
+    return [f"limits of a GPU: {choice(named, 'and')}; headroom: distance to the nearest, as a share of it"]
