@@ -24,7 +24,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 import learn
-from learn import PLAN, DesignSpace, OptionRows, Regions
+from learn import PLANS, DesignSpace, OptionRows, Regions
 from learn.boundary import boundary_points
 from learn.boundary_search import BoundarySearch
 from learn.design import TEST_SEED, assessment_plan, compositions
@@ -67,17 +67,15 @@ def measure(scenario: Scenario, compositions: int, keep: Path | None, measured: 
     space = space_of_shipped(scenario, device, find_profile(scenario.model, device.name))
     print(f"== {scenario.name}: {space.profile.name}, {len(space.options)} options")
     start = time.perf_counter()
-    train = learn.sample(space, PLAN, workers=WORKERS)
-    sampled = time.perf_counter()
-    regions = learn.linearize(train, space)
+    train, regions = learn.make_regions(space, workers=WORKERS)
     surrogates = [learn.fit(train, learn.METHODS[0])]
     done = time.perf_counter()
     print(
-        f"{len(train)} runs in {sampled - start:.1f} s, both regions and the default surrogate in "
-        f"{done - sampled:.1f} s: {done - start:.1f} s with {WORKERS} processes"
+        f"{regions.provenance.runs} runs, both regions and the default surrogate: {done - start:.1f} s with "
+        f"{WORKERS} processes"
     )
     surrogates += [learn.fit(train, method) for method in learn.METHODS[1:]]
-    plan = assessment_plan(PLAN, compositions)
+    plan = assessment_plan(PLANS[space.acceptance], compositions)
     test = learn.sample(space, plan, workers=WORKERS, directory=keep and keep / "test")
     quality = learn.assess(regions, surrogates, test, space)
     print(quality.text(), "\n")
@@ -130,7 +128,7 @@ def filled(scenario: Scenario, regions: Regions, space: DesignSpace) -> Iterator
         yield {
             "regime": option.regime,
             "slots": option.max_loras,
-            "fill": float(option.fill(counts @ learn.additive_features(scenario.classes))),
+            "fill": float(option.fill(counts @ learn.scenario_features(scenario, scenario.classes))),
             "one run": float(np.mean(starved)),
             "all of 3 runs": float(any(starved)),
         }
@@ -138,7 +136,7 @@ def filled(scenario: Scenario, regions: Regions, space: DesignSpace) -> Iterator
 
 def fill(scenario: Scenario, option: OptionRows, rng: np.random.Generator) -> NDArray[np.int64]:
     """Adapters of each class: in a random order that prefers some classes, each taken if it fits."""
-    classes, features = scenario.classes, learn.additive_features(scenario.classes)
+    classes, features = scenario.classes, learn.scenario_features(scenario, scenario.classes)
     number = np.array([c.count if c.rank <= option.max_lora_rank else 0 for c in classes])
     likes = rng.dirichlet(np.full(len(classes), 0.3)) + 1e-9
     pool = np.repeat(np.arange(len(classes)), number)
@@ -157,7 +155,7 @@ def fill(scenario: Scenario, option: OptionRows, rng: np.random.Generator) -> ND
 
 def works(scenario: Scenario, option: OptionRows, counts: NDArray[np.int64]) -> bool:
     """Whether the GPU is near the boundary of its work, in the regime that the rows are made for."""
-    sums = counts @ learn.additive_features(scenario.classes)
+    sums = counts @ learn.scenario_features(scenario, scenario.classes)
     shared = counts.sum() > option.max_loras
     fills = option.fills(sums)
     tight = fills[0] == fills.max() >= FULL

@@ -30,13 +30,15 @@ if TYPE_CHECKING:
     from learn.region import Regions as Regions
     from learn.region import read_regions as read_regions
     from learn.region_fit import linearize as linearize
-    from learn.region_store import PLAN as PLAN
+    from learn.region_store import PLANS as PLANS
     from learn.region_store import make_regions as make_regions
     from learn.region_store import needed_ranks as needed_ranks
     from learn.region_store import regions_for as regions_for
     from learn.region_store import space_for as space_for
     from learn.sampling import sample as sample
     from learn.space import DesignSpace as DesignSpace
+    from learn.space import hold_wait_s as hold_wait_s
+    from learn.space import scenario_features as scenario_features
     from learn.storage.dataset import Dataset as Dataset
     from learn.storage.dataset import DatasetError as DatasetError
     from learn.storage.dataset import read_dataset as read_dataset
@@ -55,12 +57,12 @@ _HOME = {
     "design": ("SamplingPlan",),
     "features": ("FEATURES", "Engines", "additive_features", "candidate_features"),
     "region_fit": ("linearize",),
-    "region_store": ("PLAN", "make_regions", "needed_ranks", "regions_for", "space_for"),
+    "region_store": ("PLANS", "make_regions", "needed_ranks", "regions_for", "space_for"),
     "estimators": ("METHODS",),
     "region": ("FeasibilityRegion", "OptionLatency", "OptionRows", "RegionError", "Regions", "read_regions"),
     "params": ("LearnParams",),
     "sampling": ("sample",),
-    "space": ("DesignSpace",),
+    "space": ("DesignSpace", "hold_wait_s", "scenario_features"),
     "surrogate": (
         "OutsideDomainError",
         "OutsideDomainWarning",

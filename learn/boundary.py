@@ -1,12 +1,15 @@
-"""The boundary of starvation as one linear row per option, fitted to the runs of the option and its likes.
+"""The boundary of starvation as linear rows per option, fitted to the runs of the option and its likes.
 
-At the boundary of an option the left-hand side Σ_k a_k · (sum of feature k) is 1. What an adapter costs
-depends on the engine in a few simple ways (a batch is shared by as many requests as the KV cache holds,
-kernels grow with slots and rank), so a_k is a sum of these with coefficients t ≥ 0, fitted to the boundary
-points of all options, weighted by how near an option is. a ≥ 0: another adapter never makes room.
+A GPU is at its boundary for one of two reasons, and each is a row Σ_k a_k · (sum of feature k) ≤ 1 of its
+own: it has as much *work* as it can do, or, where its adapters wait for slots (*shared*, in contrast to
+*resident*), as many of them want *slots* at a time as there are. Which of the two stopped a boundary point
+of shared slots is not observed: both rows are fitted in turn to the points that they explain better, a
+regression of the maximum of two linear functions (Magnani and Boyd, Convex piecewise-linear fitting, 2009).
 
-A GPU with a slot for every adapter (*resident*) works differently from one whose adapters wait for
-slots (*shared*); the feasible set is the union of both, and each has a row of its own.
+What an adapter costs depends on the engine in a few simple ways (a batch is shared by as many requests as
+the KV cache holds, kernels grow with slots and rank), so a_k is a sum of these with coefficients t ≥ 0,
+fitted to the boundary points of all options, weighted by how near an option is. a ≥ 0: another adapter
+never makes room.
 """
 
 from __future__ import annotations
@@ -28,10 +31,7 @@ _RATE = ADDITIVE.index("rate")
 _TOKENS = tuple(ADDITIVE.index(name) for name in ("prompt_rate", "output_rate", "resident_rate"))
 _SQRT = ADDITIVE.index("sqrt_rate")
 _ACTIVE = tuple(k for k, name in enumerate(ADDITIVE) if name.startswith("active_"))
-_HELD: dict[Regime, tuple[int, ...]] = {
-    "resident": (),
-    "shared": tuple(k for k, name in enumerate(ADDITIVE) if name.startswith("held_")),
-}
+_HELD = tuple(k for k, name in enumerate(ADDITIVE) if name.startswith("held_"))
 
 
 class BoundaryError(LorapackError, ValueError):
@@ -116,29 +116,43 @@ def crossing(
 
 @dataclass(frozen=True)
 class BoundaryModel:
-    """One row per option and regime.
+    """The rows of every option.
 
     Parameters
     ----------
     engines
         Slots, max rank and KV cache tokens of the options, shape (n_options, 3).
-    coefficients
-        Coefficients of each regime's rows, at least 0, shape (n_options, K).
+    work, slots
+        Coefficients of the two rows, at least 0, shape (n_options, K). That of the slots counts where there
+        are more adapters than slots.
     params
         Say which options are near each other.
     """
 
     engines: FloatArray
-    coefficients: dict[Regime, FloatArray]
+    work: FloatArray
+    slots: FloatArray
     params: BoundaryParams = DEFAULTS.boundary
 
-    def values(self, regime: Regime, sums: FloatArray, engines: FloatArray) -> FloatArray:
-        """Left-hand sides; sums of shape (n, K), engines of (n, 3), each taken for its nearest option."""
-        return np.asarray((sums * self.rows(regime, engines)).sum(axis=1))
+    def rows(self, regime: Regime) -> FloatArray:
+        """Coefficients of the rows of a regime, shape (n_options, rows, K)."""
+        return np.stack([self.work] if regime == "resident" else [self.work, self.slots], axis=1)
 
-    def rows(self, regime: Regime, engines: FloatArray) -> FloatArray:
-        """Coefficients, shape (n, K), of the options that are nearest to engines of shape (n, 3)."""
-        return np.asarray(self.coefficients[regime][self._nearest(engines)])
+    def values(self, regime: Regime, sums: FloatArray, engines: FloatArray) -> FloatArray:
+        """The larger of the left-hand sides; sums of shape (n, K), engines of (n, 3), each as its nearest."""
+        rows = self.rows(regime)[self._nearest(engines)]
+        return np.asarray((sums[:, None, :] * rows).sum(axis=2).max(axis=1))
+
+    def fill(self, sums: FloatArray, engines: FloatArray) -> FloatArray:
+        """How full GPUs are, 1 at the boundary, shape (n,); sums of shape (n, K), engines of (n, 3)."""
+        resident, shared = (self.values(regime, sums, engines) for regime in REGIMES)
+        return np.where(shares_slots(sums[:, _COUNT], engines[:, 0]), shared, resident)
+
+    def stopped_by_work(self, points: BoundaryPoints) -> BoolArray:
+        """Which points the row of the work explains better than that of the slots, shape (n,)."""
+        sums, nearest = points.middle, self._nearest(points.engines)
+        work, slots = ((sums * rows[nearest]).sum(axis=1) for rows in (self.work, self.slots))
+        return np.asarray(~points.shared | (work > slots))
 
     def _nearest(self, engines: FloatArray) -> IntArray:
         return np.asarray(self._options.query(_place(engines, self.params))[1], dtype=np.int64)
@@ -146,12 +160,6 @@ class BoundaryModel:
     @cached_property
     def _options(self) -> KDTree:
         return KDTree(_place(self.engines, self.params))
-
-    def fill(self, sums: FloatArray, engines: FloatArray) -> FloatArray:
-        """How full GPUs are, 1 at the boundary, shape (n,); sums of shape (n, K), engines of (n, 3)."""
-        shared, nearest = shares_slots(sums[:, _COUNT], engines[:, 0]), self._nearest(engines)
-        resident, waiting = (self.coefficients[regime][nearest] for regime in REGIMES)
-        return np.asarray((sums * np.where(shared[:, None], waiting, resident)).sum(axis=1))
 
 
 def fit_boundary(dataset: Dataset, params: BoundaryParams = DEFAULTS.boundary) -> BoundaryModel:
@@ -183,49 +191,54 @@ def fit_points(
     """
     if not len(points.engines):
         raise BoundaryError("no composition has both accepted and starved runs; sample more compositions")
-    coefficients: dict[Regime, FloatArray] = {}
-    for regime in REGIMES:
-        own = points.where(points.shared == (regime == "shared"))
-        source = own if len(own.engines) else points
-        others = points.where(~points.shared if regime == "shared" else np.zeros(len(points.engines), bool))
-        features = [_COUNT, *_load_features(points.middle), _SQRT, *_ACTIVE, *_HELD[regime]]
-        coefficients[regime] = np.stack([_fit_row(source, others, features, e, params) for e in engines])
-    return BoundaryModel(engines, coefficients, params)
+    work_features = [_COUNT, *_load_features(points.middle), _SQRT, *_ACTIVE]
+
+    def fitted(by_work: BoolArray, by_slots: BoolArray) -> BoundaryModel:
+        work = _fit_rows(points.where(by_work), work_features, engines, params)
+        slots = _fit_rows(points.where(by_slots), [*work_features, *_HELD], engines, params)
+        return BoundaryModel(engines, work, slots, params)
+
+    shared = points.shared
+    # GPUs with a slot for every adapter are stopped by their work, and so are those that by the same row have
+    # almost as much of it.
+    model = fitted(_any(~shared), _any(shared))
+    by_work = ~shared | (model.values("resident", points.middle, points.engines) > params.first_work)
+    for _ in range(params.rounds):
+        model = fitted(_any(by_work), _any(~by_work))
+        before, by_work = by_work, model.stopped_by_work(points)
+        if (before == by_work).all():
+            break
+    return model
+
+
+def _any(mask: BoolArray) -> BoolArray:
+    """The mask, or one of everything if it has nothing."""
+    return mask if mask.any() else np.ones_like(mask)
+
+
+def _fit_rows(
+    points: BoundaryPoints, features: list[int], engines: FloatArray, params: BoundaryParams
+) -> FloatArray:
+    """Coefficients of a row of each option, shape (n_options, K)."""
+    return np.stack([_fit_row(points, features, engine, params) for engine in engines])
 
 
 def _fit_row(
-    points: BoundaryPoints,
-    others: BoundaryPoints,
-    features: list[int],
-    engine: FloatArray,
-    params: BoundaryParams,
+    points: BoundaryPoints, features: list[int], engine: FloatArray, params: BoundaryParams
 ) -> FloatArray:
     """Coefficients of one option, shape (K,): non-negative least squares on relative errors.
 
     Parameters
     ----------
     points
-        Boundary points of the row's regime, where the left-hand side should be 1.
-    others
-        Boundary points of the other regime, where it should be no less.
+        Boundary points, where the left-hand side should be 1.
     features
         Columns that may have a coefficient.
     """
-    (points, weight), (others, other_weight) = (_near(p, engine, params) for p in (points, others))
-    n = len(weight)
-    columns = np.vstack([_columns(points, features), _columns(others, features)])
+    near, weight = _near(points, engine, params)
+    columns = _columns(near, features)
     scale = columns.mean(axis=0) + 1e-300  # columns differ by orders of magnitude
-    weights = np.concatenate([weight, np.zeros(len(other_weight))])
-    violated = np.zeros(len(weights), dtype=np.bool_)
-    # Σ_k a_k x_k >= 1 at a point of the other regime is one-sided, which nnls has not: such a point gets its
-    # weight when the fit first leaves it inside, and keeps it.
-    for _ in range(params.rounds):
-        t, _ = nnls(columns / scale * weights[:, None], weights)
-        inside = (columns @ (t / scale) < 1.0) & (np.arange(len(weights)) >= n)
-        if not (inside & ~violated).any():
-            break
-        violated |= inside
-        weights[violated] = params.other_regime_weight * other_weight[violated[n:]]
+    t, _ = nnls(columns / scale * weight[:, None], weight)
     row = np.zeros(len(ADDITIVE))
     row[features] = (t / scale).reshape(len(features), -1) @ _dependence(engine[None, :])[0]
     return row

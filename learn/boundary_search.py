@@ -16,8 +16,8 @@ from learn.features import FEATURES, REGIMES, BoolArray, Engines, FloatArray, ca
 from learn.params import DEFAULTS, BoundaryParams, LearnParams
 from learn.space import DesignSpace
 from learn.steady_state import ESTIMATES, SteadyState
-from scenarios import DeterministicArrivals, GammaArrivals, PoissonArrivals, WeibullArrivals, Workload
-from twin import judge
+from scenarios import Acceptance, DeterministicArrivals, GammaArrivals, PoissonArrivals, WeibullArrivals
+from twin import GPUVerdict, judge
 
 STEADY = (PoissonArrivals, GammaArrivals, WeibullArrivals, DeterministicArrivals)
 """Arrivals whose rates do not change, so that any part of a run is like the whole."""
@@ -30,6 +30,9 @@ CARRIED = ESTIMATES.index("carried_estimate")
 
 OUTPUT = next(k for k, feature in enumerate(FEATURES) if feature.name == "output_mean")
 """Column of the mean output tokens of a candidate."""
+
+NEAR = 1e-3
+"""Margin of what is rejected for something that has no smooth measure."""
 
 FIRST_ESTIMATE_TOLERANCE = 1e-3
 """Logarithm to which the load of a search's first run is estimated."""
@@ -110,7 +113,7 @@ class BoundarySearch:
     def rough_boundary(self) -> float:
         """A load near the boundary, from short runs that are then forgotten."""
         limits = self.params.search
-        short = replace(self.space, workload=_part_of(self.space.workload, limits.bracketing_share))
+        short = self.space.shortened(limits.bracketing_share)
         rough = replace(self, space=short, plan=replace(self.plan, width=limits.bracketing_width))
         return rough.bracket(self.first_estimate(), limits.bracketing_step).boundary
 
@@ -147,12 +150,29 @@ class BoundarySearch:
         overshoot = min(limits.overshoot * 2.0 ** (len(bracket.rows) - 1), step)
         if math.isinf(bracket.starved[0]):
             log_rate, margin = bracket.accepted
+            near = self._near(margin)
             # Far from its limit a GPU serves all it is asked for; the margin says nothing of the distance.
-            distance = margin + overshoot if margin < limits.saturated_margin else max(overshoot, step / 2)
+            distance = max(overshoot, step / 2) if near is None else near + overshoot
             return log_rate + min(distance, step)
-        # An overloaded GPU serves what it can whatever the load: this is too large as the share is too small.
         log_rate, margin = bracket.starved
-        return log_rate - min(-math.log1p(max(margin, -0.99)) + overshoot, step)
+        return log_rate - min(self._excess(margin) + overshoot, step)
+
+    def _near(self, margin: float) -> float | None:
+        """How far the boundary is from an accepted load, by its margin; None if that does not tell."""
+        limits = self.params.search
+        if self.space.acceptance == "sustained":
+            return 0.0 if margin < limits.near_margin else None
+        return margin if margin < limits.saturated_margin else None
+
+    def _excess(self, margin: float) -> float:
+        """How far an overloaded GPU is beyond its boundary, by its margin."""
+        if self.space.acceptance == "paper":
+            # It serves what it can whatever the load: this is too large as the share is too small.
+            return -math.log1p(max(margin, -0.99))
+        # Whoever comes at time t waits for t (load / capacity − 1), so the longest wait that ends within the
+        # run is its length times the share of the load that is too much.
+        longest = self.space.service_levels.patience_s * math.exp(-margin)
+        return -math.log1p(-min(longest / self.space.run_s, 0.9))
 
     def _scattered(self, bracket: Bracket) -> list[dict[str, float]]:
         """Runs at random loads, below and above the boundary in turn."""
@@ -168,18 +188,20 @@ class BoundarySearch:
 
     def observe(self, total_rate: float, run: int) -> dict[str, float]:
         """One twin run as a row of a dataset; all runs of a composition share their random numbers."""
-        space, option = self.space, self.composition.option
+        option, space = self.composition.option, self.watched(total_rate)
         verdict = judge(
             self.composition.load(space, total_rate),
-            self.workload(total_rate),
+            space.workload,
             space.engine,
             space.profile,
             max_loras=option.max_loras,
             max_lora_rank=option.max_lora_rank,
             service_levels=space.service_levels,
+            acceptance=space.acceptance,
+            effort=space.effort,
             gpu_memory_gib=space.memory_gib,
             seed=self.plan.seed * 1_000_003 + self.composition.index,
-            replications=1,
+            replications=space.replications,
         )
         features = self._features(total_rate)[0]
         offered = verdict.offered_tok_per_s
@@ -193,7 +215,7 @@ class BoundarySearch:
             "ttft_ms": math.nan if verdict.ttft_ms is None else verdict.ttft_ms,
             "served_share": min(verdict.served_tok_per_s / offered, 1.0) if offered > 0 else 1.0,
             "worst_served_share": verdict.worst_served_share,
-            "margin": max(verdict.least_margin, -1.0),
+            "margin": _margin(verdict, space.acceptance),
             "starved": int(not verdict.accepted),
         }
 
@@ -206,10 +228,11 @@ class BoundarySearch:
         fit, which differ between machines, do not matter.
         """
         engine = np.array([self.composition.option.numbers], dtype=np.float64)
-        row = model.rows(REGIMES[self.composition.shared], engine)[0]
+        regime = REGIMES[self.composition.shared]
 
         def excess(log_rate: float) -> float:
-            return float(row @ self.composition.sums(self.space, math.exp(log_rate))) - 1.0
+            sums = self.composition.sums(self.space, math.exp(log_rate))
+            return float(model.values(regime, sums[None, :], engine)[0]) - 1.0
 
         low, high = math.log(self.params.search.min_rate), math.log(max_rate)
         if excess(low) >= 0:
@@ -227,9 +250,12 @@ class BoundarySearch:
 
         def keeps_up(log_rate: FloatArray) -> BoolArray:
             estimate = self._steady.estimate(self._features(math.exp(float(log_rate))))
-            return np.asarray(estimate[0, CARRIED] >= self.space.service_levels.served_share)
+            return np.asarray(estimate[0, CARRIED] >= carried)
 
-        low, high = math.log(limits.min_rate), math.log(limits.max_requests / self.space.workload.duration_s)
+        carried = self.space.service_levels.served_share
+        if self.space.acceptance == "sustained":
+            carried = limits.carried_share
+        low, high = math.log(limits.min_rate), math.log(limits.max_requests / self.space.run_s)
         if keeps_up(np.array(high)):
             low, high = high, math.log(self.max_rate)
         halvings = math.ceil(math.log2(max((high - low) / FIRST_ESTIMATE_TOLERANCE, 1.0)))
@@ -238,7 +264,7 @@ class BoundarySearch:
     @property
     def max_rate(self) -> float:
         """Heaviest load that is tried: beyond, a run has more requests than are allowed."""
-        return self.params.search.max_requests / min(self.space.workload.duration_s, self.shortest_s)
+        return self.params.search.max_requests / min(self.space.run_s, self.shortest_s)
 
     @cached_property
     def shortest_s(self) -> float:
@@ -249,18 +275,16 @@ class BoundarySearch:
         step_s = math.exp(float(self._steady.estimate(features)[0, STEP])) / 1e3
         return self.params.search.enough_lifetimes * step_s * float(features[0, OUTPUT])
 
-    def workload(self, total_rate: float) -> Workload:
-        """The workload of a run: of short requests, so many are served that a part tells as much.
+    def watched(self, total_rate: float) -> DesignSpace:
+        """The space with the runs of a load: of short requests so many are served that a part says it all.
 
         To two digits, so that the last digits of an estimate, which differ between machines, do not matter.
         """
-        limits, whole = self.params.search, self.space.workload
+        limits, whole = self.params.search, self.space
         if total_rate <= limits.full_duration_rate:
             return whole
         enough = max(limits.enough_requests / total_rate, self.shortest_s)
-        if enough >= whole.duration_s:
-            return whole
-        return _part_of(whole, float(f"{enough:.2g}") / whole.duration_s)
+        return whole if enough >= whole.run_s else whole.shortened(float(f"{enough:.2g}") / whole.run_s)
 
     @cached_property
     def _steady(self) -> SteadyState:
@@ -272,10 +296,15 @@ class BoundarySearch:
         engines = Engines(*(np.array([float(value)]) for value in mix.option.numbers))
         rate, (prompt, output, square) = total_rate * mix.weight, self.space.means[mix.pair].T
         everyone = np.ones((1, len(rate)))
-        return candidate_features(rate, mix.rank, prompt, output, square, everyone, engines)
+        return candidate_features(
+            rate, mix.rank, prompt, output, square, everyone, engines, self.space.wait_s
+        )
 
 
-def _part_of(workload: Workload, share: float) -> Workload:
-    return workload.model_copy(
-        update={"duration_s": share * workload.duration_s, "warmup_s": share * workload.warmup_s}
-    )
+def _margin(verdict: GPUVerdict, acceptance: Acceptance) -> float:
+    """How far a run is from its nearest limit: of at least 0 if it is accepted, and below if not."""
+    if acceptance == "paper":
+        return max(verdict.least_margin, -1.0)
+    # What has no smooth measure, such as growth, may reject what all else accepts.
+    margin = 0.0 if verdict.margin is None else verdict.margin
+    return max(margin, 0.0) if verdict.accepted else min(margin, -NEAR)

@@ -46,6 +46,8 @@ class SamplingPlan:
     spread
         Runs of each mix at random loads away from its boundary, as many below as above over all mixes that
         share slots, and over all others.
+    confirmed
+        Mixes, the first of the design, whose boundary is found again by the whole rule of the criterion.
     seed
         Seed of the design and of the twin.
 
@@ -60,10 +62,11 @@ class SamplingPlan:
     max_runs: int = 5
     width: float = 1.08
     spread: int = 1
+    confirmed: int = 0
     seed: int = 0
 
     def __post_init__(self) -> None:
-        minimum = {"compositions": 1, "round_size": 1, "max_runs": 1, "spread": 0, "seed": 0}
+        minimum = {"compositions": 1, "round_size": 1, "max_runs": 1, "spread": 0, "confirmed": 0, "seed": 0}
         problems = [
             Problem(name, f"is {value!r}", f"give a whole number of at least {lowest}")
             for name, lowest in minimum.items()
@@ -106,7 +109,8 @@ class Composition:
 
     def sums(self, space: DesignSpace, total_rate: float) -> FloatArray:
         """Additive feature sums at a total rate in requests/s, shape (K,)."""
-        columns: FloatArray = additive_columns(total_rate * self.weight, *space.means[self.pair].T)
+        prompt, output, square = space.means[self.pair].T
+        columns = additive_columns(total_rate * self.weight, prompt, output, square, space.wait_s)
         return np.asarray(columns.sum(axis=0))
 
     def load(self, space: DesignSpace, total_rate: float) -> GPULoad:
@@ -119,6 +123,11 @@ class Composition:
             prompt=tuple(prompt for prompt, _ in pairs),
             output=tuple(output for _, output in pairs),
         )
+
+
+def confirmation_plan(plan: SamplingPlan) -> SamplingPlan:
+    """The plan of the runs that find boundaries of ``plan`` again by the whole rule."""
+    return replace(plan, compositions=plan.confirmed, confirmed=0, spread=0, max_runs=7)
 
 
 def assessment_plan(plan: SamplingPlan, compositions: int) -> SamplingPlan:
@@ -134,7 +143,9 @@ def assessment_plan(plan: SamplingPlan, compositions: int) -> SamplingPlan:
     ScenarioError
         If it would sample nothing.
     """
-    return replace(plan, seed=TEST_SEED, compositions=compositions, width=1.03, max_runs=7, spread=6)
+    return replace(
+        plan, seed=TEST_SEED, compositions=compositions, width=1.03, max_runs=7, spread=6, confirmed=0
+    )
 
 
 def compositions(

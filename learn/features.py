@@ -30,7 +30,10 @@ HOLD_MS_PER_TOKEN = (20.0, 40.0, 80.0, 160.0)
 """Times per output token in ms: from light load to an engine at its limit."""
 
 WAIT_S = 600.0
-"""Seconds that an adapter may wait for a slot before many of its requests are left at the end of an hour."""
+"""Seconds that an adapter may wait for a slot before many of its requests are left at the end of an hour.
+
+Under the criterion *sustained* it is the patience of the requests.
+"""
 
 
 @dataclass(frozen=True)
@@ -98,7 +101,11 @@ ADDITIVE = tuple(feature.name for feature in FEATURES if feature.additive)
 
 
 def additive_columns(
-    rate: ArrayLike, prompt: ArrayLike, output: ArrayLike, output_square: ArrayLike
+    rate: ArrayLike,
+    prompt: ArrayLike,
+    output: ArrayLike,
+    output_square: ArrayLike,
+    wait_s: float = WAIT_S,
 ) -> FloatArray:
     """Additive features of single adapters.
 
@@ -108,6 +115,8 @@ def additive_columns(
         Requests per second, shape (n,).
     prompt, output, output_square
         Mean prompt and output tokens, and mean square of the output tokens, shape (n,).
+    wait_s
+        Seconds that an adapter may wait for a slot.
 
     Returns
     -------
@@ -121,11 +130,11 @@ def additive_columns(
     # from few hot ones of the same total rate.
     columns = [np.ones_like(lam), lam, lam * p, lam * o, lam * (p * o + o2 / 2) / 1e6, np.sqrt(lam)]
     columns += [-np.expm1(-lam * w) for w in RESIDENCE_S]
-    columns += [_held(lam, o * ms / 1e3) for ms in HOLD_MS_PER_TOKEN]
+    columns += [_held(lam, o * ms / 1e3, wait_s) for ms in HOLD_MS_PER_TOKEN]
     return np.stack(columns, axis=1)
 
 
-def _held(rate: FloatArray, residence_s: FloatArray) -> FloatArray:
+def _held(rate: FloatArray, residence_s: FloatArray, wait_s: float) -> FloatArray:
     """Share of the time that adapters hold a slot for which they wait whenever they have given it back.
 
     An adapter keeps its slot as long as it has a request in the batch: the busy period of an M/G/∞ queue,
@@ -133,7 +142,7 @@ def _held(rate: FloatArray, residence_s: FloatArray) -> FloatArray:
     and waits. So cold adapters hold little, and those with λW well above 1 never let go.
     """
     x = rate * residence_s
-    return np.asarray(-np.expm1(-x) / (1.0 + rate * WAIT_S * np.exp(-x)))
+    return np.asarray(-np.expm1(-x) / (1.0 + rate * wait_s * np.exp(-x)))
 
 
 def shares_slots(adapters: ArrayLike, slots: ArrayLike) -> BoolArray:
@@ -144,8 +153,17 @@ def shares_slots(adapters: ArrayLike, slots: ArrayLike) -> BoolArray:
     return np.asarray(np.asarray(adapters) > np.asarray(slots) + 0.5)
 
 
-def additive_features(classes: Sequence[AdapterClass]) -> FloatArray:
+def additive_features(
+    classes: Sequence[AdapterClass], *, load: float = 1.0, wait_s: float = WAIT_S
+) -> FloatArray:
     """Additive features of one adapter of each class.
+
+    Parameters
+    ----------
+    load
+        By what the rates are multiplied.
+    wait_s
+        Seconds that an adapter may wait for a slot.
 
     Returns
     -------
@@ -154,10 +172,11 @@ def additive_features(classes: Sequence[AdapterClass]) -> FloatArray:
         sums of a GPU with ``counts`` adapters of each class.
     """
     return additive_columns(
-        [c.rate for c in classes],
+        [load * c.rate for c in classes],
         [c.prompt.mean_tokens for c in classes],
         [c.output.mean_tokens for c in classes],
         [mean_square_tokens(c.output) for c in classes],
+        wait_s,
     )
 
 
@@ -186,6 +205,7 @@ def candidate_features(
     output_square: ArrayLike,
     counts: ArrayLike,
     engines: Engines,
+    wait_s: float = WAIT_S,
 ) -> FloatArray:
     """All features of m candidates: how many adapters of each of n classes, on which engine.
 
@@ -198,6 +218,8 @@ def candidate_features(
         Adapters of each class in each candidate, shape (m, n).
     engines
         The candidates' engines, arrays of shape (m,).
+    wait_s
+        Seconds that an adapter may wait for a slot.
 
     Returns
     -------
@@ -206,7 +228,7 @@ def candidate_features(
     """
     lam, s, p, o = (np.asarray(a, dtype=np.float64) for a in (rate, rank, prompt, output))
     n = np.asarray(counts, dtype=np.float64)
-    sums = n @ additive_columns(lam, p, o, output_square)
+    sums = n @ additive_columns(lam, p, o, output_square, wait_s)
     present = n > 0
     size = np.maximum(sums[:, 0], 1.0)
     total = np.maximum(sums[:, 1], 1e-12)

@@ -50,10 +50,10 @@ def fit_latency(
             max_loras=o.max_loras,
             max_lora_rank=o.max_lora_rank,
             regime=regime,
-            itl_ms=_planes(row, idle[o.numbers], knots, itl),
-            ttft_ms=_planes(row, idle[o.numbers], knots, ttft),
+            itl_ms=_planes(rows, idle[o.numbers], knots, itl),
+            ttft_ms=_planes(rows, idle[o.numbers], knots, ttft),
         )
-        for o, row in zip(space.options, model.coefficients[regime], strict=True)
+        for o, rows in zip(space.options, model.rows(regime), strict=True)
     ]
 
 
@@ -88,23 +88,26 @@ def _typical(full: FloatArray, y: FloatArray, neighbours: int) -> FloatArray:
 
 
 def _planes(
-    row: FloatArray, idle: float, knots: tuple[float, ...], coefficients: FloatArray
+    rows: FloatArray, idle: float, knots: tuple[float, ...], coefficients: FloatArray
 ) -> tuple[Plane, ...]:
-    """Planes of one option: one for each part of the convex function that is steeper than the last.
+    """Planes of one option: by row one for each part of the convex function that is steeper than the last.
 
     Parameters
     ----------
+    rows
+        The option's rows, the largest of which says how full it is, shape (rows, K).
     coefficients
         A constant above an idle engine's time, changes of the slope at the knots, and slopes of ``_ACTIVE``.
     """
     planes: list[Plane] = []
-    extra = np.zeros(len(row))
+    extra = np.zeros(rows.shape[1])
     extra[list(_ACTIVE)] = coefficients[1 + len(knots) :]
     slope, offset = 0.0, float(coefficients[0])
     for knot, change in zip(knots, coefficients[1 : 1 + len(knots)], strict=True):
         slope, offset = slope + change, offset - change * knot
         if change > 0 or not knot:
-            values = (idle + offset, *(slope * row + extra).tolist())
-            intercept, *slopes = (float(f"{value:.6g}") for value in values)
-            planes.append(Plane(intercept=intercept, coefficients=tuple(slopes)))
+            for row in rows if slope > 0 else rows[:1]:
+                values = (idle + offset, *(slope * row + extra).tolist())
+                intercept, *slopes = (float(f"{value:.6g}") for value in values)
+                planes.append(Plane(intercept=intercept, coefficients=tuple(slopes)))
     return tuple(planes)

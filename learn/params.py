@@ -51,6 +51,10 @@ class SearchParams(Params):
     """Largest step."""
     overshoot: _Positive = 0.012
     """Distance beyond the expected boundary that is aimed at, so as to land on its other side."""
+    carried_share: Annotated[float, Field(gt=0, le=1)] = 0.98
+    """Share of the load that a steady engine carries where a search for what is sustained begins."""
+    near_margin: _Positive = 2.0
+    """Margin below which a GPU that sustains its load is near its boundary."""
     saturated_margin: _Positive = 0.08
     """Margin below which an accepted GPU works at its limit, and the margin tells how far the boundary is."""
     extrapolation: Annotated[float, Field(ge=1)] = 1.5
@@ -76,10 +80,11 @@ class BoundaryParams(Params):
     """Factor by which the neighbourhood grows until then."""
     min_weight: Annotated[float, Field(ge=0, lt=1)] = 0.02
     """Weight below which points are left out."""
-    other_regime_weight: Annotated[float, Field(ge=0)] = 0.3
-    """Weight of a point of the other regime that a row would wrongly hold for feasible."""
-    rounds: Annotated[int, Field(ge=1)] = 5
-    """Most rounds of adding such points."""
+    first_work: _Positive = 0.97
+    """Share of the work that a GPU can do from which on one that shares slots is first taken to be stopped by
+    its work."""
+    rounds: Annotated[int, Field(ge=1)] = 6
+    """Most rounds of telling anew what stops those GPUs, and of fitting."""
     max_bracket: Annotated[float, Field(gt=1)] = 1.25
     """Largest ratio between the two loads around a boundary that regions are fitted to."""
     max_rough_bracket: Annotated[float, Field(gt=1)] = 2.0

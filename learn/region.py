@@ -24,8 +24,8 @@ from pydantic import (
     model_validator,
 )
 
-from learn.features import ADDITIVE, BoolArray, FloatArray, Regime, additive_features
-from scenarios import AdapterClass, LorapackError
+from learn.features import ADDITIVE, BoolArray, FloatArray, Regime
+from scenarios import LorapackError
 from scenarios.errors import cause_of
 
 FORMAT = 5
@@ -117,10 +117,6 @@ class OptionRows(_RegimeOption):
     def bounds(self) -> FloatArray:
         """Right-hand sides, shape (rows,)."""
         return np.array([row.bound for row in self.rows])
-
-    def usage(self, classes: Sequence[AdapterClass]) -> FloatArray:
-        """What one adapter of each class adds to each row, shape (rows, n_classes)."""
-        return self.coefficients @ additive_features(classes).T
 
     def slack(self, sums: FloatArray) -> FloatArray:
         """Bound minus left-hand side of every row, shape (rows,) or (m, rows); negative is violated."""

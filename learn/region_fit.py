@@ -47,6 +47,7 @@ def linearize(
     dataset: Dataset,
     space: DesignSpace,
     *,
+    confirmed: Dataset | None = None,
     params: LearnParams = DEFAULTS,
     command: str = "learn.linearize",
 ) -> Regions:
@@ -56,6 +57,9 @@ def linearize(
     ----------
     dataset
         Twin runs of the space.
+    confirmed
+        Runs of some of its mixes by the whole rule of the criterion. Where the boundary of a mix lies by
+        these and by the dataset's shorter runs says how far the latter are to be trusted.
     params
         How rows and latencies are fitted, and how sure the regions are to keep starved runs out, and
         accepted runs in.
@@ -70,7 +74,12 @@ def linearize(
     points = boundary_points(dataset, params.boundary)
     engines = np.array([o.numbers for o in space.options], dtype=np.float64)
     model = fit_points(points, engines, params.boundary)
-    calibrations = {regime: _calibrate(points, model, regime, params.region_fit) for regime in REGIMES}
+    cross = _CrossValidation.of(points, model, params.region_fit.folds)
+    again = None if confirmed is None else boundary_points(confirmed, params.boundary)
+    calibrations = {
+        regime: _calibrate(cross, _corrections(points, again, model, regime), regime, params.region_fit)
+        for regime in REGIMES
+    }
     max_rate = float(dataset.table["rate_max"].max())
     inner, outer = (
         FeasibilityRegion(
@@ -89,7 +98,7 @@ def linearize(
         provenance=Provenance(
             command=command,
             plan=dict(sorted(dataset.metadata["plan"].items())),
-            runs=len(dataset),
+            runs=len(dataset) + (0 if confirmed is None else len(confirmed)),
             boundaries=len(points.engines),
             **origin(space, params),
         ),
@@ -143,17 +152,15 @@ def _option_rows(
 ) -> OptionRows:
     option = space.options[index]
     max_adapters = space.most_adapters(option, params.design)
-
-    def scaled(which: Regime) -> FloatArray:
-        return np.asarray(calibrations[which].factors[kind][index] * model.coefficients[which][index])
-
-    rows = [_row("work and slots in use", scaled(regime))]
+    factor = calibrations[regime].factors[kind][index]
+    rows = [
+        _row(meaning, np.asarray(factor * coefficients))
+        for meaning, coefficients in zip(_MEANINGS, model.rows(regime)[index], strict=False)
+    ]
     if regime == "resident":
         rows.append(_count_row("a slot for every adapter", option.max_loras))
-    else:
-        rows.append(_row("work alone", np.where(_WORK, scaled("resident"), 0.0)))
-        if kind == "inner":
-            rows.append(_count_row("most adapters that were sampled", max_adapters))
+    elif kind == "inner":
+        rows.append(_count_row("most adapters that were sampled", max_adapters))
     return OptionRows(
         device=space.device,
         max_loras=option.max_loras,
@@ -166,12 +173,8 @@ def _option_rows(
     )
 
 
-_WORK = np.array([name.endswith("rate") and name != "sqrt_rate" for name in ADDITIVE])
-"""Features of the load alone: sharing slots never lets a GPU do more than one with a slot for each does.
-
-So the rows for shared slots have the work of the resident ones too. Few adapters, whom nothing stops from
-being inside the rows for shared slots, then find no more room there than the resident rows give them.
-"""
+_MEANINGS = ("work", "slots in use")
+"""What the rows of the boundary limit; a GPU with a slot for every adapter has the first alone."""
 
 
 def _row(meaning: str, coefficients: FloatArray) -> Row:
@@ -191,24 +194,96 @@ def _count_row(meaning: str, upper_bound: int) -> Row:
 # --- calibration -----------------------------------------------------------------------------------
 
 
+@dataclass(frozen=True)
+class _CrossValidation:
+    """Models of the boundary that each did not see a part of the points.
+
+    Parameters
+    ----------
+    points
+        All points.
+    option
+        Option of each, shape (n,).
+    fold
+        Part to which each belongs, shape (n,).
+    whole
+        The model of all points.
+    models
+        By part, the model of the others.
+    """
+
+    points: BoundaryPoints
+    option: IntArray
+    fold: IntArray
+    whole: BoundaryModel
+    models: tuple[BoundaryModel, ...]
+
+    @classmethod
+    def of(cls, points: BoundaryPoints, whole: BoundaryModel, folds: int) -> _CrossValidation:
+        option = np.array([np.flatnonzero((whole.engines == e).all(axis=1))[0] for e in points.engines])
+        # Dealt option by option and regime by regime, so that every fit sees some of their own mixes, and
+        # each from another fold on, so that those with few do not all lose theirs to the first folds.
+        fold, kind = np.zeros(len(option), dtype=np.int64), 2 * option + points.shared
+        for k in np.unique(kind):
+            fold[kind == k] = (np.arange(np.count_nonzero(kind == k)) + k // 2) % folds
+        seen = [points.where(fold != k) for k in range(folds)]
+        models = tuple(fit_points(train, whole.engines, whole.params) for train in seen if len(train.engines))
+        return cls(points, option, fold, whole, models)
+
+    def logs(self, regime: Regime, prior: float) -> FloatArray:
+        """Logarithms of left-hand sides at the regime's points, less the option's offset, shape (3, n)."""
+        own = self.points.shared == (regime == "shared")
+        logs = np.zeros((3, len(own)))
+        for k, model in enumerate(self.models):
+            test, train = own & (self.fold == k), own & (self.fold != k)
+            if not (test.any() and train.any()):
+                continue
+            seen = self.points.where(train)
+            residual = _log_values(model, regime, seen.middle, seen.engines)
+            offset = _offset(residual, self.option[train], len(self.whole.engines), prior)
+            left = self.points.where(test)
+            for side, sums in enumerate((left.accepted, left.middle, left.starved)):
+                logs[side, test] = _log_values(model, regime, sums, left.engines) - offset[self.option[test]]
+        return logs[:, own]
+
+
+def _corrections(
+    points: BoundaryPoints, again: BoundaryPoints | None, model: BoundaryModel, regime: Regime
+) -> FloatArray:
+    """By how much the logarithm of the left-hand side is another at boundaries found again, shape (m,)."""
+    if again is None:
+        return np.zeros(1)
+    shared = regime == "shared"
+    first, second = points.where(points.shared == shared), again.where(again.shared == shared)
+    _, of_first, of_second = np.intersect1d(first.composition, second.composition, return_indices=True)
+    if not len(of_first):
+        return np.zeros(1)
+    at = [
+        _log_values(model, regime, one.middle[places], one.engines[places])
+        for one, places in ((first, of_first), (second, of_second))
+    ]
+    return np.asarray(at[1] - at[0])
+
+
 def _calibrate(
-    points: BoundaryPoints, model: BoundaryModel, regime: Regime, params: RegionFitParams
+    cross: _CrossValidation, corrections: FloatArray, regime: Regime, params: RegionFitParams
 ) -> Calibration:
-    n = len(model.engines)
-    own = points.where(points.shared == (regime == "shared"))
+    n = len(cross.whole.engines)
+    mask = cross.points.shared == (regime == "shared")
+    own, option = cross.points.where(mask), cross.option[mask]
     if len(own.engines) < 2 * params.folds:
         factor, none = np.full(n, params.unknown_factor), (None,) * n
         return Calibration({"inner": factor, "outer": 1 / factor}, {"inner": none, "outer": none})
-    option = np.array([np.flatnonzero((model.engines == e).all(axis=1))[0] for e in own.engines])
-    logs = _held_out(own, regime, option, model, params)
+    # Any point might have been found elsewhere by as much as any of those that were looked for again.
+    logs = cross.logs(regime, params.prior_points)[:, :, None] + corrections
     # Options have too few points for quantiles of their own: the residuals of all, each over its option's
     # spread, give one quantile, and an option's spread turns it back into a shift.
-    spread = _spread(logs[_MIDDLE], option, n, params.prior_points)
-    residual = logs[_MIDDLE] / spread[option]
+    spread = _spread(logs[_MIDDLE].mean(axis=1) - corrections.mean(), option, n, params.prior_points)
+    residual = logs[_MIDDLE] / spread[option][:, None]
     outside = params.inner_confidence[regime]
     share: dict[Kind, float] = {"inner": 1.0 - outside, "outer": params.outer_confidence}
     shifts = {kind: float(np.quantile(residual, share[kind])) * spread for kind in share}
-    seen = _log_values(model, regime, own.middle, own.engines)
+    seen = _log_values(cross.whole, regime, own.middle, own.engines)
     base = _offset(seen, option, n, params.prior_points)
     return Calibration(
         factors={kind: np.exp(-(base + shift)) for kind, shift in shifts.items()},
@@ -218,27 +293,6 @@ def _calibrate(
 
 _ACCEPTED, _MIDDLE, _STARVED = range(3)
 """Rows of logarithms of left-hand sides: at the ends and in the middle of brackets."""
-
-
-def _held_out(
-    points: BoundaryPoints, regime: Regime, option: IntArray, whole: BoundaryModel, params: RegionFitParams
-) -> FloatArray:
-    """Logarithms of the left-hand sides of models that did not see the mixes, shape (3, n)."""
-    engines = whole.engines
-    # Dealt option by option, so that every fit sees some of an option's own mixes, and each from another fold
-    # on, so that options with few do not all lose theirs to the first folds.
-    fold = np.zeros(len(option), dtype=np.int64)
-    for k in np.unique(option):
-        fold[option == k] = (np.arange(np.count_nonzero(option == k)) + k) % params.folds
-    logs = np.zeros((3, len(fold)))
-    for k in range(params.folds):
-        test, train = points.where(fold == k), points.where(fold != k)
-        model = fit_points(train, engines, whole.params)
-        seen = _log_values(model, regime, train.middle, train.engines)
-        offset = _offset(seen, option[fold != k], len(engines), params.prior_points)[option[fold == k]]
-        for side, sums in enumerate((test.accepted, test.middle, test.starved)):
-            logs[side, fold == k] = _log_values(model, regime, sums, test.engines) - offset
-    return logs
 
 
 def _log_values(model: BoundaryModel, regime: Regime, sums: FloatArray, engines: FloatArray) -> FloatArray:
@@ -270,7 +324,7 @@ def _errors_by_option(
 
 
 def _errors(logs: FloatArray, shift: float) -> OptionErrors:
-    n = logs.shape[1]
+    n = logs.shape[1]  # over all corrections of each
     return OptionErrors(
         n_starved=n,
         n_accepted=n,

@@ -16,7 +16,7 @@ from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
-from learn.design import SamplingPlan
+from learn.design import SamplingPlan, confirmation_plan
 from learn.features import ADDITIVE, REGIMES
 from learn.params import DEFAULTS, LearnParams
 from learn.region import FORMAT, Regions, regions_of
@@ -24,9 +24,11 @@ from learn.region_fit import linearize, no_regions, origin
 from learn.sampling import sample
 from learn.space import DesignSpace, space_of, starting_options
 from learn.storage.cache import cache_folder, content_key, keep, kept_text
-from learn.storage.dataset import write_atomically
+from learn.storage.dataset import Dataset, write_atomically
 from scenarios import (
+    ACCEPTANCES,
     UNLIMITED,
+    Acceptance,
     Deadline,
     Device,
     PoissonArrivals,
@@ -41,8 +43,11 @@ from twin import EngineProfile, find_profile
 
 _log = logging.getLogger(__name__)
 
-PLAN = SamplingPlan()
-"""How much is sampled for a region."""
+PLANS: dict[Acceptance, SamplingPlan] = {
+    "sustained": SamplingPlan(compositions=480, width=1.04, confirmed=32),
+    "paper": SamplingPlan(),
+}
+"""How much is sampled for a region, by criterion."""
 
 SHIPPED = Path(__file__).parent / "regions"
 """Where the shipped regions lie."""
@@ -59,7 +64,7 @@ def regions_for(
     workers: int | None = None,
     progress: Progress = silent,
     cache_dir: str | Path | None = None,
-    plan: SamplingPlan = PLAN,
+    plan: SamplingPlan | None = None,
     params: LearnParams = DEFAULTS,
     deadline: Deadline = UNLIMITED,
 ) -> Regions:
@@ -77,7 +82,7 @@ def regions_for(
         Folder of the cache; absent: ``$LORAPACK_CACHE``, ``$XDG_CACHE_HOME/lorapack`` or
         ``~/.cache/lorapack``. What cannot be kept there is made all the same.
     plan
-        How much to sample.
+        How much to sample; absent: what is enough for the criterion.
     params
         How to sample and to fit; the shipped regions are those of the defaults.
     deadline
@@ -92,10 +97,10 @@ def regions_for(
     -----
     The regions are empty when no option starts.
 
-    A workload that replays a trace has the regions of Poisson arrivals: they propose, and the twin,
-    which replays the trace, judges.
+    Under the criterion *paper* a workload that replays a trace has the regions of Poisson arrivals.
     """
     space = space_for(scenario, device, profile, params)
+    plan = PLANS[scenario.acceptance] if plan is None else plan
     # The space's own options are those for its longest request, which may be more than the scenario's.
     options = starting_options(profile, scenario.engine, device, needed_ranks(scenario))
     if not options:
@@ -103,7 +108,7 @@ def regions_for(
     request, root = RegionRequest(space, plan, params), cache_folder(cache_dir)
     regions = _shipped_region(request) or _cached_regions(request, root)
     if regions is None:
-        regions = make_regions(
+        _, regions = make_regions(
             space,
             plan,
             params=params,
@@ -125,8 +130,14 @@ def needed_ranks(scenario: Scenario) -> tuple[int, ...]:
 def space_for(
     scenario: Scenario, device: Device, profile: EngineProfile, params: LearnParams = DEFAULTS
 ) -> DesignSpace:
-    """The space whose regions a scenario uses: at most an hour, and Poisson arrivals for traces."""
+    """The space whose regions a scenario uses.
+
+    Under the criterion *paper* it has runs of at most an hour, and Poisson arrivals for traces: regions
+    propose, and the twin, which replays the trace, judges.
+    """
     workload = scenario.workload
+    if scenario.acceptance == "sustained":
+        return space_of(scenario, profile, device, params.design)
     if isinstance(workload.arrivals, TraceArrivals):
         workload = workload.model_copy(update={"arrivals": PoissonArrivals()})
     duration = min(workload.duration_s, 3600.0)
@@ -137,7 +148,7 @@ def space_for(
 
 def make_regions(
     space: DesignSpace,
-    plan: SamplingPlan = PLAN,
+    plan: SamplingPlan | None = None,
     *,
     params: LearnParams = DEFAULTS,
     command: str = "learn.regions_for",
@@ -146,19 +157,35 @@ def make_regions(
     directory: Path | None = None,
     cache: Path | None = None,
     deadline: Deadline = UNLIMITED,
-) -> Regions:
-    """Sample the twin over a space, as `sample` does, and linearise what it says."""
-    dataset = sample(
-        space,
-        plan,
-        params=params,
-        workers=os.cpu_count() or 1 if workers is None else workers,
-        directory=directory,
-        cache=cache,
-        progress=progress,
-        deadline=deadline,
-    )
-    return linearize(dataset, space, params=params, command=command)
+) -> tuple[Dataset, Regions]:
+    """Sample the twin over a space, as `sample` does, and linearise what it says.
+
+    Returns
+    -------
+    tuple
+        The runs, and the regions. Where the plan has boundaries found again by the whole rule of the
+        criterion, the regions are held against them too.
+    """
+    plan = PLANS[space.acceptance] if plan is None else plan
+
+    def sampled(space: DesignSpace, plan: SamplingPlan, near: Dataset | None, folder: Path | None) -> Dataset:
+        return sample(
+            space,
+            plan,
+            params=params,
+            workers=os.cpu_count() or 1 if workers is None else workers,
+            near=near,
+            directory=folder,
+            cache=cache,
+            progress=progress,
+            deadline=deadline,
+        )
+
+    dataset, confirmed = sampled(space, plan, None, directory), None
+    if plan.confirmed:
+        folder = directory and directory / "confirmed"
+        confirmed = sampled(space.whole_rule(), confirmation_plan(plan), dataset, folder)
+    return dataset, linearize(dataset, space, confirmed=confirmed, params=params, command=command)
 
 
 @dataclass(frozen=True)
@@ -298,7 +325,9 @@ def space_of_shipped(scenario: Scenario, device: Device, profile: EngineProfile)
 
 
 def _shipped_scenarios() -> Iterator[tuple[Scenario, EngineProfile]]:
-    for scenario in (read(entry.path) for entry in shipped()):
+    for scenario in (
+        read(entry.path, f"acceptance={acceptance}") for entry in shipped() for acceptance in ACCEPTANCES
+    ):
         yield scenario, find_profile(scenario.model, scenario.devices[0].name)
 
 
@@ -313,11 +342,12 @@ def ship(workers: int | None = None, progress: Progress = silent) -> list[Path]:
     spaces = shipped_spaces(_shipped_scenarios())
     written = []
     for space in spaces:
-        regions = make_regions(
+        _, regions = make_regions(
             space, command="python -m learn.region_store", workers=workers, progress=progress
         )
-        key = RegionRequest(space, PLAN, DEFAULTS).key[:8]
-        path = SHIPPED / f"{space.profile.name}.{space.workload.arrivals.process}.{key}.json"
+        key = RegionRequest(space, PLANS[space.acceptance], DEFAULTS).key[:8]
+        arrivals = space.workload.arrivals.process
+        path = SHIPPED / f"{space.profile.name}.{space.acceptance}.{arrivals}.{key}.json"
         write_atomically(path, regions.to_json())
         written.append(path)
     for stale in set(SHIPPED.glob("*.json")).difference(written):

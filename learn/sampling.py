@@ -15,9 +15,10 @@ from typing import Any
 import pandas as pd
 from joblib import delayed
 
-from learn.boundary import BoundaryError, fit_boundary
+from learn.boundary import BoundaryError, boundary_points, fit_boundary
 from learn.boundary_search import BoundarySearch
 from learn.design import SamplingPlan, compositions
+from learn.features import ADDITIVE
 from learn.params import DEFAULTS, LearnParams, SearchParams
 from learn.region import FORMAT
 from learn.space import DesignSpace
@@ -38,6 +39,7 @@ def sample(
     *,
     params: LearnParams = DEFAULTS,
     workers: int = 1,
+    near: Dataset | None = None,
     directory: str | Path | None = None,
     cache: Path | None = None,
     progress: Progress = silent,
@@ -56,6 +58,8 @@ def sample(
     workers
         Processes; inside ``joblib.parallel_config(backend="ray")`` or ``"dask"`` the runs go to that
         cluster. The data are the same for any number.
+    near
+        Runs of the same mixes by another rule, near whose boundaries theirs are looked for.
     directory
         Where each finished round is kept, if it can be; a sampling that was interrupted goes on from there.
     cache
@@ -97,7 +101,8 @@ def sample(
             so_far = Dataset(pd.concat(rounds, ignore_index=True), metadata) if rounds else None
             mixes = compositions(space, first, last, plan.seed, params.design)
             searches = [BoundarySearch(space, plan, mix, params) for mix in mixes]
-            done = Dataset(table_of(_round(searches, so_far, workers, progress, deadline)), metadata)
+            expected = _expected(searches, so_far) if near is None else _known(searches, near)
+            done = Dataset(table_of(_round(searches, expected, workers, progress, deadline)), metadata)
             kept.keep(done, number, first, last)
         else:
             progress(SAMPLING, last, plan.compositions)
@@ -115,7 +120,7 @@ def _key(metadata: Mapping[str, Any]) -> str:
 
 def _check_starved(space: DesignSpace, runs: Dataset, params: SearchParams) -> None:
     """Refuse to go on where searches ended at the heaviest load that is tried, and nothing starved."""
-    heaviest, seconds = float(runs.table["total_rate"].max()), space.workload.duration_s
+    heaviest, seconds = float(runs.table["total_rate"].max()), space.run_s
     if runs.starved.any() or heaviest * seconds * math.exp(params.max_step) < params.max_requests:
         return
     raise BoundaryError(
@@ -126,13 +131,12 @@ def _check_starved(space: DesignSpace, runs: Dataset, params: SearchParams) -> N
 
 def _round(
     searches: list[BoundarySearch],
-    so_far: Dataset | None,
+    expected: list[float | None],
     workers: int,
     progress: Progress,
     deadline: Deadline,
 ) -> list[dict[str, float]]:
-    """Runs of the searches, as rows; the rounds before say where they begin."""
-    expected = _expected(searches, so_far)
+    """Runs of the searches, as rows."""
     jobs = [delayed(BoundarySearch.runs)(*job) for job in zip(searches, expected, strict=True)]
     rows: list[dict[str, float]] = []
     finished = in_processes(jobs, workers, deadline=deadline, work="the twin was sampled")
@@ -140,6 +144,13 @@ def _round(
         rows.extend(runs)
         progress(SAMPLING, search.composition.index + 1, search.plan.compositions)
     return rows
+
+
+def _known(searches: list[BoundarySearch], near: Dataset) -> list[float | None]:
+    """The boundaries of compositions by the runs of a dataset; None where it has none."""
+    points = boundary_points(near, searches[0].params.boundary)
+    rates = dict(zip(points.composition.tolist(), points.middle[:, ADDITIVE.index("rate")], strict=True))
+    return [rates.get(search.composition.index) for search in searches]
 
 
 def _expected(searches: list[BoundarySearch], so_far: Dataset | None) -> list[float | None]:

@@ -6,15 +6,18 @@ import hashlib
 import json
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 
-from learn.features import FloatArray
+from learn.features import WAIT_S, FloatArray, additive_features
 from learn.params import DEFAULTS, DesignParams
 from scenarios import (
+    Acceptance,
+    AdapterClass,
+    Arrivals,
     Device,
     EngineConfig,
     EngineOption,
@@ -23,14 +26,18 @@ from scenarios import (
     Scenario,
     ScenarioError,
     ServiceLevelObjectives,
+    TraceArrivals,
     Workload,
     padded_rank,
 )
-from twin import EngineProfile, plan_memory
+from twin import FULL, LABEL, Effort, EngineProfile, plan_memory, trace_digest
 from twin.workload.lengths import mean_square_tokens
 
 DESIGN = 3
 """Version of the design and of the loads that its mixes are given: another one makes other runs of a seed."""
+
+REPLICATIONS = 3
+"""Runs of a verdict on a plan, unless a scenario says otherwise."""
 
 _ENGINE_ARGUMENTS = (
     "max_num_seqs",
@@ -75,6 +82,10 @@ class DesignSpace:
         Arrivals, duration; its lengths are those of the first pair of ``lengths``.
     service_levels
         What starvation means.
+    acceptance, effort
+        By what criterion, and how long its runs are; under *paper* the workload says it.
+    replications
+        Runs of a verdict.
     options
         Engine options to learn, all of which start.
     ranks
@@ -100,6 +111,9 @@ class DesignSpace:
     ranks: tuple[int, ...]
     lengths: tuple[tuple[Lengths, Lengths], ...]
     max_adapters: int = 1280
+    acceptance: Acceptance = "sustained"
+    effort: Effort = LABEL
+    replications: int = 1
 
     def __post_init__(self) -> None:
         problems = list(_space_problems(self))
@@ -119,19 +133,54 @@ class DesignSpace:
             "device": self.device,
             "memory_gib": self.memory_gib,
             "engine": {name: getattr(self.engine, name) for name in _ENGINE_ARGUMENTS},
-            "arrivals": self.workload.arrivals.model_dump(mode="json"),
-            "duration_s": self.workload.duration_s,
-            "warmup_s": self.workload.warmup_s,
+            "arrivals": _arrivals(self.workload.arrivals),
+            "duration_s": self.run_s,
             "lengths": [[p.model_dump(mode="json"), o.model_dump(mode="json")] for p, o in self.lengths],
-            "served_share": self.service_levels.served_share,
-            "adapter_served_share": self.service_levels.adapter_served_share,
+            **self._criterion,
             "options": [list(o.numbers) for o in self.options],
             "ranks": list(self.ranks),
             "max_adapters": self.max_adapters,
         } | latency
 
+    @property
+    def _criterion(self) -> dict[str, Any]:
+        """What starvation means, but for limits on latencies."""
+        levels = self.service_levels
+        if self.acceptance == "sustained":
+            limits = {"patience_s": levels.patience_s, "late_share": levels.late_share}
+            runs = {"effort": asdict(self.effort), "replications": self.replications}
+            return {"acceptance": self.acceptance, **runs, **limits}
+        shares = {"served_share": levels.served_share, "adapter_served_share": levels.adapter_served_share}
+        return {"warmup_s": self.workload.warmup_s, **shares}
+
+    @property
+    def run_s(self) -> float:
+        """Seconds of a run, at least."""
+        if self.acceptance == "paper":
+            return self.workload.duration_s
+        return self.effort.settle_s + self.effort.measure_s
+
+    @property
+    def wait_s(self) -> float:
+        """Seconds that an adapter may wait for a slot, for `learn.features`."""
+        return hold_wait_s(self.acceptance, self.service_levels)
+
+    def whole_rule(self) -> DesignSpace:
+        """The same with verdicts as plans get them."""
+        return replace(self, effort=FULL, replications=REPLICATIONS)
+
+    def shortened(self, share: float) -> DesignSpace:
+        """The same with runs of a share of their length."""
+        if self.acceptance == "sustained":
+            return replace(self, effort=self.effort.shortened(share))
+        workload = self.workload
+        parts = {"duration_s": share * workload.duration_s, "warmup_s": share * workload.warmup_s}
+        return replace(self, workload=workload.model_copy(update=parts))
+
     def most_adapters(self, option: Option, params: DesignParams = DEFAULTS.design) -> int:
         """Most adapters that an option is given."""
+        if self.acceptance == "sustained":
+            return max(self.max_adapters, 2 * option.max_loras)
         return max(min(self.max_adapters, params.adapters_per_slot * option.max_loras), 2 * option.max_loras)
 
     @cached_property
@@ -157,6 +206,33 @@ def _space_problems(space: DesignSpace) -> Iterator[Problem]:
             yield Problem(
                 f"options[{k}]", f"is {option}", f"raise its rank to {space.ranks[0]} or leave it out"
             )
+
+
+def hold_wait_s(acceptance: Acceptance, levels: ServiceLevelObjectives) -> float:
+    """Seconds that an adapter may wait for a slot before its requests are late."""
+    return levels.patience_s if acceptance == "sustained" else WAIT_S
+
+
+def scenario_features(scenario: Scenario, classes: Sequence[AdapterClass]) -> FloatArray:
+    """Additive features of one adapter of each class, as the regions of a scenario take them.
+
+    Its rates are those that a GPU is judged by, with the headroom.
+
+    Returns
+    -------
+    numpy.ndarray
+        Shape (n_classes, K).
+    """
+    wait_s = hold_wait_s(scenario.acceptance, scenario.service_levels)
+    return additive_features(classes, load=scenario.judged_load, wait_s=wait_s)
+
+
+def _arrivals(arrivals: Arrivals) -> dict[str, Any]:
+    """What determines arrivals; of a trace the content of its file, not its name."""
+    values: dict[str, Any] = arrivals.model_dump(mode="json")
+    if isinstance(arrivals, TraceArrivals):
+        values["file"] = trace_digest(arrivals.file)
+    return values
 
 
 def profile_digest(profile: EngineProfile) -> str:
@@ -226,6 +302,7 @@ def space_of(
         memory_gib=profile.memory_of(device),
         workload=scenario.workload.model_copy(update={"prompt": lengths[0][0], "output": lengths[0][1]}),
         service_levels=scenario.service_levels,
+        acceptance=scenario.acceptance,
         options=starting_options(profile, engine, device, ranks),
         ranks=ranks,
         lengths=lengths,

@@ -81,7 +81,7 @@ class SteadyState:
         """The estimates of a space's engine."""
         engine = space.engine
         limits = engine.max_num_seqs, engine.max_num_batched_tokens
-        return cls(space.profile.step, *limits, space.workload.duration_s)
+        return cls(space.profile.step, *limits, space.run_s)
 
     def estimate(self, features: FloatArray) -> FloatArray:
         """Estimates of m candidates, shape (m, 4), columns as in `ESTIMATES`.

@@ -4,6 +4,8 @@
 output, is imported here too.
 """
 
+from scenarios.acceptance import ACCEPTANCES as ACCEPTANCES
+from scenarios.acceptance import Acceptance as Acceptance
 from scenarios.adapters import MAX_ADAPTERS as MAX_ADAPTERS
 from scenarios.adapters import Adapter as Adapter
 from scenarios.adapters import AdapterClass as AdapterClass

@@ -57,6 +57,10 @@ class FrozenModel(PlainDir, BaseModel, metaclass=_OwnErrors):
         """Yield every inconsistency between the model's fields."""
         yield from ()
 
+    def written(self, values: Any) -> Any:
+        """The values to write of the model's own, by name; a subclass may leave some out."""
+        return values
+
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
         """As pydantic's, but without what properties have computed from the values before the update."""
         copied = super().model_copy(update=update, deep=deep)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterable, Mapping
+from itertools import islice
 from pathlib import Path
 from typing import Final
 
+from scenarios.acceptance import ACCEPTANCES, Acceptance, foreign_keys, without_foreign
+from scenarios.arguments import several
 from scenarios.catalogue import find
 from scenarios.errors import ScenarioError
 from scenarios.output import write_whole
@@ -15,10 +19,15 @@ from scenarios.reading import error_messages
 from scenarios.reading.overrides import apply
 from scenarios.reading.parsing import ProfileCheck, model_from, scenario_from
 from scenarios.reading.text_files import text_of
-from scenarios.reading.yaml_reader import parse
+from scenarios.reading.yaml_reader import parse, path_text
 from scenarios.reading.yaml_writer import to_yaml
 from scenarios.scenario import Scenario
 from scenarios.text.formatting import shown
+
+_log = logging.getLogger(__name__)
+
+NAMED = 3
+"""Keys that a message names."""
 
 RESULT_VERSION: Final = 2
 """Version of a result's JSON; the first had no key for it."""
@@ -38,7 +47,8 @@ def read(
         The file, or the name of a shipped scenario (`scenarios.shipped`) where no such file exists.
         Paths in the scenario are taken from the file's folder.
     overrides
-        Values to change, one ``path=value`` or several: ``engine.max_model_len=16384``.
+        Values to change, one ``path=value`` or several: ``engine.max_model_len=16384``. Where one of them is
+        ``acceptance``, the file's keys of the other criterion are set aside, which is logged.
     profiles
         What must hold of the model and the devices beside, as `twin.missing_profiles` tells; None: nothing.
 
@@ -49,7 +59,7 @@ def read(
     """
     file = find(path)
     source = str(path)
-    root = apply(_parsed(file, source), overrides, source)
+    root = _changed(_parsed(file, source), overrides, source)
     return _anchored(scenario_from(root, source, profiles), file.parent, root, source)
 
 
@@ -61,7 +71,7 @@ def loads(text: str, overrides: str | Iterable[str] = (), source: str = "scenari
     ScenarioError
         With everything that is wrong with the text.
     """
-    return scenario_from(apply(parse(text, source), overrides, source), source)
+    return scenario_from(_changed(parse(text, source), overrides, source), source)
 
 
 def from_mapping(
@@ -75,7 +85,35 @@ def from_mapping(
         With everything that is wrong with the values.
     """
     root = dict(values) if isinstance(values, Mapping) else values
-    return scenario_from(apply(root, overrides, source), source)
+    return scenario_from(_changed(root, overrides, source), source)
+
+
+def _changed(
+    root: object, overrides: str | Iterable[str], source: str, stated: object | None = None
+) -> object:
+    """The values of a file with some replaced; where the acceptance is, the other's keys are set aside.
+
+    Parameters
+    ----------
+    stated
+        Those of the values that are no mere defaults; absent: all.
+    """
+    changes = several(overrides)
+    acceptance = next((c for c in ACCEPTANCES for text in changes if _sets(text, c)), None)
+    if acceptance is not None:
+        aside = ", ".join(
+            path_text(loc)
+            for loc in islice(foreign_keys(root if stated is None else stated, acceptance), NAMED)
+        )
+        if aside:
+            _log.warning("%s: accepted by %s, so that %s is set aside", source, acceptance, aside)
+        root = without_foreign(root, acceptance)
+    return apply(root, changes, source)
+
+
+def _sets(override: object, acceptance: Acceptance) -> bool:
+    path, _, value = str(override).partition("=")
+    return path.strip() == "acceptance" and value.strip() == acceptance
 
 
 def override(scenario: Scenario, overrides: str | Iterable[str]) -> Scenario:
@@ -93,7 +131,8 @@ def override(scenario: Scenario, overrides: str | Iterable[str]) -> Scenario:
     ScenarioError
         With every override that cannot be applied and everything wrong with the result.
     """
-    return from_mapping(scenario.model_dump(mode="json"), overrides, scenario.name)
+    values = scenario.model_dump(mode="json")
+    return scenario_from(_changed(values, overrides, scenario.name, scenario.stated()), scenario.name)
 
 
 def dumps(scenario: Scenario, *, defaults: bool = False) -> str:

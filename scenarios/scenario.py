@@ -8,10 +8,11 @@ from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, SerializerFunctionWrapHandler, model_serializer
 from pydantic.json_schema import GenerateJsonSchema
 
 from scenarios import checks
+from scenarios.acceptance import Acceptance, foreign_findings, without_foreign
 from scenarios.adapters import Adapter, AdapterClass, group
 from scenarios.arrivals import TraceArrivals
 from scenarios.base import FrozenModel
@@ -97,6 +98,11 @@ class Scenario(FrozenModel):
         _Objectives, BeforeValidator(expand_objective, json_schema_input_type=ObjectiveName | _Objectives)
     ] = ("gpus",)
     """Objectives, the most important first."""
+    acceptance: Acceptance = "sustained"
+    """By what a GPU is accepted: sustained, that it keeps up for ever; or paper, that it serves 90 % of the
+    tokens within a run."""
+    headroom: Annotated[float, Field(ge=0, le=10)] = 0.05
+    """How much more than its rates every GPU must sustain, as a share of them (acceptance: sustained)."""
     service_levels: ServiceLevelObjectives = ServiceLevelObjectives()
     """What a plan must give to be accepted."""
     allow_replicas: _Switch = True
@@ -108,6 +114,7 @@ class Scenario(FrozenModel):
 
     def findings(self) -> Iterator[Finding]:
         """Yield every inconsistency between the scenario's parts."""
+        yield from foreign_findings(self.stated(), self.acceptance)
         yield from checks.across(enumerate(self.adapters), self.workload, self.engine, self.service_levels)
         names = [device.name for device in self.devices]
         yield from checks.distinct("devices", names, ("name",), _DISTINCT_DEVICES)
@@ -117,6 +124,31 @@ class Scenario(FrozenModel):
                 message = f"is missing for {device.name}, and the objective cost compares prices"
                 remedy = "give the price of one GPU for an hour, or choose the objective gpus"
                 yield Finding(("devices", k, "price_per_hour"), message, remedy)
+
+    def stated(self) -> dict[str, object]:
+        """What was given, not left at its default, of all that belongs to one criterion alone."""
+
+        def stated(model: FrozenModel | None) -> dict[str, object]:
+            return {} if model is None else {name: getattr(model, name) for name in model.model_fields_set}
+
+        return {
+            "headroom": self.headroom if "headroom" in self.model_fields_set else None,
+            "service_levels": stated(self.service_levels),
+            "adapters": [{"service_levels": stated(entry.service_levels)} for entry in self.adapters],
+        }
+
+    def written(self, values: Any) -> Any:
+        """Without what belongs to the other criterion."""
+        return without_foreign(values, self.acceptance)
+
+    @model_serializer(mode="wrap")
+    def _of_its_criterion(self, content: SerializerFunctionWrapHandler) -> Any:
+        return self.written(content(self))
+
+    @property
+    def judged_load(self) -> float:
+        """By what rates are multiplied where it is judged whether a GPU keeps up with them."""
+        return 1.0 + self.headroom if self.acceptance == "sustained" else 1.0
 
     def paths(self) -> Iterator[tuple[Loc, str]]:
         """Yield every path to a file in the scenario, with where it stands."""

@@ -38,15 +38,19 @@ class LatencyLimits(FrozenModel):
 class ServiceLevelObjectives(FrozenModel):
     """What every GPU and every adapter must get for a plan to be accepted."""
 
+    patience_s: Annotated[float, Field(gt=0, le=86_400)] = 10.0
+    """Seconds that a request may wait for its first token (acceptance: sustained)."""
+    late_share: Annotated[float, Field(gt=0, lt=1)] = 0.01
+    """Share of the requests that may wait longer (acceptance: sustained)."""
     served_share: float = Field(
         default=0.9,
         gt=0,
         le=1,
-        description="Least served/offered tokens of a GPU (the paper's 0.9). Requests in flight at the end "
+        description="Least served/offered tokens of a GPU (acceptance: paper). Requests in flight at the end "
         "count as unserved, so that no finite duration_s gives a share of 1.",
     )
     adapter_served_share: Annotated[float, Field(gt=0, le=1)] = 0.9
-    """Least served/offered tokens of each adapter."""
+    """Least served/offered tokens of each adapter (acceptance: paper)."""
     itl_ms: LatencyLimits = LatencyLimits()
     """Limits on inter-token latency per GPU."""
     ttft_ms: LatencyLimits = LatencyLimits()
@@ -54,14 +58,17 @@ class ServiceLevelObjectives(FrozenModel):
 
 
 class AdapterSLO(FrozenModel):
-    """Stricter levels for the adapters of one entry, each optional.
+    """Levels for the adapters of one entry, each optional.
 
     Latencies are over all requests of the entry's adapters of equal rank, rate and lengths on a GPU; ITL
     percentiles are over their requests' mean gaps.
     """
 
+    patience_s: Annotated[float | None, Field(gt=0, le=86_400)] = None
+    """Seconds that a request of its adapters may wait for its first token (acceptance: sustained)."""
     served_share: Annotated[float | None, Field(gt=0, le=1)] = None
-    """Least served/offered tokens of each of its adapters; not below the scenario's adapter_served_share."""
+    """Least served/offered tokens of each of its adapters; not below the scenario's adapter_served_share
+    (acceptance: paper)."""
     itl_ms: LatencyLimits = LatencyLimits()
     """Limits on inter-token latency."""
     ttft_ms: LatencyLimits = LatencyLimits()

@@ -23,11 +23,13 @@ from twin.profile import (
 from twin.replay import ReplayedSchedule, replay, replay_files
 from twin.result import SimulationResult
 from twin.simulate import MemoryFailure, build_setup, check_trace, simulate
+from twin.sustained import FULL, LABEL, Effort, Observation, observation_of
 from twin.twin_judge import GPUContent, PlacementJudge, TwinJudge, validate
-from twin.verdict import GPUVerdict, ValidationReport
+from twin.verdict import GPUVerdict, SustainedFigures, ValidationReport
 from twin.violations import AdapterFigure, Criterion, Violation
 from twin.window import RequestTimes, times_alone, window_note, window_problem
 from twin.workload.arrivals import WorkloadError, draw_requests
+from twin.workload.traces import trace_digest
 
 if TYPE_CHECKING:
     from twin.calibration.calibrate import CalibrationError, calibrate
@@ -39,11 +41,14 @@ if TYPE_CHECKING:
     from twin.measured.report import FidelityReport
 
 __all__ = [
+    "FULL",
+    "LABEL",
     "AdapterFigure",
     "CalibrationError",
     "CalibrationParams",
     "CalibrationReport",
     "Criterion",
+    "Effort",
     "EngineInputError",
     "EngineProfile",
     "EngineSetup",
@@ -56,6 +61,7 @@ __all__ = [
     "MemoryFailure",
     "MemoryModel",
     "MemoryPlan",
+    "Observation",
     "PlacementJudge",
     "ProfileError",
     "ReplayedSchedule",
@@ -65,6 +71,7 @@ __all__ = [
     "SchedulerRules",
     "SimulationResult",
     "StepTables",
+    "SustainedFigures",
     "TwinJudge",
     "UnknownProfileError",
     "UnservableRequestError",
@@ -79,6 +86,7 @@ __all__ = [
     "find_profile",
     "judge",
     "missing_profiles",
+    "observation_of",
     "plan_memory",
     "profiles_of",
     "read_measurement",
@@ -88,6 +96,7 @@ __all__ = [
     "shipped_profiles",
     "simulate",
     "times_alone",
+    "trace_digest",
     "validate",
     "window_note",
     "window_problem",

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from scenarios import EngineConfig, Scenario, ServiceLevelObjectives, Workload
+from scenarios import Acceptance, EngineConfig, Scenario, ServiceLevelObjectives, Workload
 from twin.load import GPULoad
 from twin.profile import EngineProfile, find_profile, read_profile
 from twin.service_levels import replication_of, verdict_on, verdict_unstarted
 from twin.simulate import MemoryFailure, simulate
+from twin.sustained import FULL, Effort, judge_sustained, unstarted
 from twin.verdict import GPUVerdict
 
 
@@ -21,11 +22,14 @@ def judge(
     max_loras: int,
     max_lora_rank: int,
     service_levels: ServiceLevelObjectives,
+    acceptance: Acceptance = "sustained",
+    headroom: float = 0.0,
     gpu_memory_gib: float | None = None,
     seed: int = 0,
     replications: int = 3,
+    effort: Effort = FULL,
 ) -> GPUVerdict:
-    """Judge one GPU: every replication must meet every service level.
+    """Judge one GPU: whether it sustains its load, or every replication meets every service level.
 
     Parameters
     ----------
@@ -37,16 +41,41 @@ def judge(
         Adapter slots, and the rank of every slot.
     service_levels
         What the GPU and each adapter must get.
+    acceptance
+        The criterion: `twin.sustained`, or that of the paper (arXiv 2602.24044).
+    headroom
+        How much more than its rates the GPU must sustain, as a share of them; of no effect under *paper*.
     gpu_memory_gib
         Memory of the GPU; absent: the profile's.
     seed
         The seeds of the replications are spawned from it.
     replications
         Runs.
+    effort
+        How long each run is under *sustained*; under *paper* the workload says it.
     """
+    figures = unstarted(headroom, load) if acceptance == "sustained" else None
     too_high_rank = load.above_rank(max_lora_rank)
     if too_high_rank is not None:
-        return verdict_unstarted(load, too_high_rank)
+        return verdict_unstarted(load, too_high_rank, figures)
+    seeds = np.random.SeedSequence(seed).spawn(replications)
+    if acceptance == "sustained":
+        try:
+            return judge_sustained(
+                load,
+                workload,
+                engine,
+                profile,
+                max_loras=max_loras,
+                max_lora_rank=max_lora_rank,
+                service_levels=service_levels,
+                headroom=headroom,
+                gpu_memory_gib=gpu_memory_gib,
+                seeds=seeds,
+                effort=effort,
+            )
+        except MemoryFailure as failure:
+            return verdict_unstarted(load, failure.violation, figures)
     simulated = (
         simulate(
             load,
@@ -58,7 +87,7 @@ def judge(
             seed=child,
             gpu_memory_gib=gpu_memory_gib,
         )
-        for child in np.random.SeedSequence(seed).spawn(replications)
+        for child in seeds
     )
     try:
         runs = [replication_of(result, load) for result in simulated]  # one after the other: each is large

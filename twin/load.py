@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -48,6 +48,21 @@ class GPULoad:
             if kind[0] is not None:
                 found.setdefault(kind, []).append(k)
         return [(self.levels[ks[0]], np.array(ks, dtype=np.int32)) for ks in found.values()]  # type: ignore[misc]
+
+    def scaled(self, factor: float) -> GPULoad:
+        """The same adapters with so many times the requests."""
+        return self if factor == 1.0 else replace(self, rate=self.rate * factor)
+
+    def kind_of(self) -> IntArray:
+        """Number of each adapter's kind, from 0; alike are those of equal rank, rate, lengths and levels."""
+        lengths: dict[Lengths, int] = {}
+        # Models take long to hash, and most adapters share theirs.
+        seen = {id(one): lengths.setdefault(one, len(lengths)) for one in {*self.prompt, *self.output}}
+        levels: dict[AdapterSLO | None, int] = {}
+        own = [levels.setdefault(level, len(levels)) for level in self.levels or [None] * len(self.rank)]
+        prompt, output = ([seen[id(one)] for one in of] for of in (self.prompt, self.output))
+        columns = np.stack([self.rank.astype(np.float64), self.rate, prompt, output, own])
+        return np.unique(columns, axis=1, return_inverse=True)[1].reshape(-1).astype(np.int32)
 
     def above_rank(self, max_lora_rank: int) -> Violation | None:
         """The adapters whose rank is too high for slots of this one; None if there are none."""

@@ -14,7 +14,7 @@ from twin.engine.requests import FloatArray, IntArray
 from twin.load import GPULoad
 from twin.metrics import Latency, Traffic, Window
 from twin.result import SimulationResult
-from twin.verdict import GPUVerdict
+from twin.verdict import GPUVerdict, SustainedFigures
 from twin.violations import LATENCIES, AdapterFigure, Criterion, Violation
 
 Latencies = tuple[Latency, Latency]
@@ -108,7 +108,9 @@ def verdict_on(load: GPULoad, runs: Sequence[Replication], levels: ServiceLevelO
     )
 
 
-def verdict_unstarted(load: GPULoad, violation: Violation) -> GPUVerdict:
+def verdict_unstarted(
+    load: GPULoad, violation: Violation, sustained: SustainedFigures | None = None
+) -> GPUVerdict:
     """Verdict on a GPU whose engine does not start, or does not take an adapter."""
     lengths = [p.mean_tokens + o.mean_tokens for p, o in zip(load.prompt, load.output, strict=True)]
     return GPUVerdict(
@@ -124,8 +126,14 @@ def verdict_unstarted(load: GPULoad, violation: Violation) -> GPUVerdict:
         itl_p99_ms=None,
         ttft_p99_ms=None,
         kv_cache_tokens=0,
-        margins={Criterion.SERVED_SHARE: -1.0, Criterion.ADAPTER_SERVED_SHARE: -1.0},
+        margins=_nothing_served(sustained),
+        sustained=sustained,
     )
+
+
+def _nothing_served(sustained: SustainedFigures | None) -> dict[Criterion, float | None]:
+    served = (Criterion.SERVED_SHARE, Criterion.ADAPTER_SERVED_SHARE)
+    return dict.fromkeys((Criterion.LATE_SHARE,) if sustained is not None else served, -1.0)
 
 
 def _too_little_served(worst: Replication, levels: ServiceLevelObjectives) -> Iterator[Violation]:

@@ -121,6 +121,7 @@ def simulate(
     kv_cache_tokens: int | None = None,
     duration_s: float | None = None,
     max_inflight: int = 0,
+    sustained: bool = False,
 ) -> SimulationResult:
     """Simulate one GPU under a workload.
 
@@ -141,6 +142,8 @@ def simulate(
         As in ``build_setup``.
     duration_s
         Seconds to simulate; absent: the workload's.
+    sustained
+        How arrivals are drawn, as in ``draw_requests``.
 
     Raises
     ------
@@ -168,7 +171,7 @@ def simulate(
         kv_cache_tokens=kv_cache_tokens,
         max_inflight=max_inflight,
     )
-    drawn = draw_requests(load, workload, seed, duration)
+    drawn = draw_requests(load, workload, seed, duration, sustained=sustained)
     refuse_long_prompts(workload.arrivals, drawn, engine.max_model_len)
     requests = fit_lengths(drawn, engine.max_model_len)
     return SimulationResult(

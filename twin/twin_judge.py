@@ -130,6 +130,8 @@ class TwinJudge:
             max_loras=option.max_loras,
             max_lora_rank=option.max_lora_rank,
             service_levels=scenario.service_levels,
+            acceptance=scenario.acceptance,
+            headroom=scenario.headroom,
             gpu_memory_gib=device.memory_gib,
             seed=scenario.seed,
             replications=scenario.replications,

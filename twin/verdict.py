@@ -12,13 +12,53 @@ from scenarios import Placement, ServiceLevelObjectives, visible
 from scenarios.base import PlainDir
 from scenarios.text.tables import render
 from twin.gpu_table import gpu_table, limits_note, only_device
-from twin.violations import Criterion, Violation
+from twin.violations import STARVED, Criterion, Violation
 
 if TYPE_CHECKING:
     import pandas as pd
 
 # What is computed from the fields is written into JSON and ignored when that is read again.
 _READABLE = ConfigDict(frozen=True, extra="ignore", use_attribute_docstrings=True)
+
+
+class SustainedFigures(PlainDir, BaseModel):
+    """What the criterion *sustained* looks at, over the requests of all runs that count."""
+
+    model_config = _READABLE
+
+    headroom: float
+    """How much more than its rates the GPU was given, as a share of them."""
+    due: int
+    """Requests that count."""
+    late_share: float | None = None
+    """Share of them that waited longer than their patience; null where nothing ran."""
+    late_share_low: float | None = None
+    """Lower end of its 95 % confidence interval."""
+    late_share_high: float | None = None
+    """Upper end."""
+    close: bool = False
+    """Whether the limit lies in that interval: other seeds might decide otherwise."""
+    worst_class: str | None = None
+    """An adapter of the class of alike adapters that is nearest to its limit, or farthest beyond."""
+    worst_class_size: int = 0
+    """Adapters of that class on the GPU."""
+    worst_class_late_share: float | None = None
+    """Share of its requests that are late; null where no class has enough requests to be judged."""
+    latest_adapter: str | None = None
+    """The adapter whose late requests are the least likely by chance."""
+    latest_adapter_late_share: float | None = None
+    """Share of its requests that are late."""
+    growth_per_h: float | None = None
+    """By how many the unfinished requests become more in an hour."""
+    growth_limit_per_h: float | None = None
+    """By how many they may."""
+    not_judged: int = 0
+    """Adapters of which no request was due."""
+
+    def renamed(self, names: Mapping[str, str]) -> SustainedFigures:
+        """The same of adapters of other names."""
+        worst, latest = (None if n is None else names[n] for n in (self.worst_class, self.latest_adapter))
+        return self.model_copy(update={"worst_class": worst, "latest_adapter": latest})
 
 
 class GPUVerdict(PlainDir, BaseModel):
@@ -47,7 +87,9 @@ class GPUVerdict(PlainDir, BaseModel):
     itl_p99_ms: float | None
     """Largest 99th percentile of the inter-token latency of a replication, in ms."""
     ttft_p99_ms: float | None
-    """Largest 99th percentile of the time to first token of a replication, in ms."""
+    """99th percentile of the time to first token in ms; the largest of a replication, or of all requests."""
+    ttft_p50_ms: float | None = None
+    """Median of the time to first token in ms; the largest of a replication, or of all requests."""
     kv_cache_tokens: int
     """Tokens that the KV cache holds; 0 if the engine does not start."""
     violations: tuple[Violation, ...] = ()
@@ -55,6 +97,11 @@ class GPUVerdict(PlainDir, BaseModel):
     margins: Mapping[Criterion, float | None] = {}
     """By service level, how far the worst replication is from the limit, as a share of the limit; negative
     where it is violated, null where nothing was measured."""
+    margin: float | None = None
+    """The smallest logarithm of a limit over what was measured: above 0 as accepted, and how far, below 0 as
+    rejected; growth, single adapters and single hours have no part in it."""
+    sustained: SustainedFigures | None = None
+    """What the criterion *sustained* looks at; null under the criterion *paper*."""
     replications: int = 0
     """Runs behind the verdict; 0 if the engine does not start."""
     cut_requests: int = 0
@@ -66,11 +113,11 @@ class GPUVerdict(PlainDir, BaseModel):
         """Why it was rejected, one sentence each."""
         return tuple(violation.sentence for violation in self.violations)
 
-    @computed_field(description="Adapters below their served share, the worst first.")  # type: ignore[prop-decorator]
+    @computed_field(description="Adapters served too little or too late, the worst first.")  # type: ignore[prop-decorator]
     @property
     def starved(self) -> tuple[str, ...]:
-        """Adapters below their served share, the worst first; parts of one are one."""
-        shares = [v for v in self.violations if v.code is Criterion.ADAPTER_SERVED_SHARE]
+        """Adapters that are served too little or too late, the worst first; parts of one are one."""
+        shares = [v for v in self.violations if v.code in STARVED]
         return tuple(dict.fromkeys(adapter.name for v in shares for adapter in v.adapters))
 
     @computed_field(description="Which start-up failure of vLLM's occurs; null if the engine starts.")  # type: ignore[prop-decorator]
@@ -87,7 +134,8 @@ class GPUVerdict(PlainDir, BaseModel):
     @property
     def figures(self) -> dict[str, Any]:
         """All that a table may show of the verdict, by name."""
-        return self.model_dump(exclude={"gpu", "violations", "margins"})
+        flat = self.model_dump(exclude={"gpu", "violations", "margins", "sustained"})
+        return flat | ({} if self.sustained is None else self.sustained.model_dump())
 
     def __repr__(self) -> str:
         missed = f"REJECTED ({', '.join(violation.code for violation in self.violations)})"
@@ -100,7 +148,9 @@ class GPUVerdict(PlainDir, BaseModel):
         """The same verdict for a GPU with equal adapters of other names; parts of one share its name."""
         worst = None if self.worst_adapter is None else names[self.worst_adapter]
         violations = tuple(violation.renamed(names) for violation in self.violations)
-        return self.model_copy(update={"gpu": gpu, "worst_adapter": worst, "violations": violations})
+        figures = None if self.sustained is None else self.sustained.renamed(names)
+        update = {"gpu": gpu, "worst_adapter": worst, "violations": violations, "sustained": figures}
+        return self.model_copy(update=update)
 
 
 class ValidationReport(PlainDir, BaseModel):

@@ -30,6 +30,11 @@ class Criterion(StrEnum):
     metric: str
     statistic: str | None
 
+    LATE_SHARE = "late_share"
+    CLASS_LATE_SHARE = "class_late_share"
+    ADAPTER_LATE_SHARE = "adapter_late_share"
+    HOUR_LATE_SHARE = "hour_late_share"
+    GROWTH = "growth"
     SERVED_SHARE = "served_share"
     ADAPTER_SERVED_SHARE = "adapter_served_share"
     ITL_MEAN = "itl", "mean"
@@ -75,6 +80,9 @@ class Criterion(StrEnum):
 LATENCIES = tuple(criterion for criterion in Criterion if criterion.statistic is not None)
 """The criteria that are latencies."""
 
+STARVED = (Criterion.ADAPTER_SERVED_SHARE, Criterion.CLASS_LATE_SHARE, Criterion.ADAPTER_LATE_SHARE)
+"""The criteria by which single adapters are served too little or too late."""
+
 
 class AdapterFigure(BaseModel):
     """One adapter's part in a violation."""
@@ -98,11 +106,15 @@ class Violation(BaseModel):
     code: Criterion
     """What is missed."""
     value: float | None = None
-    """The worst that was measured: a share, a rank, or ms; null if no request completed or nothing ran."""
+    """The worst that was measured: a share, a rank, requests/h, or ms; null where there was nothing."""
     limit: float | None = None
     """What was asked for, in the same unit; null for an engine that does not start."""
     adapters: tuple[AdapterFigure, ...] = ()
     """The adapters that it is about, the worst first; empty: all of the GPU."""
+    patience_s: float | None = None
+    """Seconds that a request may wait, where the share of those that wait longer is too large."""
+    hour: int | None = None
+    """Hour of the arrivals' period, from 0, where it is about one."""
     in_flight_share: float | None = None
     """Share of the tokens in flight at the end, where they alone make a served share too small."""
     remedy: str = ""
@@ -126,6 +138,17 @@ class Violation(BaseModel):
         match self.code:
             case Criterion.SERVED_SHARE:
                 return self._served()
+            case Criterion.GROWTH:
+                return (
+                    f"unfinished requests become {self.value:,.4g} more every hour, above the "
+                    f"{self.limit:,.4g} that chance explains: the load is more than the GPU can do"
+                )
+            case Criterion.LATE_SHARE | Criterion.HOUR_LATE_SHARE:
+                hour = "" if self.hour is None else f"in hour {self.hour + 1} of the arrivals' period, "
+                return f"{hour}{_percent_up(self.value)} of the requests {self._waiting()}"
+            case Criterion.CLASS_LATE_SHARE | Criterion.ADAPTER_LATE_SHARE:
+                names = _listed([f'"{a.name}" ({_percent_up(a.value)})' for a in self.adapters])
+                return f"requests of {names} {self._waiting()}"
             case Criterion.ADAPTER_SERVED_SHARE:
                 return self._starved()
             case Criterion.MAX_LORA_RANK:
@@ -135,6 +158,10 @@ class Violation(BaseModel):
                 return f"the engine does not start: {FAILURES[code.value]}; {self.remedy}"
             case _:
                 return self._late()
+
+    def _waiting(self) -> str:
+        waited = f"wait longer than {self.patience_s:g} s for the first token"
+        return f"{waited}, where {_percent(self.limit)} may"
 
     def _served(self) -> str:
         said = f"serves {_percent(self.value)} of the offered tokens, below {_percent(self.limit)}"
@@ -172,6 +199,11 @@ def _listed(names: Sequence[str]) -> str:
     """The first names, and how many more there are."""
     more = len(names) - NAMED
     return ", ".join(names[:NAMED]) + (f" and {more} more" if more > 0 else "")
+
+
+def _percent_up(share: float | None) -> str:
+    """A share in percent, rounded up, so that what is above a limit never looks like it."""
+    return "" if share is None else f"{math.ceil(share * 1000 - 1e-9) / 10:g} %"
 
 
 def _percent(share: float | None) -> str:

@@ -137,6 +137,8 @@ def window_problem(scenario: Scenario, times: RequestTimes) -> str | None:
 
 def window_note(scenario: Scenario, times: RequestTimes) -> str:
     """That the end of a scenario's window takes much of what may go unserved, as an addition; else empty."""
+    if scenario.acceptance == "sustained":  # looks at no window's end
+        return ""
     workload, least = scenario.workload, scenario.service_levels.served_share
     lost, allowed = 1.0 - times.served_share(workload.duration_s, workload.warmup_s), 1.0 - least
     if lost < NOTICED * allowed:

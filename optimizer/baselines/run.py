@@ -80,7 +80,10 @@ class BaselineSearch:
         It starts from the number whose throughput without LoRA covers the demand, below which no plan can
         be healthy, and takes for granted that more GPUs do not make a healthy plan unhealthy.
         """
-        demand = float(self.site.adapters.demand.sum()) * self.site.scenario.service_levels.served_share
+        scenario = self.site.scenario
+        # Whoever keeps up serves all that comes; within the paper's run a part may stay behind.
+        served = scenario.service_levels.served_share if scenario.acceptance == "paper" else 1.0
+        demand = float(self.site.adapters.demand.sum()) * served
         low = min(self.most_gpus, max(1, int(demand / self.site.saturation.backbone_tok_per_s))) - 1
         high = low + 1
         while not self._try(high):

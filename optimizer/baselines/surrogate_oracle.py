@@ -13,7 +13,7 @@ import numpy as np
 
 import learn
 import twin
-from learn import PLAN, SamplingPlan
+from learn import PLANS, SamplingPlan
 from learn.storage.cache import cache_folder
 from optimizer.packing.model.problem import FloatArray
 from scenarios import UNLIMITED, Deadline, Device, EngineOption, Scenario
@@ -75,13 +75,14 @@ class SurrogateOracle:
         classes, tokens = self.scenario.classes, self._memory(engine).kv_cache_tokens
         values = (np.array([float(value)]) for value in (engine.max_loras, engine.max_lora_rank, tokens))
         return learn.candidate_features(
-            [c.rate for c in classes],
+            [self.scenario.judged_load * c.rate for c in classes],
             [c.rank for c in classes],
             [c.prompt.mean_tokens for c in classes],
             [c.output.mean_tokens for c in classes],
             [mean_square_tokens(c.output) for c in classes],
             np.asarray(counts, dtype=np.float64)[None, :],
             learn.Engines(*values),
+            learn.hold_wait_s(self.scenario.acceptance, self.scenario.service_levels),
         )
 
 
@@ -94,7 +95,7 @@ def learned_surrogate(
     workers: int = 1,
     progress: Progress = silent,
     deadline: Deadline = UNLIMITED,
-    plan: SamplingPlan = PLAN,
+    plan: SamplingPlan | None = None,
 ) -> learn.Surrogate:
     """The model of one device of a scenario; samples the twin where no runs are kept, for minutes.
 
@@ -105,6 +106,7 @@ def learned_surrogate(
     SurrogateError
         If the runs are all starved or all healthy.
     """
+    plan = PLANS[scenario.acceptance] if plan is None else plan
     space = learn.space_for(scenario, device, profile)
     dataset = learn.sample(
         space, plan, workers=workers, cache=cache_folder(), progress=progress, deadline=deadline

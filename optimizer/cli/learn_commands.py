@@ -84,7 +84,6 @@ def fit_command(
     import learn
     import optimizer
     import twin
-    from learn import PLAN
     from learn.measured_evaluation import read_results
     from learn.space import no_option
     from optimizer.cli.progress_display import progress_shown
@@ -103,8 +102,9 @@ def fit_command(
         note(f"lorapack: {no_option(space)}")
         raise typer.Exit(EXIT_INFEASIBLE)
     with progress_shown(not quiet) as progress:
-        dataset = learn.sample(space, PLAN, params=learning, workers=workers, progress=progress)
-        regions = learn.linearize(dataset, space, params=learning, command="lorapack fit")
+        dataset, regions = learn.make_regions(
+            space, params=learning, command="lorapack fit", workers=workers, progress=progress
+        )
         text = (
             _errors(dataset, regions, space, learning, compositions, measured, workers, progress)
             if assess
@@ -130,7 +130,7 @@ def _errors(
 ) -> str:
     """Errors as text."""
     import learn
-    from learn import PLAN
+    from learn import PLANS
     from learn.design import assessment_plan
     from learn.measured_evaluation import assess_measured, measured_text
     from twin.measured.report import as_text
@@ -140,7 +140,7 @@ def _errors(
         progress("fitting surrogates", done, len(learn.METHODS))
         surrogates.append(learn.fit(dataset, method, params=params))
     progress("fitting surrogates", len(surrogates), len(learn.METHODS))
-    plan = assessment_plan(PLAN, compositions)
+    plan = assessment_plan(PLANS[space.acceptance], compositions)
     test = learn.sample(space, plan, params=params, workers=workers, progress=progress)
     quality = learn.assess(regions, surrogates, test, space, params)
     by_option = quality.regions[0].by_option.rename(columns=HEADINGS)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
-from learn import OptionRows, additive_features
+from learn import OptionRows, scenario_features
 from optimizer.explanation.sensitivity import WhatIf, what_ifs, without_limits
 from optimizer.packing.bounds.price_bounds import continuous_relaxation
 from optimizer.packing.model.problem import FloatArray, PackingProblem
@@ -196,7 +196,7 @@ def _sums(gpu: PlacedGPU, instance: Instance) -> FloatArray:
     """Sums of the additive features over a GPU's adapters, each with its share of the requests."""
     of_name = {name: members for members in instance.scenario.classes for name in members.names}
     parts = [replace(of_name[name], rate=of_name[name].rate * gpu.share(name)) for name in gpu.adapters]
-    return np.asarray(additive_features(parts).sum(axis=0), dtype=np.float64)
+    return np.asarray(scenario_features(instance.scenario, parts).sum(axis=0), dtype=np.float64)
 
 
 def _options_of(gpu: PlacedGPU, instance: Instance) -> Sequence[OptionRows]:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate
 
+import twin
 from optimizer.search.judging import named
 from optimizer.search.params import DEFAULTS, SplittingParams
 from scenarios import UNLIMITED, AdapterClass, Deadline, Device, EngineOption, Scenario, padded_rank
@@ -42,7 +43,7 @@ class DedicatedGPUCheck:
         The cheapest device that accepts it, or else the cheapest.
         """
         part = replace(members, rate=members.rate * share)
-        requests = part.rate * self.scenario.workload.duration_s
+        requests = judged_requests(self.scenario, part.rate)
         return self._first_accepted(
             (replace(part, names=part.names[:number]),) for number in self._doubling(part.count, requests)
         )
@@ -52,11 +53,12 @@ class DedicatedGPUCheck:
 
         Without the service levels of single adapters.
         """
-        duration = self.scenario.workload.duration_s
-        lightest = [replace(members, levels=None) for members in sorted(self.scenario.classes, key=_demand)]
-        most = self.params.min_requests / duration  # more of a hot adapter would not be light
+        scenario = self.scenario
+        lightest = [replace(members, levels=None) for members in sorted(scenario.classes, key=_demand)]
+        # More of a hot adapter would not be light.
+        most = self.params.min_requests / judged_requests(scenario, 1.0)
         lightest[0] = replace(lightest[0], rate=min(lightest[0].rate, most))
-        sizes = self._doubling(self.scenario.n_adapters, lightest[0].rate * duration)
+        sizes = self._doubling(scenario.n_adapters, judged_requests(scenario, lightest[0].rate))
         return self._first_accepted(tuple(_first(lightest, number)) for number in sizes)
 
     def _doubling(self, most: int, requests: float) -> Iterator[int]:
@@ -85,6 +87,13 @@ class DedicatedGPUCheck:
         content = GPUContent(EngineOption(device, slots, rank), held)
         (verdict,) = self.judge([content], self.deadline)
         return named(verdict, verdict.gpu, (name for c in classes for name in c.names))
+
+
+def judged_requests(scenario: Scenario, rate: float) -> float:
+    """Requests of a rate that a run of a verdict has on average."""
+    if scenario.acceptance == "paper":
+        return rate * scenario.workload.duration_s
+    return rate * twin.observation_of(scenario.workload, rate, scenario.service_levels.patience_s).measure_s
 
 
 def slot_rank(scenario: Scenario, rank: int) -> int:

@@ -142,7 +142,7 @@ def _options(
     scenario: Scenario, device: Device, regions: Regions, splits: Sequence[ReplicaSplit], kind: str
 ) -> list[PackingOption]:
     classes = [split.replica_class for split in splits]
-    features = learn.additive_features(classes)
+    features = learn.scenario_features(scenario, classes)
     rank = np.array([c.rank for c in classes])
     objective = latency_objective_of(scenario.objective)
     options = []
@@ -194,11 +194,12 @@ def _divided(
         usage = option.usage.copy()
         for c, fine in fine_parts.items():
             largest = fine // max(
-                1, fewest_parts(splits[c].members, regions, "outer", params.max_replicas) - 1
+                1, fewest_parts(scenario, splits[c].members, regions, "outer", params.max_replicas) - 1
             )  # no larger share fits
             numbers = np.arange(1, largest + 1)
             shares = [replace(splits[c].members, rate=splits[c].members.rate * n / fine) for n in numbers]
-            usage[:, c] = np.maximum(rows.usage(shares) / numbers, 0.0).min(axis=1)
+            taken = rows.coefficients @ learn.scenario_features(scenario, shares).T
+            usage[:, c] = np.maximum(taken / numbers, 0.0).min(axis=1)
         options.append(replace(option, usage=usage))
     counts = outer.counts.copy()
     for c, fine in fine_parts.items():

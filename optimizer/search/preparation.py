@@ -106,9 +106,11 @@ def instance_of(scenario: Scenario, params: SolveParams = DEFAULTS) -> Instance:
 
 def _refuse_unmet_levels(check: DedicatedGPUCheck) -> None:
     """Refuse service levels that not even the lightest load meets; no region can be learnt of them."""
-    too_short = twin.window_problem(check.scenario, twin.times_alone(check.scenario, check.judge.profiles))
-    if too_short is not None:
-        raise InfeasibleError(too_short)
+    if check.scenario.acceptance == "paper":
+        times = twin.times_alone(check.scenario, check.judge.profiles)
+        too_short = twin.window_problem(check.scenario, times)
+        if too_short is not None:
+            raise InfeasibleError(too_short)
     if check.scenario.service_levels == ServiceLevelObjectives():
         return
     device, verdict = check.lightest()

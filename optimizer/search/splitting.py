@@ -10,9 +10,15 @@ import numpy as np
 
 import learn
 from learn import FeasibilityRegion, Regions
-from optimizer.search.dedicated import DedicatedGPUCheck, loosened, slot_rank, smallest_accepted
+from optimizer.search.dedicated import (
+    DedicatedGPUCheck,
+    judged_requests,
+    loosened,
+    slot_rank,
+    smallest_accepted,
+)
 from optimizer.search.params import SplittingParams
-from scenarios import AdapterClass, LorapackError
+from scenarios import AdapterClass, LorapackError, Scenario
 
 
 class InfeasibleError(LorapackError, ArithmeticError):
@@ -72,21 +78,24 @@ class _Splitter:
 
     def split(self, members: AdapterClass) -> ReplicaSplit:
         """The fewest equal parts of a class's adapters."""
-        whole = least_fill(members, self.regions, "inner")
+        scenario = self.check.scenario
+        whole = least_fill(scenario, members, self.regions, "inner")
         if not np.isfinite(whole):
             raise InfeasibleError(
                 f'adapter "{members.names[0]}" of rank {members.rank} fits no engine configuration; '
                 "lower its rank"
             )
-        rank = slot_rank(self.check.scenario, members.rank)
+        rank = slot_rank(scenario, members.rank)
         if whole <= self.params.asked_from and members.levels is None:
             return ReplicaSplit(members, rank)
         limit = self.params.max_replicas
-        least, guess = (fewest_parts(members, self.regions, kind, limit) for kind in ("outer", "inner"))
-        if not self.check.scenario.allow_replicas:
+        least, guess = (
+            fewest_parts(scenario, members, self.regions, kind, limit) for kind in ("outer", "inner")
+        )
+        if not scenario.allow_replicas:
             return self._whole(members, rank, least)
         # A part of fewer requests than that is judged by chance.
-        judged = members.rate * self.check.scenario.workload.duration_s / self.params.min_requests
+        judged = judged_requests(scenario, members.rate) / self.params.min_requests
         upper = max(guess, int(min(limit, judged)))
         number = smallest_accepted(
             least, guess, upper, lambda n: self.check.verdict(members, 1 / n)[1].accepted
@@ -101,7 +110,8 @@ class _Splitter:
             device, verdict = self.check.verdict(members)
             if verdict.accepted:
                 return ReplicaSplit(members, rank, 1, device)
-        raise InfeasibleError(self._too_hot(members, max(1.0, least_fill(members, self.regions, "outer"))))
+        fill = least_fill(self.check.scenario, members, self.regions, "outer")
+        raise InfeasibleError(self._too_hot(members, max(1.0, fill)))
 
     def _too_hot(self, members: AdapterClass, fill: float) -> str:
         """Why an adapter that fills at least so many GPUs cannot be whole, and how much of it can."""
@@ -126,7 +136,9 @@ class _Splitter:
         return f"{rejected}: {reasons}; loosen {remedy}"
 
 
-def fewest_parts(members: AdapterClass, regions: Mapping[str, Regions], kind: str, limit: int) -> int:
+def fewest_parts(
+    scenario: Scenario, members: AdapterClass, regions: Mapping[str, Regions], kind: str, limit: int
+) -> int:
     """Fewest equal parts of an adapter, at most ``limit``, that each fit a GPU by a region.
 
     Raises
@@ -136,7 +148,7 @@ def fewest_parts(members: AdapterClass, regions: Mapping[str, Regions], kind: st
     """
 
     def fits(parts: int) -> bool:
-        return least_fill(replace(members, rate=members.rate / parts), regions, kind) <= 1.0
+        return least_fill(scenario, replace(members, rate=members.rate / parts), regions, kind) <= 1.0
 
     number = smallest_accepted(1, 2, limit, fits)
     if number is None:
@@ -147,9 +159,9 @@ def fewest_parts(members: AdapterClass, regions: Mapping[str, Regions], kind: st
     return number
 
 
-def least_fill(members: AdapterClass, regions: Mapping[str, Regions], kind: str) -> float:
+def least_fill(scenario: Scenario, members: AdapterClass, regions: Mapping[str, Regions], kind: str) -> float:
     """Smallest share of a GPU that one adapter of the class fills, over all options that hold its rank."""
-    sums = learn.additive_features([members])[0]
+    sums = learn.scenario_features(scenario, [members])[0]
     options = [
         o for r in regions.values() for o in region_of(r, kind).options if o.max_lora_rank >= members.rank
     ]

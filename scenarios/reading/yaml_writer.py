@@ -43,11 +43,15 @@ def _short(value: object, defaults: bool) -> object:
     if isinstance(value, FixedLengths):
         return value.tokens
     if isinstance(value, FrozenModel):
-        return {
-            name: _short(getattr(value, name), defaults)
-            for name, info in type(value).model_fields.items()
-            if defaults or is_tag(info) or getattr(value, name) != info.get_default(call_default_factory=True)
-        }
+        return value.written(
+            {
+                name: _short(getattr(value, name), defaults)
+                for name, info in type(value).model_fields.items()
+                if defaults
+                or is_tag(info)
+                or getattr(value, name) != info.get_default(call_default_factory=True)
+            }
+        )
     return [_short(item, defaults) for item in value] if isinstance(value, tuple) else value
 
 

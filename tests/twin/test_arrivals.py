@@ -25,9 +25,9 @@ from scenarios import (
     Workload,
 )
 from twin import GPULoad, Requests, WorkloadError, draw_requests
-from twin.workload.arrivals import rate_walk
 from twin.workload.gaps import DeterministicGaps, GammaGaps, LognormalGaps, WeibullGaps, weibull_shape
 from twin.workload.traces import TraceError
+from twin.workload.walks import rate_walk
 
 PROMPT = FixedLengths(tokens=222)
 OUTPUT = FixedLengths(tokens=195)

@@ -25,7 +25,8 @@ from twin.engine.requests import FloatArray, IntArray, Requests
 from twin.load import GPULoad
 from twin.workload.gaps import DeterministicGaps, ExponentialGaps, GammaGaps, Gaps, LognormalGaps, WeibullGaps
 from twin.workload.lengths import draw_lengths, first_lengths
-from twin.workload.traces import child_seed, deal_by_weight, read_azure_trace, repeat_trace
+from twin.workload.traces import child_seed, clocked_trace, deal_by_weight, read_azure_trace, repeat_trace
+from twin.workload.walks import rate_walk, stationary_walk
 
 MAX_REQUESTS = 100_000_000
 """Most requests of one GPU that are drawn; more would not fit in memory."""
@@ -42,6 +43,8 @@ def draw_requests(
     workload: Workload,
     seed: np.random.SeedSequence | int,
     duration_s: float | None = None,
+    *,
+    sustained: bool = False,
 ) -> Requests:
     """Draw the requests that the adapters of one GPU get.
 
@@ -59,6 +62,10 @@ def draw_requests(
         Source of all randomness; the same seed gives the same requests.
     duration_s
         Seconds to draw; absent: the workload's.
+    sustained
+        Whether rates that walk begin in their stationary law with the adapter's rate as their mean, and a
+        trace keeps its clock; else the walk begins at the adapter's rate, as published, and a trace is
+        stretched to the adapters' total rate.
 
     Raises
     ------
@@ -71,10 +78,10 @@ def draw_requests(
     _check_size(load, duration)
     seeds = tuple(child_seed(seed, child) for child in range(3))
     if isinstance(workload.arrivals, TraceArrivals):
-        return _replayed(load, workload.arrivals, duration, seeds)
+        return _replayed(load, workload.arrivals, duration, seeds, sustained=sustained)
     arrival_seed, prompt_seed, output_seed = seeds
     rng = np.random.default_rng(arrival_seed)
-    adapter, arrival = _arrivals(workload.arrivals, load.rate, duration, rng)
+    adapter, arrival = _arrivals(workload.arrivals, load.rate, duration, rng, sustained=sustained)
     order = _order(arrival)
     adapter = adapter[order]
     return Requests(
@@ -122,7 +129,7 @@ def _lengths(per_adapter: tuple[Lengths, ...], adapter: IntArray, seed: np.rando
 
 
 def _arrivals(
-    arrivals: Arrivals, rate: FloatArray, duration: float, rng: np.random.Generator
+    arrivals: Arrivals, rate: FloatArray, duration: float, rng: np.random.Generator, *, sustained: bool
 ) -> tuple[IntArray, FloatArray]:
     """Adapter and instant of each request, in no particular order.
 
@@ -136,7 +143,7 @@ def _arrivals(
         adapter, operational = gaps.draw(rate * cumulative[-1], rng)
         return adapter, np.interp(operational / rate[adapter], cumulative, knots)
     if isinstance(arrivals, UnpredictableArrivals):
-        return _walked(arrivals, gaps, rate, duration, rng)
+        return _walked(arrivals, gaps, rate, duration, rng, sustained=sustained)
     adapter, operational = gaps.draw(rate * duration, rng)
     return adapter, operational / rate[adapter]
 
@@ -178,10 +185,13 @@ def _walked(
     rate: FloatArray,
     duration: float,
     rng: np.random.Generator,
+    *,
+    sustained: bool,
 ) -> tuple[IntArray, FloatArray]:
     """Arrivals at rates that walk, each adapter on its own (arXiv 2602.24044, unpredictable workloads)."""
     knots = _knots(arrivals.every_s, duration, len(rate))
-    factors = rate_walk(arrivals, len(rate), len(knots) - 1, rng)
+    walk = stationary_walk if sustained else rate_walk
+    factors = walk(arrivals, len(rate), len(knots) - 1, rng)
     cumulative = np.zeros((len(rate), len(knots)))
     np.cumsum(rate[:, None] * factors * np.diff(knots), axis=1, out=cumulative[:, 1:])
     adapter, operational = gaps.draw(cumulative[:, -1], rng)
@@ -195,36 +205,24 @@ def _walked(
     return adapter, np.clip(knots[window] + elapsed, 0.0, np.nextafter(duration, 0.0))
 
 
-def rate_walk(
-    arrivals: UnpredictableArrivals, n_adapters: int, n_windows: int, rng: np.random.Generator
-) -> FloatArray:
-    """Factor on each adapter's rate in each window: a clipped random walk that starts at 1.
-
-    Returns
-    -------
-    FloatArray
-        Shape (n_adapters, n_windows).
-    """
-    factors = np.ones((n_adapters, n_windows))
-    for window in range(1, n_windows):
-        up = rng.random(n_adapters) < 0.5
-        step = np.where(up, arrivals.factor, 1 / arrivals.factor)
-        factors[:, window] = np.clip(factors[:, window - 1] * step, 1 / arrivals.limit, arrivals.limit)
-    return factors
-
-
 def _replayed(
     load: GPULoad,
     arrivals: TraceArrivals,
     duration: float,
     seeds: tuple[np.random.SeedSequence, ...],
+    *,
+    sustained: bool,
 ) -> Requests:
-    """A trace stretched to the adapters' total rate, its requests dealt in proportion to their rates."""
+    """A trace at the adapters' total rate, its requests dealt in proportion to their rates."""
     trace = read_azure_trace(arrivals.file)
     total = float(load.rate.sum())
-    replay = repeat_trace(trace.stretched(total / trace.mean_rate), duration)
     arrival_seed, prompt_seed, output_seed = seeds
-    adapter = deal_by_weight(len(replay.arrival_s), load.rate, np.random.default_rng(arrival_seed))
+    rng = np.random.default_rng(arrival_seed)
+    if sustained:
+        replay = clocked_trace(trace, total, duration, rng)
+    else:
+        replay = repeat_trace(trace.stretched(total / trace.mean_rate), duration)
+    adapter = deal_by_weight(len(replay.arrival_s), load.rate, rng)
     own = arrivals.lengths
     return Requests(
         arrival_s=replay.arrival_s,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import gzip
+import hashlib
 import math
 import zlib
 from collections.abc import Callable, Iterator, Sequence
@@ -25,6 +26,9 @@ T = TypeVar("T")
 
 SERVEGEN_WINDOW_S = 600.0
 """Length of the windows in ServeGen's traces."""
+
+COPY_SHIFT_S = 600.0
+"""Most seconds by which copies of a trace that are laid over each other lie apart: far less than a peak."""
 
 _AZURE_COLUMNS = ("TIMESTAMP", "ContextTokens", "GeneratedTokens")
 _DAY_COLUMNS = ("client", "window_start_s", "rate_req_s", "cv", "pattern")
@@ -135,6 +139,21 @@ def _read_azure_trace(path: Path, _modified_ns: int, _size: int) -> Trace:
     return trace
 
 
+def trace_digest(path: Path | str) -> str:
+    """Digest of the content of a trace, by which its requests are known whatever its name.
+
+    Raises
+    ------
+    TraceError
+        If the file is missing or damaged.
+    """
+    trace = read_azure_trace(path)
+    digest = hashlib.sha256()
+    for array in (trace.arrival_s, trace.prompt_tokens, trace.output_tokens):
+        digest.update(array.tobytes())
+    return digest.hexdigest()[:16]
+
+
 def read_servegen(day_path: Path | str, clients_path: Path | str) -> tuple[ClientTrace, ...]:
     """Read a day of ServeGen's clients, those with the highest mean rate first.
 
@@ -204,6 +223,27 @@ def repeat_trace(trace: Trace, duration_s: float) -> Trace:
         np.tile(trace.output_tokens, copies)[:n],
         duration_s,
     )
+
+
+def clocked_trace(trace: Trace, rate: float, duration_s: float, rng: np.random.Generator) -> Trace:
+    """The first ``duration_s`` seconds of a trace of another rate at the same clock, repeated without end.
+
+    It is thinned at random; for more requests than it has, copies of it, each a few minutes later, are laid
+    over it first. Unlike stretching, that leaves a peak as long as it was.
+    """
+    share = rate / trace.mean_rate
+    copies = max(1, math.ceil(share))
+    once, period = repeat_trace(trace, duration_s), trace.period_s
+    arrivals, places = [], []
+    for copy in range(copies):
+        shift = 0.0 if copy == 0 else rng.uniform(0.0, min(COPY_SHIFT_S, period))
+        kept = np.flatnonzero(rng.random(len(once)) * copies < share)
+        arrivals.append((once.arrival_s[kept] + shift) % duration_s)
+        places.append(kept)
+    arrival, place = np.concatenate(arrivals), np.concatenate(places)
+    order = np.argsort(arrival, kind="stable")
+    place = place[order]
+    return Trace(arrival[order], once.prompt_tokens[place], once.output_tokens[place], duration_s)
 
 
 def draw_client_requests(

@@ -1,0 +1,125 @@
+"""How long a GPU is watched: it settles, is measured, and goes on until the last wait is known.
+
+Whether a GPU keeps up does not depend on how long somebody wishes to look: the length follows from the
+arrivals alone. Stationary arrivals need as many requests as tell a share of 1 % from one of 2 %; rates that
+wander need as long as they take to wander; what repeats is watched in whole periods.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+from scenarios import PiecewiseArrivals, TraceArrivals, UnpredictableArrivals, Workload
+from twin.workload.traces import read_azure_trace
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How long to watch.
+
+    Parameters
+    ----------
+    settle_s
+        Seconds from the empty engine to the first request that counts.
+    measure_s
+        Seconds in which requests count, at least.
+    requests
+        Requests that are to count at least, where the arrivals are stationary.
+    longest_s
+        Most seconds for that.
+    wander_s
+        Seconds in which requests count where rates wander.
+    """
+
+    settle_s: float = 1800.0
+    measure_s: float = 14_400.0
+    requests: int = 2000
+    longest_s: float = 86_400.0
+    wander_s: float = 28_800.0
+
+    def shortened(self, share: float) -> Effort:
+        """A share of it."""
+        return replace(
+            self,
+            settle_s=share * self.settle_s,
+            measure_s=share * self.measure_s,
+            requests=math.ceil(share * self.requests),
+            wander_s=share * self.wander_s,
+        )
+
+
+FULL = Effort()
+"""Of a verdict."""
+
+LABEL = Effort(measure_s=5400.0, wander_s=10_800.0)
+"""Of a run that regions are learned from."""
+
+
+@dataclass(frozen=True)
+class Observation:
+    """What of a run counts.
+
+    Parameters
+    ----------
+    settle_s, measure_s, tail_s
+        Requests count that arrive within ``measure_s`` after ``settle_s``; arrivals go on for ``tail_s``, by
+        when it is known of each of them whether it was late.
+    period_s
+        After how long the arrivals repeat; None if they do not.
+    """
+
+    settle_s: float
+    measure_s: float
+    tail_s: float
+    period_s: float | None = None
+
+    @property
+    def end_s(self) -> float:
+        """When requests cease to count."""
+        return self.settle_s + self.measure_s
+
+    @property
+    def horizon_s(self) -> float:
+        """When the run ends."""
+        return self.end_s + self.tail_s
+
+    @property
+    def compared(self) -> tuple[tuple[float, float], tuple[float, float]]:
+        """Two stretches at equal phase, between which growth is measured: start and end of each."""
+        length = self.measure_s / 4 if self.period_s is None else self.period_s
+        # Where arrivals repeat, the first stretch is the last period before the measurement: with the last of
+        # the measurement it is compared even if that has one period only.
+        start = self.settle_s if self.period_s is None else self.settle_s - length
+        return (start, start + length), (self.end_s - length, self.end_s)
+
+
+def observation_of(workload: Workload, rate: float, patience_s: float, effort: Effort = FULL) -> Observation:
+    """How long to watch a GPU.
+
+    Parameters
+    ----------
+    rate
+        Requests per second of the GPU.
+    patience_s
+        Longest patience of its requests.
+
+    Raises
+    ------
+    twin.workload.traces.TraceError
+        If a trace's file is missing or damaged.
+    """
+    arrivals = workload.arrivals
+    if isinstance(arrivals, UnpredictableArrivals):
+        return Observation(effort.settle_s, effort.wander_s, patience_s)
+    if isinstance(arrivals, PiecewiseArrivals):
+        return _periodic(arrivals.window_s * len(arrivals.factors), patience_s, effort)
+    if isinstance(arrivals, TraceArrivals):
+        return _periodic(read_azure_trace(arrivals.file).period_s, patience_s, effort)
+    measure = min(max(effort.measure_s, effort.requests / rate), effort.longest_s)
+    return Observation(effort.settle_s, measure, patience_s)
+
+
+def _periodic(period: float, patience_s: float, effort: Effort) -> Observation:
+    settle, measure = (period * math.ceil(s / period) for s in (effort.settle_s, effort.measure_s))
+    return replace(Observation(settle, measure, patience_s), period_s=period)
