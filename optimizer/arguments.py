@@ -10,7 +10,7 @@ from optimizer.packing.registry import METHODS, Method
 from optimizer.search.minimize_latency import FALLBACK_METHOD
 from optimizer.search.objectives import LATENCY_OBJECTIVES, PRICES
 from optimizer.search.params import DEFAULTS, SolveParams
-from scenarios import Problem, Scenario, ScenarioError
+from scenarios import ACCEPTANCES, Problem, Scenario, ScenarioError
 from scenarios.arguments import ArgumentCheck, instance_of, number, refuse, several, whole
 from scenarios.scenario import ObjectiveName
 from scenarios.text.formatting import suggestion
@@ -35,6 +35,7 @@ def check_arguments(
     total_limit_s: object = None,
     seed: object = None,
     params: object = DEFAULTS,
+    acceptance: object = None,
     *,
     source: str = "solve",
 ) -> None:
@@ -61,6 +62,9 @@ def check_arguments(
     if seed is not None:
         remedy = "give a whole number of at least 0, or None for the scenario's"
         given.check("seed", seed, whole(least=0), remedy)
+    if acceptance is not None:
+        remedy = f"give {' or '.join(ACCEPTANCES)}, or None for the scenario's"
+        given.check("acceptance", acceptance, ACCEPTANCES.__contains__, remedy)
     remedy = "give optimizer.SolveParams: scenarios.read_params(file, optimizer.SolveParams)"
     given.check("params", params, instance_of(SolveParams), remedy)
     given.check("time_limit_s", time_limit_s, number(above=0), seconds)

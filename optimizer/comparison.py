@@ -144,6 +144,7 @@ def compare(
     time_limit_s: float = 60.0,
     total_limit_s: float | None = None,
     gap_limit: float = 0.0,
+    acceptance: str | None = None,
     seed: int | None = None,
     workers: int = 1,
     progress: Progress = silent,
@@ -175,6 +176,7 @@ def compare(
             total_limit_s,
             seed,
             params,
+            acceptance,
             source="compare",
         )
         twin.profiles_of(one)
@@ -191,6 +193,7 @@ def compare(
                 time_limit_s=time_limit_s,
                 total_limit_s=None if total_limit_s is None else max(end.left_s, OVER_S),
                 gap_limit=gap_limit,
+                acceptance=acceptance,
                 seed=seed,
                 workers=workers,
                 progress=progress,

@@ -53,6 +53,7 @@ from scenarios.placement import PlacedGPU as PlacedGPU
 from scenarios.placement import Placement as Placement
 from scenarios.scenario import Device as Device
 from scenarios.scenario import Scenario as Scenario
+from scenarios.scenario import criterion_in_words as criterion_in_words
 from scenarios.scenario import schema as schema
 from scenarios.service_levels import AdapterSLO as AdapterSLO
 from scenarios.service_levels import LatencyLimits as LatencyLimits

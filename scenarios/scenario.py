@@ -188,6 +188,17 @@ class Scenario(FrozenModel):
         return hashlib.sha256(text.encode()).hexdigest()
 
 
+def criterion_in_words(scenario: Scenario) -> str:
+    """By what a scenario's GPUs are accepted, with its numbers: ``sustained (... )``."""
+    levels = scenario.service_levels
+    if scenario.acceptance == "paper":
+        return f"paper ({levels.served_share:.4g} of the tokens within {scenario.workload.duration_s:,g} s)"
+    return (
+        f"sustained (at most {levels.late_share:.4g} of the requests wait over {levels.patience_s:g} s, for "
+        f"ever, at {scenario.judged_load:.4g} times the load)"
+    )
+
+
 def schema() -> dict[str, Any]:
     """Return the JSON schema (draft 2020-12) of a scenario file, short forms included.
 

@@ -14,7 +14,7 @@ from scenarios.text.tables import Column, Mark, Table, marked, table
 from twin.violations import LATENCIES, Criterion
 
 if TYPE_CHECKING:
-    from twin.verdict import GPUVerdict
+    from twin.verdict import GPUVerdict, SustainedFigures
 
 CLOSE = 0.05
 """Distance to a limit, as a share of it, below which a figure is close to it."""
@@ -79,17 +79,31 @@ def gpu_table(
     plain = [f for f in ("itl", "ttft") if not any((c.metric, c.statistic) == (f, "mean") for c in limits)]
     engine = [Column("device", 5), Column(">LoRAs", 4), Column(">slots", 6), Column(">rank", 7)]
     engine = [] if placement is None else engine[bool(only_device(placement)) :]
+    sustained = any(v.sustained is not None for v in verdicts)
+    if sustained and Criterion.TTFT_P99 not in limits:
+        plain.append("ttft p99")
+    grows = [Column(">grows", 3)] if any(v.growth_factor is not None for v in verdicts) else []
     columns = [
         Column(">GPU"), *engine, Column("twin"),
-        Column(">offered", 8), Column(">served", 5), Column(">worst", 3),
+        Column(">offered", 8), Column(">served", 5), Column(">late" if sustained else ">worst", 3),
         *(Column(f">{code.metric.upper()} {code.statistic} ms", 1) for code in limits),
         *([Column(">headroom")] if limits else []),
-        *(Column(f">{figure.upper()} ms", 2) for figure in plain),
+        *(Column(f">{_heading(figure)} ms", 2) for figure in plain),
+        *grows,
     ]  # fmt: skip
     cells = {v.gpu: _verdict_cells(v, limits, plain, queueing) for v in verdicts}
+    if grows:
+        for v in verdicts:
+            cells[v.gpu].append(_growth_cell(v.growth_factor))
     engines = {v.gpu: [] for v in verdicts} if placement is None else _engines(placement, len(engine))
     missing: list[object] = [None] * (len(columns) - len(engine) - 1)
     return table(columns, [[gpu, *engines[gpu], *cells.get(gpu, missing)] for gpu in sorted(engines)])
+
+
+def _heading(figure: str) -> str:
+    """A latency as a table calls it: ITL, TTFT, TTFT p99."""
+    metric, _, statistic = figure.partition(" ")
+    return f"{metric.upper()} {statistic}".strip()
 
 
 def _engines(placement: Placement, shown: int) -> dict[int, list[object]]:
@@ -110,16 +124,37 @@ def _verdict_cells(
     verdict: GPUVerdict, limits: Mapping[Criterion, float], plain: Sequence[str], queueing: bool
 ) -> list[object]:
     share = verdict.margins.get(Criterion.ADAPTER_SERVED_SHARE)
+    worst = marked(f"{verdict.worst_served_share:.1%}", distance_mark(share))
+    if verdict.sustained is not None:
+        worst = _late(verdict.sustained, verdict.accepted)
     margins = [(verdict.margins.get(code), limit) for code, limit in limits.items()]
     slow = queueing and (verdict.ttft_ms or 0.0) > 1e3 * QUEUE_S
-    values = {"itl": verdict.itl_ms, "ttft": marked(verdict.ttft_ms, "close" if slow else None)}
+    values = {
+        "itl": verdict.itl_ms,
+        "ttft": marked(verdict.ttft_ms, "close" if slow else None),
+        "ttft p99": verdict.ttft_p99_ms,
+    }
     return [
         verdict_word(verdict.accepted), verdict.offered_tok_per_s, verdict.served_tok_per_s,
-        marked(f"{verdict.worst_served_share:.1%}", distance_mark(share)),
+        worst,
         *(None if m is None else marked((1 - m) * limit, distance_mark(m)) for m, limit in margins),
         *([headroom_cell(headroom(verdict, limits))] if limits else []),
         *(values[figure] for figure in plain),
     ]  # fmt: skip
+
+
+def _growth_cell(factor: float | None) -> Text:
+    """How many times its load a GPU could have; less than once is too little."""
+    mark: Mark | None = "bad" if factor is None or factor < 1 else None
+    return marked("none" if factor is None else f"{factor:.2f}x", mark)
+
+
+def _late(figures: SustainedFigures, accepted: bool) -> Text:
+    """The share of late requests; marked where it is too large, or chance might have made it so."""
+    mark: Mark | None = "close" if figures.close else None
+    if not accepted and (figures.late_share is None or figures.late_share > 0):
+        mark = "bad"
+    return marked(None if figures.late_share is None else f"{figures.late_share:.2%}", mark)
 
 
 def limits_note(levels: ServiceLevelObjectives | None) -> list[str]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import groupby
 
@@ -25,6 +26,15 @@ from twin.judging import judge, profiles_of
 from twin.load import GPULoad
 from twin.profile import EngineProfile
 from twin.verdict import GPUVerdict, ValidationReport
+
+GROWTH_STEP = 0.01
+"""Relative difference to which growth factors are found."""
+
+LEAST_GROWTH = 0.01
+"""Smallest factor that is tried, and inverse of the largest."""
+
+MAX_GROWTH_STEPS = 24
+"""Most questions about one GPU: enough to find a factor in that range."""
 
 JUDGING = "the twin judges"
 """What is being done, for progress."""
@@ -49,6 +59,10 @@ class GPUContent:
     def of(cls, option: EngineOption, kinds: Iterable[AdapterKind]) -> GPUContent:
         """The content of adapters one by one."""
         return cls(option, tuple((kind, len(list(alike))) for kind, alike in groupby(kinds)))
+
+    def scaled(self, factor: float) -> GPUContent:
+        """The same adapters with so many times the requests."""
+        return replace(self, held=tuple((kind.scaled(factor), n) for kind, n in self.held))
 
     @property
     def demand_tok_per_s(self) -> float:
@@ -118,6 +132,30 @@ class TwinJudge:
             self.progress(JUDGING, done, len(new))
         return [self._known[content] for content in contents]
 
+    def growth_factors(
+        self, contents: Sequence[GPUContent], deadline: Deadline = UNLIMITED
+    ) -> list[float | None]:
+        """How many times its load each content could have and still be accepted, to 1 %, in order.
+
+        More load is taken never to be better. None: not even a small part of the load is accepted.
+
+        Raises
+        ------
+        Stopped
+            If the deadline passes, or the work is interrupted, before there are all.
+        """
+        distinct = list(dict.fromkeys(contents))
+        low, high = dict.fromkeys(distinct, 0.0), dict.fromkeys(distinct, math.inf)
+        for _ in range(MAX_GROWTH_STEPS):
+            asked = {c: _between(low[c], high[c]) for c in distinct if high[c] > (1 + GROWTH_STEP) * low[c]}
+            asked = {c: factor for c, factor in asked.items() if LEAST_GROWTH <= factor <= 1 / LEAST_GROWTH}
+            if not asked:
+                break
+            verdicts = self([c.scaled(factor) for c, factor in asked.items()], deadline)
+            for (content, factor), verdict in zip(asked.items(), verdicts, strict=True):
+                (low if verdict.accepted else high)[content] = factor
+        return [low[content] or None for content in contents]
+
     def _judge(self, content: GPUContent, deadline: Deadline) -> GPUVerdict:
         deadline.check("the twin was judging")
         scenario, option = self.scenario, content.option
@@ -136,6 +174,13 @@ class TwinJudge:
             seed=scenario.seed,
             replications=scenario.replications,
         )
+
+
+def _between(low: float, high: float) -> float:
+    """A factor to try: first 1, then ever further away until one is accepted and one is not."""
+    if low == 0.0:
+        return 1.0 if math.isinf(high) else high / 1.5
+    return 1.1 * low if math.isinf(high) else math.sqrt(low * high)
 
 
 @dataclass(frozen=True)
@@ -164,11 +209,23 @@ class PlacementJudge:
         names = {f"{n}": gpu.adapters[k] for n, (_, _, k) in enumerate(keyed)}
         return GPUContent.of(gpu.option, kinds), names
 
-    def report(self, gpus: Sequence[PlacedGPU]) -> ValidationReport:
-        """The verdicts on some GPUs, in order, each with its own number and its own adapters' names."""
+    def report(self, gpus: Sequence[PlacedGPU], *, growth: bool = False) -> ValidationReport:
+        """The verdicts on some GPUs, in order, each with its own number and its own adapters' names.
+
+        Parameters
+        ----------
+        growth
+            Whether they say how much more load there could be.
+        """
         placed = [self.content(gpu) for gpu in gpus]
         contents = [content for content, _ in placed]
         verdicts = self.judge(contents, self.deadline)
+        if growth:
+            factors = self.judge.growth_factors(contents, self.deadline)
+            verdicts = [
+                v.model_copy(update={"growth_factor": factor})
+                for v, factor in zip(verdicts, factors, strict=True)
+            ]
         named = [v.of(gpu.gpu, names) for v, gpu, (_, names) in zip(verdicts, gpus, placed, strict=True)]
         return ValidationReport(gpus=tuple(named), distinct=len(set(contents)))
 
@@ -184,6 +241,7 @@ def validate(
     placement: Placement,
     *,
     profiles: Mapping[str, EngineProfile] | None = None,
+    growth: bool = False,
     workers: int = 1,
     progress: Progress = silent,
 ) -> ValidationReport:
@@ -197,6 +255,8 @@ def validate(
         Which GPU serves which adapters.
     profiles
         Engine profile of each device; absent: the scenario's, or the shipped ones.
+    growth
+        Whether to find how many times its load each GPU could have; takes a dozen verdicts for each.
     workers
         Threads. The report does not depend on it.
     progress
@@ -213,4 +273,4 @@ def validate(
     """
     check_placement(placement, scenario)
     judge = TwinJudge(scenario, profiles or profiles_of(scenario), workers, progress)
-    return PlacementJudge(judge).report(placement.gpus)
+    return PlacementJudge(judge).report(placement.gpus, growth=growth)

@@ -100,6 +100,8 @@ class GPUVerdict(PlainDir, BaseModel):
     margin: float | None = None
     """The smallest logarithm of a limit over what was measured: above 0 as accepted, and how far, below 0 as
     rejected; growth, single adapters and single hours have no part in it."""
+    growth_factor: float | None = None
+    """How many times its load the GPU could have, to 1 %, and be accepted; null where that was not asked."""
     sustained: SustainedFigures | None = None
     """What the criterion *sustained* looks at; null under the criterion *paper*."""
     replications: int = 0

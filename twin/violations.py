@@ -140,8 +140,8 @@ class Violation(BaseModel):
                 return self._served()
             case Criterion.GROWTH:
                 return (
-                    f"unfinished requests become {self.value:,.4g} more every hour, above the "
-                    f"{self.limit:,.4g} that chance explains: the load is more than the GPU can do"
+                    f"unfinished requests become {_number(self.value)} more every hour, above the "
+                    f"{_number(self.limit)} that chance explains: the load is more than the GPU can do"
                 )
             case Criterion.LATE_SHARE | Criterion.HOUR_LATE_SHARE:
                 hour = "" if self.hour is None else f"in hour {self.hour + 1} of the arrivals' period, "
@@ -199,6 +199,10 @@ def _listed(names: Sequence[str]) -> str:
     """The first names, and how many more there are."""
     more = len(names) - NAMED
     return ", ".join(names[:NAMED]) + (f" and {more} more" if more > 0 else "")
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 
 def _percent_up(share: float | None) -> str:

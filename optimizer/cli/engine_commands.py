@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from optimizer.cli.exits import EXIT_FAILURE, EXIT_SOLVED
 from optimizer.cli.help import register
 from optimizer.cli.options import (
+    AcceptanceOption,
     JsonOption,
     ParamsOption,
     QuietOption,
@@ -21,6 +22,10 @@ from optimizer.cli.options import (
     scenario_in,
 )
 from optimizer.cli.outputs import Output, check_outputs, deliver, text_output
+
+if TYPE_CHECKING:
+    from scenarios import Scenario
+    from twin import GPULoad, GPUVerdict, SimulationResult
 
 FixedSeedOption = Annotated[
     int, typer.Option("--seed", metavar="N", min=0, help="Seed of everything random.")
@@ -43,6 +48,10 @@ def validate_command(
     ],
     seed: SeedOption = None,
     workers: WorkersOption = 2,
+    acceptance: AcceptanceOption = None,
+    growth: Annotated[
+        bool, typer.Option("--growth", help="Also find how many times its load each GPU could have.")
+    ] = False,
     set_: SetOption = None,
     json: JsonOption = None,
     quiet: QuietOption = False,
@@ -57,12 +66,12 @@ def validate_command(
     from scenarios import sources
 
     changes = [*(set_ or ()), *(() if seed is None else (f"seed={seed}",))]
-    chosen = scenario_in(scenario, changes)
+    chosen = scenario_in(scenario, changes, acceptance)
     placed = scenarios.read_placement(placement)
     scenarios.check_placement(placed, chosen, str(placement))
     check_outputs({"--json": json}, (*sources(scenario, chosen), placement))
     with progress_shown(not quiet) as progress:
-        report = twin.validate(chosen, placed, workers=workers, progress=progress)
+        report = twin.validate(chosen, placed, growth=growth, workers=workers, progress=progress)
     code = EXIT_SOLVED if report.accepted else EXIT_FAILURE
     answer = report.summary(placed, chosen.service_levels)
     deliver([answer], text_output(json, report.to_json), code=code)
@@ -82,25 +91,27 @@ def simulate_command(
         ),
     ] = None,
     seed: SeedOption = None,
+    acceptance: AcceptanceOption = None,
     set_: SetOption = None,
     json: JsonOption = None,
     quiet: QuietOption = False,
 ) -> None:
     """Simulate one GPU, the first device of SCENARIO, that serves all of its adapters, once.
 
-    Exit code 0, whether its service levels are met or not; 1: the engine does not start; 2: a file or a
-    value is wrong.
+    The figures are of one run of workload.duration_s. Whether the GPU is accepted is said by the scenario's
+    criterion: sustained judges by runs of its own, paper by this one.
+
+    Exit code 0, whether it is accepted or not; 1: the engine does not start; 2: a file or a value is wrong.
     """
     import twin
     from optimizer.cli.progress_display import progress_shown
-    from scenarios import MAX_LORA_RANKS, sources
+    from scenarios import MAX_LORA_RANKS, criterion_in_words, sources
     from scenarios.text.formatting import choice
-    from twin.service_levels import replication_of, verdict_on
 
     if max_lora_rank is not None and max_lora_rank not in MAX_LORA_RANKS:
         raise typer.BadParameter(f"--max-lora-rank is {max_lora_rank}; vLLM takes {choice(MAX_LORA_RANKS)}")
     changes = [*(set_ or ()), *(() if seed is None else (f"seed={seed}",))]
-    chosen = scenario_in(scenario, changes)
+    chosen = scenario_in(scenario, changes, acceptance)
     check_outputs({"--json": json}, sources(scenario, chosen))
     device, load = chosen.devices[0], twin.GPULoad.from_classes(chosen.classes)
     with progress_shown(not quiet) as progress:
@@ -115,10 +126,25 @@ def simulate_command(
             gpu_memory_gib=device.memory_gib,
             seed=chosen.seed,
         )
+        verdict = _verdict(chosen, load, result)
         progress("simulating one GPU", 1, 1)
-    verdict = verdict_on(load, [replication_of(result, load)], chosen.service_levels)
-    title = f"{chosen.name}, one {device.name}: {'accepted' if verdict.accepted else 'REJECTED'} in this run"
+    said = "in this run" if chosen.acceptance == "paper" else f"by {criterion_in_words(chosen)}"
+    title = f"{chosen.name}, one {device.name}: {'accepted' if verdict.accepted else 'REJECTED'} {said}"
     deliver(["\n".join([title, *verdict.reasons, ""]), result.summary], text_output(json, result.to_json))
+
+
+def _verdict(chosen: Scenario, load: GPULoad, result: SimulationResult) -> GPUVerdict:
+    """The verdict on the GPU that was simulated; under *paper* on this run alone."""
+    from scenarios import EngineOption
+    from twin import GPUContent, TwinJudge, profiles_of
+    from twin.service_levels import replication_of, verdict_on
+
+    if chosen.acceptance == "paper":
+        return verdict_on(load, [replication_of(result, load)], chosen.service_levels)
+    option = EngineOption(chosen.devices[0].name, result.max_loras, result.max_lora_rank)
+    content = GPUContent(option, tuple((one.kind, one.count) for one in chosen.classes))
+    (verdict,) = TwinJudge(chosen, profiles_of(chosen))([content])
+    return verdict.of(0, {f"{k}": name for k, name in enumerate(load.names)})
 
 
 def replay_command(

@@ -10,6 +10,7 @@ import typer
 from optimizer.cli.exits import EXIT_INFEASIBLE
 from optimizer.cli.help import register
 from optimizer.cli.options import (
+    AcceptanceOption,
     ParamsOption,
     QuietOption,
     ScenarioArgument,
@@ -67,6 +68,7 @@ def fit_command(
     ] = None,
     params: ParamsOption = None,
     workers: WorkersOption = 2,
+    acceptance: AcceptanceOption = None,
     set_: SetOption = None,
     quiet: QuietOption = False,
 ) -> None:
@@ -91,7 +93,7 @@ def fit_command(
 
     if measured is not None and not assess:
         raise typer.BadParameter("--measured is for the assessment; give --assess too")
-    chosen = scenario_in(scenario, set_)
+    chosen = scenario_in(scenario, set_, acceptance)
     check_outputs({"--out": out}, (*sources(scenario, chosen), measured, params))
     learning = params_in(params, optimizer.SolveParams).learning
     if measured is not None:

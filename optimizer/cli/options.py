@@ -24,6 +24,14 @@ SetOption = Annotated[
         "--set", metavar="PATH=VALUE", help="Change a value: engine.max_model_len=16384 (repeatable)."
     ),
 ]
+AcceptanceOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        help="By what a GPU is accepted: sustained (it keeps up for ever) or paper (90 % of the tokens of a "
+        "run). Absent: the scenario's.",
+    ),
+]
 JsonOption = Annotated[
     str | None,
     typer.Option("--json", metavar="FILE|-", help="Write JSON to a file, or to standard output with -."),
@@ -56,12 +64,13 @@ ParamsOption = Annotated[
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")]
 
 
-def scenario_in(name: str, changes: Iterable[str] | None) -> Scenario:
+def scenario_in(name: str, changes: Iterable[str] | None, acceptance: str | None = None) -> Scenario:
     """The scenario of a file or of a shipped name, whose devices have engine profiles."""
     from scenarios import read
     from twin import missing_profiles
 
-    return read(name, changes or (), profiles=missing_profiles)
+    chosen = () if acceptance is None else (f"acceptance={acceptance}",)
+    return read(name, (*(changes or ()), *chosen), profiles=missing_profiles)
 
 
 def params_in(file: Path | None, kind: type[G]) -> G:

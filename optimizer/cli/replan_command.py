@@ -9,6 +9,7 @@ import typer
 
 from optimizer.cli.help import register
 from optimizer.cli.options import (
+    AcceptanceOption,
     JsonOption,
     ParamsOption,
     QuietOption,
@@ -51,6 +52,7 @@ def replan_command(
     total_limit: TotalLimitOption = None,
     seed: SeedOption = None,
     workers: WorkersOption = 2,
+    acceptance: AcceptanceOption = None,
     set_: SetOption = None,
     params: ParamsOption = None,
     json: JsonOption = None,
@@ -70,7 +72,7 @@ def replan_command(
     from optimizer.cli.progress_display import progress_shown
     from scenarios import sources
 
-    chosen, running = scenario_in(scenario, set_), scenarios.read_placement(from_)
+    chosen, running = scenario_in(scenario, set_, acceptance), scenarios.read_placement(from_)
     tuned = params_in(params, optimizer.SolveParams)
     read = (*sources(scenario, chosen), from_, params)
     check_outputs({"--json": json, "--placement": placement}, read)

@@ -11,6 +11,7 @@ from optimizer.arguments import OBJECTIVES
 from optimizer.cli.exits import EXIT_INFEASIBLE, EXIT_NO_PLAN, EXIT_SOLVED
 from optimizer.cli.help import register
 from optimizer.cli.options import (
+    AcceptanceOption,
     JsonOption,
     ParamsOption,
     QuietOption,
@@ -74,6 +75,7 @@ def solve_command(
     gap_limit: GapLimitOption = 0.0,
     seed: SeedOption = None,
     workers: WorkersOption = 2,
+    acceptance: AcceptanceOption = None,
     set_: SetOption = None,
     params: ParamsOption = None,
     json: JsonOption = None,
@@ -96,7 +98,7 @@ def solve_command(
     from optimizer.cli.progress_display import progress_shown
     from scenarios import sources
 
-    chosen, tuned = scenario_in(scenario, set_), params_in(params, optimizer.SolveParams)
+    chosen, tuned = scenario_in(scenario, set_, acceptance), params_in(params, optimizer.SolveParams)
     check_outputs({"--json": json, "--placement": placement}, (*sources(scenario, chosen), params))
     with progress_shown(not quiet) as progress:
         result = optimizer.solve(
@@ -135,6 +137,7 @@ def compare_command(
     gap_limit: GapLimitOption = 0.0,
     seed: SeedOption = None,
     workers: WorkersOption = 2,
+    acceptance: AcceptanceOption = None,
     set_: SetOption = None,
     params: ParamsOption = None,
     json: JsonOption = None,
@@ -150,7 +153,7 @@ def compare_command(
     from optimizer.plots import picture_format
     from scenarios import sources
 
-    chosen = [scenario_in(name, set_) for name in scenario]
+    chosen = [scenario_in(name, set_, acceptance) for name in scenario]
     read = [file for name, one in zip(scenario, chosen, strict=True) for file in sources(name, one)]
     tuned = params_in(params, optimizer.SolveParams)
     check_outputs({"--csv": csv, "--json": json, "--plot": plot}, (*read, params))

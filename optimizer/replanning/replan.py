@@ -140,6 +140,7 @@ def replan(
     gpus: int | None = None,
     time_limit_s: float = 60.0,
     total_limit_s: float | None = None,
+    acceptance: str | None = None,
     seed: int | None = None,
     workers: int = 1,
     progress: Progress = silent,
@@ -163,7 +164,7 @@ def replan(
         Most GPUs.
     time_limit_s
         Seconds of search after which the best accepted plan so far is returned.
-    seed, workers, progress, total_limit_s, params
+    acceptance, seed, workers, progress, total_limit_s, params
         As in `optimizer.solve`.
 
     Returns
@@ -181,10 +182,9 @@ def replan(
     """
     started = time.monotonic()
     _check(scenario, placement, move_price)
-    check_arguments(
-        scenario, None, gpus, time_limit_s, 0.0, workers, total_limit_s, seed, params, source="replan"
-    )
-    scenario = adjusted(scenario, None, seed)
+    limits = time_limit_s, 0.0, workers, total_limit_s
+    check_arguments(scenario, None, gpus, *limits, seed, params, acceptance, source="replan")
+    scenario = adjusted(scenario, None, seed, acceptance)
     progress, total = interruptible(progress), Deadline.of(total_limit_s)
     with noticed():
         judge = TwinJudge(scenario, twin.profiles_of(scenario), workers, progress)

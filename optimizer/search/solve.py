@@ -38,6 +38,7 @@ def solve(
     time_limit_s: float = 60.0,
     total_limit_s: float | None = None,
     gap_limit: float = 0.0,
+    acceptance: str | None = None,
     seed: int | None = None,
     workers: int = 1,
     progress: Progress = silent,
@@ -65,6 +66,9 @@ def solve(
         kept where regions are cached, and the next call goes on from there.
     gap_limit
         Relative gap at which the placer stops.
+    acceptance
+        By what a GPU is accepted: ``sustained`` or ``paper``; None: the scenario's. What the scenario says
+        for the other criterion alone is set aside.
     seed
         Seed of everything random; None: the scenario's.
     workers
@@ -89,9 +93,11 @@ def solve(
         If no engine profile is known for the scenario's model and device.
     """
     started = time.monotonic()
-    check_arguments(scenario, objective, gpus, time_limit_s, gap_limit, workers, total_limit_s, seed, params)
+    check_arguments(
+        scenario, objective, gpus, time_limit_s, gap_limit, workers, total_limit_s, seed, params, acceptance
+    )
     placer = find_method(method)
-    scenario = adjusted(scenario, objective, seed)
+    scenario = adjusted(scenario, objective, seed, acceptance)
     check_method(placer, scenario.objective, gpus)
     progress, total = interruptible(progress), Deadline.of(total_limit_s)
     with noticed():
@@ -171,14 +177,18 @@ def _gpus_note(scenario: Scenario, gpus: int | None, choice: Choice) -> str:
     return ""
 
 
-def adjusted(scenario: Scenario, objective: str | Sequence[str] | None, seed: int | None) -> Scenario:
-    """The scenario with the objective and the seed that were asked for, checked again as a whole.
+def adjusted(
+    scenario: Scenario, objective: str | Sequence[str] | None, seed: int | None, acceptance: str | None = None
+) -> Scenario:
+    """The scenario with the objective, the seed and the criterion asked for, checked again as a whole.
 
     Raises
     ------
     ScenarioError
         If they do not suit the scenario.
     """
+    if acceptance is not None:
+        scenario = scenarios.override(scenario, f"acceptance={acceptance}")
     changes: dict[str, object] = {} if seed is None else {"seed": seed}
     if objective is not None:
         changes["objective"] = (objective,) if isinstance(objective, str) else tuple(objective)
