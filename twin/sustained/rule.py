@@ -84,10 +84,10 @@ def judge_sustained(
         runs.append(waits_of(result, observation))
         kv_cache_tokens, cut_requests = result.kv_cache_tokens, cut_requests + result.cut_requests
     pooled = Pooled(judged, service_levels, runs, observation.period_s)
-    return _verdict(pooled, headroom, kv_cache_tokens, cut_requests)
+    return verdict_of(pooled, headroom, kv_cache_tokens, cut_requests)
 
 
-def _verdict(pooled: Pooled, headroom: float, kv_cache_tokens: int, cut_requests: int) -> GPUVerdict:
+def verdict_of(pooled: Pooled, headroom: float, kv_cache_tokens: int, cut_requests: int) -> GPUVerdict:
     """The verdict, with its figures."""
     runs, load = pooled.runs, pooled.load
     classes = list(_classes(pooled))
