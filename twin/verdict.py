@@ -46,6 +46,8 @@ class GPUVerdict(PlainDir, BaseModel):
     """Mean time to first token of completed requests in ms; null where there is none."""
     itl_p99_ms: float | None
     """Largest 99th percentile of the inter-token latency of a replication, in ms."""
+    ttft_p50_ms: float | None = None
+    """Largest median of the time to first token of a replication, in ms."""
     ttft_p99_ms: float | None
     """Largest 99th percentile of the time to first token of a replication, in ms."""
     kv_cache_tokens: int
