@@ -20,7 +20,7 @@ from scenarios.reading.yaml_writer import to_yaml
 from scenarios.scenario import Scenario
 from scenarios.text.formatting import shown
 
-RESULT_VERSION: Final = 2
+RESULT_VERSION: Final = 3
 """Version of a result's JSON; the first had no key for it."""
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,14 +15,18 @@ import pytest
 
 import optimizer
 import scenarios
+from optimizer.no_plan import NoPlanReason
+from optimizer.packing.model.no_packing import NoPackingReason
 from optimizer.packing.model.problem import Bin, Packing
 from optimizer.search.cut_loop import AcceptedPlan
-from optimizer.search.minimize_gpus import GPUMinimum
+from optimizer.search.instance import Instance
+from optimizer.search.minimize_gpus import GPUMinimum, Search
+from optimizer.search.objective_order import Choice
 from optimizer.search.params import SolveParams
 from optimizer.search.preparation import instance_of
-from optimizer.search.result_builder import _cut_short, _validation
-from scenarios import AdapterClass, EngineConfig, FixedLengths, ServiceLevelObjectives, Workload
-from twin import Criterion, GPULoad, Violation, find_profile, judge
+from optimizer.search.result_builder import Outcome, _cut_short, _validation, build_result
+from scenarios import AdapterClass, Deadline, EngineConfig, FixedLengths, ServiceLevelObjectives, Workload
+from twin import Criterion, GPULoad, GPUVerdict, Violation, find_profile, judge
 
 ROOT = Path(optimizer.__file__).parent.parent
 
@@ -67,20 +73,192 @@ def hot() -> scenarios.Scenario:
 def test_what_no_gpu_and_no_time_helps_is_not_blamed_on_them(hot: scenarios.Scenario) -> None:
     result = optimizer.solve(hot, method="greedy")
     assert (result.status, result.stop_reason) == ("no_plan", "finished")
-    assert "no plan: even an empty GPU fails the first test, that of 8 adapters" in result.message
+    assert result.no_plan is not None
+    assert result.no_plan.reason is NoPlanReason.FIRST_TEST
+    assert result.message == result.no_plan.sentence
+    assert "its smallest test point, 8 adapters, already starves an empty GPU" in result.message
+    assert result.message.endswith("; greedy-fill or exact tests every number")
     for advice in ("raise", "give more"):
         assert advice not in result.message
+    names = {name for entry in hot.adapters for name in entry.names()}
+    assert len(result.no_plan.adapters) == 3
+    assert names.issuperset(result.no_plan.adapters)
+    assert f'"{result.no_plan.adapters[0]}"' in result.message
+
+
+@pytest.mark.parametrize("method", ["greedy-fill", "exact"])
+def test_the_methods_that_a_stuck_greedy_names_find_a_plan(hot: scenarios.Scenario, method: str) -> None:
+    result = optimizer.solve(hot, method=method, time_limit_s=20)
+    assert (result.accepted, result.no_plan) == (True, None)
+
+
+def test_a_greedy_that_asks_a_forest_is_stuck_for_the_same_reason(
+    hot: scenarios.Scenario, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def starving(*_: object, **__: object) -> object:
+        return SimpleNamespace(
+            starved=lambda *_, **__: [True],
+            predict=lambda *_, **__: SimpleNamespace(throughput_tok_per_s=[1.0]),
+        )
+
+    monkeypatch.setattr("optimizer.baselines.named.learned_surrogate", starving)
+    result = optimizer.solve(hot, method="proposed")
+    assert result.no_plan is not None
+    assert (result.stop_reason, result.no_plan.reason) == ("finished", NoPlanReason.FIRST_TEST)
+    assert result.message.endswith("; greedy-fill or exact tests every number")
 
 
 def test_the_advice_is_what_helps(hot: scenarios.Scenario) -> None:
     few = optimizer.solve(hot, method="bfd", gpus=2)
-    assert few.message == "no plan of bfd fits 2 GPUs; give more GPUs (--gpus), or choose another method"
+    assert few.message == "no plan of bfd fits 2 GPUs; give more GPUs (--gpus), or try exact"
     two = scenarios.override(hot, ["devices[0].count=2"])
     assert "give more GPUs (devices[].count)" in optimizer.solve(two, method="bfd").message
     late = optimizer.solve(hot, method="bfd", time_limit_s=1e-9)
     assert (late.stop_reason, late.message) == (
         "time_limit",
         "stopped by the time limit without a plan that the twin accepts; raise it",
+    )
+
+
+@pytest.mark.parametrize(
+    ("method", "asked", "reason", "said"),
+    [
+        ("bfd", {"gpus": 2}, "too_few_gpus", "no plan of bfd fits 2 GPUs"),
+        (
+            "greedy-lat",
+            {"gpus": 2, "objective": "latency"},
+            "gpu_overloaded",
+            "one that it deals 16 adapters",
+        ),
+        ("spread", {"gpus": 2, "objective": "latency"}, "too_few_gpus", "no plan of spread fits 2 GPUs"),
+        ("spread", {"gpus": 9, "objective": "latency", "time_limit_s": 1e-9}, "time_limit", "; raise it"),
+        ("aibrix-binpack", {"gpus": 3}, "too_few_gpus", "the rule opens 4; give more (--gpus), or try bfd"),
+        ("maxbackbone", {"time_limit_s": 1e-9}, "time_limit", "the time was over before the twin had judged"),
+        ("bfd", {"total_limit_s": 1e-9}, "time_limit", "; raise "),
+    ],
+)
+def test_every_method_says_why_it_has_no_plan(
+    hot: scenarios.Scenario, method: str, asked: dict[str, Any], reason: str, said: str
+) -> None:
+    result = optimizer.solve(hot, method=method, **asked)
+    assert (result.status, result.bound) == ("no_plan", None)
+    assert result.no_plan is not None
+    assert result.no_plan.reason == reason
+    assert result.stop_reason == ("time_limit" if reason == "time_limit" else "finished")
+    assert said in result.message
+    assert json.loads(result.to_json())["no_plan"]["reason"] == reason
+
+
+def test_a_greedy_that_mixes_no_kinds_says_so() -> None:
+    """Two kinds of GPU, one of each: together they suffice, alone neither does."""
+    light = scenarios.read("paper_mixed_32", overrides=["replications=1", "adapters[0].rate=0.8"])
+    one = light.model_dump(mode="json")
+    one["devices"] = [one["devices"][0] | {"count": 1}, one["devices"][0] | {"name": "other", "count": 1}]
+    one["devices"][1]["profile"] = one["devices"][0]["name"]
+    problem = instance_of(light).inner
+    kinds = tuple(replace(o, option=replace(o.option, device="other")) for o in problem.options)
+    limits = {"H100-64GB": 1, "other": 1}
+    both = replace(problem, options=(*problem.options, *kinds), max_bins=2, device_limits=limits)
+    packed = optimizer.pack(both, "greedy-fill")
+    assert packed.no_packing is not None
+    assert packed.no_packing.reason is NoPackingReason.ONE_KIND
+
+
+# --- the bound ---------------------------------------------------------------------------------------
+
+
+@cache
+def _instance(*overrides: str) -> Instance:
+    return instance_of(scenarios.read("paper_mixed_32", overrides=overrides))
+
+
+def told(
+    inner: float, outer: float | None, *overrides: str, method: str = "exact", unit: float = 1.0
+) -> optimizer.Result:
+    """The result of a search that holds two GPUs, and what is known of the price of others."""
+    instance = _instance(*overrides)
+    packing = Packing((Bin(0, [1] * len(instance.classes)),) * 2)
+    verdict = GPUVerdict(
+        accepted=True, offered_tok_per_s=1.0, served_tok_per_s=1.0, served_share=1.0, worst_adapter=None,
+        worst_served_share=1.0, itl_ms=20.0, ttft_ms=50.0, itl_p99_ms=None, ttft_p99_ms=None,
+        kv_cache_tokens=1,
+    )  # fmt: skip
+    plan = AcceptedPlan(packing, (verdict, verdict), instance.inner, None)
+    outer = None if outer is None else outer * unit
+    minimum = GPUMinimum(best=plan, bound=inner * unit, outer_bound=outer, finished=True)
+    search = Search(instance, optimizer.methods()[method], SimpleNamespace(rounds=1, rejected={}))  # type: ignore[arg-type]
+    return build_result(Outcome(search, minimum, Choice(plan, "by a rule"), Deadline.after(60)))
+
+
+BEST_INSIDE = "the fewest GPUs of the conservative (inner) region, accepted by the twin"
+FEWER = "a plan on fewer GPUs than any of the conservative (inner) region, accepted by the twin"
+OPTIMAL = "optimal: no plan of the optimistic (outer) region needs fewer GPUs, and the twin accepts it"
+
+
+@pytest.mark.parametrize(
+    ("inner", "outer", "status", "bound", "said"),
+    [
+        (2.0, 2.0, "optimal", 2.0, OPTIMAL),
+        (0.0, 2.0, "optimal", 2.0, OPTIMAL),
+        (2.0, 1.0, "feasible", 1.0, f"{BEST_INSIDE}; bound 1 by the optimistic (outer) one"),
+        (2.0, None, "feasible", None, BEST_INSIDE),
+        (3.0, 1.0, "feasible", 1.0, f"{FEWER}; bound 1 by the optimistic (outer) one"),
+        (3.0, 2.0, "optimal", 2.0, OPTIMAL),
+        (
+            float("inf"),
+            1.0,
+            "feasible",
+            1.0,
+            "a plan that the twin accepts; the conservative",
+        ),
+        (1.0, 1.0, "feasible", 1.0, "a plan that the twin accepts"),
+        (0.0, None, "feasible", None, "a plan that the twin accepts"),
+    ],
+)
+def test_optimal_is_a_plan_that_meets_the_bound_of_the_outer_region(
+    inner: float, outer: float | None, status: str, bound: float | None, said: str
+) -> None:
+    result = told(inner, outer)
+    assert (result.status, result.bound, result.outer_bound) == (status, bound, bound)
+    assert result.gap == (None if bound is None else (2 - bound) / 2)
+    assert result.message.startswith(said)
+    assert (result.stop_reason == "proven") == (status == "optimal")
+    assert ("optimal" in result.message.replace("optimistic", "")) == (status == "optimal")
+    document = json.loads(result.to_json())
+    assert (document["bound"], document["outer_bound"]) == (bound, bound)
+    assert optimizer.Result.model_validate(document) == result
+
+
+def test_a_bound_above_an_accepted_plan_is_none() -> None:
+    """The outer region is fitted to runs, so it may be too narrow; what is refuted is not told."""
+    result = told(2.0, 3.0)
+    assert (result.status, result.bound, result.gap) == ("feasible", None, None)
+    assert result.stop_reason == "finished"
+
+
+@pytest.mark.parametrize("method", ["greedy", "bfd", "local"])
+def test_a_heuristic_claims_no_bound(method: str) -> None:
+    result = told(0.0, None, method=method)
+    assert (result.status, result.bound, result.gap) == ("feasible", None, None)
+
+
+def test_the_bound_of_a_cost_is_a_price() -> None:
+    priced = ("devices[0].price_per_hour=2.5", "objective=cost")
+    assert told(2.0, 2.0, *priced, unit=2.5).message.startswith(
+        "optimal: no plan of the optimistic (outer) reg"
+    )
+    within = told(2.0, 1.0, *priced, unit=2.5)
+    assert (within.status, within.objective, within.bound, within.gap) == ("feasible", 5.0, 2.5, 0.5)
+    assert within.message.startswith("the lowest cost of the conservative (inner) region")
+
+
+def test_a_latency_has_no_bound_and_the_number_of_gpus_before_it_has_one() -> None:
+    latency = told(2.0, 2.0, "objective=latency")
+    assert (latency.status, latency.bound, latency.stop_reason) == ("feasible", None, "finished")
+    both = told(2.0, 2.0, "objective=[gpus, latency]")
+    assert (both.status, both.bound, both.stop_reason) == ("optimal", 2.0, "finished")
+    assert both.message.startswith(
+        "optimal in gpus: no plan of the optimistic (outer) region needs fewer GPUs"
     )
 
 
