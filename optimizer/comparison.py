@@ -291,6 +291,7 @@ def _row(result: Result) -> dict[str, Any]:
         **{f"objective_{name}": value for name, value in values},
         "outer_bound": result.outer_bound,
         "stop_reason": result.stop_reason,
+        "no_plan": None if result.no_plan is None else result.no_plan.reason.value,
         "rejected_gpus": sum(not gpu.accepted for gpu in gpus) if report else None,
         "starved_adapters": sum(len(gpu.starved) for gpu in gpus) if report else None,
         "memory_errors": sum(gpu.memory_failure is not None for gpu in gpus) if report else None,

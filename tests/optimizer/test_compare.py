@@ -55,6 +55,8 @@ def test_the_frame_has_a_row_for_every_scenario_and_method(comparison: Compariso
     assert backbone["starved_adapters"].sum() > 0
     no_plan = frame[frame["status"] == "no_plan"]
     assert list(no_plan["method"]) == ["aibrix-binpack"]  # 13 GPUs of ten adapters, 12 given
+    assert list(no_plan["no_plan"]) == ["too_few_gpus"]
+    assert frame["no_plan"].notna().sum() == 1
     assert no_plan["gpus"].isna().all()
 
 

@@ -11,13 +11,15 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 
 import optimizer
 import scenarios
 from optimizer.no_plan import NoPlanReason
-from optimizer.packing.model.no_packing import NoPackingReason
+from optimizer.packing.model.no_packing import NoPacking, NoPackingReason
 from optimizer.packing.model.problem import Bin, Packing
+from optimizer.packing.model.search_state import PackingResult, Status, StopReason
 from optimizer.search.cut_loop import AcceptedPlan
 from optimizer.search.instance import Instance
 from optimizer.search.minimize_gpus import GPUMinimum, Search
@@ -25,10 +27,16 @@ from optimizer.search.objective_order import Choice
 from optimizer.search.params import SolveParams
 from optimizer.search.preparation import instance_of
 from optimizer.search.result_builder import Outcome, _cut_short, _validation, build_result
+from optimizer.search.why_no_plan import why_no_plan
 from scenarios import AdapterClass, Deadline, EngineConfig, FixedLengths, ServiceLevelObjectives, Workload
 from twin import Criterion, GPULoad, GPUVerdict, Violation, find_profile, judge
 
 ROOT = Path(optimizer.__file__).parent.parent
+
+
+@cache
+def _instance(*overrides: str) -> Instance:
+    return instance_of(scenarios.read("paper_mixed_32", overrides=overrides))
 
 
 def test_a_validation_keeps_all_that_the_verdict_says_under_the_names_of_each_gpu() -> None:
@@ -149,27 +157,105 @@ def test_every_method_says_why_it_has_no_plan(
     assert json.loads(result.to_json())["no_plan"]["reason"] == reason
 
 
+def packed(reason: NoPackingReason | None = None, stop: str = "finished", bins: int = 0) -> PackingResult:
+    """What a placer said last: a packing of so many bins, or none and why."""
+    packing = Packing((Bin(0, [1]),) * bins) if bins else None
+    items = np.zeros(len(_instance().classes), dtype=np.int64)
+    items[0] = 1
+    why = None if reason is None else NoPacking(reason, items)
+    return PackingResult(packing, Status.LIMIT, StopReason(stop), None, 0.0, "", no_packing=why)
+
+
+@pytest.mark.parametrize(
+    ("method", "last", "rejected", "reason", "said"),
+    [
+        (
+            "bfd",
+            packed(bins=1),
+            3,
+            "rejected_by_twin",
+            "the twin rejects every plan of bfd on at most 32 GPUs",
+        ),
+        (
+            "ffd",
+            packed(),
+            3,
+            "too_few_gpus",
+            "(with 3 GPU contents excluded that the twin rejected); try bfd or",
+        ),
+        ("greedy", packed(NoPackingReason.FIRST_TEST), 2, "first_test", "(with 2 GPU contents excluded that"),
+        (
+            "greedy",
+            packed(NoPackingReason.NO_ENGINE),
+            0,
+            "no_engine",
+            "no engine with the fewest slots starts",
+        ),
+        ("greedy", packed(NoPackingReason.ONE_KIND), 0, "too_few_gpus", "uses GPUs of one kind only"),
+        (
+            "bfd",
+            packed(NoPackingReason.FITS_NO_BIN),
+            0,
+            "outside_inner_region",
+            "exact looks beyond that region",
+        ),
+        ("spread", packed(stop="time_limit"), 0, "time_limit", "; raise it"),
+        (
+            "bfd",
+            packed(stop="time_limit"),
+            1,
+            "time_limit",
+            "rejected 1 GPU content in 4 rounds; raise it, or try ex",
+        ),
+        (
+            "exact",
+            packed(),
+            5,
+            "none_found",
+            "no plan on at most 32 GPUs that the twin accepts, and no proof",
+        ),
+        (
+            "exact",
+            packed(stop="time_limit"),
+            5,
+            "time_limit",
+            "which rejected 5 GPU contents in 4 rounds; raise it",
+        ),
+        ("exact", None, 0, "none_found", "and no proof that there is none; loosen service_levels"),
+    ],
+)
+def test_the_reason_is_what_the_placer_and_the_twin_said(
+    method: str, last: PackingResult | None, rejected: int, reason: str, said: str
+) -> None:
+    loop: Any = SimpleNamespace(rounds=4, rejected=dict.fromkeys(range(rejected)))
+    search = Search(_instance(), optimizer.methods()[method], loop)
+    told = why_no_plan(search, last, Deadline.after(60))
+    assert (told.reason, said in told.sentence) == (reason, True), told.sentence
+    named = reason in ("first_test", "no_engine", "outside_inner_region")
+    assert told.adapters == ((_instance().classes[0].names[0],) if named else ())
+
+
+def test_what_the_placer_knows_outweighs_that_the_time_is_over() -> None:
+    search = Search(_instance(), optimizer.methods()["greedy"], SimpleNamespace(rounds=1, rejected={}))  # type: ignore[arg-type]
+    over = Deadline.after(0)
+    assert why_no_plan(search, packed(NoPackingReason.FIRST_TEST), over).stop_reason == "finished"
+    assert why_no_plan(search, packed(), over).stop_reason == "time_limit"
+
+
 def test_a_greedy_that_mixes_no_kinds_says_so() -> None:
     """Two kinds of GPU, one of each: together they suffice, alone neither does."""
     light = scenarios.read("paper_mixed_32", overrides=["replications=1", "adapters[0].rate=0.8"])
-    one = light.model_dump(mode="json")
-    one["devices"] = [one["devices"][0] | {"count": 1}, one["devices"][0] | {"name": "other", "count": 1}]
-    one["devices"][1]["profile"] = one["devices"][0]["name"]
     problem = instance_of(light).inner
     kinds = tuple(replace(o, option=replace(o.option, device="other")) for o in problem.options)
     limits = {"H100-64GB": 1, "other": 1}
     both = replace(problem, options=(*problem.options, *kinds), max_bins=2, device_limits=limits)
-    packed = optimizer.pack(both, "greedy-fill")
-    assert packed.no_packing is not None
-    assert packed.no_packing.reason is NoPackingReason.ONE_KIND
+    result = optimizer.pack(both, "greedy-fill")
+    assert result.no_packing is not None
+    assert result.no_packing.reason is NoPackingReason.ONE_KIND
+    assert optimizer.pack(both, "bfd").no_packing is None
 
 
 # --- the bound ---------------------------------------------------------------------------------------
-
-
-@cache
-def _instance(*overrides: str) -> Instance:
-    return instance_of(scenarios.read("paper_mixed_32", overrides=overrides))
 
 
 def told(
