@@ -42,7 +42,7 @@ CRITERIA: dict[str, tuple[str, ...]] = {"paper": ()}
 COUNTS = (32, 64, 128, 256, 512, 1024)
 METHODS = ("greedy", "greedy-fill", "bfd", "exact")
 
-WORKLOAD = ["criterion", "model", "set", "adapters"]
+WORKLOAD = ["acceptance", "model", "set", "adapters"]
 CELL = [*WORKLOAD, "method", "time_limit", "replications"]
 """What makes a row one of its own."""
 
@@ -66,12 +66,12 @@ def paper_scenario(
 def cells(given: argparse.Namespace) -> Iterator[Row]:
     """What is to be solved, small workloads first."""
     for count in given.counts:
-        for criterion in given.criteria:
+        for criterion in given.acceptance:
             for model in given.models:
                 for rates in given.sets:
                     for method in given.methods:
                         yield {
-                            "criterion": criterion, "model": model, "set": rates, "adapters": count,
+                            "acceptance": criterion, "model": model, "set": rates, "adapters": count,
                             "method": method, "time_limit": given.time_limit,
                             "replications": given.replications,
                         }  # fmt: skip
@@ -147,10 +147,10 @@ Workloads = dict[tuple[str, str, int], dict[str, Row]]
 def summary(rows: Sequence[Row], methods: Sequence[str]) -> str:
     """GPUs per workload, and by criterion the sums of the high sets and what holds of exact."""
     parts: list[Part] = []
-    for criterion in dict.fromkeys(row["criterion"] for row in rows):
+    for criterion in dict.fromkeys(row["acceptance"] for row in rows):
         found: Workloads = {}
         for row in rows:
-            if row["criterion"] == criterion:
+            if row["acceptance"] == criterion:
                 workload = row["model"], row["set"], row["adapters"]
                 found.setdefault(workload, {})[row["method"]] = row
         parts += [_table(criterion, found, methods), *_sums(found, methods), *_of_exact(found), ""]
@@ -225,7 +225,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
             help=f"some of {','.join(map(str, known))}, which is the default",
         )  # fmt: skip
 
-    some("--criteria", tuple(CRITERIA))
+    some("--acceptance", tuple(CRITERIA))
     some("--sets", tuple(RATES))
     some("--models", tuple(TEMPLATES))
     some("--counts", COUNTS, int)

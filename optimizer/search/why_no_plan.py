@@ -16,6 +16,9 @@ from scenarios.text.formatting import choice, counted
 MOST_NAMED = 3
 """Adapters that a sentence names."""
 
+MORE_OF_A_KIND = "give more GPUs of a kind (devices[].count)"
+"""The advice where GPUs of several kinds are limited apart."""
+
 _OTHERS = ("bfd", "exact")
 """Methods that are named where one has no plan: the quick one with arbitrary fill, and the strongest."""
 
@@ -112,7 +115,7 @@ def _refused(search: Search, no_packing: NoPacking) -> NoPlan:
         return NoPlan(
             reason=NoPlanReason.TOO_FEW_GPUS,
             why=f"no plan: {name} uses GPUs of one kind only, and there are too few of each",
-            remedies=("give more GPUs of a kind (devices[].count)", _try_others(search)),
+            remedies=(MORE_OF_A_KIND, _try_others(search)),
         )
     number = int(no_packing.items.sum())
     return NoPlan(
@@ -158,11 +161,15 @@ def _rejected_by_twin(search: Search) -> NoPlan:
 
 
 def _too_few_gpus(search: Search) -> NoPlan:
-    gpus = counted(most_gpus(search.instance), "GPU")
+    instance, devices = search.instance, search.instance.scenario.devices
+    gpus, more = counted(most_gpus(instance), "GPU"), _more_gpus(instance)
+    if not more and len(devices) > 1:  # as many as adapters, but too few of some kind
+        kinds = choice([f"{device.count:,} {device.name}" for device in devices], "and")
+        gpus, more = f"the GPUs there are ({kinds})", (MORE_OF_A_KIND,)
     return NoPlan(
         reason=NoPlanReason.TOO_FEW_GPUS,
         why=f"no plan of {search.placer.name} fits {gpus}{_without_rejected(search)}",
-        remedies=(*_more_gpus(search.instance), _try_others(search)),
+        remedies=(*more, _try_others(search)),
     )
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import scenarios
-from benchmarks.paper_sets import Row, cells, known_rows, measured, paper_scenario, parse, summary
+from benchmarks.paper_sets import WORKLOAD, Row, cells, known_rows, measured, paper_scenario, parse, summary
 
 GPUS = {"greedy": 5, "bfd": 3, "exact": 2}
 
@@ -66,10 +66,8 @@ def test_the_summary_says_what_holds_of_exact() -> None:
 
 
 def test_every_workload_of_the_paper_is_a_scenario() -> None:
-    workloads = {
-        tuple(cell[key] for key in ("criterion", "model", "set", "adapters")) for cell in cells(parse([]))
-    }
-    assert len(workloads) == 36 * len(parse([]).criteria)
+    workloads = {tuple(cell[key] for key in WORKLOAD) for cell in cells(parse([]))}
+    assert len(workloads) == 36 * len(parse([]).acceptance)
     for workload in workloads:
         scenario = paper_scenario(*workload, 1)
         assert isinstance(scenario, scenarios.Scenario)

@@ -235,6 +235,22 @@ def test_the_reason_is_what_the_placer_and_the_twin_said(
     assert told.adapters == ((_instance().classes[0].names[0],) if named else ())
 
 
+def test_too_few_gpus_of_a_kind_are_told_by_kind() -> None:
+    """As many GPUs as adapters, so that their number is not what is missing."""
+    one = _instance()
+    devices = (one.scenario.devices[0], SimpleNamespace(name="L40S", count=2))
+    search: Any = SimpleNamespace(
+        instance=SimpleNamespace(inner=one.inner, scenario=SimpleNamespace(devices=devices)),
+        placer=optimizer.methods()["bfd"],
+        loop=SimpleNamespace(rounds=1, rejected={}),
+    )
+    told = why_no_plan(search, packed(), Deadline.after(60))
+    assert told.sentence == (
+        "no plan of bfd fits the GPUs there are (128 H100-64GB and 2 L40S); "
+        "give more GPUs of a kind (devices[].count), or try exact"
+    )
+
+
 def test_what_the_placer_knows_outweighs_that_the_time_is_over() -> None:
     search = Search(_instance(), optimizer.methods()["greedy"], SimpleNamespace(rounds=1, rejected={}))  # type: ignore[arg-type]
     over = Deadline.after(0)
