@@ -1,29 +1,30 @@
-"""The paper's workloads: GPUs of the greedy as published against those of the exact placer.
+"""The paper's workloads: GPUs and latency of the greedy as published, two better heuristics, and exact.
 
-Sets high, mixed and low of arXiv 2602.24044 on 32 to 1,024 adapters of ranks 8, 16 and 32, for both models.
-The greedy is asked twice: with the linear region's rows as its model of the GPU (``greedy``), and, nearer to
-the paper, with a forest fitted to twin runs (``proposed``; the runs are sampled once and cached, which takes
-minutes). Every plan is judged by the twin. Run from the repository's root::
+Sets high, mixed and low of arXiv 2602.24044 on 32 to 1,024 adapters of ranks 8, 16 and 32, for both models,
+by every criterion of acceptance. Every plan is judged by the twin. ``greedy`` asks the rows of the linear
+region; nearer to the paper is ``proposed``, which asks a forest fitted to twin runs (sampled once and cached,
+which takes minutes). Run from the repository's root::
 
-    python -m benchmarks.paper_sets --csv paper_sets.csv
+    python -m benchmarks.paper_sets --out paper_sets.csv
     python -m benchmarks.paper_sets --sets high --models llama --counts 128,256 --methods proposed,exact
 
-Rows are written as they come; with the same ``--csv`` a run that was stopped goes on where it was.
+With ``--out`` every row is written when it is there, and the same command goes on after the last one.
 """
 
 from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
 import optimizer
 import scenarios
 from scenarios import write_whole
-from scenarios.text.tables import render, table
+from scenarios.text.tables import Column, Part, render, table
 
 RATES = {
     "high": (2.4, 1.2, 0.6, 0.3, 0.15),
@@ -35,128 +36,213 @@ RATES = {
 TEMPLATES = {"llama": "paper_high_128", "qwen": "paper_high_128_qwen"}
 """Shipped scenarios whose engine, lengths and device are used."""
 
+CRITERIA: dict[str, tuple[str, ...]] = {"paper": ()}
+"""Criteria of acceptance, each with the overrides that ask for it."""
+
 COUNTS = (32, 64, 128, 256, 512, 1024)
-METHODS = ("greedy", "proposed", "exact")
-KEY = ["model", "set", "adapters", "method"]
+METHODS = ("greedy", "greedy-fill", "bfd", "exact")
+
+WORKLOAD = ["acceptance", "model", "set", "adapters"]
+CELL = [*WORKLOAD, "method", "time_limit", "replications"]
+"""What makes a row one of its own."""
+
+Row = dict[str, Any]
 
 
-def paper_scenario(model: str, rates: str, count: int, replications: int) -> scenarios.Scenario:
+def paper_scenario(
+    criterion: str, model: str, rates: str, count: int, replications: int
+) -> scenarios.Scenario:
     """One workload of the paper."""
     changes = [
         f"name=paper_{rates}_{count}_{model}",
         f"adapters[0].count={count}",
         f"adapters[0].rate=[{', '.join(map(str, RATES[rates]))}]",
         f"replications={replications}",
+        *CRITERIA[criterion],
     ]
     return scenarios.read(TEMPLATES[model], overrides=changes)
 
 
-def cases(arguments: argparse.Namespace) -> Iterator[tuple[str, str, int, str]]:
-    """Model, set, adapters and method of every row, small workloads first."""
-    for count in arguments.counts:
-        for model in arguments.models:
-            for rates in arguments.sets:
-                for method in arguments.methods:
-                    yield model, rates, count, method
+def cells(given: argparse.Namespace) -> Iterator[Row]:
+    """What is to be solved, small workloads first."""
+    for count in given.counts:
+        for criterion in given.acceptance:
+            for model in given.models:
+                for rates in given.sets:
+                    for method in given.methods:
+                        yield {
+                            "acceptance": criterion, "model": model, "set": rates, "adapters": count,
+                            "method": method, "time_limit": given.time_limit,
+                            "replications": given.replications,
+                        }  # fmt: skip
 
 
-def measure(case: tuple[str, str, int, str], arguments: argparse.Namespace) -> dict[str, object]:
-    """Solve one case."""
-    model, rates, count, method = case
-    scenario = paper_scenario(model, rates, count, arguments.replications)
+def measure(cell: Row, workers: int) -> Row | None:
+    """Solve one cell; None if that was interrupted."""
+    scenario = paper_scenario(*(cell[key] for key in WORKLOAD), cell["replications"])
     cpu = time.process_time()
-    result = optimizer.solve(scenario, method, time_limit_s=arguments.time_limit, workers=arguments.workers)
+    result = optimizer.solve(scenario, cell["method"], time_limit_s=cell["time_limit"], workers=workers)
+    if result.stop_reason == "interrupted":
+        return None
+    plan = optimizer.Comparison((result,)).to_frame().to_dict("records")[0]
     return {
-        **dict(zip(KEY, case, strict=True)),
-        "gpus": result.gpus,
-        "accepted": result.accepted,
-        "status": result.status,
-        "bound": result.bound,
-        "outer_bound": result.outer_bound,
-        "seconds": round(result.seconds, 1),
+        **cell,
+        **{key: plan[key] for key in ("gpus", "bound", "gap", "accepted", "ttft_p50_ms", "ttft_p99_ms")},
+        "seconds": round(result.search_seconds, 1),
         "cpu_seconds": round(time.process_time() - cpu, 1),
+        "status": result.status,
         "message": result.message,
     }
 
 
-def report(rows: pd.DataFrame, methods: list[str]) -> str:
-    """GPUs per workload, and what the exact placer saves against each greedy."""
-    wide = rows.pivot_table(index=["model", "set", "adapters"], columns="method", values="gpus")
-    wide = wide.reindex(columns=list(METHODS))
-    accepted = rows.pivot_table(index=["model", "set", "adapters"], columns="method", values="accepted")
-    greedy = [m for m in methods if m != "exact" and wide[m].notna().any()]
+# --- rows in a file ----------------------------------------------------------------------------------
+
+
+def known_rows(file: Path | None) -> list[Row]:
+    """The rows that are there already."""
+    if file is None or not file.exists():
+        return []
+    frame = pd.read_json(file) if file.suffix == ".json" else pd.read_csv(file)
+    rows: list[Row] = frame.astype(object).where(frame.notna(), None).to_dict("records")  # type: ignore[assignment]
+    return rows
+
+
+def keep(rows: Sequence[Row], file: Path | None) -> None:
+    """Write all rows, as JSON or CSV by the file's ending."""
+    if file is not None:
+        frame = pd.DataFrame(rows)
+        is_json = file.suffix == ".json"
+        write_whole(file, frame.to_json(orient="records", indent=1) if is_json else frame.to_csv(index=False))
+
+
+def measured(given: argparse.Namespace, measure: Callable[[Row, int], Row | None] = measure) -> list[Row]:
+    """The rows of all cells: those that are there, and the others as they come, until one is interrupted."""
+    rows, wanted = known_rows(given.out), list(cells(given))
+    done = {_key(row) for row in rows}
+    for cell in wanted:
+        if _key(cell) in done:
+            continue
+        row = measure(cell, given.workers)
+        if row is None:
+            print("interrupted; the same command goes on from here")
+            break
+        rows.append(row)
+        keep(rows, given.out)
+        print(" ".join(f"{key}={value}" for key, value in row.items() if key != "message"), flush=True)
+    keys = {_key(cell) for cell in wanted}
+    return [row for row in rows if _key(row) in keys]
+
+
+def _key(row: Row) -> tuple[object, ...]:
+    return tuple(row[key] for key in CELL)
+
+
+# --- what is said of them ----------------------------------------------------------------------------
+
+
+Workloads = dict[tuple[str, str, int], dict[str, Row]]
+"""Rows by model, set and adapters, and by method."""
+
+
+def summary(rows: Sequence[Row], methods: Sequence[str]) -> str:
+    """GPUs per workload, and by criterion the sums of the high sets and what holds of exact."""
+    parts: list[Part] = []
+    for criterion in dict.fromkeys(row["acceptance"] for row in rows):
+        found: Workloads = {}
+        for row in rows:
+            if row["acceptance"] == criterion:
+                workload = row["model"], row["set"], row["adapters"]
+                found.setdefault(workload, {})[row["method"]] = row
+        parts += [_table(criterion, found, methods), *_sums(found, methods), *_of_exact(found), ""]
+    return render(*parts)
+
+
+def _table(criterion: str, workloads: Workloads, methods: Sequence[str]) -> Part:
+    """GPUs of every method, the bound, and the 99th percentile of the worst GPU's TTFT."""
+    late = [Column(f">p99 {method}", 1) for method in methods]
+    heads = [Column("model"), Column("set"), Column(">adapters"), *(Column(f">{m}") for m in methods)]
     lines = []
-    for key, row in wide.iterrows():
-        cells: list[object] = list(key) if isinstance(key, tuple) else [key]
-        for method in [*greedy, "exact"]:
-            good = bool(accepted.loc[key].get(method, 0))
-            cells.append(
-                None if row.get(method) != row.get(method) else f"{row[method]:.0f}{'' if good else ' !'}"
+    for workload, rows in sorted(workloads.items()):
+        of = [rows.get(method, {}) for method in methods]
+        bound = rows.get("exact", {}).get("bound")
+        bounds = None if bound is None else f"{bound:g}"
+        lines.append([*workload, *map(_gpus, of), bounds, *(_seconds(row.get("ttft_p99_ms")) for row in of)])
+    title = f"acceptance: {criterion}; ! is rejected by the twin"
+    return table([*heads, Column(">bound"), *late], lines, title=title)
+
+
+def _gpus(row: Row) -> str | None:
+    gpus = row.get("gpus")
+    return None if gpus is None else f"{gpus:.0f}{'' if row['accepted'] else ' !'}"
+
+
+def _seconds(milliseconds: float | None) -> str | None:
+    return None if milliseconds is None else f"{milliseconds / 1e3:.2f} s"
+
+
+def _sums(workloads: Workloads, methods: Sequence[str]) -> Iterator[str]:
+    """GPUs of each method over the high sets, beside those of exact on the same workloads."""
+    high = [rows for (_, rates, _), rows in workloads.items() if rates == "high"]
+    for method in methods:
+        both = [
+            (rows[method]["gpus"], rows["exact"]["gpus"])
+            for rows in high
+            if all(rows.get(name, {}).get("gpus") is not None for name in (method, "exact"))
+        ]
+        if method != "exact" and both:
+            theirs, ours = (sum(column) for column in zip(*both, strict=True))
+            yield (
+                f"{method}: {theirs:.0f} GPUs in sum on {len(both)} of {len(high)} high workloads, exact "
+                f"{ours:.0f}: {1 - ours / theirs:.1%} fewer"
             )
-        saved = [1 - row["exact"] / row[m] for m in greedy]
-        cells += [None if s != s else f"{s:.0%}" for s in saved]
-        lines.append(cells)
-    heads = [
-        "model",
-        "set",
-        ">adapters",
-        *(f">{m}" for m in [*greedy, "exact"]),
-        *(f">saved to {m}" for m in greedy),
+
+
+def _of_exact(workloads: Workloads) -> Iterator[str]:
+    """Whether exact needs more than another method anywhere, and whether its plans are accepted."""
+    exact = {workload: rows["exact"] for workload, rows in workloads.items() if "exact" in rows}
+    more = [
+        f"{' '.join(map(str, workload))}: {_gpus(row) or 'no plan'} against {_gpus(other)} of {method}"
+        for workload, row in exact.items()
+        for method, other in workloads[workload].items()
+        if other["accepted"] and (row["gpus"] is None or row["gpus"] > other["gpus"])
     ]
-    parts: list[object] = [table(heads, lines)]
-    for method in greedy:
-        both = wide[[method, "exact"]].dropna().reset_index()
-        for name, group in both.groupby("set"):
-            mean = float((1 - group["exact"] / group[method]).mean())
-            total = 1 - group["exact"].sum() / group[method].sum()
-            worse = int((group["exact"] > group[method]).sum())
-            parts.append(
-                f"{name}, against {method}: {mean:.1%} fewer GPUs on the mean of {len(group)} workloads, "
-                f"{total:.1%} in sum; more on {worse}"
-            )
-    exact = rows[rows["method"] == "exact"]
-    parts.append(
-        f"exact: {int(exact['accepted'].sum())} of {len(exact)} plans accepted by the twin; ! is not accepted"
-    )
-    return render(*parts)  # type: ignore[arg-type]  # text and tables
+    yield f"exact needs more than an accepted plan of another method: {'; '.join(more) or 'never'}"
+    accepted = sum(bool(row["accepted"]) for row in exact.values())
+    met = sum(row["status"] == "optimal" for row in exact.values())
+    yield f"exact: {accepted} of {len(exact)} plans accepted by the twin, {met} meet the bound"
 
 
-def parse() -> argparse.Namespace:
+# --- the command -------------------------------------------------------------------------------------
+
+
+def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """Arguments of the command."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
 
-    def several(known: object) -> object:
-        def split(text: str) -> list[object]:
-            kind = int if known is COUNTS else str
-            return [kind(part) for part in text.split(",")]
+    def some(option: str, known: Sequence[object], kind: Callable[[str], object] = str) -> None:
+        parser.add_argument(
+            option, type=lambda text: [kind(part) for part in text.split(",")], default=list(known),
+            help=f"some of {','.join(map(str, known))}, which is the default",
+        )  # fmt: skip
 
-        return split
-
-    parser.add_argument("--sets", type=several(RATES), default=list(RATES))  # type: ignore[arg-type]
-    parser.add_argument("--models", type=several(TEMPLATES), default=list(TEMPLATES))  # type: ignore[arg-type]
-    parser.add_argument("--counts", type=several(COUNTS), default=list(COUNTS))  # type: ignore[arg-type]
-    parser.add_argument("--methods", type=several(METHODS), default=list(METHODS))  # type: ignore[arg-type]
-    parser.add_argument("--time-limit", type=float, default=120.0, help="seconds per plan")
+    some("--acceptance", tuple(CRITERIA))
+    some("--sets", tuple(RATES))
+    some("--models", tuple(TEMPLATES))
+    some("--counts", COUNTS, int)
+    some("--methods", METHODS)
+    parser.add_argument("--time-limit", type=float, default=120.0, help="seconds of search of each method")
     parser.add_argument("--replications", type=int, default=3)
     parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("--csv", type=Path, help="write rows here as they come, and go on from it")
-    return parser.parse_args()
+    parser.add_argument(
+        "--out", type=Path, help="write rows here as they come, and go on from it: .csv, .json"
+    )
+    return parser.parse_args(arguments)
 
 
 def main() -> None:
-    """Measure what is missing and print the table."""
-    arguments = parse()
-    known = arguments.csv is not None and arguments.csv.exists()
-    rows = pd.read_csv(arguments.csv).to_dict("records") if known else []
-    done = {tuple(row[k] for k in KEY) for row in rows}
-    for case in cases(arguments):
-        if case in done:
-            continue
-        rows.append(measure(case, arguments))
-        print(" ".join(f"{k}={v}" for k, v in rows[-1].items() if k != "message"), flush=True)
-        if arguments.csv is not None:
-            write_whole(arguments.csv, pd.DataFrame(rows).to_csv(index=False))
-    print(report(pd.DataFrame(rows), arguments.methods))
+    """Measure what is missing and print the tables."""
+    given = parse()
+    print(summary(measured(given), given.methods))
 
 
 if __name__ == "__main__":

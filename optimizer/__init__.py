@@ -8,6 +8,7 @@ from optimizer.version import __version__
 if TYPE_CHECKING:
     from optimizer.baselines import BASELINES
     from optimizer.comparison import Comparison, compare
+    from optimizer.no_plan import NoPlan, NoPlanReason
     from optimizer.packing import methods, pack
     from optimizer.packing.model.problem import Packing, PackingOption, PackingProblem
     from optimizer.replanning.changes import Change
@@ -20,6 +21,8 @@ __all__ = [
     "BASELINES",
     "Change",
     "Comparison",
+    "NoPlan",
+    "NoPlanReason",
     "Packing",
     "PackingOption",
     "PackingProblem",
@@ -38,6 +41,8 @@ _MODULES = {
     "BASELINES": "optimizer.baselines",
     "Change": "optimizer.replanning.changes",
     "Comparison": "optimizer.comparison",
+    "NoPlan": "optimizer.no_plan",
+    "NoPlanReason": "optimizer.no_plan",
     "Packing": "optimizer.packing.model.problem",
     "PackingOption": "optimizer.packing.model.problem",
     "PackingProblem": "optimizer.packing.model.problem",

@@ -18,6 +18,10 @@ from scenarios.text.formatting import suggestion
 OBJECTIVES: tuple[str, ...] = get_args(ObjectiveName)
 """Names of the objectives."""
 
+COMPARED = ("greedy", "greedy-fill", "bfd", "exact")
+"""Methods that are compared where none are named: the greedy as published, the same with a test at every
+adapter, a quick heuristic with arbitrary fill, and the strongest method."""
+
 OBJECTIVES_EXPLAINED = f"""\
 rest: {FALLBACK_METHOD}: it finds the fewest GPUs itself, and leaves a latency or balance to {FALLBACK_METHOD}
 all but {", ".join(PRICES)}: spreads adapters over a number of GPUs that is given (--gpus)

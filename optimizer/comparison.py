@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 import twin
-from optimizer.arguments import check_arguments, unsuited
+from optimizer.arguments import COMPARED, check_arguments, unsuited
 from optimizer.result import Result
 from optimizer.result_text import (
     gpu_parts,
@@ -52,6 +52,9 @@ if TYPE_CHECKING:
 MOST_SHOWN = 16
 """Most GPUs of a plan that a summary lists one by one."""
 
+WORST_TTFT = "TTFT p50 and p99: of the plan's worst GPU, in ms"
+"""What stands under a table with them."""
+
 OVER_S = 1e-3
 """Seconds that a method gets when the total is over: enough to say so."""
 
@@ -85,7 +88,7 @@ class Comparison:
         parts: list[Part] = []
         for _, group in groupby(self.results, key=lambda result: result.scenario):
             results = list(group)
-            parts += [_overview(results), *queue_note(results), ""]
+            parts += [_overview(results), WORST_TTFT, *queue_note(results), ""]
         parts += preparation_note(self.results)
         for result in self.results:
             parts += ["", *outcome_lines(result), *_gpus(result)]
@@ -137,7 +140,7 @@ class Comparison:
 
 def compare(
     scenario: Scenario | Sequence[Scenario],
-    methods: str | Iterable[str] = ("greedy", "exact"),
+    methods: str | Iterable[str] = COMPARED,
     *,
     objective: str | Sequence[str] | None = None,
     gpus: int | None = None,
@@ -284,11 +287,14 @@ def _row(result: Result) -> dict[str, Any]:
         "accepted": report.accepted if report else None,
         "itl_ms": report.itl_ms if report else None,
         "ttft_ms": report.ttft_ms if report else None,
+        "ttft_p50_ms": _largest([gpu.ttft_p50_ms for gpu in gpus]),
+        "ttft_p99_ms": _largest([gpu.ttft_p99_ms for gpu in gpus]),
         "search_seconds": round(result.search_seconds, 3),
         "objective": result.objective,
         **{f"objective_{name}": value for name, value in values},
         "outer_bound": result.outer_bound,
         "stop_reason": result.stop_reason,
+        "no_plan": None if result.no_plan is None else result.no_plan.reason.value,
         "rejected_gpus": sum(not gpu.accepted for gpu in gpus) if report else None,
         "starved_adapters": sum(len(gpu.starved) for gpu in gpus) if report else None,
         "memory_errors": sum(gpu.memory_failure is not None for gpu in gpus) if report else None,
@@ -306,13 +312,13 @@ def _overview(results: Sequence[Result]) -> Table:
     first = results[0].objectives[0]
     extra = [name for name in ("starved_adapters", "memory_errors") if any(row[name] for row in rows)]
     columns = [
-        Column("method"), Column("status", 7), Column(">GPUs"),
+        Column("method"), Column("status", 8), Column(">GPUs"),
         *([] if first == "gpus" else [Column(f">{objective_heading(first)}", 1)]),
-        Column(">bound", 4), Column(">gap", 5),
+        Column(">bound", 3), Column(">gap", 6),
         Column("twin"),
         *([Column(">headroom", 1)] if limits else []),
-        Column(">ITL ms", 3), Column(">TTFT ms", 2),
-        Column(">s", 6),
+        Column(">ITL ms", 5), Column(">TTFT ms", 2), Column(">p50", 4), Column(">p99", 1),
+        Column(">s", 7),
         *(Column(f">{name.split('_')[0]}", 4) for name in extra),
     ]  # fmt: skip
     return table(
@@ -324,7 +330,7 @@ def _overview(results: Sequence[Result]) -> Table:
                 row["bound"], None if row["gap"] is None else f"{row['gap']:.1%}",
                 verdict_word(row["accepted"]),
                 *([headroom_cell(_least_headroom(result, limits))] if limits else []),
-                row["itl_ms"], row["ttft_ms"],
+                row["itl_ms"], row["ttft_ms"], row["ttft_p50_ms"], row["ttft_p99_ms"],
                 f"{result.search_seconds:.1f}",
                 *(row[name] for name in extra),
             ]
@@ -332,6 +338,11 @@ def _overview(results: Sequence[Result]) -> Table:
         ],
         title=results[0].scenario.name,
     )  # fmt: skip
+
+
+def _largest(values: Sequence[float | None]) -> float | None:
+    """The largest of some figures; None where none was measured."""
+    return max((value for value in values if value is not None), default=None)
 
 
 def _least_headroom(result: Result, limits: Mapping[Criterion, float]) -> float | None:

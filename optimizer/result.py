@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import pandas as pd
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, computed_field
 
+from optimizer.no_plan import NoPlan
 from optimizer.result_text import outcome_lines, result_parts
 from scenarios import Placement, Scenario, visible
 from scenarios.base import PlainDir
@@ -25,42 +26,46 @@ if TYPE_CHECKING:
     from optimizer.explanation.explain import Explanation
 
 ResultStatus = Literal["optimal", "feasible", "infeasible", "no_plan"]
-"""``optimal``: the least first objective for the linearised model, proven.
-``feasible``: a plan, not proven optimal. ``infeasible``: proven that no plan exists. ``no_plan``: stopped
-before a plan was found."""
+"""``optimal``: the plan meets the bound. ``feasible``: a plan, not proven optimal. ``infeasible``: proven
+that no plan exists. ``no_plan``: none was found."""
 
 ResultStop = Literal["proven", "finished", "gap_limit", "time_limit", "interrupted"]
-"""Why the search stopped; ``finished``: it tried all it had."""
+"""Why the search stopped; ``proven``: the plan meets the bound, or there is none; ``finished``: it tried all
+it had."""
 
 
 class Result(PlainDir, BaseModel):
     """A solved scenario.
 
     What stopped the solver (``stop_reason``), what it holds (``placement``) and what is proven
-    (``status``, ``bound``, ``gap``, all of the first objective) are kept apart. *Optimal* speaks of the
-    linearised model; what the twin confirmed is in ``validation``. ``outer_bound`` holds for every plan
-    that the twin could accept, as far as the optimistic region is right.
+    (``status``, ``bound``, ``gap``, all of the first objective) are kept apart. The bound is that of the
+    optimistic (outer) region: no plan that the twin could accept is below it, as far as that region is
+    right. *Optimal* is a plan that meets it; what the twin confirmed is in ``validation``.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    # What is computed from the fields is written into JSON and ignored when that is read again.
+    model_config = ConfigDict(frozen=True, extra="ignore")
 
-    result_version: Literal[2] = Field(
+    result_version: Literal[3] = Field(
         default=RESULT_VERSION, description="Version of this format; results without it are of version 1."
     )
     status: ResultStatus
     stop_reason: ResultStop
     message: str = Field(description="One sentence on the outcome.")
+    no_plan: NoPlan | None = Field(
+        default=None, description="Why there is no plan where status is no_plan, and what finds one."
+    )
     method: str = Field(description="Name of the placer.")
     objectives: tuple[str, ...] = Field(description="Objectives, the most important first.")
     objective: float | None = Field(description="Value of the first objective for the plan.")
     objective_values: tuple[float | None, ...] = Field(
         default=(), description="Value of each objective for the plan, in their order."
     )
-    bound: float | None = Field(description="No plan of the linearised model is below this value.")
-    gap: float | None = Field(description="(objective - bound) / objective.")
-    outer_bound: float | None = Field(
-        description="Bound under the optimistic (outer) region; null where none is proven."
+    bound: float | None = Field(
+        description="No plan of the optimistic (outer) region that the twin can accept has a smaller first "
+        "objective; null where nothing is proven."
     )
+    gap: float | None = Field(description="(objective - bound) / objective.")
     gpus: int | None = Field(description="How many GPUs the plan uses.")
     placement: Placement | None
     validation: ValidationReport | None
@@ -76,6 +81,12 @@ class Result(PlainDir, BaseModel):
     )
     version: str = Field(description="Version of lorapack.")
     scenario: Scenario
+
+    @computed_field(description="The same as bound.")  # type: ignore[prop-decorator]
+    @property
+    def outer_bound(self) -> float | None:
+        """The same as ``bound``."""
+        return self.bound
 
     @property
     def accepted(self) -> bool:

@@ -83,7 +83,6 @@ def _proof(result: Result) -> str:
     parts = [] if value is None or first == "gpus" else [objective_text(first, value)]
     parts.append(_no_bound(result, first) if result.bound is None else f"bound {result.bound:g}")
     parts += [] if result.gap is None else [f"gap {result.gap:.1%}"]
-    parts += [] if result.outer_bound is None else [f"outer bound {result.outer_bound:g}"]
     return ", ".join(parts)
 
 

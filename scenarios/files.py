@@ -29,7 +29,7 @@ _log = logging.getLogger(__name__)
 NAMED = 3
 """Keys that a message names."""
 
-RESULT_VERSION: Final = 2
+RESULT_VERSION: Final = 3
 """Version of a result's JSON; the first had no key for it."""
 
 

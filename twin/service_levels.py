@@ -96,6 +96,7 @@ def verdict_on(load: GPULoad, runs: Sequence[Replication], levels: ServiceLevelO
         itl_ms=_mean_ms([run.latencies[0].mean_s for run in runs]),
         ttft_ms=_mean_ms([run.latencies[1].mean_s for run in runs]),
         itl_p99_ms=_largest_ms([run.latencies[0].p99_s for run in runs]),
+        ttft_p50_ms=_largest_ms([run.latencies[1].p50_s for run in runs]),
         ttft_p99_ms=_largest_ms([run.latencies[1].p99_s for run in runs]),
         kv_cache_tokens=runs[0].kv_cache_tokens,
         margins={

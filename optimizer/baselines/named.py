@@ -31,7 +31,7 @@ from optimizer.baselines.rules import (
 from optimizer.baselines.saturation import Saturation
 from optimizer.baselines.surrogate_oracle import Model, SurrogateOracle, learned_surrogate
 from optimizer.packing.heuristics.greedy import GreedyInput, proposed
-from scenarios import UNLIMITED, Deadline, Device, Placement, Scenario
+from scenarios import UNLIMITED, Deadline, Device, LorapackError, Placement, Scenario
 from scenarios.stopping.progress import Progress, silent
 from twin import EngineProfile
 
@@ -80,6 +80,22 @@ class Site:
     def peak_by_rank(self) -> dict[int, float]:
         """Largest throughput with one adapter, by its rank."""
         return self.saturation.by_rank(self.adapters)
+
+
+class TooFewGPUsError(LorapackError):
+    """A rule has no plan on the GPUs given.
+
+    Parameters
+    ----------
+    needed
+        GPUs that it needs at least.
+    adapters
+        Most adapters that it gives one.
+    """
+
+    def __init__(self, needed: int, adapters: int) -> None:
+        super().__init__(f"a GPU has slots for {adapters:,} adapters of the largest rank")
+        self.needed = needed
 
 
 Rule = Callable[[Site, int], Placement | None]
@@ -148,10 +164,10 @@ def _least_adapters(site: Site, gpus: int) -> Placement:
     return least_adapters(site.adapters, gpus)
 
 
-def _dlora(site: Site, gpus: int) -> Placement | None:
+def _dlora(site: Site, gpus: int) -> Placement:
     most = site.saturation.most_adapters(int(site.adapters.ranks.max()))
     if gpus * most < len(site.adapters):
-        return None
+        raise TooFewGPUsError(-(-len(site.adapters) // most), most)
     return dlora_proactive(site.adapters, gpus, min(site.peak_by_rank.values()), most_adapters=most)
 
 

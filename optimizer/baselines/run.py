@@ -7,11 +7,14 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
-from optimizer.baselines.named import Baseline, Site
+from optimizer.baselines.named import Baseline, Site, TooFewGPUsError
+from optimizer.no_plan import NoPlan, NoPlanReason
 from optimizer.packing.heuristics.greedy import GreedyStuckError
+from optimizer.packing.model.no_packing import NoPackingReason
 from optimizer.result import Result, ResultStop
 from optimizer.search.objectives import PRICES, latency_objective_of, price
 from optimizer.search.params import DEFAULTS, SolveParams
+from optimizer.search.why_no_plan import first_test, hottest
 from optimizer.version import __version__
 from scenarios import UNLIMITED, Deadline, Placement, Stopped, interrupted
 from scenarios.text.formatting import counted
@@ -36,9 +39,7 @@ class BaselineSearch:
     tried
         Numbers of GPUs that were tried, in order.
     refused
-        Whether a plan was refused because it splits adapters, which the scenario forbids.
-    stuck
-        Why the rule has no plan on any number of GPUs; empty where it may have one.
+        Why the rule had no plan the last time that it was asked; None where it had one, or was not asked.
     """
 
     site: Site
@@ -50,8 +51,7 @@ class BaselineSearch:
     tried: list[int] = field(default_factory=list)
     healthy: int | None = None
     out_of_time: bool = False
-    refused: bool = False
-    stuck: str = ""
+    refused: NoPlan | None = None
 
     def run(self) -> None:
         """Find the plan; it is valid at any moment."""
@@ -61,18 +61,54 @@ class BaselineSearch:
             self.found = self.place(self.most_gpus)
 
     def place(self, gpus: int) -> Placement | None:
-        """The rule's plan on so many GPUs."""
+        """The rule's plan on so many GPUs, if it has one."""
+        plan = None
         try:
             plan = self.baseline.rule(self.site, gpus)
+            self.refused = self._refusal(plan)
         except GreedyStuckError as error:
-            self.stuck = str(error)
-            return None
-        if plan is None or len(plan.gpus) > self.most_gpus:
-            return None
+            adapters = hottest(self.site.scenario.classes, error.why.items)
+            starts = error.why.reason is NoPackingReason.FIRST_TEST
+            self.refused = first_test(error.why.tested, adapters, error.why.full_bins, starts=starts)
+        except TooFewGPUsError as error:
+            self.refused = self._too_few(f"; the rule needs {error.needed:,}: {error}")
+        return None if self.refused else plan
+
+    def _refusal(self, plan: Placement | None) -> NoPlan | None:
+        """What is wrong with a rule's plan; None if nothing is."""
+        name = self.baseline.name
+        if plan is None:
+            return self._too_few("")
+        if len(plan.gpus) > self.most_gpus:
+            return self._too_few(f"; the rule opens {len(plan.gpus):,}")
         if not self.site.scenario.allow_replicas and any(gpu.shares for gpu in plan.gpus):
-            self.refused = True
-            return None
-        return plan
+            return NoPlan(
+                reason=NoPlanReason.SPLITS_ADAPTERS,
+                why=f"{name} splits adapters over GPUs, and allow_replicas is off",
+                remedies=("set allow_replicas: true", "choose another method"),
+            )
+        return None
+
+    def _too_few(self, why: str) -> NoPlan:
+        """That there are too few GPUs, and whether more of them are at hand."""
+        scenario, device = self.site.scenario, self.site.device
+        more = "--gpus" if self.most_gpus < min(device.count, scenario.n_adapters) else "devices[].count"
+        return NoPlan(
+            reason=NoPlanReason.TOO_FEW_GPUS,
+            why=f"no plan of {self.baseline.name} fits {counted(self.most_gpus, 'GPU')}{why}",
+            remedies=(f"give more ({more})", "try bfd or exact"),
+        )
+
+    @property
+    def no_plan(self) -> NoPlan:
+        """Why there is no plan that the twin has judged."""
+        if self.found is None and self.refused is not None and not self.out_of_time:
+            return self.refused
+        what = "the rule had a plan" if self.found is None else "the twin had judged the plan"
+        if interrupted():
+            return NoPlan(reason=NoPlanReason.INTERRUPTED, why=f"interrupted before {what}")
+        why = f"the time was over before {what}"
+        return NoPlan(reason=NoPlanReason.TIME_LIMIT, why=why, remedies=("raise the time limit",))
 
     def _fewest(self) -> None:
         """Double the GPUs until a plan is healthy, then bisect.
@@ -188,20 +224,25 @@ def _result(
     prepared_s: float,
     params: SolveParams,
 ) -> Result:
-    scenario = search.site.scenario
+    scenario, no_plan = search.site.scenario, None
+    if validation is None:
+        no_plan = search.no_plan
+        stop, message = no_plan.stop_reason, no_plan.sentence
+    else:
+        message = _message(search, validation)
     placement = None if validation is None else search.found
     values = tuple(_objective(search, name, placement, validation) for name in scenario.objective)
     return Result(
-        status="no_plan" if placement is None else "feasible",
+        status="feasible" if no_plan is None else "no_plan",
         stop_reason=stop,
-        message=_message(search, validation),
+        message=message,
+        no_plan=no_plan,
         method=search.baseline.name,
         objectives=scenario.objective,
         objective=values[0],
         objective_values=values,
         bound=None,
         gap=None,
-        outer_bound=None,
         gpus=None if placement is None else len(placement.gpus),
         placement=placement,
         validation=validation,
@@ -233,23 +274,8 @@ def _objective(
     return max(known, default=None)
 
 
-def _message(search: BaselineSearch, validation: ValidationReport | None) -> str:
+def _message(search: BaselineSearch, validation: ValidationReport) -> str:
     """What the plan is worth, and how its number of GPUs was found."""
-    if validation is None:
-        if search.found is not None:
-            why = "interrupted" if interrupted() else "the time was over"
-            return f"{why} before the twin had judged the plan"
-        if search.out_of_time:
-            why = "interrupted" if interrupted() else "the time was over"
-            return f"{why} before the rule had a plan"
-        if search.refused:
-            return (
-                f"{search.baseline.name} splits adapters over GPUs, and allow_replicas is off; "
-                "set allow_replicas: true, or choose another method"
-            )
-        if search.stuck:
-            return f"no plan: {search.stuck}; choose another method"
-        return f"the rule has no plan on {counted(search.most_gpus, 'GPU')}; give more with --gpus"
     how = search.how_found()
     if validation.accepted:
         return f"a plan that the twin accepts{how}"

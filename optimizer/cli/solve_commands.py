@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from optimizer.arguments import OBJECTIVES
+from optimizer.arguments import COMPARED, OBJECTIVES
 from optimizer.cli.exits import EXIT_INFEASIBLE, EXIT_NO_PLAN, EXIT_SOLVED
 from optimizer.cli.help import register
 from optimizer.cli.options import (
@@ -129,7 +129,7 @@ def compare_command(
     ],
     methods: Annotated[
         str, typer.Option(metavar="METHOD,METHOD", help="What to compare: `lorapack methods` lists them.")
-    ] = "greedy,exact",
+    ] = ",".join(COMPARED),
     objective: ObjectiveOption = None,
     gpus: GpusOption = None,
     time_limit: TimeLimitOption = 60.0,

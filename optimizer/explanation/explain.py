@@ -255,11 +255,13 @@ def _why(result: Result, instance: Instance, arguments: Sequence[BoundArgument])
             f", after {result.cuts} GPU contents that the twin rejected were excluded" if result.cuts else ""
         )
         lines.append(
-            f"the search proved the bound {result.bound:g}{also}, so this plan is the best of the model"
+            f"the search proved that inside the optimistic region{also} {result.bound:g} is the least, which "
+            "this plan meets"
         )
     else:
         lines.append(
-            f"the search proved {result.bound:g}; whether less than {result.objective:g} works is open"
+            f"the search proved {result.bound:g} inside the optimistic region; whether less than "
+            f"{result.objective:g} works is open"
         )
     return lines
 

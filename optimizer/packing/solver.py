@@ -6,9 +6,12 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
+import numpy as np
+
 from optimizer.packing.bounds.infeasible import unpackable_message, why_infeasible
 from optimizer.packing.model.argument_checks import to_number, to_whole
 from optimizer.packing.model.checker import check
+from optimizer.packing.model.no_packing import NoPacking, NoPackingReason
 from optimizer.packing.model.params import PackingParams
 from optimizer.packing.model.problem import Packing, PackingError, PackingProblem
 from optimizer.packing.model.search_state import (
@@ -107,6 +110,9 @@ def _search(run: SearchState, method: Method) -> bool:
     """Let a placer work; whether it was of no use, as some item fits no bin."""
     run.message = unpackable_message(run.problem)
     unpackable = bool(run.message)
+    if unpackable:
+        lonely = np.bincount(run.problem.unpackable(), minlength=run.problem.n_classes)
+        run.no_packing = NoPacking(NoPackingReason.FITS_NO_BIN, lonely)
     try:
         if not unpackable and not interrupted():
             method.placer(run)
@@ -188,7 +194,10 @@ def _result(run: SearchState, method: Method, unpackable: bool) -> PackingResult
     if status is Status.INFEASIBLE and not run.message:
         run.message = why_infeasible(problem)
     bound = min(run.bound, value) if value is not None else run.bound
-    return PackingResult(run.packing, status, reason, value, bound, method.name, run.message, run.statistics)
+    return PackingResult(
+        run.packing, status, reason, value, bound, method.name, run.message, run.statistics,
+        run.no_packing if run.packing is None else None,
+    )  # fmt: skip
 
 
 __all__ = ["CheckFailedError", "Method", "Placer", "methods", "pack"]

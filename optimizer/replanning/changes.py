@@ -46,7 +46,8 @@ class Change(PlainDir, BaseModel):
     result: Result
     moves: tuple[Move, ...] = ()
     moves_bound: int | None = Field(
-        default=None, description="No plan on as many GPUs that the twin may accept moves fewer adapters."
+        default=None,
+        description="No plan of the optimistic (outer) region at this price moves fewer adapters.",
     )
     added: tuple[str, ...] = Field(default=(), description="Adapters that were not running.")
     retired: tuple[str, ...] = Field(default=(), description="Adapters that are not wanted any more.")

@@ -13,6 +13,8 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
+
 import twin
 from optimizer.arguments import check_arguments
 from optimizer.packing import methods
@@ -56,7 +58,7 @@ class Nearest:
     value
         Its moves, or its price with moves.
     bound
-        No plan of the outer region has a smaller value.
+        No plan of the outer region, at the price of this one or with a price of moves, has a smaller value.
     """
 
     best: AcceptedPlan
@@ -99,7 +101,7 @@ class Mover:
         """With a nearer plan on one region, if there is one."""
         solver = MovesSolver(
             self.running,
-            fresh=len(held.best.packing),
+            fresh=self._most_fresh(held),
             move_price=self.move_price,
             seed=self.search.instance.scenario.seed,
             workers=self.search.workers,
@@ -118,6 +120,17 @@ class Mover:
         homes = list(result.plan.solved.homes)
         value = self._value(result.plan, homes)
         return held if value >= held.value - 1e-9 else Nearest(result.plan, homes, value, held.bound)
+
+    def _most_fresh(self, held: Nearest) -> int:
+        """Fresh GPUs that a nearer plan may open.
+
+        Where all prices are equal no more than the plan held has: what more of them serve, its GPUs do too.
+        """
+        inner = self.search.instance.inner
+        if np.ptp(inner.prices) < 1e-12:
+            return len(held.best.packing)
+        most = inner.price(held.best.packing) if self.move_price is None else held.value
+        return min(int(most / inner.prices.min() * (1 + 1e-9)), inner.n_items)
 
     def _problem(self, best: AcceptedPlan, share: float) -> PackingProblem:
         """The region's problem; without a price per move, with the price of the plan held as budget."""
@@ -236,10 +249,11 @@ def _change(
     names = dealt(instance, old, plan.packing, nearest.homes)
     placement = placement_with_names(instance, plan.problem, plan.packing, names, numbers)
     patterns = [pattern_of(plan.problem, b) for b in plan.packing.bins]
+    parts = instance.split_in_words
     result = result.model_copy(
         update={
             "method": "replan",
-            "message": f"{result.message}; {_proof(nearest, move_price)}{_skipped(result.objectives)}",
+            "message": f"{result.message}; {_proof(nearest, move_price, parts)}{_skipped(result.objectives)}",
             "placement": placement,
             "validation": report_on(patterns, plan.verdicts, numbers, names),
         }
@@ -248,11 +262,13 @@ def _change(
     return change_between(result, old, bound)
 
 
-def _proof(nearest: Nearest, move_price: float | None) -> str:
-    what = "moves" if move_price is None else "price with moves"
+def _proof(nearest: Nearest, move_price: float | None, parts: str) -> str:
+    """What is known of the moves beside those of other plans; parts of split adapters are as they are."""
+    least, what = ("fewest", "moves") if move_price is None else ("lowest", "price with moves")
     if nearest.proven:
-        return f"the fewest {what} of all plans inside the outer region"
-    return f"{what} not proven to be the fewest"
+        at = " at its price" if move_price is None else ""
+        return f"the {least} {what} of all plans of the optimistic (outer) region{parts}{at}"
+    return f"{what} not proven to be the {least}"
 
 
 def _skipped(objectives: Sequence[str]) -> str:

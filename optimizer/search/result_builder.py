@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 import twin
+from optimizer.no_plan import NoPlan, NoPlanReason
 from optimizer.packing.model.problem import Packing, PackingProblem
 from optimizer.packing.model.search_state import StopReason
 from optimizer.result import Result, ResultStatus, ResultStop
@@ -17,9 +18,9 @@ from optimizer.search.minimize_gpus import GPUMinimum, Search
 from optimizer.search.objective_order import Choice, plan_value
 from optimizer.search.objectives import PRICES, latency_objective_of
 from optimizer.search.splitting import InfeasibleError
+from optimizer.search.why_no_plan import why_no_plan
 from optimizer.version import __version__
 from scenarios import Deadline, Placement, Scenario, Stopped, interrupted
-from scenarios.text.formatting import counted
 from twin import ValidationReport
 
 MORE_TIME = ", and more may give a better plan"
@@ -31,24 +32,27 @@ def planless_result(
 ) -> Result:
     """The result of a scenario that has no plan, or of a search that was cut short, before any placer ran."""
     if isinstance(error, InfeasibleError):
-        return _planless(scenario, method, "infeasible", "proven", f"infeasible: {error}", seconds)
-    reason: ResultStop = "interrupted" if interrupted() else "time_limit"
-    return _planless(scenario, method, "no_plan", reason, f"{error}; there is no plan yet", seconds)
+        return _planless(scenario, method, f"infeasible: {error}", None, seconds)
+    why = f"{error}; there is no plan yet"
+    no_plan = NoPlan(reason=NoPlanReason.INTERRUPTED, why=why)
+    if not interrupted():
+        no_plan = NoPlan(reason=NoPlanReason.TIME_LIMIT, why=why, remedies=("raise --total-limit",))
+    return _planless(scenario, method, no_plan.sentence, no_plan, seconds)
 
 
 def _planless(
-    scenario: Scenario, method: str, status: ResultStatus, reason: ResultStop, message: str, seconds: float
+    scenario: Scenario, method: str, message: str, no_plan: NoPlan | None, seconds: float
 ) -> Result:
     return Result(
-        status=status,
-        stop_reason=reason,
+        status="infeasible" if no_plan is None else "no_plan",
+        stop_reason="proven" if no_plan is None else no_plan.stop_reason,
         message=message,
+        no_plan=no_plan,
         method=method,
         objectives=scenario.objective,
         objective=None,
         bound=None,
         gap=None,
-        outer_bound=None,
         gpus=None,
         placement=None,
         validation=None,
@@ -96,42 +100,50 @@ class Outcome:
         return self.search.instance
 
     @property
-    def bound(self) -> float | None:
-        """What no plan's first objective is below, where that is a price; None where nothing is proven."""
-        return self.proven(self.minimum.proven_bound)
-
-    def proven(self, bound: float | None) -> float | None:
-        """A bound on a price as a result tells it: None where it says nothing."""
-        return bound if self.priced and bound is not None and 0 < bound < np.inf else None
-
-    @property
     def priced(self) -> bool:
         """Whether the first objective is a price."""
         return self.instance.scenario.objective[0] in PRICES
+
+    @property
+    def values(self) -> tuple[float | None, ...]:
+        """The plan's value of each objective; None where there is none, or the twin measured nothing."""
+        instance, plan = self.instance, self.choice.plan
+        objectives = instance.scenario.objective
+        return tuple(None if plan is None else _finite(plan_value(instance, o, plan)) for o in objectives)
+
+    @property
+    def bound(self) -> float | None:
+        """The outer region's bound on the first objective, where that is a price; else None.
+
+        A plan below it, which the twin accepts, shows that the region is too narrow. Nothing is proven then.
+        """
+        bound, value = self.minimum.outer_bound, self.values[0]
+        if not self.priced or self.minimum.infeasible or bound is None or not 0 < bound < np.inf:
+            return None
+        if value is None:
+            return bound
+        return min(bound, value) if value >= bound * (1 - 1e-9) else None
 
 
 def build_result(outcome: Outcome) -> Result:
     """The result of a search."""
     instance, plan, scenario = outcome.instance, outcome.choice.plan, outcome.instance.scenario
-    values = tuple(
-        None if plan is None else _finite(plan_value(instance, o, plan)) for o in scenario.objective
-    )
-    objective, bound = values[0], outcome.bound
-    if bound is not None and objective is not None:
-        bound = min(bound, objective)
-    status = _status(outcome, objective, bound)
+    values, bound, status = outcome.values, outcome.bound, _status(outcome)
+    no_plan = None
+    if status == "no_plan":
+        no_plan = why_no_plan(outcome.search, outcome.choice.last, outcome.deadline)
     placement = None if plan is None else placement_of(instance, plan.problem, plan.packing)
     return Result(
         status=status,
-        stop_reason=_stop_reason(outcome, status),
-        message=_message(outcome, status),
+        stop_reason=_stop_reason(outcome, status) if no_plan is None else no_plan.stop_reason,
+        message=_message(outcome, status) if no_plan is None else no_plan.sentence,
+        no_plan=no_plan,
         method=outcome.search.placer.name,
         objectives=scenario.objective,
-        objective=objective,
+        objective=values[0],
         objective_values=values,
         bound=bound,
-        gap=None if objective is None or bound is None else max(0.0, objective - bound) / objective,
-        outer_bound=outcome.proven(outcome.minimum.outer_bound),
+        gap=None if values[0] is None or bound is None else (values[0] - bound) / values[0],
         gpus=None if placement is None else len(placement.gpus),
         placement=placement,
         validation=None if plan is None else _validation(instance, plan),
@@ -150,11 +162,12 @@ def _finite(value: float) -> float | None:
     return value if np.isfinite(value) else None
 
 
-def _status(outcome: Outcome, objective: float | None, bound: float | None) -> ResultStatus:
+def _status(outcome: Outcome) -> ResultStatus:
     if outcome.choice.plan is None:
         return "infeasible" if outcome.minimum.infeasible else "no_plan"
-    proven = objective is not None and bound is not None and objective <= bound * (1 + 1e-9)
-    return "optimal" if outcome.search.placer.exact and proven else "feasible"
+    objective, bound = outcome.values[0], outcome.bound
+    met = objective is not None and bound is not None and objective <= bound * (1 + 1e-9)
+    return "optimal" if outcome.search.placer.exact and met else "feasible"
 
 
 def _stop_reason(outcome: Outcome, status: ResultStatus) -> ResultStop:
@@ -173,20 +186,40 @@ def _message(outcome: Outcome, status: ResultStatus) -> str:
     if status == "infeasible":
         return f"infeasible: {_too_much(outcome)}"
     plan, origin = outcome.choice.plan, outcome.choice.origin
-    if plan is None:
-        return _why_no_plan(outcome)
-    objectives = outcome.instance.scenario.objective
-    message = "a plan that the twin accepts"
-    if status == "optimal":
-        of = f" in {objectives[0]}" if len(objectives) > 1 else ""
-        parts = outcome.instance.split_in_words
-        message = f"optimal for the linearised model{of}{parts}, and accepted by the twin"
-    elif not plan.solved and not origin:
-        message += ", after splitting what it rejected"
+    message = _proven(outcome) if status == "optimal" else _within_inner(outcome)
+    if not message:
+        message = "a plan that the twin accepts"
+        if plan is not None and not plan.solved and not origin:
+            message += ", after splitting what it rejected"
     stop = _stop_reason(outcome, status)
     cut_short = _cut_short(outcome) if stop == "time_limit" else ""
     interruption = "the search was interrupted" if stop == "interrupted" else ""
     return "; ".join(filter(None, (message, origin, outcome.note, cut_short, interruption)))
+
+
+def _proven(outcome: Outcome) -> str:
+    """What is said of a plan that meets the bound."""
+    objectives = outcome.instance.scenario.objective
+    of = f" in {objectives[0]}" if len(objectives) > 1 else ""
+    less = "needs fewer GPUs" if objectives[0] == "gpus" else "costs less"
+    return f"optimal{of}: no plan of the optimistic (outer) region {less}, and the twin accepts it"
+
+
+def _within_inner(outcome: Outcome) -> str:
+    """What is known of a plan beside the plans of the conservative region; empty if nothing."""
+    value, inner, bound = outcome.values[0], outcome.minimum.bound, outcome.bound
+    if value is None or not outcome.priced or inner <= 0 or value > inner * (1 + 1e-9):
+        return ""
+    gpus = outcome.instance.scenario.objective[0] == "gpus"
+    parts = outcome.instance.split_in_words
+    optimistic = "" if bound is None else f"; bound {bound:g} by the optimistic (outer) one"
+    if value >= inner * (1 - 1e-9):
+        best = "the fewest GPUs" if gpus else "the lowest cost"
+        return f"{best} of the conservative (inner) region{parts}, accepted by the twin{optimistic}"
+    if np.isinf(inner):
+        return f"a plan that the twin accepts; the conservative (inner) region has none{optimistic}"
+    better = "on fewer GPUs than" if gpus else "at a lower cost than"
+    return f"a plan {better} any of the conservative (inner) region{parts}, accepted by the twin{optimistic}"
 
 
 def _cut_short(outcome: Outcome) -> str:
@@ -198,40 +231,6 @@ def _cut_short(outcome: Outcome) -> str:
         share = outcome.search.params.latency.gpus_time_share
         return f"the search for the fewest GPUs used up its {share:.0%} of the time limit{MORE_TIME}"
     return f"the search for the best {quality.name} used up its share of the time limit{MORE_TIME}"
-
-
-def _why_no_plan(outcome: Outcome) -> str:
-    """Why there is no plan, though one may exist, and what can help."""
-    if interrupted():
-        return "interrupted before the twin had accepted a plan"
-    if outcome.deadline.reached:
-        return "stopped by the time limit without a plan that the twin accepts; raise it"
-    placer, last = outcome.search.placer, outcome.choice.last
-    gpus, more = counted(_most_gpus(outcome.instance), "GPU"), _more_gpus(outcome.instance)
-    if placer.exact:
-        return (
-            f"no plan on at most {gpus} that the twin accepts, and no proof that there is none; "
-            f"{more}loosen service_levels"
-        )
-    if last is not None and last.packing is not None:
-        return f"the twin rejects every plan of {placer.name} on at most {gpus}; {more}choose another method"
-    if last is not None and last.message:
-        return f"no plan: {last.message}; choose another method"
-    return f"no plan of {placer.name} fits {gpus}; {more}choose another method"
-
-
-def _most_gpus(instance: Instance) -> int:
-    """GPUs that a plan may use: no more than there are adapters."""
-    limit = instance.inner.max_bins
-    return instance.inner.n_items if limit is None else min(limit, instance.inner.n_items)
-
-
-def _more_gpus(instance: Instance) -> str:
-    """The advice to give more GPUs, with a comma; empty where every adapter could have one of its own."""
-    if _most_gpus(instance) == instance.inner.n_items:
-        return ""
-    exist = sum(device.count for device in instance.scenario.devices)
-    return f"give more GPUs ({'--gpus' if _most_gpus(instance) < exist else 'devices[].count'}), or "
 
 
 def _too_much(outcome: Outcome) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -279,7 +280,19 @@ def test_parameters_reach_the_rules_and_the_saturation(
 def test_a_rule_that_needs_more_gpus_than_given_has_no_plan(scenario: scenarios.Scenario) -> None:
     result = optimizer.solve(scenario, method="aibrix-binpack", gpus=3)
     assert result.status == "no_plan"
-    assert "no plan on 3 GPUs" in result.message
+    assert "no plan of aibrix-binpack fits 3 GPUs; the rule opens" in result.message
+
+
+def test_dlora_says_how_many_gpus_its_slots_need(scenario: scenarios.Scenario) -> None:
+    many = scenarios.override(scenario, ["adapters[0].count=2000", "adapters[0].rank=32"])
+    result = optimizer.solve(many, method="dlora", gpus=2)
+    assert result.no_plan is not None
+    assert result.no_plan.reason == "too_few_gpus"
+    needed = int(re.findall(r"the rule needs (\d+): a GPU has slots for", result.message)[0])
+    assert needed > 2
+    enough = optimizer.solve(many, method="dlora", gpus=needed, time_limit_s=1e-9)
+    assert enough.no_plan is not None
+    assert enough.no_plan.reason == "time_limit"
 
 
 @pytest.mark.parametrize("method", SPREADING)
@@ -298,6 +311,8 @@ def test_a_plan_that_splits_adapters_is_refused_where_replicas_are_forbidden(met
     result = optimizer.solve(hot, method=method, gpus=4)
     if result.placement is None:
         assert "allow_replicas" in result.message
+        assert result.no_plan is not None
+        assert result.no_plan.reason == "splits_adapters"
     else:
         assert not any(gpu.shares for gpu in result.placement.gpus)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import io
 import json
 import time
@@ -13,6 +14,7 @@ import pytest
 import optimizer
 import optimizer.comparison as comparison_module
 import scenarios
+from optimizer.cli.solve_commands import compare_command
 from optimizer.comparison import MOST_SHOWN, Comparison
 from optimizer.plots import PlotError
 
@@ -53,6 +55,8 @@ def test_the_frame_has_a_row_for_every_scenario_and_method(comparison: Compariso
     assert backbone["starved_adapters"].sum() > 0
     no_plan = frame[frame["status"] == "no_plan"]
     assert list(no_plan["method"]) == ["aibrix-binpack"]  # 13 GPUs of ten adapters, 12 given
+    assert list(no_plan["no_plan"]) == ["too_few_gpus"]
+    assert frame["no_plan"].notna().sum() == 1
     assert no_plan["gpus"].isna().all()
 
 
@@ -71,14 +75,19 @@ def test_a_spreadsheet_finds_no_formula(comparison: Comparison) -> None:
     assert comparison.to_csv() == comparison.to_frame().to_csv(index=False)  # where there is nothing to hide
 
 
-def test_the_tables_fit_a_terminal_and_name_every_method_in_full(comparison: Comparison) -> None:
+@pytest.mark.parametrize("width", [60, 80, 120])
+def test_the_tables_fit_a_terminal_and_name_every_method_in_full(
+    comparison: Comparison, width: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(width))
     text = comparison.summary()
-    assert max(map(len, text.splitlines())) <= 100
+    assert max(map(len, text.splitlines())) <= width
     overview = text.split("paper_high_32, maxbackbone:")[0]
     assert "…" not in overview
-    for name in ("paper_high_32", "paper_high_128", "maxbackbone", LONGEST, "REJECTED", "no plan"):
+    for name in ("paper_high_32", "paper_high_128", "maxbackbone", LONGEST, "REJECTED", "p99"):
         assert name in overview
-    assert "50.0%" in overview
+    for name in ("50.0%", "no plan"):
+        assert (name in overview) == (width == 120)
     assert str(comparison) == text
     assert "<table" in comparison._repr_html_()
 
@@ -92,8 +101,25 @@ def test_large_plans_are_not_listed_gpu_by_gpu(comparison: Comparison) -> None:
 
 
 def test_what_matters_comes_first(comparison: Comparison) -> None:
-    first = "scenario method status gpus bound gap accepted itl_ms ttft_ms search_seconds"
-    assert list(comparison.to_frame().columns)[:10] == first.split()
+    first = (
+        "scenario method status gpus bound gap accepted itl_ms ttft_ms ttft_p50_ms ttft_p99_ms search_seconds"
+    )
+    assert list(comparison.to_frame().columns)[:12] == first.split()
+
+
+def test_the_percentiles_of_ttft_are_those_of_the_worst_gpu(comparison: Comparison) -> None:
+    for row, result in zip(comparison.to_frame().to_dict("records"), comparison.results, strict=True):
+        for figure in ("ttft_p50_ms", "ttft_p99_ms"):
+            known = [getattr(gpu, figure) for gpu in result.validation.gpus] if result.validation else []
+            measured = [value for value in known if value is not None]
+            assert row[figure] == max(measured) if measured else pd.isna(row[figure])
+
+
+def test_the_greedy_as_published_stands_beside_its_fill_a_heuristic_and_exact() -> None:
+    defaults = inspect.signature(optimizer.compare).parameters["methods"].default
+    assert tuple(defaults) == ("greedy", "greedy-fill", "bfd", "exact")
+    command = inspect.signature(compare_command).parameters["methods"].default
+    assert command.split(",") == list(defaults)
 
 
 def test_the_frame_has_the_value_of_every_objective() -> None:

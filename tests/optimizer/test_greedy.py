@@ -21,6 +21,7 @@ from optimizer.packing.heuristics.greedy import (
     zigzag,
 )
 from optimizer.packing.heuristics.oracle import RowOracle
+from optimizer.packing.model.no_packing import NoPackingReason
 from optimizer.packing.model.params import GreedyParams, PackingParams
 from optimizer.packing.model.problem import NoGoodCut, PackingOption, PackingProblem
 from scenarios import EngineOption
@@ -161,11 +162,17 @@ def test_few_adapters_on_an_empty_gpu_are_also_tested_as_they_are() -> None:
 def test_there_is_no_plan_where_an_empty_gpu_starves_or_the_gpus_are_used_up() -> None:
     with pytest.raises(
         GreedyStuckError, match=r"^even an empty GPU fails the first test, that of 2 adapters like"
-    ):
+    ) as stuck:
         proposed(adapters([4]), HandMade(1), fill_points=[2, 4], slot_points=[2, 4])
+    why = stuck.value.why
+    assert (why.reason, why.tested, why.items.tolist()) == (NoPackingReason.FIRST_TEST, 2, [2])
+    with pytest.raises(GreedyStuckError) as unstarted:
+        proposed(adapters([4]), HandMade(9, largest_slots=1), fill_points=[2], slot_points=[2])
+    assert unstarted.value.why.reason is NoPackingReason.NO_ENGINE
     given = adapters([2, 2], ranks=[32, 8])
-    with pytest.raises(GreedyStuckError, match=r"^after 1 full GPU even an empty GPU fails the first test"):
+    with pytest.raises(GreedyStuckError, match=r"^after 1 full GPU even an empty GPU fails") as later:
         proposed(given, HandMade(2, [1.0, 2.0]), fill_points=[2], slot_points=[2])
+    assert (later.value.why.full_bins, later.value.why.items.tolist()) == (1, [0, 2])
     assert proposed(adapters([4]), HandMade(2), fill_points=[2], slot_points=[2], most_gpus=1) is None
     assert proposed(adapters([4]), HandMade(2), fill_points=[2], slot_points=[2], most_gpus=2) is not None
 
@@ -196,8 +203,11 @@ def test_proposed_lat_gives_every_adapter_to_the_gpu_of_least_rate() -> None:
     oracle = HandMade(3, [1.0] * 4)
     assert queue(given) == [1, 0, 3, 2]  # the group of rank 16 first
     assert plain(proposed_lat(given, oracle, 2)) == [(3, 16, (0, 1, 1, 1)), (1, 8, (1, 0, 0, 0))]
-    assert proposed_lat(given, HandMade(1, [1.0] * 4), 2) is None
-    assert proposed_lat(given, HandMade(9, [1.0] * 4, largest_slots=1), 2) is None
+    for refuses in (HandMade(1, [1.0] * 4), HandMade(9, [1.0] * 4, largest_slots=1)):
+        with pytest.raises(GreedyStuckError, match="starves, or does not start") as refused:
+            proposed_lat(given, refuses, 2)
+        assert refused.value.why.reason is NoPackingReason.BIN_OVERLOADED
+        assert refused.value.why.items.tolist() == [0, 1, 1, 1]
     assert len(plain(proposed_lat(given, oracle, 9))) == 4
 
 

@@ -7,6 +7,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -283,6 +284,22 @@ def test_a_rejected_plan_is_cut_off_and_the_fewest_moves_are_proven() -> None:
     assert found.value == 2
     assert found.bound == 2
     assert found.proven
+
+
+def test_a_nearer_plan_may_open_more_gpus_where_they_are_cheaper() -> None:
+    """Two run on a small GPU, four are new: a huge GPU moves both, two more small ones at its price none."""
+    small = option(8, [3.0], 6.0, "small")
+    huge = replace(option(8, [3.0], 18.0, "huge"), price=3.0)
+    one = problem([6], small, huge, max_bins=6)
+    given: Any = SimpleNamespace(inner=one, outer=one, scenario=SimpleNamespace(seed=0))
+    judge: Any = lambda patterns, _deadline=None: [verdict(True) for _ in patterns]  # noqa: E731
+    start = AcceptedPlan(Packing((Bin(1, np.array([6])),)), (verdict(True),), one, None)
+    search = Search(given, methods()["exact"], CutLoop(judge))
+    mover = Mover(search, running([[2]], [2], ["small"]), None, Deadline.after(30))
+    assert mover.nearest_to(start).value == 2
+    found = mover.minimize_moves(mover.nearest_to(start))
+    assert (found.value, found.proven) == (0, True)
+    assert len(found.best.packing) == 3
 
 
 def test_without_a_nearer_plan_the_start_is_kept() -> None:

@@ -2,27 +2,41 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 
 import optimizer
 import scenarios
+from optimizer.no_plan import NoPlanReason
+from optimizer.packing.model.no_packing import NoPacking, NoPackingReason
 from optimizer.packing.model.problem import Bin, Packing
+from optimizer.packing.model.search_state import PackingResult, Status, StopReason
 from optimizer.search.cut_loop import AcceptedPlan
-from optimizer.search.minimize_gpus import GPUMinimum
+from optimizer.search.instance import Instance
+from optimizer.search.minimize_gpus import GPUMinimum, Search
+from optimizer.search.objective_order import Choice
 from optimizer.search.params import SolveParams
 from optimizer.search.preparation import instance_of
-from optimizer.search.result_builder import _cut_short, _validation
-from scenarios import AdapterClass, EngineConfig, FixedLengths, ServiceLevelObjectives, Workload
-from twin import Criterion, GPULoad, Violation, find_profile, judge
+from optimizer.search.result_builder import Outcome, _cut_short, _validation, build_result
+from optimizer.search.why_no_plan import why_no_plan
+from scenarios import AdapterClass, Deadline, EngineConfig, FixedLengths, ServiceLevelObjectives, Workload
+from twin import Criterion, GPULoad, GPUVerdict, Violation, find_profile, judge
 
 ROOT = Path(optimizer.__file__).parent.parent
+
+
+@cache
+def _instance(*overrides: str) -> Instance:
+    return instance_of(scenarios.read("paper_mixed_32", overrides=overrides))
 
 
 def test_a_validation_keeps_all_that_the_verdict_says_under_the_names_of_each_gpu() -> None:
@@ -67,20 +81,286 @@ def hot() -> scenarios.Scenario:
 def test_what_no_gpu_and_no_time_helps_is_not_blamed_on_them(hot: scenarios.Scenario) -> None:
     result = optimizer.solve(hot, method="greedy")
     assert (result.status, result.stop_reason) == ("no_plan", "finished")
-    assert "no plan: even an empty GPU fails the first test, that of 8 adapters" in result.message
+    assert result.no_plan is not None
+    assert result.no_plan.reason is NoPlanReason.FIRST_TEST
+    assert result.message == result.no_plan.sentence
+    assert "its smallest test point, 8 adapters, already starves an empty GPU" in result.message
+    assert result.message.endswith("; greedy-fill or exact tests every number")
     for advice in ("raise", "give more"):
         assert advice not in result.message
+    names = {name for entry in hot.adapters for name in entry.names()}
+    assert len(result.no_plan.adapters) == 3
+    assert names.issuperset(result.no_plan.adapters)
+    assert f'"{result.no_plan.adapters[0]}"' in result.message
+
+
+@pytest.mark.parametrize("method", ["greedy-fill", "exact"])
+def test_the_methods_that_a_stuck_greedy_names_find_a_plan(hot: scenarios.Scenario, method: str) -> None:
+    result = optimizer.solve(hot, method=method, time_limit_s=20)
+    assert (result.accepted, result.no_plan) == (True, None)
+
+
+def test_a_greedy_that_asks_a_forest_is_stuck_for_the_same_reason(
+    hot: scenarios.Scenario, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def starving(*_: object, **__: object) -> object:
+        return SimpleNamespace(
+            starved=lambda *_, **__: [True],
+            predict=lambda *_, **__: SimpleNamespace(throughput_tok_per_s=[1.0]),
+        )
+
+    monkeypatch.setattr("optimizer.baselines.named.learned_surrogate", starving)
+    result = optimizer.solve(hot, method="proposed")
+    assert result.no_plan is not None
+    assert (result.stop_reason, result.no_plan.reason) == ("finished", NoPlanReason.FIRST_TEST)
+    assert result.message.endswith("; greedy-fill or exact tests every number")
 
 
 def test_the_advice_is_what_helps(hot: scenarios.Scenario) -> None:
     few = optimizer.solve(hot, method="bfd", gpus=2)
-    assert few.message == "no plan of bfd fits 2 GPUs; give more GPUs (--gpus), or choose another method"
+    assert few.message == "no plan of bfd fits 2 GPUs; give more GPUs (--gpus), or try exact"
     two = scenarios.override(hot, ["devices[0].count=2"])
     assert "give more GPUs (devices[].count)" in optimizer.solve(two, method="bfd").message
     late = optimizer.solve(hot, method="bfd", time_limit_s=1e-9)
     assert (late.stop_reason, late.message) == (
         "time_limit",
         "stopped by the time limit without a plan that the twin accepts; raise it",
+    )
+
+
+@pytest.mark.parametrize(
+    ("method", "asked", "reason", "said"),
+    [
+        ("bfd", {"gpus": 2}, "too_few_gpus", "no plan of bfd fits 2 GPUs"),
+        (
+            "greedy-lat",
+            {"gpus": 2, "objective": "latency"},
+            "gpu_overloaded",
+            "one that it deals 16 adapters",
+        ),
+        ("spread", {"gpus": 2, "objective": "latency"}, "too_few_gpus", "no plan of spread fits 2 GPUs"),
+        ("spread", {"gpus": 9, "objective": "latency", "time_limit_s": 1e-9}, "time_limit", "; raise it"),
+        ("aibrix-binpack", {"gpus": 3}, "too_few_gpus", "the rule opens 4; give more (--gpus), or try bfd"),
+        ("maxbackbone", {"time_limit_s": 1e-9}, "time_limit", "the time was over before the twin had judged"),
+        ("bfd", {"total_limit_s": 1e-9}, "time_limit", "; raise "),
+    ],
+)
+def test_every_method_says_why_it_has_no_plan(
+    hot: scenarios.Scenario, method: str, asked: dict[str, Any], reason: str, said: str
+) -> None:
+    result = optimizer.solve(hot, method=method, **asked)
+    assert (result.status, result.bound) == ("no_plan", None)
+    assert result.no_plan is not None
+    assert result.no_plan.reason == reason
+    assert result.stop_reason == ("time_limit" if reason == "time_limit" else "finished")
+    assert said in result.message
+    assert json.loads(result.to_json())["no_plan"]["reason"] == reason
+
+
+def packed(reason: NoPackingReason | None = None, stop: str = "finished", bins: int = 0) -> PackingResult:
+    """What a placer said last: a packing of so many bins, or none and why."""
+    packing = Packing((Bin(0, [1]),) * bins) if bins else None
+    items = np.zeros(len(_instance().classes), dtype=np.int64)
+    items[0] = 1
+    why = None if reason is None else NoPacking(reason, items)
+    return PackingResult(packing, Status.LIMIT, StopReason(stop), None, 0.0, "", no_packing=why)
+
+
+@pytest.mark.parametrize(
+    ("method", "last", "rejected", "reason", "said"),
+    [
+        (
+            "bfd",
+            packed(bins=1),
+            3,
+            "rejected_by_twin",
+            "the twin rejects every plan of bfd on at most 32 GPUs",
+        ),
+        (
+            "ffd",
+            packed(),
+            3,
+            "too_few_gpus",
+            "(with 3 GPU contents excluded that the twin rejected); try bfd or",
+        ),
+        ("greedy", packed(NoPackingReason.FIRST_TEST), 2, "first_test", "(with 2 GPU contents excluded that"),
+        (
+            "greedy",
+            packed(NoPackingReason.NO_ENGINE),
+            0,
+            "no_engine",
+            "no engine with the fewest slots starts",
+        ),
+        ("greedy", packed(NoPackingReason.ONE_KIND), 0, "too_few_gpus", "uses GPUs of one kind only"),
+        (
+            "bfd",
+            packed(NoPackingReason.FITS_NO_BIN),
+            0,
+            "outside_inner_region",
+            "exact looks beyond that region",
+        ),
+        ("spread", packed(stop="time_limit"), 0, "time_limit", "; raise it"),
+        (
+            "bfd",
+            packed(stop="time_limit"),
+            1,
+            "time_limit",
+            "rejected 1 GPU content in 4 rounds; raise it, or try ex",
+        ),
+        (
+            "exact",
+            packed(),
+            5,
+            "none_found",
+            "no plan on at most 32 GPUs that the twin accepts, and no proof",
+        ),
+        (
+            "exact",
+            packed(stop="time_limit"),
+            5,
+            "time_limit",
+            "which rejected 5 GPU contents in 4 rounds; raise it",
+        ),
+        ("exact", None, 0, "none_found", "and no proof that there is none; loosen service_levels"),
+    ],
+)
+def test_the_reason_is_what_the_placer_and_the_twin_said(
+    method: str, last: PackingResult | None, rejected: int, reason: str, said: str
+) -> None:
+    loop: Any = SimpleNamespace(rounds=4, rejected=dict.fromkeys(range(rejected)))
+    search = Search(_instance(), optimizer.methods()[method], loop)
+    told = why_no_plan(search, last, Deadline.after(60))
+    assert (told.reason, said in told.sentence) == (reason, True), told.sentence
+    named = reason in ("first_test", "no_engine", "outside_inner_region")
+    assert told.adapters == ((_instance().classes[0].names[0],) if named else ())
+
+
+def test_too_few_gpus_of_a_kind_are_told_by_kind() -> None:
+    """As many GPUs as adapters, so that their number is not what is missing."""
+    one = _instance()
+    devices = (one.scenario.devices[0], SimpleNamespace(name="L40S", count=2))
+    search: Any = SimpleNamespace(
+        instance=SimpleNamespace(inner=one.inner, scenario=SimpleNamespace(devices=devices)),
+        placer=optimizer.methods()["bfd"],
+        loop=SimpleNamespace(rounds=1, rejected={}),
+    )
+    told = why_no_plan(search, packed(), Deadline.after(60))
+    assert told.sentence == (
+        "no plan of bfd fits the GPUs there are (128 H100-64GB and 2 L40S); "
+        "give more GPUs of a kind (devices[].count), or try exact"
+    )
+
+
+def test_what_the_placer_knows_outweighs_that_the_time_is_over() -> None:
+    search = Search(_instance(), optimizer.methods()["greedy"], SimpleNamespace(rounds=1, rejected={}))  # type: ignore[arg-type]
+    over = Deadline.after(0)
+    assert why_no_plan(search, packed(NoPackingReason.FIRST_TEST), over).stop_reason == "finished"
+    assert why_no_plan(search, packed(), over).stop_reason == "time_limit"
+
+
+def test_a_greedy_that_mixes_no_kinds_says_so() -> None:
+    """Two kinds of GPU, one of each: together they suffice, alone neither does."""
+    light = scenarios.read("paper_mixed_32", overrides=["replications=1", "adapters[0].rate=0.8"])
+    problem = instance_of(light).inner
+    kinds = tuple(replace(o, option=replace(o.option, device="other")) for o in problem.options)
+    limits = {"H100-64GB": 1, "other": 1}
+    both = replace(problem, options=(*problem.options, *kinds), max_bins=2, device_limits=limits)
+    result = optimizer.pack(both, "greedy-fill")
+    assert result.no_packing is not None
+    assert result.no_packing.reason is NoPackingReason.ONE_KIND
+    assert optimizer.pack(both, "bfd").no_packing is None
+
+
+# --- the bound ---------------------------------------------------------------------------------------
+
+
+def told(
+    inner: float, outer: float | None, *overrides: str, method: str = "exact", unit: float = 1.0
+) -> optimizer.Result:
+    """The result of a search that holds two GPUs, and what is known of the price of others."""
+    instance = _instance(*overrides)
+    packing = Packing((Bin(0, [1] * len(instance.classes)),) * 2)
+    verdict = GPUVerdict(
+        accepted=True, offered_tok_per_s=1.0, served_tok_per_s=1.0, served_share=1.0, worst_adapter=None,
+        worst_served_share=1.0, itl_ms=20.0, ttft_ms=50.0, itl_p99_ms=None, ttft_p99_ms=None,
+        kv_cache_tokens=1,
+    )  # fmt: skip
+    plan = AcceptedPlan(packing, (verdict, verdict), instance.inner, None)
+    outer = None if outer is None else outer * unit
+    minimum = GPUMinimum(best=plan, bound=inner * unit, outer_bound=outer, finished=True)
+    search = Search(instance, optimizer.methods()[method], SimpleNamespace(rounds=1, rejected={}))  # type: ignore[arg-type]
+    return build_result(Outcome(search, minimum, Choice(plan, "by a rule"), Deadline.after(60)))
+
+
+BEST_INSIDE = "the fewest GPUs of the conservative (inner) region, accepted by the twin"
+FEWER = "a plan on fewer GPUs than any of the conservative (inner) region, accepted by the twin"
+OPTIMAL = "optimal: no plan of the optimistic (outer) region needs fewer GPUs, and the twin accepts it"
+
+
+@pytest.mark.parametrize(
+    ("inner", "outer", "status", "bound", "said"),
+    [
+        (2.0, 2.0, "optimal", 2.0, OPTIMAL),
+        (0.0, 2.0, "optimal", 2.0, OPTIMAL),
+        (2.0, 1.0, "feasible", 1.0, f"{BEST_INSIDE}; bound 1 by the optimistic (outer) one"),
+        (2.0, None, "feasible", None, BEST_INSIDE),
+        (3.0, 1.0, "feasible", 1.0, f"{FEWER}; bound 1 by the optimistic (outer) one"),
+        (3.0, 2.0, "optimal", 2.0, OPTIMAL),
+        (
+            float("inf"),
+            1.0,
+            "feasible",
+            1.0,
+            "a plan that the twin accepts; the conservative",
+        ),
+        (1.0, 1.0, "feasible", 1.0, "a plan that the twin accepts"),
+        (0.0, None, "feasible", None, "a plan that the twin accepts"),
+    ],
+)
+def test_optimal_is_a_plan_that_meets_the_bound_of_the_outer_region(
+    inner: float, outer: float | None, status: str, bound: float | None, said: str
+) -> None:
+    result = told(inner, outer)
+    assert (result.status, result.bound, result.outer_bound) == (status, bound, bound)
+    assert result.gap == (None if bound is None else (2 - bound) / 2)
+    assert result.message.startswith(said)
+    assert (result.stop_reason == "proven") == (status == "optimal")
+    assert ("optimal" in result.message.replace("optimistic", "")) == (status == "optimal")
+    document = json.loads(result.to_json())
+    assert (document["bound"], document["outer_bound"]) == (bound, bound)
+    assert optimizer.Result.model_validate(document) == result
+
+
+def test_a_bound_above_an_accepted_plan_is_none() -> None:
+    """The outer region is fitted to runs, so it may be too narrow; what is refuted is not told."""
+    result = told(2.0, 3.0)
+    assert (result.status, result.bound, result.gap) == ("feasible", None, None)
+    assert result.stop_reason == "finished"
+
+
+@pytest.mark.parametrize("method", ["greedy", "bfd", "local"])
+def test_a_heuristic_claims_no_bound(method: str) -> None:
+    result = told(0.0, None, method=method)
+    assert (result.status, result.bound, result.gap) == ("feasible", None, None)
+
+
+def test_the_bound_of_a_cost_is_a_price() -> None:
+    priced = ("devices[0].price_per_hour=2.5", "objective=cost")
+    assert told(2.0, 2.0, *priced, unit=2.5).message.startswith(
+        "optimal: no plan of the optimistic (outer) reg"
+    )
+    within = told(2.0, 1.0, *priced, unit=2.5)
+    assert (within.status, within.objective, within.bound, within.gap) == ("feasible", 5.0, 2.5, 0.5)
+    assert within.message.startswith("the lowest cost of the conservative (inner) region")
+
+
+def test_a_latency_has_no_bound_and_the_number_of_gpus_before_it_has_one() -> None:
+    latency = told(2.0, 2.0, "objective=latency")
+    assert (latency.status, latency.bound, latency.stop_reason) == ("feasible", None, "finished")
+    both = told(2.0, 2.0, "objective=[gpus, latency]")
+    assert (both.status, both.bound, both.stop_reason) == ("optimal", 2.0, "finished")
+    assert both.message.startswith(
+        "optimal in gpus: no plan of the optimistic (outer) region needs fewer GPUs"
     )
 
 

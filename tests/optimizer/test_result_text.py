@@ -21,12 +21,14 @@ from optimizer.explanation.explain import Explanation, TightRow
 from optimizer.explanation.sensitivity import WhatIf
 from optimizer.replanning.changes import Change, Move
 from optimizer.result_text import objective_text
+from optimizer.search.why_no_plan import first_test
 from scenarios import PlacedGPU, Placement
 from scenarios.text.tables import render
 from twin import Criterion, GPUVerdict, ValidationReport, Violation
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "tables"
 WIDTHS = (60, 80, 100)
+OPTIMAL = "optimal: no plan of the optimistic (outer) region needs fewer GPUs, and the twin accepts it"
 LIMITED = ("service_levels.ttft_ms.p99=2000", "service_levels.itl_ms.mean=110")
 
 
@@ -37,7 +39,7 @@ def verdict(
     return GPUVerdict(
         gpu=gpu, accepted=True, offered_tok_per_s=14_764.25, served_tok_per_s=14_236.5, served_share=0.964,
         worst_adapter="hot-01", worst_served_share=0.977, itl_ms=itl_ms, ttft_ms=ttft_ms, itl_p99_ms=130.0,
-        ttft_p99_ms=90_000.0, kv_cache_tokens=250_000, replications=3,
+        ttft_p50_ms=ttft_ms / 2, ttft_p99_ms=90_000.0, kv_cache_tokens=250_000, replications=3,
         margins={Criterion.SERVED_SHARE: 0.071, Criterion.ADAPTER_SERVED_SHARE: 0.085, **(margins or {})},
     )  # fmt: skip
 
@@ -80,8 +82,8 @@ def made(**changes: Any) -> optimizer.Result:
     verdicts = (verdict(0, itl_ms=106.3, ttft_ms=47_305.0), verdict(1, itl_ms=99.4, ttft_ms=774.1))
     fields: dict[str, Any] = {
         "status": "optimal", "stop_reason": "proven", "method": "exact", "objectives": ("gpus",),
-        "message": "optimal for the linearised model, and accepted by the twin",
-        "objective": 2.0, "objective_values": (2.0,), "bound": 2.0, "gap": 0.0, "outer_bound": 2.0,
+        "message": OPTIMAL,
+        "objective": 2.0, "objective_values": (2.0,), "bound": 2.0, "gap": 0.0,
         "gpus": 2,
         "placement": placement(38, 58), "validation": ValidationReport(gpus=verdicts, distinct=2),
         "iterations": 1, "cuts": 0, "seconds": 137.25, "preparation_seconds": 136.0, "seed": 0,
@@ -104,7 +106,7 @@ def rejected() -> optimizer.Result:
     """A baseline's plan that the twin rejects."""
     verdicts = (verdict(0, itl_ms=20.0, ttft_ms=30.0), starving(1))
     return made(
-        status="feasible", stop_reason="finished", method="random", bound=None, gap=None, outer_bound=None,
+        status="feasible", stop_reason="finished", method="random", bound=None, gap=None,
         message="the twin rejects 1 of 2 GPUs: 1 adapter starves", preparation_seconds=0.0, seconds=2.5,
         validation=ValidationReport(gpus=verdicts, distinct=2),
     )  # fmt: skip
@@ -113,10 +115,14 @@ def rejected() -> optimizer.Result:
 def planless() -> optimizer.Result:
     """A search without a plan."""
     return made(
-        status="no_plan", stop_reason="finished", method="greedy", bound=None, gap=None, outer_bound=None,
-        message="no plan: even an empty GPU fails the first test", objective=None, objective_values=(None,),
+        status="no_plan", stop_reason="finished", method="greedy", bound=None, gap=None,
+        message=STUCK.sentence, no_plan=STUCK, objective=None, objective_values=(None,),
         gpus=None, placement=None, validation=None, seconds=0.25, preparation_seconds=0.0,
     )  # fmt: skip
+
+
+STUCK = first_test(8, ("hot-01", "hot-03"), 2)
+"""Why the published greedy may have no plan."""
 
 
 def change() -> Change:
@@ -261,7 +267,7 @@ def test_an_objective_is_named_with_its_unit(name: str, value: float, said: str)
     ],
 )
 def test_the_outcome_is_told_in_words(changes: dict[str, Any], said: str) -> None:
-    result = made(**({"bound": None, "gap": None, "outer_bound": None} | changes))
+    result = made(**({"bound": None, "gap": None} | changes))
     assert said in result.headline()
     assert ("before the search" in result.summary()) == (result.preparation_seconds > 2)
 

@@ -54,7 +54,7 @@ def test_the_placement_inside_a_result_is_read(tmp_path: Path) -> None:
     assert scenarios.read_placement(file) == placement(gpu(0, ["a"]))
 
 
-@pytest.mark.parametrize("version", [1, RESULT_VERSION])
+@pytest.mark.parametrize("version", range(1, RESULT_VERSION + 1))
 def test_results_of_versions_so_far_are_read(version: int, tmp_path: Path) -> None:
     file = tmp_path / "result.json"
     file.write_text(json.dumps({"result_version": version, "placement": {"gpus": [gpu(0, ["a"])]}}))
@@ -64,8 +64,8 @@ def test_results_of_versions_so_far_are_read(version: int, tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("version", "expected"),
     [
-        (RESULT_VERSION + 1, "is 3, newer than 2, the newest that is read here; update lorapack"),
-        (0, "is 0, no version of results; give 1 to 2"),
+        (RESULT_VERSION + 1, "is 4, newer than 3, the newest that is read here; update lorapack"),
+        (0, "is 0, no version of results; give 1 to 3"),
         (True, "is true, no version of results"),
         ("2", 'is the text "2", no version of results'),
         (None, "is empty, no version of results"),

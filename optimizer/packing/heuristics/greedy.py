@@ -22,6 +22,7 @@ import numpy as np
 
 from optimizer.packing.heuristics.first_fit import offer
 from optimizer.packing.heuristics.oracle import Oracle, RowOracle
+from optimizer.packing.model.no_packing import NoPacking, NoPackingReason
 from optimizer.packing.model.problem import Bin, FloatArray, IntArray, PackingProblem
 from optimizer.packing.model.search_state import SearchState
 from scenarios import AdapterClass, EngineOption, LorapackError
@@ -29,7 +30,19 @@ from scenarios.text.formatting import counted
 
 
 class GreedyStuckError(LorapackError):
-    """An empty GPU starves at the first test point, so that the method has no plan on any number of GPUs."""
+    """The oracle refuses what the method has no other plan for: its first test, or the GPUs of its deal.
+
+    Parameters
+    ----------
+    why
+        What is refused, and the adapters of that GPU.
+    message
+        The same in words.
+    """
+
+    def __init__(self, why: NoPacking, message: str) -> None:
+        super().__init__(message)
+        self.why = why
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,6 +103,7 @@ class _OpenGPU:
     def __init__(self, rank: int, n_classes: int) -> None:
         self.rank = rank
         self.slots = 0
+        self.starts = True  # whether some engine of the last test did
         self.counts = np.zeros(n_classes, dtype=np.int64)
         self.committed = np.zeros(n_classes, dtype=np.int64)
         self.pending: list[int] = []
@@ -109,6 +123,7 @@ class _OpenGPU:
             larger = []
         choice = [oracle.engine(s, self.rank) for s in ([self.slots] if self.slots else []) + larger]
         engines = [engine for engine in choice if oracle.fits(engine)]
+        self.starts = bool(engines)
         if not engines:
             return False
         chosen = engines[0]
@@ -182,7 +197,9 @@ def proposed(
             gpu.commit()
             continue
         if not gpu.committed_total:
-            raise GreedyStuckError(_why_stuck(gpu, goal, len(done)))
+            reason = NoPackingReason.FIRST_TEST if gpu.starts else NoPackingReason.NO_ENGINE
+            why = NoPacking(reason, gpu.counts, goal or gpu.total, len(done))
+            raise GreedyStuckError(why, _why_stuck(gpu, goal, len(done)))
         line += gpu.pending[::-1]
         done.append(gpu.closed(oracle))
         gpu = None
@@ -211,13 +228,13 @@ def _healthy(gpu: _OpenGPU, oracle: Oracle, slots: Sequence[int], goal: int) -> 
     return not gpu.committed_total and gpu.test(oracle, slots, gpu.total)
 
 
-def proposed_lat(adapters: GreedyInput, oracle: Oracle, gpus: int) -> list[GreedyGPU] | None:
+def proposed_lat(adapters: GreedyInput, oracle: Oracle, gpus: int) -> list[GreedyGPU]:
     """The paper's ProposedLat: every adapter to the GPU of least rate, slots = adapters, then checked.
 
-    Returns
-    -------
-    list of GreedyGPU, or None
-        None if the oracle says that a GPU starves or does not start.
+    Raises
+    ------
+    GreedyStuckError
+        If the oracle says that a GPU starves or does not start.
     """
     load = np.zeros(gpus)
     counts = np.zeros((gpus, len(adapters.counts)), dtype=np.int64)
@@ -230,8 +247,10 @@ def proposed_lat(adapters: GreedyInput, oracle: Oracle, gpus: int) -> list[Greed
         for row in counts
         if row.any()
     ]
-    if any(not oracle.fits(g.option) or oracle.starves(g.counts.astype(np.float64), g.option) for g in plan):
-        return None
+    for gpu in plan:
+        if not oracle.fits(gpu.option) or oracle.starves(gpu.counts.astype(np.float64), gpu.option):
+            message = f"a GPU with {gpu.counts.sum()} adapters of equal load starves, or does not start"
+            raise GreedyStuckError(NoPacking(NoPackingReason.BIN_OVERLOADED, gpu.counts), message)
     return plan
 
 
@@ -255,42 +274,52 @@ def place_greedy_fill(run: SearchState) -> None:
 
 
 def _place(run: SearchState, fill_points: Sequence[int]) -> None:
-    problem, stuck = run.problem, list[str]()
-    oracles = _oracles(problem)
-    for device, oracle in oracles.items():
+    problem = run.problem
+
+    def plan(device: str, oracle: RowOracle) -> list[GreedyGPU] | None:
         slots = [o.option.max_loras for o in problem.options if o.device == device]
         limits = [n for n in (problem.max_bins, problem.device_limits.get(device)) if n is not None]
-        try:
-            plan = proposed(
-                greedy_input(problem, oracle),
-                oracle,
-                fill_points=fill_points,
-                slot_points=slots,
-                most_gpus=min(limits, default=None),
-                late=lambda: run.out_of_time,
-            )
-        except GreedyStuckError as error:
-            stuck.append(str(error))
-            continue
-        if plan is not None:
-            _offer(run, oracle, plan)
-    if len(stuck) == len(oracles):  # else another kind of GPU might do, with more of them
-        run.message = stuck[0]
+        return proposed(
+            greedy_input(problem, oracle),
+            oracle,
+            fill_points=fill_points,
+            slot_points=slots,
+            most_gpus=min(limits, default=None),
+            late=lambda: run.out_of_time,
+        )
+
+    _offer_plans(run, plan)
 
 
 def place_proposed_lat(run: SearchState) -> None:
     """`greedy-lat`: the paper's ProposedLat on the number of bins given."""
     problem = run.problem
-    assert problem.max_bins is not None
-    for device, oracle in _oracles(problem).items():
-        gpus = min(problem.max_bins, problem.device_limits.get(device, problem.max_bins))
-        plan = proposed_lat(greedy_input(problem, oracle), oracle, gpus) if gpus else None
-        if plan is not None:
-            _offer(run, oracle, plan)
+    most = problem.max_bins
+    assert most is not None
+
+    def plan(device: str, oracle: RowOracle) -> list[GreedyGPU] | None:
+        gpus = min(most, problem.device_limits.get(device, most))
+        return proposed_lat(greedy_input(problem, oracle), oracle, gpus) if gpus else None
+
+    _offer_plans(run, plan)
 
 
-def _oracles(problem: PackingProblem) -> dict[str, RowOracle]:
-    return {o.device: RowOracle(problem, o.device) for o in problem.options}
+def _offer_plans(run: SearchState, plan: Callable[[str, RowOracle], list[GreedyGPU] | None]) -> None:
+    """Offer the plan on each kind of GPU; where the oracles refuse all kinds, say why."""
+    oracles = {o.device: RowOracle(run.problem, o.device) for o in run.problem.options}
+    stuck: list[GreedyStuckError] = []
+    for device, oracle in oracles.items():
+        try:
+            gpus = plan(device, oracle)
+        except GreedyStuckError as error:
+            stuck.append(error)
+            continue
+        if gpus is not None:
+            _offer(run, oracle, gpus)
+    if len(stuck) == len(oracles):  # else another kind of GPU might do, with more of them
+        run.message, run.no_packing = str(stuck[0]), stuck[0].why
+    elif len(oracles) > 1 and run.packing is None and not run.out_of_time:
+        run.no_packing = NoPacking(NoPackingReason.ONE_KIND, run.problem.counts)
 
 
 def _offer(run: SearchState, oracle: RowOracle, plan: Sequence[GreedyGPU]) -> None:

@@ -9,6 +9,7 @@ from typing import Protocol
 
 import numpy as np
 
+from optimizer.packing.model.no_packing import NoPacking
 from optimizer.packing.model.params import PackingParams
 from optimizer.packing.model.problem import Packing, PackingProblem
 from optimizer.packing.model.scaling import exact_factor
@@ -60,6 +61,8 @@ class PackingResult:
         What a reader should know beside the status: why there is no packing, for instance.
     statistics
         Figures of the search: seconds, columns, nodes, ...
+    no_packing
+        Why there is no packing, where the placer knows more than that it found none.
     """
 
     packing: Packing | None
@@ -70,6 +73,7 @@ class PackingResult:
     method: str
     message: str = ""
     statistics: Mapping[str, float] = field(default_factory=dict)
+    no_packing: NoPacking | None = None
 
     @property
     def gap(self) -> float:
@@ -117,6 +121,8 @@ class SearchState:
         is left was too short for the next step.
     message
         What the user must know of the search; empty if nothing.
+    no_packing
+        Why there is no packing, where the placer knows more than that it found none.
     """
 
     problem: PackingProblem
@@ -134,6 +140,7 @@ class SearchState:
     limited: bool = False
     message: str = ""
     statistics: dict[str, float] = field(default_factory=dict)
+    no_packing: NoPacking | None = None
 
     @property
     def left_s(self) -> float:
@@ -192,7 +199,7 @@ class SearchState:
         """A run on the same problem with less time, that starts from what is known here."""
         return replace(
             self, deadline=self.deadline.within(seconds), on_incumbent=None,
-            infeasible=False, limited=False, message="", statistics={},
+            infeasible=False, limited=False, message="", statistics={}, no_packing=None,
         )  # fmt: skip
 
 
