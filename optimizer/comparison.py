@@ -35,6 +35,7 @@ from scenarios import (
     Scenario,
     ScenarioError,
     Stopped,
+    criterion_in_words,
     noticed,
     spreadsheet_cell,
 )
@@ -88,7 +89,8 @@ class Comparison:
         parts: list[Part] = []
         for _, group in groupby(self.results, key=lambda result: result.scenario):
             results = list(group)
-            parts += [_overview(results), WORST_TTFT, *queue_note(results), ""]
+            criterion = criterion_in_words(results[0].scenario)
+            parts += [_overview(results), WORST_TTFT, criterion, *queue_note(results), ""]
         parts += preparation_note(self.results)
         for result in self.results:
             parts += ["", *outcome_lines(result), *_gpus(result)]
@@ -279,6 +281,7 @@ def _row(result: Result) -> dict[str, Any]:
     values = zip(result.objectives, result.objective_values, strict=False)
     return {
         "scenario": result.scenario.name,
+        "acceptance": result.acceptance,
         "method": result.method,
         "status": result.status,
         "gpus": result.gpus,

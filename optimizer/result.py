@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, computed_field
 
 from optimizer.no_plan import NoPlan
 from optimizer.result_text import outcome_lines, result_parts
-from scenarios import Placement, Scenario, visible
+from scenarios import Acceptance, Placement, Scenario, visible
 from scenarios.base import PlainDir
 from scenarios.files import RESULT_VERSION
 from scenarios.text.formatting import counted
@@ -87,6 +87,12 @@ class Result(PlainDir, BaseModel):
     def outer_bound(self) -> float | None:
         """The same as ``bound``."""
         return self.bound
+
+    @computed_field(description="By what its GPUs are accepted: sustained or paper.")  # type: ignore[prop-decorator]
+    @property
+    def acceptance(self) -> Acceptance:
+        """By what its GPUs are accepted."""
+        return self.scenario.acceptance
 
     @property
     def accepted(self) -> bool:

@@ -9,7 +9,7 @@ from rich.text import Text
 
 from optimizer.packing.registry import METHODS
 from optimizer.search.objectives import LATENCY_OBJECTIVES
-from scenarios import LatencyLimits, visible
+from scenarios import LatencyLimits, criterion_in_words, visible
 from scenarios.text.formatting import choice, counted
 from scenarios.text.tables import Listing, Part, cell_text, marked
 from twin.gpu_table import QUEUE_S, gpu_table, limits_note, only_device, verdict_word
@@ -17,6 +17,7 @@ from twin.gpu_table import QUEUE_S, gpu_table, limits_note, only_device, verdict
 if TYPE_CHECKING:
     from optimizer.result import Result
     from scenarios import Scenario
+    from twin import GPUVerdict
 
 WORTH_TELLING_S = 2.0
 """Seconds of preparation from which on a summary tells them."""
@@ -53,7 +54,7 @@ def outcome_lines(result: Result) -> list[Text]:
         lines.append(Text(f"{counted(result.gpus, 'GPU')} for {adapters}; {proof}"))
     work = f"; {counted(result.iterations, 'round')}, {counted(result.cuts, 'cut')}"
     took = f", search {result.search_seconds:.1f} s{_STOPPED.get(result.stop_reason, '')}"
-    lines.append(Text.assemble("twin: ", _verdict(result), work, took))
+    lines.append(Text.assemble(f"twin ({result.acceptance}): ", _verdict(result), work, took))
     notes = result.validation.notes if result.validation else []
     return [*lines, *(Text(f"note: {visible(note)}") for note in notes)]
 
@@ -129,6 +130,7 @@ def gpu_parts(result: Result) -> list[Part]:
     levels = result.scenario.service_levels
     return [
         gpu_table(verdicts, result.placement, levels, queueing=not limits_ttft(result.scenario)),
+        criterion_in_words(result.scenario),
         *limits_note(levels),
     ]
 
@@ -151,8 +153,16 @@ def gpu_ranges(result: Result) -> str:
         known = [value for value in values if value is not None]
         parts += [form.format(_range(known))] if known else []
     if verdicts:
-        parts.append(f"worst adapter served {_range([v.worst_served_share for v in verdicts], '{:.1%}')}")
+        parts.append(_least_served(verdicts))
     return f"its {counted(len(result.placement.gpus), 'GPU')}: {', '.join(parts)}"
+
+
+def _least_served(verdicts: Sequence[GPUVerdict]) -> str:
+    """How well the adapters of several GPUs are served, by the criterion's own measure."""
+    figures = [v.sustained for v in verdicts if v.sustained is not None]
+    if figures:
+        return f"late requests {_range([f.late_share or 0.0 for f in figures], '{:.2%}')}"
+    return f"worst adapter served {_range([v.worst_served_share for v in verdicts], '{:.1%}')}"
 
 
 def _range(values: Sequence[float], form: str = "") -> str:

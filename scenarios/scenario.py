@@ -189,14 +189,13 @@ class Scenario(FrozenModel):
 
 
 def criterion_in_words(scenario: Scenario) -> str:
-    """By what a scenario's GPUs are accepted, with its numbers: ``sustained (... )``."""
+    """By what a scenario's GPUs are accepted, with its numbers."""
     levels = scenario.service_levels
     if scenario.acceptance == "paper":
-        return f"paper ({levels.served_share:.4g} of the tokens within {scenario.workload.duration_s:,g} s)"
-    return (
-        f"sustained (at most {levels.late_share:.4g} of the requests wait over {levels.patience_s:g} s, for "
-        f"ever, at {scenario.judged_load:.4g} times the load)"
-    )
+        seconds = scenario.workload.duration_s - scenario.workload.warmup_s
+        return f"paper: {100 * levels.served_share:.4g} % of the tokens served within {seconds:,g} s"
+    late = f"at most {100 * levels.late_share:.4g} % of the requests wait over {levels.patience_s:g} s"
+    return f"sustained: {late}, for ever; figures are at {scenario.judged_load:.4g} times the load"
 
 
 def schema() -> dict[str, Any]:

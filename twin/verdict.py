@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict, computed_field
 
-from scenarios import Placement, ServiceLevelObjectives, visible
+from scenarios import Placement, Scenario, criterion_in_words, visible
 from scenarios.base import PlainDir
 from scenarios.text.tables import render
 from twin.gpu_table import gpu_table, limits_note, only_device
@@ -221,20 +221,20 @@ class ValidationReport(PlainDir, BaseModel):
         named = self.gpus if self.accepted else self.rejected
         return f"{'accepted' if self.accepted else 'REJECTED'}: {len(named)} of {len(self.gpus)} GPUs"
 
-    def summary(
-        self, placement: Placement | None = None, levels: ServiceLevelObjectives | None = None
-    ) -> str:
+    def summary(self, placement: Placement | None = None, scenario: Scenario | None = None) -> str:
         """The verdict, the figures of every GPU, and why GPUs are rejected, as text.
 
         Parameters
         ----------
         placement
             What was judged, whose engines are then shown beside their figures.
-        levels
-            What it was held to; the latencies that they limit are then shown.
+        scenario
+            What it was held to; the criterion, and the latencies that it limits, are then shown.
         """
+        levels = None if scenario is None else scenario.service_levels
+        criterion = [] if scenario is None else [criterion_in_words(scenario)]
         verdict, table = self.headline + only_device(placement), gpu_table(self.gpus, placement, levels)
-        return render(verdict, table, *limits_note(levels), *self._reasons(), *self.notes)
+        return render(verdict, table, *criterion, *limits_note(levels), *self._reasons(), *self.notes)
 
     def _reasons(self) -> list[str]:
         return [f"GPU {v.gpu}: {visible(reason)}" for v in self.rejected for reason in v.reasons]

@@ -73,7 +73,7 @@ def validate_command(
     with progress_shown(not quiet) as progress:
         report = twin.validate(chosen, placed, growth=growth, workers=workers, progress=progress)
     code = EXIT_SOLVED if report.accepted else EXIT_FAILURE
-    answer = report.summary(placed, chosen.service_levels)
+    answer = report.summary(placed, chosen)
     deliver([answer], text_output(json, report.to_json), code=code)
 
 
@@ -128,9 +128,12 @@ def simulate_command(
         )
         verdict = _verdict(chosen, load, result)
         progress("simulating one GPU", 1, 1)
-    said = "in this run" if chosen.acceptance == "paper" else f"by {criterion_in_words(chosen)}"
+    said = "in this run" if chosen.acceptance == "paper" else "by longer runs of its own"
     title = f"{chosen.name}, one {device.name}: {'accepted' if verdict.accepted else 'REJECTED'} {said}"
-    deliver(["\n".join([title, *verdict.reasons, ""]), result.summary], text_output(json, result.to_json))
+    deliver(
+        ["\n".join([title, criterion_in_words(chosen), *verdict.reasons, ""]), result.summary],
+        text_output(json, result.to_json),
+    )
 
 
 def _verdict(chosen: Scenario, load: GPULoad, result: SimulationResult) -> GPUVerdict:
