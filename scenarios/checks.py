@@ -25,7 +25,8 @@ def across(
     adapters
         Entries with their index in the scenario; some may be missing.
     workload, engine, levels
-        Parts of the scenario; None where the part itself is wrong, which leaves out its checks.
+        Parts of the scenario; None where the part itself is wrong, or its criterion looks at no served share,
+        which leaves out its checks.
     """
     entries = list(adapters)
     yield from _few_and_distinct(entries)

@@ -115,7 +115,8 @@ class Scenario(FrozenModel):
     def findings(self) -> Iterator[Finding]:
         """Yield every inconsistency between the scenario's parts."""
         yield from foreign_findings(self.stated(), self.acceptance)
-        yield from checks.across(enumerate(self.adapters), self.workload, self.engine, self.service_levels)
+        levels = self.service_levels if self.acceptance == "paper" else None
+        yield from checks.across(enumerate(self.adapters), self.workload, self.engine, levels)
         names = [device.name for device in self.devices]
         yield from checks.distinct("devices", names, ("name",), _DISTINCT_DEVICES)
         yield from checks.distinct("objective", self.objective)

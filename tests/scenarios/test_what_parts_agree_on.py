@@ -115,18 +115,19 @@ def test_missing_lengths_are_told_with_what_else_is_wrong_and_with_their_line() 
 
 
 def test_an_entrys_served_share_below_the_scenarios_is_refused() -> None:
-    said = refused("adapters[1].service_levels={served_share: 0.8}")
+    said = refused("acceptance=paper", "adapters[1].service_levels={served_share: 0.8}")
     assert (
         "adapters[1].service_levels.served_share is 0.8, below service_levels.adapter_served_share 0.9"
         in said
     )
     assert "raise it, or lower adapter_served_share" in said
     lower = "service_levels={adapter_served_share: 0.8}"
-    scenarios.loads(TEXT, ["adapters[1].service_levels={served_share: 0.8}", lower])
-    scenarios.loads(TEXT, ["adapters[1].service_levels={served_share: 0.99}"])
+    scenarios.loads(TEXT, ["acceptance=paper", "adapters[1].service_levels={served_share: 0.8}", lower])
+    scenarios.loads(TEXT, ["acceptance=paper", "adapters[1].service_levels={served_share: 0.99}"])
 
 
 def test_what_the_parts_disagree_on_is_told_with_what_else_is_wrong() -> None:
+    own = "adapters[1].service_levels={served_share: 0.8}"
     with pytest.raises(ScenarioError) as error:
-        scenarios.loads(TEXT, ["adapters[0].rank=7", "adapters[1].service_levels={served_share: 0.8}"])
+        scenarios.loads(TEXT, ["acceptance=paper", "adapters[0].rank=7", own])
     assert len(error.value.problems) == 2
