@@ -17,6 +17,14 @@ class Command(TyperCommand):
         """Names of the options and arguments, without the braces of required ones."""
         return [piece.replace("{", "").replace("}", "") for piece in super().collect_usage_pieces(ctx)]
 
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Parse what was typed; a value that an option cannot take is refused in our words."""
+        try:
+            return super().parse_args(ctx, args)
+        except typer.BadParameter as error:
+            _reword(error)
+            raise
+
     def get_params(self, ctx: Any) -> list[Any]:
         """Options and arguments; flags and arguments show no type."""
         return _without_types(super().get_params(ctx))
@@ -37,6 +45,16 @@ def _without_types(params: list[Any]) -> list[Any]:
         if param.param_type_name == "argument":
             param.display_type_rich = _no_type
     return params
+
+
+def _reword(error: typer.BadParameter) -> None:
+    """Put what pydantic says of an option's value into words; older versions of typer do so themselves."""
+    from pydantic import ValidationError
+
+    from scenarios.reading.error_messages import about_value
+
+    if isinstance(error.__cause__, ValidationError):
+        error.message = about_value(error.__cause__.errors(include_url=False)[0])
 
 
 def _no_type(ctx: Any) -> None:

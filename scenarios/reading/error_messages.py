@@ -13,7 +13,7 @@ from pydantic_core import ErrorDetails
 from scenarios.errors import Problem
 from scenarios.reading.findings import FINDING, Finding, Loc, is_tag
 from scenarios.reading.yaml_reader import FILE, path_text, walk
-from scenarios.text.formatting import bracketed, choice, nearest, shown, suggestion
+from scenarios.text.formatting import bracketed, choice, nearest, shortened, shown, suggestion
 
 _REMEDIES = {
     "int_type": "give a whole number",
@@ -78,6 +78,12 @@ def finding_problem(finding: Finding, model: type[BaseModel], root: object) -> P
     steps = [key for key, *_ in walk(root, loc)]
     missing = str(last) if is_field and (not steps or steps[-1] != last) else None
     return located(loc, finding.message, finding.remedy, root, missing)
+
+
+def about_value(error: ErrorDetails) -> str:
+    """Put an error of one value that was typed into words: ``"1m"; give a number``."""
+    _, remedy = _in_words(error["type"], error["input"], error.get("ctx", {}))
+    return f'"{shortened(str(error["input"]))}"; {remedy}'
 
 
 def located(loc: Loc, message: str, remedy: str, root: object, missing: str | int | None = None) -> Problem:

@@ -11,6 +11,10 @@ LONGEST = 60
 """Most characters of a value that a message shows."""
 
 
+LEAST_STEM = 3
+"""Fewest characters of a word by which a longer one is known: ``zipf`` for ``zipf_total``."""
+
+
 def shown(value: object) -> str:
     """Return a value as a message shows it: short, and with its kind where that is not plain."""
     if value is None:
@@ -70,6 +74,9 @@ def nearest(word: str, known: Iterable[str]) -> str | None:
     by_lower = {name.lower(): name for name in known}
     plain = word.lower().replace("-", "_")
     close = difflib.get_close_matches(plain, by_lower, n=1, cutoff=0.6)
+    begun = [name for name in by_lower if len(plain) >= LEAST_STEM and name.startswith(f"{plain}_")]
+    if not close and len(begun) == 1:
+        close = begun
     return by_lower[close[0]] if close else None
 
 
