@@ -17,6 +17,7 @@ from optimizer.cli.options import (
     SeedOption,
     SetOption,
     WorkersOption,
+    load_twin,
     params_in,
     scenario_in,
 )
@@ -62,6 +63,7 @@ def validate_command(
     scenarios.check_placement(placed, chosen, str(placement))
     check_outputs({"--json": json}, (*sources(scenario, chosen), placement))
     with progress_shown(not quiet) as progress:
+        load_twin(workers, progress)
         report = twin.validate(chosen, placed, workers=workers, progress=progress)
     code = EXIT_SOLVED if report.accepted else EXIT_FAILURE
     answer = report.summary(placed, chosen.service_levels)
@@ -104,6 +106,7 @@ def simulate_command(
     check_outputs({"--json": json}, sources(scenario, chosen))
     device, load = chosen.devices[0], twin.GPULoad.from_classes(chosen.classes)
     with progress_shown(not quiet) as progress:
+        load_twin(1, progress)
         progress("simulating one GPU", 0, 1)
         result = twin.simulate(
             load,
@@ -118,7 +121,7 @@ def simulate_command(
         progress("simulating one GPU", 1, 1)
     verdict = verdict_on(load, [replication_of(result, load)], chosen.service_levels)
     title = f"{chosen.name}, one {device.name}: {'accepted' if verdict.accepted else 'REJECTED'} in this run"
-    deliver(["\n".join([title, *verdict.reasons, ""]), result.summary], text_output(json, result.to_json))
+    deliver([[title, *verdict.reasons], lambda: ["", result.summary()]], text_output(json, result.to_json))
 
 
 def replay_command(
@@ -140,6 +143,7 @@ def replay_command(
     from optimizer.cli.progress_display import progress_shown
 
     with progress_shown(not quiet) as progress:
+        load_twin(1, progress)
         replayed = twin.replay_files(files, out, progress=progress)
     code = EXIT_FAILURE if any(schedule.difference for schedule in replayed) else EXIT_SOLVED
     deliver(["\n".join(map(str, replayed))], code=code)
@@ -183,6 +187,7 @@ def calibrate_command(
     tuned = params_in(params, twin.CalibrationParams)
     check_outputs({"--out": out}, [*folder.glob("*"), start, params])
     with progress_shown(not quiet) as progress:
+        load_twin(workers, progress)
         profile, quality = twin.calibrate(
             folder,
             model,
@@ -229,6 +234,7 @@ def fidelity_command(
     tuned = params_in(params, twin.CalibrationParams).fidelity  # the file may be that of `calibrate`
     check_outputs({"--out": out}, [runs, profile, params])
     with progress_shown(not quiet) as progress:
+        load_twin(workers, progress)
         result = twin.fidelity(
             runs, profile, device=device, seed=seed, workers=workers, progress=progress, params=tuned
         )

@@ -15,6 +15,7 @@ from optimizer.cli.options import (
     ScenarioArgument,
     SetOption,
     WorkersOption,
+    load_twin,
     params_in,
     scenario_in,
 )
@@ -103,6 +104,7 @@ def fit_command(
         note(f"lorapack: {no_option(space)}")
         raise typer.Exit(EXIT_INFEASIBLE)
     with progress_shown(not quiet) as progress:
+        load_twin(workers, progress)
         dataset = learn.sample(space, PLAN, params=learning, workers=workers, progress=progress)
         regions = learn.linearize(dataset, space, params=learning, command="lorapack fit")
         text = (

@@ -37,7 +37,7 @@ def list_command(json: JsonOption = None) -> None:
         rows.append((shipped.name, scenario.model, scenario.n_adapters, round(load, 1), scenario.description))
     columns = ("name", "model", "adapters", "requests_per_s", "description")
     columns_shown = ("name", Column("model", 2), ">adapters", Column(">req/s", 1), "what it shows")
-    text = render(table(columns_shown, rows))
+    text = render(table(columns_shown, [(*row[:2], f"{row[2]:,}", *row[3:]) for row in rows]))
     values = [dict(zip(columns, row, strict=True)) for row in rows]
     deliver([text], text_output(json, lambda: json_module.dumps(values, indent=2)))
 
