@@ -30,11 +30,11 @@ FixedSeedOption = Annotated[
 
 def add_to(app: typer.Typer) -> None:
     """Register the commands."""
-    register(app, "validate", validate_command)
-    register(app, "simulate", simulate_command)
-    register(app, "replay", replay_command)
-    register(app, "calibrate", calibrate_command)
-    register(app, "fidelity", fidelity_command)
+    register(app, "validate", validate_command, "mixed_ranks plan.yaml --set replications=5")
+    register(app, "simulate", simulate_command, "paper_mixed_32 --max-loras 16")
+    register(app, "replay", replay_command, "schedule.json --out replayed")
+    register(app, "calibrate", calibrate_command, "measured --model llama-3.1-8b-instruct --out profile.json")
+    register(app, "fidelity", fidelity_command, "runs.csv --out predictions.csv")
 
 
 def validate_command(

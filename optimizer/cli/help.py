@@ -61,8 +61,20 @@ def _no_type(ctx: Any) -> None:
     """What stands for an argument's type."""
 
 
-def register(app: typer.Typer, name: str, function: Callable[..., None]) -> None:
-    """Add a command to a group; its help is the function's docstring, paragraph by paragraph."""
+def register(app: typer.Typer, name: str, function: Callable[..., None], example: str = "") -> None:
+    """Add a command to a group; its help is the function's docstring, paragraph by paragraph.
+
+    Parameters
+    ----------
+    app
+        The group.
+    name, function
+        The command.
+    example
+        What may be typed after the command's name; empty: the name alone says all.
+    """
     paragraphs = inspect.cleandoc(function.__doc__ or "").split("\n\n")
     text = "\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs)
-    app.command(name, cls=Command, help=text)(function)
+    group = app.info.name if isinstance(app.info.name, str) else "lorapack"
+    shown = f"Example: {group} {name} {example}" if example else None
+    app.command(name, cls=Command, help=text, epilog=shown)(function)

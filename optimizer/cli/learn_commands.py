@@ -38,7 +38,7 @@ HEADINGS = {
 
 def add_to(app: typer.Typer) -> None:
     """Register the commands."""
-    register(app, "fit", fit_command)
+    register(app, "fit", fit_command, "mixed_ranks --assess --out regions.json")
 
 
 def fit_command(

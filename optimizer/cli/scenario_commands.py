@@ -16,11 +16,16 @@ from optimizer.cli.streams import note, say, say_exactly
 
 def add_to(app: typer.Typer) -> None:
     """Register the commands."""
-    group = typer.Typer(cls=Group, no_args_is_help=True, help="List, show and check scenario files.")
-    register(group, "list", list_command)
-    register(group, "show", show_command)
-    register(group, "check", check_command)
-    register(group, "schema", schema_command)
+    group = typer.Typer(
+        name="lorapack scenarios",
+        cls=Group,
+        no_args_is_help=True,
+        help="List, show and check scenario files.",
+    )
+    register(group, "list", list_command, "--json -")
+    register(group, "show", show_command, "mixed_ranks > mine.yaml")
+    register(group, "check", check_command, "fleet.yaml --set replications=5")
+    register(group, "schema", schema_command, "result")
     app.add_typer(group, name="scenarios")
 
 
@@ -45,8 +50,7 @@ def list_command(json: JsonOption = None) -> None:
 def show_command(scenario: ScenarioArgument, set_: SetOption = None, json: JsonOption = None) -> None:
     """Show a scenario with every default filled in, and its classes of identical adapters.
 
-    What is null is not set. The classes are comments, so that the whole answer is a scenario file again:
-    lorapack scenarios show mixed_ranks > mine.yaml
+    What is null is not set. The classes are comments, so that the whole answer is a scenario file again.
     """
     import scenarios
     from scenarios import sources

@@ -59,8 +59,18 @@ GapLimitOption = Annotated[
 
 def add_to(app: typer.Typer) -> None:
     """Register the commands."""
-    register(app, "solve", noticing_signals(solve_command))
-    register(app, "compare", noticing_signals(compare_command))
+    register(
+        app,
+        "solve",
+        noticing_signals(solve_command),
+        "mixed_ranks --objective gpus,latency --placement plan.yaml",
+    )
+    register(
+        app,
+        "compare",
+        noticing_signals(compare_command),
+        "mixed_ranks --methods greedy,bfd,exact --csv table.csv",
+    )
     register(app, "methods", methods_command)
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from typer.main import get_command
@@ -42,3 +44,23 @@ def test_flags_mean_the_same_everywhere() -> None:
             for flag in shared & set(param.opts):
                 told[flag].add(param.help)
     assert all(len(texts) == 1 for texts in told.values()), told
+
+
+@pytest.mark.parametrize(
+    "given", [line for line in command_lines() if line and line != ["scenarios"]], ids=" ".join
+)
+def test_help_has_an_example_that_the_command_takes(
+    given: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    command = get_command(app)
+    for name in given:
+        command = command.commands[name]  # type: ignore[attr-defined]
+    if command.epilog is None:
+        assert given == ["methods"]
+        return
+    start, typed = command.epilog.split(" lorapack ")
+    assert start == "Example:"
+    words = shlex.split(typed.split(" > ")[0])
+    assert words[: len(given)] == given
+    command.make_context("lorapack", words[len(given) :])
