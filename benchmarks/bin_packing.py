@@ -77,10 +77,16 @@ def groups(only: str, per_group: int) -> Iterator[tuple[str, list[Instance]]]:
 
 def main() -> None:
     """Print the table."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--only", default="", help="groups whose name contains this")
-    parser.add_argument("--per-group", type=int, default=20, help="instances of each family and size")
-    parser.add_argument("--limit", type=float, default=30.0, help="seconds per instance")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--only", default="", help="groups whose name contains this (default: all)")
+    parser.add_argument(
+        "--per-group", type=int, default=20, help="instances of each family and size (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--limit", type=float, default=30.0, help="seconds per instance (default: %(default)s)"
+    )
     given = parser.parse_args()
     pack(PackingProblem.bin_packing([6, 5, 4, 4, 3, 3.5], 10), "exact")
     print(f"{'group':<15}{'instances':>10}{'closed':>8}{'one off':>8}{'mean s':>8}{'most s':>8}")

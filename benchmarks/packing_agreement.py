@@ -48,9 +48,16 @@ def verdict(problem: PackingProblem, method: str, best: float) -> str:
 
 def main() -> None:
     """Print a table of verdicts, and every disagreement."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--instances", type=int, default=500)
-    parser.add_argument("--first-seed", type=int, default=0)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--instances", type=int, default=500, help="how many problems (default: %(default)s)")
+    parser.add_argument(
+        "--first-seed",
+        type=int,
+        default=0,
+        help="seed of the first one; the others follow (default: %(default)s)",
+    )
     given = parser.parse_args()
     tools = runpy.run_path(str(CONFTEST))
     exact = [m for m in methods().values() if m.exact]

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -82,7 +82,7 @@ def measure(case: tuple[str, str, int, str], arguments: argparse.Namespace) -> d
 def report(rows: pd.DataFrame, methods: list[str]) -> str:
     """GPUs per workload, and what the exact placer saves against each greedy."""
     wide = rows.pivot_table(index=["model", "set", "adapters"], columns="method", values="gpus")
-    wide = wide.reindex(columns=list(METHODS))
+    wide = wide.reindex(columns=list(dict.fromkeys((*methods, *METHODS))))
     accepted = rows.pivot_table(index=["model", "set", "adapters"], columns="method", values="accepted")
     greedy = [m for m in methods if m != "exact" and wide[m].notna().any()]
     lines = []
@@ -121,25 +121,44 @@ def report(rows: pd.DataFrame, methods: list[str]) -> str:
     return render(*parts)  # type: ignore[arg-type]  # text and tables
 
 
+def several(known: Sequence[object]) -> Callable[[str], list[object]]:
+    """What reads names that commas separate, each one of those that are known."""
+    by_name = {str(one): one for one in known}
+
+    def read(text: str) -> list[object]:
+        unknown = [name for name in text.split(",") if name not in by_name]
+        if unknown:
+            raise argparse.ArgumentTypeError(f"{', '.join(unknown)} unknown; known: {', '.join(by_name)}")
+        return [by_name[name] for name in text.split(",")]
+
+    return read
+
+
 def parse() -> argparse.Namespace:
     """Arguments of the command."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-
-    def several(known: object) -> object:
-        def split(text: str) -> list[object]:
-            kind = int if known is COUNTS else str
-            return [kind(part) for part in text.split(",")]
-
-        return split
-
-    parser.add_argument("--sets", type=several(RATES), default=list(RATES))  # type: ignore[arg-type]
-    parser.add_argument("--models", type=several(TEMPLATES), default=list(TEMPLATES))  # type: ignore[arg-type]
-    parser.add_argument("--counts", type=several(COUNTS), default=list(COUNTS))  # type: ignore[arg-type]
-    parser.add_argument("--methods", type=several(METHODS), default=list(METHODS))  # type: ignore[arg-type]
-    parser.add_argument("--time-limit", type=float, default=120.0, help="seconds per plan")
-    parser.add_argument("--replications", type=int, default=3)
-    parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("--csv", type=Path, help="write rows here as they come, and go on from it")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    placers = [method.name for method in optimizer.methods().values() if "price" in method.objectives]
+    for option, known, default in (
+        ("--sets", tuple(RATES), tuple(RATES)),
+        ("--models", tuple(TEMPLATES), tuple(TEMPLATES)),
+        ("--counts", COUNTS, COUNTS),
+        ("--methods", (*placers, *optimizer.BASELINES), METHODS),
+    ):
+        names = ",".join(map(str, default))
+        text = f"separated by commas, of {', '.join(map(str, known))} (default: {names})"
+        parser.add_argument(option, type=several(known), default=list(default), metavar="A,B", help=text)
+    parser.add_argument(
+        "--time-limit", type=float, default=120.0, help="seconds of search per plan (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--replications", type=int, default=3, help="twin runs per verdict (default: %(default)s)"
+    )
+    parser.add_argument("--workers", type=int, default=2, help="processes (default: %(default)s)")
+    parser.add_argument(
+        "--csv", type=Path, help="write rows here as they come, and go on from it (default: none)"
+    )
     return parser.parse_args()
 
 

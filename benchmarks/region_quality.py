@@ -48,11 +48,19 @@ FILLS = 80
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--scenario", action="append", help=f"default: {', '.join(SCENARIOS)}")
-    parser.add_argument("--compositions", type=int, default=320, help="mixes of the test design")
-    parser.add_argument("--keep", type=Path, help="folder that keeps the test's twin runs for another time")
-    parser.add_argument("--measured", type=Path, help="table of measured serving runs")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--scenario", action="append", help=f"shipped scenario, repeatable (default: {', '.join(SCENARIOS)})"
+    )
+    parser.add_argument(
+        "--compositions", type=int, default=320, help="mixes of the test design (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--keep", type=Path, help="folder that keeps the test's twin runs for another time (default: none)"
+    )
+    parser.add_argument("--measured", type=Path, help="table of measured serving runs (default: none)")
     given = parser.parse_args()
     if given.measured is not None:
         read_results(given.measured)  # what is wrong with it is said before the work
