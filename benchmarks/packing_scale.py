@@ -7,6 +7,9 @@ paper's rates scaled up with distinct rates: so many adapters in so many classes
 rates log-uniform over the paper's mixed or high range. Two workers. "wall" and "cpu" are the seconds of
 `optimizer.pack` alone, after one small call that compiles; "prepared" is the work before it. "greedy-fill"
 is the paper's greedy tested at every adapter, "bfd" best-fit decreasing.
+
+Takes up to an hour, as "exact" may use its time limit (ten seconds to ten minutes, by the number of
+adapters) for every row; with --only mixed_ranks some seconds.
 """
 
 from __future__ import annotations

@@ -9,6 +9,8 @@ boundary of one and the same mix differs between seeds, which no row can know; a
 are filled with the scenario's own adapters until the inner region holds no further one, as the placers fill
 them. With a table of measured runs, and where arrivals are Poisson as theirs, surrogates, twin and regions
 are held to it as well.
+
+Takes several minutes per scenario: the twin is sampled for the regions, and again for the test.
 """
 
 from __future__ import annotations

@@ -142,6 +142,8 @@ def _problem(detail: ErrorDetails, model: type[BaseModel], root: object) -> Prob
         remove = "" if info is not None and info.is_required() else " or remove the key"
         return located(loc, "is empty", f"give it a value{remove}{about}", root)
     message, remedy = _in_words(kind, value, context)
+    if kind in ("model_type", "model_attributes_type"):
+        remedy = f"give a mapping with the keys {choice(_keys(forms), 'and')}"
     return located(loc, message, remedy + about, root)
 
 
@@ -196,7 +198,9 @@ def _known_keys(key: str, parents: Iterable[_Form], *, is_bare: bool) -> str:
     keys = f"the keys are {choice(known, 'and')}"
     if close := suggestion(key, known):
         return f"{close} {keys}" if len(known) <= FEW_KEYS else close
-    return f"{'write lists in brackets, as [8, 16], or remove it' if is_bare else 'remove it'}; {keys}"
+    point = " and decimals with a point" if key.isdigit() else ""
+    remedy = f"write lists in brackets, as [8, 16],{point} or remove it" if is_bare else "remove it"
+    return f"{remedy}; {keys}"
 
 
 def _keys(forms: Iterable[_Form]) -> list[str]:

@@ -73,10 +73,10 @@ def nearest(word: str, known: Iterable[str]) -> str | None:
         return None
     by_lower = {name.lower(): name for name in known}
     plain = word.lower().replace("-", "_")
-    close = difflib.get_close_matches(plain, by_lower, n=1, cutoff=0.6)
     begun = [name for name in by_lower if len(plain) >= LEAST_STEM and name.startswith(f"{plain}_")]
-    if not close and len(begun) == 1:
-        close = begun
+    if len(begun) == 1:
+        return by_lower[begun[0]]
+    close = difflib.get_close_matches(plain, by_lower, n=1, cutoff=0.6)
     return by_lower[close[0]] if close else None
 
 

@@ -364,7 +364,7 @@ DAMAGED: dict[str, tuple[Damage, list[str], bool]] = {
     "rates with commas": (changed("rate: 0.5", "rate: '1,2'"), ['is the text "1,2"; write [1, 2] ('], True),
     "ranks without brackets": (
         changed("rank: 8", "rank: 8, 16"),
-        ["adapters[0].16 is not a key that exists here; write lists in brackets, as [8, 16], or remove it"],
+        ["adapters[0].16 is not a key that exists here; write lists in brackets, as [8, 16], and"],
         True,
     ),
     "one item for a list": (

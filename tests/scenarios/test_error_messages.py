@@ -69,6 +69,7 @@ def test_choices_are_those_of_the_model(values: dict[str, object], expected: str
         ("{zipf_totl: 6}", "adapters[0].rate.zipf_totl is not a key that exists here; did you mean"),
         ("{exponent: 1}", "adapters[0].rate.zipf_total is missing; add it"),
         ("{one: 1, zipf_total: 6}", "adapters[0].rate.one is not a key that exists here; remove it"),
+        ("1,5", "adapters[0].5 is not a key that exists here; write lists in brackets, as [8, 16], and dec"),
         ("[1, x]", 'adapters[0].rate[1] is the text "x"; give a number'),
     ],
 )
@@ -88,13 +89,20 @@ def test_the_path_of_a_wrong_rate_is_that_of_the_file(rate: str, expected: str) 
     [
         ("zipf", "zipf_total"),
         ("ttf", None),  # two begin with it, and none is near
-        ("price", "price_per_hour"),
+        ("price", "price_per_hour"),  # though it is nearer to profile
         ("pr", None),
         ("exponnt", "exponent"),
     ],
 )
 def test_the_beginning_of_one_word_only_is_a_near_miss(word: str, meant: str | None) -> None:
-    known = ["zipf_total", "exponent", "price_per_hour", "ttf_one_long_name", "ttf_other_long_name"]
+    known = [
+        "zipf_total",
+        "profile",
+        "exponent",
+        "price_per_hour",
+        "ttf_one_long_name",
+        "ttf_other_long_name",
+    ]
     assert nearest(word, known) == meant
 
 
