@@ -8,6 +8,9 @@ Falkenauer 1996), and sets 1 to 3 of Scholl, Klein and Jürgens (1997): set 1 wi
 to 100 and capacity 100, 120 or 150; set 2 with mean sizes of a third to a ninth of 1,000, varied by 20,
 50 or 90 %; set 3 with sizes 20,000-35,000 and capacity 100,000. `optimizer.pack` with the method "exact"
 on one worker. "closed" is proven optimal; "wall" is the mean and the largest of seconds.
+
+Takes minutes: at most 30 seconds for each of 340 instances, and for most of them far less; with --per-group 2
+some seconds.
 """
 
 from __future__ import annotations
