@@ -147,7 +147,6 @@ def test_benchmarks_say_what_they_take_and_how_long(
     text = capsys.readouterr().out
     usage, description = re.split(r"\n\n", text, maxsplit=1)
     assert re.search(r"^Takes .*(second|minute|hour)", description, flags=re.MULTILINE), "how long it takes"
-    optional = set(re.findall(r"\[(--\w[\w-]*) ", usage))
-    for option in optional:
-        line = next(line for line in text.splitlines() if line.strip().startswith(f"{option} "))
-        assert "(default: " in line, line
+    told = {text.split()[0]: text for text in re.split(r"\n  (?=-)", text)[1:]}
+    for option in set(re.findall(r"\[(--\w[\w-]*) ", usage)):
+        assert "(default: " in " ".join(told[option].split()), told[option]
