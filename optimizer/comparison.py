@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
+from rich.text import Text
 
 import twin
 from optimizer.arguments import check_arguments, unsuited
@@ -100,8 +101,7 @@ class Comparison:
             for result in self.results:
                 parts += ["", *outcome_lines(result), *_gpus(result)]
             return parts
-        short = [r for r in self.results if not r.accepted or r.stop_reason in CUT_SHORT]
-        return [*parts, "", *(outcome_lines(result)[0] for result in short), "", PLANS_NOTE]
+        return [*parts, "", *(line for result in self.results for line in _in_short(result)), "", PLANS_NOTE]
 
     def summary(self, plans: bool | None = None) -> str:
         """A table per scenario, and under them the plans GPU by GPU, or what keeps a method from its best.
@@ -282,6 +282,14 @@ def _gpus(result: Result) -> list[Part]:
     if result.gpus is None or result.gpus <= MOST_SHOWN:
         return [*gpu_parts(result), *rejections(result)]
     return [gpu_ranges(result), "each of them: `lorapack solve`, or --json"]
+
+
+def _in_short(result: Result) -> list[Text]:
+    """What is to be known of a result that is not shown; nothing where all is well."""
+    first, *further = outcome_lines(result)
+    notes = [line for line in further if line.plain.startswith("note: ")]
+    well = result.accepted and result.stop_reason not in CUT_SHORT and not notes
+    return [] if well else [first, *notes]
 
 
 def _row(result: Result) -> dict[str, Any]:

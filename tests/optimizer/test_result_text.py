@@ -310,7 +310,12 @@ def test_many_plans_are_shown_on_request_and_what_went_wrong_always() -> None:
     few, many = Comparison((made(), rejected())), Comparison((made(), rejected(), planless(), stopped))
     assert few.summary() == few.summary(plans=True)
     assert "GPU 1 rejected" in few.summary()
+    cut = verdict(0, itl_ms=20.0, ttft_ms=30.0).model_copy(update={"cut_requests": 5})
+    noted = made(method="bfd", validation=ValidationReport(gpus=(cut,), distinct=1))
+    many = Comparison((*many.results, noted))
     text = many.summary()
+    assert "bfd: optimal" in text
+    assert text.count("note: 5 simulated") == 1
     assert "GPU 1 rejected" in many.summary(plans=True)
     assert "GPU 1 rejected" not in text
     assert "exact: optimal" not in text
