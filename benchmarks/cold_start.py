@@ -4,6 +4,8 @@
 
 Wall-clock seconds of whole processes: the first with an empty cache of numba, the others with what it
 left there. Without arguments: ``compare mixed_ranks``.
+
+Takes about a minute of processor time: the command once compiling and three times not.
 """
 
 from __future__ import annotations
@@ -36,7 +38,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("command", nargs=argparse.REMAINDER, help="of lorapack, with its arguments")
+    parser.add_argument(
+        "command",
+        nargs=argparse.REMAINDER,
+        help="of lorapack, with its arguments (default: compare mixed_ranks --quiet)",
+    )
     command = parser.parse_args().command or ["compare", "mixed_ranks", "--quiet"]
     with tempfile.TemporaryDirectory() as cache:
         cold = seconds(command, cache)

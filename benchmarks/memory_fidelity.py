@@ -3,6 +3,8 @@
     python benchmarks/memory_fidelity.py --measurements FOLDER
 
 The folder holds the tables memory_probes.csv, memory_observations.csv and serving_runs.csv.
+
+Takes some seconds.
 """
 
 from __future__ import annotations

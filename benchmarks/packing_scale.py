@@ -7,6 +7,9 @@ paper's rates scaled up with distinct rates: so many adapters in so many classes
 rates log-uniform over the paper's mixed or high range. Two workers. "wall" and "cpu" are the seconds of
 `optimizer.pack` alone, after one small call that compiles; "prepared" is the work before it. "greedy-fill"
 is the paper's greedy tested at every adapter, "bfd" best-fit decreasing.
+
+Takes up to an hour, as "exact" may use its time limit (ten seconds to ten minutes, by the number of
+adapters) for every row; with --only mixed_ranks some seconds.
 """
 
 from __future__ import annotations
@@ -18,6 +21,7 @@ from pathlib import Path
 
 import numpy as np
 
+import optimizer
 import scenarios
 from optimizer.packing import pack
 from optimizer.packing.model.problem import PackingProblem
@@ -86,9 +90,14 @@ def report(name: str, problem: PackingProblem, method: str, limit_s: float) -> N
 
 def main() -> None:
     """Print the table."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--only", default="", help="rows whose name contains this")
-    parser.add_argument("--methods", nargs="+", default=["greedy-fill", "bfd", "exact"], metavar="METHOD")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--only", default="", help="rows whose name contains this (default: all)")
+    placers = [method.name for method in optimizer.methods().values() if "price" in method.objectives]
+    default = ["greedy-fill", "bfd", "exact"]
+    text = f"of {', '.join(placers)} (default: {' '.join(default)})"
+    parser.add_argument("--methods", nargs="+", default=default, choices=placers, metavar="METHOD", help=text)
     given = parser.parse_args()
     pack(PackingProblem.bin_packing([6, 5, 4, 4, 3, 3.5], 10), "exact")
     print(f"{'problem':45} method        items    price      bound      gap    wall     cpu  status")

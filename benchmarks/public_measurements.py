@@ -4,6 +4,8 @@
 
 SOURCE holds the tables extracted from the public logs of the artefacts of arXiv 2508.08343 (vLLM 0.8.5, H100
 64 GB). What they say by names of runs and families, or in the text beside them, becomes columns here.
+
+Takes some seconds.
 """
 
 from __future__ import annotations

@@ -9,6 +9,8 @@ boundary of one and the same mix differs between seeds, which no row can know; a
 are filled with the scenario's own adapters until the inner region holds no further one, as the placers fill
 them. With a table of measured runs, and where arrivals are Poisson as theirs, surrogates, twin and regions
 are held to it as well.
+
+Takes several minutes per scenario: the twin is sampled for the regions, and again for the test.
 """
 
 from __future__ import annotations
@@ -48,11 +50,19 @@ FILLS = 80
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--scenario", action="append", help=f"default: {', '.join(SCENARIOS)}")
-    parser.add_argument("--compositions", type=int, default=320, help="mixes of the test design")
-    parser.add_argument("--keep", type=Path, help="folder that keeps the test's twin runs for another time")
-    parser.add_argument("--measured", type=Path, help="table of measured serving runs")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--scenario", action="append", help=f"shipped scenario, repeatable (default: {', '.join(SCENARIOS)})"
+    )
+    parser.add_argument(
+        "--compositions", type=int, default=320, help="mixes of the test design (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--keep", type=Path, help="folder that keeps the test's twin runs for another time (default: none)"
+    )
+    parser.add_argument("--measured", type=Path, help="table of measured serving runs (default: none)")
     given = parser.parse_args()
     if given.measured is not None:
         read_results(given.measured)  # what is wrong with it is said before the work

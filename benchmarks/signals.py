@@ -1,7 +1,9 @@
 """SIGINT and SIGTERM to `lorapack solve` at random moments, each in a process of its own.
 
 Prints one row per signal and what is wrong with it, if anything: an answer that claims more than the
-uninterrupted search, a traceback, a process that lives on. About a quarter of an hour with the defaults.
+uninterrupted search, a traceback, a process that lives on.
+
+Takes about a quarter of an hour with the defaults.
 """
 
 from __future__ import annotations
@@ -97,10 +99,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--scenario", default="paper_high_1024", help="what is solved (%(default)s)")
-    parser.add_argument("--each", type=int, default=30, help="signals of each kind (%(default)s)")
-    parser.add_argument("--latest", type=float, default=25.0, help="latest moment, seconds (%(default)s)")
-    parser.add_argument("--seed", type=int, default=0, help="of the moments (%(default)s)")
+    parser.add_argument("--scenario", default="paper_high_1024", help="what is solved (default: %(default)s)")
+    parser.add_argument("--each", type=int, default=30, help="signals of each kind (default: %(default)s)")
+    parser.add_argument(
+        "--latest", type=float, default=25.0, help="latest moment, seconds (default: %(default)s)"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="of the moments (default: %(default)s)")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

@@ -7,6 +7,8 @@ One core. Every figure is the best of several runs of the same work in one proce
 compiled loop with everything around it that a run needs (arrays in, records out); drawing the requests has
 a column of its own. The published twin's seconds are its authors' code on the same three workloads on
 the same kind of machine; they are constants here.
+
+Takes a quarter of a minute of processor time, and on a busy machine a minute or two.
 """
 
 from __future__ import annotations

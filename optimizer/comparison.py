@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
+from rich.text import Text
 
 import twin
 from optimizer.arguments import COMPARED, check_arguments, unsuited
@@ -50,6 +51,15 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+FEW_PLANS = 2
+"""Most plans that are shown GPU by GPU unless all are asked for."""
+
+CUT_SHORT = ("time_limit", "interrupted")
+"""Why a search may have ended before its best plan."""
+
+PLANS_NOTE = "GPU by GPU: --plans, or in Python summary(plans=True)"
+"""Where the plans are that a comparison does not show."""
+
 MOST_SHOWN = 16
 """Most GPUs of a plan that a summary lists one by one."""
 
@@ -84,7 +94,7 @@ class Comparison:
         """JSON list of the results, each as `Result.to_json` writes it."""
         return json.dumps([result.model_dump(mode="json") for result in self.results], indent=2)
 
-    def parts(self) -> list[Part]:
+    def parts(self, plans: bool | None = None) -> list[Part]:
         """What `summary` says, in parts that `scenarios.text.tables.render` renders, in colour too."""
         parts: list[Part] = []
         for _, group in groupby(self.results, key=lambda result: result.scenario):
@@ -92,17 +102,25 @@ class Comparison:
             criterion = criterion_in_words(results[0].scenario)
             parts += [_overview(results), WORST_TTFT, criterion, *queue_note(results), ""]
         parts += preparation_note(self.results)
-        for result in self.results:
-            parts += ["", *outcome_lines(result), *_gpus(result)]
-        return parts
+        if len(self.results) <= FEW_PLANS if plans is None else plans:
+            for result in self.results:
+                parts += ["", *outcome_lines(result), *_gpus(result)]
+            return parts
+        return [*parts, "", *(line for result in self.results for line in _in_short(result)), "", PLANS_NOTE]
 
-    def summary(self) -> str:
-        """A table per scenario, and under them the twin's verdict on every GPU of the smaller plans.
+    def summary(self, plans: bool | None = None) -> str:
+        """A table per scenario, and under them the plans GPU by GPU, or what keeps a method from its best.
 
         *starved* counts adapters below their served share, *memory* GPUs that do not start; both are there
         where some plan has one.
+
+        Parameters
+        ----------
+        plans
+            Whether to show every plan; None: where there are no more than two. Of a plan with many GPUs
+            their figures are shown in one sentence.
         """
-        return render(*self.parts())
+        return render(*self.parts(plans))
 
     def plot(self, path: str | Path | None = None, ax: Axes | Sequence[Axes] | None = None) -> Figure:
         """Draw GPUs, bound and mean TTFT per scenario and method.
@@ -272,6 +290,14 @@ def _gpus(result: Result) -> list[Part]:
     if result.gpus is None or result.gpus <= MOST_SHOWN:
         return [*gpu_parts(result), *rejections(result)]
     return [gpu_ranges(result), "each of them: `lorapack solve`, or --json"]
+
+
+def _in_short(result: Result) -> list[Text]:
+    """What is to be known of a result that is not shown; nothing where all is well."""
+    first, *further = outcome_lines(result)
+    notes = [line for line in further if line.plain.startswith("note: ")]
+    well = result.accepted and result.stop_reason not in CUT_SHORT and not notes
+    return [] if well else [first, *notes]
 
 
 def _row(result: Result) -> dict[str, Any]:

@@ -278,7 +278,7 @@ def _draw_latencies(panels: Sequence[Axes], groups: Sequence[tuple[Sequence[Row]
     """A dot for each mean TTFT, on one logarithmic scale; of none where nothing was served."""
     values = [_number(row["ttft_ms"]) for rows, _ in groups for row in rows]
     low, high = min(filter(None, values), default=100.0) / 2, max(values, default=0.0) * 2 or 1000.0
-    steps = (1,) if high / low > 100 else (1, 3)
+    steps = (1,) if high / low > 30 else (1, 3)  # what has room
     ticks = [step * 10.0**k for k in range(-3, 9) for step in steps if low <= step * 10.0**k <= high]
     for axes, (rows, colors) in zip(panels, groups, strict=True):
         for y, (row, color) in enumerate(zip(rows, colors, strict=True)):

@@ -16,6 +16,9 @@ from scenarios.service_levels import AdapterSLO
 MAX_ADAPTERS = 250_000
 """Most adapters in one scenario."""
 
+ONE, SEVERAL, ZIPF = "one value", "several values", "by Zipf's law"
+"""Tags of the forms that a rank or a rate may have; no key is written so, which messages rely on."""
+
 T = TypeVar("T")
 
 Rate = Annotated[float, Field(gt=0, le=100_000)]
@@ -33,23 +36,23 @@ class ZipfRates(FrozenModel):
 def _form(value: object) -> str:
     """Tell how a rank or a rate is written, so that only that form's errors are reported."""
     if isinstance(value, Mapping | ZipfRates):
-        return "zipf"
-    return "several" if isinstance(value, list | tuple) else "one"
+        return ZIPF
+    return SEVERAL if isinstance(value, list | tuple) else ONE
 
 
 def _rank_form(value: object) -> str:
-    return "several" if _form(value) == "several" else "one"
+    return SEVERAL if _form(value) == SEVERAL else ONE
 
 
 _Rates = Annotated[
-    Annotated[Rate, Tag("one")]
-    | Annotated[ZipfRates, Tag("zipf")]
-    | Annotated[tuple[Rate, ...], Field(min_length=1), Tag("several")],
+    Annotated[Rate, Tag(ONE)]
+    | Annotated[ZipfRates, Tag(ZIPF)]
+    | Annotated[tuple[Rate, ...], Field(min_length=1), Tag(SEVERAL)],
     Discriminator(_form),
 ]
 
 _Ranks = Annotated[
-    Annotated[Rank, Tag("one")] | Annotated[tuple[Rank, ...], Field(min_length=1), Tag("several")],
+    Annotated[Rank, Tag(ONE)] | Annotated[tuple[Rank, ...], Field(min_length=1), Tag(SEVERAL)],
     Discriminator(_rank_form),
 ]
 

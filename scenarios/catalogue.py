@@ -15,6 +15,9 @@ FOLDER = Path(__file__).parent
 """Where the shipped scenarios lie."""
 
 
+SUFFIXES = (".yaml", ".yml", ".json")
+"""How names of scenario files end."""
+
 _NOT_SHIPPED = "check its name and folder; `lorapack scenarios list` names the shipped scenarios"
 
 
@@ -51,6 +54,19 @@ def find(path: str | os.PathLike[str]) -> Path:
     names = {name: file for name, file, _ in shipped()}
     if path.stem in names and str(path.parent) in (".", "scenarios") and path.suffix in ("", ".yaml"):
         return names[path.stem]
-    close = nearest(path.stem, names)
-    remedy = f'did you mean the shipped scenario "{close}"?' if close else _NOT_SHIPPED
+    beside, close = _beside(path), nearest(path.stem, names)
+    if beside is not None:
+        remedy = f'did you mean "{beside}"?'
+    else:
+        remedy = f'did you mean the shipped scenario "{close}"?' if close else _NOT_SHIPPED
     raise ScenarioError([Problem(FILE, "does not exist", remedy)], str(path))
+
+
+def _beside(path: Path) -> Path | None:
+    """Return the scenario file in the path's folder whose name comes nearest, if any does."""
+    try:
+        files = [file.name for file in path.parent.iterdir() if file.suffix in SUFFIXES and file.is_file()]
+    except OSError:
+        return None
+    close = nearest(path.name, files)
+    return None if close is None else path.parent / close

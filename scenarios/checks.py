@@ -11,6 +11,9 @@ from scenarios.reading.findings import Finding, Loc
 from scenarios.service_levels import ServiceLevelObjectives
 from scenarios.workload import Workload
 
+LENGTHS = ("prompt", "output")
+"""The keys of an entry's lengths, and of the workload's."""
+
 
 def across(
     adapters: Iterable[tuple[int, Adapter]],
@@ -44,13 +47,14 @@ def across(
         return
     yield from _lengths_fit(("workload",), workload.prompt, workload.output, engine.max_model_len)
     for index, entry in entries:
-        if entry.prompt is not None or entry.output is not None:
+        own = [key for key in LENGTHS if getattr(entry, key) is not None]
+        if own:
             prompt, output = entry.prompt or workload.prompt, entry.output or workload.output
-            yield from _lengths_fit(("adapters", index), prompt, output, engine.max_model_len)
+            yield from _lengths_fit(("adapters", index), prompt, output, engine.max_model_len, own)
 
 
 def _lengths_given(entries: list[tuple[int, Adapter]], workload: Workload) -> Iterator[Finding]:
-    for key in ("prompt", "output"):
+    for key in LENGTHS:
         without = next((index for index, entry in entries if getattr(entry, key) is None), None)
         if getattr(workload, key) is None and without is not None:
             message = f"is missing, and adapters[{without}] has none of its own"
@@ -103,14 +107,18 @@ def _levels_stricter(index: int, entry: Adapter, levels: ServiceLevelObjectives)
         )
 
 
-def _lengths_fit(loc: Loc, prompt: Lengths | None, output: Lengths | None, limit: int) -> Iterator[Finding]:
-    for key, lengths in (("prompt", prompt), ("output", output)):
+def _lengths_fit(
+    loc: Loc, prompt: Lengths | None, output: Lengths | None, limit: int, own: Sequence[str] = LENGTHS
+) -> Iterator[Finding]:
+    """Yield what is too long; of lengths that are not an entry's own, the workload tells."""
+    for key, lengths in zip(LENGTHS, (prompt, output), strict=True):
         if lengths is not None and lengths.mean_tokens >= limit:
-            mean = f"has {lengths.mean_tokens:g} tokens on average"
-            message = f"{mean}, not below engine.max_model_len {limit}"
-            yield Finding((*loc, key), message, "shorten it or raise max_model_len")
+            if key in own:
+                mean = f"has {lengths.mean_tokens:g} tokens on average"
+                message = f"{mean}, not below engine.max_model_len {limit}"
+                yield Finding((*loc, key), message, "shorten it or raise max_model_len")
             return
-    if prompt is not None:
+    if prompt is not None and "prompt" in own:
         yield from _prompts_taken((*loc, "prompt"), prompt, limit)
     if prompt is None or output is None:
         return

@@ -12,14 +12,14 @@ from typing import Final
 from scenarios.acceptance import ACCEPTANCES, Acceptance, foreign_keys, without_foreign
 from scenarios.arguments import several
 from scenarios.catalogue import find
-from scenarios.errors import ScenarioError
+from scenarios.errors import Problem, ScenarioError
 from scenarios.output import write_whole
 from scenarios.placement import Placement, mismatches
 from scenarios.reading import error_messages
 from scenarios.reading.overrides import apply
 from scenarios.reading.parsing import ProfileCheck, model_from, scenario_from
 from scenarios.reading.text_files import text_of
-from scenarios.reading.yaml_reader import parse, path_text
+from scenarios.reading.yaml_reader import FILE, parse, path_text
 from scenarios.reading.yaml_writer import to_yaml
 from scenarios.scenario import Scenario
 from scenarios.text.formatting import shown
@@ -59,7 +59,11 @@ def read(
     """
     file = find(path)
     source = str(path)
-    root = _changed(_parsed(file, source), overrides, source)
+    parsed = _parsed(file, source)
+    if _holds_placement(parsed) and not _holds_scenario(parsed):
+        remedy = "name a scenario; `lorapack validate` takes the placement after it"
+        raise _other_file("holds a placement, no scenario", remedy, source)
+    root = _changed(parsed, overrides, source)
     return _anchored(scenario_from(root, source, profiles), file.parent, root, source)
 
 
@@ -178,6 +182,9 @@ def read_placement(path: str | os.PathLike[str]) -> Placement:
     if isinstance(root, dict) and "placement" in root:
         _check_result_version(root, source)
         root = root["placement"]
+    elif _holds_scenario(root) and not _holds_placement(root):
+        remedy = "name the scenario first, and then the placement that `solve --placement` wrote"
+        raise _other_file("holds a scenario, no placement", remedy, source)
     return model_from(Placement, root, source)
 
 
@@ -229,6 +236,18 @@ def sources(path: str | os.PathLike[str], scenario: Scenario) -> tuple[Path, ...
 
 def _is_json(file: Path) -> bool:
     return file.suffix.lower() == ".json"
+
+
+def _holds_scenario(root: object) -> bool:
+    return isinstance(root, dict) and "adapters" in root
+
+
+def _holds_placement(root: object) -> bool:
+    return isinstance(root, dict) and not root.keys().isdisjoint(("gpus", "placement"))
+
+
+def _other_file(message: str, remedy: str, source: str) -> ScenarioError:
+    return ScenarioError([Problem(FILE, message, remedy)], source)
 
 
 def _parsed(file: Path, source: str) -> object:

@@ -23,6 +23,11 @@ class Params(FrozenModel, validate_default=True):
     in which unit. Defaults are what every figure in the documentation was measured with.
     """
 
+    def __repr__(self) -> str:
+        """As it may be built again: what is at its default is left out, of which there is much."""
+        changed = ", ".join(f"{name}={getattr(self, name)!r}" for name in self.changed())
+        return f"{type(self).__name__}({changed})"
+
     def changed(self) -> dict[str, object]:
         """The parameters that differ from their defaults, nested as in a file; empty if none does."""
         changes: dict[str, object] = {}

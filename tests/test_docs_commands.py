@@ -5,8 +5,8 @@ from __future__ import annotations
 import gzip
 import importlib.util
 import re
+import runpy
 import shlex
-import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -30,6 +30,8 @@ STANDS_FOR = {
     "TARGET": "measured",
 }
 """What a reader puts in for a word in capitals."""
+
+BENCHMARKS = sorted(file.stem for file in (ROOT / "benchmarks").glob("*.py"))
 
 SLOW = ("README.md", "compare.md", "calibration.md", "twin.md", "learn.md")
 """Pages whose commands take more than ten seconds."""
@@ -125,23 +127,26 @@ def test_commands_in_the_text_exist_with_their_flags() -> None:
     assert checked > 15
 
 
-def scripts() -> list[str]:
-    """Benchmarks that the pages name."""
+def test_benchmarks_that_the_pages_name_exist() -> None:
     text = "\n".join(page.read_text(encoding="utf-8") for page in PAGES)
-    named = re.findall(r"python3? (?:-m )?benchmarks[./](\w+)", text)
-    return sorted(set(named))
+    named = set(re.findall(r"python3? (?:-m )?benchmarks[./](\w+)", text))
+    assert named
+    assert named <= set(BENCHMARKS)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", scripts())
-def test_benchmarks_exist_and_say_what_they_do(name: str) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", f"benchmarks.{name}", "--help"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    assert "usage:" in done.stdout
+@pytest.mark.parametrize("name", BENCHMARKS)
+def test_benchmarks_say_what_they_take_and_how_long(
+    name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Every option has its default, unless it is required, and its choices, if they are few."""
+    monkeypatch.setattr(sys, "argv", [f"{name}.py", "--help"])
+    monkeypatch.setenv("COLUMNS", "200")
+    with pytest.raises(SystemExit) as end:
+        runpy.run_path(str(ROOT / "benchmarks" / f"{name}.py"), run_name="__main__")
+    assert end.value.code == 0
+    text = capsys.readouterr().out
+    usage, description = re.split(r"\n\n", text, maxsplit=1)
+    assert re.search(r"^Takes .*(second|minute|hour)", description, flags=re.MULTILINE), "how long it takes"
+    told = {text.split()[0]: text for text in re.split(r"\n  (?=-)", text)[1:]}
+    for option in set(re.findall(r"\[(--\w[\w-]*) ", usage)):
+        assert "(default: " in " ".join(told[option].split()), told[option]

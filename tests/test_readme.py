@@ -14,14 +14,20 @@ ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
+SMALLER = {"mixed_ranks": "paper_mixed_32", "hot-03": "adapter-03", "gpus=5": "gpus=2, time_limit_s=10"}
+"""What stands in the example, and what is run."""
+
+
 def test_the_python_example_runs(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """On a smaller scenario than the README's, so that it takes seconds."""
     monkeypatch.chdir(ROOT)
     (example,) = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
-    example = example.replace("mixed_ranks", "paper_mixed_32").replace("gpus=5", "gpus=2, time_limit_s=10")
+    for shown, smaller in SMALLER.items():
+        example = example.replace(shown, smaller)
     exec(compile(example, "README.md", "exec"), {})
     out = capsys.readouterr().out
     assert "optimal: no plan of the optimistic (outer) region needs fewer GPUs" in " ".join(out.split())
+    assert "adapter-03 runs on GPU 0" in out
 
 
 def test_every_command_of_the_readme_exists() -> None:

@@ -23,7 +23,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
     help="The fewest GPUs for many LoRA adapters, with a proof, and a digital twin of vLLM as judge.",
-    epilog="Start with: lorapack compare scenarios/mixed_ranks.yaml",
+    epilog="Start with: lorapack compare mixed_ranks",
 )
 add_solve_commands(app)
 add_replan_command(app)

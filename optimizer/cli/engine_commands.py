@@ -18,6 +18,7 @@ from optimizer.cli.options import (
     SeedOption,
     SetOption,
     WorkersOption,
+    load_twin,
     params_in,
     scenario_in,
 )
@@ -34,11 +35,11 @@ FixedSeedOption = Annotated[
 
 def add_to(app: typer.Typer) -> None:
     """Register the commands."""
-    register(app, "validate", validate_command)
-    register(app, "simulate", simulate_command)
-    register(app, "replay", replay_command)
-    register(app, "calibrate", calibrate_command)
-    register(app, "fidelity", fidelity_command)
+    register(app, "validate", validate_command, "mixed_ranks plan.yaml --set replications=5")
+    register(app, "simulate", simulate_command, "paper_mixed_32 --max-loras 16")
+    register(app, "replay", replay_command, "schedule.json --out replayed")
+    register(app, "calibrate", calibrate_command, "measured --model llama-3.1-8b-instruct --out profile.json")
+    register(app, "fidelity", fidelity_command, "runs.csv --out predictions.csv")
 
 
 def validate_command(
@@ -71,6 +72,7 @@ def validate_command(
     scenarios.check_placement(placed, chosen, str(placement))
     check_outputs({"--json": json}, (*sources(scenario, chosen), placement))
     with progress_shown(not quiet) as progress:
+        load_twin(workers, progress)
         report = twin.validate(chosen, placed, growth=growth, workers=workers, progress=progress)
     code = EXIT_SOLVED if report.accepted else EXIT_FAILURE
     answer = report.summary(placed, chosen)
@@ -115,6 +117,7 @@ def simulate_command(
     check_outputs({"--json": json}, sources(scenario, chosen))
     device, load = chosen.devices[0], twin.GPULoad.from_classes(chosen.classes)
     with progress_shown(not quiet) as progress:
+        load_twin(1, progress)
         progress("simulating one GPU", 0, 1)
         result = twin.simulate(
             load,
@@ -130,10 +133,8 @@ def simulate_command(
         progress("simulating one GPU", 1, 1)
     said = "in this run" if chosen.acceptance == "paper" else "by longer runs of its own"
     title = f"{chosen.name}, one {device.name}: {'accepted' if verdict.accepted else 'REJECTED'} {said}"
-    deliver(
-        ["\n".join([title, criterion_in_words(chosen), *verdict.reasons, ""]), result.summary],
-        text_output(json, result.to_json),
-    )
+    judged = [title, criterion_in_words(chosen), *verdict.reasons]
+    deliver([judged, lambda: ["", result.summary()]], text_output(json, result.to_json))
 
 
 def _verdict(chosen: Scenario, load: GPULoad, result: SimulationResult) -> GPUVerdict:
@@ -169,6 +170,7 @@ def replay_command(
     from optimizer.cli.progress_display import progress_shown
 
     with progress_shown(not quiet) as progress:
+        load_twin(1, progress)
         replayed = twin.replay_files(files, out, progress=progress)
     code = EXIT_FAILURE if any(schedule.difference for schedule in replayed) else EXIT_SOLVED
     deliver(["\n".join(map(str, replayed))], code=code)
@@ -212,6 +214,7 @@ def calibrate_command(
     tuned = params_in(params, twin.CalibrationParams)
     check_outputs({"--out": out}, [*folder.glob("*"), start, params])
     with progress_shown(not quiet) as progress:
+        load_twin(workers, progress)
         profile, quality = twin.calibrate(
             folder,
             model,
@@ -258,6 +261,7 @@ def fidelity_command(
     tuned = params_in(params, twin.CalibrationParams).fidelity  # the file may be that of `calibrate`
     check_outputs({"--out": out}, [runs, profile, params])
     with progress_shown(not quiet) as progress:
+        load_twin(workers, progress)
         result = twin.fidelity(
             runs, profile, device=device, seed=seed, workers=workers, progress=progress, params=tuned
         )

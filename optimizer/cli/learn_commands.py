@@ -16,6 +16,7 @@ from optimizer.cli.options import (
     ScenarioArgument,
     SetOption,
     WorkersOption,
+    load_twin,
     params_in,
     scenario_in,
 )
@@ -38,7 +39,7 @@ HEADINGS = {
 
 def add_to(app: typer.Typer) -> None:
     """Register the commands."""
-    register(app, "fit", fit_command)
+    register(app, "fit", fit_command, "mixed_ranks --assess --out regions.json")
 
 
 def fit_command(
@@ -104,6 +105,7 @@ def fit_command(
         note(f"lorapack: {no_option(space)}")
         raise typer.Exit(EXIT_INFEASIBLE)
     with progress_shown(not quiet) as progress:
+        load_twin(workers, progress)
         dataset, regions = learn.make_regions(
             space, params=learning, command="lorapack fit", workers=workers, progress=progress
         )

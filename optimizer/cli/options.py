@@ -11,6 +11,7 @@ import typer
 
 if TYPE_CHECKING:
     from scenarios import Params, Scenario
+    from scenarios.stopping.progress import Progress
 
 P = ParamSpec("P")
 G = TypeVar("G", bound="Params")
@@ -78,6 +79,15 @@ def params_in(file: Path | None, kind: type[G]) -> G:
     from scenarios import read_params
 
     return kind() if file is None else read_params(file, kind)
+
+
+def load_twin(workers: int, progress: Progress) -> None:
+    """Compile the twin's loops, once after installation, and say so; or load them."""
+    from optimizer.search.compilation import compile_loops
+    from scenarios import UNLIMITED
+    from twin import shipped_profiles
+
+    compile_loops(shipped_profiles()[0], (), workers, UNLIMITED, progress)
 
 
 def noticing_signals(command: Callable[P, None]) -> Callable[P, None]:

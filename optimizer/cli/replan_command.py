@@ -29,7 +29,12 @@ from optimizer.cli.solve_commands import exit_code
 
 def add_to(app: typer.Typer) -> None:
     """Register the command."""
-    register(app, "replan", noticing_signals(replan_command))
+    register(
+        app,
+        "replan",
+        noticing_signals(replan_command),
+        "mixed_ranks --from plan.yaml --set 'adapters[0].rate=1.2'",
+    )
 
 
 def replan_command(

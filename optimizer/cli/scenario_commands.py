@@ -16,11 +16,16 @@ from optimizer.cli.streams import note, say, say_exactly
 
 def add_to(app: typer.Typer) -> None:
     """Register the commands."""
-    group = typer.Typer(cls=Group, no_args_is_help=True, help="List, show and check scenario files.")
-    register(group, "list", list_command)
-    register(group, "show", show_command)
-    register(group, "check", check_command)
-    register(group, "schema", schema_command)
+    group = typer.Typer(
+        name="lorapack scenarios",
+        cls=Group,
+        no_args_is_help=True,
+        help="List, show and check scenario files.",
+    )
+    register(group, "list", list_command, "--json -")
+    register(group, "show", show_command, "mixed_ranks > mine.yaml")
+    register(group, "check", check_command, "fleet.yaml --set replications=5")
+    register(group, "schema", schema_command, "result")
     app.add_typer(group, name="scenarios")
 
 
@@ -37,7 +42,7 @@ def list_command(json: JsonOption = None) -> None:
         rows.append((shipped.name, scenario.model, scenario.n_adapters, round(load, 1), scenario.description))
     columns = ("name", "model", "adapters", "requests_per_s", "description")
     columns_shown = ("name", Column("model", 2), ">adapters", Column(">req/s", 1), "what it shows")
-    text = render(table(columns_shown, rows))
+    text = render(table(columns_shown, [(*row[:2], f"{row[2]:,}", *row[3:]) for row in rows]))
     values = [dict(zip(columns, row, strict=True)) for row in rows]
     deliver([text], text_output(json, lambda: json_module.dumps(values, indent=2)))
 
@@ -45,8 +50,7 @@ def list_command(json: JsonOption = None) -> None:
 def show_command(scenario: ScenarioArgument, set_: SetOption = None, json: JsonOption = None) -> None:
     """Show a scenario with every default filled in, and its classes of identical adapters.
 
-    What is null is not set. The classes are comments, so that the whole answer is a scenario file again:
-    lorapack scenarios show mixed_ranks > mine.yaml
+    What is null is not set. The classes are comments, so that the whole answer is a scenario file again.
     """
     import scenarios
     from scenarios import sources

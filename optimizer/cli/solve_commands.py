@@ -60,8 +60,18 @@ GapLimitOption = Annotated[
 
 def add_to(app: typer.Typer) -> None:
     """Register the commands."""
-    register(app, "solve", noticing_signals(solve_command))
-    register(app, "compare", noticing_signals(compare_command))
+    register(
+        app,
+        "solve",
+        noticing_signals(solve_command),
+        "mixed_ranks --objective gpus,latency --placement plan.yaml",
+    )
+    register(
+        app,
+        "compare",
+        noticing_signals(compare_command),
+        "mixed_ranks --methods greedy,bfd,exact --csv table.csv",
+    )
     register(app, "methods", methods_command)
 
 
@@ -79,6 +89,10 @@ def solve_command(
     set_: SetOption = None,
     params: ParamsOption = None,
     json: JsonOption = None,
+    plot: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Draw load and adapters of every GPU to a PNG, SVG or PDF file."),
+    ] = None,
     placement: Annotated[
         Path | None,
         typer.Option(
@@ -96,10 +110,14 @@ def solve_command(
     """
     import optimizer
     from optimizer.cli.progress_display import progress_shown
+    from optimizer.plots import picture_format
     from scenarios import sources
 
     chosen, tuned = scenario_in(scenario, set_, acceptance), params_in(params, optimizer.SolveParams)
-    check_outputs({"--json": json, "--placement": placement}, (*sources(scenario, chosen), params))
+    outputs = {"--json": json, "--plot": plot, "--placement": placement}
+    check_outputs(outputs, (*sources(scenario, chosen), params))
+    if plot is not None:
+        picture_format(plot)
     with progress_shown(not quiet) as progress:
         result = optimizer.solve(
             chosen,
@@ -119,6 +137,7 @@ def solve_command(
         [result.parts, *((lambda: ["", *result.explain().detail_parts()],) if explained else ())],
         text_output(json, result.to_json),
         placement_output(placement, result.placement),
+        Output(plot, result.plot),
         code=exit_code(result),
     )
 
@@ -145,6 +164,9 @@ def compare_command(
     plot: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Draw GPUs per method to a PNG, SVG or PDF file.")
     ] = None,
+    plans: Annotated[
+        bool, typer.Option("--plans", help="Show every plan GPU by GPU; absent: where there are two or one.")
+    ] = False,
     quiet: QuietOption = False,
 ) -> None:
     """Solve each SCENARIO with each placer: GPUs, bound, gap, and the twin's verdict on every GPU."""
@@ -153,6 +175,7 @@ def compare_command(
     from optimizer.plots import picture_format
     from scenarios import sources
 
+    _check_no_method(scenario)
     chosen = [scenario_in(name, set_, acceptance) for name in scenario]
     read = [file for name, one in zip(scenario, chosen, strict=True) for file in sources(name, one)]
     tuned = params_in(params, optimizer.SolveParams)
@@ -174,7 +197,7 @@ def compare_command(
             params=tuned,
         )
     deliver(
-        [comparison.parts],
+        [lambda: comparison.parts(plans or None)],
         text_output(json, comparison.to_json),
         text_output(csv, comparison.to_csv),
         Output(plot, comparison.plot),
@@ -195,6 +218,18 @@ def methods_command() -> None:
     rows += [(b.name, "no", objectives_of(b), b.summary) for b in optimizer.BASELINES.values()]
     columns = ("method", Column("exact", 1), Column("objectives", 2), "what it does")
     say(render(table(columns, rows), OBJECTIVES_EXPLAINED))
+
+
+def _check_no_method(scenario: list[str]) -> None:
+    """Refuse a method among the scenarios, which was meant to follow --methods."""
+    import optimizer
+    from scenarios import Problem, ScenarioError
+
+    known = {*optimizer.methods(), *optimizer.BASELINES}
+    stray = [name for name in scenario if name in known and not Path(name).exists()]
+    if stray:
+        remedy = "join methods by commas, as --methods greedy,exact"
+        raise ScenarioError([Problem(name, "is a method, no scenario", remedy) for name in stray], "compare")
 
 
 def names_in(given: list[str] | None) -> list[str] | None:

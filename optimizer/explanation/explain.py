@@ -103,10 +103,30 @@ class Explanation(PlainDir, BaseModel):
         return self.summary()
 
 
+SUMS_IN_WORDS = {
+    "count": "adapters",
+    "rate": "requests",
+    "prompt_rate": "prompt tokens",
+    "output_rate": "output tokens",
+    "resident_rate": "contexts",
+    "sqrt_rate": "roots of rates",
+}
+"""What the additive features of `learn.features` are called where they are shown."""
+
 _COLUMNS = (
     Column(">GPU"), Column(">fill"), Column("tightest row"), Column(">next", 2), Column(">worst", 1),
     Column("made of", 3),
 )  # fmt: skip
+
+
+def _sum_in_words(name: str) -> str:
+    """What a sum over adapters is of, in a word or two."""
+    kind, _, window = name.partition("_")
+    if kind == "active":
+        return f"active in {window.removesuffix('s')} s"
+    if kind == "held":
+        return f"slots held at {window.removesuffix('ms')} ms"
+    return SUMS_IN_WORDS.get(name, name)
 
 
 def _cells(gpu: TightRow) -> list[object]:
@@ -114,7 +134,7 @@ def _cells(gpu: TightRow) -> list[object]:
         return None if value is None else f"{value:.0%}"
 
     parts = list(gpu.parts.items())[:MOST_PARTS]
-    made = ", ".join(f"{name} {share:.0%}" for name, share in parts)
+    made = ", ".join(f"{_sum_in_words(name)} {share:.0%}" for name, share in parts)
     return [
         gpu.gpu,
         percent(gpu.fill),

@@ -13,7 +13,7 @@ from pydantic_core import ErrorDetails
 from scenarios.errors import Problem
 from scenarios.reading.findings import FINDING, Finding, Loc, is_tag
 from scenarios.reading.yaml_reader import FILE, path_text, walk
-from scenarios.text.formatting import bracketed, choice, nearest, shown, suggestion
+from scenarios.text.formatting import bracketed, choice, nearest, shortened, shown, suggestion
 
 _REMEDIES = {
     "int_type": "give a whole number",
@@ -80,6 +80,12 @@ def finding_problem(finding: Finding, model: type[BaseModel], root: object) -> P
     return located(loc, finding.message, finding.remedy, root, missing)
 
 
+def about_value(error: ErrorDetails) -> str:
+    """Put an error of one value that was typed into words: ``"1m"; give a number``."""
+    _, remedy = _in_words(error["type"], error["input"], error.get("ctx", {}))
+    return f'"{shortened(str(error["input"]))}"; {remedy}'
+
+
 def located(loc: Loc, message: str, remedy: str, root: object, missing: str | int | None = None) -> Problem:
     """Return a problem at loc, with the path and the line of as much of loc as the file holds."""
     steps = list(walk(root, loc))
@@ -136,6 +142,8 @@ def _problem(detail: ErrorDetails, model: type[BaseModel], root: object) -> Prob
         remove = "" if info is not None and info.is_required() else " or remove the key"
         return located(loc, "is empty", f"give it a value{remove}{about}", root)
     message, remedy = _in_words(kind, value, context)
+    if kind in ("model_type", "model_attributes_type"):
+        remedy = f"give a mapping with the keys {choice(_keys(forms), 'and')}"
     return located(loc, message, remedy + about, root)
 
 
@@ -190,7 +198,9 @@ def _known_keys(key: str, parents: Iterable[_Form], *, is_bare: bool) -> str:
     keys = f"the keys are {choice(known, 'and')}"
     if close := suggestion(key, known):
         return f"{close} {keys}" if len(known) <= FEW_KEYS else close
-    return f"{'write lists in brackets, as [8, 16], or remove it' if is_bare else 'remove it'}; {keys}"
+    point = " and decimals with a point" if key.isdigit() else ""
+    remedy = f"write lists in brackets, as [8, 16],{point} or remove it" if is_bare else "remove it"
+    return f"{remedy}; {keys}"
 
 
 def _keys(forms: Iterable[_Form]) -> list[str]:

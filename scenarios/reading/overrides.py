@@ -14,7 +14,7 @@ from scenarios.lengths import expand_lengths
 from scenarios.reading.findings import Loc
 from scenarios.reading.yaml_reader import FILE, LocatedDict, LocatedList, parse, path_text
 from scenarios.scenario import expand_devices
-from scenarios.text.formatting import shown
+from scenarios.text.formatting import shown, suggestion
 
 _STEP = re.compile(r"(?:^|\.)([A-Za-z_][A-Za-z0-9_]*)|\[([0-9]{1,9})\]")
 _EXAMPLE = "write it as engine.max_model_len=16384 or adapters[0].rate=0.5"
@@ -92,6 +92,11 @@ def _replaced(value: object, loc: Loc, new: object, above: Loc) -> object:
     _check_holds(value, key, above)
     changed: Any = list(value) if isinstance(value, tuple) else copy(value) if value is not None else {}
     present = isinstance(key, int) or key in changed
+    if not present and rest and isinstance(rest[0], int):
+        remedy = suggestion(key, changed) or "set the list"
+        raise ScenarioError(
+            [Problem(path_text((*above, key)), f"is missing and has no item {rest[0]}", remedy)]
+        )
     changed[key] = _replaced(changed[key] if present else None, tuple(rest), new, (*above, key))
     if isinstance(changed, LocatedDict | LocatedList):
         lines: Any = copy(changed.lines)

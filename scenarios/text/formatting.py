@@ -11,6 +11,10 @@ LONGEST = 60
 """Most characters of a value that a message shows."""
 
 
+LEAST_STEM = 3
+"""Fewest characters of a word by which a longer one is known: ``zipf`` for ``zipf_total``."""
+
+
 def shown(value: object) -> str:
     """Return a value as a message shows it: short, and with its kind where that is not plain."""
     if value is None:
@@ -69,6 +73,9 @@ def nearest(word: str, known: Iterable[str]) -> str | None:
         return None
     by_lower = {name.lower(): name for name in known}
     plain = word.lower().replace("-", "_")
+    begun = [name for name in by_lower if len(plain) >= LEAST_STEM and name.startswith(f"{plain}_")]
+    if len(begun) == 1:
+        return by_lower[begun[0]]
     close = difflib.get_close_matches(plain, by_lower, n=1, cutoff=0.6)
     return by_lower[close[0]] if close else None
 

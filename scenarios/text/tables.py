@@ -32,6 +32,12 @@ EDGE = 2
 LEAST_RANGE = 3
 """Names in a row from which on the first and the last stand for all."""
 
+GLUE = "\ue000"
+"""What stands for a space at which no line breaks, until all is rendered; `visible` lets no text have it."""
+
+_UNIT = re.compile(r"(?<=[0-9]) (?=(?:%|[num]?s|min|h|[KMG]i?B|tok/s|tokens/s|requests/s|GPUs?)(?![A-Za-z]))")
+"""The space between a number and its unit."""
+
 Mark = Literal["good", "close", "bad"]
 """What a reader should see at once: accepted, close to a limit, or rejected."""
 
@@ -241,7 +247,14 @@ def marked(cell: object, mark: Mark | None) -> Text:
 
 
 def _cell(cell: object) -> Text:
-    return cell if isinstance(cell, Text) else Text(cell_text(cell))
+    return _glued(cell if isinstance(cell, Text) else Text(cell_text(cell)))
+
+
+def _glued(text: Text) -> Text:
+    """The text, in which no line breaks between a number and its unit."""
+    glued = text.copy()
+    glued.plain = _UNIT.sub(GLUE, text.plain)
+    return glued
 
 
 def cell_text(cell: object) -> str:
@@ -270,8 +283,10 @@ def render(*parts: Part, colour: bool = False) -> str:
         emoji=False,
     )
     for part in parts:
-        console.print(visible_lines(part) if isinstance(part, str) else part)
+        text = Text(visible_lines(part)) if isinstance(part, str) else part
+        console.print(_glued(text) if isinstance(text, Text) else text)
     assert isinstance(console.file, io.StringIO)
-    lines = [line.rstrip() for line in console.file.getvalue().splitlines()]
+    rendered = console.file.getvalue().replace(GLUE, " ")
+    lines = [line.rstrip() for line in rendered.splitlines()]
     kept = [line for k, line in enumerate(lines) if line or not k or lines[k - 1]]  # one empty line is enough
     return "\n".join(kept).removesuffix("\n")

@@ -231,9 +231,17 @@ def test_standard_output_is_one_output(lorapack: Lorapack, file: Path) -> None:
 def test_a_picture_of_no_known_format_is_refused_before_the_work(
     name: str, lorapack: Lorapack, file: Path, tmp_path: Path
 ) -> None:
-    code, out, err = lorapack("compare", str(file), "--plot", str(tmp_path / name))
-    assert (code, out) == (2, "")
-    assert "use a .png, .svg or .pdf file" in err
+    for command in ("solve", "compare"):
+        code, out, err = lorapack(command, str(file), "--plot", str(tmp_path / name))
+        assert (code, out) == (2, "")
+        assert "use a .png, .svg or .pdf file" in err
+
+
+def test_a_plan_is_drawn(lorapack: Lorapack, tmp_path: Path) -> None:
+    picture = tmp_path / "plan.svg"
+    code, _, _ = lorapack("solve", "paper_mixed_32", "--method", "bfd", "--plot", str(picture), "--quiet")
+    assert code == 0
+    assert "<svg" in picture.read_text()
 
 
 @pytest.mark.usefixtures("idle")

@@ -93,3 +93,9 @@ def test_parameters_reach_learning_and_the_baselines(
     assert optimizer.solve(small, params=params).status == "no_plan"
     assert asked == [params.learning]
     assert optimizer.solve(small, "maxbackbone", params=params).params == params.changed()
+
+
+def test_a_representation_tells_what_differs_from_the_defaults() -> None:
+    assert repr(SolveParams()) == "SolveParams()"
+    tuned = scenarios.params_from({"gpus": {"max_first_rounds": 8}}, SolveParams)
+    assert repr(tuned) == "SolveParams(gpus=GPUMinimizationParams(max_first_rounds=8))"

@@ -13,9 +13,11 @@ from typing import Any
 
 import pytest
 from pydantic import BaseModel
+from typer.testing import CliRunner
 
 import optimizer
 import scenarios
+from optimizer.cli.commands import app
 from optimizer.comparison import Comparison
 from optimizer.explanation.explain import Explanation, TightRow
 from optimizer.explanation.sensitivity import WhatIf
@@ -157,8 +159,10 @@ PRINTED: dict[str, Callable[[], str]] = {
     "solve": lambda: made().summary(),
     "solve_service_levels": lambda: limited().summary(),
     "compare": lambda: Comparison((made(), rejected(), planless(), limited())).summary(),
+    "compare_plans": lambda: Comparison((made(), rejected(), planless(), limited())).summary(plans=True),
     "replan": lambda: change().summary(),
     "explain": lambda: explanation().summary(),
+    "scenarios_list": lambda: CliRunner().invoke(app, ["scenarios", "list"]).stdout.removesuffix("\n"),
 }
 
 
@@ -305,6 +309,24 @@ def test_completion_shows_no_name_of_pydantic(made_thing: Callable[[], object]) 
     assert set(type(thing).model_fields) <= names  # type: ignore[attr-defined]
     for name in names:
         assert hasattr(thing, name)
+
+
+def test_many_plans_are_shown_on_request_and_what_went_wrong_always() -> None:
+    stopped = made(method="milp", stop_reason="time_limit")
+    few, many = Comparison((made(), rejected())), Comparison((made(), rejected(), planless(), stopped))
+    assert few.summary() == few.summary(plans=True)
+    assert "GPU 1 rejected" in few.summary()
+    cut = verdict(0, itl_ms=20.0, ttft_ms=30.0).model_copy(update={"cut_requests": 5})
+    noted = made(method="bfd", validation=ValidationReport(gpus=(cut,), distinct=1))
+    many = Comparison((*many.results, noted))
+    text = many.summary()
+    assert "bfd: optimal" in text
+    assert text.count("note: 5 simulated") == 1
+    assert "GPU 1 rejected" in many.summary(plans=True)
+    assert "GPU 1 rejected" not in text
+    assert "exact: optimal" not in text
+    for said in ("random: the twin rejects 1 of 2", "greedy: no plan: even", "milp: optimal", "--plans"):
+        assert said in text
 
 
 def test_large_plans_are_compared_in_a_sentence() -> None:

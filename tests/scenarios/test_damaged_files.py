@@ -364,7 +364,7 @@ DAMAGED: dict[str, tuple[Damage, list[str], bool]] = {
     "rates with commas": (changed("rate: 0.5", "rate: '1,2'"), ['is the text "1,2"; write [1, 2] ('], True),
     "ranks without brackets": (
         changed("rank: 8", "rank: 8, 16"),
-        ["adapters[0].16 is not a key that exists here; write lists in brackets, as [8, 16], or remove it"],
+        ["adapters[0].16 is not a key that exists here; write lists in brackets, as [8, 16], and"],
         True,
     ),
     "one item for a list": (
@@ -460,6 +460,12 @@ def test_folders_and_missing_files_are_named(tmp_path: Path) -> None:
     with pytest.raises(scenarios.ScenarioError) as near:
         scenarios.read("mixd_ranks.yaml")
     assert str(near.value).endswith('does not exist; did you mean the shipped scenario "mixed_ranks"?')
+    fleet = tmp_path / "fleet.yaml"
+    fleet.write_text(GOOD)
+    for name in ("flet.yaml", "fleet", "fleet.yml"):
+        with pytest.raises(scenarios.ScenarioError) as beside:
+            scenarios.read(tmp_path / name)
+        assert str(beside.value).endswith(f'does not exist; did you mean "{fleet}"?')
 
 
 def test_one_error_holds_every_problem(tmp_path: Path) -> None:

@@ -7,8 +7,9 @@ from typing import Annotated, Literal
 import pytest
 from pydantic import Discriminator, Field, Tag, ValidationError
 
-from scenarios import FrozenModel
+from scenarios import FrozenModel, ScenarioError, loads
 from scenarios.reading.error_messages import problems
+from scenarios.text.formatting import nearest
 
 AWKWARD = ("a, b", "this or that", "it's", 'say "x"')
 
@@ -59,6 +60,50 @@ def messages(values: dict[str, object]) -> list[str]:
 )
 def test_choices_are_those_of_the_model(values: dict[str, object], expected: str) -> None:
     assert messages(values) == [expected]
+
+
+@pytest.mark.parametrize(
+    ("rate", "expected"),
+    [
+        ("{zipf: 6}", 'adapters[0].rate.zipf is not a key that exists here; did you mean "zipf_total"?'),
+        ("{zipf_totl: 6}", "adapters[0].rate.zipf_totl is not a key that exists here; did you mean"),
+        ("{exponent: 1}", "adapters[0].rate.zipf_total is missing; add it"),
+        ("{one: 1, zipf_total: 6}", "adapters[0].rate.one is not a key that exists here; remove it"),
+        ("1,5", "adapters[0].5 is not a key that exists here; write lists in brackets, as [8, 16], and dec"),
+        ("[1, x]", 'adapters[0].rate[1] is the text "x"; give a number'),
+    ],
+)
+def test_the_path_of_a_wrong_rate_is_that_of_the_file(rate: str, expected: str) -> None:
+    text = (
+        "name: x\nmodel: llama-3.1-8b-instruct\ndevices: H100-64GB\nworkload: {prompt: 9, output: 9}\n"
+        f"adapters:\n- {{name: a, rank: 8, rate: {rate}}}\n"
+    )
+    with pytest.raises(ScenarioError) as caught:
+        loads(text)
+    (problem,) = caught.value.problems
+    assert str(problem).startswith(f"line 6: {expected}")
+
+
+@pytest.mark.parametrize(
+    ("word", "meant"),
+    [
+        ("zipf", "zipf_total"),
+        ("ttf", None),  # two begin with it, and none is near
+        ("price", "price_per_hour"),  # though it is nearer to profile
+        ("pr", None),
+        ("exponnt", "exponent"),
+    ],
+)
+def test_the_beginning_of_one_word_only_is_a_near_miss(word: str, meant: str | None) -> None:
+    known = [
+        "zipf_total",
+        "profile",
+        "exponent",
+        "price_per_hour",
+        "ttf_one_long_name",
+        "ttf_other_long_name",
+    ]
+    assert nearest(word, known) == meant
 
 
 @pytest.mark.parametrize("word", AWKWARD)

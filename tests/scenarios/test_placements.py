@@ -189,3 +189,19 @@ def test_only_adapters_that_are_missing_are_suggested() -> None:
     ]
     wrong = ["hto-1" if name == "hot-1" else name for name in names]
     assert problems_of(placement(gpu(0, wrong)))[0].endswith('unknown to the scenario; did you mean "hot-1"?')
+
+
+def test_a_scenario_and_a_placement_are_not_taken_for_each_other(tmp_path: Path) -> None:
+    scenario, placed, result = tmp_path / "s.yaml", tmp_path / "p.yaml", tmp_path / "r.json"
+    scenarios.write(scenarios.read("paper_mixed_32"), scenario)
+    placed.write_text("gpus: []\n")
+    result.write_text('{"result_version": 2, "placement": null, "scenario": {}}')
+    for file in (placed, result):
+        with pytest.raises(scenarios.ScenarioError) as no_scenario:
+            scenarios.read(file)
+        (problem,) = no_scenario.value.problems
+        assert "holds a placement, no scenario; name a scenario" in str(problem)
+    with pytest.raises(scenarios.ScenarioError) as no_placement:
+        scenarios.read_placement(scenario)
+    (problem,) = no_placement.value.problems
+    assert "holds a scenario, no placement; name the scenario first" in str(problem)

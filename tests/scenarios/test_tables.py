@@ -137,3 +137,18 @@ def test_a_listing_counts_what_it_has_no_room_for(fitted: Callable[..., str]) ->
     assert fitted(40, Listing("GPU 0", names[:6])) == "GPU 0: cold-1, cold-3, cold-5 and 3 more"
     assert fitted(12, Listing("GPU 0", names)) == "GPU 0"
     assert fitted(30, Listing("GPU 0", [])) == "GPU 0"
+
+
+@pytest.mark.parametrize("width", range(20, 60))
+def test_no_line_breaks_between_a_number_and_its_unit(fitted: Callable[..., str], width: int) -> None:
+    said = "serves 85.8 % of 1,000 tokens/s, below 90 %, in 20 ms or 3 s, at 2 GPUs and 8 GiB, 7 samples"
+    cells = table((">GPU", "reason"), [(0, said)])
+    for part in (said, marked(said, "bad"), item(said), cells):
+        lines = [line.strip() for line in fitted(width, part).splitlines()]
+        assert not [line for line in lines if line.startswith(("%", "ms", "tokens", "s ", "GPUs", "GiB"))]
+        assert "\ue000" not in "".join(lines)
+        assert said in " ".join(lines) or part is cells
+
+
+def test_what_stands_for_a_space_is_not_taken_from_a_text() -> None:
+    assert render("a\ue000b") == r"a\ue000b"

@@ -74,6 +74,15 @@ def test_prompts_that_the_engine_refuses_are_refused(override: str, path: str, l
     assert "keep prompts below 2,048 tokens, or raise max_model_len to" in said
 
 
+def test_too_long_lengths_are_told_where_they_stand() -> None:
+    """An entry with an output of its own has the workload's prompts, of which the workload tells."""
+    own_output = "adapters[0].output=20"
+    for prompt in ("{mean: 200, std: 200, max: 4096}", "3000"):
+        said = refused(own_output, f"workload.prompt={prompt}")
+        assert "workload.prompt" in said
+        assert "adapters[0]" not in said
+
+
 @pytest.mark.parametrize(
     "prompt",
     [
