@@ -9,6 +9,9 @@ which takes minutes). Run from the repository's root::
     python -m benchmarks.paper_sets --sets high --models llama --counts 128,256 --methods proposed,exact
 
 With ``--out`` every row is written when it is there, and the same command goes on after the last one.
+
+Takes hours with the defaults: at most two minutes of search for each of 288 plans. Begin with one of each:
+--sets mixed --models llama --counts 32 --acceptance sustained.
 """
 
 from __future__ import annotations
@@ -23,7 +26,7 @@ import pandas as pd
 
 import optimizer
 import scenarios
-from scenarios import write_whole
+from scenarios import ACCEPTANCES, write_whole
 from scenarios.text.tables import Column, Part, render, table
 
 RATES = {
@@ -35,9 +38,6 @@ RATES = {
 
 TEMPLATES = {"llama": "paper_high_128", "qwen": "paper_high_128_qwen"}
 """Shipped scenarios whose engine, lengths and device are used."""
-
-CRITERIA: dict[str, tuple[str, ...]] = {"paper": ()}
-"""Criteria of acceptance, each with the overrides that ask for it."""
 
 COUNTS = (32, 64, 128, 256, 512, 1024)
 METHODS = ("greedy", "greedy-fill", "bfd", "exact")
@@ -58,7 +58,7 @@ def paper_scenario(
         f"adapters[0].count={count}",
         f"adapters[0].rate=[{', '.join(map(str, RATES[rates]))}]",
         f"replications={replications}",
-        *CRITERIA[criterion],
+        f"acceptance={criterion}",
     ]
     return scenarios.read(TEMPLATES[model], overrides=changes)
 
@@ -215,27 +215,42 @@ def _of_exact(workloads: Workloads) -> Iterator[str]:
 # --- the command -------------------------------------------------------------------------------------
 
 
+def several(known: Sequence[object]) -> Callable[[str], list[object]]:
+    """What reads names that commas separate, each one of those that are known."""
+    by_name = {str(one): one for one in known}
+
+    def read(text: str) -> list[object]:
+        unknown = [name for name in text.split(",") if name not in by_name]
+        if unknown:
+            raise argparse.ArgumentTypeError(f"{', '.join(unknown)} unknown; known: {', '.join(by_name)}")
+        return [by_name[name] for name in text.split(",")]
+
+    return read
+
+
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """Arguments of the command."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-
-    def some(option: str, known: Sequence[object], kind: Callable[[str], object] = str) -> None:
-        parser.add_argument(
-            option, type=lambda text: [kind(part) for part in text.split(",")], default=list(known),
-            help=f"some of {','.join(map(str, known))}, which is the default",
-        )  # fmt: skip
-
-    some("--acceptance", tuple(CRITERIA))
-    some("--sets", tuple(RATES))
-    some("--models", tuple(TEMPLATES))
-    some("--counts", COUNTS, int)
-    some("--methods", METHODS)
-    parser.add_argument("--time-limit", type=float, default=120.0, help="seconds of search of each method")
-    parser.add_argument("--replications", type=int, default=3)
-    parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument(
-        "--out", type=Path, help="write rows here as they come, and go on from it: .csv, .json"
-    )
+    raw = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=raw)
+    placers = [method.name for method in optimizer.methods().values() if "price" in method.objectives]
+    for option, known, default in (
+        ("--acceptance", ACCEPTANCES, ACCEPTANCES),
+        ("--sets", tuple(RATES), tuple(RATES)),
+        ("--models", tuple(TEMPLATES), tuple(TEMPLATES)),
+        ("--counts", COUNTS, COUNTS),
+        ("--methods", (*placers, *optimizer.BASELINES), METHODS),
+    ):
+        names = ",".join(map(str, default))
+        text = f"separated by commas, of {', '.join(map(str, known))} (default: {names})"
+        parser.add_argument(option, type=several(known), default=list(default), metavar="A,B", help=text)
+    for option, kind, value, text in (
+        ("--time-limit", float, 120.0, "seconds of search of each method"),
+        ("--replications", int, 3, "twin runs per verdict"),
+        ("--workers", int, 2, "processes"),
+    ):
+        parser.add_argument(option, type=kind, default=value, help=f"{text} (default: %(default)s)")
+    out = "write rows here as they come, and go on from it: .csv, .json (default: none)"
+    parser.add_argument("--out", type=Path, help=out)
     return parser.parse_args(arguments)
 
 
