@@ -20,7 +20,7 @@ from optimizer.packing.warm_up import KERNEL_GROUPS, compile_kernels
 from scenarios import Deadline, EngineConfig, FixedLengths, ServiceLevelObjectives, Stopped, Workload
 from scenarios.stopping.interrupts import leave_behind
 from scenarios.stopping.progress import Progress
-from twin import EngineProfile, GPULoad
+from twin import Effort, EngineProfile, GPULoad
 from twin.engine.bulk_copy import order_instants, read_requests, write_requests
 from twin.engine.compilation import is_kept, is_on_disk
 from twin.engine.loop import advance
@@ -151,14 +151,14 @@ def _call_twin(profile: EngineProfile) -> None:
         prompt=(FixedLengths(tokens=8),),
         output=(FixedLengths(tokens=2),),
     )
-    workload = Workload(prompt=load.prompt[0], output=load.output[0], duration_s=5.0)
     twin.judge(
         load,
-        workload,
+        Workload(prompt=load.prompt[0], output=load.output[0]),
         EngineConfig(),
         profile,
         max_loras=1,
         max_lora_rank=8,
         service_levels=ServiceLevelObjectives(),
         replications=1,
+        effort=Effort(settle_s=1.0, measure_s=4.0, requests=1),
     )
