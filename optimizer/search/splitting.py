@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -10,9 +10,13 @@ import numpy as np
 
 import learn
 from learn import FeasibilityRegion, Regions
+from optimizer.packing.model.problem import FloatArray
 from optimizer.search.dedicated import DedicatedGPUCheck, loosened, slot_rank, smallest_accepted
 from optimizer.search.params import SplittingParams
 from scenarios import AdapterClass, LorapackError
+
+COLD = 0.99
+"""Share of the threshold from which on an adapter is looked at by itself."""
 
 
 class InfeasibleError(LorapackError, ArithmeticError):
@@ -59,7 +63,24 @@ def split_hot_adapters(
         If an adapter fits no GPU, or must stay whole and fills more than one.
     """
     splitter = _Splitter(regions, check, params)
-    return [splitter.split(members) for members in check.scenario.classes]
+    classes = check.scenario.classes
+    cold = _fills(classes, regions) <= COLD * params.asked_from
+    return [
+        ReplicaSplit(members, slot_rank(check.scenario, members.rank))
+        if light and members.levels is None
+        else splitter.split(members)
+        for members, light in zip(classes, cold, strict=True)
+    ]
+
+
+def _fills(classes: Sequence[AdapterClass], regions: Mapping[str, Regions]) -> FloatArray:
+    """`least_fill` of each class on the inner region, of all at once: to rounding."""
+    sums, ranks = learn.additive_features(classes), np.array([one.rank for one in classes])
+    least = np.full(len(classes), np.inf)
+    for option in (o for one in regions.values() for o in one.inner.options):
+        fits = option.max_lora_rank >= ranks
+        least[fits] = np.minimum(least[fits], option.fill(sums[fits]))
+    return least
 
 
 @dataclass(frozen=True)
