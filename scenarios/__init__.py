@@ -23,6 +23,7 @@ from scenarios.base import FrozenModel as FrozenModel
 from scenarios.catalogue import ShippedScenario as ShippedScenario
 from scenarios.catalogue import shipped as shipped
 from scenarios.engine import MAX_LORA_RANKS as MAX_LORA_RANKS
+from scenarios.engine import MAX_SLOTS as MAX_SLOTS
 from scenarios.engine import EngineConfig as EngineConfig
 from scenarios.engine import EngineOption as EngineOption
 from scenarios.engine import padded_rank as padded_rank

@@ -22,6 +22,9 @@ MAX_LORA_RANKS: tuple[int, ...] = get_args(MaxLoraRank)
 Regime = Literal["resident", "shared"]
 """Whether every adapter of an engine has a slot of its own, or more adapters wait for fewer slots."""
 
+MAX_SLOTS = 4096
+"""Most adapter slots of an engine."""
+
 DEFAULT_SLOTS = (8, 16, 32, 64, 96, 128, 160, 192, 256, 320, 384)
 """Slot counts that the placers consider by default: the paper's test points up to its largest run."""
 
@@ -43,13 +46,15 @@ class EngineConfig(FrozenModel):
     """GPUs that share one engine."""
     long_prefill_token_threshold: Annotated[int, Field(ge=0)] = 0
     """Most prefill tokens of one request in a step; 0 is no limit."""
-    max_loras: Annotated[int | None, Field(ge=1, le=4096)] = None
+    max_loras: Annotated[int | None, Field(ge=1, le=MAX_SLOTS)] = None
     """Adapter slots; absent: chosen."""
     max_lora_rank: MaxLoraRank | None = None
     """Rank of every slot; absent: chosen."""
     max_cpu_loras: Annotated[int | None, Field(ge=1)] = None
     """Adapters kept in CPU memory; absent: all that the GPU serves."""
-    slots: Annotated[tuple[Annotated[int, Field(ge=1, le=4096)], ...], Field(min_length=1)] = DEFAULT_SLOTS
+    slots: Annotated[tuple[Annotated[int, Field(ge=1, le=MAX_SLOTS)], ...], Field(min_length=1)] = (
+        DEFAULT_SLOTS
+    )
     """Values of max_loras that the placer may choose."""
 
     def findings(self) -> Iterator[Finding]:

@@ -8,7 +8,7 @@ from typing import Annotated
 from pydantic import Field
 
 from scenarios.base import FrozenModel
-from scenarios.engine import EngineOption, MaxLoraRank
+from scenarios.engine import MAX_SLOTS, EngineOption, MaxLoraRank
 from scenarios.reading.findings import Finding, Loc
 from scenarios.scenario import Scenario
 from scenarios.text.formatting import choice, listed, suggestion
@@ -34,7 +34,7 @@ class PlacedGPU(FrozenModel):
     """Number of the GPU, from 0."""
     device: Annotated[str, Field(min_length=1)]
     """Kind of GPU."""
-    max_loras: Annotated[int, Field(ge=1, le=4096)]
+    max_loras: Annotated[int, Field(ge=1, le=MAX_SLOTS)]
     """Adapter slots."""
     max_lora_rank: MaxLoraRank
     """Rank of every slot."""

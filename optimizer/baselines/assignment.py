@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from optimizer.packing.model.problem import FloatArray, IntArray, PackingError
-from scenarios import PlacedGPU, Placement, Scenario, padded_rank
+from scenarios import MAX_SLOTS, PlacedGPU, Placement, Scenario, padded_rank
 
 SlotRule = Callable[[int], int]
 """Slots of a GPU by its number of adapters."""
@@ -115,7 +115,7 @@ def assigned(
             PlacedGPU(
                 gpu=len(gpus),
                 device=adapters.device,
-                max_loras=slots(len(group)),
+                max_loras=min(slots(len(group)), MAX_SLOTS),
                 max_lora_rank=padded_rank(int(adapters.ranks[list(group)].max())),  # type: ignore[arg-type]
                 adapters=names,
                 shares={name: share for name, share in parts.items() if share < 1},

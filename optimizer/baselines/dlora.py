@@ -6,11 +6,19 @@ import numpy as np
 
 from optimizer.baselines.assignment import SingleAdapters, assigned
 from optimizer.packing.model.problem import BoolArray, FloatArray, PackingError
-from scenarios import Placement
+from scenarios import UNLIMITED, Deadline, Placement
+
+PLACING = "dLoRA's rule placed the adapters"
+"""What is being done, for the message of a search that ends meanwhile."""
 
 
 def dlora_proactive(
-    adapters: SingleAdapters, gpus: int, peak_tok_per_s: float, *, most_adapters: int
+    adapters: SingleAdapters,
+    gpus: int,
+    peak_tok_per_s: float,
+    *,
+    most_adapters: int,
+    deadline: Deadline = UNLIMITED,
 ) -> Placement:
     """Place by dLoRA's proactive rule.
 
@@ -28,19 +36,25 @@ def dlora_proactive(
         Largest throughput of a GPU.
     most_adapters
         Most adapters on a GPU.
+    deadline
+        When to stop.
 
     Raises
     ------
     PackingError
         If the GPUs cannot hold the adapters once.
+    Stopped
+        If the deadline passes, or the work is interrupted, before all are placed.
     """
     if gpus * most_adapters < len(adapters):
         message = f"of {most_adapters} adapters cannot hold {len(adapters)}"
         raise PackingError.of(f"{gpus} GPUs", message, "give more GPUs")
     replicas = _Replicas(adapters.demand, gpus, peak_tok_per_s)
     for i in np.argsort(-adapters.demand, kind="stable"):
+        deadline.check(PLACING)
         replicas.add(int(i), replicas.emptiest(int(i)))
     while True:
+        deadline.check(PLACING)
         i = int(replicas.deficit.argmax())
         if replicas.deficit[i] <= 0 or replicas.placed[i].all():
             break

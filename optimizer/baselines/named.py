@@ -168,7 +168,8 @@ def _dlora(site: Site, gpus: int) -> Placement:
     most = site.saturation.most_adapters(int(site.adapters.ranks.max()))
     if gpus * most < len(site.adapters):
         raise TooFewGPUsError(-(-len(site.adapters) // most), most)
-    return dlora_proactive(site.adapters, gpus, min(site.peak_by_rank.values()), most_adapters=most)
+    peak = min(site.peak_by_rank.values())
+    return dlora_proactive(site.adapters, gpus, peak, most_adapters=most, deadline=site.deadline)
 
 
 def _loraserve(site: Site, gpus: int) -> Placement:

@@ -17,6 +17,7 @@ from optimizer.packing.branch_and_price.knapsack import bounded_knapsack, table_
 from optimizer.packing.branch_and_price.pricing import price_option
 from optimizer.packing.heuristics.annealing import anneal, dealt
 from optimizer.packing.heuristics.first_fit import BinFiller, best_fit_decreasing
+from optimizer.packing.heuristics.item_kernels import deal, fill_items, place_items
 from optimizer.packing.heuristics.kernels import best_fit, fill, polish
 from optimizer.packing.model.matching import dominates_one
 from optimizer.packing.model.params import ColumnGenerationParams
@@ -53,6 +54,15 @@ def _call_heuristics(filler: BinFiller) -> None:
     anneal(item, place, np.zeros(2, dtype=np.int64), size, 0, 1, 1.0, 0.5, 0.01)
 
 
+def _call_items(filler: BinFiller) -> None:
+    rows, bins = filler.problem.rows[0], np.zeros(2, dtype=np.int64)
+    usage = np.full((1, 2, len(rows.capacity)), 0.4)
+    items, order = np.arange(2), np.zeros(2, dtype=np.int64)
+    deal(items, order, np.ones((2, 1), dtype=np.int64), usage, usage[:, :1].copy(), bins)
+    place_items(items, usage, bins, np.zeros((2, len(rows.capacity))), np.ones(2))
+    fill_items(items, usage[0], 1.0)
+
+
 def _call_branch_and_price(filler: BinFiller) -> None:
     problem, rows, params = filler.problem, filler.problem.rows[0], ColumnGenerationParams()
     duals, upper = np.ones(problem.n_classes), np.minimum(rows.most, problem.counts)
@@ -69,6 +79,7 @@ KERNEL_GROUPS = {
     "branch and price": KernelGroup(
         (table_knapsack, tree_knapsack, columns_within_gap), _call_branch_and_price
     ),
+    "items": KernelGroup((deal, place_items, fill_items), _call_items),
     "cuts": KernelGroup((dominates_one,), _call_cuts),
 }
 """Groups by name; which a placer needs is in `optimizer.packing.registry`."""

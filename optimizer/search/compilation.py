@@ -38,7 +38,7 @@ PURPOSE = "the search was being compiled"
 TWIN = "twin"
 """Name of the group of the twin's loops."""
 
-ORDER = ("heuristics", TWIN, "branch and price", "cuts")
+ORDER = ("heuristics", TWIN, "branch and price", "items", "cuts")
 """Groups in the order of compiling. Of two processes one then does the twin and the cuts, and the other the
 rest, which has much in common."""
 

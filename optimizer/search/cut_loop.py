@@ -80,6 +80,8 @@ class CutLoop:
         Called with progress.
     params
         How packings are balanced before the twin sees them.
+    dealt
+        Says which items each bin holds, where those of a class are only alike.
 
     Attributes
     ----------
@@ -92,6 +94,7 @@ class CutLoop:
     judge: PatternJudge
     progress: Progress = silent
     params: LocalSearchParams = DEFAULTS.local_search
+    dealt: Callable[[PackingProblem, Packing], Packing] = lambda _, packing: packing
     rounds: int = 0
     rejected: dict[Pattern, GPUVerdict] = field(default_factory=dict)
 
@@ -141,6 +144,7 @@ class CutLoop:
             packing = packed.packing
             if balance and k % 2 == 0:
                 packing = balance_load(cut, packing, deadline, self.params)
+            packing = self.dealt(cut, packing)
             verdicts = self.verdicts(cut, packing, deadline)
             if verdicts is None:
                 return result
@@ -159,6 +163,7 @@ class CutLoop:
         """
         if check(replace(problem, cuts=()), packing):
             return None
+        packing = self.dealt(problem, packing)
         verdicts = self.verdicts(problem, packing, deadline)
         if verdicts is None:
             return None
@@ -240,7 +245,7 @@ def pattern_of(problem: PackingProblem, b: Bin) -> Pattern:
     """Content and configuration of a bin; slots beyond its adapters are given back to the KV cache."""
     option = problem.options[b.option].option
     engine = replace(option, max_loras=min(option.max_loras, int(b.counts.sum())))
-    return Pattern(engine, tuple(int(n) for n in b.counts))
+    return Pattern(engine, tuple(int(n) for n in b.counts), b.items)
 
 
 def split_in_half(b: Bin) -> Sequence[Bin]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,8 +12,9 @@ from numpy.typing import NDArray
 import learn
 from learn import OptionRows, Regions
 from optimizer.packing.model.problem import PackingOption, PackingProblem
+from optimizer.search.grouping import Groups, grouped
 from optimizer.search.objectives import latency_objective_of, price, prices_of
-from optimizer.search.params import SplittingParams
+from optimizer.search.params import GroupingParams, SplittingParams
 from optimizer.search.splitting import ReplicaSplit, fewest_parts, region_of
 from scenarios import AdapterClass, Device, EngineOption, Scenario
 from twin import EngineProfile
@@ -41,7 +43,13 @@ class Instance:
         What the twin accepts alone on a GPU fits one in both.
     divisible
         The outer problem with the adapters that are split cut wherever one likes, so that its continuous
-        relaxation bounds unequal shares too; None if none is split.
+        relaxation bounds unequal shares too; None if none is split, or all are in groups.
+    groups
+        What stands behind ``classes`` where those are groups of adapters that are only alike; else None. The
+        inner problem counts them by their members' mean then, and the outer one by their least, which holds
+        for unequal shares too.
+    served
+        The figures of the adapters behind the groups; None without groups.
     """
 
     scenario: Scenario
@@ -52,11 +60,16 @@ class Instance:
     inner: PackingProblem
     outer: PackingProblem
     divisible: PackingProblem | None = None
+    groups: Groups | None = None
+    served: Served | None = None
 
     @property
     def split_in_words(self) -> str:
         """Which adapters are served in how many equal parts, for messages; empty if none is."""
-        split = [(one, round(1 / s)) for one, s in zip(self.classes, self.shares, strict=True) if s < 1]
+        if self.served is None:
+            split = [(one, round(1 / s)) for one, s in zip(self.classes, self.shares, strict=True) if s < 1]
+        else:
+            split = [(one.members, one.replicas) for one in self.served.splits if one.replicas > 1]
         messages = [f'{parts} equal parts of adapter "{one.names[0]}"' for one, parts in split[:NAMED]]
         more = f" and {len(split) - NAMED} more" if len(split) > NAMED else ""
         return f" for {', '.join(messages)}{more}" if split else ""
@@ -73,6 +86,126 @@ class Instance:
         return replace(self, inner=priced(self.inner), outer=priced(self.outer), divisible=divisible)
 
 
+@dataclass(frozen=True, eq=False)
+class Served:
+    """What is to be served, as it is split, and what each class takes of a GPU by the regions.
+
+    Parameters
+    ----------
+    scenario, regions
+        As of `Instance`.
+    splits
+        In how many equal parts the adapters of each class are served.
+    params
+        How finely split adapters are cut for the bound on unequal shares.
+    """
+
+    scenario: Scenario
+    regions: Mapping[str, Regions]
+    splits: tuple[ReplicaSplit, ...]
+    params: SplittingParams
+
+    @cached_property
+    def classes(self) -> tuple[AdapterClass, ...]:
+        """The classes of what is served, of parts where an adapter is split."""
+        return tuple(split.replica_class for split in self.splits)
+
+    @cached_property
+    def features(self) -> NDArray[np.float64]:
+        """What one item of each class adds to a GPU, shape (n_classes, K)."""
+        return learn.scenario_features(self.scenario, self.classes)
+
+    @cached_property
+    def ranks(self) -> NDArray[np.int64]:
+        """Rank of each class."""
+        return np.array([c.rank for c in self.classes], dtype=np.int64)
+
+    @cached_property
+    def split(self) -> dict[int, int]:
+        """Fine parts of an adapter, by the classes that are split."""
+        return {c: s.replicas * self.params.fine_parts for c, s in enumerate(self.splits) if s.replicas > 1}
+
+    def rows(self, kind: str) -> Iterator[tuple[Device, OptionRows]]:
+        """The ways to run a GPU, on one region."""
+        for device in self.scenario.devices:
+            for rows in region_of(self.regions[device.name], kind).options:
+                yield device, rows
+
+    def option(self, device: Device, rows: OptionRows) -> PackingOption:
+        """One way to run a GPU, and what each class takes of it."""
+        objective = latency_objective_of(self.scenario.objective)
+        latency = self.regions[device.name].option_latency(rows.max_loras, rows.max_lora_rank, rows.regime)
+        planes = (
+            latency.ttft_ms if objective is not None and objective.figure == "ttft_ms" else latency.itl_ms
+        )
+        slopes = np.array([plane.coefficients for plane in planes])
+        return PackingOption(
+            name=f"{device.name} with {rows.max_loras} slots of rank {rows.max_lora_rank}, {rows.regime}",
+            usage=self._usage(rows, device),
+            capacity=rows.bounds,
+            allowed=self.ranks <= rows.max_lora_rank,
+            price=price(device, prices_of(self.scenario.objective)[0]),
+            option=EngineOption(device.name, rows.max_loras, rows.max_lora_rank),
+            regime=rows.regime,
+            latency_usage=np.maximum(slopes @ self.features.T, 0.0),
+            latency_offset=np.array([plane.intercept for plane in planes]),
+        )
+
+    @cached_property
+    def _accepted(self) -> dict[tuple[str, int], list[int]]:
+        """Classes of which the twin accepts an item alone, by device and rank."""
+        found: dict[tuple[str, int], list[int]] = {}
+        for c, split in enumerate(self.splits):
+            if split.accepted_on is not None:
+                found.setdefault((split.accepted_on, split.rank), []).append(c)
+        return found
+
+    def _usage(self, rows: OptionRows, device: Device) -> NDArray[np.float64]:
+        """What an item of each class takes; where the twin accepts it alone, no more than there is."""
+        usage = np.maximum(rows.coefficients @ self.features.T, 0.0)
+        alone = self._accepted.get((device.name, rows.max_lora_rank), [])
+        usage[:, alone] = np.minimum(usage[:, alone], rows.bounds[:, None])
+        return usage
+
+    def finely(self, option: PackingOption, rows: OptionRows) -> PackingOption:
+        """An option by what a fine part of a split adapter takes at least, however it is cut."""
+        usage, most = option.usage.copy(), self.params.max_replicas
+        for c, fine in self.split.items():
+            members = self.splits[c].members
+            # no larger share fits
+            fewest = fewest_parts(self.scenario, members, self.regions, "outer", most)
+            largest = fine // max(1, fewest - 1)
+            numbers = np.arange(1, largest + 1)
+            shares = [replace(members, rate=members.rate * n / fine) for n in numbers]
+            taken = rows.coefficients @ learn.scenario_features(self.scenario, shares).T
+            usage[:, c] = np.maximum(taken / numbers, 0.0).min(axis=1)
+        return replace(option, usage=usage)
+
+    def by_item(self, option: PackingOption, rows: OptionRows, kind: str) -> PackingOption:
+        """An option by what an item takes at least: on the outer region however its adapter is cut."""
+        if not self.split or kind == "inner":
+            return option
+        usage = self.finely(option, rows).usage.copy()
+        usage[:, list(self.split)] *= self.params.fine_parts
+        return replace(option, usage=usage)
+
+    def problem(
+        self, classes: Sequence[AdapterClass], options: Iterable[PackingOption], gpus: int | None
+    ) -> PackingProblem:
+        """The problem of some classes on some options, within the limits of the scenario."""
+        options, devices = tuple(options), self.scenario.devices
+        total, used = sum(device.count for device in devices), {option.device for option in options}
+        return PackingProblem(
+            counts=np.array([c.count for c in classes]),
+            options=options,
+            device_limits={device.name: device.count for device in devices if device.name in used},
+            max_bins=total if gpus is None else min(gpus, total),
+            dominance=_dominance(classes),
+            class_names=tuple(c.names[0] for c in classes),
+            rates=np.array([c.rate for c in classes]),
+        )
+
+
 def build_instance(
     scenario: Scenario,
     profiles: Mapping[str, EngineProfile],
@@ -80,6 +213,7 @@ def build_instance(
     replicas: Sequence[ReplicaSplit],
     gpus: int | None,
     params: SplittingParams,
+    grouping: GroupingParams | None = None,
 ) -> Instance:
     """The packing problems of a scenario whose hot adapters are split.
 
@@ -93,118 +227,52 @@ def build_instance(
         Most GPUs; None: as many as the scenario's devices.
     params
         How finely split adapters are cut for the bound on unequal shares.
+    grouping
+        From how many classes on they are grouped; None: never.
     """
+    served = Served(scenario, regions, tuple(replicas), params)
+    if grouping is not None and len(served.classes) > grouping.ungrouped_classes:
+        return _grouped_instance(served, profiles, gpus, grouping)
     inner, outer = (
-        _problem(scenario, regions, replicas, kind=kind, gpus=gpus) for kind in ("inner", "outer")
+        served.problem(served.classes, (served.option(*one) for one in served.rows(kind)), gpus)
+        for kind in ("inner", "outer")
     )
-    divisible = None
-    if any(split.replicas > 1 for split in replicas):
-        divisible = _divided(scenario, regions, replicas, outer, params)
+    shares = tuple(1.0 / split.replicas for split in replicas)
+    divisible = _divided(served, outer) if served.split else None
+    return Instance(scenario, profiles, regions, served.classes, shares, inner, outer, divisible)
+
+
+def _grouped_instance(
+    served: Served, profiles: Mapping[str, EngineProfile], gpus: int | None, params: GroupingParams
+) -> Instance:
+    """The problems of groups of adapters."""
+    counts = np.array([one.count for one in served.classes], dtype=np.int64)
+    groups = grouped(served.ranks, counts, served.features, params.groups)
+    classes = groups.representatives(served.classes, served.features)
+    inner, outer = (
+        served.problem(classes, options, gpus)
+        for options in (
+            (groups.averaged(served.option(*one)) for one in served.rows("inner")),
+            (
+                groups.least(served.by_item(served.option(*one), one[1], "outer"))
+                for one in served.rows("outer")
+            ),
+        )
+    )
+    shares = (1.0,) * len(classes)
     return Instance(
-        scenario,
-        profiles,
-        regions,
-        tuple(split.replica_class for split in replicas),
-        tuple(1.0 / split.replicas for split in replicas),
-        inner,
-        outer,
-        divisible,
+        served.scenario, profiles, served.regions, classes, shares, inner, outer, None, groups, served
     )
 
 
-def _problem(
-    scenario: Scenario,
-    regions: Mapping[str, Regions],
-    splits: Sequence[ReplicaSplit],
-    kind: str,
-    gpus: int | None,
-) -> PackingProblem:
-    classes = [split.replica_class for split in splits]
-    total = sum(device.count for device in scenario.devices)
-    options = [
-        option
-        for device in scenario.devices
-        for option in _options(scenario, device, regions[device.name], splits, kind)
-    ]
-    used = {option.device for option in options}
-    return PackingProblem(
-        counts=np.array([c.count for c in classes]),
-        options=tuple(options),
-        device_limits={device.name: device.count for device in scenario.devices if device.name in used},
-        max_bins=total if gpus is None else min(gpus, total),
-        dominance=_dominance(classes),
-        class_names=tuple(c.names[0] for c in classes),
-        rates=np.array([c.rate for c in classes]),
-    )
-
-
-def _options(
-    scenario: Scenario, device: Device, regions: Regions, splits: Sequence[ReplicaSplit], kind: str
-) -> list[PackingOption]:
-    classes = [split.replica_class for split in splits]
-    features = learn.scenario_features(scenario, classes)
-    rank = np.array([c.rank for c in classes])
-    objective = latency_objective_of(scenario.objective)
-    options = []
-    for rows in region_of(regions, kind).options:
-        latency = regions.option_latency(rows.max_loras, rows.max_lora_rank, rows.regime)
-        planes = (
-            latency.ttft_ms if objective is not None and objective.figure == "ttft_ms" else latency.itl_ms
-        )
-        slopes = np.array([plane.coefficients for plane in planes])
-        options.append(
-            PackingOption(
-                name=f"{device.name} with {rows.max_loras} slots of rank {rows.max_lora_rank}, {rows.regime}",
-                usage=_usage(rows, features, splits, device),
-                capacity=rows.bounds,
-                allowed=rank <= rows.max_lora_rank,
-                price=price(device, prices_of(scenario.objective)[0]),
-                option=EngineOption(device.name, rows.max_loras, rows.max_lora_rank),
-                regime=rows.regime,
-                latency_usage=np.maximum(slopes @ features.T, 0.0),
-                latency_offset=np.array([plane.intercept for plane in planes]),
-            )
-        )
-    return options
-
-
-def _usage(
-    rows: OptionRows, features: NDArray[np.float64], splits: Sequence[ReplicaSplit], device: Device
-) -> NDArray[np.float64]:
-    """What a part of each class takes; where the twin accepts it alone, no more than there is."""
-    usage = np.maximum(rows.coefficients @ features.T, 0.0)
-    for c, split in enumerate(splits):
-        if split.accepted_on == device.name and split.rank == rows.max_lora_rank:
-            usage[:, c] = np.minimum(usage[:, c], rows.bounds)
-    return usage
-
-
-def _divided(
-    scenario: Scenario,
-    regions: Mapping[str, Regions],
-    splits: Sequence[ReplicaSplit],
-    outer: PackingProblem,
-    params: SplittingParams,
-) -> PackingProblem:
+def _divided(served: Served, outer: PackingProblem) -> PackingProblem:
     """The outer problem with split adapters in fine parts: so many as a share has take no more than it."""
-    fine_parts = {c: s.replicas * params.fine_parts for c, s in enumerate(splits) if s.replicas > 1}
-    found = [rows for d in scenario.devices for rows in region_of(regions[d.name], "outer").options]
-    options = []
-    for option, rows in zip(outer.options, found, strict=True):
-        usage = option.usage.copy()
-        for c, fine in fine_parts.items():
-            largest = fine // max(
-                1, fewest_parts(scenario, splits[c].members, regions, "outer", params.max_replicas) - 1
-            )  # no larger share fits
-            numbers = np.arange(1, largest + 1)
-            shares = [replace(splits[c].members, rate=splits[c].members.rate * n / fine) for n in numbers]
-            taken = rows.coefficients @ learn.scenario_features(scenario, shares).T
-            usage[:, c] = np.maximum(taken / numbers, 0.0).min(axis=1)
-        options.append(replace(option, usage=usage))
+    pairs = zip(outer.options, served.rows("outer"), strict=True)
+    options = tuple(served.finely(option, rows) for option, (_, rows) in pairs)
     counts = outer.counts.copy()
-    for c, fine in fine_parts.items():
-        counts[c] = splits[c].members.count * fine
-    return replace(outer, counts=counts, options=tuple(options), dominance=None)
+    for c, fine in served.split.items():
+        counts[c] = served.splits[c].members.count * fine
+    return replace(outer, counts=counts, options=options, dominance=None)
 
 
 def _dominance(classes: Sequence[AdapterClass]) -> NDArray[np.float64]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 
@@ -20,10 +20,13 @@ class Pattern:
         How the GPU is run.
     counts
         Adapters of each class.
+    items
+        Which adapters they are, ascending, where those of a class are only alike; empty: any.
     """
 
     option: EngineOption
     counts: tuple[int, ...]
+    items: tuple[int, ...] = ()
 
 
 def placed_gpu(number: int, pattern: Pattern, shares: Mapping[str, float]) -> PlacedGPU:
@@ -51,10 +54,13 @@ class PatternJudge:
         The twin, which remembers what it was asked.
     kinds
         Kind of the adapters of each class that patterns count.
+    kind_of_item
+        Kind of an adapter that a pattern names by its number.
     """
 
     judge: TwinJudge
     kinds: tuple[AdapterKind, ...]
+    kind_of_item: Callable[[int], AdapterKind] | None = None
 
     def __call__(self, patterns: Sequence[Pattern], deadline: Deadline = UNLIMITED) -> list[GPUVerdict]:
         """Verdict of each pattern, in order, on adapters 0, 1, 2 and so on.
@@ -67,6 +73,8 @@ class PatternJudge:
         return self.judge([self._content(pattern) for pattern in patterns], deadline)
 
     def _content(self, pattern: Pattern) -> GPUContent:
+        if pattern.items and self.kind_of_item is not None:
+            return GPUContent.of(pattern.option, map(self.kind_of_item, pattern.items))
         held = tuple((kind, n) for kind, n in zip(self.kinds, pattern.counts, strict=True) if n)
         return GPUContent(pattern.option, held)
 

@@ -8,8 +8,9 @@ from dataclasses import dataclass, replace
 from optimizer.packing.model.problem import PackingProblem
 from optimizer.packing.model.search_state import PackingResult
 from optimizer.search.cut_loop import AcceptedPlan
+from optimizer.search.grouped_gpus import cheapest_plan
 from optimizer.search.instance import Instance
-from optimizer.search.minimize_gpus import GPUMinimum, Search, minimize_gpus
+from optimizer.search.minimize_gpus import GPUMinimum, Search
 from optimizer.search.objectives import LATENCY_OBJECTIVES, PRICES, leading_prices, price
 from scenarios import Deadline
 
@@ -65,7 +66,7 @@ def minimize_second_price(search: Search, minimum: GPUMinimum, deadline: Deadlin
 
 def _cheapest(search: Search, instance: Instance, deadline: Deadline) -> Choice:
     """The plan of least price of an instance."""
-    minimum = minimize_gpus(replace(search, instance=instance), deadline)
+    minimum = cheapest_plan(replace(search, instance=instance), deadline)
     return Choice(minimum.best, last=minimum.last)
 
 

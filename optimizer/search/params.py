@@ -80,6 +80,27 @@ class SplittingParams(Params):
     """Requests of a run on average from which on chance has no part in a verdict."""
 
 
+class GroupingParams(Params):
+    """Adapters that all differ, in groups of near ones."""
+
+    ungrouped_classes: Count = 400
+    """Classes of identical adapters up to which placers see each of them."""
+    groups: Count = 200
+    """Groups where there are more classes."""
+    near_bound: Annotated[float, Field(ge=0.0)] = 0.01
+    """Relative distance from the bound up to which a first plan of groups is good enough to be kept."""
+    repairs: Count = 12
+    """How often what the twin rejects is relieved before a plan is given up."""
+    relieved_share: Share = 0.05
+    """Share of its adapters of which a rejected GPU is relieved at first; it doubles every other time."""
+    filled_share: Share = 0.02
+    """Share of a GPU by which an accepted one is filled up at once, beyond the rows where need be."""
+    emptied_share: Share = 0.03
+    """Share of the GPUs that are emptied into others at once, as far as the twin accepts it."""
+    closing_tries: Count = 8
+    """Light GPUs in a row that cannot be emptied by the rows before no more are tried."""
+
+
 class ReplanParams(Params):
     """The fewest moves from a running placement."""
 
@@ -100,6 +121,8 @@ class SolveParams(Params):
     """The best latency, or balance, on GPUs that are given or the fewest."""
     splitting: SplittingParams = SplittingParams()
     """Adapters hotter than a GPU, served in equal parts."""
+    grouping: GroupingParams = GroupingParams()
+    """Adapters that all differ, in groups of near ones."""
     replanning: ReplanParams = ReplanParams()
     """The fewest moves from a running placement."""
     packing: PackingParams = PackingParams()

@@ -64,6 +64,7 @@ def prepare(
     gpus: int | None = None,
     deadline: Deadline = UNLIMITED,
     params: SolveParams = DEFAULTS,
+    grouping: bool = False,
 ) -> Instance:
     """The packing problems of a scenario whose regions are known.
 
@@ -79,6 +80,8 @@ def prepare(
         When to stop asking the twin.
     params
         Parameters.
+    grouping
+        Whether adapters may be grouped where more differ than placers can tell apart.
 
     Raises
     ------
@@ -89,7 +92,13 @@ def prepare(
     """
     splitting = params.splitting
     replicas = split_hot_adapters(regions, DedicatedGPUCheck(judge, deadline, splitting), splitting)
-    return build_instance(judge.scenario, judge.profiles, regions, replicas, gpus, splitting)
+    grouped = params.grouping if grouping else None
+    return build_instance(judge.scenario, judge.profiles, regions, replicas, gpus, splitting, grouped)
+
+
+def may_group(scenario: Scenario, params: SolveParams) -> bool:
+    """Whether more adapters differ than placers can tell apart."""
+    return len(scenario.classes) > params.grouping.ungrouped_classes
 
 
 def instance_of(scenario: Scenario, params: SolveParams = DEFAULTS) -> Instance:

@@ -12,6 +12,7 @@ from optimizer.packing.model.problem import Packing, PackingProblem
 from optimizer.packing.model.search_state import StopReason
 from optimizer.result import Result, ResultStatus, ResultStop
 from optimizer.search.cut_loop import AcceptedPlan, pattern_of
+from optimizer.search.dealing import Dealer
 from optimizer.search.instance import Instance
 from optimizer.search.judging import placed_gpu, report_on
 from optimizer.search.minimize_gpus import GPUMinimum, Search
@@ -247,6 +248,14 @@ def _too_much(outcome: Outcome) -> str:
 
 def placement_of(instance: Instance, problem: PackingProblem, packing: Packing) -> Placement:
     """The placement with the adapters' names: each class is dealt to the bins in order."""
+    if instance.groups is not None:
+        dealer = Dealer(instance)
+        return Placement(
+            gpus=tuple(
+                placed_gpu(number, pattern_of(problem, b), dealer.shares(b))
+                for number, b in enumerate(packing.bins)
+            )
+        )
     contents = _contents(instance, packing)
     gpus = []
     for number, (b, parts) in enumerate(zip(packing.bins, contents, strict=True)):
@@ -260,7 +269,10 @@ def placement_of(instance: Instance, problem: PackingProblem, packing: Packing) 
 
 
 def _contents(instance: Instance, packing: Packing) -> list[list[tuple[str, ...]]]:
-    """Names per bin and class."""
+    """Names per bin and class; all in one where the classes are groups."""
+    if instance.groups is not None:
+        names = Dealer(instance).names
+        return [[tuple(names[i] for i in b.items)] for b in packing.bins]
     taken = [0] * len(instance.classes)
     contents = []
     for b in packing.bins:

@@ -14,14 +14,16 @@ from optimizer.packing.solver import Method, methods
 from optimizer.result import Result
 from optimizer.search.compilation import compile_loops
 from optimizer.search.cut_loop import CutLoop
+from optimizer.search.dealing import Dealer
+from optimizer.search.grouped_gpus import cheapest_plan
 from optimizer.search.instance import Instance
 from optimizer.search.judging import PatternJudge
-from optimizer.search.minimize_gpus import Search, minimize_gpus
+from optimizer.search.minimize_gpus import Search
 from optimizer.search.minimize_latency import minimize_latency
 from optimizer.search.objective_order import Choice, minimize_second_price
 from optimizer.search.objectives import latency_objective_of, leading_prices
 from optimizer.search.params import DEFAULTS, SolveParams
-from optimizer.search.preparation import learned_regions, prepare
+from optimizer.search.preparation import learned_regions, may_group, prepare
 from optimizer.search.result_builder import Outcome, build_result, planless_result
 from optimizer.search.splitting import InfeasibleError
 from scenarios import Deadline, Scenario, ScenarioError, Stopped, noticed
@@ -103,22 +105,21 @@ def solve(
     with noticed():
         judge = TwinJudge(scenario, twin.profiles_of(scenario), workers, progress)
         try:
-            compile_loops(
-                judge.profiles[scenario.devices[0].name], kernels_of(placer), workers, total, progress
-            )
+            kernels = kernels_of(placer) + (("items",) if may_group(scenario, params) else ())
+            compile_loops(judge.profiles[scenario.devices[0].name], kernels, workers, total, progress)
             if isinstance(placer, Baseline):
                 return solve_baseline(
                     judge, placer, gpus=gpus, time_limit_s=time_limit_s, total=total, params=params,
                     started=started,
                 )  # fmt: skip
             regions = learned_regions(judge, deadline=total, params=params)
-            instance = prepare(judge, regions, gpus=gpus, deadline=total, params=params)
+            instance = prepare(judge, regions, gpus=gpus, deadline=total, params=params, grouping=True)
         except (InfeasibleError, Stopped) as error:
             return planless_result(scenario, placer.name, error, seconds=time.monotonic() - started)
         prepared_s, deadline = time.monotonic() - started, total.within(time_limit_s)
         search = search_of(instance, placer, judge, gap_limit, params)
         gpus_deadline = _until_latency(scenario, deadline, time_limit_s, params)
-        minimum = minimize_gpus(search, gpus_deadline)
+        minimum = cheapest_plan(search, gpus_deadline)
         choice = minimize_second_price(search, minimum, gpus_deadline)
         choice = minimize_latency(search, choice, gpus, deadline)
         note, seconds = _gpus_note(scenario, gpus, choice), time.monotonic() - started
@@ -131,8 +132,11 @@ def search_of(
     """What the steps of a search need; without a price before a latency, the fewest GPUs come first."""
     if not leading_prices(instance.scenario.objective):
         instance = instance.priced("gpus", instance.inner.max_bins or instance.inner.n_items)
-    patterns = PatternJudge(judge, tuple(one.kind for one in instance.classes))
-    loop = CutLoop(patterns, judge.progress, params.packing.local_search)
+    kinds = tuple(one.kind for one in instance.classes)
+    loop = CutLoop(PatternJudge(judge, kinds), judge.progress, params.packing.local_search)
+    if instance.groups is not None:
+        dealer = Dealer(instance)
+        loop.judge, loop.dealt = PatternJudge(judge, kinds, dealer.kind), dealer.deal
     return Search(instance, placer, loop, gap_limit, judge.workers, params)
 
 

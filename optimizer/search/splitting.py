@@ -10,6 +10,7 @@ import numpy as np
 
 import learn
 from learn import FeasibilityRegion, Regions
+from optimizer.packing.model.problem import FloatArray
 from optimizer.search.dedicated import (
     DedicatedGPUCheck,
     judged_requests,
@@ -19,6 +20,9 @@ from optimizer.search.dedicated import (
 )
 from optimizer.search.params import SplittingParams
 from scenarios import AdapterClass, LorapackError, Scenario
+
+COLD = 0.99
+"""Share of the threshold from which on an adapter is looked at by itself."""
 
 
 class InfeasibleError(LorapackError, ArithmeticError):
@@ -65,7 +69,25 @@ def split_hot_adapters(
         If an adapter fits no GPU, or must stay whole and fills more than one.
     """
     splitter = _Splitter(regions, check, params)
-    return [splitter.split(members) for members in check.scenario.classes]
+    classes = check.scenario.classes
+    cold = _fills(check.scenario, regions) <= COLD * params.asked_from
+    return [
+        ReplicaSplit(members, slot_rank(check.scenario, members.rank))
+        if light and members.levels is None
+        else splitter.split(members)
+        for members, light in zip(classes, cold, strict=True)
+    ]
+
+
+def _fills(scenario: Scenario, regions: Mapping[str, Regions]) -> FloatArray:
+    """`least_fill` of each class of a scenario on the inner region, of all at once: to rounding."""
+    classes = scenario.classes
+    sums, ranks = learn.scenario_features(scenario, classes), np.array([one.rank for one in classes])
+    least = np.full(len(classes), np.inf)
+    for option in (o for one in regions.values() for o in one.inner.options):
+        fits = option.max_lora_rank >= ranks
+        least[fits] = np.minimum(least[fits], option.fill(sums[fits]))
+    return least
 
 
 @dataclass(frozen=True)

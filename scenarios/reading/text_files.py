@@ -7,8 +7,8 @@ from pathlib import Path
 from scenarios.errors import Problem, ScenarioError
 from scenarios.reading.yaml_reader import FILE
 
-MAX_BYTES = 16 * 2**20
-"""Largest file that is read."""
+MAX_BYTES = 64 * 2**20
+"""Largest file that is read: as many adapters as there may be, each with lengths of its own, take 50 MiB."""
 
 
 def text_of(file: Path, source: str) -> str:

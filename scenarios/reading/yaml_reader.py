@@ -19,7 +19,7 @@ from scenarios.reading.findings import Loc
 from scenarios.reading.scalars import MAX_DIGITS, resolve
 from scenarios.text.formatting import shortened
 
-MAX_NODES = 800_000
+MAX_NODES = 4_000_000
 """Most values in one document, each alias counted as what it stands for."""
 
 MAX_DEPTH = 40

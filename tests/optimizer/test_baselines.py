@@ -36,7 +36,7 @@ from optimizer.baselines.run import BaselineSearch
 from optimizer.baselines.saturation import Saturation, measured_throughputs
 from optimizer.baselines.surrogate_oracle import SurrogateOracle, learned_surrogate
 from optimizer.packing.model.problem import PackingError
-from scenarios import Deadline
+from scenarios import Deadline, Stopped
 
 SPREADING = ("random", "random-all", "least-rate", "least-rate-third", "dlora", "loraserve")
 
@@ -134,6 +134,17 @@ def test_dlora_stops_where_a_replica_lowers_the_smallest_burst_tolerance() -> No
     assert groups(plan) == [[0], [0, 1]]
     assert shares(plan) == [[0.5], [0.5, 1.0]]
     assert groups(dlora_proactive(single([120, 90], tokens=1.0), 2, 100.0, most_adapters=4)) == [[0], [1]]
+
+
+def test_dlora_stops_in_time() -> None:
+    with pytest.raises(Stopped, match="while dLoRA's rule placed the adapters"):
+        dlora_proactive(single([1.0] * 9), 3, 100.0, most_adapters=9, deadline=Deadline.after(0.0))
+
+
+def test_more_adapters_than_an_engine_can_have_slots_for_share_them() -> None:
+    many = single([0.001] * 5000)
+    assert slots(least_rate(many, 1)) == [4096]
+    assert slots(assigned(many, [list(range(5000))], half_slots)) == [2500]
 
 
 def test_dlora_respects_the_adapters_of_a_gpu() -> None:

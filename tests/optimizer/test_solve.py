@@ -211,7 +211,7 @@ def test_learning_regions_takes_nothing_from_the_time_limit(
         return GPUMinimum()
 
     monkeypatch.setattr("optimizer.search.solve.learned_regions", slow)
-    monkeypatch.setattr("optimizer.search.solve.minimize_gpus", first_look)
+    monkeypatch.setattr("optimizer.search.solve.cheapest_plan", first_look)
     optimizer.solve(small, time_limit_s=1.0)
     assert left[0] > 0.5
 

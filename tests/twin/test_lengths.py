@@ -9,7 +9,14 @@ from hypothesis import strategies as st
 from scipy.special import ndtr
 
 from scenarios import FixedLengths, HistogramLengths, Lengths, LognormalLengths
-from twin.workload.lengths import draw_lengths, first_lengths, lognormal_parameters, mean_square_tokens
+from twin.workload.lengths import (
+    _clipped_mean,
+    _log_moments,
+    draw_lengths,
+    first_lengths,
+    lognormal_parameters,
+    mean_square_tokens,
+)
 
 N = 200_000
 
@@ -43,6 +50,36 @@ def test_drawn_mean_is_the_mean_asked_for(lengths: Lengths) -> None:
     if isinstance(lengths, LognormalLengths):
         assert lengths.min <= drawn.min()
         assert drawn.max() <= lengths.max
+
+
+def _by_bisection(lengths: LognormalLengths) -> tuple[float, float]:
+    """The parameters by plain bisection, whose last bits every recorded verdict depends on."""
+    low, high = np.log(lengths.mean) - 40.0, np.log(lengths.mean) + 40.0
+    for _ in range(100):
+        middle = (low + high) / 2
+        moments = _log_moments(middle, lengths.std)
+        if _clipped_mean(*moments, lengths.min, lengths.max) < lengths.mean:
+            low = middle
+        else:
+            high = middle
+        if high - low < 1e-13:
+            break
+    return _log_moments((low + high) / 2, lengths.std)
+
+
+@given(
+    low=st.integers(1, 500),
+    span=st.integers(2, 100_000),
+    where=st.floats(0.001, 0.999),
+    spread=st.floats(0.01, 10),
+)
+@settings(max_examples=60, deadline=None)
+def test_parameters_are_those_of_plain_bisection_to_the_last_bit(
+    low: int, span: int, where: float, spread: float
+) -> None:
+    mean = low + where * span
+    lengths = LognormalLengths(mean=mean, std=spread * mean, min=low, max=low + span)
+    assert lognormal_parameters(lengths) == _by_bisection(lengths)
 
 
 @given(

@@ -122,9 +122,12 @@ def _lengths(per_adapter: tuple[Lengths, ...], adapter: IntArray, seed: np.rando
     rng = np.random.default_rng(seed)
     tokens = np.empty(len(adapter), dtype=np.int32)
     kind = kind_of[adapter]
+    order = np.argsort(kind, kind="stable")
+    edges = np.searchsorted(kind[order], np.arange(len(kinds) + 1))
     for lengths, index in kinds.items():
-        members = np.flatnonzero(kind == index)
-        tokens[members] = draw_lengths(lengths, len(members), rng)
+        members = order[edges[index] : edges[index + 1]]
+        if len(members):
+            tokens[members] = draw_lengths(lengths, len(members), rng)
     return tokens
 
 

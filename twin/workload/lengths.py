@@ -9,12 +9,18 @@ from threading import Lock
 import numpy as np
 from scipy.special import ndtr
 
-from scenarios import FixedLengths, HistogramLengths, Lengths, LognormalLengths
+from scenarios import MAX_ADAPTERS, FixedLengths, HistogramLengths, Lengths, LognormalLengths
 from twin.engine.requests import FloatArray, IntArray
 
 _EXACT_TERMS = 4096
 """Lengths up to this many above the shortest are summed one by one; beyond, the sum is an integral."""
 
+
+DISTRIBUTIONS_KEPT = 2 * MAX_ADAPTERS
+"""Distributions whose figures are kept: a prompt's and an answer's of every adapter."""
+
+ROOM = 1.5
+"""Ratio of a mean to the ends of its range from which on it is looked for by the secant method."""
 
 MOST_KEPT, SEEDS_KEPT = 2_000_000, 16
 """Most lengths of a seed that are kept, and of how many seeds."""
@@ -99,7 +105,7 @@ def _histogram_arrays(lengths: HistogramLengths) -> tuple[FloatArray, FloatArray
     return np.asarray(lengths.edges, dtype=np.float64), cumulative
 
 
-@lru_cache(maxsize=1024)
+@lru_cache(maxsize=DISTRIBUTIONS_KEPT)
 def lognormal_parameters(lengths: LognormalLengths) -> tuple[float, float]:
     """Parameters of the underlying normal whose rounded, clipped draws have the mean asked for.
 
@@ -109,19 +115,45 @@ def lognormal_parameters(lengths: LognormalLengths) -> tuple[float, float]:
         Mean and standard deviation of the logarithm.
     """
     # Rounding and clipping move the mean, so that the lognormal's own has to be another, with which it rises.
-    low, high = math.log(lengths.mean) - 40.0, math.log(lengths.mean) + 40.0
+    start = math.log(lengths.mean)
+    low, high, (root, near) = start - 40.0, start + 40.0, _root(lengths)
     for _ in range(100):
         middle = (low + high) / 2
-        if _clipped_mean(*_log_moments(middle, lengths.std), lengths.min, lengths.max) < lengths.mean:
-            low = middle
-        else:
-            high = middle
+        below = middle < root if abs(middle - root) > near else _mean_above(middle, lengths) < 0.0
+        low, high = (middle, high) if below else (low, middle)
         if high - low < 1e-13:
             break
     return _log_moments((low + high) / 2, lengths.std)
 
 
-@lru_cache(maxsize=1024)
+def _mean_above(log_mean: float, lengths: LognormalLengths) -> float:
+    """By how much the mean of what is drawn is above the one asked for; rises with the logarithm given."""
+    return _clipped_mean(*_log_moments(log_mean, lengths.std), lengths.min, lengths.max) - lengths.mean
+
+
+def _root(lengths: LognormalLengths) -> tuple[float, float]:
+    """Where the mean is the one asked for, and from how far away that is certain; infinite if not found.
+
+    By the secant method: bisection, which decides the last bits, then needs to look at few points only.
+    """
+    x = math.log(lengths.mean)
+    if not ROOM * lengths.min <= lengths.mean <= lengths.max / ROOM:
+        return x, math.inf  # next to an end the mean does not rise everywhere
+    value, step = _mean_above(x, lengths), 1e-3
+    for _ in range(12):
+        after = _mean_above(x + step, lengths)
+        slope = (after - value) / step
+        x, value = x + step, after
+        if not slope > 0.0:
+            break
+        step = min(max(-value / slope, -1.0), 1.0)
+        noise = 256 * np.finfo(np.float64).eps * (lengths.mean + abs(x) * slope) / slope
+        if abs(step) < 1e-9:
+            return x + step, max(1e-12, noise, 1e-3 * abs(step))
+    return x, math.inf
+
+
+@lru_cache(maxsize=DISTRIBUTIONS_KEPT)
 def mean_square_tokens(lengths: Lengths) -> float:
     """Mean of the squares of the lengths that `draw_lengths` draws, in tokens²; rounding left out."""
     if isinstance(lengths, FixedLengths):
@@ -146,9 +178,14 @@ def _log_moments(log_mean: float, std: float) -> tuple[float, float]:
 def _clipped_mean(mu: float, sigma: float, low: int, high: int) -> float:
     """Mean of min(max(round(X), low), high) for log X normal: low plus the sum of P(X > k − 1/2)."""
     split = min(low + _EXACT_TERMS, high)
-    thresholds = np.log(np.arange(low, split) + 0.5)
-    head = float(ndtr((mu - thresholds) / sigma).sum())
+    head = float(ndtr((mu - _thresholds(low, split)) / sigma).sum())
     return low + head + _limited_mean(mu, sigma, high) - _limited_mean(mu, sigma, split)
+
+
+@lru_cache(maxsize=64)
+def _thresholds(low: int, high: int) -> FloatArray:
+    """Logarithms of the ends between whole lengths."""
+    return np.asarray(np.log(np.arange(low, high) + 0.5))
 
 
 def _limited_mean(mu: float, sigma: float, limit: int) -> float:

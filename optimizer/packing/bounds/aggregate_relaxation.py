@@ -9,7 +9,7 @@ bins, nearly a plan.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -46,6 +46,22 @@ class LinearRelaxation:
 
 
 @dataclass(frozen=True, eq=False)
+class RowPrices:
+    """Prices of the rows of a bin that are worth no more than the bin: they bound the price of any items.
+
+    Parameters
+    ----------
+    rows
+        Price of each whole row, by option.
+    rent
+        What binding limits on bins take off the bound.
+    """
+
+    rows: Mapping[int, FloatArray]
+    rent: float
+
+
+@dataclass(frozen=True, eq=False)
 class AggregateSolution:
     """Whole bins of each option, shape (n_options,), and their items in all, (n_options, n_classes)."""
 
@@ -67,11 +83,18 @@ class AggregateModel:
 
     Columns: items by option and class; bins by option; how far those are from target numbers; the share of
     every bin that is to spare.
+
+    Parameters
+    ----------
+    problem
+        The problem.
+    options
+        Indices of the options that are looked at; None: those that no other makes superfluous.
     """
 
-    def __init__(self, problem: PackingProblem) -> None:
+    def __init__(self, problem: PackingProblem, options: Sequence[int] | None = None) -> None:
         self.problem = problem
-        self.options = useful_options(problem)
+        self.options = useful_options(problem) if options is None else tuple(options)
         self.classes = np.flatnonzero(problem.counts)
         pairs = [np.flatnonzero(problem.rows[o].most[self.classes] > 0) for o in self.options]
         self._option = np.repeat(np.arange(len(self.options)), [len(p) for p in pairs])
@@ -90,6 +113,26 @@ class AggregateModel:
         duals[self.classes] = np.maximum(solution.duals[: len(self.classes)], 0.0)
         bins[list(self.options)] = solution.columns[self._bins]
         return LinearRelaxation(max(0.0, solution.value) * (1 - 1e-9), duals, bins)
+
+    def row_prices(self, seconds: float) -> RowPrices | None:
+        """What the linear relaxation pays for the rows of a bin; None where it has no solution in time."""
+        capacity, limits = self._capacity(), limit_rows(self.problem)
+        solution = self._model(self._bins, self._prices, [self._demand, *capacity, *self._limits]).solve(
+            seconds
+        )
+        if not solution.optimal:
+            return None
+        ends = np.cumsum([len(self.classes), *(len(rows.lower) for rows in capacity)])
+        paid = np.maximum(-solution.duals, 0.0)
+        limit = paid[ends[-1] :]
+        rows = {}
+        for o, start, end in zip(self.options, ends[:-1], ends[1:], strict=True):
+            worth = self.problem.prices[o] + sum(
+                price * row.weight[o] for price, row in zip(limit, limits, strict=True)
+            )
+            rows[o] = paid[start:end] * min(1.0, worth / max(float(paid[start:end].sum()), 1e-300))
+        rent = sum(float(price * row.most) for price, row in zip(limit, limits, strict=True))
+        return RowPrices(rows, rent)
 
     def whole_bins(self, seconds: float) -> float:
         """Lower bound on the price with whole numbers of bins; infinite if there are none."""

@@ -7,13 +7,14 @@ programme; dual feasible functions make them from sizes.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
 
 from optimizer.packing.bounds.aggregate_relaxation import AggregateModel, LinearRelaxation
 from optimizer.packing.model.options import useful_options
-from optimizer.packing.model.problem import FloatArray, IntArray, PackingProblem
+from optimizer.packing.model.problem import FloatArray, IntArray, PackingOption, PackingProblem
 from optimizer.packing.model.search_state import SearchState, round_up
 
 
@@ -109,6 +110,38 @@ def price_bound(problem: PackingProblem, seconds: float) -> float:
     if len(model.options) > 1 and np.isfinite(bound):
         bound = max(bound, model.whole_bins(max(seconds, 0.5)))
     return round_up(bound, problem) if np.isfinite(bound) else bound
+
+
+def bound_by_row_prices(
+    near: PackingProblem, options: Iterable[PackingOption], counts: IntArray, seconds: float
+) -> float:
+    """A bound on the price of a problem that is too large for a programme, from one near it.
+
+    Any prices of rows whose sum over a bin is no more than its price prove a bound, whatever they come from:
+    an item is worth what it takes of the rows where that is least (Lagrange). Those of the near problem are
+    nearly the best ones.
+
+    Parameters
+    ----------
+    near
+        A problem with the same options, rows, prices and limits, but other classes.
+    options
+        The options of the large problem, one after the other, in the same order.
+    counts
+        Items per class of the large problem.
+    seconds
+        Time limit of the near problem's programme.
+    """
+    prices = AggregateModel(near, range(len(near.options))).row_prices(max(seconds, 0.5))
+    if prices is None:
+        return 0.0
+    worth = np.full(len(counts), np.inf)
+    for o, option in enumerate(options):
+        shares = option.usage / np.where(option.capacity > 0, option.capacity, 1.0)[:, None]
+        value = prices.rows[o] @ shares
+        worth = np.where(option.fits_class, np.minimum(worth, value), worth)
+    bound = float(worth @ counts) - prices.rent
+    return round_up(bound * (1 - 1e-9), near) if np.isfinite(bound) else 0.0
 
 
 def raise_bounds(run: SearchState) -> LinearRelaxation:

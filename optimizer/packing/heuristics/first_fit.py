@@ -20,6 +20,12 @@ from optimizer.packing.model.options import BinLimits, useful_options
 from optimizer.packing.model.problem import Bin, FloatArray, IntArray, Packing, PackingProblem
 from optimizer.packing.model.search_state import SearchState
 
+FIRST_BINS = 16
+"""Bins that best fit has room for at first."""
+
+CLASSES_AT_ONCE = 500
+"""Classes that best fit packs between two looks at the time."""
+
 
 @dataclass(frozen=True, eq=False)
 class BinFiller:
@@ -185,21 +191,41 @@ def _worthiest(
 
 
 def best_fit_decreasing(
-    filler: BinFiller, order: IntArray, remaining: IntArray, option: int
+    filler: BinFiller,
+    order: IntArray,
+    remaining: IntArray,
+    option: int,
+    late: Callable[[], bool] = lambda: False,
 ) -> list[Bin] | None:
-    """Best-fit decreasing with bins of one option; None if a class does not fit it."""
+    """Best-fit decreasing with bins of one option; None if a class does not fit it, or it is late.
+
+    Parameters
+    ----------
+    late
+        Asked every so many classes.
+    """
     rows, table = filler.problem.rows[option], filler.tables[option]
     if ((remaining > 0) & (rows.most == 0)).any():
         return None
-    counts = best_fit(
-        order,
-        remaining,
-        rows.most,
-        rows.usage,
-        rows.capacity,
-        *table.arrays,
-    )
-    return None if counts is None else [Bin(option, row) for row in counts]
+    held = np.zeros((FIRST_BINS, len(order)), dtype=np.int64)
+    residual, bins = np.zeros((FIRST_BINS, len(rows.capacity)), dtype=np.int64), 0
+    for start in range(0, len(order), CLASSES_AT_ONCE):
+        if start and late():
+            return None
+        held, residual, bins = best_fit(
+            order[start : start + CLASSES_AT_ONCE],
+            remaining,
+            rows.most,
+            rows.usage,
+            rows.capacity,
+            held,
+            residual,
+            bins,
+            *table.arrays,
+        )
+        if bins < 0:
+            return None
+    return [Bin(option, row) for row in held[:bins]]
 
 
 def cheapest_options(filler: BinFiller, bins: list[Bin], stock: BinLimits) -> list[Bin]:
@@ -257,7 +283,9 @@ def _place(run: SearchState, best: bool) -> None:
         for o in options if best else ():
             if run.out_of_time and run.packing is not None:
                 return
-            packed = best_fit_decreasing(filler, order, run.problem.counts, o)
+            # Some plan is wanted even when the time is over.
+            late = (lambda: run.out_of_time) if run.packing is not None else (lambda: False)
+            packed = best_fit_decreasing(filler, order, run.problem.counts, o, late)
             stock = BinLimits(run.problem)
             if packed is not None and stock.available(o) >= len(packed):
                 stock.take(o, len(packed))

@@ -131,18 +131,25 @@ def best_fit(
     most: IntArray,
     usage: IntArray,
     capacity: IntArray,
+    held: IntArray,
+    residual: IntArray,
+    bins: int,
     requirements: IntArray,
     class_group: IntArray,
     compatible: BoolArray,
-) -> IntArray | None:
-    """Pack all items into bins of one kind, each class into the fullest bins that take it first.
+) -> tuple[IntArray, IntArray, int]:
+    """Pack the items of some classes into bins of one kind, each class into the fullest that take it first.
 
-    Returns the counts per bin, shape (n_bins, n_classes), or None if a class does not fit an empty bin.
+    Parameters
+    ----------
+    order
+        The classes.
+    held, residual, bins
+        Counts and room per bin, shapes (room for bins, n_classes) and (room for bins, m), and how many bins
+        there are. They are written to, and returned: with more room where that was needed, and with -1 bins
+        if a class does not fit an empty one.
     """
     m, n = usage.shape
-    bins = 0
-    held = np.zeros((16, n), dtype=np.int64)
-    residual = np.zeros((16, m), dtype=np.int64)
     for c in order:
         left = remaining[c]
         if left == 0:
@@ -177,10 +184,10 @@ def best_fit(
                 room_for(c, usage, residual[bins], held[bins], requirements, class_group, compatible),
             )
             if amount <= 0:
-                return None
+                return held, residual, -1
             held[bins, c] = amount
             left -= amount
             for r in range(m):
                 residual[bins, r] -= usage[r, c] * amount
             bins += 1
-    return held[:bins]
+    return held, residual, bins

@@ -12,6 +12,7 @@ SOURCES = (
     "branch_and_price/dual_inequalities",
     "branch_and_price/knapsack",
     "heuristics/annealing",
+    "heuristics/item_kernels",
     "heuristics/kernels",
     "model/compilation",
     "model/matching",

@@ -157,10 +157,14 @@ class NoGoodCut:
 
 @dataclass(frozen=True, eq=False)
 class Bin:
-    """One open bin: the index of its option and how many items of each class it holds."""
+    """One open bin: the index of its option and how many items of each class it holds.
+
+    Where items of a class are only alike, ``items`` are the numbers of those that it holds; empty: any.
+    """
 
     option: int
     counts: IntArray
+    items: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         _set(self, "counts", np.asarray(self.counts, dtype=np.int64))
