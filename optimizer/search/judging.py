@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 
 from scenarios import UNLIMITED, AdapterKind, Deadline, EngineOption, PlacedGPU
-from twin import GPUContent, GPUVerdict, TwinJudge, ValidationReport
+from twin import GPUContent, GPUVerdict, TwinJudge, ValidationReport, Violation
 
 
 @dataclass(frozen=True)
@@ -20,10 +21,13 @@ class Pattern:
         How the GPU is run.
     counts
         Adapters of each class.
+    load
+        Factor on the rates of all of them.
     """
 
     option: EngineOption
     counts: tuple[int, ...]
+    load: float = 1.0
 
 
 def placed_gpu(number: int, pattern: Pattern, shares: Mapping[str, float]) -> PlacedGPU:
@@ -67,8 +71,35 @@ class PatternJudge:
         return self.judge([self._content(pattern) for pattern in patterns], deadline)
 
     def _content(self, pattern: Pattern) -> GPUContent:
-        held = tuple((kind, n) for kind, n in zip(self.kinds, pattern.counts, strict=True) if n)
+        counted = zip(self.kinds, pattern.counts, strict=True)
+        held = tuple((kind.scaled(pattern.load), n) for kind, n in counted if n)
         return GPUContent(pattern.option, held)
+
+
+def margin_of(verdict: GPUVerdict) -> float:
+    """How far a GPU is from the nearest limit: the smallest ln(limit / value), of shares ln(share / limit).
+
+    Above 0 where it is accepted; minus infinity where nothing was measured that could be too large or small.
+    """
+    margins = [
+        _log(1 + margin) if code.statistic is None else -_log(1 - margin)
+        for code, margin in verdict.margins.items()
+        if margin is not None
+    ]
+    if verdict.accepted:
+        return max(min(margins, default=0.0), 0.0)
+    return min([*margins, *(_missed(v) for v in verdict.violations)], default=-math.inf)
+
+
+def _missed(violation: Violation) -> float:
+    if violation.value is None or violation.limit is None:
+        return -math.inf
+    missed = _log(violation.value / violation.limit)
+    return missed if violation.code.statistic is None else -missed
+
+
+def _log(ratio: float) -> float:
+    return math.log(ratio) if ratio > 0 else -math.inf
 
 
 def named(verdict: GPUVerdict, number: int, names: Iterable[str]) -> GPUVerdict:

@@ -98,7 +98,7 @@ class Outcome:
     @property
     def bound(self) -> float | None:
         """What no plan's first objective is below, where that is a price; None where nothing is proven."""
-        return self.proven(self.minimum.proven_bound)
+        return self.proven(self.minimum.outer_bound)
 
     def proven(self, bound: float | None) -> float | None:
         """A bound on a price as a result tells it: None where it says nothing."""
