@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from optimizer.packing.model.problem import PackingOption, PackingProblem
 from optimizer.search.growth import Growth
 from optimizer.search.judging import Pattern
-from optimizer.search.params import CorrectionParams
+from optimizer.search.params import TeachingParams
 
 FloatArray = NDArray[np.float64]
 
@@ -88,7 +88,7 @@ class Corrections:
 
     inner: PackingProblem
     outer: PackingProblem
-    params: CorrectionParams
+    params: TeachingParams
     _known: dict[tuple[Lesson, int, int], _Measured | None] = field(default_factory=dict, repr=False)
     _placings: dict[Pattern, tuple[int | None, frozenset[int]]] = field(default_factory=dict, repr=False)
 

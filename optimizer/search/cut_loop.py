@@ -18,7 +18,7 @@ from optimizer.search.corrections import Corrections, Lesson
 from optimizer.search.growth import growths
 from optimizer.search.judging import Pattern, PatternJudge
 from optimizer.search.params import DEFAULTS as SOLVE_DEFAULTS
-from optimizer.search.params import GrowthParams
+from optimizer.search.params import TeachingParams
 from scenarios import Deadline, Stopped
 from scenarios.stopping.progress import Progress, silent
 from twin import GPUVerdict
@@ -94,8 +94,8 @@ class CutLoop:
         Called with progress.
     params
         How packings are balanced before the twin sees them.
-    growth
-        How the twin is asked by how much a GPU is too full, or could be fuller.
+    teaching
+        What the twin is asked by how much a GPU is too full, or could be fuller.
 
     Attributes
     ----------
@@ -110,7 +110,7 @@ class CutLoop:
     judge: PatternJudge
     progress: Progress = silent
     params: LocalSearchParams = DEFAULTS.local_search
-    growth: GrowthParams = SOLVE_DEFAULTS.growth
+    teaching: TeachingParams = SOLVE_DEFAULTS.teaching
     rounds: int = 0
     rejected: dict[Pattern, GPUVerdict] = field(default_factory=dict)
     lessons: dict[Pattern, Lesson | None] = field(default_factory=dict)
@@ -158,12 +158,13 @@ class CutLoop:
                 return result
             if corrections is None:  # a cut only takes packings away, so a bound holds in the next round
                 known_bound = max(known_bound, packed.bound)
-            packing = packed.packing
+            packing = packed.packing if optimism == 0.0 else over_all_bins(cut, packed.packing)
             if balance and (corrections is not None or k % 2 == 0):
                 packing = balance_load(cut, packing, deadline, self.params)
             plan = self.judged(cut, packing, packed, deadline)
-            if corrections is not None and balance:
-                plan = self._rebalanced(problem, plan, corrections, deadline)
+            if corrections is not None:
+                tries = self.teaching.rebalances if balance else 0
+                plan = self._rebalanced(problem, plan, corrections, tries, deadline)
             if isinstance(plan, AcceptedPlan):
                 return LoopResult(plan, packed)
             if plan is None or deadline.reached:
@@ -171,20 +172,25 @@ class CutLoop:
         return result
 
     def _rebalanced(
-        self, problem: PackingProblem, plan: JudgedPlan | None, corrections: Corrections, deadline: Deadline
+        self,
+        problem: PackingProblem,
+        plan: JudgedPlan | None,
+        corrections: Corrections,
+        tries: int,
+        deadline: Deadline,
     ) -> JudgedPlan | None:
-        """The plan, its rejected GPUs relieved by those with room to spare, as far as the twin has taught it.
+        """A plan to learn from; its rejected GPUs relieved by those with room to spare, as far as is learned.
 
         Where the GPUs of a plan are not all too full by what is learned of them, the nearest plan is the best
         guess, and costs the placer nothing.
         """
-        for _ in range(self.growth.rebalances):
+        for _ in range(tries):
             if plan is None or isinstance(plan, AcceptedPlan) or not self.learn(plan, deadline):
                 return plan
             likely = self.taught(problem, corrections, 0.0)
-            roomy = replace(_roomier(likely, self.growth.overfull), cuts=self.cuts(problem))
+            roomy = replace(_roomier(likely, self.teaching.overfull), cuts=self.cuts(problem))
             packing = balance_load(roomy, plan.packing, deadline, self.params)
-            if any(fill(likely, b) > 1 + self.growth.doubt for b in packing.bins) or check(roomy, packing):
+            if any(fill(likely, b) > 1 + self.teaching.doubt for b in packing.bins) or check(roomy, packing):
                 return plan
             plan = self.judged(roomy, packing, plan.solved, deadline)
         if plan is not None and not isinstance(plan, AcceptedPlan) and not self.learn(plan, deadline):
@@ -219,7 +225,7 @@ class CutLoop:
         """
         asked = self._worth_asking(plan)
         try:
-            found = growths(self.judge, list(asked), list(asked.values()), self.growth, deadline)
+            found = growths(self.judge, list(asked), list(asked.values()), self.teaching, deadline)
         except Stopped:
             return False
         for pattern, growth in zip(asked, found, strict=True):
@@ -231,12 +237,13 @@ class CutLoop:
         fresh: dict[Pattern, tuple[int, GPUVerdict]] = {}
         turns = Counter[tuple[int, bool]]()
         for pattern, b, verdict in zip(plan.patterns, plan.packing.bins, plan.verdicts, strict=True):
-            near = not verdict.accepted or fill(plan.problem, b) >= self.growth.least_fill
-            if near and pattern not in self.lessons | fresh and verdict.memory_failure is None:
+            near = not verdict.accepted or fill(plan.problem, b) >= self.teaching.least_fill
+            known = pattern in self.lessons or pattern in fresh
+            if near and not known and verdict.memory_failure is None:
                 turns[b.option, verdict.accepted] += 1
                 fresh[pattern] = turns[b.option, verdict.accepted], verdict
         order = sorted(fresh, key=lambda p: (fresh[p][0], fresh[p][1].accepted))
-        return {p: fresh[p][1] for p in order[: self.growth.contents_per_round]}
+        return {p: fresh[p][1] for p in order[: self.teaching.contents_per_round]}
 
     def accept(self, problem: PackingProblem, packing: Packing, deadline: Deadline) -> AcceptedPlan | None:
         """A packing that no placer made, if it is valid for the problem and the twin accepts every bin.
@@ -326,6 +333,22 @@ def fill(problem: PackingProblem, b: Bin) -> float:
     """Share of a bin that is taken, by its fullest row."""
     option = problem.options[b.option]
     return float((option.usage @ b.counts / np.maximum(option.capacity, 1e-300)).max())
+
+
+def over_all_bins(problem: PackingProblem, packing: Packing) -> Packing:
+    """The packing over as many bins as the problem admits, the fullest halved until there are so many.
+
+    An optimistic plan with fewer GPUs than would do is one that the twin has the more to reject of.
+    """
+    bins = list(packing.bins)
+    while len(bins) < (problem.max_bins or 0):
+        fullest = max(range(len(bins)), key=lambda k: (bins[k].counts.sum() > 1, fill(problem, bins[k])))
+        halves = split_in_half(bins[fullest])
+        if len(halves) < 2:
+            break
+        bins[fullest : fullest + 1] = halves
+    wide = Packing(tuple(bins))
+    return packing if len(wide) == len(packing) or check(problem, wide) else wide
 
 
 def _roomier(problem: PackingProblem, share: float) -> PackingProblem:

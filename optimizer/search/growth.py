@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from optimizer.search.judging import Pattern, PatternJudge, margin_of
-from optimizer.search.params import GrowthParams
+from optimizer.search.params import TeachingParams
 from scenarios import Deadline
 from twin import GPUVerdict
 
@@ -56,7 +56,7 @@ class _Ray:
     def width(self) -> float:
         return self.rejected_at - self.accepted_at
 
-    def next(self, params: GrowthParams) -> float:
+    def next(self, params: TeachingParams) -> float:
         """Logarithm of the load to ask about."""
         if math.isfinite(self.width):
             return self._between(params)
@@ -69,21 +69,24 @@ class _Ray:
             self.step *= 2
         return self.rejected_at - self.step if rejected else self.accepted_at + self.step
 
-    def _between(self, params: GrowthParams) -> float:
+    def _between(self, params: TeachingParams) -> float:
         low, high = self.accepted_margin, -self.rejected_margin
         share = low / (low + high) if low > 0 and high > 0 and math.isfinite(low + high) else 0.5
-        share = min(max(share, params.least_share), 1 - params.least_share)
+        share = min(max(share, params.end_share), 1 - params.end_share)
         return self.accepted_at + share * self.width
 
-    def done(self, params: GrowthParams) -> bool:
-        return self.width <= params.tolerance
+    def done(self, params: TeachingParams) -> bool:
+        if not math.isfinite(self.width):
+            return False
+        middle = (self.accepted_at + self.rejected_at) / 2
+        return self.width <= max(params.tolerance, params.relative_tolerance * abs(middle))
 
 
 def growths(
     judge: PatternJudge,
     patterns: Sequence[Pattern],
     verdicts: Sequence[GPUVerdict],
-    params: GrowthParams,
+    params: TeachingParams,
     deadline: Deadline,
 ) -> list[Growth | None]:
     """Where the verdict on each content changes; None where it did not within the questions allowed.

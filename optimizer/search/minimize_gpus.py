@@ -219,7 +219,7 @@ class Minimizer:
 
     @cached_property
     def corrections(self) -> Corrections:
-        return Corrections(self.instance.inner, self.instance.outer, self.search.params.corrections)
+        return Corrections(self.instance.inner, self.instance.outer, self.search.params.teaching)
 
     def _solver(self, held: GPUMinimum, method: str, share: float = 1.0) -> Solver:
         return self.search.solver(method, held.best, share, self.search.gap_limit)

@@ -27,34 +27,25 @@ Count = Annotated[int, Field(ge=1)]
 """A number of something, at least 1."""
 
 
-class GrowthParams(Params):
-    """How far the twin is asked that a GPU's load may grow, or must shrink."""
+class TeachingParams(Params):
+    """What the twin is asked about GPUs of a plan, and how its answers correct the inner rows."""
 
+    contents_per_round: Count = 8
+    """Most contents of a plan of which the twin is asked how far their load may grow, or must shrink."""
+    least_fill: Share = 0.95
+    """How full an accepted GPU must be for it to be asked about."""
+    max_questions: Count = 6
+    """Most questions about one content."""
     tolerance: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.01
     """Width of the interval of ln(load) within which the change of the verdict is to be known."""
-    max_questions: Count = 6
-    """Most questions about one GPU's content."""
+    relative_tolerance: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.2
+    """The same as a share of the distance of that change, where this is more."""
     first_step: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.02
     """Shortest first step in ln(load)."""
     longest_first_step: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.15
     """Longest first step in ln(load); the margin of the verdict says how long it is."""
-    least_share: Annotated[float, Field(gt=0.0, le=0.5)] = 0.2
+    end_share: Annotated[float, Field(gt=0.0, le=0.5)] = 0.2
     """Share of an interval by which a question keeps away from its ends."""
-    contents_per_round: Count = 4
-    """Most contents of a plan that the twin is asked about."""
-    least_fill: Share = 0.95
-    """How full an accepted GPU must be for it to be asked about."""
-    rebalances: Annotated[int, Field(ge=0)] = 2
-    """How often the GPUs of a plan may relieve each other by what was learned before another plan is made."""
-    overfull: Share = 0.1
-    """By how much a GPU may be too full while they do."""
-    doubt: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.02
-    """By how much it may be too full, as far as is known, for the twin to be shown the outcome."""
-
-
-class CorrectionParams(Params):
-    """How the twin's verdicts correct the inner rows."""
-
     common_share: Annotated[float, Field(ge=0.0, le=1.0)] = 0.9
     """Share of the variance of a row's relative error that all classes have in common."""
     class_distance: Annotated[float, Field(gt=0.0)] = 1.0
@@ -65,6 +56,12 @@ class CorrectionParams(Params):
     """Relative error of the best linear row on one content: what a correction need not explain."""
     passes: Count = 4
     """How often rows are raised for rejected contents that they still hold."""
+    rebalances: Annotated[int, Field(ge=0)] = 2
+    """How often the GPUs of a plan may relieve each other by what was learned before another plan is made."""
+    overfull: Share = 0.1
+    """By how much a GPU may be too full while they do."""
+    doubt: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.02
+    """By how much it may be too full, as far as is known, for the twin to be shown the outcome."""
 
 
 class GPUMinimizationParams(Params):
@@ -75,10 +72,10 @@ class GPUMinimizationParams(Params):
     max_first_rounds: Count = 4
     """Most rounds of cuts for a first plan; what the twin still rejects then is halved."""
     max_rounds: Count = 50
-    """Most rounds of cuts for a heuristic's plan, and for the bound on the inner region."""
-    optimism: tuple[Deviations, ...] = (0.0, 1.0)
+    """Most rounds of cuts for a heuristic's plan."""
+    optimism: tuple[Deviations, ...] = (0.0, 0.5, 1.0)
     """Standard deviations by which corrected rows are widened, one after the other, for fewer GPUs."""
-    max_taught_rounds: Count = 6
+    max_taught_rounds: Count = 4
     """How often the twin may reject a plan of the corrected rows, at each width, before another is tried."""
     max_outer_rounds: Count = 4
     """How often the twin may reject a cheaper plan of the outer rows before the gap is left open."""
@@ -139,9 +136,7 @@ class SolveParams(Params):
 
     gpus: GPUMinimizationParams = GPUMinimizationParams()
     """The fewest (or cheapest) GPUs."""
-    growth: GrowthParams = GrowthParams()
-    """By how much a GPU is too full, or could be fuller, asked of the twin."""
-    corrections: CorrectionParams = CorrectionParams()
+    teaching: TeachingParams = TeachingParams()
     """What the twin's verdicts teach the inner rows."""
     latency: LatencyParams = LatencyParams()
     """The best latency, or balance, on GPUs that are given or the fewest."""

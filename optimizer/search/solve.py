@@ -126,7 +126,7 @@ def search_of(
     if not leading_prices(instance.scenario.objective):
         instance = instance.priced("gpus", instance.inner.max_bins or instance.inner.n_items)
     patterns = PatternJudge(judge, tuple(one.kind for one in instance.classes))
-    loop = CutLoop(patterns, judge.progress, params.packing.local_search, params.growth)
+    loop = CutLoop(patterns, judge.progress, params.packing.local_search, params.teaching)
     return Search(instance, placer, loop, gap_limit, judge.workers, params)
 
 
