@@ -17,7 +17,7 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 
@@ -25,6 +25,7 @@ import numpy as np
 
 import scenarios
 import twin
+from learn import Regions
 from optimizer.packing.model.problem import Bin
 from optimizer.packing.registry import METHODS
 from optimizer.search.cut_loop import pattern_of
@@ -145,11 +146,17 @@ def fewest(total: Counts, accepted: set[Counts]) -> int | None:
     return least.get(total)
 
 
-def measure(seed: int, arguments: argparse.Namespace) -> Row | None:
+def learned(overrides: Sequence[str], workers: int) -> Mapping[str, Regions]:
+    """The regions of the template, and so of all instances, which differ in ranks and rates alone."""
+    template = scenarios.read(TEMPLATE, overrides=overrides)
+    return learned_regions(TwinJudge(template, twin.profiles_of(template), workers))
+
+
+def measure(seed: int, regions: Mapping[str, Regions], arguments: argparse.Namespace) -> Row | None:
     """Solve and enumerate one instance; None if an adapter must be split or fits no GPU."""
     scenario = instance_scenario(seed, arguments.set)
     judge = TwinJudge(scenario, twin.profiles_of(scenario), arguments.workers)
-    instance = prepare(judge, learned_regions(judge))
+    instance = prepare(judge, regions)
     if any(share < 1 for share in instance.shares):
         return None
     search = search_of(instance, METHODS["exact"], judge, 0.0, DEFAULTS)
@@ -196,8 +203,9 @@ def parse() -> argparse.Namespace:
 def main() -> int:
     """Measure all instances and print what is wrong with them."""
     arguments, rows, seed = parse(), list[Row](), 0
+    regions = learned(arguments.set, arguments.workers)
     while len(rows) < arguments.instances:
-        row = measure(arguments.seed + seed, arguments)
+        row = measure(arguments.seed + seed, regions, arguments)
         seed += 1
         if row is not None:
             rows.append(row)
