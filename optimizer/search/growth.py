@@ -62,11 +62,9 @@ class _Ray:
             return self._between(params)
         rejected = math.isinf(self.accepted_at)
         margin = self.rejected_margin if rejected else self.accepted_margin
-        if self.step == 0.0:
-            told = abs(margin) if math.isfinite(margin) else 0.0
-            self.step = min(max(told + params.tolerance / 2, params.first_step), params.longest_first_step)
-        else:
-            self.step *= 2
+        told = abs(margin) + params.tolerance / 2 if math.isfinite(margin) else 0.0
+        least = self.step or params.first_step
+        self.step = min(max(told, least), 2 * self.step or params.longest_first_step)
         return self.rejected_at - self.step if rejected else self.accepted_at + self.step
 
     def _between(self, params: TeachingParams) -> float:

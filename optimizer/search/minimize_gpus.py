@@ -293,7 +293,7 @@ class Minimizer:
         held is proven to be the cheapest.
         """
         params = self.search.params.gpus
-        outer = in_order(self.instance.outer, self.instance.inner)
+        outer, hopeless = in_order(self.instance.outer, self.instance.inner), 0
         for k in range(params.max_outer_rounds):
             if self.deadline.reached or held.proven:
                 return held
@@ -312,6 +312,10 @@ class Minimizer:
             if isinstance(plan, AcceptedPlan):
                 return replace(held.offered(plan), gap=None)
             held = replace(held, gap=_disagreement(plan))
+            rejected = sum(not verdict.accepted for verdict in plan.verdicts)
+            hopeless = hopeless + 1 if rejected > params.max_rejected_share * len(plan.verdicts) else 0
+            if hopeless == 2:
+                return held
         return held
 
     def _without_cheaper(self, held: GPUMinimum, packed: PackingResult) -> GPUMinimum:

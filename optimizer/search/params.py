@@ -79,9 +79,11 @@ class GPUMinimizationParams(Params):
     """How often the twin may reject a plan of the corrected rows, at each width, before another is tried."""
     max_outer_rounds: Count = 4
     """How often the twin may reject a cheaper plan of the outer rows before the gap is left open."""
+    max_rejected_share: Share = 0.5
+    """Share of its GPUs that the twin may reject, twice in a row, before it is left open at once."""
     outer_time_share: Share = 0.2
     """Share of the time left that the bound on the outer region may take."""
-    attempt_time_share: Share = 0.15
+    attempt_time_share: Share = 0.1
     """Share of the time left for finding one plan with fewer GPUs."""
 
     def findings(self) -> Iterator[Finding]:

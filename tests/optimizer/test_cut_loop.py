@@ -17,6 +17,7 @@ from optimizer.search.instance import Instance
 from optimizer.search.judging import Pattern
 from optimizer.search.minimize_gpus import GPUMinimum, Search, cheaper_than, minimize_gpus, relaxed
 from optimizer.search.objective_order import minimize_second_price
+from optimizer.search.params import GPUMinimizationParams, SolveParams
 from scenarios import Deadline, EngineOption, Stopped
 from twin import GPUVerdict
 
@@ -237,3 +238,89 @@ def test_regions_are_joined_by_option_and_regime_not_by_name() -> None:
     instance: Any = SimpleNamespace(inner=inner, outer=outer, divisible=None)
     rooms = [o.capacity[0] / o.usage[0, 0] for o in relaxed(instance, 1.0).options]
     assert rooms == pytest.approx([10 / 3, 30 / 3])
+
+
+# --- what the twin teaches -----------------------------------------------------------------------------
+
+
+def many(capacity: float) -> Any:
+    """Sixty items of five sizes, about twelve to a bin: no list of rejected contents says much."""
+    return problem(capacity, counts=(12,) * 5, sizes=(1.4, 1.2, 1.0, 0.8, 0.6))
+
+
+def taught(inner: float, outer: float, truly: float, **changes: Any) -> tuple[GPUMinimum, CutLoop, FakeJudge]:
+    sizes = (1.4, 1.2, 1.0, 0.8, 0.6)
+    judge = FakeJudge(lambda p: load(p, sizes) <= truly)
+    instance: Any = SimpleNamespace(
+        inner=replace(many(inner), options=(slots_for_all(many(inner)),)),
+        outer=replace(many(outer), options=(slots_for_all(many(outer)),)),
+        divisible=None,
+        scenario=SimpleNamespace(seed=0),
+    )
+    params = SolveParams(gpus=GPUMinimizationParams(**changes))
+    search = Search(instance, methods()["exact"], CutLoop(judge), params=params)  # type: ignore[arg-type]
+    return minimize_gpus(search, Deadline.after(60)), search.loop, judge
+
+
+def slots_for_all(wide: Any) -> PackingOption:
+    one = wide.options[0]
+    engine = EngineOption("gpu", 64, 8)
+    return replace(one, capacity=np.array([one.capacity[0], 64.0]), option=engine)
+
+
+def test_rows_that_are_too_wide_are_corrected_within_few_rounds() -> None:
+    """The rows hold 10.5 of load per GPU, the twin 10: six GPUs by the rows, and never fewer than seven."""
+    found, loop, judge = taught(10.5, 11.0, 9.9)
+    assert found.best is not None
+    assert len(found.best.packing) == 7
+    assert loop.rounds <= 12
+    assert len(loop.rejected) < 40
+    assert any(loop.lessons.values())
+    assert len(judge.asked) < 150
+
+
+def test_rows_that_are_too_narrow_are_widened() -> None:
+    """The rows hold 7 of load, the twin 10.2, and six GPUs of 10 do."""
+    found, loop, _ = taught(7.0, 10.5, 10.2)
+    assert found.best is not None
+    assert len(found.best.packing) == found.outer_bound == 6
+    assert found.proven
+    assert loop.rounds <= 8
+
+
+def test_an_open_gap_names_the_gpus_and_what_the_twin_says_of_them() -> None:
+    found, _, _ = taught(9.0, 11.0, 9.9)
+    assert found.best is not None
+    assert found.outer_bound == 6 < len(found.best.packing) == 7
+    assert found.gap is not None
+    assert found.gap.cause == "rejected"
+    assert found.gap.value == 6
+    assert sum(gpu.number for gpu in found.gap.gpus) == 6
+    assert found.gap.rejected
+    assert all(load(g.pattern, (1.4, 1.2, 1.0, 0.8, 0.6)) > 9.9 for g in found.gap.rejected)
+    assert "the optimistic region holds a plan of 6 GPUs; the twin rejects" in str(found.gap)
+
+
+def test_a_plan_that_meets_the_bound_leaves_no_gap() -> None:
+    found, _ = search(10.0, 10.0, lambda _: True)
+    assert found.gap is None
+
+
+def test_a_row_of_the_inner_region_alone_proves_nothing() -> None:
+    """What only the inner region limits, as the number of adapters that were sampled, is no proof."""
+    inner, outer = problem(12.0), problem(12.0)
+    capped = replace(
+        inner.options[0],
+        usage=np.vstack([inner.options[0].usage, np.ones(2)]),
+        capacity=np.append(inner.options[0].capacity, 3.0),
+    )
+    instance: Any = SimpleNamespace(
+        inner=replace(inner, options=(capped,)), outer=outer, divisible=None, scenario=SimpleNamespace(seed=0)
+    )
+    judge = FakeJudge(lambda p: load(p) <= 12)
+    found = minimize_gpus(
+        Search(instance, methods()["exact"], CutLoop(judge)),  # type: ignore[arg-type]
+        Deadline.after(60),
+    )
+    assert found.best is not None
+    assert len(found.best.packing) == found.outer_bound == 3  # 30 of load; of three items each it would be 4
