@@ -312,8 +312,9 @@ class Minimizer:
             if isinstance(plan, AcceptedPlan):
                 return replace(held.offered(plan), gap=None)
             held = replace(held, gap=_disagreement(plan))
-            rejected = sum(not verdict.accepted for verdict in plan.verdicts)
-            hopeless = hopeless + 1 if rejected > params.max_rejected_share * len(plan.verdicts) else 0
+            gpus, rejected = len(plan.verdicts), sum(not verdict.accepted for verdict in plan.verdicts)
+            # All on one GPU is soon tried out, as there is but one content.
+            hopeless = hopeless + 1 if gpus > 1 and rejected > params.max_rejected_share * gpus else 0
             if hopeless == 2:
                 return held
         return held
