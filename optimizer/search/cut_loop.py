@@ -185,17 +185,19 @@ class CutLoop:
         guess, and costs the placer nothing.
         """
         for _ in range(tries):
-            if plan is None or isinstance(plan, AcceptedPlan) or not self.learn(plan, deadline):
+            if plan is None or isinstance(plan, AcceptedPlan):
                 return plan
+            if not self.learn(plan, self.taught(problem, corrections, 0.0), deadline):
+                return None
             likely = self.taught(problem, corrections, 0.0)
             roomy = replace(_roomier(likely, self.teaching.overfull), cuts=self.cuts(problem))
             packing = balance_load(roomy, plan.packing, deadline, self.params)
             if any(fill(likely, b) > 1 + self.teaching.doubt for b in packing.bins) or check(roomy, packing):
                 return plan
             plan = self.judged(roomy, packing, plan.solved, deadline)
-        if plan is not None and not isinstance(plan, AcceptedPlan) and not self.learn(plan, deadline):
-            return None
-        return plan
+        if plan is None or isinstance(plan, AcceptedPlan):
+            return plan
+        return plan if self.learn(plan, self.taught(problem, corrections, 0.0), deadline) else None
 
     def judged(
         self, problem: PackingProblem, packing: Packing, solved: PackingResult | None, deadline: Deadline
@@ -217,13 +219,13 @@ class CutLoop:
             return problem
         return corrections.problem(problem, [one for one in self.lessons.values() if one], optimism)
 
-    def learn(self, plan: JudgedPlan, deadline: Deadline) -> bool:
+    def learn(self, plan: JudgedPlan, likely: PackingProblem, deadline: Deadline) -> bool:
         """Ask the twin about some GPUs of a plan how much less, or more, would be right; whether it told.
 
         Those that it rejected come first, and of them as many options as possible, as what is learned of one
-        content holds for others of its option. A GPU that has room to spare is not worth the questions.
+        content holds for others of its option. What has room to spare by the likely rows is not worth asking.
         """
-        asked = self._worth_asking(plan)
+        asked = self._worth_asking(plan, likely)
         try:
             found = growths(self.judge, list(asked), list(asked.values()), self.teaching, deadline)
         except Stopped:
@@ -232,12 +234,12 @@ class CutLoop:
             self.lessons[pattern] = None if growth is None else Lesson(pattern, growth)
         return True
 
-    def _worth_asking(self, plan: JudgedPlan) -> dict[Pattern, GPUVerdict]:
+    def _worth_asking(self, plan: JudgedPlan, likely: PackingProblem) -> dict[Pattern, GPUVerdict]:
         """The contents to learn from, with the verdicts on them."""
         fresh: dict[Pattern, tuple[int, GPUVerdict]] = {}
         turns = Counter[tuple[int, bool]]()
         for pattern, b, verdict in zip(plan.patterns, plan.packing.bins, plan.verdicts, strict=True):
-            near = not verdict.accepted or fill(plan.problem, b) >= self.teaching.least_fill
+            near = not verdict.accepted or fill(likely, b) >= self.teaching.least_fill
             known = pattern in self.lessons or pattern in fresh
             if near and not known and verdict.memory_failure is None:
                 turns[b.option, verdict.accepted] += 1

@@ -269,13 +269,17 @@ class Minimizer:
         what is still uncertain of them. What the twin says of such a plan makes that less.
         """
         params = self.search.params.gpus
+        news = self.loop.rounds
         for optimism in params.optimism:
             while not (self.deadline.reached or held.proven):
+                left = params.max_idle_rounds - (self.loop.rounds - news)
+                if left <= 0:
+                    return held
                 result = self.loop.run(
                     self._cheaper(held, self.instance.inner),
                     self._solver(held, self.search.placer.name, params.attempt_time_share),
                     self.deadline,
-                    max_rounds=params.max_taught_rounds,
+                    max_rounds=min(params.max_taught_rounds, left),
                     corrections=self.corrections,
                     optimism=optimism,
                     known_bound=held.outer_bound or 0.0,
@@ -284,6 +288,7 @@ class Minimizer:
                 held = held.after(result)  # cheaper: the problem admits no other
                 if result.plan is None:
                     break
+                news = self.loop.rounds
         return held
 
     def confront(self, held: GPUMinimum) -> GPUMinimum:

@@ -77,6 +77,8 @@ class GPUMinimizationParams(Params):
     """Standard deviations by which corrected rows are widened, one after the other, for fewer GPUs."""
     max_taught_rounds: Count = 4
     """How often the twin may reject a plan of the corrected rows, at each width, before another is tried."""
+    max_idle_rounds: Count = 7
+    """After how many rounds without a better plan, at any width, no further one is made on these rows."""
     max_outer_rounds: Count = 4
     """How often the twin may reject a cheaper plan of the outer rows before the gap is left open."""
     max_rejected_share: Share = 0.5
