@@ -85,7 +85,7 @@ class GPUMinimizationParams(Params):
     """Share of its GPUs that the twin may reject, twice in a row, before it is left open at once."""
     outer_time_share: Share = 0.2
     """Share of the time left that the bound on the outer region may take."""
-    attempt_time_share: Share = 0.1
+    attempt_time_share: Share = 0.15
     """Share of the time left for finding one plan with fewer GPUs."""
 
     def findings(self) -> Iterator[Finding]:
