@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -79,6 +80,11 @@ def verdict_on(load: GPULoad, runs: Sequence[Replication], levels: ServiceLevelO
     shares, least = np.min([run.adapter_shares for run in runs], axis=0), _least_shares(load, levels)
     order = np.argsort(shares, kind="stable")
     latencies = list(_limited([run.latencies for run in runs], levels))
+    margins = {
+        Criterion.SERVED_SHARE: worst.traffic.served_share / levels.served_share - 1,
+        Criterion.ADAPTER_SERVED_SHARE: float((shares / least).min()) - 1,
+        **{code: None if value is None else 1 - value / limit for code, value, limit in latencies},
+    }
     violations = (
         *_too_little_served(worst, levels),
         *_starved(load, shares, least, order),
@@ -99,14 +105,26 @@ def verdict_on(load: GPULoad, runs: Sequence[Replication], levels: ServiceLevelO
         ttft_p50_ms=_largest_ms([run.latencies[1].p50_s for run in runs]),
         ttft_p99_ms=_largest_ms([run.latencies[1].p99_s for run in runs]),
         kv_cache_tokens=runs[0].kv_cache_tokens,
-        margins={
-            Criterion.SERVED_SHARE: worst.traffic.served_share / levels.served_share - 1,
-            Criterion.ADAPTER_SERVED_SHARE: float((shares / least).min()) - 1,
-            **{code: None if value is None else 1 - value / limit for code, value, limit in latencies},
-        },
+        margins=margins,
+        margin=_log_margin(margins, violations),
         replications=len(runs),
         cut_requests=sum(run.cut_requests for run in runs),
     )
+
+
+def _log_margin(margins: Mapping[Criterion, float | None], violations: Sequence[Violation]) -> float | None:
+    """The smallest logarithm of share over limit, and of limit over latency; None if one is infinite."""
+    ratios = [
+        1 + margin if code.statistic is None else 1 / (1 - margin)
+        for code, margin in margins.items()
+        if margin is not None
+    ]
+    for missed in violations:  # those of single adapters are no part of the margins
+        if missed.value is None or missed.limit is None:
+            return None
+        ratios.append((missed.value / missed.limit) ** (1 if missed.code.statistic is None else -1))
+    least = min(ratios)
+    return math.log(least) if least > 0 else None
 
 
 def verdict_unstarted(

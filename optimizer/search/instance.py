@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 import learn
 from learn import OptionRows, Regions
 from optimizer.packing.model.problem import PackingOption, PackingProblem
-from optimizer.search.grouping import Groups, grouped
+from optimizer.search.grouping.groups import Groups, grouped
 from optimizer.search.objectives import latency_objective_of, price, prices_of
 from optimizer.search.params import GroupingParams, SplittingParams
 from optimizer.search.splitting import ReplicaSplit, fewest_parts, region_of

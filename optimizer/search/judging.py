@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -22,11 +23,14 @@ class Pattern:
         Adapters of each class.
     items
         Which adapters they are, ascending, where those of a class are only alike; empty: any.
+    load
+        Factor on the rates of all of them.
     """
 
     option: EngineOption
     counts: tuple[int, ...]
     items: tuple[int, ...] = ()
+    load: float = 1.0
 
 
 def placed_gpu(number: int, pattern: Pattern, shares: Mapping[str, float]) -> PlacedGPU:
@@ -74,9 +78,24 @@ class PatternJudge:
 
     def _content(self, pattern: Pattern) -> GPUContent:
         if pattern.items and self.kind_of_item is not None:
-            return GPUContent.of(pattern.option, map(self.kind_of_item, pattern.items))
-        held = tuple((kind, n) for kind, n in zip(self.kinds, pattern.counts, strict=True) if n)
+            return GPUContent.of(pattern.option, map(self.kind_of_item, pattern.items)).scaled(pattern.load)
+        counted = zip(self.kinds, pattern.counts, strict=True)
+        held = tuple((kind.scaled(pattern.load), n) for kind, n in counted if n)
         return GPUContent(pattern.option, held)
+
+
+NEAR = 1e-3
+"""Margin of a GPU that is rejected for what has no smooth measure, such as growth."""
+
+
+def margin_of(verdict: GPUVerdict) -> float:
+    """How far a GPU is from the nearest limit, as a logarithm: above 0 where it is accepted, else below.
+
+    Minus infinity where nothing was measured, as of an engine that does not start.
+    """
+    if verdict.margin is None:
+        return 0.0 if verdict.accepted else -math.inf
+    return max(verdict.margin, 0.0) if verdict.accepted else min(verdict.margin, -NEAR)
 
 
 def named(verdict: GPUVerdict, number: int, names: Iterable[str]) -> GPUVerdict:

@@ -1,20 +1,91 @@
-"""The fewest (or cheapest) GPUs: a first accepted plan, bounds, then ever fewer until bound and plan meet."""
+"""The fewest (or cheapest) GPUs: a first accepted plan, the bound, then ever fewer until they meet."""
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Literal
 
 import numpy as np
 
 from optimizer.packing import pack
 from optimizer.packing.bounds.price_bounds import price_bound
+from optimizer.packing.heuristics.load_balancing import balance_load
 from optimizer.packing.model.problem import PackingOption, PackingProblem
 from optimizer.packing.model.search_state import PackingResult, Status
 from optimizer.packing.registry import Method
-from optimizer.search.cut_loop import AcceptedPlan, CutLoop, LoopResult, Solver, fixed_method
+from optimizer.search.cut_loop import AcceptedPlan, CutLoop, JudgedPlan, LoopResult, Solver, fixed_method
 from optimizer.search.instance import Instance
+from optimizer.search.judging import Pattern, margin_of
+from optimizer.search.lessons.corrections import Corrections
 from optimizer.search.params import DEFAULTS, SolveParams
 from scenarios import Deadline, interrupted
+from scenarios.text.formatting import counted
+from twin import GPUVerdict
+
+Cause = Literal["rejected", "undecided", "unequal_parts", "groups", "cut_short"]
+"""Why a gap stays open: the twin rejects what the optimistic region holds; the placer found no such plan nor
+that there is none; only plans with unequal parts of an adapter are left; adapters were packed in groups,
+which looks no further than the conservative region; or the search was cut short."""
+
+
+@dataclass(frozen=True)
+class JudgedGPU:
+    """A GPU that the optimistic region holds.
+
+    Parameters
+    ----------
+    pattern
+        Its content and how it is run.
+    verdict
+        What the twin says of it.
+    number
+        How many GPUs of the plan are like it.
+    """
+
+    pattern: Pattern
+    verdict: GPUVerdict
+    number: int
+
+
+@dataclass(frozen=True)
+class OpenGap:
+    """Why plan and bound do not meet.
+
+    Parameters
+    ----------
+    cause
+        The kind of reason.
+    value
+        Price of the cheaper plan that the optimistic region holds; None without one.
+    gpus
+        The distinct GPUs of that plan.
+    """
+
+    cause: Cause
+    value: float | None = None
+    gpus: tuple[JudgedGPU, ...] = ()
+
+    @property
+    def rejected(self) -> tuple[JudgedGPU, ...]:
+        """The GPUs that the two disagree about."""
+        return tuple(gpu for gpu in self.gpus if not gpu.verdict.accepted)
+
+    def __str__(self) -> str:
+        if self.cause == "rejected":
+            number, of = sum(g.number for g in self.rejected), sum(g.number for g in self.gpus)
+            worst = min((g.verdict for g in self.rejected), key=margin_of)
+            return (
+                f"the optimistic region holds a plan of {counted(of, 'GPU')}; "
+                f"the twin rejects {number} of them: {'; '.join(worst.reasons)}"
+            )
+        return {
+            "undecided": "no cheaper plan was found in the optimistic region, and none is excluded",
+            "unequal_parts": "only plans that serve an adapter in unequal parts could be cheaper",
+            "groups": "adapters that all differ are packed in groups, by the conservative region",
+            "cut_short": "the search was cut short",
+        }[self.cause]
 
 
 @dataclass(frozen=True)
@@ -25,36 +96,29 @@ class GPUMinimum:
     ----------
     best
         The cheapest accepted plan so far, or None.
-    bound
-        No plan of the inner region that the twin can accept is cheaper.
     outer_bound
         No plan of the outer region that the twin can accept is cheaper; None for a heuristic.
     infeasible
         Whether the outer region is proven to hold no plan.
     finished
-        Whether the search came to its own end. What was cut short has not looked between the regions, so
-        the inner region's bound says nothing of its plan then.
+        Whether the search came to its own end.
     last
         What a placer said last; None if none was asked.
+    gap
+        Why the bound is below the plan; None where they meet, or a heuristic was at work.
     """
 
     best: AcceptedPlan | None = None
-    bound: float = 0.0
     outer_bound: float | None = None
     infeasible: bool = False
     finished: bool = False
     last: PackingResult | None = None
+    gap: OpenGap | None = None
 
     @property
     def proven(self) -> bool:
         """Whether no plan can be cheaper than the one held, or there is none."""
         return self.infeasible or self.within(self.outer_bound)
-
-    @property
-    def proven_bound(self) -> float:
-        """The bound that the plan held is to be compared with: that of a region that contains it."""
-        inside = self.best is None or self.best.value >= self.bound * (1 - 1e-9)
-        return max(self.bound if inside and self.finished else 0.0, self.outer_bound or 0.0)
 
     def within(self, bound: float | None) -> bool:
         """Whether the plan is as cheap as a bound."""
@@ -129,10 +193,15 @@ def minimize_gpus(search: Search, deadline: Deadline) -> GPUMinimum:
             held = minimizer.first_plan(held, method, search.params.gpus.max_first_rounds)
     if not interrupted():
         held = minimizer.bound_outer(held)
-    for step in (minimizer.tighten, minimizer.bound_inner):
-        if not held.proven and not deadline.reached:
-            held = step(held)
-    return replace(held, finished=not deadline.reached)
+    better = True
+    while better and not (held.proven or deadline.reached):
+        before, held = held.best, minimizer.confront(minimizer.tighten(held))
+        better = held.best is not before
+    if held.proven:
+        return replace(held, finished=True, gap=None)
+    if deadline.reached:
+        return replace(held, gap=held.gap or OpenGap("cut_short"))
+    return replace(held, finished=True)
 
 
 @dataclass(frozen=True)
@@ -150,6 +219,10 @@ class Minimizer:
     def loop(self) -> CutLoop:
         return self.search.loop
 
+    @cached_property
+    def corrections(self) -> Corrections:
+        return Corrections(self.instance.inner, self.instance.outer, self.search.params.teaching)
+
     def _solver(self, held: GPUMinimum, method: str, share: float = 1.0) -> Solver:
         return self.search.solver(method, held.best, share, self.search.gap_limit)
 
@@ -158,7 +231,15 @@ class Minimizer:
         inner = self.instance.inner
         balance = self.search.placer.exact  # a heuristic's own plan is judged as it is
         solver = self._solver(held, method)
-        held = held.after(self.loop.run(inner, solver, self.deadline, max_rounds=max_rounds, balance=balance))
+        result = self.loop.run(
+            inner,
+            solver,
+            self.deadline,
+            max_rounds=max_rounds,
+            corrections=self.corrections,
+            balance=balance,
+        )
+        held = held.after(result)
         if held.best is not None or held.last is None or held.last.packing is None:
             return held
         return held.offered(self.loop.repair(inner, held.last.packing, self.deadline))
@@ -183,66 +264,93 @@ class Minimizer:
         infeasible = solved.status is Status.INFEASIBLE and held.best is None
         return replace(held, outer_bound=solved.bound, infeasible=infeasible)
 
-    def bound_inner(self, held: GPUMinimum) -> GPUMinimum:
-        """The bound on the conservative region, or a cheaper plan there after all."""
-        if held.within(held.bound) or np.isinf(held.bound):
-            return held
-        result = self.loop.run(
-            self.instance.inner,
-            self._solver(held, self.search.placer.name),
-            self.deadline,
-            max_rounds=self.search.params.gpus.max_rounds,
-            known_bound=max(held.bound, held.outer_bound or 0.0),
-            balance=True,
-        )
-        bound = held.bound
-        if result.last is not None:
-            infeasible = result.last.status is Status.INFEASIBLE
-            bound = float("inf") if infeasible else max(bound, result.last.bound)
-        return replace(held, bound=bound).after(result)
-
     def tighten(self, held: GPUMinimum) -> GPUMinimum:
-        """Ever cheaper plans, first in the conservative region, then where it refuses them.
+        """Ever cheaper plans on the inner rows as the twin has corrected them.
 
-        Between the inner and the outer region lies what the linear rows do not know. The plan is looked
-        for in regions ever closer to the outer one, so that the least optimistic plan is asked first; a
-        wider region is tried when the last one holds no such plan. Where not even the outer one does, the
-        plan held is proven to be the cheapest.
+        First on the rows as they are most likely; where these hold no cheaper plan, on rows that are wider by
+        what is still uncertain of them. What the twin says of such a plan makes that less.
         """
-        for share in self.search.params.gpus.relaxations:
-            held = self._tighten_within(held, share)
-            if held.proven or self.deadline.reached or held.last is None:
-                return held
-            exhausted = held.last.status is Status.INFEASIBLE
-            if exhausted and share == 0.0:
-                held = replace(held, bound=float("inf") if held.best is None else held.best.value)
-            whole = self.instance.divisible is None  # else plans with unequal shares are left
-            if exhausted and share == 1.0 and whole:
-                bound = held.outer_bound if held.best is None else held.best.value
-                held = replace(held, infeasible=held.best is None, outer_bound=bound)
-            if held.last is not None and held.last.packing is not None:
-                return held  # the twin rejects what there is; wider regions hold more of its kind
+        params = self.search.params.gpus
+        news = self.loop.rounds
+        for optimism in params.optimism:
+            while not (self.deadline.reached or held.proven):
+                left = params.max_idle_rounds - (self.loop.rounds - news)
+                if left <= 0:
+                    return held
+                result = self.loop.run(
+                    self._cheaper(held, self.instance.inner),
+                    self._solver(held, self.search.placer.name, params.attempt_time_share),
+                    self.deadline,
+                    max_rounds=min(params.max_taught_rounds, left),
+                    corrections=self.corrections,
+                    optimism=optimism,
+                    known_bound=held.outer_bound or 0.0,
+                    balance=True,
+                )
+                held = held.after(result)  # cheaper: the problem admits no other
+                if result.plan is None:
+                    break
+                news = self.loop.rounds
         return held
 
-    def _tighten_within(self, held: GPUMinimum, share: float) -> GPUMinimum:
-        """Cheaper plans of one region, as long as the twin accepts them."""
+    def confront(self, held: GPUMinimum) -> GPUMinimum:
+        """The twin's word on cheaper plans of the outer region: one that it accepts, a proof, or the reason.
+
+        Where, with all that the twin has rejected cut off, the outer region holds no cheaper plan, the plan
+        held is proven to be the cheapest.
+        """
         params = self.search.params.gpus
-        while not (self.deadline.reached or held.proven):
-            problem = relaxed(self.instance, share)
-            if held.best is not None:
-                problem = cheaper_than(problem, held.best.value)
-            result = self.loop.run(
-                problem,
-                self._solver(held, self.search.placer.name, params.attempt_time_share),
-                self.deadline,
-                max_rounds=params.max_rounds_per_relaxation,
-                max_rejected_share=params.max_rejected_share,
-                balance=True,
-            )
-            held = held.after(result)  # cheaper: the problem admits no other
-            if result.plan is None:
-                break
+        outer, hopeless = in_order(self.instance.outer, self.instance.inner), 0
+        for k in range(params.max_outer_rounds):
+            if self.deadline.reached or held.proven:
+                return held
+            solver = self._solver(held, self.search.placer.name, params.attempt_time_share)
+            problem = self._cheaper(held, replace(outer, cuts=self.loop.cuts(outer)))
+            packed = solver(problem, self.deadline.left_s, held.outer_bound or 0.0)
+            held = replace(held, last=packed)
+            if packed.packing is None:
+                return self._without_cheaper(held, packed)
+            packing = packed.packing
+            if k % 2 == 0:
+                packing = balance_load(problem, packing, self.deadline, self.loop.params)
+            plan = self.loop.judged(problem, packing, packed, self.deadline)
+            if plan is None:
+                return held
+            if isinstance(plan, AcceptedPlan):
+                return replace(held.offered(plan), gap=None)
+            held = replace(held, gap=_disagreement(plan))
+            gpus, rejected = len(plan.verdicts), sum(not verdict.accepted for verdict in plan.verdicts)
+            # All on one GPU is soon tried out, as there is but one content.
+            hopeless = hopeless + 1 if gpus > 1 and rejected > params.max_rejected_share * gpus else 0
+            if hopeless == 2:
+                return held
         return held
+
+    def _without_cheaper(self, held: GPUMinimum, packed: PackingResult) -> GPUMinimum:
+        """What it means that no cheaper plan of the outer region was found."""
+        if packed.status is not Status.INFEASIBLE:
+            return held if held.gap is not None else replace(held, gap=OpenGap("undecided"))
+        if self.instance.divisible is not None:
+            return replace(held, gap=OpenGap("unequal_parts"))
+        bound = held.outer_bound if held.best is None else held.best.value
+        return replace(held, infeasible=held.best is None, outer_bound=bound, gap=None)
+
+    def _cheaper(self, held: GPUMinimum, problem: PackingProblem) -> PackingProblem:
+        return problem if held.best is None else cheaper_than(problem, held.best.value)
+
+
+def _disagreement(plan: JudgedPlan) -> OpenGap:
+    """The reason that a plan of the outer region gives which the twin rejects."""
+    numbers = Counter(plan.patterns)
+    verdicts = dict(zip(plan.patterns, plan.verdicts, strict=True))
+    gpus = tuple(JudgedGPU(pattern, verdicts[pattern], n) for pattern, n in numbers.items())
+    return OpenGap("rejected", plan.value, gpus)
+
+
+def in_order(problem: PackingProblem, like: PackingProblem) -> PackingProblem:
+    """The problem with its options in the order of another's."""
+    options = {option.key: option for option in problem.options}
+    return replace(problem, options=tuple(options[option.key] for option in like.options))
 
 
 def cheaper_than(problem: PackingProblem, value: float) -> PackingProblem:

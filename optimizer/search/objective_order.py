@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from optimizer.packing.model.problem import PackingProblem
 from optimizer.packing.model.search_state import PackingResult
 from optimizer.search.cut_loop import AcceptedPlan
-from optimizer.search.grouped_gpus import cheapest_plan
+from optimizer.search.grouping.minimize_gpus import cheapest_plan
 from optimizer.search.instance import Instance
 from optimizer.search.minimize_gpus import GPUMinimum, Search
 from optimizer.search.objectives import LATENCY_OBJECTIVES, PRICES, leading_prices, price

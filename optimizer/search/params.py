@@ -20,8 +20,48 @@ Share = Annotated[float, Field(gt=0.0, le=1.0)]
 Position = Annotated[float, Field(ge=0.0, le=1.0)]
 """Where between the inner region (0) and the outer one (1)."""
 
+Deviations = Annotated[float, Field(ge=0.0)]
+"""A number of standard deviations."""
+
 Count = Annotated[int, Field(ge=1)]
 """A number of something, at least 1."""
+
+
+class TeachingParams(Params):
+    """What the twin is asked about GPUs of a plan, and how its answers correct the inner rows."""
+
+    contents_per_round: Count = 8
+    """Most contents of a plan of which the twin is asked how far their load may grow, or must shrink."""
+    least_fill: Share = 0.95
+    """How full an accepted GPU must be for it to be asked about."""
+    max_questions: Count = 6
+    """Most questions about one content."""
+    tolerance: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.01
+    """Width of the interval of ln(load) within which the change of the verdict is to be known."""
+    relative_tolerance: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.2
+    """The same as a share of the distance of that change, where this is more."""
+    first_step: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.02
+    """Shortest first step in ln(load)."""
+    longest_first_step: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.15
+    """Longest first step in ln(load); the margin of the verdict says how long it is."""
+    end_share: Annotated[float, Field(gt=0.0, le=0.5)] = 0.2
+    """Share of an interval by which a question keeps away from its ends."""
+    common_share: Annotated[float, Field(ge=0.0, le=1.0)] = 0.9
+    """Share of the variance of a row's relative error that all classes have in common."""
+    class_distance: Annotated[float, Field(gt=0.0)] = 1.0
+    """Distance of two classes, in ln of what they take, over which the rest falls by a factor of e."""
+    option_distance: Annotated[float, Field(gt=0.0)] = 1.4
+    """Distance of two options, in ln(slots) + ln(rank), over which what they share falls by a factor of e."""
+    row_noise: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.01
+    """Relative error of the best linear row on one content: what a correction need not explain."""
+    passes: Count = 4
+    """How often rows are raised for rejected contents that they still hold."""
+    rebalances: Annotated[int, Field(ge=0)] = 2
+    """How often the GPUs of a plan may relieve each other by what was learned before another plan is made."""
+    overfull: Share = 0.1
+    """By how much a GPU may be too full while they do."""
+    doubt: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.02
+    """By how much it may be too full, as far as is known, for the twin to be shown the outcome."""
 
 
 class GPUMinimizationParams(Params):
@@ -32,13 +72,17 @@ class GPUMinimizationParams(Params):
     max_first_rounds: Count = 4
     """Most rounds of cuts for a first plan; what the twin still rejects then is halved."""
     max_rounds: Count = 50
-    """Most rounds of cuts for a heuristic's plan, and for the bound on the inner region."""
-    relaxations: tuple[Position, ...] = (0.0, 0.25, 0.5, 0.75, 1.0)
-    """Regions, from the inner (0) to the outer one (1), on which a plan with fewer GPUs is looked for."""
-    max_rounds_per_relaxation: Count = 12
-    """How often the twin may reject a plan of one region; more of its kind are in wider regions too."""
+    """Most rounds of cuts for a heuristic's plan."""
+    optimism: tuple[Deviations, ...] = (0.0, 0.5, 1.0)
+    """Standard deviations by which corrected rows are widened, one after the other, for fewer GPUs."""
+    max_taught_rounds: Count = 4
+    """How often the twin may reject a plan of the corrected rows, at each width, before another is tried."""
+    max_idle_rounds: Count = 7
+    """After how many rounds without a better plan, at any width, no further one is made on these rows."""
+    max_outer_rounds: Count = 4
+    """How often the twin may reject a cheaper plan of the outer rows before the gap is left open."""
     max_rejected_share: Share = 0.5
-    """Share of its GPUs that the twin may reject, twice in a row, before a region is given up."""
+    """Share of its GPUs that the twin may reject, twice in a row, before it is left open at once."""
     outer_time_share: Share = 0.2
     """Share of the time left that the bound on the outer region may take."""
     attempt_time_share: Share = 0.15
@@ -117,6 +161,8 @@ class SolveParams(Params):
 
     gpus: GPUMinimizationParams = GPUMinimizationParams()
     """The fewest (or cheapest) GPUs."""
+    teaching: TeachingParams = TeachingParams()
+    """What the twin's verdicts teach the inner rows."""
     latency: LatencyParams = LatencyParams()
     """The best latency, or balance, on GPUs that are given or the fewest."""
     splitting: SplittingParams = SplittingParams()

@@ -12,7 +12,7 @@ from optimizer.packing.model.problem import Packing, PackingProblem
 from optimizer.packing.model.search_state import StopReason
 from optimizer.result import Result, ResultStatus, ResultStop
 from optimizer.search.cut_loop import AcceptedPlan, pattern_of
-from optimizer.search.dealing import Dealer
+from optimizer.search.grouping.dealing import Dealer
 from optimizer.search.instance import Instance
 from optimizer.search.judging import placed_gpu, report_on
 from optimizer.search.minimize_gpus import GPUMinimum, Search
@@ -187,15 +187,15 @@ def _message(outcome: Outcome, status: ResultStatus) -> str:
     if status == "infeasible":
         return f"infeasible: {_too_much(outcome)}"
     plan, origin = outcome.choice.plan, outcome.choice.origin
-    message = _proven(outcome) if status == "optimal" else _within_inner(outcome)
-    if not message:
-        message = "a plan that the twin accepts"
+    message, gap = _proven(outcome), ""
+    if status != "optimal":
+        message, gap = "a plan that the twin accepts", _open_gap(outcome)
         if plan is not None and not plan.solved and not origin:
             message += ", after splitting what it rejected"
     stop = _stop_reason(outcome, status)
     cut_short = _cut_short(outcome) if stop == "time_limit" else ""
     interruption = "the search was interrupted" if stop == "interrupted" else ""
-    return "; ".join(filter(None, (message, origin, outcome.note, cut_short, interruption)))
+    return "; ".join(filter(None, (message, gap, origin, outcome.note, cut_short, interruption)))
 
 
 def _proven(outcome: Outcome) -> str:
@@ -206,21 +206,12 @@ def _proven(outcome: Outcome) -> str:
     return f"optimal{of}: no plan of the optimistic (outer) region {less}, and the twin accepts it"
 
 
-def _within_inner(outcome: Outcome) -> str:
-    """What is known of a plan beside the plans of the conservative region; empty if nothing."""
-    value, inner, bound = outcome.values[0], outcome.minimum.bound, outcome.bound
-    if value is None or not outcome.priced or inner <= 0 or value > inner * (1 + 1e-9):
+def _open_gap(outcome: Outcome) -> str:
+    """Why plan and bound do not meet; empty where that was not looked for, or nothing is proven."""
+    gap, bound = outcome.minimum.gap, outcome.bound
+    if gap is None or bound is None:
         return ""
-    gpus = outcome.instance.scenario.objective[0] == "gpus"
-    parts = outcome.instance.split_in_words
-    optimistic = "" if bound is None else f"; bound {bound:g} by the optimistic (outer) one"
-    if value >= inner * (1 - 1e-9):
-        best = "the fewest GPUs" if gpus else "the lowest cost"
-        return f"{best} of the conservative (inner) region{parts}, accepted by the twin{optimistic}"
-    if np.isinf(inner):
-        return f"a plan that the twin accepts; the conservative (inner) region has none{optimistic}"
-    better = "on fewer GPUs than" if gpus else "at a lower cost than"
-    return f"a plan {better} any of the conservative (inner) region{parts}, accepted by the twin{optimistic}"
+    return f"bound {bound:g} by the optimistic (outer) region: {gap}"
 
 
 def _cut_short(outcome: Outcome) -> str:

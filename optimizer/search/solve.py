@@ -14,8 +14,8 @@ from optimizer.packing.solver import Method, methods
 from optimizer.result import Result
 from optimizer.search.compilation import compile_loops
 from optimizer.search.cut_loop import CutLoop
-from optimizer.search.dealing import Dealer
-from optimizer.search.grouped_gpus import cheapest_plan
+from optimizer.search.grouping.dealing import Dealer
+from optimizer.search.grouping.minimize_gpus import cheapest_plan
 from optimizer.search.instance import Instance
 from optimizer.search.judging import PatternJudge
 from optimizer.search.minimize_gpus import Search
@@ -133,7 +133,9 @@ def search_of(
     if not leading_prices(instance.scenario.objective):
         instance = instance.priced("gpus", instance.inner.max_bins or instance.inner.n_items)
     kinds = tuple(one.kind for one in instance.classes)
-    loop = CutLoop(PatternJudge(judge, kinds), judge.progress, params.packing.local_search)
+    loop = CutLoop(
+        PatternJudge(judge, kinds), judge.progress, params.packing.local_search, teaching=params.teaching
+    )
     if instance.groups is not None:
         dealer = Dealer(instance)
         loop.judge, loop.dealt = PatternJudge(judge, kinds, dealer.kind), dealer.deal

@@ -15,8 +15,9 @@ from optimizer.packing.model.problem import Bin, Packing, PackingOption, Packing
 from optimizer.search.cut_loop import CutLoop, fixed_method, pattern_of, split_in_half
 from optimizer.search.instance import Instance
 from optimizer.search.judging import Pattern
-from optimizer.search.minimize_gpus import GPUMinimum, Minimizer, Search, cheaper_than, minimize_gpus, relaxed
+from optimizer.search.minimize_gpus import GPUMinimum, Search, cheaper_than, minimize_gpus, relaxed
 from optimizer.search.objective_order import minimize_second_price
+from optimizer.search.params import GPUMinimizationParams, SolveParams
 from scenarios import Deadline, EngineOption, Stopped
 from twin import GPUVerdict
 
@@ -63,7 +64,7 @@ def problem(capacity: float, counts: Sequence[int] = (6, 6), sizes: Sequence[flo
 
 
 def load(pattern: Pattern, sizes: Sequence[float] = (3, 2)) -> float:
-    return float(np.dot(pattern.counts, sizes))
+    return pattern.load * float(np.dot(pattern.counts, sizes))
 
 
 def search_of(inner: float, outer: float, judge: FakeJudge, method: str = "exact") -> Search:
@@ -121,15 +122,6 @@ def test_no_plan_is_returned_when_the_twin_accepts_nothing() -> None:
     assert found.infeasible
 
 
-def test_a_region_known_to_hold_no_plan_is_not_searched_again() -> None:
-    """As when a short time ends the bound on the outer region, and the inner one is exhausted after it."""
-    judge = FakeJudge(lambda _: False)
-    minimizer = Minimizer(search_of(6.0, 6.0, judge), Deadline.after(60))
-    known = GPUMinimum(bound=float("inf"))
-    assert minimizer.bound_inner(known) == known
-    assert not judge.asked
-
-
 def test_an_accepted_plan_meets_the_rule_for_every_method() -> None:
     for method in ("bfd", "ffd", "exact", "cpsat", "milp", "patterns"):
         found, _ = search(12.0, 14.0, lambda p: load(p) <= 9, method)
@@ -149,7 +141,7 @@ def test_the_twins_slack_saves_a_gpu() -> None:
 def test_the_outer_bound_proves_a_plan_without_the_inner_regions_proof() -> None:
     found, _ = search(10.0, 10.0, lambda _: True)
     assert found.best is not None
-    assert len(found.best.packing) == found.outer_bound == found.proven_bound == 3
+    assert len(found.best.packing) == found.outer_bound == 3
 
 
 def test_rejections_on_the_outer_region_raise_its_bound() -> None:
@@ -246,3 +238,89 @@ def test_regions_are_joined_by_option_and_regime_not_by_name() -> None:
     instance: Any = SimpleNamespace(inner=inner, outer=outer, divisible=None)
     rooms = [o.capacity[0] / o.usage[0, 0] for o in relaxed(instance, 1.0).options]
     assert rooms == pytest.approx([10 / 3, 30 / 3])
+
+
+# --- what the twin teaches -----------------------------------------------------------------------------
+
+
+def many(capacity: float) -> Any:
+    """Sixty items of five sizes, about twelve to a bin: no list of rejected contents says much."""
+    return problem(capacity, counts=(12,) * 5, sizes=(1.4, 1.2, 1.0, 0.8, 0.6))
+
+
+def taught(inner: float, outer: float, truly: float, **changes: Any) -> tuple[GPUMinimum, CutLoop, FakeJudge]:
+    sizes = (1.4, 1.2, 1.0, 0.8, 0.6)
+    judge = FakeJudge(lambda p: load(p, sizes) <= truly)
+    instance: Any = SimpleNamespace(
+        inner=replace(many(inner), options=(slots_for_all(many(inner)),)),
+        outer=replace(many(outer), options=(slots_for_all(many(outer)),)),
+        divisible=None,
+        scenario=SimpleNamespace(seed=0),
+    )
+    params = SolveParams(gpus=GPUMinimizationParams(**changes))
+    search = Search(instance, methods()["exact"], CutLoop(judge), params=params)  # type: ignore[arg-type]
+    return minimize_gpus(search, Deadline.after(60)), search.loop, judge
+
+
+def slots_for_all(wide: Any) -> PackingOption:
+    one = wide.options[0]
+    engine = EngineOption("gpu", 64, 8)
+    return replace(one, capacity=np.array([one.capacity[0], 64.0]), option=engine)
+
+
+def test_rows_that_are_too_wide_are_corrected_within_few_rounds() -> None:
+    """The rows hold 10.5 of load per GPU, the twin 10: six GPUs by the rows, and never fewer than seven."""
+    found, loop, judge = taught(10.5, 11.0, 9.9)
+    assert found.best is not None
+    assert len(found.best.packing) == 7
+    assert loop.rounds <= 12
+    assert len(loop.rejected) < 40
+    assert any(loop.lessons.values())
+    assert len(judge.asked) < 150
+
+
+def test_rows_that_are_too_narrow_are_widened() -> None:
+    """The rows hold 7 of load, the twin 10.2, and six GPUs of 10 do."""
+    found, loop, _ = taught(7.0, 10.5, 10.2)
+    assert found.best is not None
+    assert len(found.best.packing) == found.outer_bound == 6
+    assert found.proven
+    assert loop.rounds <= 8
+
+
+def test_an_open_gap_names_the_gpus_and_what_the_twin_says_of_them() -> None:
+    found, _, _ = taught(9.0, 11.0, 9.9)
+    assert found.best is not None
+    assert found.outer_bound == 6 < len(found.best.packing) == 7
+    assert found.gap is not None
+    assert found.gap.cause == "rejected"
+    assert found.gap.value == 6
+    assert sum(gpu.number for gpu in found.gap.gpus) == 6
+    assert found.gap.rejected
+    assert all(load(g.pattern, (1.4, 1.2, 1.0, 0.8, 0.6)) > 9.9 for g in found.gap.rejected)
+    assert "the optimistic region holds a plan of 6 GPUs; the twin rejects" in str(found.gap)
+
+
+def test_a_plan_that_meets_the_bound_leaves_no_gap() -> None:
+    found, _ = search(10.0, 10.0, lambda _: True)
+    assert found.gap is None
+
+
+def test_a_row_of_the_inner_region_alone_proves_nothing() -> None:
+    """What only the inner region limits, as the number of adapters that were sampled, is no proof."""
+    inner, outer = problem(12.0), problem(12.0)
+    capped = replace(
+        inner.options[0],
+        usage=np.vstack([inner.options[0].usage, np.ones(2)]),
+        capacity=np.append(inner.options[0].capacity, 3.0),
+    )
+    instance: Any = SimpleNamespace(
+        inner=replace(inner, options=(capped,)), outer=outer, divisible=None, scenario=SimpleNamespace(seed=0)
+    )
+    judge = FakeJudge(lambda p: load(p) <= 12)
+    found = minimize_gpus(
+        Search(instance, methods()["exact"], CutLoop(judge)),  # type: ignore[arg-type]
+        Deadline.after(60),
+    )
+    assert found.best is not None
+    assert len(found.best.packing) == found.outer_bound == 3  # 30 of load; of three items each it would be 4

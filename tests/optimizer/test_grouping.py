@@ -16,9 +16,9 @@ from optimizer.packing import pack
 from optimizer.packing.bounds.price_bounds import bound_by_row_prices, continuous_bound
 from optimizer.packing.heuristics.item_kernels import deal
 from optimizer.packing.model.problem import Packing
-from optimizer.search.dealing import Dealer
-from optimizer.search.grouped_gpus import GroupedMinimizer, cheapest_plan
-from optimizer.search.grouping import Groups, grouped
+from optimizer.search.grouping.dealing import Dealer
+from optimizer.search.grouping.groups import Groups, grouped
+from optimizer.search.grouping.minimize_gpus import GroupedMinimizer, cheapest_plan
 from optimizer.search.instance import Instance
 from optimizer.search.minimize_gpus import GPUMinimum
 from optimizer.search.params import GroupingParams, SolveParams

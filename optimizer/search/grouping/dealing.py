@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from optimizer.packing.heuristics.item_kernels import FULL, deal, fill_items, place_items
 from optimizer.packing.model.options import BinLimits
 from optimizer.packing.model.problem import Bin, FloatArray, IntArray, Packing, PackingProblem
-from optimizer.search.grouping import Groups
+from optimizer.search.grouping.groups import Groups
 from optimizer.search.instance import Instance, Served
 from scenarios import AdapterKind, Deadline
 

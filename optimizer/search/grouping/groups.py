@@ -2,7 +2,7 @@
 
 An item of a grouped problem is any member of its group. The inner problem counts it by what the members take
 on average, the outer one by what none of them is below. Which member goes where is dealt afterwards, by what
-each of them takes itself (`optimizer.search.dealing`), and the twin judges the members.
+each of them takes itself (`optimizer.search.grouping.dealing`), and the twin judges the members.
 """
 
 from __future__ import annotations

@@ -14,9 +14,9 @@ import numpy as np
 from optimizer.packing.bounds.price_bounds import bound_by_row_prices, price_bound
 from optimizer.packing.model.problem import Packing, PackingOption, PackingProblem
 from optimizer.search.cut_loop import AcceptedPlan
-from optimizer.search.dealing import Dealer
+from optimizer.search.grouping.dealing import Dealer
 from optimizer.search.instance import Instance
-from optimizer.search.minimize_gpus import GPUMinimum, Search, minimize_gpus
+from optimizer.search.minimize_gpus import GPUMinimum, OpenGap, Search, minimize_gpus
 from scenarios import Deadline
 
 FIRST_METHOD = "bfd"
@@ -31,15 +31,17 @@ def cheapest_plan(search: Search, deadline: Deadline) -> GPUMinimum:
     if not search.placer.exact:
         held = minimizer.proposed(GPUMinimum(), search.placer.name)
         return replace(held, finished=not deadline.reached)
-    held = minimizer.proposed(GPUMinimum(), FIRST_METHOD)
+    held, inner = minimizer.proposed(GPUMinimum(), FIRST_METHOD), 0.0
     if not deadline.reached:
         held = minimizer.bounded(held)
-    if not (minimizer.near_bound(held) or held.infeasible or deadline.reached):
+        inner = minimizer.bound("inner")
+    if not (minimizer.near(held, inner) or held.infeasible or deadline.reached):
         held = minimizer.proposed(held, search.placer.name)
     if held.best is not None:
         held = minimizer.filled_up(held, held.best)
-    # The plan comes from the inner region, however far it was improved: its bound is what it compares with.
-    return replace(held, finished=held.bound > 0.0 or not deadline.reached)
+    if held.proven:
+        return replace(held, finished=True)
+    return replace(held, finished=not deadline.reached, gap=OpenGap("groups" if inner > 0.0 else "cut_short"))
 
 
 @dataclass(frozen=True)
@@ -68,10 +70,16 @@ class GroupedMinimizer:
             return held
         return held.offered(self._repaired(held, problem, packing))
 
-    def near_bound(self, held: GPUMinimum) -> bool:
-        """Whether what the placer packed last, before the twin saw it, can hardly be better."""
+    def near(self, held: GPUMinimum, inner: float) -> bool:
+        """Whether what the placer packed last, before the twin saw it, can hardly be better.
+
+        Parameters
+        ----------
+        inner
+            A bound on the plans of the inner region, from which the packing comes.
+        """
         packed = None if held.last is None else held.last.objective
-        return packed is not None and packed <= held.bound * (1 + self.search.params.grouping.near_bound)
+        return packed is not None and packed <= inner * (1 + self.search.params.grouping.near_bound)
 
     def _cheaper(self, held: GPUMinimum, problem: PackingProblem, packing: Packing) -> bool:
         return held.best is None or problem.price(packing) < held.best.value * (1 - 1e-9)
@@ -134,15 +142,12 @@ class GroupedMinimizer:
         return held.offered(self._repaired(held, problem, opened.packing))
 
     def bounded(self, held: GPUMinimum) -> GPUMinimum:
-        """With the bounds on both regions."""
-        outer = self._bound("outer")
+        """With the bound on the outer region."""
+        outer = self.bound("outer")
         infeasible = bool(np.isinf(outer)) and held.best is None
-        inner = self._bound("inner")
-        return replace(
-            held, bound=inner, outer_bound=None if np.isinf(outer) else outer, infeasible=infeasible
-        )
+        return replace(held, outer_bound=None if np.isinf(outer) else outer, infeasible=infeasible)
 
-    def _bound(self, kind: str) -> float:
+    def bound(self, kind: str) -> float:
         """A bound on one region: by prices of rows for every adapter, and by the least of each group."""
         served, groups = self.dealer.served, self.dealer.groups
         seconds = self.search.params.gpus.outer_time_share * self.deadline.left_s

@@ -1,0 +1,223 @@
+"""How often a plan has as few GPUs as the twin itself allows, on instances small enough to enumerate.
+
+Every multiset of an instance's adapters is judged on every engine that may serve it; a dynamic programme over
+what the twin accepts then gives the fewest GPUs there are, without rows, bounds or cuts. Contents that ask
+for more than `BEYOND` times the tokens of the most demanding accepted one are not judged, but taken as
+rejected. Rates are such that two to four GPUs are nearly full, where rows and twin may disagree. Run from the
+repository's root::
+
+    python -m benchmarks.true_optima
+    python -m benchmarks.true_optima --instances 10 --set service_levels.ttft_ms.p99=2000
+
+It lists every miss, and fails where the bound is above the optimum, which may never be.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import product
+
+import numpy as np
+
+import scenarios
+import twin
+from learn import Regions
+from optimizer.packing.model.problem import Bin
+from optimizer.packing.registry import METHODS
+from optimizer.search.cut_loop import pattern_of
+from optimizer.search.instance import Instance
+from optimizer.search.judging import Pattern
+from optimizer.search.minimize_gpus import Search, minimize_gpus
+from optimizer.search.params import DEFAULTS
+from optimizer.search.preparation import learned_regions, prepare
+from optimizer.search.solve import search_of
+from scenarios import Deadline, Scenario
+from scenarios.text.tables import render, table
+from twin import TwinJudge
+
+TEMPLATE = "paper_high_128"
+"""Shipped scenario whose engine, lengths and device are used."""
+
+RANKS = (8, 16, 32)
+UNEVEN = 3.0
+"""How often the smallest rate the largest one is, before all are scaled."""
+
+FULL_RATE = 35.0
+"""Requests/s of about one GPU."""
+
+FILL = (0.85, 1.05)
+"""Sum of the rates over that of the GPUs they are meant for; smallest and largest."""
+
+ADAPTERS = (6, 10)
+CLASSES = (2, 4)
+GPUS = (2, 4)
+"""Fewest and most of each."""
+
+BEYOND = 1.25
+"""Demand, as a multiple of the largest accepted one, above which contents are taken as rejected."""
+
+Counts = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Row:
+    """What came of one instance."""
+
+    seed: int
+    adapters: str
+    optimum: int
+    gpus: int | None
+    bound: float | None
+    rounds: int
+    seconds: float
+    reason: str
+
+    @property
+    def missed(self) -> bool:
+        """Whether the plan has more GPUs than needed."""
+        return self.gpus is None or self.gpus > self.optimum
+
+    @property
+    def unsound(self) -> bool:
+        """Whether the bound is above the optimum."""
+        return self.bound is not None and self.bound > self.optimum + 1e-6
+
+
+def instance_scenario(seed: int, overrides: Sequence[str]) -> Scenario:
+    """The scenario of a seed: a few classes of adapters with big rates."""
+    rng = np.random.default_rng(seed)
+    classes = int(rng.integers(CLASSES[0], CLASSES[1] + 1))
+    adapters = int(rng.integers(ADAPTERS[0], ADAPTERS[1] + 1))
+    counts = 1 + rng.multinomial(adapters - classes, np.full(classes, 1 / classes))
+    total = FULL_RATE * rng.integers(GPUS[0], GPUS[1] + 1) * rng.uniform(*FILL)
+    relative = np.exp(rng.uniform(0, np.log(UNEVEN), classes))
+    rates = (relative * total / (relative @ counts)).round(2)
+    ranks = rng.choice(RANKS, classes)
+    template = scenarios.read(TEMPLATE, overrides=[*overrides, f"name=seed_{seed}", f"seed={seed}"])
+    entries = [
+        {"name": f"class{c}", "count": int(n), "rank": int(r), "rate": float(rate)}
+        for c, (n, r, rate) in enumerate(zip(counts, ranks, rates, strict=True))
+    ]
+    return scenarios.from_mapping(template.model_dump(mode="json") | {"adapters": entries})
+
+
+def engines(instance: Instance, counts: Counts) -> Iterator[Pattern]:
+    """The distinct engines that may serve a content."""
+    ranks = [one.rank for one in instance.classes]
+    content = Bin(0, np.array(counts))
+    seen = dict[Pattern, None]()
+    for k, option in enumerate(instance.inner.options):
+        if option.option.max_lora_rank >= max(r for r, n in zip(ranks, counts, strict=True) if n):
+            seen[pattern_of(instance.inner, Bin(k, content.counts))] = None
+    yield from seen
+
+
+def accepted_contents(search: Search) -> set[Counts]:
+    """Contents that the twin accepts on some engine."""
+    instance = search.instance
+    demand = [one.rate * (one.prompt.mean_tokens + one.output.mean_tokens) for one in instance.classes]
+    every = product(*(range(int(n) + 1) for n in instance.inner.counts))
+    ordered = sorted((counts for counts in every if any(counts)), key=lambda c: float(np.dot(c, demand)))
+    accepted, largest, rejected = set[Counts](), 0.0, False
+    for counts in ordered:
+        asked = float(np.dot(counts, demand))
+        if rejected and asked > BEYOND * largest:
+            break
+        if any(verdict.accepted for verdict in search.loop.judge(list(engines(instance, counts)))):
+            accepted.add(counts)
+            largest = max(largest, asked)
+        else:
+            rejected = True
+    return accepted
+
+
+def fewest(total: Counts, accepted: set[Counts]) -> int | None:
+    """The fewest accepted contents that sum to the total; None if none do."""
+    least: dict[Counts, int] = {tuple(0 for _ in total): 0}
+    for counts in product(*(range(n + 1) for n in total)):  # every content after all that are within it
+        without = (tuple(a - b for a, b in zip(counts, held, strict=True)) for held in accepted)
+        known = [least[rest] for rest in without if min(rest) >= 0 and rest in least]
+        if known:
+            least[counts] = min(known) + 1
+    return least.get(total)
+
+
+def learned(overrides: Sequence[str], workers: int) -> Mapping[str, Regions]:
+    """The regions of the template, and so of all instances, which differ in ranks and rates alone."""
+    template = scenarios.read(TEMPLATE, overrides=overrides)
+    return learned_regions(TwinJudge(template, twin.profiles_of(template), workers))
+
+
+def measure(seed: int, regions: Mapping[str, Regions], arguments: argparse.Namespace) -> Row | None:
+    """Solve and enumerate one instance; None if an adapter must be split or fits no GPU."""
+    scenario = instance_scenario(seed, arguments.set)
+    judge = TwinJudge(scenario, twin.profiles_of(scenario), arguments.workers)
+    instance = prepare(judge, regions)
+    if any(share < 1 for share in instance.shares):
+        return None
+    search = search_of(instance, METHODS["exact"], judge, 0.0, DEFAULTS)
+    cpu = time.process_time()
+    found = minimize_gpus(search, Deadline.after(arguments.time_limit))
+    cpu, rounds = time.process_time() - cpu, search.loop.rounds
+    optimum = fewest(tuple(int(n) for n in instance.inner.counts), accepted_contents(search))
+    if optimum is None:
+        return None
+    adapters = " ".join(f"{one.count}x{one.rate:g}/s" for one in instance.classes)
+    gpus = None if found.best is None else len(found.best.packing)
+    reason = "" if found.gap is None else str(found.gap)
+    return Row(seed, adapters, optimum, gpus, found.outer_bound, rounds, cpu, reason)
+
+
+def report(rows: Sequence[Row]) -> str:
+    """The misses, and how often plan and bound are the twin's optimum."""
+    heads = [">seed", "adapters", ">optimum", ">GPUs", ">bound", ">rounds", "reason"]
+    wrong = [row for row in rows if row.missed or row.unsound]
+    lines = [[r.seed, r.adapters, r.optimum, r.gpus, r.bound, r.rounds, r.reason[:60]] for r in wrong]
+    hits, tight = sum(not r.missed for r in rows), sum(r.bound == r.optimum for r in rows)
+    summary = [
+        f"the plan is the twin's optimum on {hits} of {len(rows)} instances ({hits / len(rows):.1%})",
+        f"the bound is the optimum on {tight}, below it on {sum(not r.unsound for r in rows) - tight}, above "
+        f"it on {sum(r.unsound for r in rows)}",
+        f"rounds: median {np.median([r.rounds for r in rows]):g}, most {max(r.rounds for r in rows)}; "
+        f"seconds of processor time: median {np.median([r.seconds for r in rows]):.1f}, most "
+        f"{max(r.seconds for r in rows):.1f}",
+    ]
+    return render(*([table(heads, lines)] if wrong else []), *summary)
+
+
+def parse() -> argparse.Namespace:
+    """Arguments of the command."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--instances", type=int, default=50)
+    parser.add_argument("--seed", type=int, default=0, help="seed of the first instance")
+    parser.add_argument("--set", action="append", default=[], help="override of the scenarios, KEY=VALUE")
+    parser.add_argument("--time-limit", type=float, default=60.0, help="seconds per plan")
+    parser.add_argument("--workers", type=int, default=2)
+    return parser.parse_args()
+
+
+def main() -> int:
+    """Measure all instances and print what is wrong with them."""
+    arguments, rows, seed = parse(), list[Row](), 0
+    regions = learned(arguments.set, arguments.workers)
+    while len(rows) < arguments.instances:
+        row = measure(arguments.seed + seed, regions, arguments)
+        seed += 1
+        if row is not None:
+            rows.append(row)
+            mark = "BOUND" if row.unsound else "MISSED" if row.missed else "optimal"
+            print(
+                f"seed {row.seed}: {row.adapters}: optimum {row.optimum}, GPUs {row.gpus}, "
+                f"bound {row.bound}, {row.rounds} rounds, {mark}",
+                flush=True,
+            )
+    print(report(rows))
+    return 1 if any(row.unsound for row in rows) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
