@@ -228,6 +228,15 @@ def test_waits_that_overlap_are_one_event() -> None:
     assert not said_of([run_of([*mixed(5000, 0), *apart], 2)], load).accepted
 
 
+def test_equal_lengths_in_objects_of_their_own_are_one_class() -> None:
+    own = [FixedLengths(tokens=222) for _ in range(3)]
+    load = twin.GPULoad.from_classes(
+        [AdapterClass(8, 1.0, one, OUTPUT, (f"a{k}",)) for k, one in enumerate(own)]
+    )
+    assert load.kind_of().tolist() == [0, 0, 0]
+    assert load_of(1.0, 2.0, 1.0).kind_of().tolist() == [0, 1, 0]
+
+
 def test_an_adapter_without_requests_is_not_judged_and_counted() -> None:
     verdict = said_of([run_of(mixed(1000, 0), 3)], load_of(1.0, 1e-5, 2e-5))
     assert verdict.accepted
