@@ -28,7 +28,7 @@ from learn.boundary_search import (
 from learn.design import Composition, compositions
 from learn.features import ADDITIVE
 from learn.params import SearchParams
-from scenarios import FixedLengths, ScenarioError, Workload, override
+from scenarios import ACCEPTANCES, Acceptance, FixedLengths, ScenarioError, Workload
 from twin import GPULoad, GPUVerdict, find_profile, judge
 
 SEARCH = SearchParams()
@@ -149,7 +149,7 @@ def test_the_metadata_say_where_the_runs_come_from(few: Dataset, space: DesignSp
 def test_a_mix_that_the_model_holds_for_starved_at_any_load_is_bracketed_first(space: DesignSpace) -> None:
     engines = np.array([(o.max_loras, o.max_lora_rank, o.kv_cache_tokens) for o in space.options], float)
     nothing_fits = np.full((len(engines), len(ADDITIVE)), 2.0)
-    model = BoundaryModel(engines, {"resident": nothing_fits, "shared": nothing_fits})
+    model = BoundaryModel(engines, nothing_fits, nothing_fits)
     mixes = compositions(space, 0, 4, 0)
     assert all(BoundarySearch(space, FEW, one).predict(model, 100.0) is None for one in mixes)
 
@@ -227,7 +227,9 @@ def test_a_backend_that_hands_back_all_at_once_gives_the_same_runs(space: Design
 @pytest.fixture(scope="module")
 def tiny() -> DesignSpace:
     """Requests of one token, of which a GPU serves thousands in a second."""
-    scenario = override(scenarios.read("paper_mixed_32"), ["workload.prompt=1", "workload.output=1"])
+    scenario = scenarios.read(
+        "paper_mixed_32", ["acceptance=paper", "workload.prompt=1", "workload.output=1"]
+    )
     profile = find_profile(scenario.model, "H100-64GB")
     return learn.space_for(scenario, scenario.devices[0], profile)
 
@@ -257,7 +259,7 @@ def test_a_shorter_run_tells_the_same(tiny: DesignSpace) -> None:
     boundary = search.bracket(search.first_estimate(), SEARCH.bracketing_step).boundary
     for factor in (0.7, 1.5):
         rate = boundary * factor
-        short = search.workload(rate)
+        short = search.watched(rate).workload
         assert short.duration_s < 0.5 * 400.0
         verdicts = [
             judge(
@@ -268,6 +270,7 @@ def test_a_shorter_run_tells_the_same(tiny: DesignSpace) -> None:
                 max_loras=one.option.max_loras,
                 max_lora_rank=one.option.max_lora_rank,
                 service_levels=hour.service_levels,
+                acceptance="paper",
                 replications=1,
             )
             for workload in (hour.workload, short)
@@ -277,11 +280,12 @@ def test_a_shorter_run_tells_the_same(tiny: DesignSpace) -> None:
         assert verdicts[0].accepted == verdicts[1].accepted == (factor < 1)
 
 
-def test_runs_of_shipped_scenarios_last_as_long_as_their_workload() -> None:
+@pytest.mark.parametrize("acceptance", ACCEPTANCES)
+def test_runs_of_shipped_scenarios_are_as_long_as_all_are(acceptance: Acceptance) -> None:
     for shipped in scenarios.shipped():
-        scenario = scenarios.read(shipped.path)
+        scenario = scenarios.read(shipped.path, f"acceptance={acceptance}")
         profile = find_profile(scenario.model, "H100-64GB")
         space = learn.space_for(scenario, scenario.devices[0], profile)
-        for one in compositions(space, 0, 40, 0):
+        for one in compositions(space, 0, 20, 0):
             search = BoundarySearch(space, SamplingPlan(), one)
-            assert search.workload(SEARCH.heaviest * search.first_estimate()) is space.workload
+            assert search.watched(SEARCH.heaviest * search.first_estimate()) is space
