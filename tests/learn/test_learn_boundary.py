@@ -70,7 +70,9 @@ def two_kinds(n: int, seed: int = 4) -> tuple[BoundaryPoints, np.ndarray]:
     work, slots = true_rows(engines)
     sums, by_work = [], []
     for engine, *rows in zip(engines, work, slots, strict=True):
-        most = int(engine[0] * rng.uniform(0.5, 1.0) if rng.random() < 0.3 else engine[0] * rng.uniform(1.1, 6.0))
+        most = int(
+            engine[0] * rng.uniform(0.5, 1.0) if rng.random() < 0.3 else engine[0] * rng.uniform(1.1, 6.0)
+        )
         weight = rng.lognormal(0, rng.uniform(0, 2), max(most, 1))
         shared = most > engine[0]
         low, high = 1e-2, 1e3
@@ -104,7 +106,7 @@ def test_what_stops_a_gpu_is_told_though_it_is_not_observed(
 def test_both_rows_are_found(told_apart: tuple[BoundaryPoints, np.ndarray, BoundaryModel]) -> None:
     model = told_apart[2]
     fresh, by_work = two_kinds(150, seed=9)
-    nearest = np.array([np.flatnonzero((ENGINES == e).all(axis=1))[0] for e in fresh.engines])
+    nearest = np.array([np.flatnonzero((e == ENGINES).all(axis=1))[0] for e in fresh.engines])
     for found, true in zip((model.work, model.slots), true_rows(fresh.engines), strict=True):
         values, expected = ((fresh.middle * rows).sum(axis=1) for rows in (found[nearest], true))
         told = fresh.shared & (expected > 0.5)

@@ -128,7 +128,9 @@ def test_no_option_that_starts_gives_empty_regions(
     assert regions(crowded, profile, tmp_path).inner.options == ()
 
 
-def test_a_trace_has_the_regions_of_poisson_arrivals(scenario: Scenario, profile: EngineProfile) -> None:
+def test_a_trace_has_the_regions_of_poisson_arrivals_by_the_paper(
+    scenario: Scenario, profile: EngineProfile
+) -> None:
     trace = override(scenario, ["workload.arrivals={process: trace, file: t.csv}"])
     device = scenario.devices[0]
     assert learn.space_for(trace, device, profile) == learn.space_for(scenario, device, profile)
@@ -137,8 +139,17 @@ def test_a_trace_has_the_regions_of_poisson_arrivals(scenario: Scenario, profile
 # --- shipped regions -------------------------------------------------------------------------------
 
 
+NOT_READY = pytest.mark.xfail(strict=True, reason="no regions of wandering rates are shipped yet")
+
+
 @pytest.mark.usefixtures("no_sampling")
-@pytest.mark.parametrize("name", [one.name for one in shipped()])
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(one.name, marks=NOT_READY if one.name == "unpredictable_load" else ())
+        for one in shipped()
+    ],
+)
 def test_every_shipped_scenario_has_its_regions_ready(name: str, tmp_path: Path) -> None:
     scenario = read(name)
     profile = find_profile(scenario.model, scenario.devices[0].name)

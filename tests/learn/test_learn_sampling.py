@@ -29,7 +29,7 @@ from learn.design import Composition, compositions
 from learn.features import ADDITIVE
 from learn.params import SearchParams
 from scenarios import ACCEPTANCES, Acceptance, FixedLengths, ScenarioError, Workload
-from twin import GPULoad, GPUVerdict, find_profile, judge
+from twin import Effort, GPULoad, GPUVerdict, find_profile, judge
 
 SEARCH = SearchParams()
 
@@ -167,8 +167,16 @@ def test_the_first_estimate_is_near_the_boundary_whatever_the_lengths(space: Des
 
 def test_a_load_that_cannot_be_tried_ends_the_sampling_at_once(space: DesignSpace) -> None:
     params = LearnParams(search=SearchParams(max_requests=1200))  # two a second
-    with pytest.raises(BoundaryError, match=r"for 600 s starve a GPU.*lower workload.duration_s"):
+    with pytest.raises(BoundaryError, match=r"for 600 s starve a GPU.*lower workload.duration_s.* or demand"):
         learn.sample(space, replace(FEW, compositions=40, spread=0), params=params)
+
+
+def test_that_the_workload_is_shorter_does_not_help_where_it_is_not_looked_at(space: DesignSpace) -> None:
+    params = LearnParams(search=SearchParams(max_requests=600))
+    brief = Effort(settle_s=60.0, measure_s=540.0, requests=1, longest_s=540.0)
+    kept_up = replace(space, acceptance="sustained", effort=brief, max_adapters=60)
+    with pytest.raises(BoundaryError, match="whatever the adapters; demand more by service_levels"):
+        learn.sample(kept_up, replace(FEW, round_size=8, spread=0), params=params)
 
 
 def test_a_search_that_starts_below_the_lightest_load_still_runs(space: DesignSpace) -> None:

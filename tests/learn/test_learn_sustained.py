@@ -263,9 +263,7 @@ def test_the_boundary_is_bracketed_from_either_side(
 
 
 def test_a_gpu_far_from_its_limit_is_loaded_more_boldly(search: BoundarySearch) -> None:
-    near, far = (
-        next_step(search, margin) for margin in (0.1, SearchParams().near_margin + 1.0)
-    )
+    near, far = (next_step(search, margin) for margin in (0.1, SearchParams().near_margin + 1.0))
     assert near == pytest.approx(SearchParams().overshoot)
     assert far == pytest.approx(0.05)
 
@@ -398,9 +396,7 @@ def shifts(dataset: Dataset, space: DesignSpace, *confirmed: Dataset) -> dict[st
     found = {}
     for kind in ("inner", "outer"):
         pairs = zip(getattr(first, kind).options, getattr(second, kind).options, strict=True)
-        ratios = [
-            b.coefficients[0].sum() / a.coefficients[0].sum() for a, b in pairs if a.regime == "shared"
-        ]
+        ratios = [b.coefficients[0].sum() / a.coefficients[0].sum() for a, b in pairs if a.regime == "shared"]
         found[kind] = float(np.median(ratios))
     return found
 

@@ -13,7 +13,7 @@ import pytest
 import scenarios
 import twin
 from optimizer.cli import main
-from scenarios import PlacedGPU, Placement, ServiceLevelObjectives
+from scenarios import PlacedGPU, Placement
 from twin import Criterion, GPUVerdict, ValidationReport, Violation
 
 SCHEDULE = next((Path(__file__).parent / "data" / "vllm_schedules").glob("*/kv_01.json.gz"))
