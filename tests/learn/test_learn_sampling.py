@@ -294,6 +294,6 @@ def test_runs_of_shipped_scenarios_are_as_long_as_all_are(acceptance: Acceptance
         scenario = scenarios.read(shipped.path, f"acceptance={acceptance}")
         profile = find_profile(scenario.model, "H100-64GB")
         space = learn.space_for(scenario, scenario.devices[0], profile)
-        for one in compositions(space, 0, 20, 0):
+        for one in compositions(space, 0, 8, 0):
             search = BoundarySearch(space, SamplingPlan(), one)
             assert search.watched(SEARCH.heaviest * search.first_estimate()) is space

@@ -16,6 +16,7 @@ import pytest
 import learn
 import learn.space as space_module
 from learn import Dataset, DesignSpace, Regions, SamplingPlan, boundary_search
+from learn.assessment import given_away
 from learn.boundary import boundary_points
 from learn.boundary_search import NEAR, BoundarySearch, _margin
 from learn.design import Composition, compositions, confirmation_plan
@@ -414,10 +415,16 @@ def test_boundaries_that_are_found_where_they_were_change_nothing(
 def test_boundaries_that_are_found_a_tenth_lower_shrink_the_rows_by_it(
     dataset: Dataset, space: DesignSpace
 ) -> None:
-    found = shifts(dataset, space, moved(dataset, space, 0.9, range(40)))
+    lower = moved(dataset, space, 0.9, range(40))
+    found = shifts(dataset, space, lower)
     # A tenth less load is up to a tenth less of what the rows count: the adapters themselves stay.
     assert 1.04 < found["inner"] < 1 / 0.9 + 0.03
     assert 1.04 < found["outer"] < 1 / 0.9 + 0.03
+    same = learn.linearize(dataset, space, confirmed=moved(dataset, space, 1.0, range(40)))
+    held = learn.linearize(dataset, space, confirmed=lower)
+    before, after = (given_away(r.inner, dataset, space) for r in (same, held))
+    further = ((1 + after["given_away"]) / (1 + before["given_away"]))[before["regime"] == "shared"]
+    assert float(further.median()) == pytest.approx(1 / 0.9, abs=0.05)
 
 
 def test_boundaries_that_are_found_lower_or_higher_shrink_the_inner_and_widen_the_outer_rows(
