@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from learn import BoundaryError, Dataset
 from learn.boundary import BoundaryModel, BoundaryPoints, boundary_points, crossing, fit_points
 from learn.features import ADDITIVE, REGIMES, Regime, additive_columns
+from learn.params import BoundaryParams
 
 ENGINES = np.array([[8.0, 8.0, 3e5], [16.0, 8.0, 2.9e5], [32.0, 16.0, 2.5e5], [64.0, 16.0, 2e5]])
 
@@ -115,6 +118,18 @@ def test_both_rows_are_found(told_apart: tuple[BoundaryPoints, np.ndarray, Bound
     shared = fresh.where(fresh.shared)
     np.testing.assert_allclose(model.values("shared", shared.middle, shared.engines), 1.0, rtol=0.05)
     assert 0.2 < by_work[fresh.shared].mean() < 0.8
+
+
+def test_points_that_scatter_are_told_apart_in_rounds() -> None:
+    points, by_work = two_kinds(300)
+    noise = np.exp(0.05 * np.random.default_rng(0).standard_normal(len(by_work)))[:, None]
+    noisy = replace(points, accepted=points.accepted * noise, starved=points.starved * noise)
+    once, told = (fit_points(noisy, ENGINES, BoundaryParams(rounds=rounds)) for rounds in (1, 6))
+    right = [(m.stopped_by_work(points) == by_work)[points.shared].mean() for m in (once, told)]
+    assert right[1] > 0.95 > right[0]
+    shared = points.where(points.shared)
+    off = [np.log(m.values("shared", shared.middle, shared.engines)).std() for m in (once, told)]
+    assert off[1] < 0.05 < off[0]
 
 
 def test_one_row_cannot_tell_both(told_apart: tuple[BoundaryPoints, np.ndarray, BoundaryModel]) -> None:
