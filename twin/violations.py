@@ -61,7 +61,11 @@ class Criterion(StrEnum):
 
     @property
     def path(self) -> str:
-        """Where a scenario file sets a service level."""
+        """Where a scenario file sets how much is asked for."""
+        if self is Criterion.GROWTH:
+            return "headroom"
+        if self.value.endswith("late_share"):
+            return "service_levels.late_share"
         level = self.metric if self.statistic is None else f"{self.metric}_ms.{self.statistic}"
         return f"service_levels.{level}"
 

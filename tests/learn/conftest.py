@@ -20,6 +20,7 @@ SMALL = {
     },
     "devices": [{"name": "H100-64GB", "count": 4}],
     "engine": {"max_num_seqs": 512, "max_num_batched_tokens": 2048, "slots": [8, 64], "max_lora_rank": 16},
+    "acceptance": "paper",
 }
 
 PLAN = SamplingPlan(compositions=40, round_size=20, max_runs=9, width=1.06, spread=1, seed=3)

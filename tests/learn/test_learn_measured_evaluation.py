@@ -10,7 +10,7 @@ import pytest
 
 import learn
 import scenarios
-from learn import Dataset, DesignSpace, Regions
+from learn import Dataset, DesignSpace, Regions, region_store
 from learn.measured_evaluation import PAPER, assess_measured, measured_text
 from optimizer.cli import main
 from scenarios import FixedLengths, Scenario, ScenarioError
@@ -117,7 +117,8 @@ def test_the_report_says_that_there_are_no_measured_runs_of_a_model(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setattr(scenarios, "read", lambda *_, **__: scenario)
-    monkeypatch.setattr(learn, "sample", lambda *_, **__: dataset)
+    for module in (learn, region_store):
+        monkeypatch.setattr(module, "sample", lambda *_, **__: dataset)
     monkeypatch.setattr(learn, "METHODS", ("tree",))
     table = str(written(tmp_path, OTHER))
     monkeypatch.setattr(

@@ -11,7 +11,7 @@ import pytest
 
 import learn
 import scenarios
-from learn import Dataset, LearnParams
+from learn import Dataset, LearnParams, region_store
 from learn.params import BoundaryParams, DesignParams, LatencyFitParams, RegionFitParams, SearchParams
 from learn.region import regions_of
 from learn.region_store import SHIPPED
@@ -127,7 +127,7 @@ def test_fit_takes_parameters_from_a_file(
         return dataset
 
     monkeypatch.setattr(scenarios, "read", lambda *_, **__: scenario)
-    monkeypatch.setattr(learn, "sample", sample)
+    monkeypatch.setattr(region_store, "sample", sample)
     file = tmp_path / "params.toml"
     file.write_text("[packing.annealing]\n[learning.region_fit]\nouter_confidence = 0.9\n")
     assert fit(monkeypatch, "--params", str(file)) == 0
@@ -141,7 +141,7 @@ def test_fit_refuses_wrong_parameters_before_the_work(
 ) -> None:
     file = tmp_path / "params.toml"
     file.write_text("[learning.region_fit]\nfold = 5\nouter_confidence = 2.0\n")
-    monkeypatch.setattr(learn, "sample", lambda *_, **__: pytest.fail("the twin was sampled"))
+    monkeypatch.setattr(region_store, "sample", lambda *_, **__: pytest.fail("the twin was sampled"))
     assert fit(monkeypatch, "--params", str(file)) == 2
     text = capsys.readouterr().err
     assert "learning.region_fit.outer_confidence is 2" in text

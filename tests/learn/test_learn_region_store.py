@@ -128,7 +128,9 @@ def test_no_option_that_starts_gives_empty_regions(
     assert regions(crowded, profile, tmp_path).inner.options == ()
 
 
-def test_a_trace_has_the_regions_of_poisson_arrivals(scenario: Scenario, profile: EngineProfile) -> None:
+def test_a_trace_has_the_regions_of_poisson_arrivals_by_the_paper(
+    scenario: Scenario, profile: EngineProfile
+) -> None:
     trace = override(scenario, ["workload.arrivals={process: trace, file: t.csv}"])
     device = scenario.devices[0]
     assert learn.space_for(trace, device, profile) == learn.space_for(scenario, device, profile)
@@ -137,12 +139,21 @@ def test_a_trace_has_the_regions_of_poisson_arrivals(scenario: Scenario, profile
 # --- shipped regions -------------------------------------------------------------------------------
 
 
+NOT_READY = pytest.mark.xfail(strict=True, reason="no regions of wandering rates are shipped yet")
+
+
 @pytest.mark.usefixtures("no_sampling")
-@pytest.mark.parametrize("name", [one.name for one in shipped()])
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(one.name, marks=NOT_READY if one.name == "unpredictable_load" else ())
+        for one in shipped()
+    ],
+)
 def test_every_shipped_scenario_has_its_regions_ready(name: str, tmp_path: Path) -> None:
     scenario = read(name)
     profile = find_profile(scenario.model, scenario.devices[0].name)
-    found = regions(scenario, profile, tmp_path, make.PLAN)
+    found = regions(scenario, profile, tmp_path, make.PLANS["sustained"])
     assert found.inner.options
     assert not list(tmp_path.iterdir())
 
@@ -163,14 +174,14 @@ def test_a_shipped_file_that_was_edited_is_left_out(
 ) -> None:
     scenario = read("mixed_ranks")
     profile = find_profile(scenario.model, scenario.devices[0].name)
-    assert regions(scenario, profile, tmp_path, make.PLAN).inner.options
+    assert regions(scenario, profile, tmp_path, make.PLANS["sustained"]).inner.options
     for path in edited.iterdir():
         document = json.loads(path.read_text(encoding="utf-8"))
         document["inner"]["options"][0]["rows"][0]["coefficients"][1] *= 40
         path.write_text(json.dumps(document), encoding="utf-8")
     make.shipped_regions.cache_clear()
     with pytest.raises(AssertionError, match="the twin was sampled"):
-        regions(scenario, profile, tmp_path, make.PLAN)
+        regions(scenario, profile, tmp_path, make.PLANS["sustained"])
     said = [record.getMessage() for record in caplog.records]
     assert len(said) == len(list(edited.iterdir()))
     assert all("json: its content is not what was written; it is left out, install" in one for one in said)
@@ -185,7 +196,7 @@ def test_shipped_regions_are_those_of_the_defaults_alone(changed: Params, tmp_pa
     scenario = read("mixed_ranks")
     profile = find_profile(scenario.model, scenario.devices[0].name)
     with pytest.raises(AssertionError, match="the twin was sampled"):
-        regions(scenario, profile, tmp_path, make.PLAN, of_group(changed))
+        regions(scenario, profile, tmp_path, make.PLANS["sustained"], of_group(changed))
 
 
 @pytest.mark.usefixtures("no_sampling")
@@ -193,7 +204,7 @@ def test_regions_do_not_depend_on_how_surrogates_are_fitted(tmp_path: Path) -> N
     scenario = read("mixed_ranks")
     profile = find_profile(scenario.model, scenario.devices[0].name)
     others = of_group(SurrogateParams(max_rules=8))
-    assert regions(scenario, profile, tmp_path, make.PLAN, others).inner.options
+    assert regions(scenario, profile, tmp_path, make.PLANS["sustained"], others).inner.options
 
 
 # --- parameters ------------------------------------------------------------------------------------

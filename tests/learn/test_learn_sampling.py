@@ -28,8 +28,8 @@ from learn.boundary_search import (
 from learn.design import Composition, compositions
 from learn.features import ADDITIVE
 from learn.params import SearchParams
-from scenarios import FixedLengths, ScenarioError, Workload, override
-from twin import GPULoad, GPUVerdict, find_profile, judge
+from scenarios import ACCEPTANCES, Acceptance, FixedLengths, ScenarioError, Workload
+from twin import Effort, GPULoad, GPUVerdict, find_profile, judge
 
 SEARCH = SearchParams()
 
@@ -149,7 +149,7 @@ def test_the_metadata_say_where_the_runs_come_from(few: Dataset, space: DesignSp
 def test_a_mix_that_the_model_holds_for_starved_at_any_load_is_bracketed_first(space: DesignSpace) -> None:
     engines = np.array([(o.max_loras, o.max_lora_rank, o.kv_cache_tokens) for o in space.options], float)
     nothing_fits = np.full((len(engines), len(ADDITIVE)), 2.0)
-    model = BoundaryModel(engines, {"resident": nothing_fits, "shared": nothing_fits})
+    model = BoundaryModel(engines, nothing_fits, nothing_fits)
     mixes = compositions(space, 0, 4, 0)
     assert all(BoundarySearch(space, FEW, one).predict(model, 100.0) is None for one in mixes)
 
@@ -167,8 +167,16 @@ def test_the_first_estimate_is_near_the_boundary_whatever_the_lengths(space: Des
 
 def test_a_load_that_cannot_be_tried_ends_the_sampling_at_once(space: DesignSpace) -> None:
     params = LearnParams(search=SearchParams(max_requests=1200))  # two a second
-    with pytest.raises(BoundaryError, match=r"for 600 s starve a GPU.*lower workload.duration_s"):
+    with pytest.raises(BoundaryError, match=r"for 600 s starve a GPU.*lower workload.duration_s.* or demand"):
         learn.sample(space, replace(FEW, compositions=40, spread=0), params=params)
+
+
+def test_that_the_workload_is_shorter_does_not_help_where_it_is_not_looked_at(space: DesignSpace) -> None:
+    params = LearnParams(search=SearchParams(max_requests=600))
+    brief = Effort(settle_s=60.0, measure_s=540.0, requests=1, longest_s=540.0)
+    kept_up = replace(space, acceptance="sustained", effort=brief, max_adapters=60)
+    with pytest.raises(BoundaryError, match="whatever the adapters; demand more by service_levels"):
+        learn.sample(kept_up, replace(FEW, round_size=8, spread=0), params=params)
 
 
 def test_a_search_that_starts_below_the_lightest_load_still_runs(space: DesignSpace) -> None:
@@ -227,7 +235,9 @@ def test_a_backend_that_hands_back_all_at_once_gives_the_same_runs(space: Design
 @pytest.fixture(scope="module")
 def tiny() -> DesignSpace:
     """Requests of one token, of which a GPU serves thousands in a second."""
-    scenario = override(scenarios.read("paper_mixed_32"), ["workload.prompt=1", "workload.output=1"])
+    scenario = scenarios.read(
+        "paper_mixed_32", ["acceptance=paper", "workload.prompt=1", "workload.output=1"]
+    )
     profile = find_profile(scenario.model, "H100-64GB")
     return learn.space_for(scenario, scenario.devices[0], profile)
 
@@ -257,7 +267,7 @@ def test_a_shorter_run_tells_the_same(tiny: DesignSpace) -> None:
     boundary = search.bracket(search.first_estimate(), SEARCH.bracketing_step).boundary
     for factor in (0.7, 1.5):
         rate = boundary * factor
-        short = search.workload(rate)
+        short = search.watched(rate).workload
         assert short.duration_s < 0.5 * 400.0
         verdicts = [
             judge(
@@ -268,6 +278,7 @@ def test_a_shorter_run_tells_the_same(tiny: DesignSpace) -> None:
                 max_loras=one.option.max_loras,
                 max_lora_rank=one.option.max_lora_rank,
                 service_levels=hour.service_levels,
+                acceptance="paper",
                 replications=1,
             )
             for workload in (hour.workload, short)
@@ -277,11 +288,12 @@ def test_a_shorter_run_tells_the_same(tiny: DesignSpace) -> None:
         assert verdicts[0].accepted == verdicts[1].accepted == (factor < 1)
 
 
-def test_runs_of_shipped_scenarios_last_as_long_as_their_workload() -> None:
+@pytest.mark.parametrize("acceptance", ACCEPTANCES)
+def test_runs_of_shipped_scenarios_are_as_long_as_all_are(acceptance: Acceptance) -> None:
     for shipped in scenarios.shipped():
-        scenario = scenarios.read(shipped.path)
+        scenario = scenarios.read(shipped.path, f"acceptance={acceptance}")
         profile = find_profile(scenario.model, "H100-64GB")
         space = learn.space_for(scenario, scenario.devices[0], profile)
-        for one in compositions(space, 0, 40, 0):
+        for one in compositions(space, 0, 8, 0):
             search = BoundarySearch(space, SamplingPlan(), one)
-            assert search.workload(SEARCH.heaviest * search.first_estimate()) is space.workload
+            assert search.watched(SEARCH.heaviest * search.first_estimate()) is space

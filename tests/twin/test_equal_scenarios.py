@@ -30,6 +30,7 @@ workload:
   output: {mean: 195, std: 210, max: 1024}
   duration_s: 120
 devices: H100-64GB
+acceptance: paper
 service_levels: {served_share: 0.5, adapter_served_share: 0.5}
 replications: 2
 """

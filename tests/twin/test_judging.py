@@ -56,6 +56,7 @@ def judge(profile: twin.EngineProfile, load: twin.GPULoad, **changes: Any) -> tw
         "max_loras": 8,
         "max_lora_rank": 8,
         "service_levels": ServiceLevelObjectives(),
+        "acceptance": "paper",
     }
     engine = changes.pop("engine", EngineConfig())
     return twin.judge(load, WORKLOAD, engine, profile, **(arguments | changes))
@@ -189,6 +190,7 @@ def scenario() -> Scenario:
         ),
         workload=WORKLOAD,
         devices=(Device(name="H100-64GB"),),
+        acceptance="paper",
         replications=2,
         seed=5,
     )
@@ -313,6 +315,20 @@ SENTENCES = {
     "the engine does not start: nothing is left for the KV cache; use a larger GPU": Violation(
         code=Criterion.NO_KV_MEMORY, remedy="use a larger GPU"
     ),
+    "1.1 % of the requests wait longer than 10 s for the first token, where 1 % may": Violation(
+        code=Criterion.LATE_SHARE, value=0.01001, limit=0.01, patience_s=10.0
+    ),
+    "in hour 3 of the arrivals' period, 6 % of the requests wait longer than 10 s for the first token, where "
+    "5 % may": Violation(code=Criterion.HOUR_LATE_SHARE, value=0.06, limit=0.05, patience_s=10.0, hour=2),
+    'requests of "a" (2 %) wait longer than 600 s for the first token, where 1 % may': Violation(
+        code=Criterion.ADAPTER_LATE_SHARE,
+        value=0.02,
+        limit=0.01,
+        patience_s=600.0,
+        adapters=(AdapterFigure(name="a", value=0.02, limit=0.01),),
+    ),
+    "unfinished requests become 1,234 more every hour, above the 12.5 that chance explains: the load is more "
+    "than the GPU can do": Violation(code=Criterion.GROWTH, value=1234.4, limit=12.5),
     "serves 89.9 % of the offered tokens, below 90 %": Violation(
         code=Criterion.SERVED_SHARE, value=0.89999, limit=0.9
     ),
@@ -363,10 +379,14 @@ def test_names_with_quotes_are_renamed_whole() -> None:
 
 
 def test_the_paths_of_service_levels_are_those_of_scenario_files() -> None:
-    levels = [c for c in Criterion if c.statistic is not None or c.value.endswith("served_share")]
+    shares = ("late_share", "served_share", "adapter_served_share")
+    levels = [c for c in Criterion if c.statistic is not None or c.value in shares]
     names = [name for name in ServiceLevelObjectives.model_fields if name.endswith("share")]
     names += [f"{metric}.{key}" for metric in ("itl_ms", "ttft_ms") for key in LatencyLimits.model_fields]
     assert [level.path for level in levels] == [f"service_levels.{name}" for name in names]
+    narrower = (Criterion.CLASS_LATE_SHARE, Criterion.ADAPTER_LATE_SHARE, Criterion.HOUR_LATE_SHARE)
+    assert {one.path for one in narrower} == {"service_levels.late_share"}
+    assert Criterion.GROWTH.path in Scenario.model_fields
 
 
 def test_a_report_survives_json() -> None:

@@ -116,6 +116,7 @@ def test_a_verdict_tells_how_many_requests_were_cut() -> None:
             "workload": {"prompt": 100, "output": {"mean": 300, "std": 200}, "duration_s": 300},
             "devices": "H100-64GB",
             "engine": {"max_model_len": 600},
+            "acceptance": "paper",
             "service_levels": ServiceLevelObjectives(served_share=0.5),
         }
     )

@@ -16,6 +16,7 @@ model: llama-3.1-8b-instruct
 adapters: [{name: a, count: 4, rank: 8, rate: 0.05}, {name: b, count: 2, rank: 8, rate: 0.05, output: 800}]
 workload: {prompt: 200, output: {mean: 195, std: 210, max: 1024}}
 devices: [{name: H100-64GB, count: 4}]
+acceptance: paper
 """
 
 
@@ -64,7 +65,7 @@ def test_a_window_that_is_long_enough_is_no_problem(scenario: Scenario, times: R
     assert twin.window_problem(scenario, times) is None
     assert twin.window_note(scenario, times) == ""
     for one in scenarios.shipped():
-        chosen = scenarios.read(one.path)
+        chosen = scenarios.read(one.path, "acceptance=paper")
         assert twin.window_problem(chosen, twin.times_alone(chosen, twin.profiles_of(chosen))) is None
 
 
