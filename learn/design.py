@@ -7,7 +7,8 @@ coarse choices are point i of a scrambled Sobol sequence, its fine ones come fro
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -76,6 +77,12 @@ class SamplingPlan:
             problems.append(Problem("width", f"is {self.width!r}", "give a ratio above 1, such as 1.08"))
         if problems:
             raise ScenarioError(problems, "plan")
+
+
+def plan_values(plan: SamplingPlan) -> dict[str, Any]:
+    """A plan as plain values; without boundaries that are found again if there are none, as before."""
+    values = asdict(plan)
+    return values if plan.confirmed else {name: v for name, v in values.items() if name != "confirmed"}
 
 
 @dataclass(frozen=True)

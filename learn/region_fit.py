@@ -8,13 +8,13 @@ its own residuals, drawn towards those of all.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 
 from learn.boundary import BoundaryModel, BoundaryPoints, boundary_points, fit_points
-from learn.design import SamplingPlan
+from learn.design import SamplingPlan, plan_values
 from learn.features import ADDITIVE, FEATURES, REGIMES, FloatArray, IntArray, Regime
 from learn.latency_fit import fit_latency
 from learn.params import DEFAULTS, LearnParams, RegionFitParams
@@ -128,7 +128,7 @@ def no_regions(space: DesignSpace, plan: SamplingPlan, params: LearnParams) -> R
         units=UNITS,
         provenance=Provenance(
             command="",
-            plan=asdict(plan),
+            plan=plan_values(plan),
             runs=0,
             boundaries=0,
             note="no option starts",
@@ -152,10 +152,14 @@ def _option_rows(
 ) -> OptionRows:
     option = space.options[index]
     max_adapters = space.most_adapters(option, params.design)
-    factor = calibrations[regime].factors[kind][index]
+    own, resident = (calibrations[one].factors[kind][index] for one in (regime, "resident"))
+    # A GPU is inside if either regime's rows hold: those for shared slots must not let more work in.
+    of_work = max(own, resident) if kind == "inner" else own
     rows = [
         _row(meaning, np.asarray(factor * coefficients))
-        for meaning, coefficients in zip(_MEANINGS, model.rows(regime)[index], strict=False)
+        for meaning, factor, coefficients in zip(
+            _MEANINGS, (of_work, own), model.rows(regime)[index], strict=False
+        )
     ]
     if regime == "resident":
         rows.append(_count_row("a slot for every adapter", option.max_loras))

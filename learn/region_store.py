@@ -11,12 +11,12 @@ import logging
 import os
 import sys
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
-from learn.design import SamplingPlan, confirmation_plan
+from learn.design import SamplingPlan, confirmation_plan, plan_values
 from learn.features import ADDITIVE, REGIMES
 from learn.params import DEFAULTS, LearnParams
 from learn.region import FORMAT, Regions, regions_of
@@ -205,7 +205,7 @@ class RegionRequest:
     @cached_property
     def origin(self) -> dict[str, Any]:
         """What the regions say of themselves, under the names of `Provenance`."""
-        return {"plan": asdict(self.plan), **origin(self.space, self.params)}
+        return {"plan": plan_values(self.plan), **origin(self.space, self.params)}
 
     @cached_property
     def engines(self) -> set[tuple[int, int, int]]:

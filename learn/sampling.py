@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ from joblib import delayed
 
 from learn.boundary import BoundaryError, boundary_points, fit_boundary
 from learn.boundary_search import BoundarySearch
-from learn.design import SamplingPlan, compositions
+from learn.design import SamplingPlan, compositions, plan_values
 from learn.features import ADDITIVE
 from learn.params import DEFAULTS, LearnParams, SearchParams
 from learn.region import FORMAT
@@ -84,7 +83,7 @@ def sample(
     if workers < 1:
         raise ScenarioError([Problem("workers", f"is {workers}", "give 1 or more")], "sample")
     step = space.profile.step.model_dump(mode="json")
-    metadata = {"space": space.describe(), "plan": asdict(plan), "step": step}
+    metadata = {"space": space.describe(), "plan": plan_values(plan), "step": step}
     if params.of_runs():
         metadata["params"] = params.of_runs()
     folder = Path(directory) if directory is not None else None

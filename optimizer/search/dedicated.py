@@ -120,7 +120,8 @@ def smallest_accepted(first: int, guess: int, most: int, accepts: Callable[[int]
 def loosened(verdict: GPUVerdict) -> str:
     """The service levels that a verdict says are not met, as the scenario file names them."""
     missed = [level for level, margin in verdict.margins.items() if margin is None or margin < 0]
-    return " and ".join(level.path for level in missed)
+    paths = [level.path for level in (*missed, *(violation.code for violation in verdict.violations))]
+    return " and ".join(dict.fromkeys(paths))
 
 
 def _price(device: Device) -> float:

@@ -139,21 +139,15 @@ def test_a_trace_has_the_regions_of_poisson_arrivals_by_the_paper(
 # --- shipped regions -------------------------------------------------------------------------------
 
 
-NOT_READY = pytest.mark.xfail(strict=True, reason="no regions of wandering rates are shipped yet")
-
-
 @pytest.mark.usefixtures("no_sampling")
-@pytest.mark.parametrize(
-    "name",
-    [
-        pytest.param(one.name, marks=NOT_READY if one.name == "unpredictable_load" else ())
-        for one in shipped()
-    ],
-)
-def test_every_shipped_scenario_has_its_regions_ready(name: str, tmp_path: Path) -> None:
-    scenario = read(name)
+@pytest.mark.parametrize("acceptance", ["sustained", "paper"])
+@pytest.mark.parametrize("name", [one.name for one in shipped()])
+def test_every_shipped_scenario_has_its_regions_ready(
+    name: str, acceptance: Acceptance, tmp_path: Path
+) -> None:
+    scenario = read(name, f"acceptance={acceptance}")
     profile = find_profile(scenario.model, scenario.devices[0].name)
-    found = regions(scenario, profile, tmp_path, make.PLANS["sustained"])
+    found = regions(scenario, profile, tmp_path, make.PLANS[acceptance])
     assert found.inner.options
     assert not list(tmp_path.iterdir())
 
