@@ -152,9 +152,11 @@ def _option_rows(
 ) -> OptionRows:
     option = space.options[index]
     max_adapters = space.most_adapters(option, params.design)
-    own, resident = (calibrations[one].factors[kind][index] for one in (regime, "resident"))
-    # A GPU is inside if either regime's rows hold: those for shared slots must not let more work in.
-    of_work = max(own, resident) if kind == "inner" else own
+    own = of_work = calibrations[regime].factors[kind][index]
+    resident = calibrations["resident"]
+    if kind == "inner" and any(resident.errors[kind]):
+        # A GPU is inside if either regime's rows hold: those for shared slots must not let more work in.
+        of_work = max(own, resident.factors[kind][index])
     rows = [
         _row(meaning, np.asarray(factor * coefficients))
         for meaning, factor, coefficients in zip(

@@ -4,7 +4,7 @@ import hashlib
 import json
 import shutil
 from collections.abc import Iterator
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,6 +12,7 @@ import pytest
 import learn
 from learn import LearnParams, SamplingPlan
 from learn import region_store as make
+from learn.design import plan_values
 from learn.features import ADDITIVE
 from learn.params import (
     BoundaryParams,
@@ -23,7 +24,7 @@ from learn.params import (
 )
 from learn.region import FORMAT
 from learn.storage.dataset import COLUMNS
-from scenarios import Params, Scenario, override, read, shipped
+from scenarios import Acceptance, Params, Scenario, override, read, shipped
 from twin import EngineProfile, find_profile
 
 TINY = SamplingPlan(compositions=24, round_size=24, max_runs=5, width=1.15, spread=0, seed=1)
@@ -212,12 +213,14 @@ def test_names_in_the_cache_are_those_from_before_there_were_parameters(
     space: learn.DesignSpace, tmp_path: Path
 ) -> None:
     request = make.RegionRequest(space, TINY, LearnParams())
-    given = {"format": FORMAT, "space": space.describe(), "plan": asdict(TINY)}
+    given = {"format": FORMAT, "space": space.describe(), "plan": plan_values(TINY)}
     confidences = {"inner_confidence": {"resident": 0.97, "shared": 0.83}, "outer_confidence": 0.995}
     assert request.key == key_of({"features": ADDITIVE, **given, **confidences})
     learn.sample(space, replace(TINY, compositions=1), cache=tmp_path)
     (folder,) = (tmp_path / "samples").iterdir()
-    assert folder.name == key_of({"columns": COLUMNS, **given, "plan": asdict(replace(TINY, compositions=1))})
+    assert folder.name == key_of(
+        {"columns": COLUMNS, **given, "plan": plan_values(replace(TINY, compositions=1))}
+    )
 
 
 @pytest.mark.usefixtures("made")
