@@ -9,6 +9,8 @@ which takes minutes). Run from the repository's root::
     python -m benchmarks.paper_sets --sets high --models llama --counts 128,256 --methods proposed,exact
 
 With ``--out`` every row is written when it is there, and the same command goes on after the last one.
+
+Takes hours with the defaults: at most two minutes of search for each of 288 plans, and minutes of learning.
 """
 
 from __future__ import annotations
@@ -23,7 +25,7 @@ import pandas as pd
 
 import optimizer
 import scenarios
-from scenarios import write_whole
+from scenarios import ACCEPTANCES, write_whole
 from scenarios.text.tables import Column, Part, render, table
 
 RATES = {
@@ -36,7 +38,7 @@ RATES = {
 TEMPLATES = {"llama": "paper_high_128", "qwen": "paper_high_128_qwen"}
 """Shipped scenarios whose engine, lengths and device are used."""
 
-CRITERIA: dict[str, tuple[str, ...]] = {"paper": ()}
+CRITERIA = {name: (f"acceptance={name}",) for name in ACCEPTANCES}
 """Criteria of acceptance, each with the overrides that ask for it."""
 
 COUNTS = (32, 64, 128, 256, 512, 1024)
@@ -217,12 +219,14 @@ def _of_exact(workloads: Workloads) -> Iterator[str]:
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """Arguments of the command."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
 
     def some(option: str, known: Sequence[object], kind: Callable[[str], object] = str) -> None:
         parser.add_argument(
             option, type=lambda text: [kind(part) for part in text.split(",")], default=list(known),
-            help=f"some of {','.join(map(str, known))}, which is the default",
+            help=f"some of (default: {','.join(map(str, known))})",
         )  # fmt: skip
 
     some("--acceptance", tuple(CRITERIA))
@@ -230,11 +234,20 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     some("--models", tuple(TEMPLATES))
     some("--counts", COUNTS, int)
     some("--methods", METHODS)
-    parser.add_argument("--time-limit", type=float, default=120.0, help="seconds of search of each method")
-    parser.add_argument("--replications", type=int, default=3)
-    parser.add_argument("--workers", type=int, default=2)
     parser.add_argument(
-        "--out", type=Path, help="write rows here as they come, and go on from it: .csv, .json"
+        "--time-limit",
+        type=float,
+        default=120.0,
+        help="seconds of search of each method (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--replications", type=int, default=3, help="runs of a verdict (default: %(default)s)"
+    )
+    parser.add_argument("--workers", type=int, default=2, help="processes (default: %(default)s)")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        help="write rows here as they come, and go on from it: .csv, .json (default: none)",
     )
     return parser.parse_args(arguments)
 

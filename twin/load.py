@@ -57,7 +57,8 @@ class GPULoad:
         """Number of each adapter's kind, from 0; alike are those of equal rank, rate, lengths and levels."""
         lengths: dict[Lengths, int] = {}
         # Models take long to hash, and most adapters share theirs.
-        seen = {id(one): lengths.setdefault(one, len(lengths)) for one in {*self.prompt, *self.output}}
+        models = {id(one): one for one in (*self.prompt, *self.output)}
+        seen = {key: lengths.setdefault(one, len(lengths)) for key, one in models.items()}
         levels: dict[AdapterSLO | None, int] = {}
         own = [levels.setdefault(level, len(levels)) for level in self.levels or [None] * len(self.rank)]
         prompt, output = ([seen[id(one)] for one in of] for of in (self.prompt, self.output))

@@ -118,7 +118,7 @@ SUMS_IN_WORDS = {
 
 
 def _columns(*, late: bool) -> list[Column]:
-    """The columns of a table of GPUs, with what the criterion looks at: late requests, or the worst adapter."""
+    """The columns of a table of GPUs; of the criterion late requests, or the worst adapter."""
     return [
         Column(">GPU"), Column(">fill"), Column("tightest row"), Column(">next", 2),
         Column(">late" if late else ">worst", 1), Column("made of", 3),

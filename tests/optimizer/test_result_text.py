@@ -417,14 +417,23 @@ def test_many_plans_are_shown_on_request_and_what_went_wrong_always() -> None:
     assert "GPU 1 rejected" in many.summary(plans=True)
     assert "GPU 1 rejected" not in text
     assert "exact: optimal" not in text
-    for said in ("random: the twin rejects 1 of 2", "greedy: no plan: after 2 full GPUs", "milp: optimal", "--plans"):
+    for said in (
+        "random: the twin rejects 1 of 2",
+        "greedy: no plan: after 2 full GPUs",
+        "milp: optimal",
+        "--plans",
+    ):
         assert said in text
 
 
 def test_gpus_that_other_seeds_might_judge_otherwise_are_named() -> None:
     gpus = (verdict(0), *(close(k) for k in range(1, 6)))
     assert not ValidationReport(gpus=gpus[:1], distinct=1).notes
-    for count, said in ((1, "GPU 1 is so close"), (2, "GPUs 1 and 2 are"), (5, "GPUs 1, 2, 3 and 2 more are")):
+    for count, said in (
+        (1, "GPU 1 is so close"),
+        (2, "GPUs 1 and 2 are"),
+        (5, "GPUs 1, 2, 3 and 2 more are"),
+    ):
         (note,) = ValidationReport(gpus=gpus[: count + 1], distinct=2).notes
         assert note.startswith(said)
 

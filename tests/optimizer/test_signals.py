@@ -82,7 +82,7 @@ def test_a_signal_is_a_limit(number: int, after_s: float, tmp_path: Path) -> Non
         assert f"{result['gpus']} GPUs for 384 adapters" in out
 
 
-LEARNING = ("solve", "mixed_ranks", "--set", "workload.duration_s=1500", "--quiet")
+LEARNING = ("solve", "mixed_ranks", "--acceptance", "paper", "--set", "workload.duration_s=1500", "--quiet")
 
 
 @pytest.mark.parametrize("group", [False, True], ids=["one", "all"])
