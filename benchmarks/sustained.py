@@ -8,7 +8,7 @@ boundary    GPUs of five kinds, loaded up to 10 % below and above their own boun
             the default headroom has too many late requests there
 plans       every GPU of accepted plans against the same reference, at its real load
 
-The second takes about half an hour on two cores, the others a few minutes.
+Takes about half an hour on two cores for the second, a few minutes for the others.
 """
 
 from __future__ import annotations
@@ -271,8 +271,8 @@ def main() -> None:
     parser.add_argument(
         "show", nargs="*", choices=(*shows, []), help=f"{', '.join(shows)}; default: all three"
     )
-    parser.add_argument("--each", type=int, default=40, help="GPUs of each of the five kinds (40)")
-    parser.add_argument("--workers", type=int, default=2, help="processes (2)")
+    parser.add_argument("--each", type=int, default=40, help="GPUs of each of the five kinds (default: 40)")
+    parser.add_argument("--workers", type=int, default=2, help="processes (default: 2)")
     given = parser.parse_args()
     if unknown := set(given.show) - set(shows):
         parser.error(f"{', '.join(sorted(unknown))} is not to be shown; choose from {', '.join(shows)}")

@@ -180,7 +180,7 @@ def limits_ttft(scenario: Scenario) -> bool:
 
 
 def queue_note(results: Sequence[Result]) -> list[Text]:
-    """That requests queue in plans of one scenario which no service level keeps from it."""
+    """That requests queue in plans of one scenario which no service level on latencies keeps from it."""
     if not results or limits_ttft(results[0].scenario):
         return []
     worst = [(result.method, _worst_ttft_s(result)) for result in results]
@@ -191,16 +191,20 @@ def queue_note(results: Sequence[Result]) -> list[Text]:
     ]
     if not slow:
         return []
+    paper = results[0].acceptance == "paper"
+    why, remedy = (", as no service level limits that", "") if paper else ("", "patience_s: 3 or ")
     text = (
-        "note: requests queue, as no service level limits that: mean TTFT of a GPU is up to "
-        f"{choice(slow, 'and')}; give service_levels, such as ttft_ms: {{p99: 2000}}"
+        f"note: requests queue{why}: mean TTFT of a GPU is up to {choice(slow, 'and')}; "
+        f"give service_levels, such as {remedy}ttft_ms: {{p99: 2000}}"
     )
     return [marked(text, "close")]
 
 
 def _worst_ttft_s(result: Result) -> float:
+    """The largest mean TTFT of a GPU; *sustained* rejects GPUs by waits, which is told then."""
     gpus = result.validation.gpus if result.validation else ()
-    return max((gpu.ttft_ms for gpu in gpus if gpu.ttft_ms is not None), default=0.0) / 1e3
+    judged = [gpu for gpu in gpus if gpu.accepted or result.acceptance == "paper"]
+    return max((gpu.ttft_ms for gpu in judged if gpu.ttft_ms is not None), default=0.0) / 1e3
 
 
 # --- who goes where ----------------------------------------------------------------------------------

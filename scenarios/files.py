@@ -103,7 +103,7 @@ def _changed(
         Those of the values that are no mere defaults; absent: all.
     """
     changes = several(overrides)
-    acceptance = next((c for c in ACCEPTANCES for text in changes if _sets(text, c)), None)
+    acceptance = next((c for text in reversed(changes) for c in ACCEPTANCES if _sets(text, c)), None)
     if acceptance is not None:
         aside = ", ".join(
             path_text(loc)

@@ -37,6 +37,17 @@ def test_every_command_of_the_readme_exists() -> None:
     assert named <= known, named - known
 
 
+def test_every_page_can_be_reached_from_here() -> None:
+    reached, left = set[Path](), [ROOT / "README.md"]
+    while left:
+        page = left.pop()
+        if page not in reached:
+            reached.add(page)
+            links = re.findall(r"\]\((?!http)([^)#]+\.md)", page.read_text(encoding="utf-8"))
+            left += [(page.parent / link).resolve() for link in links]
+    assert set((ROOT / "docs").glob("*.md")) <= reached
+
+
 def test_every_link_leads_somewhere() -> None:
     for target in re.findall(r"\]\((?!http)([^)#]+)\)", README):
         assert (ROOT / target).exists(), target

@@ -10,9 +10,10 @@ from pydantic import BaseModel, ConfigDict, computed_field
 
 from scenarios import Placement, Scenario, criterion_in_words, visible
 from scenarios.base import PlainDir
+from scenarios.text.formatting import listed
 from scenarios.text.tables import render
 from twin.gpu_table import gpu_table, limits_note, only_device
-from twin.violations import STARVED, Criterion, Violation
+from twin.violations import NAMED, STARVED, Criterion, Violation
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -247,10 +248,17 @@ class ValidationReport(PlainDir, BaseModel):
 
     @property
     def notes(self) -> list[str]:
-        """What should be known besides the verdicts: that requests were cut."""
+        """What should be known besides the verdicts: that requests were cut, or that a limit is close."""
         cut = sum(verdict.cut_requests for verdict in self.gpus)
         admitted = f"{cut:,} simulated requests were cut to the tokens that engine.max_model_len admits"
-        return [admitted] if cut else []
+        return [*([admitted] if cut else []), *self._close()]
+
+    def _close(self) -> list[str]:
+        close = [str(v.gpu) for v in self.gpus if v.sustained is not None and v.sustained.close]
+        if not close:
+            return []
+        gpus = f"GPU {close[0]} is" if len(close) == 1 else f"GPUs {listed(close, NAMED)} are"
+        return [f"{gpus} so close to the limit on late requests that other seeds might decide otherwise"]
 
     def _repr_html_(self) -> str:
         html: str = self.to_frame().to_html(index=False)

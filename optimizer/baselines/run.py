@@ -19,7 +19,7 @@ from optimizer.version import __version__
 from scenarios import UNLIMITED, Deadline, Placement, Stopped, interrupted
 from scenarios.text.formatting import counted
 from twin import GPUVerdict, PlacementJudge, TwinJudge, ValidationReport
-from twin.violations import LATENCIES
+from twin.violations import LATENCIES, Criterion
 
 
 @dataclass
@@ -286,15 +286,22 @@ def _message(search: BaselineSearch, validation: ValidationReport) -> str:
 
 def _faults(rejected: Sequence[GPUVerdict]) -> Iterator[str]:
     """What the rejected GPUs of a plan miss, kind by kind."""
+
+    def missing(*codes: Criterion) -> int:
+        return sum(any(v.code in codes for v in gpu.violations) for gpu in rejected)
+
     starved = sum(len(gpu.starved) for gpu in rejected)
-    late = sum(any(v.code in LATENCIES for v in gpu.violations) for gpu in rejected)
     failed = [str(gpu.gpu) for gpu in rejected if gpu.memory_failure is not None]
     if starved:
         yield f"{counted(starved, 'adapter')} {'starves' if starved == 1 else 'starve'}"
-    if late:
+    if behind := missing(Criterion.GROWTH):
+        yield f"{counted(behind, 'GPU')} {'falls' if behind == 1 else 'fall'} behind"
+    if waiting := missing(Criterion.LATE_SHARE, Criterion.HOUR_LATE_SHARE):
+        yield f"too many requests wait on {counted(waiting, 'GPU')}"
+    if late := missing(*LATENCIES):
         yield f"{counted(late, 'GPU')} {'misses' if late == 1 else 'miss'} a limit on latency"
     if failed:
         numbers = ", ".join(failed[:8]) + (f" and {len(failed) - 8} more" if len(failed) > 8 else "")
         yield f"GPU{'s' if len(failed) > 1 else ''} {numbers} {'do' if len(failed) > 1 else 'does'} not start"
-    if not (starved or late or failed):
+    if not (starved or behind or waiting or late or failed):
         yield "they serve too little of what is offered"

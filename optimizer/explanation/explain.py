@@ -29,6 +29,7 @@ from scenarios.text.tables import Column, Part, item, render, table
 
 if TYPE_CHECKING:
     from optimizer.result import Result
+    from twin import GPUVerdict
 
 MOST_PARTS = 3
 """Parts of a sum that are named."""
@@ -46,6 +47,7 @@ class TightRow(PlainDir, BaseModel):
     second_row: str | None = Field(description="The row that is filled next most.")
     second_fill: float | None = Field(description="Its fill.")
     worst_served_share: float | None = Field(description="The twin's smallest served share of an adapter.")
+    late_share: float | None = Field(None, description="Share of late requests (acceptance: sustained).")
 
 
 class BoundArgument(PlainDir, BaseModel):
@@ -85,7 +87,8 @@ class Explanation(PlainDir, BaseModel):
         """All but the headline, in parts that `scenarios.text.tables.render` renders."""
         parts: list[Part] = []
         if self.gpus:
-            parts.append(table(_COLUMNS, [_cells(gpu) for gpu in self.gpus]))
+            late = any(gpu.late_share is not None for gpu in self.gpus)
+            parts.append(table(_columns(late=late), [_cells(gpu) for gpu in self.gpus]))
         if any(gpu.fill is not None and gpu.fill > 1 + 1e-6 for gpu in self.gpus):
             parts.append("Above 100% a GPU is outside the conservative region; the twin alone judged it.\n")
         for title, lines in (
@@ -113,10 +116,13 @@ SUMS_IN_WORDS = {
 }
 """What the additive features of `learn.features` are called where they are shown."""
 
-_COLUMNS = (
-    Column(">GPU"), Column(">fill"), Column("tightest row"), Column(">next", 2), Column(">worst", 1),
-    Column("made of", 3),
-)  # fmt: skip
+
+def _columns(*, late: bool) -> list[Column]:
+    """The columns of a table of GPUs; of the criterion late requests, or the worst adapter."""
+    return [
+        Column(">GPU"), Column(">fill"), Column("tightest row"), Column(">next", 2),
+        Column(">late" if late else ">worst", 1), Column("made of", 3),
+    ]  # fmt: skip
 
 
 def _sum_in_words(name: str) -> str:
@@ -140,7 +146,7 @@ def _cells(gpu: TightRow) -> list[object]:
         percent(gpu.fill),
         gpu.row,
         percent(gpu.second_fill),
-        percent(gpu.worst_served_share),
+        percent(gpu.worst_served_share) if gpu.late_share is None else f"{gpu.late_share:.2%}",
         made,
     ]
 
@@ -182,17 +188,20 @@ def explain(result: Result, instance: Instance | None = None) -> Explanation:
 def _tight_rows(result: Result, instance: Instance) -> tuple[TightRow, ...]:
     if result.placement is None:
         return ()
-    shares = {v.gpu: v.worst_served_share for v in result.validation.gpus} if result.validation else {}
-    return tuple(_tight_row(gpu, instance, shares.get(gpu.gpu)) for gpu in result.placement.gpus)
+    verdicts = {v.gpu: v for v in result.validation.gpus} if result.validation else {}
+    return tuple(_tight_row(gpu, instance, verdicts.get(gpu.gpu)) for gpu in result.placement.gpus)
 
 
-def _tight_row(gpu: PlacedGPU, instance: Instance, share: float | None) -> TightRow:
+def _tight_row(gpu: PlacedGPU, instance: Instance, verdict: GPUVerdict | None) -> TightRow:
+    figures = None if verdict is None else verdict.sustained
+    share = None if verdict is None else verdict.worst_served_share
+    late = None if figures is None else figures.late_share
     sums = _sums(gpu, instance)
     options = _options_of(gpu, instance)
     if not options:
         return TightRow(
             gpu=gpu.gpu, row=None, fill=None, parts={}, second_row=None, second_fill=None,
-            worst_served_share=share,
+            worst_served_share=share, late_share=late,
         )  # fmt: skip
     rows = min(options, key=lambda option: float(option.fill(sums)))
     fills = rows.fills(sums)
@@ -209,6 +218,7 @@ def _tight_row(gpu: PlacedGPU, instance: Instance, share: float | None) -> Tight
         second_row=None if second is None else rows.rows[second].meaning,
         second_fill=None if second is None else float(fills[second]),
         worst_served_share=share,
+        late_share=late,
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import pytest
 
@@ -59,6 +60,21 @@ def replan(**arguments: object) -> object:
         (
             lambda: optimizer.solve(SMALL, objective="beauty"),
             'solve: objective is "beauty"; choose from gpus, cost,',
+        ),
+        *(
+            (
+                lambda verb=verb: verb(acceptance="fast"),
+                f"{name}: acceptance is 'fast'; give sustained or paper, or None for the scenario's",
+            )
+            for name, verb in (
+                ("solve", partial(optimizer.solve, SMALL)),
+                ("compare", partial(optimizer.compare, SMALL)),
+                ("replan", replan),
+            )
+        ),
+        (
+            lambda: optimizer.solve(SMALL, acceptance=["paper"]),
+            "solve: acceptance is ['paper']; give sustained",
         ),
         (lambda: optimizer.solve(SMALL, objective=3), "solve: objective is 3; choose from gpus, cost,"),
     ],

@@ -218,7 +218,9 @@ def test_ranks_are_padded_to_those_of_the_engine() -> None:
 @pytest.fixture(scope="module")
 def scenario() -> scenarios.Scenario:
     """32 adapters under a fifth of an hour's load, enough to starve one GPU but not two."""
-    return scenarios.read("paper_high_32", overrides=["replications=1", "workload.duration_s=600"])
+    return scenarios.read(
+        "paper_high_32", overrides=["acceptance=paper", "replications=1", "workload.duration_s=600"]
+    )
 
 
 @pytest.fixture(scope="module")
@@ -254,7 +256,9 @@ def test_saturation_is_near_what_was_measured(profiles: dict[str, twin.EnginePro
 
 def test_a_plan_that_starves_is_returned_and_says_so() -> None:
     """120.5 requests/s of 418 tokens, next-fit into 17,814.5 tokens/s: three GPUs, two of them near that."""
-    scenario = scenarios.read("paper_high_128", overrides=["replications=1", "workload.duration_s=1800"])
+    scenario = scenarios.read(
+        "paper_high_128", overrides=["acceptance=paper", "replications=1", "workload.duration_s=1800"]
+    )
     result = optimizer.solve(scenario, method="maxbackbone")
     assert (result.status, result.stop_reason, result.bound) == ("feasible", "finished", None)
     assert result.validation is not None
@@ -318,7 +322,9 @@ def test_spreading_baselines_use_the_gpus_given(scenario: scenarios.Scenario, me
 
 @pytest.mark.parametrize("method", ["dlora", "dlora-min"])
 def test_a_plan_that_splits_adapters_is_refused_where_replicas_are_forbidden(method: str) -> None:
-    hot = scenarios.read("hot_adapter", overrides=["replications=1", "workload.duration_s=60"])
+    hot = scenarios.read(
+        "hot_adapter", overrides=["acceptance=paper", "replications=1", "workload.duration_s=60"]
+    )
     result = optimizer.solve(hot, method=method, gpus=4)
     if result.placement is None:
         assert "allow_replicas" in result.message
@@ -432,7 +438,9 @@ def test_the_greedy_with_a_model_of_the_twin_as_oracle(monkeypatch: pytest.Monke
 
     monkeypatch.setattr("optimizer.baselines.named.learned_surrogate", lambda *_args, **_options: Rule())
     monkeypatch.setattr("optimizer.baselines.named.SurrogateOracle", lambda rule, *_: rule)
-    short = scenarios.read("paper_mixed_32", overrides=["replications=1", "workload.duration_s=60"])
+    short = scenarios.read(
+        "paper_mixed_32", overrides=["acceptance=paper", "replications=1", "workload.duration_s=60"]
+    )
     result = optimizer.solve(short, method="proposed")
     assert result.placement is not None
     scenarios.check_placement(result.placement, short)

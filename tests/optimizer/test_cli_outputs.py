@@ -27,7 +27,7 @@ needs_full = pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/
 @pytest.fixture(scope="module")
 def scenario() -> scenarios.Scenario:
     """A scenario with a name that no terminal, spreadsheet or picture should obey."""
-    quick = ["replications=1", "workload.duration_s=60"]
+    quick = ["acceptance=paper", "replications=1", "workload.duration_s=60"]
     return scenarios.read("paper_high_32", quick).model_copy(update={"name": HOSTILE})
 
 

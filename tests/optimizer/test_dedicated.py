@@ -57,6 +57,7 @@ def test_the_outer_bound_holds_for_unequal_shares() -> None:
     scenario = scenarios.read(
         "hot_adapter",
         overrides=[
+            "acceptance=paper",
             "allow_replicas=true",
             "replications=1",
             "adapters[0].rate=56",
@@ -80,8 +81,9 @@ def test_the_outer_bound_holds_for_unequal_shares() -> None:
     ],
 )
 def test_service_levels_that_no_load_meets_are_infeasible(levels: str, said: str) -> None:
-    scenario = scenarios.read("hot_adapter", overrides=["replications=1", f"service_levels={levels}"])
-    result = optimizer.solve(scenario)
+    acceptance = "paper" if "served_share" in levels else "sustained"
+    overrides = [f"acceptance={acceptance}", "replications=1", f"service_levels={levels}"]
+    result = optimizer.solve(scenarios.read("hot_adapter", overrides=overrides))
     assert (result.status, result.stop_reason) == ("infeasible", "proven")
     assert said in result.message
 
@@ -97,5 +99,7 @@ def test_an_adapters_own_level_that_not_even_a_small_part_meets_is_infeasible() 
 
 def test_rare_requests_do_not_make_a_load_infeasible() -> None:
     """A single request that is under way at the end is no reason: several adapters are asked about."""
-    scenario = scenarios.read("paper_low_1024", overrides=["replications=1", "workload.duration_s=600"])
+    scenario = scenarios.read(
+        "paper_low_1024", overrides=["acceptance=paper", "replications=1", "workload.duration_s=600"]
+    )
     assert DedicatedGPUCheck(twin.TwinJudge(scenario, twin.profiles_of(scenario))).lightest()[1].accepted

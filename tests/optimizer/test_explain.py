@@ -49,7 +49,9 @@ def test_the_tight_row_of_a_gpu_is_that_of_its_region(
 ) -> None:
     assert result.placement is not None
     assert len(explanation.gpus) == len(result.placement.gpus)
-    sums = np.array([c.count for c in instance.classes]) @ learn.additive_features(instance.classes)
+    sums = np.array([c.count for c in instance.classes]) @ learn.scenario_features(
+        result.scenario, instance.classes
+    )
     gpu, said = result.placement.gpus[0], explanation.gpus[0]
     options = instance.regions[gpu.device].inner.of(gpu.max_loras, gpu.max_lora_rank)
     rows = min(options, key=lambda one: float(one.fill(sums)))
@@ -59,7 +61,10 @@ def test_the_tight_row_of_a_gpu_is_that_of_its_region(
     assert said.second_fill is not None
     assert said.second_fill <= said.fill
     assert result.validation is not None
-    assert said.worst_served_share == result.validation.gpus[0].worst_served_share
+    (verdict,) = result.validation.gpus
+    assert said.worst_served_share == verdict.worst_served_share
+    assert verdict.sustained is not None
+    assert said.late_share == verdict.sustained.late_share
 
 
 def test_the_weights_prove_the_bound(explanation: Explanation, instance: Instance) -> None:

@@ -15,7 +15,18 @@ GPUS = {"greedy": 5, "bfd": 3, "exact": 2}
 
 def given(file: Path | None, *more: str) -> argparse.Namespace:
     out = () if file is None else ("--out", str(file))
-    sets = ("--models", "llama", "--sets", "high,low", "--counts", "32", "--methods", "greedy,bfd,exact")
+    sets = (
+        "--acceptance",
+        "paper",
+        "--models",
+        "llama",
+        "--sets",
+        "high,low",
+        "--counts",
+        "32",
+        "--methods",
+        "greedy,bfd,exact",
+    )
     return parse([*sets, *out, *more])
 
 

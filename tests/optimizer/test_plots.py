@@ -27,7 +27,9 @@ SPECS: dict[str, list[Spec]] = {
 @pytest.fixture(scope="module")
 def plan() -> optimizer.Result:
     """A plan of three GPUs, the twin's verdict on it, and no search."""
-    scenario = scenarios.read("paper_high_32", overrides=["replications=1", "workload.duration_s=60"])
+    scenario = scenarios.read(
+        "paper_high_32", overrides=["acceptance=paper", "replications=1", "workload.duration_s=60"]
+    )
     return optimizer.solve(scenario, method="aibrix-least-adapters", gpus=3)
 
 

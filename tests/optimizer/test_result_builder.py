@@ -16,6 +16,7 @@ import pytest
 
 import optimizer
 import scenarios
+from optimizer.baselines.run import _faults
 from optimizer.no_plan import NoPlanReason
 from optimizer.packing.model.no_packing import NoPacking, NoPackingReason
 from optimizer.packing.model.problem import Bin, Packing
@@ -401,6 +402,7 @@ def test_the_parts_of_an_adapter_starve_as_one() -> None:
         max_lora_rank=8,
         service_levels=ServiceLevelObjectives(),
         replications=1,
+        acceptance="paper",
     )
     assert set(verdict.starved) == {"a", "b"}
     assert verdict.of(1, {"a": "hot", "b": "hot"}).starved == ("hot",)
@@ -422,6 +424,32 @@ def test_a_copy_that_is_not_installed_knows_its_version() -> None:
 
 
 def test_a_baselines_message_says_what_its_gpus_miss() -> None:
-    levels = ["service_levels.ttft_ms.p99=1", "replications=1", "workload.duration_s=60"]
+    levels = ["service_levels.ttft_ms.p99=1", "replications=1"]
     result = optimizer.solve(scenarios.read("paper_mixed_32", overrides=levels), method="maxbackbone")
     assert result.message == "the twin rejects 1 of 1 GPU: 1 GPU misses a limit on latency"
+
+
+@pytest.mark.parametrize(
+    ("codes", "said"),
+    [
+        (
+            [{Criterion.LATE_SHARE, Criterion.GROWTH}, {Criterion.GROWTH}],
+            "2 GPUs fall behind, too many requests wait on 1 GPU",
+        ),
+        ([{Criterion.LATE_SHARE}, {Criterion.HOUR_LATE_SHARE}], "too many requests wait on 2 GPUs"),
+        ([{Criterion.SERVED_SHARE}], "they serve too little of what is offered"),
+        ([{Criterion.SERVED_SHARE, Criterion.TTFT_P99}], "1 GPU misses a limit on latency"),
+        ([{Criterion.OOM_CUDA}], "GPU 0 does not start"),
+    ],
+)
+def test_what_rejected_gpus_miss_is_told_kind_by_kind(codes: list[set[Criterion]], said: str) -> None:
+    gpus = [
+        GPUVerdict(
+            gpu=k, accepted=False, offered_tok_per_s=1.0, served_tok_per_s=0.5, served_share=0.5,
+            worst_adapter="a", worst_served_share=0.5, itl_ms=1.0, ttft_ms=1.0, itl_p99_ms=1.0,
+            ttft_p99_ms=1.0, kv_cache_tokens=1,
+            violations=tuple(Violation(code=code, value=0.5, limit=0.9, patience_s=1.0) for code in missed),
+        )
+        for k, missed in enumerate(codes)
+    ]  # fmt: skip
+    assert ", ".join(_faults(gpus)) == said

@@ -26,18 +26,50 @@ from optimizer.result_text import objective_text
 from optimizer.search.why_no_plan import first_test
 from scenarios import PlacedGPU, Placement
 from scenarios.text.tables import render
-from twin import Criterion, GPUVerdict, ValidationReport, Violation
+from twin import Criterion, GPUVerdict, SustainedFigures, ValidationReport, Violation
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "tables"
 WIDTHS = (60, 80, 100)
 OPTIMAL = "optimal: no plan of the optimistic (outer) region needs fewer GPUs, and the twin accepts it"
 LIMITED = ("service_levels.ttft_ms.p99=2000", "service_levels.itl_ms.mean=110")
+PAPER = "acceptance=paper"
 
 
-def verdict(
+def verdict(gpu: int, *, late_share: float = 0.0004, **changes: Any) -> GPUVerdict:
+    """A verdict of the criterion *sustained* with made-up figures."""
+    fields: dict[str, Any] = {
+        "gpu": gpu, "accepted": True, "offered_tok_per_s": 14_764.25, "served_tok_per_s": 14_762.5,
+        "served_share": 0.9998, "worst_adapter": "hot-01", "worst_served_share": 0.997, "itl_ms": 56.3,
+        "ttft_ms": 133.2, "itl_p99_ms": 130.0, "ttft_p50_ms": 102.1, "ttft_p99_ms": 304.3,
+        "kv_cache_tokens": 250_000, "replications": 3,
+        "margins": {Criterion.LATE_SHARE: 1 - late_share / 0.01, Criterion.GROWTH: 0.9},
+        "sustained": SustainedFigures(headroom=0.05, due=60_000, late_share=late_share),
+    }  # fmt: skip
+    return GPUVerdict(**(fields | changes))
+
+
+def close(gpu: int) -> GPUVerdict:
+    """Accepted, but other seeds might decide otherwise."""
+    figures = SustainedFigures(
+        headroom=0.05, due=60_000, late_share=0.0096, late_share_low=0.007, late_share_high=0.0122, close=True
+    )
+    return verdict(gpu, sustained=figures, itl_ms=99.4, ttft_ms=812.5, ttft_p50_ms=170.0, ttft_p99_ms=9_640.0)
+
+
+def falling_behind(gpu: int) -> GPUVerdict:
+    """A GPU with more load than it can do."""
+    late = Violation(code=Criterion.LATE_SHARE, value=0.9231, limit=0.01, patience_s=10.0)
+    growth = Violation(code=Criterion.GROWTH, value=4_812.0, limit=826.2)
+    return verdict(
+        gpu, late_share=0.9231, accepted=False, violations=(late, growth), served_tok_per_s=11_050.75,
+        itl_ms=124.5, ttft_ms=875_020.0, ttft_p50_ms=864_000.0, ttft_p99_ms=1_790_000.0,
+    )  # fmt: skip
+
+
+def verdict_by_paper(
     gpu: int, *, itl_ms: float, ttft_ms: float, margins: dict[Criterion, float] | None = None
 ) -> GPUVerdict:
-    """A verdict with made-up figures."""
+    """A verdict of the criterion *paper* with made-up figures."""
     return GPUVerdict(
         gpu=gpu, accepted=True, offered_tok_per_s=14_764.25, served_tok_per_s=14_236.5, served_share=0.964,
         worst_adapter="hot-01", worst_served_share=0.977, itl_ms=itl_ms, ttft_ms=ttft_ms, itl_p99_ms=130.0,
@@ -47,9 +79,9 @@ def verdict(
 
 
 def starving(gpu: int) -> GPUVerdict:
-    """A rejection with made-up figures."""
+    """A rejection by *paper* with made-up figures."""
     missed = Violation(code=Criterion.SERVED_SHARE, value=0.627, limit=0.9)
-    return verdict(gpu, itl_ms=21.5, ttft_ms=75_020.0).model_copy(
+    return verdict_by_paper(gpu, itl_ms=21.5, ttft_ms=75_020.0).model_copy(
         update={
             "accepted": False,
             "violations": (missed,),
@@ -81,7 +113,7 @@ def scenario(*overrides: str) -> scenarios.Scenario:
 
 def made(**changes: Any) -> optimizer.Result:
     """A result as an exact search gives it, with made-up figures."""
-    verdicts = (verdict(0, itl_ms=106.3, ttft_ms=47_305.0), verdict(1, itl_ms=99.4, ttft_ms=774.1))
+    verdicts = (verdict(0), close(1))
     fields: dict[str, Any] = {
         "status": "optimal", "stop_reason": "proven", "method": "exact", "objectives": ("gpus",),
         "message": OPTIMAL,
@@ -94,24 +126,44 @@ def made(**changes: Any) -> optimizer.Result:
     return optimizer.Result(**(fields | changes))
 
 
+def made_by_paper(**changes: Any) -> optimizer.Result:
+    """The same under the criterion *paper*, with a GPU on which requests queue."""
+    verdicts = (
+        verdict_by_paper(0, itl_ms=106.3, ttft_ms=47_305.0),
+        verdict_by_paper(1, itl_ms=99.4, ttft_ms=774.1),
+    )
+    fields = {"validation": ValidationReport(gpus=verdicts, distinct=2), "scenario": scenario(PAPER)}
+    return made(**(fields | changes))
+
+
 def limited() -> optimizer.Result:
-    """The same under service levels, one of them met by a hair."""
+    """A result under service levels, one of them met by a hair."""
     itl, ttft = Criterion.ITL_MEAN, Criterion.TTFT_P99
     verdicts = (
-        verdict(0, itl_ms=106.3, ttft_ms=305.0, margins={itl: 0.03, ttft: 0.5}),
-        verdict(1, itl_ms=55.0, ttft_ms=74.1, margins={itl: 0.5, ttft: 0.25}),
+        verdict(0, itl_ms=106.7, ttft_p99_ms=1_000.0, margins={itl: 0.03, ttft: 0.5}),
+        verdict(1, itl_ms=55.0, ttft_p99_ms=1_500.0, margins={itl: 0.5, ttft: 0.25}),
     )
     return made(validation=ValidationReport(gpus=verdicts, distinct=2), scenario=scenario(*LIMITED))
 
 
 def rejected() -> optimizer.Result:
     """A baseline's plan that the twin rejects."""
-    verdicts = (verdict(0, itl_ms=20.0, ttft_ms=30.0), starving(1))
-    return made(
-        status="feasible", stop_reason="finished", method="random", bound=None, gap=None,
-        message="the twin rejects 1 of 2 GPUs: 1 adapter starves", preparation_seconds=0.0, seconds=2.5,
-        validation=ValidationReport(gpus=verdicts, distinct=2),
-    )  # fmt: skip
+    return made(**_REJECTED, validation=ValidationReport(gpus=(verdict(0), falling_behind(1)), distinct=2))
+
+
+def rejected_by_paper() -> optimizer.Result:
+    """The same under the criterion *paper*."""
+    verdicts = (verdict_by_paper(0, itl_ms=20.0, ttft_ms=30.0), starving(1))
+    message = "the twin rejects 1 of 2 GPUs: 1 adapter starves"
+    return made_by_paper(
+        **(_REJECTED | {"message": message}), validation=ValidationReport(gpus=verdicts, distinct=2)
+    )
+
+
+_REJECTED: dict[str, Any] = {
+    "status": "feasible", "stop_reason": "finished", "method": "random", "bound": None, "gap": None,
+    "message": "the twin rejects 1 of 2 GPUs: 1 GPU falls behind", "preparation_seconds": 0.0, "seconds": 2.5,
+}  # fmt: skip
 
 
 def planless() -> optimizer.Result:
@@ -136,16 +188,22 @@ def change() -> Change:
     )  # fmt: skip
 
 
+def explanation_by_paper() -> Explanation:
+    """The same of a plan that the criterion *paper* judged."""
+    rows = tuple(row.model_copy(update={"late_share": None}) for row in explanation().gpus)
+    return explanation().model_copy(update={"gpus": rows, "headline": made_by_paper().headline()})
+
+
 def explanation() -> Explanation:
     rows = (
         TightRow(
             gpu=0, row="a slot for every adapter", fill=1.02, parts={"count": 1.0}, second_row="work",
-            second_fill=0.97, worst_served_share=0.977,
+            second_fill=0.97, worst_served_share=0.977, late_share=0.0004,
         ),
         TightRow(
             gpu=1, row="work and slots in use", fill=0.96,
             parts={"rate": 0.77, "count": 0.06, "active_256s": 0.04}, second_row="work", second_fill=0.91,
-            worst_served_share=1.0,
+            worst_served_share=1.0, late_share=0.0096,
         ),
     )  # fmt: skip
     why = "inside the conservative region no GPU holds adapters of more weight than 1, and all weigh 1.74"
@@ -157,13 +215,30 @@ def explanation() -> Explanation:
 
 PRINTED: dict[str, Callable[[], str]] = {
     "solve": lambda: made().summary(),
+    "solve_paper": lambda: made_by_paper().summary(),
+    "solve_rejected": lambda: rejected().summary(),
     "solve_service_levels": lambda: limited().summary(),
     "compare": lambda: Comparison((made(), rejected(), planless(), limited())).summary(),
+    "compare_paper": lambda: Comparison((made_by_paper(), rejected_by_paper())).summary(),
     "compare_plans": lambda: Comparison((made(), rejected(), planless(), limited())).summary(plans=True),
     "replan": lambda: change().summary(),
     "explain": lambda: explanation().summary(),
+    "explain_paper": lambda: explanation_by_paper().summary(),
+    "validate_growth": lambda: grown().summary(placement(38, 57, 1), scenario()),
     "scenarios_list": lambda: CliRunner().invoke(app, ["scenarios", "list"]).stdout.removesuffix("\n"),
 }
+
+
+def grown() -> ValidationReport:
+    """Verdicts with how many times their load the GPUs could have; one engine does not start."""
+    missing = Violation(code=Criterion.OOM_CUDA, remedy="fewer slots")
+    unstarted = verdict(
+        2, accepted=False, violations=(missing,), served_tok_per_s=0.0, itl_ms=None, ttft_ms=None,
+        ttft_p99_ms=None, margins={}, sustained=SustainedFigures(headroom=0.05, due=0, not_judged=3),
+    )  # fmt: skip
+    factors = zip((verdict(0), close(1), unstarted), (1.31, 1.004, None), strict=True)
+    grown = tuple(one.model_copy(update={"growth_factor": factor}) for one, factor in factors)
+    return ValidationReport(gpus=grown, distinct=3)
 
 
 def golden_files() -> dict[str, tuple[str, int]]:
@@ -181,13 +256,15 @@ def test_what_is_printed_is_golden(file: str, monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_colours_change_no_word() -> None:
-    for result in (made(), limited(), rejected()):
+    for result in (made(), made_by_paper(), limited(), rejected(), rejected_by_paper()):
         coloured = render(*result.parts(), colour=True)
         assert strip(coloured) == result.summary()
         assert "\x1b" not in result.summary()
     assert "\x1b[31mREJECTED" in render(*rejected().parts(), colour=True)
     assert "\x1b[32maccepted" in render(*limited().parts(), colour=True)
     assert "\x1b[33m3%" in render(*limited().parts(), colour=True)  # close to its limit
+    assert "\x1b[33m0.96%" in render(*made().parts(), colour=True)  # other seeds might decide otherwise
+    assert "\x1b[31m92.31%" in render(*rejected().parts(), colour=True)
 
 
 def strip(text: str) -> str:
@@ -216,13 +293,25 @@ def test_only_a_terminal_that_wants_it_gets_colours(environment: dict[str, str],
     assert plain.stdout == b"x\n"
 
 
+def queueing(ttft_ms: float, **changes: Any) -> ValidationReport:
+    return ValidationReport(gpus=(verdict(0, ttft_ms=ttft_ms, **changes),), distinct=1)
+
+
 def test_who_queues_is_told_unless_a_service_level_limits_it() -> None:
-    assert "note: requests queue" in made().summary()
-    assert "47.3 s" in made().summary()
-    quick = made(validation=ValidationReport(gpus=(verdict(0, itl_ms=1.0, ttft_ms=2_900.0),), distinct=1))
-    slow = limited().model_copy(update={"validation": made().validation})
-    for result in (quick, slow, planless()):
+    paper = made_by_paper().summary()
+    assert "note: requests queue, as no service level limits that" in paper
+    assert "47.3 s" in paper
+    sustained = " ".join(made(validation=queueing(4_200.0)).summary().split())
+    assert "note: requests queue: mean TTFT of a GPU is up to 4.2 s" in sustained
+    assert "patience_s" in sustained
+    slow = limited().model_copy(update={"validation": made_by_paper().validation})
+    for result in (made(), made(validation=queueing(2_900.0)), slow, planless()):
         assert "requests queue" not in result.summary()
+
+
+def test_a_rejected_gpu_says_why_and_not_that_requests_queue() -> None:
+    assert "requests queue" not in rejected().summary()
+    assert "GPU 1 rejected: 92.4 % of the requests wait" in rejected().summary()
 
 
 def test_a_limited_latency_is_shown_with_its_value_and_headroom() -> None:
@@ -230,7 +319,8 @@ def test_a_limited_latency_is_shown_with_its_value_and_headroom() -> None:
     for said in ("ITL mean ms", "TTFT p99 ms", "headroom", "106.7", "1,000", "3%", "TTFT p99 2,000 ms"):
         assert said in text
     assert "headroom" in Comparison((limited(),)).summary().split("exact:")[0]
-    assert "headroom" not in made().summary()
+    for result in (made(), made_by_paper()):
+        assert "headroom" not in result.summary()
 
 
 @pytest.mark.parametrize(
@@ -313,10 +403,12 @@ def test_completion_shows_no_name_of_pydantic(made_thing: Callable[[], object]) 
 
 def test_many_plans_are_shown_on_request_and_what_went_wrong_always() -> None:
     stopped = made(method="milp", stop_reason="time_limit")
-    few, many = Comparison((made(), rejected())), Comparison((made(), rejected(), planless(), stopped))
+    few = Comparison((made(), rejected()))
+    well = made(validation=ValidationReport(gpus=(verdict(0), verdict(1)), distinct=2))
+    many = Comparison((well, rejected(), planless(), stopped))
     assert few.summary() == few.summary(plans=True)
     assert "GPU 1 rejected" in few.summary()
-    cut = verdict(0, itl_ms=20.0, ttft_ms=30.0).model_copy(update={"cut_requests": 5})
+    cut = verdict(0, cut_requests=5)
     noted = made(method="bfd", validation=ValidationReport(gpus=(cut,), distinct=1))
     many = Comparison((*many.results, noted))
     text = many.summary()
@@ -325,19 +417,42 @@ def test_many_plans_are_shown_on_request_and_what_went_wrong_always() -> None:
     assert "GPU 1 rejected" in many.summary(plans=True)
     assert "GPU 1 rejected" not in text
     assert "exact: optimal" not in text
-    for said in ("random: the twin rejects 1 of 2", "greedy: no plan: even", "milp: optimal", "--plans"):
+    for said in (
+        "random: the twin rejects 1 of 2",
+        "greedy: no plan: after 2 full GPUs",
+        "milp: optimal",
+        "--plans",
+    ):
         assert said in text
 
 
-def test_large_plans_are_compared_in_a_sentence() -> None:
+def test_gpus_that_other_seeds_might_judge_otherwise_are_named() -> None:
+    gpus = (verdict(0), *(close(k) for k in range(1, 6)))
+    assert not ValidationReport(gpus=gpus[:1], distinct=1).notes
+    for count, said in (
+        (1, "GPU 1 is so close"),
+        (2, "GPUs 1 and 2 are"),
+        (5, "GPUs 1, 2, 3 and 2 more are"),
+    ):
+        (note,) = ValidationReport(gpus=gpus[: count + 1], distinct=2).notes
+        assert note.startswith(said)
+
+
+@pytest.mark.parametrize(
+    ("one", "of", "said"),
+    [
+        (made, verdict, "late requests 0.04%"),
+        (made_by_paper, verdict_by_paper, "worst adapter served 97.7%"),
+    ],
+)
+def test_large_plans_are_compared_in_a_sentence(
+    one: Callable[..., optimizer.Result], of: Callable[..., GPUVerdict], said: str
+) -> None:
     many = placement(*[4] * 24)
-    verdicts = tuple(verdict(k, itl_ms=20.0 + k, ttft_ms=30.0) for k in range(24))
-    large = made(gpus=24, placement=many, validation=ValidationReport(gpus=verdicts, distinct=24))
+    verdicts = tuple(of(k, itl_ms=20.0 + k, ttft_ms=30.0) for k in range(24))
+    large = one(gpus=24, placement=many, validation=ValidationReport(gpus=verdicts, distinct=24))
     text = " ".join(Comparison((large,)).summary().split())
-    assert (
-        "its 24 GPUs: 4 adapters each, mean ITL 20 to 43 ms, mean TTFT 30 ms, worst adapter served 97.7%"
-        in text
-    )
+    assert f"its 24 GPUs: 4 adapters each, mean ITL 20 to 43 ms, mean TTFT 30 ms, {said}" in text
     assert "GPU 23" not in text
     assert "GPU 23" in large.summary()
 

@@ -52,7 +52,9 @@ def test_every_default_is_shown_and_what_the_file_states(lorapack: Lorapack, min
     assert (values["seed"], values["replications"], values["allow_replicas"]) == (0, 3, True)
     assert values["workload"]["duration_s"] == 3600
     assert values["workload"]["warmup_s"] == 0
-    assert values["service_levels"]["served_share"] == 0.9
+    assert (values["acceptance"], values["headroom"]) == ("sustained", 0.05)
+    assert (values["service_levels"]["patience_s"], values["service_levels"]["late_share"]) == (10, 0.01)
+    assert "served_share" not in values["service_levels"]
     assert values["service_levels"]["ttft_ms"] == {
         "mean": None,
         "p50": None,

@@ -18,7 +18,7 @@ devices: [{name: H100-64GB, count: 4}]
 
 @pytest.mark.parametrize("duration_s", [1, 60])
 def test_a_window_too_short_for_the_criterion_is_told(duration_s: int) -> None:
-    result = optimizer.solve(scenarios.loads(TEXT, [f"workload.duration_s={duration_s}"]))
+    result = optimizer.solve(scenarios.loads(TEXT, ["acceptance=paper", f"workload.duration_s={duration_s}"]))
     assert result.status == "infeasible"
     assert (
         f"workload.duration_s {duration_s} is too short for service_levels.served_share 0.9" in result.message
@@ -28,7 +28,9 @@ def test_a_window_too_short_for_the_criterion_is_told(duration_s: int) -> None:
 
 
 def test_a_share_of_one_is_told_to_be_out_of_reach() -> None:
-    result = optimizer.solve(scenarios.read("paper_mixed_32", ["service_levels.served_share=1"]))
+    result = optimizer.solve(
+        scenarios.read("paper_mixed_32", ["acceptance=paper", "service_levels.served_share=1"])
+    )
     assert result.status == "infeasible"
     assert "requests in flight at the end count as unserved" in result.message
     assert "lower served_share to at most 0.99" in result.message

@@ -23,6 +23,7 @@ SCENARIO = "paper_high_384_qwen"
 """Takes half a minute and 16 rounds; the fewest GPUs of the inner region are 11, the outer bound is 10."""
 
 FEWEST, OUTER = 11, 10
+PAPER = ("--acceptance", "paper")
 
 MOMENTS = (0.1, 0.4, 0.9, 1.5, 2.2, 3.0, 4.0, 5.0, 6.5, 8.0)
 """Seconds after the start: imports, compiling or loading, regions, first plans, bounds, cuts."""
@@ -62,7 +63,7 @@ def are_gone(children: list[psutil.Process], within_s: float = 10.0) -> bool:
 def test_a_signal_is_a_limit(number: int, after_s: float, tmp_path: Path) -> None:
     file = tmp_path / "result.json"
     out, err, children = signalled(
-        process := started("solve", SCENARIO, "--quiet", "--json", str(file)), number, after_s
+        process := started("solve", SCENARIO, *PAPER, "--quiet", "--json", str(file)), number, after_s
     )
     assert err in ("", "lorapack: interrupted\n")
     assert are_gone(children)
@@ -82,7 +83,7 @@ def test_a_signal_is_a_limit(number: int, after_s: float, tmp_path: Path) -> Non
         assert f"{result['gpus']} GPUs for 384 adapters" in out
 
 
-LEARNING = ("solve", "mixed_ranks", "--set", "workload.duration_s=1500", "--quiet")
+LEARNING = ("solve", "mixed_ranks", *PAPER, "--set", "workload.duration_s=1500", "--quiet")
 
 
 @pytest.mark.parametrize("group", [False, True], ids=["one", "all"])

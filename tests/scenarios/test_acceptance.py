@@ -77,6 +77,12 @@ def test_what_is_given_with_the_criterion_is_not_set_aside() -> None:
     assert (scenario.acceptance, scenario.headroom) == ("sustained", 0.1)
 
 
+def test_the_last_of_two_criteria_counts() -> None:
+    for text, criteria in ((TEXT, ("sustained", "paper")), (PAPER, ("paper", "sustained"))):
+        scenario = scenarios.loads(text, [f"acceptance={criterion}" for criterion in criteria])
+        assert scenario.acceptance == criteria[-1]
+
+
 def test_nothing_is_said_where_nothing_is_set_aside(caplog: pytest.LogCaptureFixture) -> None:
     scenario = scenarios.read("mixed_ranks")
     with caplog.at_level(logging.WARNING):

@@ -207,6 +207,16 @@ def test_a_class_is_held_to_the_limit_from_300_requests_on() -> None:
     assert (verdict.sustained.worst_class, verdict.sustained.worst_class_size) == ("a1", 2)
 
 
+def test_adapters_of_equal_lengths_are_alike_though_these_are_several_objects() -> None:
+    lengths = [FixedLengths(tokens=222) for _ in range(4)] + [FixedLengths(tokens=223)]
+    load = twin.GPULoad.from_classes(
+        [AdapterClass(8, 1.0, one, one.model_copy(), (f"a{k}",)) for k, one in enumerate(lengths)]
+    )
+    first, *others, last = load.kind_of()
+    assert others == [first] * 3
+    assert last != first
+
+
 def test_an_adapter_is_judged_late_where_chance_does_not_explain_it() -> None:
     load = load_of(1.0, 0.1)
     n, late = 100, 7
