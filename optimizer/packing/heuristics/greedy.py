@@ -114,13 +114,19 @@ class _OpenGPU:
         self.pending.append(c)
         self.total += 1
 
-    def test(self, oracle: Oracle, slots: Sequence[int], adapters: float) -> bool:
-        """Choose between two slot options for so many adapters like those here, by the better's health."""
+    def test(self, oracle: Oracle, slots: Sequence[int], adapters: float, *, spare_slots: bool) -> bool:
+        """Choose between two slot options for so many adapters like those here, by the better's health.
+
+        Parameters
+        ----------
+        spare_slots
+            Whether there may be more slots than adapters, where there are more adapters than slots.
+        """
         # Average adapters fill the GPU up to the point, where the queue ended before it.
         counts: FloatArray = self.counts * np.float64(adapters / self.total)
         larger = [s for s in slots if s > self.slots][:1]
         if self.slots and larger and larger[0] > round(adapters):
-            larger = []
+            larger = larger if spare_slots and round(adapters) > self.slots else []
         choice = [oracle.engine(s, self.rank) for s in ([self.slots] if self.slots else []) + larger]
         engines = [engine for engine in choice if oracle.fits(engine)]
         self.starts = bool(engines)
@@ -149,6 +155,7 @@ def proposed(
     fill_points: Sequence[int],
     slot_points: Sequence[int],
     most_gpus: int | None = None,
+    spare_slots: bool = False,
     late: Callable[[], bool] = lambda: False,
 ) -> list[GreedyGPU] | None:
     """The paper's Proposed (with a small-tree oracle ProposedFast).
@@ -165,6 +172,9 @@ def proposed(
         Slot options.
     most_gpus
         Most GPUs; None: no limit.
+    spare_slots
+        Whether a GPU may have more slots than adapters; as published it has not. Where adapters that wait
+        for a slot are not accepted, no number of adapters between two slot options fits otherwise.
     late
         Asked before every test: whether to stop.
 
@@ -193,7 +203,7 @@ def proposed(
         goal = points[place] if place < len(points) else None
         while goal is not None and line and gpu.total < goal:
             gpu.add(line.pop())
-        if goal is not None and _healthy(gpu, oracle, slots, goal):
+        if goal is not None and _healthy(gpu, oracle, slots, goal, spare_slots=spare_slots):
             gpu.commit()
             continue
         if not gpu.committed_total:
@@ -216,16 +226,18 @@ def _why_stuck(gpu: _OpenGPU, goal: int | None, full: int) -> str:
     )
 
 
-def _healthy(gpu: _OpenGPU, oracle: Oracle, slots: Sequence[int], goal: int) -> bool:
+def _healthy(
+    gpu: _OpenGPU, oracle: Oracle, slots: Sequence[int], goal: int, *, spare_slots: bool
+) -> bool:
     """Test a GPU at a test point, or, when the queue ran out, as if average adapters filled it up to one.
 
     A GPU without anything committed is then also tested as it is: there is nowhere to give back to.
     """
-    if gpu.test(oracle, slots, goal):
+    if gpu.test(oracle, slots, goal, spare_slots=spare_slots):
         return True
-    if gpu.total == goal:
+    if gpu.total == goal or gpu.committed_total:
         return False
-    return not gpu.committed_total and gpu.test(oracle, slots, gpu.total)
+    return gpu.test(oracle, slots, gpu.total, spare_slots=spare_slots)
 
 
 def proposed_lat(adapters: GreedyInput, oracle: Oracle, gpus: int) -> list[GreedyGPU]:
@@ -269,11 +281,11 @@ def place_greedy(run: SearchState) -> None:
 
 
 def place_greedy_fill(run: SearchState) -> None:
-    """`greedy-fill`: Proposed with a test point at every adapter."""
-    _place(run, range(1, run.problem.n_items + 1))
+    """`greedy-fill`: Proposed with a test point at every adapter, and slots for those between two options."""
+    _place(run, range(1, run.problem.n_items + 1), spare_slots=True)
 
 
-def _place(run: SearchState, fill_points: Sequence[int]) -> None:
+def _place(run: SearchState, fill_points: Sequence[int], *, spare_slots: bool = False) -> None:
     problem = run.problem
 
     def plan(device: str, oracle: RowOracle) -> list[GreedyGPU] | None:
@@ -285,6 +297,7 @@ def _place(run: SearchState, fill_points: Sequence[int]) -> None:
             fill_points=fill_points,
             slot_points=slots,
             most_gpus=min(limits, default=None),
+            spare_slots=spare_slots,
             late=lambda: run.out_of_time,
         )
 
