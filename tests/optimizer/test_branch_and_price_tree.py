@@ -48,8 +48,8 @@ def test_branching_never_excludes_an_optimum(
 
 
 def test_the_one_set_of_options_that_holds_all_is_found() -> None:
-    """384 adapters whose relaxation is 0.03 GPUs below the bound: dives and annealing at the root miss it."""
-    problem = instance_of(scenarios.read("paper_high_384", "acceptance=paper")).inner
+    """1,024 adapters in the outer region, which fill 11 GPUs: dives and annealing at the root miss it."""
+    problem = instance_of(scenarios.read("paper_mixed_1024")).outer
     result = pack(problem, "exact", time_limit_s=60)
     assert (result.status, result.objective) == ("optimal", 11)
     assert result.statistics["branches"] > 1

@@ -383,8 +383,9 @@ def test_plans_of_few_moves_that_do_not_exist_end_no_process() -> None:
     """
     code = (
         "import optimizer, scenarios\n"
-        "running = optimizer.solve(scenarios.read('mixed_ranks', overrides=['replications=1']), workers=2)\n"
-        "hotter = scenarios.read('mixed_ranks', overrides=['adapters[0].rate=0.5', 'replications=1'])\n"
+        "running = scenarios.read('mixed_ranks', ['acceptance=paper', 'replications=1'])\n"
+        "running = optimizer.solve(running, workers=2)\n"
+        "hotter = scenarios.override(running.scenario, 'adapters[0].rate=0.5')\n"
         "for workers in (1, 2):\n"
         "    change = optimizer.replan(hotter, running.placement, workers=workers)\n"
         "    print(len(change.moves), change.result.gpus)\n"
