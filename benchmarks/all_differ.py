@@ -7,6 +7,8 @@ prompts log-uniform from 64 to 640 tokens, mean answers from 32 to 320. Eight ad
 looks for lengths and have the same in all scenarios, so that one region serves all: it is learned first,
 which takes minutes once. "prepared" is what comes before the search, the region too where it is not cached
 yet; "wall" and "cpu" are all of it. With ``--write`` the first scenario is written and nothing solved.
+
+Takes some ten minutes with the defaults, and minutes of learning the first time.
 """
 
 from __future__ import annotations
@@ -93,12 +95,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--adapters", nargs="+", type=int, default=[500, 1_000, 2_000, 10_000])
-    parser.add_argument("--methods", nargs="+", default=["exact"])
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--limit", type=float, help="seconds; absent: by the number of adapters")
-    parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("--write", type=Path, help="write the first scenario as JSON, and solve nothing")
+    parser.add_argument(
+        "--adapters", nargs="+", type=int, default=[500, 1_000, 2_000, 10_000], help="(default: %(default)s)"
+    )
+    parser.add_argument("--methods", nargs="+", default=["exact"], help="(default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=0, help="(default: %(default)s)")
+    parser.add_argument("--limit", type=float, help="seconds (default: by the number of adapters)")
+    parser.add_argument("--workers", type=int, default=2, help="processes (default: %(default)s)")
+    parser.add_argument(
+        "--write", type=Path, help="write the first scenario as JSON, and solve nothing (default: none)"
+    )
     args = parser.parse_args()
     if args.write is not None:
         text = json.dumps(differing(args.adapters[0], args.seed).model_dump(mode="json"))

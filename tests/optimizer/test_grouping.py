@@ -24,7 +24,7 @@ from optimizer.search.minimize_gpus import GPUMinimum
 from optimizer.search.params import GroupingParams, SolveParams
 from optimizer.search.preparation import learned_regions, prepare
 from optimizer.search.solve import find_method, search_of
-from scenarios import UNLIMITED, Deadline, Scenario
+from scenarios import UNLIMITED, Deadline, Scenario, override
 from twin import TwinJudge
 
 PARAMS = SolveParams(grouping=GroupingParams(ungrouped_classes=20, groups=9))
@@ -47,7 +47,7 @@ def prepared(scenario: Scenario, *, grouping: bool = True) -> tuple[TwinJudge, I
 
 @pytest.fixture(scope="module")
 def scenario() -> Scenario:
-    return differing(90)
+    return override(differing(90), "acceptance=paper")
 
 
 @pytest.fixture(scope="module")

@@ -7,21 +7,21 @@ from collections.abc import Callable, Sequence
 
 import pytest
 
-from optimizer.search.judging import Pattern, margin_of
+from optimizer.search.judging import NEAR, Pattern, margin_of
 from optimizer.search.lessons.growth import Growth, growths
 from optimizer.search.params import TeachingParams
 from scenarios import UNLIMITED, EngineOption, Stopped
-from twin import Criterion, GPUVerdict, Violation
+from twin import GPUVerdict
 
 PARAMS = TeachingParams()
 PATTERN = Pattern(EngineOption("gpu", 8, 8), (3, 2))
 
 
-def verdict(accepted: bool, margins: dict[Criterion, float | None], *missed: Violation) -> GPUVerdict:
+def verdict(accepted: bool, margin: float | None) -> GPUVerdict:
     return GPUVerdict(
         accepted=accepted, offered_tok_per_s=1.0, served_tok_per_s=1.0, served_share=1.0, worst_adapter=None,
         worst_served_share=1.0, itl_ms=None, ttft_ms=None, itl_p99_ms=None, ttft_p99_ms=None,
-        kv_cache_tokens=1, margins=margins, violations=missed,
+        kv_cache_tokens=1, margin=margin,
     )  # fmt: skip
 
 
@@ -38,8 +38,7 @@ class Boundary:
 
     def _verdict(self, at: float) -> GPUVerdict:
         accepted = at <= self.log
-        share = math.expm1(self.margin(self.log - at))
-        return verdict(accepted, {Criterion.SERVED_SHARE: share if accepted else min(share, -1e-6)})
+        return verdict(accepted, self.margin(self.log - at))
 
 
 def found(judge: Boundary) -> Growth | None:
@@ -96,25 +95,20 @@ def test_the_end_is_not_swallowed() -> None:
         raise Stopped("the time limit was reached while the twin was judging")
 
     with pytest.raises(Stopped):
-        growths(judge, [PATTERN], [verdict(False, {})], PARAMS, UNLIMITED)  # type: ignore[arg-type]
+        growths(judge, [PATTERN], [verdict(False, -0.1)], PARAMS, UNLIMITED)  # type: ignore[arg-type]
 
 
-def test_the_margin_is_that_of_the_nearest_limit_in_logarithms() -> None:
-    shares = {Criterion.SERVED_SHARE: 0.99 / 0.9 - 1, Criterion.ADAPTER_SERVED_SHARE: 0.95 / 0.9 - 1}
-    assert margin_of(verdict(True, shares)) == pytest.approx(math.log(0.95 / 0.9))
-    late = shares | {Criterion.TTFT_P99: 1 - 3000 / 2000, Criterion.ITL_MEAN: None}
-    missed = Violation(code=Criterion.TTFT_P99, value=3000.0, limit=2000.0)
-    assert margin_of(verdict(False, late, missed)) == pytest.approx(math.log(2000 / 3000))
-
-
-def test_a_limit_of_some_adapters_alone_counts_where_it_is_missed() -> None:
-    """Groups of adapters with limits of their own have no margin in the verdict, only a violation."""
-    missed = Violation(code=Criterion.ITL_P99, value=90.0, limit=60.0)
-    assert margin_of(verdict(False, {Criterion.SERVED_SHARE: 0.1}, missed)) == pytest.approx(
-        math.log(60 / 90)
-    )
-
-
-def test_an_engine_that_does_not_start_is_infinitely_far_off() -> None:
-    stopped = Violation(code=Criterion.OOM_CUDA)
-    assert margin_of(verdict(False, {Criterion.SERVED_SHARE: -1.0}, stopped)) == -math.inf
+@pytest.mark.parametrize(
+    ("accepted", "margin", "taken"),
+    [
+        (True, 0.4, 0.4),
+        (False, -0.2, -0.2),
+        (True, -0.1, 0.0),
+        (False, 0.3, -NEAR),
+        (False, None, -math.inf),
+        (True, None, 0.0),
+    ],
+)
+def test_the_margin_has_the_sign_of_the_verdict(accepted: bool, margin: float | None, taken: float) -> None:
+    """Growth, a single adapter or an hour may reject what all smooth measures accept."""
+    assert margin_of(verdict(accepted, margin)) == taken

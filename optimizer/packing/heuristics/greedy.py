@@ -226,9 +226,7 @@ def _why_stuck(gpu: _OpenGPU, goal: int | None, full: int) -> str:
     )
 
 
-def _healthy(
-    gpu: _OpenGPU, oracle: Oracle, slots: Sequence[int], goal: int, *, spare_slots: bool
-) -> bool:
+def _healthy(gpu: _OpenGPU, oracle: Oracle, slots: Sequence[int], goal: int, *, spare_slots: bool) -> bool:
     """Test a GPU at a test point, or, when the queue ran out, as if average adapters filled it up to one.
 
     A GPU without anything committed is then also tested as it is: there is nowhere to give back to.
