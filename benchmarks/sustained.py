@@ -1,12 +1,13 @@
 """Shows that the criterion *sustained* tells who keeps up: against runs of days that no verdict saw.
 
-Three demonstrations, one after the other unless named:
+Four demonstrations, one after the other unless named:
 
 duration    the verdicts on GPUs do not depend on the workload's duration_s: the same bytes
 boundary    GPUs of five kinds, loaded up to 10 % below and above their own boundary, against 8 runs of 24
             hours on fresh seeds: how often the verdict is the same, and whether any GPU that is accepted with
             the default headroom has too many late requests there
 plans       every GPU of accepted plans against the same reference, at its real load
+hours       what plans of the fewest GPUs by each criterion serve within 1, 2, 4 and 8 hours
 
 Takes about half an hour on two cores for the second, a few minutes for the others.
 """
@@ -49,6 +50,7 @@ CLEAR = 0.03
 
 HEADROOM = 0.05
 LEVELS = ServiceLevelObjectives()
+HELD = ("mixed_ranks", "paper_high_32", "paper_high_128", "paper_mixed_384", "paper_high_384")
 PLANS = ("mixed_ranks", "paper_high_128", "paper_mixed_384")
 # Means and standard deviations of the ShareGPT requests of the public measurements (arXiv 2508.08343).
 PROMPT = LognormalLengths(mean=223, std=243, min=4, max=1024)
@@ -244,6 +246,25 @@ def show_plans(workers: int) -> None:
         )
 
 
+def show_hours(workers: int) -> None:
+    """Plans by both criteria, each judged by longer and longer runs from an empty engine."""
+    print("scenario            criterion  GPUs  hours: 1, 2, 4, 8: least served share  largest mean TTFT s")
+    for name in HELD:
+        for acceptance in scenarios.ACCEPTANCES:
+            scenario = scenarios.read(name, f"acceptance={acceptance}")
+            placement = optimizer.solve(scenario, workers=workers).placement
+            assert placement is not None
+            shares, waits = [], []
+            for hours in (1, 2, 4, 8):
+                longer = scenarios.read(name, ["acceptance=paper", f"workload.duration_s={3600 * hours}"])
+                verdicts = twin.validate(longer, placement, workers=workers).gpus
+                shares.append(f"{min(v.served_share for v in verdicts):6.3f}")
+                waits.append(f"{max(v.ttft_ms or 0.0 for v in verdicts) / 1e3:8.2f}")
+            print(
+                f"{name:18}  {acceptance:9}  {len(placement.gpus):4}  {' '.join(shares)}  {' '.join(waits)}"
+            )
+
+
 def reference_of(scenario: scenarios.Scenario, content: twin.GPUContent) -> GPUVerdict:
     """What the reference says of a GPU at its real load."""
     device = next(d for d in scenario.devices if d.name == content.option.device)
@@ -267,7 +288,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    shows = ("duration", "boundary", "plans")
+    shows = ("duration", "boundary", "plans", "hours")
     parser.add_argument(
         "show", nargs="*", choices=(*shows, []), help=f"{', '.join(shows)}; default: all three"
     )
@@ -282,8 +303,10 @@ def main() -> None:
             show_duration(given.workers)
         elif show == "boundary":
             show_boundary(given.each, given.workers)
-        else:
+        elif show == "plans":
             show_plans(given.workers)
+        else:
+            show_hours(given.workers)
 
 
 if __name__ == "__main__":

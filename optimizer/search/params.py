@@ -67,7 +67,7 @@ class TeachingParams(Params):
 class GPUMinimizationParams(Params):
     """The fewest (or cheapest) GPUs."""
 
-    first_methods: tuple[str, ...] = ("greedy", "bfd")
+    first_methods: tuple[str, ...] = ("bfd", "greedy")
     """Placers of the first plans of an exact search; it is never worse than what the twin accepts of them."""
     max_first_rounds: Count = 4
     """Most rounds of cuts for a first plan; what the twin still rejects then is halved."""
