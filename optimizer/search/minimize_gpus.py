@@ -76,12 +76,12 @@ class OpenGap:
         if self.cause == "rejected":
             number, of = sum(g.number for g in self.rejected), sum(g.number for g in self.gpus)
             worst = min((g.verdict for g in self.rejected), key=margin_of)
-            return (
-                f"the optimistic region holds a plan of {counted(of, 'GPU')}; "
-                f"the twin rejects {number} of them: {'; '.join(worst.reasons)}"
-            )
+            plan = f"it holds a plan of {counted(of, 'GPU')}, {number} of which the twin rejects"
+            # Of the worst what it says of the whole GPU: adapters have no names here.
+            whole = [violation.sentence for violation in worst.violations if not violation.adapters]
+            return "; ".join([plan, *whole[:1]])
         return {
-            "undecided": "no cheaper plan was found in the optimistic region, and none is excluded",
+            "undecided": "no cheaper plan of it was found, and none is excluded",
             "unequal_parts": "only plans that serve an adapter in unequal parts could be cheaper",
             "groups": "adapters that all differ are packed in groups, by the conservative region",
             "cut_short": "the search was cut short",

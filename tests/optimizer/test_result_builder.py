@@ -299,8 +299,8 @@ def told(
 
 OPTIMAL = "optimal: no plan of the optimistic (outer) region needs fewer GPUs, and the twin accepts it"
 OPEN = (
-    "a plan that the twin accepts; bound 1 by the optimistic (outer) region: no cheaper plan was found in "
-    "the optimistic region, and none is excluded"
+    "a plan that the twin accepts; bound 1 by the optimistic (outer) region: no cheaper plan of it was "
+    "found, and none is excluded"
 )
 
 
