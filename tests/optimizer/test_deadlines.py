@@ -57,9 +57,9 @@ def counted(monkeypatch: pytest.MonkeyPatch, where: Any, name: str) -> list[Any]
     calls: list[Any] = []
     function = getattr(where, name)
 
-    def spy(*given: Any) -> Any:
+    def spy(*given: Any, **named: Any) -> Any:
         calls.append(given)
-        return function(*given)
+        return function(*given, **named)
 
     monkeypatch.setattr(where, name, spy)
     return calls

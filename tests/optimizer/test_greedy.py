@@ -113,6 +113,19 @@ def test_slots_grow_by_one_option_per_point_at_most() -> None:
     assert plain(plan) == [(4, 8, (6,))]
 
 
+def test_there_may_be_more_slots_than_adapters_where_that_is_asked_for() -> None:
+    """Where adapters that wait for a slot starve, 9 of them fit 16 slots and no 8."""
+
+    class NoneWait(HandMade):
+        def starves(self, counts: np.ndarray, engine: EngineOption) -> bool:
+            return bool(counts.sum() > engine.max_loras) or super().starves(counts, engine)
+
+    oracle = NoneWait(most=12, throughputs=lambda counts, slots, _: min(float(counts.sum()), slots))
+    given = {"fill_points": range(1, 25), "slot_points": (8, 16, 32)}
+    assert plain(proposed(adapters([24]), oracle, **given)) == [(8, 8, (8,))] * 3
+    assert plain(proposed(adapters([24]), oracle, **given, spare_slots=True)) == [(16, 8, (12,))] * 2
+
+
 def test_slots_never_shrink() -> None:
     """Four slots serve best at 4 adapters, two at 6; by then there are four, and six are worse."""
 
