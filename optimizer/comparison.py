@@ -82,6 +82,10 @@ class Comparison:
 
     results: tuple[Result, ...]
 
+    def by_scenario(self) -> list[list[Result]]:
+        """The results of each scenario, in their order."""
+        return [list(group) for _, group in groupby(self.results, key=lambda result: result.scenario)]
+
     def to_frame(self) -> pd.DataFrame:
         """One row per scenario and method."""
         return pd.DataFrame([_row(result) for result in self.results])
@@ -97,8 +101,7 @@ class Comparison:
     def parts(self, plans: bool | None = None) -> list[Part]:
         """What `summary` says, in parts that `scenarios.text.tables.render` renders, in colour too."""
         parts: list[Part] = []
-        for _, group in groupby(self.results, key=lambda result: result.scenario):
-            results = list(group)
+        for results in self.by_scenario():
             criterion = criterion_in_words(results[0].scenario)
             parts += [_overview(results), WORST_TTFT, criterion, *queue_note(results), ""]
         parts += preparation_note(self.results)

@@ -169,7 +169,10 @@ def compare_command(
     ] = False,
     quiet: QuietOption = False,
 ) -> None:
-    """Solve each SCENARIO with each placer: GPUs, bound, gap, and the twin's verdict on every GPU."""
+    """Solve each SCENARIO with each placer: GPUs, bound, gap, and the twin's verdict on every GPU.
+
+    Exit code 0: every scenario has an accepted plan; 3: one is infeasible; 4: one has no accepted plan.
+    """
     import optimizer
     from optimizer.cli.progress_display import progress_shown
     from optimizer.plots import picture_format
@@ -201,7 +204,7 @@ def compare_command(
         text_output(json, comparison.to_json),
         text_output(csv, comparison.to_csv),
         Output(plot, comparison.plot),
-        code=max(exit_code(result) for result in comparison.results),
+        code=max(min(exit_code(result) for result in of_one) for of_one in comparison.by_scenario()),
     )
 
 

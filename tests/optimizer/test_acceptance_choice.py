@@ -229,3 +229,14 @@ def test_keys_of_the_other_criterion_are_refused_where_nothing_names_it(
     said = " ".join(err.split())
     assert "service_levels.served_share" in said
     assert "remove it, or write acceptance: paper" in said
+
+
+def test_a_comparison_ends_well_where_one_method_has_a_plan(
+    lorapack: Callable[..., tuple[int, str, str]],
+) -> None:
+    """The greedy as published often has none, which is no failure of the command."""
+    few = ("mixed_ranks", "--quiet", "--set", "replications=1", "--methods")
+    code, out, _ = lorapack("compare", *few, "greedy,bfd")
+    assert "no plan" in out
+    assert code == 0
+    assert lorapack("compare", *few, "greedy")[0] == 4
