@@ -130,7 +130,7 @@ def test_a_comparison_keeps_what_there_is(number: int, tmp_path: Path) -> None:
         results = json.loads(file.read_text(encoding="utf-8"))
         assert [result["method"] for result in results] == ["bfd", "exact"]
         assert all(r["stop_reason"] in ("interrupted", "finished", "proven") for r in results)
-        assert process.returncode == (0 if all(r["gpus"] for r in results) else 4)
+        assert process.returncode == (0 if any(r["gpus"] for r in results) else 4)
         assert "bfd" in out
 
 
