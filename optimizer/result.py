@@ -167,6 +167,7 @@ class Result(PlainDir, BaseModel):
 
         return draw_plan(self, path, ax)
 
+    @property
     def headline(self) -> str:
         """The outcome in two or three lines."""
         return "\n".join(line.plain for line in outcome_lines(self))
@@ -178,7 +179,7 @@ class Result(PlainDir, BaseModel):
         return self.summary()
 
     def _repr_html_(self) -> str:
-        return f"<pre>{escape(self.headline())}</pre>{self.to_frame().to_html(index=False)}"
+        return f"<pre>{escape(self.headline)}</pre>{self.to_frame().to_html(index=False)}"
 
 
 def result_schema() -> dict[str, Any]:

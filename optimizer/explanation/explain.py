@@ -166,7 +166,7 @@ def explain(result: Result, instance: Instance | None = None) -> Explanation:
             instance = instance_of(result.scenario, params_from(result.params, SolveParams))
         except InfeasibleError as error:
             return Explanation(
-                headline=result.headline(), gpus=(), arguments=(), why=(str(error),), what_ifs=()
+                headline=result.headline, gpus=(), arguments=(), why=(str(error),), what_ifs=()
             )
     arguments = tuple(
         argument
@@ -174,7 +174,7 @@ def explain(result: Result, instance: Instance | None = None) -> Explanation:
         if (argument := _argument(region, problem, instance)) is not None
     )
     return Explanation(
-        headline=result.headline(),
+        headline=result.headline,
         gpus=_tight_rows(result, instance),
         arguments=arguments,
         why=tuple(_why(result, instance, arguments)),

@@ -96,7 +96,7 @@ def test_the_text_fits_a_terminal_and_says_why(explanation: Explanation, result:
     ):
         assert said in joined
     assert str(explanation) == text
-    assert " ".join(result.headline().split()) in joined
+    assert " ".join(result.headline.split()) in joined
     assert json.loads(explanation.to_json())["gpus"][0]["gpu"] == 0
 
 

@@ -191,7 +191,7 @@ def change() -> Change:
 def explanation_by_paper() -> Explanation:
     """The same of a plan that the criterion *paper* judged."""
     rows = tuple(row.model_copy(update={"late_share": None}) for row in explanation().gpus)
-    return explanation().model_copy(update={"gpus": rows, "headline": made_by_paper().headline()})
+    return explanation().model_copy(update={"gpus": rows, "headline": made_by_paper().headline})
 
 
 def explanation() -> Explanation:
@@ -210,7 +210,7 @@ def explanation() -> Explanation:
     saves = WhatIf(
         name="one more slot", saves=0.01, text="one more slot on every GPU saves at most 0.01 of 1.74"
     )
-    return Explanation(headline=made().headline(), gpus=rows, arguments=(), why=(why,), what_ifs=(saves,))
+    return Explanation(headline=made().headline, gpus=rows, arguments=(), why=(why,), what_ifs=(saves,))
 
 
 PRINTED: dict[str, Callable[[], str]] = {
@@ -362,7 +362,7 @@ def test_an_objective_is_named_with_its_unit(name: str, value: float, said: str)
 )
 def test_the_outcome_is_told_in_words(changes: dict[str, Any], said: str) -> None:
     result = made(**({"bound": None, "gap": None} | changes))
-    assert said in result.headline()
+    assert said in result.headline
     assert ("before the search" in result.summary()) == (result.preparation_seconds > 2)
 
 

@@ -184,7 +184,7 @@ def test_fewest_then_latency_keeps_the_number(small: scenarios.Scenario) -> None
     assert result.objectives == ("gpus", "latency")
     assert result.validation is not None
     assert result.objective_values == (1, pytest.approx(result.validation.itl_ms))
-    assert f"; then latency {result.objective_values[1]:.4g} ms" in result.headline()
+    assert f"; then latency {result.objective_values[1]:.4g} ms" in result.headline
     assert "optimal in gpus: no plan of the optimistic (outer) region needs fewer GPUs" in result.message
     assert result.stop_reason != "proven"  # nothing is proven of the latency
     jsonschema.validate(json.loads(result.to_json()), optimizer.result_schema())
