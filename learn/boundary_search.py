@@ -16,7 +16,7 @@ from learn.features import FEATURES, REGIMES, BoolArray, Engines, FloatArray, ca
 from learn.params import DEFAULTS, BoundaryParams, LearnParams
 from learn.space import DesignSpace
 from learn.steady_state import ESTIMATES, SteadyState
-from scenarios import Acceptance, DeterministicArrivals, GammaArrivals, PoissonArrivals, WeibullArrivals
+from scenarios import DeterministicArrivals, GammaArrivals, PoissonArrivals, WeibullArrivals
 from twin import GPUVerdict, judge
 
 STEADY = (PoissonArrivals, GammaArrivals, WeibullArrivals, DeterministicArrivals)
@@ -30,9 +30,6 @@ CARRIED = ESTIMATES.index("carried_estimate")
 
 OUTPUT = next(k for k, feature in enumerate(FEATURES) if feature.name == "output_mean")
 """Column of the mean output tokens of a candidate."""
-
-NEAR = 1e-3
-"""Margin of what is rejected for something that has no smooth measure."""
 
 FIRST_ESTIMATE_TOLERANCE = 1e-3
 """Logarithm to which the load of a search's first run is estimated."""
@@ -215,9 +212,14 @@ class BoundarySearch:
             "ttft_ms": math.nan if verdict.ttft_ms is None else verdict.ttft_ms,
             "served_share": min(verdict.served_tok_per_s / offered, 1.0) if offered > 0 else 1.0,
             "worst_served_share": verdict.worst_served_share,
-            "margin": _margin(verdict, space.acceptance),
+            "margin": self._margin(verdict),
             "starved": int(not verdict.accepted),
         }
+
+    def _margin(self, verdict: GPUVerdict) -> float:
+        """How far a run is from its nearest limit: of at least 0 if it is accepted, and below if not."""
+        by_paper = self.space.acceptance == "paper"
+        return max(verdict.least_margin, -1.0) if by_paper else verdict.signed_margin
 
     # --- where to begin, and how far to go ---------------------------------------------------------
 
@@ -246,15 +248,13 @@ class BoundarySearch:
 
         To a thousandth, and at most so many that a run takes reasonable time.
         """
-        limits = self.params.search
+        limits, by_paper = self.params.search, self.space.acceptance == "paper"
+        carried = self.space.service_levels.served_share if by_paper else limits.carried_share
 
         def keeps_up(log_rate: FloatArray) -> BoolArray:
             estimate = self._steady.estimate(self._features(math.exp(float(log_rate))))
             return np.asarray(estimate[0, CARRIED] >= carried)
 
-        carried = self.space.service_levels.served_share
-        if self.space.acceptance == "sustained":
-            carried = limits.carried_share
         low, high = math.log(limits.min_rate), math.log(limits.max_requests / self.space.run_s)
         if keeps_up(np.array(high)):
             low, high = high, math.log(self.max_rate)
@@ -299,12 +299,3 @@ class BoundarySearch:
         return candidate_features(
             rate, mix.rank, prompt, output, square, everyone, engines, self.space.wait_s
         )
-
-
-def _margin(verdict: GPUVerdict, acceptance: Acceptance) -> float:
-    """How far a run is from its nearest limit: of at least 0 if it is accepted, and below if not."""
-    if acceptance == "paper":
-        return max(verdict.least_margin, -1.0)
-    # What has no smooth measure, such as growth, may reject what all else accepts.
-    margin = 0.0 if verdict.margin is None else verdict.margin
-    return max(margin, 0.0) if verdict.accepted else min(margin, -NEAR)

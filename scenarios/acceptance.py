@@ -64,17 +64,18 @@ def foreign_findings(stated: Mapping[str, object], acceptance: Acceptance) -> It
 
 def without_foreign(values: Any, acceptance: Acceptance) -> Any:
     """A scenario's values without what belongs to the other criterion; the given ones stay as they are."""
-    for loc in list(foreign_keys(values, acceptance)):
-        values = _without(values, loc)
-    return values
+    copies: dict[Loc, Any] = {}
 
+    def own(loc: Loc) -> Any:
+        """The copy of what stands at a place, within a copy of what holds it; each is made once."""
+        if loc not in copies:
+            parent = own(loc[:-1]) if loc else None
+            given = values if parent is None else parent[loc[-1]]
+            copies[loc] = list(given) if isinstance(given, tuple) else copy(given)
+            if parent is not None:
+                parent[loc[-1]] = copies[loc]
+        return copies[loc]
 
-def _without(values: Any, loc: Loc) -> Any:
-    """A copy of values, along loc only, without the key at loc."""
-    key, *rest = loc
-    changed: Any = list(values) if isinstance(values, tuple) else copy(values)
-    if rest:
-        changed[key] = _without(changed[key], tuple(rest))
-    else:
-        del changed[key]
-    return changed
+    for loc in foreign_keys(values, acceptance):
+        del own(loc[:-1])[loc[-1]]
+    return copies.get((), values)

@@ -9,6 +9,7 @@ from twin.engine.run import EngineInputError, UnservableRequestError
 from twin.engine.setup import EngineSetup, SchedulerRules, StepTables
 from twin.judging import judge, profiles_of
 from twin.load import GPULoad
+from twin.load_growth import LoadGrowth, load_growths
 from twin.memory.plan import MemoryModel, MemoryPlan, plan_memory
 from twin.profile import (
     EngineProfile,
@@ -57,6 +58,7 @@ __all__ = [
     "GPUContent",
     "GPULoad",
     "GPUVerdict",
+    "LoadGrowth",
     "Measurement",
     "MemoryFailure",
     "MemoryModel",
@@ -85,6 +87,7 @@ __all__ = [
     "fidelity",
     "find_profile",
     "judge",
+    "load_growths",
     "missing_profiles",
     "observation_of",
     "plan_memory",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -24,17 +23,9 @@ from scenarios import (
 from scenarios.stopping.progress import Progress, silent
 from twin.judging import judge, profiles_of
 from twin.load import GPULoad
+from twin.load_growth import FineSteps, load_growths
 from twin.profile import EngineProfile
 from twin.verdict import GPUVerdict, ValidationReport
-
-GROWTH_STEP = 0.01
-"""Relative difference to which growth factors are found."""
-
-LEAST_GROWTH = 0.01
-"""Smallest factor that is tried, and inverse of the largest."""
-
-MAX_GROWTH_STEPS = 24
-"""Most questions about one GPU: enough to find a factor in that range."""
 
 JUDGING = "the twin judges"
 """What is being done, for progress."""
@@ -137,7 +128,7 @@ class TwinJudge:
     ) -> list[float | None]:
         """How many times its load each content could have and still be accepted, to 1 %, in order.
 
-        More load is taken never to be better. None: not even a small part of the load is accepted.
+        None: not even a small part of the load is accepted.
 
         Raises
         ------
@@ -145,16 +136,12 @@ class TwinJudge:
             If the deadline passes, or the work is interrupted, before there are all.
         """
         distinct = list(dict.fromkeys(contents))
-        low, high = dict.fromkeys(distinct, 0.0), dict.fromkeys(distinct, math.inf)
-        for _ in range(MAX_GROWTH_STEPS):
-            asked = {c: _between(low[c], high[c]) for c in distinct if high[c] > (1 + GROWTH_STEP) * low[c]}
-            asked = {c: factor for c, factor in asked.items() if LEAST_GROWTH <= factor <= 1 / LEAST_GROWTH}
-            if not asked:
-                break
-            verdicts = self([c.scaled(factor) for c, factor in asked.items()], deadline)
-            for (content, factor), verdict in zip(asked.items(), verdicts, strict=True):
-                (low if verdict.accepted else high)[content] = factor
-        return [low[content] or None for content in contents]
+
+        def ask(asked: Sequence[tuple[int, float]]) -> list[GPUVerdict]:
+            return self([distinct[k].scaled(factor) for k, factor in asked], deadline)
+
+        found = dict(zip(distinct, load_growths(self(distinct, deadline), ask, FineSteps()), strict=True))
+        return [None if (growth := found[c]) is None else growth.accepted_factor for c in contents]
 
     def _judge(self, content: GPUContent, deadline: Deadline) -> GPUVerdict:
         deadline.check("the twin was judging")
@@ -174,13 +161,6 @@ class TwinJudge:
             seed=scenario.seed,
             replications=scenario.replications,
         )
-
-
-def _between(low: float, high: float) -> float:
-    """A factor to try: first 1, then ever further away until one is accepted and one is not."""
-    if low == 0.0:
-        return 1.0 if math.isinf(high) else high / 1.5
-    return 1.1 * low if math.isinf(high) else math.sqrt(low * high)
 
 
 @dataclass(frozen=True)

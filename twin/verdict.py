@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,10 @@ if TYPE_CHECKING:
 
 # What is computed from the fields is written into JSON and ignored when that is read again.
 _READABLE = ConfigDict(frozen=True, extra="ignore", use_attribute_docstrings=True)
+
+
+REJECTED_MARGIN = 1e-3
+"""Margin, below 0, of a GPU that is rejected for what has no smooth measure."""
 
 
 class SustainedFigures(PlainDir, BaseModel):
@@ -128,6 +133,17 @@ class GPUVerdict(PlainDir, BaseModel):
     def memory_failure(self) -> str | None:
         """Which start-up failure of vLLM's occurs, or None."""
         return next((v.code.value for v in self.violations if v.code.stops_the_engine), None)
+
+    @property
+    def signed_margin(self) -> float:
+        """The margin with the sign of the verdict; minus infinity where nothing ran that could be measured.
+
+        Growth of the queue, a single adapter or an hour, which have no smooth measure, may reject what all
+        else accepts.
+        """
+        if self.margin is None:
+            return 0.0 if self.accepted else -math.inf
+        return max(self.margin, 0.0) if self.accepted else min(self.margin, -REJECTED_MARGIN)
 
     @property
     def least_margin(self) -> float:

@@ -14,14 +14,13 @@ from optimizer.packing.model.checker import check
 from optimizer.packing.model.params import DEFAULTS, LocalSearchParams, PackingParams
 from optimizer.packing.model.problem import Bin, NoGoodCut, Packing, PackingProblem
 from optimizer.packing.model.search_state import PackingResult
+from optimizer.search.corrections import Corrections, Lesson
 from optimizer.search.judging import Pattern, PatternJudge
-from optimizer.search.lessons.corrections import Corrections, Lesson
-from optimizer.search.lessons.growth import growths
 from optimizer.search.params import DEFAULTS as SOLVE_DEFAULTS
 from optimizer.search.params import TeachingParams
 from scenarios import Deadline, Stopped
 from scenarios.stopping.progress import Progress, silent
-from twin import GPUVerdict
+from twin import GPUVerdict, load_growths
 
 Solver = Callable[[PackingProblem, float, float], PackingResult]
 """Packs a problem, at most so many seconds, when a bound is known already."""
@@ -228,12 +227,17 @@ class CutLoop:
         Those that it rejected come first, and of them as many options as possible, as what is learned of one
         content holds for others of its option. What has room to spare by the likely rows is not worth asking.
         """
-        asked = self._worth_asking(plan, likely)
+        told = self._worth_asking(plan, likely)
+        patterns = list(told)
+
+        def ask(asked: Sequence[tuple[int, float]]) -> list[GPUVerdict]:
+            return self.judge([replace(patterns[k], load=factor) for k, factor in asked], deadline)
+
         try:
-            found = growths(self.judge, list(asked), list(asked.values()), self.teaching, deadline)
+            found = load_growths(list(told.values()), ask, self.teaching)
         except Stopped:
             return False
-        for pattern, growth in zip(asked, found, strict=True):
+        for pattern, growth in zip(patterns, found, strict=True):
             self.lessons[pattern] = None if growth is None else Lesson(pattern, growth)
         return True
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -82,20 +81,6 @@ class PatternJudge:
         counted = zip(self.kinds, pattern.counts, strict=True)
         held = tuple((kind.scaled(pattern.load), n) for kind, n in counted if n)
         return GPUContent(pattern.option, held)
-
-
-NEAR = 1e-3
-"""Margin of a GPU that is rejected for what has no smooth measure, such as growth."""
-
-
-def margin_of(verdict: GPUVerdict) -> float:
-    """How far a GPU is from the nearest limit, as a logarithm: above 0 where it is accepted, else below.
-
-    Minus infinity where nothing was measured, as of an engine that does not start.
-    """
-    if verdict.margin is None:
-        return 0.0 if verdict.accepted else -math.inf
-    return max(verdict.margin, 0.0) if verdict.accepted else min(verdict.margin, -NEAR)
 
 
 def named(verdict: GPUVerdict, number: int, names: Iterable[str]) -> GPUVerdict:

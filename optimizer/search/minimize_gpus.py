@@ -15,10 +15,10 @@ from optimizer.packing.heuristics.load_balancing import balance_load
 from optimizer.packing.model.problem import PackingOption, PackingProblem
 from optimizer.packing.model.search_state import PackingResult, Status
 from optimizer.packing.registry import Method
+from optimizer.search.corrections import Corrections
 from optimizer.search.cut_loop import AcceptedPlan, CutLoop, JudgedPlan, LoopResult, Solver, fixed_method
 from optimizer.search.instance import Instance
-from optimizer.search.judging import Pattern, margin_of
-from optimizer.search.lessons.corrections import Corrections
+from optimizer.search.judging import Pattern
 from optimizer.search.params import DEFAULTS, SolveParams
 from scenarios import Deadline, interrupted
 from scenarios.text.formatting import counted
@@ -75,7 +75,7 @@ class OpenGap:
     def __str__(self) -> str:
         if self.cause == "rejected":
             number, of = sum(g.number for g in self.rejected), sum(g.number for g in self.gpus)
-            worst = min((g.verdict for g in self.rejected), key=margin_of)
+            worst = min((g.verdict for g in self.rejected), key=lambda verdict: verdict.signed_margin)
             plan = f"it holds a plan of {counted(of, 'GPU')}, {number} of which the twin rejects"
             # Of the worst what it says of the whole GPU: adapters have no names here.
             whole = [violation.sentence for violation in worst.violations if not violation.adapters]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 
 import scenarios
 import twin
@@ -132,13 +133,11 @@ def search_of(
     """What the steps of a search need; without a price before a latency, the fewest GPUs come first."""
     if not leading_prices(instance.scenario.objective):
         instance = instance.priced("gpus", instance.inner.max_bins or instance.inner.n_items)
-    kinds = tuple(one.kind for one in instance.classes)
-    loop = CutLoop(
-        PatternJudge(judge, kinds), judge.progress, params.packing.local_search, teaching=params.teaching
-    )
+    patterns = PatternJudge(judge, tuple(one.kind for one in instance.classes))
+    loop = CutLoop(patterns, judge.progress, params.packing.local_search, teaching=params.teaching)
     if instance.groups is not None:
         dealer = Dealer(instance)
-        loop.judge, loop.dealt = PatternJudge(judge, kinds, dealer.kind), dealer.deal
+        loop = replace(loop, judge=replace(patterns, kind_of_item=dealer.kind), dealt=dealer.deal)
     return Search(instance, placer, loop, gap_limit, judge.workers, params)
 
 

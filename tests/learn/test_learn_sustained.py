@@ -7,6 +7,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -18,13 +19,14 @@ import learn.space as space_module
 from learn import Dataset, DesignSpace, Regions, SamplingPlan, boundary_search
 from learn.assessment import given_away
 from learn.boundary import boundary_points
-from learn.boundary_search import NEAR, BoundarySearch, _margin
+from learn.boundary_search import BoundarySearch
 from learn.design import Composition, compositions, confirmation_plan
 from learn.features import ADDITIVE, WAIT_S, additive_columns
 from learn.params import DEFAULTS, SearchParams
 from learn.region_store import RegionRequest, make_regions
 from scenarios import Acceptance, PoissonArrivals, Scenario, TraceArrivals, override
 from twin import FULL, LABEL, Criterion, Effort, EngineProfile, GPULoad, GPUVerdict
+from twin.verdict import REJECTED_MARGIN
 
 FEW = SamplingPlan(compositions=12, round_size=12, max_runs=9, width=1.1, spread=0, confirmed=8, seed=5)
 BRIEF = Effort(settle_s=60.0, measure_s=300.0, requests=100, longest_s=600.0, wander_s=300.0)
@@ -190,25 +192,20 @@ def verdict(accepted: bool, margin: float | None, **margins: float) -> GPUVerdic
     )
 
 
-@pytest.mark.parametrize(
-    ("accepted", "margin", "expected"),
-    [
-        (True, 0.7, 0.7),
-        (True, None, 0.0),
-        (False, -0.7, -0.7),
-        (False, 0.7, -NEAR),  # rejected for its growth, though few are late
-        (False, None, -NEAR),
-    ],
-)
-def test_the_margin_of_a_run_has_the_sign_of_its_verdict(
-    accepted: bool, margin: float | None, expected: float
-) -> None:
-    assert _margin(verdict(accepted, margin), "sustained") == expected
+def margin_by(acceptance: str, said: GPUVerdict) -> float:
+    search = SimpleNamespace(space=SimpleNamespace(acceptance=acceptance))
+    return BoundarySearch._margin(search, said)  # type: ignore[arg-type]
+
+
+def test_the_margin_of_a_run_has_the_sign_of_its_verdict() -> None:
+    assert margin_by("sustained", verdict(accepted=True, margin=0.7)) == 0.7
+    # Rejected for its growth, though few are late.
+    assert margin_by("sustained", verdict(accepted=False, margin=0.7)) == -REJECTED_MARGIN
 
 
 def test_the_margin_of_the_paper_is_that_of_its_shares() -> None:
-    assert _margin(verdict(True, 0.7, served_share=0.05, ttft_mean=0.2), "paper") == 0.05
-    assert _margin(verdict(False, 0.7, served_share=-5.0), "paper") == -1.0
+    assert margin_by("paper", verdict(True, 0.7, served_share=0.05, ttft_mean=0.2)) == 0.05
+    assert margin_by("paper", verdict(False, 0.7, served_share=-5.0)) == -1.0
 
 
 @pytest.fixture

@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 
 from optimizer.packing.model.problem import FloatArray, PackingOption, PackingProblem
+from optimizer.search.corrections import Corrections, Lesson
 from optimizer.search.judging import Pattern
-from optimizer.search.lessons.corrections import Corrections, Lesson
-from optimizer.search.lessons.growth import Growth
 from optimizer.search.params import TeachingParams
 from scenarios import EngineOption
 from scenarios.engine import Regime
+from twin import LoadGrowth
 
 SIZES = np.array([0.08, 0.05, 0.02])
 COUNTS = np.array([40, 40, 40])
@@ -38,7 +38,7 @@ def corrections(*options: PackingOption, width: float = 0.1, params: TeachingPar
 
 def lesson(counts: Sequence[int], log: float, slots: int | None = None, rank: int = 8) -> Lesson:
     used = sum(counts) if slots is None else min(slots, sum(counts))
-    return Lesson(Pattern(EngineOption("gpu", used, rank), tuple(counts)), Growth(log, 1e-6))
+    return Lesson(Pattern(EngineOption("gpu", used, rank), tuple(counts)), LoadGrowth(log, 1e-6))
 
 
 def fill(one: PackingOption, counts: Sequence[int]) -> float:

@@ -8,6 +8,7 @@ import pytest
 
 import scenarios
 from scenarios import Scenario, ScenarioError, ServiceLevelObjectives
+from scenarios.acceptance import foreign_keys, without_foreign
 
 TEXT = """
 name: criteria
@@ -114,3 +115,14 @@ def test_the_digest_follows_the_criterion_and_its_keys() -> None:
         for changes in ([], ["acceptance=paper"], ["headroom=0.1"], ["service_levels.patience_s=5"])
     }
     assert len(digests) == 4
+
+
+def test_keys_of_many_entries_are_set_aside_in_proportion_to_them() -> None:
+    """Copying all entries for each would take minutes for as many as there may be."""
+    entry = {"rank": 8, "rate": 1.0, "service_levels": {"patience_s": 60.0}}
+    values = {"adapters": [{"name": f"a{k}", **entry} for k in range(50_000)], "headroom": 0.1}
+    kept = without_foreign(values, "paper")
+    assert not list(foreign_keys(kept, "paper"))
+    assert kept["adapters"][7] == {"name": "a7", "rank": 8, "rate": 1.0, "service_levels": {}}
+    assert len(list(foreign_keys(values, "paper"))) == 50_001  # the given ones stay as they are
+    assert without_foreign(values, "sustained") is values

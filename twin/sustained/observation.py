@@ -87,10 +87,12 @@ class Observation:
     @property
     def compared(self) -> tuple[tuple[float, float], tuple[float, float]]:
         """Two stretches at equal phase, between which growth is measured: start and end of each."""
-        length = self.measure_s / 4 if self.period_s is None else self.period_s
-        # Where arrivals repeat, the first stretch is the last period before the measurement: with the last of
-        # the measurement it is compared even if that has one period only.
-        start = self.settle_s if self.period_s is None else self.settle_s - length
+        length, start = self.measure_s / 4, self.settle_s
+        if self.period_s is not None:
+            length = max(1.0, length // self.period_s) * self.period_s
+            # Of few periods the first stretch is the last one before the measurement, so that two of equal
+            # phase are compared even if there is one only.
+            start -= length if length > self.measure_s / 4 else 0.0
         return (start, start + length), (self.end_s - length, self.end_s)
 
 

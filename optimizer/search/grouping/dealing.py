@@ -202,12 +202,7 @@ class OpenItems:
     @property
     def packing(self) -> Packing:
         """The bins that hold items."""
-        n_groups, bins = self.problem.n_classes, []
-        for g, items in enumerate(self.contents):
-            if len(items):
-                counts = np.bincount(self.group[items], minlength=n_groups)
-                bins.append(Bin(self.rows.options[self.option[g]], counts, tuple(items.tolist())))
-        return Packing(tuple(bins))
+        return Packing(tuple(self._bin(g, items) for g, items in enumerate(self.contents) if len(items)))
 
     @property
     def contents(self) -> list[IntArray]:
@@ -304,7 +299,9 @@ class OpenItems:
 
     def bin(self, g: int) -> Bin:
         """One bin with its items."""
-        items = np.flatnonzero(self.where == g)
+        return self._bin(g, np.flatnonzero(self.where == g))
+
+    def _bin(self, g: int, items: IntArray) -> Bin:
         counts = np.bincount(self.group[items], minlength=self.problem.n_classes)
         return Bin(self.rows.options[self.option[g]], counts, tuple(items.tolist()))
 

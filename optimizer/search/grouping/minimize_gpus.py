@@ -19,9 +19,6 @@ from optimizer.search.instance import Instance
 from optimizer.search.minimize_gpus import GPUMinimum, OpenGap, Search, minimize_gpus
 from scenarios import Deadline
 
-FIRST_METHOD = "bfd"
-"""Placer of the first plan of an exact search."""
-
 
 def cheapest_plan(search: Search, deadline: Deadline) -> GPUMinimum:
     """Search for the cheapest plan, in groups or without, until bound and plan meet or the time is over."""
@@ -31,7 +28,7 @@ def cheapest_plan(search: Search, deadline: Deadline) -> GPUMinimum:
     if not search.placer.exact:
         held = minimizer.proposed(GPUMinimum(), search.placer.name)
         return replace(held, finished=not deadline.reached)
-    held, inner = minimizer.proposed(GPUMinimum(), FIRST_METHOD), 0.0
+    held, inner = minimizer.proposed(GPUMinimum(), search.params.gpus.first_methods[0]), 0.0
     if not deadline.reached:
         held = minimizer.bounded(held)
         inner = minimizer.bound("inner")

@@ -7,14 +7,13 @@ from collections.abc import Callable, Sequence
 
 import pytest
 
-from optimizer.search.judging import NEAR, Pattern, margin_of
-from optimizer.search.lessons.growth import Growth, growths
-from optimizer.search.params import TeachingParams
-from scenarios import UNLIMITED, EngineOption, Stopped
-from twin import GPUVerdict
+from scenarios import Stopped
+from twin import GPUVerdict, LoadGrowth, load_growths
+from twin.load_growth import LONGEST_STEP, FineSteps
+from twin.verdict import REJECTED_MARGIN
 
-PARAMS = TeachingParams()
-PATTERN = Pattern(EngineOption("gpu", 8, 8), (3, 2))
+STEPS = FineSteps(relative_tolerance=0.2, longest_first_step=0.15, max_questions=6)
+"""Few questions, as of a search that asks about many contents."""
 
 
 def verdict(accepted: bool, margin: float | None) -> GPUVerdict:
@@ -32,19 +31,18 @@ class Boundary:
         self.log, self.margin = log, margin
         self.asked: list[float] = []
 
-    def __call__(self, patterns: Sequence[Pattern], _deadline: object = None) -> list[GPUVerdict]:
-        self.asked += [math.log(p.load) for p in patterns]
-        return [self._verdict(math.log(p.load)) for p in patterns]
+    def __call__(self, asked: Sequence[tuple[int, float]]) -> list[GPUVerdict]:
+        loads = [math.log(factor) for _, factor in asked]
+        self.asked += loads
+        return [self.verdict(load) for load in loads]
 
-    def _verdict(self, at: float) -> GPUVerdict:
+    def verdict(self, at: float) -> GPUVerdict:
         accepted = at <= self.log
         return verdict(accepted, self.margin(self.log - at))
 
 
-def found(judge: Boundary) -> Growth | None:
-    first = judge([PATTERN])
-    judge.asked.clear()
-    return growths(judge, [PATTERN], first, PARAMS, UNLIMITED)[0]  # type: ignore[arg-type]
+def found(judge: Boundary, steps: FineSteps = STEPS) -> LoadGrowth | None:
+    return load_growths([judge.verdict(0.0)], judge, steps)[0]
 
 
 MARGINS: dict[str, Callable[[float], float]] = {
@@ -62,9 +60,9 @@ def test_the_boundary_is_within_the_error(log: float, margin: str) -> None:
     growth = found(judge)
     assert growth is not None
     assert abs(growth.log - log) <= growth.error + 1e-12
-    assert len(judge.asked) <= PARAMS.max_questions
+    assert len(judge.asked) <= STEPS.max_questions
     if margin == "as steep as the load":
-        assert 2 * growth.error <= max(PARAMS.tolerance, PARAMS.relative_tolerance * abs(growth.log)) + 1e-12
+        assert 2 * growth.error <= max(STEPS.tolerance, STEPS.relative_tolerance * abs(growth.log)) + 1e-12
         assert len(judge.asked) <= 4
 
 
@@ -72,30 +70,38 @@ def test_what_the_load_does_not_change_is_no_lesson() -> None:
     for log in (math.inf, -math.inf):
         judge = Boundary(log, lambda d: math.copysign(0.1, d))
         assert found(judge) is None
-        assert len(judge.asked) == PARAMS.max_questions
+        assert len(judge.asked) == STEPS.max_questions
 
 
 def test_contents_are_asked_about_together() -> None:
-    asked: list[int] = []
+    questions: list[list[int]] = []
     inner = Boundary(-0.05, lambda d: d)
 
-    def judge(patterns: Sequence[Pattern], deadline: object = None) -> list[GPUVerdict]:
-        asked.append(len(patterns))
-        return inner(patterns, deadline)
+    def ask(asked: Sequence[tuple[int, float]]) -> list[GPUVerdict]:
+        questions.append([k for k, _ in asked])
+        return inner(asked)
 
-    other = Pattern(PATTERN.option, (1, 1))
-    first = inner([PATTERN, other])
-    one, two = growths(judge, [PATTERN, other], first, PARAMS, UNLIMITED)  # type: ignore[arg-type]
+    one, two = load_growths([inner.verdict(0.0)] * 2, ask, STEPS)
     assert one == two
-    assert set(asked) == {2}
+    assert all(asked == [0, 1] for asked in questions)
+
+
+@pytest.mark.parametrize("log", [-9.0, -0.4, 3.0, 9.0])
+def test_a_change_however_far_is_found_to_a_percent_without_wild_loads(log: float) -> None:
+    """Of a nearly idle GPU the change is far; a load far beyond it would have too many requests to draw."""
+    judge = Boundary(log, lambda d: math.copysign(0.5, d))
+    growth = found(judge, FineSteps())
+    assert growth is not None
+    assert growth.accepted_factor <= math.exp(log) <= growth.accepted_factor * 1.0101
+    assert max(judge.asked) <= max(log, 0.0) + LONGEST_STEP
 
 
 def test_the_end_is_not_swallowed() -> None:
-    def judge(_patterns: Sequence[Pattern], _deadline: object = None) -> list[GPUVerdict]:
+    def ask(_asked: Sequence[tuple[int, float]]) -> list[GPUVerdict]:
         raise Stopped("the time limit was reached while the twin was judging")
 
     with pytest.raises(Stopped):
-        growths(judge, [PATTERN], [verdict(False, -0.1)], PARAMS, UNLIMITED)  # type: ignore[arg-type]
+        load_growths([verdict(False, -0.1)], ask, STEPS)
 
 
 @pytest.mark.parametrize(
@@ -104,11 +110,11 @@ def test_the_end_is_not_swallowed() -> None:
         (True, 0.4, 0.4),
         (False, -0.2, -0.2),
         (True, -0.1, 0.0),
-        (False, 0.3, -NEAR),
+        (False, 0.3, -REJECTED_MARGIN),
         (False, None, -math.inf),
         (True, None, 0.0),
     ],
 )
 def test_the_margin_has_the_sign_of_the_verdict(accepted: bool, margin: float | None, taken: float) -> None:
     """Growth, a single adapter or an hour may reject what all smooth measures accept."""
-    assert margin_of(verdict(accepted, margin)) == taken
+    assert verdict(accepted, margin).signed_margin == taken

@@ -20,14 +20,11 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
-from numpy.typing import NDArray
 
-from optimizer.packing.model.problem import PackingOption, PackingProblem
+from optimizer.packing.model.problem import FloatArray, PackingOption, PackingProblem
 from optimizer.search.judging import Pattern
-from optimizer.search.lessons.growth import Growth
 from optimizer.search.params import TeachingParams
-
-FloatArray = NDArray[np.float64]
+from twin import LoadGrowth
 
 
 @dataclass(frozen=True)
@@ -43,7 +40,7 @@ class Lesson:
     """
 
     pattern: Pattern
-    growth: Growth
+    growth: LoadGrowth
 
     @property
     def target(self) -> float:
