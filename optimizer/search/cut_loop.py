@@ -53,6 +53,11 @@ class JudgedPlan:
         return self.problem.value(self.packing)
 
     @property
+    def rejected_share(self) -> float:
+        """Share of the bins that the twin rejects."""
+        return sum(not verdict.accepted for verdict in self.verdicts) / len(self.verdicts)
+
+    @property
     def patterns(self) -> list[Pattern]:
         """Content and configuration of each bin."""
         return [pattern_of(self.problem, b) for b in self.packing.bins]
@@ -124,6 +129,7 @@ class CutLoop:
         deadline: Deadline,
         *,
         max_rounds: int,
+        max_rejected_share: float = 1.0,
         corrections: Corrections | None = None,
         optimism: float = 0.0,
         known_bound: float = 0.0,
@@ -141,6 +147,8 @@ class CutLoop:
             When to stop.
         max_rounds
             How often to solve.
+        max_rejected_share
+            Share of rejected bins above which the problem is given up.
         corrections
             How lessons change the problem's rows, which are the inner ones; None: not at all.
         optimism
@@ -169,7 +177,7 @@ class CutLoop:
                 plan = self._rebalanced(problem, plan, corrections, tries, deadline)
             if isinstance(plan, AcceptedPlan):
                 return LoopResult(plan, packed)
-            if plan is None or deadline.reached:
+            if plan is None or deadline.reached or plan.rejected_share > max_rejected_share:
                 return result
         return result
 

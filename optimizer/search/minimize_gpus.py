@@ -195,7 +195,7 @@ def minimize_gpus(search: Search, deadline: Deadline) -> GPUMinimum:
         held = minimizer.bound_outer(held)
     better = True
     while better and not (held.proven or deadline.reached):
-        before, held = held.best, minimizer.confront(minimizer.tighten(held))
+        before, held = held.best, minimizer.confront(minimizer.tighten(minimizer.cut_through(held)))
         better = held.best is not before
     if held.proven:
         return replace(held, finished=True, gap=None)
@@ -263,6 +263,29 @@ class Minimizer:
         )
         infeasible = solved.status is Status.INFEASIBLE and held.best is None
         return replace(held, outer_bound=solved.bound, infeasible=infeasible)
+
+    def cut_through(self, held: GPUMinimum) -> GPUMinimum:
+        """Cheaper plans a little beyond the inner rows, where the twin may reject few enough to cut them off.
+
+        Corrections say what is wrong with the rows on average. Where hardly any GPU of a plan is rejected,
+        another plan that leaves out those contents is nearer than other rows.
+        """
+        params = self.search.params.gpus
+        for share in params.relaxations:
+            while not (self.deadline.reached or held.proven):
+                result = self.loop.run(
+                    self._cheaper(held, relaxed(self.instance, share)),
+                    self._solver(held, self.search.placer.name, params.attempt_time_share),
+                    self.deadline,
+                    max_rounds=params.max_cut_rounds,
+                    max_rejected_share=params.max_cut_share,
+                    known_bound=held.outer_bound or 0.0,
+                    balance=True,
+                )
+                held = held.after(result)  # cheaper: the problem admits no other
+                if result.plan is None:
+                    break
+        return held
 
     def tighten(self, held: GPUMinimum) -> GPUMinimum:
         """Ever cheaper plans on the inner rows as the twin has corrected them.

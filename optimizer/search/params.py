@@ -73,6 +73,12 @@ class GPUMinimizationParams(Params):
     """Most rounds of cuts for a first plan; what the twin still rejects then is halved."""
     max_rounds: Count = 50
     """Most rounds of cuts for a heuristic's plan."""
+    relaxations: tuple[Position, ...] = (0.25,)
+    """Regions, from the inner (0) to the outer (1), where a cheaper plan is looked for by cuts alone."""
+    max_cut_rounds: Count = 8
+    """How often the twin may reject a plan of such a region."""
+    max_cut_share: Share = 0.1
+    """Share of its GPUs that the twin may reject for the others to be worth another plan."""
     optimism: tuple[Deviations, ...] = (0.0, 0.5, 1.0)
     """Standard deviations by which corrected rows are widened, one after the other, for fewer GPUs."""
     max_taught_rounds: Count = 4
