@@ -7,7 +7,6 @@ from typing import get_args
 
 from optimizer.baselines.named import Baseline
 from optimizer.packing.registry import METHODS, Method
-from optimizer.search.minimize_latency import FALLBACK_METHOD
 from optimizer.search.objectives import LATENCY_OBJECTIVES, PRICES
 from optimizer.search.params import DEFAULTS, SolveParams
 from scenarios import ACCEPTANCES, Problem, Scenario, ScenarioError
@@ -22,8 +21,13 @@ COMPARED = ("greedy", "greedy-fill", "bfd", "exact")
 """Methods that are compared where none are named: the greedy as published, the same with a test at every
 adapter, a quick heuristic with arbitrary fill, and the strongest method."""
 
+COMPARED_BY_LATENCY = ("greedy-lat", "spread", "bfd", "exact")
+"""The same where a latency or balance comes first: the paper's rule for it, an even spread, and those."""
+
 OBJECTIVES_EXPLAINED = f"""\
-rest: {FALLBACK_METHOD}: it finds the fewest GPUs itself, and leaves a latency or balance to {FALLBACK_METHOD}
+all: its plans are polished for a latency or balance by what the twin says of them
+{", ".join(PRICES)}: its plan is left as it is, and the value of other objectives is reported
+rest: spread: for a latency or balance its plan is spread over the GPUs given, the slowest in halves
 all but {", ".join(PRICES)}: spreads adapters over a number of GPUs that is given (--gpus)
 none: follows its rule whatever the objective, whose value is reported"""
 """What `objectives_of` says, for people."""
@@ -85,7 +89,14 @@ def objectives_of(method: Method | Baseline) -> str:
         return "none"
     if method.spreads:
         return f"all but {', '.join(PRICES)}"
-    return "all" if len(method.objectives) > 1 else f"{', '.join(PRICES)}; rest: {FALLBACK_METHOD}"
+    if method.exact:
+        return "all"
+    return ", ".join(PRICES) + ("" if method.published else "; rest: spread")
+
+
+def compared(objectives: Sequence[str]) -> tuple[str, ...]:
+    """Methods that are compared by some objectives where none are named."""
+    return COMPARED if objectives[0] in PRICES else COMPARED_BY_LATENCY
 
 
 def check_method(method: Method | Baseline, objectives: Sequence[str], gpus: int | None) -> None:

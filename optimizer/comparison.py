@@ -15,7 +15,7 @@ import pandas as pd
 from rich.text import Text
 
 import twin
-from optimizer.arguments import COMPARED, check_arguments, unsuited
+from optimizer.arguments import check_arguments, compared, unsuited
 from optimizer.result import Result
 from optimizer.result_text import (
     gpu_parts,
@@ -65,6 +65,9 @@ MOST_SHOWN = 16
 
 WORST_TTFT = "TTFT p50 and p99: of the plan's worst GPU, in ms"
 """What stands under a table with them."""
+
+STRONGEST = "exact"
+"""The method that says how few GPUs suffice."""
 
 OVER_S = 1e-3
 """Seconds that a method gets when the total is over: enough to say so."""
@@ -163,7 +166,7 @@ class Comparison:
 
 def compare(
     scenario: Scenario | Sequence[Scenario],
-    methods: str | Iterable[str] = COMPARED,
+    methods: str | Iterable[str] | None = None,
     *,
     objective: str | Sequence[str] | None = None,
     gpus: int | None = None,
@@ -180,6 +183,12 @@ def compare(
 
     ``total_limit_s`` is for all of them together. After Ctrl-C the results are of what was found by then.
 
+    Parameters
+    ----------
+    methods
+        None: greedy, greedy-fill, bfd and exact; where a latency or balance comes first greedy-lat, spread,
+        bfd and exact, on ``gpus`` GPUs, or as many as exact finds to be the fewest.
+
     Raises
     ------
     ScenarioError
@@ -189,8 +198,8 @@ def compare(
         If no engine profile is known for a scenario's model and device.
     """
     scenarios = [scenario] if isinstance(scenario, Scenario) else several(scenario)
-    names = several(methods)
-    _check(scenarios, names)
+    named = None if methods is None else several(methods)
+    _check(scenarios, compared(("gpus",)) if named is None else named)
     for one in scenarios:
         check_arguments(
             one,
@@ -206,16 +215,25 @@ def compare(
             source="compare",
         )
         twin.profiles_of(one)
-    _check_suited(scenarios, names, objective, gpus)
+    asked = {id(one): several(objective) if objective else one.objective for one in scenarios}
+    cells = [
+        (one, name) for one in scenarios for name in (compared(asked[id(one)]) if named is None else named)
+    ]
+    if named is not None:
+        _check_suited(cells, objective, gpus)
     end = UNLIMITED if total_limit_s is None else Deadline.after(total_limit_s)
     with noticed():
-        compiling_s = _compile(scenarios, names, workers, end, progress)
-        results = [
-            solve(
+        compiling_s = _compile(cells, workers, end, progress)
+        found: dict[tuple[int, str], Result] = {}
+        # What only spreads adapters needs to know over how many GPUs, which the strongest method finds.
+        for one, method in sorted(cells, key=lambda cell: find_method(cell[1]).spreads):
+            held = found.get((id(one), STRONGEST))
+            fewest = gpus if held is None or not find_method(method).spreads else gpus or held.gpus or 1
+            found[id(one), method] = solve(
                 one,
                 method=method,
                 objective=objective,
-                gpus=gpus,
+                gpus=fewest,
                 time_limit_s=time_limit_s,
                 total_limit_s=None if total_limit_s is None else max(end.left_s, OVER_S),
                 gap_limit=gap_limit,
@@ -225,19 +243,15 @@ def compare(
                 progress=progress,
                 params=params,
             )
-            for one in scenarios
-            for method in names
-        ]
+    results = [found[id(one), method] for one, method in cells]
     return Comparison((_prepared(results[0], compiling_s), *results[1:]))
 
 
-def _compile(
-    scenarios: Sequence[Scenario], methods: Sequence[str], workers: int, end: Deadline, progress: Progress
-) -> float:
+def _compile(cells: Sequence[tuple[Scenario, str]], workers: int, end: Deadline, progress: Progress) -> float:
     """Compile what all methods need at once, which several processes do best; the seconds that it took."""
     started = time.monotonic()
-    profile = twin.profiles_of(scenarios[0])[scenarios[0].devices[0].name]
-    kernels = {group for name in methods for group in kernels_of(find_method(name))}
+    profile = twin.profiles_of(cells[0][0])[cells[0][0].devices[0].name]
+    kernels = {group for _, name in cells for group in kernels_of(find_method(name))}
     with suppress(Stopped):  # every method says so itself
         compile_loops(profile, kernels, workers, end, interruptible(progress))
     return time.monotonic() - started
@@ -271,17 +285,13 @@ def _check(scenarios: Sequence[Scenario], methods: Sequence[str]) -> None:
 
 
 def _check_suited(
-    scenarios: Sequence[Scenario],
-    methods: Sequence[str],
-    objective: str | Sequence[str] | None,
-    gpus: int | None,
+    cells: Sequence[tuple[Scenario, str]], objective: str | Sequence[str] | None, gpus: int | None
 ) -> None:
     """Refuse methods that do not do a scenario's objective, or the one asked for; each problem once."""
     asked = [objective] if isinstance(objective, str) else objective
     problems = [
         problem
-        for one in scenarios
-        for method in methods
+        for one, method in cells
         for problem in unsuited(find_method(method), asked or one.objective, gpus)
     ]
     if problems:

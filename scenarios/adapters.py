@@ -149,6 +149,11 @@ class AdapterClass:
         return len(self.names)
 
     @property
+    def tokens_per_s(self) -> float:
+        """Tokens that each of its adapters asks for in a second, of prompts and answers."""
+        return self.rate * (self.prompt.mean_tokens + self.output.mean_tokens)
+
+    @property
     def kind(self) -> AdapterKind:
         """What its adapters have in common."""
         return AdapterKind(self.rank, self.rate, self.prompt, self.output, self.levels)

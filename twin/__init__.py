@@ -24,7 +24,7 @@ from twin.profile import (
 from twin.replay import ReplayedSchedule, replay, replay_files
 from twin.result import SimulationResult
 from twin.simulate import MemoryFailure, build_setup, check_trace, simulate
-from twin.sustained import FULL, LABEL, Effort, Observation, observation_of
+from twin.sustained import FULL, LABEL, SCREEN, Effort, Observation, observation_of
 from twin.twin_judge import GPUContent, PlacementJudge, TwinJudge, validate
 from twin.verdict import GPUVerdict, SustainedFigures, ValidationReport
 from twin.violations import AdapterFigure, Criterion, Violation
@@ -44,6 +44,7 @@ if TYPE_CHECKING:
 __all__ = [
     "FULL",
     "LABEL",
+    "SCREEN",
     "AdapterFigure",
     "CalibrationError",
     "CalibrationParams",

@@ -25,6 +25,7 @@ from twin.judging import judge, profiles_of
 from twin.load import GPULoad
 from twin.load_growth import FineSteps, load_growths
 from twin.profile import EngineProfile
+from twin.sustained import FULL, SCREEN, Effort, observation_of, patience_of
 from twin.verdict import GPUVerdict, ValidationReport
 
 JUDGING = "the twin judges"
@@ -93,12 +94,15 @@ class TwinJudge:
         Threads; verdicts do not depend on it.
     progress
         Called with progress.
+    effort
+        How long each run is under *sustained*.
     """
 
     scenario: Scenario
     profiles: Mapping[str, EngineProfile]
     workers: int = 1
     progress: Progress = silent
+    effort: Effort = FULL
     _known: dict[GPUContent, GPUVerdict] = field(default_factory=dict, repr=False)
 
     def __call__(self, contents: Sequence[GPUContent], deadline: Deadline = UNLIMITED) -> list[GPUVerdict]:
@@ -160,7 +164,27 @@ class TwinJudge:
             gpu_memory_gib=device.memory_gib,
             seed=scenario.seed,
             replications=scenario.replications,
+            effort=self.effort,
         )
+
+    def screening(self) -> TwinJudge:
+        """The same with one short run for each verdict, and nothing known yet.
+
+        Its verdicts tell which of two contents is better; whether one is accepted, the whole rule says.
+        """
+        scenario = self.scenario.model_copy(update={"replications": 1})
+        return TwinJudge(scenario, self.profiles, self.workers, effort=SCREEN)
+
+    def requests(self, content: GPUContent) -> float:
+        """Requests that are simulated for a verdict on a content, on average."""
+        scenario, load = self.scenario, content.load
+        rate = float(load.rate.sum())
+        seconds = scenario.workload.duration_s
+        if scenario.acceptance == "sustained":
+            rate *= 1.0 + scenario.headroom
+            patience = float(patience_of(load, scenario.service_levels).max())
+            seconds = observation_of(scenario.workload, rate, patience, self.effort).horizon_s
+        return rate * seconds * scenario.replications
 
 
 @dataclass(frozen=True)

@@ -127,6 +127,11 @@ class Baseline:
     spread: Spread
     model: Model | None = None
 
+    @property
+    def spreads(self) -> bool:
+        """Whether it can only spread adapters over GPUs that are given: none can do nothing else."""
+        return False
+
     def prepared(self, site: Site) -> Site:
         """The site with the model that the rule asks, learned until the site's deadline."""
         if self.model is None:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from optimizer.arguments import COMPARED, OBJECTIVES
+from optimizer.arguments import OBJECTIVES
 from optimizer.cli.exits import EXIT_INFEASIBLE, EXIT_NO_PLAN, EXIT_SOLVED
 from optimizer.cli.help import register
 from optimizer.cli.options import (
@@ -147,8 +147,13 @@ def compare_command(
         list[str], typer.Argument(metavar="SCENARIO", help="Scenario files, or names of shipped ones.")
     ],
     methods: Annotated[
-        str, typer.Option(metavar="METHOD,METHOD", help="What to compare: `lorapack methods` lists them.")
-    ] = ",".join(COMPARED),
+        str | None,
+        typer.Option(
+            metavar="METHOD,METHOD",
+            help="What to compare: `lorapack methods` lists them. Absent: greedy, greedy-fill, bfd, exact; "
+            "by a latency or balance greedy-lat, spread, bfd, exact.",
+        ),
+    ] = None,
     objective: ObjectiveOption = None,
     gpus: GpusOption = None,
     time_limit: TimeLimitOption = 60.0,
@@ -188,7 +193,7 @@ def compare_command(
     with progress_shown(not quiet) as progress:
         comparison = optimizer.compare(
             chosen,
-            names_in([methods]) or [],
+            None if methods is None else names_in([methods]) or [],
             objective=names_in(objective),
             gpus=gpus,
             time_limit_s=time_limit,

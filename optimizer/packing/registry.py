@@ -36,6 +36,8 @@ class Method:
         Objectives that it can minimise.
     kernels
         Groups of compiled loops that it calls (`optimizer.packing.warm_up`).
+    published
+        Whether it is a rule of others, whose plan is left as it is whatever the objective.
     """
 
     name: str
@@ -44,6 +46,7 @@ class Method:
     exact: bool
     objectives: frozenset[str]
     kernels: tuple[str, ...] = ("heuristics", "branch and price", "cuts")
+    published: bool = False
 
     @property
     def spreads(self) -> bool:
@@ -51,12 +54,17 @@ class Method:
         return "price" not in self.objectives
 
 
+def _published(name: str, summary: str, placer: Placer, objectives: frozenset[str]) -> Method:
+    """A rule of the paper's."""
+    return Method(name, summary, placer, False, objectives, _CUTS, published=True)
+
+
 METHODS: dict[str, Method] = {
     method.name: method
     for method in (
-        Method("greedy", "the paper's Proposed, at its test points", place_greedy, False, _PRICE, _CUTS),
-        Method("greedy-fill", "Proposed, tested at every adapter", place_greedy_fill, False, _PRICE, _CUTS),
-        Method("greedy-lat", "the paper's ProposedLat", place_proposed_lat, False, _LATENCY, _CUTS),
+        _published("greedy", "the paper's Proposed, at its test points", place_greedy, _PRICE),
+        _published("greedy-fill", "Proposed, tested at every adapter", place_greedy_fill, _PRICE),
+        _published("greedy-lat", "the paper's ProposedLat", place_proposed_lat, _LATENCY),
         Method("ffd", "first-fit decreasing, arbitrary fill", place_first_fit, False, _PRICE, _HEURISTICS),
         Method("bfd", "best-fit decreasing, arbitrary fill", place_best_fit, False, _PRICE, _HEURISTICS),
         Method("exact", "patterns, or for latency a spread, then CP-SAT", place_exact, True, _ALL),

@@ -135,9 +135,7 @@ class Served:
         """One way to run a GPU, and what each class takes of it."""
         objective = latency_objective_of(self.scenario.objective)
         latency = self.regions[device.name].option_latency(rows.max_loras, rows.max_lora_rank, rows.regime)
-        planes = (
-            latency.ttft_ms if objective is not None and objective.figure == "ttft_ms" else latency.itl_ms
-        )
+        planes = latency.ttft_ms if objective is not None and objective.of_first_token else latency.itl_ms
         slopes = np.array([plane.coefficients for plane in planes])
         return PackingOption(
             name=f"{device.name} with {rows.max_loras} slots of rank {rows.max_lora_rank}, {rows.regime}",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 
 from scenarios import UNLIMITED, AdapterKind, Deadline, EngineOption, PlacedGPU
@@ -74,6 +74,14 @@ class PatternJudge:
             If the deadline passes, or the work is interrupted, before there are all.
         """
         return self.judge([self._content(pattern) for pattern in patterns], deadline)
+
+    def screening(self) -> PatternJudge:
+        """The same with one short run for each verdict, which tell which of two patterns is better."""
+        return replace(self, judge=self.judge.screening())
+
+    def requests(self, pattern: Pattern) -> float:
+        """Requests that are simulated for a verdict on a pattern, on average."""
+        return self.judge.requests(self._content(pattern))
 
     def _content(self, pattern: Pattern) -> GPUContent:
         if pattern.items and self.kind_of_item is not None:

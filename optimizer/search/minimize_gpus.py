@@ -187,10 +187,7 @@ def minimize_gpus(search: Search, deadline: Deadline) -> GPUMinimum:
     if not search.placer.exact:
         held = minimizer.first_plan(GPUMinimum(), search.placer.name, search.params.gpus.max_rounds)
         return replace(held, finished=not deadline.reached)
-    held = GPUMinimum()
-    for method in search.params.gpus.first_methods:
-        if not deadline.reached:
-            held = minimizer.first_plan(held, method, search.params.gpus.max_first_rounds)
+    held = first_plans(search, deadline)
     if not interrupted():
         held = minimizer.bound_outer(held)
     better = True
@@ -202,6 +199,15 @@ def minimize_gpus(search: Search, deadline: Deadline) -> GPUMinimum:
     if deadline.reached:
         return replace(held, gap=held.gap or OpenGap("cut_short"))
     return replace(held, finished=True)
+
+
+def first_plans(search: Search, deadline: Deadline) -> GPUMinimum:
+    """The cheapest of the plans of quick placers, as far as the twin accepts them."""
+    minimizer, held = Minimizer(search, deadline), GPUMinimum()
+    for method in search.params.gpus.first_methods:
+        if not deadline.reached:
+            held = minimizer.first_plan(held, method, search.params.gpus.max_first_rounds)
+    return held
 
 
 @dataclass(frozen=True)

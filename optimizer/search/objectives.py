@@ -13,8 +13,8 @@ from optimizer.packing.model.problem import Packing, PackingProblem
 from scenarios import Device, Problem, ScenarioError
 from twin import GPUVerdict
 
-Figure = Literal["itl_ms", "ttft_ms"]
-"""A mean latency of a GPU, as its verdict names it."""
+Figure = Literal["itl_ms", "ttft_ms", "ttft_p99_ms"]
+"""A latency of a GPU, as its verdict names it."""
 
 PRICES = ("gpus", "cost")
 """Objectives that are sums over the GPUs of a plan."""
@@ -39,6 +39,11 @@ class LatencyObjective:
     summary: str
     figure: Figure | None
     worst: bool
+
+    @property
+    def of_first_token(self) -> bool:
+        """Whether it is about the time to first token."""
+        return self.figure is not None and self.figure.startswith("ttft")
 
     def problem(self, inner: PackingProblem, gpus: int) -> PackingProblem:
         """The problem of the least value on so many GPUs, by the estimates of the linear model."""
@@ -71,6 +76,12 @@ LATENCY_OBJECTIVES: dict[str, LatencyObjective] = {
         ),
         LatencyObjective("ttft", "mean time to first token over the GPUs", "ttft_ms", worst=False),
         LatencyObjective("worst_ttft", "mean time to first token of the slowest GPU", "ttft_ms", worst=True),
+        LatencyObjective(
+            "worst_ttft_p99",
+            "99th percentile of the time to first token of the slowest GPU",
+            "ttft_p99_ms",
+            worst=True,
+        ),
         LatencyObjective("balance", "share of the fullest GPU that its adapters fill", None, worst=True),
     )
 }

@@ -105,14 +105,51 @@ class GPUMinimizationParams(Params):
 class LatencyParams(Params):
     """The best latency, or balance, on GPUs that are given or the fewest."""
 
-    gpus_time_share: Share = 0.5
-    """Share of the time for the fewest GPUs, where a latency is to be minimised after that."""
     model_time_share: Share = 0.5
-    """Share of the time left that the exact model of the latency may take."""
+    """Share of the time left that a placer may take for its linear model of the latency."""
+    model_seconds: Annotated[float, Field(gt=0.0)] = 5.0
+    """Most seconds for a plan of that model where it is a start only."""
     max_model_rounds: Count = 6
     """Most rounds of cuts on that model."""
     indifference: Annotated[float, Field(ge=0.0, lt=1.0)] = 1e-3
     """Relative difference up to which plans are equally good, so that the next objective decides."""
+
+
+class PolishParams(Params):
+    """The search for a better latency that asks the twin; its work is counted in simulated requests."""
+
+    requests: Annotated[float, Field(gt=0.0)] = 1e8
+    """Requests simulated in short runs before the search ends; a core does some 2.5 million in a second."""
+    starts: Count = 2
+    """Plans to begin with, the best of those that there are."""
+    confirmations: Count = 4
+    """How often the whole rule may reject a plan before that start is given up."""
+    changes_at_once: Count = 8
+    """Most changes that the twin is asked about at once."""
+    changes_per_pair: Count = 4
+    """Most of them between the same two GPUs."""
+    exchanges_per_pair: Count = 128
+    """Most exchanges between two GPUs that are estimated, drawn at random where there are more."""
+    engines: Count = 3
+    """Ways to run a GPU with what it holds that are estimated to be the fastest."""
+    sources: Count = 4
+    """Most GPUs that are to be improved at once."""
+    worst_share: Share = 0.05
+    """How near the worst GPU, as a share of its latency, another must be to be improved with it."""
+    pairs: Count = 24
+    """Most pairs of GPUs that are looked at for exchanges at once."""
+    idle_changes: Count = 24
+    """Changes in a row without a better plan before nothing near is taken to be better."""
+    idle_plans: Count = 2
+    """Plans in a row that are better by estimate alone before single changes are looked at."""
+    imagined_exchanges: Count = 60
+    """Most exchanges from one plan to one that is better by estimate."""
+    imagined_partners: Count = 4
+    """GPUs that are looked at for each of them."""
+    imagined_kicks: Annotated[int, Field(ge=0)] = 5
+    """How often some exchanges are made at random, to get away from a plan that none improves."""
+    kick_exchanges: Count = 3
+    """How many that are."""
 
 
 class SplittingParams(Params):
@@ -171,6 +208,8 @@ class SolveParams(Params):
     """What the twin's verdicts teach the inner rows."""
     latency: LatencyParams = LatencyParams()
     """The best latency, or balance, on GPUs that are given or the fewest."""
+    polishing: PolishParams = PolishParams()
+    """The search for it that asks the twin."""
     splitting: SplittingParams = SplittingParams()
     """Adapters hotter than a GPU, served in equal parts."""
     grouping: GroupingParams = GroupingParams()

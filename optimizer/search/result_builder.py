@@ -220,9 +220,8 @@ def _cut_short(outcome: Outcome) -> str:
     if quality is None:
         return ""
     if not outcome.minimum.finished and not outcome.minimum.proven:
-        share = outcome.search.params.latency.gpus_time_share
-        return f"the search for the fewest GPUs used up its {share:.0%} of the time limit{MORE_TIME}"
-    return f"the search for the best {quality.name} used up its share of the time limit{MORE_TIME}"
+        return f"the search for the fewest GPUs used up the time limit{MORE_TIME}"
+    return f"the search for the best {quality.name} used up the time limit{MORE_TIME}"
 
 
 def _too_much(outcome: Outcome) -> str:

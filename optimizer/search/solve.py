@@ -16,13 +16,13 @@ from optimizer.result import Result
 from optimizer.search.compilation import compile_loops
 from optimizer.search.cut_loop import CutLoop
 from optimizer.search.grouping.dealing import Dealer
-from optimizer.search.grouping.minimize_gpus import cheapest_plan
+from optimizer.search.grouping.minimize_gpus import any_plan, cheapest_plan
 from optimizer.search.instance import Instance
 from optimizer.search.judging import PatternJudge
+from optimizer.search.latency.minimize_latency import minimize_latency
 from optimizer.search.minimize_gpus import Search
-from optimizer.search.minimize_latency import minimize_latency
 from optimizer.search.objective_order import Choice, minimize_second_price
-from optimizer.search.objectives import latency_objective_of, leading_prices
+from optimizer.search.objectives import leading_prices
 from optimizer.search.params import DEFAULTS, SolveParams
 from optimizer.search.preparation import learned_regions, may_group, prepare
 from optimizer.search.result_builder import Outcome, build_result, planless_result
@@ -62,8 +62,10 @@ def solve(
     gpus
         Most GPUs; for the objectives on a given number of GPUs, that number, as far as there are so many.
     time_limit_s
-        Seconds of search after which the best accepted plan so far is returned. What comes before it is
-        not counted: compiling, once after installation, and learning regions, once per workload and device.
+        Seconds of search for the fewest (or cheapest) GPUs after which the best accepted plan so far is kept.
+        What comes before it is not counted: compiling, once after installation, and learning regions, once
+        per workload and device. Nor is what a latency takes that comes after it, which is limited in work
+        (``params.polishing``); one that comes first, on GPUs that are given, is counted.
     total_limit_s
         Seconds for all of it, learning and compiling too; None: no such limit. What was learned by then is
         kept where regions are cached, and the next call goes on from there.
@@ -119,10 +121,11 @@ def solve(
             return planless_result(scenario, placer.name, error, seconds=time.monotonic() - started)
         prepared_s, deadline = time.monotonic() - started, total.within(time_limit_s)
         search = search_of(instance, placer, judge, gap_limit, params)
-        gpus_deadline = _until_latency(scenario, deadline, time_limit_s, params)
-        minimum = cheapest_plan(search, gpus_deadline)
-        choice = minimize_second_price(search, minimum, gpus_deadline)
-        choice = minimize_latency(search, choice, gpus, deadline)
+        fewest = gpus is None or bool(leading_prices(scenario.objective))
+        minimum = (cheapest_plan if fewest else any_plan)(search, deadline)
+        choice = minimize_second_price(search, minimum, deadline)
+        # What a latency takes is counted in work, and comes on top.
+        choice = minimize_latency(search, choice, gpus, total if fewest else deadline)
         note, seconds = _gpus_note(scenario, gpus, choice), time.monotonic() - started
         return build_result(Outcome(search, minimum, choice, deadline, note, prepared_s, seconds))
 
@@ -139,15 +142,6 @@ def search_of(
         dealer = Dealer(instance)
         loop = replace(loop, judge=replace(patterns, kind_of_item=dealer.kind), dealt=dealer.deal)
     return Search(instance, placer, loop, gap_limit, judge.workers, params)
-
-
-def _until_latency(
-    scenario: Scenario, deadline: Deadline, time_limit_s: float, params: SolveParams
-) -> Deadline:
-    """The end of the search for the fewest GPUs, which leaves time for a latency that comes after it."""
-    if latency_objective_of(scenario.objective) is None:
-        return deadline
-    return deadline.within(params.latency.gpus_time_share * time_limit_s)
 
 
 def find_method(name: str) -> Method | Baseline:

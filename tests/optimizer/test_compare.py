@@ -14,6 +14,7 @@ import pytest
 import optimizer
 import optimizer.comparison as comparison_module
 import scenarios
+from optimizer.arguments import compared
 from optimizer.cli.solve_commands import compare_command
 from optimizer.comparison import MOST_SHOWN, Comparison
 from optimizer.plots import PlotError
@@ -114,10 +115,10 @@ def test_the_percentiles_of_ttft_are_those_of_the_worst_gpu(comparison: Comparis
 
 
 def test_the_greedy_as_published_stands_beside_its_fill_a_heuristic_and_exact() -> None:
-    defaults = inspect.signature(optimizer.compare).parameters["methods"].default
-    assert tuple(defaults) == ("greedy", "greedy-fill", "bfd", "exact")
-    command = inspect.signature(compare_command).parameters["methods"].default
-    assert command.split(",") == list(defaults)
+    assert compared(("gpus", "latency")) == ("greedy", "greedy-fill", "bfd", "exact")
+    assert compared(("latency",)) == ("greedy-lat", "spread", "bfd", "exact")
+    for call in (compare_command, optimizer.compare):
+        assert inspect.signature(call).parameters["methods"].default is None
 
 
 def test_the_frame_has_the_value_of_every_objective() -> None:

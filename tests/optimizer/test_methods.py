@@ -48,7 +48,7 @@ def test_a_spread_does_not_minimise_prices(
     said = str(problem)
     first = "cost" if objective and "cost" in objective else "gpus"
     assert f'method is "{method}", which does not do objective {first};' in said
-    assert "latency, worst_latency, ttft, worst_ttft, balance" in said
+    assert "latency, worst_latency, ttft, worst_ttft, worst_ttft_p99, balance" in said
     assert all(name in said for name, other in optimizer.methods().items() if not other.spreads)
     assert "price" not in said
 
@@ -113,7 +113,8 @@ def test_pack_says_what_a_method_does() -> None:
 
 def test_the_list_of_methods_says_which_objectives_each_does() -> None:
     said = {name: objectives_of(one) for name, one in optimizer.methods().items()}
-    assert said["exact"] == said["milp"] == "all"
+    assert said["exact"] == said["patterns"] == said["milp"] == "all"
     assert said["greedy-lat"] == said["spread"] == "all but gpus, cost"
-    assert said["greedy"] == said["patterns"] == "gpus, cost; rest: cpsat"
+    assert said["greedy"] == said["greedy-fill"] == "gpus, cost"
+    assert said["bfd"] == "gpus, cost; rest: spread"
     assert {objectives_of(one) for one in optimizer.BASELINES.values()} == {"none"}

@@ -19,8 +19,9 @@ from optimizer.packing.model.problem import Bin, Packing, PackingOption, Packing
 from optimizer.search.cut_loop import CutLoop
 from optimizer.search.instance import Instance
 from optimizer.search.judging import Pattern
+from optimizer.search.latency.minimize_latency import minimize_latency
+from optimizer.search.latency.starts import on_cheaper, spread, with_best_options
 from optimizer.search.minimize_gpus import Search, minimize_gpus
-from optimizer.search.minimize_latency import minimize_latency, on_cheaper, spread, with_best_options
 from optimizer.search.objective_order import first_in_order, minimize_second_price, plan_value
 from optimizer.search.objectives import leading_prices, price, prices_of
 from optimizer.search.params import LatencyParams
@@ -32,18 +33,24 @@ PRICES = {"dear": 3.0, "cheap": 1.1}
 
 
 class LatencyJudge:
-    """Accepts all; a GPU's latency is its number of adapters, times a factor of its device."""
+    """Accepts what a GPU holds; its latency is its number of adapters, times a factor of its device."""
 
-    def __init__(self, slower: float = 1.0) -> None:
-        self.slower = slower
+    def __init__(self, slower: float = 1.0, cheap_holds: float = 10.0) -> None:
+        self.slower, self.holds = slower, {"dear": 10.0, "cheap": cheap_holds}
 
     def __call__(self, patterns: Sequence[Pattern], _deadline: object = None) -> list[GPUVerdict]:
         return [self.verdict(pattern) for pattern in patterns]
 
+    def screening(self) -> LatencyJudge:
+        return self
+
+    def requests(self, _pattern: Pattern) -> float:
+        return 1.0
+
     def verdict(self, pattern: Pattern) -> GPUVerdict:
         itl = sum(pattern.counts) * (self.slower if pattern.option.device == "cheap" else 1.0)
         return GPUVerdict(
-            gpu=0, accepted=True,
+            gpu=0, accepted=sum(pattern.counts) <= self.holds[pattern.option.device],
             offered_tok_per_s=100.0, served_tok_per_s=100.0, served_share=1.0,
             worst_adapter=None, worst_served_share=1.0, itl_ms=itl, ttft_ms=1000.0 / itl, itl_p99_ms=itl,
             ttft_p99_ms=itl, kv_cache_tokens=1000,
@@ -87,7 +94,7 @@ def search_of(
     instance = Instance(scenario, {}, {}, (), (), problem, problem)
     if not leading_prices(objectives):
         instance = instance.priced("gpus", problem.max_bins or 0)
-    return Search(instance, methods()["exact"], CutLoop(LatencyJudge(slower)))  # type: ignore[arg-type]
+    return Search(instance, methods()["exact"], CutLoop(LatencyJudge(slower, cheap_holds)))  # type: ignore[arg-type]
 
 
 def solved(gpus: int | None, *objectives: str, **given: Any) -> tuple[dict[str, int], tuple[float, ...]]:

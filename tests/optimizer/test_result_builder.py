@@ -283,7 +283,7 @@ def told(
     gap: OpenGap | None = None,
 ) -> optimizer.Result:
     """The result of a search that holds two GPUs, and what is known of the price of others."""
-    instance = _instance(*overrides)
+    instance = _instance("objective=gpus", *overrides)
     packing = Packing((Bin(0, [1] * len(instance.classes)),) * 2)
     verdict = GPUVerdict(
         accepted=True, offered_tok_per_s=1.0, served_tok_per_s=1.0, served_share=1.0, worst_adapter=None,
@@ -377,8 +377,8 @@ def test_a_latency_on_the_fewest_gpus_says_how_to_have_more(hot: scenarios.Scena
     ("objective", "finished", "said"),
     [
         (("gpus",), False, ""),
-        (("gpus", "latency"), True, "the search for the best latency used up its share of the time limit"),
-        (("gpus", "ttft"), False, "the search for the fewest GPUs used up its 50% of the time limit"),
+        (("gpus", "latency"), True, "the search for the best latency used up the time limit"),
+        (("gpus", "ttft"), False, "the search for the fewest GPUs used up the time limit"),
     ],
 )
 def test_which_search_was_cut_short_is_told(objective: tuple[str, ...], finished: bool, said: str) -> None:

@@ -55,6 +55,9 @@ FULL = Effort()
 LABEL = Effort(measure_s=5400.0, wander_s=10_800.0)
 """Of a run that regions are learned from."""
 
+SCREEN = Effort(settle_s=900.0, measure_s=3600.0, requests=500, longest_s=14_400.0, wander_s=7200.0)
+"""Of a run that tells which of two plans is better."""
+
 
 @dataclass(frozen=True)
 class Observation:

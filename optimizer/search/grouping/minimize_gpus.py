@@ -16,7 +16,7 @@ from optimizer.packing.model.problem import Packing, PackingOption, PackingProbl
 from optimizer.search.cut_loop import AcceptedPlan
 from optimizer.search.grouping.dealing import Dealer
 from optimizer.search.instance import Instance
-from optimizer.search.minimize_gpus import GPUMinimum, OpenGap, Search, minimize_gpus
+from optimizer.search.minimize_gpus import GPUMinimum, OpenGap, Search, first_plans, minimize_gpus
 from scenarios import Deadline
 
 
@@ -39,6 +39,15 @@ def cheapest_plan(search: Search, deadline: Deadline) -> GPUMinimum:
     if held.proven:
         return replace(held, finished=True)
     return replace(held, finished=not deadline.reached, gap=OpenGap("groups" if inner > 0.0 else "cut_short"))
+
+
+def any_plan(search: Search, deadline: Deadline) -> GPUMinimum:
+    """A plan on the GPUs there are, where it need not be the cheapest."""
+    if search.instance.groups is None and search.placer.exact:
+        held = first_plans(search, deadline)
+        if held.best is not None:
+            return held
+    return cheapest_plan(search, deadline)
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""The best latency within given limits: candidates by model and by rule, the twin decides."""
+"""Plans to begin with where a latency is to be minimised: by rule, and by the linear model's estimates."""
 
 from __future__ import annotations
 
@@ -10,101 +10,49 @@ import numpy as np
 from optimizer.packing.heuristics.first_fit import BinFiller
 from optimizer.packing.heuristics.open_bins import OpenBins
 from optimizer.packing.model.problem import Bin, IntArray, Packing, PackingProblem
-from optimizer.search.cut_loop import AcceptedPlan, LoopResult, split_in_half
-from optimizer.search.minimize_gpus import Search
-from optimizer.search.objective_order import Choice, as_good, best_in_order
-from optimizer.search.objectives import LatencyObjective, latency_objective_of
-from scenarios import Deadline, interrupted
-
-FALLBACK_METHOD = "cpsat"
-"""Method for the model of the latency where the chosen one does not know the objective."""
+from optimizer.search.cut_loop import split_in_half
+from optimizer.search.objectives import LatencyObjective
 
 
-def minimize_latency(search: Search, first: Choice, gpus: int | None, deadline: Deadline) -> Choice:
-    """The best accepted plan in the order of the objectives, where one of them is a latency or balance.
-
-    Candidates are the plan held, as it is and spread over all GPUs, even deals of the adapters, and the
-    linear model's plan; so the answer is never worse than spreading the fewest-GPU plan. None is
-    worse in a price before the latency. Objectives after it choose among these plans. A method that only
-    spreads adapters over GPUs is a rule of its own: its plan is the only candidate.
-
-    Parameters
-    ----------
-    first
-        The plan held; its plan may be None.
-    gpus
-        GPUs that are allowed where the latency comes first; None: as many as that plan has.
-    deadline
-        When to return the best plan by then.
-    """
-    objective = latency_objective_of(search.instance.scenario.objective)
-    inner = None if interrupted() else as_good(search.instance, first.plan, gpus)
-    if objective is None or inner is None:
-        return first
-    judged = [] if first.plan is None else [first]
-    by_rule = not search.placer.spreads
-    for origin, problem, packing in _by_rule(objective, first, inner) if by_rule else ():
-        plan = search.loop.accept(problem, packing, deadline)
-        judged += [] if plan is None else [Choice(plan, origin, first.last)]
-        if deadline.reached:
-            return best_in_order(search, judged, first)
-    best = best_in_order(search, judged, first)
-    result = _by_model(search, objective, best, inner, deadline)
-    origin = f"found by the linear model's estimate of {objective.name}" if by_rule else ""
-    judged += [] if result.plan is None else [Choice(result.plan, origin)]
-    best = best_in_order(search, judged, first)
-    if by_rule and best.plan is not None and not deadline.reached:
-        wide = _as_wide(inner, best.plan)
-        packing = on_cheaper(_posed(objective, wide), best.plan.packing)
-        plan = search.loop.accept(wide, packing, deadline)
-        origin = f"{best.origin or 'the plan of the search for the fewest'}, on cheaper GPUs"
-        judged += [] if plan is None else [Choice(plan, origin)]
-        best = best_in_order(search, judged, first)
-    return replace(best, last=result.last or first.last)
-
-
-def _by_model(
-    search: Search, objective: LatencyObjective, best: Choice, inner: PackingProblem, deadline: Deadline
-) -> LoopResult:
-    """The plan of the linear model that the twin accepts."""
-    params, model = search.params.latency, _posed(objective, inner)
-    able = search.placer.name if model.objective in search.placer.objectives else FALLBACK_METHOD
-    solver = search.solver(able, best.plan, params.model_time_share)
-    return search.loop.run(model, solver, deadline, max_rounds=params.max_model_rounds)
-
-
-def _posed(objective: LatencyObjective, inner: PackingProblem) -> PackingProblem:
+def posed(objective: LatencyObjective, inner: PackingProblem) -> PackingProblem:
     """The linear model's problem of an objective, on as many GPUs as are allowed."""
     assert inner.max_bins is not None
     return objective.problem(inner, inner.max_bins)
 
 
-def _by_rule(
-    objective: LatencyObjective, first: Choice, inner: PackingProblem
-) -> Iterator[tuple[str, PackingProblem, Packing]]:
-    """Plans by rule, each with the problem that it is to be valid for."""
+def by_rule(
+    objective: LatencyObjective, held: Packing | None, inner: PackingProblem
+) -> Iterator[tuple[str, Packing]]:
+    """Plans by rule on as many GPUs as are allowed, and where they come from.
+
+    Parameters
+    ----------
+    held
+        The plan on the fewest GPUs, if there is one.
+    inner
+        Its options and limits are kept; what a GPU holds may be more than its rows.
+    """
     gpus = inner.max_bins
     assert gpus is not None
+    free = posed(objective, unlimited(inner))
     for name, rows in (
-        ("found by dealing the adapters evenly", deal(inner, gpus)),
-        ("found by dealing the adapters evenly, rank by rank", deal_by_rank(inner, gpus)),
+        ("dealing the adapters evenly", deal(inner, gpus)),
+        ("dealing the adapters evenly, rank by rank", deal_by_rank(inner, gpus)),
     ):
-        packing = with_best_options(_posed(objective, inner), rows)
+        packing = with_best_options(free, rows)
         if packing is not None:
-            yield name, inner, packing
-    if first.plan is not None and len(first.plan.packing) < gpus:
-        wide = _as_wide(inner, first.plan)
-        packing = spread(objective.problem(wide, gpus), first.plan.packing, gpus)
-        yield "found by spreading the plan on the fewest GPUs", wide, packing
+            yield name, packing
+    if held is not None and len(held) < gpus:
+        yield "spreading the plan on the fewest GPUs", spread(free, held, gpus)
 
 
-def _as_wide(inner: PackingProblem, plan: AcceptedPlan) -> PackingProblem:
-    """The problem with the rows of the region that a plan was found in, which may be wider."""
+def unlimited(problem: PackingProblem) -> PackingProblem:
+    """The problem without rows: a GPU may hold whatever its option admits."""
+    most = problem.counts.astype(np.float64)
     options = tuple(
-        replace(own, usage=other.usage, capacity=other.capacity)
-        for own, other in zip(inner.options, plan.problem.options, strict=True)
+        replace(o, capacity=np.maximum(o.capacity, o.usage @ most * (1 + 1e-9))) for o in problem.options
     )
-    return replace(inner, options=options)
+    return replace(problem, options=options, cuts=())
 
 
 def spread(problem: PackingProblem, packing: Packing, gpus: int) -> Packing:

@@ -1,0 +1,180 @@
+"""The best latency within given limits: plans by rule and by model, polished by what the twin says."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from optimizer.packing import pack
+from optimizer.packing.model.problem import Packing, PackingProblem
+from optimizer.search.cut_loop import AcceptedPlan
+from optimizer.search.latency.polish import Candidate, Polisher
+from optimizer.search.latency.screening import Screening
+from optimizer.search.latency.starts import by_rule, on_cheaper, posed, spread, unlimited
+from optimizer.search.minimize_gpus import Search
+from optimizer.search.objective_order import Choice, as_good, best_in_order
+from optimizer.search.objectives import LatencyObjective, latency_objective_of
+from scenarios import Deadline, Stopped, interrupted
+
+MODEL_METHODS = ("spread", "greedy-lat")
+"""Placers of plans by the linear model's estimates, to begin with."""
+
+
+def minimize_latency(search: Search, first: Choice, gpus: int | None, deadline: Deadline) -> Choice:
+    """The best accepted plan in the order of the objectives, where one of them is a latency or balance.
+
+    An exact method begins with the plan held, as it is and spread over all GPUs, with even deals of the
+    adapters and with the linear model's plans, and polishes them by what the twin says. None is worse in a
+    price before the latency. Objectives after it choose among these plans. A heuristic's plan is spread over
+    the GPUs, those of others are left as they are, and a method that only spreads adapters over GPUs is a
+    rule of its own: its plan is the only one.
+
+    Parameters
+    ----------
+    first
+        The plan held; its plan may be None.
+    gpus
+        GPUs that are allowed where the latency comes first; None: as many as that plan has.
+    deadline
+        When to return the best plan by then.
+    """
+    objective = latency_objective_of(search.instance.scenario.objective)
+    inner = None if interrupted() else as_good(search.instance, first.plan, gpus)
+    if objective is None or inner is None:
+        return first
+    if search.placer.spreads:
+        return _by_model(search, objective, first, inner, deadline)
+    if search.placer.published or search.instance.groups is not None:
+        return first
+    minimizer = LatencyMinimizer(search, objective, first, unlimited(inner), deadline)
+    judged = [] if first.plan is None else [first]
+    if not search.placer.exact:
+        return best_in_order(search, [*judged, *minimizer.spread()], first)
+    judged += minimizer.polished(inner)
+    best = best_in_order(search, judged, first)
+    if best.plan is not None and not deadline.reached:
+        judged += minimizer.on_cheaper(best, best.plan)
+    return best_in_order(search, judged, first)
+
+
+def _by_model(
+    search: Search, objective: LatencyObjective, first: Choice, inner: PackingProblem, deadline: Deadline
+) -> Choice:
+    """The plan of a method that spreads adapters by the linear model, as far as the twin accepts it."""
+    params, model = search.params.latency, posed(objective, inner)
+    solver = search.solver(search.placer.name, first.plan, params.model_time_share)
+    result = search.loop.run(model, solver, deadline, max_rounds=params.max_model_rounds)
+    plan = first.plan if result.plan is None else result.plan
+    return replace(first, plan=plan, last=result.last or first.last)
+
+
+@dataclass(frozen=True)
+class LatencyMinimizer:
+    """The steps of the search of an exact method.
+
+    Parameters
+    ----------
+    search
+        The search.
+    objective
+        What is minimised.
+    first
+        The plan held.
+    problem
+        The options and limits, without rows: what a GPU may hold is for the twin to say.
+    deadline
+        When to stop.
+    """
+
+    search: Search
+    objective: LatencyObjective
+    first: Choice
+    problem: PackingProblem
+    deadline: Deadline
+
+    def polished(self, inner: PackingProblem) -> list[Choice]:
+        """Accepted plans, each polished from another start, as long as the budget lasts.
+
+        Parameters
+        ----------
+        inner
+            The inner region's problem, whose rows say how full GPUs are.
+        """
+        polisher = self._polisher(inner)
+        plans, best = list[Choice](), np.inf
+        for start in self._candidates(polisher, inner):
+            if not plans:
+                # What follows may be cut short at any time.
+                plans += self._confirmed(polisher, start, start.origin)
+            if polisher.spent:
+                break
+            found = polisher.polished(start)
+            if found.value < best:
+                confirmed = self._confirmed(polisher, found, f"{start.origin}, and exchanges between GPUs")
+                best = found.value if confirmed else best
+                plans += confirmed
+        return plans
+
+    def spread(self) -> list[Choice]:
+        """The plan held, spread over all GPUs, if the twin accepts that."""
+        plan, gpus = self.first.plan, self.problem.max_bins
+        if plan is None or gpus is None or len(plan.packing) >= gpus:
+            return []
+        packing = spread(posed(self.objective, self.problem), plan.packing, gpus)
+        accepted = self.search.loop.accept(self.problem, packing, self.deadline)
+        return [] if accepted is None else [Choice(accepted, "found by spreading the plan on fewer GPUs")]
+
+    def _polisher(self, inner: PackingProblem) -> Polisher:
+        screening = Screening(self.search.loop.judge.screening(), self.objective, inner)
+        weights = [one.tokens_per_s for one in self.search.instance.classes] or [1.0] * inner.n_classes
+        params, seed = self.search.params.polishing, self.search.instance.scenario.seed
+        return Polisher(screening, inner, params, np.array(weights), seed, self.deadline)
+
+    def _candidates(self, polisher: Polisher, inner: PackingProblem) -> list[Candidate]:
+        """The plans to begin with, the best first, the near ones of which no more than a few."""
+        found = []
+        for origin, packing in self._starts(inner):
+            try:
+                found.append(polisher.rated(packing.bins, origin))
+            except Stopped:
+                break
+        found.sort(key=lambda candidate: candidate.value)
+        return found[: self.search.params.polishing.starts]
+
+    def _starts(self, inner: PackingProblem) -> Iterator[tuple[str, Packing]]:
+        held = None if self.first.plan is None else self.first.plan.packing
+        if held is not None:
+            yield "the search for the fewest GPUs", held
+        yield from by_rule(self.objective, held, self.problem)
+        model = posed(self.objective, inner)
+        seed, seconds = self.search.instance.scenario.seed, self.search.params.latency.model_seconds
+        for method in MODEL_METHODS:
+            limit = max(min(self.deadline.left_s, seconds), 0.1)
+            packed = pack(model, method, time_limit_s=limit, seed=seed).packing
+            if packed is not None:
+                yield f"the linear model's plan ({method})", packed
+
+    def _confirmed(self, polisher: Polisher, candidate: Candidate, origin: str) -> list[Choice]:
+        """A candidate that the whole rule accepts; after what it rejects, what is found instead."""
+        for _ in range(self.search.params.polishing.confirmations):
+            if not candidate.accepted:
+                break
+            plan = self.search.loop.judged(self.problem, Packing(candidate.bins), None, self.deadline)
+            if plan is None:
+                break
+            if isinstance(plan, AcceptedPlan):
+                return [Choice(plan, f"found by {origin}")]
+            polisher.screening.refuse(candidate.bins, plan.verdicts)
+            candidate = polisher.polished(polisher.rated(candidate.bins, candidate.origin))
+        return []
+
+    def on_cheaper(self, best: Choice, plan: AcceptedPlan) -> list[Choice]:
+        """The plan on cheaper GPUs, where that makes the objective no worse by estimate."""
+        packing = on_cheaper(posed(self.objective, self.problem), plan.packing)
+        if all(a.option == b.option for a, b in zip(packing.bins, plan.packing.bins, strict=True)):
+            return []
+        judged = self.search.loop.accept(self.problem, packing, self.deadline)
+        origin = f"{best.origin or 'the plan of the search for the fewest'}, on cheaper GPUs"
+        return [] if judged is None else [Choice(judged, origin)]
