@@ -64,11 +64,11 @@ class GrowthReport(PlainDir, BaseModel):
 
     @property
     def headline(self) -> str:
-        """How many times its load the plan could have, and which GPU says so."""
+        """How many times its load the plan bears, and which GPU says so."""
         least = self._least
         if least is None:
             return "there is no plan whose load could grow"
-        return f"the plan could have {_times(least.growth_factor)}, by GPU {least.gpu}"
+        return f"the plan bears {_times(least.growth_factor)}, as GPU {least.gpu} bears no more"
 
     def parts(self) -> list[Part]:
         """The report in parts that `scenarios.text.tables.render` renders."""
@@ -92,13 +92,9 @@ def _times(factor: float | None) -> str:
 def _line(verdict: GPUVerdict) -> str:
     """What is said of one GPU."""
     said = "" if verdict.accepted else "rejected; "
-    return f"GPU {verdict.gpu}: {said}{_times(verdict.growth_factor)}{first_in_words(verdict)}"
-
-
-def first_in_words(verdict: GPUVerdict) -> str:
-    """Who suffers first on a GPU, and at which of its uncertain rates, for the end of a sentence."""
     first = "" if verdict.first_to_suffer is None else f"; {visible(verdict.first_to_suffer)} suffers first"
-    return first + ("" if verdict.corner is None else f"; worst corner: {verdict.corner}")
+    corner = "" if verdict.corner is None else f"; worst corner: {verdict.corner}"
+    return f"GPU {verdict.gpu}: {said}bears {_times(verdict.growth_factor)}{first}{corner}"
 
 
 def growth_of(result: Result, *, workers: int = 1, progress: Progress = silent) -> GrowthReport:

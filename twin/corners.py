@@ -22,9 +22,13 @@ from pydantic import BaseModel, ConfigDict
 
 from scenarios import AdapterKind
 from scenarios.base import PlainDir
+from scenarios.text.formatting import listed
 
 DRAWN = 20
 """Corners that are drawn, beside those of all high and of all low rates."""
+
+NAMED = 3
+"""Adapters that a sentence names."""
 
 DIGITS = 9
 """Digits of a rate by which adapters are known: a third of it, and a third of its requests, are the same."""
@@ -54,7 +58,8 @@ class Corner(PlainDir, BaseModel):
         """The corner in the words of a sentence."""
         if self.kind != "drawn":
             return f"at the {self.kind} rates"
-        return f"in drawn corner {self.number} ({len(self.high)} of the uncertain rates high, the others low)"
+        high = listed([f'"{name}"' for name in self.high], NAMED)
+        return f"in drawn corner {self.number} (of the uncertain rates those of {high} high, the others low)"
 
 
 HIGH, LOW = Corner(kind="high"), Corner(kind="low")

@@ -139,7 +139,7 @@ def test_growth_names_the_gpu_that_bears_no_more(full: optimizer.Result) -> None
     assert full.placement is not None
     assert report.gpus == twin.validate(full.scenario, full.placement, growth=True).gpus
     assert report.to_frame()["growth_factor"].tolist() == factors
-    assert f"by GPU {report.gpu}" in str(report)
+    assert f"as GPU {report.gpu} bears" in str(report)
     assert GrowthReport.model_validate_json(report.to_json()) == report
 
 
@@ -148,7 +148,7 @@ def test_rejected_gpus_bear_less_than_their_load(result: optimizer.Result) -> No
     report = result.model_copy(update={"scenario": louder}).growth()
     assert report.growth_factor is not None
     assert report.growth_factor < 1
-    assert "GPU 0: rejected; 0." in report.summary()
+    assert "GPU 0: rejected; bears 0." in report.summary()
 
 
 def test_without_a_plan_nothing_grows(result: optimizer.Result) -> None:
@@ -165,7 +165,7 @@ def test_growth_is_left_out_where_it_is_interrupted(
     arguments = ("solve", "paper_mixed_32", "--set", FAST[0], "--method", "bfd", "--explain", "--quiet")
     code, out, _ = lorapack(*arguments)
     assert code == 0
-    assert "Growth: the plan could have " in out
+    assert "Growth: the plan bears " in out
     assert "Margins:\n- GPU 0: " in out
     told = optimizer.Result.growth
 
