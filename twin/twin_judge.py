@@ -85,7 +85,7 @@ class GPUContent:
 
     @property
     def load(self) -> GPULoad:
-        """The adapters, called 0, 1, 2 and so on."""
+        """The adapters, called 0, 1, 2 and so on, at their high rates."""
         names = iter(range(sum(count for _, count in self.held)))
         return GPULoad.from_classes(
             [

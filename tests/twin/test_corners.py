@@ -184,6 +184,29 @@ def test_adapters_that_ask_for_nothing_keep_their_names() -> None:
     assert named.figures["corner"] == str(named.corner)
 
 
+@pytest.mark.parametrize(
+    "arrivals",
+    [
+        "deterministic",
+        {"process": "gamma", "cv": 2},
+        {"process": "weibull", "cv": 2},
+        {"process": "unpredictable"},
+        {"process": "unpredictable", "gaps": "lognormal"},
+        {"process": "piecewise", "window_s": 60, "factors": [1, 3]},
+    ],
+    ids=str,
+)
+def test_rates_may_be_zero_whatever_the_arrivals(arrivals: object) -> None:
+    workload = {"prompt": 222, "output": 195, "duration_s": 300, "arrivals": arrivals}
+    some = scenario_of((0.0, 2.0), (0.0, 3.0), (0.0, 0.5), workload=workload)
+    judge, content = judge_of(some), content_of(some)
+    assert judge([content])[0].corner is not None
+    for corner, known in content.other_corners(some.seed):
+        assert corner.kind == "drawn"
+        (verdict,) = judge([known])
+        assert verdict.offered_tok_per_s > 0
+
+
 def test_verdicts_do_not_hang_on_the_number_of_workers() -> None:
     contents = [content_of(SHARED).scaled(times) for times in (0.5, 1.5)]
     assert judge_of(SHARED)(contents) == judge_of(SHARED, workers=2)(contents)
