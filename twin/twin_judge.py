@@ -136,9 +136,9 @@ class TwinJudge:
         Stopped
             If the deadline passes, or the work is interrupted, before there are all.
         """
-        self._ask([c.at_high if c.uncertain else c for c in contents], deadline)
         new = [c for c in dict.fromkeys(contents) if c not in self._known]
-        corners = {c: self._corners(c) for c in new}
+        self._ask([c.at_high if c.uncertain else c for c in new], deadline)
+        corners = {c: self._corners(c) for c in new if c.uncertain}
         self._ask([known for at in corners.values() for _, known in at], deadline)
         for content, at in corners.items():
             self._known[content] = _worst((corner, self._known[known]) for corner, known in at)
