@@ -8,6 +8,7 @@ from optimizer.version import __version__
 if TYPE_CHECKING:
     from optimizer.baselines import BASELINES
     from optimizer.comparison import Comparison, compare
+    from optimizer.growth import GrowthReport
     from optimizer.no_plan import NoPlan, NoPlanReason
     from optimizer.packing import methods, pack
     from optimizer.packing.model.problem import Packing, PackingOption, PackingProblem
@@ -21,6 +22,7 @@ __all__ = [
     "BASELINES",
     "Change",
     "Comparison",
+    "GrowthReport",
     "NoPlan",
     "NoPlanReason",
     "Packing",
@@ -41,6 +43,7 @@ _MODULES = {
     "BASELINES": "optimizer.baselines",
     "Change": "optimizer.replanning.changes",
     "Comparison": "optimizer.comparison",
+    "GrowthReport": "optimizer.growth",
     "NoPlan": "optimizer.no_plan",
     "NoPlanReason": "optimizer.no_plan",
     "Packing": "optimizer.packing.model.problem",

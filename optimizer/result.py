@@ -15,6 +15,7 @@ from optimizer.result_text import outcome_lines, result_parts
 from scenarios import Acceptance, Placement, Scenario, visible
 from scenarios.base import PlainDir
 from scenarios.files import RESULT_VERSION
+from scenarios.stopping.progress import Progress, silent
 from scenarios.text.formatting import counted
 from scenarios.text.tables import Part, render
 from twin import ValidationReport
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from optimizer.explanation.explain import Explanation
+    from optimizer.growth import GrowthReport
 
 ResultStatus = Literal["optimal", "feasible", "infeasible", "no_plan"]
 """``optimal``: the plan meets the bound. ``feasible``: a plan, not proven optimal. ``infeasible``: proven
@@ -145,6 +147,27 @@ class Result(PlainDir, BaseModel):
         from optimizer.explanation.explain import explain
 
         return explain(self)
+
+    def growth(self, *, workers: int = 1, progress: Progress = silent) -> GrowthReport:
+        """How many times its load each GPU, and so the plan, could have; prints as text.
+
+        It takes about a dozen verdicts of the twin for each distinct GPU.
+
+        Parameters
+        ----------
+        workers
+            Threads. The report does not depend on it.
+        progress
+            Called with progress.
+
+        Raises
+        ------
+        Stopped
+            If the work is interrupted.
+        """
+        from optimizer.growth import growth_of
+
+        return growth_of(self, workers=workers, progress=progress)
 
     def plot(self, path: str | Path | None = None, ax: Axes | None = None) -> Figure:
         """Draw load, adapters and mean TTFT of every GPU of the plan, with the twin's verdict.

@@ -10,6 +10,7 @@ from scenarios.adapters import MAX_ADAPTERS as MAX_ADAPTERS
 from scenarios.adapters import Adapter as Adapter
 from scenarios.adapters import AdapterClass as AdapterClass
 from scenarios.adapters import AdapterKind as AdapterKind
+from scenarios.adapters import UncertainRate as UncertainRate
 from scenarios.adapters import ZipfRates as ZipfRates
 from scenarios.arrivals import Arrivals as Arrivals
 from scenarios.arrivals import DeterministicArrivals as DeterministicArrivals
@@ -100,6 +101,7 @@ __all__ = [
     "ShippedScenario",
     "Stopped",
     "TraceArrivals",
+    "UncertainRate",
     "UnpredictableArrivals",
     "WeibullArrivals",
     "Workload",

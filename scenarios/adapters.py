@@ -11,12 +11,13 @@ from pydantic import Discriminator, Field, Tag
 from scenarios.base import FrozenModel
 from scenarios.engine import Rank
 from scenarios.lengths import Lengths
+from scenarios.reading.findings import Finding
 from scenarios.service_levels import AdapterSLO
 
 MAX_ADAPTERS = 250_000
 """Most adapters in one scenario."""
 
-ONE, SEVERAL, ZIPF = "one value", "several values", "by Zipf's law"
+ONE, SEVERAL, ZIPF, UNCERTAIN = "one value", "several values", "by Zipf's law", "between two values"
 """Tags of the forms that a rank or a rate may have; no key is written so, which messages rely on."""
 
 T = TypeVar("T")
@@ -33,8 +34,29 @@ class ZipfRates(FrozenModel):
     """Skew; 0 is uniform."""
 
 
+class UncertainRate(FrozenModel):
+    """A rate that is not known: a plan must hold whether it is low or high."""
+
+    low: Annotated[float, Field(ge=0, le=100_000)]
+    """The least that it may be, in requests/s."""
+    high: Rate
+    """The most that it may be, in requests/s."""
+
+    def findings(self) -> Iterator[Finding]:
+        """Yield a low rate that is above the high one."""
+        if self.low > self.high:
+            message = f"is {self.low:g}, above high {self.high:g}"
+            yield Finding(
+                ("low",), message, "lower it or raise high; where the rate is known, give one number"
+            )
+
+
 def _form(value: object) -> str:
     """Tell how a rank or a rate is written, so that only that form's errors are reported."""
+    if isinstance(value, UncertainRate) or (
+        isinstance(value, Mapping) and not value.keys().isdisjoint(UncertainRate.model_fields)
+    ):
+        return UNCERTAIN
     if isinstance(value, Mapping | ZipfRates):
         return ZIPF
     return SEVERAL if isinstance(value, list | tuple) else ONE
@@ -44,10 +66,20 @@ def _rank_form(value: object) -> str:
     return SEVERAL if _form(value) == SEVERAL else ONE
 
 
+def _dealt_form(value: object) -> str:
+    """Tell how a rate in a list is written."""
+    return UNCERTAIN if _form(value) == UNCERTAIN else ONE
+
+
+_DealtRate = Annotated[
+    Annotated[Rate, Tag(ONE)] | Annotated[UncertainRate, Tag(UNCERTAIN)], Discriminator(_dealt_form)
+]
+
 _Rates = Annotated[
     Annotated[Rate, Tag(ONE)]
+    | Annotated[UncertainRate, Tag(UNCERTAIN)]
     | Annotated[ZipfRates, Tag(ZIPF)]
-    | Annotated[tuple[Rate, ...], Field(min_length=1), Tag(SEVERAL)],
+    | Annotated[tuple[_DealtRate, ...], Field(min_length=1), Tag(SEVERAL)],
     Discriminator(_form),
 ]
 
@@ -71,7 +103,8 @@ class Adapter(FrozenModel):
     rank: _Ranks
     """LoRA rank, or a list of ranks to deal."""
     rate: _Rates
-    """Requests per second of each adapter, a list to deal, or {zipf_total, exponent}."""
+    """Requests per second of each adapter, a list to deal, {zipf_total, exponent}, or {low, high} where it is
+    not known."""
     prompt: Lengths | None = None
     """Prompt tokens; absent: the workload's."""
     output: Lengths | None = None
@@ -87,12 +120,22 @@ class Adapter(FrozenModel):
         return tuple(f"{self.name}-{k:0{width}d}" for k in range(1, self.count + 1))
 
     def rates(self) -> tuple[float, ...]:
-        """Rates of the entry's adapters in requests/s."""
+        """Rates of the entry's adapters in requests/s, the high ones of those that are not known."""
+        return tuple(high for _, high in self._ranges())
+
+    def low_shares(self) -> tuple[float, ...]:
+        """How low the rate of each of the entry's adapters may be, as a share of `rates`; 1: it is known."""
+        return tuple(low / high for low, high in self._ranges())
+
+    def _ranges(self) -> tuple[tuple[float, float], ...]:
+        """Lowest and highest rate of each of the entry's adapters in requests/s."""
         if isinstance(self.rate, ZipfRates):
             weights = [k**-self.rate.exponent for k in range(1, self.count + 1)]
             scale = self.rate.zipf_total / sum(weights)
-            return tuple(scale * w for w in weights)
-        return _deal(self.rate, self.count)
+            return tuple((scale * w, scale * w) for w in weights)
+        rates = self.rate if isinstance(self.rate, tuple) else (self.rate,)
+        ranges = tuple((r.low, r.high) if isinstance(r, UncertainRate) else (r, r) for r in rates)
+        return _deal(ranges, self.count)
 
     def ranks(self) -> tuple[int, ...]:
         """Ranks of the entry's adapters."""
@@ -112,28 +155,40 @@ class AdapterKind(NamedTuple):
     prompt: Lengths
     output: Lengths
     levels: AdapterSLO | None = None
+    low_share: float = 1.0
+
+    @property
+    def uncertain(self) -> bool:
+        """Whether its rate may be lower."""
+        return self.low_share < 1.0
 
     def scaled(self, share: float) -> AdapterKind:
         """The kind of an adapter that gets a share of the requests."""
         return self if share == 1.0 else self._replace(rate=self.rate * share)
 
+    def at(self, *, high: bool) -> AdapterKind:
+        """The kind with its rate known, at its highest or its lowest."""
+        return self._replace(rate=self.rate if high else self.rate * self.low_share, low_share=1.0)
+
 
 @dataclass(frozen=True)
 class AdapterClass:
-    """Adapters that no placer can tell apart: equal rank, rate, lengths and service levels.
+    """Adapters that no placer can tell apart: equal rank, rates, lengths and service levels.
 
     Parameters
     ----------
     rank
         LoRA rank.
     rate
-        Requests per second of each adapter.
+        Requests per second of each adapter; the most that they may be where they are not known.
     prompt, output
         Distribution of prompt and output tokens.
     names
         The adapters' names, in the scenario's order.
     levels
         Service levels of their own, or None.
+    low_share
+        How low the rate may be, as a share of it; 1: it is known.
     """
 
     rank: int
@@ -142,6 +197,7 @@ class AdapterClass:
     output: Lengths
     names: tuple[str, ...]
     levels: AdapterSLO | None = None
+    low_share: float = 1.0
 
     @property
     def count(self) -> int:
@@ -156,7 +212,7 @@ class AdapterClass:
     @property
     def kind(self) -> AdapterKind:
         """What its adapters have in common."""
-        return AdapterKind(self.rank, self.rate, self.prompt, self.output, self.levels)
+        return AdapterKind(self.rank, self.rate, self.prompt, self.output, self.levels, self.low_share)
 
 
 def group(
@@ -175,7 +231,9 @@ def group(
     for name, kind in _expand(entries, prompt, output):
         classes.setdefault(kind, []).append(name)
     return tuple(
-        AdapterClass(kind.rank, kind.rate, kind.prompt, kind.output, tuple(names), kind.levels)
+        AdapterClass(
+            kind.rank, kind.rate, kind.prompt, kind.output, tuple(names), kind.levels, kind.low_share
+        )
         for kind, names in classes.items()
     )
 
@@ -187,5 +245,6 @@ def _expand(
         p, o = entry.prompt or prompt, entry.output or output
         assert p is not None  # a scenario checks that its adapters have lengths
         assert o is not None
-        for name, rank, rate in zip(entry.names(), entry.ranks(), entry.rates(), strict=True):
-            yield name, AdapterKind(rank, rate, p, o, entry.service_levels)
+        figures = zip(entry.names(), entry.ranks(), entry.rates(), entry.low_shares(), strict=True)
+        for name, rank, rate, low_share in figures:
+            yield name, AdapterKind(rank, rate, p, o, entry.service_levels, low_share)

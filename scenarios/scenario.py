@@ -179,6 +179,11 @@ class Scenario(FrozenModel):
         return group(self.adapters, self.workload.prompt, self.workload.output)
 
     @property
+    def uncertain(self) -> bool:
+        """Whether the rate of an adapter is not known."""
+        return any(one.kind.uncertain for one in self.classes)
+
+    @property
     def n_adapters(self) -> int:
         """How many adapters there are."""
         return sum(entry.count for entry in self.adapters)
@@ -194,11 +199,12 @@ class Scenario(FrozenModel):
 def criterion_in_words(scenario: Scenario) -> str:
     """By what a scenario's GPUs are accepted, with its numbers."""
     levels = scenario.service_levels
+    worst = "; rates between low and high: figures are of the worst corner" if scenario.uncertain else ""
     if scenario.acceptance == "paper":
         seconds = scenario.workload.duration_s - scenario.workload.warmup_s
-        return f"paper: {100 * levels.served_share:.4g} % of the tokens served within {seconds:,g} s"
+        return f"paper: {100 * levels.served_share:.4g} % of the tokens served within {seconds:,g} s{worst}"
     late = f"at most {100 * levels.late_share:.4g} % of the requests wait over {levels.patience_s:g} s"
-    return f"sustained: {late}, for ever; figures are at {scenario.judged_load:.4g} times the load"
+    return f"sustained: {late}, for ever; figures are at {scenario.judged_load:.4g} times the load{worst}"
 
 
 def schema() -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from twin.corners import Corner
 from twin.engine.records import RunRecords
 from twin.engine.requests import Requests
 from twin.engine.run import EngineInputError, UnservableRequestError
@@ -49,6 +50,7 @@ __all__ = [
     "CalibrationError",
     "CalibrationParams",
     "CalibrationReport",
+    "Corner",
     "Criterion",
     "Effort",
     "EngineInputError",

@@ -83,8 +83,9 @@ def gpu_table(
     if sustained and not any(c.metric == "ttft" and c.statistic != "mean" for c in limits):
         plain.append("ttft p99")
     grows = [Column(">grows", 3)] if any(v.growth_factor is not None for v in verdicts) else []
+    cornered = any(v.corner is not None for v in verdicts)
     columns = [
-        Column(">GPU"), *engine, Column("twin"),
+        Column(">GPU"), *engine, Column("twin"), *([Column("corner", 2)] if cornered else []),
         Column(">offered", 8), Column(">served", 5), Column(">late" if sustained else ">worst", 3),
         *(Column(f">{code.metric.upper()} {code.statistic} ms", 1) for code in limits),
         *([Column(">headroom")] if limits else []),
@@ -92,8 +93,10 @@ def gpu_table(
         *grows,
     ]  # fmt: skip
     cells = {v.gpu: _verdict_cells(v, limits, plain, queueing) for v in verdicts}
-    if grows:
-        for v in verdicts:
+    for v in verdicts:
+        if cornered:
+            cells[v.gpu].insert(1, None if v.corner is None else str(v.corner))
+        if grows:
             cells[v.gpu].append(_growth_cell(v.growth_factor))
     engines = {v.gpu: [] for v in verdicts} if placement is None else _engines(placement, len(engine))
     missing: list[object] = [None] * (len(columns) - len(engine) - 1)

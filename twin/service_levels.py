@@ -107,6 +107,7 @@ def verdict_on(load: GPULoad, runs: Sequence[Replication], levels: ServiceLevelO
         kv_cache_tokens=runs[0].kv_cache_tokens,
         margins=margins,
         margin=_log_margin(margins, violations),
+        first_to_suffer=load.names[int((shares / least).argmin())] if shares.min() < 1.0 else None,
         replications=len(runs),
         cut_requests=sum(run.cut_requests for run in runs),
     )

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from itertools import groupby
+from itertools import chain, groupby, repeat
 
 from joblib import Parallel, delayed
 
@@ -21,6 +22,7 @@ from scenarios import (
     check_placement,
 )
 from scenarios.stopping.progress import Progress, silent
+from twin.corners import HIGH, Corner, low_and_drawn
 from twin.judging import judge, profiles_of
 from twin.load import GPULoad
 from twin.load_growth import FineSteps, load_growths
@@ -42,10 +44,13 @@ class GPUContent:
         How it is run.
     held
         Kinds of adapters and how many there are of each, in the order in which requests are drawn.
+    times
+        Factor on all of their rates.
     """
 
     option: EngineOption
     held: tuple[tuple[AdapterKind, int], ...]
+    times: float = 1.0
 
     @classmethod
     def of(cls, option: EngineOption, kinds: Iterable[AdapterKind]) -> GPUContent:
@@ -53,23 +58,41 @@ class GPUContent:
         return cls(option, tuple((kind, len(list(alike))) for kind, alike in groupby(kinds)))
 
     def scaled(self, factor: float) -> GPUContent:
-        """The same adapters with so many times the requests."""
-        return replace(self, held=tuple((kind.scaled(factor), n) for kind, n in self.held))
+        """The same adapters, and corners of their rates, with so many times the requests."""
+        return replace(self, times=self.times * factor)
 
     @property
     def demand_tok_per_s(self) -> float:
         """Tokens that are asked of it, per second."""
-        return sum(n * k.rate * (k.prompt.mean_tokens + k.output.mean_tokens) for k, n in self.held)
+        demands = (n * k.rate * (k.prompt.mean_tokens + k.output.mean_tokens) for k, n in self.held)
+        return self.times * sum(demands)
+
+    @property
+    def uncertain(self) -> bool:
+        """Whether an adapter's rate may be lower."""
+        return any(kind.uncertain for kind, _ in self.held)
+
+    @property
+    def at_high(self) -> GPUContent:
+        """The same with all rates known, at their highest."""
+        return replace(self, held=tuple((kind.at(high=True), n) for kind, n in self.held))
+
+    def other_corners(self, seed: int) -> Iterator[tuple[Corner, GPUContent]]:
+        """The other corners of its rates that ask for anything, and what the GPU is given in each."""
+        kinds = list(chain.from_iterable(repeat(kind, n) for kind, n in self.held))
+        for corner, known in low_and_drawn(kinds, seed):
+            if any(kind.rate for kind in known):
+                yield corner, replace(GPUContent.of(self.option, known), times=self.times)
 
     @property
     def load(self) -> GPULoad:
-        """The adapters, called 0, 1, 2 and so on."""
+        """The adapters, called 0, 1, 2 and so on, at their high rates."""
         names = iter(range(sum(count for _, count in self.held)))
         return GPULoad.from_classes(
             [
                 AdapterClass(
                     kind.rank,
-                    kind.rate,
+                    kind.rate * self.times,
                     kind.prompt,
                     kind.output,
                     tuple(f"{next(names)}" for _ in range(count)),
@@ -108,13 +131,32 @@ class TwinJudge:
     def __call__(self, contents: Sequence[GPUContent], deadline: Deadline = UNLIMITED) -> list[GPUVerdict]:
         """Verdict of each content, in order; those seen before cost nothing.
 
-        They speak of adapters 0, 1, 2 and so on; `GPUVerdict.of` gives them their names.
+        They speak of adapters 0, 1, 2 and so on; `GPUVerdict.of` gives them their names. Where rates are
+        uncertain it is that at the worst corner; others than that of all high rates are only asked of what
+        is accepted there.
 
         Raises
         ------
         Stopped
             If the deadline passes, or the work is interrupted, before there are all.
         """
+        new = [c for c in dict.fromkeys(contents) if c not in self._known]
+        self._ask([c.at_high if c.uncertain else c for c in new], deadline)
+        corners = {c: self._corners(c) for c in new if c.uncertain}
+        self._ask([known for at in corners.values() for _, known in at], deadline)
+        for content, at in corners.items():
+            self._known[content] = _worst((corner, self._known[known]) for corner, known in at)
+        return [self._known[content] for content in contents]
+
+    def _corners(self, content: GPUContent) -> list[tuple[Corner, GPUContent]]:
+        """The corners by which a content of uncertain rates is judged."""
+        first = [(HIGH, content.at_high)]
+        if not self._known[content.at_high].accepted:
+            return first
+        return [*first, *content.other_corners(self.scenario.seed)]
+
+    def _ask(self, contents: Sequence[GPUContent], deadline: Deadline) -> None:
+        """Ask about what is not known yet, all rates being known."""
         new = list(dict.fromkeys(c for c in contents if c not in self._known))
         if new:
             self.progress(JUDGING, 0, len(new))
@@ -125,7 +167,6 @@ class TwinJudge:
         for done, (content, verdict) in enumerate(zip(new, jobs, strict=True), start=1):
             self._known[content] = verdict
             self.progress(JUDGING, done, len(new))
-        return [self._known[content] for content in contents]
 
     def growth_factors(
         self, contents: Sequence[GPUContent], deadline: Deadline = UNLIMITED
@@ -185,6 +226,17 @@ class TwinJudge:
             patience = float(patience_of(load, scenario.service_levels).max())
             seconds = observation_of(scenario.workload, rate, patience, self.effort).horizon_s
         return rate * seconds * scenario.replications
+
+
+def _worst(judged: Iterable[tuple[Corner, GPUVerdict]]) -> GPUVerdict:
+    """The verdict at the worst corner, the first of several."""
+
+    def margin(verdict: GPUVerdict) -> float:
+        nothing_due = verdict.accepted and verdict.margin is None
+        return math.inf if nothing_due else verdict.signed_margin
+
+    corner, worst = min(judged, key=lambda one: margin(one[1]))
+    return worst.model_copy(update={"corner": corner})
 
 
 @dataclass(frozen=True)

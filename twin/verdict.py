@@ -13,6 +13,7 @@ from scenarios import Placement, Scenario, criterion_in_words, visible
 from scenarios.base import PlainDir
 from scenarios.text.formatting import listed
 from scenarios.text.tables import render
+from twin.corners import Corner
 from twin.gpu_table import gpu_table, limits_note, only_device
 from twin.violations import NAMED, STARVED, Criterion, Violation
 
@@ -108,6 +109,12 @@ class GPUVerdict(PlainDir, BaseModel):
     rejected; growth, single adapters and single hours have no part in it."""
     growth_factor: float | None = None
     """How many times its load the GPU could have, to 1 %, and be accepted; null where that was not asked."""
+    first_to_suffer: str | None = None
+    """The adapter that is nearest to being served too late, or too little: what the GPU's load may grow by is
+    felt by it first. Null where nothing ran, or under *paper* every adapter got all of its tokens."""
+    corner: Corner | None = None
+    """At which of its adapters' uncertain rates the GPU fares worst, which all figures are of; null where all
+    rates are known."""
     sustained: SustainedFigures | None = None
     """What the criterion *sustained* looks at; null under the criterion *paper*."""
     replications: int = 0
@@ -119,7 +126,8 @@ class GPUVerdict(PlainDir, BaseModel):
     @property
     def reasons(self) -> tuple[str, ...]:
         """Why it was rejected, one sentence each."""
-        return tuple(violation.sentence for violation in self.violations)
+        where = "" if self.corner is None else f"{self.corner.words}, "
+        return tuple(f"{where}{violation.sentence}" for violation in self.violations)
 
     @computed_field(description="Adapters served too little or too late, the worst first.")  # type: ignore[prop-decorator]
     @property
@@ -154,6 +162,7 @@ class GPUVerdict(PlainDir, BaseModel):
     def figures(self) -> dict[str, Any]:
         """All that a table may show of the verdict, by name."""
         flat = self.model_dump(exclude={"gpu", "violations", "margins", "sustained"})
+        flat["corner"] = None if self.corner is None else str(self.corner)
         return flat | ({} if self.sustained is None else self.sustained.model_dump())
 
     def __repr__(self) -> str:
@@ -168,7 +177,15 @@ class GPUVerdict(PlainDir, BaseModel):
         worst = None if self.worst_adapter is None else names[self.worst_adapter]
         violations = tuple(violation.renamed(names) for violation in self.violations)
         figures = None if self.sustained is None else self.sustained.renamed(names)
-        update = {"gpu": gpu, "worst_adapter": worst, "violations": violations, "sustained": figures}
+        first = None if self.first_to_suffer is None else names[self.first_to_suffer]
+        update = {
+            "gpu": gpu,
+            "worst_adapter": worst,
+            "violations": violations,
+            "first_to_suffer": first,
+            "corner": None if self.corner is None else self.corner.renamed(names),
+            "sustained": figures,
+        }
         return self.model_copy(update=update)
 
 

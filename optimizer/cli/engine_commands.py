@@ -100,8 +100,9 @@ def simulate_command(
 ) -> None:
     """Simulate one GPU, the first device of SCENARIO, that serves all of its adapters, once.
 
-    The figures are of one run of workload.duration_s. Whether the GPU is accepted is said by the scenario's
-    criterion: sustained judges by runs of its own, paper by this one.
+    The figures are of one run of workload.duration_s, at the high rates where they are uncertain. Whether
+    the GPU is accepted is said by the scenario's criterion: sustained judges by runs of its own, paper by
+    this one.
 
     Exit code 0, whether it is accepted or not; 1: the engine does not start; 2: a file or a value is wrong.
     """
@@ -132,6 +133,7 @@ def simulate_command(
         verdict = _verdict(chosen, load, result)
         progress("simulating one GPU", 1, 1)
     said = "in this run" if chosen.acceptance == "paper" else "by longer runs of its own"
+    said += ", all uncertain rates being high" if chosen.uncertain else ""
     title = f"{chosen.name}, one {device.name}: {'accepted' if verdict.accepted else 'REJECTED'} {said}"
     judged = [title, criterion_in_words(chosen), *verdict.reasons]
     deliver([judged, lambda: ["", result.summary()]], text_output(json, result.to_json))
@@ -146,7 +148,7 @@ def _verdict(chosen: Scenario, load: GPULoad, result: SimulationResult) -> GPUVe
     if chosen.acceptance == "paper":
         return verdict_on(load, [replication_of(result, load)], chosen.service_levels)
     option = EngineOption(chosen.devices[0].name, result.max_loras, result.max_lora_rank)
-    content = GPUContent(option, tuple((one.kind, one.count) for one in chosen.classes))
+    content = GPUContent(option, tuple((one.kind.at(high=True), one.count) for one in chosen.classes))
     (verdict,) = TwinJudge(chosen, profiles_of(chosen))([content])
     return verdict.of(0, {f"{k}": name for k, name in enumerate(load.names)})
 

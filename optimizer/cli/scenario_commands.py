@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json as json_module
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -12,6 +12,9 @@ from optimizer.cli.help import Group, register
 from optimizer.cli.options import JsonOption, ScenarioArgument, SetOption, scenario_in
 from optimizer.cli.outputs import check_outputs, deliver, text_output
 from optimizer.cli.streams import note, say, say_exactly
+
+if TYPE_CHECKING:
+    from scenarios import AdapterClass
 
 
 def add_to(app: typer.Typer) -> None:
@@ -59,7 +62,7 @@ def show_command(scenario: ScenarioArgument, set_: SetOption = None, json: JsonO
     chosen = scenarios.read(scenario, overrides=set_ or ())
     check_outputs({"--json": json}, sources(scenario, chosen))
     rows = [
-        (c.count, c.rank, c.rate, c.prompt.mean_tokens, c.output.mean_tokens, c.names[0])
+        (c.count, c.rank, _rate_in_words(c), c.prompt.mean_tokens, c.output.mean_tokens, c.names[0])
         for c in chosen.classes
     ]
     columns = ("> adapters", ">rank", ">req/s each", ">prompt", ">output", "first")  # the # takes a column
@@ -67,6 +70,12 @@ def show_command(scenario: ScenarioArgument, set_: SetOption = None, json: JsonO
     text = scenarios.dumps(chosen, defaults=True) + "\n".join(classes)
     values = chosen.model_dump(mode="json")
     deliver([text], text_output(json, lambda: json_module.dumps(values, indent=2)))
+
+
+def _rate_in_words(members: AdapterClass) -> object:
+    """The rate of a class, or between which two it is."""
+    rate = members.rate
+    return f"{rate * members.low_share:g} to {rate:g}" if members.kind.uncertain else rate
 
 
 def check_command(

@@ -28,7 +28,8 @@ from optimizer.cli.options import (
 from optimizer.cli.outputs import Output, check_outputs, deliver, placement_output, text_output
 from optimizer.cli.streams import say
 from optimizer.result import Result
-from scenarios import interrupted
+from scenarios import Stopped, interrupted
+from scenarios.text.tables import Part
 
 MethodOption = Annotated[
     str, typer.Option(metavar="METHOD", help="exact, greedy, bfd, ...: `lorapack methods` lists them.")
@@ -100,7 +101,11 @@ def solve_command(
         ),
     ] = None,
     explain: Annotated[
-        bool, typer.Option("--explain", help="Say what fills each GPU, why not fewer, and what would save.")
+        bool,
+        typer.Option(
+            "--explain",
+            help="Say what fills each GPU, why not fewer, what would save, and how much load may grow.",
+        ),
     ] = False,
     quiet: QuietOption = False,
 ) -> None:
@@ -133,13 +138,30 @@ def solve_command(
             params=tuned,
         )
     explained = explain and not interrupted()  # who interrupts does not want to wait for that
+    more = (
+        lambda: ["", *result.explain().detail_parts()],
+        lambda: _growth_parts(result, workers, quiet=quiet),
+    )
     deliver(
-        [result.parts, *((lambda: ["", *result.explain().detail_parts()],) if explained else ())],
+        [result.parts, *(more if explained else ())],
         text_output(json, result.to_json),
         placement_output(placement, result.placement),
         Output(plot, result.plot),
         code=exit_code(result),
     )
+
+
+def _growth_parts(result: Result, workers: int, *, quiet: bool) -> list[Part]:
+    """How much more load the GPUs of a plan could have; nothing where that is interrupted."""
+    from optimizer.cli.progress_display import progress_shown
+
+    if result.placement is None:
+        return []
+    try:
+        with progress_shown(not quiet) as progress:
+            return result.growth(workers=workers, progress=progress).parts()
+    except Stopped:
+        return []
 
 
 def compare_command(

@@ -7,6 +7,7 @@ twin is not asked again.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -22,7 +23,7 @@ from optimizer.search.instance import Instance
 from optimizer.search.params import SolveParams
 from optimizer.search.preparation import instance_of
 from optimizer.search.splitting import InfeasibleError
-from scenarios import PlacedGPU, params_from
+from scenarios import PlacedGPU, params_from, visible
 from scenarios.base import PlainDir
 from scenarios.text.formatting import counted
 from scenarios.text.tables import Column, Part, item, render, table
@@ -48,6 +49,11 @@ class TightRow(PlainDir, BaseModel):
     second_fill: float | None = Field(description="Its fill.")
     worst_served_share: float | None = Field(description="The twin's smallest served share of an adapter.")
     late_share: float | None = Field(None, description="Share of late requests (acceptance: sustained).")
+    margin: float | None = Field(
+        None,
+        description="Logarithm of the nearest limit over what the twin measured; below 0 where rejected.",
+    )
+    first_to_suffer: str | None = Field(None, description="The adapter that is the nearest to its limit.")
 
 
 class BoundArgument(PlainDir, BaseModel):
@@ -92,6 +98,7 @@ class Explanation(PlainDir, BaseModel):
         if any(gpu.fill is not None and gpu.fill > 1 + 1e-6 for gpu in self.gpus):
             parts.append("Above 100% a GPU is outside the conservative region; the twin alone judged it.\n")
         for title, lines in (
+            ("Margins:", [_margin_line(gpu) for gpu in self.gpus if gpu.margin is not None]),
             ("Why not fewer:", self.why),
             ("What would save:", [change.text for change in self.what_ifs]),
         ):
@@ -151,6 +158,14 @@ def _cells(gpu: TightRow) -> list[object]:
     ]
 
 
+def _margin_line(gpu: TightRow) -> str:
+    """How far a GPU is from its nearest limit, and who gets there first."""
+    assert gpu.margin is not None
+    first = "" if gpu.first_to_suffer is None else f"; first to suffer: {visible(gpu.first_to_suffer)}"
+    # Rounded down, so that what is missed never looks met.
+    return f"GPU {gpu.gpu}: {math.floor(gpu.margin * 100 + 1e-9) / 100:.2f}{first}"
+
+
 def explain(result: Result, instance: Instance | None = None) -> Explanation:
     """Explain a result.
 
@@ -196,12 +211,14 @@ def _tight_row(gpu: PlacedGPU, instance: Instance, verdict: GPUVerdict | None) -
     figures = None if verdict is None else verdict.sustained
     share = None if verdict is None else verdict.worst_served_share
     late = None if figures is None else figures.late_share
+    margin = None if verdict is None or verdict.margin is None else verdict.signed_margin
+    first_to_suffer = None if verdict is None else verdict.first_to_suffer
     sums = _sums(gpu, instance)
     options = _options_of(gpu, instance)
     if not options:
         return TightRow(
             gpu=gpu.gpu, row=None, fill=None, parts={}, second_row=None, second_fill=None,
-            worst_served_share=share, late_share=late,
+            worst_served_share=share, late_share=late, margin=margin, first_to_suffer=first_to_suffer,
         )  # fmt: skip
     rows = min(options, key=lambda option: float(option.fill(sums)))
     fills = rows.fills(sums)
@@ -219,6 +236,8 @@ def _tight_row(gpu: PlacedGPU, instance: Instance, verdict: GPUVerdict | None) -
         second_fill=None if second is None else float(fills[second]),
         worst_served_share=share,
         late_share=late,
+        margin=margin,
+        first_to_suffer=first_to_suffer,
     )
 
 

@@ -83,7 +83,8 @@ class DedicatedGPUCheck:
     def _ask(self, device: str, classes: tuple[AdapterClass, ...]) -> GPUVerdict:
         slots = min(sum(c.count for c in classes), max(self.scenario.engine.slot_choices))
         rank = slot_rank(self.scenario, max(c.rank for c in classes))
-        held = tuple((c.kind, c.count) for c in classes)
+        # At high rates, where these are uncertain: alone on a GPU less is never worse, but for chance.
+        held = tuple((c.kind.at(high=True), c.count) for c in classes)
         content = GPUContent(EngineOption(device, slots, rank), held)
         (verdict,) = self.judge([content], self.deadline)
         return named(verdict, verdict.gpu, (name for c in classes for name in c.names))

@@ -276,9 +276,12 @@ def _divided(served: Served, outer: PackingProblem) -> PackingProblem:
 def _dominance(classes: Sequence[AdapterClass]) -> NDArray[np.float64]:
     """By what a class can stand for another in a cut: rank and rate at least as large, all else equal.
 
-    Equality is an order both ways: the number of all else, and its opposite.
+    Equality is an order both ways: the number of all else, and its opposite. A class of uncertain rates
+    stands for none but itself: corners of other rates are drawn otherwise, and few high adapters may do
+    what more of them do not.
     """
-    others = {key: k for k, key in enumerate(dict.fromkeys((c.prompt, c.output, c.levels) for c in classes))}
-    kind = [others[c.prompt, c.output, c.levels] for c in classes]
+    alike = [(c.prompt, c.output, c.levels, c.kind if c.kind.uncertain else None) for c in classes]
+    number = {key: k for k, key in enumerate(dict.fromkeys(alike))}
+    kind = [number[key] for key in alike]
     measures = [(c.rank, c.rate, k, -k) for c, k in zip(classes, kind, strict=True)]
     return np.array(measures, dtype=np.float64)

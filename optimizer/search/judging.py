@@ -87,8 +87,7 @@ class PatternJudge:
         if pattern.items and self.kind_of_item is not None:
             return GPUContent.of(pattern.option, map(self.kind_of_item, pattern.items)).scaled(pattern.load)
         counted = zip(self.kinds, pattern.counts, strict=True)
-        held = tuple((kind.scaled(pattern.load), n) for kind, n in counted if n)
-        return GPUContent(pattern.option, held)
+        return GPUContent(pattern.option, tuple((kind, n) for kind, n in counted if n)).scaled(pattern.load)
 
 
 def named(verdict: GPUVerdict, number: int, names: Iterable[str]) -> GPUVerdict:

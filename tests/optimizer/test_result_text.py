@@ -21,12 +21,13 @@ from optimizer.cli.commands import app
 from optimizer.comparison import Comparison
 from optimizer.explanation.explain import Explanation, TightRow
 from optimizer.explanation.sensitivity import WhatIf
+from optimizer.growth import GrowthReport
 from optimizer.replanning.changes import Change, Move
 from optimizer.result_text import objective_text
 from optimizer.search.why_no_plan import first_test
 from scenarios import PlacedGPU, Placement
 from scenarios.text.tables import render
-from twin import Criterion, GPUVerdict, SustainedFigures, ValidationReport, Violation
+from twin import Corner, Criterion, GPUVerdict, SustainedFigures, ValidationReport, Violation
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "tables"
 WIDTHS = (60, 80, 100)
@@ -42,6 +43,7 @@ def verdict(gpu: int, *, late_share: float = 0.0004, **changes: Any) -> GPUVerdi
         "served_share": 0.9998, "worst_adapter": "hot-01", "worst_served_share": 0.997, "itl_ms": 56.3,
         "ttft_ms": 133.2, "itl_p99_ms": 130.0, "ttft_p50_ms": 102.1, "ttft_p99_ms": 304.3,
         "kv_cache_tokens": 250_000, "replications": 3,
+        "first_to_suffer": "hot-01",
         "margins": {Criterion.LATE_SHARE: 1 - late_share / 0.01, Criterion.GROWTH: 0.9},
         "sustained": SustainedFigures(headroom=0.05, due=60_000, late_share=late_share),
     }  # fmt: skip
@@ -198,12 +200,13 @@ def explanation() -> Explanation:
     rows = (
         TightRow(
             gpu=0, row="a slot for every adapter", fill=1.02, parts={"count": 1.0}, second_row="work",
-            second_fill=0.97, worst_served_share=0.977, late_share=0.0004,
+            second_fill=0.97, worst_served_share=0.977, late_share=0.0004, margin=3.217,
+            first_to_suffer="hot-01",
         ),
         TightRow(
             gpu=1, row="work and slots in use", fill=0.96,
             parts={"rate": 0.77, "count": 0.06, "active_256s": 0.04}, second_row="work", second_fill=0.91,
-            worst_served_share=1.0, late_share=0.0096,
+            worst_served_share=1.0, late_share=0.0096, margin=0.004,
         ),
     )  # fmt: skip
     why = "inside the conservative region no GPU holds adapters of more weight than 1, and all weigh 1.74"
@@ -213,11 +216,30 @@ def explanation() -> Explanation:
     return Explanation(headline=made().headline, gpus=rows, arguments=(), why=(why,), what_ifs=(saves,))
 
 
+def cornered() -> optimizer.Result:
+    """A plan for uncertain rates, and the corners at which its GPUs fare worst."""
+    drawn = Corner(kind="drawn", number=7, high=("hot-01", "hot-03"))
+    late = Violation(code=Criterion.LATE_SHARE, value=0.0131, limit=0.01, patience_s=10.0)
+    missed = {"corner": drawn, "accepted": False, "violations": (late,), "late_share": 0.0131}
+    verdicts = (verdict(0, corner=Corner(kind="high")), verdict(1, **missed))
+    uncertain = scenario("adapters[0].rate={low: 0.5, high: 2}")
+    return made(**_REJECTED, validation=ValidationReport(gpus=verdicts, distinct=2), scenario=uncertain)
+
+
+def growth() -> GrowthReport:
+    """How much load a plan could have, one of whose GPUs is rejected and one starts no engine."""
+    known = grown().gpus
+    factors = (known[0], known[1].model_copy(update={"accepted": False, "growth_factor": 0.84}), known[2])
+    return GrowthReport(gpus=factors)
+
+
 PRINTED: dict[str, Callable[[], str]] = {
     "solve": lambda: made().summary(),
     "solve_paper": lambda: made_by_paper().summary(),
     "solve_rejected": lambda: rejected().summary(),
     "solve_service_levels": lambda: limited().summary(),
+    "solve_uncertain": lambda: cornered().summary(),
+    "growth": lambda: growth().summary(),
     "compare": lambda: Comparison((made(), rejected(), planless(), limited())).summary(),
     "compare_paper": lambda: Comparison((made_by_paper(), rejected_by_paper())).summary(),
     "compare_plans": lambda: Comparison((made(), rejected(), planless(), limited())).summary(plans=True),

@@ -92,6 +92,15 @@ def test_adapters_that_wait_for_a_slot_are_found_behind_a_good_total(profile: tw
     assert "of the tokens asked for" in verdict.reasons[-1]
 
 
+def test_the_adapter_with_the_least_of_what_it_must_get_suffers_first(profile: twin.EngineProfile) -> None:
+    starving = judge(profile, load_of(6.0, *[0.004] * 20), max_loras=1)
+    assert starving.first_to_suffer == starving.worst_adapter
+    assert starving.of(1, {f"a{k}": f"b{k}" for k in range(21)}).first_to_suffer != starving.first_to_suffer
+    assert judge(profile, load_of(0.1)).first_to_suffer is None  # it got all of its tokens
+    stricter = replace(load_of(40.0, 40.0), levels=(None, scenarios.AdapterSLO(served_share=1.0)))
+    assert judge(profile, stricter).first_to_suffer == "a1"
+
+
 def test_latency_limits(profile: twin.EngineProfile) -> None:
     levels = ServiceLevelObjectives(itl_ms=LatencyLimits(mean=1.0), ttft_ms=LatencyLimits(p99=100_000.0))
     verdict = judge(profile, load_of(1.0), service_levels=levels)

@@ -247,6 +247,44 @@ def test_equal_lengths_in_objects_of_their_own_are_one_class() -> None:
     assert load_of(1.0, 2.0, 1.0).kind_of().tolist() == [0, 1, 0]
 
 
+def test_the_class_nearest_to_its_limit_suffers_first() -> None:
+    """Of its adapters the one of which the most requests wait beyond what the class may."""
+    load = load_of(1.0, 0.5, 0.5)
+    busy = [(0, 2.0 * k, 0.2 + 1e-4 * k) for k in range(1000)]
+    slow = [(1 + k % 2, 4.0 * k, 3.0 if k % 97 == 0 else 1.0 + 1e-3 * (k % 2)) for k in range(500)]
+    verdict = said_of([run_of([*busy, *slow], 3)], load)
+    assert verdict.accepted
+    assert verdict.first_to_suffer in {"a1", "a2"}
+    patient = load_of(1.0, 0.5, 0.5, levels=AdapterSLO(patience_s=1000.0))
+    assert patient.levels is not None
+    levels = (None, *patient.levels[1:])  # as long a patience of the slow ones puts the busy one first
+    patient = twin.GPULoad(load.names, load.rank, load.rate, load.prompt, load.output, levels)
+    assert said_of([run_of([*busy, *slow], 3)], patient).first_to_suffer == "a0"
+
+
+def test_a_rare_adapter_suffers_first_where_chance_does_not_explain_its_waits() -> None:
+    load = load_of(1.0, 0.1)
+    for slow, first in ((7, "a1"), (1, "a0")):
+        rare = [(1, 20.0 * k, 5.0 if k < slow else 0.1) for k in range(100)]
+        busy = [(0, 1.0 * k, 2.0 if k % 150 == 0 else 0.1 + 1e-5 * k) for k in range(5000)]
+        verdict = said_of([run_of([*busy, *rare], 2)], load)
+        assert verdict.accepted
+        assert verdict.first_to_suffer == first
+    assert said_of([run_of([(0, 0.0, 0.1)], 2)], load).first_to_suffer == "a0"
+
+
+def test_the_adapter_that_is_rejected_as_the_load_grows_was_named_before(
+    profile: twin.EngineProfile,
+) -> None:
+    """A hot adapter keeps the only slot as its load grows, and the others wait for it."""
+    verdicts = [judged(profile, load_of(hot, 0.1, 0.1), max_loras=1) for hot in (0.2, 0.3, 0.4, 0.6)]
+    number = next(k for k, verdict in enumerate(verdicts) if not verdict.accepted)
+    assert number > 0
+    first = verdicts[number - 1].first_to_suffer
+    assert first in {"a1", "a2"}
+    assert first in {adapter.name for one in verdicts[number].violations for adapter in one.adapters}
+
+
 def test_an_adapter_without_requests_is_not_judged_and_counted() -> None:
     verdict = said_of([run_of(mixed(1000, 0), 3)], load_of(1.0, 1e-5, 2e-5))
     assert verdict.accepted

@@ -7,10 +7,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.special import bdtrc, stdtrit
 
 from twin.engine.requests import FloatArray, IntArray
-from twin.sustained.pooled import Pooled, grouped
+from twin.sustained.pooled import Pooled, counted, grouped
 from twin.violations import AdapterFigure, Criterion, Violation
 
 ENOUGH_DUE = 300
@@ -82,8 +83,7 @@ def judged_classes(pooled: Pooled) -> Iterator[JudgedClass]:
     n = int(kind.max()) + 1
     due, late = (np.bincount(kind, counts, n).astype(np.int64) for counts in (pooled.due_of, pooled.late_of))
     if n == 1 and due[0] >= ENOUGH_DUE:
-        impatience = pooled.quantile(slice(None), pooled.levels.late_share)
-        yield JudgedClass(np.arange(len(kind), dtype=np.int32), int(due[0]), int(late[0]), impatience)
+        yield JudgedClass(np.arange(len(kind), dtype=np.int32), int(due[0]), int(late[0]), pooled.nearness)
         return
     of_request = kind[pooled.adapter]
     order = grouped(of_request)
@@ -116,11 +116,33 @@ def late_classes(pooled: Pooled, classes: Sequence[JudgedClass]) -> Iterator[Vio
 
 def chance_of(pooled: Pooled) -> FloatArray:
     """Probability that so many requests of each adapter are late by chance, shape (n,); 1 where none is."""
-    events, due = pooled.late_events, pooled.due_of
-    chance = np.ones(len(due))
+    return _chance(pooled, pooled.late_events)
+
+
+def _chance(pooled: Pooled, events: NDArray[np.int64]) -> FloatArray:
+    """Probability of so many of each adapter's requests, if each is one with the probability to be late."""
+    chance = np.ones(len(events))
     some = events > 0
-    chance[some] = bdtrc(events[some] - 1, due[some], pooled.levels.late_share)
+    chance[some] = bdtrc(events[some] - 1, pooled.due_of[some], pooled.levels.late_share)
     return chance
+
+
+def first_to_suffer(pooled: Pooled, classes: Sequence[JudgedClass]) -> int | None:
+    """The adapter that is rejected first if all waits grow in proportion; None where nothing was due.
+
+    The class, or the whole GPU, that is nearest to its limit says by how much they may grow. An adapter of
+    which more requests would be late by then than chance explains comes before; else it is the one of that
+    class of which chance explains the least.
+    """
+    if not len(pooled.impatience):
+        return None
+    worst = max(classes, key=lambda one: one.impatience, default=None)
+    limit = max(pooled.nearness, 0.0 if worst is None else worst.impatience)
+    chance = _chance(pooled, counted(pooled.adapter[pooled.impatience > limit], len(pooled.due_of)))
+    first = int(chance.argmin())
+    if worst is None or worst.impatience < limit or chance[first] < SURENESS / len(chance):
+        return first
+    return int(worst.adapters[chance[worst.adapters].argmin()])
 
 
 def late_adapters(pooled: Pooled) -> Iterator[Violation]:

@@ -97,6 +97,11 @@ class Pooled:
         place = len(values) - 1 - math.floor(share * len(values) + 1e-9)
         return float(np.partition(values, max(place, 0))[max(place, 0)])
 
+    @cached_property
+    def nearness(self) -> float:
+        """Impatience that no more of all requests exceed than may be late; 0 where there are none."""
+        return self.quantile(slice(None), self.levels.late_share) if len(self.impatience) else 0.0
+
     def hours(self, length_s: float | None = None) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Requests, and late ones, by hour of each run or of the period, both of shape (hours,)."""
         keys, offset = [], 0

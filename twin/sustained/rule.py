@@ -21,6 +21,7 @@ from twin.sustained.lateness import (
     JudgedClass,
     LateShare,
     chance_of,
+    first_to_suffer,
     judged_classes,
     late_adapters,
     late_classes,
@@ -97,7 +98,7 @@ def verdict_of(pooled: Pooled, headroom: float, kv_cache_tokens: int, cut_reques
         *(v for limited in latencies for v in limited.violations(load)),
     )
     shares = np.min([run.due_shares for run in runs], axis=0)
-    worst = int(np.argmin(shares))
+    worst, first = int(np.argmin(shares)), first_to_suffer(pooled, classes)
     offered = np.array([run.offered_tokens for run in runs])
     served = np.array([run.served_tokens for run in runs])
     seconds = runs[0].seconds
@@ -123,6 +124,7 @@ def verdict_of(pooled: Pooled, headroom: float, kv_cache_tokens: int, cut_reques
         kv_cache_tokens=kv_cache_tokens,
         margins=margins,
         margin=_margin(pooled, classes, latencies),
+        first_to_suffer=None if first is None else load.names[first],
         replications=len(runs),
         cut_requests=cut_requests,
         sustained=_figures(pooled, late, growth, classes, headroom),
@@ -162,7 +164,7 @@ def _margin(
     """
     values = [one.impatience for one in classes]
     if len(pooled.impatience):
-        values.append(pooled.quantile(slice(None), pooled.levels.late_share))
+        values.append(pooled.nearness)
     values += [limited.value / limited.limit for limited in latencies if limited.value is not None]
     return -math.log(max(values)) if values else None
 
