@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from learn.sampling import sample as sample
     from learn.space import DesignSpace as DesignSpace
     from learn.space import hold_wait_s as hold_wait_s
+    from learn.space import rate_wander as rate_wander
     from learn.space import scenario_features as scenario_features
     from learn.storage.dataset import Dataset as Dataset
     from learn.storage.dataset import DatasetError as DatasetError
@@ -62,7 +63,7 @@ _HOME = {
     "region": ("FeasibilityRegion", "OptionLatency", "OptionRows", "RegionError", "Regions", "read_regions"),
     "params": ("LearnParams",),
     "sampling": ("sample",),
-    "space": ("DesignSpace", "hold_wait_s", "scenario_features"),
+    "space": ("DesignSpace", "hold_wait_s", "rate_wander", "scenario_features"),
     "surrogate": (
         "OutsideDomainError",
         "OutsideDomainWarning",
