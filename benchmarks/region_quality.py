@@ -36,7 +36,6 @@ from learn.design import TEST_SEED, assessment_plan, compositions
 from learn.features import ADDITIVE
 from learn.measured_evaluation import assess_measured, measured_text, read_results
 from learn.region_store import space_of_shipped
-from learn.sampling import add_overloads
 from scenarios import ACCEPTANCES, Scenario, read
 from twin import GPULoad, find_profile, judge
 
@@ -123,7 +122,7 @@ def made(space: DesignSpace) -> tuple[Regions, list[Surrogate]]:
         f"{regions.provenance.runs} runs, both regions: {time.perf_counter() - start:.1f} s with {WORKERS} "
         f"processes, {cpu_s() - cpu:.1f} s of processor time"
     )
-    train = add_overloads(searched, space, PLANS[space.acceptance], workers=WORKERS)
+    train = learn.add_overloads(searched, space, PLANS[space.acceptance], workers=WORKERS)
     return regions, [learn.fit(train, method) for method in learn.METHODS]
 
 
@@ -194,11 +193,11 @@ def fill(scenario: Scenario, option: OptionRows, rng: np.random.Generator) -> ND
 
 
 def works(scenario: Scenario, option: OptionRows, counts: NDArray[np.int64]) -> bool:
-    """Whether the GPU is near the boundary of its work, in the regime that the rows are made for."""
+    """Whether the GPU is near its boundary, not just full of adapters, and in the regime of the rows."""
     sums = counts @ learn.scenario_features(scenario, scenario.classes)
     shared = counts.sum() > option.max_loras
-    fills = option.fills(sums)
-    tight = fills[0] == fills.max() >= FULL
+    fills = option.fills(sums)  # of the inner region, whose last row is the number of adapters
+    tight = fills[:-1].max() == fills.max() >= FULL
     return bool(tight and shared == (option.regime == "shared"))
 
 

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from learn.region_store import needed_ranks as needed_ranks
     from learn.region_store import regions_for as regions_for
     from learn.region_store import space_for as space_for
+    from learn.sampling import add_overloads as add_overloads
     from learn.sampling import sample as sample
     from learn.space import DesignSpace as DesignSpace
     from learn.space import hold_wait_s as hold_wait_s
@@ -62,7 +63,7 @@ _HOME = {
     "estimators": ("METHODS",),
     "region": ("FeasibilityRegion", "OptionLatency", "OptionRows", "RegionError", "Regions", "read_regions"),
     "params": ("LearnParams",),
-    "sampling": ("sample",),
+    "sampling": ("add_overloads", "sample"),
     "space": ("DesignSpace", "hold_wait_s", "rate_wander", "scenario_features"),
     "surrogate": (
         "OutsideDomainError",

@@ -201,11 +201,13 @@ def test_runs_away_from_the_boundary_go_from_light_load_to_thorough_overload(dat
         assert np.nanmax(factor[alike]) > 1.5
 
 
-def test_overloads_can_be_added_later(space: DesignSpace, few: Dataset, tmp_path: Path) -> None:
-    without = learn.sample(space, FEW, overloads=False, directory=tmp_path)
-    assert 0 < len(without) < len(few)
-    same(add_overloads(without, space, FEW), few)
-    same(learn.sample(space, FEW, directory=tmp_path), few)  # the rounds are those that were kept
+def test_overloads_can_be_added_later(space: DesignSpace, tmp_path: Path) -> None:
+    plan = replace(FEW, spread=2, max_runs=6)
+    every = learn.sample(space, plan)
+    without = learn.sample(space, plan, overloads=False, directory=tmp_path)
+    assert 0 < without.scattered.sum() < every.scattered.sum() == 2 * plan.compositions
+    same(add_overloads(without, space, plan), every)
+    same(learn.sample(space, plan, directory=tmp_path), every)  # the rounds are those that were kept
 
 
 def test_overloads_tell_nothing_of_the_boundary(
