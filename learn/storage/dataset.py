@@ -222,7 +222,7 @@ def _check_values(table: pd.DataFrame) -> None:
 
 def table_of(rows: Sequence[dict[str, float]]) -> pd.DataFrame:
     """Table of runs, with integer columns as integers."""
-    table = pd.DataFrame(list(rows), columns=list(COLUMNS))
+    table = pd.DataFrame(list(rows), columns=list(COLUMNS)).astype(np.float64)  # of no rows, they are objects
     return table.astype(dict.fromkeys(_INTEGERS, np.int64))
 
 
