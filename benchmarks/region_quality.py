@@ -1,14 +1,15 @@
 """Quality of regions and surrogates against twin runs that shaped none of them, and the time they take.
 
-    python benchmarks/region_quality.py [--scenario NAME ...] [--compositions N] [--keep FOLDER]
-        [--measured FILE]
+    python -m benchmarks.region_quality [--scenario NAME ...] [--acceptance NAME] [--shipped]
+        [--compositions N] [--keep FOLDER] [--measured FILE]
 
-For each scenario: seconds from the profile to regions and surrogate; their errors on a design
-drawn with another seed, all runs and those at random loads; capacity given away by slots; how much the
-boundary of one and the same mix differs between seeds, which no row can know; and the verdict on GPUs that
-are filled with the scenario's own adapters until the inner region holds no further one, as the placers fill
-them. With a table of measured runs, and where arrivals are Poisson as theirs, surrogates, twin and regions
-are held to it as well.
+For each scenario: seconds and processor seconds from the profile to regions; errors of regions and
+surrogates on a design drawn with another seed, all runs and those at random loads; capacity given away by
+slots; how much the boundary of one and the same mix differs between seeds, which no row can know; and the
+verdict on GPUs that are filled with the scenario's own adapters until the inner region holds no further one,
+as the placers fill them. With a table of measured runs, and where arrivals are Poisson as theirs, surrogates,
+twin and regions are held to it as well. With --shipped the regions are those that a plan of the scenario
+uses, learned only where none are ready, and there are no surrogates.
 
 Takes several minutes per scenario: the twin is sampled for the regions, and again for the test.
 """
@@ -16,6 +17,7 @@ Takes several minutes per scenario: the twin is sampled for the regions, and aga
 from __future__ import annotations
 
 import argparse
+import os
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -23,17 +25,18 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from joblib.externals.loky import get_reusable_executor
 from numpy.typing import NDArray
 
 import learn
-from learn import PLANS, DesignSpace, OptionRows, Regions
+from learn import PLANS, DesignSpace, OptionRows, Regions, Surrogate
 from learn.boundary import boundary_points
 from learn.boundary_search import BoundarySearch
 from learn.design import TEST_SEED, assessment_plan, compositions
 from learn.features import ADDITIVE
 from learn.measured_evaluation import assess_measured, measured_text, read_results
 from learn.region_store import space_of_shipped
-from scenarios import Scenario, read
+from scenarios import ACCEPTANCES, Scenario, read
 from twin import GPULoad, find_profile, judge
 
 SCENARIOS = ("mixed_ranks", "paper_high_384_qwen", "unpredictable_load")
@@ -62,29 +65,36 @@ def main() -> None:
     parser.add_argument(
         "--keep", type=Path, help="folder that keeps the test's twin runs for another time (default: none)"
     )
+    parser.add_argument(
+        "--acceptance", choices=ACCEPTANCES, help="when a GPU is accepted (default: the scenario's)"
+    )
+    parser.add_argument(
+        "--shipped", action="store_true", help="the regions as they are shipped, and no surrogates"
+    )
     parser.add_argument("--measured", type=Path, help="table of measured serving runs (default: none)")
     given = parser.parse_args()
     if given.measured is not None:
         read_results(given.measured)  # what is wrong with it is said before the work
+    overrides = [] if given.acceptance is None else [f"acceptance={given.acceptance}"]
     for name in given.scenario or SCENARIOS:
         keep = None if given.keep is None else given.keep / name
-        measure(read(name), given.compositions, keep, given.measured)
+        measure(read(name, overrides), given.compositions, keep, given.measured, shipped=given.shipped)
 
 
-def measure(scenario: Scenario, compositions: int, keep: Path | None, measured: Path | None) -> None:
+def measure(
+    scenario: Scenario, compositions: int, keep: Path | None, measured: Path | None, *, shipped: bool
+) -> None:
     """Print everything about one scenario."""
     device = scenario.devices[0]
-    space = space_of_shipped(scenario, device, find_profile(scenario.model, device.name))
-    print(f"== {scenario.name}: {space.profile.name}, {len(space.options)} options")
-    start = time.perf_counter()
-    train, regions = learn.make_regions(space, workers=WORKERS)
-    surrogates = [learn.fit(train, learn.METHODS[0])]
-    done = time.perf_counter()
-    print(
-        f"{regions.provenance.runs} runs, both regions and the default surrogate: {done - start:.1f} s with "
-        f"{WORKERS} processes"
-    )
-    surrogates += [learn.fit(train, method) for method in learn.METHODS[1:]]
+    profile = find_profile(scenario.model, device.name)
+    space = space_of_shipped(scenario, device, profile)
+    print(f"== {scenario.name}, {space.acceptance}: {space.profile.name}, {len(space.options)} options")
+    surrogates: list[Surrogate] = []
+    if shipped:
+        space = learn.space_for(scenario, device, profile)
+        regions = learn.regions_for(scenario, device, profile, workers=WORKERS)
+    else:
+        regions, surrogates = made(space)
     plan = assessment_plan(PLANS[space.acceptance], compositions)
     test = learn.sample(space, plan, workers=WORKERS, directory=keep and keep / "test")
     quality = learn.assess(regions, surrogates, test, space)
@@ -101,6 +111,25 @@ def measure(scenario: Scenario, compositions: int, keep: Path | None, measured: 
     placed = pd.DataFrame(filled(scenario, regions, space))
     print(f"{len(placed)} GPUs filled with {scenario.name}'s adapters; share that the twin rejects:")
     print(placed.groupby("regime")[["fill", "one run", "all of 3 runs"]].mean().round(4).to_string(), "\n")
+
+
+def made(space: DesignSpace) -> tuple[Regions, list[Surrogate]]:
+    """Regions and surrogates, with the time that the regions and the default surrogate take."""
+    start, cpu = time.perf_counter(), cpu_s()
+    searched, regions = learn.make_regions(space, overloads=False, workers=WORKERS)
+    get_reusable_executor().shutdown(wait=True)  # what its processes took is known when they have ended
+    print(
+        f"{regions.provenance.runs} runs, both regions: {time.perf_counter() - start:.1f} s with {WORKERS} "
+        f"processes, {cpu_s() - cpu:.1f} s of processor time"
+    )
+    train = learn.add_overloads(searched, space, PLANS[space.acceptance], workers=WORKERS)
+    return regions, [learn.fit(train, method) for method in learn.METHODS]
+
+
+def cpu_s() -> float:
+    """Seconds of processor time of this process and of those that have ended."""
+    times = os.times()
+    return times.user + times.system + times.children_user + times.children_system
 
 
 def noise(test: learn.Dataset, space: DesignSpace, plan: learn.SamplingPlan) -> pd.DataFrame:
@@ -164,11 +193,11 @@ def fill(scenario: Scenario, option: OptionRows, rng: np.random.Generator) -> ND
 
 
 def works(scenario: Scenario, option: OptionRows, counts: NDArray[np.int64]) -> bool:
-    """Whether the GPU is near the boundary of its work, in the regime that the rows are made for."""
+    """Whether the GPU is near its boundary, not just full of adapters, and in the regime of the rows."""
     sums = counts @ learn.scenario_features(scenario, scenario.classes)
     shared = counts.sum() > option.max_loras
-    fills = option.fills(sums)
-    tight = fills[0] == fills.max() >= FULL
+    fills = option.fills(sums)  # of the inner region, whose last row is the number of adapters
+    tight = fills[:-1].max() == fills.max() >= FULL
     return bool(tight and shared == (option.regime == "shared"))
 
 
@@ -182,6 +211,7 @@ def accepted(space: DesignSpace, option: OptionRows, load: GPULoad, seed: int) -
         max_loras=option.max_loras,
         max_lora_rank=option.max_lora_rank,
         service_levels=space.service_levels,
+        acceptance=space.acceptance,
         gpu_memory_gib=space.memory_gib,
         seed=seed,
         replications=1,

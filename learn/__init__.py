@@ -35,9 +35,11 @@ if TYPE_CHECKING:
     from learn.region_store import needed_ranks as needed_ranks
     from learn.region_store import regions_for as regions_for
     from learn.region_store import space_for as space_for
+    from learn.sampling import add_overloads as add_overloads
     from learn.sampling import sample as sample
     from learn.space import DesignSpace as DesignSpace
     from learn.space import hold_wait_s as hold_wait_s
+    from learn.space import rate_wander as rate_wander
     from learn.space import scenario_features as scenario_features
     from learn.storage.dataset import Dataset as Dataset
     from learn.storage.dataset import DatasetError as DatasetError
@@ -61,8 +63,8 @@ _HOME = {
     "estimators": ("METHODS",),
     "region": ("FeasibilityRegion", "OptionLatency", "OptionRows", "RegionError", "Regions", "read_regions"),
     "params": ("LearnParams",),
-    "sampling": ("sample",),
-    "space": ("DesignSpace", "hold_wait_s", "scenario_features"),
+    "sampling": ("add_overloads", "sample"),
+    "space": ("DesignSpace", "hold_wait_s", "rate_wander", "scenario_features"),
     "surrogate": (
         "OutsideDomainError",
         "OutsideDomainWarning",

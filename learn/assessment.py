@@ -66,6 +66,9 @@ class RegionQuality:
     capacity_given_away
         How much further the load can be scaled from the region's boundary before the twin starves,
         relative, mean over options; below 0 for the outer region.
+    by_regime
+        One row per regime: starved, false_feasible and false_infeasible of the runs that search the boundary,
+        capacity_given_away (mean over boundaries).
     by_option
         One row per option and regime: runs, starved, false_feasible, false_infeasible (all runs),
         capacity_given_away.
@@ -77,6 +80,7 @@ class RegionQuality:
     scattered: Rates
     near: Rates
     capacity_given_away: float
+    by_regime: pd.DataFrame
     by_option: pd.DataFrame
     us_per_candidate: float
 
@@ -165,6 +169,15 @@ class Assessment:
                 ],
             ),
             table(
+                ("region", "regime", ">starved at the boundary", ">false-feasible", ">false-infeasible",
+                 ">given away"),
+                [
+                    (r.kind, regime, *_regime_row(row))
+                    for r in self.regions
+                    for regime, row in r.by_regime.iterrows()
+                ],
+            ),
+            table(
                 ("upper estimate", "regime", ">runs", ">below it", ">estimate / run, median"),
                 [
                     (e.quality, e.regime, e.runs, percent(100 * e.covered, 1), e.median_ratio)
@@ -188,6 +201,13 @@ def percent(value: float, digits: int = 2) -> str | None:
 
 def _percents(rates: Rates) -> tuple[str | None, str | None]:
     return percent(100 * rates.false_feasible), percent(100 * rates.false_infeasible)
+
+
+def _regime_row(row: pd.Series) -> list[object]:
+    return [
+        int(row["starved"]), percent(100 * row["false_feasible"]), percent(100 * row["false_infeasible"]),
+        percent(100 * row["capacity_given_away"], 1),
+    ]  # fmt: skip
 
 
 def _surrogate_row(quality: SurrogateQuality) -> list[object]:
@@ -257,15 +277,26 @@ def region_quality(
         false_feasible=("false_feasible", "mean"),
         false_infeasible=("false_infeasible", "mean"),
     )
-    table["capacity_given_away"] = given_away(region, dataset, space, params).groupby(by)["given_away"].mean()
+    away = given_away(region, dataset, space, params)
+    table["capacity_given_away"] = away.groupby(by)["given_away"].mean()
     return RegionQuality(
         kind=region.kind,
         scattered=_rates(frame[dataset.scattered]),
         near=_rates(frame[~dataset.scattered]),
         capacity_given_away=float(table["capacity_given_away"].groupby(by[:2]).mean().mean()),
+        by_regime=_by_regime(frame[~dataset.scattered], away),
         by_option=table.reset_index(),
         us_per_candidate=_time_region(region, dataset),
     )
+
+
+def _by_regime(near: pd.DataFrame, away: pd.DataFrame) -> pd.DataFrame:
+    """Errors of the runs that search the boundary, and what is given away there, by regime."""
+    table = near.groupby("regime")[["starved", "false_feasible", "false_infeasible"]].agg(
+        {"starved": "sum", "false_feasible": "mean", "false_infeasible": "mean"}
+    )
+    table["capacity_given_away"] = away.groupby("regime")["given_away"].mean()
+    return table
 
 
 def _options(dataset: Dataset) -> Mapping[tuple[int, int], IntArray]:

@@ -10,6 +10,10 @@ What an adapter costs depends on the engine in a few simple ways (a batch is sha
 the KV cache holds, kernels grow with slots and rank), so a_k is a sum of these with coefficients t ≥ 0,
 fitted to the boundary points of all options, weighted by how near an option is. a ≥ 0: another adapter
 never makes room.
+
+Where rates wander, a GPU keeps up as long as mean + k · √variance of its load stays below what it can do.
+That is no sum over adapters, but its tangent near the boundary is: mean + k · (variance / (2 σ) + σ / 2). So
+the row has the sum of the variances beside that of the rates.
 """
 
 from __future__ import annotations
@@ -21,7 +25,16 @@ import numpy as np
 from scipy.optimize import nnls
 from scipy.spatial import KDTree
 
-from learn.features import ADDITIVE, REGIMES, BoolArray, FloatArray, IntArray, Regime, shares_slots
+from learn.features import (
+    ADDITIVE,
+    REGIMES,
+    VARIANCE,
+    BoolArray,
+    FloatArray,
+    IntArray,
+    Regime,
+    shares_slots,
+)
 from learn.params import DEFAULTS, BoundaryParams
 from learn.storage.dataset import Dataset
 from scenarios import LorapackError
@@ -31,6 +44,7 @@ _RATE = ADDITIVE.index("rate")
 _TOKENS = tuple(ADDITIVE.index(name) for name in ("prompt_rate", "output_rate", "resident_rate"))
 _SQRT = ADDITIVE.index("sqrt_rate")
 _ACTIVE = tuple(k for k, name in enumerate(ADDITIVE) if name.startswith("active_"))
+_VARIANCE = ADDITIVE.index(VARIANCE)
 _HELD = tuple(k for k, name in enumerate(ADDITIVE) if name.startswith("held_"))
 
 
@@ -192,6 +206,8 @@ def fit_points(
     if not len(points.engines):
         raise BoundaryError("no composition has both accepted and starved runs; sample more compositions")
     work_features = [_COUNT, *_load_features(points.middle), _SQRT, *_ACTIVE]
+    if points.middle[:, _VARIANCE].any():
+        work_features.append(_VARIANCE)
 
     def fitted(by_work: BoolArray, by_slots: BoolArray) -> BoundaryModel:
         work = _fit_rows(points.where(by_work), work_features, engines, params)

@@ -96,7 +96,9 @@ class BoundarySearch:
     params: LearnParams = DEFAULTS
 
     def runs(self, expected: float | None) -> list[dict[str, float]]:
-        """The bracket of the boundary, and some runs at random loads around it.
+        """The bracket of the boundary, and those of some runs at random loads that tell of its inside.
+
+        Those are the ones below the boundary, and above it the few within the bracket.
 
         Parameters
         ----------
@@ -105,7 +107,15 @@ class BoundarySearch:
         """
         start = self.rough_boundary() if expected is None else expected
         bracket = self.bracket(start, self.params.search.first_step)
-        return bracket.rows + self._scattered(bracket)
+        return bracket.rows + self._scattered(bracket, overloads=False)
+
+    def overloads(self, runs: list[dict[str, float]]) -> list[dict[str, float]]:
+        """The other runs at random loads, beyond the bracket that these runs of the composition tell."""
+        bracket = Bracket([], self.params.boundary)
+        for row in runs:
+            if row["run"] < self.plan.max_runs:
+                bracket.add(row)
+        return self._scattered(bracket, overloads=True)
 
     def rough_boundary(self) -> float:
         """A load near the boundary, from short runs that are then forgotten."""
@@ -144,7 +154,8 @@ class BoundarySearch:
         The overshoot doubles with every run, as each that still lies on this side was to lie on the other.
         """
         limits = self.params.search
-        overshoot = min(limits.overshoot * 2.0 ** (len(bracket.rows) - 1), step)
+        beyond = limits.wandering_overshoot if self.space.wander else limits.overshoot
+        overshoot = min(beyond * 2.0 ** (len(bracket.rows) - 1), step)
         if math.isinf(bracket.starved[0]):
             log_rate, margin = bracket.accepted
             near = self._near(margin)
@@ -171,8 +182,8 @@ class BoundarySearch:
         longest = self.space.service_levels.patience_s * math.exp(-margin)
         return -math.log1p(-min(longest / self.space.run_s, 0.9))
 
-    def _scattered(self, bracket: Bracket) -> list[dict[str, float]]:
-        """Runs at random loads, below and above the boundary in turn."""
+    def _scattered(self, bracket: Bracket, *, overloads: bool) -> list[dict[str, float]]:
+        """Runs at random loads, below and above the boundary in turn: the overloads of them, or the rest."""
         limits, index = self.params.search, self.composition.index
         rng = np.random.default_rng((self.plan.seed, 4, index))
         _, among_alike = kind_of(index)
@@ -180,7 +191,9 @@ class BoundarySearch:
         for k in range(self.plan.spread):
             below = (among_alike + k) % 2 == 0
             factor = rng.uniform(limits.lightest, 1.0) if below else limits.heaviest ** rng.uniform()
-            rows.append(self.observe(bracket.boundary * factor, len(bracket.rows) + k))
+            rate = bracket.boundary * factor
+            if overloads == (math.log(rate) >= bracket.starved[0]):
+                rows.append(self.observe(rate, self.plan.max_runs + k))
         return rows
 
     def observe(self, total_rate: float, run: int) -> dict[str, float]:
@@ -296,6 +309,5 @@ class BoundarySearch:
         engines = Engines(*(np.array([float(value)]) for value in mix.option.numbers))
         rate, (prompt, output, square) = total_rate * mix.weight, self.space.means[mix.pair].T
         everyone = np.ones((1, len(rate)))
-        return candidate_features(
-            rate, mix.rank, prompt, output, square, everyone, engines, self.space.wait_s
-        )
+        waits = self.space.wait_s, self.space.wander
+        return candidate_features(rate, mix.rank, prompt, output, square, everyone, engines, *waits)

@@ -117,7 +117,8 @@ class Composition:
     def sums(self, space: DesignSpace, total_rate: float) -> FloatArray:
         """Additive feature sums at a total rate in requests/s, shape (K,)."""
         prompt, output, square = space.means[self.pair].T
-        columns = additive_columns(total_rate * self.weight, prompt, output, square, space.wait_s)
+        rate = total_rate * self.weight
+        columns = additive_columns(rate, prompt, output, square, space.wait_s, space.wander)
         return np.asarray(columns.sum(axis=0))
 
     def load(self, space: DesignSpace, total_rate: float) -> GPULoad:

@@ -26,17 +26,19 @@ from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 from threadpoolctl import ThreadpoolController
 
 from learn.boundary import BoundaryModel
-from learn.features import ADDITIVE, FEATURES, FloatArray
+from learn.features import ADDITIVE, FEATURES, VARIANCE, FloatArray
 from learn.params import SurrogateParams
 from learn.steady_state import ESTIMATES, SteadyState
 
 Method = Literal["extra", "forest", "neighbours", "svm", "boosting", "tree"]
 METHODS: tuple[Method, ...] = ("extra", "forest", "neighbours", "svm", "boosting", "tree")
 
-INPUTS = [*(f.name for f in FEATURES), "region_fill", *ESTIMATES]
-"""Inputs of the models: the features, how full the linear region is, and the engine's steady state."""
+_FEATURES = [f.name for f in FEATURES]
+_ENGINE = [_FEATURES.index(name) for name in ("max_loras", "max_lora_rank", "kv_cache_tokens")]
+_OWN = [k for k, name in enumerate(_FEATURES) if name != VARIANCE]
 
-_ENGINE = [INPUTS.index(name) for name in ("max_loras", "max_lora_rank", "kv_cache_tokens")]
+INPUTS = [*(_FEATURES[k] for k in _OWN), "region_fill", *ESTIMATES]
+"""Inputs of the models: the features, how full the linear region is, and the engine's steady state."""
 
 
 class Estimator(Protocol):
@@ -65,7 +67,7 @@ def one_thread() -> AbstractContextManager[object]:
 def inputs(features: FloatArray, boundary: BoundaryModel, steady: SteadyState) -> FloatArray:
     """Inputs of the models, shape (m, len(INPUTS)), from features of shape (m, len(FEATURES))."""
     fill = boundary.fill(features[:, : len(ADDITIVE)], features[:, _ENGINE])
-    return np.column_stack([features, fill, steady.estimate(features)])
+    return np.column_stack([features[:, _OWN], fill, steady.estimate(features)])
 
 
 def recipe(

@@ -36,6 +36,10 @@ Under the criterion *sustained* it is the patience of the requests.
 """
 
 
+VARIANCE = "output_variance"
+"""Name of the feature of rates that wander; a surrogate has the concentration of the rates in its place."""
+
+
 @dataclass(frozen=True)
 class Feature:
     """One feature of the adapters on a GPU, or of the engine that serves them.
@@ -73,6 +77,9 @@ _SUMS = (
         Feature(f"held_{ms:g}ms", "slots", True, f"share of the time with a slot, at {ms:g} ms a token")
         for ms in HOLD_MS_PER_TOKEN
     ),
+    Feature(
+        VARIANCE, "10^6 (tokens/s)²", True, "variance of the output tokens per second, where rates wander"
+    ),
 )
 
 _OTHERS = (
@@ -106,6 +113,7 @@ def additive_columns(
     output: ArrayLike,
     output_square: ArrayLike,
     wait_s: float = WAIT_S,
+    wander: float = 0.0,
 ) -> FloatArray:
     """Additive features of single adapters.
 
@@ -117,6 +125,8 @@ def additive_columns(
         Mean prompt and output tokens, and mean square of the output tokens, shape (n,).
     wait_s
         Seconds that an adapter may wait for a slot.
+    wander
+        Variance of an adapter's rate over the square of its mean; 0 unless rates wander.
 
     Returns
     -------
@@ -131,6 +141,8 @@ def additive_columns(
     columns = [np.ones_like(lam), lam, lam * p, lam * o, lam * (p * o + o2 / 2) / 1e6, np.sqrt(lam)]
     columns += [-np.expm1(-lam * w) for w in RESIDENCE_S]
     columns += [_held(lam, o * ms / 1e3, wait_s) for ms in HOLD_MS_PER_TOKEN]
+    # Walks are independent, so their variances add up: of the same mean load, few hot adapters peak higher.
+    columns += [wander * (lam * o) ** 2 / 1e6]
     return np.stack(columns, axis=1)
 
 
@@ -154,7 +166,7 @@ def shares_slots(adapters: ArrayLike, slots: ArrayLike) -> BoolArray:
 
 
 def additive_features(
-    classes: Sequence[AdapterClass], *, load: float = 1.0, wait_s: float = WAIT_S
+    classes: Sequence[AdapterClass], *, load: float = 1.0, wait_s: float = WAIT_S, wander: float = 0.0
 ) -> FloatArray:
     """Additive features of one adapter of each class.
 
@@ -164,6 +176,8 @@ def additive_features(
         By what the rates are multiplied.
     wait_s
         Seconds that an adapter may wait for a slot.
+    wander
+        Variance of an adapter's rate over the square of its mean; 0 unless rates wander.
 
     Returns
     -------
@@ -177,6 +191,7 @@ def additive_features(
         [c.output.mean_tokens for c in classes],
         [mean_square_tokens(c.output) for c in classes],
         wait_s,
+        wander,
     )
 
 
@@ -206,6 +221,7 @@ def candidate_features(
     counts: ArrayLike,
     engines: Engines,
     wait_s: float = WAIT_S,
+    wander: float = 0.0,
 ) -> FloatArray:
     """All features of m candidates: how many adapters of each of n classes, on which engine.
 
@@ -220,6 +236,8 @@ def candidate_features(
         The candidates' engines, arrays of shape (m,).
     wait_s
         Seconds that an adapter may wait for a slot.
+    wander
+        Variance of an adapter's rate over the square of its mean; 0 unless rates wander.
 
     Returns
     -------
@@ -228,7 +246,7 @@ def candidate_features(
     """
     lam, s, p, o = (np.asarray(a, dtype=np.float64) for a in (rate, rank, prompt, output))
     n = np.asarray(counts, dtype=np.float64)
-    sums = n @ additive_columns(lam, p, o, output_square, wait_s)
+    sums = n @ additive_columns(lam, p, o, output_square, wait_s, wander)
     present = n > 0
     size = np.maximum(sums[:, 0], 1.0)
     total = np.maximum(sums[:, 1], 1e-12)

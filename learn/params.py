@@ -51,6 +51,9 @@ class SearchParams(Params):
     """Largest step."""
     overshoot: _Positive = 0.012
     """Distance beyond the expected boundary that is aimed at, so as to land on its other side."""
+    wandering_overshoot: _Positive = 0.03
+    """The same where rates wander, and boundaries lie further from where they are expected: a little less
+    than the width of a bracket, so that a run on the other side ends the search."""
     carried_share: Annotated[float, Field(gt=0, le=1)] = 0.98
     """Share of the load that a steady engine carries where a search for what is sustained begins."""
     near_margin: _Positive = 2.0

@@ -21,7 +21,7 @@ from learn.features import ADDITIVE, REGIMES
 from learn.params import DEFAULTS, LearnParams
 from learn.region import FORMAT, Regions, regions_of
 from learn.region_fit import linearize, no_regions, origin
-from learn.sampling import sample
+from learn.sampling import add_overloads, sample
 from learn.space import DesignSpace, space_of, starting_options
 from learn.storage.cache import cache_folder, content_key, keep, kept_text
 from learn.storage.dataset import Dataset, write_atomically
@@ -112,6 +112,7 @@ def regions_for(
             space,
             plan,
             params=params,
+            overloads=False,
             workers=workers,
             progress=progress,
             cache=root,
@@ -152,6 +153,7 @@ def make_regions(
     *,
     params: LearnParams = DEFAULTS,
     command: str = "learn.regions_for",
+    overloads: bool = True,
     workers: int | None = None,
     progress: Progress = silent,
     directory: Path | None = None,
@@ -159,6 +161,11 @@ def make_regions(
     deadline: Deadline = UNLIMITED,
 ) -> tuple[Dataset, Regions]:
     """Sample the twin over a space, as `sample` does, and linearise what it says.
+
+    Parameters
+    ----------
+    overloads
+        Whether the runs that are returned are to have overloads: surrogates learn from them, regions do not.
 
     Returns
     -------
@@ -168,24 +175,22 @@ def make_regions(
     """
     plan = PLANS[space.acceptance] if plan is None else plan
 
-    def sampled(space: DesignSpace, plan: SamplingPlan, near: Dataset | None, folder: Path | None) -> Dataset:
-        return sample(
-            space,
-            plan,
-            params=params,
-            workers=os.cpu_count() or 1 if workers is None else workers,
-            near=near,
-            directory=folder,
-            cache=cache,
-            progress=progress,
-            deadline=deadline,
-        )
-
-    dataset, confirmed = sampled(space, plan, None, directory), None
+    how: dict[str, Any] = {
+        "params": params,
+        "workers": os.cpu_count() or 1 if workers is None else workers,
+        "cache": cache,
+        "progress": progress,
+        "deadline": deadline,
+    }
+    dataset, confirmed = sample(space, plan, overloads=False, directory=directory, **how), None
     if plan.confirmed:
         folder = directory and directory / "confirmed"
-        confirmed = sampled(space.whole_rule(), confirmation_plan(plan), dataset, folder)
-    return dataset, linearize(dataset, space, confirmed=confirmed, params=params, command=command)
+        again = confirmation_plan(plan)
+        confirmed = sample(space.whole_rule(), again, near=dataset, directory=folder, **how)
+    regions = linearize(dataset, space, confirmed=confirmed, params=params, command=command)
+    if overloads:
+        dataset = add_overloads(dataset, space, plan, directory=directory, **how)
+    return dataset, regions
 
 
 @dataclass(frozen=True)
@@ -343,7 +348,11 @@ def ship(workers: int | None = None, progress: Progress = silent) -> list[Path]:
     written = []
     for space in spaces:
         _, regions = make_regions(
-            space, command="python -m learn.region_store", workers=workers, progress=progress
+            space,
+            command="python -m learn.region_store",
+            overloads=False,
+            workers=workers,
+            progress=progress,
         )
         key = RegionRequest(space, PLANS[space.acceptance], DEFAULTS).key[:8]
         arrivals = space.workload.arrivals.process

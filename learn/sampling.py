@@ -7,7 +7,8 @@ not on the number of workers, and not on where an interrupted sampling was resum
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from joblib import delayed
 
 from learn.boundary import BoundaryError, boundary_points, fit_boundary
 from learn.boundary_search import BoundarySearch
-from learn.design import SamplingPlan, compositions, plan_values
+from learn.design import Composition, SamplingPlan, compositions, plan_values
 from learn.features import ADDITIVE
 from learn.params import DEFAULTS, LearnParams, SearchParams
 from learn.region import FORMAT
@@ -28,8 +29,8 @@ from scenarios import UNLIMITED, Deadline, Problem, ScenarioError
 from scenarios.stopping.progress import Progress, silent
 from twin.parallel import in_processes
 
-SAMPLING = "sampling the twin"
-"""What is being done, for progress."""
+SAMPLING, OVERLOADING = "sampling the twin", "overloading the twin"
+"""What is being done, for progress: the search for boundaries, or the runs far beyond them."""
 
 
 def sample(
@@ -39,6 +40,7 @@ def sample(
     params: LearnParams = DEFAULTS,
     workers: int = 1,
     near: Dataset | None = None,
+    overloads: bool = True,
     directory: str | Path | None = None,
     cache: Path | None = None,
     progress: Progress = silent,
@@ -59,6 +61,8 @@ def sample(
         cluster. The data are the same for any number.
     near
         Runs of the same mixes by another rule, near whose boundaries theirs are looked for.
+    overloads
+        Whether to run each mix at random heavier loads, too. Regions need none; the rounds are the same.
     directory
         Where each finished round is kept, if it can be; a sampling that was interrupted goes on from there.
     cache
@@ -80,35 +84,142 @@ def sample(
     ScenarioError
         If there are no workers.
     """
-    if workers < 1:
-        raise ScenarioError([Problem("workers", f"is {workers}", "give 1 or more")], "sample")
-    step = space.profile.step.model_dump(mode="json")
-    metadata = {"space": space.describe(), "plan": plan_values(plan), "step": step}
-    if params.of_runs():
-        metadata["params"] = params.of_runs()
-    folder = Path(directory) if directory is not None else None
-    if cache is not None:
-        remove_leftovers(cache)
-        folder = cache / "samples" / _key(metadata)
-    kept = Rounds(folder, metadata, cache)
-    rounds: list[pd.DataFrame] = []
-    progress(SAMPLING, 0, plan.compositions)
-    for number, first in enumerate(range(0, plan.compositions, plan.round_size)):
-        last = min(first + plan.round_size, plan.compositions)
-        done = kept.read(number, first, last)
-        if done is None:
-            so_far = Dataset(pd.concat(rounds, ignore_index=True), metadata) if rounds else None
-            mixes = compositions(space, first, last, plan.seed, params.design)
-            searches = [BoundarySearch(space, plan, mix, params) for mix in mixes]
+    sampling = _Sampling.of(space, plan, params, workers, progress, deadline)
+    dataset = sampling.boundaries(sampling.kept(directory, cache), near)
+    return sampling.with_overloads(dataset, directory, cache) if overloads else dataset
+
+
+def add_overloads(
+    dataset: Dataset,
+    space: DesignSpace,
+    plan: SamplingPlan,
+    *,
+    params: LearnParams = DEFAULTS,
+    workers: int = 1,
+    directory: str | Path | None = None,
+    cache: Path | None = None,
+    progress: Progress = silent,
+    deadline: Deadline = UNLIMITED,
+) -> Dataset:
+    """What `sample` gives with overloads, from what it gave without; arguments and errors are its own."""
+    sampling = _Sampling.of(space, plan, params, workers, progress, deadline)
+    return sampling.with_overloads(dataset, directory, cache)
+
+
+def _joined(one: Dataset, other: Dataset) -> Dataset:
+    """The runs of both by composition, as one search makes them."""
+    table = pd.concat([one.table, other.table]).sort_values(["composition", "run"], ignore_index=True)
+    return replace(one, table=table)
+
+
+_Jobs = Callable[[list[BoundarySearch], Dataset | None], list[Any]]
+"""What to run for the compositions of a round, of which one gives the rows of one, and after which runs."""
+
+
+@dataclass(frozen=True)
+class _Sampling:
+    """How the twin is sampled, round after round; the arguments of `sample`."""
+
+    space: DesignSpace
+    plan: SamplingPlan
+    params: LearnParams
+    workers: int
+    progress: Progress
+    deadline: Deadline
+    metadata: dict[str, Any]
+
+    @classmethod
+    def of(
+        cls,
+        space: DesignSpace,
+        plan: SamplingPlan,
+        params: LearnParams,
+        workers: int,
+        progress: Progress,
+        deadline: Deadline,
+    ) -> _Sampling:
+        if workers < 1:
+            raise ScenarioError([Problem("workers", f"is {workers}", "give 1 or more")], "sample")
+        step = space.profile.step.model_dump(mode="json")
+        metadata = {"space": space.describe(), "plan": plan_values(plan), "step": step}
+        if params.of_runs():
+            metadata["params"] = params.of_runs()
+        return cls(space, plan, params, workers, progress, deadline, metadata)
+
+    def kept(self, directory: str | Path | None, cache: Path | None, part: str = "") -> Rounds:
+        """Where the rounds are kept; those of a part of the runs in a folder of its own."""
+        folder = Path(directory) if directory is not None else None
+        if cache is not None:
+            remove_leftovers(cache)
+            folder = cache / "samples" / _key(self.metadata)
+        if not part:
+            return Rounds(folder, self.metadata, cache)
+        return Rounds(folder and folder / part, {**self.metadata, "part": part}, cache)
+
+    def with_overloads(self, dataset: Dataset, directory: str | Path | None, cache: Path | None) -> Dataset:
+        """The runs, and those at heavier loads than the boundaries that they tell."""
+        if not self.plan.spread:
+            return dataset
+        return _joined(dataset, self.overloads(self.kept(directory, cache, "overloads"), dataset))
+
+    def boundaries(self, kept: Rounds, near: Dataset | None) -> Dataset:
+        """The search for the boundary of every composition, with the runs at lighter loads."""
+
+        def jobs(searches: list[BoundarySearch], so_far: Dataset | None) -> list[Any]:
             expected = _expected(searches, so_far) if near is None else _known(searches, near)
-            done = Dataset(table_of(_round(searches, expected, workers, progress, deadline)), metadata)
-            kept.keep(done, number, first, last)
-        else:
-            progress(SAMPLING, last, plan.compositions)
-        rounds.append(done.table)
-        if not first:
-            _check_starved(space, done, params.search)
-    return Dataset(pd.concat(rounds, ignore_index=True), metadata)
+            return [delayed(BoundarySearch.runs)(*job) for job in zip(searches, expected, strict=True)]
+
+        rounds: list[Dataset] = []
+        for done in self._rounds(kept, jobs, SAMPLING):
+            if not rounds:
+                _check_starved(self.space, done, self.params.search)
+            rounds.append(done)
+        return self._whole(rounds)
+
+    def overloads(self, kept: Rounds, bracketed: Dataset) -> Dataset:
+        """Runs at heavier loads than the boundary of every composition."""
+        needed = bracketed.table[["composition", "run", "total_rate", "margin", "starved"]]
+        runs = dict(list(needed.groupby("composition")))
+
+        def jobs(searches: list[BoundarySearch], _: Dataset | None) -> list[Any]:
+            known = [runs[search.composition.index].to_dict("records") for search in searches]
+            return [delayed(BoundarySearch.overloads)(*job) for job in zip(searches, known, strict=True)]
+
+        return self._whole(list(self._rounds(kept, jobs, OVERLOADING)))
+
+    def _rounds(self, kept: Rounds, jobs: _Jobs, label: str) -> Iterator[Dataset]:
+        """The rounds: those that are kept, and the others anew."""
+        before: list[Dataset] = []
+        total = self.plan.compositions
+        self.progress(label, 0, total)
+        for number, first in enumerate(range(0, total, self.plan.round_size)):
+            last = min(first + self.plan.round_size, total)
+            done = kept.read(number, first, last)
+            if done is None:
+                mixes = compositions(self.space, first, last, self.plan.seed, self.params.design)
+                searches = [self._search(mix) for mix in mixes]
+                wanted = jobs(searches, self._whole(before) if before else None)
+                done = Dataset(table_of(self._run(searches, wanted, label)), kept.metadata)
+                kept.keep(done, number, first, last)
+            else:
+                self.progress(label, last, total)
+            before.append(done)
+            yield done
+
+    def _search(self, mix: Composition) -> BoundarySearch:
+        return BoundarySearch(self.space.labelled(shared=mix.shared), self.plan, mix, self.params)
+
+    def _whole(self, rounds: list[Dataset]) -> Dataset:
+        return Dataset(pd.concat([done.table for done in rounds], ignore_index=True), self.metadata)
+
+    def _run(self, searches: list[BoundarySearch], jobs: list[Any], label: str) -> list[dict[str, float]]:
+        """Runs of the searches, as rows."""
+        rows: list[dict[str, float]] = []
+        finished = in_processes(jobs, self.workers, deadline=self.deadline, work="the twin was sampled")
+        for search, runs in zip(searches, finished, strict=True):
+            rows.extend(runs)
+            self.progress(label, search.composition.index + 1, self.plan.compositions)
+        return rows
 
 
 def _key(metadata: Mapping[str, Any]) -> str:
@@ -130,23 +241,6 @@ def _check_starved(space: DesignSpace, runs: Dataset, params: SearchParams) -> N
         f"not even {heaviest:.4g} requests/s for {seconds:g} s starve a GPU, whatever the adapters; "
         f"{shorter}demand more by service_levels"
     )
-
-
-def _round(
-    searches: list[BoundarySearch],
-    expected: list[float | None],
-    workers: int,
-    progress: Progress,
-    deadline: Deadline,
-) -> list[dict[str, float]]:
-    """Runs of the searches, as rows."""
-    jobs = [delayed(BoundarySearch.runs)(*job) for job in zip(searches, expected, strict=True)]
-    rows: list[dict[str, float]] = []
-    finished = in_processes(jobs, workers, deadline=deadline, work="the twin was sampled")
-    for search, runs in zip(searches, finished, strict=True):
-        rows.extend(runs)
-        progress(SAMPLING, search.composition.index + 1, search.plan.compositions)
-    return rows
 
 
 def _known(searches: list[BoundarySearch], near: Dataset) -> list[float | None]:

@@ -27,14 +27,17 @@ from scenarios import (
     ScenarioError,
     ServiceLevelObjectives,
     TraceArrivals,
+    UnpredictableArrivals,
     Workload,
     padded_rank,
 )
 from twin import FULL, LABEL, Effort, EngineProfile, plan_memory, trace_digest
 from twin.workload.lengths import mean_square_tokens
+from twin.workload.walks import stationary_law
 
-DESIGN = 3
-"""Version of the design and of the loads that its mixes are given: another one makes other runs of a seed."""
+DESIGN, WANDERING_DESIGN = 3, 4
+"""Version of the design and of the loads that its mixes are given, and the same where rates wander: another
+one makes other runs of a seed."""
 
 REPLICATIONS = 3
 """Runs of a verdict on a plan, unless a scenario says otherwise."""
@@ -127,7 +130,7 @@ class DesignSpace:
         given = {name: limit.model_dump(exclude_none=True) for name, limit in limits.items()}
         latency = {"latency_limits": given} if any(given.values()) else {}
         return {
-            "design": DESIGN,
+            "design": WANDERING_DESIGN if self.wander else DESIGN,
             "profile": self.profile.name,
             "profile_digest": profile_digest(self.profile),
             "device": self.device,
@@ -165,9 +168,22 @@ class DesignSpace:
         """Seconds that an adapter may wait for a slot, for `learn.features`."""
         return hold_wait_s(self.acceptance, self.service_levels)
 
+    @property
+    def wander(self) -> float:
+        """Variance of an adapter's rate over the square of its mean, for `learn.features`."""
+        return rate_wander(self.acceptance, self.workload.arrivals)
+
     def whole_rule(self) -> DesignSpace:
         """The same with verdicts as plans get them."""
         return replace(self, effort=FULL, replications=REPLICATIONS)
+
+    def labelled(self, *, shared: bool) -> DesignSpace:
+        """The same with the runs that label mixes with shared slots, or with a slot for every adapter.
+
+        Where rates wander, few adapters meet their peaks in days, not in hours: those with a slot each, which
+        are few on a GPU, are labelled by the whole rule.
+        """
+        return self.whole_rule() if self.wander and not shared else self
 
     def shortened(self, share: float) -> DesignSpace:
         """The same with runs of a share of their length."""
@@ -213,6 +229,18 @@ def hold_wait_s(acceptance: Acceptance, levels: ServiceLevelObjectives) -> float
     return levels.patience_s if acceptance == "sustained" else WAIT_S
 
 
+def rate_wander(acceptance: Acceptance, arrivals: Arrivals) -> float:
+    """Variance of an adapter's rate over the square of its mean; 0 unless rates wander.
+
+    Under *paper*, walks begin at their rates and are short.
+    """
+    if acceptance == "paper" or not isinstance(arrivals, UnpredictableArrivals):
+        return 0.0
+    factors, probability = stationary_law(arrivals.factor, arrivals.limit)
+    mean = float(factors @ probability)
+    return float((factors / mean - 1.0) ** 2 @ probability)
+
+
 def scenario_features(scenario: Scenario, classes: Sequence[AdapterClass]) -> FloatArray:
     """Additive features of one adapter of each class, as the regions of a scenario take them.
 
@@ -224,7 +252,8 @@ def scenario_features(scenario: Scenario, classes: Sequence[AdapterClass]) -> Fl
         Shape (n_classes, K).
     """
     wait_s = hold_wait_s(scenario.acceptance, scenario.service_levels)
-    return additive_features(classes, load=scenario.judged_load, wait_s=wait_s)
+    wander = rate_wander(scenario.acceptance, scenario.workload.arrivals)
+    return additive_features(classes, load=scenario.judged_load, wait_s=wait_s, wander=wander)
 
 
 def _arrivals(arrivals: Arrivals) -> dict[str, Any]:

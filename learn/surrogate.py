@@ -31,7 +31,8 @@ from scenarios.errors import cause_of
 _LATENCIES = ("itl_ms", "ttft_ms")
 _SHARES = ("served_share", "worst_served_share")
 
-_OFFERED, _STEP = INPUTS.index("token_rate"), INPUTS.index("step_estimate")
+_OFFERED = next(k for k, feature in enumerate(FEATURES) if feature.name == "token_rate")
+_STEP = INPUTS.index("step_estimate")
 
 _LEAST = np.array([np.finfo(np.float64).tiny if f.name in POSITIVE else 0.0 for f in FEATURES])
 """Smallest value that a candidate can have of each feature."""

@@ -119,6 +119,8 @@ class TwinJudge:
         Called with progress.
     effort
         How long each run is under *sustained*.
+    high_alone
+        Whether uncertain rates are judged at their highest alone.
     """
 
     scenario: Scenario
@@ -126,6 +128,7 @@ class TwinJudge:
     workers: int = 1
     progress: Progress = silent
     effort: Effort = FULL
+    high_alone: bool = False
     _known: dict[GPUContent, GPUVerdict] = field(default_factory=dict, repr=False)
 
     def __call__(self, contents: Sequence[GPUContent], deadline: Deadline = UNLIMITED) -> list[GPUVerdict]:
@@ -151,7 +154,7 @@ class TwinJudge:
     def _corners(self, content: GPUContent) -> list[tuple[Corner, GPUContent]]:
         """The corners by which a content of uncertain rates is judged."""
         first = [(HIGH, content.at_high)]
-        if not self._known[content.at_high].accepted:
+        if self.high_alone or not self._known[content.at_high].accepted:
             return first
         return [*first, *content.other_corners(self.scenario.seed)]
 
@@ -214,7 +217,7 @@ class TwinJudge:
         Its verdicts tell which of two contents is better; whether one is accepted, the whole rule says.
         """
         scenario = self.scenario.model_copy(update={"replications": 1})
-        return TwinJudge(scenario, self.profiles, self.workers, effort=SCREEN)
+        return TwinJudge(scenario, self.profiles, self.workers, effort=SCREEN, high_alone=True)
 
     def requests(self, content: GPUContent) -> float:
         """Requests that are simulated for a verdict on a content, on average."""

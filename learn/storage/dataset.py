@@ -118,8 +118,7 @@ class Dataset:
     @property
     def scattered(self) -> BoolArray:
         """Which runs are at random loads, not part of the search for a boundary, shape (n,)."""
-        last = self.table.groupby("composition")["run"].transform("max").to_numpy()
-        return np.asarray(self.table["run"].to_numpy() > last - int(self.metadata["plan"]["spread"]))
+        return np.asarray(self.table["run"].to_numpy() >= int(self.metadata["plan"]["max_runs"]))
 
     def target(self, name: str) -> FloatArray:
         """A column, such as one of `TARGETS`, shape (n,)."""
@@ -223,7 +222,7 @@ def _check_values(table: pd.DataFrame) -> None:
 
 def table_of(rows: Sequence[dict[str, float]]) -> pd.DataFrame:
     """Table of runs, with integer columns as integers."""
-    table = pd.DataFrame(list(rows), columns=list(COLUMNS))
+    table = pd.DataFrame(list(rows), columns=list(COLUMNS)).astype(np.float64)  # of no rows, they are objects
     return table.astype(dict.fromkeys(_INTEGERS, np.int64))
 
 

@@ -83,6 +83,7 @@ class SurrogateOracle:
             np.asarray(counts, dtype=np.float64)[None, :],
             learn.Engines(*values),
             learn.hold_wait_s(self.scenario.acceptance, self.scenario.service_levels),
+            learn.rate_wander(self.scenario.acceptance, self.scenario.workload.arrivals),
         )
 
 

@@ -107,7 +107,12 @@ def fit_command(
     with progress_shown(not quiet) as progress:
         load_twin(workers, progress)
         dataset, regions = learn.make_regions(
-            space, params=learning, command="lorapack fit", workers=workers, progress=progress
+            space,
+            params=learning,
+            command="lorapack fit",
+            overloads=assess,
+            workers=workers,
+            progress=progress,
         )
         text = (
             _errors(dataset, regions, space, learning, compositions, measured, workers, progress)

@@ -49,6 +49,26 @@ def test_rows_learned_with_noise_hold_for_points_without() -> None:
     assert all((model.rows(regime) >= 0).all() for regime in REGIMES)
 
 
+def test_where_rates_wander_the_row_has_their_variance() -> None:
+    """The boundary of mean + 2 σ, which few hot adapters reach at half the load of many."""
+    rng, sums = np.random.default_rng(3), []
+    for _ in range(160):
+        weight = rng.lognormal(0, rng.uniform(0, 2), rng.integers(1, 65))
+        share = weight / weight.sum()
+        rate = 30.0 * share / (1.0 + 2.0 * np.sqrt(1.5 * (share**2).sum()))
+        sums.append(additive_columns(rate, 200.0, 100.0, 1e4, wander=1.5).sum(axis=0))
+    middle, engines = np.array(sums), np.tile(ENGINES[3], (160, 1))
+    points = BoundaryPoints(engines, middle, middle, np.arange(160), np.full(160, 0.5))
+    steady = middle * (np.array(ADDITIVE) != "output_variance")
+    blind = replace(points, accepted=steady, starved=steady)
+    off = [
+        np.log(fit_points(known, ENGINES[3:]).values("resident", known.middle, engines)).std()
+        for known in (points, blind)
+    ]
+    assert off[0] < 0.7 * off[1]
+    assert not fit_points(blind, ENGINES[3:]).work[:, ADDITIVE.index("output_variance")].any()
+
+
 # --- work and slots --------------------------------------------------------------------------------
 
 RATE, COUNT, HELD = (ADDITIVE.index(name) for name in ("rate", "count", "held_40ms"))

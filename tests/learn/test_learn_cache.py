@@ -15,6 +15,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -62,13 +63,15 @@ def kept(filled: Path, tmp_path: Path) -> Path:
 def sampled(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """First compositions of the rounds that the twin runs, as they are run."""
     firsts: list[int] = []
-    real = sampling._round
+    real = sampling._Sampling._run
 
-    def counted(searches: list[BoundarySearch], *rest: object) -> list[dict[str, float]]:
+    def counted(
+        self: sampling._Sampling, searches: list[BoundarySearch], *rest: Any
+    ) -> list[dict[str, float]]:
         firsts.append(searches[0].composition.index)
-        return real(searches, *rest)  # type: ignore[arg-type]
+        return real(self, searches, *rest)
 
-    monkeypatch.setattr(sampling, "_round", counted)
+    monkeypatch.setattr(sampling._Sampling, "_run", counted)
     return firsts
 
 

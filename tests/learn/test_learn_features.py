@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from learn import FEATURES, Engines, additive_features, candidate_features
+from learn.estimators import INPUTS
 from learn.features import ADDITIVE, additive_columns
 from scenarios import AdapterClass, FixedLengths, LognormalLengths
 
@@ -96,3 +97,15 @@ def test_the_spread_of_answers_counts() -> None:
     row, other = (dict(zip(ADDITIVE, additive_features([one])[0], strict=True)) for one in (even, uneven))
     assert row["output_rate"] == other["output_rate"]
     assert other["resident_rate"] > 2 * row["resident_rate"]
+
+
+def test_only_rates_that_wander_have_a_variance() -> None:
+    k = ADDITIVE.index("output_variance")
+    steady, wandering = (additive_columns([2.0, 1.0], 100.0, 500.0, 3e5, wander=w)[:, k] for w in (0.0, 1.5))
+    np.testing.assert_array_equal(steady, 0.0)
+    np.testing.assert_allclose(wandering, [1.5, 0.375])  # of 1,000 and 500 tokens/s, in millions
+
+
+def test_surrogates_know_the_concentration_of_the_rates_instead() -> None:
+    assert "output_variance" not in INPUTS
+    assert "rate_concentration" in INPUTS

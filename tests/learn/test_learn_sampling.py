@@ -21,13 +21,14 @@ from learn import (
     SamplingPlan,
     boundary_search,
 )
-from learn.boundary import BoundaryModel
+from learn.boundary import BoundaryModel, boundary_points
 from learn.boundary_search import (
     BoundarySearch,
 )
 from learn.design import Composition, compositions
 from learn.features import ADDITIVE
 from learn.params import SearchParams
+from learn.sampling import SAMPLING, add_overloads
 from scenarios import ACCEPTANCES, Acceptance, FixedLengths, ScenarioError, Workload
 from twin import Effort, GPULoad, GPUVerdict, find_profile, judge
 
@@ -109,7 +110,10 @@ def test_an_interrupted_sampling_goes_on_to_the_same_data(
     assert [p.name for p in sorted(tmp_path.iterdir())] == ["round-0000.csv"]
     seen: list[object] = []
     resumed = learn.sample(
-        space, FEW, directory=tmp_path, progress=lambda *progress: seen.append(progress[1])
+        space,
+        FEW,
+        directory=tmp_path,
+        progress=lambda label, done, _: seen.append(done) if label == SAMPLING else None,
     )
     assert seen == [0, 4, 5, 6, 7, 8]  # the first round was kept
     same(resumed, few)
@@ -195,6 +199,25 @@ def test_runs_away_from_the_boundary_go_from_light_load_to_thorough_overload(dat
     for alike in (shared, ~shared):
         assert np.nanmin(factor[alike]) < 0.5
         assert np.nanmax(factor[alike]) > 1.5
+
+
+def test_overloads_can_be_added_later(space: DesignSpace, tmp_path: Path) -> None:
+    plan = replace(FEW, spread=2, max_runs=6)
+    every = learn.sample(space, plan)
+    without = learn.sample(space, plan, overloads=False, directory=tmp_path)
+    assert 0 < without.scattered.sum() < every.scattered.sum() == 2 * plan.compositions
+    same(add_overloads(without, space, plan), every)
+    same(learn.sample(space, plan, directory=tmp_path), every)  # the rounds are those that were kept
+
+
+def test_overloads_tell_nothing_of_the_boundary(
+    space: DesignSpace, dataset: Dataset, plan: SamplingPlan
+) -> None:
+    """All lie beyond its bracket, so regions are the same without them."""
+    with_them = boundary_points(dataset)
+    without = boundary_points(learn.sample(space, plan, overloads=False))
+    np.testing.assert_array_equal(without.middle, with_them.middle)
+    np.testing.assert_array_equal(without.composition, with_them.composition)
 
 
 # --- files -----------------------------------------------------------------------------------------

@@ -22,6 +22,9 @@ from learn.estimators import INPUTS
 from learn.params import SurrogateParams
 from learn.surrogate import within
 
+NAMES = [feature.name for feature in learn.FEATURES]
+"""Columns of features."""
+
 
 @pytest.fixture(scope="module", params=METHODS)
 def surrogate(request: pytest.FixtureRequest, dataset: Dataset) -> Surrogate:
@@ -81,7 +84,7 @@ def test_a_surrogate_of_other_parameters_survives_its_files(dataset: Dataset, tm
 def test_a_wider_tolerance_calls_more_inside(dataset: Dataset) -> None:
     wide = learn.fit(dataset, "tree", params=LearnParams(surrogate=SurrogateParams(tolerance=0.2)))
     one = dataset.features[:1].copy()
-    one[0, INPUTS.index("max_loras")] = 1.1 * wide.high[INPUTS.index("max_loras")]
+    one[0, NAMES.index("max_loras")] = 1.1 * wide.high[NAMES.index("max_loras")]
     assert wide.inside(one).all()
 
 
@@ -144,7 +147,7 @@ def test_another_version_of_scikit_learn_is_told(saved: Path) -> None:
 def test_outside_the_domain_it_warns_or_refuses(dataset: Dataset) -> None:
     tree = learn.fit(dataset, "tree")
     far = dataset.features[:2].copy()
-    far[1, INPUTS.index("rate")] = 1e6
+    far[1, NAMES.index("rate")] = 1e6
     with pytest.warns(OutsideDomainWarning, match=r"1 of 2 candidates .* rate 1e\+06 outside"):
         said = tree.predict(far)
     np.testing.assert_array_equal(said.inside, [True, False])
@@ -154,7 +157,7 @@ def test_outside_the_domain_it_warns_or_refuses(dataset: Dataset) -> None:
 
 def test_starvation_alone_is_asked_of_the_same_domain(tree: Surrogate, dataset: Dataset) -> None:
     far = dataset.features[:1].copy()
-    far[0, INPUTS.index("rate")] = 1e6
+    far[0, NAMES.index("rate")] = 1e6
     with pytest.warns(OutsideDomainWarning, match="rate"):
         warned = tree.starved(far)
     with pytest.raises(OutsideDomainError, match="rate"):
@@ -176,7 +179,7 @@ def test_the_tolerance_is_a_share_of_the_end(
     feature: str, end: str, factor: float, inside: bool, tree: Surrogate, dataset: Dataset
 ) -> None:
     """Of 8 to 64 slots, 5 % below 8 are fractions of a slot, not three."""
-    one, k = dataset.features[:1].copy(), INPUTS.index(feature)
+    one, k = dataset.features[:1].copy(), NAMES.index(feature)
     one[0, k] = factor * getattr(tree, end)[k]
     np.testing.assert_array_equal(tree.inside(one), [inside])
     if not inside:
@@ -186,8 +189,8 @@ def test_the_tolerance_is_a_share_of_the_end(
 
 def test_the_feature_that_is_named_is_one_beyond_the_tolerance(tree: Surrogate, dataset: Dataset) -> None:
     one = dataset.features[:1].copy()
-    one[0, INPUTS.index("count")] = 1.01 * tree.high[INPUTS.index("count")]
-    one[0, INPUTS.index("max_loras")] = 1000.0
+    one[0, NAMES.index("count")] = 1.01 * tree.high[NAMES.index("count")]
+    one[0, NAMES.index("max_loras")] = 1000.0
     with pytest.raises(OutsideDomainError, match=r"has max_loras 1000 outside \[8, 64\]"):
         tree.predict(one, outside="refuse")
 
@@ -226,7 +229,7 @@ def test_a_value_that_no_candidate_has_is_refused_by_name(
     feature: str, value: float, need: str, tree: Surrogate, dataset: Dataset
 ) -> None:
     wrong = dataset.features[:3].copy()
-    wrong[1, INPUTS.index(feature)] = value
+    wrong[1, NAMES.index(feature)] = value
     for ask in (tree.predict, tree.starved):
         with pytest.raises(SurrogateError, match=rf"candidate 1 has {feature} {value:g}, .* {need}; give"):
             ask(wrong)

@@ -16,6 +16,7 @@ import pytest
 
 import learn
 import learn.space as space_module
+import scenarios
 from learn import Dataset, DesignSpace, Regions, SamplingPlan, boundary_search
 from learn.assessment import given_away
 from learn.boundary import boundary_points
@@ -24,9 +25,17 @@ from learn.design import Composition, compositions, confirmation_plan
 from learn.features import ADDITIVE, WAIT_S, additive_columns
 from learn.params import DEFAULTS, SearchParams
 from learn.region_store import RegionRequest, make_regions
-from scenarios import Acceptance, PoissonArrivals, Scenario, TraceArrivals, override
-from twin import FULL, LABEL, Criterion, Effort, EngineProfile, GPULoad, GPUVerdict
+from scenarios import (
+    Acceptance,
+    PoissonArrivals,
+    Scenario,
+    TraceArrivals,
+    UnpredictableArrivals,
+    override,
+)
+from twin import FULL, LABEL, Criterion, Effort, EngineProfile, GPULoad, GPUVerdict, find_profile
 from twin.verdict import REJECTED_MARGIN
+from twin.workload.walks import stationary_walk
 
 FEW = SamplingPlan(compositions=12, round_size=12, max_runs=9, width=1.1, spread=0, confirmed=8, seed=5)
 BRIEF = Effort(settle_s=60.0, measure_s=300.0, requests=100, longest_s=600.0, wander_s=300.0)
@@ -286,6 +295,47 @@ def test_the_first_estimate_is_near_what_the_twin_sustains(kept_up_space: Design
         search = BoundarySearch(brief, replace(FEW, max_runs=8), one)
         estimate = search.first_estimate()
         assert 0.1 < estimate / search.bracket(estimate, 0.7).boundary < 10
+
+
+# --- rates that wander -----------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def wandering() -> DesignSpace:
+    return space_of_file("unpredictable_load")
+
+
+def space_of_file(name: str, *overrides: str) -> DesignSpace:
+    given = scenarios.read(name, list(overrides))
+    return learn.space_for(given, given.devices[0], find_profile(given.model, given.devices[0].name))
+
+
+def test_how_far_rates_wander_is_the_variance_of_their_walk(wandering: DesignSpace) -> None:
+    arrivals = wandering.workload.arrivals
+    assert isinstance(arrivals, UnpredictableArrivals)
+    walk = stationary_walk(arrivals, 200, 2000, np.random.default_rng(0))
+    assert wandering.wander == pytest.approx(walk.var(), rel=0.05)
+
+
+@pytest.mark.parametrize(
+    ("name", "acceptance"), [("mixed_ranks", "sustained"), ("unpredictable_load", "paper")]
+)
+def test_others_do_not_wander(name: str, acceptance: str) -> None:
+    space = space_of_file(name, f"acceptance={acceptance}")
+    assert space.wander == 0.0
+    assert space.labelled(shared=False) is space
+
+
+def test_few_adapters_whose_rates_wander_are_labelled_by_the_whole_rule(wandering: DesignSpace) -> None:
+    assert wandering.labelled(shared=False) == wandering.whole_rule()
+    assert wandering.labelled(shared=True) is wandering
+
+
+def test_features_of_a_scenario_have_the_variance_of_its_judged_rates(wandering: DesignSpace) -> None:
+    scenario = scenarios.read("unpredictable_load", ["headroom=0.2"])
+    column = learn.scenario_features(scenario, scenario.classes)[:, ADDITIVE.index("output_variance")]
+    output = np.array([1.2 * c.rate * c.output.mean_tokens for c in scenario.classes])
+    np.testing.assert_allclose(column, wandering.wander * output**2 / 1e6)
 
 
 # --- boundaries found again ------------------------------------------------------------------------
