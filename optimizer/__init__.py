@@ -17,12 +17,15 @@ if TYPE_CHECKING:
     from optimizer.result import Result, result_schema
     from optimizer.search.params import SolveParams
     from optimizer.search.solve import solve
+    from optimizer.survival.report import LossCase, Survival
+    from optimizer.survival.survives import survives
 
 __all__ = [
     "BASELINES",
     "Change",
     "Comparison",
     "GrowthReport",
+    "LossCase",
     "NoPlan",
     "NoPlanReason",
     "Packing",
@@ -30,6 +33,7 @@ __all__ = [
     "PackingProblem",
     "Result",
     "SolveParams",
+    "Survival",
     "__version__",
     "compare",
     "methods",
@@ -37,6 +41,7 @@ __all__ = [
     "replan",
     "result_schema",
     "solve",
+    "survives",
 ]
 
 _MODULES = {
@@ -44,6 +49,7 @@ _MODULES = {
     "Change": "optimizer.replanning.changes",
     "Comparison": "optimizer.comparison",
     "GrowthReport": "optimizer.growth",
+    "LossCase": "optimizer.survival.report",
     "NoPlan": "optimizer.no_plan",
     "NoPlanReason": "optimizer.no_plan",
     "Packing": "optimizer.packing.model.problem",
@@ -51,12 +57,14 @@ _MODULES = {
     "PackingProblem": "optimizer.packing.model.problem",
     "Result": "optimizer.result",
     "SolveParams": "optimizer.search.params",
+    "Survival": "optimizer.survival.report",
     "compare": "optimizer.comparison",
     "methods": "optimizer.packing",
     "pack": "optimizer.packing",
     "replan": "optimizer.replanning.replan",
     "result_schema": "optimizer.result",
     "solve": "optimizer.search.solve",
+    "survives": "optimizer.survival.survives",
 }
 """Where each name comes from; imported when it is first asked for, as solvers take seconds to import."""
 

@@ -29,6 +29,8 @@ class NoPlanReason(StrEnum):
     """An exact search tried all that it has, and proved nothing."""
     SPLITS_ADAPTERS = "splits_adapters"
     """The rule splits adapters over GPUs, which the scenario forbids."""
+    FEW_REPLICAS = "few_replicas"
+    """The rule serves adapters on fewer GPUs than they must be served on."""
     TIME_LIMIT = "time_limit"
     """The time was over."""
     INTERRUPTED = "interrupted"

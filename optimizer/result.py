@@ -12,7 +12,8 @@ from pydantic import BaseModel, ConfigDict, Field, computed_field
 
 from optimizer.no_plan import NoPlan
 from optimizer.result_text import outcome_lines, result_parts
-from scenarios import Acceptance, Placement, Scenario, visible
+from optimizer.survival.report import Survival
+from scenarios import Acceptance, Placement, Problem, Scenario, ScenarioError, visible
 from scenarios.base import PlainDir
 from scenarios.files import RESULT_VERSION
 from scenarios.stopping.progress import Progress, silent
@@ -71,6 +72,10 @@ class Result(PlainDir, BaseModel):
     gpus: int | None = Field(description="How many GPUs the plan uses.")
     placement: Placement | None
     validation: ValidationReport | None
+    survival: Survival | None = Field(
+        default=None,
+        description="What becomes of the plan when GPUs are lost; null where not asked.",
+    )
     iterations: int = Field(description="Rounds of solve, validate and cut.")
     cuts: int = Field(description="GPU contents that the twin rejected on the way.")
     seconds: float = Field(description="Wall-clock time.")
@@ -100,6 +105,11 @@ class Result(PlainDir, BaseModel):
     def accepted(self) -> bool:
         """Whether there is a plan and the twin accepted every GPU of it."""
         return self.validation is not None and self.validation.accepted
+
+    @property
+    def as_asked(self) -> bool:
+        """Whether the plan is accepted, and holds after losses where that was asked for."""
+        return self.accepted and (self.survival is None or self.survival.holds)
 
     @property
     def search_seconds(self) -> float:
@@ -168,6 +178,35 @@ class Result(PlainDir, BaseModel):
         from optimizer.growth import growth_of
 
         return growth_of(self, workers=workers, progress=progress)
+
+    def survives(
+        self, spare: int | str = 1, *, recovery: str = "live", time_limit_s: float = 60.0, workers: int = 1
+    ) -> Survival:
+        """Whether the plan holds after every loss of some GPUs, or of a node.
+
+        Parameters
+        ----------
+        spare, recovery, time_limit_s, workers
+            As in `optimizer.survives`.
+
+        Raises
+        ------
+        ScenarioError
+            If there is no plan, or an argument is out of its range.
+        """
+        import optimizer
+
+        if self.placement is None:
+            problem = Problem("placement", "is absent: there is no plan", "find one first: see message")
+            raise ScenarioError([problem], "survives")
+        return optimizer.survives(
+            self.scenario,
+            self.placement,
+            spare,
+            recovery=recovery,
+            time_limit_s=time_limit_s,
+            workers=workers,
+        )
 
     def plot(self, path: str | Path | None = None, ax: Axes | None = None) -> Figure:
         """Draw load, adapters and mean TTFT of every GPU of the plan, with the twin's verdict.

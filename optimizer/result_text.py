@@ -9,8 +9,10 @@ from rich.text import Text
 
 from optimizer.packing.registry import METHODS
 from optimizer.search.objectives import LATENCY_OBJECTIVES
+from optimizer.survival.nodes import together
+from optimizer.survival.text import survival_parts
 from scenarios import LatencyLimits, criterion_in_words, visible
-from scenarios.text.formatting import choice, counted
+from scenarios.text.formatting import choice, counted, listed
 from scenarios.text.tables import Listing, Part, cell_text, marked
 from twin.gpu_table import QUEUE_S, gpu_table, limits_note, only_device, verdict_word
 
@@ -18,6 +20,9 @@ if TYPE_CHECKING:
     from optimizer.result import Result
     from scenarios import Scenario
     from twin import GPUVerdict
+
+NAMED = 5
+"""Adapters that a note names."""
 
 WORTH_TELLING_S = 2.0
 """Seconds of preparation from which on a summary tells them."""
@@ -36,6 +41,7 @@ def result_parts(result: Result) -> list[Part]:
         *outcome_lines(result),
         *preparation_note([result]),
         *gpu_parts(result),
+        *([] if result.survival is None else ["", *survival_parts(result.survival)]),
         *_adapters(result),
         *queue_note([result]),
         *rejections(result),
@@ -55,8 +61,14 @@ def outcome_lines(result: Result) -> list[Text]:
     work = f"; {counted(result.iterations, 'round')}, {counted(result.cuts, 'cut')}"
     took = f", search {result.search_seconds:.1f} s{_STOPPED.get(result.stop_reason, '')}"
     lines.append(Text.assemble(f"twin ({result.acceptance}): ", _verdict(result), work, took))
-    notes = result.validation.notes if result.validation else []
+    notes = [*(result.validation.notes if result.validation else []), *_node_notes(result)]
     return [*lines, *(Text(f"note: {visible(note)}") for note in notes)]
+
+
+def _node_notes(result: Result) -> list[str]:
+    """That replicas which should be in distinct nodes are in one."""
+    near = () if result.placement is None else together(result.placement, result.scenario)
+    return [f"replicas in one node that should be apart: {listed(near, NAMED)}"] if near else []
 
 
 def objective_text(name: str, value: float) -> str:
@@ -217,6 +229,7 @@ def _adapters(result: Result) -> Iterator[Part]:
     yield ""
     for gpu in sorted(result.placement.gpus, key=lambda gpu: gpu.gpu):
         names = [f"{name} ({gpu.share(name):.0%})" if name in gpu.shares else name for name in gpu.adapters]
-        yield Listing(f"GPU {gpu.gpu}  {counted(len(names), 'adapter')}", names)
+        node = "" if gpu.node is None else f" in node {gpu.node}"
+        yield Listing(f"GPU {gpu.gpu}{node}  {counted(len(names), 'adapter')}", names)
     yield "all adapters: --placement FILE or --json FILE; in Python result.placement"
     yield ""

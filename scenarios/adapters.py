@@ -111,6 +111,8 @@ class Adapter(FrozenModel):
     """Output tokens; absent: the workload's."""
     service_levels: AdapterSLO | None = None
     """What these adapters must get, beside the scenario's service levels."""
+    min_replicas: Annotated[int, Field(ge=1, le=64)] = 1
+    """Equal parts, on GPUs of their own, that each adapter is served in at least; more where it is hotter."""
 
     def names(self) -> tuple[str, ...]:
         """Names of the entry's adapters."""
@@ -173,7 +175,7 @@ class AdapterKind(NamedTuple):
 
 @dataclass(frozen=True)
 class AdapterClass:
-    """Adapters that no placer can tell apart: equal rank, rates, lengths and service levels.
+    """Adapters that no placer can tell apart: equal rank, rates, lengths, service levels and least replicas.
 
     Parameters
     ----------
@@ -189,6 +191,8 @@ class AdapterClass:
         Service levels of their own, or None.
     low_share
         How low the rate may be, as a share of it; 1: it is known.
+    min_replicas
+        Equal parts on distinct GPUs that each is served in at least.
     """
 
     rank: int
@@ -198,6 +202,7 @@ class AdapterClass:
     names: tuple[str, ...]
     levels: AdapterSLO | None = None
     low_share: float = 1.0
+    min_replicas: int = 1
 
     @property
     def count(self) -> int:
@@ -227,24 +232,32 @@ def group(
     prompt, output
         Lengths of the adapters that name none of their own; None if all do.
     """
-    classes: dict[AdapterKind, list[str]] = {}
-    for name, kind in _expand(entries, prompt, output):
-        classes.setdefault(kind, []).append(name)
+    classes: dict[tuple[AdapterKind, int], list[str]] = {}
+    for name, kind, replicas in _expand(entries, prompt, output):
+        classes.setdefault((kind, replicas), []).append(name)
     return tuple(
         AdapterClass(
-            kind.rank, kind.rate, kind.prompt, kind.output, tuple(names), kind.levels, kind.low_share
+            kind.rank,
+            kind.rate,
+            kind.prompt,
+            kind.output,
+            tuple(names),
+            kind.levels,
+            kind.low_share,
+            replicas,
         )
-        for kind, names in classes.items()
+        for (kind, replicas), names in classes.items()
     )
 
 
 def _expand(
     entries: Iterable[Adapter], prompt: Lengths | None, output: Lengths | None
-) -> Iterator[tuple[str, AdapterKind]]:
+) -> Iterator[tuple[str, AdapterKind, int]]:
     for entry in entries:
         p, o = entry.prompt or prompt, entry.output or output
         assert p is not None  # a scenario checks that its adapters have lengths
         assert o is not None
         figures = zip(entry.names(), entry.ranks(), entry.rates(), entry.low_shares(), strict=True)
         for name, rank, rate, low_share in figures:
-            yield name, AdapterKind(rank, rate, p, o, entry.service_levels, low_share)
+            kind = AdapterKind(rank, rate, p, o, entry.service_levels, low_share)
+            yield name, kind, entry.min_replicas

@@ -53,6 +53,18 @@ def across(
             yield from _lengths_fit(("adapters", index), prompt, output, engine.max_model_len, own)
 
 
+def replicas_possible(adapters: Iterable[tuple[int, Adapter]], gpus: int, allowed: bool) -> Iterator[Finding]:
+    """Yield entries with more least replicas than there are GPUs, or with some where none are allowed."""
+    for index, entry in adapters:
+        loc, replicas = ("adapters", index, "min_replicas"), entry.min_replicas
+        if replicas > 1 and not allowed:
+            message = f"is {replicas}, and allow_replicas is off"
+            yield Finding(loc, message, "leave it out, or set allow_replicas: true")
+        elif replicas > gpus:
+            message = f"is {replicas}, above the {gpus} GPUs of devices[].count"
+            yield Finding(loc, message, "lower it or raise devices[].count")
+
+
 def _lengths_given(entries: list[tuple[int, Adapter]], workload: Workload) -> Iterator[Finding]:
     for key in LENGTHS:
         without = next((index for index, entry in entries if getattr(entry, key) is None), None)

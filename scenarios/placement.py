@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated
 
@@ -42,6 +43,8 @@ class PlacedGPU(FrozenModel):
     """Names of the adapters served here."""
     shares: dict[str, Annotated[float, Field(gt=0, lt=1)]] = Field(default_factory=dict)
     """Fraction of an adapter's requests served here, if not all."""
+    node: Annotated[int | None, Field(ge=0)] = None
+    """Number of its node, from 0; absent: by devices[].gpus_per_node, in the order of numbers."""
 
     def findings(self) -> Iterator[Finding]:
         """Yield adapters listed twice and shares of adapters that are not here."""
@@ -108,6 +111,8 @@ def mismatches(placement: Placement, scenario: Scenario) -> Iterator[Finding]:
     ]
     absent = sorted(rank.keys() - {name for _, name, _ in places})
     yield from _unknown_devices(placement, devices)
+    yield from _too_few_replicas(placement, scenario)
+    yield from _too_full_nodes(placement, scenario)
     yield from _unknown_adapters([(loc, name) for loc, name, _ in places if name not in rank], absent)
     yield from _too_high(
         [(loc, name, limit) for loc, name, limit in places if rank.get(name, 0) > limit], rank
@@ -116,6 +121,60 @@ def mismatches(placement: Placement, scenario: Scenario) -> Iterator[Finding]:
         adapters = "adapters" if len(absent) > 1 else "adapter"
         message = f"leave out the {adapters} {listed(absent, NAMED)}"
         yield Finding(("gpus",), message, "place every adapter of the scenario")
+
+
+def nodes_of(placement: Placement, scenario: Scenario) -> dict[int, int]:
+    """The node of each GPU, by its number: that which the placement names, or else dealt in order.
+
+    GPUs of one device are dealt to nodes of ``gpus_per_node`` in the order of their numbers; each device has
+    nodes of its own, numbered on from those of the devices before it.
+    """
+    nodes: dict[int, int] = {}
+    first = 1 + max((gpu.node for gpu in placement.gpus if gpu.node is not None), default=-1)
+    for device in scenario.devices:
+        mine = sorted((gpu for gpu in placement.gpus if gpu.device == device.name), key=lambda gpu: gpu.gpu)
+        nodes |= {gpu.gpu: gpu.node for gpu in mine if gpu.node is not None}
+        dealt = [gpu.gpu for gpu in mine if gpu.node is None]
+        nodes |= {number: first + k // device.gpus_per_node for k, number in enumerate(dealt)}
+        first += -(-len(dealt) // device.gpus_per_node)
+    return nodes
+
+
+def with_nodes(placement: Placement, scenario: Scenario) -> Placement:
+    """The placement with the node of each GPU, where a device has several GPUs in a node."""
+    if all(device.gpus_per_node == 1 for device in scenario.devices):
+        return placement
+    nodes = nodes_of(placement, scenario)
+    return Placement(gpus=tuple(gpu.model_copy(update={"node": nodes[gpu.gpu]}) for gpu in placement.gpus))
+
+
+def _too_few_replicas(placement: Placement, scenario: Scenario) -> Iterator[Finding]:
+    """Yield adapters that are served on fewer GPUs than they must."""
+    least = {n: one.min_replicas for one in scenario.classes if one.min_replicas > 1 for n in one.names}
+    if not least:
+        return
+    served = Counter(name for gpu in placement.gpus for name in gpu.adapters)
+    few = [f"{name} ({served[name]} of {number})" for name, number in least.items() if served[name] < number]
+    if few:
+        message = f"serve adapters on fewer GPUs than their min_replicas: {listed(few, NAMED)}"
+        yield Finding(("gpus",), message, "give them shares on more GPUs, or lower min_replicas")
+
+
+def _too_full_nodes(placement: Placement, scenario: Scenario) -> Iterator[Finding]:
+    """Yield nodes that are said to hold more GPUs than one has, or GPUs of several devices."""
+    limits = {device.name: device.gpus_per_node for device in scenario.devices}
+    held: dict[int, list[str]] = {}
+    for k, gpu in enumerate(placement.gpus):
+        if gpu.node is None or gpu.device not in limits:
+            continue
+        others = held.setdefault(gpu.node, [])
+        others.append(gpu.device)
+        if others[0] != gpu.device:
+            message = f"is {gpu.node}, which has {others[0]} GPUs"
+            yield Finding(("gpus", k, "node"), message, "give each device nodes of its own")
+        elif len(others) == limits[gpu.device] + 1:
+            message = f"is {gpu.node}, a node of more than {limits[gpu.device]} GPUs"
+            yield Finding(("gpus", k, "node"), message, "use another node, or raise devices[].gpus_per_node")
 
 
 def _unknown_devices(placement: Placement, devices: Sequence[str]) -> Iterator[Finding]:

@@ -39,6 +39,8 @@ class Device(FrozenModel):
     """Price of one for an hour, in any currency; absent: none, and no objective cost."""
     profile: str | None = None
     """Engine profile file, relative to the scenario; absent: the shipped one of this name."""
+    gpus_per_node: Annotated[int, Field(ge=1, le=1_000_000)] = 1
+    """How many of them, counted as `count` does, are in one node and may be lost together."""
 
 
 def expand_devices(value: object) -> object:
@@ -122,6 +124,8 @@ class Scenario(FrozenModel):
         names = [device.name for device in self.devices]
         yield from checks.distinct("devices", names, ("name",), _DISTINCT_DEVICES)
         yield from checks.distinct("objective", self.objective)
+        gpus = sum(device.count for device in self.devices)
+        yield from checks.replicas_possible(enumerate(self.adapters), gpus, self.allow_replicas)
         for k, device in enumerate(self.devices):
             if "cost" in self.objective and device.price_per_hour is None:
                 message = f"is missing for {device.name}, and the objective cost compares prices"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -20,6 +21,9 @@ from scenarios import UNLIMITED, Deadline, Placement, Stopped, interrupted
 from scenarios.text.formatting import counted
 from twin import GPUVerdict, PlacementJudge, TwinJudge, ValidationReport
 from twin.violations import LATENCIES, Criterion
+
+NAMED = 5
+"""Adapters that a reason names."""
 
 
 @dataclass
@@ -86,6 +90,20 @@ class BaselineSearch:
                 reason=NoPlanReason.SPLITS_ADAPTERS,
                 why=f"{name} splits adapters over GPUs, and allow_replicas is off",
                 remedies=("set allow_replicas: true", "choose another method"),
+            )
+        served = Counter(adapter for gpu in plan.gpus for adapter in gpu.adapters)
+        few = [
+            adapter
+            for one in self.site.scenario.classes
+            for adapter in one.names
+            if served[adapter] < one.min_replicas
+        ]
+        if few:
+            return NoPlan(
+                reason=NoPlanReason.FEW_REPLICAS,
+                why=f"{name} makes no replicas, and min_replicas asks for them",
+                remedies=("try bfd or exact", "leave min_replicas out"),
+                adapters=tuple(few[:NAMED]),
             )
         return None
 

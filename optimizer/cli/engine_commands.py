@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from json import dumps
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,6 +15,7 @@ from optimizer.cli.options import (
     JsonOption,
     ParamsOption,
     QuietOption,
+    RecoveryOption,
     ScenarioArgument,
     SeedOption,
     SetOption,
@@ -25,8 +27,9 @@ from optimizer.cli.options import (
 from optimizer.cli.outputs import Output, check_outputs, deliver, text_output
 
 if TYPE_CHECKING:
+    from optimizer.survival.report import Survival
     from scenarios import Scenario
-    from twin import GPULoad, GPUVerdict, SimulationResult
+    from twin import GPULoad, GPUVerdict, SimulationResult, ValidationReport
 
 FixedSeedOption = Annotated[
     int, typer.Option("--seed", metavar="N", min=0, help="Seed of everything random.")
@@ -53,14 +56,24 @@ def validate_command(
     growth: Annotated[
         bool, typer.Option("--growth", help="Also find how many times its load each GPU could have.")
     ] = False,
+    spare: Annotated[
+        str | None,
+        typer.Option(
+            metavar="N|1node",
+            help="Also say whether it holds after the loss of 1 or 2 GPUs, or of a node.",
+        ),
+    ] = None,
+    recovery: RecoveryOption = "live",
     set_: SetOption = None,
     json: JsonOption = None,
     quiet: QuietOption = False,
 ) -> None:
     """Let the twin judge every GPU of PLACEMENT: a table of figures, and why GPUs are rejected.
 
-    Exit code 0: accepted; 1: a GPU is rejected; 2: a file is wrong.
+    Exit code 0: accepted; 1: a GPU is rejected, or the plan does not hold after a loss that was asked for;
+    2: a file is wrong.
     """
+    import optimizer
     import scenarios
     import twin
     from optimizer.cli.progress_display import progress_shown
@@ -74,9 +87,24 @@ def validate_command(
     with progress_shown(not quiet) as progress:
         load_twin(workers, progress)
         report = twin.validate(chosen, placed, growth=growth, workers=workers, progress=progress)
-    code = EXIT_SOLVED if report.accepted else EXIT_FAILURE
-    answer = report.summary(placed, chosen)
-    deliver([answer], text_output(json, report.to_json), code=code)
+        survival = None
+        if spare is not None:
+            survival = optimizer.survives(
+                chosen, placed, spare, recovery=recovery, workers=workers, progress=progress
+            )
+    held = report.accepted and (survival is None or survival.holds)
+    answers = [report.summary(placed, chosen), *([] if survival is None else ["", survival.summary()])]
+    deliver(
+        answers,
+        text_output(json, lambda: _validation_json(report, survival)),
+        code=EXIT_SOLVED if held else EXIT_FAILURE,
+    )
+
+
+def _validation_json(report: ValidationReport, survival: Survival | None) -> str:
+    """The verdicts, and what becomes of the plan after losses where that was asked, as JSON text."""
+    asked = {} if survival is None else {"survival": survival.model_dump(mode="json")}
+    return dumps(report.to_dict() | asked, indent=2, allow_nan=False)
 
 
 def simulate_command(

@@ -62,6 +62,14 @@ ParamsOption = Annotated[
     Path | None,
     typer.Option(metavar="FILE", help="Parameters of the algorithms, as TOML: docs/params.md lists them."),
 ]
+RecoveryOption = Annotated[
+    str,
+    typer.Option(
+        metavar="NAME",
+        help="How adapters of lost GPUs come back: live (loaded into the engines that run, whose slots and "
+        "ranks stay) or restart (engines may be started again).",
+    ),
+]
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")]
 
 

@@ -15,6 +15,7 @@ from optimizer.cli.options import (
     JsonOption,
     ParamsOption,
     QuietOption,
+    RecoveryOption,
     ScenarioArgument,
     SeedOption,
     SetOption,
@@ -107,6 +108,15 @@ def solve_command(
             help="Say what fills each GPU, why not fewer, what would save, and how much load may grow.",
         ),
     ] = False,
+    spare: Annotated[
+        str | None,
+        typer.Option(
+            metavar="N|1node",
+            help="The fewest GPUs with which the plan still holds after the loss of any 1 or 2 GPUs, or of a "
+            "node: 1, 2 or 1node.",
+        ),
+    ] = None,
+    recovery: RecoveryOption = "live",
     quiet: QuietOption = False,
 ) -> None:
     """Place the adapters of SCENARIO; every GPU of the plan is judged by the digital twin.
@@ -136,6 +146,8 @@ def solve_command(
             workers=workers,
             progress=progress,
             params=tuned,
+            spare=spare,
+            recovery=recovery,
         )
     explained = explain and not interrupted()  # who interrupts does not want to wait for that
     more = (
@@ -270,7 +282,7 @@ def names_in(given: list[str] | None) -> list[str] | None:
 
 
 def exit_code(result: Result) -> int:
-    """Exit code of one result: 0 solved, 3 infeasible, 4 no accepted plan."""
+    """Exit code of one result: 0 solved, 3 infeasible, 4 no accepted plan, or none that has the spare."""
     if result.status == "infeasible":
         return EXIT_INFEASIBLE
-    return EXIT_SOLVED if result.accepted else EXIT_NO_PLAN
+    return EXIT_SOLVED if result.as_asked else EXIT_NO_PLAN

@@ -371,7 +371,7 @@ def over_all_bins(problem: PackingProblem, packing: Packing) -> Packing:
 def _roomier(problem: PackingProblem, share: float) -> PackingProblem:
     """The problem with so much more room in rows that do not count items."""
     options = tuple(
-        replace(o, usage=np.where(np.ptp(o.usage, axis=1, keepdims=True) > 0, o.usage / (1 + share), o.usage))
+        replace(o, usage=np.where(o.counting_rows[:, None], o.usage, o.usage / (1 + share)))
         for o in problem.options
     )
     return replace(problem, options=options)

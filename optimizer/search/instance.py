@@ -122,8 +122,8 @@ class Served:
 
     @cached_property
     def split(self) -> dict[int, int]:
-        """Fine parts of an adapter, by the classes that are split."""
-        return {c: s.replicas * self.params.fine_parts for c, s in enumerate(self.splits) if s.replicas > 1}
+        """Fine parts of an adapter, by the classes that are split because they are hot."""
+        return {c: s.replicas * self.params.fine_parts for c, s in enumerate(self.splits) if s.hot}
 
     def rows(self, kind: str) -> Iterator[tuple[Device, OptionRows]]:
         """The ways to run a GPU, on one region."""
@@ -237,7 +237,27 @@ def build_instance(
     )
     shares = tuple(1.0 / split.replicas for split in replicas)
     divisible = _divided(served, outer) if served.split else None
+    inner, outer = (_with_replicas_apart(problem, replicas) for problem in (inner, outer))
     return Instance(scenario, profiles, regions, served.classes, shares, inner, outer, divisible)
+
+
+def _with_replicas_apart(problem: PackingProblem, replicas: Sequence[ReplicaSplit]) -> PackingProblem:
+    """The problem with rows that keep the replicas of an adapter that must have several on distinct GPUs.
+
+    Of a class of m adapters no GPU holds more than m parts: dealt in turn, they are of m adapters then. The
+    rows come first, where those of both regions are in the same places.
+    """
+    apart = [c for c, one in enumerate(replicas) if one.members.min_replicas > 1]
+    if not apart:
+        return problem
+    usage = np.zeros((len(apart), problem.n_classes))
+    usage[range(len(apart)), apart] = 1.0
+    capacity = np.array([float(replicas[c].members.count) for c in apart])
+    options = tuple(
+        replace(o, usage=np.vstack([usage, o.usage]), capacity=np.concatenate([capacity, o.capacity]))
+        for o in problem.options
+    )
+    return replace(problem, options=options)
 
 
 def _grouped_instance(

@@ -11,6 +11,7 @@ from learn import LearnParams
 from optimizer.baselines.params import BaselineParams
 from optimizer.packing.model.params import PackingParams
 from optimizer.packing.registry import METHODS
+from optimizer.survival.params import SurvivalParams
 from scenarios import Params
 from scenarios.reading.findings import Finding
 
@@ -216,6 +217,8 @@ class SolveParams(Params):
     """Adapters that all differ, in groups of near ones."""
     replanning: ReplanParams = ReplanParams()
     """The fewest moves from a running placement."""
+    survival: SurvivalParams = SurvivalParams()
+    """Plans that hold when GPUs are lost."""
     packing: PackingParams = PackingParams()
     """The placers."""
     learning: LearnParams = LearnParams()

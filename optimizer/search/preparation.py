@@ -92,7 +92,9 @@ def prepare(
     """
     splitting = params.splitting
     replicas = split_hot_adapters(regions, DedicatedGPUCheck(judge, deadline, splitting), splitting)
-    grouped = params.grouping if grouping else None
+    # Groups know no adapter, and so not which parts are of one: they cannot keep replicas apart.
+    apart = any(one.min_replicas > 1 for one in judge.scenario.classes)
+    grouped = params.grouping if grouping and not apart else None
     return build_instance(judge.scenario, judge.profiles, regions, replicas, gpus, splitting, grouped)
 
 

@@ -20,6 +20,7 @@ from optimizer.search.objective_order import Choice, plan_value
 from optimizer.search.objectives import PRICES, latency_objective_of
 from optimizer.search.splitting import InfeasibleError
 from optimizer.search.why_no_plan import why_no_plan
+from optimizer.survival.nodes import numbers_apart, on_nodes
 from optimizer.version import __version__
 from scenarios import Deadline, Placement, Scenario, Stopped, interrupted
 from twin import ValidationReport
@@ -133,7 +134,9 @@ def build_result(outcome: Outcome) -> Result:
     no_plan = None
     if status == "no_plan":
         no_plan = why_no_plan(outcome.search, outcome.choice.last, outcome.deadline)
-    placement = None if plan is None else placement_of(instance, plan.problem, plan.packing)
+    placement = None
+    if plan is not None:
+        placement = on_nodes(placement_of(instance, plan.problem, plan.packing), scenario)
     return Result(
         status=status,
         stop_reason=_stop_reason(outcome, status) if no_plan is None else no_plan.stop_reason,
@@ -277,4 +280,7 @@ def _contents(instance: Instance, packing: Packing) -> list[list[tuple[str, ...]
 def _validation(instance: Instance, found: AcceptedPlan) -> ValidationReport:
     """The verdicts, with the names of the adapters that each GPU serves."""
     patterns = [pattern_of(found.problem, b) for b in found.packing.bins]
-    return report_on(patterns, found.verdicts, range(len(patterns)), _contents(instance, found.packing))
+    numbers = numbers_apart(placement_of(instance, found.problem, found.packing), instance.scenario)
+    report = report_on(patterns, found.verdicts, numbers, _contents(instance, found.packing))
+    ordered = sorted(report.gpus, key=lambda verdict: verdict.gpu)
+    return report.model_copy(update={"gpus": tuple(ordered)})

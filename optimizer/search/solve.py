@@ -27,7 +27,9 @@ from optimizer.search.params import DEFAULTS, SolveParams
 from optimizer.search.preparation import learned_regions, may_group, prepare
 from optimizer.search.result_builder import Outcome, build_result, planless_result
 from optimizer.search.splitting import InfeasibleError
-from scenarios import Deadline, Scenario, ScenarioError, Stopped, noticed
+from optimizer.survival.minimize import with_spare
+from optimizer.survival.spare import Spare, check_recovery
+from scenarios import Deadline, Problem, Scenario, ScenarioError, Stopped, noticed
 from scenarios.stopping.progress import Progress, interruptible, silent
 from twin import TwinJudge
 
@@ -46,6 +48,8 @@ def solve(
     workers: int = 1,
     progress: Progress = silent,
     params: SolveParams = DEFAULTS,
+    spare: int | str | None = None,
+    recovery: str = "live",
 ) -> Result:
     """Place a scenario's adapters; the twin judges every GPU of the plan.
 
@@ -82,6 +86,12 @@ def solve(
         Called with progress.
     params
         Parameters of the algorithms. `scenarios.read_params` reads them from TOML.
+    spare
+        How much may be lost: 1 or 2 GPUs, or ``"1node"``. The plan is on the fewest GPUs with which it still
+        holds after any such loss; None: nothing may be lost. It comes before latencies.
+    recovery
+        How adapters of lost GPUs come back: ``live``, loaded into the engines that run, or after a
+        ``restart`` of engines.
 
     Returns
     -------
@@ -104,6 +114,8 @@ def solve(
     placer = find_method(method)
     scenario = adjusted(scenario, objective, seed, acceptance)
     check_method(placer, scenario.objective, gpus)
+    lost = None if spare is None else spare_of(placer, spare)
+    recovers = check_recovery(recovery)
     progress, total = interruptible(progress), Deadline.of(total_limit_s)
     with noticed():
         judge = TwinJudge(scenario, twin.profiles_of(scenario), workers, progress)
@@ -122,12 +134,18 @@ def solve(
         prepared_s, deadline = time.monotonic() - started, total.within(time_limit_s)
         search = search_of(instance, placer, judge, gap_limit, params)
         fewest = gpus is None or bool(leading_prices(scenario.objective))
-        minimum = (cheapest_plan if fewest else any_plan)(search, deadline)
-        choice = minimize_second_price(search, minimum, deadline)
-        # What a latency takes is counted in work, and comes on top.
-        choice = minimize_latency(search, choice, gpus, total if fewest else deadline)
+        gpus_deadline = deadline
+        if lost is not None:
+            fewest, share = True, params.survival.gpus_time_share
+            gpus_deadline = deadline.within(share * time_limit_s)
+        minimum = (cheapest_plan if fewest else any_plan)(search, gpus_deadline)
+        choice = minimize_second_price(search, minimum, gpus_deadline)
+        if lost is None:
+            # What a latency takes is counted in work, and comes on top.
+            choice = minimize_latency(search, choice, gpus, total if fewest else deadline)
         note, seconds = _gpus_note(scenario, gpus, choice), time.monotonic() - started
-        return build_result(Outcome(search, minimum, choice, deadline, note, prepared_s, seconds))
+        result = build_result(Outcome(search, minimum, choice, deadline, note, prepared_s, seconds))
+        return result if lost is None else with_spare(search, choice, result, lost, recovers, deadline)
 
 
 def search_of(
@@ -142,6 +160,22 @@ def search_of(
         dealer = Dealer(instance)
         loop = replace(loop, judge=replace(patterns, kind_of_item=dealer.kind), dealt=dealer.deal)
     return Search(instance, placer, loop, gap_limit, judge.workers, params)
+
+
+def spare_of(placer: Method | Baseline, given: int | str) -> Spare:
+    """What may be lost, for a method that makes plans which hold after it.
+
+    Raises
+    ------
+    ScenarioError
+        If the spare is none, or the method looks for no fewest GPUs.
+    """
+    spare = Spare.of(given)
+    if isinstance(placer, Baseline) or placer.spreads:
+        message = f'is given, and method "{placer.name}" makes no plan with spare'
+        remedy = "choose a placer that finds the fewest GPUs, such as exact, or leave spare out"
+        raise ScenarioError([Problem("spare", message, remedy)], "solve")
+    return spare
 
 
 def find_method(name: str) -> Method | Baseline:

@@ -50,6 +50,11 @@ class ReplicaSplit:
     replicas: int = 1
     accepted_on: str | None = None
 
+    @property
+    def hot(self) -> bool:
+        """Whether the parts are more than were asked for, as the adapters are hotter than a GPU."""
+        return self.replicas > self.members.min_replicas
+
     @cached_property
     def replica_class(self) -> AdapterClass:
         """The class of the parts."""
@@ -71,12 +76,13 @@ def split_hot_adapters(
     splitter = _Splitter(regions, check, params)
     classes = check.scenario.classes
     cold = _fills(check.scenario, regions) <= COLD * params.asked_from
-    return [
+    splits = (
         ReplicaSplit(members, slot_rank(check.scenario, members.rank))
         if light and members.levels is None
         else splitter.split(members)
         for members, light in zip(classes, cold, strict=True)
-    ]
+    )
+    return [replace(one, replicas=max(one.replicas, one.members.min_replicas)) for one in splits]
 
 
 def _fills(scenario: Scenario, regions: Mapping[str, Regions]) -> FloatArray:

@@ -177,7 +177,7 @@ def balance_load(
 def _shares(option: PackingOption) -> Planes:
     """Rows that may be wrong, as shares of the capacity; a limit on the number of items cannot be."""
     share = option.usage / np.where(option.capacity > 0, option.capacity, 1.0)[:, None]
-    counts_items = np.ptp(option.usage, axis=1) == 0
+    counts_items = option.counting_rows
     uncertain = share if counts_items.all() else share[~counts_items]
     return Planes(uncertain, np.zeros(len(uncertain)))
 

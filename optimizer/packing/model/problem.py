@@ -106,6 +106,12 @@ class PackingOption:
         assert self.allowed is not None
         return self.allowed
 
+    @property
+    def counting_rows(self) -> BoolArray:
+        """Which rows only count items, of all or of some classes, and so cannot be wrong, shape (m,)."""
+        most = self.usage.max(axis=1, keepdims=True)
+        return np.asarray(((self.usage == 0) | (self.usage == most)).all(axis=1), dtype=bool)
+
     def latency(self, counts: IntArray) -> float:
         """Latency of a bin that holds these items.
 

@@ -1,0 +1,113 @@
+"""What is served as pieces: adapters, or parts of them, on the engines of a placement."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from optimizer.survival.engine_rows import EngineRows, FloatArray
+from scenarios import AdapterKind, EngineOption, PlacedGPU, Placement, Scenario
+
+Content = tuple[EngineOption, tuple[tuple[AdapterKind, int], ...]]
+"""An engine and how many pieces of each kind it serves: GPUs of equal content are alike."""
+
+
+@dataclass(frozen=True)
+class Piece:
+    """An adapter, or the part of it that one GPU serves.
+
+    Parameters
+    ----------
+    name
+        The adapter.
+    share
+        Part of its requests.
+    kind
+        What is served, with the rate of the part.
+    """
+
+    name: str
+    share: float
+    kind: AdapterKind
+
+
+@dataclass(frozen=True)
+class LoadedGPU:
+    """A GPU of a plan: its engine and what it serves.
+
+    Parameters
+    ----------
+    number
+        Of the GPU in its placement.
+    engine
+        How it is run.
+    pieces
+        What it serves.
+    """
+
+    number: int
+    engine: EngineOption
+    pieces: tuple[Piece, ...]
+
+    @property
+    def content(self) -> Content:
+        """What makes it like another GPU."""
+        held = Counter(piece.kind for piece in self.pieces)
+        return self.engine, tuple(sorted(held.items(), key=repr))
+
+    def placed(self, extra: Iterable[Piece] = ()) -> PlacedGPU:
+        """The GPU of a placement, with more pieces; those of one adapter are served as one."""
+        shares: dict[str, float] = {}
+        for piece in (*self.pieces, *extra):
+            shares[piece.name] = shares.get(piece.name, 0.0) + piece.share
+        return PlacedGPU(
+            gpu=self.number,
+            device=self.engine.device,
+            max_loras=self.engine.max_loras,
+            max_lora_rank=self.engine.max_lora_rank,  # type: ignore[arg-type]  # one of vLLM's
+            adapters=tuple(shares),
+            shares={name: share for name, share in shares.items() if share < 1 - 1e-9},
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Catalogue:
+    """The adapters of a scenario, by name.
+
+    Parameters
+    ----------
+    scenario
+        The scenario.
+    rows
+        The inner rows.
+    """
+
+    scenario: Scenario
+    rows: EngineRows
+    _kinds: dict[str, AdapterKind] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._kinds.update({name: one.kind for one in self.scenario.classes for name in one.names})
+
+    def gpus(self, placement: Placement) -> tuple[LoadedGPU, ...]:
+        """The GPUs of a placement, by number."""
+        return tuple(
+            LoadedGPU(
+                gpu.gpu,
+                gpu.option,
+                tuple(
+                    Piece(name, gpu.share(name), self._kinds[name].scaled(gpu.share(name)))
+                    for name in gpu.adapters
+                ),
+            )
+            for gpu in sorted(placement.gpus, key=lambda gpu: gpu.gpu)
+        )
+
+    def sums(self, pieces: Sequence[Piece]) -> FloatArray:
+        """What pieces add up to on a GPU, shape (K,)."""
+        if not pieces:
+            return np.zeros(0)
+        return np.asarray(sum(self.rows.features(piece.kind) for piece in pieces))
