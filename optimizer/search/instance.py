@@ -254,7 +254,12 @@ def _with_replicas_apart(problem: PackingProblem, replicas: Sequence[ReplicaSpli
     usage[range(len(apart)), apart] = 1.0
     capacity = np.array([float(replicas[c].members.count) for c in apart])
     options = tuple(
-        replace(o, usage=np.vstack([usage, o.usage]), capacity=np.concatenate([capacity, o.capacity]))
+        replace(
+            o,
+            usage=np.vstack([usage, o.usage]),
+            capacity=np.concatenate([capacity, o.capacity]),
+            strict_rows=len(apart),
+        )
         for o in problem.options
     )
     return replace(problem, options=options)

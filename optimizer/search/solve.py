@@ -22,7 +22,7 @@ from optimizer.search.judging import PatternJudge
 from optimizer.search.latency.minimize_latency import minimize_latency
 from optimizer.search.minimize_gpus import Search
 from optimizer.search.objective_order import Choice, minimize_second_price
-from optimizer.search.objectives import latency_objective_of, leading_prices
+from optimizer.search.objectives import leading_prices
 from optimizer.search.params import DEFAULTS, SolveParams
 from optimizer.search.preparation import learned_regions, may_group, prepare
 from optimizer.search.result_builder import Outcome, build_result, planless_result
@@ -140,12 +140,14 @@ def solve(
             gpus_deadline = deadline.within(share * time_limit_s)
         minimum = (cheapest_plan if fewest else any_plan)(search, gpus_deadline)
         choice = minimize_second_price(search, minimum, gpus_deadline)
-        if lost is None and not asks_for_replicas(scenario):
+        if lost is None:
             # What a latency takes is counted in work, and comes on top.
             choice = minimize_latency(search, choice, gpus, total if fewest else deadline)
-        note, seconds = _note(scenario, gpus, choice), time.monotonic() - started
+        note, seconds = _gpus_note(scenario, gpus, choice), time.monotonic() - started
         result = build_result(Outcome(search, minimum, choice, deadline, note, prepared_s, seconds))
-        return result if lost is None else with_spare(search, choice, result, lost, recovers, deadline)
+        if lost is None:
+            return result
+        return with_spare(search, choice, result, lost, recovers, deadline, total)
 
 
 def search_of(
@@ -195,20 +197,6 @@ def find_method(name: str) -> Method | Baseline:
 def kernels_of(placer: Method | Baseline) -> tuple[str, ...]:
     """Groups of compiled loops that a placer calls; what a baseline does needs none but the twin's."""
     return placer.kernels if isinstance(placer, Method) else ()
-
-
-def asks_for_replicas(scenario: Scenario) -> bool:
-    """Whether adapters must have several replicas, which a search for latencies would bring together."""
-    return any(one.min_replicas > 1 for one in scenario.classes)
-
-
-def _note(scenario: Scenario, gpus: int | None, choice: Choice) -> str:
-    """What should be known of a plan besides; empty if nothing."""
-    latency = latency_objective_of(scenario.objective)
-    apart = ""
-    if latency is not None and asks_for_replicas(scenario):
-        apart = f"{latency.name} is not minimised where min_replicas is asked for"
-    return "; ".join(filter(None, (_gpus_note(scenario, gpus, choice), apart)))
 
 
 def _gpus_note(scenario: Scenario, gpus: int | None, choice: Choice) -> str:

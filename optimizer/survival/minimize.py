@@ -16,9 +16,11 @@ from functools import cached_property
 from itertools import combinations_with_replacement
 
 from optimizer.result import Result, ResultStatus
+from optimizer.search.latency.minimize_latency import polished_plans
 from optimizer.search.minimize_gpus import Search
 from optimizer.search.objective_order import Choice
 from optimizer.search.objectives import LATENCY_OBJECTIVES, PRICES, latency_objective_of, price
+from optimizer.search.result_builder import placement_of
 from optimizer.survival.engine_rows import EngineRows
 from optimizer.survival.exchanges import exchanged
 from optimizer.survival.live import LiveRecovery
@@ -207,6 +209,7 @@ def with_spare(
     spare: Spare,
     recovery: Recovery,
     deadline: Deadline,
+    total: Deadline,
 ) -> Result:
     """The result of a search with a plan that holds after losses in place of one without spare.
 
@@ -223,7 +226,9 @@ def with_spare(
     spare, recovery
         What may be lost, and how what was there must come back.
     deadline
-        When to stop.
+        When to stop looking for the fewest GPUs.
+    total
+        When to stop looking for a plan on as many that is quicker.
     """
     if result.placement is None:
         return result
@@ -237,8 +242,35 @@ def with_spare(
         return _without_spare(
             search, result, looked, survival.model_copy(update={"complete": False}), seconds
         )
+    found = _quicker(replace(looked, deadline=total), found)
     survival = survival.model_copy(update={"losses": found.losses})
-    return _updated(search, result, looked, found, survival, seconds)
+    return _updated(search, result, looked, found, survival, result.seconds + time.monotonic() - started)
+
+
+def _quicker(looked: SpareSearch, found: HeldPlan) -> HeldPlan:
+    """A plan on as many GPUs that holds too and is better in the first latency; the one found if none is."""
+    search = looked.search
+    objective = latency_objective_of(search.instance.scenario.objective)
+    if objective is None:
+        return found
+    inner = search.instance.priced("cost" if _by_cost(search) else "gpus", len(found.placement.gpus)).inner
+    if _by_cost(search):
+        inner = replace(inner, budget=(_value(looked, found, "cost") or 0.0) * (1 + 1e-9))
+    value = _value(looked, found, objective.name)
+    for choice in reversed(polished_plans(search, looked.choice, inner, looked.deadline)):
+        assert choice.plan is not None
+        placement = placement_of(search.instance, choice.plan.problem, choice.plan.packing)
+        if len(placement.gpus) != len(found.placement.gpus):
+            continue
+        held = looked.surviving(placement)
+        better = None if held is None else _value(looked, held, objective.name)
+        if held is not None and better is not None and (value is None or better < value):
+            return held
+    return found
+
+
+def _by_cost(search: Search) -> bool:
+    return "cost" in search.instance.scenario.objective
 
 
 def _price_name(objectives: tuple[str, ...]) -> str:
@@ -351,6 +383,4 @@ def _message(result: Result, looked: SpareSearch, met: bool) -> str:
     if met:
         message = f"optimal: no plan that holds after {lost} {less}; the twin accepts this one, {how}"
     without = f"{counted(len(looked.base.gpus), 'GPU')} without spare"
-    latency = latency_objective_of(result.objectives)
-    note = "" if latency is None else f"; {latency.name} is that of this plan, which spare comes before"
-    return f"{message}; {without}{note}"
+    return f"{message}; {without}"

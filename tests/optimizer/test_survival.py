@@ -227,7 +227,6 @@ def test_replicas_are_served_on_gpus_of_their_own() -> None:
     scenario = replicated("objective=[gpus, latency]")
     result = optimizer.solve(scenario, time_limit_s=20)
     assert result.placement is not None
-    assert "latency is not minimised where min_replicas is asked for" in result.message
     assert result.gpus == 3  # one would do for the load
     assert result.status == "optimal"
     for name in ("vital-1", "vital-2"):

@@ -65,6 +65,9 @@ class PackingOption:
         A convex piecewise-linear estimate of the bin's latency, the largest over pieces p of
         ``latency_usage[p] @ counts + latency_offset[p]``; shapes (p, n_classes) and (p,), usage and the
         largest offset at least 0. Needed for the objectives ``worst`` and ``mean`` only.
+    strict_rows
+        So many rows, the first ones, say what must not be together; the others what is too much, which is
+        known better once a bin was looked at.
     """
 
     name: str
@@ -77,6 +80,7 @@ class PackingOption:
     regime: Regime = "resident"
     latency_usage: FloatArray | None = None
     latency_offset: FloatArray | None = None
+    strict_rows: int = 0
 
     def __post_init__(self) -> None:
         for name, dimensions in (("usage", 2), ("capacity", 1), ("latency_usage", 2), ("latency_offset", 1)):
@@ -111,6 +115,12 @@ class PackingOption:
         """Which rows only count items, of all or of some classes, and so cannot be wrong, shape (m,)."""
         most = self.usage.max(axis=1, keepdims=True)
         return np.asarray(((self.usage == 0) | (self.usage == most)).all(axis=1), dtype=bool)
+
+    def holds_strictly(self, counts: IntArray) -> bool:
+        """Whether items may be together: none is barred, and the strict rows hold."""
+        k = self.strict_rows
+        barred = bool((counts > 0)[~self.fits_class].any())
+        return not barred and bool((self.usage[:k] @ counts <= self.capacity[:k]).all())
 
     def latency(self, counts: IntArray) -> float:
         """Latency of a bin that holds these items.

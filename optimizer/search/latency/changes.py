@@ -169,16 +169,11 @@ def _arrays(ratings: Sequence[Rating]) -> tuple[FloatArray, FloatArray]:
 
 
 def within_limits(problem: PackingProblem, bins: Sequence[Bin]) -> bool:
-    """Whether so many bins of these options are allowed, each admits what it holds, and the price is met."""
+    """Whether so many bins of these options are allowed, each may hold its items, and the price is met."""
     limits = BinLimits(problem)
     for b in bins:
-        if limits.available(b.option) < 1 or barred(problem, b.option, b.counts):
+        if limits.available(b.option) < 1 or not problem.options[b.option].holds_strictly(b.counts):
             return False
         limits.take(b.option)
     price = sum(problem.options[b.option].price for b in bins)
     return problem.budget is None or price <= problem.budget * (1 + 1e-9)
-
-
-def barred(problem: PackingProblem, option: int, counts: IntArray) -> bool:
-    """Whether some item may not enter a bin of an option."""
-    return bool((counts > 0)[~problem.options[option].fits_class].any())

@@ -59,6 +59,24 @@ def minimize_latency(search: Search, first: Choice, gpus: int | None, deadline: 
     return best_in_order(search, judged, first)
 
 
+def polished_plans(search: Search, first: Choice, inner: PackingProblem, deadline: Deadline) -> list[Choice]:
+    """Accepted plans of the least value of the first latency objective that were found, the best last.
+
+    Parameters
+    ----------
+    first
+        The plan held.
+    inner
+        The inner region's problem with its limits on GPUs and price.
+    deadline
+        When to stop.
+    """
+    objective = latency_objective_of(search.instance.scenario.objective)
+    if objective is None or not search.placer.exact or search.instance.groups is not None:
+        return []
+    return LatencyMinimizer(search, objective, first, unlimited(inner), deadline).polished(inner)
+
+
 def _by_model(
     search: Search, objective: LatencyObjective, first: Choice, inner: PackingProblem, deadline: Deadline
 ) -> Choice:

@@ -9,7 +9,14 @@ import numpy as np
 
 from optimizer.packing.heuristics.first_fit import BinFiller
 from optimizer.packing.heuristics.open_bins import OpenBins
-from optimizer.packing.model.problem import Bin, IntArray, Packing, PackingProblem
+from optimizer.packing.model.problem import (
+    Bin,
+    FloatArray,
+    IntArray,
+    Packing,
+    PackingOption,
+    PackingProblem,
+)
 from optimizer.search.cut_loop import split_in_half
 from optimizer.search.objectives import LatencyObjective
 
@@ -47,11 +54,14 @@ def by_rule(
 
 
 def unlimited(problem: PackingProblem) -> PackingProblem:
-    """The problem without rows: a GPU may hold whatever its option admits."""
+    """The problem without rows but the strict ones: a GPU may hold whatever its option admits."""
     most = problem.counts.astype(np.float64)
-    options = tuple(
-        replace(o, capacity=np.maximum(o.capacity, o.usage @ most * (1 + 1e-9))) for o in problem.options
-    )
+
+    def capacity(option: PackingOption) -> FloatArray:
+        wide = np.maximum(option.capacity, option.usage @ most * (1 + 1e-9))
+        return np.concatenate([option.capacity[: option.strict_rows], wide[option.strict_rows :]])
+
+    options = tuple(replace(option, capacity=capacity(option)) for option in problem.options)
     return replace(problem, options=options, cuts=())
 
 
