@@ -126,8 +126,8 @@ class DesignSpace:
     def describe(self) -> dict[str, Any]:
         """Everything that determines the twin runs and their verdicts, as plain values."""
         levels = self.service_levels
-        limits = {"itl_ms": levels.itl_ms, "ttft_ms": levels.ttft_ms}
-        given = {name: limit.model_dump(exclude_none=True) for name, limit in limits.items()}
+        names = ("itl_ms", "ttft_ms", "tpot_ms", "e2e_ms")
+        given = {name: getattr(levels, name).model_dump(exclude_none=True) for name in names}
         latency = {"latency_limits": given} if any(given.values()) else {}
         return {
             "design": WANDERING_DESIGN if self.wander else DESIGN,

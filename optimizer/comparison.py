@@ -45,7 +45,7 @@ from scenarios.stopping.progress import Progress, interruptible, silent
 from scenarios.text.formatting import counted
 from scenarios.text.tables import Column, Part, Table, render, table
 from twin import Criterion
-from twin.gpu_table import headroom, headroom_cell, limited_latencies, verdict_word
+from twin.gpu_table import entry_latencies, headroom, headroom_cell, limited_latencies, verdict_word
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -351,6 +351,7 @@ def _overview(results: Sequence[Result]) -> Table:
     """The plans of one scenario, one per row."""
     rows = [_row(result) for result in results]
     limits = limited_latencies(results[0].scenario.service_levels)
+    limited = limits or any(entry_latencies(r.validation.gpus) for r in results if r.validation)
     first = results[0].objectives[0]
     extra = [name for name in ("starved_adapters", "memory_errors") if any(row[name] for row in rows)]
     columns = [
@@ -358,7 +359,7 @@ def _overview(results: Sequence[Result]) -> Table:
         *([] if first == "gpus" else [Column(f">{objective_heading(first)}", 1)]),
         Column(">bound", 3), Column(">gap", 6),
         Column("twin"),
-        *([Column(">headroom", 1)] if limits else []),
+        *([Column(">headroom", 1)] if limited else []),
         Column(">ITL ms", 5), Column(">TTFT ms", 2), Column(">p50", 4), Column(">p99", 1),
         Column(">s", 7),
         *(Column(f">{name.split('_')[0]}", 4) for name in extra),
@@ -371,7 +372,7 @@ def _overview(results: Sequence[Result]) -> Table:
                 *([] if first == "gpus" else [row["objective"]]),
                 row["bound"], None if row["gap"] is None else f"{row['gap']:.1%}",
                 verdict_word(row["accepted"]),
-                *([headroom_cell(_least_headroom(result, limits))] if limits else []),
+                *([headroom_cell(_least_headroom(result, limits))] if limited else []),
                 row["itl_ms"], row["ttft_ms"], row["ttft_p50_ms"], row["ttft_p99_ms"],
                 f"{result.search_seconds:.1f}",
                 *(row[name] for name in extra),

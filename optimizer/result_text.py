@@ -11,7 +11,7 @@ from optimizer.packing.registry import METHODS
 from optimizer.search.objectives import LATENCY_OBJECTIVES
 from optimizer.survival.nodes import together
 from optimizer.survival.text import survival_parts
-from scenarios import LatencyLimits, criterion_in_words, visible
+from scenarios import AdapterSLO, LatencyLimits, ServiceLevelObjectives, criterion_in_words, visible
 from scenarios.text.formatting import choice, counted, listed
 from scenarios.text.tables import Listing, Part, cell_text, marked
 from twin.gpu_table import QUEUE_S, gpu_table, limits_note, only_device, verdict_word
@@ -143,7 +143,7 @@ def gpu_parts(result: Result) -> list[Part]:
     return [
         gpu_table(verdicts, result.placement, levels, queueing=not limits_ttft(result.scenario)),
         criterion_in_words(result.scenario),
-        *limits_note(levels),
+        *limits_note(levels, verdicts),
     ]
 
 
@@ -186,9 +186,10 @@ def _range(values: Sequence[float], form: str = "") -> str:
 
 
 def limits_ttft(scenario: Scenario) -> bool:
-    """Whether any service level of a scenario limits the time to first token."""
-    own = [group.levels.ttft_ms for group in scenario.classes if group.levels is not None]
-    return any(limits != LatencyLimits() for limits in (scenario.service_levels.ttft_ms, *own))
+    """Whether any service level of a scenario limits the time to first token, or to the last."""
+    own = [group.levels for group in scenario.classes if group.levels is not None]
+    held: list[ServiceLevelObjectives | AdapterSLO] = [scenario.service_levels, *own]
+    return any(limits != LatencyLimits() for levels in held for limits in (levels.ttft_ms, levels.e2e_ms))
 
 
 def queue_note(results: Sequence[Result]) -> list[Text]:

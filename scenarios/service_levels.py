@@ -55,13 +55,17 @@ class ServiceLevelObjectives(FrozenModel):
     """Limits on inter-token latency per GPU."""
     ttft_ms: LatencyLimits = LatencyLimits()
     """Limits on time to first token per GPU."""
+    tpot_ms: LatencyLimits = LatencyLimits()
+    """Limits on the time per output token of a request after its first, per GPU."""
+    e2e_ms: LatencyLimits = LatencyLimits()
+    """Limits on the time from a request's arrival to its last token, per GPU."""
 
 
 class AdapterSLO(FrozenModel):
     """Levels for the adapters of one entry, each optional.
 
     Latencies are over all requests of the entry's adapters of equal rank, rate and lengths on a GPU; ITL
-    percentiles are over their requests' mean gaps.
+    percentiles are over their requests' mean gaps, as those of TPOT.
     """
 
     patience_s: Annotated[float | None, Field(gt=0, le=86_400)] = None
@@ -73,3 +77,7 @@ class AdapterSLO(FrozenModel):
     """Limits on inter-token latency."""
     ttft_ms: LatencyLimits = LatencyLimits()
     """Limits on time to first token."""
+    tpot_ms: LatencyLimits = LatencyLimits()
+    """Limits on the time per output token of a request after its first."""
+    e2e_ms: LatencyLimits = LatencyLimits()
+    """Limits on the time from a request's arrival to its last token."""

@@ -27,8 +27,8 @@ from twin.result import SimulationResult
 from twin.simulate import MemoryFailure, build_setup, check_trace, simulate
 from twin.sustained import FULL, LABEL, SCREEN, Effort, Observation, observation_of
 from twin.twin_judge import GPUContent, PlacementJudge, TwinJudge, validate
-from twin.verdict import GPUVerdict, SustainedFigures, ValidationReport
-from twin.violations import AdapterFigure, Criterion, Violation
+from twin.verdict import GPUVerdict, LatencyFigures, LatencyTable, SustainedFigures, ValidationReport
+from twin.violations import AdapterFigure, AdapterLatency, Criterion, Violation
 from twin.window import RequestTimes, times_alone, window_note, window_problem
 from twin.workload.arrivals import WorkloadError, draw_requests
 from twin.workload.traces import trace_digest
@@ -47,6 +47,7 @@ __all__ = [
     "LABEL",
     "SCREEN",
     "AdapterFigure",
+    "AdapterLatency",
     "CalibrationError",
     "CalibrationParams",
     "CalibrationReport",
@@ -61,6 +62,8 @@ __all__ = [
     "GPUContent",
     "GPULoad",
     "GPUVerdict",
+    "LatencyFigures",
+    "LatencyTable",
     "LoadGrowth",
     "Measurement",
     "MemoryFailure",

@@ -38,14 +38,26 @@ def limited_latencies(levels: ServiceLevelObjectives | None) -> dict[Criterion, 
 
 
 def headroom(verdict: GPUVerdict, limits: Mapping[Criterion, float]) -> float | None:
-    """How far the nearest of some limits is, as a share of it; None where one was not measured."""
+    """How far the nearest of some limits, or of entries' own, is, as a share of it.
+
+    None where one was not measured, infinite where nothing is limited.
+    """
     margins = [verdict.margins.get(code) for code in limits]
-    return None if None in margins else min((m for m in margins if m is not None), default=None)
+    margins += [one.margin for one in verdict.adapter_latencies]
+    return None if None in margins else min((m for m in margins if m is not None), default=math.inf)
 
 
 def headroom_cell(share: float | None) -> Text:
     """A headroom in percent, rounded down, so that what is missed never looks met."""
-    return marked(None if share is None else f"{math.floor(share * 100 + 1e-9)}%", distance_mark(share))
+    if share is None or math.isinf(share):
+        return marked(None, None)
+    return marked(f"{math.floor(share * 100 + 1e-9)}%", distance_mark(share))
+
+
+def entry_latencies(verdicts: Sequence[GPUVerdict]) -> list[Criterion]:
+    """The latencies that levels of single entries limit on some GPU."""
+    limited = {one.code for verdict in verdicts for one in verdict.adapter_latencies}
+    return [code for code in LATENCIES if code in limited]
 
 
 def distance_mark(share: float | None) -> Mark | None:
@@ -84,15 +96,17 @@ def gpu_table(
         plain.append("ttft p99")
     grows = [Column(">grows", 3)] if any(v.growth_factor is not None for v in verdicts) else []
     cornered = any(v.corner is not None for v in verdicts)
+    own = entry_latencies(verdicts)
     columns = [
         Column(">GPU"), *engine, Column("twin"), *([Column("corner", 2)] if cornered else []),
         Column(">offered", 8), Column(">served", 5), Column(">late" if sustained else ">worst", 3),
         *(Column(f">{code.metric.upper()} {code.statistic} ms", 1) for code in limits),
-        *([Column(">headroom")] if limits else []),
+        *(Column(f">entry {code.metric.upper()} {code.statistic} ms", 1) for code in own),
+        *([Column(">headroom")] if limits or own else []),
         *(Column(f">{_heading(figure)} ms", 2) for figure in plain),
         *grows,
     ]  # fmt: skip
-    cells = {v.gpu: _verdict_cells(v, limits, plain, queueing) for v in verdicts}
+    cells = {v.gpu: _verdict_cells(v, limits, own, plain, queueing) for v in verdicts}
     for v in verdicts:
         if cornered:
             cells[v.gpu].insert(1, None if v.corner is None else str(v.corner))
@@ -124,7 +138,11 @@ def only_device(placement: Placement | None) -> str:
 
 
 def _verdict_cells(
-    verdict: GPUVerdict, limits: Mapping[Criterion, float], plain: Sequence[str], queueing: bool
+    verdict: GPUVerdict,
+    limits: Mapping[Criterion, float],
+    own: Sequence[Criterion],
+    plain: Sequence[str],
+    queueing: bool,
 ) -> list[object]:
     share = verdict.margins.get(Criterion.ADAPTER_SERVED_SHARE)
     worst = marked(f"{verdict.worst_served_share:.1%}", distance_mark(share))
@@ -141,9 +159,17 @@ def _verdict_cells(
         verdict_word(verdict.accepted), verdict.offered_tok_per_s, verdict.served_tok_per_s,
         worst,
         *(None if m is None else marked((1 - m) * limit, distance_mark(m)) for m, limit in margins),
-        *([headroom_cell(headroom(verdict, limits))] if limits else []),
+        *(_entry_cell(verdict, code) for code in own),
+        *([headroom_cell(headroom(verdict, limits))] if limits or own else []),
         *(values[figure] for figure in plain),
     ]  # fmt: skip
+
+
+def _entry_cell(verdict: GPUVerdict, code: Criterion) -> Text:
+    """A latency that entries limit, of the one on the GPU that is nearest to its limit."""
+    limited = [one for one in verdict.adapter_latencies if one.code == code]
+    worst = min(limited, key=lambda one: -math.inf if one.margin is None else one.margin, default=None)
+    return marked(None, None) if worst is None else marked(worst.value, distance_mark(worst.margin))
 
 
 def _growth_cell(factor: float | None) -> Text:
@@ -160,10 +186,22 @@ def _late(figures: SustainedFigures, accepted: bool) -> Text:
     return marked(None if figures.late_share is None else f"{figures.late_share:.2%}", mark)
 
 
-def limits_note(levels: ServiceLevelObjectives | None) -> list[str]:
+def limits_note(levels: ServiceLevelObjectives | None, verdicts: Sequence[GPUVerdict]) -> list[str]:
     """The limits behind a table, and what its headroom is; nothing where no latency is limited."""
-    limits = limited_latencies(levels)
-    if not limits:
-        return []
-    named = [f"{code.metric.upper()} {code.statistic} {limit:,g} ms" for code, limit in limits.items()]
-    return [f"limits of a GPU: {choice(named, 'and')}; headroom: distance to the nearest, as a share of it"]
+    limits = [(code, [limit]) for code, limit in limited_latencies(levels).items()]
+    own = [(code, sorted(_entry_limits(verdicts, code))) for code in entry_latencies(verdicts)]
+    said = [
+        f"limits of {whose}: {choice([_limit_in_words(*one) for one in limited], 'and')}"
+        for whose, limited in (("a GPU", limits), ("single entries", own))
+        if limited
+    ]
+    return [f"{'; '.join(said)}; headroom: distance to the nearest, as a share of it"] if said else []
+
+
+def _entry_limits(verdicts: Sequence[GPUVerdict], code: Criterion) -> set[float]:
+    return {one.limit for verdict in verdicts for one in verdict.adapter_latencies if one.code == code}
+
+
+def _limit_in_words(code: Criterion, limits: Sequence[float]) -> str:
+    """Such as ``TTFT p90 500 or 800 ms``."""
+    return f"{code.metric.upper()} {code.statistic} {choice([f'{limit:,g}' for limit in limits], 'or')} ms"

@@ -7,15 +7,28 @@ completed requests; what is unfinished at the horizon is censored.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from twin.engine.records import SERIES, RunRecords, gap_edges_s
-from twin.engine.requests import FloatArray
+from twin.engine.requests import FloatArray, IntArray
 
 PERCENTILES = (50.0, 90.0, 95.0, 99.0)
+
+_SHARES = np.array(PERCENTILES) / 100
+
+LATENCY_METRICS = ("itl", "ttft", "tpot", "e2e")
+"""Latencies that service levels may limit."""
+
+_KEY_SHIFT = 44
+"""Bits of a number of 64 that are left out where numbers are counted: 256 steps an octave remain."""
+
+_FEW = 10_000
+"""Numbers below which NumPy's own selection is quicker."""
 
 GRACE = 0.02
 """Share of the window within which a request that still waits at its end is not held against the GPU."""
@@ -177,30 +190,88 @@ def tpot_s(records: RunRecords) -> FloatArray:
     return result
 
 
-def mean_itl_s(records: RunRecords, chosen: NDArray[np.bool_]) -> float:
-    """Mean gap between tokens over all gaps of the chosen completed requests."""
-    gaps = int((records.requests.output_tokens[chosen].astype(np.int64) - 1).sum())
-    spans = float((records.finish_s[chosen] - records.first_token_s[chosen]).sum())
-    return spans / gaps if gaps else np.nan
-
-
 def latency(values: FloatArray) -> Latency:
-    """Mean and percentiles of the values that are not nan."""
-    known = values[~np.isnan(values)]
-    if not len(known):
+    """Mean and percentiles of the values that are not nan; none is below 0."""
+    if not len(values):
         return NO_LATENCY
-    return Latency(float(known.mean()), *np.percentile(known, PERCENTILES).tolist())
+    mean = float(values.mean())
+    if math.isnan(mean):
+        known = values[~np.isnan(values)]
+        return latency(known)
+    return Latency(mean, *_percentiles(values))
 
 
-def itl(records: RunRecords, chosen: NDArray[np.bool_]) -> Latency:
-    """Inter-token latency: exact mean, percentiles from the histogram of gaps (to about 2 %)."""
-    counts = records.gaps
+def _percentiles(values: FloatArray) -> list[float]:
+    """The percentiles as NumPy interpolates them, of values of which none is below 0."""
+    place = _SHARES * (len(values) - 1)
+    low = place.astype(np.int64)
+    ranks = np.stack([low, np.minimum(low + 1, len(values) - 1)])
+    few = len(values) < _FEW
+    lower, upper = np.partition(values, ranks.ravel())[ranks] if few else _order_statistics(values, ranks)
+    share, step = place - low, upper - lower
+    result: list[float] = np.where(share < 0.5, lower + step * share, upper - step * (1 - share)).tolist()
+    return result
+
+
+def _order_statistics(values: FloatArray, ranks: NDArray[np.int64]) -> FloatArray:
+    """The numbers at some places of the sorted values, of which none is below 0, in the ranks' shape.
+
+    The bits of such numbers, read as whole numbers, are in the order of the numbers. So counting them by
+    their first bits tells where those asked for are, and only those beside them are sorted: a verdict has
+    millions.
+    """
+    key = values.view(np.int64) >> _KEY_SHIFT
+    key -= key.min()
+    below = np.cumsum(np.bincount(key))
+    found = np.searchsorted(below, ranks, side="right")
+    result = np.empty(ranks.shape)
+    for k in np.unique(found):
+        near, here = np.sort(values[key == k]), found == k
+        result[here] = near[ranks[here] - (below[k] - len(near))]
+    return result
+
+
+def gap_percentiles(counts: NDArray[np.int64]) -> Latency:
+    """Percentiles of a histogram of gaps, without a mean."""
     if not counts.any():
-        return replace(NO_LATENCY, mean_s=mean_itl_s(records, chosen))
-    edges = gap_edges_s()
-    middles, below = np.sqrt(edges[:-1] * edges[1:]), np.cumsum(counts)
-    at = [float(middles[int(np.searchsorted(below, p / 100 * below[-1]))]) for p in PERCENTILES]
-    return Latency(mean_itl_s(records, chosen), *at)
+        return NO_LATENCY
+    edges, below = gap_edges_s(), np.cumsum(counts)
+    at = np.searchsorted(below, np.array(PERCENTILES) / 100 * below[-1])
+    return Latency(np.nan, *np.sqrt(edges[:-1] * edges[1:])[at].tolist())
+
+
+def latencies_of(
+    view: Window,
+    frontend_s: float,
+    measured: Sequence[str] = LATENCY_METRICS,
+    adapters: IntArray | None = None,
+) -> dict[str, Latency]:
+    """Latencies over the completed requests of a window, of all or of some adapters.
+
+    ITL is over all gaps between tokens: its mean is exact, and its percentiles are those of the steps'
+    lengths. Which adapters had part in a step is not recorded: of some adapters the percentiles are over
+    their requests' mean gaps.
+    """
+    if not measured:
+        return {}
+    records, chosen = view.records, view.completed
+    if adapters is not None:
+        chosen = chosen & np.isin(records.requests.adapter, adapters)
+    sent, first, finish = (a[chosen] for a in (records.sent_s, records.first_token_s, records.finish_s))
+    spans, gaps = finish - first, records.requests.output_tokens[chosen] - 1
+    found: dict[str, Latency] = {}
+    if "ttft" in measured:
+        found["ttft"] = latency(first - sent + frontend_s)
+    if "e2e" in measured:
+        found["e2e"] = latency(finish - sent + frontend_s)
+    if "tpot" in measured or "itl" in measured:
+        several = gaps > 0
+        found["tpot"] = latency(spans[several] / gaps[several])
+    if "itl" in measured:
+        count = int(gaps.sum(dtype=np.int64))
+        percentiles = gap_percentiles(records.gaps) if adapters is None else found["tpot"]
+        found["itl"] = replace(percentiles, mean_s=float(spans.sum()) / count if count else np.nan)
+    return found
 
 
 def traffic(view: Window) -> Traffic:
@@ -247,15 +318,16 @@ def due_shares(view: Window) -> FloatArray:
 def gpu_metrics(view: Window, usable_blocks: int, frontend_s: float = 0.0) -> GPUMetrics:
     """Metrics of the GPU over a window."""
     records, ended, rates, use = view.records, view.completed, traffic(view), _use(view)
+    latencies = latencies_of(view, frontend_s)
     return GPUMetrics(
         **vars(rates),
         duration_s=view.seconds,
         requests=int(view.arrived.sum()),
         completed=int(ended.sum()),
-        ttft=latency(ttft_s(records, frontend_s)[ended]),
-        itl=itl(records, ended),
-        tpot=latency(tpot_s(records)[ended]),
-        e2e=latency(e2e_s(records, frontend_s)[ended]),
+        ttft=latencies["ttft"],
+        itl=latencies["itl"],
+        tpot=latencies["tpot"],
+        e2e=latencies["e2e"],
         queueing=latency(queueing_s(records)[ended]),
         preemptions=round(use["preemptions"] * view.seconds),
         gpu_loads=int(records.gpu_loads.sum()),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,13 +13,13 @@ from scenarios import AdapterSLO, ServiceLevelObjectives
 from twin import metrics
 from twin.engine.requests import FloatArray, IntArray
 from twin.load import GPULoad
-from twin.metrics import Latency, Traffic, Window
+from twin.metrics import LATENCY_METRICS, Latency, Traffic
 from twin.result import SimulationResult
-from twin.verdict import GPUVerdict, SustainedFigures
-from twin.violations import LATENCIES, AdapterFigure, Criterion, Violation
+from twin.verdict import GPUVerdict, LatencyFigures, LatencyTable, SustainedFigures
+from twin.violations import LATENCIES, AdapterFigure, AdapterLatency, Criterion, Violation
 
-Latencies = tuple[Latency, Latency]
-"""ITL and TTFT."""
+Latencies = Mapping[str, Latency]
+"""Latencies by their metric."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Replication:
     latencies
         Of all requests.
     group_latencies
-        Of the load's groups of adapters with service levels of their own.
+        Of the load's groups of adapters with service levels of their own, those that these limit.
     kv_cache_tokens, cut_requests
         As of the run.
     """
@@ -53,25 +53,19 @@ class Replication:
 
 def replication_of(result: SimulationResult, load: GPULoad) -> Replication:
     """What the verdict needs of a replication."""
-    view, records = result.window, result.records
-    ttft = metrics.ttft_s(records, result.frontend_s)
+    view = result.window
     return Replication(
         traffic=metrics.traffic(view),
         in_flight_share=metrics.in_flight_share(view),
         adapter_shares=metrics.due_shares(view),
-        latencies=(metrics.itl(records, view.completed), metrics.latency(ttft[view.completed])),
-        group_latencies=tuple(_latencies_of(view, ttft, adapters) for _, adapters in load.groups()),
+        latencies=metrics.latencies_of(view, result.frontend_s),
+        group_latencies=tuple(
+            metrics.latencies_of(view, result.frontend_s, limited_metrics(levels), adapters)
+            for levels, adapters in load.groups()
+        ),
         kv_cache_tokens=result.kv_cache_tokens,
         cut_requests=result.cut_requests,
     )
-
-
-def _latencies_of(view: Window, ttft: FloatArray, adapters: IntArray) -> Latencies:
-    """ITL (exact mean, percentiles of the requests' means) and TTFT over the requests of some adapters."""
-    records = view.records
-    chosen = view.completed & np.isin(records.requests.adapter, adapters)
-    itl = metrics.latency(metrics.tpot_s(records)[chosen])
-    return replace(itl, mean_s=metrics.mean_itl_s(records, chosen)), metrics.latency(ttft[chosen])
 
 
 def verdict_on(load: GPULoad, runs: Sequence[Replication], levels: ServiceLevelObjectives) -> GPUVerdict:
@@ -79,17 +73,22 @@ def verdict_on(load: GPULoad, runs: Sequence[Replication], levels: ServiceLevelO
     worst = min(runs, key=lambda run: run.traffic.served_share)
     shares, least = np.min([run.adapter_shares for run in runs], axis=0), _least_shares(load, levels)
     order = np.argsort(shares, kind="stable")
-    latencies = list(_limited([run.latencies for run in runs], levels))
+    latencies = [run.latencies for run in runs]
+    limited = list(limited_latencies(levels, latencies))
+    of_groups = [
+        one
+        for g, (own, adapters) in enumerate(load.groups())
+        for one in limited_latencies(own, [run.group_latencies[g] for run in runs], adapters)
+    ]
     margins = {
         Criterion.SERVED_SHARE: worst.traffic.served_share / levels.served_share - 1,
         Criterion.ADAPTER_SERVED_SHARE: float((shares / least).min()) - 1,
-        **{code: None if value is None else 1 - value / limit for code, value, limit in latencies},
+        **{one.code: one.margin for one in limited},
     }
     violations = (
         *_too_little_served(worst, levels),
         *_starved(load, shares, least, order),
-        *_too_late(latencies),
-        *_too_late_for_groups(load, runs),
+        *(missed for one in (*limited, *of_groups) for missed in one.violations(load)),
     )
     return GPUVerdict(
         accepted=not violations,
@@ -99,11 +98,13 @@ def verdict_on(load: GPULoad, runs: Sequence[Replication], levels: ServiceLevelO
         served_share=worst.traffic.served_share,
         worst_adapter=load.names[order[0]],
         worst_served_share=float(shares[order[0]]),
-        itl_ms=_mean_ms([run.latencies[0].mean_s for run in runs]),
-        ttft_ms=_mean_ms([run.latencies[1].mean_s for run in runs]),
-        itl_p99_ms=_largest_ms([run.latencies[0].p99_s for run in runs]),
-        ttft_p50_ms=_largest_ms([run.latencies[1].p50_s for run in runs]),
-        ttft_p99_ms=_largest_ms([run.latencies[1].p99_s for run in runs]),
+        itl_ms=_mean_ms([run["itl"].mean_s for run in latencies]),
+        ttft_ms=_mean_ms([run["ttft"].mean_s for run in latencies]),
+        itl_p99_ms=_largest_ms([run["itl"].p99_s for run in latencies]),
+        ttft_p50_ms=_largest_ms([run["ttft"].p50_s for run in latencies]),
+        ttft_p99_ms=_largest_ms([run["ttft"].p99_s for run in latencies]),
+        latencies=latency_table(latencies),
+        adapter_latencies=tuple(one.of_adapters(load) for one in of_groups),
         kv_cache_tokens=runs[0].kv_cache_tokens,
         margins=margins,
         margin=_log_margin(margins, violations),
@@ -190,33 +191,69 @@ def _starved(
         )
 
 
-_Limited = tuple[Criterion, float | None, float]
-"""A latency that is limited, the worst of the replications in ms (None: nothing completed), and its limit."""
+# --- limited latencies ------------------------------------------------------------------------------------
 
 
-def _limited(
-    latencies: Sequence[Latencies], levels: ServiceLevelObjectives | AdapterSLO
-) -> Iterator[_Limited]:
+@dataclass(frozen=True)
+class LimitedLatency:
+    """A latency that is limited, of the GPU or of some adapters, in ms; None where nothing completed."""
+
+    code: Criterion
+    value: float | None
+    limit: float
+    adapters: IntArray | None = None
+
+    @property
+    def margin(self) -> float | None:
+        """How far it is from its limit, as a share of that."""
+        return None if self.value is None else 1.0 - self.value / self.limit
+
+    def violations(self, load: GPULoad) -> Iterator[Violation]:
+        """What is missed, if it is."""
+        if self.value is None or self.value > self.limit:
+            of = () if self.adapters is None else self.adapters
+            figures = tuple(AdapterFigure(name=load.names[k], value=self.value, limit=self.limit) for k in of)
+            yield Violation(code=self.code, value=self.value, limit=self.limit, adapters=figures)
+
+    def of_adapters(self, load: GPULoad) -> AdapterLatency:
+        """The same for a verdict, of some adapters."""
+        assert self.adapters is not None
+        first, size = load.names[self.adapters[0]], len(self.adapters)
+        return AdapterLatency(code=self.code, value=self.value, limit=self.limit, adapter=first, size=size)
+
+
+def limited_metrics(levels: ServiceLevelObjectives | AdapterSLO) -> list[str]:
+    """The latencies of which service levels limit a figure."""
+    limited = {code.metric for code in LATENCIES if code.limit_ms(levels) is not None}
+    return [metric for metric in LATENCY_METRICS if metric in limited]
+
+
+def limited_latencies(
+    levels: ServiceLevelObjectives | AdapterSLO, runs: Sequence[Latencies], adapters: IntArray | None = None
+) -> Iterator[LimitedLatency]:
+    """Every latency that service levels limit, of the worst of some runs."""
     for code in LATENCIES:
         limit = code.limit_ms(levels)
         if limit is not None:
-            measured = [itl if code.metric == "itl" else ttft for itl, ttft in latencies]
-            worst = 1e3 * float(np.max([getattr(latency, f"{code.statistic}_s") for latency in measured]))
-            yield code, None if np.isnan(worst) else worst, limit
+            yield LimitedLatency(code, _worst_ms(runs, code.metric, code.statistic or ""), limit, adapters)
 
 
-def _too_late(limited: Sequence[_Limited], adapters: Sequence[str] = ()) -> Iterator[Violation]:
-    for code, value, limit in limited:
-        if value is None or value > limit:
-            figures = tuple(AdapterFigure(name=name, value=value, limit=limit) for name in adapters)
-            yield Violation(code=code, value=value, limit=limit, adapters=figures)
+def latency_table(runs: Sequence[Latencies]) -> LatencyTable:
+    """The latencies of the worst of some runs."""
+    return LatencyTable(
+        **{
+            metric: LatencyFigures(
+                **{name: _worst_ms(runs, metric, name) for name in LatencyFigures.model_fields}
+            )
+            for metric in LATENCY_METRICS
+        }
+    )
 
 
-def _too_late_for_groups(load: GPULoad, runs: Sequence[Replication]) -> Iterator[Violation]:
-    """The latencies of each group of adapters with service levels of their own."""
-    for g, (levels, adapters) in enumerate(load.groups()):
-        limited = list(_limited([run.group_latencies[g] for run in runs], levels))
-        yield from _too_late(limited, [load.names[k] for k in adapters])
+def _worst_ms(runs: Sequence[Latencies], metric: str, statistic: str) -> float | None:
+    """The largest of a figure; None where a run has none."""
+    values: list[float] = [getattr(run[metric], f"{statistic}_s") for run in runs]
+    return None if any(map(math.isnan, values)) else 1e3 * max(values)
 
 
 def _mean_ms(seconds: Sequence[float]) -> float | None:

@@ -15,7 +15,7 @@ from scenarios.text.formatting import listed
 from scenarios.text.tables import render
 from twin.corners import Corner
 from twin.gpu_table import gpu_table, limits_note, only_device
-from twin.violations import NAMED, STARVED, Criterion, Violation
+from twin.violations import NAMED, STARVED, AdapterLatency, Criterion, Violation
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -68,6 +68,47 @@ class SustainedFigures(PlainDir, BaseModel):
         return self.model_copy(update={"worst_class": worst, "latest_adapter": latest})
 
 
+class LatencyFigures(PlainDir, BaseModel):
+    """Mean and percentiles of a latency of a GPU in ms; null where there was nothing to measure."""
+
+    model_config = _READABLE
+
+    mean: float | None = None
+    """Mean."""
+    p50: float | None = None
+    """Median."""
+    p90: float | None = None
+    """90th percentile."""
+    p95: float | None = None
+    """95th percentile."""
+    p99: float | None = None
+    """99th percentile."""
+
+
+class LatencyTable(PlainDir, BaseModel):
+    """The latencies of a GPU that can be limited; under *paper* each figure is of the worst replication."""
+
+    model_config = _READABLE
+
+    itl: LatencyFigures = LatencyFigures()
+    """Inter-token latency, over the gaps between tokens."""
+    ttft: LatencyFigures = LatencyFigures()
+    """Time to first token."""
+    tpot: LatencyFigures = LatencyFigures()
+    """Time per output token of a request after its first."""
+    e2e: LatencyFigures = LatencyFigures()
+    """Time from a request's arrival to its last token."""
+
+    @property
+    def flat(self) -> dict[str, float | None]:
+        """The figures by name, such as ttft_p99_ms."""
+        return {
+            f"{metric}_{statistic}_ms": value
+            for metric, figures in self.model_dump().items()
+            for statistic, value in figures.items()
+        }
+
+
 class GPUVerdict(PlainDir, BaseModel):
     """The twin's verdict on one GPU, over its replications."""
 
@@ -97,6 +138,10 @@ class GPUVerdict(PlainDir, BaseModel):
     """99th percentile of the time to first token in ms; the largest of a replication, or of all requests."""
     ttft_p50_ms: float | None = None
     """Median of the time to first token in ms; the largest of a replication, or of all requests."""
+    latencies: LatencyTable = LatencyTable()
+    """Every latency that can be limited, as it is held against a limit."""
+    adapter_latencies: tuple[AdapterLatency, ...] = ()
+    """Latencies that the levels of single entries of adapters limit."""
     kv_cache_tokens: int
     """Tokens that the KV cache holds; 0 if the engine does not start."""
     violations: tuple[Violation, ...] = ()
@@ -161,9 +206,11 @@ class GPUVerdict(PlainDir, BaseModel):
     @property
     def figures(self) -> dict[str, Any]:
         """All that a table may show of the verdict, by name."""
-        flat = self.model_dump(exclude={"gpu", "violations", "margins", "sustained"})
+        apart = {"gpu", "violations", "margins", "sustained", "latencies", "adapter_latencies"}
+        sustained = {} if self.sustained is None else self.sustained.model_dump()
+        flat = self.model_dump(exclude=apart)
         flat["corner"] = None if self.corner is None else str(self.corner)
-        return flat | ({} if self.sustained is None else self.sustained.model_dump())
+        return flat | {name: v for name, v in self.latencies.flat.items() if name not in flat} | sustained
 
     def __repr__(self) -> str:
         missed = f"REJECTED ({', '.join(violation.code for violation in self.violations)})"
@@ -181,6 +228,7 @@ class GPUVerdict(PlainDir, BaseModel):
         update = {
             "gpu": gpu,
             "worst_adapter": worst,
+            "adapter_latencies": tuple(one.renamed(names) for one in self.adapter_latencies),
             "violations": violations,
             "first_to_suffer": first,
             "corner": None if self.corner is None else self.corner.renamed(names),
@@ -268,7 +316,9 @@ class ValidationReport(PlainDir, BaseModel):
         levels = None if scenario is None else scenario.service_levels
         criterion = [] if scenario is None else [criterion_in_words(scenario)]
         verdict, table = self.headline + only_device(placement), gpu_table(self.gpus, placement, levels)
-        return render(verdict, table, *criterion, *limits_note(levels), *self._reasons(), *self.notes)
+        return render(
+            verdict, table, *criterion, *limits_note(levels, self.gpus), *self._reasons(), *self.notes
+        )
 
     def _reasons(self) -> list[str]:
         return [f"GPU {v.gpu}: {visible(reason)}" for v in self.rejected for reason in v.reasons]

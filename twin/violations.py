@@ -10,6 +10,7 @@ from typing import Self
 from pydantic import BaseModel, ConfigDict, computed_field
 
 from scenarios import AdapterSLO, ServiceLevelObjectives
+from scenarios.base import PlainDir
 from twin.memory.plan import FAILURES
 
 NAMED = 3
@@ -47,6 +48,16 @@ class Criterion(StrEnum):
     TTFT_P90 = "ttft", "p90"
     TTFT_P95 = "ttft", "p95"
     TTFT_P99 = "ttft", "p99"
+    TPOT_MEAN = "tpot", "mean"
+    TPOT_P50 = "tpot", "p50"
+    TPOT_P90 = "tpot", "p90"
+    TPOT_P95 = "tpot", "p95"
+    TPOT_P99 = "tpot", "p99"
+    E2E_MEAN = "e2e", "mean"
+    E2E_P50 = "e2e", "p50"
+    E2E_P90 = "e2e", "p90"
+    E2E_P95 = "e2e", "p95"
+    E2E_P99 = "e2e", "p99"
     MAX_LORA_RANK = "max_lora_rank"
     OOM_CUDA = "oom_cuda"
     NO_KV_MEMORY = "no_kv_memory"
@@ -76,8 +87,7 @@ class Criterion(StrEnum):
 
     def limit_ms(self, levels: ServiceLevelObjectives | AdapterSLO) -> float | None:
         """The limit that service levels set on a latency; None where they set none."""
-        limits = levels.itl_ms if self.metric == "itl" else levels.ttft_ms
-        limit: float | None = getattr(limits, self.statistic or "")
+        limit: float | None = getattr(getattr(levels, f"{self.metric}_ms"), self.statistic or "")
         return limit
 
 
@@ -99,6 +109,32 @@ class AdapterFigure(BaseModel):
     """What was measured: a share, a rank, or milliseconds."""
     limit: float
     """What was asked for, in the same unit."""
+
+
+class AdapterLatency(PlainDir, BaseModel):
+    """A latency that service levels of single adapters limit, of alike ones on a GPU."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", use_attribute_docstrings=True)
+
+    code: Criterion
+    """Which latency is limited."""
+    value: float | None
+    """What was measured over their requests in ms, of the worst run under *paper*; null: none completed."""
+    limit: float
+    """What was asked for, in ms."""
+    adapter: str
+    """One of them."""
+    size: int
+    """How many they are."""
+
+    @property
+    def margin(self) -> float | None:
+        """How far it is from its limit, as a share of that; negative where it is missed."""
+        return None if self.value is None else 1.0 - self.value / self.limit
+
+    def renamed(self, names: Mapping[str, str]) -> AdapterLatency:
+        """The same of adapters of other names."""
+        return self.model_copy(update={"adapter": names[self.adapter]})
 
 
 class Violation(BaseModel):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import subprocess
@@ -27,7 +28,8 @@ from optimizer.result_text import objective_text
 from optimizer.search.why_no_plan import first_test
 from scenarios import PlacedGPU, Placement
 from scenarios.text.tables import render
-from twin import Corner, Criterion, GPUVerdict, SustainedFigures, ValidationReport, Violation
+from twin import AdapterLatency, Corner, Criterion, GPUVerdict, SustainedFigures, ValidationReport, Violation
+from twin.gpu_table import headroom
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "tables"
 WIDTHS = (60, 80, 100)
@@ -343,6 +345,27 @@ def test_a_limited_latency_is_shown_with_its_value_and_headroom() -> None:
     assert "headroom" in Comparison((limited(),)).summary().split("exact:")[0]
     for result in (made(), made_by_paper()):
         assert "headroom" not in result.summary()
+
+
+def test_a_latency_of_single_entries_is_shown_with_its_headroom() -> None:
+    """Of the adapters that are nearest to their limit; a GPU without such adapters has no figure."""
+    itl, e2e = Criterion.ITL_P90, Criterion.E2E_MEAN
+    own = (
+        AdapterLatency(code=itl, value=24.0, limit=25.0, adapter="a", size=2),
+        AdapterLatency(code=itl, value=26.5, limit=50.0, adapter="b", size=1),
+        AdapterLatency(code=e2e, value=6_300.0, limit=9_000.0, adapter="a", size=2),
+    )
+    verdicts = (verdict(0, adapter_latencies=own), verdict(1))
+    result = made(validation=ValidationReport(gpus=verdicts, distinct=2))
+    text = " ".join(result.summary().split())
+    for said in ("entry ITL p90 ms", "entry E2E mean ms", "24", "6,300", "4%"):
+        assert said in text
+    assert "limits of single entries: ITL p90 25 or 50 ms and E2E mean 9,000 ms; headroom" in text
+    assert "26.5" not in text
+    assert "4%" in Comparison((result,)).summary().split("exact:")[0]
+    unmeasured = own[0].model_copy(update={"value": None})
+    assert headroom(verdict(0, adapter_latencies=(unmeasured,)), {}) is None
+    assert headroom(verdict(0), {}) == math.inf
 
 
 @pytest.mark.parametrize(

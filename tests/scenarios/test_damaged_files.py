@@ -312,6 +312,16 @@ DAMAGED: dict[str, tuple[Damage, list[str], bool]] = {
         ["line 14: service_levels.ttft_ms.p95 is 10, below p90 50"],
         False,
     ),
+    "end-to-end percentiles of an entry out of order": (
+        changed("rate: 0.5}", "rate: 0.5, service_levels: {e2e_ms: {p50: 9, p90: 8}}}"),
+        ["line 4: adapters[0].service_levels.e2e_ms.p90 is 8, below p50 9; raise p90 or lower p50"],
+        False,
+    ),
+    "no limit on time per output token": (
+        GOOD + "service_levels:\n  tpot_ms: {mean: 0}\n",
+        ["line 14: service_levels.tpot_ms.mean is 0"],
+        True,
+    ),
     "misspelt required key": (
         changed("name: good", "nme: good"),
         ["1 problem\n", 'line 1: nme is not a key that exists here; did you mean "name"?'],

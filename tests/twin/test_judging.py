@@ -114,11 +114,38 @@ def test_latency_limits(profile: twin.EngineProfile) -> None:
 @pytest.mark.parametrize("key", [key for key in LatencyLimits.model_fields if key != "mean"])
 def test_every_percentile_can_be_limited(profile: twin.EngineProfile, key: str) -> None:
     limit = LatencyLimits.model_validate({key: 0.001})
-    verdict = judge(profile, load_of(1.0), service_levels=ServiceLevelObjectives(itl_ms=limit, ttft_ms=limit))
-    assert [v.code.path for v in verdict.violations] == [
-        f"service_levels.{m}_ms.{key}" for m in ("itl", "ttft")
-    ]
-    assert set(verdict.margins) == {"served_share", "adapter_served_share", f"itl_{key}", f"ttft_{key}"}
+    levels = ServiceLevelObjectives(itl_ms=limit, ttft_ms=limit, tpot_ms=limit, e2e_ms=limit)
+    verdict = judge(profile, load_of(1.0), service_levels=levels)
+    metrics = ("itl", "ttft", "tpot", "e2e")
+    assert [v.code.path for v in verdict.violations] == [f"service_levels.{m}_ms.{key}" for m in metrics]
+    assert set(verdict.margins) == {"served_share", "adapter_served_share", *(f"{m}_{key}" for m in metrics)}
+    for missed in verdict.violations:
+        assert missed.value == getattr(getattr(verdict.latencies, missed.metric), key)
+
+
+@pytest.mark.parametrize("acceptance", ["paper", "sustained"])
+def test_a_verdict_has_every_latency(profile: twin.EngineProfile, acceptance: str) -> None:
+    effort = twin.Effort(settle_s=100.0, measure_s=600.0, requests=10, longest_s=600.0)
+    verdict = judge(profile, load_of(2.0, 0.5), acceptance=acceptance, effort=effort, replications=1)
+    table = verdict.latencies
+    for figures in (table.itl, table.ttft, table.tpot, table.e2e):
+        known = [figures.p50, figures.p90, figures.p95, figures.p99, figures.mean]
+        assert all(value is not None and value > 0 for value in known)
+        assert known[:4] == sorted(known[:4])  # type: ignore[type-var]  # none is None
+    assert (table.itl.mean, table.ttft.mean) == (verdict.itl_ms, verdict.ttft_ms)
+    assert (table.itl.p99, table.ttft.p50) == (verdict.itl_p99_ms, verdict.ttft_p50_ms)
+    assert table.ttft.p50 is not None
+    assert table.tpot.p50 is not None
+    assert table.e2e.p50 == pytest.approx(table.ttft.p50 + 194 * table.tpot.p50, rel=0.05)
+    frame = ValidationReport(gpus=(verdict,), distinct=1).to_frame()
+    assert frame.loc[0, "e2e_p95_ms"] == table.e2e.p95
+    assert GPUVerdict.model_validate_json(verdict.model_dump_json()) == verdict
+
+
+def test_nothing_was_measured_of_an_engine_that_does_not_start(profile: twin.EngineProfile) -> None:
+    verdict = judge(profile, load_of(0.1), max_loras=4000)
+    assert set(verdict.latencies.flat.values()) == {None}
+    assert verdict.adapter_latencies == ()
 
 
 def test_memory_failures_are_verdicts(profile: twin.EngineProfile) -> None:
@@ -294,6 +321,25 @@ def test_service_levels_of_some_adapters(profile: twin.EngineProfile) -> None:
     assert judge(profile, replace(load, levels=(None, loose, loose))).accepted
 
 
+@pytest.mark.parametrize("acceptance", ["paper", "sustained"])
+def test_latencies_of_some_adapters_have_figures(profile: twin.EngineProfile, acceptance: str) -> None:
+    own = scenarios.AdapterSLO(tpot_ms=LatencyLimits(p90=500.0), e2e_ms=LatencyLimits(p95=10.0))
+    load = replace(load_of(0.5, 0.5, 0.5), levels=(None, own, own))
+    effort = twin.Effort(settle_s=100.0, measure_s=600.0, requests=10, longest_s=600.0)
+    verdict = judge(profile, load, acceptance=acceptance, effort=effort)
+    tpot, e2e = verdict.adapter_latencies
+    assert (tpot.code, tpot.adapter, tpot.size, tpot.limit) == (Criterion.TPOT_P90, "a1", 2, 500.0)
+    assert tpot.margin is not None
+    assert 0.9 < tpot.margin < 1.0
+    assert e2e.margin is not None
+    assert e2e.margin < 0
+    assert [(v.code, v.value) for v in verdict.violations] == [(Criterion.E2E_P95, e2e.value)]
+    assert verdict.of(3, {"a0": "x", "a1": "y", "a2": "z"}).adapter_latencies[0].adapter == "y"
+    text = " ".join(ValidationReport(gpus=(verdict,), distinct=1).summary().split())
+    for said in ("entry TPOT p90 ms", "entry E2E p95 ms", "headroom", 'p95 E2E of "a1", "a2" is'):
+        assert said in text
+
+
 def test_a_stricter_share_of_some_adapters(profile: twin.EngineProfile) -> None:
     load = load_of(6.0, *[0.004] * 20)
     plain = judge(profile, load, max_loras=1)
@@ -391,7 +437,8 @@ def test_the_paths_of_service_levels_are_those_of_scenario_files() -> None:
     shares = ("late_share", "served_share", "adapter_served_share")
     levels = [c for c in Criterion if c.statistic is not None or c.value in shares]
     names = [name for name in ServiceLevelObjectives.model_fields if name.endswith("share")]
-    names += [f"{metric}.{key}" for metric in ("itl_ms", "ttft_ms") for key in LatencyLimits.model_fields]
+    metrics = ("itl_ms", "ttft_ms", "tpot_ms", "e2e_ms")
+    names += [f"{metric}.{key}" for metric in metrics for key in LatencyLimits.model_fields]
     assert [level.path for level in levels] == [f"service_levels.{name}" for name in names]
     narrower = (Criterion.CLASS_LATE_SHARE, Criterion.ADAPTER_LATE_SHARE, Criterion.HOUR_LATE_SHARE)
     assert {one.path for one in narrower} == {"service_levels.late_share"}

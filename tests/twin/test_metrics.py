@@ -40,6 +40,41 @@ def by_hand(horizon_s: float = 10.0) -> RunRecords:
     )
 
 
+@pytest.mark.parametrize("n", [1, 2, 7, 9_999, 10_000, 60_001])
+@pytest.mark.parametrize("kind", ["lognormal", "equal", "few values", "with zeros", "tiny"])
+def test_percentiles_are_numpys(n: int, kind: str) -> None:
+    rng = np.random.default_rng(n)
+    values = {
+        "lognormal": rng.lognormal(0.0, 3.0, n),
+        "equal": np.full(n, 0.3),
+        "few values": rng.integers(1, 4, n) * 0.1,
+        "with zeros": np.where(rng.random(n) < 0.7, 0.0, rng.random(n)),
+        "tiny": rng.uniform(0.0, 1e-300, n),
+    }[kind]
+    found = metrics.latency(values)
+    expected = np.percentile(values, metrics.PERCENTILES)
+    np.testing.assert_allclose([found.p50_s, found.p90_s, found.p95_s, found.p99_s], expected, rtol=1e-14)
+    assert found.mean_s == values.mean()
+
+
+def test_what_is_not_known_is_left_out_of_a_latency() -> None:
+    values = np.array([nan, 2.0, nan, 4.0])
+    assert metrics.latency(values) == metrics.latency(np.array([2.0, 4.0]))
+    for nothing in (np.array([nan, nan]), np.array([])):
+        assert np.isnan(metrics.latency(nothing).p99_s)
+
+
+def test_latencies_of_some_adapters_are_over_their_requests() -> None:
+    view = metrics.window(by_hand())
+    first = metrics.latencies_of(view, 0.1, adapters=np.array([0], dtype=np.int32))
+    assert (first["ttft"].mean_s, first["e2e"].mean_s) == (pytest.approx(1.1), pytest.approx(3.1))
+    assert first["tpot"].mean_s == first["itl"].p99_s == pytest.approx(0.5)
+    second = metrics.latencies_of(view, 0.1, ("itl", "tpot"), np.array([1], dtype=np.int32))
+    assert np.isnan(second["itl"].mean_s)  # its answer has one token
+    assert np.isnan(second["tpot"].p50_s)
+    assert metrics.latencies_of(view, 0.1, ()) == {}
+
+
 def test_throughput_counts_tokens_of_completed_requests() -> None:
     gpu = metrics.gpu_metrics(metrics.window(by_hand()), 100)
     assert (gpu.requests, gpu.completed) == (3, 2)

@@ -31,7 +31,7 @@ from scenarios import (
     Workload,
 )
 from twin import Criterion, Effort, GPUContent, GPUVerdict, TwinJudge
-from twin.sustained.pooled import Pooled
+from twin.sustained.pooled import Pooled, longest_awaited_s
 from twin.sustained.rule import verdict_of
 from twin.sustained.waits import Waits
 
@@ -129,6 +129,7 @@ def run_of(
         adapter=adapter.astype(np.int32),
         arrival_s=arrival.astype(float),
         wait_s=wait.astype(float),
+        e2e_s=wait + 10.0,
         tpot_s=np.full(len(waits), 0.05),
         gap_counts=np.zeros(4, dtype=np.int64),
         gap_seconds=np.full(n, 0.05),
@@ -326,6 +327,29 @@ def test_latencies_are_over_all_requests_and_those_without_token_have_waited_unt
     assert codes(verdict) == {Criterion.TTFT_P99}
     assert verdict.margin is not None
     assert verdict.margin == pytest.approx(math.log(2.0 / 5.0))
+
+
+def test_a_request_without_its_last_token_is_as_old_as_it_was_at_the_end(profile: twin.EngineProfile) -> None:
+    """An overload that completes next to nothing of what comes late is not judged by what completed."""
+    verdict = judged(profile, load_of(60.0, 30.0), replications=1)
+    table = verdict.latencies
+    assert table.ttft.p99 is not None
+    assert table.e2e.p99 is not None
+    assert table.e2e.p99 >= table.ttft.p99 > 100_000
+    limited = ServiceLevelObjectives(e2e_ms=LatencyLimits(p50=60_000.0))
+    missed = judged(profile, load_of(60.0, 30.0), replications=1, service_levels=limited)
+    assert Criterion.E2E_P50 in codes(missed)
+
+
+def test_a_run_goes_on_until_limits_on_percentiles_are_decided() -> None:
+    own = AdapterSLO(e2e_ms=LatencyLimits(p90=40_000.0, mean=90_000.0), itl_ms=LatencyLimits(p99=70_000.0))
+    load = load_of(1.0, levels=own)
+    assert longest_awaited_s(load_of(1.0), ServiceLevelObjectives()) == 10.0
+    assert longest_awaited_s(load, ServiceLevelObjectives()) == 40.0
+    levels = ServiceLevelObjectives(ttft_ms=LatencyLimits(p99=50_000.0), patience_s=20.0)
+    assert longest_awaited_s(load, levels) == 50.0
+    endless = ServiceLevelObjectives(ttft_ms=LatencyLimits(p99=1e12))
+    assert longest_awaited_s(load, endless) == 86_400.0
 
 
 def test_an_entry_may_be_more_patient_than_the_rest() -> None:

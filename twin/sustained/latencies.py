@@ -2,87 +2,52 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 
-from scenarios import AdapterSLO, ServiceLevelObjectives
-from twin.engine.records import gap_edges_s
-from twin.engine.requests import FloatArray, IntArray
-from twin.load import GPULoad
-from twin.metrics import PERCENTILES
+from twin import metrics
+from twin.engine.requests import IntArray
+from twin.metrics import Latency
+from twin.service_levels import Latencies, LimitedLatency, limited_latencies, limited_metrics
 from twin.sustained.pooled import Chosen, Pooled
-from twin.violations import LATENCIES, AdapterFigure, Criterion, Violation
 
 
-@dataclass(frozen=True)
-class LimitedLatency:
-    """A latency that is limited, of the GPU or of some adapters, in ms."""
+def latencies_of(
+    pooled: Pooled, metrics_asked: Sequence[str] = metrics.LATENCY_METRICS, adapters: IntArray | None = None
+) -> Latencies:
+    """Latencies over the requests that count; those of ITL as in `itl`.
 
-    code: Criterion
-    value: float | None
-    limit: float
-    adapters: IntArray | None = None
-
-    @property
-    def margin(self) -> float | None:
-        return None if self.value is None else 1.0 - self.value / self.limit
-
-    def violations(self, load: GPULoad) -> Iterator[Violation]:
-        if self.value is None or self.value > self.limit:
-            of = () if self.adapters is None else self.adapters
-            figures = tuple(AdapterFigure(name=load.names[k], value=self.value, limit=self.limit) for k in of)
-            yield Violation(code=self.code, value=self.value, limit=self.limit, adapters=figures)
-
-
-def limited_latencies(pooled: Pooled) -> Iterator[LimitedLatency]:
-    yield from _limited(pooled, pooled.levels, None)
-    for levels, adapters in pooled.load.groups():
-        yield from _limited(pooled, levels, adapters)
-
-
-def _limited(
-    pooled: Pooled, levels: ServiceLevelObjectives | AdapterSLO, adapters: IntArray | None
-) -> Iterator[LimitedLatency]:
-    limits = {code: limit for code in LATENCIES if (limit := code.limit_ms(levels)) is not None}
-    if not limits:
-        return
+    One without first token has waited until the end, one without last token has been there until then. TPOT
+    is over those that completed.
+    """
+    if not metrics_asked:
+        return {}
     chosen: Chosen = slice(None) if adapters is None else np.isin(pooled.adapter, adapters)
-    values = {"ttft": ttft_s(pooled, chosen), "itl": itl_s(pooled, adapters)}
-    for code, limit in limits.items():
-        yield LimitedLatency(code, in_ms(values[code.metric][code.statistic or ""]), limit, adapters)
+    each = {"ttft": "wait_s", "tpot": "tpot_s", "e2e": "e2e_s"}
+    return {
+        metric: itl(pooled, chosen, adapters)
+        if metric == "itl"
+        else metrics.latency(getattr(pooled, each[metric])[chosen])
+        for metric in metrics_asked
+    }
 
 
-def ttft_s(pooled: Pooled, chosen: Chosen) -> dict[str, float]:
-    """Mean and percentiles over requests that count; one without first token has waited until the end."""
-    return _statistics(pooled.wait_s[chosen])
+def limited_of_adapters(pooled: Pooled) -> Iterator[LimitedLatency]:
+    """What the levels of single entries limit."""
+    for levels, adapters in pooled.load.groups():
+        measured = latencies_of(pooled, limited_metrics(levels), adapters)
+        yield from limited_latencies(levels, [measured], adapters)
 
 
-def itl_s(pooled: Pooled, adapters: IntArray | None = None) -> dict[str, float]:
+def itl(pooled: Pooled, chosen: Chosen, adapters: IntArray | None) -> Latency:
     """Mean over all gaps of completed requests; percentiles of the gaps, of some adapters of mean gaps."""
     of = slice(None) if adapters is None else adapters
     seconds, gaps = (sum(getattr(run, n)[of].sum() for run in pooled.runs) for n in ("gap_seconds", "n_gaps"))
-    mean = {"mean": float(seconds / gaps) if gaps else math.nan}
-    if adapters is not None:
-        means = np.concatenate([run.tpot_s[np.isin(run.adapter, adapters)] for run in pooled.runs])
-        return _statistics(means[~np.isnan(means)]) | mean
-    counts = np.sum([run.gap_counts for run in pooled.runs], axis=0)
-    if not counts.any():
-        return _statistics(np.zeros(0)) | mean
-    edges, below = gap_edges_s(), np.cumsum(counts)
-    at = np.searchsorted(below, np.array(PERCENTILES) / 100 * below[-1])
-    middles = np.sqrt(edges[:-1] * edges[1:])[at]
-    return {f"p{p:.0f}": float(m) for p, m in zip(PERCENTILES, middles, strict=True)} | mean
-
-
-def _statistics(values: FloatArray) -> dict[str, float]:
-    names = ["mean", *(f"p{p:.0f}" for p in PERCENTILES)]
-    if not len(values):
-        return dict.fromkeys(names, math.nan)
-    return dict(zip(names, [float(values.mean()), *np.percentile(values, PERCENTILES).tolist()], strict=True))
-
-
-def in_ms(seconds: float) -> float | None:
-    return None if math.isnan(seconds) else 1e3 * seconds
+    if adapters is None:
+        counts = np.sum([run.gap_counts for run in pooled.runs], axis=0)
+        percentiles = metrics.gap_percentiles(counts)
+    else:
+        percentiles = metrics.latency(pooled.tpot_s[chosen])
+    return replace(percentiles, mean_s=float(seconds / gaps) if gaps else np.nan)

@@ -107,7 +107,7 @@ def observation_of(workload: Workload, rate: float, patience_s: float, effort: E
     rate
         Requests per second of the GPU.
     patience_s
-        Longest patience of its requests.
+        How long something may be awaited of its requests: the longest patience, or limit on a latency.
 
     Raises
     ------

@@ -15,8 +15,9 @@ import numpy as np
 from scenarios import EngineConfig, ServiceLevelObjectives, Workload
 from twin.load import GPULoad
 from twin.profile import EngineProfile
+from twin.service_levels import LimitedLatency, latency_table, limited_latencies
 from twin.simulate import simulate
-from twin.sustained.latencies import LimitedLatency, in_ms, itl_s, limited_latencies, ttft_s
+from twin.sustained.latencies import latencies_of, limited_of_adapters
 from twin.sustained.lateness import (
     JudgedClass,
     LateShare,
@@ -29,7 +30,7 @@ from twin.sustained.lateness import (
     late_share,
 )
 from twin.sustained.observation import FULL, Effort, observation_of
-from twin.sustained.pooled import HOUR_S, Pooled, patience_of
+from twin.sustained.pooled import HOUR_S, Pooled, longest_awaited_s
 from twin.sustained.waits import waits_of
 from twin.verdict import GPUVerdict, SustainedFigures
 from twin.violations import Criterion, Violation
@@ -60,8 +61,8 @@ def judge_sustained(
         If the engine does not start.
     """
     judged = load.scaled(1.0 + headroom)
-    patience = float(patience_of(load, service_levels).max())
-    observation = observation_of(workload, float(judged.rate.sum()), patience, effort)
+    awaited = longest_awaited_s(load, service_levels)
+    observation = observation_of(workload, float(judged.rate.sum()), awaited, effort)
     runs = []
     kv_cache_tokens = cut_requests = 0
     for seed in seeds:  # one after the other: each is large
@@ -87,7 +88,10 @@ def verdict_of(pooled: Pooled, headroom: float, kv_cache_tokens: int, cut_reques
     """The verdict, with its figures."""
     runs, load = pooled.runs, pooled.load
     classes = list(judged_classes(pooled))
-    latencies = list(limited_latencies(pooled))
+    latencies = latencies_of(pooled)
+    table = latency_table([latencies])
+    limited = list(limited_latencies(pooled.levels, [latencies]))
+    of_adapters = list(limited_of_adapters(pooled))
     late, growth = late_share(pooled), _Growth.of(pooled)
     violations = (
         *late.violations(),
@@ -95,18 +99,17 @@ def verdict_of(pooled: Pooled, headroom: float, kv_cache_tokens: int, cut_reques
         *late_adapters(pooled),
         *growth.violations(),
         *late_hours(pooled),
-        *(v for limited in latencies for v in limited.violations(load)),
+        *(missed for one in (*limited, *of_adapters) for missed in one.violations(load)),
     )
     shares = np.min([run.due_shares for run in runs], axis=0)
     worst, first = int(np.argmin(shares)), first_to_suffer(pooled, classes)
     offered = np.array([run.offered_tokens for run in runs])
     served = np.array([run.served_tokens for run in runs])
     seconds = runs[0].seconds
-    ttft, itl = ttft_s(pooled, slice(None)), itl_s(pooled)
     margins = {
         Criterion.LATE_SHARE: 1.0 - late.share / late.limit,
         Criterion.GROWTH: 1.0 - growth.per_h / growth.limit_per_h if growth.limit_per_h else None,
-        **{limited.code: limited.margin for limited in latencies if limited.adapters is None},
+        **{one.code: one.margin for one in limited},
     }
     return GPUVerdict(
         accepted=not violations,
@@ -116,14 +119,16 @@ def verdict_of(pooled: Pooled, headroom: float, kv_cache_tokens: int, cut_reques
         served_share=float(np.min(np.divide(served, offered, out=np.ones_like(served), where=offered > 0))),
         worst_adapter=load.names[worst],
         worst_served_share=float(shares[worst]),
-        itl_ms=in_ms(itl["mean"]),
-        ttft_ms=in_ms(ttft["mean"]),
-        itl_p99_ms=in_ms(itl["p99"]),
-        ttft_p50_ms=in_ms(ttft["p50"]),
-        ttft_p99_ms=in_ms(ttft["p99"]),
+        itl_ms=table.itl.mean,
+        ttft_ms=table.ttft.mean,
+        itl_p99_ms=table.itl.p99,
+        ttft_p50_ms=table.ttft.p50,
+        ttft_p99_ms=table.ttft.p99,
+        latencies=table,
+        adapter_latencies=tuple(one.of_adapters(load) for one in of_adapters),
         kv_cache_tokens=kv_cache_tokens,
         margins=margins,
-        margin=_margin(pooled, classes, latencies),
+        margin=_margin(pooled, classes, [*limited, *of_adapters]),
         first_to_suffer=None if first is None else load.names[first],
         replications=len(runs),
         cut_requests=cut_requests,
@@ -165,7 +170,7 @@ def _margin(
     values = [one.impatience for one in classes]
     if len(pooled.impatience):
         values.append(pooled.nearness)
-    values += [limited.value / limited.limit for limited in latencies if limited.value is not None]
+    values += [one.value / one.limit for one in latencies if one.value is not None]
     return -math.log(max(values)) if values else None
 
 

@@ -27,6 +27,8 @@ class Waits:
         When it arrived, since the measurement began.
     wait_s
         How long it waited for its first token; one without first token as long as it was there.
+    e2e_s
+        From when it was sent to its last token; of one that did not complete as long as it was there.
     tpot_s
         Mean gap between its tokens; nan where it did not complete or had one token.
     gap_counts
@@ -46,6 +48,7 @@ class Waits:
     adapter: IntArray
     arrival_s: FloatArray
     wait_s: FloatArray
+    e2e_s: FloatArray
     tpot_s: FloatArray
     gap_counts: NDArray[np.int64]
     gap_seconds: FloatArray
@@ -66,8 +69,9 @@ def waits_of(result: SimulationResult, observation: Observation) -> Waits:
     requests = records.requests
     first, end = np.searchsorted(requests.arrival_s, (observation.settle_s, observation.end_s))
     due = slice(int(first), int(end))
-    wait = metrics.ttft_s(records, result.frontend_s)[due]
-    age = observation.horizon_s - requests.arrival_s[due]
+    wait, e2e = (
+        _or_age(at[due], due, result, observation) for at in (records.first_token_s, records.finish_s)
+    )
     tpot = metrics.tpot_s(records)[due]
     gaps = np.where(np.isnan(tpot), 0.0, requests.output_tokens[due] - 1.0)
     window = _window(records, observation)
@@ -77,7 +81,8 @@ def waits_of(result: SimulationResult, observation: Observation) -> Waits:
     return Waits(
         adapter=adapter,
         arrival_s=requests.arrival_s[due] - observation.settle_s,
-        wait_s=np.where(np.isnan(wait), age, wait),
+        wait_s=wait,
+        e2e_s=e2e,
         tpot_s=tpot,
         gap_counts=records.gaps,
         gap_seconds=_sums(adapter, np.nan_to_num(tpot) * gaps, n),
@@ -88,6 +93,15 @@ def waits_of(result: SimulationResult, observation: Observation) -> Waits:
         due_shares=metrics.due_shares(window),
         seconds=observation.measure_s,
     )
+
+
+def _or_age(at_s: FloatArray, due: slice, result: SimulationResult, observation: Observation) -> FloatArray:
+    """From when each request that counts was sent until something; until the end where that did not come."""
+    seconds: FloatArray = at_s - result.records.sent_s[due]
+    seconds += result.frontend_s
+    never = np.flatnonzero(np.isnan(seconds))
+    seconds[never] = observation.horizon_s - result.records.requests.arrival_s[due][never]
+    return seconds
 
 
 def _sums(adapter: IntArray, values: FloatArray, n: int) -> FloatArray:
