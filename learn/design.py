@@ -16,8 +16,8 @@ from scipy.special import ndtri
 
 from learn.features import FloatArray, additive_columns, shares_slots
 from learn.params import DEFAULTS, DesignParams
-from learn.space import DesignSpace, Option, no_option
-from scenarios import Problem, ScenarioError
+from learn.space import DesignSpace, Option, OwnLevels, no_option
+from scenarios import AdapterSLO, Problem, ScenarioError
 from twin import GPULoad
 
 TEST_SEED = 1001
@@ -101,6 +101,8 @@ class Composition:
         Rank of each adapter, shape (n,).
     pair
         Index of each adapter's lengths, shape (n,).
+    strict
+        Which adapters have the levels of their own that the space knows, shape (n,); None: none has.
     """
 
     index: int
@@ -108,6 +110,7 @@ class Composition:
     weight: FloatArray
     rank: NDArray[np.int32]
     pair: NDArray[np.int32]
+    strict: NDArray[np.bool_] | None = None
 
     @property
     def shared(self) -> bool:
@@ -130,7 +133,13 @@ class Composition:
             rate=total_rate * self.weight,
             prompt=tuple(prompt for prompt, _ in pairs),
             output=tuple(output for _, output in pairs),
+            levels=self._levels(space),
         )
+
+    def _levels(self, space: DesignSpace) -> tuple[AdapterSLO | None, ...]:
+        if self.strict is None or space.own_levels is None:
+            return ()
+        return tuple(space.own_levels.levels if strict else None for strict in self.strict)
 
 
 def confirmation_plan(plan: SamplingPlan) -> SamplingPlan:
@@ -209,12 +218,35 @@ def _composition(
     allowed = np.array([rank for rank in space.ranks if rank <= option.max_lora_rank], dtype=np.int32)
     share = rng.dirichlet(np.full(len(allowed), 0.1 + 2.0 * u[4]))
     pairs = rng.dirichlet(np.full(len(space.lengths), 0.1 + 2.0 * u[5]))
-    return Composition(
+    mix = Composition(
         index=index,
         option=option,
         weight=weight / weight.sum(),
         rank=rng.choice(allowed, size=n, p=share).astype(np.int32),
         pair=rng.choice(len(space.lengths), size=n, p=pairs).astype(np.int32),
+    )
+    return mix if space.own_levels is None else _with_own_levels(mix, space.own_levels, rng)
+
+
+def _with_own_levels(mix: Composition, own: OwnLevels, rng: np.random.Generator) -> Composition:
+    """The mix with levels of their own for some of its adapters, which are alike then.
+
+    They are alike so that their latencies are over all their requests, as those of an entry: of one rare
+    adapter they would be a matter of luck. One in eight mixes has no others.
+    """
+    n = len(mix.weight)
+    kinds = [kind for kind in own.kinds if kind[0] <= mix.option.max_lora_rank]
+    number = n if not kinds or rng.random() < 0.125 else math.ceil(n * rng.random() ** 2 * 0.5)
+    strict = np.zeros(n, dtype=np.bool_)
+    strict[rng.choice(n, size=max(number, 1), replace=False)] = True
+    rank, pair = kinds[rng.integers(len(kinds))] if kinds else (mix.option.max_lora_rank, own.kinds[0][1])
+    weight = np.where(strict, 1.0 / n, mix.weight)
+    return replace(
+        mix,
+        weight=weight / weight.sum(),
+        rank=np.where(strict, rank, mix.rank).astype(np.int32),
+        pair=np.where(strict, pair, mix.pair).astype(np.int32),
+        strict=strict,
     )
 
 

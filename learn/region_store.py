@@ -29,6 +29,7 @@ from scenarios import (
     ACCEPTANCES,
     UNLIMITED,
     Acceptance,
+    AdapterSLO,
     Deadline,
     Device,
     PoissonArrivals,
@@ -67,6 +68,7 @@ def regions_for(
     plan: SamplingPlan | None = None,
     params: LearnParams = DEFAULTS,
     deadline: Deadline = UNLIMITED,
+    levels: AdapterSLO | None = None,
 ) -> Regions:
     """Linear regions of every option that starts in a scenario on one device.
 
@@ -87,6 +89,9 @@ def regions_for(
         How to sample and to fit; the shipped regions are those of the defaults.
     deadline
         When to stop making them; what was sampled by then stays in the cache.
+    levels
+        Levels of some of the scenario's adapters: the regions are then those of GPUs that hold such adapters,
+        on every option that they fit. Absent: of GPUs without levels of single adapters.
 
     Raises
     ------
@@ -99,7 +104,7 @@ def regions_for(
 
     Under the criterion *paper* a workload that replays a trace has the regions of Poisson arrivals.
     """
-    space = space_for(scenario, device, profile, params)
+    space = space_for(scenario, device, profile, params, levels)
     plan = PLANS[scenario.acceptance] if plan is None else plan
     # The space's own options are those for its longest request, which may be more than the scenario's.
     options = starting_options(profile, scenario.engine, device, needed_ranks(scenario))
@@ -129,7 +134,11 @@ def needed_ranks(scenario: Scenario) -> tuple[int, ...]:
 
 
 def space_for(
-    scenario: Scenario, device: Device, profile: EngineProfile, params: LearnParams = DEFAULTS
+    scenario: Scenario,
+    device: Device,
+    profile: EngineProfile,
+    params: LearnParams = DEFAULTS,
+    levels: AdapterSLO | None = None,
 ) -> DesignSpace:
     """The space whose regions a scenario uses.
 
@@ -138,13 +147,14 @@ def space_for(
     """
     workload = scenario.workload
     if scenario.acceptance == "sustained":
-        return space_of(scenario, profile, device, params.design)
+        return space_of(scenario, profile, device, params.design, levels)
     if isinstance(workload.arrivals, TraceArrivals):
         workload = workload.model_copy(update={"arrivals": PoissonArrivals()})
     duration = min(workload.duration_s, 3600.0)
     warmup = min(workload.warmup_s, duration / 2)
     workload = workload.model_copy(update={"duration_s": duration, "warmup_s": warmup})
-    return space_of(scenario.model_copy(update={"workload": workload}), profile, device, params.design)
+    scenario = scenario.model_copy(update={"workload": workload})
+    return space_of(scenario, profile, device, params.design, levels)
 
 
 def make_regions(

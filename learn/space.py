@@ -17,6 +17,7 @@ from learn.params import DEFAULTS, DesignParams
 from scenarios import (
     Acceptance,
     AdapterClass,
+    AdapterSLO,
     Arrivals,
     Device,
     EngineConfig,
@@ -74,6 +75,22 @@ class Option(EngineOption):
 
 
 @dataclass(frozen=True)
+class OwnLevels:
+    """Service levels of their own that some adapters of a GPU have.
+
+    Parameters
+    ----------
+    levels
+        The levels.
+    kinds
+        Rank, and number of the pair of lengths, that such adapters may have; not empty.
+    """
+
+    levels: AdapterSLO
+    kinds: tuple[tuple[int, int], ...]
+
+
+@dataclass(frozen=True)
 class DesignSpace:
     """Everything that the twin must know to judge a GPU, and the range of what it is given.
 
@@ -97,6 +114,8 @@ class DesignSpace:
         Pairs of prompt and output lengths.
     max_adapters
         Most adapters on one GPU.
+    own_levels
+        Levels that some adapters of every mix have; None: none has any.
 
     Raises
     ------
@@ -117,6 +136,7 @@ class DesignSpace:
     acceptance: Acceptance = "sustained"
     effort: Effort = LABEL
     replications: int = 1
+    own_levels: OwnLevels | None = None
 
     def __post_init__(self) -> None:
         problems = list(_space_problems(self))
@@ -128,7 +148,10 @@ class DesignSpace:
         levels = self.service_levels
         names = ("itl_ms", "ttft_ms", "tpot_ms", "e2e_ms")
         given = {name: getattr(levels, name).model_dump(exclude_none=True) for name in names}
-        latency = {"latency_limits": given} if any(given.values()) else {}
+        latency: dict[str, Any] = {"latency_limits": given} if any(given.values()) else {}
+        if self.own_levels is not None:
+            own = self.own_levels.levels.model_dump(mode="json", exclude_none=True, exclude_defaults=True)
+            latency["own_levels"] = {"levels": own, "kinds": [list(kind) for kind in self.own_levels.kinds]}
         return {
             "design": WANDERING_DESIGN if self.wander else DESIGN,
             "profile": self.profile.name,
@@ -312,9 +335,13 @@ def no_option(space: DesignSpace) -> Problem:
 
 
 def space_of(
-    scenario: Scenario, profile: EngineProfile, device: Device, params: DesignParams = DEFAULTS.design
+    scenario: Scenario,
+    profile: EngineProfile,
+    device: Device,
+    params: DesignParams = DEFAULTS.design,
+    levels: AdapterSLO | None = None,
 ) -> DesignSpace:
-    """What a GPU can be given in a scenario.
+    """What a GPU can be given in a scenario, where some adapters have levels of their own or none has.
 
     Options are those that hold the longest request. A ``max_model_len`` above that changes which
     options start, not how they serve, so it is lowered to it.
@@ -323,7 +350,10 @@ def space_of(
     engine = scenario.engine.model_copy(update={"max_model_len": min(longest, scenario.engine.max_model_len)})
     ranks = tuple(sorted({c.rank for c in scenario.classes}))
     pairs = sorted({(c.prompt, c.output) for c in scenario.classes}, key=_work)
-    lengths = _thinned(pairs, params.max_length_pairs)
+    strict = [c for c in scenario.classes if levels is not None and c.levels == levels]
+    own = {(c.prompt, c.output) for c in strict}
+    lengths = tuple(sorted({*_thinned(pairs, params.max_length_pairs), *own}, key=_work))
+    kinds = sorted({(c.rank, lengths.index((c.prompt, c.output))) for c in strict})
     return DesignSpace(
         profile=profile,
         engine=engine,
@@ -335,6 +365,7 @@ def space_of(
         options=starting_options(profile, engine, device, ranks),
         ranks=ranks,
         lengths=lengths,
+        own_levels=None if levels is None else OwnLevels(levels, tuple(kinds)),
     )
 
 

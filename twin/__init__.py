@@ -28,7 +28,7 @@ from twin.simulate import MemoryFailure, build_setup, check_trace, simulate
 from twin.sustained import FULL, LABEL, SCREEN, Effort, Observation, observation_of
 from twin.twin_judge import GPUContent, PlacementJudge, TwinJudge, validate
 from twin.verdict import GPUVerdict, LatencyFigures, LatencyTable, SustainedFigures, ValidationReport
-from twin.violations import AdapterFigure, AdapterLatency, Criterion, Violation
+from twin.violations import LATENCIES, AdapterFigure, AdapterLatency, Criterion, Violation
 from twin.window import RequestTimes, times_alone, window_note, window_problem
 from twin.workload.arrivals import WorkloadError, draw_requests
 from twin.workload.traces import trace_digest
@@ -45,6 +45,7 @@ if TYPE_CHECKING:
 __all__ = [
     "FULL",
     "LABEL",
+    "LATENCIES",
     "SCREEN",
     "AdapterFigure",
     "AdapterLatency",

@@ -107,20 +107,25 @@ def verdict_on(load: GPULoad, runs: Sequence[Replication], levels: ServiceLevelO
         adapter_latencies=tuple(one.of_adapters(load) for one in of_groups),
         kv_cache_tokens=runs[0].kv_cache_tokens,
         margins=margins,
-        margin=_log_margin(margins, violations),
+        margin=_log_margin(margins, of_groups, violations),
         first_to_suffer=load.names[int((shares / least).argmin())] if shares.min() < 1.0 else None,
         replications=len(runs),
         cut_requests=sum(run.cut_requests for run in runs),
     )
 
 
-def _log_margin(margins: Mapping[Criterion, float | None], violations: Sequence[Violation]) -> float | None:
+def _log_margin(
+    margins: Mapping[Criterion, float | None],
+    of_groups: Sequence[LimitedLatency],
+    violations: Sequence[Violation],
+) -> float | None:
     """The smallest logarithm of share over limit, and of limit over latency; None if one is infinite."""
     ratios = [
         1 + margin if code.statistic is None else 1 / (1 - margin)
         for code, margin in margins.items()
         if margin is not None
     ]
+    ratios += [one.limit / one.value for one in of_groups if one.value is not None]
     for missed in violations:  # those of single adapters are no part of the margins
         if missed.value is None or missed.limit is None:
             return None

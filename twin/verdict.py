@@ -200,8 +200,9 @@ class GPUVerdict(PlainDir, BaseModel):
 
     @property
     def least_margin(self) -> float:
-        """The smallest of the margins that were measured."""
-        return min(margin for margin in self.margins.values() if margin is not None)
+        """The smallest of the margins that were measured, those of single entries included."""
+        margins = [*self.margins.values(), *(one.margin for one in self.adapter_latencies)]
+        return min(margin for margin in margins if margin is not None)
 
     @property
     def figures(self) -> dict[str, Any]:

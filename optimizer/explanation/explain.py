@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
-from learn import OptionRows, scenario_features
+from learn import FeasibilityRegion, OptionRows, scenario_features
 from optimizer.explanation.sensitivity import WhatIf, what_ifs, without_limits
 from optimizer.packing.bounds.price_bounds import continuous_relaxation
 from optimizer.packing.model.problem import FloatArray, PackingProblem
@@ -226,7 +226,7 @@ def _tight_row(gpu: PlacedGPU, instance: Instance, verdict: GPUVerdict | None) -
     first = int(order[0])
     second = int(order[1]) if len(order) > 1 else None
     parts = rows.coefficients[first] * sums / rows.bounds[first]
-    names = instance.regions[gpu.device].inner.features
+    names = _region(gpu, instance).features
     return TightRow(
         gpu=gpu.gpu,
         row=rows.rows[first].meaning,
@@ -248,9 +248,16 @@ def _sums(gpu: PlacedGPU, instance: Instance) -> FloatArray:
     return np.asarray(scenario_features(instance.scenario, parts).sum(axis=0), dtype=np.float64)
 
 
+def _region(gpu: PlacedGPU, instance: Instance) -> FeasibilityRegion:
+    """The region of GPUs with adapters of such levels as this one holds."""
+    held = set(gpu.adapters)
+    levels = {c.levels for c in instance.scenario.classes if not held.isdisjoint(c.names)}
+    return instance.regions_of(gpu.device, levels).inner
+
+
 def _options_of(gpu: PlacedGPU, instance: Instance) -> Sequence[OptionRows]:
     """The rows of the region's engine that has the GPU's rank and the fewest slots that suffice."""
-    region = instance.regions[gpu.device].inner
+    region = _region(gpu, instance)
     slots = [
         option.max_loras
         for option in region.options

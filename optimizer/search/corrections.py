@@ -258,27 +258,31 @@ class Corrections:
     def _placing(self, pattern: Pattern) -> tuple[int | None, frozenset[int]]:
         """The options that would run a content as the judged GPU did, and of these the one made for it.
 
-        It is the one of the content's regime with the fewest slots; None if there is none.
+        It is the one of the content's regime with the fewest slots, of the first variant that admits the
+        content; None if there is none.
         """
         if pattern in self._placings:
             return self._placings[pattern]
         adapters, judged, options = sum(pattern.counts), pattern.option, self.inner.options
+        held = np.array(pattern.counts) > 0
         placed = frozenset(
             k
             for k, engine in enumerate(option.option for option in options)
             if (engine.device, engine.max_lora_rank) == (judged.device, judged.max_lora_rank)
             and min(engine.max_loras, adapters) == judged.max_loras
+            and options[k].fits_class[held].all()
         )
         regime = "shared" if adapters > judged.max_loras else "resident"
         homes = (k for k in placed if options[k].regime == regime)
-        home = min(homes, key=lambda k: (options[k].option.max_loras, k), default=None)
+        order = [(options[k].variant, options[k].option.max_loras, k) for k in homes]
+        home = min(order)[-1] if order else None
         self._placings[pattern] = home, placed
         return home, placed
 
     def _akin(self, one: int, other: int) -> bool:
         """Whether the errors of two options have something to do with each other."""
         a, b = self.inner.options[one], self.inner.options[other]
-        return (a.device, a.regime) == (b.device, b.regime)
+        return (a.device, a.regime, a.variant) == (b.device, b.regime, b.variant)
 
 
 def _shares(option: PackingOption) -> FloatArray:

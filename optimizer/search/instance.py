@@ -13,10 +13,11 @@ import learn
 from learn import OptionRows, Regions
 from optimizer.packing.model.problem import PackingOption, PackingProblem
 from optimizer.search.grouping.groups import Groups, grouped
+from optimizer.search.level_rows import RowVariant
 from optimizer.search.objectives import latency_objective_of, price, prices_of
 from optimizer.search.params import GroupingParams, SplittingParams
 from optimizer.search.splitting import ReplicaSplit, fewest_parts, region_of
-from scenarios import AdapterClass, Device, EngineOption, Scenario
+from scenarios import AdapterClass, AdapterSLO, Device, EngineOption, Scenario
 from twin import EngineProfile
 
 NAMED = 3
@@ -50,6 +51,9 @@ class Instance:
         for unequal shares too.
     served
         The figures of the adapters behind the groups; None without groups.
+    variants
+        The rows of the options, by which adapters of levels of their own a GPU holds; the first are
+        ``regions``.
     """
 
     scenario: Scenario
@@ -62,6 +66,14 @@ class Instance:
     divisible: PackingProblem | None = None
     groups: Groups | None = None
     served: Served | None = None
+    variants: tuple[RowVariant, ...] = ()
+
+    def regions_of(self, device: str, levels: Iterable[AdapterSLO | None]) -> Regions:
+        """The regions of GPUs that hold adapters with these levels of their own."""
+        held = set(levels)
+        admitting = (one for one in self.variants if all(map(one.admits, held)))
+        found = next(admitting, None)
+        return self.regions[device] if found is None else found.regions[device]
 
     @property
     def split_in_words(self) -> str:
@@ -98,12 +110,15 @@ class Served:
         In how many equal parts the adapters of each class are served.
     params
         How finely split adapters are cut for the bound on unequal shares.
+    variants
+        As of `Instance`; empty: the regions are those of all GPUs.
     """
 
     scenario: Scenario
     regions: Mapping[str, Regions]
     splits: tuple[ReplicaSplit, ...]
     params: SplittingParams
+    variants: tuple[RowVariant, ...] = ()
 
     @cached_property
     def classes(self) -> tuple[AdapterClass, ...]:
@@ -127,24 +142,37 @@ class Served:
 
     def rows(self, kind: str) -> Iterator[tuple[Device, OptionRows]]:
         """The ways to run a GPU, on one region."""
+        yield from self._rows(kind, self.regions)
+
+    def _rows(self, kind: str, regions: Mapping[str, Regions]) -> Iterator[tuple[Device, OptionRows]]:
         for device in self.scenario.devices:
-            for rows in region_of(self.regions[device.name], kind).options:
+            for rows in region_of(regions[device.name], kind).options:
                 yield device, rows
 
-    def option(self, device: Device, rows: OptionRows) -> PackingOption:
+    def options(self, kind: str) -> Iterator[tuple[PackingOption, OptionRows]]:
+        """The ways to run a GPU in all variants, with their rows, on one region."""
+        for variant, one in enumerate(self.variants or (RowVariant(self.regions),)):
+            for device, rows in self._rows(kind, one.regions):
+                yield self.option(device, rows, variant), rows
+
+    def option(self, device: Device, rows: OptionRows, variant: int = 0) -> PackingOption:
         """One way to run a GPU, and what each class takes of it."""
         objective = latency_objective_of(self.scenario.objective)
-        latency = self.regions[device.name].option_latency(rows.max_loras, rows.max_lora_rank, rows.regime)
+        of = self.variants[variant] if self.variants else RowVariant(self.regions)
+        latency = of.regions[device.name].option_latency(rows.max_loras, rows.max_lora_rank, rows.regime)
+        admitted = np.array([of.admits(one.levels) for one in self.classes])
         planes = latency.ttft_ms if objective is not None and objective.of_first_token else latency.itl_ms
         slopes = np.array([plane.coefficients for plane in planes])
         return PackingOption(
-            name=f"{device.name} with {rows.max_loras} slots of rank {rows.max_lora_rank}, {rows.regime}",
+            name=f"{device.name} with {rows.max_loras} slots of rank {rows.max_lora_rank}, {rows.regime}"
+            + (f", levels {variant}" if variant else ""),
             usage=self._usage(rows, device),
             capacity=rows.bounds,
-            allowed=self.ranks <= rows.max_lora_rank,
+            allowed=(self.ranks <= rows.max_lora_rank) & admitted,
             price=price(device, prices_of(self.scenario.objective)[0]),
             option=EngineOption(device.name, rows.max_loras, rows.max_lora_rank),
             regime=rows.regime,
+            variant=variant,
             latency_usage=np.maximum(slopes @ self.features.T, 0.0),
             latency_offset=np.array([plane.intercept for plane in planes]),
         )
@@ -212,6 +240,7 @@ def build_instance(
     gpus: int | None,
     params: SplittingParams,
     grouping: GroupingParams | None = None,
+    variants: tuple[RowVariant, ...] = (),
 ) -> Instance:
     """The packing problems of a scenario whose hot adapters are split.
 
@@ -227,18 +256,30 @@ def build_instance(
         How finely split adapters are cut for the bound on unequal shares.
     grouping
         From how many classes on they are grouped; None: never.
+    variants
+        As of `Instance`; empty: the regions are those of all GPUs.
     """
-    served = Served(scenario, regions, tuple(replicas), params)
+    served = Served(scenario, regions, tuple(replicas), params, variants)
     if grouping is not None and len(served.classes) > grouping.ungrouped_classes:
         return _grouped_instance(served, profiles, gpus, grouping)
     inner, outer = (
-        served.problem(served.classes, (served.option(*one) for one in served.rows(kind)), gpus)
+        served.problem(served.classes, (option for option, _ in served.options(kind)), gpus)
         for kind in ("inner", "outer")
     )
     shares = tuple(1.0 / split.replicas for split in replicas)
     divisible = _divided(served, outer) if served.split else None
     inner, outer = (_with_replicas_apart(problem, replicas) for problem in (inner, outer))
-    return Instance(scenario, profiles, regions, served.classes, shares, inner, outer, divisible)
+    return Instance(
+        scenario,
+        profiles,
+        regions,
+        served.classes,
+        shares,
+        inner,
+        outer,
+        divisible,
+        variants=variants,
+    )
 
 
 def _with_replicas_apart(problem: PackingProblem, replicas: Sequence[ReplicaSplit]) -> PackingProblem:
@@ -290,8 +331,7 @@ def _grouped_instance(
 
 def _divided(served: Served, outer: PackingProblem) -> PackingProblem:
     """The outer problem with split adapters in fine parts: so many as a share has take no more than it."""
-    pairs = zip(outer.options, served.rows("outer"), strict=True)
-    options = tuple(served.finely(option, rows) for option, (_, rows) in pairs)
+    options = tuple(served.finely(option, rows) for option, rows in served.options("outer"))
     counts = outer.counts.copy()
     for c, fine in served.split.items():
         counts[c] = served.splits[c].members.count * fine

@@ -168,6 +168,13 @@ class SplittingParams(Params):
     """Requests of a run on average from which on chance has no part in a verdict."""
 
 
+class LevelRowsParams(Params):
+    """Rows of their own for GPUs that hold adapters with service levels of their own."""
+
+    max_sets: Annotated[int, Field(ge=0)] = 3
+    """Distinct levels that get rows, each of which is learned once; those of most adapters do."""
+
+
 class GroupingParams(Params):
     """Adapters that all differ, in groups of near ones."""
 
@@ -213,6 +220,8 @@ class SolveParams(Params):
     """The search for it that asks the twin."""
     splitting: SplittingParams = SplittingParams()
     """Adapters hotter than a GPU, served in equal parts."""
+    level_rows: LevelRowsParams = LevelRowsParams()
+    """Rows of their own for GPUs that hold adapters with service levels of their own."""
     grouping: GroupingParams = GroupingParams()
     """Adapters that all differ, in groups of near ones."""
     replanning: ReplanParams = ReplanParams()

@@ -9,6 +9,7 @@ import twin
 from learn import Regions
 from optimizer.search.dedicated import DedicatedGPUCheck, loosened
 from optimizer.search.instance import Instance, build_instance
+from optimizer.search.level_rows import row_variants
 from optimizer.search.params import DEFAULTS, SolveParams
 from optimizer.search.splitting import InfeasibleError, split_hot_adapters
 from scenarios import UNLIMITED, Deadline, Scenario, ServiceLevelObjectives
@@ -66,12 +67,12 @@ def prepare(
     params: SolveParams = DEFAULTS,
     grouping: bool = False,
 ) -> Instance:
-    """The packing problems of a scenario whose regions are known.
+    """The packing problems of a scenario whose regions are known, but for those of levels of single adapters.
 
     Parameters
     ----------
     judge
-        The twin; it is asked about adapters that fill much of a GPU.
+        The twin; it is asked about adapters that fill much of a GPU, and regions are learned with it.
     regions
         Of each device.
     gpus
@@ -94,8 +95,12 @@ def prepare(
     replicas = split_hot_adapters(regions, DedicatedGPUCheck(judge, deadline, splitting), splitting)
     # Groups know no adapter, and so not which parts are of one: they cannot keep replicas apart.
     apart = any(one.min_replicas > 1 for one in judge.scenario.classes)
-    grouped = params.grouping if grouping and not apart else None
-    return build_instance(judge.scenario, judge.profiles, regions, replicas, gpus, splitting, grouped)
+    grouped = params.grouping if grouping and not apart and may_group(judge.scenario, params) else None
+    # Groups hold adapters that are only alike, whatever their levels: they know the regions of all.
+    variants = () if grouped else row_variants(judge, regions, deadline=deadline, params=params)
+    return build_instance(
+        judge.scenario, judge.profiles, regions, replicas, gpus, splitting, grouped, variants
+    )
 
 
 def may_group(scenario: Scenario, params: SolveParams) -> bool:

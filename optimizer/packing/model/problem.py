@@ -58,9 +58,9 @@ class PackingOption:
         Price of one bin, above 0.
     limit
         Most bins of this option; None: no limit.
-    option, regime
-        What the option stands for; the placers carry it along. Two problems' options of one `key` are one
-        way to run a GPU, whatever their rows.
+    option, regime, variant
+        What the option stands for, and which of several sets of rows for it these are; the placers carry it
+        along. Two problems' options of one `key` are one way to run a GPU, whatever their rows.
     latency_usage, latency_offset
         A convex piecewise-linear estimate of the bin's latency, the largest over pieces p of
         ``latency_usage[p] @ counts + latency_offset[p]``; shapes (p, n_classes) and (p,), usage and the
@@ -78,6 +78,7 @@ class PackingOption:
     limit: int | None = None
     option: EngineOption = EngineOption("bin", 1, 0)  # noqa: RUF009 (frozen)
     regime: Regime = "resident"
+    variant: int = 0
     latency_usage: FloatArray | None = None
     latency_offset: FloatArray | None = None
     strict_rows: int = 0
@@ -95,9 +96,9 @@ class PackingOption:
         refuse(option_problems(self), PackingError)
 
     @property
-    def key(self) -> tuple[EngineOption, Regime]:
+    def key(self) -> tuple[EngineOption, Regime, int]:
         """What joins options of different problems."""
-        return self.option, self.regime
+        return self.option, self.regime, self.variant
 
     @property
     def device(self) -> str:
