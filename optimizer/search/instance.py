@@ -71,9 +71,9 @@ class Instance:
     def regions_of(self, device: str, levels: Iterable[AdapterSLO | None]) -> Regions:
         """The regions of GPUs that hold adapters with these levels of their own."""
         held = set(levels)
-        admitting = (one for one in self.variants if all(map(one.admits, held)))
-        found = next(admitting, None)
-        return self.regions[device] if found is None else found.regions[device]
+        admitting = (k for k, one in enumerate(self.variants) if all(map(one.admits, held)))
+        found = next(admitting, 0)
+        return self.variants[found].regions[device] if found else self.regions[device]
 
     @property
     def split_in_words(self) -> str:

@@ -2,15 +2,17 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from itertools import combinations
 
 import pytest
 
 import learn
 from learn import DesignSpace, SamplingPlan
+from learn.boundary_search import BoundarySearch
 from learn.design import TEST_SEED, assessment_plan, compositions
 from learn.space import Option, no_option
 from optimizer.cli import main
-from scenarios import Scenario, ScenarioError, override
+from scenarios import Adapter, AdapterSLO, FixedLengths, LatencyLimits, Scenario, ScenarioError, override
 from twin import EngineProfile
 
 
@@ -115,3 +117,75 @@ def test_a_gpu_has_the_memory_of_its_profile_unless_the_scenario_says_other(
         device = scenario.devices[0].model_copy(update={"memory_gib": stated})
         assert profile.memory_of(device) == expected
         assert learn.space_for(scenario, device, profile).memory_gib == expected
+
+
+# --- adapters with levels of their own -------------------------------------------------------------
+
+STRICT = AdapterSLO(itl_ms=LatencyLimits(mean=25.0))
+
+
+@pytest.fixture(scope="module")
+def mixed(scenario: Scenario) -> Scenario:
+    """Some of the adapters are strict, with lengths of their own."""
+    own = Adapter(
+        name="own", count=2, rank=16, rate=0.3, output=FixedLengths(tokens=60), service_levels=STRICT
+    )
+    return scenario.model_copy(update={"adapters": (*scenario.adapters, own)})
+
+
+def test_every_mix_has_adapters_with_the_levels_and_they_are_alike(
+    mixed: Scenario, profile: EngineProfile
+) -> None:
+    space = learn.space_for(mixed, mixed.devices[0], profile, levels=STRICT)
+    assert space.own_levels is not None
+    ((rank, pair),) = space.own_levels.kinds
+    assert (rank, space.lengths[pair][1]) == (16, FixedLengths(tokens=60))
+    mixes = compositions(space, 0, 40, 3)
+    for mix in mixes:
+        load = mix.load(space, 5.0)
+        strict = [k for k, levels in enumerate(load.levels) if levels == STRICT]
+        ((levels, adapters),) = load.groups()
+        assert (levels, adapters.tolist()) == (STRICT, strict)
+        assert {(load.rank[k], load.output[k]) for k in strict} == {(16, FixedLengths(tokens=60))}
+        assert load.rate.sum() == pytest.approx(5.0)
+    alone = [all(mix.strict) for mix in mixes if mix.strict is not None]
+    assert 0 < sum(alone) < 20
+
+
+def test_mixes_are_as_ever_without_levels(mixed: Scenario, profile: EngineProfile) -> None:
+    space = learn.space_for(mixed, mixed.devices[0], profile)
+    assert space.own_levels is None
+    assert "own_levels" not in space.describe()
+    assert all(
+        mix.strict is None and mix.load(space, 1.0).levels == () for mix in compositions(space, 0, 8, 3)
+    )
+
+
+def test_regions_of_levels_are_others(mixed: Scenario, profile: EngineProfile) -> None:
+    device, laxer = mixed.devices[0], AdapterSLO(itl_ms=LatencyLimits(mean=30.0))
+    *others, own = mixed.adapters
+    adapters = (*others, own.model_copy(update={"service_levels": laxer}))
+    described = [
+        learn.space_for(mixed, device, profile).describe(),
+        learn.space_for(mixed, device, profile, levels=STRICT).describe(),
+        learn.space_for(
+            mixed.model_copy(update={"adapters": adapters}), device, profile, levels=laxer
+        ).describe(),
+    ]
+    assert described[1]["own_levels"]["levels"] == {"itl_ms": {"mean": 25.0}}
+    assert all(a != b for a, b in combinations(described, 2))
+
+
+@pytest.mark.parametrize("acceptance", ["paper", "sustained"])
+def test_the_boundary_of_a_mix_is_where_its_strict_adapters_are_too_slow(
+    acceptance: str, mixed: Scenario, profile: EngineProfile
+) -> None:
+    """At a load that the GPU bears, and its strict adapters do not."""
+    changed = override(mixed, f"acceptance={acceptance}")
+    space = learn.space_for(changed, changed.devices[0], profile, levels=STRICT)
+    mix = next(one for one in compositions(space, 0, 40, 3) if not one.shared and len(one.weight) > 4)
+    row = BoundarySearch(space, SamplingPlan(), mix).observe(24.0, 0)
+    without = replace(mix, strict=None)
+    free = BoundarySearch(space, SamplingPlan(), without).observe(24.0, 0)
+    assert (row["starved"], free["starved"]) == (1, 0)
+    assert row["margin"] < 0 < free["margin"]

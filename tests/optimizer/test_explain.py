@@ -120,7 +120,7 @@ def test_one_more_slot_is_worth_what_the_slot_rows_lack(result: optimizer.Result
             option, name="any", usage=np.ones_like(option.usage), capacity=np.full(len(option.capacity), 8.0)
         )
         for option in instance.inner.options
-        if option.key == (EngineOption("H100-64GB", 8, 32), "resident")
+        if option.key == (EngineOption("H100-64GB", 8, 32), "resident", 0)
     )
     loose = replace(options[0], usage=np.ones((2, instance.inner.n_classes)), capacity=np.array([1e6, 8.0]))
     only = replace(only, inner=replace(instance.inner, options=(loose,)))
