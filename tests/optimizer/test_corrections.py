@@ -84,6 +84,20 @@ def test_classes_that_are_not_in_a_content_are_corrected_less() -> None:
     assert changes[2] == pytest.approx(1.0, abs=1e-6)
 
 
+def test_a_lesson_is_of_the_first_variant_that_admits_its_content() -> None:
+    """Of GPUs without the third class nothing is said by one that holds it, and the other way round."""
+    base = replace(option(32), allowed=np.array([True, True, False]))
+    strict = replace(option(32, factor=1.2), variant=1)
+    two = corrections(base, strict)
+    admitted, refused = lesson((5, 8, 0), 0.3), lesson((5, 8, 4), 0.2)
+    of_base, of_strict = two.rows([admitted], 0.0)
+    assert (of_base.usage[0] < base.usage[0]).all()
+    assert (of_strict.usage == strict.usage).all()
+    of_base, of_strict = two.rows([refused], 0.0)
+    assert (of_base.usage == base.usage).all()
+    assert (of_strict.usage[0] < strict.usage[0]).all()
+
+
 def test_what_is_learned_falls_with_the_distance_of_options() -> None:
     one = corrections(option(16), option(32), option(128), option(32, rank=64))
     counts = (4, 8, 8)  # 20 adapters: at home with 32 slots

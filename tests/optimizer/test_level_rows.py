@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 import learn
+import optimizer
+from learn import SamplingPlan
 from learn.features import ADDITIVE
 from learn.region import Domain, FeasibilityRegion, OptionLatency, OptionRows, Plane, Provenance, Regions, Row
 from optimizer.search.instance import Served, build_instance
 from optimizer.search.level_rows import implies, level_sets, row_variants, variants_of
 from optimizer.search.params import DEFAULTS, LevelRowsParams, SolveParams
 from optimizer.search.splitting import ReplicaSplit
-from scenarios import AdapterSLO, Scenario, from_mapping
+from scenarios import AdapterSLO, Scenario, from_mapping, read
 from twin import TwinJudge, profiles_of
 
 FAST = {"itl_ms": {"mean": 25}}
@@ -208,3 +212,27 @@ def test_no_rows_are_learned_without_levels_or_where_none_may_be(monkeypatch: py
     for scenario, params in ((scenario_of(PATIENT), DEFAULTS), (scenario_of(FAST), never)):
         judge = TwinJudge(scenario, profiles_of(scenario))
         assert len(row_variants(judge, BASE, params=params)) == 1
+
+
+# --- a whole plan -------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("acceptance", ["paper", "sustained"])
+def test_four_strict_adapters_cost_no_more_than_a_gpu(
+    acceptance: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Beside 128 others that take 4 GPUs under *paper* and 5 under *sustained*; with fewer mixes than usual."""
+    few = SamplingPlan(compositions=180, width=1.08, spread=0)
+    whole = learn.regions_for
+
+    def with_few(*given: Any, levels: AdapterSLO | None = None, **named: Any) -> Regions:
+        return whole(*given, levels=levels, plan=None if levels is None else few, **named)
+
+    monkeypatch.setattr(learn, "regions_for", with_few)
+    values = read("paper_high_128").model_dump(mode="json")
+    own = {"name": "own", "count": 4, "rank": 16, "rate": 0.4, "service_levels": FAST}
+    mixed = from_mapping(values | {"adapters": [own, *values["adapters"]], "acceptance": acceptance})
+    result = optimizer.solve(mixed, time_limit_s=120.0, workers=2)
+    assert result.accepted
+    assert result.gpus == 5
