@@ -222,7 +222,7 @@ def test_no_rows_are_learned_without_levels_or_where_none_may_be(monkeypatch: py
 def test_four_strict_adapters_cost_no_more_than_a_gpu(
     acceptance: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Beside 128 others that take 4 GPUs under *paper* and 5 under *sustained*; with fewer mixes than usual."""
+    """Beside 128 others that take 4 GPUs by *paper* and 5 by *sustained*; with fewer mixes than usual."""
     few = SamplingPlan(compositions=180, width=1.08, spread=0)
     whole = learn.regions_for
 
