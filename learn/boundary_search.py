@@ -168,6 +168,8 @@ class BoundarySearch:
     def _near(self, margin: float) -> float | None:
         """How far the boundary is from an accepted load, by its margin; None if that does not tell."""
         limits = self.params.search
+        if self.space.limits_latencies:
+            return limits.latency_slope * margin
         if self.space.acceptance == "sustained":
             return 0.0 if margin < limits.near_margin else None
         return margin if margin < limits.saturated_margin else None
@@ -177,6 +179,8 @@ class BoundarySearch:
         if self.space.acceptance == "paper":
             # It serves what it can whatever the load: this is too large as the share is too small.
             return -math.log1p(max(margin, -0.99))
+        if self.space.limits_latencies and margin > -self.params.search.latency_margin:
+            return -self.params.search.latency_slope * margin
         # Whoever comes at time t waits for t (load / capacity − 1), so the longest wait that ends within the
         # run is its length times the share of the load that is too much.
         longest = self.space.service_levels.patience_s * math.exp(-margin)

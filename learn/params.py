@@ -58,6 +58,10 @@ class SearchParams(Params):
     """Share of the load that a steady engine carries where a search for what is sustained begins."""
     near_margin: _Positive = 2.0
     """Margin below which a GPU that sustains its load is near its boundary."""
+    latency_margin: _Positive = 1.5
+    """How far below 0 a margin may be for a latency that is limited, rather than for a queue that grows."""
+    latency_slope: _Positive = 2.0
+    """Change of the logarithm of the load that changes that of a limited latency by 1."""
     saturated_margin: _Positive = 0.08
     """Margin below which an accepted GPU works at its limit, and the margin tells how far the boundary is."""
     extrapolation: Annotated[float, Field(ge=1)] = 1.5

@@ -32,7 +32,7 @@ from scenarios import (
     Workload,
     padded_rank,
 )
-from twin import FULL, LABEL, Effort, EngineProfile, plan_memory, trace_digest
+from twin import FULL, LABEL, Effort, EngineProfile, limits_latencies, plan_memory, trace_digest
 from twin.workload.lengths import mean_square_tokens
 from twin.workload.walks import stationary_law
 
@@ -178,6 +178,12 @@ class DesignSpace:
             return {"acceptance": self.acceptance, **runs, **limits}
         shares = {"served_share": levels.served_share, "adapter_served_share": levels.adapter_served_share}
         return {"warmup_s": self.workload.warmup_s, **shares}
+
+    @property
+    def limits_latencies(self) -> bool:
+        """Whether a latency is limited, of the GPU or of some adapters."""
+        of_some = self.own_levels is not None and limits_latencies(self.own_levels.levels)
+        return of_some or limits_latencies(self.service_levels)
 
     @property
     def run_s(self) -> float:

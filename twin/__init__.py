@@ -28,7 +28,14 @@ from twin.simulate import MemoryFailure, build_setup, check_trace, simulate
 from twin.sustained import FULL, LABEL, SCREEN, Effort, Observation, observation_of
 from twin.twin_judge import GPUContent, PlacementJudge, TwinJudge, validate
 from twin.verdict import GPUVerdict, LatencyFigures, LatencyTable, SustainedFigures, ValidationReport
-from twin.violations import LATENCIES, AdapterFigure, AdapterLatency, Criterion, Violation
+from twin.violations import (
+    LATENCIES,
+    AdapterFigure,
+    AdapterLatency,
+    Criterion,
+    Violation,
+    limits_latencies,
+)
 from twin.window import RequestTimes, times_alone, window_note, window_problem
 from twin.workload.arrivals import WorkloadError, draw_requests
 from twin.workload.traces import trace_digest
@@ -94,6 +101,7 @@ __all__ = [
     "fidelity",
     "find_profile",
     "judge",
+    "limits_latencies",
     "load_growths",
     "missing_profiles",
     "observation_of",

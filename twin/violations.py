@@ -94,6 +94,12 @@ class Criterion(StrEnum):
 LATENCIES = tuple(criterion for criterion in Criterion if criterion.statistic is not None)
 """The criteria that are latencies."""
 
+
+def limits_latencies(levels: ServiceLevelObjectives | AdapterSLO) -> bool:
+    """Whether service levels limit a latency."""
+    return any(code.limit_ms(levels) is not None for code in LATENCIES)
+
+
 STARVED = (Criterion.ADAPTER_SERVED_SHARE, Criterion.CLASS_LATE_SHARE, Criterion.ADAPTER_LATE_SHARE)
 """The criteria by which single adapters are served too little or too late."""
 

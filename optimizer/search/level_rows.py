@@ -18,7 +18,7 @@ import learn
 from learn import FeasibilityRegion, OptionRows, Regions
 from optimizer.search.params import DEFAULTS, SolveParams
 from scenarios import UNLIMITED, AdapterSLO, Deadline, Scenario
-from twin import LATENCIES, TwinJudge
+from twin import LATENCIES, TwinJudge, limits_latencies
 
 _log = logging.getLogger(__name__)
 
@@ -122,7 +122,7 @@ def level_sets(scenario: Scenario, most: int) -> list[AdapterSLO]:
 def _is_stricter(levels: AdapterSLO, scenario: Scenario) -> bool:
     """Whether levels ask for more than those of the scenario."""
     given = scenario.service_levels
-    if any(levels_limit is not None for levels_limit in (code.limit_ms(levels) for code in LATENCIES)):
+    if limits_latencies(levels):
         return True
     if scenario.acceptance == "sustained":
         return levels.patience_s is not None and levels.patience_s < given.patience_s

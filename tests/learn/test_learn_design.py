@@ -189,3 +189,19 @@ def test_the_boundary_of_a_mix_is_where_its_strict_adapters_are_too_slow(
     free = BoundarySearch(space, SamplingPlan(), without).observe(24.0, 0)
     assert (row["starved"], free["starved"]) == (1, 0)
     assert row["margin"] < 0 < free["margin"]
+
+
+@pytest.mark.parametrize("acceptance", ["paper", "sustained"])
+def test_the_search_steps_as_far_as_a_limited_latency_is_off(
+    acceptance: str, mixed: Scenario, profile: EngineProfile
+) -> None:
+    """From half and from twice the boundary it is bracketed within a few runs."""
+    changed = override(mixed, f"acceptance={acceptance}")
+    space = learn.space_for(changed, changed.devices[0], profile, levels=STRICT)
+    assert space.limits_latencies
+    mix = next(one for one in compositions(space, 0, 40, 3) if not one.shared and len(one.weight) > 4)
+    search = BoundarySearch(space, SamplingPlan(max_runs=6, width=1.04), mix)
+    for start in (10.0, 40.0):
+        bracket = search.bracket(start, 0.1)
+        assert math.isfinite(bracket.width)
+        assert bracket.width < 0.4
