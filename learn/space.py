@@ -22,6 +22,7 @@ from scenarios import (
     Device,
     EngineConfig,
     EngineOption,
+    LatencyLimits,
     Lengths,
     Problem,
     Scenario,
@@ -146,8 +147,11 @@ class DesignSpace:
     def describe(self) -> dict[str, Any]:
         """Everything that determines the twin runs and their verdicts, as plain values."""
         levels = self.service_levels
-        names = ("itl_ms", "ttft_ms", "tpot_ms", "e2e_ms")
-        given = {name: getattr(levels, name).model_dump(exclude_none=True) for name in names}
+        limits = {"itl_ms": levels.itl_ms, "ttft_ms": levels.ttft_ms}
+        # Others are told where they are limited, so that regions without stay those of their space.
+        others = {"tpot_ms": levels.tpot_ms, "e2e_ms": levels.e2e_ms}
+        limits |= {name: of for name, of in others.items() if of != LatencyLimits()}
+        given = {name: limit.model_dump(exclude_none=True) for name, limit in limits.items()}
         latency: dict[str, Any] = {"latency_limits": given} if any(given.values()) else {}
         if self.own_levels is not None:
             own = self.own_levels.levels.model_dump(mode="json", exclude_none=True, exclude_defaults=True)
