@@ -24,10 +24,9 @@ from scenarios import Deadline, interrupted
 from scenarios.text.formatting import counted
 from twin import GPUVerdict
 
-Cause = Literal["rejected", "undecided", "unequal_parts", "groups", "cut_short"]
+Cause = Literal["rejected", "undecided", "unequal_parts", "cut_short"]
 """Why a gap stays open: the twin rejects what the optimistic region holds; the placer found no such plan nor
-that there is none; only plans with unequal parts of an adapter are left; adapters were packed in groups,
-which looks no further than the conservative region; or the search was cut short."""
+that there is none; only plans with unequal parts of an adapter are left; or the search was cut short."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +82,6 @@ class OpenGap:
         return {
             "undecided": "no cheaper plan of it was found, and none is excluded",
             "unequal_parts": "only plans that serve an adapter in unequal parts could be cheaper",
-            "groups": "adapters that all differ are packed in groups, by the conservative region",
             "cut_short": "the search was cut short",
         }[self.cause]
 
@@ -347,7 +345,7 @@ class Minimizer:
                 return held
             if isinstance(plan, AcceptedPlan):
                 return replace(held.offered(plan), gap=None)
-            held = replace(held, gap=_disagreement(plan))
+            held = replace(held, gap=disagreement(plan))
             gpus, rejected = len(plan.verdicts), sum(not verdict.accepted for verdict in plan.verdicts)
             # All on one GPU is soon tried out, as there is but one content.
             hopeless = hopeless + 1 if gpus > 1 and rejected > params.max_rejected_share * gpus else 0
@@ -368,7 +366,7 @@ class Minimizer:
         return problem if held.best is None else cheaper_than(problem, held.best.value)
 
 
-def _disagreement(plan: JudgedPlan) -> OpenGap:
+def disagreement(plan: JudgedPlan) -> OpenGap:
     """The reason that a plan of the outer region gives which the twin rejects."""
     numbers = Counter(plan.patterns)
     verdicts = dict(zip(plan.patterns, plan.verdicts, strict=True))

@@ -182,14 +182,31 @@ class GroupingParams(Params):
     """Classes of identical adapters up to which placers see each of them."""
     groups: Count = 200
     """Groups where there are more classes."""
-    near_bound: Annotated[float, Field(ge=0.0)] = 0.01
-    """Relative distance from the bound up to which a first plan of groups is good enough to be kept."""
-    repairs: Count = 12
+    asked: Count = 10
+    """GPUs of a plan of which the twin is asked how far their load may grow, or must shrink."""
+    heard: Count = 40
+    """GPUs of a judged plan from whose margins rows are corrected."""
+    lessons: Count = 120
+    """Most GPUs, the last ones, from which rows are corrected at a time."""
+    farthest_growth: Annotated[float, Field(gt=0.0)] = 0.2
+    """Largest ln(load) to the boundary that counts for what a margin means."""
+    least_observations: Count = 7
+    """Verdicts that are needed to tell what a margin means, and neighbours that tell how sure that is."""
+    largest_error: Annotated[float, Field(gt=0.0)] = 0.03
+    """Largest error of a growth, in ln(load), for rows to be corrected by it."""
+    caution: tuple[Deviations, ...] = (1.0, 0.0, 0.0, 0.0)
+    """Standard deviations by which corrected rows are narrower than is likely, one after the other: the twin
+    accepts nearly all of the first plan, and from its verdicts the next ones come nearer to the boundary."""
+    idle_rounds: Count = 2
+    """After how many of these without a better plan there is no further one."""
+    repairs: Count = 20
     """How often what the twin rejects is relieved before a plan is given up."""
-    relieved_share: Share = 0.05
-    """Share of its adapters of which a rejected GPU is relieved at first; it doubles every other time."""
     filled_share: Share = 0.02
-    """Share of a GPU by which an accepted one is filled up at once, beyond the rows where need be."""
+    """Share of its load by which an accepted GPU may be filled up where margins do not say how much."""
+    care: Annotated[float, Field(gt=0.0, lt=0.5)] = 0.005
+    """By how much more a GPU is relieved, and less filled, than margins say; doubled every other repair."""
+    relieved_share: Share = 0.05
+    """The same where margins say nothing yet."""
     emptied_share: Share = 0.03
     """Share of the GPUs that are emptied into others at once, as far as the twin accepts it."""
     closing_tries: Count = 8

@@ -16,6 +16,7 @@ from optimizer.packing import pack
 from optimizer.packing.bounds.price_bounds import bound_by_row_prices, continuous_bound
 from optimizer.packing.heuristics.item_kernels import deal
 from optimizer.packing.model.problem import Packing
+from optimizer.search.cut_loop import AcceptedPlan
 from optimizer.search.grouping.dealing import Dealer
 from optimizer.search.grouping.groups import Groups, grouped
 from optimizer.search.grouping.minimize_gpus import GroupedMinimizer, cheapest_plan
@@ -162,22 +163,35 @@ def test_packed_items_keep_their_own_rows(instance: Instance, whole: Instance, d
 def test_limits_on_gpus_are_kept(instance: Instance, dealer: Dealer) -> None:
     packing = packed(instance)
     tight = replace(instance.inner, max_bins=len(packing))
-    rejected = np.ones(len(packing), dtype=bool)
-    assert dealer.relieve(tight, dealer.deal(tight, packing), rejected, 0.3) is None
+    shed, room = np.full(len(packing), 0.3), np.zeros(len(packing))
+    assert dealer.relieve(tight, dealer.deal(tight, packing), shed, room, 0.7) is None
 
 
-def test_relief_takes_a_share_and_leaves_the_others_alone(instance: Instance, dealer: Dealer) -> None:
+def test_relief_takes_a_share_and_leaves_full_gpus_alone(instance: Instance, dealer: Dealer) -> None:
     before = dealer.deal(instance.inner, packed(instance))
-    rejected = np.arange(len(before)) == 0
-    after = dealer.relieve(instance.inner, before, rejected, 0.2)
+    shed = np.where(np.arange(len(before)) == 0, 0.2, 0.0)
+    after = dealer.relieve(instance.inner, before, shed, np.zeros(len(before)), 0.8)
     assert after is not None
     assert items_of(after) == list(range(90))
     first = set(before.bins[0].items)
     assert set(after.bins[0].items) < first
     assert len(first) - len(after.bins[0].items) == round(0.2 * len(first))
     kept = [b.items for b in after.bins]
-    full = dealer.opened(instance.inner, before).load.max(axis=1) > 0.6
+    full = dealer.opened(instance.inner, before).load.max(axis=1) > 0.8
+    assert full.any()
     assert all(b.items in kept for b, held in list(zip(before.bins, full, strict=True))[1:] if held)
+
+
+def test_learned_rows_grow_by_the_room_and_rules_do_not(instance: Instance, dealer: Dealer) -> None:
+    opened = dealer.opened(instance.inner, dealer.deal(instance.inner, packed(instance)))
+    room = np.full(len(opened.option), 0.25)
+    ceiling, learned = opened.ceiling(room, 0.0), opened.rows.learned[opened.option]
+    fullest = np.where(learned, opened.load, 0.0).max(axis=1)
+    assert learned.any()
+    assert not learned.all()
+    assert np.allclose(ceiling[learned], (1.25 * fullest[:, None] + 0.0 * ceiling)[learned])
+    assert np.allclose(ceiling[~learned], 1.0)
+    assert (opened.ceiling(room, 9.0)[learned] == 9.0).all()
 
 
 class Verdicts:
@@ -188,12 +202,18 @@ class Verdicts:
 
     def __call__(self, patterns: Any, _deadline: Deadline = UNLIMITED) -> list[Any]:
         self.asked.update(pattern.items for pattern in patterns)
-        return [Verdict(sum(self.rates[i] for i in pattern.items) <= self.most) for pattern in patterns]
+        return [
+            Verdict(self.most / (pattern.load * sum(self.rates[i] for i in pattern.items)))
+            for pattern in patterns
+        ]
 
 
 class Verdict:
-    def __init__(self, accepted: bool) -> None:
-        self.accepted = accepted
+    """Its margin is ten times the logarithm of the growth."""
+
+    def __init__(self, growth: float) -> None:
+        self.accepted, self.memory_failure, self.violations = growth >= 1.0, None, ()
+        self.signed_margin = 10 * np.log(growth) if growth > 0 else -np.inf
 
 
 def stubbed(scenario: Scenario, most: float) -> tuple[Any, Verdicts]:
@@ -221,14 +241,33 @@ def test_what_the_twin_rejects_is_repaired_until_it_accepts_all(scenario: Scenar
 
 def test_gpus_are_filled_up_where_the_twin_accepts_more_than_the_rows(scenario: Scenario) -> None:
     search, verdicts = stubbed(scenario, 1e9)
-    minimizer = GroupedMinimizer(search, Dealer(search.instance), Deadline.after(20))
+    minimizer = GroupedMinimizer(search, Dealer(search.instance), Deadline.after(40))
     held = minimizer.proposed(GPUMinimum(), "bfd")
     assert held.best is not None
-    after = minimizer.filled_up(held, held.best)
+    verdicts.most = 1.3 * max(sum(verdicts.rates[i] for i in b.items) for b in held.best.packing.bins)
+    minimizer.probed(held)
+    again = search.loop.judged(search.instance.inner, held.best.packing, None, UNLIMITED)
+    assert isinstance(again, AcceptedPlan)
+    after = minimizer.filled_up(replace(held, best=again), again)
     assert after.best is not None
     assert after.best.value < held.best.value
     assert items_of(after.best.packing) == list(range(90))
     assert all(b.items in verdicts.asked for b in after.best.packing.bins)
+
+
+def test_a_gap_that_stays_open_has_a_reason(scenario: Scenario) -> None:
+    """The twin takes no more than the conservative region, so that the optimistic one promises too much."""
+    search, verdicts = stubbed(scenario, 1e9)
+    dealt = search.loop.dealt(search.instance.inner, packed(search.instance))
+    verdicts.most = 0.85 * max(sum(verdicts.rates[i] for i in b.items) for b in dealt.bins)
+    held = cheapest_plan(search, Deadline.after(40))
+    assert held.best is not None
+    assert held.finished
+    assert held.gap is not None
+    assert held.gap.cause == "rejected"
+    assert held.gap.rejected
+    assert held.gap.value is not None
+    assert held.gap.value < held.best.value
 
 
 def test_no_time_is_no_error(scenario: Scenario) -> None:

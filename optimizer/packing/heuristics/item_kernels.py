@@ -71,7 +71,8 @@ def place_items(
     option, load
         Option, and share of each row that is taken, of each bin, shapes (n_bins,) and (n_bins, m).
     ceiling
-        Share of its rows up to which each bin may be filled, shape (n_bins,); below 0: it is given nothing.
+        Share of its rows up to which each bin may be filled, shape (n_bins, m); first below 0: it is given
+        nothing.
 
     Returns
     -------
@@ -83,13 +84,13 @@ def place_items(
     for k in range(len(items)):
         best, fullest = -1, -1.0
         for b in range(len(option)):
-            if ceiling[b] < 0.0:
+            if ceiling[b, 0] < 0.0:
                 continue
             fits, total = True, 0.0
             for r in range(rows):
                 value = load[b, r] + usage[option[b], items[k], r]
                 total += value
-                if value > ceiling[b]:
+                if value > ceiling[b, r]:
                     fits = False
                     break
             if fits and total > fullest:

@@ -43,6 +43,11 @@ class ItemRows:
     mean: FloatArray
 
     @cached_property
+    def learned(self) -> NDArray[np.bool_]:
+        """Which rows items take different shares of, shape (n_options, m); the others are rules."""
+        return np.asarray(np.ptp(self.mean, axis=1) > 0.0)
+
+    @cached_property
     def weight(self) -> FloatArray:
         """Least share of a GPU that each item takes."""
         return np.asarray(self.usage.max(axis=2).min(axis=0))
@@ -121,10 +126,9 @@ class Dealer:
         )
         if now.shape == base.shape and (now == base).all():
             return shares
-        m = len(base)
-        ratio = np.divide(now[:m], base, out=np.ones_like(base), where=base > 0)
-        of_item = self.groups.of_item
-        return np.hstack([shares * ratio.T[of_item], now[m:].T[of_item]])
+        m, of_item = min(len(base), len(now)), self.groups.of_item
+        ratio = np.divide(now[:m], base[:m], out=np.ones_like(base[:m]), where=base[:m] > 0)
+        return np.hstack([shares[:, :m] * ratio.T[of_item], now[m:].T[of_item]])
 
     def deal(self, problem: PackingProblem, packing: Packing) -> Packing:
         """The packing with the items that each bin holds, as it is."""
@@ -157,17 +161,33 @@ class Dealer:
         return opened.packing
 
     def relieve(
-        self, problem: PackingProblem, packing: Packing, rejected: NDArray[np.bool_], share: float
+        self,
+        problem: PackingProblem,
+        packing: Packing,
+        shed: FloatArray,
+        room: FloatArray,
+        upto: float,
     ) -> Packing | None:
-        """A share of the items of rejected bins in new bins, or in light ones; the others stay as they are.
+        """A share of the items of some bins in others, or in new ones; what is not touched stays as it is.
 
         None where the problem's limits do not allow so many.
+
+        Parameters
+        ----------
+        problem, packing
+            What items take, and where they are.
+        shed
+            Share of its items that each bin gives away, shape (n_bins,).
+        room
+            By how much what a bin takes of learned rows may grow, whatever these say, shape (n_bins,).
+        upto
+            How full by the rows bins may be made all the same.
         """
-        opened = self.opened(problem, packing)
-        light = ~rejected & (opened.load.max(axis=1) <= 1.0 - 2 * share)
-        out = opened.sample(np.flatnonzero(rejected), share)
-        ceiling = np.where(light, 1.0 - share, -1.0)
-        return opened.packing if opened.place(out, ceiling, 1.0 - share) else None
+        opened = self.opened(problem, packing, wider=True)
+        ceiling = opened.ceiling(room, upto)
+        ceiling[shed > 0.0] = -1.0
+        out = opened.sample(shed)
+        return opened.packing if opened.place(out, ceiling, upto) else None
 
     def _open(self, problem: PackingProblem, packing: Packing) -> OpenItems:
         """The bins of a packing of groups with items dealt to them."""
@@ -178,14 +198,34 @@ class Dealer:
         place = deal(order, of_item, packing.counts(), rows.usage, rows.mean, option)
         return OpenItems(problem, rows, of_item, option, place)
 
-    def opened(self, problem: PackingProblem, packing: Packing) -> OpenItems:
-        """The bins of a packing that says which items each of them holds."""
-        rows = self.rows(problem, sorted({b.option for b in packing.bins}))
-        option = np.array([rows.index(b.option) for b in packing.bins])
+    def opened(self, problem: PackingProblem, packing: Packing, *, wider: bool = False) -> OpenItems:
+        """The bins of a packing that says which items each of them holds.
+
+        Parameters
+        ----------
+        problem, packing
+            What items take, and where they are.
+        wider
+            Whether bins with a slot for each item may be given more items than their option has slots. The
+            engine has as many as there are items anyway, so the next larger option is the same one.
+        """
+        options = [self._wider(problem).get(b.option, b.option) if wider else b.option for b in packing.bins]
+        rows = self.rows(problem, sorted(set(options)))
+        option = np.array([rows.index(o) for o in options])
         place = np.full(len(self.groups.of_item), -1)
         for g, b in enumerate(packing.bins):
             place[list(b.items)] = g
         return OpenItems(problem, rows, self.groups.of_item, option, place)
+
+    @staticmethod
+    def _wider(problem: PackingProblem) -> dict[int, int]:
+        """The option with the next number of slots, by option with a slot for each item."""
+        order = sorted(
+            (k for k, option in enumerate(problem.options) if option.regime == "resident"),
+            key=lambda k: _slots(problem, k),
+        )
+        same = [(a, b) for a, b in pairwise(order) if _slots(problem, a)[:2] == _slots(problem, b)[:2]]
+        return dict(same)
 
 
 class OpenItems:
@@ -229,12 +269,28 @@ class OpenItems:
         self.where[out] = -1
         return np.array(out, dtype=np.int64)
 
-    def sample(self, bins: IntArray, share: float) -> IntArray:
-        """Take a share of the items, heavy and light ones, out of some bins."""
-        contents, out = self.contents, list[IntArray]()
-        for g in bins:
+    def ceiling(self, room: FloatArray, upto: float) -> FloatArray:
+        """How full each row of each bin may become, shape (n_bins, m).
+
+        Parameters
+        ----------
+        room
+            By how much what a bin takes of learned rows may grow, as a share, shape (n_bins,). Rules, of
+            which every item takes as much, are kept.
+        upto
+            How full of learned rows it may be all the same.
+        """
+        learned = self.rows.learned[self.option]
+        fullest = np.where(learned, self.load, 0.0).max(axis=1)
+        most = np.maximum(fullest * (1.0 + room), upto)
+        return np.where(learned, most[:, None], FULL)
+
+    def sample(self, shares: FloatArray) -> IntArray:
+        """Take a share of its items, heavy and light ones, out of each bin; at least one, unless it is 0."""
+        contents, out = self.contents, [np.zeros(0, dtype=np.int64)]
+        for g in np.flatnonzero(shares > 0.0):
             items = contents[g][np.argsort(-self.rows.weight[contents[g]], kind="stable")]
-            number = max(1, round(share * len(items)))
+            number = max(1, round(shares[g] * len(items)))
             chosen = items[((np.arange(number) + 0.5) * len(items) / number).astype(int)]
             self.load[g] -= self.rows.usage[self.option[g], chosen].sum(axis=0)
             out.append(chosen)
@@ -247,7 +303,7 @@ class OpenItems:
         if not len(items):
             return True
         items = items[np.argsort(-self.rows.weight[items], kind="stable")]
-        ceiling = np.full(len(self.option), FULL) if ceiling is None else ceiling
+        ceiling = np.full_like(self.load, FULL) if ceiling is None else ceiling
         places = place_items(items, self.rows.usage, self.option, self.load, ceiling)
         self.where[items] = places
         return self._place_in_new(items[places < 0], upto)
@@ -310,7 +366,7 @@ class OpenItems:
         contents, failed = self.contents, 0
         weights = np.array([self.rows.weight[items].sum() for items in contents])
         prices = np.array([self.problem.options[self.rows.options[o]].price for o in self.option])
-        ceiling = np.full(len(self.option), FULL)
+        ceiling = np.full_like(self.load, FULL)
         for g in np.argsort(weights / prices, kind="stable"):
             if failed >= tries or deadline.reached:
                 return
@@ -327,3 +383,9 @@ class OpenItems:
 def _share_of(problem: PackingProblem, option: int) -> FloatArray:
     """What a group's average takes of an option's rows, shape (m, n_groups)."""
     return np.asarray(problem.options[option].usage / problem.options[option].capacity[:, None])
+
+
+def _slots(problem: PackingProblem, option: int) -> tuple[str, int, int]:
+    """Device, rank and slots of an option."""
+    engine = problem.options[option].option
+    return engine.device, engine.max_lora_rank, engine.max_loras

@@ -7,17 +7,34 @@ are proven for the adapters themselves, by prices of rows that the programme of 
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 
 from optimizer.packing.bounds.price_bounds import bound_by_row_prices, price_bound
-from optimizer.packing.model.problem import Packing, PackingOption, PackingProblem
-from optimizer.search.cut_loop import AcceptedPlan
+from optimizer.packing.model.problem import FloatArray, Packing, PackingOption, PackingProblem
+from optimizer.packing.model.search_state import PackingResult
+from optimizer.search.corrections import Corrections
+from optimizer.search.cut_loop import AcceptedPlan, pattern_of
 from optimizer.search.grouping.dealing import Dealer
+from optimizer.search.grouping.teaching import Teacher, all_sorts
 from optimizer.search.instance import Instance
-from optimizer.search.minimize_gpus import GPUMinimum, OpenGap, Search, first_plans, minimize_gpus
+from optimizer.search.minimize_gpus import (
+    GPUMinimum,
+    OpenGap,
+    Search,
+    cheaper_than,
+    disagreement,
+    first_plans,
+    in_order,
+    minimize_gpus,
+)
+from optimizer.search.params import GroupingParams
 from scenarios import Deadline
+from twin import GPUVerdict
 
 
 def cheapest_plan(search: Search, deadline: Deadline) -> GPUMinimum:
@@ -28,17 +45,16 @@ def cheapest_plan(search: Search, deadline: Deadline) -> GPUMinimum:
     if not search.placer.exact:
         held = minimizer.proposed(GPUMinimum(), search.placer.name)
         return replace(held, finished=not deadline.reached)
-    held, inner = minimizer.proposed(GPUMinimum(), search.params.gpus.first_methods[0]), 0.0
-    if not deadline.reached:
-        held = minimizer.bounded(held)
-        inner = minimizer.bound("inner")
-    if not (minimizer.near(held, inner) or held.infeasible or deadline.reached):
-        held = minimizer.proposed(held, search.placer.name)
+    held = minimizer.bounded(GPUMinimum())
+    if not held.infeasible:
+        held = minimizer.tightened(minimizer.probed(held))
     if held.best is not None:
-        held = minimizer.filled_up(held, held.best)
+        held = minimizer.confronted(minimizer.filled_up(held, held.best))
     if held.proven:
-        return replace(held, finished=True)
-    return replace(held, finished=not deadline.reached, gap=OpenGap("groups" if inner > 0.0 else "cut_short"))
+        return replace(held, finished=True, gap=None)
+    if deadline.reached:
+        return replace(held, gap=held.gap or OpenGap("cut_short"))
+    return replace(held, finished=True)
 
 
 def any_plan(search: Search, deadline: Deadline) -> GPUMinimum:
@@ -62,90 +78,182 @@ class GroupedMinimizer:
     def instance(self) -> Instance:
         return self.search.instance
 
-    def proposed(self, held: GPUMinimum, method: str) -> GPUMinimum:
-        """With a plan of a method, dealt and repaired, where it is cheaper."""
-        params = self.search.params.grouping
-        problem, share = self.instance.inner, self.search.params.gpus.attempt_time_share
-        solver = self.search.solver(method, None, 1.0 if held.best is None else share, self.search.gap_limit)
-        packed = solver(problem, self.deadline.left_s, 0.0)
-        held = replace(held, last=packed)
-        if packed.packing is None:
-            return held
-        packing = self.dealer.pack(problem, packed.packing, self.deadline, params.closing_tries)
-        if packing is None or not self._cheaper(held, problem, packing):
-            return held
-        return held.offered(self._repaired(held, problem, packing))
+    @property
+    def params(self) -> GroupingParams:
+        return self.search.params.grouping
 
-    def near(self, held: GPUMinimum, inner: float) -> bool:
-        """Whether what the placer packed last, before the twin saw it, can hardly be better.
+    @cached_property
+    def teacher(self) -> Teacher:
+        """What the twin has said of GPUs so far, and what follows."""
+        corrections = Corrections(self.instance.inner, self._of_groups("outer"), self.search.params.teaching)
+        return Teacher(self.search.loop, corrections, self.params)
+
+    def probed(self, held: GPUMinimum) -> GPUMinimum:
+        """Ask the twin about a few GPUs of a plan of the inner region, before one is judged as a whole.
+
+        Where these are all of its GPUs, and accepted, there is a plan.
+        """
+        inner, loop = self.instance.inner, self.search.loop
+        packed = self._packed(self.search.placer.name, inner)
+        packing = None if packed.packing is None else self._dealt(inner, packed.packing)
+        held = replace(held, last=packed)
+        if packing is None:
+            return held
+        patterns = [pattern_of(inner, b) for b in packing.bins]
+        chosen = set(all_sorts(patterns, self.params.asked))
+        some = Packing(tuple(b for b, p in zip(packing.bins, patterns, strict=True) if p in chosen))
+        plan = loop.judged(inner, some, None, self.deadline)
+        if plan is None:
+            return held
+        self.teacher.ask(plan.patterns, plan.verdicts, self.deadline)
+        whole = len(some) == len(packing)
+        return held.offered(plan) if whole and isinstance(plan, AcceptedPlan) else held
+
+    def tightened(self, held: GPUMinimum) -> GPUMinimum:
+        """With the best of some plans on rows as the twin has corrected them by then."""
+        idle = 0
+        for caution in self.params.caution:
+            if self.deadline.reached or held.proven or idle == self.params.idle_rounds:
+                break
+            before, held = held.best, self.proposed(held, self.search.placer.name, caution)
+            idle = 0 if held.best is not before else idle + 1
+        return held
+
+    def proposed(self, held: GPUMinimum, method: str, caution: float = 0.0) -> GPUMinimum:
+        """With a plan of a method on the likely rows, dealt and repaired, where it is cheaper.
 
         Parameters
         ----------
-        inner
-            A bound on the plans of the inner region, from which the packing comes.
+        held
+            What is known.
+        method
+            The placer.
+        caution
+            Standard deviations of what is uncertain by which the rows are narrower than is likely.
         """
-        packed = None if held.last is None else held.last.objective
-        return packed is not None and packed <= inner * (1 + self.search.params.grouping.near_bound)
+        problem = self.teacher.likely(self.instance.inner, caution)
+        packed = self._packed(method, problem)
+        held = replace(held, last=packed)
+        if packed.packing is None:
+            return held
+        packing = self._dealt(problem, packed.packing)
+        if packing is None or not self._cheaper(held, packing):
+            return held
+        return held.offered(self._repaired(held, packing))
 
-    def _cheaper(self, held: GPUMinimum, problem: PackingProblem, packing: Packing) -> bool:
-        return held.best is None or problem.price(packing) < held.best.value * (1 - 1e-9)
+    def _packed(self, method: str, problem: PackingProblem) -> PackingResult:
+        share = self.search.params.gpus.attempt_time_share if self.search.placer.exact else 1.0
+        solver = self.search.solver(method, None, share, self.search.gap_limit)
+        return solver(problem, self.deadline.left_s, 0.0)
 
-    def _repaired(self, held: GPUMinimum, problem: PackingProblem, packing: Packing) -> AcceptedPlan | None:
+    def _dealt(self, problem: PackingProblem, packing: Packing) -> Packing | None:
+        return self.dealer.pack(problem, packing, self.deadline, self.params.closing_tries)
+
+    def _cheaper(self, held: GPUMinimum, packing: Packing) -> bool:
+        return held.best is None or self.instance.inner.price(packing) < held.best.value * (1 - 1e-9)
+
+    def _repaired(self, held: GPUMinimum, packing: Packing) -> AcceptedPlan | None:
         """The packing after the GPUs that the twin rejects were relieved; None if that helps not."""
-        params, loop = self.search.params.grouping, self.search.loop
-        for k in range(params.repairs):
-            verdicts = loop.verdicts(problem, packing, self.deadline)
+        loop, inner = self.search.loop, self.instance.inner
+        for k in range(self.params.repairs):
+            verdicts = loop.verdicts(inner, packing, self.deadline)
             if verdicts is None:
                 return None
             loop.rounds += 1
             loop.progress("solve, validate, relieve", loop.rounds, 0)
-            rejected = np.array([not verdict.accepted for verdict in verdicts])
-            if not rejected.any():
-                return AcceptedPlan(packing, verdicts, problem, None)
+            self.teacher.hear([pattern_of(inner, b) for b in packing.bins], verdicts)
+            if all(verdict.accepted for verdict in verdicts):
+                return AcceptedPlan(packing, verdicts, inner, None)
             # What is rejected again and again is relieved of ever more, so that it comes to an end.
-            share = min(0.5, params.relieved_share * 2 ** (k // 2))
-            repaired = self.dealer.relieve(problem, packing, rejected, share)
-            if repaired is None or not self._cheaper(held, problem, repaired):
+            room, care = self._room(packing, verdicts, 2.0 ** (k // 2))
+            shed = np.where(room < 0.0, np.minimum(-room, 0.5), 0.0)
+            likely = self.teacher.likely(inner)
+            repaired = self.dealer.relieve(likely, packing, shed, np.maximum(room, 0.0), 1.0 - care)
+            if repaired is None or not self._cheaper(held, repaired):
                 return None
             packing = repaired
         return None
+
+    def _room(
+        self, packing: Packing, verdicts: Sequence[GPUVerdict], times: float = 1.0
+    ) -> tuple[FloatArray, float]:
+        """By what share the load of each judged GPU may grow (below 0: it must shrink), and the care taken.
+
+        Parameters
+        ----------
+        packing, verdicts
+            The GPUs, and what the twin says of them.
+        times
+            How many times the usual care is taken.
+        """
+        params, inner = self.params, self.instance.inner
+        growths = self.teacher.growths([pattern_of(inner, b) for b in packing.bins], verdicts)
+        care = min(0.5, times * (params.care if any(growths) else params.relieved_share))
+        room = np.array(
+            [
+                (params.filled_share if verdict.accepted else -care)
+                if growth is None
+                else math.expm1(growth.log - care)
+                for growth, verdict in zip(growths, verdicts, strict=True)
+            ]
+        )
+        accepted = np.array([verdict.accepted for verdict in verdicts])
+        return np.where(accepted, np.maximum(room, 0.0), np.minimum(room, -care)), care
 
     def filled_up(self, held: GPUMinimum, plan: AcceptedPlan) -> GPUMinimum:
         """With the lightest GPUs emptied into others beyond the rows, as far as the twin accepts these.
 
         Every state on the way is a plan. A GPU whose filling the twin rejects is left as it was.
         """
-        params, problem = self.search.params.grouping, plan.problem
-        opened = self.dealer.opened(problem, plan.packing)
-        ceiling = opened.load.max(axis=1) + params.filled_share
-        prices, least = problem.prices[np.array(opened.rows.options)], held.outer_bound or 0.0
+        inner = self.instance.inner
+        opened = self.dealer.opened(self.teacher.likely(inner), plan.packing, wider=True)
+        room, care = self._room(plan.packing, plan.verdicts)
+        ceiling = opened.ceiling(room, 1.0 - care)
+        prices, least = inner.prices[np.array(opened.rows.options)], held.outer_bound or 0.0
         while not self.deadline.reached:
             filled = np.bincount(opened.where, opened.rows.weight[opened.where], len(opened.option))
             ceiling[filled == 0.0] = -1.0
             used = np.flatnonzero(filled > 0.0)
             if prices[opened.option[used]].sum() <= least * (1 + 1e-9):
                 break
-            number = max(1, round(params.emptied_share * len(used)))
+            number = max(1, round(self.params.emptied_share * len(used)))
             targets = used[np.argsort(filled[used], kind="stable")[:number]]
-            moved, home = opened.move_out(
-                targets, np.where(np.isin(np.arange(len(ceiling)), targets), -1.0, ceiling)
-            )
+            open_to = ceiling.copy()
+            open_to[targets] = -1.0
+            moved, home = opened.move_out(targets, open_to)
             if not len(moved):
                 break
             changed = np.unique(opened.where[moved])
-            verdicts = self.search.loop.verdicts(
-                problem, Packing(tuple(opened.bin(int(g)) for g in changed)), self.deadline
-            )
+            some = Packing(tuple(opened.bin(int(g)) for g in changed))
+            verdicts = self.search.loop.verdicts(inner, some, self.deadline)
             if verdicts is None:
                 break
             accepted = np.array([verdict.accepted for verdict in verdicts])
             back = np.isin(opened.where[moved], changed[~accepted])
             opened.move(moved[back], home[back])
+            room = np.zeros(len(opened.option))
+            room[changed] = np.maximum(self._room(some, verdicts)[0], 0.0)
+            ceiling[changed] = opened.ceiling(room, 0.0)[changed]
             ceiling[changed[~accepted]] = -1.0
-            ceiling[changed[accepted]] += params.filled_share
             self.search.loop.rounds += 1
             self.search.loop.progress("fill GPUs up", len(used), 0)
-        return held.offered(self._repaired(held, problem, opened.packing))
+        return held.offered(self._repaired(held, opened.packing))
+
+    def confronted(self, held: GPUMinimum) -> GPUMinimum:
+        """The twin's word on a cheaper plan of the outer region: why the gap stays open, or a better plan."""
+        if held.best is None or held.proven or self.deadline.reached:
+            return held
+        outer = in_order(self._of_groups("outer"), self.instance.inner)
+        packed = self._packed(self.search.placer.name, cheaper_than(outer, held.best.value))
+        packing = None if packed.packing is None else self._dealt(outer, packed.packing)
+        if packing is None or not self._cheaper(held, packing):
+            return replace(held, gap=OpenGap("undecided"))
+        plan = self.search.loop.judged(self.instance.inner, packing, None, self.deadline)
+        if plan is None:
+            return held
+        if isinstance(plan, AcceptedPlan):
+            return held.offered(plan)
+        return replace(held, gap=disagreement(plan))
 
     def bounded(self, held: GPUMinimum) -> GPUMinimum:
         """With the bound on the outer region."""
