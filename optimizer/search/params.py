@@ -182,6 +182,8 @@ class GroupingParams(Params):
     """Classes of identical adapters up to which placers see each of them."""
     groups: Count = 200
     """Groups where there are more classes."""
+    packing_time_share: Share = 0.05
+    """Share of the time left for packing the groups once."""
     asked: Count = 10
     """GPUs of a plan of which the twin is asked how far their load may grow, or must shrink."""
     heard: Count = 40

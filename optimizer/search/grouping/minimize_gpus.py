@@ -112,11 +112,14 @@ class GroupedMinimizer:
     def tightened(self, held: GPUMinimum) -> GPUMinimum:
         """With the best of some plans on rows as the twin has corrected them by then."""
         idle = 0
-        for caution in self.params.caution:
+        for k, caution in enumerate(self.params.caution):
             if self.deadline.reached or held.proven or idle == self.params.idle_rounds:
                 break
-            before, held = held.best, self.proposed(held, self.search.placer.name, caution)
+            before, seen = held.best, self.search.loop.rounds
+            held = self.proposed(held, self.search.placer.name, caution)
             idle = 0 if held.best is not before else idle + 1
+            if self.search.loop.rounds == seen and caution == 0.0 and k > 0:
+                break  # no cheaper plan on the likely rows, and nothing was learned that could change them
         return held
 
     def proposed(self, held: GPUMinimum, method: str, caution: float = 0.0) -> GPUMinimum:
@@ -142,7 +145,7 @@ class GroupedMinimizer:
         return held.offered(self._repaired(held, packing))
 
     def _packed(self, method: str, problem: PackingProblem) -> PackingResult:
-        share = self.search.params.gpus.attempt_time_share if self.search.placer.exact else 1.0
+        share = self.params.packing_time_share if self.search.placer.exact else 1.0
         solver = self.search.solver(method, None, share, self.search.gap_limit)
         return solver(problem, self.deadline.left_s, 0.0)
 
@@ -193,7 +196,7 @@ class GroupedMinimizer:
             [
                 (params.filled_share if verdict.accepted else -care)
                 if growth is None
-                else math.expm1(growth.log - care)
+                else math.expm1(growth.log - growth.error - care)
                 for growth, verdict in zip(growths, verdicts, strict=True)
             ]
         )
