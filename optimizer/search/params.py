@@ -182,8 +182,10 @@ class GroupingParams(Params):
     """Classes of identical adapters up to which placers see each of them."""
     groups: Count = 200
     """Groups where there are more classes."""
-    packing_time_share: Share = 0.05
-    """Share of the time left for packing the groups once."""
+    packing_time_share: Share = 0.15
+    """Share of the time left that packing the groups once may take."""
+    packing_gap: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.015
+    """Relative gap at which a packing of groups is good enough, as rows are not known better."""
     asked: Count = 10
     """GPUs of a plan of which the twin is asked how far their load may grow, or must shrink."""
     heard: Count = 40

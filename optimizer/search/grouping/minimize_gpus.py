@@ -16,7 +16,7 @@ import numpy as np
 
 from optimizer.packing.bounds.price_bounds import bound_by_row_prices, price_bound
 from optimizer.packing.model.problem import FloatArray, Packing, PackingOption, PackingProblem
-from optimizer.packing.model.search_state import PackingResult
+from optimizer.packing.model.search_state import PackingResult, StopReason
 from optimizer.search.corrections import Corrections
 from optimizer.search.cut_loop import AcceptedPlan, pattern_of
 from optimizer.search.grouping.dealing import Dealer
@@ -145,9 +145,13 @@ class GroupedMinimizer:
         return held.offered(self._repaired(held, packing))
 
     def _packed(self, method: str, problem: PackingProblem) -> PackingResult:
-        share = self.params.packing_time_share if self.search.placer.exact else 1.0
-        solver = self.search.solver(method, None, share, self.search.gap_limit)
-        return solver(problem, self.deadline.left_s, 0.0)
+        share, gap = 1.0, self.search.gap_limit
+        if self.search.placer.exact:
+            share, gap = self.params.packing_time_share, max(gap, self.params.packing_gap)
+        packed = self.search.solver(method, None, share, gap)(problem, self.deadline.left_s, 0.0)
+        if packed.stop_reason is StopReason.GAP_LIMIT and gap > self.search.gap_limit:
+            return replace(packed, stop_reason=StopReason.FINISHED)  # the gap was not asked for
+        return packed
 
     def _dealt(self, problem: PackingProblem, packing: Packing) -> Packing | None:
         return self.dealer.pack(problem, packing, self.deadline, self.params.closing_tries)
