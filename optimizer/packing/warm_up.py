@@ -59,7 +59,8 @@ def _call_items(filler: BinFiller) -> None:
     usage = np.full((1, 2, len(rows.capacity)), 0.4)
     items, order = np.arange(2), np.zeros(2, dtype=np.int64)
     deal(items, order, np.ones((2, 1), dtype=np.int64), usage, usage[:, :1].copy(), bins)
-    place_items(items, usage, bins, np.zeros((2, len(rows.capacity))), np.ones((2, len(rows.capacity))))
+    empty = np.zeros((2, len(rows.capacity)))
+    place_items(items, usage, bins, empty, np.ones_like(empty), True)
     fill_items(items, usage[0], 1.0)
 
 

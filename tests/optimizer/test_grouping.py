@@ -14,9 +14,9 @@ import scenarios
 import twin
 from optimizer.packing import pack
 from optimizer.packing.bounds.price_bounds import bound_by_row_prices, continuous_bound
-from optimizer.packing.heuristics.item_kernels import deal
+from optimizer.packing.heuristics.item_kernels import deal, place_items
 from optimizer.packing.model.problem import Packing
-from optimizer.search.cut_loop import AcceptedPlan
+from optimizer.search.cut_loop import AcceptedPlan, pattern_of
 from optimizer.search.grouping.dealing import Dealer
 from optimizer.search.grouping.groups import Groups, grouped
 from optimizer.search.grouping.minimize_gpus import GroupedMinimizer, cheapest_plan
@@ -148,6 +148,16 @@ def test_heavy_and_light_members_even_out() -> None:
     assert abs(np.bincount(place, usage[0, :, 0]) - 18.0).max() <= 1.0
 
 
+@pytest.mark.parametrize(("even", "first"), [(False, 1), (True, 0)])
+def test_an_item_goes_to_the_fullest_bin_or_to_the_one_with_most_room(even: bool, first: int) -> None:
+    usage, option = np.full((1, 1, 2), 0.1), np.zeros(3, dtype=np.int64)
+    load, ceiling = np.array([[0.4, 0.1], [0.7, 0.1], [0.1, 0.1]]), np.full((3, 2), 0.85)
+    ceiling[2] = -1.0
+    assert place_items(np.array([0]), usage, option, load, ceiling, even).tolist() == [first]
+    assert load[first, 0] == pytest.approx((0.5, 0.8)[first])
+    assert place_items(np.array([0]), usage, option, load, np.full((3, 2), 0.15), even).tolist() == [-1]
+
+
 def test_packed_items_keep_their_own_rows(instance: Instance, whole: Instance, dealer: Dealer) -> None:
     found = dealer.pack(instance.inner, packed(instance), UNLIMITED, 8)
     assert found is not None
@@ -192,6 +202,26 @@ def test_learned_rows_grow_by_the_room_and_rules_do_not(instance: Instance, deal
     assert np.allclose(ceiling[learned], (1.25 * fullest[:, None] + 0.0 * ceiling)[learned])
     assert np.allclose(ceiling[~learned], 1.0)
     assert (opened.ceiling(room, 9.0)[learned] == 9.0).all()
+
+
+def test_a_gpu_with_a_slot_for_each_adapter_may_get_more(instance: Instance, dealer: Dealer) -> None:
+    """Its engine is the same by the next larger option, as it has as many slots as adapters."""
+    dealt = dealer.deal(instance.inner, packed(instance))
+    before, wider = (dealer.opened(instance.inner, dealt, wider=w) for w in (False, True))
+    assert (before.where == wider.where).all()
+    widened = 0
+    for b, g in zip(dealt.bins, wider.option, strict=True):
+        mine, other = b.option, wider.rows.options[g]
+        first, second = (instance.inner.options[o] for o in (mine, other))
+        if mine == other:
+            continue
+        widened += 1
+        assert first.regime == second.regime == "resident"
+        assert first.option.max_lora_rank == second.option.max_lora_rank
+        assert first.option.max_loras < second.option.max_loras
+        assert pattern_of(instance.inner, replace(b, option=other)) == pattern_of(instance.inner, b)
+    residents = [b for b in dealt.bins if instance.inner.options[b.option].regime == "resident"]
+    assert (widened > 0) == bool(residents)
 
 
 class Verdicts:

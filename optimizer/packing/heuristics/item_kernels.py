@@ -58,9 +58,9 @@ def deal(
 
 @cached
 def place_items(
-    items: IntArray, usage: FloatArray, option: IntArray, load: FloatArray, ceiling: FloatArray
+    items: IntArray, usage: FloatArray, option: IntArray, load: FloatArray, ceiling: FloatArray, even: bool
 ) -> IntArray:
-    """Items put one by one into the fullest bins that take them; ``load`` is kept up to date.
+    """Items put one by one into bins that take them; ``load`` is kept up to date.
 
     Parameters
     ----------
@@ -73,6 +73,8 @@ def place_items(
     ceiling
         Share of its rows up to which each bin may be filled, shape (n_bins, m); first below 0: it is given
         nothing.
+    even
+        Whether an item goes to the bin that is left with most room below its ceiling, or to the fullest.
 
     Returns
     -------
@@ -82,19 +84,21 @@ def place_items(
     place = np.full(len(items), -1)
     rows = load.shape[1]
     for k in range(len(items)):
-        best, fullest = -1, -1.0
+        best, most = -1, -np.inf
         for b in range(len(option)):
             if ceiling[b, 0] < 0.0:
                 continue
-            fits, total = True, 0.0
+            fits, total, room = True, 0.0, np.inf
             for r in range(rows):
                 value = load[b, r] + usage[option[b], items[k], r]
                 total += value
+                room = min(room, ceiling[b, r] - value)
                 if value > ceiling[b, r]:
                     fits = False
                     break
-            if fits and total > fullest:
-                best, fullest = b, total
+            worth = room if even else total
+            if fits and worth > most:
+                best, most = b, worth
         if best >= 0:
             place[k] = best
             load[best] += usage[option[best], items[k]]

@@ -299,12 +299,16 @@ class OpenItems:
         return found
 
     def place(self, items: IntArray, ceiling: FloatArray | None = None, upto: float = FULL) -> bool:
-        """Put items into bins that take them, the others into new bins; whether the limits allow these."""
+        """Put items into bins that take them, the others into new bins; whether the limits allow these.
+
+        Below ceilings of their own bins are filled evenly, as these are only estimates; else one by one.
+        """
         if not len(items):
             return True
+        even = ceiling is not None
         items = items[np.argsort(-self.rows.weight[items], kind="stable")]
         ceiling = np.full_like(self.load, FULL) if ceiling is None else ceiling
-        places = place_items(items, self.rows.usage, self.option, self.load, ceiling)
+        places = place_items(items, self.rows.usage, self.option, self.load, ceiling, even)
         self.where[items] = places
         return self._place_in_new(items[places < 0], upto)
 
@@ -340,7 +344,7 @@ class OpenItems:
         """
         held = [np.flatnonzero(self.where == g) for g in bins]
         items = np.concatenate([one[np.argsort(-self.rows.weight[one], kind="stable")] for one in held])
-        places = place_items(items, self.rows.usage, self.option, self.load, ceiling)
+        places = place_items(items, self.rows.usage, self.option, self.load, ceiling, False)
         moved, home = items[places >= 0], self.where[items[places >= 0]]
         np.subtract.at(self.load, home, self.rows.usage[self.option[home], moved])
         self.where[moved] = places[places >= 0]
@@ -373,7 +377,7 @@ class OpenItems:
             items = np.flatnonzero(self.where == g)
             items = items[np.argsort(-self.rows.weight[items], kind="stable")]
             before, ceiling[g] = self.load.copy(), -1.0
-            places = place_items(items, self.rows.usage, self.option, self.load, ceiling)
+            places = place_items(items, self.rows.usage, self.option, self.load, ceiling, False)
             if (places < 0).any():
                 self.load, ceiling[g], failed = before, FULL, failed + 1
             else:
