@@ -186,6 +186,8 @@ class GroupingParams(Params):
     """Share of the time left that packing the groups once may take."""
     packing_gap: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.015
     """Relative gap at which a packing of groups is good enough, as rows are not known better."""
+    probed_from: Count = 24
+    """Bound on the GPUs from which on some of a first plan are asked about before all are judged."""
     asked: Count = 10
     """GPUs of a plan of which the twin is asked how far their load may grow, or must shrink."""
     heard: Count = 40

@@ -47,7 +47,7 @@ def cheapest_plan(search: Search, deadline: Deadline) -> GPUMinimum:
         return replace(held, finished=not deadline.reached)
     held = minimizer.bounded(GPUMinimum())
     if not held.infeasible:
-        held = minimizer.tightened(minimizer.probed(held))
+        held = minimizer.tightened(minimizer.begun(held))
     if held.best is not None:
         held = minimizer.confronted(minimizer.filled_up(held, held.best))
     if held.proven:
@@ -87,6 +87,12 @@ class GroupedMinimizer:
         """What the twin has said of GPUs so far, and what follows."""
         corrections = Corrections(self.instance.inner, self._of_groups("outer"), self.search.params.teaching)
         return Teacher(self.search.loop, corrections, self.params)
+
+    def begun(self, held: GPUMinimum) -> GPUMinimum:
+        """With a quick plan where few GPUs are judged soon, else with what the twin says of some of many."""
+        if (held.outer_bound or 0.0) < self.params.probed_from:
+            return self.proposed(held, self.search.params.gpus.first_methods[0])
+        return self.probed(held)
 
     def probed(self, held: GPUMinimum) -> GPUMinimum:
         """Ask the twin about a few GPUs of a plan of the inner region, before one is judged as a whole.
