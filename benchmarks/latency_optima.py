@@ -33,7 +33,7 @@ from optimizer.search.objectives import LATENCY_OBJECTIVES, LatencyObjective
 from optimizer.search.params import DEFAULTS
 from optimizer.search.preparation import learned_regions, prepare
 from optimizer.search.solve import search_of
-from scenarios import Scenario
+from scenarios import ACCEPTANCES, Scenario
 from scenarios.text.tables import render, table
 from twin import GPUVerdict, TwinJudge
 
@@ -162,13 +162,23 @@ def rows_of(seed: int, objectives: Sequence[str], overrides: Sequence[str], work
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--instances", type=int, default=20)
-    parser.add_argument("--first-seed", type=int, default=0)
-    parser.add_argument("--objectives", default="worst_ttft_p99,latency")
-    parser.add_argument("--acceptance", default="sustained")
-    parser.add_argument("--replications", type=int, default=1, help="of every verdict")
-    parser.add_argument("--workers", type=int, default=2)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--instances", type=int, default=20, help="(default: %(default)s)")
+    parser.add_argument(
+        "--first-seed", type=int, default=0, help="seed of the first instance (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--objectives", default="worst_ttft_p99,latency", help="by commas (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--acceptance", choices=ACCEPTANCES, default="sustained", help="(default: %(default)s)"
+    )
+    parser.add_argument(
+        "--replications", type=int, default=1, help="runs of every verdict (default: %(default)s)"
+    )
+    parser.add_argument("--workers", type=int, default=2, help="(default: %(default)s)")
     args = parser.parse_args()
     overrides = [f"acceptance={args.acceptance}", f"replications={args.replications}"]
     rows: list[Row] = []

@@ -186,8 +186,10 @@ class GroupingParams(Params):
     """Share of the time left that packing the groups once may take."""
     packing_gap: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.015
     """Relative gap at which a packing of groups is good enough, as rows are not known better."""
-    probed_from: Count = 24
-    """Bound on the GPUs from which on some of a first plan are asked about before all are judged."""
+    quick_below: Count = 24
+    """Bound on the GPUs below which a quick plan is judged as a whole at once."""
+    probed_from: Count = 10
+    """Bound on the GPUs from which on the twin is asked about some, to know what its margins mean."""
     asked: Count = 10
     """GPUs of a plan of which the twin is asked how far their load may grow, or must shrink."""
     heard: Count = 40

@@ -34,7 +34,7 @@ def replan(**arguments: object) -> object:
             "compare: method is \"greedy, exact\", which does not exist; give a list: ['greedy', 'exact']",
         ),
         (
-            lambda: optimizer.compare(SMALL, None),
+            lambda: optimizer.compare(SMALL, [None]),  # type: ignore[list-item]
             "compare: method is None, no name; choose from greedy, greedy-fill,",
         ),
         (

@@ -24,7 +24,7 @@ def test_solve_prints_a_table_and_writes_json(lorapack: Lorapack, tmp_path: Path
         "solve", "paper_mixed_32", "--json", str(out), "--placement", str(placement), *FAST
     )
     assert code == 0
-    assert "optimal: no plan of the optimistic (outer) region needs fewer GPUs" in " ".join(text.split())
+    assert "optimal in gpus: no plan of the optimistic (outer) region" in " ".join(text.split())
     assert max(map(len, text.splitlines())) <= 100
     document = json.loads(out.read_text())
     jsonschema.validate(document, optimizer.result_schema())

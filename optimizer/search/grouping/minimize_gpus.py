@@ -89,10 +89,11 @@ class GroupedMinimizer:
         return Teacher(self.search.loop, corrections, self.params)
 
     def begun(self, held: GPUMinimum) -> GPUMinimum:
-        """With a quick plan where few GPUs are judged soon, else with what the twin says of some of many."""
-        if (held.outer_bound or 0.0) < self.params.probed_from:
-            return self.proposed(held, self.search.params.gpus.first_methods[0])
-        return self.probed(held)
+        """With a quick plan where GPUs are few, and with what the twin says of some where they are many."""
+        bound = held.outer_bound or 0.0
+        if bound < self.params.quick_below:
+            held = self.proposed(held, self.search.params.gpus.first_methods[0])
+        return held if bound < self.params.probed_from else self.probed(held)
 
     def probed(self, held: GPUMinimum) -> GPUMinimum:
         """Ask the twin about a few GPUs of a plan of the inner region, before one is judged as a whole.
