@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 
 from optimizer.packing import pack
-from optimizer.packing.model.problem import Packing, PackingProblem
-from optimizer.search.cut_loop import AcceptedPlan
+from optimizer.packing.model.problem import Bin, Packing, PackingProblem
+from optimizer.search.cut_loop import AcceptedPlan, pattern_of
+from optimizer.search.latency.detail import Detail
 from optimizer.search.latency.polish import Candidate, Polisher
 from optimizer.search.latency.screening import Screening
 from optimizer.search.latency.starts import by_rule, on_cheaper, posed, spread, unlimited
@@ -46,13 +48,13 @@ def minimize_latency(search: Search, first: Choice, gpus: int | None, deadline: 
         return first
     if search.placer.spreads:
         return _by_model(search, objective, first, inner, deadline)
-    if search.placer.published or search.instance.groups is not None:
+    if search.placer.published:
         return first
-    minimizer = LatencyMinimizer(search, objective, first, unlimited(inner), deadline)
+    minimizer = LatencyMinimizer(search, objective, first, inner, deadline)
     judged = [] if first.plan is None else [first]
     if not search.placer.exact:
         return best_in_order(search, [*judged, *minimizer.spread()], first)
-    judged += minimizer.polished(inner)
+    judged += minimizer.polished()
     best = best_in_order(search, judged, first)
     if best.plan is not None and not deadline.reached:
         judged += minimizer.on_cheaper(best, best.plan)
@@ -72,9 +74,9 @@ def polished_plans(search: Search, first: Choice, inner: PackingProblem, deadlin
         When to stop.
     """
     objective = latency_objective_of(search.instance.scenario.objective)
-    if objective is None or not search.placer.exact or search.instance.groups is not None:
+    if objective is None or not search.placer.exact:
         return []
-    return LatencyMinimizer(search, objective, first, unlimited(inner), deadline).polished(inner)
+    return LatencyMinimizer(search, objective, first, inner, deadline).polished()
 
 
 def _by_model(
@@ -90,7 +92,7 @@ def _by_model(
 
 @dataclass(frozen=True)
 class LatencyMinimizer:
-    """The steps of the search of an exact method.
+    """The steps of the search of a method that is no rule of others.
 
     Parameters
     ----------
@@ -100,8 +102,8 @@ class LatencyMinimizer:
         What is minimised.
     first
         The plan held.
-    problem
-        The options and limits, without rows: what a GPU may hold is for the twin to say.
+    inner
+        The inner region's problem with its limits; its rows say how full GPUs are, no more.
     deadline
         When to stop.
     """
@@ -109,28 +111,47 @@ class LatencyMinimizer:
     search: Search
     objective: LatencyObjective
     first: Choice
-    problem: PackingProblem
+    inner: PackingProblem
     deadline: Deadline
 
-    def polished(self, inner: PackingProblem) -> list[Choice]:
+    @cached_property
+    def problem(self) -> PackingProblem:
+        """The options and limits, without rows: what a GPU may hold is for the twin to say."""
+        return unlimited(self.inner)
+
+    @cached_property
+    def detail(self) -> Detail:
+        """The same in classes of identical adapters."""
+        return Detail.of(self.search, self.inner)
+
+    @cached_property
+    def polisher(self) -> Polisher:
+        """What improves plans."""
+        detail, seed = self.detail, self.search.instance.scenario.seed
+        screening = Screening(detail.judge.screening(), self.objective, detail.problem)
+        params = self.search.params.polishing
+        return Polisher(screening, detail.problem, params, detail.weights, seed, self.deadline)
+
+    def polished(self) -> list[Choice]:
         """Accepted plans, each polished from another start, as long as the budget lasts.
 
-        Parameters
-        ----------
-        inner
-            The inner region's problem, whose rows say how full GPUs are.
+        None where the verdicts on one plan would take more than that.
         """
-        polisher = self._polisher(inner)
         plans, best = list[Choice](), np.inf
-        for start in self._candidates(polisher, inner):
+        if (
+            self.first.plan is not None
+            and self._work(self.first.plan.packing) > self.polisher.params.requests
+        ):
+            return plans
+        for start in self._candidates():
             if not plans:
                 # What follows may be cut short at any time.
-                plans += self._confirmed(polisher, start, start.origin)
-            if polisher.spent:
+                plans += self._confirmed(start, start.origin)
+            if self.polisher.spent:
                 break
-            found = polisher.polished(start)
+            found = self.polisher.polished(start)
             if found.value < best:
-                confirmed = self._confirmed(polisher, found, f"{start.origin}, and exchanges between GPUs")
+                confirmed = self._confirmed(found, f"{start.origin}, and exchanges between GPUs")
                 best = found.value if confirmed else best
                 plans += confirmed
         return plans
@@ -138,48 +159,47 @@ class LatencyMinimizer:
     def spread(self) -> list[Choice]:
         """The plan held, spread over all GPUs, if the twin accepts that."""
         plan, gpus = self.first.plan, self.problem.max_bins
-        if plan is None or gpus is None or len(plan.packing) >= gpus:
+        if plan is None or gpus is None or len(plan.packing) >= gpus or self.detail.groups is not None:
             return []
         packing = spread(posed(self.objective, self.problem), plan.packing, gpus)
         accepted = self.search.loop.accept(self.problem, packing, self.deadline)
         return [] if accepted is None else [Choice(accepted, "found by spreading the plan on fewer GPUs")]
 
-    def _polisher(self, inner: PackingProblem) -> Polisher:
-        screening = Screening(self.search.loop.judge.screening(), self.objective, inner)
-        weights = [one.tokens_per_s for one in self.search.instance.classes] or [1.0] * inner.n_classes
-        params, seed = self.search.params.polishing, self.search.instance.scenario.seed
-        return Polisher(screening, inner, params, np.array(weights), seed, self.deadline)
-
-    def _candidates(self, polisher: Polisher, inner: PackingProblem) -> list[Candidate]:
-        """The plans to begin with, the best first, the near ones of which no more than a few."""
+    def _candidates(self) -> list[Candidate]:
+        """The plans to begin with, the best first, of which no more than a few."""
         found = []
-        for origin, packing in self._starts(inner):
+        for origin, bins in self._starts():
+            if self.polisher.spent:
+                break
             try:
-                found.append(polisher.rated(packing.bins, origin))
+                found.append(self.polisher.rated(bins, origin))
             except Stopped:
                 break
         found.sort(key=lambda candidate: candidate.value)
         return found[: self.search.params.polishing.starts]
 
-    def _starts(self, inner: PackingProblem) -> Iterator[tuple[str, Packing]]:
-        held = None if self.first.plan is None else self.first.plan.packing
+    def _starts(self) -> Iterator[tuple[str, Sequence[Bin]]]:
+        detail = self.detail.problem
+        held = None if self.first.plan is None else Packing(self.detail.bins(self.first.plan.packing))
         if held is not None:
-            yield "the search for the fewest GPUs", held
-        yield from by_rule(self.objective, held, self.problem)
-        model = posed(self.objective, inner)
+            yield "the search for the fewest GPUs", held.bins
+        yield from ((origin, packing.bins) for origin, packing in by_rule(self.objective, held, detail))
         seed, seconds = self.search.instance.scenario.seed, self.search.params.latency.model_seconds
         for method in MODEL_METHODS:
             limit = max(min(self.deadline.left_s, seconds), 0.1)
-            packed = pack(model, method, time_limit_s=limit, seed=seed).packing
+            packed = pack(posed(self.objective, detail), method, time_limit_s=limit, seed=seed).packing
             if packed is not None:
-                yield f"the linear model's plan ({method})", packed
+                yield f"the linear model's plan ({method})", packed.bins
 
-    def _confirmed(self, polisher: Polisher, candidate: Candidate, origin: str) -> list[Choice]:
+    def _confirmed(self, candidate: Candidate, origin: str) -> list[Choice]:
         """A candidate that the whole rule accepts; after what it rejects, what is found instead."""
-        for _ in range(self.search.params.polishing.confirmations):
+        polisher, loop = self.polisher, self.search.loop
+        for _ in range(polisher.params.confirmations):
+            packing = self.detail.packing(candidate.bins)
             if not candidate.accepted:
                 break
-            plan = self.search.loop.judged(self.problem, Packing(candidate.bins), None, self.deadline)
+            polisher.screening.requests += self._work(packing)
+            plan = loop.judged(self.problem, packing, None, self.deadline)
             if plan is None:
                 break
             if isinstance(plan, AcceptedPlan):
@@ -188,8 +208,15 @@ class LatencyMinimizer:
             candidate = polisher.polished(polisher.rated(candidate.bins, candidate.origin))
         return []
 
+    def _work(self, packing: Packing) -> float:
+        """Requests that verdicts by the whole rule simulate."""
+        patterns = {pattern_of(self.problem, b) for b in packing.bins}
+        return sum(self.search.loop.judge.requests(pattern) for pattern in patterns)
+
     def on_cheaper(self, best: Choice, plan: AcceptedPlan) -> list[Choice]:
         """The plan on cheaper GPUs, where that makes the objective no worse by estimate."""
+        if self.detail.groups is not None:
+            return []
         packing = on_cheaper(posed(self.objective, self.problem), plan.packing)
         if all(a.option == b.option for a, b in zip(packing.bins, plan.packing.bins, strict=True)):
             return []
