@@ -1,4 +1,4 @@
-"""Plans in single classes of identical adapters, also where placers see groups of those that are only alike."""
+"""Plans in single classes of identical adapters, also where placers see groups of those only alike."""
 
 from __future__ import annotations
 

@@ -189,7 +189,7 @@ class LatencyMinimizer:
             limit = max(min(self.deadline.left_s, seconds), 0.1)
             packed = pack(posed(self.objective, detail), method, time_limit_s=limit, seed=seed).packing
             if packed is not None:
-                yield f"the linear model's plan ({method})", packed.bins
+                yield f"the linear model ({method})", packed.bins
 
     def _confirmed(self, candidate: Candidate, origin: str) -> list[Choice]:
         """A candidate that the whole rule accepts; after what it rejects, what is found instead."""
