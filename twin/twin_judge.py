@@ -22,7 +22,7 @@ from scenarios import (
     check_placement,
 )
 from scenarios.stopping.progress import Progress, silent
-from twin.corners import HIGH, Corner, low_and_drawn
+from twin.corners import DRAWN, HIGH, Corner, low_and_drawn
 from twin.judging import judge, profiles_of
 from twin.load import GPULoad
 from twin.load_growth import FineSteps, load_growths
@@ -220,15 +220,16 @@ class TwinJudge:
         return TwinJudge(scenario, self.profiles, self.workers, effort=SCREEN, high_alone=True)
 
     def requests(self, content: GPUContent) -> float:
-        """Requests that are simulated for a verdict on a content, on average."""
+        """Requests that are simulated for a verdict on a content, on average; the most where it is uncertain."""
         scenario, load = self.scenario, content.load
+        corners = 2 + DRAWN if content.uncertain and not self.high_alone else 1
         rate = float(load.rate.sum())
         seconds = scenario.workload.duration_s
         if scenario.acceptance == "sustained":
             rate *= 1.0 + scenario.headroom
             patience = float(patience_of(load, scenario.service_levels).max())
             seconds = observation_of(scenario.workload, rate, patience, self.effort).horizon_s
-        return rate * seconds * scenario.replications
+        return corners * rate * seconds * scenario.replications
 
 
 def _worst(judged: Iterable[tuple[Corner, GPUVerdict]]) -> GPUVerdict:
