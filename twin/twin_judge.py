@@ -220,7 +220,7 @@ class TwinJudge:
         return TwinJudge(scenario, self.profiles, self.workers, effort=SCREEN, high_alone=True)
 
     def requests(self, content: GPUContent) -> float:
-        """Requests that are simulated for a verdict on a content, on average; the most where it is uncertain."""
+        """Requests that a verdict on a content simulates, on average; the most where rates are uncertain."""
         scenario, load = self.scenario, content.load
         corners = 2 + DRAWN if content.uncertain and not self.high_alone else 1
         rate = float(load.rate.sum())

@@ -49,7 +49,7 @@ TimeLimitOption = Annotated[
         metavar="SECONDS",
         min=0.1,
         help="For the search of each placer; the best plan so far is kept. Compiling, once after "
-        "installation, and regions to learn come on top.",
+        "installation, regions to learn, and a latency after the fewest GPUs come on top.",
     ),
 ]
 TotalLimitOption = Annotated[

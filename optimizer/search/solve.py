@@ -143,8 +143,9 @@ def solve(
         if lost is None:
             # What a latency takes is counted in work, and comes on top.
             choice = minimize_latency(search, choice, gpus, total if fewest else deadline)
+        ended_by = total if fewest and minimum.finished else deadline
         note, seconds = _gpus_note(scenario, gpus, choice), time.monotonic() - started
-        result = build_result(Outcome(search, minimum, choice, deadline, note, prepared_s, seconds))
+        result = build_result(Outcome(search, minimum, choice, ended_by, note, prepared_s, seconds))
         if lost is None:
             return result
         return with_spare(search, choice, result, lost, recovers, deadline, total)
