@@ -16,14 +16,17 @@ if TYPE_CHECKING:
     from learn.assessment import Assessment as Assessment
     from learn.assessment import assess as assess
     from learn.boundary import BoundaryError as BoundaryError
+    from learn.boundary_search import STEADY as STEADY
     from learn.design import SamplingPlan as SamplingPlan
     from learn.estimators import METHODS as METHODS
     from learn.features import FEATURES as FEATURES
     from learn.features import Engines as Engines
     from learn.features import additive_features as additive_features
     from learn.features import candidate_features as candidate_features
+    from learn.latency.floor import StepFloor as StepFloor
     from learn.params import LearnParams as LearnParams
     from learn.region import FeasibilityRegion as FeasibilityRegion
+    from learn.region import LatencyFloor as LatencyFloor
     from learn.region import OptionLatency as OptionLatency
     from learn.region import OptionRows as OptionRows
     from learn.region import RegionError as RegionError
@@ -55,13 +58,23 @@ if TYPE_CHECKING:
 _HOME = {
     "assessment": ("Assessment", "assess"),
     "boundary": ("BoundaryError",),
+    "boundary_search": ("STEADY",),
     "storage.dataset": ("Dataset", "DatasetError", "read_dataset"),
     "design": ("SamplingPlan",),
     "features": ("FEATURES", "Engines", "additive_features", "candidate_features"),
     "region_fit": ("linearize",),
     "region_store": ("PLANS", "make_regions", "needed_ranks", "regions_for", "space_for"),
     "estimators": ("METHODS",),
-    "region": ("FeasibilityRegion", "OptionLatency", "OptionRows", "RegionError", "Regions", "read_regions"),
+    "latency.floor": ("StepFloor",),
+    "region": (
+        "FeasibilityRegion",
+        "LatencyFloor",
+        "OptionLatency",
+        "OptionRows",
+        "RegionError",
+        "Regions",
+        "read_regions",
+    ),
     "params": ("LearnParams",),
     "sampling": ("add_overloads", "sample"),
     "space": ("DesignSpace", "hold_wait_s", "rate_wander", "scenario_features"),

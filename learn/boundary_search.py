@@ -225,8 +225,7 @@ class BoundarySearch:
             "total_rate": total_rate,
             **dict(zip((f.name for f in FEATURES), features.tolist(), strict=True)),
             "throughput_tok_per_s": verdict.served_tok_per_s,
-            "itl_ms": math.nan if verdict.itl_ms is None else verdict.itl_ms,
-            "ttft_ms": math.nan if verdict.ttft_ms is None else verdict.ttft_ms,
+            **{name: _or_nan(getattr(verdict, name)) for name in ("itl_ms", "ttft_ms", "ttft_p99_ms")},
             "served_share": min(verdict.served_tok_per_s / offered, 1.0) if offered > 0 else 1.0,
             "worst_served_share": verdict.worst_served_share,
             "margin": self._margin(verdict),
@@ -315,3 +314,7 @@ class BoundarySearch:
         everyone = np.ones((1, len(rate)))
         waits = self.space.wait_s, self.space.wander
         return candidate_features(rate, mix.rank, prompt, output, square, everyone, engines, *waits)
+
+
+def _or_nan(value: float | None) -> float:
+    return math.nan if value is None else value

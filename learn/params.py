@@ -135,6 +135,21 @@ class LatencyFitParams(Params):
     requests wait for minutes, and much on an idle engine."""
 
 
+class LatencyFloorParams(Params):
+    """The floors of latencies."""
+
+    share_below: _Share = 0.05
+    """Share of the accepted runs that lie below the line that is then lowered."""
+    folds: Annotated[int, Field(ge=2)] = 6
+    """Parts of the runs, by mix, each held against the line of the others."""
+    held_out_below: Annotated[float, Field(ge=0, lt=1)] = 0.002
+    """Share of these runs, and of those by the whole rule, that lie below the lowered line."""
+    margin: Annotated[float, Field(gt=0, le=1)] = 0.98
+    """Factor on it: the plans of least latency are chosen, not drawn."""
+    least_runs: Annotated[int, Field(ge=2)] = 30
+    """Accepted runs below which no floor is told."""
+
+
 class SurrogateParams(Params):
     """The learned models that answer in place of the twin."""
 
@@ -172,6 +187,8 @@ class LearnParams(Params):
     """How far the rows are shrunk and widened."""
     latency_fit: LatencyFitParams = LatencyFitParams()
     """The upper estimates of latencies."""
+    latency_floor: LatencyFloorParams = LatencyFloorParams()
+    """The floors of latencies, for bounds."""
     surrogate: SurrogateParams = SurrogateParams()
     """The learned models that answer in place of the twin."""
 

@@ -28,11 +28,17 @@ from learn.features import ADDITIVE, BoolArray, FloatArray, Regime
 from scenarios import LorapackError
 from scenarios.errors import cause_of
 
-FORMAT = 5
+FORMAT = 6
 """Version of the JSON form of regions, and of how they are made."""
+
+READABLE = (5, FORMAT)
+"""Versions that are read: those of 5 have no floors of latencies, and nothing else is missing."""
 
 Quality = Literal["itl_ms", "ttft_ms"]
 """Latencies that are estimated."""
+
+Floored = Literal["itl_ms", "ttft_ms", "ttft_p99_ms"]
+"""Latencies that have floors."""
 
 DIGEST = "sha256"
 """Name of the digest in a file of regions."""
@@ -215,6 +221,17 @@ class OptionLatency(_RegimeOption):
         return values
 
 
+class LatencyFloor(_Plain):
+    """What a latency of an accepted GPU is at least: a constant and so many of the least steps, in ms."""
+
+    latency: Floored
+    regime: Regime
+    base_ms: float = Field(ge=0, description="The constant.")
+    steps: float = Field(ge=0, description="How many of the least steps that the GPU's adapters lead to.")
+    runs: int = Field(ge=1, description="Accepted runs that it was held against and that did not shape it.")
+    below: float = Field(ge=0, le=1, description="Share of them that lies below.")
+
+
 class Provenance(_Plain):
     """Where a region comes from, so that the same command makes the same numbers again."""
 
@@ -248,16 +265,25 @@ class Regions(_Plain):
     inner: FeasibilityRegion
     outer: FeasibilityRegion
     latency: tuple[OptionLatency, ...]
+    floors: tuple[LatencyFloor, ...] = Field(default=(), description="Without one, nothing bounds a latency.")
+
+    @model_serializer(mode="wrap")
+    def _without_no_floors(self, content: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Without floors if there are none, as in files of format 5."""
+        values: dict[str, Any] = content(self)
+        return values if self.floors else {name: v for name, v in values.items() if name != "floors"}
 
     @model_validator(mode="after")
     def _consistent(self) -> Regions:
-        if self.format != FORMAT:
+        if self.format not in READABLE:
             raise ValueError(f"format {self.format} is not this version's {FORMAT}")
         if (self.inner.kind, self.outer.kind) != ("inner", "outer"):
             raise ValueError(f"the inner region is of kind {self.inner.kind}, the outer {self.outer.kind}")
         estimated = [o.key for o in self.latency]
         if not sorted(self.inner.keys) == sorted(self.outer.keys) == sorted(estimated):
             raise ValueError("inner region, outer region and latency estimates have different options")
+        if len({(floor.latency, floor.regime) for floor in self.floors}) < len(self.floors):
+            raise ValueError("a latency has two floors in the same regime")
         planes = [plane for o in self.latency for plane in (*o.itl_ms, *o.ttft_ms)]
         if any(len(plane.coefficients) != len(ADDITIVE) for plane in planes):
             raise ValueError("a plane has not one coefficient for each feature")

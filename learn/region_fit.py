@@ -16,7 +16,8 @@ import numpy as np
 from learn.boundary import BoundaryModel, BoundaryPoints, boundary_points, fit_points
 from learn.design import SamplingPlan, plan_values
 from learn.features import ADDITIVE, FEATURES, REGIMES, FloatArray, IntArray, Regime
-from learn.latency_fit import fit_latency
+from learn.latency.floor import fit_floors
+from learn.latency.upper import fit_latency
 from learn.params import DEFAULTS, LearnParams, RegionFitParams
 from learn.region import Domain, FeasibilityRegion, OptionErrors, OptionRows, Provenance, Regions, Row
 from learn.space import DesignSpace
@@ -109,6 +110,7 @@ def linearize(
             for regime in REGIMES
             for latency in fit_latency(dataset, model, space, regime, params.latency_fit)
         ),
+        floors=fit_floors(dataset, confirmed, space, params.latency_floor),
     )
 
 

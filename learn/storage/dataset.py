@@ -21,21 +21,22 @@ TARGETS = (
     "throughput_tok_per_s",
     "itl_ms",
     "ttft_ms",
+    "ttft_p99_ms",
     "served_share",
     "worst_served_share",
     "margin",
     "starved",
 )
-"""What a run says: tokens per second served, mean latencies, served share of the GPU, smallest served
-share of an adapter, how far the run is from its nearest service level as a share of it, and whether it
-starves (1) or not (0). A latency without a request is nan."""
+"""What a run says: tokens per second served, mean latencies and the 99th percentile of the time to first
+token, served share of the GPU, smallest served share of an adapter, how far the run is from its nearest
+service level as a share of it, and whether it starves (1) or not (0). A latency without a request is nan."""
 
 _ORIGIN = ("composition", "run", "total_rate", "max_loras", "max_lora_rank", "kv_cache_tokens")
 _FEATURES = tuple(f.name for f in FEATURES)
 COLUMNS = (*_ORIGIN, *(name for name in _FEATURES if name not in _ORIGIN), *TARGETS)
 """Columns of a dataset's table."""
 
-_MISSING = ("itl_ms", "ttft_ms")
+_MISSING = ("itl_ms", "ttft_ms", "ttft_p99_ms")
 """Columns that may be nan."""
 
 POSITIVE = (

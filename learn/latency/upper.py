@@ -41,7 +41,7 @@ def fit_latency(
         if not observed.any():
             return np.zeros(columns.shape[1])
         typical = _typical(full[observed], y[observed], params.neighbours)
-        return _fit(columns[observed], (y - base)[observed], typical, params.share_below)
+        return fit_quantile(columns[observed], (y - base)[observed], typical, params.share_below)
 
     itl, ttft = fitted("itl_ms"), fitted("ttft_ms")
     return [
@@ -66,7 +66,9 @@ def idle_step_ms(space: DesignSpace, option: Option) -> float:
     return float(seconds) * 1e3
 
 
-def _fit(columns: FloatArray, above_idle: FloatArray, typical: FloatArray, share_below: float) -> FloatArray:
+def fit_quantile(
+    columns: FloatArray, above_idle: FloatArray, typical: FloatArray, share_below: float
+) -> FloatArray:
     """Coefficients of at least 0, one per column, by least pinball loss: so many of the runs lie below."""
     n = len(columns)
     size = columns.mean(axis=0) + 1e-300  # columns differ by orders of magnitude
