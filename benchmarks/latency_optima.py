@@ -161,6 +161,14 @@ def rows_of(seed: int, objectives: Sequence[str], overrides: Sequence[str], work
     return rows
 
 
+def _shares(rows: Sequence[Row]) -> str:
+    """How far below the best the bounds of some instances are."""
+    shares = [row.bound / row.best for row in rows if row.bound is not None]
+    if not shares:
+        return "none"
+    return f"{np.median(shares):.0%} of the best in the median, {min(shares):.0%} to {max(shares):.0%}"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -206,7 +214,8 @@ def main() -> None:
         off = np.array([row.off for row in rows if row.objective == name])
         print(
             f"{name}: {(off <= NEAR).sum()} of {len(off)} within {NEAR:.0%}, "
-            f"median {np.median(off):.2%}, worst {off.max():.2%}"
+            f"median {np.median(off):.2%}, worst {off.max():.2%}; "
+            f"bounds {_shares([row for row in rows if row.objective == name])}"
         )
     sys.exit(any(row.unsound for row in rows))
 

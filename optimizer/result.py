@@ -64,9 +64,17 @@ class Result(PlainDir, BaseModel):
     objective_values: tuple[float | None, ...] = Field(
         default=(), description="Value of each objective for the plan, in their order."
     )
+    objective_bounds: tuple[float | None, ...] = Field(
+        default=(),
+        description="Bound on each objective, in their order, for the plans that are as good in the prices "
+        "before it; null where nothing is proven.",
+    )
     bound: float | None = Field(
         description="No plan of the optimistic (outer) region that the twin can accept has a smaller first "
         "objective; null where nothing is proven."
+    )
+    no_bound: str = Field(
+        default="", description="Why a latency that comes first has no bound; empty where it has one."
     )
     gap: float | None = Field(description="(objective - bound) / objective.")
     gpus: int | None = Field(description="How many GPUs the plan uses.")

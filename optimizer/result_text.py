@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import zip_longest
 from typing import TYPE_CHECKING
 
 from rich.text import Text
@@ -94,27 +95,32 @@ def _proof(result: Result) -> str:
     """Value of the first objective, unless it is the number of GPUs, and what is proven of it."""
     first, value = result.objectives[0], result.objective
     parts = [] if value is None or first == "gpus" else [objective_text(first, value)]
-    parts.append(_no_bound(result, first) if result.bound is None else f"bound {result.bound:g}")
+    parts.append(_no_bound(result) if result.bound is None else _bound_text(first, result.bound))
     parts += [] if result.gap is None else [f"gap {result.gap:.1%}"]
     return ", ".join(parts)
 
 
-def _no_bound(result: Result, first: str) -> str:
+def _bound_text(name: str, value: float) -> str:
+    return f"bound {cell_text(value)} ms" if name in LATENCY_OBJECTIVES else f"bound {value:g}"
+
+
+def _no_bound(result: Result) -> str:
     """Why nothing is proven."""
-    if first in LATENCY_OBJECTIVES:
-        measured = LATENCY_OBJECTIVES[first].figure is not None
-        return f"no bound: {'the twin measures it, ' if measured else ''}only gpus and cost are proven"
+    if result.no_bound:
+        return f"no bound: {result.no_bound}"
     method = METHODS.get("exact" if result.method == "replan" else result.method)  # baselines are none
+    if method is not None and method.exact and result.objectives[0] in LATENCY_OBJECTIVES:
+        return "no bound: none was looked for"
     if method is not None and method.exact:
         return "no bound: the search ended before one was proven"
     return f"no bound: {result.method} proves none, exact does"
 
 
 def _later_values(result: Result) -> list[str]:
-    values = zip(result.objectives, result.objective_values, strict=False)
+    told = zip_longest(result.objectives, result.objective_values, result.objective_bounds)
     return [
-        f"then {objective_text(name, value)}"
-        for k, (name, value) in enumerate(values)
+        f"then {objective_text(name, value)}" + ("" if bound is None else f" ({_bound_text(name, bound)})")
+        for k, (name, value, bound) in enumerate(told)
         if k and value is not None
     ]
 

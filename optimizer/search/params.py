@@ -153,6 +153,29 @@ class PolishParams(Params):
     """How many that are."""
 
 
+class LatencyBoundParams(Params):
+    """The bounds on latencies."""
+
+    seconds: Annotated[float, Field(gt=0.0)] = 10.0
+    """Most seconds for one of them, on top of the search; what is proven by then counts."""
+    nodes: Count = 20
+    """Nodes of the search tree in which it is told whether all fit on whole GPUs."""
+    halvings: Count = 9
+    """Halvings of the range, on a logarithmic scale, in which the worst latency is looked for."""
+    whole_halvings: Count = 5
+    """The same with whole GPUs, from where those in parts end."""
+    pieces: Annotated[int, Field(ge=2)] = 6
+    """Ends of the pieces of latency by which a mean is bounded, at first, on either side of the plan's."""
+    slowest: Annotated[float, Field(gt=1.0)] = 4.0
+    """Latency of the slowest GPUs that are told apart, in multiples of the plan's."""
+    width: Annotated[float, Field(gt=0.0)] = 0.02
+    """Width of a piece, as a share of its low end, that is not halved any more."""
+    rounds: Count = 4
+    """Most times that the pieces in use are halved, plus one."""
+    served_tolerance: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.03
+    """By how much the shares of what two GPUs serve of what they are asked for may differ."""
+
+
 class SplittingParams(Params):
     """Adapters hotter than a GPU, served in equal parts."""
 
@@ -243,6 +266,8 @@ class SolveParams(Params):
     """The best latency, or balance, on GPUs that are given or the fewest."""
     polishing: PolishParams = PolishParams()
     """The search for it that asks the twin."""
+    latency_bounds: LatencyBoundParams = LatencyBoundParams()
+    """The bounds on latencies."""
     splitting: SplittingParams = SplittingParams()
     """Adapters hotter than a GPU, served in equal parts."""
     level_rows: LevelRowsParams = LevelRowsParams()

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -15,6 +16,7 @@ from optimizer.search.cut_loop import AcceptedPlan, pattern_of
 from optimizer.search.grouping.dealing import Dealer
 from optimizer.search.instance import Instance
 from optimizer.search.judging import placed_gpu, report_on
+from optimizer.search.latency.lower_bound import LatencyBound
 from optimizer.search.minimize_gpus import GPUMinimum, Search
 from optimizer.search.objective_order import Choice, plan_value
 from optimizer.search.objectives import PRICES, latency_objective_of
@@ -86,6 +88,8 @@ class Outcome:
         What people should know besides; empty if nothing.
     preparation_seconds, seconds
         Before the search began, and in all.
+    latency_bounds
+        What is proven of latencies, by objective.
     """
 
     search: Search
@@ -95,6 +99,7 @@ class Outcome:
     note: str = ""
     preparation_seconds: float = 0.0
     seconds: float = 0.0
+    latency_bounds: Mapping[str, LatencyBound] = field(default_factory=dict)
 
     @property
     def instance(self) -> Instance:
@@ -115,16 +120,28 @@ class Outcome:
 
     @property
     def bound(self) -> float | None:
-        """The outer region's bound on the first objective, where that is a price; else None.
+        """The bound on the first objective: the outer region's on a price, or that on a latency.
 
         A plan below it, which the twin accepts, shows that the region is too narrow. Nothing is proven then.
         """
         bound, value = self.minimum.outer_bound, self.values[0]
-        if not self.priced or self.minimum.infeasible or bound is None or not 0 < bound < np.inf:
+        if not self.priced:
+            return self.bound_on_latency(self.instance.scenario.objective[0]).value
+        if self.minimum.infeasible or bound is None or not 0 < bound < np.inf:
             return None
         if value is None:
             return bound
         return min(bound, value) if value >= bound * (1 - 1e-9) else None
+
+    @property
+    def bounds(self) -> tuple[float | None, ...]:
+        """The bound on each objective, in their order; on a later price there is none."""
+        later = self.instance.scenario.objective[1:]
+        return (self.bound, *(self.bound_on_latency(name).value for name in later))
+
+    def bound_on_latency(self, name: str) -> LatencyBound:
+        """What is proven of an objective that is no price of the search for the fewest GPUs."""
+        return self.latency_bounds.get(name, LatencyBound(None))
 
 
 def build_result(outcome: Outcome) -> Result:
@@ -146,7 +163,9 @@ def build_result(outcome: Outcome) -> Result:
         objectives=scenario.objective,
         objective=values[0],
         objective_values=values,
+        objective_bounds=outcome.bounds,
         bound=bound,
+        no_bound=outcome.bound_on_latency(scenario.objective[0]).why_none,
         gap=None if values[0] is None or bound is None else (values[0] - bound) / values[0],
         gpus=None if placement is None else len(placement.gpus),
         placement=placement,
@@ -205,14 +224,14 @@ def _proven(outcome: Outcome) -> str:
     """What is said of a plan that meets the bound."""
     objectives = outcome.instance.scenario.objective
     of = f" in {objectives[0]}" if len(objectives) > 1 else ""
-    less = "needs fewer GPUs" if objectives[0] == "gpus" else "costs less"
+    less = {"gpus": "needs fewer GPUs", "cost": "costs less"}.get(objectives[0], "is faster")
     return f"optimal{of}: no plan of the optimistic (outer) region {less}, and the twin accepts it"
 
 
 def _open_gap(outcome: Outcome) -> str:
     """Why plan and bound do not meet; empty where that was not looked for, or nothing is proven."""
     gap, bound = outcome.minimum.gap, outcome.bound
-    if gap is None or bound is None:
+    if gap is None or bound is None or not outcome.priced:
         return ""
     return f"bound {bound:g} by the optimistic (outer) region: {gap}"
 

@@ -19,6 +19,7 @@ from optimizer.search.grouping.dealing import Dealer
 from optimizer.search.grouping.minimize_gpus import any_plan, cheapest_plan
 from optimizer.search.instance import Instance
 from optimizer.search.judging import PatternJudge
+from optimizer.search.latency.lower_bound import LatencyBound, latency_bounds
 from optimizer.search.latency.minimize_latency import minimize_latency
 from optimizer.search.minimize_gpus import Search
 from optimizer.search.objective_order import Choice, minimize_second_price
@@ -140,12 +141,15 @@ def solve(
             gpus_deadline = deadline.within(share * time_limit_s)
         minimum = (cheapest_plan if fewest else any_plan)(search, gpus_deadline)
         choice = minimize_second_price(search, minimum, gpus_deadline)
+        bounds: dict[str, LatencyBound] = {}
         if lost is None:
             # What a latency takes is counted in work, and comes on top.
             choice = minimize_latency(search, choice, gpus, total if fewest else deadline)
+            bounds = latency_bounds(search, choice, gpus, total)
         ended_by = total if fewest and minimum.finished else deadline
         note, seconds = _gpus_note(scenario, gpus, choice), time.monotonic() - started
-        result = build_result(Outcome(search, minimum, choice, ended_by, note, prepared_s, seconds))
+        outcome = Outcome(search, minimum, choice, ended_by, note, prepared_s, seconds, bounds)
+        result = build_result(outcome)
         if lost is None:
             return result
         return with_spare(search, choice, result, lost, recovers, deadline, total)

@@ -338,6 +338,7 @@ def _updated(
             "message": message,
             "objective": value,
             "objective_values": values,
+            "objective_bounds": (bound, *result.objective_bounds[1:]),
             "bound": bound,
             "gap": None if value is None or bound is None else (value - bound) / value,
             "gpus": len(found.placement.gpus),

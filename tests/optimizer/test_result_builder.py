@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
-from types import SimpleNamespace
+from types import MappingProxyType, SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,7 @@ from optimizer.packing.model.problem import Bin, Packing
 from optimizer.packing.model.search_state import PackingResult, Status, StopReason
 from optimizer.search.cut_loop import AcceptedPlan
 from optimizer.search.instance import Instance
+from optimizer.search.latency.lower_bound import LatencyBound
 from optimizer.search.minimize_gpus import GPUMinimum, OpenGap, Search
 from optimizer.search.objective_order import Choice
 from optimizer.search.params import SolveParams
@@ -281,6 +283,7 @@ def told(
     method: str = "exact",
     unit: float = 1.0,
     gap: OpenGap | None = None,
+    bounds: Mapping[str, LatencyBound] = MappingProxyType({}),
 ) -> optimizer.Result:
     """The result of a search that holds two GPUs, and what is known of the price of others."""
     instance = _instance("objective=gpus", *overrides)
@@ -294,7 +297,8 @@ def told(
     outer = None if outer is None else outer * unit
     minimum = GPUMinimum(best=plan, outer_bound=outer, finished=True, gap=gap)
     search = Search(instance, optimizer.methods()[method], SimpleNamespace(rounds=1, rejected={}))  # type: ignore[arg-type]
-    return build_result(Outcome(search, minimum, Choice(plan, "by a rule"), Deadline.after(60)))
+    choice = Choice(plan, "by a rule")
+    return build_result(Outcome(search, minimum, choice, Deadline.after(60), latency_bounds=bounds))
 
 
 OPTIMAL = "optimal: no plan of the optimistic (outer) region needs fewer GPUs, and the twin accepts it"
@@ -348,11 +352,24 @@ def test_the_bound_of_a_cost_is_a_price() -> None:
     assert within.message.startswith("a plan that the twin accepts; bound 2.5 by the optimistic (outer)")
 
 
-def test_a_latency_has_no_bound_and_the_number_of_gpus_before_it_has_one() -> None:
+def test_a_latency_has_the_bound_of_the_floors_and_the_number_of_gpus_before_it_its_own() -> None:
     latency = told(2.0, "objective=latency")
     assert (latency.status, latency.bound, latency.stop_reason) == ("feasible", None, "finished")
-    both = told(2.0, "objective=[gpus, latency]")
+    assert (latency.no_bound, latency.objective_bounds) == ("", (None,))
+    bounds = {"latency": LatencyBound(15.0), "balance": LatencyBound(None, "it is a share")}
+    proven = told(2.0, "objective=latency", bounds=bounds, gap=OpenGap("undecided"))
+    assert (proven.status, proven.bound, proven.gap) == ("feasible", 15.0, 0.25)
+    assert proven.message == "a plan that the twin accepts; by a rule"
+    met = told(2.0, "objective=latency", bounds={"latency": LatencyBound(20.0)})
+    assert (met.status, met.gap) == ("optimal", 0.0)
+    assert met.message.startswith("optimal: no plan of the optimistic (outer) region is faster")
+    balance = told(2.0, "objective=[balance, latency]", bounds=bounds)
+    assert (balance.bound, balance.no_bound) == (None, "it is a share")
+    assert balance.objective_bounds == (None, 15.0)
+    both = told(2.0, "objective=[gpus, latency]", bounds=bounds)
     assert (both.status, both.bound, both.stop_reason) == ("optimal", 2.0, "finished")
+    assert (both.objective_bounds, both.no_bound) == ((2.0, 15.0), "")
+    assert optimizer.Result.model_validate(json.loads(both.to_json())) == both
     assert both.message.startswith(
         "optimal in gpus: no plan of the optimistic (outer) region needs fewer GPUs"
     )

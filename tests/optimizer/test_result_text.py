@@ -386,13 +386,27 @@ def test_an_objective_is_named_with_its_unit(name: str, value: float, said: str)
     ("changes", "said"),
     [
         (
-            {"objectives": ("latency",), "objective": 46.04},
-            "latency 46.04 ms, no bound: the twin measures it",
+            {"objectives": ("latency",), "objective": 46.04, "no_bound": "no floors were learned"},
+            "latency 46.04 ms, no bound: no floors were learned",
         ),
         (
-            {"objectives": ("balance",), "objective": 0.5},
-            "balance 50.0% of a GPU, no bound: only gpus and cost",
+            {"objectives": ("balance",), "objective": 0.5, "no_bound": "it is a share"},
+            "balance 50.0% of a GPU, no bound: it is a share",
         ),
+        ({"objectives": ("latency",), "objective": 46.0, "method": "bfd"}, "no bound: bfd proves none"),
+        (
+            {"objectives": ("latency",), "objective": 40.0, "bound": 31.2345, "gap": 0.219},
+            "latency 40 ms, bound 31.23 ms, gap 21.9%",
+        ),
+        (
+            {
+                "objectives": ("gpus", "latency"),
+                "objective_values": (2.0, 46.04),
+                "objective_bounds": (2.0, 39.1),
+            },
+            "; then latency 46.04 ms (bound 39.1 ms)",
+        ),
+        ({"objectives": ("latency",), "objective": 46.0}, "latency 46 ms, no bound: none was looked for"),
         ({"method": "bfd"}, "no bound: bfd proves none, exact does"),
         ({"method": "random"}, "no bound: random proves none, exact does"),
         ({"method": "replan"}, "no bound: the search ended before one was proven"),

@@ -1,0 +1,115 @@
+"""Bounds on latencies: no packing has floors below them, and where there is none it is said why."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import cache
+from itertools import product
+
+import numpy as np
+import pytest
+
+import scenarios
+from optimizer.packing.model.problem import FloatArray
+from optimizer.search.instance import Instance
+from optimizer.search.latency.floor_relaxation import FloorRelaxation
+from optimizer.search.latency.lower_bound import latency_bound, no_bound
+from optimizer.search.objectives import LATENCY_OBJECTIVES
+from optimizer.search.params import DEFAULTS, LatencyBoundParams
+from optimizer.search.preparation import instance_of
+from scenarios import UNLIMITED, Deadline
+
+PARAMS = DEFAULTS.latency_bounds
+FEW = ("adapters[0].count=3", "adapters[0].rate=2.0")
+
+
+@cache
+def instance(*overrides: str, name: str = "paper_mixed_32") -> Instance:
+    return instance_of(scenarios.read(name, overrides=list(overrides)))
+
+
+def bound(
+    objective: str, gpus: int, *overrides: str, held: float = 1e4, params: LatencyBoundParams = PARAMS
+) -> float:
+    one = instance(*overrides).priced("gpus", gpus)
+    found = latency_bound(one, LATENCY_OBJECTIVES[objective], one.inner, held, UNLIMITED, params)
+    assert found.value is not None
+    assert not found.why_none
+    return found.value
+
+
+def floors(one: Instance, objective: str, contents: FloatArray) -> FloatArray:
+    """The least latency of GPUs that hold so many of each class on any option, shape (m,)."""
+    relaxation = FloorRelaxation.of(one, LATENCY_OBJECTIVES[objective], one.inner)
+    least = np.full(len(contents), np.inf)
+    for variant in relaxation.variants:
+        option = variant.option
+        fits = (contents @ option.usage.T <= option.capacity).all(axis=1)
+        fits &= (contents[:, ~option.fits_class] == 0).all(axis=1)
+        if fits.any():
+            steps = variant.step.least_s(contents[fits] @ relaxation.features) * 1e3
+            least[fits] = np.minimum(least[fits], variant.floor.base_ms + variant.floor.steps * steps)
+    return least
+
+
+@pytest.mark.parametrize("objective", ["latency", "worst_latency", "ttft", "worst_ttft_p99"])
+def test_no_packing_on_two_gpus_has_floors_below_the_bound(objective: str) -> None:
+    one = instance(*FEW, "adapters[0].count=8").priced("gpus", 2)
+    total = one.inner.counts.astype(float)
+    first = np.array(list(product(*(range(int(n) + 1) for n in total))), dtype=float)
+    a, b = floors(one, objective, first), floors(one, objective, total - first)
+    tokens = np.array([c.tokens_per_s for c in one.classes])
+    share = first @ tokens / (total @ tokens)
+    served = [np.where(s > 0, x, 0.0) for s, x in ((share, a), (1 - share, b))]
+    worst = LATENCY_OBJECTIVES[objective].worst
+    value = np.maximum(*served) if worst else share * served[0] + (1 - share) * served[1]
+    found = bound(objective, 2, *FEW, "adapters[0].count=8")
+    assert 0.7 * value.min() <= found <= value.min() * (1 + 1e-6)
+
+
+@pytest.mark.parametrize("objective", ["latency", "worst_ttft"])
+def test_more_gpus_and_less_load_make_a_bound_no_larger(objective: str) -> None:
+    values = [bound(objective, gpus) for gpus in (1, 2, 4)]
+    assert values == sorted(values, reverse=True)
+    assert values[0] > 1.05 * values[2]
+    assert bound(objective, 1, "adapters[0].rate=0.01") < values[0]
+
+
+def test_a_bound_is_at_least_the_latency_of_a_gpu_that_does_nothing() -> None:
+    one = instance().priced("gpus", 1)
+    for name in ("latency", "worst_latency"):
+        least = FloorRelaxation.of(one, LATENCY_OBJECTIVES[name], one.inner).least_ms
+        assert bound(name, 1) >= least * (1 - 1e-5) > 5
+
+
+@pytest.mark.parametrize("objective", ["latency", "worst_latency"])
+def test_what_is_cut_short_is_a_bound_of_its_own(objective: str) -> None:
+    one, over = instance().priced("gpus", 1), Deadline.after(0)
+    short = latency_bound(one, LATENCY_OBJECTIVES[objective], one.inner, 1e4, over, PARAMS)
+    assert short.value is not None
+    assert 0 < short.value <= bound(objective, 1)
+
+
+def test_a_plan_below_the_floors_shows_that_they_are_wrong() -> None:
+    one = instance().priced("gpus", 1)
+    for name in ("latency", "worst_latency"):
+        found = latency_bound(one, LATENCY_OBJECTIVES[name], one.inner, 1.0, UNLIMITED, PARAMS)
+        assert (found.value, found.why_none) == (None, "the plan is below the floors that were learned")
+        none = latency_bound(one, LATENCY_OBJECTIVES[name], one.inner, np.inf, UNLIMITED, PARAMS)
+        assert none.why_none == "the twin measured no latency"
+
+
+def test_where_there_is_no_bound_it_is_said_why() -> None:
+    latency = LATENCY_OBJECTIVES["latency"]
+    assert not no_bound(instance(), latency)
+    assert "share by the inner rows" in no_bound(instance(), LATENCY_OBJECTIVES["balance"])
+    paper = no_bound(instance("acceptance=paper"), latency)
+    assert paper == "no floors of this latency were learned for H100-64GB"
+    wandering = no_bound(instance(name="unpredictable_load"), latency)
+    assert wandering.startswith("rates change in the course of time")
+    parted = replace(instance(), shares=(0.5,) * len(instance().classes))
+    assert "served in parts" in no_bound(parted, latency)
+    uncertain = tuple(replace(c, low_share=0.5) for c in instance().classes)
+    assert no_bound(replace(instance(), classes=uncertain), latency).startswith("rates are uncertain")
+    grouped = replace(instance(), groups=object())  # type: ignore[arg-type]
+    assert "groups have no floors" in no_bound(grouped, latency)
