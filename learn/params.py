@@ -144,8 +144,10 @@ class LatencyFloorParams(Params):
     """Parts of the runs, by mix, each held against the line of the others."""
     held_out_below: Annotated[float, Field(ge=0, lt=1)] = 0.002
     """Share of these runs, and of those by the whole rule, that lie below the lowered line."""
-    margin: Annotated[float, Field(gt=0, le=1)] = 0.98
-    """Factor on it: the plans of least latency are chosen, not drawn."""
+    margin: Annotated[float, Field(gt=0, le=1)] = 0.96
+    """Factor on it for mean latencies: the plans of least latency are chosen, not drawn."""
+    percentile_margin: Annotated[float, Field(gt=0, le=1)] = 0.9
+    """The same for percentiles, which depend more on what is chosen."""
     least_runs: Annotated[int, Field(ge=2)] = 30
     """Accepted runs below which no floor is told."""
 

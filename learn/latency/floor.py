@@ -296,7 +296,8 @@ def _fitted(
         seen = np.isfinite(whole) & (whole > 0)
         ratios = np.concatenate([held_out, whole[seen] / (base + steps * again.step_ms[seen])])
     lowest = float(np.quantile(ratios, params.held_out_below, method="lower"))
-    lowered = min(1.0, params.margin * lowest)
+    margin = params.percentile_margin if name == "ttft_p99_ms" else params.margin
+    lowered = min(1.0, margin * lowest)
     return LatencyFloor(
         latency=name,
         regime=regime,
