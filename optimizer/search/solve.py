@@ -146,7 +146,7 @@ def solve(
             # What a latency takes is counted in work, and comes on top.
             choice = minimize_latency(search, choice, gpus, total if fewest else deadline)
             bounds = latency_bounds(search, choice, gpus, total)
-        ended_by = total if fewest and minimum.finished else deadline
+        ended_by = total if fewest and minimum.finished else gpus_deadline
         note, seconds = _gpus_note(scenario, gpus, choice), time.monotonic() - started
         outcome = Outcome(search, minimum, choice, ended_by, note, prepared_s, seconds, bounds)
         result = build_result(outcome)
