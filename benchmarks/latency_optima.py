@@ -27,8 +27,9 @@ import numpy as np
 import optimizer
 import scenarios
 import twin
-from benchmarks.true_optima import RANKS, TEMPLATE, UNEVEN, Counts, engines
+from optimizer.packing.model.problem import Bin
 from optimizer.packing.registry import METHODS
+from optimizer.search.cut_loop import pattern_of
 from optimizer.search.objectives import LATENCY_OBJECTIVES, LatencyObjective
 from optimizer.search.params import DEFAULTS
 from optimizer.search.preparation import learned_regions, prepare
@@ -36,6 +37,13 @@ from optimizer.search.solve import search_of
 from scenarios import ACCEPTANCES, Scenario
 from scenarios.text.tables import render, table
 from twin import GPUVerdict, TwinJudge
+
+TEMPLATE = "paper_high_128"
+"""Shipped scenario whose engine, lengths and device are used."""
+
+RANKS = (8, 16, 32)
+UNEVEN = 3.0
+"""How often the smallest rate the largest one is, before all are scaled."""
 
 FULL_RATE = 35.0
 """Requests/s of about one GPU."""
@@ -50,6 +58,9 @@ GPUS = (2, 3)
 
 NEAR = 0.05
 """Relative distance from the best up to which a plan is near it."""
+
+
+Counts = tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -102,7 +113,10 @@ def verdicts_on(scenario: Scenario, workers: int) -> dict[Counts, list[GPUVerdic
     found: dict[Counts, list[GPUVerdict]] = {}
     for counts in product(*(range(int(n) + 1) for n in instance.inner.counts)):
         if any(counts):
-            verdicts = search.loop.judge(list(engines(instance, counts)))
+            content, options = np.array(counts), instance.inner.options
+            bins = [Bin(k, content) for k, o in enumerate(options) if o.holds_strictly(content)]
+            engines = dict.fromkeys(pattern_of(instance.inner, b) for b in bins)
+            verdicts = search.loop.judge(list(engines))
             found[counts] = [verdict for verdict in verdicts if verdict.accepted]
     return found
 
