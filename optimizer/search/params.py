@@ -139,7 +139,7 @@ class PolishParams(Params):
     """How near the worst GPU, as a share of its latency, another must be to be improved with it."""
     pairs: Count = 24
     """Most pairs of GPUs that are looked at for exchanges at once."""
-    idle_changes: Count = 24
+    idle_changes: Count = 16
     """Changes in a row without a better plan before nothing near is taken to be better."""
     idle_plans: Count = 2
     """Plans in a row that are better by estimate alone before single changes are looked at."""
@@ -147,7 +147,7 @@ class PolishParams(Params):
     """Most exchanges from one plan to one that is better by estimate."""
     imagined_partners: Count = 4
     """GPUs that are looked at for each of them."""
-    imagined_kicks: Annotated[int, Field(ge=0)] = 5
+    imagined_kicks: Annotated[int, Field(ge=0)] = 3
     """How often some exchanges are made at random, to get away from a plan that none improves."""
     kick_exchanges: Count = 3
     """How many that are."""
