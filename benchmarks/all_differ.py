@@ -129,7 +129,9 @@ def report(
     n = scenario.n_adapters
     seconds = limit or next(s for most, s in LIMITS_S.items() if n <= most)
     cpu = time.process_time()
-    result = optimizer.solve(scenario, method, time_limit_s=seconds, workers=workers, acceptance=acceptance)
+    result = optimizer.solve(
+        scenario, method, objective="gpus", time_limit_s=seconds, workers=workers, acceptance=acceptance
+    )
     cpu = time.process_time() - cpu
     gib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     accepted = "no" if result.validation is None else "yes" if result.validation.accepted else "REJECTED"

@@ -81,7 +81,9 @@ def measure(cell: Row, workers: int) -> Row | None:
     """Solve one cell; None if that was interrupted."""
     scenario = paper_scenario(*(cell[key] for key in WORKLOAD), cell["replications"])
     cpu = time.process_time()
-    result = optimizer.solve(scenario, cell["method"], time_limit_s=cell["time_limit"], workers=workers)
+    result = optimizer.solve(
+        scenario, cell["method"], objective="gpus", time_limit_s=cell["time_limit"], workers=workers
+    )
     if result.stop_reason == "interrupted":
         return None
     plan = optimizer.Comparison((result,)).to_frame().to_dict("records")[0]

@@ -220,7 +220,7 @@ def show_duration(workers: int) -> None:
     said = set()
     for duration in (900, 3600, 7200, 28_800):
         scenario = scenarios.read("mixed_ranks", f"workload.duration_s={duration}")
-        placement = optimizer.solve(scenario, "bfd", workers=workers).placement
+        placement = optimizer.solve(scenario, "bfd", objective="gpus", workers=workers).placement
         assert placement is not None
         report = twin.validate(scenario, placement, workers=workers)
         said.add(report.to_json())
@@ -233,7 +233,7 @@ def show_plans(workers: int) -> None:
     print("scenario            GPUs  accepted  largest late share  largest p99 TTFT s  of the reference")
     for name in PLANS:
         scenario = scenarios.read(name)
-        result = optimizer.solve(scenario, workers=workers)
+        result = optimizer.solve(scenario, objective="gpus", workers=workers)
         assert result.placement is not None
         judge = twin.PlacementJudge(twin.TwinJudge(scenario, twin.profiles_of(scenario)))
         contents = {judge.content(gpu)[0] for gpu in result.placement.gpus}
@@ -252,7 +252,7 @@ def show_hours(workers: int) -> None:
     for name in HELD:
         for acceptance in scenarios.ACCEPTANCES:
             scenario = scenarios.read(name, f"acceptance={acceptance}")
-            placement = optimizer.solve(scenario, workers=workers).placement
+            placement = optimizer.solve(scenario, objective="gpus", workers=workers).placement
             assert placement is not None
             shares, waits = [], []
             for hours in (1, 2, 4, 8):

@@ -121,7 +121,7 @@ def engines(instance: Instance, counts: Counts) -> Iterator[Pattern]:
 def accepted_contents(search: Search) -> set[Counts]:
     """Contents that the twin accepts on some engine."""
     instance = search.instance
-    demand = [one.rate * (one.prompt.mean_tokens + one.output.mean_tokens) for one in instance.classes]
+    demand = [one.tokens_per_s for one in instance.classes]
     every = product(*(range(int(n) + 1) for n in instance.inner.counts))
     ordered = sorted((counts for counts in every if any(counts)), key=lambda c: float(np.dot(c, demand)))
     accepted, largest, rejected = set[Counts](), 0.0, False

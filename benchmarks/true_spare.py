@@ -175,6 +175,7 @@ def measure(seed: int, arguments: argparse.Namespace) -> tuple[str, int] | None:
         began = time.process_time()
         result = optimizer.solve(
             scenario,
+            objective="gpus",
             spare=1,
             recovery=recovery,
             gpus=MOST_GPUS + 1,

@@ -160,6 +160,11 @@ class AdapterKind(NamedTuple):
     low_share: float = 1.0
 
     @property
+    def tokens_per_s(self) -> float:
+        """Tokens that it asks for in a second, of prompts and answers."""
+        return self.rate * (self.prompt.mean_tokens + self.output.mean_tokens)
+
+    @property
     def uncertain(self) -> bool:
         """Whether its rate may be lower."""
         return self.low_share < 1.0
@@ -212,7 +217,7 @@ class AdapterClass:
     @property
     def tokens_per_s(self) -> float:
         """Tokens that each of its adapters asks for in a second, of prompts and answers."""
-        return self.rate * (self.prompt.mean_tokens + self.output.mean_tokens)
+        return self.kind.tokens_per_s
 
     @property
     def kind(self) -> AdapterKind:

@@ -64,8 +64,7 @@ class GPUContent:
     @property
     def demand_tok_per_s(self) -> float:
         """Tokens that are asked of it, per second."""
-        demands = (n * k.rate * (k.prompt.mean_tokens + k.output.mean_tokens) for k, n in self.held)
-        return self.times * sum(demands)
+        return self.times * sum(n * kind.tokens_per_s for kind, n in self.held)
 
     @property
     def uncertain(self) -> bool:

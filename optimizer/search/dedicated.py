@@ -54,7 +54,10 @@ class DedicatedGPUCheck:
         Without the service levels of single adapters.
         """
         scenario = self.scenario
-        lightest = [replace(members, levels=None) for members in sorted(scenario.classes, key=_demand)]
+        lightest = [
+            replace(members, levels=None)
+            for members in sorted(scenario.classes, key=lambda one: one.tokens_per_s)
+        ]
         # More of a hot adapter would not be light.
         most = self.params.min_requests / judged_requests(scenario, 1.0)
         lightest[0] = replace(lightest[0], rate=min(lightest[0].rate, most))
@@ -128,10 +131,6 @@ def loosened(verdict: GPUVerdict) -> str:
 def _price(device: Device) -> float:
     """Price of a device, for an order; those without one come last."""
     return math.inf if device.price_per_hour is None else device.price_per_hour
-
-
-def _demand(members: AdapterClass) -> float:
-    return members.rate * (members.prompt.mean_tokens + members.output.mean_tokens)
 
 
 def _first(classes: Sequence[AdapterClass], number: int) -> Iterator[AdapterClass]:

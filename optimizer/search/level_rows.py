@@ -73,15 +73,22 @@ def row_variants(
     learned: dict[AdapterSLO, Mapping[str, Regions]] = {}
     for levels in level_sets(judge.scenario, params.level_rows.max_sets):
         try:
-            learned[levels] = _regions_of(judge, levels, deadline, params)
+            learned[levels] = regions_of(judge, deadline, params, levels)
         except learn.BoundaryError as error:
             _log.warning("no rows for GPUs of adapters with levels of their own: %s", error)
     return variants_of(regions, learned)
 
 
-def _regions_of(
-    judge: TwinJudge, levels: AdapterSLO, deadline: Deadline, params: SolveParams
+def regions_of(
+    judge: TwinJudge, deadline: Deadline, params: SolveParams, levels: AdapterSLO | None = None
 ) -> Mapping[str, Regions]:
+    """The regions of each device, of GPUs without strict adapters, or with some that have levels.
+
+    Raises
+    ------
+    Stopped
+        If the deadline passes, or the work is interrupted, before they are there.
+    """
     return {
         device.name: learn.regions_for(
             judge.scenario,

@@ -9,7 +9,7 @@ import twin
 from learn import Regions
 from optimizer.search.dedicated import DedicatedGPUCheck, loosened
 from optimizer.search.instance import Instance, build_instance
-from optimizer.search.level_rows import row_variants
+from optimizer.search.level_rows import regions_of, row_variants
 from optimizer.search.params import DEFAULTS, SolveParams
 from optimizer.search.splitting import InfeasibleError, split_hot_adapters
 from scenarios import UNLIMITED, Deadline, Scenario, ServiceLevelObjectives
@@ -39,20 +39,8 @@ def learned_regions(
     InfeasibleError
         If no engine configuration fits the memory, or no load meets the service levels.
     """
-    scenario = judge.scenario
     _refuse_unmet_levels(DedicatedGPUCheck(judge, deadline, params.splitting))
-    regions = {
-        device.name: learn.regions_for(
-            scenario,
-            device,
-            judge.profiles[device.name],
-            workers=judge.workers,
-            progress=judge.progress,
-            deadline=deadline,
-            params=params.learning,
-        )
-        for device in scenario.devices
-    }
+    regions = regions_of(judge, deadline, params)
     if not any(region.inner.options for region in regions.values()):
         raise InfeasibleError(_no_memory(judge))
     return regions

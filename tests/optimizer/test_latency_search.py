@@ -108,7 +108,7 @@ def best_by_enumeration(objective: str, judge: SizeJudge, gpus: int) -> float:
             third = tuple(n - a - b for n, a, b in zip(COUNTS, first, second, strict=True))
             if min(third) >= 0:
                 chosen = [rated[first], rated[second], rated[third]]
-                best = min(best, value_of(LATENCY_OBJECTIVES[objective], chosen))
+                best = min(best, value_of(chosen, worst=LATENCY_OBJECTIVES[objective].worst))
     return float(best)
 
 

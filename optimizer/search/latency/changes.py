@@ -24,14 +24,11 @@ class Change:
     ----------
     bins
         By index in the plan.
-    ratings
-        What is expected of them.
     gain
         By how much the objective is estimated to improve, as far as these GPUs have a part in it.
     """
 
     bins: dict[int, Bin]
-    ratings: dict[int, Rating]
     gain: float
 
 
@@ -90,7 +87,7 @@ class Proposer:
                 engines.add(engine)
                 after = _shifted(rating, float(estimate[o] - estimate[own.option]))
                 gain = float((self._merit(*_arrays([rating])) - self._merit(*_arrays([after])))[0])
-                changes.append(Change({g: changed}, {g: after}, gain))
+                changes.append(Change({g: changed}, gain))
         return changes
 
     def exchanges(
@@ -125,8 +122,7 @@ class Proposer:
             into = {a: Bin(int(options[0][k]), bins[a].counts - counts)}
             into[b] = Bin(int(options[1][k]), bins[b].counts + counts)
             if any(wanted(one) for one in into.values()):
-                after = {g: Rating(float(x[k]), float(w[k])) for g, x, w in zip(pair, *expected, strict=True)}
-                changes.append(Change(into, after, float(gains[k])))
+                changes.append(Change(into, float(gains[k])))
         return changes
 
     def kicks(self, bins: Sequence[Bin], source: int) -> list[Bin]:

@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
 from optimizer.packing.model.problem import Bin
 from optimizer.search.latency.changes import Proposer, within_limits
-from optimizer.search.latency.screening import Rating
+from optimizer.search.latency.screening import Rating, value_of
 
 
 @dataclass
@@ -25,26 +23,24 @@ class ImaginedPlan:
     bins: list[Bin]
     ratings: list[Rating]
 
-    def value(self, worst: bool) -> float:
-        """Of the worst GPU, or the mean weighted by what each serves."""
-        latency = np.array([rating.latency for rating in self.ratings])
-        weight = np.array([rating.weight for rating in self.ratings])
-        return float(latency.max() if worst else (latency * weight).sum() / max(weight.sum(), 1e-300))
-
 
 def imagined(proposer: Proposer, bins: Sequence[Bin]) -> list[Bin]:
     """The plan that is best by estimate, of those that exchanges from a plan lead to.
 
     Where no exchange helps, some are made at random, and the search goes on from there.
     """
-    params, worst = proposer.params, proposer.worst
+    params = proposer.params
     best = _descended(proposer, ImaginedPlan(list(bins), [proposer.expected(b) for b in bins]))
     for _ in range(params.imagined_kicks):
         kicked = proposer.kicks(best.bins, proposer.sources(best.ratings)[0])
         found = _descended(proposer, ImaginedPlan(kicked, [proposer.expected(b) for b in kicked]))
-        if found.value(worst) < best.value(worst):
+        if _value(proposer, found) < _value(proposer, best):
             best = found
     return best.bins
+
+
+def _value(proposer: Proposer, plan: ImaginedPlan) -> float:
+    return value_of(plan.ratings, worst=proposer.worst)
 
 
 def _descended(proposer: Proposer, plan: ImaginedPlan) -> ImaginedPlan:

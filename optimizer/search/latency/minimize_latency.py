@@ -130,7 +130,8 @@ class LatencyMinimizer:
         detail, seed = self.detail, self.search.instance.scenario.seed
         screening = Screening(detail.judge.screening(), self.objective, detail.problem)
         params = self.search.params.polishing
-        return Polisher(screening, detail.problem, params, detail.weights, seed, self.deadline)
+        progress = self.search.loop.progress
+        return Polisher(screening, detail.problem, params, detail.weights, seed, self.deadline, progress)
 
     def polished(self) -> list[Choice]:
         """Accepted plans, each polished from another start, as long as the budget lasts.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 
 import numpy as np
 
@@ -77,19 +77,16 @@ def exchanges(first: IntArray, second: IntArray, most: int, draw: np.random.Gene
     draw
         For that.
     """
-    given, taken = _amounts(first), _amounts(second)
-    none = np.array([-1]), np.array([0])
-    moves = [_all_pairs(given, none), _all_pairs(none, taken)]
-    swaps = []
-    for mine, other in (
+    given, taken, none = _amounts(first), _amounts(second), (np.array([-1]), np.array([0]))
+    pairs = (
+        (given, none),
+        (none, taken),
         (_ones(first), _ones(second)),
-        ((given[0][_whole(given, first)], given[1][_whole(given, first)]),
-         (taken[0][_whole(taken, second)], taken[1][_whole(taken, second)])),
-    ):  # fmt: skip
-        pairs = _all_pairs(mine, other)
-        swaps.append(pairs.chosen(np.flatnonzero(pairs.given != pairs.taken)))
-    parts = [*moves, *swaps]
-    found = Exchanges(*(np.concatenate([getattr(p, n) for p in parts]) for n in _FIELDS))
+        (_whole(given, first), _whole(taken, second)),
+    )
+    parts = [_all_pairs(mine, other) for mine, other in pairs]
+    found = Exchanges(*(np.concatenate(columns) for columns in zip(*map(astuple, parts), strict=True)))
+    found = found.chosen(np.flatnonzero(found.given != found.taken))
     left = first.sum() - found.give + found.take, second.sum() + found.give - found.take
     kept = np.flatnonzero((left[0] > 0) & (left[1] > 0))
     if len(kept) > most:
@@ -97,7 +94,6 @@ def exchanges(first: IntArray, second: IntArray, most: int, draw: np.random.Gene
     return found.chosen(kept)
 
 
-_FIELDS = ("given", "give", "taken", "take")
 _Part = tuple[IntArray, IntArray]
 
 
@@ -118,9 +114,10 @@ def _ones(held: IntArray) -> _Part:
     return classes, np.ones(len(classes), dtype=np.int64)
 
 
-def _whole(part: _Part, held: IntArray) -> IntArray:
-    """Which amounts are several and all of a class."""
-    return np.flatnonzero((part[1] == held[part[0]]) & (part[1] > 1))
+def _whole(part: _Part, held: IntArray) -> _Part:
+    """The amounts that are several and all of a class."""
+    of = (part[1] == held[part[0]]) & (part[1] > 1)
+    return part[0][of], part[1][of]
 
 
 def _all_pairs(first: _Part, second: _Part) -> Exchanges:

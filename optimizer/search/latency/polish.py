@@ -19,9 +19,14 @@ from optimizer.search.latency.imagined import imagined
 from optimizer.search.latency.screening import Rating, Screening, value_of
 from optimizer.search.params import PolishParams
 from scenarios import Deadline, Stopped
+from scenarios.stopping.progress import Progress, silent
 
 LEAST_GAIN = 2e-3
 """Relative improvement below which a change is none: short runs tell no less."""
+
+
+POLISHING = "a quicker plan is looked for"
+"""What is being done, for progress."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +72,8 @@ class Polisher:
         Of everything random.
     deadline
         When to stop.
+    progress
+        Called with progress, in millions of requests of the budget.
     """
 
     screening: Screening
@@ -75,6 +82,7 @@ class Polisher:
     weights: FloatArray
     seed: int
     deadline: Deadline
+    progress: Progress = silent
     proposer: Proposer = field(init=False)
 
     def __post_init__(self) -> None:
@@ -97,10 +105,12 @@ class Polisher:
         """
         fresh = {pattern_of(self.problem, b): b for b in bins if not self.screening.knows(b)}
         ratings = self.screening.rate(bins, self.deadline)
+        spent, budget = (round(n / 1e6) for n in (self.screening.requests, self.params.requests))
+        self.progress(POLISHING, min(spent, budget), budget)
         known = {pattern_of(self.problem, b): r for b, r in zip(bins, ratings, strict=True)}
         for pattern, b in fresh.items():
             self.proposer.curve.hear(b.option, b.counts, known[pattern])
-        return Candidate(tuple(bins), ratings, value_of(self.screening.objective, ratings), origin)
+        return Candidate(tuple(bins), ratings, value_of(ratings, worst=self.proposer.worst), origin)
 
     def polished(self, candidate: Candidate) -> Candidate:
         """The best plan that is found near a candidate; itself where there is no better one."""

@@ -43,9 +43,9 @@ class Rating:
         return self.latency < REJECTED
 
 
-def value_of(objective: LatencyObjective, ratings: Sequence[Rating]) -> float:
-    """Value of an objective for a plan: of its worst GPU, or the mean weighted by what each GPU serves."""
-    if objective.worst:
+def value_of(ratings: Sequence[Rating], *, worst: bool) -> float:
+    """Value of a plan: of its worst GPU, or the mean weighted by what each GPU serves."""
+    if worst:
         return max(rating.latency for rating in ratings)
     total = sum(rating.weight for rating in ratings)
     return sum(rating.latency * rating.weight for rating in ratings) / max(total, 1e-300)
