@@ -151,9 +151,8 @@ def build_result(outcome: Outcome) -> Result:
     no_plan = None
     if status == "no_plan":
         no_plan = why_no_plan(outcome.search, outcome.choice.last, outcome.deadline)
-    placement = None
-    if plan is not None:
-        placement = on_nodes(placement_of(instance, plan.problem, plan.packing), scenario)
+    placed = None if plan is None else placement_of(instance, plan.problem, plan.packing)
+    placement = None if placed is None else on_nodes(placed, scenario)
     return Result(
         status=status,
         stop_reason=_stop_reason(outcome, status) if no_plan is None else no_plan.stop_reason,
@@ -169,7 +168,7 @@ def build_result(outcome: Outcome) -> Result:
         gap=None if values[0] is None or bound is None else (values[0] - bound) / values[0],
         gpus=None if placement is None else len(placement.gpus),
         placement=placement,
-        validation=None if plan is None else _validation(instance, plan),
+        validation=None if plan is None or placed is None else _validation(instance, plan, placed),
         iterations=outcome.search.loop.rounds,
         cuts=len(outcome.search.loop.rejected),
         seconds=outcome.seconds,
@@ -296,10 +295,10 @@ def _contents(instance: Instance, packing: Packing) -> list[list[tuple[str, ...]
     return contents
 
 
-def _validation(instance: Instance, found: AcceptedPlan) -> ValidationReport:
+def _validation(instance: Instance, found: AcceptedPlan, placed: Placement) -> ValidationReport:
     """The verdicts, with the names of the adapters that each GPU serves."""
     patterns = [pattern_of(found.problem, b) for b in found.packing.bins]
-    numbers = numbers_apart(placement_of(instance, found.problem, found.packing), instance.scenario)
+    numbers = numbers_apart(placed, instance.scenario)
     report = report_on(patterns, found.verdicts, numbers, _contents(instance, found.packing))
     ordered = sorted(report.gpus, key=lambda verdict: verdict.gpu)
     return report.model_copy(update={"gpus": tuple(ordered)})

@@ -29,7 +29,7 @@ from optimizer.search.minimize_gpus import GPUMinimum, OpenGap, Search
 from optimizer.search.objective_order import Choice
 from optimizer.search.params import SolveParams
 from optimizer.search.preparation import instance_of
-from optimizer.search.result_builder import Outcome, _cut_short, _validation, build_result
+from optimizer.search.result_builder import Outcome, _cut_short, _validation, build_result, placement_of
 from optimizer.search.why_no_plan import why_no_plan
 from scenarios import AdapterClass, Deadline, EngineConfig, FixedLengths, ServiceLevelObjectives, Workload
 from twin import Criterion, GPULoad, GPUVerdict, Violation, find_profile, judge
@@ -62,7 +62,8 @@ def test_a_validation_keeps_all_that_the_verdict_says_under_the_names_of_each_gp
     assert verdict.starved
     failure = Violation(code=Criterion.NO_KV_MEMORY, remedy="no remedy")
     verdict = verdict.model_copy(update={"violations": (*verdict.violations, failure)})
-    report = _validation(instance, AcceptedPlan(packing, (verdict, verdict), instance.inner, None))
+    plan = AcceptedPlan(packing, (verdict, verdict), instance.inner, None)
+    report = _validation(instance, plan, placement_of(instance, plan.problem, packing))
     first, second = report.gpus
     assert report.distinct == 1
     assert first.starved == tuple(instance.classes[int(k)].names[0] for k in verdict.starved)
