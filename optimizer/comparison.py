@@ -215,10 +215,7 @@ def compare(
             source="compare",
         )
         twin.profiles_of(one)
-    asked = {id(one): several(objective) if objective else one.objective for one in scenarios}
-    cells = [
-        (one, name) for one in scenarios for name in (compared(asked[id(one)]) if named is None else named)
-    ]
+    cells = _cells(scenarios, named, objective)
     if named is not None:
         _check_suited(cells, objective, gpus)
     end = UNLIMITED if total_limit_s is None else Deadline.after(total_limit_s)
@@ -227,13 +224,11 @@ def compare(
         found: dict[tuple[int, str], Result] = {}
         # What only spreads adapters needs to know over how many GPUs, which the strongest method finds.
         for one, method in sorted(cells, key=lambda cell: find_method(cell[1]).spreads):
-            held = found.get((id(one), STRONGEST))
-            fewest = gpus if held is None or not find_method(method).spreads else gpus or held.gpus or 1
             found[id(one), method] = solve(
                 one,
                 method=method,
                 objective=objective,
-                gpus=fewest,
+                gpus=_gpus_for(method, gpus, found.get((id(one), STRONGEST))),
                 time_limit_s=time_limit_s,
                 total_limit_s=None if total_limit_s is None else max(end.left_s, OVER_S),
                 gap_limit=gap_limit,
@@ -245,6 +240,24 @@ def compare(
             )
     results = [found[id(one), method] for one, method in cells]
     return Comparison((_prepared(results[0], compiling_s), *results[1:]))
+
+
+def _cells(
+    scenarios: Sequence[Scenario], named: Sequence[str] | None, objective: str | Sequence[str] | None
+) -> list[tuple[Scenario, str]]:
+    """Each scenario with each method, or where none is named with those compared by its objectives."""
+
+    def of(one: Scenario) -> Sequence[str]:
+        return compared(several(objective) if objective else one.objective) if named is None else named
+
+    return [(one, name) for one in scenarios for name in of(one)]
+
+
+def _gpus_for(method: str, gpus: int | None, strongest: Result | None) -> int | None:
+    """GPUs for a method: those given, or as many as the strongest needs where it only spreads adapters."""
+    if gpus is None and strongest is not None and find_method(method).spreads:
+        return strongest.gpus or 1
+    return gpus
 
 
 def _compile(cells: Sequence[tuple[Scenario, str]], workers: int, end: Deadline, progress: Progress) -> float:

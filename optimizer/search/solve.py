@@ -134,25 +134,43 @@ def solve(
             return planless_result(scenario, placer.name, error, seconds=time.monotonic() - started)
         prepared_s, deadline = time.monotonic() - started, total.within(time_limit_s)
         search = search_of(instance, placer, judge, gap_limit, params)
-        fewest = gpus is None or bool(leading_prices(scenario.objective))
-        gpus_deadline = deadline
-        if lost is not None:
-            fewest, share = True, params.survival.gpus_time_share
-            gpus_deadline = deadline.within(share * time_limit_s)
-        minimum = (cheapest_plan if fewest else any_plan)(search, gpus_deadline)
-        choice = minimize_second_price(search, minimum, gpus_deadline)
-        bounds: dict[str, LatencyBound] = {}
-        if lost is None:
-            # What a latency takes is counted in work, and comes on top.
-            choice = minimize_latency(search, choice, gpus, total if fewest else deadline)
-            bounds = latency_bounds(search, choice, gpus, total)
-        ended_by = total if fewest and minimum.finished else gpus_deadline
-        note, seconds = _gpus_note(scenario, gpus, choice), time.monotonic() - started
-        outcome = Outcome(search, minimum, choice, ended_by, note, prepared_s, seconds, bounds)
-        result = build_result(outcome)
+        share = 1.0 if lost is None else params.survival.gpus_time_share
+        until = deadline.within(share * time_limit_s)
+        outcome = _searched(search, gpus, until, total, spare=lost is not None)
+        seconds = time.monotonic() - started
+        result = build_result(replace(outcome, preparation_seconds=prepared_s, seconds=seconds))
         if lost is None:
             return result
-        return with_spare(search, choice, result, lost, recovers, deadline, total)
+        return with_spare(search, outcome.choice, result, lost, recovers, deadline, total)
+
+
+def _searched(
+    search: Search, gpus: int | None, deadline: Deadline, total: Deadline, *, spare: bool
+) -> Outcome:
+    """The objectives in their order.
+
+    Parameters
+    ----------
+    gpus
+        GPUs that were asked for; None: as many as there are.
+    deadline
+        When to stop looking for the fewest (or cheapest) GPUs, or for a latency that comes first.
+    total
+        When to stop looking for a latency after these, which is limited in work too.
+    spare
+        Whether the fewest GPUs are all that is wanted, as a plan with spare is made from there.
+    """
+    scenario = search.instance.scenario
+    fewest = spare or gpus is None or bool(leading_prices(scenario.objective))
+    minimum = (cheapest_plan if fewest else any_plan)(search, deadline)
+    choice = minimize_second_price(search, minimum, deadline)
+    bounds: dict[str, LatencyBound] = {}
+    if not spare:
+        choice = minimize_latency(search, choice, gpus, total if fewest else deadline)
+        bounds = latency_bounds(search, choice, gpus, total)
+    ended_by = total if fewest and minimum.finished else deadline
+    note = _gpus_note(scenario, gpus, choice)
+    return Outcome(search, minimum, choice, ended_by, note, latency_bounds=bounds)
 
 
 def search_of(
