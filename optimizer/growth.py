@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field, computed_field
 
-from scenarios import visible
+from scenarios import Acceptance, visible
 from scenarios.base import PlainDir
 from scenarios.stopping.progress import Progress, silent
 from scenarios.text.tables import Part, item, render
@@ -27,6 +27,7 @@ class GrowthReport(PlainDir, BaseModel):
     # What is computed from the fields is written into JSON and ignored when that is read again.
     model_config = ConfigDict(frozen=True, extra="ignore")
 
+    acceptance: Acceptance = Field(description="By what criterion GPUs are accepted.")
     gpus: tuple[GPUVerdict, ...] = Field(
         description="The twin's verdict on each GPU, with growth_factor: how many times its load it could "
         "have, to 1 %, and be accepted; null where not even a small part. No GPU: there is no plan."
@@ -72,7 +73,10 @@ class GrowthReport(PlainDir, BaseModel):
 
     def parts(self) -> list[Part]:
         """The report in parts that `scenarios.text.tables.render` renders."""
-        return [f"Growth: {self.headline}", *(item(_line(verdict)) for verdict in self.gpus)]
+        return [
+            f"Growth ({self.acceptance}): {self.headline}",
+            *(item(_line(verdict)) for verdict in self.gpus),
+        ]
 
     def summary(self) -> str:
         """The report as text."""
@@ -119,7 +123,8 @@ def growth_of(result: Result, *, workers: int = 1, progress: Progress = silent) 
         If the work is interrupted.
     """
     if result.placement is None:
-        return GrowthReport(gpus=())
+        return GrowthReport(acceptance=result.acceptance, gpus=())
     scenario = result.scenario
     judge = PlacementJudge(TwinJudge(scenario, profiles_of(scenario), workers, progress))
-    return GrowthReport(gpus=judge.report(result.placement.gpus, growth=True).gpus)
+    verdicts = judge.report(result.placement.gpus, growth=True).gpus
+    return GrowthReport(acceptance=scenario.acceptance, gpus=verdicts)

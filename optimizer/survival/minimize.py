@@ -236,7 +236,8 @@ def with_spare(
     looked = SpareSearch(search, result.placement, choice, spare, recovery, deadline)
     bound = _gpus_bound(result, looked.added)
     found = looked.fewest()
-    survival = Survival(spare=str(spare), recovery=recovery, bound=bound)
+    criterion = search.instance.scenario.acceptance
+    survival = Survival(spare=str(spare), recovery=recovery, acceptance=criterion, bound=bound)
     seconds = result.seconds + time.monotonic() - started
     if found is None:
         return _without_spare(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from pydantic import BaseModel, ConfigDict, computed_field
 
 from optimizer.survival.spare import Recovery, Spare
-from scenarios import Placement
+from scenarios import Acceptance, Placement
 from scenarios.base import PlainDir
 from scenarios.text.tables import render
 from twin import ValidationReport
@@ -65,6 +65,8 @@ class Survival(PlainDir, BaseModel):
     """What is lost: a number of GPUs, or 1node."""
     recovery: Recovery
     """What was asked for: live, or after a restart."""
+    acceptance: Acceptance
+    """By what criterion the GPUs are judged after a loss."""
     losses: tuple[LossCase, ...] = ()
     """The distinct cases."""
     complete: bool = True

@@ -82,7 +82,9 @@ def survives(
         judge = TwinJudge(scenario, twin.profiles_of(scenario), workers, progress)
         kernels = methods()["exact"].kernels + (("items",) if may_group(scenario, params) else ())
         unknown = "the time was over before a case was looked at"
-        empty = Survival(spare=str(lost), recovery=kind, complete=False, message=unknown)
+        empty = Survival(
+            spare=str(lost), recovery=kind, acceptance=scenario.acceptance, complete=False, message=unknown
+        )
         try:
             compile_loops(judge.profiles[scenario.devices[0].name], kernels, workers, Deadline(), progress)
             regions = learned_regions(judge, params=params)

@@ -44,7 +44,7 @@ def survival_parts(survival: Survival) -> Iterator[Part]:
 
 def answer(survival: Survival) -> Text:
     """Whether the plan holds, in one line."""
-    lost = survival.in_words
+    lost = f"{survival.in_words} ({survival.acceptance})"
     asked = "live" if survival.recovery == "live" else "after a restart"
     if survival.holds:
         how = "with the engines that run" if survival.live else "once engines are started again"

@@ -232,7 +232,7 @@ def growth() -> GrowthReport:
     """How much load a plan could have, one of whose GPUs is rejected and one starts no engine."""
     known = grown().gpus
     factors = (known[0], known[1].model_copy(update={"accepted": False, "growth_factor": 0.84}), known[2])
-    return GrowthReport(gpus=factors)
+    return GrowthReport(acceptance="sustained", gpus=factors)
 
 
 PRINTED: dict[str, Callable[[], str]] = {

@@ -195,7 +195,7 @@ def test_without_a_plan_nothing_grows(result: optimizer.Result) -> None:
     planless: Any = {"placement": None, "validation": None, "gpus": None, "status": "no_plan"}
     report = result.model_copy(update=planless).growth()
     assert (report.gpus, report.growth_factor, report.gpu) == ((), None, None)
-    assert report.summary() == "Growth: there is no plan whose load could grow"
+    assert report.summary() == f"Growth ({report.acceptance}): there is no plan whose load could grow"
     assert report.to_frame().empty
 
 
@@ -205,7 +205,7 @@ def test_growth_is_left_out_where_it_is_interrupted(
     arguments = ("solve", "paper_mixed_32", "--set", FAST[0], "--method", "bfd", "--explain", "--quiet")
     code, out, _ = lorapack(*arguments)
     assert code == 0
-    assert "Growth: the plan bears " in out
+    assert "): the plan bears " in out
     assert "Margins:\n- GPU 0: " in out
     told = optimizer.Result.growth
 
@@ -217,7 +217,7 @@ def test_growth_is_left_out_where_it_is_interrupted(
     code, out, _ = lorapack(*arguments)
     assert code == 0
     assert "Margins:" in out
-    assert "Growth:" not in out
+    assert "Growth (" not in out
 
 
 def test_margins_are_explained(result: optimizer.Result) -> None:
