@@ -17,8 +17,8 @@ import pandas as pd
 
 from scenarios import EngineConfig
 from twin import plan_memory
-from twin.memory.architectures import find_architecture
-from twin.memory.plan import memory_model
+from twin.architectures import find_architecture
+from twin.memory import memory_model
 
 GPU_MEMORY_GIB = 63.43
 TABLES = ("memory_probes.csv", "memory_observations.csv", "serving_runs.csv")

@@ -19,6 +19,9 @@ MaxLoraRank = Literal[8, 16, 32, 64, 128, 256, 320, 512]
 MAX_LORA_RANKS: tuple[int, ...] = get_args(MaxLoraRank)
 """Values that vLLM accepts for ``--max-lora-rank``."""
 
+Quantization = Literal["fp8", "awq", "gptq", "bitsandbytes", "compressed-tensors", "modelopt", "modelopt_fp4"]
+"""Values of vLLM's ``--quantization`` whose weights are computed."""
+
 Regime = Literal["resident", "shared"]
 """Whether every adapter of an engine has a slot of its own, or more adapters wait for fewer slots."""
 
@@ -44,6 +47,30 @@ class EngineConfig(FrozenModel):
     """Tokens of a KV block."""
     tensor_parallel_size: Annotated[int, Field(ge=1, le=64)] = 1
     """GPUs that share one engine."""
+    pipeline_parallel_size: Annotated[int, Field(ge=1, le=64)] = 1
+    """Groups of GPUs among which the model's layers are divided; each holds tensor_parallel_size GPUs."""
+    enable_expert_parallel: bool = False
+    """Whether the experts of a mixture are divided whole among the GPUs, rather than each sliced."""
+    dtype: Literal["auto", "bfloat16", "float16", "float32"] = "auto"
+    """Type of weights and activations; auto: the model's own, in 16 bits where it is of 32."""
+    quantization: Quantization | None = None
+    """How weights are quantised; absent: as the model's files say."""
+    kv_cache_dtype: Literal["auto", "bfloat16", "float16", "fp8", "fp8_e4m3", "fp8_e5m2"] = "auto"
+    """Type of keys and values in the KV cache; auto: the type of the activations."""
+    enforce_eager: bool = False
+    """Whether steps run without CUDA graphs."""
+    num_gpu_blocks_override: Annotated[int | None, Field(ge=1, le=100_000_000)] = None
+    """KV blocks, whatever the memory holds; absent: as many as it holds."""
+    cpu_offload_gb: Annotated[float, Field(ge=0, le=10_000)] = 0.0
+    """GiB of weights of each GPU that are kept in the host's memory."""
+    fully_sharded_loras: bool = False
+    """Whether the slots are divided over the GPUs as a whole, rather than half of them."""
+    lora_dtype: Literal["auto", "bfloat16", "float16"] = "auto"
+    """Type of the slots; auto: the type of the activations."""
+    lora_target_modules: Annotated[tuple[str, ...] | None, Field(min_length=1)] = None
+    """Modules that have slots; absent: all that can have them."""
+    specialize_active_lora: bool = False
+    """Whether CUDA graphs are captured apart for each count of active adapters."""
     long_prefill_token_threshold: Annotated[int, Field(ge=0)] = 0
     """Most prefill tokens of one request in a step; 0 is no limit."""
     max_loras: Annotated[int | None, Field(ge=1, le=MAX_SLOTS)] = None

@@ -11,7 +11,7 @@ from twin.engine.setup import EngineSetup, SchedulerRules, StepTables
 from twin.judging import judge, profiles_of
 from twin.load import GPULoad
 from twin.load_growth import LoadGrowth, load_growths
-from twin.memory.plan import MemoryModel, MemoryPlan, plan_memory
+from twin.memory import MemoryModel, MemoryPlan, plan_memory
 from twin.profile import (
     EngineProfile,
     ProfileError,

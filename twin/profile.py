@@ -26,7 +26,7 @@ from scenarios.reading.text_files import text_of
 from scenarios.reading.yaml_reader import json_problem
 from scenarios.text.formatting import bracketed, choice, suggestion
 from twin.engine.setup import SchedulerRules
-from twin.memory.plan import MemoryModel
+from twin.memory import MemoryModel
 from twin.step_cost import LoadCost, StepCost
 
 

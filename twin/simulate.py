@@ -11,7 +11,7 @@ from twin.engine.requests import IntArray, Requests
 from twin.engine.run import EngineInputError, simulate_requests
 from twin.engine.setup import EngineSetup
 from twin.load import GPULoad
-from twin.memory.plan import MemoryPlan, plan_memory
+from twin.memory import MemoryPlan, plan_memory
 from twin.result import SimulationResult
 from twin.violations import Criterion, Violation
 from twin.workload.arrivals import WorkloadError, draw_requests

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from twin.memory.architectures import (
+from twin.architectures import (
     ArchitectureError,
     ModelArchitecture,
     find_architecture,

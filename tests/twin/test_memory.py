@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 
 from scenarios import MAX_LORA_RANKS, EngineConfig
 from twin import MemoryModel, MemoryPlan, plan_memory
+from twin.architectures import find_architecture, shipped_architectures
+from twin.memory import TensorParallelError, memory_model
 from twin.memory.allocator import MIB, CachingAllocator
-from twin.memory.architectures import find_architecture, shipped_architectures
-from twin.memory.plan import TensorParallelError, memory_model
 from twin.memory.tensors import kv_bytes_per_token, slot_bytes, weight_bytes
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from scenarios import LorapackError, Problem, ScenarioError
 from scenarios.stopping.progress import Progress, silent
+from twin.architectures import find_architecture, read_architecture
 from twin.calibration.cost_terms import candidate_terms
 from twin.calibration.frontend import StallEvidence, final_stall_s, fit_scrape, stall_evidence
 from twin.calibration.least_squares import fit_costs
@@ -29,8 +30,7 @@ from twin.measured.predict import predict_all
 from twin.measured.report import CLEAN, RAN, FidelityReport
 from twin.measured.runs import SATURATED, MeasuredRun, measured_runs, run_requests, run_setup
 from twin.measured.tables import rows_of
-from twin.memory.architectures import find_architecture, read_architecture
-from twin.memory.plan import memory_model
+from twin.memory import memory_model
 from twin.parallel import in_processes
 from twin.profile import EngineProfile, Frontend, Provenance, ServedLengths, Uncertainty
 

@@ -21,7 +21,7 @@ from twin.measured.client_view import ClientView, client_view, held_back, stalls
 from twin.measured.params import FidelityParams
 from twin.measured.report import FidelityReport
 from twin.measured.runs import MeasuredRun, measured_runs, read_runs, run_requests, run_setup
-from twin.memory.plan import plan_memory
+from twin.memory import plan_memory
 from twin.parallel import in_processes
 from twin.profile import EngineProfile, find_profile, read_profile
 

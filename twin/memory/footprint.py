@@ -16,8 +16,8 @@ from typing import Literal
 from pydantic import Field
 
 from scenarios import EngineConfig, FrozenModel, LorapackError
+from twin.architectures import ModelArchitecture
 from twin.memory.allocator import GIB, CachingAllocator
-from twin.memory.architectures import ModelArchitecture
 from twin.memory.tensors import kv_bytes_per_token, slot_bytes, weight_bytes
 
 StartFailure = Literal["oom_cuda", "no_kv_memory", "kv_below_max_model_len"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from twin.memory.architectures import ModelArchitecture
+from twin.architectures import ModelArchitecture
 
 _EMBEDDINGS_ADAPTED = ("llama", "mistral", "mixtral", "phi3")
 """Model types whose embedding and output layer vLLM adapts too."""

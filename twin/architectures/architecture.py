@@ -16,7 +16,7 @@ from scenarios.errors import cause_of
 ModelType = Literal["llama", "mistral", "mixtral", "qwen2", "qwen3", "gemma2", "phi3"]
 """Values of ``model_type`` whose layers are known."""
 
-_SHIPPED = Path(__file__).with_name("architectures.json")
+_SHIPPED = Path(__file__).with_name("shipped.json")
 
 _CONFIG_FIELDS = (
     "model_type",

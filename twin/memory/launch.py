@@ -1,0 +1,58 @@
+"""An engine as it is started: all that its memory depends on, but the GPU."""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+from scenarios import EngineConfig, LorapackError
+from twin.architectures import ModelArchitecture
+
+Version = tuple[int, int, int]
+"""Release of vLLM: (0, 8, 5)."""
+
+
+class EngineVersionError(LorapackError, ValueError):
+    """A version of the engine is none of vLLM's."""
+
+
+class Launch(NamedTuple):
+    """One engine as it is started.
+
+    Parameters
+    ----------
+    model
+        The base model.
+    engine
+        Arguments of the engine; ``max_loras`` and ``max_lora_rank`` are those that follow instead.
+    version
+        Release of vLLM.
+    max_loras, max_lora_rank
+        Adapter slots and their rank; 0 slots is an engine without LoRA.
+    """
+
+    model: ModelArchitecture
+    engine: EngineConfig
+    version: Version
+    max_loras: int
+    max_lora_rank: int
+
+    @property
+    def lora(self) -> bool:
+        """Whether the engine serves adapters."""
+        return self.max_loras > 0
+
+
+def version_of(text: str) -> Version:
+    """The release that a text such as ``0.8.5``, ``v0.9.0.1`` or ``0.10.2rc1+cu128`` names.
+
+    Raises
+    ------
+    EngineVersionError
+        If it names none.
+    """
+    numbers = re.match(r"v?(\d{1,6})\.(\d{1,6})(?:\.(\d{1,6}))?", text.strip())
+    if numbers is None:
+        raise EngineVersionError(f'engine_version is "{text}"; give it as vLLM does: 0.8.5')
+    major, minor, patch = (int(number or 0) for number in numbers.groups())
+    return major, minor, patch
