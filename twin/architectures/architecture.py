@@ -1,73 +1,73 @@
-"""Model architectures: the facts of a Hugging Face config.json from which memory is computed."""
+"""A model's architecture: its facts, and the layers that follow from them."""
 
 from __future__ import annotations
 
-import json
-import re
-from functools import lru_cache
-from pathlib import Path
-from typing import Literal, get_args
+from functools import cached_property
+from typing import NamedTuple
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import model_validator
 
-from scenarios import FrozenModel, LorapackError
-from scenarios.errors import cause_of
-
-ModelType = Literal["llama", "mistral", "mixtral", "qwen2", "qwen3", "gemma2", "phi3"]
-"""Values of ``model_type`` whose layers are known."""
-
-_SHIPPED = Path(__file__).with_name("shipped.json")
-
-_CONFIG_FIELDS = (
-    "model_type",
-    "hidden_size",
-    "num_hidden_layers",
-    "num_attention_heads",
-    "num_key_value_heads",
-    "head_dim",
-    "intermediate_size",
-    "vocab_size",
-    "max_position_embeddings",
-    "tie_word_embeddings",
-    "attention_bias",
-    "num_local_experts",
-    "torch_dtype",
-)
-
-_SUFFIXES = ("instruct", "chat", "base", "it", "hf")
+from twin.architectures.facts import ModelFacts
+from twin.architectures.families import FAMILIES, Family
+from twin.architectures.layers import Layer
+from twin.architectures.mixers import Attention, LatentAttention
 
 
-class ArchitectureError(LorapackError, ValueError):
-    """A config.json cannot be read, or no shipped architecture has the name."""
+class RotaryTable(NamedTuple):
+    """Sines and cosines of every position.
+
+    Parameters
+    ----------
+    positions, width
+        Rows and columns.
+    wide
+        Whether newer engines keep it in 32 bits, as they do for scaled latent attention.
+    local
+        Whether it is that of layers with a window.
+    """
+
+    positions: int
+    width: int
+    wide: bool
+    local: bool
 
 
-class ModelArchitecture(FrozenModel):
-    """Shapes of a decoder-only transformer, named as in its Hugging Face ``config.json``."""
-
-    name: str = Field(min_length=1, description="Name of the model.")
-    model_type: ModelType
-    hidden_size: int = Field(ge=1, le=1_000_000)
-    num_hidden_layers: int = Field(ge=1, le=10_000)
-    num_attention_heads: int = Field(ge=1, le=100_000)
-    num_key_value_heads: int = Field(ge=1, le=100_000)
-    head_dim: int = Field(ge=1, le=100_000)
-    intermediate_size: int = Field(ge=1, le=10_000_000)
-    vocab_size: int = Field(ge=1, le=100_000_000)
-    max_position_embeddings: int = Field(ge=1, le=1_000_000_000)
-    tie_word_embeddings: bool = False
-    attention_bias: bool = Field(default=False, description="Whether q, k and v have a bias.")
-    num_local_experts: int = Field(default=0, ge=0, le=100_000, description="Experts; 0 where dense.")
-    torch_dtype: Literal["bfloat16", "float16", "float32"] = "bfloat16"
-    source: str = Field(default="", description="Where the facts are from.")
+class ModelArchitecture(ModelFacts):
+    """Shapes of a decoder-only model: the facts of its ``config.json``, and what its family makes of them."""
 
     @model_validator(mode="after")
-    def _heads_divide(self) -> ModelArchitecture:
+    def _known(self) -> ModelArchitecture:
+        family = FAMILIES.get(self.model_type)
+        if family is None:
+            raise ValueError(
+                f'model_type is "{self.model_type}", whose layers are not known; '
+                f"known are {', '.join(FAMILIES)}"
+            )
         if self.num_attention_heads % self.num_key_value_heads:
             raise ValueError(
                 f"num_attention_heads {self.num_attention_heads} is no multiple of num_key_value_heads "
                 f"{self.num_key_value_heads}"
             )
+        missing = [name for name in family.needs if not getattr(self, name)]
+        if missing:
+            raise ValueError(f"a {self.model_type} model needs {', '.join(missing)}")
+        per_layer = ("layer_types", "mlp_layer_types", "indexer_types")
+        for name in (*per_layer, "layer_kv_heads", "layer_intermediate_sizes"):
+            if getattr(self, name) and len(getattr(self, name)) != self.num_hidden_layers:
+                raise ValueError(f"{name} has {len(getattr(self, name))} entries for num_hidden_layers layers")
+        if len(self.layers) != self.num_hidden_layers:
+            raise ValueError(f"hybrid_override_pattern names {len(self.layers)} layers, not num_hidden_layers")
         return self
+
+    @property
+    def family(self) -> Family:
+        """What its model_type says."""
+        return FAMILIES[self.model_type]
+
+    @cached_property
+    def layers(self) -> tuple[Layer, ...]:
+        """Every layer in order: how it mixes tokens and what each token passes through."""
+        return self.family.layers(self)
 
     @property
     def dtype_bytes(self) -> int:
@@ -75,136 +75,34 @@ class ModelArchitecture(FrozenModel):
         return 2
 
     @property
-    def q_size(self) -> int:
-        """Outputs of the query projection."""
-        return self.num_attention_heads * self.head_dim
+    def rotary_tables(self) -> tuple[RotaryTable, ...]:
+        """Tables of the rotary embedding; layers that rotate alike share one."""
+        if self.family.positions != "rotary":
+            return ()
+        tables = set()
+        for layer in self.layers:
+            for mixer in layer.mixers:
+                if mixer.rotary:
+                    local = self.family.local_rotary and isinstance(mixer, Attention) and mixer.window > 0
+                    # A table of its own for layers with a window is not scaled.
+                    positions = self.max_position_embeddings * (1.0 if local else self.rope_factor)
+                    wide = isinstance(mixer, LatentAttention) and self.rope_type == "yarn"
+                    width = int(mixer.rotary * (1.0 if local else self.partial_rotary_factor))
+                    tables.add(RotaryTable(int(positions), width, wide, local))
+        return tuple(sorted(tables))
 
     @property
-    def kv_size(self) -> int:
-        """Outputs of the key projection, and of the value projection."""
-        return self.num_key_value_heads * self.head_dim
-
-    @property
-    def norm_sizes(self) -> tuple[int, ...]:
-        """Weights of each normalisation of a layer."""
-        match self.model_type:
-            case "gemma2":
-                return (self.hidden_size,) * 4
-            case "qwen3":
-                return (self.hidden_size, self.hidden_size, self.head_dim, self.head_dim)
-            case _:
-                return (self.hidden_size,) * 2
+    def layer_parameters(self) -> int:
+        """Number of weights of all layers."""
+        made = (module for layer in self.layers for module in layer.modules(self.hidden_size))
+        return sum(module.parameters for module in made)
 
     @property
     def parameters(self) -> int:
-        """Number of weights, tied ones once."""
-        attention = self.hidden_size * 2 * (self.q_size + self.kv_size)
-        bias = self.q_size + 2 * self.kv_size if self.attention_bias else 0
-        feed_forward = 3 * self.hidden_size * self.intermediate_size
-        if self.num_local_experts:
-            feed_forward = self.num_local_experts * (feed_forward + self.hidden_size)
-        layer = attention + bias + feed_forward + sum(self.norm_sizes)
-        embeddings = self.vocab_size * self.hidden_size * (1 if self.tie_word_embeddings else 2)
-        return self.num_hidden_layers * layer + embeddings + self.hidden_size
-
-
-def read_architecture(path: Path | str, name: str | None = None) -> ModelArchitecture:
-    """Read a model's architecture from its Hugging Face ``config.json``.
-
-    Parameters
-    ----------
-    path
-        The file, or the folder that holds it.
-    name
-        Name of the model; absent: the file's ``_name_or_path``, or its folder's name.
-
-    Raises
-    ------
-    ArchitectureError
-        If the file is missing or damaged, or describes a model whose layers are not known.
-    """
-    path = Path(path)
-    path = path / "config.json" if path.is_dir() else path
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ArchitectureError(
-            f"{path}: cannot be read ({cause_of(error)}); give a model's config.json"
-        ) from error
-    except ValueError as error:
-        raise ArchitectureError(
-            f"{path}: is no JSON ({error}); fetch the model's config.json again"
-        ) from error
-    if not isinstance(config, dict):
-        raise ArchitectureError(f"{path}: holds no object; give a model's config.json")
-    named = name or config.get("_name_or_path") or path.resolve().parent.name or path.stem
-    return _from_config(path, config, str(named))
-
-
-def _from_config(path: Path, config: dict[str, object], name: str) -> ModelArchitecture:
-    model_type = config.get("model_type")
-    if model_type not in get_args(ModelType):
-        known = ", ".join(get_args(ModelType))
-        raise ArchitectureError(
-            f'{path}: model_type is "{model_type}", whose layers are not known; known are {known}. '
-            "Measure its memory and state it in the engine profile"
-        )
-    if config.get("quantization_config") is not None:
-        raise ArchitectureError(
-            f"{path}: quantization_config is set, and quantised weights are not computed; remove it and "
-            "give the measured weights_gib to memory_model"
-        )
-    facts: dict[str, object] = {key: config[key] for key in _CONFIG_FIELDS if config.get(key) is not None}
-    if "torch_dtype" not in facts and config.get("dtype") is not None:
-        facts["torch_dtype"] = config["dtype"]
-    facts.setdefault("num_key_value_heads", facts.get("num_attention_heads"))
-    hidden, heads = facts.get("hidden_size"), facts.get("num_attention_heads")
-    if "head_dim" not in facts and isinstance(hidden, int) and isinstance(heads, int) and heads > 0:
-        facts["head_dim"] = hidden // heads
-    # These families say it in their code, not in config.json.
-    if model_type == "qwen2":
-        facts["attention_bias"] = True
-    if model_type == "gemma2":
-        facts.setdefault("tie_word_embeddings", True)
-    try:
-        return ModelArchitecture.model_validate({"name": name, "source": path.name, **facts})
-    except ValidationError as error:
-        problems = "; ".join(
-            f"{'.'.join(map(str, e['loc'])) or 'config'}: {e['msg']}" for e in error.errors()
-        )
-        raise ArchitectureError(f"{path}: {problems}; correct the file or fetch it again") from error
-
-
-@lru_cache(maxsize=1)
-def shipped_architectures() -> tuple[ModelArchitecture, ...]:
-    """The well-known models whose facts are shipped."""
-    rows = json.loads(_SHIPPED.read_text(encoding="utf-8"))
-    return tuple(ModelArchitecture.model_validate(row) for row in rows)
-
-
-def find_architecture(name: str) -> ModelArchitecture:
-    """The shipped architecture of this name.
-
-    Owner, capitals, punctuation and endings such as ``-Instruct`` do not count:
-    ``meta-llama/Llama-3.1-8B`` finds Llama-3.1-8B-Instruct.
-
-    Raises
-    ------
-    ArchitectureError
-        If none has the name; the message lists those that exist.
-    """
-    wanted = _plain(name)
-    for architecture in shipped_architectures():
-        if wanted and _plain(architecture.name) == wanted:
-            return architecture
-    names = ", ".join(architecture.name for architecture in shipped_architectures())
-    raise ArchitectureError(
-        f'no shipped architecture is called "{name}"; shipped are {names}. Give the model\'s config.json to '
-        "read_architecture"
-    )
-
-
-def _plain(name: str) -> str:
-    words = re.split(r"[^a-z0-9.]+", name.rsplit("/", 1)[-1].lower())
-    plain = "".join(word for word in words if word not in _SUFFIXES)
-    return plain.replace(".", "").removeprefix("meta")
+        """Number of weights as its checkpoint holds them, tied ones once, a vision tower among them."""
+        rows = self.vocab_size * (1 if self.tie_word_embeddings else 2)
+        if self.family.positions == "learned":
+            rows += self.max_position_embeddings
+        head_bias = self.vocab_size if self.family.head_bias else 0
+        ends = (rows + self.family.final_norms) * self.hidden_size + head_bias
+        return self.layer_parameters + ends + self.vision_parameters

@@ -8,7 +8,6 @@ follows from the batch's shape with a few constants that were measured.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Literal
@@ -18,7 +17,10 @@ from pydantic import Field
 from scenarios import EngineConfig, FrozenModel, LorapackError
 from twin.architectures import ModelArchitecture
 from twin.memory.allocator import GIB, CachingAllocator
-from twin.memory.tensors import kv_bytes_per_token, slot_bytes, weight_bytes
+from twin.memory.kv_cache import kv_cache
+from twin.memory.launch import Launch
+from twin.memory.slots import slot_bytes
+from twin.memory.weights import weight_bytes
 
 StartFailure = Literal["oom_cuda", "no_kv_memory", "kv_below_max_model_len"]
 """How an engine fails to start; see `twin.memory.plan.MemoryPlan`."""
@@ -164,13 +166,13 @@ def footprint(
     """Memory of one GPU of the engine; the parameters are those of `twin.memory.plan.plan_memory`."""
     model, tp, lora = memory.architecture, engine.tensor_parallel_size, max_loras > 0
     _check_parallel(model, tp)
-    computed, slots, lost = _held(model, tp, memory.extra_vocabulary, max_loras, max_lora_rank)
+    launch = launch_of(memory, engine, max_loras, max_lora_rank)
+    computed, slots, lost = _held(launch)
     weights = computed if memory.weights_gib is None else memory.weights_gib
     context = memory.context_gib + (memory.lora_gib if lora else 0) + (memory.nccl_gib if tp > 1 else 0)
     activation = context + _batch_gib(memory, engine)
     kv = gpu_memory_gib * engine.gpu_memory_utilization - weights - slots - lost - activation
     per_layer = memory.graph_layer_lora_gib if lora else memory.graph_layer_gib
-    block_bytes = kv_bytes_per_token(model, tp) * engine.block_size
     return Footprint(
         gpu_gib=gpu_memory_gib,
         weights_gib=weights,
@@ -180,7 +182,7 @@ def footprint(
         context_gib=context,
         graph_gib=per_layer * model.num_hidden_layers,
         kv_gib=kv,
-        num_blocks=max(0, math.floor(kv * GIB / block_bytes)),
+        num_blocks=kv_cache(launch, 0).num_blocks(kv * GIB),
     )
 
 
@@ -195,27 +197,23 @@ def _batch_gib(memory: MemoryModel, engine: EngineConfig) -> float:
     return max(forward, sequences * model.vocab_size * memory.sampler_bytes / GIB)
 
 
+def launch_of(memory: MemoryModel, engine: EngineConfig, max_loras: int, max_lora_rank: int) -> Launch:
+    """The engine as it is started; an extra vocabulary is what tells an old engine from a new one."""
+    version = (0, 8, 5) if memory.extra_vocabulary else (0, 19, 0)
+    return Launch(memory.architecture, engine, version, max_loras, max_lora_rank)
+
+
 @lru_cache(maxsize=16_384)
-def _held(
-    model: ModelArchitecture, tp: int, extra_vocabulary: int, max_loras: int, max_lora_rank: int
-) -> tuple[float, float, float]:
+def _held(launch: Launch) -> tuple[float, float, float]:
     """GiB of weights, of slots, and lost by the allocator. Rows added for the slots count as slots."""
-    allocator = _with_weights(model, tp, lora=False, extra_vocabulary=0, max_loras=0)
-    weights = allocator.allocated
-    if max_loras:
-        allocator = _with_weights(
-            model, tp, lora=True, extra_vocabulary=extra_vocabulary, max_loras=max_loras
-        )
-        allocator.allocate(slot_bytes(model, tp, extra_vocabulary, max_loras, max_lora_rank))
-    return weights / GIB, (allocator.allocated - weights) / GIB, allocator.lost / GIB
-
-
-def _with_weights(
-    model: ModelArchitecture, tp: int, *, lora: bool, extra_vocabulary: int, max_loras: int
-) -> CachingAllocator:
     allocator = CachingAllocator()
-    allocator.allocate(weight_bytes(model, tp, lora, extra_vocabulary, max_loras))
-    return allocator
+    allocator.allocate(weight_bytes(launch._replace(max_loras=0), 0))
+    weights = allocator.allocated
+    if launch.lora:
+        allocator = CachingAllocator()
+        allocator.allocate(weight_bytes(launch, 0))
+        allocator.allocate(slot_bytes(launch, 0))
+    return weights / GIB, (allocator.allocated - weights) / GIB, allocator.lost / GIB
 
 
 def _check_parallel(model: ModelArchitecture, tp: int) -> None:

@@ -15,9 +15,12 @@ from twin.memory.footprint import (
     StartFailure,
     TensorParallelError,
     footprint,
+    launch_of,
     memory_model,
 )
-from twin.memory.tensors import adapts_embeddings, kv_bytes_per_token, slot_bytes
+from twin.memory.kv_cache import kv_cache
+from twin.memory.slots import slot_bytes
+from twin.memory.weights import weight_bytes
 
 __all__ = [
     "Footprint",
@@ -153,11 +156,11 @@ def _largest_max_loras(one: _Engine, below: int | None) -> int | None:
     """
     if not one.starts:
         return None
-    memory, tp, use = one.memory, one.engine.tensor_parallel_size, one.footprint
-    model = memory.architecture
-    added = memory.extra_vocabulary * model.hidden_size * model.dtype_bytes if adapts_embeddings(model) else 0
-    slot = sum(slot_bytes(model, tp, memory.extra_vocabulary, 1, one.max_lora_rank)) + added // tp
-    sequence = one.engine.max_model_len * kv_bytes_per_token(model, tp)
+    use, one_slot = one.footprint, launch_of(one.memory, one.engine, 1, one.max_lora_rank)
+    rows = sum(weight_bytes(one_slot, 0)) - sum(weight_bytes(one_slot._replace(max_loras=0), 0))
+    slot = sum(slot_bytes(one_slot, 0)) + max(0, rows)
+    cache = kv_cache(one_slot, 0)
+    sequence = cache.needed_blocks(one.engine.max_model_len) * cache.block_bytes
     spare = (use.kv_gib + use.slots_gib + use.lost_gib) * GIB - sequence
     most = max(1, math.floor(spare / slot))
     for slots in range(most if below is None else min(most, below - 1), 1, -1):
