@@ -104,7 +104,10 @@ def test_layers_may_be_quantised_each_in_its_way(tmp_path: Path) -> None:
     layers = {
         f"model.layers.{index}.{name}": {"quant_algo": "FP8" if "attn" in name else "NVFP4"}
         for index in range(32)
-        for name in (*(f"self_attn.{p}_proj" for p in "qkvo"), *(f"mlp.{p}_proj" for p in ("gate", "up", "down")))
+        for name in (
+            *(f"self_attn.{p}_proj" for p in "qkvo"),
+            *(f"mlp.{p}_proj" for p in ("gate", "up", "down")),
+        )
     }
     model = _read(tmp_path, {"quant_algo": "MIXED_PRECISION", "quantized_layers": layers})
     attention = 32 * 4096 * (4096 + 2 * 1024 + 4096)
@@ -138,7 +141,9 @@ def test_modelopt_states_its_quantisation_in_a_file_of_its_own(tmp_path: Path) -
         ({"quant_method": "compressed-tensors"}, "is not understood .'config_groups'."),
         (_linear(3, "int"), "int weights of 3 bits"),
         ({"quant_algo": "W4A8_AWQ"}, "quant_algo 'W4A8_AWQ'"),
-        ({"quant_method": "fp8", "weight_block_size": [128]}, "is not understood|out of range"),
+        ({"quant_method": "fp8", "weight_block_size": [128]}, "is not understood .list index"),
+        ({"quant_method": "fp8", "weight_block_size": [0, 128]}, "blocks of 0 by 128 weights"),
+        ({"quant_method": "compressed-tensors", "config_groups": {}}, "is not understood"),
         ({"quant_method": "fp8", "ignored_layers": "lm_head"}, "a list of modules is no list"),
         ({"quant_method": "fp8", "weight_block_size": ["a", "b"]}, "is not understood"),
     ],
