@@ -59,7 +59,7 @@ def test_layers_with_windows_share_blocks_with_those_without() -> None:
 
 
 def test_nearly_equal_counts_of_layers_make_two_groups_in_newer_engines() -> None:
-    # 13 layers with a window and 13 without, and 31 of each kind in a model with 62.
+    # 23 layers with a window and as many without.
     assert [len(group.layers) for group in _cache("Gemma-2-27B-it").groups] == [23, 23]
     gemma3 = _cache("Gemma-3-1B-it")  # 22 layers with a window, 4 without
     assert [len(group.layers) for group in gemma3.groups] == [4, 4, 4, 4, 3, 3, 4]

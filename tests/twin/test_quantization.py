@@ -160,7 +160,7 @@ def test_an_engine_quantises_while_it_loads() -> None:
     llama = find_architecture("Llama-3.1-8B-Instruct")
     assert _weights(llama, quantization="fp8") / GIB == pytest.approx(8.49, abs=0.005)
     assert _weights(llama, quantization="bitsandbytes") < 0.4 * _weights(llama)
-    with pytest.raises(QuantizationError, match='engine.quantization is "awq", but Llama-3.1-8B-Instruct'):
+    with pytest.raises(QuantizationError, match=r'engine\.quantization is "awq", but Llama-3.1-8B-Instruct'):
         _weights(llama, quantization="awq")
     quantised = find_architecture("Llama-3.1-8B-Instruct-AWQ-INT4")
     assert _weights(quantised, quantization="awq") == _weights(quantised)

@@ -98,7 +98,7 @@ def test_layers_that_do_not_divide_go_to_the_middle_stages() -> None:
     # 42 layers: 10, 11, 11 and 10, once 10, 10, 10 and 12.
     assert new[1] == new[2] > old[1] == old[2]
     assert new[0] == old[0]
-    assert old[3] - new[3] == pytest.approx(2 * (new[1] - old[1]), abs=0.02)
+    assert old[3] - new[3] == pytest.approx(2 * (new[1] - old[1]), abs=0.03)
     assert sum(weight_bytes(Launch(qwen, engine, (0, 19, 0), 0, 8), 1)) == pytest.approx(7 * layer, rel=0.01)
 
 
