@@ -47,6 +47,8 @@ PARAMETERS = {
     "Qwen3-32B": 32_762_123_264,
     "Qwen3-30B-A3B": 30_532_122_624,
     "Qwen3-235B-A22B": 235_093_634_560,
+    # 81,324,862,720 with the layer that predicts a further token.
+    "Qwen3-Next-80B-A3B-Instruct": 79_674_391_296,
     "Mistral-7B-v0.1": 7_241_732_096,
     "Mistral-7B-Instruct-v0.3": 7_248_023_552,
     "Mistral-Small-24B-Instruct-2501": 23_572_403_200,

@@ -111,6 +111,11 @@ def test_states_set_the_size_of_blocks() -> None:
     assert aligned.needed_blocks(32_768) == 6 + -(-32_768 // block)
 
 
+def test_the_size_of_blocks_is_that_of_a_log() -> None:
+    # "Setting attention block size to 784 tokens" for models of these shapes (LMCache's recipes).
+    assert _cache("Qwen3.5-27B").block_size == 784
+
+
 def test_chunks_are_kept_whole() -> None:
     cache = _cache("Llama-4-Scout-17B-16E-Instruct", tensor_parallel_size=4)
     assert len(cache.groups) == 1

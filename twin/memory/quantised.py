@@ -8,13 +8,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from scenarios import LorapackError
-from twin.architectures import Quantization, QuantizedGroup
+from twin.architectures import ExpertBank, Quantization, QuantizedGroup
 from twin.memory.launch import Launch, Version
 
 _FLOAT32 = 4
 _PLAIN_ABSMAX_SINCE: Version = (0, 8, 3)
 """Release from which the scales of 4-bit bitsandbytes are unpacked to 32 bits (dequantize_dq): 0.9.2 has it,
 0.8.2 has not."""
+_TRITON_ROUND, _MARLIN_ROUND, _MARLIN_INPUTS, _MXFP4_ROW = 64, 128, 256, 128
+"""Weights of which an expert's sizes are multiples in mxfp4."""
 _NESTED_BLOCK = 256
 """Scales that share a second scale in bitsandbytes' nested quantisation."""
 
@@ -88,7 +90,8 @@ def matrix_bytes(
             yield size // 2
             yield size // 16
         case "mxfp4":
-            yield size // 2
+            # Kernels on Hopper read rows of whole 64 bytes (triton_kernels, hopper_value.py).
+            yield outputs * _rounded(inputs, _MXFP4_ROW) // 2
             yield size // 32
         case "mxfp8":
             yield size
@@ -96,6 +99,28 @@ def matrix_bytes(
         case "measured":
             assert group is not None
             yield int(size * group.bytes_per_weight)
+
+
+def held_experts(launch: Launch, bank: ExpertBank) -> ExpertBank:
+    """Experts on one GPU: whole ones or slices, rounded up as their kernels need it.
+
+    Experts in mxfp4 are run by Triton's kernels, or by Marlin's where adapters are served (0.19,
+    ``fused_moe/oracle/mxfp4.py``); Marlin's are also those of GPUs before Hopper, which are not told apart
+    here, and Blackwell's round to 256.
+    """
+    held = bank.on(launch.engine.tensor_parallel_size, whole=launch.engine.enable_expert_parallel)
+    quantization = quantization_of(launch)
+    if quantization is None or not quantization.experts_only:
+        return held
+    if not launch.lora:
+        return held._replace(intermediate=_rounded(held.intermediate, _TRITON_ROUND))
+    return held._replace(
+        intermediate=_rounded(held.intermediate, _MARLIN_ROUND), inputs=_rounded(held.inputs, _MARLIN_INPUTS)
+    )
+
+
+def _rounded(size: int, to: int) -> int:
+    return -(-size // to) * to
 
 
 def _scales(group: QuantizedGroup, outputs: int, inputs: int, parts: int) -> int:

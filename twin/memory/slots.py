@@ -11,6 +11,7 @@ from collections.abc import Iterator
 
 from twin.architectures import ExpertBank, Linear
 from twin.memory.launch import Launch, Version
+from twin.memory.quantised import held_experts
 from twin.memory.stages import dtype_bytes, is_first, is_last, stage_layers
 
 _EXTRA_VOCABULARY = 256
@@ -118,7 +119,7 @@ def _experts(launch: Launch, bank: ExpertBank, unit: int) -> Iterator[int]:
     tp, sharded = launch.engine.tensor_parallel_size, 1
     if launch.engine.fully_sharded_loras and not launch.engine.enable_expert_parallel:
         sharded = tp
-    held = bank.on(tp, whole=launch.engine.enable_expert_parallel)
+    held = held_experts(launch, bank)
     joined = not bank.gated or (bank.stacked and launch.version >= _STACKED_SINCE)
     slices = (held.upward,) if joined else (held.intermediate,) * 2
     for _ in slices:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from twin.architectures import ExpertBank, Layer, Linear, Quantization, QuantizedGroup, Weight
 from twin.memory.cache_layers import LATENT_SINCE
 from twin.memory.launch import Launch, Version
-from twin.memory.quantised import matrix_bytes, quantization_of
+from twin.memory.quantised import held_experts, matrix_bytes, quantization_of
 from twin.memory.slots import adapts_embeddings, extra_vocabulary
 from twin.memory.stages import dtype_bytes, is_first, is_last, stage_bounds
 
@@ -17,8 +17,6 @@ _LORA_VOCABULARY_PADDING = 256
 _WIDE_ROTARY_SINCE: Version = (0, 14, 0)
 """First release that keeps the table of scaled latent attention in 32 bits (deepseek_scaling_rope.py with
 FlashInfer); 0.12 does not."""
-_MXFP4_ROUND = 64
-"""Multiple to which an expert's slice is rounded up for mxfp4 kernels on Hopper (0.19, oracle/mxfp4.py)."""
 
 
 def weight_bytes(launch: Launch, stage: int) -> Iterator[int]:
@@ -119,13 +117,10 @@ def _linear(launch: Launch, quantization: Quantization | None, layer: str, modul
 def _experts(
     launch: Launch, quantization: Quantization | None, layer: str, bank: ExpertBank
 ) -> Iterator[int]:
-    tp, size = launch.engine.tensor_parallel_size, dtype_bytes(launch)
-    group = None
+    group, size = None, dtype_bytes(launch)
     if quantization is not None:
         group = quantization.group_of((f"{layer}.{bank.name}",), experts=True)
-    held = bank.on(tp, whole=launch.engine.enable_expert_parallel)
-    if group is not None and group.kind == "mxfp4":
-        held = held._replace(intermediate=_padded(held.intermediate, _MXFP4_ROUND))
+    held = held_experts(launch, bank)
     up, down = held.number * held.upward, held.number * held.inputs
     yield from matrix_bytes(group, up, held.inputs, 2 * held.number, size, launch.version)
     yield from matrix_bytes(group, down, held.intermediate, held.number, size, launch.version)
