@@ -112,8 +112,11 @@ def test_states_set_the_size_of_blocks() -> None:
 
 
 def test_the_size_of_blocks_is_that_of_a_log() -> None:
-    # "Setting attention block size to 784 tokens" for models of these shapes (LMCache's recipes).
+    # "Setting attention block size to 784 tokens", 1568 with 8-bit keys and values, and 1056: public logs of
+    # models of these shapes.
     assert _cache("Qwen3.5-27B").block_size == 784
+    assert _cache("Qwen3.5-27B", kv_cache_dtype="fp8").block_size == 1568
+    assert _cache("Qwen3.5-35B-A3B").block_size == 1056
 
 
 def test_chunks_are_kept_whole() -> None:

@@ -210,8 +210,16 @@ def test_a_quantised_model_is_never_taken_for_one_in_16_bits(tmp_path: Path) -> 
     _read(tmp_path, None, SMALL)
     index = tmp_path / "model.safetensors.index.json"
     index.write_text(json.dumps({"metadata": {"total_size": 900_000}}))
-    with pytest.raises(ArchitectureError, match=r"the files hold 900,000 bytes where the shapes need .*why"):
+    with pytest.raises(ArchitectureError, match=r"the files hold 900,000 bytes, 0 of them .*why"):
         read_architecture(tmp_path)
+    index.unlink()
+    size = read_architecture(tmp_path).parameters
+    tensors = {"a": ("F8_E4M3", size), "b": ("BF16", size)}
+    _safetensors(tmp_path / "model.safetensors", tensors)
+    with pytest.raises(ArchitectureError, match=f"{size:,} of them in 8 bits or packed"):
+        read_architecture(tmp_path)
+    _safetensors(tmp_path / "model.safetensors", {"b": ("BF16", 2 * size)})
+    assert read_architecture(tmp_path).checkpoint_bytes == 2 * size
 
 
 @pytest.mark.parametrize(

@@ -67,6 +67,7 @@ def test_weights_are_those_that_the_engine_reports(row: dict[str, str]) -> None:
         # In 4 bits, with one adapter's slot of rank 16.
         ("Phi-4", (0, 8, 2), {"quantization": "bitsandbytes"}, 1, 8.6253),
         ("Mistral-7B-Instruct-v0.2", (0, 14, 0), {}, 1, 13.58),
+        ("Gemma-4-26B-A4B", (0, 19, 0), {}, 0, 48.5),
     ],
 )
 def test_weights_are_those_of_single_logs(

@@ -16,6 +16,8 @@ from scenarios.errors import cause_of
 from twin.architectures.facts import ArchitectureError
 
 INDEX = "model.safetensors.index.json"
+_QUANTISED = ("F8_E4M3", "F8_E5M2", "F8_E8M0", "F4", "I8", "U8", "I32")
+"""Types that only quantised weights have; packed integers are of 32 bits."""
 _LONGEST_HEADER = 100_000_000
 """Bytes: the format's own limit."""
 
@@ -65,6 +67,17 @@ def checkpoint_bytes(folder: Path) -> int:
     stated = _total_size(index)
     # Files of which only some were fetched say less than their index.
     return max(total, stated)
+
+
+def quantised_bytes(folder: Path) -> int:
+    """Bytes of tensors in a folder that are of 8 bits or packed, as quantised weights are.
+
+    Raises
+    ------
+    ArchitectureError
+        If a file is damaged or cannot be read.
+    """
+    return sum(tensor.size for tensor in tensors_of(folder) if tensor.dtype in _QUANTISED)
 
 
 def _header(path: Path) -> Iterator[Tensor]:

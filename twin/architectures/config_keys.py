@@ -119,7 +119,7 @@ def _rotation(text: Mapping[str, Any], facts: Facts) -> None:
     if kind in ("linear", "dynamic") and rope.get("factor"):
         facts["rope_factor"] = rope["factor"]
     partial = rope.get("partial_rotary_factor")
-    if partial is not None:
+    if partial is not None and kind != "proportional":  # whose table is as wide as a head
         facts.setdefault("partial_rotary_factor", partial)
 
 

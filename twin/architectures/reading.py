@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from scenarios.errors import cause_of
 from twin.architectures.architecture import ModelArchitecture
-from twin.architectures.checkpoint import checkpoint_bytes
+from twin.architectures.checkpoint import checkpoint_bytes, quantised_bytes
 from twin.architectures.config_keys import facts_of
 from twin.architectures.facts import ArchitectureError
 from twin.architectures.families import FAMILIES, REFUSED
@@ -127,10 +127,12 @@ def _with_quantization(
     full = model.parameters * (4 if model.torch_dtype == "float32" else 2)
     held = model.checkpoint_bytes
     if stated is None:
-        if held and held < _LEAST_SHARE * full:
+        packed = quantised_bytes(path.parent)
+        if held and (held < _LEAST_SHARE * full or packed > (1 - _LEAST_SHARE) * held):
             raise ArchitectureError(
-                f"{path}: the files hold {held:,} bytes where the shapes need {full:,}, and no "
-                "quantization_config says why; give the model's own config.json, or all of its files"
+                f"{path}: the files hold {held:,} bytes, {packed:,} of them in 8 bits or packed, where the "
+                f"shapes need {full:,}, and no quantization_config says why; give the model's own "
+                "config.json, or all of its files"
             )
         return model
     if not isinstance(stated, Mapping):
