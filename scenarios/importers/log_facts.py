@@ -12,7 +12,7 @@ from scenarios.importers.log_wordings import (
     FACTS,
     FAILED,
     GPU_NAMES,
-    MODEL_BANNER,
+    MODELS,
     NOT_ATTENTION,
     READY,
     REFUSALS,
@@ -60,7 +60,12 @@ _WHOLE = frozenset({"kv_cache_tokens", "num_gpu_blocks", "num_cpu_blocks"})
 _PARTS = frozenset({"consumed_gib", "torch_peak_gib"})
 """Sums that stand in a log for a fact, which is computed from them."""
 
-_NAMED = (("engine_version", VERSIONS), ("gpu_name", GPU_NAMES), ("attention_backend", ATTENTION))
+_NAMED = (
+    ("engine_version", VERSIONS),
+    ("gpu_name", GPU_NAMES),
+    ("model", MODELS),
+    ("attention_backend", ATTENTION),
+)
 
 _FACTS = tuple((wording, compiled(wording.begin, wording.rest)) for wording in FACTS)
 _REFUSALS = tuple((refusal, compiled(refusal.begin, refusal.rest)) for refusal in REFUSALS)
@@ -83,13 +88,18 @@ class StartFacts:
         return not self._facts.keys().isdisjoint({"started", "failure", "kv_cache_tokens", "num_gpu_blocks"})
 
     @property
+    def serves(self) -> bool:
+        """Whether it said that it serves."""
+        return bool(self._facts.get("started"))
+
+    @property
     def is_known(self) -> bool:
         """Whether anything was said that only an engine says."""
         return bool(self._arguments or self._facts.keys() - {"started", "gpu_name"})
 
     def hear(self, record: Record) -> None:
         """Take up what a message says; when the engine serves, nothing that follows is of its start."""
-        if self._facts.get("started"):
+        if self.serves:
             return
         self._hear_names(record)
         self._hear_arguments(record)
@@ -120,20 +130,14 @@ class StartFacts:
 
     def _hear_names(self, record: Record) -> None:
         text = record.text.rstrip()
-        for forms, fact in (
-            (VERSIONS, "engine_version"),
-            (GPU_NAMES, "gpu_name"),
-            (ATTENTION, "attention_backend"),
-        ):
-            if fact in self._facts or (forms is ATTENTION and NOT_ATTENTION.search(text)):
+        for fact, forms in _NAMED:
+            if fact in self._facts:
                 continue
             for form in forms:
-                if found := form.search(text):
-                    name = found[1].replace("_", " ") if forms is GPU_NAMES else found[1]
-                    self._first(fact, name, record)
-                    break
-        if "model" not in self._facts and (banner := MODEL_BANNER.search(text)):
-            self._first("model", visible(model_name(banner["model"])), record)
+                found = form.pattern.search(text) if form.begin in text else None
+                if found and not (forms is ATTENTION and NOT_ATTENTION.search(text)):
+                    name = model_name(found[1]) if forms is MODELS else found[1]
+                    self._first(fact, visible(name.replace("_", " ") if forms is GPU_NAMES else name), record)
 
     def _hear_arguments(self, record: Record) -> None:
         line = argument_line(record.text)

@@ -7,7 +7,7 @@ import io
 import json
 import re
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import IO, NamedTuple
 
@@ -119,9 +119,17 @@ def _encoding(head: bytes) -> str:
     return "utf-8-sig"
 
 
-def records(lines: Iterable[str]) -> Iterator[Record]:
-    """Yield the messages of a log's lines: unwrapped, uncoloured, one by one where a line holds several."""
-    for number, text, wrapped in _whole_lines(lines):
+def records(lines: Iterable[str], wanted: Callable[[str], bool]) -> Iterator[Record]:
+    """Yield the messages of a log's lines: unwrapped, uncoloured, one by one where a line holds several.
+
+    Parameters
+    ----------
+    lines
+        The lines as they are.
+    wanted
+        Whether a line need be looked at, asked when its turn comes.
+    """
+    for number, text, wrapped in _whole_lines(lines, wanted):
         for part in re.split(r"[\r\n]+", text):
             plain = _ANSI.sub("", part.replace("\0", ""))
             if plain:
@@ -147,13 +155,15 @@ def _record(number: int, text: str, marks: str, file: str, headed: bool) -> Reco
     return Record(number, text, file, worker, headed, 1 + int(repeated[1]) if repeated else 1)
 
 
-def _whole_lines(lines: Iterable[str]) -> Iterator[tuple[int, str, bool]]:
+def _whole_lines(lines: Iterable[str], wanted: Callable[[str], bool]) -> Iterator[tuple[int, str, bool]]:
     """Yield number and text of each line, without its wrapping, and whether it had one.
 
     Pieces into which a container's runtime has cut a line are joined.
     """
     held, held_from = "", 0
     for number, line in enumerate(lines, start=1):
+        if not wanted(line) and not held:
+            continue
         text, wrapped, goes_on = _unwrapped(line[:MAX_LINE])
         if goes_on and len(held) < MAX_LINE:
             held, held_from = held + text, held_from or number

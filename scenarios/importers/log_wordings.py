@@ -124,7 +124,8 @@ FACTS = (
     ),
     Wording(
         "# ",
-        r"(?:GPU|cuda|rocm|hip|[xX]PU|[TH]PU|[th]pu) blocks: {num_gpu_blocks}, # CPU blocks: {num_cpu_blocks}",
+        r"(?:GPU|cuda|rocm|hip|[xX]PU|[TH]PU|[th]pu) blocks: {num_gpu_blocks}, # CPU blocks:"
+        r" {num_cpu_blocks}",
         "0.4 to 0.10.2",
         False,
     ),
@@ -152,8 +153,8 @@ REFUSALS = (
     Refusal(
         "kv_below_max_model_len",
         "To serve at least one request with the model",
-        r"(?:'s|s's) max seq len \({max_model_len}\), \([\d.]{1,12} Gi?B KV cache is needed, which is larger than"
-        r" the available KV cache memory \({kv_cache_gib} Gi?B\)"
+        r"(?:'s|s's) max seq len \({max_model_len}\), \([\d.]{1,12} Gi?B KV cache is needed, which is larger"
+        r" than the available KV cache memory \({kv_cache_gib} Gi?B\)"
         r"(?:\.\s{0,2}Based on the available memory,\s{1,2}the estimated maximum model length is \d{1,9})?",
         "0.7 to 0.32 (V1; the estimate from 0.8.4 on)",
     ),
@@ -201,40 +202,53 @@ REFUSALS = (
 )
 """Why an engine did not start, the one that says most of each kind first."""
 
+
+class Naming(NamedTuple):
+    """A message that names something: text that it has, literally, and a pattern whose group is the name."""
+
+    begin: str
+    pattern: re.Pattern[str]
+
+
 ATTENTION = (
-    re.compile(
-        r"\bUsing (?P<name>[\w .+-]{2,40}?) attention backend out of potential backends"
+    Naming(
+        "Using ", re.compile(r"\bUsing ([\w .+-]{2,40}?) attention backend out of potential")
     ),  # from 0.12 on
-    re.compile(
-        r"\bUsing (?:AttentionBackendEnum\.)?(?P<name>[\w .+-]{2,40}?) backend(?: on V[01] engine)?\.?$"
+    Naming(
+        "Using ",
+        re.compile(r"\bUsing (?:AttentionBackendEnum\.)?([\w .+-]{2,40}?) backend(?: on V1 engine)?\.?$"),
     ),
 )
 """How the attention backend is named, in any release; `platforms/`, `attention/selector.py`."""
 
 NOT_ATTENTION = re.compile(
     r"\bvit\b|moe|quant|gemm|linear|sampl|all2all|kernel|distributed|transformers|modeling|custom|encoder",
-    re.I,
+    re.IGNORECASE,
 )
 """What is in messages of the same form about other backends."""
 
 VERSIONS = (
-    re.compile(r"\bInitializing an? (?:V[01] )?LLM engine \(v(?P<version>\d[\w.+-]{1,40})\)"),
-    re.compile(r"\bvLLM (?:\w{3,5} |batch processing API )?(?:server )?version (?P<version>\d[\w.+-]{1,40})"),
-    re.compile(r"[█▀▄]\s{1,9}version (?P<version>\d[\w.+-]{1,40})$"),
+    Naming(" engine (v", re.compile(r"\bInitializing an? (?:V[01] )?LLM engine \(v(\d[\w.+-]{1,40})\)")),
+    Naming(
+        " version ",
+        re.compile(r"\bvLLM (?:\w{3,5} |batch processing API )?(?:server )?version (\d[\w.+-]{1,40})"),
+    ),
+    Naming(" version ", re.compile(r"[█▀▄]\s{1,9}version (\d[\w.+-]{1,40})$")),
 )
 """Where the release is told."""
 
-MODEL_BANNER = re.compile(
-    r"(?:[█▀▄]\s+model +|\bvLLM server version \S{1,40}, serving model )(?P<model>\S{1,300})\s*$"
+MODELS = (
+    Naming(" model ", re.compile(r"[█▀▄]\s{1,9}model {1,9}(\S{1,300})$")),
+    Naming(" serving model ", re.compile(r"\bvLLM server version \S{1,40}, serving model (\S{1,300})$")),
 )
 """Where the model is told before the engine's configuration, from 0.14 on."""
 
 GPU_NAMES = (
-    re.compile(
-        r"\bdevice_name=(?P<name>(?:NVIDIA|AMD|Tesla|Instinct)_[\w+-]{2,60}?)(?=[,.]|$)"
-    ),  # kernels' files
-    re.compile(r"\bYour (?P<name>[\w .+-]{2,60}?) GPU (?:has|does not have a) compute capability"),
-    re.compile(r"(?:^|\s)GPU 0: (?P<name>(?:NVIDIA|AMD|Tesla)[\w .+/-]{1,60}?) ?(?:\(UUID|$)"),
+    Naming(
+        "device_name=", re.compile(r"\bdevice_name=((?:NVIDIA|AMD|Tesla)_[\w+-]{2,60}?)(?=[,.]|$)")
+    ),  # of kernels
+    Naming("Your ", re.compile(r"\bYour ([\w .+-]{2,60}?) GPU (?:has|does not have a) compute capability")),
+    Naming("GPU 0: ", re.compile(r"(?:^|\s)GPU 0: ((?:NVIDIA|AMD|Tesla)[\w .+/-]{1,60}?) ?(?:\(UUID|$)")),
 )
 """Where a card's name comes up: most start-ups do not tell it."""
 
@@ -266,6 +280,9 @@ STARTS = re.compile(
     r"|\s*▄▄ ▄█ [█▀▄ ]{0,40}version \d)"
 )
 """With what a start begins; a log may hold several."""
+
+START_MARKS = ("version", "engine (v")
+"""Text that any such message has, literally: what serves may log for days, and is looked through for it."""
 
 LOOKED_FOR = '"Model loading took ... GiB", "GPU KV cache size: ... tokens" or "# GPU blocks: ..."'
 """Lines that any start-up has, as messages name them."""

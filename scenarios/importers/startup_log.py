@@ -17,7 +17,7 @@ from scenarios.base import FrozenModel
 from scenarios.errors import LorapackError, cause_of
 from scenarios.importers.log_facts import StartFacts
 from scenarios.importers.log_lines import lines_of, records
-from scenarios.importers.log_wordings import LOOKED_FOR, STARTS, Failure
+from scenarios.importers.log_wordings import LOOKED_FOR, START_MARKS, STARTS, Failure
 from scenarios.text.display import visible
 
 
@@ -125,8 +125,13 @@ def parse_startup_log(lines: Iterable[str], source: str = "log") -> StartupLog:
         If they say nothing of what an engine says when it starts.
     """
     start, read = StartFacts(), 0
-    for record in records(lines):
-        read = record.line
+
+    def wanted(line: str) -> bool:
+        nonlocal read
+        read += 1
+        return not start.serves or any(mark in line for mark in START_MARKS)
+
+    for record in records(lines, wanted):
         if start.is_over and record.headed and STARTS.match(record.text):
             start = StartFacts()
         start.hear(record)
