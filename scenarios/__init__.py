@@ -41,6 +41,10 @@ from scenarios.files import read_placement as read_placement
 from scenarios.files import sources as sources
 from scenarios.files import write as write
 from scenarios.files import write_placement as write_placement
+from scenarios.importers.startup_log import StartupLog as StartupLog
+from scenarios.importers.startup_log import StartupLogError as StartupLogError
+from scenarios.importers.startup_log import parse_startup_log as parse_startup_log
+from scenarios.importers.startup_log import read_startup_log as read_startup_log
 from scenarios.lengths import FixedLengths as FixedLengths
 from scenarios.lengths import HistogramLengths as HistogramLengths
 from scenarios.lengths import Lengths as Lengths
@@ -101,6 +105,8 @@ __all__ = [
     "ScenarioError",
     "ServiceLevelObjectives",
     "ShippedScenario",
+    "StartupLog",
+    "StartupLogError",
     "Stopped",
     "TraceArrivals",
     "UncertainRate",
@@ -114,9 +120,11 @@ __all__ = [
     "loads",
     "override",
     "params_from",
+    "parse_startup_log",
     "read",
     "read_params",
     "read_placement",
+    "read_startup_log",
     "schema",
     "shipped",
     "write",
