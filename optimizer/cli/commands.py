@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from optimizer.cli.device_commands import add_to as add_device_commands
 from optimizer.cli.engine_commands import add_to as add_engine_commands
 from optimizer.cli.help import Group
 from optimizer.cli.learn_commands import add_to as add_learn_commands
@@ -30,6 +31,7 @@ add_replan_command(app)
 add_engine_commands(app)
 add_learn_commands(app)
 add_scenario_commands(app)
+add_device_commands(app)
 
 
 def _show_version(asked: bool) -> None:

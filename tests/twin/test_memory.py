@@ -20,7 +20,6 @@ from twin.memory.allocator import MIB, CachingAllocator
 from twin.memory.kv_cache import kv_cache
 from twin.memory.launch import Launch
 from twin.memory.slots import slot_bytes
-from twin.memory.weights import weight_bytes
 
 ROOT = Path(__file__).resolve().parents[2]
 MEASUREMENTS = ROOT.parent / "shared" / "measurements"

@@ -1,7 +1,7 @@
 """What a base model is: the facts of its Hugging Face config.json, read or shipped, and its layers."""
 
 from twin.architectures.architecture import ModelArchitecture as ModelArchitecture
-from twin.architectures.errors import ArchitectureError as ArchitectureError
+from twin.architectures.facts import ArchitectureError as ArchitectureError
 from twin.architectures.feed_forward import Dense as Dense
 from twin.architectures.feed_forward import Experts as Experts
 from twin.architectures.layers import Layer as Layer

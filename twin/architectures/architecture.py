@@ -54,9 +54,9 @@ class ModelArchitecture(ModelFacts):
         per_layer = ("layer_types", "mlp_layer_types", "indexer_types")
         for name in (*per_layer, "layer_kv_heads", "layer_intermediate_sizes"):
             if getattr(self, name) and len(getattr(self, name)) != self.num_hidden_layers:
-                raise ValueError(f"{name} has {len(getattr(self, name))} entries for num_hidden_layers layers")
+                raise ValueError(f"{name} has not one entry for each of num_hidden_layers")
         if len(self.layers) != self.num_hidden_layers:
-            raise ValueError(f"hybrid_override_pattern names {len(self.layers)} layers, not num_hidden_layers")
+            raise ValueError("hybrid_override_pattern is not of num_hidden_layers layers")
         return self
 
     @property

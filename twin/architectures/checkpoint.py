@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from scenarios.errors import cause_of
-from twin.architectures.errors import ArchitectureError
+from twin.architectures.facts import ArchitectureError
 
 INDEX = "model.safetensors.index.json"
 _LONGEST_HEADER = 100_000_000

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from scenarios import FrozenModel
+from scenarios import FrozenModel, LorapackError
 from twin.architectures.quantization import Quantization
 
 Size = Annotated[int, Field(ge=0, le=100_000_000)]
@@ -14,6 +14,10 @@ Size = Annotated[int, Field(ge=0, le=100_000_000)]
 
 Torch = Literal["bfloat16", "float16", "float32"]
 """Types of weights in 16 and 32 bits."""
+
+
+class ArchitectureError(LorapackError, ValueError):
+    """A model's files cannot be read, or no shipped architecture has the name."""
 
 
 class ModelFacts(FrozenModel):

@@ -90,13 +90,21 @@ FAMILIES: dict[str, Family] = {
     "qwen3": Family(_QWEN3_DENSE, (), _QWEN3),
     "gemma": Family(_LLAMA, tied=True),
     "gemma2": Family(_styled(norms=4, window_every=2), tied=True),
-    "gemma3_text": Family(
-        _styled(norms=4, window_every=6, query_norm="head"), tied=True, local_rotary=True
-    ),
+    "gemma3_text": Family(_styled(norms=4, window_every=6, query_norm="head"), tied=True, local_rotary=True),
     "gemma4_text": Family(hybrids.gemma4, ("layer_types",), tied=True, local_rotary=True),
     "phi3": Family(_styled(joined=True), (), ALWAYS),
     "phi": Family(
-        _styled(bias=True, out_bias=True, gated=False, mlp_bias=True, norms=1, norm_vectors=2, output="dense"),
+        _styled(
+            bias=True,
+            out_bias=True,
+            gated=False,
+            mlp_bias=True,
+            norms=1,
+            norm_vectors=2,
+            output="dense",
+            up="fc1",
+            down="fc2",
+        ),
         final_norms=2,
         head_bias=True,
     ),
@@ -117,17 +125,35 @@ FAMILIES: dict[str, Family] = {
     "stablelm": Family(_styled(**_OLD_NORMS), final_norms=2),
     "gpt_neox": Family(
         _styled(
-            bias=True, out_bias=True, gated=False, mlp_bias=True, joined=True, at="attention", output="dense",
-            up="dense_h_to_4h", down="dense_4h_to_h", **_OLD_NORMS
+            bias=True,
+            out_bias=True,
+            gated=False,
+            mlp_bias=True,
+            joined=True,
+            at="attention",
+            output="dense",
+            up="dense_h_to_4h",
+            down="dense_4h_to_h",
+            **_OLD_NORMS,
         ),
         final_norms=2,
     ),
     "gpt2": Family(
         _styled(
-            bias=True, out_bias=True, gated=False, mlp_bias=True, joined=True, at="attn", output="c_proj",
-            up="c_fc", down="c_proj", **_OLD_NORMS
+            bias=True,
+            out_bias=True,
+            gated=False,
+            mlp_bias=True,
+            joined=True,
+            at="attn",
+            output="c_proj",
+            up="c_fc",
+            down="c_proj",
+            **_OLD_NORMS,
         ),
-        positions="learned", final_norms=2, tied=True,
+        positions="learned",
+        final_norms=2,
+        tied=True,
     ),
     "seed_oss": Family(_LLAMA),
     "smollm3": Family(_LLAMA),
@@ -154,8 +180,14 @@ FAMILIES: dict[str, Family] = {
     "mimo_v2_flash": Family(hybrids.mimo_v2, (*_EXPERTS, "layer_types"), local_rotary=True),
     "gpt_oss": Family(
         _styled(
-            bias=True, out_bias=True, sinks=True, window_every=2, expert_bias=True, router_bias=True,
-            router_name="router", stacked=True
+            bias=True,
+            out_bias=True,
+            sinks=True,
+            window_every=2,
+            expert_bias=True,
+            router_bias=True,
+            router_name="router",
+            stacked=True,
         ),
         ("num_local_experts", "sliding_window"),
     ),
@@ -164,12 +196,13 @@ FAMILIES: dict[str, Family] = {
     "llama4_text": Family(hybrids.llama4, ("num_local_experts", "dense_intermediate_size")),
     "nemotron_h": Family(hybrids.nemotron_h, ("hybrid_override_pattern", *_MAMBA2), ALWAYS, "none"),
     "bamba": Family(hybrids.mamba_hybrid, ("layer_types", *_MAMBA2), ALWAYS, tied=False),
-    "granitemoehybrid": Family(
-        hybrids.mamba_hybrid, ("layer_types", *_MAMBA2), ALWAYS, "none", tied=True
-    ),
+    "granitemoehybrid": Family(hybrids.mamba_hybrid, ("layer_types", *_MAMBA2), ALWAYS, "none", tied=True),
     "falcon_h1": Family(hybrids.falcon_h1, _MAMBA2, ALWAYS),
     "jamba": Family(
-        hybrids.jamba, ("layer_types", "ssm_state_size", "conv_kernel", "mamba_dt_rank", "mamba_expand"), ALWAYS, "none"
+        hybrids.jamba,
+        ("layer_types", "ssm_state_size", "conv_kernel", "mamba_dt_rank", "mamba_expand"),
+        ALWAYS,
+        "none",
     ),
 }
 """Every ``model_type`` whose layers are known; a multimodal model is of its ``text_config``'s."""

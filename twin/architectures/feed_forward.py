@@ -48,7 +48,7 @@ class Experts(NamedTuple):
 
     Parameters
     ----------
-    count, intermediate, per_token
+    number, intermediate, per_token
         Experts, the size of each, and how many a token passes through.
     shared
         Size of the experts that every token passes through, all together; 0: none.
@@ -68,7 +68,7 @@ class Experts(NamedTuple):
         A dense network whose output is added (Gemma 4), or None.
     """
 
-    count: int
+    number: int
     intermediate: int
     per_token: int = 1
     shared: int = 0
@@ -87,9 +87,9 @@ class Experts(NamedTuple):
     def modules(self, hidden: int) -> tuple[Module, ...]:
         """Modules in the order of their making."""
         made: list[Module] = list(self.beside.modules(hidden)) if self.beside else []
-        made.append(router(f"{self.at}.{self.router_name}", hidden, self.count, bias=self.router_bias))
+        made.append(router(f"{self.at}.{self.router_name}", hidden, self.number, bias=self.router_bias))
         if self.correction:
-            made.append(Weight(self.count, wide=True))
+            made.append(Weight(self.number, wide=True))
         width = self.latent or hidden
         if self.latent:
             made.append(copied(f"{self.at}.fc1_latent_proj", hidden, ("fc1_latent_proj", width)))
@@ -99,7 +99,7 @@ class Experts(NamedTuple):
             made += shared.modules(hidden)
         if self.shared_gated:
             made.append(router(f"{self.at}.shared_expert_gate", hidden, 1))
-        bank = ExpertBank(f"{self.at}.experts", self.count, width, self.intermediate)
+        bank = ExpertBank(f"{self.at}.experts", self.number, width, self.intermediate)
         made.append(bank._replace(gated=self.gated, bias=self.bias, stacked=self.stacked))
         return tuple(made)
 

@@ -184,9 +184,11 @@ class Mamba(NamedTuple):
 
     def state_sizes(self, gpus: int) -> tuple[tuple[int, bool], ...]:
         """Elements of each state of a sequence on one of so many GPUs, and whether they are of 32 bits."""
-        groups = self.groups if self.groups % gpus == 0 else gpus  # one more group for each GPU that has none
+        # Groups that do not divide are copied, one for each GPU.
+        groups = self.groups if self.groups % gpus == 0 else gpus
         convolved = self.inner + (2 * groups * self.state if self.heads else 0)
-        return ((self.conv - 1) * convolved // gpus, False), (self.inner * self.state // gpus, self.wide_state)
+        state = self.inner * self.state // gpus
+        return ((self.conv - 1) * convolved // gpus, False), (state, self.wide_state)
 
     def modules(self, hidden: int) -> tuple[Module, ...]:
         """Modules in the order of their making (vLLM 0.19, mamba_mixer.py and mamba_mixer2.py)."""

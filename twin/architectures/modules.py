@@ -105,7 +105,7 @@ class ExpertBank(NamedTuple):
     ----------
     name
         Place in the layer: ``mlp.experts``.
-    count
+    number
         Experts.
     inputs
         Inputs of an expert, and its outputs.
@@ -120,7 +120,7 @@ class ExpertBank(NamedTuple):
     """
 
     name: str
-    count: int
+    number: int
     inputs: int
     intermediate: int
     gated: bool = True
@@ -136,12 +136,12 @@ class ExpertBank(NamedTuple):
     def parameters(self) -> int:
         """Weights and biases of all experts."""
         biases = self.upward + self.inputs if self.bias else 0
-        return self.count * ((self.upward + self.intermediate) * self.inputs + biases)
+        return self.number * ((self.upward + self.intermediate) * self.inputs + biases)
 
     def on(self, gpus: int, *, whole: bool) -> ExpertBank:
         """What one of so many GPUs holds: some experts whole, or a slice of each."""
         if whole:
-            return self._replace(count=-(-self.count // gpus))
+            return self._replace(number=-(-self.number // gpus))
         return self._replace(intermediate=-(-self.intermediate // gpus))
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
-from twin.architectures.errors import ArchitectureError
+from twin.architectures.facts import ArchitectureError
 from twin.architectures.quantization import Quantization, QuantizedGroup
 
 _MOST_NAMES = 200_000
@@ -27,9 +27,9 @@ def read_quantization(config: Mapping[str, Any], where: str) -> Quantization:
     reader = _READERS.get(str(method))
     if reader is None:
         raise ArchitectureError(
-            f"{where}: quantization_config is of method {method!r}, whose weights are not computed; known are "
-            f"{', '.join(_READERS)}. Put the model's safetensors files or their index beside it, or give the "
-            "measured weights_gib"
+            f"{where}: quantization_config is of method {method!r}, whose weights are not computed; known "
+            f"are {', '.join(_READERS)}. Put the model's safetensors files or their index beside it, or give "
+            "the measured weights_gib"
         )
     try:
         return reader(config)
@@ -111,7 +111,8 @@ def _compressed(config: Mapping[str, Any]) -> Quantization:
         targets = tuple(name for name in _names(given.get("targets")) if name != "Linear")
         group = _scheme(given["weights"])
         groups.append(group.model_copy(update={"targets": targets}))
-    return Quantization(method="compressed-tensors", groups=tuple(groups), ignore=_names(config.get("ignore")))
+    ignore = _names(config.get("ignore"))
+    return Quantization(method="compressed-tensors", groups=tuple(groups), ignore=ignore)
 
 
 def _scheme(weights: Mapping[str, Any]) -> QuantizedGroup:

@@ -13,7 +13,7 @@ from scenarios.errors import cause_of
 from twin.architectures.architecture import ModelArchitecture
 from twin.architectures.checkpoint import checkpoint_bytes
 from twin.architectures.config_keys import facts_of
-from twin.architectures.errors import ArchitectureError
+from twin.architectures.facts import ArchitectureError
 from twin.architectures.families import FAMILIES, REFUSED
 from twin.architectures.quantization_config import measured_quantization, read_quantization
 from twin.architectures.vision import read_tower
@@ -65,11 +65,12 @@ def read_architecture(path: Path | str, name: str | None = None) -> ModelArchite
     model_type = _model_type(path, config, text)
     facts = facts_of(model_type, config, text, str(path))
     if isinstance(config.get("vision_config"), Mapping) and text is not config:
-        hidden = facts.get("hidden_size")
-        tower = read_tower(config["vision_config"], config, hidden if isinstance(hidden, int) else 0, str(path))
+        size = facts.get("hidden_size")
+        hidden = size if isinstance(size, int) else 0
+        tower = read_tower(config["vision_config"], config, hidden, str(path))
         facts |= {"vision_parameters": tower.parameters, "vision_copied": tower.copied}
-    size = checkpoint_bytes(path.parent)
-    model = _validated(path, {"name": str(named), "source": path.name, "checkpoint_bytes": size, **facts})
+    held = checkpoint_bytes(path.parent)
+    model = _validated(path, {"name": str(named), "source": path.name, "checkpoint_bytes": held, **facts})
     return _with_quantization(path, model, config, text)
 
 
@@ -127,7 +128,7 @@ def _with_quantization(
     if stated is None:
         if held and held < _LEAST_SHARE * full:
             raise ArchitectureError(
-                f"{path}: the files hold {held:,} bytes, the shapes need {full:,} in {model.torch_dtype}, and no "
+                f"{path}: the files hold {held:,} bytes where the shapes need {full:,}, and no "
                 "quantization_config says why; give the model's own config.json, or all of its files"
             )
         return model

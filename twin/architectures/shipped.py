@@ -8,7 +8,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from twin.architectures.architecture import ModelArchitecture
-from twin.architectures.errors import ArchitectureError
+from twin.architectures.facts import ArchitectureError
 
 _SHIPPED = Path(__file__).with_name("shipped.json")
 

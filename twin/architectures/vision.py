@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-from twin.architectures.errors import ArchitectureError
+from twin.architectures.facts import ArchitectureError
 
 
 class Tower(NamedTuple):
@@ -42,7 +42,7 @@ def read_tower(vision: Mapping[str, Any], config: Mapping[str, Any], text_hidden
     reader = _TOWERS.get(kind)
     if reader is None:
         raise ArchitectureError(
-            f"{where}: the vision tower of model_type {kind!r} is not known, so that its weights are missing; "
+            f"{where}: the vision tower of model_type {kind!r} is not known, so its weights are missing; "
             f"known are those of {', '.join(_TOWERS)}. Take vision_config out to plan for the language model "
             "alone, or give the measured weights_gib"
         )
@@ -73,13 +73,13 @@ def _patches(vision: Mapping[str, Any], frames: int = 1) -> int:
     return int((vision.get("in_channels") or 3) * frames * side * side * hidden)
 
 
-def _gemma3(vision: Mapping[str, Any], config: Mapping[str, Any], text_hidden: int) -> Tower:
+def _gemma3(vision: Mapping[str, Any], _config: Mapping[str, Any], text_hidden: int) -> Tower:
     hidden, side = vision["hidden_size"], vision["image_size"] // vision["patch_size"]
     around = _patches(vision) + hidden + side * side * hidden + 2 * hidden + hidden * text_hidden + hidden
     return _tower(vision, around, gated=False, biased=True, norm_vectors=4)
 
 
-def _gemma4(vision: Mapping[str, Any], config: Mapping[str, Any], text_hidden: int) -> Tower:
+def _gemma4(vision: Mapping[str, Any], _config: Mapping[str, Any], text_hidden: int) -> Tower:
     hidden = vision["hidden_size"]
     around = _patches(vision) + 2 * vision["position_embedding_size"] * hidden + hidden * text_hidden
     around += 2 * hidden if vision.get("standardize") else 0
@@ -95,7 +95,7 @@ def _mistral3(vision: Mapping[str, Any], config: Mapping[str, Any], text_hidden:
     return _tower(vision, around, gated=True, biased=False, norm_vectors=2)
 
 
-def _qwen3_vl(vision: Mapping[str, Any], config: Mapping[str, Any], text_hidden: int) -> Tower:
+def _qwen3_vl(vision: Mapping[str, Any], _config: Mapping[str, Any], text_hidden: int) -> Tower:
     hidden, out = vision["hidden_size"], vision.get("out_hidden_size") or text_hidden
     wide = vision["spatial_merge_size"] ** 2 * hidden
     merger = wide * wide + wide + wide * out + out
@@ -106,7 +106,7 @@ def _qwen3_vl(vision: Mapping[str, Any], config: Mapping[str, Any], text_hidden:
     return _tower(vision, around, gated=False, biased=True, norm_vectors=4)
 
 
-def _qwen2_5_vl(vision: Mapping[str, Any], config: Mapping[str, Any], text_hidden: int) -> Tower:
+def _qwen2_5_vl(vision: Mapping[str, Any], _config: Mapping[str, Any], text_hidden: int) -> Tower:
     hidden, out = vision["hidden_size"], vision.get("out_hidden_size") or text_hidden
     wide = (vision.get("spatial_merge_size") or 2) ** 2 * hidden
     around = _patches(vision, vision.get("temporal_patch_size") or 2)
@@ -114,7 +114,7 @@ def _qwen2_5_vl(vision: Mapping[str, Any], config: Mapping[str, Any], text_hidde
     return _tower(vision, around, gated=True, biased=True, norm_vectors=2)
 
 
-def _llama4(vision: Mapping[str, Any], config: Mapping[str, Any], text_hidden: int) -> Tower:
+def _llama4(vision: Mapping[str, Any], _config: Mapping[str, Any], text_hidden: int) -> Tower:
     hidden, side = vision["hidden_size"], vision["image_size"] // vision["patch_size"]
     out = vision["projector_output_dim"]
     around = _patches(vision) + (side * side + 2) * hidden + 4 * hidden
@@ -123,7 +123,7 @@ def _llama4(vision: Mapping[str, Any], config: Mapping[str, Any], text_hidden: i
     return _tower(vision, around, gated=False, biased=True, norm_vectors=4)
 
 
-def _kimi(vision: Mapping[str, Any], config: Mapping[str, Any], text_hidden: int) -> Tower:
+def _kimi(vision: Mapping[str, Any], _config: Mapping[str, Any], text_hidden: int) -> Tower:
     hidden = vision["vt_hidden_size"]
     high, wide = vision["merge_kernel_size"]
     merged = high * wide * hidden

@@ -135,9 +135,10 @@ def _beside_states(
 ) -> dict[int, CacheLayer]:
     """Blocks of attention that hold at least a state, and states padded to them (models/config.py)."""
     latent = launch.model.kv_lora_rank > 0
-    block, align = launch.engine.block_size, _LATENT_ALIGNMENT if latent else _ATTENTION_ALIGNMENT
-    token = page // block
-    larger = max(block, align * -(-state // (align * token)))
+    align = _LATENT_ALIGNMENT if latent else _ATTENTION_ALIGNMENT
+    token = page // launch.engine.block_size
+    least: int = launch.engine.block_size
+    larger = max(align * -(-state // (align * token)), least)
     return {
         index: layer._replace(page=larger * token)
         if layer.kind == "state"

@@ -17,7 +17,7 @@ from twin.memory.stages import stage_bounds
 _GROUPS_SINCE: Version = (0, 9, 1)
 """First release with groups of different layers; before, a window is kept as if it were none."""
 _LARGE_GROUPS_SINCE: Version = (0, 12, 0)
-"""First release that takes the larger of nearly equal counts of layers as the groups' size; 0.11.2 does not."""
+"""First release that takes the larger of nearly equal counts of layers as a group's size; 0.11.2 does not."""
 _WIDER_SINCE: Version = (0, 18, 0)
 """Release from which nearly equal is within 1.5 times, not 1.25 (0.17)."""
 _BY_CONCURRENCY_SINCE: Version = (0, 21, 0)
@@ -107,7 +107,9 @@ def kv_cache(launch: Launch, stage: int) -> KVCache:
     layers = cache_layers(launch)
     grouped = _groups(launch, layers)
     first, last = stage_bounds(launch, stage)
-    held = [[index for index in group.layers if first <= index // CACHES_OF_A_LAYER < last] for group in grouped]
+    held = [
+        [index for index in group.layers if first <= index // CACHES_OF_A_LAYER < last] for group in grouped
+    ]
     if len(grouped) == 1:
         size = sum(layers[index].page for index in held[0])
     else:
@@ -116,9 +118,6 @@ def kv_cache(launch: Launch, stage: int) -> KVCache:
             (layer.page for layer in layers.values()), default=0
         )
     return KVCache(grouped, size, launch)
-
-
-
 
 
 def _groups(launch: Launch, layers: dict[int, CacheLayer]) -> tuple[Group, ...]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from scenarios import LorapackError
-from twin.architectures import ModelArchitecture, Quantization, QuantizedGroup
+from twin.architectures import Quantization, QuantizedGroup
 from twin.memory.launch import Launch, Version
 
 _FLOAT32 = 4
@@ -40,13 +40,9 @@ def quantization_of(launch: Launch) -> Quantization | None:
         group = QuantizedGroup(kind="nf4", bits=4, scales="group", group_size=64)
         return Quantization(method="bitsandbytes", groups=(group,))
     raise QuantizationError(
-        f'engine.quantization is "{asked}", but {_described(model)} is not quantised so; give the quantised '
+        f'engine.quantization is "{asked}", but {model.name} is not quantised so; give the quantised '
         "checkpoint's own config.json, or leave engine.quantization out"
     )
-
-
-def _described(model: ModelArchitecture) -> str:
-    return f"the model {model.name}"
 
 
 def matrix_bytes(
@@ -86,7 +82,8 @@ def matrix_bytes(
             assert group is not None
             scales = -(-size // group.group_size)
             yield size // 2
-            yield scales * _FLOAT32 if version >= _PLAIN_ABSMAX_SINCE else scales + scales // _NESTED_BLOCK * 4
+            nested = scales + scales // _NESTED_BLOCK * _FLOAT32
+            yield scales * _FLOAT32 if version >= _PLAIN_ABSMAX_SINCE else nested
         case "nvfp4":
             yield size // 2
             yield size // 16

@@ -122,8 +122,8 @@ def _experts(launch: Launch, bank: ExpertBank, unit: int) -> Iterator[int]:
     joined = not bank.gated or (bank.stacked and launch.version >= _STACKED_SINCE)
     slices = (held.upward,) if joined else (held.intermediate,) * 2
     for _ in slices:
-        yield unit * held.count * held.inputs // sharded
-    yield unit * held.count * held.intermediate
+        yield unit * held.number * held.inputs // sharded
+    yield unit * held.number * held.intermediate
     for width in slices:
-        yield unit * held.count * width
-    yield unit * held.count * -(-held.inputs // sharded)
+        yield unit * held.number * width
+    yield unit * held.number * -(-held.inputs // sharded)

@@ -6,7 +6,7 @@ from twin.architectures import Layer
 from twin.memory.launch import Launch, Version
 
 _SPREAD_SINCE: Version = (0, 8, 0)
-"""Release from which layers that do not divide go to the stages before the last; until 0.7 the last had all."""
+"""Release from which layers that do not divide go to the stages before the last; in 0.7 the last has all."""
 
 
 def dtype_bytes(launch: Launch) -> int:

@@ -103,7 +103,9 @@ def _linear(launch: Launch, quantization: Quantization | None, layer: str, modul
         yield outputs * size
 
 
-def _experts(launch: Launch, quantization: Quantization | None, layer: str, bank: ExpertBank) -> Iterator[int]:
+def _experts(
+    launch: Launch, quantization: Quantization | None, layer: str, bank: ExpertBank
+) -> Iterator[int]:
     tp, size = launch.engine.tensor_parallel_size, dtype_bytes(launch)
     group = None
     if quantization is not None:
@@ -111,9 +113,9 @@ def _experts(launch: Launch, quantization: Quantization | None, layer: str, bank
     held = bank.on(tp, whole=launch.engine.enable_expert_parallel)
     if group is not None and group.kind == "mxfp4":
         held = held._replace(intermediate=_padded(held.intermediate, _MXFP4_ROUND))
-    up, down = held.count * held.upward, held.count * held.inputs
-    yield from matrix_bytes(group, up, held.inputs, 2 * held.count, size, launch.version)
-    yield from matrix_bytes(group, down, held.intermediate, held.count, size, launch.version)
+    up, down = held.number * held.upward, held.number * held.inputs
+    yield from matrix_bytes(group, up, held.inputs, 2 * held.number, size, launch.version)
+    yield from matrix_bytes(group, down, held.intermediate, held.number, size, launch.version)
     if held.bias:
         yield up * size
         yield down * size
