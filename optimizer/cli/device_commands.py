@@ -24,7 +24,7 @@ def add_to(app: typer.Typer) -> None:
 def devices_command(
     name: Annotated[
         str | None,
-        typer.Argument(metavar="[NAME]", help="A GPU, as a scenario, nvidia-smi or vLLM's log calls it."),
+        typer.Argument(metavar="NAME", help="A GPU, as a scenario, nvidia-smi or vLLM's log calls it."),
     ] = None,
     json: JsonOption = None,
 ) -> None:
@@ -37,13 +37,13 @@ def devices_command(
 
     check_outputs({"--json": json})
     chosen = scenarios.gpus() if name is None else scenarios.find_gpu(name)
-    answer = _listed(chosen) if isinstance(chosen, tuple) else _in_full(chosen)
-    values = (
-        [gpu.model_dump(mode="json") for gpu in chosen]
-        if isinstance(chosen, tuple)
-        else chosen.model_dump(mode="json")
-    )
-    deliver([[answer]], text_output(json, lambda: json_module.dumps(values, indent=2, ensure_ascii=False)))
+    answer: list[Part]
+    values: object
+    if isinstance(chosen, tuple):
+        answer, values = [_listed(chosen)], [gpu.model_dump(mode="json") for gpu in chosen]
+    else:
+        answer, values = _in_full(chosen), chosen.model_dump(mode="json")
+    deliver([answer], text_output(json, lambda: json_module.dumps(values, indent=2, ensure_ascii=False)))
 
 
 def _listed(chosen: tuple[GPU, ...]) -> Part:
@@ -73,28 +73,27 @@ def _listed(chosen: tuple[GPU, ...]) -> Part:
     return table(columns, rows)
 
 
-def _in_full(gpu: GPU) -> Part:
+def _in_full(gpu: GPU) -> list[Part]:
     from scenarios.text.tables import figures
 
     link = gpu.interconnect
-    return figures(
+    told = figures(
         [
             ("name", gpu.name),
             ("also called", ", ".join(gpu.aliases)),
             ("architecture", f"{gpu.architecture} ({gpu.compute_capability})"),
             ("memory", f"{gpu.memory_gib:g} GiB, {gpu.memory_source}"),
-            ("memory from", gpu.memory_from),
             ("memory bandwidth", _with_unit(gpu.bandwidth_gb_s, "GB/s")),
             ("BF16, dense", _with_unit(gpu.bf16_tflops, "TFLOPS")),
             ("FP16, dense", _with_unit(gpu.fp16_tflops, "TFLOPS")),
             ("FP8, dense", _with_unit(gpu.fp8_tflops, "TFLOPS")),
             ("INT8, dense", _with_unit(gpu.int8_tops, "TOPS")),
-            ("joined by", f"{link.kind}, {link.gb_s:g} GB/s both ways together" if link else None),
-            ("PCIe", f"{gpu.pcie_gb_s:g} GB/s both ways together" if gpu.pcie_gb_s else None),
-            ("source", gpu.source),
-            ("put down", gpu.date),
+            ("joined by", f"{link.kind}, {link.gb_s:g} GB/s" if link else None),
+            ("PCIe", _with_unit(gpu.pcie_gb_s, "GB/s")),
         ]
     )
+    # Addresses stand below the table, which would cut them.
+    return [told, "", f"Memory from: {gpu.memory_from}", f"Other figures from ({gpu.date}): {gpu.source}"]
 
 
 def _with_unit(figure: float | None, unit: str) -> str | None:

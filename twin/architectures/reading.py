@@ -64,7 +64,7 @@ def read_architecture(path: Path | str, name: str | None = None) -> ModelArchite
     text = next((config[key] for key in _TEXT_CONFIGS if isinstance(config.get(key), dict)), config)
     model_type = _model_type(path, config, text)
     facts = facts_of(model_type, config, text, str(path))
-    if isinstance(config.get("vision_config"), Mapping) and text is not config:
+    if isinstance(config.get("vision_config"), Mapping):
         size = facts.get("hidden_size")
         hidden = size if isinstance(size, int) else 0
         tower = read_tower(config["vision_config"], config, hidden, str(path))
@@ -87,11 +87,11 @@ def _object(path: Path, remedy: str) -> dict[str, Any]:
 
 
 def _model_type(path: Path, config: Mapping[str, Any], text: Mapping[str, Any]) -> str:
-    for model_type in (text.get("model_type"), config.get("model_type")):
-        known = _WRAPPED.get(str(model_type), str(model_type))
-        if known in FAMILIES:
-            return known
-    stated = text.get("model_type") or config.get("model_type")
+    # What the language model says of itself counts; what the whole is only where it says nothing.
+    stated = str(text.get("model_type") or config.get("model_type"))
+    known = _WRAPPED.get(stated, stated)
+    if known in FAMILIES:
+        return known
     remedy = "measure its memory and state it in the engine profile"
     for model_type in (stated, config.get("model_type")):
         if model_type in REFUSED:

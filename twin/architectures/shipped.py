@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from difflib import get_close_matches
 from functools import lru_cache
 from pathlib import Path
 
@@ -11,6 +12,9 @@ from twin.architectures.architecture import ModelArchitecture
 from twin.architectures.facts import ArchitectureError
 
 _SHIPPED = Path(__file__).with_name("shipped.json")
+
+_NEAREST = 5
+"""Names that are listed where none is found."""
 
 _SUFFIXES = ("instruct", "chat", "base", "it", "hf")
 
@@ -27,26 +31,29 @@ def find_architecture(name: str) -> ModelArchitecture:
 
     Owner, capitals, punctuation and endings such as ``-Instruct`` do not count:
     ``meta-llama/Llama-3.1-8B`` finds Llama-3.1-8B-Instruct. Words of a quantisation do count, so that a
-    quantised checkpoint is never taken for the one in 16 bits.
+    quantised checkpoint is never taken for the one in 16 bits; and where a shipped name has an owner, as
+    several quantise a model in ways of their own, another owner's is not found.
 
     Raises
     ------
     ArchitectureError
-        If none has the name; the message lists those that exist.
+        If none has the name; the message lists those that are most like it.
     """
-    found = _by_plain_name().get(_plain(name))
-    if found is not None:
-        return found
-    names = ", ".join(architecture.name for architecture in shipped_architectures())
+    wanted, owner = _plain(name), _owner(name)
+    for architecture in shipped_architectures():
+        owners = {owner, _owner(architecture.name)} - {""}
+        if wanted and wanted == _plain(architecture.name) and len(owners) < 2:
+            return architecture
+    plain = {_plain(architecture.name): architecture.name for architecture in shipped_architectures()}
+    near = [plain[key] for key in get_close_matches(wanted, plain, n=_NEAREST, cutoff=0)]
     raise ArchitectureError(
-        f'no shipped architecture is called "{name}"; shipped are {names}. Give the model\'s config.json to '
-        "read_architecture"
+        f'no shipped architecture is called "{name}"; the nearest of {len(plain)} are {", ".join(near)}. Give '
+        "the model's config.json to read_architecture"
     )
 
 
-@lru_cache(maxsize=1)
-def _by_plain_name() -> dict[str, ModelArchitecture]:
-    return {_plain(architecture.name): architecture for architecture in reversed(shipped_architectures())}
+def _owner(name: str) -> str:
+    return name.rpartition("/")[0].rpartition("/")[2].lower()
 
 
 def _plain(name: str) -> str:

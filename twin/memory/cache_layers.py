@@ -17,6 +17,11 @@ _CHECKPOINT_DTYPE_SINCE: Version = (0, 14, 0)
 """Release in which ``auto`` takes the KV cache's type from a ModelOpt checkpoint; 0.12 does not."""
 _ATTENTION_ALIGNMENT, _LATENT_ALIGNMENT = 16, 64
 """Tokens of which a block is a multiple where states set its size (models/config.py, 0.19)."""
+LATENT_SINCE: Version = (0, 7, 1)
+"""First release that keeps the compressed vectors of latent attention (0.8.2 does, 0.7.0 does not)."""
+_NARROW_SINCE: Version = (0, 7, 0)
+"""Release that keeps keys and values in heads of the keys' size; 0.6.4 pads them to 256."""
+_PADDED_HEAD = 256
 _INDEX_BLOCK = 64
 """Tokens of a block of sparse latent attention."""
 _INDEX_GROUP, _FLOAT32 = 128, 4
@@ -99,10 +104,14 @@ def _caches(launch: Launch, mixer: Attention | LatentAttention | Mamba | DeltaNe
 
 def _latent(launch: Launch, mixer: LatentAttention, size: int) -> list[CacheLayer]:
     """One vector a token, not divided over GPUs; and the index's, in 8 bits with a scale a group."""
-    token, block = (mixer.kv_rank + mixer.rope_dim) * size, launch.engine.block_size
+    token, block = (mixer.kv_rank + mixer.rope_dim) * size, int(launch.engine.block_size)
+    if launch.version < LATENT_SINCE:
+        head = mixer.nope_dim + mixer.rope_dim if launch.version >= _NARROW_SINCE else _PADDED_HEAD
+        heads = max(1, mixer.heads // launch.engine.tensor_parallel_size)
+        return [CacheLayer("full", block * heads * 2 * head * size, block)]
     if not launch.model.index_head_dim:
         return [CacheLayer("full", block * token, block)]
-    block = max(block, _INDEX_BLOCK)
+    block = max(_INDEX_BLOCK, block)
     token = _SPARSE_FP8_TOKEN if size == 1 else token
     layers = [CacheLayer("full", block * token, block)]
     if mixer.index_heads:
@@ -116,7 +125,8 @@ def _unified(launch: Launch, layers: dict[int, CacheLayer]) -> dict[int, CacheLa
     attending = [layer for layer in layers.values() if layer.kind != "state"]
     states = [layer.page for layer in layers.values() if layer.kind == "state"]
     if states and attending:
-        layers = _beside_states(launch, layers, max(states), max(layer.page for layer in attending))
+        widest = max(attending, key=lambda layer: layer.page)
+        layers = _beside_states(launch, layers, max(states), widest)
     kinds = {(layer.kind, layer.window, layer.block) for layer in layers.values()}
     if len(kinds) <= 1:
         return layers
@@ -131,14 +141,12 @@ def _unified(launch: Launch, layers: dict[int, CacheLayer]) -> dict[int, CacheLa
 
 
 def _beside_states(
-    launch: Launch, layers: dict[int, CacheLayer], state: int, page: int
+    launch: Launch, layers: dict[int, CacheLayer], state: int, widest: CacheLayer
 ) -> dict[int, CacheLayer]:
     """Blocks of attention that hold at least a state, and states padded to them (models/config.py)."""
-    latent = launch.model.kv_lora_rank > 0
-    align = _LATENT_ALIGNMENT if latent else _ATTENTION_ALIGNMENT
-    token = page // launch.engine.block_size
-    least: int = launch.engine.block_size
-    larger = max(align * -(-state // (align * token)), least)
+    align = _LATENT_ALIGNMENT if launch.model.kv_lora_rank else _ATTENTION_ALIGNMENT
+    token = widest.page // widest.block
+    larger = max(widest.block, align * -(-state // (align * token)))
     return {
         index: layer._replace(page=larger * token)
         if layer.kind == "state"

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from twin.architectures import ExpertBank, Linear, Quantization, QuantizedGroup, Weight
+from twin.architectures import ExpertBank, Layer, Linear, Quantization, QuantizedGroup, Weight
+from twin.memory.cache_layers import LATENT_SINCE
 from twin.memory.launch import Launch, Version
 from twin.memory.quantised import matrix_bytes, quantization_of
 from twin.memory.slots import adapts_embeddings, extra_vocabulary
@@ -41,17 +42,29 @@ def weight_bytes(launch: Launch, stage: int) -> Iterator[int]:
     wide = launch.version >= _WIDE_ROTARY_SINCE
     for table in model.rotary_tables:
         yield table.positions * table.width * (_FLOAT32 if table.wide and wide else size)
+    made: dict[Layer, list[int]] = {}
     for index in range(first, last):
-        for module in model.layers[index].modules(model.hidden_size):
-            match module:
-                case Linear():
-                    yield from _linear(launch, quantization, f"layers.{index}", module)
-                case ExpertBank():
-                    yield from _experts(launch, quantization, f"layers.{index}", module)
-                case Weight():
-                    yield module.size_on(tp) * (_FLOAT32 if module.wide else size)
+        layer = model.layers[index]
+        if quantization is not None:  # a checkpoint may quantise one layer and not the next
+            yield from _layer(launch, quantization, index)
+            continue
+        if layer not in made:
+            made[layer] = list(_layer(launch, None, index))
+        yield from made[layer]
     if is_last(launch, stage):
         yield from _output(launch, quantization)
+
+
+def _layer(launch: Launch, quantization: Quantization | None, index: int) -> Iterator[int]:
+    tp, size = launch.engine.tensor_parallel_size, dtype_bytes(launch)
+    for module in launch.model.layers[index].modules(launch.model.hidden_size):
+        match module:
+            case Linear():
+                yield from _linear(launch, quantization, f"layers.{index}", module)
+            case ExpertBank():
+                yield from _experts(launch, quantization, f"layers.{index}", module)
+            case Weight() if module.loaded or launch.version >= LATENT_SINCE:
+                yield module.size_on(tp) * (_FLOAT32 if module.wide else size)
 
 
 def _embedding(launch: Launch) -> Iterator[int]:
