@@ -81,11 +81,16 @@ class StartFacts:
         self._where: dict[str, int] = {}
         self._speakers: defaultdict[str, dict[str, int]] = defaultdict(dict)
         self._ready_at = 0
+        self._served_at = 0
 
     @property
     def is_over(self) -> bool:
         """Whether it ended, or came so far that what begins now is another."""
-        return not self._facts.keys().isdisjoint({"started", "failure", "kv_cache_tokens", "num_gpu_blocks"})
+        return self._has_kv_cache or not self._facts.keys().isdisjoint({"started", "failure"})
+
+    @property
+    def _has_kv_cache(self) -> bool:
+        return not self._facts.keys().isdisjoint({"kv_cache_tokens", "num_gpu_blocks"})
 
     @property
     def serves(self) -> bool:
@@ -96,6 +101,11 @@ class StartFacts:
     def is_known(self) -> bool:
         """Whether anything was said that only an engine says."""
         return bool(self._arguments or self._facts.keys() - {"started", "gpu_name"})
+
+    @property
+    def _served_last(self) -> bool:
+        """Whether a server came up after all that the engine told: it may tell nothing of its memory."""
+        return self._served_at > max(self._where.values(), default=0)
 
     def hear(self, record: Record) -> None:
         """Take up what a message says; when the engine serves, nothing that follows is of its start."""
@@ -117,8 +127,8 @@ class StartFacts:
         self._derive()
         if "started" not in self._facts and "failure" in self._facts:
             self._facts["started"], self._where["started"] = False, self._where["failure"]
-        elif "started" not in self._facts and self._ready_at:
-            self._facts["started"], self._where["started"] = True, self._ready_at
+        elif "started" not in self._facts and (self._ready_at or self._served_last):
+            self._facts["started"], self._where["started"] = True, self._ready_at or self._served_at
         told = {name: value for name, value in self._facts.items() if name not in _PARTS}
         where = {name: line for name, line in self._where.items() if name not in _PARTS}
         workers = max((sum(each.values()) for each in self._speakers.values()), default=None)
@@ -205,6 +215,9 @@ class StartFacts:
 
     def _hear_end(self, record: Record) -> None:
         if any(words in record.text for words in SERVING):
+            self._served_at = record.line
+            if not (self._ready_at or self._has_kv_cache):
+                return  # a proxy or another server may say so too, before the engine
             self._facts["started"], self._where["started"] = True, record.line
             for fact in ("failure", "failure_text"):  # it came up all the same
                 self._facts.pop(fact, None)

@@ -145,6 +145,7 @@ FACTS = (
     Wording("Setting max_num_seqs to ", "{max_num_seqs} for", "0.8 to 0.10.2"),
     Wording("Defaulting max_num_seqs to ", "{max_num_seqs} for", "0.11 to 0.32 (debug)"),
     Wording("Using max model len ", "{max_model_len}", "0.9.2 to 0.32"),
+    Wording("Updated max_model_len to ", "{max_model_len}", "0.14 to 0.32"),
     Wording("Auto-fit max_model_len: reduced from ", r"\d{1,9} to {max_model_len} to fit", "0.14 to 0.32"),
 )
 """Messages with facts. Of one fact, a message that stands higher is believed before one that stands lower."""
