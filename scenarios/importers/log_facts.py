@@ -22,8 +22,11 @@ from scenarios.importers.log_wordings import (
 )
 from scenarios.text.display import visible
 
-_BLOCK_SIZE_V0 = 16
-"""Tokens of a block where V0's log does not tell: vLLM's default on GPUs (`arg_utils.py`, 0.4 to 0.10)."""
+_BLOCK_SIZES = (16, 32, 8, 64, 128)
+"""Tokens that a block may have where the log does not tell; vLLM's default on GPUs first (`arg_utils.py`)."""
+
+_ROUNDING = 0.0051
+"""What a concurrency of two decimals may be off by."""
 
 _MIB = 1024
 """MiB of a GiB."""
@@ -233,10 +236,25 @@ class StartFacts:
         for fact, total in (("activation_gib", "torch_peak_gib"), ("non_torch_gib", "consumed_gib")):
             if fact not in facts and total in facts and "weights_gib" in facts:  # both hold the weights too
                 facts[fact], where[fact] = round(facts[total] - facts["weights_gib"], 4), where[total]
-        if "kv_cache_tokens" not in facts and "num_gpu_blocks" in facts and facts.get("v1") is not True:
-            size = self._arguments.get("block_size", _BLOCK_SIZE_V0)
-            facts["kv_cache_tokens"] = facts["num_gpu_blocks"] * int(size)
+        if "kv_cache_tokens" not in facts and self._blocks_alone:
+            facts["kv_cache_tokens"] = facts["num_gpu_blocks"] * self._block_size()
             where["kv_cache_tokens"] = where["num_gpu_blocks"]
+
+    @property
+    def _blocks_alone(self) -> bool:
+        """Whether the engine tells blocks in place of tokens: to 0.7 all layers have equal ones."""
+        return "num_gpu_blocks" in self._facts and FACTS[self._ranks["num_gpu_blocks"]].begin.startswith("# ")
+
+    def _block_size(self) -> int:
+        """Return the tokens of a block: as given, or by which the concurrency is what the log says."""
+        given = self._arguments.get("block_size")
+        if given is not None:
+            return int(given)
+        blocks, tokens = self._facts["num_gpu_blocks"], self._facts.get("concurrency_tokens")
+        for size in _BLOCK_SIZES if tokens else ():
+            if abs(blocks * size / tokens - self._facts["max_concurrency"]) < _ROUNDING:
+                return size
+        return _BLOCK_SIZES[0]
 
 
 def _sentence(text: str, begin: int, end: int) -> str:

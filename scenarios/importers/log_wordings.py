@@ -124,7 +124,7 @@ FACTS = (
     ),
     Wording(
         "# ",
-        r"(?:GPU|cuda|rocm|hip|[xX]PU|[TH]PU|[th]pu) blocks: {num_gpu_blocks}, # CPU blocks:"
+        r"[A-Za-z]{2,6} blocks: {num_gpu_blocks}, # CPU blocks:"
         r" {num_cpu_blocks}",
         "0.4 to 0.10.2",
         False,
@@ -277,7 +277,7 @@ FAILED = (
 """What is said when it does not start, whatever the cause."""
 
 STARTS = re.compile(
-    r"(?:vLLM (?:API |gRPC )?server version \d|Initializing an? (?:V[01] )?LLM engine \(v"
+    r"(?:vLLM (?:API |gRPC )?server version \d|Initializing an? (?:V[01] )?LLM engine (?:\(v|with )"
     r"|\s*▄▄ ▄█ [█▀▄ ]{0,40}version \d)"
 )
 """With what a start begins; a log may hold several."""
