@@ -41,7 +41,7 @@ _RENAMED = {"max_seq_len": "max_model_len"}
 _TEXT_OF_ARGUMENTS = re.compile(
     r"non-default args: \{(?P<mapping>.*)"  # from 0.9 on
     r"|\bargs: Namespace\((?P<namespace>.*)"  # before
-    r"|LLM engine \(v[\w.+-]{1,40}\) with config: (?P<config>.*)",
+    r"|LLM engine (?:\(v[\w.+-]{1,40}\) )?with config: (?P<config>.*)",
     re.DOTALL,
 )
 _WORD = re.compile(r"[A-Za-z][\w.-]{0,39}", re.ASCII)

@@ -22,8 +22,11 @@ from scenarios.importers.log_wordings import (
 )
 from scenarios.text.display import visible
 
-_BLOCK_SIZE_V0 = 16
-"""Tokens of a block where V0's log does not tell: vLLM's default on GPUs (`arg_utils.py`, 0.4 to 0.10)."""
+_BLOCK_SIZES = (16, 32, 8, 64, 128)
+"""Tokens that a block may have where the log does not tell; vLLM's default on GPUs first (`arg_utils.py`)."""
+
+_ROUNDING = 0.0051
+"""What a concurrency of two decimals may be off by."""
 
 _MIB = 1024
 """MiB of a GiB."""
@@ -81,11 +84,16 @@ class StartFacts:
         self._where: dict[str, int] = {}
         self._speakers: defaultdict[str, dict[str, int]] = defaultdict(dict)
         self._ready_at = 0
+        self._served_at = 0
 
     @property
     def is_over(self) -> bool:
         """Whether it ended, or came so far that what begins now is another."""
-        return not self._facts.keys().isdisjoint({"started", "failure", "kv_cache_tokens", "num_gpu_blocks"})
+        return self._has_kv_cache or not self._facts.keys().isdisjoint({"started", "failure"})
+
+    @property
+    def _has_kv_cache(self) -> bool:
+        return not self._facts.keys().isdisjoint({"kv_cache_tokens", "num_gpu_blocks"})
 
     @property
     def serves(self) -> bool:
@@ -96,6 +104,11 @@ class StartFacts:
     def is_known(self) -> bool:
         """Whether anything was said that only an engine says."""
         return bool(self._arguments or self._facts.keys() - {"started", "gpu_name"})
+
+    @property
+    def _served_last(self) -> bool:
+        """Whether a server came up after all that the engine told: it may tell nothing of its memory."""
+        return self._served_at > max(self._where.values(), default=0)
 
     def hear(self, record: Record) -> None:
         """Take up what a message says; when the engine serves, nothing that follows is of its start."""
@@ -117,8 +130,8 @@ class StartFacts:
         self._derive()
         if "started" not in self._facts and "failure" in self._facts:
             self._facts["started"], self._where["started"] = False, self._where["failure"]
-        elif "started" not in self._facts and self._ready_at:
-            self._facts["started"], self._where["started"] = True, self._ready_at
+        elif "started" not in self._facts and (self._ready_at or self._served_last):
+            self._facts["started"], self._where["started"] = True, self._ready_at or self._served_at
         told = {name: value for name, value in self._facts.items() if name not in _PARTS}
         where = {name: line for name, line in self._where.items() if name not in _PARTS}
         workers = max((sum(each.values()) for each in self._speakers.values()), default=None)
@@ -205,6 +218,9 @@ class StartFacts:
 
     def _hear_end(self, record: Record) -> None:
         if any(words in record.text for words in SERVING):
+            self._served_at = record.line
+            if not (self._ready_at or self._has_kv_cache):
+                return  # a proxy or another server may say so too, before the engine
             self._facts["started"], self._where["started"] = True, record.line
             for fact in ("failure", "failure_text"):  # it came up all the same
                 self._facts.pop(fact, None)
@@ -220,10 +236,25 @@ class StartFacts:
         for fact, total in (("activation_gib", "torch_peak_gib"), ("non_torch_gib", "consumed_gib")):
             if fact not in facts and total in facts and "weights_gib" in facts:  # both hold the weights too
                 facts[fact], where[fact] = round(facts[total] - facts["weights_gib"], 4), where[total]
-        if "kv_cache_tokens" not in facts and "num_gpu_blocks" in facts and facts.get("v1") is not True:
-            size = self._arguments.get("block_size", _BLOCK_SIZE_V0)
-            facts["kv_cache_tokens"] = facts["num_gpu_blocks"] * int(size)
+        if "kv_cache_tokens" not in facts and self._blocks_alone:
+            facts["kv_cache_tokens"] = facts["num_gpu_blocks"] * self._block_size()
             where["kv_cache_tokens"] = where["num_gpu_blocks"]
+
+    @property
+    def _blocks_alone(self) -> bool:
+        """Whether the engine tells blocks in place of tokens: to 0.7 all layers have equal ones."""
+        return "num_gpu_blocks" in self._facts and FACTS[self._ranks["num_gpu_blocks"]].begin.startswith("# ")
+
+    def _block_size(self) -> int:
+        """Return the tokens of a block: as given, or by which the concurrency is what the log says."""
+        given = self._arguments.get("block_size")
+        if given is not None:
+            return int(given)
+        blocks, tokens = self._facts["num_gpu_blocks"], self._facts.get("concurrency_tokens")
+        for size in _BLOCK_SIZES if tokens else ():
+            if abs(blocks * size / tokens - self._facts["max_concurrency"]) < _ROUNDING:
+                return size
+        return _BLOCK_SIZES[0]
 
 
 def _sentence(text: str, begin: int, end: int) -> str:

@@ -51,7 +51,7 @@ _WORKER = re.compile(r"\([^()]{0,80}pid=(\d{1,12}(?:, ip=[\d.]{1,20})?)[^()]{0,4
 """The process that speaks, as executors and Ray mark its lines."""
 
 _REPEATED = re.compile(r"\[repeated (\d{1,6})x across cluster\]")
-"""How Ray counts the equal lines that it left out."""
+"""How Ray counts the equal lines for which it writes one."""
 
 
 class Record(NamedTuple):
@@ -70,7 +70,7 @@ class Record(NamedTuple):
     headed
         Whether the text is known to begin where the message begins.
     speakers
-        Processes that said the same, where Ray says it once for all.
+        Processes that it stands for: Ray writes the first of equal lines, and later the rest as one.
     """
 
     line: int
@@ -152,7 +152,7 @@ def _record(number: int, text: str, marks: str, file: str, headed: bool) -> Reco
     found = list(_WORKER.finditer(marks[:400]))
     worker = (found[-1][1] or f"rank {found[-1][2]}") if found else ""
     repeated = _REPEATED.search(text)
-    return Record(number, text, file, worker, headed, 1 + int(repeated[1]) if repeated else 1)
+    return Record(number, text, file, worker, headed, int(repeated[1]) if repeated else 1)
 
 
 def _whole_lines(lines: Iterable[str], wanted: Callable[[str], bool]) -> Iterator[tuple[int, str, bool]]:

@@ -124,7 +124,7 @@ FACTS = (
     ),
     Wording(
         "# ",
-        r"(?:GPU|cuda|rocm|hip|[xX]PU|[TH]PU|[th]pu) blocks: {num_gpu_blocks}, # CPU blocks:"
+        r"[A-Za-z]{2,6} blocks: {num_gpu_blocks}, # CPU blocks:"
         r" {num_cpu_blocks}",
         "0.4 to 0.10.2",
         False,
@@ -145,6 +145,7 @@ FACTS = (
     Wording("Setting max_num_seqs to ", "{max_num_seqs} for", "0.8 to 0.10.2"),
     Wording("Defaulting max_num_seqs to ", "{max_num_seqs} for", "0.11 to 0.32 (debug)"),
     Wording("Using max model len ", "{max_model_len}", "0.9.2 to 0.32"),
+    Wording("Updated max_model_len to ", "{max_model_len}", "0.14 to 0.32"),
     Wording("Auto-fit max_model_len: reduced from ", r"\d{1,9} to {max_model_len} to fit", "0.14 to 0.32"),
 )
 """Messages with facts. Of one fact, a message that stands higher is believed before one that stands lower."""
@@ -276,7 +277,7 @@ FAILED = (
 """What is said when it does not start, whatever the cause."""
 
 STARTS = re.compile(
-    r"(?:vLLM (?:API |gRPC )?server version \d|Initializing an? (?:V[01] )?LLM engine \(v"
+    r"(?:vLLM (?:API |gRPC )?server version \d|Initializing an? (?:V[01] )?LLM engine (?:\(v|with )"
     r"|\s*▄▄ ▄█ [█▀▄ ]{0,40}version \d)"
 )
 """With what a start begins; a log may hold several."""

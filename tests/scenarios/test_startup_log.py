@@ -30,7 +30,7 @@ FIELD = Path(__file__).parents[2].parent / "shared" / "field"
                 "attention_backend": "FlashAttention-2",
                 "graph_gib": None,
                 "started": True,
-                "workers": 9,
+                "workers": 8,
             },
             id="0.4",
         ),
@@ -91,6 +91,7 @@ FIELD = Path(__file__).parents[2].parent / "shared" / "field"
                 "v1": True,
                 "weights_gib": 67.7229,
                 "num_gpu_blocks": 1381,
+                "kv_cache_tokens": 22_096,
                 "num_cpu_blocks": None,
                 "attention_backend": "Flash Attention",
                 "max_concurrency": 10.79,
@@ -311,6 +312,72 @@ def test_of_two_messages_of_one_failure_the_fuller_is_quoted() -> None:
     for lines in ([sampler, torch], [torch, sampler]):
         log = parse_startup_log(lines)
         assert log.failure_text == "CUDA out of memory. Tried to allocate 786.00 MiB"
+
+
+def test_another_server_that_writes_into_the_log_ends_no_start(logs: ModuleType) -> None:
+    proxy = "INFO:     Started server process [7]\nINFO:     Application startup complete.\n"
+    log = logs.parsed(proxy + logs.SERVING)
+    assert logs.facts(log) == logs.facts(logs.parsed(logs.SERVING))
+    assert logs.parsed(proxy + logs.REFUSED).started is False
+    lines = logs.SERVING.splitlines(keepends=True)
+    assert logs.parsed(proxy + "".join(lines[:4])).started is None
+    assert logs.parsed("".join(lines[:4]) + proxy).started is True  # at warnings only, no memory is told
+
+
+@pytest.mark.parametrize(
+    ("lines", "tokens"),
+    [
+        (["# CUDA blocks: 5519, # CPU blocks: 9362"], 5519 * 16),
+        (
+            [
+                "# cuda blocks: 5519, # CPU blocks: 0",
+                "Maximum concurrency for 32768 tokens per request: 2.69x",
+            ],
+            5519 * 16,
+        ),
+        (
+            [
+                "# HPU blocks: 1000, # CPU blocks: 0",
+                "Maximum concurrency for 32000 tokens per request: 4.00x",
+            ],
+            128_000,
+        ),
+        (["args: Namespace(block_size=32)", "# GPU blocks: 100, # CPU blocks: 0"], 3200),
+        (["# GPU blocks: 0, # CPU blocks: 1024"], 0),
+        (
+            ["vllm cache_config_info with initialization after num_gpu_blocks is: 48867"],
+            None,
+        ),  # of several kinds
+    ],
+)
+def test_tokens_follow_from_blocks_where_only_these_are_told(lines: list[str], tokens: int | None) -> None:
+    assert parse_startup_log(lines).kv_cache_tokens == tokens
+
+
+def test_the_oldest_engines_do_not_tell_their_release() -> None:
+    log = parse_startup_log(
+        [
+            "INFO 08-22 15:27:08 llm_engine.py:70] Initializing an LLM engine with config: model='llama', "
+            "dtype=torch.float16, tensor_parallel_size=2, seed=0)"
+        ]
+    )
+    assert (log.model, log.v1, log.engine_version) == ("llama", False, None)
+    assert log.arguments == {"dtype": "float16", "tensor_parallel_size": 2}
+
+
+def test_engines_of_data_parallel_ranks_are_one_start() -> None:
+    told = [
+        (0, "Initializing a V1 LLM engine (v0.14.0) with config: model='m', dtype=torch.bfloat16, a=1"),
+        (1, "Initializing a V1 LLM engine (v0.14.0) with config: model='m', dtype=torch.bfloat16, a=1"),
+        (0, "Model loading took 13.58 GiB and 4.5 seconds"),
+        (1, "Model loading took 13.6 GiB and 4.5 seconds"),
+        (0, "GPU KV cache size: 1,024 tokens"),
+        (1, "GPU KV cache size: 1,008 tokens"),
+    ]
+    log = parse_startup_log(
+        f"(EngineCore_DP{k} pid={k}) INFO 01-22 10:00:30 [x.py:1] {text}" for k, text in told
+    )
+    assert (log.weights_gib, log.kv_cache_tokens, log.workers) == (13.6, 1008, 2)
 
 
 def test_a_start_that_fails_for_another_reason_says_so(logs: ModuleType) -> None:
