@@ -229,8 +229,10 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--measurements", type=Path, help="folder of the tables of measured engines")
-    parser.add_argument("--field", type=Path, help="folder of the public logs and starts")
+    parser.add_argument(
+        "--measurements", type=Path, help="folder of the tables of measured engines (default: none)"
+    )
+    parser.add_argument("--field", type=Path, help="folder of the public logs and starts (default: none)")
     given = parser.parse_args()
     wanted = [(given.measurements, name) for name in TABLES] + [(given.field, STARTS)]
     missing = [str(folder / name) for folder, name in wanted if folder and not (folder / name).is_file()]
