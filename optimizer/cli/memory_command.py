@@ -11,17 +11,8 @@ import typer
 
 from optimizer.cli.exits import EXIT_INFEASIBLE, EXIT_SOLVED
 from optimizer.cli.help import register
-from optimizer.cli.options import JsonOption
+from optimizer.cli.options import JsonOption, SetOption
 from optimizer.cli.outputs import Output, check_outputs, deliver, text_output
-
-SetEngineOption = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--set",
-        metavar="engine.KEY=VALUE",
-        help="An argument of the engine: engine.max_model_len=16384 (repeatable).",
-    ),
-]
 
 
 def add_to(app: typer.Typer) -> None:
@@ -53,7 +44,7 @@ def memory_command(
         Path | None,
         typer.Option(metavar="FILE", help="Log of a start of your own server, whose parts are taken."),
     ] = None,
-    set_: SetEngineOption = None,
+    set_: SetOption = None,
     json: JsonOption = None,
     plot: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Draw where the memory goes: .png, .svg or .pdf.")

@@ -104,7 +104,10 @@ def test_layers_may_be_quantised_each_in_its_way(tmp_path: Path) -> None:
     layers = {
         f"model.layers.{index}.{name}": {"quant_algo": "FP8" if "attn" in name else "NVFP4"}
         for index in range(32)
-        for name in (*(f"self_attn.{p}_proj" for p in "qkvo"), *(f"mlp.{p}_proj" for p in ("gate", "up", "down")))
+        for name in (
+            *(f"self_attn.{p}_proj" for p in "qkvo"),
+            *(f"mlp.{p}_proj" for p in ("gate", "up", "down")),
+        )
     }
     model = _read(tmp_path, {"quant_algo": "MIXED_PRECISION", "quantized_layers": layers})
     attention = 32 * 4096 * (4096 + 2 * 1024 + 4096)

@@ -13,7 +13,7 @@ from twin.memory import MemoryModel, MemoryPlan, memory_model, plan_memory
 from twin.memory.defaults import default_arguments
 from twin.memory.launch import version_of
 from twin.profile import shipped_profiles
-from twin.startup.from_log import corrected
+from twin.startup.from_log import arguments_of, corrected
 from twin.startup.remarks import remarks, usual_error
 
 Basis = Literal["measured", "from your log", "derived"]
@@ -36,6 +36,8 @@ class MemoryAnswer:
     ----------
     model, device, engine_version
         What it is about; no device where only the memory of the GPU was given.
+    model_longest
+        Tokens of the longest sequence that the model is made for.
     engine, max_loras, max_lora_rank
         Arguments of the engine.
     plan
@@ -53,6 +55,7 @@ class MemoryAnswer:
     model: str
     device: str | None
     engine_version: str
+    model_longest: int
     engine: EngineConfig
     max_loras: int
     max_lora_rank: int
@@ -147,7 +150,7 @@ def ask_memory(
     log = startup_log if isinstance(startup_log, StartupLog | None) else read_startup_log(startup_log)
     architecture = architecture_of(model)
     gpu = None if device is None else find_gpu(device)
-    told = {} if log is None else dict(log.arguments)
+    told = {} if log is None else arguments_of(log)
     memory_gib = gpu_memory_gib or (gpu.memory_gib if gpu else None) or (log.gpu_total_gib if log else None)
     if memory_gib is None:
         raise MemoryQuestionError(
@@ -156,26 +159,28 @@ def ask_memory(
         )
     release = engine_version or (log.engine_version if log else None) or NEWEST
     name = gpu.name if gpu else ""
-    slots, rank = _slots(max_loras, max_lora_rank, told)
+    slots, rank = _slots(max_loras, max_lora_rank, told, of_a_log=log is not None)
     defaults = default_arguments(architecture, version_of(release), memory_gib, name)
     then = EngineConfig(**(defaults | told))
     given = {key: value for key, value in (arguments or {}).items() if value is not None}
     engine = EngineConfig(**(defaults | told | given))
     memory, basis = _model_of(architecture, name, release, log)
     if log is not None:
-        was = _slots(None, None, dict(log.arguments))
+        was = _slots(None, None, arguments_of(log), of_a_log=True)
         memory = corrected(memory, then, log.gpu_total_gib or memory_gib, *was, log)
+    memory = memory.of_engine(engine, slots)
     plan = plan_memory(memory, engine, memory_gib, slots, rank)
     return MemoryAnswer(
         model=architecture.name,
         device=gpu.name if gpu else None,
         engine_version=release,
+        model_longest=architecture.max_position_embeddings,
         engine=engine,
         max_loras=slots,
         max_lora_rank=rank,
         plan=plan,
         basis=basis,
-        usual_error=usual_error(basis),
+        usual_error=usual_error(basis, memory, engine),
         assumed=tuple(f"{key} {defaults[key]:,}" for key in defaults if key not in told | given),
         remarks=remarks(memory, engine, plan),
     )
@@ -190,13 +195,18 @@ def architecture_of(model: str | Path | ModelArchitecture) -> ModelArchitecture:
     return find_architecture(model)
 
 
-def _slots(max_loras: int | None, max_lora_rank: int | None, told: dict[str, Any]) -> tuple[int, int]:
-    """Slots and their rank, which leave what the log told of other arguments."""
+def _slots(
+    max_loras: int | None, max_lora_rank: int | None, told: dict[str, Any], *, of_a_log: bool
+) -> tuple[int, int]:
+    """Slots and their rank, which leave what the log told of other arguments.
+
+    A server whose log says nothing of adapters has none.
+    """
     enabled = told.pop("enable_lora", None)
     of_log = told.pop("max_loras", None)
     rank = told.pop("max_lora_rank", None)
     if max_loras is None:
-        max_loras = 0 if enabled is False else int(of_log or 1)
+        max_loras = int(of_log or 1) if enabled or of_log or not of_a_log else 0
     return max_loras, max_lora_rank or int(rank or 16)
 
 

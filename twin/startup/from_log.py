@@ -2,16 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 from scenarios import EngineConfig, StartupLog
 from twin.memory import MemoryModel
 from twin.memory.allocator import GIB
 from twin.memory.footprint import Footprint, footprint, kv_of
 
 _FORWARD = ("forward_gib", "forward_intermediate", "forward_hidden", "sampler_gib", "sampler_bytes")
+_LEAST = 0.001
 _MANY = 1_000_000
 """Blocks of which the tokens are told, to know the share of one."""
 
 _GRAPHS = ("graph_gib", "graph_layer_gib", "graph_layer_lora_gib")
+
+
+_OF_LORA = ("enable_lora", "max_loras", "max_lora_rank")
+
+
+def arguments_of(log: StartupLog) -> dict[str, Any]:
+    """Arguments of a log on which memory depends, and those of its adapters."""
+    return {
+        name: value
+        for name, value in log.arguments.items()
+        if name in _OF_LORA or name in EngineConfig.model_fields
+    }
 
 
 def corrected(
@@ -40,29 +56,35 @@ def corrected(
         What the engine said.
     """
 
-    def use() -> Footprint:
-        return footprint(memory, engine, gpu_memory_gib, max_loras, rank)
+    def use(of: MemoryModel) -> Footprint:
+        return footprint(of, engine, gpu_memory_gib, max_loras, rank)
 
-    changes: dict[str, float] = {}
     if log.weights_gib is not None:
-        changes["weights_gib"] = max(0.001, log.weights_gib + engine.cpu_offload_gb - use().slots_gib)
+        weights = log.weights_gib + engine.cpu_offload_gb - use(memory).slots_gib
+        memory = memory.model_copy(update={"weights_gib": max(_LEAST, weights)})
     if log.activation_gib is not None:
-        changes |= _scaled(memory, _FORWARD, log.activation_gib, use().activation_gib)
+        memory = _scaled(memory, _FORWARD, log.activation_gib, lambda of: use(of).activation_gib)
     if log.graph_gib is not None:
-        changes |= _scaled(memory, _GRAPHS, log.graph_gib, use().graph_gib)
-    memory = memory.model_copy(update=changes)
+        memory = _scaled(memory, _GRAPHS, log.graph_gib, lambda of: use(of).graph_gib)
     left = _kv_gib(memory, engine, max_loras, rank, log)
     if left is not None:
-        off = use().kv_gib - left
+        off = use(memory).kv_gib - left
         memory = memory.model_copy(update={"context_gib": max(0.0, memory.context_gib + off)})
-    return memory.model_copy(
-        update={"provenance": "the log of a start, extrapolated from its model's shapes"}
-    )
+    return memory.model_copy(update={"provenance": "the log of a start, and the model's shapes"})
 
 
-def _scaled(memory: MemoryModel, names: tuple[str, ...], told: float, computed: float) -> dict[str, float]:
-    factor = told / computed if computed > 0 else 1.0
-    return {name: getattr(memory, name) * factor for name in names}
+def _scaled(
+    memory: MemoryModel, names: tuple[str, ...], told: float, part: Callable[[MemoryModel], float]
+) -> MemoryModel:
+    """The model with some constants scaled so that a part is as told, as far as it depends on them."""
+
+    def times(factor: float) -> MemoryModel:
+        return memory.model_copy(update={name: getattr(memory, name) * factor for name in names})
+
+    without, computed = part(times(0.0)), part(memory)
+    if computed <= without:
+        return memory
+    return times(max(0.0, (told - without) / (computed - without)))
 
 
 def _kv_gib(

@@ -49,13 +49,23 @@ def _lines(answer: MemoryAnswer) -> Iterator[tuple[str, object]]:
     if answer.max_loras:
         most = plan.largest_max_loras
         yield "most slots", "none" if most is None else f"{most:,} of rank {answer.max_lora_rank}"
-    yield "longest", f"max_model_len {plan.largest_max_model_len:,}" if plan.largest_max_model_len else "none"
+    yield "longest", _longest(answer)
     if plan.cpu_loras_gib:
         kept = engine.max_cpu_loras or answer.max_loras
         yield "host", f"{plan.cpu_loras_gib:.2f} GiB for {kept:,} adapters (max_cpu_loras)"
     if plan.offloaded_gib:
         yield "offloaded", f"{plan.offloaded_gib:.2f} GiB of weights in the host's memory"
     yield "how sure", answer.basis + (f": {answer.usual_error}" if answer.usual_error else "")
+
+
+def _longest(answer: MemoryAnswer) -> str:
+    """Longest max_model_len: what the cache holds, or less where the model ends before."""
+    holds, model = answer.plan.largest_max_model_len, answer.model_longest
+    if not holds:
+        return "none"
+    if holds > model:
+        return f"max_model_len {model:,}, the model's own (the KV cache holds {holds:,})"
+    return f"max_model_len {holds:,}"
 
 
 def _rows(answer: MemoryAnswer) -> Iterator[Sequence[object]]:
