@@ -196,6 +196,7 @@ def test_what_a_family_leaves_unsaid_is_filled_in(tmp_path: Path) -> None:
         ({"torch_dtype": "int4"}, "torch_dtype"),
         ({"quantization_config": {"bits": 4}}, "method None, whose weights are not computed"),
         ({"layer_types": ["full_attention"]}, "layer_types has not one entry for each"),
+        ({"layer_types": ["linear_attention"] * 32}, "linear_attention, which is no layer of a llama model"),
         ({"hidden_size": 10**9}, "hidden_size: Input should be less than or equal to 1000000"),
         ({"model_type": "mixtral", "num_local_experts": -8}, "num_local_experts: Input should be greater"),
         ({"model_type": "deepseek_v2"}, "is not understood as a deepseek_v2 model"),

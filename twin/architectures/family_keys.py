@@ -13,6 +13,7 @@ def _latent(text: Mapping[str, Any], facts: Facts) -> None:
     """A head of MLA is the sum of its two parts, whatever head_dim says."""
     facts["head_dim"] = int(text["qk_nope_head_dim"]) + int(text["qk_rope_head_dim"])
     facts["num_key_value_heads"] = facts["num_attention_heads"]
+    facts.pop("layer_types", None)  # every layer is of one kind, whatever its name
     if facts.get("q_lora_rank") is None:
         facts["q_lora_rank"] = 0
     every, offset = text.get("index_topk_freq"), text.get("index_skip_topk_offset", 2)
@@ -77,6 +78,7 @@ def _llama4(text: Mapping[str, Any], facts: Facts) -> None:
     # Of both sizes the first is an expert's, of which one is shared.
     facts["moe_intermediate_size"] = facts["shared_expert_intermediate_size"] = text["intermediate_size"]
     facts["dense_intermediate_size"] = text["intermediate_size_mlp"]
+    facts.pop("layer_types", None)  # which layers attend in chunks is known
     facts["decoder_sparse_step"] = text.get("interleave_moe_layer_step") or 1
 
 
@@ -135,6 +137,7 @@ def _mamba_hybrid(text: Mapping[str, Any], facts: Facts) -> None:
 
 def _falcon_h1(text: Mapping[str, Any], facts: Facts) -> None:
     facts["mamba_rms_norm"] = bool(text.get("mamba_rms_norm", False))
+    facts.pop("layer_types", None)
 
 
 def _jamba(text: Mapping[str, Any], facts: Facts) -> None:

@@ -6,11 +6,12 @@ from twin.architectures.facts import ModelFacts
 from twin.architectures.feed_forward import Dense, Experts
 from twin.architectures.layers import Layer
 from twin.architectures.mixers import Attention, DeltaNet, Mamba, Mixer
-from twin.architectures.transformers import Style, attention, feed_forward, window
+from twin.architectures.transformers import Style, attention, feed_forward, only, window
 
 
 def gemma4(model: ModelFacts) -> tuple[Layer, ...]:
     """Gemma 4: full layers have larger heads, and a dense network stands beside experts (gemma4.py)."""
+    only(model, "full_attention", "sliding_attention")
     return tuple(_gemma4_layer(model, index) for index in range(model.num_hidden_layers))
 
 
@@ -93,6 +94,7 @@ def qwen3_5(model: ModelFacts) -> tuple[Layer, ...]:
 
 
 def _qwen_hybrid(model: ModelFacts, *, joined: bool) -> tuple[Layer, ...]:
+    only(model, "full_attention", "linear_attention")
     style = Style(query_norm="head", shared_at="shared_expert", shared_gated=True, stacked=not joined)
     delta = DeltaNet(
         model.linear_num_key_heads,
@@ -136,6 +138,7 @@ def nemotron_h(model: ModelFacts) -> tuple[Layer, ...]:
 
 def mamba_hybrid(model: ModelFacts) -> tuple[Layer, ...]:
     """Bamba and Granite 4: Mamba 2 in most layers, attention in some, a network in all."""
+    only(model, "attention", "mamba")
     style = Style(experts_at="block_sparse_moe")
     mamba, norms = _mamba2(model), (model.hidden_size,) * 2
     layers = []

@@ -33,7 +33,7 @@ def read_quantization(config: Mapping[str, Any], where: str) -> Quantization:
         )
     try:
         return reader(config)
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
+    except (AttributeError, LookupError, TypeError, ValueError) as error:
         raise ArchitectureError(
             f"{where}: quantization_config of method {method!r} is not understood ({error}); fetch the file "
             "again, or give the measured weights_gib"
@@ -61,13 +61,16 @@ def _names(*lists: object) -> tuple[str, ...]:
 
 def _fp8(config: Mapping[str, Any]) -> Quantization:
     block = config.get("weight_block_size")
-    group = (
-        QuantizedGroup(kind="fp8", scales="block", block=(int(block[0]), int(block[1])))
-        if block
-        else QuantizedGroup(kind="fp8")
-    )
+    group = _blocks(block[0], block[1]) if block else QuantizedGroup(kind="fp8")
     ignore = _names(config.get("ignored_layers"), config.get("modules_to_not_convert"))
     return Quantization(method="fp8", groups=(group,), ignore=ignore)
+
+
+def _blocks(outputs: object, inputs: object) -> QuantizedGroup:
+    rows, columns = int(str(outputs)), int(str(inputs))
+    if rows < 1 or columns < 1:
+        raise ValueError(f"blocks of {rows} by {columns} weights")
+    return QuantizedGroup(kind="fp8", scales="block", block=(rows, columns))
 
 
 def _fbgemm(config: Mapping[str, Any]) -> Quantization:
@@ -121,7 +124,7 @@ def _scheme(weights: Mapping[str, Any]) -> QuantizedGroup:
     strategy, size = weights.get("strategy"), weights.get("group_size")
     if strategy == "block":
         rows, columns = weights["block_structure"]
-        return QuantizedGroup(kind="fp8", scales="block", block=(int(rows), int(columns)))
+        return _blocks(rows, columns)
     match kind, bits:
         case "float", 8:
             if size == 32:

@@ -109,7 +109,8 @@ def _validated(path: Path, facts: Mapping[str, object]) -> ModelArchitecture:
         return ModelArchitecture.model_validate(facts)
     except ValidationError as error:
         problems = "; ".join(
-            f"{'.'.join(map(str, e['loc'])) or 'config'}: {e['msg']}" for e in error.errors()[:20]
+            f"{'.'.join(map(str, e['loc'])) or 'config'}: {e['msg'].removeprefix('Value error, ')}"
+            for e in error.errors()[:20]
         )
         raise ArchitectureError(f"{path}: {problems}; correct the file or fetch it again") from error
 

@@ -47,8 +47,8 @@ def find_architecture(name: str) -> ModelArchitecture:
     plain = {_plain(architecture.name): architecture.name for architecture in shipped_architectures()}
     near = [plain[key] for key in get_close_matches(wanted, plain, n=_NEAREST, cutoff=0)]
     raise ArchitectureError(
-        f'no shipped architecture is called "{name}"; the nearest of {len(plain)} are {", ".join(near)}. Give '
-        "the model's config.json to read_architecture"
+        f'no shipped architecture is called "{name}"; the nearest of {len(plain)} are {", ".join(near)}. '
+        "Give the model's config.json to read_architecture"
     )
 
 

@@ -65,11 +65,25 @@ class Style(NamedTuple):
 
 def transformer(model: ModelFacts, style: Style) -> tuple[Layer, ...]:
     """Layers of a transformer of this style."""
+    only(model, "full_attention", "sliding_attention")
     norms = (model.hidden_size * style.norm_vectors,) * style.norms
     return tuple(
         Layer((_mixer(model, style, index),), feed_forward(model, style, index), norms)
         for index in range(model.num_hidden_layers)
     )
+
+
+def only(model: ModelFacts, *kinds: str) -> None:
+    """Refuse layers of other kinds than these.
+
+    Raises
+    ------
+    ValueError
+        If ``layer_types`` names another.
+    """
+    other = sorted(set(model.layer_types) - set(kinds))
+    if other:
+        raise ValueError(f"layer_types names {other[0]}, which is no layer of a {model.model_type} model")
 
 
 def attention(model: ModelFacts, style: Style, index: int) -> Attention:

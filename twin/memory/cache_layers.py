@@ -99,7 +99,10 @@ def _caches(launch: Launch, mixer: Attention | LatentAttention | Mamba | DeltaNe
             states = mixer.state_sizes(tp)
             dtype = dtype_bytes(launch)
             page = sum(elements * (_FLOAT32 if wide else dtype) for elements, wide in states)
-            return [CacheLayer("state", page, block, 2 if launch.version >= _ALIGNED_SINCE else 1)]
+            aligned = launch.version >= _ALIGNED_SINCE
+            # Where states are not cached for prefixes, one is of a whole sequence.
+            tokens = block if aligned else launch.engine.max_model_len
+            return [CacheLayer("state", page, tokens, 2 if aligned else 1)]
 
 
 def _latent(launch: Launch, mixer: LatentAttention, size: int) -> list[CacheLayer]:
@@ -131,13 +134,15 @@ def _unified(launch: Launch, layers: dict[int, CacheLayer]) -> dict[int, CacheLa
     if len(kinds) <= 1:
         return layers
     page = max(layer.page for layer in layers.values())
-    # A layer with smaller pages has more tokens a block; where they do not divide, its page is padded.
-    return {
-        index: layer._replace(
-            page=page, block=layer.block * (page // layer.page if page % layer.page == 0 else 1)
-        )
-        for index, layer in layers.items()
-    }
+    # A layer with smaller pages has more tokens a block (unify_kv_cache_spec_page_size); where they do not
+    # divide, its page is padded, as is that of a state.
+    return {index: _padded(layer, page) for index, layer in layers.items()}
+
+
+def _padded(layer: CacheLayer, page: int) -> CacheLayer:
+    if layer.kind == "state" or page % layer.page:
+        return layer._replace(page=page)
+    return layer._replace(page=page, block=layer.block * (page // layer.page))
 
 
 def _beside_states(
@@ -145,10 +150,10 @@ def _beside_states(
 ) -> dict[int, CacheLayer]:
     """Blocks of attention that hold at least a state, and states padded to them (models/config.py)."""
     align = _LATENT_ALIGNMENT if launch.model.kv_lora_rank else _ATTENTION_ALIGNMENT
-    token = widest.page // widest.block
+    token, least = widest.page // widest.block, widest.block
     larger = max(widest.block, align * -(-state // (align * token)))
     return {
-        index: layer._replace(page=larger * token)
+        index: layer._replace(page=larger * token, block=larger if layer.block == least else layer.block)
         if layer.kind == "state"
         else layer._replace(page=layer.page // layer.block * larger, block=larger)
         for index, layer in layers.items()
