@@ -22,8 +22,8 @@ _SPLITS = 32
 _HOPPER_GIB = (60.0, 150.0)
 """Memory of the GPUs that are taken for Hopper's: H100, H200, GH200."""
 
-_BOTH_WAYS = ("gemma3",)
-"""Types of models that see the parts of a picture in both directions (``is_mm_prefix_lm``)."""
+_BOTH_WAYS = "gemma3_text"
+"""The type of models that see the parts of a picture in both directions (``is_mm_prefix_lm``)."""
 
 _LARGEST = 512
 """Largest batch with a graph (V1; 1,024 on data centre Blackwell from 0.13, which is not told apart)."""
@@ -82,7 +82,8 @@ def _split_gib(launch: Launch) -> float:
     bits, run on other kernels.
     """
     model, engine = launch.model, launch.engine
-    if model.model_type in _BOTH_WAYS or dtype_bytes(launch) != 2:
+    both_ways = model.model_type == _BOTH_WAYS and model.vision_parameters
+    if both_ways or dtype_bytes(launch) != 2:
         return 0.0
     widest = max((_outputs(mixer) for layer in model.layers for mixer in layer.mixers), default=0)
     requests = min(engine.max_num_seqs, _LARGEST)
