@@ -1,8 +1,12 @@
-"""Computed against measured GPU memory: KV capacity, and which engines start.
+"""Computed against measured GPU memory: KV capacity, its parts, and which engines start.
 
-    python benchmarks/memory_fidelity.py --measurements FOLDER
+    python -m benchmarks.memory_fidelity [--measurements FOLDER] [--field FOLDER]
 
-The folder holds the tables memory_probes.csv, memory_observations.csv and serving_runs.csv.
+Three tables. *engines*: 1,222 engines on an H100 of 64 GB (``--measurements`` holds memory_probes.csv,
+memory_observations.csv and serving_runs.csv). *logs*: public start-up logs of other GPUs, models and
+releases, and *starts*: 41 starts on an H100 of 80 GB beside the figures of another planner (``--field``
+holds a folder with a case.yaml for each log, and memory_h100_80.csv). Real starts of vLLM's CPU build, which
+is told the size of its cache, are checked by ``benchmarks/cpu_starts.py``.
 
 Takes some seconds.
 """
@@ -12,16 +16,18 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
+import yaml
 
 from scenarios import EngineConfig
-from twin import plan_memory
-from twin.architectures import find_architecture
-from twin.memory import memory_model
+from twin.architectures import ModelArchitecture, find_architecture
+from twin.memory import MemoryPlan, memory_model, plan_memory
 
 GPU_MEMORY_GIB = 63.43
 TABLES = ("memory_probes.csv", "memory_observations.csv", "serving_runs.csv")
+STARTS = "memory_h100_80.csv"
 
 STARTED = ("ok", "started")
 FAILURES = {
@@ -30,6 +36,9 @@ FAILURES = {
     "oom_cuda": "oom_cuda",
     "oom_sampler_warmup": "oom_cuda",
 }
+
+V1_BY_HAND = {"12": True}
+"""Engines that were not the default of their release, by the number of their log."""
 
 
 def read_measured(folder: Path) -> pd.DataFrame:
@@ -92,22 +101,97 @@ def summarise(table: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(lines)
 
 
-def main() -> int:
-    """Print the comparison."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+def plan_of_log(case: dict[str, Any], number: str) -> MemoryPlan:
+    """What is computed for a public start-up log."""
+    model = case["model"]
+    architecture = (
+        find_architecture(model)
+        if isinstance(model, str)
+        else ModelArchitecture.model_validate({"name": number, **model})
     )
-    parser.add_argument("--measurements", type=Path, required=True, help="folder of the tables")
-    folder = parser.parse_args().measurements
-    missing = [name for name in TABLES if not (folder / name).is_file()]
-    if missing:
-        print(
-            f"{folder}: no measurements here ({', '.join(missing)} missing); give their folder with "
-            "--measurements",
-            file=sys.stderr,
+    memory = memory_model(architecture, str(case["vllm"]), case.get("weights_gib"), v1=V1_BY_HAND.get(number))
+    engine = EngineConfig(**case["engine"])
+    return plan_memory(memory, engine, case["gpu_gib"], case["max_loras"], case["max_lora_rank"])
+
+
+def compare_logs(folder: Path) -> pd.DataFrame:
+    """Public start-up logs: measured and computed weights, graphs, KV tokens and outcome."""
+    lines = []
+    for file in sorted(folder.glob("*/case.yaml")):
+        case = yaml.safe_load(file.read_text(encoding="utf-8"))
+        measured, plan = case["measured"], plan_of_log(case, file.parent.name[:2])
+        tokens = measured.get("kv_tokens")
+        lines.append(
+            {
+                "log": file.parent.name[:24],
+                "vLLM": case["vllm"],
+                "loaded": measured.get("loaded_gib"),
+                "computed": plan.weights_gib + plan.slots_gib,
+                "graphs": measured.get("graph_gib"),
+                "graphs computed": plan.graph_gib,
+                "KV tokens": tokens,
+                "error %": None if tokens is None else (plan.kv_cache_tokens / tokens - 1) * 100,
+                "starts": measured["starts"],
+                "computed ": plan.failure or True,
+            }
         )
-        return 2
+    return pd.DataFrame(lines)
+
+
+def compare_starts(file: Path) -> pd.DataFrame:
+    """Starts on an H100 of 80 GB: error of each part in GiB, of weights and KV tokens in percent."""
+    lines = []
+    for row in pd.read_csv(file).to_dict("records"):
+        if row["status"] != "ok":
+            continue
+        plan = _plan_of_start(row)
+        mine, theirs = plan.kv_cache_tokens / row["kv_cache_tokens"] - 1, row["llm_d_planner_kv_tokens"]
+        lines.append(
+            {
+                "model": row["model"].split("/")[-1][:34],
+                "TP": int(row["tp"]),
+                "PP": int(row["pp"]),
+                "kind": _kind(row),
+                "weights %": (plan.weights_gib / row["weight_memory_gib"] - 1) * 100,
+                "activation": plan.activation_gib - row["activation_memory_gib"],
+                "graphs": plan.graph_gib - row["cuda_graph_actual_gib"],
+                "KV GiB": plan.kv_gib - row["kv_cache_memory_gib"],
+                "KV tokens %": mine * 100,
+                "other planner %": (theirs / row["kv_cache_tokens"] - 1) * 100,
+                "starts": plan.starts,
+            }
+        )
+    return pd.DataFrame(lines)
+
+
+def _plan_of_start(row: dict[str, Any]) -> MemoryPlan:
+    quantized = row["quantization"] == "fp8"
+    engine = EngineConfig(
+        max_num_seqs=1024,
+        max_num_batched_tokens=8192,
+        max_model_len=int(row["max_model_len"]),
+        gpu_memory_utilization=row["gpu_memory_utilization"],
+        tensor_parallel_size=int(row["tp"]),
+        pipeline_parallel_size=int(row["pp"]),
+        dtype=row["dtype"].removeprefix("torch."),
+        quantization="fp8" if quantized else None,
+        kv_cache_dtype=row["kv_cache_dtype"],
+    )
+    memory = memory_model(find_architecture(row["model"]), row["vllm"])
+    return plan_memory(memory, engine, row["init_total_memory_gib"], 0, 0)
+
+
+def _kind(row: dict[str, Any]) -> str:
+    words = [str(row["vllm"])[:4], row["dtype"].removeprefix("torch.").replace("bfloat16", "")]
+    words += ["" if pd.isna(row["quantization"]) else row["quantization"]]
+    words += ["" if row["kv_cache_dtype"] == "auto" else f"kv {row['kv_cache_dtype']}"]
+    return " ".join(word for word in words if word)
+
+
+def show_engines(folder: Path) -> None:
+    """Print the table of measured engines."""
     table = compare(folder)
+    print("== engines")
     print(summarise(table).to_string(index=False, float_format="%.2f"))
     judged = table[table["failure"].notna()]
     right = (judged["failure"] == judged["computed_failure"]).mean()
@@ -119,6 +203,47 @@ def main() -> int:
     wrong = judged[judged["failure"] != judged["computed_failure"]]
     if len(wrong):
         print(wrong.to_string(index=False))
+
+
+def show_field(folder: Path) -> None:
+    """Print the tables of public logs and of the starts."""
+    print("== logs")
+    print(compare_logs(folder).to_string(index=False, float_format="%.2f"))
+    starts = compare_starts(folder / STARTS)
+    print("== starts")
+    print(starts.to_string(index=False, float_format="%.2f"))
+    figures = ["weights %", "activation", "graphs", "KV tokens %", "other planner %"]
+    absolute = starts[figures].abs()
+    print("absolute, all: " + _spread(absolute))
+    print("by model, median of the absolute:")
+    print(absolute.groupby(starts["model"]).median().to_string(float_format="%.2f"))
+
+
+def _spread(absolute: pd.DataFrame) -> str:
+    parts = (f"{name} {absolute[name].median():.2f} (worst {absolute[name].max():.2f})" for name in absolute)
+    return "; ".join(parts)
+
+
+def main() -> int:
+    """Print the comparison."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--measurements", type=Path, help="folder of the tables of measured engines (default: none)"
+    )
+    parser.add_argument("--field", type=Path, help="folder of the public logs and starts (default: none)")
+    given = parser.parse_args()
+    wanted = [(given.measurements, name) for name in TABLES] + [(given.field, STARTS)]
+    missing = [str(folder / name) for folder, name in wanted if folder and not (folder / name).is_file()]
+    if missing or not (given.measurements or given.field):
+        what = f"missing: {', '.join(missing)}" if missing else "no folder is named"
+        print(f"no measurements here ({what}); give them with --measurements and --field", file=sys.stderr)
+        return 2
+    if given.measurements:
+        show_engines(given.measurements)
+    if given.field:
+        show_field(given.field)
     return 0
 
 

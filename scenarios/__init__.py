@@ -41,6 +41,15 @@ from scenarios.files import read_placement as read_placement
 from scenarios.files import sources as sources
 from scenarios.files import write as write
 from scenarios.files import write_placement as write_placement
+from scenarios.gpus.catalogue import GPU as GPU
+from scenarios.gpus.catalogue import Interconnect as Interconnect
+from scenarios.gpus.catalogue import UnknownGPUError as UnknownGPUError
+from scenarios.gpus.catalogue import find_gpu as find_gpu
+from scenarios.gpus.catalogue import gpus as gpus
+from scenarios.importers.startup_log import StartupLog as StartupLog
+from scenarios.importers.startup_log import StartupLogError as StartupLogError
+from scenarios.importers.startup_log import parse_startup_log as parse_startup_log
+from scenarios.importers.startup_log import read_startup_log as read_startup_log
 from scenarios.lengths import FixedLengths as FixedLengths
 from scenarios.lengths import HistogramLengths as HistogramLengths
 from scenarios.lengths import Lengths as Lengths
@@ -73,6 +82,7 @@ from scenarios.text.display import visible_lines as visible_lines
 from scenarios.workload import Workload as Workload
 
 __all__ = [
+    "GPU",
     "UNLIMITED",
     "Adapter",
     "AdapterClass",
@@ -86,6 +96,7 @@ __all__ = [
     "FixedLengths",
     "GammaArrivals",
     "HistogramLengths",
+    "Interconnect",
     "LatencyLimits",
     "Lengths",
     "LognormalLengths",
@@ -101,22 +112,29 @@ __all__ = [
     "ScenarioError",
     "ServiceLevelObjectives",
     "ShippedScenario",
+    "StartupLog",
+    "StartupLogError",
     "Stopped",
     "TraceArrivals",
     "UncertainRate",
+    "UnknownGPUError",
     "UnpredictableArrivals",
     "WeibullArrivals",
     "Workload",
     "ZipfRates",
     "check_placement",
     "dumps",
+    "find_gpu",
     "from_mapping",
+    "gpus",
     "loads",
     "override",
     "params_from",
+    "parse_startup_log",
     "read",
     "read_params",
     "read_placement",
+    "read_startup_log",
     "schema",
     "shipped",
     "write",

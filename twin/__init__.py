@@ -25,6 +25,7 @@ from twin.profile import (
 from twin.replay import ReplayedSchedule, replay, replay_files
 from twin.result import SimulationResult
 from twin.simulate import MemoryFailure, build_setup, check_trace, simulate
+from twin.startup import MemoryAnswer, MemoryQuestionError, SurveyedGPU, ask_memory, survey_memory
 from twin.sustained import FULL, LABEL, SCREEN, Effort, Observation, observation_of
 from twin.twin_judge import GPUContent, PlacementJudge, TwinJudge, validate
 from twin.verdict import GPUVerdict, LatencyFigures, LatencyTable, SustainedFigures, ValidationReport
@@ -74,9 +75,11 @@ __all__ = [
     "LatencyTable",
     "LoadGrowth",
     "Measurement",
+    "MemoryAnswer",
     "MemoryFailure",
     "MemoryModel",
     "MemoryPlan",
+    "MemoryQuestionError",
     "Observation",
     "PlacementJudge",
     "ProfileError",
@@ -87,6 +90,7 @@ __all__ = [
     "SchedulerRules",
     "SimulationResult",
     "StepTables",
+    "SurveyedGPU",
     "SustainedFigures",
     "TwinJudge",
     "UnknownProfileError",
@@ -94,6 +98,7 @@ __all__ = [
     "ValidationReport",
     "Violation",
     "WorkloadError",
+    "ask_memory",
     "build_setup",
     "calibrate",
     "check_trace",
@@ -113,6 +118,7 @@ __all__ = [
     "replay_files",
     "shipped_profiles",
     "simulate",
+    "survey_memory",
     "times_alone",
     "trace_digest",
     "validate",

@@ -173,7 +173,27 @@ def read_profile(path: str | Path) -> EngineProfile:
         text = text_of(Path(path), source)
     except ScenarioError as error:
         raise ProfileError(str(error)) from error
-    return _parse(text, source)
+    profile = _parse(text, source)
+    _refuse_a_renamed_copy(profile, source)
+    return profile
+
+
+def _refuse_a_renamed_copy(profile: EngineProfile, source: str) -> None:
+    """Refuse step costs of a shipped profile under the name of another GPU or model.
+
+    Raises
+    ------
+    ProfileError
+        If they are; the message says where they were measured.
+    """
+    for shipped in shipped_profiles():
+        same = (profile.step, profile.loads) == (shipped.step, shipped.loads)
+        if same and (profile.model, profile.device) != (shipped.model, shipped.device):
+            raise ProfileError(
+                f"{source}: is for {profile.model} on {profile.device}, but its step costs and loads were "
+                f"measured with {shipped.model} on {shipped.device}; calibrate a profile of {profile.model} "
+                f"on {profile.device}, or ask `lorapack memory` for what needs no measurement"
+            )
 
 
 def write_profile(profile: EngineProfile, path: str | Path) -> None:

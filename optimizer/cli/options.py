@@ -74,12 +74,33 @@ QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")
 
 
 def scenario_in(name: str, changes: Iterable[str] | None, acceptance: str | None = None) -> Scenario:
-    """The scenario of a file or of a shipped name, whose devices have engine profiles."""
-    from scenarios import read
+    """The scenario of a file or of a shipped name, whose devices have engine profiles.
+
+    Where profiles alone are missing, what can be said without them, the memory, is told before the error.
+    """
+    from scenarios import ScenarioError, read
     from twin import missing_profiles
 
-    chosen = () if acceptance is None else (f"acceptance={acceptance}",)
-    return read(name, (*(changes or ()), *chosen), profiles=missing_profiles)
+    chosen = (*(changes or ()), *(() if acceptance is None else (f"acceptance={acceptance}",)))
+    try:
+        return read(name, chosen, profiles=missing_profiles)
+    except ScenarioError:
+        _tell_memory(name, chosen)
+        raise
+
+
+def _tell_memory(name: str, changes: tuple[str, ...]) -> None:
+    """Tell the memory of a scenario's devices without profiles, where nothing else is wrong with it."""
+    from optimizer.cli.streams import say
+    from scenarios import ScenarioError, read
+    from twin.startup import memory_without_profiles
+
+    try:
+        scenario = read(name, changes)
+    except ScenarioError:
+        return
+    for sentence in memory_without_profiles(scenario):
+        say(sentence)
 
 
 def params_in(file: Path | None, kind: type[G]) -> G:

@@ -249,6 +249,8 @@ PRINTED: dict[str, Callable[[], str]] = {
     "explain": lambda: explanation().summary(),
     "explain_paper": lambda: explanation_by_paper().summary(),
     "validate_growth": lambda: grown().summary(placement(38, 57, 1), scenario()),
+    "devices": lambda: CliRunner().invoke(app, ["devices"]).stdout.removesuffix("\n"),
+    "device": lambda: CliRunner().invoke(app, ["devices", "h100 nvl"]).stdout.removesuffix("\n"),
     "scenarios_list": lambda: CliRunner().invoke(app, ["scenarios", "list"]).stdout.removesuffix("\n"),
 }
 

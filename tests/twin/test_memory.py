@@ -124,7 +124,7 @@ def test_a_model_too_large_for_the_gpu_asks_for_another_gpu() -> None:
     plan = _plan(memory_model(find_architecture("Llama-3.1-70B-Instruct")), _engine(), 8, 8)
     assert plan.failure == "oom_cuda"
     assert plan.largest_max_loras is None
-    assert plan.remedy == "use a GPU with more memory, a larger tensor_parallel_size or a smaller model"
+    assert plan.remedy == "raise tensor_parallel_size from 1 to 4, or use a GPU with more memory"
 
 
 def test_graphs_need_room_beside_the_budget() -> None:
@@ -143,7 +143,7 @@ def test_an_engine_without_lora() -> None:
 
 def test_newer_engines_have_no_extra_vocabulary() -> None:
     newer = memory_model(LLAMA.architecture, engine_version="0.33.0")
-    assert newer.extra_vocabulary == 0
+    assert newer.version == (0, 33, 0)
     old, new = _plan(LLAMA, _engine(), 128, 8), _plan(newer, _engine(), 128, 8)
     # Three tensors of 256 rows of 4096 weights: in the embedding, and beside either end of the model.
     assert old.slots_gib - new.slots_gib == pytest.approx(128 * 3 * 256 * 4096 * 2 / GIB, abs=0.006)

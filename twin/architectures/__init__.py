@@ -9,6 +9,7 @@ from twin.architectures.mixers import Attention as Attention
 from twin.architectures.mixers import DeltaNet as DeltaNet
 from twin.architectures.mixers import LatentAttention as LatentAttention
 from twin.architectures.mixers import Mamba as Mamba
+from twin.architectures.mixers import Mixer as Mixer
 from twin.architectures.modules import ExpertBank as ExpertBank
 from twin.architectures.modules import Linear as Linear
 from twin.architectures.modules import Weight as Weight

@@ -1,9 +1,10 @@
 """What an engine keeps on each GPU, computed from the model's shapes.
 
-What vLLM does at start-up (V1 engine): load the weights, make the adapter slots, run the largest batch once
-and note the peak, give the rest of ``gpu_memory_utilization`` to the KV cache, capture CUDA graphs. Weights,
-slots and KV bytes follow from the model's shapes and the allocator's rules; what a batch needs beside them
-follows from the batch's shape with a few constants that were measured.
+What vLLM does at start-up: load the weights, make the adapter slots, run the largest batch once and note the
+peak, give the rest of ``gpu_memory_utilization`` to the KV cache, capture CUDA graphs. Weights, slots and KV
+bytes follow from the model's shapes and the allocator's rules; what a batch needs beside them follows from
+the batch's shape with a few constants that were measured (`twin.memory.memory_model`); what is counted when
+is the release's (`twin.memory.versions`).
 """
 
 from __future__ import annotations
@@ -12,150 +13,81 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Literal
 
-from pydantic import Field
-
-from scenarios import EngineConfig, FrozenModel, LorapackError
-from twin.architectures import ModelArchitecture
+from scenarios import EngineConfig
+from twin.memory.activation import activation_gib
 from twin.memory.allocator import GIB, CachingAllocator
-from twin.memory.kv_cache import kv_cache
-from twin.memory.launch import Launch
+from twin.memory.graphs import graph_gib
+from twin.memory.kv_cache import KVCache, kv_cache
+from twin.memory.launch import Launch, check_parallel
+from twin.memory.memory_model import MemoryModel
 from twin.memory.slots import slot_bytes
+from twin.memory.versions import counts_graphs, rules_of
 from twin.memory.weights import weight_bytes
 
 StartFailure = Literal["oom_cuda", "no_kv_memory", "kv_below_max_model_len"]
 """How an engine fails to start; see `twin.memory.plan.MemoryPlan`."""
-
-_EXTRA_VOCABULARY = 256
-_EXTRA_VOCABULARY_UNTIL = (0, 12)
-_MEASURED = (
-    "weights, slots and KV cache computed from the model's shapes; constants measured with vLLM 0.8.5 on an "
-    "H100 64 GB (Llama-3.1-8B and Qwen-2.5-7B, 50 to 2048 sequences, 2048 batched tokens)"
-)
-
-
-class TensorParallelError(LorapackError, ValueError):
-    """The model cannot be divided over this many GPUs."""
-
-
-class MemoryModel(FrozenModel):
-    """Everything from which an engine's memory is computed; part of an engine profile.
-
-    Activation memory is ``context_gib`` + the larger of the forward pass, ``forward_gib`` + tokens ×
-    (``forward_intermediate`` × intermediate size + ``forward_hidden`` × hidden size) × bytes, and of the
-    sampler, sequences × vocabulary × ``sampler_bytes``; with adapters ``lora_gib`` more.
-    """
-
-    architecture: ModelArchitecture
-    weights_gib: float | None = Field(
-        default=None,
-        gt=0,
-        le=100_000,
-        description="Measured weights on one GPU, for quantised models; absent: computed.",
-    )
-    extra_vocabulary: int = Field(
-        default=_EXTRA_VOCABULARY,
-        ge=0,
-        le=65_536,
-        description="Vocabulary that the engine adds for each slot; 256 in vLLM 0.8.5, 0 in newer engines.",
-    )
-    context_gib: float = Field(
-        default=0.745, ge=0, le=100, description="CUDA context, libraries and workspaces."
-    )
-    lora_gib: float = Field(default=0.24, ge=0, le=100, description="More of them when LoRA is on.")
-    nccl_gib: float = Field(
-        default=0.75,
-        ge=0,
-        le=100,
-        description="Communication buffers of an engine of several GPUs (assumed).",
-    )
-    forward_gib: float = Field(default=0.13, ge=0, le=100, description="Forward pass at any batch.")
-    forward_intermediate: float = Field(
-        default=3.0, ge=0, le=1000, description="Forward pass: vectors of the intermediate size per token."
-    )
-    forward_hidden: float = Field(
-        default=11.0, ge=0, le=1000, description="Forward pass: vectors of the hidden size per token."
-    )
-    sampler_bytes: float = Field(
-        default=14.0,
-        ge=0,
-        le=1000,
-        description="Bytes per sequence and vocabulary entry while sampling: logits in 16 and 32 bits, "
-        "probabilities and random numbers in 32 bits.",
-    )
-    graph_layer_gib: float = Field(
-        default=0.0537, ge=0, le=100, description="CUDA graphs per layer without LoRA, outside the budget."
-    )
-    graph_layer_lora_gib: float = Field(
-        default=0.1045, ge=0, le=100, description="CUDA graphs per layer with LoRA, outside the budget."
-    )
-    provenance: str = Field(default=_MEASURED, description="Where the constants are from.")
-
-
-def memory_model(
-    architecture: ModelArchitecture, engine_version: str = "0.8.5", weights_gib: float | None = None
-) -> MemoryModel:
-    """Memory of a model under a version of vLLM.
-
-    Parameters
-    ----------
-    architecture
-        Shapes of the model.
-    engine_version
-        Version of vLLM. Up to 0.11 every slot has an extra vocabulary of its own.
-    weights_gib
-        Measured weights on one GPU in GiB ("Model loading took" without LoRA); absent: computed.
-    """
-    old = _version(engine_version) < _EXTRA_VOCABULARY_UNTIL
-    return MemoryModel(
-        architecture=architecture,
-        weights_gib=weights_gib,
-        extra_vocabulary=_EXTRA_VOCABULARY if old else 0,
-    )
 
 
 @dataclass(frozen=True)
 class Footprint:
     """Memory of one GPU in GiB, and the KV blocks that the rest holds.
 
+    Of an engine of several pipeline stages it is the GPU that holds fewest blocks.
+
     Parameters
     ----------
     gpu_gib
         All that the GPU has.
-    weights_gib, slots_gib, lost_gib
-        Weights, adapter slots, and what the allocator loses between them.
+    weights_gib, slots_gib
+        Weights that are not offloaded, and adapter slots.
     activation_gib
-        Context and peak of the trial batch.
-    context_gib
-        The context alone.
+        PyTorch's peak in the trial batch.
+    other_gib
+        All else that the engine counts: libraries, workspaces, communication, with ``lost_gib``.
+    lost_gib
+        What the allocator loses between weights and slots.
+    uncounted_gib
+        What is on the GPU and the engine does not count: the CUDA context, in most releases.
     graph_gib
-        CUDA graphs.
+        CUDA graphs, in the budget or outside of it (`twin.memory.versions`).
     kv_gib
         What the budget leaves for the KV cache; negative by how much is missing.
     num_blocks
         KV blocks in it, before the one that the engine keeps to itself; 0 if negative.
+    longest
+        Longest sequence in tokens that they hold.
+    offloaded_gib
+        Weights in the host's memory.
     """
 
     gpu_gib: float
     weights_gib: float
     slots_gib: float
-    lost_gib: float
     activation_gib: float
-    context_gib: float
+    other_gib: float
+    lost_gib: float
+    uncounted_gib: float
     graph_gib: float
     kv_gib: float
     num_blocks: int
+    longest: int
+    offloaded_gib: float
 
-    def start_failure(self, engine: EngineConfig) -> StartFailure | None:
+    def start_failure(self, memory: MemoryModel, engine: EngineConfig) -> StartFailure | None:
         """How the engine fails to start, in the order in which vLLM finds out."""
-        held = self.weights_gib + self.slots_gib + self.lost_gib
+        rules = rules_of(memory.version, memory.v1 is not False)
+        asked = self.gpu_gib * engine.gpu_memory_utilization
+        if rules.needs_room and asked > self.gpu_gib - self.uncounted_gib:
+            return "oom_cuda"
+        held = self.weights_gib + self.slots_gib + self.other_gib + self.uncounted_gib
         if held + self.activation_gib > self.gpu_gib:
             return "oom_cuda"
         if self.num_blocks <= 0:
             return "no_kv_memory"
-        if self.num_blocks * engine.block_size < engine.max_model_len:
+        if self.longest < engine.max_model_len:
             return "kv_below_max_model_len"
         # Graphs are captured when the activations of the trial batch are free again.
-        if held + self.context_gib + self.kv_gib + self.graph_gib > self.gpu_gib:
+        if held + self.kv_gib + self.graph_gib > self.gpu_gib:
             return "oom_cuda"
         return None
 
@@ -164,69 +96,75 @@ def footprint(
     memory: MemoryModel, engine: EngineConfig, gpu_memory_gib: float, max_loras: int, max_lora_rank: int
 ) -> Footprint:
     """Memory of one GPU of the engine; the parameters are those of `twin.memory.plan.plan_memory`."""
-    model, tp, lora = memory.architecture, engine.tensor_parallel_size, max_loras > 0
-    _check_parallel(model, tp)
-    launch = launch_of(memory, engine, max_loras, max_lora_rank)
-    computed, slots, lost = _held(launch)
+    launch = Launch(memory.architecture, engine, memory.version, max_loras, max_lora_rank)
+    check_parallel(launch)
+    stages = range(engine.pipeline_parallel_size)
+    return min((_of_stage(memory, launch, gpu_memory_gib, k) for k in stages), key=lambda use: use.num_blocks)
+
+
+def _of_stage(memory: MemoryModel, launch: Launch, gpu_gib: float, stage: int) -> Footprint:
+    engine = launch.engine
+    rules = rules_of(memory.version, memory.v1 is not False)
+    computed, slots, lost = held_gib(launch.of_tensors, stage)
     weights = computed if memory.weights_gib is None else memory.weights_gib
-    context = memory.context_gib + (memory.lora_gib if lora else 0) + (memory.nccl_gib if tp > 1 else 0)
-    activation = context + _batch_gib(memory, engine)
-    kv = gpu_memory_gib * engine.gpu_memory_utilization - weights - slots - lost - activation
-    per_layer = memory.graph_layer_lora_gib if lora else memory.graph_layer_gib
+    offloaded = min(weights, engine.cpu_offload_gb)
+    context = memory.context_gib + (memory.lora_gib if launch.lora else 0)
+    context += memory.nccl_gib if engine.tensor_parallel_size > 1 else 0
+    activation = activation_gib(memory, launch, rules, stage)
+    graphs = graph_gib(memory, launch, rules, gpu_gib, stage)
+    counted_loss = 0.0 if rules.budget == "increase" else lost
+    other = context - memory.uncounted_gib + counted_loss
+    of_budget = graphs if memory.v1 is not False and counts_graphs(memory.version, launch.model) else 0.0
+    kv_gib = (
+        gpu_gib * engine.gpu_memory_utilization
+        - of_budget
+        - (weights - offloaded)
+        - slots
+        - activation
+        - other
+    )
+    kv = kv_cache(launch, stage)
+    blocks = kv.num_blocks(kv_gib * GIB)
+    if engine.num_gpu_blocks_override is not None:
+        blocks = engine.num_gpu_blocks_override
+        kv_gib = blocks * kv.block_bytes / GIB
     return Footprint(
-        gpu_gib=gpu_memory_gib,
-        weights_gib=weights,
+        gpu_gib=gpu_gib,
+        weights_gib=weights - offloaded,
         slots_gib=slots,
-        lost_gib=lost,
         activation_gib=activation,
-        context_gib=context,
-        graph_gib=per_layer * model.num_hidden_layers,
-        kv_gib=kv,
-        num_blocks=kv_cache(launch, 0).num_blocks(kv * GIB),
+        other_gib=other,
+        lost_gib=lost,
+        uncounted_gib=memory.uncounted_gib,
+        graph_gib=graphs,
+        kv_gib=kv_gib,
+        num_blocks=max(0, blocks),
+        longest=kv.longest(max(0, blocks)),
+        offloaded_gib=offloaded,
     )
 
 
-def _batch_gib(memory: MemoryModel, engine: EngineConfig) -> float:
-    """Peak of the trial batch in GiB: of the forward pass or of the sampler, whichever is larger."""
-    model, tp = memory.architecture, engine.tensor_parallel_size
-    per_token = (
-        memory.forward_intermediate * model.intermediate_size / tp + memory.forward_hidden * model.hidden_size
-    ) * model.dtype_bytes
-    forward = memory.forward_gib + engine.max_num_batched_tokens * per_token / GIB
-    sequences = min(engine.max_num_seqs, engine.max_num_batched_tokens)
-    return max(forward, sequences * model.vocab_size * memory.sampler_bytes / GIB)
-
-
-def launch_of(memory: MemoryModel, engine: EngineConfig, max_loras: int, max_lora_rank: int) -> Launch:
-    """The engine as it is started; an extra vocabulary is what tells an old engine from a new one."""
-    version = (0, 8, 5) if memory.extra_vocabulary else (0, 19, 0)
-    return Launch(memory.architecture, engine, version, max_loras, max_lora_rank)
-
-
 @lru_cache(maxsize=16_384)
-def _held(launch: Launch) -> tuple[float, float, float]:
+def held_gib(launch: Launch, stage: int) -> tuple[float, float, float]:
     """GiB of weights, of slots, and lost by the allocator. Rows added for the slots count as slots."""
     allocator = CachingAllocator()
-    allocator.allocate(weight_bytes(launch._replace(max_loras=0), 0))
+    allocator.allocate(weight_bytes(launch._replace(max_loras=0), stage))
     weights = allocator.allocated
     if launch.lora:
         allocator = CachingAllocator()
-        allocator.allocate(weight_bytes(launch, 0))
-        allocator.allocate(slot_bytes(launch, 0))
+        allocator.allocate(weight_bytes(launch, stage))
+        allocator.allocate(slot_bytes(launch, stage))
     return weights / GIB, (allocator.allocated - weights) / GIB, allocator.lost / GIB
 
 
-def _check_parallel(model: ModelArchitecture, tp: int) -> None:
-    heads, kv_heads = model.num_attention_heads, model.num_key_value_heads
-    if heads % tp or (kv_heads % tp and tp % kv_heads):
-        raise TensorParallelError(
-            f"engine.tensor_parallel_size is {tp}, which does not divide {model.name}'s {heads} attention "
-            f"and {kv_heads} key-value heads; choose a divisor of both"
-        )
+def kv_of(memory: MemoryModel, engine: EngineConfig, max_loras: int, max_lora_rank: int) -> KVCache:
+    """The KV cache of a GPU of the last pipeline stage, which says how blocks and tokens are counted."""
+    launch = Launch(memory.architecture, engine, memory.version, max_loras, max_lora_rank)
+    return kv_cache(launch, engine.pipeline_parallel_size - 1)
 
 
-def _version(text: str) -> tuple[int, int]:
-    parts = text.removeprefix("v").split(".")
-    if len(parts) < 2 or not (parts[0].isdigit() and parts[1].isdigit()):
-        raise ValueError(f'engine_version is "{text}"; give it as vLLM does: 0.8.5')
-    return int(parts[0]), int(parts[1])
+def slot_gib(memory: MemoryModel, engine: EngineConfig, max_loras: int, max_lora_rank: int) -> float:
+    """GiB of the tensors of so many slots on a GPU of the first stage, with the rows they add to weights."""
+    launch = Launch(memory.architecture, engine, memory.version, max_loras, max_lora_rank)
+    with_slots = sum(weight_bytes(launch, 0)) + sum(slot_bytes(launch, 0))
+    return (with_slots - sum(weight_bytes(launch._replace(max_loras=0), 0))) / GIB

@@ -38,9 +38,53 @@ class Launch(NamedTuple):
     max_lora_rank: int
 
     @property
+    def of_tensors(self) -> Launch:
+        """The same engine but for what weights and slots do not depend on."""
+        engine = self.engine
+        return self._replace(
+            engine=EngineConfig(
+                tensor_parallel_size=engine.tensor_parallel_size,
+                pipeline_parallel_size=engine.pipeline_parallel_size,
+                enable_expert_parallel=engine.enable_expert_parallel,
+                dtype=engine.dtype,
+                quantization=engine.quantization,
+                fully_sharded_loras=engine.fully_sharded_loras,
+                lora_dtype=engine.lora_dtype,
+                lora_target_modules=engine.lora_target_modules,
+            )
+        )
+
+    @property
     def lora(self) -> bool:
         """Whether the engine serves adapters."""
         return self.max_loras > 0
+
+
+class TensorParallelError(LorapackError, ValueError):
+    """The model cannot be divided over this many GPUs."""
+
+
+def check_parallel(launch: Launch) -> None:
+    """Refuse GPUs over which the model's heads, layers or vocabulary do not divide.
+
+    Raises
+    ------
+    TensorParallelError
+        If they do not.
+    """
+    model, engine = launch.model, launch.engine
+    tp, pp = engine.tensor_parallel_size, engine.pipeline_parallel_size
+    heads, kv_heads = model.num_attention_heads, model.num_key_value_heads
+    if heads % tp or (kv_heads % tp and tp % kv_heads):
+        raise TensorParallelError(
+            f"engine.tensor_parallel_size is {tp}, which does not divide {model.name}'s {heads} attention "
+            f"and {kv_heads} key-value heads; choose a divisor of both"
+        )
+    if pp > model.num_hidden_layers:
+        raise TensorParallelError(
+            f"engine.pipeline_parallel_size is {pp}, above {model.name}'s {model.num_hidden_layers} layers; "
+            "choose less"
+        )
 
 
 def version_of(text: str) -> Version:

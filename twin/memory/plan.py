@@ -3,37 +3,24 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import NamedTuple
 
 from scenarios import MAX_LORA_RANKS, EngineConfig
-from twin.memory.allocator import GIB
-from twin.memory.footprint import (
-    Footprint,
-    MemoryModel,
-    StartFailure,
-    TensorParallelError,
-    footprint,
-    launch_of,
-    memory_model,
-)
-from twin.memory.kv_cache import kv_cache
-from twin.memory.slots import slot_bytes
-from twin.memory.weights import weight_bytes
-
-__all__ = [
-    "Footprint",
-    "MemoryModel",
-    "MemoryPlan",
-    "StartFailure",
-    "TensorParallelError",
-    "memory_model",
-    "plan_memory",
-]
+from twin.memory.footprint import Footprint, StartFailure, footprint, kv_of, slot_gib
+from twin.memory.launch import TensorParallelError
+from twin.memory.memory_model import MemoryModel
 
 _MOST_UTILIZATION = 97
 """Percent of the GPU up to which a remedy proposes to raise gpu_memory_utilization."""
+
+_MOST_GPUS = 16
+"""GPUs of an engine up to which a remedy proposes to raise tensor_parallel_size."""
+
+_LONGEST = 10_000_000
+"""Longest max_model_len that is told."""
 
 FAILURES: dict[str, str] = {
     "oom_cuda": "the engine needs more memory than the GPU has",
@@ -45,17 +32,24 @@ FAILURES: dict[str, str] = {
 
 @dataclass(frozen=True)
 class MemoryPlan(Footprint):
-    """Memory of one engine's GPU, and whether the engine starts; ``num_blocks`` is 0 if it is out of memory.
+    """Memory of one engine's GPU, and whether the engine starts.
+
+    An engine that runs out of memory while it captures CUDA graphs has told its KV cache before.
 
     Parameters
     ----------
     kv_cache_tokens
         KV capacity as vLLM's log prints it, of all blocks.
+    max_concurrency
+        Requests of ``max_model_len`` tokens that it holds at once, as vLLM's log prints it.
+    cpu_loras_gib
+        Adapters of the slots' rank that the host keeps, ``max_cpu_loras`` of them or as many as there are
+        slots, in its memory.
     failure
         None if the engine starts; ``oom_cuda``: more than the GPU has; ``no_kv_memory``: nothing left for
         the KV cache; ``kv_below_max_model_len``: the KV cache is below one sequence of ``max_model_len``.
-    remedy
-        What would repair the failure; empty if there is none.
+    remedies
+        What would repair the failure, each alone, the cheapest first; empty if it starts.
     largest_max_loras
         Most slots of this rank with which the engine starts, None if not even one does.
     largest_max_model_len
@@ -63,8 +57,10 @@ class MemoryPlan(Footprint):
     """
 
     kv_cache_tokens: int
+    max_concurrency: float
+    cpu_loras_gib: float
     failure: StartFailure | None
-    remedy: str
+    remedies: tuple[str, ...]
     largest_max_loras: int | None
     largest_max_model_len: int
 
@@ -72,6 +68,11 @@ class MemoryPlan(Footprint):
     def starts(self) -> bool:
         """Whether the engine starts."""
         return self.failure is None
+
+    @property
+    def remedy(self) -> str:
+        """The remedies in one line; empty if the engine starts."""
+        return ", or ".join(self.remedies)
 
     @property
     def why(self) -> str:
@@ -100,6 +101,7 @@ def plan_memory(
     TensorParallelError
         If ``tensor_parallel_size`` does not divide the model.
     """
+    memory = memory.of_engine(engine, max_loras)
     return _plan(_Engine(memory, engine, gpu_memory_gib, max_loras, max_lora_rank))
 
 
@@ -118,24 +120,28 @@ class _Engine(NamedTuple):
 
     @property
     def starts(self) -> bool:
-        return self.footprint.start_failure(self.engine) is None
+        return self.footprint.start_failure(self.memory, self.engine) is None
 
-    def with_argument(self, name: str, value: float) -> _Engine:
+    def with_argument(self, name: str, value: float | bool) -> _Engine:
         return self._replace(engine=self.engine.model_copy(update={name: value}))
 
 
 @lru_cache(maxsize=16_384)
 def _plan(engine: _Engine) -> MemoryPlan:
     use = engine.footprint
-    failure = use.start_failure(engine.engine)
+    failure = use.start_failure(engine.memory, engine.engine)
     longest = _largest_max_model_len(engine)
     most = _largest_max_loras(engine._replace(max_loras=1), None) if engine.max_loras else None
-    blocks = use.num_blocks if failure != "oom_cuda" else 0
+    blocks = use.num_blocks
+    kv = kv_of(engine.memory, engine.engine, engine.max_loras, engine.max_lora_rank)
+    kept = engine.engine.max_cpu_loras or engine.max_loras
     return MemoryPlan(
-        **(vars(use) | {"num_blocks": blocks}),
-        kv_cache_tokens=blocks * engine.engine.block_size,
+        **vars(use),
+        kv_cache_tokens=kv.tokens(blocks),
+        max_concurrency=kv.max_concurrency(blocks),
+        cpu_loras_gib=kept * slot_gib(engine.memory, engine.engine, 1, engine.max_lora_rank) if kept else 0.0,
         failure=failure,
-        remedy="" if failure is None else _remedy(engine, longest),
+        remedies=() if failure is None else tuple(_remedies(engine, longest)),
         largest_max_loras=most,
         largest_max_model_len=longest,
     )
@@ -143,7 +149,7 @@ def _plan(engine: _Engine) -> MemoryPlan:
 
 def _largest_max_model_len(engine: _Engine) -> int:
     """Longest request with which the engine starts; 0 if it starts with none, as its graphs may not fit."""
-    longest = engine.footprint.num_blocks * engine.engine.block_size
+    longest = min(engine.footprint.longest, _LONGEST)
     return longest if longest and engine.with_argument("max_model_len", longest).starts else 0
 
 
@@ -156,37 +162,45 @@ def _largest_max_loras(one: _Engine, below: int | None) -> int | None:
     """
     if not one.starts:
         return None
-    use, one_slot = one.footprint, launch_of(one.memory, one.engine, 1, one.max_lora_rank)
-    rows = sum(weight_bytes(one_slot, 0)) - sum(weight_bytes(one_slot._replace(max_loras=0), 0))
-    slot = sum(slot_bytes(one_slot, 0)) + max(0, rows)
-    cache = kv_cache(one_slot, 0)
-    sequence = cache.needed_blocks(one.engine.max_model_len) * cache.block_bytes
-    spare = (use.kv_gib + use.slots_gib + use.lost_gib) * GIB - sequence
-    most = max(1, math.floor(spare / slot))
+    use = one.footprint
+    slot = slot_gib(one.memory, one.engine, 1, one.max_lora_rank)
+    most = max(1, math.floor((use.kv_gib + use.slots_gib + use.lost_gib) / slot))
     for slots in range(most if below is None else min(most, below - 1), 1, -1):
         if one._replace(max_loras=slots).starts:
             return slots
     return 1 if below is None or below > 1 else None
 
 
-def _remedy(engine: _Engine, longest: int) -> str:
-    """What would repair a failure, each alone."""
+def _remedies(engine: _Engine, longest: int) -> Iterator[str]:
+    """What would repair a failure, each alone: first what costs nothing, then what serves less, then GPUs."""
     slots, rank, config = engine.max_loras, engine.max_lora_rank, engine.engine
-    fewer = _largest_max_loras(engine._replace(max_loras=1), slots) if slots else None
-    ranks = (r for r in reversed(MAX_LORA_RANKS) if slots and r < rank)
-    lower = next((r for r in ranks if engine._replace(max_lora_rank=r).starts), None)
     near = sorted(range(1, _MOST_UTILIZATION + 1), key=lambda p: abs(p / 100 - config.gpu_memory_utilization))
     shares = (p / 100 for p in near if engine.with_argument("gpu_memory_utilization", p / 100).starts)
     utilization = next(shares, None)
-    choices = []
-    if fewer is not None:
-        choices.append(f"lower max_loras from {slots} to {fewer}")
-    if lower is not None:
-        choices.append(f"lower max_lora_rank from {rank} to {lower} (and place higher ranks elsewhere)")
-    if longest:
-        choices.append(f"lower max_model_len from {config.max_model_len} to {longest}")
+    fewer = _largest_max_loras(engine._replace(max_loras=1), slots) if slots else None
+    ranks = (r for r in reversed(MAX_LORA_RANKS) if slots and r < rank)
+    lower = next((r for r in ranks if engine._replace(max_lora_rank=r).starts), None)
     if utilization is not None:
-        now = config.gpu_memory_utilization
-        choices.append(f"set gpu_memory_utilization to {utilization:g} instead of {now:g}")
-    none = "use a GPU with more memory, a larger tensor_parallel_size or a smaller model"
-    return ", or ".join(choices) or none
+        yield f"set gpu_memory_utilization to {utilization:g} instead of {config.gpu_memory_utilization:g}"
+    if longest:
+        yield f"lower max_model_len from {config.max_model_len} to {longest}"
+    if fewer is not None:
+        yield f"lower max_loras from {slots} to {fewer}"
+    if lower is not None:
+        yield f"lower max_lora_rank from {rank} to {lower} (and place higher ranks elsewhere)"
+    if not config.enforce_eager and engine.with_argument("enforce_eager", True).starts:
+        yield "set enforce_eager, which saves the CUDA graphs and makes small batches slower"
+    if utilization is None and not longest and fewer is None and lower is None:
+        yield _more_gpus(engine)
+
+
+def _more_gpus(engine: _Engine) -> str:
+    """What helps where no other argument does."""
+    now = engine.engine.tensor_parallel_size
+    for gpus in range(2 * now, _MOST_GPUS + 1, now):
+        try:
+            if engine.with_argument("tensor_parallel_size", gpus).starts:
+                return f"raise tensor_parallel_size from {now} to {gpus}, or use a GPU with more memory"
+        except TensorParallelError:
+            continue
+    return "use a GPU with more memory or a smaller model"

@@ -1,16 +1,14 @@
-"""Pictures of results; the only module of the package that draws."""
+"""Pictures of comparisons and plans."""
 
 from __future__ import annotations
 
-import io
-import warnings
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from scenarios import LorapackError, write_whole
+from optimizer.plots.files import PlotError, figure_of, write_figure
 from scenarios.text.formatting import counted, shortened
 
 if TYPE_CHECKING:
@@ -35,28 +33,7 @@ _VERDICT_LABELS = {BEST: "served, accepted by the twin", REJECTED: "served, reje
 CUT_AT = 2.5
 """A bar is cut off where it is longer than so many times the fewest GPUs of any scenario of the picture."""
 
-FORMATS = ("png", "svg", "pdf")
-"""Formats of pictures, as the endings of their files name them."""
-
 Row = dict[Any, Any]
-
-
-class PlotError(LorapackError, OSError):
-    """A picture cannot be drawn."""
-
-
-def picture_format(path: str | Path) -> str:
-    """Format that a file's ending names, in small or capital letters.
-
-    Raises
-    ------
-    PlotError
-        If it names none of `FORMATS`.
-    """
-    ending = Path(path).suffix.removeprefix(".").lower()
-    if ending not in FORMATS:
-        raise PlotError(f"{path} cannot be drawn: its ending names no format; use a .png, .svg or .pdf file")
-    return ending
 
 
 def draw_comparison(
@@ -90,7 +67,7 @@ def draw_comparison(
     latencies: list[Axes] = []
     if ax is not None:
         panels = _given(ax, len(groups))
-        figure = _figure_of(panels[0])
+        figure = figure_of(panels[0])
     else:
         timed = any(row["ttft_ms"] is not None for rows in groups.values() for row in rows)
         widths = (3, 2) if timed else (3,)
@@ -129,7 +106,7 @@ def draw_plan(result: Result, path: str | Path | None = None, ax: Axes | None = 
     judged = result.validation is not None
     draws = [_draw_load, _draw_adapters] if judged else [_draw_adapters]
     if ax is not None:
-        figure, panels, draws = _figure_of(ax), [ax], draws[:1]
+        figure, panels, draws = figure_of(ax), [ax], draws[:1]
         ax.set_title(title, loc="left", parse_math=False)
     else:
         figure, columns = _new_figure([max(1, len(rows))], (4, 3, 3) if judged else (1,))
@@ -184,15 +161,6 @@ def _given(ax: Axes | Sequence[Axes], wanted: int) -> list[Axes]:
     if len(given) != wanted:
         raise PlotError(f"{len(given)} axes were given for {wanted} scenarios; give one for each")
     return given
-
-
-def _figure_of(axes: Axes) -> Figure:
-    from matplotlib.figure import Figure
-
-    figure = axes.get_figure(root=True)
-    if not isinstance(figure, Figure):
-        raise PlotError("the axes are in no figure; make them with matplotlib.pyplot.subplots()")
-    return figure
 
 
 def _limit(groups: Iterable[Sequence[Row]]) -> float:
@@ -349,7 +317,7 @@ def _finished(
             figure.legend(handles, labels, loc="outside lower left", ncols=3, frameon=False)
         figure.supxlabel(_origin(results), x=0.99, ha="right", fontsize=8, color=GREY)
     if path is not None:
-        _write(figure, path)
+        write_figure(figure, path)
     return figure
 
 
@@ -358,18 +326,6 @@ def _origin(results: Sequence[Result]) -> str:
     versions = ", ".join(dict.fromkeys(result.version for result in results))
     seeds = list(dict.fromkeys(str(result.seed) for result in results))
     return f"lorapack {versions}, {'seeds' if len(seeds) > 1 else 'seed'} {', '.join(seeds)}"
-
-
-def _write(figure: Figure, path: str | Path) -> None:
-    kind, picture = picture_format(path), io.BytesIO()
-    try:
-        with warnings.catch_warnings():
-            # A box stands for a character that the font lacks, and a very wide name leaves the margins.
-            warnings.simplefilter("ignore", UserWarning)
-            figure.savefig(picture, dpi=150, format=kind)
-    except (OSError, ValueError) as error:
-        raise PlotError(f"{path} cannot be drawn: {error}; draw fewer rows at once") from error
-    write_whole(Path(path), picture.getvalue())
 
 
 def _duration(milliseconds: float) -> str:

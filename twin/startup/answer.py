@@ -1,0 +1,225 @@
+"""How many adapters fit, and does it start: one question, answered with how sure the answer is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from scenarios import EngineConfig, LorapackError, StartupLog, find_gpu, read_startup_log
+from twin.architectures import ModelArchitecture, find_architecture, read_architecture
+from twin.memory import MemoryModel, MemoryPlan, memory_model, plan_memory
+from twin.memory.defaults import default_arguments
+from twin.memory.launch import version_of
+from twin.profile import shipped_profiles
+from twin.startup.from_log import arguments_of, corrected
+from twin.startup.remarks import remarks, usual_error
+
+Basis = Literal["measured", "from your log", "derived"]
+"""How sure an answer is: from constants measured with this model, GPU and release; from the start of the
+user's own server; or from constants of other start-ups."""
+
+NEWEST = "0.32.0"
+"""Newest release of vLLM whose rules were read."""
+
+
+class MemoryQuestionError(LorapackError, ValueError):
+    """A question about memory leaves open what it is about."""
+
+
+@dataclass(frozen=True)
+class MemoryAnswer:
+    """Where the memory of an engine goes, whether it starts, and how sure that is.
+
+    Parameters
+    ----------
+    model, device, engine_version
+        What it is about; no device where only the memory of the GPU was given.
+    model_longest
+        Tokens of the longest sequence that the model is made for.
+    engine, max_loras, max_lora_rank
+        Arguments of the engine.
+    plan
+        Memory of one of its GPUs.
+    basis
+        How sure it is.
+    usual_error
+        How far such answers are off, in words.
+    assumed
+        Arguments that nobody gave and no log told: vLLM's own defaults.
+    remarks
+        What is known to make engines of this release differ.
+    """
+
+    model: str
+    device: str | None
+    engine_version: str
+    model_longest: int
+    engine: EngineConfig
+    max_loras: int
+    max_lora_rank: int
+    plan: MemoryPlan
+    basis: Basis
+    usual_error: str
+    assumed: tuple[str, ...]
+    remarks: tuple[str, ...]
+
+    @property
+    def starts(self) -> bool:
+        """Whether the engine starts."""
+        return self.plan.starts
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, as ``lorapack memory --json`` writes them."""
+        plan = self.plan
+        parts = (
+            "weights_gib",
+            "slots_gib",
+            "activation_gib",
+            "graph_gib",
+            "other_gib",
+            "uncounted_gib",
+            "kv_gib",
+        )
+        return {
+            "model": self.model,
+            "device": self.device,
+            "gpu_memory_gib": plan.gpu_gib,
+            "engine_version": self.engine_version,
+            "engine": self.engine.model_dump(mode="json", exclude={"max_loras", "max_lora_rank", "slots"}),
+            "max_loras": self.max_loras,
+            "max_lora_rank": self.max_lora_rank,
+            "starts": plan.starts,
+            "failure": plan.failure,
+            "kv_cache_tokens": plan.kv_cache_tokens,
+            **{name: round(getattr(plan, name), 4) for name in parts},
+            "offloaded_gib": round(plan.offloaded_gib, 4),
+            "cpu_loras_gib": round(plan.cpu_loras_gib, 4),
+            "num_gpu_blocks": plan.num_blocks,
+            "max_concurrency": round(plan.max_concurrency, 2),
+            "largest_max_loras": plan.largest_max_loras,
+            "largest_max_model_len": plan.largest_max_model_len,
+            "remedies": list(plan.remedies),
+            "basis": self.basis,
+            "usual_error": self.usual_error,
+            "assumed": list(self.assumed),
+            "remarks": list(self.remarks),
+        }
+
+
+def ask_memory(
+    model: str | Path | ModelArchitecture,
+    *,
+    device: str | None = None,
+    gpu_memory_gib: float | None = None,
+    engine_version: str | None = None,
+    max_loras: int | None = None,
+    max_lora_rank: int | None = None,
+    arguments: Mapping[str, Any] | None = None,
+    startup_log: str | Path | StartupLog | None = None,
+) -> MemoryAnswer:
+    """Memory of an engine: where it goes, whether it starts, how many adapters fit.
+
+    What is not given is taken from the log, and what that does not tell is vLLM's default.
+
+    Parameters
+    ----------
+    model
+        Name of a shipped model, its config.json or the folder that holds it, or its facts.
+    device
+        Name of a GPU of the catalogue.
+    gpu_memory_gib
+        Memory of the GPU in GiB as the engine sees it; absent: the catalogue's, or the log's.
+    engine_version
+        Release of vLLM; absent: the log's, or the newest that is known.
+    max_loras, max_lora_rank
+        Adapter slots and their rank; 0 slots is an engine without LoRA; absent: vLLM's defaults, 1 and 16.
+    arguments
+        Other arguments of the engine, in vLLM's names.
+    startup_log
+        Log of a start of the user's own server, of which the parts are taken.
+
+    Raises
+    ------
+    MemoryQuestionError
+        If neither a device nor its memory is known.
+    ArchitectureError, StartupLogError, EngineVersionError, ScenarioError, TensorParallelError
+        If the model, the log, the release or an argument is wrong.
+    """
+    log = startup_log if isinstance(startup_log, StartupLog | None) else read_startup_log(startup_log)
+    architecture = architecture_of(model)
+    gpu = None if device is None else find_gpu(device)
+    told = {} if log is None else arguments_of(log)
+    memory_gib = gpu_memory_gib or (gpu.memory_gib if gpu else None) or (log.gpu_total_gib if log else None)
+    if memory_gib is None:
+        raise MemoryQuestionError(
+            "neither a device nor its memory is given; name a GPU of the catalogue, or give the GiB that the "
+            "engine sees"
+        )
+    release = engine_version or (log.engine_version if log else None) or NEWEST
+    name = gpu.name if gpu else ""
+    slots, rank = _slots(max_loras, max_lora_rank, told, of_a_log=log is not None)
+    defaults = default_arguments(architecture, version_of(release), memory_gib, name)
+    then = EngineConfig(**(defaults | told))
+    given = {key: value for key, value in (arguments or {}).items() if value is not None}
+    engine = EngineConfig(**(defaults | told | given))
+    memory, basis = _model_of(architecture, name, release, log)
+    if log is not None:
+        was = _slots(None, None, arguments_of(log), of_a_log=True)
+        memory = corrected(memory, then, log.gpu_total_gib or memory_gib, *was, log)
+    memory = memory.of_engine(engine, slots)
+    plan = plan_memory(memory, engine, memory_gib, slots, rank)
+    return MemoryAnswer(
+        model=architecture.name,
+        device=gpu.name if gpu else None,
+        engine_version=release,
+        model_longest=architecture.max_position_embeddings,
+        engine=engine,
+        max_loras=slots,
+        max_lora_rank=rank,
+        plan=plan,
+        basis=basis,
+        usual_error=usual_error(basis, memory, engine),
+        assumed=tuple(f"{key} {defaults[key]:,}" for key in defaults if key not in told | given),
+        remarks=remarks(memory, engine, plan),
+    )
+
+
+def architecture_of(model: str | Path | ModelArchitecture) -> ModelArchitecture:
+    """The facts of a model: given, of its config.json, or shipped under its name."""
+    if isinstance(model, ModelArchitecture):
+        return model
+    if isinstance(model, Path) or Path(model).exists():
+        return read_architecture(model)
+    return find_architecture(model)
+
+
+def _slots(
+    max_loras: int | None, max_lora_rank: int | None, told: dict[str, Any], *, of_a_log: bool
+) -> tuple[int, int]:
+    """Slots and their rank, which leave what the log told of other arguments.
+
+    A server whose log says nothing of adapters has none.
+    """
+    enabled = told.pop("enable_lora", None)
+    of_log = told.pop("max_loras", None)
+    rank = told.pop("max_lora_rank", None)
+    if max_loras is None:
+        max_loras = int(of_log or 1) if enabled or of_log or not of_a_log else 0
+    return max_loras, max_lora_rank or int(rank or 16)
+
+
+def _model_of(
+    architecture: ModelArchitecture, device: str, release: str, log: StartupLog | None
+) -> tuple[MemoryModel, Basis]:
+    if log is not None:
+        return memory_model(architecture, release, v1=log.v1), "from your log"
+    for profile in shipped_profiles():
+        if (profile.device, profile.engine_version, profile.memory.architecture) == (
+            device,
+            release,
+            architecture,
+        ):
+            return profile.memory, "measured"
+    return memory_model(architecture, release), "derived"
