@@ -39,6 +39,8 @@ class Family(NamedTuple):
         Whether the output layer is the embedding where config.json does not say.
     local_rotary
         Whether layers with a window have a rotary table of their own.
+    shared_tables_since
+        First release of vLLM whose layers share a rotary table; before, each has its own.
     """
 
     layers: Callable[[ModelFacts], tuple[Layer, ...]]
@@ -49,11 +51,15 @@ class Family(NamedTuple):
     head_bias: bool = False
     tied: bool = False
     local_rotary: bool = False
+    shared_tables_since: Version = (0, 0, 0)
 
 
 ALWAYS: Version = (0, 0, 0)
 _QWEN3: Version = (0, 16, 0)
 """Release from which Qwen3 has ``embedding_modules``; 0.14 has not."""
+
+_SHARED: Version = (0, 6, 2)
+"""0.5.4 makes a rotary embedding for each layer of Gemma 2, 0.6.2 does not."""
 
 _EXPERTS = ("num_local_experts", "moe_intermediate_size")
 _MLA = ("kv_lora_rank", "qk_nope_head_dim", "qk_rope_head_dim", "v_head_dim")
@@ -89,7 +95,7 @@ FAMILIES: dict[str, Family] = {
     "qwen2": Family(_LLAMA),
     "qwen3": Family(_QWEN3_DENSE, (), _QWEN3),
     "gemma": Family(_LLAMA, tied=True),
-    "gemma2": Family(_styled(norms=4, window_every=2), tied=True),
+    "gemma2": Family(_styled(norms=4, window_every=2), tied=True, shared_tables_since=_SHARED),
     "gemma3_text": Family(_styled(norms=4, window_every=6, query_norm="head"), tied=True, local_rotary=True),
     "gemma4_text": Family(hybrids.gemma4, ("layer_types",), tied=True, local_rotary=True),
     "phi3": Family(_styled(joined=True), (), ALWAYS),

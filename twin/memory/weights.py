@@ -38,7 +38,8 @@ def weight_bytes(launch: Launch, stage: int) -> Iterator[int]:
     if is_first(stage) or (model.tie_word_embeddings and is_last(launch, stage)):
         yield from _embedding(launch)
     wide = launch.version >= _WIDE_ROTARY_SINCE
-    for table in model.rotary_tables:
+    owners = 1 if launch.version >= model.family.shared_tables_since else last - first
+    for table in model.rotary_tables * owners:
         yield table.positions * table.width * (_FLOAT32 if table.wide and wide else size)
     made: dict[Layer, list[int]] = {}
     for index in range(first, last):
