@@ -89,7 +89,7 @@ def test_a_large_model_in_8_bits() -> None:
 def test_each_layer_of_gemma_2_once_had_a_rotary_table_of_its_own() -> None:
     engine, model = EngineConfig(tensor_parallel_size=8), find_architecture("Gemma-2-9B-it")
     old, new = (_loaded_gib(Launch(model, engine, version, 0, 8)) for version in ((0, 5, 4), (0, 6, 2)))
-    assert old - new == pytest.approx(41 * 8192 * 256 * 2 / GIB)
+    assert old - new == pytest.approx(41 * 8192 * 256 * 2 / GIB, abs=0.01)
     # 2.3463 GiB in the log.
     assert old == pytest.approx(2.3463, rel=0.015)
 
