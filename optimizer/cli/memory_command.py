@@ -44,6 +44,10 @@ def memory_command(
         Path | None,
         typer.Option(metavar="FILE", help="Log of a start of your own server, whose parts are taken."),
     ] = None,
+    host_memory_gib: Annotated[
+        float | None,
+        typer.Option(metavar="GIB", min=0.1, help="Memory of the host, which keeps adapters too."),
+    ] = None,
     set_: SetOption = None,
     json: JsonOption = None,
     plot: Annotated[
@@ -78,7 +82,12 @@ def memory_command(
         values: Any = [one.to_dict() for one in surveyed]
     else:
         answer = twin.ask_memory(
-            model, device=device, gpu_memory_gib=gpu_memory_gib, startup_log=startup_log, **common
+            model,
+            device=device,
+            gpu_memory_gib=gpu_memory_gib,
+            startup_log=startup_log,
+            host_memory_gib=host_memory_gib,
+            **common,
         )
         answers, text, values = [answer], render(*answer_parts(answer)), answer.to_dict()
     picture = Output(plot, lambda to: draw_memory(answers, to))

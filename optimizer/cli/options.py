@@ -83,10 +83,27 @@ def scenario_in(name: str, changes: Iterable[str] | None, acceptance: str | None
 
     chosen = (*(changes or ()), *(() if acceptance is None else (f"acceptance={acceptance}",)))
     try:
-        return read(name, chosen, profiles=missing_profiles)
+        scenario = read(name, chosen, profiles=missing_profiles)
     except ScenarioError:
         _tell_memory(name, chosen)
         raise
+    _tell_unmodelled(scenario)
+    return scenario
+
+
+def _tell_unmodelled(scenario: Scenario) -> None:
+    """Tell what of the engine's arguments its step times know nothing of."""
+    from optimizer.cli.streams import note
+    from scenarios import LorapackError
+    from twin import profiles_of
+    from twin.startup import unmodelled
+
+    try:
+        profiles = profiles_of(scenario)
+    except LorapackError:
+        return  # the command tells it
+    for sentence in unmodelled(scenario, profiles):
+        note(f"lorapack: {sentence}")
 
 
 def _tell_memory(name: str, changes: tuple[str, ...]) -> None:

@@ -38,6 +38,14 @@ def test_one_gpu_is_answered(lorapack: Lorapack, monkeypatch: pytest.MonkeyPatch
     assert max(map(len, text.splitlines())) <= 80
 
 
+def test_the_hosts_memory_is_told(lorapack: Lorapack) -> None:
+    given = (*LLAMA, "--device", "H200", "--max-loras", "8", "--set", "engine.max_cpu_loras=400")
+    assert "GiB of the host's memory, for 400 adapters" in lorapack(*given)[1]
+    assert "of 16 GiB of the host's memory, for 400 adapters (max_cpu_loras): too much" in " ".join(
+        lorapack(*given, "--host-memory-gib", "16")[1].split()
+    )
+
+
 def test_what_does_not_start_says_what_repairs_it(lorapack: Lorapack) -> None:
     code, text, _ = lorapack("memory", "--model", "Qwen2.5-32B-Instruct", "--device", "L4")
     assert code == 3

@@ -12,7 +12,7 @@ import twin
 from scenarios import EngineConfig, StartupLog
 from twin.architectures import find_architecture, read_architecture
 from twin.memory import memory_model, plan_memory
-from twin.startup import memory_without_profiles
+from twin.startup import memory_without_profiles, unmodelled
 
 LLAMA = "llama-3.1-8b"
 
@@ -181,3 +181,13 @@ def test_experts_have_slots_of_their_own_in_newer_engines(gpus: int, experts_gib
     engine = EngineConfig(max_model_len=8192, tensor_parallel_size=gpus)
     old, new = (plan_memory(memory_model(mixtral, v), engine, 79.1, 4, 64) for v in ("0.8.5", "0.15.0"))
     assert new.slots_gib - old.slots_gib == pytest.approx(experts_gib, abs=0.1)
+
+
+def test_what_step_times_do_not_know_is_told_with_how_it_errs() -> None:
+    scenario = scenarios.read("mixed_ranks", ["engine.enforce_eager=true", "engine.kv_cache_dtype=fp8"])
+    said = list(unmodelled(scenario, twin.profiles_of(scenario)))
+    assert len(said) == 2
+    assert "engine.enforce_eager is not in the step times of H100-64GB" in said[1]
+    assert said[1].endswith("plans may have too few GPUs")
+    plain = scenarios.read("mixed_ranks")
+    assert not list(unmodelled(plain, twin.profiles_of(plain)))

@@ -5,4 +5,5 @@ from twin.startup.answer import MemoryQuestionError as MemoryQuestionError
 from twin.startup.answer import ask_memory as ask_memory
 from twin.startup.survey import SurveyedGPU as SurveyedGPU
 from twin.startup.survey import survey_memory as survey_memory
+from twin.startup.unmodelled import unmodelled as unmodelled
 from twin.startup.without_profile import memory_without_profiles as memory_without_profiles

@@ -50,6 +50,8 @@ class MemoryAnswer:
         Arguments that nobody gave and no log told: vLLM's own defaults.
     remarks
         What is known to make engines of this release differ.
+    host_memory_gib
+        Memory of the host, if it was given.
     """
 
     model: str
@@ -64,11 +66,18 @@ class MemoryAnswer:
     usual_error: str
     assumed: tuple[str, ...]
     remarks: tuple[str, ...]
+    host_memory_gib: float | None = None
 
     @property
     def starts(self) -> bool:
         """Whether the engine starts."""
         return self.plan.starts
+
+    @property
+    def host_gib(self) -> float:
+        """What the engine keeps in the host's memory for its GPUs: adapters, and offloaded weights."""
+        gpus = self.engine.tensor_parallel_size * self.engine.pipeline_parallel_size
+        return gpus * (self.plan.cpu_loras_gib + self.plan.offloaded_gib)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, as ``lorapack memory --json`` writes them."""
@@ -96,6 +105,8 @@ class MemoryAnswer:
             **{name: round(getattr(plan, name), 4) for name in parts},
             "offloaded_gib": round(plan.offloaded_gib, 4),
             "cpu_loras_gib": round(plan.cpu_loras_gib, 4),
+            "host_gib": round(self.host_gib, 4),
+            "host_memory_gib": self.host_memory_gib,
             "num_gpu_blocks": plan.num_blocks,
             "max_concurrency": round(plan.max_concurrency, 2),
             "largest_max_loras": plan.largest_max_loras,
@@ -118,6 +129,7 @@ def ask_memory(
     max_lora_rank: int | None = None,
     arguments: Mapping[str, Any] | None = None,
     startup_log: str | Path | StartupLog | None = None,
+    host_memory_gib: float | None = None,
 ) -> MemoryAnswer:
     """Memory of an engine: where it goes, whether it starts, how many adapters fit.
 
@@ -139,6 +151,8 @@ def ask_memory(
         Other arguments of the engine, in vLLM's names.
     startup_log
         Log of a start of the user's own server, of which the parts are taken.
+    host_memory_gib
+        Memory of the host in GiB, to be told beside what the engine keeps there.
 
     Raises
     ------
@@ -183,6 +197,7 @@ def ask_memory(
         usual_error=usual_error(basis, memory, engine),
         assumed=tuple(f"{key} {defaults[key]:,}" for key in defaults if key not in told | given),
         remarks=remarks(memory, engine, plan),
+        host_memory_gib=host_memory_gib,
     )
 
 

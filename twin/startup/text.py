@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from rich.text import Text
+
 from scenarios.text.tables import Column, Part, figures, item, marked, table
 from twin.startup.answer import MemoryAnswer
 from twin.startup.survey import RANKS, SurveyedGPU
@@ -50,12 +52,20 @@ def _lines(answer: MemoryAnswer) -> Iterator[tuple[str, object]]:
         most = plan.largest_max_loras
         yield "most slots", "none" if most is None else f"{most:,} of rank {answer.max_lora_rank}"
     yield "longest", _longest(answer)
-    if plan.cpu_loras_gib:
-        kept = engine.max_cpu_loras or answer.max_loras
-        yield "host", f"{plan.cpu_loras_gib:.2f} GiB for {kept:,} adapters (max_cpu_loras)"
-    if plan.offloaded_gib:
-        yield "offloaded", f"{plan.offloaded_gib:.2f} GiB of weights in the host's memory"
+    if answer.host_gib:
+        yield "host", _host(answer)
     yield "how sure", answer.basis + (f": {answer.usual_error}" if answer.usual_error else "")
+
+
+def _host(answer: MemoryAnswer) -> Text | str:
+    """What the engine keeps in the host's memory, against what the host has."""
+    kept = answer.engine.max_cpu_loras or answer.max_loras
+    what = [f"{kept:,} adapters (max_cpu_loras)"] if answer.plan.cpu_loras_gib else []
+    what += ["offloaded weights"] if answer.plan.offloaded_gib else []
+    of = f" of {answer.host_memory_gib:g}" if answer.host_memory_gib else ""
+    text = f"{answer.host_gib:.2f}{of} GiB of the host's memory, for {' and '.join(what)}"
+    too_much = answer.host_memory_gib is not None and answer.host_gib > answer.host_memory_gib
+    return marked(f"{text}: too much", "bad") if too_much else text
 
 
 def _longest(answer: MemoryAnswer) -> str:
