@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, computed_field
 
 from optimizer.no_plan import NoPlan
 from optimizer.result_text import outcome_lines, result_parts
+from optimizer.step_costs import StepCosts
 from optimizer.survival.report import Survival
 from scenarios import Acceptance, Placement, Problem, Scenario, ScenarioError, visible
 from scenarios.base import PlainDir
@@ -83,6 +84,10 @@ class Result(PlainDir, BaseModel):
     survival: Survival | None = Field(
         default=None,
         description="What becomes of the plan when GPUs are lost; null where not asked.",
+    )
+    step_costs: StepCosts | None = Field(
+        default=None,
+        description="What derived step costs mean for the plan; null where all of them are measured.",
     )
     iterations: int = Field(description="Rounds of solve, validate and cut.")
     cuts: int = Field(description="GPU contents that the twin rejected on the way.")

@@ -63,6 +63,7 @@ def outcome_lines(result: Result) -> list[Text]:
     took = f", search {result.search_seconds:.1f} s{_STOPPED.get(result.stop_reason, '')}"
     lines.append(Text.assemble(f"twin ({result.acceptance}): ", _verdict(result), work, took))
     notes = [*(result.validation.notes if result.validation else []), *_node_notes(result)]
+    notes += [] if result.step_costs is None else [result.step_costs.sentence]
     return [*lines, *(Text(f"note: {visible(note)}") for note in notes)]
 
 

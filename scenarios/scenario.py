@@ -107,6 +107,9 @@ class Scenario(FrozenModel):
     tokens within a run."""
     headroom: Annotated[float, Field(ge=0, le=10)] = 0.05
     """How much more than its rates every GPU must sustain, as a share of them (acceptance: sustained)."""
+    derived_costs: Literal["pessimistic", "expected", "refused"] = "pessimistic"
+    """Where step times are derived, not measured: whether a GPU must keep up at their pessimistic end, at what
+    is expected of them, or whether they are refused (pessimistic counts under acceptance: sustained alone)."""
     service_levels: ServiceLevelObjectives = ServiceLevelObjectives()
     """What a plan must give to be accepted."""
     allow_replicas: _Switch = True

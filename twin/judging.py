@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from scenarios import Acceptance, EngineConfig, Scenario, ServiceLevelObjectives, Workload
+from scenarios import Acceptance, Device, EngineConfig, Scenario, ServiceLevelObjectives, Workload
+from twin.deriving import known_profile
 from twin.load import GPULoad
-from twin.profile import EngineProfile, find_profile, read_profile
+from twin.profile import EngineProfile, UnknownProfileError, read_profile
 from twin.service_levels import replication_of, verdict_on, verdict_unstarted
 from twin.simulate import MemoryFailure, simulate
 from twin.sustained import FULL, Effort, judge_sustained, unstarted
@@ -97,16 +98,33 @@ def judge(
 
 
 def profiles_of(scenario: Scenario) -> dict[str, EngineProfile]:
-    """Engine profile of each device of a scenario: its own file, or the shipped one.
+    """Engine profile of each device of a scenario: its own file, the shipped one, or one that is derived.
+
+    Derived ones are at the end of their costs at which the scenario has GPUs judged.
 
     Raises
     ------
     UnknownProfileError, ProfileError
-        If one is not to be had.
+        If one is not to be had, or is derived and the scenario refuses that.
     """
-    return {
-        device.name: find_profile(scenario.model, device.name)
-        if device.profile is None
-        else read_profile(device.profile)
-        for device in scenario.devices
-    }
+    return {device.name: _at_its_end(scenario, _profile_of(scenario, device)) for device in scenario.devices}
+
+
+def _profile_of(scenario: Scenario, device: Device) -> EngineProfile:
+    if device.profile is not None:
+        profile = read_profile(device.profile)
+    else:
+        profile = known_profile(scenario.model, device.name, derive=scenario.derived_costs != "refused")
+    if profile.derived is not None and scenario.derived_costs == "refused":
+        raise UnknownProfileError(
+            f'{device.profile}: its step costs are derived, and derived_costs is "refused"; measure them, or '
+            'set derived_costs to "pessimistic" or "expected"'
+        )
+    return profile
+
+
+def _at_its_end(scenario: Scenario, profile: EngineProfile) -> EngineProfile:
+    if profile.derived is None:
+        return profile
+    cautious = scenario.acceptance == "sustained" and scenario.derived_costs == "pessimistic"
+    return profile.at("pessimistic" if cautious else "expected")

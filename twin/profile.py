@@ -244,11 +244,8 @@ def find_profile(model: str, device: str | None) -> EngineProfile:
     )
 
 
-def missing_profiles(model: str, devices: Iterable[tuple[int, Device]]) -> Iterator[Finding]:
-    """Yield the model, or each device with its index, for which no profile is shipped and none is named.
-
-    `scenarios.read` takes it as ``profiles``, and tells it with the line and with all else that is wrong.
-    """
+def unshipped(model: str, devices: Iterable[tuple[int, Device]]) -> Iterator[Finding]:
+    """Yield the model, or each device with its index, for which no profile is shipped and none is named."""
     models = sorted({profile.model for profile in shipped_profiles()})
     known = [profile.device for profile in shipped_profiles() if profile.model == _plain(model)]
     own = "or calibrate an engine profile and name its file as the device's profile"

@@ -12,6 +12,8 @@ from optimizer.cli.exits import EXIT_FAILURE, EXIT_SOLVED
 from optimizer.cli.help import register
 from optimizer.cli.options import (
     AcceptanceOption,
+    ExpectedOption,
+    MeasuredOnlyOption,
     JsonOption,
     ParamsOption,
     QuietOption,
@@ -53,6 +55,8 @@ def validate_command(
     seed: SeedOption = None,
     workers: WorkersOption = 2,
     acceptance: AcceptanceOption = None,
+    expected: ExpectedOption = False,
+    measured_only: MeasuredOnlyOption = False,
     growth: Annotated[
         bool, typer.Option("--growth", help="Also find how many times its load each GPU could have.")
     ] = False,
@@ -80,7 +84,9 @@ def validate_command(
     from scenarios import sources
 
     changes = [*(set_ or ()), *(() if seed is None else (f"seed={seed}",))]
-    chosen = scenario_in(scenario, changes, acceptance)
+    chosen = scenario_in(
+            scenario, changes, acceptance, expected=expected, measured_only=measured_only
+        )
     placed = scenarios.read_placement(placement)
     scenarios.check_placement(placed, chosen, str(placement))
     check_outputs({"--json": json}, (*sources(scenario, chosen), placement))
@@ -122,6 +128,8 @@ def simulate_command(
     ] = None,
     seed: SeedOption = None,
     acceptance: AcceptanceOption = None,
+    expected: ExpectedOption = False,
+    measured_only: MeasuredOnlyOption = False,
     set_: SetOption = None,
     json: JsonOption = None,
     quiet: QuietOption = False,
@@ -142,7 +150,9 @@ def simulate_command(
     if max_lora_rank is not None and max_lora_rank not in MAX_LORA_RANKS:
         raise typer.BadParameter(f"--max-lora-rank is {max_lora_rank}; vLLM takes {choice(MAX_LORA_RANKS)}")
     changes = [*(set_ or ()), *(() if seed is None else (f"seed={seed}",))]
-    chosen = scenario_in(scenario, changes, acceptance)
+    chosen = scenario_in(
+            scenario, changes, acceptance, expected=expected, measured_only=measured_only
+        )
     check_outputs({"--json": json}, sources(scenario, chosen))
     device, load = chosen.devices[0], twin.GPULoad.from_classes(chosen.classes)
     with progress_shown(not quiet) as progress:

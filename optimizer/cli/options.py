@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from functools import wraps
+from functools import partial, wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, ParamSpec, TypeVar
 
@@ -70,10 +70,28 @@ RecoveryOption = Annotated[
         "ranks stay) or restart (engines may be started again).",
     ),
 ]
+ExpectedOption = Annotated[
+    bool,
+    typer.Option(
+        "--expected",
+        help="Where step times are derived, not measured: judge at what is expected of them, not at their "
+        "pessimistic end.",
+    ),
+]
+MeasuredOnlyOption = Annotated[
+    bool, typer.Option("--measured-only", help="Refuse step times that are derived, not measured.")
+]
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")]
 
 
-def scenario_in(name: str, changes: Iterable[str] | None, acceptance: str | None = None) -> Scenario:
+def scenario_in(
+    name: str,
+    changes: Iterable[str] | None,
+    acceptance: str | None = None,
+    *,
+    expected: bool = False,
+    measured_only: bool = False,
+) -> Scenario:
     """The scenario of a file or of a shipped name, whose devices have engine profiles.
 
     Where profiles alone are missing, what can be said without them, the memory, is told before the error.
@@ -81,18 +99,22 @@ def scenario_in(name: str, changes: Iterable[str] | None, acceptance: str | None
     from scenarios import ScenarioError, read
     from twin import missing_profiles
 
+    if expected and measured_only:
+        raise typer.BadParameter("--expected and --measured-only exclude each other")
     chosen = (*(changes or ()), *(() if acceptance is None else (f"acceptance={acceptance}",)))
+    chosen += ("derived_costs=expected",) if expected else ()
+    chosen += ("derived_costs=refused",) if measured_only else ()
     try:
-        scenario = read(name, chosen, profiles=missing_profiles)
+        scenario = read(name, chosen, profiles=partial(missing_profiles, derive=not measured_only))
     except ScenarioError:
         _tell_memory(name, chosen)
         raise
-    _tell_unmodelled(scenario)
+    _tell_of_step_times(scenario)
     return scenario
 
 
-def _tell_unmodelled(scenario: Scenario) -> None:
-    """Tell what of the engine's arguments its step times know nothing of."""
+def _tell_of_step_times(scenario: Scenario) -> None:
+    """Tell which step times are derived, and what of the engine's arguments they know nothing of."""
     from optimizer.cli.streams import note
     from scenarios import LorapackError
     from twin import profiles_of
@@ -102,6 +124,9 @@ def _tell_unmodelled(scenario: Scenario) -> None:
         profiles = profiles_of(scenario)
     except LorapackError:
         return  # the command tells it
+    for device, profile in profiles.items():
+        if profile.derived is not None:
+            note(f"lorapack: step times of {device} are derived, not measured: {profile.derived.summary}")
     for sentence in unmodelled(scenario, profiles):
         note(f"lorapack: {sentence}")
 

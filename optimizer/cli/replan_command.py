@@ -10,6 +10,8 @@ import typer
 from optimizer.cli.help import register
 from optimizer.cli.options import (
     AcceptanceOption,
+    ExpectedOption,
+    MeasuredOnlyOption,
     JsonOption,
     ParamsOption,
     QuietOption,
@@ -58,6 +60,8 @@ def replan_command(
     seed: SeedOption = None,
     workers: WorkersOption = 2,
     acceptance: AcceptanceOption = None,
+    expected: ExpectedOption = False,
+    measured_only: MeasuredOnlyOption = False,
     set_: SetOption = None,
     params: ParamsOption = None,
     json: JsonOption = None,
@@ -77,7 +81,9 @@ def replan_command(
     from optimizer.cli.progress_display import progress_shown
     from scenarios import sources
 
-    chosen, running = scenario_in(scenario, set_, acceptance), scenarios.read_placement(from_)
+    chosen, running = scenario_in(
+            scenario, set_, acceptance, expected=expected, measured_only=measured_only
+        ), scenarios.read_placement(from_)
     tuned = params_in(params, optimizer.SolveParams)
     read = (*sources(scenario, chosen), from_, params)
     check_outputs({"--json": json, "--placement": placement}, read)

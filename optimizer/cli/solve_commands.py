@@ -12,6 +12,8 @@ from optimizer.cli.exits import EXIT_INFEASIBLE, EXIT_NO_PLAN, EXIT_SOLVED
 from optimizer.cli.help import register
 from optimizer.cli.options import (
     AcceptanceOption,
+    ExpectedOption,
+    MeasuredOnlyOption,
     JsonOption,
     ParamsOption,
     QuietOption,
@@ -88,6 +90,8 @@ def solve_command(
     seed: SeedOption = None,
     workers: WorkersOption = 2,
     acceptance: AcceptanceOption = None,
+    expected: ExpectedOption = False,
+    measured_only: MeasuredOnlyOption = False,
     set_: SetOption = None,
     params: ParamsOption = None,
     json: JsonOption = None,
@@ -128,7 +132,9 @@ def solve_command(
     from optimizer.plots import picture_format
     from scenarios import sources
 
-    chosen, tuned = scenario_in(scenario, set_, acceptance), params_in(params, optimizer.SolveParams)
+    chosen, tuned = scenario_in(
+            scenario, set_, acceptance, expected=expected, measured_only=measured_only
+        ), params_in(params, optimizer.SolveParams)
     outputs = {"--json": json, "--plot": plot, "--placement": placement}
     check_outputs(outputs, (*sources(scenario, chosen), params))
     if plot is not None:
@@ -196,6 +202,8 @@ def compare_command(
     seed: SeedOption = None,
     workers: WorkersOption = 2,
     acceptance: AcceptanceOption = None,
+    expected: ExpectedOption = False,
+    measured_only: MeasuredOnlyOption = False,
     set_: SetOption = None,
     params: ParamsOption = None,
     json: JsonOption = None,
@@ -218,7 +226,9 @@ def compare_command(
     from scenarios import sources
 
     _check_no_method(scenario)
-    chosen = [scenario_in(name, set_, acceptance) for name in scenario]
+    chosen = [scenario_in(
+            name, set_, acceptance, expected=expected, measured_only=measured_only
+        ) for name in scenario]
     read = [file for name, one in zip(scenario, chosen, strict=True) for file in sources(name, one)]
     tuned = params_in(params, optimizer.SolveParams)
     check_outputs({"--csv": csv, "--json": json, "--plot": plot}, (*read, params))

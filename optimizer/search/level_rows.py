@@ -16,6 +16,7 @@ from itertools import combinations
 
 import learn
 from learn import FeasibilityRegion, OptionRows, Regions
+from optimizer.search.derived.ends import capacities, expected_of, scaled
 from optimizer.search.params import DEFAULTS, SolveParams
 from scenarios import UNLIMITED, AdapterSLO, Deadline, Scenario
 from twin import LATENCIES, TwinJudge, limits_latencies
@@ -84,16 +85,20 @@ def regions_of(
 ) -> Mapping[str, Regions]:
     """The regions of each device, of GPUs without strict adapters, or with some that have levels.
 
+    Where step costs are derived they are learned at what is expected of these, and scaled to the end that is
+    judged.
+
     Raises
     ------
     Stopped
         If the deadline passes, or the work is interrupted, before they are there.
     """
-    return {
+    expected = expected_of(judge)
+    regions = {
         device.name: learn.regions_for(
             judge.scenario,
             device,
-            judge.profiles[device.name],
+            expected.profiles[device.name],
             workers=judge.workers,
             progress=judge.progress,
             deadline=deadline,
@@ -102,6 +107,8 @@ def regions_of(
         )
         for device in judge.scenario.devices
     }
+    shares = capacities(expected, judge, deadline)
+    return {name: scaled(one, shares[name]) for name, one in regions.items()}
 
 
 def variants_of(

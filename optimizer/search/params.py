@@ -255,6 +255,13 @@ class ReplanParams(Params):
     """How often the twin may reject a plan of few moves before another region is tried."""
 
 
+class DerivedCostParams(Params):
+    """The GPUs at the ends of what derived step costs may be."""
+
+    time_limit_s: Annotated[float, Field(gt=0)] = 20.0
+    """Seconds of search for each end but that at which the plan was made."""
+
+
 class SolveParams(Params):
     """Parameters of `solve`, `compare` and `replan`, by algorithm."""
 
@@ -276,6 +283,8 @@ class SolveParams(Params):
     """Adapters that all differ, in groups of near ones."""
     replanning: ReplanParams = ReplanParams()
     """The fewest moves from a running placement."""
+    derived: DerivedCostParams = DerivedCostParams()
+    """Step costs that are derived, not measured."""
     survival: SurvivalParams = SurvivalParams()
     """Plans that hold when GPUs are lost."""
     packing: PackingParams = PackingParams()

@@ -15,6 +15,7 @@ from optimizer.packing.solver import Method, methods
 from optimizer.result import Result
 from optimizer.search.compilation import compile_loops
 from optimizer.search.cut_loop import CutLoop
+from optimizer.search.derived.band import with_band
 from optimizer.search.grouping.dealing import Dealer
 from optimizer.search.grouping.minimize_gpus import any_plan, cheapest_plan
 from optimizer.search.instance import Instance
@@ -140,6 +141,14 @@ def solve(
         seconds = time.monotonic() - started
         result = build_result(replace(outcome, preparation_seconds=prepared_s, seconds=seconds))
         if lost is None:
+            if gpus is None and leading_prices(scenario.objective):
+                return with_band(
+                    result,
+                    judge,
+                    lambda one, there: search_of(one, placer, there, gap_limit, params),
+                    total=total,
+                    params=params,
+                )
             return result
         return with_spare(search, outcome.choice, result, lost, recovers, deadline, total)
 

@@ -1,0 +1,65 @@
+"""The engine profile that is to be had of a model on a GPU: shipped, or derived from one that is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from functools import cache
+
+from scenarios import Device, LorapackError
+from scenarios.reading.findings import Finding
+from twin.deriving.derive import derive_profile
+from twin.profile import EngineProfile, UnknownProfileError, find_profile, unshipped
+
+
+def known_profile(model: str, device: str, *, derive: bool = True) -> EngineProfile:
+    """The shipped profile of a model on a device, or one that is derived for them.
+
+    Raises
+    ------
+    UnknownProfileError
+        If none is shipped, and none can be derived or is to be.
+    """
+    try:
+        return find_profile(model, device)
+    except UnknownProfileError as missing:
+        if not derive:
+            raise
+        try:
+            return _derived(model, device)
+        except LorapackError as error:
+            raise UnknownProfileError(f"{missing}; none can be derived: {error}") from error
+
+
+@cache
+def _derived(model: str, device: str) -> EngineProfile:
+    return derive_profile(model, device)
+
+
+def missing_profiles(
+    model: str, devices: Iterable[tuple[int, Device]], *, derive: bool = True
+) -> Iterator[Finding]:
+    """Yield the model, or each device with its index, for which no profile is to be had and none is named.
+
+    `scenarios.read` takes it as ``profiles``, and tells it with the line and with all else that is wrong.
+
+    Parameters
+    ----------
+    model
+        Base model.
+    devices
+        Devices, each with its index.
+    derive
+        Whether one that can be derived counts.
+    """
+    lacking = [(k, device) for k, device in devices if not (derive and _can_derive(model, device))]
+    yield from unshipped(model, lacking)
+
+
+def _can_derive(model: str, device: Device) -> bool:
+    if device.profile is not None:
+        return False  # its own file counts, and is read where it is needed
+    try:
+        known_profile(model, device.name)
+    except LorapackError:
+        return False
+    return True
