@@ -50,5 +50,5 @@ def usual_error(basis: str, memory: MemoryModel, engine: EngineConfig) -> str:
     if memory.architecture.model_type not in COMPARED:
         return f"no start-up of a {memory.architecture.model_type} model was compared"
     if engine.tensor_parallel_size * engine.pipeline_parallel_size > 1:
-        return "KV cache usually within 1 %, up to 6 % where GPUs have slow links (12 start-ups)"
-    return "KV cache usually within 1 % (36 start-ups)"
+        return "KV cache usually within 1 %, up to 6 % where GPUs have slow links (11 start-ups)"
+    return "KV cache usually within 1 % (37 start-ups)"
