@@ -4,6 +4,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 from twin.corners import Corner
+from twin.deriving import DerivationError, MissingFigureError, derive_profile
 from twin.engine.records import RunRecords
 from twin.engine.requests import Requests
 from twin.engine.run import EngineInputError, UnservableRequestError
@@ -13,6 +14,7 @@ from twin.load import GPULoad
 from twin.load_growth import LoadGrowth, load_growths
 from twin.memory import MemoryModel, MemoryPlan, plan_memory
 from twin.profile import (
+    Derivation,
     EngineProfile,
     ProfileError,
     UnknownProfileError,
@@ -62,6 +64,8 @@ __all__ = [
     "CalibrationReport",
     "Corner",
     "Criterion",
+    "Derivation",
+    "DerivationError",
     "Effort",
     "EngineInputError",
     "EngineProfile",
@@ -80,6 +84,7 @@ __all__ = [
     "MemoryModel",
     "MemoryPlan",
     "MemoryQuestionError",
+    "MissingFigureError",
     "Observation",
     "PlacementJudge",
     "ProfileError",
@@ -102,6 +107,7 @@ __all__ = [
     "build_setup",
     "calibrate",
     "check_trace",
+    "derive_profile",
     "draw_requests",
     "fidelity",
     "find_profile",

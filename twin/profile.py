@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable, Iterator
 from functools import cache
 from importlib import resources
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -122,6 +123,40 @@ class Uncertainty(_Part):
     standard_errors_s: dict[str, float] = Field(
         default_factory=dict, description="Standard error of each term of the step cost, in its own unit."
     )
+    shares: dict[str, Annotated[float, Field(ge=0, le=3)]] = Field(
+        default_factory=dict,
+        description="Standard uncertainty of the log of derived terms, and of loads as loads.FIELD.",
+    )
+
+
+class ScaledTerm(_Part):
+    """How one term of a derived profile came about."""
+
+    name: str = Field(description="The term, or loads.FIELD.")
+    factor: float | None = Field(
+        default=None, ge=0, description="What the measured term was multiplied by; null: it is new."
+    )
+    part: str = Field(description="The common factor that it errs with.")
+    cause: str = Field(description="What it is made of, and so scaled by.")
+
+
+class Derivation(_Part):
+    """Which measured profile a derived one was scaled from, and how."""
+
+    source: str = Field(description="Name of the measured profile.")
+    model: str = Field(description="Model that was measured.")
+    device: str = Field(description="GPU that was measured.")
+    engine_version: str = Field(description="Release of the engine whose step cost was measured.")
+    tensor_parallel_size: int = Field(default=1, ge=1, description="GPUs of the derived engine.")
+    terms: tuple[ScaledTerm, ...] = Field(default=(), description="Every term and load.")
+    note: str = Field(default="", description="What was not counted.")
+
+
+End = Literal["pessimistic", "expected", "optimistic"]
+"""An end of what a derived profile may be, or its middle."""
+
+_QUANTILE = 1.645
+"""Standard uncertainties between the middle of a normal distribution and each end of its middle 90 %."""
 
 
 class EngineProfile(_Part):
@@ -148,6 +183,9 @@ class EngineProfile(_Part):
     )
     uncertainty: Uncertainty = Uncertainty()
     provenance: Provenance
+    derived: Derivation | None = Field(
+        default=None, description="What the costs were scaled from; absent: they were measured."
+    )
 
     def __repr__(self) -> str:
         return f"<EngineProfile: {visible(self.name)}>"
@@ -158,6 +196,33 @@ class EngineProfile(_Part):
     def memory_of(self, device: Device) -> float:
         """Memory of a GPU in GiB: what a scenario says, else what was measured."""
         return device.memory_gib or self.gpu_memory_gib
+
+    def at(self, end: End) -> EngineProfile:
+        """The profile at an end of the middle 90 % of its costs, under its name and the end; or itself.
+
+        Terms are multiplied by exp(±1.645 · share), all in the same direction: those that share a common
+        factor (`Derivation.terms`, part) err together, and where all parts err at once the sum is further
+        out than 90 %, never nearer. What was measured has no shares and no ends.
+        """
+        if end == "expected":
+            return self
+        sign = _QUANTILE if end == "pessimistic" else -_QUANTILE
+        shares = self.uncertainty.shares
+        terms = tuple(
+            term.model_copy(update={"seconds": term.seconds * math.exp(sign * shares.get(term.name, 0.0))})
+            for term in self.step.terms
+        )
+        loads = {
+            name: value * math.exp(sign * shares.get(f"loads.{name}", 0.0))
+            for name, value in self.loads.model_dump().items()
+        }
+        return self.model_copy(
+            update={
+                "name": f"{self.name}.{end}",
+                "step": self.step.model_copy(update={"terms": terms}),
+                "loads": LoadCost(**loads),
+            }
+        )
 
 
 def read_profile(path: str | Path) -> EngineProfile:
@@ -179,13 +244,16 @@ def read_profile(path: str | Path) -> EngineProfile:
 
 
 def _refuse_a_renamed_copy(profile: EngineProfile, source: str) -> None:
-    """Refuse step costs of a shipped profile under the name of another GPU or model.
+    """Refuse step costs of a shipped profile under the name of another GPU or model, unless it says so
+    itself.
 
     Raises
     ------
     ProfileError
         If they are; the message says where they were measured.
     """
+    if profile.derived is not None:
+        return  # scaled by 1: a model of the same shapes
     for shipped in shipped_profiles():
         same = (profile.step, profile.loads) == (shipped.step, shipped.loads)
         if same and (profile.model, profile.device) != (shipped.model, shipped.device):

@@ -1,0 +1,5 @@
+"""Profiles of models and GPUs that nobody measured, scaled from those that were."""
+
+from twin.deriving.derive import DerivationError as DerivationError
+from twin.deriving.derive import derive_profile as derive_profile
+from twin.deriving.speeds import MissingFigureError as MissingFigureError
