@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from scenarios.text.formatting import counted
-from twin import EngineProfile
-
-End = Literal["pessimistic", "expected", "optimistic"]
-"""Where in the band of what derived costs may be."""
+from twin import End, EngineProfile
 
 ENDS: tuple[End, ...] = ("pessimistic", "expected", "optimistic")
 
@@ -31,7 +27,7 @@ class StepCosts(BaseModel):
     @classmethod
     def of(cls, profiles: Mapping[str, EngineProfile], end: End) -> StepCosts | None:
         """Those of the devices whose profiles are derived; None if all are measured."""
-        derived = {name: one.derived.summary for name, one in profiles.items() if one.derived is not None}
+        derived = {name: one.how_sure for name, one in profiles.items() if one.derived is not None}
         return cls(end=end, derived=derived) if derived else None
 
     @property

@@ -108,8 +108,8 @@ class Scenario(FrozenModel):
     headroom: Annotated[float, Field(ge=0, le=10)] = 0.05
     """How much more than its rates every GPU must sustain, as a share of them (acceptance: sustained)."""
     derived_costs: Literal["pessimistic", "expected", "refused"] = "pessimistic"
-    """Where step times are derived, not measured: whether a GPU must keep up at their pessimistic end, at what
-    is expected of them, or whether they are refused (pessimistic counts under acceptance: sustained alone)."""
+    """Where step times are derived, not measured: whether a GPU must keep up at their pessimistic end (of
+    effect under acceptance: sustained), at what is expected of them, or whether they are refused."""
     service_levels: ServiceLevelObjectives = ServiceLevelObjectives()
     """What a plan must give to be accepted."""
     allow_replicas: _Switch = True

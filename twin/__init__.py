@@ -4,7 +4,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 from twin.corners import Corner
-from twin.deriving import DerivationError, MissingFigureError, derive_profile
+from twin.deriving import DerivationError, derive_profile, known_profile, missing_profiles
 from twin.engine.records import RunRecords
 from twin.engine.requests import Requests
 from twin.engine.run import EngineInputError, UnservableRequestError
@@ -14,12 +14,11 @@ from twin.load import GPULoad
 from twin.load_growth import LoadGrowth, load_growths
 from twin.memory import MemoryModel, MemoryPlan, plan_memory
 from twin.profile import (
-    Derivation,
+    End,
     EngineProfile,
     ProfileError,
     UnknownProfileError,
     find_profile,
-    missing_profiles,
     read_profile,
     shipped_profiles,
     write_profile,
@@ -64,9 +63,9 @@ __all__ = [
     "CalibrationReport",
     "Corner",
     "Criterion",
-    "Derivation",
     "DerivationError",
     "Effort",
+    "End",
     "EngineInputError",
     "EngineProfile",
     "EngineSetup",
@@ -84,7 +83,6 @@ __all__ = [
     "MemoryModel",
     "MemoryPlan",
     "MemoryQuestionError",
-    "MissingFigureError",
     "Observation",
     "PlacementJudge",
     "ProfileError",
@@ -112,6 +110,7 @@ __all__ = [
     "fidelity",
     "find_profile",
     "judge",
+    "known_profile",
     "limits_latencies",
     "load_growths",
     "missing_profiles",

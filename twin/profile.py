@@ -10,7 +10,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError
 
 from scenarios import (
     Device,
@@ -186,6 +186,8 @@ class EngineProfile(_Part):
     derived: Derivation | None = Field(
         default=None, description="What the costs were scaled from; absent: they were measured."
     )
+    _expected: EngineProfile | None = PrivateAttr(default=None)
+    _end: End = PrivateAttr(default="expected")
 
     def __repr__(self) -> str:
         return f"<EngineProfile: {visible(self.name)}>"
@@ -204,6 +206,8 @@ class EngineProfile(_Part):
         factor (`Derivation.terms`, part) err together, and where all parts err at once the sum is further
         out than 90 %, never nearer. What was measured has no shares and no ends.
         """
+        if self._expected is not None:
+            return self._expected.at(end)
         if end == "expected":
             return self
         sign = _QUANTILE if end == "pessimistic" else -_QUANTILE
@@ -216,13 +220,30 @@ class EngineProfile(_Part):
             name: value * math.exp(sign * shares.get(f"loads.{name}", 0.0))
             for name, value in self.loads.model_dump().items()
         }
-        return self.model_copy(
+        there = self.model_copy(
             update={
                 "name": f"{self.name}.{end}",
                 "step": self.step.model_copy(update={"terms": terms}),
                 "loads": LoadCost(**loads),
             }
         )
+        there._expected, there._end = self, end
+        return there
+
+    @property
+    def end(self) -> End:
+        """At which end of its costs it is; what was measured has none but the expected."""
+        return self._end
+
+    @property
+    def how_sure(self) -> str:
+        """From what its costs are derived, and how far a step may be off; empty if they are measured."""
+        if self.derived is None:
+            return ""
+        widest = _QUANTILE * self.uncertainty.shares.get("step", 0.0)
+        off = f", a step {math.exp(-widest) - 1:+.0%} to {math.exp(widest) - 1:+.0%}" if widest else ""
+        source = self.derived
+        return f"scaled from {source.model} on {source.device}, vLLM {source.engine_version}{off}"
 
 
 def read_profile(path: str | Path) -> EngineProfile:

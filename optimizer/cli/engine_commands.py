@@ -13,8 +13,8 @@ from optimizer.cli.help import register
 from optimizer.cli.options import (
     AcceptanceOption,
     ExpectedOption,
-    MeasuredOnlyOption,
     JsonOption,
+    MeasuredOnlyOption,
     ParamsOption,
     QuietOption,
     RecoveryOption,
@@ -84,9 +84,7 @@ def validate_command(
     from scenarios import sources
 
     changes = [*(set_ or ()), *(() if seed is None else (f"seed={seed}",))]
-    chosen = scenario_in(
-            scenario, changes, acceptance, expected=expected, measured_only=measured_only
-        )
+    chosen = scenario_in(scenario, changes, acceptance, expected=expected, measured_only=measured_only)
     placed = scenarios.read_placement(placement)
     scenarios.check_placement(placed, chosen, str(placement))
     check_outputs({"--json": json}, (*sources(scenario, chosen), placement))
@@ -150,9 +148,7 @@ def simulate_command(
     if max_lora_rank is not None and max_lora_rank not in MAX_LORA_RANKS:
         raise typer.BadParameter(f"--max-lora-rank is {max_lora_rank}; vLLM takes {choice(MAX_LORA_RANKS)}")
     changes = [*(set_ or ()), *(() if seed is None else (f"seed={seed}",))]
-    chosen = scenario_in(
-            scenario, changes, acceptance, expected=expected, measured_only=measured_only
-        )
+    chosen = scenario_in(scenario, changes, acceptance, expected=expected, measured_only=measured_only)
     check_outputs({"--json": json}, sources(scenario, chosen))
     device, load = chosen.devices[0], twin.GPULoad.from_classes(chosen.classes)
     with progress_shown(not quiet) as progress:

@@ -126,7 +126,7 @@ def _tell_of_step_times(scenario: Scenario) -> None:
         return  # the command tells it
     for device, profile in profiles.items():
         if profile.derived is not None:
-            note(f"lorapack: step times of {device} are derived, not measured: {profile.derived.summary}")
+            note(f"lorapack: step times of {device} are derived, not measured: {profile.how_sure}")
     for sentence in unmodelled(scenario, profiles):
         note(f"lorapack: {sentence}")
 

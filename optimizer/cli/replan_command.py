@@ -11,8 +11,8 @@ from optimizer.cli.help import register
 from optimizer.cli.options import (
     AcceptanceOption,
     ExpectedOption,
-    MeasuredOnlyOption,
     JsonOption,
+    MeasuredOnlyOption,
     ParamsOption,
     QuietOption,
     ScenarioArgument,
@@ -81,9 +81,10 @@ def replan_command(
     from optimizer.cli.progress_display import progress_shown
     from scenarios import sources
 
-    chosen, running = scenario_in(
-            scenario, set_, acceptance, expected=expected, measured_only=measured_only
-        ), scenarios.read_placement(from_)
+    chosen, running = (
+        scenario_in(scenario, set_, acceptance, expected=expected, measured_only=measured_only),
+        scenarios.read_placement(from_),
+    )
     tuned = params_in(params, optimizer.SolveParams)
     read = (*sources(scenario, chosen), from_, params)
     check_outputs({"--json": json, "--placement": placement}, read)

@@ -13,8 +13,8 @@ from optimizer.cli.help import register
 from optimizer.cli.options import (
     AcceptanceOption,
     ExpectedOption,
-    MeasuredOnlyOption,
     JsonOption,
+    MeasuredOnlyOption,
     ParamsOption,
     QuietOption,
     RecoveryOption,
@@ -132,9 +132,10 @@ def solve_command(
     from optimizer.plots import picture_format
     from scenarios import sources
 
-    chosen, tuned = scenario_in(
-            scenario, set_, acceptance, expected=expected, measured_only=measured_only
-        ), params_in(params, optimizer.SolveParams)
+    chosen, tuned = (
+        scenario_in(scenario, set_, acceptance, expected=expected, measured_only=measured_only),
+        params_in(params, optimizer.SolveParams),
+    )
     outputs = {"--json": json, "--plot": plot, "--placement": placement}
     check_outputs(outputs, (*sources(scenario, chosen), params))
     if plot is not None:
@@ -226,9 +227,10 @@ def compare_command(
     from scenarios import sources
 
     _check_no_method(scenario)
-    chosen = [scenario_in(
-            name, set_, acceptance, expected=expected, measured_only=measured_only
-        ) for name in scenario]
+    chosen = [
+        scenario_in(name, set_, acceptance, expected=expected, measured_only=measured_only)
+        for name in scenario
+    ]
     read = [file for name, one in zip(scenario, chosen, strict=True) for file in sources(name, one)]
     tuned = params_in(params, optimizer.SolveParams)
     check_outputs({"--csv": csv, "--json": json, "--plot": plot}, (*read, params))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from scenarios import Device, LorapackError, Scenario, padded_rank
-from twin.profile import missing_profiles
+from twin.profile import unshipped
 from twin.startup.answer import MemoryAnswer, ask_memory
 
 
@@ -22,7 +22,7 @@ def memory_without_profiles(scenario: Scenario) -> Iterator[str]:
 
 def _lacking(scenario: Scenario) -> Iterator[tuple[str, int]]:
     devices = [(k, device) for k, device in enumerate(scenario.devices) if device.profile is None]
-    for finding in missing_profiles(scenario.model, devices):
+    for finding in unshipped(scenario.model, devices):
         if finding.loc == ("model",):
             yield from (("devices", k) for k, _ in devices)
         else:

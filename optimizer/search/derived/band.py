@@ -13,9 +13,9 @@ from optimizer.search.minimize_gpus import Search
 from optimizer.search.params import SolveParams
 from optimizer.search.preparation import learned_regions, prepare
 from optimizer.search.splitting import InfeasibleError
-from optimizer.step_costs import ENDS, End, StepCosts
+from optimizer.step_costs import ENDS, StepCosts
 from scenarios import Deadline, Stopped
-from twin import TwinJudge
+from twin import End, TwinJudge
 
 
 def with_band(
@@ -60,7 +60,7 @@ def with_band(
 
 def end_of(judge: TwinJudge) -> End:
     """The end of derived step costs at which a judge judges; expected where none is derived."""
-    ends = {profile.derived.end for profile in judge.profiles.values() if profile.derived is not None}
+    ends = {profile.end for profile in judge.profiles.values() if profile.derived is not None}
     return ends.pop() if len(ends) == 1 else "expected"
 
 

@@ -16,7 +16,7 @@ from itertools import islice
 import twin
 from learn import FeasibilityRegion, OptionRows, Regions
 from scenarios import AdapterKind, Deadline, EngineOption, Scenario, padded_rank
-from twin import LABEL, EngineProfile, GPUContent, TwinJudge
+from twin import LABEL, End, EngineProfile, GPUContent, TwinJudge
 
 
 @dataclass(frozen=True)
@@ -33,15 +33,15 @@ class Capacity:
     most: float
 
 
+def at_end(profiles: Mapping[str, EngineProfile], end: End) -> dict[str, EngineProfile]:
+    """The profiles at an end; measured ones stay."""
+    return {name: one if one.derived is None else one.at(end) for name, one in profiles.items()}
+
+
 def expected_of(judge: TwinJudge) -> TwinJudge:
     """A judge at the expected costs, which shares nothing with the one at an end; the same if that is it."""
-    profiles = {name: expected_costs(profile) for name, profile in judge.profiles.items()}
+    profiles = at_end(judge.profiles, "expected")
     return judge if profiles == judge.profiles else replace(judge, profiles=profiles, _known={})
-
-
-def expected_costs(profile: EngineProfile) -> EngineProfile:
-    """A profile at the expected end of its costs; measured ones have no other."""
-    return profile if profile.derived is None else profile.at("expected")
 
 
 def capacities(expected: TwinJudge, judge: TwinJudge, deadline: Deadline) -> dict[str, Capacity]:
