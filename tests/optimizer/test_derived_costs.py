@@ -124,7 +124,7 @@ def test_the_sentence_says_what_is_not_known() -> None:
     assert "expected 2 GPUs, optimistic 1 GPU" in costs.sentence
 
 
-def test_profiles_at_an_end_leave_measured_ones(derived: Scenario) -> None:
+def test_profiles_at_an_end_leave_measured_ones() -> None:
     measured = twin.profiles_of(scenarios.read("mixed_ranks"))
     assert at_end(measured, "optimistic") == measured
 

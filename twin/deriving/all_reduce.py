@@ -1,4 +1,4 @@
-"""What several GPUs cost: after attention and after the feed-forward network of a layer all add up their parts."""
+"""What several GPUs cost: twice a layer, after attention and after the network, they add up."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from twin.step_cost import CostTerm
 
 _SUMS_OF_A_LAYER = 2
 _LATENCY_S = 5e-6
-"""Seconds of a sum of few tokens: 4.4 to 6.5 µs on 2 to 8 H100, H200 and A100 inside CUDA graphs (measured tables
-of aiconfigurator-core 0.12, comm/vllm, custom_allreduce)."""
+"""Seconds of a sum of few tokens: 4.4 to 6.5 µs on 2 to 8 H100, H200 and A100 inside CUDA graphs (measured
+tables of aiconfigurator-core 0.12, comm/vllm, custom_allreduce)."""
 _LINK_SHARE = 0.27
-"""Share of a link's bandwidth, one direction, that large sums reach: 0.24, 0.30 and 0.37 on 2, 4 and 8 H100, 0.23
-and 0.24 on 2 and 4 A100, 0.30 on 2 L40S (8 MiB, the same tables)."""
+"""Share of a link's bandwidth, one direction, that large sums reach: 0.24, 0.30 and 0.37 on 2, 4 and 8
+H100, 0.23 and 0.24 on 2 and 4 A100, 0.30 on 2 L40S (8 MiB, the same tables)."""
 _BYTES = 2
 
 

@@ -1,10 +1,10 @@
 """The step without adapters: host work that stays, and work on the GPU that follows a roofline.
 
 The measured cost of a step by its tokens is taken apart into a part that no GPU changes and a part that is
-compared, token count by token count, with what weights and operations need at the speeds of the GPU. The other
-model or GPU gets the same ratio to its own roofline at the same number of tokens. So the number of tokens from
-which a step is limited by its operations moves with the GPU, as it does in truth, where factors for single
-terms would leave it where it was.
+compared, token count by token count, with what weights and operations need at the speeds of the GPU. The
+other model or GPU gets the same ratio to its own roofline at the same number of tokens. So the number of
+tokens from which a step is limited by its operations moves with the GPU, as it does in truth, where factors
+for single terms would leave it where it was.
 """
 
 from __future__ import annotations
@@ -30,8 +30,9 @@ _SHARES = (0.5, 1.0)
 """Least and largest share of the bandwidth that a profile's own cost of context can be."""
 _KERNELS_OF_A_LAYER = 10
 _KERNEL_S = 3e-6
-"""Kernels of a layer (normalisations, projections, rotation, cache, attention, activation), and the seconds that
-each takes whatever it does: aiconfigurator-core 0.12, systems/*.yaml, mem_empirical_constant_latency."""
+"""Kernels of a layer (normalisations, projections, rotation, cache, attention, activation), and the seconds
+that each takes whatever it does: aiconfigurator-core 0.12, systems/*.yaml,
+mem_empirical_constant_latency."""
 
 
 class Machine(NamedTuple):

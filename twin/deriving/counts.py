@@ -84,10 +84,11 @@ class ModelCounts(NamedTuple):
     hidden: int
 
     def read_bytes(self, tokens: float) -> float:
-        """Weights that a step of so many tokens reads, in bytes, where tokens choose experts independently."""
+        """Bytes of weights that a step of so many tokens reads; tokens choose experts independently."""
         if not self.expert_bytes:
             return self.dense_bytes
-        return self.dense_bytes + self.expert_bytes * (1.0 - (1.0 - self.chosen) ** max(tokens, 1.0))
+        unread = float((1.0 - self.chosen) ** max(tokens, 1.0))
+        return self.dense_bytes + self.expert_bytes * (1.0 - unread)
 
 
 def model_counts(memory: MemoryModel, engine: EngineConfig) -> ModelCounts:
@@ -150,7 +151,7 @@ def _blocks(module: Linear, gpus: int) -> int:
 
 
 def _not_read(launch: Launch) -> float:
-    """Bytes on the GPU of which a step reads a row a token at most: embedding, positions; and a vision tower."""
+    """Bytes on the GPU that a step does not read whole: embedding, positions, a vision tower."""
     model, tp = launch.model, launch.engine.tensor_parallel_size
     rows = 0 if model.tie_word_embeddings else -(-model.vocab_size // _EMBEDDING_PADDING) * _EMBEDDING_PADDING
     learned = model.max_position_embeddings if model.family.positions == "learned" else 0

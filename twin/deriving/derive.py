@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
-from scenarios import LorapackError, find_gpu
+from scenarios import GPU, LorapackError, find_gpu
 from twin.architectures import ModelArchitecture
 from twin.deriving.base_step import Machine
 from twin.deriving.counts import ModelCounts, model_counts
@@ -35,8 +35,8 @@ def derive_profile(
 ) -> EngineProfile:
     """Scale a measured profile to another model, another GPU or several, each term by what it is made of.
 
-    The release of the engine stays that of the measurements, and so do the lengths of requests and the server.
-    Deriving what was measured gives the same costs.
+    The release of the engine stays that of the measurements, and so do the lengths of requests and the
+    server. Deriving what was measured gives the same costs.
 
     Parameters
     ----------
@@ -68,57 +68,62 @@ def derive_profile(
     architecture, gpu = architecture_of(model), find_gpu(device)
     chosen = source or _nearest(architecture)
     _check(chosen, tensor_parallel_size)
-    memory = chosen.memory
-    if architecture != memory.architecture:
-        memory = memory_model(architecture, chosen.engine_version)
-    engine = chosen.measured.model_copy(
-        update={
-            "tensor_parallel_size": tensor_parallel_size,
-            "max_model_len": architecture.max_position_embeddings,
-        }
-    )
-    counts = model_counts(memory, engine)
-    wanted = Machine(counts, gpu_speeds(gpu, counts.arithmetic, joined=tensor_parallel_size > 1))
-    measured = _machine_of(chosen)
     if repetition_penalty is None:
         repetition_penalty = pays_penalty(architecture.name, model)
+    profile = _blank(chosen, architecture, gpu, tensor_parallel_size)
+    counts = model_counts(profile.memory, profile.measured)
+    wanted = Machine(counts, gpu_speeds(gpu, counts.arithmetic, joined=tensor_parallel_size > 1))
+    measured = _machine_of(chosen)
     penalties = (pays_penalty(chosen.memory.architecture.name, None), repetition_penalty)
     terms = derived_terms(chosen.step, measured, wanted, penalties, tensor_parallel_size)
     loads = scaled_loads(chosen.loads, measured.counts, counts)
     away = Distance.between(measured, wanted)
     shares = {one.term.name: _share(one, away) for one in terms}
     shares |= {f"loads.{name}": share_of(one.part, away) for name, one in loads.scaled.items()}
-    own = architecture == chosen.memory.architecture
-    name = chosen.model if own else architecture.name.rsplit("/", 1)[-1].lower()
-    several = f".tp{tensor_parallel_size}" if tensor_parallel_size > 1 else ""
-    return EngineProfile(
-        name=f"{name}.{gpu.name.lower()}{several}.derived",
-        model=name,
-        device=gpu.name,
-        gpu_memory_gib=chosen.gpu_memory_gib if gpu.name == chosen.device else gpu.memory_gib,
-        engine_version=chosen.engine_version,
-        rules=chosen.rules,
-        measured=engine,
-        memory=memory,
-        step=StepCost(terms=tuple(one.term for one in terms)),
-        loads=loads.cost,
-        frontend=chosen.frontend,
-        lengths=chosen.lengths,
-        first_read_s=chosen.first_read_s,
-        uncertainty=Uncertainty(shares={name: share for name, share in shares.items() if share > 0}),
-        provenance=_provenance(chosen),
-        derived=Derivation(
-            source=chosen.name,
-            model=chosen.model,
-            device=chosen.device,
-            engine_version=chosen.engine_version,
-            tensor_parallel_size=tensor_parallel_size,
-            terms=(
-                *(_told(one.term.name, one.factor, one.scaled) for one in terms),
-                *(_told(f"loads.{name}", one.factor, one) for name, one in loads.scaled.items()),
+    told = [_told(one.term.name, one.factor, one.scaled) for one in terms]
+    told += [_told(f"loads.{name}", one.factor, one) for name, one in loads.scaled.items()]
+    return profile.model_copy(
+        update={
+            "step": StepCost(terms=tuple(one.term for one in terms)),
+            "loads": loads.cost,
+            "uncertainty": Uncertainty(shares={name: share for name, share in shares.items() if share > 0}),
+            "derived": Derivation(
+                source=chosen.name,
+                model=chosen.model,
+                device=chosen.device,
+                engine_version=chosen.engine_version,
+                tensor_parallel_size=tensor_parallel_size,
+                terms=tuple(told),
+                note=_note(counts, tensor_parallel_size),
             ),
-            note=_note(wanted.counts, tensor_parallel_size),
-        ),
+        }
+    )
+
+
+def _blank(source: EngineProfile, architecture: ModelArchitecture, gpu: GPU, gpus: int) -> EngineProfile:
+    """The source under another name, with the model and the GPU of the derived one but not yet its costs."""
+    own = architecture == source.memory.architecture
+    name = source.model if own else architecture.name.rsplit("/", 1)[-1].lower()
+    several = f".tp{gpus}" if gpus > 1 else ""
+    longest = architecture.max_position_embeddings
+    return source.model_copy(
+        update={
+            "name": f"{name}.{gpu.name.lower()}{several}.derived",
+            "model": name,
+            "device": gpu.name,
+            "gpu_memory_gib": source.gpu_memory_gib if gpu.name == source.device else gpu.memory_gib,
+            "measured": source.measured.model_copy(
+                update={"tensor_parallel_size": gpus, "max_model_len": longest}
+            ),
+            "memory": source.memory if own else memory_model(architecture, source.engine_version),
+            "provenance": Provenance(
+                source=f"derived from {source.name}: {source.provenance.source}",
+                command="lorapack profile derive",
+                runs=0,
+                probes=0,
+                note=f"not measured; step cost of vLLM {source.engine_version}",
+            ),
+        }
     )
 
 
@@ -129,8 +134,8 @@ def _check(source: EngineProfile, gpus: int) -> None:
         )
     if source.measured.tensor_parallel_size > 1:
         raise DerivationError(
-            f'profile "{source.name}" was measured on {source.measured.tensor_parallel_size} GPUs, whose sums are '
-            "in its step cost; derive from one of a single GPU"
+            f'profile "{source.name}" is of {source.measured.tensor_parallel_size} GPUs an engine, whose '
+            "sums are in its step cost; derive from one of a single GPU"
         )
     if gpus < 1:
         raise DerivationError(f"tensor_parallel_size is {gpus}; give 1 or more")
@@ -163,16 +168,6 @@ def _share(one: DerivedTerm, away: Distance) -> float:
 
 def _told(name: str, factor: float | None, scaled: Scaled) -> ScaledTerm:
     return ScaledTerm(name=name, factor=factor, part=scaled.part, cause=scaled.cause)
-
-
-def _provenance(source: EngineProfile) -> Provenance:
-    return Provenance(
-        source=f"derived from {source.name}: {source.provenance.source}",
-        command="lorapack profile derive",
-        runs=0,
-        probes=0,
-        note=f"not measured; step cost of vLLM {source.engine_version}",
-    )
 
 
 def _note(counts: ModelCounts, gpus: int) -> str:

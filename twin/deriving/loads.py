@@ -30,8 +30,9 @@ class ScaledLoads(NamedTuple):
 def scaled_loads(cost: LoadCost, measured: ModelCounts, wanted: ModelCounts) -> ScaledLoads:
     """Scale measured loads to another model.
 
-    A copy to the GPU takes as long for rank 8 as for rank 32 (adapter_loads of both measured models: 6.4 to 6.6
-    and 3.0 to 3.1 ms where ranks fit), so it is not limited by PCIe: it is a loop over matrices on the host.
+    A copy to the GPU takes as long for rank 8 as for rank 32 (adapter_loads of both measured models: 6.4 to
+    6.6 and 3.0 to 3.1 ms where ranks fit), so it is not limited by PCIe: it is a loop over matrices on the
+    host.
     """
     copies = wanted.lora_slices / measured.lora_slices if measured.lora_slices else 1.0
     weights = wanted.lora_shape / measured.lora_shape if measured.lora_shape else 1.0

@@ -1,8 +1,8 @@
 """Whether a model's requests have a repetition penalty because its makers recommend one.
 
 vLLM takes a model's ``generation_config.json`` for the defaults of requests (0.8.5, config.py,
-get_diff_sampling_param) unless it is started with ``--generation-config vllm``. So a penalty that nobody asked
-for can cost every request a pass over the vocabulary.
+get_diff_sampling_param) unless it is started with ``--generation-config vllm``. So a penalty that nobody
+asked for can cost every request a pass over the vocabulary.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from twin.architectures import ModelArchitecture
 
 _FILE = "generation_config.json"
 _PENALISED = re.compile(r"qwen-?2(\.5)?-(coder-)?[\d.]+b-instruct")
-"""Names of models whose makers recommend a penalty: 1.05 to 1.1 for Qwen2, Qwen2.5 and Qwen2.5-Coder Instruct."""
+"""Names of models whose makers recommend a penalty, of 1.05 to 1.1: Qwen2 and Qwen2.5, Instruct."""
 
 
 def pays_penalty(name: str, model: str | Path | ModelArchitecture | None) -> bool:

@@ -1,11 +1,13 @@
 """What each term of a measured step is made of, and so what it is scaled by.
 
-Causes of the terms of an engine with adapters are read from the kernels of vLLM 0.8.5 (``lora/ops/triton_ops``):
+Causes of the terms of an engine with adapters are read from the kernels of vLLM 0.8.5
+(``lora/ops/triton_ops``):
 
-- *slots*: both kernels launch thread blocks for every slot, in use or not, and those without tokens end at once:
-  the number of blocks, which follows from the matrices' slices and widths;
+- *slots*: both kernels launch thread blocks for every slot, in use or not, and those without tokens end at
+  once: the number of blocks, which follows from the matrices' slices and widths;
 - *distinct adapters* and *rank*: blocks that work read the adapter's matrices, rank times inputs and outputs;
-- *tokens*: below 128 tokens the number of blocks again; from 128 on what is added to the outputs of every token.
+- *tokens*: below 128 tokens the number of blocks again; from 128 on what is added to the outputs of every
+  token.
 
 How well each predicts one measured model from the other is told by ``python -m benchmarks.derived_profiles``.
 """
@@ -26,12 +28,12 @@ _LOGIT_BYTES = 10
 """Bytes moved for a logit when the likeliest token is taken (vLLM 0.8.5, v1/sample/sampler.py): read in 16
 bits and written in 32, read once more."""
 PENALTY_BYTES = 129
-"""Bytes moved for a logit by penalties (vLLM 0.8.5, model_executor/layers/utils.py, apply_penalties): counts in 64
-bits and masks of prompt and answer, and six operations on logits in 32 bits."""
+"""Bytes moved for a logit by penalties (vLLM 0.8.5, model_executor/layers/utils.py, apply_penalties):
+counts in 64 bits and masks of prompt and answer, and six operations on logits in 32 bits."""
 PENALTY_HOST_S = 7e-6
 """Seconds of the host for each request with penalties: the tokens of its answer become a padded array anew in
-every step (v1/sample/ops/penalties.py). The same numpy calls, answers of 100 tokens in the mean and 250 to 1,000
-requests: 6.3 to 9.0 µs each on a cloud CPU."""
+every step (v1/sample/ops/penalties.py). The same numpy calls, answers of 100 tokens in the mean and 250 to
+1,000 requests: 6.3 to 9.0 µs each on a cloud CPU."""
 
 
 class Scaled(NamedTuple):
@@ -55,8 +57,8 @@ class Scaled(NamedTuple):
 def lora_speed(measured: Machine, wanted: Machine) -> float:
     """How many times longer the LoRA kernels take on the other GPU for the same blocks.
 
-    They are many and small: neither memory nor arithmetic is known to be their limit, so it is taken to be half
-    of each. How far both lie apart is part of the terms' uncertainty.
+    They are many and small: neither memory nor arithmetic is known to be their limit, so it is taken to be
+    half of each. How far both lie apart is part of the terms' uncertainty.
     """
     memory = measured.speeds.bandwidth / wanted.speeds.bandwidth
     compute = measured.speeds.flops / wanted.speeds.flops

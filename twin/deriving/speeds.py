@@ -17,10 +17,10 @@ _INFERRED = {
 }
 """Figures of a GPU that has no data sheet: the H100 of 64 GB in MareNostrum 5 (BSC: "Hopper H100 64GB HBM2").
 
-Its memory is of the kind of the H100 PCIe, whose sheet says 2,000 GB/s: the two measured profiles read keys and
-values at 1,775 and 1,825 GB/s, 0.89 and 0.91 of it, as large reads do on other GPUs. It is an SXM module; the
-longest steps measured (2,048 tokens of Llama-3.1-8B in 55 ms) reach 0.57 of that module's 989.5 TFLOPS, more than
-0.7 of the PCIe card's.
+Its memory is of the kind of the H100 PCIe, whose sheet says 2,000 GB/s: the two measured profiles read keys
+and values at 1,775 and 1,825 GB/s, 0.89 and 0.91 of it, as large reads do on other GPUs. It is an SXM
+module; the longest steps measured (2,048 tokens of Llama-3.1-8B in 55 ms) reach 0.57 of that module's 989.5
+TFLOPS, more than 0.7 of the PCIe card's.
 """
 
 

@@ -1,7 +1,7 @@
 """How sure a derived term is: by how badly its cause predicts one measured model from the other, and by GPUs.
 
-Terms err together: a GPU whose reads are slower than thought slows every term that reads. So there is one common
-factor for each part of the cost, and a term's share is that of its part.
+Terms err together: a GPU whose reads are slower than thought slows every term that reads. So there is one
+common factor for each part of the cost, and a term's share is that of its part.
 """
 
 from __future__ import annotations
