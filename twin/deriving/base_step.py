@@ -112,13 +112,24 @@ def base_step(step: StepCost, measured: Machine, wanted: Machine) -> BaseStep:
     cost = sum((term.seconds * term.of_tokens(knots) for term in terms), np.zeros(len(knots)))
     fixed = max(cost[0] - measured.read_s(1, share), 0.0)
     kernels = min(measured.launch_s(), fixed)
-    on_gpu = cost - fixed
-    ratio = np.array([wanted.roofline_s(k, share) / measured.roofline_s(k, share) for k in knots])
     host = fixed - kernels
     fixed_there = host + kernels * wanted.counts.layers / measured.counts.layers
+    on_gpu = [_on_gpu(s - fixed, k, measured, wanted, share) for k, s in zip(knots, cost, strict=True)]
     # A step of more tokens never costs less.
-    derived = fixed_there + np.maximum.accumulate(on_gpu * ratio)
-    return BaseStep(_lines(knots, derived), host / max(fixed_there + on_gpu[0] * ratio[0], 1e-12))
+    derived = fixed_there + np.maximum.accumulate(on_gpu)
+    return BaseStep(_lines(knots, derived), host / max(float(derived[0]), 1e-12))
+
+
+def _on_gpu(seconds: float, tokens: float, measured: Machine, wanted: Machine, share: float) -> float:
+    """What a step's work on the GPU takes there: reads by bytes, what is beyond them by operations.
+
+    Never less than the roofline of the other GPU, or than the same share of it as was measured.
+    """
+    reads = min(measured.read_s(tokens, share), seconds)
+    beyond = (seconds - reads) * wanted.compute_s(tokens) / measured.compute_s(tokens)
+    kept = min(seconds / measured.roofline_s(tokens, share), 1.0)
+    scaled = reads * wanted.read_s(tokens, share) / measured.read_s(tokens, share) + beyond
+    return max(scaled, kept * wanted.roofline_s(tokens, share))
 
 
 def _knots(terms: Sequence[CostTerm]) -> FloatArray:

@@ -61,7 +61,7 @@ def lora_speed(measured: Machine, wanted: Machine) -> float:
     half of each. How far both lie apart is part of the terms' uncertainty.
     """
     memory = measured.speeds.bandwidth / wanted.speeds.bandwidth
-    compute = measured.speeds.flops / wanted.speeds.flops
+    compute = measured.speeds.flops_16 / wanted.speeds.flops_16
     return math.sqrt(memory * compute)
 
 
@@ -122,4 +122,4 @@ def penalty_s(machine: Machine, share: float) -> float:
 def _logits_s(machine: Machine, share: float) -> float:
     counts, speeds = machine.counts, machine.speeds
     moved = _LOGIT_BYTES * counts.vocabulary + counts.state_bytes
-    return counts.head_operations / (speeds.flops * COMPUTE_SHARE) + moved / (speeds.bandwidth * share)
+    return counts.head_operations / (speeds.flops_16 * COMPUTE_SHARE) + moved / (speeds.bandwidth * share)

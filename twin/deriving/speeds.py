@@ -35,6 +35,8 @@ class GPUSpeeds(NamedTuple):
         Bytes a second of its memory.
     flops
         Operations a second on matrices, dense, in what the model is multiplied in.
+    flops_16
+        The same in 16 bits, in which adapters and the output layer are.
     link
         Bytes a second, one direction, to the other GPUs of its node; None where nothing joins it.
     """
@@ -42,6 +44,7 @@ class GPUSpeeds(NamedTuple):
     name: str
     bandwidth: float
     flops: float
+    flops_16: float
     link: float | None
 
 
@@ -66,13 +69,15 @@ def gpu_speeds(gpu: GPU, arithmetic: Arithmetic, *, joined: bool) -> GPUSpeeds:
     """
     inferred = _INFERRED.get(gpu.name, {})
     narrow = {"fp8": "fp8_tflops", "int8": "int8_tops"}.get(arithmetic, "bf16_tflops")
-    flops = inferred.get(narrow) or getattr(gpu, narrow) or _figure(gpu, "bf16_tflops")
+    flops_16 = _figure(gpu, "bf16_tflops")
+    flops = inferred.get(narrow) or getattr(gpu, narrow) or flops_16
     if joined and gpu.interconnect is None:
         raise _missing(gpu, "interconnect")
     return GPUSpeeds(
         name=gpu.name,
         bandwidth=1e9 * _figure(gpu, "bandwidth_gb_s"),
         flops=1e12 * flops,
+        flops_16=1e12 * flops_16,
         link=None if gpu.interconnect is None else 1e9 * gpu.interconnect.gb_s / 2,
     )
 

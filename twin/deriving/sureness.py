@@ -57,7 +57,7 @@ class Distance(NamedTuple):
     def between(cls, measured: Machine, wanted: Machine) -> Distance:
         """The distance between two models on their GPUs."""
         memory = wanted.speeds.bandwidth / measured.speeds.bandwidth
-        compute = wanted.speeds.flops / measured.speeds.flops
+        compute = wanted.speeds.flops_16 / measured.speeds.flops_16
         return cls(
             model=wanted.counts != measured.counts,
             gpu=wanted.speeds.name != measured.speeds.name,
