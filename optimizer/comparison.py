@@ -25,6 +25,7 @@ from optimizer.result_text import (
     preparation_note,
     queue_note,
     rejections,
+    step_costs_note,
 )
 from optimizer.search.compilation import compile_loops
 from optimizer.search.params import DEFAULTS, SolveParams
@@ -106,7 +107,14 @@ class Comparison:
         parts: list[Part] = []
         for results in self.by_scenario():
             criterion = criterion_in_words(results[0].scenario)
-            parts += [_overview(results), WORST_TTFT, criterion, *queue_note(results), ""]
+            parts += [
+                _overview(results),
+                WORST_TTFT,
+                criterion,
+                *queue_note(results),
+                *step_costs_note(results),
+                "",
+            ]
         parts += preparation_note(self.results)
         if len(self.results) <= FEW_PLANS if plans is None else plans:
             for result in self.results:

@@ -45,8 +45,17 @@ def result_parts(result: Result) -> list[Part]:
         *([] if result.survival is None else ["", *survival_parts(result.survival)]),
         *_adapters(result),
         *queue_note([result]),
+        *step_costs_note([result]),
         *rejections(result),
     ]
+
+
+def step_costs_note(results: Sequence[Result]) -> list[str]:
+    """That step times are derived, once for all plans, with the GPUs at each end where they were found."""
+    costs = [result.step_costs for result in results if result.step_costs is not None]
+    if not costs:
+        return []
+    return ["", next((one for one in costs if one.gpus), costs[0]).sentence]
 
 
 # --- the outcome -------------------------------------------------------------------------------------
@@ -63,7 +72,6 @@ def outcome_lines(result: Result) -> list[Text]:
     took = f", search {result.search_seconds:.1f} s{_STOPPED.get(result.stop_reason, '')}"
     lines.append(Text.assemble(f"twin ({result.acceptance}): ", _verdict(result), work, took))
     notes = [*(result.validation.notes if result.validation else []), *_node_notes(result)]
-    notes += [] if result.step_costs is None else [result.step_costs.sentence]
     return [*lines, *(Text(f"note: {visible(note)}") for note in notes)]
 
 

@@ -25,10 +25,13 @@ class StepCosts(BaseModel):
     )
 
     @classmethod
-    def of(cls, profiles: Mapping[str, EngineProfile], end: End) -> StepCosts | None:
+    def of(cls, profiles: Mapping[str, EngineProfile]) -> StepCosts | None:
         """Those of the devices whose profiles are derived; None if all are measured."""
-        derived = {name: one.how_sure for name, one in profiles.items() if one.derived is not None}
-        return cls(end=end, derived=derived) if derived else None
+        derived = {name: one for name, one in profiles.items() if one.derived is not None}
+        if not derived:
+            return None
+        words = {name: one.at("expected").how_sure for name, one in derived.items()}
+        return cls(end=next(iter(derived.values())).end, derived=words)
 
     @property
     def sentence(self) -> str:

@@ -28,7 +28,7 @@ from scenarios.reading.yaml_reader import json_problem
 from scenarios.text.formatting import bracketed, choice, suggestion
 from twin.engine.setup import SchedulerRules
 from twin.memory import MemoryModel
-from twin.step_cost import LoadCost, StepCost
+from twin.step_cost import Batch, LoadCost, StepCost
 
 
 class ProfileError(LorapackError, ValueError):
@@ -155,6 +155,9 @@ class Derivation(_Part):
 End = Literal["pessimistic", "expected", "optimistic"]
 """An end of what a derived profile may be, or its middle."""
 
+USUAL = Batch(decodes=64, context=64 * 400, adapters=16, max_loras=16, max_lora_rank=16, served=16)
+"""A step by which the ends of a derived profile are set."""
+
 _QUANTILE = 1.645
 """Standard uncertainties between the middle of a normal distribution and each end of its middle 90 %."""
 
@@ -202,15 +205,16 @@ class EngineProfile(_Part):
     def at(self, end: End) -> EngineProfile:
         """The profile at an end of the middle 90 % of its costs, under its name and the end; or itself.
 
-        Terms are multiplied by exp(±1.645 · share), all in the same direction: those that share a common
-        factor (`Derivation.terms`, part) err together, and where all parts err at once the sum is further
-        out than 90 %, never nearer. What was measured has no shares and no ends.
+        Terms are multiplied by exp(±1.645 · share · joint). Terms of one part (`Derivation.terms`) err together,
+        by one common factor, and the parts independently of each other: all at their own ends at once would be
+        far further out than 90 %. So all go the same share of the way, ``joint``, with which the cost of a
+        usual step is at its end. What was measured has no shares and no ends.
         """
         if self._expected is not None:
             return self._expected.at(end)
         if end == "expected":
             return self
-        sign = _QUANTILE if end == "pessimistic" else -_QUANTILE
+        sign = (_QUANTILE if end == "pessimistic" else -_QUANTILE) * self.joint
         shares = self.uncertainty.shares
         terms = tuple(
             term.model_copy(update={"seconds": term.seconds * math.exp(sign * shares.get(term.name, 0.0))})
@@ -231,6 +235,18 @@ class EngineProfile(_Part):
         return there
 
     @property
+    def joint(self) -> float:
+        """Root of the sum of squares over the sum, of what each part's uncertainty adds to a usual step."""
+        parts = {} if self.derived is None else {term.name: term.part for term in self.derived.terms}
+        added: dict[str, float] = {}
+        for term in self.step.terms:
+            part = parts.get(term.name, term.name)
+            off = self.uncertainty.shares.get(term.name, 0.0) * term.of_batch(USUAL)
+            added[part] = added.get(part, 0.0) + off
+        total = math.fsum(added.values())
+        return math.sqrt(math.fsum(off * off for off in added.values())) / total if total > 0 else 1.0
+
+    @property
     def end(self) -> End:
         """At which end of its costs it is; what was measured has none but the expected."""
         return self._end
@@ -240,10 +256,13 @@ class EngineProfile(_Part):
         """From what its costs are derived, and how far a step may be off; empty if they are measured."""
         if self.derived is None:
             return ""
-        widest = _QUANTILE * self.uncertainty.shares.get("step", 0.0)
-        off = f", a step {math.exp(-widest) - 1:+.0%} to {math.exp(widest) - 1:+.0%}" if widest else ""
+        usual = math.fsum(term.of_batch(USUAL) for term in self.step.terms)
+        ends: tuple[End, ...] = ("optimistic", "pessimistic")
+        costs = [math.fsum(term.of_batch(USUAL) for term in self.at(end).step.terms) for end in ends]
+        least, most = (cost / usual - 1 for cost in costs)
         source = self.derived
-        return f"scaled from {source.model} on {source.device}, vLLM {source.engine_version}{off}"
+        text = f"scaled from {source.model} on {source.device}, vLLM {source.engine_version}"
+        return f"{text}; a step may be {least:+.0%} to {most:+.0%} off" if most else text
 
 
 def read_profile(path: str | Path) -> EngineProfile:

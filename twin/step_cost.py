@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -16,6 +16,27 @@ from twin.engine.requests import FloatArray
 from twin.engine.setup import StepTables
 
 Per = Literal["step", "decode", "prefill", "context", "waiting"]
+
+
+class Batch(NamedTuple):
+    """A step without prompts, of an engine with so many slots.
+
+    Parameters
+    ----------
+    decodes, context
+        Requests, and the tokens of all of their sequences.
+    adapters
+        Distinct adapters among them.
+    max_loras, max_lora_rank, served
+        Slots, their rank, and the adapters that the engine serves.
+    """
+
+    decodes: int
+    context: int
+    adapters: int
+    max_loras: int
+    max_lora_rank: int
+    served: int
 
 
 class CostTerm(FrozenModel):
@@ -71,6 +92,14 @@ class CostTerm(FrozenModel):
             * math.pow(max_lora_rank, self.rank_power)
             * math.pow(served, self.served_power)
         )
+
+    def of_batch(self, batch: Batch) -> float:
+        """Seconds of a step."""
+        scale = self.scale(batch.max_loras, batch.max_lora_rank, batch.served)
+        times = {"decode": batch.decodes, "context": batch.context, "prefill": 0, "waiting": 0}
+        if self.per != "step":
+            return scale * times[self.per]
+        return scale * float(self.of_tokens(batch.decodes)) * float(self.of_adapters(batch.adapters))
 
     def of_tokens(self, tokens: ArrayLike) -> FloatArray:
         """Factor of the scheduled tokens."""

@@ -16,6 +16,7 @@ from optimizer.result import Result, ResultStop
 from optimizer.search.objectives import PRICES, latency_objective_of, price
 from optimizer.search.params import DEFAULTS, SolveParams
 from optimizer.search.why_no_plan import first_test, hottest
+from optimizer.step_costs import StepCosts
 from optimizer.version import __version__
 from scenarios import UNLIMITED, Deadline, Placement, Stopped, interrupted
 from scenarios.text.formatting import counted
@@ -264,6 +265,7 @@ def _result(
         gpus=None if placement is None else len(placement.gpus),
         placement=placement,
         validation=validation,
+        step_costs=StepCosts.of({search.site.device.name: search.site.profile}),
         iterations=max(1, len(search.tried)),
         cuts=0,
         seconds=seconds,

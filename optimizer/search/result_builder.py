@@ -22,6 +22,7 @@ from optimizer.search.objective_order import Choice, plan_value
 from optimizer.search.objectives import PRICES, latency_objective_of
 from optimizer.search.splitting import InfeasibleError
 from optimizer.search.why_no_plan import why_no_plan
+from optimizer.step_costs import StepCosts
 from optimizer.survival.nodes import numbers_apart, on_nodes
 from optimizer.version import __version__
 from scenarios import Deadline, Placement, Scenario, Stopped, interrupted
@@ -169,6 +170,7 @@ def build_result(outcome: Outcome) -> Result:
         gpus=None if placement is None else len(placement.gpus),
         placement=placement,
         validation=None if plan is None or placed is None else _validation(instance, plan, placed),
+        step_costs=StepCosts.of(instance.profiles),
         iterations=outcome.search.loop.rounds,
         cuts=len(outcome.search.loop.rejected),
         seconds=outcome.seconds,

@@ -141,7 +141,7 @@ def solve(
         seconds = time.monotonic() - started
         result = build_result(replace(outcome, preparation_seconds=prepared_s, seconds=seconds))
         if lost is None:
-            if gpus is None and leading_prices(scenario.objective):
+            if placer.exact and gpus is None and leading_prices(scenario.objective):
                 return with_band(
                     result,
                     judge,

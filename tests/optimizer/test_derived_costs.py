@@ -1,4 +1,4 @@
-"""Plans with step costs that nobody measured: the end at which they are judged, the band, and what is said."""
+"""Plans with step costs that nobody measured: the end at which they are judged, the band, what is said."""
 
 from __future__ import annotations
 

@@ -42,7 +42,7 @@ def with_band(
     params
         Parameters.
     """
-    costs = StepCosts.of(judge.profiles, end_of(judge))
+    costs = StepCosts.of(judge.profiles)
     if costs is None:
         return result
     gpus: dict[End, int | None] = {}
@@ -56,12 +56,6 @@ def with_band(
         except Stopped:
             break
     return result.model_copy(update={"step_costs": costs.model_copy(update={"gpus": gpus})})
-
-
-def end_of(judge: TwinJudge) -> End:
-    """The end of derived step costs at which a judge judges; expected where none is derived."""
-    ends = {profile.end for profile in judge.profiles.values() if profile.derived is not None}
-    return ends.pop() if len(ends) == 1 else "expected"
 
 
 def _fewest(
