@@ -5,7 +5,8 @@
 The folder is one that cpu_starts.py has written. Where figures differ, the computed one is in brackets.
 
 The CPU build is told how large its KV cache is. So this checks bytes of a token, blocks, tokens, concurrency,
-slots and the reading of logs, but not what a GPU has left beside weights and activations.
+slots and the reading of logs, but not what a GPU has left beside weights and activations. Of several workers,
+bytes of slots are those of all, other figures those of the first, as each is told of a KV cache of this size.
 
 Takes some seconds.
 """
@@ -14,8 +15,10 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import sys
 import tempfile
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -33,6 +36,16 @@ GIB = 2**30
 
 CPU_BLOCK_SIZE = 128
 """Tokens of a block where none is asked for (``platforms/cpu.py``, 0.32)."""
+
+_FIGURE = re.compile(r"\d[\d.,]*\d|\d")
+
+_PREFIX = re.compile(r"^\(.*?pid=\d+\) [A-Z]+ \S+ \S+ \[\S+:\d+\] ")
+"""Process, level, time and source of a message."""
+
+_OF_MEMORY = re.compile(
+    r"(?!non-default args| )(?=.*(?:GiB|KV cache|cache blocks|block.size|num_gpu_blocks|init engine))"
+)
+"""What messages about memory are told by; arguments and lines of tracebacks are none."""
 
 NOT_ANNOUNCED = {"max_loras": 1, "max_lora_rank": 16}
 """vLLM's own values (``config/lora.py``, 0.32): a log names only arguments that differ from them."""
@@ -56,14 +69,15 @@ def compare(record: dict[str, Any], log: Path) -> dict[str, str]:
     """One start: what its log and its worker say, what is computed, and the largest deviation in percent."""
     from scenarios import read_startup_log
 
-    read, worker = read_startup_log(log), record["worker"] or {}
+    read, workers = read_startup_log(log), record["workers"]
+    worker = workers[0] if workers else {}
     said: dict[str, Any] = {
         "outcome": "serves" if read.started else read.failure or "fails",
         "blocks": worker.get("num_blocks"),
         "tokens": read.kv_cache_tokens,
-        "bytes a token": _ratio(worker.get("cache_tensor_bytes"), read.kv_cache_tokens),
+        "bytes a token": _ratio(worker.get("cache_bytes"), read.kv_cache_tokens),
         "concurrency": read.max_concurrency,
-        "slot bytes": worker.get("slot_bytes"),
+        "slot bytes": sum(each["slot_bytes"] for each in workers) if workers else None,
     }
     try:
         computed = compute(record)
@@ -97,7 +111,7 @@ def compute(record: dict[str, Any]) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "config.json").write_text(json.dumps(record["config"]))
         model = read_architecture(folder, name=record["model"])
-    slots, rank = engine.max_loras or 0, engine.max_lora_rank or 0
+    slots, rank, stages = engine.max_loras or 0, engine.max_lora_rank or 0, engine.pipeline_parallel_size
     launch = Launch(model, engine, version_of(record["engine_version"]), slots, rank)
     cache = kv_cache(launch, 0)
     blocks = engine.num_gpu_blocks_override or cache.num_blocks(_cache_bytes(record))
@@ -109,7 +123,8 @@ def compute(record: dict[str, Any]) -> dict[str, Any]:
         "tokens": cache.tokens(blocks),
         "bytes a token": _ratio(blocks * cache.block_bytes, cache.tokens(blocks)),
         "concurrency": round(cache.max_concurrency(blocks), 2),
-        "slot bytes": sum(slot_bytes(launch, 0)),
+        "slot bytes": sum(sum(slot_bytes(launch, stage)) for stage in range(stages))
+        * engine.tensor_parallel_size,
     }
 
 
@@ -139,6 +154,15 @@ def misread(record: dict[str, Any], read: StartupLog) -> Iterator[str]:
             yield f"{name} {value} for {right}"
 
 
+def wordings(folder: Path) -> dict[str, int]:
+    """What the logs say of memory, with # for each figure, and in how many starts it is said."""
+    found: Counter[str] = Counter()
+    for log in folder.glob("*.log"):
+        lines = [_PREFIX.sub("", line) for line in log.read_text(errors="replace").splitlines()]
+        found.update({_FIGURE.sub("#", line) for line in lines if _OF_MEMORY.match(line)})
+    return dict(found.most_common())
+
+
 def _ratio(whole: float | None, parts: float | None) -> float | None:
     return whole / parts if whole and parts else None
 
@@ -159,12 +183,16 @@ def main() -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--starts", type=Path, required=True, help="folder of kept starts")
+    folder = parser.parse_args().starts
     try:
-        table = check(parser.parse_args().starts)
+        table = check(folder)
     except FileNotFoundError as error:
         print(error, file=sys.stderr)
         return 2
     print(table.to_string(index=False, max_colwidth=100))
+    print("\nstarts  what their logs say of memory")
+    for text, starts in wordings(folder).items():
+        print(f"{starts:6}  {text}")
     return 0
 
 

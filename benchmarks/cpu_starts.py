@@ -8,8 +8,8 @@ config.json here and random weights from the engine (``--load-format dummy``). W
 cpu_starts.yaml.
 
 Each start leaves OUT/NAME.log, what the server printed, and OUT/NAME.json: its arguments, the model's
-config.json, and what the worker holds, which it is asked for when it serves. The CPU build prints neither
-blocks nor "Model loading took", so blocks and bytes of slots are those of the worker. Servers run one after
+config.json, and what each worker holds, which it is asked for when it serves. The CPU build prints neither
+blocks nor "Model loading took", so blocks and bytes of slots are those of the workers. Servers run one after
 the other and listen on 127.0.0.1 alone; each is ended by its process id.
 
 Takes half a minute for each of some thirty starts, on two cores, and two minutes for the models.
@@ -64,22 +64,30 @@ class WorkerSizes:
             for group in config.kv_cache_groups
         ]
         return {
-            "slot_bytes": _slot_bytes(self.model_runner.model),
-            "cache_tensor_bytes": sum(tensor.size for tensor in config.kv_cache_tensors),
+            "slot_bytes": _held(_slots(self.model_runner.model)),
+            "cache_bytes": _held(self.model_runner.kv_caches),
             "num_blocks": config.num_blocks,
             "groups": groups,
         }
 
 
-def _slot_bytes(model: Any) -> int:
-    """Bytes of the slots' tensors (``lora/layers``), each storage once: some are views of others."""
+def _slots(model: Any) -> list[Any]:
+    """Tensors of the slots, by their names in ``lora/layers``."""
+    modules = [vars(module) for module in model.modules()]
+    return [value for names in modules for name, value in names.items() if name.endswith("_stacked")]
+
+
+def _held(tensors: Any) -> int:
+    """Bytes that tensors hold, in sequences of any depth; each storage once, as some are views of others."""
     storages = {}
-    for module in model.modules():
-        for name, value in vars(module).items():
-            if name.endswith("_stacked"):
-                for tensor in value if isinstance(value, tuple | list) else (value,):
-                    storage = tensor.untyped_storage()
-                    storages[storage.data_ptr()] = storage.nbytes()
+    left = [tensors]
+    while left:
+        item = left.pop()
+        if isinstance(item, list | tuple):
+            left.extend(item)
+        else:
+            storage = item.untyped_storage()
+            storages[storage.data_ptr()] = storage.nbytes()
     return sum(storages.values())
 
 
@@ -139,7 +147,7 @@ def start(record: dict[str, Any], given: argparse.Namespace) -> None:
         try:
             record["outcome"] = wait(process, given.port)
             record["seconds"] = round(time.monotonic() - began, 1)
-            record["worker"] = ask(given.port) if record["outcome"] == "serves" else None
+            record["workers"] = ask(given.port) if record["outcome"] == "serves" else []
         finally:
             stop(process)
     (given.out / f"{record['name']}.json").write_text(json.dumps(record, indent=1) + "\n")
@@ -194,15 +202,15 @@ def wait(process: subprocess.Popen[bytes], port: int) -> str:
     return "hangs"
 
 
-def ask(port: int) -> dict[str, Any]:
-    """Ask the only worker for its sizes."""
+def ask(port: int) -> list[dict[str, Any]]:
+    """Ask each worker for its sizes."""
     request = urllib.request.Request(
         f"http://127.0.0.1:{port}/collective_rpc",
         data=json.dumps({"method": WorkerSizes.worker_sizes.__name__}).encode(),
         headers={"Content-Type": "application/json"},
     )
     with urllib.request.urlopen(request, timeout=60) as answer:
-        sizes: dict[str, Any] = json.load(answer)["results"][0]
+        sizes: list[dict[str, Any]] = json.load(answer)["results"]
     return sizes
 
 
