@@ -91,6 +91,14 @@ def _held(tensors: Any) -> int:
     return sum(storages.values())
 
 
+def read_plan() -> dict[str, Any]:
+    """Models and starts of cpu_starts.yaml."""
+    import yaml  # the worker, which imports this module, need not have it
+
+    plan: dict[str, Any] = yaml.safe_load(Path(__file__).with_suffix(".yaml").read_text())
+    return plan
+
+
 def make_models(plan: dict[str, Any], given: argparse.Namespace) -> None:
     """Make the models that are not there yet, each in a folder of its own below OUT/models."""
     folder = given.out / "models"
@@ -108,18 +116,13 @@ def make_models(plan: dict[str, Any], given: argparse.Namespace) -> None:
                 (base / file.name).write_bytes(file.read_bytes())
 
 
-def record_starts(given: argparse.Namespace) -> None:
+def record_starts(plan: dict[str, Any], given: argparse.Namespace) -> None:
     """Make the models and do the starts, one after the other."""
-    import yaml
-
-    plan = yaml.safe_load(Path(__file__).with_suffix(".yaml").read_text())
     given.out.mkdir(parents=True, exist_ok=True)
     began = time.monotonic()
     make_models(plan, given)
-    for name, words in plan["starts"].items():
-        if given.only and name not in given.only:
-            continue
-        settings = {**plan["defaults"], **words}
+    for name in given.only or plan["starts"]:
+        settings = {**plan["defaults"], **plan["starts"][name]}
         model = settings.pop("model")
         variables = {key: settings.pop(key) for key in list(settings) if key.startswith("VLLM_")}
         if "max_loras" in settings:
@@ -238,13 +241,22 @@ def main() -> int:
     given = parser.parse_args()
     given.python = given.python or given.vllm.with_name("python")
     given.out = given.out.resolve()
+    plan = read_plan()
+    for file in (given.vllm, given.python, given.make_model):
+        if not file.is_file():
+            parser.error(f"{file}: no such file")
+    if unknown := sorted(set(given.only or ()) - set(plan["starts"])):
+        parser.error(f"--only: {', '.join(unknown)} is none of cpu_starts.yaml")
     with socket.socket() as probe:
         if probe.connect_ex(("127.0.0.1", given.port)) == 0:
-            print(f"port {given.port} is taken; give another with --port", file=sys.stderr)
-            return 2
+            parser.error(f"port {given.port} is taken; give another with --port")
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda number, _: sys.exit(128 + number))  # the server is ended on the way out
-    record_starts(given)
+    try:
+        record_starts(plan, given)
+    except subprocess.CalledProcessError as error:
+        print(f"the models cannot be made: {error}", file=sys.stderr)
+        return 2
     return 0
 
 
