@@ -12,7 +12,7 @@ config.json, and what each worker holds, which it is asked for when it serves. T
 blocks nor "Model loading took", so blocks and bytes of slots are those of the workers. Servers run one after
 the other and listen on 127.0.0.1 alone; each is ended by its process id.
 
-Takes half a minute for each of some thirty starts, on two cores, and two minutes for the models.
+Takes half a minute for each of some forty starts on two cores, and two minutes for the models.
 """
 
 from __future__ import annotations
