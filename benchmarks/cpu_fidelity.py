@@ -9,8 +9,8 @@ slots and the reading of logs, but not what a GPU has left beside weights and ac
 bytes of slots are those of all, other figures those of the first, as each is told of a KV cache of this size.
 
 Three things differ from a GPU by the CPU build's own rules (``platforms/cpu.py`` and ``cpu_attn.py``, 0.32):
-blocks that are no multiple of 32 tokens are refused, states of recurrent layers are of 32 bits, and blocks that
-states set the size of are multiples of 32 tokens, not 16.
+blocks that are no multiple of 32 tokens are refused, states of recurrent layers are of 32 bits, and blocks
+whose size the states set are multiples of 32 tokens, not 16.
 
 Takes some seconds.
 """
