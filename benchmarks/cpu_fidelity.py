@@ -119,7 +119,7 @@ def compute(record: dict[str, Any]) -> dict[str, Any]:
     launch = Launch(model, engine, version_of(record["engine_version"]), slots, rank)
     cache = kv_cache(launch, 0)
     blocks = engine.num_gpu_blocks_override or cache.num_blocks(_cache_bytes(record))
-    if cache.needed_blocks(engine.max_model_len) > blocks:
+    if cache.longest(blocks) < engine.max_model_len:
         return {"outcome": "kv_below_max_model_len" if blocks else "no_kv_memory"}
     return {
         "outcome": "serves",
