@@ -158,7 +158,8 @@ def test_what_is_longest_fits_and_no_more_does(model: str, version: str, blocks:
     assert cache.num_blocks(blocks * cache.block_bytes) == blocks
     assert cache.num_blocks(-1.0) == 0
     longest = cache.longest(blocks)
-    assert longest == 0 or cache.needed_blocks(longest) <= blocks
-    assert longest == LONGEST or cache.needed_blocks(longest + 1) > blocks
-    assert (cache.needed_blocks(length) <= blocks) == (length <= longest)
+    usable = blocks - (version == "0.32.0")  # newer engines keep one to themselves
+    assert longest == 0 or cache.needed_blocks(longest) <= usable
+    assert longest == LONGEST or cache.needed_blocks(longest + 1) > usable
+    assert (cache.needed_blocks(length) <= usable) == (length <= longest)
     assert cache.tokens(0) == 0

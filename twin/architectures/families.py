@@ -29,6 +29,10 @@ class Family(NamedTuple):
     embeddings_adapted
         First release of vLLM that gives slots to the embedding and the output layer (``embedding_modules`` of
         the model's class); None: none does.
+    embeddings_until
+        First release that does no longer.
+    adapted_ends
+        Which of the two have slots.
     positions
         How positions are known: by a rotary embedding, by a learned table, or not at all.
     final_norms
@@ -46,6 +50,8 @@ class Family(NamedTuple):
     layers: Callable[[ModelFacts], tuple[Layer, ...]]
     needs: tuple[str, ...] = ()
     embeddings_adapted: Version | None = None
+    embeddings_until: Version = (999, 0, 0)
+    adapted_ends: tuple[str, ...] = ("embed_tokens", "lm_head")
     positions: str = "rotary"
     final_norms: int = 1
     head_bias: bool = False
@@ -88,9 +94,10 @@ _DEEPSEEK = Family(_styled(correction=True), (*_MLA, *_EXPERTS))
 
 FAMILIES: dict[str, Family] = {
     "llama": Family(_styled(out_bias=True), (), ALWAYS),
-    "mistral": Family(_LLAMA, (), ALWAYS),
+    # A class of its own without embedding_modules since 0.15.0 (models/mistral.py); before, Llama's.
+    "mistral": Family(_LLAMA, (), ALWAYS, (0, 15, 0)),
     "ministral": Family(_LLAMA, (), ALWAYS),
-    "ministral3": Family(_LLAMA, (), (0, 12, 0)),
+    "ministral3": Family(_LLAMA, (), (0, 12, 0), (0, 15, 0)),
     "mixtral": Family(_styled(experts_at="block_sparse_moe"), (), ALWAYS),
     "qwen2": Family(_LLAMA),
     "qwen3": Family(_QWEN3_DENSE, (), _QWEN3),
@@ -121,8 +128,16 @@ FAMILIES: dict[str, Family] = {
     "exaone4": Family(_styled(query_norm="head"), (), ALWAYS),
     "glm": Family(_styled(out_bias=True), (), ALWAYS),
     "glm4": Family(_styled(norms=4)),
-    "cohere": Family(_styled(norms=1, optional_norm="full"), tied=True),
-    "cohere2": Family(_styled(norms=1, window_every=4), ("sliding_window",), tied=True),
+    "cohere": Family(
+        _styled(norms=1, optional_norm="full"), (), ALWAYS, adapted_ends=("embed_tokens",), tied=True
+    ),
+    "cohere2": Family(
+        _styled(norms=1, window_every=4),
+        ("sliding_window",),
+        ALWAYS,
+        adapted_ends=("embed_tokens",),
+        tied=True,
+    ),
     "nemotron": Family(_styled(gated=False, **_OLD_NORMS), (), ALWAYS, final_norms=2),
     "nemotron-nas": Family(hybrids.nemotron_nas, ("layer_kv_heads", "layer_intermediate_sizes"), ALWAYS),
     "starcoder2": Family(
@@ -199,15 +214,17 @@ FAMILIES: dict[str, Family] = {
     "olmoe": Family(_styled(query_norm="full"), ("num_local_experts",)),
     "granitemoe": Family(_styled(experts_at="block_sparse_moe"), ("num_local_experts",), ALWAYS, tied=True),
     "llama4_text": Family(hybrids.llama4, ("num_local_experts", "dense_intermediate_size")),
-    "nemotron_h": Family(hybrids.nemotron_h, ("hybrid_override_pattern", *_MAMBA2), ALWAYS, "none"),
+    "nemotron_h": Family(hybrids.nemotron_h, ("hybrid_override_pattern", *_MAMBA2), ALWAYS, positions="none"),
     "bamba": Family(hybrids.mamba_hybrid, ("layer_types", *_MAMBA2), ALWAYS, tied=False),
-    "granitemoehybrid": Family(hybrids.mamba_hybrid, ("layer_types", *_MAMBA2), ALWAYS, "none", tied=True),
+    "granitemoehybrid": Family(
+        hybrids.mamba_hybrid, ("layer_types", *_MAMBA2), ALWAYS, positions="none", tied=True
+    ),
     "falcon_h1": Family(hybrids.falcon_h1, _MAMBA2, ALWAYS),
     "jamba": Family(
         hybrids.jamba,
         ("layer_types", "ssm_state_size", "conv_kernel", "mamba_dt_rank", "mamba_expand"),
         ALWAYS,
-        "none",
+        positions="none",
     ),
 }
 """Every ``model_type`` whose layers are known; a multimodal model is of its ``text_config``'s."""

@@ -196,8 +196,8 @@ class Mamba(NamedTuple):
         if not self.heads:
             return self._first(hidden)
         parts = [("gate", inner), ("x", inner), ("b", grouped), ("c", grouped), ("dt", self.heads)]
-        convolved = inner + 2 * grouped
-        conv = columns(f"{at}.conv1d", self.conv, ("conv1d", convolved), bias=self.conv_bias)
+        slices = (("x", inner), ("b", grouped), ("c", grouped))
+        conv = columns(f"{at}.conv1d", self.conv, *slices, bias=self.conv_bias)
         made: list[Module] = [conv._replace(quantised=False)]
         made.append(columns(f"{at}.in_proj", hidden, *parts, bias=self.bias))
         made += [Weight(self.heads, split=True, wide=True)] + [Weight(self.heads, split=True)] * 2
@@ -258,7 +258,7 @@ class DeltaNet(NamedTuple):
         conv = columns(f"{at}.conv1d", self.conv, ("conv1d", 2 * keys + values))
         return (
             conv._replace(quantised=False),
-            Linear(f"{at}.in_proj_qkvz", parts, hidden, "columns"),
+            Linear(f"{at}.in_proj_qkvz", parts, hidden, "columns", joined=self.joined),
             Linear(f"{at}.in_proj_ba", tuple(gates), hidden, "columns", joined=self.joined),
             Weight(self.value_heads, split=True),
             Weight(self.value_heads, split=True, wide=True),

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from typing import Literal, NamedTuple
 
-from twin.architectures import Attention, DeltaNet, LatentAttention, Mamba
+from twin.architectures import Attention, LatentAttention, Mamba, Mixer
 from twin.memory.launch import Launch, Version
 from twin.memory.stages import dtype_bytes
 
 CacheKind = Literal["full", "sliding", "chunked", "state"]
 
+_CHECKPOINT_SINCE: Version = (0, 32, 0)
+"""First release seen in which Mamba 2 keeps one more (mamba_mixer2.py, ``num_prefill_checkpoint_blocks``);
+0.29 has not."""
 _ALIGNED_SINCE: Version = (0, 26, 0)
 """Release in which prefix caching of models with states is on by default, which keeps two states a sequence;
 0.21 has it off."""
@@ -86,7 +89,7 @@ def cache_bytes(launch: Launch) -> int:
     return 1 if asked.startswith("fp8") else 2
 
 
-def _caches(launch: Launch, mixer: Attention | LatentAttention | Mamba | DeltaNet) -> list[CacheLayer]:
+def _caches(launch: Launch, mixer: Mixer) -> list[CacheLayer]:
     tp, block, size = launch.engine.tensor_parallel_size, launch.engine.block_size, cache_bytes(launch)
     match mixer:
         case Attention():
@@ -102,7 +105,13 @@ def _caches(launch: Launch, mixer: Attention | LatentAttention | Mamba | DeltaNe
             aligned = launch.version >= _ALIGNED_SINCE
             # Where states are not cached for prefixes, one is of a whole sequence.
             tokens = block if aligned else launch.engine.max_model_len
-            return [CacheLayer("state", page, tokens, 2 if aligned else 1)]
+            return [CacheLayer("state", page, tokens, _states(launch, mixer) if aligned else 1)]
+
+
+def _states(launch: Launch, mixer: Mixer) -> int:
+    """States that a sequence keeps: the last, one at a block's end, and for Mamba 2 one of its prompt."""
+    checkpoint = isinstance(mixer, Mamba) and mixer.heads and launch.version >= _CHECKPOINT_SINCE
+    return 3 if checkpoint else 2
 
 
 def _latent(launch: Launch, mixer: LatentAttention, size: int) -> list[CacheLayer]:

@@ -23,6 +23,7 @@ _WIDER_SINCE: Version = (0, 18, 0)
 _BY_CONCURRENCY_SINCE: Version = (0, 21, 0)
 """Release from which the tokens that are reported are those of as many longest sequences as fit; 0.20 takes
 the blocks of one group."""
+_OWN_BLOCK_SINCE: Version = (0, 29, 0)
 LONGEST = 10_000_000
 """Tokens: the longest sequence that is asked for."""
 
@@ -88,11 +89,16 @@ class KVCache(NamedTuple):
         return sum(group.kind.blocks_of(max_model_len, batch) for group in self.groups)
 
     def longest(self, num_blocks: int) -> int:
-        """Tokens of the longest sequence that so many blocks hold; at most `LONGEST`."""
+        """Tokens of the longest sequence that so many blocks hold; at most `LONGEST`.
+
+        From 0.29 the block that the engine keeps to itself is none of them (``get_kv_cache_configs``; real
+        starts with exactly as many blocks as one sequence needs are refused, with one more they serve).
+        """
+        usable = num_blocks - (1 if self.launch.version >= _OWN_BLOCK_SINCE else 0)
         low, high = 0, LONGEST
         while low < high:
             middle = (low + high + 1) // 2
-            if self.needed_blocks(middle) <= num_blocks:
+            if self.needed_blocks(middle) <= usable:
                 low = middle
             else:
                 high = middle - 1

@@ -57,8 +57,11 @@ def extra_vocabulary(launch: Launch) -> int:
 
 
 def _adapts(launch: Launch, module: str) -> bool:
-    since = launch.model.family.embeddings_adapted
-    return since is not None and launch.version >= since and _targeted(launch, (module,))
+    family = launch.model.family
+    since = family.embeddings_adapted
+    if since is None or not since <= launch.version < family.embeddings_until:
+        return False
+    return module in family.adapted_ends and _targeted(launch, (module,))
 
 
 def _targeted(launch: Launch, names: tuple[str, ...]) -> bool:
