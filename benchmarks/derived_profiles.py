@@ -231,7 +231,7 @@ def batches(folder: Path) -> pd.DataFrame:
 
 
 def step_s(profile: EngineProfile, requests: int, prefill: float, context: float) -> float:
-    """Seconds of a step without adapters: decoding requests of a context, and tokens of prompts beside them."""
+    """Seconds of a step without adapters: decoding requests of a context, and prompts beside them."""
     tokens = requests + prefill
     most = math.ceil(tokens)
     tables = profile.step.tables(0, 0, most, 0)
@@ -240,7 +240,7 @@ def step_s(profile: EngineProfile, requests: int, prefill: float, context: float
 
 
 def roofline_s(machine: Machine, requests: int, prefill: float, context: float) -> float:
-    """Seconds of the same step at the speeds of the data sheet: weights or operations, and keys and values."""
+    """Seconds of the same step at the speeds of the data sheet: weights or operations, keys and values."""
     counts, speeds = machine.counts, machine.speeds
     tokens = requests + prefill
     reads = counts.read_bytes(tokens) / speeds.bandwidth
