@@ -1,15 +1,15 @@
 """Derived profiles beside measured ones: across models, beside rooflines and a database, and on other GPUs.
 
-    python -m benchmarks.derived_profiles [--measurements FOLDER] [--tables runs,parts,batches,gpus]
+    python -m benchmarks.derived_profiles [--measurements FOLDER] [--tables runs,parts,batches,kernels,gpus]
     [--every N]
 
 *runs*: every usable run of the public table (``--measurements`` holds serving_runs.csv and the fixed
 batches), replayed with the profile that was measured, with one scaled from the other model, with the
 other's copied, and with a roofline in place of the scaled step; no figure of the model that is predicted is
 used but its shapes. *parts*: how far the parts of each measured step cost are from those scaled from the
-other. *batches*: fixed batches without adapters. *gpus*: what public benchmarks of vLLM measured on other
-GPUs. The last two ask the database of kernels of ``lorapack[aiconfigurator]`` too, which also holds those
-public measurements.
+other. *batches*: fixed batches without adapters. *kernels*: single steps on other GPUs beside
+a database of kernels. *gpus*: what public benchmarks of vLLM measured there. The last three ask the database
+of ``lorapack[aiconfigurator]``, which also holds those public measurements.
 
 Takes about half an hour on two cores with all runs; --every 12 takes two minutes.
 """
@@ -26,7 +26,7 @@ import numpy as np
 import pandas as pd
 
 from twin import EngineProfile, derive_profile, shipped_profiles
-from twin.deriving.base_step import Machine
+from twin.deriving.base_step import Machine, base_step
 from twin.deriving.counts import model_counts
 from twin.deriving.database import SYSTEMS, DatabaseError, KernelDatabase
 from twin.deriving.speeds import speeds_of
@@ -57,6 +57,10 @@ PUBLIC_MODELS = {
 """Models of the public measurements whose shapes are shipped."""
 PRECISIONS = {"openai/gpt-oss-120b": "fp4", "Qwen/Qwen3-32B": ""}
 """What their weights are in; 8-bit floats where not said."""
+KERNEL_GPUS = ("A100-80GB", "H100-80GB", "H200", "L40S", "RTX-PRO-6000", "B200", "B300")
+KERNEL_STEPS = ((1, 0), (32, 0), (128, 0), (256, 0), (0, 2048))
+CONTEXT = 500
+"""Decoding requests and tokens of one prompt of the steps whose kernels are compared, and context of each."""
 TYPICAL = (1024, 1024, 32)
 """Prompt, answer and concurrency of which the nearest that was measured is taken, for each layout."""
 
@@ -313,6 +317,39 @@ def other_gpus() -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def bare_kernels() -> pd.DataFrame:
+    """Steps of Llama-3.1-8B on every GPU of the database, in ms: its kernels, a roofline, and as derived.
+
+    The derived ones without the host's work of each step, which no database of kernels has.
+    """
+    rows = []
+    for device in KERNEL_GPUS:
+        profile = derive_profile("Llama-3.1-8B-Instruct", device)
+        kernels, machine = kernels_of("Llama-3.1-8B-Instruct", device, 1), machine_of(profile)
+        if kernels is None:
+            continue
+        for requests, prefill in KERNEL_STEPS:
+            said = kernels.decode_s(requests, CONTEXT) if requests else kernels.prefill_s(1, prefill)
+            rows.append(
+                {
+                    "GPU": device,
+                    "requests": requests,
+                    "prefill": prefill,
+                    "measured": 1e3 * said,
+                    "derived": 1e3 * (step_s(profile, requests, prefill, CONTEXT) - host_s(profile)),
+                    "roofline": 1e3 * roofline_s(machine, requests, prefill, CONTEXT),
+                }
+            )
+    return pd.DataFrame(rows)
+
+
+def host_s(profile: EngineProfile) -> float:
+    """Seconds of the host's work in each step of a derived profile."""
+    (source,) = [one for one in shipped_profiles() if profile.derived and one.name == profile.derived.source]
+    step = base_step(source.step, machine_of(source), machine_of(profile))
+    return step.host_share * next(term.seconds for term in step.terms if term.name == "step")
+
+
 def errors(table: pd.DataFrame, by: str, routes: tuple[str, ...]) -> pd.DataFrame:
     """Mean and root mean square of the log of each route over measured, in percent."""
     rows = []
@@ -346,7 +383,7 @@ def main() -> None:
         help="folder (default: %(default)s)",
     )
     parser.add_argument(
-        "--tables", default="runs,parts,batches,gpus", help="which tables (default: %(default)s)"
+        "--tables", default="runs,parts,batches,kernels,gpus", help="which tables (default: %(default)s)"
     )
     parser.add_argument(
         "--every", type=int, default=1, help="take every so manieth run (default: %(default)s)"
@@ -362,6 +399,10 @@ def main() -> None:
         table = batches(given.measurements)
         print(text_of(table))
         print(text_of(errors(table, "model", ("own", "scaled", "copied", "roofline"))))
+    if "kernels" in asked:
+        table = bare_kernels()
+        print(text_of(table.rename(columns={"measured": "database"})))
+        print(text_of(errors(table, "GPU", ("derived", "roofline"))))
     if "gpus" in asked:
         table = other_gpus()
         print(text_of(table))
