@@ -1,15 +1,15 @@
 """Derived profiles beside measured ones: across models, beside rooflines and a database, and on other GPUs.
 
-    python -m benchmarks.derived_profiles [--measurements FOLDER] [--tables runs,parts,batches,gpus]
+    python -m benchmarks.derived_profiles [--measurements FOLDER] [--tables runs,parts,batches,kernels,gpus]
     [--every N]
 
 *runs*: every usable run of the public table (``--measurements`` holds serving_runs.csv and the fixed
 batches), replayed with the profile that was measured, with one scaled from the other model, with the
 other's copied, and with a roofline in place of the scaled step; no figure of the model that is predicted is
 used but its shapes. *parts*: how far the parts of each measured step cost are from those scaled from the
-other. *batches*: fixed batches without adapters. *gpus*: what public benchmarks of vLLM measured on other
-GPUs. The last two ask the database of kernels of ``lorapack[aiconfigurator]`` too, which also holds those
-public measurements.
+other. *batches*: fixed batches without adapters. *kernels*: single steps on other GPUs beside
+a database of kernels. *gpus*: what public benchmarks of vLLM measured there. The last three ask the database
+of ``lorapack[aiconfigurator]``, which also holds those public measurements.
 
 Takes about half an hour on two cores with all runs; --every 12 takes two minutes.
 """
@@ -26,7 +26,7 @@ import numpy as np
 import pandas as pd
 
 from twin import EngineProfile, derive_profile, shipped_profiles
-from twin.deriving.base_step import Machine
+from twin.deriving.base_step import Machine, base_step
 from twin.deriving.counts import model_counts
 from twin.deriving.database import SYSTEMS, DatabaseError, KernelDatabase
 from twin.deriving.speeds import speeds_of
@@ -57,6 +57,10 @@ PUBLIC_MODELS = {
 """Models of the public measurements whose shapes are shipped."""
 PRECISIONS = {"openai/gpt-oss-120b": "fp4", "Qwen/Qwen3-32B": ""}
 """What their weights are in; 8-bit floats where not said."""
+KERNEL_GPUS = ("A100-80GB", "H100-80GB", "H200", "L40S", "RTX-PRO-6000", "B200", "B300")
+KERNEL_STEPS = ((1, 0), (32, 0), (128, 0), (256, 0), (0, 2048))
+CONTEXT = 500
+"""Decoding requests and tokens of one prompt of the steps whose kernels are compared, and context of each."""
 TYPICAL = (1024, 1024, 32)
 """Prompt, answer and concurrency of which the nearest that was measured is taken, for each layout."""
 
@@ -231,7 +235,7 @@ def batches(folder: Path) -> pd.DataFrame:
 
 
 def step_s(profile: EngineProfile, requests: int, prefill: float, context: float) -> float:
-    """Seconds of a step without adapters: decoding requests of a context, and tokens of prompts beside them."""
+    """Seconds of a step without adapters: decoding requests of a context, and prompts beside them."""
     tokens = requests + prefill
     most = math.ceil(tokens)
     tables = profile.step.tables(0, 0, most, 0)
@@ -240,7 +244,7 @@ def step_s(profile: EngineProfile, requests: int, prefill: float, context: float
 
 
 def roofline_s(machine: Machine, requests: int, prefill: float, context: float) -> float:
-    """Seconds of the same step at the speeds of the data sheet: weights or operations, and keys and values."""
+    """Seconds of the same step at the speeds of the data sheet: weights or operations, keys and values."""
     counts, speeds = machine.counts, machine.speeds
     tokens = requests + prefill
     reads = counts.read_bytes(tokens) / speeds.bandwidth
@@ -286,7 +290,10 @@ def public_points() -> pd.DataFrame:
 
 
 def other_gpus() -> pd.DataFrame:
-    """Time per token on other GPUs, in ms: measured in public, by database and roofline, and derived."""
+    """Time per token on other GPUs, in ms: measured in public, derived, by the database, and by a roofline.
+
+    The database has kernels alone; *with host* adds the host's work of each step as it was measured with 0.8.5.
+    """
     rows = []
     for point in public_points().to_dict("records"):
         model, gpus = PUBLIC_MODELS[point["model_path"]], int(point["tp_size"])
@@ -294,6 +301,7 @@ def other_gpus() -> pd.DataFrame:
         prompt, output, requests = (int(point[name]) for name in ("isl", "osl", "batch_size"))
         prefill, context = requests * prompt / output, prompt + output / 2
         kernels = kernels_of(model, point["device"], gpus)
+        said = kernels.mixed_s(round(prefill), requests, prompt, output) if kernels else np.nan
         rows.append(
             {
                 "model": model.rpartition("/")[2],
@@ -304,13 +312,45 @@ def other_gpus() -> pd.DataFrame:
                 "requests": requests,
                 "measured": point["silicon_tpot_ms"],
                 "derived": 1e3 * step_s(profile, requests, prefill, context),
-                "database": (
-                    1e3 * kernels.mixed_s(round(prefill), requests, prompt, output) if kernels else np.nan
-                ),
+                "database": 1e3 * said,
+                "with host": 1e3 * (said + host_s(profile)),
                 "roofline": 1e3 * roofline_s(machine_of(profile), requests, prefill, context),
             }
         )
     return pd.DataFrame(rows)
+
+
+def bare_kernels() -> pd.DataFrame:
+    """Steps of Llama-3.1-8B on every GPU of the database, in ms: its kernels, a roofline, and as derived.
+
+    The derived ones without the host's work of each step, which no database of kernels has.
+    """
+    rows = []
+    for device in KERNEL_GPUS:
+        profile = derive_profile("Llama-3.1-8B-Instruct", device)
+        kernels, machine = kernels_of("Llama-3.1-8B-Instruct", device, 1), machine_of(profile)
+        if kernels is None:
+            continue
+        for requests, prefill in KERNEL_STEPS:
+            said = kernels.decode_s(requests, CONTEXT) if requests else kernels.prefill_s(1, prefill)
+            rows.append(
+                {
+                    "GPU": device,
+                    "requests": requests,
+                    "prefill": prefill,
+                    "measured": 1e3 * said,
+                    "derived": 1e3 * (step_s(profile, requests, prefill, CONTEXT) - host_s(profile)),
+                    "roofline": 1e3 * roofline_s(machine, requests, prefill, CONTEXT),
+                }
+            )
+    return pd.DataFrame(rows)
+
+
+def host_s(profile: EngineProfile) -> float:
+    """Seconds of the host's work in each step of a derived profile."""
+    (source,) = [one for one in shipped_profiles() if profile.derived and one.name == profile.derived.source]
+    step = base_step(source.step, machine_of(source), machine_of(profile))
+    return step.host_share * next(term.seconds for term in step.terms if term.name == "step")
 
 
 def errors(table: pd.DataFrame, by: str, routes: tuple[str, ...]) -> pd.DataFrame:
@@ -346,7 +386,7 @@ def main() -> None:
         help="folder (default: %(default)s)",
     )
     parser.add_argument(
-        "--tables", default="runs,parts,batches,gpus", help="which tables (default: %(default)s)"
+        "--tables", default="runs,parts,batches,kernels,gpus", help="which tables (default: %(default)s)"
     )
     parser.add_argument(
         "--every", type=int, default=1, help="take every so manieth run (default: %(default)s)"
@@ -362,10 +402,14 @@ def main() -> None:
         table = batches(given.measurements)
         print(text_of(table))
         print(text_of(errors(table, "model", ("own", "scaled", "copied", "roofline"))))
+    if "kernels" in asked:
+        table = bare_kernels()
+        print(text_of(table.rename(columns={"measured": "database"})))
+        print(text_of(errors(table, "GPU", ("derived", "roofline"))))
     if "gpus" in asked:
         table = other_gpus()
         print(text_of(table))
-        print(text_of(errors(table, "model", ("derived", "database", "roofline"))))
+        print(text_of(errors(table, "model", ("derived", "database", "with host", "roofline"))))
 
 
 if __name__ == "__main__":

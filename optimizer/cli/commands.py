@@ -11,6 +11,7 @@ from optimizer.cli.engine_commands import add_to as add_engine_commands
 from optimizer.cli.help import Group
 from optimizer.cli.learn_commands import add_to as add_learn_commands
 from optimizer.cli.memory_command import add_to as add_memory_command
+from optimizer.cli.profile_commands import add_to as add_profile_commands
 from optimizer.cli.replan_command import add_to as add_replan_command
 from optimizer.cli.scenario_commands import add_to as add_scenario_commands
 from optimizer.cli.solve_commands import add_to as add_solve_commands
@@ -32,6 +33,7 @@ add_replan_command(app)
 add_engine_commands(app)
 add_learn_commands(app)
 add_memory_command(app)
+add_profile_commands(app)
 add_scenario_commands(app)
 add_device_commands(app)
 

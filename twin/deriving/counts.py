@@ -17,11 +17,11 @@ from twin.memory.weights import weight_bytes
 Arithmetic = Literal["bf16", "fp8", "int8"]
 """What a GPU multiplies in."""
 
-LORA_TOKENS_OF_A_BLOCK = 128
+LORA_MANY_TOKENS = 128
 """Tokens from which the LoRA kernels divide a matrix less (vLLM 0.8.5, lora/ops/triton_ops/lora_shrink.py:
 ``SPLIT_K = 64 if M < 128 else 8``)."""
-_SPLIT = 64
-"""Parts of a shrink kernel's sum below `LORA_TOKENS_OF_A_BLOCK` tokens; each is a thread block of its own."""
+_SPLIT, _SPLIT_MANY = 64, 8
+"""Parts of a shrink kernel's sum, each a thread block of its own, in steps of few and of many tokens."""
 _BLOCK_OUTPUTS = 128
 """Outputs of a thread block of the expand kernel (vLLM 0.8.5, lora_expand.py, ``BLOCK_N``)."""
 _LONG_WINDOW = 4096
@@ -59,12 +59,10 @@ class ModelCounts(NamedTuple):
         Inputs and outputs of all adapted matrices: weights of an adapter for each unit of rank.
     lora_outputs
         Outputs of all adapted matrices, which every token's adapter is added to.
-    lora_blocks
-        Thread blocks that the LoRA kernels launch for each slot and 32 tokens.
-    lora_slices
-        Adapted matrices, each of which is copied apart when an adapter is loaded.
-    hidden
-        Size of the vectors between layers.
+    lora_blocks, lora_blocks_many
+        Thread blocks that the LoRA kernels launch for each slot and 32 tokens, in steps of few and many
+        tokens. lora_slices Adapted matrices, each of which is copied apart when an adapter is loaded.
+        hidden Size of the vectors between layers.
     """
 
     layers: int
@@ -80,6 +78,7 @@ class ModelCounts(NamedTuple):
     lora_shape: float
     lora_outputs: float
     lora_blocks: float
+    lora_blocks_many: float
     lora_slices: float
     hidden: int
 
@@ -129,7 +128,8 @@ def model_counts(memory: MemoryModel, engine: EngineConfig) -> ModelCounts:
         state_bytes=state,
         lora_shape=float(sum(_slices(m) * m.inputs_on(tp) + m.outputs_on(tp) for m in adapted)),
         lora_outputs=float(sum(m.outputs_on(tp) for m in adapted)),
-        lora_blocks=float(sum(_blocks(m, tp) for m in adapted)),
+        lora_blocks=float(sum(_blocks(m, tp, _SPLIT) for m in adapted)),
+        lora_blocks_many=float(sum(_blocks(m, tp, _SPLIT_MANY) for m in adapted)),
         lora_slices=float(sum(_slices(m) for m in adapted)),
         hidden=model.hidden_size,
     )
@@ -144,10 +144,10 @@ def _slices(module: Linear) -> int:
     return 1 if module.joined else len(module.parts)
 
 
-def _blocks(module: Linear, gpus: int) -> int:
+def _blocks(module: Linear, gpus: int, split: int) -> int:
     """Thread blocks of a matrix's two kernels for a slot; the widest part sets the grid of the second."""
     widest = max(module.part_outputs_on(gpus))
-    return _slices(module) * (_SPLIT + -(-widest // _BLOCK_OUTPUTS))
+    return _slices(module) * (split + -(-widest // _BLOCK_OUTPUTS))
 
 
 def _not_read(launch: Launch) -> float:

@@ -18,7 +18,7 @@ import math
 from typing import Literal, NamedTuple
 
 from twin.deriving.base_step import COMPUTE_SHARE, Machine
-from twin.deriving.counts import LORA_TOKENS_OF_A_BLOCK
+from twin.deriving.counts import LORA_MANY_TOKENS
 from twin.step_cost import CostTerm
 
 Part = Literal["base", "host", "context", "request", "lora", "link", "gpu load", "disk load"]
@@ -81,9 +81,11 @@ def scaled_term(term: CostTerm, measured: Machine, wanted: Machine) -> Scaled:
         return Scaled(compute, "base", "operations of the layers / FLOPS")
     speed = lora_speed(measured, wanted)
     tokens = term.tokens_above is not None
-    few = tokens and not term.adapters_power and (term.tokens_above or 0) < LORA_TOKENS_OF_A_BLOCK
-    if term.slots_power or few:
+    few = not tokens or (term.tokens_above or 0) < LORA_MANY_TOKENS
+    if term.slots_power or (tokens and few and not term.adapters_power):
         ratio = there.lora_blocks / here.lora_blocks
+        if not few:
+            ratio = there.lora_blocks_many / here.lora_blocks_many
         return Scaled(ratio * speed, "lora", "thread blocks of the LoRA kernels")
     if tokens:
         ratio = there.lora_outputs / here.lora_outputs

@@ -15,12 +15,12 @@ class MissingFigureError(LorapackError, ValueError):
 _INFERRED = {
     "H100-64GB": {"bandwidth_gb_s": 2000.0, "bf16_tflops": 989.5, "fp8_tflops": 1979.0, "int8_tops": 1979.0}
 }
-"""Figures of a GPU that has no data sheet: the H100 of 64 GB in MareNostrum 5 (BSC: "Hopper H100 64GB HBM2").
+"""Figures of a GPU whose data sheet was not found: the measured one, an H100 of 64 GB.
 
-Its memory is of the kind of the H100 PCIe, whose sheet says 2,000 GB/s: the two measured profiles read keys
-and values at 1,775 and 1,825 GB/s, 0.89 and 0.91 of it, as large reads do on other GPUs. It is an SXM
-module; the longest steps measured (2,048 tokens of Llama-3.1-8B in 55 ms) reach 0.57 of that module's 989.5
-TFLOPS, more than 0.7 of the PCIe card's.
+They are inferred. The two measured profiles read keys and values at 1,775 and 1,825 GB/s, so that its
+memory is slower than that of other SXM modules; 2,000 GB/s is what the sheet of the H100 PCIe says, of
+which these are 0.89 and 0.91. The longest steps measured (2,048 tokens of Llama-3.1-8B in 55 ms) reach 0.57
+of an SXM module's 989.5 TFLOPS, which is 0.74 of the PCIe card's 756.5: it is taken for the former.
 """
 
 
