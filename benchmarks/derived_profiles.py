@@ -19,6 +19,7 @@ from __future__ import annotations
 import argparse
 import math
 from collections.abc import Callable
+from functools import cache
 from importlib import resources
 from pathlib import Path
 
@@ -61,6 +62,8 @@ KERNEL_GPUS = ("A100-80GB", "H100-80GB", "H200", "L40S", "RTX-PRO-6000", "B200",
 KERNEL_STEPS = ((1, 0), (32, 0), (128, 0), (256, 0), (0, 2048))
 CONTEXT = 500
 """Decoding requests and tokens of one prompt of the steps whose kernels are compared, and context of each."""
+LAYOUT = ["model_path", "system", "tp_size"]
+"""What tells one layout of the public measurements from another."""
 TYPICAL = (1024, 1024, 32)
 """Prompt, answer and concurrency of which the nearest that was measured is taken, for each layout."""
 
@@ -252,6 +255,13 @@ def roofline_s(machine: Machine, requests: int, prefill: float, context: float) 
     return max(reads, counts.operations * tokens / speeds.flops) + kept
 
 
+@cache
+def derived_for(model: str, device: str, gpus: int) -> EngineProfile:
+    """The derived profile of a layout."""
+    return derive_profile(model, device, tensor_parallel_size=gpus)
+
+
+@cache
 def kernels_of(model: str, device: str, gpus: int) -> KernelDatabase | None:
     """The database's kernels; None where it has none."""
     try:
@@ -261,7 +271,7 @@ def kernels_of(model: str, device: str, gpus: int) -> KernelDatabase | None:
 
 
 def public_points() -> pd.DataFrame:
-    """Public benchmarks of vLLM in the database's package, the most typical of each model, GPU and layout."""
+    """Public benchmarks of vLLM in the database's package, with how far each is from what is typical."""
     import aiconfigurator_core
 
     file = resources.files(aiconfigurator_core) / "systems" / "silicon_sample.csv"
@@ -282,22 +292,19 @@ def public_points() -> pd.DataFrame:
         np.log(table[column] / typical).abs()
         for column, typical in zip(("isl", "osl", "batch_size"), TYPICAL, strict=True)
     )
-    keys = ["model_path", "system", "tp_size"]
-    table = table.assign(far=far, device=table["system"].map(devices)).sort_values(
-        [*keys, "far"], kind="stable"
-    )
-    return table.drop_duplicates(keys)
+    table = table.assign(far=far, device=table["system"].map(devices))
+    return table.sort_values([*LAYOUT, "far"], kind="stable")
 
 
-def other_gpus() -> pd.DataFrame:
+def other_gpus(points: pd.DataFrame) -> pd.DataFrame:
     """Time per token on other GPUs, in ms: measured in public, derived, by the database, and by a roofline.
 
-    The database has kernels alone; *with host* adds the host's work of each step as it was measured with 0.8.5.
+    The database has kernels alone; *with host* adds the host's work of each step as measured with 0.8.5.
     """
     rows = []
-    for point in public_points().to_dict("records"):
+    for point in points.to_dict("records"):
         model, gpus = PUBLIC_MODELS[point["model_path"]], int(point["tp_size"])
-        profile = derive_profile(model, point["device"], tensor_parallel_size=gpus)
+        profile = derived_for(model, point["device"], gpus)
         prompt, output, requests = (int(point[name]) for name in ("isl", "osl", "batch_size"))
         prefill, context = requests * prompt / output, prompt + output / 2
         kernels = kernels_of(model, point["device"], gpus)
@@ -407,9 +414,10 @@ def main() -> None:
         print(text_of(table.rename(columns={"measured": "database"})))
         print(text_of(errors(table, "GPU", ("derived", "roofline"))))
     if "gpus" in asked:
-        table = other_gpus()
-        print(text_of(table))
-        print(text_of(errors(table, "model", ("derived", "database", "with host", "roofline"))))
+        points = public_points()
+        print(text_of(other_gpus(points.drop_duplicates(LAYOUT))))
+        every = other_gpus(points)
+        print(text_of(errors(every, "model", ("derived", "database", "with host", "roofline"))))
 
 
 if __name__ == "__main__":

@@ -11,9 +11,9 @@ _SUMS_OF_A_LAYER = 2
 _LATENCY_S = 5e-6
 """Seconds of a sum of few tokens: 4.4 to 6.5 µs on 2 to 8 H100, H200 and A100 inside CUDA graphs (measured
 tables of aiconfigurator-core 0.12, comm/vllm, custom_allreduce)."""
-_LINK_SHARE = 0.27
-"""Share of a link's bandwidth, one direction, that large sums reach: 0.24, 0.30 and 0.37 on 2, 4 and 8
-H100, 0.23 and 0.24 on 2 and 4 A100, 0.30 on 2 L40S (8 MiB, the same tables)."""
+_LINK_SHARE = 0.5
+"""Share of a link's bandwidth, one direction, that large sums reach: 0.48, 0.60 and 0.75 on 2, 4 and 8
+H100, 0.46 to 0.48 on 2 to 8 A100, 0.59 on 2 L40S (8 Mi elements, the same tables)."""
 _BYTES = 2
 
 

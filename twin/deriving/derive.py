@@ -20,6 +20,10 @@ from twin.profile import Derivation, EngineProfile, Provenance, ScaledTerm, Unce
 from twin.startup.answer import architecture_of
 from twin.step_cost import StepCost
 
+_FEW_ON_PCIE = 2
+"""GPUs whose sums over PCIe are as counted; on 4 and 8 L40S they reach 0.16 and 0.05 of a link, not 0.59 as
+on 2 (aiconfigurator-core 0.12, comm/nccl)."""
+
 
 class DerivationError(LorapackError, ValueError):
     """A profile cannot be scaled to what is asked for."""
@@ -94,7 +98,7 @@ def derive_profile(
                 engine_version=chosen.engine_version,
                 tensor_parallel_size=tensor_parallel_size,
                 terms=tuple(told),
-                note=_note(counts, tensor_parallel_size),
+                note=_note(counts, gpu, tensor_parallel_size),
             ),
         }
     )
@@ -170,11 +174,13 @@ def _told(name: str, factor: float | None, scaled: Scaled) -> ScaledTerm:
     return ScaledTerm(name=name, factor=factor, part=scaled.part, cause=scaled.cause)
 
 
-def _note(counts: ModelCounts, gpus: int) -> str:
+def _note(counts: ModelCounts, gpu: GPU, gpus: int) -> str:
     """What of a step is not counted."""
     remarks = []
     if counts.expert_bytes:
         remarks.append("adapters of experts are not counted, nor their dispatch")
     if gpus > 1:
         remarks.append("work of the host for several workers is not counted")
+    if gpus > _FEW_ON_PCIE and gpu.interconnect is not None and gpu.interconnect.kind == "pcie":
+        remarks.append("sums of more than two GPUs over PCIe can take many times longer than counted")
     return "; ".join(remarks)

@@ -32,16 +32,16 @@ _ACROSS_GPUS: dict[Part, float] = {
     "request": 0.104,
     "context": 0.104,
     "lora": 0.104,
-    "host": 0.3,
+    "host": 0.37,
 }
-"""Another GPU. 35 steps on seven GPUs beside a database of kernels (table kernels). *host*: on 8 GPUs,
-where it is a third of a step, Llama-3.1-70B is foretold 5 to 11 % too slow (public benchmarks, table
-gpus)."""
+"""Another GPU. 35 steps on seven GPUs beside a database of kernels (table kernels). *host*: all by which the
+eight layouts of 8 GPUs are off in public benchmarks (table gpus), as a share of the host's part of the
+step."""
 
-_LINK = 0.25
-"""Sums over several GPUs: between the least and the largest share of a link that was measured."""
-_EXPERTS = 0.3
-"""Models with experts: gpt-oss-120b and MiniMax-M2.5 in public benchmarks (table gpus), 0.31 and 0.28."""
+_LINK = 0.19
+"""Sums over several GPUs: the seven shares of a link that `all_reduce_terms` names, beside the one taken."""
+_EXPERTS = 0.35
+"""Models with experts: 514 public benchmarks of gpt-oss-120b and MiniMax-M2.5 (table gpus)."""
 
 
 class Distance(NamedTuple):
