@@ -71,7 +71,8 @@ def outcome_lines(result: Result) -> list[Text]:
     work = f"; {counted(result.iterations, 'round')}, {counted(result.cuts, 'cut')}"
     took = f", search {result.search_seconds:.1f} s{_STOPPED.get(result.stop_reason, '')}"
     lines.append(Text.assemble(f"twin ({result.acceptance}): ", _verdict(result), work, took))
-    notes = [*(result.validation.notes if result.validation else []), *_node_notes(result)]
+    judged = [] if result.validation is None else result.validation.model_copy(update={"derived": {}}).notes
+    notes = [*judged, *_node_notes(result)]  # what is derived stands under the tables
     return [*lines, *(Text(f"note: {visible(note)}") for note in notes)]
 
 

@@ -286,7 +286,13 @@ class PlacementJudge:
                 for v, factor in zip(verdicts, factors, strict=True)
             ]
         named = [v.of(gpu.gpu, names) for v, gpu, (_, names) in zip(verdicts, gpus, placed, strict=True)]
-        return ValidationReport(gpus=tuple(named), distinct=len(set(contents)))
+        profiles = self.judge.profiles.items()
+        derived = {
+            name: f"{one.at('expected').how_sure}; judged at their {one.end} end"
+            for name, one in profiles
+            if one.derived is not None
+        }
+        return ValidationReport(gpus=tuple(named), distinct=len(set(contents)), derived=derived)
 
     def accepts(self, placement: Placement) -> bool:
         """Whether every GPU is accepted; stops at the first that is not, the busiest first."""

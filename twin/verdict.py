@@ -7,7 +7,7 @@ import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from pydantic import BaseModel, ConfigDict, computed_field
+from pydantic import BaseModel, ConfigDict, Field, computed_field
 
 from scenarios import Placement, Scenario, criterion_in_words, visible
 from scenarios.base import PlainDir
@@ -247,6 +247,8 @@ class ValidationReport(PlainDir, BaseModel):
     """One verdict per GPU, in the placement's order."""
     distinct: int
     """GPUs with different adapters or engines, each of which was judged once."""
+    derived: dict[str, str] = Field(default_factory=dict)
+    """By device, from what its step costs are derived, and the end at which it was judged; empty if measured."""
 
     @computed_field(description="Whether every GPU is accepted.")  # type: ignore[prop-decorator]
     @property
@@ -335,7 +337,8 @@ class ValidationReport(PlainDir, BaseModel):
         """What should be known besides the verdicts: that requests were cut, or that a limit is close."""
         cut = sum(verdict.cut_requests for verdict in self.gpus)
         admitted = f"{cut:,} simulated requests were cut to the tokens that engine.max_model_len admits"
-        return [*([admitted] if cut else []), *self._close()]
+        derived = [f"step times of {device} are derived: {words}" for device, words in self.derived.items()]
+        return [*([admitted] if cut else []), *self._close(), *derived]
 
     def _close(self) -> list[str]:
         close = [str(v.gpu) for v in self.gpus if v.sustained is not None and v.sustained.close]
