@@ -248,7 +248,7 @@ class ValidationReport(PlainDir, BaseModel):
     distinct: int
     """GPUs with different adapters or engines, each of which was judged once."""
     derived: dict[str, str] = Field(default_factory=dict)
-    """By device, from what its step costs are derived, and the end at which it was judged; empty if measured."""
+    """By device, from what its step costs are derived, and the end that was judged; empty if measured."""
 
     @computed_field(description="Whether every GPU is accepted.")  # type: ignore[prop-decorator]
     @property
