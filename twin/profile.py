@@ -207,8 +207,8 @@ class EngineProfile(_Part):
 
         Terms are multiplied by exp(±1.645 · share · joint). Terms of one part (`Derivation.terms`) err
         together, by one common factor, and the parts independently of each other: all at their own ends at
-        once would be far further out than 90 %. So all go the same share of the way, ``joint``, with which the
-        cost of a usual step is at its end. What was measured has no shares and no ends.
+        once would be far further out than 90 %. So all go the same share of the way, ``joint``, with
+        which the cost of a usual step is at its end. What was measured has no shares and no ends.
         """
         if self._expected is not None:
             return self._expected.at(end)
