@@ -46,9 +46,13 @@ if TYPE_CHECKING:
     from twin.calibration.measurements import Measurement, read_measurement
     from twin.calibration.params import CalibrationParams
     from twin.calibration.report import CalibrationReport
+    from twin.measured.bench_runs import BenchEngine
     from twin.measured.params import FidelityParams
     from twin.measured.predict import fidelity
     from twin.measured.report import FidelityReport
+    from twin.measured.sources import read_sources
+    from twin.updating.report import UpdateReport
+    from twin.updating.update import UpdateError, update_profile
 
 __all__ = [
     "FULL",
@@ -57,6 +61,7 @@ __all__ = [
     "SCREEN",
     "AdapterFigure",
     "AdapterLatency",
+    "BenchEngine",
     "CalibrationError",
     "CalibrationParams",
     "CalibrationReport",
@@ -95,6 +100,8 @@ __all__ = [
     "TwinJudge",
     "UnknownProfileError",
     "UnservableRequestError",
+    "UpdateError",
+    "UpdateReport",
     "ValidationReport",
     "Violation",
     "WorkloadError",
@@ -114,6 +121,7 @@ __all__ = [
     "profiles_of",
     "read_measurement",
     "read_profile",
+    "read_sources",
     "replay",
     "replay_files",
     "shipped_profiles",
@@ -121,6 +129,7 @@ __all__ = [
     "survey_memory",
     "times_alone",
     "trace_digest",
+    "update_profile",
     "validate",
     "window_note",
     "window_problem",
@@ -131,11 +140,16 @@ _LATE = {
     "CalibrationError": "twin.calibration.calibrate",
     "CalibrationParams": "twin.calibration.params",
     "CalibrationReport": "twin.calibration.report",
+    "BenchEngine": "twin.measured.bench_runs",
     "FidelityParams": "twin.measured.params",
     "FidelityReport": "twin.measured.report",
     "Measurement": "twin.calibration.measurements",
     "calibrate": "twin.calibration.calibrate",
     "fidelity": "twin.measured.predict",
+    "UpdateError": "twin.updating.update",
+    "UpdateReport": "twin.updating.report",
+    "read_sources": "twin.measured.sources",
+    "update_profile": "twin.updating.update",
     "read_measurement": "twin.calibration.measurements",
 }
 """Names whose modules need pandas and scipy.optimize, and are imported when they are first asked for."""
