@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from twin.calibration.measurements import Measurement, read_measurement
     from twin.calibration.params import CalibrationParams
     from twin.calibration.report import CalibrationReport
+    from twin.measured.bench_report import BenchFidelity, bench_fidelity
     from twin.measured.bench_runs import BenchEngine
     from twin.measured.params import FidelityParams
     from twin.measured.predict import fidelity
@@ -62,6 +63,7 @@ __all__ = [
     "AdapterFigure",
     "AdapterLatency",
     "BenchEngine",
+    "BenchFidelity",
     "CalibrationError",
     "CalibrationParams",
     "CalibrationReport",
@@ -106,6 +108,7 @@ __all__ = [
     "Violation",
     "WorkloadError",
     "ask_memory",
+    "bench_fidelity",
     "build_setup",
     "calibrate",
     "check_trace",
@@ -141,6 +144,8 @@ _LATE = {
     "CalibrationParams": "twin.calibration.params",
     "CalibrationReport": "twin.calibration.report",
     "BenchEngine": "twin.measured.bench_runs",
+    "BenchFidelity": "twin.measured.bench_report",
+    "bench_fidelity": "twin.measured.bench_report",
     "FidelityParams": "twin.measured.params",
     "FidelityReport": "twin.measured.report",
     "Measurement": "twin.calibration.measurements",
