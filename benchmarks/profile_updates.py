@@ -2,10 +2,10 @@
 
     python -m benchmarks.profile_updates --measurements FOLDER
 
-Each of the two measured models is taken as new: it gets the other one's profile, with its own memory and with
-costs scaled by shapes (KV bytes by context, LoRA by layers, copies by the bytes of an adapter), and
-`twin.update_profile` corrects that with 1, 3 and 10 of its own runs: drawn at random, and chosen by what they
-are. Every ``--every``-th usable run is kept apart for the errors. FOLDER holds serving_runs.csv.
+Each of the two measured models is taken as new: it gets the other one's profile, with its own memory and
+lengths of requests, and with costs scaled by shapes (KV bytes by context, LoRA by layers, copies by the bytes
+of an adapter); `twin.update_profile` corrects that with 1, 3 and 10 of its own runs, drawn at random and chosen
+by what they are. Every ``--every``-th usable run is kept apart for the errors. FOLDER holds serving_runs.csv.
 
 Per row: SMAPE (factor 2) in percent of throughput and ITL, on clean runs and on those whose client held all
 the requests it could (sat.); starvation foretold wrongly, in percent; *band*, the half width in percent in
@@ -91,6 +91,7 @@ def replaced(source: EngineProfile, target: EngineProfile) -> EngineProfile:
             "memory": target.memory,
             "step": StepCost(terms=tuple(terms)),
             "loads": source.loads.model_copy(update=copies),
+            "lengths": target.lengths,  # of the requests, which whoever serves the model knows
         }
     )
 
@@ -124,12 +125,12 @@ def errors(case: Case, profile: EngineProfile) -> dict[str, float]:
     said = predict_all(case.kept, lambda _: profile, params=PARAMS.fidelity)
     clean = (case.table["quality"] == "clean").to_numpy()
     row = {}
-    for name, column in (("total_throughput", "throughput"), ("itl_mean_ms", "ITL")):
+    for name, column in (("total_throughput", "tok/s"), ("itl_mean_ms", "ITL")):
         foretold = said[f"predicted_{name.replace('_mean', '')}"]
         for title, part in (("clean", clean), ("sat.", ~clean)):
             row[f"{column} {title}"] = smape(case.table[name][part], foretold[part])
     wrong = case.table["starved"].astype(bool) != said["predicted_starved"]
-    return row | {"starv. wrong": 100 * float(wrong.mean())}
+    return row | {"starv.": 100 * float(wrong.mean())}
 
 
 def band(case: Case, factors: FloatArray, covariance: FloatArray, run_share: float) -> dict[str, float]:
@@ -212,7 +213,7 @@ def rows(case: Case, own: EngineProfile, seeds: int, workers: int) -> Iterator[d
     for k, count in enumerate(COUNTS):
         frame = pd.DataFrame([one for one in found[k * seeds : (k + 1) * seeds] if one])
         yield {"runs": f"{count} random, mean", **frame.mean().to_dict()}
-        worst = frame[[name for name in frame.columns if name[:3] in ("thr", "ITL", "sta")]]
+        worst = frame[[name for name in frame.columns if name[:3] in ("tok", "ITL", "sta")]]
         yield {"runs": f"{count} random, worst", **worst.max().to_dict()}
     for name, figures in zip(CHOSEN, found[len(drawn) :], strict=True):
         yield {"runs": name, **figures}
@@ -233,7 +234,9 @@ def main() -> None:
         own = twin.find_profile(target, None)
         print(f"\n{target} from {source}: errors on {len(case.kept)} runs kept apart\n", flush=True)
         frame = pd.DataFrame(list(rows(case, own, given.seeds, given.workers)))
-        print(as_text(frame, 2), flush=True)
+        sure = ["band", "inside", *GROUPS]
+        print(as_text(frame.drop(columns=sure), 2), flush=True)
+        print("\n" + as_text(frame.loc[frame["band"].notna(), ["runs", *sure]], 2), flush=True)
 
 
 if __name__ == "__main__":

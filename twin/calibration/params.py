@@ -102,7 +102,7 @@ class UpdateParams(Params):
     """Standard deviation of log(measured/fitted) mean step time of a run, before any is seen."""
     pooled_runs: Positive = 5.0
     """Runs that ``run_share`` counts as, beside those that are seen."""
-    freedom: Positive = 4.0
+    freedom: Annotated[float, Field(gt=2)] = 4.0
     """Degrees of freedom of Student's t of a run's error: the fewer, the less an absurd run counts."""
     max_mismatch: Positive = 0.05
     """Logarithm of measured over simulated time per output token, at the best scale, above which a run is

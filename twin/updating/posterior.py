@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -69,11 +70,13 @@ def posterior(
         Parameters of the update.
     """
     precision = np.diag(1 / prior_shares**2)
-    mean, width, weights = np.zeros(len(prior_shares)), params.run_share, np.ones(len(log_scales))
+    spread = math.sqrt(params.freedom / (params.freedom - 2))  # Student's t: standard deviation over width
+    least = params.run_share / spread
+    mean, width, weights = np.zeros(len(prior_shares)), least, np.ones(len(log_scales))
     for _ in range(MAX_STEPS):
         residual, slopes = _linearised(shares, log_scales, mean)
         weights = (params.freedom + 1) / (params.freedom + (residual / width) ** 2)
-        pooled = params.pooled_runs * params.run_share**2 + float((weights * residual**2).sum())
+        pooled = params.pooled_runs * least**2 + float((weights * residual**2).sum())
         width = float(np.sqrt(pooled / (params.pooled_runs + len(log_scales))))
         curvature = precision + _weighted(slopes, slopes, weights / width**2)
         pull = (slopes * (weights * residual / width**2)[:, None]).sum(axis=0) - mean / prior_shares**2
@@ -82,7 +85,7 @@ def posterior(
         if float(np.abs(step).max()) < CONVERGED:
             break
     covariance: FloatArray = np.linalg.inv(curvature).astype(np.float64)
-    return Posterior(mean, covariance, width, np.minimum(weights, 1.0))
+    return Posterior(mean, covariance, width * spread, np.minimum(weights, 1.0))
 
 
 def _linearised(

@@ -177,7 +177,7 @@ def _uncertainty(profile: EngineProfile, found: Posterior) -> Uncertainty:
         by_term[term.name] = float(share)
     values: dict[str, object] = {"residual_share": found.run_share, "standard_errors_s": errors}
     if "shares" in Uncertainty.model_fields:
-        values["shares"] = by_term
+        values["shares"] = getattr(profile.uncertainty, "shares", {}) | by_term  # those of loads stay
     return profile.uncertainty.model_copy(update=values)
 
 
