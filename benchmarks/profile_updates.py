@@ -4,8 +4,9 @@
 
 Each of the two measured models is taken as new: it gets the other one's profile, with its own memory and
 lengths of requests, and with costs scaled by shapes (KV bytes by context, LoRA by layers, copies by the bytes
-of an adapter); `twin.update_profile` corrects that with 1, 3 and 10 of its own runs, drawn at random and chosen
-by what they are. Every ``--every``-th usable run is kept apart for the errors. FOLDER holds serving_runs.csv.
+of an adapter); `twin.update_profile` corrects that with 1, 3 and 10 of its own runs, drawn at random and
+chosen by what they are. Every ``--every``-th usable run is kept apart for the errors. FOLDER holds
+serving_runs.csv.
 
 Per row: SMAPE (factor 2) in percent of throughput and ITL, on clean runs and on those whose client held all
 the requests it could (sat.); starvation foretold wrongly, in percent; *band*, the half width in percent in
@@ -225,8 +226,8 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--measurements", type=Path, required=True, help="folder of serving_runs.csv")
-    parser.add_argument("--seeds", type=int, default=8, help="random choices of each size (default: 8)")
-    parser.add_argument("--every", type=int, default=5, help="one of so many runs is kept apart (default: 5)")
+    parser.add_argument("--seeds", type=int, default=6, help="random choices of each size (default: 6)")
+    parser.add_argument("--every", type=int, default=8, help="one of so many runs is kept apart (default: 8)")
     parser.add_argument("--workers", type=int, default=2, help="processes (default: 2)")
     given = parser.parse_args()
     for source, target in (MODELS, MODELS[::-1]):
