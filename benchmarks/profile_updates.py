@@ -170,22 +170,21 @@ def many_adapters(runs: Sequence[MeasuredRun]) -> list[MeasuredRun]:
     return sorted(kept_up, key=lambda run: -min(run.n_adapters, run.running_mean or 0.0))
 
 
+def spread(runs: Sequence[MeasuredRun], count: int) -> list[MeasuredRun]:
+    """From idle to full: evenly by the rank of their mean batch."""
+    ordered = sorted(runs, key=lambda run: run.running_mean or 0.0)
+    return [ordered[k] for k in np.linspace(0, len(ordered) - 1, count).round().astype(int)]
+
+
 CHOSEN: dict[str, Callable[[Sequence[MeasuredRun]], list[MeasuredRun]]] = {
     "1 saturated": lambda runs: saturated(runs)[:1],
     "1 light": lambda runs: light(runs)[:1],
     "1 many adapters": lambda runs: many_adapters(runs)[:1],
-    "3 of these": lambda runs: [kind(runs)[0] for kind in (saturated, light, many_adapters)],
-    "10 of these": lambda runs: _distinct(
-        run
-        for group in zip(*(kind(runs)[:8] for kind in (saturated, light, many_adapters)), strict=True)
-        for run in group
-    )[:10],
+    "saturated, light": lambda runs: [kind(runs)[0] for kind in (saturated, light)],
+    "all three": lambda runs: [kind(runs)[0] for kind in (saturated, light, many_adapters)],
+    "10 from idle to full": lambda runs: spread(runs, 10),
 }
 """Runs chosen by what they are."""
-
-
-def _distinct(runs: Iterator[MeasuredRun]) -> list[MeasuredRun]:
-    return list({run.run_id: run for run in runs}.values())
 
 
 def figures_of(case: Case, runs: Sequence[MeasuredRun]) -> dict[str, float]:

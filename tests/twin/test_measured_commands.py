@@ -172,7 +172,7 @@ def test_update_takes_rows_of_a_table_of_the_profile_s_model(
         ((DATA, "--model", "m", "--json", "-"), "--json: for --update"),
         (
             (SUMMARY, *ENGINE, "--update", LLAMA, "--start", LLAMA),
-            "--start: for a fit from a folder, not for --update",
+            "--start: for a fit from a folder",
         ),
         (
             (SUMMARY, *ENGINE, "--update", LLAMA, "--no-cross-validate"),
