@@ -21,6 +21,7 @@ from optimizer.cli.commands import app
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / ".github" / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 SCHEDULES = ROOT / "tests" / "twin" / "data" / "vllm_schedules"
+RESULT = ROOT / "tests" / "twin" / "data" / "bench_serve" / "summary.json"
 
 STANDS_FOR = {
     "SCENARIO": "paper_mixed_32",
@@ -67,6 +68,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     spec.loader.exec_module(tables)
     tables.write_tables(tmp_path / "measured")
     schedule = next(iter(sorted(SCHEDULES.rglob("*.json.gz"))))
+    (tmp_path / "result.json").write_bytes(RESULT.read_bytes())
     (tmp_path / "schedule.json").write_bytes(gzip.decompress(schedule.read_bytes()))
     (fleet,) = blocks(ROOT / "README.md", "yaml")
     (tmp_path / "fleet.yaml").write_text(fleet)

@@ -47,9 +47,14 @@ if TYPE_CHECKING:
     from twin.calibration.measurements import Measurement, read_measurement
     from twin.calibration.params import CalibrationParams
     from twin.calibration.report import CalibrationReport
+    from twin.measured.bench_report import BenchFidelity, bench_fidelity
+    from twin.measured.bench_runs import BenchEngine
     from twin.measured.params import FidelityParams
     from twin.measured.predict import fidelity
     from twin.measured.report import FidelityReport
+    from twin.measured.sources import read_sources
+    from twin.updating.report import UpdateReport
+    from twin.updating.update import UpdateError, update_profile
 
 __all__ = [
     "FULL",
@@ -58,6 +63,8 @@ __all__ = [
     "SCREEN",
     "AdapterFigure",
     "AdapterLatency",
+    "BenchEngine",
+    "BenchFidelity",
     "CalibrationError",
     "CalibrationParams",
     "CalibrationReport",
@@ -98,10 +105,13 @@ __all__ = [
     "TwinJudge",
     "UnknownProfileError",
     "UnservableRequestError",
+    "UpdateError",
+    "UpdateReport",
     "ValidationReport",
     "Violation",
     "WorkloadError",
     "ask_memory",
+    "bench_fidelity",
     "build_setup",
     "calibrate",
     "check_trace",
@@ -119,6 +129,7 @@ __all__ = [
     "profiles_of",
     "read_measurement",
     "read_profile",
+    "read_sources",
     "replay",
     "replay_files",
     "shipped_profiles",
@@ -126,6 +137,7 @@ __all__ = [
     "survey_memory",
     "times_alone",
     "trace_digest",
+    "update_profile",
     "validate",
     "window_note",
     "window_problem",
@@ -136,11 +148,18 @@ _LATE = {
     "CalibrationError": "twin.calibration.calibrate",
     "CalibrationParams": "twin.calibration.params",
     "CalibrationReport": "twin.calibration.report",
+    "BenchEngine": "twin.measured.bench_runs",
+    "BenchFidelity": "twin.measured.bench_report",
+    "bench_fidelity": "twin.measured.bench_report",
     "FidelityParams": "twin.measured.params",
     "FidelityReport": "twin.measured.report",
     "Measurement": "twin.calibration.measurements",
     "calibrate": "twin.calibration.calibrate",
     "fidelity": "twin.measured.predict",
+    "UpdateError": "twin.updating.update",
+    "UpdateReport": "twin.updating.report",
+    "read_sources": "twin.measured.sources",
+    "update_profile": "twin.updating.update",
     "read_measurement": "twin.calibration.measurements",
 }
 """Names whose modules need pandas and scipy.optimize, and are imported when they are first asked for."""

@@ -10,6 +10,7 @@ from optimizer.cli.device_commands import add_to as add_device_commands
 from optimizer.cli.engine_commands import add_to as add_engine_commands
 from optimizer.cli.help import Group
 from optimizer.cli.learn_commands import add_to as add_learn_commands
+from optimizer.cli.measured_commands import add_to as add_measured_commands
 from optimizer.cli.memory_command import add_to as add_memory_command
 from optimizer.cli.profile_commands import add_to as add_profile_commands
 from optimizer.cli.replan_command import add_to as add_replan_command
@@ -31,6 +32,7 @@ app = typer.Typer(
 add_solve_commands(app)
 add_replan_command(app)
 add_engine_commands(app)
+add_measured_commands(app)
 add_learn_commands(app)
 add_memory_command(app)
 add_profile_commands(app)

@@ -1,4 +1,4 @@
-"""``lorapack validate``, ``simulate``, ``replay``, ``calibrate`` and ``fidelity``: the digital twin."""
+"""``lorapack validate``, ``simulate`` and ``replay``: the digital twin."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ from optimizer.cli.options import (
     ExpectedOption,
     JsonOption,
     MeasuredOnlyOption,
-    ParamsOption,
     QuietOption,
     RecoveryOption,
     ScenarioArgument,
@@ -23,19 +22,14 @@ from optimizer.cli.options import (
     SetOption,
     WorkersOption,
     load_twin,
-    params_in,
     scenario_in,
 )
-from optimizer.cli.outputs import Output, check_outputs, deliver, text_output
+from optimizer.cli.outputs import check_outputs, deliver, text_output
 
 if TYPE_CHECKING:
     from optimizer.survival.report import Survival
     from scenarios import Scenario
     from twin import GPULoad, GPUVerdict, SimulationResult, ValidationReport
-
-FixedSeedOption = Annotated[
-    int, typer.Option("--seed", metavar="N", min=0, help="Seed of everything random.")
-]
 
 
 def add_to(app: typer.Typer) -> None:
@@ -43,8 +37,6 @@ def add_to(app: typer.Typer) -> None:
     register(app, "validate", validate_command, "mixed_ranks plan.yaml --set replications=5")
     register(app, "simulate", simulate_command, "paper_mixed_32 --max-loras 16")
     register(app, "replay", replay_command, "schedule.json --out replayed")
-    register(app, "calibrate", calibrate_command, "measured --model llama-3.1-8b-instruct --out profile.json")
-    register(app, "fidelity", fidelity_command, "runs.csv --out predictions.csv")
 
 
 def validate_command(
@@ -210,95 +202,3 @@ def replay_command(
         replayed = twin.replay_files(files, out, progress=progress)
     code = EXIT_FAILURE if any(schedule.difference for schedule in replayed) else EXIT_SOLVED
     deliver(["\n".join(map(str, replayed))], code=code)
-
-
-def calibrate_command(
-    folder: Annotated[
-        Path,
-        typer.Argument(metavar="FOLDER", help="measurement.yaml and tables, as in docs/calibration.md."),
-    ],
-    model: Annotated[str, typer.Option(metavar="NAME", help="Base model, as the tables name it.")],
-    out: Annotated[Path, typer.Option(metavar="FILE", help="Where to write the profile, as JSON.")],
-    set_: SetOption = None,
-    start: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE", help="Profile to start from, which halves the work; absent: the probes."
-        ),
-    ] = None,
-    groups: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--group", metavar="NAME", help="Fit these groups of runs only (repeatable); absent: all."
-        ),
-    ] = None,
-    cross_validate: Annotated[
-        bool, typer.Option(help="Also fit without each group and compare with its runs.")
-    ] = True,
-    params: ParamsOption = None,
-    seed: FixedSeedOption = 0,
-    workers: WorkersOption = 2,
-    quiet: QuietOption = False,
-) -> None:
-    """Fit an engine profile to the measurements in FOLDER; print its errors on groups left out of the fit.
-
-    What the tables hold, column by column, and where public measurements are: docs/calibration.md.
-    """
-    import twin
-    from optimizer.cli.progress_display import progress_shown
-
-    tuned = params_in(params, twin.CalibrationParams)
-    check_outputs({"--out": out}, [*folder.glob("*"), start, params])
-    with progress_shown(not quiet) as progress:
-        load_twin(workers, progress)
-        profile, quality = twin.calibrate(
-            folder,
-            model,
-            measurement=twin.read_measurement(folder, set_ or ()),
-            start=None if start is None else twin.read_profile(start),
-            groups=groups,
-            cross_validate=cross_validate,
-            seed=seed,
-            workers=workers,
-            progress=progress,
-            params=tuned,
-        )
-    deliver([quality.summary], Output(out, lambda to: twin.write_profile(profile, to)))
-
-
-def fidelity_command(
-    runs: Annotated[
-        Path,
-        typer.Argument(metavar="FILE", help="CSV table of measured serving runs; see docs/calibration.md."),
-    ],
-    out: Annotated[Path, typer.Option(metavar="FILE", help="Where to write the predictions, as CSV.")],
-    profile: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="Profile for every row; absent: the shipped one of its model."),
-    ] = None,
-    device: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME", help="Device of the shipped profiles; absent: the only one of each model."
-        ),
-    ] = None,
-    params: ParamsOption = None,
-    seed: FixedSeedOption = 0,
-    workers: WorkersOption = 2,
-    quiet: QuietOption = False,
-) -> None:
-    """Simulate every run of a table and compare the twin with what was measured.
-
-    What the table holds, column by column, and where public measurements are: docs/calibration.md.
-    """
-    import twin
-    from optimizer.cli.progress_display import progress_shown
-
-    tuned = params_in(params, twin.CalibrationParams).fidelity  # the file may be that of `calibrate`
-    check_outputs({"--out": out}, [runs, profile, params])
-    with progress_shown(not quiet) as progress:
-        load_twin(workers, progress)
-        result = twin.fidelity(
-            runs, profile, device=device, seed=seed, workers=workers, progress=progress, params=tuned
-        )
-    deliver([result.summary], Output(out, result.write_predictions))

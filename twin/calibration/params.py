@@ -93,6 +93,22 @@ class StallParams(Params):
     """Fewest runs with a known stall from which its cost is fitted."""
 
 
+class UpdateParams(Params):
+    """Correcting a profile with a few runs: factors on groups of terms, with a prior."""
+
+    prior_share: Positive = 0.10
+    """Standard deviation of the logarithm of each factor before, where the profile states none."""
+    run_share: Positive = 0.03
+    """Standard deviation of log(measured/fitted) mean step time of a run, before any is seen."""
+    pooled_runs: Positive = 5.0
+    """Runs that ``run_share`` counts as, beside those that are seen."""
+    freedom: Annotated[float, Field(gt=2)] = 4.0
+    """Degrees of freedom of Student's t of a run's error: the fewer, the less an absurd run counts."""
+    max_mismatch: Positive = 0.05
+    """Logarithm of measured over simulated time per output token, at the best scale, above which a run is
+    left out."""
+
+
 class CalibrationParams(Params):
     """Parameters of every part of a calibration."""
 
@@ -106,3 +122,5 @@ class CalibrationParams(Params):
     """The server's stalls while its metrics are read."""
     fidelity: FidelityParams = FidelityParams()
     """How measured runs are simulated again and judged."""
+    update: UpdateParams = UpdateParams()
+    """Correcting a profile with a few runs: factors on groups of terms, with a prior."""

@@ -21,7 +21,7 @@ READ_TOLERANCE = 1 / 64
 def tokens_held(run: MeasuredRun, profile: EngineProfile, seed: int) -> float:
     """Mean KV tokens of a running request of a simulated run, in whole blocks; nan without any."""
     setup = run_setup(run, profile)
-    records = simulate_requests(run_requests(run, profile, seed), setup, run.total_time_s)
+    records = simulate_requests(run_requests(run, profile, seed), setup, run.horizon_s)
     sums = dict(zip(SERIES, records.series.sum(axis=0), strict=True))
     running = float(sums["running_s"])
     return float(sums["blocks_s"]) * setup.block_size / running if running > 0 else math.nan
@@ -51,7 +51,7 @@ def fit_first_read(runs: Sequence[MeasuredRun], profile: EngineProfile, slowest_
         ratios = []
         for run in runs:
             requests, setup = run_requests(run, tried, seed), run_setup(run, tried)
-            _, view = observe(requests, setup, tried, run.total_time_s)
+            _, view = observe(requests, setup, run.frontend(tried), run.horizon_s)
             ratios.append(math.log(view.ttft_s / ((run.ttft_mean_ms or math.nan) / 1e3)))
         # The median: a run that tips over would carry any mean.
         return float(np.median(ratios))

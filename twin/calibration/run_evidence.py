@@ -14,7 +14,7 @@ from dataclasses import dataclass, fields, replace
 import numpy as np
 
 from twin.calibration.cost_terms import Steps, candidate_terms, features
-from twin.calibration.params import CalibrationParams
+from twin.calibration.params import CalibrationParams, MatchingParams
 from twin.engine.records import RunRecords
 from twin.engine.requests import FloatArray
 from twin.engine.run import simulate_requests
@@ -50,30 +50,53 @@ class RunEvidence:
     scale: float
 
 
-def match(
-    run: MeasuredRun, profile: EngineProfile, seed: int, params: CalibrationParams
-) -> RunEvidence | None:
-    """Evidence of one run, or None where nothing was served or no trial came near what was measured.
+@dataclass(frozen=True)
+class Match:
+    """A run, simulated with the step cost scaled until its mean time per output token is the measured one.
+
+    Parameters
+    ----------
+    steps
+        The simulated steps, each weighted by the requests that decode in it.
+    load_s
+        Seconds of adapter copies in such a step, in the mean.
+    seconds
+        Mean gap between tokens.
+    scale
+        Factor on the step cost at which it came so close.
+    mismatch
+        Logarithm of measured over simulated time per output token that is left.
+    """
+
+    steps: Steps
+    load_s: float
+    seconds: float
+    scale: float
+    mismatch: float
+
+
+def matched(run: MeasuredRun, profile: EngineProfile, seed: int, params: MatchingParams) -> Match | None:
+    """The nearest match of a run, however near; None where nothing was served.
 
     Parameters
     ----------
     run
-        The run, with its mean time per output token.
+        The run, with its mean time per output token and its KV capacity.
     profile
         Profile whose step cost is scaled.
     seed
         Seed of the run's requests.
     params
-        Parameters of the calibration.
+        How often and how near.
     """
     requests, setup = run_requests(run, profile, seed), run_setup(run, profile)
     tpot_s = (run.tpot_mean_ms or math.nan) / 1e3
     trials: list[tuple[float, float]] = []
     log_scale = 0.0
     best: tuple[float, float, RunRecords, float] | None = None
-    for _ in range(params.matching.max_trials):
+    for _ in range(params.max_trials):
         scaled = replace(setup, tables=_scaled(setup.tables, math.exp(log_scale)))
-        records = simulate_requests(requests, scaled, run.total_time_s, record_steps=True)
+        records = simulate_requests(requests, scaled, run.horizon_s, record_steps=True)
         view = client_view(records, profile.frontend)
         if not view.tpot_s > 0:
             return None
@@ -81,20 +104,35 @@ def match(
         trials.append((log_scale, error))
         if best is None or abs(error) < abs(best[0]):
             best = (error, log_scale, records, view.itl_s)
-        if abs(error) < params.matching.tolerance:
+        if abs(error) < params.tolerance:
             break
         log_scale += max(-0.3, min(0.3, error / _elasticity(trials)))
-    if best is None or abs(best[0]) >= params.matching.max_mismatch:
+    if best is None:
         return None
     error, log_scale, records, itl_s = best
-    steps = decode_steps(records, run)
-    return RunEvidence(
-        group=run.group,
-        quality=run.quality,
-        features=features(candidate_terms(params.fit.token_knots), steps),
+    return Match(
+        steps=decode_steps(records, run),
         load_s=_load_s(records, setup.gpu_load_s),
         seconds=itl_s,
         scale=math.exp(log_scale),
+        mismatch=error,
+    )
+
+
+def match(
+    run: MeasuredRun, profile: EngineProfile, seed: int, params: CalibrationParams
+) -> RunEvidence | None:
+    """Evidence of one run for the fit of a profile, or None where no trial came near what was measured."""
+    found = matched(run, profile, seed, params.matching)
+    if found is None or abs(found.mismatch) >= params.matching.max_mismatch:
+        return None
+    return RunEvidence(
+        group=run.group,
+        quality=run.quality,
+        features=features(candidate_terms(params.fit.token_knots), found.steps),
+        load_s=found.load_s,
+        seconds=found.seconds,
+        scale=found.scale,
     )
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from joblib import delayed
 
-from scenarios import EngineConfig, check_writable
+from scenarios import check_writable
 from scenarios.stopping.progress import Progress, silent
 from twin.engine.records import RunRecords
 from twin.engine.requests import Requests
@@ -20,10 +20,10 @@ from twin.engine.setup import EngineSetup
 from twin.measured.client_view import ClientView, client_view, held_back, stalls
 from twin.measured.params import FidelityParams
 from twin.measured.report import FidelityReport
-from twin.measured.runs import MeasuredRun, measured_runs, read_runs, run_requests, run_setup
+from twin.measured.runs import MeasuredRun, measured_runs, read_runs, run_engine, run_requests, run_setup
 from twin.memory import plan_memory
 from twin.parallel import in_processes
-from twin.profile import EngineProfile, find_profile, read_profile
+from twin.profile import EngineProfile, Frontend, find_profile, read_profile
 
 SIMULATING = "simulating measured runs"
 """What is being done, for progress."""
@@ -78,10 +78,10 @@ def predict(
         If the run's KV cache cannot hold one of its requests.
     """
     begin, params = time.perf_counter(), params or FidelityParams()
-    capacity, starts = _capacity(run, profile)
-    if capacity is None:
+    tokens, starts = capacity(run, profile)
+    if tokens is None:
         return Prediction(run.run_id, *(np.nan,) * 5, False, False, time.perf_counter() - begin)
-    setup = run_setup(run.model_copy(update={"kv_cache_tokens": capacity}), profile)
+    setup = run_setup(run.model_copy(update={"kv_cache_tokens": tokens}), profile)
     replications = min(params.max_replications, -(-params.enough_requests // run.arrivals))
     try:
         results = np.array([_replication(run, profile, setup, seed + k) for k in range(replications)])
@@ -104,17 +104,11 @@ def predict(
     )
 
 
-def _capacity(run: MeasuredRun, profile: EngineProfile) -> tuple[int | None, bool]:
-    """Tokens of the run's KV cache, or None, and whether the engine starts."""
-    engine = profile.measured
-    if run.max_num_seqs is not None:
-        budget = max(engine.max_num_batched_tokens, run.max_num_seqs)
-        engine = engine.model_copy(
-            update={"max_num_seqs": run.max_num_seqs, "max_num_batched_tokens": budget}
-        )
+def capacity(run: MeasuredRun, profile: EngineProfile) -> tuple[int | None, bool]:
+    """Tokens of a run's KV cache, its own or computed, and whether the engine starts; None if it does not."""
     plan = plan_memory(
         profile.memory,
-        EngineConfig.model_validate(engine.model_dump()),
+        run_engine(run, profile),
         profile.gpu_memory_gib,
         run.max_loras,
         run.max_lora_rank,
@@ -130,28 +124,28 @@ def _replication(
 ) -> tuple[float, float, float, float, float]:
     """Total and output throughput in tokens/s, then ITL, TPOT and TTFT in seconds."""
     requests = run_requests(run, profile, seed)
-    records, view = observe(requests, setup, profile, run.total_time_s)
-    done = records.finished
-    prompt = float(requests.prompt_tokens[done].sum(dtype=np.int64)) / run.total_time_s
-    output = float(requests.output_tokens[done].sum(dtype=np.int64)) / run.total_time_s
+    records, view = observe(requests, setup, run.frontend(profile), run.horizon_s)
+    done, seconds = records.finished, run.seconds(records)
+    prompt = float(requests.prompt_tokens[done].sum(dtype=np.int64)) / seconds
+    output = float(requests.output_tokens[done].sum(dtype=np.int64)) / seconds
     return prompt + output, output, view.itl_s, view.tpot_s, view.ttft_s
 
 
 def observe(
-    requests: Requests, setup: EngineSetup, profile: EngineProfile, seconds: float
+    requests: Requests, setup: EngineSetup, frontend: Frontend, seconds: float
 ) -> tuple[RunRecords, ClientView]:
-    """Play requests behind the profile's server and look at them as the measuring client did.
+    """Play requests behind a server and look at them as the measuring client did.
 
     With readings of the metrics the run is played twice: once to know which pairs of adapters occur and
     so how long each reading stalls the server, then with the requests that the stalls hold back.
     """
-    scrape = profile.frontend.scrape
+    scrape = frontend.scrape
     records = simulate_requests(requests, setup, seconds, record_steps=scrape is not None)
     if scrape is None:
-        return records, client_view(records, profile.frontend)
+        return records, client_view(records, frontend)
     spans = stalls(records, scrape)
     records = simulate_requests(held_back(requests, spans), setup, seconds, record_steps=True)
-    return records, client_view(records, profile.frontend, spans, requests.arrival_s)
+    return records, client_view(records, frontend, spans, requests.arrival_s)
 
 
 def predict_all(

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -165,6 +167,17 @@ class FidelityReport:
             parts.append(part.assign(metric=metric)[part["SMAPE"].notna()])
         table = pd.concat(parts).sort_values(["model", "quality"], kind="stable")
         return table[["model", "quality", "metric", "runs", *TITLES.values()]].reset_index(drop=True)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The tables of `summary` as lists of rows, and the number of runs; None where none is known."""
+        tables = {"errors": self.errors(), "starvation": self.starvation(), "starts": self.starts()}
+        # pandas writes null for nan, and Python's numbers for its own.
+        rows = {name: json.loads(frame.to_json(orient="records")) for name, frame in tables.items()}
+        return {"runs": len(self.predictions)} | rows
+
+    def to_json(self) -> str:
+        """The same as JSON."""
+        return json.dumps(self.to_dict(), indent=2, allow_nan=False)
 
     def summary(self) -> str:
         """Tables for a terminal, at most 100 columns wide."""

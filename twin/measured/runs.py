@@ -4,24 +4,25 @@ from __future__ import annotations
 
 import math
 import zlib
-from collections.abc import Sequence
-from functools import cached_property
+from collections.abc import Iterator, Sequence
+from functools import cached_property, singledispatch
 from pathlib import Path
 from typing import Annotated
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from pydantic import AfterValidator
+from pydantic import AfterValidator, Field
 from scipy.special import ndtr
 
-from scenarios import HistogramLengths
+from scenarios import EngineConfig, HistogramLengths
 from scenarios.reading.findings import Finding
 from scenarios.text.formatting import shown
+from twin.engine.records import RunRecords
 from twin.engine.requests import FloatArray, IntArray, Requests
 from twin.engine.setup import EngineSetup
 from twin.measured.tables import Number, Positive, PositiveCount, TableRow, Text, read_table, rows_of
-from twin.profile import EngineProfile, ServedLengths
+from twin.profile import EngineProfile, Frontend, ServedLengths
 
 PLAUSIBLE = 5.0
 """Standard deviations of a Poisson count within which ``arrivals_est`` is believed: a client at its limit of
@@ -68,6 +69,12 @@ class MeasuredRun(TableRow):
     """Seconds that the run lasted; an hour if not given."""
     max_num_seqs: PositiveCount | None = None
     """Most requests in a batch; if not given, the profile's."""
+    max_num_batched_tokens: PositiveCount | None = None
+    """Token budget of a step; if not given, the profile's, or ``max_num_seqs`` if that is more."""
+    max_model_len: PositiveCount | None = None
+    """Longest sequence in tokens; if not given, the profile's."""
+    gpu_memory_utilization: Annotated[float, Field(gt=0, le=1)] | None = None
+    """Share of GPU memory used; if not given, the profile's."""
     kv_cache_tokens: PositiveCount | None = None
     """KV capacity in tokens that the engine reported; if not given, computed (a calibration needs it)."""
     pool_mean_input: Positive | None = None
@@ -113,6 +120,26 @@ class MeasuredRun(TableRow):
     """What another simulator says of ``tpot_mean_ms``."""
     peer_twin_ttft_ms: Number | None = None
     """What another simulator says of ``ttft_mean_ms``."""
+
+    def findings(self) -> Iterator[Finding]:
+        """Yield a token budget that vLLM's own argument check would refuse."""
+        budget, seqs = self.max_num_batched_tokens, self.max_num_seqs
+        if budget is not None and seqs is not None and budget < seqs:
+            message = f"is {budget}, below max_num_seqs {seqs}"
+            yield Finding(("max_num_batched_tokens",), message, "give what the engine was started with")
+
+    @property
+    def horizon_s(self) -> float:
+        """Seconds after which a replay of the run is cut, as the run was."""
+        return self.total_time_s
+
+    def seconds(self, records: RunRecords) -> float:
+        """Seconds over which the tokens of a replay count for its throughput."""
+        return min(records.horizon_s, self.total_time_s)
+
+    def frontend(self, profile: EngineProfile) -> Frontend:
+        """The server in front of the run's engine."""
+        return profile.frontend
 
     @cached_property
     def rate(self) -> FloatArray:
@@ -162,8 +189,9 @@ def with_defaults(table: pd.DataFrame) -> pd.DataFrame:
     return table.assign(**{name: f.default for name, f in absent.items() if not f.is_required()})
 
 
+@singledispatch
 def run_requests(run: MeasuredRun, profile: EngineProfile, seed: int = 0) -> Requests:
-    """Requests of a run: as many as were offered, at uniform instants, with the run's mean lengths.
+    """Requests of a run; of a row of a table: as many as were offered, at uniform instants.
 
     The number of requests and the mean lengths are fixed, so that a prediction does not carry a sampling
     error of its own. The same run gives the same requests in any table. Of an overloaded run the first
@@ -185,7 +213,7 @@ def run_requests(run: MeasuredRun, profile: EngineProfile, seed: int = 0) -> Req
 
 def _max_sent(run: MeasuredRun, profile: EngineProfile) -> int:
     """Requests that a client with a cap can have sent, if every step had the best number of tokens."""
-    budget = profile.measured.max_num_batched_tokens
+    budget = run_engine(run, profile).max_num_batched_tokens
     token_s = profile.step.tables(run.max_loras, run.max_lora_rank, budget, len(run.rate)).token_s
     fastest = float((np.arange(1, budget + 1) / token_s[1:]).max())
     # Answers that end early leave room for more requests than the means say.
@@ -235,8 +263,20 @@ def _stratified(shape: HistogramLengths, normal: FloatArray, rng: np.random.Gene
     return drawn
 
 
+def run_engine(run: MeasuredRun, profile: EngineProfile) -> EngineConfig:
+    """The engine's arguments: a profile's, but for those that the run has of its own."""
+    names = ("max_num_seqs", "max_num_batched_tokens", "max_model_len", "gpu_memory_utilization")
+    own = {name: getattr(run, name) for name in names if getattr(run, name) is not None}
+    engine = profile.measured.model_copy(update=own)
+    if "max_num_batched_tokens" not in own:
+        budget = max(engine.max_num_batched_tokens, engine.max_num_seqs)
+        engine = engine.model_copy(update={"max_num_batched_tokens": budget})
+    return engine
+
+
+@singledispatch
 def run_setup(run: MeasuredRun, profile: EngineProfile) -> EngineSetup:
-    """The engine of a run under a profile, fresh from its start, with the client's cap on open requests.
+    """The engine of a run under a profile; of a row of a table fresh from its start, with the client's cap.
 
     Raises
     ------
@@ -245,11 +285,11 @@ def run_setup(run: MeasuredRun, profile: EngineProfile) -> EngineSetup:
     """
     if run.kv_cache_tokens is None:
         raise ValueError(f"run {run.run_id} has no kv_cache_tokens")
-    n, engine = len(run.rate), profile.measured
+    n, engine = len(run.rate), run_engine(run, profile)
     return EngineSetup(
         max_loras=run.max_loras,
         max_cpu_loras=max(n, run.max_loras),
-        max_num_seqs=run.max_num_seqs or engine.max_num_seqs,
+        max_num_seqs=engine.max_num_seqs,
         max_num_batched_tokens=engine.max_num_batched_tokens,
         long_prefill_token_threshold=engine.long_prefill_token_threshold,
         block_size=engine.block_size,
