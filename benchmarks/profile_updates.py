@@ -151,7 +151,7 @@ def band(case: Case, factors: FloatArray, covariance: FloatArray, run_share: flo
 
 
 def unexplained(case: Case) -> float:
-    """Percent of a run's mean step time that no three factors explain: standard deviation on the runs kept."""
+    """Percent of a mean step time that no three factors explain: standard deviation on the runs kept."""
     known = [one for one in case.evidence if not one.left_out]
     shares = np.array([one.term_shares for one in known]) @ membership(case.start.step)
     scales = np.array([one.log_scale for one in known])
