@@ -36,6 +36,7 @@ from twin.parallel import in_processes
 from twin.step_cost import StepCost
 from twin.updating.evidence import Evidence, evidence_of
 from twin.updating.groups import GROUPS, membership
+from twin.updating.posterior import posterior
 from twin.updating.report import UpdateReport
 
 MODELS = ("llama-3.1-8b-instruct", "qwen-2.5-7b-instruct")
@@ -43,6 +44,10 @@ PARAMS = CalibrationParams(fidelity=FidelityParams(max_replications=1))
 COUNTS = (1, 3, 10)
 NINE_OF_TEN = 1.645
 """Standard deviations to each side of a normal distribution that hold nine of ten."""
+
+
+NO_PRIOR = 1.0
+"""Width of a prior that holds nothing back."""
 
 
 @dataclass(frozen=True)
@@ -145,6 +150,15 @@ def band(case: Case, factors: FloatArray, covariance: FloatArray, run_share: flo
     return {"band": 100 * float(width.mean()), "inside": 100 * float((np.abs(residual) <= width).mean())}
 
 
+def unexplained(case: Case) -> float:
+    """Percent of a mean step time that no three factors explain: standard deviation on the runs kept."""
+    known = [one for one in case.evidence if not one.left_out]
+    shares = np.array([one.term_shares for one in known]) @ membership(case.start.step)
+    scales = np.array([one.log_scale for one in known])
+    found = posterior(shares, scales, np.full(len(GROUPS), NO_PRIOR), PARAMS.update)
+    return 100 * float((scales - np.log(shares @ found.factors)).std())
+
+
 def of_report(case: Case, report: UpdateReport) -> dict[str, float]:
     """All figures of an updated profile."""
     factors = np.array([one.factor for one in report.factors])
@@ -232,7 +246,8 @@ def main() -> None:
     for source, target in (MODELS, MODELS[::-1]):
         case = case_of(given.measurements / "serving_runs.csv", source, target, given.every, given.workers)
         own = twin.find_profile(target, None)
-        print(f"\n{target} from {source}: errors on {len(case.kept)} runs kept apart\n", flush=True)
+        print(f"\n{target} from {source}: errors on {len(case.kept)} runs kept apart")
+        print(f"what no three factors explain of them: {unexplained(case):.2f} %\n", flush=True)
         frame = pd.DataFrame(list(rows(case, own, given.seeds, given.workers)))
         sure = ["band", "inside", *GROUPS]
         print(as_text(frame.drop(columns=sure), 2), flush=True)

@@ -169,11 +169,12 @@ def _update(
 ) -> None:
     import twin
     from optimizer.cli.progress_display import progress_shown
+    from twin.measured.sources import is_table
 
     tuned = params_in(params, twin.CalibrationParams)
     check_outputs({"--out": out, "--json": json}, [*sources, update, params])
     profile = twin.read_profile(update)
-    if all(".csv" in source.suffixes for source in sources):
+    if all(map(is_table, sources)):
         refuse_bench_options(engine, "a table of runs says it by its columns")
     base = model or profile.model
     runs = twin.read_sources(sources, base, bench_engine(base, engine))
@@ -231,10 +232,11 @@ def fidelity_command(
     """
     import twin
     from optimizer.cli.progress_display import progress_shown
+    from twin.measured.sources import is_table
 
     tuned = params_in(params, twin.CalibrationParams).fidelity  # the file may be that of `calibrate`
     check_outputs({"--out": out, "--json": json}, [*runs, profile, params])
-    tables = [file for file in runs if ".csv" in file.suffixes]
+    tables = [file for file in runs if is_table(file)]
     if tables and len(runs) > 1:
         raise typer.BadParameter("name one table, or results of `vllm bench serve` alone")
     with progress_shown(not quiet) as progress:

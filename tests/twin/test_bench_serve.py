@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from twin.measured.bench_runs import BenchEngine, BenchRun, bench_runs
 from twin.measured.bench_serve import read_bench_results
 from twin.measured.predict import predict
 from twin.measured.runs import run_requests, run_setup
+from twin.measured.sources import is_table, read_sources
 
 DATA = Path(__file__).parent / "data" / "bench_serve"
 SUMMARY, DETAILED = DATA / "summary.json", DATA / "detailed.json"
@@ -138,6 +140,18 @@ def test_lists_that_contradict_each_other_are_refused(
 ) -> None:
     with pytest.raises(ScenarioError, match=said):
         read_bench_results(changed(tmp_path, **values))
+
+
+def test_tables_and_results_are_told_apart_by_name_or_content(tmp_path: Path) -> None:
+    for name, content, table in (
+        ("runs.csv.gz", "", True),
+        ("result.json", "", False),
+        ("result.out", '  {"duration": 1}', False),
+        ("runs.txt", "run_id,model", True),
+    ):
+        (tmp_path / name).write_text(content)
+        assert is_table(tmp_path / name) is table
+    assert is_table(tmp_path / "absent")
 
 
 # --- what it does not say ----------------------------------------------------------------------------
@@ -274,6 +288,16 @@ def test_an_engine_that_does_not_start_says_so_and_has_no_figures() -> None:
 def test_a_request_that_no_cache_holds_is_named() -> None:
     with pytest.raises(UnservableRequestError, match=r"summary\.json: request"):
         twin.bench_fidelity([SUMMARY], ENGINE.model_copy(update={"kv_cache_tokens": 64}))
+
+
+def test_sources_of_both_kinds_are_read_in_their_order(tmp_path: Path, measured_tables: ModuleType) -> None:
+    table = tmp_path / "runs.csv"
+    measured_tables.run_rows().to_csv(table, index=False)
+    runs = read_sources([table, SUMMARY], LLAMA, ENGINE)
+    assert len(runs) == 11
+    assert {run.model for run in runs} == {LLAMA}
+    with pytest.raises(ScenarioError, match='has no run of model "other"; its models are llama'):
+        read_sources([table], "other")
 
 
 def test_runs_are_frozen_and_copied_whole() -> None:

@@ -86,7 +86,6 @@ def test_terms_belong_to_what_they_are_made_of() -> None:
     assert known["step"] == known["waiting"] == known["decode"] == known["adapters_served"] == "overhead"
     assert known["context"] == known["adapters"] == known["adapters_rank"] == "memory"
     assert known["tokens_512_1024_lora"] == known["tokens_1024"] == known["adapters_tokens"] == "compute"
-    assert group_of(CostTerm(name="weights", seconds=1.0)) == "memory"
     assert group_of(CostTerm(name="prefill", seconds=1.0, per="prefill")) == "compute"
     assert (membership(shipped().step).sum(axis=1) == 1).all()
 

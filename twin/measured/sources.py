@@ -10,10 +10,22 @@ from scenarios.reading.yaml_reader import FILE
 from twin.measured.bench_runs import BenchEngine, bench_runs
 from twin.measured.runs import MeasuredRun, measured_runs, read_runs
 
+RESULTS = (".json", ".jsonl")
+"""Endings of results."""
+
 
 def is_table(path: str | Path) -> bool:
-    """Whether a file is a table of runs, by its name, and no result of ``vllm bench serve``."""
-    return ".csv" in Path(path).suffixes
+    """Whether a file is a table of runs rather than a result of ``vllm bench serve``.
+
+    By its ending; where that says nothing, JSON begins with a bracket.
+    """
+    file = Path(path)
+    if ".csv" in file.suffixes or file.suffix in RESULTS:
+        return ".csv" in file.suffixes
+    try:
+        return not (file.is_file() and file.read_bytes().lstrip()[:1] in (b"{", b"["))
+    except OSError:
+        return True  # whose reader says why it cannot be read
 
 
 def read_sources(

@@ -13,9 +13,6 @@ Group = Literal["compute", "memory", "overhead"]
 
 GROUPS: tuple[Group, ...] = get_args(Group)
 
-WEIGHTS = "weights"
-"""Beginning of the name of a term for the reading of the model's weights, where a profile tells it apart."""
-
 
 def group_of(term: CostTerm) -> Group:
     """What a term's cost is made of, by its shape.
@@ -24,10 +21,10 @@ def group_of(term: CostTerm) -> Group:
     *compute*: arithmetic, which grows with the tokens of the step; prefill, LoRA kernels by token.
     *overhead*: what the host does and what launching costs. The constant of a step, scheduling, sampling and
     bookkeeping per request, the scan of the waiting queue, the list of all adapters served, and the empty
-    blocks of kernels whose grids are sized by slots and rank. The constant holds the reading of the weights
-    as well, where no term of its own does: small batches cannot tell the two apart.
+    blocks of kernels whose grids are sized by slots and rank. The constant holds the reading of the model's
+    weights as well: no measurement of whole steps tells the two apart.
     """
-    if term.per == "context" or term.name.startswith(WEIGHTS):
+    if term.per == "context":
         return "memory"
     if term.per == "prefill":
         return "compute"

@@ -159,25 +159,32 @@ def _updated(
         update={
             "name": profile.name.removesuffix(ENDING) + ENDING,
             "step": step,
-            "uncertainty": _uncertainty(profile, found),
+            "uncertainty": _uncertainty(profile, found, prior),
             "provenance": _provenance(profile, found, prior, used, params),
         }
     )
 
 
-def _uncertainty(profile: EngineProfile, found: Posterior) -> Uncertainty:
-    """How sure the updated terms are: each as its group, beside what was fitted to probes and runs before."""
+def _uncertainty(profile: EngineProfile, found: Posterior, prior: FloatArray) -> Uncertainty:
+    """How sure the updated terms are, beside what was fitted to probes and runs before.
+
+    A term of which the profile states how sure it is becomes surer as its group does; any other is as sure
+    as its group.
+    """
     groups = membership(profile.step)
-    shares = groups @ found.shares
+    known: dict[str, float] = getattr(profile.uncertainty, "shares", {})
     fitted = profile.uncertainty.standard_errors_s
-    errors, by_term = {}, {}
-    for term, factor, share in zip(profile.step.terms, groups @ found.factors, shares, strict=True):
+    shrunk, group_shares = groups @ (found.shares / prior), groups @ found.shares
+    errors, shares = {}, dict(known)  # those of loads stay
+    for k, (term, factor) in enumerate(zip(profile.step.terms, groups @ found.factors, strict=True)):
+        stated = known.get(term.name)
+        share = float(group_shares[k] if stated is None else stated * shrunk[k])
         own = fitted.get(term.name, 0.0) * factor
         errors[term.name] = float(np.hypot(own, term.seconds * factor * share))
-        by_term[term.name] = float(share)
+        shares[term.name] = share
     values: dict[str, object] = {"residual_share": found.run_share, "standard_errors_s": errors}
     if "shares" in Uncertainty.model_fields:
-        values["shares"] = getattr(profile.uncertainty, "shares", {}) | by_term  # those of loads stay
+        values["shares"] = shares
     return profile.uncertainty.model_copy(update=values)
 
 
