@@ -4,7 +4,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 from twin.corners import Corner
-from twin.deriving import DerivationError, MissingFigureError, derive_profile
+from twin.deriving import DerivationError, MissingFigureError, UnknownModuleError, derive_profile
 from twin.engine.records import RunRecords
 from twin.engine.requests import Requests
 from twin.engine.run import EngineInputError, UnservableRequestError
@@ -98,6 +98,7 @@ __all__ = [
     "SurveyedGPU",
     "SustainedFigures",
     "TwinJudge",
+    "UnknownModuleError",
     "UnknownProfileError",
     "UnservableRequestError",
     "ValidationReport",

@@ -2,4 +2,5 @@
 
 from twin.deriving.derive import DerivationError as DerivationError
 from twin.deriving.derive import derive_profile as derive_profile
+from twin.deriving.loads import UnknownModuleError as UnknownModuleError
 from twin.deriving.speeds import MissingFigureError as MissingFigureError
