@@ -1,6 +1,6 @@
 """Derived profiles beside measured ones: across models, beside rooflines and a database, and on other GPUs.
 
-    python -m benchmarks.derived_profiles [--measurements FOLDER] [--tables runs,parts,batches,kernels,gpus]
+    python -m benchmarks.derived_profiles --measurements FOLDER [--tables runs,parts,batches,kernels,gpus]
     [--every N]
 
 *runs*: every usable run of the public table (``--measurements`` holds serving_runs.csv and the fixed
@@ -48,6 +48,9 @@ ENGINES = (
 """Slots, rank, distinct adapters and adapters served of the engines whose steps are compared."""
 TOKENS = (1, 16, 64, 128, 256, 512, 1024, 2048)
 
+ADAPTED = {"qwen-2.5-7b-instruct": ("q_proj", "k_proj", "v_proj", "o_proj")}
+"""Matrices that the measured adapters adapt: of the workload, and inferred from what their loads cost."""
+
 PUBLIC_MODELS = {
     "Qwen/Qwen3-32B": "Qwen3-32B",
     "meta-llama/Llama-3.1-70B": "nvidia/Llama-3.1-70B-Instruct-FP8",
@@ -81,12 +84,17 @@ def other(profile: EngineProfile) -> EngineProfile:
 
 def scaled(profile: EngineProfile) -> EngineProfile:
     """A profile's costs as scaled from the other model; what the client saw and asked stays its own."""
-    derived = derive_profile(profile.memory.architecture, profile.device, source=other(profile))
+    derived = derive_profile(
+        profile.memory.architecture,
+        profile.device,
+        source=other(profile),
+        target_modules=ADAPTED.get(profile.model),
+    )
     return profile.model_copy(update={"step": derived.step, "loads": derived.loads})
 
 
 def scaled_step(profile: EngineProfile) -> EngineProfile:
-    """The same with the measured loads: adapters of the two models adapt different matrices."""
+    """The same with the measured loads."""
     return scaled(profile).model_copy(update={"loads": profile.loads})
 
 
@@ -386,12 +394,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument(
-        "--measurements",
-        type=Path,
-        default=Path("../shared/measurements"),
-        help="folder (default: %(default)s)",
-    )
+    parser.add_argument("--measurements", type=Path, required=True, help="folder of the public tables")
     parser.add_argument(
         "--tables", default="runs,parts,batches,kernels,gpus", help="which tables (default: %(default)s)"
     )

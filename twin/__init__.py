@@ -4,7 +4,14 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 from twin.corners import Corner
-from twin.deriving import DerivationError, derive_profile, known_profile, missing_profiles
+from twin.deriving import (
+    DerivationError,
+    MissingFigureError,
+    UnknownModuleError,
+    derive_profile,
+    known_profile,
+    missing_profiles,
+)
 from twin.engine.records import RunRecords
 from twin.engine.requests import Requests
 from twin.engine.run import EngineInputError, UnservableRequestError
@@ -103,6 +110,7 @@ __all__ = [
     "SurveyedGPU",
     "SustainedFigures",
     "TwinJudge",
+    "UnknownModuleError",
     "UnknownProfileError",
     "UnservableRequestError",
     "UpdateError",

@@ -15,6 +15,7 @@ from twin import (
     DerivationError,
     EngineProfile,
     MissingFigureError,
+    UnknownModuleError,
     derive_profile,
     find_profile,
     read_profile,
@@ -271,6 +272,18 @@ def test_loads_scale_with_matrices_and_weights() -> None:
     }
     assert ratio["gpu_s"] == pytest.approx(28 / 32)
     assert ratio["disk_rank_s"] == pytest.approx(40_370_176 / 41_943_040)
+
+
+def test_loads_are_those_of_the_matrices_that_adapters_adapt() -> None:
+    llama, qwen = shipped_profiles()
+    attention = ("q_proj", "k_proj", "v_proj", "o_proj")
+    derived = derive_profile("Qwen2.5-7B-Instruct", "H100-64GB", source=llama, target_modules=attention)
+    assert derived.loads.gpu_s == pytest.approx(llama.loads.gpu_s * 28 * 4 / (32 * 7))
+    assert derived.loads.gpu_s == pytest.approx(qwen.loads.gpu_s, rel=0.1)
+    back = derive_profile("Llama-3.1-8B-Instruct", "H100-64GB", source=qwen)
+    assert back.loads.gpu_s == pytest.approx(llama.loads.gpu_s, rel=0.1)
+    with pytest.raises(UnknownModuleError, match=r'names "query", which Qwen2\.5-7B.* has not'):
+        derive_profile("Qwen2.5-7B-Instruct", "H200", target_modules=("q_proj", "query"))
 
 
 @pytest.mark.parametrize(

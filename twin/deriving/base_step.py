@@ -1,10 +1,9 @@
 """The step without adapters: host work that stays, and work on the GPU that follows a roofline.
 
-The measured cost of a step by its tokens is taken apart into a part that no GPU changes and a part that is
-compared, token count by token count, with what weights and operations need at the speeds of the GPU. The
-other model or GPU gets the same ratio to its own roofline at the same number of tokens. So the number of
-tokens from which a step is limited by its operations moves with the GPU, as it does in truth, where factors
-for single terms would leave it where it was.
+The measured cost of a step by its tokens is taken apart, at every number of tokens, into the host's work, the
+reading of the weights, and what is beyond it, which operations cause. Each is scaled for itself, and the step
+is never taken to be faster than the other GPU's roofline allows. So the number of tokens from which
+operations are the limit moves with the GPU, where factors for single terms would leave it.
 """
 
 from __future__ import annotations

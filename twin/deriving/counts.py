@@ -60,9 +60,10 @@ class ModelCounts(NamedTuple):
     lora_outputs
         Outputs of all adapted matrices, which every token's adapter is added to.
     lora_blocks, lora_blocks_many
-        Thread blocks that the LoRA kernels launch for each slot and 32 tokens, in steps of few and many
-        tokens. lora_slices Adapted matrices, each of which is copied apart when an adapter is loaded.
-        hidden Size of the vectors between layers.
+        Thread blocks that the LoRA kernels launch for each slot and 32 tokens, in steps of few tokens and of
+        many.
+    hidden
+        Size of the vectors between layers.
     """
 
     layers: int
@@ -79,7 +80,6 @@ class ModelCounts(NamedTuple):
     lora_outputs: float
     lora_blocks: float
     lora_blocks_many: float
-    lora_slices: float
     hidden: int
 
     def read_bytes(self, tokens: float) -> float:
@@ -130,7 +130,6 @@ def model_counts(memory: MemoryModel, engine: EngineConfig) -> ModelCounts:
         lora_outputs=float(sum(m.outputs_on(tp) for m in adapted)),
         lora_blocks=float(sum(_blocks(m, tp, _SPLIT) for m in adapted)),
         lora_blocks_many=float(sum(_blocks(m, tp, _SPLIT_MANY) for m in adapted)),
-        lora_slices=float(sum(_slices(m) for m in adapted)),
         hidden=model.hidden_size,
     )
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 from pathlib import Path
 
 from scenarios import GPU, LorapackError, find_gpu
 from twin.architectures import ModelArchitecture
 from twin.deriving.base_step import Machine
 from twin.deriving.counts import ModelCounts, model_counts
-from twin.deriving.loads import scaled_loads
+from twin.deriving.loads import ScaledLoads, adapter_counts, measured_adapters, scaled_loads
 from twin.deriving.penalties import pays_penalty
 from twin.deriving.scaling import Scaled
 from twin.deriving.speeds import gpu_speeds
@@ -36,6 +37,7 @@ def derive_profile(
     source: EngineProfile | None = None,
     tensor_parallel_size: int = 1,
     repetition_penalty: bool | None = None,
+    target_modules: Collection[str] | None = None,
 ) -> EngineProfile:
     """Scale a measured profile to another model, another GPU or several, each term by what it is made of.
 
@@ -56,6 +58,10 @@ def derive_profile(
         Whether requests have a repetition penalty, which costs each a pass over the vocabulary in every step;
         absent: as the model's makers recommend, which vLLM obeys unless it is told otherwise.
 
+    target_modules
+        Matrices that adapters adapt, as their adapter_config.json names them, for what loads cost; absent: as
+        those that were measured where the model is that, else all.
+
     Raises
     ------
     ArchitectureError
@@ -66,6 +72,8 @@ def derive_profile(
         If it lacks a figure of a GPU that is needed.
     DerivationError
         If the source is itself derived, or the number of GPUs is none.
+    UnknownModuleError
+        If the model has no matrix of a name in ``target_modules``.
     TensorParallelError
         If the model cannot be divided over so many GPUs.
     """
@@ -80,7 +88,7 @@ def derive_profile(
     measured = _machine_of(chosen)
     penalties = (pays_penalty(chosen.memory.architecture.name, None), repetition_penalty)
     terms = derived_terms(chosen.step, measured, wanted, penalties, tensor_parallel_size)
-    loads = scaled_loads(chosen.loads, measured.counts, counts)
+    loads = _loads(chosen, architecture, target_modules)
     away = Distance.between(measured, wanted)
     shares = {one.term.name: _share(one, away) for one in terms}
     shares |= {f"loads.{name}": share_of(one.part, away) for name, one in loads.scaled.items()}
@@ -102,6 +110,14 @@ def derive_profile(
             ),
         }
     )
+
+
+def _loads(
+    source: EngineProfile, architecture: ModelArchitecture, modules: Collection[str] | None
+) -> ScaledLoads:
+    measured = measured_adapters(source.memory.architecture)
+    own = modules is None and architecture == source.memory.architecture
+    return scaled_loads(source.loads, measured, measured if own else adapter_counts(architecture, modules))
 
 
 def _blank(source: EngineProfile, architecture: ModelArchitecture, gpu: GPU, gpus: int) -> EngineProfile:

@@ -19,13 +19,13 @@ _ACROSS_MODELS: dict[Part, float] = {
     "context": 0.027,
     "host": 0.039,
     "lora": 0.052,
-    "gpu load": 0.62,
-    "disk load": 1.8,
+    "gpu load": 0.063,
+    "disk load": 0.41,
 }
 """Between the two measured models, both ways. *base* and *request*: fixed batches without adapters (table
 batches). *lora*: whole steps with adapters (table parts), as what the fits of the two models ascribe to
-adapters and what to the rest differs by more than both together. The loads of the two differ by what their
-adapters adapt, which is not on record."""
+adapters and what to the rest differs by more than both together. Loads: with the matrices that adapters were
+inferred to adapt (`measured_adapters`)."""
 
 _ACROSS_GPUS: dict[Part, float] = {
     "base": 0.104,
