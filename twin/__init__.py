@@ -97,6 +97,7 @@ __all__ = [
     "MemoryModel",
     "MemoryPlan",
     "MemoryQuestionError",
+    "MissingFigureError",
     "Observation",
     "PlacementJudge",
     "ProfileError",
