@@ -93,11 +93,6 @@ def scaled(profile: EngineProfile) -> EngineProfile:
     return profile.model_copy(update={"step": derived.step, "loads": derived.loads})
 
 
-def scaled_step(profile: EngineProfile) -> EngineProfile:
-    """The same with the measured loads."""
-    return scaled(profile).model_copy(update={"loads": profile.loads})
-
-
 def copied(profile: EngineProfile) -> EngineProfile:
     """The other model's costs under this one's name."""
     return profile.model_copy(update={"step": other(profile).step, "loads": other(profile).loads})
@@ -134,7 +129,6 @@ def machine_of(profile: EngineProfile) -> Machine:
 ROUTES: dict[str, Callable[[EngineProfile], EngineProfile]] = {
     "measured": lambda profile: profile,
     "scaled": scaled,
-    "scaled, own loads": scaled_step,
     "roofline": rooflined,
     "copied": copied,
 }

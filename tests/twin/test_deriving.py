@@ -34,7 +34,13 @@ from twin.step_cost import LoadCost
 SHIPPED = [pytest.param(profile, id=profile.model) for profile in shipped_profiles()]
 ENGINES = ((0, 0, 0), (8, 16, 8), (96, 32, 192), (384, 8, 384))
 """Slots, rank and adapters served."""
-FAR = ("Qwen3-32B", "gpt-oss-120b", "Llama-3.1-8B-Instruct-FP8", "NVIDIA-Nemotron-3-Nano-30B-A3B-BF16")
+FAR = (
+    "Qwen3-32B",
+    "Llama-4-Scout-17B-16E-Instruct",
+    "gpt-oss-120b",
+    "Llama-3.1-8B-Instruct-FP8",
+    "NVIDIA-Nemotron-3-Nano-30B-A3B-BF16",
+)
 
 
 def costs(profile: EngineProfile) -> dict[str, np.ndarray]:

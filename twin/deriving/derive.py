@@ -17,6 +17,7 @@ from twin.deriving.speeds import gpu_speeds
 from twin.deriving.sureness import Distance, share_of
 from twin.deriving.terms import DerivedTerm, derived_terms
 from twin.memory import memory_model
+from twin.memory.kv_cache import LONGEST
 from twin.profile import Derivation, EngineProfile, Provenance, ScaledTerm, Uncertainty, shipped_profiles
 from twin.startup.answer import architecture_of
 from twin.step_cost import StepCost
@@ -125,7 +126,7 @@ def _blank(source: EngineProfile, architecture: ModelArchitecture, gpu: GPU, gpu
     own = architecture == source.memory.architecture
     name = source.model if own else architecture.name.rsplit("/", 1)[-1].lower()
     several = f".tp{gpus}" if gpus > 1 else ""
-    longest = architecture.max_position_embeddings
+    longest = min(architecture.max_position_embeddings, LONGEST)
     return source.model_copy(
         update={
             "name": f"{name}.{gpu.name.lower()}{several}.derived",

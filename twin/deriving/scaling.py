@@ -5,7 +5,8 @@ Causes of the terms of an engine with adapters are read from the kernels of vLLM
 
 - *slots*: both kernels launch thread blocks for every slot, in use or not, and those without tokens end at
   once: the number of blocks, which follows from the matrices' slices and widths;
-- *distinct adapters* and *rank*: blocks that work read the adapter's matrices, rank times inputs and outputs;
+- *distinct adapters*: as many blocks work for each; what grows with the *rank* reads the adapter's matrices,
+  rank times inputs and outputs;
 - *tokens*: below 128 tokens the number of blocks again; from 128 on what is added to the outputs of every
   token.
 
@@ -90,7 +91,10 @@ def scaled_term(term: CostTerm, measured: Machine, wanted: Machine) -> Scaled:
     if tokens:
         ratio = there.lora_outputs / here.lora_outputs
         return Scaled(ratio * speed, "lora", "outputs of the adapted matrices, for every token")
-    return Scaled(there.lora_shape / here.lora_shape * speed, "lora", "weights of an adapter")
+    if term.rank_power:
+        return Scaled(there.lora_shape / here.lora_shape * speed, "lora", "weights of an adapter")
+    ratio = there.lora_blocks / here.lora_blocks
+    return Scaled(ratio * speed, "lora", "thread blocks of the LoRA kernels, at work for an adapter")
 
 
 def request_s(

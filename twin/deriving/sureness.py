@@ -18,7 +18,7 @@ _ACROSS_MODELS: dict[Part, float] = {
     "request": 0.064,
     "context": 0.027,
     "host": 0.039,
-    "lora": 0.052,
+    "lora": 0.051,
     "gpu load": 0.063,
     "disk load": 0.41,
 }
