@@ -29,6 +29,9 @@ class Family(NamedTuple):
     embeddings_adapted
         First release of vLLM that gives slots to the embedding and the output layer (``embedding_modules`` of
         the model's class); None: none does.
+    output_is_embedding_until
+        First release whose output layer, where it is tied, is a module of its own that shares the
+        embedding's weight; before, it is the embedding itself (``self.lm_head = self.model.embed_tokens``).
     positions
         How positions are known: by a rotary embedding, by a learned table, or not at all.
     final_norms
@@ -46,6 +49,7 @@ class Family(NamedTuple):
     layers: Callable[[ModelFacts], tuple[Layer, ...]]
     needs: tuple[str, ...] = ()
     embeddings_adapted: Version | None = None
+    output_is_embedding_until: Version = (0, 0, 0)
     positions: str = "rotary"
     final_norms: int = 1
     head_bias: bool = False
@@ -57,6 +61,10 @@ class Family(NamedTuple):
 ALWAYS: Version = (0, 0, 0)
 _QWEN3: Version = (0, 16, 0)
 """Release from which Qwen3 has ``embedding_modules``; 0.14 has not."""
+_QWEN3_5: Version = (0, 29, 0)
+"""The same of Qwen3.5; 0.28 has not."""
+_OWN_HEAD: Version = (0, 28, 0)
+"""Release from which Qwen3's output layer is a module of its own (``tie_weights``); 0.27 has not."""
 
 _SHARED: Version = (0, 6, 2)
 """0.5.4 makes a rotary embedding for each layer of Gemma 2, 0.6.2 does not."""
@@ -93,7 +101,7 @@ FAMILIES: dict[str, Family] = {
     "ministral3": Family(_LLAMA, (), (0, 12, 0)),
     "mixtral": Family(_styled(experts_at="block_sparse_moe"), (), ALWAYS),
     "qwen2": Family(_LLAMA),
-    "qwen3": Family(_QWEN3_DENSE, (), _QWEN3),
+    "qwen3": Family(_QWEN3_DENSE, (), _QWEN3, _OWN_HEAD),
     "gemma": Family(_LLAMA, tied=True),
     "gemma2": Family(_styled(norms=4, window_every=2), tied=True, shared_tables_since=_SHARED),
     "gemma3_text": Family(_styled(norms=4, window_every=6, query_norm="head"), tied=True, local_rotary=True),
@@ -167,11 +175,11 @@ FAMILIES: dict[str, Family] = {
     "apertus": Family(_styled(gated=False, query_norm="head"), (), ALWAYS),
     "qwen2_moe": Family(_styled(shared_at="shared_expert", shared_gated=True), _EXPERTS),
     "qwen3_moe": Family(_QWEN3_EXPERTS, _EXPERTS, _QWEN3),
-    "qwen3_vl_text": Family(_QWEN3_DENSE, (), _QWEN3),
+    "qwen3_vl_text": Family(_QWEN3_DENSE, (), _QWEN3, _OWN_HEAD),
     "qwen3_vl_moe_text": Family(_styled(query_norm="head", stacked=True), _EXPERTS, _QWEN3),
     "qwen3_next": Family(hybrids.qwen3_next, _DELTA, tied=False),
-    "qwen3_5_text": Family(hybrids.qwen3_5, _DELTA, (0, 32, 0)),
-    "qwen3_5_moe_text": Family(hybrids.qwen3_5, (*_DELTA, *_EXPERTS), (0, 32, 0)),
+    "qwen3_5_text": Family(hybrids.qwen3_5, _DELTA, _QWEN3_5),
+    "qwen3_5_moe_text": Family(hybrids.qwen3_5, (*_DELTA, *_EXPERTS), _QWEN3_5),
     "deepseek_v2": Family(_styled(), (*_MLA, *_EXPERTS)),
     "deepseek_v3": _DEEPSEEK,
     "deepseek_v32": _DEEPSEEK._replace(needs=(*_MLA, *_EXPERTS, "index_n_heads", "index_head_dim")),
@@ -199,15 +207,17 @@ FAMILIES: dict[str, Family] = {
     "olmoe": Family(_styled(query_norm="full"), ("num_local_experts",)),
     "granitemoe": Family(_styled(experts_at="block_sparse_moe"), ("num_local_experts",), ALWAYS, tied=True),
     "llama4_text": Family(hybrids.llama4, ("num_local_experts", "dense_intermediate_size")),
-    "nemotron_h": Family(hybrids.nemotron_h, ("hybrid_override_pattern", *_MAMBA2), ALWAYS, "none"),
+    "nemotron_h": Family(hybrids.nemotron_h, ("hybrid_override_pattern", *_MAMBA2), ALWAYS, positions="none"),
     "bamba": Family(hybrids.mamba_hybrid, ("layer_types", *_MAMBA2), ALWAYS, tied=False),
-    "granitemoehybrid": Family(hybrids.mamba_hybrid, ("layer_types", *_MAMBA2), ALWAYS, "none", tied=True),
+    "granitemoehybrid": Family(
+        hybrids.mamba_hybrid, ("layer_types", *_MAMBA2), ALWAYS, positions="none", tied=True
+    ),
     "falcon_h1": Family(hybrids.falcon_h1, _MAMBA2, ALWAYS),
     "jamba": Family(
         hybrids.jamba,
         ("layer_types", "ssm_state_size", "conv_kernel", "mamba_dt_rank", "mamba_expand"),
         ALWAYS,
-        "none",
+        positions="none",
     ),
 }
 """Every ``model_type`` whose layers are known; a multimodal model is of its ``text_config``'s."""

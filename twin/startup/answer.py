@@ -174,13 +174,20 @@ def ask_memory(
     release = engine_version or (log.engine_version if log else None) or NEWEST
     name = gpu.name if gpu else ""
     slots, rank = _slots(max_loras, max_lora_rank, told, of_a_log=log is not None)
-    defaults = default_arguments(architecture, version_of(release), memory_gib, name)
-    then = EngineConfig(**(defaults | told))
-    given = {key: value for key, value in (arguments or {}).items() if value is not None}
-    engine = EngineConfig(**(defaults | told | given))
+    given = told | {key: value for key, value in (arguments or {}).items() if value is not None}
+
+    def defaults_beside(known: Mapping[str, Any], max_loras: int) -> dict[str, Any]:
+        version = version_of(release)
+        return default_arguments(architecture, version, memory_gib, name, given=known, max_loras=max_loras)
+
+    defaults = defaults_beside(given, slots)
+    engine = EngineConfig(**(defaults | given))
     memory, basis = _model_of(architecture, name, release, log)
+    if gpu is not None:
+        memory = memory.on_gpu(gpu.compute_capability)
     if log is not None:
         was = _slots(None, None, arguments_of(log), of_a_log=True)
+        then = EngineConfig(**(defaults_beside(told, was[0]) | told))
         memory = corrected(memory, then, log.gpu_total_gib or memory_gib, *was, log)
     memory = memory.of_engine(engine, slots)
     plan = plan_memory(memory, engine, memory_gib, slots, rank)
@@ -195,8 +202,8 @@ def ask_memory(
         plan=plan,
         basis=basis,
         usual_error=usual_error(basis, memory, engine),
-        assumed=tuple(f"{key} {defaults[key]:,}" for key in defaults if key not in told | given),
-        remarks=remarks(memory, engine, plan),
+        assumed=tuple(f"{key} {defaults[key]:,}" for key in defaults if key not in given),
+        remarks=remarks(memory, engine, plan, slots, rank),
         host_memory_gib=host_memory_gib,
     )
 
