@@ -8,6 +8,7 @@ activations' type whatever the quantisation of the weights.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import lru_cache
 
 from twin.architectures import ExpertBank, Linear
 from twin.memory.launch import Launch, Version
@@ -47,6 +48,13 @@ def slot_bytes(launch: Launch, stage: int) -> Iterator[int]:
             # The one module is found under both names, and gets the slots of an embedding for each.
             yield from _embedding(launch, unit)
         yield from _output(launch, unit)
+
+
+@lru_cache(maxsize=4096)
+def adapts_any(launch: Launch) -> bool:
+    """Whether the engine gives slots to any module of the model."""
+    stages = range(launch.engine.pipeline_parallel_size)
+    return any(size for stage in stages for size in slot_bytes(launch, stage))
 
 
 def adapts_embeddings(launch: Launch) -> bool:

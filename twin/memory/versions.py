@@ -15,6 +15,10 @@ from twin.memory.launch import Version
 V1_SINCE: Version = (0, 8, 0)
 """First release whose V1 engine is the default (vllm/envs.py)."""
 
+OLDEST_READ: Version = (0, 4, 0)
+NEWEST_READ: Version = (0, 32, 0)
+"""Oldest and newest release whose rules were read."""
+
 _V1_WITH_LORA: Version = (0, 8, 4)
 _V1_IN_32_BITS: Version = (0, 9, 2)
 
@@ -37,6 +41,22 @@ Sizes = Literal["seqs", "steps_of_8", "twice_seqs", "steps_of_16", "all"]
 ``steps_of_16``: the same, every sixteenth from 256 on (config/vllm.py, from 0.11.1). ``all``: every sixteenth
 up to the largest, whatever ``max_num_seqs`` is.
 """
+
+
+_RANKS: tuple[tuple[Version, tuple[int, ...]], ...] = (
+    ((0, 0, 0), (8, 16, 32, 64)),
+    ((0, 6, 0), (8, 16, 32, 64, 128, 256)),
+    ((0, 8, 0), (8, 16, 32, 64, 128, 256, 320, 512)),
+    ((0, 11, 1), (1, 8, 16, 32, 64, 128, 256, 320, 512)),
+)
+
+
+def lora_ranks(version: Version) -> tuple[int, ...]:
+    """Values of ``max_lora_rank`` that a release takes, ascending (config.py, ``possible_max_ranks``).
+
+    Read in 0.4.2, 0.5.4, 0.6.0, 0.7.0, 0.8.0, 0.11.0, 0.11.1 and those between and since.
+    """
+    return [ranks for since, ranks in _RANKS if since <= version][-1]
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from scenarios import EngineConfig
-from twin.memory import MemoryModel, MemoryPlan, plan_memory
+from twin.memory import MemoryModel, MemoryPlan
+from twin.memory.footprint import footprint
+from twin.memory.versions import NEWEST_READ, OLDEST_READ
 
 _TOLD = 0.01
 """GiB from which a difference is told."""
@@ -28,6 +30,12 @@ def _remarks(
     memory: MemoryModel, engine: EngineConfig, plan: MemoryPlan, max_loras: int, rank: int
 ) -> Iterator[str]:
     version = memory.version
+    if not OLDEST_READ <= version <= NEWEST_READ:
+        nearest = min(NEWEST_READ, max(OLDEST_READ, version))
+        yield (
+            f"vLLM {memory.engine_version} was not looked at; the rules are those of "
+            f"{'.'.join(map(str, nearest))}, and it may differ."
+        )
     graphs = plan.graph_gib > 0
     if graphs and memory.v1 and version < (0, 10, 0):
         yield (
@@ -37,7 +45,7 @@ def _remarks(
         )
     if memory.embedding_copies:
         again = memory.model_copy(update={"embedding_copies": 0.0})
-        less = plan.activation_gib - plan_memory(again, engine, plan.gpu_gib, max_loras, rank).activation_gib
+        less = plan.activation_gib - footprint(again, engine, plan.gpu_gib, max_loras, rank).activation_gib
         if less >= _TOLD:
             yield (
                 f"This is a first start; with a warm compile cache the engine counts {less:.2f} GiB less of "
