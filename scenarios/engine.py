@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Annotated, Literal, get_args
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, field_validator
 
 from scenarios.base import FrozenModel, refuse_booleans
 from scenarios.reading.findings import Finding
@@ -83,6 +83,24 @@ class EngineConfig(FrozenModel):
         DEFAULT_SLOTS
     )
     """Values of max_loras that the placer may choose."""
+
+    @field_validator(
+        "max_num_seqs",
+        "max_num_batched_tokens",
+        "max_model_len",
+        "gpu_memory_utilization",
+        "tensor_parallel_size",
+        "pipeline_parallel_size",
+        "num_gpu_blocks_override",
+        "cpu_offload_gb",
+        "long_prefill_token_threshold",
+        "max_loras",
+        "max_cpu_loras",
+        mode="before",
+    )
+    @classmethod
+    def _is_a_number(cls, value: object) -> object:
+        return refuse_booleans(value)
 
     def findings(self) -> Iterator[Finding]:
         """Yield what vLLM's own argument check would refuse."""

@@ -82,7 +82,7 @@ def facts_of(model_type: str, config: Mapping[str, Any], text: Mapping[str, Any]
             facts.setdefault(key, value)
     try:
         _fill(model_type, text, facts)
-    except (AttributeError, IndexError, KeyError, TypeError, ValueError, ZeroDivisionError) as error:
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
         raise ArchitectureError(
             f"{where}: is not understood as a {model_type} model ({error!r}); fetch the file again"
         ) from error

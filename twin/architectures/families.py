@@ -33,6 +33,9 @@ class Family(NamedTuple):
         First release that does no longer.
     adapted_ends
         Which of the two have slots.
+    output_is_embedding_until
+        First release whose output layer, where it is tied, is a module of its own that shares the
+        embedding's weight; before, it is the embedding itself (``self.lm_head = self.model.embed_tokens``).
     positions
         How positions are known: by a rotary embedding, by a learned table, or not at all.
     final_norms
@@ -52,6 +55,7 @@ class Family(NamedTuple):
     embeddings_adapted: Version | None = None
     embeddings_until: Version = (999, 0, 0)
     adapted_ends: tuple[str, ...] = ("embed_tokens", "lm_head")
+    output_is_embedding_until: Version = (0, 0, 0)
     positions: str = "rotary"
     final_norms: int = 1
     head_bias: bool = False
@@ -63,6 +67,10 @@ class Family(NamedTuple):
 ALWAYS: Version = (0, 0, 0)
 _QWEN3: Version = (0, 16, 0)
 """Release from which Qwen3 has ``embedding_modules``; 0.14 has not."""
+_QWEN3_5: Version = (0, 29, 0)
+"""The same of Qwen3.5; 0.28 has not."""
+_OWN_HEAD: Version = (0, 28, 0)
+"""Release from which Qwen3's output layer is a module of its own (``tie_weights``); 0.27 has not."""
 
 _SHARED: Version = (0, 6, 2)
 """0.5.4 makes a rotary embedding for each layer of Gemma 2, 0.6.2 does not."""
@@ -100,7 +108,7 @@ FAMILIES: dict[str, Family] = {
     "ministral3": Family(_LLAMA, (), (0, 12, 0), (0, 15, 0)),
     "mixtral": Family(_styled(experts_at="block_sparse_moe"), (), ALWAYS),
     "qwen2": Family(_LLAMA),
-    "qwen3": Family(_QWEN3_DENSE, (), _QWEN3),
+    "qwen3": Family(_QWEN3_DENSE, (), _QWEN3, output_is_embedding_until=_OWN_HEAD),
     "gemma": Family(_LLAMA, tied=True),
     "gemma2": Family(_styled(norms=4, window_every=2), tied=True, shared_tables_since=_SHARED),
     "gemma3_text": Family(_styled(norms=4, window_every=6, query_norm="head"), tied=True, local_rotary=True),
@@ -182,11 +190,11 @@ FAMILIES: dict[str, Family] = {
     "apertus": Family(_styled(gated=False, query_norm="head"), (), ALWAYS),
     "qwen2_moe": Family(_styled(shared_at="shared_expert", shared_gated=True), _EXPERTS),
     "qwen3_moe": Family(_QWEN3_EXPERTS, _EXPERTS, _QWEN3),
-    "qwen3_vl_text": Family(_QWEN3_DENSE, (), _QWEN3),
+    "qwen3_vl_text": Family(_QWEN3_DENSE, (), _QWEN3, output_is_embedding_until=_OWN_HEAD),
     "qwen3_vl_moe_text": Family(_styled(query_norm="head", stacked=True), _EXPERTS, _QWEN3),
     "qwen3_next": Family(hybrids.qwen3_next, _DELTA, tied=False),
-    "qwen3_5_text": Family(hybrids.qwen3_5, _DELTA, (0, 32, 0)),
-    "qwen3_5_moe_text": Family(hybrids.qwen3_5, (*_DELTA, *_EXPERTS), (0, 32, 0)),
+    "qwen3_5_text": Family(hybrids.qwen3_5, _DELTA, _QWEN3_5),
+    "qwen3_5_moe_text": Family(hybrids.qwen3_5, (*_DELTA, *_EXPERTS), _QWEN3_5),
     "deepseek_v2": Family(_styled(), (*_MLA, *_EXPERTS)),
     "deepseek_v3": _DEEPSEEK,
     "deepseek_v32": _DEEPSEEK._replace(needs=(*_MLA, *_EXPERTS, "index_n_heads", "index_head_dim")),

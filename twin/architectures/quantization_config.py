@@ -33,7 +33,7 @@ def read_quantization(config: Mapping[str, Any], where: str) -> Quantization:
         )
     try:
         return reader(config)
-    except (AttributeError, LookupError, TypeError, ValueError) as error:
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
         raise ArchitectureError(
             f"{where}: quantization_config of method {method!r} is not understood ({error}); fetch the file "
             "again, or give the measured weights_gib"

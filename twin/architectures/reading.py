@@ -88,13 +88,15 @@ def _object(path: Path, remedy: str) -> dict[str, Any]:
 
 def _model_type(path: Path, config: Mapping[str, Any], text: Mapping[str, Any]) -> str:
     # What the language model says of itself counts; what the whole is only where it says nothing.
-    stated = str(text.get("model_type") or config.get("model_type"))
+    stated = text.get("model_type") or config.get("model_type")
+    if not isinstance(stated, str):
+        raise ArchitectureError(f"{path}: states no model_type; give a model's config.json")
     known = _WRAPPED.get(stated, stated)
     if known in FAMILIES:
         return known
     remedy = "measure its memory and state it in the engine profile"
     for model_type in (stated, config.get("model_type")):
-        if model_type in REFUSED:
+        if isinstance(model_type, str) and model_type in REFUSED:
             raise ArchitectureError(
                 f'{path}: model_type is "{model_type}", of which is missing: {REFUSED[model_type]}; {remedy}'
             )

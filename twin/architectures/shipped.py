@@ -8,6 +8,7 @@ from difflib import get_close_matches
 from functools import lru_cache
 from pathlib import Path
 
+from scenarios.text.formatting import shortened
 from twin.architectures.architecture import ModelArchitecture
 from twin.architectures.facts import ArchitectureError
 
@@ -15,6 +16,9 @@ _SHIPPED = Path(__file__).with_name("shipped.json")
 
 _NEAREST = 5
 """Names that are listed where none is found."""
+
+_LONGEST = 200
+"""Characters of a name that are compared with others."""
 
 _SUFFIXES = ("instruct", "chat", "base", "it", "hf")
 
@@ -45,10 +49,10 @@ def find_architecture(name: str) -> ModelArchitecture:
         if wanted and wanted == _plain(architecture.name) and len(owners) < 2:
             return architecture
     plain = {_plain(architecture.name): architecture.name for architecture in shipped_architectures()}
-    near = [plain[key] for key in get_close_matches(wanted, plain, n=_NEAREST, cutoff=0)]
+    near = [plain[key] for key in get_close_matches(wanted[:_LONGEST], plain, n=_NEAREST, cutoff=0)]
     raise ArchitectureError(
-        f'no shipped architecture is called "{name}"; the nearest of {len(plain)} are {", ".join(near)}. '
-        "Give the model's config.json to read_architecture"
+        f'no shipped model is called "{shortened(name)}"; the nearest of {len(plain)} are {", ".join(near)}. '
+        "Give one of their names, or the path of the model's config.json"
     )
 
 

@@ -48,7 +48,7 @@ def read_tower(vision: Mapping[str, Any], config: Mapping[str, Any], text_hidden
         )
     try:
         return reader(vision, config, text_hidden)
-    except (KeyError, TypeError, ValueError) as error:
+    except (ArithmeticError, LookupError, TypeError, ValueError) as error:
         raise ArchitectureError(
             f"{where}: vision_config of model_type {kind!r} is not understood ({error!r}); fetch it again"
         ) from error

@@ -2,6 +2,7 @@
 
 from twin.memory.footprint import StartFailure as StartFailure
 from twin.memory.launch import EngineVersionError as EngineVersionError
+from twin.memory.launch import LoraTargetError as LoraTargetError
 from twin.memory.launch import TensorParallelError as TensorParallelError
 from twin.memory.memory_model import MemoryModel as MemoryModel
 from twin.memory.memory_model import memory_model as memory_model

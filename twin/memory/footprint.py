@@ -14,13 +14,14 @@ from functools import lru_cache
 from typing import Literal
 
 from scenarios import EngineConfig
+from scenarios.text.formatting import shortened
 from twin.memory.activation import activation_gib
 from twin.memory.allocator import GIB, CachingAllocator
 from twin.memory.graphs import graph_gib
 from twin.memory.kv_cache import KVCache, kv_cache
-from twin.memory.launch import Launch, check_parallel
+from twin.memory.launch import Launch, LoraTargetError, check_parallel
 from twin.memory.memory_model import MemoryModel
-from twin.memory.slots import slot_bytes
+from twin.memory.slots import adapts_any, slot_bytes
 from twin.memory.versions import counts_graphs, rules_of
 from twin.memory.weights import weight_bytes
 
@@ -95,9 +96,23 @@ class Footprint:
 def footprint(
     memory: MemoryModel, engine: EngineConfig, gpu_memory_gib: float, max_loras: int, max_lora_rank: int
 ) -> Footprint:
-    """Memory of one GPU of the engine; the parameters are those of `twin.memory.plan.plan_memory`."""
+    """Memory of one GPU of the engine; the parameters are those of `twin.memory.plan.plan_memory`.
+
+    Raises
+    ------
+    TensorParallelError
+        If the model cannot be divided over so many GPUs.
+    LoraTargetError
+        If adapters are to be served of which the model has no module.
+    """
     launch = Launch(memory.architecture, engine, memory.version, max_loras, max_lora_rank)
     check_parallel(launch)
+    if launch.lora and not adapts_any(launch.of_tensors):
+        asked = ", ".join(launch.engine.lora_target_modules or ())
+        raise LoraTargetError(
+            f"engine.lora_target_modules is [{shortened(asked)}], none of which is a module of "
+            f"{launch.model.name}; name some as the engine does: qkv_proj, o_proj, gate_up_proj, down_proj"
+        )
     stages = range(engine.pipeline_parallel_size)
     return min((_of_stage(memory, launch, gpu_memory_gib, k) for k in stages), key=lambda use: use.num_blocks)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import NamedTuple
 
 from scenarios import EngineConfig
@@ -10,7 +11,7 @@ from twin.memory.allocator import GIB
 from twin.memory.launch import Launch
 from twin.memory.memory_model import MemoryModel
 from twin.memory.stages import dtype_bytes, stage_layers
-from twin.memory.versions import MemoryRules
+from twin.memory.versions import MemoryRules, has_states
 
 _MEASURED = 67
 """Graphs that the constants of `MemoryModel` are for: those of V1 engines up to 0.10.1."""
@@ -20,15 +21,15 @@ _SPLITS = 32
 (``flash_attn_max_num_splits_for_cuda_graph``)."""
 
 _HOPPER_GIB = (60.0, 150.0)
-"""Memory of the GPUs that are taken for Hopper's: H100, H200, GH200."""
+"""Memory of the GPUs that are taken for Hopper's where no more is known: H100, H200, GH200."""
 
 _BOTH_WAYS = "gemma3_text"
 """The type of models that see the parts of a picture in both directions (``is_mm_prefix_lm``)."""
 
-_LARGEST = 512
-"""Largest batch with a graph (V1; 1,024 on data centre Blackwell from 0.13, which is not told apart)."""
-
 _LARGEST_V0 = 8192
+
+_TO_1024 = "gpt_oss"
+"""The type of models with graphs of batches up to 1,024 (models/config.py, ``GptOssForCausalLMConfig``)."""
 
 
 class CapturedGraphs(NamedTuple):
@@ -44,6 +45,7 @@ def graph_gib(memory: MemoryModel, launch: Launch, rules: MemoryRules, gpu_gib: 
     Each graph of each layer takes about the same, whatever the layer's size; beside them stand a constant
     and, on Hopper with whole graphs, what FlashAttention 3 keeps to divide long sequences.
     """
+    rules = _rules_of_model(memory, launch, rules)
     graphs = captured_graphs(launch.engine, rules, launch.max_loras)
     if not graphs.plain + graphs.lora:
         return 0.0
@@ -51,8 +53,18 @@ def graph_gib(memory: MemoryModel, launch: Launch, rules: MemoryRules, gpu_gib: 
     of_a_layer += memory.graph_layer_lora_gib * (graphs.lora / _MEASURED)
     layers = sum(_share(layer) for layer in stage_layers(launch, stage))
     least, most = _HOPPER_GIB
-    split = _split_gib(launch) if rules.full_graphs and least <= gpu_gib <= most else 0.0
+    splits = least <= gpu_gib <= most if memory.splits_sequences is None else memory.splits_sequences
+    split = _split_gib(launch, rules) if rules.full_graphs and splits else 0.0
     return memory.graph_gib + of_a_layer * layers + split
+
+
+def _rules_of_model(memory: MemoryModel, launch: Launch, rules: MemoryRules) -> MemoryRules:
+    """What the release's rules are for this model and GPU."""
+    full = rules.full_graphs or (rules.full_graphs_of_states and has_states(launch.model))
+    rules = replace(rules, full_graphs=full, largest=memory.largest_graph)
+    if launch.model.model_type == _TO_1024:
+        return replace(rules, sizes="all", largest=1024)
+    return rules
 
 
 def _share(layer: Layer) -> float:
@@ -75,7 +87,7 @@ def _outputs(mixer: Mixer) -> int:
     return 0
 
 
-def _split_gib(launch: Launch) -> float:
+def _split_gib(launch: Launch, rules: MemoryRules) -> float:
     """GiB that FlashAttention keeps for the largest whole graph: outputs of every part, head and request.
 
     They are of 32 bits. Models that see the parts of a picture in both directions, and activations in 32
@@ -86,7 +98,7 @@ def _split_gib(launch: Launch) -> float:
     if both_ways or dtype_bytes(launch) != 2:
         return 0.0
     widest = max((_outputs(mixer) for layer in model.layers for mixer in layer.mixers), default=0)
-    requests = min(engine.max_num_seqs, _LARGEST)
+    requests = min(engine.max_num_seqs, rules.largest)
     return _SPLITS * requests * widest / engine.tensor_parallel_size * 4 / GIB
 
 
@@ -110,12 +122,12 @@ def _sizes(engine: EngineConfig, rules: MemoryRules) -> list[int]:
     match rules.sizes:
         case "seqs":
             largest = min(_LARGEST_V0, -(-seqs // 8) * 8 if seqs > 4 else 1 << (seqs - 1).bit_length())
-        case "steps_of_8":
-            largest = _LARGEST
+        case "steps_of_8" | "all":
+            largest = rules.largest
         case _:
-            largest = min(2 * seqs, _LARGEST)
+            largest = min(2 * seqs, rules.largest)
     largest = min(largest, engine.max_num_batched_tokens)
-    coarse = 16 if rules.sizes == "steps_of_16" else 8
+    coarse = 16 if rules.sizes in ("steps_of_16", "all") else 8
     steps = [1, 2, 4, *range(8, 256, 8), *range(256, largest + 1, coarse)]
     return [size for size in steps if size <= largest]
 

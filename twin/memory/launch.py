@@ -87,6 +87,10 @@ def check_parallel(launch: Launch) -> None:
         )
 
 
+class LoraTargetError(LorapackError, ValueError):
+    """No module of the model is one to which ``lora_target_modules`` gives slots."""
+
+
 def version_of(text: str) -> Version:
     """The release that a text such as ``0.8.5``, ``v0.9.0.1`` or ``0.10.2rc1+cu128`` names.
 

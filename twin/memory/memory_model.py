@@ -9,7 +9,7 @@ from pydantic import Field, field_validator
 from scenarios import EngineConfig, FrozenModel
 from twin.architectures import ModelArchitecture
 from twin.memory.launch import Version, version_of
-from twin.memory.versions import V1_SINCE, is_v1
+from twin.memory.versions import V1_SINCE, is_v1, on_new_runner
 
 MEASURED = (
     "weights, slots and KV cache computed from the model's shapes; constants measured with vLLM 0.8.5 on an "
@@ -21,9 +21,10 @@ DERIVED = "weights, slots and KV cache computed from the model's shapes; constan
 class MemoryModel(FrozenModel):
     """Everything from which an engine's memory is computed; part of an engine profile.
 
-    PyTorch's peak is the larger of the forward pass, ``forward_gib`` + tokens × (``forward_intermediate`` ×
-    intermediate size + ``forward_hidden`` × hidden size) × bytes, and of the sampler, ``sampler_gib`` +
-    sequences × vocabulary × ``sampler_bytes``. Beside it the GPU holds ``context_gib``, with adapters
+    PyTorch's peak is the largest of the forward pass, ``forward_gib`` + tokens × (``forward_intermediate`` ×
+    intermediate size + ``forward_hidden`` × hidden size) × bytes, of its compilation, ``forward_gib`` +
+    ``embedding_copies`` × embedding, and of the sampler, ``sampler_gib`` + sequences × vocabulary ×
+    ``sampler_bytes``. Beside it the GPU holds ``context_gib``, with adapters
     ``lora_gib`` more, on several GPUs ``nccl_gib`` more; of these the engine does not count
     ``uncounted_gib``.
     """
@@ -61,12 +62,26 @@ class MemoryModel(FrozenModel):
         description="Bytes per sequence and vocabulary entry while sampling: logits in 16 and 32 bits, "
         "probabilities and random numbers in 32 bits.",
     )
+    embedding_copies: float = Field(
+        default=0.0,
+        ge=0,
+        le=100,
+        description="Copies of the embedding and of its slots while the forward pass is compiled and tuned.",
+    )
     graph_gib: float = Field(default=0.0, ge=0, le=100, description="CUDA graphs of any model.")
     graph_layer_gib: float = Field(
         default=0.0537, ge=0, le=100, description="67 CUDA graphs of a layer, without LoRA."
     )
     graph_layer_lora_gib: float = Field(
         default=0.1045, ge=0, le=100, description="67 CUDA graphs of a layer, with LoRA."
+    )
+    splits_sequences: bool | None = Field(
+        default=None,
+        description="Whether attention in CUDA graphs divides long sequences, as FlashAttention 3 does on "
+        "Hopper; null: on GPUs of 60 to 150 GiB.",
+    )
+    largest_graph: int = Field(
+        default=512, ge=1, le=8192, description="Largest batch with a CUDA graph that a V1 engine captures."
     )
     provenance: str = Field(default=MEASURED, description="Where the constants are from.")
 
@@ -81,6 +96,16 @@ class MemoryModel(FrozenModel):
         """Release of vLLM."""
         return version_of(self.engine_version)
 
+    def on_gpu(self, compute_capability: str) -> MemoryModel:
+        """The same on a kind of GPU, by CUDA's number: FlashAttention 3 on Hopper, more graphs on Blackwell.
+
+        Graphs of batches up to 1,024 are those of data centres' Blackwell (config/vllm.py, from 0.28;
+        0.27 has none).
+        """
+        more = compute_capability.startswith("10.") and self.version >= _LARGE_GRAPHS_SINCE
+        kind = {"splits_sequences": compute_capability == "9.0", "largest_graph": 1024 if more else 512}
+        return self.model_copy(update=kind)
+
     def of_engine(self, engine: EngineConfig, max_loras: int) -> MemoryModel:
         """The same for the engine, V0 or V1, that runs with these arguments."""
         if self.v1 is not None:
@@ -89,6 +114,8 @@ class MemoryModel(FrozenModel):
             return self.model_copy(update={"v1": True})
         return memory_model(self.architecture, self.engine_version, self.weights_gib, v1=False)
 
+
+_LARGE_GRAPHS_SINCE: Version = (0, 28, 0)
 
 _SORTED = 38.0
 """Bytes of a logit where the sampler sorts (``apply_top_k_top_p`` without FlashInfer, before the kernel of
@@ -106,6 +133,7 @@ _V0: tuple[tuple[Version, dict[str, float]], ...] = (
             "uncounted_gib": 0.51,
             "forward_gib": 0.0,
             "forward_hidden": 3.0,
+            "lora_gib": 0.02,
             "sampler_gib": 0.06,
             "sampler_bytes": _SORTED,
             "graph_gib": 0.04,
@@ -123,6 +151,7 @@ _V1: tuple[tuple[Version, dict[str, float]], ...] = (
         {
             "context_gib": 0.60,
             "uncounted_gib": 0.51,
+            "lora_gib": 0.05,
             "nccl_gib": 1.2,
             "forward_gib": 0.08,
             "forward_hidden": 3.0,
@@ -142,7 +171,16 @@ _V1: tuple[tuple[Version, dict[str, float]], ...] = (
     ((0, 17, 0), {"nccl_gib": 1.82, "sampler_gib": 0.18, "sampler_bytes": 14.0}),
     ((0, 18, 0), {"context_gib": 0.76}),
 )
-"""What changed with a release, beside what stood before; docs/memory.md has the start-ups behind it."""
+_NEW_RUNNER: tuple[tuple[Version, dict[str, float]], ...] = (
+    ((0, 22, 0), {"sampler_gib": 0.0, "sampler_bytes": 6.0, "embedding_copies": 1.0}),
+    ((0, 29, 0), {"graph_layer_gib": 0.65 * _GRAPHS, "graph_layer_lora_gib": 0.73 * _GRAPHS}),
+)
+"""What changed with a release, beside what stood before; docs/memory.md has the start-ups behind it.
+
+The second model runner (``on_new_runner``) samples in its trial batch without probabilities, from a copy of
+the logits in 32 bits (v1/worker/gpu/sample/sampler.py); where it compiles for the first time, the embedding
+and its slots are there twice. From 0.29 it captures its graphs twice and keeps what the first capture loads.
+"""
 
 
 def memory_model(
@@ -174,7 +212,10 @@ def memory_model(
     if v1 is None and version < V1_SINCE:
         v1 = False
     values: dict[str, Any] = {}
-    for since, changed in _V0 if v1 is False else _V1:
+    changes = _V0 if v1 is False else _V1
+    if v1 is not False and on_new_runner(version, architecture):
+        changes += _NEW_RUNNER
+    for since, changed in changes:
         values |= changed if since <= version else {}
     if values:
         values["provenance"] = DERIVED

@@ -17,6 +17,8 @@ _PLAIN_ABSMAX_SINCE: Version = (0, 8, 3)
 0.8.2 has not."""
 _TRITON_ROUND, _MARLIN_ROUND, _MARLIN_INPUTS, _MXFP4_ROW = 64, 128, 256, 128
 """Weights of which an expert's sizes are multiples in mxfp4."""
+_TRITON_SINCE: Version = (0, 12, 0)
+"""First release with ``vllm/third_party/triton_kernels``; before, they had to be installed."""
 _NESTED_BLOCK = 256
 """Scales that share a second scale in bitsandbytes' nested quantisation."""
 
@@ -105,14 +107,14 @@ def held_experts(launch: Launch, bank: ExpertBank) -> ExpertBank:
     """Experts on one GPU: whole ones or slices, rounded up as their kernels need it.
 
     Experts in mxfp4 are run by Triton's kernels, or by Marlin's where adapters are served (0.19,
-    ``fused_moe/oracle/mxfp4.py``); Marlin's are also those of GPUs before Hopper, which are not told apart
-    here, and Blackwell's round to 256.
+    ``fused_moe/oracle/mxfp4.py``) and in releases that come without Triton's. Marlin's are also those of GPUs
+    before Hopper, which are not told apart here, and Blackwell's round to 256.
     """
     held = bank.on(launch.engine.tensor_parallel_size, whole=launch.engine.enable_expert_parallel)
     quantization = quantization_of(launch)
     if quantization is None or not quantization.experts_only:
         return held
-    if not launch.lora:
+    if not launch.lora and launch.version >= _TRITON_SINCE:
         return held._replace(intermediate=_rounded(held.intermediate, _TRITON_ROUND))
     return held._replace(
         intermediate=_rounded(held.intermediate, _MARLIN_ROUND), inputs=_rounded(held.inputs, _MARLIN_INPUTS)

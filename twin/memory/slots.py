@@ -8,6 +8,7 @@ activations' type whatever the quantisation of the weights.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import lru_cache
 
 from twin.architectures import ExpertBank, Linear
 from twin.memory.launch import Launch, Version
@@ -33,7 +34,8 @@ def slot_bytes(launch: Launch, stage: int) -> Iterator[int]:
     if not launch.lora:
         return
     unit = launch.max_loras * launch.max_lora_rank * _slot_dtype(launch)
-    if is_first(stage) and _adapts(launch, "embed_tokens"):
+    tied = launch.model.tie_word_embeddings
+    if (is_first(stage) or (tied and is_last(launch, stage))) and _adapts(launch, "embed_tokens"):
         yield from _embedding(launch, unit)
     made: dict[object, list[int]] = {}
     for layer in stage_layers(launch, stage):
@@ -42,7 +44,17 @@ def slot_bytes(launch: Launch, stage: int) -> Iterator[int]:
             made[layer] = [size for module in modules for size in _module(launch, module, unit)]
         yield from made[layer]
     if is_last(launch, stage) and _adapts(launch, "lm_head"):
+        if tied and launch.version < launch.model.family.output_is_embedding_until:
+            # The one module is found under both names, and gets the slots of an embedding for each.
+            yield from _embedding(launch, unit)
         yield from _output(launch, unit)
+
+
+@lru_cache(maxsize=4096)
+def adapts_any(launch: Launch) -> bool:
+    """Whether the engine gives slots to any module of the model."""
+    stages = range(launch.engine.pipeline_parallel_size)
+    return any(size for stage in stages for size in slot_bytes(launch, stage))
 
 
 def adapts_embeddings(launch: Launch) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import lru_cache
 
 from twin.architectures import ExpertBank, Layer, Linear, Quantization, QuantizedGroup, Weight
 from twin.memory.cache_layers import LATENT_SINCE
@@ -30,7 +31,6 @@ def weight_bytes(launch: Launch, stage: int) -> Iterator[int]:
         If the engine is told of a quantisation that the model does not have.
     """
     model, tp, size = launch.model, launch.engine.tensor_parallel_size, dtype_bytes(launch)
-    quantization = quantization_of(launch)
     first, last = stage_bounds(launch, stage)
     if model.vision_parameters:
         yield -(-(model.vision_parameters - model.vision_copied) * size // tp)
@@ -41,17 +41,30 @@ def weight_bytes(launch: Launch, stage: int) -> Iterator[int]:
     owners = 1 if launch.version >= model.family.shared_tables_since else last - first
     for table in model.rotary_tables * owners:
         yield table.positions * table.width * (_FLOAT32 if table.wide and wide else size)
+    # How many slots there are, and of which rank, is nothing to a layer's own weights.
+    yield from _layers(launch._replace(max_loras=min(1, launch.max_loras), max_lora_rank=1), stage)
+    if is_last(launch, stage):
+        yield from _output(launch, quantization_of(launch))
+
+
+@lru_cache(maxsize=512)
+def _layers(launch: Launch, stage: int) -> tuple[int, ...]:
+    """Bytes of each weight tensor of a stage's layers.
+
+    Looking up how each matrix is quantised takes seconds where a checkpoint lists all of them.
+    """
+    quantization = quantization_of(launch)
     made: dict[Layer, list[int]] = {}
-    for index in range(first, last):
-        layer = model.layers[index]
+    sizes: list[int] = []
+    for index in range(*stage_bounds(launch, stage)):
+        layer = launch.model.layers[index]
         if quantization is not None:  # a checkpoint may quantise one layer and not the next
-            yield from _layer(launch, quantization, index)
+            sizes += _layer(launch, quantization, index)
             continue
         if layer not in made:
             made[layer] = list(_layer(launch, None, index))
-        yield from made[layer]
-    if is_last(launch, stage):
-        yield from _output(launch, quantization)
+        sizes += made[layer]
+    return tuple(sizes)
 
 
 def _layer(launch: Launch, quantization: Quantization | None, index: int) -> Iterator[int]:

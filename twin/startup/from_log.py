@@ -10,7 +10,14 @@ from twin.memory import MemoryModel
 from twin.memory.allocator import GIB
 from twin.memory.footprint import Footprint, footprint, kv_of
 
-_FORWARD = ("forward_gib", "forward_intermediate", "forward_hidden", "sampler_gib", "sampler_bytes")
+_FORWARD = (
+    "forward_gib",
+    "forward_intermediate",
+    "forward_hidden",
+    "embedding_copies",
+    "sampler_gib",
+    "sampler_bytes",
+)
 _LEAST = 0.001
 _MANY = 1_000_000
 """Blocks of which the tokens are told, to know the share of one."""

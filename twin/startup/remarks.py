@@ -6,8 +6,11 @@ from collections.abc import Iterator
 
 from scenarios import EngineConfig
 from twin.memory import MemoryModel, MemoryPlan
+from twin.memory.footprint import footprint
+from twin.memory.versions import NEWEST_READ, OLDEST_READ
 
-_CACHED_SINCE = (0, 27, 0)
+_TOLD = 0.01
+"""GiB from which a difference is told."""
 
 COMPARED = frozenset(
     {"llama", "mistral", "mixtral", "qwen2", "qwen3", "qwen3_moe", "gemma2", "gemma3_text", "granite", "phi3"}
@@ -16,13 +19,23 @@ COMPARED = frozenset(
 """Types of the models whose start-ups were compared (docs/memory.md)."""
 
 
-def remarks(memory: MemoryModel, engine: EngineConfig, plan: MemoryPlan) -> tuple[str, ...]:
-    """Remarks on an engine, each a sentence."""
-    return tuple(_remarks(memory, engine, plan))
+def remarks(
+    memory: MemoryModel, engine: EngineConfig, plan: MemoryPlan, max_loras: int, rank: int
+) -> tuple[str, ...]:
+    """Remarks on an engine with so many slots of this rank, each a sentence."""
+    return tuple(_remarks(memory, engine, plan, max_loras, rank))
 
 
-def _remarks(memory: MemoryModel, engine: EngineConfig, plan: MemoryPlan) -> Iterator[str]:
+def _remarks(
+    memory: MemoryModel, engine: EngineConfig, plan: MemoryPlan, max_loras: int, rank: int
+) -> Iterator[str]:
     version = memory.version
+    if not OLDEST_READ <= version <= NEWEST_READ:
+        nearest = min(NEWEST_READ, max(OLDEST_READ, version))
+        yield (
+            f"vLLM {memory.engine_version} was not looked at; the rules are those of "
+            f"{'.'.join(map(str, nearest))}, and it may differ."
+        )
     graphs = plan.graph_gib > 0
     if graphs and memory.v1 and version < (0, 10, 0):
         yield (
@@ -30,15 +43,19 @@ def _remarks(memory: MemoryModel, engine: EngineConfig, plan: MemoryPlan) -> Ite
             "0.8.4 and 0.8.5 also leak while they capture them. Where it runs out of memory then, update the "
             "driver or set enforce_eager."
         )
-    if memory.v1 and version >= _CACHED_SINCE:
-        yield "From 0.27 a start with a warm compile cache counts up to 0.9 GiB less of activations."
+    if memory.embedding_copies:
+        again = memory.model_copy(update={"embedding_copies": 0.0})
+        less = plan.activation_gib - footprint(again, engine, plan.gpu_gib, max_loras, rank).activation_gib
+        if less >= _TOLD:
+            yield (
+                f"This is a first start; with a warm compile cache the engine counts {less:.2f} GiB less of "
+                "activations, and has a larger KV cache."
+            )
     if engine.tensor_parallel_size > 1:
         yield (
             "Communication takes 0.1 to 2.2 GiB of each GPU, by its links and the release; the start-up log "
             "says it."
         )
-    if memory.v1 is False and engine.max_num_batched_tokens < engine.max_model_len:
-        yield "A V0 engine with chunked prefill counts little of the sampler: up to 1.3 GiB more are left."
 
 
 def usual_error(basis: str, memory: MemoryModel, engine: EngineConfig) -> str:

@@ -9,7 +9,9 @@ from typing import Any
 
 from scenarios import gpus
 from twin.architectures import ModelArchitecture
-from twin.startup.answer import MemoryAnswer, architecture_of, ask_memory
+from twin.memory.launch import version_of
+from twin.memory.versions import lora_ranks
+from twin.startup.answer import NEWEST, MemoryAnswer, architecture_of, ask_memory
 
 RANKS = (8, 16, 32, 64, 128)
 """Ranks of the table."""
@@ -51,9 +53,12 @@ def survey_memory(
 ) -> tuple[SurveyedGPU, ...]:
     """How many adapters of each rank fit on every GPU of the catalogue, smallest GPU first.
 
-    The parameters are those of `twin.startup.ask_memory`; ranks are those of the table.
+    The parameters are those of `twin.startup.ask_memory`; ranks are those of the
+    table, of which those are left out that the release does not take.
     """
     architecture = architecture_of(model)
+    accepted = lora_ranks(version_of(NEWEST if engine_version is None else engine_version))
+    taken = tuple(rank for rank in ranks if rank in accepted)
     surveyed = []
     for gpu in sorted(gpus(), key=lambda gpu: (gpu.memory_gib, gpu.name)):
 
@@ -67,6 +72,6 @@ def survey_memory(
                 arguments=arguments,
             )
 
-        most = {rank: ask(1, rank).plan.largest_max_loras for rank in ranks}
+        most = {rank: ask(1, rank).plan.largest_max_loras for rank in taken}
         surveyed.append(SurveyedGPU(gpu.name, ask(max_loras, max_lora_rank), most))
     return tuple(surveyed)

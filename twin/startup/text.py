@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from rich.text import Text
 
+from scenarios.text.formatting import counted
 from scenarios.text.tables import Column, Part, figures, item, marked, table
 from twin.startup.answer import MemoryAnswer
 from twin.startup.survey import RANKS, SurveyedGPU
@@ -25,7 +26,7 @@ PARTS = (
 def answer_parts(answer: MemoryAnswer) -> Iterator[Part]:
     """The answer for one GPU: whether it starts, what fits, where the memory goes, how sure it is."""
     plan, engine = answer.plan, answer.engine
-    slots = f"{answer.max_loras} slots of rank {answer.max_lora_rank}" if answer.max_loras else "no LoRA"
+    slots = _slots(answer)
     gpus = engine.tensor_parallel_size * engine.pipeline_parallel_size
     where = f"{answer.device or 'a GPU'} ({plan.gpu_gib:.2f} GiB)" + (
         f", each of {gpus} GPUs" if gpus > 1 else ""
@@ -39,6 +40,14 @@ def answer_parts(answer: MemoryAnswer) -> Iterator[Part]:
     yield from (item(remark) for remark in answer.remarks)
     if answer.assumed:
         yield f"vLLM's defaults, as nothing else was given: {', '.join(answer.assumed)}"
+
+
+def _slots(answer: MemoryAnswer) -> str:
+    return (
+        f"{counted(answer.max_loras, 'slot')} of rank {answer.max_lora_rank}"
+        if answer.max_loras
+        else "no LoRA"
+    )
 
 
 def _lines(answer: MemoryAnswer) -> Iterator[tuple[str, object]]:
@@ -60,7 +69,7 @@ def _lines(answer: MemoryAnswer) -> Iterator[tuple[str, object]]:
 def _host(answer: MemoryAnswer) -> Text | str:
     """What the engine keeps in the host's memory, against what the host has."""
     kept = answer.engine.max_cpu_loras or answer.max_loras
-    what = [f"{kept:,} adapters (max_cpu_loras)"] if answer.plan.cpu_loras_gib else []
+    what = [f"{counted(kept, 'adapter')} (max_cpu_loras)"] if answer.plan.cpu_loras_gib else []
     what += ["offloaded weights"] if answer.plan.offloaded_gib else []
     of = f" of {answer.host_memory_gib:g}" if answer.host_memory_gib else ""
     text = f"{answer.host_gib:.2f}{of} GiB of the host's memory, for {' and '.join(what)}"
@@ -89,7 +98,7 @@ def _rows(answer: MemoryAnswer) -> Iterator[Sequence[object]]:
 def survey_parts(surveyed: Sequence[SurveyedGPU]) -> Iterator[Part]:
     """How many adapters fit on every GPU: one line each."""
     first = surveyed[0].answer
-    slots = f"{first.max_loras} slots of rank {first.max_lora_rank}" if first.max_loras else "no LoRA"
+    slots = _slots(first)
     what = f"most adapter slots by rank, and the KV cache with {slots}"
     yield f"{first.model}, vLLM {first.engine_version}: {what}"
     ranks = tuple(surveyed[0].largest_max_loras) or RANKS
