@@ -114,7 +114,12 @@ def _profile_of(scenario: Scenario, device: Device) -> EngineProfile:
     if device.profile is not None:
         profile = read_profile(device.profile)
     else:
-        profile = known_profile(scenario.model, device.name, derive=scenario.derived_costs != "refused")
+        profile = known_profile(
+            scenario.model,
+            device.name,
+            derive=scenario.derived_costs != "refused",
+            tensor_parallel_size=scenario.engine.tensor_parallel_size,
+        )
     if profile.derived is not None and scenario.derived_costs == "refused":
         raise UnknownProfileError(
             f'{device.profile}: its step costs are derived, and derived_costs is "refused"; measure them, or '

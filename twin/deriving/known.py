@@ -11,8 +11,19 @@ from twin.deriving.derive import derive_profile
 from twin.profile import EngineProfile, UnknownProfileError, find_profile, unshipped
 
 
-def known_profile(model: str, device: str, *, derive: bool = True) -> EngineProfile:
+def known_profile(
+    model: str, device: str, *, derive: bool = True, tensor_parallel_size: int = 1
+) -> EngineProfile:
     """The shipped profile of a model on a device, or one that is derived for them.
+
+    Parameters
+    ----------
+    model, device
+        The base model and the GPU.
+    derive
+        Whether one may be derived.
+    tensor_parallel_size
+        GPUs of an engine, for one that is.
 
     Raises
     ------
@@ -25,14 +36,14 @@ def known_profile(model: str, device: str, *, derive: bool = True) -> EngineProf
         if not derive:
             raise
         try:
-            return _derived(model, device)
+            return _derived(model, device, tensor_parallel_size)
         except LorapackError as error:
             raise UnknownProfileError(f"{missing}; none can be derived: {error}") from error
 
 
 @cache
-def _derived(model: str, device: str) -> EngineProfile:
-    return derive_profile(model, device)
+def _derived(model: str, device: str, tensor_parallel_size: int) -> EngineProfile:
+    return derive_profile(model, device, tensor_parallel_size=tensor_parallel_size)
 
 
 def missing_profiles(
