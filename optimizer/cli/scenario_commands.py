@@ -9,7 +9,7 @@ import typer
 
 from optimizer.cli.exits import EXIT_USAGE
 from optimizer.cli.help import Group, register
-from optimizer.cli.options import JsonOption, ScenarioArgument, SetOption, scenario_in
+from optimizer.cli.options import JsonOption, MeasuredOnlyOption, ScenarioArgument, SetOption, scenario_in
 from optimizer.cli.outputs import check_outputs, deliver, text_output
 from optimizer.cli.streams import note, say, say_exactly
 
@@ -82,6 +82,7 @@ def check_command(
     scenario: Annotated[
         list[str], typer.Argument(metavar="SCENARIO", help="Scenario files, or names of shipped ones.")
     ],
+    measured_only: MeasuredOnlyOption = False,
     set_: SetOption = None,
 ) -> None:
     """Check scenario files; report every problem with its line. Exit code 2 if a file is wrong."""
@@ -91,7 +92,7 @@ def check_command(
     wrong = 0
     for name in scenario:
         try:
-            chosen = scenario_in(name, set_)
+            chosen = scenario_in(name, set_, measured_only=measured_only)
             twin.profiles_of(chosen)  # files of profiles, and of a trace, may be wrong too
             twin.check_trace(chosen)
         except scenarios.LorapackError as error:

@@ -69,7 +69,7 @@ def test_the_source_can_be_chosen(lorapack: Lorapack, tmp_path: Path) -> None:
     [
         ("Qwen3-8B", "T4", None, "T4 has no bf16_tflops"),
         ("Qwen3-8B", "H900", None, 'GPU "H900" is not known'),
-        ("nonsense", "H200", None, 'no shipped architecture is called "nonsense"'),
+        ("nonsense", "H200", None, 'no shipped model is called "nonsense"'),
         ("Qwen3-8B", "H200", "nonsense", "no engine profile is shipped for model"),
         ("Qwen3-8B", "H200", "none.json", "none.json"),
     ],

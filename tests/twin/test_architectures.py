@@ -175,7 +175,7 @@ def test_unknown_names_list_the_nearest_that_are_shipped(name: str) -> None:
     ],
 )
 def test_a_quantised_checkpoint_is_not_answered_with_another(name: str) -> None:
-    with pytest.raises(ArchitectureError, match="no shipped architecture"):
+    with pytest.raises(ArchitectureError, match="no shipped model"):
         find_architecture(name)
 
 
