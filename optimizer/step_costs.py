@@ -30,7 +30,7 @@ class StepCosts(BaseModel):
         derived = {name: one for name, one in profiles.items() if one.derived is not None}
         if not derived:
             return None
-        words = {name: one.at("expected").how_sure for name, one in derived.items()}
+        words = {name: one.how_sure for name, one in derived.items()}
         return cls(end=next(iter(derived.values())).end, derived=words)
 
     @property

@@ -11,8 +11,8 @@ from pydantic import BeforeValidator, Field, field_validator
 from scenarios.base import FrozenModel, refuse_booleans
 from scenarios.reading.findings import Finding
 
-Rank = Annotated[Literal[1, 2, 4, 8, 16, 32, 64, 128, 256, 320, 512], BeforeValidator(refuse_booleans)]
-"""Ranks of an adapter."""
+Rank = Annotated[int, Field(ge=1, le=512), BeforeValidator(refuse_booleans)]
+"""Ranks of an adapter: any up to that of the slots (vllm/lora/peft_helper.py, ``validate_legal``)."""
 
 MaxLoraRank = Literal[8, 16, 32, 64, 128, 256, 320, 512]
 

@@ -256,6 +256,8 @@ class EngineProfile(_Part):
         """From what its costs are derived, and how far a step may be off; empty if they are measured."""
         if self.derived is None:
             return ""
+        if self._expected is not None:
+            return self._expected.how_sure
         usual = math.fsum(term.of_batch(USUAL) for term in self.step.terms)
         ends: tuple[End, ...] = ("optimistic", "pessimistic")
         costs = [math.fsum(term.of_batch(USUAL) for term in self.at(end).step.terms) for end in ends]

@@ -288,7 +288,7 @@ class PlacementJudge:
         named = [v.of(gpu.gpu, names) for v, gpu, (_, names) in zip(verdicts, gpus, placed, strict=True)]
         profiles = self.judge.profiles.items()
         derived = {
-            name: f"{one.at('expected').how_sure}; judged at their {one.end} end"
+            name: f"{one.how_sure}; judged at their {one.end} end"
             for name, one in profiles
             if one.derived is not None
         }

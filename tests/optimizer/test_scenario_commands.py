@@ -83,16 +83,16 @@ def problems_of(lorapack: Lorapack, file: Path, *changes: tuple[str, str]) -> li
 def test_unknown_models_and_devices_are_told_with_their_line_and_all_else(
     lorapack: Lorapack, mine: Path
 ) -> None:
-    wrong_rank = ("rank: [8, 16]", "rank: 7")
+    wrong_rank = ("rank: [8, 16]", "rank: 0")
     model, rank = problems_of(lorapack, mine, ("llama-3.1-8b-instruct", "llama-3.1-8b-instrct"), wrong_rank)
     assert model.startswith(
         'line 2: model is "llama-3.1-8b-instrct", for which no engine profile is shipped; '
         'did you mean "llama-3.1-8b-instruct"? use llama-3.1-8b-instruct or qwen-2.5-7b-instruct, or '
     )
-    assert rank.startswith("line 4: adapters[0].rank is 7")
-    rank, device = problems_of(lorapack, mine, ("{name: H100-64GB, count: 4}", "L40S"), wrong_rank)
+    assert rank.startswith("line 4: adapters[0].rank is 0")
+    rank, device = problems_of(lorapack, mine, ("{name: H100-64GB, count: 4}", "abacus"), wrong_rank)
     assert device.startswith(
-        'line 7: devices[0] is "L40S", for which no engine profile of llama-3.1-8b-instruct is shipped; '
+        'line 7: devices[0] is "abacus", for which no engine profile of llama-3.1-8b-instruct is shipped; '
         "use H100-64GB, or calibrate an engine profile and name its file"
     )
 
@@ -100,7 +100,7 @@ def test_unknown_models_and_devices_are_told_with_their_line_and_all_else(
 @pytest.mark.parametrize("command", [("solve",), ("compare",), ("replan", "--from", "now.json")])
 def test_searches_tell_it_too(lorapack: Lorapack, mine: Path, command: tuple[str, ...]) -> None:
     mine.write_text(TEXT.replace("H100-64GB", "H200"))
-    code, _, said = lorapack(*command, str(mine))
+    code, _, said = lorapack(*command, str(mine), "--measured-only")
     assert code == 2
     assert 'line 7: devices[0] is "H200", for which no engine profile' in said
 

@@ -105,3 +105,19 @@ def test_service_levels_of_an_entry_make_classes_of_their_own() -> None:
         }
     )
     assert [(c.count, c.levels) for c in scenario.classes] == [(2, None), (3, gold)]
+
+
+def test_ranks_are_any_that_a_slot_holds() -> None:
+    text = """
+name: rank24
+model: llama-3.1-8b-instruct
+adapters:
+  - {name: a, rank: 24, rate: 0.5}
+  - {name: b, rank: 96, rate: 0.5}
+  - {name: c, rank: 10, rate: 0.5}
+workload: {prompt: 200, output: 100}
+devices: [{name: H100-64GB, count: 2}]
+"""
+    scenario = scenarios.loads(text)
+    assert [one.rank for one in scenario.classes] == [24, 96, 10]
+    assert [scenarios.padded_rank(rank) for rank in (24, 96, 10, 512)] == [32, 128, 16, 512]

@@ -141,10 +141,14 @@ DAMAGED: dict[str, tuple[Damage, list[str], bool]] = {
         True,
     ),
     # types
-    "rank is text": (changed("rank: 8", "rank: high"), ["line 4: adapters[0].rank", '"high"', "8, 16"], True),
-    "rank is odd": (changed("rank: 8", "rank: 7"), ["adapters[0].rank is 7; use 1, 2, 4, 8"], True),
+    "rank is text": (
+        changed("rank: 8", "rank: high"),
+        ["line 4: adapters[0].rank", '"high"', "whole number"],
+        True,
+    ),
+    "rank is large": (changed("rank: 8", "rank: 513"), ["adapters[0].rank is 513; give at most 512"], True),
     "rank is true": (changed("rank: 8", "rank: true"), ["adapters[0].rank is true"], True),
-    "rank in a list is odd": (changed("rank: 8", "rank: [8, 9]"), ["adapters[0].rank[1] is 9"], True),
+    "rank in a list is none": (changed("rank: 8", "rank: [8, 0]"), ["adapters[0].rank[1] is 0"], True),
     "no ranks": (changed("rank: 8", "rank: []"), ["adapters[0].rank is an empty list", "1 item"], True),
     "rate is text": (changed("rate: 0.5", "rate: '0.5'"), ['adapters[0].rate is the text "0.5"'], True),
     "count is a fraction": (changed("rate: 0.5", "rate: 1, count: 1.5"), ["count is 1.5", "whole"], True),
@@ -403,7 +407,7 @@ DAMAGED: dict[str, tuple[Damage, list[str], bool]] = {
         True,
     ),
     "several at once": (
-        changed("rank: 8, rate: 0.5", "rank: 7, rate: -1, size: 3").replace("name: b", "name: b!"),
+        changed("rank: 8, rate: 0.5", "rank: 0, rate: -1, size: 3").replace("name: b", "name: b!"),
         ["4 problems", "adapters[0].rank", "adapters[0].rate", "adapters[0].size", "adapters[1].name"],
         True,
     ),
