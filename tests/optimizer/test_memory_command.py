@@ -122,6 +122,14 @@ def test_the_memory_is_drawn(lorapack: Lorapack, tmp_path: Path) -> None:
         (("--device", "L4", "--plot", "memory.txt"), "its ending names no format"),
         (("--startup-log", "nothing.log"), "nothing.log"),
         (("--device", "L4", "--set", "engine.tensor_parallel_size=3"), "choose a divisor of both"),
+        (("--device", "L4", "--set", "engine.max_model_len=true"), "max_model_len is true, not a number"),
+        (("--device", "L4", "--set", "engine.lora_target_modules=[nosuch]"), "none of which is a module"),
+        (("--device", "L4", "--max-lora-rank", "24"), "an adapter of rank 24 needs 32"),
+        (("--device", "L4", "--max-lora-rank", "1024"), "takes 1, 8, 16, 32, 64, 128, 256, 320 or 512"),
+        (("--device", "L4", "--max-loras", "100000000"), "max_loras is 100,000,000"),
+        (("--device", "L4", "--engine-version", ""), 'engine_version is ""'),
+        (("--gpu-memory-gib", "inf"), "gpu_memory_gib is inf; give GiB above 0"),
+        (("--gpu-memory-gib", "1e30"), "gpu_memory_gib is 1e+30"),
     ],
 )
 def test_what_is_asked_wrongly_ends_with_one_message(
@@ -137,6 +145,31 @@ def test_an_unknown_model_is_told_with_those_that_are_near(lorapack: Lorapack) -
     code, _, said = lorapack("memory", "--model", "Llama-9-1B", "--device", "L4")
     assert code == 2
     assert "no shipped model is called" in said
+
+
+@pytest.mark.parametrize("name", ["", "   ", "a" * 5000, "Llama\x00-9-8B", "/nosuch/config.json"])
+def test_what_can_be_no_name_of_a_model_is_told_shortly(lorapack: Lorapack, name: str) -> None:
+    code, text, said = lorapack("memory", "--model", name, "--device", "L4")
+    assert (code, text) == (2, "")
+    assert "no shipped model is called" in said
+    assert len(said) < 400
+
+
+def test_a_log_of_another_model_is_refused(lorapack: Lorapack, tmp_path: Path) -> None:
+    log = tmp_path / "server.log"
+    log.write_text(
+        "INFO 07-20 10:00:00 [api_server.py:1395] vLLM API server version 0.10.0\n"
+        "INFO 07-20 10:00:01 [utils.py:326] non-default args: {'model': 'Qwen/Qwen3-8B'}\n"
+        "INFO 07-20 10:00:10 [gpu_model_runner.py:1801] Model loading took 15.2683 GiB and 5.1 seconds\n"
+    )
+    code, _, said = lorapack(*LLAMA, "--device", "L4", "--startup-log", str(log))
+    assert code == 2
+    assert "the log is of Qwen/Qwen3-8B, not of Llama-3.1-8B-Instruct" in said
+    code, text, _ = lorapack(
+        "memory", "--model", "Qwen3-8B", "--device", "A100-80GB", "--startup-log", str(log)
+    )
+    assert code == 0
+    assert "the log tells no KV cache" in " ".join(text.split())
 
 
 def test_scenarios_of_other_gpus_are_answered_as_far_as_memory_goes(

@@ -160,7 +160,7 @@ def test_names_are_found_however_they_are_written(name: str, found: str) -> None
 
 @pytest.mark.parametrize("name", ["", "/", "gpt-5", "Llama-3.1", "Llama-3.1-80B"])
 def test_unknown_names_list_the_nearest_that_are_shipped(name: str) -> None:
-    with pytest.raises(ArchitectureError, match=r"the nearest of \d+ are .*read_architecture"):
+    with pytest.raises(ArchitectureError, match=r"the nearest of \d+ are .*path of the model's config.json"):
         find_architecture(name)
 
 
@@ -201,7 +201,8 @@ def test_what_a_family_leaves_unsaid_is_filled_in(tmp_path: Path) -> None:
     [
         ({"model_type": "rwkv"}, 'model_type is "rwkv", whose layers are not known'),
         ({"model_type": "t5"}, 'model_type is "t5", of which is missing: encoders'),
-        ({"model_type": None}, "whose layers are not known"),
+        ({"model_type": None}, "states no model_type"),
+        ({"model_type": ["llama"]}, "states no model_type"),
         ({"hidden_size": None}, "hidden_size: Field required"),
         ({"hidden_size": "big"}, "hidden_size: Input should be a valid integer"),
         ({"num_hidden_layers": -1}, "num_hidden_layers: Input should be greater than or equal to 1"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ import pytest
 import scenarios
 import twin
 from scenarios import EngineConfig, StartupLog
-from twin.architectures import find_architecture, read_architecture
+from twin.architectures import Quantization, find_architecture, read_architecture
 from twin.memory import memory_model, plan_memory
 from twin.startup import memory_without_profiles, unmodelled
 
@@ -40,6 +41,56 @@ def test_the_defaults_are_the_engines_and_are_named() -> None:
 def test_a_question_without_a_gpu_is_refused() -> None:
     with pytest.raises(twin.MemoryQuestionError, match="neither a device nor its memory"):
         twin.ask_memory(LLAMA)
+
+
+def test_ranks_are_those_that_the_release_takes() -> None:
+    assert twin.ask_memory(LLAMA, device="A100-80GB", max_lora_rank=1).max_lora_rank == 1
+    for version, rank, taken in (("0.10.2", 1, "8, 16"), ("0.7.0", 512, "128 or 256"), ("0.5.4", 128, "64")):
+        with pytest.raises(twin.MemoryQuestionError, match=f"vLLM {version} takes .*{taken}"):
+            twin.ask_memory(LLAMA, device="A100-80GB", engine_version=version, max_lora_rank=rank)
+    assert twin.ask_memory(LLAMA, device="A100-80GB", max_loras=0, max_lora_rank=24).plan.starts
+    surveyed = twin.survey_memory(LLAMA, engine_version="0.5.4", ranks=(8, 64, 128))
+    assert set(surveyed[0].largest_max_loras) == {8, 64}
+
+
+def test_gpus_before_ampere_ran_v0_longer() -> None:
+    def tokens(device: str, version: str) -> int:
+        arguments = {"max_model_len": 8192}
+        answer = twin.ask_memory("Qwen3-4B", device=device, engine_version=version, arguments=arguments)
+        return answer.engine.max_num_batched_tokens
+
+    assert tokens("T4", "0.10.1") == 8192
+    assert tokens("T4", "0.10.2") == 2048
+    assert tokens("A10", "0.10.1") == 2048
+
+
+def test_a_first_start_says_what_a_warm_compile_cache_saves() -> None:
+    cold = twin.ask_memory("Qwen3-4B", device="RTX-4090", engine_version="0.27.1", max_loras=8)
+    assert any("counts 0.62 GiB less" in remark for remark in cold.remarks)
+    runner = twin.ask_memory("Qwen3-4B", device="RTX-4090", engine_version="0.19.0", max_loras=8)
+    assert not any("compile cache" in remark for remark in runner.remarks)
+
+
+@pytest.mark.parametrize(
+    ("version", "nearest"), [("0.3.0", "0.4.0"), ("0.40.0", "0.32.0"), ("1.2.3", "0.32.0")]
+)
+def test_releases_that_were_not_read_are_told(version: str, nearest: str) -> None:
+    answer = twin.ask_memory(LLAMA, device="A100-80GB", engine_version=version, max_loras=0)
+    assert any(f"the rules are those of {nearest}" in remark for remark in answer.remarks)
+    assert not twin.ask_memory(LLAMA, device="A10", engine_version="0.10.2", max_loras=0).remarks
+
+
+def test_a_checkpoint_that_lists_every_matrix_is_answered_in_time() -> None:
+    model = find_architecture("Qwen3-8B")
+    groups = [
+        {"kind": "fp8", "targets": [f"model.layers.{layer}.{name}"]}
+        for layer in range(model.num_hidden_layers)
+        for name in ("self_attn.qkv_proj", "self_attn.o_proj", "mlp.gate_up_proj", "mlp.down_proj")
+    ]
+    listed = model.model_copy(update={"quantization": Quantization(method="modelopt", groups=groups)})
+    begun = time.process_time()
+    assert twin.ask_memory(listed, gpu_memory_gib=79.2, max_loras=8).plan.largest_max_loras
+    assert time.process_time() - begun < 5  # every number of slots once looked all of them up again
 
 
 def test_an_own_log_is_met_and_extrapolated() -> None:

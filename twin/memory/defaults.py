@@ -8,7 +8,7 @@ from typing import Any
 from scenarios import EngineConfig
 from twin.architectures import Attention, ModelArchitecture
 from twin.memory.launch import Version
-from twin.memory.versions import V1_SINCE, is_v1
+from twin.memory.versions import is_v1
 
 _LARGE_GIB = 70.0
 _HUGE_GIB = 160.0
@@ -41,6 +41,7 @@ def default_arguments(
     *,
     given: Mapping[str, Any] | None = None,
     max_loras: int = 0,
+    v1: bool | None = None,
 ) -> dict[str, Any]:
     """Arguments of ``vllm serve MODEL`` without more, as far as memory depends on them.
 
@@ -59,11 +60,13 @@ def default_arguments(
         Arguments that are given, on which others' defaults depend.
     max_loras
         Adapter slots, without which V0 engines chunk long prompts.
+    v1
+        Whether the V1 engine runs; absent: as the release and the arguments make it.
     """
     known = {"max_model_len": model.max_position_embeddings, **(given or {})}
     # Batches are checked against each other when all are known.
     alone = {name: known[name] for name in known if name not in ("max_num_seqs", "max_num_batched_tokens")}
-    if version >= V1_SINCE and is_v1(version, EngineConfig(**alone), max_loras):
+    if is_v1(version, EngineConfig(**alone), max_loras) if v1 is None else v1:
         sequences, tokens = _v1_batch(version, gpu_memory_gib, device.lower())
     else:
         sequences, tokens = 256, _v0_tokens(model, version, known["max_model_len"], max_loras)

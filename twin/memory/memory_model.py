@@ -97,11 +97,15 @@ class MemoryModel(FrozenModel):
         return version_of(self.engine_version)
 
     def on_gpu(self, compute_capability: str) -> MemoryModel:
-        """The same on a kind of GPU, by CUDA's number: FlashAttention 3 on Hopper, more graphs on Blackwell.
+        """The same on a kind of GPU, by CUDA's number: V0 before Ampere, and other CUDA graphs.
 
-        Graphs of batches up to 1,024 are those of data centres' Blackwell (config/vllm.py, from 0.28;
-        0.27 has none).
+        To 0.10.1 GPUs before Ampere fell back to V0 (engine/arg_utils.py, ``_is_v1_supported_oracle``).
+        FlashAttention 3 runs on Hopper. Graphs of batches up to 1,024 are those of data centres' Blackwell
+        (config/vllm.py, from 0.28; 0.27 has none).
         """
+        old = compute_capability.startswith(("5.", "6.", "7.")) and self.version < _ALL_ON_V1_SINCE
+        if self.v1 is None and old:
+            return memory_model(self.architecture, self.engine_version, self.weights_gib, v1=False)
         more = compute_capability.startswith("10.") and self.version >= _LARGE_GRAPHS_SINCE
         kind = {"splits_sequences": compute_capability == "9.0", "largest_graph": 1024 if more else 512}
         return self.model_copy(update=kind)
@@ -115,6 +119,7 @@ class MemoryModel(FrozenModel):
         return memory_model(self.architecture, self.engine_version, self.weights_gib, v1=False)
 
 
+_ALL_ON_V1_SINCE: Version = (0, 10, 2)
 _LARGE_GRAPHS_SINCE: Version = (0, 28, 0)
 
 _SORTED = 38.0

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from scenarios import EngineConfig, LorapackError, StartupLog, find_gpu, read_startup_log
-from scenarios.text.formatting import choice, shown
-from twin.architectures import ModelArchitecture, find_architecture, read_architecture
+from scenarios import EngineConfig, StartupLog, find_gpu, read_startup_log
+from twin.architectures import ModelArchitecture
 from twin.memory import MemoryModel, MemoryPlan, memory_model, plan_memory
 from twin.memory.defaults import default_arguments
-from twin.memory.launch import Version, version_of
-from twin.memory.versions import NEWEST_READ, lora_ranks
+from twin.memory.launch import version_of
+from twin.memory.versions import NEWEST_READ
 from twin.profile import shipped_profiles
 from twin.startup.from_log import arguments_of, corrected
+from twin.startup.question import (
+    architecture_of,
+    asked_slots,
+    check_model,
+    check_slots,
+    checked_gib,
+    memory_of,
+)
 from twin.startup.remarks import remarks, usual_error
 
 Basis = Literal["measured", "from your log", "derived"]
@@ -25,14 +31,6 @@ user's own server; or from constants of other start-ups."""
 
 NEWEST = ".".join(map(str, NEWEST_READ))
 """Newest release of vLLM whose rules were read."""
-
-
-_MOST_GIB = 10_000
-_MOST_SLOTS = 1_000_000
-
-
-class MemoryQuestionError(LorapackError, ValueError):
-    """A question about memory leaves open what it is about."""
 
 
 @dataclass(frozen=True)
@@ -164,43 +162,38 @@ def ask_memory(
     Raises
     ------
     MemoryQuestionError
-        If neither a device nor its memory is known.
+        If neither a device nor its memory is known, or it asks for what no engine takes.
     ArchitectureError, StartupLogError, EngineVersionError, ScenarioError, TensorParallelError
         If the model, the log, the release or an argument is wrong.
     """
     log = startup_log if isinstance(startup_log, StartupLog | None) else read_startup_log(startup_log)
     architecture = architecture_of(model)
+    if log is not None:
+        check_model(architecture, log)
     gpu = None if device is None else find_gpu(device)
     told = {} if log is None else arguments_of(log)
-    memory_gib = _checked_gib("gpu_memory_gib", gpu_memory_gib)
-    _checked_gib("host_memory_gib", host_memory_gib)
-    if memory_gib is None:
-        memory_gib = gpu.memory_gib if gpu else log.gpu_total_gib if log else None
-    if memory_gib is None:
-        raise MemoryQuestionError(
-            "neither a device nor its memory is given; name a GPU of the catalogue, or give the GiB that the "
-            "engine sees"
-        )
+    memory_gib = memory_of(gpu_memory_gib, gpu, log)
+    checked_gib("host_memory_gib", host_memory_gib)
     release = engine_version
     if release is None:
         release = (log.engine_version if log else None) or NEWEST
     version = version_of(release)
     name = gpu.name if gpu else ""
-    slots, rank = _slots(max_loras, max_lora_rank, told, of_a_log=log is not None)
-    _check_slots(slots, rank, version)
-    given = told | {key: value for key, value in (arguments or {}).items() if value is not None}
-
-    def defaults_beside(known: Mapping[str, Any], max_loras: int) -> dict[str, Any]:
-        version = version_of(release)
-        return default_arguments(architecture, version, memory_gib, name, given=known, max_loras=max_loras)
-
-    defaults = defaults_beside(given, slots)
-    engine = EngineConfig(**(defaults | given))
+    slots, rank = asked_slots(max_loras, max_lora_rank, told, of_a_log=log is not None)
+    check_slots(slots, rank, version)
     memory, basis = _model_of(architecture, name, release, log)
     if gpu is not None:
         memory = memory.on_gpu(gpu.compute_capability)
+    given = told | {key: value for key, value in (arguments or {}).items() if value is not None}
+
+    def defaults_beside(known: Mapping[str, Any], loras: int) -> dict[str, Any]:
+        of: dict[str, Any] = {"given": known, "max_loras": loras, "v1": memory.v1}
+        return default_arguments(architecture, version, memory_gib, name, **of)
+
+    defaults = defaults_beside(given, slots)
+    engine = EngineConfig(**(defaults | given))
     if log is not None:
-        was = _slots(None, None, arguments_of(log), of_a_log=True)
+        was = asked_slots(None, None, arguments_of(log), of_a_log=True)
         then = EngineConfig(**(defaults_beside(told, was[0]) | told))
         memory = corrected(memory, then, log.gpu_total_gib or memory_gib, *was, log)
     memory = memory.of_engine(engine, slots)
@@ -215,72 +208,11 @@ def ask_memory(
         max_lora_rank=rank,
         plan=plan,
         basis=basis,
-        usual_error=usual_error(basis, memory, engine),
+        usual_error=usual_error(basis, memory, engine, log),
         assumed=tuple(f"{key} {defaults[key]:,}" for key in defaults if key not in given),
         remarks=remarks(memory, engine, plan, slots, rank),
         host_memory_gib=host_memory_gib,
     )
-
-
-def architecture_of(model: str | Path | ModelArchitecture) -> ModelArchitecture:
-    """The facts of a model: given, of its config.json, or shipped under its name."""
-    if isinstance(model, ModelArchitecture):
-        return model
-    if isinstance(model, Path) or _is_path(model):
-        return read_architecture(model)
-    return find_architecture(model)
-
-
-def _is_path(model: str) -> bool:
-    try:
-        return bool(model) and Path(model).exists()
-    except (OSError, ValueError):  # too long for a path, or with a zero byte
-        return False
-
-
-def _checked_gib(name: str, gib: float | None) -> float | None:
-    """GiB of memory that were given, if any.
-
-    Raises
-    ------
-    MemoryQuestionError
-        If it is no size of a memory.
-    """
-    if gib is not None and not (math.isfinite(gib) and 0 < gib <= _MOST_GIB):
-        raise MemoryQuestionError(f"{name} is {shown(gib)}; give GiB above 0 and up to {_MOST_GIB:,}")
-    return gib
-
-
-def _check_slots(max_loras: int, rank: int, version: Version) -> None:
-    """Refuse what no engine takes.
-
-    Raises
-    ------
-    MemoryQuestionError
-        If the slots are fewer than none, more than can be counted, or of a rank that the release refuses.
-    """
-    if not 0 <= max_loras <= _MOST_SLOTS:
-        raise MemoryQuestionError(f"max_loras is {max_loras:,}; give 0, which is no LoRA, to {_MOST_SLOTS:,}")
-    ranks = lora_ranks(version)
-    if max_loras and rank not in ranks:
-        larger = next((f"; an adapter of rank {rank} needs {k}" for k in ranks if k > rank), "")
-        release = ".".join(map(str, version))
-        raise MemoryQuestionError(f"max_lora_rank is {rank}; vLLM {release} takes {choice(ranks)}{larger}")
-
-
-def _slots(
-    max_loras: int | None, max_lora_rank: int | None, told: dict[str, Any], *, of_a_log: bool
-) -> tuple[int, int]:
-    """Slots and their rank, which leave what the log told of other arguments.
-
-    A server whose log says nothing of adapters has none.
-    """
-    enabled = told.pop("enable_lora", None)
-    of_log = told.pop("max_loras", None)
-    rank = told.pop("max_lora_rank", None)
-    if max_loras is None:
-        max_loras = int(of_log or 1) if enabled or of_log or not of_a_log else 0
-    return max_loras, int(rank or 16) if max_lora_rank is None else max_lora_rank
 
 
 def _model_of(

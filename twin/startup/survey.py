@@ -11,7 +11,8 @@ from scenarios import gpus
 from twin.architectures import ModelArchitecture
 from twin.memory.launch import version_of
 from twin.memory.versions import lora_ranks
-from twin.startup.answer import NEWEST, MemoryAnswer, architecture_of, ask_memory
+from twin.startup.answer import NEWEST, MemoryAnswer, ask_memory
+from twin.startup.question import architecture_of
 
 RANKS = (8, 16, 32, 64, 128)
 """Ranks of the table."""

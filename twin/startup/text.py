@@ -37,7 +37,9 @@ def answer_parts(answer: MemoryAnswer) -> Iterator[Part]:
     if plan.remedies:
         yield "what repairs it, each alone:"
         yield from (item(remedy) for remedy in plan.remedies)
-    yield from (item(remark) for remark in answer.remarks)
+    if answer.remarks:
+        yield "to be known:"
+        yield from (item(remark) for remark in answer.remarks)
     if answer.assumed:
         yield f"vLLM's defaults, as nothing else was given: {', '.join(answer.assumed)}"
 
