@@ -19,7 +19,7 @@ from twin.deriving.terms import DerivedTerm, derived_terms
 from twin.memory import memory_model
 from twin.memory.kv_cache import LONGEST
 from twin.profile import Derivation, EngineProfile, Provenance, ScaledTerm, Uncertainty, shipped_profiles
-from twin.startup.answer import architecture_of
+from twin.startup.question import architecture_of
 from twin.step_cost import StepCost
 
 _FEW_ON_PCIE = 2
