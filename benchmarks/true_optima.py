@@ -1,13 +1,17 @@
-"""How often a plan has as few GPUs as the twin itself allows, on instances small enough to enumerate.
+"""How often a plan is as cheap as the twin itself allows, on instances small enough to enumerate.
 
 Every multiset of an instance's adapters is judged on every engine that may serve it; a dynamic programme over
-what the twin accepts then gives the fewest GPUs there are, without rows, bounds or cuts. Contents that ask
-for more than `BEYOND` times the tokens of the most demanding accepted one are not judged, but taken as
-rejected. Rates are such that two to four GPUs are nearly full, where rows and twin may disagree. Run from the
-repository's root::
+what the twin accepts then gives the fewest GPUs there are, without rows, bounds or cuts; with
+``objective=cost`` and several kinds of device the least price, and that of the best single kind. Contents
+that ask for more than `BEYOND` times the tokens of the most demanding accepted one are not judged, but taken
+as rejected. Rates are such that two to four GPUs are nearly full, where rows and twin may disagree. Run from
+the repository's root::
 
     python -m benchmarks.true_optima
     python -m benchmarks.true_optima --instances 10 --set service_levels.ttft_ms.p99=2000
+    python -m benchmarks.true_optima --instances 20 --full-rate 14 --set model=qwen3-8b \\
+        --set objective=cost \\
+        --set 'devices=[{name: A100-80GB, price_per_hour: 2.1}, {name: L40S, price_per_hour: 1}]'
 
 It lists every miss, and fails where the bound is above the optimum, which may never be.
 
@@ -17,11 +21,13 @@ Takes some ten minutes with the defaults.
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import product
+from itertools import compress, product
 
 import numpy as np
 
@@ -33,7 +39,7 @@ from optimizer.packing.registry import METHODS
 from optimizer.search.cut_loop import pattern_of
 from optimizer.search.instance import Instance
 from optimizer.search.judging import Pattern
-from optimizer.search.minimize_gpus import Search, minimize_gpus
+from optimizer.search.minimize_gpus import GPUMinimum, Search, minimize_gpus
 from optimizer.search.params import DEFAULTS
 from optimizer.search.preparation import learned_regions, prepare
 from optimizer.search.solve import search_of
@@ -48,9 +54,6 @@ RANKS = (8, 16, 32)
 UNEVEN = 3.0
 """How often the smallest rate the largest one is, before all are scaled."""
 
-FULL_RATE = 35.0
-"""Requests/s of about one GPU."""
-
 FILL = (0.85, 1.05)
 """Sum of the rates over that of the GPUs they are meant for; smallest and largest."""
 
@@ -63,6 +66,8 @@ BEYOND = 1.25
 """Demand, as a multiple of the largest accepted one, above which contents are taken as rejected."""
 
 Counts = tuple[int, ...]
+Prices = dict[Counts, float]
+"""Contents, and the least price of a GPU that serves each."""
 
 
 @dataclass(frozen=True)
@@ -71,8 +76,10 @@ class Row:
 
     seed: int
     adapters: str
-    optimum: int
-    gpus: int | None
+    optimum: float
+    single: float
+    value: float | None
+    devices: str
     bound: float | None
     rounds: int
     seconds: float
@@ -80,22 +87,27 @@ class Row:
 
     @property
     def missed(self) -> bool:
-        """Whether the plan has more GPUs than needed."""
-        return self.gpus is None or self.gpus > self.optimum
+        """Whether the plan is dearer than needed."""
+        return self.value is None or self.value > self.optimum + 1e-6
 
     @property
     def unsound(self) -> bool:
         """Whether the bound is above the optimum."""
         return self.bound is not None and self.bound > self.optimum + 1e-6
 
+    @property
+    def tight(self) -> bool:
+        """Whether the bound is the optimum."""
+        return self.bound is not None and abs(self.bound - self.optimum) <= 1e-6
 
-def instance_scenario(seed: int, overrides: Sequence[str]) -> Scenario:
+
+def instance_scenario(seed: int, full_rate: float, overrides: Sequence[str]) -> Scenario:
     """The scenario of a seed: a few classes of adapters with big rates."""
     rng = np.random.default_rng(seed)
     classes = int(rng.integers(CLASSES[0], CLASSES[1] + 1))
     adapters = int(rng.integers(ADAPTERS[0], ADAPTERS[1] + 1))
     counts = 1 + rng.multinomial(adapters - classes, np.full(classes, 1 / classes))
-    total = FULL_RATE * rng.integers(GPUS[0], GPUS[1] + 1) * rng.uniform(*FILL)
+    total = full_rate * rng.integers(GPUS[0], GPUS[1] + 1) * rng.uniform(*FILL)
     relative = np.exp(rng.uniform(0, np.log(UNEVEN), classes))
     rates = (relative * total / (relative @ counts)).round(2)
     ranks = rng.choice(RANKS, classes)
@@ -107,45 +119,55 @@ def instance_scenario(seed: int, overrides: Sequence[str]) -> Scenario:
     return scenarios.from_mapping(template.model_dump(mode="json") | {"adapters": entries})
 
 
-def engines(instance: Instance, counts: Counts) -> Iterator[Pattern]:
-    """The distinct engines that may serve a content."""
+def engines(instance: Instance, counts: Counts) -> Iterator[tuple[Pattern, float]]:
+    """The distinct engines that may serve a content, and the price of each."""
     ranks = [one.rank for one in instance.classes]
     content = Bin(0, np.array(counts))
-    seen = dict[Pattern, None]()
+    seen = dict[Pattern, float]()
     for k, option in enumerate(instance.inner.options):
         if option.option.max_lora_rank >= max(r for r, n in zip(ranks, counts, strict=True) if n):
-            seen[pattern_of(instance.inner, Bin(k, content.counts))] = None
-    yield from seen
+            seen[pattern_of(instance.inner, Bin(k, content.counts))] = option.price
+    yield from seen.items()
 
 
-def accepted_contents(search: Search) -> set[Counts]:
-    """Contents that the twin accepts on some engine."""
+def accepted_contents(search: Search) -> dict[str, Prices]:
+    """Contents that the twin accepts on some engine, of each device."""
     instance = search.instance
     demand = [one.tokens_per_s for one in instance.classes]
     every = product(*(range(int(n) + 1) for n in instance.inner.counts))
     ordered = sorted((counts for counts in every if any(counts)), key=lambda c: float(np.dot(c, demand)))
-    accepted, largest, rejected = set[Counts](), 0.0, False
+    accepted, largest, rejected = dict[str, Prices](), 0.0, False
     for counts in ordered:
         asked = float(np.dot(counts, demand))
         if rejected and asked > BEYOND * largest:
             break
-        if any(verdict.accepted for verdict in search.loop.judge(list(engines(instance, counts)))):
-            accepted.add(counts)
-            largest = max(largest, asked)
-        else:
-            rejected = True
+        patterns, prices = zip(*engines(instance, counts), strict=True)
+        held = [v.accepted for v in search.loop.judge(list(patterns))]
+        for pattern, price in compress(zip(patterns, prices, strict=True), held):
+            accepted.setdefault(pattern.option.device, {})[counts] = price
+        rejected |= not any(held)
+        largest = max(largest, asked) if any(held) else largest
     return accepted
 
 
-def fewest(total: Counts, accepted: set[Counts]) -> int | None:
-    """The fewest accepted contents that sum to the total; None if none do."""
-    least: dict[Counts, int] = {tuple(0 for _ in total): 0}
+def cheapest(total: Counts, prices: Prices) -> float:
+    """The least price of contents that sum to the total; infinite if none do."""
+    least: dict[Counts, float] = {tuple(0 for _ in total): 0.0}
     for counts in product(*(range(n + 1) for n in total)):  # every content after all that are within it
-        without = (tuple(a - b for a, b in zip(counts, held, strict=True)) for held in accepted)
-        known = [least[rest] for rest in without if min(rest) >= 0 and rest in least]
+        without = ((tuple(a - b for a, b in zip(counts, held, strict=True)), p) for held, p in prices.items())
+        known = [least[rest] + price for rest, price in without if rest in least]
         if known:
-            least[counts] = min(known) + 1
-    return least.get(total)
+            least[counts] = min(known)
+    return least.get(total, math.inf)
+
+
+def either(accepted: Mapping[str, Prices]) -> Prices:
+    """The contents of all devices, each at its least price."""
+    best: Prices = {}
+    for prices in accepted.values():
+        for counts, price in prices.items():
+            best[counts] = min(price, best.get(counts, math.inf))
+    return best
 
 
 def learned(overrides: Sequence[str], workers: int) -> Mapping[str, Regions]:
@@ -156,7 +178,7 @@ def learned(overrides: Sequence[str], workers: int) -> Mapping[str, Regions]:
 
 def measure(seed: int, regions: Mapping[str, Regions], arguments: argparse.Namespace) -> Row | None:
     """Solve and enumerate one instance; None if an adapter must be split or fits no GPU."""
-    scenario = instance_scenario(seed, arguments.set)
+    scenario = instance_scenario(seed, arguments.full_rate, arguments.set)
     judge = TwinJudge(scenario, twin.profiles_of(scenario), arguments.workers)
     instance = prepare(judge, regions)
     if any(share < 1 for share in instance.shares):
@@ -165,25 +187,46 @@ def measure(seed: int, regions: Mapping[str, Regions], arguments: argparse.Names
     cpu = time.process_time()
     found = minimize_gpus(search, Deadline.after(arguments.time_limit))
     cpu, rounds = time.process_time() - cpu, search.loop.rounds
-    optimum = fewest(tuple(int(n) for n in instance.inner.counts), accepted_contents(search))
-    if optimum is None:
+    total, accepted = tuple(int(n) for n in instance.inner.counts), accepted_contents(search)
+    optimum = cheapest(total, either(accepted))
+    if math.isinf(optimum):
         return None
-    adapters = " ".join(f"{one.count}x{one.rate:g}/s" for one in instance.classes)
-    gpus = None if found.best is None else len(found.best.packing)
-    reason = "" if found.gap is None else str(found.gap)
-    return Row(seed, adapters, optimum, gpus, found.outer_bound, rounds, cpu, reason)
+    return Row(
+        seed=seed,
+        adapters=" ".join(f"{one.count}x{one.rate:g}/s" for one in instance.classes),
+        optimum=optimum,
+        single=min(cheapest(total, prices) for prices in accepted.values()),
+        value=None if found.best is None else found.best.value,
+        devices=devices_of(search, found),
+        bound=found.outer_bound,
+        rounds=rounds,
+        seconds=cpu,
+        reason="" if found.gap is None else str(found.gap),
+    )
+
+
+def devices_of(search: Search, found: GPUMinimum) -> str:
+    """How many GPUs of each device a plan has."""
+    if found.best is None:
+        return "no plan"
+    options = search.instance.inner.options
+    number = Counter(options[b.option].device for b in found.best.packing.bins)
+    return " ".join(f"{n}x{device}" for device, n in sorted(number.items()))
 
 
 def report(rows: Sequence[Row]) -> str:
     """The misses, and how often plan and bound are the twin's optimum."""
-    heads = [">seed", "adapters", ">optimum", ">GPUs", ">bound", ">rounds", "reason"]
+    heads = [">seed", "adapters", ">optimum", ">plan", ">bound", ">rounds", "reason"]
     wrong = [row for row in rows if row.missed or row.unsound]
-    lines = [[r.seed, r.adapters, r.optimum, r.gpus, r.bound, r.rounds, r.reason[:60]] for r in wrong]
-    hits, tight = sum(not r.missed for r in rows), sum(r.bound == r.optimum for r in rows)
+    lines = [[r.seed, r.adapters, r.optimum, r.value, r.bound, r.rounds, r.reason[:60]] for r in wrong]
+    hits, tight = sum(not r.missed for r in rows), sum(r.tight for r in rows)
     summary = [
         f"the plan is the twin's optimum on {hits} of {len(rows)} instances ({hits / len(rows):.1%})",
         f"the bound is the optimum on {tight}, below it on {sum(not r.unsound for r in rows) - tight}, above "
         f"it on {sum(r.unsound for r in rows)}",
+        f"the optimum is below that of any single kind of device on "
+        f"{sum(r.optimum < r.single - 1e-6 for r in rows)}, the plan above it on "
+        f"{sum((r.value or math.inf) > r.single + 1e-6 for r in rows)}",
         f"rounds: median {np.median([r.rounds for r in rows]):g}, most {max(r.rounds for r in rows)}; "
         f"seconds of processor time: median {np.median([r.seconds for r in rows]):.1f}, most "
         f"{max(r.seconds for r in rows):.1f}",
@@ -206,6 +249,9 @@ def parse() -> argparse.Namespace:
     parser.add_argument(
         "--time-limit", type=float, default=60.0, help="seconds per plan (default: %(default)s)"
     )
+    parser.add_argument(
+        "--full-rate", type=float, default=35.0, help="requests/s of about one GPU (default: %(default)s)"
+    )
     parser.add_argument("--workers", type=int, default=2, help="processes (default: %(default)s)")
     return parser.parse_args()
 
@@ -221,8 +267,8 @@ def main() -> int:
             rows.append(row)
             mark = "BOUND" if row.unsound else "MISSED" if row.missed else "optimal"
             print(
-                f"seed {row.seed}: {row.adapters}: optimum {row.optimum}, GPUs {row.gpus}, "
-                f"bound {row.bound}, {row.rounds} rounds, {mark}",
+                f"seed {row.seed}: {row.adapters}: optimum {row.optimum:g}, one kind {row.single:g}, plan "
+                f"{row.value} ({row.devices}), bound {row.bound}, {row.rounds} rounds, {mark}",
                 flush=True,
             )
     print(report(rows))

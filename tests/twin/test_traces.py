@@ -52,6 +52,20 @@ def test_azure_trace_starts_at_zero_and_is_sorted(tmp_path: Path) -> None:
     assert list(repeated.output_tokens) == [1, 2, 3, 1, 2, 3, 1, 2]
 
 
+def test_instants_may_have_an_offset_and_no_fraction(tmp_path: Path) -> None:
+    path = _azure(
+        tmp_path / "t.csv",
+        "2024-05-10 00:00:00.009930+00:00,2162,5\n"
+        "2024-05-10 01:00:00.017335+01:00,2399,6\n"
+        "2024-05-10 00:00:02.500000,1200,40\n"
+        "2024-05-10 00:01:01+00:00,512,64\n"
+        "2024-05-10T00:01:01.5Z,512,64\n",
+    )
+    trace = read_azure_trace(path)
+    assert trace.arrival_s == pytest.approx([0, 0.007405, 2.49007, 60.99007, 61.49007], abs=1e-6)
+    assert list(trace.prompt_tokens) == [2162, 2399, 1200, 512, 512]
+
+
 @pytest.mark.parametrize(
     ("body", "message"),
     [

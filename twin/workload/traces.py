@@ -6,10 +6,11 @@ import csv
 import gzip
 import hashlib
 import math
+import re
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
 from typing import TypeVar
@@ -30,6 +31,10 @@ SERVEGEN_WINDOW_S = 600.0
 COPY_SHIFT_S = 600.0
 """Most seconds by which copies of a trace that are laid over each other lie apart: far less than a peak."""
 
+_INSTANT = re.compile(r"(.*?)(\.\d+)?(Z|[+-]\d\d:?\d\d)?", re.DOTALL)
+"""Date and time, fraction of a second, offset from UTC: Azure's files of 2024 have the last."""
+
+_ORIGIN = datetime(2000, 1, 1, tzinfo=UTC)
 _AZURE_COLUMNS = ("TIMESTAMP", "ContextTokens", "GeneratedTokens")
 _DAY_COLUMNS = ("client", "window_start_s", "rate_req_s", "cv", "pattern")
 _CLIENT_COLUMNS = ("client", "mean_prompt_tokens", "mean_output_tokens")
@@ -394,11 +399,12 @@ def _parsed(path: Path, line: int, row: dict[str, str], column: str, parse: Call
 
 
 def _seconds(text: str) -> float:
-    # Azure writes seven decimals; datetime reads six.
-    head, _, fraction = text.strip().partition(".")
-    whole = datetime.fromisoformat(head).replace(tzinfo=None)
-    seconds = (whole - datetime(2000, 1, 1)).total_seconds()
-    return seconds + (float("0." + fraction) if fraction else 0.0)
+    # The fraction apart: datetime reads six decimals, and Azure wrote seven in 2023. No offset is UTC.
+    whole, fraction, offset = _INSTANT.fullmatch(text.strip()).groups(default="")  # type: ignore[union-attr]
+    instant = datetime.fromisoformat(whole + offset)
+    if not offset:
+        instant = instant.replace(tzinfo=UTC)
+    return (instant - _ORIGIN).total_seconds() + float("0" + fraction)
 
 
 def _tokens(text: str) -> int:
