@@ -88,9 +88,11 @@ class PiecewiseArrivals(_Arrivals):
 class TraceArrivals(_Arrivals):
     """Arrival instants from a trace file, each request dealt to an adapter in proportion to its rate.
 
-    The trace (CSV or CSV.gz with ``TIMESTAMP,ContextTokens,GeneratedTokens``, the form of the Azure
-    LLM traces) is stretched in time so that its mean rate is the sum of the adapters' rates, and
-    repeated when the workload lasts longer.
+    The trace is stretched in time so that its mean rate is the sum of the adapters' rates, and repeated when
+    the workload lasts longer. It has the columns of Azure's LLM traces (``TIMESTAMP``, ``ContextTokens``,
+    ``GeneratedTokens``), of BurstGPT (``Timestamp`` in seconds, ``Request tokens``, ``Response tokens``) or
+    of Mooncake (``timestamp`` in milliseconds, ``input_length``, ``output_length``): CSV with a header, or
+    one JSON object a line, plain or compressed by gzip.
     """
 
     process: Literal["trace"] = "trace"

@@ -47,7 +47,7 @@ from twin.violations import (
 )
 from twin.window import RequestTimes, times_alone, window_note, window_problem
 from twin.workload.arrivals import WorkloadError, draw_requests
-from twin.workload.traces import trace_digest
+from twin.workload.trace_files import trace_digest
 
 if TYPE_CHECKING:
     from twin.calibration.calibrate import CalibrationError, calibrate

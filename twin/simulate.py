@@ -153,7 +153,7 @@ def simulate(
         If an adapter's rank is above ``max_lora_rank``.
     WorkloadError
         If the workload has too many requests, or a trace's prompts are too long for the engine.
-    twin.workload.traces.TraceError
+    twin.workload.trace_rows.TraceError
         If the trace's file is missing or damaged.
     """
     duration = workload.duration_s if duration_s is None else duration_s
@@ -199,7 +199,7 @@ def check_trace(scenario: Scenario) -> None:
     ------
     WorkloadError
         If the workload has too many requests, or the trace's prompts are too long for the engine.
-    twin.workload.traces.TraceError
+    twin.workload.trace_rows.TraceError
         If the file is missing or damaged.
     """
     arrivals = scenario.workload.arrivals

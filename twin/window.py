@@ -79,7 +79,7 @@ def times_alone(scenario: Scenario, profiles: Mapping[str, EngineProfile]) -> Re
     ------
     WorkloadError
         If a trace's prompts are too long for the engine.
-    twin.workload.traces.TraceError
+    twin.workload.trace_rows.TraceError
         If the trace's file is missing or damaged.
     """
     requests = _alone(scenario)

@@ -83,9 +83,16 @@ def test_a_signal_is_a_limit(number: int, after_s: float, tmp_path: Path) -> Non
         assert f"{result['gpus']} GPUs for 384 adapters" in out
 
 
+@pytest.fixture(scope="module")
+def compiled() -> None:
+    """The search on disk; else the first workers are those that compile it."""
+    subprocess.run([*COMMAND, "solve", "mixed_ranks", *PAPER, "--quiet"], check=True, capture_output=True)
+
+
 LEARNING = ("solve", "mixed_ranks", *PAPER, "--set", "workload.duration_s=1500", "--quiet")
 
 
+@pytest.mark.usefixtures("compiled")
 @pytest.mark.parametrize("group", [False, True], ids=["one", "all"])
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["SIGINT", "SIGTERM"])
 def test_a_signal_while_regions_are_learned(number: int, group: bool, tmp_path: Path) -> None:

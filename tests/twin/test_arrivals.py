@@ -26,7 +26,7 @@ from scenarios import (
 )
 from twin import GPULoad, Requests, WorkloadError, draw_requests
 from twin.workload.gaps import DeterministicGaps, GammaGaps, LognormalGaps, WeibullGaps, weibull_shape
-from twin.workload.traces import TraceError
+from twin.workload.trace_rows import TraceError
 from twin.workload.walks import rate_walk
 
 PROMPT = FixedLengths(tokens=222)

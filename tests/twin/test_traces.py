@@ -8,14 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from twin.workload.servegen import draw_client_requests, read_servegen
+from twin.workload.trace_files import read_trace
+from twin.workload.trace_rows import TraceError
 from twin.workload.traces import (
-    TraceError,
     deal_by_weight,
     deal_dirichlet,
     deal_zipf,
-    draw_client_requests,
-    read_azure_trace,
-    read_servegen,
     repeat_trace,
     with_adapters,
 )
@@ -42,7 +41,7 @@ def test_azure_trace_starts_at_zero_and_is_sorted(tmp_path: Path) -> None:
         "2023-11-16 18:17:03.2500000,10,1\n"
         "2023-11-16 18:17:05.2500000,30,3\n",
     )
-    trace = read_azure_trace(path)
+    trace = read_trace(path)
     assert trace.arrival_s == pytest.approx([0, 0.75, 2.0])
     assert list(trace.prompt_tokens) == [10, 20, 30]
     assert trace.period_s == pytest.approx(3.0)
@@ -61,9 +60,56 @@ def test_instants_may_have_an_offset_and_no_fraction(tmp_path: Path) -> None:
         "2024-05-10 00:01:01+00:00,512,64\n"
         "2024-05-10T00:01:01.5Z,512,64\n",
     )
-    trace = read_azure_trace(path)
+    trace = read_trace(path)
     assert trace.arrival_s == pytest.approx([0, 0.007405, 2.49007, 60.99007, 61.49007], abs=1e-6)
     assert list(trace.prompt_tokens) == [2162, 2399, 1200, 512, 512]
+
+
+BURSTGPT = """Timestamp,Model,Request tokens,Response tokens,Total tokens,Log Type
+5,ChatGPT,472,18,490,Conversation log
+45,ChatGPT,1087,230,1317,Conversation log
+118,GPT-4,417,0,417,API log
+"""
+
+MOONCAKE = """{"timestamp": 0, "input_length": 40160, "output_length": 6, "hash_ids": [0, 1, 2]}
+{"timestamp": 40, "input_length": 23769, "output_length": 3, "hash_ids": [151, 152]}
+
+{"timestamp": 277, "input_length": 32140, "output_length": 92, "hash_ids": [198, 199]}
+"""
+
+
+def test_burstgpt_is_read_and_a_failed_request_counts_with_one_token(tmp_path: Path) -> None:
+    (tmp_path / "burst.csv").write_text(BURSTGPT)
+    trace = read_trace(tmp_path / "burst.csv")
+    assert trace.arrival_s == pytest.approx([0, 40, 113])
+    assert list(trace.prompt_tokens) == [472, 1087, 417]
+    assert list(trace.output_tokens) == [18, 230, 1]
+
+
+@pytest.mark.parametrize("name", ["mooncake.jsonl", "mooncake.jsonl.gz"])
+def test_mooncake_is_read(tmp_path: Path, name: str) -> None:
+    write = gzip.compress if name.endswith("gz") else bytes
+    (tmp_path / name).write_bytes(write(MOONCAKE.encode()))
+    trace = read_trace(tmp_path / name)
+    assert trace.arrival_s == pytest.approx([0, 0.04, 0.277])
+    assert list(trace.prompt_tokens) == [40160, 23769, 32140]
+    assert list(trace.output_tokens) == [6, 3, 92]
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ('{"timestamp": 300, "input_length": 5', r"t\.jsonl, line 5: is no JSON \("),
+        ("[300, 5, 6]", "line 5: is no JSON object"),
+        ('{"timestamp": 300, "input_length": 5}', "line 5: has no output_length; complete or remove"),
+        ('{"timestamp": null, "input_length": 5, "output_length": 5}', 'line 5: timestamp is "None"'),
+        ('{"timestamp": NaN, "input_length": 5, "output_length": 5}', r'timestamp is "nan" \(must be finite'),
+    ],
+)
+def test_damaged_json_lines_are_named(tmp_path: Path, line: str, message: str) -> None:
+    (tmp_path / "t.jsonl").write_text(MOONCAKE + line + "\n")
+    with pytest.raises(TraceError, match=message):
+        read_trace(tmp_path / "t.jsonl")
 
 
 @pytest.mark.parametrize(
@@ -79,31 +125,31 @@ def test_instants_may_have_an_offset_and_no_fraction(tmp_path: Path) -> None:
 )
 def test_damaged_azure_rows_are_named(tmp_path: Path, body: str, message: str) -> None:
     with pytest.raises(TraceError, match=message):
-        read_azure_trace(_azure(tmp_path / "t.csv", body))
+        read_trace(_azure(tmp_path / "t.csv", body))
 
 
 def test_damaged_azure_files_are_named(tmp_path: Path) -> None:
     (tmp_path / "columns.csv").write_text("a,b\n1,2\n")
-    with pytest.raises(TraceError, match="has no column TIMESTAMP, ContextTokens, GeneratedTokens"):
-        read_azure_trace(tmp_path / "columns.csv")
+    with pytest.raises(TraceError, match=r"line 1: has none of the sets of columns TIMESTAMP, ContextTokens"):
+        read_trace(tmp_path / "columns.csv")
     (tmp_path / "binary.csv").write_bytes(b"\xff\xfe\x00\x01")
     with pytest.raises(TraceError, match="is damaged"):
-        read_azure_trace(tmp_path / "binary.csv")
+        read_trace(tmp_path / "binary.csv")
     (tmp_path / "plain.csv.gz").write_text(HEADER)
     with pytest.raises(TraceError, match="cannot be read"):
-        read_azure_trace(tmp_path / "plain.csv.gz")
+        read_trace(tmp_path / "plain.csv.gz")
     whole = gzip.compress((HEADER + "2023-11-16 18:17:03,1,2\n" * 5000).encode())
     (tmp_path / "cut.csv.gz").write_bytes(whole[: len(whole) // 2])
     with pytest.raises(TraceError, match="is damaged"):
-        read_azure_trace(tmp_path / "cut.csv.gz")
+        read_trace(tmp_path / "cut.csv.gz")
     with pytest.raises(TraceError, match="cannot be read"):
-        read_azure_trace(tmp_path / "absent.csv")
+        read_trace(tmp_path / "absent.csv")
 
 
 def test_a_changed_file_is_read_again(tmp_path: Path) -> None:
     two = "2023-11-16 18:17:03,1,2\n2023-11-16 18:17:04,1,2\n"
-    assert len(read_azure_trace(_azure(tmp_path / "t.csv", two))) == 2
-    assert len(read_azure_trace(_azure(tmp_path / "t.csv", two + "2023-11-16 18:17:05,1,2\n"))) == 3
+    assert len(read_trace(_azure(tmp_path / "t.csv", two))) == 2
+    assert len(read_trace(_azure(tmp_path / "t.csv", two + "2023-11-16 18:17:05,1,2\n"))) == 3
 
 
 def test_servegen_clients_and_their_windows(tmp_path: Path) -> None:
@@ -184,7 +230,7 @@ def test_dirichlet_shares_vary_as_they_should() -> None:
 @needs_traces
 @pytest.mark.parametrize(("name", "count"), [("conv", 19_366), ("code", 8819)])
 def test_public_azure_traces(name: str, count: int) -> None:
-    trace = read_azure_trace(TRACES / f"azure_llm_2023_{name}.csv.gz")
+    trace = read_trace(TRACES / f"azure_llm_2023_{name}.csv.gz")
     # Both files hold one hour; the last line of each has no line end.
     assert abs(len(trace) - count) <= 1
     assert trace.period_s == pytest.approx(3600, rel=0.06)

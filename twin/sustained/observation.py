@@ -11,7 +11,7 @@ import math
 from dataclasses import dataclass, replace
 
 from scenarios import PiecewiseArrivals, TraceArrivals, UnpredictableArrivals, Workload
-from twin.workload.traces import read_azure_trace
+from twin.workload.trace_files import read_trace
 
 
 @dataclass(frozen=True)
@@ -111,7 +111,7 @@ def observation_of(workload: Workload, rate: float, patience_s: float, effort: E
 
     Raises
     ------
-    twin.workload.traces.TraceError
+    twin.workload.trace_rows.TraceError
         If a trace's file is missing or damaged.
     """
     arrivals = workload.arrivals
@@ -120,7 +120,7 @@ def observation_of(workload: Workload, rate: float, patience_s: float, effort: E
     if isinstance(arrivals, PiecewiseArrivals):
         return _periodic(arrivals.window_s * len(arrivals.factors), patience_s, effort)
     if isinstance(arrivals, TraceArrivals):
-        return _periodic(read_azure_trace(arrivals.file).period_s, patience_s, effort)
+        return _periodic(read_trace(arrivals.file).period_s, patience_s, effort)
     measure = min(max(effort.measure_s, effort.requests / rate), effort.longest_s)
     return Observation(effort.settle_s, measure, patience_s)
 

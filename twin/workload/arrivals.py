@@ -25,7 +25,8 @@ from twin.engine.requests import FloatArray, IntArray, Requests
 from twin.load import GPULoad
 from twin.workload.gaps import DeterministicGaps, ExponentialGaps, GammaGaps, Gaps, LognormalGaps, WeibullGaps
 from twin.workload.lengths import draw_lengths, first_lengths
-from twin.workload.traces import child_seed, clocked_trace, deal_by_weight, read_azure_trace, repeat_trace
+from twin.workload.trace_files import read_trace
+from twin.workload.traces import child_seed, clocked_trace, deal_by_weight, repeat_trace
 from twin.workload.walks import rate_walk, stationary_walk
 
 MAX_REQUESTS = 100_000_000
@@ -71,7 +72,7 @@ def draw_requests(
     ------
     WorkloadError
         If the workload has too many requests or rate changes to hold in memory.
-    twin.workload.traces.TraceError
+    twin.workload.trace_rows.TraceError
         If the trace's file is missing or damaged.
     """
     duration = workload.duration_s if duration_s is None else duration_s
@@ -217,7 +218,7 @@ def _replayed(
     sustained: bool,
 ) -> Requests:
     """A trace at the adapters' total rate, its requests dealt in proportion to their rates."""
-    trace = read_azure_trace(arrivals.file)
+    trace = read_trace(arrivals.file)
     total = float(load.rate.sum())
     arrival_seed, prompt_seed, output_seed = seeds
     rng = np.random.default_rng(arrival_seed)
