@@ -87,17 +87,30 @@ def test_rows_are_scaled_by_what_a_gpu_takes_there(derived: Scenario) -> None:
     expected = expected_of(judge)
     assert expected.profiles["H100-64GB"].end == "expected"
     (there,) = capacities(expected, judge, UNLIMITED).values()
-    assert 0.8 < there.least <= there.most < 0.98  # all costs 10.4 % higher: 0.906, by a few percent of luck
+    assert (there.slots[0], there.slots[-1]) == (8, 96)  # the fewest, and one for each adapter
+    # All costs are 10.4 % higher: 0.906, by a few percent of luck.
+    assert 0.8 < min(there.least) <= max(there.most) < 0.98
     (usual,) = learned_regions(expected).values()
     (less,) = learned_regions(judge).values()
     assert less == scaled(usual, there)
-    assert less.inner.options[0].bounds == pytest.approx(there.least * usual.inner.options[0].bounds)
-    assert less.outer.options[0].bounds == pytest.approx(there.most * usual.outer.options[0].bounds)
+    for before, after in zip(usual.inner.options, less.inner.options, strict=True):
+        assert after.bounds == pytest.approx(there.inner(before.max_loras) * before.bounds)
+    for before, after in zip(usual.outer.options, less.outer.options, strict=True):
+        assert after.bounds == pytest.approx(there.outer(before.max_loras) * before.bounds)
     assert less.latency == usual.latency
     measured = scenarios.read("mixed_ranks")
     plain = TwinJudge(measured, twin.profiles_of(measured))
     assert expected_of(plain) is plain
-    assert capacities(plain, plain, UNLIMITED) == {"H100-64GB": Capacity(1.0, 1.0)}
+    assert capacities(plain, plain, UNLIMITED) == {"H100-64GB": Capacity()}
+
+
+def test_the_share_that_a_gpu_takes_goes_with_its_slots() -> None:
+    there = Capacity((8, 32), (0.7, 0.6), (0.72, 0.62))
+    assert [there.inner(s) for s in (4, 8, 16, 32, 64)] == pytest.approx([0.7, 0.7, 0.65, 0.6, 0.6])
+    assert [there.outer(s) / 1.02 for s in (4, 8, 16, 32, 64)] == pytest.approx(
+        [0.72, 0.72, 0.67, 0.62, 0.62]
+    )
+    assert (Capacity().inner(8), Capacity().outer(8)) == (1.0, 1.0)
 
 
 def test_the_result_has_the_gpus_at_each_end(derived: Scenario) -> None:
