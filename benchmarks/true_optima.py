@@ -9,9 +9,9 @@ the repository's root::
 
     python -m benchmarks.true_optima
     python -m benchmarks.true_optima --instances 10 --set service_levels.ttft_ms.p99=2000
-    python -m benchmarks.true_optima --instances 20 --full-rate 14 --set model=qwen3-8b \\
-        --set objective=cost \\
-        --set 'devices=[{name: A100-80GB, price_per_hour: 2.1}, {name: L40S, price_per_hour: 1}]'
+    python -m benchmarks.true_optima --instances 12 --full-rate 11 --set model=qwen3-8b \\
+        --set objective=cost --set 'devices=[{name: H100-80GB, price_per_hour: 2.6},
+        {name: A100-80GB, price_per_hour: 1.05}, {name: L40S, price_per_hour: 1}]'
 
 It lists every miss, and fails where the bound is above the optimum, which may never be.
 

@@ -35,9 +35,15 @@ class StepCosts(BaseModel):
 
     @property
     def sentence(self) -> str:
-        """What a reader must know: that they are derived, at which end they were judged, and the band."""
+        """What a reader must know: that they are derived, at which end they were judged, and the band.
+
+        Rows learned at the expected costs are scaled to another end, and bounds rest on them
+        (`optimizer.search.derived.ends`).
+        """
         what = "; ".join(f"{device}: {words}" for device, words in self.derived.items())
         text = f"step times are derived, not measured ({what}); judged at their {self.end} end"
+        if self.end != "expected":
+            text += ", where bounds are approximate"
         band = [f"{end} {counted_gpus(self.gpus[end])}" for end in ENDS if end in self.gpus]
         return f"{text}; by end: {', '.join(band)}" if band else text
 

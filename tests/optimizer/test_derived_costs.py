@@ -135,6 +135,9 @@ def test_the_sentence_says_what_is_not_known() -> None:
     )
     assert "(L4: scaled); judged at their expected end; by end: pessimistic no plan" in costs.sentence
     assert "expected 2 GPUs, optimistic 1 GPU" in costs.sentence
+    assert "approximate" not in costs.sentence
+    pessimistic = StepCosts(end="pessimistic", derived={"L4": "scaled"})
+    assert pessimistic.sentence.endswith("judged at their pessimistic end, where bounds are approximate")
 
 
 def test_profiles_at_an_end_leave_measured_ones() -> None:

@@ -129,13 +129,13 @@ def prior_shares(profile: EngineProfile, term_shares: FloatArray, params: Calibr
     A profile may state how sure each of its terms is. Those of a group are off together, so the group is as
     unsure as its terms are in the mean, weighted by what they cost in the runs at hand.
     """
-    known: dict[str, float] = getattr(profile.uncertainty, "shares", {})
+    known = profile.uncertainty.shares
     groups, each = membership(profile.step), []
-    for k, group in enumerate(GROUPS):
+    for k in range(len(GROUPS)):
         weights = term_shares * groups[:, k]
         stated = np.array([known.get(term.name, np.nan) for term in profile.step.terms])
         told = ~np.isnan(stated) & (weights > 0)
-        share = known.get(group, params.update.prior_share)
+        share = params.update.prior_share
         if told.any():
             share = float((stated[told] * weights[told]).sum() / weights[told].sum())
         each.append(max(share, MIN_SHARE))
@@ -172,7 +172,7 @@ def _uncertainty(profile: EngineProfile, found: Posterior, prior: FloatArray) ->
     as its group.
     """
     groups = membership(profile.step)
-    known: dict[str, float] = getattr(profile.uncertainty, "shares", {})
+    known = profile.uncertainty.shares
     fitted = profile.uncertainty.standard_errors_s
     shrunk, group_shares = groups @ (found.shares / prior), groups @ found.shares
     errors, shares = {}, dict(known)  # those of loads stay
@@ -182,9 +182,7 @@ def _uncertainty(profile: EngineProfile, found: Posterior, prior: FloatArray) ->
         own = fitted.get(term.name, 0.0) * factor
         errors[term.name] = float(np.hypot(own, term.seconds * factor * share))
         shares[term.name] = share
-    values: dict[str, object] = {"residual_share": found.run_share, "standard_errors_s": errors}
-    if "shares" in Uncertainty.model_fields:
-        values["shares"] = shares
+    values = {"residual_share": found.run_share, "standard_errors_s": errors, "shares": shares}
     return profile.uncertainty.model_copy(update=values)
 
 

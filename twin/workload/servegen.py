@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from twin.engine.requests import FloatArray, IntArray, Requests
 from twin.workload.gaps import ExponentialGaps, GammaGaps, Gaps, WeibullGaps
-from twin.workload.trace_rows import TraceError, csv_rows, parsed
+from twin.workload.trace_rows import TraceError, parsed, rows_with
 from twin.workload.traces import child_seed
 
 SERVEGEN_WINDOW_S = 600.0
@@ -71,14 +71,14 @@ def read_servegen(day_path: Path | str, clients_path: Path | str) -> tuple[Clien
     """
     day_path, clients_path = Path(day_path), Path(clients_path)
     means: dict[int, tuple[float, float]] = {}
-    for line, row in csv_rows(clients_path, _CLIENT_COLUMNS):
+    for line, row in rows_with(clients_path, _CLIENT_COLUMNS):
         client = parsed(clients_path, line, row, "client", int)
         means[client] = (
             parsed(clients_path, line, row, "mean_prompt_tokens", _positive),
             parsed(clients_path, line, row, "mean_output_tokens", _positive),
         )
     windows: dict[int, dict[int, tuple[float, float, bool]]] = {}
-    for line, row in csv_rows(day_path, _DAY_COLUMNS):
+    for line, row in rows_with(day_path, _DAY_COLUMNS):
         client = parsed(day_path, line, row, "client", int)
         index = parsed(day_path, line, row, "window_start_s", _window)
         windows.setdefault(client, {})[index] = (

@@ -44,7 +44,7 @@ def rows_of(path: Path) -> Iterator[tuple[int, Row]]:
         raise TraceError(f"{path}: is damaged ({error}); fetch it again") from error
 
 
-def csv_rows(path: Path, columns: Sequence[str]) -> Iterator[tuple[int, Row]]:
+def rows_with(path: Path, columns: Sequence[str]) -> Iterator[tuple[int, Row]]:
     """Rows of a file that has at least these columns, with their line numbers.
 
     Raises

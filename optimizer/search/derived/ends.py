@@ -110,22 +110,15 @@ def _probes(scenario: Scenario, profile: EngineProfile, device: str) -> Iterator
         return
     greatest = scenario.engine.max_lora_rank or padded_rank(max(c.rank for c in scenario.classes))
     least = scenario.engine.max_lora_rank or padded_rank(min(c.rank for c in scenario.classes))
-    asked = dict[GPUContent, None]()
     for rank in (least, greatest):
         choices = [s for s in scenario.engine.slot_choices if _starts(scenario, profile, device, s, rank)]
         if not choices:
             continue
         middle, dealt = choices[len(choices) // 2], list(islice(_dealt(scenario, rank), 2 * choices[-1]))
-        for number, most in (
-            (choices[0], choices[0]),
-            (middle, middle),
-            (choices[-1], choices[-1]),
-            (middle, 2 * middle),
-        ):
-            kinds = Counter(kind.at(high=True) for kind in dealt[:most])
-            option = EngineOption(device, min(number, kinds.total()), rank)
-            asked[GPUContent(option, tuple(kinds.items()))] = None
-    yield from asked
+        for slots, times in ((choices[0], 1), (middle, 1), (choices[-1], 1), (middle, 2)):
+            kinds = Counter(kind.at(high=True) for kind in dealt[: times * slots])
+            option = EngineOption(device, min(slots, kinds.total()), rank)
+            yield GPUContent(option, tuple(kinds.items()))
 
 
 def _dealt(scenario: Scenario, rank: int) -> Iterator[AdapterKind]:
