@@ -65,6 +65,9 @@ class RunRecords:
         Shape (bins, len(SERIES)): sums over equal parts of the time to the horizon (or to the end).
     series_width_s
         Length of a part.
+    cached_tokens
+        Tokens of each request that were found in the prefix cache when it was first scheduled; absent: the
+        engine has none.
     steps
         One row per step (``STEP_COLUMNS``) when asked for, else None.
     """
@@ -83,6 +86,7 @@ class RunRecords:
     gaps: NDArray[np.int64]
     series: FloatArray
     series_width_s: float
+    cached_tokens: IntArray | None = None
     steps: FloatArray | None = None
 
     @property
