@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,6 +36,17 @@ SERIES = (
 
 STEP_COLUMNS = ("start_s", "scheduled_tokens", "distinct_adapters", "running", "waiting", "preempted")
 """Columns of the step rows."""
+
+
+_PER_REQUEST = (
+    "sent_s",
+    "first_scheduled_s",
+    "first_token_s",
+    "finish_s",
+    "generated_tokens",
+    "preemptions",
+)
+"""Fields of the records with a value for each request."""
 
 
 @dataclass(frozen=True)
@@ -99,3 +110,25 @@ def gap_edges_s() -> FloatArray:
     """Edges of the histogram's bins in seconds, shape (GAP_BINS + 1,)."""
     edges: FloatArray = GAP_FIRST_S * 2.0 ** (np.arange(GAP_BINS + 1) / GAP_BINS_PER_OCTAVE)
     return edges
+
+
+def in_order_of_arrival(records: RunRecords, follows: IntArray) -> RunRecords:
+    """The records of a run with requests that followed others, as of requests that arrived by themselves.
+
+    Those that were never sent, as the one before them did not end, are left out.
+    """
+    requests = records.requests
+    ended = np.where(follows >= 0, records.finish_s[follows], 0.0)
+    arrival = requests.arrival_s + ended
+    came = np.flatnonzero(arrival < records.horizon_s)  # not that of one that never ended, which is nan
+    order = came[np.argsort(arrival[came], kind="stable")]
+    of = {name: getattr(records, name)[order] for name in _PER_REQUEST}
+    kept = Requests(
+        arrival_s=arrival[order],
+        prompt_tokens=requests.prompt_tokens[order],
+        output_tokens=requests.output_tokens[order],
+        adapter=requests.adapter[order],
+        n_adapters=requests.n_adapters,
+    )
+    cached = None if records.cached_tokens is None else records.cached_tokens[order]
+    return replace(records, requests=kept, cached_tokens=cached, **of)

@@ -30,8 +30,9 @@ class Requests:
         followers, and all that follow come after those that do not. Shape (n,), absent: none follows.
     continues, common_tokens
         With whose text each prompt begins, and for how many tokens: that of a request (its prompt and
-        answer), or as n + k the k-th text of no request's own; -1 is none. Requests of different adapters
-        have no text in common for a prefix cache. Shapes (n,), absent: none.
+        answer), or as n + k the k-th of m texts that are no request's own; -1 is none. After those of the
+        requests stand those of the m texts, which may begin with others too. Requests of different adapters
+        have no text in common for a prefix cache. Shapes (n + m,), absent: none.
     cached_tokens
         Tokens of each prompt that are found in the prefix cache whatever was computed, shape (n,); absent: 0.
     """
@@ -51,3 +52,8 @@ class Requests:
 
     def __len__(self) -> int:
         return len(self.arrival_s)
+
+    @property
+    def n_independent(self) -> int:
+        """How many follow no other; they come first."""
+        return len(self) if self.follows is None else int(np.count_nonzero(self.follows < 0))
