@@ -2,50 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
 
-from scenarios import FrozenModel
 from twin.engine.requests import FloatArray
-
-
-class SchedulerRules(FrozenModel):
-    """Scheduling rules that differ between versions of vLLM; part of the engine profile."""
-
-    reserve_full_isl: bool = Field(
-        default=False,
-        description="Admit a waiting request only if the blocks of its whole prompt are free.",
-    )
-    watermark: float = Field(
-        default=0.0, ge=0, lt=1, description="Share of blocks kept free when a request joins others."
-    )
-    lone_request_ignores_threshold: bool = Field(
-        default=False,
-        description="Do not apply long_prefill_token_threshold when one request is running or waiting.",
-    )
-
-
-_NEWER_RULES_SINCE = (0, 32)
-
-
-def rules_of(version: str) -> SchedulerRules:
-    """Rules of a version of vLLM, with its default arguments.
-
-    Raises
-    ------
-    ValueError
-        If the version does not start with two numbers.
-    """
-    match = re.match(r"v?(\d+)\.(\d+)", version.strip())
-    if match is None:
-        raise ValueError(f'"{version}" is no version of vLLM; write it like 0.8.5')
-    if (int(match[1]), int(match[2])) < _NEWER_RULES_SINCE:
-        return SchedulerRules()
-    return SchedulerRules(reserve_full_isl=True, lone_request_ignores_threshold=True)
+from twin.engine.rules import SchedulerRules
 
 
 @dataclass(frozen=True)
