@@ -2,7 +2,7 @@
 
 vLLM's default for ``max_cpu_loras`` is ``max_loras`` (vllm/config/lora.py, ``LoRAConfig``, 0.4 to 0.32),
 while the twin judges a plan with all of a GPU's adapters in CPU memory, or as many as the scenario says. A
-plan that did not state it would be run otherwise than it was judged where a GPU has fewer slots than adapters.
+plan that did not state it would be run otherwise than it was judged, where adapters are more than slots.
 """
 
 from __future__ import annotations
