@@ -128,7 +128,7 @@ def _engine_columns(placement: Placement | None) -> list[Column]:
         return []
     device = [] if only_device(placement) else [Column("device", 5)]
     default = all(gpu.max_cpu_loras in (None, gpu.max_loras) for gpu in placement.gpus)
-    cpu = [] if default else [Column(">CPU", 9)]
+    cpu = [] if default else [Column(">CPU", 7)]
     return [*device, Column(">LoRAs", 4), Column(">slots", 6), Column(">rank", 7), *cpu]
 
 
