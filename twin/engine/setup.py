@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from pydantic import Field
 
-from scenarios import FrozenModel
+from scenarios import FrozenModel, Speculation
 from twin.engine.requests import FloatArray
 
 
@@ -25,6 +25,12 @@ class SchedulerRules(FrozenModel):
         default=False,
         description="Do not apply long_prefill_token_threshold when one request is running or waiting.",
     )
+
+    def changed(self, reserve_full_isl: bool | None, watermark: float | None) -> SchedulerRules:
+        """The rules, but for what an engine's own arguments say; None where they say nothing."""
+        own = {"reserve_full_isl": reserve_full_isl, "watermark": watermark}
+        given = {name: value for name, value in own.items() if value is not None}
+        return self.model_copy(update=given) if given else self
 
 
 _NEWER_RULES_SINCE = (0, 32)
@@ -103,6 +109,8 @@ class EngineSetup:
         Most requests that the client has open at once; later ones wait outside the engine. 0 is no limit.
     cold
         Whether the engine starts with no adapter in CPU memory, rather than with as many as fit.
+    speculation
+        What was measured of speculative decoding; None: a request gets one token of a step.
     """
 
     max_loras: int
@@ -118,3 +126,4 @@ class EngineSetup:
     disk_load_s: FloatArray
     max_inflight: int = 0
     cold: bool = False
+    speculation: Speculation | None = None
