@@ -1,7 +1,7 @@
 """Arguments of vLLM that change a plan only where they are given, or that no figure of a plan follows.
 
-Which are modelled, and how the others err, is said in `twin.startup.unmodelled` and docs/scenarios.md. Names are
-those of ``EngineArgs`` (vllm/engine/arg_utils.py) in 0.8.5, 0.14.0 and 0.32.0, as far as scheduling or
+Which are modelled, and how the others err, is said in `twin.startup.unmodelled` and docs/scenarios.md. Names
+are those of ``EngineArgs`` (vllm/engine/arg_utils.py) in 0.8.5, 0.14.0 and 0.32.0, as far as scheduling or
 memory depend on them.
 """
 
