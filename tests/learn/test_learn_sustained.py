@@ -28,6 +28,7 @@ from learn.region_store import RegionRequest, make_regions
 from learn.space import starting_options
 from scenarios import (
     Acceptance,
+    EngineConfig,
     PoissonArrivals,
     Scenario,
     TraceArrivals,
@@ -134,7 +135,7 @@ def test_a_release_without_slots_of_a_rank_has_no_such_options(
     )
     for rank, starts in ((256, True), (512, False)):
         for of, known in ((profile, True), (older, starts)):
-            options = starting_options(of, kept_up.engine, kept_up.devices[0], (rank,))
+            options = starting_options(of, EngineConfig(slots=(1,)), kept_up.devices[0], (rank,))
             assert bool(options) == known
 
 
