@@ -13,7 +13,6 @@ import scenarios
 import twin
 from scenarios import EngineConfig, FurtherArguments, ScenarioError
 from scenarios.engine import MaxLoraRank
-from twin.judging import EngineArgumentError
 from twin.load import GPULoad
 from twin.memory.versions import lora_ranks
 from twin.startup import unmodelled
@@ -221,8 +220,18 @@ def test_ranks_of_slots_are_those_of_the_release() -> None:
 
 def test_a_rank_that_the_release_does_not_take_is_refused() -> None:
     scenario = scenarios.override(read(""), ["adapters[0].rank=1", "engine.max_lora_rank=1"])
-    with pytest.raises(EngineArgumentError, match=r"is 1; vLLM 0\.8\.5 on H100-64GB takes 8, 16"):
+    with pytest.raises(twin.EngineArgumentError, match=r"is 1; vLLM 0\.8\.5 on H100-64GB takes 8, 16"):
         twin.profiles_of(scenario)
+
+
+def test_an_answer_about_memory_tells_what_is_not_modelled() -> None:
+    answers = [
+        twin.ask_memory("Llama-3.1-8B-Instruct", device="A100-80GB", arguments=arguments)
+        for arguments in ({}, {"enable_sleep_mode": True})
+    ]
+    more = set(answers[1].remarks) - set(answers[0].remarks)
+    assert {line.partition(":")[0] for line in more} == {"engine.enable_sleep_mode is not modelled"}
+    assert answers[0].plan == answers[1].plan
 
 
 def test_a_log_tells_only_arguments_that_memory_depends_on() -> None:

@@ -36,7 +36,7 @@ def simulate_requests(
     series_bins: int = 120,
     record_steps: bool = False,
 ) -> RunRecords:
-    """Play requests on one engine.
+    """Play requests on one engine; one that speculates by the step, as `twin.engine.speculation` says.
 
     Parameters
     ----------
