@@ -26,7 +26,14 @@ def load(name: str) -> ModuleType:
 @pytest.fixture(scope="session")
 def reference() -> ModuleType:
     """The slow scheduler in plain Python."""
+    load("reference_blocks")
     return load("reference")
+
+
+@pytest.fixture(scope="session")
+def recorded() -> ModuleType:
+    """Recorded schedules, and what it takes to play them."""
+    return load("recorded")
 
 
 @pytest.fixture(scope="session")
