@@ -12,14 +12,6 @@ from scenarios.adapters import AdapterClass as AdapterClass
 from scenarios.adapters import AdapterKind as AdapterKind
 from scenarios.adapters import UncertainRate as UncertainRate
 from scenarios.adapters import ZipfRates as ZipfRates
-from scenarios.arrivals import Arrivals as Arrivals
-from scenarios.arrivals import DeterministicArrivals as DeterministicArrivals
-from scenarios.arrivals import GammaArrivals as GammaArrivals
-from scenarios.arrivals import PiecewiseArrivals as PiecewiseArrivals
-from scenarios.arrivals import PoissonArrivals as PoissonArrivals
-from scenarios.arrivals import TraceArrivals as TraceArrivals
-from scenarios.arrivals import UnpredictableArrivals as UnpredictableArrivals
-from scenarios.arrivals import WeibullArrivals as WeibullArrivals
 from scenarios.base import FrozenModel as FrozenModel
 from scenarios.catalogue import ShippedScenario as ShippedScenario
 from scenarios.catalogue import shipped as shipped
@@ -50,10 +42,6 @@ from scenarios.importers.startup_log import StartupLog as StartupLog
 from scenarios.importers.startup_log import StartupLogError as StartupLogError
 from scenarios.importers.startup_log import parse_startup_log as parse_startup_log
 from scenarios.importers.startup_log import read_startup_log as read_startup_log
-from scenarios.lengths import FixedLengths as FixedLengths
-from scenarios.lengths import HistogramLengths as HistogramLengths
-from scenarios.lengths import Lengths as Lengths
-from scenarios.lengths import LognormalLengths as LognormalLengths
 from scenarios.output import OutputFileError as OutputFileError
 from scenarios.output import check_writable as check_writable
 from scenarios.output import write_whole as write_whole
@@ -79,7 +67,21 @@ from scenarios.stopping.interrupts import noticed as noticed
 from scenarios.text.display import spreadsheet_cell as spreadsheet_cell
 from scenarios.text.display import visible as visible
 from scenarios.text.display import visible_lines as visible_lines
-from scenarios.workload import Workload as Workload
+from scenarios.traffic.arrivals import Arrivals as Arrivals
+from scenarios.traffic.arrivals import DeterministicArrivals as DeterministicArrivals
+from scenarios.traffic.arrivals import GammaArrivals as GammaArrivals
+from scenarios.traffic.arrivals import PiecewiseArrivals as PiecewiseArrivals
+from scenarios.traffic.arrivals import PoissonArrivals as PoissonArrivals
+from scenarios.traffic.arrivals import TraceArrivals as TraceArrivals
+from scenarios.traffic.arrivals import UnpredictableArrivals as UnpredictableArrivals
+from scenarios.traffic.arrivals import WeibullArrivals as WeibullArrivals
+from scenarios.traffic.lengths import FixedLengths as FixedLengths
+from scenarios.traffic.lengths import HistogramLengths as HistogramLengths
+from scenarios.traffic.lengths import Lengths as Lengths
+from scenarios.traffic.lengths import LognormalLengths as LognormalLengths
+from scenarios.traffic.prompt_reuse import PromptReuse as PromptReuse
+from scenarios.traffic.prompt_reuse import Sessions as Sessions
+from scenarios.traffic.workload import Workload as Workload
 
 __all__ = [
     "GPU",

@@ -9,10 +9,12 @@ from typing import Annotated, NamedTuple, TypeVar
 from pydantic import Discriminator, Field, Tag
 
 from scenarios.base import FrozenModel
-from scenarios.engine import Rank
-from scenarios.lengths import Lengths
+from scenarios.engine import Rank, RankOrBase
 from scenarios.reading.findings import Finding
 from scenarios.service_levels import AdapterSLO
+from scenarios.traffic.arrivals import Arrivals
+from scenarios.traffic.lengths import MAX_TOKENS, Lengths
+from scenarios.traffic.prompt_reuse import PromptReuse, Sessions
 
 MAX_ADAPTERS = 250_000
 """Most adapters in one scenario."""
@@ -84,7 +86,7 @@ _Rates = Annotated[
 ]
 
 _Ranks = Annotated[
-    Annotated[Rank, Tag(ONE)] | Annotated[tuple[Rank, ...], Field(min_length=1), Tag(SEVERAL)],
+    Annotated[RankOrBase, Tag(ONE)] | Annotated[tuple[Rank, ...], Field(min_length=1), Tag(SEVERAL)],
     Discriminator(_rank_form),
 ]
 
@@ -100,8 +102,8 @@ class Adapter(FrozenModel):
     """Name; with a count above 1 the adapters are called name-1, name-2 and so on"""
     count: Annotated[int, Field(ge=1, le=MAX_ADAPTERS)] = 1
     """How many adapters the entry stands for."""
-    rank: _Ranks
-    """LoRA rank, or a list of ranks to deal."""
+    rank: _Ranks | None = None
+    """LoRA rank, or a list of ranks to deal; absent or 0: requests of the base model, which take no slot."""
     rate: _Rates
     """Requests per second of each adapter, a list to deal, {zipf_total, exponent}, or {low, high} where it is
     not known."""
@@ -109,6 +111,14 @@ class Adapter(FrozenModel):
     """Prompt tokens; absent: the workload's."""
     output: Lengths | None = None
     """Output tokens; absent: the workload's."""
+    arrivals: Arrivals | None = None
+    """Arrival process; absent: the workload's."""
+    system_prompt: Annotated[int, Field(ge=0, le=MAX_TOKENS)] = 0
+    """Tokens that every prompt of an adapter begins with, before those of prompt."""
+    sessions: Sessions | None = None
+    """Conversations, whose prompts grow by what was said before; absent: every request stands alone."""
+    cached_share: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Share of every prompt that is found in the prefix cache, where that was measured."""
     service_levels: AdapterSLO | None = None
     """What these adapters must get, beside the scenario's service levels."""
     min_replicas: Annotated[int, Field(ge=1, le=64)] = 1
@@ -140,8 +150,14 @@ class Adapter(FrozenModel):
         return _deal(ranges, self.count)
 
     def ranks(self) -> tuple[int, ...]:
-        """Ranks of the entry's adapters."""
-        return _deal(self.rank, self.count)
+        """Ranks of the entry's adapters; 0: the base model."""
+        return _deal(0 if self.rank is None else self.rank, self.count)
+
+    @property
+    def reuse(self) -> PromptReuse | None:
+        """What its prompts have in common; None where every prompt is new."""
+        reuse = PromptReuse(self.system_prompt, self.sessions, self.cached_share)
+        return None if reuse == PromptReuse() else reuse
 
 
 def _deal(value: T | tuple[T, ...], count: int) -> tuple[T, ...]:
@@ -158,11 +174,26 @@ class AdapterKind(NamedTuple):
     output: Lengths
     levels: AdapterSLO | None = None
     low_share: float = 1.0
+    arrivals: Arrivals | None = None
+    """Arrival process; None: the workload's."""
+    reuse: PromptReuse | None = None
+    """What its prompts have in common; None: nothing."""
+
+    @property
+    def is_base(self) -> bool:
+        """Whether its requests are of the base model, and take no slot."""
+        return self.rank == 0
+
+    @property
+    def mean_prompt_tokens(self) -> float:
+        """Mean tokens of a whole prompt, what it has in common with others included."""
+        prompt, output = self.prompt.mean_tokens, self.output.mean_tokens
+        return prompt if self.reuse is None else self.reuse.mean_prompt_tokens(prompt, output)
 
     @property
     def tokens_per_s(self) -> float:
         """Tokens that it asks for in a second, of prompts and answers."""
-        return self.rate * (self.prompt.mean_tokens + self.output.mean_tokens)
+        return self.rate * (self.mean_prompt_tokens + self.output.mean_tokens)
 
     @property
     def uncertain(self) -> bool:
@@ -185,7 +216,7 @@ class AdapterClass:
     Parameters
     ----------
     rank
-        LoRA rank.
+        LoRA rank; 0: the base model.
     rate
         Requests per second of each adapter; the most that they may be where they are not known.
     prompt, output
@@ -198,6 +229,10 @@ class AdapterClass:
         How low the rate may be, as a share of it; 1: it is known.
     min_replicas
         Equal parts on distinct GPUs that each is served in at least.
+    arrivals
+        Arrival process of their own; None: the workload's.
+    reuse
+        What prompts have in common; None: nothing.
     """
 
     rank: int
@@ -208,6 +243,8 @@ class AdapterClass:
     levels: AdapterSLO | None = None
     low_share: float = 1.0
     min_replicas: int = 1
+    arrivals: Arrivals | None = None
+    reuse: PromptReuse | None = None
 
     @property
     def count(self) -> int:
@@ -222,7 +259,16 @@ class AdapterClass:
     @property
     def kind(self) -> AdapterKind:
         """What its adapters have in common."""
-        return AdapterKind(self.rank, self.rate, self.prompt, self.output, self.levels, self.low_share)
+        return AdapterKind(
+            self.rank,
+            self.rate,
+            self.prompt,
+            self.output,
+            self.levels,
+            self.low_share,
+            self.arrivals,
+            self.reuse,
+        )
 
 
 def group(
@@ -250,6 +296,8 @@ def group(
             kind.levels,
             kind.low_share,
             replicas,
+            kind.arrivals,
+            kind.reuse,
         )
         for (kind, replicas), names in classes.items()
     )
@@ -264,5 +312,5 @@ def _expand(
         assert o is not None
         figures = zip(entry.names(), entry.ranks(), entry.rates(), entry.low_shares(), strict=True)
         for name, rank, rate, low_share in figures:
-            kind = AdapterKind(rank, rate, p, o, entry.service_levels, low_share)
+            kind = AdapterKind(rank, rate, p, o, entry.service_levels, low_share, entry.arrivals, entry.reuse)
             yield name, kind, entry.min_replicas

@@ -6,10 +6,10 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from scenarios.adapters import MAX_ADAPTERS, Adapter
 from scenarios.engine import EngineConfig
-from scenarios.lengths import UNSTATED_MAX, Lengths, LognormalLengths
 from scenarios.reading.findings import Finding, Loc
 from scenarios.service_levels import ServiceLevelObjectives
-from scenarios.workload import Workload
+from scenarios.traffic.lengths import UNSTATED_MAX, Lengths, LognormalLengths
+from scenarios.traffic.workload import Workload
 
 LENGTHS = ("prompt", "output")
 """The keys of an entry's lengths, and of the workload's."""
@@ -101,7 +101,7 @@ def _few_and_distinct(entries: list[tuple[int, Adapter]]) -> Iterator[Finding]:
 
 def _rank_fits(index: int, entry: Adapter, limit: int) -> Iterator[Finding]:
     several = isinstance(entry.rank, tuple)
-    for k, rank in enumerate(entry.rank if isinstance(entry.rank, tuple) else (entry.rank,)):
+    for k, rank in enumerate(entry.rank if isinstance(entry.rank, tuple) else (entry.rank or 0,)):
         if rank > limit:
             loc: Loc = ("adapters", index, "rank", k) if several else ("adapters", index, "rank")
             remedy = f'raise max_lora_rank or drop adapter "{entry.name}"'

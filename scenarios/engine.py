@@ -14,6 +14,9 @@ from scenarios.reading.findings import Finding
 Rank = Annotated[int, Field(ge=1, le=512), BeforeValidator(refuse_booleans)]
 """Ranks of an adapter: any up to that of the slots (vllm/lora/peft_helper.py, ``validate_legal``)."""
 
+RankOrBase = Annotated[int, Field(ge=0, le=512), BeforeValidator(refuse_booleans)]
+"""The same, or 0: the base model itself."""
+
 MaxLoraRank = Literal[8, 16, 32, 64, 128, 256, 320, 512]
 
 MAX_LORA_RANKS: tuple[int, ...] = get_args(MaxLoraRank)

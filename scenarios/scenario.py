@@ -14,12 +14,12 @@ from pydantic.json_schema import GenerateJsonSchema
 from scenarios import checks
 from scenarios.acceptance import Acceptance, foreign_findings, without_foreign
 from scenarios.adapters import Adapter, AdapterClass, group
-from scenarios.arrivals import TraceArrivals
 from scenarios.base import FrozenModel
 from scenarios.engine import EngineConfig
 from scenarios.reading.findings import Finding, Loc
 from scenarios.service_levels import ServiceLevelObjectives
-from scenarios.workload import Workload
+from scenarios.traffic.arrivals import TraceArrivals
+from scenarios.traffic.workload import Workload
 
 ObjectiveName = Literal[
     "gpus", "cost", "latency", "worst_latency", "ttft", "worst_ttft", "worst_ttft_p99", "balance"

@@ -30,8 +30,8 @@ from twin.profile import (
     shipped_profiles,
     write_profile,
 )
-from twin.replay import ReplayedSchedule, replay, replay_files
 from twin.result import SimulationResult
+from twin.schedules.replay import ReplayedSchedule, replay, replay_files
 from twin.simulate import MemoryFailure, build_setup, check_trace, simulate
 from twin.startup import MemoryAnswer, MemoryQuestionError, SurveyedGPU, ask_memory, survey_memory
 from twin.sustained import FULL, LABEL, SCREEN, Effort, Observation, observation_of

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
-from scenarios import AdapterClass, AdapterSLO, Lengths
+from scenarios import AdapterClass, AdapterSLO, Arrivals, Lengths, PromptReuse
 from twin.engine.requests import FloatArray, IntArray
 from twin.violations import AdapterFigure, Criterion, Violation
 
@@ -21,13 +21,17 @@ class GPULoad:
     names
         The adapters' names.
     rank
-        LoRA ranks, shape (n,).
+        LoRA ranks, shape (n,); 0: the base model, which takes no slot.
     rate
         Requests per second that are routed to this GPU, shape (n,).
     prompt, output
         Distribution of each adapter's prompt and output tokens.
     levels
         Service levels of each adapter's own, None where it has none; empty: none has.
+    arrivals
+        Arrival process of each adapter's own, None where it is the workload's; empty: all are.
+    reuse
+        What prompts of each adapter have in common, None where nothing; empty: none have.
     """
 
     names: tuple[str, ...]
@@ -36,17 +40,19 @@ class GPULoad:
     prompt: tuple[Lengths, ...]
     output: tuple[Lengths, ...]
     levels: tuple[AdapterSLO | None, ...] = ()
+    arrivals: tuple[Arrivals | None, ...] = ()
+    reuse: tuple[PromptReuse | None, ...] = ()
 
     def __repr__(self) -> str:
         return f"<GPULoad: {len(self.names):,} adapters, {self.rate.sum():.4g} requests/s>"
 
     def groups(self) -> list[tuple[AdapterSLO, IntArray]]:
-        """Adapters with service levels of their own: each kind of rank, rate, lengths and levels."""
+        """Adapters with service levels of their own, by kind (`kind_of`), in order of first appearance."""
         found: dict[object, list[int]] = {}
-        kinds = zip(self.levels, self.rank, self.rate, self.prompt, self.output, strict=False)
-        for k, kind in enumerate(kinds):
-            if kind[0] is not None:
-                found.setdefault(kind, []).append(k)
+        if any(self.levels):
+            for k, kind in enumerate(self.kind_of()):
+                if self.levels[k] is not None:
+                    found.setdefault(kind, []).append(k)
         return [(self.levels[ks[0]], np.array(ks, dtype=np.int32)) for ks in found.values()]  # type: ignore[misc]
 
     def scaled(self, factor: float) -> GPULoad:
@@ -54,15 +60,14 @@ class GPULoad:
         return self if factor == 1.0 else replace(self, rate=self.rate * factor)
 
     def kind_of(self) -> IntArray:
-        """Number of each adapter's kind, from 0; alike are those of equal rank, rate, lengths and levels."""
+        """Number of each adapter's kind, from 0; alike are those that differ in nothing but the name."""
         lengths: dict[Lengths, int] = {}
         # Models take long to hash, and most adapters share theirs.
         objects = {id(one): one for one in (*self.prompt, *self.output)}
         seen = {key: lengths.setdefault(one, len(lengths)) for key, one in objects.items()}
-        levels: dict[AdapterSLO | None, int] = {}
-        own = [levels.setdefault(level, len(levels)) for level in self.levels or [None] * len(self.rank)]
         prompt, output = ([seen[id(one)] for one in of] for of in (self.prompt, self.output))
-        columns = np.stack([self.rank.astype(np.float64), self.rate, prompt, output, own])
+        own = [_numbered(of, len(self.rank)) for of in (self.levels, self.arrivals, self.reuse)]
+        columns = np.stack([self.rank.astype(np.float64), self.rate, prompt, output, *own])
         return np.unique(columns, axis=1, return_inverse=True)[1].reshape(-1).astype(np.int32)
 
     def above_rank(self, max_lora_rank: int) -> Violation | None:
@@ -91,4 +96,12 @@ class GPULoad:
             prompt=tuple(c.prompt for c, _ in chosen),
             output=tuple(c.output for c, _ in chosen),
             levels=tuple(c.levels for c, _ in chosen),
+            arrivals=tuple(c.arrivals for c, _ in chosen),
+            reuse=tuple(c.reuse for c, _ in chosen),
         )
+
+
+def _numbered(own: Sequence[Hashable], n: int) -> list[int]:
+    """A number for what each of n adapters has of its own, equal ones by the same; empty: none has any."""
+    numbers: dict[Hashable, int] = {}
+    return [numbers.setdefault(one, len(numbers)) for one in own] or [0] * n

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -95,6 +96,7 @@ def build_setup(
         gpu_load_s=profile.loads.gpu_load_s(load.rank, max_lora_rank),
         disk_load_s=profile.loads.disk_load_s(load.rank),
         max_inflight=max_inflight,
+        base=load.rank == 0,
     )
 
 
@@ -105,7 +107,7 @@ def fit_lengths(requests: Requests, max_model_len: int) -> Requests:
     """
     prompt = np.minimum(requests.prompt_tokens, max(max_model_len - 1, 1)).astype(np.int32)
     output = np.minimum(requests.output_tokens, np.maximum(max_model_len - prompt, 1)).astype(np.int32)
-    return Requests(requests.arrival_s, prompt, output, requests.adapter, requests.n_adapters)
+    return replace(requests, prompt_tokens=prompt, output_tokens=output)
 
 
 def simulate(

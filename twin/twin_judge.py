@@ -96,6 +96,8 @@ class GPUContent:
                     kind.output,
                     tuple(f"{next(names)}" for _ in range(count)),
                     kind.levels,
+                    arrivals=kind.arrivals,
+                    reuse=kind.reuse,
                 )
                 for kind, count in self.held
             ]

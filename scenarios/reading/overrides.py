@@ -8,13 +8,13 @@ from copy import copy
 from typing import Any
 
 from scenarios.arguments import several
-from scenarios.arrivals import expand_arrivals
 from scenarios.errors import Problem, ScenarioError
-from scenarios.lengths import expand_lengths
 from scenarios.reading.findings import Loc
 from scenarios.reading.yaml_reader import FILE, LocatedDict, LocatedList, parse, path_text
 from scenarios.scenario import expand_devices
 from scenarios.text.formatting import shown, suggestion
+from scenarios.traffic.arrivals import expand_arrivals
+from scenarios.traffic.lengths import expand_lengths
 
 _STEP = re.compile(r"(?:^|\.)([A-Za-z_][A-Za-z0-9_]*)|\[([0-9]{1,9})\]")
 _EXAMPLE = "write it as engine.max_model_len=16384 or adapters[0].rate=0.5"

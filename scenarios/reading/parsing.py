@@ -20,7 +20,7 @@ from scenarios.reading.yaml_reader import FILE, plain
 from scenarios.scenario import Device, Scenario, expand_devices
 from scenarios.service_levels import ServiceLevelObjectives
 from scenarios.text.formatting import choice, shown
-from scenarios.workload import Workload
+from scenarios.traffic.workload import Workload
 
 MAX_ERRORS = 1000
 """Most errors of one file that are put into words."""

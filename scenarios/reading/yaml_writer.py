@@ -8,10 +8,10 @@ from typing import Any
 import yaml
 
 from scenarios.base import FrozenModel
-from scenarios.lengths import FixedLengths
 from scenarios.reading.findings import is_tag
 from scenarios.reading.scalars import FLOAT, INT
 from scenarios.text.display import visible, visible_lines
+from scenarios.traffic.lengths import FixedLengths
 
 WIDTH = 60
 """Columns after which a line is broken, where it may be: most then fit in 80."""

@@ -119,7 +119,6 @@ DAMAGED: dict[str, tuple[Damage, list[str], bool]] = {
         ["model is missing", "Base model"],
         True,
     ),
-    "missing rank": (changed("rank: 8, ", ""), ["line 4: adapters[0].rank is missing", "LoRA rank"], True),
     "missing workload": (
         changed("workload:\n  prompt: 222\n  output: 195\n", ""),
         ["workload is missing; add it"],
@@ -407,7 +406,7 @@ DAMAGED: dict[str, tuple[Damage, list[str], bool]] = {
         True,
     ),
     "several at once": (
-        changed("rank: 8, rate: 0.5", "rank: 0, rate: -1, size: 3").replace("name: b", "name: b!"),
+        changed("rank: 8, rate: 0.5", "rank: -1, rate: -1, size: 3").replace("name: b", "name: b!"),
         ["4 problems", "adapters[0].rank", "adapters[0].rate", "adapters[0].size", "adapters[1].name"],
         True,
     ),

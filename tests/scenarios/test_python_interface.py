@@ -26,8 +26,8 @@ def test_dir_shows_what_users_need() -> None:
     ("build", "problems"),
     [
         (
-            lambda: scenarios.Adapter(name="a", rank=0, rate=-1),
-            ["rank is 0; give at least 1", "rate is -1; give a number"],
+            lambda: scenarios.Adapter(name="a", rank=-1, rate=-1),
+            ["rank is -1; give at least 0", "rate is -1; give a number"],
         ),
         (
             lambda: scenarios.Adapter(nme="a", rank=8, rate=1),

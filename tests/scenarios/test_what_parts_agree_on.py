@@ -138,5 +138,5 @@ def test_an_entrys_served_share_below_the_scenarios_is_refused() -> None:
 def test_what_the_parts_disagree_on_is_told_with_what_else_is_wrong() -> None:
     own = "adapters[1].service_levels={served_share: 0.8}"
     with pytest.raises(ScenarioError) as error:
-        scenarios.loads(TEXT, ["acceptance=paper", "adapters[0].rank=0", own])
+        scenarios.loads(TEXT, ["acceptance=paper", "adapters[0].rank=-1", own])
     assert len(error.value.problems) == 2

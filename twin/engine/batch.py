@@ -16,7 +16,7 @@ from math import log2
 from numpy import isnan
 
 from twin.engine.compilation import compiled
-from twin.engine.queues import look_ahead, push_front
+from twin.engine.queues import look_ahead, push_follower, push_front
 from twin.engine.records import GAP_BINS, GAP_BINS_PER_OCTAVE, GAP_FIRST_S
 from twin.engine.slots import enter, leave
 from twin.engine.state import Engine, State
@@ -102,6 +102,8 @@ def finish(engine: Engine, state: State, r: int, blocks: int) -> None:
     request.generated = request.output
     quit_batch(state, r)
     leave(state, request.adapter, 1)
+    if request.successor >= 0:
+        push_follower(engine, state, request.successor)
     # A client below its cap sends at arrivals; one that was at its cap sends when this request ends.
     if engine.max_inflight > 0 and now.running + now.waiting + 1 == engine.max_inflight:
         now.open_again = now.clock

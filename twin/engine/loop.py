@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from numpy import inf
+
 from twin.engine.batch import blocks_for, count_gap, finish, finish_due, next_decode_step, start_decoding
 from twin.engine.compilation import cached, compiled
 from twin.engine.queues import receive
@@ -19,7 +21,7 @@ def advance(engine: Engine, state: State, rows: FloatArray) -> bool:
         if rows_full(state, rows):
             return True
         if now.running + now.waiting == 0:
-            if now.next == engine.requests:
+            if now.arrival == inf:
                 break
             # An engine without requests takes no steps: it sleeps until the next arrival.
             now.clock = max(now.clock, now.arrival)

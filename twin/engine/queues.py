@@ -19,10 +19,14 @@ def receive(engine: Engine, state: State) -> None:
     """Queue what has arrived by now, as far as the client's cap allows, and note the next arrival."""
     now = state.now
     while now.arrival <= now.clock:
-        request = state.request[now.next]
+        r = now.next
+        if now.followers > 0 and is_follower_next(engine, state):
+            r = pop_follower(state)
+        else:
+            now.next += 1
+        request = state.request[r]
         request.sent = max(request.arrival, now.open_again)
-        push_back(state, now.next)
-        now.next += 1
+        push_back(state, r)
         look_ahead(engine, state)
 
 
@@ -32,13 +36,65 @@ def look_ahead(engine: Engine, state: State) -> None:
     now = state.now
     capped = engine.max_inflight > 0 and now.running + now.waiting >= engine.max_inflight
     now.arrival = inf if capped or now.next == engine.requests else state.request[now.next].arrival
+    if now.followers > 0 and not capped:
+        now.arrival = min(now.arrival, state.request[state.followers[0]].arrival)
+
+
+@compiled
+def is_follower_next(engine: Engine, state: State) -> bool:
+    """Whether the next arrival is that of a request that follows another; of equal ones it is the last."""
+    now = state.now
+    first = state.request[state.followers[0]].arrival
+    return bool(now.next == engine.requests or first < state.request[now.next].arrival)
+
+
+@compiled
+def is_sent_before(state: State, r: int, other: int) -> bool:
+    """Whether one follower is sent before another; of equal instants the first by number."""
+    first, second = state.request[r].arrival, state.request[other].arrival
+    return bool(first < second or (first == second and r < other))
+
+
+@compiled
+def push_follower(engine: Engine, state: State, r: int) -> None:
+    """Let a request be sent some time after the one before it, which has ended now."""
+    now, heap = state.now, state.followers
+    state.request[r].arrival += now.clock
+    k = now.followers
+    now.followers += 1
+    while k > 0 and is_sent_before(state, r, heap[(k - 1) // 2]):
+        heap[k] = heap[(k - 1) // 2]
+        k = (k - 1) // 2
+    heap[k] = r
+    look_ahead(engine, state)
+
+
+@compiled
+def pop_follower(state: State) -> int:
+    """Take the first request off the heap of those that follow others."""
+    now, heap = state.now, state.followers
+    first = heap[0]
+    now.followers -= 1
+    r, k = heap[now.followers], 0
+    while 2 * k + 1 < now.followers:
+        child = 2 * k + 1
+        if child + 1 < now.followers and is_sent_before(state, heap[child + 1], heap[child]):
+            child += 1
+        if is_sent_before(state, r, heap[child]):
+            break
+        heap[k] = heap[child]
+        k = child
+    heap[k] = r
+    return int(first)
 
 
 @compiled
 def push_back(state: State, r: int) -> None:
     """Add a new request to the end of the line."""
-    request = state.request[r]
+    now, request = state.now, state.request[r]
     record = state.adapter[request.adapter]
+    request.place = now.arrived
+    now.arrived += 1
     request.follower = -1
     if record.tail >= 0:
         state.request[record.tail].follower = r
@@ -46,7 +102,7 @@ def push_back(state: State, r: int) -> None:
         record.head = r
         rank_queue(state, request.adapter)
     record.tail = r
-    state.now.waiting += 1
+    now.waiting += 1
 
 
 @compiled
@@ -90,11 +146,11 @@ def first_admissible(engine: Engine, state: State) -> int:
 
 @compiled
 def rank_queue(state: State, adapter: int) -> None:
-    """Enter the head of an adapter's queue in the tournament."""
+    """Enter the head of an adapter's queue in the tournament; the base model is never short of a slot."""
     # The place decides and the adapter is the remainder, also of a negative key, as size is a power of two.
     record, size = state.adapter[adapter], state.tree.shape[1] // 2
     key = EMPTY if record.head < 0 else state.request[record.head].place * size + adapter
-    set_key(state.tree[1 if record.active > 0 else 0], size + adapter, key)
+    set_key(state.tree[1 if record.active > 0 or record.base else 0], size + adapter, key)
 
 
 @compiled

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,6 +38,17 @@ STEP_COLUMNS = ("start_s", "scheduled_tokens", "distinct_adapters", "running", "
 """Columns of the step rows."""
 
 
+_PER_REQUEST = (
+    "sent_s",
+    "first_scheduled_s",
+    "first_token_s",
+    "finish_s",
+    "generated_tokens",
+    "preemptions",
+)
+"""Fields of the records with a value for each request."""
+
+
 @dataclass(frozen=True)
 class RunRecords:
     """Records of one run.
@@ -65,6 +76,9 @@ class RunRecords:
         Shape (bins, len(SERIES)): sums over equal parts of the time to the horizon (or to the end).
     series_width_s
         Length of a part.
+    cached_tokens
+        Tokens of each request that were found in the prefix cache when it was first scheduled; absent: the
+        engine has none.
     steps
         One row per step (``STEP_COLUMNS``) when asked for, else None.
     """
@@ -83,6 +97,7 @@ class RunRecords:
     gaps: NDArray[np.int64]
     series: FloatArray
     series_width_s: float
+    cached_tokens: IntArray | None = None
     steps: FloatArray | None = None
 
     @property
@@ -95,3 +110,25 @@ def gap_edges_s() -> FloatArray:
     """Edges of the histogram's bins in seconds, shape (GAP_BINS + 1,)."""
     edges: FloatArray = GAP_FIRST_S * 2.0 ** (np.arange(GAP_BINS + 1) / GAP_BINS_PER_OCTAVE)
     return edges
+
+
+def in_order_of_arrival(records: RunRecords, follows: IntArray) -> RunRecords:
+    """The records of a run with requests that followed others, as of requests that arrived by themselves.
+
+    Those that were never sent, as the one before them did not end, are left out.
+    """
+    requests = records.requests
+    ended = np.where(follows >= 0, records.finish_s[follows], 0.0)
+    arrival = requests.arrival_s + ended
+    came = np.flatnonzero(arrival < records.horizon_s)  # not that of one that never ended, which is nan
+    order = came[np.argsort(arrival[came], kind="stable")]
+    of = {name: getattr(records, name)[order] for name in _PER_REQUEST}
+    kept = Requests(
+        arrival_s=arrival[order],
+        prompt_tokens=requests.prompt_tokens[order],
+        output_tokens=requests.output_tokens[order],
+        adapter=requests.adapter[order],
+        n_adapters=requests.n_adapters,
+    )
+    cached = None if records.cached_tokens is None else records.cached_tokens[order]
+    return replace(records, requests=kept, cached_tokens=cached, **of)

@@ -9,7 +9,7 @@ import numpy as np
 from scenarios import LorapackError
 from twin.engine.bulk_copy import read_requests
 from twin.engine.loop import advance
-from twin.engine.records import STEP_COLUMNS, RunRecords
+from twin.engine.records import STEP_COLUMNS, RunRecords, in_order_of_arrival
 from twin.engine.requests import FloatArray, Requests
 from twin.engine.setup import EngineSetup
 from twin.engine.state import State, engine_constants, initial_state
@@ -81,7 +81,7 @@ def _records(
     sent, first_scheduled, first_token, finish = np.empty((4, n))
     generated, preemptions = np.empty((2, n), dtype=np.int32)
     read_requests(state.request, sent, first_scheduled, first_token, finish, generated, preemptions)
-    return RunRecords(
+    records = RunRecords(
         requests=requests,
         horizon_s=horizon_s,
         end_s=float(state.now["clock"]),
@@ -98,6 +98,7 @@ def _records(
         series_width_s=horizon_s / bins,
         steps=steps,
     )
+    return records if requests.follows is None else in_order_of_arrival(records, requests.follows)
 
 
 def _check_tables(requests: Requests, setup: EngineSetup) -> None:
@@ -120,13 +121,25 @@ def _check_tables(requests: Requests, setup: EngineSetup) -> None:
 
 
 def _check_requests(requests: Requests) -> None:
-    arrival, adapter = requests.arrival_s, requests.adapter
-    if not (arrival[0] >= 0 and (arrival[1:] >= arrival[:-1]).all()):
+    arrival, adapter = requests.arrival_s[: requests.n_independent], requests.adapter
+    _check_followers(requests)
+    if len(arrival) and not (arrival[0] >= 0 and (arrival[1:] >= arrival[:-1]).all()):
         raise EngineInputError("requests must be sorted by arrival, the first at 0 s or later")
     if min(int(requests.prompt_tokens.min()), int(requests.output_tokens.min())) < 1:
         raise EngineInputError("every request needs at least one prompt token and one output token")
     if int(adapter.min()) < 0 or int(adapter.max()) >= requests.n_adapters:
         raise EngineInputError(f"adapters are numbered from 0 to {requests.n_adapters - 1}")
+
+
+def _check_followers(requests: Requests) -> None:
+    follows, n = requests.follows, requests.n_independent
+    if follows is None:
+        return
+    if (follows[:n] >= 0).any() or (follows >= len(requests)).any():
+        raise EngineInputError("requests that follow others come after those that do not")
+    later = follows[n:]
+    if len(np.unique(later)) < len(later) or not (requests.arrival_s[n:] >= 0).all():
+        raise EngineInputError("a request is followed by one other at most, 0 s later or more")
 
 
 def _check_blocks(requests: Requests, setup: EngineSetup) -> None:

@@ -105,7 +105,8 @@ def take_all(state: State) -> None:
     now.planned = now.partials
     # The adapter of a request that got no token counts only if another of its requests runs.
     if now.partials == 1 and entry.chunk == 0:
-        now.step_adapters -= state.adapter[state.request[entry.request].adapter].active == 1
+        record = state.adapter[state.request[entry.request].adapter]
+        now.step_adapters -= record.active == 1 and not record.base
 
 
 @compiled
@@ -182,7 +183,9 @@ def take(state: State, r: int) -> None:
     if request.decoding:
         now.step_decodes += 1
         now.step_context += tokens_of(state, r)
-    if record.seen != now.steps:  # a stamp in place of a set that would have to be emptied every step
+    if (
+        record.seen != now.steps and not record.base
+    ):  # a stamp in place of a set that would have to be emptied every step
         record.seen = now.steps
         now.step_adapters += 1
 

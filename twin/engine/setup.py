@@ -6,6 +6,8 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import Field
 
 from scenarios import FrozenModel
@@ -148,6 +150,12 @@ class EngineSetup:
         shape (n_adapters,).
     max_inflight
         Most requests that the client has open at once; later ones wait outside the engine. 0 is no limit.
+    base
+        Which adapters are the base model, whose requests take no slot, shape (n_adapters,); absent: none.
+    prefix_caching
+        Whether blocks whose text was computed before are found again.
+    async_scheduling
+        Whether a step is scheduled while the one before it runs.
     cold
         Whether the engine starts with no adapter in CPU memory, rather than with as many as fit.
     """
@@ -164,4 +172,7 @@ class EngineSetup:
     gpu_load_s: FloatArray
     disk_load_s: FloatArray
     max_inflight: int = 0
+    base: NDArray[np.bool_] | None = None
+    prefix_caching: bool = False
+    async_scheduling: bool = False
     cold: bool = False

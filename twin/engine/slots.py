@@ -25,7 +25,7 @@ def enter(state: State, adapter: int) -> None:
     """Count one more running request of an adapter."""
     now, record = state.now, state.adapter[adapter]
     record.active += 1
-    if record.active > 1:
+    if record.active > 1 or record.base:
         return
     record.entered = now.steps
     now.distinct += 1
@@ -48,7 +48,7 @@ def leave(state: State, adapter: int, finished: int) -> None:
     """Count one running request of an adapter less; it finished in this step or was preempted before it."""
     now, record = state.now, state.adapter[adapter]
     record.active -= 1
-    if record.active > 0:
+    if record.active > 0 or record.base:
         return
     # Last touched in the step that finished its request, or in the one before that which preempted it.
     record.touched = now.steps - 1 + finished

@@ -45,7 +45,9 @@ NOW = _dtype(
         "clock": "f8",
         "arrival": "f8",  # when the client sends its next request; infinite under its full cap
         "open_again": "f8",  # when the end of a request last lifted the client's full cap
-        "next": "i8",  # request that arrives next
+        "next": "i8",  # request that arrives next, of those that follow no other
+        "arrived": "i8",  # requests so far
+        "followers": "i8",  # requests whose predecessor ended, and that are to be sent
         "running": "i8",
         "waiting": "i8",
         "first": "i8",  # running request admitted first, and last; -1 if there is none
@@ -93,6 +95,7 @@ REQUEST = _dtype(
         "preemptions": "i4",
         "follower": "i4",  # in its queue, or in the batch
         "earlier": "i4",  # in the batch
+        "successor": "i4",  # request that is sent ``arrival`` seconds after this one's last token, or -1
         "due_next": "i4",  # in its slot of the timing wheel
         "due_prev": "i4",
         "place": "i4",  # among all waiting requests
@@ -114,6 +117,7 @@ ADAPTER = _dtype(
         "head": "i4",  # ends of its queue
         "tail": "i4",
         "active": "i4",  # running requests
+        "base": "?",  # the base model, which needs no slot
         "in_slot": "?",
         "in_cpu": "?",
     }
@@ -133,6 +137,8 @@ class State(NamedTuple):
         Records, shapes (n,) and (m,).
     plan
         Requests in prefill in the order of the batch, and their tokens in this step.
+    followers
+        Requests whose predecessor ended, and that are to be sent: a heap by arrival.
     due
         First decoding request that ends after a decode step, by slot of a timing wheel.
     classes
@@ -154,6 +160,7 @@ class State(NamedTuple):
     request: Record
     adapter: Record
     plan: Record
+    followers: IntArray
     due: IntArray
     classes: Counts
     tree: Counts
@@ -174,7 +181,7 @@ def engine_constants(
     """Constants of a run of ``requests`` on ``setup``."""
     tables, rules = setup.tables, setup.rules
     values = {
-        "requests": len(requests),
+        "requests": requests.n_independent,
         "adapters": requests.n_adapters,
         "max_loras": setup.max_loras,
         "max_cpu_loras": max(setup.max_cpu_loras, setup.max_loras),
@@ -206,19 +213,20 @@ def engine_constants(
 def initial_state(requests: Requests, setup: EngineSetup, series_bins: int) -> State:
     """State of an idle engine: no adapter in a slot; if not cold, the first in CPU memory, last newest."""
     m = requests.n_adapters
-    in_cpu = 0 if setup.cold else min(m, max(setup.max_cpu_loras, setup.max_loras))
+    in_cpu = _in_cpu(requests, setup)
     # No request ends more decode steps from now than the longest answer has tokens.
     wheel = _power_of_two(int(requests.output_tokens.max(initial=0)) + 2)
     return State(
-        now=_now(requests, setup, in_cpu),
+        now=_now(requests, setup, len(in_cpu)),
         request=_requests(requests),
         adapter=_adapters(setup, m, in_cpu),
         # One entry more than there can be requests: the first is looked at when there is none, too.
         plan=np.zeros(min(setup.max_num_seqs, len(requests)) + 1, dtype=PLAN),
+        followers=np.zeros(len(requests) - requests.n_independent, dtype=np.int32),
         due=np.full(wheel, -1, dtype=np.int32),
         classes=np.zeros(setup.block_size, dtype=np.int64),
         tree=np.full((2, 2 * _power_of_two(m)), EMPTY, dtype=np.int64),
-        slot_links=_ring(m, 0),
+        slot_links=_ring(m, in_cpu[:0]),
         cpu_links=_ring(m, in_cpu),
         residents=np.zeros(min(setup.max_loras, m) + 1, dtype=np.int32),
         pending=np.zeros(min(setup.max_loras, m) + 1, dtype=np.int32),
@@ -230,9 +238,17 @@ def initial_state(requests: Requests, setup: EngineSetup, series_bins: int) -> S
     )
 
 
+def _in_cpu(requests: Requests, setup: EngineSetup) -> IntArray:
+    """Adapters in CPU memory at the start."""
+    loadable = np.arange(requests.n_adapters, dtype=np.int32)
+    if setup.base is not None:
+        loadable = loadable[~setup.base]
+    return loadable[: 0 if setup.cold else max(setup.max_cpu_loras, setup.max_loras)]
+
+
 def _now(requests: Requests, setup: EngineSetup, in_cpu: int) -> Record:
     now = np.zeros(1, dtype=NOW)
-    now["arrival"] = requests.arrival_s[0] if len(requests) else np.inf
+    now["arrival"] = requests.arrival_s[0] if requests.n_independent else np.inf
     now["open_again"] = -np.inf
     now["first"] = now["last"] = now["front"] = -1
     now["free"], now["cpu_used"] = setup.usable_blocks, in_cpu
@@ -245,16 +261,20 @@ def _requests(requests: Requests) -> Record:
     tokens = (requests.prompt_tokens, requests.output_tokens, requests.adapter)
     columns = (np.ascontiguousarray(column, dtype=np.int32) for column in tokens)
     write_requests(records, _floats(requests.arrival_s), *columns)
+    if requests.follows is not None:
+        later = np.flatnonzero(requests.follows >= 0)
+        records["successor"][requests.follows[later]] = later
     return records
 
 
-def _adapters(setup: EngineSetup, m: int, in_cpu: int) -> Record:
+def _adapters(setup: EngineSetup, m: int, in_cpu: IntArray) -> Record:
     adapters = np.zeros(m, dtype=ADAPTER)
     adapters["gpu_load_s"], adapters["disk_load_s"] = setup.gpu_load_s, setup.disk_load_s
     adapters["turn"] = turns(m)
     adapters["touched"] = adapters["entered"] = adapters["seen"] = -1
     adapters["head"] = adapters["tail"] = -1
-    adapters["in_cpu"] = np.arange(m) < in_cpu
+    adapters["in_cpu"][in_cpu] = True
+    adapters["base"] = False if setup.base is None else setup.base
     return adapters
 
 
@@ -267,10 +287,10 @@ def _floats(values: FloatArray) -> FloatArray:
     return np.ascontiguousarray(values, dtype=np.float64)
 
 
-def _ring(m: int, linked: int) -> IntArray:
-    """Links of a circular list of the first adapters; node m is its start and its end."""
+def _ring(m: int, linked: IntArray) -> IntArray:
+    """Links of a circular list of some of m adapters; node m is its start and its end."""
     links = np.full((2, m + 1), -1, dtype=np.int32)
-    ring = np.array([m, *range(linked)])
+    ring = np.append(m, linked)
     links[0, ring], links[1, ring] = np.roll(ring, -1), np.roll(ring, 1)
     return links
 

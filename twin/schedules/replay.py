@@ -6,21 +6,16 @@ A schedule is a JSON document with an ``engine``, a ``latency`` (closed formula 
 
 from __future__ import annotations
 
-import gzip
 import json
-import logging
-import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import inf, isclose
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import numpy as np
-from pydantic import ConfigDict, Field
 
 from scenarios import (
-    FrozenModel,
     OutputFileError,
     Problem,
     ScenarioError,
@@ -29,18 +24,14 @@ from scenarios import (
     write_whole,
 )
 from scenarios.errors import cause_of
-from scenarios.reading.findings import Finding
 from scenarios.reading.parsing import model_from
-from scenarios.reading.text_files import text_of
-from scenarios.reading.yaml_reader import FILE, json_problem
 from scenarios.stopping.progress import Progress, silent
-from scenarios.text.formatting import shown
 from twin.engine.records import STEP_COLUMNS, RunRecords
 from twin.engine.requests import Requests
 from twin.engine.run import simulate_requests
-from twin.engine.setup import EngineSetup, SchedulerRules, StepTables, rules_of
-
-logger = logging.getLogger(__name__)
+from twin.engine.setup import EngineSetup, StepTables
+from twin.schedules.schedule import Schedule, ScheduleResult, checked, document_of
+from twin.schedules.texts import common_texts
 
 START_DIGITS = 9
 """Digits after the point of the start of a step, as in vLLM's records."""
@@ -48,105 +39,11 @@ START_DIGITS = 9
 ROUNDING = 1e-9
 """Relative difference of two instants that is rounding."""
 
+NO_TEXT = (0, 0, -1)
+"""Group, tokens of its text and parent of a request of which no text is told."""
+
 REPLAYING = "replaying schedules"
 """What is being done, for progress."""
-
-MAX_BYTES = 256 * 2**20
-"""Most text of a schedule that is read."""
-
-
-class ScheduleEngine(FrozenModel):
-    """Arguments of the engine, in vLLM's names."""
-
-    model_config = ConfigDict(extra="allow")
-
-    version: str = Field(min_length=1)
-    max_loras: int = Field(ge=1)
-    max_num_seqs: int = Field(ge=1)
-    max_num_batched_tokens: int = Field(ge=1, le=1_048_576)
-    num_blocks: int = Field(ge=2)
-    block_size: int = Field(ge=1)
-    max_model_len: int = Field(ge=1)
-    long_prefill_token_threshold: int = Field(default=0, ge=0)
-    scheduler_reserve_full_isl: bool | None = None
-    watermark: float | None = Field(default=None, ge=0, lt=1)
-
-    def findings(self) -> Iterator[Finding]:
-        """Yield a version of which no rules are known."""
-        try:
-            rules_of(self.version)
-        except ValueError:
-            yield Finding(("version",), f'is "{self.version}", no version of vLLM', "write it like 0.8.5")
-
-    def rules(self) -> SchedulerRules:
-        """Rules of the version, but for what the schedule says itself."""
-        own = {"reserve_full_isl": self.scheduler_reserve_full_isl, "watermark": self.watermark}
-        return rules_of(self.version).model_copy(update={k: v for k, v in own.items() if v is not None})
-
-
-class ScheduleLatency(FrozenModel):
-    """A step lasts base_s + per_token_s · scheduled tokens + per_adapter_s · distinct adapters."""
-
-    base_s: float = Field(ge=0)
-    per_token_s: float = Field(ge=0)
-    per_adapter_s: float = Field(ge=0)
-
-
-class ScheduleSteps(FrozenModel):
-    """What a scheduler did in each step."""
-
-    columns: tuple[str, ...]
-    rows: tuple[tuple[float, ...], ...]
-
-    def findings(self) -> Iterator[Finding]:
-        """Yield columns that are not those of a step, and rows of another length."""
-        if self.columns != STEP_COLUMNS:
-            yield Finding(("columns",), f"are {', '.join(self.columns)}", f"give {', '.join(STEP_COLUMNS)}")
-        for k, row in enumerate(self.rows):
-            if len(row) != len(STEP_COLUMNS):
-                yield Finding(("rows", k), f"has {len(row)} values", "give one for each column")
-
-
-class ScheduleResult(FrozenModel):
-    """What a scheduler did: per request in their order, and per step."""
-
-    model_config = ConfigDict(extra="ignore")
-
-    ttft_s: tuple[float | None, ...]
-    """Time to first token; empty where the horizon came first."""
-    finish_s: tuple[float | None, ...]
-    """Instant at which the request completed; empty where the horizon came first."""
-    preemptions: tuple[int, ...]
-    """How often it was preempted."""
-    steps: ScheduleSteps
-
-
-class Schedule(FrozenModel):
-    """A workload with its engine, and what a scheduler did with it, where that was recorded."""
-
-    model_config = ConfigDict(extra="ignore")
-
-    engine: ScheduleEngine
-    latency: ScheduleLatency
-    requests: tuple[
-        tuple[
-            Annotated[float, Field(ge=0)],
-            Annotated[int, Field(ge=1, le=10_000_000)],
-            Annotated[int, Field(ge=1, le=10_000_000)],
-            Annotated[int, Field(ge=0, le=10_000_000)],
-        ],
-        ...,
-    ]
-    """Arrival in seconds, prompt tokens, output tokens and number of the adapter of each request."""
-    horizon_s: float | None = Field(default=None, gt=0)
-    result: ScheduleResult | None = None
-
-    def findings(self) -> Iterator[Finding]:
-        """Yield requests that are not in the order of their arrival."""
-        for k, (before, after) in enumerate(zip(self.requests, self.requests[1:], strict=False)):
-            if after[0] < before[0]:
-                message = f"arrives at {after[0]:g} s, before the one above it"
-                yield Finding(("requests", k + 1), message, "sort by arrival")
 
 
 @dataclass(frozen=True)
@@ -202,9 +99,9 @@ def replay(schedule: Mapping[str, Any] | str | Path) -> dict[str, Any]:
         If a request needs more blocks than there are.
     """
     if isinstance(schedule, Mapping):
-        return _replayed(schedule, _checked(schedule, "schedule"))
-    document = _document(Path(schedule))
-    return _replayed(document, _checked(document, str(schedule)))
+        return _replayed(schedule, checked(schedule, "schedule"))
+    document = document_of(Path(schedule))
+    return _replayed(document, checked(document, str(schedule)))
 
 
 def replay_files(
@@ -238,8 +135,8 @@ def replay_files(
         if targets.count(target) > 1:
             problem = Problem(f'the name "{target.name}"', "is that of two files", "use a folder for each")
             raise ScenarioError([problem], "replay")
-    documents = [_document(source) for source in sources]
-    schedules = [_checked(document, str(source)) for document, source in zip(documents, sources, strict=True)]
+    documents = [document_of(source) for source in sources]
+    schedules = [checked(document, str(source)) for document, source in zip(documents, sources, strict=True)]
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -270,8 +167,10 @@ def first_difference(recorded: ScheduleResult, replayed: ScheduleResult) -> str:
     a, b = len(recorded.steps.rows), len(replayed.steps.rows)
     if a != b:
         return f"it has {a:,} steps, the twin {b:,}"
-    for name in ("ttft_s", "finish_s", "preemptions"):
+    for name in ("ttft_s", "finish_s", "preemptions", "cached_tokens"):
         expected, got = getattr(recorded, name), getattr(replayed, name)
+        if expected is None or got is None:
+            continue
         if len(expected) != len(got):
             return f"it has {name} of {len(expected):,} requests, the twin of {len(got):,}"
         for k, (a, b) in enumerate(zip(expected, got, strict=True)):
@@ -290,45 +189,6 @@ def _figure(value: float | None) -> str:
     return "none" if value is None else f"{value:.10g}"
 
 
-def _document(path: Path) -> dict[str, Any]:
-    text, problem = _text(path), None
-    try:
-        document = json.loads(text)
-        if isinstance(document, dict):
-            return document
-        problem = Problem(FILE, f"holds {shown(document)} at its top", "give a schedule; see docs/twin.md")
-    except json.JSONDecodeError:
-        problem = json_problem(text)
-    except RecursionError:
-        problem = Problem(FILE, "is nested too deep", "give a schedule; see docs/twin.md")
-    raise ScenarioError([] if problem is None else [problem], str(path))
-
-
-def _text(path: Path) -> str:
-    """The text of a schedule's file, decompressed where its name says so."""
-    if not path.is_file():
-        return text_of(path, str(path))  # which says what is wrong
-    compressed = path.suffix == ".gz"
-    try:
-        with gzip.open(path) if compressed else path.open("rb") as file:
-            data = file.read(MAX_BYTES + 1)
-        if len(data) <= MAX_BYTES:
-            return data.decode("utf-8-sig")
-        what, remedy = f"holds more than {MAX_BYTES / 2**20:g} MiB", "replay a shorter schedule"
-    except (OSError, EOFError, zlib.error, UnicodeDecodeError):
-        what = "is no text compressed by gzip" if compressed else "cannot be read as text in UTF-8"
-        remedy = "name a schedule as JSON, or compressed as .json.gz"
-    raise ScenarioError([Problem(FILE, what, remedy)], str(path))
-
-
-def _checked(document: object, source: str) -> Schedule:
-    schedule = model_from(Schedule, document, source)
-    unknown = schedule.engine.model_extra
-    if unknown:
-        logger.warning("%s: engine arguments without effect here: %s", source, ", ".join(sorted(unknown)))
-    return schedule
-
-
 def _replayed(document: Mapping[str, Any], schedule: Schedule) -> dict[str, Any]:
     requests = _requests(schedule)
     horizon = inf if schedule.horizon_s is None else schedule.horizon_s
@@ -342,13 +202,17 @@ def _requests(schedule: Schedule) -> Requests:
         np.array([request[k] for request in schedule.requests]) for k in range(4)
     )
     room = np.maximum(schedule.engine.max_model_len - prompt, 1)
-    numbers, index = np.unique(adapter, return_inverse=True)
+    told = any(len(request) > 4 for request in schedule.requests)
+    rows = [(*request, *NO_TEXT)[:7] for request in schedule.requests] if told else []
+    continues, common = common_texts(rows) if told else (None, None)
     return Requests(
         arrival_s=arrival.astype(np.float64),
         prompt_tokens=prompt.astype(np.int32),
         output_tokens=np.minimum(output, room).astype(np.int32),
-        adapter=index.astype(np.int32),
-        n_adapters=len(numbers),
+        adapter=np.unique(adapter, return_inverse=True)[1].astype(np.int32),
+        n_adapters=len(np.unique(adapter)),
+        continues=continues,
+        common_tokens=common,
     )
 
 
@@ -373,16 +237,21 @@ def _setup(schedule: Schedule, requests: Requests) -> EngineSetup:
         ),
         gpu_load_s=free,
         disk_load_s=free,
+        base=np.unique([request[3] for request in schedule.requests]) == 0,
+        prefix_caching=engine.enable_prefix_caching,
+        async_scheduling=engine.async_scheduling,
     )
 
 
 def _result(records: RunRecords) -> dict[str, Any]:
     steps = np.zeros((0, len(STEP_COLUMNS))) if records.steps is None else records.steps
     rows = [[round(row[0], START_DIGITS), *(int(value) for value in row[1:])] for row in steps.tolist()]
+    cached = records.cached_tokens
     return {
         "ttft_s": _numbers(records.first_token_s - records.requests.arrival_s),
         "finish_s": _numbers(records.finish_s),
         "preemptions": records.preemptions.tolist(),
+        **({} if cached is None else {"cached_tokens": cached.tolist()}),
         "steps": {"columns": list(STEP_COLUMNS), "rows": rows},
     }
 

@@ -7,10 +7,10 @@ from typing import Annotated
 
 from pydantic import Field
 
-from scenarios.arrivals import Arrivals, PoissonArrivals
 from scenarios.base import FrozenModel
-from scenarios.lengths import Lengths
 from scenarios.reading.findings import Finding
+from scenarios.traffic.arrivals import Arrivals, PoissonArrivals
+from scenarios.traffic.lengths import Lengths
 
 
 class Workload(FrozenModel):

@@ -1,0 +1,1 @@
+"""What the adapters' users send: when, how long, for how long, and what prompts have in common."""

@@ -1,0 +1,1 @@
+"""Recorded schedules, and the twin's own of the same workloads."""
