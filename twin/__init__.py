@@ -14,8 +14,9 @@ from twin.deriving import (
 )
 from twin.engine.records import RunRecords
 from twin.engine.requests import Requests
+from twin.engine.rules import SchedulerRules
 from twin.engine.run import EngineInputError, UnservableRequestError
-from twin.engine.setup import EngineSetup, SchedulerRules, StepTables
+from twin.engine.setup import EngineSetup, StepTables
 from twin.judging import judge, profiles_of
 from twin.load import GPULoad
 from twin.load_growth import LoadGrowth, load_growths

@@ -26,7 +26,7 @@ from scenarios.reading.findings import Finding
 from scenarios.reading.text_files import text_of
 from scenarios.reading.yaml_reader import json_problem
 from scenarios.text.formatting import bracketed, choice, suggestion
-from twin.engine.setup import SchedulerRules
+from twin.engine.rules import SchedulerRules
 from twin.memory import MemoryModel
 from twin.step_cost import Batch, LoadCost, StepCost
 

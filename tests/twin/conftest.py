@@ -26,7 +26,6 @@ def load(name: str) -> ModuleType:
 @pytest.fixture(scope="session")
 def reference() -> ModuleType:
     """The slow scheduler in plain Python."""
-    load("reference_blocks")
     return load("reference")
 
 

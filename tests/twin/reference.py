@@ -2,7 +2,7 @@
 
 Written from the description of the engine, not from the compiled loop: lists, one object per request and
 per block, every quantity computed anew from them in every step. Plays the rules of every version of vLLM
-(`SchedulerRules`), prefix caching and asynchronous scheduling.
+(`SchedulerRules`), requests of the base model, prefix caching and asynchronous scheduling.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ from dataclasses import dataclass, field
 from math import inf, nan
 
 import numpy as np
-from twin_reference_blocks import Block, Pool, Texts  # loaded by conftest.py
 
+from tests.twin.reference_blocks import Block, Pool, block_names
 from twin import EngineSetup, Requests
 from twin.engine.state import turns
 
 BASE_MODEL = -1
-"""Adapter of a request for the model alone: it takes no slot."""
+"""In place of the number of an adapter: the model alone, which takes no slot."""
 
 
 @dataclass(eq=False)
@@ -76,29 +76,33 @@ def adapters_of(requests: Iterable[Request]) -> set[int]:
 
 
 class Reference:
-    """One engine; ``run`` plays the requests until the horizon. With ``texts`` it caches prefixes."""
+    """One engine; ``run`` plays the requests until the horizon."""
 
-    def __init__(
-        self, requests: Requests, setup: EngineSetup, horizon: float = inf, texts: Texts | None = None
-    ) -> None:
+    def __init__(self, requests: Requests, setup: EngineSetup, horizon: float = inf) -> None:
         self.setup, self.rules, self.horizon = setup, setup.rules, horizon
         columns = (requests.arrival_s, requests.prompt_tokens, requests.output_tokens, requests.adapter)
         rows = enumerate(zip(*columns, strict=True))
-        self.requests = [Request(i, float(t), int(p), int(o), int(a)) for i, (t, p, o, a) in rows]
-        nothing: list[list[int]] = [[] for _ in self.requests]
-        self.names = nothing if texts is None else texts.block_names(requests, setup.block_size)
+        base = set() if setup.base is None else set(np.flatnonzero(setup.base).tolist())
+        self.requests = [
+            Request(i, float(t), int(p), int(o), BASE_MODEL if a in base else int(a))
+            for i, (t, p, o, a) in rows
+        ]
+        self.names: list[list[int]] = [[] for _ in self.requests]
+        if setup.prefix_caching:
+            self.names = block_names(requests, setup.block_size)
         self.outside = list(self.requests)
         self.passed_over: list[Request] = []  # only where they have a queue of their own
         self.waiting: list[Request] = []
         self.running: list[Request] = []
         self.under_way: list[Step] = []
-        self.pool = Pool(setup.usable_blocks, self.rules.unnamed_blocks_first)
+        self.pool = Pool(setup.usable_blocks, self.rules.frees_uncached_first)
         self.clock = 0.0
         self.gpu_free = 0.0
         self.open_again = -inf
         self.cpu_capacity = max(setup.max_cpu_loras, setup.max_loras)
         self.slots: list[int] = []  # least recently used first
-        self.cpu = [] if setup.cold else list(range(min(requests.n_adapters, self.cpu_capacity)))
+        loadable = [a for a in range(requests.n_adapters) if a not in base]
+        self.cpu = [] if setup.cold else loadable[: self.cpu_capacity]
         self.order = np.argsort(turns(requests.n_adapters)).tolist()
         self.gpu_loads = [0] * requests.n_adapters
         self.disk_loads = [0] * requests.n_adapters
@@ -108,7 +112,7 @@ class Reference:
 
     def run(self) -> Reference:
         """Schedule, and wait for the oldest step under way if no more may be, or nothing was scheduled."""
-        depth = 2 if self.rules.async_scheduling else 1
+        depth = 2 if self.setup.async_scheduling else 1
         while True:
             if not self.inside and not self.under_way:
                 if not self.outside:
@@ -155,7 +159,7 @@ class Reference:
         if step.scheduled:
             self.begin(step)
         else:
-            assert self.rules.async_scheduling, "an engine with requests must do something"
+            assert self.setup.async_scheduling, "an engine with requests must do something"
         for request, tokens in step.scheduled.items():
             request.computed += tokens
             request.caught_up = request.computed == request.tokens + request.under_way
@@ -190,7 +194,7 @@ class Reference:
         for request in list(self.running):
             if budget == 0 or request not in self.running:
                 break
-            if request.last_is_under_way and not self.rules.async_extra_step:
+            if request.last_is_under_way and not self.rules.schedules_after_last:
                 continue
             tokens = self.chunk(request.tokens + request.under_way - request.computed, budget)
             need = self.blocks_for(request.computed + tokens) - len(request.blocks)
@@ -239,7 +243,7 @@ class Reference:
     def put_back(self, passed_over: list[Request]) -> None:
         self.passed_over = [r for r in self.passed_over if r not in passed_over]
         self.waiting = [r for r in self.waiting if r not in passed_over]
-        if self.rules.passed_over == "first":
+        if self.rules.passed_over == "queued":
             self.passed_over = passed_over + self.passed_over
         elif self.rules.passed_over == "reversed":
             self.waiting = passed_over[::-1] + self.waiting

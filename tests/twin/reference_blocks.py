@@ -1,50 +1,55 @@
-"""KV blocks and texts of the slow reference: which blocks are free, and which beginnings a prompt finds."""
+"""Texts and KV blocks of the slow reference: which blocks are free, and which of them a prompt finds."""
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable
 from dataclasses import dataclass
 
 from twin import Requests
 
 
-@dataclass(frozen=True)
-class Texts:
-    """What prompts share, one entry for each request.
+def block_names(requests: Requests, block_size: int) -> list[list[int]]:
+    """A number for each full block of each prompt and answer, equal if all tokens up to its end are equal.
 
-    The first ``shared`` tokens of a prompt are those of ``group`` (0: none). With a ``parent`` (not -1) it
-    begins with that request's whole prompt and answer instead, as far as it is long. All other tokens are
-    its own. The same text under another adapter is another text.
+    The same text under another adapter is another text (``generate_block_hash_extra_keys`` in
+    vllm/v1/core/kv_cache_utils.py).
     """
+    texts = Texts(requests)
+    numbers: dict[Hashable, int] = {}
+    names: list[list[int]] = []
+    for i in range(len(requests)):
+        text = texts.of_request(i)
+        name: Hashable = ("adapter", int(requests.adapter[i]))
+        names.append([])
+        for end in range(block_size, len(text) + 1, block_size):
+            name = numbers.setdefault((name, *text[end - block_size : end]), len(numbers))
+            names[i].append(name)
+    return names
 
-    group: Sequence[int]
-    shared: Sequence[int]
-    parent: Sequence[int]
 
-    def block_names(self, requests: Requests, size: int) -> list[list[int]]:
-        """A number for each full block of each prompt and answer, equal if all up to its end is equal."""
-        texts: list[list[Hashable]] = []
-        numbers: dict[Hashable, int] = {}
-        names: list[list[int]] = []
-        for i in range(len(requests)):
-            texts.append(self._text(i, texts, requests))
-            before: Hashable = ("adapter", int(requests.adapter[i]))
-            names.append([])
-            for end in range(size, len(texts[i]) + 1, size):
-                before = numbers.setdefault((before, *texts[i][end - size : end]), len(numbers))
-                names[i].append(before)
-        return names
+class Texts:
+    """Tokens of all texts: those of the requests, and those that are no request's own."""
 
-    def _text(self, i: int, texts: list[list[Hashable]], requests: Requests) -> list[Hashable]:
-        """Tokens of a prompt and its answer; those of earlier requests are there already."""
-        length, answer = int(requests.prompt_tokens[i]), int(requests.output_tokens[i])
-        if self.parent[i] >= 0:
-            begin = texts[self.parent[i]][:length]
-        else:
-            shared = min(self.shared[i], length) if self.group[i] else 0
-            begin = [("group", self.group[i], k) for k in range(shared)]
-        own: list[Hashable] = [("own", i, k) for k in range(length - len(begin))]
-        return begin + own + [("answer", i, k) for k in range(answer)]
+    def __init__(self, requests: Requests) -> None:
+        assert requests.continues is not None
+        assert requests.common_tokens is not None
+        self.requests = requests
+        self.continues, self.common = requests.continues.tolist(), requests.common_tokens.tolist()
+
+    def of_request(self, i: int) -> list[Hashable]:
+        """Prompt and answer."""
+        prompt, answer = int(self.requests.prompt_tokens[i]), int(self.requests.output_tokens[i])
+        return self.begin(i, prompt) + [("answer", i, k) for k in range(answer)]
+
+    def begin(self, text: int, tokens: int) -> list[Hashable]:
+        """So many tokens of a text: those of the text that it begins with, then its own."""
+        before, common = self.continues[text], min(self.common[text], tokens)
+        begin: list[Hashable] = []
+        if before >= len(self.requests):
+            begin = self.begin(before, common)
+        elif before >= 0:
+            begin = self.of_request(before)[:common]
+        return begin + [("own", text, k) for k in range(len(begin), tokens)]
 
 
 @dataclass(eq=False)
@@ -58,9 +63,9 @@ class Block:
 class Pool:
     """The KV blocks: the free ones in the order in which they are taken, and who holds which text."""
 
-    def __init__(self, blocks: int, unnamed_first: bool) -> None:
+    def __init__(self, blocks: int, uncached_first: bool) -> None:
         self.free = [Block() for _ in range(blocks)]
-        self.unnamed_first = unnamed_first
+        self.uncached_first = uncached_first
         self.holders: dict[int, list[Block]] = {}
 
     def find(self, names: list[int]) -> list[Block]:
@@ -95,5 +100,5 @@ class Pool:
         for block in blocks:
             block.users -= 1
         idle = [block for block in reversed(blocks) if block.users == 0]
-        first = [block for block in idle if block.name is None and self.unnamed_first]
+        first = [block for block in idle if block.name is None and self.uncached_first]
         self.free = first + self.free + [block for block in idle if block not in first]

@@ -24,8 +24,8 @@ from twin.calibration.params import CalibrationParams
 from twin.calibration.replays import fit_first_read, tokens_held
 from twin.calibration.report import CalibrationReport, fitted_errors, group_errors
 from twin.calibration.run_evidence import RunEvidence, match
+from twin.engine.rules import rules_of
 from twin.engine.run import simulate_requests
-from twin.engine.setup import rules_of
 from twin.measured.predict import predict_all
 from twin.measured.report import CLEAN, RAN, FidelityReport
 from twin.measured.runs import SATURATED, MeasuredRun, measured_runs, run_requests, run_setup

@@ -18,7 +18,7 @@ from scenarios.reading.text_files import text_of
 from scenarios.reading.yaml_reader import parse
 from scenarios.text.formatting import choice, nearest
 from twin.calibration.cost_terms import Steps
-from twin.engine.setup import rules_of
+from twin.engine.rules import rules_of
 from twin.measured.runs import MeasuredRun
 from twin.measured.tables import Count, Number, Positive, PositiveCount, TableRow, Text, read_table
 

@@ -2,97 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
 
-from scenarios import FrozenModel
 from twin.engine.requests import FloatArray
-
-
-class SchedulerRules(FrozenModel):
-    """Scheduling rules that differ between versions of vLLM; part of the engine profile.
-
-    The defaults are the rules of 0.8.5. What changed when, and in which file of vLLM, is listed in
-    docs/vllm-versions.md.
-    """
-
-    passed_over: Literal["kept", "reversed", "first"] = Field(
-        default="kept",
-        description="Where requests go that are passed over for want of an adapter slot: to the front of the "
-        'queue in their order ("kept") or in reversed order ("reversed"), or to a queue of their own that is '
-        'scanned before the other, also before a preempted request ("first").',
-    )
-    reserve_full_isl: bool = Field(
-        default=False,
-        description="Admit a waiting request only if the blocks of its whole prompt are free.",
-    )
-    watermark: float = Field(
-        default=0.0, ge=0, lt=1, description="Share of blocks kept free when a request joins others."
-    )
-    lone_request_ignores_threshold: bool = Field(
-        default=False,
-        description="Do not apply long_prefill_token_threshold when one request is running or waiting.",
-    )
-    unnamed_blocks_first: bool = Field(
-        default=False,
-        description="With prefix caching, freed blocks that no prompt can find again are used before all "
-        "others, rather than in the order in which blocks became free.",
-    )
-    async_scheduling: bool = Field(
-        default=False,
-        description="Schedule a step while the one before it is computed, without its tokens.",
-    )
-    async_extra_step: bool = Field(
-        default=False,
-        description="With asynchronous scheduling, schedule a request once more while its last token is "
-        "computed.",
-    )
-    slots_of_all_running: bool = Field(
-        default=False,
-        description="Count the adapters of all running requests against max_loras, not only of those that "
-        "are scheduled in the step.",
-    )
-
-
-_CHANGES: tuple[tuple[tuple[int, int, int], dict[str, str | bool]], ...] = (
-    ((0, 9, 2), {"passed_over": "reversed"}),
-    ((0, 10, 0), {"async_extra_step": True}),
-    ((0, 11, 1), {"async_extra_step": False}),
-    ((0, 14, 0), {"passed_over": "kept", "async_scheduling": True}),
-    ((0, 18, 0), {"passed_over": "first"}),
-    ((0, 19, 0), {"reserve_full_isl": True}),
-    ((0, 24, 0), {"unnamed_blocks_first": True}),
-    ((0, 31, 0), {"passed_over": "kept", "lone_request_ignores_threshold": True}),
-    ((0, 33, 0), {"slots_of_all_running": True}),
-)
-"""First version and what it changed, with its default arguments; read from vllm/v1/core/sched/scheduler.py,
-request_queue.py, vllm/v1/core/block_pool.py and vllm/config of each release."""
-
-
-def rules_of(version: str) -> SchedulerRules:
-    """Rules of a version of vLLM, with its default arguments.
-
-    Versions before 0.8.5 get the rules of 0.8.5, which they do not quite have (docs/vllm-versions.md).
-
-    Raises
-    ------
-    ValueError
-        If the version does not start with two numbers.
-    """
-    match = re.match(r"v?(\d+)\.(\d+)(?:\.(\d+))?", version.strip())
-    if match is None:
-        raise ValueError(f'"{version}" is no version of vLLM; write it like 0.8.5')
-    release = (int(match[1]), int(match[2]), int(match[3] or 0))
-    fields: dict[str, str | bool] = {}
-    for since, changed in _CHANGES:
-        if since <= release:
-            fields |= changed
-    return SchedulerRules.model_validate(fields)
+from twin.engine.rules import SchedulerRules
 
 
 @dataclass(frozen=True)

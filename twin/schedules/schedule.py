@@ -23,7 +23,7 @@ from scenarios.reading.text_files import text_of
 from scenarios.reading.yaml_reader import FILE, json_problem
 from scenarios.text.formatting import shown
 from twin.engine.records import STEP_COLUMNS
-from twin.engine.setup import SchedulerRules, rules_of
+from twin.engine.rules import SchedulerRules, rules_of
 
 logger = logging.getLogger(__name__)
 

@@ -1,0 +1,95 @@
+"""Scheduling rules of vLLM's V1 engine, by version."""
+
+from __future__ import annotations
+
+import re
+from typing import Literal
+
+from pydantic import Field
+
+from scenarios import FrozenModel
+
+PassedOver = Literal["kept", "reversed", "queued"]
+"""What becomes of waiting requests that are passed over for want of an adapter slot."""
+
+Version = tuple[int, int, int]
+
+NEWEST: Version = (0, 33, 0)
+"""Newest version whose rules were read."""
+
+
+class SchedulerRules(FrozenModel):
+    """Scheduling rules that differ between versions of vLLM; part of the engine profile.
+
+    The defaults are those of 0.8.5. Source: ``vllm/v1/core`` of every version; docs/vllm-versions.md tells
+    which change came when, and which versions were recorded.
+    """
+
+    reserve_full_isl: bool = Field(
+        default=False,
+        description="Admit a waiting request only if the blocks of its whole prompt are free.",
+    )
+    watermark: float = Field(
+        default=0.0, ge=0, lt=1, description="Share of blocks kept free when a request joins others."
+    )
+    lone_request_ignores_threshold: bool = Field(
+        default=False,
+        description="Do not apply long_prefill_token_threshold when one request is running or waiting.",
+    )
+    passed_over: PassedOver = Field(
+        default="kept",
+        description="Whether requests that are passed over for want of an adapter slot keep their places, "
+        "are put back in reversed order in every step, or wait in a queue of their own before all others.",
+    )
+    frees_uncached_first: bool = Field(
+        default=False,
+        description="Use freed blocks that hold no cached text before all others, not after them.",
+    )
+    schedules_after_last: bool = Field(
+        default=False,
+        description="Under asynchronous scheduling, schedule a request once more while its last token is "
+        "under way.",
+    )
+    slots_of_all_running: bool = Field(
+        default=False,
+        description="Count the adapters of all running requests against max_loras, not only of those that "
+        "the step schedules.",
+    )
+
+
+def rules_of(version: str) -> SchedulerRules:
+    """Rules of a version of vLLM, with its default arguments; of an older one than 0.8.5 those of 0.8.5.
+
+    Raises
+    ------
+    ValueError
+        If the version does not start with two numbers.
+    """
+    release = release_of(version)
+    passed_over: PassedOver = "kept"
+    if (0, 9, 2) <= release < (0, 14, 0):
+        passed_over = "reversed"
+    elif (0, 18, 0) <= release < (0, 31, 0):
+        passed_over = "queued"
+    return SchedulerRules(
+        reserve_full_isl=release >= (0, 19, 0),
+        lone_request_ignores_threshold=release >= (0, 31, 0),
+        passed_over=passed_over,
+        frees_uncached_first=release >= (0, 24, 0),
+        schedules_after_last=(0, 10, 0) <= release < (0, 11, 1),
+        slots_of_all_running=release >= (0, 33, 0),
+    )
+
+
+def release_of(version: str) -> Version:
+    """The numbers of a version: 0.8.5.post1 is (0, 8, 5).
+
+    Raises
+    ------
+    ValueError
+        If it does not start with two numbers.
+    """
+    match = re.match(r"v?(\d+)\.(\d+)(?:\.(\d+))?", version.strip())
+    if match is None:
+        raise ValueError(f'"{version}" is no version of vLLM; write it like 0.8.5')
+    return int(match[1]), int(match[2]), int(match[3] or 0)
