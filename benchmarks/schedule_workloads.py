@@ -69,15 +69,23 @@ def draw_workload(
         "per_token_s": rng.choice([2e-5, 4.4e-5, 1e-4]),
         "per_adapter_s": rng.choice([0.0, 2e-4, 1e-3]),
     }
-    rows = draw_requests(rng, engine, caching)
+    rows = draw_requests(rng, engine, "blocks" in scarce, caching)
     requests = rows if caching else [row[:4] for row in rows]
     return {"engine": engine, "latency": latency, "requests": requests, "horizon_s": None}
 
 
-def draw_requests(rng: random.Random, engine: dict[str, Any], caching: bool) -> list[Row]:
-    """Requests of popular and rare adapters, some at one instant; with caching also shared texts."""
+def draw_requests(rng: random.Random, engine: dict[str, Any], crowded: bool, caching: bool) -> list[Row]:
+    """Requests of popular and rare adapters, some at one instant; with caching also shared texts.
+
+    If crowded they come fast and have long answers, so that blocks run out while they run.
+    """
     rows: list[Row] = []
-    adapters, rate, now = rng.choice([4, 8, 20]), rng.choice([4.0, 12.0, 30.0]), 0.0
+    now = 0.0
+    adapters, rate, now = (
+        rng.choice([4, 8, 20]),
+        rng.choice([30.0, 60.0] if crowded else [4.0, 12.0, 30.0]),
+        0.0,
+    )
     popularity = [1 / (1 + k) for k in range(adapters)]
     room = (engine["num_blocks"] - 1) * engine["block_size"] // 3
     system = [rng.choice([0, 24, 100, 333, 700]) for _ in range(adapters + 1)]
@@ -86,7 +94,7 @@ def draw_requests(rng: random.Random, engine: dict[str, Any], caching: bool) -> 
             now = round(now + rng.expovariate(rate), 6)
         adapter = 1 + rng.choices(range(adapters), popularity)[0]
         prompt = min(1000, room, max(1, int(rng.lognormvariate(4.5, 1.2))))
-        output = min(150, room, max(1, int(rng.lognormvariate(3.2, 1.0))))
+        output = min(150, room, max(1, int(rng.lognormvariate(4.0 if crowded else 3.0, 1.0))))
         group, shared, parent = 0, 0, -1
         if caching:
             adapter = 0 if rng.random() < 0.25 else adapter
