@@ -68,11 +68,11 @@ def test_the_tournament_finds_what_a_scan_finds(cases: ModuleType, seed: int) ->
         assert engine.first_admissible() == r
         assert int(engine.state.now["waiting"]) == len(model.waiting)
         if kind == 0 and arrived < len(requests):
-            push_back(engine.state, arrived)
+            push_back(engine.constants, engine.state, arrived)
             model.waiting.append(arrived)
             arrived += 1
         elif kind == 1 and r >= 0:
-            pop(engine.state, int(requests.adapter[r]))
+            pop(engine.constants, engine.state, int(requests.adapter[r]))
             engine.count(r, 1)
             model.waiting.remove(r)
             model.running.append(r)
@@ -82,7 +82,7 @@ def test_the_tournament_finds_what_a_scan_finds(cases: ModuleType, seed: int) ->
             r = model.running.pop(-1 if preempted else int(rng.integers(len(model.running))))
             engine.count(r, -1)
             if preempted:
-                push_front(engine.state, r)
+                push_front(engine.constants, engine.state, r)
                 model.waiting.insert(0, r)
     assert arrived == len(requests) < admitted  # some were preempted and came back
 

@@ -15,7 +15,8 @@ from math import log2
 
 from numpy import isnan
 
-from twin.engine.compilation import compiled
+from twin.engine.blocks import close_table, enter_class, grow_table, quit_class
+from twin.engine.compilation import apart, compiled
 from twin.engine.queues import look_ahead, push_follower, push_front
 from twin.engine.records import GAP_BINS, GAP_BINS_PER_OCTAVE, GAP_FIRST_S
 from twin.engine.slots import enter, leave
@@ -38,8 +39,8 @@ def tokens_of(state: State, r: int) -> int:
 
 
 @compiled
-def join_batch(state: State, r: int) -> None:
-    """Append an admitted request to the batch."""
+def join_batch(state: State, r: int, computed: int) -> None:
+    """Append an admitted request to the batch, of which some tokens need not be computed."""
     now, request = state.now, state.request[r]
     request.order = now.admitted
     now.admitted += 1
@@ -52,7 +53,7 @@ def join_batch(state: State, r: int) -> None:
     now.last = r
     now.running += 1
     # One that comes back after a preemption has lost its blocks, and computes all of its tokens again.
-    request.computed = 0
+    request.computed = computed
     if isnan(request.first_scheduled):
         request.first_scheduled = now.clock
     enter(state, request.adapter)
@@ -81,29 +82,37 @@ def preempt_last(engine: Engine, state: State) -> None:
     request = state.request[r]
     if request.decoding:
         # The token generated last is computed in the step to come, and has no place in a block yet.
-        now.free += blocks_for(engine, tokens_of(state, r) - 1)
+        held = blocks_for(engine, tokens_of(state, r) - 1)
         stop_decoding(engine, state, r)
         request.paused = now.clock
     else:
-        now.free += blocks_for(engine, request.computed)
+        held = blocks_for(engine, request.computed)
         now.partials -= 1
+    if engine.caching:
+        close_table(engine, state, r)
+    else:
+        now.free += held
     quit_batch(state, r)
     request.preemptions += 1
     leave(state, request.adapter, 0)
-    push_front(state, r)
+    push_front(engine, state, r)
 
 
 @compiled
 def finish(engine: Engine, state: State, r: int, blocks: int) -> None:
-    """End a request that has all its tokens."""
+    """End a request that has all its tokens, and so many blocks."""
     now, request = state.now, state.request[r]
-    now.free += blocks
+    if engine.caching:
+        state.plan[now.ended].ended = r
+        now.ended += 1
+    else:
+        now.free += blocks
     request.finish = now.clock
     request.generated = request.output
     quit_batch(state, r)
     leave(state, request.adapter, 1)
-    if request.successor >= 0:
-        push_follower(engine, state, request.successor)
+    if engine.followed and state.extra[r].successor >= 0:
+        push_follower(engine, state, state.extra[r].successor)
     # A client below its cap sends at arrivals; one that was at its cap sends when this request ends.
     if engine.max_inflight > 0 and now.running + now.waiting + 1 == engine.max_inflight:
         now.open_again = now.clock
@@ -119,7 +128,7 @@ def start_decoding(engine: Engine, state: State, r: int) -> None:
     context = request.prompt + request.generated
     now.decoding += 1
     now.context += context
-    state.classes[(context - now.decode_steps) % engine.block_size] += 1
+    enter_class(engine, state, r, (context - now.decode_steps) % engine.block_size)
     schedule_finish(state, r)
 
 
@@ -132,7 +141,7 @@ def stop_decoding(engine: Engine, state: State, r: int) -> None:
     request.generated = context - request.prompt
     now.decoding -= 1
     now.context -= context
-    state.classes[(context - now.decode_steps) % engine.block_size] -= 1
+    quit_class(engine, state, r, (context - now.decode_steps) % engine.block_size)
     cancel_finish(state, r)
 
 
@@ -148,8 +157,8 @@ def postpone(engine: Engine, state: State, r: int) -> None:
     # The steps go on without it, so all that is relative to their count moves back by one: its class, its
     # shift, and the step after which it ends.
     place = (tokens_of(state, r) - state.now.decode_steps) % engine.block_size
-    state.classes[place] -= 1
-    state.classes[(place + engine.block_size - 1) % engine.block_size] += 1
+    quit_class(engine, state, r, place)
+    enter_class(engine, state, r, (place + engine.block_size - 1) % engine.block_size)
     cancel_finish(state, r)
     state.request[r].shift -= 1
     schedule_finish(state, r)
@@ -200,9 +209,37 @@ def finish_due(engine: Engine, state: State) -> None:
         request.decoding = False
         now.decoding -= 1
         now.context -= context
-        state.classes[(context - now.decode_steps) % engine.block_size] -= 1
+        quit_class(engine, state, r, (context - now.decode_steps) % engine.block_size)
         finish(engine, state, r, blocks_for(engine, context - 1))
         r = request.due_next
+
+
+@apart
+def free_ended(engine: Engine, state: State) -> None:
+    """Free the blocks of the requests that ended with a step, in the order of the batch."""
+    now, plan = state.now, state.plan
+    for k in range(1, now.ended):
+        r, j = plan[k].ended, k - 1
+        while j >= 0 and state.request[plan[j].ended].order > state.request[r].order:
+            plan[j + 1].ended = plan[j].ended
+            j -= 1
+        plan[j + 1].ended = r
+    for k in range(now.ended):
+        close_table(engine, state, plan[k].ended)
+    now.ended = 0
+
+
+@apart
+def grow_decoding(engine: Engine, state: State) -> None:
+    """Let the decoding requests take the blocks of the coming decode step, and fill those that it fills."""
+    # One that needs a block has filled the one before in the step before.
+    now, filling = state.now, state.now.phase - 1 if state.now.phase > 0 else engine.block_size - 1
+    for place in (now.phase, filling):
+        r = state.classes[place].first
+        while r >= 0:
+            tokens = tokens_of(state, r)
+            grow_table(engine, state, r, tokens, tokens)
+            r = state.extra[r].class_after
 
 
 @compiled

@@ -32,7 +32,7 @@ def write_requests(
         record.paused, record.shift = 0.0, 0
         record.generated = record.computed = record.preemptions = 0
         record.follower = record.earlier = record.due_next = record.due_prev = record.order = 0
-        record.place, record.successor = 0, -1
+        record.place = 0
         record.decoding = False
 
 

@@ -27,8 +27,10 @@ F = TypeVar("F", bound=Callable[..., object])
 
 SOURCES = (
     "engine/batch",
+    "engine/blocks",
     "engine/bulk_copy",
     "engine/compilation",
+    "engine/line",
     "engine/loop",
     "engine/queues",
     "engine/records",
@@ -90,6 +92,11 @@ def _widened(kind: Any) -> Any:
 def compiled(function: F) -> F:
     """Compile a function into those that call it (`InnerFunction`)."""
     return cast(F, InnerFunction(function, forceinline=True, **_OPTIONS))
+
+
+def apart(function: F) -> F:
+    """Compile a function that few runs need once, not anew into each of those that call it."""
+    return cast(F, InnerFunction(function, **_OPTIONS))
 
 
 def cached(function: F) -> F:

@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from numpy import inf
 
-from twin.engine.batch import blocks_for, count_gap, finish, finish_due, next_decode_step, start_decoding
+from twin.engine.batch import (
+    blocks_for,
+    count_gap,
+    finish,
+    finish_due,
+    free_ended,
+    grow_decoding,
+    next_decode_step,
+    start_decoding,
+)
 from twin.engine.compilation import cached, compiled
 from twin.engine.queues import receive
 from twin.engine.requests import FloatArray
@@ -30,7 +39,9 @@ def advance(engine: Engine, state: State, rows: FloatArray) -> bool:
         receive(engine, state)
         schedule(engine, state)
         # No prefill, nobody preempted, all scheduled: the next step can only differ by its context.
-        if now.planned == 0 and now.step_preempted == 0 and now.step_decodes == now.running:
+        alike = now.planned == 0 and now.step_preempted == 0 and now.step_decodes == now.running
+        # Where the waiting ones are reversed in every step, no two steps are alike while some wait.
+        if alike and not (engine.reverses_passed and now.waiting > 0):
             fast_forward(engine, state, rows)
         else:
             step(engine, state, rows)
@@ -61,6 +72,8 @@ def step(engine: Engine, state: State, rows: FloatArray) -> None:
     next_decode_step(engine, state)
     finish_due(engine, state)
     part.output_tokens += now.step_decodes + settle_plan(engine, state)
+    if engine.caching:
+        free_ended(engine, state)
 
 
 @compiled
@@ -115,13 +128,17 @@ def fast_forward(engine: Engine, state: State, rows: FloatArray) -> None:
         next_decode_step(engine, state)
         if state.due[now.decode_steps & (len(state.due) - 1)] >= 0 or now.clock >= until:
             break
-        if state.classes[now.phase] > now.free or rows_full(state, rows):
+        if state.classes[now.phase].count > now.free or rows_full(state, rows):
             break
         # The blocks of one more step, for which nobody need be preempted; the scheduler takes them otherwise.
-        now.free -= state.classes[now.phase]
+        now.free -= state.classes[now.phase].count
+        if engine.caching:
+            grow_decoding(engine, state)
     count_time(state, part, now.decode_steps - first, now.clock - start)
     part.output_tokens += (now.decode_steps - first) * now.step_decodes
     finish_due(engine, state)
+    if engine.caching:
+        free_ended(engine, state)
     if cut:
         now.clock = engine.horizon_s  # the step that is cut is not counted, but its time is over
 

@@ -10,8 +10,16 @@ from __future__ import annotations
 
 from numpy import inf
 
-from twin.engine.compilation import compiled
-from twin.engine.state import EMPTY, Counts, Engine, State
+from twin.engine.compilation import apart, compiled
+from twin.engine.line import (
+    append_to_line,
+    first_in_line,
+    lacks_slot,
+    pass_over,
+    prepend_to_line,
+    take_off_line,
+)
+from twin.engine.state import EMPTY, NOBODY, Counts, Engine, State
 
 
 @compiled
@@ -26,7 +34,7 @@ def receive(engine: Engine, state: State) -> None:
             now.next += 1
         request = state.request[r]
         request.sent = max(request.arrival, now.open_again)
-        push_back(state, r)
+        push_back(engine, state, r)
         look_ahead(engine, state)
 
 
@@ -37,14 +45,14 @@ def look_ahead(engine: Engine, state: State) -> None:
     capped = engine.max_inflight > 0 and now.running + now.waiting >= engine.max_inflight
     now.arrival = inf if capped or now.next == engine.requests else state.request[now.next].arrival
     if now.followers > 0 and not capped:
-        now.arrival = min(now.arrival, state.request[state.followers[0]].arrival)
+        now.arrival = min(now.arrival, state.request[state.extra[0].heap].arrival)
 
 
 @compiled
 def is_follower_next(engine: Engine, state: State) -> bool:
     """Whether the next arrival is that of a request that follows another; of equal ones it is the last."""
     now = state.now
-    first = state.request[state.followers[0]].arrival
+    first = state.request[state.extra[0].heap].arrival
     return bool(now.next == engine.requests or first < state.request[now.next].arrival)
 
 
@@ -55,60 +63,67 @@ def is_sent_before(state: State, r: int, other: int) -> bool:
     return bool(first < second or (first == second and r < other))
 
 
-@compiled
+@apart
 def push_follower(engine: Engine, state: State, r: int) -> None:
     """Let a request be sent some time after the one before it, which has ended now."""
-    now, heap = state.now, state.followers
+    now, extra = state.now, state.extra
     state.request[r].arrival += now.clock
     k = now.followers
     now.followers += 1
-    while k > 0 and is_sent_before(state, r, heap[(k - 1) // 2]):
-        heap[k] = heap[(k - 1) // 2]
+    while k > 0 and is_sent_before(state, r, extra[(k - 1) // 2].heap):
+        extra[k].heap = extra[(k - 1) // 2].heap
         k = (k - 1) // 2
-    heap[k] = r
+    extra[k].heap = r
     look_ahead(engine, state)
 
 
-@compiled
+@apart
 def pop_follower(state: State) -> int:
     """Take the first request off the heap of those that follow others."""
-    now, heap = state.now, state.followers
-    first = heap[0]
+    now, extra = state.now, state.extra
+    first = extra[0].heap
     now.followers -= 1
-    r, k = heap[now.followers], 0
+    r, k = extra[now.followers].heap, 0
     while 2 * k + 1 < now.followers:
         child = 2 * k + 1
-        if child + 1 < now.followers and is_sent_before(state, heap[child + 1], heap[child]):
+        if child + 1 < now.followers and is_sent_before(state, extra[child + 1].heap, extra[child].heap):
             child += 1
-        if is_sent_before(state, r, heap[child]):
+        if is_sent_before(state, r, extra[child].heap):
             break
-        heap[k] = heap[child]
+        extra[k].heap = extra[child].heap
         k = child
-    heap[k] = r
+    extra[k].heap = r
     return int(first)
 
 
 @compiled
-def push_back(state: State, r: int) -> None:
+def push_back(engine: Engine, state: State, r: int) -> None:
     """Add a new request to the end of the line."""
     now, request = state.now, state.request[r]
-    record = state.adapter[request.adapter]
+    now.waiting += 1
     request.place = now.arrived
     now.arrived += 1
-    request.follower = -1
+    if engine.keeps_line:
+        append_to_line(state, r)
+        return
+    record = state.adapter[request.adapter]
+    request.follower = NOBODY
     if record.tail >= 0:
         state.request[record.tail].follower = r
     else:
         record.head = r
         rank_queue(state, request.adapter)
     record.tail = r
-    now.waiting += 1
 
 
 @compiled
-def push_front(state: State, r: int) -> None:
+def push_front(engine: Engine, state: State, r: int) -> None:
     """Put a preempted request before all that wait."""
     now, request = state.now, state.request[r]
+    now.waiting += 1
+    if engine.keeps_line:
+        prepend_to_line(state, r)
+        return
     record = state.adapter[request.adapter]
     # Waiting requests are ordered by place. New ones have their number in order of arrival, preempted ones
     # count down from -1, so that the one preempted last comes first.
@@ -119,23 +134,31 @@ def push_front(state: State, r: int) -> None:
         record.tail = r
     record.head = r
     rank_queue(state, request.adapter)
-    now.waiting += 1
 
 
 @compiled
-def pop(state: State, adapter: int) -> None:
-    """Take the first request off an adapter's queue."""
+def pop(engine: Engine, state: State, adapter: int) -> None:
+    """Take the request that was found off its queue, the first of an adapter's."""
+    state.now.waiting -= 1
+    if engine.keeps_line:
+        take_off_line(state)
+        return
     record = state.adapter[adapter]
     record.head = state.request[record.head].follower
     if record.head < 0:
         record.tail = -1
     rank_queue(state, adapter)
-    state.now.waiting -= 1
 
 
 @compiled
 def first_admissible(engine: Engine, state: State) -> int:
-    """First waiting request that the adapter slots allow, or -1."""
+    """First waiting request that the adapter slots allow, or -1; those before it are passed over."""
+    if engine.keeps_line:
+        r = first_in_line(state)
+        while r >= 0 and lacks_slot(engine, state, r):
+            pass_over(engine, state)
+            r = first_in_line(state)
+        return r
     # vLLM admits a request of an adapter of the batch always, of another only while the batch has fewer
     # adapters than there are slots.
     key = state.tree[1, 1]

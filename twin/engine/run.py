@@ -71,11 +71,18 @@ def simulate_requests(
         parts.append(rows.copy())
         state.now["rows"] = 0
     parts.append(rows[: state.now["rows"]].copy())
-    return _records(requests, state, horizon_s, series_bins, np.concatenate(parts) if record_steps else None)
+    return _records(
+        requests, setup, state, horizon_s, series_bins, np.concatenate(parts) if record_steps else None
+    )
 
 
 def _records(
-    requests: Requests, state: State, horizon_s: float, bins: int, steps: FloatArray | None
+    requests: Requests,
+    setup: EngineSetup,
+    state: State,
+    horizon_s: float,
+    bins: int,
+    steps: FloatArray | None,
 ) -> RunRecords:
     n = len(requests)
     sent, first_scheduled, first_token, finish = np.empty((4, n))
@@ -96,6 +103,7 @@ def _records(
         gaps=state.gaps,
         series=state.series.view(np.float64).reshape(bins, -1),
         series_width_s=horizon_s / bins,
+        cached_tokens=np.maximum(state.extra["cached"], 0) if setup.prefix_caching else None,
         steps=steps,
     )
     return records if requests.follows is None else in_order_of_arrival(records, requests.follows)

@@ -9,8 +9,18 @@ the batch is walked request by request.
 
 from __future__ import annotations
 
-from twin.engine.batch import blocks_for, join_batch, needs_block, postpone, preempt_last, tokens_of
-from twin.engine.compilation import compiled
+from twin.engine.batch import (
+    blocks_for,
+    grow_decoding,
+    join_batch,
+    needs_block,
+    postpone,
+    preempt_last,
+    tokens_of,
+)
+from twin.engine.blocks import count_idle, find_blocks, grow_table, open_table
+from twin.engine.compilation import apart, compiled
+from twin.engine.line import put_back
 from twin.engine.queues import first_admissible, pop
 from twin.engine.state import Engine, State
 
@@ -32,9 +42,13 @@ def schedule(engine: Engine, state: State) -> None:
         make_room(engine, state)
         now.step_preempted = before - now.running
         take_all(state)
+        if engine.caching:
+            grow_batch(engine, state)
         # vLLM admits nobody in a step that preempted: the victim would come back at once.
         if now.step_preempted == 0:
             admit(engine, state, -excess, limit)
+            if engine.keeps_line:
+                put_back(engine, state)
     now.step_prefill = 0
     for k in range(now.planned):
         now.step_prefill += state.plan[k].chunk
@@ -79,7 +93,7 @@ def extra_blocks(engine: Engine, state: State, k: int) -> int:
 def make_room(engine: Engine, state: State) -> None:
     """Take the blocks that the running requests need, preempting from the end until they suffice."""
     now = state.now
-    need = state.classes[now.phase]
+    need = state.classes[now.phase].count
     for k in range(now.partials):
         need += extra_blocks(engine, state, k)
     # Who is preempted takes along what he needs himself. vLLM, from the start of the batch, preempts the same
@@ -93,6 +107,16 @@ def make_room(engine: Engine, state: State) -> None:
             need -= extra_blocks(engine, state, now.partials - 1)
         preempt_last(engine, state)
     now.free -= need
+
+
+@apart
+def grow_batch(engine: Engine, state: State) -> None:
+    """Let the running requests take the blocks that were counted for them."""
+    grow_decoding(engine, state)
+    for k in range(state.now.partials):
+        entry = state.plan[k]
+        tokens = state.request[entry.request].computed + entry.chunk
+        grow_table(engine, state, entry.request, tokens, tokens)
 
 
 @compiled
@@ -118,16 +142,27 @@ def admit(engine: Engine, state: State, budget: int, limit: int) -> None:
         if r < 0:
             return  # all that wait are skipped, for want of a slot
         tokens = tokens_of(state, r)
-        chunk = min(tokens, limit, budget)
-        blocks = blocks_for(engine, chunk)
+        found = taken = computed = 0
+        if engine.caching:
+            found = find_blocks(engine, state, r, tokens)
+            # Blocks that were found are taken from the free ones too, unless others hold them.
+            taken = count_idle(state, r, found) - found
+            computed = found * engine.block_size
+        if engine.stated:
+            computed = max(computed, min(state.extra[r].stated, tokens - 1))
+        chunk = min(tokens - computed, limit, budget)
+        blocks = taken + blocks_for(engine, computed + chunk)
         # Some engines want room for the whole prompt before they begin with its first chunk.
-        wanted = blocks_for(engine, tokens) if engine.reserve_full_isl else blocks
+        wanted = taken + blocks_for(engine, tokens) if engine.reserve_full_isl else blocks
         if wanted + (engine.watermark_blocks if now.running > 0 else 0) > now.free:
             return  # nobody behind may overtake one that waits for blocks
-        pop(state, state.request[r].adapter)
-        join_batch(state, r)
+        pop(engine, state, state.request[r].adapter)
+        join_batch(state, r, computed)
         now.step_adapters = now.distinct
         now.free -= blocks
+        if engine.caching:
+            open_table(engine, state, r, found)
+            grow_table(engine, state, r, computed + chunk, computed + chunk)
         entry = state.plan[now.planned]
         entry.request, entry.chunk = r, chunk
         now.planned += 1
@@ -151,6 +186,9 @@ def walk(engine: Engine, state: State) -> None:
             k += 1
         if not make_room_for(engine, state, r, need):
             break  # it was preempted itself, and so were all behind it
+        if engine.caching:
+            grown = tokens_of(state, r) if state.request[r].decoding else state.request[r].computed + tokens
+            grow_table(engine, state, r, grown, grown)
         take(state, r)
         budget -= tokens
         r = state.request[r].follower

@@ -19,6 +19,7 @@ from twin.engine.bulk_copy import write_requests
 from twin.engine.records import GAP_BINS, SERIES
 from twin.engine.requests import FloatArray, IntArray, Requests
 from twin.engine.setup import EngineSetup
+from twin.engine.texts import TEXT, number_texts
 
 Counts = NDArray[np.int64]
 
@@ -30,6 +31,9 @@ Engine = Any
 
 EMPTY = np.iinfo(np.int64).max
 """Key of an empty queue."""
+
+NOBODY = -1
+"""In place of a request, where there is none."""
 
 
 # Structured arrays rather than one array a field: what the loop needs of a request or an adapter lies side by
@@ -54,6 +58,12 @@ NOW = _dtype(
         "last": "i8",
         "admitted": "i8",  # admissions so far
         "front": "i8",  # place before the front of the waiting requests
+        "line_first": "i8",  # ends of the line, where it is kept (`twin.engine.line`), ...
+        "line_last": "i8",
+        "passed_first": "i8",  # ... of the queue of those that were passed over, ...
+        "passed_last": "i8",
+        "aside_first": "i8",  # ... and of those that this step's scan has passed over
+        "aside_last": "i8",
         "free": "i8",  # KV blocks
         "distinct": "i8",  # adapters of the running requests
         "slots_used": "i8",
@@ -75,6 +85,8 @@ NOW = _dtype(
         "step_preempted": "i8",
         "rest": "i8",  # first running request that a spent budget left out of this step, or -1
         "rows": "i8",  # step rows written
+        "tables": "i8",  # of blocks that nobody has
+        "ended": "i8",  # requests that ended with the last step and hold their blocks still
     }
 )
 
@@ -95,7 +107,6 @@ REQUEST = _dtype(
         "preemptions": "i4",
         "follower": "i4",  # in its queue, or in the batch
         "earlier": "i4",  # in the batch
-        "successor": "i4",  # request that is sent ``arrival`` seconds after this one's last token, or -1
         "due_next": "i4",  # in its slot of the timing wheel
         "due_prev": "i4",
         "place": "i4",  # among all waiting requests
@@ -123,7 +134,40 @@ ADAPTER = _dtype(
     }
 )
 
-PLAN = _dtype({"request": "i4", "chunk": "i4"})
+EXTRA = _dtype(
+    {
+        "successor": "i4",  # request that is sent ``arrival`` seconds after this one's last token, or -1
+        "heap": "i4",  # requests that are to be sent, by arrival: a heap, whatever request this is
+        "stated": "i4",  # tokens that are taken for computed when it is admitted
+        "table": "i4",  # its row of the tables of blocks, while it runs
+        "blocks": "i4",  # that it holds
+        "known": "i4",  # of them, from the first, that can be found by others
+        "cached": "i4",  # tokens that were found when it was first admitted, or -1
+        "class_before": "i4",  # of those that need their blocks in the same decode step
+        "class_after": "i4",
+    }
+)
+
+BLOCK = _dtype(
+    {
+        "text": "i8",  # by which it can be found, or -1
+        "users": "i4",  # requests that hold it
+        "younger": "i4",  # the next block of the same text, or -1
+        "before": "i4",  # in the queue of free blocks
+        "after": "i4",
+    }
+)
+
+PLAN = _dtype(
+    {
+        "request": "i4",
+        "chunk": "i4",
+        "ended": "i4",  # requests that ended with the last step and hold their blocks still
+        "free_table": "i4",  # rows of the tables of blocks that nobody has
+    }
+)
+
+CLASS = _dtype({"count": "i8", "first": "i4"})
 
 
 class State(NamedTuple):
@@ -137,12 +181,11 @@ class State(NamedTuple):
         Records, shapes (n,) and (m,).
     plan
         Requests in prefill in the order of the batch, and their tokens in this step.
-    followers
-        Requests whose predecessor ended, and that are to be sent: a heap by arrival.
     due
         First decoding request that ends after a decode step, by slot of a timing wheel.
     classes
-        Decoding requests by (context - decode steps) modulo block size.
+        Decoding requests by (context - decode steps) modulo block size: how many, and with prefix caching the
+        first of them.
     tree
         Smallest key among the queues of adapters without (0) and with (1) running requests: two
         complete binary trees, the root at 1.
@@ -150,6 +193,13 @@ class State(NamedTuple):
         Circular lists of adapters idle in slots and in CPU memory: followers and predecessors.
     residents, pending
         Adapters in slots and adapters to be loaded before the step, by turn.
+    extra
+        What few runs know of requests: who follows whom, and the blocks of each.
+    block, text, holder
+        Of an engine with prefix caching: the blocks, and after them the start and end of the queue of free
+        ones; texts (`twin.engine.texts`), and the oldest block of each.
+    tables
+        Blocks of the running requests, one row for each.
     token_s, adapter_s, adapter_token_s
         Cost of a step.
     gaps, series
@@ -160,14 +210,18 @@ class State(NamedTuple):
     request: Record
     adapter: Record
     plan: Record
-    followers: IntArray
     due: IntArray
-    classes: Counts
+    classes: Record
     tree: Counts
     slot_links: IntArray
     cpu_links: IntArray
     residents: IntArray
     pending: IntArray
+    extra: Record
+    block: Record
+    text: Record
+    holder: IntArray
+    tables: IntArray
     token_s: FloatArray
     adapter_s: FloatArray
     adapter_token_s: FloatArray
@@ -195,6 +249,12 @@ def engine_constants(
         "max_inflight": setup.max_inflight,
         "reserve_full_isl": rules.reserve_full_isl,
         "lone_ignores_threshold": rules.lone_request_ignores_threshold,
+        "followed": requests.follows is not None,
+        "stated": requests.cached_tokens is not None,
+        "caching": setup.prefix_caching,
+        "frees_uncached_first": rules.frees_uncached_first,
+        "keeps_line": rules.passed_over != "kept",
+        "reverses_passed": rules.passed_over == "reversed",
     }
     seconds = {
         "horizon_s": horizon_s,
@@ -221,21 +281,25 @@ def initial_state(requests: Requests, setup: EngineSetup, series_bins: int) -> S
         request=_requests(requests),
         adapter=_adapters(setup, m, in_cpu),
         # One entry more than there can be requests: the first is looked at when there is none, too.
-        plan=np.zeros(min(setup.max_num_seqs, len(requests)) + 1, dtype=PLAN),
-        followers=np.zeros(len(requests) - requests.n_independent, dtype=np.int32),
+        plan=_plan(_most_running(requests, setup) + 1),
         due=np.full(wheel, -1, dtype=np.int32),
-        classes=np.zeros(setup.block_size, dtype=np.int64),
+        classes=_classes(setup.block_size),
         tree=np.full((2, 2 * _power_of_two(m)), EMPTY, dtype=np.int64),
         slot_links=_ring(m, in_cpu[:0]),
         cpu_links=_ring(m, in_cpu),
         residents=np.zeros(min(setup.max_loras, m) + 1, dtype=np.int32),
         pending=np.zeros(min(setup.max_loras, m) + 1, dtype=np.int32),
+        extra=_extra(requests, setup),
+        **_caching(requests, setup),
         token_s=_floats(setup.tables.token_s),
         adapter_s=_floats(setup.tables.adapter_s),
         adapter_token_s=_floats(setup.tables.adapter_token_s),
         gaps=np.zeros(GAP_BINS, dtype=np.int64),
         series=np.zeros(series_bins, dtype=_dtype(dict.fromkeys(SERIES, "f8"))),
     )
+
+
+_ENDS = ("line_first", "line_last", "passed_first", "passed_last", "aside_first", "aside_last")
 
 
 def _in_cpu(requests: Requests, setup: EngineSetup) -> IntArray:
@@ -246,14 +310,50 @@ def _in_cpu(requests: Requests, setup: EngineSetup) -> IntArray:
     return loadable[: 0 if setup.cold else max(setup.max_cpu_loras, setup.max_loras)]
 
 
+def _plan(size: int) -> Record:
+    plan = np.zeros(size, dtype=PLAN)
+    plan["free_table"] = np.arange(size)
+    return plan
+
+
+def _classes(block_size: int) -> Record:
+    classes = np.zeros(block_size, dtype=CLASS)
+    classes["first"] = NOBODY
+    return classes
+
+
 def _now(requests: Requests, setup: EngineSetup, in_cpu: int) -> Record:
     now = np.zeros(1, dtype=NOW)
     now["arrival"] = requests.arrival_s[0] if requests.n_independent else np.inf
     now["open_again"] = -np.inf
-    now["first"] = now["last"] = now["front"] = -1
+    for name in ("first", "last", "front", *_ENDS):
+        now[name] = NOBODY
     now["free"], now["cpu_used"] = setup.usable_blocks, in_cpu
     now["phase"] = 1 % setup.block_size
+    now["tables"] = _most_running(requests, setup) if setup.prefix_caching else 0
     return now[0]
+
+
+def _most_running(requests: Requests, setup: EngineSetup) -> int:
+    return min(setup.max_num_seqs, len(requests))
+
+
+def _caching(requests: Requests, setup: EngineSetup) -> dict[str, Any]:
+    """The parts of the state that only prefix caching has; empty without."""
+    n, blocks = (len(requests), setup.usable_blocks) if setup.prefix_caching else (0, -1)
+    texts, numbers = number_texts(requests, setup.block_size) if n else (np.zeros(0, dtype=TEXT), 0)
+    records = np.zeros(blocks + 1, dtype=BLOCK)
+    records["text"] = records["younger"] = NOBODY
+    records["after"] = np.roll(np.arange(blocks + 1), -1)
+    records["before"] = np.roll(np.arange(blocks + 1), 1)
+    rows = _most_running(requests, setup) if n else 0
+    longest = int((requests.prompt_tokens.astype(np.int64) + requests.output_tokens).max()) if n else 0
+    return {
+        "block": records,
+        "text": texts,
+        "holder": np.full(numbers, NOBODY, dtype=np.int32),
+        "tables": np.zeros((rows, -(-longest // setup.block_size)), dtype=np.int32),
+    }
 
 
 def _requests(requests: Requests) -> Record:
@@ -261,10 +361,19 @@ def _requests(requests: Requests) -> Record:
     tokens = (requests.prompt_tokens, requests.output_tokens, requests.adapter)
     columns = (np.ascontiguousarray(column, dtype=np.int32) for column in tokens)
     write_requests(records, _floats(requests.arrival_s), *columns)
+    return records
+
+
+def _extra(requests: Requests, setup: EngineSetup) -> Record:
+    used = setup.prefix_caching or requests.follows is not None or requests.cached_tokens is not None
+    extra = np.zeros(len(requests) if used else 0, dtype=EXTRA)
+    extra["successor"] = extra["cached"] = NOBODY
+    if requests.cached_tokens is not None:
+        extra["stated"] = requests.cached_tokens
     if requests.follows is not None:
         later = np.flatnonzero(requests.follows >= 0)
-        records["successor"][requests.follows[later]] = later
-    return records
+        extra["successor"][requests.follows[later]] = later
+    return extra
 
 
 def _adapters(setup: EngineSetup, m: int, in_cpu: IntArray) -> Record:
