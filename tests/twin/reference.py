@@ -39,6 +39,7 @@ class Request:
     caught_up: bool = False
     sent: float = nan
     first_scheduled: float = nan
+    stated: int = 0  # tokens that need not be computed, whatever was before
     cached: int = 0  # tokens found in the cache when it was first scheduled
     first_token: float = nan
     finish: float = nan
@@ -87,6 +88,9 @@ class Reference:
             Request(i, float(t), int(p), int(o), BASE_MODEL if a in base else int(a))
             for i, (t, p, o, a) in rows
         ]
+        if requests.cached_tokens is not None:
+            for request, stated in zip(self.requests, requests.cached_tokens.tolist(), strict=True):
+                request.stated = stated
         self.names: list[list[int]] = [[] for _ in self.requests]
         if setup.prefix_caching:
             self.names = block_names(requests, setup.block_size)
@@ -255,8 +259,9 @@ class Reference:
         findable = (request.tokens - 1) // self.setup.block_size  # one token is always computed
         found = self.pool.find(self.names[request.number][:findable])
         known = len(found) * self.setup.block_size
-        tokens = self.chunk(request.tokens - known, budget)
-        more = self.blocks_for(known + tokens) - len(found)
+        computed = max(known, min(request.stated, request.tokens - 1))
+        tokens = self.chunk(request.tokens - computed, budget)
+        more = self.blocks_for(computed + tokens) - len(found)
         wanted = self.blocks_for(request.tokens) - len(found) if self.rules.reserve_full_isl else more
         idle = sum(block.users == 0 for block in found)
         kept = int(self.rules.watermark * (self.setup.usable_blocks + 1)) if self.running else 0
@@ -265,8 +270,8 @@ class Reference:
         (self.passed_over if request in self.passed_over else self.waiting).remove(request)
         self.running.append(request)
         request.blocks, request.named = self.pool.take(found, more), len(found)
-        request.computed = known
-        self.name_blocks(request, known + tokens)
+        request.computed = computed
+        self.name_blocks(request, computed + tokens)
         if request.first_scheduled != request.first_scheduled:
             request.first_scheduled, request.cached = self.clock, known
         return tokens
