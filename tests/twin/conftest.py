@@ -30,6 +30,12 @@ def reference() -> ModuleType:
 
 
 @pytest.fixture(scope="session")
+def recorded() -> ModuleType:
+    """Recorded schedules, and what it takes to play them."""
+    return load("recorded")
+
+
+@pytest.fixture(scope="session")
 def cases() -> ModuleType:
     """Random engines and workloads."""
     return load("engine_cases")

@@ -50,6 +50,11 @@ class SchedulerRules(FrozenModel):
         description="Under asynchronous scheduling, schedule a request once more while its last token is "
         "under way.",
     )
+    slots_of_all_running: bool = Field(
+        default=False,
+        description="Count the adapters of all running requests against max_loras, not only of those that "
+        "the step schedules.",
+    )
 
     def changed(self, reserve_full_isl: bool | None, watermark: float | None) -> SchedulerRules:
         """The rules, but for what an engine's own arguments say; None where they say nothing."""
@@ -78,6 +83,7 @@ def rules_of(version: str) -> SchedulerRules:
         passed_over=passed_over,
         frees_uncached_first=release >= (0, 24, 0),
         schedules_after_last=(0, 10, 0) <= release < (0, 11, 1),
+        slots_of_all_running=release >= (0, 33, 0),
     )
 
 
