@@ -19,7 +19,7 @@ from twin.engine.compilation import apart, compiled
 from twin.engine.compiled.blocks import close_table, enter_class, grow_table, quit_class
 from twin.engine.compiled.queues import look_ahead, push_follower, push_front
 from twin.engine.compiled.slots import enter, leave
-from twin.engine.compiled.special import is_caching, is_special
+from twin.engine.compiled.special import is_ahead, is_caching, is_over, is_special
 from twin.engine.records import GAP_BINS, GAP_BINS_PER_OCTAVE, GAP_FIRST_S
 from twin.engine.state import Engine, State
 
@@ -81,6 +81,9 @@ def preempt_last(engine: Engine, state: State) -> None:
     now = state.now
     r = now.last
     request = state.request[r]
+    if is_over(engine, state, r):
+        give_up_ended(engine, state, r)
+        return
     if request.decoding:
         # The token generated last is computed in the step to come, and has no place in a block yet.
         held = blocks_for(engine, tokens_of(state, r) - 1)
@@ -100,18 +103,24 @@ def preempt_last(engine: Engine, state: State) -> None:
 
 
 @compiled
-def finish(engine: Engine, state: State, r: int, blocks: int) -> None:
-    """End a request that has all its tokens, and so many blocks."""
+def finish(engine: Engine, state: State, r: int) -> None:
+    """End a request that has all its tokens."""
     now, request = state.now, state.request[r]
-    if is_caching(engine, state):
-        state.plan[now.ended].ended = r
-        now.ended += 1
-    else:
-        now.free += blocks
     request.finish = now.clock
     request.generated = request.output
-    quit_batch(state, r)
-    leave(state, request.adapter, 1)
+    if is_ahead(engine, state):
+        # The step to come is scheduled already, and knew nothing of it.
+        state.extra[r].over = True
+        set_aside(state, r)
+        if not engine.slots_of_all_running:
+            leave(state, request.adapter, 1)
+    else:
+        quit_batch(state, r)
+        leave(state, request.adapter, 1)
+        if is_caching(engine, state):
+            set_aside(state, r)
+        else:
+            now.free += blocks_at_end(engine, state, r)
     if is_special(state) and engine.followed and state.extra[r].successor >= 0:
         push_follower(engine, state, state.extra[r].successor)
     # A client below its cap sends at arrivals; one that was at its cap sends when this request ends.
@@ -211,13 +220,66 @@ def finish_due(engine: Engine, state: State) -> None:
         now.decoding -= 1
         now.context -= context
         quit_class(engine, state, r, (context - now.decode_steps) % engine.block_size)
-        finish(engine, state, r, blocks_for(engine, context - 1))
+        finish(engine, state, r)
         r = request.due_next
 
 
+@compiled
+def blocks_at_end(engine: Engine, state: State, r: int) -> int:
+    """Blocks of a request that has all its tokens, the last of which was never computed."""
+    request = state.request[r]
+    return blocks_for(engine, request.prompt + request.output - 1)
+
+
+@compiled
+def set_aside(state: State, r: int) -> None:
+    """Note that a request has ended, and holds its blocks still."""
+    state.plan[state.now.ended].ended = r
+    state.now.ended += 1
+
+
 @apart
-def free_ended(engine: Engine, state: State) -> None:
-    """Free the blocks of the requests that ended with a step, in the order of the batch."""
+def give_up_ended(engine: Engine, state: State, r: int) -> None:
+    """Preempt a running request whose last token is under way; it ends with it, in the queue."""
+    now = state.now
+    let_go(engine, state, r)
+    state.request[r].preemptions += 1
+    state.extra[r].over = False
+    now.ghosts += 1
+
+
+@compiled
+def let_go(engine: Engine, state: State, r: int) -> None:
+    """Take a request that has ended out of the batch, and free its blocks."""
+    if is_caching(engine, state):
+        close_table(engine, state, r)
+    else:
+        state.now.free += blocks_at_end(engine, state, r)
+    quit_batch(state, r)
+    if engine.slots_of_all_running:
+        leave(state, state.request[r].adapter, 0)
+
+
+@apart
+def retire_ended(engine: Engine, state: State) -> None:
+    """Let go of the requests whose last tokens are known now, where steps are scheduled ahead."""
+    now = state.now
+    sort_ended(state)
+    for k in range(now.ended):
+        r = state.plan[k].ended
+        if not state.extra[r].over:
+            continue  # it was preempted meanwhile
+        state.extra[r].over = False
+        if is_caching(engine, state):
+            tokens = state.request[r].prompt + state.request[r].output - 1
+            grow_table(engine, state, r, tokens, tokens)
+        let_go(engine, state, r)
+    now.ended = now.ghosts = 0
+
+
+@compiled
+def sort_ended(state: State) -> None:
+    """Put the requests that have ended in the order of the batch."""
     now, plan = state.now, state.plan
     for k in range(1, now.ended):
         r, j = plan[k].ended, k - 1
@@ -225,9 +287,23 @@ def free_ended(engine: Engine, state: State) -> None:
             plan[j + 1].ended = plan[j].ended
             j -= 1
         plan[j + 1].ended = r
+
+
+@apart
+def free_ended(engine: Engine, state: State) -> None:
+    """Free the blocks of the requests that ended with a step, in the order of the batch."""
+    now = state.now
+    sort_ended(state)
     for k in range(now.ended):
-        close_table(engine, state, plan[k].ended)
+        close_table(engine, state, state.plan[k].ended)
     now.ended = 0
+
+
+@compiled
+def under_way(engine: Engine, state: State, r: int) -> int:
+    """Tokens of a decoding request that the step under way is to generate, and nobody knows yet: 0 or 1."""
+    now = state.now
+    return 1 if is_ahead(engine, state) and now.ahead > 0 and state.extra[r].left_at != now.steps - 1 else 0
 
 
 @apart
@@ -239,7 +315,7 @@ def grow_decoding(engine: Engine, state: State) -> None:
         r = state.classes[place].first
         while r >= 0:
             tokens = tokens_of(state, r)
-            grow_table(engine, state, r, tokens, tokens)
+            grow_table(engine, state, r, tokens, tokens - under_way(engine, state, r))
             r = state.extra[r].class_after
 
 

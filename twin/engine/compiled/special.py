@@ -42,3 +42,15 @@ def keeps_line(engine: Engine, state: State) -> bool:
 def is_base(state: State, adapter: Record) -> bool:
     """Whether an adapter's record is that of the base model."""
     return bool(is_special(state) and adapter.base)
+
+
+@compiled
+def is_ahead(engine: Engine, state: State) -> bool:
+    """Whether steps are scheduled while the ones before them run."""
+    return bool(is_special(state) and engine.ahead)
+
+
+@compiled
+def is_over(engine: Engine, state: State, r: int) -> bool:
+    """Whether a running request has its last token already: it does nothing but hold its blocks."""
+    return bool(is_ahead(engine, state) and state.extra[r].over)
