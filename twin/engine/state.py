@@ -88,6 +88,7 @@ NOW = _dtype(
         "tables": "i8",  # of blocks that nobody has
         "ended": "i8",  # requests that ended with the last step and hold their blocks still
         "ahead": "i8",  # whether what is scheduled comes after a step that is under way
+        "gone": "i8",  # decodes of this step whose requests ended before it began
         "ghosts": "i8",  # requests that were preempted while their last token was under way
         "seen_running": "i8",  # running and waiting requests when the step was scheduled
         "seen_waiting": "i8",
@@ -264,6 +265,7 @@ def engine_constants(
         "caching": setup.prefix_caching,
         "ahead": setup.async_scheduling,
         "slots_of_all_running": rules.slots_of_all_running,
+        "after_last": rules.schedules_after_last,
         "frees_uncached_first": rules.frees_uncached_first,
         "keeps_line": rules.passed_over != "kept",
         "reverses_passed": rules.passed_over == "reversed",

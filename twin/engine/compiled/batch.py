@@ -19,7 +19,7 @@ from twin.engine.compilation import apart, compiled
 from twin.engine.compiled.blocks import close_table, enter_class, grow_table, quit_class
 from twin.engine.compiled.queues import look_ahead, push_follower, push_front
 from twin.engine.compiled.slots import enter, leave
-from twin.engine.compiled.special import is_ahead, is_caching, is_over, is_special
+from twin.engine.compiled.special import is_ahead, is_caching, is_over, is_special, lingers
 from twin.engine.records import GAP_BINS, GAP_BINS_PER_OCTAVE, GAP_FIRST_S
 from twin.engine.state import Engine, State
 
@@ -112,7 +112,7 @@ def finish(engine: Engine, state: State, r: int) -> None:
         # The step to come is scheduled already, and knew nothing of it.
         state.extra[r].over = True
         set_aside(state, r)
-        if not engine.slots_of_all_running:
+        if not (engine.slots_of_all_running or engine.after_last):
             leave(state, request.adapter, 1)
     else:
         quit_batch(state, r)
@@ -132,6 +132,13 @@ def finish(engine: Engine, state: State, r: int) -> None:
 @compiled
 def start_decoding(engine: Engine, state: State, r: int) -> None:
     """Enter a request that has caught up in the timing wheel and the sums."""
+    enter_sums(engine, state, r)
+    schedule_finish(state, r)
+
+
+@compiled
+def enter_sums(engine: Engine, state: State, r: int) -> None:
+    """Enter a decoding request in the sums over the batch."""
     now, request = state.now, state.request[r]
     request.shift = request.generated - now.decode_steps
     request.decoding = True
@@ -139,19 +146,24 @@ def start_decoding(engine: Engine, state: State, r: int) -> None:
     now.decoding += 1
     now.context += context
     enter_class(engine, state, r, (context - now.decode_steps) % engine.block_size)
-    schedule_finish(state, r)
+
+
+@compiled
+def quit_sums(engine: Engine, state: State, r: int, context: int) -> None:
+    """Take a decoding request of so many tokens out of the sums."""
+    now = state.now
+    state.request[r].decoding = False
+    now.decoding -= 1
+    now.context -= context
+    quit_class(engine, state, r, (context - now.decode_steps) % engine.block_size)
 
 
 @compiled
 def stop_decoding(engine: Engine, state: State, r: int) -> None:
     """Take a request out of the timing wheel and the sums."""
-    now, request = state.now, state.request[r]
-    context = tokens_of(state, r)
-    request.decoding = False
+    request, context = state.request[r], tokens_of(state, r)
     request.generated = context - request.prompt
-    now.decoding -= 1
-    now.context -= context
-    quit_class(engine, state, r, (context - now.decode_steps) % engine.block_size)
+    quit_sums(engine, state, r, context)
     cancel_finish(state, r)
 
 
@@ -215,11 +227,8 @@ def finish_due(engine: Engine, state: State) -> None:
     state.due[slot] = -1  # all of them end, so that none needs to be taken out by itself
     while r >= 0:
         request = state.request[r]
-        context = request.prompt + request.output
-        request.decoding = False
-        now.decoding -= 1
-        now.context -= context
-        quit_class(engine, state, r, (context - now.decode_steps) % engine.block_size)
+        if not lingers(engine, state):
+            quit_sums(engine, state, r, request.prompt + request.output)
         finish(engine, state, r)
         r = request.due_next
 
@@ -251,13 +260,28 @@ def give_up_ended(engine: Engine, state: State, r: int) -> None:
 @compiled
 def let_go(engine: Engine, state: State, r: int) -> None:
     """Take a request that has ended out of the batch, and free its blocks."""
+    now, request, blocks = state.now, state.request[r], blocks_at_end(engine, state, r)
+    if engine.after_last:
+        quit_sums(engine, state, r, request.prompt + request.output)
     if is_caching(engine, state):
         close_table(engine, state, r)
     else:
-        state.now.free += blocks_at_end(engine, state, r)
+        now.free += blocks
     quit_batch(state, r)
-    if engine.slots_of_all_running:
-        leave(state, state.request[r].adapter, 0)
+    if engine.slots_of_all_running or engine.after_last:
+        leave(state, request.adapter, 0)
+
+
+@compiled
+def forget_decode(engine: Engine, state: State, r: int) -> None:
+    """Let the token that a request was scheduled for after its last one be of no use to anyone."""
+    now, request = state.now, state.request[r]
+    if now.rest >= 0 and request.order >= state.request[now.rest].order:  # it got no token in the step
+        now.rest = request.follower if now.rest == r else now.rest
+        return
+    now.gone += 1
+    if not is_caching(engine, state):
+        now.free += blocks_for(engine, request.prompt + request.output) - blocks_at_end(engine, state, r)
 
 
 @apart
@@ -273,6 +297,8 @@ def retire_ended(engine: Engine, state: State) -> None:
         if is_caching(engine, state):
             tokens = state.request[r].prompt + state.request[r].output - 1
             grow_table(engine, state, r, tokens, tokens)
+        if engine.after_last:
+            forget_decode(engine, state, r)
         let_go(engine, state, r)
     now.ended = now.ghosts = 0
 
@@ -323,7 +349,7 @@ def grow_decoding(engine: Engine, state: State) -> None:
 def next_decode_step(engine: Engine, state: State) -> None:
     """Count a decode step; the class that needs blocks next is one lower."""
     now = state.now
-    now.context += now.step_decodes
+    now.context += now.step_decodes - (now.gone if lingers(engine, state) else 0)
     now.decode_steps += 1
     # A block is needed where context is 1 modulo the block size; less the steps, that is 1 - decode_steps.
     now.phase = now.phase - 1 if now.phase > 0 else engine.block_size - 1

@@ -7,6 +7,7 @@ from numpy import inf
 from twin.engine.compilation import cached, compiled
 from twin.engine.compiled.batch import (
     count_gap,
+    enter_sums,
     finish,
     finish_due,
     free_ended,
@@ -18,7 +19,7 @@ from twin.engine.compiled.batch import (
 from twin.engine.compiled.queues import receive
 from twin.engine.compiled.scheduler import postpone_rest, schedule
 from twin.engine.compiled.slots import load_pending
-from twin.engine.compiled.special import is_ahead, is_caching, is_special
+from twin.engine.compiled.special import is_ahead, is_caching, is_special, lingers
 from twin.engine.requests import FloatArray
 from twin.engine.state import Engine, Record, State
 
@@ -109,11 +110,13 @@ def step(engine: Engine, state: State, rows: FloatArray) -> None:
     part.prompt_tokens += now.step_prefill
     part.preemptions += now.step_preempted
     count_time(state, part, 1, seconds)
-    count_gap(engine, state, seconds, now.step_decodes)
+    decodes = now.step_decodes - (now.gone if lingers(engine, state) else 0)
+    count_gap(engine, state, seconds, decodes)
     postpone_rest(engine, state)
     next_decode_step(engine, state)
+    now.gone = 0
     finish_due(engine, state)
-    part.output_tokens += now.step_decodes + settle_plan(engine, state)
+    part.output_tokens += decodes + settle_plan(engine, state)
     if is_caching(engine, state) and not engine.ahead:
         free_ended(engine, state)
 
@@ -145,6 +148,8 @@ def settle_plan(engine: Engine, state: State) -> int:
             count_gap(engine, state, now.clock - request.paused, 1)
         if request.generated == request.output:
             finish(engine, state, r)
+            if lingers(engine, state):
+                enter_sums(engine, state, r)
         else:
             start_decoding(engine, state, r)
     now.partials = kept

@@ -23,7 +23,15 @@ from twin.engine.compiled.batch import (
 from twin.engine.compiled.blocks import count_idle, find_blocks, grow_table, open_table
 from twin.engine.compiled.line import put_back
 from twin.engine.compiled.queues import first_admissible, pop
-from twin.engine.compiled.special import is_ahead, is_base, is_caching, is_over, is_special, keeps_line
+from twin.engine.compiled.special import (
+    is_ahead,
+    is_base,
+    is_caching,
+    is_over,
+    is_special,
+    keeps_line,
+    lingers,
+)
 from twin.engine.state import Engine, State
 
 
@@ -178,7 +186,7 @@ def walk(engine: Engine, state: State) -> None:
     now.step_decodes = now.step_context = now.step_adapters = 0
     budget, k, r = engine.budget, 0, now.first
     while r >= 0 and budget > 0:
-        if is_over(engine, state, r):
+        if is_over(engine, state, r) and not lingers(engine, state):
             r = state.request[r].follower
             continue
         tokens, need = 1, 0

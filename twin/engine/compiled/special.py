@@ -52,5 +52,11 @@ def is_ahead(engine: Engine, state: State) -> bool:
 
 @compiled
 def is_over(engine: Engine, state: State, r: int) -> bool:
-    """Whether a running request has its last token already: it does nothing but hold its blocks."""
+    """Whether a running request has its last token already, though no step that is scheduled knows of it."""
     return bool(is_ahead(engine, state) and state.extra[r].over)
+
+
+@compiled
+def lingers(engine: Engine, state: State) -> bool:
+    """Whether such a request is scheduled once more, for nothing."""
+    return bool(is_ahead(engine, state) and engine.after_last)
