@@ -19,6 +19,9 @@ from scenarios.engine import MAX_LORA_RANKS as MAX_LORA_RANKS
 from scenarios.engine import MAX_SLOTS as MAX_SLOTS
 from scenarios.engine import EngineConfig as EngineConfig
 from scenarios.engine import EngineOption as EngineOption
+from scenarios.engine import FurtherArguments as FurtherArguments
+from scenarios.engine import Speculation as Speculation
+from scenarios.engine import SpeculativeConfig as SpeculativeConfig
 from scenarios.engine import padded_rank as padded_rank
 from scenarios.errors import LorapackError as LorapackError
 from scenarios.errors import Problem as Problem
@@ -50,6 +53,7 @@ from scenarios.params import params_from as params_from
 from scenarios.params import read_params as read_params
 from scenarios.placement import PlacedGPU as PlacedGPU
 from scenarios.placement import Placement as Placement
+from scenarios.placement import as_started as as_started
 from scenarios.placement import nodes_of as nodes_of
 from scenarios.placement import with_nodes as with_nodes
 from scenarios.scenario import Device as Device
@@ -114,6 +118,7 @@ __all__ = [
     "ScenarioError",
     "ServiceLevelObjectives",
     "ShippedScenario",
+    "SpeculativeConfig",
     "StartupLog",
     "StartupLogError",
     "Stopped",

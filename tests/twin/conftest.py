@@ -45,3 +45,9 @@ def cases() -> ModuleType:
 def measured_tables() -> ModuleType:
     """Measurement tables made by engines of known cost."""
     return load("measured_tables")
+
+
+@pytest.fixture(scope="session")
+def speculating() -> ModuleType:
+    """An engine that speculates token by token."""
+    return load("speculating")

@@ -56,6 +56,12 @@ class SchedulerRules(FrozenModel):
         "the step schedules.",
     )
 
+    def changed(self, reserve_full_isl: bool | None, watermark: float | None) -> SchedulerRules:
+        """The rules, but for what an engine's own arguments say; None where they say nothing."""
+        own = {"reserve_full_isl": reserve_full_isl, "watermark": watermark}
+        given = {name: value for name, value in own.items() if value is not None}
+        return self.model_copy(update=given) if given else self
+
 
 def rules_of(version: str) -> SchedulerRules:
     """Rules of a version of vLLM, with its default arguments; of an older one than 0.8.5 those of 0.8.5.

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from twin.engine.bulk_copy import write_requests
+from twin.engine.compiled.bulk_copy import write_requests
 from twin.engine.records import GAP_BINS, SERIES
 from twin.engine.requests import FloatArray, IntArray, Requests
 from twin.engine.setup import EngineSetup
@@ -58,7 +58,7 @@ NOW = _dtype(
         "last": "i8",
         "admitted": "i8",  # admissions so far
         "front": "i8",  # place before the front of the waiting requests
-        "line_first": "i8",  # ends of the line, where it is kept (`twin.engine.line`), ...
+        "line_first": "i8",  # ends of the line, where it is kept (`twin.engine.compiled.line`), ...
         "line_last": "i8",
         "passed_first": "i8",  # ... of the queue of those that were passed over, ...
         "passed_last": "i8",
@@ -229,6 +229,10 @@ class State(NamedTuple):
     series: Record
 
 
+class SpecialState(State):
+    """The state of a run with a part that few have: the loop for them is compiled apart."""
+
+
 def engine_constants(
     requests: Requests, setup: EngineSetup, horizon_s: float, warmup_s: float, width_s: float
 ) -> Engine:
@@ -276,7 +280,8 @@ def initial_state(requests: Requests, setup: EngineSetup, series_bins: int) -> S
     in_cpu = _in_cpu(requests, setup)
     # No request ends more decode steps from now than the longest answer has tokens.
     wheel = _power_of_two(int(requests.output_tokens.max(initial=0)) + 2)
-    return State(
+    kind = SpecialState if is_special_run(requests, setup) else State
+    return kind(
         now=_now(requests, setup, len(in_cpu)),
         request=_requests(requests),
         adapter=_adapters(setup, m, in_cpu),
@@ -308,6 +313,17 @@ def _in_cpu(requests: Requests, setup: EngineSetup) -> IntArray:
     if setup.base is not None:
         loadable = loadable[~setup.base]
     return loadable[: 0 if setup.cold else max(setup.max_cpu_loras, setup.max_loras)]
+
+
+def is_special_run(requests: Requests, setup: EngineSetup) -> bool:
+    """Whether a run has what few have: the base model, requests that follow others, a cache, a line."""
+    return (
+        setup.prefix_caching
+        or setup.rules.passed_over != "kept"
+        or requests.follows is not None
+        or requests.cached_tokens is not None
+        or (setup.base is not None and bool(setup.base.any()))
+    )
 
 
 def _plan(size: int) -> Record:

@@ -20,7 +20,7 @@ from scenarios import (
     WeibullArrivals,
     Workload,
 )
-from twin.engine.bulk_copy import order_instants
+from twin.engine.compiled.bulk_copy import order_instants
 from twin.engine.requests import FloatArray, IntArray, Requests
 from twin.load import GPULoad
 from twin.workload.gaps import DeterministicGaps, ExponentialGaps, GammaGaps, Gaps, LognormalGaps, WeibullGaps

@@ -4,23 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Annotated, Literal, get_args
+from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, field_validator
+from pydantic import (
+    BeforeValidator,
+    Field,
+    SerializerFunctionWrapHandler,
+    field_validator,
+    model_serializer,
+)
 
-from scenarios.base import FrozenModel, refuse_booleans
+from scenarios.base import refuse_booleans
+from scenarios.engine.further_arguments import FurtherArguments
+from scenarios.engine.ranks import MaxLoraRank
 from scenarios.reading.findings import Finding
-
-Rank = Annotated[int, Field(ge=1, le=512), BeforeValidator(refuse_booleans)]
-"""Ranks of an adapter: any up to that of the slots (vllm/lora/peft_helper.py, ``validate_legal``)."""
-
-RankOrBase = Annotated[int, Field(ge=0, le=512), BeforeValidator(refuse_booleans)]
-"""The same, or 0: the base model itself."""
-
-MaxLoraRank = Literal[8, 16, 32, 64, 128, 256, 320, 512]
-
-MAX_LORA_RANKS: tuple[int, ...] = get_args(MaxLoraRank)
-"""Values that vLLM accepts for ``--max-lora-rank``."""
 
 Quantization = Literal["fp8", "awq", "gptq", "bitsandbytes", "compressed-tensors", "modelopt", "modelopt_fp4"]
 """Values of vLLM's ``--quantization`` whose weights are computed."""
@@ -35,7 +32,7 @@ DEFAULT_SLOTS = (8, 16, 32, 64, 96, 128, 160, 192, 256, 320, 384)
 """Slot counts that the placers consider by default: the paper's test points up to its largest run."""
 
 
-class EngineConfig(FrozenModel):
+class EngineConfig(FurtherArguments):
     """Arguments of one vLLM engine; the placer chooses what is absent."""
 
     max_num_seqs: Annotated[int, Field(ge=1, le=65_536)] = 256
@@ -81,7 +78,8 @@ class EngineConfig(FrozenModel):
     max_lora_rank: MaxLoraRank | None = None
     """Rank of every slot; absent: chosen."""
     max_cpu_loras: Annotated[int | None, Field(ge=1)] = None
-    """Adapters kept in CPU memory; absent: all that the GPU serves."""
+    """Adapters kept in CPU memory; absent: a plan states all that a GPU serves, and a server that states
+    max_loras keeps as many as that."""
     slots: Annotated[tuple[Annotated[int, Field(ge=1, le=MAX_SLOTS)], ...], Field(min_length=1)] = (
         DEFAULT_SLOTS
     )
@@ -105,8 +103,21 @@ class EngineConfig(FrozenModel):
     def _is_a_number(cls, value: object) -> object:
         return refuse_booleans(value)
 
+    @field_validator("max_model_len", mode="before")
+    @classmethod
+    def _is_told(cls, value: object) -> object:
+        if value in ("auto", -1):
+            message = f"is {value}: as long as the KV cache allows, which the slots of a plan decide"
+            raise Finding((), message, "give the longest sequence to be admitted, in tokens").error()
+        return value
+
+    @model_serializer(mode="wrap")
+    def _as_given(self, content: SerializerFunctionWrapHandler) -> Any:
+        return self.written(content(self))
+
     def findings(self) -> Iterator[Finding]:
-        """Yield what vLLM's own argument check would refuse."""
+        """Yield what vLLM's own argument check would refuse, and what cannot be meant of a plan's engines."""
+        yield from self.further_findings()
         if self.max_num_batched_tokens < self.max_num_seqs:
             message = f"is {self.max_num_batched_tokens}, below max_num_seqs {self.max_num_seqs}"
             remedy = "raise it or lower max_num_seqs, or vLLM will not start"
@@ -121,6 +132,31 @@ class EngineConfig(FrozenModel):
     def slot_choices(self) -> tuple[int, ...]:
         """Slot counts to consider, ascending: ``max_loras`` alone when it is set, else ``slots``."""
         return (self.max_loras,) if self.max_loras is not None else tuple(sorted(set(self.slots)))
+
+    def cpu_loras(self, adapters: int, max_loras: int) -> int:
+        """Adapters that an engine of a plan keeps in CPU memory: as is stated, or else all that it serves.
+
+        It is never fewer than the slots, or vLLM would not start.
+        """
+        return max(self.max_cpu_loras or adapters, max_loras)
+
+    def as_started(self, max_loras: int | None = None) -> EngineConfig:
+        """The engine as vLLM starts it: ``max_cpu_loras`` is ``max_loras`` where that alone is stated.
+
+        Parameters
+        ----------
+        max_loras
+            Adapter slots; absent: the engine's own. Where neither says it, nothing is changed.
+
+        Notes
+        -----
+        vllm/config/lora.py, ``LoRAConfig._validate_lora_config``, of 0.32.0; in vllm/config.py of 0.4.2,
+        ``LoRAConfig.__post_init__``, it is the same.
+        """
+        slots = self.max_loras if max_loras is None else max_loras
+        if slots is None or self.max_cpu_loras is not None:
+            return self
+        return self.model_copy(update={"max_cpu_loras": slots})
 
 
 @dataclass(frozen=True)
@@ -138,17 +174,3 @@ class EngineOption:
     device: str
     max_loras: int
     max_lora_rank: int
-
-
-def padded_rank(rank: int) -> int:
-    """Smallest ``--max-lora-rank`` of vLLM that holds an adapter of this rank.
-
-    Raises
-    ------
-    ValueError
-        If no value of vLLM's is large enough.
-    """
-    for padded in MAX_LORA_RANKS:
-        if rank <= padded:
-            return padded
-    raise ValueError(f"rank {rank} is above vLLM's largest max_lora_rank {MAX_LORA_RANKS[-1]}")
