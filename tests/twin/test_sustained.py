@@ -67,7 +67,7 @@ def judged(profile: twin.EngineProfile, load: twin.GPULoad, **changes: Any) -> G
 
 
 def observed(arrivals: scenarios.Arrivals, rate: float = 1.0, patience_s: float = 10.0) -> twin.Observation:
-    return twin.observation_of(WORKLOAD.model_copy(update={"arrivals": arrivals}), rate, patience_s)
+    return twin.observation_of([arrivals], rate, patience_s)
 
 
 @pytest.mark.parametrize(
