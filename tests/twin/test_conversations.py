@@ -19,7 +19,7 @@ from scenarios import (
     Sessions,
     Workload,
 )
-from twin import GPULoad, Requests, draw_requests
+from twin import GPULoad, Requests, WorkloadError, draw_requests
 from twin.engine.requests import FloatArray
 from twin.simulate import fit_lengths
 from twin.workload.lengths import draw_lengths
@@ -197,6 +197,12 @@ def test_think_times_are_exponential_and_a_slow_answer_delays_what_follows() -> 
     assert np.all(slow[later] >= sent[later] + 7.0 - 1e-9)
     early = later[sent[follows[later]] < 1000]  # which the end of the time has not chosen
     assert stats.kstest(drawn.arrival_s[early] / 60, "expon").pvalue > 0.001
+
+
+def test_conversations_that_last_for_years_are_refused() -> None:
+    endless = PromptReuse(sessions=Sessions(turns=1000, think_s=86_400))
+    with pytest.raises(WorkloadError, match="1,726,312,000 requests .* are above the limit"):
+        draw_requests(_load([20.0], reuse=endless), CALM, 0)
 
 
 def test_conversations_without_thought_follow_each_other_at_once() -> None:

@@ -94,6 +94,9 @@ def _drawn(load: GPULoad, traffic: Traffic, duration: float, seed: Seed, *, sust
 
 def _check_size(load: GPULoad, duration: float) -> None:
     expected = float(load.rate.sum()) * duration
+    for rate, reuse in zip(load.rate, load.reuse, strict=False):
+        if reuse is not None and reuse.sessions is not None:  # what was said in those that are under way
+            expected += float(rate) * reuse.sessions.think_s * (reuse.sessions.turns - 1)
     if expected > MAX_REQUESTS:
         raise WorkloadError(
             f"workload: {expected:,.0f} requests in {duration:g} s on one GPU are above the limit of "
