@@ -48,7 +48,7 @@ from twin.violations import (
 )
 from twin.window import RequestTimes, times_alone, window_note, window_problem
 from twin.workload.arrivals import draw_requests
-from twin.workload.instants import WorkloadError
+from twin.workload.processes.instants import WorkloadError
 from twin.workload.trace_files import trace_digest
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ from twin.memory import MemoryPlan, plan_memory
 from twin.result import SimulationResult
 from twin.violations import Criterion, Violation
 from twin.workload.arrivals import draw_requests
-from twin.workload.instants import WorkloadError
+from twin.workload.processes.instants import WorkloadError
 
 if TYPE_CHECKING:
     from twin.profile import EngineProfile
@@ -111,7 +111,7 @@ def fit_lengths(requests: Requests, max_model_len: int) -> Requests:
     output = np.minimum(requests.output_tokens, np.maximum(max_model_len - prompt, 1)).astype(np.int32)
     common, cached = requests.common_tokens, requests.cached_tokens
     if common is not None:
-        common = np.minimum(common, prompt)
+        common = np.concatenate([np.minimum(common[: len(prompt)], prompt), common[len(prompt) :]])
     if cached is not None:
         cached = (cached.astype(np.int64) * prompt // requests.prompt_tokens).astype(np.int32)
     return replace(

@@ -115,7 +115,7 @@ def _alone(scenario: Scenario) -> Requests:
     drawn = draw_requests(load, workload, scenario.seed, REQUESTS / float(load.rate.sum()))
     refuse_long_prompts(load, workload.arrivals, drawn, scenario.engine.max_model_len)
     fitted = fit_lengths(drawn, scenario.engine.max_model_len)
-    known = [of for of in (fitted.common_tokens, fitted.cached_tokens) if of is not None]
+    known = [of[: len(drawn)] for of in (fitted.common_tokens, fitted.cached_tokens) if of is not None]
     return Requests(
         arrival_s=np.arange(len(drawn), dtype=np.float64) * APART_S,
         prompt_tokens=fitted.prompt_tokens,

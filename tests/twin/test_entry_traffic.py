@@ -33,7 +33,8 @@ from scenarios import (
 from twin import GPULoad, Requests, WorkloadError, draw_requests
 from twin.simulate import fit_lengths, refuse_long_prompts
 from twin.workload.gaps import HyperexponentialGaps
-from twin.workload.switches import on_periods
+from twin.workload.parts import Part, merged
+from twin.workload.processes.switches import on_periods
 
 PROMPT, OUTPUT = FixedLengths(tokens=222), FixedLengths(tokens=195)
 CALM = Workload(prompt=PROMPT, output=OUTPUT, duration_s=1000.0)
@@ -269,12 +270,38 @@ def test_prompts_begin_with_the_system_prompt_of_their_adapter() -> None:
     assert drawn.cached_tokens is not None
     assert set(drawn.prompt_tokens[first]) == {322}
     assert set(drawn.prompt_tokens[~first]) == {222}
-    assert set(drawn.continues[first]) == {len(drawn)}
-    assert set(drawn.continues[~first]) == {-1}
-    assert set(drawn.common_tokens[first]) == {100}
-    assert set(drawn.common_tokens[~first]) == {0}
+    texts = np.zeros(3, dtype=bool)  # of the adapters' system prompts, which begin with no other
+    assert set(drawn.continues[np.append(first, texts)]) == {len(drawn)}
+    assert set(drawn.continues[np.append(~first, ~texts)]) == {-1}
+    assert set(drawn.common_tokens[np.append(first, texts)]) == {100}
+    assert set(drawn.common_tokens[np.append(~first, ~texts)]) == {0}
     assert set(drawn.cached_tokens[third]) == {111}
     assert set(drawn.cached_tokens[~third]) == {0}
+
+
+def test_texts_of_parts_are_numbered_after_all_requests() -> None:
+    """Of two parts, each with a text that is no request's own, and that another text begins with."""
+
+    def part(at: list[float], adapters: list[int], text: int) -> Part:
+        n = len(at)
+        requests = Requests(
+            arrival_s=np.array(at),
+            prompt_tokens=np.full(n, 50, dtype=np.int32),
+            output_tokens=np.full(n, 5, dtype=np.int32),
+            adapter=np.zeros(n, dtype=np.int32),
+            n_adapters=1,
+            continues=np.array([n + 1, 0, *[-1] * (n - 2), -1, n], dtype=np.int32),
+            common_tokens=np.array([text, 40, *[0] * (n - 2), 0, 7], dtype=np.int32),
+        )
+        return Part(requests, np.array(adapters, dtype=np.int32))
+
+    whole = merged([part([1.0, 4.0], [1], 20), part([2.0, 3.0, 5.0], [0], 30)], 2)
+    assert whole.follows is None
+    assert whole.continues is not None
+    assert whole.common_tokens is not None
+    assert whole.adapter.tolist() == [1, 0, 0, 1, 0]
+    assert whole.continues.tolist() == [6, 8, 1, 0, -1, -1, 5, -1, 7]
+    assert whole.common_tokens.tolist() == [20, 30, 40, 40, 0, 0, 7, 0, 7]
 
 
 def test_what_is_cut_has_no_more_in_common_than_is_left() -> None:
@@ -285,7 +312,7 @@ def test_what_is_cut_has_no_more_in_common_than_is_left() -> None:
     assert cut.common_tokens is not None
     assert cut.cached_tokens is not None
     assert (set(cut.prompt_tokens), set(cut.output_tokens)) == ({800}, {1})
-    assert (set(cut.common_tokens), set(cut.cached_tokens)) == ({800}, {400})
+    assert (set(cut.common_tokens[:-1]), set(cut.cached_tokens)) == ({800}, {400})
 
 
 def test_a_closed_loop_says_how_many_requests_its_users_send() -> None:

@@ -7,10 +7,10 @@ import numpy as np
 from scenarios import ClosedLoopArrivals, Lengths, TraceArrivals, Workload
 from twin.engine.requests import IntArray, Requests
 from twin.load import GPULoad
-from twin.workload.followers import draw_closed_loop, draw_conversations
-from twin.workload.instants import WorkloadError, draw_instants
 from twin.workload.lengths import draw_lengths, first_lengths
 from twin.workload.parts import Part, merged, order_of, with_common_text
+from twin.workload.processes.followers import draw_closed_loop, draw_conversations
+from twin.workload.processes.instants import WorkloadError, draw_instants
 from twin.workload.trace_files import read_trace
 from twin.workload.traces import clocked_trace, deal_by_weight, repeat_trace
 from twin.workload.traffic import Seed, Traffic, traffic_of

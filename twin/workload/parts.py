@@ -45,6 +45,11 @@ def merged(parts: Sequence[Part], n_adapters: int) -> Requests:
     def joined(values: Iterable[IntArray]) -> IntArray:
         return np.concatenate(list(values))[order]
 
+    def with_texts(values: Sequence[IntArray]) -> IntArray:
+        """Those of all requests, then those of texts that are no request's own."""
+        own = joined(of[: len(one)] for one, of in zip(requests, values, strict=True))
+        return np.concatenate([own, *(of[len(one) :] for one, of in zip(requests, values, strict=True))])
+
     made = Requests(
         arrival_s=arrival[order],
         prompt_tokens=joined(one.prompt_tokens for one in requests),
@@ -52,13 +57,14 @@ def merged(parts: Sequence[Part], n_adapters: int) -> Requests:
         adapter=joined(part.adapters[part.requests.adapter] for part in parts),
         n_adapters=n_adapters,
     )
+    requests = _renumbered(requests, place)
     if not alone.all():
-        made = replace(made, follows=joined(_renumbered(requests, place, "follows")))
+        made = replace(made, follows=joined(_or(one.follows, one, -1) for one in requests))
     if any(one.continues is not None for one in requests):
         made = replace(
             made,
-            continues=joined(_renumbered(requests, place, "continues")),
-            common_tokens=joined(_or(one.common_tokens, one, 0) for one in requests),
+            continues=with_texts([_or(one.continues, one, -1) for one in requests]),
+            common_tokens=with_texts([_or(one.common_tokens, one, 0) for one in requests]),
         )
     return made
 
@@ -76,12 +82,15 @@ def with_common_text(requests: Requests, load: GPULoad) -> Requests:
     share = np.array([one.cached_share for one in reuse])[adapter]
     prompt = requests.prompt_tokens + system
     if system.any():
-        continues = _or(requests.continues, requests, -1)
-        alone = np.where(system > 0, max(n, int(continues.max(initial=-1)) + 1) + adapter, -1)
+        continues, common = _or(requests.continues, requests, -1), _or(requests.common_tokens, requests, 0)
+        # One text for each adapter, after all others: what its prompts begin with that continue no text.
+        alone = np.where(system > 0, len(continues) + adapter, -1)
+        own = np.where(continues[:n] >= 0, continues[:n], alone)
+        texts = np.zeros(len(load.names), dtype=np.int32)
         requests = replace(
             requests,
-            continues=np.where(continues >= 0, continues, alone).astype(np.int32),
-            common_tokens=(_or(requests.common_tokens, requests, 0) + system).astype(np.int32),
+            continues=np.concatenate([own.astype(np.int32), continues[n:], texts - 1]),
+            common_tokens=np.concatenate([common[:n] + system, common[n:], texts]),
         )
     cached = np.floor(share * prompt).astype(np.int32) if share.any() else requests.cached_tokens
     return replace(requests, prompt_tokens=prompt, cached_tokens=cached)
@@ -102,19 +111,21 @@ def _or(values: IntArray | None, requests: Requests, otherwise: int) -> IntArray
     return np.full(len(requests), otherwise, dtype=np.int32) if values is None else values
 
 
-def _renumbered(requests: Sequence[Requests], place: IntArray, name: str) -> list[IntArray]:
-    """What the requests of each part follow or continue, as it is numbered in all.
-
-    Texts that are no request's own come after all requests, those of one part after those of the part before.
-    """
+def _renumbered(requests: Sequence[Requests], place: IntArray) -> list[Requests]:
+    """The requests of each part, but that those and the texts that they name are numbered as in all."""
     found, start, texts = [], 0, len(place)
     for one in requests:
-        values, n = _or(getattr(one, name), one, -1), len(one)
-        own = place[start : start + n]
-        moved = values.astype(np.int64)
-        of_request, of_text = (values >= 0) & (values < n), values >= n
-        moved[of_request] = own[values[of_request]]
-        moved[of_text] += texts - n
-        found.append(moved.astype(np.int32))
-        start, texts = start + n, texts + int(max(values.max(initial=-1) + 1 - n, 0))
+        n, m = len(one), 0 if one.continues is None else len(one.continues) - len(one)
+        # What is -1 takes the last of these.
+        number = np.concatenate([place[start : start + n], np.arange(texts, texts + m), [-1]]).astype(
+            np.int32
+        )
+        found.append(
+            replace(
+                one,
+                follows=None if one.follows is None else number[one.follows],
+                continues=None if one.continues is None else number[one.continues],
+            )
+        )
+        start, texts = start + n, texts + m
     return found

@@ -30,7 +30,7 @@ from twin.workload.gaps import (
     LognormalGaps,
     WeibullGaps,
 )
-from twin.workload.switches import on_periods
+from twin.workload.processes.switches import on_periods
 from twin.workload.walks import rate_walk, stationary_walk
 
 MAX_CHANGES = 20_000_000
