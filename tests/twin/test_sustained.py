@@ -107,9 +107,13 @@ def test_rates_that_wander_are_watched_for_eight_hours() -> None:
     assert observed(UnpredictableArrivals()).measure_s == 28_800.0
 
 
-def test_slow_switches_are_watched_like_rates_that_wander_and_quick_ones_like_steady_arrivals() -> None:
-    assert observed(OnOffArrivals(on_s=20, off_s=41)).measure_s == 28_800.0
-    assert observed(OnOffArrivals(on_s=20, off_s=40)).measure_s == 14_400.0
+@pytest.mark.parametrize(
+    ("cycle_s", "seconds"), [(2.0, 28_800.0), (300.0, 28_800.0), (600.0, 57_600.0), (7200.0, 86_400.0)]
+)
+def test_switched_rates_are_watched_for_many_of_their_periods(cycle_s: float, seconds: float) -> None:
+    assert observed(OnOffArrivals(on_s=cycle_s / 4, off_s=3 * cycle_s / 4)).measure_s == pytest.approx(
+        seconds
+    )
 
 
 @pytest.mark.parametrize(
@@ -150,7 +154,7 @@ def test_the_requests_of_a_verdict_are_those_of_its_processes(profile: twin.Engi
     chat, _, job, shop = (one.kind for one in scenario.classes)
     calm, shops = (judge.requests(GPUContent(option, ((chat, 2), (other, 2)))) for other in (chat, shop))
     assert calm == pytest.approx(1.05 * 3.2 * (1800 + 14_400 + 10) * 3)
-    assert shops == pytest.approx(1.05 * 2.2 * (1800 + 28_800 + 10) * 3)
+    assert shops == pytest.approx(1.05 * 2.2 * (1800 + 86_400 + 10) * 3)
     jobs = judge.requests(GPUContent(option, ((job, 2),)))  # which may wait for a minute
     assert jobs == pytest.approx(1.05 * 1.0 * (1800 + 14_400 + 60) * 3)
 

@@ -15,8 +15,9 @@ from dataclasses import dataclass, replace
 from scenarios import Arrivals, OnOffArrivals, PiecewiseArrivals, TraceArrivals, UnpredictableArrivals
 from twin.workload.trace_files import read_trace
 
-SLOW_S = 60.0
-"""Mean seconds of an on and an off period from which on rates that are switched are taken to wander."""
+SLOW_S = 300.0
+"""Mean seconds of an on and an off period up to which rates that are switched are watched as long as those
+that wander; longer ones are watched for as many periods. Source: `python -m benchmarks.switched_rates`."""
 
 
 @dataclass(frozen=True)
@@ -32,9 +33,9 @@ class Effort:
     requests
         Requests that are to count at least, where the arrivals are stationary.
     longest_s
-        Most seconds for that.
+        Most seconds for that, and for rates that are switched seldom.
     wander_s
-        Seconds in which requests count where rates wander.
+        Seconds in which requests count where rates wander, or are switched often.
     """
 
     settle_s: float = 1800.0
@@ -137,8 +138,8 @@ def _measured_s(arrivals: Arrivals, rate: float, effort: Effort) -> float:
         return effort.measure_s
     if isinstance(arrivals, UnpredictableArrivals):
         return effort.wander_s
-    if isinstance(arrivals, OnOffArrivals) and arrivals.cycle_s > SLOW_S:
-        return effort.wander_s
+    if isinstance(arrivals, OnOffArrivals):
+        return min(effort.wander_s * max(arrivals.cycle_s / SLOW_S, 1.0), effort.longest_s)
     return min(max(effort.measure_s, effort.requests / rate), effort.longest_s)
 
 
