@@ -64,7 +64,8 @@ class GPULoad:
 
     def processes(self, of_workload: Arrivals) -> tuple[Arrivals, ...]:
         """The distinct arrival processes of the adapters, of which some have the workload's."""
-        return tuple(dict.fromkeys(own or of_workload for own in self.arrivals or (of_workload,)))
+        objects = {id(own): own for own in self.arrivals}  # models take long to hash
+        return tuple(dict.fromkeys(own or of_workload for own in objects.values())) or (of_workload,)
 
     def chosen(self, adapters: IntArray) -> GPULoad:
         """Some of the adapters, by number."""
