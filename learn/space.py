@@ -34,6 +34,7 @@ from scenarios import (
     padded_rank,
 )
 from twin import FULL, LABEL, Effort, EngineProfile, limits_latencies, plan_memory, trace_digest
+from twin.memory.versions import lora_ranks
 from twin.workload.lengths import mean_square_tokens
 from twin.workload.walks import stationary_law
 
@@ -55,6 +56,15 @@ _ENGINE_ARGUMENTS = (
     "max_cpu_loras",
 )
 """Arguments that change how an option serves."""
+
+_GIVEN_ARGUMENTS = (
+    "scheduler_reserve_full_isl",
+    "watermark",
+    "max_num_scheduled_tokens",
+    "max_num_active_seqs",
+    "speculation",
+)
+"""Those that do so where they are given; regions without stay those of their space."""
 
 
 @dataclass(frozen=True)
@@ -162,7 +172,7 @@ class DesignSpace:
             "profile_digest": profile_digest(self.profile),
             "device": self.device,
             "memory_gib": self.memory_gib,
-            "engine": {name: getattr(self.engine, name) for name in _ENGINE_ARGUMENTS},
+            "engine": _engine_arguments(self.engine),
             "arrivals": _arrivals(self.workload.arrivals),
             "duration_s": self.run_s,
             "lengths": [[p.model_dump(mode="json"), o.model_dump(mode="json")] for p, o in self.lengths],
@@ -236,6 +246,15 @@ class DesignSpace:
     def means(self) -> FloatArray:
         """Mean prompt and output tokens and mean square of the output tokens by pair, shape (pairs, 3)."""
         return np.array([(p.mean_tokens, o.mean_tokens, mean_square_tokens(o)) for p, o in self.lengths])
+
+
+def _engine_arguments(engine: EngineConfig) -> dict[str, Any]:
+    """Arguments that change how an option serves, as plain values."""
+    always = {name: getattr(engine, name) for name in _ENGINE_ARGUMENTS}
+    given = {name: value for name in _GIVEN_ARGUMENTS if (value := getattr(engine, name)) is not None}
+    if engine.speculation is not None:
+        given["speculation"] = engine.speculation._asdict()
+    return always | given
 
 
 def _space_problems(space: DesignSpace) -> Iterator[Problem]:
@@ -318,7 +337,8 @@ def starting_options(
     ranks
         Ranks of the adapters to serve.
     """
-    padded = sorted({padded_rank(rank) for rank in ranks})
+    accepted = lora_ranks(profile.memory.version)
+    padded = sorted({padded_rank(rank) for rank in ranks} & set(accepted))
     choices = (engine.max_lora_rank,) if engine.max_lora_rank is not None else tuple(padded)
     plans = [
         (slots, rank, plan_memory(profile.memory, engine, profile.memory_of(device), slots, rank))
