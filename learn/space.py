@@ -309,8 +309,8 @@ def scenario_features(scenario: Scenario, classes: Sequence[AdapterClass]) -> Fl
 
 
 def _arrivals(arrivals: Arrivals) -> dict[str, Any]:
-    """What determines arrivals; of a trace the content of its file, not its name."""
-    values: dict[str, Any] = arrivals.model_dump(mode="json")
+    """What determines arrivals, without what is absent; of a trace the content of its file, not its name."""
+    values: dict[str, Any] = arrivals.model_dump(mode="json", exclude_none=True)
     if isinstance(arrivals, TraceArrivals):
         values["file"] = trace_digest(arrivals.file)
     return values

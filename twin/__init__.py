@@ -47,7 +47,8 @@ from twin.violations import (
     limits_latencies,
 )
 from twin.window import RequestTimes, times_alone, window_note, window_problem
-from twin.workload.arrivals import WorkloadError, draw_requests
+from twin.workload.arrivals import draw_requests
+from twin.workload.processes.instants import WorkloadError
 from twin.workload.trace_files import trace_digest
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from scenarios import PoissonArrivals, Scenario, TraceArrivals, padded_rank
+from scenarios import Arrivals, PoissonArrivals, Scenario, TraceArrivals, padded_rank
 from twin.engine.requests import FloatArray, Requests
 from twin.engine.run import simulate_requests
 from twin.engine.setup import EngineSetup
@@ -105,21 +105,30 @@ def _idle_setup(scenario: Scenario, profile: EngineProfile) -> EngineSetup:
 
 
 def _alone(scenario: Scenario) -> Requests:
-    """Requests of all adapters in their mix, far from each other and as of one adapter."""
-    workload = scenario.workload
-    own = isinstance(workload.arrivals, TraceArrivals) and workload.arrivals.lengths
-    if not own:
-        workload = workload.model_copy(update={"arrivals": PoissonArrivals()})
-    load = GPULoad.from_classes(scenario.classes)
+    """Requests of all adapters in their mix, far from each other and as of one adapter.
+
+    What a prompt has in common with others is in the cache, as it may be at best.
+    """
+    load, process = GPULoad.from_classes(scenario.classes), scenario.workload.arrivals
+    workload = scenario.workload.model_copy(update={"arrivals": _mixing(process)})
+    load = replace(load, arrivals=tuple(one and _mixing(one) for one in load.arrivals))
     drawn = draw_requests(load, workload, scenario.seed, REQUESTS / float(load.rate.sum()))
-    refuse_long_prompts(workload.arrivals, drawn, scenario.engine.max_model_len)
+    refuse_long_prompts(load, workload.arrivals, drawn, scenario.engine.max_model_len)
     fitted = fit_lengths(drawn, scenario.engine.max_model_len)
-    return replace(
-        fitted,
+    known = [of[: len(drawn)] for of in (fitted.common_tokens, fitted.cached_tokens) if of is not None]
+    return Requests(
         arrival_s=np.arange(len(drawn), dtype=np.float64) * APART_S,
+        prompt_tokens=fitted.prompt_tokens,
+        output_tokens=fitted.output_tokens,
         adapter=np.zeros(len(drawn), dtype=np.int32),
         n_adapters=1,
+        cached_tokens=np.max(known, axis=0) if known else None,
     )
+
+
+def _mixing(arrivals: Arrivals) -> Arrivals:
+    """A process of equal requests that has them in their mix soon; a trace may have lengths of its own."""
+    return arrivals if isinstance(arrivals, TraceArrivals) and arrivals.lengths else PoissonArrivals()
 
 
 def window_problem(scenario: Scenario, times: RequestTimes) -> str | None:

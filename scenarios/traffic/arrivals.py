@@ -10,6 +10,11 @@ from pydantic import BeforeValidator, Field
 from scenarios.base import FrozenModel
 from scenarios.reading.findings import Finding
 
+MAX_RATE = 100_000
+"""Most requests per second of one adapter."""
+
+GroupName = Annotated[str, Field(min_length=1, max_length=100)]
+
 
 def _require_process(schema: dict[str, Any]) -> None:
     schema["required"] = ["process", *schema.get("required", [])]
@@ -47,6 +52,40 @@ class DeterministicArrivals(_Arrivals):
     process: Literal["deterministic"] = "deterministic"
 
 
+class HyperexponentialArrivals(_Arrivals):
+    """Gaps of two kinds, many short and few long, each adapter at its own rate: bursts.
+
+    A gap is exponential, of one of two means that have equal parts in the time (balanced means).
+    """
+
+    process: Literal["hyperexponential"] = "hyperexponential"
+    cv: Annotated[float, Field(gt=1, le=100)]
+    """Coefficient of variation of the gaps, above 1."""
+
+
+class OnOffArrivals(_Arrivals):
+    """Requests only while an adapter is on, at ``rate`` times (on_s + off_s) / on_s; none while it is off.
+
+    Both periods are exponential, so that ``rate`` is the mean. An adapter is on or off when a run begins as
+    often as later.
+    """
+
+    process: Literal["on_off"] = "on_off"
+    on_s: Annotated[float, Field(gt=0, le=604_800)]
+    """Mean seconds that an adapter is on."""
+    off_s: Annotated[float, Field(gt=0, le=604_800)]
+    """Mean seconds that it is off."""
+    cv: Annotated[float, Field(gt=0, le=100)] = 1.0
+    """Coefficient of variation of the (Gamma) gaps while it is on."""
+    group: GroupName | None = None
+    """Adapters of one group, of whatever entry, are on and off together; absent: each on its own."""
+
+    @property
+    def cycle_s(self) -> float:
+        """Mean seconds from one time that an adapter is switched on to the next."""
+        return self.on_s + self.off_s
+
+
 class UnpredictableArrivals(_Arrivals):
     """Rates that walk: each adapter's rate is multiplied or divided by ``factor`` at every change.
 
@@ -63,6 +102,8 @@ class UnpredictableArrivals(_Arrivals):
     """Largest ratio to the adapter's own rate."""
     gaps: Literal["exponential", "lognormal"] = "exponential"
     """Gaps at a given rate."""
+    group: GroupName | None = None
+    """The rates of one group's adapters, of whatever entry, walk together; absent: each on its own."""
 
 
 class PiecewiseArrivals(_Arrivals):
@@ -102,6 +143,31 @@ class TraceArrivals(_Arrivals):
     """Take prompt and output tokens from the trace too."""
 
 
+class ClosedLoopArrivals(_Arrivals):
+    """Users who wait for an answer, think, and send their next request.
+
+    An adapter with such users has no ``rate``: it is users / think_s, the most that they can send, which is
+    what they send where answers take no time.
+    """
+
+    process: Literal["closed_loop"] = "closed_loop"
+    users: Annotated[int, Field(ge=1, le=1_000_000)]
+    """Users of each adapter."""
+    think_s: Annotated[float, Field(gt=0, le=86_400)]
+    """Mean seconds from an answer's last token to the same user's next request; they are exponential."""
+
+    @property
+    def rate(self) -> float:
+        """Requests per second that its users send at most."""
+        return self.users / self.think_s
+
+    def findings(self) -> Iterator[Finding]:
+        """Yield users who send more than an adapter's rate may be."""
+        if self.rate > MAX_RATE:
+            message = f"makes users / think_s {self.rate:,.0f} requests/s, above {MAX_RATE:,}"
+            yield Finding(("users",), message, "lower it or raise think_s")
+
+
 def expand_arrivals(value: object) -> object:
     """Spell out the short form of an arrival process: its bare name."""
     return {"process": value} if isinstance(value, str) else value
@@ -112,9 +178,12 @@ _AnyArrivals = Annotated[
     | GammaArrivals
     | WeibullArrivals
     | DeterministicArrivals
+    | HyperexponentialArrivals
+    | OnOffArrivals
     | UnpredictableArrivals
     | PiecewiseArrivals
-    | TraceArrivals,
+    | TraceArrivals
+    | ClosedLoopArrivals,
     Field(discriminator="process"),
 ]
 
