@@ -72,7 +72,6 @@ from scenarios.traffic.arrivals import DeterministicArrivals as DeterministicArr
 from scenarios.traffic.arrivals import GammaArrivals as GammaArrivals
 from scenarios.traffic.arrivals import PiecewiseArrivals as PiecewiseArrivals
 from scenarios.traffic.arrivals import PoissonArrivals as PoissonArrivals
-from scenarios.traffic.arrivals import TraceArrivals as TraceArrivals
 from scenarios.traffic.arrivals import UnpredictableArrivals as UnpredictableArrivals
 from scenarios.traffic.arrivals import WeibullArrivals as WeibullArrivals
 from scenarios.traffic.lengths import FixedLengths as FixedLengths
@@ -81,6 +80,10 @@ from scenarios.traffic.lengths import Lengths as Lengths
 from scenarios.traffic.lengths import LognormalLengths as LognormalLengths
 from scenarios.traffic.prompt_reuse import PromptReuse as PromptReuse
 from scenarios.traffic.prompt_reuse import Sessions as Sessions
+from scenarios.traffic.recordings import RecordedArrivals as RecordedArrivals
+from scenarios.traffic.recordings import ServegenArrivals as ServegenArrivals
+from scenarios.traffic.recordings import TraceArrivals as TraceArrivals
+from scenarios.traffic.recordings import TraceColumns as TraceColumns
 from scenarios.traffic.workload import Workload as Workload
 
 __all__ = [
@@ -118,6 +121,7 @@ __all__ = [
     "StartupLogError",
     "Stopped",
     "TraceArrivals",
+    "TraceColumns",
     "UncertainRate",
     "UnknownGPUError",
     "UnpredictableArrivals",

@@ -18,7 +18,7 @@ from scenarios.base import FrozenModel
 from scenarios.engine import EngineConfig
 from scenarios.reading.findings import Finding, Loc
 from scenarios.service_levels import ServiceLevelObjectives
-from scenarios.traffic.arrivals import TraceArrivals
+from scenarios.traffic.recordings import RecordedArrivals
 from scenarios.traffic.workload import Workload
 
 ObjectiveName = Literal[
@@ -165,8 +165,9 @@ class Scenario(FrozenModel):
         for k, device in enumerate(self.devices):
             if device.profile is not None:
                 yield ("devices", k, "profile"), device.profile
-        if isinstance(self.workload.arrivals, TraceArrivals):
-            yield ("workload", "arrivals", "file"), self.workload.arrivals.file
+        if isinstance(self.workload.arrivals, RecordedArrivals):
+            for key, path in self.workload.arrivals.paths():
+                yield ("workload", "arrivals", key), path
 
     def with_paths(self, change: Callable[[str], str]) -> Scenario:
         """Return the scenario with each of its `paths` changed."""
@@ -175,9 +176,8 @@ class Scenario(FrozenModel):
             for device in self.devices
         )
         workload = self.workload
-        if isinstance(workload.arrivals, TraceArrivals):
-            trace = workload.arrivals.model_copy(update={"file": change(workload.arrivals.file)})
-            workload = workload.model_copy(update={"arrivals": trace})
+        if isinstance(workload.arrivals, RecordedArrivals):
+            workload = workload.model_copy(update={"arrivals": workload.arrivals.with_paths(change)})
         return self.model_copy(update={"devices": devices, "workload": workload})
 
     @cached_property

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from scenarios import Arrivals, EngineConfig, LorapackError, Scenario, TraceArrivals, Workload, padded_rank
+from scenarios import Arrivals, EngineConfig, LorapackError, RecordedArrivals, Scenario, Workload, padded_rank
 from twin.engine.requests import IntArray, Requests
 from twin.engine.run import EngineInputError, simulate_requests
 from twin.engine.setup import EngineSetup
@@ -16,6 +16,7 @@ from twin.memory import MemoryPlan, plan_memory
 from twin.result import SimulationResult
 from twin.violations import Criterion, Violation
 from twin.workload.arrivals import WorkloadError, draw_requests
+from twin.workload.recording_checks import recording_remarks, recordings_of
 
 if TYPE_CHECKING:
     from twin.profile import EngineProfile
@@ -194,20 +195,29 @@ def _total(requests: Requests) -> IntArray:
     return requests.prompt_tokens + requests.output_tokens
 
 
-def check_trace(scenario: Scenario) -> None:
-    """Check a scenario's trace, if it has one, as a simulation of all adapters does.
+def check_trace(scenario: Scenario) -> tuple[str, ...]:
+    """Check a scenario's traces and other recordings, if it has any, as a simulation of all adapters does.
+
+    Returns
+    -------
+    tuple of str
+        What they hold, which columns were taken, and what is left out, one line each.
 
     Raises
     ------
     WorkloadError
         If the workload has too many requests, or the trace's prompts are too long for the engine.
     twin.workload.trace_rows.TraceError
-        If the file is missing or damaged.
+        If a file is missing or damaged, or lacks an adapter.
     """
-    arrivals = scenario.workload.arrivals
-    if isinstance(arrivals, TraceArrivals):
-        drawn = draw_requests(GPULoad.from_classes(scenario.classes), scenario.workload, scenario.seed)
+    remarks: list[str] = []
+    for where, arrivals, classes in recordings_of(scenario):
+        load = GPULoad.from_classes(classes)
+        remarks += [f"{where}: {remark}" for remark in recording_remarks(arrivals, load.names)]
+        workload = scenario.workload.model_copy(update={"arrivals": arrivals})
+        drawn = draw_requests(load, workload, scenario.seed)
         refuse_long_prompts(arrivals, drawn, scenario.engine.max_model_len)
+    return tuple(remarks)
 
 
 def refuse_long_prompts(arrivals: Arrivals, drawn: Requests, max_model_len: int) -> None:
@@ -218,13 +228,14 @@ def refuse_long_prompts(arrivals: Arrivals, drawn: Requests, max_model_len: int)
     WorkloadError
         If one is as long as ``max_model_len``, which leaves no room for an answer.
     """
-    if not isinstance(arrivals, TraceArrivals) or not arrivals.lengths:
+    if not isinstance(arrivals, RecordedArrivals) or not arrivals.lengths:
         return
     refused = int(np.count_nonzero(drawn.prompt_tokens >= max_model_len))
     if refused:
         longest = int(drawn.prompt_tokens.max())
+        key, path = next(arrivals.paths())
         raise WorkloadError(
-            f"workload.arrivals.file: an engine of max_model_len {max_model_len:,} refuses {refused:,} of "
-            f"{len(drawn):,} prompts of {arrivals.file}, which have up to {longest:,} tokens; raise "
+            f"workload.arrivals.{key}: an engine of max_model_len {max_model_len:,} refuses {refused:,} of "
+            f"{len(drawn):,} prompts of {path}, which have up to {longest:,} tokens; raise "
             f"engine.max_model_len to {longest + 1:,} or more, or set workload.arrivals.lengths: false"
         )

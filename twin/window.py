@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from scenarios import PoissonArrivals, Scenario, TraceArrivals, padded_rank
+from scenarios import PoissonArrivals, RecordedArrivals, Scenario, padded_rank
 from twin.engine.requests import FloatArray, Requests
 from twin.engine.run import simulate_requests
 from twin.engine.setup import EngineSetup
@@ -107,7 +107,7 @@ def _idle_setup(scenario: Scenario, profile: EngineProfile) -> EngineSetup:
 def _alone(scenario: Scenario) -> Requests:
     """Requests of all adapters in their mix, far from each other and as of one adapter."""
     workload = scenario.workload
-    own = isinstance(workload.arrivals, TraceArrivals) and workload.arrivals.lengths
+    own = isinstance(workload.arrivals, RecordedArrivals) and workload.arrivals.lengths
     if not own:
         workload = workload.model_copy(update={"arrivals": PoissonArrivals()})
     load = GPULoad.from_classes(scenario.classes)

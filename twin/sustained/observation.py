@@ -10,8 +10,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 
-from scenarios import PiecewiseArrivals, TraceArrivals, UnpredictableArrivals, Workload
-from twin.workload.trace_files import read_trace
+from scenarios import PiecewiseArrivals, RecordedArrivals, UnpredictableArrivals, Workload
+from twin.workload.recordings import period_of
 
 
 @dataclass(frozen=True)
@@ -119,8 +119,8 @@ def observation_of(workload: Workload, rate: float, patience_s: float, effort: E
         return Observation(effort.settle_s, effort.wander_s, patience_s)
     if isinstance(arrivals, PiecewiseArrivals):
         return _periodic(arrivals.window_s * len(arrivals.factors), patience_s, effort)
-    if isinstance(arrivals, TraceArrivals):
-        return _periodic(read_trace(arrivals.file).period_s, patience_s, effort)
+    if isinstance(arrivals, RecordedArrivals):
+        return _periodic(period_of(arrivals), patience_s, effort)
     measure = min(max(effort.measure_s, effort.requests / rate), effort.longest_s)
     return Observation(effort.settle_s, measure, patience_s)
 

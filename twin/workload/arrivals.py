@@ -15,7 +15,7 @@ from scenarios import (
     LorapackError,
     PiecewiseArrivals,
     PoissonArrivals,
-    TraceArrivals,
+    RecordedArrivals,
     UnpredictableArrivals,
     WeibullArrivals,
     Workload,
@@ -25,8 +25,8 @@ from twin.engine.requests import FloatArray, IntArray, Requests
 from twin.load import GPULoad
 from twin.workload.gaps import DeterministicGaps, ExponentialGaps, GammaGaps, Gaps, LognormalGaps, WeibullGaps
 from twin.workload.lengths import draw_lengths, first_lengths
-from twin.workload.trace_files import read_trace
-from twin.workload.traces import child_seed, clocked_trace, deal_by_weight, repeat_trace
+from twin.workload.recordings import replay_recorded
+from twin.workload.traces import child_seed
 from twin.workload.walks import rate_walk, stationary_walk
 
 MAX_REQUESTS = 100_000_000
@@ -78,7 +78,7 @@ def draw_requests(
     duration = workload.duration_s if duration_s is None else duration_s
     _check_size(load, duration)
     seeds = tuple(child_seed(seed, child) for child in range(3))
-    if isinstance(workload.arrivals, TraceArrivals):
+    if isinstance(workload.arrivals, RecordedArrivals):
         return _replayed(load, workload.arrivals, duration, seeds, sustained=sustained)
     arrival_seed, prompt_seed, output_seed = seeds
     rng = np.random.default_rng(arrival_seed)
@@ -162,7 +162,7 @@ def _gaps(arrivals: Arrivals) -> Gaps:
             return DeterministicGaps()
         case UnpredictableArrivals(gaps="lognormal"):
             return LognormalGaps()
-        case PoissonArrivals() | UnpredictableArrivals() | TraceArrivals():
+        case PoissonArrivals() | UnpredictableArrivals() | RecordedArrivals():
             return ExponentialGaps()
 
 
@@ -211,27 +211,23 @@ def _walked(
 
 def _replayed(
     load: GPULoad,
-    arrivals: TraceArrivals,
+    arrivals: RecordedArrivals,
     duration: float,
     seeds: tuple[np.random.SeedSequence, ...],
     *,
     sustained: bool,
 ) -> Requests:
-    """A trace at the adapters' total rate, its requests dealt in proportion to their rates."""
-    trace = read_trace(arrivals.file)
-    total = float(load.rate.sum())
+    """A recording at the adapters' rates."""
     arrival_seed, prompt_seed, output_seed = seeds
     rng = np.random.default_rng(arrival_seed)
-    if sustained:
-        replay = clocked_trace(trace, total, duration, rng)
-    else:
-        replay = repeat_trace(trace.stretched(total / trace.mean_rate), duration)
-    adapter = deal_by_weight(len(replay.arrival_s), load.rate, rng)
-    own = arrivals.lengths
+    replay = replay_recorded(arrivals, load.rate, load.names, duration, rng, sustained=sustained)
+    prompt, output = replay.prompt_tokens, replay.output_tokens
     return Requests(
         arrival_s=replay.arrival_s,
-        prompt_tokens=replay.prompt_tokens if own else _lengths(load.prompt, adapter, prompt_seed),
-        output_tokens=replay.output_tokens if own else _lengths(load.output, adapter, output_seed),
-        adapter=adapter,
+        prompt_tokens=_lengths(load.prompt, replay.adapter, prompt_seed) if prompt is None else prompt,
+        output_tokens=_lengths(load.output, replay.adapter, output_seed) if output is None else output,
+        adapter=replay.adapter,
         n_adapters=len(load.names),
+        continues=replay.continues,
+        common_tokens=replay.common_tokens,
     )
