@@ -72,7 +72,7 @@ def _of_trace(arrivals: TraceArrivals, names: tuple[str, ...]) -> Iterator[str]:
     file = Path(arrivals.file).name
     yield f"{file} has {len(trace):,} requests in {trace.period_s:,.6g} s; columns: {columns}"
     if arrivals.adapter_name is not None:
-        n = len(trace.of_name(arrivals.adapter_name))
+        n = len(trace.rows_of(arrivals.adapter_name))
         yield f"{n:,} requests of {arrivals.adapter_name} are dealt by rate"
     elif named:
         left_out = int(np.count_nonzero(adapter_of_requests(trace, names) < 0))

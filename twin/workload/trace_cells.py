@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from itertools import chain
 from typing import Any, TypeVar
 
 import numpy as np
@@ -123,14 +124,12 @@ def hashes(cells: pd.Series[Any]) -> tuple[NDArray[np.int64], NDArray[np.int64]]
     """
     why = "must be a list of whole numbers"
     rows: list[Iterable[Any]] = [() if _is_none(cell) else cell for cell in cells]
-    for row, cell in enumerate(rows):
-        if not isinstance(cell, list | tuple | np.ndarray):
-            raise _cell_error(cells, row, why)
+    refuse(cells, [not isinstance(cell, list | tuple | np.ndarray) for cell in rows], why)
     count = np.array([len(cell) for cell in rows], dtype=np.int64)  # type: ignore[arg-type]
-    flat = [value for cell in rows for value in cell]
+    flat = list(chain.from_iterable(rows))
     try:
         held = np.array(flat, dtype=np.int64) if flat else np.zeros(0, dtype=np.int64)
-        exact = all(isinstance(value, int | np.integer) for value in flat)
+        exact = all(issubclass(kind, int | np.integer) for kind in set(map(type, flat)))
     except (ValueError, TypeError, OverflowError):
         exact = False
     if exact:

@@ -26,6 +26,12 @@ PER_SECOND = {"s": 1, "ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000, "date":
 _EPOCHS = ((1e17, "ns"), (1e14, "us"), (1e11, "ms"), (1e9, "s"))
 """From which number on an instant counts a unit from 1970: any after 2001, to the year 5138."""
 
+LONGEST_S = 10 * 365.25 * 86_400
+"""Most seconds of a trace: what is longer has a wrong instant or another unit."""
+
+MOST_ID = 2**40
+"""Hashes from here on are numbered: with the number of an adapter they must fit into 64 bits."""
+
 _NOTHING_STATED = TraceColumns()
 
 
@@ -172,11 +178,13 @@ class _Held:
         self._know_unit(instants)
         # From the first on as they are written: ns since 1970 are more than a float holds.
         since = (instants - instants.min()).astype(np.float64)
-        if not np.isfinite(since).all():
-            raise TraceError(f"{path}: its instants are too far apart; correct {self.taken.time}")
         order = np.argsort(since, kind="stable")
         # By division: 40 ms are 0.04 s, and 40 times 0.001 is not quite that.
         arrival = since[order] / PER_SECOND[str(self.taken.unit)]
+        if not arrival[-1] <= LONGEST_S:
+            raise TraceError(
+                f"{path}: has instants more than 10 years apart; correct {self.taken.time}, or say time_unit"
+            )
         trace = Trace(
             arrival,
             np.concatenate(self.prompts)[order],
@@ -209,8 +217,10 @@ class _Held:
         if not self.taken.hash_tokens:
             return None
         start = np.concatenate(([0], np.cumsum(np.concatenate(self.counts))))
-        _, ids = np.unique(np.concatenate(self.ids), return_inverse=True)
-        return PrefixHashes(start, ids.astype(np.int64), self.taken.hash_tokens).taken(order)
+        ids = np.concatenate(self.ids)
+        if len(ids) and (ids.min() < 0 or ids.max() >= MOST_ID):
+            ids = np.unique(ids, return_inverse=True)[1].astype(np.int64)
+        return PrefixHashes(start, ids, self.taken.hash_tokens).taken(order)
 
 
 def _is_date(cells: pd.Series[Any]) -> bool:

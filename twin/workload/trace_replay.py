@@ -9,7 +9,7 @@ import numpy as np
 
 from twin.engine.requests import FloatArray, IntArray
 from twin.workload.trace_rows import TraceError
-from twin.workload.traces import Rows, Trace, deal_by_weight, unnamed
+from twin.workload.traces import Rows, Trace, deal_by_weight, lacking
 
 COPY_SHIFT_S = 600.0
 """Most seconds by which copies of a trace that are laid over each other lie apart: far less than a peak."""
@@ -85,14 +85,16 @@ def replay_trace(
         If the trace has not all of the names.
     """
     if adapter_name is not None:
-        trace = trace.of_name(adapter_name)
-    elif trace.is_of(names):
+        rows = trace.rows_of(adapter_name)
+        named = replay_trace(trace.taken(rows).unnamed(), rate, names, duration_s, rng, sustained=sustained)
+        return named._replace(row=rows[named.row])
+    if trace.is_of(names):
         return _by_name(trace, rate, names, duration_s, rng, sustained=sustained)
-    total = float(rate.sum())
+    share = float(rate.sum()) / trace.mean_rate
     if sustained:
-        played = clocked_trace(trace, total / trace.mean_rate, duration_s, rng)
+        played = clocked_trace(trace, _snapped(share), duration_s, rng)
     else:
-        played = repeat_trace(trace.stretched(total / trace.mean_rate), duration_s)
+        played = repeat_trace(trace.stretched(share), duration_s)
     return Replay(*played, deal_by_weight(len(played.row), rate, rng))
 
 
@@ -111,9 +113,12 @@ def _by_name(
     recorded = np.bincount(adapter, minlength=len(names)) / own.period_s
     speed = 1.0 if sustained else float(rate.sum()) / own.mean_rate
     share = rate / (recorded * speed)
-    share = np.where(np.abs(share - 1.0) < _SAME_RATE, 1.0, share)
-    played = clocked_trace(own.stretched(speed), share[adapter], duration_s, rng)
+    played = clocked_trace(own.stretched(speed), _snapped(share)[adapter], duration_s, rng)
     return Replay(played.arrival_s, rows[played.row], played.take, adapter[played.row])
+
+
+def _snapped(share: float | FloatArray) -> FloatArray:
+    return np.where(np.abs(np.subtract(share, 1.0)) < _SAME_RATE, 1.0, share)
 
 
 def adapter_of_requests(trace: Trace, names: tuple[str, ...]) -> IntArray:
@@ -125,7 +130,7 @@ def adapter_of_requests(trace: Trace, names: tuple[str, ...]) -> IntArray:
         If the trace has no request for one of them.
     """
     if missing := [name for name in names if name not in trace.numbers]:
-        raise TraceError(unnamed(missing, trace))
+        raise TraceError(lacking(missing, trace))
     assert trace.name is not None
     adapter = np.full(len(trace.names) + 1, -1, dtype=np.int32)  # the last one: of no name
     adapter[[trace.numbers[name] for name in names]] = np.arange(len(names))

@@ -7,9 +7,10 @@ import gzip
 import io
 import json
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, cast
@@ -128,22 +129,37 @@ class RowFile:
     def _json(self, columns: list[str], optional: Sequence[str]) -> Iterator[Columns]:
         first = 0
         with _opened(self.path) as file:
-            lines = ((number, line) for number, line in enumerate(file, 1) if line.strip())
+            lines = (line for line in file if line.strip())
             while block := list(islice(lines, CHUNK_ROWS)):
-                held: list[list[object]] = [[] for _ in columns]
-                for number, line in block:
-                    values = _object(self.path, number, line)
-                    for name, cells in zip(columns, held, strict=True):
-                        if name not in values and name not in optional:
-                            raise TraceError(
-                                f"{self.path}, line {number}: has no {name}; complete or remove the row"
-                            )
-                        cells.append(values.get(name))
+                objects = self._objects(block, first)
                 rows = pd.RangeIndex(first, first + len(block))
                 yield {
-                    name: pd.Series(cells, rows, name=name) for name, cells in zip(columns, held, strict=True)
+                    name: pd.Series(self._cells(objects, first, name, name in optional), rows, name=name)
+                    for name in columns
                 }
                 first += len(block)
+
+    def _objects(self, block: list[bytes], first: int) -> list[dict[str, object]]:
+        """The objects of some lines, of which the first is that of row ``first``."""
+        try:
+            # All at once takes a third of the time that one by one does.
+            objects = json.loads(b"[" + b",".join(block) + b"]")
+            if len(objects) == len(block) and all(type(one) is dict for one in objects):
+                return cast("list[dict[str, object]]", objects)
+        except (ValueError, RecursionError):
+            pass  # one by one it is seen which line is wrong
+        return [_object(self.path, line, partial(self.place, first + k)) for k, line in enumerate(block)]
+
+    def _cells(self, objects: list[dict[str, object]], first: int, name: str, optional: bool) -> list[object]:
+        if optional:
+            return [values.get(name) for values in objects]
+        try:
+            return [values[name] for values in objects]
+        except KeyError:
+            row = first + next(k for k, values in enumerate(objects) if name not in values)
+            raise TraceError(
+                f"{self.path}, {self.place(row)}: has no {name}; complete or remove the row"
+            ) from None
 
     def _parquet(self, columns: list[str]) -> Iterator[Columns]:
         first = 0
@@ -179,7 +195,7 @@ def open_rows(path: Path, names: Sequence[str] = ()) -> RowFile:
             with _parquet_of(path) as table:
                 return RowFile(path, "parquet", tuple(table.schema_arrow.names))
         if first.lstrip(b"\xef\xbb\xbf \t").startswith(b"{"):
-            return RowFile(path, "json", tuple(_object(path, 1, first)))
+            return RowFile(path, "json", tuple(_object(path, first, lambda: "line 1")))
         text = first.decode("utf-8-sig").strip("\r\n")
     if text.startswith("["):
         raise TraceError(f"{path}: is one JSON array; write one object a line (jq -c '.[]')")
@@ -207,15 +223,15 @@ def _opened(path: Path) -> BinaryIO:
     return cast(BinaryIO, gzip.open(path)) if packed else path.open("rb")
 
 
-def _object(path: Path, number: int, line: bytes) -> dict[str, object]:
+def _object(path: Path, line: bytes, place: Callable[[], str]) -> dict[str, object]:
     try:
         held = json.loads(line.decode("utf-8-sig"))
     except json.JSONDecodeError as error:
-        raise TraceError(f"{path}, line {number}: is no JSON ({error}); correct or remove it") from error
+        raise TraceError(f"{path}, {place()}: is no JSON ({error}); correct or remove it") from error
     except RecursionError as error:
-        raise TraceError(f"{path}, line {number}: is nested too deeply; correct or remove it") from error
+        raise TraceError(f"{path}, {place()}: is nested too deeply; correct or remove it") from error
     if not isinstance(held, dict):
-        raise TraceError(f"{path}, line {number}: is no JSON object; correct or remove it")
+        raise TraceError(f"{path}, {place()}: is no JSON object; correct or remove it")
     return held
 
 

@@ -111,7 +111,7 @@ class Trace:
             hashes=None if self.hashes is None else self.hashes.taken(rows),
         )
 
-    def of_name(self, name: str) -> Trace:
+    def rows_of(self, name: str) -> Rows:
         """The requests of one name.
 
         Raises
@@ -120,15 +120,19 @@ class Trace:
             If the trace has none.
         """
         if name not in self.numbers or self.name is None:
-            raise TraceError(unnamed([name], self))
-        return self.taken(np.flatnonzero(self.name == self.numbers[name]))
+            raise TraceError(lacking([name], self))
+        return np.flatnonzero(self.name == self.numbers[name])
+
+    def unnamed(self) -> Trace:
+        """The same trace without names."""
+        return replace(self, names=(), name=None)
 
     def is_of(self, names: tuple[str, ...]) -> bool:
         """Whether its names are those of adapters: guessed ones are where at least one is an adapter's."""
         return bool(self.names) and (not self.guessed or any(name in self.numbers for name in names))
 
 
-def unnamed(missing: list[str], trace: Trace) -> str:
+def lacking(missing: list[str], trace: Trace) -> str:
     """What is wrong where a trace lacks names, with the remedy."""
     if not trace.names:
         return (
