@@ -7,7 +7,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from scenarios import Arrivals, EngineConfig, LorapackError, RecordedArrivals, Scenario, Workload, padded_rank
+from scenarios import (
+    Arrivals,
+    EngineConfig,
+    LorapackError,
+    RecordedArrivals,
+    Scenario,
+    TraceArrivals,
+    Workload,
+    padded_rank,
+)
 from twin.engine.requests import IntArray, Requests
 from twin.engine.run import EngineInputError, simulate_requests
 from twin.engine.setup import EngineSetup
@@ -16,7 +25,7 @@ from twin.memory import MemoryPlan, plan_memory
 from twin.result import SimulationResult
 from twin.violations import Criterion, Violation
 from twin.workload.arrivals import WorkloadError, draw_requests
-from twin.workload.recording_checks import recording_remarks, recordings_of
+from twin.workload.recording_checks import recording_remarks, recordings_of, requests_recorded
 
 if TYPE_CHECKING:
     from twin.profile import EngineProfile
@@ -196,7 +205,7 @@ def _total(requests: Requests) -> IntArray:
 
 
 def check_trace(scenario: Scenario) -> tuple[str, ...]:
-    """Check a scenario's traces and other recordings, if it has any, as a simulation of all adapters does.
+    """Check a scenario's traces and other recordings, if it has any, as a run of all adapters does.
 
     Returns
     -------
@@ -214,9 +223,12 @@ def check_trace(scenario: Scenario) -> tuple[str, ...]:
     for where, arrivals, classes in recordings_of(scenario):
         load = GPULoad.from_classes(classes)
         remarks += [f"{where}: {remark}" for remark in recording_remarks(arrivals, load.names)]
-        workload = scenario.workload.model_copy(update={"arrivals": arrivals})
-        drawn = draw_requests(load, workload, scenario.seed)
-        refuse_long_prompts(arrivals, drawn, scenario.engine.max_model_len)
+        if scenario.acceptance == "sustained" and isinstance(arrivals, TraceArrivals):
+            requests = requests_recorded(arrivals, load.names)  # whole periods are played
+        else:
+            workload = scenario.workload.model_copy(update={"arrivals": arrivals})
+            requests = draw_requests(load, workload, scenario.seed)
+        refuse_long_prompts(arrivals, requests, scenario.engine.max_model_len)
     return tuple(remarks)
 
 

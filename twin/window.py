@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from scenarios import PoissonArrivals, RecordedArrivals, Scenario, padded_rank
+from scenarios import PoissonArrivals, RecordedArrivals, Scenario, ServegenArrivals, padded_rank
 from twin.engine.requests import FloatArray, Requests
 from twin.engine.run import simulate_requests
 from twin.engine.setup import EngineSetup
@@ -16,6 +16,7 @@ from twin.load import GPULoad
 from twin.profile import EngineProfile
 from twin.simulate import build_setup, fit_lengths, refuse_long_prompts
 from twin.workload.arrivals import draw_requests
+from twin.workload.recordings import period_of
 
 REQUESTS = 2000
 """Requests that are drawn on average; their mean time is known to a few hundredths."""
@@ -111,7 +112,11 @@ def _alone(scenario: Scenario) -> Requests:
     if not own:
         workload = workload.model_copy(update={"arrivals": PoissonArrivals()})
     load = GPULoad.from_classes(scenario.classes)
-    drawn = draw_requests(load, workload, scenario.seed, REQUESTS / float(load.rate.sum()))
+    duration = REQUESTS / float(load.rate.sum())
+    if isinstance(workload.arrivals, ServegenArrivals):  # keeps its clock, and may begin with silence
+        period = period_of(workload.arrivals)
+        load, duration = load.scaled(duration / period), period
+    drawn = draw_requests(load, workload, scenario.seed, duration)
     refuse_long_prompts(workload.arrivals, drawn, scenario.engine.max_model_len)
     fitted = fit_lengths(drawn, scenario.engine.max_model_len)
     return replace(

@@ -9,10 +9,12 @@ from typing import NamedTuple
 import numpy as np
 
 from scenarios import AdapterClass, RecordedArrivals, Scenario, ServegenArrivals, TraceArrivals
+from twin.engine.requests import Requests
 from twin.workload.servegen.clients import clients_of
 from twin.workload.servegen.replay import client_named, client_of_adapters
 from twin.workload.trace_files import taken_columns, trace_of
 from twin.workload.trace_replay import adapter_of_requests
+from twin.workload.traces import with_adapters
 
 
 class Recording(NamedTuple):
@@ -48,6 +50,22 @@ def recording_remarks(arrivals: RecordedArrivals, names: tuple[str, ...]) -> Ite
         yield from _of_clients(arrivals, names)
     elif isinstance(arrivals, TraceArrivals):
         yield from _of_trace(arrivals, names)
+
+
+def requests_recorded(arrivals: TraceArrivals, names: tuple[str, ...]) -> Requests:
+    """All requests of a trace that adapters of these names may get, as of one adapter.
+
+    Raises
+    ------
+    TraceError
+        If the file is missing or damaged, or the trace has not all of the names.
+    """
+    trace = trace_of(arrivals)
+    if arrivals.adapter_name is not None:
+        trace = trace.taken(trace.rows_of(arrivals.adapter_name))
+    elif trace.is_of(names):
+        trace = trace.taken(np.flatnonzero(adapter_of_requests(trace, names) >= 0))
+    return with_adapters(trace, np.zeros(len(trace), dtype=np.int32), 1)
 
 
 def _of_clients(arrivals: ServegenArrivals, names: tuple[str, ...]) -> Iterator[str]:
