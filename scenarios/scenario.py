@@ -183,7 +183,8 @@ class Scenario(FrozenModel):
     @cached_property
     def classes(self) -> tuple[AdapterClass, ...]:
         """Classes of identical adapters, in order of first appearance."""
-        return group(self.adapters, self.workload.prompt, self.workload.output)
+        workload = self.workload
+        return group(self.adapters, workload.prompt, workload.output, workload.arrivals)
 
     @property
     def uncertain(self) -> bool:

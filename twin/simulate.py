@@ -26,6 +26,7 @@ from twin.result import SimulationResult
 from twin.violations import Criterion, Violation
 from twin.workload.arrivals import WorkloadError, draw_requests
 from twin.workload.recording_checks import recording_remarks, recordings_of, requests_recorded
+from twin.workload.recordings import recorded_names
 
 if TYPE_CHECKING:
     from twin.profile import EngineProfile
@@ -222,9 +223,10 @@ def check_trace(scenario: Scenario) -> tuple[str, ...]:
     remarks: list[str] = []
     for where, arrivals, classes in recordings_of(scenario):
         load = GPULoad.from_classes(classes)
-        remarks += [f"{where}: {remark}" for remark in recording_remarks(arrivals, load.names)]
+        names = recorded_names(arrivals, load.arrivals, load.names)
+        remarks += [f"{where}: {remark}" for remark in recording_remarks(arrivals, names)]
         if scenario.acceptance == "sustained" and isinstance(arrivals, TraceArrivals):
-            requests = requests_recorded(arrivals, load.names)  # whole periods are played
+            requests = requests_recorded(arrivals, names)  # whole periods are played
         else:
             workload = scenario.workload.model_copy(update={"arrivals": arrivals})
             requests = draw_requests(load, workload, scenario.seed)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field
 
@@ -26,8 +26,21 @@ class RecordedArrivals(ArrivalProcess):
     lengths: bool = False
     """Take prompt and output tokens from the recording too."""
     adapter_name: Annotated[str | None, Field(min_length=1, max_length=200)] = None
-    """Take only what was recorded under this name, and deal it by rate; absent: each adapter gets what
-    was recorded under its own name where the recording has names, else all is dealt by rate."""
+    """Take only what was recorded under this name; adapters with the same one share it by rate."""
+
+    @property
+    def by_name(self) -> bool:
+        """Whether each adapter gets what was recorded under its own name; else all is dealt by rate."""
+        return False
+
+    @property
+    def recording(self) -> Self:
+        """The same whatever the name: processes with equal ones are played together."""
+        return self.model_copy(update={"adapter_name": None})
+
+    def of(self, name: str) -> Self:
+        """The process of an adapter: itself, or if it goes by names what was recorded under the adapter's."""
+        return self.model_copy(update={"adapter_name": name}) if self.by_name else self
 
     def paths(self) -> Iterator[tuple[str, str]]:
         """Yield each path with the field that holds it."""
@@ -35,7 +48,7 @@ class RecordedArrivals(ArrivalProcess):
             if (path := getattr(self, key)) is not None:
                 yield key, path
 
-    def with_paths(self, change: Callable[[str], str]) -> RecordedArrivals:
+    def with_paths(self, change: Callable[[str], str]) -> Self:
         """The same with each of its paths changed."""
         return self.model_copy(update={key: change(path) for key, path in self.paths()})
 
@@ -50,17 +63,17 @@ class TraceColumns(FrozenModel):
     output: ColumnName | None = None
     """Tokens of the answer."""
     adapter: ColumnName | Literal[False] | None = None
-    """Name of the adapter; false: none, whatever the columns are called."""
+    """Name of the adapter: each adapter gets the requests under its name; false: they are dealt by rate."""
 
 
 class TraceArrivals(RecordedArrivals):
     """Arrival instants from a trace file, each request for the adapter that the trace names.
 
-    Where it names none, each request is dealt to an adapter in proportion to the rates. Under *sustained* the
-    trace keeps its clock and is thinned, or copied, to the rates; under *paper* it is stretched in time. It
-    is repeated when the workload lasts longer. CSV with a header, one JSON object a line, or Parquet (with
-    the extra of that name); the first two plain or compressed by gzip. docs/traces.md lists the columns that
-    are known.
+    Where `columns` state no column of adapters, each request is dealt to an adapter in proportion to the
+    rates. Under *sustained* the trace keeps its clock and is thinned, or copied, to the rates; under *paper*
+    it is stretched in time. It is repeated when the workload lasts longer. CSV with a header, one JSON object
+    a line, or Parquet (with the extra of that name); the first two plain or compressed by gzip.
+    docs/traces.md lists the columns that are known.
     """
 
     file_keys: ClassVar[tuple[str, ...]] = ("file",)
@@ -73,17 +86,22 @@ class TraceArrivals(RecordedArrivals):
     time_unit: TimeUnit | None = None
     """Unit of the instants; absent: as of the public trace, or as names and values tell."""
 
+    @property
+    def by_name(self) -> bool:
+        """Whether each adapter gets what was recorded under its own name: where its column is stated."""
+        return bool(self.columns.adapter) and self.adapter_name is None
+
     def dealt(self) -> TraceArrivals:
         """The same with every request dealt by rate, for adapters that have other names."""
         columns = self.columns.model_copy(update={"adapter": False})
-        return self if self.adapter_name else self.model_copy(update={"columns": columns})
+        return self.model_copy(update={"columns": columns, "adapter_name": None})
 
 
 class ServegenArrivals(RecordedArrivals):
     """Clients of a model service as ServeGen publishes them: rate and gaps by window, and lengths.
 
-    Each adapter that is named ``client-N`` is client N of the recording, at its own rate; if none is, the
-    requests of all clients are dealt by rate. Windows keep their clock, and repeat.
+    The requests of all clients are dealt to adapters in proportion to the rates, or each adapter is the
+    client that its name says. Windows keep their clock, and repeat.
     """
 
     file_keys: ClassVar[tuple[str, ...]] = ("folder", "file", "clients")
@@ -95,8 +113,15 @@ class ServegenArrivals(RecordedArrivals):
     """In place of a folder: one table of all clients, a row for each of their windows of 600 s."""
     clients: Path | None = None
     """With `file`: table of the clients' mean lengths; absent: no lengths are known."""
+    each_client: bool = False
+    """Each adapter is a client, at its own rate: the one that is named ``client-N`` is client N."""
     start_s: Annotated[float, Field(ge=0, le=31_536_000)] = 0.0
     """Second of the recording at which a run begins."""
+
+    @property
+    def by_name(self) -> bool:
+        """Whether each adapter is the client that its name says."""
+        return self.each_client and self.adapter_name is None
 
     def findings(self) -> Iterator[Finding]:
         """Yield files that are missing, or too many."""

@@ -155,14 +155,15 @@ def test_what_is_taken_of_a_trace_is_said_and_adapters_that_it_lacks_are_refused
     rows = [f"{k}.5,100,50,{name}" for k, name in enumerate([*names, "other", "other"])]
     head = "arrival_time,prompt_tokens,completion_tokens,lora_name"
     (mine.parent / "trace.csv").write_text("\n".join([head, *rows]))
-    mine.write_text(TEXT.replace("output: 195,", "arrivals: {process: trace, file: trace.csv}, output: 195,"))
+    trace = "arrivals: {process: trace, file: trace.csv, columns: {adapter: lora_name}}"
+    mine.write_text(TEXT.replace("output: 195,", f"{trace}, output: 195,"))
     code, said, _ = lorapack("scenarios", "check", str(mine))
     assert code == 0
     _, columns, others = said.splitlines()
     assert (
         "columns: time arrival_time (s), prompt prompt_tokens, output completion_tokens, adapter" in columns
     )
-    assert others.endswith("1 of its adapters are not in the scenario; 2 requests are left out")
+    assert others.endswith("1 of its names are of no adapter; 2 requests are left out")
     (mine.parent / "trace.csv").write_text("\n".join([head, *rows[1:]]))
     code, _, wrong = lorapack("scenarios", "check", str(mine))
     assert code == 2

@@ -24,10 +24,16 @@ CLIENTS = "client,mean_prompt_tokens,mean_output_tokens\n"
 
 
 def _played(
-    clients: tuple[ClientTrace, ...], duration_s: float, rate: dict[str, float], start_s: float = 0.0
+    clients: tuple[ClientTrace, ...],
+    duration_s: float,
+    rate: dict[str, float],
+    start_s: float = 0.0,
+    *,
+    named: bool = True,
 ) -> ClientRequests:
     rates = np.array(list(rate.values()))
-    return replay_clients(clients, rates, tuple(rate), duration_s, np.random.default_rng(0), start_s=start_s)
+    names = tuple(rate) if named else None
+    return replay_clients(clients, rates, names, duration_s, np.random.default_rng(0), start_s=start_s)
 
 
 def _two_clients(folder: Path) -> tuple[ClientTrace, ...]:
@@ -79,14 +85,14 @@ def test_adapters_that_are_clients_get_their_requests_at_their_own_rates(tmp_pat
     assert later.arrival_s[-1] < 300
 
 
-def test_requests_of_all_clients_are_dealt_by_rate_where_no_adapter_is_one(tmp_path: Path) -> None:
-    summed = _played(_two_clients(tmp_path), 1800.0, {"a": 6.0, "b": 2.0})
+def test_requests_of_all_clients_are_dealt_by_rate_by_default(tmp_path: Path) -> None:
+    summed = _played(_two_clients(tmp_path), 1800.0, {"a": 6.0, "b": 2.0}, named=False)
     assert len(summed.arrival_s) == pytest.approx(8 * 1800, rel=0.1)
     assert (summed.adapter == 0).mean() == pytest.approx(0.75, abs=0.02)
     assert set(summed.client) == {0, 1}
 
 
-def test_adapters_that_are_no_clients_beside_some_that_are_are_named(tmp_path: Path) -> None:
+def test_adapters_that_are_no_clients_are_named(tmp_path: Path) -> None:
     with pytest.raises(TraceError, match=r"no client with requests for client-8, but client-9 and client-7;"):
         _played(_two_clients(tmp_path), 100.0, {"client-7": 1.0, "client-8": 1.0})
 
@@ -189,7 +195,7 @@ def _drawn(arrivals: ServegenArrivals, names: tuple[str, ...], duration_s: float
 
 
 def test_a_scenario_plays_a_folder_with_or_without_its_lengths(tmp_path: Path) -> None:
-    arrivals = ServegenArrivals(folder=str(_folder(tmp_path)), lengths=True)
+    arrivals = ServegenArrivals(folder=str(_folder(tmp_path)), lengths=True, each_client=True)
     requests = _drawn(arrivals, ("client-3", "client-12"))
     assert set(requests.prompt_tokens[requests.adapter == 1]) == {20}
     assert len(requests) == pytest.approx(3600, rel=0.15)
@@ -198,9 +204,8 @@ def test_a_scenario_plays_a_folder_with_or_without_its_lengths(tmp_path: Path) -
     assert list(own.arrival_s) == list(requests.arrival_s)
     one = _drawn(arrivals.model_copy(update={"adapter_name": "client-12"}), ("x", "y"))
     assert set(one.prompt_tokens) == {20}
-    with pytest.raises(
-        TraceError, match="no client client-4, but client-12 and client-3; correct adapter_name"
-    ):
+    assert set(one.adapter) == {0, 1}
+    with pytest.raises(TraceError, match="no client with requests for client-4, but client-12 and client-3;"):
         _drawn(arrivals.model_copy(update={"adapter_name": "client-4"}), ("x", "y"))
 
 
@@ -214,11 +219,9 @@ def test_a_gpu_is_watched_for_whole_recordings(tmp_path: Path) -> None:
 def test_what_a_check_says_of_clients(tmp_path: Path) -> None:
     arrivals = ServegenArrivals(folder=str(_folder(tmp_path)))
     held = "2 clients with 2.667 requests/s on average over 0.5 h"
-    assert list(recording_remarks(arrivals, ("client-3",))) == [
-        held,
-        "1 clients are of no adapter, and left out",
-    ]
-    assert list(recording_remarks(arrivals, ("a",)))[1].startswith("no adapter is named as a client is")
+    unused = "1 of them are of no adapter, and left out"
+    assert list(recording_remarks(arrivals, ("client-3",))) == [held, unused]
+    assert list(recording_remarks(arrivals, None))[1].startswith("requests of all are dealt by rate")
 
 
 def test_a_recording_is_known_by_its_content(tmp_path: Path) -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from scenarios import FixedLengths, TraceArrivals, TraceColumns, Workload
+from scenarios import FixedLengths, TraceArrivals, TraceColumns, Workload, loads
 from twin import GPULoad, Requests, draw_requests, observation_of
 from twin.engine.requests import FloatArray
 from twin.workload.recording_checks import recording_remarks
@@ -35,7 +36,8 @@ def _trace(n: int = 3600, names: tuple[str, ...] = ("a", "b", "c"), seed: int = 
 
 def _play(trace: Trace, rates: dict[str, float], duration_s: float, *, sustained: bool) -> Replay:
     rate, rng = np.array(list(rates.values())), np.random.default_rng(5)  # not the stream of the names
-    return replay_trace(trace, rate, tuple(rates), duration_s, rng, sustained=sustained)
+    names = tuple(rates) if trace.names else None
+    return replay_trace(trace, rate, names, duration_s, rng, sustained=sustained)
 
 
 def _own_rates(trace: Trace) -> FloatArray:
@@ -231,12 +233,51 @@ def test_rows_of_one_name_are_dealt_to_adapters_of_others(tmp_path: Path) -> Non
     arrivals = TraceArrivals(file=str(tmp_path / "t.csv"), lengths=True, adapter_name="de")
     requests = _drawn(arrivals, {"x": 0.15, "y": 0.1}, 20.0)
     assert list(requests.output_tokens) == [1, 5, 9, 13, 17]
-    assert set(requests.adapter) <= {0, 1}
+    many = _drawn(arrivals, {"x": 0.15, "y": 0.1}, 20_000.0)
+    assert (many.adapter == 0).mean() == pytest.approx(0.6, abs=0.03)
     with pytest.raises(TraceError, match="no request for nl, but for de and fr"):
         _drawn(arrivals.model_copy(update={"adapter_name": "nl"}), {"x": 1.0})
     anonymous = arrivals.model_copy(update={"columns": TraceColumns(adapter=False)})
     with pytest.raises(TraceError, match=r'names no adapters, and "de" is asked for; say which column does'):
         _drawn(anonymous, {"x": 1.0})
+
+
+def test_adapters_of_one_gpu_get_what_is_under_their_names_whatever_they_are_called(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text(NAMED)
+    columns = TraceColumns(adapter="adapter")
+    arrivals = TraceArrivals(file=str(tmp_path / "t.csv"), columns=columns, lengths=True)
+    rates = {"fr": 0.75, "de": 0.25}
+    requests = _drawn(arrivals, rates, 20.0)
+    assert list(requests.output_tokens) == list(range(1, 21))
+    assert [k for k in range(20) if requests.adapter[k] == 1] == [0, 4, 8, 12, 16]
+    judged = replace(_load({"0": 0.75, "1": 0.25}), arrivals=(arrivals.of("fr"), arrivals.of("de")))
+    same = draw_requests(judged, Workload(arrivals=arrivals, duration_s=20.0), 0, sustained=True)
+    assert list(same.adapter) == list(requests.adapter)
+
+
+def test_adapters_of_a_trace_with_names_differ_and_others_do_not() -> None:
+    text = """
+name: named
+model: llama-3.1-8b-instruct
+adapters: [{name: a, count: 3, rank: 8, rate: 1}]
+workload: {arrivals: {process: trace, file: t.csv, COLUMNS}, prompt: 200, output: 100}
+devices: H100-64GB
+"""
+    named = loads(text.replace("COLUMNS", "columns: {adapter: lora}"))
+    assert [one.names for one in named.classes] == [("a-1",), ("a-2",), ("a-3",)]
+    own = [one.arrivals for one in named.classes]
+    assert [one.adapter_name for one in own if isinstance(one, TraceArrivals)] == ["a-1", "a-2", "a-3"]
+    assert len(loads(text.replace("COLUMNS", "columns: {adapter: false}")).classes) == 1
+
+
+def test_an_obvious_column_of_names_must_be_stated_or_set_aside(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text(NAMED)
+    with pytest.raises(
+        TraceError, match=r"has a column adapter; say columns: \{adapter: adapter\}, .* \{adapter: false\}"
+    ):
+        _drawn(TraceArrivals(file=str(tmp_path / "t.csv")), {"x": 1.0})
+    aside = TraceArrivals(file=str(tmp_path / "t.csv"), columns=TraceColumns(adapter=False))
+    assert len(_drawn(aside, {"x": 1.0}, 20.0)) == 20
 
 
 def test_a_gpu_is_watched_for_the_period_of_the_whole_trace(tmp_path: Path) -> None:
@@ -245,29 +286,18 @@ def test_a_gpu_is_watched_for_the_period_of_the_whole_trace(tmp_path: Path) -> N
     assert observation_of(Workload(arrivals=arrivals), 1.0, 10.0).period_s == pytest.approx(20.0)
 
 
-@pytest.mark.parametrize(
-    ("names", "update", "said"),
-    [
-        (("de",), {}, "1 of its adapters are not in the scenario; 15 requests are left out"),
-        (("x",), {"adapter_name": "de"}, "5 requests of de are dealt by rate"),
-    ],
-)
-def test_what_a_check_says_of_names(
-    tmp_path: Path, names: tuple[str, ...], update: dict[str, str], said: str
-) -> None:
+def test_what_a_check_says_of_names(tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_text(NAMED)
-    arrivals = TraceArrivals(file=str(tmp_path / "t.csv")).model_copy(update=update)
-    columns, names_said = recording_remarks(arrivals, names)
-    assert columns == (
+    arrivals = TraceArrivals(file=str(tmp_path / "t.csv"), columns=TraceColumns(adapter="adapter"))
+    assert list(recording_remarks(arrivals, ("de",))) == [
         "t.csv has 20 requests in 20 s; columns: time arrival_time (s), prompt prompt_tokens, "
-        "output output_tokens, adapter adapter"
-    )
-    assert names_said == said
+        "output output_tokens, adapter adapter",
+        "1 of its names are of no adapter; 15 requests are left out",
+    ]
+    assert len(list(recording_remarks(arrivals, ("de", "fr")))) == 1
 
 
 def test_a_check_says_that_a_column_of_models_is_not_taken(tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_text(NAMED.replace("adapter", "model"))
-    arrivals = TraceArrivals(file=str(tmp_path / "t.csv"))
-    assert next(recording_remarks(arrivals, ("fr", "de"))).endswith("adapter model")
-    said = list(recording_remarks(arrivals, ("x",)))
-    assert said[1] == "its column model names no adapter of the scenario: requests are dealt by rate"
+    said = list(recording_remarks(TraceArrivals(file=str(tmp_path / "t.csv")), None))
+    assert said[1].startswith("requests are dealt by rate; columns: {adapter: model} gives each adapter")

@@ -25,7 +25,7 @@ from twin.engine.requests import FloatArray, IntArray, Requests
 from twin.load import GPULoad
 from twin.workload.gaps import DeterministicGaps, ExponentialGaps, GammaGaps, Gaps, LognormalGaps, WeibullGaps
 from twin.workload.lengths import draw_lengths, first_lengths
-from twin.workload.recordings import replay_recorded
+from twin.workload.recordings import recorded_names, replay_recorded
 from twin.workload.traces import child_seed
 from twin.workload.walks import rate_walk, stationary_walk
 
@@ -220,7 +220,8 @@ def _replayed(
     """A recording at the adapters' rates."""
     arrival_seed, prompt_seed, output_seed = seeds
     rng = np.random.default_rng(arrival_seed)
-    replay = replay_recorded(arrivals, load.rate, load.names, duration, rng, sustained=sustained)
+    names = recorded_names(arrivals, load.arrivals, load.names)
+    replay = replay_recorded(arrivals, load.rate, names, duration, rng, sustained=sustained)
     prompt, output = replay.prompt_tokens, replay.output_tokens
     return Requests(
         arrival_s=replay.arrival_s,

@@ -11,9 +11,9 @@ import numpy as np
 from scenarios import AdapterClass, RecordedArrivals, Scenario, ServegenArrivals, TraceArrivals
 from twin.engine.requests import Requests
 from twin.workload.servegen.clients import clients_of
-from twin.workload.servegen.replay import client_named, client_of_adapters
+from twin.workload.servegen.replay import client_of_adapters
 from twin.workload.trace_files import taken_columns, trace_of
-from twin.workload.trace_replay import adapter_of_requests
+from twin.workload.trace_replay import rows_of_names
 from twin.workload.traces import with_adapters
 
 
@@ -27,19 +27,26 @@ class Recording(NamedTuple):
 
 def recordings_of(scenario: Scenario) -> list[Recording]:
     """The recordings that a scenario names, of the workload and of entries."""
-    found: dict[RecordedArrivals, Recording] = {}
-    entries = {entry.arrivals: k for k, entry in reversed(list(enumerate(scenario.adapters)))}
+    places = {name: k for k, entry in enumerate(scenario.adapters) for name in entry.names()}
+    found: dict[object, Recording] = {}
     for one in scenario.classes:
-        arrivals = scenario.workload.arrivals if one.arrivals is None else one.arrivals
+        arrivals = one.arrivals or scenario.workload.arrivals
         if isinstance(arrivals, RecordedArrivals):
-            own = one.arrivals is not None
-            where = f"adapters[{entries[one.arrivals]}].arrivals" if own else "workload.arrivals"
-            found.setdefault(arrivals, Recording(where, arrivals, [])).classes.append(one)
+            place = places[one.names[0]]
+            own = scenario.adapters[place].arrivals is not None
+            where = f"adapters[{place}].arrivals" if own else "workload.arrivals"
+            key = where if not own else (scenario.adapters[place].arrivals, arrivals.recording)
+            found.setdefault(key, Recording(where, arrivals, [])).classes.append(one)
     return list(found.values())
 
 
-def recording_remarks(arrivals: RecordedArrivals, names: tuple[str, ...]) -> Iterator[str]:
-    """Yield what a recording holds, one line each, for adapters of these names.
+def recording_remarks(arrivals: RecordedArrivals, names: tuple[str, ...] | None) -> Iterator[str]:
+    """Yield what a recording holds, one line each.
+
+    Parameters
+    ----------
+    names
+        Under which name the requests of each adapter were recorded; None: they are dealt by rate.
 
     Raises
     ------
@@ -52,8 +59,8 @@ def recording_remarks(arrivals: RecordedArrivals, names: tuple[str, ...]) -> Ite
         yield from _of_trace(arrivals, names)
 
 
-def requests_recorded(arrivals: TraceArrivals, names: tuple[str, ...]) -> Requests:
-    """All requests of a trace that adapters of these names may get, as of one adapter.
+def requests_recorded(arrivals: TraceArrivals, names: tuple[str, ...] | None) -> Requests:
+    """All requests of a trace that adapters may get, as of one adapter.
 
     Raises
     ------
@@ -61,41 +68,35 @@ def requests_recorded(arrivals: TraceArrivals, names: tuple[str, ...]) -> Reques
         If the file is missing or damaged, or the trace has not all of the names.
     """
     trace = trace_of(arrivals)
-    if arrivals.adapter_name is not None:
-        trace = trace.taken(trace.rows_of(arrivals.adapter_name))
-    elif trace.is_of(names):
-        trace = trace.taken(np.flatnonzero(adapter_of_requests(trace, names) >= 0))
+    if names is not None:
+        trace = trace.taken(rows_of_names(trace, names)[0])
     return with_adapters(trace, np.zeros(len(trace), dtype=np.int32), 1)
 
 
-def _of_clients(arrivals: ServegenArrivals, names: tuple[str, ...]) -> Iterator[str]:
+def _of_clients(arrivals: ServegenArrivals, names: tuple[str, ...] | None) -> Iterator[str]:
     clients = clients_of(arrivals)
     rate, period = sum(client.mean_rate for client in clients), clients[0].period_s
     yield f"{len(clients):,} clients with {rate:,.4g} requests/s on average over {period / 3600:,.4g} h"
-    if arrivals.adapter_name is not None:
-        client_named(clients, arrivals.adapter_name)
-        yield f"requests of {arrivals.adapter_name} are dealt by rate"
-    elif client_of_adapters(clients, names) is None:
-        yield "no adapter is named as a client is (client-N): the requests of all are dealt by rate"
-    elif unused := len(clients) - len(names):
-        yield f"{unused:,} clients are of no adapter, and left out"
+    if names is None:
+        yield "requests of all are dealt by rate; each_client: true makes adapters of clients"
+    elif unused := len(clients) - len(set(client_of_adapters(clients, names))):
+        yield f"{unused:,} of them are of no adapter, and left out"
 
 
-def _of_trace(arrivals: TraceArrivals, names: tuple[str, ...]) -> Iterator[str]:
+def _of_trace(arrivals: TraceArrivals, names: tuple[str, ...] | None) -> Iterator[str]:
     trace, taken = trace_of(arrivals), taken_columns(arrivals.file, arrivals.columns, arrivals.time_unit)
-    named = trace.is_of(names) or (arrivals.adapter_name is not None and taken.adapter is not None)
     columns = f"time {taken.time} ({taken.unit}), prompt {taken.prompt}, output {taken.output}"
-    columns += f", adapter {taken.adapter}" if named else ""
+    columns += f", adapter {taken.adapter}" if names is not None else ""
     columns += f", hash_ids of {taken.hash_tokens} tokens" if taken.hash_tokens and arrivals.lengths else ""
     file = Path(arrivals.file).name
     yield f"{file} has {len(trace):,} requests in {trace.period_s:,.6g} s; columns: {columns}"
-    if arrivals.adapter_name is not None:
-        n = len(trace.rows_of(arrivals.adapter_name))
-        yield f"{n:,} requests of {arrivals.adapter_name} are dealt by rate"
-    elif named:
-        left_out = int(np.count_nonzero(adapter_of_requests(trace, names) < 0))
+    if names is not None:
+        left_out = len(trace) - len(rows_of_names(trace, names)[0])
+        others = len(trace.names) - len(set(names))
         if left_out:
-            others = len(trace.names) - len(names)
-            yield f"{others:,} of its adapters are not in the scenario; {left_out:,} requests are left out"
-    elif taken.adapter is not None:
-        yield f"its column {taken.adapter} names no adapter of the scenario: requests are dealt by rate"
+            yield f"{others:,} of its names are of no adapter; {left_out:,} requests are left out"
+    elif trace.guessed:
+        yield (
+            f"requests are dealt by rate; columns: {{adapter: {taken.adapter}}} gives each adapter those "
+            "under its name"
+        )

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from scenarios import RecordedArrivals, ServegenArrivals, TraceArrivals
+from scenarios import Arrivals, RecordedArrivals, ServegenArrivals, TraceArrivals
 from twin.engine.requests import FloatArray, IntArray
 from twin.workload.servegen.clients import ClientTrace, clients_of
-from twin.workload.servegen.replay import client_lengths, client_named, replay_clients
+from twin.workload.servegen.replay import client_lengths, replay_clients
 from twin.workload.trace_files import trace_digest, trace_of
 from twin.workload.trace_prefixes import common_prefixes
 from twin.workload.trace_replay import replay_trace
@@ -42,7 +43,7 @@ class RecordedRequests(NamedTuple):
 def replay_recorded(
     arrivals: RecordedArrivals,
     rate: FloatArray,
-    names: tuple[str, ...],
+    names: tuple[str, ...] | None,
     duration_s: float,
     rng: np.random.Generator,
     *,
@@ -50,42 +51,53 @@ def replay_recorded(
 ) -> RecordedRequests:
     """Play a recording at the rates of some adapters, as `replay_trace` and `replay_clients` do.
 
+    Parameters
+    ----------
+    arrivals
+        The recording, whatever its `adapter_name`.
+    rate, names, duration_s, rng, sustained
+        As of `replay_trace`.
+
     Raises
     ------
     TraceError
         If a file is missing or damaged, or the recording has not all of the names.
     """
     if isinstance(arrivals, ServegenArrivals):
-        return _of_clients(arrivals, rate, names, duration_s, rng)
+        clients = clients_of(arrivals)
+        drawn = replay_clients(clients, rate, names, duration_s, rng, start_s=arrivals.start_s)
+        lengths = client_lengths(clients, drawn, rng) if arrivals.lengths else (None, None)
+        return RecordedRequests(drawn.arrival_s, drawn.adapter, *lengths)
     assert isinstance(arrivals, TraceArrivals)
     trace = trace_of(arrivals)
-    replay = replay_trace(
-        trace, rate, names, duration_s, rng, sustained=sustained, adapter_name=arrivals.adapter_name
-    )
+    replay = replay_trace(trace, rate, names, duration_s, rng, sustained=sustained)
     if not arrivals.lengths:
         return RecordedRequests(replay.arrival_s, replay.adapter)
-    lengths = trace.prompt_tokens[replay.row], trace.output_tokens[replay.row]
+    recorded = trace.prompt_tokens[replay.row], trace.output_tokens[replay.row]
     common = common_prefixes(trace, replay) or (None, None)
-    return RecordedRequests(replay.arrival_s, replay.adapter, *lengths, *common)
+    return RecordedRequests(replay.arrival_s, replay.adapter, *recorded, *common)
 
 
-def _of_clients(
-    arrivals: ServegenArrivals,
-    rate: FloatArray,
-    names: tuple[str, ...],
-    duration_s: float,
-    rng: np.random.Generator,
-) -> RecordedRequests:
-    clients = _chosen(arrivals)
-    asked = names if arrivals.adapter_name is None else ()
-    drawn = replay_clients(clients, rate, asked, duration_s, rng, start_s=arrivals.start_s)
-    lengths = client_lengths(clients, drawn, rng) if arrivals.lengths else (None, None)
-    return RecordedRequests(drawn.arrival_s, drawn.adapter, *lengths)
+def recorded_names(
+    arrivals: RecordedArrivals, own: Sequence[Arrivals | None], names: tuple[str, ...]
+) -> tuple[str, ...] | None:
+    """Under which name the requests of each adapter were recorded; None: they are dealt by rate.
 
-
-def _chosen(arrivals: ServegenArrivals) -> tuple[ClientTrace, ...]:
-    clients = clients_of(arrivals)
-    return clients if arrivals.adapter_name is None else (client_named(clients, arrivals.adapter_name),)
+    Parameters
+    ----------
+    arrivals
+        The recording of adapters that have no process of their own.
+    own
+        Process of each adapter's own, None where it has none; empty: none has.
+    names
+        The adapters' own names.
+    """
+    processes = [one if isinstance(one, RecordedArrivals) else arrivals for one in own] or [arrivals] * len(
+        names
+    )
+    found = [one.of(name).adapter_name for one, name in zip(processes, names, strict=True)]
+    known = tuple(name for name in found if name is not None)
+    return known if len(known) == len(found) else None
 
 
 def period_of(arrivals: RecordedArrivals) -> float:

@@ -41,9 +41,17 @@ def trace_of(arrivals: TraceArrivals) -> Trace:
     Raises
     ------
     TraceError
-        If the file is missing or damaged, or it is not known which columns hold what.
+        If the file is missing or damaged, it is not known which columns hold what, or a column names adapters
+        and nobody says whether it counts.
     """
-    return read_trace(arrivals.file, arrivals.columns, arrivals.time_unit)
+    trace, taken = _read(arrivals.file, arrivals.columns, arrivals.time_unit)
+    unstated = arrivals.columns.adapter is None and arrivals.adapter_name is None
+    if unstated and trace.names and not trace.guessed:
+        raise TraceError(
+            f"{arrivals.file}: has a column {taken.adapter}; say columns: {{adapter: {taken.adapter}}}, and "
+            "each adapter gets the requests under its name, or columns: {adapter: false} to deal them by rate"
+        )
+    return trace
 
 
 def read_trace(

@@ -9,7 +9,7 @@ import numpy as np
 
 from twin.engine.requests import FloatArray, IntArray
 from twin.workload.trace_rows import TraceError
-from twin.workload.traces import Rows, Trace, deal_by_weight, lacking
+from twin.workload.traces import Rows, Trace, deal_by_weight, deal_within, lacking
 
 COPY_SHIFT_S = 600.0
 """Most seconds by which copies of a trace that are laid over each other lie apart: far less than a peak."""
@@ -50,45 +50,40 @@ class _Clocked(NamedTuple):
 def replay_trace(
     trace: Trace,
     rate: FloatArray,
-    names: tuple[str, ...],
+    names: tuple[str, ...] | None,
     duration_s: float,
     rng: np.random.Generator,
     *,
     sustained: bool,
-    adapter_name: str | None = None,
 ) -> Replay:
     """Play a trace at the rates of some adapters.
 
-    Where it names adapters, each gets the requests under its name, else they are dealt in proportion to the
-    rates. A trace is stretched so that its mean rate is that of all adapters, or, *sustained*, keeps its
-    clock and is thinned, or copied. A name whose share of the requests is not that of its adapter's rate is
-    thinned or copied in both cases, so that names stay as far apart as they were recorded.
+    A trace is stretched so that its mean rate is that of all adapters, or, *sustained*, keeps its clock and
+    is thinned, or copied. A name whose share of the requests is not that of its adapters' rates is thinned or
+    copied in both cases, so that names stay as far apart as they were recorded.
 
     Parameters
     ----------
     trace
         The trace, whole.
-    rate, names
-        Requests per second, shape (n_adapters,), and name of each adapter.
+    rate
+        Requests per second of each adapter, shape (n_adapters,).
+    names
+        Under which name the requests of each adapter were recorded; adapters of one name share them in
+        proportion to their rates. None: all requests are dealt so.
     duration_s
         Seconds to play; the trace is repeated without end.
     rng
         What is thinned and dealt is drawn from it.
     sustained
         Whether the trace keeps its clock.
-    adapter_name
-        Take only the requests of this name, and deal them in proportion to the rates.
 
     Raises
     ------
     TraceError
         If the trace has not all of the names.
     """
-    if adapter_name is not None:
-        rows = trace.rows_of(adapter_name)
-        named = replay_trace(trace.taken(rows).unnamed(), rate, names, duration_s, rng, sustained=sustained)
-        return named._replace(row=rows[named.row])
-    if trace.is_of(names):
+    if names is not None:
         return _by_name(trace, rate, names, duration_s, rng, sustained=sustained)
     share = float(rate.sum()) / trace.mean_rate
     if sustained:
@@ -107,34 +102,39 @@ def _by_name(
     *,
     sustained: bool,
 ) -> Replay:
-    adapter = adapter_of_requests(trace, names)
-    rows = np.flatnonzero(adapter >= 0)
-    own, adapter = trace.taken(rows), adapter[rows]
-    recorded = np.bincount(adapter, minlength=len(names)) / own.period_s
+    distinct = tuple(dict.fromkeys(names))
+    rows, of_row = rows_of_names(trace, distinct)
+    own = trace.taken(rows)
+    numbers = {name: k for k, name in enumerate(distinct)}
+    of_adapter = np.array([numbers[name] for name in names])
+    recorded = np.bincount(of_row, minlength=len(distinct)) / own.period_s
     speed = 1.0 if sustained else float(rate.sum()) / own.mean_rate
-    share = rate / (recorded * speed)
-    played = clocked_trace(own.stretched(speed), _snapped(share)[adapter], duration_s, rng)
-    return Replay(played.arrival_s, rows[played.row], played.take, adapter[played.row])
+    share = np.bincount(of_adapter, weights=rate) / (recorded * speed)
+    played = clocked_trace(own.stretched(speed), _snapped(share)[of_row], duration_s, rng)
+    adapter = deal_within(of_row[played.row], of_adapter, rate, rng)
+    return Replay(played.arrival_s, rows[played.row], played.take, adapter)
 
 
 def _snapped(share: float | FloatArray) -> FloatArray:
     return np.where(np.abs(np.subtract(share, 1.0)) < _SAME_RATE, 1.0, share)
 
 
-def adapter_of_requests(trace: Trace, names: tuple[str, ...]) -> IntArray:
-    """Index of the adapter that each request of a trace names, or -1; shape (n,).
+def rows_of_names(trace: Trace, names: tuple[str, ...]) -> tuple[Rows, IntArray]:
+    """Requests of a trace under some names, ascending, and the index of the name of each.
 
     Raises
     ------
     TraceError
-        If the trace has no request for one of them.
+        If the trace has no request under one of them.
     """
-    if missing := [name for name in names if name not in trace.numbers]:
+    if trace.name is None or any(name not in trace.numbers for name in names):
+        missing = [name for name in dict.fromkeys(names) if name not in trace.numbers]
         raise TraceError(lacking(missing, trace))
-    assert trace.name is not None
-    adapter = np.full(len(trace.names) + 1, -1, dtype=np.int32)  # the last one: of no name
-    adapter[[trace.numbers[name] for name in names]] = np.arange(len(names))
-    return adapter[trace.name]
+    number = np.full(len(trace.names) + 1, -1, dtype=np.int32)  # the last one: of no name
+    number[[trace.numbers[name] for name in names]] = np.arange(len(names))
+    of_row = number[trace.name]
+    rows = np.flatnonzero(of_row >= 0)
+    return rows, of_row[rows]
 
 
 def repeat_trace(trace: Trace, duration_s: float) -> _Clocked:

@@ -66,7 +66,7 @@ class Trace:
     name
         Which of the names each request has, -1 is none, shape (n,); None: the trace has none.
     guessed
-        Whether the names may be of models that are no adapters.
+        Whether the names may be of models that are no adapters, which nobody stated.
     hashes
         Hashes of the prompts' blocks, or None.
     """
@@ -111,26 +111,6 @@ class Trace:
             hashes=None if self.hashes is None else self.hashes.taken(rows),
         )
 
-    def rows_of(self, name: str) -> Rows:
-        """The requests of one name.
-
-        Raises
-        ------
-        TraceError
-            If the trace has none.
-        """
-        if name not in self.numbers or self.name is None:
-            raise TraceError(lacking([name], self))
-        return np.flatnonzero(self.name == self.numbers[name])
-
-    def unnamed(self) -> Trace:
-        """The same trace without names."""
-        return replace(self, names=(), name=None)
-
-    def is_of(self, names: tuple[str, ...]) -> bool:
-        """Whether its names are those of adapters: guessed ones are where at least one is an adapter's."""
-        return bool(self.names) and (not self.guessed or any(name in self.numbers for name in names))
-
 
 def lacking(missing: list[str], trace: Trace) -> str:
     """What is wrong where a trace lacks names, with the remedy."""
@@ -152,6 +132,25 @@ def deal_by_weight(n: int, weight: FloatArray, rng: np.random.Generator) -> IntA
     return np.minimum(np.searchsorted(cumulative, rng.random(n), side="right"), len(weight) - 1).astype(
         np.int32
     )
+
+
+def deal_within(group: IntArray, of_adapter: Rows, rate: FloatArray, rng: np.random.Generator) -> IntArray:
+    """Deal requests to the adapters of their groups, in proportion to their rates.
+
+    Parameters
+    ----------
+    group
+        Number of each request's group, shape (n,).
+    of_adapter, rate
+        Number of each adapter's group, and its rate, shape (n_adapters,).
+    """
+    order = np.argsort(of_adapter, kind="stable")
+    first = np.searchsorted(of_adapter[order], np.arange(of_adapter.max() + 2))
+    adapter = order[np.minimum(first[group], len(order) - 1)].astype(np.int32)
+    for number in np.flatnonzero(np.diff(first) > 1):
+        members, requests = order[first[number] : first[number + 1]], np.flatnonzero(group == number)
+        adapter[requests] = members[deal_by_weight(len(requests), rate[members], rng)]
+    return adapter
 
 
 def deal_zipf(n: int, n_adapters: int, exponent: float, rng: np.random.Generator) -> IntArray:

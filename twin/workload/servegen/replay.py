@@ -13,7 +13,7 @@ from twin.engine.requests import FloatArray, IntArray
 from twin.workload.gaps import ExponentialGaps, GammaGaps, Gaps, WeibullGaps
 from twin.workload.servegen.clients import ClientTrace
 from twin.workload.trace_rows import TraceError
-from twin.workload.traces import SHOWN_NAMES, deal_by_weight
+from twin.workload.traces import SHOWN_NAMES, Rows, deal_by_weight, deal_within
 
 
 class ClientRequests(NamedTuple):
@@ -37,44 +37,28 @@ class ClientRequests(NamedTuple):
     start_s: float
 
 
-def client_of_adapters(clients: Sequence[ClientTrace], names: Sequence[str]) -> list[int] | None:
-    """Index of the client that each adapter is, by its name; None if none is one.
+def client_of_adapters(clients: Sequence[ClientTrace], names: Sequence[str]) -> Rows:
+    """Index of the client that each adapter is, by the name that it has in the recording.
 
     Raises
     ------
     TraceError
-        If some are, and others are not or have no request.
+        If one is no client, or a client without requests.
     """
-    numbers = {client.name: k for k, client in enumerate(clients)}
-    if not any(name in numbers for name in names):
-        return None
-    wrong = [name for name in names if name not in numbers or not clients[numbers[name]].mean_rate]
-    if wrong:
+    numbers = {client.name: k for k, client in enumerate(clients) if client.mean_rate}
+    if wrong := [name for name in dict.fromkeys(names) if name not in numbers]:
+        known = listed([client.name for client in clients], SHOWN_NAMES)
         raise TraceError(
-            f"the recording has no client with requests for {listed(wrong, SHOWN_NAMES)}, but "
-            f"{_known(clients)}; name all adapters after clients, or none, so that requests are dealt by rate"
+            f"the recording has no client with requests for {listed(wrong, SHOWN_NAMES)}, but {known}; name "
+            "the adapters after clients, or leave each_client out to deal the requests of all by rate"
         )
-    return [numbers[name] for name in names]
-
-
-def client_named(clients: Sequence[ClientTrace], name: str) -> ClientTrace:
-    """The client of a name.
-
-    Raises
-    ------
-    TraceError
-        If there is none with a request.
-    """
-    found = client_of_adapters(clients, [name])
-    if found is None:
-        raise TraceError(f"the recording has no client {name}, but {_known(clients)}; correct adapter_name")
-    return clients[found[0]]
+    return np.array([numbers[name] for name in names], dtype=np.int64)
 
 
 def replay_clients(
     clients: Sequence[ClientTrace],
     rate: FloatArray,
-    names: Sequence[str],
+    names: Sequence[str] | None,
     duration_s: float,
     rng: np.random.Generator,
     *,
@@ -83,14 +67,15 @@ def replay_clients(
     """Requests of ServeGen's clients at the rates of some adapters.
 
     Within a window a client's gaps follow its pattern with the window's rate and coefficient of variation;
-    windows are drawn independently, and the recording repeats. An adapter that is named as a client is that
-    client, with its rate as the mean over the recording. If none is, the clients have as their total mean
-    rate that of all adapters, and each request is dealt in proportion to the rates.
+    windows are drawn independently, and the recording repeats. Rates are means over the recording.
 
     Parameters
     ----------
-    rate, names
-        Requests per second, shape (n_adapters,), and name of each adapter.
+    rate
+        Requests per second of each adapter, shape (n_adapters,).
+    names
+        Which client each adapter is, as ``client-N``; adapters of one share its requests in proportion to
+        their rates. None: the requests of all clients are dealt so.
     duration_s
         Seconds to draw.
     start_s
@@ -99,25 +84,23 @@ def replay_clients(
     Raises
     ------
     TraceError
-        If some adapters are clients and others are not.
+        If an adapter is no client.
     """
-    of_adapter = client_of_adapters(clients, names)
-    if of_adapter is None:
+    if names is None:
         scale = np.full(len(clients), rate.sum() / sum(client.mean_rate for client in clients))
     else:
-        scale = np.zeros(len(clients))
-        scale[of_adapter] = [r / clients[k].mean_rate for r, k in zip(rate, of_adapter, strict=True)]
+        of_adapter = client_of_adapters(clients, names)
+        recorded = np.array([max(client.mean_rate, 1e-300) for client in clients])
+        scale = np.bincount(of_adapter, weights=rate, minlength=len(clients)) / recorded
     drawn = [_arrivals(client, s, rng, start_s, duration_s) for client, s in zip(clients, scale, strict=True)]
     arrival = np.concatenate(drawn)
     client = np.repeat(np.arange(len(clients), dtype=np.int32), [len(part) for part in drawn])
     order = np.argsort(arrival, kind="stable")
     client = client[order]
-    if of_adapter is None:
+    if names is None:
         adapter = deal_by_weight(len(client), rate, rng)
     else:
-        adapter_of = np.zeros(len(clients), dtype=np.int32)
-        adapter_of[of_adapter] = np.arange(len(names))
-        adapter = adapter_of[client]
+        adapter = deal_within(client, of_adapter, rate, rng)
     return ClientRequests(arrival[order], client, adapter, start_s)
 
 
@@ -169,7 +152,3 @@ def _gaps(cv: float, weibull: bool) -> Gaps:
     if cv == 1:
         return ExponentialGaps()
     return WeibullGaps(cv) if weibull else GammaGaps(cv)
-
-
-def _known(clients: Sequence[ClientTrace]) -> str:
-    return listed([client.name for client in clients], SHOWN_NAMES)
