@@ -357,7 +357,10 @@ def space_of(
     Options are those that hold the longest request. A ``max_model_len`` above that changes which
     options start, not how they serve, so it is lowered to it.
     """
+    arrivals = scenario.workload.arrivals
     longest = max(c.prompt.longest_tokens + c.output.longest_tokens for c in scenario.classes)
+    if isinstance(arrivals, RecordedArrivals) and arrivals.lengths:
+        longest = scenario.engine.max_model_len  # the classes' lengths are not those that are played
     engine = scenario.engine.model_copy(update={"max_model_len": min(longest, scenario.engine.max_model_len)})
     ranks = tuple(sorted({c.rank for c in scenario.classes}))
     pairs = sorted({(c.prompt, c.output) for c in scenario.classes}, key=_work)
@@ -365,7 +368,6 @@ def space_of(
     own = {(c.prompt, c.output) for c in strict}
     lengths = tuple(sorted({*_thinned(pairs, params.max_length_pairs), *own}, key=_work))
     kinds = sorted({(c.rank, lengths.index((c.prompt, c.output))) for c in strict})
-    arrivals = scenario.workload.arrivals
     if isinstance(arrivals, TraceArrivals):
         arrivals = arrivals.dealt()  # sampled adapters have names that no trace knows
     return DesignSpace(
