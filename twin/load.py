@@ -65,7 +65,9 @@ class GPULoad:
     def processes(self, of_workload: Arrivals) -> tuple[Arrivals, ...]:
         """The distinct arrival processes of the adapters, of which some have the workload's."""
         objects = {id(own): own for own in self.arrivals}  # models take long to hash
-        return tuple(dict.fromkeys(played(own or of_workload) for own in objects.values())) or (of_workload,)
+        return tuple(dict.fromkeys(played(own or of_workload) for own in objects.values())) or (
+            played(of_workload),
+        )
 
     def chosen(self, adapters: IntArray) -> GPULoad:
         """Some of the adapters, by number."""

@@ -9,7 +9,16 @@ import numpy as np
 import pytest
 
 from scenarios import FixedLengths, TraceArrivals, TraceColumns, Workload, loads
-from twin import GPULoad, Requests, draw_requests, observation_of
+from twin import (
+    GPULoad,
+    Requests,
+    WorkloadError,
+    check_trace,
+    draw_requests,
+    find_profile,
+    observation_of,
+    simulate,
+)
 from twin.engine.requests import FloatArray
 from twin.workload.recording_checks import recording_remarks
 from twin.workload.trace_prefixes import common_prefixes
@@ -330,3 +339,25 @@ def test_names_of_one_recording_are_played_together(tmp_path: Path) -> None:
     twice = replace(load, rate=2 * load.rate)
     requests = draw_requests(twice, Workload(arrivals=arrivals, duration_s=10.0), 0)
     assert requests.arrival_s == pytest.approx(np.arange(20) / 2)
+
+
+def test_long_prompts_of_one_name_are_refused_by_the_check_and_the_simulation(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text(NAMED.replace("\n0.5,10,", "\n0.5,20000,"))
+    text = f"""
+name: long
+model: llama-3.1-8b-instruct
+adapters: [{{name: x, rank: 8, rate: 1}}]
+workload:
+  arrivals: {{process: trace, file: {tmp_path / "t.csv"}, lengths: true, adapter_name: NAME}}
+  prompt: 200
+  output: 100
+devices: H100-64GB
+"""
+    said = "workload.arrivals.file: an engine of max_model_len 16,384 refuses 1 of 5 prompts of "
+    with pytest.raises(WorkloadError, match=said):
+        check_trace(loads(text.replace("NAME", "de")))
+    assert len(check_trace(loads(text.replace("NAME", "fr")))) == 2
+    scenario = loads(text.replace("NAME", "de"))
+    profile = find_profile(scenario.model, "H100-64GB")
+    with pytest.raises(WorkloadError, match="refuses"):
+        simulate(GPULoad.from_classes(scenario.classes), scenario.workload, scenario.engine, profile)
