@@ -15,6 +15,7 @@ from scenarios import (
 )
 from scenarios.text.formatting import choice
 from twin.deriving import known_profile
+from twin.engine.rules import ASYNC_SINCE, release_of
 from twin.load import GPULoad
 from twin.memory.versions import lora_ranks
 from twin.profile import EngineProfile, UnknownProfileError, read_profile
@@ -128,12 +129,22 @@ def profiles_of(scenario: Scenario) -> dict[str, EngineProfile]:
     UnknownProfileError, ProfileError
         If one is not to be had, or is derived and the scenario refuses that.
     EngineArgumentError
-        If its release has no slots of the rank that is asked for, or of an adapter's.
+        If its release has no slots of the rank that is asked for, or of an adapter's, or no asynchronous
+        scheduling.
     """
     found = {device.name: _at_its_end(scenario, _profile_of(scenario, device)) for device in scenario.devices}
     for profile in found.values():
         _check_ranks(scenario, profile)
+        _check_async(scenario, profile)
     return found
+
+
+def _check_async(scenario: Scenario, profile: EngineProfile) -> None:
+    if scenario.engine.async_scheduling and release_of(profile.engine_version) < ASYNC_SINCE:
+        raise EngineArgumentError(
+            f"engine.async_scheduling is true, and vLLM {profile.engine_version} on {profile.device} has no "
+            "asynchronous scheduling, which came with 0.10.0; leave it out, or name a newer release's profile"
+        )
 
 
 def _check_ranks(scenario: Scenario, profile: EngineProfile) -> None:

@@ -115,6 +115,8 @@ def build_setup(
         disk_load_s=profile.loads.disk_load_s(load.rank),
         max_inflight=max_inflight,
         base=load.rank == 0,
+        prefix_caching=bool(engine.enable_prefix_caching),
+        async_scheduling=profile.rules.is_async(engine.async_scheduling),
         speculation=engine.speculation,
     )
 
@@ -227,6 +229,8 @@ def simulate(
     drawn = draw_requests(load, workload, seed, duration, sustained=sustained)
     refuse_long_prompts(load, workload.arrivals, drawn, engine.max_model_len)
     requests = fit_lengths(drawn, engine.max_model_len)
+    if engine.enable_prefix_caching is None and requests.continues is not None:
+        setup = replace(setup, prefix_caching=True)
     return SimulationResult(
         records=simulate_requests(requests, setup, duration, warmup_s=workload.warmup_s),
         names=load.names,

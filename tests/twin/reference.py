@@ -179,7 +179,7 @@ class Reference:
         counts = (len(step.adapters), len(self.running), queued, step.preempted)
         self.rows.append((start, step.tokens, *counts))
         self.scheduled_at.append(self.clock)
-        seconds = self.loads() + self.duration(step)
+        seconds = self.loads(step) + self.duration(step)
         step.end = self.gpu_free = start + seconds
         if step.end <= self.horizon:
             self.steps.append((start, seconds, self.setup.usable_blocks - self.free))
@@ -284,10 +284,10 @@ class Reference:
             self.pool.name(block, name)
         request.named = max(request.named, len(names))
 
-    def loads(self) -> float:
+    def loads(self, step: Step) -> float:
         """Touch the adapters of the batch in turn; serial copies of those that are in no slot then."""
         setup, seconds = self.setup, 0.0
-        batch = adapters_of(self.running)
+        batch = adapters_of(r for r in self.running if r in step.scheduled or not r.last_is_under_way)
         for adapter in (a for a in self.order if a in batch):
             if adapter not in self.cpu:
                 if len(self.cpu) == self.cpu_capacity:

@@ -50,6 +50,8 @@ FLAGS = (
 
 MODELLED_BESIDE = (
     "speculative_config",
+    "enable_prefix_caching",
+    "async_scheduling",
     "scheduler_reserve_full_isl",
     "watermark",
     "max_num_scheduled_tokens",
@@ -59,7 +61,11 @@ MODELLED_BESIDE = (
     "enable_chunked_prefill",
 )
 
-WITHOUT_A_LINE = ("num_gpu_blocks_override: 1000", "enable_chunked_prefill: true")
+WITHOUT_A_LINE = (
+    "num_gpu_blocks_override: 1000",
+    "enable_chunked_prefill: true",
+    "enable_prefix_caching: true",
+)
 """Those of them that are modelled in full."""
 
 

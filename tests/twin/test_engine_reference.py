@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from twin import EngineSetup, Requests, SchedulerRules, StepTables
+from twin.engine.records import SERIES
 from twin.engine.run import simulate_requests
 from twin.engine.state import turns
 
@@ -93,6 +94,40 @@ def test_rules_of_any_version_with_texts_and_base_model(
     reference: ModuleType, cases: ModuleType, seed: int
 ) -> None:
     agree(reference, of_any_version(cases.case(seed) if seed % 2 else cases.crowded(seed), seed))
+
+
+@pytest.mark.parametrize("seed", range(150))
+def test_steps_that_are_scheduled_ahead(reference: ModuleType, cases: ModuleType, seed: int) -> None:
+    """Adapters cost nothing to load here: which of them a step needs, the recordings do not tell."""
+    rng = np.random.default_rng(seed)
+    case = of_any_version(cases.case(seed) if seed % 2 else cases.crowded(seed), seed)
+    changes = {
+        "schedules_after_last": bool(rng.random() < 0.3),
+        "slots_of_all_running": bool(rng.random() < 0.3),
+    }
+    setup = replace(
+        case.setup,
+        rules=case.setup.rules.model_copy(update=changes),
+        gpu_load_s=np.zeros(case.requests.n_adapters),
+        disk_load_s=np.zeros(case.requests.n_adapters),
+        max_inflight=0,
+        async_scheduling=True,
+    )
+    expected = reference.Reference(case.requests, setup, case.horizon_s).run()
+    got = simulate_requests(case.requests, setup, case.horizon_s, record_steps=True)
+    assert got.steps is not None
+    began = [row for row in expected.rows if row[0] < case.horizon_s]
+    assert [tuple(map(int, row[1:])) for row in got.steps] == [row[1:] for row in began]
+    np.testing.assert_allclose(got.steps[:, 0], [row[0] for row in began], **CLOSE)
+    for name, values in (("first_token", got.first_token_s), ("finish", got.finish_s)):
+        np.testing.assert_allclose(values, [getattr(r, name) for r in expected.requests], **CLOSE)
+    if np.isinf(case.horizon_s):
+        assert got.preemptions.tolist() == [r.preemptions for r in expected.requests]
+        if setup.prefix_caching:
+            assert got.cached_tokens is not None
+            assert got.cached_tokens.tolist() == [r.cached for r in expected.requests]
+        tokens = dict(zip(SERIES, got.series.sum(axis=0), strict=True))["output_tokens"]
+        assert tokens == case.requests.output_tokens.sum()
 
 
 @pytest.mark.parametrize("newcomer_first", [True, False])

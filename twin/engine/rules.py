@@ -17,6 +17,9 @@ Version = tuple[int, int, int]
 NEWEST: Version = (0, 33, 0)
 """Newest version whose rules were read."""
 
+ASYNC_SINCE: Version = (0, 10, 0)
+"""First version that can schedule a step while the one before it runs."""
+
 
 class SchedulerRules(FrozenModel):
     """Scheduling rules that differ between versions of vLLM; part of the engine profile.
@@ -50,11 +53,19 @@ class SchedulerRules(FrozenModel):
         description="Under asynchronous scheduling, schedule a request once more while its last token is "
         "under way.",
     )
+    async_scheduling: bool = Field(
+        default=False,
+        description="Schedule each step while the one before it runs, if the engine's argument says nothing.",
+    )
     slots_of_all_running: bool = Field(
         default=False,
         description="Count the adapters of all running requests against max_loras, not only of those that "
         "the step schedules.",
     )
+
+    def is_async(self, argument: bool | None) -> bool:
+        """Whether steps are scheduled while others run, by the engine's argument if there is one."""
+        return self.async_scheduling if argument is None else argument
 
     def changed(self, reserve_full_isl: bool | None, watermark: float | None) -> SchedulerRules:
         """The rules, but for what an engine's own arguments say; None where they say nothing."""
@@ -83,6 +94,7 @@ def rules_of(version: str) -> SchedulerRules:
         passed_over=passed_over,
         frees_uncached_first=release >= (0, 24, 0),
         schedules_after_last=(0, 10, 0) <= release < (0, 11, 1),
+        async_scheduling=release >= (0, 14, 0),
         slots_of_all_running=release >= (0, 33, 0),
     )
 

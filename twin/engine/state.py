@@ -66,6 +66,7 @@ NOW = _dtype(
         "aside_last": "i8",
         "free": "i8",  # KV blocks
         "distinct": "i8",  # adapters of the running requests
+        "kept": "i8",  # adapters of running requests that are all over, which take slots for one step more
         "slots_used": "i8",
         "cpu_used": "i8",
         "residents": "i8",  # adapters in slots before this step
@@ -133,6 +134,7 @@ ADAPTER = _dtype(
         "head": "i4",  # ends of its queue
         "tail": "i4",
         "active": "i4",  # running requests
+        "over": "i4",  # of them, those that are over
         "base": "?",  # the base model, which needs no slot
         "in_slot": "?",
         "in_cpu": "?",

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 from scenarios import EngineConfig, Scenario
+from twin.engine.rules import NEWEST, release_of
 from twin.profile import EngineProfile
 
 EFFECTS: dict[str, str] = {
@@ -51,8 +52,6 @@ UNMODELLED: dict[str, Unmodelled] = {
         f"such engines wait for each other: {_FEWER}",
         (1,),
     ),
-    "enable_prefix_caching": Unmodelled(f"prompts that begin alike are computed whole here: {_MORE}"),
-    "async_scheduling": Unmodelled(f"steps follow each other more closely with it: {_MORE}"),
     "scheduling_policy": Unmodelled(f"requests are served here as they come: {_EITHER}", ("fcfs",)),
     "scheduler_cls": Unmodelled(f"the scheduler is vLLM's own here: {_EITHER}", ()),
     "max_num_partial_prefills": Unmodelled(
@@ -143,11 +142,22 @@ def unmodelled(scenario: Scenario, profiles: Mapping[str, EngineProfile]) -> Ite
     engine = scenario.engine
     yield from unmodelled_arguments(engine)
     for device, profile in profiles.items():
+        yield from unread_version(device, profile.engine_version)
         for name, effect in EFFECTS.items():
             given, measured = getattr(engine, name), getattr(profile.measured, name)
             if given != measured:
                 told = "" if measured is None else f", which was {measured} when they were measured"
                 yield f"engine.{name} is not in the step times of {device}{told}: {effect}"
+
+
+def unread_version(device: str, version: str) -> Iterator[str]:
+    """Yield a sentence for a release that is newer than all whose scheduler was read."""
+    if release_of(version) > NEWEST:
+        newest = ".".join(str(number) for number in NEWEST)
+        yield (
+            f"vLLM {version} of {device} is newer than {newest}, the newest release whose scheduler was "
+            "read: it is taken to schedule alike"
+        )
 
 
 def unmodelled_arguments(engine: EngineConfig) -> Iterator[str]:

@@ -18,7 +18,7 @@ from numpy import isnan
 from twin.engine.compilation import apart, compiled
 from twin.engine.compiled.blocks import close_table, enter_class, grow_table, quit_class
 from twin.engine.compiled.queues import look_ahead, push_follower, push_front
-from twin.engine.compiled.slots import enter, leave
+from twin.engine.compiled.slots import enter, keep_slot, leave
 from twin.engine.compiled.special import is_ahead, is_caching, is_over, is_special, lingers
 from twin.engine.records import GAP_BINS, GAP_BINS_PER_OCTAVE, GAP_FIRST_S
 from twin.engine.state import Engine, State
@@ -112,8 +112,10 @@ def finish(engine: Engine, state: State, r: int) -> None:
         # The step to come is scheduled already, and knew nothing of it.
         state.extra[r].over = True
         set_aside(state, r)
-        if not (engine.slots_of_all_running or engine.after_last):
+        if not engine.after_last:
             leave(state, request.adapter, 1)
+        if engine.slots_of_all_running:
+            keep_slot(state, request.adapter, 1)
     else:
         quit_batch(state, r)
         leave(state, request.adapter, 1)
@@ -268,8 +270,10 @@ def let_go(engine: Engine, state: State, r: int) -> None:
     else:
         now.free += blocks
     quit_batch(state, r)
-    if engine.slots_of_all_running or engine.after_last:
+    if engine.after_last:
         leave(state, request.adapter, 0)
+    if engine.slots_of_all_running:
+        keep_slot(state, request.adapter, -1)
 
 
 @compiled

@@ -62,7 +62,8 @@ def take_off_line(state: State) -> int:
 def lacks_slot(engine: Engine, state: State, r: int) -> bool:
     """Whether the adapter slots do not allow a request in this step."""
     record = state.adapter[state.request[r].adapter]
-    return bool(not record.base and record.active == 0 and state.now.distinct >= engine.max_loras)
+    wants = not record.base and record.active == 0 and record.over == 0
+    return bool(wants and state.now.distinct + state.now.kept >= engine.max_loras)
 
 
 @apart

@@ -19,7 +19,7 @@ from twin.engine.compiled.line import (
     prepend_to_line,
     take_off_line,
 )
-from twin.engine.compiled.special import is_base, is_special, keeps_line
+from twin.engine.compiled.special import is_base, is_kept, is_special, keeps_line
 from twin.engine.state import EMPTY, NOBODY, Counts, Engine, State
 
 
@@ -163,7 +163,7 @@ def first_admissible(engine: Engine, state: State) -> int:
     # vLLM admits a request of an adapter of the batch always, of another only while the batch has fewer
     # adapters than there are slots.
     key = state.tree[1, 1]
-    if state.now.distinct < engine.max_loras:
+    if taken_slots(state) < engine.max_loras:
         key = min(key, state.tree[0, 1])
     return -1 if key == EMPTY else int(state.adapter[key & (state.tree.shape[1] // 2 - 1)].head)
 
@@ -174,16 +174,36 @@ def rank_queue(state: State, adapter: int) -> None:
     # The place decides and the adapter is the remainder, also of a negative key, as size is a power of two.
     record, size = state.adapter[adapter], state.tree.shape[1] // 2
     key = EMPTY if record.head < 0 else state.request[record.head].place * size + adapter
-    set_key(state.tree[1 if record.active > 0 or is_base(state, record) else 0], size + adapter, key)
+    set_key(state.tree[1 if has_slot(state, adapter) else 0], size + adapter, key)
+
+
+@compiled
+def has_slot(state: State, adapter: int) -> bool:
+    """Whether a request of an adapter needs no slot that others have not."""
+    record = state.adapter[adapter]
+    return bool(record.active > 0 or is_base(state, record) or is_kept(state, record))
+
+
+@compiled
+def taken_slots(state: State) -> int:
+    """Slots that the running requests take."""
+    return int(state.now.distinct + (state.now.kept if is_special(state) else 0))
 
 
 @compiled
 def change_sides(state: State, adapter: int) -> None:
     """Move an adapter's queue between the tournaments of idle and of running adapters."""
-    record = state.adapter[adapter]
-    if record.head >= 0:
-        set_key(state.tree[0 if record.active > 0 else 1], state.tree.shape[1] // 2 + adapter, EMPTY)
+    if state.adapter[adapter].head >= 0:
+        set_key(state.tree[0 if has_slot(state, adapter) else 1], state.tree.shape[1] // 2 + adapter, EMPTY)
         rank_queue(state, adapter)
+
+
+@apart
+def move_queue(state: State, adapter: int) -> None:
+    """Enter an adapter's queue in the tournament where it belongs, whichever it was in."""
+    for side in range(2):
+        set_key(state.tree[side], state.tree.shape[1] // 2 + adapter, EMPTY)
+    rank_queue(state, adapter)
 
 
 @compiled

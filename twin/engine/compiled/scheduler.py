@@ -43,7 +43,7 @@ def schedule(engine: Engine, state: State) -> None:
     now.rest = -1
     before, limit = now.running, prefill_limit(engine, state)
     excess = plan_partials(state, limit) - engine.budget
-    if excess > 0 and not cuts_only_last(state, excess):
+    if (excess > 0 and not cuts_only_last(state, excess)) or preempts_in_turn(engine, state):
         walk(engine, state)
         now.step_preempted = before - now.running
     else:
@@ -100,12 +100,25 @@ def extra_blocks(engine: Engine, state: State, k: int) -> int:
 
 
 @compiled
+def wanted_blocks(engine: Engine, state: State) -> int:
+    """Blocks that the running requests need."""
+    need = state.classes[state.now.phase].count
+    for k in range(state.now.partials):
+        need += extra_blocks(engine, state, k)
+    return int(need)
+
+
+@compiled
+def preempts_in_turn(engine: Engine, state: State) -> bool:
+    """Whether somebody must be preempted and it matters when, as freed blocks may come before all others."""
+    first = is_caching(engine, state) and engine.frees_uncached_first
+    return bool(first and wanted_blocks(engine, state) > state.now.free)
+
+
+@compiled
 def make_room(engine: Engine, state: State) -> None:
     """Take the blocks that the running requests need, preempting from the end until they suffice."""
-    now = state.now
-    need = state.classes[now.phase].count
-    for k in range(now.partials):
-        need += extra_blocks(engine, state, k)
+    now, need = state.now, wanted_blocks(engine, state)
     # Who is preempted takes along what he needs himself. vLLM, from the start of the batch, preempts the same
     # ones: from the end, until what those that stay need is there. Of requests in prefill the plan's last is
     # the batch's last.

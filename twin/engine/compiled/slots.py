@@ -14,9 +14,9 @@ adapter is their start. An adapter drops out of CPU memory only while it is idle
 
 from __future__ import annotations
 
-from twin.engine.compilation import compiled
-from twin.engine.compiled.queues import change_sides
-from twin.engine.compiled.special import is_base
+from twin.engine.compilation import apart, compiled
+from twin.engine.compiled.queues import change_sides, move_queue
+from twin.engine.compiled.special import is_base, is_kept
 from twin.engine.requests import IntArray
 from twin.engine.state import Engine, Record, State
 
@@ -30,6 +30,7 @@ def enter(state: State, adapter: int) -> None:
         return
     record.entered = now.steps
     now.distinct += 1
+    now.kept -= is_kept(state, record)
     change_sides(state, adapter)
     # Adapters of the batch are in no list of idle ones: nothing may drop them from CPU memory.
     if record.in_cpu:
@@ -54,9 +55,22 @@ def leave(state: State, adapter: int, finished: int) -> None:
     # Last touched in the step that finished its request, or in the one before that which preempted it.
     record.touched = now.steps - 1 + finished
     now.distinct -= 1
+    now.kept += is_kept(state, record)
     change_sides(state, adapter)
     link_by_use(state, state.slot_links, adapter)
     link_by_use(state, state.cpu_links, adapter)
+
+
+@apart
+def keep_slot(state: State, adapter: int, more: int) -> None:
+    """Count running requests of an adapter that are over, 1 more or less; the base model keeps no slot."""
+    now, record = state.now, state.adapter[adapter]
+    if record.base:
+        return
+    kept = record.active == 0 and record.over > 0
+    record.over += more
+    now.kept += (record.active == 0 and record.over > 0) - kept
+    move_queue(state, adapter)
 
 
 @compiled

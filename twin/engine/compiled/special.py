@@ -51,6 +51,12 @@ def is_ahead(engine: Engine, state: State) -> bool:
 
 
 @compiled
+def is_kept(state: State, adapter: Record) -> bool:
+    """Whether an adapter takes a slot for requests that are over."""
+    return bool(is_special(state) and adapter.over > 0)
+
+
+@compiled
 def is_over(engine: Engine, state: State, r: int) -> bool:
     """Whether a running request has its last token already, though no step that is scheduled knows of it."""
     return bool(is_ahead(engine, state) and state.extra[r].over)
