@@ -160,7 +160,8 @@ def million() -> None:
     profile = twin.find_profile("llama-3.1-8b-instruct", "H100-64GB")
     workload = Workload(prompt=PROMPT, output=OUTPUT, duration_s=HOUR_S)
     start = time.process_time()
-    result = twin.simulate(load, workload, EngineConfig(), profile, max_loras=16, max_lora_rank=8)
+    engine = EngineConfig(max_cpu_loras=len(load.names))
+    result = twin.simulate(load, workload, engine, profile, max_loras=16, max_lora_rank=8)
     result.to_json()
     seconds = time.process_time() - start
     gib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20

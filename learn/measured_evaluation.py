@@ -232,6 +232,7 @@ def _hour(space: DesignSpace, run: MeasuredRun) -> GPUMetrics:
         space.profile,
         max_loras=run.max_loras,
         max_lora_rank=run.max_lora_rank,
+        max_cpu_loras=space.engine.cpu_loras(n, run.max_loras),
         kv_cache_tokens=run.kv_cache_tokens,
     )
     return result.gpu

@@ -148,6 +148,7 @@ class Result(PlainDir, BaseModel):
                 "adapters": len(gpu.adapters),
                 "max_loras": gpu.max_loras,
                 "max_lora_rank": gpu.max_lora_rank,
+                "max_cpu_loras": gpu.max_cpu_loras,
                 **verdicts.get(gpu.gpu, {}),
             }
             for gpu in sorted(gpus, key=lambda gpu: gpu.gpu)

@@ -48,6 +48,7 @@ from scenarios.params import params_from as params_from
 from scenarios.params import read_params as read_params
 from scenarios.placement import PlacedGPU as PlacedGPU
 from scenarios.placement import Placement as Placement
+from scenarios.placement import as_started as as_started
 from scenarios.placement import nodes_of as nodes_of
 from scenarios.placement import with_nodes as with_nodes
 from scenarios.scenario import Device as Device

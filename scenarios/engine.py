@@ -81,7 +81,8 @@ class EngineConfig(FrozenModel):
     max_lora_rank: MaxLoraRank | None = None
     """Rank of every slot; absent: chosen."""
     max_cpu_loras: Annotated[int | None, Field(ge=1)] = None
-    """Adapters kept in CPU memory; absent: all that the GPU serves."""
+    """Adapters kept in CPU memory; absent: a plan states all that a GPU serves, and a server that states
+    max_loras keeps as many as that."""
     slots: Annotated[tuple[Annotated[int, Field(ge=1, le=MAX_SLOTS)], ...], Field(min_length=1)] = (
         DEFAULT_SLOTS
     )
@@ -121,6 +122,31 @@ class EngineConfig(FrozenModel):
     def slot_choices(self) -> tuple[int, ...]:
         """Slot counts to consider, ascending: ``max_loras`` alone when it is set, else ``slots``."""
         return (self.max_loras,) if self.max_loras is not None else tuple(sorted(set(self.slots)))
+
+    def cpu_loras(self, adapters: int, max_loras: int) -> int:
+        """Adapters that an engine of a plan keeps in CPU memory: as is stated, or else all that it serves.
+
+        It is never fewer than the slots, or vLLM would not start.
+        """
+        return max(self.max_cpu_loras or adapters, max_loras)
+
+    def as_started(self, max_loras: int | None = None) -> EngineConfig:
+        """The engine as vLLM starts it: ``max_cpu_loras`` is ``max_loras`` where that alone is stated.
+
+        Parameters
+        ----------
+        max_loras
+            Adapter slots; absent: the engine's own. Where neither says it, nothing is changed.
+
+        Notes
+        -----
+        vllm/config/lora.py, ``LoRAConfig._validate_lora_config``, of 0.32.0; in vllm/config.py of 0.4.2,
+        ``LoRAConfig.__post_init__``, it is the same.
+        """
+        slots = self.max_loras if max_loras is None else max_loras
+        if slots is None or self.max_cpu_loras is not None:
+            return self
+        return self.model_copy(update={"max_cpu_loras": slots})
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated
@@ -14,14 +15,13 @@ from scenarios.reading.findings import Finding, Loc
 from scenarios.scenario import Scenario
 from scenarios.text.formatting import choice, listed, suggestion
 
-NAMED = 5
-"""Adapters of one fault that are named."""
+_log = logging.getLogger(__name__)
 
 SHARE_TOLERANCE = 1e-6
 """How far an adapter's shares may sum from 1."""
 
 NAMED = 5
-"""Most adapters that are named, where they are wrong for the same reason."""
+"""Most adapters, or GPUs, that are named, where they are wrong for the same reason."""
 
 
 class PlacedGPU(FrozenModel):
@@ -39,6 +39,8 @@ class PlacedGPU(FrozenModel):
     """Adapter slots."""
     max_lora_rank: MaxLoraRank
     """Rank of every slot."""
+    max_cpu_loras: Annotated[int | None, Field(ge=1)] = None
+    """Adapters kept in CPU memory; absent: the scenario's, or as many as max_loras, vLLM's default."""
     adapters: Annotated[tuple[str, ...], Field(min_length=1)]
     """Names of the adapters served here."""
     shares: dict[str, Annotated[float, Field(gt=0, lt=1)]] = Field(default_factory=dict)
@@ -47,7 +49,11 @@ class PlacedGPU(FrozenModel):
     """Number of its node, from 0; absent: by devices[].gpus_per_node, in the order of numbers."""
 
     def findings(self) -> Iterator[Finding]:
-        """Yield adapters listed twice and shares of adapters that are not here."""
+        """Yield too few adapters in CPU memory, adapters listed twice and shares of adapters not here."""
+        if self.max_cpu_loras is not None and self.max_cpu_loras < self.max_loras:
+            message = f"is {self.max_cpu_loras}, below max_loras {self.max_loras}"
+            remedy = "raise it: the CPU must hold every adapter that a slot holds, or vLLM will not start"
+            yield Finding(("max_cpu_loras",), message, remedy)
         seen: set[str] = set()
         for k, adapter in enumerate(self.adapters):
             if adapter in seen:
@@ -146,6 +152,33 @@ def with_nodes(placement: Placement, scenario: Scenario) -> Placement:
         return placement
     nodes = nodes_of(placement, scenario)
     return Placement(gpus=tuple(gpu.model_copy(update={"node": nodes[gpu.gpu]}) for gpu in placement.gpus))
+
+
+def as_started(placement: Placement, scenario: Scenario) -> Placement:
+    """The placement as vLLM starts it: GPUs without ``max_cpu_loras`` get the scenario's, or the default.
+
+    That is ``max_loras`` (vllm/config/lora.py, ``LoRAConfig``). Where a GPU serves more adapters than
+    that, those beyond are read from disk again and again, which is logged in one line.
+    """
+    engine = scenario.engine
+    gpus = tuple(
+        gpu
+        if gpu.max_cpu_loras is not None
+        else gpu.model_copy(update={"max_cpu_loras": engine.cpu_loras(gpu.max_loras, gpu.max_loras)})
+        for gpu in placement.gpus
+    )
+    few = [gpu for gpu in placement.gpus if gpu.max_cpu_loras is None and gpu.max_loras < len(gpu.adapters)]
+    if few and engine.max_cpu_loras is None:
+        one, most = len(few) == 1, max(len(gpu.adapters) for gpu in few)
+        _log.warning(
+            "%s %s no max_cpu_loras, so that the CPU keeps max_loras adapters, as vLLM does: fewer than are "
+            "served there, and the others are read from disk; state max_cpu_loras in the placement, or "
+            "engine.max_cpu_loras: %d",
+            f"GPU {few[0].gpu}" if one else f"GPUs {listed([str(gpu.gpu) for gpu in few], NAMED)}",
+            "states" if one else "state",
+            most,
+        )
+    return Placement(gpus=gpus)
 
 
 def _too_few_replicas(placement: Placement, scenario: Scenario) -> Iterator[Finding]:

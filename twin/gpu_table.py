@@ -89,8 +89,7 @@ def gpu_table(
     """
     limits = limited_latencies(levels)
     plain = [f for f in ("itl", "ttft") if not any((c.metric, c.statistic) == (f, "mean") for c in limits)]
-    engine = [Column("device", 5), Column(">LoRAs", 4), Column(">slots", 6), Column(">rank", 7)]
-    engine = [] if placement is None else engine[bool(only_device(placement)) :]
+    engine = _engine_columns(placement)
     sustained = any(v.sustained is not None for v in verdicts)
     if sustained and not any(c.metric == "ttft" and c.statistic != "mean" for c in limits):
         plain.append("ttft p99")
@@ -112,7 +111,7 @@ def gpu_table(
             cells[v.gpu].insert(1, None if v.corner is None else str(v.corner))
         if grows:
             cells[v.gpu].append(_growth_cell(v.growth_factor))
-    engines = {v.gpu: [] for v in verdicts} if placement is None else _engines(placement, len(engine))
+    engines = {v.gpu: [] for v in verdicts} if placement is None else _engines(placement, engine)
     missing: list[object] = [None] * (len(columns) - len(engine) - 1)
     return table(columns, [[gpu, *engines[gpu], *cells.get(gpu, missing)] for gpu in sorted(engines)])
 
@@ -123,12 +122,29 @@ def _heading(figure: str) -> str:
     return f"{metric.upper()} {statistic}".strip()
 
 
-def _engines(placement: Placement, shown: int) -> dict[int, list[object]]:
-    """The last so many of device, adapters, slots and rank of each GPU."""
-    return {
-        gpu.gpu: [gpu.device, len(gpu.adapters), gpu.max_loras, gpu.max_lora_rank][-shown:]
-        for gpu in placement.gpus
-    }
+def _engine_columns(placement: Placement | None) -> list[Column]:
+    """What is shown of engines: a device that not all have, and ``max_cpu_loras`` where it is no default."""
+    if placement is None:
+        return []
+    device = [] if only_device(placement) else [Column("device", 5)]
+    default = all(gpu.max_cpu_loras in (None, gpu.max_loras) for gpu in placement.gpus)
+    cpu = [] if default else [Column(">CPU", 7)]
+    return [*device, Column(">LoRAs", 4), Column(">slots", 6), Column(">rank", 7), *cpu]
+
+
+def _engines(placement: Placement, shown: Sequence[Column]) -> dict[int, list[object]]:
+    """What is shown of the engine of each GPU."""
+    found: dict[int, list[object]] = {}
+    for gpu in placement.gpus:
+        cells = {
+            "device": gpu.device,
+            "LoRAs": len(gpu.adapters),
+            "slots": gpu.max_loras,
+            "rank": gpu.max_lora_rank,
+            "CPU": gpu.max_cpu_loras,
+        }
+        found[gpu.gpu] = [cells[column.heading] for column in shown]
+    return found
 
 
 def only_device(placement: Placement | None) -> str:

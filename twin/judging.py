@@ -22,6 +22,7 @@ def judge(
     *,
     max_loras: int,
     max_lora_rank: int,
+    max_cpu_loras: int | None = None,
     service_levels: ServiceLevelObjectives,
     acceptance: Acceptance = "sustained",
     headroom: float = 0.0,
@@ -40,6 +41,8 @@ def judge(
         As in ``simulate``.
     max_loras, max_lora_rank
         Adapter slots, and the rank of every slot.
+    max_cpu_loras
+        Adapters kept in CPU memory; absent: the engine's, or all of them, as a plan states it.
     service_levels
         What the GPU and each adapter must get.
     acceptance
@@ -60,6 +63,8 @@ def judge(
     if too_high_rank is not None:
         return verdict_unstarted(load, too_high_rank, figures)
     seeds = np.random.SeedSequence(seed).spawn(replications)
+    if max_cpu_loras is None:
+        max_cpu_loras = engine.cpu_loras(len(load.names), max_loras)
     if acceptance == "sustained":
         try:
             return judge_sustained(
@@ -69,6 +74,7 @@ def judge(
                 profile,
                 max_loras=max_loras,
                 max_lora_rank=max_lora_rank,
+                max_cpu_loras=max_cpu_loras,
                 service_levels=service_levels,
                 headroom=headroom,
                 gpu_memory_gib=gpu_memory_gib,
@@ -85,6 +91,7 @@ def judge(
             profile,
             max_loras=max_loras,
             max_lora_rank=max_lora_rank,
+            max_cpu_loras=max_cpu_loras,
             seed=child,
             gpu_memory_gib=gpu_memory_gib,
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -20,6 +21,8 @@ from twin.workload.processes.instants import WorkloadError
 
 if TYPE_CHECKING:
     from twin.profile import EngineProfile
+
+_log = logging.getLogger(__name__)
 
 
 class MemoryFailure(LorapackError, MemoryError):  # noqa: N818 - vLLM's and the paper's word for it
@@ -41,6 +44,7 @@ def build_setup(
     *,
     max_loras: int,
     max_lora_rank: int,
+    max_cpu_loras: int | None = None,
     gpu_memory_gib: float | None = None,
     kv_cache_tokens: int | None = None,
     max_inflight: int = 0,
@@ -57,6 +61,8 @@ def build_setup(
         The GPU's adapters.
     max_loras, max_lora_rank
         Adapter slots, and the rank of every slot.
+    max_cpu_loras
+        Adapters kept in CPU memory; absent: the engine's, or all of them.
     gpu_memory_gib
         Memory of the GPU; absent: the profile's.
     kv_cache_tokens
@@ -86,7 +92,7 @@ def build_setup(
         blocks = kv_cache_tokens // engine.block_size
     return EngineSetup(
         max_loras=max_loras,
-        max_cpu_loras=max(engine.max_cpu_loras or n, max_loras),
+        max_cpu_loras=engine.cpu_loras(n, max_loras) if max_cpu_loras is None else max_cpu_loras,
         max_num_seqs=engine.max_num_seqs,
         max_num_batched_tokens=engine.max_num_batched_tokens,
         long_prefill_token_threshold=engine.long_prefill_token_threshold,
@@ -99,6 +105,23 @@ def build_setup(
         max_inflight=max_inflight,
         base=load.rank == 0,
     )
+
+
+def engine_as_started(engine: EngineConfig, adapters: int, max_loras: int | None = None) -> EngineConfig:
+    """The engine as vLLM starts it with stated slots (`EngineConfig.as_started`), for so many adapters.
+
+    Where it thus keeps fewer of them in CPU memory than there are, and nobody said so, one line is logged.
+    """
+    started = engine.as_started(max_loras)
+    if started is not engine and started.max_cpu_loras is not None and started.max_cpu_loras < adapters:
+        _log.warning(
+            "engine.max_cpu_loras is not stated, so that the CPU keeps %d of %d adapters, max_loras of them, "
+            "as vLLM does, and the others are read from disk; state engine.max_cpu_loras: %d",
+            started.max_cpu_loras,
+            adapters,
+            adapters,
+        )
+    return started
 
 
 def fit_lengths(requests: Requests, max_model_len: int) -> Requests:
@@ -127,6 +150,7 @@ def simulate(
     *,
     max_loras: int | None = None,
     max_lora_rank: int | None = None,
+    max_cpu_loras: int | None = None,
     seed: int | np.random.SeedSequence = 0,
     gpu_memory_gib: float | None = None,
     kv_cache_tokens: int | None = None,
@@ -147,6 +171,9 @@ def simulate(
     max_loras, max_lora_rank
         Adapter slots, and the rank of every slot; absent: the engine's, or as many as there are adapters, and
         the smallest rank that vLLM knows and that suffices.
+    max_cpu_loras
+        Adapters kept in CPU memory; absent: the engine's, or where that states none, as many as vLLM keeps
+        by default (`engine_as_started`).
     seed
         Seed of the requests drawn.
     gpu_memory_gib, kv_cache_tokens, max_inflight
@@ -168,6 +195,8 @@ def simulate(
         If the trace's file is missing or damaged.
     """
     duration = workload.duration_s if duration_s is None else duration_s
+    if max_cpu_loras is None:
+        engine = engine_as_started(engine, len(load.names), max_loras)
     if max_loras is None:
         max_loras = engine.max_loras or max(int(np.count_nonzero(load.rank)), 1)
     if max_lora_rank is None:
@@ -178,6 +207,7 @@ def simulate(
         load,
         max_loras=max_loras,
         max_lora_rank=max_lora_rank,
+        max_cpu_loras=max_cpu_loras,
         gpu_memory_gib=gpu_memory_gib,
         kv_cache_tokens=kv_cache_tokens,
         max_inflight=max_inflight,

@@ -19,6 +19,7 @@ from scenarios import (
     PlacedGPU,
     Placement,
     Scenario,
+    as_started,
     check_placement,
 )
 from scenarios.stopping.progress import Progress, silent
@@ -46,11 +47,14 @@ class GPUContent:
         Kinds of adapters and how many there are of each, in the order in which requests are drawn.
     times
         Factor on all of their rates.
+    max_cpu_loras
+        Adapters that the engine keeps in CPU memory; None: the scenario's, or all of them.
     """
 
     option: EngineOption
     held: tuple[tuple[AdapterKind, int], ...]
     times: float = 1.0
+    max_cpu_loras: int | None = None
 
     @classmethod
     def of(cls, option: EngineOption, kinds: Iterable[AdapterKind]) -> GPUContent:
@@ -81,7 +85,7 @@ class GPUContent:
         kinds = list(chain.from_iterable(repeat(kind, n) for kind, n in self.held))
         for corner, known in low_and_drawn(kinds, seed):
             if any(kind.rate for kind in known):
-                yield corner, replace(GPUContent.of(self.option, known), times=self.times)
+                yield corner, replace(self, held=GPUContent.of(self.option, known).held)
 
     @property
     def load(self) -> GPULoad:
@@ -203,6 +207,7 @@ class TwinJudge:
             self.profiles[option.device],
             max_loras=option.max_loras,
             max_lora_rank=option.max_lora_rank,
+            max_cpu_loras=content.max_cpu_loras,
             service_levels=scenario.service_levels,
             acceptance=scenario.acceptance,
             headroom=scenario.headroom,
@@ -249,6 +254,8 @@ def _worst(judged: Iterable[tuple[Corner, GPUVerdict]]) -> GPUVerdict:
 class PlacementJudge:
     """Asks the twin about the GPUs of placements: single adapters and shares of them.
 
+    GPUs that state no ``max_cpu_loras`` are asked about with that of the scenario, or all of their adapters.
+
     Parameters
     ----------
     judge
@@ -269,7 +276,15 @@ class PlacementJudge:
         keyed = sorted((self._class_of[name], gpu.share(name), k) for k, name in enumerate(gpu.adapters))
         kinds = [self.judge.scenario.classes[c].kind.scaled(share) for c, share, _ in keyed]
         names = {f"{n}": gpu.adapters[k] for n, (_, _, k) in enumerate(keyed)}
-        return GPUContent.of(gpu.option, kinds), names
+        return replace(GPUContent.of(gpu.option, kinds), max_cpu_loras=self._cpu_loras(gpu)), names
+
+    def _cpu_loras(self, gpu: PlacedGPU) -> int | None:
+        """The GPU's ``max_cpu_loras`` where it makes a difference, so that equal questions are one."""
+        n, stated = len(gpu.adapters), gpu.max_cpu_loras
+        if stated is None:
+            return None
+        unstated = self.judge.scenario.engine.cpu_loras(n, gpu.max_loras)
+        return None if min(stated, n) == min(unstated, n) else min(stated, max(n, gpu.max_loras))
 
     def report(self, gpus: Sequence[PlacedGPU], *, growth: bool = False) -> ValidationReport:
         """The verdicts on some GPUs, in order, each with its own number and its own adapters' names.
@@ -320,7 +335,8 @@ def validate(
     scenario
         Adapters, workload, engine, service levels, seed and replications.
     placement
-        Which GPU serves which adapters.
+        Which GPU serves which adapters. GPUs that state no ``max_cpu_loras`` are run as vLLM starts them
+        (`scenarios.as_started`).
     profiles
         Engine profile of each device; absent: the scenario's, or the shipped ones.
     growth
@@ -341,4 +357,4 @@ def validate(
     """
     check_placement(placement, scenario)
     judge = TwinJudge(scenario, profiles or profiles_of(scenario), workers, progress)
-    return PlacementJudge(judge).report(placement.gpus, growth=growth)
+    return PlacementJudge(judge).report(as_started(placement, scenario).gpus, growth=growth)

@@ -79,6 +79,7 @@ def validate_command(
     chosen = scenario_in(scenario, changes, acceptance, expected=expected, measured_only=measured_only)
     placed = scenarios.read_placement(placement)
     scenarios.check_placement(placed, chosen, str(placement))
+    placed = scenarios.as_started(placed, chosen)
     check_outputs({"--json": json}, (*sources(scenario, chosen), placement))
     with progress_shown(not quiet) as progress:
         load_twin(workers, progress)
@@ -136,6 +137,7 @@ def simulate_command(
     from optimizer.cli.progress_display import progress_shown
     from scenarios import MAX_LORA_RANKS, criterion_in_words, sources
     from scenarios.text.formatting import choice
+    from twin.simulate import engine_as_started
 
     if max_lora_rank is not None and max_lora_rank not in MAX_LORA_RANKS:
         raise typer.BadParameter(f"--max-lora-rank is {max_lora_rank}; vLLM takes {choice(MAX_LORA_RANKS)}")
@@ -143,6 +145,8 @@ def simulate_command(
     chosen = scenario_in(scenario, changes, acceptance, expected=expected, measured_only=measured_only)
     check_outputs({"--json": json}, sources(scenario, chosen))
     device, load = chosen.devices[0], twin.GPULoad.from_classes(chosen.classes)
+    started = engine_as_started(chosen.engine, len(load.names), max_loras)
+    chosen = chosen.model_copy(update={"engine": started})
     with progress_shown(not quiet) as progress:
         load_twin(1, progress)
         progress("simulating one GPU", 0, 1)

@@ -85,6 +85,7 @@ def replan_command(
         scenario_in(scenario, set_, acceptance, expected=expected, measured_only=measured_only),
         scenarios.read_placement(from_),
     )
+    running = scenarios.as_started(running, chosen)
     tuned = params_in(params, optimizer.SolveParams)
     read = (*sources(scenario, chosen), from_, params)
     check_outputs({"--json": json, "--placement": placement}, read)

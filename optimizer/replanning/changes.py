@@ -16,7 +16,7 @@ from optimizer.result import Result
 from optimizer.search.cut_loop import pattern_of
 from optimizer.search.instance import Instance
 from optimizer.search.judging import placed_gpu
-from scenarios import Placement
+from scenarios import PlacedGPU, Placement
 from scenarios.base import PlainDir
 from scenarios.text.formatting import counted
 from scenarios.text.tables import Listing, Part, render
@@ -54,7 +54,9 @@ class Change(PlainDir, BaseModel):
     opened: tuple[int, ...] = Field(default=(), description="Fresh GPUs.")
     closed: tuple[int, ...] = Field(default=(), description="GPUs that are given back.")
     restarted: tuple[int, ...] = Field(
-        default=(), description="GPUs that go on with other slots or another rank, so their engine restarts."
+        default=(),
+        description="GPUs that go on with other slots, another rank or another number of adapters in CPU "
+        "memory, so their engine restarts.",
     )
 
     @property
@@ -212,12 +214,17 @@ def _where(placement: Placement) -> dict[str, list[int]]:
     return found
 
 
+def _engine_of(gpu: PlacedGPU) -> tuple[int | None, ...]:
+    """With what a GPU's engine was started."""
+    return gpu.max_loras, gpu.max_lora_rank, gpu.max_cpu_loras
+
+
 def change_between(result: Result, old: Placement, moves_bound: int | None) -> Change:
     """What a result changes in a running placement."""
     assert result.placement is not None
     new = result.placement
     before, after = _where(old), _where(new)
-    engine = {gpu.gpu: (gpu.max_loras, gpu.max_lora_rank) for gpu in old.gpus}
+    engine = {gpu.gpu: _engine_of(gpu) for gpu in old.gpus}
     goes_on = [gpu for gpu in new.gpus if gpu.gpu in engine]
     moves = moves_between(old, new)
     return Change(
@@ -228,5 +235,5 @@ def change_between(result: Result, old: Placement, moves_bound: int | None) -> C
         retired=tuple(name for name in before if name not in after),
         opened=tuple(gpu.gpu for gpu in new.gpus if gpu.gpu not in engine),
         closed=tuple(sorted(engine.keys() - {gpu.gpu for gpu in new.gpus})),
-        restarted=tuple(gpu.gpu for gpu in goes_on if (gpu.max_loras, gpu.max_lora_rank) != engine[gpu.gpu]),
+        restarted=tuple(gpu.gpu for gpu in goes_on if _engine_of(gpu) != engine[gpu.gpu]),
     )

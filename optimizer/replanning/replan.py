@@ -17,6 +17,7 @@ import numpy as np
 
 import twin
 from optimizer.arguments import check_arguments
+from optimizer.cpu_loras import with_cpu_loras
 from optimizer.packing import methods
 from optimizer.packing.model.problem import PackingProblem
 from optimizer.replanning.changes import (
@@ -41,7 +42,7 @@ from optimizer.search.preparation import learned_regions, prepare
 from optimizer.search.result_builder import Outcome, build_result, planless_result
 from optimizer.search.solve import adjusted, search_of
 from optimizer.search.splitting import InfeasibleError
-from scenarios import Deadline, Placement, Scenario, Stopped, noticed
+from scenarios import Deadline, Placement, Scenario, Stopped, as_started, noticed
 from scenarios.arguments import ArgumentCheck, instance_of, number
 from scenarios.stopping.progress import Progress, interruptible, silent
 from twin import TwinJudge
@@ -169,7 +170,7 @@ def replan(
         The adapters with their new rates. Adapters that the placement does not have are added, those
         that only the placement has are retired; neither is a move.
     placement
-        What is running.
+        What is running; a GPU that states no ``max_cpu_loras`` as vLLM starts it (`scenarios.as_started`).
     move_price
         Price of one move in units of the first objective; None: the fewest GPUs first, then the fewest
         moves.
@@ -198,6 +199,7 @@ def replan(
     limits = time_limit_s, 0.0, workers, total_limit_s
     check_arguments(scenario, None, gpus, *limits, seed, params, acceptance, source="replan")
     scenario = adjusted(scenario, None, seed, acceptance)
+    placement = as_started(placement, scenario)
     progress, total = interruptible(progress), Deadline.of(total_limit_s)
     with noticed():
         judge = TwinJudge(scenario, twin.profiles_of(scenario), workers, progress)
@@ -259,7 +261,7 @@ def _change(
         }
     )
     bound = None if move_price is not None else math.ceil(nearest.bound - 1e-6)
-    return change_between(result, old, bound)
+    return change_between(with_cpu_loras(result, old), old, bound)
 
 
 def _proof(nearest: Nearest, move_price: float | None, parts: str) -> str:

@@ -11,6 +11,7 @@ import twin
 from optimizer.arguments import check_arguments, check_method, method_problem
 from optimizer.baselines.named import BASELINES, Baseline
 from optimizer.baselines.run import solve_baseline
+from optimizer.cpu_loras import with_cpu_loras
 from optimizer.packing.solver import Method, methods
 from optimizer.result import Result
 from optimizer.search.compilation import compile_loops
@@ -125,10 +126,11 @@ def solve(
             kernels = kernels_of(placer) + (("items",) if may_group(scenario, params) else ())
             compile_loops(judge.profiles[scenario.devices[0].name], kernels, workers, total, progress)
             if isinstance(placer, Baseline):
-                return solve_baseline(
+                found = solve_baseline(
                     judge, placer, gpus=gpus, time_limit_s=time_limit_s, total=total, params=params,
                     started=started,
                 )  # fmt: skip
+                return with_cpu_loras(found)
             regions = learned_regions(judge, deadline=total, params=params)
             instance = prepare(judge, regions, gpus=gpus, deadline=total, params=params, grouping=True)
         except (InfeasibleError, Stopped) as error:
@@ -140,17 +142,17 @@ def solve(
         outcome = _searched(search, gpus, until, total, spare=lost is not None)
         seconds = time.monotonic() - started
         result = build_result(replace(outcome, preparation_seconds=prepared_s, seconds=seconds))
-        if lost is None:
-            if placer.exact and gpus is None and leading_prices(scenario.objective):
-                return with_band(
-                    result,
-                    judge,
-                    lambda one, there: search_of(one, placer, there, gap_limit, params),
-                    total=total,
-                    params=params,
-                )
-            return result
-        return with_spare(search, outcome.choice, result, lost, recovers, deadline, total)
+        if lost is not None:
+            result = with_spare(search, outcome.choice, result, lost, recovers, deadline, total)
+        elif placer.exact and gpus is None and leading_prices(scenario.objective):
+            result = with_band(
+                result,
+                judge,
+                lambda one, there: search_of(one, placer, there, gap_limit, params),
+                total=total,
+                params=params,
+            )
+        return with_cpu_loras(result)
 
 
 def _searched(

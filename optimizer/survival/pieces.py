@@ -11,8 +11,9 @@ import numpy as np
 from optimizer.survival.engine_rows import EngineRows, FloatArray
 from scenarios import AdapterKind, EngineOption, PlacedGPU, Placement, Scenario
 
-Content = tuple[EngineOption, tuple[tuple[AdapterKind, int], ...]]
-"""An engine and how many pieces of each kind it serves: GPUs of equal content are alike."""
+Content = tuple[EngineOption, int | None, tuple[tuple[AdapterKind, int], ...]]
+"""An engine with its max_cpu_loras, and how many pieces of each kind it serves: GPUs of equal content are
+alike."""
 
 
 @dataclass(frozen=True)
@@ -46,17 +47,20 @@ class LoadedGPU:
         How it is run.
     pieces
         What it serves.
+    max_cpu_loras
+        Adapters that its engine keeps in CPU memory; None: the scenario's, or all that it serves.
     """
 
     number: int
     engine: EngineOption
     pieces: tuple[Piece, ...]
+    max_cpu_loras: int | None = None
 
     @property
     def content(self) -> Content:
         """What makes it like another GPU."""
         held = Counter(piece.kind for piece in self.pieces)
-        return self.engine, tuple(sorted(held.items(), key=repr))
+        return self.engine, self.max_cpu_loras, tuple(sorted(held.items(), key=repr))
 
     def placed(self, extra: Iterable[Piece] = ()) -> PlacedGPU:
         """The GPU of a placement, with more pieces; those of one adapter are served as one."""
@@ -68,6 +72,7 @@ class LoadedGPU:
             device=self.engine.device,
             max_loras=self.engine.max_loras,
             max_lora_rank=self.engine.max_lora_rank,  # type: ignore[arg-type]  # one of vLLM's
+            max_cpu_loras=self.max_cpu_loras,
             adapters=tuple(shares),
             shares={name: share for name, share in shares.items() if share < 1 - 1e-9},
         )
@@ -102,6 +107,7 @@ class Catalogue:
                     Piece(name, gpu.share(name), self._kinds[name].scaled(gpu.share(name)))
                     for name in gpu.adapters
                 ),
+                gpu.max_cpu_loras,
             )
             for gpu in sorted(placement.gpus, key=lambda gpu: gpu.gpu)
         )

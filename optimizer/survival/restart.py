@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from optimizer.cpu_loras import goes_on
 from optimizer.search.cut_loop import AcceptedPlan
 from optimizer.search.grouping.minimize_gpus import cheapest_plan
 from optimizer.search.minimize_gpus import Search
@@ -95,18 +96,19 @@ class RestartRecovery:
             deadline.check("a plan on fewer GPUs was looked for")
             why = self._refused.get(devices, "the time for a plan on fewer GPUs was over")
             return found.model_copy(update={"why_not": why})
+        before, engine = {gpu.gpu: gpu for gpu in left}, self.search.instance.scenario.engine
         after = self._placed(plan, left)
+        restarted = tuple(g.gpu for g in after.gpus if not goes_on(g, before[g.gpu], engine))
         report = PlacementJudge(self.search.loop.judge.judge, deadline).report(after.gpus)
         if not report.accepted:  # parts of an adapter that came together on one GPU
             return found.model_copy(update={"why_not": "the twin rejects the plan on the GPUs that are left"})
-        before = {gpu.gpu: gpu for gpu in left}
         return found.model_copy(
             update={
                 "recovery": "restart",
                 "placement": after,
                 "validation": report,
                 "loaded": _loaded(before, after),
-                "restarted": tuple(g.gpu for g in after.gpus if g.option != before[g.gpu].option),
+                "restarted": restarted,
             }
         )
 
@@ -117,10 +119,14 @@ class RestartRecovery:
         named = placement_of(self.search.instance, plan.problem, plan.packing)
         kept = np.array([[_alike(new, old) for old in left] for new in named.gpus])
         rows, places = linear_sum_assignment(-kept)
-        number = {int(g): left[int(place)].gpu for g, place in zip(rows, places, strict=True)}
-        return Placement(
-            gpus=tuple(gpu.model_copy(update={"gpu": number[k]}) for k, gpu in enumerate(named.gpus))
-        )
+        old = {int(g): left[int(place)] for g, place in zip(rows, places, strict=True)}
+        engine = self.search.instance.scenario.engine
+
+        def placed(new: PlacedGPU, before: PlacedGPU) -> PlacedGPU:
+            kept = before.max_cpu_loras if goes_on(new, before, engine) else None
+            return new.model_copy(update={"gpu": before.gpu, "max_cpu_loras": kept})
+
+        return Placement(gpus=tuple(placed(gpu, old[k]) for k, gpu in enumerate(named.gpus)))
 
 
 def _alike(new: PlacedGPU, old: PlacedGPU) -> float:

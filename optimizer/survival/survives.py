@@ -8,6 +8,7 @@ from functools import cached_property
 
 import twin
 from optimizer.arguments import check_arguments
+from optimizer.cpu_loras import losses_with_cpu_loras
 from optimizer.packing import methods
 from optimizer.search.compilation import compile_loops
 from optimizer.search.params import DEFAULTS, SolveParams
@@ -21,7 +22,7 @@ from optimizer.survival.pieces import Catalogue
 from optimizer.survival.report import LossCase, Survival
 from optimizer.survival.restart import RestartRecovery
 from optimizer.survival.spare import Spare, check_recovery
-from scenarios import Deadline, Placement, Scenario, Stopped, check_placement, noticed
+from scenarios import Deadline, Placement, Scenario, Stopped, as_started, check_placement, noticed
 from scenarios.stopping.progress import Progress, interruptible, silent
 from twin import TwinJudge
 
@@ -52,7 +53,7 @@ def survives(
     scenario
         Adapters, workload, devices, service levels.
     placement
-        The plan.
+        The plan; a GPU that states no ``max_cpu_loras`` as vLLM starts it (`scenarios.as_started`).
     spare
         1 or 2 GPUs, or ``"1node"``: all GPUs of a node (``devices[].gpus_per_node``).
     recovery
@@ -77,6 +78,7 @@ def survives(
     lost, kind = Spare.of(spare, "survives"), check_recovery(recovery, "survives")
     scenario = adjusted(scenario, None, seed, acceptance)
     check_placement(placement, scenario)
+    placement = as_started(placement, scenario)
     progress = interruptible(progress)
     with noticed():
         judge = TwinJudge(scenario, twin.profiles_of(scenario), workers, progress)
@@ -100,6 +102,7 @@ def survives(
         catalogue = Catalogue(scenario, EngineRows(scenario, regions))
         cases = LossCases(catalogue, judge, placement, lost, restarts, params)
         losses, complete = cases.all(deadline)
+        losses = losses_with_cpu_loras(losses, placement, scenario.engine)
         message = "" if losses else unknown
         return empty.model_copy(update={"losses": losses, "complete": complete, "message": message})
 

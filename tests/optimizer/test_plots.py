@@ -248,9 +248,8 @@ def test_the_verdict_is_in_title_colour_and_legend(plan: optimizer.Result) -> No
 
 def test_a_gpu_that_does_not_start_is_drawn_too(plan: optimizer.Result) -> None:
     assert plan.placement is not None
-    slots = [
-        gpu.model_copy(update={"max_loras": 384, "max_lora_rank": 256}) for gpu in plan.placement.gpus[:1]
-    ]
+    larger = {"max_loras": 384, "max_cpu_loras": 384, "max_lora_rank": 256}
+    slots = [gpu.model_copy(update=larger) for gpu in plan.placement.gpus[:1]]
     placement = plan.placement.model_copy(update={"gpus": (*slots, *plan.placement.gpus[1:])})
     failing = twin.validate(plan.scenario, placement)
     figure = plan_of(plan, placement=placement, validation=failing).plot()

@@ -205,3 +205,66 @@ def test_a_scenario_and_a_placement_are_not_taken_for_each_other(tmp_path: Path)
         scenarios.read_placement(scenario)
     (problem,) = no_placement.value.problems
     assert "holds a scenario, no placement; name the scenario first" in str(problem)
+
+
+# --- adapters in CPU memory --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["plan.json", "plan.yaml"])
+def test_adapters_in_cpu_memory_are_written_and_read_back(name: str, tmp_path: Path) -> None:
+    plan = placement(gpu(0, ["a", "b"], max_cpu_loras=12), gpu(1, ["c"]))
+    scenarios.write_placement(plan, tmp_path / name)
+    assert scenarios.read_placement(tmp_path / name) == plan
+    assert (tmp_path / name).read_text().count("max_cpu_loras") == 1  # what is not stated is not written
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        (7, "gpus[0].max_cpu_loras is 7, below max_loras 8; raise it: the CPU must hold every adapter"),
+        (0, "gpus[0].max_cpu_loras is 0"),
+        (1.5, "gpus[0].max_cpu_loras is 1.5"),
+        ("many", 'gpus[0].max_cpu_loras is the text "many"'),
+    ],
+)
+def test_adapters_in_cpu_memory_that_no_engine_takes_are_refused(
+    value: object, expected: str, tmp_path: Path
+) -> None:
+    with pytest.raises(scenarios.ScenarioError) as caught:
+        scenarios.read_placement(written(tmp_path, gpu(0, ["a"], max_cpu_loras=value)))
+    assert expected in str(caught.value)
+    (problem,) = caught.value.problems
+    assert problem.line
+    assert problem.remedy
+
+
+NINE = [f"a{k}" for k in range(9)]
+"""More adapters than the slots of `gpu`."""
+
+
+def test_a_gpu_that_does_not_state_them_has_those_of_its_slots(caplog: pytest.LogCaptureFixture) -> None:
+    plan = placement(gpu(0, NINE), gpu(1, ["b"]), gpu(2, ["c"], max_cpu_loras=20))
+    started = scenarios.as_started(plan, SCENARIO)
+    assert [one.max_cpu_loras for one in started.gpus] == [8, 8, 20]
+    (line,) = caplog.messages
+    assert line.startswith("GPU 0 states no max_cpu_loras")
+    assert line.endswith("engine.max_cpu_loras: 9")
+    assert scenarios.as_started(started, SCENARIO) == started
+    assert len(caplog.messages) == 1
+
+
+def test_many_gpus_that_do_not_state_them_are_told_in_one_line(caplog: pytest.LogCaptureFixture) -> None:
+    plan = placement(*(gpu(k, [f"{k}-{name}" for name in NINE[: 9 - k % 2]]) for k in range(14)))
+    scenarios.as_started(plan, SCENARIO)
+    (line,) = caplog.messages
+    assert line.startswith("GPUs 0, 2, 4, 6, 8 and 2 more state no max_cpu_loras")
+
+
+@pytest.mark.parametrize(("stated", "expected"), [(5, 8), (64, 64)])
+def test_what_the_scenario_states_holds_for_its_gpus(
+    stated: int, expected: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    scenario = scenarios.override(SCENARIO, ["engine.slots=[4]", f"engine.max_cpu_loras={stated}"])
+    started = scenarios.as_started(placement(gpu(0, NINE)), scenario)
+    assert [one.max_cpu_loras for one in started.gpus] == [expected]
+    assert caplog.messages == []

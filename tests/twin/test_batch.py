@@ -69,8 +69,8 @@ def test_sums_and_timing_wheel_say_what_counting_says(cases: ModuleType, seed: i
     def admit(r: int) -> None:
         """Admit a request whose prompt, and what it had generated, are computed in no time."""
         nonlocal free
-        pop(state, 0)
-        join_batch(state, r)
+        pop(engine, state, 0)
+        join_batch(state, r, 0)
         state.request["generated"][r] += 1
         tokens = int(requests.prompt_tokens[r] + state.request["generated"][r])
         start_decoding(engine, state, r)
@@ -92,13 +92,13 @@ def test_sums_and_timing_wheel_say_what_counting_says(cases: ModuleType, seed: i
         elif back:
             admit(back.pop())
         elif arrived < n and rng.random() < 0.7:
-            push_back(state, arrived)
+            push_back(engine, state, arrived)
             admit(arrived)
             arrived += 1
         load_pending(engine, state, state.series[0])
         assert in_batch(state) == list(model)
         need = {r for r in model if (model[r].tokens - 1) % block == 0}
-        assert int(state.classes[int(now["phase"])]) == len(need)
+        assert int(state.classes["count"][int(now["phase"])]) == len(need)
         due = [r for r in model if rng.random() < 0.9]
         for r in model.keys() - due:
             postpone(engine, state, r)

@@ -222,7 +222,9 @@ def test_corners_are_left_undone_where_the_time_is_over() -> None:
 
 def test_placements_are_judged_at_their_worst_corner() -> None:
     names = tuple(name for entry in SHARED.adapters for name in entry.names())
-    gpu = scenarios.PlacedGPU(gpu=2, device="H100-64GB", max_loras=3, max_lora_rank=32, adapters=names)
+    gpu = scenarios.PlacedGPU(
+        gpu=2, device="H100-64GB", max_loras=3, max_lora_rank=32, max_cpu_loras=6, adapters=names
+    )
     report = twin.validate(SHARED, scenarios.Placement(gpus=(gpu,)))
     (verdict,) = report.gpus
     (alone,) = judge_of(SHARED)([content_of(SHARED)])

@@ -90,7 +90,7 @@ def test_invariant_3_blocks(cases: ModuleType) -> None:
         for name in ("running", "waiting", "distinct", "decoding", "context", "partials"):
             assert s.now[name] == 0
         assert (s.due == -1).all()
-        assert (s.classes == 0).all()
+        assert (s.classes["count"] == 0).all()
         assert not s.request["decoding"].any()
         assert (s.adapter["active"] == 0).all()
         assert s.now["slots_used"] == s.adapter["in_slot"].sum() <= case.setup.max_loras

@@ -20,6 +20,7 @@ from twin.engine.compilation import apart, compiled
 from twin.engine.queues import look_ahead, push_follower, push_front
 from twin.engine.records import GAP_BINS, GAP_BINS_PER_OCTAVE, GAP_FIRST_S
 from twin.engine.slots import enter, leave
+from twin.engine.special import is_caching, is_special
 from twin.engine.state import Engine, State
 
 
@@ -88,7 +89,7 @@ def preempt_last(engine: Engine, state: State) -> None:
     else:
         held = blocks_for(engine, request.computed)
         now.partials -= 1
-    if engine.caching:
+    if is_caching(engine, state):
         close_table(engine, state, r)
     else:
         now.free += held
@@ -102,7 +103,7 @@ def preempt_last(engine: Engine, state: State) -> None:
 def finish(engine: Engine, state: State, r: int, blocks: int) -> None:
     """End a request that has all its tokens, and so many blocks."""
     now, request = state.now, state.request[r]
-    if engine.caching:
+    if is_caching(engine, state):
         state.plan[now.ended].ended = r
         now.ended += 1
     else:
@@ -111,7 +112,7 @@ def finish(engine: Engine, state: State, r: int, blocks: int) -> None:
     request.generated = request.output
     quit_batch(state, r)
     leave(state, request.adapter, 1)
-    if engine.followed and state.extra[r].successor >= 0:
+    if is_special(state) and engine.followed and state.extra[r].successor >= 0:
         push_follower(engine, state, state.extra[r].successor)
     # A client below its cap sends at arrivals; one that was at its cap sends when this request ends.
     if engine.max_inflight > 0 and now.running + now.waiting + 1 == engine.max_inflight:

@@ -15,6 +15,7 @@ Without caching, blocks are counted and nothing else.
 from __future__ import annotations
 
 from twin.engine.compilation import apart, compiled
+from twin.engine.special import is_caching
 from twin.engine.state import NOBODY, Engine, State
 
 
@@ -152,7 +153,7 @@ def link_block(state: State, b: int, before: int) -> None:
 def enter_class(engine: Engine, state: State, r: int, place: int) -> None:
     """Count a decoding request among those that need their blocks in the same step."""
     state.classes[place].count += 1
-    if engine.caching:
+    if is_caching(engine, state):
         extra, first = state.extra[r], state.classes[place].first
         extra.class_before, extra.class_after = NOBODY, first
         if first >= 0:
@@ -164,7 +165,7 @@ def enter_class(engine: Engine, state: State, r: int, place: int) -> None:
 def quit_class(engine: Engine, state: State, r: int, place: int) -> None:
     """Count a decoding request among them no more."""
     state.classes[place].count -= 1
-    if engine.caching:
+    if is_caching(engine, state):
         extra = state.extra[r]
         if extra.class_after >= 0:
             state.extra[extra.class_after].class_before = extra.class_before

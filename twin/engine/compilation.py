@@ -36,6 +36,7 @@ SOURCES = (
     "engine/records",
     "engine/scheduler",
     "engine/slots",
+    "engine/special",
     "engine/state",
     "measured/client_view",
 )

@@ -19,6 +19,7 @@ from twin.engine.queues import receive
 from twin.engine.requests import FloatArray
 from twin.engine.scheduler import postpone_rest, schedule
 from twin.engine.slots import load_pending
+from twin.engine.special import is_caching, is_special
 from twin.engine.state import Engine, Record, State
 
 
@@ -41,7 +42,7 @@ def advance(engine: Engine, state: State, rows: FloatArray) -> bool:
         # No prefill, nobody preempted, all scheduled: the next step can only differ by its context.
         alike = now.planned == 0 and now.step_preempted == 0 and now.step_decodes == now.running
         # Where the waiting ones are reversed in every step, no two steps are alike while some wait.
-        if alike and not (engine.reverses_passed and now.waiting > 0):
+        if alike and not (is_special(state) and engine.reverses_passed and now.waiting > 0):
             fast_forward(engine, state, rows)
         else:
             step(engine, state, rows)
@@ -72,7 +73,7 @@ def step(engine: Engine, state: State, rows: FloatArray) -> None:
     next_decode_step(engine, state)
     finish_due(engine, state)
     part.output_tokens += now.step_decodes + settle_plan(engine, state)
-    if engine.caching:
+    if is_caching(engine, state):
         free_ended(engine, state)
 
 
@@ -132,12 +133,12 @@ def fast_forward(engine: Engine, state: State, rows: FloatArray) -> None:
             break
         # The blocks of one more step, for which nobody need be preempted; the scheduler takes them otherwise.
         now.free -= state.classes[now.phase].count
-        if engine.caching:
+        if is_caching(engine, state):
             grow_decoding(engine, state)
     count_time(state, part, now.decode_steps - first, now.clock - start)
     part.output_tokens += (now.decode_steps - first) * now.step_decodes
     finish_due(engine, state)
-    if engine.caching:
+    if is_caching(engine, state):
         free_ended(engine, state)
     if cut:
         now.clock = engine.horizon_s  # the step that is cut is not counted, but its time is over

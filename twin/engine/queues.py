@@ -19,6 +19,7 @@ from twin.engine.line import (
     prepend_to_line,
     take_off_line,
 )
+from twin.engine.special import is_base, is_special, keeps_line
 from twin.engine.state import EMPTY, NOBODY, Counts, Engine, State
 
 
@@ -28,7 +29,7 @@ def receive(engine: Engine, state: State) -> None:
     now = state.now
     while now.arrival <= now.clock:
         r = now.next
-        if now.followers > 0 and is_follower_next(engine, state):
+        if is_special(state) and now.followers > 0 and is_follower_next(engine, state):
             r = pop_follower(state)
         else:
             now.next += 1
@@ -44,7 +45,7 @@ def look_ahead(engine: Engine, state: State) -> None:
     now = state.now
     capped = engine.max_inflight > 0 and now.running + now.waiting >= engine.max_inflight
     now.arrival = inf if capped or now.next == engine.requests else state.request[now.next].arrival
-    if now.followers > 0 and not capped:
+    if is_special(state) and now.followers > 0 and not capped:
         now.arrival = min(now.arrival, state.request[state.extra[0].heap].arrival)
 
 
@@ -103,7 +104,7 @@ def push_back(engine: Engine, state: State, r: int) -> None:
     now.waiting += 1
     request.place = now.arrived
     now.arrived += 1
-    if engine.keeps_line:
+    if keeps_line(engine, state):
         append_to_line(state, r)
         return
     record = state.adapter[request.adapter]
@@ -121,7 +122,7 @@ def push_front(engine: Engine, state: State, r: int) -> None:
     """Put a preempted request before all that wait."""
     now, request = state.now, state.request[r]
     now.waiting += 1
-    if engine.keeps_line:
+    if keeps_line(engine, state):
         prepend_to_line(state, r)
         return
     record = state.adapter[request.adapter]
@@ -140,7 +141,7 @@ def push_front(engine: Engine, state: State, r: int) -> None:
 def pop(engine: Engine, state: State, adapter: int) -> None:
     """Take the request that was found off its queue, the first of an adapter's."""
     state.now.waiting -= 1
-    if engine.keeps_line:
+    if keeps_line(engine, state):
         take_off_line(state)
         return
     record = state.adapter[adapter]
@@ -153,7 +154,7 @@ def pop(engine: Engine, state: State, adapter: int) -> None:
 @compiled
 def first_admissible(engine: Engine, state: State) -> int:
     """First waiting request that the adapter slots allow, or -1; those before it are passed over."""
-    if engine.keeps_line:
+    if keeps_line(engine, state):
         r = first_in_line(state)
         while r >= 0 and lacks_slot(engine, state, r):
             pass_over(engine, state)
@@ -173,7 +174,7 @@ def rank_queue(state: State, adapter: int) -> None:
     # The place decides and the adapter is the remainder, also of a negative key, as size is a power of two.
     record, size = state.adapter[adapter], state.tree.shape[1] // 2
     key = EMPTY if record.head < 0 else state.request[record.head].place * size + adapter
-    set_key(state.tree[1 if record.active > 0 or record.base else 0], size + adapter, key)
+    set_key(state.tree[1 if record.active > 0 or is_base(state, record) else 0], size + adapter, key)
 
 
 @compiled

@@ -22,6 +22,7 @@ from twin.engine.blocks import count_idle, find_blocks, grow_table, open_table
 from twin.engine.compilation import apart, compiled
 from twin.engine.line import put_back
 from twin.engine.queues import first_admissible, pop
+from twin.engine.special import is_base, is_caching, is_special, keeps_line
 from twin.engine.state import Engine, State
 
 
@@ -42,12 +43,12 @@ def schedule(engine: Engine, state: State) -> None:
         make_room(engine, state)
         now.step_preempted = before - now.running
         take_all(state)
-        if engine.caching:
+        if is_caching(engine, state):
             grow_batch(engine, state)
         # vLLM admits nobody in a step that preempted: the victim would come back at once.
         if now.step_preempted == 0:
             admit(engine, state, -excess, limit)
-            if engine.keeps_line:
+            if keeps_line(engine, state):
                 put_back(engine, state)
     now.step_prefill = 0
     for k in range(now.planned):
@@ -130,7 +131,7 @@ def take_all(state: State) -> None:
     # The adapter of a request that got no token counts only if another of its requests runs.
     if now.partials == 1 and entry.chunk == 0:
         record = state.adapter[state.request[entry.request].adapter]
-        now.step_adapters -= record.active == 1 and not record.base
+        now.step_adapters -= record.active == 1 and not is_base(state, record)
 
 
 @compiled
@@ -143,12 +144,12 @@ def admit(engine: Engine, state: State, budget: int, limit: int) -> None:
             return  # all that wait are skipped, for want of a slot
         tokens = tokens_of(state, r)
         found = taken = computed = 0
-        if engine.caching:
+        if is_caching(engine, state):
             found = find_blocks(engine, state, r, tokens)
             # Blocks that were found are taken from the free ones too, unless others hold them.
             taken = count_idle(state, r, found) - found
             computed = found * engine.block_size
-        if engine.stated:
+        if is_special(state) and engine.stated:
             computed = max(computed, min(state.extra[r].stated, tokens - 1))
         chunk = min(tokens - computed, limit, budget)
         blocks = taken + blocks_for(engine, computed + chunk)
@@ -160,7 +161,7 @@ def admit(engine: Engine, state: State, budget: int, limit: int) -> None:
         join_batch(state, r, computed)
         now.step_adapters = now.distinct
         now.free -= blocks
-        if engine.caching:
+        if is_caching(engine, state):
             open_table(engine, state, r, found)
             grow_table(engine, state, r, computed + chunk, computed + chunk)
         entry = state.plan[now.planned]
@@ -186,7 +187,7 @@ def walk(engine: Engine, state: State) -> None:
             k += 1
         if not make_room_for(engine, state, r, need):
             break  # it was preempted itself, and so were all behind it
-        if engine.caching:
+        if is_caching(engine, state):
             grown = tokens_of(state, r) if state.request[r].decoding else state.request[r].computed + tokens
             grow_table(engine, state, r, grown, grown)
         take(state, r)
@@ -221,8 +222,8 @@ def take(state: State, r: int) -> None:
     if request.decoding:
         now.step_decodes += 1
         now.step_context += tokens_of(state, r)
-    if (
-        record.seen != now.steps and not record.base
+    if record.seen != now.steps and not is_base(
+        state, record
     ):  # a stamp in place of a set that would have to be emptied every step
         record.seen = now.steps
         now.step_adapters += 1

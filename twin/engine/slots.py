@@ -17,6 +17,7 @@ from __future__ import annotations
 from twin.engine.compilation import compiled
 from twin.engine.queues import change_sides
 from twin.engine.requests import IntArray
+from twin.engine.special import is_base
 from twin.engine.state import Engine, Record, State
 
 
@@ -25,7 +26,7 @@ def enter(state: State, adapter: int) -> None:
     """Count one more running request of an adapter."""
     now, record = state.now, state.adapter[adapter]
     record.active += 1
-    if record.active > 1 or record.base:
+    if record.active > 1 or is_base(state, record):
         return
     record.entered = now.steps
     now.distinct += 1
@@ -48,7 +49,7 @@ def leave(state: State, adapter: int, finished: int) -> None:
     """Count one running request of an adapter less; it finished in this step or was preempted before it."""
     now, record = state.now, state.adapter[adapter]
     record.active -= 1
-    if record.active > 0 or record.base:
+    if record.active > 0 or is_base(state, record):
         return
     # Last touched in the step that finished its request, or in the one before that which preempted it.
     record.touched = now.steps - 1 + finished

@@ -229,6 +229,10 @@ class State(NamedTuple):
     series: Record
 
 
+class SpecialState(State):
+    """The state of a run with a part that few have: the loop for them is compiled apart."""
+
+
 def engine_constants(
     requests: Requests, setup: EngineSetup, horizon_s: float, warmup_s: float, width_s: float
 ) -> Engine:
@@ -276,7 +280,8 @@ def initial_state(requests: Requests, setup: EngineSetup, series_bins: int) -> S
     in_cpu = _in_cpu(requests, setup)
     # No request ends more decode steps from now than the longest answer has tokens.
     wheel = _power_of_two(int(requests.output_tokens.max(initial=0)) + 2)
-    return State(
+    kind = SpecialState if is_special_run(requests, setup) else State
+    return kind(
         now=_now(requests, setup, len(in_cpu)),
         request=_requests(requests),
         adapter=_adapters(setup, m, in_cpu),
@@ -308,6 +313,17 @@ def _in_cpu(requests: Requests, setup: EngineSetup) -> IntArray:
     if setup.base is not None:
         loadable = loadable[~setup.base]
     return loadable[: 0 if setup.cold else max(setup.max_cpu_loras, setup.max_loras)]
+
+
+def is_special_run(requests: Requests, setup: EngineSetup) -> bool:
+    """Whether a run has what few have: the base model, requests that follow others, a cache, a line."""
+    return (
+        setup.prefix_caching
+        or setup.rules.passed_over != "kept"
+        or requests.follows is not None
+        or requests.cached_tokens is not None
+        or (setup.base is not None and bool(setup.base.any()))
+    )
 
 
 def _plan(size: int) -> Record:

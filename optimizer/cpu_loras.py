@@ -1,0 +1,112 @@
+"""How many adapters each GPU of a plan keeps in CPU memory, stated.
+
+vLLM's default for ``max_cpu_loras`` is ``max_loras`` (vllm/config/lora.py, ``LoRAConfig``, 0.4 to 0.32),
+while the twin judges a plan with all of a GPU's adapters in CPU memory, or as many as the scenario says. A
+plan that did not state it would be run otherwise than it was judged, where adapters are more than slots.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+from optimizer.result import Result
+from optimizer.survival.report import LossCase
+from scenarios import EngineConfig, EngineOption, PlacedGPU, Placement, Scenario
+
+
+def with_cpu_loras(result: Result, running: Placement | None = None) -> Result:
+    """The result with ``max_cpu_loras`` of every GPU, before losses and after; verdicts stay as they are.
+
+    It is the scenario's, or the most adapters that the GPU has with the engine that it starts with: its own,
+    or those after a loss that it takes without being started again.
+
+    Parameters
+    ----------
+    running
+        What runs before the plan, with its ``max_cpu_loras``: an engine that keeps enough goes on as it is.
+    """
+    if result.placement is None:
+        return result
+    losses = () if result.survival is None else result.survival.losses
+    placement = _stated(result.placement, losses, result.scenario)
+    if running is not None and result.scenario.engine.max_cpu_loras is None:
+        placement = _kept(placement, running)
+    update: dict[str, object] = {"placement": placement}
+    if result.survival is not None:
+        after = losses_with_cpu_loras(losses, placement, result.scenario.engine)
+        update["survival"] = result.survival.model_copy(update={"losses": after})
+    return result.model_copy(update=update)
+
+
+def losses_with_cpu_loras(
+    losses: Sequence[LossCase], placement: Placement, engine: EngineConfig
+) -> tuple[LossCase, ...]:
+    """Losses of a plan that states ``max_cpu_loras``, with that of every GPU that is left.
+
+    An engine that goes on has what the plan states, and one that is started again what it needs then.
+    """
+    before = {gpu.gpu: gpu for gpu in placement.gpus}
+
+    def stated(gpu: PlacedGPU, case: LossCase) -> PlacedGPU:
+        kept = None if gpu.gpu in case.restarted else before[gpu.gpu].max_cpu_loras
+        number = needed(gpu, engine) if kept is None else kept
+        return gpu.model_copy(update={"max_cpu_loras": number})
+
+    return tuple(
+        case
+        if case.placement is None
+        else case.model_copy(
+            update={"placement": Placement(gpus=tuple(stated(gpu, case) for gpu in case.placement.gpus))}
+        )
+        for case in losses
+    )
+
+
+def needed(gpu: PlacedGPU, engine: EngineConfig) -> int:
+    """Adapters that a GPU of a plan keeps in CPU memory: as the scenario says, or all that it serves."""
+    return engine.cpu_loras(len(gpu.adapters), gpu.max_loras)
+
+
+def goes_on(new: PlacedGPU, old: PlacedGPU, engine: EngineConfig) -> bool:
+    """Whether a running engine serves what its GPU is given without being started again.
+
+    One that does not say how many adapters it keeps in CPU memory is to be stated with as many as it needs.
+    """
+    enough = old.max_cpu_loras is None or old.max_cpu_loras >= needed(new, engine)
+    return new.option == old.option and enough
+
+
+def _stated(placement: Placement, losses: Sequence[LossCase], scenario: Scenario) -> Placement:
+    """The plan with ``max_cpu_loras`` of every GPU.
+
+    GPUs that are alike have the same, as only one of several alike losses was looked at.
+    """
+    most = Counter[int]()
+    after = [gpu for c in losses if c.placement for gpu in c.placement.gpus if gpu.gpu not in c.restarted]
+    for gpu in (*placement.gpus, *after):
+        most[gpu.gpu] = max(most[gpu.gpu], needed(gpu, scenario.engine))
+    class_of = {name: k for k, one in enumerate(scenario.classes) for name in one.names}
+
+    def content(gpu: PlacedGPU) -> tuple[EngineOption, tuple[tuple[int, float], ...]]:
+        return gpu.option, tuple(sorted((class_of[name], gpu.share(name)) for name in gpu.adapters))
+
+    alike: dict[object, int] = {}
+    for gpu in placement.gpus:
+        alike[content(gpu)] = max(alike.get(content(gpu), 0), most[gpu.gpu])
+    return Placement(
+        gpus=tuple(gpu.model_copy(update={"max_cpu_loras": alike[content(gpu)]}) for gpu in placement.gpus)
+    )
+
+
+def _kept(placement: Placement, running: Placement) -> Placement:
+    """The plan with ``max_cpu_loras`` of running engines that keep enough to go on as they are."""
+    engines = {gpu.gpu: (gpu.option, gpu.max_cpu_loras or 0) for gpu in running.gpus}
+
+    def kept(gpu: PlacedGPU) -> PlacedGPU:
+        option, number = engines.get(gpu.gpu, (None, 0))
+        if option != gpu.option or number < (gpu.max_cpu_loras or 0):
+            return gpu
+        return gpu.model_copy(update={"max_cpu_loras": number})
+
+    return Placement(gpus=tuple(map(kept, placement.gpus)))
