@@ -16,11 +16,7 @@ from learn.features import FEATURES, REGIMES, BoolArray, Engines, FloatArray, ca
 from learn.params import DEFAULTS, BoundaryParams, LearnParams
 from learn.space import DesignSpace
 from learn.steady_state import ESTIMATES, SteadyState
-from scenarios import DeterministicArrivals, GammaArrivals, PoissonArrivals, WeibullArrivals
 from twin import GPUVerdict, judge
-
-STEADY = (PoissonArrivals, GammaArrivals, WeibullArrivals, DeterministicArrivals)
-"""Arrivals whose rates do not change, so that any part of a run is like the whole."""
 
 STEP = ESTIMATES.index("step_estimate")
 """Column of the logarithm of a step's milliseconds."""
@@ -285,7 +281,7 @@ class BoundarySearch:
     @cached_property
     def shortest_s(self) -> float:
         """Seconds that a run takes at least, however many requests it has, unless the workload is shorter."""
-        if not isinstance(self.space.workload.arrivals, STEADY):
+        if not self.space.steady:
             return math.inf
         features = self._features(self.params.search.min_rate)
         step_s = math.exp(float(self._steady.estimate(features)[0, STEP])) / 1e3
@@ -310,10 +306,20 @@ class BoundarySearch:
         """Features of the composition at a load, shape (1, len(FEATURES))."""
         mix = self.composition
         engines = Engines(*(np.array([float(value)]) for value in mix.option.numbers))
-        rate, (prompt, output, square) = total_rate * mix.weight, self.space.means[mix.pair].T
-        everyone = np.ones((1, len(rate)))
-        waits = self.space.wait_s, self.space.wander
-        return candidate_features(rate, mix.rank, prompt, output, square, everyone, engines, *waits)
+        figures = self.space.figures.of_each(mix.kind)
+        return candidate_features(
+            total_rate * mix.weight,
+            mix.rank,
+            figures.prompt,
+            figures.output,
+            figures.output_square,
+            np.ones((1, len(mix.weight))),
+            engines,
+            figures.wait_s,
+            figures.wander,
+            context=figures.context,
+            bursts=figures.bursts,
+        )
 
 
 def _or_nan(value: float | None) -> float:

@@ -203,6 +203,11 @@ class Scenario(FrozenModel):
         """Whether the rate of an adapter is not known."""
         return any(one.kind.uncertain for one in self.classes)
 
+    @cached_property
+    def mixed(self) -> bool:
+        """Whether adapters have arrivals or common prompts of their own, or some are the base model."""
+        return any(one.arrivals is not None or one.reuse is not None or one.rank == 0 for one in self.classes)
+
     @property
     def n_adapters(self) -> int:
         """How many adapters there are."""
