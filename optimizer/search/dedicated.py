@@ -84,7 +84,8 @@ class DedicatedGPUCheck:
         return said
 
     def _ask(self, device: str, classes: tuple[AdapterClass, ...]) -> GPUVerdict:
-        slots = min(sum(c.count for c in classes), max(self.scenario.engine.slot_choices))
+        adapters = sum(c.count for c in classes if c.rank > 0)
+        slots = min(max(adapters, 1), max(self.scenario.engine.slot_choices))
         rank = slot_rank(self.scenario, max(c.rank for c in classes))
         # At high rates, where these are uncertain: alone on a GPU less is never worse, but for chance.
         held = tuple((c.kind.at(high=True), c.count) for c in classes)

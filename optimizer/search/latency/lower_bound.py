@@ -116,7 +116,8 @@ def no_bound(instance: Instance, objective: LatencyObjective) -> str:
         return "it is a share by the inner rows, only prices and latencies are proven"
     if instance.groups is not None:
         return "more adapters differ than are told apart, and groups have no floors"
-    if any(share < 1 for share in instance.shares):
+    parts = zip(instance.classes, instance.shares, strict=True)
+    if any(share < 1 and one.rank > 0 for one, share in parts):  # sums do not know how the base model is cut
         return "adapters are served in parts, which have no floors"
     whole = instance.scenario.workload.arrivals
     if not all(learn.is_steady(one.arrivals or whole) for one in instance.classes):
