@@ -15,8 +15,15 @@ from numpy.typing import NDArray
 
 from learn.features import FloatArray, figure_columns
 from learn.params import DEFAULTS, DesignParams
-from learn.traffic.kinds import Judged, TrafficFigures, TrafficKind, described_arrivals, kind_of
-from learn.traffic.unsteadiness import is_steady
+from learn.traffic.kinds import (
+    Judged,
+    TrafficFigures,
+    TrafficKind,
+    caches_prefixes,
+    described_arrivals,
+    kind_of,
+)
+from learn.traffic.unsteadiness import is_steady, rises_together
 from scenarios import (
     Acceptance,
     AdapterClass,
@@ -197,7 +204,8 @@ class DesignSpace:
     @property
     def judged(self) -> Judged:
         """By what GPUs of the space are judged."""
-        return Judged(self.acceptance, self.service_levels, self.workload.arrivals)
+        of_all = self.service_levels, self.workload.arrivals
+        return Judged(self.acceptance, *of_all, caches_prefixes(self.engine))
 
     @property
     def wander(self) -> float:
@@ -217,9 +225,14 @@ class DesignSpace:
         """The same with the runs that label mixes with shared slots, or with a slot for every adapter.
 
         Where rates wander, few adapters meet their peaks in days, not in hours: those with a slot each, which
-        are few on a GPU, are labelled by the whole rule.
+        are few on a GPU, are labelled by the whole rule. Where they wander together, many are as few.
         """
-        return self.whole_rule() if self.wander and not shared else self
+        few = not shared or any(
+            self.judged.wander(kind) and rises_together(kind.arrivals)
+            for kind in self.traffic
+            if kind.arrivals is not None
+        )
+        return self.whole_rule() if self.wander and few else self
 
     def shortened(self, share: float) -> DesignSpace:
         """The same with runs of a share of their length."""

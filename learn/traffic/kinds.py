@@ -9,12 +9,14 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from learn.traffic.unsteadiness import Unsteadiness, rate_wander, unsteadiness
+from learn.traffic.unsteadiness import Unsteadiness, slow_wander, unsteadiness
 from scenarios import (
     Acceptance,
     AdapterClass,
     AdapterSLO,
     Arrivals,
+    ClosedLoopArrivals,
+    EngineConfig,
     Lengths,
     PromptReuse,
     Scenario,
@@ -79,17 +81,16 @@ class TrafficKind(NamedTuple):
             prompt if self.reuse is None else self.reuse.mean_prompt_tokens(prompt, self.output.mean_tokens)
         )
 
-    @property
-    def computed_prompt_tokens(self) -> float:
+    def computed_prompt_tokens(self, *, prefix_caching: bool) -> float:
         """Mean tokens of a prompt that are not found in the prefix cache, as long as that loses nothing.
 
-        What is held in the KV cache, and read in every step, is the whole prompt all the same.
+        What is held in the KV cache, and read in every step, is the whole prompt all the same. A share that
+        was measured to be cached is found whatever the engine does.
         """
         if self.reuse is None:
             return self.prompt.mean_tokens
-        # What is new in a turn is computed; what was measured to be cached comes in place of it.
-        new = min(self.prompt.mean_tokens, (1.0 - self.reuse.cached_share) * self.whole_prompt_tokens)
-        return max(new, 1.0)
+        computed = (1.0 - self.reuse.cached_share) * self.whole_prompt_tokens
+        return max(min(computed, self.prompt.mean_tokens) if prefix_caching else computed, 1.0)
 
     def described(self) -> list[Any]:
         """What determines twin runs of it, as plain values; of lengths alone as ever."""
@@ -125,14 +126,22 @@ def kind_of(scenario: Scenario, members: AdapterClass) -> TrafficKind:
     if not scenario.mixed:
         return TrafficKind(members.prompt, members.output)
     levels = members.levels if scenario.acceptance == "sustained" else None
+    arrivals = members.arrivals or scenario.workload.arrivals
+    if isinstance(arrivals, ClosedLoopArrivals):  # the rate says how many users there are
+        arrivals = arrivals.model_copy(update={"users": 1})
     return TrafficKind(
         members.prompt,
         members.output,
-        members.arrivals or scenario.workload.arrivals,
+        arrivals,
         members.reuse,
         None if levels is None else levels.patience_s,
         members.rank == 0,
     )
+
+
+def caches_prefixes(engine: EngineConfig) -> bool:
+    """Whether an engine keeps what prompts have in common; it does not unless it is told to."""
+    return bool(getattr(engine, "enable_prefix_caching", False))
 
 
 @dataclass(frozen=True)
@@ -145,16 +154,20 @@ class Judged:
         The criterion, and the levels of all that have none of their own.
     arrivals
         Arrival process of kinds that name none.
+    prefix_caching
+        Whether engines keep what prompts have in common.
     """
 
     acceptance: Acceptance
     service_levels: ServiceLevelObjectives
     arrivals: Arrivals
+    prefix_caching: bool = False
 
     @classmethod
     def of(cls, scenario: Scenario) -> Judged:
         """How a scenario's GPUs are judged."""
-        return cls(scenario.acceptance, scenario.service_levels, scenario.workload.arrivals)
+        of_all = scenario.service_levels, scenario.workload.arrivals
+        return cls(scenario.acceptance, *of_all, caches_prefixes(scenario.engine))
 
     def wait_s(self, kind: TrafficKind) -> float:
         """Seconds that an adapter of a kind may wait for a slot before its requests are late."""
@@ -164,7 +177,7 @@ class Judged:
 
     def wander(self, kind: TrafficKind) -> float:
         """Variance of an adapter's rate over the square of its mean, where it changes for long."""
-        return rate_wander(self.acceptance, kind.arrivals or self.arrivals)
+        return slow_wander(self.acceptance, kind.arrivals or self.arrivals)
 
     def unsteadiness(self, kind: TrafficKind) -> Unsteadiness:
         """How far from steady the load of a kind is."""
@@ -214,7 +227,7 @@ class TrafficFigures:
                 found[key] = judged.unsteadiness(kind)
             unsteady.append(found[key])
         columns = (
-            [kind.computed_prompt_tokens for kind in kinds],
+            [kind.computed_prompt_tokens(prefix_caching=judged.prefix_caching) for kind in kinds],
             [kind.output.mean_tokens for kind in kinds],
             [mean_square_tokens(kind.output) for kind in kinds],
             [kind.whole_prompt_tokens for kind in kinds],

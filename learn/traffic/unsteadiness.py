@@ -15,8 +15,11 @@ import numpy as np
 from scenarios import (
     Acceptance,
     Arrivals,
+    ClosedLoopArrivals,
     DeterministicArrivals,
     GammaArrivals,
+    HyperexponentialArrivals,
+    OnOffArrivals,
     PiecewiseArrivals,
     PoissonArrivals,
     TraceArrivals,
@@ -26,11 +29,21 @@ from scenarios import (
 from twin.workload.trace_files import read_trace
 from twin.workload.walks import stationary_law
 
-STEADY = (PoissonArrivals, GammaArrivals, WeibullArrivals, DeterministicArrivals)
+STEADY = (
+    PoissonArrivals,
+    GammaArrivals,
+    WeibullArrivals,
+    HyperexponentialArrivals,
+    DeterministicArrivals,
+    ClosedLoopArrivals,
+)
 """Arrivals whose rates do not change, so that any part of a run is like the whole."""
 
-RENEWALS = (GammaArrivals, WeibullArrivals)
+RENEWALS = (GammaArrivals, WeibullArrivals, HyperexponentialArrivals)
 """Arrivals of independent gaps that have a coefficient of variation."""
+
+SLOW_S = 600.0
+"""Mean seconds of an on and an off period from which on adapters meet their peaks in days, not in hours."""
 
 GPU_DEVIATION = 1000.0
 """Standard deviation, in output tokens per second, of the load of a GPU whose adapters peak together. The row
@@ -78,6 +91,20 @@ def rate_wander(acceptance: Acceptance, arrivals: Arrivals) -> float:
     return float((factors / mean - 1.0) ** 2 @ probability)
 
 
+def slow_wander(acceptance: Acceptance, arrivals: Arrivals) -> float:
+    """The same, where rates change so slowly that only long runs meet the peaks; 0 elsewhere."""
+    if isinstance(arrivals, OnOffArrivals):
+        slow = acceptance == "sustained" and arrivals.cycle_s >= SLOW_S
+        return arrivals.off_s / arrivals.on_s if slow else 0.0
+    return rate_wander(acceptance, arrivals)
+
+
+def rises_together(arrivals: Arrivals) -> bool:
+    """Whether adapters rise and fall together, so that more of them even nothing out."""
+    group = arrivals.group if isinstance(arrivals, OnOffArrivals | UnpredictableArrivals) else None
+    return group is not None or isinstance(arrivals, PiecewiseArrivals | TraceArrivals)
+
+
 def unsteadiness(
     acceptance: Acceptance, arrivals: Arrivals, wait_s: float, output_tokens: float
 ) -> Unsteadiness:
@@ -98,34 +125,43 @@ def unsteadiness(
         # Of n gaps that vary by cv, n has a variance of cv² times its mean in a long time (Cox, Renewal
         # Theory, 1962, chapter 3).
         return Unsteadiness(bursts=_bursts(arrivals.cv, wait_s))
+    variance, cv = 0.0, 1.0
     if isinstance(arrivals, UnpredictableArrivals):
-        return Unsteadiness(rate_wander(acceptance, arrivals))
-    if isinstance(arrivals, PiecewiseArrivals):
-        factors = np.array(arrivals.factors)
-        together = _together(float(factors.std() / factors.mean()), output_tokens)
-        return Unsteadiness(bursts=together + _bursts(arrivals.cv, wait_s))
-    if isinstance(arrivals, TraceArrivals):
-        return Unsteadiness(bursts=_together(_trace_deviation(arrivals.file), output_tokens))
-    return Unsteadiness()
+        variance = rate_wander(acceptance, arrivals)
+    elif isinstance(arrivals, OnOffArrivals):
+        variance, cv = _switched(arrivals, wait_s), arrivals.cv
+    elif isinstance(arrivals, PiecewiseArrivals):
+        factors, cv = np.array(arrivals.factors), arrivals.cv
+        variance = float((factors / factors.mean()).var())
+    elif isinstance(arrivals, TraceArrivals):
+        variance = _of_trace(arrivals.file)
+    if not rises_together(arrivals):
+        return Unsteadiness(variance, _bursts(cv, wait_s))
+    # The tangent of √variance at a GPU's deviation d is variance / 2d and a constant, so that the deviation
+    # of one adapter counts as a variance of 2d times it.
+    together = 2.0 * GPU_DEVIATION * math.sqrt(variance) / output_tokens
+    return Unsteadiness(bursts=together + _bursts(cv, wait_s))
 
 
 def _bursts(cv: float, wait_s: float) -> float:
     return max(cv**2 - 1.0, 0.0) / wait_s
 
 
-def _together(deviation: float, output_tokens: float) -> float:
-    """Bursts that stand for a standard deviation, over the mean, of adapters that peak together.
+def _switched(arrivals: OnOffArrivals, wait_s: float) -> float:
+    """Variance, over the square of the mean, of a switched rate that is averaged over a time.
 
-    The tangent of √variance at ``GPU_DEVIATION`` is variance / (2 · GPU_DEVIATION) and a constant, so that a
-    deviation d counts as a variance of 2 · GPU_DEVIATION · d.
+    The rate itself has off / on. What is on or off is forgotten at the rate 1 / on + 1 / off, so that of a
+    mean over x such times the mean of e^(-|s - t|) is left, s and t anywhere in them: 2 (x - 1 + e^(-x)) / x².
     """
-    return 2.0 * GPU_DEVIATION * deviation / output_tokens
+    x = wait_s * (1.0 / arrivals.on_s + 1.0 / arrivals.off_s)
+    evened = 2.0 * (x + math.expm1(-x)) / x**2 if x > 1e-3 else 1.0
+    return arrivals.off_s / arrivals.on_s * evened
 
 
-def _trace_deviation(file: str) -> float:
-    """Standard deviation of a trace's rate over its mean, between parts of it, beyond chance."""
+def _of_trace(file: str) -> float:
+    """Variance of a trace's rate over the square of its mean, between parts of it, beyond chance."""
     trace = read_trace(file)
     edges = np.linspace(0.0, trace.period_s, TRACE_WINDOWS + 1)
     counts = np.histogram(trace.arrival_s, edges)[0]
     mean = float(counts.mean())
-    return math.sqrt(max(float(counts.var()) - mean, 0.0)) / mean
+    return max(float(counts.var()) - mean, 0.0) / mean**2

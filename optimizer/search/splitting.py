@@ -134,7 +134,7 @@ class _Splitter:
         if not scenario.allow_replicas:
             return self._whole(members, rank, least)
         # A part of fewer requests than that is judged by chance.
-        judged = judged_requests(scenario, members.rate) / self.params.min_requests
+        judged = judged_requests(scenario, members.rate, members.arrivals) / self.params.min_requests
         upper = max(guess, int(min(limit, judged)))
         number = smallest_accepted(
             least, guess, upper, lambda n: self.check.verdict(members, 1 / n)[1].accepted
@@ -152,7 +152,8 @@ class _Splitter:
         fill = least_fill(scenario, members, self.regions, "inner")
         if not np.isfinite(fill):
             raise InfeasibleError(f"{called(members)} fits no engine configuration")
-        finest = max(1, int(judged_requests(scenario, members.rate) / params.min_requests))
+        judged = judged_requests(scenario, members.rate, members.arrivals)
+        finest = max(1, int(judged / params.min_requests))
         parts = min(max(math.ceil(fill / params.base_part), 1), params.max_replicas, max(finest, least))
         parts = least * math.ceil(parts / least)
         rank = slot_rank(scenario, members.rank)
