@@ -208,6 +208,11 @@ class Scenario(FrozenModel):
         """Whether adapters have arrivals or common prompts of their own, or some are the base model."""
         return any(one.arrivals is not None or one.reuse is not None or one.rank == 0 for one in self.classes)
 
+    @cached_property
+    def base_names(self) -> frozenset[str]:
+        """Names of entries for the base model itself."""
+        return frozenset(name for one in self.classes if one.rank == 0 for name in one.names)
+
     @property
     def n_adapters(self) -> int:
         """How many adapters there are."""

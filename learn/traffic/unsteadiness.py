@@ -151,7 +151,7 @@ def _switched(arrivals: OnOffArrivals, wait_s: float) -> float:
     """Variance, over the square of the mean, of a switched rate that is averaged over a time.
 
     The rate itself has off / on. What is on or off is forgotten at the rate 1 / on + 1 / off, so that of a
-    mean over x such times the mean of e^(-|s - t|) is left, s and t anywhere in them: 2 (x - 1 + e^(-x)) / x².
+    mean over x such times the mean of e^(-|s - t|) is left, s and t in them: 2 (x - 1 + e^(-x)) / x².
     """
     x = wait_s * (1.0 / arrivals.on_s + 1.0 / arrivals.off_s)
     evened = 2.0 * (x + math.expm1(-x)) / x**2 if x > 1e-3 else 1.0

@@ -188,7 +188,7 @@ def placement_with_names(
             for name in part:
                 shares[name] += share  # type: ignore[assignment]  # a Counter of fractions
         pattern = pattern_of(problem, b)
-        gpus.append(placed_gpu(number, pattern, shares, instance.base_names))
+        gpus.append(placed_gpu(number, pattern, shares, instance.scenario.base_names))
     return Placement(gpus=tuple(gpus))
 
 
@@ -231,7 +231,7 @@ def change_between(result: Result, old: Placement, moves_bound: int | None) -> C
     before, after = _where(old), _where(new)
     engine = {gpu.gpu: _engine_of(gpu) for gpu in old.gpus}
     goes_on = [gpu for gpu in new.gpus if gpu.gpu in engine]
-    base = {name for one in result.scenario.classes if one.rank == 0 for name in one.names}
+    base = result.scenario.base_names
     moves = tuple(move for move in moves_between(old, new) if move.adapter not in base)
     return Change(
         result=result,

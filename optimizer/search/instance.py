@@ -81,11 +81,6 @@ class Instance:
         parts = zip(self.classes, self.shares, strict=True)
         return frozenset(c for c, (one, share) in enumerate(parts) if one.rank == 0 and share < 1)
 
-    @cached_property
-    def base_names(self) -> frozenset[str]:
-        """Names under which the base model is served."""
-        return frozenset(name for one in self.scenario.classes if one.rank == 0 for name in one.names)
-
     @property
     def split_in_words(self) -> str:
         """Which adapters are served in how many equal parts, for messages; empty if none is."""

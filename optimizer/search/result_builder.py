@@ -265,7 +265,7 @@ def placement_of(instance: Instance, problem: PackingProblem, packing: Packing) 
         dealer = Dealer(instance)
         return Placement(
             gpus=tuple(
-                placed_gpu(number, pattern_of(problem, b), dealer.shares(b), instance.base_names)
+                placed_gpu(number, pattern_of(problem, b), dealer.shares(b), instance.scenario.base_names)
                 for number, b in enumerate(packing.bins)
             )
         )
@@ -277,7 +277,7 @@ def placement_of(instance: Instance, problem: PackingProblem, packing: Packing) 
         for share, names in zip(instance.shares, parts, strict=True):
             for name in names:
                 shares[name] = shares.get(name, 0.0) + share
-        gpus.append(placed_gpu(number, pattern, shares, instance.base_names))
+        gpus.append(placed_gpu(number, pattern, shares, instance.scenario.base_names))
     return Placement(gpus=tuple(gpus))
 
 

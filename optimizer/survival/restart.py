@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -107,7 +107,7 @@ class RestartRecovery:
                 "recovery": "restart",
                 "placement": after,
                 "validation": report,
-                "loaded": _loaded(before, after),
+                "loaded": _loaded(before, after, self.search.instance.scenario.base_names),
                 "restarted": restarted,
             }
         )
@@ -136,6 +136,7 @@ def _alike(new: PlacedGPU, old: PlacedGPU) -> float:
     return len(set(new.adapters) & set(old.adapters)) + 0.5 * (new.option == old.option)
 
 
-def _loaded(before: dict[int, PlacedGPU], after: Placement) -> int:
-    """Adapters that a GPU is given after a loss and did not have."""
-    return len({name for gpu in after.gpus for name in gpu.adapters if name not in before[gpu.gpu].adapters})
+def _loaded(before: dict[int, PlacedGPU], after: Placement, base: Container[str]) -> int:
+    """Adapters that a GPU is given after a loss and did not have; the base model is everywhere."""
+    given = {name for gpu in after.gpus for name in gpu.adapters if name not in before[gpu.gpu].adapters}
+    return sum(name not in base for name in given)
