@@ -154,12 +154,25 @@ class BoundarySearch:
         overshoot = min(beyond * 2.0 ** (len(bracket.rows) - 1), step)
         if math.isinf(bracket.starved[0]):
             log_rate, margin = bracket.accepted
-            near = self._near(margin)
+            near = self._by_slope(bracket, step) or self._near(margin)
             # Far from its limit a GPU serves all it is asked for; the margin says nothing of the distance.
             distance = max(overshoot, step / 2) if near is None else near + overshoot
             return log_rate + min(distance, step)
         log_rate, margin = bracket.starved
-        return log_rate - min(self._excess(margin) + overshoot, step)
+        excess = self._by_slope(bracket, step) or self._excess(margin)
+        return log_rate - min(excess + overshoot, step)
+
+    def _by_slope(self, bracket: Bracket, step: float) -> float | None:
+        """How far the boundary is where the margin goes on as between the last two runs, in mixed traffic.
+
+        There a margin alone tells little: whose patience it is of differs from mix to mix, and who waits for
+        a slot is late long before a queue grows. None before there are two runs, or in other traffic.
+        """
+        if not self.space.mixed or len(bracket.rows) < 2:
+            return None
+        (x, before), (y, last) = ((math.log(row["total_rate"]), row["margin"]) for row in bracket.rows[-2:])
+        slope = (before - last) / (y - x)  # a margin falls with the load, but for chance
+        return abs(last) / slope if slope > 0 else step / 2
 
     def _near(self, margin: float) -> float | None:
         """How far the boundary is from an accepted load, by its margin; None if that does not tell."""
@@ -179,8 +192,17 @@ class BoundarySearch:
             return -self.params.search.latency_slope * margin
         # Whoever comes at time t waits for t (load / capacity − 1), so the longest wait that ends within the
         # run is its length times the share of the load that is too much.
-        longest = self.space.service_levels.patience_s * math.exp(-margin)
+        longest = self.patience_s * math.exp(-margin)
         return -math.log1p(-min(longest / self.space.run_s, 0.9))
+
+    @cached_property
+    def patience_s(self) -> float:
+        """Seconds that a request may wait; of kinds that differ in it the mean over requests."""
+        whole, kinds = self.space.service_levels.patience_s, self.space.traffic
+        if all(kind.patience_s is None for kind in kinds):
+            return whole
+        own = np.array([whole if kind.patience_s is None else kind.patience_s for kind in kinds])
+        return float(self.composition.weight @ own[self.composition.kind])
 
     def _scattered(self, bracket: Bracket, *, overloads: bool) -> list[dict[str, float]]:
         """Runs at random loads, below and above the boundary in turn: the overloads of them, or the rest."""

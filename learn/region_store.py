@@ -373,8 +373,7 @@ def ship(workers: int | None = None, progress: Progress = silent) -> list[Path]:
             progress=progress,
         )
         key = RegionRequest(space, PLANS[space.acceptance], DEFAULTS).key[:8]
-        mixed = any(kind.arrivals is not None for kind in space.traffic)
-        arrivals = "mixed" if mixed else space.workload.arrivals.process
+        arrivals = "mixed" if space.mixed else space.workload.arrivals.process
         path = SHIPPED / f"{space.profile.name}.{space.acceptance}.{arrivals}.{key}.json"
         write_atomically(path, regions.to_json())
         written.append(path)

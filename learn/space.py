@@ -213,6 +213,11 @@ class DesignSpace:
         return max(self.judged.wander(kind) for kind in self.traffic)
 
     @property
+    def mixed(self) -> bool:
+        """Whether kinds of traffic differ in more than lengths."""
+        return any(kind.arrivals is not None for kind in self.traffic)
+
+    @property
     def steady(self) -> bool:
         """Whether no rate changes in the course of time, so that any part of a run is like the whole."""
         return all(is_steady(kind.arrivals or self.workload.arrivals) for kind in self.traffic)
