@@ -81,7 +81,7 @@ def build_setup(
         raise EngineInputError(
             f"{too_large.sentence}; raise it to {too_large.value:g} or more, or leave these adapters out"
         )
-    n = len(load.names)
+    n = max(load.n_adapters, 1)  # costs are shared by those that are served
     if kv_cache_tokens is None:
         memory = profile.gpu_memory_gib if gpu_memory_gib is None else gpu_memory_gib
         plan = plan_memory(profile.memory, engine, memory, max_loras, max_lora_rank)
@@ -196,7 +196,7 @@ def simulate(
     """
     duration = workload.duration_s if duration_s is None else duration_s
     if max_cpu_loras is None:
-        engine = engine_as_started(engine, len(load.names), max_loras)
+        engine = engine_as_started(engine, load.n_adapters, max_loras)
     if max_loras is None:
         max_loras = engine.max_loras or max(int(np.count_nonzero(load.rank)), 1)
     if max_lora_rank is None:
