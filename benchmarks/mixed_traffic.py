@@ -1,4 +1,4 @@
-"""Interactive, bursty and replayed customers beside the base model: GPUs, bound and seconds of several placers.
+"""Interactive, bursty and replayed customers beside the base model: GPUs, bound and seconds.
 
 python -m benchmarks.mixed_traffic [--methods greedy exact] [--limit 60] [--base 4]
 

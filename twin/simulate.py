@@ -81,7 +81,7 @@ def build_setup(
         raise EngineInputError(
             f"{too_large.sentence}; raise it to {too_large.value:g} or more, or leave these adapters out"
         )
-    n = max(load.n_adapters, 1)  # costs are shared by those that are served
+    n = len(load.names)
     if kv_cache_tokens is None:
         memory = profile.gpu_memory_gib if gpu_memory_gib is None else gpu_memory_gib
         plan = plan_memory(profile.memory, engine, memory, max_loras, max_lora_rank)
@@ -92,7 +92,7 @@ def build_setup(
         blocks = kv_cache_tokens // engine.block_size
     return EngineSetup(
         max_loras=max_loras,
-        max_cpu_loras=engine.cpu_loras(n, max_loras) if max_cpu_loras is None else max_cpu_loras,
+        max_cpu_loras=engine.cpu_loras(load.n_adapters, max_loras) if max_cpu_loras is None else max_cpu_loras,
         max_num_seqs=engine.max_num_seqs,
         max_num_batched_tokens=engine.max_num_batched_tokens,
         long_prefill_token_threshold=engine.long_prefill_token_threshold,
