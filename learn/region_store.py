@@ -360,11 +360,20 @@ def _joined(a: DesignSpace, b: DesignSpace) -> DesignSpace:
     return replace(a, options=ordered, ranks=tuple(sorted({*a.ranks, *b.ranks})))
 
 
-def ship(workers: int | None = None, progress: Progress = silent) -> list[Path]:
-    """Make the regions of every shipped scenario whose profile is shipped; returns the files written."""
-    spaces = shipped_spaces(_shipped_scenarios())
-    written = []
+def ship(workers: int | None = None, progress: Progress = silent, *, missing: bool = False) -> list[Path]:
+    """Make the regions of every shipped scenario whose profile is shipped; returns the files written.
+
+    Parameters
+    ----------
+    workers, progress
+        As of `regions_for`.
+    missing
+        Whether to make only those that are not there, and to leave all other files.
+    """
+    spaces, written = shipped_spaces(_shipped_scenarios()), []
     for space in spaces:
+        if missing and _shipped_region(RegionRequest(space, PLANS[space.acceptance], DEFAULTS)):
+            continue
         _, regions = make_regions(
             space,
             command="python -m learn.region_store",
@@ -377,14 +386,16 @@ def ship(workers: int | None = None, progress: Progress = silent) -> list[Path]:
         path = SHIPPED / f"{space.profile.name}.{space.acceptance}.{arrivals}.{key}.json"
         write_atomically(path, regions.to_json())
         written.append(path)
-    for stale in set(SHIPPED.glob("*.json")).difference(written):
+    for stale in set() if missing else set(SHIPPED.glob("*.json")).difference(written):
         stale.unlink()
     return written
 
 
 if __name__ == "__main__":
-    argparse.ArgumentParser(prog="python -m learn.region_store", description=__doc__).parse_args()
+    parser = argparse.ArgumentParser(prog="python -m learn.region_store", description=__doc__)
+    parser.add_argument("--missing", action="store_true", help="make only those that are not there")
     for path in ship(
-        progress=lambda label, done, total: print(f"{label} {done}/{total}", end="\r", file=sys.stderr)
+        progress=lambda label, done, total: print(f"{label} {done}/{total}", end="\r", file=sys.stderr),
+        missing=parser.parse_args().missing,
     ):
         print(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)

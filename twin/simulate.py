@@ -90,9 +90,11 @@ def build_setup(
         blocks = plan.num_blocks
     else:
         blocks = kv_cache_tokens // engine.block_size
+    if max_cpu_loras is None:
+        max_cpu_loras = engine.cpu_loras(load.n_adapters, max_loras)
     return EngineSetup(
         max_loras=max_loras,
-        max_cpu_loras=engine.cpu_loras(load.n_adapters, max_loras) if max_cpu_loras is None else max_cpu_loras,
+        max_cpu_loras=max_cpu_loras,
         max_num_seqs=engine.max_num_seqs,
         max_num_batched_tokens=engine.max_num_batched_tokens,
         long_prefill_token_threshold=engine.long_prefill_token_threshold,
