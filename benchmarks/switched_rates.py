@@ -5,7 +5,7 @@ measurement, and once by 8 runs of 24 hours on other seeds. Printed is the mean 
 the logarithm of the one over the other. All adapters of the GPU have slots; where they are of one group, they
 are on and off together.
 
-Takes about twenty minutes on a free core.
+Takes about twenty minutes on two cores that others use too.
 """
 
 from __future__ import annotations

@@ -40,6 +40,7 @@ from scenarios import (
     padded_rank,
 )
 from twin import FULL, LABEL, Effort, EngineProfile, limits_latencies, plan_memory
+from twin.memory.versions import lora_ranks
 
 DESIGN, WANDERING_DESIGN = 3, 4
 """Version of the design and of the loads that its mixes are given, and the same where rates wander: another
@@ -59,6 +60,15 @@ _ENGINE_ARGUMENTS = (
     "max_cpu_loras",
 )
 """Arguments that change how an option serves."""
+
+_GIVEN_ARGUMENTS = (
+    "scheduler_reserve_full_isl",
+    "watermark",
+    "max_num_scheduled_tokens",
+    "max_num_active_seqs",
+    "speculation",
+)
+"""Those that do so where they are given; regions without stay those of their space."""
 
 
 @dataclass(frozen=True)
@@ -167,7 +177,7 @@ class DesignSpace:
             "profile_digest": profile_digest(self.profile),
             "device": self.device,
             "memory_gib": self.memory_gib,
-            "engine": {name: getattr(self.engine, name) for name in _ENGINE_ARGUMENTS},
+            "engine": _engine_arguments(self.engine),
             "arrivals": described_arrivals(self.workload.arrivals),
             "duration_s": self.run_s,
             "lengths": [kind.described() for kind in self.traffic],
@@ -265,6 +275,15 @@ class DesignSpace:
         return np.flatnonzero(~base).astype(np.int32), np.flatnonzero(base).astype(np.int32)
 
 
+def _engine_arguments(engine: EngineConfig) -> dict[str, Any]:
+    """Arguments that change how an option serves, as plain values."""
+    always = {name: getattr(engine, name) for name in _ENGINE_ARGUMENTS}
+    given = {name: value for name in _GIVEN_ARGUMENTS if (value := getattr(engine, name)) is not None}
+    if engine.speculation is not None:
+        given["speculation"] = engine.speculation._asdict()
+    return always | given
+
+
 def _space_problems(space: DesignSpace) -> Iterator[Problem]:
     if not 0 < space.memory_gib < math.inf:
         yield Problem("memory_gib", f"is {space.memory_gib}", "give the GiB of the GPU's memory")
@@ -327,7 +346,8 @@ def starting_options(
     ranks
         Ranks of the adapters to serve.
     """
-    padded = sorted({padded_rank(rank) for rank in ranks})
+    accepted = lora_ranks(profile.memory.version)
+    padded = sorted({padded_rank(rank) for rank in ranks} & set(accepted))
     choices = (engine.max_lora_rank,) if engine.max_lora_rank is not None else tuple(padded)
     plans = [
         (slots, rank, plan_memory(profile.memory, engine, profile.memory_of(device), slots, rank))

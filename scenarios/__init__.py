@@ -17,6 +17,9 @@ from scenarios.engine import MAX_LORA_RANKS as MAX_LORA_RANKS
 from scenarios.engine import MAX_SLOTS as MAX_SLOTS
 from scenarios.engine import EngineConfig as EngineConfig
 from scenarios.engine import EngineOption as EngineOption
+from scenarios.engine import FurtherArguments as FurtherArguments
+from scenarios.engine import Speculation as Speculation
+from scenarios.engine import SpeculativeConfig as SpeculativeConfig
 from scenarios.engine import padded_rank as padded_rank
 from scenarios.errors import LorapackError as LorapackError
 from scenarios.errors import Problem as Problem
@@ -121,6 +124,7 @@ __all__ = [
     "ScenarioError",
     "ServiceLevelObjectives",
     "ShippedScenario",
+    "SpeculativeConfig",
     "StartupLog",
     "StartupLogError",
     "Stopped",

@@ -17,7 +17,7 @@ from twin.engine.requests import Requests
 from twin.engine.rules import SchedulerRules
 from twin.engine.run import EngineInputError, UnservableRequestError
 from twin.engine.setup import EngineSetup, StepTables
-from twin.judging import judge, profiles_of
+from twin.judging import EngineArgumentError, judge, profiles_of
 from twin.load import GPULoad
 from twin.load_growth import LoadGrowth, load_growths
 from twin.memory import MemoryModel, MemoryPlan, plan_memory
@@ -82,6 +82,7 @@ __all__ = [
     "DerivationError",
     "Effort",
     "End",
+    "EngineArgumentError",
     "EngineInputError",
     "EngineProfile",
     "EngineSetup",

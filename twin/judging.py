@@ -4,14 +4,28 @@ from __future__ import annotations
 
 import numpy as np
 
-from scenarios import Acceptance, Device, EngineConfig, Scenario, ServiceLevelObjectives, Workload
+from scenarios import (
+    Acceptance,
+    Device,
+    EngineConfig,
+    LorapackError,
+    Scenario,
+    ServiceLevelObjectives,
+    Workload,
+)
+from scenarios.text.formatting import choice
 from twin.deriving import known_profile
 from twin.load import GPULoad
+from twin.memory.versions import lora_ranks
 from twin.profile import EngineProfile, UnknownProfileError, read_profile
 from twin.service_levels import replication_of, verdict_on, verdict_unstarted
 from twin.simulate import MemoryFailure, simulate
 from twin.sustained import FULL, Effort, judge_sustained, unstarted
 from twin.verdict import GPUVerdict
+
+
+class EngineArgumentError(LorapackError, ValueError):
+    """An argument of the engine is none that its release takes."""
 
 
 def judge(
@@ -113,8 +127,27 @@ def profiles_of(scenario: Scenario) -> dict[str, EngineProfile]:
     ------
     UnknownProfileError, ProfileError
         If one is not to be had, or is derived and the scenario refuses that.
+    EngineArgumentError
+        If its release has no slots of the rank that is asked for, or of an adapter's.
     """
-    return {device.name: _at_its_end(scenario, _profile_of(scenario, device)) for device in scenario.devices}
+    found = {device.name: _at_its_end(scenario, _profile_of(scenario, device)) for device in scenario.devices}
+    for profile in found.values():
+        _check_ranks(scenario, profile)
+    return found
+
+
+def _check_ranks(scenario: Scenario, profile: EngineProfile) -> None:
+    ranks, release = lora_ranks(profile.memory.version), f"vLLM {profile.engine_version}"
+    asked, largest = scenario.engine.max_lora_rank, max(c.rank for c in scenario.classes)
+    if asked is not None and asked not in ranks:
+        raise EngineArgumentError(
+            f"engine.max_lora_rank is {asked}; {release} on {profile.device} takes {choice(ranks)}"
+        )
+    if largest > ranks[-1]:
+        raise EngineArgumentError(
+            f"adapters have ranks up to {largest}, and {release} on {profile.device} has slots of up to "
+            f"{ranks[-1]}; leave them out, or name the profile of a newer release"
+        )
 
 
 def _profile_of(scenario: Scenario, device: Device) -> EngineProfile:

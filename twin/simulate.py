@@ -81,7 +81,7 @@ def build_setup(
         raise EngineInputError(
             f"{too_large.sentence}; raise it to {too_large.value:g} or more, or leave these adapters out"
         )
-    n = len(load.names)
+    n, budget = len(load.names), engine.max_num_batched_tokens
     if kv_cache_tokens is None:
         memory = profile.gpu_memory_gib if gpu_memory_gib is None else gpu_memory_gib
         plan = plan_memory(profile.memory, engine, memory, max_loras, max_lora_rank)
@@ -95,17 +95,18 @@ def build_setup(
     return EngineSetup(
         max_loras=max_loras,
         max_cpu_loras=max_cpu_loras,
-        max_num_seqs=engine.max_num_seqs,
-        max_num_batched_tokens=engine.max_num_batched_tokens,
+        max_num_seqs=min(engine.max_num_seqs, engine.max_num_active_seqs or engine.max_num_seqs),
+        max_num_batched_tokens=min(budget, engine.max_num_scheduled_tokens or budget),
         long_prefill_token_threshold=engine.long_prefill_token_threshold,
         block_size=engine.block_size,
         usable_blocks=blocks - 1,
-        rules=profile.rules,
-        tables=profile.step.tables(max_loras, max_lora_rank, engine.max_num_batched_tokens, n),
+        rules=profile.rules.changed(engine.scheduler_reserve_full_isl, engine.watermark),
+        tables=profile.step.tables(max_loras, max_lora_rank, budget, n),
         gpu_load_s=profile.loads.gpu_load_s(load.rank, max_lora_rank),
         disk_load_s=profile.loads.disk_load_s(load.rank),
         max_inflight=max_inflight,
         base=load.rank == 0,
+        speculation=engine.speculation,
     )
 
 

@@ -228,9 +228,10 @@ def fit_floors(
 
     Notes
     -----
-    There are none where rates change in the course of time: then chance decides what load a run had.
+    There are none where rates change in the course of time: then chance decides what load a run had. Nor
+    are there where the engine speculates: `StepFloor` knows steps that give a request one token.
     """
-    if not space.steady:
+    if not space.steady or space.engine.speculation is not None:
         return ()
     steps = {regime: _Runs.of(dataset, space, regime) for regime in REGIMES}
     again = {r: None if confirmed is None else _Runs.of(confirmed, space, r) for r in REGIMES}

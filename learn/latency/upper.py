@@ -63,6 +63,9 @@ def idle_step_ms(space: DesignSpace, option: Option) -> float:
         option.max_loras, option.max_lora_rank, space.engine.max_num_batched_tokens, 1
     )
     seconds = tables.token_s[1] + tables.adapter_s[1] + tables.adapter_token_s[1] + tables.decode_s
+    speculation = space.engine.speculation
+    if speculation is not None:  # between two tokens, of which a step gives several
+        seconds *= min(1.0, speculation.step_factor / speculation.tokens_per_step)
     return float(seconds) * 1e3
 
 

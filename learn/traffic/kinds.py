@@ -141,7 +141,7 @@ def kind_of(scenario: Scenario, members: AdapterClass) -> TrafficKind:
 
 def caches_prefixes(engine: EngineConfig) -> bool:
     """Whether an engine keeps what prompts have in common; it does not unless it is told to."""
-    return bool(getattr(engine, "enable_prefix_caching", False))
+    return bool(engine.enable_prefix_caching)
 
 
 @dataclass(frozen=True)

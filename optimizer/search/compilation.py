@@ -21,9 +21,9 @@ from scenarios import Deadline, EngineConfig, FixedLengths, ServiceLevelObjectiv
 from scenarios.stopping.interrupts import leave_behind
 from scenarios.stopping.progress import Progress
 from twin import Effort, EngineProfile, GPULoad
-from twin.engine.bulk_copy import order_instants, read_requests, write_requests
 from twin.engine.compilation import is_kept, is_on_disk
-from twin.engine.loop import advance
+from twin.engine.compiled.bulk_copy import order_instants, read_requests, write_requests
+from twin.engine.compiled.loop import advance
 from twin.parallel import in_processes
 
 LOOK_S = 0.1

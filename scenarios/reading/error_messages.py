@@ -37,6 +37,9 @@ _REMEDIES = {
 FEW_KEYS = 6
 """Most keys that are listed beside the one that was most likely meant."""
 
+MANY_KEYS = 40
+"""Most keys that are listed at all."""
+
 _BOUNDS = {
     "greater_than": ("gt", "a number above"),
     "greater_than_equal": ("ge", "at least"),
@@ -195,7 +198,8 @@ def _use(value: object, choices: Sequence[object]) -> str:
 def _known_keys(key: str, parents: Iterable[_Form], *, is_bare: bool) -> str:
     """Return what to do about an unknown key; a bare one may be an item of a list without its brackets."""
     known = _keys(parents)
-    keys = f"the keys are {choice(known, 'and')}"
+    many = len(known) > MANY_KEYS
+    keys = "`lorapack scenarios schema` tells the keys" if many else f"the keys are {choice(known, 'and')}"
     if close := suggestion(key, known):
         return f"{close} {keys}" if len(known) <= FEW_KEYS else close
     point = " and decimals with a point" if key.isdigit() else ""

@@ -13,7 +13,7 @@ from learn.latency.floor import _lines_below, _weights, as_run, fit_floors
 from learn.params import LatencyFloorParams
 from learn.region import READABLE, regions_of
 from learn.region_store import SHIPPED, shipped_regions
-from scenarios import EngineOption, UnpredictableArrivals
+from scenarios import EngineConfig, EngineOption, UnpredictableArrivals
 
 PARAMS = LatencyFloorParams(least_runs=10, folds=3)
 
@@ -119,12 +119,15 @@ def test_runs_by_the_whole_rule_lower_floors(dataset: Dataset, space: DesignSpac
         assert other.runs > one.runs
 
 
-def test_without_enough_runs_or_with_rates_that_change_there_is_none(
+def test_without_enough_runs_or_where_steps_do_not_tell_it_there_is_none(
     dataset: Dataset, space: DesignSpace
 ) -> None:
     assert fit_floors(dataset, None, space, LatencyFloorParams(least_runs=10_000)) == ()
     changing = space.workload.model_copy(update={"arrivals": UnpredictableArrivals()})
     assert fit_floors(dataset, None, replace(space, workload=changing), PARAMS) == ()
+    measured = {"num_speculative_tokens": 3, "mean_acceptance_length": 2.0, "step_factor": 1.2}
+    speculating = EngineConfig(speculative_config=measured)  # type: ignore[arg-type]
+    assert fit_floors(dataset, None, replace(space, engine=speculating), PARAMS) == ()
     unmeasured = Dataset(dataset.table.assign(ttft_p99_ms=np.nan), dataset.metadata)
     told = {floor.latency for floor in fit_floors(unmeasured, None, space, PARAMS)}
     assert told == {"itl_ms", "ttft_ms"}

@@ -25,8 +25,10 @@ from learn.design import Composition, compositions, confirmation_plan
 from learn.features import ADDITIVE, WAIT_S, additive_columns
 from learn.params import DEFAULTS, SearchParams
 from learn.region_store import RegionRequest, make_regions
+from learn.space import starting_options
 from scenarios import (
     Acceptance,
+    EngineConfig,
     PoissonArrivals,
     Scenario,
     TraceArrivals,
@@ -90,6 +92,51 @@ def test_what_the_criterion_looks_at_makes_others(
     change: str, kept_up: Scenario, profile: EngineProfile
 ) -> None:
     assert described(kept_up, profile, change) != described(kept_up, profile)
+
+
+SPECULATES = "{num_speculative_tokens: 3, mean_acceptance_length: 2.4, step_factor: 1.3}"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "scheduler_reserve_full_isl=true",
+        "watermark=0.01",
+        "max_num_active_seqs=100",
+        "max_num_scheduled_tokens=1000",
+        f"speculative_config={SPECULATES}",
+    ],
+)
+def test_arguments_that_an_engine_serves_by_make_others(
+    change: str, kept_up: Scenario, profile: EngineProfile
+) -> None:
+    said = described(kept_up, profile, f"engine.{change}")
+    assert json.loads(json.dumps(said)) == said
+    plain = described(kept_up, profile)
+    assert plain["engine"].items() < said["engine"].items()
+    assert {**said, "engine": plain["engine"]} == plain
+
+
+@pytest.mark.parametrize(
+    "change",
+    ["scheduling_policy=priority", "swap_space=16", "speculative_config={num_speculative_tokens: 3}"],
+)
+def test_arguments_that_are_not_modelled_keep_the_regions(
+    change: str, kept_up: Scenario, profile: EngineProfile
+) -> None:
+    assert described(kept_up, profile, f"engine.{change}") == described(kept_up, profile)
+
+
+def test_a_release_without_slots_of_a_rank_has_no_such_options(
+    kept_up: Scenario, profile: EngineProfile
+) -> None:
+    older = profile.model_copy(
+        update={"memory": profile.memory.model_copy(update={"engine_version": "0.7.0"})}
+    )
+    for rank, starts in ((256, True), (512, False)):
+        for of, known in ((profile, True), (older, starts)):
+            options = starting_options(of, EngineConfig(slots=(1,)), kept_up.devices[0], (rank,))
+            assert bool(options) == known
 
 
 def test_the_whole_rule_is_another_space(kept_up_space: DesignSpace) -> None:

@@ -26,7 +26,7 @@ COLD = """
 import scenarios, twin
 from optimizer.search.compilation import compile_loops
 from scenarios.stopping.deadline import UNLIMITED
-from twin.engine.loop import advance
+from twin.engine.compiled.loop import advance
 
 if __name__ == "__main__":
     (profile,) = twin.profiles_of(scenarios.read("mixed_ranks")).values()

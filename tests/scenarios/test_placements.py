@@ -94,7 +94,7 @@ def test_a_result_of_another_version_is_refused(version: object, expected: str, 
         ([gpu(0, ["a"], shares={"a": 1.5})], "gpus[0].shares.a is 1.5; give a number below 1"),
         ([gpu(0, ["a"]), gpu(0, ["b"])], "gpus[1].gpu is 0, a number used twice"),
         ([gpu(0, [])], "gpus[0].adapters is an empty list; give at least 1 item"),
-        ([gpu(0, ["a"], max_lora_rank=24)], "gpus[0].max_lora_rank is 24; use 8, 16, 32"),
+        ([gpu(0, ["a"], max_lora_rank=24)], "gpus[0].max_lora_rank is 24; use 1, 8, 16, 32"),
         (
             [gpu(0, ["a"], max_lora=3)],
             'gpus[0].max_lora is not a key that exists here; did you mean "max_lora',

@@ -165,6 +165,7 @@ def test_every_default_is_filled_in_where_that_is_asked_for(acceptance: str) -> 
         scenarios.LatencyLimits,
     )
     others = {"sustained": {"adapter_served_share"}, "paper": {"headroom", "late_share"}}[acceptance]
+    others |= scenarios.FurtherArguments.model_fields.keys()  # change nothing where they are not given
     assert {name for model in models for name in model.model_fields} - others == set(stated(values))
     assert (values["seed"], values["replications"], values["workload"]["warmup_s"]) == (0, 3, 0.0)
     assert values["adapters"][0]["rate"] == {"zipf_total": 3.0, "exponent": 1.0}

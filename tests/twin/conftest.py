@@ -30,6 +30,12 @@ def reference() -> ModuleType:
 
 
 @pytest.fixture(scope="session")
+def recorded() -> ModuleType:
+    """Recorded schedules, and what it takes to play them."""
+    return load("recorded")
+
+
+@pytest.fixture(scope="session")
 def cases() -> ModuleType:
     """Random engines and workloads."""
     return load("engine_cases")
@@ -39,3 +45,9 @@ def cases() -> ModuleType:
 def measured_tables() -> ModuleType:
     """Measurement tables made by engines of known cost."""
     return load("measured_tables")
+
+
+@pytest.fixture(scope="session")
+def speculating() -> ModuleType:
+    """An engine that speculates token by token."""
+    return load("speculating")

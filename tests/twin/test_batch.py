@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from twin import Requests
-from twin.engine.batch import (
+from twin.engine.compiled.batch import (
     finish_due,
     join_batch,
     needs_block,
@@ -20,8 +20,8 @@ from twin.engine.batch import (
     start_decoding,
     tokens_of,
 )
-from twin.engine.queues import pop, push_back
-from twin.engine.slots import load_pending
+from twin.engine.compiled.queues import pop, push_back
+from twin.engine.compiled.slots import load_pending
 from twin.engine.state import State, engine_constants, initial_state
 
 

@@ -205,6 +205,12 @@ def test_conversations_that_last_for_years_are_refused() -> None:
         draw_requests(_load([20.0], reuse=endless), CALM, 0)
 
 
+def test_more_users_than_fit_in_memory_are_refused() -> None:
+    crowd = ClosedLoopArrivals(users=1_000_000, think_s=86_400)
+    with pytest.raises(WorkloadError, match=r"requests .* are above the limit"):
+        draw_requests(_load([crowd.rate] * 100, crowd), CALM, 0)
+
+
 def test_conversations_without_thought_follow_each_other_at_once() -> None:
     drawn = draw_requests(_load([2.0], reuse=PromptReuse(sessions=Sessions(turns=3, think_s=0))), CALM, 0)
     follows = np.array(_follows(drawn))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import ModuleType
 from typing import Any
 
@@ -34,6 +35,9 @@ def agree(reference: ModuleType, case: Any) -> None:
     assert got.generated_tokens.tolist() == [r.generated for r in expected.requests]
     assert got.gpu_loads.tolist() == expected.gpu_loads
     assert got.disk_loads.tolist() == expected.disk_loads
+    if case.setup.prefix_caching:
+        assert got.cached_tokens is not None
+        assert got.cached_tokens.tolist() == [r.cached for r in expected.requests]
     busy = sum(seconds for _, seconds, _ in expected.steps)
     blocks = sum(seconds * used for _, seconds, used in expected.steps)
     sums = got.series.sum(axis=0)
@@ -54,6 +58,41 @@ def test_fixed_cases(reference: ModuleType, cases: ModuleType, seed: int) -> Non
 @pytest.mark.parametrize("seed", range(60))
 def test_more_adapters_than_slots(reference: ModuleType, cases: ModuleType, seed: int) -> None:
     agree(reference, cases.crowded(seed))
+
+
+def of_any_version(case: Any, seed: int) -> Any:
+    """The same with rules of any version, some base model, and prompts that begin alike, cached or not."""
+    rng = np.random.default_rng(seed)
+    requests, setup = case.requests, case.setup
+    n, adapters = len(requests), requests.n_adapters
+    rules = setup.rules.model_copy(
+        update={
+            "passed_over": str(rng.choice(["kept", "reversed", "queued"])),
+            "frees_uncached_first": bool(rng.random() < 0.5),
+        }
+    )
+    continues = np.full(n + adapters, -1, dtype=np.int32)  # after the requests' a text for each adapter
+    for i, adapter in enumerate(requests.adapter.tolist()):
+        earlier = np.flatnonzero(requests.adapter[:i] == adapter)
+        choices = [-1, n + adapter, *rng.choice(earlier, min(len(earlier), 1), replace=False)]
+        continues[i] = rng.choice(choices)
+    texts = replace(
+        requests,
+        continues=continues,
+        common_tokens=rng.integers(0, 100, len(continues)).astype(np.int32),
+        cached_tokens=rng.integers(0, 40, n).astype(np.int32) if rng.random() < 0.2 else None,
+    )
+    base = rng.random(adapters) < 0.2
+    base[0] = False
+    caching = bool(rng.random() < 0.7)
+    return replace(case, requests=texts, setup=replace(setup, rules=rules, base=base, prefix_caching=caching))
+
+
+@pytest.mark.parametrize("seed", range(100))
+def test_rules_of_any_version_with_texts_and_base_model(
+    reference: ModuleType, cases: ModuleType, seed: int
+) -> None:
+    agree(reference, of_any_version(cases.case(seed) if seed % 2 else cases.crowded(seed), seed))
 
 
 @pytest.mark.parametrize("newcomer_first", [True, False])

@@ -15,7 +15,7 @@ import pytest
 
 from twin import RunRecords
 from twin.engine import run as loop
-from twin.engine.loop import advance
+from twin.engine.compiled.loop import advance
 from twin.engine.records import SERIES
 from twin.engine.run import simulate_requests
 from twin.engine.state import engine_constants, initial_state

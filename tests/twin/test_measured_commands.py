@@ -90,7 +90,7 @@ def test_fidelity_says_that_no_profile_is_shipped_for_the_model(lorapack: Lorapa
     [
         (("--ranks", "8,a"), 'ranks[1] is the text "a"; give a whole number'),
         (("--ranks", "8,1.5"), "ranks[1] is 1.5; give a whole number"),
-        (("--max-lora-rank", 17), "max_lora_rank is 17; use 8, 16"),
+        (("--max-lora-rank", 17), "max_lora_rank is 17; use 1, 8, 16"),
         (("--max-loras", -1), "max_loras is -1"),
         (("--gpu-memory-utilization", 1.5), "gpu_memory_utilization is 1.5"),
         (("--rates", "0"), "rates[0] is 0; give a number above 0"),

@@ -11,7 +11,15 @@ import numpy as np
 import pytest
 
 from twin import Requests
-from twin.engine.queues import change_sides, first_admissible, look_ahead, pop, push_back, push_front, receive
+from twin.engine.compiled.queues import (
+    change_sides,
+    first_admissible,
+    look_ahead,
+    pop,
+    push_back,
+    push_front,
+    receive,
+)
 from twin.engine.state import engine_constants, initial_state
 
 

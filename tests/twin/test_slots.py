@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from twin import Requests
-from twin.engine.slots import enter, leave, load_pending
+from twin.engine.compiled.slots import enter, leave, load_pending
 from twin.engine.state import engine_constants, initial_state
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -19,6 +21,7 @@ from scenarios import (
     Workload,
 )
 from twin import Effort, GPUContent, TwinJudge
+from twin.engine.run import simulate_requests
 
 PROMPT, OUTPUT = FixedLengths(tokens=222), FixedLengths(tokens=195)
 WORKLOAD = Workload(prompt=PROMPT, output=OUTPUT, duration_s=3600.0)
@@ -82,6 +85,26 @@ def test_conversations_have_their_rate_on_an_engine(profile: twin.EngineProfile)
     assert sent == pytest.approx(2.0, rel=0.06)
     mean = reuse.mean_prompt_tokens(222, 195)
     assert records.requests.prompt_tokens.mean() == pytest.approx(mean, rel=0.03)
+
+
+def test_a_prefix_cache_finds_what_prompts_have_in_common(profile: twin.EngineProfile) -> None:
+    """In an engine of room enough: whole blocks of what was said before, but of what came before the run."""
+    reuse = PromptReuse(system_prompt=100, sessions=Sessions(turns=4, think_s=20.0))
+    load = twin.GPULoad.from_classes([AdapterClass(8, 1.0, PROMPT, OUTPUT, ("a",), reuse=reuse)])
+    setup = twin.build_setup(profile, ENGINE, load, max_loras=1, max_lora_rank=8)
+    drawn = twin.draw_requests(load, WORKLOAD, 0)
+    assert drawn.common_tokens is not None
+    records = simulate_requests(drawn, replace(setup, prefix_caching=True))
+    assert records.cached_tokens is not None
+    assert len(records.requests) == len(drawn)
+    common = drawn.common_tokens[: len(drawn)] // 16 * 16
+    # The first prompt finds no system prompt; an answer's last token is not computed.
+    assert records.cached_tokens.sum() == pytest.approx(common.sum(), rel=0.01)
+    assert records.cached_tokens.sum() <= common.sum()
+    without = simulate_requests(drawn, setup)
+    assert np.nanmean(records.first_token_s - records.requests.arrival_s) < np.nanmean(
+        without.first_token_s - without.requests.arrival_s
+    )
 
 
 def test_a_gpu_with_base_traffic_alone_has_the_least_of_slots(profile: twin.EngineProfile) -> None:

@@ -26,17 +26,17 @@ logger = logging.getLogger(__name__)
 F = TypeVar("F", bound=Callable[..., object])
 
 SOURCES = (
-    "engine/batch",
-    "engine/blocks",
-    "engine/bulk_copy",
     "engine/compilation",
-    "engine/line",
-    "engine/loop",
-    "engine/queues",
+    "engine/compiled/batch",
+    "engine/compiled/blocks",
+    "engine/compiled/bulk_copy",
+    "engine/compiled/line",
+    "engine/compiled/loop",
+    "engine/compiled/queues",
+    "engine/compiled/scheduler",
+    "engine/compiled/slots",
+    "engine/compiled/special",
     "engine/records",
-    "engine/scheduler",
-    "engine/slots",
-    "engine/special",
     "engine/state",
     "measured/client_view",
 )

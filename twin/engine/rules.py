@@ -50,6 +50,17 @@ class SchedulerRules(FrozenModel):
         description="Under asynchronous scheduling, schedule a request once more while its last token is "
         "under way.",
     )
+    slots_of_all_running: bool = Field(
+        default=False,
+        description="Count the adapters of all running requests against max_loras, not only of those that "
+        "the step schedules.",
+    )
+
+    def changed(self, reserve_full_isl: bool | None, watermark: float | None) -> SchedulerRules:
+        """The rules, but for what an engine's own arguments say; None where they say nothing."""
+        own = {"reserve_full_isl": reserve_full_isl, "watermark": watermark}
+        given = {name: value for name, value in own.items() if value is not None}
+        return self.model_copy(update=given) if given else self
 
 
 def rules_of(version: str) -> SchedulerRules:
@@ -72,6 +83,7 @@ def rules_of(version: str) -> SchedulerRules:
         passed_over=passed_over,
         frees_uncached_first=release >= (0, 24, 0),
         schedules_after_last=(0, 10, 0) <= release < (0, 11, 1),
+        slots_of_all_running=release >= (0, 33, 0),
     )
 
 

@@ -7,11 +7,12 @@ from math import inf
 import numpy as np
 
 from scenarios import LorapackError
-from twin.engine.bulk_copy import read_requests
-from twin.engine.loop import advance
+from twin.engine.compiled.bulk_copy import read_requests
+from twin.engine.compiled.loop import advance
 from twin.engine.records import STEP_COLUMNS, RunRecords, in_order_of_arrival
 from twin.engine.requests import FloatArray, Requests
 from twin.engine.setup import EngineSetup
+from twin.engine.speculation import PlayedSteps
 from twin.engine.state import State, engine_constants, initial_state
 
 ROWS_PER_CALL = 65_536
@@ -35,7 +36,7 @@ def simulate_requests(
     series_bins: int = 120,
     record_steps: bool = False,
 ) -> RunRecords:
-    """Play requests on one engine.
+    """Play requests on one engine; one that speculates by the step, as `twin.engine.speculation` says.
 
     Parameters
     ----------
@@ -63,6 +64,17 @@ def simulate_requests(
     if len(requests):
         _check_requests(requests)
         _check_blocks(requests, setup)
+    if setup.speculation is not None:
+        by_step = PlayedSteps.of(requests, setup, setup.speculation)
+        records = simulate_requests(
+            by_step.requests,
+            by_step.setup,
+            horizon_s,
+            warmup_s=warmup_s,
+            series_bins=series_bins,
+            record_steps=record_steps,
+        )
+        return by_step.restored(records, requests, setup)
     constants = engine_constants(requests, setup, horizon_s, warmup_s, horizon_s / series_bins)
     state = initial_state(requests, setup, series_bins)
     rows = np.empty((ROWS_PER_CALL if record_steps else 0, len(STEP_COLUMNS)))

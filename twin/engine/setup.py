@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from scenarios import Speculation
 from twin.engine.requests import FloatArray
 from twin.engine.rules import SchedulerRules
 
@@ -74,6 +75,8 @@ class EngineSetup:
         Whether a step is scheduled while the one before it runs.
     cold
         Whether the engine starts with no adapter in CPU memory, rather than with as many as fit.
+    speculation
+        What was measured of speculative decoding; None: a request gets one token of a step.
     """
 
     max_loras: int
@@ -92,3 +95,4 @@ class EngineSetup:
     prefix_caching: bool = False
     async_scheduling: bool = False
     cold: bool = False
+    speculation: Speculation | None = None

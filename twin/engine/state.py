@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from twin.engine.bulk_copy import write_requests
+from twin.engine.compiled.bulk_copy import write_requests
 from twin.engine.records import GAP_BINS, SERIES
 from twin.engine.requests import FloatArray, IntArray, Requests
 from twin.engine.setup import EngineSetup
@@ -58,7 +58,7 @@ NOW = _dtype(
         "last": "i8",
         "admitted": "i8",  # admissions so far
         "front": "i8",  # place before the front of the waiting requests
-        "line_first": "i8",  # ends of the line, where it is kept (`twin.engine.line`), ...
+        "line_first": "i8",  # ends of the line, where it is kept (`twin.engine.compiled.line`), ...
         "line_last": "i8",
         "passed_first": "i8",  # ... of the queue of those that were passed over, ...
         "passed_last": "i8",

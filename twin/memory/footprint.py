@@ -138,6 +138,8 @@ def _of_stage(memory: MemoryModel, launch: Launch, gpu_gib: float, stage: int) -
         - activation
         - other
     )
+    if engine.kv_cache_memory_bytes is not None:  # gpu_worker.py, ``determine_available_memory``, from 0.10.2
+        kv_gib = engine.kv_cache_memory_bytes / GIB
     kv = kv_cache(launch, stage)
     blocks = kv.num_blocks(kv_gib * GIB)
     if engine.num_gpu_blocks_override is not None:

@@ -58,8 +58,7 @@ class ScheduleEngine(FrozenModel):
 
     def rules(self) -> SchedulerRules:
         """Rules of the version, but for what the schedule says itself."""
-        own = {"reserve_full_isl": self.scheduler_reserve_full_isl, "watermark": self.watermark}
-        return rules_of(self.version).model_copy(update={k: v for k, v in own.items() if v is not None})
+        return rules_of(self.version).changed(self.scheduler_reserve_full_isl, self.watermark)
 
 
 class ScheduleLatency(FrozenModel):

@@ -24,6 +24,7 @@ from twin.startup.question import (
     memory_of,
 )
 from twin.startup.remarks import remarks, usual_error
+from twin.startup.unmodelled import unmodelled_arguments
 
 Basis = Literal["measured", "from your log", "derived"]
 """How sure an answer is: from constants measured with this model, GPU and release; from the start of the
@@ -54,7 +55,7 @@ class MemoryAnswer:
     assumed
         Arguments that nobody gave and no log told: vLLM's own defaults.
     remarks
-        What is known to make engines of this release differ.
+        What is known to make engines of this release differ, and arguments that are not modelled.
     host_memory_gib
         Memory of the host, if it was given.
     """
@@ -210,7 +211,7 @@ def ask_memory(
         basis=basis,
         usual_error=usual_error(basis, memory, engine, log),
         assumed=tuple(f"{key} {defaults[key]:,}" for key in defaults if key not in given),
-        remarks=remarks(memory, engine, plan, slots, rank),
+        remarks=(*remarks(memory, engine, plan, slots, rank), *unmodelled_arguments(engine)),
         host_memory_gib=host_memory_gib,
     )
 

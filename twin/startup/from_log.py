@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from scenarios import EngineConfig, StartupLog
+from scenarios import EngineConfig, FurtherArguments, StartupLog
 from twin.memory import MemoryModel
 from twin.memory.allocator import GIB
 from twin.memory.footprint import Footprint, footprint, kv_of
@@ -33,7 +33,7 @@ def arguments_of(log: StartupLog) -> dict[str, Any]:
     return {
         name: value
         for name, value in log.arguments.items()
-        if name in _OF_LORA or name in EngineConfig.model_fields
+        if name in _OF_LORA or name in EngineConfig.model_fields.keys() - FurtherArguments.model_fields.keys()
     }
 
 

@@ -15,9 +15,12 @@ from dataclasses import dataclass, replace
 from scenarios import Arrivals, OnOffArrivals, PiecewiseArrivals, TraceArrivals, UnpredictableArrivals
 from twin.workload.trace_files import read_trace
 
-SLOW_S = 300.0
+SLOW_S = 100.0
 """Mean seconds of an on and an off period up to which rates that are switched are watched as long as those
 that wander; longer ones are watched for as many periods. Source: `python -m benchmarks.switched_rates`."""
+
+MOST_WANDERS = 3.0
+"""How many times as long at most."""
 
 
 @dataclass(frozen=True)
@@ -139,7 +142,8 @@ def _measured_s(arrivals: Arrivals, rate: float, effort: Effort) -> float:
     if isinstance(arrivals, UnpredictableArrivals):
         return effort.wander_s
     if isinstance(arrivals, OnOffArrivals):
-        return min(effort.wander_s * max(arrivals.cycle_s / SLOW_S, 1.0), effort.longest_s)
+        wanders = min(max(arrivals.cycle_s / SLOW_S, 1.0), MOST_WANDERS)
+        return min(effort.wander_s * wanders, effort.longest_s)
     return min(max(effort.measure_s, effort.requests / rate), effort.longest_s)
 
 

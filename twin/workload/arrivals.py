@@ -58,10 +58,11 @@ def draw_requests(
         If the trace's file is missing or damaged.
     """
     duration = workload.duration_s if duration_s is None else duration_s
-    _check_size(load, duration)
+    traffics = traffic_of(load, workload.arrivals)
+    _check_size(load, traffics, duration)
     parts = [
         Part(_drawn(load.chosen(one.adapters), one, duration, seed, sustained=sustained), one.adapters)
-        for one in traffic_of(load, workload.arrivals)
+        for one in traffics
     ]
     return with_common_text(merged(parts, len(load.names)), load)
 
@@ -92,11 +93,14 @@ def _drawn(load: GPULoad, traffic: Traffic, duration: float, seed: Seed, *, sust
     return Requests(arrival[order], prompt, output, adapter, n_adapters=len(load.names))
 
 
-def _check_size(load: GPULoad, duration: float) -> None:
+def _check_size(load: GPULoad, traffics: list[Traffic], duration: float) -> None:
     expected = float(load.rate.sum()) * duration
-    for rate, reuse in zip(load.rate, load.reuse, strict=False):
-        if reuse is not None and reuse.sessions is not None:  # what was said in those that are under way
-            expected += float(rate) * reuse.sessions.think_s * (reuse.sessions.turns - 1)
+    for one in traffics:
+        rate = float(load.rate[one.adapters].sum())
+        if isinstance(one.arrivals, ClosedLoopArrivals):
+            expected += rate * one.arrivals.think_s  # its users
+        elif one.sessions is not None:
+            expected += rate * one.sessions.think_s * (one.sessions.turns - 1)  # said in those under way
     if expected > MAX_REQUESTS:
         raise WorkloadError(
             f"workload: {expected:,.0f} requests in {duration:g} s on one GPU are above the limit of "

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scenarios import PromptReuse
-from twin.engine.bulk_copy import order_instants
+from twin.engine.compiled.bulk_copy import order_instants
 from twin.engine.requests import FloatArray, IntArray, Requests
 from twin.load import GPULoad
 

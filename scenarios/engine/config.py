@@ -4,23 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Annotated, Literal, get_args
+from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, field_validator
+from pydantic import (
+    BeforeValidator,
+    Field,
+    SerializerFunctionWrapHandler,
+    field_validator,
+    model_serializer,
+)
 
-from scenarios.base import FrozenModel, refuse_booleans
+from scenarios.base import refuse_booleans
+from scenarios.engine.further_arguments import FurtherArguments
+from scenarios.engine.ranks import MaxLoraRank
 from scenarios.reading.findings import Finding
-
-Rank = Annotated[int, Field(ge=1, le=512), BeforeValidator(refuse_booleans)]
-"""Ranks of an adapter: any up to that of the slots (vllm/lora/peft_helper.py, ``validate_legal``)."""
-
-RankOrBase = Annotated[int, Field(ge=0, le=512), BeforeValidator(refuse_booleans)]
-"""The same, or 0: the base model itself."""
-
-MaxLoraRank = Literal[8, 16, 32, 64, 128, 256, 320, 512]
-
-MAX_LORA_RANKS: tuple[int, ...] = get_args(MaxLoraRank)
-"""Values that vLLM accepts for ``--max-lora-rank``."""
 
 Quantization = Literal["fp8", "awq", "gptq", "bitsandbytes", "compressed-tensors", "modelopt", "modelopt_fp4"]
 """Values of vLLM's ``--quantization`` whose weights are computed."""
@@ -35,7 +32,7 @@ DEFAULT_SLOTS = (8, 16, 32, 64, 96, 128, 160, 192, 256, 320, 384)
 """Slot counts that the placers consider by default: the paper's test points up to its largest run."""
 
 
-class EngineConfig(FrozenModel):
+class EngineConfig(FurtherArguments):
     """Arguments of one vLLM engine; the placer chooses what is absent."""
 
     max_num_seqs: Annotated[int, Field(ge=1, le=65_536)] = 256
@@ -106,8 +103,21 @@ class EngineConfig(FrozenModel):
     def _is_a_number(cls, value: object) -> object:
         return refuse_booleans(value)
 
+    @field_validator("max_model_len", mode="before")
+    @classmethod
+    def _is_told(cls, value: object) -> object:
+        if value in ("auto", -1):
+            message = f"is {value}: as long as the KV cache allows, which the slots of a plan decide"
+            raise Finding((), message, "give the longest sequence to be admitted, in tokens").error()
+        return value
+
+    @model_serializer(mode="wrap")
+    def _as_given(self, content: SerializerFunctionWrapHandler) -> Any:
+        return self.written(content(self))
+
     def findings(self) -> Iterator[Finding]:
-        """Yield what vLLM's own argument check would refuse."""
+        """Yield what vLLM's own argument check would refuse, and what cannot be meant of a plan's engines."""
+        yield from self.further_findings()
         if self.max_num_batched_tokens < self.max_num_seqs:
             message = f"is {self.max_num_batched_tokens}, below max_num_seqs {self.max_num_seqs}"
             remedy = "raise it or lower max_num_seqs, or vLLM will not start"
@@ -164,17 +174,3 @@ class EngineOption:
     device: str
     max_loras: int
     max_lora_rank: int
-
-
-def padded_rank(rank: int) -> int:
-    """Smallest ``--max-lora-rank`` of vLLM that holds an adapter of this rank.
-
-    Raises
-    ------
-    ValueError
-        If no value of vLLM's is large enough.
-    """
-    for padded in MAX_LORA_RANKS:
-        if rank <= padded:
-            return padded
-    raise ValueError(f"rank {rank} is above vLLM's largest max_lora_rank {MAX_LORA_RANKS[-1]}")

@@ -15,9 +15,9 @@ adapter is their start. An adapter drops out of CPU memory only while it is idle
 from __future__ import annotations
 
 from twin.engine.compilation import compiled
-from twin.engine.queues import change_sides
+from twin.engine.compiled.queues import change_sides
+from twin.engine.compiled.special import is_base
 from twin.engine.requests import IntArray
-from twin.engine.special import is_base
 from twin.engine.state import Engine, Record, State
 
 

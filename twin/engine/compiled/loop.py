@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from numpy import inf
 
-from twin.engine.batch import (
+from twin.engine.compilation import cached, compiled
+from twin.engine.compiled.batch import (
     blocks_for,
     count_gap,
     finish,
@@ -14,12 +15,11 @@ from twin.engine.batch import (
     next_decode_step,
     start_decoding,
 )
-from twin.engine.compilation import cached, compiled
-from twin.engine.queues import receive
+from twin.engine.compiled.queues import receive
+from twin.engine.compiled.scheduler import postpone_rest, schedule
+from twin.engine.compiled.slots import load_pending
+from twin.engine.compiled.special import is_caching, is_special
 from twin.engine.requests import FloatArray
-from twin.engine.scheduler import postpone_rest, schedule
-from twin.engine.slots import load_pending
-from twin.engine.special import is_caching, is_special
 from twin.engine.state import Engine, Record, State
 
 

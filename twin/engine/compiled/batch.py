@@ -15,12 +15,12 @@ from math import log2
 
 from numpy import isnan
 
-from twin.engine.blocks import close_table, enter_class, grow_table, quit_class
 from twin.engine.compilation import apart, compiled
-from twin.engine.queues import look_ahead, push_follower, push_front
+from twin.engine.compiled.blocks import close_table, enter_class, grow_table, quit_class
+from twin.engine.compiled.queues import look_ahead, push_follower, push_front
+from twin.engine.compiled.slots import enter, leave
+from twin.engine.compiled.special import is_caching, is_special
 from twin.engine.records import GAP_BINS, GAP_BINS_PER_OCTAVE, GAP_FIRST_S
-from twin.engine.slots import enter, leave
-from twin.engine.special import is_caching, is_special
 from twin.engine.state import Engine, State
 
 

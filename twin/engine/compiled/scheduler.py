@@ -9,7 +9,8 @@ the batch is walked request by request.
 
 from __future__ import annotations
 
-from twin.engine.batch import (
+from twin.engine.compilation import apart, compiled
+from twin.engine.compiled.batch import (
     blocks_for,
     grow_decoding,
     join_batch,
@@ -18,11 +19,10 @@ from twin.engine.batch import (
     preempt_last,
     tokens_of,
 )
-from twin.engine.blocks import count_idle, find_blocks, grow_table, open_table
-from twin.engine.compilation import apart, compiled
-from twin.engine.line import put_back
-from twin.engine.queues import first_admissible, pop
-from twin.engine.special import is_base, is_caching, is_special, keeps_line
+from twin.engine.compiled.blocks import count_idle, find_blocks, grow_table, open_table
+from twin.engine.compiled.line import put_back
+from twin.engine.compiled.queues import first_admissible, pop
+from twin.engine.compiled.special import is_base, is_caching, is_special, keeps_line
 from twin.engine.state import Engine, State
 
 

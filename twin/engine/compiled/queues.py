@@ -11,7 +11,7 @@ from __future__ import annotations
 from numpy import inf
 
 from twin.engine.compilation import apart, compiled
-from twin.engine.line import (
+from twin.engine.compiled.line import (
     append_to_line,
     first_in_line,
     lacks_slot,
@@ -19,7 +19,7 @@ from twin.engine.line import (
     prepend_to_line,
     take_off_line,
 )
-from twin.engine.special import is_base, is_special, keeps_line
+from twin.engine.compiled.special import is_base, is_special, keeps_line
 from twin.engine.state import EMPTY, NOBODY, Counts, Engine, State
 
 

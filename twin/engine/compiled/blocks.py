@@ -15,7 +15,7 @@ Without caching, blocks are counted and nothing else.
 from __future__ import annotations
 
 from twin.engine.compilation import apart, compiled
-from twin.engine.special import is_caching
+from twin.engine.compiled.special import is_caching
 from twin.engine.state import NOBODY, Engine, State
 
 
