@@ -178,6 +178,7 @@ def make_request(number: int, row: Row, tokens: list[int], hasher: Any) -> Any:
             prompt=None,
             prompt_token_ids=list(tokens),
             multi_modal_inputs=None,
+            multi_modal_kwargs=None,
             multi_modal_hashes=None,
             multi_modal_placeholders=None,
             sampling_params=SamplingParams(ignore_eos=True, max_tokens=output, temperature=0),

@@ -33,8 +33,8 @@ from scenarios import (
     Deadline,
     Device,
     PoissonArrivals,
+    RecordedArrivals,
     Scenario,
-    TraceArrivals,
     padded_rank,
     read,
     shipped,
@@ -148,13 +148,13 @@ def space_for(
     if scenario.acceptance == "sustained":
         return space_of(scenario, profile, device, params.design, levels)
     workload = scenario.workload
-    if isinstance(workload.arrivals, TraceArrivals):
+    if isinstance(workload.arrivals, RecordedArrivals):
         workload = workload.model_copy(update={"arrivals": PoissonArrivals()})
     adapters = scenario.adapters
-    if any(isinstance(entry.arrivals, TraceArrivals) for entry in adapters):
+    if any(isinstance(entry.arrivals, RecordedArrivals) for entry in adapters):
         adapters = tuple(
             entry.model_copy(update={"arrivals": PoissonArrivals()})
-            if isinstance(entry.arrivals, TraceArrivals)
+            if isinstance(entry.arrivals, RecordedArrivals)
             else entry
             for entry in adapters
         )

@@ -22,6 +22,8 @@ from learn.traffic.kinds import (
     caches_prefixes,
     described_arrivals,
     kind_of,
+    records_lengths,
+    sampled,
 )
 from learn.traffic.unsteadiness import is_steady, rises_together
 from scenarios import (
@@ -387,19 +389,22 @@ def space_of(
     """
     kinds = [kind_of(scenario, c) for c in scenario.classes]
     longest = max(kind.longest_tokens for kind in kinds)
+    if any(records_lengths(kind.arrivals or scenario.workload.arrivals) for kind in set(kinds)):
+        longest = scenario.engine.max_model_len  # the classes' lengths are not those that are played
     engine = scenario.engine.model_copy(update={"max_model_len": min(longest, scenario.engine.max_model_len)})
     ranks = adapter_ranks(scenario)
     strict = [k for k, c in enumerate(scenario.classes) if levels is not None and c.levels == levels]
     kept = {*_thinned(set(kinds), params.max_length_pairs), *(kinds[k] for k in strict)}
     traffic = tuple(sorted(kept, key=_work))
     own = sorted({(scenario.classes[k].rank, traffic.index(kinds[k])) for k in strict})
+    arrivals = sampled(scenario.workload.arrivals)
     return DesignSpace(
         profile=profile,
         engine=engine,
         device=device.name,
         memory_gib=profile.memory_of(device),
         workload=scenario.workload.model_copy(
-            update={"prompt": traffic[0].prompt, "output": traffic[0].output}
+            update={"arrivals": arrivals, "prompt": traffic[0].prompt, "output": traffic[0].output}
         ),
         service_levels=scenario.service_levels,
         acceptance=scenario.acceptance,

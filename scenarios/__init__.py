@@ -77,7 +77,6 @@ from scenarios.traffic.arrivals import HyperexponentialArrivals as Hyperexponent
 from scenarios.traffic.arrivals import OnOffArrivals as OnOffArrivals
 from scenarios.traffic.arrivals import PiecewiseArrivals as PiecewiseArrivals
 from scenarios.traffic.arrivals import PoissonArrivals as PoissonArrivals
-from scenarios.traffic.arrivals import TraceArrivals as TraceArrivals
 from scenarios.traffic.arrivals import UnpredictableArrivals as UnpredictableArrivals
 from scenarios.traffic.arrivals import WeibullArrivals as WeibullArrivals
 from scenarios.traffic.lengths import FixedLengths as FixedLengths
@@ -88,6 +87,10 @@ from scenarios.traffic.prompt_reuse import PromptReuse as PromptReuse
 from scenarios.traffic.prompt_reuse import Sessions as Sessions
 from scenarios.traffic.rates import UncertainRate as UncertainRate
 from scenarios.traffic.rates import ZipfRates as ZipfRates
+from scenarios.traffic.recordings import RecordedArrivals as RecordedArrivals
+from scenarios.traffic.recordings import ServegenArrivals as ServegenArrivals
+from scenarios.traffic.recordings import TraceArrivals as TraceArrivals
+from scenarios.traffic.recordings import TraceColumns as TraceColumns
 from scenarios.traffic.workload import Workload as Workload
 
 __all__ = [
@@ -129,6 +132,7 @@ __all__ = [
     "StartupLogError",
     "Stopped",
     "TraceArrivals",
+    "TraceColumns",
     "UncertainRate",
     "UnknownGPUError",
     "UnpredictableArrivals",

@@ -11,6 +11,7 @@ from scenarios.service_levels import AdapterSLO
 from scenarios.traffic.arrivals import Arrivals
 from scenarios.traffic.lengths import Lengths
 from scenarios.traffic.prompt_reuse import PromptReuse
+from scenarios.traffic.recordings import RecordedArrivals
 
 
 class AdapterKind(NamedTuple):
@@ -120,7 +121,10 @@ class AdapterClass:
 
 
 def group(
-    entries: Iterable[Adapter], prompt: Lengths | None, output: Lengths | None
+    entries: Iterable[Adapter],
+    prompt: Lengths | None,
+    output: Lengths | None,
+    arrivals: Arrivals | None = None,
 ) -> tuple[AdapterClass, ...]:
     """Classes of identical adapters, in order of first appearance.
 
@@ -130,9 +134,12 @@ def group(
         Entries of a scenario.
     prompt, output
         Lengths of the adapters that name none of their own; None if all do.
+    arrivals
+        Arrival process of the adapters that name none of their own. Adapters of a recording that goes by
+        names differ, for each has requests of its own.
     """
     classes: dict[tuple[AdapterKind, int], list[str]] = {}
-    for name, kind, replicas in _expand(entries, prompt, output):
+    for name, kind, replicas in _expand(entries, prompt, output, arrivals):
         classes.setdefault((kind, replicas), []).append(name)
     return tuple(
         AdapterClass(
@@ -152,7 +159,7 @@ def group(
 
 
 def _expand(
-    entries: Iterable[Adapter], prompt: Lengths | None, output: Lengths | None
+    entries: Iterable[Adapter], prompt: Lengths | None, output: Lengths | None, arrivals: Arrivals | None
 ) -> Iterator[tuple[str, AdapterKind, int]]:
     for entry in entries:
         p, o = entry.prompt or prompt, entry.output or output
@@ -160,5 +167,8 @@ def _expand(
         assert o is not None
         figures = zip(entry.names(), entry.ranks(), entry.rates(), entry.low_shares(), strict=True)
         for name, rank, rate, low_share in figures:
-            kind = AdapterKind(rank, rate, p, o, entry.service_levels, low_share, entry.arrivals, entry.reuse)
+            own = entry.arrivals
+            if isinstance(recorded := own or arrivals, RecordedArrivals) and recorded.by_name:
+                own = recorded.of(name)
+            kind = AdapterKind(rank, rate, p, o, entry.service_levels, low_share, own, entry.reuse)
             yield name, kind, entry.min_replicas

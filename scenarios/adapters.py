@@ -11,10 +11,11 @@ from scenarios.base import FrozenModel
 from scenarios.engine import Rank, RankOrBase
 from scenarios.reading.findings import Finding
 from scenarios.service_levels import AdapterSLO
-from scenarios.traffic.arrivals import Arrivals, ClosedLoopArrivals, TraceArrivals
+from scenarios.traffic.arrivals import Arrivals, ClosedLoopArrivals
 from scenarios.traffic.lengths import MAX_TOKENS, Lengths
 from scenarios.traffic.prompt_reuse import PromptReuse, Sessions
 from scenarios.traffic.rates import ONE, SEVERAL, Rates, deal, form_of, rate_ranges
+from scenarios.traffic.recordings import RecordedArrivals
 
 MAX_ADAPTERS = 250_000
 """Most adapters in one scenario."""
@@ -95,7 +96,7 @@ class Adapter(FrozenModel, json_schema_extra=_say_when_rates_are_needed):
             yield Finding(("rate",), message, "remove it, or choose other arrivals")
         if not loop and self.rate is None:
             yield Finding(("rate",), "is empty", "give it a value: only closed_loop has none")
-        if self.sessions is not None and isinstance(self.arrivals, ClosedLoopArrivals | TraceArrivals):
+        if self.sessions is not None and isinstance(self.arrivals, ClosedLoopArrivals | RecordedArrivals):
             message = f"are given, and arrivals are {self.arrivals.process}, which start no conversations"
             yield Finding(("sessions",), message, "remove them, or choose other arrivals")
 

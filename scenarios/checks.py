@@ -9,8 +9,9 @@ from scenarios.adapters import MAX_ADAPTERS, Adapter
 from scenarios.engine import EngineConfig
 from scenarios.reading.findings import Finding, Loc
 from scenarios.service_levels import ServiceLevelObjectives
-from scenarios.traffic.arrivals import Arrivals, OnOffArrivals, TraceArrivals, UnpredictableArrivals
+from scenarios.traffic.arrivals import Arrivals, OnOffArrivals, UnpredictableArrivals
 from scenarios.traffic.lengths import UNSTATED_MAX, Lengths, LognormalLengths
+from scenarios.traffic.recordings import RecordedArrivals
 from scenarios.traffic.workload import Workload
 
 LENGTHS = ("prompt", "output")
@@ -130,7 +131,7 @@ def _conversations_start(entries: list[tuple[int, Adapter]], workload: Workload)
         if (
             entry.sessions is not None
             and entry.arrivals is None
-            and isinstance(workload.arrivals, TraceArrivals)
+            and isinstance(workload.arrivals, RecordedArrivals)
         ):
             message = "are given, and workload.arrivals are trace, which starts no conversations"
             yield Finding(

@@ -19,7 +19,7 @@ from scenarios.base import FrozenModel
 from scenarios.engine import EngineConfig
 from scenarios.reading.findings import Finding, Loc
 from scenarios.service_levels import ServiceLevelObjectives
-from scenarios.traffic.arrivals import TraceArrivals
+from scenarios.traffic.recordings import RecordedArrivals
 from scenarios.traffic.workload import Workload
 
 ObjectiveName = Literal[
@@ -168,21 +168,20 @@ class Scenario(FrozenModel):
         for k, device in enumerate(self.devices):
             if device.profile is not None:
                 yield ("devices", k, "profile"), device.profile
-        if isinstance(self.workload.arrivals, TraceArrivals):
-            yield ("workload", "arrivals", "file"), self.workload.arrivals.file
-        for k, entry in enumerate(self.adapters):
-            if isinstance(entry.arrivals, TraceArrivals):
-                yield ("adapters", k, "arrivals", "file"), entry.arrivals.file
+        owners: list[tuple[Loc, Workload | Adapter]] = [(("workload",), self.workload)]
+        owners += [(("adapters", k), entry) for k, entry in enumerate(self.adapters)]
+        for loc, owner in owners:
+            if isinstance(owner.arrivals, RecordedArrivals):
+                yield from (((*loc, "arrivals", key), path) for key, path in owner.arrivals.paths())
 
     def with_paths(self, change: Callable[[str], str]) -> Scenario:
         """Return the scenario with each of its `paths` changed."""
 
         def changed(owner: _Owner) -> _Owner:
-            """The workload, or an entry, with the path of its trace changed."""
-            if not isinstance(owner.arrivals, TraceArrivals):
+            """The workload, or an entry, with the paths of its recording changed."""
+            if not isinstance(owner.arrivals, RecordedArrivals):
                 return owner
-            trace = owner.arrivals.model_copy(update={"file": change(owner.arrivals.file)})
-            return owner.model_copy(update={"arrivals": trace})
+            return owner.model_copy(update={"arrivals": owner.arrivals.with_paths(change)})
 
         devices = tuple(
             device.model_copy(update={"profile": device.profile and change(device.profile)})
@@ -196,7 +195,8 @@ class Scenario(FrozenModel):
     @cached_property
     def classes(self) -> tuple[AdapterClass, ...]:
         """Classes of identical adapters, in order of first appearance."""
-        return group(self.adapters, self.workload.prompt, self.workload.output)
+        workload = self.workload
+        return group(self.adapters, workload.prompt, workload.output, workload.arrivals)
 
     @property
     def uncertain(self) -> bool:
@@ -206,7 +206,8 @@ class Scenario(FrozenModel):
     @cached_property
     def mixed(self) -> bool:
         """Whether adapters have arrivals or common prompts of their own, or some are the base model."""
-        return any(one.arrivals is not None or one.reuse is not None or one.rank == 0 for one in self.classes)
+        own = any(entry.arrivals is not None or entry.reuse is not None for entry in self.adapters)
+        return own or any(one.rank == 0 for one in self.classes)
 
     @cached_property
     def base_names(self) -> frozenset[str]:

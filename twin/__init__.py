@@ -49,7 +49,7 @@ from twin.violations import (
 from twin.window import RequestTimes, times_alone, window_note, window_problem
 from twin.workload.arrivals import draw_requests
 from twin.workload.processes.instants import WorkloadError
-from twin.workload.trace_files import trace_digest
+from twin.workload.recordings import recording_values
 
 if TYPE_CHECKING:
     from twin.calibration.calibrate import CalibrationError, calibrate
@@ -142,13 +142,13 @@ __all__ = [
     "read_measurement",
     "read_profile",
     "read_sources",
+    "recording_values",
     "replay",
     "replay_files",
     "shipped_profiles",
     "simulate",
     "survey_memory",
     "times_alone",
-    "trace_digest",
     "update_profile",
     "validate",
     "window_note",

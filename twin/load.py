@@ -8,7 +8,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from scenarios import AdapterClass, AdapterSLO, Arrivals, Lengths, PromptReuse
+from scenarios import AdapterClass, AdapterSLO, Arrivals, Lengths, PromptReuse, RecordedArrivals
 from twin.engine.requests import FloatArray, IntArray
 from twin.violations import AdapterFigure, Criterion, Violation
 
@@ -70,7 +70,9 @@ class GPULoad:
     def processes(self, of_workload: Arrivals) -> tuple[Arrivals, ...]:
         """The distinct arrival processes of the adapters, of which some have the workload's."""
         objects = {id(own): own for own in self.arrivals}  # models take long to hash
-        return tuple(dict.fromkeys(own or of_workload for own in objects.values())) or (of_workload,)
+        return tuple(dict.fromkeys(played(own or of_workload) for own in objects.values())) or (
+            played(of_workload),
+        )
 
     def chosen(self, adapters: IntArray) -> GPULoad:
         """Some of the adapters, by number."""
@@ -131,6 +133,11 @@ class GPULoad:
             arrivals=tuple(c.arrivals for c, _ in chosen),
             reuse=tuple(c.reuse for c, _ in chosen),
         )
+
+
+def played(arrivals: Arrivals) -> Arrivals:
+    """What is drawn together: of a recording all names, so that they rise and fall as they did."""
+    return arrivals.recording if isinstance(arrivals, RecordedArrivals) else arrivals
 
 
 def _numbered(own: Sequence[Hashable], n: int) -> list[int]:

@@ -8,16 +8,27 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from scenarios import Arrivals, EngineConfig, LorapackError, Scenario, TraceArrivals, Workload, padded_rank
+from scenarios import (
+    Arrivals,
+    EngineConfig,
+    LorapackError,
+    RecordedArrivals,
+    Scenario,
+    TraceArrivals,
+    Workload,
+    padded_rank,
+)
 from twin.engine.requests import IntArray, Requests
 from twin.engine.run import EngineInputError, simulate_requests
 from twin.engine.setup import EngineSetup
-from twin.load import GPULoad
+from twin.load import GPULoad, played
 from twin.memory import MemoryPlan, plan_memory
 from twin.result import SimulationResult
 from twin.violations import Criterion, Violation
 from twin.workload.arrivals import draw_requests
 from twin.workload.processes.instants import WorkloadError
+from twin.workload.recording_checks import recording_remarks, recordings_of, requests_recorded
+from twin.workload.recordings import recorded_names
 
 if TYPE_CHECKING:
     from twin.profile import EngineProfile
@@ -236,20 +247,33 @@ def _total(requests: Requests) -> IntArray:
     return requests.prompt_tokens + requests.output_tokens
 
 
-def check_trace(scenario: Scenario) -> None:
-    """Check a scenario's traces, if it has any, as a simulation of all adapters does.
+def check_trace(scenario: Scenario) -> tuple[str, ...]:
+    """Check a scenario's traces and other recordings, if it has any, as a run of all adapters does.
+
+    Returns
+    -------
+    tuple of str
+        What they hold, which columns were taken, and what is left out, one line each.
 
     Raises
     ------
     WorkloadError
-        If the workload has too many requests, or a trace's prompts are too long for the engine.
+        If the workload has too many requests, or a recording's prompts are too long for the engine.
     twin.workload.trace_rows.TraceError
-        If a file is missing or damaged.
+        If a file is missing or damaged, or lacks an adapter.
     """
-    load, arrivals = GPULoad.from_classes(scenario.classes), scenario.workload.arrivals
-    if any(isinstance(process, TraceArrivals) for process in load.processes(arrivals)):
-        drawn = draw_requests(load, scenario.workload, scenario.seed)
-        refuse_long_prompts(load, arrivals, drawn, scenario.engine.max_model_len)
+    remarks: list[str] = []
+    for where, arrivals, classes in recordings_of(scenario):
+        load = GPULoad.from_classes(classes)
+        names = recorded_names(arrivals, load.arrivals, load.names)
+        remarks += [f"{where}: {remark}" for remark in recording_remarks(arrivals, names)]
+        if scenario.acceptance == "sustained" and isinstance(arrivals, TraceArrivals):
+            requests = requests_recorded(arrivals, names)  # whole periods are played
+        else:
+            workload = scenario.workload.model_copy(update={"arrivals": arrivals})
+            requests = draw_requests(load, workload, scenario.seed)
+        refuse_long_prompts(load, scenario.workload.arrivals, requests, scenario.engine.max_model_len)
+    return tuple(remarks)
 
 
 def refuse_long_prompts(load: GPULoad, arrivals: Arrivals, drawn: Requests, max_model_len: int) -> None:
@@ -267,18 +291,21 @@ def refuse_long_prompts(load: GPULoad, arrivals: Arrivals, drawn: Requests, max_
     WorkloadError
         If one is as long as ``max_model_len``, which leaves no room for an answer.
     """
-    own = load.arrivals or (None,) * len(load.names)
+    if not np.any(drawn.prompt_tokens >= max_model_len):
+        return
+    own = [played(one or arrivals) for one in load.arrivals or (None,) * len(load.names)]
     for process in load.processes(arrivals):
-        if not isinstance(process, TraceArrivals) or not process.lengths:
+        if not isinstance(process, RecordedArrivals) or not process.lengths:
             continue
-        replayed = np.array([(one or arrivals) == process for one in own])
+        replayed = np.array([one == process for one in own])
         prompts = drawn.prompt_tokens[replayed[drawn.adapter]]
         refused = int(np.count_nonzero(prompts >= max_model_len))
         if refused:
-            longest, first = int(prompts.max()), int(np.argmax(replayed))
-            where = "workload." if own[first] is None else f'adapter "{load.names[first]}": '
+            longest, first = int(prompts.max()), load.names[int(np.argmax(replayed))]
+            where = "workload." if process == played(arrivals) else f'adapter "{first}": '
+            key, path = next(process.paths())
             raise WorkloadError(
-                f"{where}arrivals.file: an engine of max_model_len {max_model_len:,} refuses {refused:,} of "
-                f"{len(prompts):,} prompts of {process.file}, which have up to {longest:,} tokens; raise "
+                f"{where}arrivals.{key}: an engine of max_model_len {max_model_len:,} refuses {refused:,} of "
+                f"{len(prompts):,} prompts of {path}, which have up to {longest:,} tokens; raise "
                 f"engine.max_model_len to {longest + 1:,} or more, or set lengths: false there"
             )

@@ -19,11 +19,13 @@ from scenarios import (
     EngineConfig,
     Lengths,
     PromptReuse,
+    RecordedArrivals,
     Scenario,
+    ServegenArrivals,
     ServiceLevelObjectives,
     TraceArrivals,
 )
-from twin import trace_digest
+from twin import recording_values
 from twin.workload.lengths import mean_square_tokens
 
 FloatArray = NDArray[np.float64]
@@ -110,11 +112,26 @@ class TrafficKind(NamedTuple):
 
 
 def described_arrivals(arrivals: Arrivals) -> dict[str, Any]:
-    """What determines arrivals, without what is absent; of a trace the content of its file, not its name."""
-    values: dict[str, Any] = arrivals.model_dump(mode="json", exclude_none=True)
+    """What determines arrivals, without what is absent; of recordings the content, not the names."""
+    if isinstance(arrivals, RecordedArrivals):
+        return recording_values(arrivals)
+    return arrivals.model_dump(mode="json", exclude_none=True)
+
+
+def sampled(arrivals: Arrivals) -> Arrivals:
+    """A process as adapters of mixes have it, whose names no recording knows, and of any rate."""
     if isinstance(arrivals, TraceArrivals):
-        values["file"] = trace_digest(arrivals.file)
-    return values
+        return arrivals.dealt()
+    if isinstance(arrivals, ServegenArrivals):
+        return arrivals.model_copy(update={"each_client": False, "adapter_name": None})
+    if isinstance(arrivals, ClosedLoopArrivals):  # the rate says how many users there are
+        return arrivals.model_copy(update={"users": 1})
+    return arrivals
+
+
+def records_lengths(arrivals: Arrivals) -> bool:
+    """Whether requests have the lengths of a recording, not those of their adapters."""
+    return isinstance(arrivals, RecordedArrivals) and arrivals.lengths
 
 
 def kind_of(scenario: Scenario, members: AdapterClass) -> TrafficKind:
@@ -126,9 +143,7 @@ def kind_of(scenario: Scenario, members: AdapterClass) -> TrafficKind:
     if not scenario.mixed:
         return TrafficKind(members.prompt, members.output)
     levels = members.levels if scenario.acceptance == "sustained" else None
-    arrivals = members.arrivals or scenario.workload.arrivals
-    if isinstance(arrivals, ClosedLoopArrivals):  # the rate says how many users there are
-        arrivals = arrivals.model_copy(update={"users": 1})
+    arrivals = sampled(members.arrivals or scenario.workload.arrivals)
     return TrafficKind(
         members.prompt,
         members.output,

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
@@ -22,11 +23,11 @@ from scenarios import (
     OnOffArrivals,
     PiecewiseArrivals,
     PoissonArrivals,
-    TraceArrivals,
+    RecordedArrivals,
     UnpredictableArrivals,
     WeibullArrivals,
 )
-from twin.workload.trace_files import read_trace
+from twin.workload.recordings import period_of, replay_recorded
 from twin.workload.walks import stationary_law
 
 STEADY = (
@@ -49,8 +50,8 @@ GPU_DEVIATION = 1000.0
 """Standard deviation, in output tokens per second, of the load of a GPU whose adapters peak together. The row
 weighs it; it only says how such adapters weigh against independent ones."""
 
-TRACE_WINDOWS = 20
-"""Parts of a trace whose rates are compared."""
+RECORDED_WINDOWS, REQUESTS_PER_WINDOW = 20, 1000
+"""Parts of a recording whose rates are compared, and how many requests each has on average."""
 
 
 @dataclass(frozen=True)
@@ -102,7 +103,7 @@ def slow_wander(acceptance: Acceptance, arrivals: Arrivals) -> float:
 def rises_together(arrivals: Arrivals) -> bool:
     """Whether adapters rise and fall together, so that more of them even nothing out."""
     group = arrivals.group if isinstance(arrivals, OnOffArrivals | UnpredictableArrivals) else None
-    return group is not None or isinstance(arrivals, PiecewiseArrivals | TraceArrivals)
+    return group is not None or isinstance(arrivals, PiecewiseArrivals | RecordedArrivals)
 
 
 def unsteadiness(
@@ -133,8 +134,8 @@ def unsteadiness(
     elif isinstance(arrivals, PiecewiseArrivals):
         factors, cv = np.array(arrivals.factors), arrivals.cv
         variance = float((factors / factors.mean()).var())
-    elif isinstance(arrivals, TraceArrivals):
-        variance = _of_trace(arrivals.file)
+    elif isinstance(arrivals, RecordedArrivals):
+        variance = _of_recording(arrivals)
     if not rises_together(arrivals):
         return Unsteadiness(variance, _bursts(cv, wait_s))
     # The tangent of √variance at a GPU's deviation d is variance / 2d and a constant, so that the deviation
@@ -158,10 +159,12 @@ def _switched(arrivals: OnOffArrivals, wait_s: float) -> float:
     return arrivals.off_s / arrivals.on_s * evened
 
 
-def _of_trace(file: str) -> float:
-    """Variance of a trace's rate over the square of its mean, between parts of it, beyond chance."""
-    trace = read_trace(file)
-    edges = np.linspace(0.0, trace.period_s, TRACE_WINDOWS + 1)
-    counts = np.histogram(trace.arrival_s, edges)[0]
+@lru_cache(maxsize=64)
+def _of_recording(arrivals: RecordedArrivals) -> float:
+    """Variance of a recording's rate over the square of its mean, between parts of it, beyond chance."""
+    period, number = period_of(arrivals), RECORDED_WINDOWS * REQUESTS_PER_WINDOW
+    rate, rng = np.array([number / period]), np.random.default_rng(0)
+    played = replay_recorded(arrivals, rate, None, period, rng, sustained=True)
+    counts = np.histogram(played.arrival_s, np.linspace(0.0, period, RECORDED_WINDOWS + 1))[0]
     mean = float(counts.mean())
     return max(float(counts.var()) - mean, 0.0) / mean**2

@@ -109,7 +109,7 @@ def check_command(
         try:
             chosen = scenario_in(name, set_, measured_only=measured_only)
             twin.profiles_of(chosen)  # files of profiles, and of a trace, may be wrong too
-            twin.check_trace(chosen)
+            remarks = twin.check_trace(chosen)
         except scenarios.LorapackError as error:
             note(f"lorapack: {error}")
             wrong += 1
@@ -117,6 +117,8 @@ def check_command(
             say(
                 f"{name}: good ({chosen.n_adapters} adapters in {len(chosen.classes)} classes{_base(chosen)})"
             )
+            for remark in remarks:
+                say(f"  {remark}")
     if wrong:
         raise typer.Exit(EXIT_USAGE)
 

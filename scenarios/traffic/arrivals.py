@@ -3,25 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field
 
-from scenarios.base import FrozenModel
 from scenarios.reading.findings import Finding
+from scenarios.traffic.process import ArrivalProcess as _Arrivals
+from scenarios.traffic.recordings import ServegenArrivals, TraceArrivals
 
 MAX_RATE = 100_000
 """Most requests per second of one adapter."""
 
 GroupName = Annotated[str, Field(min_length=1, max_length=100)]
-
-
-def _require_process(schema: dict[str, Any]) -> None:
-    schema["required"] = ["process", *schema.get("required", [])]
-
-
-class _Arrivals(FrozenModel, json_schema_extra=_require_process):
-    """A process, which a file must name."""
 
 
 class PoissonArrivals(_Arrivals):
@@ -126,23 +119,6 @@ class PiecewiseArrivals(_Arrivals):
             yield Finding(("factors",), "are all 0, so that nothing ever arrives", "raise at least one")
 
 
-class TraceArrivals(_Arrivals):
-    """Arrival instants from a trace file, each request dealt to an adapter in proportion to its rate.
-
-    The trace is stretched in time so that its mean rate is the sum of the adapters' rates, and repeated when
-    the workload lasts longer. It has the columns of Azure's LLM traces (``TIMESTAMP``, ``ContextTokens``,
-    ``GeneratedTokens``), of BurstGPT (``Timestamp`` in seconds, ``Request tokens``, ``Response tokens``) or
-    of Mooncake (``timestamp`` in milliseconds, ``input_length``, ``output_length``): CSV with a header, or
-    one JSON object a line, plain or compressed by gzip.
-    """
-
-    process: Literal["trace"] = "trace"
-    file: Annotated[str, Field(min_length=1)]
-    """Path of the trace, relative to the scenario file."""
-    lengths: bool = False
-    """Take prompt and output tokens from the trace too."""
-
-
 class ClosedLoopArrivals(_Arrivals):
     """Users who wait for an answer, think, and send their next request.
 
@@ -183,6 +159,7 @@ _AnyArrivals = Annotated[
     | UnpredictableArrivals
     | PiecewiseArrivals
     | TraceArrivals
+    | ServegenArrivals
     | ClosedLoopArrivals,
     Field(discriminator="process"),
 ]

@@ -32,6 +32,8 @@ SIDES = [
     ("0.24.0", "cached", {"frees_uncached_first": False}),
     ("0.11.0", "async", {"schedules_after_last": False}),
     ("0.11.1", "async", {"schedules_after_last": True}),
+    ("0.32.0", "async", {"slots_of_all_running": True}),
+    ("0.33.0", "async", {"slots_of_all_running": False}),
 ]
 """What was recorded on each side of a change, and the rule of the other side."""
 

@@ -12,8 +12,8 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-from scenarios import Arrivals, OnOffArrivals, PiecewiseArrivals, TraceArrivals, UnpredictableArrivals
-from twin.workload.trace_files import read_trace
+from scenarios import Arrivals, OnOffArrivals, PiecewiseArrivals, RecordedArrivals, UnpredictableArrivals
+from twin.workload.recordings import period_of
 
 SLOW_S = 100.0
 """Mean seconds of an on and an off period up to which rates that are switched are watched as long as those
@@ -137,7 +137,7 @@ def observation_of(
 
 def _measured_s(arrivals: Arrivals, rate: float, effort: Effort) -> float:
     """Seconds in which requests of a process count, at least."""
-    if isinstance(arrivals, PiecewiseArrivals | TraceArrivals):
+    if isinstance(arrivals, PiecewiseArrivals | RecordedArrivals):
         return effort.measure_s
     if isinstance(arrivals, UnpredictableArrivals):
         return effort.wander_s
@@ -151,4 +151,4 @@ def _period_s(arrivals: Arrivals) -> float | None:
     """After how long a process repeats; None if it does not."""
     if isinstance(arrivals, PiecewiseArrivals):
         return arrivals.window_s * len(arrivals.factors)
-    return read_trace(arrivals.file).period_s if isinstance(arrivals, TraceArrivals) else None
+    return period_of(arrivals) if isinstance(arrivals, RecordedArrivals) else None

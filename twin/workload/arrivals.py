@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 
-from scenarios import ClosedLoopArrivals, Lengths, TraceArrivals, Workload
+from scenarios import ClosedLoopArrivals, Lengths, RecordedArrivals, Workload
 from twin.engine.requests import IntArray, Requests
 from twin.load import GPULoad
 from twin.workload.lengths import draw_lengths, first_lengths
 from twin.workload.parts import Part, merged, order_of, with_common_text
 from twin.workload.processes.followers import draw_closed_loop, draw_conversations
 from twin.workload.processes.instants import WorkloadError, draw_instants
-from twin.workload.trace_files import read_trace
-from twin.workload.traces import clocked_trace, deal_by_weight, repeat_trace
+from twin.workload.recordings import recorded_names, replay_recorded
 from twin.workload.traffic import Seed, Traffic, traffic_of
 
 MAX_REQUESTS = 100_000_000
@@ -71,7 +70,7 @@ def _drawn(load: GPULoad, traffic: Traffic, duration: float, seed: Seed, *, sust
     """The requests of the adapters of one traffic."""
     arrivals, sessions = traffic.arrivals, traffic.sessions
     seeds = tuple(traffic.stream(seed, child) for child in range(3))
-    if isinstance(arrivals, TraceArrivals):
+    if isinstance(arrivals, RecordedArrivals):
         return _replayed(load, arrivals, duration, seeds, sustained=sustained)
     arrival_seed, prompt_seed, output_seed = seeds
     rng = np.random.default_rng(arrival_seed)
@@ -129,27 +128,24 @@ def _lengths(per_adapter: tuple[Lengths, ...], adapter: IntArray, seed: np.rando
 
 def _replayed(
     load: GPULoad,
-    arrivals: TraceArrivals,
+    arrivals: RecordedArrivals,
     duration: float,
     seeds: tuple[np.random.SeedSequence, ...],
     *,
     sustained: bool,
 ) -> Requests:
-    """A trace at the adapters' total rate, its requests dealt in proportion to their rates."""
-    trace = read_trace(arrivals.file)
-    total = float(load.rate.sum())
+    """A recording at the adapters' rates."""
     arrival_seed, prompt_seed, output_seed = seeds
     rng = np.random.default_rng(arrival_seed)
-    if sustained:
-        replay = clocked_trace(trace, total, duration, rng)
-    else:
-        replay = repeat_trace(trace.stretched(total / trace.mean_rate), duration)
-    adapter = deal_by_weight(len(replay.arrival_s), load.rate, rng)
-    own = arrivals.lengths
+    names = recorded_names(arrivals, load.arrivals, load.names)
+    replay = replay_recorded(arrivals, load.rate, names, duration, rng, sustained=sustained)
+    prompt, output = replay.prompt_tokens, replay.output_tokens
     return Requests(
         arrival_s=replay.arrival_s,
-        prompt_tokens=replay.prompt_tokens if own else _lengths(load.prompt, adapter, prompt_seed),
-        output_tokens=replay.output_tokens if own else _lengths(load.output, adapter, output_seed),
-        adapter=adapter,
+        prompt_tokens=_lengths(load.prompt, replay.adapter, prompt_seed) if prompt is None else prompt,
+        output_tokens=_lengths(load.output, replay.adapter, output_seed) if output is None else output,
+        adapter=replay.adapter,
         n_adapters=len(load.names),
+        continues=replay.continues,
+        common_tokens=replay.common_tokens,
     )

@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from scenarios import Arrivals, OnOffArrivals, Sessions, TraceArrivals, UnpredictableArrivals
+from scenarios import Arrivals, OnOffArrivals, RecordedArrivals, Sessions, UnpredictableArrivals
 from twin.engine.requests import IntArray
-from twin.load import GPULoad
+from twin.load import GPULoad, played
 from twin.workload.traces import child_seed
 
 Seed = np.random.SeedSequence | int
@@ -72,7 +72,8 @@ def traffic_of(load: GPULoad, arrivals: Arrivals) -> list[Traffic]:
     for k, (own, sessions) in enumerate(zip(_filled(load, load.arrivals), _sessions(load), strict=True)):
         key = (id(own), id(sessions))
         if key not in seen:
-            seen[key] = kinds.setdefault((own or arrivals, sessions), [])
+            process = arrivals if own is None else played(own)
+            seen[key] = kinds.setdefault((process, sessions), [])
         seen[key].append(k)
     return [
         Traffic(process, sessions, np.array(members, dtype=np.int32), (process, sessions) == (arrivals, None))
@@ -92,8 +93,8 @@ def _filled(load: GPULoad, own: Sequence[Any]) -> Sequence[Any]:
 def _number(use: str, arrivals: Arrivals, other: dict[str, Any]) -> int:
     """A number by which streams of random numbers are known: of the content, wherever a trace's file lies."""
     content: dict[str, Any] = arrivals.model_dump(mode="json", exclude_none=True)
-    if isinstance(arrivals, TraceArrivals):
-        content["file"] = Path(arrivals.file).name
+    if isinstance(arrivals, RecordedArrivals):
+        content |= {key: Path(path).name for key, path in arrivals.paths()}
     text = json.dumps([use, content, other], sort_keys=True)
     # Beyond 32 bits, which are left to the streams that are counted from 0.
     return 2**32 + int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big")

@@ -16,7 +16,7 @@ from scenarios import (
     OnOffArrivals,
     PiecewiseArrivals,
     PoissonArrivals,
-    TraceArrivals,
+    RecordedArrivals,
     UnpredictableArrivals,
     WeibullArrivals,
 )
@@ -101,7 +101,7 @@ def _gaps(arrivals: Arrivals) -> Gaps:
             return DeterministicGaps()
         case UnpredictableArrivals(gaps="lognormal"):
             return LognormalGaps()
-        case PoissonArrivals() | UnpredictableArrivals() | TraceArrivals() | ClosedLoopArrivals():
+        case PoissonArrivals() | UnpredictableArrivals() | RecordedArrivals() | ClosedLoopArrivals():
             return ExponentialGaps()
 
 
