@@ -124,7 +124,7 @@ def plan(trace: Path) -> Result:
 def test_exact_needs_no_more_gpus_than_the_greedy_and_the_twin_accepts_both(
     plan: Result, trace: Path
 ) -> None:
-    greedy = optimizer.solve(scenario_of(trace), "greedy")
+    greedy = optimizer.solve(scenario_of(trace), "greedy-fill")
     check_plan(plan)
     check_plan(greedy)
     assert plan.gpus is not None
