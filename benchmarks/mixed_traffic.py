@@ -1,6 +1,6 @@
 """Interactive, bursty and replayed customers beside the base model: GPUs, bound and seconds.
 
-python -m benchmarks.mixed_traffic [--methods greedy exact] [--limit 60] [--base 4]
+python -m benchmarks.mixed_traffic [--methods greedy greedy-fill exact] [--limit 60] [--base 4]
 
 The trace is made here: half an hour of requests whose rate swings every ten minutes.
 """
@@ -75,7 +75,7 @@ def processor_s() -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--methods", nargs="+", default=["greedy", "exact"])
+    parser.add_argument("--methods", nargs="+", default=["greedy", "greedy-fill", "exact"])
     parser.add_argument("--limit", type=float, default=60.0)
     parser.add_argument("--base", type=float, default=4.0)
     given = parser.parse_args()
