@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from learn.assessment import Assessment as Assessment
     from learn.assessment import assess as assess
     from learn.boundary import BoundaryError as BoundaryError
-    from learn.boundary_search import STEADY as STEADY
     from learn.design import SamplingPlan as SamplingPlan
     from learn.estimators import METHODS as METHODS
     from learn.features import FEATURES as FEATURES
@@ -41,9 +40,8 @@ if TYPE_CHECKING:
     from learn.sampling import add_overloads as add_overloads
     from learn.sampling import sample as sample
     from learn.space import DesignSpace as DesignSpace
-    from learn.space import hold_wait_s as hold_wait_s
-    from learn.space import rate_wander as rate_wander
     from learn.space import scenario_features as scenario_features
+    from learn.space import traffic_figures as traffic_figures
     from learn.storage.dataset import Dataset as Dataset
     from learn.storage.dataset import DatasetError as DatasetError
     from learn.storage.dataset import read_dataset as read_dataset
@@ -54,11 +52,11 @@ if TYPE_CHECKING:
     from learn.surrogate import SurrogateError as SurrogateError
     from learn.surrogate import fit as fit
     from learn.surrogate import read_surrogate as read_surrogate
+    from learn.traffic.unsteadiness import is_steady as is_steady
 
 _HOME = {
     "assessment": ("Assessment", "assess"),
     "boundary": ("BoundaryError",),
-    "boundary_search": ("STEADY",),
     "storage.dataset": ("Dataset", "DatasetError", "read_dataset"),
     "design": ("SamplingPlan",),
     "features": ("FEATURES", "Engines", "additive_features", "candidate_features"),
@@ -77,7 +75,7 @@ _HOME = {
     ),
     "params": ("LearnParams",),
     "sampling": ("add_overloads", "sample"),
-    "space": ("DesignSpace", "hold_wait_s", "rate_wander", "scenario_features"),
+    "space": ("DesignSpace", "scenario_features", "traffic_figures"),
     "surrogate": (
         "OutsideDomainError",
         "OutsideDomainWarning",
@@ -87,6 +85,7 @@ _HOME = {
         "fit",
         "read_surrogate",
     ),
+    "traffic.unsteadiness": ("is_steady",),
 }
 _MODULE = {name: module for module, names in _HOME.items() for name in names}
 

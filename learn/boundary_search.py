@@ -16,11 +16,7 @@ from learn.features import FEATURES, REGIMES, BoolArray, Engines, FloatArray, ca
 from learn.params import DEFAULTS, BoundaryParams, LearnParams
 from learn.space import DesignSpace
 from learn.steady_state import ESTIMATES, SteadyState
-from scenarios import DeterministicArrivals, GammaArrivals, PoissonArrivals, WeibullArrivals
 from twin import GPUVerdict, judge
-
-STEADY = (PoissonArrivals, GammaArrivals, WeibullArrivals, DeterministicArrivals)
-"""Arrivals whose rates do not change, so that any part of a run is like the whole."""
 
 STEP = ESTIMATES.index("step_estimate")
 """Column of the logarithm of a step's milliseconds."""
@@ -158,12 +154,25 @@ class BoundarySearch:
         overshoot = min(beyond * 2.0 ** (len(bracket.rows) - 1), step)
         if math.isinf(bracket.starved[0]):
             log_rate, margin = bracket.accepted
-            near = self._near(margin)
+            near = self._by_slope(bracket, step) or self._near(margin)
             # Far from its limit a GPU serves all it is asked for; the margin says nothing of the distance.
             distance = max(overshoot, step / 2) if near is None else near + overshoot
             return log_rate + min(distance, step)
         log_rate, margin = bracket.starved
-        return log_rate - min(self._excess(margin) + overshoot, step)
+        excess = self._by_slope(bracket, step) or self._excess(margin)
+        return log_rate - min(excess + overshoot, step)
+
+    def _by_slope(self, bracket: Bracket, step: float) -> float | None:
+        """How far the boundary is where the margin goes on as between the last two runs, in mixed traffic.
+
+        There a margin alone tells little: whose patience it is of differs from mix to mix, and who waits for
+        a slot is late long before a queue grows. None before there are two runs, or in other traffic.
+        """
+        if not self.space.mixed or len(bracket.rows) < 2:
+            return None
+        (x, before), (y, last) = ((math.log(row["total_rate"]), row["margin"]) for row in bracket.rows[-2:])
+        slope = (before - last) / (y - x)  # a margin falls with the load, but for chance
+        return abs(last) / slope if slope > 0 else step / 2
 
     def _near(self, margin: float) -> float | None:
         """How far the boundary is from an accepted load, by its margin; None if that does not tell."""
@@ -183,8 +192,17 @@ class BoundarySearch:
             return -self.params.search.latency_slope * margin
         # Whoever comes at time t waits for t (load / capacity − 1), so the longest wait that ends within the
         # run is its length times the share of the load that is too much.
-        longest = self.space.service_levels.patience_s * math.exp(-margin)
+        longest = self.patience_s * math.exp(-margin)
         return -math.log1p(-min(longest / self.space.run_s, 0.9))
+
+    @cached_property
+    def patience_s(self) -> float:
+        """Seconds that a request may wait; of kinds that differ in it the mean over requests."""
+        whole, kinds = self.space.service_levels.patience_s, self.space.traffic
+        if all(kind.patience_s is None for kind in kinds):
+            return whole
+        own = np.array([whole if kind.patience_s is None else kind.patience_s for kind in kinds])
+        return float(self.composition.weight @ own[self.composition.kind])
 
     def _scattered(self, bracket: Bracket, *, overloads: bool) -> list[dict[str, float]]:
         """Runs at random loads, below and above the boundary in turn: the overloads of them, or the rest."""
@@ -285,7 +303,7 @@ class BoundarySearch:
     @cached_property
     def shortest_s(self) -> float:
         """Seconds that a run takes at least, however many requests it has, unless the workload is shorter."""
-        if not isinstance(self.space.workload.arrivals, STEADY):
+        if not self.space.steady:
             return math.inf
         features = self._features(self.params.search.min_rate)
         step_s = math.exp(float(self._steady.estimate(features)[0, STEP])) / 1e3
@@ -310,10 +328,20 @@ class BoundarySearch:
         """Features of the composition at a load, shape (1, len(FEATURES))."""
         mix = self.composition
         engines = Engines(*(np.array([float(value)]) for value in mix.option.numbers))
-        rate, (prompt, output, square) = total_rate * mix.weight, self.space.means[mix.pair].T
-        everyone = np.ones((1, len(rate)))
-        waits = self.space.wait_s, self.space.wander
-        return candidate_features(rate, mix.rank, prompt, output, square, everyone, engines, *waits)
+        figures = self.space.figures.of_each(mix.kind)
+        return candidate_features(
+            total_rate * mix.weight,
+            mix.rank,
+            figures.prompt,
+            figures.output,
+            figures.output_square,
+            np.ones((1, len(mix.weight))),
+            engines,
+            figures.wait_s,
+            figures.wander,
+            context=figures.context,
+            bursts=figures.bursts,
+        )
 
 
 def _or_nan(value: float | None) -> float:

@@ -7,18 +7,22 @@ coarse choices are point i of a scrambled Sobol sequence, its fine ones come fro
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtri
 
-from learn.features import FloatArray, additive_columns, shares_slots
+from learn.features import FloatArray, figure_columns, shares_slots
 from learn.params import DEFAULTS, DesignParams
 from learn.space import DesignSpace, Option, OwnLevels, no_option
+from learn.traffic.kinds import TrafficKind
 from scenarios import AdapterSLO, Problem, ScenarioError
 from twin import GPULoad
+
+_T = TypeVar("_T")
 
 TEST_SEED = 1001
 """Seed of the design that regions and surrogates are tested on: any but that of the plan that made them."""
@@ -87,7 +91,7 @@ def plan_values(plan: SamplingPlan) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Composition:
-    """A mix of adapters on an engine, whatever its total load.
+    """A mix of adapters, and of traffic of the base model, on an engine, whatever its total load.
 
     Parameters
     ----------
@@ -98,9 +102,9 @@ class Composition:
     weight
         Share of the total rate of each adapter, shape (n,), sum 1.
     rank
-        Rank of each adapter, shape (n,).
-    pair
-        Index of each adapter's lengths, shape (n,).
+        Rank of each adapter, shape (n,); 0: of the base model.
+    kind
+        Number of each adapter's kind of traffic, shape (n,).
     strict
         Which adapters have the levels of their own that the space knows, shape (n,); None: none has.
     """
@@ -109,37 +113,45 @@ class Composition:
     option: Option
     weight: FloatArray
     rank: NDArray[np.int32]
-    pair: NDArray[np.int32]
+    kind: NDArray[np.int32]
     strict: NDArray[np.bool_] | None = None
 
     @property
     def shared(self) -> bool:
         """Whether there are more adapters than slots."""
-        return bool(shares_slots(len(self.weight), self.option.max_loras))
+        return bool(shares_slots(np.count_nonzero(self.rank), self.option.max_loras))
 
     def sums(self, space: DesignSpace, total_rate: float) -> FloatArray:
         """Additive feature sums at a total rate in requests/s, shape (K,)."""
-        prompt, output, square = space.means[self.pair].T
-        rate = total_rate * self.weight
-        columns = additive_columns(rate, prompt, output, square, space.wait_s, space.wander)
+        figures = space.figures.of_each(self.kind)
+        columns = figure_columns(total_rate * self.weight, self.rank > 0, figures)
         return np.asarray(columns.sum(axis=0))
 
     def load(self, space: DesignSpace, total_rate: float) -> GPULoad:
         """The adapters at a total rate in requests/s."""
-        pairs = [space.lengths[k] for k in self.pair]
+        kinds = [space.traffic[k] for k in self.kind]
         return GPULoad(
             names=tuple(f"a{k}" for k in range(len(self.weight))),
             rank=self.rank,
             rate=total_rate * self.weight,
-            prompt=tuple(prompt for prompt, _ in pairs),
-            output=tuple(output for _, output in pairs),
-            levels=self._levels(space),
+            prompt=tuple(kind.prompt for kind in kinds),
+            output=tuple(kind.output for kind in kinds),
+            levels=_if_any(self._levels(space, kinds)),
+            arrivals=_if_any([kind.arrivals for kind in kinds]),
+            reuse=_if_any([kind.reuse for kind in kinds]),
         )
 
-    def _levels(self, space: DesignSpace) -> tuple[AdapterSLO | None, ...]:
+    def _levels(self, space: DesignSpace, kinds: Sequence[TrafficKind]) -> list[AdapterSLO | None]:
+        levels = [kind.levels for kind in kinds]
         if self.strict is None or space.own_levels is None:
-            return ()
-        return tuple(space.own_levels.levels if strict else None for strict in self.strict)
+            return levels
+        own = space.own_levels.levels
+        return [own if strict else other for strict, other in zip(self.strict, levels, strict=True)]
+
+
+def _if_any(values: Sequence[_T | None]) -> tuple[_T | None, ...]:
+    """The values of adapters, or nothing where none has one."""
+    return () if all(value is None for value in values) else tuple(values)
 
 
 def confirmation_plan(plan: SamplingPlan) -> SamplingPlan:
@@ -217,15 +229,49 @@ def _composition(
     weight = _weights(n, u[1], u[2], u[3], rng, params)
     allowed = np.array([rank for rank in space.ranks if rank <= option.max_lora_rank], dtype=np.int32)
     share = rng.dirichlet(np.full(len(allowed), 0.1 + 2.0 * u[4]))
-    pairs = rng.dirichlet(np.full(len(space.lengths), 0.1 + 2.0 * u[5]))
+    of_adapters, of_base = space.own
+    if not len(of_adapters):
+        return _of_base(index, option, of_base, rng)
+    kinds = rng.dirichlet(np.full(len(of_adapters), 0.1 + 2.0 * u[5]))
     mix = Composition(
         index=index,
         option=option,
         weight=weight / weight.sum(),
         rank=rng.choice(allowed, size=n, p=share).astype(np.int32),
-        pair=rng.choice(len(space.lengths), size=n, p=pairs).astype(np.int32),
+        kind=of_adapters[rng.choice(len(of_adapters), size=n, p=kinds)],
     )
-    return mix if space.own_levels is None else _with_own_levels(mix, space.own_levels, rng)
+    if space.own_levels is not None:
+        mix = _with_own_levels(mix, space.own_levels, rng)
+    return _with_base(mix, of_base, rng, params) if len(of_base) else mix
+
+
+def _of_base(index: int, option: Option, kinds: NDArray[np.int32], rng: np.random.Generator) -> Composition:
+    """Traffic of the base model alone, of all its kinds."""
+    weight = rng.dirichlet(np.ones(len(kinds)))
+    return Composition(index, option, weight, np.zeros(len(kinds), dtype=np.int32), kinds)
+
+
+def _with_base(
+    mix: Composition, kinds: NDArray[np.int32], rng: np.random.Generator, params: DesignParams
+) -> Composition:
+    """The mix with traffic of the base model beside its adapters: none, any share of the load, or all.
+
+    A mix with a slot for every adapter can be of the base model alone; one that shares slots cannot, and one
+    with levels of single adapters keeps those.
+    """
+    kind, base = rng.random(), _of_base(mix.index, mix.option, kinds, rng)
+    if kind < params.base_absent:
+        return mix
+    if kind < params.base_absent + params.base_alone and not mix.shared and mix.strict is None:
+        return base
+    share, none = rng.random(), np.zeros(len(kinds), dtype=np.bool_)
+    return replace(
+        mix,
+        weight=np.concatenate([(1.0 - share) * mix.weight, share * base.weight]),
+        rank=np.concatenate([mix.rank, base.rank]),
+        kind=np.concatenate([mix.kind, base.kind]),
+        strict=None if mix.strict is None else np.concatenate([mix.strict, none]),
+    )
 
 
 def _with_own_levels(mix: Composition, own: OwnLevels, rng: np.random.Generator) -> Composition:
@@ -239,13 +285,13 @@ def _with_own_levels(mix: Composition, own: OwnLevels, rng: np.random.Generator)
     number = n if not kinds or rng.random() < 0.125 else math.ceil(n * rng.random() ** 2 * 0.5)
     strict = np.zeros(n, dtype=np.bool_)
     strict[rng.choice(n, size=max(number, 1), replace=False)] = True
-    rank, pair = kinds[rng.integers(len(kinds))] if kinds else (mix.option.max_lora_rank, own.kinds[0][1])
+    rank, kind = kinds[rng.integers(len(kinds))] if kinds else (mix.option.max_lora_rank, own.kinds[0][1])
     weight = np.where(strict, 1.0 / n, mix.weight)
     return replace(
         mix,
         weight=weight / weight.sum(),
         rank=np.where(strict, rank, mix.rank).astype(np.int32),
-        pair=np.where(strict, pair, mix.pair).astype(np.int32),
+        kind=np.where(strict, kind, mix.kind).astype(np.int32),
         strict=strict,
     )
 

@@ -13,6 +13,7 @@ from typing import get_args
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from learn.traffic.kinds import WAIT_S, TrafficFigures
 from scenarios import AdapterClass
 from scenarios.engine import Regime as Regime
 from twin.workload.lengths import mean_square_tokens
@@ -28,13 +29,6 @@ RESIDENCE_S = (1.0, 4.0, 16.0, 64.0, 256.0)
 
 HOLD_MS_PER_TOKEN = (20.0, 40.0, 80.0, 160.0)
 """Times per output token in ms: from light load to an engine at its limit."""
-
-WAIT_S = 600.0
-"""Seconds that an adapter may wait for a slot before many of its requests are left at the end of an hour.
-
-Under the criterion *sustained* it is the patience of the requests.
-"""
-
 
 VARIANCE = "output_variance"
 """Name of the feature of rates that wander; a surrogate has the concentration of the rates in its place."""
@@ -63,9 +57,9 @@ class Feature:
 
 
 _SUMS = (
-    Feature("count", "adapters", True, "adapters on the GPU"),
+    Feature("count", "adapters", True, "adapters on the GPU, without the base model"),
     Feature("rate", "requests/s", True, "requests per second"),
-    Feature("prompt_rate", "tokens/s", True, "rate times mean prompt length"),
+    Feature("prompt_rate", "tokens/s", True, "rate times mean prompt length, of what no prefix cache has"),
     Feature("output_rate", "tokens/s", True, "rate times mean output length"),
     Feature("resident_rate", "10^6 tokens²/s", True, "rate times contexts: E[prompt · output + output²/2]"),
     Feature("sqrt_rate", "(requests/s)^0.5", True, "square roots of the rates"),
@@ -112,10 +106,14 @@ def additive_columns(
     prompt: ArrayLike,
     output: ArrayLike,
     output_square: ArrayLike,
-    wait_s: float = WAIT_S,
-    wander: float = 0.0,
+    wait_s: ArrayLike = WAIT_S,
+    wander: ArrayLike = 0.0,
+    *,
+    context: ArrayLike | None = None,
+    bursts: ArrayLike = 0.0,
+    adapter: ArrayLike = 1.0,
 ) -> FloatArray:
-    """Additive features of single adapters.
+    """Additive features of single adapters, and of traffic of the base model.
 
     Parameters
     ----------
@@ -127,26 +125,49 @@ def additive_columns(
         Seconds that an adapter may wait for a slot.
     wander
         Variance of an adapter's rate over the square of its mean; 0 unless rates wander.
+    context
+        Mean tokens of a whole prompt, where ``prompt`` is only what is computed of it; None: all of it is.
+    bursts
+        Variance of the requests per second over their mean, beyond that of Poisson arrivals, in 1/s.
+    adapter
+        1 for an adapter, 0 for traffic of the base model, which takes no slot and can be cut anywhere.
 
     Returns
     -------
     numpy.ndarray
         Shape (n, K), columns as in `ADDITIVE`.
     """
-    lam, p, o, o2 = (np.asarray(a, dtype=np.float64) for a in (rate, prompt, output, output_square))
-    lam, p, o, o2 = np.broadcast_arrays(lam, p, o, o2)
+    held = prompt if context is None else context
+    given = rate, prompt, output, output_square, held, adapter
+    lam, p, o, o2, c, one = np.broadcast_arrays(*(np.asarray(a, dtype=np.float64) for a in given))
     # Tokens per second add up over adapters; so does, as expectations do, the number of those with a request
     # in a time, whatever their arrivals have to do with each other. Roots of rates tell many cold adapters
-    # from few hot ones of the same total rate.
-    columns = [np.ones_like(lam), lam, lam * p, lam * o, lam * (p * o + o2 / 2) / 1e6, np.sqrt(lam)]
-    columns += [-np.expm1(-lam * w) for w in RESIDENCE_S]
-    columns += [_held(lam, o * ms / 1e3, wait_s) for ms in HOLD_MS_PER_TOKEN]
+    # from few hot ones of the same total rate. The base model's traffic has none of these, so that parts of
+    # it add up to the whole.
+    columns = [one, lam, lam * p, lam * o, lam * (c * o + o2 / 2) / 1e6, one * np.sqrt(lam)]
+    columns += [one * -np.expm1(-lam * w) for w in RESIDENCE_S]
+    columns += [one * _held(lam, o * ms / 1e3, np.asarray(wait_s)) for ms in HOLD_MS_PER_TOKEN]
     # Walks are independent, so their variances add up: of the same mean load, few hot adapters peak higher.
-    columns += [wander * (lam * o) ** 2 / 1e6]
+    columns += [(np.asarray(wander) * (lam * o) ** 2 + np.asarray(bursts) * lam * o**2) / 1e6]
     return np.stack(columns, axis=1)
 
 
-def _held(rate: FloatArray, residence_s: FloatArray, wait_s: float) -> FloatArray:
+def figure_columns(rate: ArrayLike, adapter: ArrayLike, figures: TrafficFigures) -> FloatArray:
+    """Additive features of adapters whose traffic has these figures; arguments as of `additive_columns`."""
+    return additive_columns(
+        rate,
+        figures.prompt,
+        figures.output,
+        figures.output_square,
+        figures.wait_s,
+        figures.wander,
+        context=figures.context,
+        bursts=figures.bursts,
+        adapter=adapter,
+    )
+
+
+def _held(rate: FloatArray, residence_s: FloatArray, wait_s: FloatArray) -> FloatArray:
     """Share of the time that adapters hold a slot for which they wait whenever they have given it back.
 
     An adapter keeps its slot as long as it has a request in the batch: the busy period of an M/G/∞ queue,
@@ -168,7 +189,7 @@ def shares_slots(adapters: ArrayLike, slots: ArrayLike) -> BoolArray:
 def additive_features(
     classes: Sequence[AdapterClass], *, load: float = 1.0, wait_s: float = WAIT_S, wander: float = 0.0
 ) -> FloatArray:
-    """Additive features of one adapter of each class.
+    """Additive features of one adapter of each class, as far as lengths tell them.
 
     Parameters
     ----------
@@ -192,6 +213,7 @@ def additive_features(
         [mean_square_tokens(c.output) for c in classes],
         wait_s,
         wander,
+        adapter=[float(c.rank > 0) for c in classes],
     )
 
 
@@ -220,24 +242,25 @@ def candidate_features(
     output_square: ArrayLike,
     counts: ArrayLike,
     engines: Engines,
-    wait_s: float = WAIT_S,
-    wander: float = 0.0,
+    wait_s: ArrayLike = WAIT_S,
+    wander: ArrayLike = 0.0,
+    *,
+    context: ArrayLike | None = None,
+    bursts: ArrayLike = 0.0,
 ) -> FloatArray:
     """All features of m candidates: how many adapters of each of n classes, on which engine.
 
     Parameters
     ----------
     rate, rank, prompt, output, output_square
-        Requests per second, LoRA rank, mean prompt and output tokens and mean square of the output tokens
-        of one adapter of each class, shape (n,).
+        Requests per second, LoRA rank (0: the base model), mean prompt and output tokens and mean square of
+        the output tokens of one adapter of each class, shape (n,).
     counts
         Adapters of each class in each candidate, shape (m, n).
     engines
         The candidates' engines, arrays of shape (m,).
-    wait_s
-        Seconds that an adapter may wait for a slot.
-    wander
-        Variance of an adapter's rate over the square of its mean; 0 unless rates wander.
+    wait_s, wander, context, bursts
+        As of `additive_columns`.
 
     Returns
     -------
@@ -245,15 +268,20 @@ def candidate_features(
         Shape (m, len(FEATURES)), columns as in `FEATURES`.
     """
     lam, s, p, o = (np.asarray(a, dtype=np.float64) for a in (rate, rank, prompt, output))
-    n = np.asarray(counts, dtype=np.float64)
-    sums = n @ additive_columns(lam, p, o, output_square, wait_s, wander)
+    n, adapter = np.asarray(counts, dtype=np.float64), (s > 0).astype(np.float64)
+    sums = n @ additive_columns(
+        lam, p, o, output_square, wait_s, wander, context=context, bursts=bursts, adapter=adapter
+    )
+    # Spreads of rates and ranks are of the adapters; a class of the base model counts as none.
+    of_adapters = sums[:, 1] - n @ (lam * (1.0 - adapter))
+    lam, n = lam * adapter, n * adapter
     present = n > 0
     size = np.maximum(sums[:, 0], 1.0)
     total = np.maximum(sums[:, 1], 1e-12)
     squares = n @ lam**2
     active = sums[:, ADDITIVE.index("active_16s")]
     others = [
-        np.sqrt(np.maximum(squares / size - (sums[:, 1] / size) ** 2, 0.0)),
+        np.sqrt(np.maximum(squares / size - (of_adapters / size) ** 2, 0.0)),
         np.where(present, lam, 0.0).max(axis=1),
         squares / total**2,
         n @ s / size,

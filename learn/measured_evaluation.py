@@ -165,7 +165,7 @@ def read_results(path: str | Path) -> pd.DataFrame:
 
 def _of_lengths(features: FloatArray, space: DesignSpace) -> BoolArray:
     """Which runs have requests as long as those of a space, or almost: its rows know no others."""
-    tokens = space.means[:, :2]
+    tokens = np.column_stack([space.figures.prompt, space.figures.output])
     return np.asarray(within(features[:, _LENGTHS], tokens.min(axis=0), tokens.max(axis=0)).all(axis=1))
 
 
@@ -217,13 +217,13 @@ def _of_open_loop(
 
 
 def _hour(space: DesignSpace, run: MeasuredRun) -> GPUMetrics:
-    n, (prompt, output) = len(run.rate), space.lengths[0]
+    n, kind = len(run.rate), space.traffic[0]
     load = GPULoad(
         names=tuple(f"a{k}" for k in range(n)),
         rank=run.rank,
         rate=run.rate,
-        prompt=(prompt,) * n,
-        output=(output,) * n,
+        prompt=(kind.prompt,) * n,
+        output=(kind.output,) * n,
     )
     result = simulate(
         load,

@@ -24,6 +24,10 @@ class DesignParams(Params):
     """Largest standard deviation of the logarithm of the adapters' rates."""
     hot_to_cold: Annotated[float, Field(ge=1)] = 1000.0
     """Largest ratio between the rates of the hot and the cold adapters of a two-level mix."""
+    base_absent: Annotated[float, Field(ge=0, le=1)] = 0.25
+    """Share of the mixes without traffic of the base model, where a scenario has some."""
+    base_alone: Annotated[float, Field(ge=0, le=1)] = 0.15
+    """Share of the mixes of nothing else, of those with a slot for every adapter."""
 
 
 class SearchParams(Params):

@@ -81,7 +81,8 @@ def linearize(
         regime: _calibrate(cross, _corrections(points, again, model, regime), regime, params.region_fit)
         for regime in REGIMES
     }
-    max_rate = float(dataset.table["rate_max"].max())
+    # The base model alone has no adapter with a rate.
+    max_rate = float(dataset.table["rate_max"].max() or dataset.table["total_rate"].max())
     inner, outer = (
         FeasibilityRegion(
             kind=kind,

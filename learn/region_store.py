@@ -22,7 +22,7 @@ from learn.params import DEFAULTS, LearnParams
 from learn.region import FORMAT, Regions, regions_of
 from learn.region_fit import linearize, no_regions, origin
 from learn.sampling import add_overloads, sample
-from learn.space import DesignSpace, space_of, starting_options
+from learn.space import DesignSpace, adapter_ranks, space_of, starting_options
 from learn.storage.cache import cache_folder, content_key, keep, kept_text
 from learn.storage.dataset import Dataset, write_atomically
 from scenarios import (
@@ -130,7 +130,7 @@ def regions_for(
 
 def needed_ranks(scenario: Scenario) -> tuple[int, ...]:
     """Ranks that slots may be padded to in a scenario, ascending."""
-    return tuple(sorted({padded_rank(c.rank) for c in scenario.classes}))
+    return tuple(sorted({padded_rank(rank) for rank in adapter_ranks(scenario)}))
 
 
 def space_for(
@@ -145,15 +145,23 @@ def space_for(
     Under the criterion *paper* it has runs of at most an hour, and Poisson arrivals for traces: regions
     propose, and the twin, which replays the trace, judges.
     """
-    workload = scenario.workload
     if scenario.acceptance == "sustained":
         return space_of(scenario, profile, device, params.design, levels)
+    workload = scenario.workload
     if isinstance(workload.arrivals, RecordedArrivals):
         workload = workload.model_copy(update={"arrivals": PoissonArrivals()})
+    adapters = scenario.adapters
+    if any(isinstance(entry.arrivals, RecordedArrivals) for entry in adapters):
+        adapters = tuple(
+            entry.model_copy(update={"arrivals": PoissonArrivals()})
+            if isinstance(entry.arrivals, RecordedArrivals)
+            else entry
+            for entry in adapters
+        )
     duration = min(workload.duration_s, 3600.0)
     warmup = min(workload.warmup_s, duration / 2)
     workload = workload.model_copy(update={"duration_s": duration, "warmup_s": warmup})
-    scenario = scenario.model_copy(update={"workload": workload})
+    scenario = scenario.model_copy(update={"workload": workload, "adapters": adapters})
     return space_of(scenario, profile, device, params.design, levels)
 
 
@@ -352,11 +360,20 @@ def _joined(a: DesignSpace, b: DesignSpace) -> DesignSpace:
     return replace(a, options=ordered, ranks=tuple(sorted({*a.ranks, *b.ranks})))
 
 
-def ship(workers: int | None = None, progress: Progress = silent) -> list[Path]:
-    """Make the regions of every shipped scenario whose profile is shipped; returns the files written."""
-    spaces = shipped_spaces(_shipped_scenarios())
-    written = []
+def ship(workers: int | None = None, progress: Progress = silent, *, missing: bool = False) -> list[Path]:
+    """Make the regions of every shipped scenario whose profile is shipped; returns the files written.
+
+    Parameters
+    ----------
+    workers, progress
+        As of `regions_for`.
+    missing
+        Whether to make only those that are not there, and to leave all other files.
+    """
+    spaces, written = shipped_spaces(_shipped_scenarios()), []
     for space in spaces:
+        if missing and _shipped_region(RegionRequest(space, PLANS[space.acceptance], DEFAULTS)):
+            continue
         _, regions = make_regions(
             space,
             command="python -m learn.region_store",
@@ -365,18 +382,20 @@ def ship(workers: int | None = None, progress: Progress = silent) -> list[Path]:
             progress=progress,
         )
         key = RegionRequest(space, PLANS[space.acceptance], DEFAULTS).key[:8]
-        arrivals = space.workload.arrivals.process
+        arrivals = "mixed" if space.mixed else space.workload.arrivals.process
         path = SHIPPED / f"{space.profile.name}.{space.acceptance}.{arrivals}.{key}.json"
         write_atomically(path, regions.to_json())
         written.append(path)
-    for stale in set(SHIPPED.glob("*.json")).difference(written):
+    for stale in set() if missing else set(SHIPPED.glob("*.json")).difference(written):
         stale.unlink()
     return written
 
 
 if __name__ == "__main__":
-    argparse.ArgumentParser(prog="python -m learn.region_store", description=__doc__).parse_args()
+    parser = argparse.ArgumentParser(prog="python -m learn.region_store", description=__doc__)
+    parser.add_argument("--missing", action="store_true", help="make only those that are not there")
     for path in ship(
-        progress=lambda label, done, total: print(f"{label} {done}/{total}", end="\r", file=sys.stderr)
+        progress=lambda label, done, total: print(f"{label} {done}/{total}", end="\r", file=sys.stderr),
+        missing=parser.parse_args().missing,
     ):
         print(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)

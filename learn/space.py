@@ -11,33 +11,38 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from learn.features import WAIT_S, FloatArray, additive_features
+from learn.features import FloatArray, figure_columns
 from learn.params import DEFAULTS, DesignParams
+from learn.traffic.kinds import (
+    Judged,
+    TrafficFigures,
+    TrafficKind,
+    caches_prefixes,
+    described_arrivals,
+    kind_of,
+    records_lengths,
+    sampled,
+)
+from learn.traffic.unsteadiness import is_steady, rises_together
 from scenarios import (
     Acceptance,
     AdapterClass,
     AdapterSLO,
-    Arrivals,
     Device,
     EngineConfig,
     EngineOption,
     LatencyLimits,
-    Lengths,
     Problem,
-    RecordedArrivals,
     Scenario,
     ScenarioError,
     ServiceLevelObjectives,
-    TraceArrivals,
-    UnpredictableArrivals,
     Workload,
     padded_rank,
 )
-from twin import FULL, LABEL, Effort, EngineProfile, limits_latencies, plan_memory, recording_values
+from twin import FULL, LABEL, Effort, EngineProfile, limits_latencies, plan_memory
 from twin.memory.versions import lora_ranks
-from twin.workload.lengths import mean_square_tokens
-from twin.workload.walks import stationary_law
 
 DESIGN, WANDERING_DESIGN = 3, 4
 """Version of the design and of the loads that its mixes are given, and the same where rates wander: another
@@ -95,7 +100,7 @@ class OwnLevels:
     levels
         The levels.
     kinds
-        Rank, and number of the pair of lengths, that such adapters may have; not empty.
+        Rank (0: the base model), and number of the kind of traffic, that such adapters may have; not empty.
     """
 
     levels: AdapterSLO
@@ -111,7 +116,7 @@ class DesignSpace:
     profile, engine, device, memory_gib
         The engine and the GPU.
     workload
-        Arrivals, duration; its lengths are those of the first pair of ``lengths``.
+        Arrivals, duration; its lengths are those of the first kind of ``traffic``.
     service_levels
         What starvation means.
     acceptance, effort
@@ -122,8 +127,9 @@ class DesignSpace:
         Engine options to learn, all of which start.
     ranks
         Ranks of adapters, ascending.
-    lengths
-        Pairs of prompt and output lengths.
+    traffic
+        Kinds of traffic, of which mixes are made: pairs of prompt and output lengths, and in mixed traffic
+        what else tells them apart.
     max_adapters
         Most adapters on one GPU.
     own_levels
@@ -143,7 +149,7 @@ class DesignSpace:
     service_levels: ServiceLevelObjectives
     options: tuple[Option, ...]
     ranks: tuple[int, ...]
-    lengths: tuple[tuple[Lengths, Lengths], ...]
+    traffic: tuple[TrafficKind, ...]
     max_adapters: int = 1280
     acceptance: Acceptance = "sustained"
     effort: Effort = LABEL
@@ -174,9 +180,9 @@ class DesignSpace:
             "device": self.device,
             "memory_gib": self.memory_gib,
             "engine": _engine_arguments(self.engine),
-            "arrivals": _arrivals(self.workload.arrivals),
+            "arrivals": described_arrivals(self.workload.arrivals),
             "duration_s": self.run_s,
-            "lengths": [[p.model_dump(mode="json"), o.model_dump(mode="json")] for p, o in self.lengths],
+            "lengths": [kind.described() for kind in self.traffic],
             **self._criterion,
             "options": [list(o.numbers) for o in self.options],
             "ranks": list(self.ranks),
@@ -208,14 +214,25 @@ class DesignSpace:
         return self.effort.settle_s + self.effort.measure_s
 
     @property
-    def wait_s(self) -> float:
-        """Seconds that an adapter may wait for a slot, for `learn.features`."""
-        return hold_wait_s(self.acceptance, self.service_levels)
+    def judged(self) -> Judged:
+        """By what GPUs of the space are judged."""
+        of_all = self.service_levels, self.workload.arrivals
+        return Judged(self.acceptance, *of_all, caches_prefixes(self.engine))
 
     @property
     def wander(self) -> float:
-        """Variance of an adapter's rate over the square of its mean, for `learn.features`."""
-        return rate_wander(self.acceptance, self.workload.arrivals)
+        """Largest variance of an adapter's rate over the square of its mean, where rates change for long."""
+        return max(self.judged.wander(kind) for kind in self.traffic)
+
+    @property
+    def mixed(self) -> bool:
+        """Whether kinds of traffic differ in more than lengths."""
+        return any(kind.arrivals is not None for kind in self.traffic)
+
+    @property
+    def steady(self) -> bool:
+        """Whether no rate changes in the course of time, so that any part of a run is like the whole."""
+        return all(is_steady(kind.arrivals or self.workload.arrivals) for kind in self.traffic)
 
     def whole_rule(self) -> DesignSpace:
         """The same with verdicts as plans get them."""
@@ -225,9 +242,14 @@ class DesignSpace:
         """The same with the runs that label mixes with shared slots, or with a slot for every adapter.
 
         Where rates wander, few adapters meet their peaks in days, not in hours: those with a slot each, which
-        are few on a GPU, are labelled by the whole rule.
+        are few on a GPU, are labelled by the whole rule. Where they wander together, many are as few.
         """
-        return self.whole_rule() if self.wander and not shared else self
+        few = not shared or any(
+            self.judged.wander(kind) and rises_together(kind.arrivals)
+            for kind in self.traffic
+            if kind.arrivals is not None
+        )
+        return self.whole_rule() if self.wander and few else self
 
     def shortened(self, share: float) -> DesignSpace:
         """The same with runs of a share of their length."""
@@ -244,9 +266,15 @@ class DesignSpace:
         return max(min(self.max_adapters, params.adapters_per_slot * option.max_loras), 2 * option.max_loras)
 
     @cached_property
-    def means(self) -> FloatArray:
-        """Mean prompt and output tokens and mean square of the output tokens by pair, shape (pairs, 3)."""
-        return np.array([(p.mean_tokens, o.mean_tokens, mean_square_tokens(o)) for p, o in self.lengths])
+    def figures(self) -> TrafficFigures:
+        """What features are made of, by kind of traffic."""
+        return TrafficFigures.of(self.traffic, self.judged)
+
+    @cached_property
+    def own(self) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+        """Numbers of the kinds of traffic of adapters, and of those of the base model."""
+        base = np.array([kind.base for kind in self.traffic], dtype=np.bool_)
+        return np.flatnonzero(~base).astype(np.int32), np.flatnonzero(base).astype(np.int32)
 
 
 def _engine_arguments(engine: EngineConfig) -> dict[str, Any]:
@@ -263,8 +291,8 @@ def _space_problems(space: DesignSpace) -> Iterator[Problem]:
         yield Problem("memory_gib", f"is {space.memory_gib}", "give the GiB of the GPU's memory")
     if space.max_adapters < 1:
         yield Problem("max_adapters", f"is {space.max_adapters}", "give 1 or more")
-    if not space.lengths:
-        yield Problem("lengths", "are empty", "give a pair of prompt and output lengths")
+    if not space.traffic:
+        yield Problem("traffic", "is empty", "give a pair of prompt and output lengths")
     if not space.ranks or min(space.ranks) < 1 or list(space.ranks) != sorted(set(space.ranks)):
         yield Problem("ranks", f"are {space.ranks}", "give ranks from 1 up, ascending")
         return
@@ -277,23 +305,6 @@ def _space_problems(space: DesignSpace) -> Iterator[Problem]:
             )
 
 
-def hold_wait_s(acceptance: Acceptance, levels: ServiceLevelObjectives) -> float:
-    """Seconds that an adapter may wait for a slot before its requests are late."""
-    return levels.patience_s if acceptance == "sustained" else WAIT_S
-
-
-def rate_wander(acceptance: Acceptance, arrivals: Arrivals) -> float:
-    """Variance of an adapter's rate over the square of its mean; 0 unless rates wander.
-
-    Under *paper*, walks begin at their rates and are short.
-    """
-    if acceptance == "paper" or not isinstance(arrivals, UnpredictableArrivals):
-        return 0.0
-    factors, probability = stationary_law(arrivals.factor, arrivals.limit)
-    mean = float(factors @ probability)
-    return float((factors / mean - 1.0) ** 2 @ probability)
-
-
 def scenario_features(scenario: Scenario, classes: Sequence[AdapterClass]) -> FloatArray:
     """Additive features of one adapter of each class, as the regions of a scenario take them.
 
@@ -304,17 +315,16 @@ def scenario_features(scenario: Scenario, classes: Sequence[AdapterClass]) -> Fl
     numpy.ndarray
         Shape (n_classes, K).
     """
-    wait_s = hold_wait_s(scenario.acceptance, scenario.service_levels)
-    wander = rate_wander(scenario.acceptance, scenario.workload.arrivals)
-    return additive_features(classes, load=scenario.judged_load, wait_s=wait_s, wander=wander)
+    return figure_columns(
+        [scenario.judged_load * c.rate for c in classes],
+        [float(c.rank > 0) for c in classes],
+        traffic_figures(scenario, classes),
+    )
 
 
-def _arrivals(arrivals: Arrivals) -> dict[str, Any]:
-    """What determines arrivals, without what is absent; of a trace the content of its file, not its name."""
-    if isinstance(arrivals, RecordedArrivals):
-        return recording_values(arrivals)
-    values: dict[str, Any] = arrivals.model_dump(mode="json", exclude_none=True)
-    return values
+def traffic_figures(scenario: Scenario, classes: Sequence[AdapterClass]) -> TrafficFigures:
+    """What features of a scenario's classes are made of, beside rates and ranks."""
+    return TrafficFigures.of([kind_of(scenario, one) for one in classes], Judged.of(scenario))
 
 
 def profile_digest(profile: EngineProfile) -> str:
@@ -377,43 +387,53 @@ def space_of(
     Options are those that hold the longest request. A ``max_model_len`` above that changes which
     options start, not how they serve, so it is lowered to it.
     """
-    arrivals = scenario.workload.arrivals
-    longest = max(c.prompt.longest_tokens + c.output.longest_tokens for c in scenario.classes)
-    if isinstance(arrivals, RecordedArrivals) and arrivals.lengths:
+    kinds = [kind_of(scenario, c) for c in scenario.classes]
+    longest = max(kind.longest_tokens for kind in kinds)
+    if any(records_lengths(kind.arrivals or scenario.workload.arrivals) for kind in set(kinds)):
         longest = scenario.engine.max_model_len  # the classes' lengths are not those that are played
     engine = scenario.engine.model_copy(update={"max_model_len": min(longest, scenario.engine.max_model_len)})
-    ranks = tuple(sorted({c.rank for c in scenario.classes}))
-    pairs = sorted({(c.prompt, c.output) for c in scenario.classes}, key=_work)
-    strict = [c for c in scenario.classes if levels is not None and c.levels == levels]
-    own = {(c.prompt, c.output) for c in strict}
-    lengths = tuple(sorted({*_thinned(pairs, params.max_length_pairs), *own}, key=_work))
-    kinds = sorted({(c.rank, lengths.index((c.prompt, c.output))) for c in strict})
-    if isinstance(arrivals, TraceArrivals):
-        arrivals = arrivals.dealt()  # sampled adapters have names that no trace knows
+    ranks = adapter_ranks(scenario)
+    strict = [k for k, c in enumerate(scenario.classes) if levels is not None and c.levels == levels]
+    kept = {*_thinned(set(kinds), params.max_length_pairs), *(kinds[k] for k in strict)}
+    traffic = tuple(sorted(kept, key=_work))
+    own = sorted({(scenario.classes[k].rank, traffic.index(kinds[k])) for k in strict})
+    arrivals = sampled(scenario.workload.arrivals)
     return DesignSpace(
         profile=profile,
         engine=engine,
         device=device.name,
         memory_gib=profile.memory_of(device),
         workload=scenario.workload.model_copy(
-            update={"arrivals": arrivals, "prompt": lengths[0][0], "output": lengths[0][1]}
+            update={"arrivals": arrivals, "prompt": traffic[0].prompt, "output": traffic[0].output}
         ),
         service_levels=scenario.service_levels,
         acceptance=scenario.acceptance,
         options=starting_options(profile, engine, device, ranks),
         ranks=ranks,
-        lengths=lengths,
-        own_levels=None if levels is None else OwnLevels(levels, tuple(kinds)),
+        traffic=traffic,
+        own_levels=None if levels is None else OwnLevels(levels, tuple(own)),
     )
 
 
-def _work(pair: tuple[Lengths, Lengths]) -> tuple[float, float, str]:
-    prompt, output = pair
-    return output.mean_tokens, prompt.mean_tokens, f"{prompt!r} {output!r}"
+def adapter_ranks(scenario: Scenario) -> tuple[int, ...]:
+    """Ranks of a scenario's adapters, ascending; the least of vLLM's slots where all is of the base model."""
+    return tuple(sorted({c.rank for c in scenario.classes if c.rank} or {padded_rank(0)}))
 
 
-def _thinned(pairs: list[tuple[Lengths, Lengths]], upper_bound: int) -> tuple[tuple[Lengths, Lengths], ...]:
-    if len(pairs) <= upper_bound:
-        return tuple(pairs)
-    kept = np.unique(np.linspace(0, len(pairs) - 1, upper_bound).round().astype(int))
-    return tuple(pairs[k] for k in kept)
+def _work(kind: TrafficKind) -> tuple[float, float, str, str]:
+    prompt, output, *other = kind
+    return output.mean_tokens, prompt.mean_tokens, f"{prompt!r} {output!r}", repr(other)
+
+
+def _thinned(kinds: set[TrafficKind], upper_bound: int) -> Iterator[TrafficKind]:
+    """At most so many kinds, or one of each that lengths alone do not tell apart; by their work."""
+    alike: dict[str, list[TrafficKind]] = {}
+    for kind in sorted(kinds, key=_work):
+        alike.setdefault(repr(kind[2:]), []).append(kind)
+    each = max(1, upper_bound // len(alike))
+    for several in alike.values():
+        if len(several) <= each:
+            yield from several
+            continue
+        kept = np.unique(np.linspace(0, len(several) - 1, each).round().astype(int))
+        yield from (several[k] for k in kept)

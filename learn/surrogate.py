@@ -329,7 +329,7 @@ def _checked(features: FloatArray) -> FloatArray:
         need = "above 0" if _LEAST[k] else "0 or more"
         raise SurrogateError(
             f"candidate {row} has {FEATURES[k].name} {checked[row, k]:g}, and it must be finite and {need}; "
-            f"give every candidate an engine and at least one adapter with a rate and lengths above 0"
+            f"give every candidate an engine, and something to serve with a rate and lengths above 0"
         )
     return checked
 

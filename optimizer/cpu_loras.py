@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 from optimizer.result import Result
 from optimizer.survival.report import LossCase
-from scenarios import EngineConfig, EngineOption, PlacedGPU, Placement, Scenario
+from scenarios import EngineOption, PlacedGPU, Placement, Scenario
 
 
 def with_cpu_loras(result: Result, running: Placement | None = None) -> Result:
@@ -34,13 +34,13 @@ def with_cpu_loras(result: Result, running: Placement | None = None) -> Result:
         placement = _kept(placement, running)
     update: dict[str, object] = {"placement": placement}
     if result.survival is not None:
-        after = losses_with_cpu_loras(losses, placement, result.scenario.engine)
+        after = losses_with_cpu_loras(losses, placement, result.scenario)
         update["survival"] = result.survival.model_copy(update={"losses": after})
     return result.model_copy(update=update)
 
 
 def losses_with_cpu_loras(
-    losses: Sequence[LossCase], placement: Placement, engine: EngineConfig
+    losses: Sequence[LossCase], placement: Placement, scenario: Scenario
 ) -> tuple[LossCase, ...]:
     """Losses of a plan that states ``max_cpu_loras``, with that of every GPU that is left.
 
@@ -50,7 +50,7 @@ def losses_with_cpu_loras(
 
     def stated(gpu: PlacedGPU, case: LossCase) -> PlacedGPU:
         kept = None if gpu.gpu in case.restarted else before[gpu.gpu].max_cpu_loras
-        number = needed(gpu, engine) if kept is None else kept
+        number = needed(gpu, scenario) if kept is None else kept
         return gpu.model_copy(update={"max_cpu_loras": number})
 
     return tuple(
@@ -63,17 +63,21 @@ def losses_with_cpu_loras(
     )
 
 
-def needed(gpu: PlacedGPU, engine: EngineConfig) -> int:
-    """Adapters that a GPU of a plan keeps in CPU memory: as the scenario says, or all that it serves."""
-    return engine.cpu_loras(len(gpu.adapters), gpu.max_loras)
+def needed(gpu: PlacedGPU, scenario: Scenario) -> int:
+    """Adapters that a GPU of a plan keeps in CPU memory: as the scenario says, or all that it serves.
+
+    The base model is none of them.
+    """
+    adapters = sum(name not in scenario.base_names for name in gpu.adapters)
+    return scenario.engine.cpu_loras(adapters, gpu.max_loras)
 
 
-def goes_on(new: PlacedGPU, old: PlacedGPU, engine: EngineConfig) -> bool:
+def goes_on(new: PlacedGPU, old: PlacedGPU, scenario: Scenario) -> bool:
     """Whether a running engine serves what its GPU is given without being started again.
 
     One that does not say how many adapters it keeps in CPU memory is to be stated with as many as it needs.
     """
-    enough = old.max_cpu_loras is None or old.max_cpu_loras >= needed(new, engine)
+    enough = old.max_cpu_loras is None or old.max_cpu_loras >= needed(new, scenario)
     return new.option == old.option and enough
 
 
@@ -85,7 +89,7 @@ def _stated(placement: Placement, losses: Sequence[LossCase], scenario: Scenario
     most = Counter[int]()
     after = [gpu for c in losses if c.placement for gpu in c.placement.gpus if gpu.gpu not in c.restarted]
     for gpu in (*placement.gpus, *after):
-        most[gpu.gpu] = max(most[gpu.gpu], needed(gpu, scenario.engine))
+        most[gpu.gpu] = max(most[gpu.gpu], needed(gpu, scenario))
     class_of = {name: k for k, one in enumerate(scenario.classes) for name in one.names}
 
     def content(gpu: PlacedGPU) -> tuple[EngineOption, tuple[tuple[int, float], ...]]:

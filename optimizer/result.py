@@ -145,7 +145,7 @@ class Result(PlainDir, BaseModel):
             {
                 "gpu": gpu.gpu,
                 "device": gpu.device,
-                "adapters": len(gpu.adapters),
+                "adapters": sum(name not in self.scenario.base_names for name in gpu.adapters),
                 "max_loras": gpu.max_loras,
                 "max_lora_rank": gpu.max_lora_rank,
                 "max_cpu_loras": gpu.max_cpu_loras,

@@ -12,8 +12,15 @@ from optimizer.packing.registry import METHODS
 from optimizer.search.objectives import LATENCY_OBJECTIVES
 from optimizer.survival.nodes import together
 from optimizer.survival.text import survival_parts
-from scenarios import AdapterSLO, LatencyLimits, ServiceLevelObjectives, criterion_in_words, visible
-from scenarios.text.formatting import choice, counted, listed
+from scenarios import (
+    AdapterSLO,
+    LatencyLimits,
+    PlacedGPU,
+    ServiceLevelObjectives,
+    criterion_in_words,
+    visible,
+)
+from scenarios.text.formatting import choice, counted, listed, served
 from scenarios.text.tables import Listing, Part, cell_text, marked
 from twin.gpu_table import QUEUE_S, gpu_table, limits_note, only_device, verdict_word
 
@@ -65,7 +72,8 @@ def outcome_lines(result: Result) -> list[Text]:
     """The outcome in two or three lines, and what the twin notes."""
     lines = [Text(visible(f"{result.scenario.name}, {result.method}: {result.message}"))]
     if result.gpus is not None:
-        adapters = counted(result.scenario.n_adapters, "adapter") + only_device(result.placement)
+        base = len(result.scenario.base_names)
+        adapters = served(result.scenario.n_adapters - base, base > 0) + only_device(result.placement)
         proof = "; ".join(filter(None, (_proof(result), *_later_values(result))))
         lines.append(Text(f"{counted(result.gpus, 'GPU')} for {adapters}; {proof}"))
     work = f"; {counted(result.iterations, 'round')}, {counted(result.cuts, 'cut')}"
@@ -157,7 +165,13 @@ def gpu_parts(result: Result) -> list[Part]:
     verdicts = result.validation.gpus if result.validation else ()
     levels = result.scenario.service_levels
     return [
-        gpu_table(verdicts, result.placement, levels, queueing=not limits_ttft(result.scenario)),
+        gpu_table(
+            verdicts,
+            result.placement,
+            levels,
+            queueing=not limits_ttft(result.scenario),
+            base=result.scenario.base_names,
+        ),
         criterion_in_words(result.scenario),
         *limits_note(levels, verdicts),
     ]
@@ -173,7 +187,7 @@ def gpu_ranges(result: Result) -> str:
     """The GPUs of a large plan in one sentence: their figures from the least to the largest."""
     verdicts = result.validation.gpus if result.validation else ()
     assert result.placement is not None
-    parts = [f"{_range([len(gpu.adapters) for gpu in result.placement.gpus], '{:d}')} adapters each"]
+    parts = [f"{_range([adapters_on(result, gpu) for gpu in result.placement.gpus], '{:d}')} adapters each"]
     for form, values in (
         ("mean ITL {} ms", [v.itl_ms for v in verdicts]),
         ("mean TTFT {} ms", [v.ttft_ms for v in verdicts]),
@@ -239,6 +253,11 @@ def _worst_ttft_s(result: Result) -> float:
 # --- who goes where ----------------------------------------------------------------------------------
 
 
+def adapters_on(result: Result, gpu: PlacedGPU) -> int:
+    """How many LoRA adapters a GPU of a plan serves."""
+    return sum(name not in result.scenario.base_names for name in gpu.adapters)
+
+
 def _adapters(result: Result) -> Iterator[Part]:
     """The adapters of each GPU in short, and where all of them are to be had."""
     if result.placement is None:
@@ -247,6 +266,7 @@ def _adapters(result: Result) -> Iterator[Part]:
     for gpu in sorted(result.placement.gpus, key=lambda gpu: gpu.gpu):
         names = [f"{name} ({gpu.share(name):.0%})" if name in gpu.shares else name for name in gpu.adapters]
         node = "" if gpu.node is None else f" in node {gpu.node}"
-        yield Listing(f"GPU {gpu.gpu}{node}  {counted(len(names), 'adapter')}", names)
+        adapters = adapters_on(result, gpu)
+        yield Listing(f"GPU {gpu.gpu}{node}  {served(adapters, adapters < len(names))}", names)
     yield "all adapters: --placement FILE or --json FILE; in Python result.placement"
     yield ""

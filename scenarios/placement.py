@@ -167,9 +167,10 @@ def as_started(placement: Placement, scenario: Scenario) -> Placement:
         else gpu.model_copy(update={"max_cpu_loras": engine.cpu_loras(gpu.max_loras, gpu.max_loras)})
         for gpu in placement.gpus
     )
-    few = [gpu for gpu in placement.gpus if gpu.max_cpu_loras is None and gpu.max_loras < len(gpu.adapters)]
+    adapters = {g.gpu: sum(name not in scenario.base_names for name in g.adapters) for g in placement.gpus}
+    few = [gpu for gpu in placement.gpus if gpu.max_cpu_loras is None and gpu.max_loras < adapters[gpu.gpu]]
     if few and engine.max_cpu_loras is None:
-        one, most = len(few) == 1, max(len(gpu.adapters) for gpu in few)
+        one, most = len(few) == 1, max(adapters[gpu.gpu] for gpu in few)
         _log.warning(
             "%s %s no max_cpu_loras, so that the CPU keeps max_loras adapters, as vLLM does: fewer than are "
             "served there, and the others are read from disk; state max_cpu_loras in the placement, or "

@@ -203,6 +203,17 @@ class Scenario(FrozenModel):
         """Whether the rate of an adapter is not known."""
         return any(one.kind.uncertain for one in self.classes)
 
+    @cached_property
+    def mixed(self) -> bool:
+        """Whether adapters have arrivals or common prompts of their own, or some are the base model."""
+        own = any(entry.arrivals is not None or entry.reuse is not None for entry in self.adapters)
+        return own or any(one.rank == 0 for one in self.classes)
+
+    @cached_property
+    def base_names(self) -> frozenset[str]:
+        """Names of entries for the base model itself."""
+        return frozenset(name for one in self.classes if one.rank == 0 for name in one.names)
+
     @property
     def n_adapters(self) -> int:
         """How many adapters there are."""

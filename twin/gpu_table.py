@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from rich.text import Text
 
-from scenarios import Placement, ServiceLevelObjectives, visible
+from scenarios import PlacedGPU, Placement, ServiceLevelObjectives, visible
 from scenarios.text.formatting import choice
 from scenarios.text.tables import Column, Mark, Table, marked, table
 from twin.violations import LATENCIES, Criterion
@@ -73,6 +73,7 @@ def gpu_table(
     levels: ServiceLevelObjectives | None = None,
     *,
     queueing: bool = False,
+    base: Container[str] = (),
 ) -> Table:
     """A table of GPUs in the order of their numbers.
 
@@ -86,6 +87,8 @@ def gpu_table(
         What it was held to; the latencies that they limit are then shown, with their headroom.
     queueing
         Whether to mark mean times to first token at which requests queue.
+    base
+        Names under which the base model is served, which is no LoRA adapter.
     """
     limits = limited_latencies(levels)
     plain = [f for f in ("itl", "ttft") if not any((c.metric, c.statistic) == (f, "mean") for c in limits)]
@@ -111,7 +114,7 @@ def gpu_table(
             cells[v.gpu].insert(1, None if v.corner is None else str(v.corner))
         if grows:
             cells[v.gpu].append(_growth_cell(v.growth_factor))
-    engines = {v.gpu: [] for v in verdicts} if placement is None else _engines(placement, engine)
+    engines = {v.gpu: [] for v in verdicts} if placement is None else _engines(placement, engine, base)
     missing: list[object] = [None] * (len(columns) - len(engine) - 1)
     return table(columns, [[gpu, *engines[gpu], *cells.get(gpu, missing)] for gpu in sorted(engines)])
 
@@ -132,19 +135,27 @@ def _engine_columns(placement: Placement | None) -> list[Column]:
     return [*device, Column(">LoRAs", 4), Column(">slots", 6), Column(">rank", 7), *cpu]
 
 
-def _engines(placement: Placement, shown: Sequence[Column]) -> dict[int, list[object]]:
+def _engines(placement: Placement, shown: Sequence[Column], base: Container[str]) -> dict[int, list[object]]:
     """What is shown of the engine of each GPU."""
     found: dict[int, list[object]] = {}
     for gpu in placement.gpus:
         cells = {
             "device": gpu.device,
-            "LoRAs": len(gpu.adapters),
+            "LoRAs": _held(gpu, base),
             "slots": gpu.max_loras,
             "rank": gpu.max_lora_rank,
             "CPU": gpu.max_cpu_loras,
         }
         found[gpu.gpu] = [cells[column.heading] for column in shown]
     return found
+
+
+def _held(gpu: PlacedGPU, base: Container[str]) -> object:
+    """How many adapters a GPU serves, and that it serves the base model too."""
+    adapters = sum(name not in base for name in gpu.adapters)
+    if adapters == len(gpu.adapters):
+        return adapters
+    return f"{adapters:,} + base" if adapters else "base"
 
 
 def only_device(placement: Placement | None) -> str:

@@ -79,7 +79,7 @@ def judge(
         return verdict_unstarted(load, too_high_rank, figures)
     seeds = np.random.SeedSequence(seed).spawn(replications)
     if max_cpu_loras is None:
-        max_cpu_loras = engine.cpu_loras(len(load.names), max_loras)
+        max_cpu_loras = engine.cpu_loras(load.n_adapters, max_loras)
     if acceptance == "sustained":
         try:
             return judge_sustained(

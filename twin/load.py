@@ -49,6 +49,11 @@ class GPULoad:
     def __repr__(self) -> str:
         return f"<GPULoad: {len(self.names):,} adapters, {self.rate.sum():.4g} requests/s>"
 
+    @property
+    def n_adapters(self) -> int:
+        """How many take a slot: all but the base model."""
+        return int(np.count_nonzero(self.rank))
+
     def groups(self) -> list[tuple[AdapterSLO, IntArray]]:
         """Adapters with service levels of their own, by kind (`kind_of`), in order of first appearance."""
         found: dict[object, list[int]] = {}

@@ -101,9 +101,11 @@ def build_setup(
         blocks = plan.num_blocks
     else:
         blocks = kv_cache_tokens // engine.block_size
+    if max_cpu_loras is None:
+        max_cpu_loras = engine.cpu_loras(load.n_adapters, max_loras)
     return EngineSetup(
         max_loras=max_loras,
-        max_cpu_loras=engine.cpu_loras(n, max_loras) if max_cpu_loras is None else max_cpu_loras,
+        max_cpu_loras=max_cpu_loras,
         max_num_seqs=min(engine.max_num_seqs, engine.max_num_active_seqs or engine.max_num_seqs),
         max_num_batched_tokens=min(budget, engine.max_num_scheduled_tokens or budget),
         long_prefill_token_threshold=engine.long_prefill_token_threshold,
@@ -210,7 +212,7 @@ def simulate(
     """
     duration = workload.duration_s if duration_s is None else duration_s
     if max_cpu_loras is None:
-        engine = engine_as_started(engine, len(load.names), max_loras)
+        engine = engine_as_started(engine, load.n_adapters, max_loras)
     if max_loras is None:
         max_loras = engine.max_loras or max(int(np.count_nonzero(load.rank)), 1)
     if max_lora_rank is None:

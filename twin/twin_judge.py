@@ -280,9 +280,10 @@ class PlacementJudge:
 
     def _cpu_loras(self, gpu: PlacedGPU) -> int | None:
         """The GPU's ``max_cpu_loras`` where it makes a difference, so that equal questions are one."""
-        n, stated = len(gpu.adapters), gpu.max_cpu_loras
+        stated = gpu.max_cpu_loras
         if stated is None:
             return None
+        n = sum(self.judge.scenario.classes[self._class_of[name]].rank > 0 for name in gpu.adapters)
         unstated = self.judge.scenario.engine.cpu_loras(n, gpu.max_loras)
         return None if min(stated, n) == min(unstated, n) else min(stated, max(n, gpu.max_loras))
 

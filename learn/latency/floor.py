@@ -15,7 +15,6 @@ from typing import get_args
 import numpy as np
 
 from learn.bisection import bisect
-from learn.boundary_search import STEADY
 from learn.features import ADDITIVE, REGIMES, RESIDENCE_S, BoolArray, FloatArray, Regime
 from learn.latency.upper import fit_quantile
 from learn.params import LatencyFloorParams
@@ -232,7 +231,7 @@ def fit_floors(
     There are none where rates change in the course of time: then chance decides what load a run had. Nor
     are there where the engine speculates: `StepFloor` knows steps that give a request one token.
     """
-    if not isinstance(space.workload.arrivals, STEADY) or space.engine.speculation is not None:
+    if not space.steady or space.engine.speculation is not None:
         return ()
     steps = {regime: _Runs.of(dataset, space, regime) for regime in REGIMES}
     again = {r: None if confirmed is None else _Runs.of(confirmed, space, r) for r in REGIMES}
@@ -242,7 +241,7 @@ def fit_floors(
 
 def as_run(space: DesignSpace, option: EngineOption) -> StepFloor:
     """The floor of the steps of an option as a space runs it, with all of its slots."""
-    shortest = float(space.means[:, 1].min())
+    shortest = float(space.figures.output.min())
     return StepFloor.of(space.profile, option, "shared", space.engine, shortest)
 
 

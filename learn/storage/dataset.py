@@ -41,7 +41,6 @@ _MISSING = ("itl_ms", "ttft_ms", "ttft_p99_ms")
 
 POSITIVE = (
     "total_rate",
-    "count",
     "rate",
     "prompt_mean",
     "output_mean",
@@ -50,8 +49,8 @@ POSITIVE = (
     "kv_cache_tokens",
     "token_rate",
 )
-"""Columns that are above 0, as without adapters, load or an engine there is no run; of the others only the
-margin may be below."""
+"""Columns that are above 0, as without load or an engine there is no run; of the others only the margin may
+be below."""
 
 _INTEGERS = ("composition", "run", "max_loras", "max_lora_rank", "kv_cache_tokens", "starved")
 

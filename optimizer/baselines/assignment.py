@@ -14,7 +14,7 @@ from optimizer.packing.model.problem import FloatArray, IntArray, PackingError
 from scenarios import MAX_SLOTS, PlacedGPU, Placement, Scenario, padded_rank
 
 SlotRule = Callable[[int], int]
-"""Slots of a GPU by its number of adapters."""
+"""Slots of a GPU by its number of adapters, of which one of the base model alone is taken to have one."""
 
 LEAST_SHARE = 1e-6
 """Smallest share of an adapter's requests that is routed to a GPU of its own."""
@@ -31,7 +31,7 @@ class SingleAdapters:
     names
         The adapters' names.
     ranks
-        LoRA rank, shape (n,).
+        LoRA rank, shape (n,); 0: the base model, which takes no slot.
     rates
         Requests/s, shape (n,).
     tokens
@@ -69,7 +69,7 @@ def single_adapters(scenario: Scenario, device: str) -> SingleAdapters:
         names=names,
         ranks=np.array([c.rank for c in classes], dtype=np.int64),
         rates=np.array([c.rate for c in classes]),
-        tokens=np.array([c.prompt.mean_tokens + c.output.mean_tokens for c in classes]),
+        tokens=np.array([c.kind.mean_prompt_tokens + c.output.mean_tokens for c in classes]),
     )
 
 
@@ -111,12 +111,14 @@ def assigned(
             continue
         names = tuple(adapters.names[i] for i in group)
         parts = {} if shares is None else dict(zip(names, shares[g], strict=True))
+        ranks = adapters.ranks[list(group)]
+        with_slot = max(int(np.count_nonzero(ranks)), 1)
         gpus.append(
             PlacedGPU(
                 gpu=len(gpus),
                 device=adapters.device,
-                max_loras=min(slots(len(group)), MAX_SLOTS),
-                max_lora_rank=padded_rank(int(adapters.ranks[list(group)].max())),  # type: ignore[arg-type]
+                max_loras=min(slots(with_slot), MAX_SLOTS),
+                max_lora_rank=padded_rank(int(ranks.max())),  # type: ignore[arg-type]
                 adapters=names,
                 shares={name: share for name, share in parts.items() if share < 1},
             )

@@ -91,8 +91,11 @@ class Saturation:
         return self._saturate(self.profile, padded_rank(rank), None)
 
     def by_rank(self, adapters: SingleAdapters) -> dict[int, float]:
-        """Tokens/s with one adapter of each rank that there is."""
-        return {rank: self.adapter_tok_per_s(rank) for rank in sorted({int(r) for r in adapters.ranks})}
+        """Tokens/s with one adapter of each rank that there is; of the base model without any."""
+        return {
+            rank: self.adapter_tok_per_s(rank) if rank else self.backbone_tok_per_s
+            for rank in sorted({int(r) for r in adapters.ranks})
+        }
 
     def most_adapters(self, max_rank: int) -> int:
         """Most slots of a rank with which the engine starts; 1 if not even one does."""

@@ -19,7 +19,6 @@ from optimizer.packing.model.problem import FloatArray
 from scenarios import UNLIMITED, Deadline, Device, EngineOption, Scenario
 from scenarios.stopping.progress import Progress, silent
 from twin import EngineProfile
-from twin.workload.lengths import mean_square_tokens
 
 Model = Literal["forest", "tree"]
 
@@ -74,16 +73,19 @@ class SurrogateOracle:
     def _features(self, counts: FloatArray, engine: EngineOption) -> FloatArray:
         classes, tokens = self.scenario.classes, self._memory(engine).kv_cache_tokens
         values = (np.array([float(value)]) for value in (engine.max_loras, engine.max_lora_rank, tokens))
+        figures = learn.traffic_figures(self.scenario, classes)
         return learn.candidate_features(
             [self.scenario.judged_load * c.rate for c in classes],
             [c.rank for c in classes],
-            [c.prompt.mean_tokens for c in classes],
-            [c.output.mean_tokens for c in classes],
-            [mean_square_tokens(c.output) for c in classes],
+            figures.prompt,
+            figures.output,
+            figures.output_square,
             np.asarray(counts, dtype=np.float64)[None, :],
             learn.Engines(*values),
-            learn.hold_wait_s(self.scenario.acceptance, self.scenario.service_levels),
-            learn.rate_wander(self.scenario.acceptance, self.scenario.workload.arrivals),
+            figures.wait_s,
+            figures.wander,
+            context=figures.context,
+            bursts=figures.bursts,
         )
 
 

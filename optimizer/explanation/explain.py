@@ -284,7 +284,8 @@ def _argument(region: str, problem: PackingProblem, instance: Instance) -> Bound
 
 def _class_name(instance: Instance, c: int) -> str:
     members = instance.classes[c]
-    number = f"{members.count} of rank {members.rank} at {members.rate:.3g}/s"
+    of = "the base model" if members.rank == 0 else f"rank {members.rank}"
+    number = f"{members.count} of {of} at {members.rate:.3g}/s"
     alike = sum((other.rank, other.rate) == (members.rank, members.rate) for other in instance.classes)
     return number if alike == 1 else f"{number}, like {members.names[0]}"
 

@@ -75,8 +75,13 @@ def _more_slots(instance: Instance, result: Result, problem: PackingProblem, now
 
 
 def slot_row(option: PackingOption) -> int | None:
-    """Index of the row that limits adapters to the slots: each takes one, and there are so many."""
-    rows = np.flatnonzero((option.usage == 1.0).all(axis=1) & (option.capacity == option.option.max_loras))
+    """Index of the row that limits adapters to the slots: each takes one, and there are so many.
+
+    The base model takes none.
+    """
+    one_or_none = ((option.usage == 1.0) | (option.usage == 0.0)).all(axis=1) & option.usage.any(axis=1)
+    rows = np.flatnonzero(one_or_none & (option.capacity == option.option.max_loras))
+    rows = rows[rows >= option.strict_rows]
     return int(rows[0]) if len(rows) else None
 
 
@@ -154,7 +159,7 @@ def _like(problem: PackingProblem, device: Device, slots: int, rank: int) -> Ite
 
 def _lower_ranks(instance: Instance, problem: PackingProblem, now: float) -> list[WhatIf]:
     """The largest rank of all lowered to each smaller one that there is."""
-    ranks = sorted({members.rank for members in instance.classes})
+    ranks = sorted({members.rank for members in instance.classes if members.rank > 0})
     changes = []
     for rank in reversed(ranks[:-1]):
         above = np.array([members.rank > rank for members in instance.classes])

@@ -111,7 +111,10 @@ class Change(PlainDir, BaseModel):
 
 
 def running_in(instance: Instance, placement: Placement) -> Running:
-    """A running placement as the packing problem sees it: by the classes of the new rates."""
+    """A running placement as the packing problem sees it: by the classes of the new rates.
+
+    Of the base model every engine has all that it needs, so that no share of its traffic moves.
+    """
     pieces = _pieces(instance)
     counts = np.zeros((len(placement.gpus), len(instance.classes)), dtype=np.int64)
     known = np.zeros(len(instance.classes), dtype=np.int64)
@@ -131,6 +134,8 @@ def _pieces(instance: Instance) -> dict[str, tuple[int, int]]:
     """Class of each adapter, and in how many pieces it is served."""
     found: dict[str, tuple[int, int]] = {}
     for c, one in enumerate(instance.classes):
+        if one.rank == 0:
+            continue
         found |= {name: (c, number) for name, number in Counter(one.names).items()}
     return found
 
@@ -183,7 +188,7 @@ def placement_with_names(
             for name in part:
                 shares[name] += share  # type: ignore[assignment]  # a Counter of fractions
         pattern = pattern_of(problem, b)
-        gpus.append(placed_gpu(number, pattern, shares))
+        gpus.append(placed_gpu(number, pattern, shares, instance.scenario.base_names))
     return Placement(gpus=tuple(gpus))
 
 
@@ -226,7 +231,8 @@ def change_between(result: Result, old: Placement, moves_bound: int | None) -> C
     before, after = _where(old), _where(new)
     engine = {gpu.gpu: _engine_of(gpu) for gpu in old.gpus}
     goes_on = [gpu for gpu in new.gpus if gpu.gpu in engine]
-    moves = moves_between(old, new)
+    base = result.scenario.base_names
+    moves = tuple(move for move in moves_between(old, new) if move.adapter not in base)
     return Change(
         result=result,
         moves=moves,

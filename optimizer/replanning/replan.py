@@ -257,7 +257,7 @@ def _change(
             "method": "replan",
             "message": f"{result.message}; {_proof(nearest, move_price, parts)}{_skipped(result.objectives)}",
             "placement": placement,
-            "validation": report_on(patterns, plan.verdicts, numbers, names),
+            "validation": report_on(patterns, plan.verdicts, numbers, names, instance.merged),
         }
     )
     bound = None if move_price is not None else math.ceil(nearest.bound - 1e-6)

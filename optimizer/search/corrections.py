@@ -263,17 +263,16 @@ class Corrections:
         """
         if pattern in self._placings:
             return self._placings[pattern]
-        adapters, judged, options = sum(pattern.counts), pattern.option, self.inner.options
+        judged, options = pattern.option, self.inner.options
         held = np.array(pattern.counts) > 0
         placed = frozenset(
             k
             for k, engine in enumerate(option.option for option in options)
             if (engine.device, engine.max_lora_rank) == (judged.device, judged.max_lora_rank)
-            and min(engine.max_loras, adapters) == judged.max_loras
+            and pattern.run_as(engine)
             and options[k].fits_class[held].all()
         )
-        regime = "shared" if adapters > judged.max_loras else "resident"
-        homes = (k for k in placed if options[k].regime == regime)
+        homes = (k for k in placed if options[k].regime == pattern.regime)
         order = [(options[k].variant, options[k].option.max_loras, k) for k in homes]
         home = min(order)[-1] if order else None
         self._placings[pattern] = home, placed

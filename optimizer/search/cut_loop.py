@@ -341,9 +341,10 @@ def fixed_method(
 
 def pattern_of(problem: PackingProblem, b: Bin) -> Pattern:
     """Content and configuration of a bin; slots beyond its adapters are given back to the KV cache."""
-    option = problem.options[b.option].option
-    engine = replace(option, max_loras=min(option.max_loras, int(b.counts.sum())))
-    return Pattern(engine, tuple(int(n) for n in b.counts), b.items)
+    option, slotless = problem.options[b.option].option, problem.without_slot(b.counts)
+    adapters = int(b.counts.sum()) - slotless
+    engine = replace(option, max_loras=min(option.max_loras, max(adapters, 1)))
+    return Pattern(engine, tuple(int(n) for n in b.counts), b.items, slotless=slotless)
 
 
 def fill(problem: PackingProblem, b: Bin) -> float:
@@ -392,7 +393,7 @@ def _covers(problem: PackingProblem, index: int, pattern: Pattern) -> bool:
     The same device with at least the pattern's rank, and either the same slots, or slots for every
     adapter in both: then the option's engine differs only by having less memory for the KV cache.
     """
-    option, adapters, judged = problem.options[index].option, sum(pattern.counts), pattern.option
+    option, judged = problem.options[index].option, pattern.option
     if option.device != judged.device or option.max_lora_rank < judged.max_lora_rank:
         return False
-    return option.max_loras == judged.max_loras or min(option.max_loras, adapters) == judged.max_loras
+    return option.max_loras == judged.max_loras or pattern.run_as(option)

@@ -10,7 +10,7 @@ from itertools import accumulate
 import twin
 from optimizer.search.judging import named
 from optimizer.search.params import DEFAULTS, SplittingParams
-from scenarios import UNLIMITED, AdapterClass, Deadline, Device, EngineOption, Scenario, padded_rank
+from scenarios import UNLIMITED, AdapterClass, Arrivals, Deadline, Device, EngineOption, Scenario, padded_rank
 from twin import GPUContent, GPUVerdict, TwinJudge
 
 
@@ -43,7 +43,7 @@ class DedicatedGPUCheck:
         The cheapest device that accepts it, or else the cheapest.
         """
         part = replace(members, rate=members.rate * share)
-        requests = judged_requests(self.scenario, part.rate)
+        requests = judged_requests(self.scenario, part.rate, part.arrivals)
         return self._first_accepted(
             (replace(part, names=part.names[:number]),) for number in self._doubling(part.count, requests)
         )
@@ -59,9 +59,10 @@ class DedicatedGPUCheck:
             for members in sorted(scenario.classes, key=lambda one: one.tokens_per_s)
         ]
         # More of a hot adapter would not be light.
-        most = self.params.min_requests / judged_requests(scenario, 1.0)
+        own = lightest[0].arrivals
+        most = self.params.min_requests / judged_requests(scenario, 1.0, own)
         lightest[0] = replace(lightest[0], rate=min(lightest[0].rate, most))
-        sizes = self._doubling(scenario.n_adapters, judged_requests(scenario, lightest[0].rate))
+        sizes = self._doubling(scenario.n_adapters, judged_requests(scenario, lightest[0].rate, own))
         return self._first_accepted(tuple(_first(lightest, number)) for number in sizes)
 
     def _doubling(self, most: int, requests: float) -> Iterator[int]:
@@ -84,7 +85,8 @@ class DedicatedGPUCheck:
         return said
 
     def _ask(self, device: str, classes: tuple[AdapterClass, ...]) -> GPUVerdict:
-        slots = min(sum(c.count for c in classes), max(self.scenario.engine.slot_choices))
+        adapters = sum(c.count for c in classes if c.rank > 0)
+        slots = min(max(adapters, 1), max(self.scenario.engine.slot_choices))
         rank = slot_rank(self.scenario, max(c.rank for c in classes))
         # At high rates, where these are uncertain: alone on a GPU less is never worse, but for chance.
         held = tuple((c.kind.at(high=True), c.count) for c in classes)
@@ -93,12 +95,12 @@ class DedicatedGPUCheck:
         return named(verdict, verdict.gpu, (name for c in classes for name in c.names))
 
 
-def judged_requests(scenario: Scenario, rate: float) -> float:
-    """Requests of a rate that a run of a verdict has on average."""
+def judged_requests(scenario: Scenario, rate: float, arrivals: Arrivals | None = None) -> float:
+    """Requests of a rate that a run of a verdict has on average; arrivals are the workload's if not given."""
     if scenario.acceptance == "paper":
         return rate * scenario.workload.duration_s
-    patience_s = scenario.service_levels.patience_s
-    return rate * twin.observation_of([scenario.workload.arrivals], rate, patience_s).measure_s
+    patience_s, process = scenario.service_levels.patience_s, arrivals or scenario.workload.arrivals
+    return rate * twin.observation_of([process], rate, patience_s).measure_s
 
 
 def slot_rank(scenario: Scenario, rank: int) -> int:

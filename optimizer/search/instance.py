@@ -16,7 +16,7 @@ from optimizer.search.grouping.groups import Groups, grouped
 from optimizer.search.level_rows import RowVariant
 from optimizer.search.objectives import latency_objective_of, price, prices_of
 from optimizer.search.params import GroupingParams, SplittingParams
-from optimizer.search.splitting import ReplicaSplit, fewest_parts, region_of
+from optimizer.search.splitting import ReplicaSplit, called, fewest_parts, region_of
 from scenarios import AdapterClass, AdapterSLO, Device, EngineOption, Scenario
 from twin import EngineProfile
 
@@ -75,6 +75,12 @@ class Instance:
         found = next(admitting, 0)
         return self.variants[found].regions[device] if found else self.regions[device]
 
+    @cached_property
+    def merged(self) -> frozenset[int]:
+        """Classes of the parts of one entry of the base model: those of a GPU are one share of it."""
+        parts = zip(self.classes, self.shares, strict=True)
+        return frozenset(c for c, (one, share) in enumerate(parts) if one.rank == 0 and share < 1)
+
     @property
     def split_in_words(self) -> str:
         """Which adapters are served in how many equal parts, for messages; empty if none is."""
@@ -82,7 +88,7 @@ class Instance:
             split = [(one, round(1 / s)) for one, s in zip(self.classes, self.shares, strict=True) if s < 1]
         else:
             split = [(one.members, one.replicas) for one in self.served.splits if one.replicas > 1]
-        messages = [f'{parts} equal parts of adapter "{one.names[0]}"' for one, parts in split[:NAMED]]
+        messages = [f"{parts} equal parts of {called(one)}" for one, parts in split[:NAMED]]
         more = f" and {len(split) - NAMED} more" if len(split) > NAMED else ""
         return f" for {', '.join(messages)}{more}" if split else ""
 
@@ -220,6 +226,7 @@ class Served:
     ) -> PackingProblem:
         """The problem of some classes on some options, within the limits of the scenario."""
         options, devices = tuple(options), self.scenario.devices
+        slotless = np.array([c.rank == 0 for c in classes])
         total, used = sum(device.count for device in devices), {option.device for option in options}
         return PackingProblem(
             counts=np.array([c.count for c in classes]),
@@ -229,6 +236,7 @@ class Served:
             dominance=_dominance(classes),
             class_names=tuple(c.names[0] for c in classes),
             rates=np.array([c.rate for c in classes]),
+            slotless=slotless if slotless.any() else None,
         )
 
 
@@ -285,15 +293,16 @@ def build_instance(
 def _with_replicas_apart(problem: PackingProblem, replicas: Sequence[ReplicaSplit]) -> PackingProblem:
     """The problem with rows that keep the replicas of an adapter that must have several on distinct GPUs.
 
-    Of a class of m adapters no GPU holds more than m parts: dealt in turn, they are of m adapters then. The
-    rows come first, where those of both regions are in the same places.
+    Of a class of m adapters no GPU holds more than m parts: dealt in turn, they are of m adapters then. Of
+    the base model, which is cut finer, no GPU has more than one of the least replicas' shares. The rows come
+    first, where those of both regions are in the same places.
     """
     apart = [c for c, one in enumerate(replicas) if one.members.min_replicas > 1]
     if not apart:
         return problem
     usage = np.zeros((len(apart), problem.n_classes))
     usage[range(len(apart)), apart] = 1.0
-    capacity = np.array([float(replicas[c].members.count) for c in apart])
+    capacity = np.array([float(replicas[c].most_together) for c in apart])
     options = tuple(
         replace(
             o,
@@ -341,11 +350,16 @@ def _divided(served: Served, outer: PackingProblem) -> PackingProblem:
 def _dominance(classes: Sequence[AdapterClass]) -> NDArray[np.float64]:
     """By what a class can stand for another in a cut: rank and rate at least as large, all else equal.
 
+    An adapter stands for no traffic of the base model, as it takes a slot.
+
     Equality is an order both ways: the number of all else, and its opposite. A class of uncertain rates
     stands for none but itself: corners of other rates are drawn otherwise, and few high adapters may do
     what more of them do not.
     """
-    alike = [(c.prompt, c.output, c.levels, c.kind if c.kind.uncertain else None) for c in classes]
+    alike = [
+        (c.prompt, c.output, c.levels, c.arrivals, c.reuse, c.rank == 0, c.kind if c.kind.uncertain else None)
+        for c in classes
+    ]
     number = {key: k for k, key in enumerate(dict.fromkeys(alike))}
     kind = [number[key] for key in alike]
     measures = [(c.rank, c.rate, k, -k) for c, k in zip(classes, kind, strict=True)]

@@ -128,17 +128,22 @@ def level_sets(scenario: Scenario, most: int) -> list[AdapterSLO]:
     """Levels of single adapters that ask for more than the scenario; of many those of most adapters."""
     adapters = Counter[AdapterSLO]()
     for members in scenario.classes:
-        if members.levels is not None and _is_stricter(members.levels, scenario):
+        if members.levels is not None and _asks_for_rows(members.levels, scenario):
             adapters[members.levels] += members.count
     return [levels for levels, _ in adapters.most_common(most)]
 
 
-def _is_stricter(levels: AdapterSLO, scenario: Scenario) -> bool:
-    """Whether levels ask for more than those of the scenario."""
+def _asks_for_rows(levels: AdapterSLO, scenario: Scenario) -> bool:
+    """Whether levels ask for more than those of the scenario, and its rows do not know it.
+
+    In mixed traffic rows are of mixes in which every kind has its own patience.
+    """
     given = scenario.service_levels
     if limits_latencies(levels):
         return True
     if scenario.acceptance == "sustained":
+        if scenario.mixed:
+            return False
         return levels.patience_s is not None and levels.patience_s < given.patience_s
     return levels.served_share is not None and levels.served_share > given.adapter_served_share
 

@@ -177,7 +177,7 @@ class LatencyBoundParams(Params):
 
 
 class SplittingParams(Params):
-    """Adapters hotter than a GPU, served in equal parts."""
+    """Adapters hotter than a GPU, and the base model, served in equal parts."""
 
     max_replicas: Count = 4096
     """Most GPUs that one adapter is split over."""
@@ -187,6 +187,8 @@ class SplittingParams(Params):
     """Steps in which the largest rate of an adapter that must stay whole is looked for."""
     fine_parts: Count = 16
     """Parts of a part that stand, in the bound, for cutting an adapter wherever one likes."""
+    base_part: Share = 0.1
+    """Share of a GPU that a part of the base model's traffic fills at most; a GPU gets any number of them."""
     min_requests: Annotated[float, Field(gt=0.0)] = 1000.0
     """Requests of a run on average from which on chance has no part in a verdict."""
 
@@ -276,7 +278,7 @@ class SolveParams(Params):
     latency_bounds: LatencyBoundParams = LatencyBoundParams()
     """The bounds on latencies."""
     splitting: SplittingParams = SplittingParams()
-    """Adapters hotter than a GPU, served in equal parts."""
+    """Adapters hotter than a GPU, and the base model, served in equal parts."""
     level_rows: LevelRowsParams = LevelRowsParams()
     """Rows of their own for GPUs that hold adapters with service levels of their own."""
     grouping: GroupingParams = GroupingParams()

@@ -265,7 +265,7 @@ def placement_of(instance: Instance, problem: PackingProblem, packing: Packing) 
         dealer = Dealer(instance)
         return Placement(
             gpus=tuple(
-                placed_gpu(number, pattern_of(problem, b), dealer.shares(b))
+                placed_gpu(number, pattern_of(problem, b), dealer.shares(b), instance.scenario.base_names)
                 for number, b in enumerate(packing.bins)
             )
         )
@@ -277,7 +277,7 @@ def placement_of(instance: Instance, problem: PackingProblem, packing: Packing) 
         for share, names in zip(instance.shares, parts, strict=True):
             for name in names:
                 shares[name] = shares.get(name, 0.0) + share
-        gpus.append(placed_gpu(number, pattern, shares))
+        gpus.append(placed_gpu(number, pattern, shares, instance.scenario.base_names))
     return Placement(gpus=tuple(gpus))
 
 
@@ -301,6 +301,7 @@ def _validation(instance: Instance, found: AcceptedPlan, placed: Placement) -> V
     """The verdicts, with the names of the adapters that each GPU serves."""
     patterns = [pattern_of(found.problem, b) for b in found.packing.bins]
     numbers = numbers_apart(placed, instance.scenario)
-    report = report_on(patterns, found.verdicts, numbers, _contents(instance, found.packing))
+    contents = _contents(instance, found.packing)
+    report = report_on(patterns, found.verdicts, numbers, contents, instance.merged)
     ordered = sorted(report.gpus, key=lambda verdict: verdict.gpu)
     return report.model_copy(update={"gpus": tuple(ordered)})

@@ -190,7 +190,7 @@ def search_of(
     """What the steps of a search need; without a price before a latency, the fewest GPUs come first."""
     if not leading_prices(instance.scenario.objective):
         instance = instance.priced("gpus", instance.inner.max_bins or instance.inner.n_items)
-    patterns = PatternJudge(judge, tuple(one.kind for one in instance.classes))
+    patterns = PatternJudge(judge, tuple(one.kind for one in instance.classes), merged=instance.merged)
     loop = CutLoop(patterns, judge.progress, params.packing.local_search, teaching=params.teaching)
     if instance.groups is not None:
         dealer = Dealer(instance)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -31,7 +32,7 @@ class InfeasibleError(LorapackError, ArithmeticError):
 
 @dataclass(frozen=True)
 class ReplicaSplit:
-    """A class whose adapters are served in equal parts.
+    """A class whose adapters are served in equal parts, or one entry of the base model that is.
 
     Parameters
     ----------
@@ -55,6 +56,12 @@ class ReplicaSplit:
         """Whether the parts are more than were asked for, as the adapters are hotter than a GPU."""
         return self.replicas > self.members.min_replicas
 
+    @property
+    def most_together(self) -> int:
+        """Most parts that one GPU may serve where the least replicas are on GPUs of their own."""
+        finer = self.replicas // self.members.min_replicas if self.members.rank == 0 else 1
+        return self.members.count * finer
+
     @cached_property
     def replica_class(self) -> AdapterClass:
         """The class of the parts."""
@@ -68,6 +75,9 @@ def split_hot_adapters(
 ) -> list[ReplicaSplit]:
     """In how many equal parts the adapters of each class of a scenario are served.
 
+    Each entry of the base model that is served in parts is a class of its own, as its parts on one GPU are
+    one share of it.
+
     Raises
     ------
     InfeasibleError
@@ -76,12 +86,14 @@ def split_hot_adapters(
     splitter = _Splitter(regions, check, params)
     classes = check.scenario.classes
     cold = _fills(check.scenario, regions) <= COLD * params.asked_from
-    splits = (
-        ReplicaSplit(members, slot_rank(check.scenario, members.rank))
-        if light and members.levels is None
-        else splitter.split(members)
-        for members, light in zip(classes, cold, strict=True)
-    )
+    splits: list[ReplicaSplit] = []
+    for members, light in zip(classes, cold, strict=True):
+        if members.rank == 0 and check.scenario.allow_replicas:
+            splits += splitter.split_base(members)
+        elif light and members.levels is None:
+            splits.append(ReplicaSplit(members, slot_rank(check.scenario, members.rank)))
+        else:
+            splits.append(splitter.split(members))
     return [replace(one, replicas=max(one.replicas, one.members.min_replicas)) for one in splits]
 
 
@@ -110,8 +122,7 @@ class _Splitter:
         whole = least_fill(scenario, members, self.regions, "inner")
         if not np.isfinite(whole):
             raise InfeasibleError(
-                f'adapter "{members.names[0]}" of rank {members.rank} fits no engine configuration; '
-                "lower its rank"
+                f"{called(members)} of rank {members.rank} fits no engine configuration; lower its rank"
             )
         rank = slot_rank(scenario, members.rank)
         if whole <= self.params.asked_from and members.levels is None:
@@ -123,7 +134,7 @@ class _Splitter:
         if not scenario.allow_replicas:
             return self._whole(members, rank, least)
         # A part of fewer requests than that is judged by chance.
-        judged = judged_requests(scenario, members.rate) / self.params.min_requests
+        judged = judged_requests(scenario, members.rate, members.arrivals) / self.params.min_requests
         upper = max(guess, int(min(limit, judged)))
         number = smallest_accepted(
             least, guess, upper, lambda n: self.check.verdict(members, 1 / n)[1].accepted
@@ -131,6 +142,26 @@ class _Splitter:
         if number is None:
             raise InfeasibleError(self._rejected(members, upper))
         return ReplicaSplit(members, rank, number, self.check.verdict(members, 1 / number)[0])
+
+    def split_base(self, members: AdapterClass) -> list[ReplicaSplit]:
+        """Entries of the base model in small parts, as any GPU can serve any share of their requests.
+
+        Small ones stay whole.
+        """
+        scenario, params, least = self.check.scenario, self.params, members.min_replicas
+        fill = least_fill(scenario, members, self.regions, "inner")
+        if not np.isfinite(fill):
+            raise InfeasibleError(f"{called(members)} fits no engine configuration")
+        judged = judged_requests(scenario, members.rate, members.arrivals)
+        finest = max(1, int(judged / params.min_requests))
+        parts = min(max(math.ceil(fill / params.base_part), 1), params.max_replicas, max(finest, least))
+        parts = least * math.ceil(parts / least)
+        rank = slot_rank(scenario, members.rank)
+        if members.levels is not None and not self.check.verdict(members, 1 / parts)[1].accepted:
+            raise InfeasibleError(self._rejected(members, parts))
+        if parts == 1:
+            return [ReplicaSplit(members, rank)]
+        return [ReplicaSplit(replace(members, names=(name,)), rank, parts) for name in members.names]
 
     def _whole(self, members: AdapterClass, rank: int, least: int) -> ReplicaSplit:
         """An adapter that must stay whole, on the device on which the twin accepts it."""
@@ -149,7 +180,7 @@ class _Splitter:
         if share is None:
             return self._rejected(members, steps * int(fill))
         return (
-            f'adapter "{members.names[0]}" alone needs {1 / share:.2f} GPUs at {members.rate:g} requests/s, '
+            f"{called(members)} alone needs {1 / share:.2f} GPUs at {members.rate:g} requests/s, "
             f"and allow_replicas is off; lower its rate to {members.rate * share:.3g} requests/s or less, "
             "or set allow_replicas: true"
         )
@@ -160,7 +191,7 @@ class _Splitter:
         reasons = "; ".join(verdict.reasons)
         part = "" if parts == 1 else f", even 1/{parts} of it"
         remedy = "its service levels" if members.levels is not None else loosened(verdict)
-        rejected = f'the twin rejects adapter "{members.names[0]}" alone on {device}{part}'
+        rejected = f"the twin rejects {called(members)} alone on {device}{part}"
         return f"{rejected}: {reasons}; loosen {remedy}"
 
 
@@ -181,7 +212,7 @@ def fewest_parts(
     number = smallest_accepted(1, 2, limit, fits)
     if number is None:
         raise InfeasibleError(
-            f'adapter "{members.names[0]}" fits no GPU even in {limit} parts at {members.rate:g} requests/s; '
+            f"{called(members)} fits no GPU even in {limit} parts at {members.rate:g} requests/s; "
             "lower its rate"
         )
     return number
@@ -194,6 +225,11 @@ def least_fill(scenario: Scenario, members: AdapterClass, regions: Mapping[str, 
         o for r in regions.values() for o in region_of(r, kind).options if o.max_lora_rank >= members.rank
     ]
     return min((float(o.fill(sums)) for o in options), default=float("inf"))
+
+
+def called(members: AdapterClass) -> str:
+    """The first of a class as messages call it."""
+    return f'{"the base model" if members.rank == 0 else "adapter"} "{members.names[0]}"'
 
 
 def region_of(regions: Regions, kind: str) -> FeasibilityRegion:

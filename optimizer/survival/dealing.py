@@ -17,7 +17,7 @@ import numpy as np
 
 from optimizer.survival.engine_rows import EngineRows, FloatArray
 from optimizer.survival.params import SurvivalParams
-from optimizer.survival.pieces import LoadedGPU, Piece
+from optimizer.survival.pieces import LoadedGPU, Piece, number_with_slot
 from scenarios import AdapterKind
 
 
@@ -140,7 +140,7 @@ class LostPieces:
 
     def _weight(self, kind: AdapterKind) -> float:
         sums = self.rows.features(kind)
-        return min(self.rows.fill(gpu.engine, 1, sums) for gpu in self.left)
+        return min(self.rows.fill(gpu.engine, int(not kind.is_base), sums) for gpu in self.left)
 
     def _number(self, by_kind: Sequence[Sequence[Piece]]) -> float:
         """How many deals there are."""
@@ -162,22 +162,23 @@ class LostPieces:
     def _greedy(self, by_kind: Sequence[Sequence[Piece]]) -> list[list[Piece]]:
         """Piece by piece to the engine that is least full with it, the heaviest first."""
         given: list[list[Piece]] = [[] for _ in self.left]
-        sums, counts = [one.copy() for one in self._base], [len(gpu.pieces) for gpu in self.left]
+        sums, counts = [one.copy() for one in self._base], [gpu.adapters for gpu in self.left]
         limits = [self.experience.limit(gpu.number) for gpu in self.left]
         for pieces in by_kind:
             features, eligible = self.rows.features(pieces[0].kind), self._eligible(pieces[0])
+            slot = number_with_slot(pieces[:1])
             after = {
-                k: self.rows.fill(self.left[k].engine, counts[k] + 1, sums[k] + features) / limits[k]
+                k: self.rows.fill(self.left[k].engine, counts[k] + slot, sums[k] + features) / limits[k]
                 for k in eligible
             }
             for piece in pieces:
                 place = min(eligible, key=lambda k: (after[k], k))
                 given[place].append(piece)
                 sums[place] += features
-                counts[place] += 1
+                counts[place] += slot
                 engine = self.left[place].engine
                 after[place] = (
-                    self.rows.fill(engine, counts[place] + 1, sums[place] + features) / limits[place]
+                    self.rows.fill(engine, counts[place] + slot, sums[place] + features) / limits[place]
                 )
         return given
 
@@ -192,7 +193,7 @@ class LostPieces:
         fills = tuple(
             self.rows.fill(
                 gpu.engine,
-                len(gpu.pieces) + len(more),
+                gpu.adapters + number_with_slot(more),
                 base + sum((self.rows.features(p.kind) for p in more), start=np.zeros_like(base)),
             )
             for gpu, more, base in zip(self.left, given, self._base, strict=True)

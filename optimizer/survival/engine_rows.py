@@ -79,7 +79,16 @@ class EngineRows:
     def features(self, kind: AdapterKind) -> FloatArray:
         """What an adapter of a kind adds to a GPU, shape (K,)."""
         if kind not in self._features:
-            one = AdapterClass(kind.rank, kind.rate, kind.prompt, kind.output, ("one",), kind.levels)
+            one = AdapterClass(
+                kind.rank,
+                kind.rate,
+                kind.prompt,
+                kind.output,
+                ("one",),
+                kind.levels,
+                arrivals=kind.arrivals,
+                reuse=kind.reuse,
+            )
             self._features[kind] = np.asarray(learn.scenario_features(self.scenario, [one])[0])
         return self._features[kind]
 
@@ -102,7 +111,7 @@ class EngineRows:
 
     def fill(self, engine: EngineOption, adapters: int, sums: FloatArray) -> float:
         """How full an engine is with so many adapters of these feature sums, shape (K,)."""
-        return float(self.fills(engine, adapters, sums[None, :])[0]) if adapters else 0.0
+        return float(self.fills(engine, adapters, sums[None, :])[0]) if sums.any() else 0.0
 
     def _of(self, engine: EngineOption, adapters: int) -> FloatArray | None:
         # Beyond the slots the rows do not depend on the number of adapters, nor do they below, but by row.

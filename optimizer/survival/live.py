@@ -9,7 +9,7 @@ import numpy as np
 
 from optimizer.survival.dealing import Deal, Experience, LostPieces
 from optimizer.survival.params import SurvivalParams
-from optimizer.survival.pieces import Catalogue, LoadedGPU
+from optimizer.survival.pieces import Catalogue, LoadedGPU, cut_up
 from optimizer.survival.report import LossCase
 from scenarios import Deadline, Placement
 from twin import PlacementJudge, TwinJudge
@@ -42,8 +42,9 @@ class LiveRecovery:
 
     def pieces(self, lost: Sequence[int]) -> LostPieces:
         """What is to be dealt after a loss, and to whom."""
-        gone = tuple(piece for gpu in self.gpus if gpu.number in lost for piece in gpu.pieces)
         left = tuple(gpu for gpu in self.gpus if gpu.number not in lost)
+        served = (piece for gpu in self.gpus if gpu.number in lost for piece in gpu.pieces)
+        gone = tuple(cut_up(served, min(max(len(left), 1), self.params.base_parts)))
         return LostPieces(self.catalogue.rows, gone, left, self.experience, self.params)
 
     def strain(self, lost: Sequence[int]) -> float:
@@ -78,7 +79,8 @@ class LiveRecovery:
             if not why:
                 report = PlacementJudge(self.judge, deadline).report(placement.gpus)
                 update = {"recovery": "live", "placement": placement, "validation": report}
-                return found.model_copy(update=update | {"loaded": len({p.name for p in pieces.pieces})})
+                loaded = {piece.name for piece in pieces.pieces if not piece.kind.is_base}
+                return found.model_copy(update=update | {"loaded": len(loaded)})
         return found.model_copy(update={"why_not_live": why})
 
     def _rejection(self, pieces: LostPieces, deal: Deal, placement: Placement, deadline: Deadline) -> str:

@@ -289,7 +289,7 @@ def _gpus_bound(result: Result, added: int) -> int | None:
 def _trimmed(plan: RoomyPlan) -> RoomyPlan:
     """The plan with no more slots than adapters, where its engines are started again after a loss."""
     gpus = tuple(
-        replace(g, engine=replace(g.engine, max_loras=min(g.engine.max_loras, len(g.pieces))))
+        replace(g, engine=replace(g.engine, max_loras=min(g.engine.max_loras, max(g.adapters, 1))))
         for g in plan.gpus
     )
     return replace(plan, gpus=gpus)

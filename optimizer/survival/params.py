@@ -20,6 +20,8 @@ class SurvivalParams(Params):
     """Share of the time left for one search of a plan on the GPUs that are left."""
     tries: Count = 6
     """How often the pieces of lost GPUs are dealt anew before the running engines are given up."""
+    base_parts: Count = 8
+    """Most equal parts in which a GPU's share of the base model's traffic is dealt to others."""
     most_deals: Count = 2000
     """Ways to deal lost pieces up to which all are looked at; else they go one by one where there is room."""
     step: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.03

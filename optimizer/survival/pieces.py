@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -57,6 +57,11 @@ class LoadedGPU:
     max_cpu_loras: int | None = None
 
     @property
+    def adapters(self) -> int:
+        """How many of its pieces take a slot."""
+        return number_with_slot(self.pieces)
+
+    @property
     def content(self) -> Content:
         """What makes it like another GPU."""
         held = Counter(piece.kind for piece in self.pieces)
@@ -76,6 +81,20 @@ class LoadedGPU:
             adapters=tuple(shares),
             shares={name: share for name, share in shares.items() if share < 1 - 1e-9},
         )
+
+
+def number_with_slot(pieces: Iterable[Piece]) -> int:
+    """How many pieces are of adapters; the base model's take no slot."""
+    return sum(not piece.kind.is_base for piece in pieces)
+
+
+def cut_up(pieces: Iterable[Piece], parts: int) -> Iterator[Piece]:
+    """Pieces, those of the base model in so many equal parts, as any engine serves any share of it."""
+    for piece in pieces:
+        if piece.kind.is_base:
+            yield from (Piece(piece.name, piece.share / parts, piece.kind.scaled(1 / parts)),) * parts
+        else:
+            yield piece
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,6 +130,15 @@ class Catalogue:
             )
             for gpu in sorted(placement.gpus, key=lambda gpu: gpu.gpu)
         )
+
+    def joined(self, pieces: Sequence[Piece]) -> tuple[Piece, ...]:
+        """Pieces of one GPU, those of one entry of the base model as one."""
+        shares = Counter[str]()
+        for piece in pieces:
+            if piece.kind.is_base:
+                shares[piece.name] += piece.share  # type: ignore[assignment]  # a Counter of fractions
+        base = (Piece(name, share, self._kinds[name].scaled(share)) for name, share in shares.items())
+        return (*(piece for piece in pieces if not piece.kind.is_base), *base)
 
     def sums(self, pieces: Sequence[Piece]) -> FloatArray:
         """What pieces add up to on a GPU, shape (K,)."""

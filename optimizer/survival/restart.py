@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -96,9 +96,9 @@ class RestartRecovery:
             deadline.check("a plan on fewer GPUs was looked for")
             why = self._refused.get(devices, "the time for a plan on fewer GPUs was over")
             return found.model_copy(update={"why_not": why})
-        before, engine = {gpu.gpu: gpu for gpu in left}, self.search.instance.scenario.engine
+        before, scenario = {gpu.gpu: gpu for gpu in left}, self.search.instance.scenario
         after = self._placed(plan, left)
-        restarted = tuple(g.gpu for g in after.gpus if not goes_on(g, before[g.gpu], engine))
+        restarted = tuple(g.gpu for g in after.gpus if not goes_on(g, before[g.gpu], scenario))
         report = PlacementJudge(self.search.loop.judge.judge, deadline).report(after.gpus)
         if not report.accepted:  # parts of an adapter that came together on one GPU
             return found.model_copy(update={"why_not": "the twin rejects the plan on the GPUs that are left"})
@@ -107,7 +107,7 @@ class RestartRecovery:
                 "recovery": "restart",
                 "placement": after,
                 "validation": report,
-                "loaded": _loaded(before, after),
+                "loaded": _loaded(before, after, scenario.base_names),
                 "restarted": restarted,
             }
         )
@@ -120,10 +120,10 @@ class RestartRecovery:
         kept = np.array([[_alike(new, old) for old in left] for new in named.gpus])
         rows, places = linear_sum_assignment(-kept)
         old = {int(g): left[int(place)] for g, place in zip(rows, places, strict=True)}
-        engine = self.search.instance.scenario.engine
+        scenario = self.search.instance.scenario
 
         def placed(new: PlacedGPU, before: PlacedGPU) -> PlacedGPU:
-            kept = before.max_cpu_loras if goes_on(new, before, engine) else None
+            kept = before.max_cpu_loras if goes_on(new, before, scenario) else None
             return new.model_copy(update={"gpu": before.gpu, "max_cpu_loras": kept})
 
         return Placement(gpus=tuple(placed(gpu, old[k]) for k, gpu in enumerate(named.gpus)))
@@ -136,6 +136,7 @@ def _alike(new: PlacedGPU, old: PlacedGPU) -> float:
     return len(set(new.adapters) & set(old.adapters)) + 0.5 * (new.option == old.option)
 
 
-def _loaded(before: dict[int, PlacedGPU], after: Placement) -> int:
-    """Adapters that a GPU is given after a loss and did not have."""
-    return len({name for gpu in after.gpus for name in gpu.adapters if name not in before[gpu.gpu].adapters})
+def _loaded(before: dict[int, PlacedGPU], after: Placement, base: Container[str]) -> int:
+    """Adapters that a GPU is given after a loss and did not have; the base model is everywhere."""
+    given = {name for gpu in after.gpus for name in gpu.adapters if name not in before[gpu.gpu].adapters}
+    return sum(name not in base for name in given)

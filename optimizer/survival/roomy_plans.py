@@ -20,7 +20,7 @@ from optimizer.survival.engine_rows import NOTHING
 from optimizer.survival.live import LiveRecovery
 from optimizer.survival.losses import distinct_losses
 from optimizer.survival.params import SurvivalParams
-from optimizer.survival.pieces import Catalogue, LoadedGPU, Piece
+from optimizer.survival.pieces import Catalogue, LoadedGPU, Piece, cut_up, number_with_slot
 from optimizer.survival.spare import Spare
 from scenarios import UNLIMITED, Deadline, EngineOption, Placement
 from twin import TwinJudge
@@ -102,7 +102,9 @@ class RoomyPlans:
     @cached_property
     def _pieces(self) -> list[Piece]:
         """All that is served: first what has the largest rank, and of that the heaviest."""
-        everything = [piece for gpu in self.base for piece in gpu.pieces]
+        everything = list(
+            cut_up((piece for gpu in self.base for piece in gpu.pieces), self.params.base_parts)
+        )
         weight = {kind: self._weight(kind) for kind in {piece.kind for piece in everything}}
         return sorted(everything, key=lambda p: (-p.kind.rank, -weight[p.kind], p.name))
 
@@ -147,7 +149,7 @@ class RoomyPlans:
             for (_, rank), places in alike.items():
                 if rank >= piece.kind.rank:
                     load[places] = options[places[0]].fills(sums[places] + added).min(axis=0)
-            taken = [k for k, names in enumerate(held) if piece.name in names]
+            taken = [k for k, names in enumerate(held) if piece.name in names and not piece.kind.is_base]
             load[taken] += NOTHING  # a second part of one adapter comes on a GPU last
             place = int(load.argmin())
             held[place].add(piece.name)
@@ -158,7 +160,10 @@ class RoomyPlans:
         engines = [
             one.engines[int(one.fills(s[None, :]).argmin())] for one, s in zip(options, sums, strict=True)
         ]
-        return tuple(LoadedGPU(k, e, tuple(g)) for k, (e, g) in enumerate(zip(engines, given, strict=True)))
+        return tuple(
+            LoadedGPU(k, engine, self.catalogue.joined(pieces))
+            for k, (engine, pieces) in enumerate(zip(engines, given, strict=True))
+        )
 
     def _factor(self, rank: int, devices: Sequence[str], ranks: Sequence[int]) -> float:
         """How much more an engine carries of what has a rank, once the engines that may be lost are."""
@@ -196,7 +201,7 @@ class RoomyPlans:
         after, strains = self._after_losses(gpus)
         slots = Counter[EngineOption]()
         for gpu in gpus:
-            slots[gpu.engine] = max(slots[gpu.engine], after[gpu.number], len(gpu.pieces))
+            slots[gpu.engine] = max(slots[gpu.engine], after[gpu.number], gpu.adapters, 1)
         fitted = tuple(
             replace(gpu, engine=replace(gpu.engine, max_loras=min(gpu.engine.max_loras, slots[gpu.engine])))
             for gpu in gpus
@@ -213,8 +218,8 @@ class RoomyPlans:
 
         def raised(gpu: LoadedGPU) -> LoadedGPU:
             lost = self.spare.gpus_lost(self.catalogue.scenario, gpu.engine.device)
-            likely = math.ceil(len(gpu.pieces) * len(gpus) / max(len(gpus) - lost, 1)) + 1
-            if len(gpu.pieces) > gpu.engine.max_loras:
+            likely = math.ceil(gpu.adapters * len(gpus) / max(len(gpus) - lost, 1)) + 1
+            if gpu.adapters > gpu.engine.max_loras:
                 return gpu
             slots = max(gpu.engine.max_loras, min(likely, self._most_slots))
             return replace(gpu, engine=replace(gpu.engine, max_loras=slots))
@@ -223,7 +228,7 @@ class RoomyPlans:
 
     def _fill(self, gpu: LoadedGPU) -> float:
         """How full an engine is as it runs."""
-        return self.catalogue.rows.fill(gpu.engine, len(gpu.pieces), self.catalogue.sums(gpu.pieces))
+        return self.catalogue.rows.fill(gpu.engine, gpu.adapters, self.catalogue.sums(gpu.pieces))
 
     def _after_losses(self, gpus: tuple[LoadedGPU, ...]) -> tuple[Counter[int], tuple[float, ...]]:
         """Most adapters that each GPU has after a loss, by number, and how full the fullest engine is."""
@@ -237,5 +242,5 @@ class RoomyPlans:
                 return most, (math.inf,)
             strains.append(deal.strain)
             for gpu, more in zip(pieces.left, deal.given, strict=True):
-                most[gpu.number] = max(most[gpu.number], len(gpu.pieces) + len(more))
+                most[gpu.number] = max(most[gpu.number], gpu.adapters + number_with_slot(more))
         return most, tuple(strains)

@@ -102,7 +102,7 @@ def survives(
         catalogue = Catalogue(scenario, EngineRows(scenario, regions))
         cases = LossCases(catalogue, judge, placement, lost, restarts, params)
         losses, complete = cases.all(deadline)
-        losses = losses_with_cpu_loras(losses, placement, scenario.engine)
+        losses = losses_with_cpu_loras(losses, placement, scenario)
         message = "" if losses else unknown
         return empty.model_copy(update={"losses": losses, "complete": complete, "message": message})
 

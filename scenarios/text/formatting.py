@@ -67,6 +67,13 @@ def counted(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
+def served(adapters: int, base: bool) -> str:
+    """Return what is served: ``2 adapters``, ``2 adapters and the base model``, ``the base model``."""
+    if not base:
+        return counted(adapters, "adapter")
+    return f"{counted(adapters, 'adapter')} and the base model" if adapters else "the base model"
+
+
 def nearest(word: str, known: Iterable[str]) -> str | None:
     """Return the known word that a reader most likely meant, if any comes near."""
     if len(word) > LONGEST:

@@ -92,7 +92,7 @@ def test_the_plan_of_a_test_has_mixes_of_its_own() -> None:
         ("memory_gib", 0.0, r"memory_gib is 0\.0; give"),
         ("memory_gib", math.nan, "memory_gib is nan; give"),
         ("max_adapters", 0, "max_adapters is 0; give"),
-        ("lengths", (), "lengths are empty; give"),
+        ("traffic", (), "traffic is empty; give"),
         ("ranks", (), r"ranks are \(\); give"),
         ("ranks", (16, 8), r"ranks are \(16, 8\); give"),
         (
@@ -139,7 +139,7 @@ def test_every_mix_has_adapters_with_the_levels_and_they_are_alike(
     space = learn.space_for(mixed, mixed.devices[0], profile, levels=STRICT)
     assert space.own_levels is not None
     ((rank, pair),) = space.own_levels.kinds
-    assert (rank, space.lengths[pair][1]) == (16, FixedLengths(tokens=60))
+    assert (rank, space.traffic[pair].output) == (16, FixedLengths(tokens=60))
     mixes = compositions(space, 0, 40, 3)
     for mix in mixes:
         load = mix.load(space, 5.0)

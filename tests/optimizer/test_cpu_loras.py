@@ -177,7 +177,7 @@ def test_alike_gpus_state_the_same_and_engines_that_restart_what_they_need_then(
     first, second = result.survival.losses
     assert numbers(first.placement) == {0: 4, 1: 5}
     assert second.placement is None
-    again = losses_with_cpu_loras(result.survival.losses, placement_of(result), shared().engine)
+    again = losses_with_cpu_loras(result.survival.losses, placement_of(result), shared())
     assert again == result.survival.losses
 
 

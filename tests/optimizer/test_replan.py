@@ -200,8 +200,9 @@ def test_nearest_homes_of_a_packing() -> None:
 
 
 def instance(names: Sequence[Sequence[str]], shares: Sequence[float] | None = None) -> Any:
-    classes = [SimpleNamespace(names=tuple(n)) for n in names]
-    return SimpleNamespace(classes=classes, shares=tuple(shares or [1.0] * len(names)))
+    classes = [SimpleNamespace(names=tuple(n), rank=8) for n in names]
+    scenario = SimpleNamespace(base_names=frozenset())
+    return SimpleNamespace(scenario=scenario, classes=classes, shares=tuple(shares or [1.0] * len(names)))
 
 
 def placed(number: int, *names: str, slots: int = 8) -> PlacedGPU:

@@ -238,6 +238,9 @@ class PackingProblem:
     rates
         Load that one item brings, by which the paper's greedy orders items; None: the least share of a
         bin that an item takes.
+    slotless
+        Which classes' items take no slot of an engine, shape (n_classes,); None: all take one. No placer
+        looks at it, the rows say what items take; whoever runs a bin does.
     """
 
     counts: IntArray
@@ -250,6 +253,7 @@ class PackingProblem:
     objective: Objective = "price"
     class_names: tuple[str, ...] = ()
     rates: FloatArray | None = None
+    slotless: BoolArray | None = None
 
     def __post_init__(self) -> None:
         _set(self, "counts", to_wholes("counts", self.counts))
@@ -287,6 +291,10 @@ class PackingProblem:
         distinct, counts = np.unique(-values, return_counts=True)
         option = PackingOption("bin", usage=-distinct[None, :], capacity=np.array([capacity]))
         return cls(counts, (option,), class_names=tuple(f"{-size:g}" for size in distinct))
+
+    def without_slot(self, counts: IntArray) -> int:
+        """How many of some items take no slot of an engine."""
+        return 0 if self.slotless is None else int(counts[self.slotless].sum())
 
     @property
     def n_classes(self) -> int:

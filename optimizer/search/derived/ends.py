@@ -17,9 +17,10 @@ from itertools import islice
 
 import numpy as np
 
+import learn
 import twin
 from learn import FeasibilityRegion, OptionRows, Regions
-from scenarios import AdapterKind, Deadline, EngineOption, Scenario, padded_rank
+from scenarios import AdapterKind, Deadline, EngineOption, Scenario
 from twin import LABEL, End, EngineProfile, GPUContent, TwinJudge
 
 SLACK = 0.02
@@ -108,8 +109,9 @@ def _probes(scenario: Scenario, profile: EngineProfile, device: str) -> Iterator
     """
     if profile.derived is None:
         return
-    greatest = scenario.engine.max_lora_rank or padded_rank(max(c.rank for c in scenario.classes))
-    least = scenario.engine.max_lora_rank or padded_rank(min(c.rank for c in scenario.classes))
+    ranks = learn.needed_ranks(scenario)
+    greatest = scenario.engine.max_lora_rank or ranks[-1]
+    least = scenario.engine.max_lora_rank or ranks[0]
     for rank in (least, greatest):
         choices = [s for s in scenario.engine.slot_choices if _starts(scenario, profile, device, s, rank)]
         if not choices:
@@ -117,7 +119,8 @@ def _probes(scenario: Scenario, profile: EngineProfile, device: str) -> Iterator
         middle, dealt = choices[len(choices) // 2], list(islice(_dealt(scenario, rank), 2 * choices[-1]))
         for slots, times in ((choices[0], 1), (middle, 1), (choices[-1], 1), (middle, 2)):
             kinds = Counter(kind.at(high=True) for kind in dealt[: times * slots])
-            option = EngineOption(device, min(slots, kinds.total()), rank)
+            adapters = sum(n for kind, n in kinds.items() if not kind.is_base)
+            option = EngineOption(device, min(slots, max(adapters, 1)), rank)
             yield GPUContent(option, tuple(kinds.items()))
 
 

@@ -103,7 +103,7 @@ class Teacher:
         for k, at, verdict in heard:
             growth = found[k]
             if growth is not None:
-                self._seen[_regime(asked[k])].append((verdict.signed_margin, growth.log - at))
+                self._seen[asked[k].regime].append((verdict.signed_margin, growth.log - at))
         for pattern, growth in zip(asked, found, strict=True):
             if growth is not None:
                 self._remember(pattern, growth)
@@ -122,7 +122,7 @@ class Teacher:
         scales = {regime: MarginScale.of(seen, self.params) for regime, seen in self._seen.items()}
         found = []
         for pattern, verdict in zip(patterns, verdicts, strict=True):
-            scale = scales.get(_regime(pattern))
+            scale = scales.get(pattern.regime)
             found.append(None if scale is None or verdict.memory_failure else scale.growth(verdict))
         return found
 
@@ -146,13 +146,9 @@ def _key(pattern: Pattern) -> Pattern:
     return replace(pattern, items=())
 
 
-def _regime(pattern: Pattern) -> str:
-    return "shared" if sum(pattern.counts) > pattern.option.max_loras else "resident"
-
-
 def all_sorts(patterns: Sequence[Pattern], number: int) -> list[Pattern]:
     """At most so many GPUs, of all regimes, ranks and sizes that there are."""
-    order = sorted(patterns, key=lambda p: (_regime(p), *_engine(p)))
+    order = sorted(patterns, key=lambda p: (p.regime, *_engine(p)))
     places = np.linspace(0, len(order) - 1, min(number, len(order))).round().astype(int)
     return [order[k] for k in places]
 

@@ -39,7 +39,8 @@ class Measures:
     ----------
     per_item
         What an item of each class adds: to every row of every option its share, to every option whether it is
-        barred from it, to the principal components, and one item; shape (n_classes, n_measures).
+        barred from it, to the principal components, and one item that takes a slot; shape (n_classes,
+        n_measures).
     options, rows
         How many there are, and how many rows each has.
     slots, rank
@@ -63,8 +64,11 @@ class Measures:
         flat = shares.reshape(-1, problem.n_classes)
         components = np.linalg.svd(flat, full_matrices=False)[2][:COMPONENTS]
         barred = np.array([~o.fits_class for o in options], dtype=np.float64)
+        slots = np.ones(problem.n_classes)
+        if problem.slotless is not None:
+            slots[problem.slotless] = 0.0
         return cls(
-            np.ascontiguousarray(np.vstack([flat, barred, components, np.ones(problem.n_classes)]).T),
+            np.ascontiguousarray(np.vstack([flat, barred, components, slots]).T),
             len(options),
             m,
             np.array([o.option.max_loras for o in options]),

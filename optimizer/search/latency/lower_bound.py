@@ -8,7 +8,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from learn import STEADY
+import learn
 from optimizer.packing.model.problem import PackingProblem
 from optimizer.search.instance import Instance
 from optimizer.search.latency.floor_relaxation import CARE, FloorRelaxation
@@ -116,9 +116,11 @@ def no_bound(instance: Instance, objective: LatencyObjective) -> str:
         return "it is a share by the inner rows, only prices and latencies are proven"
     if instance.groups is not None:
         return "more adapters differ than are told apart, and groups have no floors"
-    if any(share < 1 for share in instance.shares):
+    parts = zip(instance.classes, instance.shares, strict=True)
+    if any(share < 1 and one.rank > 0 for one, share in parts):  # sums do not know how the base model is cut
         return "adapters are served in parts, which have no floors"
-    if not isinstance(instance.scenario.workload.arrivals, STEADY):
+    whole = instance.scenario.workload.arrivals
+    if not all(learn.is_steady(one.arrivals or whole) for one in instance.classes):
         return "rates change in the course of time, and floors are of steady ones"
     if any(one.kind.uncertain for one in instance.classes):
         return "rates are uncertain, and floors are of known ones"

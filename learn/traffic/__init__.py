@@ -1,0 +1,1 @@
+"""What is told of requests beside their rates: of what kind they are, and how far loads are from steady."""
