@@ -33,8 +33,8 @@ from scenarios import (
     Deadline,
     Device,
     PoissonArrivals,
+    RecordedArrivals,
     Scenario,
-    TraceArrivals,
     padded_rank,
     read,
     shipped,
@@ -148,7 +148,7 @@ def space_for(
     workload = scenario.workload
     if scenario.acceptance == "sustained":
         return space_of(scenario, profile, device, params.design, levels)
-    if isinstance(workload.arrivals, TraceArrivals):
+    if isinstance(workload.arrivals, RecordedArrivals):
         workload = workload.model_copy(update={"arrivals": PoissonArrivals()})
     duration = min(workload.duration_s, 3600.0)
     warmup = min(workload.warmup_s, duration / 2)

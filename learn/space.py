@@ -25,6 +25,7 @@ from scenarios import (
     LatencyLimits,
     Lengths,
     Problem,
+    RecordedArrivals,
     Scenario,
     ScenarioError,
     ServiceLevelObjectives,
@@ -33,7 +34,7 @@ from scenarios import (
     Workload,
     padded_rank,
 )
-from twin import FULL, LABEL, Effort, EngineProfile, limits_latencies, plan_memory, trace_digest
+from twin import FULL, LABEL, Effort, EngineProfile, limits_latencies, plan_memory, recording_values
 from twin.memory.versions import lora_ranks
 from twin.workload.lengths import mean_square_tokens
 from twin.workload.walks import stationary_law
@@ -309,10 +310,10 @@ def scenario_features(scenario: Scenario, classes: Sequence[AdapterClass]) -> Fl
 
 
 def _arrivals(arrivals: Arrivals) -> dict[str, Any]:
-    """What determines arrivals; of a trace the content of its file, not its name."""
-    values: dict[str, Any] = arrivals.model_dump(mode="json")
-    if isinstance(arrivals, TraceArrivals):
-        values["file"] = trace_digest(arrivals.file)
+    """What determines arrivals, without what is absent; of a trace the content of its file, not its name."""
+    if isinstance(arrivals, RecordedArrivals):
+        return recording_values(arrivals)
+    values: dict[str, Any] = arrivals.model_dump(mode="json", exclude_none=True)
     return values
 
 
@@ -376,7 +377,10 @@ def space_of(
     Options are those that hold the longest request. A ``max_model_len`` above that changes which
     options start, not how they serve, so it is lowered to it.
     """
+    arrivals = scenario.workload.arrivals
     longest = max(c.prompt.longest_tokens + c.output.longest_tokens for c in scenario.classes)
+    if isinstance(arrivals, RecordedArrivals) and arrivals.lengths:
+        longest = scenario.engine.max_model_len  # the classes' lengths are not those that are played
     engine = scenario.engine.model_copy(update={"max_model_len": min(longest, scenario.engine.max_model_len)})
     ranks = tuple(sorted({c.rank for c in scenario.classes}))
     pairs = sorted({(c.prompt, c.output) for c in scenario.classes}, key=_work)
@@ -384,12 +388,16 @@ def space_of(
     own = {(c.prompt, c.output) for c in strict}
     lengths = tuple(sorted({*_thinned(pairs, params.max_length_pairs), *own}, key=_work))
     kinds = sorted({(c.rank, lengths.index((c.prompt, c.output))) for c in strict})
+    if isinstance(arrivals, TraceArrivals):
+        arrivals = arrivals.dealt()  # sampled adapters have names that no trace knows
     return DesignSpace(
         profile=profile,
         engine=engine,
         device=device.name,
         memory_gib=profile.memory_of(device),
-        workload=scenario.workload.model_copy(update={"prompt": lengths[0][0], "output": lengths[0][1]}),
+        workload=scenario.workload.model_copy(
+            update={"arrivals": arrivals, "prompt": lengths[0][0], "output": lengths[0][1]}
+        ),
         service_levels=scenario.service_levels,
         acceptance=scenario.acceptance,
         options=starting_options(profile, engine, device, ranks),

@@ -6,12 +6,10 @@ output, is imported here too.
 
 from scenarios.acceptance import ACCEPTANCES as ACCEPTANCES
 from scenarios.acceptance import Acceptance as Acceptance
+from scenarios.adapter_classes import AdapterClass as AdapterClass
+from scenarios.adapter_classes import AdapterKind as AdapterKind
 from scenarios.adapters import MAX_ADAPTERS as MAX_ADAPTERS
 from scenarios.adapters import Adapter as Adapter
-from scenarios.adapters import AdapterClass as AdapterClass
-from scenarios.adapters import AdapterKind as AdapterKind
-from scenarios.adapters import UncertainRate as UncertainRate
-from scenarios.adapters import ZipfRates as ZipfRates
 from scenarios.base import FrozenModel as FrozenModel
 from scenarios.catalogue import ShippedScenario as ShippedScenario
 from scenarios.catalogue import shipped as shipped
@@ -72,11 +70,13 @@ from scenarios.text.display import spreadsheet_cell as spreadsheet_cell
 from scenarios.text.display import visible as visible
 from scenarios.text.display import visible_lines as visible_lines
 from scenarios.traffic.arrivals import Arrivals as Arrivals
+from scenarios.traffic.arrivals import ClosedLoopArrivals as ClosedLoopArrivals
 from scenarios.traffic.arrivals import DeterministicArrivals as DeterministicArrivals
 from scenarios.traffic.arrivals import GammaArrivals as GammaArrivals
+from scenarios.traffic.arrivals import HyperexponentialArrivals as HyperexponentialArrivals
+from scenarios.traffic.arrivals import OnOffArrivals as OnOffArrivals
 from scenarios.traffic.arrivals import PiecewiseArrivals as PiecewiseArrivals
 from scenarios.traffic.arrivals import PoissonArrivals as PoissonArrivals
-from scenarios.traffic.arrivals import TraceArrivals as TraceArrivals
 from scenarios.traffic.arrivals import UnpredictableArrivals as UnpredictableArrivals
 from scenarios.traffic.arrivals import WeibullArrivals as WeibullArrivals
 from scenarios.traffic.lengths import FixedLengths as FixedLengths
@@ -85,6 +85,12 @@ from scenarios.traffic.lengths import Lengths as Lengths
 from scenarios.traffic.lengths import LognormalLengths as LognormalLengths
 from scenarios.traffic.prompt_reuse import PromptReuse as PromptReuse
 from scenarios.traffic.prompt_reuse import Sessions as Sessions
+from scenarios.traffic.rates import UncertainRate as UncertainRate
+from scenarios.traffic.rates import ZipfRates as ZipfRates
+from scenarios.traffic.recordings import RecordedArrivals as RecordedArrivals
+from scenarios.traffic.recordings import ServegenArrivals as ServegenArrivals
+from scenarios.traffic.recordings import TraceArrivals as TraceArrivals
+from scenarios.traffic.recordings import TraceColumns as TraceColumns
 from scenarios.traffic.workload import Workload as Workload
 
 __all__ = [
@@ -94,6 +100,7 @@ __all__ = [
     "AdapterClass",
     "AdapterSLO",
     "Arrivals",
+    "ClosedLoopArrivals",
     "Deadline",
     "DeterministicArrivals",
     "Device",
@@ -102,11 +109,13 @@ __all__ = [
     "FixedLengths",
     "GammaArrivals",
     "HistogramLengths",
+    "HyperexponentialArrivals",
     "Interconnect",
     "LatencyLimits",
     "Lengths",
     "LognormalLengths",
     "LorapackError",
+    "OnOffArrivals",
     "OutputFileError",
     "Params",
     "PiecewiseArrivals",
@@ -123,6 +132,7 @@ __all__ = [
     "StartupLogError",
     "Stopped",
     "TraceArrivals",
+    "TraceColumns",
     "UncertainRate",
     "UnknownGPUError",
     "UnpredictableArrivals",

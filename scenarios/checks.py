@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
 
 from scenarios.adapters import MAX_ADAPTERS, Adapter
 from scenarios.engine import EngineConfig
 from scenarios.reading.findings import Finding, Loc
 from scenarios.service_levels import ServiceLevelObjectives
+from scenarios.traffic.arrivals import Arrivals, OnOffArrivals, UnpredictableArrivals
 from scenarios.traffic.lengths import UNSTATED_MAX, Lengths, LognormalLengths
+from scenarios.traffic.recordings import RecordedArrivals
 from scenarios.traffic.workload import Workload
 
 LENGTHS = ("prompt", "output")
@@ -35,6 +38,8 @@ def across(
     yield from _few_and_distinct(entries)
     if workload is not None:
         yield from _lengths_given(entries, workload)
+        yield from _conversations_start(entries, workload)
+        yield from _groups_agree(entries, workload)
     if levels is not None:
         for index, entry in entries:
             yield from _levels_stricter(index, entry, levels)
@@ -51,6 +56,7 @@ def across(
         if own:
             prompt, output = entry.prompt or workload.prompt, entry.output or workload.output
             yield from _lengths_fit(("adapters", index), prompt, output, engine.max_model_len, own)
+        yield from _whole_prompts_fit(index, entry, workload, engine.max_model_len)
 
 
 def replicas_possible(adapters: Iterable[tuple[int, Adapter]], gpus: int, allowed: bool) -> Iterator[Finding]:
@@ -116,6 +122,63 @@ def _levels_stricter(index: int, entry: Adapter, levels: ServiceLevelObjectives)
             f"is {share:g}, below service_levels.adapter_served_share {levels.adapter_served_share:g}, "
             "which every adapter must get",
             "raise it, or lower adapter_served_share for all adapters",
+        )
+
+
+def _conversations_start(entries: list[tuple[int, Adapter]], workload: Workload) -> Iterator[Finding]:
+    """Yield conversations of entries that have the workload's trace for their arrivals."""
+    for index, entry in entries:
+        if (
+            entry.sessions is not None
+            and entry.arrivals is None
+            and isinstance(workload.arrivals, RecordedArrivals)
+        ):
+            message = "are given, and workload.arrivals are trace, which starts no conversations"
+            yield Finding(
+                ("adapters", index, "sessions"), message, "remove them, or give the entry arrivals of its own"
+            )
+
+
+def _groups_agree(entries: list[tuple[int, Adapter]], workload: Workload) -> Iterator[Finding]:
+    """Yield processes of a group that differ: its adapters cannot rise together by two of them."""
+    first: dict[str, tuple[str, Arrivals]] = {}
+    places: list[tuple[Loc, str, Arrivals | None]] = [(("workload",), "workload", workload.arrivals)]
+    places += [(("adapters", index), f"adapters[{index}]", entry.arrivals) for index, entry in entries]
+    for loc, text, arrivals in places:
+        if not isinstance(arrivals, OnOffArrivals | UnpredictableArrivals) or arrivals.group is None:
+            continue
+        where, other = first.setdefault(arrivals.group, (text, arrivals))
+        if arrivals != other:
+            message = f'is "{arrivals.group}", as in {where}.arrivals, which differs otherwise'
+            yield Finding((*loc, "arrivals", "group"), message, "make them equal, or rename one group")
+
+
+def _whole_prompts_fit(index: int, entry: Adapter, workload: Workload, limit: int) -> Iterator[Finding]:
+    """Yield what makes prompts too long that fit without: a system prompt, or what was said before."""
+    prompt, output = entry.prompt or workload.prompt, entry.output or workload.output
+    if entry.reuse is None or prompt is None or output is None:
+        return
+    longest = prompt.longest_tokens
+    unstated = isinstance(prompt, LognormalLengths) and longest == UNSTATED_MAX
+    if prompt.mean_tokens + output.mean_tokens > limit or (longest >= limit and not unstated):
+        return  # it is told that they do not fit without
+    key, less = ("system_prompt", "lower it") if entry.sessions is None else ("sessions", "have fewer turns")
+    mean = entry.reuse.mean_prompt_tokens(prompt.mean_tokens, output.mean_tokens)
+    total = mean + output.mean_tokens
+    if total > limit:
+        yield Finding(
+            ("adapters", index, key),
+            f"makes prompts of {mean:,.0f} tokens on average, with their answers {total:,.0f}, above "
+            f"engine.max_model_len {limit:,}",
+            f"{less}, or raise max_model_len to {math.ceil(total):,} or more",
+        )
+    elif not unstated and entry.system_prompt + longest >= limit:
+        most = entry.system_prompt + longest
+        yield Finding(
+            ("adapters", index, "system_prompt"),
+            f"lets prompts have {most:,} tokens, and the engine refuses those of engine.max_model_len "
+            f"{limit:,} and more",
+            f"lower it, or raise max_model_len to {most + 1:,} or more",
         )
 
 

@@ -16,6 +16,7 @@ from scenarios.errors import Problem, ScenarioError
 from scenarios.output import write_whole
 from scenarios.placement import Placement, mismatches
 from scenarios.reading import error_messages
+from scenarios.reading.findings import Loc
 from scenarios.reading.overrides import apply
 from scenarios.reading.parsing import ProfileCheck, model_from, scenario_from
 from scenarios.reading.text_files import text_of
@@ -258,13 +259,19 @@ def _anchored(scenario: Scenario, folder: Path, root: object, source: str) -> Sc
     """Return the scenario with its paths taken from the folder; the files must exist."""
     files = {loc: (name, (folder / name).resolve()) for loc, name in scenario.paths()}
     missing = [
-        error_messages.located(loc, f'is "{name}", but there is no file {file}', "correct the path", root)
+        error_messages.located(
+            loc, f'is "{name}", but there is no {_kind(loc)} {file}', "correct the path", root
+        )
         for loc, (name, file) in files.items()
-        if not file.is_file()
+        if not (file.is_dir() if _kind(loc) == "folder" else file.is_file())
     ]
     if missing:
         raise ScenarioError(missing, source)
     return scenario.with_paths(lambda name: str((folder / name).resolve()))
+
+
+def _kind(loc: Loc) -> str:
+    return "folder" if loc[-1] == "folder" else "file"
 
 
 def _relative(name: str, folder: Path) -> str:

@@ -6,19 +6,20 @@ import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BeforeValidator, Field, SerializerFunctionWrapHandler, model_serializer
 from pydantic.json_schema import GenerateJsonSchema
 
 from scenarios import checks
 from scenarios.acceptance import Acceptance, foreign_findings, without_foreign
-from scenarios.adapters import Adapter, AdapterClass, group
+from scenarios.adapter_classes import AdapterClass, group
+from scenarios.adapters import Adapter
 from scenarios.base import FrozenModel
 from scenarios.engine import EngineConfig
 from scenarios.reading.findings import Finding, Loc
 from scenarios.service_levels import ServiceLevelObjectives
-from scenarios.traffic.arrivals import TraceArrivals
+from scenarios.traffic.recordings import RecordedArrivals
 from scenarios.traffic.workload import Workload
 
 ObjectiveName = Literal[
@@ -69,6 +70,8 @@ _Switch = Annotated[
     bool, BeforeValidator(expand_switch, json_schema_input_type=bool | Literal["yes", "no", "on", "off"])
 ]
 
+
+_Owner = TypeVar("_Owner", Workload, Adapter)
 
 _DISTINCT_DEVICES = "remove one, or give it another name and, as its profile, the file of its engine profile"
 
@@ -165,25 +168,35 @@ class Scenario(FrozenModel):
         for k, device in enumerate(self.devices):
             if device.profile is not None:
                 yield ("devices", k, "profile"), device.profile
-        if isinstance(self.workload.arrivals, TraceArrivals):
-            yield ("workload", "arrivals", "file"), self.workload.arrivals.file
+        owners: list[tuple[Loc, Workload | Adapter]] = [(("workload",), self.workload)]
+        owners += [(("adapters", k), entry) for k, entry in enumerate(self.adapters)]
+        for loc, owner in owners:
+            if isinstance(owner.arrivals, RecordedArrivals):
+                yield from (((*loc, "arrivals", key), path) for key, path in owner.arrivals.paths())
 
     def with_paths(self, change: Callable[[str], str]) -> Scenario:
         """Return the scenario with each of its `paths` changed."""
+
+        def changed(owner: _Owner) -> _Owner:
+            """The workload, or an entry, with the paths of its recording changed."""
+            if not isinstance(owner.arrivals, RecordedArrivals):
+                return owner
+            return owner.model_copy(update={"arrivals": owner.arrivals.with_paths(change)})
+
         devices = tuple(
             device.model_copy(update={"profile": device.profile and change(device.profile)})
             for device in self.devices
         )
-        workload = self.workload
-        if isinstance(workload.arrivals, TraceArrivals):
-            trace = workload.arrivals.model_copy(update={"file": change(workload.arrivals.file)})
-            workload = workload.model_copy(update={"arrivals": trace})
-        return self.model_copy(update={"devices": devices, "workload": workload})
+        adapters = tuple(changed(entry) for entry in self.adapters)
+        return self.model_copy(
+            update={"devices": devices, "workload": changed(self.workload), "adapters": adapters}
+        )
 
     @cached_property
     def classes(self) -> tuple[AdapterClass, ...]:
         """Classes of identical adapters, in order of first appearance."""
-        return group(self.adapters, self.workload.prompt, self.workload.output)
+        workload = self.workload
+        return group(self.adapters, workload.prompt, workload.output, workload.arrivals)
 
     @property
     def uncertain(self) -> bool:

@@ -47,8 +47,9 @@ from twin.violations import (
     limits_latencies,
 )
 from twin.window import RequestTimes, times_alone, window_note, window_problem
-from twin.workload.arrivals import WorkloadError, draw_requests
-from twin.workload.trace_files import trace_digest
+from twin.workload.arrivals import draw_requests
+from twin.workload.processes.instants import WorkloadError
+from twin.workload.recordings import recording_values
 
 if TYPE_CHECKING:
     from twin.calibration.calibrate import CalibrationError, calibrate
@@ -141,13 +142,13 @@ __all__ = [
     "read_measurement",
     "read_profile",
     "read_sources",
+    "recording_values",
     "replay",
     "replay_files",
     "shipped_profiles",
     "simulate",
     "survey_memory",
     "times_alone",
-    "trace_digest",
     "update_profile",
     "validate",
     "window_note",

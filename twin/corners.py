@@ -104,5 +104,6 @@ def _generator(kind: AdapterKind, seed: int) -> np.random.Generator:
     levels = None if kind.levels is None else kind.levels.model_dump_json()
     rates = f"{kind.rate:.{DIGITS}g} {kind.low_share:.{DIGITS}g}"
     lengths = f"{kind.prompt.model_dump_json()} {kind.output.model_dump_json()}"
-    text = f"{seed} {kind.rank} {rates} {lengths} {levels}"
+    own = "".join(f" {one!r}" for one in (kind.arrivals, kind.reuse) if one is not None)
+    text = f"{seed} {kind.rank} {rates} {lengths} {levels}{own}"
     return np.random.default_rng(int.from_bytes(hashlib.sha256(text.encode()).digest()))

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import numpy as np
 
-from scenarios import AdapterClass, AdapterSLO, Arrivals, Lengths, PromptReuse
+from scenarios import AdapterClass, AdapterSLO, Arrivals, Lengths, PromptReuse, RecordedArrivals
 from twin.engine.requests import FloatArray, IntArray
 from twin.violations import AdapterFigure, Criterion, Violation
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -59,6 +62,32 @@ class GPULoad:
         """The same adapters with so many times the requests."""
         return self if factor == 1.0 else replace(self, rate=self.rate * factor)
 
+    def processes(self, of_workload: Arrivals) -> tuple[Arrivals, ...]:
+        """The distinct arrival processes of the adapters, of which some have the workload's."""
+        objects = {id(own): own for own in self.arrivals}  # models take long to hash
+        return tuple(dict.fromkeys(played(own or of_workload) for own in objects.values())) or (
+            played(of_workload),
+        )
+
+    def chosen(self, adapters: IntArray) -> GPULoad:
+        """Some of the adapters, by number."""
+        if len(adapters) == len(self.names):
+            return self
+
+        def of(values: tuple[T, ...]) -> tuple[T, ...]:
+            return tuple(values[k] for k in adapters) if values else values
+
+        return GPULoad(
+            names=of(self.names),
+            rank=self.rank[adapters],
+            rate=self.rate[adapters],
+            prompt=of(self.prompt),
+            output=of(self.output),
+            levels=of(self.levels),
+            arrivals=of(self.arrivals),
+            reuse=of(self.reuse),
+        )
+
     def kind_of(self) -> IntArray:
         """Number of each adapter's kind, from 0; alike are those that differ in nothing but the name."""
         lengths: dict[Lengths, int] = {}
@@ -99,6 +128,11 @@ class GPULoad:
             arrivals=tuple(c.arrivals for c, _ in chosen),
             reuse=tuple(c.reuse for c, _ in chosen),
         )
+
+
+def played(arrivals: Arrivals) -> Arrivals:
+    """What is drawn together: of a recording all names, so that they rise and fall as they did."""
+    return arrivals.recording if isinstance(arrivals, RecordedArrivals) else arrivals
 
 
 def _numbered(own: Sequence[Hashable], n: int) -> list[int]:

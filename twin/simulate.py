@@ -8,15 +8,27 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from scenarios import Arrivals, EngineConfig, LorapackError, Scenario, TraceArrivals, Workload, padded_rank
+from scenarios import (
+    Arrivals,
+    EngineConfig,
+    LorapackError,
+    RecordedArrivals,
+    Scenario,
+    TraceArrivals,
+    Workload,
+    padded_rank,
+)
 from twin.engine.requests import IntArray, Requests
 from twin.engine.run import EngineInputError, simulate_requests
 from twin.engine.setup import EngineSetup
-from twin.load import GPULoad
+from twin.load import GPULoad, played
 from twin.memory import MemoryPlan, plan_memory
 from twin.result import SimulationResult
 from twin.violations import Criterion, Violation
-from twin.workload.arrivals import WorkloadError, draw_requests
+from twin.workload.arrivals import draw_requests
+from twin.workload.processes.instants import WorkloadError
+from twin.workload.recording_checks import recording_remarks, recordings_of, requests_recorded
+from twin.workload.recordings import recorded_names
 
 if TYPE_CHECKING:
     from twin.profile import EngineProfile
@@ -127,11 +139,19 @@ def engine_as_started(engine: EngineConfig, adapters: int, max_loras: int | None
 def fit_lengths(requests: Requests, max_model_len: int) -> Requests:
     """Requests cut to what the engine takes: it ends an answer at ``max_model_len`` tokens in all.
 
-    Longer prompts, which the engine would refuse, are cut so that one token can follow.
+    Longer prompts, which the engine would refuse, are cut so that one token can follow, and so is what is
+    common to them and others, or cached.
     """
     prompt = np.minimum(requests.prompt_tokens, max(max_model_len - 1, 1)).astype(np.int32)
     output = np.minimum(requests.output_tokens, np.maximum(max_model_len - prompt, 1)).astype(np.int32)
-    return replace(requests, prompt_tokens=prompt, output_tokens=output)
+    common, cached = requests.common_tokens, requests.cached_tokens
+    if common is not None:
+        common = np.concatenate([np.minimum(common[: len(prompt)], prompt), common[len(prompt) :]])
+    if cached is not None:
+        cached = (cached.astype(np.int64) * prompt // requests.prompt_tokens).astype(np.int32)
+    return replace(
+        requests, prompt_tokens=prompt, output_tokens=output, common_tokens=common, cached_tokens=cached
+    )
 
 
 def simulate(
@@ -190,7 +210,7 @@ def simulate(
     if max_cpu_loras is None:
         engine = engine_as_started(engine, len(load.names), max_loras)
     if max_loras is None:
-        max_loras = engine.max_loras or len(load.names)
+        max_loras = engine.max_loras or max(int(np.count_nonzero(load.rank)), 1)
     if max_lora_rank is None:
         max_lora_rank = engine.max_lora_rank or padded_rank(int(load.rank.max()))
     setup = build_setup(
@@ -205,7 +225,7 @@ def simulate(
         max_inflight=max_inflight,
     )
     drawn = draw_requests(load, workload, seed, duration, sustained=sustained)
-    refuse_long_prompts(workload.arrivals, drawn, engine.max_model_len)
+    refuse_long_prompts(load, workload.arrivals, drawn, engine.max_model_len)
     requests = fit_lengths(drawn, engine.max_model_len)
     return SimulationResult(
         records=simulate_requests(requests, setup, duration, warmup_s=workload.warmup_s),
@@ -225,37 +245,65 @@ def _total(requests: Requests) -> IntArray:
     return requests.prompt_tokens + requests.output_tokens
 
 
-def check_trace(scenario: Scenario) -> None:
-    """Check a scenario's trace, if it has one, as a simulation of all adapters does.
+def check_trace(scenario: Scenario) -> tuple[str, ...]:
+    """Check a scenario's traces and other recordings, if it has any, as a run of all adapters does.
+
+    Returns
+    -------
+    tuple of str
+        What they hold, which columns were taken, and what is left out, one line each.
 
     Raises
     ------
     WorkloadError
-        If the workload has too many requests, or the trace's prompts are too long for the engine.
+        If the workload has too many requests, or a recording's prompts are too long for the engine.
     twin.workload.trace_rows.TraceError
-        If the file is missing or damaged.
+        If a file is missing or damaged, or lacks an adapter.
     """
-    arrivals = scenario.workload.arrivals
-    if isinstance(arrivals, TraceArrivals):
-        drawn = draw_requests(GPULoad.from_classes(scenario.classes), scenario.workload, scenario.seed)
-        refuse_long_prompts(arrivals, drawn, scenario.engine.max_model_len)
+    remarks: list[str] = []
+    for where, arrivals, classes in recordings_of(scenario):
+        load = GPULoad.from_classes(classes)
+        names = recorded_names(arrivals, load.arrivals, load.names)
+        remarks += [f"{where}: {remark}" for remark in recording_remarks(arrivals, names)]
+        if scenario.acceptance == "sustained" and isinstance(arrivals, TraceArrivals):
+            requests = requests_recorded(arrivals, names)  # whole periods are played
+        else:
+            workload = scenario.workload.model_copy(update={"arrivals": arrivals})
+            requests = draw_requests(load, workload, scenario.seed)
+        refuse_long_prompts(load, scenario.workload.arrivals, requests, scenario.engine.max_model_len)
+    return tuple(remarks)
 
 
-def refuse_long_prompts(arrivals: Arrivals, drawn: Requests, max_model_len: int) -> None:
-    """Refuse a trace's own prompts that the engine refuses; a scenario's check knows of all others.
+def refuse_long_prompts(load: GPULoad, arrivals: Arrivals, drawn: Requests, max_model_len: int) -> None:
+    """Refuse traces' own prompts that the engine refuses; a scenario's check knows of all others.
+
+    Parameters
+    ----------
+    load
+        The adapters.
+    arrivals
+        Process of those with none of their own.
 
     Raises
     ------
     WorkloadError
         If one is as long as ``max_model_len``, which leaves no room for an answer.
     """
-    if not isinstance(arrivals, TraceArrivals) or not arrivals.lengths:
+    if not np.any(drawn.prompt_tokens >= max_model_len):
         return
-    refused = int(np.count_nonzero(drawn.prompt_tokens >= max_model_len))
-    if refused:
-        longest = int(drawn.prompt_tokens.max())
-        raise WorkloadError(
-            f"workload.arrivals.file: an engine of max_model_len {max_model_len:,} refuses {refused:,} of "
-            f"{len(drawn):,} prompts of {arrivals.file}, which have up to {longest:,} tokens; raise "
-            f"engine.max_model_len to {longest + 1:,} or more, or set workload.arrivals.lengths: false"
-        )
+    own = [played(one or arrivals) for one in load.arrivals or (None,) * len(load.names)]
+    for process in load.processes(arrivals):
+        if not isinstance(process, RecordedArrivals) or not process.lengths:
+            continue
+        replayed = np.array([one == process for one in own])
+        prompts = drawn.prompt_tokens[replayed[drawn.adapter]]
+        refused = int(np.count_nonzero(prompts >= max_model_len))
+        if refused:
+            longest, first = int(prompts.max()), load.names[int(np.argmax(replayed))]
+            where = "workload." if process == played(arrivals) else f'adapter "{first}": '
+            key, path = next(process.paths())
+            raise WorkloadError(
+                f"{where}arrivals.{key}: an engine of max_model_len {max_model_len:,} refuses {refused:,} of "
+                f"{len(prompts):,} prompts of {path}, which have up to {longest:,} tokens; raise "
+                f"engine.max_model_len to {longest + 1:,} or more, or set lengths: false there"
+            )

@@ -234,7 +234,8 @@ class TwinJudge:
         if scenario.acceptance == "sustained":
             rate *= 1.0 + scenario.headroom
             patience = float(patience_of(load, scenario.service_levels).max())
-            seconds = observation_of(scenario.workload, rate, patience, self.effort).horizon_s
+            processes = load.processes(scenario.workload.arrivals)
+            seconds = observation_of(processes, rate, patience, self.effort).horizon_s
         return corners * rate * seconds * scenario.replications
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from scenarios import PoissonArrivals, Scenario, TraceArrivals, padded_rank
+from scenarios import Arrivals, PoissonArrivals, RecordedArrivals, Scenario, ServegenArrivals, padded_rank
 from twin.engine.requests import FloatArray, Requests
 from twin.engine.run import simulate_requests
 from twin.engine.setup import EngineSetup
@@ -16,6 +16,7 @@ from twin.load import GPULoad
 from twin.profile import EngineProfile
 from twin.simulate import build_setup, fit_lengths, refuse_long_prompts
 from twin.workload.arrivals import draw_requests
+from twin.workload.recordings import period_of
 
 REQUESTS = 2000
 """Requests that are drawn on average; their mean time is known to a few hundredths."""
@@ -105,21 +106,34 @@ def _idle_setup(scenario: Scenario, profile: EngineProfile) -> EngineSetup:
 
 
 def _alone(scenario: Scenario) -> Requests:
-    """Requests of all adapters in their mix, far from each other and as of one adapter."""
-    workload = scenario.workload
-    own = isinstance(workload.arrivals, TraceArrivals) and workload.arrivals.lengths
-    if not own:
-        workload = workload.model_copy(update={"arrivals": PoissonArrivals()})
-    load = GPULoad.from_classes(scenario.classes)
-    drawn = draw_requests(load, workload, scenario.seed, REQUESTS / float(load.rate.sum()))
-    refuse_long_prompts(workload.arrivals, drawn, scenario.engine.max_model_len)
+    """Requests of all adapters in their mix, far from each other and as of one adapter.
+
+    What a prompt has in common with others is in the cache, as it may be at best.
+    """
+    load, process = GPULoad.from_classes(scenario.classes), scenario.workload.arrivals
+    workload = scenario.workload.model_copy(update={"arrivals": _mixing(process)})
+    load = replace(load, arrivals=tuple(one and _mixing(one) for one in load.arrivals))
+    duration = REQUESTS / float(load.rate.sum())
+    for one in load.processes(workload.arrivals):
+        if isinstance(one, ServegenArrivals):  # keeps its clock, and may begin with silence
+            load, duration = load.scaled(duration / period_of(one)), period_of(one)
+    drawn = draw_requests(load, workload, scenario.seed, duration)
+    refuse_long_prompts(load, workload.arrivals, drawn, scenario.engine.max_model_len)
     fitted = fit_lengths(drawn, scenario.engine.max_model_len)
-    return replace(
-        fitted,
+    known = [of[: len(drawn)] for of in (fitted.common_tokens, fitted.cached_tokens) if of is not None]
+    return Requests(
         arrival_s=np.arange(len(drawn), dtype=np.float64) * APART_S,
+        prompt_tokens=fitted.prompt_tokens,
+        output_tokens=fitted.output_tokens,
         adapter=np.zeros(len(drawn), dtype=np.int32),
         n_adapters=1,
+        cached_tokens=np.max(known, axis=0) if known else None,
     )
+
+
+def _mixing(arrivals: Arrivals) -> Arrivals:
+    """A process of equal requests that has them in their mix soon; a recording may have its own lengths."""
+    return arrivals if isinstance(arrivals, RecordedArrivals) and arrivals.lengths else PoissonArrivals()
 
 
 def window_problem(scenario: Scenario, times: RequestTimes) -> str | None:

@@ -14,7 +14,7 @@ from optimizer.cli.outputs import check_outputs, deliver, text_output
 from optimizer.cli.streams import note, say, say_exactly
 
 if TYPE_CHECKING:
-    from scenarios import AdapterClass
+    from scenarios import AdapterClass, Scenario
 
 
 def add_to(app: typer.Typer) -> None:
@@ -62,10 +62,19 @@ def show_command(scenario: ScenarioArgument, set_: SetOption = None, json: JsonO
     chosen = scenarios.read(scenario, overrides=set_ or ())
     check_outputs({"--json": json}, sources(scenario, chosen))
     rows = [
-        (c.count, c.rank, _rate_in_words(c), c.prompt.mean_tokens, c.output.mean_tokens, c.names[0])
+        (
+            c.count,
+            c.rank or "base",
+            _rate_in_words(c),
+            c.kind.mean_prompt_tokens,
+            c.output.mean_tokens,
+            (c.arrivals or chosen.workload.arrivals).process,
+            c.names[0],
+        )
         for c in chosen.classes
     ]
-    columns = ("> adapters", ">rank", ">req/s each", ">prompt", ">output", "first")  # the # takes a column
+    # The # takes a column.
+    columns = ("> adapters", ">rank", ">req/s each", ">prompt", ">output", "arrivals", "first")
     classes = [f"#{line.removeprefix(' ')}" for line in render(table(columns, rows)).splitlines()]
     text = scenarios.dumps(chosen, defaults=True) + "\n".join(classes)
     values = chosen.model_dump(mode="json")
@@ -76,6 +85,12 @@ def _rate_in_words(members: AdapterClass) -> object:
     """The rate of a class, or between which two it is."""
     rate = members.rate
     return f"{rate * members.low_share:g} to {rate:g}" if members.kind.uncertain else rate
+
+
+def _base(scenario: Scenario) -> str:
+    """How many of a scenario's adapters are the base model itself, as an addition; else empty."""
+    base = sum(c.count for c in scenario.classes if c.kind.is_base)
+    return f", of which {base} the base model itself" if base else ""
 
 
 def check_command(
@@ -94,12 +109,16 @@ def check_command(
         try:
             chosen = scenario_in(name, set_, measured_only=measured_only)
             twin.profiles_of(chosen)  # files of profiles, and of a trace, may be wrong too
-            twin.check_trace(chosen)
+            remarks = twin.check_trace(chosen)
         except scenarios.LorapackError as error:
             note(f"lorapack: {error}")
             wrong += 1
         else:
-            say(f"{name}: good ({chosen.n_adapters} adapters in {len(chosen.classes)} classes)")
+            say(
+                f"{name}: good ({chosen.n_adapters} adapters in {len(chosen.classes)} classes{_base(chosen)})"
+            )
+            for remark in remarks:
+                say(f"  {remark}")
     if wrong:
         raise typer.Exit(EXIT_USAGE)
 

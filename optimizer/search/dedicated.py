@@ -97,7 +97,8 @@ def judged_requests(scenario: Scenario, rate: float) -> float:
     """Requests of a rate that a run of a verdict has on average."""
     if scenario.acceptance == "paper":
         return rate * scenario.workload.duration_s
-    return rate * twin.observation_of(scenario.workload, rate, scenario.service_levels.patience_s).measure_s
+    patience_s = scenario.service_levels.patience_s
+    return rate * twin.observation_of([scenario.workload.arrivals], rate, patience_s).measure_s
 
 
 def slot_rank(scenario: Scenario, rank: int) -> int:

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field
 
-from scenarios.base import FrozenModel
 from scenarios.reading.findings import Finding
+from scenarios.traffic.process import ArrivalProcess as _Arrivals
+from scenarios.traffic.recordings import ServegenArrivals, TraceArrivals
 
+MAX_RATE = 100_000
+"""Most requests per second of one adapter."""
 
-def _require_process(schema: dict[str, Any]) -> None:
-    schema["required"] = ["process", *schema.get("required", [])]
-
-
-class _Arrivals(FrozenModel, json_schema_extra=_require_process):
-    """A process, which a file must name."""
+GroupName = Annotated[str, Field(min_length=1, max_length=100)]
 
 
 class PoissonArrivals(_Arrivals):
@@ -47,6 +45,40 @@ class DeterministicArrivals(_Arrivals):
     process: Literal["deterministic"] = "deterministic"
 
 
+class HyperexponentialArrivals(_Arrivals):
+    """Gaps of two kinds, many short and few long, each adapter at its own rate: bursts.
+
+    A gap is exponential, of one of two means that have equal parts in the time (balanced means).
+    """
+
+    process: Literal["hyperexponential"] = "hyperexponential"
+    cv: Annotated[float, Field(gt=1, le=100)]
+    """Coefficient of variation of the gaps, above 1."""
+
+
+class OnOffArrivals(_Arrivals):
+    """Requests only while an adapter is on, at ``rate`` times (on_s + off_s) / on_s; none while it is off.
+
+    Both periods are exponential, so that ``rate`` is the mean. An adapter is on or off when a run begins as
+    often as later.
+    """
+
+    process: Literal["on_off"] = "on_off"
+    on_s: Annotated[float, Field(gt=0, le=604_800)]
+    """Mean seconds that an adapter is on."""
+    off_s: Annotated[float, Field(gt=0, le=604_800)]
+    """Mean seconds that it is off."""
+    cv: Annotated[float, Field(gt=0, le=100)] = 1.0
+    """Coefficient of variation of the (Gamma) gaps while it is on."""
+    group: GroupName | None = None
+    """Adapters of one group, of whatever entry, are on and off together; absent: each on its own."""
+
+    @property
+    def cycle_s(self) -> float:
+        """Mean seconds from one time that an adapter is switched on to the next."""
+        return self.on_s + self.off_s
+
+
 class UnpredictableArrivals(_Arrivals):
     """Rates that walk: each adapter's rate is multiplied or divided by ``factor`` at every change.
 
@@ -63,6 +95,8 @@ class UnpredictableArrivals(_Arrivals):
     """Largest ratio to the adapter's own rate."""
     gaps: Literal["exponential", "lognormal"] = "exponential"
     """Gaps at a given rate."""
+    group: GroupName | None = None
+    """The rates of one group's adapters, of whatever entry, walk together; absent: each on its own."""
 
 
 class PiecewiseArrivals(_Arrivals):
@@ -85,21 +119,29 @@ class PiecewiseArrivals(_Arrivals):
             yield Finding(("factors",), "are all 0, so that nothing ever arrives", "raise at least one")
 
 
-class TraceArrivals(_Arrivals):
-    """Arrival instants from a trace file, each request dealt to an adapter in proportion to its rate.
+class ClosedLoopArrivals(_Arrivals):
+    """Users who wait for an answer, think, and send their next request.
 
-    The trace is stretched in time so that its mean rate is the sum of the adapters' rates, and repeated when
-    the workload lasts longer. It has the columns of Azure's LLM traces (``TIMESTAMP``, ``ContextTokens``,
-    ``GeneratedTokens``), of BurstGPT (``Timestamp`` in seconds, ``Request tokens``, ``Response tokens``) or
-    of Mooncake (``timestamp`` in milliseconds, ``input_length``, ``output_length``): CSV with a header, or
-    one JSON object a line, plain or compressed by gzip.
+    An adapter with such users has no ``rate``: it is users / think_s, the most that they can send, which is
+    what they send where answers take no time.
     """
 
-    process: Literal["trace"] = "trace"
-    file: Annotated[str, Field(min_length=1)]
-    """Path of the trace, relative to the scenario file."""
-    lengths: bool = False
-    """Take prompt and output tokens from the trace too."""
+    process: Literal["closed_loop"] = "closed_loop"
+    users: Annotated[int, Field(ge=1, le=1_000_000)]
+    """Users of each adapter."""
+    think_s: Annotated[float, Field(gt=0, le=86_400)]
+    """Mean seconds from an answer's last token to the same user's next request; they are exponential."""
+
+    @property
+    def rate(self) -> float:
+        """Requests per second that its users send at most."""
+        return self.users / self.think_s
+
+    def findings(self) -> Iterator[Finding]:
+        """Yield users who send more than an adapter's rate may be."""
+        if self.rate > MAX_RATE:
+            message = f"makes users / think_s {self.rate:,.0f} requests/s, above {MAX_RATE:,}"
+            yield Finding(("users",), message, "lower it or raise think_s")
 
 
 def expand_arrivals(value: object) -> object:
@@ -112,9 +154,13 @@ _AnyArrivals = Annotated[
     | GammaArrivals
     | WeibullArrivals
     | DeterministicArrivals
+    | HyperexponentialArrivals
+    | OnOffArrivals
     | UnpredictableArrivals
     | PiecewiseArrivals
-    | TraceArrivals,
+    | TraceArrivals
+    | ServegenArrivals
+    | ClosedLoopArrivals,
     Field(discriminator="process"),
 ]
 

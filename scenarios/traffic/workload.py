@@ -9,7 +9,7 @@ from pydantic import Field
 
 from scenarios.base import FrozenModel
 from scenarios.reading.findings import Finding
-from scenarios.traffic.arrivals import Arrivals, PoissonArrivals
+from scenarios.traffic.arrivals import Arrivals, ClosedLoopArrivals, PoissonArrivals
 from scenarios.traffic.lengths import Lengths
 
 
@@ -28,7 +28,10 @@ class Workload(FrozenModel):
     """Seconds at the start that the metrics leave out."""
 
     def findings(self) -> Iterator[Finding]:
-        """Yield a warm-up that leaves nothing to measure."""
+        """Yield users of no adapter, and a warm-up that leaves nothing to measure."""
+        if isinstance(self.arrivals, ClosedLoopArrivals):
+            message = "is closed_loop, whose users are those of an adapter"
+            yield Finding(("arrivals",), message, "give it to entries of adapters, which then have no rate")
         if self.warmup_s >= self.duration_s:
             message = f"is {self.warmup_s:g}, not below duration_s {self.duration_s:g}"
             yield Finding(("warmup_s",), message, "lower it or raise duration_s")

@@ -32,10 +32,21 @@ from scenarios import (
     PoissonArrivals,
     Scenario,
     TraceArrivals,
+    TraceColumns,
     UnpredictableArrivals,
     override,
 )
-from twin import FULL, LABEL, Criterion, Effort, EngineProfile, GPULoad, GPUVerdict, find_profile
+from twin import (
+    FULL,
+    LABEL,
+    Criterion,
+    Effort,
+    EngineProfile,
+    GPULoad,
+    GPUVerdict,
+    draw_requests,
+    find_profile,
+)
 from twin.verdict import REJECTED_MARGIN
 from twin.workload.walks import stationary_walk
 
@@ -195,6 +206,24 @@ def test_a_trace_is_sampled_as_a_trace_where_the_twin_watches_its_periods(
     BoundarySearch(traced, FEW, one).observe(1.0, 0)
     assert isinstance(asked[0]["workload"].arrivals, kind)
     assert asked[0]["acceptance"] == acceptance
+
+
+def test_a_trace_with_names_and_lengths_of_its_own_is_learned_as_it_is_but_dealt(
+    kept_up: Scenario, profile: EngineProfile, tmp_path: Path
+) -> None:
+    (tmp_path / "named.csv").write_text(
+        "arrival_time,prompt_tokens,output_tokens,lora\n"
+        + "".join(f"{k}.5,{9000 + k},5,fr\n" for k in range(20))
+    )
+    columns = TraceColumns(adapter="lora")
+    arrivals = TraceArrivals(file=str(tmp_path / "named.csv"), columns=columns, lengths=True)
+    workload = kept_up.workload.model_copy(update={"arrivals": arrivals})
+    changed = kept_up.model_copy(update={"workload": workload})
+    space = learn.space_for(changed, changed.devices[0], profile)
+    assert space.engine.max_model_len == kept_up.engine.max_model_len  # longer than the classes' lengths ask
+    load = GPULoad.from_classes(kept_up.classes[:1])
+    requests = draw_requests(load, space.workload, 0, 100.0, sustained=True)
+    assert requests.prompt_tokens.min() >= 9000
 
 
 # --- the design, and features ----------------------------------------------------------------------

@@ -137,7 +137,38 @@ def test_a_traces_prompts_that_the_engine_refuses_are_told(lorapack: Lorapack, m
     code, _, said = lorapack("scenarios", "check", str(mine))
     assert code == 2
     assert "an engine of max_model_len 16,384 refuses " in said
+    rows[5], rows[59] = (
+        rows[0],
+        "2024-05-10 02:00:00,20000,50",
+    )  # after the first minute, in which it is stretched
+    (mine.parent / "trace.csv").write_text("\n".join(["TIMESTAMP,ContextTokens,GeneratedTokens", *rows]))
+    assert "refuses 1 of 60 prompts" in lorapack("scenarios", "check", str(mine))[2]
     (mine.parent / "trace.csv").write_text("TIMESTAMP\n")
     code, _, said = lorapack("scenarios", "check", str(mine))
     assert code == 2
     assert "trace.csv" in said
+
+
+def test_what_is_taken_of_a_trace_is_said_and_adapters_that_it_lacks_are_refused(
+    lorapack: Lorapack, mine: Path
+) -> None:
+    names = scenarios.read(mine).adapters[0].names()
+    rows = [f"{k}.5,100,50,{name}" for k, name in enumerate([*names, "other", "other"])]
+    head = "arrival_time,prompt_tokens,completion_tokens,lora_name"
+    (mine.parent / "trace.csv").write_text("\n".join([head, *rows]))
+    trace = "arrivals: {process: trace, file: trace.csv, columns: {adapter: lora_name}}"
+    mine.write_text(TEXT.replace("output: 195,", f"{trace}, output: 195,"))
+    code, said, _ = lorapack("scenarios", "check", str(mine))
+    assert code == 0
+    _, columns, others = said.splitlines()
+    assert (
+        "columns: time arrival_time (s), prompt prompt_tokens, output completion_tokens, adapter" in columns
+    )
+    assert others.endswith("1 of its names are of no adapter; 2 requests are left out")
+    (mine.parent / "trace.csv").write_text("\n".join([head, *rows[1:]]))
+    code, _, wrong = lorapack("scenarios", "check", str(mine))
+    assert code == 2
+    assert f"the trace has no request for {names[0]}, but for " in wrong
+    (mine.parent / "folder").mkdir()
+    mine.write_text(TEXT.replace("output: 195,", "arrivals: {process: servegen, folder: no}, output: 195,"))
+    assert "there is no folder" in lorapack("scenarios", "check", str(mine))[2]

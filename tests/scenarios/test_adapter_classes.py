@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 import scenarios
 from scenarios import padded_rank
-from scenarios.adapters import group
+from scenarios.adapter_classes import group
 
 LENGTHS = scenarios.FixedLengths(tokens=100)
 OTHER = scenarios.FixedLengths(tokens=50)

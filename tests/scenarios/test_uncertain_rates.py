@@ -91,4 +91,4 @@ def test_what_is_wrong_is_told_once_with_its_remedy(rate: str, problem: str) -> 
 
 def test_the_schema_has_the_form() -> None:
     rate = scenarios.schema()["$defs"]["Adapter"]["properties"]["rate"]
-    assert {"$ref": "#/$defs/UncertainRate"} in rate["oneOf"]
+    assert {"$ref": "#/$defs/UncertainRate"} in rate["anyOf"][0]["oneOf"]

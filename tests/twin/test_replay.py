@@ -7,6 +7,7 @@ import gzip
 import json
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,10 @@ import pytest
 
 import twin
 from scenarios import LorapackError, OutputFileError, ScenarioError
+from twin.schedules.replay import first_difference
+from twin.schedules.schedule import ScheduleResult
+
+VERSIONS = sorted((Path(__file__).parent / "data" / "vllm_versions").glob("*/*.json.gz"))
 
 FILES = sorted((Path(__file__).parent / "data" / "vllm_schedules").glob("*/*.json.gz"))
 
@@ -42,6 +47,14 @@ def test_recorded_schedules_are_reproduced(path: Path) -> None:
     np.testing.assert_allclose(got["ttft_s"], expected["ttft_s"], rtol=1e-9, atol=0)
     assert got["preemptions"] == expected["preemptions"]
     assert got["steps"] == expected["steps"]
+
+
+@pytest.mark.parametrize("path", VERSIONS, ids=lambda p: "/".join(p.parts[-2:]).split(".json")[0])
+def test_schedules_of_every_version_are_reproduced(path: Path, recorded: ModuleType) -> None:
+    for name, document in recorded.read(path):
+        got = twin.replay({key: value for key, value in document.items() if key != "result"})["result"]
+        made, expected = (ScheduleResult.model_validate(one) for one in (got, document["result"]))
+        assert not first_difference(expected, made), name
 
 
 def test_the_document_keeps_its_form(small: dict[str, Any]) -> None:

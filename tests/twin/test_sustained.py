@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +19,14 @@ import twin
 from scenarios import (
     AdapterClass,
     AdapterSLO,
+    ClosedLoopArrivals,
     EngineConfig,
     EngineOption,
     FixedLengths,
     GammaArrivals,
+    HyperexponentialArrivals,
     LatencyLimits,
+    OnOffArrivals,
     PiecewiseArrivals,
     PoissonArrivals,
     ServiceLevelObjectives,
@@ -67,7 +71,7 @@ def judged(profile: twin.EngineProfile, load: twin.GPULoad, **changes: Any) -> G
 
 
 def observed(arrivals: scenarios.Arrivals, rate: float = 1.0, patience_s: float = 10.0) -> twin.Observation:
-    return twin.observation_of(WORKLOAD.model_copy(update={"arrivals": arrivals}), rate, patience_s)
+    return twin.observation_of([arrivals], rate, patience_s)
 
 
 @pytest.mark.parametrize(
@@ -101,6 +105,58 @@ def test_arrivals_that_repeat_are_watched_for_whole_periods(
 
 def test_rates_that_wander_are_watched_for_eight_hours() -> None:
     assert observed(UnpredictableArrivals()).measure_s == 28_800.0
+
+
+@pytest.mark.parametrize(
+    ("cycle_s", "seconds"), [(2.0, 28_800.0), (100.0, 28_800.0), (200.0, 57_600.0), (7200.0, 86_400.0)]
+)
+def test_switched_rates_are_watched_for_many_of_their_periods(cycle_s: float, seconds: float) -> None:
+    assert observed(OnOffArrivals(on_s=cycle_s / 4, off_s=3 * cycle_s / 4)).measure_s == pytest.approx(
+        seconds
+    )
+
+
+@pytest.mark.parametrize(
+    "arrivals", [HyperexponentialArrivals(cv=4), ClosedLoopArrivals(users=9, think_s=90)], ids=repr
+)
+def test_bursts_and_users_are_watched_like_steady_arrivals(arrivals: scenarios.Arrivals) -> None:
+    assert observed(arrivals, 0.1).measure_s == pytest.approx(20_000.0)
+    assert observed(arrivals, 0.1).period_s is None
+
+
+def test_several_processes_are_watched_as_long_as_the_longest_asks_in_whole_periods() -> None:
+    hour, week = (PiecewiseArrivals(window_s=w, factors=(1.0, 2.0)) for w in (1800.0, 302_400.0))
+    walk, steady = UnpredictableArrivals(), PoissonArrivals()
+
+    def of(*arrivals: scenarios.Arrivals, rate: float = 1.0) -> tuple[float, float, float | None]:
+        watched = twin.observation_of(arrivals, rate, 10.0)
+        return watched.settle_s, watched.measure_s, watched.period_s
+
+    assert of(steady, walk) == (1800.0, 28_800.0, None)
+    assert of(steady, hour) == (3600.0, 14_400.0, 3600.0)
+    assert of(hour, steady, rate=0.1) == (3600.0, 21_600.0, 3600.0)  # 2,000 requests take 20,000 s
+    assert of(hour, week, walk) == (604_800.0, 604_800.0, 604_800.0)
+
+
+def test_a_verdict_watches_what_its_adapters_send(profile: twin.EngineProfile) -> None:
+    """An entry's walk makes a GPU watched for longer, and only if the GPU serves it."""
+    calm, walk = load_of(2.0, 1.0), replace(load_of(2.0, 1.0), arrivals=(None, UnpredictableArrivals()))
+    effort = replace(SHORT, wander_s=3600.0)
+    due = [judged(profile, load, effort=effort).sustained.due for load in (calm, walk)]
+    assert due[0] == pytest.approx(2 * 3 * 1200, rel=0.1)
+    assert due[1] == pytest.approx(2 * 3 * 3600, rel=0.3)
+
+
+def test_the_requests_of_a_verdict_are_those_of_its_processes(profile: twin.EngineProfile) -> None:
+    scenario = scenarios.read("mixed_traffic")
+    judge = TwinJudge(scenario, {"H100-64GB": profile})
+    option = EngineOption("H100-64GB", 8, 32)
+    chat, _, job, shop = (one.kind for one in scenario.classes)
+    calm, shops = (judge.requests(GPUContent(option, ((chat, 2), (other, 2)))) for other in (chat, shop))
+    assert calm == pytest.approx(1.05 * 3.2 * (1800 + 14_400 + 10) * 3)
+    assert shops == pytest.approx(1.05 * 2.2 * (1800 + 86_400 + 10) * 3)
+    jobs = judge.requests(GPUContent(option, ((job, 2),)))  # which may wait for a minute
+    assert jobs == pytest.approx(1.05 * 1.0 * (1800 + 14_400 + 60) * 3)
 
 
 def test_the_verdict_does_not_look_at_the_workloads_duration(profile: twin.EngineProfile) -> None:

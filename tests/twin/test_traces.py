@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import gzip
+import json
+import sys
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
-from twin.workload.servegen import draw_client_requests, read_servegen
-from twin.workload.trace_files import read_trace
+from scenarios import TraceColumns
+from twin.workload import trace_files, trace_rows
+from twin.workload.trace_files import read_trace, taken_columns
+from twin.workload.trace_replay import repeat_trace
 from twin.workload.trace_rows import TraceError
 from twin.workload.traces import (
     deal_by_weight,
     deal_dirichlet,
     deal_zipf,
-    repeat_trace,
     with_adapters,
 )
 
@@ -25,8 +29,6 @@ needs_traces = pytest.mark.skipif(
 )
 
 HEADER = "TIMESTAMP,ContextTokens,GeneratedTokens\n"
-DAY = "client,window_start_s,rate_req_s,cv,pattern,param1,param2\n"
-CLIENTS = "client,mean_prompt_tokens,mean_output_tokens\n"
 
 
 def _azure(path: Path, body: str) -> Path:
@@ -48,7 +50,8 @@ def test_azure_trace_starts_at_zero_and_is_sorted(tmp_path: Path) -> None:
     assert trace.mean_rate == pytest.approx(1.0)
     repeated = repeat_trace(trace.stretched(2.0), 4.0)
     assert repeated.arrival_s == pytest.approx([0, 0.375, 1.0, 1.5, 1.875, 2.5, 3.0, 3.375])
-    assert list(repeated.output_tokens) == [1, 2, 3, 1, 2, 3, 1, 2]
+    assert list(repeated.row) == [0, 1, 2, 0, 1, 2, 0, 1]
+    assert list(repeated.take) == [0, 0, 0, 1, 1, 1, 2, 2]
 
 
 def test_instants_may_have_an_offset_and_no_fraction(tmp_path: Path) -> None:
@@ -102,8 +105,11 @@ def test_mooncake_is_read(tmp_path: Path, name: str) -> None:
         ('{"timestamp": 300, "input_length": 5', r"t\.jsonl, line 5: is no JSON \("),
         ("[300, 5, 6]", "line 5: is no JSON object"),
         ('{"timestamp": 300, "input_length": 5}', "line 5: has no output_length; complete or remove"),
-        ('{"timestamp": null, "input_length": 5, "output_length": 5}', 'line 5: timestamp is "None"'),
-        ('{"timestamp": NaN, "input_length": 5, "output_length": 5}', r'timestamp is "nan" \(must be finite'),
+        ('{"timestamp": null, "input_length": 5, "output_length": 5}', 'line 5: timestamp is "nan"'),
+        (
+            '{"timestamp": NaN, "input_length": 5, "output_length": 5}',
+            r'timestamp is "nan" \(must be a finite',
+        ),
     ],
 )
 def test_damaged_json_lines_are_named(tmp_path: Path, line: str, message: str) -> None:
@@ -118,7 +124,7 @@ def test_damaged_json_lines_are_named(tmp_path: Path, line: str, message: str) -
         ("yesterday,1,2\n", r't\.csv, line 2: TIMESTAMP is "yesterday"'),
         ("2023-11-16 18:17:03,abc,2\n", r'line 2: ContextTokens is "abc"'),
         ("2023-11-16 18:17:03,1,2\n2023-11-16 18:17:04,1,-5\n", r'line 3: GeneratedTokens is "-5"'),
-        ("2023-11-16 18:17:03,1\n", r"line 2: has too few fields"),
+        ("2023-11-16 18:17:03,1\n", r'line 2: GeneratedTokens is ""'),
         ("", r"holds 0 requests"),
         ("2023-11-16 18:17:03,1,2\n2023-11-16 18:17:03,1,2\n", r"two at different instants"),
     ],
@@ -130,7 +136,9 @@ def test_damaged_azure_rows_are_named(tmp_path: Path, body: str, message: str) -
 
 def test_damaged_azure_files_are_named(tmp_path: Path) -> None:
     (tmp_path / "columns.csv").write_text("a,b\n1,2\n")
-    with pytest.raises(TraceError, match=r"line 1: has none of the sets of columns TIMESTAMP, ContextTokens"):
+    with pytest.raises(
+        TraceError, match=r"has no column that is known for its time, prompt and output, but a, b; say"
+    ):
         read_trace(tmp_path / "columns.csv")
     (tmp_path / "binary.csv").write_bytes(b"\xff\xfe\x00\x01")
     with pytest.raises(TraceError, match="is damaged"):
@@ -150,54 +158,6 @@ def test_a_changed_file_is_read_again(tmp_path: Path) -> None:
     two = "2023-11-16 18:17:03,1,2\n2023-11-16 18:17:04,1,2\n"
     assert len(read_trace(_azure(tmp_path / "t.csv", two))) == 2
     assert len(read_trace(_azure(tmp_path / "t.csv", two + "2023-11-16 18:17:05,1,2\n"))) == 3
-
-
-def test_servegen_clients_and_their_windows(tmp_path: Path) -> None:
-    day, clients = tmp_path / "day.csv", tmp_path / "clients.csv"
-    day.write_text(DAY + "7,0,1.0,2.0,Gamma,0,0\n7,1200,3.0,1.0,Weibull,0,0\n9,600,20.0,1.5,Weibull,0,0\n")
-    clients.write_text(CLIENTS + "7,100,10\n9,200,20\n")
-    read = read_servegen(day, clients)
-    assert [client.client for client in read] == [9, 7]
-    assert list(read[1].rate) == [1, 0, 3]
-    assert list(read[0].weibull) == [False, True, False]
-    requests = draw_client_requests(read, 0, 1800.0)
-    assert np.all((requests.arrival_s[requests.adapter == 0] // 600) == 1)
-    assert np.sum(requests.adapter == 0) == pytest.approx(12_000, rel=0.1)
-    assert np.sum(requests.adapter == 1) == pytest.approx(2400, rel=0.25)
-    assert requests.prompt_tokens[requests.adapter == 0].mean() == pytest.approx(200, rel=0.05)
-    scaled = draw_client_requests(read, 0, 1800.0, total_rate=80.0)
-    assert len(scaled) == pytest.approx(80 * 1800, rel=0.1)
-    later = draw_client_requests(read, 0, 300.0, start_s=700.0)
-    assert set(later.adapter) == {0}
-    assert later.arrival_s[-1] < 300
-
-
-@pytest.mark.parametrize(
-    ("row", "message"),
-    [
-        ("7,100,1.0,2.0,Gamma,0,0\n", 'line 2: window_start_s is "100" .must be a multiple of 600'),
-        ("7,0,-1.0,2.0,Gamma,0,0\n", 'rate_req_s is "-1.0"'),
-        ("7,0,1.0,nan,Gamma,0,0\n", 'cv is "nan"'),
-        ("7,0,1.0,2.0,Pareto,0,0\n", "must be Gamma or Weibull"),
-        ("", "holds no window"),
-    ],
-)
-def test_damaged_servegen_rows_are_named(tmp_path: Path, row: str, message: str) -> None:
-    (tmp_path / "day.csv").write_text(DAY + row)
-    (tmp_path / "clients.csv").write_text(CLIENTS + "7,100,10\n")
-    with pytest.raises(TraceError, match=message):
-        read_servegen(tmp_path / "day.csv", tmp_path / "clients.csv")
-
-
-def test_servegen_clients_without_lengths_get_the_median_of_the_others(tmp_path: Path) -> None:
-    day, clients = tmp_path / "day.csv", tmp_path / "clients.csv"
-    day.write_text(DAY + "7,0,3.0,2.0,Gamma,0,0\n8,0,1.0,2.0,Gamma,0,0\n")
-    clients.write_text(CLIENTS + "7,100,10\n9,200,20\n")
-    read = read_servegen(day, clients)
-    assert (read[1].client, read[1].mean_prompt_tokens, read[1].mean_output_tokens) == (8, 150, 15)
-    clients.write_text(CLIENTS)
-    with pytest.raises(TraceError, match="holds no client"):
-        read_servegen(day, clients)
 
 
 def test_requests_are_dealt_by_weight() -> None:
@@ -239,16 +199,205 @@ def test_public_azure_traces(name: str, count: int) -> None:
     assert len(np.unique(requests.adapter)) == 384
 
 
-@needs_traces
-@pytest.mark.parametrize(("name", "count"), [("m-small", 30), ("m-mid", 86)])
-def test_public_servegen_days(name: str, count: int) -> None:
-    clients = read_servegen(TRACES / f"servegen_{name}_day.csv.gz", TRACES / f"servegen_{name}_clients.csv")
-    assert len(clients) == count
-    assert all(len(client.rate) == 144 for client in clients)
-    rates = [client.mean_rate for client in clients]
-    assert rates == sorted(rates, reverse=True)
-    requests = draw_client_requests(clients, 1, 3600.0, total_rate=20.0, start_s=43_200.0)
-    window = slice(72, 78)
-    expected = sum(c.rate[window].mean() for c in clients) * 20.0 / sum(rates) * 3600
-    assert len(requests) == pytest.approx(expected, rel=0.35)
-    assert requests.n_adapters == count
+# --- any columns -----------------------------------------------------------------------------------
+
+ROWS = """arrival_time,input_tokens,output_tokens,lora_name
+0.5,10,1,fr
+2.0,20,2,de
+1.25,30,3,fr
+3.5,40,4,
+"""
+PLAIN = "created_at,input_tokens,output_tokens\n2024-01-01,1,1\n"
+
+
+def _written(path: Path, text: str) -> Path:
+    path.write_text(text)
+    return path
+
+
+def test_columns_are_known_by_obvious_names_and_a_name_of_an_adapter_may_be_missing(tmp_path: Path) -> None:
+    path = _written(tmp_path / "t.csv", ROWS)
+    trace, taken = read_trace(path), taken_columns(path)
+    assert (taken.time, taken.prompt, taken.output, taken.adapter, taken.unit) == (
+        "arrival_time",
+        "input_tokens",
+        "output_tokens",
+        "lora_name",
+        "s",
+    )
+    assert list(trace.arrival_s) == [0, 0.75, 1.5, 3.0]
+    assert list(trace.prompt_tokens) == [10, 30, 20, 40]
+    assert trace.names == ("fr", "de")
+    assert trace.name is not None
+    assert list(trace.name) == [0, 0, 1, -1]
+    assert not trace.guessed
+
+
+@pytest.mark.parametrize("delimiter", [";", "\t"])
+def test_csv_may_have_other_delimiters_and_quoted_cells(tmp_path: Path, delimiter: str) -> None:
+    text = "note;" + ROWS.replace(",", ";").replace("0.5;", '"a\nb; c";0.5;', 1)
+    for value in ("2.0", "1.25", "3.5"):
+        text = text.replace(f"\n{value};", f"\nx;{value};")
+    trace = read_trace(_written(tmp_path / "t.csv", text.replace(";", delimiter)))
+    assert list(trace.prompt_tokens) == [10, 30, 20, 40]
+    broken = text.replace(";3;fr", ";three;fr").replace(";", delimiter)
+    with pytest.raises(TraceError, match=r'line 5: output_tokens is "three"'):  # a cell has two lines
+        read_trace(_written(tmp_path / "t.csv", broken))
+
+
+@pytest.mark.parametrize(
+    ("header", "instants", "arrival"),
+    [
+        ("timestamp_ms", "0 250 1000", [0, 0.25, 1]),
+        ("time_us", "0 250000 1000000", [0, 0.25, 1]),
+        ("timestamp", "1700000000 1700000001 1700000003", [0, 1, 3]),
+        ("timestamp", "1700000000000 1700000000250 1700000001000", [0, 0.25, 1]),
+        ("timestamp", "1700000000000000 1700000000250000 1700000001000000", [0, 0.25, 1]),
+        ("timestamp", "1700000000000000001 1700000000250000001 1700000001000000001", [0, 0.25, 1]),
+        (
+            "created_at",
+            "2024-05-10T00:00:00Z 2024-05-10T01:00:00.25+01:00 2024-05-10T00:00:01",
+            [0, 0.25, 1],
+        ),
+    ],
+)
+def test_units_are_known_by_names_and_values(
+    tmp_path: Path, header: str, instants: str, arrival: list[float]
+) -> None:
+    rows = "".join(f"{instant},5,5\n" for instant in instants.split())
+    trace = read_trace(_written(tmp_path / "t.csv", f"{header},prompt_tokens,completion_tokens\n{rows}"))
+    assert list(trace.arrival_s) == arrival
+
+
+def test_whole_numbers_of_no_known_unit_are_refused(tmp_path: Path) -> None:
+    path = _written(tmp_path / "t.csv", "timestamp,prompt_tokens,completion_tokens\n0,5,5\n40,5,5\n")
+    with pytest.raises(TraceError, match=r"whole numbers in timestamp may be of any unit; say which: time_u"):
+        read_trace(path)
+    assert list(read_trace(path, time_unit="ms").arrival_s) == [0, 0.04]
+
+
+def test_stated_columns_come_before_those_of_a_public_form(tmp_path: Path) -> None:
+    path = _written(tmp_path / "burst.csv", BURSTGPT)
+    assert read_trace(path).names == ()  # ChatGPT and GPT-4 are no adapters
+    stated = read_trace(path, TraceColumns(adapter="Model", output="Total tokens"))
+    assert stated.names == ("ChatGPT", "GPT-4")
+    assert list(stated.output_tokens) == [490, 1317, 417]
+    with pytest.raises(TraceError, match=r'no column "Modell", which columns.adapter names; did you mean'):
+        read_trace(path, TraceColumns(adapter="Modell"))
+
+
+def test_of_two_columns_that_may_be_meant_none_is_taken(tmp_path: Path) -> None:
+    path = _written(tmp_path / "t.csv", "time,ts,prompt_tokens,output_tokens\n0.5,1,5,5\n1.5,2,5,5\n")
+    with pytest.raises(TraceError, match=r"may have its time in time or ts; say which: columns: \{time"):
+        read_trace(path)
+    assert list(read_trace(path, TraceColumns(time="time")).arrival_s) == [0, 1]
+
+
+def test_a_column_of_models_is_taken_for_adapters_with_care(tmp_path: Path) -> None:
+    text = "arrival_time,model,prompt_tokens,completion_tokens\n0.5,base,5,5\n1.5,fr,5,5\n"
+    trace = read_trace(_written(tmp_path / "t.csv", text))
+    assert trace.guessed
+    left = read_trace(tmp_path / "t.csv", TraceColumns(adapter=False))
+    assert left.names == ()
+
+
+def test_bailian_is_told_from_mooncake_by_its_chats(tmp_path: Path) -> None:
+    row = '{"chat_id": %d, "parent_chat_id": -1, "timestamp": %s, "input_length": 40, "output_length": 3, '
+    text = "".join(row % (k, t) + f'"hash_ids": [7, {k}]}}\n' for k, t in enumerate(("0.5", "61.114")))
+    path = _written(tmp_path / "qwen.jsonl", text)
+    assert read_trace(path).arrival_s == pytest.approx([0, 60.614])
+    assert (taken_columns(path).unit, taken_columns(path).hash_tokens) == ("s", 16)
+
+
+def test_hashes_are_read_in_the_order_of_arrival_and_may_be_missing(tmp_path: Path) -> None:
+    text = (
+        '{"timestamp": 9, "input_length": 700, "output_length": 1, "hash_ids": [5, 6]}\n'
+        '{"timestamp": 0, "input_length": 1500, "output_length": 1, "hash_ids": [5, 9, 8]}\n'
+        '{"timestamp": 4, "input_length": 3, "output_length": 1}\n'
+    )
+    hashes = read_trace(_written(tmp_path / "t.jsonl", text)).hashes
+    assert hashes is not None
+    assert (list(hashes.start), list(hashes.ids)) == ([0, 3, 3, 5], [5, 9, 8, 5, 6])
+    for wrong in ("[5, 0.5]", "7", '["a"]', f"[{2**64}]"):
+        with pytest.raises(TraceError, match=r"line 1: hash_ids is .* \(must be a list of whole numbers"):
+            read_trace(_written(tmp_path / "t.jsonl", text.replace("[5, 6]", wrong)))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", r"is empty; give a trace with a header"),
+        ('[{"timestamp": 0}]', r"is one JSON array; write one object a line"),
+        (ROWS.replace("20", "2.5"), r'line 3: input_tokens is "2\.5" \(must be a whole number'),
+        (ROWS.replace("20", "99999999"), r"must be from 0 to 10,000,000"),
+        (ROWS.replace("2.0", "inf"), r'line 3: arrival_time is "inf"'),
+        (ROWS.replace("2.0", "True"), r'line 3: arrival_time is "True"'),
+        (ROWS.replace("2.0", "1e300"), r"more than 10 years apart; correct arrival_time, or say time_unit"),
+        (PLAIN + "2034-01-02,1,1\n", r"more than 10 years apart"),
+        (PLAIN + "9999-01-01,1,1\n", r"must be from 1970 to 2199"),
+        (PLAIN + "01/02/2024,1,1\n", r'line 3: created_at is "01/02/2024" \(must be a date such as'),
+    ],
+)
+def test_what_is_no_trace_is_named(tmp_path: Path, text: str, message: str) -> None:
+    path = _written(tmp_path / "t.csv", text)
+    with pytest.raises(TraceError, match=message):
+        read_trace(path)
+
+
+def test_limits_on_rows_and_names_are_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trace_rows, "MOST_ROWS", 3)
+    with pytest.raises(TraceError, match=r"has more than 3 rows; cut it in parts"):
+        read_trace(_written(tmp_path / "rows.csv", ROWS))
+    monkeypatch.undo()
+    monkeypatch.setattr(trace_files, "MOST_NAMES", 1)
+    with pytest.raises(TraceError, match=r"more than 1 adapters in the column lora_name; name another"):
+        read_trace(_written(tmp_path / "names.csv", ROWS))
+
+
+def test_a_file_is_the_same_in_many_chunks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lines = ROWS.splitlines()
+    objects = [dict(zip(lines[0].split(","), line.split(","), strict=True)) for line in lines[1:]]
+    text = "\n\n".join(json.dumps(one) for one in objects)
+    whole = read_trace(_written(tmp_path / "t.csv", ROWS))
+    monkeypatch.setattr(trace_rows, "CHUNK_ROWS", 1)
+    for name, form in (("cut.csv", ROWS), ("cut.jsonl", text)):
+        cut = read_trace(_written(tmp_path / name, form))
+        assert list(cut.arrival_s) == list(whole.arrival_s)
+        assert cut.name is not None
+        assert list(cut.name) == [0, 0, 1, -1]
+    broken = ROWS.replace("40", "x")
+    with pytest.raises(TraceError, match=r'line 5: input_tokens is "x"'):
+        read_trace(_written(tmp_path / "broken.csv", broken))
+
+
+def test_parquet_is_read_as_csv_is(tmp_path: Path) -> None:
+    pytest.importorskip("pyarrow")
+    frame = pd.read_csv(_written(tmp_path / "t.csv", ROWS))
+    frame["hash_ids"] = [[1], [2], [1, 3], None]
+    frame.to_parquet(tmp_path / "t.parquet")
+    trace, same = read_trace(tmp_path / "t.parquet"), read_trace(tmp_path / "t.csv")
+    for name in ("arrival_s", "prompt_tokens", "output_tokens", "name"):
+        assert list(getattr(trace, name)) == list(getattr(same, name))
+    moon = frame.rename(columns={"arrival_time": "timestamp", "input_tokens": "input_length"})
+    moon.rename(columns={"output_tokens": "output_length"}).to_parquet(tmp_path / "m.parquet")
+    hashes = read_trace(tmp_path / "m.parquet").hashes
+    assert hashes is not None
+    assert list(hashes.ids) == [1, 1, 3, 2]
+    dated = frame.assign(arrival_time=pd.to_datetime(frame.arrival_time, unit="s", utc=True))
+    dated.to_parquet(tmp_path / "d.parquet")
+    assert list(read_trace(tmp_path / "d.parquet").arrival_s) == list(same.arrival_s)
+    assert taken_columns(tmp_path / "d.parquet").unit == "date"
+    frame.assign(input_tokens=-1).to_parquet(tmp_path / "w.parquet")
+    with pytest.raises(TraceError, match=r'w\.parquet, row 1: input_tokens is "-1"'):
+        read_trace(tmp_path / "w.parquet")
+    whole = (tmp_path / "t.parquet").read_bytes()
+    (tmp_path / "cut.parquet").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(TraceError, match=r"cut\.parquet: is damaged"):
+        read_trace(tmp_path / "cut.parquet")
+
+
+def test_parquet_without_its_extra_has_a_remedy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    (tmp_path / "t.parquet").write_bytes(b"PAR1 and so on")
+    with pytest.raises(TraceError, match=r"is Parquet, which needs pip install 'lorapack\[parquet\]'"):
+        read_trace(tmp_path / "t.parquet")

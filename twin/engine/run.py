@@ -8,7 +8,7 @@ import numpy as np
 
 from scenarios import LorapackError
 from twin.engine.compiled.bulk_copy import read_requests
-from twin.engine.compiled.loop import advance
+from twin.engine.compiled.loop import advance, advance_ahead
 from twin.engine.records import STEP_COLUMNS, RunRecords, in_order_of_arrival
 from twin.engine.requests import FloatArray, Requests
 from twin.engine.setup import EngineSetup
@@ -79,7 +79,8 @@ def simulate_requests(
     state = initial_state(requests, setup, series_bins)
     rows = np.empty((ROWS_PER_CALL if record_steps else 0, len(STEP_COLUMNS)))
     parts = []
-    while advance(constants, state, rows):
+    play = advance_ahead if setup.async_scheduling else advance
+    while play(constants, state, rows):
         parts.append(rows.copy())
         state.now["rows"] = 0
     parts.append(rows[: state.now["rows"]].copy())

@@ -87,6 +87,11 @@ NOW = _dtype(
         "rows": "i8",  # step rows written
         "tables": "i8",  # of blocks that nobody has
         "ended": "i8",  # requests that ended with the last step and hold their blocks still
+        "ahead": "i8",  # whether what is scheduled comes after a step that is under way
+        "gone": "i8",  # decodes of this step whose requests ended before it began
+        "ghosts": "i8",  # requests that were preempted while their last token was under way
+        "seen_running": "i8",  # running and waiting requests when the step was scheduled
+        "seen_waiting": "i8",
     }
 )
 
@@ -143,6 +148,8 @@ EXTRA = _dtype(
         "blocks": "i4",  # that it holds
         "known": "i4",  # of them, from the first, that can be found by others
         "cached": "i4",  # tokens that were found when it was first admitted, or -1
+        "left_at": "i4",  # last step that had no room for it though it decoded
+        "over": "?",  # it has its last token, and is among the running ones still
         "class_before": "i4",  # of those that need their blocks in the same decode step
         "class_after": "i4",
     }
@@ -256,6 +263,9 @@ def engine_constants(
         "followed": requests.follows is not None,
         "stated": requests.cached_tokens is not None,
         "caching": setup.prefix_caching,
+        "ahead": setup.async_scheduling,
+        "slots_of_all_running": rules.slots_of_all_running,
+        "after_last": rules.schedules_after_last,
         "frees_uncached_first": rules.frees_uncached_first,
         "keeps_line": rules.passed_over != "kept",
         "reverses_passed": rules.passed_over == "reversed",
@@ -319,6 +329,7 @@ def is_special_run(requests: Requests, setup: EngineSetup) -> bool:
     """Whether a run has what few have: the base model, requests that follow others, a cache, a line."""
     return (
         setup.prefix_caching
+        or setup.async_scheduling
         or setup.rules.passed_over != "kept"
         or requests.follows is not None
         or requests.cached_tokens is not None
@@ -381,9 +392,14 @@ def _requests(requests: Requests) -> Record:
 
 
 def _extra(requests: Requests, setup: EngineSetup) -> Record:
-    used = setup.prefix_caching or requests.follows is not None or requests.cached_tokens is not None
+    used = (
+        setup.prefix_caching
+        or setup.async_scheduling
+        or requests.follows is not None
+        or requests.cached_tokens is not None
+    )
     extra = np.zeros(len(requests) if used else 0, dtype=EXTRA)
-    extra["successor"] = extra["cached"] = NOBODY
+    extra["successor"] = extra["cached"] = extra["left_at"] = NOBODY
     if requests.cached_tokens is not None:
         extra["stated"] = requests.cached_tokens
     if requests.follows is not None:

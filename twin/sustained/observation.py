@@ -2,16 +2,25 @@
 
 Whether a GPU keeps up does not depend on how long somebody wishes to look: the length follows from the
 arrivals alone. Stationary arrivals need as many requests as tell a share of 1 % from one of 2 %; rates that
-wander need as long as they take to wander; what repeats is watched in whole periods.
+wander need as long as they take to wander; what repeats is watched in whole periods. A GPU of several
+processes is watched as long as the one that needs the longest, in whole periods of the longest period.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-from scenarios import PiecewiseArrivals, TraceArrivals, UnpredictableArrivals, Workload
-from twin.workload.trace_files import read_trace
+from scenarios import Arrivals, OnOffArrivals, PiecewiseArrivals, RecordedArrivals, UnpredictableArrivals
+from twin.workload.recordings import period_of
+
+SLOW_S = 100.0
+"""Mean seconds of an on and an off period up to which rates that are switched are watched as long as those
+that wander; longer ones are watched for as many periods. Source: `python -m benchmarks.switched_rates`."""
+
+MOST_WANDERS = 3.0
+"""How many times as long at most."""
 
 
 @dataclass(frozen=True)
@@ -27,9 +36,9 @@ class Effort:
     requests
         Requests that are to count at least, where the arrivals are stationary.
     longest_s
-        Most seconds for that.
+        Most seconds for that, and for rates that are switched seldom.
     wander_s
-        Seconds in which requests count where rates wander.
+        Seconds in which requests count where rates wander, or are switched often.
     """
 
     settle_s: float = 1800.0
@@ -99,11 +108,15 @@ class Observation:
         return (start, start + length), (self.end_s - length, self.end_s)
 
 
-def observation_of(workload: Workload, rate: float, patience_s: float, effort: Effort = FULL) -> Observation:
+def observation_of(
+    processes: Iterable[Arrivals], rate: float, patience_s: float, effort: Effort = FULL
+) -> Observation:
     """How long to watch a GPU.
 
     Parameters
     ----------
+    processes
+        Arrival processes of its adapters, one at least.
     rate
         Requests per second of the GPU.
     patience_s
@@ -114,17 +127,28 @@ def observation_of(workload: Workload, rate: float, patience_s: float, effort: E
     twin.workload.trace_rows.TraceError
         If a trace's file is missing or damaged.
     """
-    arrivals = workload.arrivals
+    processes = tuple(processes)
+    settle, measure = effort.settle_s, max(_measured_s(one, rate, effort) for one in processes)
+    period = max((length for one in processes if (length := _period_s(one)) is not None), default=None)
+    if period is not None:
+        settle, measure = (period * math.ceil(seconds / period) for seconds in (settle, measure))
+    return Observation(settle, measure, patience_s, period)
+
+
+def _measured_s(arrivals: Arrivals, rate: float, effort: Effort) -> float:
+    """Seconds in which requests of a process count, at least."""
+    if isinstance(arrivals, PiecewiseArrivals | RecordedArrivals):
+        return effort.measure_s
     if isinstance(arrivals, UnpredictableArrivals):
-        return Observation(effort.settle_s, effort.wander_s, patience_s)
+        return effort.wander_s
+    if isinstance(arrivals, OnOffArrivals):
+        wanders = min(max(arrivals.cycle_s / SLOW_S, 1.0), MOST_WANDERS)
+        return min(effort.wander_s * wanders, effort.longest_s)
+    return min(max(effort.measure_s, effort.requests / rate), effort.longest_s)
+
+
+def _period_s(arrivals: Arrivals) -> float | None:
+    """After how long a process repeats; None if it does not."""
     if isinstance(arrivals, PiecewiseArrivals):
-        return _periodic(arrivals.window_s * len(arrivals.factors), patience_s, effort)
-    if isinstance(arrivals, TraceArrivals):
-        return _periodic(read_trace(arrivals.file).period_s, patience_s, effort)
-    measure = min(max(effort.measure_s, effort.requests / rate), effort.longest_s)
-    return Observation(effort.settle_s, measure, patience_s)
-
-
-def _periodic(period: float, patience_s: float, effort: Effort) -> Observation:
-    settle, measure = (period * math.ceil(s / period) for s in (effort.settle_s, effort.measure_s))
-    return replace(Observation(settle, measure, patience_s), period_s=period)
+        return arrivals.window_s * len(arrivals.factors)
+    return period_of(arrivals) if isinstance(arrivals, RecordedArrivals) else None

@@ -63,7 +63,8 @@ def judge_sustained(
     """
     judged = load.scaled(1.0 + headroom)
     awaited = longest_awaited_s(load, service_levels)
-    observation = observation_of(workload, float(judged.rate.sum()), awaited, effort)
+    processes = judged.processes(workload.arrivals)
+    observation = observation_of(processes, float(judged.rate.sum()), awaited, effort)
     runs = []
     kv_cache_tokens = cut_requests = 0
     for seed in seeds:  # one after the other: each is large

@@ -124,6 +124,27 @@ class WeibullGaps(_RandomGaps):
         return np.exp(self._log_scale + np.log(power) / self._shape)
 
 
+class HyperexponentialGaps(_RandomGaps):
+    """Exponential gaps of two means that have equal parts in the time, of a coefficient of variation above 1.
+
+    Source: two-moment fit of balanced means (Tijms, Stochastic Models, 1994, appendix B).
+    """
+
+    def __init__(self, cv: float) -> None:
+        super().__init__(cv)
+        short = (1 + math.sqrt((cv**2 - 1) / (cv**2 + 1))) / 2
+        self._short = short
+        self._means = (1 / (2 * short), 1 / (2 * (1 - short)))
+
+    def gaps(self, n: int, rng: np.random.Generator) -> FloatArray:
+        """Draw gaps of mean 1, shape (n,)."""
+        return rng.standard_exponential(n) * np.where(rng.random(n) < self._short, *self._means)
+
+    def covering_gaps(self, n: int, rng: np.random.Generator) -> FloatArray:
+        """Draw gaps in proportion to their length: of either mean as often, as a gamma of shape 2."""
+        return rng.standard_gamma(2.0, n) * np.where(rng.random(n) < 0.5, *self._means)
+
+
 class LognormalGaps(_RandomGaps):
     """Lognormal gaps whose logarithm has a given standard deviation."""
 

@@ -1,153 +1,247 @@
-"""Trace files into traces: the public forms, told apart by their columns."""
+"""Trace files into traces."""
 
 from __future__ import annotations
 
 import hashlib
-import math
-import re
-from collections.abc import Callable
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
 
+from scenarios import TraceArrivals, TraceColumns
 from scenarios.errors import cause_of
-from twin.workload.trace_rows import Row, TraceError, parsed, rows_of
-from twin.workload.traces import Trace
+from twin.workload import trace_cells
+from twin.workload.trace_cells import MOST_NAMES, parsed
+from twin.workload.trace_forms import HASHES, TakenColumns, take_columns
+from twin.workload.trace_rows import RowFile, TraceError, open_rows
+from twin.workload.traces import PrefixHashes, Trace
 
-_INSTANT = re.compile(r"(.*?)(\.\d+)?(Z|[+-]\d\d:?\d\d)?", re.DOTALL)
-"""Date and time, fraction of a second, offset from UTC: Azure's files of 2024 have the last."""
+PER_SECOND = {"s": 1, "ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000, "date": 1_000_000_000}
+"""How many of a unit of time a second has; dates are held in ns."""
 
-_ORIGIN = datetime(2000, 1, 1, tzinfo=UTC)
+_EPOCHS = ((1e17, "ns"), (1e14, "us"), (1e11, "ms"), (1e9, "s"))
+"""From which number on an instant counts a unit from 1970: any after 2001, to the year 5138."""
 
-MOST_TOKENS = 10_000_000
-"""Most tokens of a prompt or an answer that are taken for a length."""
+LONGEST_S = 10 * 365.25 * 86_400
+"""Most seconds of a trace: what is longer has a wrong instant or another unit."""
 
+MOST_ID = 2**40
+"""Hashes from here on are numbered: with the number of an adapter they must fit into 64 bits."""
 
-def _of_date(text: str) -> float:
-    # The fraction apart: datetime reads six decimals, and Azure wrote seven in 2023. No offset is UTC.
-    whole, fraction, offset = _INSTANT.fullmatch(text.strip()).groups(default="")  # type: ignore[union-attr]
-    instant = datetime.fromisoformat(whole + offset)
-    if not offset:
-        instant = instant.replace(tzinfo=UTC)
-    return (instant - _ORIGIN).total_seconds() + float("0" + fraction)
-
-
-def _number(text: str) -> float:
-    value = float(text)
-    if not math.isfinite(value):
-        raise ValueError("must be finite")
-    return value
+_NOTHING_STATED = TraceColumns()
 
 
-def _of_milliseconds(text: str) -> float:
-    return _number(text) / 1000.0
-
-
-@dataclass(frozen=True)
-class TraceFormat:
-    """The form of a public trace.
-
-    Parameters
-    ----------
-    source
-        Who publishes such traces.
-    instant, prompt, output
-        Columns of the arrival, and of the tokens of prompt and answer.
-    seconds
-        The instant as seconds from some origin.
-    """
-
-    source: str
-    instant: str
-    prompt: str
-    output: str
-    seconds: Callable[[str], float]
-
-    @property
-    def columns(self) -> tuple[str, str, str]:
-        """The columns that a file of this form has."""
-        return self.instant, self.prompt, self.output
-
-
-FORMATS = (
-    TraceFormat("Azure", "TIMESTAMP", "ContextTokens", "GeneratedTokens", _of_date),
-    TraceFormat("BurstGPT", "Timestamp", "Request tokens", "Response tokens", _number),
-    TraceFormat("Mooncake", "timestamp", "input_length", "output_length", _of_milliseconds),
-)
-"""Azure/AzurePublicDataset (dates), HPMLL/BurstGPT (seconds), kvcache-ai/Mooncake (milliseconds)."""
-
-
-def read_trace(path: Path | str) -> Trace:
-    """Read a trace in one of the `FORMATS`: CSV, or one JSON object a line; plain or compressed by gzip.
-
-    A request of 0 tokens, as BurstGPT has for those that failed, counts with one.
+def trace_of(arrivals: TraceArrivals) -> Trace:
+    """The trace that a scenario names, all of it.
 
     Raises
     ------
     TraceError
-        If the file is missing or damaged, or of no known form.
+        If the file is missing or damaged, or it is not known which columns hold what.
     """
-    path = Path(path)
-    try:
-        stamp = path.stat()
-    except OSError as error:
-        raise TraceError(f"{path}: cannot be read ({cause_of(error)}); give the path of a trace") from error
-    return _read_trace(path, stamp.st_mtime_ns, stamp.st_size)
+    return read_trace(arrivals.file, arrivals.columns, arrivals.time_unit)
 
 
-@lru_cache(maxsize=8)
-def _read_trace(path: Path, _modified_ns: int, _size: int) -> Trace:
-    instants: list[float] = []
-    prompts: list[int] = []
-    outputs: list[int] = []
-    form: TraceFormat | None = None
-    for line, row in rows_of(path):
-        form = form or _form(path, row)
-        if missing := [name for name in form.columns if name not in row]:
-            raise TraceError(f"{path}, line {line}: has no {', '.join(missing)}; complete or remove the row")
-        instants.append(parsed(path, line, row, form.instant, form.seconds))
-        prompts.append(parsed(path, line, row, form.prompt, _tokens))
-        outputs.append(parsed(path, line, row, form.output, _tokens))
-    if len(instants) < 2 or max(instants) <= min(instants):
-        raise TraceError(f"{path}: holds {len(instants)} requests; a trace needs two at different instants")
-    order = np.argsort(instants, kind="stable")
-    arrival = np.asarray(instants)[order]
-    arrival = arrival - arrival[0]
-    period = float(arrival[-1]) * len(arrival) / (len(arrival) - 1)
-    trace = Trace(arrival, np.asarray(prompts, np.int32)[order], np.asarray(outputs, np.int32)[order], period)
-    for array in (trace.arrival_s, trace.prompt_tokens, trace.output_tokens):
-        array.setflags(write=False)
+def stated_trace(arrivals: TraceArrivals, names: tuple[str, ...] | None) -> Trace:
+    """The same for adapters with these names in the trace; None: its requests are dealt by rate.
+
+    Raises
+    ------
+    TraceError
+        As `trace_of`, or if requests are dealt by rate, a column names adapters, and nobody said that it does
+        not count.
+    """
+    trace, taken = _read(arrivals.file, arrivals.columns, arrivals.time_unit)
+    if names is None and trace.names and not trace.guessed:
+        raise TraceError(
+            f"{arrivals.file}: has a column {taken.adapter}; say columns: {{adapter: {taken.adapter}}}, and "
+            "each adapter gets the requests under its name, or columns: {adapter: false} to deal them by rate"
+        )
     return trace
 
 
-def _form(path: Path, row: Row) -> TraceFormat:
-    for form in FORMATS:
-        if set(form.columns) <= row.keys():
-            return form
-    known = "; ".join(f"{', '.join(form.columns)} ({form.source})" for form in FORMATS)
-    raise TraceError(f"{path}, line 1: has none of the sets of columns {known}; rename its columns")
+def read_trace(
+    path: Path | str, columns: TraceColumns = _NOTHING_STATED, time_unit: str | None = None
+) -> Trace:
+    """Read a trace: CSV, one JSON object a line, both plain or compressed by gzip, or Parquet.
+
+    A request of 0 tokens, as BurstGPT has for those that failed, counts with one.
+
+    Parameters
+    ----------
+    path
+        The file.
+    columns
+        Which columns hold what; those left out are found as `take_columns` does.
+    time_unit
+        Unit of the instants: s, ms, us, ns or date; absent: as the form, the column's name or values say.
+
+    Raises
+    ------
+    TraceError
+        If the file is missing or damaged, or it is not known which columns hold what.
+    """
+    return _read(path, columns, time_unit)[0]
 
 
-def trace_digest(path: Path | str) -> str:
+def taken_columns(
+    path: Path | str, columns: TraceColumns = _NOTHING_STATED, time_unit: str | None = None
+) -> TakenColumns:
+    """Which columns `read_trace` takes, with the unit that it takes the instants in.
+
+    Raises
+    ------
+    TraceError
+        As `read_trace` does.
+    """
+    return _read(path, columns, time_unit)[1]
+
+
+def trace_digest(path: Path | str, columns: TraceColumns = _NOTHING_STATED, unit: str | None = None) -> str:
     """Digest of the content of a trace, by which its requests are known whatever its name.
 
     Raises
     ------
     TraceError
-        If the file is missing or damaged.
+        As `read_trace` does.
     """
-    trace = read_trace(path)
+    trace = read_trace(path, columns, unit)
     digest = hashlib.sha256()
     for array in (trace.arrival_s, trace.prompt_tokens, trace.output_tokens):
         digest.update(array.tobytes())
+    if trace.name is not None:
+        digest.update("\0".join(trace.names).encode() + trace.name.tobytes())
+    if trace.hashes is not None:
+        digest.update(trace.hashes.start.tobytes() + trace.hashes.ids.tobytes())
     return digest.hexdigest()[:16]
 
 
-def _tokens(text: str) -> int:
-    tokens = int(text)
-    if not 0 <= tokens <= MOST_TOKENS:
-        raise ValueError("must be from 0 to 10,000,000")
-    return max(tokens, 1)
+def _read(path: Path | str, columns: TraceColumns, unit: str | None) -> tuple[Trace, TakenColumns]:
+    path = Path(path)
+    try:
+        stamp = path.stat()
+    except OSError as error:
+        raise TraceError(f"{path}: cannot be read ({cause_of(error)}); give the path of a trace") from error
+    return _read_stamped(path, columns, unit, stamp.st_mtime_ns, stamp.st_size)
+
+
+@lru_cache(maxsize=8)
+def _read_stamped(
+    path: Path, columns: TraceColumns, unit: str | None, _modified_ns: int, _size: int
+) -> tuple[Trace, TakenColumns]:
+    file = open_rows(path)
+    taken = take_columns(path, file.columns, columns, unit)
+    held = _Held(file, taken)
+    named = () if taken.adapter is None else (taken.adapter,)
+    for chunk in file.chunks(taken.columns, named, (*named, HASHES)):
+        held.add(chunk)
+    return held.trace(), held.taken
+
+
+@dataclass
+class _Held:
+    """What was read of a file so far."""
+
+    file: RowFile
+    taken: TakenColumns
+    rows: int = 0
+    instants: list[NDArray[Any]] = field(default_factory=list)
+    prompts: list[NDArray[np.int32]] = field(default_factory=list)
+    outputs: list[NDArray[np.int32]] = field(default_factory=list)
+    name: list[NDArray[np.int32]] = field(default_factory=list)
+    numbers: dict[str, int] = field(default_factory=dict)
+    counts: list[NDArray[np.int64]] = field(default_factory=list)
+    ids: list[NDArray[np.int64]] = field(default_factory=list)
+
+    def add(self, chunk: Any) -> None:
+        """Take the next rows."""
+        file, taken = self.file, self.taken
+        if taken.unit is None and _is_date(chunk[taken.time]):
+            self.taken = taken = replace(taken, unit="date")
+        instants = trace_cells.dates if taken.unit == "date" else trace_cells.numbers
+        self.instants.append(parsed(file, chunk[taken.time], instants))
+        self.prompts.append(parsed(file, chunk[taken.prompt], trace_cells.tokens))
+        self.outputs.append(parsed(file, chunk[taken.output], trace_cells.tokens))
+        if taken.adapter is not None:
+            self._add_names(parsed(file, chunk[taken.adapter], trace_cells.names))
+        if taken.hash_tokens:
+            count, ids = parsed(file, chunk[HASHES], trace_cells.hashes)
+            self.counts.append(count)
+            self.ids.append(ids)
+        self.rows += len(chunk[taken.time])
+
+    def _add_names(self, names: NDArray[np.object_]) -> None:
+        code, distinct = pd.factorize(names)
+        for name in distinct:
+            if name:
+                self.numbers.setdefault(name, len(self.numbers))
+        if len(self.numbers) > MOST_NAMES:
+            raise TraceError(
+                f"{self.file.path}: has more than {MOST_NAMES:,} adapters in the column "
+                f"{self.taken.adapter}; name another: columns: {{adapter: NAME}}, or false"
+            )
+        number = np.array([self.numbers.get(name, -1) for name in distinct], dtype=np.int32)
+        self.name.append(number[code])
+
+    def trace(self) -> Trace:
+        """All that was read, in the order of arrival."""
+        path, n = self.file.path, self.rows
+        instants = np.concatenate(self.instants) if n else np.zeros(0)
+        if n < 2 or instants.max() <= instants.min():
+            raise TraceError(f"{path}: holds {n} requests; a trace needs two at different instants")
+        self._know_unit(instants)
+        # From the first on as they are written: ns since 1970 are more than a float holds.
+        since = (instants - instants.min()).astype(np.float64)
+        order = np.argsort(since, kind="stable")
+        # By division: 40 ms are 0.04 s, and 40 times 0.001 is not quite that.
+        arrival = since[order] / PER_SECOND[str(self.taken.unit)]
+        if not arrival[-1] <= LONGEST_S:
+            raise TraceError(
+                f"{path}: has instants more than 10 years apart; correct {self.taken.time}, or say time_unit"
+            )
+        trace = Trace(
+            arrival,
+            np.concatenate(self.prompts)[order],
+            np.concatenate(self.outputs)[order],
+            float(arrival[-1]) * n / (n - 1),
+            tuple(self.numbers),
+            np.concatenate(self.name)[order] if self.numbers else None,
+            self.taken.guessed,
+            self._hashes(order),
+        )
+        for array in (trace.arrival_s, trace.prompt_tokens, trace.output_tokens):
+            array.setflags(write=False)
+        return trace
+
+    def _know_unit(self, instants: NDArray[Any]) -> None:
+        if self.taken.unit is not None:
+            return
+        least = float(instants.min())
+        unit = next((unit for start, unit in _EPOCHS if least >= start), None)
+        if unit is None and (instants != np.floor(instants)).any():
+            unit = "s"  # traces of finer units count them
+        if unit is None:
+            raise TraceError(
+                f"{self.file.path}: whole numbers in {self.taken.time} may be of any unit; say which: "
+                "time_unit: s, ms, us or ns"
+            )
+        self.taken = replace(self.taken, unit=unit)
+
+    def _hashes(self, order: NDArray[np.int64]) -> PrefixHashes | None:
+        if not self.taken.hash_tokens:
+            return None
+        start = np.concatenate(([0], np.cumsum(np.concatenate(self.counts))))
+        ids = np.concatenate(self.ids)
+        if len(ids) and (ids.min() < 0 or ids.max() >= MOST_ID):
+            ids = np.unique(ids, return_inverse=True)[1].astype(np.int64)
+        return PrefixHashes(start, ids, self.taken.hash_tokens).taken(order)
+
+
+def _is_date(cells: pd.Series[Any]) -> bool:
+    """Whether instants are dates, as the first one shows."""
+    first = pd.to_numeric(cells.iloc[:1], errors="coerce")
+    return cells.dtype.kind == "M" or bool(first.isna().all())

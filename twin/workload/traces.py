@@ -1,37 +1,87 @@
-"""Traces: arrivals of one service, stretched, repeated, and dealt to adapters."""
+"""Traces: arrivals of one service, and how requests are dealt to adapters."""
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
+from numpy.typing import NDArray
 
+from scenarios.text.formatting import listed
 from twin.engine.requests import FloatArray, IntArray, Requests
 from twin.workload.trace_rows import TraceError
 
-COPY_SHIFT_S = 600.0
-"""Most seconds by which copies of a trace that are laid over each other lie apart: far less than a peak."""
+Rows = NDArray[np.int64]
+
+SHOWN_NAMES = 5
+"""Most names that a message shows."""
+
+
+@dataclass(frozen=True)
+class PrefixHashes:
+    """Hashes of the blocks of each prompt; equal ones are equal from the prompt's beginning on.
+
+    Parameters
+    ----------
+    start
+        Where the hashes of each request begin, and after the last one end, shape (n + 1,).
+    ids
+        The hashes of all requests end to end, from 0, shape (start[n],).
+    block_tokens
+        Tokens of a block.
+    """
+
+    start: Rows
+    ids: Rows
+    block_tokens: int
+
+    def of(self, rows: Rows) -> tuple[Rows, Rows]:
+        """How many hashes each of some requests has, and their ids end to end."""
+        count = self.start[rows + 1] - self.start[rows]
+        within = np.arange(count.sum()) - np.repeat(np.cumsum(count) - count, count)
+        return count, self.ids[np.repeat(self.start[rows], count) + within]
+
+    def taken(self, rows: Rows) -> PrefixHashes:
+        """The hashes of some requests."""
+        count, ids = self.of(rows)
+        return PrefixHashes(np.concatenate(([0], np.cumsum(count))), ids, self.block_tokens)
 
 
 @dataclass(frozen=True)
 class Trace:
-    """Arrivals of one service, without adapters.
+    """Arrivals of one service.
 
     Parameters
     ----------
     arrival_s
-        Seconds from the start, ascending from 0, shape (n,).
+        Seconds from the first request of the file, ascending, shape (n,).
     prompt_tokens, output_tokens
         Tokens of prompt and answer, at least 1, shape (n,).
     period_s
-        After how many seconds the trace may be repeated: n mean gaps.
+        After how many seconds the trace may be repeated: of a whole file n mean gaps.
+    names
+        Names of adapters; empty: the trace has none.
+    name
+        Which of the names each request has, -1 is none, shape (n,); None: the trace has none.
+    guessed
+        Whether the names may be of models that are no adapters, which nobody stated.
+    hashes
+        Hashes of the prompts' blocks, or None.
     """
 
     arrival_s: FloatArray
     prompt_tokens: IntArray
     output_tokens: IntArray
     period_s: float
+    names: tuple[str, ...] = ()
+    name: IntArray | None = None
+    guessed: bool = False
+    hashes: PrefixHashes | None = None
+
+    def __repr__(self) -> str:
+        return f"<Trace: {len(self):,} requests in {self.period_s:,.6g} s>"
 
     def __len__(self) -> int:
         return len(self.arrival_s)
@@ -41,43 +91,39 @@ class Trace:
         """Requests per second."""
         return len(self) / self.period_s
 
+    @cached_property
+    def numbers(self) -> Mapping[str, int]:
+        """Number of each name."""
+        return {name: k for k, name in enumerate(self.names)}
+
     def stretched(self, speed: float) -> Trace:
         """The same trace, ``speed`` times as fast."""
-        return Trace(self.arrival_s / speed, self.prompt_tokens, self.output_tokens, self.period_s / speed)
+        return replace(self, arrival_s=self.arrival_s / speed, period_s=self.period_s / speed)
+
+    def taken(self, rows: Rows) -> Trace:
+        """Some of its requests, ascending, with the clock and the period of all."""
+        return replace(
+            self,
+            arrival_s=self.arrival_s[rows],
+            prompt_tokens=self.prompt_tokens[rows],
+            output_tokens=self.output_tokens[rows],
+            name=None if self.name is None else self.name[rows],
+            hashes=None if self.hashes is None else self.hashes.taken(rows),
+        )
 
 
-def repeat_trace(trace: Trace, duration_s: float) -> Trace:
-    """The first ``duration_s`` seconds of the trace repeated without end."""
-    copies = max(1, math.ceil(duration_s / trace.period_s))
-    arrival = (np.arange(copies)[:, None] * trace.period_s + trace.arrival_s).ravel()
-    n = int(np.searchsorted(arrival, duration_s, side="left"))
-    return Trace(
-        arrival[:n],
-        np.tile(trace.prompt_tokens, copies)[:n],
-        np.tile(trace.output_tokens, copies)[:n],
-        duration_s,
+def lacking(missing: list[str], trace: Trace) -> str:
+    """What is wrong where a trace lacks names, with the remedy."""
+    if not trace.names:
+        return (
+            f'the trace names no adapters, and "{missing[0]}" is asked for; say which column does: '
+            "columns: {adapter: NAME}"
+        )
+    return (
+        f"the trace has no request for {listed(missing, SHOWN_NAMES)}, but for "
+        f"{listed(trace.names, SHOWN_NAMES)}; rename the adapters, or set columns: {{adapter: false}} to "
+        "deal its requests by rate"
     )
-
-
-def clocked_trace(trace: Trace, rate: float, duration_s: float, rng: np.random.Generator) -> Trace:
-    """The first ``duration_s`` seconds of a trace of another rate at the same clock, repeated without end.
-
-    It is thinned at random; for more requests than it has, copies of it, each a few minutes later, are laid
-    over it first. Unlike stretching, that leaves a peak as long as it was.
-    """
-    share = rate / trace.mean_rate
-    copies = max(1, math.ceil(share))
-    once, period = repeat_trace(trace, duration_s), trace.period_s
-    arrivals, places = [], []
-    for copy in range(copies):
-        shift = 0.0 if copy == 0 else rng.uniform(0.0, min(COPY_SHIFT_S, period))
-        kept = np.flatnonzero(rng.random(len(once)) * copies < share)
-        arrivals.append((once.arrival_s[kept] + shift) % duration_s)
-        places.append(kept)
-    arrival, place = np.concatenate(arrivals), np.concatenate(places)
-    order = np.argsort(arrival, kind="stable")
-    place = place[order]
-    return Trace(arrival[order], once.prompt_tokens[place], once.output_tokens[place], duration_s)
 
 
 def deal_by_weight(n: int, weight: FloatArray, rng: np.random.Generator) -> IntArray:
@@ -86,6 +132,25 @@ def deal_by_weight(n: int, weight: FloatArray, rng: np.random.Generator) -> IntA
     return np.minimum(np.searchsorted(cumulative, rng.random(n), side="right"), len(weight) - 1).astype(
         np.int32
     )
+
+
+def deal_within(group: IntArray, of_adapter: Rows, rate: FloatArray, rng: np.random.Generator) -> IntArray:
+    """Deal requests to the adapters of their groups, in proportion to their rates.
+
+    Parameters
+    ----------
+    group
+        Number of each request's group, shape (n,).
+    of_adapter, rate
+        Number of each adapter's group, and its rate, shape (n_adapters,).
+    """
+    order = np.argsort(of_adapter, kind="stable")
+    first = np.searchsorted(of_adapter[order], np.arange(of_adapter.max() + 2))
+    adapter = order[np.minimum(first[group], len(order) - 1)].astype(np.int32)
+    for number in np.flatnonzero(np.diff(first) > 1):
+        members, requests = order[first[number] : first[number + 1]], np.flatnonzero(group == number)
+        adapter[requests] = members[deal_by_weight(len(requests), rate[members], rng)]
+    return adapter
 
 
 def deal_zipf(n: int, n_adapters: int, exponent: float, rng: np.random.Generator) -> IntArray:

@@ -19,7 +19,7 @@ from twin.engine.compilation import apart, compiled
 from twin.engine.compiled.blocks import close_table, enter_class, grow_table, quit_class
 from twin.engine.compiled.queues import look_ahead, push_follower, push_front
 from twin.engine.compiled.slots import enter, leave
-from twin.engine.compiled.special import is_caching, is_special
+from twin.engine.compiled.special import is_ahead, is_caching, is_over, is_special, lingers
 from twin.engine.records import GAP_BINS, GAP_BINS_PER_OCTAVE, GAP_FIRST_S
 from twin.engine.state import Engine, State
 
@@ -81,6 +81,9 @@ def preempt_last(engine: Engine, state: State) -> None:
     now = state.now
     r = now.last
     request = state.request[r]
+    if is_over(engine, state, r):
+        give_up_ended(engine, state, r)
+        return
     if request.decoding:
         # The token generated last is computed in the step to come, and has no place in a block yet.
         held = blocks_for(engine, tokens_of(state, r) - 1)
@@ -100,18 +103,24 @@ def preempt_last(engine: Engine, state: State) -> None:
 
 
 @compiled
-def finish(engine: Engine, state: State, r: int, blocks: int) -> None:
-    """End a request that has all its tokens, and so many blocks."""
+def finish(engine: Engine, state: State, r: int) -> None:
+    """End a request that has all its tokens."""
     now, request = state.now, state.request[r]
-    if is_caching(engine, state):
-        state.plan[now.ended].ended = r
-        now.ended += 1
-    else:
-        now.free += blocks
     request.finish = now.clock
     request.generated = request.output
-    quit_batch(state, r)
-    leave(state, request.adapter, 1)
+    if is_ahead(engine, state):
+        # The step to come is scheduled already, and knew nothing of it.
+        state.extra[r].over = True
+        set_aside(state, r)
+        if not (engine.slots_of_all_running or engine.after_last):
+            leave(state, request.adapter, 1)
+    else:
+        quit_batch(state, r)
+        leave(state, request.adapter, 1)
+        if is_caching(engine, state):
+            set_aside(state, r)
+        else:
+            now.free += blocks_at_end(engine, state, r)
     if is_special(state) and engine.followed and state.extra[r].successor >= 0:
         push_follower(engine, state, state.extra[r].successor)
     # A client below its cap sends at arrivals; one that was at its cap sends when this request ends.
@@ -123,6 +132,13 @@ def finish(engine: Engine, state: State, r: int, blocks: int) -> None:
 @compiled
 def start_decoding(engine: Engine, state: State, r: int) -> None:
     """Enter a request that has caught up in the timing wheel and the sums."""
+    enter_sums(engine, state, r)
+    schedule_finish(state, r)
+
+
+@compiled
+def enter_sums(engine: Engine, state: State, r: int) -> None:
+    """Enter a decoding request in the sums over the batch."""
     now, request = state.now, state.request[r]
     request.shift = request.generated - now.decode_steps
     request.decoding = True
@@ -130,19 +146,24 @@ def start_decoding(engine: Engine, state: State, r: int) -> None:
     now.decoding += 1
     now.context += context
     enter_class(engine, state, r, (context - now.decode_steps) % engine.block_size)
-    schedule_finish(state, r)
+
+
+@compiled
+def quit_sums(engine: Engine, state: State, r: int, context: int) -> None:
+    """Take a decoding request of so many tokens out of the sums."""
+    now = state.now
+    state.request[r].decoding = False
+    now.decoding -= 1
+    now.context -= context
+    quit_class(engine, state, r, (context - now.decode_steps) % engine.block_size)
 
 
 @compiled
 def stop_decoding(engine: Engine, state: State, r: int) -> None:
     """Take a request out of the timing wheel and the sums."""
-    now, request = state.now, state.request[r]
-    context = tokens_of(state, r)
-    request.decoding = False
+    request, context = state.request[r], tokens_of(state, r)
     request.generated = context - request.prompt
-    now.decoding -= 1
-    now.context -= context
-    quit_class(engine, state, r, (context - now.decode_steps) % engine.block_size)
+    quit_sums(engine, state, r, context)
     cancel_finish(state, r)
 
 
@@ -206,18 +227,85 @@ def finish_due(engine: Engine, state: State) -> None:
     state.due[slot] = -1  # all of them end, so that none needs to be taken out by itself
     while r >= 0:
         request = state.request[r]
-        context = request.prompt + request.output
-        request.decoding = False
-        now.decoding -= 1
-        now.context -= context
-        quit_class(engine, state, r, (context - now.decode_steps) % engine.block_size)
-        finish(engine, state, r, blocks_for(engine, context - 1))
+        if not lingers(engine, state):
+            quit_sums(engine, state, r, request.prompt + request.output)
+        finish(engine, state, r)
         r = request.due_next
 
 
+@compiled
+def blocks_at_end(engine: Engine, state: State, r: int) -> int:
+    """Blocks of a request that has all its tokens, the last of which was never computed."""
+    request = state.request[r]
+    return blocks_for(engine, request.prompt + request.output - 1)
+
+
+@compiled
+def set_aside(state: State, r: int) -> None:
+    """Note that a request has ended, and holds its blocks still."""
+    state.plan[state.now.ended].ended = r
+    state.now.ended += 1
+
+
 @apart
-def free_ended(engine: Engine, state: State) -> None:
-    """Free the blocks of the requests that ended with a step, in the order of the batch."""
+def give_up_ended(engine: Engine, state: State, r: int) -> None:
+    """Preempt a running request whose last token is under way; it ends with it, in the queue."""
+    now = state.now
+    let_go(engine, state, r)
+    state.request[r].preemptions += 1
+    state.extra[r].over = False
+    now.ghosts += 1
+
+
+@compiled
+def let_go(engine: Engine, state: State, r: int) -> None:
+    """Take a request that has ended out of the batch, and free its blocks."""
+    now, request, blocks = state.now, state.request[r], blocks_at_end(engine, state, r)
+    if engine.after_last:
+        quit_sums(engine, state, r, request.prompt + request.output)
+    if is_caching(engine, state):
+        close_table(engine, state, r)
+    else:
+        now.free += blocks
+    quit_batch(state, r)
+    if engine.slots_of_all_running or engine.after_last:
+        leave(state, request.adapter, 0)
+
+
+@compiled
+def forget_decode(engine: Engine, state: State, r: int) -> None:
+    """Let the token that a request was scheduled for after its last one be of no use to anyone."""
+    now, request = state.now, state.request[r]
+    if now.rest >= 0 and request.order >= state.request[now.rest].order:  # it got no token in the step
+        now.rest = request.follower if now.rest == r else now.rest
+        return
+    now.gone += 1
+    if not is_caching(engine, state):
+        now.free += blocks_for(engine, request.prompt + request.output) - blocks_at_end(engine, state, r)
+
+
+@apart
+def retire_ended(engine: Engine, state: State) -> None:
+    """Let go of the requests whose last tokens are known now, where steps are scheduled ahead."""
+    now = state.now
+    sort_ended(state)
+    for k in range(now.ended):
+        r = state.plan[k].ended
+        if not state.extra[r].over:
+            continue  # it was preempted meanwhile
+        state.extra[r].over = False
+        if is_caching(engine, state):
+            tokens = state.request[r].prompt + state.request[r].output - 1
+            grow_table(engine, state, r, tokens, tokens)
+        if engine.after_last:
+            forget_decode(engine, state, r)
+        let_go(engine, state, r)
+    now.ended = now.ghosts = 0
+
+
+@compiled
+def sort_ended(state: State) -> None:
+    """Put the requests that have ended in the order of the batch."""
     now, plan = state.now, state.plan
     for k in range(1, now.ended):
         r, j = plan[k].ended, k - 1
@@ -225,9 +313,23 @@ def free_ended(engine: Engine, state: State) -> None:
             plan[j + 1].ended = plan[j].ended
             j -= 1
         plan[j + 1].ended = r
+
+
+@apart
+def free_ended(engine: Engine, state: State) -> None:
+    """Free the blocks of the requests that ended with a step, in the order of the batch."""
+    now = state.now
+    sort_ended(state)
     for k in range(now.ended):
-        close_table(engine, state, plan[k].ended)
+        close_table(engine, state, state.plan[k].ended)
     now.ended = 0
+
+
+@compiled
+def under_way(engine: Engine, state: State, r: int) -> int:
+    """Tokens of a decoding request that the step under way is to generate, and nobody knows yet: 0 or 1."""
+    now = state.now
+    return 1 if is_ahead(engine, state) and now.ahead > 0 and state.extra[r].left_at != now.steps - 1 else 0
 
 
 @apart
@@ -239,7 +341,7 @@ def grow_decoding(engine: Engine, state: State) -> None:
         r = state.classes[place].first
         while r >= 0:
             tokens = tokens_of(state, r)
-            grow_table(engine, state, r, tokens, tokens)
+            grow_table(engine, state, r, tokens, tokens - under_way(engine, state, r))
             r = state.extra[r].class_after
 
 
@@ -247,7 +349,7 @@ def grow_decoding(engine: Engine, state: State) -> None:
 def next_decode_step(engine: Engine, state: State) -> None:
     """Count a decode step; the class that needs blocks next is one lower."""
     now = state.now
-    now.context += now.step_decodes
+    now.context += now.step_decodes - (now.gone if lingers(engine, state) else 0)
     now.decode_steps += 1
     # A block is needed where context is 1 modulo the block size; less the steps, that is 1 - decode_steps.
     now.phase = now.phase - 1 if now.phase > 0 else engine.block_size - 1

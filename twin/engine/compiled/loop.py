@@ -6,19 +6,20 @@ from numpy import inf
 
 from twin.engine.compilation import cached, compiled
 from twin.engine.compiled.batch import (
-    blocks_for,
     count_gap,
+    enter_sums,
     finish,
     finish_due,
     free_ended,
     grow_decoding,
     next_decode_step,
+    retire_ended,
     start_decoding,
 )
 from twin.engine.compiled.queues import receive
 from twin.engine.compiled.scheduler import postpone_rest, schedule
 from twin.engine.compiled.slots import load_pending
-from twin.engine.compiled.special import is_caching, is_special
+from twin.engine.compiled.special import is_ahead, is_caching, is_special, lingers
 from twin.engine.requests import FloatArray
 from twin.engine.state import Engine, Record, State
 
@@ -51,13 +52,54 @@ def advance(engine: Engine, state: State, rows: FloatArray) -> bool:
     return False
 
 
+@cached
+def advance_ahead(engine: Engine, state: State, rows: FloatArray) -> bool:
+    """The same for an engine that schedules every step while the one before it runs."""
+    now = state.now
+    while True:
+        if rows_full(state, rows):
+            return True
+        if now.ahead == 0:
+            if now.running + now.waiting == 0:
+                if now.arrival == inf:
+                    break
+                now.clock = max(now.clock, now.arrival)
+            if now.clock >= engine.horizon_s:
+                break
+            schedule_noted(engine, state)
+        start = now.clock
+        step(engine, state, rows)
+        end = now.clock
+        if end > engine.horizon_s:
+            break
+        # Ahead of the step's end: of its tokens it is known how many, and nothing is free yet.
+        now.clock, now.ahead = start, 1
+        schedule_noted(engine, state)
+        now.clock = end
+        retire_ended(engine, state)
+        if now.step_decodes + now.step_prefill == 0:
+            now.ahead = 0
+    now.clock = min(now.clock, engine.horizon_s)
+    close(state)
+    return False
+
+
+@compiled
+def schedule_noted(engine: Engine, state: State) -> None:
+    """Take in what has arrived and schedule a step; note how many run and wait then."""
+    now = state.now
+    receive(engine, state)
+    schedule(engine, state)
+    now.seen_running, now.seen_waiting = now.running, now.waiting + now.ghosts
+
+
 @compiled
 def step(engine: Engine, state: State, rows: FloatArray) -> None:
     """Do the step that was scheduled."""
     now, part = state.now, series_part(engine, state)
-    write_row(state, rows)
+    write_row(engine, state, rows)
     loading = load_pending(engine, state, part)
-    queue = engine.context_s * now.step_context + engine.waiting_s * now.waiting
+    queue = engine.context_s * now.step_context + engine.waiting_s * seen_waiting(engine, state)
     # Added up in the order of `fast_forward`, so that both ways give the same float.
     seconds = loading + (fixed_cost(engine, state) + queue)
     now.clock += seconds
@@ -68,13 +110,21 @@ def step(engine: Engine, state: State, rows: FloatArray) -> None:
     part.prompt_tokens += now.step_prefill
     part.preemptions += now.step_preempted
     count_time(state, part, 1, seconds)
-    count_gap(engine, state, seconds, now.step_decodes)
+    decodes = now.step_decodes - (now.gone if lingers(engine, state) else 0)
+    count_gap(engine, state, seconds, decodes)
     postpone_rest(engine, state)
     next_decode_step(engine, state)
+    now.gone = 0
     finish_due(engine, state)
-    part.output_tokens += now.step_decodes + settle_plan(engine, state)
-    if is_caching(engine, state):
+    part.output_tokens += decodes + settle_plan(engine, state)
+    if is_caching(engine, state) and not engine.ahead:
         free_ended(engine, state)
+
+
+@compiled
+def seen_waiting(engine: Engine, state: State) -> int:
+    """Requests that waited when the step was scheduled."""
+    return int(state.now.seen_waiting if is_ahead(engine, state) else state.now.waiting)
 
 
 @compiled
@@ -97,7 +147,9 @@ def settle_plan(engine: Engine, state: State) -> int:
         else:  # it was preempted: its client has waited since the token before that
             count_gap(engine, state, now.clock - request.paused, 1)
         if request.generated == request.output:
-            finish(engine, state, r, blocks_for(engine, request.computed))
+            finish(engine, state, r)
+            if lingers(engine, state):
+                enter_sums(engine, state, r)
         else:
             start_decoding(engine, state, r)
     now.partials = kept
@@ -117,7 +169,7 @@ def fast_forward(engine: Engine, state: State, rows: FloatArray) -> None:
     # A step belongs to the part of the time series in which it begins, and none begins beyond that part.
     until = min(now.arrival, series_end(engine, state))
     while True:
-        write_row(state, rows)
+        write_row(engine, state, rows)
         seconds = fixed + (engine.context_s * now.context + queue)
         cut = now.clock + seconds > engine.horizon_s
         if cut:
@@ -188,7 +240,7 @@ def rows_full(state: State, rows: FloatArray) -> bool:
 
 
 @compiled
-def write_row(state: State, rows: FloatArray) -> None:
+def write_row(engine: Engine, state: State, rows: FloatArray) -> None:
     """Record the step, if records are wanted."""
     now = state.now
     if len(rows) == 0:
@@ -196,8 +248,8 @@ def write_row(state: State, rows: FloatArray) -> None:
     rows[now.rows, 0] = now.clock
     rows[now.rows, 1] = now.step_decodes + now.step_prefill
     rows[now.rows, 2] = now.step_adapters
-    rows[now.rows, 3] = now.running
-    rows[now.rows, 4] = now.waiting
+    rows[now.rows, 3] = now.seen_running if is_ahead(engine, state) else now.running
+    rows[now.rows, 4] = seen_waiting(engine, state)
     rows[now.rows, 5] = now.step_preempted
     now.rows += 1
 

@@ -18,11 +18,20 @@ from twin.engine.compiled.batch import (
     postpone,
     preempt_last,
     tokens_of,
+    under_way,
 )
 from twin.engine.compiled.blocks import count_idle, find_blocks, grow_table, open_table
 from twin.engine.compiled.line import put_back
 from twin.engine.compiled.queues import first_admissible, pop
-from twin.engine.compiled.special import is_base, is_caching, is_special, keeps_line
+from twin.engine.compiled.special import (
+    is_ahead,
+    is_base,
+    is_caching,
+    is_over,
+    is_special,
+    keeps_line,
+    lingers,
+)
 from twin.engine.state import Engine, State
 
 
@@ -104,7 +113,7 @@ def make_room(engine: Engine, state: State) -> None:
         last = now.last
         if state.request[last].decoding:
             need -= needs_block(engine, state, last)
-        else:
+        elif not is_over(engine, state, last):
             need -= extra_blocks(engine, state, now.partials - 1)
         preempt_last(engine, state)
     now.free -= need
@@ -177,6 +186,9 @@ def walk(engine: Engine, state: State) -> None:
     now.step_decodes = now.step_context = now.step_adapters = 0
     budget, k, r = engine.budget, 0, now.first
     while r >= 0 and budget > 0:
+        if is_over(engine, state, r) and not lingers(engine, state):
+            r = state.request[r].follower
+            continue
         tokens, need = 1, 0
         if state.request[r].decoding:
             need = needs_block(engine, state, r)
@@ -188,8 +200,7 @@ def walk(engine: Engine, state: State) -> None:
         if not make_room_for(engine, state, r, need):
             break  # it was preempted itself, and so were all behind it
         if is_caching(engine, state):
-            grown = tokens_of(state, r) if state.request[r].decoding else state.request[r].computed + tokens
-            grow_table(engine, state, r, grown, grown)
+            grow_walked(engine, state, r, tokens)
         take(state, r)
         budget -= tokens
         r = state.request[r].follower
@@ -199,6 +210,17 @@ def walk(engine: Engine, state: State) -> None:
     while k < now.partials:
         state.plan[k].chunk = 0
         k += 1
+
+
+@apart
+def grow_walked(engine: Engine, state: State, r: int, chunk: int) -> None:
+    """Let one running request take the blocks that were counted for it."""
+    if state.request[r].decoding:
+        tokens = tokens_of(state, r)
+        grow_table(engine, state, r, tokens, tokens - under_way(engine, state, r))
+    else:
+        tokens = state.request[r].computed + chunk
+        grow_table(engine, state, r, tokens, tokens)
 
 
 @compiled
@@ -229,6 +251,15 @@ def take(state: State, r: int) -> None:
         now.step_adapters += 1
 
 
+@apart
+def note_left_out(engine: Engine, state: State, r: int) -> None:
+    """Note that a decoding request gets no token in the step, by whose end all of its tokens are known."""
+    state.extra[r].left_at = state.now.steps
+    if is_caching(engine, state):
+        tokens = tokens_of(state, r) - 1
+        grow_table(engine, state, r, tokens, tokens)
+
+
 @compiled
 def postpone_rest(engine: Engine, state: State) -> None:
     """Hold back the decoding requests that the walk left out."""
@@ -236,4 +267,6 @@ def postpone_rest(engine: Engine, state: State) -> None:
     while r >= 0:
         if state.request[r].decoding:
             postpone(engine, state, r)
+            if is_ahead(engine, state):
+                note_left_out(engine, state, r)
         r = state.request[r].follower

@@ -42,3 +42,21 @@ def keeps_line(engine: Engine, state: State) -> bool:
 def is_base(state: State, adapter: Record) -> bool:
     """Whether an adapter's record is that of the base model."""
     return bool(is_special(state) and adapter.base)
+
+
+@compiled
+def is_ahead(engine: Engine, state: State) -> bool:
+    """Whether steps are scheduled while the ones before them run."""
+    return bool(is_special(state) and engine.ahead)
+
+
+@compiled
+def is_over(engine: Engine, state: State, r: int) -> bool:
+    """Whether a running request has its last token already, though no step that is scheduled knows of it."""
+    return bool(is_ahead(engine, state) and state.extra[r].over)
+
+
+@compiled
+def lingers(engine: Engine, state: State) -> bool:
+    """Whether such a request is scheduled once more, for nothing."""
+    return bool(is_ahead(engine, state) and engine.after_last)

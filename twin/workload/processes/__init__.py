@@ -1,0 +1,1 @@
+"""How arrivals are drawn: instants of each process, rates that are switched, requests that follow answers."""

@@ -1,0 +1,1 @@
+"""ServeGen: recordings of the clients of a model service."""
