@@ -27,7 +27,8 @@ from pathlib import Path
 import numpy as np
 
 import twin
-from scenarios import AdapterClass, EngineConfig, FixedLengths, Workload
+from scenarios import Adapter, AdapterClass, EngineConfig, FixedLengths, Sessions, Workload
+from scenarios.adapter_classes import group
 from twin import EngineSetup, Requests
 from twin.engine.run import simulate_requests
 
@@ -127,6 +128,32 @@ def three_workloads() -> None:
     print(f"geometric mean of the ratios: {float(np.exp(np.mean(np.log(ratios)))):.0f}")
 
 
+def conversations() -> None:
+    """Cost per request of conversations under a system prompt, with prefix caching and without."""
+    entry = Adapter(
+        name="chat",
+        count=64,
+        rank=8,
+        rate=0.1,
+        prompt=60,
+        output=OUTPUT.tokens,
+        system_prompt=400,
+        sessions=Sessions(turns=6, think_s=30.0),
+    )
+    classes = group([entry], None, None)
+    load = twin.GPULoad.from_classes(classes)
+    requests = twin.draw_requests(load, Workload(duration_s=HOUR_S), 0)
+    print("\nconversations of six turns under a system prompt of 400 tokens, an hour")
+    for name, caching in (("without a cache", False), ("prefix caching", True)):
+        setup = replace(setup_of(load, 64), prefix_caching=caching)
+        records = simulate_requests(requests, setup, HOUR_S)
+        seconds = best(lambda setup=setup: simulate_requests(requests, setup, HOUR_S))
+        tokens = int(records.requests.prompt_tokens.sum())
+        found = 0 if records.cached_tokens is None else int(records.cached_tokens.sum())
+        row = f"  {name:<20}{len(records.requests):>10,} requests{found / tokens:>12.0%} of prompts found"
+        print(f"{row}{1e6 * seconds / len(records.requests):>11.3f}")
+
+
 def scaling() -> None:
     """Cost per request as runs get longer, queues deeper and adapters more."""
     rates, adapters, slots, _ = WORKLOADS["b"]
@@ -179,6 +206,7 @@ def main() -> None:
     print(f"first run of a process: {first:.1f} s when it compiles, {second:.2f} s from the cache\n")
     tiny()
     three_workloads()
+    conversations()
     scaling()
     million()
 

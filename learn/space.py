@@ -66,6 +66,8 @@ _ENGINE_ARGUMENTS = (
 _GIVEN_ARGUMENTS = (
     "scheduler_reserve_full_isl",
     "watermark",
+    "enable_prefix_caching",
+    "async_scheduling",
     "max_num_scheduled_tokens",
     "max_num_active_seqs",
     "speculation",
