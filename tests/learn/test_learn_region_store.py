@@ -139,7 +139,15 @@ def test_a_trace_has_the_regions_of_poisson_arrivals_by_the_paper(
 
 # --- shipped regions -------------------------------------------------------------------------------
 
-AT_FIRST_USE = {"chat_sessions", "closed_loop_users", "mixed_traffic"}
+AT_FIRST_USE = {
+    "chat_sessions",
+    "closed_loop_users",
+    "limited_cpu_memory",
+    "mixed_traffic",
+    "odd_ranks",
+    "public_trace",
+    "speculative_decoding",
+}
 """Shipped scenarios whose regions are made when they are first solved; `--missing` would ship them."""
 
 
