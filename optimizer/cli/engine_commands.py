@@ -82,7 +82,7 @@ def validate_command(
     placed = scenarios.as_started(placed, chosen)
     check_outputs({"--json": json}, (*sources(scenario, chosen), placement))
     with progress_shown(not quiet) as progress:
-        load_twin(workers, progress)
+        load_twin(workers, progress, chosen)
         report = twin.validate(chosen, placed, growth=growth, workers=workers, progress=progress)
         survival = None
         if spare is not None:
@@ -148,7 +148,7 @@ def simulate_command(
     started = engine_as_started(chosen.engine, len(load.names), max_loras)
     chosen = chosen.model_copy(update={"engine": started})
     with progress_shown(not quiet) as progress:
-        load_twin(1, progress)
+        load_twin(1, progress, chosen)
         progress("simulating one GPU", 0, 1)
         result = twin.simulate(
             load,

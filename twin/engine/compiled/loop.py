@@ -27,6 +27,18 @@ from twin.engine.state import Engine, Record, State
 @cached
 def advance(engine: Engine, state: State, rows: FloatArray) -> bool:
     """Play until the end, or until ``rows`` is full (then True, and it may be called again)."""
+    return play(engine, state, rows)
+
+
+@cached
+def advance_special(engine: Engine, state: State, rows: FloatArray) -> bool:
+    """The same for a run that has what few have: apart, so that one can tell whether it is compiled."""
+    return play(engine, state, rows)
+
+
+@compiled
+def play(engine: Engine, state: State, rows: FloatArray) -> bool:
+    """Play in turn: a step is scheduled when the one before it has ended."""
     now = state.now
     while True:
         if rows_full(state, rows):
