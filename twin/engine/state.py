@@ -60,8 +60,7 @@ NOW = _dtype(
         "front": "i8",  # place before the front of the waiting requests
         "line_first": "i8",  # ends of the line, where it is kept (`twin.engine.compiled.line`), ...
         "line_last": "i8",
-        "passed_first": "i8",  # ... of the queue of those that were passed over, ...
-        "passed_last": "i8",
+        "passed_first": "i8",  # ... start of the queue of those that were passed over, ...
         "aside_first": "i8",  # ... and of those that this step's scan has passed over
         "aside_last": "i8",
         "free": "i8",  # KV blocks
@@ -85,6 +84,7 @@ NOW = _dtype(
         "step_adapters": "i8",
         "step_preempted": "i8",
         "rest": "i8",  # first running request that a spent budget left out of this step, or -1
+        "short": "i8",  # waiting request that this step had no blocks for, or -1
         "rows": "i8",  # step rows written
         "tables": "i8",  # of blocks that nobody has
         "ended": "i8",  # requests that ended with the last step and hold their blocks still
@@ -316,7 +316,7 @@ def initial_state(requests: Requests, setup: EngineSetup, series_bins: int) -> S
     )
 
 
-_ENDS = ("line_first", "line_last", "passed_first", "passed_last", "aside_first", "aside_last")
+_ENDS = ("line_first", "line_last", "passed_first", "aside_first", "aside_last")
 
 
 def _in_cpu(requests: Requests, setup: EngineSetup) -> IntArray:
