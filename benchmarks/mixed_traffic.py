@@ -3,6 +3,8 @@
 python -m benchmarks.mixed_traffic [--methods greedy greedy-fill exact] [--limit 60] [--base 4]
 
 The trace is made here: half an hour of requests whose rate swings every ten minutes.
+
+Takes one or two minutes on two free cores, most of it learning the first time.
 """
 
 from __future__ import annotations
@@ -74,10 +76,22 @@ def processor_s() -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--methods", nargs="+", default=["greedy", "greedy-fill", "exact"])
-    parser.add_argument("--limit", type=float, default=60.0)
-    parser.add_argument("--base", type=float, default=4.0)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--methods",
+        nargs="+",
+        default=["greedy", "greedy-fill", "exact"],
+        help="placers (default: greedy greedy-fill exact)",
+    )
+    parser.add_argument("--limit", type=float, default=60.0, help="seconds of search (default: %(default)s)")
+    parser.add_argument(
+        "--base",
+        type=float,
+        default=4.0,
+        help="requests per second of the base model (default: %(default)s)",
+    )
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         scenario = scenario_of(swinging_trace(Path(folder) / "swings.csv"), given.base)

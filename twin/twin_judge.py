@@ -24,6 +24,7 @@ from scenarios import (
 )
 from scenarios.stopping.progress import Progress, silent
 from twin.corners import DRAWN, HIGH, Corner, low_and_drawn
+from twin.engine.rules import is_unread
 from twin.judging import judge, profiles_of
 from twin.load import GPULoad
 from twin.load_growth import FineSteps, load_growths
@@ -311,7 +312,10 @@ class PlacementJudge:
             for name, one in profiles
             if one.derived is not None
         }
-        return ValidationReport(gpus=tuple(named), distinct=len(set(contents)), derived=derived)
+        unread = {name: one.engine_version for name, one in profiles if is_unread(one.engine_version)}
+        return ValidationReport(
+            gpus=tuple(named), distinct=len(set(contents)), derived=derived, unread=unread
+        )
 
     def accepts(self, placement: Placement) -> bool:
         """Whether every GPU is accepted; stops at the first that is not, the busiest first."""

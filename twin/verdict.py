@@ -7,13 +7,21 @@ import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from pydantic import BaseModel, ConfigDict, Field, computed_field
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    computed_field,
+    model_serializer,
+)
 
 from scenarios import Placement, Scenario, criterion_in_words, visible
 from scenarios.base import PlainDir
 from scenarios.text.formatting import listed
 from scenarios.text.tables import render
 from twin.corners import Corner
+from twin.engine.rules import unread_in_words
 from twin.gpu_table import gpu_table, limits_note, only_device
 from twin.violations import NAMED, STARVED, AdapterLatency, Criterion, Violation
 
@@ -249,6 +257,13 @@ class ValidationReport(PlainDir, BaseModel):
     """GPUs with different adapters or engines, each of which was judged once."""
     derived: dict[str, str] = Field(default_factory=dict)
     """By device, from what its step costs are derived, and the end that was judged; empty if measured."""
+    unread: dict[str, str] = Field(default_factory=dict)
+    """By device, its release of vLLM if it is newer than all whose scheduler was read; left out if empty."""
+
+    @model_serializer(mode="wrap")
+    def _without_unread(self, content: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        values: dict[str, Any] = content(self)
+        return values if self.unread else {name: value for name, value in values.items() if name != "unread"}
 
     @computed_field(description="Whether every GPU is accepted.")  # type: ignore[prop-decorator]
     @property
@@ -338,7 +353,8 @@ class ValidationReport(PlainDir, BaseModel):
         cut = sum(verdict.cut_requests for verdict in self.gpus)
         admitted = f"{cut:,} simulated requests were cut to the tokens that engine.max_model_len admits"
         derived = [f"step times of {device} are derived: {words}" for device, words in self.derived.items()]
-        return [*([admitted] if cut else []), *self._close(), *derived]
+        unread = [unread_in_words(device, version) for device, version in self.unread.items()]
+        return [*([admitted] if cut else []), *self._close(), *derived, *unread]
 
     def _close(self) -> list[str]:
         close = [str(v.gpu) for v in self.gpus if v.sustained is not None and v.sustained.close]

@@ -11,7 +11,7 @@ import pytest
 
 import scenarios
 import twin
-from scenarios import EngineConfig, FurtherArguments, ScenarioError
+from scenarios import EngineConfig, FurtherArguments, PlacedGPU, Placement, ScenarioError
 from scenarios.engine import MaxLoraRank
 from twin.load import GPULoad
 from twin.memory.versions import lora_ranks
@@ -246,3 +246,27 @@ def test_a_log_tells_only_arguments_that_memory_depends_on() -> None:
     log = scenarios.parse_startup_log(lines)
     assert log.arguments["data_parallel_size"] == 2
     assert arguments_of(log) == {"max_num_seqs": 64}
+
+
+def test_a_release_that_nobody_has_read_is_told_with_every_verdict() -> None:
+    shipped = twin.find_profile("llama-3.1-8b-instruct", "H100-64GB")
+    newer = shipped.model_copy(update={"engine_version": "0.99.0"})
+    scenario = scenarios.override(scenarios.read("paper_high_32"), ["replications=1"])
+    scenario = scenarios.override(scenario, ["acceptance=paper", "workload.duration_s=600"])
+    names = tuple(name for group in scenario.classes for name in group.names)
+    gpu = PlacedGPU(gpu=0, device="H100-64GB", max_loras=32, max_lora_rank=32, adapters=names)
+    placement = Placement(gpus=(gpu,))
+    told = "vLLM 0.99.0 of H100-64GB is newer than 0.33.0"
+    report = twin.validate(scenario, placement, profiles={"H100-64GB": newer})
+    assert any(told in note for note in report.notes)
+    assert report.to_dict()["unread"] == {"H100-64GB": "0.99.0"}
+    assert any(told in line for line in unmodelled(scenario, {"H100-64GB": newer}))
+    known = twin.validate(scenario, placement, profiles={"H100-64GB": shipped})
+    assert "unread" not in known.to_dict()
+    assert known.gpus == report.gpus
+
+
+def test_asynchronous_scheduling_is_refused_where_the_release_has_none() -> None:
+    scenario = scenarios.override(scenarios.read("paper_high_32"), ["engine.async_scheduling=true"])
+    with pytest.raises(twin.EngineArgumentError, match=r"vLLM 0\.8\.5.* has no asynchronous scheduling"):
+        twin.profiles_of(scenario)

@@ -111,3 +111,17 @@ def release_of(version: str) -> Version:
     if match is None:
         raise ValueError(f'"{version}" is no version of vLLM; write it like 0.8.5')
     return int(match[1]), int(match[2]), int(match[3] or 0)
+
+
+def is_unread(version: str) -> bool:
+    """Whether a version is newer than all whose scheduler was read, so that it may schedule otherwise."""
+    return release_of(version) > NEWEST
+
+
+def unread_in_words(device: str, version: str) -> str:
+    """That a device's version is newer than those."""
+    newest = ".".join(str(number) for number in NEWEST)
+    return (
+        f"vLLM {version} of {device} is newer than {newest}, the newest release whose scheduler was read: it "
+        "is taken to schedule alike"
+    )

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 from scenarios import EngineConfig, Scenario
-from twin.engine.rules import NEWEST, release_of
+from twin.engine.rules import is_unread, unread_in_words
 from twin.profile import EngineProfile
 
 EFFECTS: dict[str, str] = {
@@ -142,22 +142,13 @@ def unmodelled(scenario: Scenario, profiles: Mapping[str, EngineProfile]) -> Ite
     engine = scenario.engine
     yield from unmodelled_arguments(engine)
     for device, profile in profiles.items():
-        yield from unread_version(device, profile.engine_version)
+        if is_unread(profile.engine_version):
+            yield unread_in_words(device, profile.engine_version)
         for name, effect in EFFECTS.items():
             given, measured = getattr(engine, name), getattr(profile.measured, name)
             if given != measured:
                 told = "" if measured is None else f", which was {measured} when they were measured"
                 yield f"engine.{name} is not in the step times of {device}{told}: {effect}"
-
-
-def unread_version(device: str, version: str) -> Iterator[str]:
-    """Yield a sentence for a release that is newer than all whose scheduler was read."""
-    if release_of(version) > NEWEST:
-        newest = ".".join(str(number) for number in NEWEST)
-        yield (
-            f"vLLM {version} of {device} is newer than {newest}, the newest release whose scheduler was "
-            "read: it is taken to schedule alike"
-        )
 
 
 def unmodelled_arguments(engine: EngineConfig) -> Iterator[str]:
