@@ -126,14 +126,15 @@ def _levels_stricter(index: int, entry: Adapter, levels: ServiceLevelObjectives)
 
 
 def _conversations_start(entries: list[tuple[int, Adapter]], workload: Workload) -> Iterator[Finding]:
-    """Yield conversations of entries that have the workload's trace for their arrivals."""
+    """Yield conversations of entries that have the workload's recording for their arrivals."""
     for index, entry in entries:
         if (
             entry.sessions is not None
             and entry.arrivals is None
             and isinstance(workload.arrivals, RecordedArrivals)
         ):
-            message = "are given, and workload.arrivals are trace, which starts no conversations"
+            process = workload.arrivals.process
+            message = f"are given, and workload.arrivals are {process}, which start no conversations"
             yield Finding(
                 ("adapters", index, "sessions"), message, "remove them, or give the entry arrivals of its own"
             )

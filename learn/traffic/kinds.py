@@ -155,7 +155,7 @@ def kind_of(scenario: Scenario, members: AdapterClass) -> TrafficKind:
 
 
 def caches_prefixes(engine: EngineConfig) -> bool:
-    """Whether an engine keeps what prompts have in common; it does unless it is told not to."""
+    """Whether an engine keeps what prompts have in common; it does unless it is told not to (`simulate`)."""
     return engine.enable_prefix_caching is not False
 
 

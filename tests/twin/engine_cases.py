@@ -56,6 +56,68 @@ def crowded(seed: int) -> Case:
     return Case(requests, setup, inf)
 
 
+def of_any_version(case: Case, seed: int) -> Case:
+    """The same with rules of any version, some base model, and prompts that begin alike, cached or not."""
+    rng = np.random.default_rng(seed)
+    requests, setup = case.requests, case.setup
+    n, adapters = len(requests), requests.n_adapters
+    rules = setup.rules.model_copy(
+        update={
+            "passed_over": str(rng.choice(["kept", "reversed", "queued"])),
+            "frees_uncached_first": bool(rng.random() < 0.5),
+        }
+    )
+    continues = np.full(n + adapters, -1, dtype=np.int32)  # after the requests' a text for each adapter
+    for i, adapter in enumerate(requests.adapter.tolist()):
+        earlier = np.flatnonzero(requests.adapter[:i] == adapter)
+        choices = [-1, n + adapter, *rng.choice(earlier, min(len(earlier), 1), replace=False)]
+        continues[i] = rng.choice(choices)
+    texts = replace(
+        requests,
+        continues=continues,
+        common_tokens=rng.integers(0, 100, len(continues)).astype(np.int32),
+        cached_tokens=rng.integers(0, 40, n).astype(np.int32) if rng.random() < 0.2 else None,
+    )
+    base = rng.random(adapters) < 0.2
+    base[0] = False
+    caching = bool(rng.random() < 0.7)
+    return replace(case, requests=texts, setup=replace(setup, rules=rules, base=base, prefix_caching=caching))
+
+
+def overheard(seed: int) -> Case:
+    """Little room, and a prompt that begins with an answer which another request is still given."""
+    rng = np.random.default_rng(seed)
+    others, block = int(rng.integers(0, 3)), int(rng.choice([4, 8]))
+    prompt, output = int(rng.integers(1, 30)), int(rng.integers(10, 60))
+    common = int(rng.integers(prompt, prompt + output))
+    n = others + 2
+    requests = Requests(
+        arrival_s=np.array([0.0] * (n - 1) + [rng.uniform(0.05, 4)]),
+        prompt_tokens=np.array([prompt, *rng.integers(1, 20, others), common + 5], dtype=np.int32),
+        output_tokens=np.array([output, *[60] * others, rng.integers(1, 6)], dtype=np.int32),
+        adapter=np.zeros(n, dtype=np.int32),
+        n_adapters=1,
+        continues=np.array([-1] * (n - 1) + [0], dtype=np.int32),
+        common_tokens=np.array([0] * (n - 1) + [common], dtype=np.int32),
+    )
+    longest = int((requests.prompt_tokens + requests.output_tokens - 1).max())
+    setup = EngineSetup(
+        max_loras=1,
+        max_cpu_loras=1,
+        max_num_seqs=8,
+        max_num_batched_tokens=64,
+        long_prefill_token_threshold=0,
+        block_size=block,
+        usable_blocks=-(-longest // block) + int(rng.integers(0, 8)),
+        rules=SchedulerRules(),
+        tables=StepTables(np.full(65, 0.1), np.zeros(2), np.zeros(2)),
+        gpu_load_s=np.zeros(1),
+        disk_load_s=np.zeros(1),
+        prefix_caching=True,
+    )
+    return Case(requests, setup, inf)
+
+
 def workload(rng: np.random.Generator, adapters: int) -> Requests:
     """Up to 60 requests; arrivals on a coarse grid, so that there are ties."""
     n = int(rng.integers(1, 60))

@@ -61,46 +61,26 @@ def test_more_adapters_than_slots(reference: ModuleType, cases: ModuleType, seed
     agree(reference, cases.crowded(seed))
 
 
-def of_any_version(case: Any, seed: int) -> Any:
-    """The same with rules of any version, some base model, and prompts that begin alike, cached or not."""
-    rng = np.random.default_rng(seed)
-    requests, setup = case.requests, case.setup
-    n, adapters = len(requests), requests.n_adapters
-    rules = setup.rules.model_copy(
-        update={
-            "passed_over": str(rng.choice(["kept", "reversed", "queued"])),
-            "frees_uncached_first": bool(rng.random() < 0.5),
-        }
-    )
-    continues = np.full(n + adapters, -1, dtype=np.int32)  # after the requests' a text for each adapter
-    for i, adapter in enumerate(requests.adapter.tolist()):
-        earlier = np.flatnonzero(requests.adapter[:i] == adapter)
-        choices = [-1, n + adapter, *rng.choice(earlier, min(len(earlier), 1), replace=False)]
-        continues[i] = rng.choice(choices)
-    texts = replace(
-        requests,
-        continues=continues,
-        common_tokens=rng.integers(0, 100, len(continues)).astype(np.int32),
-        cached_tokens=rng.integers(0, 40, n).astype(np.int32) if rng.random() < 0.2 else None,
-    )
-    base = rng.random(adapters) < 0.2
-    base[0] = False
-    caching = bool(rng.random() < 0.7)
-    return replace(case, requests=texts, setup=replace(setup, rules=rules, base=base, prefix_caching=caching))
-
-
 @pytest.mark.parametrize("seed", range(100))
 def test_rules_of_any_version_with_texts_and_base_model(
     reference: ModuleType, cases: ModuleType, seed: int
 ) -> None:
-    agree(reference, of_any_version(cases.case(seed) if seed % 2 else cases.crowded(seed), seed))
+    agree(reference, cases.of_any_version(cases.case(seed) if seed % 2 else cases.crowded(seed), seed))
+
+
+def test_a_prompt_that_begins_with_an_answer_under_way_is_admitted_in_the_same_step(
+    reference: ModuleType, cases: ModuleType
+) -> None:
+    """While it waits for blocks, each that the answer fills is one that it needs no more."""
+    for seed in range(500):
+        agree(reference, cases.overheard(seed))
 
 
 @pytest.mark.parametrize("seed", range(150))
 def test_steps_that_are_scheduled_ahead(reference: ModuleType, cases: ModuleType, seed: int) -> None:
     """Adapters cost nothing to load here: which of them a step needs, the recordings do not tell."""
     rng = np.random.default_rng(seed)
-    case = of_any_version(cases.case(seed) if seed % 2 else cases.crowded(seed), seed)
+    case = cases.of_any_version(cases.case(seed) if seed % 2 else cases.crowded(seed), seed)
     changes = {
         "schedules_after_last": bool(rng.random() < 0.3),
         "slots_of_all_running": bool(rng.random() < 0.3),

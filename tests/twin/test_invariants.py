@@ -13,12 +13,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from twin import RunRecords
+from twin import RunRecords, SchedulerRules, StepTables
 from twin.engine import run as loop
-from twin.engine.compiled.loop import advance
+from twin.engine.compiled.loop import advance, advance_ahead
 from twin.engine.records import SERIES
 from twin.engine.run import simulate_requests
-from twin.engine.state import engine_constants, initial_state
+from twin.engine.state import State, engine_constants, initial_state
 
 SEEDS = range(150)
 Cases = list[tuple[Any, RunRecords]]
@@ -145,7 +145,7 @@ def test_invariant_7_no_idle_step(played: Cases) -> None:
 
 
 def test_invariant_8_determinism(cases: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
-    for case in map(cases.case, range(40)):
+    for case in [cases.case(seed) for seed in range(40)] + cached_cases(cases)[:40]:
         whole = play(case)
         again = play(case)
         monkeypatch.setattr(loop, "ROWS_PER_CALL", 7)
@@ -203,3 +203,144 @@ def test_invariant_12_preemption(cases: ModuleType) -> None:
         assert not roomy.preemptions.any()
         assert np.array_equal(tight.generated_tokens, roomy.generated_tokens)
         assert series(tight, "prompt_tokens") >= series(roomy, "prompt_tokens")
+
+
+def cached_cases(cases: ModuleType) -> list[Any]:
+    """Engines of any version with a prefix cache, half of them ahead, and prompts that begin alike."""
+    found = []
+    for seed in SEEDS:
+        case = cases.of_any_version(cases.case(seed) if seed % 2 else cases.crowded(seed), seed)
+        ahead = seed % 4 > 1
+        found.append(replace(case, setup=replace(case.setup, prefix_caching=True, async_scheduling=ahead)))
+    return found
+
+
+def free_queue(state: State) -> list[int]:
+    """Free blocks in the order in which they are used again."""
+    end, found = len(state.block) - 1, []
+    b = int(state.block[end]["after"])
+    while b != end:
+        found.append(b)
+        b = int(state.block[b]["after"])
+    return found
+
+
+def findable(state: State) -> list[int]:
+    """Blocks that are found by a text, each text's from the oldest on."""
+    found = []
+    for b in map(int, state.holder[state.holder >= 0]):
+        text = state.block[b]["text"]
+        while b >= 0:
+            assert state.block[b]["text"] == text
+            found.append(b)
+            b = int(state.block[b]["younger"])
+    return found
+
+
+def held(state: State) -> list[int]:
+    """Blocks in the tables of the running requests, as often as they stand there."""
+    found, r = [], int(state.now["first"])
+    while r >= 0:
+        extra = state.extra[r]
+        found += state.tables[extra["table"], : extra["blocks"]].tolist()
+        r = int(state.request[r]["follower"])
+    return found
+
+
+def test_invariant_13_cached_blocks(cases: ModuleType) -> None:
+    for case in cached_cases(cases):
+        state = initial_state(case.requests, case.setup, 1)
+        constants = engine_constants(case.requests, case.setup, inf, 0.0, inf)
+        play, more = advance_ahead if case.setup.async_scheduling else advance, True
+        while more:
+            more = play(constants, state, np.empty((7, 6)))
+            state.now["rows"] = 0
+            users = state.block["users"][:-1]
+            assert np.array_equal(np.bincount(held(state), minlength=len(users)), users)
+            assert sorted(free_queue(state)) == np.flatnonzero(users == 0).tolist()
+            assert state.now["free"] == len(free_queue(state))
+            assert sorted(findable(state)) == np.flatnonzero(state.block["text"][:-1] >= 0).tolist()
+        assert state.now["free"] == case.setup.usable_blocks
+        assert sorted(state.plan["free_table"][: len(state.tables)]) == list(range(len(state.tables)))
+
+
+def test_invariant_14_found_tokens(cases: ModuleType) -> None:
+    found = 0
+    for case in cached_cases(cases):
+        records = play(case)
+        assert records.cached_tokens is not None
+        assert (records.cached_tokens < case.requests.prompt_tokens).all()
+        assert (records.cached_tokens % case.setup.block_size == 0).all()
+        found += int(records.cached_tokens.sum())
+    assert found > 10_000
+
+
+def roomy(case: Any, **changes: Any) -> Any:
+    """The same with tokens, requests and blocks for everything at once, and rules of 0.8.5."""
+    tokens = int(case.requests.prompt_tokens.sum(dtype=np.int64)) + len(case.requests)
+    adapters = np.zeros(case.requests.n_adapters + 1)
+    setup = replace(
+        case.setup,
+        max_num_seqs=len(case.requests),
+        max_num_batched_tokens=tokens,
+        long_prefill_token_threshold=0,
+        usable_blocks=100_000,
+        rules=SchedulerRules(),
+        tables=StepTables(0.01 + 1e-4 * np.arange(tokens + 1.0), adapters, adapters),
+        max_inflight=0,
+        **changes,
+    )
+    return replace(case, setup=setup, horizon_s=inf)
+
+
+def test_invariant_15_base_model(cases: ModuleType) -> None:
+    waited = 0
+    for seed in SEEDS:
+        case = cases.case(seed)
+        base = np.arange(case.requests.n_adapters) % 2 == 0
+        case = roomy(case, base=base, max_loras=1)
+        records = play(case)
+        assert not records.gpu_loads[base].any()
+        assert not records.disk_loads[base].any()
+        of_base, start = base[case.requests.adapter], rows(records)[:, 0]
+        next_step = start[np.searchsorted(start, records.sent_s)]
+        assert np.array_equal(records.first_scheduled_s[of_base], next_step[of_base])
+        waited += int((records.first_scheduled_s > next_step)[~of_base].sum())
+    assert waited > 100
+
+
+def test_invariant_16_followers(cases: ModuleType) -> None:
+    for seed in SEEDS:
+        case = cases.case(seed)
+        n = len(case.requests)
+        first = n - n // 2
+        follows = np.append(np.full(first, -1), np.random.default_rng(seed).permutation(first)[: n - first])
+        requests = replace(
+            case.requests,
+            arrival_s=np.where(follows < 0, case.requests.arrival_s, 0.25),
+            prompt_tokens=np.arange(1, n + 1, dtype=np.int32),  # by which each is known in the records
+            follows=follows.astype(np.int32),
+        )
+        records = simulate_requests(requests, replace(case.setup, usable_blocks=100_000), case.horizon_s)
+        number = records.requests.prompt_tokens - 1
+        finish, sent = np.full((2, n), np.nan)
+        finish[number], sent[number] = records.finish_s, records.sent_s
+        later = np.flatnonzero((follows >= 0) & ~np.isnan(sent))
+        assert (sent[later] >= finish[follows[later]] + 0.25).all()
+        if case.horizon_s == inf:
+            assert len(number) == n
+
+
+def test_invariant_17_steps_under_way(cases: ModuleType) -> None:
+    ahead = 0
+    for case in map(cases.case, SEEDS):
+        for async_scheduling in (False, True):
+            records = play(roomy(case, async_scheduling=async_scheduling, max_loras=10))
+            start = rows(records)[:, 0]
+            assert np.isin(records.first_scheduled_s, start).all()
+            # Whole prompts are computed in one step, which gives the first token.
+            begun = np.searchsorted(start, (records.first_scheduled_s, records.first_token_s))
+            steps = begun[1] - begun[0]
+            assert ((steps >= 1) & (steps <= 1 + async_scheduling)).all()
+            ahead += int((steps == 2).sum())
+    assert ahead > 100

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from twin.engine.compiled.bulk_copy import write_requests
+from twin.engine.layouts import ADAPTER, BLOCK, CLASS, EXTRA, NOW, PLAN, REQUEST, layout_of
 from twin.engine.records import GAP_BINS, SERIES
 from twin.engine.requests import FloatArray, IntArray, Requests
 from twin.engine.setup import EngineSetup
@@ -34,149 +35,6 @@ EMPTY = np.iinfo(np.int64).max
 
 NOBODY = -1
 """In place of a request, where there is none."""
-
-
-# Structured arrays rather than one array a field: what the loop needs of a request or an adapter lies side by
-# side, in one or two lines of the processor's cache. Fields that every request has are no wider than need be.
-
-
-def _dtype(fields: dict[str, str]) -> np.dtype[np.void]:
-    return np.dtype(list(fields.items()), align=True)
-
-
-NOW = _dtype(
-    {
-        "clock": "f8",
-        "arrival": "f8",  # when the client sends its next request; infinite under its full cap
-        "open_again": "f8",  # when the end of a request last lifted the client's full cap
-        "next": "i8",  # request that arrives next, of those that follow no other
-        "arrived": "i8",  # requests so far
-        "followers": "i8",  # requests whose predecessor ended, and that are to be sent
-        "running": "i8",
-        "waiting": "i8",
-        "first": "i8",  # running request admitted first, and last; -1 if there is none
-        "last": "i8",
-        "admitted": "i8",  # admissions so far
-        "front": "i8",  # place before the front of the waiting requests
-        "line_first": "i8",  # ends of the line, where it is kept (`twin.engine.compiled.line`), ...
-        "line_last": "i8",
-        "passed_first": "i8",  # ... of the queue of those that were passed over, ...
-        "passed_last": "i8",
-        "aside_first": "i8",  # ... and of those that this step's scan has passed over
-        "aside_last": "i8",
-        "free": "i8",  # KV blocks
-        "distinct": "i8",  # adapters of the running requests
-        "kept": "i8",  # adapters of running requests that are all over, which take slots for one step more
-        "slots_used": "i8",
-        "cpu_used": "i8",
-        "residents": "i8",  # adapters in slots before this step
-        "pending": "i8",  # adapters to be loaded before the step
-        "returned": "i8",  # adapters that run again from this step on, having idled in a slot for a while
-        "decoding": "i8",  # running requests that decode, and their context in tokens
-        "context": "i8",
-        "decode_steps": "i8",  # so far
-        "phase": "i8",  # class whose requests need a block in the next decode step
-        "partials": "i8",  # running requests in prefill
-        "planned": "i8",  # the same with those admitted in this step
-        "steps": "i8",  # stamp of this step; rises from step to step, by more than one after a fast forward
-        "step_decodes": "i8",  # of this step: decoding requests, their context, prefill tokens, ...
-        "step_context": "i8",
-        "step_prefill": "i8",
-        "step_adapters": "i8",
-        "step_preempted": "i8",
-        "rest": "i8",  # first running request that a spent budget left out of this step, or -1
-        "rows": "i8",  # step rows written
-        "tables": "i8",  # of blocks that nobody has
-        "ended": "i8",  # requests that ended with the last step and hold their blocks still
-        "ahead": "i8",  # whether what is scheduled comes after a step that is under way
-        "gone": "i8",  # decodes of this step whose requests ended before it began
-        "ghosts": "i8",  # requests that were preempted while their last token was under way
-        "seen_running": "i8",  # running and waiting requests when the step was scheduled
-        "seen_waiting": "i8",
-    }
-)
-
-REQUEST = _dtype(
-    {
-        "arrival": "f8",
-        "sent": "f8",
-        "first_scheduled": "f8",
-        "first_token": "f8",
-        "finish": "f8",
-        "paused": "f8",  # when it was preempted while it decoded
-        "shift": "i8",  # generated tokens of a decoding request, less the decode steps so far
-        "prompt": "i4",
-        "output": "i4",
-        "adapter": "i4",
-        "generated": "i4",  # tokens, as of when it last started or stopped to decode
-        "computed": "i4",  # tokens, of a request in prefill
-        "preemptions": "i4",
-        "follower": "i4",  # in its queue, or in the batch
-        "earlier": "i4",  # in the batch
-        "due_next": "i4",  # in its slot of the timing wheel
-        "due_prev": "i4",
-        "place": "i4",  # among all waiting requests
-        "order": "i4",  # of admission
-        "decoding": "?",
-    }
-)
-
-ADAPTER = _dtype(
-    {
-        "gpu_load_s": "f8",
-        "disk_load_s": "f8",
-        "gpu_loads": "i8",
-        "disk_loads": "i8",
-        "turn": "i8",  # place in the order in which adapters are brought into slots
-        "touched": "i8",  # last step that did so before it became idle, or copied it
-        "entered": "i8",  # step in which it last began to run
-        "seen": "i8",  # last step that scheduled it request by request
-        "head": "i4",  # ends of its queue
-        "tail": "i4",
-        "active": "i4",  # running requests
-        "over": "i4",  # of them, those that are over
-        "base": "?",  # the base model, which needs no slot
-        "in_slot": "?",
-        "in_cpu": "?",
-    }
-)
-
-EXTRA = _dtype(
-    {
-        "successor": "i4",  # request that is sent ``arrival`` seconds after this one's last token, or -1
-        "heap": "i4",  # requests that are to be sent, by arrival: a heap, whatever request this is
-        "stated": "i4",  # tokens that are taken for computed when it is admitted
-        "table": "i4",  # its row of the tables of blocks, while it runs
-        "blocks": "i4",  # that it holds
-        "known": "i4",  # of them, from the first, that can be found by others
-        "cached": "i4",  # tokens that were found when it was first admitted, or -1
-        "left_at": "i4",  # last step that had no room for it though it decoded
-        "over": "?",  # it has its last token, and is among the running ones still
-        "class_before": "i4",  # of those that need their blocks in the same decode step
-        "class_after": "i4",
-    }
-)
-
-BLOCK = _dtype(
-    {
-        "text": "i8",  # by which it can be found, or -1
-        "users": "i4",  # requests that hold it
-        "younger": "i4",  # the next block of the same text, or -1
-        "before": "i4",  # in the queue of free blocks
-        "after": "i4",
-    }
-)
-
-PLAN = _dtype(
-    {
-        "request": "i4",
-        "chunk": "i4",
-        "ended": "i4",  # requests that ended with the last step and hold their blocks still
-        "free_table": "i4",  # rows of the tables of blocks that nobody has
-    }
-)
-
-CLASS = _dtype({"count": "i8", "first": "i4"})
 
 
 class State(NamedTuple):
@@ -282,7 +140,7 @@ def engine_constants(
         "waiting_s": tables.waiting_s,
     }
     kinds = {name: "?" if isinstance(value, bool) else "i8" for name, value in values.items()}
-    layout = _dtype(kinds | dict.fromkeys(seconds, "f8"))
+    layout = layout_of(kinds | dict.fromkeys(seconds, "f8"))
     return np.array([(*values.values(), *seconds.values())], dtype=layout)[0]
 
 
@@ -312,11 +170,11 @@ def initial_state(requests: Requests, setup: EngineSetup, series_bins: int) -> S
         adapter_s=_floats(setup.tables.adapter_s),
         adapter_token_s=_floats(setup.tables.adapter_token_s),
         gaps=np.zeros(GAP_BINS, dtype=np.int64),
-        series=np.zeros(series_bins, dtype=_dtype(dict.fromkeys(SERIES, "f8"))),
+        series=np.zeros(series_bins, dtype=layout_of(dict.fromkeys(SERIES, "f8"))),
     )
 
 
-_ENDS = ("line_first", "line_last", "passed_first", "passed_last", "aside_first", "aside_last")
+_ENDS = ("line_first", "line_last", "passed_first", "aside_first", "aside_last")
 
 
 def _in_cpu(requests: Requests, setup: EngineSetup) -> IntArray:

@@ -145,6 +145,13 @@ class Schedule(FrozenModel):
 
 
 def document_of(path: Path) -> dict[str, Any]:
+    """What a schedule's file holds.
+
+    Raises
+    ------
+    ScenarioError
+        If it cannot be read, or is no JSON object.
+    """
     text, problem = _text(path), None
     try:
         document = json.loads(text)
@@ -176,6 +183,13 @@ def _text(path: Path) -> str:
 
 
 def checked(document: object, source: str) -> Schedule:
+    """A schedule of a document; arguments of the engine that are not known are told, and have no effect.
+
+    Raises
+    ------
+    ScenarioError
+        If it is no schedule; the message names every fault.
+    """
     schedule = model_from(Schedule, document, source)
     unknown = schedule.engine.model_extra
     if unknown:

@@ -84,10 +84,8 @@ def _of_clients(arrivals: ServegenArrivals, names: tuple[str, ...] | None) -> It
 
 
 def _of_trace(arrivals: TraceArrivals, names: tuple[str, ...] | None) -> Iterator[str]:
-    trace, taken = (
-        stated_trace(arrivals, names),
-        taken_columns(arrivals.file, arrivals.columns, arrivals.time_unit),
-    )
+    trace = stated_trace(arrivals, names)
+    taken = taken_columns(arrivals.file, arrivals.columns, arrivals.time_unit)
     columns = f"time {taken.time} ({taken.unit}), prompt {taken.prompt}, output {taken.output}"
     columns += f", adapter {taken.adapter}" if names is not None else ""
     columns += f", hash_ids of {taken.hash_tokens} tokens" if taken.hash_tokens and arrivals.lengths else ""

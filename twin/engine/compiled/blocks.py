@@ -20,12 +20,29 @@ from twin.engine.state import NOBODY, Engine, State
 
 
 @compiled
-def text_of(state: State, r: int, block: int) -> int:
-    """Number of the text that a block of a request ends with."""
+def owner_of(state: State, r: int, block: int) -> int:
+    """The text whose own is a block of a request."""
     node = r
     while block < state.text[node].shared:
         node = state.text[node].continues
-    return int(state.text[node].start + block)
+    return int(node)
+
+
+@compiled
+def text_of(state: State, r: int, block: int) -> int:
+    """Number of the text that a block of a request ends with."""
+    return int(state.text[owner_of(state, r, block)].start + block)
+
+
+@apart
+def awaits_text(engine: Engine, state: State) -> bool:
+    """Whether more may soon be found of the request that waits for blocks: a running one writes its text."""
+    r = state.now.short
+    if r < 0:
+        return False
+    tokens = state.request[r].prompt + state.request[r].generated  # it waits, so that this is all of them
+    owner = owner_of(state, r, find_blocks(engine, state, r, tokens))
+    return bool(owner < len(state.request) and state.request[owner].decoding)
 
 
 @apart

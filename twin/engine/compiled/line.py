@@ -48,22 +48,12 @@ def take_off_line(state: State) -> int:
     if now.passed_first >= 0:
         r = now.passed_first
         now.passed_first = state.request[r].follower
-        if now.passed_first < 0:
-            now.passed_last = NOBODY
         return int(r)
     r = now.line_first
     now.line_first = state.request[r].follower
     if now.line_first < 0:
         now.line_last = NOBODY
     return int(r)
-
-
-@compiled
-def lacks_slot(engine: Engine, state: State, r: int) -> bool:
-    """Whether the adapter slots do not allow a request in this step."""
-    record = state.adapter[state.request[r].adapter]
-    wants = not record.base and record.active == 0 and record.over == 0
-    return bool(wants and state.now.distinct + state.now.kept >= engine.max_loras)
 
 
 @apart
@@ -94,7 +84,5 @@ def put_back(engine: Engine, state: State) -> None:
         now.line_first = now.aside_first
     else:
         state.request[now.aside_last].follower = now.passed_first
-        if now.passed_first < 0:
-            now.passed_last = now.aside_last
         now.passed_first = now.aside_first
     now.aside_first = now.aside_last = NOBODY

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from numpy import inf
 
-from twin.engine.compilation import cached, compiled
+from twin.engine.compilation import apart, cached, compiled
 from twin.engine.compiled.batch import (
     count_gap,
     enter_sums,
@@ -16,6 +16,7 @@ from twin.engine.compiled.batch import (
     retire_ended,
     start_decoding,
 )
+from twin.engine.compiled.blocks import awaits_text
 from twin.engine.compiled.queues import receive
 from twin.engine.compiled.scheduler import postpone_rest, schedule
 from twin.engine.compiled.slots import load_pending
@@ -61,6 +62,15 @@ def play(engine: Engine, state: State, rows: FloatArray) -> bool:
     return False
 
 
+@apart
+def waiting_may_change(engine: Engine, state: State) -> bool:
+    """Whether what waits may fare otherwise in the next step, though nobody comes or goes."""
+    # Where they are reversed in every step, no two steps are alike while some wait.
+    if engine.reverses_passed and state.now.waiting > 0:
+        return True
+    return bool(is_caching(engine, state) and awaits_text(engine, state))
+
+
 @cached
 def advance_ahead(engine: Engine, state: State, rows: FloatArray) -> bool:
     """The same for an engine that schedules every step while the one before it runs."""
@@ -101,8 +111,7 @@ def is_alike(engine: Engine, state: State) -> bool:
     """Whether the next step can only differ by its context: no prefill, nobody preempted, all scheduled."""
     now = state.now
     alike = now.planned == 0 and now.step_preempted == 0 and now.step_decodes == now.running
-    # Where the waiting ones are reversed in every step, no two steps are alike while some wait.
-    return bool(alike and not (is_special(state) and engine.reverses_passed and now.waiting > 0))
+    return bool(alike and not (is_special(state) and waiting_may_change(engine, state)))
 
 
 @compiled

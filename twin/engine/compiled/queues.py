@@ -14,7 +14,6 @@ from twin.engine.compilation import apart, compiled
 from twin.engine.compiled.line import (
     append_to_line,
     first_in_line,
-    lacks_slot,
     pass_over,
     prepend_to_line,
     take_off_line,
@@ -188,6 +187,13 @@ def has_slot(state: State, adapter: int) -> bool:
 def taken_slots(state: State) -> int:
     """Slots that the running requests take."""
     return int(state.now.distinct + (state.now.kept if is_special(state) else 0))
+
+
+@compiled
+def lacks_slot(engine: Engine, state: State, r: int) -> bool:
+    """Whether the adapter slots do not allow a request in this step."""
+    wants = not has_slot(state, state.request[r].adapter)
+    return bool(wants and taken_slots(state) >= engine.max_loras)
 
 
 @compiled

@@ -32,7 +32,7 @@ from twin.engine.compiled.special import (
     keeps_line,
     lingers,
 )
-from twin.engine.state import Engine, State
+from twin.engine.state import NOBODY, Engine, State
 
 
 @compiled
@@ -40,7 +40,7 @@ def schedule(engine: Engine, state: State) -> None:
     """Decide what the next step computes; afterwards the plan and the counts of the step say it."""
     now = state.now
     now.steps += 1
-    now.rest = -1
+    now.rest = now.short = NOBODY
     before, limit = now.running, prefill_limit(engine, state)
     excess = plan_partials(state, limit) - engine.budget
     if (excess > 0 and not cuts_only_last(state, excess)) or preempts_in_turn(engine, state):
@@ -178,6 +178,7 @@ def admit(engine: Engine, state: State, budget: int, limit: int) -> None:
         # Some engines want room for the whole prompt before they begin with its first chunk.
         wanted = taken + blocks_for(engine, tokens) if engine.reserve_full_isl else blocks
         if wanted + (engine.watermark_blocks if now.running > 0 else 0) > now.free:
+            now.short = r
             return  # nobody behind may overtake one that waits for blocks
         pop(engine, state, state.request[r].adapter)
         join_batch(state, r, computed)
@@ -257,9 +258,8 @@ def take(state: State, r: int) -> None:
     if request.decoding:
         now.step_decodes += 1
         now.step_context += tokens_of(state, r)
-    if record.seen != now.steps and not is_base(
-        state, record
-    ):  # a stamp in place of a set that would have to be emptied every step
+    # A stamp in place of a set that would have to be emptied in every step.
+    if record.seen != now.steps and not is_base(state, record):
         record.seen = now.steps
         now.step_adapters += 1
 
