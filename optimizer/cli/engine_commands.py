@@ -145,7 +145,7 @@ def simulate_command(
     chosen = scenario_in(scenario, changes, acceptance, expected=expected, measured_only=measured_only)
     check_outputs({"--json": json}, sources(scenario, chosen))
     device, load = chosen.devices[0], twin.GPULoad.from_classes(chosen.classes)
-    started = engine_as_started(chosen.engine, len(load.names), max_loras)
+    started = engine_as_started(chosen.engine, load.n_adapters, max_loras)
     chosen = chosen.model_copy(update={"engine": started})
     with progress_shown(not quiet) as progress:
         load_twin(1, progress)
@@ -165,7 +165,7 @@ def simulate_command(
     said = "in this run" if chosen.acceptance == "paper" else "by longer runs of its own"
     said += ", all uncertain rates being high" if chosen.uncertain else ""
     title = f"{chosen.name}, one {device.name}: {'accepted' if verdict.accepted else 'REJECTED'} {said}"
-    judged = [title, criterion_in_words(chosen), *verdict.reasons]
+    judged = [title, criterion_in_words(chosen, one_run=True), *verdict.reasons]
     deliver([judged, lambda: ["", result.summary()]], text_output(json, result.to_json))
 
 
