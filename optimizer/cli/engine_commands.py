@@ -165,7 +165,7 @@ def simulate_command(
     said = "in this run" if chosen.acceptance == "paper" else "by longer runs of its own"
     said += ", all uncertain rates being high" if chosen.uncertain else ""
     title = f"{chosen.name}, one {device.name}: {'accepted' if verdict.accepted else 'REJECTED'} {said}"
-    judged = [title, criterion_in_words(chosen), *verdict.reasons]
+    judged = [title, criterion_in_words(chosen, one_run=True), *verdict.reasons]
     deliver([judged, lambda: ["", result.summary()]], text_output(json, result.to_json))
 
 
