@@ -89,6 +89,8 @@ def advance_ahead(engine: Engine, state: State, rows: FloatArray) -> bool:
         elif is_alike(engine, state) and now.running == now.seen_running:
             # Nobody has left since it was scheduled, for whom another could come.
             run_ahead(engine, state, rows)
+            if rows_full(state, rows):
+                return True
         start = now.clock
         step(engine, state, rows)
         end = now.clock
