@@ -27,7 +27,7 @@ from optimizer.result_text import (
     rejections,
     step_costs_note,
 )
-from optimizer.search.compilation import compile_loops
+from optimizer.search.compilation import compile_loops, twin_loops
 from optimizer.search.params import DEFAULTS, SolveParams
 from optimizer.search.solve import find_method, kernels_of, solve
 from scenarios import (
@@ -271,8 +271,10 @@ def _gpus_for(method: str, gpus: int | None, strongest: Result | None) -> int | 
 def _compile(cells: Sequence[tuple[Scenario, str]], workers: int, end: Deadline, progress: Progress) -> float:
     """Compile what all methods need at once, which several processes do best; the seconds that it took."""
     started = time.monotonic()
-    profile = twin.profiles_of(cells[0][0])[cells[0][0].devices[0].name]
+    profiles = {id(scenario): twin.profiles_of(scenario) for scenario, _ in cells}
+    profile = profiles[id(cells[0][0])][cells[0][0].devices[0].name]
     kernels = {group for _, name in cells for group in kernels_of(find_method(name))}
+    kernels |= {group for scenario, _ in cells for group in twin_loops(scenario, profiles[id(scenario)])}
     with suppress(Stopped):  # every method says so itself
         compile_loops(profile, kernels, workers, end, interruptible(progress))
     return time.monotonic() - started

@@ -227,15 +227,28 @@ class Scenario(FrozenModel):
         return hashlib.sha256(text.encode()).hexdigest()
 
 
-def criterion_in_words(scenario: Scenario) -> str:
-    """By what a scenario's GPUs are accepted, with its numbers."""
+def criterion_in_words(scenario: Scenario, *, one_run: bool = False) -> str:
+    """By what a scenario's GPUs are accepted, with its numbers, and of what load the figures beside it are.
+
+    Parameters
+    ----------
+    scenario
+        The scenario.
+    one_run
+        Whether the figures are of one run at the rates themselves, not those by which GPUs were judged.
+    """
     levels = scenario.service_levels
-    worst = "; rates between low and high: figures are of the worst corner" if scenario.uncertain else ""
+    cornered = scenario.uncertain and not one_run
+    worst = "; rates between low and high: figures are of the worst corner" if cornered else ""
     if scenario.acceptance == "paper":
         seconds = scenario.workload.duration_s - scenario.workload.warmup_s
         return f"paper: {100 * levels.served_share:.4g} % of the tokens served within {seconds:,g} s{worst}"
     late = f"at most {100 * levels.late_share:.4g} % of the requests wait over {levels.patience_s:g} s"
-    return f"sustained: {late}, for ever; figures are at {scenario.judged_load:.4g} times the load{worst}"
+    load = f"at {scenario.judged_load:.4g} times the load"
+    figures = (
+        f"judged {load}; figures are of one run at the load itself" if one_run else f"figures are {load}"
+    )
+    return f"sustained: {late}, for ever; {figures}{worst}"
 
 
 def schema() -> dict[str, Any]:

@@ -150,11 +150,15 @@ def _engines(placement: Placement, shown: Sequence[Column], base: Container[str]
     return found
 
 
-def _held(gpu: PlacedGPU, base: Container[str]) -> object:
+def _held(gpu: PlacedGPU, base: Container[str]) -> str:
     """How many adapters a GPU serves, and that it serves the base model too."""
-    adapters = sum(name not in base for name in gpu.adapters)
-    if adapters == len(gpu.adapters):
-        return adapters
+    return held(sum(name not in base for name in gpu.adapters), len(gpu.adapters))
+
+
+def held(adapters: int, names: int) -> str:
+    """So many adapters among the names that a GPU serves; the others are the base model: ``12 + base``."""
+    if adapters == names:
+        return f"{adapters:,}"
     return f"{adapters:,} + base" if adapters else "base"
 
 

@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from scenarios.text.formatting import counted
 from scenarios.text.tables import cell_text, figures, render
 from twin import metrics
 from twin.engine.records import SERIES, RunRecords
+from twin.gpu_table import held
 from twin.metrics import AdapterMetrics, GPUMetrics, Latency, Window
 
 if TYPE_CHECKING:
@@ -43,6 +45,8 @@ class SimulationResult:
         Seed of the run.
     cut_requests
         Requests that were cut, as the engine's ``max_model_len`` does not admit all of their tokens.
+    base
+        How many of the names stand for the base model itself, which takes no slot.
     """
 
     records: RunRecords
@@ -55,6 +59,7 @@ class SimulationResult:
     frontend_s: float = 0.0
     seed: int | None = None
     cut_requests: int = 0
+    base: int = 0
 
     @cached_property
     def window(self) -> Window:
@@ -155,7 +160,8 @@ class SimulationResult:
 
     @property
     def _adapters(self) -> str:
-        return f"{len(self.names):,} in {self.max_loras:,} slots"
+        adapters = held(len(self.names) - self.base, len(self.names))
+        return f"{adapters} in {counted(self.max_loras, 'slot')}"
 
     def _repr_html_(self) -> str:
         rows = "".join(f"<tr><td>{name}</td><td>{value}</td></tr>" for name, value in self._lines())

@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from scenarios import (
+    AdapterClass,
     Arrivals,
     EngineConfig,
     LorapackError,
     RecordedArrivals,
     Scenario,
+    ServegenArrivals,
     TraceArrivals,
     Workload,
     padded_rank,
@@ -29,6 +31,7 @@ from twin.workload.arrivals import draw_requests
 from twin.workload.processes.instants import WorkloadError
 from twin.workload.recording_checks import recording_remarks, recordings_of, requests_recorded
 from twin.workload.recordings import recorded_names
+from twin.workload.trace_rows import TraceError
 
 if TYPE_CHECKING:
     from twin.profile import EngineProfile
@@ -244,6 +247,7 @@ def simulate(
         frontend_s=profile.frontend.first_token_s,
         seed=seed if isinstance(seed, int) else None,
         cut_requests=int(np.count_nonzero(_total(requests) < _total(drawn))),
+        base=len(load.names) - load.n_adapters,
     )
 
 
@@ -268,16 +272,27 @@ def check_trace(scenario: Scenario) -> tuple[str, ...]:
     """
     remarks: list[str] = []
     for where, arrivals, classes in recordings_of(scenario):
-        load = GPULoad.from_classes(classes)
-        names = recorded_names(arrivals, load.arrivals, load.names)
-        remarks += [f"{where}: {remark}" for remark in recording_remarks(arrivals, names)]
-        if scenario.acceptance == "sustained" and isinstance(arrivals, TraceArrivals):
-            requests = requests_recorded(arrivals, names)  # whole periods are played
-        else:
-            workload = scenario.workload.model_copy(update={"arrivals": arrivals})
-            requests = draw_requests(load, workload, scenario.seed)
-        refuse_long_prompts(load, scenario.workload.arrivals, requests, scenario.engine.max_model_len)
+        try:
+            remarks += [f"{where}: {remark}" for remark in _check_recording(scenario, arrivals, classes)]
+        except TraceError as error:
+            raise TraceError(f"{where}: {error}") from None
     return tuple(remarks)
+
+
+def _check_recording(
+    scenario: Scenario, arrivals: TraceArrivals | ServegenArrivals, classes: list[AdapterClass]
+) -> list[str]:
+    """Play one recording for its adapters, and say what it holds."""
+    load = GPULoad.from_classes(classes)
+    names = recorded_names(arrivals, load.arrivals, load.names)
+    remarks = list(recording_remarks(arrivals, names))
+    if scenario.acceptance == "sustained" and isinstance(arrivals, TraceArrivals):
+        requests = requests_recorded(arrivals, names)  # whole periods are played
+    else:
+        workload = scenario.workload.model_copy(update={"arrivals": arrivals})
+        requests = draw_requests(load, workload, scenario.seed)
+    refuse_long_prompts(load, scenario.workload.arrivals, requests, scenario.engine.max_model_len)
+    return remarks
 
 
 def refuse_long_prompts(load: GPULoad, arrivals: Arrivals, drawn: Requests, max_model_len: int) -> None:

@@ -329,11 +329,14 @@ class ValidationReport(PlainDir, BaseModel):
         placement
             What was judged, whose engines are then shown beside their figures.
         scenario
-            What it was held to; the criterion, and the latencies that it limits, are then shown.
+            What it was held to; the criterion, and the latencies that it limits, are then shown, and which
+            GPUs serve the base model.
         """
         levels = None if scenario is None else scenario.service_levels
         criterion = [] if scenario is None else [criterion_in_words(scenario)]
-        verdict, table = self.headline + only_device(placement), gpu_table(self.gpus, placement, levels)
+        base = frozenset() if scenario is None else scenario.base_names
+        verdict = self.headline + only_device(placement)
+        table = gpu_table(self.gpus, placement, levels, base=base)
         return render(
             verdict, table, *criterion, *limits_note(levels, self.gpus), *self._reasons(), *self.notes
         )

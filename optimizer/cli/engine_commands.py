@@ -82,7 +82,7 @@ def validate_command(
     placed = scenarios.as_started(placed, chosen)
     check_outputs({"--json": json}, (*sources(scenario, chosen), placement))
     with progress_shown(not quiet) as progress:
-        load_twin(workers, progress)
+        load_twin(workers, progress, chosen)
         report = twin.validate(chosen, placed, growth=growth, workers=workers, progress=progress)
         survival = None
         if spare is not None:
@@ -148,7 +148,7 @@ def simulate_command(
     started = engine_as_started(chosen.engine, load.n_adapters, max_loras)
     chosen = chosen.model_copy(update={"engine": started})
     with progress_shown(not quiet) as progress:
-        load_twin(1, progress)
+        load_twin(1, progress, chosen)
         progress("simulating one GPU", 0, 1)
         result = twin.simulate(
             load,
@@ -165,7 +165,7 @@ def simulate_command(
     said = "in this run" if chosen.acceptance == "paper" else "by longer runs of its own"
     said += ", all uncertain rates being high" if chosen.uncertain else ""
     title = f"{chosen.name}, one {device.name}: {'accepted' if verdict.accepted else 'REJECTED'} {said}"
-    judged = [title, criterion_in_words(chosen), *verdict.reasons]
+    judged = [title, criterion_in_words(chosen, one_run=True), *verdict.reasons]
     deliver([judged, lambda: ["", result.summary()]], text_output(json, result.to_json))
 
 

@@ -105,7 +105,7 @@ def fit_command(
         note(f"lorapack: {no_option(space)}")
         raise typer.Exit(EXIT_INFEASIBLE)
     with progress_shown(not quiet) as progress:
-        load_twin(workers, progress)
+        load_twin(workers, progress, chosen)
         dataset, regions = learn.make_regions(
             space,
             params=learning,

@@ -152,13 +152,14 @@ def params_in(file: Path | None, kind: type[G]) -> G:
     return kind() if file is None else read_params(file, kind)
 
 
-def load_twin(workers: int, progress: Progress) -> None:
-    """Compile the twin's loops, once after installation, and say so; or load them."""
-    from optimizer.search.compilation import compile_loops
+def load_twin(workers: int, progress: Progress, scenario: Scenario | None = None) -> None:
+    """Compile the twin's loops, once after installation, and say so, or load them: those a scenario needs."""
+    from optimizer.search.compilation import compile_loops, twin_loops
     from scenarios import UNLIMITED
-    from twin import shipped_profiles
+    from twin import profiles_of, shipped_profiles
 
-    compile_loops(shipped_profiles()[0], (), workers, UNLIMITED, progress)
+    loops = () if scenario is None else twin_loops(scenario, profiles_of(scenario))
+    compile_loops(shipped_profiles()[0], loops, workers, UNLIMITED, progress)
 
 
 def noticing_signals(command: Callable[P, None]) -> Callable[P, None]:

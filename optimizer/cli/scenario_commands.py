@@ -87,10 +87,13 @@ def _rate_in_words(members: AdapterClass) -> object:
     return f"{rate * members.low_share:g} to {rate:g}" if members.kind.uncertain else rate
 
 
-def _base(scenario: Scenario) -> str:
-    """How many of a scenario's adapters are the base model itself, as an addition; else empty."""
-    base = sum(c.count for c in scenario.classes if c.kind.is_base)
-    return f", of which {base} the base model itself" if base else ""
+def _size(scenario: Scenario) -> str:
+    """What a scenario's GPUs serve, and in how many classes of what is alike."""
+    from scenarios.text.formatting import served
+
+    adapters, classes = scenario.n_adapters - len(scenario.base_names), len(scenario.classes)
+    said = served(adapters, bool(scenario.base_names))
+    return f"{said} in {classes:,} {'class' if classes == 1 else 'classes'}"
 
 
 def check_command(
@@ -114,9 +117,7 @@ def check_command(
             note(f"lorapack: {error}")
             wrong += 1
         else:
-            say(
-                f"{name}: good ({chosen.n_adapters} adapters in {len(chosen.classes)} classes{_base(chosen)})"
-            )
+            say(f"{name}: good ({_size(chosen)})")
             for remark in remarks:
                 say(f"  {remark}")
     if wrong:

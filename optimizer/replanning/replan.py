@@ -30,7 +30,7 @@ from optimizer.replanning.changes import (
 )
 from optimizer.replanning.moves import MovesResult, MovesSolver, Running
 from optimizer.result import Result
-from optimizer.search.compilation import compile_loops
+from optimizer.search.compilation import compile_loops, twin_loops
 from optimizer.search.cut_loop import AcceptedPlan, pattern_of
 from optimizer.search.instance import Instance
 from optimizer.search.judging import report_on
@@ -205,7 +205,8 @@ def replan(
         judge = TwinJudge(scenario, twin.profiles_of(scenario), workers, progress)
         try:
             placer, profile = methods()["exact"], judge.profiles[scenario.devices[0].name]
-            compile_loops(profile, placer.kernels, workers, total, progress)
+            kernels = placer.kernels + twin_loops(scenario, judge.profiles)
+            compile_loops(profile, kernels, workers, total, progress)
             regions = learned_regions(judge, deadline=total, params=params)
             instance = prepare(judge, regions, gpus=gpus, deadline=total, params=params)
         except (InfeasibleError, Stopped) as error:

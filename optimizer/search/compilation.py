@@ -8,7 +8,7 @@ each of them a group of loops, and then loaded by this one.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import BrokenExecutor
 from contextlib import suppress
 
@@ -17,13 +17,22 @@ from joblib import delayed, parallel_config
 
 import twin
 from optimizer.packing.warm_up import KERNEL_GROUPS, compile_kernels
-from scenarios import Deadline, EngineConfig, FixedLengths, ServiceLevelObjectives, Stopped, Workload
+from scenarios import (
+    Deadline,
+    EngineConfig,
+    FixedLengths,
+    RecordedArrivals,
+    Scenario,
+    ServiceLevelObjectives,
+    Stopped,
+    Workload,
+)
 from scenarios.stopping.interrupts import leave_behind
 from scenarios.stopping.progress import Progress
 from twin import Effort, EngineProfile, GPULoad
 from twin.engine.compilation import is_kept, is_on_disk
 from twin.engine.compiled.bulk_copy import order_instants, read_requests, write_requests
-from twin.engine.compiled.loop import advance
+from twin.engine.compiled.loop import advance, advance_ahead, advance_special
 from twin.parallel import in_processes
 
 LOOK_S = 0.1
@@ -35,12 +44,26 @@ LABEL = "compiling, once after installation"
 PURPOSE = "the search was being compiled"
 """The same, for the message of a search that ends meanwhile."""
 
-TWIN = "twin"
-"""Name of the group of the twin's loops."""
+TWIN, SPECIAL, AHEAD = "twin", "twin, for what few scenarios have", "twin, for steps that are scheduled ahead"
+"""Names of the groups of the twin's loops."""
 
-ORDER = ("heuristics", TWIN, "branch and price", "items", "cuts")
+ORDER = ("heuristics", TWIN, SPECIAL, AHEAD, "branch and price", "items", "cuts")
 """Groups in the order of compiling. Of two processes one then does the twin and the cuts, and the other the
 rest, which has much in common."""
+
+
+def twin_loops(scenario: Scenario, profiles: Mapping[str, EngineProfile]) -> tuple[str, ...]:
+    """Groups of the twin's loops that a scenario needs beside that of all."""
+    rules, engine = [profile.rules for profile in profiles.values()], scenario.engine
+    ahead = any(one.is_async(engine.async_scheduling) for one in rules)
+    arrivals = [scenario.workload.arrivals, *(entry.arrivals for entry in scenario.adapters)]
+    special = (
+        scenario.mixed
+        or bool(engine.enable_prefix_caching)
+        or any(isinstance(one, RecordedArrivals) and one.lengths for one in arrivals)
+        or any(one.passed_over != "kept" for one in rules)
+    )
+    return ((SPECIAL,) if special else ()) + ((AHEAD,) if ahead else ())
 
 
 def compile_loops(
@@ -53,7 +76,7 @@ def compile_loops(
     profile
         Any engine profile.
     kernels
-        Groups of the placers' loops (`optimizer.packing.warm_up`).
+        Groups of the placers' loops (`optimizer.packing.warm_up`), and of the twin's (`twin_loops`).
     workers
         Most processes.
     deadline
@@ -79,6 +102,8 @@ def compile_loops(
 def _kernels(group: str) -> tuple[object, ...]:
     if group == TWIN:
         return advance, write_requests, read_requests, order_instants
+    if group in (SPECIAL, AHEAD):
+        return (advance_special if group == SPECIAL else advance_ahead,)
     return KERNEL_GROUPS[group].kernels
 
 
@@ -136,17 +161,17 @@ def _call_in_thread(
 
 def call_group(group: str, profile: EngineProfile) -> None:
     """Call all loops of a group, so that they are compiled or loaded."""
-    if group == TWIN:
-        _call_twin(profile)
+    if group in (TWIN, SPECIAL, AHEAD):
+        _call_twin(profile, group)
     else:
         compile_kernels([group])
 
 
-def _call_twin(profile: EngineProfile) -> None:
-    """Let the twin judge a GPU of one adapter, for a few requests."""
+def _call_twin(profile: EngineProfile, group: str) -> None:
+    """Let the twin judge a GPU of one adapter, or of the base model, for a few requests."""
     load = GPULoad(
         names=("",),
-        rank=np.array([8], dtype=np.int32),
+        rank=np.array([0 if group == SPECIAL else 8], dtype=np.int32),
         rate=np.array([1.0]),
         prompt=(FixedLengths(tokens=8),),
         output=(FixedLengths(tokens=2),),
@@ -154,7 +179,7 @@ def _call_twin(profile: EngineProfile) -> None:
     twin.judge(
         load,
         Workload(prompt=load.prompt[0], output=load.output[0]),
-        EngineConfig(),
+        EngineConfig(async_scheduling=group == AHEAD),
         profile,
         max_loras=1,
         max_lora_rank=8,

@@ -14,7 +14,7 @@ from optimizer.baselines.run import solve_baseline
 from optimizer.cpu_loras import with_cpu_loras
 from optimizer.packing.solver import Method, methods
 from optimizer.result import Result
-from optimizer.search.compilation import compile_loops
+from optimizer.search.compilation import compile_loops, twin_loops
 from optimizer.search.cut_loop import CutLoop
 from optimizer.search.derived.band import with_band
 from optimizer.search.grouping.dealing import Dealer
@@ -124,6 +124,7 @@ def solve(
         judge = TwinJudge(scenario, twin.profiles_of(scenario), workers, progress)
         try:
             kernels = kernels_of(placer) + (("items",) if may_group(scenario, params) else ())
+            kernels += twin_loops(scenario, judge.profiles)
             compile_loops(judge.profiles[scenario.devices[0].name], kernels, workers, total, progress)
             if isinstance(placer, Baseline):
                 found = solve_baseline(

@@ -10,7 +10,7 @@ import twin
 from optimizer.arguments import check_arguments
 from optimizer.cpu_loras import losses_with_cpu_loras
 from optimizer.packing import methods
-from optimizer.search.compilation import compile_loops
+from optimizer.search.compilation import compile_loops, twin_loops
 from optimizer.search.params import DEFAULTS, SolveParams
 from optimizer.search.preparation import learned_regions, may_group, prepare
 from optimizer.search.solve import adjusted, search_of
@@ -88,6 +88,7 @@ def survives(
             spare=str(lost), recovery=kind, acceptance=scenario.acceptance, complete=False, message=unknown
         )
         try:
+            kernels += twin_loops(scenario, judge.profiles)
             compile_loops(judge.profiles[scenario.devices[0].name], kernels, workers, Deadline(), progress)
             regions = learned_regions(judge, params=params)
         except (InfeasibleError, Stopped) as error:

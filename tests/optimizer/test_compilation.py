@@ -16,8 +16,11 @@ import twin
 from optimizer.packing.registry import METHODS
 from optimizer.packing.warm_up import KERNEL_GROUPS
 from optimizer.search import compilation
-from optimizer.search.compilation import LABEL, TWIN, compile_loops
+from optimizer.search.compilation import AHEAD, LABEL, SPECIAL, TWIN, call_group, compile_loops, twin_loops
 from scenarios.stopping.deadline import UNLIMITED, Deadline, Stopped
+from twin import shipped_profiles
+from twin.engine.compiled.loop import advance_ahead, advance_special
+from twin.engine.rules import rules_of
 
 ROOT = Path(twin.__file__).parents[1]
 EVERYTHING = tuple(KERNEL_GROUPS)
@@ -133,3 +136,22 @@ def test_a_method_compiles_its_groups_and_nothing_in_the_search(method: str) -> 
 def test_a_baseline_needs_the_twin_only() -> None:
     compiled, _ = output_of(FEWEST, "mixed_ranks", "random")
     assert compiled == "[]"
+
+
+def test_a_scenario_tells_which_of_the_twins_loops_it_needs() -> None:
+    profile = shipped_profiles()[0]
+    newer = profile.model_copy(update={"rules": rules_of("0.20.0")})
+    plain, base = scenarios.read("mixed_ranks"), scenarios.read("base_model_traffic")
+    assert twin_loops(plain, {"": profile}) == ()
+    assert twin_loops(base, {"": profile}) == (SPECIAL,)
+    assert twin_loops(scenarios.read("public_trace"), {"": profile}) == (SPECIAL,)
+    caching = scenarios.override(plain, "engine.enable_prefix_caching=true")
+    assert twin_loops(caching, {"": profile}) == (SPECIAL,)
+    assert twin_loops(plain, {"": newer}) == (SPECIAL, AHEAD)
+    assert twin_loops(scenarios.override(plain, "engine.async_scheduling=false"), {"": newer}) == (SPECIAL,)
+
+
+def test_loops_for_what_few_have_are_called_by_their_groups() -> None:
+    for group, loop in ((SPECIAL, advance_special), (AHEAD, advance_ahead)):
+        call_group(group, shipped_profiles()[0])
+        assert len(loop.signatures) == 1  # type: ignore[attr-defined]

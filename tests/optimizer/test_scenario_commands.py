@@ -84,13 +84,13 @@ def problems_of(lorapack: Lorapack, file: Path, *changes: tuple[str, str]) -> li
 def test_unknown_models_and_devices_are_told_with_their_line_and_all_else(
     lorapack: Lorapack, mine: Path
 ) -> None:
-    wrong_rank = ("rank: [8, 16]", "rank: 0")
+    wrong_rank = ("rank: [8, 16]", "rank: 513")
     model, rank = problems_of(lorapack, mine, ("llama-3.1-8b-instruct", "llama-3.1-8b-instrct"), wrong_rank)
     assert model.startswith(
         'line 2: model is "llama-3.1-8b-instrct", for which no engine profile is shipped; '
         'did you mean "llama-3.1-8b-instruct"? use llama-3.1-8b-instruct or qwen-2.5-7b-instruct, or '
     )
-    assert rank.startswith("line 4: adapters[0].rank is 0")
+    assert rank.startswith("line 4: adapters[0].rank is 513")
     rank, device = problems_of(lorapack, mine, ("{name: H100-64GB, count: 4}", "abacus"), wrong_rank)
     assert device.startswith(
         'line 7: devices[0] is "abacus", for which no engine profile of llama-3.1-8b-instruct is shipped; '
@@ -164,11 +164,12 @@ def test_what_is_taken_of_a_trace_is_said_and_adapters_that_it_lacks_are_refused
     assert (
         "columns: time arrival_time (s), prompt prompt_tokens, output completion_tokens, adapter" in columns
     )
-    assert others.endswith("1 of its names are of no adapter; 2 requests are left out")
+    assert others.endswith("left out here: 2 requests under 1 other name")
     (mine.parent / "trace.csv").write_text("\n".join([head, *rows[1:]]))
     code, _, wrong = lorapack("scenarios", "check", str(mine))
     assert code == 2
-    assert f"the trace has no request for {names[0]}, but for " in wrong
+    assert f"workload.arrivals: the trace has no request for {names[0]}, but for " in wrong
+    assert "say by adapter_name under which of these their requests are, or set columns: {adapter" in wrong
     (mine.parent / "folder").mkdir()
     mine.write_text(TEXT.replace("output: 195,", "arrivals: {process: servegen, folder: no}, output: 195,"))
     assert "there is no folder" in lorapack("scenarios", "check", str(mine))[2]

@@ -204,12 +204,31 @@ def test_simulate_by_the_default_criterion_judges_by_runs_of_its_own(
     """The figures are of the file's 600 s; whether the load is sustained is not."""
     code, text, _ = lorapack("simulate", files[0], "-q", "--acceptance", "sustained")
     assert code == 0
-    assert text.splitlines()[:2] == [
-        "two_kinds, one H100-64GB: accepted by longer runs of its own",
-        "sustained: at most 1 % of the requests wait over 10 s, for ever; figures are at 1.05 times the load",
-    ]
+    lines = text.splitlines()
+    assert lines[0] == "two_kinds, one H100-64GB: accepted by longer runs of its own"
+    assert " ".join(lines[1 : lines.index("")]) == (
+        "sustained: at most 1 % of the requests wait over 10 s, for ever; judged at 1.05 times the load; "
+        "figures are of one run at the load itself"
+    )
     _, by_paper, _ = lorapack("simulate", files[0], "-q")
-    assert text.splitlines()[2:] == by_paper.splitlines()[2:]
+    assert lines[lines.index("") :] == by_paper.splitlines()[2:]
+
+
+def test_simulate_and_validate_count_the_base_model_apart_from_the_adapters(
+    lorapack: Lorapack, tmp_path: Path
+) -> None:
+    served = "[{name: base, rate: 0.5}, {name: a, count: 2, rank: 8, rate: {low: 0.1, high: 0.2}}]"
+    rest = "workload: {prompt: 100, output: 50, duration_s: 60}\ndevices: [{name: H100-64GB}]\n"
+    (tmp_path / "s.yaml").write_text(f"name: s\nmodel: llama-3.1-8b-instruct\nadapters: {served}\n{rest}")
+    _, text, said = lorapack("simulate", tmp_path / "s.yaml", "-q", "--max-loras", 2)
+    assert "adapters       2 + base in 2 slots of rank 8" in text
+    assert "max_cpu_loras" not in said  # two slots are enough for two adapters
+    assert "worst corner" not in text  # high rates are judged, and the figures are of them
+    gpu = "{gpu: 0, device: H100-64GB, max_loras: 2, max_lora_rank: 8, adapters: [base, a-1, a-2]}"
+    (tmp_path / "p.yaml").write_text(f"gpus: [{gpu}]\n")
+    _, text, _ = lorapack("validate", tmp_path / "s.yaml", tmp_path / "p.yaml", "-q")
+    (row,) = [line for line in text.splitlines() if line.split()[:1] == ["0"]]
+    assert row.split()[:6] == ["0", "2", "+", "base", "2", "8"]
 
 
 def test_simulate_refuses_a_rank_that_does_not_suffice(lorapack: Lorapack, files: tuple[Path, Path]) -> None:

@@ -301,7 +301,7 @@ def test_what_a_check_says_of_names(tmp_path: Path) -> None:
     assert list(recording_remarks(arrivals, ("de",))) == [
         "t.csv has 20 requests in 20 s; columns: time arrival_time (s), prompt prompt_tokens, "
         "output output_tokens, adapter adapter",
-        "1 of its names are of no adapter; 15 requests are left out",
+        "left out here: 15 requests under 1 other name",
     ]
     assert len(list(recording_remarks(arrivals, ("de", "fr")))) == 1
 

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from math import inf
 
 import numpy as np
 
 from scenarios import LorapackError
 from twin.engine.compiled.bulk_copy import read_requests
-from twin.engine.compiled.loop import advance, advance_ahead
+from twin.engine.compiled.loop import advance, advance_ahead, advance_special
 from twin.engine.records import STEP_COLUMNS, RunRecords, in_order_of_arrival
 from twin.engine.requests import FloatArray, Requests
 from twin.engine.setup import EngineSetup
 from twin.engine.speculation import PlayedSteps
-from twin.engine.state import State, engine_constants, initial_state
+from twin.engine.state import Engine, SpecialState, State, engine_constants, initial_state
 
 ROWS_PER_CALL = 65_536
 """Step rows that the compiled loop, which allocates nothing, fills before it comes back for more space."""
@@ -79,14 +80,19 @@ def simulate_requests(
     state = initial_state(requests, setup, series_bins)
     rows = np.empty((ROWS_PER_CALL if record_steps else 0, len(STEP_COLUMNS)))
     parts = []
-    play = advance_ahead if setup.async_scheduling else advance
-    while play(constants, state, rows):
+    while _loop_for(setup, state)(constants, state, rows):
         parts.append(rows.copy())
         state.now["rows"] = 0
     parts.append(rows[: state.now["rows"]].copy())
     return _records(
         requests, setup, state, horizon_s, series_bins, np.concatenate(parts) if record_steps else None
     )
+
+
+def _loop_for(setup: EngineSetup, state: State) -> Callable[[Engine, State, FloatArray], bool]:
+    if setup.async_scheduling:
+        return advance_ahead
+    return advance_special if isinstance(state, SpecialState) else advance
 
 
 def _records(

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from scenarios import AdapterClass, RecordedArrivals, Scenario, ServegenArrivals, TraceArrivals
+from scenarios.text.formatting import counted
 from twin.engine.requests import Requests
 from twin.workload.servegen.clients import clients_of
 from twin.workload.servegen.replay import client_of_adapters
@@ -95,7 +96,8 @@ def _of_trace(arrivals: TraceArrivals, names: tuple[str, ...] | None) -> Iterato
         left_out = len(trace) - len(rows_of_names(trace, names)[0])
         others = len(trace.names) - len(set(names))
         if left_out:
-            yield f"{others:,} of its names are of no adapter; {left_out:,} requests are left out"
+            under = counted(others, "other name") if others else "no name"
+            yield f"left out here: {counted(left_out, 'request')} under {under}"
     elif trace.guessed:
         yield (
             f"requests are dealt by rate; columns: {{adapter: {taken.adapter}}} gives each adapter those "

@@ -121,8 +121,8 @@ def lacking(missing: list[str], trace: Trace) -> str:
         )
     return (
         f"the trace has no request for {listed(missing, SHOWN_NAMES)}, but for "
-        f"{listed(trace.names, SHOWN_NAMES)}; rename the adapters, or set columns: {{adapter: false}} to "
-        "deal its requests by rate"
+        f"{listed(trace.names, SHOWN_NAMES)}; rename the adapters, say by adapter_name under which of these "
+        "their requests are, or set columns: {adapter: false} to deal all by rate"
     )
 
 

@@ -28,6 +28,18 @@ from twin.engine.state import Engine, Record, State
 @cached
 def advance(engine: Engine, state: State, rows: FloatArray) -> bool:
     """Play until the end, or until ``rows`` is full (then True, and it may be called again)."""
+    return play(engine, state, rows)
+
+
+@cached
+def advance_special(engine: Engine, state: State, rows: FloatArray) -> bool:
+    """The same for a run that has what few have: apart, so that one can tell whether it is compiled."""
+    return play(engine, state, rows)
+
+
+@compiled
+def play(engine: Engine, state: State, rows: FloatArray) -> bool:
+    """Play in turn: a step is scheduled when the one before it has ended."""
     now = state.now
     while True:
         if rows_full(state, rows):
@@ -41,9 +53,7 @@ def advance(engine: Engine, state: State, rows: FloatArray) -> bool:
             break
         receive(engine, state)
         schedule(engine, state)
-        # No prefill, nobody preempted, all scheduled: the next step can only differ by its context.
-        alike = now.planned == 0 and now.step_preempted == 0 and now.step_decodes == now.running
-        if alike and not (is_special(state) and waiting_may_change(engine, state)):
+        if is_alike(engine, state):
             fast_forward(engine, state, rows)
         else:
             step(engine, state, rows)
@@ -76,6 +86,9 @@ def advance_ahead(engine: Engine, state: State, rows: FloatArray) -> bool:
             if now.clock >= engine.horizon_s:
                 break
             schedule_noted(engine, state)
+        elif is_alike(engine, state) and now.running == now.seen_running:
+            # Nobody has left since it was scheduled, for whom another could come.
+            run_ahead(engine, state, rows)
         start = now.clock
         step(engine, state, rows)
         end = now.clock
@@ -91,6 +104,51 @@ def advance_ahead(engine: Engine, state: State, rows: FloatArray) -> bool:
     now.clock = min(now.clock, engine.horizon_s)
     close(state)
     return False
+
+
+@compiled
+def is_alike(engine: Engine, state: State) -> bool:
+    """Whether the next step can only differ by its context: no prefill, nobody preempted, all scheduled."""
+    now = state.now
+    alike = now.planned == 0 and now.step_preempted == 0 and now.step_decodes == now.running
+    return bool(alike and not (is_special(state) and waiting_may_change(engine, state)))
+
+
+@compiled
+def run_ahead(engine: Engine, state: State, rows: FloatArray) -> None:
+    """Do the step that was scheduled ahead, and equal ones after it, as long as one like them comes after.
+
+    The last of them is left to be done. Each is scheduled when the one before it begins, so that what arrives
+    later is for the one after it.
+    """
+    now, part = state.now, series_part(engine, state)
+    fixed, queue = fixed_cost(engine, state), engine.waiting_s * now.seen_waiting
+    first, start, until = now.decode_steps, now.clock, series_end(engine, state)
+    while now.clock < until and is_next_alike(engine, state) and not rows_full(state, rows):
+        seconds = fixed + (engine.context_s * now.context + queue)
+        if now.clock + seconds > engine.horizon_s:
+            break
+        write_row(engine, state, rows)
+        now.clock += seconds
+        now.steps += 1
+        part.blocks_s += (engine.usable_blocks - now.free) * seconds
+        count_gap(engine, state, seconds, now.step_decodes)
+        next_decode_step(engine, state)
+        now.free -= state.classes[now.phase].count
+        if is_caching(engine, state):
+            grow_decoding(engine, state)
+    now.step_context = now.context
+    count_time(state, part, now.decode_steps - first, now.clock - start)
+    part.output_tokens += (now.decode_steps - first) * now.step_decodes
+
+
+@compiled
+def is_next_alike(engine: Engine, state: State) -> bool:
+    """Whether nobody ends with the step that comes, or has arrived before it, and one more has its blocks."""
+    now = state.now
+    phase = now.phase - 1 if now.phase > 0 else engine.block_size - 1
+    ends = state.due[(now.decode_steps + 1) & (len(state.due) - 1)] >= 0
+    return bool(not ends and now.arrival > now.clock and state.classes[phase].count <= now.free)
 
 
 @compiled
