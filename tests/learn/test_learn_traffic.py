@@ -180,6 +180,17 @@ def test_prompts_in_common_are_held_whole_and_computed_in_part() -> None:
     assert found["resident_rate"][0] == pytest.approx(1.05 * (400 * 150 + 150**2 / 2) / 1e6)
 
 
+@pytest.mark.parametrize(("argument", "computed"), [(None, 100), (True, 100), (False, 500)])
+def test_features_know_that_an_engine_caches_unless_it_is_told_not_to(
+    argument: bool | None, computed: float
+) -> None:
+    entry = {"name": "c", "rank": 8, "rate": 1.0, "system_prompt": 400, "prompt": 100}
+    scenario = scenario_of(entry)
+    engine = scenario.engine.model_copy(update={"enable_prefix_caching": argument})
+    found = columns(scenario.model_copy(update={"engine": engine}))
+    assert found["prompt_rate"][0] == pytest.approx(1.05 * computed)
+
+
 def test_the_longest_request_has_all_turns() -> None:
     kind = TrafficKind(
         FixedLengths(tokens=100), FixedLengths(tokens=50), reuse=PromptReuse(30, Sessions(turns=4))

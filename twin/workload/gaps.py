@@ -161,6 +161,13 @@ class LognormalGaps(_RandomGaps):
         return rng.lognormal(self._sigma**2 / 2, self._sigma, n)
 
 
+def gaps_of(cv: float, *, weibull: bool = False) -> Gaps:
+    """Gamma or Weibull gaps of a coefficient of variation; of 1 both are exponential, drawn faster so."""
+    if cv == 1:
+        return ExponentialGaps()
+    return WeibullGaps(cv) if weibull else GammaGaps(cv)
+
+
 @lru_cache(maxsize=256)
 def weibull_shape(cv: float) -> float:
     """Shape of the Weibull distribution with the given coefficient of variation.

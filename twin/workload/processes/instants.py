@@ -24,11 +24,10 @@ from twin.engine.requests import FloatArray, IntArray
 from twin.workload.gaps import (
     DeterministicGaps,
     ExponentialGaps,
-    GammaGaps,
     Gaps,
     HyperexponentialGaps,
     LognormalGaps,
-    WeibullGaps,
+    gaps_of,
 )
 from twin.workload.processes.switches import on_periods
 from twin.workload.walks import rate_walk, stationary_walk
@@ -92,9 +91,9 @@ def draw_instants(
 def _gaps(arrivals: Arrivals) -> Gaps:
     match arrivals:
         case GammaArrivals() | PiecewiseArrivals() | OnOffArrivals():
-            return ExponentialGaps() if arrivals.cv == 1 else GammaGaps(arrivals.cv)
+            return gaps_of(arrivals.cv)
         case WeibullArrivals():
-            return ExponentialGaps() if arrivals.cv == 1 else WeibullGaps(arrivals.cv)
+            return gaps_of(arrivals.cv, weibull=True)
         case HyperexponentialArrivals():
             return HyperexponentialGaps(arrivals.cv)
         case DeterministicArrivals():

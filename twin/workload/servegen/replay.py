@@ -10,7 +10,7 @@ import numpy as np
 
 from scenarios.text.formatting import listed
 from twin.engine.requests import FloatArray, IntArray
-from twin.workload.gaps import ExponentialGaps, GammaGaps, Gaps, WeibullGaps
+from twin.workload.gaps import gaps_of
 from twin.workload.servegen.clients import ClientTrace
 from twin.workload.trace_rows import TraceError
 from twin.workload.traces import SHOWN_NAMES, Rows, deal_by_weight, deal_within
@@ -141,14 +141,8 @@ def _arrivals(
         index = window % len(client.rate)
         rate = client.rate[index] * scale
         if rate > 0:
-            gaps = _gaps(float(client.cv[index]), bool(client.weibull[index]))
+            gaps = gaps_of(float(client.cv[index]), weibull=bool(client.weibull[index]))
             _, events = gaps.draw(np.array([rate * window_s]), rng)
             parts.append(window * window_s + np.sort(events) / rate - start_s)
     arrival = np.concatenate(parts)
     return arrival[(arrival >= 0) & (arrival < duration_s)]
-
-
-def _gaps(cv: float, weibull: bool) -> Gaps:
-    if cv == 1:
-        return ExponentialGaps()
-    return WeibullGaps(cv) if weibull else GammaGaps(cv)
