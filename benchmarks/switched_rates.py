@@ -97,8 +97,14 @@ def boundary(arrivals: Arrivals, measured_s: float, runs: int, seed: int, guess:
 
 def main() -> None:
     """Print a row for each process."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.switched_rates", description=__doc__)
-    parser.add_argument("--only", default="", help="processes whose name contains this text")
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.switched_rates",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "--only", default="", help="processes whose name contains this text (default: all of them)"
+    )
     only = parser.parse_args().only
     print(f"{'process':32} {'req/s':>6}" + "".join(f"{f'{hours} h':>18}" for hours in HOURS))
     for name, arrivals in processes().items():

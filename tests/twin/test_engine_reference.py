@@ -45,6 +45,25 @@ def agree(reference: ModuleType, case: Any) -> None:
     np.testing.assert_allclose(sums[[0, 1, 4]], [len(expected.steps), busy, blocks], rtol=1e-9)
 
 
+def agree_ahead(reference: ModuleType, case: Any) -> None:
+    """The same where steps are scheduled ahead, but for the instants at which requests are scheduled."""
+    expected = reference.Reference(case.requests, case.setup, case.horizon_s).run()
+    got = simulate_requests(case.requests, case.setup, case.horizon_s, record_steps=True)
+    assert got.steps is not None
+    began = [row for row in expected.rows if row[0] < case.horizon_s]
+    assert [tuple(map(int, row[1:])) for row in got.steps] == [row[1:] for row in began]
+    np.testing.assert_allclose(got.steps[:, 0], [row[0] for row in began], **CLOSE)
+    for name, values in (("first_token", got.first_token_s), ("finish", got.finish_s)):
+        np.testing.assert_allclose(values, [getattr(r, name) for r in expected.requests], **CLOSE)
+    if np.isinf(case.horizon_s):
+        assert got.preemptions.tolist() == [r.preemptions for r in expected.requests]
+        if case.setup.prefix_caching:
+            assert got.cached_tokens is not None
+            assert got.cached_tokens.tolist() == [r.cached for r in expected.requests]
+        tokens = dict(zip(SERIES, got.series.sum(axis=0), strict=True))["output_tokens"]
+        assert tokens == case.requests.output_tokens.sum()
+
+
 @given(seed=st.integers(min_value=0, max_value=2**32 - 1))
 @settings(max_examples=300, deadline=None)
 def test_random_cases(reference: ModuleType, cases: ModuleType, seed: int) -> None:
@@ -68,12 +87,15 @@ def test_rules_of_any_version_with_texts_and_base_model(
     agree(reference, cases.of_any_version(cases.case(seed) if seed % 2 else cases.crowded(seed), seed))
 
 
+@pytest.mark.parametrize("ahead", [False, True])
 def test_a_prompt_that_begins_with_an_answer_under_way_is_admitted_in_the_same_step(
-    reference: ModuleType, cases: ModuleType
+    reference: ModuleType, cases: ModuleType, ahead: bool
 ) -> None:
     """While it waits for blocks, each that the answer fills is one that it needs no more."""
     for seed in range(500):
-        agree(reference, cases.overheard(seed))
+        case = cases.overheard(seed)
+        compare = agree_ahead if ahead else agree
+        compare(reference, replace(case, setup=replace(case.setup, async_scheduling=ahead)))
 
 
 @pytest.mark.parametrize("seed", range(150))
@@ -93,21 +115,7 @@ def test_steps_that_are_scheduled_ahead(reference: ModuleType, cases: ModuleType
         max_inflight=0,
         async_scheduling=True,
     )
-    expected = reference.Reference(case.requests, setup, case.horizon_s).run()
-    got = simulate_requests(case.requests, setup, case.horizon_s, record_steps=True)
-    assert got.steps is not None
-    began = [row for row in expected.rows if row[0] < case.horizon_s]
-    assert [tuple(map(int, row[1:])) for row in got.steps] == [row[1:] for row in began]
-    np.testing.assert_allclose(got.steps[:, 0], [row[0] for row in began], **CLOSE)
-    for name, values in (("first_token", got.first_token_s), ("finish", got.finish_s)):
-        np.testing.assert_allclose(values, [getattr(r, name) for r in expected.requests], **CLOSE)
-    if np.isinf(case.horizon_s):
-        assert got.preemptions.tolist() == [r.preemptions for r in expected.requests]
-        if setup.prefix_caching:
-            assert got.cached_tokens is not None
-            assert got.cached_tokens.tolist() == [r.cached for r in expected.requests]
-        tokens = dict(zip(SERIES, got.series.sum(axis=0), strict=True))["output_tokens"]
-        assert tokens == case.requests.output_tokens.sum()
+    agree_ahead(reference, replace(case, setup=setup))
 
 
 @pytest.mark.parametrize("newcomer_first", [True, False])

@@ -15,9 +15,9 @@ import pytest
 
 from twin import RunRecords, SchedulerRules, StepTables
 from twin.engine import run as loop
-from twin.engine.compiled.loop import advance, advance_ahead
+from twin.engine.compiled.loop import advance
 from twin.engine.records import SERIES
-from twin.engine.run import simulate_requests
+from twin.engine.run import loop_for, simulate_requests
 from twin.engine.state import State, engine_constants, initial_state
 
 SEEDS = range(150)
@@ -251,9 +251,9 @@ def test_invariant_13_cached_blocks(cases: ModuleType) -> None:
     for case in cached_cases(cases):
         state = initial_state(case.requests, case.setup, 1)
         constants = engine_constants(case.requests, case.setup, inf, 0.0, inf)
-        play, more = advance_ahead if case.setup.async_scheduling else advance, True
+        more = True
         while more:
-            more = play(constants, state, np.empty((7, 6)))
+            more = loop_for(case.setup, state)(constants, state, np.empty((7, 6)))
             state.now["rows"] = 0
             users = state.block["users"][:-1]
             assert np.array_equal(np.bincount(held(state), minlength=len(users)), users)

@@ -78,7 +78,7 @@ def test_by_the_rule_of_the_other_side_a_recording_is_not_played(
         ("0.9.1", "0.9.2", {"passed_over": "reversed"}),
         ("0.9.2", "0.10.0", {"schedules_after_last": True}),
         ("0.11.0", "0.11.1", {"schedules_after_last": False}),
-        ("0.13.0", "0.14.0", {"passed_over": "kept"}),
+        ("0.13.0", "0.14.0", {"passed_over": "kept", "async_scheduling": True}),
         ("0.17.1", "0.18.0", {"passed_over": "queued"}),
         ("0.18.1", "0.19.0", {"reserve_full_isl": True}),
         ("0.23.0", "0.24.0", {"frees_uncached_first": True}),

@@ -80,7 +80,7 @@ def simulate_requests(
     state = initial_state(requests, setup, series_bins)
     rows = np.empty((ROWS_PER_CALL if record_steps else 0, len(STEP_COLUMNS)))
     parts = []
-    while _loop_for(setup, state)(constants, state, rows):
+    while loop_for(setup, state)(constants, state, rows):
         parts.append(rows.copy())
         state.now["rows"] = 0
     parts.append(rows[: state.now["rows"]].copy())
@@ -89,7 +89,8 @@ def simulate_requests(
     )
 
 
-def _loop_for(setup: EngineSetup, state: State) -> Callable[[Engine, State, FloatArray], bool]:
+def loop_for(setup: EngineSetup, state: State) -> Callable[[Engine, State, FloatArray], bool]:
+    """The compiled loop that plays an engine from a state on."""
     if setup.async_scheduling:
         return advance_ahead
     return advance_special if isinstance(state, SpecialState) else advance

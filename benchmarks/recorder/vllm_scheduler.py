@@ -28,7 +28,7 @@ from vllm.v1.outputs import ModelRunnerOutput
 from vllm.v1.request import Request
 from vllm.v1.structured_output import StructuredOutputManager
 
-from benchmarks.schedule_workloads import Row
+from benchmarks.recorder.schedule_workloads import Row
 
 SMALL_MODEL = {
     "architectures": ["LlamaForCausalLM"],

@@ -1,6 +1,6 @@
 """Record what vLLM's own scheduler does with small random workloads, in any version from 0.8.5 on.
 
-    python -m benchmarks.record_schedules FOLDER [--kinds KIND ...] [--seed N] [--count N]
+    python -m benchmarks.recorder.record_schedules FOLDER [--kinds KIND ...] [--seed N] [--count N]
 
 FOLDER/KIND.json.gz becomes a dictionary of schedules by name, each a document as `lorapack replay` reads it.
 No GPU and no model: the scheduler of the installed vLLM decides, and a virtual clock stands for the GPU.
@@ -29,8 +29,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.schedule_workloads import FAMILIES, KINDS, Row, Texts, Workload, draw_workload
-from benchmarks.vllm_scheduler import (
+from benchmarks.recorder.schedule_workloads import FAMILIES, KINDS, Row, Texts, Workload, draw_workload
+from benchmarks.recorder.vllm_scheduler import (
     arguments_of_scheduler,
     block_hasher,
     installed_version,
