@@ -29,6 +29,7 @@ from learn.design import Composition, compositions
 from learn.features import ADDITIVE
 from learn.params import SearchParams
 from learn.sampling import SAMPLING, add_overloads
+from learn.traffic.kinds import TrafficKind
 from scenarios import ACCEPTANCES, Acceptance, FixedLengths, ScenarioError, Workload
 from twin import Effort, GPULoad, GPUVerdict, find_profile, judge
 
@@ -160,9 +161,9 @@ def test_a_mix_that_the_model_holds_for_starved_at_any_load_is_bracketed_first(s
 
 def test_the_first_estimate_is_near_the_boundary_whatever_the_lengths(space: DesignSpace) -> None:
     for output, seconds in ((150, 1200.0), (4, 20.0)):
-        lengths = (FixedLengths(tokens=200), FixedLengths(tokens=output))
+        kind = TrafficKind(FixedLengths(tokens=200), FixedLengths(tokens=output))
         brief = space.workload.model_copy(update={"duration_s": seconds})
-        other = replace(space, lengths=(lengths,), workload=brief)
+        other = replace(space, traffic=(kind,), workload=brief)
         for one in compositions(other, 0, 4, 0):
             search = BoundarySearch(other, replace(FEW, max_runs=8), one)
             estimate = search.first_estimate()
