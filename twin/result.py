@@ -175,7 +175,7 @@ class SimulationResult:
             ("KV cache", f"{self.kv_cache_tokens:,} tokens, {100 * g.kv_use:.1f} % in use"),
             ("requests", f"{g.requests:,} in {g.duration_s:,.0f} s, {g.completed:,} completed"),
             ("served", f"{cell_text(g.served_tok_per_s)} of {cell_text(g.offered_tok_per_s)} tok/s offered"),
-            ("served share", f"{100 * g.served_share:.1f} %"),
+            ("served share", f"{100 * g.served_share:.1f} %" if g.requests else "no request came"),
             ("TTFT", _milliseconds(g.ttft)),
             ("ITL", _milliseconds(g.itl)),
             ("TPOT", _milliseconds(g.tpot)),

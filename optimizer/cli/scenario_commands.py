@@ -109,12 +109,14 @@ def check_command(
 
     wrong = 0
     for name in scenario:
+        where = ""  # mistakes of the file itself name it
         try:
             chosen = scenario_in(name, set_, measured_only=measured_only)
+            where = f"{name}: "
             twin.profiles_of(chosen)  # files of profiles, and of a trace, may be wrong too
             remarks = twin.check_trace(chosen)
         except scenarios.LorapackError as error:
-            note(f"lorapack: {error}")
+            note(f"lorapack: {where}{error}")
             wrong += 1
         else:
             say(f"{name}: good ({_size(chosen)})")

@@ -295,10 +295,11 @@ def _why(result: Result, instance: Instance, arguments: Sequence[BoundArgument])
     lines = []
     unit = "GPUs" if float(np.ptp(instance.inner.prices)) < 1e-12 else "price"
     for argument in arguments:
-        largest = ", ".join(f"{name} {w:.2f}" for name, w in list(argument.weights.items())[:MOST_PARTS])
+        parts = [f"{name} {w:.2f}" for name, w in argument.weights.items()]
+        largest = ", ".join([*parts[:MOST_PARTS], *(["..."] if len(parts) > MOST_PARTS else [])])
         lines.append(
             f"inside the {argument.region} region no GPU holds adapters of more weight than "
-            f"{'1' if unit == 'GPUs' else 'its price'}, and all weigh {argument.total:.2f} ({largest}, ...): "
+            f"{'1' if unit == 'GPUs' else 'its price'}, and all weigh {argument.total:.2f} ({largest}): "
             f"at least {_least(argument.total, unit)}"
         )
     if result.placement is None or result.gpus is None:

@@ -50,9 +50,9 @@ def answer(survival: Survival) -> Text:
         how = "with the engines that run" if survival.live else "once engines are started again"
         return Text.assemble("loss of any ", lost, ": ", marked("holds", "good"), f" {how}")
     if not survival.complete and not survival.losses:
-        return Text.assemble(
-            "loss of ", lost, ": ", marked("NO PLAN THAT HOLDS", "bad"), f"; {survival.message}"
-        )
+        unknown = marked("NOT KNOWN TO HOLD", "close")  # nothing is proven, and no loss was looked at
+        found = unknown if survival.bound is None else marked("NO PLAN THAT HOLDS", "bad")
+        return Text.assemble("loss of ", lost, ": ", found, f"; {survival.message}")
     if not survival.complete:
         seen = counted(len(survival.losses), "case")
         text = f" in the time ({seen} of them)"

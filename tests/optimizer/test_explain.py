@@ -11,7 +11,7 @@ import pytest
 import learn
 import optimizer
 import scenarios
-from optimizer.explanation.explain import Explanation, explain
+from optimizer.explanation.explain import MOST_PARTS, Explanation, explain
 from optimizer.explanation.sensitivity import WhatIf, slot_row, without_limits
 from optimizer.packing.bounds.price_bounds import continuous_bound
 from optimizer.packing.heuristics.first_fit import BinFiller
@@ -95,6 +95,8 @@ def test_the_text_fits_a_terminal_and_says_why(explanation: Explanation, result:
         "which this plan meets",
     ):
         assert said in joined
+    more = [len(argument.weights) > MOST_PARTS for argument in explanation.arguments]
+    assert joined.count(", ...)") == sum(more)
     assert str(explanation) == text
     assert " ".join(result.headline.split()) in joined
     assert json.loads(explanation.to_json())["gpus"][0]["gpu"] == 0

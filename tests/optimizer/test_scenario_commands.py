@@ -168,7 +168,8 @@ def test_what_is_taken_of_a_trace_is_said_and_adapters_that_it_lacks_are_refused
     (mine.parent / "trace.csv").write_text("\n".join([head, *rows[1:]]))
     code, _, wrong = lorapack("scenarios", "check", str(mine))
     assert code == 2
-    assert f"workload.arrivals: the trace has no request for {names[0]}, but for " in wrong
+    said = f"{mine}: workload.arrivals: the trace has no request for {names[0]}, but for "
+    assert said in wrong
     assert "say by adapter_name under which of these their requests are, or set columns: {adapter" in wrong
     (mine.parent / "folder").mkdir()
     mine.write_text(TEXT.replace("output: 195,", "arrivals: {process: servegen, folder: no}, output: 195,"))

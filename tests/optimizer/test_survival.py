@@ -30,7 +30,9 @@ from optimizer.survival.minimize import SpareSearch
 from optimizer.survival.nodes import numbers_apart, on_nodes, together
 from optimizer.survival.params import SurvivalParams
 from optimizer.survival.pieces import LoadedGPU, Piece
+from optimizer.survival.report import Survival
 from optimizer.survival.spare import Spare
+from optimizer.survival.text import answer
 from scenarios import (
     AdapterKind,
     Deadline,
@@ -465,6 +467,15 @@ def test_results_with_losses_are_read_back() -> None:
     frame = result.survival.to_frame()
     assert list(frame["recovery"]) == ["live"] * len(frame)
     assert all(len(line) <= 80 for line in result.survival.summary().splitlines())
+
+
+@pytest.mark.parametrize(("bound", "said"), [(None, "NOT KNOWN TO HOLD"), (5, "NO PLAN THAT HOLDS")])
+def test_only_what_is_proven_is_told_of_a_plan_whose_losses_were_not_looked_at(
+    bound: int | None, said: str
+) -> None:
+    asked = Survival(spare="1", recovery="live", acceptance="sustained", complete=False, message="why")
+    told = answer(asked.model_copy(update={"bound": bound})).plain
+    assert told == f"loss of one GPU (sustained): {said}; why"
 
 
 # --- the commands ------------------------------------------------------------------------------------

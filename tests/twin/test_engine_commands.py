@@ -231,6 +231,13 @@ def test_simulate_and_validate_count_the_base_model_apart_from_the_adapters(
     assert row.split()[:6] == ["0", "2", "+", "base", "2", "8"]
 
 
+def test_simulate_says_where_no_request_came(lorapack: Lorapack, files: tuple[Path, Path]) -> None:
+    rare = "adapters=[{name: a, rank: 8, rate: 1e-9}]"
+    _, text, _ = lorapack("simulate", files[0], "-q", "--set", rare)
+    assert "requests       0 in 600 s, 0 completed" in text
+    assert "served share   no request came" in text
+
+
 def test_simulate_refuses_a_rank_that_does_not_suffice(lorapack: Lorapack, files: tuple[Path, Path]) -> None:
     code, text, error = lorapack("simulate", files[0], "--max-lora-rank", 8)
     assert (code, text) == (2, "")

@@ -105,6 +105,22 @@ def test_kv_bytes_per_token() -> None:
     assert per_token(LLAMA, 16) == 16_384  # a head is copied, not divided
 
 
+@pytest.mark.parametrize(
+    "stated",
+    [{"kv_cache_memory_bytes": 10**12}, {"num_gpu_blocks_override": 3}],
+    ids=lambda one: next(iter(one)),
+)
+def test_a_cache_of_a_stated_size_that_keeps_the_engine_from_starting_may_be_left_out(
+    stated: dict[str, object],
+) -> None:
+    plan = _plan(LLAMA, _engine(16_384, 2048, **stated), 8, 8)
+    assert not plan.starts
+    assert plan.remedies[0] == f"leave {next(iter(stated))} out, so that the cache takes what is left"
+    assert _plan(LLAMA, _engine(), 8, 8).starts
+    hopeless = _plan(LLAMA, _engine(10_000_000, num_gpu_blocks_override=3), 8, 8)
+    assert not any("leave" in remedy for remedy in hopeless.remedies)
+
+
 def test_remedies_name_values_that_work() -> None:
     engine = _engine(131_072)
     plan = _plan(LLAMA, engine, 256, 16)

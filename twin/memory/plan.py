@@ -19,6 +19,9 @@ _MOST_UTILIZATION = 97
 _MOST_GPUS = 16
 """GPUs of an engine up to which a remedy proposes to raise tensor_parallel_size."""
 
+_SIZES_OF_CACHE = ("kv_cache_memory_bytes", "num_gpu_blocks_override")
+"""Arguments that state the size of the KV cache, whatever the memory holds."""
+
 _LONGEST = 10_000_000
 """Longest max_model_len that is told."""
 
@@ -122,7 +125,7 @@ class _Engine(NamedTuple):
     def starts(self) -> bool:
         return self.footprint.start_failure(self.memory, self.engine) is None
 
-    def with_argument(self, name: str, value: float | bool) -> _Engine:
+    def with_argument(self, name: str, value: float | bool | None) -> _Engine:
         return self._replace(engine=self.engine.model_copy(update={name: value}))
 
 
@@ -180,6 +183,10 @@ def _remedies(engine: _Engine, longest: int) -> Iterator[str]:
     fewer = _largest_max_loras(engine._replace(max_loras=1), slots) if slots else None
     ranks = (r for r in reversed(MAX_LORA_RANKS) if slots and r < rank)
     lower = next((r for r in ranks if engine._replace(max_lora_rank=r).starts), None)
+    stated = [name for name in _SIZES_OF_CACHE if getattr(config, name) is not None]
+    unset = [name for name in stated if engine.with_argument(name, None).starts]
+    for name in unset:
+        yield f"leave {name} out, so that the cache takes what is left"
     if utilization is not None:
         yield f"set gpu_memory_utilization to {utilization:g} instead of {config.gpu_memory_utilization:g}"
     if longest:
@@ -190,7 +197,7 @@ def _remedies(engine: _Engine, longest: int) -> Iterator[str]:
         yield f"lower max_lora_rank from {rank} to {lower} (and place higher ranks elsewhere)"
     if not config.enforce_eager and engine.with_argument("enforce_eager", True).starts:
         yield "set enforce_eager, which saves the CUDA graphs and makes small batches slower"
-    if utilization is None and not longest and fewer is None and lower is None:
+    if not unset and utilization is None and not longest and fewer is None and lower is None:
         yield _more_gpus(engine)
 
 
