@@ -12,6 +12,7 @@ import learn
 import scenarios
 from learn import Dataset, DesignSpace, Regions, region_store
 from learn.measured_evaluation import PAPER, assess_measured, measured_text
+from learn.traffic.kinds import TrafficKind
 from optimizer.cli import main
 from scenarios import FixedLengths, Scenario, ScenarioError
 
@@ -56,7 +57,7 @@ def test_measured_runs_are_held_against_surrogates_twin_and_regions(
 ) -> None:
     tree = learn.fit(dataset, "tree")
     monkeypatch.setattr(learn.Surrogate, "inside", lambda _, x: np.arange(len(x)) < 3)
-    as_measured = replace(space, lengths=((FixedLengths(tokens=224), FixedLengths(tokens=196)),))
+    as_measured = replace(space, traffic=(TrafficKind(FixedLengths(tokens=224), FixedLengths(tokens=196)),))
     found = assess_measured(MEASURED, [tree], regions, as_measured)
     twins = ["twin, open loop", "twin, client cap", "twin, stalls too"]
     assert [q.name for q in found] == ["tree", *twins, "inner region", "outer region"]

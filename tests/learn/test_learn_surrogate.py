@@ -216,7 +216,7 @@ def test_inside_the_domain_nothing_is_said(dataset: Dataset, recwarn: pytest.War
 @pytest.mark.parametrize(
     ("feature", "value", "need"),
     [
-        ("count", 0.0, "above 0"),
+        ("count", -1.0, "0 or more"),
         ("rate", 0.0, "above 0"),
         ("rate", -2.0, "above 0"),
         ("prompt_mean", np.nan, "above 0"),
@@ -235,12 +235,12 @@ def test_a_value_that_no_candidate_has_is_refused_by_name(
             ask(wrong)
 
 
-def test_a_gpu_without_adapters_or_load_is_refused(tree: Surrogate) -> None:
+def test_a_gpu_that_serves_nothing_is_refused(tree: Surrogate) -> None:
     engine = learn.Engines(*(np.array([value]) for value in (8.0, 16.0, 4e5)))
     for rate, count in ((1.0, 0), (0.0, 3)):
         none = learn.candidate_features([rate], [8], [200], [150], [150**2], [[count]], engine)
         for ask in (tree.predict, tree.starved):
-            with pytest.raises(SurrogateError, match="at least one adapter"):
+            with pytest.raises(SurrogateError, match="something to serve"):
                 ask(none)
 
 
