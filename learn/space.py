@@ -35,6 +35,7 @@ from scenarios import (
     EngineOption,
     LatencyLimits,
     Problem,
+    RecordedArrivals,
     Scenario,
     ScenarioError,
     ServiceLevelObjectives,
@@ -423,8 +424,10 @@ def adapter_ranks(scenario: Scenario) -> tuple[int, ...]:
 
 
 def _work(kind: TrafficKind) -> tuple[float, float, str, str]:
-    prompt, output, *other = kind
-    return output.mean_tokens, prompt.mean_tokens, f"{prompt!r} {output!r}", repr(other)
+    prompt, output, arrivals, *other = kind
+    # What a recording's files hold tells it apart, not how they are called.
+    told = described_arrivals(arrivals) if isinstance(arrivals, RecordedArrivals) else arrivals
+    return output.mean_tokens, prompt.mean_tokens, f"{prompt!r} {output!r}", repr([told, *other])
 
 
 def _thinned(kinds: set[TrafficKind], upper_bound: int) -> Iterator[TrafficKind]:

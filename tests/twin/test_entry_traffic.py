@@ -180,6 +180,19 @@ def test_a_trace_of_an_entry_is_played_at_the_entrys_rate(tmp_path: Path) -> Non
     refuse_long_prompts(load, CALM.arrivals, drawn, 901)
 
 
+def test_it_is_what_a_trace_holds_that_counts_and_not_its_name(tmp_path: Path) -> None:
+    lines = [f"{1.5 * k},100,20" for k in range(60)]
+    drawn = []
+    for name in ("a.csv", "somewhere else.csv"):
+        file = tmp_path / name
+        file.write_text("\n".join(["Timestamp,Request tokens,Response tokens", *lines]))
+        load = _load([0.3, 0.5], [TraceArrivals(file=str(file)), None])
+        drawn.append(draw_requests(load, CALM, 0, sustained=True))
+    first, second = drawn
+    for column in ("arrival_s", "prompt_tokens", "output_tokens", "adapter"):
+        assert np.array_equal(getattr(first, column), getattr(second, column))
+
+
 # --- bursts ------------------------------------------------------------------------------------------
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
@@ -109,15 +108,7 @@ def trace_digest(path: Path | str, columns: TraceColumns = _NOTHING_STATED, unit
     TraceError
         As `read_trace` does.
     """
-    trace = read_trace(path, columns, unit)
-    digest = hashlib.sha256()
-    for array in (trace.arrival_s, trace.prompt_tokens, trace.output_tokens):
-        digest.update(array.tobytes())
-    if trace.name is not None:
-        digest.update("\0".join(trace.names).encode() + trace.name.tobytes())
-    if trace.hashes is not None:
-        digest.update(trace.hashes.start.tobytes() + trace.hashes.ids.tobytes())
-    return digest.hexdigest()[:16]
+    return read_trace(path, columns, unit).digest
 
 
 def _read(path: Path | str, columns: TraceColumns, unit: str | None) -> tuple[Trace, TakenColumns]:

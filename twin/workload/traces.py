@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -90,6 +91,18 @@ class Trace:
     def mean_rate(self) -> float:
         """Requests per second."""
         return len(self) / self.period_s
+
+    @cached_property
+    def digest(self) -> str:
+        """Digest of the content."""
+        digest = hashlib.sha256()
+        for array in (self.arrival_s, self.prompt_tokens, self.output_tokens):
+            digest.update(array.tobytes())
+        if self.name is not None:
+            digest.update("\0".join(self.names).encode() + self.name.tobytes())
+        if self.hashes is not None:
+            digest.update(self.hashes.start.tobytes() + self.hashes.ids.tobytes())
+        return digest.hexdigest()[:16]
 
     @cached_property
     def numbers(self) -> Mapping[str, int]:
