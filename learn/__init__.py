@@ -39,9 +39,9 @@ if TYPE_CHECKING:
     from learn.region_store import space_for as space_for
     from learn.sampling import add_overloads as add_overloads
     from learn.sampling import sample as sample
+    from learn.scenario_space import scenario_features as scenario_features
+    from learn.scenario_space import traffic_figures as traffic_figures
     from learn.space import DesignSpace as DesignSpace
-    from learn.space import scenario_features as scenario_features
-    from learn.space import traffic_figures as traffic_figures
     from learn.storage.dataset import Dataset as Dataset
     from learn.storage.dataset import DatasetError as DatasetError
     from learn.storage.dataset import read_dataset as read_dataset
@@ -75,7 +75,8 @@ _HOME = {
     ),
     "params": ("LearnParams",),
     "sampling": ("add_overloads", "sample"),
-    "space": ("DesignSpace", "scenario_features", "traffic_figures"),
+    "scenario_space": ("scenario_features", "traffic_figures"),
+    "space": ("DesignSpace",),
     "surrogate": (
         "OutsideDomainError",
         "OutsideDomainWarning",

@@ -22,7 +22,8 @@ from learn.params import DEFAULTS, LearnParams
 from learn.region import FORMAT, Regions, regions_of
 from learn.region_fit import linearize, no_regions, origin
 from learn.sampling import add_overloads, sample
-from learn.space import DesignSpace, adapter_ranks, space_of, starting_options
+from learn.scenario_space import adapter_ranks, space_of
+from learn.space import DesignSpace, starting_options
 from learn.storage.cache import cache_folder, content_key, keep, kept_text
 from learn.storage.dataset import Dataset, write_atomically
 from scenarios import (

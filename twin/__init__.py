@@ -49,7 +49,7 @@ from twin.violations import (
 from twin.window import RequestTimes, times_alone, window_note, window_problem
 from twin.workload.arrivals import draw_requests
 from twin.workload.processes.instants import WorkloadError
-from twin.workload.recordings import recording_values
+from twin.workload.recordings import arrival_values
 
 if TYPE_CHECKING:
     from twin.calibration.calibrate import CalibrationError, calibrate
@@ -122,6 +122,7 @@ __all__ = [
     "ValidationReport",
     "Violation",
     "WorkloadError",
+    "arrival_values",
     "ask_memory",
     "bench_fidelity",
     "build_setup",
@@ -142,7 +143,6 @@ __all__ = [
     "read_measurement",
     "read_profile",
     "read_sources",
-    "recording_values",
     "replay",
     "replay_files",
     "shipped_profiles",

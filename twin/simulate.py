@@ -217,7 +217,7 @@ def simulate(
     if max_cpu_loras is None:
         engine = engine_as_started(engine, load.n_adapters, max_loras)
     if max_loras is None:
-        max_loras = engine.max_loras or max(int(np.count_nonzero(load.rank)), 1)
+        max_loras = engine.max_loras or max(load.n_adapters, 1)
     if max_lora_rank is None:
         max_lora_rank = engine.max_lora_rank or padded_rank(int(load.rank.max()))
     setup = build_setup(

@@ -25,7 +25,7 @@ from scenarios import (
     ServiceLevelObjectives,
     TraceArrivals,
 )
-from twin import recording_values
+from twin import arrival_values
 from twin.workload.lengths import mean_square_tokens
 
 FloatArray = NDArray[np.float64]
@@ -99,7 +99,7 @@ class TrafficKind(NamedTuple):
         lengths: list[Any] = [self.prompt.model_dump(mode="json"), self.output.model_dump(mode="json")]
         own: dict[str, Any] = {}
         if self.arrivals is not None:
-            own["arrivals"] = described_arrivals(self.arrivals)
+            own["arrivals"] = arrival_values(self.arrivals)
         if self.reuse is not None:
             sessions = self.reuse.sessions
             kept = None if sessions is None else sessions.model_dump(mode="json")
@@ -109,13 +109,6 @@ class TrafficKind(NamedTuple):
         if self.base:
             own["base"] = True
         return [*lengths, own] if own else lengths
-
-
-def described_arrivals(arrivals: Arrivals) -> dict[str, Any]:
-    """What determines arrivals, without what is absent; of recordings the content, not the names."""
-    if isinstance(arrivals, RecordedArrivals):
-        return recording_values(arrivals)
-    return arrivals.model_dump(mode="json", exclude_none=True)
 
 
 def sampled(arrivals: Arrivals) -> Arrivals:

@@ -8,7 +8,7 @@ each of them a group of loops, and then loaded by this one.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import BrokenExecutor
 from contextlib import suppress
 
@@ -18,6 +18,8 @@ from joblib import delayed, parallel_config
 import twin
 from optimizer.packing.warm_up import KERNEL_GROUPS, compile_kernels
 from scenarios import (
+    Arrivals,
+    ClosedLoopArrivals,
     Deadline,
     EngineConfig,
     FixedLengths,
@@ -56,14 +58,26 @@ def twin_loops(scenario: Scenario, profiles: Mapping[str, EngineProfile]) -> tup
     """Groups of the twin's loops that a scenario needs beside that of all."""
     rules, engine = [profile.rules for profile in profiles.values()], scenario.engine
     ahead = any(one.is_async(engine.async_scheduling) for one in rules)
-    arrivals = [scenario.workload.arrivals, *(entry.arrivals for entry in scenario.adapters)]
     special = (
-        scenario.mixed
-        or bool(engine.enable_prefix_caching)
-        or any(isinstance(one, RecordedArrivals) and one.lengths for one in arrivals)
+        bool(engine.enable_prefix_caching)
+        or bool(scenario.base_names)
+        or any(entry.reuse is not None for entry in scenario.adapters)
+        or any(_may_be_special(one) for one in _arrivals(scenario))
         or any(one.passed_over != "kept" for one in rules)
     )
     return ((SPECIAL,) if special else ()) + ((AHEAD,) if ahead else ())
+
+
+def _arrivals(scenario: Scenario) -> Iterator[Arrivals]:
+    """The processes of a scenario."""
+    yield scenario.workload.arrivals
+    yield from (entry.arrivals for entry in scenario.adapters if entry.arrivals is not None)
+
+
+def _may_be_special(arrivals: Arrivals) -> bool:
+    """Whether requests of a process may follow others, or tell what prompts have in common."""
+    recorded = isinstance(arrivals, RecordedArrivals) and arrivals.lengths
+    return recorded or isinstance(arrivals, ClosedLoopArrivals)
 
 
 def compile_loops(

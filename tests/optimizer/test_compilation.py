@@ -147,6 +147,8 @@ def test_a_scenario_tells_which_of_the_twins_loops_it_needs() -> None:
     assert twin_loops(scenarios.read("public_trace"), {"": profile}) == (SPECIAL,)
     caching = scenarios.override(plain, "engine.enable_prefix_caching=true")
     assert twin_loops(caching, {"": profile}) == (SPECIAL,)
+    assert twin_loops(scenarios.read("mixed_traffic"), {"": profile}) == ()
+    assert twin_loops(scenarios.read("closed_loop_users"), {"": profile}) == (SPECIAL,)
     assert twin_loops(plain, {"": newer}) == (SPECIAL, AHEAD)
     assert twin_loops(scenarios.override(plain, "engine.async_scheduling=false"), {"": newer}) == (SPECIAL,)
 

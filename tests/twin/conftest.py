@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import importlib.util
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
 import pytest
+
+from optimizer.cli import main
 
 HERE = Path(__file__).parent
 
@@ -51,3 +54,20 @@ def measured_tables() -> ModuleType:
 def speculating() -> ModuleType:
     """An engine that speculates token by token."""
     return load("speculating")
+
+
+Lorapack = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def lorapack(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Lorapack:
+    """Runs the command; its exit code, what it printed, and what it said on stderr."""
+
+    def run(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr("sys.argv", ["lorapack", *map(str, arguments)])
+        with pytest.raises(SystemExit) as stop:
+            main()
+        captured = capsys.readouterr()
+        return int(str(stop.value.code or 0)), captured.out, captured.err
+
+    return run

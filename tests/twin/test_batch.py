@@ -11,15 +11,14 @@ import pytest
 
 from twin import Requests
 from twin.engine.compiled.batch import (
-    finish_due,
     join_batch,
     needs_block,
     next_decode_step,
     postpone,
-    preempt_last,
     start_decoding,
     tokens_of,
 )
+from twin.engine.compiled.endings import finish_due, preempt_last
 from twin.engine.compiled.queues import pop, push_back
 from twin.engine.compiled.slots import load_pending
 from twin.engine.state import State, engine_constants, initial_state

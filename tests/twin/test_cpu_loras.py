@@ -16,27 +16,12 @@ import pytest
 
 import scenarios
 import twin
-from optimizer.cli import main
 from scenarios import PlacedGPU, Placement, Scenario
 from twin import GPUVerdict, PlacementJudge, SimulationResult, TwinJudge
 
 FOLDER = Path(__file__).parent / "data" / "cpu_loras_default"
 STATED, STARTED = FOLDER / "as_lorapack_assumes.yaml", FOLDER / "as_vllm_starts.yaml"
 Lorapack = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def lorapack(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Lorapack:
-    """Runs the command; its exit code and what it printed."""
-
-    def run(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr("sys.argv", ["lorapack", *map(str, arguments)])
-        with pytest.raises(SystemExit) as stop:
-            main()
-        captured = capsys.readouterr()
-        return int(str(stop.value.code or 0)), captured.out, captured.err
-
-    return run
 
 
 def unstated() -> Scenario:

@@ -12,7 +12,6 @@ import pytest
 
 import scenarios
 import twin
-from optimizer.cli import main
 from scenarios import PlacedGPU, Placement
 from twin import Criterion, GPUVerdict, ValidationReport, Violation
 
@@ -35,19 +34,9 @@ replications: 1
 """
 
 
-@pytest.fixture
-def lorapack(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Lorapack:
-    """Runs the command; its exit code, what it printed, and what it said on stderr."""
+@pytest.fixture(autouse=True)
+def columns(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "100")
-
-    def run(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr("sys.argv", ["lorapack", *map(str, arguments)])
-        with pytest.raises(SystemExit) as stop:
-            main()
-        captured = capsys.readouterr()
-        return int(str(stop.value.code or 0)), captured.out, captured.err
-
-    return run
 
 
 @pytest.fixture

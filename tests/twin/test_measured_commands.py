@@ -10,7 +10,6 @@ from types import ModuleType
 import pytest
 
 import twin
-from optimizer.cli import main
 
 DATA = Path(__file__).parent / "data" / "bench_serve"
 SUMMARY, DETAILED = DATA / "summary.json", DATA / "detailed.json"
@@ -20,19 +19,9 @@ ENGINE = ("--max-loras", 8, "--adapters", 16, "--ranks", "8,16")
 Lorapack = Callable[..., tuple[int, str, str]]
 
 
-@pytest.fixture
-def lorapack(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Lorapack:
-    """Runs the command; its exit code, what it printed, and what it said on stderr."""
+@pytest.fixture(autouse=True)
+def columns(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "200")
-
-    def run(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr("sys.argv", ["lorapack", *map(str, arguments)])
-        with pytest.raises(SystemExit) as stop:
-            main()
-        captured = capsys.readouterr()
-        return int(str(stop.value.code or 0)), captured.out, captured.err
-
-    return run
 
 
 # --- fidelity ----------------------------------------------------------------------------------------

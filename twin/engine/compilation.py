@@ -30,6 +30,7 @@ SOURCES = (
     "engine/compiled/batch",
     "engine/compiled/blocks",
     "engine/compiled/bulk_copy",
+    "engine/compiled/endings",
     "engine/compiled/line",
     "engine/compiled/loop",
     "engine/compiled/queues",

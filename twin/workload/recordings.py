@@ -114,6 +114,19 @@ def period_of(arrivals: RecordedArrivals) -> float:
     return trace_of(arrivals).period_s
 
 
+def arrival_values(arrivals: Arrivals) -> dict[str, Any]:
+    """What determines arrivals, without what is absent; of recordings the content, whatever they are called.
+
+    Raises
+    ------
+    TraceError
+        If a file is missing or damaged.
+    """
+    if isinstance(arrivals, RecordedArrivals):
+        return recording_values(arrivals)
+    return arrivals.model_dump(mode="json", exclude_none=True)
+
+
 def recording_values(arrivals: RecordedArrivals) -> dict[str, Any]:
     """What determines the requests of a recording: its settings, with its files' content for their names.
 

@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from scenarios import Arrivals, OnOffArrivals, RecordedArrivals, Sessions, UnpredictableArrivals
+from scenarios import Arrivals, OnOffArrivals, Sessions, UnpredictableArrivals
 from twin.engine.requests import IntArray
 from twin.load import GPULoad, played
-from twin.workload.recordings import recording_values
+from twin.workload.recordings import arrival_values
 from twin.workload.traces import child_seed
 
 Seed = np.random.SeedSequence | int
@@ -92,9 +92,6 @@ def _filled(load: GPULoad, own: Sequence[Any]) -> Sequence[Any]:
 
 def _number(use: str, arrivals: Arrivals, other: dict[str, Any]) -> int:
     """A number by which streams of random numbers are known: of the content, whatever a trace is called."""
-    content: dict[str, Any] = arrivals.model_dump(mode="json", exclude_none=True)
-    if isinstance(arrivals, RecordedArrivals):
-        content = recording_values(arrivals)
-    text = json.dumps([use, content, other], sort_keys=True)
+    text = json.dumps([use, arrival_values(arrivals), other], sort_keys=True)
     # Beyond 32 bits, which are left to the streams that are counted from 0.
     return 2**32 + int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big")

@@ -5,18 +5,9 @@ from __future__ import annotations
 from numpy import inf
 
 from twin.engine.compilation import apart, cached, compiled
-from twin.engine.compiled.batch import (
-    count_gap,
-    enter_sums,
-    finish,
-    finish_due,
-    free_ended,
-    grow_decoding,
-    next_decode_step,
-    retire_ended,
-    start_decoding,
-)
+from twin.engine.compiled.batch import count_gap, enter_sums, grow_decoding, next_decode_step, start_decoding
 from twin.engine.compiled.blocks import awaits_text
+from twin.engine.compiled.endings import finish, finish_due, free_ended, retire_ended
 from twin.engine.compiled.queues import receive
 from twin.engine.compiled.scheduler import postpone_rest, schedule
 from twin.engine.compiled.slots import load_pending
@@ -44,12 +35,7 @@ def play(engine: Engine, state: State, rows: FloatArray) -> bool:
     while True:
         if rows_full(state, rows):
             return True
-        if now.running + now.waiting == 0:
-            if now.arrival == inf:
-                break
-            # An engine without requests takes no steps: it sleeps until the next arrival.
-            now.clock = max(now.clock, now.arrival)
-        if now.clock >= engine.horizon_s:
+        if has_ended(engine, state):
             break
         receive(engine, state)
         schedule(engine, state)
@@ -60,6 +46,17 @@ def play(engine: Engine, state: State, rows: FloatArray) -> bool:
     now.clock = min(now.clock, engine.horizon_s)
     close(state)
     return False
+
+
+@compiled
+def has_ended(engine: Engine, state: State) -> bool:
+    """Whether nothing more comes before the horizon; without requests the engine sleeps until one arrives."""
+    now = state.now
+    if now.running + now.waiting == 0:
+        if now.arrival == inf:
+            return True
+        now.clock = max(now.clock, now.arrival)  # it takes no steps meanwhile
+    return bool(now.clock >= engine.horizon_s)
 
 
 @apart
@@ -79,11 +76,7 @@ def advance_ahead(engine: Engine, state: State, rows: FloatArray) -> bool:
         if rows_full(state, rows):
             return True
         if now.ahead == 0:
-            if now.running + now.waiting == 0:
-                if now.arrival == inf:
-                    break
-                now.clock = max(now.clock, now.arrival)
-            if now.clock >= engine.horizon_s:
+            if has_ended(engine, state):
                 break
             schedule_noted(engine, state)
         elif is_alike(engine, state) and now.running == now.seen_running:

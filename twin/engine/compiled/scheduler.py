@@ -16,11 +16,11 @@ from twin.engine.compiled.batch import (
     join_batch,
     needs_block,
     postpone,
-    preempt_last,
     tokens_of,
     under_way,
 )
 from twin.engine.compiled.blocks import count_idle, find_blocks, grow_table, open_table
+from twin.engine.compiled.endings import preempt_last
 from twin.engine.compiled.line import put_back
 from twin.engine.compiled.queues import first_admissible, pop
 from twin.engine.compiled.special import (
