@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from scenarios import FixedLengths, ScenarioError, ServegenArrivals, Workload
-from twin import GPULoad, Requests, draw_requests, observation_of, recording_values
+from twin import GPULoad, Requests, arrival_values, draw_requests, observation_of
 from twin.workload.recording_checks import recording_remarks
 from twin.workload.servegen.clients import ClientTrace, read_servegen, read_servegen_folder
 from twin.workload.servegen.replay import ClientRequests, client_lengths, replay_clients
@@ -229,10 +229,10 @@ def test_a_recording_is_known_by_its_content(tmp_path: Path) -> None:
         (tmp_path / name).mkdir()
         _folder(tmp_path / name)
     one, other = (ServegenArrivals(folder=str(tmp_path / name)) for name in ("one", "other"))
-    assert recording_values(one) == recording_values(other)
+    assert arrival_values(one) == arrival_values(other)
     text = (tmp_path / "other" / "chunk-3-dataset.json").read_text()
     (tmp_path / "other" / "chunk-3-dataset.json").write_text(text.replace("50: 1.0", "51: 1.0"))
-    assert recording_values(one) != recording_values(other)
+    assert arrival_values(one) != arrival_values(other)
 
 
 @pytest.mark.parametrize(
