@@ -24,6 +24,7 @@ from scenarios.engine import padded_rank as padded_rank
 from scenarios.errors import LorapackError as LorapackError
 from scenarios.errors import Problem as Problem
 from scenarios.errors import ScenarioError as ScenarioError
+from scenarios.export_settings import ExportSettings as ExportSettings
 from scenarios.files import check_placement as check_placement
 from scenarios.files import dumps as dumps
 from scenarios.files import from_mapping as from_mapping
@@ -49,9 +50,11 @@ from scenarios.output import write_whole as write_whole
 from scenarios.params import Params as Params
 from scenarios.params import params_from as params_from
 from scenarios.params import read_params as read_params
+from scenarios.placement import PlacedAdapter as PlacedAdapter
 from scenarios.placement import PlacedGPU as PlacedGPU
 from scenarios.placement import Placement as Placement
 from scenarios.placement import as_started as as_started
+from scenarios.placement import described as described
 from scenarios.placement import nodes_of as nodes_of
 from scenarios.placement import with_nodes as with_nodes
 from scenarios.scenario import Device as Device
@@ -106,6 +109,7 @@ __all__ = [
     "Device",
     "EngineConfig",
     "EngineOption",
+    "ExportSettings",
     "FixedLengths",
     "GammaArrivals",
     "HistogramLengths",
@@ -119,6 +123,7 @@ __all__ = [
     "OutputFileError",
     "Params",
     "PiecewiseArrivals",
+    "PlacedAdapter",
     "PlacedGPU",
     "Placement",
     "PoissonArrivals",

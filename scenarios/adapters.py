@@ -9,6 +9,7 @@ from pydantic import Discriminator, Field, Tag, model_validator
 
 from scenarios.base import FrozenModel
 from scenarios.engine import Rank, RankOrBase
+from scenarios.export_settings import Plain
 from scenarios.reading.findings import Finding
 from scenarios.service_levels import AdapterSLO
 from scenarios.traffic.arrivals import Arrivals, ClosedLoopArrivals
@@ -19,6 +20,9 @@ from scenarios.traffic.recordings import RecordedArrivals
 
 MAX_ADAPTERS = 250_000
 """Most adapters in one scenario."""
+
+NAME_IN_SOURCE = "{name}"
+"""What stands for an adapter's name in the source of an entry."""
 
 
 def _rank_form(value: object) -> str:
@@ -58,7 +62,7 @@ class Adapter(FrozenModel, json_schema_extra=_say_when_rates_are_needed):
     """Name; with a count above 1 the adapters are called name-1, name-2 and so on"""
     count: Annotated[int, Field(ge=1, le=MAX_ADAPTERS)] = 1
     """How many adapters the entry stands for."""
-    rank: _Ranks | None = None
+    rank: _Ranks = 0
     """LoRA rank, or a list of ranks to deal; absent or 0: requests of the base model, which take no slot."""
     rate: Rates | None
     """Requests per second of each adapter, a list to deal, {zipf_total, exponent}, or {low, high} where it is
@@ -79,6 +83,10 @@ class Adapter(FrozenModel, json_schema_extra=_say_when_rates_are_needed):
     """What these adapters must get, beside the scenario's service levels."""
     min_replicas: Annotated[int, Field(ge=1, le=64)] = 1
     """Equal parts, on GPUs of their own, that each adapter is served in at least; more where it is hotter."""
+    source: Plain | None = None
+    """Folder or address of the weights, for a deployment; ``{name}`` in it stands for an adapter's name."""
+    served_name: Plain | None = None
+    """Name by which clients ask for it; absent: its own."""
 
     @model_validator(mode="before")
     @classmethod
@@ -99,6 +107,17 @@ class Adapter(FrozenModel, json_schema_extra=_say_when_rates_are_needed):
         if self.sessions is not None and isinstance(self.arrivals, ClosedLoopArrivals | RecordedArrivals):
             message = f"are given, and arrivals are {self.arrivals.process}, which start no conversations"
             yield Finding(("sessions",), message, "remove them, or choose other arrivals")
+        if self.count > 1:
+            yield from self._shared_texts()
+
+    def _shared_texts(self) -> Iterator[Finding]:
+        """Yield a source or a served name that several adapters would share."""
+        if self.source is not None and NAME_IN_SOURCE not in self.source:
+            message = f"is one for {self.count:,} adapters"
+            yield Finding(("source",), message, f"write {NAME_IN_SOURCE} where each one's name belongs")
+        if self.served_name is not None:
+            message = f"is one for {self.count:,} adapters"
+            yield Finding(("served_name",), message, "give each adapter an entry of its own, or leave it out")
 
     def written(self, values: Any) -> Any:
         """Without the rate that users have none of."""
@@ -110,6 +129,10 @@ class Adapter(FrozenModel, json_schema_extra=_say_when_rates_are_needed):
             return (self.name,)
         width = len(str(self.count))
         return tuple(f"{self.name}-{k:0{width}d}" for k in range(1, self.count + 1))
+
+    def source_of(self, name: str) -> str | None:
+        """Where the weights of the adapter of this name are."""
+        return None if self.source is None else self.source.replace(NAME_IN_SOURCE, name)
 
     def rates(self) -> tuple[float, ...]:
         """Rates of the entry's adapters in requests/s, the high ones of those that are not known."""
@@ -128,7 +151,7 @@ class Adapter(FrozenModel, json_schema_extra=_say_when_rates_are_needed):
 
     def ranks(self) -> tuple[int, ...]:
         """Ranks of the entry's adapters; 0: the base model."""
-        return deal(0 if self.rank is None else self.rank, self.count)
+        return deal(self.rank, self.count)
 
     @property
     def reuse(self) -> PromptReuse | None:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from scenarios.adapters import MAX_ADAPTERS, Adapter
 from scenarios.engine import EngineConfig
+from scenarios.export_settings import ExportSettings
 from scenarios.reading.findings import Finding, Loc
 from scenarios.service_levels import ServiceLevelObjectives
 from scenarios.traffic.arrivals import Arrivals, OnOffArrivals, UnpredictableArrivals
@@ -71,6 +72,25 @@ def replicas_possible(adapters: Iterable[tuple[int, Adapter]], gpus: int, allowe
             yield Finding(loc, message, "lower it or raise devices[].count")
 
 
+def served_names_distinct(
+    adapters: Iterable[tuple[int, Adapter]], export: ExportSettings | None
+) -> Iterator[Finding]:
+    """Yield names by which clients would reach two adapters, or an adapter and the base model."""
+    entries = list(adapters)
+    base = None if export is None else export.served_model_name or export.model
+    owner = {name: index for index, entry in entries if entry.served_name is None for name in entry.names()}
+    for index, entry in entries:
+        name = entry.served_name
+        if name is None or entry.ranks() == (0,):
+            continue
+        loc: Loc = ("adapters", index, "served_name")
+        if name == base:
+            yield Finding(loc, f'is "{name}", the name of the base model', "serve one by another name")
+        elif owner.setdefault(name, index) != index:
+            taken = f"adapters[{owner[name]}]"
+            yield Finding(loc, f'is "{name}", by which {taken} is served too', "serve one by another name")
+
+
 def _lengths_given(entries: list[tuple[int, Adapter]], workload: Workload) -> Iterator[Finding]:
     for key in LENGTHS:
         without = next((index for index, entry in entries if getattr(entry, key) is None), None)
@@ -107,7 +127,7 @@ def _few_and_distinct(entries: list[tuple[int, Adapter]]) -> Iterator[Finding]:
 
 def _rank_fits(index: int, entry: Adapter, limit: int) -> Iterator[Finding]:
     several = isinstance(entry.rank, tuple)
-    for k, rank in enumerate(entry.rank if isinstance(entry.rank, tuple) else (entry.rank or 0,)):
+    for k, rank in enumerate(entry.rank if isinstance(entry.rank, tuple) else (entry.rank,)):
         if rank > limit:
             loc: Loc = ("adapters", index, "rank", k) if several else ("adapters", index, "rank")
             remedy = f'raise max_lora_rank or drop adapter "{entry.name}"'

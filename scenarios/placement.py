@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Annotated
 
 from pydantic import Field
 
 from scenarios.base import FrozenModel
-from scenarios.engine import MAX_SLOTS, EngineOption, MaxLoraRank
+from scenarios.engine import MAX_SLOTS, EngineConfig, EngineOption, MaxLoraRank
+from scenarios.export_settings import ExportSettings, Plain
 from scenarios.reading.findings import Finding, Loc
 from scenarios.scenario import Scenario
 from scenarios.text.formatting import choice, listed, suggestion
@@ -74,11 +75,42 @@ class PlacedGPU(FrozenModel):
         return self.shares.get(adapter, 1.0)
 
 
+class PlacedAdapter(FrozenModel):
+    """What a deployment must know of an adapter beside where it is served."""
+
+    base: bool = False
+    """Whether it is the base model itself, under a name of the scenario's."""
+    source: Plain | None = None
+    """Folder or address of its weights."""
+    served_name: Plain | None = None
+    """Name by which clients ask for it; absent: its own."""
+
+
 class Placement(FrozenModel):
-    """GPUs with their adapters; every adapter's shares over the GPUs sum to 1."""
+    """GPUs with their adapters; every adapter's shares over the GPUs sum to 1.
+
+    What follows the GPUs is what a deployment needs, so that a plan can be exported alone.
+    """
 
     gpus: Annotated[tuple[PlacedGPU, ...], Field(min_length=1)]
     """The GPUs in use."""
+    model: Annotated[str | None, Field(min_length=1)] = None
+    """Base model, as in the scenario."""
+    engine_version: Plain | None = None
+    """Release of the engine as which the twin judged it."""
+    engine: EngineConfig | None = None
+    """Arguments of the engines with which the twin judged them."""
+    adapters: dict[str, PlacedAdapter] = Field(default_factory=dict)
+    """Adapters of which there is more to know than their names."""
+    export: ExportSettings | None = None
+    """Names, images and storage of a deployment; absent: defaults."""
+
+    def with_gpus(self, gpus: Iterable[PlacedGPU]) -> Placement:
+        """The same with other GPUs; what belongs to adapters that they lack is left out."""
+        kept = tuple(gpus)
+        names = {name for gpu in kept for name in gpu.adapters}
+        adapters = {name: one for name, one in self.adapters.items() if name in names}
+        return Placement(**{**dict(self), "gpus": kept, "adapters": adapters})
 
     def findings(self) -> Iterator[Finding]:
         """Yield GPU numbers used twice and adapters that are not placed exactly once."""
@@ -92,6 +124,10 @@ class Placement(FrozenModel):
             for adapter in gpu.adapters:
                 total[adapter] = total.get(adapter, 0.0) + gpu.share(adapter)
                 last[adapter] = k
+        unplaced = [name for name in self.adapters if name not in total]
+        if unplaced:
+            message = f"tell of {listed(unplaced, NAMED)}, which no GPU serves"
+            yield Finding(("adapters",), message, "place them, or leave them out")
         wrong = [adapter for adapter, share in total.items() if abs(share - 1.0) > SHARE_TOLERANCE]
         if len(wrong) > NAMED:
             remedy = "list each once, or give it shares that sum to 1"
@@ -151,7 +187,7 @@ def with_nodes(placement: Placement, scenario: Scenario) -> Placement:
     if all(device.gpus_per_node == 1 for device in scenario.devices):
         return placement
     nodes = nodes_of(placement, scenario)
-    return Placement(gpus=tuple(gpu.model_copy(update={"node": nodes[gpu.gpu]}) for gpu in placement.gpus))
+    return placement.with_gpus(gpu.model_copy(update={"node": nodes[gpu.gpu]}) for gpu in placement.gpus)
 
 
 def as_started(placement: Placement, scenario: Scenario) -> Placement:
@@ -179,7 +215,33 @@ def as_started(placement: Placement, scenario: Scenario) -> Placement:
             "states" if one else "state",
             most,
         )
-    return Placement(gpus=gpus)
+    return placement.with_gpus(gpus)
+
+
+def described(placement: Placement, scenario: Scenario, engine_version: str | None = None) -> Placement:
+    """The placement with all that a deployment needs of a scenario, so that it can be exported alone.
+
+    Parameters
+    ----------
+    engine_version
+        Release of the engine as which the twin judges it; None: it is not known, or there are several.
+    """
+    placed = {name for gpu in placement.gpus for name in gpu.adapters}
+    adapters = {}
+    for entry in scenario.adapters:
+        for name, rank in zip(entry.names(), entry.ranks(), strict=True):
+            source = entry.source_of(name)
+            told = PlacedAdapter(base=rank == 0, source=source, served_name=entry.served_name)
+            if name in placed and told != PlacedAdapter():
+                adapters[name] = told
+    update = {
+        "model": scenario.model,
+        "engine_version": engine_version,
+        "engine": scenario.engine,
+        "adapters": adapters,
+        "export": scenario.export,
+    }
+    return placement.model_copy(update=update)
 
 
 def _too_few_replicas(placement: Placement, scenario: Scenario) -> Iterator[Finding]:

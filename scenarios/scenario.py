@@ -17,6 +17,7 @@ from scenarios.adapter_classes import AdapterClass, group
 from scenarios.adapters import Adapter
 from scenarios.base import FrozenModel
 from scenarios.engine import EngineConfig
+from scenarios.export_settings import ExportSettings
 from scenarios.reading.findings import Finding, Loc
 from scenarios.service_levels import ServiceLevelObjectives
 from scenarios.traffic.recordings import RecordedArrivals
@@ -121,6 +122,8 @@ class Scenario(FrozenModel):
     """Seed of everything random."""
     replications: Annotated[int, Field(ge=1, le=1000)] = 3
     """Twin runs, with seeds of their own, per verdict."""
+    export: ExportSettings | None = None
+    """Names, images and storage of a deployment; absent: defaults, which docs/fleet.md lists."""
 
     def findings(self) -> Iterator[Finding]:
         """Yield every inconsistency between the scenario's parts."""
@@ -131,6 +134,7 @@ class Scenario(FrozenModel):
         yield from checks.distinct("devices", names, ("name",), _DISTINCT_DEVICES)
         yield from checks.distinct("objective", self.objective)
         gpus = sum(device.count for device in self.devices)
+        yield from checks.served_names_distinct(enumerate(self.adapters), self.export)
         yield from checks.replicas_possible(enumerate(self.adapters), gpus, self.allow_replicas)
         for k, device in enumerate(self.devices):
             if "cost" in self.objective and device.price_per_hour is None:
@@ -221,8 +225,11 @@ class Scenario(FrozenModel):
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256 of all that can change a result: the content without name and description."""
-        content = self.model_dump(mode="json", exclude={"name", "description"})
+        """SHA-256 of all that can change a result: the content without names for people and deployments."""
+        deployed = {"adapters": {"__all__": {"source", "served_name"}}}
+        content = self.model_dump(
+            mode="json", exclude={"name": True, "description": True, "export": True, **deployed}
+        )
         text = json.dumps(content, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()
 

@@ -17,7 +17,7 @@ import numpy as np
 
 import twin
 from optimizer.arguments import check_arguments
-from optimizer.cpu_loras import with_cpu_loras
+from optimizer.deployable import deployable
 from optimizer.packing import methods
 from optimizer.packing.model.problem import PackingProblem
 from optimizer.replanning.changes import (
@@ -262,7 +262,7 @@ def _change(
         }
     )
     bound = None if move_price is not None else math.ceil(nearest.bound - 1e-6)
-    return change_between(with_cpu_loras(result, old), old, bound)
+    return change_between(deployable(result, old), old, bound)
 
 
 def _proof(nearest: Nearest, move_price: float | None, parts: str) -> str:

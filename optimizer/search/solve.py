@@ -11,7 +11,7 @@ import twin
 from optimizer.arguments import check_arguments, check_method, method_problem
 from optimizer.baselines.named import BASELINES, Baseline
 from optimizer.baselines.run import solve_baseline
-from optimizer.cpu_loras import with_cpu_loras
+from optimizer.deployable import deployable
 from optimizer.packing.solver import Method, methods
 from optimizer.result import Result
 from optimizer.search.compilation import compile_loops, twin_loops
@@ -131,7 +131,7 @@ def solve(
                     judge, placer, gpus=gpus, time_limit_s=time_limit_s, total=total, params=params,
                     started=started,
                 )  # fmt: skip
-                return with_cpu_loras(found)
+                return deployable(found)
             regions = learned_regions(judge, deadline=total, params=params)
             instance = prepare(judge, regions, gpus=gpus, deadline=total, params=params, grouping=True)
         except (InfeasibleError, Stopped) as error:
@@ -153,7 +153,7 @@ def solve(
                 total=total,
                 params=params,
             )
-        return with_cpu_loras(result)
+        return deployable(result)
 
 
 def _searched(

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from optimizer.cpu_loras import goes_on
+from optimizer.deployable import goes_on
 from optimizer.search.cut_loop import AcceptedPlan
 from optimizer.search.grouping.minimize_gpus import cheapest_plan
 from optimizer.search.minimize_gpus import Search

@@ -8,7 +8,7 @@ from functools import cached_property
 
 import twin
 from optimizer.arguments import check_arguments
-from optimizer.cpu_loras import losses_with_cpu_loras
+from optimizer.deployable import losses_with_cpu_loras
 from optimizer.packing import methods
 from optimizer.search.compilation import compile_loops, twin_loops
 from optimizer.search.params import DEFAULTS, SolveParams

@@ -1,4 +1,4 @@
-"""How many adapters each GPU of a plan keeps in CPU memory, stated.
+"""Plans that can be deployed alone: with what an engine must be told, ``max_cpu_loras`` above all.
 
 vLLM's default for ``max_cpu_loras`` is ``max_loras`` (vllm/config/lora.py, ``LoRAConfig``, 0.4 to 0.32),
 while the twin judges a plan with all of a GPU's adapters in CPU memory, or as many as the scenario says. A
@@ -10,16 +10,18 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
+import twin
 from optimizer.result import Result
 from optimizer.survival.report import LossCase
-from scenarios import EngineOption, PlacedGPU, Placement, Scenario
+from scenarios import EngineOption, PlacedGPU, Placement, Scenario, described
 
 
-def with_cpu_loras(result: Result, running: Placement | None = None) -> Result:
-    """The result with ``max_cpu_loras`` of every GPU, before losses and after; verdicts stay as they are.
+def deployable(result: Result, running: Placement | None = None) -> Result:
+    """The result with all that a deployment needs in its plan; verdicts stay as they are.
 
-    It is the scenario's, or the most adapters that the GPU has with the engine that it starts with: its own,
-    or those after a loss that it takes without being started again.
+    ``max_cpu_loras`` of every GPU, before losses and after, is the scenario's, or the most adapters that the
+    GPU has with the engine that it starts with: its own, or those after a loss that it takes without being
+    started again.
 
     Parameters
     ----------
@@ -32,11 +34,18 @@ def with_cpu_loras(result: Result, running: Placement | None = None) -> Result:
     placement = _stated(result.placement, losses, result.scenario)
     if running is not None and result.scenario.engine.max_cpu_loras is None:
         placement = _kept(placement, running)
+    placement = described(placement, result.scenario, _engine_version(result.scenario))
     update: dict[str, object] = {"placement": placement}
     if result.survival is not None:
         after = losses_with_cpu_loras(losses, placement, result.scenario)
         update["survival"] = result.survival.model_copy(update={"losses": after})
     return result.model_copy(update=update)
+
+
+def _engine_version(scenario: Scenario) -> str | None:
+    """Release of the engine as which the twin plays a scenario's devices; None where they differ."""
+    versions = {profile.engine_version for profile in twin.profiles_of(scenario).values()}
+    return versions.pop() if len(versions) == 1 else None
 
 
 def losses_with_cpu_loras(
@@ -57,7 +66,7 @@ def losses_with_cpu_loras(
         case
         if case.placement is None
         else case.model_copy(
-            update={"placement": Placement(gpus=tuple(stated(gpu, case) for gpu in case.placement.gpus))}
+            update={"placement": case.placement.with_gpus(stated(gpu, case) for gpu in case.placement.gpus)}
         )
         for case in losses
     )
@@ -98,8 +107,8 @@ def _stated(placement: Placement, losses: Sequence[LossCase], scenario: Scenario
     alike: dict[object, int] = {}
     for gpu in placement.gpus:
         alike[content(gpu)] = max(alike.get(content(gpu), 0), most[gpu.gpu])
-    return Placement(
-        gpus=tuple(gpu.model_copy(update={"max_cpu_loras": alike[content(gpu)]}) for gpu in placement.gpus)
+    return placement.with_gpus(
+        gpu.model_copy(update={"max_cpu_loras": alike[content(gpu)]}) for gpu in placement.gpus
     )
 
 
@@ -113,4 +122,4 @@ def _kept(placement: Placement, running: Placement) -> Placement:
             return gpu
         return gpu.model_copy(update={"max_cpu_loras": number})
 
-    return Placement(gpus=tuple(map(kept, placement.gpus)))
+    return placement.with_gpus(map(kept, placement.gpus))

@@ -11,7 +11,7 @@ import pytest
 import optimizer
 import scenarios
 import twin
-from optimizer.cpu_loras import losses_with_cpu_loras, with_cpu_loras
+from optimizer.deployable import deployable, losses_with_cpu_loras
 from optimizer.survival.report import LossCase
 from scenarios import PlacedGPU, Placement, Scenario
 
@@ -76,14 +76,14 @@ def test_where_each_adapter_has_a_slot_the_slots_are_stated() -> None:
 @pytest.mark.parametrize(("stated", "expected"), [(8, 8), (64, 64)])
 def test_what_the_scenario_states_is_stated(stated: int, expected: int) -> None:
     scenario = shared("objective=gpus", f"engine.max_cpu_loras={stated}")
-    result = with_cpu_loras(solved().model_copy(update={"scenario": scenario}))
+    result = deployable(solved().model_copy(update={"scenario": scenario}))
     assert set(numbers(result.placement).values()) == {expected}
 
 
 def test_more_slots_than_the_scenario_states_are_stated_as_vllm_needs_them() -> None:
     """A scenario is refused only where none of its slot counts suits its max_cpu_loras."""
     scenario = shared("engine.max_loras=null", "engine.slots=[4, 8]", "engine.max_cpu_loras=6")
-    result = with_cpu_loras(solved().model_copy(update={"scenario": scenario}))
+    result = deployable(solved().model_copy(update={"scenario": scenario}))
     assert set(numbers(result.placement).values()) == {SLOTS}
 
 
@@ -171,7 +171,7 @@ def test_alike_gpus_state_the_same_and_engines_that_restart_what_they_need_then(
     found = solved(spare=1)
     assert found.survival is not None
     survival = found.survival.model_copy(update={"losses": (given, LossCase(lost=(0,)))})
-    result = with_cpu_loras(found.model_copy(update={"placement": plan, "survival": survival}))
+    result = deployable(found.model_copy(update={"placement": plan, "survival": survival}))
     assert numbers(result.placement) == {0: 4, 1: 4, 2: 2}
     assert result.survival is not None
     first, second = result.survival.losses

@@ -1,0 +1,1 @@
+"""Plans as deployments of serving stacks: one module a target, text in and text out."""
