@@ -139,7 +139,7 @@ def _cache_bytes(record: dict[str, Any]) -> int:
 
 def misread(record: dict[str, Any], read: StartupLog) -> Iterator[str]:
     """Yield what the log was read to say and is not what the server was given or did."""
-    from scenarios.importers.log_arguments import ARGUMENTS
+    from scenarios.importers.startup_logs.log_arguments import ARGUMENTS
 
     serves = record["outcome"] == "serves"
     arguments = {name: value for name, value in record["arguments"].items() if name in ARGUMENTS}

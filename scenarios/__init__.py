@@ -40,10 +40,10 @@ from scenarios.gpus.catalogue import Interconnect as Interconnect
 from scenarios.gpus.catalogue import UnknownGPUError as UnknownGPUError
 from scenarios.gpus.catalogue import find_gpu as find_gpu
 from scenarios.gpus.catalogue import gpus as gpus
-from scenarios.importers.startup_log import StartupLog as StartupLog
-from scenarios.importers.startup_log import StartupLogError as StartupLogError
-from scenarios.importers.startup_log import parse_startup_log as parse_startup_log
-from scenarios.importers.startup_log import read_startup_log as read_startup_log
+from scenarios.importers.startup_logs.startup_log import StartupLog as StartupLog
+from scenarios.importers.startup_logs.startup_log import StartupLogError as StartupLogError
+from scenarios.importers.startup_logs.startup_log import parse_startup_log as parse_startup_log
+from scenarios.importers.startup_logs.startup_log import read_startup_log as read_startup_log
 from scenarios.output import OutputFileError as OutputFileError
 from scenarios.output import check_writable as check_writable
 from scenarios.output import write_whole as write_whole

@@ -9,7 +9,7 @@ from types import ModuleType
 import pytest
 
 from scenarios import StartupLog, parse_startup_log, read_startup_log
-from scenarios.importers.log_wordings import FACTS, REFUSALS, compiled
+from scenarios.importers.startup_logs.log_wordings import FACTS, REFUSALS, compiled
 
 FIELD = Path(__file__).parents[2].parent / "shared" / "field"
 

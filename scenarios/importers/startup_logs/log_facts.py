@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import Any
 
-from scenarios.importers.log_arguments import ARGUMENTS, Argument, argument_line, model_name
-from scenarios.importers.log_lines import Record
-from scenarios.importers.log_wordings import (
+from scenarios.importers.startup_logs.log_arguments import ARGUMENTS, Argument, argument_line, model_name
+from scenarios.importers.startup_logs.log_lines import Record
+from scenarios.importers.startup_logs.log_wordings import (
     ATTENTION,
     FACTS,
     FAILED,

@@ -15,9 +15,9 @@ from pydantic import Field
 
 from scenarios.base import FrozenModel
 from scenarios.errors import LorapackError, cause_of
-from scenarios.importers.log_facts import StartFacts
-from scenarios.importers.log_lines import lines_of, records
-from scenarios.importers.log_wordings import LOOKED_FOR, START_MARKS, STARTS, Failure
+from scenarios.importers.startup_logs.log_facts import StartFacts
+from scenarios.importers.startup_logs.log_lines import lines_of, records
+from scenarios.importers.startup_logs.log_wordings import LOOKED_FOR, START_MARKS, STARTS, Failure
 from scenarios.text.display import visible
 
 
