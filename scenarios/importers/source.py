@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import gzip
 import stat
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
 from scenarios.errors import Problem, cause_of
-from scenarios.importers.facts import ImportSourceError
+from scenarios.importers.facts import ImportOptions, ImportSourceError, SourceFacts
 from scenarios.reading.yaml_reader import FILE
 
 HEAD_BYTES = 65_536
@@ -104,3 +105,22 @@ class Source:
         """
         problem = Problem(place, message, remedy)
         return ImportSourceError([problem], f"{self.path}: {problem}")
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of source.
+
+    Parameters
+    ----------
+    name
+        In words, for messages: ``AIBrix ModelAdapter``.
+    fits
+        Tells by the content whether a source is of this kind; it raises nothing but what `Source.head` does.
+    read
+        What a source of this kind says.
+    """
+
+    name: str
+    fits: Callable[[Source], bool]
+    read: Callable[[Source, ImportOptions], SourceFacts]
