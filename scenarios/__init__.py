@@ -25,6 +25,12 @@ from scenarios.errors import LorapackError as LorapackError
 from scenarios.errors import Problem as Problem
 from scenarios.errors import ScenarioError as ScenarioError
 from scenarios.export_settings import ExportSettings as ExportSettings
+from scenarios.exporters.deployment import ExportError as ExportError
+from scenarios.exporters.exported import Export as Export
+from scenarios.exporters.targets import export as export
+from scenarios.exporters.targets import find_target as find_target
+from scenarios.exporters.writing import check_folder as check_folder
+from scenarios.exporters.writing import write_export as write_export
 from scenarios.files import check_placement as check_placement
 from scenarios.files import dumps as dumps
 from scenarios.files import from_mapping as from_mapping
@@ -40,6 +46,9 @@ from scenarios.gpus.catalogue import Interconnect as Interconnect
 from scenarios.gpus.catalogue import UnknownGPUError as UnknownGPUError
 from scenarios.gpus.catalogue import find_gpu as find_gpu
 from scenarios.gpus.catalogue import gpus as gpus
+from scenarios.importers.facts import ImportSourceError as ImportSourceError
+from scenarios.importers.importing import ImportedFleet as ImportedFleet
+from scenarios.importers.importing import import_fleet as import_fleet
 from scenarios.importers.startup_logs.startup_log import StartupLog as StartupLog
 from scenarios.importers.startup_logs.startup_log import StartupLogError as StartupLogError
 from scenarios.importers.startup_logs.startup_log import parse_startup_log as parse_startup_log
@@ -109,11 +118,15 @@ __all__ = [
     "Device",
     "EngineConfig",
     "EngineOption",
+    "Export",
+    "ExportError",
     "ExportSettings",
     "FixedLengths",
     "GammaArrivals",
     "HistogramLengths",
     "HyperexponentialArrivals",
+    "ImportSourceError",
+    "ImportedFleet",
     "Interconnect",
     "LatencyLimits",
     "Lengths",
@@ -146,9 +159,11 @@ __all__ = [
     "ZipfRates",
     "check_placement",
     "dumps",
+    "export",
     "find_gpu",
     "from_mapping",
     "gpus",
+    "import_fleet",
     "loads",
     "override",
     "params_from",
@@ -160,6 +175,7 @@ __all__ = [
     "schema",
     "shipped",
     "write",
+    "write_export",
     "write_placement",
 ]
 

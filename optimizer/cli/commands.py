@@ -8,6 +8,7 @@ import typer
 
 from optimizer.cli.device_commands import add_to as add_device_commands
 from optimizer.cli.engine_commands import add_to as add_engine_commands
+from optimizer.cli.fleet_commands import add_to as add_fleet_commands
 from optimizer.cli.help import Group
 from optimizer.cli.learn_commands import add_to as add_learn_commands
 from optimizer.cli.measured_commands import add_to as add_measured_commands
@@ -31,6 +32,7 @@ app = typer.Typer(
 )
 add_solve_commands(app)
 add_replan_command(app)
+add_fleet_commands(app)
 add_engine_commands(app)
 add_measured_commands(app)
 add_learn_commands(app)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import Generic, Literal, TypeVar
 
 from scenarios.errors import InputError
 from scenarios.traffic.arrivals import Arrivals
@@ -13,6 +13,12 @@ from scenarios.traffic.lengths import Lengths
 from scenarios.traffic.rates import UncertainRate
 
 T_co = TypeVar("T_co", covariant=True)
+
+ImportWindow = Literal["busiest", "mean"]
+RateForm = Literal["mean", "interval"]
+
+LOG_FIELDS = ("time", "adapter", "prompt_tokens", "output_tokens", "end", "status", "session")
+"""What a request log may say, by the names that a map of its columns uses."""
 
 
 class ImportSourceError(InputError):

@@ -61,6 +61,11 @@ def apply(root: object, overrides: str | Iterable[str], source: str) -> object:
     return root
 
 
+def paths_of(overrides: str | Iterable[str]) -> list[Loc]:
+    """Places that overrides change."""
+    return [_loc(override.partition("=")[0].strip()) for override in several(overrides)]
+
+
 def _value(path: str, text: str) -> object:
     """Return the value of an override; its problems are told at the override's path."""
     try:

@@ -16,6 +16,9 @@ from scenarios.traffic.lengths import FixedLengths
 WIDTH = 60
 """Columns after which a line is broken, where it may be: most then fit in 80."""
 
+_NO_BREAK = 2**31 - 1
+"""More columns than a line has."""
+
 
 def to_yaml(model: FrozenModel, *, defaults: bool = False) -> str:
     """Return a model as YAML.
@@ -36,6 +39,27 @@ def to_yaml(model: FrozenModel, *, defaults: bool = False) -> str:
         allow_unicode=True,
     )
     return visible_lines(text)  # whoever reads the file sees all of it; YAML's escapes are the same
+
+
+def plain_yaml(value: object) -> str:
+    """Return a plain value as YAML on one line."""
+    text: str = yaml.dump(
+        value,
+        Dumper=_Dumper,
+        sort_keys=False,
+        default_flow_style=True,
+        width=_NO_BREAK,
+        allow_unicode=True,
+    )
+    return visible(text.removesuffix("\n").removesuffix("\n..."))
+
+
+def short_form(value: object) -> object:
+    """A value of a model's field as plain values, in the form in which a user would write it."""
+    written = _short(value, defaults=False)
+    if isinstance(written, dict):
+        return {key: item for key, item in written.items() if key != "distribution"}
+    return written
 
 
 def _short(value: object, defaults: bool) -> object:

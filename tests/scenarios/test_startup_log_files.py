@@ -13,7 +13,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from scenarios import LorapackError, StartupLogError, parse_startup_log, read_startup_log
-from scenarios.importers import log_lines
+from scenarios.importers.startup_logs import log_lines
 from scenarios.importers.startup_logs.log_wordings import FACTS, REFUSALS
 
 LOGS = Path(__file__).parent / "data" / "startup_logs"

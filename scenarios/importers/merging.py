@@ -1,0 +1,206 @@
+"""What several sources say, put together: each adapter and each server once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import TypeVar
+
+from scenarios.errors import Problem
+from scenarios.importers.facts import (
+    AdapterFacts,
+    BaseTraffic,
+    ImportSourceError,
+    RouteFacts,
+    Said,
+    ServerFacts,
+    SourceFacts,
+    TotalTraffic,
+)
+
+T = TypeVar("T", AdapterFacts, ServerFacts)
+
+MEASURED = ("rate", "prompt", "output", "arrivals")
+"""Fields of traffic, which must come from one source for each adapter."""
+
+
+@dataclass(frozen=True)
+class Fleet:
+    """All that the sources say.
+
+    Parameters
+    ----------
+    adapters, servers
+        Each once, by served name and by name.
+    routes
+        Where requests go, by served name.
+    models
+        What base models are told of, with where.
+    base_names
+        Names by which clients ask for the base model.
+    base, total
+        Traffic of the base model, and of all.
+    settings
+        Values of the section ``export``.
+    notes
+        What a user must know.
+    """
+
+    adapters: Mapping[str, AdapterFacts]
+    servers: Mapping[str, ServerFacts]
+    routes: Mapping[str, RouteFacts]
+    models: tuple[Said[str], ...]
+    base_names: frozenset[str]
+    base: BaseTraffic | None
+    total: TotalTraffic
+    settings: Mapping[str, Said[object]]
+    notes: tuple[str, ...]
+
+
+def merged(sources: Sequence[SourceFacts]) -> Fleet:
+    """Put together what sources say; what one leaves open another may tell.
+
+    Raises
+    ------
+    ImportSourceError
+        If two contradict each other about what one adapter has: its rank, or its traffic.
+    """
+    adapters: dict[str, AdapterFacts] = {}
+    servers: dict[str, ServerFacts] = {}
+    routes: dict[str, RouteFacts] = {}
+    problems: list[Problem] = []
+    for facts in sources:
+        for adapter in facts.adapters:
+            known = adapters.get(adapter.served_name)
+            if known is not None:
+                problems += _contradictions(known, adapter)
+            adapters[adapter.served_name] = adapter if known is None else _filled(known, adapter)
+        for server in facts.servers:
+            before = servers.get(server.name)
+            servers[server.name] = server if before is None else _joined(before, server)
+        for route in facts.routes:
+            routes.setdefault(route.served_name, route)
+    if problems:
+        raise ImportSourceError(problems)
+    models = _models(adapters.values(), servers.values())
+    base_names = _base_names(sources, models, routes, adapters)
+    for server in servers.values():
+        for name in server.adapters:
+            if name not in base_names:
+                adapters.setdefault(name, AdapterFacts(name, server.origin))
+    base = _base(sources, [adapters.pop(name) for name in list(adapters) if name in base_names])
+    return Fleet(
+        adapters,
+        servers,
+        routes,
+        models,
+        base_names,
+        base,
+        _total(sources),
+        {key: said for facts in reversed(sources) for key, said in facts.settings.items()},
+        tuple(dict.fromkeys(note for facts in sources for note in facts.notes)),
+    )
+
+
+def _filled(known: T, other: T) -> T:
+    """What is known, with what another source says of what is not."""
+    update = {
+        field.name: getattr(other, field.name)
+        for field in fields(known)
+        if getattr(known, field.name) in (None, (), "") and getattr(other, field.name) not in (None, (), "")
+    }
+    notes = tuple(dict.fromkeys((*known.notes, *other.notes)))
+    return replace(known, **{**update, "notes": notes})
+
+
+def _joined(known: ServerFacts, other: ServerFacts) -> ServerFacts:
+    """A server of which two sources, or two documents, tell."""
+    adapters = tuple(dict.fromkeys((*known.adapters, *other.adapters)))
+    engine = {**other.engine, **known.engine}
+    replicas = max(known.replicas, other.replicas)
+    return replace(_filled(known, other), adapters=adapters, engine=engine, replicas=replicas)
+
+
+def _contradictions(known: AdapterFacts, other: AdapterFacts) -> Iterable[Problem]:
+    """What two sources say otherwise of one adapter."""
+    for name in ("rank", *MEASURED):
+        one, two = getattr(known, name), getattr(other, name)
+        if one is None or two is None or (name == "rank" and one.value == two.value):
+            continue
+        what = f"is {one.value}" if name == "rank" else "is told"
+        where = f"and {two.value} in" if name == "rank" else "and in"
+        remedy = (
+            "leave one source out" if name == "rank" else "give one log of all: join them, or leave one out"
+        )
+        yield Problem(
+            f'{name} of "{known.served_name}"', f"{what} in {one.origin}, {where} {two.origin}", remedy
+        )
+
+
+def _models(adapters: Iterable[AdapterFacts], servers: Iterable[ServerFacts]) -> tuple[Said[str], ...]:
+    """Base models, those of servers first, each with the first place that tells of it."""
+    found: dict[str, Said[str]] = {}
+    for said in (*(server.model for server in servers), *(adapter.base_model for adapter in adapters)):
+        if said is not None:
+            found.setdefault(said.value, said)
+    return tuple(found.values())
+
+
+def plain_model(name: str) -> str:
+    """A model's name without owner, folder and capitals, by which two ways to write it are compared."""
+    return name.rstrip("/").rsplit("/", 1)[-1].lower()
+
+
+def _base_names(
+    sources: Sequence[SourceFacts],
+    models: Sequence[Said[str]],
+    routes: Mapping[str, RouteFacts],
+    adapters: Mapping[str, AdapterFacts],
+) -> frozenset[str]:
+    """Names of the base model: what sources call so, and adapters of a log that bear a model's name."""
+    said = {name for facts in sources for name in facts.base_names}
+    for facts in sources:
+        said |= {server.served_model_name.value for server in facts.servers if server.served_model_name}
+    models_plain = {plain_model(model.value) for model in models}
+    weighted = {name for name, one in adapters.items() if one.rank or one.source}
+    for name in (*adapters, *routes):
+        if name not in weighted and plain_model(name) in models_plain:
+            said.add(name)
+    return frozenset(said)
+
+
+def _base(sources: Sequence[SourceFacts], told: Sequence[AdapterFacts]) -> BaseTraffic | None:
+    """Traffic of the base model: what a source says of it, or of an adapter with its name."""
+    for facts in sources:
+        if facts.base is not None:
+            return facts.base
+    measured = [one for one in told if one.rate is not None]
+    if len(measured) > 1:
+        problems = [
+            Problem(
+                f'rate of "{one.served_name}"',
+                "is one of several of the base model",
+                "map them to one name, or leave the others out",
+            )
+            for one in measured
+        ]
+        raise ImportSourceError(problems)
+    if not measured:
+        return None
+    one = measured[0]
+    return BaseTraffic(one.rate, one.prompt, one.output, one.arrivals)
+
+
+def _total(sources: Sequence[SourceFacts]) -> TotalTraffic:
+    """Traffic of all: of each field what the first source says that knows it."""
+    total = TotalTraffic()
+    for facts in sources:
+        if facts.total is None:
+            continue
+        update = {
+            field: getattr(facts.total, field)
+            for field in ("rate", "prompt", "output", "arrivals")
+            if getattr(total, field) is None
+        }
+        total = replace(total, **update, notes=(*total.notes, *facts.total.notes))
+    return total

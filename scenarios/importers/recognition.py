@@ -1,0 +1,100 @@
+"""Which kind a source is, by its content; and the files of a folder that are sources."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from functools import cache
+from pathlib import Path
+
+from scenarios.errors import cause_of
+from scenarios.importers.facts import ImportOptions, SourceFacts
+from scenarios.importers.source import Kind, Source
+from scenarios.text.formatting import choice
+
+MOST_FILES = 10_000
+"""Most files of a folder that are looked at, beside adapters."""
+
+DEEPEST = 4
+"""Deepest folder whose files are looked at."""
+
+_ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors", "adapter_model.bin")
+
+
+@cache
+def kinds() -> tuple[Kind, ...]:
+    """All kinds of sources, in the order in which they are tried."""
+    from scenarios.importers import adapters, manifests, servers, traffic  # they import much
+
+    return (*servers.KINDS, *manifests.KINDS, *traffic.KINDS, *adapters.KINDS)
+
+
+def read_sources(paths: Sequence[Path], options: ImportOptions) -> list[SourceFacts]:
+    """What files and folders say, in their order.
+
+    Raises
+    ------
+    ImportSourceError
+        If one cannot be read, is damaged, or nothing that is known.
+    """
+    facts: list[SourceFacts] = []
+    for path in paths:
+        source = Source(path)
+        if not path.exists():
+            raise source.error("does not exist", "correct the path")
+        facts += _folder(source, options) if source.is_folder else [_file(source, options)]
+    return facts
+
+
+def _file(source: Source, options: ImportOptions) -> SourceFacts:
+    kind = kind_of(source)
+    if kind is not None:
+        return kind.read(source, options)
+    message = "is empty" if not source.head.strip() else "is nothing that is known"
+    known = choice(list(dict.fromkeys(kind.name for kind in kinds())))
+    raise source.error(message, f"give {known}")
+
+
+def kind_of(source: Source) -> Kind | None:
+    """The kind of a source; None where it is none."""
+    return next((kind for kind in kinds() if kind.fits(source)), None)
+
+
+def _folder(source: Source, options: ImportOptions) -> Iterator[SourceFacts]:
+    """What the adapters in a folder say, and its files of other kinds; others are passed over."""
+    found = False
+    whole = kind_of(source)
+    if whole is not None:
+        found = True
+        yield whole.read(source, options)
+    for path in _files(source):
+        file = Source(path)
+        kind = kind_of(file)
+        if kind is not None:
+            found = True
+            yield kind.read(file, options)
+    if not found:
+        raise source.error("has no adapter_config.json and no file that is known", "give another folder")
+
+
+def _files(source: Source) -> Iterator[Path]:
+    """Files of a folder that may be sources: none of an adapter, and none that is hidden."""
+    number = 0
+
+    def failed(error: OSError) -> None:
+        raise source.error(f"cannot be read ({cause_of(error)})", "check its permissions") from error
+
+    for folder, inner, names in os.walk(source.path, onerror=failed):
+        depth = len(Path(folder).relative_to(source.path).parts)
+        if any(name in names for name in _ADAPTER_FILES):
+            inner.clear()
+            continue
+        inner[:] = [] if depth >= DEEPEST else sorted(name for name in inner if not name.startswith("."))
+        for name in sorted(names):
+            path = Path(folder, name)
+            if name.startswith(".") or not path.is_file():
+                continue
+            number += 1
+            if number > MOST_FILES:
+                raise source.error(f"has more than {MOST_FILES:,} files", "name those that matter")
+            yield path

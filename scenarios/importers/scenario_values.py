@@ -1,0 +1,219 @@
+"""A fleet as the values of a scenario file, each with where it was said."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import cast
+
+from scenarios.engine import EngineConfig
+from scenarios.gpus.catalogue import UnknownGPUError, find_gpu
+from scenarios.importers.facts import AdapterFacts, BaseTraffic, Said
+from scenarios.importers.merging import Fleet, plain_model
+from scenarios.importers.names import names_for
+from scenarios.importers.values import Values, ValuesBuilder
+from scenarios.reading.overrides import apply, paths_of
+from scenarios.reading.yaml_reader import plain
+from scenarios.reading.yaml_writer import short_form
+from scenarios.text.formatting import choice, listed
+
+CHOSEN = frozenset({"max_loras", "max_lora_rank", "max_cpu_loras", "enable_lora"})
+"""Arguments of a running engine that a plan chooses anew."""
+
+HEAD = (
+    "Made by lorapack import: beside each value stands where it was said.",
+    "What is null was said nowhere; give it a value before `lorapack solve`.",
+)
+
+
+def scenario_values(fleet: Fleet, name: str, overrides: Sequence[str]) -> Values:
+    """The values of a scenario of the fleet.
+
+    Parameters
+    ----------
+    fleet
+        What the sources say.
+    name
+        Name of the scenario.
+    overrides
+        Values that the user gives: ``path=value``.
+
+    Raises
+    ------
+    ScenarioError
+        If an override cannot be applied.
+    """
+    built = ValuesBuilder({"name": name})
+    _model(built, fleet)
+    names = names_for(fleet.adapters)
+    entries: list[dict[str, object]] = []
+    built.values["adapters"] = entries
+    for served, facts in fleet.adapters.items():
+        entries.append(_adapter(built, facts, names[served], len(entries)))
+    if fleet.base is not None:
+        entries.append(_base_entry(built, fleet, fleet.base, set(names.values()), len(entries)))
+    _workload(built, fleet, entries)
+    _devices(built, fleet)
+    _engine(built, fleet)
+    _export(built, fleet)
+    _weights_without_traffic(built, fleet)
+    return _overridden(built, overrides)
+
+
+def _model(built: ValuesBuilder, fleet: Fleet) -> None:
+    """The base model, where all sources mean the same."""
+    distinct = {plain_model(said.value) for said in fleet.models}
+    if len(distinct) == 1:
+        # The longest says most: org/name rather than a name alone.
+        said = max(fleet.models, key=lambda one: len(one.value) if not one.value.startswith("/") else 0)
+        built.put(built.values, ("model",), said)
+        return
+    told = [said.value for said in fleet.models]
+    remedy = f"told are {choice(told[:5], 'and')}; one scenario is of one base model" if told else ""
+    built.lack(built.values, ("model",), "model", remedy=remedy)
+
+
+def _adapter(built: ValuesBuilder, facts: AdapterFacts, name: str, index: int) -> dict[str, object]:
+    """An entry of one adapter."""
+    entry: dict[str, object] = {"name": name}
+    loc = ("adapters", index)
+    built.beside[*loc, "name"] = facts.origin
+    if facts.rank is not None:
+        built.put(entry, (*loc, "rank"), facts.rank)
+    else:
+        built.lack(entry, (*loc, "rank"), "rank", name, "r in its adapter_config.json")
+    if facts.rate is not None:
+        built.put(entry, (*loc, "rate"), facts.rate, short_form(facts.rate.value))
+    else:
+        built.lack(entry, (*loc, "rate"), "rate", name, "requests/s, from a request log")
+    for key in ("prompt", "output", "arrivals"):
+        said = cast("Said[object] | None", getattr(facts, key))
+        if said is not None:
+            built.put(entry, (*loc, key), said, short_form(said.value))
+    built.put(entry, (*loc, "source"), facts.source)
+    if facts.served_name != name:
+        built.put(entry, (*loc, "served_name"), Said(facts.served_name, "its name in the sources"))
+    return entry
+
+
+def _base_entry(
+    built: ValuesBuilder, fleet: Fleet, base: BaseTraffic, taken: set[str], index: int
+) -> dict[str, object]:
+    """An entry of the base model's own traffic."""
+    name = next(n for k in range(len(taken) + 1) if (n := f"base-model{f'-{k}' if k else ''}") not in taken)
+    entry: dict[str, object] = {"name": name, "rank": 0}
+    loc = ("adapters", index)
+    built.beside[*loc, "name"] = f"requests for {listed(sorted(fleet.base_names), 3)}"
+    built.beside[*loc, "rank"] = "the base model itself"
+    if base.rate is None:
+        built.lack(entry, (*loc, "rate"), "rate", name)
+    for key in ("rate", "prompt", "output", "arrivals"):
+        said = cast("Said[object] | None", getattr(base, key))
+        if said is not None:
+            built.put(entry, (*loc, key), said, short_form(said.value))
+    return entry
+
+
+def _workload(built: ValuesBuilder, fleet: Fleet, entries: Sequence[Mapping[str, object]]) -> None:
+    """Lengths and arrivals of adapters that have none of their own."""
+    workload: dict[str, object] = {}
+    built.values["workload"] = workload
+    for key in ("prompt", "output"):
+        said = cast("Said[object] | None", getattr(fleet.total, key))
+        if said is not None:
+            built.put(workload, ("workload", key), said, short_form(said.value))
+        elif any(key not in entry for entry in entries):
+            built.lack(workload, ("workload", key), f"workload.{key}", remedy="tokens of a request")
+    if fleet.total.arrivals is not None:
+        said = fleet.total.arrivals
+        built.put(workload, ("workload", "arrivals"), said, short_form(said.value))
+    if fleet.total.rate is not None:
+        rate = fleet.total.rate
+        built.above[("workload",)] = f"{rate.value:.4g} requests/s in all: {rate.origin}"
+
+
+def _devices(built: ValuesBuilder, fleet: Fleet) -> None:
+    """Kinds of GPU that the fleet runs on."""
+    said = [server.device for server in fleet.servers.values() if server.device is not None]
+    found: dict[str, str] = {}
+    for one in said:
+        try:
+            found.setdefault(find_gpu(one.value).name, one.origin)
+        except UnknownGPUError:
+            found.setdefault(one.value, one.origin)
+    if not found:
+        built.lack(built.values, ("devices",), "devices", remedy="kinds of GPU: lorapack devices lists them")
+        return
+    built.values["devices"] = [{"name": name} for name in found]
+    for k, origin in enumerate(found.values()):
+        built.beside["devices", k, "name"] = origin
+
+
+def _engine(built: ValuesBuilder, fleet: Fleet) -> None:
+    """Arguments that all servers have alike; where they differ, it is for the user to choose."""
+    engine: dict[str, object] = {}
+    told: dict[str, dict[str, Said[object]]] = {}
+    for server in fleet.servers.values():
+        for key, said in server.engine.items():
+            if key in EngineConfig.model_fields and key not in CHOSEN:
+                told.setdefault(key, {}).setdefault(repr(said.value), said)
+    for key, values in told.items():
+        loc = ("engine", key)
+        if len(values) == 1:
+            built.put(engine, loc, next(iter(values.values())))
+            continue
+        shown = [f"{said.value} ({said.origin})" for said in list(values.values())[:3]]
+        built.lack(engine, loc, f"engine.{key}", remedy=f"servers differ: {listed(shown, 3)}")
+    if engine:
+        built.values["engine"] = engine
+
+
+def _export(built: ValuesBuilder, fleet: Fleet) -> None:
+    """What deployments are called, and the base model as engines are given it."""
+    export: dict[str, object] = {}
+    for key, said in fleet.settings.items():
+        built.put(export, ("export", key), said)
+    names = [server.served_model_name for server in fleet.servers.values() if server.served_model_name]
+    if names and len({one.value for one in names}) == 1:
+        built.put(export, ("export", "served_model_name"), names[0])
+    if export:
+        built.values["export"] = export
+
+
+def _weights_without_traffic(built: ValuesBuilder, fleet: Fleet) -> None:
+    """Tell what a log and the weights do not have in common: a wrong column, or names that differ."""
+    with_rate = [name for name, one in fleet.adapters.items() if one.rate is not None]
+    weighted = [
+        name for name, one in fleet.adapters.items() if one.rank is not None or one.source is not None
+    ]
+    if not with_rate or not weighted:
+        return
+    unknown = sorted(set(with_rate) - set(weighted))
+    if unknown:
+        built.notes.append(f"no source tells of weights of {listed(unknown, 5)}, which get requests")
+
+
+def _overridden(built: ValuesBuilder, overrides: Sequence[str]) -> Values:
+    """The values with those that the user gives, which are not missing any more."""
+    if not overrides:
+        return built.built(HEAD)
+    values = cast("dict[str, object]", plain(apply(built.values, overrides, "imported fleet")))
+    for loc in paths_of(overrides):
+        for places in (built.beside, built.above):
+            for place in [p for p in places if p[: len(loc)] == loc]:
+                del places[place]
+        built.beside[loc] = "--set"
+    done = ValuesBuilder(values, built.beside, built.above, _still_missing(built), built.notes)
+    return done.built(HEAD)
+
+
+def _still_missing(built: ValuesBuilder) -> dict[str, list[str]]:
+    """What is missing after places were given values: what a comment above still says."""
+    left = set(built.above.values())
+    kept: dict[str, list[str]] = {}
+    for what, owners in built.missing.items():
+        name, _, remedy = what.partition("; ")
+        end = f"; {remedy}" if remedy else ""
+        still = [of for of in owners if f"missing: {name} of {of}{end}" in left]
+        if still or (not owners and f"missing: {name}{end}" in left):
+            kept[what] = still
+    return kept

@@ -1,0 +1,5 @@
+"""."""
+
+from scenarios.importers.source import Kind
+
+KINDS: tuple[Kind, ...] = ()
