@@ -135,8 +135,10 @@ def export_command(
     set_: SetOption = None,
     quiet: QuietOption = False,
 ) -> None:
-    """Write a plan as files of a serving stack: vllm, systemd, compose, production-stack, aibrix, gie, llm-d, kserve,
-    ray-serve, sglang, nim, dynamo; routing: where the requests of each adapter go.
+    """Write a plan as files of a serving stack.
+
+    Targets: vllm, systemd, compose, production-stack, aibrix, gie, llm-d, kserve, ray-serve, sglang, nim,
+    dynamo; and routing, by which the requests of each adapter reach the GPU that holds it.
 
     At the end stands what the target cannot express, and what its controller may do otherwise.
     """

@@ -100,8 +100,8 @@ def import_fleet(
     overrides: str | Iterable[str] = (),
     *,
     columns: Mapping[str, str] | None = None,
-    window: ImportWindow = "busiest",
-    rates: RateForm = "mean",
+    window: str = "busiest",
+    rates: str = "mean",
     name: str = "imported_fleet",
     trace_file: str | os.PathLike[str] | None = None,
 ) -> ImportedFleet:
