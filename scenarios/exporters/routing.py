@@ -6,11 +6,9 @@ import json
 from collections.abc import Iterator
 
 from scenarios.exporters.deployment import Deployment, Group, Route
-from scenarios.exporters.envoy import envoy_config
 from scenarios.exporters.exported import Export, ExportedFile
-from scenarios.exporters.nginx import nginx_config, nginx_script
+from scenarios.exporters.routers import PARTS, envoy_config, nginx_config, nginx_script, whole_weights
 from scenarios.exporters.servers import NAMED
-from scenarios.exporters.weights import PARTS, whole_weights
 from scenarios.exporters.yaml_text import yaml_text
 from scenarios.text.formatting import listed
 

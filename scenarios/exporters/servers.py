@@ -1,4 +1,4 @@
-"""What servers of several targets are started with: arguments that a release has, adapters and their paths."""
+"""What servers of several targets are started with: arguments that a release has, and adapters."""
 
 from __future__ import annotations
 

@@ -45,8 +45,8 @@ def export(deployment: Deployment) -> Export:
     without = [name for name in given if name not in FLAGS and name not in _SAID_OTHERWISE]
     if without:
         lost.append(
-            f"Arguments for which SGLang has no equal: {', '.join(without)}; its --mem-fraction-static is the "
-            "share of weights and KV cache alone, not gpu_memory_utilization, and is left at its default."
+            f"Arguments for which SGLang has no equal: {', '.join(without)}; its "
+            "--mem-fraction-static is the share of weights and KV cache alone, not gpu_memory_utilization, and is left at its default."
         )
     cautions += [
         "The twin plays vLLM: what it says of speed and memory is not measured for SGLang.",

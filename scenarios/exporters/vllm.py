@@ -52,8 +52,8 @@ def export(deployment: Deployment) -> Export:
     cautions.append("Servers listen on this host alone, or on every address where hosts are named.")
     if left_out:
         lost.append(
-            f"The resolver's folders lack {listed(left_out, NAMED)}: only a local folder, under a name without "
-            "/, can be linked; fetch it and give its folder as its source, or use serve-gN.sh."
+            f"The resolver's folders lack {listed(left_out, NAMED)}: only a local folder, under a name "
+            "without /, can be linked; fetch it and give its folder as its source, or use serve-gN.sh."
         )
     if links:
         cautions.append(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from scenarios.exporters.deployment import Deployment, Group, Route
-from scenarios.exporters.weights import whole_weights
+from scenarios.exporters.routers.weights import whole_weights
 
 HEADER = "x-gateway-model-name"
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 
 from scenarios.exporters.deployment import Deployment
-from scenarios.exporters.weights import PARTS, whole_weights
+from scenarios.exporters.routers.weights import PARTS, whole_weights
 from scenarios.exporters.yaml_text import comment_lines
 
 _SCRIPT = """\
