@@ -19,9 +19,10 @@ CHECKED = "nginx 1.22.1 with njs 0.7.9; LiteLLM's and Envoy's (v3 API) documenta
 def export(deployment: Deployment) -> Export:
     """Routes of a deployment."""
     unsure = [r.served_name for r in deployment.routes if not _litellm_takes(r)]
-    lost = [
-        f"LiteLLM takes {listed(unsure, NAMED)} for a pattern or a variable: it is left out of litellm.yaml."
-    ] * bool(unsure)
+    lost = []
+    if unsure:
+        names = listed(unsure, NAMED)
+        lost.append(f"LiteLLM takes {names} for a pattern or a variable: litellm.yaml leaves it out.")
     cautions = [
         f"LiteLLM, nginx and Envoy draw a server for each request; shares are exact to 1 in {PARTS}.",
         "Envoy routes by the header x-gateway-model-name, which whoever calls it, or a filter before, sets.",

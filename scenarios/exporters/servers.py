@@ -133,12 +133,13 @@ def path_sentences(deployment: Deployment) -> tuple[list[str], list[str]]:
     below = deployment.settings.adapters_dir
     remote = [a.name for a in adapters if a.location and a.location.kind not in ("folder", "hub")]
     silent = [a.name for a in adapters if a.location is None]
-    lost = [
-        f"Sources that the engine cannot read itself ({listed(remote, NAMED)}): fetch each to {below}/NAME."
-    ] * bool(remote)
-    cautions = [
-        f"The plan names no source of {listed(silent, NAMED)}: each is expected at {below}/NAME."
-    ] * bool(silent)
+    lost, cautions = [], []
+    if remote:
+        names = listed(remote, NAMED)
+        lost.append(f"Sources that the engine cannot read itself ({names}): fetch each to {below}/NAME.")
+    if silent:
+        names = listed(silent, NAMED)
+        cautions.append(f"The plan names no source of {names}: each is expected at {below}/NAME.")
     return lost, cautions
 
 

@@ -46,7 +46,8 @@ def export(deployment: Deployment) -> Export:
     if without:
         lost.append(
             f"Arguments for which SGLang has no equal: {', '.join(without)}; its "
-            "--mem-fraction-static is the share of weights and KV cache alone, not gpu_memory_utilization, and is left at its default."
+            "--mem-fraction-static is the share of weights and KV cache alone, not gpu_memory_utilization, "
+            "and is left at its default."
         )
     cautions += [
         "The twin plays vLLM: what it says of speed and memory is not measured for SGLang.",

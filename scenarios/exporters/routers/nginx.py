@@ -52,7 +52,7 @@ export default {route, models};
 
 
 def nginx_script(deployment: Deployment) -> str:
-    """The script: the routes as JSON within a text of JavaScript, which names cannot leave, and what uses them."""
+    """The script: the routes, as JSON within a text that no name can leave, and what uses them."""
     routes = {r.served_name: list(whole_weights(r.shares).items()) for r in deployment.routes}
     text = json.dumps(json.dumps(routes))
     return f"const PARTS = {PARTS};\nconst ROUTES = JSON.parse({text});\n\n{_SCRIPT}"

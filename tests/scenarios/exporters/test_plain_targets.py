@@ -8,6 +8,7 @@ import shlex
 import shutil
 import subprocess
 from collections import Counter
+from itertools import pairwise
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -118,7 +119,7 @@ def test_a_script_starts_what_was_judged() -> None:
     export = vllm.export(plan())
     words = words_of(text_of(export, "serve-g0.sh"))
     assert words[:3] == ["vllm", "serve", "meta-llama/Llama-3.1-8B-Instruct"]
-    told = dict(zip(words, words[1:], strict=False))
+    told = dict(pairwise(words))
     assert (told["--max-loras"], told["--max-lora-rank"], told["--max-cpu-loras"]) == ("4", "16", "6")
     assert (told["--max-model-len"], told["--dtype"], told["--block-size"]) == ("16384", "auto", "16")
     assert {"--enable-lora", "--max-num-seqs", "--gpu-memory-utilization"} <= set(words)
@@ -162,7 +163,7 @@ def test_a_line_break_is_refused_before_a_target_sees_it(target: ModuleType, nam
         target.export(plan(served=name))
 
 
-@pytest.mark.parametrize("target", [vllm, compose, sglang, nim, ray_serve], ids=lambda target: target.NAME)
+@pytest.mark.parametrize("target", [vllm, compose, sglang], ids=lambda target: target.NAME)
 def test_a_name_that_leads_out_of_the_folder_is_refused_without_a_source(target: ModuleType) -> None:
     gpu = PlacedGPU(gpu=0, device="H", max_loras=1, max_lora_rank=8, adapters=("../../etc",))
     settings = ExportSettings(image="nim:1")
