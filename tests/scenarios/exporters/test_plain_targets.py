@@ -265,7 +265,7 @@ def test_vllm_reads_its_words_as_they_were_meant() -> None:
     deployment = plan(enable_prefix_caching=False, lora_target_modules=("q_proj",))
     program = (
         "import json, sys\n"
-        "from vllm.entrypoints.openai.cli_args import make_arg_parser\n"
+        "from vllm.entrypoints.launchers.cli_args import make_arg_parser\n"
         "from vllm.utils.argparse_utils import FlexibleArgumentParser\n"
         "args = make_arg_parser(FlexibleArgumentParser()).parse_args(sys.argv[1:])\n"
         "names = [m.name for m in args.lora_modules]\n"
