@@ -144,7 +144,7 @@ def path_sentences(deployment: Deployment) -> tuple[list[str], list[str]]:
 
 
 def lora_module(adapter: DeployedAdapter, deployment: Deployment) -> str:
-    """An adapter as a word of ``--lora-modules`` (LoRAParserAction, in vllm/entrypoints/launchers/cli_args.py of 0.32.0)."""
+    """An adapter as a word of ``--lora-modules`` (vllm/entrypoints/launchers/cli_args.py of 0.32.0)."""
     path = adapter_path(adapter, deployment)
     return json.dumps({"name": adapter.served_name, "path": path, "base_model_name": deployment.base_name})
 
