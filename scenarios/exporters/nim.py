@@ -20,7 +20,7 @@ from scenarios.exporters.yaml_text import yaml_text
 from scenarios.text.formatting import listed
 
 NAME = "nim"
-CHECKED = "NIM for LLMs 2.1.7, documentation: NIM_PEFT_SOURCE, --enable-lora, --max-loras and its like"
+CHECKED = "no published version yet: names as in the documentation of NIM 2.1.7"
 PEFT_SOURCE = "/peft"
 
 _SAID = {"max_loras": "--max-loras", "max_cpu_loras": "--max-cpu-loras", "max_lora_rank": "--max-lora-rank"}

@@ -21,7 +21,7 @@ from scenarios.exporters.yaml_text import yaml_text
 from scenarios.text.formatting import listed
 
 NAME = "ray-serve"
-CHECKED = "Ray Serve LLM's documentation of 2026-11: LLMConfig, lora_config; ray.serve.llm:build_openai_app"
+CHECKED = "no published version yet: LLMConfig of Ray Serve LLM"
 
 _JSON = frozenset({"kv_transfer_config", "limit_mm_per_prompt", "compilation_config"})
 

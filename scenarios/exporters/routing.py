@@ -13,7 +13,7 @@ from scenarios.exporters.yaml_text import yaml_text
 from scenarios.text.formatting import listed
 
 NAME = "routing"
-CHECKED = "nginx 1.22.1 with njs 0.7.9; LiteLLM's and Envoy's (v3 API) documentation of 2026-11"
+CHECKED = "nginx 1.22.1 with njs 0.7.9, run; LiteLLM and Envoy (v3 API): no published version yet"
 
 
 def export(deployment: Deployment) -> Export:

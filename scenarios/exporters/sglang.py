@@ -19,7 +19,7 @@ from scenarios.exporters.servers import (
 from scenarios.exporters.yaml_text import comment_lines
 
 NAME = "sglang"
-CHECKED = "SGLang's documentation of 2026-11: docs.sglang.io/docs/advanced_features/lora"
+CHECKED = "no published version yet: flags as in docs.sglang.io/docs/advanced_features/lora"
 
 FLAGS = {
     "max_model_len": "--context-length",
