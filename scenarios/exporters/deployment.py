@@ -10,6 +10,8 @@ from scenarios.export_settings import ExportSettings
 from scenarios.exporters.locations import Location, location_of
 from scenarios.placement import PlacedAdapter, PlacedGPU, Placement
 
+LAST_PORT = 65_535
+
 
 class ExportError(InputError):
     """A placement cannot be exported, or not to this target."""
@@ -140,6 +142,7 @@ def deployment_of(placement: Placement) -> Deployment:
     model = settings.model or placement.model
     base_name = settings.served_model_name or model
     known = placement.adapters
+    _check_hosts(placement, settings)
     ordered = sorted(placement.gpus, key=lambda gpu: gpu.gpu)
     groups = tuple(_group(placement, gpu, k, settings) for k, gpu in enumerate(ordered))
     shares: dict[str, dict[int, float]] = {}
@@ -155,6 +158,29 @@ def deployment_of(placement: Placement) -> Deployment:
     return Deployment(model, base_name, placement.engine_version, groups, tuple(routes), settings)
 
 
+def _widths(placement: Placement, settings: ExportSettings) -> tuple[int, int]:
+    """GPUs of each engine, and engines of each host."""
+    assert placement.engine is not None  # deployment_of has looked
+    width = placement.engine.tensor_parallel_size * placement.engine.pipeline_parallel_size
+    return width, max(settings.gpus_per_host // width, 1)
+
+
+def _check_hosts(placement: Placement, settings: ExportSettings) -> None:
+    """Refuse fewer hosts than the engines need, and ports beyond the last one."""
+    _, per_host = _widths(placement, settings)
+    engines = len(placement.gpus)
+    needed = -(-engines // per_host)
+    if settings.hosts and len(settings.hosts) < needed:
+        message = f"name {len(settings.hosts)}, and {engines} engines need {needed}, {per_host} on each"
+        raise ExportError([Problem("export.hosts", message, "name more, or raise export.gpus_per_host")])
+    most = min(engines, per_host) if settings.hosts else engines
+    ports = range(settings.port, settings.port + most)
+    if ports[-1] > LAST_PORT or settings.router_port in ports:
+        met = "beyond the last port" if ports[-1] > LAST_PORT else f"over the router's {settings.router_port}"
+        message = f"is {settings.port}, and the engines of a host reach to {ports[-1]}, {met}"
+        raise ExportError([Problem("export.port", message, "choose another")])
+
+
 def _group(placement: Placement, gpu: PlacedGPU, index: int, settings: ExportSettings) -> Group:
     assert placement.engine is not None  # deployment_of has looked
     known = placement.adapters
@@ -166,13 +192,12 @@ def _group(placement: Placement, gpu: PlacedGPU, index: int, settings: ExportSet
         for name, one in told.items()
         if not one.base
     )
-    width = placement.engine.tensor_parallel_size * placement.engine.pipeline_parallel_size
-    per_host = max(settings.gpus_per_host // width, 1)
+    width, per_host = _widths(placement, settings)
     where, slot = divmod(index, per_host)
     if not settings.hosts:
         where, slot, host = 0, index, "127.0.0.1"
     else:
-        host = settings.hosts[min(where, len(settings.hosts) - 1)]
+        host = settings.hosts[where]
     return Group(
         gpu,
         f"{settings.name}-g{gpu.gpu}",

@@ -1,0 +1,84 @@
+"""Target ``nim``: NVIDIA's containers in a file of Compose, each with a folder of links to its adapters."""
+
+from __future__ import annotations
+
+from scenarios.errors import Problem
+from scenarios.exporters.compose import adapter_folders, folder_mount, literal, reserved_gpus
+from scenarios.exporters.deployment import Deployment, ExportError, Group
+from scenarios.exporters.exported import Export, ExportedFile, ExportedLink
+from scenarios.exporters.servers import (
+    NAMED,
+    SHARES_LOST,
+    adapter_path,
+    head,
+    is_local,
+    link_name,
+    path_sentences,
+    server_arguments,
+)
+from scenarios.exporters.yaml_text import yaml_text
+from scenarios.text.formatting import listed
+
+NAME = "nim"
+CHECKED = "no published version yet: names as in the documentation of NIM 2.1.7"
+PEFT_SOURCE = "/peft"
+
+_SAID = {"max_loras": "--max-loras", "max_cpu_loras": "--max-cpu-loras", "max_lora_rank": "--max-lora-rank"}
+
+
+def export(deployment: Deployment) -> Export:
+    """Containers of a deployment, and folders of links.
+
+    Raises
+    ------
+    ExportError
+        If no image is named: there is one for each model.
+    """
+    if deployment.settings.image is None:
+        message = "is missing, and NIM has an image for each model"
+        raise ExportError([Problem("export.image", message, "name it, with a profile that has feat_lora")])
+    links: list[ExportedLink] = []
+    left_out: dict[str, None] = {}
+    for group in deployment.groups:
+        for adapter in group.adapters:
+            name = link_name(adapter.served_name)
+            if name is None or not is_local(adapter):
+                left_out[adapter.name] = None
+            else:
+                target = adapter_path(adapter, deployment)
+                links.append(ExportedLink(f"peft/g{group.number}/{name}", target))
+    lost, cautions = path_sentences(deployment)
+    lost += [SHARES_LOST] * bool(deployment.split)
+    given = {n: None for group in deployment.groups for n in server_arguments(group, None).values}
+    rest = [name for name in given if name not in _SAID and name != "enable_lora"]
+    lost.append(f"Arguments that the image's profile sets itself: {', '.join(rest)}.")
+    if left_out:
+        lost.append(
+            f"Adapters without a folder that can be linked: {listed(list(left_out), NAMED)}; they are not "
+            "served until they are put into peft/gN under their names."
+        )
+    cautions.append("The image needs a profile with feat_lora, and may run another engine than was judged.")
+    services = {group.name: _service(group, deployment) for group in deployment.groups}
+    title = head(f"Engines of {deployment.settings.name}", lost, cautions)
+    text = yaml_text([{"name": deployment.settings.name, "services": services}], title)
+    steps = ("docker compose config --quiet", "docker compose up --detach")
+    return Export((ExportedFile("compose.yaml", text),), tuple(links), tuple(lost), tuple(cautions), steps)
+
+
+def _service(group: Group, deployment: Deployment) -> dict[str, object]:
+    volumes = [folder_mount(folder) for folder in adapter_folders(group, deployment)]
+    service: dict[str, object] = {"image": deployment.settings.image}
+    if group.adapters:
+        values = server_arguments(group, None).values
+        words = ["--enable-lora"]
+        for name, flag in _SAID.items():
+            words += [flag, str(values[name])]
+        source = f"./peft/g{group.number}"
+        volumes.append({"type": "bind", "source": source, "target": PEFT_SOURCE, "read_only": True})
+        service |= {
+            "command": [literal(word) for word in words],
+            "environment": {"NIM_PEFT_SOURCE": PEFT_SOURCE},
+        }
+    published = f"{group.host}:{group.port}" if group.host == "127.0.0.1" else str(group.port)
+    service |= {"ports": [f"{published}:8000"], "volumes": volumes, "restart": "unless-stopped"}
+    return service | {"deploy": reserved_gpus(group)}

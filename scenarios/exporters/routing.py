@@ -1,0 +1,84 @@
+"""Target ``routing``: which server gets whose requests, for people, LiteLLM, nginx and Envoy."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+
+from scenarios.exporters.deployment import Deployment, Group, Route
+from scenarios.exporters.exported import Export, ExportedFile
+from scenarios.exporters.routers import PARTS, envoy_config, nginx_config, nginx_script, whole_weights
+from scenarios.exporters.servers import NAMED
+from scenarios.exporters.yaml_text import yaml_text
+from scenarios.text.formatting import listed
+
+NAME = "routing"
+CHECKED = "nginx 1.22.1 with njs 0.7.9, run; LiteLLM and Envoy (v3 API): no published version yet"
+
+
+def export(deployment: Deployment) -> Export:
+    """Routes of a deployment."""
+    unsure = [r.served_name for r in deployment.routes if not _litellm_takes(r)]
+    lost = []
+    if unsure:
+        names = listed(unsure, NAMED)
+        lost.append(f"LiteLLM takes {names} for a pattern or a variable: litellm.yaml leaves it out.")
+    cautions = [
+        f"LiteLLM, nginx and Envoy draw a server for each request; shares are exact to 1 in {PARTS}.",
+        "Envoy routes by the header x-gateway-model-name, which whoever calls it, or a filter before, sets.",
+        "nginx reads a body of up to 16 MiB into memory to find its model.",
+    ]
+    comments = [f"Routes of {deployment.settings.name}", *lost, *cautions]
+    files = (
+        ExportedFile("routing.json", json.dumps(routing_table(deployment), indent=2) + "\n"),
+        ExportedFile("litellm.yaml", yaml_text([litellm_config(deployment)], comments)),
+        ExportedFile("nginx.conf", nginx_config(deployment, comments)),
+        ExportedFile("routes.js", nginx_script(deployment)),
+        ExportedFile("envoy.yaml", yaml_text([envoy_config(deployment)], comments)),
+    )
+    steps = (
+        'nginx -p "$PWD" -c nginx.conf  # or:',
+        f"litellm --config litellm.yaml --port {deployment.settings.router_port}  # or:",
+        "envoy --config-path envoy.yaml",
+    )
+    return Export(files, (), tuple(lost), tuple(cautions), steps)
+
+
+def routing_table(deployment: Deployment) -> dict[str, object]:
+    """The routes as plain data: shares as the plan has them."""
+    names = {group.number: group.name for group in deployment.groups}
+    return {
+        "base_model": deployment.base_name,
+        "servers": {g.name: {"gpu": g.number, "address": f"{g.host}:{g.port}"} for g in deployment.groups},
+        "routes": {r.served_name: {names[n]: s for n, s in r.shares.items()} for r in deployment.routes},
+    }
+
+
+def litellm_config(deployment: Deployment) -> dict[str, object]:
+    """The configuration of LiteLLM's proxy: an entry for each server of a name, with its weight."""
+    groups = {group.number: group for group in deployment.groups}
+    entries = [
+        entry
+        for route in deployment.routes
+        if _litellm_takes(route)
+        for entry in _litellm_entries(route, groups)
+    ]
+    return {"model_list": entries, "router_settings": {"routing_strategy": "simple-shuffle"}}
+
+
+def _litellm_takes(route: Route) -> bool:
+    return "*" not in route.served_name and not route.served_name.startswith("os.environ/")
+
+
+def _litellm_entries(route: Route, groups: dict[int, Group]) -> Iterator[dict[str, object]]:
+    for number, weight in whole_weights(route.shares).items():
+        group = groups[number]
+        yield {
+            "model_name": route.served_name,
+            "litellm_params": {
+                "model": f"openai/{route.served_name}",
+                "api_base": f"http://{group.host}:{group.port}/v1",
+                "api_key": "os.environ/ENGINE_API_KEY",
+                "weight": weight,
+            },
+        }

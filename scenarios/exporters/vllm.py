@@ -1,0 +1,103 @@
+"""Target ``vllm``: a script for each GPU, with adapters on the command line or in a resolver's folder."""
+
+from __future__ import annotations
+
+import shlex
+
+from scenarios.exporters.deployment import Deployment, Group
+from scenarios.exporters.engine_flags import flags
+from scenarios.exporters.exported import Export, ExportedFile, ExportedLink
+from scenarios.exporters.servers import (
+    NAMED,
+    SHARES_LOST,
+    adapter_path,
+    bound_host,
+    checked_model,
+    head,
+    is_local,
+    link_name,
+    lora_module,
+    path_sentences,
+    server_arguments,
+    unknown_arguments,
+)
+from scenarios.exporters.yaml_text import comment_lines
+from scenarios.text.formatting import listed
+
+NAME = "vllm"
+CHECKED = "vLLM 0.8.0 to 0.32.0: vllm/engine/arg_utils.py, vllm/plugins/lora_resolvers/filesystem_resolver.py"
+
+
+def serve_words(group: Group, deployment: Deployment) -> list[str]:
+    """Words that start a group's engine, without adapters."""
+    words = [deployment.settings.vllm, "serve", checked_model(deployment)]
+    words += [f"--served-model-name={deployment.base_name}"]
+    words += ["--host", bound_host(group), "--port", str(group.port)]
+    return words + list(flags(server_arguments(group, deployment.engine_version).values))
+
+
+def module_words(group: Group, deployment: Deployment) -> list[str]:
+    """Words that name a group's adapters."""
+    if not group.adapters:
+        return []
+    return ["--lora-modules", *(lora_module(adapter, deployment) for adapter in group.adapters)]
+
+
+def export(deployment: Deployment) -> Export:
+    """Command lines of a deployment."""
+    links, left_out = _links(deployment)
+    lost, cautions = path_sentences(deployment)
+    lost += [SHARES_LOST] * bool(deployment.split)
+    cautions += unknown_arguments(deployment)
+    cautions.append("Servers listen on this host alone, or on every address where hosts are named.")
+    if left_out:
+        lost.append(
+            f"The resolver's folders lack {listed(left_out, NAMED)}: only a local folder, under a name "
+            "without /, can be linked; fetch it and give its folder as its source, or use serve-gN.sh."
+        )
+    if links:
+        cautions.append(
+            "The resolver takes an adapter only if base_model_name_or_path in its adapter_config.json is the "
+            "name of the base model as the server has it; its servers take requests to load adapters, "
+            "which must not reach them from outside."
+        )
+    files = []
+    for group in deployment.groups:
+        title = head(f"group: {group.name}", lost, [f"It belongs on host {group.host}.", *cautions])
+        words = serve_words(group, deployment)
+        text = _script(group, title, words + module_words(group, deployment))
+        files.append(ExportedFile(f"serve-g{group.number}.sh", text, executable=True))
+        if any(link.path.startswith(f"resolver/g{group.number}/") for link in links):
+            text = _script(group, title, words, resolver=True)
+            files.append(ExportedFile(f"serve-resolver-g{group.number}.sh", text, executable=True))
+    steps = tuple(f"./serve-g{group.number}.sh" for group in deployment.groups)
+    return Export(tuple(files), tuple(links), tuple(lost), tuple(cautions), steps)
+
+
+def _links(deployment: Deployment) -> tuple[list[ExportedLink], list[str]]:
+    """Links of the resolver's folders, and the adapters that have none."""
+    links: list[ExportedLink] = []
+    left_out: dict[str, None] = {}
+    for group in deployment.groups:
+        for adapter in group.adapters:
+            name = link_name(adapter.served_name)
+            if name is None or not is_local(adapter):
+                left_out[adapter.name] = None
+                continue
+            path = f"resolver/g{group.number}/{name}"
+            links.append(ExportedLink(path, adapter_path(adapter, deployment)))
+    return links, list(left_out)
+
+
+def _script(group: Group, comments: list[str], words: list[str], *, resolver: bool = False) -> str:
+    lines = [f"export CUDA_VISIBLE_DEVICES={','.join(map(str, group.devices))}"]
+    if resolver:
+        lines += [
+            'here=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd) || exit 1',
+            "export VLLM_PLUGINS=lora_filesystem_resolver",
+            f'export VLLM_LORA_RESOLVER_CACHE_DIR="$here/resolver/g{group.number}"',
+            "export VLLM_ALLOW_RUNTIME_LORA_UPDATING=True",
+        ]
+    return "\n".join(
+        ["#!/bin/bash", comment_lines(comments) + lines[0], *lines[1:], f"exec {shlex.join(words)}", ""]
+    )
