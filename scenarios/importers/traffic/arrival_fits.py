@@ -79,7 +79,8 @@ class _Family:
 
 
 _ONE_ESTIMATED = (2.117, 3.13)
-"""Through Stephens' points for the exponential with estimated mean (JASA 69, 1974): 1.094 at 5 %, 1.308 at 1 %."""
+"""Through Stephens' points for the exponential with estimated mean (JASA 69, 1974): 1.094 at 5 %, 1.308
+at 1 %."""
 
 _SEVERAL_ESTIMATED = (5.9, 5.956)
 """Through his points where scale and shape are estimated, those of the normal: 0.895 at 5 %, 1.035 at 1 %."""
@@ -228,8 +229,7 @@ def _even(time_s: FloatArray, length_s: float, cv: float) -> float:
     parts = max(min(COUNT_BINS, int(len(time_s) / (5 * max(cv, 1.0) ** 2))), 4)
     counts = np.histogram(time_s, parts, (0.0, length_s))[0]
     index = float(counts.var(ddof=1) / counts.mean())
-    upper = float(chi2.sf(index / cv**2 * (parts - 1), parts - 1))
-    return upper
+    return float(chi2.sf(index / cv**2 * (parts - 1), parts - 1))
 
 
 def _without_memory(gaps: FloatArray) -> float:
@@ -265,7 +265,7 @@ def _weibull_shape(gaps: FloatArray) -> float:
 
 
 def _balanced(gaps: FloatArray) -> tuple[float, float, float]:
-    """Share of short gaps and both rates, of greatest likelihood, where both kinds have equal parts of the time."""
+    """Share of short gaps and both rates, of greatest likelihood; both kinds have equal parts of the time."""
 
     def cost(x: float) -> float:
         share = 1 / (1 + math.exp(-x))

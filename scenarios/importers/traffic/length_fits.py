@@ -94,7 +94,7 @@ def _histogram(values: NDArray[np.int32], counts: NDArray[np.int64]) -> Histogra
 def _single(
     values: NDArray[np.int32], counts: NDArray[np.int64]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """A narrow bin for each of a few lengths, and empty ones between: a bin of whole tokens would draw both ends."""
+    """A narrow bin for each of a few lengths, empty ones between; whole tokens would draw both ends."""
     width = 0.01
     edges = np.ravel(np.column_stack((values, values + width)))
     weights = np.zeros(len(edges) - 1)

@@ -1,4 +1,4 @@
-"""Which column of a request log holds what: forms that programs write, names that say it, what a user says."""
+"""Which column of a request log holds what: forms that programs write, names, what a user says."""
 
 from __future__ import annotations
 
@@ -14,6 +14,9 @@ FIELDS = ("time", "adapter", "prompt_tokens", "output_tokens", "end", "status", 
 """What a log may say of a request, by the names that a user maps columns to."""
 
 NEEDED = FIELDS[:4]
+
+STATUS_NAMES = ("status", "status_code", "response_code", "http_status")
+"""Columns that say by their names how a request ended."""
 
 _ROLES = {"time": "time", "adapter": "adapter", "prompt_tokens": "prompt", "output_tokens": "output"}
 
@@ -103,8 +106,8 @@ LOG_FORMS = (
         unit="s",
     ),
 )
-"""LiteLLM_SpendLogs: BerriAI/litellm, litellm-proxy-extras/litellm_proxy_extras/schema.prisma @0078d8a4 (model_group
-is the name that clients ask for; cache_hit is a text). Envoy AI Gateway: envoyproxy/ai-gateway,
+"""LiteLLM_SpendLogs: BerriAI/litellm, litellm-proxy-extras/litellm_proxy_extras/schema.prisma @0078d8a4
+(model_group is the name that clients ask for; cache_hit is a text). Envoy AI Gateway: envoyproxy/ai-gateway,
 site/docs/capabilities/observability/accesslogs.md @b20856a7 (genai_*), and the keys gen_ai.* since its
 pull request 1797 of 2026-01; both are what its examples write, a gateway may name them otherwise."""
 
@@ -168,6 +171,9 @@ def take_columns(source: Source, file: RowFile, stated: Mapping[str, str]) -> Lo
     for field in NEEDED:
         if field not in found:
             found[field] = _only(source, file, field)
+    if form is None and "status" not in found:
+        stating = [name for name in file.columns if name.lower() in STATUS_NAMES]
+        found |= {"status": stating[0]} if stating else {}
     unit = form.unit if form is not None and found["time"] == form.columns["time"] else None
     public = trace_forms.form_of(file.columns)
     if unit is None and public is not None and found["time"] == public.time:

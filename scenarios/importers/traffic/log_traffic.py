@@ -204,9 +204,7 @@ def _lengths(traffic: _Traffic, seen: NDArray[np.int32]) -> Said[Lengths] | None
     lengths = fit_lengths(seen)
     if lengths is None:
         return None
-    return Said(
-        lengths, f"{traffic.file}: {len(seen):,} requests, {described(lengths)}, seen {seen.mean():,.4g}"
-    )
+    return Said(lengths, f"{traffic.file}: {len(seen):,} requests, {described(lengths)}")
 
 
 def _total(traffic: _Traffic, fits: list[ArrivalFit]) -> TotalTraffic:

@@ -299,7 +299,7 @@ def _failed(cells: pd.Series[Any]) -> NDArray[np.bool_]:
 
 
 def _says_failure(text: str) -> bool:
-    word = text.strip().lower()
+    word = text.strip().lower().split(" ")[0]
     if word.replace(".", "", 1).isdecimal():
         return not 0 < float(word) < 400
     return word not in ("", "success", "ok", "stop", "length", "succeeded", "completed", "true", "unset")

@@ -22,9 +22,9 @@ from scenarios.text.formatting import shown
 MODEL = ("gen_ai.request.model", "gen_ai.response.model", "llm.request.model", "llm.model_name")
 PROMPT = ("gen_ai.usage.input_tokens", "gen_ai.usage.prompt_tokens", "llm.usage.prompt_tokens")
 OUTPUT = ("gen_ai.usage.output_tokens", "gen_ai.usage.completion_tokens", "llm.usage.completion_tokens")
-"""Attributes of a call, newer names first: open-telemetry/semantic-conventions, docs/registry/attributes/gen-ai.md
-@02f1d35d with its deprecated names; vLLM's own spans have the older ones (vllm/tracing/utils.py, 0.32.0), and
-no model."""
+"""Attributes of a call, newer names first: open-telemetry/semantic-conventions @02f1d35d, docs/registry/
+attributes/gen-ai.md, with its deprecated names. vLLM's own spans have the older ones and name no model
+(vllm/tracing/utils.py, 0.32.0)."""
 
 OPERATIONS = ("chat", "text_completion", "generate_content", "")
 """Operations that an engine serves; that of an agent holds the calls that it makes."""
@@ -157,9 +157,9 @@ def _plain(value: object) -> object:
 
 def _whole(source: Source, value: object, place: str, most: int) -> int:
     number = -1
-    if (isinstance(value, str) and value.isdecimal() and value.isascii() and len(value) < 20) or (
-        isinstance(value, int | float) and not isinstance(value, bool) and value == value // 1
-    ):
+    if isinstance(value, str) and value.isdecimal() and value.isascii() and len(value) < 20:
+        number = int(value)
+    if isinstance(value, int | float) and not isinstance(value, bool) and value == value // 1:
         number = int(value)
     if not 0 <= number <= most:
         raise source.error(
