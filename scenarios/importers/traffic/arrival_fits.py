@@ -30,7 +30,7 @@ LEAST_GAPS = 100
 MOST_GAPS = 20_000
 """Gaps that are tested at most, the first of them: of more, every form is refuted by what does not matter."""
 
-LEVEL = 0.05
+LEVEL = 0.02
 """Chance that of adapters which all are Poisson any is called otherwise."""
 
 _STEPS_S = (1.0, 0.1, 0.01, 0.001)
