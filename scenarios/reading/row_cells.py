@@ -81,6 +81,10 @@ def numbers(cells: pd.Series[Any]) -> NDArray[Any]:
         return cells.to_numpy()
     if cells.dtype.kind != "f":
         refuse(cells, cells.map(lambda cell: isinstance(cell, bool | np.bool_)), "must be a number")
+        # Beyond 64 bits pandas has no number for it.
+        refuse(
+            cells, cells.map(lambda cell: isinstance(cell, int) and abs(cell) >= 2**63), "must be a number"
+        )
     values = pd.to_numeric(cells, errors="coerce").to_numpy()
     if values.dtype.kind not in "iu":
         values = values.astype(np.float64)

@@ -235,7 +235,9 @@ def _add_chunk(held: Collected, file: RowFile, taken: LogColumns, chunk: Columns
     held.count("requests tell no lengths", int(((prompt < 0) | (output < 0)).sum()))
     if "session" in cells:
         session = _texts(cells["session"][kept])
-        held.sessions.append(pd.util.hash_array(session[session != ""].astype(object)))
+        session = session[session != ""]
+        if len(session):
+            held.sessions.append(pd.util.hash_array(session))
     held.add(instants, names[kept], _at_least_one(prompt), _at_least_one(output))
 
 
