@@ -6,12 +6,14 @@ import csv
 import json
 from contextlib import suppress
 
+from scenarios.errors import Problem
 from scenarios.importers.facts import ImportOptions, ImportSourceError, SourceFacts
-from scenarios.importers.source import Kind, Source
+from scenarios.importers.source import HEAD_BYTES, Kind, Source
 from scenarios.importers.traffic.log_forms import has_all_by_name, take_columns
 from scenarios.importers.traffic.log_traffic import facts_of
 from scenarios.importers.traffic.request_log import read_rows
 from scenarios.reading.row_files import DELIMITERS, PARQUET, TraceError, open_rows
+from scenarios.reading.yaml_reader import FILE
 
 
 def _is_request_log(source: Source) -> bool:
@@ -31,7 +33,12 @@ def _columns(source: Source) -> tuple[str, ...]:
         return ()
     text = head.decode("utf-8", errors="replace").lstrip()
     lines = [line for line in text.splitlines() if line.strip()][:2]
-    if not lines or len(lines[0]) > 50_000:
+    if not lines:
+        return ()
+    if lines[0].startswith("{") and len(head) > HEAD_BYTES - 4 and b"\n" not in head.strip():
+        # A first request that holds a whole conversation is longer than a head.
+        with suppress(TraceError):
+            return open_rows(source.path).columns
         return ()
     if lines[0].startswith("{"):
         with suppress(ValueError, RecursionError):
@@ -55,7 +62,7 @@ def _read(source: Source, options: ImportOptions) -> SourceFacts:
     except TraceError as error:
         where = f"{source.path}: "
         message = str(error).removeprefix(where)
-        raise ImportSourceError([], where + message) from error
+        raise ImportSourceError([Problem(FILE, message)], where + message) from error
     return facts_of(source, log, options)
 
 

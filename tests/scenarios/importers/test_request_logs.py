@@ -118,6 +118,11 @@ def test_litellm_leaves_out_caches_and_failures_and_keeps_nothing_personal(tmp_p
     assert all(text not in repr(facts) for text in ("88dc28", "anna", "secret"))
 
 
+def test_a_first_request_that_holds_a_long_conversation_is_known(tmp_path: Path) -> None:
+    long = [spend(messages={"text": "x" * 200_000}, startTime=f"2026-11-02T14:00:0{k}Z") for k in range(3)]
+    assert read(write(tmp_path / "spend.jsonl", lines(*long))).kind == "LiteLLM spend logs"
+
+
 @pytest.mark.parametrize(
     "keys",
     [
