@@ -46,6 +46,8 @@ LONGEST_NAME = 200
 
 _DAY_S = 86_400.0
 
+_BLOCK = 1_000_000
+
 
 class _Traffic(NamedTuple):
     """A log, the window that was taken of it, and which of its requests are whose."""
@@ -53,7 +55,7 @@ class _Traffic(NamedTuple):
     source: Source
     log: RequestLog
     window: Window
-    rows: list[NDArray[np.int64]]
+    rows: list[NDArray[np.int32]]
     options: ImportOptions
 
     @property
@@ -89,7 +91,7 @@ def facts_of(source: Source, log: RequestLog, options: ImportOptions) -> SourceF
         If the recording cannot be written.
     """
     window = choose_window(log.time_s, options.window)
-    order = np.argsort(log.name, kind="stable")
+    order = np.argsort(log.name, kind="stable").astype(np.int32)  # rows are far fewer than 2^31
     ends = np.cumsum(np.bincount(log.name, minlength=len(log.names)))
     rows = np.split(order, ends[:-1])
     traffic = _Traffic(source, log, window, rows, options)
@@ -242,14 +244,22 @@ def _burst_notes(traffic: _Traffic, time_s: NDArray[np.float64]) -> list[str]:
                 parts.append(f"{counts.var() / counts.mean():.3g} in {scale:g} s")
         notes.append(f"{parts[0]}; variance of counts over their mean: {', '.join(parts[1:])} (1: Poisson)")
     if log.start_s is not None and log.time_s[-1] >= _DAY_S:
-        hour = ((log.start_s % _DAY_S + log.time_s) % _DAY_S // HOUR_S).astype(np.int8)
-        counts = np.bincount(hour, minlength=24)
+        counts = _by_hour(log.start_s, log.time_s)
         peak = int(counts.argmax())
         notes.append(
             f"of a day the hour from {peak:02d}:00 UTC has most requests, {counts[peak] / counts.mean():.3g} "
             f"times the mean; by hour from 00:00: {' '.join(str(int(one)) for one in counts)}"
         )
     return notes
+
+
+def _by_hour(start_s: float, time_s: NDArray[np.float64]) -> NDArray[np.int64]:
+    """Requests by hour of the day, in parts that take little memory."""
+    counts = np.zeros(24, dtype=np.int64)
+    for first in range(0, len(time_s), _BLOCK):
+        hour = (start_s % _DAY_S + time_s[first : first + _BLOCK]) % _DAY_S // HOUR_S
+        counts += np.bincount(hour.astype(np.int8), minlength=24)
+    return counts
 
 
 def _log_notes(traffic: _Traffic) -> tuple[str, ...]:

@@ -141,16 +141,19 @@ class Collected:
                 "let the column's name end in it: time_s, time_ms, time_us or time_ns",
             )
         first, per_second = instants.min(), PER_SECOND[unit]
-        time_s = (instants - first).astype(np.float64) / per_second
-        start_s = float(first) / per_second
+        # In place: of a large log every copy counts. First the difference: a float holds no ns since 1970.
+        instants -= first
+        time_s = instants.astype(np.float64, copy=False)
         del instants
+        time_s /= per_second
+        start_s = float(first) / per_second
         if not 0 < float(time_s.max()) <= LONGEST_S:
             raise self.source.error(
                 "has all requests at one instant, or instants more than 10 years apart",
                 "correct its times, or map another column to time",
             )
         name, prompt, output = _joined(self.name), _joined(self.prompt), _joined(self.output)
-        if (np.diff(time_s) < 0).any():
+        if (time_s[1:] < time_s[:-1]).any():
             order = np.argsort(time_s, kind="stable")
             time_s = time_s[order]
             name, prompt, output = name[order], prompt[order], output[order]
@@ -178,7 +181,7 @@ def _joined(parts: list[NDArray[Any]]) -> NDArray[Any]:
     """All parts as one, which are forgotten so that memory holds them once."""
     if not parts:
         return np.zeros(0)
-    joined = parts[0] if len(parts) == 1 else np.concatenate(parts)
+    joined = parts[0].copy() if len(parts) == 1 else np.concatenate(parts)
     parts.clear()
     return joined
 

@@ -1,4 +1,4 @@
-"""Snapshots of metrics and range queries say totals, names in flight, and rates where a gateway counts them."""
+"""Snapshots of metrics and range queries say totals, names in flight, and rates by model."""
 
 from __future__ import annotations
 
