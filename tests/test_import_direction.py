@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import subprocess
+import sys
 from collections.abc import Iterator
 from graphlib import TopologicalSorter
 from pathlib import Path
@@ -17,7 +19,7 @@ MOST_MODULES = 17
 SOLVERS = {"ortools", "pulp", "highspy"}
 PLOTTING = {"matplotlib"}
 FORBIDDEN = {
-    "scenarios": {"twin", "learn", "optimizer", "sklearn", "numba", "pandas", *SOLVERS, *PLOTTING},
+    "scenarios": {"twin", "learn", "optimizer", "sklearn", "numba", *SOLVERS, *PLOTTING},
     "twin": {"learn", "optimizer", "sklearn", *SOLVERS, *PLOTTING},
     "learn": {"optimizer", *SOLVERS, *PLOTTING},
 }
@@ -45,6 +47,11 @@ def test_imports_run_one_way(layer: str) -> None:
         if package in FORBIDDEN[layer]
     ]
     assert not wrong
+
+
+def test_a_scenario_is_read_without_pandas() -> None:
+    code = "import sys, scenarios; sys.exit('pandas' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
 
 
 def test_every_layer_is_a_package() -> None:

@@ -20,6 +20,7 @@ from scenarios import (
     Workload,
     padded_rank,
 )
+from scenarios.reading.row_files import TraceError
 from twin.engine.requests import IntArray, Requests
 from twin.engine.run import EngineInputError, simulate_requests
 from twin.engine.setup import EngineSetup
@@ -31,7 +32,6 @@ from twin.workload.arrivals import draw_requests
 from twin.workload.processes.instants import WorkloadError
 from twin.workload.recording_checks import recording_remarks, recordings_of, requests_recorded
 from twin.workload.recordings import recorded_names
-from twin.workload.trace_rows import TraceError
 
 if TYPE_CHECKING:
     from twin.profile import EngineProfile
@@ -210,7 +210,7 @@ def simulate(
         If an adapter's rank is above ``max_lora_rank``.
     WorkloadError
         If the workload has too many requests, or a trace's prompts are too long for the engine.
-    twin.workload.trace_rows.TraceError
+    scenarios.reading.row_files.TraceError
         If the trace's file is missing or damaged.
     """
     duration = workload.duration_s if duration_s is None else duration_s
@@ -267,7 +267,7 @@ def check_trace(scenario: Scenario) -> tuple[str, ...]:
     ------
     WorkloadError
         If the workload has too many requests, or a recording's prompts are too long for the engine.
-    twin.workload.trace_rows.TraceError
+    scenarios.reading.row_files.TraceError
         If a file is missing or damaged, or lacks an adapter.
     """
     remarks: list[str] = []

@@ -80,7 +80,7 @@ def times_alone(scenario: Scenario, profiles: Mapping[str, EngineProfile]) -> Re
     ------
     WorkloadError
         If a trace's prompts are too long for the engine.
-    twin.workload.trace_rows.TraceError
+    scenarios.reading.row_files.TraceError
         If the trace's file is missing or damaged.
     """
     requests = _alone(scenario)

@@ -169,6 +169,29 @@ class TotalTraffic:
 
 
 @dataclass(frozen=True)
+class MetricsSnapshot:
+    """Counters of a server at an instant; two of one server say a rate.
+
+    Parameters
+    ----------
+    name
+        File that it is from.
+    taken_s, taken_how
+        Seconds since 1970, and what says so.
+    started_s
+        When the server started, by which its snapshots are known; None: it does not say.
+    series
+        Value by name and labels.
+    """
+
+    name: str
+    taken_s: float
+    taken_how: str
+    started_s: float | None
+    series: Mapping[tuple[str, frozenset[tuple[str, str]]], float]
+
+
+@dataclass(frozen=True)
 class SourceFacts:
     """All that one source says.
 
@@ -188,6 +211,8 @@ class SourceFacts:
         Values of the section ``export`` of a scenario (`ExportSettings`): namespace, image.
     notes
         What a user must know of the source as a whole.
+    snapshots
+        Counters, of which several sources say rates together.
     """
 
     kind: str
@@ -199,6 +224,7 @@ class SourceFacts:
     total: TotalTraffic | None = None
     settings: Mapping[str, Said[object]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    snapshots: tuple[MetricsSnapshot, ...] = ()
 
 
 @dataclass(frozen=True)

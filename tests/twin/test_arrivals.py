@@ -24,9 +24,9 @@ from scenarios import (
     WeibullArrivals,
     Workload,
 )
+from scenarios.reading.row_files import TraceError
 from twin import GPULoad, Requests, WorkloadError, draw_requests
 from twin.workload.gaps import DeterministicGaps, GammaGaps, LognormalGaps, WeibullGaps, weibull_shape
-from twin.workload.trace_rows import TraceError
 from twin.workload.walks import rate_walk
 
 PROMPT = FixedLengths(tokens=222)

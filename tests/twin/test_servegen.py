@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from scenarios import FixedLengths, ScenarioError, ServegenArrivals, Workload
+from scenarios.reading.row_files import TraceError
 from twin import GPULoad, Requests, arrival_values, draw_requests, observation_of
 from twin.workload.recording_checks import recording_remarks
 from twin.workload.servegen.clients import ClientTrace, read_servegen, read_servegen_folder
 from twin.workload.servegen.replay import ClientRequests, client_lengths, replay_clients
-from twin.workload.trace_rows import TraceError
 
 TRACES = Path(__file__).resolve().parents[3] / "shared" / "traces"
 needs_traces = pytest.mark.skipif(

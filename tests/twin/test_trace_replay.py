@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from scenarios import FixedLengths, TraceArrivals, TraceColumns, Workload, loads
+from scenarios.reading.row_files import TraceError
 from twin import (
     GPULoad,
     Requests,
@@ -23,7 +24,6 @@ from twin.engine.requests import FloatArray
 from twin.workload.recording_checks import recording_remarks
 from twin.workload.trace_prefixes import common_prefixes
 from twin.workload.trace_replay import Replay, replay_trace
-from twin.workload.trace_rows import TraceError
 from twin.workload.traces import PrefixHashes, Trace
 
 

@@ -12,10 +12,11 @@ import pandas as pd
 import pytest
 
 from scenarios import TraceColumns
-from twin.workload import trace_files, trace_rows
+from scenarios.reading import row_files
+from scenarios.reading.row_files import TraceError
+from twin.workload import trace_files
 from twin.workload.trace_files import read_trace, taken_columns
 from twin.workload.trace_replay import repeat_trace
-from twin.workload.trace_rows import TraceError
 from twin.workload.traces import (
     deal_by_weight,
     deal_dirichlet,
@@ -326,7 +327,7 @@ def test_hashes_are_read_in_the_order_of_arrival_and_may_be_missing(tmp_path: Pa
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", r"is empty; give a trace with a header"),
+        ("", r"is empty; give a file with a header"),
         ('[{"timestamp": 0}]', r"is one JSON array; write one object a line"),
         (ROWS.replace("20", "2.5"), r'line 3: input_tokens is "2\.5" \(must be a whole number'),
         (ROWS.replace("20", "99999999"), r"must be from 0 to 10,000,000"),
@@ -345,7 +346,7 @@ def test_what_is_no_trace_is_named(tmp_path: Path, text: str, message: str) -> N
 
 
 def test_limits_on_rows_and_names_are_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(trace_rows, "MOST_ROWS", 3)
+    monkeypatch.setattr(row_files, "MOST_ROWS", 3)
     with pytest.raises(TraceError, match=r"has more than 3 rows; cut it in parts"):
         read_trace(_written(tmp_path / "rows.csv", ROWS))
     monkeypatch.undo()
@@ -359,7 +360,7 @@ def test_a_file_is_the_same_in_many_chunks(tmp_path: Path, monkeypatch: pytest.M
     objects = [dict(zip(lines[0].split(","), line.split(","), strict=True)) for line in lines[1:]]
     text = "\n\n".join(json.dumps(one) for one in objects)
     whole = read_trace(_written(tmp_path / "t.csv", ROWS))
-    monkeypatch.setattr(trace_rows, "CHUNK_ROWS", 1)
+    monkeypatch.setattr(row_files, "CHUNK_ROWS", 1)
     for name, form in (("cut.csv", ROWS), ("cut.jsonl", text)):
         cut = read_trace(_written(tmp_path / name, form))
         assert list(cut.arrival_s) == list(whole.arrival_s)

@@ -124,7 +124,7 @@ def observation_of(
 
     Raises
     ------
-    twin.workload.trace_rows.TraceError
+    scenarios.reading.row_files.TraceError
         If a trace's file is missing or damaged.
     """
     processes = tuple(processes)

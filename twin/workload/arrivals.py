@@ -53,7 +53,7 @@ def draw_requests(
     ------
     WorkloadError
         If the workload has too many requests or rate changes to hold in memory.
-    twin.workload.trace_rows.TraceError
+    scenarios.reading.row_files.TraceError
         If the trace's file is missing or damaged.
     """
     duration = workload.duration_s if duration_s is None else duration_s

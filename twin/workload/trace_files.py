@@ -13,20 +13,11 @@ from numpy.typing import NDArray
 
 from scenarios import TraceArrivals, TraceColumns
 from scenarios.errors import cause_of
-from twin.workload import trace_cells
-from twin.workload.trace_cells import MOST_NAMES, parsed
-from twin.workload.trace_forms import HASHES, TakenColumns, take_columns
-from twin.workload.trace_rows import RowFile, TraceError, open_rows
+from scenarios.reading import row_cells
+from scenarios.reading.row_cells import LONGEST_S, MOST_NAMES, PER_SECOND, parsed, unit_of_values
+from scenarios.reading.row_files import RowFile, TraceError, open_rows
+from scenarios.reading.trace_forms import HASHES, TakenColumns, take_columns
 from twin.workload.traces import PrefixHashes, Trace
-
-PER_SECOND = {"s": 1, "ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000, "date": 1_000_000_000}
-"""How many of a unit of time a second has; dates are held in ns."""
-
-_EPOCHS = ((1e17, "ns"), (1e14, "us"), (1e11, "ms"), (1e9, "s"))
-"""From which number on an instant counts a unit from 1970: any after 2001, to the year 5138."""
-
-LONGEST_S = 10 * 365.25 * 86_400
-"""Most seconds of a trace: what is longer has a wrong instant or another unit."""
 
 MOST_ID = 2**40
 """Hashes from here on are numbered: with the number of an adapter they must fit into 64 bits."""
@@ -151,16 +142,16 @@ class _Held:
     def add(self, chunk: Any) -> None:
         """Take the next rows."""
         file, taken = self.file, self.taken
-        if taken.unit is None and _is_date(chunk[taken.time]):
+        if taken.unit is None and row_cells.is_date(chunk[taken.time]):
             self.taken = taken = replace(taken, unit="date")
-        instants = trace_cells.dates if taken.unit == "date" else trace_cells.numbers
+        instants = row_cells.dates if taken.unit == "date" else row_cells.numbers
         self.instants.append(parsed(file, chunk[taken.time], instants))
-        self.prompts.append(parsed(file, chunk[taken.prompt], trace_cells.tokens))
-        self.outputs.append(parsed(file, chunk[taken.output], trace_cells.tokens))
+        self.prompts.append(parsed(file, chunk[taken.prompt], row_cells.tokens))
+        self.outputs.append(parsed(file, chunk[taken.output], row_cells.tokens))
         if taken.adapter is not None:
-            self._add_names(parsed(file, chunk[taken.adapter], trace_cells.names))
+            self._add_names(parsed(file, chunk[taken.adapter], row_cells.names))
         if taken.hash_tokens:
-            count, ids = parsed(file, chunk[HASHES], trace_cells.hashes)
+            count, ids = parsed(file, chunk[HASHES], row_cells.hashes)
             self.counts.append(count)
             self.ids.append(ids)
         self.rows += len(chunk[taken.time])
@@ -211,10 +202,7 @@ class _Held:
     def _know_unit(self, instants: NDArray[Any]) -> None:
         if self.taken.unit is not None:
             return
-        least = float(instants.min())
-        unit = next((unit for start, unit in _EPOCHS if least >= start), None)
-        if unit is None and (instants != np.floor(instants)).any():
-            unit = "s"  # traces of finer units count them
+        unit = unit_of_values(instants)
         if unit is None:
             raise TraceError(
                 f"{self.file.path}: whole numbers in {self.taken.time} may be of any unit; say which: "
@@ -230,9 +218,3 @@ class _Held:
         if len(ids) and (ids.min() < 0 or ids.max() >= MOST_ID):
             ids = np.unique(ids, return_inverse=True)[1].astype(np.int64)
         return PrefixHashes(start, ids, self.taken.hash_tokens).taken(order)
-
-
-def _is_date(cells: pd.Series[Any]) -> bool:
-    """Whether instants are dates, as the first one shows."""
-    first = pd.to_numeric(cells.iloc[:1], errors="coerce")
-    return cells.dtype.kind == "M" or bool(first.isna().all())

@@ -7,8 +7,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from scenarios.reading.row_files import TraceError
 from twin.engine.requests import FloatArray, IntArray
-from twin.workload.trace_rows import TraceError
 from twin.workload.traces import Rows, Trace, deal_by_weight, deal_within, lacking
 
 COPY_SHIFT_S = 600.0

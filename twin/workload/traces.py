@@ -10,9 +10,9 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from scenarios.reading.row_files import TraceError
 from scenarios.text.formatting import listed
 from twin.engine.requests import FloatArray, IntArray, Requests
-from twin.workload.trace_rows import TraceError
 
 Rows = NDArray[np.int64]
 

@@ -1,5 +1,11 @@
-"""."""
+"""Traffic as others recorded it: request logs, spans and metrics."""
 
 from scenarios.importers.source import Kind
+from scenarios.importers.traffic.log_sources import MAPPED_LOG, REQUEST_LOG
+from scenarios.importers.traffic.log_traffic import with_base_names as with_base_names
+from scenarios.importers.traffic.metrics import METRICS, RANGE_QUERY
+from scenarios.importers.traffic.metrics import combined as combined
+from scenarios.importers.traffic.spans import SPANS
 
-KINDS: tuple[Kind, ...] = ()
+KINDS: tuple[Kind, ...] = (SPANS, RANGE_QUERY, METRICS, REQUEST_LOG, MAPPED_LOG)
+"""In the order in which they are tried; the last takes any file of rows, so no other kind comes after it."""

@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 
 from scenarios import ServegenArrivals
 from scenarios.errors import cause_of
+from scenarios.reading.row_cells import numbers, parsed, refuse
+from scenarios.reading.row_files import RowFile, TraceError, open_rows
 from twin.engine.requests import FloatArray
 from twin.workload.servegen.lengths import WindowLengths, mean_of, read_lengths
-from twin.workload.trace_cells import numbers, parsed, refuse
-from twin.workload.trace_rows import RowFile, TraceError, open_rows
 
 SERVEGEN_WINDOW_S = 600.0
 """Length of the windows of a table of all clients."""

@@ -11,10 +11,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from scenarios.errors import cause_of
+from scenarios.reading.row_cells import MOST_TOKENS
+from scenarios.reading.row_files import TraceError
 from scenarios.text.formatting import shortened
 from twin.engine.requests import FloatArray, IntArray
-from twin.workload.trace_cells import MOST_TOKENS
-from twin.workload.trace_rows import TraceError
 
 FIELDS = ("input_tokens", "output_tokens")
 """Prompts and answers in ServeGen's ``chunk-N-dataset.json``."""

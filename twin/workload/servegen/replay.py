@@ -8,11 +8,11 @@ from typing import NamedTuple
 
 import numpy as np
 
+from scenarios.reading.row_files import TraceError
 from scenarios.text.formatting import listed
 from twin.engine.requests import FloatArray, IntArray
 from twin.workload.gaps import gaps_of
 from twin.workload.servegen.clients import ClientTrace
-from twin.workload.trace_rows import TraceError
 from twin.workload.traces import SHOWN_NAMES, Rows, deal_by_weight, deal_within
 
 

@@ -1,4 +1,4 @@
-"""Cells of trace files into numbers: instants, tokens, names, hashes of prefixes."""
+"""Cells of files of requests into numbers: instants, tokens, names, hashes of prefixes."""
 
 from __future__ import annotations
 
@@ -10,17 +10,28 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from scenarios.reading.row_files import RowFile, TraceError
 from scenarios.text.formatting import shortened
-from twin.engine.requests import IntArray
-from twin.workload.trace_rows import RowFile, TraceError
 
 T = TypeVar("T")
+
+Tokens = NDArray[np.int32]
 
 MOST_TOKENS = 10_000_000
 """Most tokens of a prompt or an answer that are taken for a length."""
 
 MOST_NAMES = 250_000
 """Most names of adapters in a trace: as many as a scenario may have."""
+
+
+PER_SECOND = {"s": 1, "ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000, "date": 1_000_000_000}
+"""How many of a unit of time a second has; dates are held in ns."""
+
+_EPOCHS = ((1e17, "ns"), (1e14, "us"), (1e11, "ms"), (1e9, "s"))
+"""From which number on an instant counts a unit from 1970: any after 2001, to the year 5138."""
+
+LONGEST_S = 10 * 365.25 * 86_400
+"""Most seconds of a trace: what is longer has a wrong instant or another unit."""
 
 
 class CellError(ValueError):
@@ -70,6 +81,10 @@ def numbers(cells: pd.Series[Any]) -> NDArray[Any]:
         return cells.to_numpy()
     if cells.dtype.kind != "f":
         refuse(cells, cells.map(lambda cell: isinstance(cell, bool | np.bool_)), "must be a number")
+        # Beyond 64 bits pandas has no number for it.
+        refuse(
+            cells, cells.map(lambda cell: isinstance(cell, int) and abs(cell) >= 2**63), "must be a number"
+        )
     values = pd.to_numeric(cells, errors="coerce").to_numpy()
     if values.dtype.kind not in "iu":
         values = values.astype(np.float64)
@@ -77,7 +92,7 @@ def numbers(cells: pd.Series[Any]) -> NDArray[Any]:
     return values
 
 
-def tokens(cells: pd.Series[Any]) -> IntArray:
+def tokens(cells: pd.Series[Any]) -> Tokens:
     """Lengths in tokens; those of 0, as BurstGPT has for requests that failed, count with one.
 
     Raises
@@ -88,7 +103,7 @@ def tokens(cells: pd.Series[Any]) -> IntArray:
     values = numbers(cells)
     refuse(cells, values != np.floor(values), "must be a whole number")
     refuse(cells, (values < 0) | (values > MOST_TOKENS), f"must be from 0 to {MOST_TOKENS:,}")
-    lengths: IntArray = np.maximum(values, 1).astype(np.int32)
+    lengths: Tokens = np.maximum(values, 1).astype(np.int32)
     return lengths
 
 
@@ -107,6 +122,21 @@ def dates(cells: pd.Series[Any]) -> NDArray[np.int64]:
     refuse(cells, instants.isna(), why)
     refuse(cells, (instants.dt.year < 1970) | (instants.dt.year >= 2200), "must be from 1970 to 2199")
     return np.asarray(instants.dt.as_unit("ns").astype(np.int64), dtype=np.int64)
+
+
+def is_date(cells: pd.Series[Any]) -> bool:
+    """Whether instants are dates, as the first one shows."""
+    first = pd.to_numeric(cells.iloc[:1], errors="coerce")
+    return cells.dtype.kind == "M" or bool(first.isna().all())
+
+
+def unit_of_values(instants: NDArray[Any]) -> str | None:
+    """Unit of instants that count one from 1970, or have fractions; None: whole numbers may be of any."""
+    least = float(instants.min())
+    unit = next((unit for start, unit in _EPOCHS if least >= start), None)
+    if unit is None and (instants != np.floor(instants)).any():
+        return "s"  # logs of finer units count them
+    return unit
 
 
 def names(cells: pd.Series[Any]) -> NDArray[np.object_]:

@@ -1,4 +1,4 @@
-"""Rows of trace files, column by column: CSV, one JSON object a line, or Parquet."""
+"""Rows of files of requests, column by column: CSV, one JSON object a line, or Parquet."""
 
 from __future__ import annotations
 
@@ -17,8 +17,7 @@ from typing import Any, BinaryIO, Literal, cast
 
 import pandas as pd
 
-from scenarios import LorapackError
-from scenarios.errors import cause_of
+from scenarios.errors import LorapackError, cause_of
 
 Columns = Mapping[str, "pd.Series[Any]"]
 
@@ -27,6 +26,12 @@ CHUNK_ROWS = 200_000
 
 MOST_ROWS = 50_000_000
 """Most rows of a file; BurstGPT's largest has 5.3 million."""
+
+CHUNK_BYTES = 32 * 2**20
+"""About how many bytes are read at once: rows that hold whole conversations are long."""
+
+MOST_CHUNK_BYTES = 256 * 2**20
+"""Bytes after which a chunk of CSV must have ended: a quote that nothing closes runs to the file's end."""
 
 MOST_HEADER = 1_000_000
 """Most bytes of the first line."""
@@ -38,7 +43,7 @@ PARQUET = b"PAR1"
 
 
 class TraceError(LorapackError, ValueError):
-    """A trace file is missing or damaged; the message names file, line, value and remedy."""
+    """A file of requests is missing or damaged; the message names file, line, value and remedy."""
 
 
 @dataclass(frozen=True)
@@ -111,8 +116,9 @@ class RowFile:
 
     def _csv(self, columns: list[str], texts: Sequence[str]) -> Iterator[Columns]:
         with _opened(self.path) as file:
+            metered = _Metered(self.path, file)
             chunks = pd.read_csv(
-                file,
+                metered,
                 sep=self.delimiter,
                 names=None if self.headed else list(self.columns),
                 header=0 if self.headed else None,
@@ -121,16 +127,23 @@ class RowFile:
                 na_filter=False,  # an empty cell is none, not a number that is not one
                 index_col=False,
                 encoding="utf-8-sig",
-                chunksize=CHUNK_ROWS,
+                chunksize=self._rows_at_once(),
             )
             for chunk in chunks:
+                metered.taken = 0
                 yield {name: chunk[name] for name in columns}
+
+    def _rows_at_once(self) -> int:
+        """Rows of CSV that take about `CHUNK_BYTES`, by the first of them."""
+        with _opened(self.path) as file:
+            head = file.read(MOST_HEADER)
+        per_row = len(head) / max(head.count(b"\n"), 1)
+        return int(min(max(CHUNK_BYTES / max(per_row, 1.0), 100), CHUNK_ROWS))
 
     def _json(self, columns: list[str], optional: Sequence[str]) -> Iterator[Columns]:
         first = 0
         with _opened(self.path) as file:
-            lines = (line for line in file if line.strip())
-            while block := list(islice(lines, CHUNK_ROWS)):
+            for block in self._blocks(file):
                 objects = self._objects(block, first)
                 rows = pd.RangeIndex(first, first + len(block))
                 yield {
@@ -138,6 +151,25 @@ class RowFile:
                     for name in columns
                 }
                 first += len(block)
+
+    def _blocks(self, file: BinaryIO) -> Iterator[list[bytes]]:
+        """Lines that are not blank, at most `CHUNK_ROWS` and about `CHUNK_BYTES` at a time."""
+        block: list[bytes] = []
+        held = 0
+        while line := file.readline(MOST_CHUNK_BYTES):
+            if len(line) == MOST_CHUNK_BYTES:
+                raise TraceError(
+                    f"{self.path}: has a line of more than {MOST_CHUNK_BYTES:,} bytes; write an object a line"
+                )
+            if not line.strip():
+                continue
+            block.append(line)
+            held += len(line)
+            if len(block) == CHUNK_ROWS or held >= CHUNK_BYTES:
+                yield block
+                block, held = [], 0
+        if block:
+            yield block
 
     def _objects(self, block: list[bytes], first: int) -> list[dict[str, object]]:
         """The objects of some lines, of which the first is that of row ``first``."""
@@ -152,7 +184,7 @@ class RowFile:
 
     def _cells(self, objects: list[dict[str, object]], first: int, name: str, optional: bool) -> list[object]:
         if optional:
-            return [values.get(name) for values in objects]
+            return [found_at(values, name) for values in objects]
         try:
             return [values[name] for values in objects]
         except KeyError:
@@ -171,6 +203,29 @@ class RowFile:
                     for name in columns
                 }
                 first += batch.num_rows
+
+
+def found_at(values: object, path: str) -> object:
+    """What an object holds under a key, or along keys and places in lists with dots between them; or None."""
+    if isinstance(values, dict) and path in values:
+        return cast("dict[str, object]", values)[path]
+    if "." not in path:
+        return _inner(values, path)
+    # A key may itself hold dots, as gen_ai.request.model does: the longest that is there counts.
+    parts = path.split(".")
+    for k in range(len(parts) - 1, 0, -1):
+        inner = _inner(values, ".".join(parts[:k]))
+        if inner is not None:
+            return found_at(inner, ".".join(parts[k:]))
+    return None
+
+
+def _inner(values: object, key: str) -> object:
+    if isinstance(values, dict):
+        return values.get(key)
+    if isinstance(values, list) and key.isdecimal() and len(key) < 6:
+        return values[int(key)] if int(key) < len(values) else None
+    return None
 
 
 def open_rows(path: Path, names: Sequence[str] = ()) -> RowFile:
@@ -200,7 +255,7 @@ def open_rows(path: Path, names: Sequence[str] = ()) -> RowFile:
     if text.startswith("["):
         raise TraceError(f"{path}: is one JSON array; write one object a line (jq -c '.[]')")
     if not text:
-        raise TraceError(f"{path}: is empty; give a trace with a header")
+        raise TraceError(f"{path}: is empty; give a file with a header")
     delimiter = max(DELIMITERS, key=text.count)
     columns = tuple(names) or tuple(next(csv.reader([text], delimiter=delimiter)))
     return RowFile(path, "csv", columns, delimiter, not names)
@@ -212,9 +267,32 @@ def _told(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise TraceError(f"{path}: cannot be read ({cause_of(error)}); give the path of a trace") from error
+        raise TraceError(
+            f"{path}: cannot be read ({cause_of(error)}); check its name and permissions"
+        ) from error
     except (EOFError, zlib.error, UnicodeDecodeError, csv.Error, pd.errors.ParserError) as error:
         raise TraceError(f"{path}: is damaged ({error}); fetch it again") from error
+
+
+class _Metered(io.RawIOBase):
+    """A file that tells how much was read of it since the last chunk ended, and refuses to go on for ever."""
+
+    def __init__(self, path: Path, file: BinaryIO) -> None:
+        self._path, self._file, self.taken = path, file, 0
+
+    def readable(self) -> bool:
+        """True."""
+        return True
+
+    def read(self, size: int = -1) -> bytes:
+        """The next bytes."""
+        data = self._file.read(size)
+        self.taken += len(data)
+        if self.taken > MOST_CHUNK_BYTES:
+            raise TraceError(
+                f"{self._path}: has rows of more than {MOST_CHUNK_BYTES:,} bytes; a quote may be left open"
+            )
+        return data
 
 
 def _opened(path: Path) -> BinaryIO:

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from scenarios import TraceColumns
+from scenarios.reading.row_files import TraceError
 from scenarios.text.formatting import choice, nearest
-from twin.workload.trace_rows import TraceError
+from scenarios.traffic.recordings import TraceColumns
 
 ROLES = ("time", "prompt", "output")
 """What every trace must have."""
@@ -157,7 +157,7 @@ def take_columns(path: Path, columns: Sequence[str], stated: TraceColumns, unit:
     TraceError
         If a column is missing, or two may be meant.
     """
-    form = next((one for one in FORMS if set(one.columns) <= set(columns)), None)
+    form = form_of(columns)
     found = {role: _stated(path, columns, role, getattr(stated, role)) for role in ROLES}
     found = {
         role: name or (getattr(form, role, None)) or _by_name(path, columns, role)
@@ -177,9 +177,20 @@ def take_columns(path: Path, columns: Sequence[str], stated: TraceColumns, unit:
         str(found["output"]),
         adapter,
         guessed,
-        unit or _unit_of(time),
+        unit or unit_of(time),
         form.hash_tokens if form is not None and hashed else 0,
     )
+
+
+def form_of(columns: Sequence[str]) -> TraceForm | None:
+    """The public form that a file with these columns has; None: none that is known."""
+    return next((one for one in FORMS if set(one.columns) <= set(columns)), None)
+
+
+def named(columns: Sequence[str], role: str) -> list[str]:
+    """Those columns whose names say that they hold a role: time, prompt, output or adapter."""
+    known = [_plain(name, "") for name in NAMES[role]]
+    return [name for name in columns if _plain(name, role) in known]
 
 
 def _stated(path: Path, columns: Sequence[str], role: str, name: str | None) -> str | None:
@@ -191,8 +202,7 @@ def _stated(path: Path, columns: Sequence[str], role: str, name: str | None) -> 
 
 
 def _by_name(path: Path, columns: Sequence[str], role: str) -> str | None:
-    known = [_plain(name, "") for name in NAMES[role]]
-    fitting = [name for name in columns if _plain(name, role) in known]
+    fitting = named(columns, role)
     if len(fitting) > 1:
         raise TraceError(
             f"{path}: may have its {role} in {choice(fitting)}; say which: columns: {{{role}: {fitting[0]}}}"
@@ -220,7 +230,8 @@ def _plain(name: str, role: str) -> str:
     return re.sub(r"[\W_]+", "", name if ending is None else ending[1]).lower()
 
 
-def _unit_of(time: str) -> str | None:
+def unit_of(time: str) -> str | None:
+    """Unit in which a column's name ends; None: in none."""
     ending = _UNIT.fullmatch(time)
     return None if ending is None else ending[2].lower()
 

@@ -1,0 +1,310 @@
+"""Requests of a log as numbers: instants, names, lengths; nothing else of a request is kept."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from scenarios.importers.facts import ImportSourceError
+from scenarios.importers.source import Source
+from scenarios.importers.traffic.log_forms import LogColumns
+from scenarios.reading.row_cells import (
+    LONGEST_S,
+    MOST_NAMES,
+    MOST_TOKENS,
+    PER_SECOND,
+    CellError,
+    dates,
+    is_date,
+    numbers,
+    refuse,
+    unit_of_values,
+)
+from scenarios.reading.row_files import Columns, RowFile
+
+LONGEST_NAME = 1000
+"""Most characters of a name: what is longer is some other text, such as a prompt."""
+
+NO_LENGTH = -1
+"""Stands for a length that a log does not tell."""
+
+_NOTHING = ("", "-", "null", "None", "nan")
+"""How logs write that there is no value; Envoy writes a dash."""
+
+_EPOCH_S = 1e9
+"""Seconds since 1970 from which on instants are dates: after 2001."""
+
+
+@dataclass(frozen=True)
+class RequestLog:
+    """Requests that reached an engine.
+
+    Parameters
+    ----------
+    source
+        What the log is, in words.
+    time_s
+        When each was sent, ascending, in seconds since `start_s`, shape (n,).
+    start_s
+        Seconds since 1970 of the first one; None: the log counts from no known instant.
+    names, name
+        Served names, and the index of each request's, shape (n,).
+    prompt, output
+        Tokens, at least 1, or `NO_LENGTH`, shape (n,).
+    remarks
+        What was left out, and why.
+    """
+
+    source: str
+    time_s: NDArray[np.float64]
+    start_s: float | None
+    names: tuple[str, ...]
+    name: NDArray[np.int32]
+    prompt: NDArray[np.int32]
+    output: NDArray[np.int32]
+    remarks: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.time_s)
+
+
+@dataclass
+class Collected:
+    """What was read of a log so far."""
+
+    source: Source
+    kind: str
+    unit: str | None
+    instants: list[NDArray[Any]] = field(default_factory=list)
+    name: list[NDArray[np.int32]] = field(default_factory=list)
+    prompt: list[NDArray[np.int32]] = field(default_factory=list)
+    output: list[NDArray[np.int32]] = field(default_factory=list)
+    numbers: dict[str, int] = field(default_factory=dict)
+    counts: dict[str, int] = field(default_factory=dict)
+    sessions: list[NDArray[np.uint64]] = field(default_factory=list)
+
+    def count(self, what: str, number: int) -> None:
+        """Count requests of which a user is told."""
+        if number:
+            self.counts[what] = self.counts.get(what, 0) + number
+
+    def add(
+        self,
+        instants: NDArray[Any],
+        names: NDArray[np.object_],
+        prompt: NDArray[np.int32],
+        output: NDArray[np.int32],
+    ) -> None:
+        """Take requests."""
+        code, distinct = pd.factorize(names)
+        for one in distinct:
+            if len(one) > LONGEST_NAME:
+                raise self.source.error(
+                    f"names an adapter by a text of {len(one):,} characters",
+                    "say which column holds the name: --map adapter=COLUMN",
+                )
+            self.numbers.setdefault(one, len(self.numbers))
+        if len(self.numbers) > MOST_NAMES:
+            raise self.source.error(
+                f"has more than {MOST_NAMES:,} names of adapters",
+                "say which column holds the name: --map adapter=COLUMN",
+            )
+        number = np.array([self.numbers[one] for one in distinct], dtype=np.int32)
+        self.instants.append(instants)
+        self.name.append(number[code] if len(distinct) else np.zeros(0, dtype=np.int32))
+        self.prompt.append(prompt)
+        self.output.append(output)
+
+    def log(self) -> RequestLog:
+        """All that was read, in the order of time.
+
+        Raises
+        ------
+        ImportSourceError
+            If there are too few requests, or their times cannot be.
+        """
+        instants = _joined(self.instants)
+        if len(instants) < 2:
+            told = "".join(f"; {text}" for text in self._remarks())
+            raise self.source.error(
+                f"holds {len(instants)} requests that reached an engine{told}",
+                "give a log with more, or say by --map which columns hold what",
+            )
+        unit = self.unit or unit_of_values(instants)
+        if unit is None:
+            raise self.source.error(
+                "counts time in whole numbers, which may be of any unit",
+                "let the column's name end in it: time_s, time_ms, time_us or time_ns",
+            )
+        first, per_second = instants.min(), PER_SECOND[unit]
+        # In place: of a large log every copy counts. First the difference: a float holds no ns since 1970.
+        instants -= first
+        time_s = instants.astype(np.float64, copy=False)
+        del instants
+        time_s /= per_second
+        start_s = float(first) / per_second
+        if not 0 < float(time_s.max()) <= LONGEST_S:
+            raise self.source.error(
+                "has all requests at one instant, or instants more than 10 years apart",
+                "correct its times, or map another column to time",
+            )
+        name, prompt, output = _joined(self.name), _joined(self.prompt), _joined(self.output)
+        if (time_s[1:] < time_s[:-1]).any():
+            order = np.argsort(time_s, kind="stable")
+            time_s = time_s[order]
+            name, prompt, output = name[order], prompt[order], output[order]
+        return RequestLog(
+            self.kind,
+            time_s,
+            start_s if start_s >= _EPOCH_S else None,
+            tuple(self.numbers),
+            name,
+            prompt,
+            output,
+            self._remarks(),
+        )
+
+    def _remarks(self) -> tuple[str, ...]:
+        told = [f"{number:,} {what}" for what, number in self.counts.items()]
+        if self.sessions:
+            hashes = _joined(self.sessions)
+            distinct = len(np.unique(hashes))
+            told.append(f"{distinct:,} sessions with {len(hashes) / distinct:.3g} requests each")
+        return tuple(told)
+
+
+def _joined(parts: list[NDArray[Any]]) -> NDArray[Any]:
+    """All parts as one, which are forgotten so that memory holds them once."""
+    if not parts:
+        return np.zeros(0)
+    joined = parts[0].copy() if len(parts) == 1 else np.concatenate(parts)
+    parts.clear()
+    return joined
+
+
+def read_rows(source: Source, file: RowFile, taken: LogColumns) -> RequestLog:
+    """The requests of a log in rows.
+
+    Raises
+    ------
+    ImportSourceError
+        If a cell holds what it cannot, with its line; or there are too few requests.
+    scenarios.reading.row_files.TraceError
+        If the file is damaged.
+    """
+    held = Collected(source, taken.source, taken.unit)
+    texts = [taken.columns[name] for name in ("adapter", "status", "session") if name in taken.columns]
+    texts += [name for name in (taken.fallback, taken.cached) if name is not None]
+    for chunk in file.chunks(taken.all, texts, taken.all):
+        _add_chunk(held, file, taken, chunk)
+    return held.log()
+
+
+def _add_chunk(held: Collected, file: RowFile, taken: LogColumns, chunk: Columns) -> None:
+    cells = {name: chunk[column] for name, column in taken.columns.items()}
+    names = _texts(cells["adapter"])
+    if taken.fallback is not None:
+        names = np.where(names == "", _texts(chunk[taken.fallback]), names)
+    kept = np.ones(len(names), dtype=np.bool_)
+    if taken.cached is not None:
+        cached = np.array([text.lower() == "true" for text in _texts(chunk[taken.cached])], dtype=np.bool_)
+        held.count("requests were answered from a cache, and left out", int(cached.sum()))
+        kept &= ~cached
+    try:
+        output = _lengths(cells["output_tokens"])
+        if "status" in cells:
+            failed = kept & _failed(cells["status"])
+            held.count("requests failed", int(failed.sum()))
+            lost = failed & (output <= 0)
+            held.count("of these had no output, and are left out", int(lost.sum()))
+            kept &= ~lost
+        nameless = kept & (names == "")
+        held.count("requests name no model, and are left out", int(nameless.sum()))
+        kept &= ~nameless
+        time = cells["time"][kept]
+        if not len(time):
+            return
+        prompt = _lengths(cells["prompt_tokens"])[kept]
+        output = output[kept]
+        if held.unit is None and is_date(time):
+            held.unit = "date"
+        instants = dates(time) if held.unit == "date" else numbers(time)
+    except CellError as error:
+        raise _cell_problem(held.source, file, error) from error
+    held.count("requests tell no lengths", int(((prompt < 0) | (output < 0)).sum()))
+    if "session" in cells:
+        session = _texts(cells["session"][kept])
+        session = session[session != ""]
+        if len(session):
+            held.sessions.append(pd.util.hash_array(session))
+    held.add(instants, names[kept], _at_least_one(prompt), _at_least_one(output))
+
+
+def _cell_problem(source: Source, file: RowFile, error: CellError) -> ImportSourceError:
+    # A column that was mapped wrongly may hold what people wrote, which no message shows.
+    text = str(error.value)
+    shown = f'"{text}"' if len(text) <= 24 and "@" not in text else f"a text of {len(text):,} characters"
+    return source.error(
+        f"holds {shown} ({error.why})",
+        "correct or remove the row, or say by --map which column is meant",
+        place=file.place(error.row),
+    )
+
+
+def _at_least_one(lengths: NDArray[np.int32]) -> NDArray[np.int32]:
+    return np.where(lengths == 0, 1, lengths).astype(np.int32)
+
+
+def _texts(cells: pd.Series[Any]) -> NDArray[np.object_]:
+    """Cells as texts; empty where there is none. What is neither text nor number is none."""
+    values = cells.astype(object)
+    return np.array(
+        [
+            ""
+            if one is None or isinstance(one, bool | dict | list) or one != one or str(one) in _NOTHING
+            else str(one)
+            for one in values
+        ],
+        dtype=object,
+    )
+
+
+def _lengths(cells: pd.Series[Any]) -> NDArray[np.int32]:
+    """Lengths in tokens; `NO_LENGTH` where a cell is empty.
+
+    Raises
+    ------
+    CellError
+        If one is no whole number from 0 to `MOST_TOKENS`.
+    """
+    if cells.dtype.kind in "iu":
+        given, empty = cells, np.zeros(len(cells), dtype=np.bool_)
+    else:
+        empty = np.array(
+            [one is None or one != one or str(one).strip() in _NOTHING for one in cells], dtype=np.bool_
+        )
+        given = cells[~empty]
+    lengths = np.full(len(cells), NO_LENGTH, dtype=np.int32)
+    if len(given):
+        values = numbers(given)
+        refuse(given, values != np.floor(values), "must be a whole number")
+        refuse(given, (values < 0) | (values > MOST_TOKENS), f"must be from 0 to {MOST_TOKENS:,}")
+        lengths[~empty] = values
+    return lengths
+
+
+def _failed(cells: pd.Series[Any]) -> NDArray[np.bool_]:
+    """Whether a status says that a request failed: 400 and above, 0 (nobody answered), or a word for it."""
+    codes, distinct = pd.factorize(_texts(cells))
+    return np.array([_says_failure(text) for text in distinct], dtype=np.bool_)[codes]
+
+
+def _says_failure(text: str) -> bool:
+    word = text.strip().lower().split(" ")[0]
+    if word.replace(".", "", 1).isdecimal():
+        return not 0 < float(word) < 400
+    return word not in ("", "success", "ok", "stop", "length", "succeeded", "completed", "true", "unset")

@@ -1,0 +1,184 @@
+"""Snapshots of metrics and range queries say totals, names in flight, and rates by model."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from scenarios.importers.facts import ImportOptions, ImportSourceError, SourceFacts
+from scenarios.importers.source import Source
+from scenarios.importers.traffic import KINDS, combined
+
+REAL = Path(__file__).resolve().parents[4] / "shared" / "real_engine" / "logs" / "metrics_under_load.txt"
+
+ENGINE = """# TYPE vllm:request_success_total counter
+process_start_time_seconds 1.79e+09
+vllm:request_success_total{{engine="0",finished_reason="stop",model_name="base"}} {0}
+vllm:request_success_total{{engine="0",finished_reason="error",model_name="base"}} 3
+vllm:request_prompt_tokens_bucket{{engine="0",le="100.0",model_name="base"}} {1}
+vllm:request_prompt_tokens_bucket{{engine="0",le="200.0",model_name="base"}} {0}
+vllm:request_prompt_tokens_bucket{{engine="0",le="+Inf",model_name="base"}} {0}
+vllm:request_prompt_tokens_count{{engine="0",model_name="base"}} {0}
+vllm:request_prompt_tokens_sum{{engine="0",model_name="base"}} {2}
+vllm:lora_requests_info{{max_lora="4",running_lora_adapters="fr,de",waiting_lora_adapters="fr,de"}} 1.79e+09
+"""
+GATEWAY = (
+    '# TYPE x counter\nlitellm_proxy_total_requests_metric_total{{requested_model="{}",user="anna"}} {}\n'
+)
+
+
+def read(path: Path, text: str | bytes, options: ImportOptions | None = None) -> SourceFacts:
+    path.write_bytes(text.encode() if isinstance(text, str) else text)
+    source = Source(path)
+    kind = next((kind for kind in KINDS if kind.fits(source)), KINDS[-1])
+    return kind.read(source, options or ImportOptions())
+
+
+def matrix(*series: tuple[dict[str, str], list[tuple[float, str]]]) -> str:
+    result = [{"metric": labels, "values": values} for labels, values in series]
+    return json.dumps({"status": "success", "data": {"resultType": "matrix", "result": result}})
+
+
+def test_one_snapshot_says_lengths_and_names_but_no_rate(tmp_path: Path) -> None:
+    facts = read(tmp_path / "m.txt", ENGINE.format(200, 100, 20_000))
+    assert facts.total is not None
+    assert facts.total.rate is None
+    assert "no rate" in facts.total.notes[0]
+    assert facts.total.prompt is not None
+    assert facts.total.prompt.value.mean_tokens == pytest.approx(100, rel=0.01)
+    assert [one.served_name for one in facts.adapters] == ["fr", "de"]
+    assert all(one.rate is None for one in facts.adapters)
+    assert facts.servers[0].engine["max_loras"].value == 4
+    assert facts.base_names == ("base",)
+    assert "only adapters in flight" in facts.notes[0]
+
+
+def test_two_snapshots_say_the_rate_between_them(tmp_path: Path) -> None:
+    first = read(tmp_path / "m-1790000000.txt", ENGINE.format(200, 100, 20_000))
+    second = read(tmp_path / "m-1790000100.txt", ENGINE.format(500, 250, 50_000))
+    both = combined([*second.snapshots, *first.snapshots])
+    assert both.total is not None
+    assert both.total.rate is not None
+    assert both.total.rate.value == pytest.approx(3.0)
+    assert "by the times in their names" in both.total.notes[0]
+
+
+def test_one_file_may_hold_both_snapshots(tmp_path: Path) -> None:
+    text = (
+        "# time: 2026-11-30T12:00:00Z\n"
+        + ENGINE.format(200, 100, 20_000)
+        + "# time: 2026-11-30T12:01:40Z\n"
+        + ENGINE.format(500, 250, 50_000)
+    )
+    facts = read(tmp_path / "m.txt", text)
+    assert facts.total is not None
+    assert facts.total.rate is not None
+    assert facts.total.rate.value == pytest.approx(3.0)
+
+
+def test_snapshots_of_different_servers_are_not_compared(tmp_path: Path) -> None:
+    first = read(tmp_path / "m-1790000000.txt", ENGINE.format(200, 100, 20_000))
+    other = ENGINE.format(500, 250, 50_000).replace("1.79e+09\nvllm", "1.7900005e+09\nvllm")
+    second = read(tmp_path / "m-1790000100.txt", other)
+    both = combined([*first.snapshots, *second.snapshots])
+    assert both.total is not None
+    assert both.total.rate is None
+
+
+def test_a_gateway_tells_rates_of_adapters_and_nobody_who_asked(tmp_path: Path) -> None:
+    parts = [
+        f"# time: {at}\n" + GATEWAY.format("fr", fr) + GATEWAY.format("de", de)
+        for at, fr, de in ((1_790_000_000, 10, 0), (1_790_000_100, 60, 10))
+    ]
+    facts = read(tmp_path / "m.txt", "".join(parts))
+    rates = {one.served_name: one.rate.value for one in facts.adapters if one.rate is not None}
+    assert rates == {"fr": 0.5, "de": 0.1}
+    assert "anna" not in repr((facts.adapters, facts.total))
+
+
+def test_a_range_query_counts_through_restarts(tmp_path: Path) -> None:
+    labels = {"__name__": "vllm:request_success_total", "model_name": "base", "finished_reason": "stop"}
+    values = [(0.0, "100"), (60.0, "160"), (120.0, "20"), (180.0, "80")]
+    facts = read(tmp_path / "q.json", matrix((labels, values)))
+    assert facts.total is not None
+    assert facts.total.rate is not None
+    assert facts.total.rate.value == pytest.approx((60 + 20 + 60) / 180, rel=1e-5)
+    assert facts.base_names == ("base",)
+
+
+def test_counters_that_differ_by_a_label_of_models_say_rates(tmp_path: Path) -> None:
+    series = [
+        ({"__name__": "router_requests_total", "lora_name": name}, [(0.0, "0"), (100.0, str(count))])
+        for name, count in (('a"b', 100), ("$(touch x)", 200))
+    ]
+    facts = read(tmp_path / "q.json", matrix(*series))
+    assert {one.served_name: one.rate.value for one in facts.adapters if one.rate} == {
+        'a"b': 1.0,
+        "$(touch x)": 2.0,
+    }
+
+
+@pytest.mark.skipif(not REAL.is_file(), reason="the metrics of a real engine are not beside the repository")
+def test_metrics_of_a_real_engine_are_read(tmp_path: Path) -> None:
+    text = REAL.read_text()
+    later = re.sub(r"(request_success_total\{.*length.*\}) 129.0", r"\1 429.0", text)
+    facts = read(tmp_path / "m.txt", f"# time: 1795922200\n{text}\n# time: 1795922300\n{later}")
+    assert facts.total is not None
+    assert facts.total.rate is not None
+    assert facts.total.rate.value == pytest.approx(3.0)
+    assert len(facts.adapters) == 16
+    assert facts.base_names == ("base",)
+
+
+GOOD = ENGINE.format(200, 100, 20_000)
+NAMED = {"__name__": "vllm:request_success_total"}
+DAMAGED: list[str | bytes] = [
+    "# HELP nothing\n",
+    "# TYPE x counter\nx 1\n",
+    GOOD + "vllm:request_success_total{engine=\n",
+    GOOD + 'vllm:request_success_total{engine="0} 3\n',
+    GOOD + 'vllm:request_success_total{engine="0"} many\n',
+    GOOD + 'vllm:request_success_total{engine="0"} NaN\n',
+    GOOD + 'vllm:request_success_total{engine="0"} -3\n',
+    GOOD + 'vllm:request_success_total{engine="0"} 1e300\n',
+    GOOD + 'vllm:request_success_total{engine="0"} +Inf\n',
+    GOOD + "vllm:request_success_total\n",
+    GOOD + "vllm:request_success_total{0} 3\n",
+    GOOD + 'vllm:lora_requests_info{max_lora="x"} 1\n',
+    GOOD + 'vllm:lora_requests_info{max_lora="-1"} 1\n',
+    GOOD + 'vllm:lora_requests_info{max_lora="99999999999"} 1\n',
+    GOOD + "# time: yesterday\n",
+    GOOD + "<html>not found</html>\n",
+    GOOD[:-30],
+    GOOD.encode() + b"\xff\xfe\n",
+    GOOD + "x" * 100_000 + "\n",
+    "# time: 2026-11-30T12:00:00Z\n",
+    matrix(),
+    matrix((NAMED, [])),
+    matrix((NAMED, [(0.0, "1")])),
+    matrix((NAMED, [(0.0, "1"), (0.0, "2")])),
+    matrix((NAMED, [(0.0, "1"), (1.0, "x")])),
+    matrix((NAMED, [(0.0, "1"), (1.0, "-5")])),
+    matrix((NAMED, [(0.0, "1"), (1.0, "NaN")])),
+    matrix((NAMED, [(0.0, "1"), (float("inf"), "2")])),
+    matrix(({}, [(0.0, "1"), (1.0, "2")])),
+    matrix(({"__name__": "up"}, [(0.0, "1"), (1.0, "2")])),
+    matrix((NAMED, [(0.0, "1"), (1.0, "2")]))[:-20],
+    '{"data": {"resultType": "vector", "result": []}}',
+    '{"data": {"resultType": "matrix", "result": {}}}',
+    '{"data": {"resultType": "matrix"}}',
+    '{"data": [], "x": {"resultType": "matrix"}}',
+    '{"data": {"resultType": "matrix", "result": [1]}}',
+    '{"data": {"resultType": "matrix", "result": [{"metric": 1, "values": []}]}}',
+    '{"data": {"resultType": "matrix", "result": [{"metric": {}, "values": 3}]}}',
+    '{"data": {"resultType": "matrix", "result": ' + "[" * 100_000,
+]
+
+
+@pytest.mark.parametrize("content", DAMAGED, ids=range(len(DAMAGED)))
+def test_what_is_damaged_is_refused_with_its_path(tmp_path: Path, content: str | bytes) -> None:
+    with pytest.raises(ImportSourceError, match=re.escape(str(tmp_path / "m"))):
+        read(tmp_path / "m", content)
