@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,6 +18,7 @@ from scenarios.importers.servers.vllm_flags import SILENT, SINGLE
 
 _SERVES = ("vllm.entrypoints.openai.api_server", "vllm.entrypoints.api_server")
 _SGLANG = "sglang.launch_server"
+_SCRIPTS = ("-c", "-lc", "-ec", "-xc", "-exc")
 _SHELLS = re.compile(r"(?:.*/)?(?:ba|da|z|k)?sh")
 _VLLM = re.compile(rf"(?:.*/)?(?:{UNKNOWN}|\$)?\{{?vllm\}}?", re.IGNORECASE)
 _ANYWHERE = ("0.0.0.0", "::", "*", "")
@@ -88,7 +90,8 @@ def command_facts(
     Parameters
     ----------
     folder
-        Where relative paths of its resolver's folder lie; empty: such are not read.
+        Where relative paths of its resolver's folder lie; empty: its paths are those of another machine,
+        or of a container, and no adapter is looked for there but in a resolver's folder.
 
     Raises
     ------
@@ -179,12 +182,11 @@ def _adapters(
     for module in modules_of(given, origin, keys) if given is not None else ():
         base = module.get("base_model_name")
         name, path = str(module[keys[0]]), plain_address(str(module[keys[1]]))
-        found[name] = AdapterFacts(
-            name,
-            origin,
-            source=Said(path, origin) if path else None,
-            base_model=Said(plain_address(base), origin) if isinstance(base, str) and base else None,
-        )
+        here = _adapter_here(path) if folder else None
+        known = AdapterFacts(name, origin) if here is None else replace(here, served_name=name, origin=origin)
+        told_base = Said(plain_address(base), origin) if isinstance(base, str) and base else None
+        source = Said(path, origin) if path else None
+        found[name] = replace(known, source=source, base_model=told_base or known.base_model)
     for variable in ("VLLM_LORA_RESOLVER_CACHE_DIR", "NIM_PEFT_SOURCE"):
         text = environment.get(variable, "")
         if text:
@@ -193,6 +195,15 @@ def _adapters(
             found = {**{adapter.served_name: adapter for adapter in resolved}, **found}
     notes += _runtime(environment)
     return tuple(found.values()), notes
+
+
+def _adapter_here(path: str) -> AdapterFacts | None:
+    """What the folder of an adapter says, if it is on this machine."""
+    try:
+        is_here = Path(path).is_absolute() and any(Path(path, mark).is_file() for mark in MARKS)
+    except (OSError, ValueError):
+        return None
+    return next(iter(adapters_in(Path(path))[0]), None) if is_here else None
 
 
 def folder_adapters(text: str, what: str, folder: str) -> tuple[tuple[AdapterFacts, ...], list[str]]:
@@ -211,7 +222,7 @@ def folder_adapters(text: str, what: str, folder: str) -> tuple[tuple[AdapterFac
     try:
         if UNKNOWN not in text and "\0" not in text and path.is_absolute() and path.is_dir():
             adapters, notes = adapters_in(path)
-            if adapters and not (len(adapters) == 1 and MARKS & {entry.name for entry in path.iterdir()}):
+            if adapters:
                 return adapters, list(notes)
     except (OSError, ValueError) as error:
         if isinstance(error, ImportSourceError):
