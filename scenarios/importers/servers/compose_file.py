@@ -80,9 +80,9 @@ def _peft_folder(
         return ""
     for volume in list_at(source, service.get("volumes"), f"{place}.volumes"):
         if isinstance(volume, dict):
-            pair = volume.get("source"), volume.get("target")
+            pair = [volume.get("source"), volume.get("target")]
         else:
-            pair = tuple((str(volume).split(":") + [""])[:2])
+            pair = [*str(volume).split(":"), ""][:2]
         here, there = (_literal(part) if isinstance(part, str) else "" for part in pair)
         if here and there and Path(target).is_relative_to(there):
             return str(Path(here, Path(target).relative_to(there)))
@@ -133,4 +133,4 @@ def _environment(source: Source, value: object, place: str) -> dict[str, str]:
 
 
 COMPOSE_FILE = Kind("file of Docker Compose", _fits, _read)
-"""compose-spec/compose-spec, spec.md and 05-services.md: services, command, entrypoint, environment, deploy."""
+"""compose-spec/compose-spec, 05-services.md and 12-interpolation.md."""

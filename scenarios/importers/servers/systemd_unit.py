@@ -18,7 +18,8 @@ MOST_BYTES = 4 * 2**20
 """Longest unit that is read."""
 
 _PIECE = re.compile(
-    r"""(?P<space>[ \t]+)|"(?P<double>(?:\\.|[^"\\])*)"|'(?P<single>(?:\\.|[^'\\])*)'|(?P<plain>(?:\\.|[^\s\\])+|.)""",
+    r"""(?P<space>[ \t]+)|"(?P<double>(?:\\.|[^"\\])*)"|'(?P<single>(?:\\.|[^'\\])*)'
+    |(?P<plain>(?:\\.|[^\s\\])+|.)""",
     re.VERBOSE | re.DOTALL,
 )
 _ESCAPE = re.compile(r"\\(x[0-9a-fA-F]{2}|u[0-9a-fA-F]{4}|U[0-9a-fA-F]{8}|[0-7]{3}|.)", re.DOTALL)
