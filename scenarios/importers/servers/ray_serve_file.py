@@ -108,4 +108,4 @@ def _replicas(source: Source, config: Mapping[str, object], place: str) -> int:
 
 
 RAY_SERVE_FILE = Kind("configuration of Ray Serve LLM", _fits, _read)
-"""ray-project/ray, python/ray/llm/_internal/serve/core/configs/llm_config.py, class LLMConfig."""
+"""LLMConfig of ray-project/ray @697db261, python/ray/llm/_internal/serve/core/configs/llm_config.py."""

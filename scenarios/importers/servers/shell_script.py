@@ -129,11 +129,8 @@ def _servers(source: Source) -> Iterator[CommandFacts]:
         facts = _command(words, environment, group, origin, folder)
         if facts is None:
             continue
-        name, group = facts.server.name, ""
-        if name == "localhost":  # neither a name nor an address is said
-            name = source.path.stem
-        facts = facts.named(_unlike(name, names))
-        yield facts
+        group = ""
+        yield facts.named(_unlike(facts.server.name or source.path.stem, names))
 
 
 def _command(
