@@ -304,7 +304,7 @@ def test_text_that_only_speaks_of_servers_is_no_script(tmp_path: Path, text: str
 def test_a_variable_that_doubles_itself_is_stopped(tmp_path: Path) -> None:
     doubling = "X=aaaaaaaaaaaaaaaa\n" + 'X="$X$X"\n' * 40 + "vllm serve $X\n"
     path = saved(tmp_path, "vllm serve m\n" + doubling)
-    with pytest.raises(ImportSourceError, match="line 19 has a word of more than 1,000,000"):
+    with pytest.raises(ImportSourceError, match="line 18 has a word of more than 1,000,000"):
         KINDS[-1].read(Source(path), ImportOptions())
 
 
