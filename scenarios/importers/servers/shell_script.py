@@ -7,9 +7,9 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from scenarios.importers.facts import ImportOptions, ImportSourceError, SourceFacts
 from scenarios.importers.servers.docker_run import container_of
-from scenarios.importers.servers.located import located
 from scenarios.importers.servers.server_sets import facts_of
 from scenarios.importers.servers.shell_words import Command, commands_of
+from scenarios.importers.servers.source_places import located
 from scenarios.importers.servers.vllm_command import CommandFacts, command_facts
 from scenarios.importers.source import HEAD_BYTES, Kind, Source
 

@@ -119,13 +119,9 @@ def command_facts(
     unknown = [flag for flag in flags.values if flag not in ARGUMENTS and flag not in SILENT]
     given = {flag: value for flag, value in flags.values.items() if flag in ARGUMENTS}
     values = engine_values(given, origin, flags=True)
-    notes = [*more, *values.notes, *notes_on_unknown(f"--{flag.replace('_', '-')}" for flag in unknown)]
-    if "config" in flags.values:
-        notes.append("Its --config names a file of further arguments, which is not read.")
-    model, told = _model(flags, engine, environment)
-    notes += told
-    adapters, told = _adapters(flags, engine, environment, origin, folder)
-    notes += told
+    unknown_notes = notes_on_unknown(f"--{flag.replace('_', '-')}" for flag in unknown)
+    model, of_model = _model(flags, engine, environment)
+    adapters, of_adapters = _adapters(flags, engine, environment, origin, folder)
     names = _names(flags)
     place = _host_and_port(flags, "30000" if engine == "SGLang" else "8000")
     server = ServerFacts(
@@ -137,7 +133,7 @@ def command_facts(
         Said(model, origin) if model else None,
         Said(names[0], f"{origin}, --served-model-name") if names else None,
         address=f"http://{place}" if place and not place.startswith("localhost:") else "",
-        notes=tuple(notes),
+        notes=(*more, *values.notes, *unknown_notes, *_of_config(flags), *of_model, *of_adapters),
     )
     return CommandFacts(server, adapters, names)
 
@@ -239,6 +235,11 @@ def folder_adapters(text: str, what: str, folder: str) -> tuple[tuple[AdapterFac
 def _runtime(environment: Mapping[str, str]) -> Iterator[str]:
     if environment.get("VLLM_ALLOW_RUNTIME_LORA_UPDATING", "").lower() in ("1", "true"):
         yield "It takes adapters while it runs: its answer to /v1/models tells which are loaded."
+
+
+def _of_config(flags: Flags) -> Iterator[str]:
+    if "config" in flags.values:
+        yield "Its --config names a file of further arguments, which is not read."
 
 
 def _names(flags: Flags) -> tuple[str, ...]:

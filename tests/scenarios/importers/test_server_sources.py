@@ -148,7 +148,8 @@ def test_secrets_in_settings_are_not_copied() -> None:
 
 
 def test_what_no_scenario_has_is_told_by_name_alone() -> None:
-    words = "vllm serve m --my-secret hush --max-lora-rank 48 --quantization gguf --max-model-len auto --config f.yaml"
+    words = "vllm serve m --my-secret hush --max-lora-rank 48 --quantization gguf"
+    words += " --max-model-len auto --config f.yaml"
     server = served(words.split())
     assert engine(server) == {}
     told = " ".join(server.notes)
@@ -185,7 +186,8 @@ def test_replicas_behind_one_server_are_counted() -> None:
 
 
 def test_sglang_is_read_in_words_of_vllm() -> None:
-    words = "python3 -m sglang.launch_server --model-path m --context-length 8192 --max-running-requests 64 --tp 2"
+    words = "python3 -m sglang.launch_server --model-path m --context-length 8192"
+    words += " --max-running-requests 64 --tp 2"
     words += " --max-loaded-loras 32 --disable-radix-cache --mem-fraction-static 0.8 --lora-paths fr=/f /d"
     facts = command_facts(
         [*words.split(), '{"lora_name": "es", "lora_path": "/e", "pinned": true}'], {}, "", "here"
@@ -252,7 +254,7 @@ nohup vllm serve "$MODEL" --port 8000 \
     --max-loras 4 $EXTRA \
     --lora-modules fr='/loras/fr $HOME' "de=/loras/de" > g0.log 2>&1 &
 # group: shop-g1
-CUDA_VISIBLE_DEVICES=1 exec vllm serve "$MODEL" --host 10.0.0.2 --port=8001 --max-loras "$SLOTS" ; echo "vllm serve x"
+CUDA_VISIBLE_DEVICES=1 exec vllm serve "$MODEL" --host 10.0.0.2 --port=8001 --max-loras "$SLOTS"; echo "vllm"
 docker run -d --gpus '"device=2"' --name shop-g2 -e A=b -p 127.0.0.1:8002:8000 --ipc=host \
   vllm/vllm-openai:v0.14.0 --model org/m --max-loras 2 --max-model-len 1K
 cat <<EOF
@@ -406,9 +408,10 @@ LOG = (
     "(APIServer pid=1) INFO 11-29 03:14:00 [api_utils.py:286] non-default args: {'model_tag': 'org/m', "
     "'lora_modules': [LoRAModulePath(name='fr', path='/loras/fr', base_model_name=None), "
     "LoRAModulePath(name=\"d'e\", path='/l\\'d', base_model_name=None)], 'host': '10.0.0.1', 'port': 8001, "
-    "'api_key': ['hush'], 'served_model_name': ['base'], 'model': 'org/m', 'enable_lora': True, 'max_loras': 4}\n"
-    "(EngineCore pid=2) INFO 11-29 03:14:19 [core.py:133] Initializing a V1 LLM engine (v0.32.0) with config: "
-    "model='org/m', dtype=torch.bfloat16, max_seq_len=2048, tensor_parallel_size=1\n"
+    "'api_key': ['hush'], 'served_model_name': ['base'], 'model': 'org/m', "
+    "'enable_lora': True, 'max_loras': 4}\n"
+    "(EngineCore pid=2) INFO 11-29 03:14:19 [core.py:133] Initializing a V1 LLM engine (v0.32.0) "
+    "with config: model='org/m', dtype=torch.bfloat16, max_seq_len=2048, tensor_parallel_size=1\n"
 )
 
 
