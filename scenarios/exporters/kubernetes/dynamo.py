@@ -124,8 +124,7 @@ def adapter_model(adapter: DeployedAdapter, group: Group, deployment: Deployment
 
 
 def _sentences(deployment: Deployment) -> tuple[list[str], list[str]]:
-    lost, cautions = pod_sentences(deployment)
-    lost = [sentence for sentence in lost if not sentence.startswith("Sources ")]  # Dynamo fetches s3 itself
+    lost, cautions = pod_sentences(deployment, fetched=True)
     told = {a.name: a for group in deployment.groups for a in group.adapters}
     silent = [name for name, a in told.items() if hub_or_bucket(a.location) is None]
     if silent:

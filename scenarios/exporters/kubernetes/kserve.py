@@ -119,8 +119,7 @@ def lora(group: Group, deployment: Deployment) -> Object:
 
 
 def _sentences(deployment: Deployment) -> tuple[list[str], list[str]]:
-    lost, _ = pod_sentences(deployment)
-    lost = [sentence for sentence in lost if not sentence.startswith("Sources ")]  # KServe fetches s3 itself
+    lost, cautions = pod_sentences(deployment, fetched=True)
     told: dict[str, DeployedAdapter] = {a.name: a for g in deployment.groups for a in g.adapters}
     silent = [name for name, a in told.items() if adapter_address(a, deployment) is None]
     if silent:
@@ -129,7 +128,7 @@ def _sentences(deployment: Deployment) -> tuple[list[str], list[str]]:
         )
     if deployment.split:
         lost.append("Shares: of services with the same name of a model the gateway takes one.")
-    cautions = [
+    cautions += [
         "maxAdapters and maxCpuAdapters stand in every service: KServe's own are the number of adapters.",
         "Arguments of vLLM stand in VLLM_ADDITIONAL_ARGS, which KServe's presets read; yours must too.",
     ]

@@ -35,6 +35,9 @@ def export(deployment: Deployment) -> Export:
     if deployment.split:
         lost.append("Shares, in one-pool: the router chooses by load among the pods that hold an adapter.")
     cautions.append(
+        "Each endpoint picker reads endpoint-picker.yaml of its folder at its start, as --config-file."
+    )
+    cautions.append(
         "one-pool is instead of pools: its served-model-filter is Alpha and wants "
         "--allow-experimental-plugins=true on the endpoint picker."
     )
@@ -61,7 +64,6 @@ def export(deployment: Deployment) -> Export:
         "kubectl apply -f engines.yaml",
         "kubectl apply -f pools/pools.yaml -f pools/models.yaml -f pools/routes.yaml  # or:",
         "kubectl apply -f one-pool/pool.yaml -f one-pool/route.yaml",
-        "give endpoint-picker.yaml of the same folder to the endpoint pickers as --config-file",
     )
     return Export(files, (), tuple(lost), tuple(cautions), steps)
 

@@ -8,6 +8,7 @@ from pathlib import PurePosixPath
 from scenarios.errors import Problem
 from scenarios.exporters.deployment import Deployment, ExportError, Group
 from scenarios.exporters.engine_flags import flags
+from scenarios.exporters.locations import location_of
 from scenarios.exporters.servers import (
     NAMED,
     adapter_path,
@@ -224,30 +225,42 @@ def in_claim(path: str, deployment: Deployment) -> str | None:
     return str(inner.relative_to(below))
 
 
-def pod_sentences(deployment: Deployment) -> tuple[list[str], list[str]]:
-    """What is lost, and what is to be watched, of any engine in a cluster."""
+def pod_sentences(deployment: Deployment, *, fetched: bool = False) -> tuple[list[str], list[str]]:
+    """What is lost, and what is to be watched, of any engine in a cluster.
+
+    Parameters
+    ----------
+    fetched
+        Whether the stack fetches weights itself, so that buckets are no loss and volumes not needed.
+    """
     lost, cautions = path_sentences(deployment)
+    lost = [] if fetched else lost
     cautions += unknown_arguments(deployment)
     kinds = {group.gpu.device: None for group in deployment.groups}
     if len(kinds) > 1:
         which = ", ".join(kinds)
         lost.append(f"Which kind of GPU a group is for ({which}): give its pods a nodeSelector.")
+    absent = [path for path in _folders(deployment) if in_claim(path, deployment) is None]
+    if absent and not fetched:
+        names = listed(absent, NAMED)
+        below = deployment.settings.adapters_dir
+        cautions.append(
+            f"No volume holds {names}: name a claim (export.storage_claim), which is mounted at {below}, and "
+            "put it below."
+        )
+    return lost, cautions
+
+
+def _folders(deployment: Deployment) -> list[str]:
+    """Folders that the engines read."""
     paths = [
         adapter_path(adapter, deployment)
         for group in deployment.groups
         for adapter in group.adapters
         if adapter.location is None or adapter.location.kind != "hub"
     ]
-    paths += [deployment.model] if deployment.model.startswith((".", "/", "~")) else []
-    absent = [path for path in dict.fromkeys(paths) if in_claim(path, deployment) is None]
-    if absent:
-        cautions.append(
-            f"No volume holds {listed(absent, NAMED)}: name a claim (export.storage_claim), which is mounted "
-            f"at {deployment.settings.adapters_dir}, and put it below."
-        )
-    if deployment.settings.user != "vllm":
-        lost.append("The user that runs the engines: a container runs as its image says.")
-    return lost, cautions
+    paths += [deployment.model] if location_of(deployment.model).kind == "folder" else []
+    return list(dict.fromkeys(paths))
 
 
 def base_sentence(deployment: Deployment) -> list[str]:
