@@ -4,8 +4,8 @@
 
 ``--crds`` holds CustomResourceDefinitions as their projects publish them (``*.yaml``); none belongs to this
 repository. Every document of ``--manifests`` whose kind is defined there is checked by openAPIV3Schema,
-fields that it does not know included; what is defined nowhere is listed. The exit status is 1 where a document
-is wrong, 2 where nothing was checked.
+fields that it does not know included; what is defined nowhere is listed. The exit status is 1 where a
+document is wrong, 2 where nothing was checked.
 """
 
 from __future__ import annotations

@@ -99,12 +99,13 @@ def _adapters(deployment: Deployment, model: str, sets: dict[frozenset[int], str
 
 
 def artifact_url(adapter: DeployedAdapter, deployment: Deployment) -> str:
-    """An adapter's address: of the hub with AIBrix's scheme, a folder as it is, others as written."""
+    """An adapter's address: of the hub with AIBrix's scheme, else a folder.
+
+    Without its sidecar AIBrix refuses every other scheme (pkg/controller/modeladapter/lora_client.go).
+    """
     location = adapter.location
     if location is not None and location.kind == "hub":
         return f"huggingface://{location.path}"
-    if location is not None and location.kind == "s3":
-        return location.text
     return adapter_path(adapter, deployment)
 
 

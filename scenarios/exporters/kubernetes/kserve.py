@@ -100,13 +100,17 @@ def lora(group: Group, deployment: Deployment) -> Object:
     Raises
     ------
     ExportError
-        If an adapter's name is no name of a folder: KServe mounts each at ``/mnt/lora/NAME``.
+        If an adapter's name is no name of a folder, for KServe mounts each at ``/mnt/lora/NAME``, or could be
+        taken for a template, which KServe's presets are.
     """
     adapters = []
     for adapter in group.adapters:
         if link_name(adapter.served_name) is None:
             message = f'is "{visible(adapter.served_name)}", and KServe mounts adapters at /mnt/lora/NAME'
             raise ExportError([Problem("adapters", message, "give it a served_name without /")])
+        if "{{" in adapter.served_name:
+            message = f'is "{visible(adapter.served_name)}", and {{{{ begins a template of KServe\'s'
+            raise ExportError([Problem("adapters", message, "give it another served_name")])
         address = adapter_address(adapter, deployment)
         if address is not None:
             adapters.append({"name": adapter.served_name, "uri": address})
