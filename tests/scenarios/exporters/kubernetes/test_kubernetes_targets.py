@@ -75,7 +75,7 @@ def served_names(target: ModuleType, export: Export) -> set[str]:
 @pytest.mark.parametrize("target", TARGETS, ids=lambda target: target.NAME)
 def test_any_name_stays_a_name_or_is_refused(target: ModuleType, name: str) -> None:
     if target is kserve and ("/" in name or "{{" in name):
-        with pytest.raises(ExportError, match="/mnt/lora|template"):
+        with pytest.raises(ExportError, match=r"/mnt/lora|template"):
             target.export(plan(served=name))
         return
     export = target.export(plan(served=name))
