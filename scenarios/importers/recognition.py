@@ -26,7 +26,8 @@ def kinds() -> tuple[Kind, ...]:
     """All kinds of sources, in the order in which they are tried."""
     from scenarios.importers import adapters, manifests, servers, traffic  # they import much
 
-    return (*servers.KINDS, *manifests.KINDS, *traffic.KINDS, *adapters.KINDS)
+    # The traffic's last kind takes any table.
+    return (*servers.KINDS, *manifests.KINDS, *adapters.KINDS, *traffic.KINDS)
 
 
 def read_sources(paths: Sequence[Path], options: ImportOptions) -> list[SourceFacts]:
