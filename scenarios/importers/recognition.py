@@ -27,7 +27,7 @@ def kinds() -> tuple[Kind, ...]:
     from scenarios.importers import adapters, manifests, servers, traffic  # they import much
 
     # The traffic's last kind takes any table.
-    return (*servers.KINDS, *manifests.KINDS, *adapters.KINDS, *traffic.KINDS)
+    return (*adapters.KINDS, *servers.KINDS, *manifests.KINDS, *traffic.KINDS)
 
 
 def read_sources(paths: Sequence[Path], options: ImportOptions) -> list[SourceFacts]:
@@ -78,6 +78,11 @@ def _folder(source: Source, options: ImportOptions) -> Iterator[SourceFacts]:
         raise source.error("has no adapter_config.json and no file that is known", "give another folder")
 
 
+def _is_looked_into(folder: str, name: str) -> bool:
+    """Whether a folder may hold sources: none that is hidden, nor the nameless files of the hub's cache."""
+    return not name.startswith(".") and not (name == "blobs" and Path(folder).name.startswith("models--"))
+
+
 def _files(source: Source) -> Iterator[Path]:
     """Files of a folder that may be sources: none of an adapter, and none that is hidden."""
     number = 0
@@ -90,7 +95,7 @@ def _files(source: Source) -> Iterator[Path]:
         if any(name in names for name in _ADAPTER_FILES):
             inner.clear()
             continue
-        inner[:] = [] if depth >= DEEPEST else sorted(name for name in inner if not name.startswith("."))
+        inner[:] = [] if depth >= DEEPEST else sorted(name for name in inner if _is_looked_into(folder, name))
         for name in sorted(names):
             path = Path(folder, name)
             if name.startswith(".") or not path.is_file():
