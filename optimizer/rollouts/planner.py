@@ -191,12 +191,14 @@ class Planner:
     def _shrunk(self, fleet: Fleet, begun: Fleet, chosen: Mapping[int, int | None]) -> Step | None:
         """A wave of the chosen flows, without those that the twin does not permit; None if none is left."""
         left = _whole(begun, chosen)
-        while any(target is not None for target in left.values()) or (left and left == chosen):
+        while left:
             after = begun.moved(left)
             refused = self._refused(begun, after)
             if not refused and self._replicas_kept(begun, after):
                 return Step(fleet, _used(fleet, begun, after), _used(fleet, after, after))
             gone = refused or {n for n in left.values() if n is not None}
+            if not gone:
+                return None
             for number in gone:
                 arriving = sorted(
                     (k for k, target in left.items() if target == number),
