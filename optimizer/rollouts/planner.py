@@ -211,24 +211,20 @@ class Planner:
         return None
 
     def _refused(self, before: Fleet, after: Fleet) -> set[int]:
-        """Engines that the twin rejects, and that neither only lose nor are as in the new placement."""
-        asked = [
-            n
-            for n in changed(before, after)
-            if not only_loses(before, after, n) and not self._final(after, n)
-        ]
+        """Engines that the twin rejects, if they serve more than before and more than they are to."""
+        asked = [n for n in changed(before, after) if not only_loses(before, after, n)]
         gpus = [gpu for n in asked if (gpu := after.placed(n)) is not None]
-        return {
-            n for n, accepted in zip(asked, self.judge(gpus) if gpus else (), strict=True) if not accepted
-        }
+        accepted = self.judge(gpus) if gpus else ()
+        return {n for n, fine in zip(asked, accepted, strict=True) if not (fine or self._wanted(after, n))}
 
-    def _final(self, fleet: Fleet, number: int) -> bool:
-        """Whether an engine serves just what the new placement has there."""
+    def _wanted(self, fleet: Fleet, number: int) -> bool:
+        """Whether an engine serves what it is to in the end, or less where the twin rejects even that."""
         if number not in fleet.homes:
             return False
         goal = fleet.homes.index(number)
         here = {k for k, flow in enumerate(fleet.flows) if flow.at == number}
-        return here == {k for k, flow in enumerate(fleet.flows) if flow.goal == goal}
+        end = {k for k, flow in enumerate(fleet.flows) if flow.goal == goal}
+        return here == end or (here < end and not self.judge([self.new.gpus[goal]])[0])
 
     def _replicas_kept(self, before: Fleet, after: Fleet) -> bool:
         """Whether no adapter is on fewer engines than it must, unless it was before."""
