@@ -40,7 +40,8 @@ _HEAD = r"""#!/bin/bash
 set -euo pipefail
 cd -- "$(dirname -- "${BASH_SOURCE[0]}")"
 timeout=${LORAPACK_TIMEOUT:-1800}
-trap 'echo "stopped in wave ${wave:-0}; all is still served: put it right and run steps.sh again" >&2' ERR
+stopped() { echo "stopped in wave ${wave:-0}; all is still served: put it right and run $0 again" >&2; }
+trap 'code=$?; [ "$code" -eq 0 ] || stopped' EXIT
 
 fail() { echo "$1" >&2; return 1; }
 call() {
@@ -55,8 +56,11 @@ post() { call -o /dev/null -H 'Content-Type: application/json' --data-raw "$2" "
 holds() {
   local models
   models=$(call "$1/v1/models") || fail "$1 does not answer" || exit 1
-  python3 -c 'import json, sys; sys.exit(all(m["id"] != sys.argv[1] for m in json.load(sys.stdin)["data"]))' \
-    "$2" <<<"$models"
+  python3 -c 'import json, sys
+names = [model["id"] for model in json.load(sys.stdin)["data"]]
+sys.exit(0 if sys.argv[1] in names else 3)' "$2" <<<"$models" && return 0
+  [ $? -eq 3 ] || exit 1
+  return 1
 }
 wait_ready() {
   local end=$((SECONDS + timeout))
