@@ -374,3 +374,35 @@ def test_wrong_arguments_are_refused() -> None:
     other = Placement(gpus=(gpu(0, "ab").model_copy(update={"device": "B200"}),))
     with pytest.raises(ScenarioError, match="does not have"):
         optimizer.rollout(scenario, other, placement)
+
+
+def test_the_twin_judges_the_stages_of_a_shipped_scenario() -> None:
+    scenario = scenarios.read("odd_ranks", overrides=["replications=1"])
+    names = [name for entry in scenario.adapters for name in entry.names()]
+
+    def engine(number: int, held: Sequence[str]) -> PlacedGPU:
+        return gpu(number, held, cpu=6, slots=6, rank=128)
+
+    old = Placement(gpus=(engine(0, names[:6]), engine(1, names[6:])))
+    new = Placement(gpus=(engine(0, [*names[:5], names[6]]), engine(1, [names[5], *names[7:]])))
+    found = optimizer.rollout(scenario, old, new)
+    assert found.accepted
+    assert (len(found.stages), found.starts, found.extra_gpus) == (2, 1, 1)
+    assert all(verdict.sustained is not None for stage in found.stages for verdict in stage.verdicts)
+    busy = scenarios.override(scenario, "adapters[0].rate=[20.0, 20.0, 20.0]")
+    assert not optimizer.rollout(busy, old, new).accepted
+
+
+def test_replan_finds_the_steps_where_it_is_asked_for_them() -> None:
+    scenario = scenarios.read("paper_mixed_32", overrides=["replications=1"])
+    names = [name for entry in scenario.adapters for name in entry.names()]
+    running = Placement(gpus=(gpu(7, names[:30], cpu=32, slots=32, rank=32),))
+    change = optimizer.replan(scenario, running, time_limit_s=30, steps=True)
+    assert change.rollout is not None
+    assert done(change.rollout) == [
+        [*(f"load 7 {n}" for n in names[30:]), *(f"switch {n}" for n in names[30:])]
+    ]
+    assert "1 wave: 0 engine starts, 2 loads" in change.summary()
+    assert json.loads(change.to_json())["rollout"]["loads"] == 2
+    without = change.model_copy(update={"rollout": None})
+    assert "rollout" not in json.loads(without.to_json())
