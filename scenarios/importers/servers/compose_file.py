@@ -80,10 +80,10 @@ def _peft_folder(
         return ""
     for volume in list_at(source, service.get("volumes"), f"{place}.volumes"):
         if isinstance(volume, dict):
-            pair = [volume.get("source"), volume.get("target")]
+            told: tuple[object, ...] = (volume.get("source"), volume.get("target"))
         else:
-            pair = [*str(volume).split(":"), ""][:2]
-        here, there = (_literal(part) if isinstance(part, str) else "" for part in pair)
+            told = (*str(volume).split(":"), "")
+        here, there = (_literal(part) if isinstance(part, str) else "" for part in told[:2])
         if here and there and Path(target).is_relative_to(there):
             return str(Path(here, Path(target).relative_to(there)))
     return target
