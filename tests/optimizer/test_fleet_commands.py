@@ -107,7 +107,7 @@ adapters:
   - {{name: de, rank: 8, rate: 0.1, source: org/de}}
 workload: {{prompt: 10, output: 10}}
 devices: H100-64GB
-export: {{image: registry/engine:1}}
+export: {{image: registry/vllm-openai:1}}
 """
     )
     gpus = tuple(
@@ -142,6 +142,24 @@ def test_shares_come_back_from_the_routes(fleet: Path) -> None:
     assert "fr: 0.25" in told.placement_text
     assert "fr: 0.75" in told.placement_text
     assert "max_loras: null" in told.placement_text
+
+
+SAYS_ALL = ("vllm", "systemd", "compose", "aibrix", "gie", "llm-d", "kserve", "ray-serve", "sglang", "nim")
+"""Targets whose files, with the routes beside them, say all that a placement does."""
+
+
+@pytest.mark.parametrize("target", SAYS_ALL)
+def test_an_export_is_imported_as_the_placement_that_it_was(target: str, tmp_path: Path) -> None:
+    placement = _placement()
+    scenarios.write_export(scenarios.export(placement, "routing"), tmp_path / "routes")
+    scenarios.write_export(scenarios.export(placement, target), tmp_path / "deploy")
+    told = scenarios.import_fleet([tmp_path / "deploy", tmp_path / "routes"], ["devices=H100-64GB"])
+    again = told.placement()
+    assert [gpu.option for gpu in again.gpus] == [gpu.option for gpu in placement.gpus]
+    assert [gpu.max_cpu_loras for gpu in again.gpus] == [gpu.max_cpu_loras for gpu in placement.gpus]
+    assert [set(gpu.adapters) for gpu in again.gpus] == [set(gpu.adapters) for gpu in placement.gpus]
+    for before, after in zip(placement.gpus, again.gpus, strict=True):
+        assert after.shares == pytest.approx(before.shares, abs=0.01)
 
 
 def test_a_folder_with_other_files_is_not_touched(fleet: Path) -> None:

@@ -8,15 +8,21 @@ from dataclasses import replace
 from scenarios.importers.facts import ImportOptions, SourceFacts
 from scenarios.importers.manifests.adapters import READERS, syncer
 from scenarios.importers.manifests.documents import Document, documents
+from scenarios.importers.manifests.workloads import POD_OF, workload
 from scenarios.importers.source import Source
 from scenarios.text.formatting import listed
 
 _MARKS = (b"apiVersion:", b'"apiVersion"')
+_TOLD_BY = tuple(kind.rpartition(" ")[2].encode() for kind in READERS) + (b"vLLMLoRAConfig",)
+_ENGINES = (b"vllm", b"sglang")
 
 
 def is_manifest(source: Source) -> bool:
-    """Whether a file looks like manifests."""
-    return any(mark in source.head for mark in _MARKS) and b"kind" in source.head
+    """Whether a file looks like manifests that tell of adapters, or of engines."""
+    head = source.head
+    if not any(mark in head for mark in _MARKS) or b"kind" not in head:
+        return False
+    return any(mark in head for mark in _TOLD_BY) or any(mark in head.lower() for mark in _ENGINES)
 
 
 def read_manifests(source: Source, _options: ImportOptions) -> SourceFacts:
@@ -30,12 +36,11 @@ def read_manifests(source: Source, _options: ImportOptions) -> SourceFacts:
     facts, passed = SourceFacts("Kubernetes manifests"), Counter[str]()
     read = 0
     for document in documents(source):
-        reader = syncer if _is_syncer(document) else READERS.get(document.kind)
-        if reader is None:
+        told = _told(document)
+        if told is None:
             passed[document.kind or "a document without kind"] += 1
             continue
         read += 1
-        told = reader(document)
         facts = replace(
             facts,
             adapters=(*facts.adapters, *told.adapters),
@@ -51,7 +56,17 @@ def read_manifests(source: Source, _options: ImportOptions) -> SourceFacts:
     return replace(facts, notes=(f"{source.path.name}: passed over {names}",))
 
 
-_KNOWN = "ModelAdapter, LoraAdapter, LLMInferenceService, DynamoModel, or a ConfigMap of the LoRA syncer"
+_KNOWN = "ModelAdapter, LoraAdapter, LLMInferenceService, DynamoModel, or a ConfigMap of the LoRA syncer, Deployments"
+
+
+def _told(document: Document) -> SourceFacts | None:
+    """What a document says; None where it tells of no adapters and no engine."""
+    if _is_syncer(document):
+        return syncer(document)
+    if document.kind in POD_OF:
+        return workload(document)
+    reader = READERS.get(document.kind)
+    return None if reader is None else reader(document)
 
 
 def _is_syncer(document: Document) -> bool:
