@@ -56,7 +56,7 @@ def _words(document: Document, container: Mapping[str, object], path: str, key: 
         yield word.replace("$$", "$")  # as Kubernetes does where no variable is meant
 
 
-def _environment(document: Document, container: Mapping[str, object], path: str) -> Iterator[tuple[str, str]]:
+def _environment(document: Document, container: Mapping[str, object]) -> Iterator[tuple[str, str]]:
     """Yield variables with values of their own; those of secrets are none of ours."""
     one = Document(document.source, document.number, dict(container))
     for _, item in one.items("env"):
