@@ -13,7 +13,7 @@ from scenarios.importers.source import Source
 from scenarios.text.formatting import listed
 
 _MARKS = (b"apiVersion:", b'"apiVersion"')
-_TOLD_BY = tuple(kind.rpartition(" ")[2].encode() for kind in READERS) + (b"vLLMLoRAConfig",)
+_TOLD_BY = (b"vLLMLoRAConfig", *(kind.rpartition(" ")[2].encode() for kind in READERS))
 _ENGINES = (b"vllm", b"sglang")
 
 
@@ -56,7 +56,10 @@ def read_manifests(source: Source, _options: ImportOptions) -> SourceFacts:
     return replace(facts, notes=(f"{source.path.name}: passed over {names}",))
 
 
-_KNOWN = "ModelAdapter, LoraAdapter, LLMInferenceService, DynamoModel, or a ConfigMap of the LoRA syncer, Deployments"
+_KNOWN = (
+    "ModelAdapter, LoraAdapter, LLMInferenceService, DynamoModel, a ConfigMap of the LoRA syncer, or a "
+    "Deployment of an engine"
+)
 
 
 def _told(document: Document) -> SourceFacts | None:
