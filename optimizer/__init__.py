@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from optimizer.replanning.changes import Change
     from optimizer.replanning.replan import replan
     from optimizer.result import Result, result_schema
+    from optimizer.rollouts.report import Rollout, Stage
+    from optimizer.rollouts.rollout import rollout
     from optimizer.search.params import SolveParams
     from optimizer.search.solve import solve
     from optimizer.survival.report import LossCase, Survival
@@ -32,7 +34,9 @@ __all__ = [
     "PackingOption",
     "PackingProblem",
     "Result",
+    "Rollout",
     "SolveParams",
+    "Stage",
     "Survival",
     "__version__",
     "compare",
@@ -40,6 +44,7 @@ __all__ = [
     "pack",
     "replan",
     "result_schema",
+    "rollout",
     "solve",
     "survives",
 ]
@@ -56,13 +61,16 @@ _MODULES = {
     "PackingOption": "optimizer.packing.model.problem",
     "PackingProblem": "optimizer.packing.model.problem",
     "Result": "optimizer.result",
+    "Rollout": "optimizer.rollouts.report",
     "SolveParams": "optimizer.search.params",
+    "Stage": "optimizer.rollouts.report",
     "Survival": "optimizer.survival.report",
     "compare": "optimizer.comparison",
     "methods": "optimizer.packing",
     "pack": "optimizer.packing",
     "replan": "optimizer.replanning.replan",
     "result_schema": "optimizer.result",
+    "rollout": "optimizer.rollouts.rollout",
     "solve": "optimizer.search.solve",
     "survives": "optimizer.survival.survives",
 }

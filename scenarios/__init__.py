@@ -28,6 +28,8 @@ from scenarios.export_settings import ExportSettings as ExportSettings
 from scenarios.exporters.deployment import ExportError as ExportError
 from scenarios.exporters.exported import Export as Export
 from scenarios.exporters.targets import export as export
+from scenarios.exporters.targets import export_steps as export_steps
+from scenarios.exporters.targets import exportable as exportable
 from scenarios.exporters.targets import find_target as find_target
 from scenarios.exporters.writing import check_folder as check_folder
 from scenarios.exporters.writing import write_export as write_export

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
-from pydantic import Discriminator, Field, Tag, model_validator
+from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
 
 from scenarios.base import FrozenModel
 from scenarios.engine import Rank, RankOrBase
@@ -41,6 +41,17 @@ def _has_users(arrivals: object) -> bool:
     return isinstance(process, ClosedLoopArrivals) or process == "closed_loop"
 
 
+_OF_USERS: Final = object()
+"""Stands for no rate where users say it."""
+
+
+def _given(rate: object) -> object:
+    """A rate as it is given; none is refused at once, so that it is told beside all else that is empty."""
+    if rate is None:
+        raise Finding((), "is empty", "give it a value: only closed_loop has none").error()
+    return None if rate is _OF_USERS else rate
+
+
 def _say_when_rates_are_needed(schema: dict[str, Any]) -> None:
     """Have a JSON schema ask for a rate, or for users in its place."""
     schema["required"].remove("rate")
@@ -64,7 +75,7 @@ class Adapter(FrozenModel, json_schema_extra=_say_when_rates_are_needed):
     """How many adapters the entry stands for."""
     rank: _Ranks = 0
     """LoRA rank, or a list of ranks to deal; absent or 0: requests of the base model, which take no slot."""
-    rate: Rates | None
+    rate: Annotated[Rates | None, BeforeValidator(_given)]
     """Requests per second of each adapter, a list to deal, {zipf_total, exponent}, or {low, high} where it is
     not known; not of closed_loop, whose users say it."""
     prompt: Lengths | None = None
@@ -92,8 +103,8 @@ class Adapter(FrozenModel, json_schema_extra=_say_when_rates_are_needed):
     @classmethod
     def _rate_of_users(cls, values: Any) -> Any:
         """Take no rate for the rate of users; of all others it is missing."""
-        if isinstance(values, Mapping) and "rate" not in values and _has_users(values.get("arrivals")):
-            return {**values, "rate": None}
+        if isinstance(values, Mapping) and values.get("rate") is None and _has_users(values.get("arrivals")):
+            return {**values, "rate": _OF_USERS}
         return values
 
     def findings(self) -> Iterator[Finding]:
@@ -102,8 +113,6 @@ class Adapter(FrozenModel, json_schema_extra=_say_when_rates_are_needed):
         if loop and self.rate is not None:
             message = "is given, and the users of closed_loop say it too: users / think_s"
             yield Finding(("rate",), message, "remove it, or choose other arrivals")
-        if not loop and self.rate is None:
-            yield Finding(("rate",), "is empty", "give it a value: only closed_loop has none")
         if self.sessions is not None and isinstance(self.arrivals, ClosedLoopArrivals | RecordedArrivals):
             message = f"are given, and arrivals are {self.arrivals.process}, which start no conversations"
             yield Finding(("sessions",), message, "remove them, or choose other arrivals")

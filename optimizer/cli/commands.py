@@ -8,7 +8,8 @@ import typer
 
 from optimizer.cli.device_commands import add_to as add_device_commands
 from optimizer.cli.engine_commands import add_to as add_engine_commands
-from optimizer.cli.fleet_commands import add_to as add_fleet_commands
+from optimizer.cli.fleet.export_command import add_to as add_export_command
+from optimizer.cli.fleet.import_command import add_to as add_import_command
 from optimizer.cli.help import Group
 from optimizer.cli.learn_commands import add_to as add_learn_commands
 from optimizer.cli.measured_commands import add_to as add_measured_commands
@@ -32,7 +33,8 @@ app = typer.Typer(
 )
 add_solve_commands(app)
 add_replan_command(app)
-add_fleet_commands(app)
+add_import_command(app)
+add_export_command(app)
 add_engine_commands(app)
 add_measured_commands(app)
 add_learn_commands(app)

@@ -55,6 +55,9 @@ def replan_command(
     gpus: Annotated[
         int | None, typer.Option(metavar="N", min=1, help="Most GPUs; absent: as many as the scenario has.")
     ] = None,
+    steps: Annotated[
+        bool, typer.Option("--steps", help="Also find the steps to the new plan, each judged by the twin.")
+    ] = False,
     time_limit: TimeLimitOption = 60.0,
     total_limit: TotalLimitOption = None,
     seed: SeedOption = None,
@@ -99,6 +102,7 @@ def replan_command(
             total_limit_s=total_limit,
             seed=seed,
             workers=workers,
+            steps=steps,
             progress=progress,
             params=tuned,
         )

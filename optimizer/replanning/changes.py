@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from optimizer.packing.model.problem import Packing, PackingProblem
 from optimizer.replanning.moves import Running
 from optimizer.result import Result
+from optimizer.rollouts.report import Rollout
 from optimizer.search.cut_loop import pattern_of
 from optimizer.search.instance import Instance
 from optimizer.search.judging import placed_gpu
@@ -53,6 +54,9 @@ class Change(PlainDir, BaseModel):
     retired: tuple[str, ...] = Field(default=(), description="Adapters that are not wanted any more.")
     opened: tuple[int, ...] = Field(default=(), description="Fresh GPUs.")
     closed: tuple[int, ...] = Field(default=(), description="GPUs that are given back.")
+    rollout: Rollout | None = Field(
+        default=None, description="The steps from what runs to the plan; null where nobody asked for them."
+    )
     restarted: tuple[int, ...] = Field(
         default=(),
         description="GPUs that go on with other slots, another rank or another number of adapters in CPU "
@@ -66,13 +70,15 @@ class Change(PlainDir, BaseModel):
 
     def to_json(self) -> str:
         """JSON of everything."""
-        return json.dumps(self.model_dump(mode="json"), indent=2, allow_nan=False)
+        unasked = {"rollout"} if self.rollout is None else None
+        return json.dumps(self.model_dump(mode="json", exclude=unasked), indent=2, allow_nan=False)
 
     def parts(self) -> list[Part]:
         """What `summary` says, in parts that `scenarios.text.tables.render` renders, in colour too."""
         if self.result.placement is None:
             return self.result.parts()
-        return [self._count(), *self._steps(), "", *self.result.parts()]
+        rollout = [] if self.rollout is None else ["", *self.rollout.parts()]
+        return [self._count(), *self._steps(), *rollout, "", *self.result.parts()]
 
     def summary(self) -> str:
         """The moves, the GPUs that open, close or restart, and the plan as `solve` shows it."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -30,6 +31,7 @@ from optimizer.replanning.changes import (
 )
 from optimizer.replanning.moves import MovesResult, MovesSolver, Running
 from optimizer.result import Result
+from optimizer.rollouts.rollout import steps_between
 from optimizer.search.compilation import compile_loops, twin_loops
 from optimizer.search.cut_loop import AcceptedPlan, pattern_of
 from optimizer.search.instance import Instance
@@ -45,7 +47,7 @@ from optimizer.search.splitting import InfeasibleError
 from scenarios import Deadline, Placement, Scenario, Stopped, as_started, noticed
 from scenarios.arguments import ArgumentCheck, instance_of, number
 from scenarios.stopping.progress import Progress, interruptible, silent
-from twin import TwinJudge
+from twin import PlacementJudge, TwinJudge
 
 
 @dataclass(frozen=True)
@@ -157,6 +159,7 @@ def replan(
     acceptance: str | None = None,
     seed: int | None = None,
     workers: int = 1,
+    steps: bool = False,
     progress: Progress = silent,
     params: SolveParams = DEFAULTS,
 ) -> Change:
@@ -178,6 +181,9 @@ def replan(
         Most GPUs.
     time_limit_s
         Seconds of search after which the best accepted plan so far is returned.
+    steps
+        Whether to find the steps to the new plan too, as `optimizer.rollout`; the twin is asked about each,
+        within ``total_limit_s`` and outside of ``time_limit_s``.
     acceptance, seed, workers, progress, total_limit_s, params
         As in `optimizer.solve`.
 
@@ -223,7 +229,8 @@ def replan(
         choice = Choice(None if nearest is None else nearest.best, last=minimum.last)
         seconds = time.monotonic() - started
         result = build_result(Outcome(search, minimum, choice, deadline, "", prepared_s, seconds))
-        return _change(result, nearest, instance, placement, move_price)
+        change = _change(result, nearest, instance, placement, move_price)
+        return _with_steps(change, judge, placement, total) if steps else change
 
 
 def _check(scenario: Scenario, placement: Placement, move_price: float | None) -> None:
@@ -263,6 +270,17 @@ def _change(
     )
     bound = None if move_price is not None else math.ceil(nearest.bound - 1e-6)
     return change_between(deployable(result, old), old, bound)
+
+
+def _with_steps(change: Change, judge: TwinJudge, running: Placement, deadline: Deadline) -> Change:
+    """The change with its steps; without, where there is no plan or no time."""
+    new, asked = change.result.placement, PlacementJudge(judge, deadline)
+    if new is None:
+        return change
+    with suppress(Stopped):
+        found = steps_between(judge.scenario, running, new, lambda gpus: asked.report(gpus).gpus)
+        return change.model_copy(update={"rollout": found})
+    return change
 
 
 def _proof(nearest: Nearest, move_price: float | None, parts: str) -> str:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from functools import cache
 from importlib import import_module
 from typing import cast
@@ -10,7 +11,12 @@ from typing import cast
 from scenarios.arguments import several
 from scenarios.errors import Problem
 from scenarios.exporters.deployment import ExportError, deployment_of
-from scenarios.exporters.exported import Export, TargetModule
+from scenarios.exporters.exported import Export, ExportedFile, ExportedLink, TargetModule
+from scenarios.exporters.routing import routing_table
+from scenarios.exporters.steps_between.actions import Wave
+from scenarios.exporters.steps_between.steps import steps_script
+from scenarios.exporters.steps_between.waves import deployed_waves, wave_exports
+from scenarios.exporters.vllm import serve_words
 from scenarios.placement import Placement, described
 from scenarios.reading.overrides import apply, paths_of
 from scenarios.reading.parsing import model_from
@@ -88,6 +94,39 @@ def export(
     """
     target = find_target(to)
     return target.export(deployment_of(exportable(placement, scenario, overrides)))
+
+
+def export_steps(running: Placement, waves: Sequence[Wave], to: str) -> Export:
+    """Say the steps from what runs to a plan: a script for plain vLLM, or a stack's files wave by wave.
+
+    Parameters
+    ----------
+    running
+        What runs, with its ``max_cpu_loras``.
+    waves
+        The steps, of which there is one at least.
+    to
+        Name of the target; for ``vllm`` the script, for others a folder for each step of a wave.
+
+    Raises
+    ------
+    ExportError
+        As `export`.
+    """
+    target = find_target(to)
+    deployed = deployed_waves(running, waves)
+    if to == "vllm":
+        return steps_script(deployed, serve_words, routing_table)
+    files: list[ExportedFile] = []
+    links: list[ExportedLink] = []
+    lost: dict[str, None] = {}
+    cautions = dict.fromkeys(["apply the folders in the order of their names, and wait for each"])
+    for folder, made in wave_exports(deployed, target.export):
+        files += [replace(file, path=f"{folder}/{file.path}") for file in made.files]
+        links += [replace(link, path=f"{folder}/{link.path}") for link in made.links]
+        lost |= dict.fromkeys(made.lost)
+        cautions |= dict.fromkeys(made.cautions)
+    return Export(tuple(files), tuple(links), tuple(lost), tuple(cautions))
 
 
 def exportable(

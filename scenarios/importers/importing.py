@@ -11,7 +11,7 @@ from typing import get_args
 from scenarios.arguments import several
 from scenarios.errors import Problem, ScenarioError
 from scenarios.files import loads
-from scenarios.importers.facts import ImportOptions, ImportSourceError, ImportWindow, RateForm
+from scenarios.importers.facts import ImportOptions, ImportSourceError, ImportWindow, RateForm, SourceFacts
 from scenarios.importers.merging import Fleet, merged
 from scenarios.importers.placement_values import placement_values
 from scenarios.importers.recognition import read_sources
@@ -41,6 +41,8 @@ class ImportedFleet:
         What runs where now as YAML; empty: the sources do not say.
     placement_missing
         What is missing of that.
+    folder
+        Where a recording of arrivals lies, which the scenario names without it.
     """
 
     text: str
@@ -48,6 +50,7 @@ class ImportedFleet:
     notes: tuple[str, ...]
     placement_text: str
     placement_missing: tuple[str, ...]
+    folder: Path = Path()
 
     def scenario(self, overrides: str | Iterable[str] = ()) -> Scenario:
         """The scenario, with some values given.
@@ -57,7 +60,8 @@ class ImportedFleet:
         ScenarioError
             With everything that is missing.
         """
-        return loads(self.text, overrides, "imported fleet")
+        read = loads(self.text, overrides, "imported fleet")
+        return read.with_paths(lambda name: str((self.folder / name).resolve()))
 
     def placement(self) -> Placement:
         """What runs where now.
@@ -137,7 +141,7 @@ def import_fleet(
     paths = [Path(one) for one in ([sources] if isinstance(sources, str | os.PathLike) else sources)]
     if not paths:
         raise ImportSourceError([Problem("sources", "are none", "give files or folders")])
-    fleet = merged(read_sources(paths, options))
+    fleet = merged(_with_metrics(read_sources(paths, options), options))
     chosen = several(overrides)
     scenario = scenario_values(fleet, name, chosen)
     running = placement_values(fleet, scenario.values) if fleet.servers else Values({}, {}, {}, (), ())
@@ -147,7 +151,18 @@ def import_fleet(
         _notes(fleet, scenario.notes),
         running.text() if running.values else "",
         running.missing,
+        Path() if trace_file is None else Path(trace_file).parent,
     )
+
+
+def _with_metrics(facts: list[SourceFacts], options: ImportOptions) -> list[SourceFacts]:
+    """What sources say, and what snapshots of metrics say only together."""
+    snapshots = [snapshot for one in facts for snapshot in one.snapshots]
+    if not snapshots:
+        return facts
+    from scenarios.importers.traffic import combined  # pandas takes half a second
+
+    return [*facts, combined(snapshots, options)]
 
 
 def _options(

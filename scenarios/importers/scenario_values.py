@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import cast
 
 from scenarios.engine import EngineConfig
@@ -15,6 +16,7 @@ from scenarios.reading.overrides import apply, paths_of
 from scenarios.reading.yaml_reader import plain
 from scenarios.reading.yaml_writer import short_form
 from scenarios.text.formatting import choice, listed
+from scenarios.traffic.recordings import RecordedArrivals
 
 CHOSEN = frozenset({"max_loras", "max_lora_rank", "max_cpu_loras", "enable_lora"})
 """Arguments of a running engine that a plan chooses anew."""
@@ -88,7 +90,7 @@ def _adapter(built: ValuesBuilder, facts: AdapterFacts, name: str, index: int) -
     for key in ("prompt", "output", "arrivals"):
         said = cast("Said[object] | None", getattr(facts, key))
         if said is not None:
-            built.put(entry, (*loc, key), said, short_form(said.value))
+            built.put(entry, (*loc, key), said, _written(said.value))
     built.put(entry, (*loc, "source"), facts.source)
     if facts.served_name != name:
         built.put(entry, (*loc, "served_name"), Said(facts.served_name, "its name in the sources"))
@@ -109,8 +111,15 @@ def _base_entry(
     for key in ("rate", "prompt", "output", "arrivals"):
         said = cast("Said[object] | None", getattr(base, key))
         if said is not None:
-            built.put(entry, (*loc, key), said, short_form(said.value))
+            built.put(entry, (*loc, key), said, _written(said.value))
     return entry
+
+
+def _written(value: object) -> object:
+    """A value of traffic as it is written; a recording lies beside the scenario."""
+    if isinstance(value, RecordedArrivals):
+        value = value.with_paths(lambda path: Path(path).name)
+    return short_form(value)
 
 
 def _workload(built: ValuesBuilder, fleet: Fleet, entries: Sequence[Mapping[str, object]]) -> None:
@@ -125,7 +134,7 @@ def _workload(built: ValuesBuilder, fleet: Fleet, entries: Sequence[Mapping[str,
             built.lack(workload, ("workload", key), f"workload.{key}", remedy="tokens of a request")
     if fleet.total.arrivals is not None:
         said = fleet.total.arrivals
-        built.put(workload, ("workload", "arrivals"), said, short_form(said.value))
+        built.put(workload, ("workload", "arrivals"), said, _written(said.value))
     if fleet.total.rate is not None:
         rate = fleet.total.rate
         built.above[("workload",)] = f"{rate.value:.4g} requests/s in all: {rate.origin}"

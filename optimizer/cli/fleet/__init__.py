@@ -1,0 +1,1 @@
+"""In from a running fleet, out to a deployment."""

@@ -1,0 +1,1 @@
+"""Plans as objects of Kubernetes: one module a stack."""

@@ -1,0 +1,143 @@
+"""Target ``dynamo``: a DynamoGraphDeployment with a worker for each group, and DynamoModels for adapters."""
+
+from __future__ import annotations
+
+from scenarios.errors import Problem
+from scenarios.exporters.deployment import DeployedAdapter, Deployment, ExportError, Group
+from scenarios.exporters.engine_flags import flags
+from scenarios.exporters.exported import Export, ExportedFile
+from scenarios.exporters.kubernetes.names import checked_names, object_name
+from scenarios.exporters.kubernetes.pods import (
+    Object,
+    base_sentence,
+    environment,
+    literal,
+    metadata,
+    mounts,
+    pod_sentences,
+    volumes,
+)
+from scenarios.exporters.kubernetes.weights import hub_or_bucket
+from scenarios.exporters.servers import NAMED, checked_model, head, server_arguments
+from scenarios.exporters.yaml_text import yaml_text
+from scenarios.text.formatting import listed
+
+NAME = "dynamo"
+CHECKED = (
+    "DynamoModel v1alpha1: ai-dynamo/dynamo deploy/operator/config/crd/bases/nvidia.com_dynamomodels.yaml "
+    "@50820f5b; DynamoGraphDeployment v1alpha1 as in its DynamoModel guide, no published schema yet"
+)
+
+_LORA = {"DYN_LORA_ENABLED": "true", "DYN_LORA_ALLOCATION_ENABLED": "false"}
+"""Adapters are loaded when asked, and Dynamo's own placement of them is off."""
+
+
+def export(deployment: Deployment) -> Export:
+    """A graph of workers, and adapters."""
+    checked_names(deployment)
+    lost, cautions = _sentences(deployment)
+    comments = head(f"Dynamo: {deployment.settings.name}", lost, cautions)
+    files = [ExportedFile("graph.yaml", yaml_text([graph(deployment)], comments))]
+    steps = ["kubectl apply -f graph.yaml"]
+    models = [
+        model
+        for group in deployment.groups
+        for adapter in group.adapters
+        if (model := adapter_model(adapter, group, deployment)) is not None
+    ]
+    if models:
+        files.append(ExportedFile("adapters.yaml", yaml_text(models, comments)))
+        steps.append("kubectl apply -f adapters.yaml")
+    return Export(tuple(files), (), tuple(lost), tuple(cautions), tuple(steps))
+
+
+def graph(deployment: Deployment) -> Object:
+    """The graph: a frontend, and a worker for each group.
+
+    Raises
+    ------
+    ExportError
+        If no image is named: releases of Dynamo's do not tell that of vLLM.
+    """
+    image = deployment.settings.image
+    if image is None:
+        message = "is missing, and Dynamo's images are numbered otherwise than vLLM's releases"
+        raise ExportError([Problem("export.image", message, "name one of Dynamo's, with the release judged")])
+    frontend: Object = {
+        "componentType": "frontend",
+        "replicas": 1,
+        "dynamoNamespace": deployment.settings.name,
+        "extraPodSpec": {
+            "mainContainer": {
+                "image": image,
+                "env": [{"name": name, "value": value} for name, value in _LORA.items()],
+            }
+        },
+    }
+    services = {"Frontend": frontend}
+    services |= {group.name: worker(group, deployment, image) for group in deployment.groups}
+    return {
+        "apiVersion": "nvidia.com/v1alpha1",
+        "kind": "DynamoGraphDeployment",
+        "metadata": metadata(deployment.settings.name, deployment),
+        "spec": {"backendFramework": "vllm", "services": services},
+    }
+
+
+def worker(group: Group, deployment: Deployment, image: str) -> Object:
+    """A group's worker; its modelRef is what DynamoModels of the group name as baseModelName."""
+    words = ["--model", checked_model(deployment), f"--served-model-name={deployment.base_name}"]
+    words += flags(server_arguments(group, deployment.engine_version).values)
+    container: Object = {
+        "image": image,
+        "command": ["python3", "-m", "dynamo.vllm"],
+        "args": [literal(word) for word in words],
+        "env": environment(deployment, _LORA),
+        "volumeMounts": mounts(deployment),
+    }
+    return {
+        "componentType": "worker",
+        "replicas": 1,
+        "dynamoNamespace": deployment.settings.name,
+        "modelRef": {"name": group.name},
+        "resources": {"limits": {"gpu": str(len(group.devices))}},
+        "extraPodSpec": {"mainContainer": container, "volumes": volumes(deployment)},
+    }
+
+
+def adapter_model(adapter: DeployedAdapter, group: Group, deployment: Deployment) -> Object | None:
+    """An adapter on a group; None where Dynamo cannot fetch it."""
+    address = hub_or_bucket(adapter.location)
+    if address is None:
+        return None
+    return {
+        "apiVersion": "nvidia.com/v1alpha1",
+        "kind": "DynamoModel",
+        "metadata": metadata(object_name(group.name, adapter.served_name), deployment),
+        "spec": {
+            "modelName": adapter.served_name,
+            "baseModelName": group.name,
+            "modelType": "lora",
+            "source": {"uri": address},
+        },
+    }
+
+
+def _sentences(deployment: Deployment) -> tuple[list[str], list[str]]:
+    lost, cautions = pod_sentences(deployment, fetched=True)
+    told = {a.name: a for group in deployment.groups for a in group.adapters}
+    silent = [name for name, a in told.items() if hub_or_bucket(a.location) is None]
+    if silent:
+        lost.append(
+            f"Adapters that hf:// and s3:// cannot name, which are left out: {listed(silent, NAMED)}."
+        )
+    if deployment.split:
+        lost.append("Shares of what several groups hold: Dynamo's router chooses among their workers.")
+    cautions.append(
+        "Dynamo's own allocator (DYN_LORA_ALLOCATION_ENABLED) is switched off here; switched on, it would "
+        "move adapters from where the plan has them."
+    )
+    cautions += base_sentence(deployment)
+    if deployment.settings.gpu_resource != "nvidia.com/gpu":
+        lost.append("The name of the GPUs as a resource: Dynamo's own is taken.")
+    return lost, cautions

@@ -1,0 +1,55 @@
+"""Target ``gie``: a pool of the Gateway API's inference extension for each group, and weighted routes."""
+
+from __future__ import annotations
+
+from scenarios.exporters.deployment import Deployment
+from scenarios.exporters.exported import Export, ExportedFile
+from scenarios.exporters.kubernetes.names import checked_names
+from scenarios.exporters.kubernetes.pods import pod_sentences
+from scenarios.exporters.kubernetes.pools import (
+    INFERRED,
+    MODEL_HEADER,
+    PICKER_PORT,
+    engine_objects,
+    model_maps,
+    pools,
+    routes,
+)
+from scenarios.exporters.routers import PARTS
+from scenarios.exporters.servers import head
+from scenarios.exporters.yaml_text import yaml_text
+
+NAME = "gie"
+CHECKED = (
+    "InferencePool v1: kubernetes-sigs/gateway-api-inference-extension api/v1/inferencepool_types.go "
+    "@ca3d9dd4; HTTPRoute v1 as it is commonly known"
+)
+
+
+def pool_sentences(deployment: Deployment) -> tuple[list[str], list[str]]:
+    """What is lost, and what is to be watched, with a pool for each group."""
+    lost, cautions = pod_sentences(deployment)
+    cautions += [
+        f"Each pool names an endpoint picker, the Service POOL-epp at port {PICKER_PORT}, which is none of "
+        "these files: install one for each pool.",
+        f"Routes match the header {MODEL_HEADER}, which llm-d's payload processor sets from the ConfigMaps.",
+        INFERRED,
+        f"The gateway draws a pool for each request; shares are exact to 1 in {PARTS}.",
+    ]
+    return lost, cautions
+
+
+def export(deployment: Deployment) -> Export:
+    """Engines, pools and routes of a deployment."""
+    checked_names(deployment)
+    lost, cautions = pool_sentences(deployment)
+    comments = head(f"Inference extension: {deployment.settings.name}", lost, cautions)
+    documents = {
+        "engines.yaml": engine_objects(deployment),
+        "pools.yaml": pools(deployment),
+        "models.yaml": model_maps(deployment),
+        "routes.yaml": routes(deployment),
+    }
+    files = tuple(ExportedFile(path, yaml_text(objects, comments)) for path, objects in documents.items())
+    steps = tuple(f"kubectl apply -f {path}" for path in documents)
+    return Export(files, (), tuple(lost), tuple(cautions), steps)
