@@ -29,7 +29,8 @@ def workload(document: Document) -> SourceFacts | None:
     name = document.text("metadata.name") or ""
     for path, container in document.items(f"{at}.containers"):
         words = [*_words(document, container, path, "command"), *_words(document, container, path, "args")]
-        if "command" not in container and "vllm" in str(container.get("image", "")).lower():
+        alone = "command" not in container and words[:1] != ["vllm"]
+        if alone and "vllm" in str(container.get("image", "")).lower():
             words = ["vllm", "serve", *words]
         server = server_of(words, dict(_environment(document, container)), name, document.origin(path))
         if server is None:
