@@ -49,7 +49,7 @@ def location_of(text: str) -> Location:
     """Tell what kind of place a source names.
 
     Two words with one slash between, as ``org/adapter``, are a name on the hub, as vLLM takes them where no
-    such folder exists; a folder is written with ``/``, ``./`` or ``../`` before it.
+    such folder exists; a folder is written with a slash, or dots and a slash, before it.
     """
     scheme, separator, rest = text.partition("://")
     if separator:
