@@ -130,8 +130,11 @@ def _snapshots(folder: Path, inner: list[str]) -> list[str]:
         return ["snapshots"]
     if folder.name != "snapshots" or not folder.parent.name.startswith(_HUB):
         return inner
+    reference = folder.parent / "refs" / "main"
     try:
-        with (folder.parent / "refs" / "main").open("rb") as file:
+        if not reference.is_file():  # and no pipe, which would be waited for
+            return inner
+        with reference.open("rb") as file:
             current = file.read(200).decode("ascii").strip()
     except (OSError, ValueError):
         return inner
