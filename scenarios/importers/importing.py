@@ -12,6 +12,7 @@ from scenarios.arguments import several
 from scenarios.errors import Problem, ScenarioError
 from scenarios.files import loads
 from scenarios.importers.facts import ImportOptions, ImportSourceError, ImportWindow, RateForm, SourceFacts
+from scenarios.importers.manifests import linked
 from scenarios.importers.merging import Fleet, merged
 from scenarios.importers.placement_values import placement_values
 from scenarios.importers.recognition import read_sources
@@ -141,7 +142,7 @@ def import_fleet(
     paths = [Path(one) for one in ([sources] if isinstance(sources, str | os.PathLike) else sources)]
     if not paths:
         raise ImportSourceError([Problem("sources", "are none", "give files or folders")])
-    fleet = merged(_with_metrics(read_sources(paths, options), options))
+    fleet = merged(_with_links(_with_metrics(read_sources(paths, options), options)))
     chosen = several(overrides)
     scenario = scenario_values(fleet, name, chosen)
     running = placement_values(fleet, scenario.values) if fleet.servers else Values({}, {}, {}, (), ())
@@ -163,6 +164,12 @@ def _with_metrics(facts: list[SourceFacts], options: ImportOptions) -> list[Sour
     from scenarios.importers.traffic import combined  # pandas takes half a second
 
     return [*facts, combined(snapshots, options)]
+
+
+def _with_links(facts: list[SourceFacts]) -> list[SourceFacts]:
+    """What sources say, and what objects of a cluster say only together."""
+    links = [link for one in facts for link in one.links]
+    return [*facts, linked(links)] if links else facts
 
 
 def _options(

@@ -1,60 +1,111 @@
-"""Manifests of Kubernetes: which documents tell of adapters and servers, and what."""
+"""Manifests of Kubernetes: which documents tell of adapters, servers and routes, and what."""
 
 from __future__ import annotations
 
+import re
 from collections import Counter
-from dataclasses import replace
+from collections.abc import Callable, Sequence
 
-from scenarios.importers.facts import ImportOptions, SourceFacts
-from scenarios.importers.manifests.adapters import READERS, syncer
+from scenarios.importers.facts import ImportOptions, Said, SourceFacts
+from scenarios.importers.manifests.adapters import aibrix, dynamo_model, is_syncer, production_stack, syncer
 from scenarios.importers.manifests.documents import Document, documents
-from scenarios.importers.source import Source
+from scenarios.importers.manifests.dynamo import dynamo_graph
+from scenarios.importers.manifests.gateway import http_route, is_model_map, model_map, pool, service
+from scenarios.importers.manifests.kserve import kserve
+from scenarios.importers.manifests.workloads import TEMPLATES, workload
+from scenarios.importers.source import HEAD_BYTES, Source
+from scenarios.text.display import visible
 from scenarios.text.formatting import listed
 
-_MARKS = (b"apiVersion:", b'"apiVersion"')
+Reader = Callable[[Document], SourceFacts | None]
+
+READERS: dict[str, Reader] = {
+    "model.aibrix.ai ModelAdapter": aibrix,
+    "production-stack.vllm.ai LoraAdapter": production_stack,
+    "serving.kserve.io LLMInferenceService": kserve,
+    "nvidia.com DynamoModel": dynamo_model,
+    "nvidia.com DynamoGraphDeployment": dynamo_graph,
+    "gateway.networking.k8s.io HTTPRoute": http_route,
+    "inference.networking.k8s.io InferencePool": pool,
+    "inference.networking.x-k8s.io InferencePool": pool,
+    "Service": service,
+    **dict.fromkeys(TEMPLATES, workload),
+}
+"""How documents are read, by group and kind."""
+
+_KINDS = "|".join({name.rpartition(" ")[2] for name in READERS} | {"ConfigMap", "[A-Za-z]*List"})
+_API = re.compile(rb'(?:^|[\s{,])"?apiVersion"?[ \t]*:')
+_KIND = re.compile(rb'(?:^|[\s{,])"?kind"?[ \t]*:[ \t]*["\']?(?:' + _KINDS.encode() + rb")\b")
+
+NAMED = 5
+"""Kinds that a message names."""
 
 
 def is_manifest(source: Source) -> bool:
-    """Whether a file looks like manifests."""
-    return any(mark in source.head for mark in _MARKS) and b"kind" in source.head
+    """Whether a file looks like manifests, some of which are read; of a long one, whether it may hold such."""
+    head = source.head
+    is_known = _KIND.search(head) is not None or len(head) == HEAD_BYTES
+    return _API.search(head) is not None and is_known
 
 
 def read_manifests(source: Source, _options: ImportOptions) -> SourceFacts:
-    """What the documents of a file say; those that tell of no adapters are passed over, which is told.
+    """What the documents of a file say; those that tell nothing are passed over, which is told.
 
     Raises
     ------
     ImportSourceError
-        If it is damaged, or no document of it tells anything.
+        If it is damaged, or holds no object of a kind that is known.
     """
-    facts, passed = SourceFacts("Kubernetes manifests"), Counter[str]()
-    read = 0
+    found: list[SourceFacts] = []
+    passed = Counter[str]()
+    spaces: dict[str, Said[object]] = {}
+    is_known = False
     for document in documents(source):
-        reader = syncer if _is_syncer(document) else READERS.get(document.kind)
-        if reader is None:
-            passed[document.kind or "a document without kind"] += 1
+        reader = reader_of(document)
+        is_known = is_known or reader is not None
+        facts = None if reader is None else reader(document)
+        if facts is None:
+            passed[visible(document.kind) or "a document without kind"] += 1
             continue
-        read += 1
-        told = reader(document)
-        facts = replace(
-            facts,
-            adapters=(*facts.adapters, *told.adapters),
-            servers=(*facts.servers, *told.servers),
-            settings={**told.settings, **facts.settings},
+        found.append(facts)
+        space = document.text("metadata.namespace")
+        if space is not None:
+            spaces.setdefault(space, Said(space, document.origin("metadata.namespace")))
+    names = listed([name for name, _ in passed.most_common()], NAMED) if passed else ""
+    if not is_known:
+        raise source.error(f"holds {names or 'nothing'}, which tells of no adapters", f"give {_KNOWN}")
+    notes = [f"{source.path.name}: passed over {names}."] if passed else []
+    if len(spaces) > 1:
+        notes.append(
+            f"{source.path.name} is of the namespaces {listed(list(spaces), NAMED)}: servers of one name "
+            "are taken for one."
         )
-    if not read:
-        kinds = listed([name for name, _ in passed.most_common()], 5) if passed else "nothing"
-        raise source.error(f"holds {kinds}, which tells of no adapters", f"give {_KNOWN}")
-    if not passed:
-        return facts
-    names = listed([name for name, _ in passed.most_common()], 5)
-    return replace(facts, notes=(f"{source.path.name}: passed over {names}",))
+    return _together(found, spaces if len(spaces) == 1 else {}, notes)
 
 
-_KNOWN = "ModelAdapter, LoraAdapter, LLMInferenceService, DynamoModel, or a ConfigMap of the LoRA syncer"
+_KNOWN = (
+    "adapters (ModelAdapter, LoraAdapter, LLMInferenceService, DynamoModel, or the ConfigMap of the LoRA "
+    "syncer), engines (Deployment, StatefulSet, Pod, LeaderWorkerSet, DynamoGraphDeployment) or routes"
+)
 
 
-def _is_syncer(document: Document) -> bool:
-    data = document.value("data")
-    texts = data.values() if document.kind == "ConfigMap" and isinstance(data, dict) else ()
-    return any(isinstance(text, str) and "vLLMLoRAConfig" in text for text in texts)
+def reader_of(document: Document) -> Reader | None:
+    """How a document is read; None: it tells nothing."""
+    if is_syncer(document):
+        return syncer
+    return model_map if is_model_map(document) else READERS.get(document.kind)
+
+
+def _together(
+    found: Sequence[SourceFacts], spaces: dict[str, Said[object]], notes: Sequence[str]
+) -> SourceFacts:
+    """What the documents of a file say together."""
+    return SourceFacts(
+        "Kubernetes manifests",
+        tuple(one for facts in found for one in facts.adapters),
+        tuple(one for facts in found for one in facts.servers),
+        base_names=tuple(dict.fromkeys(name for facts in found for name in facts.base_names)),
+        settings={"namespace": said for said in spaces.values()},
+        notes=tuple(dict.fromkeys((*notes, *(note for facts in found for note in facts.notes)))),
+        links=tuple(link for facts in found for link in facts.links),
+    )
