@@ -124,7 +124,7 @@ def document_texts(text: str, source: str) -> list[tuple[str, int]]:
     if text.lstrip()[:1] in ("{", "["):
         return [(text, 0)]
     try:
-        starts = [
+        starts: list[tuple[Any, Any]] = [
             (event.start_mark, event.end_mark)
             for event in yaml.parse(text, Loader=_LOADER)
             if isinstance(event, yaml.DocumentStartEvent)

@@ -1,7 +1,8 @@
 """Values of production-stack's Helm chart: an engine for each entry of modelSpec, and adapters.
 
 Which values become which arguments is what helm/templates/deployment-vllm-multi.yaml @010004ee of
-vllm-project/production-stack says; entries of loraAdapters are those of deployment-lora-adapter.yaml @495bee2c.
+vllm-project/production-stack says; entries of loraAdapters are those of deployment-lora-adapter.yaml
+@495bee2c.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from scenarios.importers.facts import Said, SourceFacts
 from scenarios.importers.manifests.adapters import lora_adapter
 from scenarios.importers.manifests.containers import GPU_LABEL, engine_of, running, variables
 from scenarios.importers.manifests.documents import Document, documents
+from scenarios.importers.manifests.linking import gathered
 from scenarios.importers.source import Source
 from scenarios.text.display import visible
 from scenarios.text.formatting import listed
@@ -30,7 +32,7 @@ _OTHERS = {"v0", "v1", "runner", "convert", "prometheusMultiprocDir", "extraArgs
 """Values that are no arguments by which memory is planned, and further arguments."""
 
 _TOP = re.compile(
-    rb'^(?:servingEngineSpec|loraAdapters)[ \t]*:|^[ \t]*"servingEngineSpec"[ \t]*:', re.MULTILINE
+    rb'^(?:servingEngineSpec|loraAdapters)[ \t]*:|^[{ \t]*"servingEngineSpec"[ \t]*:', re.MULTILINE
 )
 _OBJECT = re.compile(rb'^apiVersion[ \t]*:|^\{?[ \t]*"apiVersion"[ \t]*:', re.MULTILINE)
 
@@ -49,14 +51,7 @@ def read_chart_values(source: Source) -> SourceFacts:
         If the file is damaged.
     """
     found = [facts for document in documents(source) for facts in _facts(document)]
-    return SourceFacts(
-        "values of production-stack",
-        tuple(one for facts in found for one in facts.adapters),
-        tuple(one for facts in found for one in facts.servers),
-        base_names=tuple(dict.fromkeys(name for facts in found for name in facts.base_names)),
-        links=tuple(link for facts in found for link in facts.links),
-        notes=tuple(note for facts in found for note in facts.notes),
-    )
+    return gathered("values of production-stack", found)
 
 
 def _facts(document: Document) -> Iterator[SourceFacts]:

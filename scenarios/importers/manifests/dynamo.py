@@ -13,6 +13,7 @@ from scenarios.importers.facts import SourceFacts
 from scenarios.importers.manifests.adapters import MODEL_REFERENCE
 from scenarios.importers.manifests.containers import Engine, device_of, engine_in, running
 from scenarios.importers.manifests.documents import Document
+from scenarios.importers.manifests.linking import gathered
 
 
 def dynamo_graph(document: Document) -> SourceFacts | None:
@@ -20,14 +21,7 @@ def dynamo_graph(document: Document) -> SourceFacts | None:
     found = list(_workers(document))
     if not found:
         return None
-    return SourceFacts(
-        "DynamoGraphDeployment",
-        tuple(one for facts in found for one in facts.adapters),
-        tuple(one for facts in found for one in facts.servers),
-        base_names=tuple(dict.fromkeys(name for facts in found for name in facts.base_names)),
-        links=tuple(link for facts in found for link in facts.links),
-        notes=tuple(note for facts in found for note in facts.notes),
-    )
+    return gathered("DynamoGraphDeployment", found)
 
 
 def _workers(document: Document) -> Iterator[SourceFacts]:

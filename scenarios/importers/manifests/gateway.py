@@ -1,8 +1,9 @@
 """Routes of the Gateway API to pools and services, and the names that a header stands for.
 
 Forms are those of kubernetes-sigs/gateway-api apis/v1 (HTTPRoute), kubernetes-sigs/
-gateway-api-inference-extension api/v1/inferencepool_types.go @00a90599 and its v1alpha2 before, whose selector
-is the labels themselves, and of llm-d's payload processor (base-model-to-header), which maps names of models
+gateway-api-inference-extension api/v1/inferencepool_types.go @00a90599 and its v1alpha2 before, whose
+selector is the labels themselves, and of llm-d's payload processor (base-model-to-header), which maps names of
+models
 to the header X-Gateway-Base-Model-Name by ConfigMaps.
 """
 

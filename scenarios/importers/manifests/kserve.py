@@ -1,7 +1,7 @@
 """KServe's LLMInferenceService: a server with its adapters.
 
-Fields are those of kserve/kserve pkg/apis/serving/v1alpha1/llm_inference_service_types.go @01bfd238, which has
-groups and weights of routes, and pkg/apis/serving/v1alpha2/ of the same name @01b12410.
+Fields are those of kserve/kserve pkg/apis/serving/v1alpha1/llm_inference_service_types.go @01bfd238, which
+has groups and weights of routes, and pkg/apis/serving/v1alpha2/ of the same name @01b12410.
 """
 
 from __future__ import annotations

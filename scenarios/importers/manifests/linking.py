@@ -1,4 +1,4 @@
-"""Links between objects of a cluster, followed: which server holds which adapter, and who gets whose requests."""
+"""What objects of a cluster say together, and links between them: who holds what, who gets whose requests."""
 
 from __future__ import annotations
 
@@ -39,6 +39,28 @@ class _Servers:
         if not sets:
             return []
         return [one for name, one in sets[0].items() if all(name in others for others in sets[1:])]
+
+
+def gathered(kind: str, found: Sequence[SourceFacts], notes: Sequence[str] = ()) -> SourceFacts:
+    """What several objects of one source say, their settings aside.
+
+    Parameters
+    ----------
+    kind
+        What the source is.
+    found
+        What each object says.
+    notes
+        What else is told of the source.
+    """
+    return SourceFacts(
+        kind,
+        tuple(one for facts in found for one in facts.adapters),
+        tuple(one for facts in found for one in facts.servers),
+        base_names=tuple(dict.fromkeys(name for facts in found for name in facts.base_names)),
+        notes=tuple(dict.fromkeys((*notes, *(note for facts in found for note in facts.notes)))),
+        links=tuple(link for facts in found for link in facts.links),
+    )
 
 
 def linked(links: Sequence[Link]) -> SourceFacts:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from dataclasses import replace
 
 from scenarios.importers.facts import ImportOptions, Said, SourceFacts
 from scenarios.importers.manifests.adapters import aibrix, dynamo_model, is_syncer, production_stack, syncer
@@ -12,6 +13,7 @@ from scenarios.importers.manifests.documents import Document, documents
 from scenarios.importers.manifests.dynamo import dynamo_graph
 from scenarios.importers.manifests.gateway import http_route, is_model_map, model_map, pool, service
 from scenarios.importers.manifests.kserve import kserve
+from scenarios.importers.manifests.linking import gathered
 from scenarios.importers.manifests.workloads import TEMPLATES, workload
 from scenarios.importers.source import HEAD_BYTES, Source
 from scenarios.text.display import visible
@@ -42,7 +44,7 @@ NAMED = 5
 
 
 def is_manifest(source: Source) -> bool:
-    """Whether a file looks like manifests, some of which are read; of a long one, whether it may hold such."""
+    """Whether a file looks like manifests, some of them read; of a long one, whether it may be."""
     head = source.head
     is_known = _KIND.search(head) is not None or len(head) == HEAD_BYTES
     return _API.search(head) is not None and is_known
@@ -80,7 +82,8 @@ def read_manifests(source: Source, _options: ImportOptions) -> SourceFacts:
             f"{source.path.name} is of the namespaces {listed(list(spaces), NAMED)}: servers of one name "
             "are taken for one."
         )
-    return _together(found, spaces if len(spaces) == 1 else {}, notes)
+    settings = {"namespace": next(iter(spaces.values()))} if len(spaces) == 1 else {}
+    return replace(gathered("Kubernetes manifests", found, notes), settings=settings)
 
 
 _KNOWN = (
@@ -94,18 +97,3 @@ def reader_of(document: Document) -> Reader | None:
     if is_syncer(document):
         return syncer
     return model_map if is_model_map(document) else READERS.get(document.kind)
-
-
-def _together(
-    found: Sequence[SourceFacts], spaces: dict[str, Said[object]], notes: Sequence[str]
-) -> SourceFacts:
-    """What the documents of a file say together."""
-    return SourceFacts(
-        "Kubernetes manifests",
-        tuple(one for facts in found for one in facts.adapters),
-        tuple(one for facts in found for one in facts.servers),
-        base_names=tuple(dict.fromkeys(name for facts in found for name in facts.base_names)),
-        settings={"namespace": said for said in spaces.values()},
-        notes=tuple(dict.fromkeys((*notes, *(note for facts in found for note in facts.notes)))),
-        links=tuple(link for facts in found for link in facts.links),
-    )
