@@ -10,7 +10,7 @@ from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from scenarios import PlacedGPU, Placement
-from scenarios.exporters.actions import Action, Load, Start, Stop, Switch, Unload, Wave
+from scenarios.exporters.steps_between.actions import Action, Load, Start, Stop, Switch, Unload, Wave
 from scenarios.placement import SHARE_TOLERANCE
 
 

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, computed_field
 
 from scenarios import Placement, visible
 from scenarios.base import PlainDir
-from scenarios.exporters.actions import Action, Load, Start, Stop, Switch, Unload, Wave
+from scenarios.exporters.steps_between.actions import Action, Load, Start, Stop, Switch, Unload, Wave
 from scenarios.placement import PlacedGPU
 from scenarios.text.formatting import counted
 from scenarios.text.tables import Listing, Part, marked, render

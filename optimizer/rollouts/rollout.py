@@ -13,7 +13,7 @@ from optimizer.rollouts.planner import Limits, Planner, Step, room_of, stopped
 from optimizer.rollouts.report import Rollout, Stage
 from scenarios import PlacedGPU, Placement, Scenario, as_started, check_placement, noticed
 from scenarios.arguments import ArgumentCheck, instance_of, whole
-from scenarios.exporters.actions import Action, Load, Start, Stop, Switch, Unload
+from scenarios.exporters.steps_between.actions import Action, Load, Start, Stop, Switch, Unload
 from scenarios.stopping.progress import Progress, interruptible, silent
 from scenarios.text.formatting import choice, counted
 from twin import GPUVerdict, PlacementJudge, TwinJudge

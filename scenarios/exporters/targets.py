@@ -10,13 +10,13 @@ from typing import cast
 
 from scenarios.arguments import several
 from scenarios.errors import Problem
-from scenarios.exporters.actions import Wave
 from scenarios.exporters.deployment import ExportError, deployment_of
 from scenarios.exporters.exported import Export, ExportedFile, ExportedLink, TargetModule
 from scenarios.exporters.routing import routing_table
-from scenarios.exporters.steps import steps_script
+from scenarios.exporters.steps_between.actions import Wave
+from scenarios.exporters.steps_between.steps import steps_script
+from scenarios.exporters.steps_between.waves import deployed_waves, wave_exports
 from scenarios.exporters.vllm import serve_words
-from scenarios.exporters.waves import deployed_waves, wave_exports
 from scenarios.placement import Placement, described
 from scenarios.reading.overrides import apply, paths_of
 from scenarios.reading.parsing import model_from

@@ -168,8 +168,7 @@ def _with_metrics(facts: list[SourceFacts], options: ImportOptions) -> list[Sour
 
 def _with_links(facts: list[SourceFacts]) -> list[SourceFacts]:
     """What sources say, and what objects of a cluster say only together."""
-    links = [link for one in facts for link in one.links]
-    return [*facts, linked(links)] if links else facts
+    return [*facts, linked(facts)] if any(one.links for one in facts) else facts
 
 
 def _options(

@@ -89,6 +89,9 @@ class KeyRoute(NamedTuple):
     ----------
     key
         Value of the header.
+    is_model
+        Whether it is the name that clients ask for; else one that stands for names, and itself a name only
+        if it is that of the base model.
     weights
         Weight by the name of a `Backend`.
     origin
@@ -96,6 +99,7 @@ class KeyRoute(NamedTuple):
     """
 
     key: str
+    is_model: bool
     weights: Mapping[str, float]
     origin: str
 

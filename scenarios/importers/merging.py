@@ -88,6 +88,9 @@ def merged(sources: Sequence[SourceFacts]) -> Fleet:
         for name in server.adapters:
             if name not in base_names:
                 adapters.setdefault(name, AdapterFacts(name, server.origin))
+    for route in routes.values():
+        if route.served_name not in base_names:
+            adapters.setdefault(route.served_name, AdapterFacts(route.served_name, route.origin))
     base = _base(sources, [adapters.pop(name) for name in list(adapters) if name in base_names])
     return Fleet(
         adapters,

@@ -71,7 +71,7 @@ def _folder(source: Source, options: ImportOptions) -> Iterator[SourceFacts]:
     for path in _files(source):
         file = Source(path)
         kind = kind_of(file)
-        if kind is not None:
+        if kind is not None and (options.columns or not _takes_any_table(kind)):
             found = True
             yield kind.read(file, options)
     if not found:
@@ -81,6 +81,13 @@ def _folder(source: Source, options: ImportOptions) -> Iterator[SourceFacts]:
 def _is_looked_into(folder: str, name: str) -> bool:
     """Whether a folder may hold sources: none that is hidden, nor the nameless files of the hub's cache."""
     return not name.startswith(".") and not (name == "blobs" and Path(folder).name.startswith("models--"))
+
+
+def _takes_any_table(kind: Kind) -> bool:
+    """Whether a kind takes any file of rows: such a file in a folder is a log only where it is said."""
+    from scenarios.importers.traffic.log_sources import MAPPED_LOG  # pandas takes half a second
+
+    return kind is MAPPED_LOG
 
 
 def _files(source: Source) -> Iterator[Path]:

@@ -76,6 +76,8 @@ def _short(value: object, defaults: bool) -> object:
                 or getattr(value, name) != info.get_default(call_default_factory=True)
             }
         )
+    if isinstance(value, dict):
+        return {key: _short(item, defaults) for key, item in value.items()}
     return [_short(item, defaults) for item in value] if isinstance(value, tuple) else value
 
 

@@ -16,7 +16,7 @@ from optimizer.rollouts.check import broken_rules
 from optimizer.rollouts.report import Rollout
 from optimizer.rollouts.rollout import steps_between
 from scenarios import PlacedGPU, Placement, Scenario, ScenarioError
-from scenarios.exporters.actions import Action, Load, Start, Stop, Switch, Unload, Wave
+from scenarios.exporters.steps_between.actions import Action, Load, Start, Stop, Switch, Unload, Wave
 from twin import GPUVerdict
 
 LENGTHS = {"distribution": "lognormal", "mean": 100, "std": 50, "min": 1, "max": 500}

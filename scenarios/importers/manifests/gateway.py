@@ -2,9 +2,8 @@
 
 Forms are those of kubernetes-sigs/gateway-api apis/v1 (HTTPRoute), kubernetes-sigs/
 gateway-api-inference-extension api/v1/inferencepool_types.go @00a90599 and its v1alpha2 before, whose
-selector is the labels themselves, and of llm-d's payload processor (base-model-to-header), which maps names of
-models
-to the header X-Gateway-Base-Model-Name by ConfigMaps.
+selector is the labels themselves, and of llm-d's payload processor (base-model-to-header), which maps names
+of models to the header X-Gateway-Base-Model-Name by ConfigMaps.
 """
 
 from __future__ import annotations
@@ -16,8 +15,10 @@ from scenarios.importers.links import Backend, KeyRoute, NamedKey
 from scenarios.importers.manifests.documents import Document
 
 MANAGED = "inference.llm-d.ai/ipp-managed"
-MODEL_HEADERS = ("x-gateway-base-model-name", "x-gateway-model-name")
-"""Headers with a model's name: the base model's, and the one asked for."""
+BASE_HEADER = "x-gateway-base-model-name"
+"""Header with the name of the base model, or what stands for it."""
+MODEL_HEADER = "x-gateway-model-name"
+"""Header with the name that a client asks for."""
 
 MOST_WEIGHT = 1_000_000
 """Largest weight of a backend (HTTPBackendRef)."""
@@ -85,5 +86,7 @@ def _rule(rule: Document) -> Iterator[KeyRoute]:
     for match in rule.items("matches"):
         for header in match.items("headers"):
             is_exact = header.text("type") in (None, "Exact")
-            if is_exact and header.needed("name").lower() in MODEL_HEADERS:
-                yield KeyRoute(header.needed("value"), weights, header.origin("value"))
+            name = header.needed("name").lower()
+            if is_exact and name in (BASE_HEADER, MODEL_HEADER):
+                is_model = name == MODEL_HEADER
+                yield KeyRoute(header.needed("value"), is_model, weights, header.origin("value"))

@@ -63,14 +63,18 @@ def gathered(kind: str, found: Sequence[SourceFacts], notes: Sequence[str] = ())
     )
 
 
-def linked(links: Sequence[Link]) -> SourceFacts:
+def linked(sources: Sequence[SourceFacts]) -> SourceFacts:
     """What the links of all sources say of adapters, servers and routes.
 
     Parameters
     ----------
-    links
-        Of all sources, in any order.
+    sources
+        What each says, in any order.
     """
+    links = [link for facts in sources for link in facts.links]
+    bases = {name for facts in sources for name in facts.base_names}
+    for server in (server for facts in sources for server in facts.servers):
+        bases |= {said.value for said in (server.model, server.served_model_name) if said is not None}
     servers = _Servers(_those(links, LabelledServer))
     held, adapters, notes = _held(list(_those(links, SelectedAdapter)), servers)
     keys = {name: None for one in _those(links, NamedKey) for name in one.names}
@@ -79,7 +83,7 @@ def linked(links: Sequence[Link]) -> SourceFacts:
         "objects of a cluster",
         tuple(adapters.values()),
         tuple(ServerFacts(name, held[name][1], held[name][0]) for name in held),
-        (*_key_routes(links, servers), *_group_routes(list(_those(links, GroupMember)))),
+        (*_key_routes(links, servers, bases), *_group_routes(list(_those(links, GroupMember)))),
         notes=notes,
     )
 
@@ -120,7 +124,7 @@ def _held(
     return told, adapters, tuple(notes)
 
 
-def _key_routes(links: Sequence[Link], servers: _Servers) -> Iterator[RouteFacts]:
+def _key_routes(links: Sequence[Link], servers: _Servers, bases: set[str]) -> Iterator[RouteFacts]:
     """Routes of the names that a header stands for, over the servers of pools."""
     backends = {one.name: one for one in _those(links, Backend)}
     names: dict[str, dict[str, None]] = {}
@@ -136,7 +140,8 @@ def _key_routes(links: Sequence[Link], servers: _Servers) -> Iterator[RouteFacts
             for server in found:  # the pool's picker may take any of its pods
                 share = weight * server.replicas / pods
                 weights[server.name] = weights.get(server.name, 0.0) + share
-        for served in (route.key, *names.get(route.key, ())):
+        own = (route.key,) if route.is_model or route.key in bases else ()
+        for served in (*own, *names.get(route.key, ())):
             if weights and served not in told:
                 told.add(served)
                 yield RouteFacts(served, weights, route.origin)

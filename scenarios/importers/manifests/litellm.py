@@ -49,9 +49,13 @@ def read_litellm(source: Source) -> SourceFacts:
             origins.setdefault(name, entry.origin("litellm_params"))
     if not weights and not others:
         raise source.error("has no model_list", "give the file that the proxy is started with")
-    notes = (f"{source.path.name}: passed over {listed(others, 5)}, of no server that is named.",)
+    notes = (
+        [f"{source.path.name}: passed over {listed(others, 5)}, of no server that is named."]
+        if others
+        else []
+    )
     routes = tuple(RouteFacts(name, held, origins[name]) for name, held in weights.items())
-    return SourceFacts("LiteLLM proxy", routes=routes, notes=notes if others else ())
+    return SourceFacts("LiteLLM proxy", routes=routes, notes=tuple(notes))
 
 
 def _route(entry: Document) -> tuple[str, str, float] | None:

@@ -49,6 +49,16 @@ class CommandFacts(NamedTuple):
         """The same of a server that is reached elsewhere than where its process listens."""
         return self._replace(server=replace(self.server, address=address))
 
+    def times(self, replicas: int) -> CommandFacts:
+        """The same of several servers that are alike."""
+        return self._replace(server=replace(self.server, replicas=self.server.replicas * replicas))
+
+    def holding(self, adapters: tuple[AdapterFacts, ...], notes: Sequence[str]) -> CommandFacts:
+        """The same with adapters that its folder holds."""
+        names = dict.fromkeys((*self.server.adapters, *(adapter.served_name for adapter in adapters)))
+        server = replace(self.server, adapters=tuple(names), notes=(*self.server.notes, *notes))
+        return self._replace(server=server, adapters=(*self.adapters, *adapters))
+
 
 class _Start(NamedTuple):
     """A command that starts a server: of what kind, and its words."""
@@ -142,12 +152,7 @@ def _start(words: Sequence[str], environment: Mapping[str, str], depth: int = 0)
             return _Start("vLLM", words[k + 2 :])
         if (word == "-m" and after == _SGLANG) or (after == "serve" and Path(word).name == "sglang"):
             return _Start("SGLang", words[k + 2 :])
-        if (
-            word in ("-c", "-lc", "-ec", "-xc", "-exc")
-            and k
-            and depth < 3
-            and _SHELLS.fullmatch(words[k - 1])
-        ):
+        if word in _SCRIPTS and k and depth < 3 and _SHELLS.fullmatch(words[k - 1]):
             for command in commands_of(after, environment):
                 found = _start(command.words, environment, depth + 1)
                 if found is not None:

@@ -14,11 +14,11 @@ from typing import Any
 import pytest
 
 from scenarios import EngineConfig, ExportSettings, PlacedAdapter, PlacedGPU, Placement
-from scenarios.exporters.actions import Action, Load, Start, Stop, Switch, Unload, Wave
 from scenarios.exporters.deployment import Deployment, ExportError, Group
 from scenarios.exporters.exported import Export
-from scenarios.exporters.steps import steps_script
-from scenarios.exporters.waves import deployed_waves, wave_exports
+from scenarios.exporters.steps_between.actions import Action, Load, Start, Stop, Switch, Unload, Wave
+from scenarios.exporters.steps_between.steps import steps_script
+from scenarios.exporters.steps_between.waves import deployed_waves, wave_exports
 
 NAMES = [
     "plain",

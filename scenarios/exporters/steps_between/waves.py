@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from scenarios.exporters.actions import Stop, Unload, Wave
 from scenarios.exporters.deployment import Deployment, Group, Route, deployment_of
 from scenarios.exporters.exported import Export
+from scenarios.exporters.steps_between.actions import Stop, Unload, Wave
 from scenarios.placement import PlacedGPU, Placement
 
 

@@ -13,10 +13,10 @@ import shlex
 from collections.abc import Callable, Iterator, Sequence
 
 from scenarios.errors import Problem
-from scenarios.exporters.actions import Load, Start, Stop, Switch, Unload
 from scenarios.exporters.deployment import DeployedAdapter, Deployment, ExportError, Group
 from scenarios.exporters.exported import Export, ExportedFile
-from scenarios.exporters.waves import DeployedWave
+from scenarios.exporters.steps_between.actions import Load, Start, Stop, Switch, Unload
+from scenarios.exporters.steps_between.waves import DeployedWave
 
 Serve = Callable[[Group, Deployment], Sequence[str]]
 """The words of the command line that starts the engine of a group, without adapters."""

@@ -1,0 +1,1 @@
+"""Steps from a running placement to a new one, as text."""
