@@ -11,7 +11,7 @@ from scenarios.importers.facts import ImportOptions, Said, SourceFacts
 from scenarios.importers.manifests.adapters import aibrix, dynamo_model, is_syncer, production_stack, syncer
 from scenarios.importers.manifests.documents import Document, documents
 from scenarios.importers.manifests.dynamo import dynamo_graph
-from scenarios.importers.manifests.gateway import http_route, is_model_map, model_map, pool, service
+from scenarios.importers.manifests.gateway import MANAGED, http_route, is_model_map, model_map, pool, service
 from scenarios.importers.manifests.kserve import kserve
 from scenarios.importers.manifests.linking import gathered
 from scenarios.importers.manifests.workloads import TEMPLATES, workload
@@ -35,9 +35,11 @@ READERS: dict[str, Reader] = {
 }
 """How documents are read, by group and kind."""
 
-_KINDS = "|".join({name.rpartition(" ")[2] for name in READERS} | {"ConfigMap", "[A-Za-z]*List"})
 _API = re.compile(rb'(?:^|[\s{,])"?apiVersion"?[ \t]*:')
-_KIND = re.compile(rb'(?:^|[\s{,])"?kind"?[ \t]*:[ \t]*["\']?(?:' + _KINDS.encode() + rb")\b")
+_KIND = re.compile(rb'(?:^|[\s{,])"?kind"?[ \t]*:[ \t]*["\']?([A-Za-z]+)')
+_ENGINE = re.compile(rb"vllm|sglang|nim_", re.IGNORECASE)
+_WORKLOADS = frozenset(name.rpartition(" ")[2].encode() for name in TEMPLATES)
+_OTHERS = frozenset(name.rpartition(" ")[2].encode() for name in READERS) - _WORKLOADS
 
 NAMED = 5
 """Kinds that a message names."""
@@ -46,8 +48,13 @@ NAMED = 5
 def is_manifest(source: Source) -> bool:
     """Whether a file looks like manifests, some of them read; of a long one, whether it may be."""
     head = source.head
-    is_known = _KIND.search(head) is not None or len(head) == HEAD_BYTES
-    return _API.search(head) is not None and is_known
+    if _API.search(head) is None:
+        return False
+    kinds = set(_KIND.findall(head))
+    if kinds & _OTHERS or b"vLLMLoRAConfig" in head or MANAGED.encode() in head:
+        return True
+    is_workload = any(kind in _WORKLOADS or kind.endswith(b"List") for kind in kinds)
+    return len(head) == HEAD_BYTES or (is_workload and _ENGINE.search(head) is not None)
 
 
 def read_manifests(source: Source, _options: ImportOptions) -> SourceFacts:
@@ -96,4 +103,7 @@ def reader_of(document: Document) -> Reader | None:
     """How a document is read; None: it tells nothing."""
     if is_syncer(document):
         return syncer
-    return model_map if is_model_map(document) else READERS.get(document.kind)
+    if is_model_map(document):
+        return model_map
+    is_bare = document.kind == "Service" and document.value("spec.selector") is None
+    return None if is_bare else READERS.get(document.kind)
