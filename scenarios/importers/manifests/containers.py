@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
+from scenarios.importers.adapters import plain_address
 from scenarios.importers.facts import AdapterFacts, ImportSourceError, Said, ServerFacts, SourceFacts
 from scenarios.importers.links import LabelledServer
 from scenarios.importers.manifests.documents import Document
@@ -16,6 +17,9 @@ GPU_LABEL = "nvidia.com/gpu.product"
 
 _REFERENCE = re.compile(r"\$\$|\$\(([^()]*)\)")
 _DYNAMO = "dynamo.vllm"
+
+_FOLDERS = ("VLLM_LORA_RESOLVER_CACHE_DIR", "NIM_PEFT_SOURCE")
+"""Variables that name a folder of adapters, which is the pod's and none of this machine."""
 
 
 class Engine(NamedTuple):
@@ -70,13 +74,22 @@ def engine_of(
     """
     from scenarios.importers.servers.vllm_command import command_facts  # it imports much
 
+    inside = {key: "" if key in _FOLDERS else value for key, value in environment.items()}
     try:
-        facts = command_facts(words, environment, name, document.origin("args"))
+        facts = command_facts(words, inside, name, document.origin("args"))
     except ImportSourceError as error:
         problem = error.problems[0]
         what = f"is refused: {problem.path} {problem.message}"
         raise document.wrong("args", what, problem.remedy or "correct it") from error
-    return None if facts is None else Engine(facts.server, facts.adapters, facts.base_names)
+    if facts is None:
+        return None
+    told = [
+        f"Adapters are read from {plain_address(environment[key])} of its pod ({key}): give that folder too."
+        for key in _FOLDERS
+        if environment.get(key)
+    ]
+    server = replace(facts.server, notes=(*facts.server.notes, *told))
+    return Engine(server, facts.adapters, facts.base_names)
 
 
 def variables(container: Document) -> dict[str, str]:
