@@ -49,11 +49,11 @@ def read_litellm(source: Source) -> SourceFacts:
             origins.setdefault(name, entry.origin("litellm_params"))
     if not weights and not others:
         raise source.error("has no model_list", "give the file that the proxy is started with")
-    notes = (
-        [f"{source.path.name}: passed over {listed(others, 5)}, of no server that is named."]
-        if others
-        else []
-    )
+    notes = [
+        "Names that LiteLLM routes are taken for adapters, but for the name of a base model that is told."
+    ]
+    if others:
+        notes.append(f"{source.path.name}: passed over {listed(others, 5)}, of no server that is named.")
     routes = tuple(RouteFacts(name, held, origins[name]) for name, held in weights.items())
     return SourceFacts("LiteLLM proxy", routes=routes, notes=tuple(notes))
 

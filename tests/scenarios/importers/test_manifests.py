@@ -11,8 +11,7 @@ import pytest
 from scenarios.importers.facts import ImportOptions, ImportSourceError, ServerFacts, SourceFacts
 from scenarios.importers.manifests import KINDS
 from scenarios.importers.source import Source
-
-CASE = Path(__file__).parents[1] / "data" / "kubernetes_adapters"
+from tests.scenarios.importers.manifest_texts import CASE, DEPLOYMENT, GRAPHS, KSERVE, VALUES
 
 
 def read(path: Path) -> SourceFacts:
@@ -111,29 +110,6 @@ def test_objects_of_two_namespaces_are_told_of_and_none_is_taken(tmp_path: Path)
     assert "namespaces blue and green" in two.notes[0]
 
 
-DEPLOYMENT = """
-apiVersion: apps/v1
-kind: Deployment
-metadata: {name: fr-engine}
-spec:
-  replicas: 3
-  template:
-    metadata: {labels: {app: fr}}
-    spec:
-      nodeSelector: {nvidia.com/gpu.product: NVIDIA-H100-80GB-HBM3}
-      containers:
-        - name: proxy
-          image: envoyproxy/envoy
-        - name: engine
-          image: vllm/vllm-openai:v0.11.0
-          env:
-            - {name: RANK, value: "32"}
-            - {name: HF_TOKEN, valueFrom: {secretKeyRef: {name: s, key: k}}}
-          args: [--model, org/base, --max-lora-rank, $(RANK), --enable-lora, --max-loras, "4",
-                 --lora-modules, fr=/adapters/fr, cost$$=/adapters/cost, --api-key, top-secret]
-"""
-
-
 def test_a_deployment_says_its_engine_replicas_adapters_and_gpu(tmp_path: Path) -> None:
     facts = said(tmp_path, DEPLOYMENT)
     one = server(facts)
@@ -210,28 +186,6 @@ def test_a_pods_folder_of_adapters_is_not_looked_for_on_this_machine(tmp_path: P
     assert any("of its pod (VLLM_LORA_RESOLVER_CACHE_DIR)" in note for note in server(facts).notes)
 
 
-KSERVE = """
-apiVersion: serving.kserve.io/v1alpha2
-kind: LLMInferenceService
-metadata: {name: llama}
-spec:
-  replicas: 2
-  parallelism: {tensor: 2}
-  model:
-    uri: hf://org/base
-    lora:
-      maxRank: 64
-      adapters:
-        - {name: fr, uri: hf://org/fr}
-        - {name: de, uri: pvc://weights/de}
-        - {name: it, uri: s3://bucket/it}
-  template:
-    containers:
-      - name: main
-        env: [{name: VLLM_ADDITIONAL_ARGS, value: "--max-model-len 4096 --max-num-seqs=64"}]
-"""
-
-
 def test_kserves_numbers_of_slots_are_those_of_the_adapters_where_none_is_said(tmp_path: Path) -> None:
     facts = said(tmp_path, KSERVE)
     one = server(facts)
@@ -263,43 +217,6 @@ def test_a_service_of_kserve_that_scales_has_its_least_replicas(tmp_path: Path) 
     assert server(said(tmp_path, scaled)).replicas == 4
 
 
-GRAPHS = {
-    "v1alpha1": """
-apiVersion: nvidia.com/v1alpha1
-kind: DynamoGraphDeployment
-metadata: {name: graph}
-spec:
-  services:
-    Frontend: {componentType: frontend, extraPodSpec: {mainContainer: {image: dynamo/vllm-runtime:1}}}
-    worker:
-      replicas: 2
-      modelRef: {name: org/base}
-      extraPodSpec:
-        mainContainer:
-          command: [python3, -m, dynamo.vllm]
-          args: [--model, org/base, --enable-lora, --max-lora-rank, "64"]
-""",
-    "v1beta1": """
-apiVersion: nvidia.com/v1beta1
-kind: DynamoGraphDeployment
-metadata: {name: graph}
-spec:
-  components:
-    - name: Frontend
-      podTemplate: {spec: {containers: [{name: main, image: dynamo/vllm-runtime:1}]}}
-    - name: worker
-      replicas: 2
-      modelRef: {name: org/base}
-      podTemplate:
-        spec:
-          containers:
-            - name: main
-              command: [python3, -m, dynamo.vllm]
-              args: [--model, org/base, --enable-lora, --max-lora-rank, "64"]
-""",
-}
-
-
 @pytest.mark.parametrize("version", GRAPHS)
 def test_graphs_of_dynamo_say_their_workers(version: str, tmp_path: Path) -> None:
     facts = said(tmp_path, GRAPHS[version])
@@ -310,32 +227,6 @@ def test_graphs_of_dynamo_say_their_workers(version: str, tmp_path: Path) -> Non
 def test_a_base_model_of_dynamo_is_no_adapter(tmp_path: Path) -> None:
     text = "apiVersion: nvidia.com/v1alpha1\nkind: DynamoModel\nmetadata: {name: m}\n"
     assert not said(tmp_path, text + "spec: {modelName: m, baseModelName: m, modelType: base}").adapters
-
-
-VALUES = """
-servingEngineSpec:
-  labels: {release: test}
-  modelSpec:
-    - name: base-g0
-      repository: vllm/vllm-openai
-      tag: v0.11.0
-      modelURL: org/base
-      replicaCount: 1
-      requestGPU: 1
-      enableLoRA: true
-      vllmConfig:
-        maxLoras: 4
-        maxModelLen: 8192
-        maxLoraRank: 128
-        extraArgs: [--max-lora-rank, 64, --served-model-name=chat]
-      nodeSelectorTerms:
-        - matchExpressions: [{key: nvidia.com/gpu.product, operator: In, values: [NVIDIA-L40S]}]
-    - {name: off, enabled: false, modelURL: org/base}
-loraAdapters:
-  - name: fr
-    baseModel: base-g0
-    adapterSource: {type: local, adapterName: fr, adapterPath: /adapters/fr}
-"""
 
 
 def test_values_of_the_chart_say_engines_as_the_chart_starts_them(tmp_path: Path) -> None:
