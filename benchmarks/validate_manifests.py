@@ -6,6 +6,8 @@
 repository. Every document of ``--manifests`` whose kind is defined there is checked by openAPIV3Schema,
 fields that it does not know included; what is defined nowhere is listed. The exit status is 1 where a
 document is wrong, 2 where nothing was checked.
+
+Takes some seconds.
 """
 
 from __future__ import annotations

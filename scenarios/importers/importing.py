@@ -12,7 +12,6 @@ from scenarios.arguments import several
 from scenarios.errors import Problem, ScenarioError
 from scenarios.files import loads
 from scenarios.importers.facts import ImportOptions, ImportSourceError, ImportWindow, RateForm, SourceFacts
-from scenarios.importers.manifests import linked
 from scenarios.importers.merging import Fleet, merged
 from scenarios.importers.placement_values import placement_values
 from scenarios.importers.recognition import read_sources
@@ -168,7 +167,11 @@ def _with_metrics(facts: list[SourceFacts], options: ImportOptions) -> list[Sour
 
 def _with_links(facts: list[SourceFacts]) -> list[SourceFacts]:
     """What sources say, and what objects of a cluster say only together."""
-    return [*facts, linked(facts)] if any(one.links for one in facts) else facts
+    if not any(one.links for one in facts):
+        return facts
+    from scenarios.importers.manifests import linked  # as in recognition, it imports much
+
+    return [*facts, linked(facts)]
 
 
 def _options(

@@ -27,7 +27,7 @@ MARKS = frozenset({CONFIG, WEIGHTS, "adapter_model.bin"})
 """Files by which a folder is an adapter."""
 
 _HUB = "models--"
-"""How folders of the hub's cache begin: ``models--OWNER--NAME`` (huggingface_hub, file_download.py,
+"""How folders of the hub's cache begin: ``models--OWNER--NAME`` (huggingface_hub 2.4.0, file_download.py,
 ``repo_folder_name``)."""
 
 _EXPORTED = re.compile(r"(?:resolver|lora|peft)/g\d{1,6}/(?P<name>.+)")
@@ -205,4 +205,4 @@ def _read_folder(source: Source, options: ImportOptions) -> SourceFacts:
 
 
 FOLDER = Kind("folder of PEFT adapters", _has_adapters, _read_folder)
-"""huggingface/peft, src/peft/utils/constants.py: CONFIG_NAME, SAFETENSORS_WEIGHTS_NAME, WEIGHTS_NAME."""
+"""PEFT 0.21.2, peft/utils/constants.py: CONFIG_NAME, SAFETENSORS_WEIGHTS_NAME, WEIGHTS_NAME."""

@@ -17,7 +17,8 @@ WEIGHTS = "adapter_model.safetensors"
 """File of an adapter's weights, as PEFT saves it and vLLM loads it (vllm/lora/lora_model.py, 0.32.0)."""
 
 MOST_HEADER_BYTES = 32 * 2**20
-"""Longest header that is read; the format permits 100 MB (huggingface/safetensors, src/tensor.rs)."""
+"""Longest header that is read; the format permits 100 MB (huggingface/safetensors
+@000a16f4, safetensors/src/tensor.rs)."""
 
 MOST_RANK = 65_536
 """Largest rank that is believed."""

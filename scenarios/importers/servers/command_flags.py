@@ -6,9 +6,10 @@ import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
+from itertools import takewhile
 from typing import NamedTuple
 
-from scenarios.importers.servers.engine_values import LISTS, SWITCHES, refused, whole_number
+from scenarios.importers.servers.engine_values import LISTS, refused, whole_number
 from scenarios.importers.servers.shell_words import UNKNOWN
 from scenarios.text.formatting import shown
 
@@ -35,6 +36,10 @@ _DEEPEST = 20
 """Deepest key of a flag with dots."""
 
 
+MOST_VALUES = 250_000
+"""Most words that one flag takes."""
+
+
 class Flags(NamedTuple):
     """A command line's flags.
 
@@ -50,7 +55,7 @@ class Flags(NamedTuple):
     loose: tuple[str, ...]
 
 
-def flags_of(words: Sequence[str], origin: str, single: frozenset[str]) -> Flags:
+def flags_of(words: Sequence[str], origin: str, single: frozenset[str], switches: frozenset[str]) -> Flags:
     """Take a command line's words apart; of a flag that is given twice, the last counts.
 
     Parameters
@@ -61,6 +66,8 @@ def flags_of(words: Sequence[str], origin: str, single: frozenset[str]) -> Flags
         Where they are, for messages.
     single
         Names that take one value; of names that are not known, all words up to the next flag are.
+    switches
+        Names that take none.
 
     Raises
     ------
@@ -86,7 +93,7 @@ def flags_of(words: Sequence[str], origin: str, single: frozenset[str]) -> Flags
                 value, k = words[k], k + 1
             _put(dotted, name, value, origin)
             continue
-        k += _take(values, name, inline, words, k, single)
+        k += _take(values, name, inline, words[k : k + MOST_VALUES], single, switches)
     for name, settings in dotted.items():
         values[name] = json.dumps(settings)
     return Flags(values, tuple(loose))
@@ -96,14 +103,15 @@ def _take(
     values: dict[str, str | bool | list[str]],
     name: str,
     inline: str | None,
-    words: Sequence[str],
-    k: int,
+    after: Sequence[str],
     single: frozenset[str],
+    switches: frozenset[str],
 ) -> int:
     """Put a flag's value, and return how many words after it belong to it."""
-    if name in SWITCHES and inline is None:
-        is_told = k < len(words) and words[k].lower() in ("true", "false")
-        values[name] = words[k] if is_told else True
+    first = after[0] if after and not _FLAG.fullmatch(after[0]) else None
+    if name in switches and inline is None:
+        is_told = first is not None and first.lower() in ("true", "false")
+        values[name] = first if is_told and first is not None else True
         return int(is_told)
     if name.startswith("no_") and inline is None and name not in single:
         values[name.removeprefix("no_")] = False
@@ -112,12 +120,11 @@ def _take(
         values[name] = inline
         return 0
     if name in single and name not in _SEVERAL:
-        values[name] = words[k] if k < len(words) and not _FLAG.fullmatch(words[k]) else True
-        return int(values[name] is not True)
-    end = next((j for j in range(k, len(words)) if _FLAG.fullmatch(words[j])), len(words))
-    taken = [*([] if inline is None else [inline]), *words[k:end]]
-    values[name] = taken or True
-    return end - k
+        values[name] = True if first is None else first
+        return int(first is not None)
+    taken = list(takewhile(lambda word: not _FLAG.fullmatch(word), after))
+    values[name] = [*([] if inline is None else [inline]), *taken] or True
+    return len(taken)
 
 
 def _named(word: str) -> tuple[str, str | None]:

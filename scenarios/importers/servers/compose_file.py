@@ -9,9 +9,9 @@ from pathlib import Path
 
 from scenarios.importers.facts import ImportOptions, SourceFacts
 from scenarios.importers.servers.docker_run import image_words, published_address
-from scenarios.importers.servers.located import count_at, list_at, located, mapping_at, yaml_mapping
 from scenarios.importers.servers.server_sets import facts_of
 from scenarios.importers.servers.shell_words import UNKNOWN
+from scenarios.importers.servers.source_places import count_at, list_at, located, mapping_at, yaml_mapping
 from scenarios.importers.servers.vllm_command import CommandFacts, command_facts, folder_adapters
 from scenarios.importers.source import Kind, Source
 from scenarios.text.formatting import shortened, shown
@@ -133,4 +133,4 @@ def _environment(source: Source, value: object, place: str) -> dict[str, str]:
 
 
 COMPOSE_FILE = Kind("file of Docker Compose", _fits, _read)
-"""compose-spec/compose-spec, 05-services.md and 12-interpolation.md."""
+"""compose-spec/compose-spec, 05-services.md @2f44add1 and 12-interpolation.md @0a7f945e."""

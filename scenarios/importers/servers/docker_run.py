@@ -27,7 +27,7 @@ _SWITCHES = frozenset(
         *("--oom-kill-disable", "--sig-proxy", "-q", "--quiet", "--disable-content-trust"),
     }
 )
-"""Options of ``docker run`` without a value (docker/cli, cli/command/container/opts.go)."""
+"""Options of ``docker run`` without a value (docker/cli @143a7abe, cli/command/container/opts.go)."""
 
 
 class Container(NamedTuple):

@@ -83,4 +83,5 @@ def _adapter(source: Source, card: dict[str, object]) -> AdapterFacts:
 
 MODEL_LIST = Kind("answer of /v1/models", _fits, _read)
 """A model with a parent is an adapter of it, whose root is its path: ModelCard of
-vllm/entrypoints/serve/engine/protocol.py, 0.32.0, and of sglang/srt/entrypoints/openai/protocol.py."""
+vllm/entrypoints/serve/engine/protocol.py, 0.32.0, and of SGLang 0.5.23,
+sglang/srt/entrypoints/openai/protocol.py."""

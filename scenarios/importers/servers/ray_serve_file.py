@@ -9,8 +9,8 @@ from pathlib import Path
 from scenarios.importers.adapters import plain_address
 from scenarios.importers.facts import AdapterFacts, ImportOptions, Said, ServerFacts, SourceFacts
 from scenarios.importers.servers.engine_values import ARGUMENTS, engine_values, notes_on_unknown
-from scenarios.importers.servers.located import count_at, list_at, located, mapping_at, yaml_mapping
 from scenarios.importers.servers.server_sets import facts_of
+from scenarios.importers.servers.source_places import count_at, list_at, located, mapping_at, yaml_mapping
 from scenarios.importers.servers.vllm_command import CommandFacts, folder_adapters
 from scenarios.importers.servers.vllm_flags import SILENT
 from scenarios.importers.source import Kind, Source
@@ -108,4 +108,4 @@ def _replicas(source: Source, config: Mapping[str, object], place: str) -> int:
 
 
 RAY_SERVE_FILE = Kind("configuration of Ray Serve LLM", _fits, _read)
-"""ray-project/ray, python/ray/llm/_internal/serve/core/configs/llm_config.py, class LLMConfig."""
+"""LLMConfig of ray-project/ray @697db261, python/ray/llm/_internal/serve/core/configs/llm_config.py."""

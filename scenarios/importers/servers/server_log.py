@@ -10,7 +10,7 @@ from contextlib import suppress
 from scenarios.importers.adapters import plain_address
 from scenarios.importers.facts import AdapterFacts, ImportOptions, Said, ServerFacts, SourceFacts
 from scenarios.importers.servers.engine_values import ARGUMENTS, engine_values
-from scenarios.importers.servers.located import located
+from scenarios.importers.servers.source_places import located
 from scenarios.importers.source import Kind, Source
 from scenarios.importers.startup_logs.log_lines import lines_of
 from scenarios.importers.startup_logs.startup_log import StartupLogError, parse_startup_log

@@ -57,7 +57,7 @@ def translated(words: Sequence[str], origin: str) -> tuple[Flags, tuple[str, ...
     ImportSourceError
         If a flag cannot be meant.
     """
-    given = flags_of(words, origin, frozenset(NAMES) | (_SILENT - _SWITCHES))
+    given = flags_of(words, origin, frozenset(NAMES) | (_SILENT - _SWITCHES), _SWITCHES)
     values: dict[str, str | bool | list[str]] = {}
     unknown = []
     for name, value in given.values.items():

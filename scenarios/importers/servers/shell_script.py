@@ -7,9 +7,9 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from scenarios.importers.facts import ImportOptions, ImportSourceError, SourceFacts
 from scenarios.importers.servers.docker_run import container_of
-from scenarios.importers.servers.located import located
 from scenarios.importers.servers.server_sets import facts_of
 from scenarios.importers.servers.shell_words import Command, commands_of
+from scenarios.importers.servers.source_places import located
 from scenarios.importers.servers.vllm_command import CommandFacts, command_facts
 from scenarios.importers.source import HEAD_BYTES, Kind, Source
 
@@ -129,11 +129,8 @@ def _servers(source: Source) -> Iterator[CommandFacts]:
         facts = _command(words, environment, group, origin, folder)
         if facts is None:
             continue
-        name, group = facts.server.name, ""
-        if name == "localhost":  # neither a name nor an address is said
-            name = source.path.stem
-        facts = facts.named(_unlike(name, names))
-        yield facts
+        group = ""
+        yield facts.named(_unlike(facts.server.name or source.path.stem, names))
 
 
 def _command(

@@ -11,10 +11,10 @@ from typing import NamedTuple
 from scenarios.importers.adapters import MARKS, adapters_in, plain_address
 from scenarios.importers.facts import AdapterFacts, ImportSourceError, Said, ServerFacts
 from scenarios.importers.servers.command_flags import Flags, flags_of, modules_of
-from scenarios.importers.servers.engine_values import ARGUMENTS, engine_values, notes_on_unknown
+from scenarios.importers.servers.engine_values import ARGUMENTS, SWITCHES, engine_values, notes_on_unknown
 from scenarios.importers.servers.sglang_flags import translated
 from scenarios.importers.servers.shell_words import UNKNOWN, commands_of
-from scenarios.importers.servers.vllm_flags import SILENT, SINGLE
+from scenarios.importers.servers.vllm_flags import SILENT, SINGLE, WITHOUT_VALUE
 
 _SERVES = ("vllm.entrypoints.openai.api_server", "vllm.entrypoints.api_server")
 _SGLANG = "sglang.launch_server"
@@ -79,7 +79,7 @@ def server_of(
     environment
         Variables that it gets.
     name
-        What the server is called; empty: host and port, as far as they are said.
+        What the server is called; empty: host and port, if they are said, or else nothing.
     origin
         Where the command is.
 
@@ -115,29 +115,25 @@ def command_facts(
     if engine == "SGLang":
         flags, more = translated(rest, origin)
     else:
-        flags, more = flags_of(rest, origin, SINGLE), ()
+        flags, more = flags_of(rest, origin, SINGLE, SWITCHES | WITHOUT_VALUE), ()
     unknown = [flag for flag in flags.values if flag not in ARGUMENTS and flag not in SILENT]
     given = {flag: value for flag, value in flags.values.items() if flag in ARGUMENTS}
     values = engine_values(given, origin, flags=True)
-    notes = [*more, *values.notes, *notes_on_unknown(f"--{flag.replace('_', '-')}" for flag in unknown)]
-    if "config" in flags.values:
-        notes.append("Its --config names a file of further arguments, which is not read.")
-    model, told = _model(flags, engine, environment)
-    notes += told
-    adapters, told = _adapters(flags, engine, environment, origin, folder)
-    notes += told
+    unknown_notes = notes_on_unknown(f"--{flag.replace('_', '-')}" for flag in unknown)
+    model, of_model = _model(flags, engine, environment)
+    adapters, of_adapters = _adapters(flags, engine, environment, origin, folder)
     names = _names(flags)
-    host, port = _host_and_port(flags)
+    place = _host_and_port(flags, "30000" if engine == "SGLang" else "8000")
     server = ServerFacts(
-        name or ":".join(part for part in (host or "localhost", port) if part),
+        name or place,
         origin,
         tuple(dict.fromkeys(adapter.served_name for adapter in adapters)),
         values.engine,
         _replicas(values.engine),
         Said(model, origin) if model else None,
         Said(names[0], f"{origin}, --served-model-name") if names else None,
-        address=f"http://{host}:{port or 8000}" if host not in _ANYWHERE else "",
-        notes=tuple(notes),
+        address=f"http://{place}" if place and not place.startswith("localhost:") else "",
+        notes=(*more, *values.notes, *unknown_notes, *_of_config(flags), *of_model, *of_adapters),
     )
     return CommandFacts(server, adapters, names)
 
@@ -241,18 +237,37 @@ def _runtime(environment: Mapping[str, str]) -> Iterator[str]:
         yield "It takes adapters while it runs: its answer to /v1/models tells which are loaded."
 
 
+def _of_config(flags: Flags) -> Iterator[str]:
+    if "config" in flags.values:
+        yield "Its --config names a file of further arguments, which is not read."
+
+
 def _names(flags: Flags) -> tuple[str, ...]:
     given = flags.values.get("served_model_name")
     words = given if isinstance(given, list) else [given] if isinstance(given, str) else []
     return tuple(plain_address(word) for word in words if word and UNKNOWN not in word)
 
 
-def _host_and_port(flags: Flags) -> tuple[str, str]:
-    """Where it listens, as far as that is said plainly."""
-    host, port = flags.values.get("host"), flags.values.get("port")
-    plain_host = host if isinstance(host, str) and re.fullmatch(r"[\w.:*-]{1,253}", host) else ""
-    plain_port = port if isinstance(port, str) and re.fullmatch(r"\d{1,5}", port, re.ASCII) else ""
-    return plain_host, plain_port
+def _host_and_port(flags: Flags, port: str) -> str:
+    """Where it listens, as far as that is said plainly: at ``localhost`` if at any address.
+
+    Parameters
+    ----------
+    flags
+        Those of its command.
+    port
+        Where it listens if it is not told otherwise.
+    """
+    told_host, told_port = flags.values.get("host", ""), flags.values.get("port", port)
+    if "host" not in flags.values and "port" not in flags.values:
+        return ""
+    if not isinstance(told_port, str) or not re.fullmatch(r"\d{1,5}", told_port, re.ASCII):
+        return ""
+    if not isinstance(told_host, str) or not re.fullmatch(r"[\w.:*-]{0,253}", told_host):
+        return ""
+    if told_host in _ANYWHERE:
+        return f"localhost:{told_port}"
+    return f"[{told_host}]:{told_port}" if ":" in told_host else f"{told_host}:{told_port}"
 
 
 def _replicas(engine: Mapping[str, Said[object]]) -> int:
