@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Generic, Literal, TypeVar
 
 from scenarios.errors import InputError
+from scenarios.importers.links import Link
 from scenarios.traffic.arrivals import Arrivals
 from scenarios.traffic.lengths import Lengths
 from scenarios.traffic.rates import UncertainRate
@@ -213,6 +214,8 @@ class SourceFacts:
         What a user must know of the source as a whole.
     snapshots
         Counters, of which several sources say rates together.
+    links
+        Of objects of a cluster, what several say together: on which servers adapters are, and routes.
     """
 
     kind: str
@@ -225,6 +228,7 @@ class SourceFacts:
     settings: Mapping[str, Said[object]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     snapshots: tuple[MetricsSnapshot, ...] = ()
+    links: tuple[Link, ...] = ()
 
 
 @dataclass(frozen=True)

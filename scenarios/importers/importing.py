@@ -141,7 +141,7 @@ def import_fleet(
     paths = [Path(one) for one in ([sources] if isinstance(sources, str | os.PathLike) else sources)]
     if not paths:
         raise ImportSourceError([Problem("sources", "are none", "give files or folders")])
-    fleet = merged(_with_metrics(read_sources(paths, options), options))
+    fleet = merged(_with_links(_with_metrics(read_sources(paths, options), options)))
     chosen = several(overrides)
     scenario = scenario_values(fleet, name, chosen)
     running = placement_values(fleet, scenario.values) if fleet.servers else Values({}, {}, {}, (), ())
@@ -163,6 +163,15 @@ def _with_metrics(facts: list[SourceFacts], options: ImportOptions) -> list[Sour
     from scenarios.importers.traffic import combined  # pandas takes half a second
 
     return [*facts, combined(snapshots, options)]
+
+
+def _with_links(facts: list[SourceFacts]) -> list[SourceFacts]:
+    """What sources say, and what objects of a cluster say only together."""
+    if not any(one.links for one in facts):
+        return facts
+    from scenarios.importers.manifests import linked  # as in recognition, it imports much
+
+    return [*facts, linked(facts)]
 
 
 def _options(

@@ -101,6 +101,49 @@ def parse(text: str, source: str, *, as_json: bool = False) -> object:
     return value
 
 
+def document_texts(text: str, source: str) -> list[tuple[str, int]]:
+    """Divide text of several YAML documents into those that hold something, for `parse` to read.
+
+    Parameters
+    ----------
+    text
+        Documents with ``---`` between them, or one of JSON.
+    source
+        What messages call it: its file name.
+
+    Returns
+    -------
+    list
+        The text of each document, and how many lines are before it.
+
+    Raises
+    ------
+    ScenarioError
+        If it is no YAML.
+    """
+    if text.lstrip()[:1] in ("{", "["):
+        return [(text, 0)]
+    try:
+        starts: list[tuple[Any, Any]] = [
+            (event.start_mark, event.end_mark)
+            for event in yaml.parse(text, Loader=_LOADER)
+            if isinstance(event, yaml.DocumentStartEvent)
+        ]
+    except yaml.YAMLError as error:
+        raise ScenarioError([_syntax_problem(error, text)], source) from error
+    except (OverflowError, ValueError):  # as in `parse`
+        raise ScenarioError([Problem(FILE, _NO_CHARACTER, _BOTH_HALVES)], source) from None
+    ends = [start.index for start, _ in starts[1:]] + [len(text)]
+    divided = [(text[begin.index : end], begin.line) for (_, begin), end in zip(starts, ends, strict=False)]
+    return [(part, line) for part, line in divided if not _is_nothing(part)]
+
+
+def _is_nothing(text: str) -> bool:
+    """Whether a document has no value: blank lines, comments and its end alone."""
+    lines = (line.strip() for line in text.split("\n"))
+    return all(not line or line.startswith("#") or line == "..." for line in lines)
+
+
 def plain(value: object) -> object:
     """Return the value without lines: dicts, and tuples for lists."""
     if isinstance(value, dict):

@@ -144,7 +144,7 @@ def test_shares_come_back_from_the_routes(fleet: Path) -> None:
     assert "max_loras: null" in told.placement_text
 
 
-SAYS_ALL = ("vllm", "systemd", "compose", "aibrix", "gie", "llm-d", "kserve", "ray-serve", "sglang", "nim")
+SAYS_ALL = tuple(target for target in targets() if target != "routing")
 """Targets whose files, with the routes beside them, say all that a placement does."""
 
 

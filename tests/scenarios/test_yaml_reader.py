@@ -7,7 +7,7 @@ import yaml
 
 from scenarios import ScenarioError
 from scenarios.reading import yaml_reader
-from scenarios.reading.yaml_reader import MAX_DEPTH, LocatedDict, LocatedList, parse
+from scenarios.reading.yaml_reader import MAX_DEPTH, LocatedDict, LocatedList, document_texts, parse
 
 
 @pytest.fixture(autouse=True, params=["fast", "slow"])
@@ -63,3 +63,21 @@ def test_the_first_mapping_that_is_merged_wins_and_keys_keep_their_lines() -> No
 @pytest.mark.parametrize("text", ["a: !!map [1]", "a: !!seq {b: 1}", "a: !!set {b}", "a: !!binary aGk="])
 def test_a_tag_of_another_kind_is_refused(text: str) -> None:
     assert f"a has the tag {text.split()[1]}; remove it" in message(text)
+
+
+def test_documents_are_divided_and_those_without_a_value_left_out() -> None:
+    text = '# c\n---\na: "é漢😀"\n---\n# nothing\n---\n\n---\nb: |\n  ---x\n...\n'
+    parts = document_texts(text, "file")
+    assert [parse(part, "file") for part, _ in parts] == [{"a": "é漢😀"}, {"b": "---x\n"}]
+    assert [line for _, line in parts] == [1, 7]
+    assert document_texts("", "file") == document_texts("# c\n", "file") == []
+
+
+def test_json_is_one_document() -> None:
+    text = ' {"a": "\\ud83d\\ude00"}'
+    assert document_texts(text, "file") == [(text, 0)]
+
+
+def test_a_mistake_in_any_document_is_told_with_the_line_of_the_file() -> None:
+    with pytest.raises(ScenarioError, match="line 5"):
+        document_texts("a: 1\n---\nb: 2\nc: [\n", "file")

@@ -1,153 +1,110 @@
-"""Adapters in manifests of serving stacks, with the servers that the manifests themselves tell of.
+"""Adapters in manifests of serving stacks that say them one by one, and where they are loaded.
 
 Fields are those of vllm-project/aibrix api/model/v1alpha1/modeladapter_types.go @121c604b,
-vllm-project/production-stack operator/api/v1alpha1/loraadapter_types.go @a7d2672b, kserve/kserve
-LLMInferenceService v1alpha1 @01bfd238 and v1alpha2 @01b12410, ai-dynamo/dynamo DynamoModel @26a7b405, and of
-the former syncer of kubernetes-sigs/gateway-api-inference-extension (removed by #2744).
+vllm-project/production-stack operator/api/v1alpha1/loraadapter_types.go @a7d2672b, ai-dynamo/dynamo
+DynamoModel v1alpha1 @26a7b405, and of the former syncer of kubernetes-sigs/gateway-api-inference-extension
+(removed by #2744).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from typing import cast
+from collections.abc import Iterator
 
-from scenarios.errors import ScenarioError
-from scenarios.importers.facts import AdapterFacts, Said, ServerFacts, SourceFacts
+from scenarios.importers.adapters import plain_address
+from scenarios.importers.facts import AdapterFacts, Said, SourceFacts
+from scenarios.importers.links import SelectedAdapter
 from scenarios.importers.manifests.documents import Document
-from scenarios.reading.yaml_reader import parse, plain
 
-Reader = Callable[[Document], SourceFacts]
+MODEL_REFERENCE = "modelRef"
+"""Stands for a label: the name by which Dynamo's models find workers (spec.services.*.modelRef.name)."""
 
 
-def _said(document: Document, path: str) -> Said[str] | None:
+def source_of(document: Document, path: str) -> Said[str] | None:
+    """Where weights are, without user and password."""
     value = document.text(path)
-    return None if value is None else Said(value, document.origin(path))
-
-
-def _needed(document: Document, path: str) -> Said[str]:
-    value = document.text(path, required=True)
-    assert value is not None  # as it is required
-    return Said(value, document.origin(path))
+    return None if value is None else Said(plain_address(value), document.origin(path))
 
 
 def aibrix(document: Document) -> SourceFacts:
     """A ModelAdapter: its own name is the one that clients ask for."""
-    name = _needed(document, "metadata.name")
-    adapter = AdapterFacts(
-        name.value,
-        name.origin,
-        source=_needed(document, "spec.artifactURL"),
-        base_model=_said(document, "spec.baseModel"),
+    name = document.needed("metadata.name")
+    document.needed("spec.artifactURL")
+    pods = document.whole("spec.replicas", 0)
+    selector = document.inner("spec.podSelector")
+    labels = {} if selector.value("matchExpressions") else selector.labels("matchLabels")
+    notes = () if labels else ("Which pods load it is not said by labels alone.",)
+    origin = document.origin("metadata.name")
+    adapter = AdapterFacts(name, origin, source=source_of(document, "spec.artifactURL"), notes=notes)
+    link = SelectedAdapter(
+        name, labels, pods, document.text("spec.baseModel"), document.origin("spec.podSelector")
     )
-    return SourceFacts("AIBrix ModelAdapter", (adapter,), settings=_namespace(document))
+    return SourceFacts("AIBrix ModelAdapter", (adapter,), links=(link,))
 
 
 def production_stack(document: Document) -> SourceFacts:
-    """A LoraAdapter, whose base model is the label of the pods that load it."""
-    name = _needed(document, "spec.adapterSource.adapterName")
-    kind = document.text("spec.adapterSource.type")
-    at = "adapterPath" if kind == "local" else "repository"
-    adapter = AdapterFacts(
-        name.value,
-        name.origin,
-        source=_said(document, f"spec.adapterSource.{at}"),
-        base_model=_said(document, "spec.baseModel"),
-    )
-    return SourceFacts("production-stack LoraAdapter", (adapter,), settings=_namespace(document))
+    """A LoraAdapter, whose base model is the label of the pods that load it.
+
+    Without replicas, or with a negative number, all load it (operator/internal/controller/
+    loraadapter_controller.go @e7d6dcfe, which takes the first pods by name else).
+    """
+    return lora_adapter(document, "spec.")
 
 
-def kserve(document: Document) -> SourceFacts:
-    """An LLMInferenceService: a server, or replicas of it, with its adapters."""
-    name = _needed(document, "metadata.name")
-    base = _said(document, "spec.model.uri")
-    adapters = []
-    for path, item in document.items("spec.model.lora.adapters"):
-        one = Document(document.source, document.number, item)
-        served = one.text("name", required=True)
-        uri = one.text("uri")
-        source = None if uri is None else Said(uri, document.origin(f"{path}.uri"))
-        assert served is not None  # as it is required
-        adapters.append(AdapterFacts(served, document.origin(path), source=source, base_model=base))
-    keys = {"maxAdapters": "max_loras", "maxRank": "max_lora_rank", "maxCpuAdapters": "max_cpu_loras"}
-    engine: dict[str, Said[object]] = {}
-    for key, argument in keys.items():
-        number = document.whole(f"spec.model.lora.{key}")
-        if number is not None:
-            engine[argument] = Said(number, document.origin(f"spec.model.lora.{key}"))
-    server = ServerFacts(
-        name.value,
-        document.origin("metadata.name"),
-        tuple(one.served_name for one in adapters),
-        engine,
-        document.whole("spec.replicas") or 1,
+def lora_adapter(document: Document, at: str) -> SourceFacts:
+    """What a LoraAdapter says, below ``spec.`` or in an entry of the chart's ``loraAdapters``."""
+    name = document.needed(f"{at}adapterSource.adapterName")
+    kind = document.text(f"{at}adapterSource.type")
+    path = f"{at}adapterSource.{'adapterPath' if kind == 'local' else 'repository'}"
+    origin = document.origin(f"{at}adapterSource.adapterName")
+    adapter = AdapterFacts(name, origin, source=source_of(document, path))
+    base = document.needed(f"{at}baseModel")
+    pods = document.whole(f"{at}loraAdapterDeploymentConfig.replicas", -1_000_000)
+    link = SelectedAdapter(
+        name,
+        {"model": base},
+        None if pods is None or pods < 0 else pods,
         base,
-        _said(document, "spec.model.name"),
+        document.origin(f"{at}baseModel"),
     )
-    return SourceFacts(
-        "KServe LLMInferenceService", tuple(adapters), (server,), settings=_namespace(document)
-    )
+    return SourceFacts("production-stack LoraAdapter", (adapter,), links=(link,))
 
 
-def dynamo(document: Document) -> SourceFacts:
-    """A DynamoModel that is an adapter; of the base model it says nothing that is needed."""
-    if document.value("spec.modelType") not in ("lora", "adapter"):
+def dynamo_model(document: Document) -> SourceFacts:
+    """A DynamoModel that is an adapter, which every worker of its base model loads."""
+    kind = document.text("spec.modelType")
+    if kind not in ("lora", "adapter"):  # of the base model it says nothing that is needed
         return SourceFacts("Dynamo DynamoModel")
-    name = _needed(document, "spec.modelName")
-    adapter = AdapterFacts(
-        name.value,
-        name.origin,
-        source=_said(document, "spec.source.uri"),
-        base_model=_said(document, "spec.baseModelName"),
-    )
-    return SourceFacts("Dynamo DynamoModel", (adapter,), settings=_namespace(document))
+    name, base = document.needed("spec.modelName"), document.needed("spec.baseModelName")
+    origin = document.origin("spec.modelName")
+    adapter = AdapterFacts(name, origin, source=source_of(document, "spec.source.uri"))
+    link = SelectedAdapter(name, {MODEL_REFERENCE: base}, None, base, document.origin("spec.baseModelName"))
+    return SourceFacts("Dynamo DynamoModel", (adapter,), links=(link,))
+
+
+def is_syncer(document: Document) -> bool:
+    """Whether a document is a ConfigMap of the former syncer of adapters."""
+    data = document.value("data")
+    texts = data.values() if document.kind == "ConfigMap" and isinstance(data, dict) else ()
+    return any(isinstance(text, str) and "vLLMLoRAConfig" in text for text in texts)
 
 
 def syncer(document: Document) -> SourceFacts:
     """A ConfigMap of the former syncer of adapters, which holds a file of its own."""
-    adapters: list[AdapterFacts] = []
-    for key, config in _syncer_files(document):
-        inner = Document(document.source, document.number, config)
-        base = _said(inner, "vLLMLoRAConfig.defaultBaseModel")
-        for path, item in inner.items("vLLMLoRAConfig.ensureExist.models"):
-            one = Document(document.source, document.number, item)
-            served = one.text("id", required=True)
-            assert served is not None  # as it is required
-            origin = document.origin(f"{key}, {path}")
-            source, own = one.text("source"), one.text("base-model")
-            adapters.append(
-                AdapterFacts(
-                    served,
-                    origin,
-                    source=None if source is None else Said(source, origin),
-                    base_model=base if own is None else Said(own, origin),
-                )
-            )
-    return SourceFacts("ConfigMap of the LoRA syncer", tuple(adapters), settings=_namespace(document))
+    adapters = [
+        adapter
+        for key, text in document.inner("data").values.items()
+        if isinstance(text, str) and "vLLMLoRAConfig" in text
+        for adapter in _syncer_adapters(document.embedded(f"data.{key}", text))
+    ]
+    return SourceFacts("ConfigMap of the LoRA syncer", tuple(adapters))
 
 
-def _syncer_files(document: Document) -> Iterator[tuple[str, dict[str, object]]]:
-    data = document.value("data")
-    for key, text in data.items() if isinstance(data, Mapping) else ():
-        if not isinstance(text, str) or "vLLMLoRAConfig" not in text:
-            continue
-        try:
-            config = plain(parse(text, str(document.source.path)))
-        except ScenarioError as error:
-            raise document.wrong(f"data.{key}", f"is no YAML: {error.problems[0]}", "correct it") from error
-        if isinstance(config, dict):
-            yield f"data.{key}", cast("dict[str, object]", config)
-
-
-def _namespace(document: Document) -> dict[str, Said[object]]:
-    """Namespace of the deployment, where the manifest says one that a scenario can hold."""
-    said = _said(document, "metadata.namespace")
-    return {} if said is None else {"namespace": cast("Said[object]", said)}
-
-
-READERS: dict[str, Reader] = {
-    "model.aibrix.ai ModelAdapter": aibrix,
-    "production-stack.vllm.ai LoraAdapter": production_stack,
-    "serving.kserve.io LLMInferenceService": kserve,
-    "nvidia.com DynamoModel": dynamo,
-}
-"""How documents are read, by group and kind."""
+def _syncer_adapters(file: Document) -> Iterator[AdapterFacts]:
+    base = source_of(file, "vLLMLoRAConfig.defaultBaseModel")
+    for one in file.items("vLLMLoRAConfig.ensureExist.models"):
+        yield AdapterFacts(
+            one.needed("id"),
+            one.origin("id"),
+            source=source_of(one, "source"),
+            base_model=source_of(one, "base-model") or base,
+        )

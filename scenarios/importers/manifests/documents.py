@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from typing import cast
 
-import yaml
-
 from scenarios.errors import ScenarioError
+from scenarios.importers.facts import ImportSourceError
 from scenarios.importers.source import Source
-from scenarios.reading.yaml_reader import parse, plain
+from scenarios.reading.yaml_reader import MAX_NODES, document_texts, parse, plain
+from scenarios.text.display import visible
 from scenarios.text.formatting import shown
 
 MOST_DOCUMENTS = 250_000
 """Most documents of a file."""
+
+MOST_REPLICAS = 4096
+"""Most replicas of a server that are taken for meant."""
+
+_TEMPLATE = re.compile(r"\{\{-?\s*\$?\.(?:Values|Release|Chart|Files|Capabilities|Template)\b")
+"""What Helm alone puts in; chats have templates in braces too."""
 
 
 @dataclass(frozen=True)
@@ -29,11 +36,14 @@ class Document:
         Which of its documents it is, from 1.
     values
         What it holds.
+    prefix
+        Where these values stand in it, if they are not all of it: ``spec.model.lora.adapters[0].``.
     """
 
     source: Source
     number: int
-    values: dict[str, object]
+    values: Mapping[str, object]
+    prefix: str = ""
 
     @property
     def kind(self) -> str:
@@ -43,23 +53,62 @@ class Document:
 
     def origin(self, path: str) -> str:
         """Where a value stands, for a comment."""
-        return f"{self.source.path.name}, document {self.number}: {path}"
+        return f"{self.source.path.name}, document {self.number}: {self.prefix}{path}"
 
-    def text(self, path: str, *, required: bool = False) -> str | None:
+    def inner(self, path: str) -> Document:
+        """The mapping at a path, as a document whose paths begin there; an empty one where there is none.
+
+        Raises
+        ------
+        ImportSourceError
+            If it is no mapping.
+        """
+        value = self.value(path)
+        if value is not None and not isinstance(value, dict):
+            raise self.wrong(path, f"is {shown(value)}, no mapping", "correct it")
+        return replace(self, values=value or {}, prefix=f"{self.prefix}{path}.")
+
+    def text(self, path: str) -> str | None:
         """The text at a path of keys, as ``spec.baseModel``; None where there is none.
 
         Raises
         ------
         ImportSourceError
-            If it is no text, or is missing though every such document has one.
+            If it is no text, or an empty one.
         """
         value = self.value(path)
-        if value is None and not required:
-            return None
-        if not isinstance(value, str) or not value:
-            wrong = "is missing" if value is None else f"is {shown(value)}, no text"
-            raise self.wrong(path, wrong, "correct it")
+        if value is not None and (not isinstance(value, str) or not value):
+            raise self.wrong(path, f"is {shown(value)}, no name", "correct it")
         return value
+
+    def needed(self, path: str) -> str:
+        """The text at a path of keys.
+
+        Raises
+        ------
+        ImportSourceError
+            If it is missing, or no text.
+        """
+        value = self.text(path)
+        if value is None:
+            raise self.wrong(path, "is missing", "add it: every such object has one")
+        return value
+
+    def embedded(self, path: str, text: str) -> Document:
+        """The mapping that a text at a path holds as YAML, as a document whose paths begin there.
+
+        Raises
+        ------
+        ImportSourceError
+            If it holds none.
+        """
+        try:
+            value = plain(parse(text, str(self.source.path)))
+        except ScenarioError as error:
+            raise self.wrong(path, f"is no YAML: {error.problems[0]}", "correct it") from error
+        if not isinstance(value, dict):
+            raise self.wrong(path, f"holds {shown(value)}, no mapping", "correct it")
+        return replace(self, values=value, prefix=f"{self.prefix}{path}, ")
 
     def value(self, path: str) -> object:
         """The value at a path of keys; None where there is none."""
@@ -70,23 +119,80 @@ class Document:
             value = value.get(key)
         return value
 
-    def items(self, path: str) -> Iterator[tuple[str, dict[str, object]]]:
-        """Yield the mappings of a list, each with its path.
+    def child(self, path: str, key: str) -> Document:
+        """The mapping under a key below a path, whatever characters the key has, as `inner`.
+
+        Raises
+        ------
+        ImportSourceError
+            If it is no mapping.
+        """
+        value = self.inner(path).values.get(key)
+        place = f"{path}.{visible(key)}"
+        if not isinstance(value, dict):
+            raise self.wrong(place, f"is {shown(value)}, no mapping", "correct it")
+        return replace(self, values=value, prefix=f"{self.prefix}{place}.")
+
+    def items(self, path: str) -> Iterator[Document]:
+        """Yield the mappings of a list, as documents whose paths begin there.
 
         Raises
         ------
         ImportSourceError
             If it is no list of mappings.
         """
-        value = self.value(path)
-        if value is None:
-            return
-        if not isinstance(value, tuple):
-            raise self.wrong(path, f"is {shown(value)}, no list", "correct it")
-        for k, item in enumerate(value):
+        for k, item in enumerate(self._list(path)):
             if not isinstance(item, dict):
                 raise self.wrong(f"{path}[{k}]", f"is {shown(item)}, no mapping", "correct it")
-            yield f"{path}[{k}]", cast("dict[str, object]", item)
+            yield replace(self, values=item, prefix=f"{self.prefix}{path}[{k}].")
+
+    def words(self, path: str) -> list[str]:
+        """The texts of a list; numbers are taken as they are written.
+
+        Raises
+        ------
+        ImportSourceError
+            If it is no list of texts.
+        """
+        found = []
+        for k, item in enumerate(self._list(path)):
+            if isinstance(item, bool) or not isinstance(item, str | int | float):
+                raise self.wrong(f"{path}[{k}]", f"is {shown(item)}, no text", "put it in quotes")
+            found.append(str(item))
+        return found
+
+    def labels(self, path: str) -> dict[str, str]:
+        """The texts of a mapping, by key.
+
+        Raises
+        ------
+        ImportSourceError
+            If it is no mapping of texts.
+        """
+        inner = self.inner(path)
+        for key, value in inner.values.items():
+            if not isinstance(value, str):
+                raise self.wrong(f"{path}.{key}", f"is {shown(value)}, no text", "put it in quotes")
+        return cast("dict[str, str]", inner.values)
+
+    def _list(self, path: str) -> tuple[object, ...]:
+        value = self.value(path)
+        if value is not None and not isinstance(value, tuple):
+            raise self.wrong(path, f"is {shown(value)}, no list", "correct it")
+        return value or ()
+
+    def replicas(self, path: str) -> int:
+        """The number of replicas at a path; Kubernetes takes one where nothing is said.
+
+        Raises
+        ------
+        ImportSourceError
+            If it is no number of replicas.
+        """
+        number = self.whole(path, 0)
+        if number is not None and number > MOST_REPLICAS:
+            raise self.wrong(path, f"is {number:,}, above {MOST_REPLICAS:,}", "correct it")
+        return 1 if number is None else number
 
     def whole(self, path: str, least: int = 1) -> int | None:
         """The whole number at a path; None where there is none.
@@ -103,9 +209,9 @@ class Document:
             raise self.wrong(path, f"is {shown(value)}, no whole number from {least} on", "correct it")
         return value
 
-    def wrong(self, path: str, message: str, remedy: str) -> Exception:
+    def wrong(self, path: str, message: str, remedy: str) -> ImportSourceError:
         """An error about a value."""
-        return self.source.error(message, remedy, f"document {self.number}, {path}")
+        return self.source.error(message, remedy, f"document {self.number}, {self.prefix}{path}")
 
 
 def documents(source: Source) -> list[Document]:
@@ -114,52 +220,53 @@ def documents(source: Source) -> list[Document]:
     Raises
     ------
     ImportSourceError
-        If the file is no YAML.
+        If the file is no YAML, or a template.
     """
+    if _TEMPLATE.search(source.text):
+        raise _is_template(source)
     found: list[Document] = []
-    number = 0
-    for text in _texts(source):
-        try:
-            value = plain(parse(text, str(source.path)))
-        except ScenarioError as error:
-            first = error.problems[0]
-            raise source.error(f"is no YAML that is read: {first}", "correct it", "the file") from error
+    number, nodes = 0, 0
+    for value in _values(source):
+        nodes += _size(value)
+        if nodes > MAX_NODES:
+            raise source.error(f"holds more than {MAX_NODES:,} values", "divide it")
         inner = value.get("items") if isinstance(value, dict) and _is_list(value) else (value,)
         for one in inner if isinstance(inner, tuple) else ():
             number += 1
             if number > MOST_DOCUMENTS:
                 raise source.error(f"has more than {MOST_DOCUMENTS:,} documents", "divide it")
             if isinstance(one, dict):
-                found.append(Document(source, number, cast("dict[str, object]", one)))
+                found.append(Document(source, number, one))
     return found
+
+
+def _values(source: Source) -> Iterator[object]:
+    """The value of each document of a file; what is said of a document has the lines of the file."""
+    lines_before = 0
+    try:
+        for text, lines_before in document_texts(source.text, str(source.path)):
+            yield plain(parse(text, str(source.path), as_json=text.lstrip()[:1] in ("{", "[")))
+            lines_before = 0
+    except ScenarioError as error:
+        if "{{" in source.text:
+            raise _is_template(source) from error
+        first = error.problems[0]
+        if first.line is not None:
+            first = replace(first, line=first.line + lines_before)
+        raise source.error(f"is no YAML that is read: {first}", "correct it") from error
+
+
+def _is_template(source: Source) -> ImportSourceError:
+    message = "is a template of Helm, no manifest"
+    return source.error(message, "render it with `helm template`, or give the values file")
+
+
+def _size(value: object) -> int:
+    """Number of values in a value, with those of its aliases."""
+    if isinstance(value, dict):
+        return 1 + sum(map(_size, value.values()))
+    return 1 + sum(map(_size, value)) if isinstance(value, tuple) else 1
 
 
 def _is_list(value: dict[str, object]) -> bool:
     return str(value.get("kind", "")).endswith("List") and "items" in value
-
-
-def _texts(source: Source) -> Iterator[str]:
-    """The texts of the documents in a file, divided by lines of three hyphens.
-
-    Raises
-    ------
-    ImportSourceError
-        If it is a template, not YAML yet.
-    """
-    text = source.text
-    if "{{" in text and ("{{-" in text or "{{ ." in text or ".Values" in text):
-        message = "is a template of Helm, no manifest"
-        raise source.error(message, "render it with `helm template`, or give the values file")
-    try:
-        marks = [
-            (event.start_mark, event.end_mark)
-            for event in yaml.parse(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
-            if isinstance(event, yaml.DocumentStartEvent)
-        ]
-    except (yaml.YAMLError, ValueError, OverflowError):
-        yield text  # reading it as one tells what is wrong, with its line
-        return
-    starts = [(start.index, end.index) for start, end in marks if start is not None and end is not None]
-    for k, (_, begin) in enumerate(starts):
-        end = starts[k + 1][0] if k + 1 < len(starts) else len(text)
-        yield text[begin:end]

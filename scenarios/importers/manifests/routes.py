@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
+import math
 
-from scenarios.importers.facts import RouteFacts, ServerFacts, SourceFacts
+from scenarios.importers.facts import AdapterFacts, RouteFacts, ServerFacts, SourceFacts
+from scenarios.importers.manifests.documents import Document, documents
 from scenarios.importers.source import Source
+from scenarios.text.display import visible
 from scenarios.text.formatting import shown
 
 _KEYS = {"base_model", "servers", "routes"}
@@ -26,44 +27,48 @@ def read_routing(source: Source) -> SourceFacts:
     ImportSourceError
         If it is damaged.
     """
-    try:
-        values = json.loads(source.text)
-    except (ValueError, RecursionError) as error:
-        raise source.error(f"is no JSON ({error})", "export it again") from error
-    if not isinstance(values, dict) or not values.keys() >= _KEYS:
+    values = next(iter(documents(source)), None)
+    if values is None or not values.values.keys() >= _KEYS:
         raise source.error("lacks base_model, servers or routes", "export it again: --to routing")
-    servers = tuple(
-        ServerFacts(name, source.path.name, address=_address(source, name, one))
-        for name, one in _mapping(source, "servers", values["servers"]).items()
-    )
+    base = values.needed("base_model")
     routes = tuple(
-        RouteFacts(name, _weights(source, name, one), source.path.name)
-        for name, one in _mapping(source, "routes", values["routes"]).items()
+        RouteFacts(name, _weights(values, name), f"{source.path.name}, routes")
+        for name in values.inner("routes").values
     )
-    base = values["base_model"]
-    if not isinstance(base, str) or not base:
-        raise source.error(f"is {shown(base)}, no name", "export it again", "base_model")
-    return SourceFacts("routes", servers=servers, routes=routes, base_names=(base,))
+    held = {name: [one.served_name for one in routes if one.weights.get(name)] for name in _names(values)}
+    servers = tuple(
+        ServerFacts(
+            name,
+            f"{source.path.name}, servers",
+            tuple(one for one in names if one != base),
+            address=_address(values, name),
+        )
+        for name, names in held.items()
+    )
+    adapters = tuple(AdapterFacts(one.served_name, one.origin) for one in routes if one.served_name != base)
+    return SourceFacts("routes", adapters, servers, routes, base_names=(base,))
 
 
-def _mapping(source: Source, place: str, value: object) -> Mapping[str, object]:
-    if not isinstance(value, dict):
-        raise source.error(f"is {shown(value)}, no mapping", "export it again", place)
-    return value
+def _names(values: Document) -> list[str]:
+    return list(values.inner("servers").values)
 
 
-def _address(source: Source, name: str, value: object) -> str:
-    address = _mapping(source, f"servers.{name}", value).get("address", "")
-    if not isinstance(address, str):
-        raise source.error(f"is {shown(address)}, no text", "export it again", f"servers.{name}.address")
-    return address
+def _address(values: Document, name: str) -> str:
+    """Where a server listens, as other sources say it."""
+    address = values.child("servers", name).text("address")
+    return "" if address is None else address if "://" in address else f"http://{address}"
 
 
-def _weights(source: Source, name: str, value: object) -> dict[str, float]:
-    weights = {}
-    for server, weight in _mapping(source, f"routes.{name}", value).items():
+def _weights(values: Document, name: str) -> dict[str, float]:
+    known = values.inner("servers").values
+    weights: dict[str, float] = {}
+    for server, weight in values.child("routes", name).values.items():
+        place = f"routes.{visible(name)}.{visible(server)}"
+        if server not in known:
+            raise values.wrong(place, "names no server of the file", "export it again")
         if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 <= weight <= 1e9:
-            place = f"routes.{name}.{server}"
-            raise source.error(f"is {shown(weight)}, no share", "export it again", place)
+            raise values.wrong(place, f"is {shown(weight)}, no share", "export it again")
         weights[server] = float(weight)
+    if not math.fsum(weights.values()):
+        raise values.wrong(f"routes.{visible(name)}", "has no server", "export it again")
     return weights
