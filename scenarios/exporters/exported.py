@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -65,9 +64,6 @@ class Export:
     lost: tuple[str, ...] = ()
     cautions: tuple[str, ...] = ()
     next_steps: tuple[str, ...] = ()
-
-
-Exporter = Callable[[Deployment], Export]
 
 
 class TargetModule(Protocol):

@@ -5,14 +5,12 @@ from __future__ import annotations
 from scenarios.errors import Problem
 from scenarios.exporters.compose import adapter_folders, folder_mount, literal, reserved_gpus
 from scenarios.exporters.deployment import Deployment, ExportError, Group
-from scenarios.exporters.exported import Export, ExportedFile, ExportedLink
+from scenarios.exporters.exported import Export, ExportedFile
 from scenarios.exporters.servers import (
     NAMED,
     SHARES_LOST,
-    adapter_path,
+    adapter_links,
     head,
-    is_local,
-    link_name,
     path_sentences,
     server_arguments,
 )
@@ -37,16 +35,7 @@ def export(deployment: Deployment) -> Export:
     if deployment.settings.image is None:
         message = "is missing, and NIM has an image for each model"
         raise ExportError([Problem("export.image", message, "name it, with a profile that has feat_lora")])
-    links: list[ExportedLink] = []
-    left_out: dict[str, None] = {}
-    for group in deployment.groups:
-        for adapter in group.adapters:
-            name = link_name(adapter.served_name)
-            if name is None or not is_local(adapter):
-                left_out[adapter.name] = None
-            else:
-                target = adapter_path(adapter, deployment)
-                links.append(ExportedLink(f"peft/g{group.number}/{name}", target))
+    links, left_out = adapter_links(deployment, "peft")
     lost, cautions = path_sentences(deployment)
     lost += [SHARES_LOST] * bool(deployment.split)
     given = {n: None for group in deployment.groups for n in server_arguments(group, None).values}
@@ -54,7 +43,7 @@ def export(deployment: Deployment) -> Export:
     lost.append(f"Arguments that the image's profile sets itself: {', '.join(rest)}.")
     if left_out:
         lost.append(
-            f"Adapters without a folder that can be linked: {listed(list(left_out), NAMED)}; they are not "
+            f"Adapters without a folder that can be linked: {listed(left_out, NAMED)}; they are not "
             "served until they are put into peft/gN under their names."
         )
     cautions.append("The image needs a profile with feat_lora, and may run another engine than was judged.")

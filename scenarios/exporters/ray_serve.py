@@ -5,14 +5,12 @@ from __future__ import annotations
 import json
 
 from scenarios.exporters.deployment import Deployment, Group
-from scenarios.exporters.exported import Export, ExportedFile, ExportedLink
+from scenarios.exporters.exported import Export, ExportedFile
 from scenarios.exporters.servers import (
     NAMED,
     SHARES_LOST,
-    adapter_path,
+    adapter_links,
     head,
-    is_local,
-    link_name,
     path_sentences,
     server_arguments,
     unknown_arguments,
@@ -28,22 +26,17 @@ _JSON = frozenset({"kv_transfer_config", "limit_mm_per_prompt", "compilation_con
 
 def export(deployment: Deployment) -> Export:
     """The configuration of a deployment, and folders of links."""
-    links: list[ExportedLink] = []
-    left_out: dict[str, None] = {}
-    for group in deployment.groups:
-        for adapter in group.adapters:
-            name = link_name(adapter.served_name)
-            if name is None or not is_local(adapter):
-                left_out[adapter.name] = None
-            else:
-                target = adapter_path(adapter, deployment)
-                links.append(ExportedLink(f"lora/g{group.number}/{name}", target))
+    links, left_out = adapter_links(deployment, "lora")
     lost, cautions = path_sentences(deployment)
     lost += [SHARES_LOST] * bool(deployment.split)
     lost.append("Names: clients ask for GROUP:ADAPTER, and for GROUP where they mean the base model.")
+    lost.append(
+        "Folders: Ray takes addresses of buckets alone for dynamic_lora_loading_path (ray-project/ray "
+        "@697db261); put one in the place of each folder."
+    )
     lost.append("Hosts, ports and numbers of GPUs: Ray places the replicas.")
     if left_out:
-        lost.append(f"Adapters without a folder that can be linked: {listed(list(left_out), NAMED)}.")
+        lost.append(f"Adapters without a folder that can be linked: {listed(left_out, NAMED)}.")
     cautions += unknown_arguments(deployment)
     cautions += [
         f"The folders lora/gN are to be copied, links followed, to {deployment.settings.adapters_dir}/gN of "

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from scenarios.errors import Problem
 from scenarios.exporters.deployment import DeployedAdapter, Deployment, ExportError, Group
+from scenarios.exporters.exported import ExportedLink
 from scenarios.exporters.flag_releases import has_argument
 from scenarios.text.formatting import listed
 
@@ -155,9 +156,22 @@ def link_name(served_name: str) -> str | None:
     return None if unsafe or len(served_name.encode()) > 255 else served_name
 
 
-def is_local(adapter: DeployedAdapter) -> bool:
-    """Whether its weights are a folder that a link can name."""
-    return adapter.location is None or adapter.location.kind == "folder"
+def adapter_links(deployment: Deployment, below: str) -> tuple[list[ExportedLink], list[str]]:
+    """Links to the adapters of each group in folders ``below/gN``, and names of adapters that have none.
+
+    Only a folder can be linked, under a name that is one entry of another folder.
+    """
+    links: list[ExportedLink] = []
+    left_out: dict[str, None] = {}
+    for group in deployment.groups:
+        for adapter in group.adapters:
+            name = link_name(adapter.served_name)
+            if name is None or (adapter.location is not None and adapter.location.kind != "folder"):
+                left_out[adapter.name] = None
+                continue
+            target = adapter_path(adapter, deployment)
+            links.append(ExportedLink(f"{below}/g{group.number}/{name}", target))
+    return links, list(left_out)
 
 
 def bound_host(group: Group) -> str:

@@ -6,16 +6,14 @@ import shlex
 
 from scenarios.exporters.deployment import Deployment, Group
 from scenarios.exporters.engine_flags import flags
-from scenarios.exporters.exported import Export, ExportedFile, ExportedLink
+from scenarios.exporters.exported import Export, ExportedFile
 from scenarios.exporters.servers import (
     NAMED,
     SHARES_LOST,
-    adapter_path,
+    adapter_links,
     bound_host,
     checked_model,
     head,
-    is_local,
-    link_name,
     lora_module,
     path_sentences,
     server_arguments,
@@ -45,7 +43,7 @@ def module_words(group: Group, deployment: Deployment) -> list[str]:
 
 def export(deployment: Deployment) -> Export:
     """Command lines of a deployment."""
-    links, left_out = _links(deployment)
+    links, left_out = adapter_links(deployment, "resolver")
     lost, cautions = path_sentences(deployment)
     lost += [SHARES_LOST] * bool(deployment.split)
     cautions += unknown_arguments(deployment)
@@ -72,21 +70,6 @@ def export(deployment: Deployment) -> Export:
             files.append(ExportedFile(f"serve-resolver-g{group.number}.sh", text, executable=True))
     steps = tuple(f"./serve-g{group.number}.sh" for group in deployment.groups)
     return Export(tuple(files), tuple(links), tuple(lost), tuple(cautions), steps)
-
-
-def _links(deployment: Deployment) -> tuple[list[ExportedLink], list[str]]:
-    """Links of the resolver's folders, and the adapters that have none."""
-    links: list[ExportedLink] = []
-    left_out: dict[str, None] = {}
-    for group in deployment.groups:
-        for adapter in group.adapters:
-            name = link_name(adapter.served_name)
-            if name is None or not is_local(adapter):
-                left_out[adapter.name] = None
-                continue
-            path = f"resolver/g{group.number}/{name}"
-            links.append(ExportedLink(path, adapter_path(adapter, deployment)))
-    return links, list(left_out)
 
 
 def _script(group: Group, comments: list[str], words: list[str], *, resolver: bool = False) -> str:

@@ -7,6 +7,7 @@ from typing import Any
 
 import yaml
 
+from scenarios.reading.yaml_writer import Dumper
 from scenarios.text.display import visible
 
 WIDTH = 1_000_000
@@ -16,15 +17,9 @@ WIDTH = 1_000_000
 _NUMBER_LIKE = frozenset("+-.0123456789")
 _SWITCH_LIKE = frozenset("yYnN")
 
-_SafeDumper: Any = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 
-
-class _Dumper(_SafeDumper):  # type: ignore[misc]  # the C dumper is there or not
-    """Writes plain values; equal ones are written out instead of being shared."""
-
-    def ignore_aliases(self, _data: object) -> bool:
-        """Write no anchors: few readers of manifests expect them."""
-        return True
+class _Dumper(Dumper):
+    """Writes texts in quotes that readers of other YAML than ours take for more."""
 
 
 def _write_text(dumper: Any, text: str) -> Any:

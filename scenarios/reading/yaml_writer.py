@@ -32,7 +32,7 @@ def to_yaml(model: FrozenModel, *, defaults: bool = False) -> str:
     """
     text: str = yaml.dump(
         _short(model, defaults),
-        Dumper=_Dumper,
+        Dumper=Dumper,
         sort_keys=False,
         default_flow_style=None,
         width=WIDTH,
@@ -45,7 +45,7 @@ def plain_yaml(value: object) -> str:
     """Return a plain value as YAML on one line."""
     text: str = yaml.dump(
         value,
-        Dumper=_Dumper,
+        Dumper=Dumper,
         sort_keys=False,
         default_flow_style=True,
         width=_NO_BREAK,
@@ -84,7 +84,7 @@ def _short(value: object, defaults: bool) -> object:
 _SafeDumper: Any = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 
 
-class _Dumper(_SafeDumper):  # type: ignore[misc]  # the C dumper is there or not
+class Dumper(_SafeDumper):  # type: ignore[misc]  # the C dumper is there or not
     """Writes YAML that both this package and YAML 1.1 readers read back as it was."""
 
     def ignore_aliases(self, _data: object) -> bool:
@@ -103,8 +103,8 @@ def _write_text(dumper: Any, text: str) -> Any:
 
 
 for _tag, _pattern in (("int", INT), ("float", FLOAT)):
-    _Dumper.add_implicit_resolver(
+    Dumper.add_implicit_resolver(
         f"tag:yaml.org,2002:{_tag}", re.compile(f"(?:{_pattern.pattern})$"), list("+-.0123456789")
     )
-_Dumper.add_representer(float, _write_float)
-_Dumper.add_representer(str, _write_text)
+Dumper.add_representer(float, _write_float)
+Dumper.add_representer(str, _write_text)
