@@ -60,6 +60,8 @@ class Rollout(PlainDir, BaseModel):
     """Most GPUs in use at once."""
     extra_gpus: int = 0
     """How many of them are more than before and more than after."""
+    criterion: str = ""
+    """By what the twin judged."""
     why_not: str = ""
     """Why there are no steps, and what is needed; empty where there are."""
 
@@ -96,7 +98,7 @@ class Rollout(PlainDir, BaseModel):
         for number, stage in enumerate(self.stages, start=1):
             lines += _stage_parts(number, stage)
         lines += [f"GPU {a} of the new placement is GPU {b} in the end" for a, b in self.renumbered.items()]
-        return lines
+        return [*lines, "", self.criterion] if self.criterion else lines
 
     def _price(self) -> str:
         extra = f", {self.extra_gpus:,} of them only on the way" if self.extra_gpus else ""

@@ -11,7 +11,7 @@ from optimizer.rollouts.fleet import Fleet, Names, changed
 from optimizer.rollouts.flows import flows_between, goes_on
 from optimizer.rollouts.planner import Limits, Planner, Step, room_of, stopped
 from optimizer.rollouts.report import Rollout, Stage
-from scenarios import PlacedGPU, Placement, Scenario, as_started, check_placement, noticed
+from scenarios import PlacedGPU, Placement, Scenario, as_started, check_placement, criterion_in_words, noticed
 from scenarios.arguments import ArgumentCheck, instance_of, whole
 from scenarios.exporters.steps_between.actions import Action, Load, Start, Stop, Switch, Unload
 from scenarios.stopping.progress import Progress, interruptible, silent
@@ -109,7 +109,11 @@ def steps_between(
     most = range(larger + 1, larger + len(new.gpus) + 1) if gpus is None else (gpus,)
     steps = next((found for n in most if (found := search.steps(Limits(devices, n))) is not None), None)
     if steps is None:
-        return Rollout(peak_gpus=larger, why_not=_needed(search, devices, larger))
+        return Rollout(
+            peak_gpus=larger,
+            criterion=criterion_in_words(scenario),
+            why_not=_needed(search, devices, larger),
+        )
     stages, final, renumbered = search.staged(steps)
     used = {name: max(n, sum(g.device == name for g in running.gpus)) for name, n in devices.items()}
     broken = broken_rules(running, [stage.wave for stage in stages], final, search.names.ranks, used)
@@ -121,6 +125,7 @@ def steps_between(
         renumbered=renumbered,
         peak_gpus=peak,
         extra_gpus=max(peak - larger, 0),
+        criterion=criterion_in_words(scenario),
     )
 
 
@@ -135,7 +140,9 @@ def _names(scenario: Scenario) -> Names:
 
 def _needed(search: _Search, devices: Mapping[str, int], larger: int) -> str:
     """What is missing where there are no safe steps: the fewest GPUs beside those that there are."""
-    why = "no order of steps keeps every adapter served within max_cpu_loras, as the twin accepts it"
+    why = (
+        "no order of steps was found that keeps every adapter served within max_cpu_loras as the twin accepts"
+    )
     for spare in range(1, len(search.new.gpus) + 1):
         more = {name: number + spare for name, number in devices.items()}
         steps = search.steps(Limits(more, larger + spare))

@@ -101,6 +101,8 @@ class ServerFacts:
         Name of its kind of GPU, as the source calls it.
     address
         Where it listens: ``http://host:port``, or empty.
+    program
+        Which engine it is: ``vLLM``, ``SGLang`` or ``NIM``.
     notes
         What a user must know of it.
     """
@@ -114,6 +116,7 @@ class ServerFacts:
     served_model_name: Said[str] | None = None
     device: Said[str] | None = None
     address: str = ""
+    program: str = "vLLM"
     notes: tuple[str, ...] = ()
 
 

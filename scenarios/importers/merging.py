@@ -17,6 +17,7 @@ from scenarios.importers.facts import (
     SourceFacts,
     TotalTraffic,
 )
+from scenarios.traffic.rates import UncertainRate
 
 T = TypeVar("T", AdapterFacts, ServerFacts)
 
@@ -91,9 +92,10 @@ def merged(sources: Sequence[SourceFacts]) -> Fleet:
     for route in routes.values():
         if route.served_name not in base_names:
             adapters.setdefault(route.served_name, AdapterFacts(route.served_name, route.origin))
-    base = _base(sources, [adapters.pop(name) for name in list(adapters) if name in base_names])
+    told = with_base_names(SourceFacts("all sources", tuple(adapters.values())), base_names)
+    base = next((facts.base for facts in sources if facts.base is not None), told.base)
     return Fleet(
-        adapters,
+        {one.served_name: one for one in told.adapters},
         servers,
         routes,
         models,
@@ -172,26 +174,36 @@ def _base_names(
     return frozenset(said)
 
 
-def _base(sources: Sequence[SourceFacts], told: Sequence[AdapterFacts]) -> BaseTraffic | None:
-    """Traffic of the base model: what a source says of it, or of an adapter with its name."""
-    for facts in sources:
-        if facts.base is not None:
-            return facts.base
-    measured = [one for one in told if one.rate is not None]
-    if len(measured) > 1:
-        problems = [
-            Problem(
-                f'rate of "{one.served_name}"',
-                "is one of several of the base model",
-                "map them to one name, or leave the others out",
-            )
-            for one in measured
-        ]
-        raise ImportSourceError(problems)
-    if not measured:
+def with_base_names(facts: SourceFacts, base_names: frozenset[str]) -> SourceFacts:
+    """The same where some served names are found to be those of the base model.
+
+    Their traffic becomes that of the base model; of several names rates are added, and their lengths and
+    arrivals are those of all.
+
+    Parameters
+    ----------
+    base_names
+        What other sources say that the base model is called.
+    """
+    found = [one for one in facts.adapters if one.served_name in base_names]
+    if not found:
+        return facts
+    others = tuple(one for one in facts.adapters if one.served_name not in base_names)
+    first = found[0]
+    base = BaseTraffic(first.rate, first.prompt, first.output, first.arrivals)
+    if len(found) > 1:
+        base = BaseTraffic(_summed([one.rate for one in found if one.rate is not None]))
+    names = tuple(dict.fromkeys([*facts.base_names, *(one.served_name for one in found)]))
+    return replace(facts, adapters=others, base=base, base_names=names)
+
+
+def _summed(rates: list[Said[float | UncertainRate]]) -> Said[float | UncertainRate] | None:
+    if not rates:
         return None
-    one = measured[0]
-    return BaseTraffic(one.rate, one.prompt, one.output, one.arrivals)
+    lows = [one.value.low if isinstance(one.value, UncertainRate) else one.value for one in rates]
+    highs = [one.value.high if isinstance(one.value, UncertainRate) else one.value for one in rates]
+    value = sum(lows) if lows == highs else UncertainRate(low=sum(lows), high=sum(highs))
+    return Said(value, f"sum of {len(rates)} names; {rates[0].origin}")
 
 
 def _total(sources: Sequence[SourceFacts]) -> TotalTraffic:

@@ -133,7 +133,7 @@ def _gpu(
         gpu["device"] = device
     for key in ("max_loras", "max_lora_rank"):
         said = server.engine.get(key)
-        if said is None and server.engine:
+        if said is None and server.engine and server.program == "vLLM":
             said = Said(DEFAULTS[key], "vLLM's default")
         if said is None:
             built.lack(gpu, (*loc, key), key, server.name, "an argument of its engine")

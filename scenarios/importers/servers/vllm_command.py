@@ -132,6 +132,7 @@ def command_facts(
         _replicas(values.engine),
         Said(model, origin) if model else None,
         Said(names[0], f"{origin}, --served-model-name") if names else None,
+        program=engine,
         address=f"http://{place}" if place and not place.startswith("localhost:") else "",
         notes=(*more, *values.notes, *unknown_notes, *_of_config(flags), *of_model, *of_adapters),
     )

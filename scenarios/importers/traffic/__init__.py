@@ -2,7 +2,6 @@
 
 from scenarios.importers.source import Kind
 from scenarios.importers.traffic.log_sources import MAPPED_LOG, REQUEST_LOG
-from scenarios.importers.traffic.log_traffic import with_base_names as with_base_names
 from scenarios.importers.traffic.metrics import METRICS, RANGE_QUERY
 from scenarios.importers.traffic.metrics import combined as combined
 from scenarios.importers.traffic.spans import SPANS

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -12,7 +11,6 @@ from numpy.typing import NDArray
 
 from scenarios.importers.facts import (
     AdapterFacts,
-    BaseTraffic,
     ImportOptions,
     Said,
     SourceFacts,
@@ -105,38 +103,6 @@ def facts_of(source: Source, log: RequestLog, options: ImportOptions) -> SourceF
         total=_total(traffic, fits),
         notes=(*_log_notes(traffic), *notes),
     )
-
-
-def with_base_names(facts: SourceFacts, base_names: frozenset[str] | set[str]) -> SourceFacts:
-    """The same where some served names are found to be those of the base model.
-
-    Their traffic becomes that of the base model; of several names rates are added, and their lengths and
-    arrivals are those of all.
-
-    Parameters
-    ----------
-    base_names
-        What other sources say that the base model is called.
-    """
-    found = [one for one in facts.adapters if one.served_name in base_names]
-    if not found:
-        return facts
-    others = tuple(one for one in facts.adapters if one.served_name not in base_names)
-    first = found[0]
-    base = BaseTraffic(first.rate, first.prompt, first.output, first.arrivals)
-    if len(found) > 1:
-        base = BaseTraffic(_summed([one.rate for one in found if one.rate is not None]))
-    names = tuple(dict.fromkeys([*facts.base_names, *(one.served_name for one in found)]))
-    return replace(facts, adapters=others, base=base, base_names=names)
-
-
-def _summed(rates: list[Said[float | UncertainRate]]) -> Said[float | UncertainRate] | None:
-    if not rates:
-        return None
-    lows = [one.value.low if isinstance(one.value, UncertainRate) else one.value for one in rates]
-    highs = [one.value.high if isinstance(one.value, UncertainRate) else one.value for one in rates]
-    value = sum(lows) if lows == highs else UncertainRate(low=sum(lows), high=sum(highs))
-    return Said(value, f"sum of {len(rates)} names; {rates[0].origin}")
 
 
 def _fits(traffic: _Traffic) -> list[ArrivalFit]:

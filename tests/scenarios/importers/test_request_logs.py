@@ -14,8 +14,9 @@ import pytest
 
 from scenarios import TraceArrivals, UncertainRate
 from scenarios.importers.facts import ImportOptions, ImportSourceError, SourceFacts
+from scenarios.importers.merging import with_base_names
 from scenarios.importers.source import Source
-from scenarios.importers.traffic import KINDS, with_base_names
+from scenarios.importers.traffic import KINDS
 from twin.workload.trace_files import stated_trace
 from twin.workload.trace_replay import rows_of_names
 
@@ -165,7 +166,9 @@ def test_columns_are_mapped_with_keys_within_keys(tmp_path: Path) -> None:
 
 
 def test_names_of_the_base_model_become_its_traffic(tmp_path: Path) -> None:
-    facts = with_base_names(read(write(tmp_path / "r.csv", HEADER + rows() + rows(60, "base"))), {"base"})
+    facts = with_base_names(
+        read(write(tmp_path / "r.csv", HEADER + rows() + rows(60, "base"))), frozenset({"base"})
+    )
     assert [one.served_name for one in facts.adapters] == ["fr"]
     assert facts.base_names == ("base",)
     assert facts.base is not None
