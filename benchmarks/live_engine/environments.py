@@ -63,7 +63,7 @@ def environment_at(vllm: Path) -> Environment:
     FileNotFoundError
         If there is no such command, or no Python beside it.
     """
-    found = Environment(Path(os.path.abspath(vllm)))  # not resolved: Python is a link in an environment
+    found = Environment(Path.cwd() / vllm)  # not resolved: an environment's Python is a link
     for file in (found.vllm, found.python):
         if not file.is_file():
             raise FileNotFoundError(f"{file}: no such file; give the vllm command of an environment")

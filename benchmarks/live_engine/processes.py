@@ -23,7 +23,10 @@ STOP_S = 30
 """Seconds that a process gets to end by itself."""
 
 ASK_S = 0.5
-"""Seconds between two looks at whether a server serves."""
+"""Seconds between two questions to a server that is to serve."""
+
+LOOK_S = 0.02
+"""Seconds between two looks at processes that are to end."""
 
 Process = subprocess.Popen[bytes]
 
@@ -69,9 +72,12 @@ def stop(process: Process) -> None:
     process.terminate()
     with contextlib.suppress(subprocess.TimeoutExpired):
         process.wait(STOP_S)
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
+    end = time.monotonic() + STOP_S
+    with contextlib.suppress(ProcessLookupError):  # when none of the group is left
+        while time.monotonic() < end:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.poll()
+            time.sleep(LOOK_S)
 
 
 def wait(process: Process, url: str, limit_s: float) -> Outcome:

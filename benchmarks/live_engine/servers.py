@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,8 +14,14 @@ from live_engine.processes import HOST, Process, is_taken, running, wait
 START_S = 300.0
 """Seconds after which a start counts as hung."""
 
-TOLD = 20
-"""Last lines of its log that are told of a server that does not start."""
+SWAPS = {"VLLM_ALLOW_RUNTIME_LORA_UPDATING": "True"}
+"""Lets requests load and unload adapters."""
+
+TOLD = 10
+"""Lines of its log that are told of a server that does not start."""
+
+_CAUSE = re.compile(r"(?!.* WARNING ).*\b\w*(?:Error|Exception): (?!Engine core initialization failed)")
+"""By which the lines with causes are told (the last exception of a start names none)."""
 
 
 class ServerError(RuntimeError):
@@ -42,7 +49,7 @@ class LiveServer:
     def check(self) -> None:
         """Raise `ServerError` if it has ended."""
         if self.process.poll() is not None:
-            raise ServerError(f"{self.url} has ended with {self.process.returncode}:\n{_last(self.log)}")
+            raise ServerError(f"{self.url} has ended with {self.process.returncode}:\n{_causes(self.log)}")
 
 
 @contextlib.contextmanager
@@ -52,7 +59,7 @@ def serving(
     log: Path,
     *,
     port: int,
-    swaps: bool = False,
+    further: Mapping[str, str] | None = None,
     limit_s: float = START_S,
 ) -> Iterator[LiveServer]:
     """Start a server, wait until it serves, and end it on the way out.
@@ -67,26 +74,27 @@ def serving(
         File that gets what it prints.
     port
         Port of the command line, to be asked.
-    swaps
-        Whether adapters may be loaded and unloaded by requests.
+    further
+        Environment variables beside those of the environment: ``SWAPS``.
     limit_s
         Seconds that it may take.
 
     Raises
     ------
     ServerError
-        If it does not start, or the port is taken; the message has the last lines of its log.
+        If it does not start, or the port is taken; the message has what its log says of it.
     """
     if is_taken(port):
         raise ServerError(f"port {port} of {HOST} is taken; end what holds it, or give another")
-    variables = environment.variables(**({"VLLM_ALLOW_RUNTIME_LORA_UPDATING": "True"} if swaps else {}))
     url = f"http://{HOST}:{port}"
-    with running(words, log, variables) as process:
+    with running(words, log, environment.variables(**(further or {}))) as process:
         outcome = wait(process, f"{url}/health", limit_s)
         if outcome != "serves":
-            raise ServerError(f"{url} {outcome} at its start; {log} ends with\n{_last(log)}")
+            raise ServerError(f"{url} {outcome} at its start; {log} says\n{_causes(log)}")
         yield LiveServer(url, log, process)
 
 
-def _last(log: Path) -> str:
-    return "\n".join(log.read_text(errors="replace").splitlines()[-TOLD:])
+def _causes(log: Path) -> str:
+    """The first lines of a log that tell an error, or else its last ones."""
+    lines = log.read_text(errors="replace").splitlines()
+    return "\n".join([line for line in lines if _CAUSE.match(line)][:TOLD] or lines[-TOLD:])
