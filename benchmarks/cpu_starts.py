@@ -101,14 +101,12 @@ def make_models(plan: dict[str, Any], given: argparse.Namespace) -> None:
         make_model(
             given.environment, folder / name, kind=kind, hidden=hidden, layers=layers, adapters=adapters
         )
-    tokenizer = folder / next(iter(plan["made"])) / "base"
+    python, tokenizer = given.environment.python, folder / next(iter(plan["made"])) / "base"
     for name, facts in plan["written"].items():
         base = folder / name / "base"
         if not (base / "config.json").is_file():
             base.mkdir(parents=True, exist_ok=True)
-            subprocess.run(
-                [given.environment.python, "-c", WRITE_CONFIG, base, json.dumps(facts)], check=True
-            )
+            subprocess.run([python, "-c", WRITE_CONFIG, base, json.dumps(facts)], check=True)
             for file in (*tokenizer.glob("tokenizer*"), *tokenizer.glob("chat_template*")):
                 (base / file.name).write_bytes(file.read_bytes())
 

@@ -118,4 +118,5 @@ def read_steps(path: str | Path, start_offset: int = 0) -> StepLog:
 
 
 def _step(match: re.Match[str]) -> StepLine:
-    return StepLine(*(int(match[k]) for k in range(1, 6)), elapsed_ms=float(match[6]))
+    number, context, context_tokens, generation, generation_tokens = map(int, match.groups()[:5])
+    return StepLine(number, context, context_tokens, generation, generation_tokens, float(match[6]))

@@ -13,13 +13,13 @@ SERVER_LOG = Path(__file__).parents[1] / "data" / "real_engine" / "server.log"
 """From a server of 0.32.0: four lines before the first step, and 61 steps with what is logged between."""
 
 FROM_0_14 = (
-    "(EngineCore_DP0 pid=71) INFO 01-20 09:00:01 [core.py:350] Iteration(7): 2 context requests, 300 context "
-    "tokens, 5 generation requests, 5 generation tokens, iteration elapsed time: 12.50 ms\n"
+    "(EngineCore_DP0 pid=71) INFO 01-20 09:00:01 [core.py:350] Iteration(7): 2 context requests, "
+    "300 context tokens, 5 generation requests, 5 generation tokens, iteration elapsed time: 12.50 ms\n"
 )
 FROM_0_26 = (
-    "(APIServer pid=70) INFO 06-20 09:00:01 [loggers.py:199] Engine 000: Iteration(7): 2 context requests, 300 "
-    "context tokens, 5 generation requests, 5 generation tokens, iteration elapsed time: 12.50 ms, GPU KV cache "
-    "usage: 3.1%, encoder inputs: 1, encoder output embeddings: 64\n"
+    "(APIServer pid=70) INFO 06-20 09:00:01 [loggers.py:199] Engine 000: Iteration(7): 2 context requests, "
+    "300 context tokens, 5 generation requests, 5 generation tokens, iteration elapsed time: 12.50 ms, "
+    "GPU KV cache usage: 3.1%, encoder inputs: 1, encoder output embeddings: 64\n"
 )
 DUMMY = FROM_0_14.replace("12.50 ms", "0.80 ms (dummy)")
 STEP = StepLine(7, 2, 300, 5, 5, 12.5)
