@@ -135,7 +135,7 @@ def draw(workload: Workload, seed: int) -> Drawn:
         common = int(rng.integers(workload.common + 1))
         ids = rng.integers(FIRST_TOKEN, VOCABULARY, prompt)
         ids[:common] = texts[adapter, :common]
-        text = [adapter, common, -1] if workload.common else []
+        text = [adapter + 1, common, -1] if workload.common else []  # 0 is no common text
         rows.append([0.0, prompt, output, adapter, *text])
         prompts.append(ids.tolist())
     return Drawn(rows, prompts)
