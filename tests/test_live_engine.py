@@ -147,6 +147,6 @@ def test_a_router_without_a_configuration_is_refused(harness: ModuleType, tmp_pa
     (port,) = part(harness, "processes").free_ports(1)
     with (
         pytest.raises(servers.ServerError, match=r"nginx refuses .*nginx\.conf|nginx is not installed"),
-        routers.routing(tmp_path, port),
+        routers.routing(tmp_path, tmp_path / "log", port=port),
     ):
         pass

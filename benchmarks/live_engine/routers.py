@@ -17,13 +17,15 @@ START_S = 20.0
 
 
 @contextlib.contextmanager
-def routing(folder: Path, port: int) -> Iterator[str]:
+def routing(folder: Path, log: Path, *, port: int) -> Iterator[str]:
     """Run nginx on the ``nginx.conf`` of an export to ``routing``, and end it on the way out.
 
     Parameters
     ----------
     folder
-        The export; nginx writes its log and temporary files there.
+        The export, which is as before when nginx has ended: so it can be written again.
+    log
+        File that gets what nginx prints.
     port
         The export's ``router_port``.
 
@@ -46,7 +48,7 @@ def routing(folder: Path, port: int) -> Iterator[str]:
     tested = subprocess.run([*command, "-t"], capture_output=True, text=True, check=False)
     if tested.returncode:
         raise ServerError(f"nginx refuses {folder / 'nginx.conf'}: {tested.stderr.strip()}")
-    log, url = folder / "nginx.log", f"http://{HOST}:{port}"
+    url = f"http://{HOST}:{port}"
     with running([*command, "-g", "daemon off;"], log, os.environ) as process:
         if wait(process, f"{url}/v1/models", START_S) != "serves":
             raise ServerError(f"nginx does not listen on {url}: {log.read_text(errors='replace').strip()}")
