@@ -240,8 +240,8 @@ def _play_stage(
         answers,
         gauges[0] if gauges else None,
     )
-    if not outcome.completed:
+    if not outcome.completed and answers.faults:
         told = "; ".join(f"{kind}: {text}" for kind, text in answers.details.items())
-        return f"no request of stage {stage.name} was answered{': ' if told else ''}{told}"
+        return f"no request of stage {stage.name} was answered: {told}"
     folder.add(stage, answers, outcome)
     return ""

@@ -111,10 +111,10 @@ def _probes(subject: Subject, outcomes: Sequence[Outcome]) -> Iterator[dict[str,
         return
     beside_ms = max(tiny.ttft_ms - alone.step_ms, 0.0)
     for one in outcomes:
-        if one.kind == "prefill" and one.ttft_ms is not None and one.ttft_ms > beside_ms:
+        if one.kind == "prefill" and one.completed and (one.ttft_ms or 0.0) > beside_ms:
             yield {
                 "model": subject.model,
-                "step_ms": one.ttft_ms - beside_ms,
+                "step_ms": (one.ttft_ms or 0.0) - beside_ms,
                 "batched_tokens": one.prompt_tokens,
                 "decodes": 0,
                 "context_tokens": 0,
