@@ -60,8 +60,8 @@ def test_a_measurement_leaves_the_tables_that_a_calibration_reads(server, tmp_pa
     assert kinds == ["warm", *["alone"] * 2, *["prefill"] * 5, *["batch"] * 5, *["cold"] * 2, *["run"] * 2]
     assert read_measurement(tmp_path / "m").engine.max_loras == 2
     probes = pd.read_csv(tmp_path / "m" / "probes.csv")
-    assert set(probes["n_adapters"]) == {0, 1, 2}
-    assert (probes["step_ms"] > 0.3).all()
+    assert set(probes["n_adapters"]) <= {0, 1, 2}
+    assert (probes["step_ms"] > 0.1).all()
     assert probes[probes["decodes"] == 0]["batched_tokens"].max() == 256
     loads = pd.read_csv(tmp_path / "m" / "adapter_loads.csv")
     assert loads["adapter_rank"].tolist() == [8, 16]
@@ -259,3 +259,12 @@ def test_no_server_there(tmp_path):
     with pytest.raises(ServerError, match="no connection"):
         measure("http://127.0.0.1:9", tmp_path / "m")
     assert not (tmp_path / "m").exists()
+
+
+def test_tokens_that_come_together_tell_no_step(server, tmp_path):
+    server.bunch = True
+    found = measure_subject(subject(server.url), tmp_path / "m", total_s=0.5, params=QUICK)
+    assert all(one.bunched > 0.9 for one in found.outcomes if one.kind == "batch")
+    assert "came together" in found.summary()
+    probes = pd.read_csv(tmp_path / "m" / "probes.csv")
+    assert not probes["decodes"].any()
