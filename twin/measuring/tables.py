@@ -117,7 +117,8 @@ def _probes(subject: Subject, outcomes: Sequence[Outcome]) -> Iterator[dict[str,
         if one.kind == "prefill" and one.completed and (one.ttft_ms or 0.0) > beside_ms:
             yield {
                 "model": subject.model,
-                "step_ms": (one.ttft_ms or 0.0) - beside_ms,
+                # No step is shorter than one of a single token, but for noise.
+                "step_ms": max((one.ttft_ms or 0.0) - beside_ms, alone.step_ms),
                 "batched_tokens": one.prompt_tokens,
                 "decodes": 0,
                 "context_tokens": 0,
