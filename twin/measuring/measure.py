@@ -11,7 +11,7 @@ from pathlib import Path
 from scenarios.stopping.deadline import Deadline
 from scenarios.stopping.interrupts import noticed
 from scenarios.stopping.progress import Progress, silent
-from scenarios.text.formatting import counted
+from scenarios.text.formatting import counted, listed
 from scenarios.text.tables import Column, Part, item, render, table
 from twin.live import Drive, Limits, Timeouts, ask_servers, checked_url, play
 from twin.measuring.folder import Measured, MeasurementFolder
@@ -19,6 +19,7 @@ from twin.measuring.outcome import Outcome, outcome_of
 from twin.measuring.params import MeasureParams
 from twin.measuring.stages import Stage, stages
 from twin.measuring.subject import Subject, subject_of
+from twin.measuring.tables import MOST_BUNCHED
 from twin.measuring.watching import watched
 
 LATE_MS = 50.0
@@ -94,6 +95,15 @@ class Measurements:
                 item(
                     f"the client sent up to {late:.0f} ms late: its machine is too busy, and latencies are "
                     "longer than the server's; measure from another one"
+                )
+            )
+        timed = [one for one in self.outcomes if one.kind in ("alone", "batch", "run")]
+        bunched = [one.name for one in timed if one.bunched >= MOST_BUNCHED]
+        if bunched:
+            lines.append(
+                item(
+                    f"half of the tokens of {listed(bunched, 5)} came together with the one before: the "
+                    "host is too busy for its server; no step is taken from there"
                 )
             )
         return lines
@@ -240,8 +250,8 @@ def _play_stage(
         answers,
         gauges[0] if gauges else None,
     )
-    if not outcome.completed:
+    if not outcome.completed and answers.faults:
         told = "; ".join(f"{kind}: {text}" for kind, text in answers.details.items())
-        return f"no request of stage {stage.name} was answered{': ' if told else ''}{told}"
+        return f"no request of stage {stage.name} was answered: {told}"
     folder.add(stage, answers, outcome)
     return ""

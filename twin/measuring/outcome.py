@@ -18,6 +18,10 @@ Share = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=0)]
 
 
+TOGETHER = 0.1
+"""Share of the mean time of a token below which it came together with the one before."""
+
+
 class Gauges(FrozenModel):
     """Means of what the server's metrics said during a stage."""
 
@@ -72,6 +76,8 @@ class Outcome(FrozenModel):
     """Prompt and answer tokens of completed requests per second."""
     lag_ms: float | None
     """By how much the client was late in sending, 99th percentile."""
+    bunched: Share = 0.0
+    """Share of the tokens that came together with the one before, as the server or its host was held up."""
     gauges: Gauges | None = None
     """What the server's metrics said meanwhile."""
 
@@ -107,8 +113,25 @@ def outcome_of(
         ttft_mean_ms=_ms(np.mean, ttft),
         tokens_per_s=float(tokens) / max(answers.end_s, 1e-9),
         lag_ms=None if math.isnan(answers.lag_s) else 1e3 * answers.lag_s,
+        bunched=bunched_share(answers),
         gauges=gauges,
     )
+
+
+def bunched_share(answers: Answers) -> float:
+    """Share of the tokens after the first that came with the one before or at once after it.
+
+    The mean time of a token is that of whole answers, from when they were sent: where all tokens come at the
+    end, no gap tells it.
+    """
+    ended = ~np.isnan(answers.finish_s)
+    tokens = float(answers.generated_tokens[ended].sum())
+    later = tokens - float(ended.sum())
+    if later <= 0:
+        return 0.0
+    mean_s = float((answers.finish_s - answers.sent_s)[ended].sum()) / tokens
+    apart = float(np.count_nonzero(answers.gaps_s > TOGETHER * mean_s))
+    return min(max(1.0 - apart / later, 0.0), 1.0)
 
 
 def _ms(statistic: Callable[[FloatArray], np.floating[Any]], seconds: FloatArray) -> float | None:

@@ -98,7 +98,7 @@ def stages(
     yield design.warm()
     yield design.alone("alone_base", design.base)
     yield design.alone("alone", 0)
-    yield from design.prefills()
+    yield from design.prefills(seen)
     for size in design.batch_sizes():
         for distinct in sorted({1, min(size, subject.max_loras, len(subject.adapters))}):
             yield design.batch(size, distinct, seen)
@@ -140,11 +140,25 @@ class _Design:
         requests = self._lanes(1, ALONE, self.prompt, self.output, np.array([adapter]))
         return Stage(name, "alone", requests, batch=1, distinct=int(adapter != self.base))
 
-    def prefills(self) -> Iterator[Stage]:
-        most = min(self.subject.engine.max_num_batched_tokens, self.subject.engine.max_model_len - 2)
-        for tokens in sorted({TINY, *(max(most // part, TINY) for part in (8, 4, 2, 1))}):
+    def prefills(self, seen: Mapping[str, Outcome]) -> Iterator[Stage]:
+        """Prompts of several lengths, up to the budget of a step, as long as they do not take too long.
+
+        Attention to a prompt grows with its square, which says what the next length takes at most.
+        """
+        engine = self.subject.engine
+        most = min(engine.max_num_batched_tokens, engine.max_model_len - 2)
+        usual = min(self.params.prompt_tokens, most)
+        before: Outcome | None = None
+        for tokens in sorted({min(TINY, most), usual // 4 or 1, usual, min(4 * usual, most), most}):
+            longest = 0.0
+            if before is not None and before.ttft_ms is not None:
+                longest = PREFILLS * before.ttft_ms / 1e3 * (tokens / before.prompt_tokens) ** 2
+            if longest > self._longest_s and tokens > usual:
+                return
             requests = self._lanes(1, PREFILLS, tokens, 1, np.array([0]))
-            yield Stage(f"prefill_{tokens}", "prefill", requests, batch=1, distinct=1)
+            name = f"prefill_{tokens}"
+            yield Stage(name, "prefill", requests, self._longest_s, batch=1, distinct=1)
+            before = seen.get(name)
 
     def batch_sizes(self) -> list[int]:
         """Sizes from 2 to what fits: requests in a batch, and their KV cache."""
@@ -160,14 +174,16 @@ class _Design:
         return Stage(name, "batch", requests, self._longest_s, batch=size, distinct=distinct)
 
     def long_batch(self, seen: Mapping[str, Outcome]) -> Stage:
-        """A batch whose sequences are long, which tells what context costs."""
+        """A batch of sequences as long as there is time for, which tells what context costs."""
         subject, output = self.subject, self.output
         sizes = self.batch_sizes()
-        prompt = max(subject.engine.max_model_len * 3 // 4 - output, 1)
-        fits = subject.kv_cache_tokens // (2 * (prompt + output))
-        size = max(min(sizes[len(sizes) // 2], fits), 1)
-        rounds = self._rounds(size, output, seen)
-        requests = self._lanes(size, rounds, prompt, output, np.array([0]))
+        size = sizes[len(sizes) // 2]
+        prompt_s, _ = token_costs(seen)
+        timely = self.params.batch_s / (2 * size * prompt_s)
+        fits = subject.kv_cache_tokens / (2 * size) - output
+        longest = subject.engine.max_model_len * 3 / 4 - output
+        prompt = max(int(min(timely, fits, longest)), 1)
+        requests = self._lanes(size, self._rounds(size, output, seen), prompt, output, np.array([0]))
         return Stage(f"context_{size}", "batch", requests, self._longest_s, batch=size, distinct=1)
 
     def cold(self) -> Iterator[Stage]:
@@ -261,9 +277,8 @@ def token_costs(seen: Mapping[str, Outcome]) -> tuple[float, float]:
     output_s = min(full, default=0.02)
     if len(prompts) < 2:
         return output_s, output_s
-    tokens, seconds = np.array(prompts).T
-    slope = float(np.polyfit(tokens, seconds, 1)[0])
-    return max(slope, 1e-7), output_s
+    (least, beside), (tokens, seconds) = min(prompts), sorted(prompts)[len(prompts) // 2]
+    return max((seconds - beside) / max(tokens - least, 1), 1e-7), output_s
 
 
 def _lognormal(mean: float, n: int, most: float, rng: np.random.Generator) -> IntArray:

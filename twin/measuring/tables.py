@@ -19,6 +19,9 @@ PROBE_WEIGHTS = {"alone": 0.5, "batch": 1.0, "prefill": 0.5}
 
 STARVED_SHORTFALL = 0.1
 
+MOST_BUNCHED = 0.5
+"""Share of tokens that came together from which on gaps say nothing of steps."""
+
 
 def tables_of(
     subject: Subject, outcomes: Sequence[Outcome], answered: Mapping[str, pd.DataFrame]
@@ -93,7 +96,7 @@ def _probes(subject: Subject, outcomes: Sequence[Outcome]) -> Iterator[dict[str,
     """
     engine = {"max_loras": subject.max_loras, "max_lora_rank": subject.max_lora_rank}
     for one in outcomes:
-        if one.kind in ("alone", "batch") and one.step_ms is not None and one.completed:
+        if one.kind in ("alone", "batch") and one.step_ms is not None and one.bunched < MOST_BUNCHED:
             context = one.batch * (one.prompt_tokens + one.output_tokens / 2)
             yield {
                 "model": subject.model,
@@ -111,10 +114,11 @@ def _probes(subject: Subject, outcomes: Sequence[Outcome]) -> Iterator[dict[str,
         return
     beside_ms = max(tiny.ttft_ms - alone.step_ms, 0.0)
     for one in outcomes:
-        if one.kind == "prefill" and one.ttft_ms is not None and one.ttft_ms > beside_ms:
+        if one.kind == "prefill" and one.completed and (one.ttft_ms or 0.0) > beside_ms:
             yield {
                 "model": subject.model,
-                "step_ms": one.ttft_ms - beside_ms,
+                # No step is shorter than one of a single token, but for noise.
+                "step_ms": max((one.ttft_ms or 0.0) - beside_ms, alone.step_ms),
                 "batched_tokens": one.prompt_tokens,
                 "decodes": 0,
                 "context_tokens": 0,
