@@ -26,11 +26,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
 from live_engine.environments import VERSION, environment_at
 from live_engine.models import ModelFolder, make_model
 from live_engine.processes import HOST, end_on_signals, free_ports
 from live_engine.servers import LiveServer, serving
-
 from twin.live import StepLine, read_steps
 
 ADAPTERS = 16

@@ -38,7 +38,6 @@ from live_engine.processes import end_on_signals, free_ports
 from live_engine.servers import serving
 from live_engine.subjects import DEVICE, MEMORY_GIB, MODEL, Subject
 from live_engine.tables import foretold_table
-
 from twin import read_profile
 
 PARTS = ("measure", "foretell", "circle")

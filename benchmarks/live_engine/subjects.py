@@ -10,7 +10,6 @@ from pathlib import Path
 
 from live_engine.models import ModelFolder
 from live_engine.processes import HOST
-
 from scenarios import EngineConfig
 
 DEVICE = "CPU"
