@@ -34,7 +34,7 @@ from live_engine.circle import GPU_SHARE, LOG_S, Circle, changed_rates, routed_f
 from live_engine.environments import Environment, environment_at, make_environment
 from live_engine.foretelling import boundary, by_engine, cases, compare, kv_tokens, stream
 from live_engine.models import make_model
-from live_engine.processes import end_on_signals, free_ports
+from live_engine.processes import end_on_signals, free_ports, free_run_of_ports
 from live_engine.servers import serving
 from live_engine.subjects import DEVICE, MEMORY_GIB, MODEL, Subject
 from live_engine.tables import foretold_table
@@ -122,31 +122,22 @@ def circle(bench: Bench) -> None:
     rate = 2 * GPU_SHARE * boundary(bench.subject, profile, bench.lengths.run_s, seed=0)
     turn = Circle(work, bench.environment, bench.subject, bench.profile, rate)
     traffic = stream(bench.subject, rate, LOG_S, seed=5)
-    result = turn.plan(turn.write_log("requests.jsonl", traffic), "plan")
+    ports = free_run_of_ports(2)
+    result = turn.solved(turn.imported(turn.write_log("requests.jsonl", traffic), "plan", ports))
     servers, routes = turn.export(result, "vllm"), turn.export(result, "routing")
     with turn.fleet(servers) as fleet, turn.router(routes) as router:
-        begin = time.monotonic()
         served = turn.routed(router, bench.lengths.served_s, seed=7)
         figures = asdict(routed_figures(served))
-        print(f"routed {served.completed} of {len(served.requests)} requests: {figures}", flush=True)
+        print(f"routed {served.completed} of {len(served.requests)}, {served.faults}: {figures}", flush=True)
         urls = [word for number, server in fleet.items() for word in ("--url", f"{number}={server.url}")]
-        told = turn.lorapack(
-            *("check", result, *urls, "--minutes", bench.lengths.check_min, "--yes", "--quiet"),
-            *("--json", work / "check.json"),
-            codes=(0, 3, 4),
-        )
-        print(told)
-        later = turn.write_log("later.jsonl", changed_rates(traffic))
-        swap = _swap(turn, router, later, bench.lengths.swap_s)
-        bench.keep("circle", {"routed": figures, "swap": swap, "seconds": time.monotonic() - begin})
-
-
-def _swap(turn: Circle, router: str, later: Path, seconds: float) -> dict[str, object]:
-    """Plan for other rates, and carry out the steps while traffic flows."""
-    del later
-    steps = turn.work / "steps" / "steps.sh"
-    answers, said = turn.swapped(router, steps, seconds)
-    return {"failed": answers.faults.total(), "requests": len(answers.requests), "said": said}
+        words = ("--minutes", bench.lengths.check_min, "--yes", "--quiet", "--json", work / "check.json")
+        print(turn.lorapack("check", result, *urls, *words, codes=(0, 3, 4)), flush=True)
+        later = turn.imported(turn.write_log("later.jsonl", changed_rates(traffic)), "later", ports)
+        steps = turn.replanned(later, result)
+        answers, said = turn.swapped(router, routes, steps, bench.lengths.swap_s)
+        swap = {"requests": len(answers.requests), "failed": answers.faults.total(), "said": said}
+        print(f"steps of the replan under load: {swap}")
+    bench.keep("circle", {"routed": figures, "swap": swap})
 
 
 def _lorapack(*words: object) -> None:

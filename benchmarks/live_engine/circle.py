@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import re
 import shlex
 import subprocess
@@ -20,8 +21,7 @@ import numpy as np
 
 from live_engine.environments import Environment
 from live_engine.foretelling import Figures, figures_of, stream
-from live_engine.processes import free_ports
-from live_engine.routers import routing
+from live_engine.routers import nginx_command, routing
 from live_engine.servers import SWAPS, LiveServer, serving
 from live_engine.subjects import DEVICE, MEMORY_GIB, MODEL, Subject
 from twin import Requests
@@ -102,41 +102,42 @@ class Circle:
         file.write_text("\n".join(lines) + "\n")
         return file
 
-    def plan(self, log: Path, name: str) -> Path:
-        """Import adapters and a log, and solve that greedily and exactly; the exact plan's result."""
-        scenario, result = self.work / f"{name}.yaml", self.work / f"{name}.json"
-        keys = {key: value for key, value in self.subject.engine.items() if not key.startswith("max_lora")}
-        keys.pop("max_cpu_loras", None)
-        ports = free_ports(3)
+    def imported(self, log: Path, name: str, ports: tuple[int, int]) -> Path:
+        """Import the adapters and a log as a scenario; ports are of the first engine and the router."""
+        scenario = self.work / f"{name}.yaml"
+        chosen = ("max_loras", "max_lora_rank", "max_cpu_loras")
+        keys = {key: value for key, value in self.subject.engine.items() if key not in chosen}
+        device = {"name": DEVICE, "profile": str(self.profile), "memory_gib": MEMORY_GIB, "count": 4}
         settings = {
             "model": MODEL,
             "export.model": self.subject.model.base,
             "export.served_model_name": MODEL,
             "export.port": ports[0],
-            "export.router_port": ports[2],
-            "devices": json.dumps(
-                [{"name": DEVICE, "profile": str(self.profile), "memory_gib": MEMORY_GIB, "count": 4}]
-            ),
+            "export.router_port": ports[1],
+            "devices": json.dumps([device]),
             "engine.slots": "[4, 8]",
-            **{f"engine.{key}": _yaml(value) for key, value in keys.items()},
+            **{f"engine.{key}": json.dumps(value) for key, value in keys.items()},
         }
         flags = [word for key, value in settings.items() for word in ("--set", f"{key}={value}")]
-        self.lorapack(
-            "import", self.subject.model.base.parent, log, "--out", scenario, "--window", "mean", *flags
-        )
-        self.lorapack("compare", scenario, "--methods", "greedy,exact", "--quiet", "--time-limit", 60)
-        self.lorapack(
-            "solve",
-            scenario,
-            "--quiet",
-            "--time-limit",
-            60,
-            "--json",
-            result,
-            "--placement",
-            self.work / f"{name}_plan.yaml",
-        )
+        adapters = self.subject.model.base.parent
+        self.lorapack("import", adapters, log, "--out", scenario, "--window", "mean", *flags)
+        return scenario
+
+    def solved(self, scenario: Path) -> Path:
+        """Compare the greedy with the exact plan, and keep the exact one's result."""
+        result = scenario.with_suffix(".json")
+        limit = ("--quiet", "--time-limit", 60)
+        self.lorapack("compare", scenario, "--methods", "greedy,exact", *limit)
+        self.lorapack("solve", scenario, *limit, "--json", result)
         return result
+
+    def replanned(self, scenario: Path, running: Path) -> Path:
+        """The steps from a running plan to that of another scenario, as a script."""
+        change, out = scenario.with_suffix(".json"), self.work / "steps"
+        self.lorapack("replan", scenario, "--from", running, "--quiet", "--time-limit", 60, "--json", change)
+        words = ("--scenario", scenario, "--from", running, "--to", "vllm", "--out", out)
+        self.lorapack("export", change, *words)
+        return out / "steps.sh"
 
     def export(self, result: Path, target: str, *more: object) -> Path:
         """Export a plan into a folder of the target's name."""
@@ -177,15 +178,17 @@ class Circle:
 
     # --- the steps of a replan, under load --------------------------------------------------------------
 
-    def swapped(self, router: str, steps: Path, seconds: float) -> tuple[Answers, str]:
+    def swapped(self, router: str, routes: Path, steps: Path, seconds: float) -> tuple[Answers, str]:
         """Carry out the steps to another plan while traffic flows; what became of it, and what they said."""
         said: list[str] = []
+        reload = shlex.join(
+            [str(nginx_command()), "-p", str(routes.resolve()), "-c", "nginx.conf", "-s", "reload"]
+        )
+        variables = {**os.environ, "LORAPACK_ROUTES": str(routes.resolve()), "LORAPACK_RELOAD": reload}
 
         def carry_out() -> None:
-            done = subprocess.run(
-                ["bash", steps], capture_output=True, text=True, check=False, cwd=steps.parent
-            )
-            said.append(f"{done.stdout}{done.stderr}\nexit code {done.returncode}")
+            done = subprocess.run(["bash", steps], capture_output=True, text=True, check=False, env=variables)
+            said.append(f"{done.stdout}{done.stderr}exit code {done.returncode}")
 
         worker = threading.Timer(seconds / 4, carry_out)
         worker.start()
@@ -217,7 +220,3 @@ def changed_rates(requests: Requests) -> Requests:
     """The same traffic with the adapters' popularity turned round: the last get what the first had."""
     turned = (requests.n_adapters - 2 - requests.adapter).astype(np.int32)
     return replace(requests, adapter=turned)
-
-
-def _yaml(value: object) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)

@@ -110,6 +110,14 @@ def free_ports(n: int) -> tuple[int, ...]:
     raise OSError(f"no {n} ports in a row are free on {HOST} from 18,800 to 32,000; end what holds them")
 
 
+def free_run_of_ports(engines: int) -> tuple[int, int]:
+    """The first of ports in a row for engines, and one for a router, none of which is taken now."""
+    (first,) = free_ports(1)
+    while any(is_taken(first + k) for k in range(2 * engines + 1)):
+        (first,) = free_ports(1)
+    return first, first + 2 * engines
+
+
 def end_on_signals() -> None:
     """Let SIGINT and SIGTERM end this program through its ``finally`` clauses, which end what it started."""
     for number in (signal.SIGINT, signal.SIGTERM):

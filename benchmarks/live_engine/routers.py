@@ -16,6 +16,20 @@ START_S = 20.0
 """Seconds that nginx may take to listen."""
 
 
+def nginx_command() -> str:
+    """The path of nginx.
+
+    Raises
+    ------
+    ServerError
+        If it is not installed.
+    """
+    nginx = shutil.which("nginx", path=f"{os.environ.get('PATH', '')}{os.pathsep}/usr/sbin")
+    if nginx is None:
+        raise ServerError("nginx is not installed; install it with its module njs")
+    return nginx
+
+
 @contextlib.contextmanager
 def routing(folder: Path, log: Path, *, port: int) -> Iterator[str]:
     """Run nginx on the ``nginx.conf`` of an export to ``routing``, and end it on the way out.
@@ -38,9 +52,7 @@ def routing(folder: Path, log: Path, *, port: int) -> Iterator[str]:
     ServerError
         If nginx is not installed, refuses the configuration or does not listen.
     """
-    nginx = shutil.which("nginx", path=f"{os.environ.get('PATH', '')}{os.pathsep}/usr/sbin")
-    if nginx is None:
-        raise ServerError("nginx is not installed; install it with its module njs")
+    nginx = nginx_command()
     if is_taken(port):
         raise ServerError(f"port {port} of {HOST} is taken; end what holds it, or give another")
     folder = folder.resolve()
