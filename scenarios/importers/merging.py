@@ -17,6 +17,7 @@ from scenarios.importers.facts import (
     SourceFacts,
     TotalTraffic,
 )
+from scenarios.text.formatting import listed
 from scenarios.traffic.rates import UncertainRate
 
 T = TypeVar("T", AdapterFacts, ServerFacts)
@@ -93,6 +94,7 @@ def merged(sources: Sequence[SourceFacts]) -> Fleet:
         if route.served_name not in base_names:
             adapters.setdefault(route.served_name, AdapterFacts(route.served_name, route.origin))
     told = with_base_names(SourceFacts("all sources", tuple(adapters.values())), base_names)
+    settings, unsettled = _settings(sources)
     base = next((facts.base for facts in sources if facts.base is not None), told.base)
     return Fleet(
         {one.served_name: one for one in told.adapters},
@@ -102,8 +104,8 @@ def merged(sources: Sequence[SourceFacts]) -> Fleet:
         base_names,
         base,
         _total(sources),
-        {key: said for facts in reversed(sources) for key, said in facts.settings.items()},
-        tuple(dict.fromkeys(note for facts in sources for note in facts.notes)),
+        settings,
+        tuple(dict.fromkeys((*(note for facts in sources for note in facts.notes), *unsettled))),
     )
 
 
@@ -204,6 +206,22 @@ def _summed(rates: list[Said[float | UncertainRate]]) -> Said[float | UncertainR
     highs = [one.value.high if isinstance(one.value, UncertainRate) else one.value for one in rates]
     value = sum(lows) if lows == highs else UncertainRate(low=sum(lows), high=sum(highs))
     return Said(value, f"sum of {len(rates)} names; {rates[0].origin}")
+
+
+def _settings(sources: Sequence[SourceFacts]) -> tuple[dict[str, Said[object]], list[str]]:
+    """Values of the section ``export`` that sources agree on, and those that they do not."""
+    told: dict[str, list[Said[object]]] = {}
+    for facts in sources:
+        for key, said in facts.settings.items():
+            told.setdefault(key, []).append(said)
+    settings, notes = {}, []
+    for key, found in told.items():
+        values = list(dict.fromkeys(str(said.value) for said in found))
+        if len(values) == 1:
+            settings[key] = found[0]
+        else:
+            notes.append(f"Sources say {key} {listed(values, 5)}: none is taken, set export.{key} yourself.")
+    return settings, notes
 
 
 def _total(sources: Sequence[SourceFacts]) -> TotalTraffic:
