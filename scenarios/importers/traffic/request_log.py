@@ -10,6 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from scenarios.importers.source import Source
+from scenarios.importers.traffic.windows import EPOCH_S
 from scenarios.reading.row_cells import LONGEST_S, MOST_NAMES, PER_SECOND, unit_of_values
 
 LONGEST_NAME = 1000
@@ -17,9 +18,6 @@ LONGEST_NAME = 1000
 
 NO_LENGTH = -1
 """Stands for a length that a log does not tell."""
-
-_EPOCH_S = 1e9
-"""Seconds since 1970 from which on instants are dates: after 2001."""
 
 
 @dataclass(frozen=True)
@@ -143,7 +141,7 @@ class Collected:
         return RequestLog(
             self.kind,
             time_s,
-            start_s if start_s >= _EPOCH_S else None,
+            start_s if start_s >= EPOCH_S else None,
             tuple(self.numbers),
             name,
             prompt,
