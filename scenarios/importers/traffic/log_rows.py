@@ -42,30 +42,17 @@ def _add_chunk(held: Collected, file: RowFile, taken: LogColumns, chunk: Columns
     names = _texts(cells["adapter"])
     if taken.fallback is not None:
         names = np.where(names == "", _texts(chunk[taken.fallback]), names)
-    kept = np.ones(len(names), dtype=np.bool_)
-    if taken.cached is not None:
-        cached = np.array([text.lower() == "true" for text in _texts(chunk[taken.cached])], dtype=np.bool_)
-        held.count("requests were answered from a cache, and left out", int(cached.sum()))
-        kept &= ~cached
     try:
         output = _lengths(cells["output_tokens"])
-        if "status" in cells:
-            failed = kept & _failed(cells["status"])
-            held.count("requests failed", int(failed.sum()))
-            lost = failed & (output <= 0)
-            held.count("of these had no output, and are left out", int(lost.sum()))
-            kept &= ~lost
-        nameless = kept & (names == "")
-        held.count("requests name no model, and are left out", int(nameless.sum()))
-        kept &= ~nameless
+        kept = _kept(held, taken, chunk, names, output)
         time = cells["time"][kept]
         if not len(time):
             return
-        prompt = _lengths(cells["prompt_tokens"])[kept]
-        output = output[kept]
+        prompt, output = _lengths(cells["prompt_tokens"])[kept], output[kept]
         if held.unit is None and is_date(time):
             held.unit = "date"
         instants = dates(time) if held.unit == "date" else numbers(time)
+        took = _took(cells["end"][kept], instants, held.unit == "date") if "end" in cells else None
     except CellError as error:
         raise _cell_problem(held.source, file, error) from error
     held.count("requests tell no lengths", int(((prompt < 0) | (output < 0)).sum()))
@@ -74,7 +61,57 @@ def _add_chunk(held: Collected, file: RowFile, taken: LogColumns, chunk: Columns
         session = session[session != ""]
         if len(session):
             held.sessions.append(pd.util.hash_array(session))
-    held.add(instants, names[kept], _at_least_one(prompt), _at_least_one(output))
+    held.add(instants, names[kept], _at_least_one(prompt), _at_least_one(output), took)
+
+
+def _kept(
+    held: Collected,
+    taken: LogColumns,
+    chunk: Columns,
+    names: NDArray[np.object_],
+    output: NDArray[np.int32],
+) -> NDArray[np.bool_]:
+    """Which requests reached an engine and name a model; the others are counted."""
+    kept = np.ones(len(names), dtype=np.bool_)
+    if taken.cached is not None:
+        cached = np.array([text.lower() == "true" for text in _texts(chunk[taken.cached])], dtype=np.bool_)
+        held.count("requests were answered from a cache, and left out", int(cached.sum()))
+        kept &= ~cached
+    if "status" in taken.columns:
+        failed = kept & _failed(chunk[taken.columns["status"]])
+        held.count("requests failed", int(failed.sum()))
+        lost = failed & (output <= 0)
+        held.count("of these had no output, and are left out", int(lost.sum()))
+        kept &= ~lost
+    nameless = kept & (names == "")
+    held.count("requests name no model, and are left out", int(nameless.sum()))
+    return np.asarray(kept & ~nameless)
+
+
+def _took(ends: pd.Series[Any], begins: NDArray[Any], are_dates: bool) -> NDArray[np.float64]:
+    """How long requests took, in the unit of their times; NaN where a cell is empty.
+
+    Raises
+    ------
+    CellError
+        If a cell holds no time.
+    """
+    told = ~_empty(ends)
+    took = np.full(len(ends), np.nan)
+    if told.any():
+        given = ends[told]
+        instants = dates(given) if are_dates else numbers(given)
+        took[told] = np.subtract(instants, begins[told], dtype=np.float64)
+    return took
+
+
+def _empty(cells: pd.Series[Any]) -> NDArray[np.bool_]:
+    """Which cells hold nothing."""
+    if cells.dtype.kind in "iu":
+        return np.zeros(len(cells), dtype=np.bool_)
+    return np.array(
+        [one is None or one != one or str(one).strip() in _NOTHING for one in cells], dtype=np.bool_
+    )
 
 
 def _cell_problem(source: Source, file: RowFile, error: CellError) -> ImportSourceError:
@@ -114,13 +151,8 @@ def _lengths(cells: pd.Series[Any]) -> NDArray[np.int32]:
     CellError
         If one is no whole number from 0 to `MOST_TOKENS`.
     """
-    if cells.dtype.kind in "iu":
-        given, empty = cells, np.zeros(len(cells), dtype=np.bool_)
-    else:
-        empty = np.array(
-            [one is None or one != one or str(one).strip() in _NOTHING for one in cells], dtype=np.bool_
-        )
-        given = cells[~empty]
+    empty = _empty(cells)
+    given = cells[~empty] if empty.any() else cells
     lengths = np.full(len(cells), NO_LENGTH, dtype=np.int32)
     if len(given):
         values = numbers(given)

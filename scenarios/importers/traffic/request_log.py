@@ -38,6 +38,8 @@ class RequestLog:
         Tokens, at least 1, or `NO_LENGTH`, shape (n,).
     remarks
         What was left out, and why.
+    took_s
+        How long each took, in seconds, NaN where that is not told, shape (n,); None: of none it is told.
     """
 
     source: str
@@ -48,6 +50,7 @@ class RequestLog:
     prompt: NDArray[np.int32]
     output: NDArray[np.int32]
     remarks: tuple[str, ...] = ()
+    took_s: NDArray[np.float32] | None = None
 
     def __len__(self) -> int:
         return len(self.time_s)
@@ -67,6 +70,7 @@ class Collected:
     numbers: dict[str, int] = field(default_factory=dict)
     counts: dict[str, int] = field(default_factory=dict)
     sessions: list[NDArray[np.uint64]] = field(default_factory=list)
+    took: list[NDArray[np.float64]] = field(default_factory=list)
 
     def count(self, what: str, number: int) -> None:
         """Count requests of which a user is told."""
@@ -79,8 +83,24 @@ class Collected:
         names: NDArray[np.object_],
         prompt: NDArray[np.int32],
         output: NDArray[np.int32],
+        took: NDArray[np.float64] | None = None,
     ) -> None:
-        """Take requests."""
+        """Take requests.
+
+        Parameters
+        ----------
+        instants
+            When each was sent, in the log's unit, shape (n,).
+        names, prompt, output
+            Served name and lengths of each.
+        took
+            How long each took, in the log's unit, NaN where that is not told; None: no request tells it.
+
+        Raises
+        ------
+        ImportSourceError
+            If names are none.
+        """
         code, distinct = pd.factorize(names)
         for one in distinct:
             if len(one) > LONGEST_NAME:
@@ -99,6 +119,13 @@ class Collected:
         self.name.append(number[code] if len(distinct) else np.zeros(0, dtype=np.int32))
         self.prompt.append(prompt)
         self.output.append(output)
+        if took is not None:
+            self._add_took(took)
+
+    def _add_took(self, took: NDArray[np.float64]) -> None:
+        self.count("requests tell no end", int(np.isnan(took).sum()))
+        self.count("requests end before they begin; their ends are not used", int((took < 0).sum()))
+        self.took.append(np.where(took < 0, np.nan, took))
 
     def log(self) -> RequestLog:
         """All that was read, in the order of time.
@@ -134,10 +161,17 @@ class Collected:
                 "correct its times, or map another column to time",
             )
         name, prompt, output = _joined(self.name), _joined(self.prompt), _joined(self.output)
+        took_s = (_joined(self.took) / per_second).astype(np.float32) if self.took else None
+        if took_s is not None and (took_s > LONGEST_S).any():
+            raise self.source.error(
+                "has ends more than 10 years after the beginnings of their requests",
+                "map a column to end that has the unit of its times",
+            )
         if (time_s[1:] < time_s[:-1]).any():
             order = np.argsort(time_s, kind="stable")
             time_s = time_s[order]
             name, prompt, output = name[order], prompt[order], output[order]
+            took_s = None if took_s is None else took_s[order]
         return RequestLog(
             self.kind,
             time_s,
@@ -147,6 +181,7 @@ class Collected:
             prompt,
             output,
             self._remarks(),
+            took_s,
         )
 
     def _remarks(self) -> tuple[str, ...]:
