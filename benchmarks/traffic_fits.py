@@ -7,8 +7,8 @@ All logs are simulated, with fixed seeds.
 - *processes*: what the fit of `lorapack import` calls the arrivals of an hour, of ``--logs`` logs of each
   process and number of requests.
 - *intervals*: how often the nominal 95 % intervals of rates hold the true rate, of ten times as many logs.
-- *memory*: seconds and peak memory of reading a log of 200 adapters with ``--log-bytes`` bytes as CSV and as
-  JSON lines, each in a process of its own.
+- *memory*: seconds and peak memory of reading a log of 200 adapters with ``--log-bytes`` bytes as CSV, as
+  JSON lines and as OTLP spans in one document, each in a process of its own.
 
 Takes about a minute on one core; with --log-bytes 1e9 two minutes more, and 1 GB of the folder of
 temporary files.
@@ -23,7 +23,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -40,6 +40,25 @@ SIZES = (300, 1_000, 3_000, 10_000)
 """Mean number of requests of a log."""
 
 CALLED = ("poisson", "gamma", "weibull", "hyperexponential", "on_off", "none")
+
+FORMS = {
+    "csv": "{at:.6f},adapter-{adapter},{prompt},{output},200\n",
+    "jsonl": '{{"time_s": {at:.6f}, "adapter": "adapter-{adapter}", "prompt_tokens": {prompt}, '
+    '"output_tokens": {output}, "status": 200}}\n',
+    "otlp.json": '{{"spanId": "{row:016x}", "name": "chat", "startTimeUnixNano": "{at_ns}", '
+    '"endTimeUnixNano": "{end_ns}", "attributes": ['
+    '{{"key": "gen_ai.operation.name", "value": {{"stringValue": "chat"}}}}, '
+    '{{"key": "gen_ai.request.model", "value": {{"stringValue": "adapter-{adapter}"}}}}, '
+    '{{"key": "gen_ai.usage.input_tokens", "value": {{"intValue": "{prompt}"}}}}, '
+    '{{"key": "gen_ai.usage.output_tokens", "value": {{"intValue": "{output}"}}}}]}},\n',
+}
+"""How a request is written in each form of a log."""
+
+HEADS = {
+    "csv": "time_s,adapter,prompt_tokens,output_tokens,status\n",
+    "otlp.json": '{"resourceSpans": [{"scopeSpans": [{"spans": [\n',
+}
+ENDS = {"otlp.json": "null]}]}]}\n"}
 
 ADAPTERS = 200
 BLOCK = 100_000
@@ -163,10 +182,10 @@ def intervals(given: argparse.Namespace) -> str:
 def memory(given: argparse.Namespace) -> str:
     """A table of seconds and peak memory of reading a log."""
     lines = []
-    for form in ("csv", "jsonl"):
+    for form in FORMS:
         with tempfile.TemporaryDirectory() as folder:
             file = Path(folder, f"requests.{form}")
-            rows = write_log(file, int(given.log_bytes))
+            rows = write_log(file, form, int(given.log_bytes))
             command = [sys.executable, "-m", "benchmarks.traffic_fits", "--read", str(file)]
             root = Path(__file__).parents[1]
             told = subprocess.run(command, cwd=root, check=True, capture_output=True, text=True).stdout
@@ -176,34 +195,31 @@ def memory(given: argparse.Namespace) -> str:
     return pd.DataFrame(lines).to_string(index=False, float_format="%.1f")
 
 
-def write_log(file: Path, size: int) -> int:
+def write_log(file: Path, form: str, size: int) -> int:
     """Write a log of about so many bytes, and return the number of its requests."""
     rng, rows, now = np.random.default_rng(0), 0, 1_700_000_000.0
     weights = 1 / np.arange(1, ADAPTERS + 1)
     with file.open("w", encoding="ascii") as out:
-        if file.suffix == ".csv":
-            out.write("time_s,adapter,prompt_tokens,output_tokens,status\n")
+        out.write(HEADS.get(form, ""))
         while out.tell() < size:
             time_s = now + np.cumsum(rng.exponential(SECONDS_BETWEEN, BLOCK))
             now = float(time_s[-1])
             adapter = rng.choice(ADAPTERS, BLOCK, p=weights / weights.sum())
             prompt, output = (rng.lognormal(mean, 0.8, BLOCK).astype(int) + 1 for mean in (5.5, 5.0))
             columns = zip(*(one.tolist() for one in (time_s, adapter, prompt, output)), strict=True)
-            out.writelines(lines_of(columns, file.suffix == ".csv"))
+            out.writelines(lines_of(columns, form, rows))
             rows += BLOCK
+        out.write(ENDS.get(form, ""))
     return rows
 
 
-def lines_of(rows: Iterator[tuple[float, int, int, int]], as_csv: bool) -> Iterator[str]:
-    """Lines of a log."""
-    for at, adapter, prompt, output in rows:
-        if as_csv:
-            yield f"{at:.6f},adapter-{adapter},{prompt},{output},200\n"
-        else:
-            yield (
-                f'{{"time_s": {at:.6f}, "adapter": "adapter-{adapter}", "prompt_tokens": {prompt}, '
-                f'"output_tokens": {output}, "status": 200}}\n'
-            )
+def lines_of(columns: Iterable[tuple[float, int, int, int]], form: str, first: int) -> Iterator[str]:
+    """Lines of a log, from a row on."""
+    line = FORMS[form].format
+    for row, (at, adapter, prompt, output) in enumerate(columns, first + 1):
+        at_ns = int(at * 1e9)
+        end_ns = at_ns + output * 20_000_000
+        yield line(row=row, at=at, at_ns=at_ns, end_ns=end_ns, adapter=adapter, prompt=prompt, output=output)
 
 
 def read(file: str) -> None:
