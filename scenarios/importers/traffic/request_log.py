@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from scenarios.importers.names import is_whole
 from scenarios.importers.source import Source
 from scenarios.importers.traffic.windows import EPOCH_S
 from scenarios.reading.row_cells import LONGEST_S, MOST_NAMES, PER_SECOND, unit_of_values
@@ -108,6 +109,8 @@ class Collected:
                     f"names an adapter by a text of {len(one):,} characters",
                     "say which column holds the name: --map adapter=COLUMN",
                 )
+            if not is_whole(one):
+                raise self.source.error("names an adapter with half of a surrogate pair", "write both halves")
             self.numbers.setdefault(one, len(self.numbers))
         if len(self.numbers) > MOST_NAMES:
             raise self.source.error(
