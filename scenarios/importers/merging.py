@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import TypeVar
@@ -21,6 +22,8 @@ from scenarios.text.formatting import listed
 from scenarios.traffic.rates import UncertainRate
 
 T = TypeVar("T", AdapterFacts, ServerFacts)
+
+_CACHED = re.compile(r"(?:^|/)models--([^/]+)/snapshots/[^/]+/?$")
 
 MEASURED = ("rate", "prompt", "output", "arrivals")
 """Fields of traffic, which must come from one source for each adapter."""
@@ -155,7 +158,17 @@ def _models(adapters: Iterable[AdapterFacts], servers: Iterable[ServerFacts]) ->
 
 def plain_model(name: str) -> str:
     """A model's name without owner, folder and capitals, by which two ways to write it are compared."""
-    return name.rstrip("/").rsplit("/", 1)[-1].lower()
+    return hub_name(name).rstrip("/").rsplit("/", 1)[-1].lower()
+
+
+def hub_name(name: str) -> str:
+    """The name on the hub of a model in the folder of the hub's cache; of others the name itself.
+
+    Its folders are ``models--OWNER--NAME/snapshots/REVISION`` (huggingface_hub, file_download.py,
+    `repo_folder_name`, 2.4.0).
+    """
+    found = _CACHED.search(name)
+    return name if found is None else found[1].replace("--", "/")
 
 
 def _base_names(
