@@ -11,7 +11,8 @@ from scenarios.errors import ScenarioError
 from scenarios.importers.facts import ImportSourceError
 from scenarios.importers.links import LabelRequirement
 from scenarios.importers.source import Source
-from scenarios.reading.yaml_reader import MAX_NODES, document_texts, parse, plain
+from scenarios.reading.yaml_documents import document_texts
+from scenarios.reading.yaml_reader import MAX_NODES, parse, plain
 from scenarios.text.display import visible
 from scenarios.text.formatting import choice, shown
 
