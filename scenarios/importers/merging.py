@@ -74,11 +74,14 @@ def merged(sources: Sequence[SourceFacts]) -> Fleet:
     servers: dict[str, ServerFacts] = {}
     routes: dict[str, RouteFacts] = {}
     problems: list[Problem] = []
+    moved: dict[str, None] = {}
     for facts in sources:
         for adapter in facts.adapters:
             known = adapters.get(adapter.served_name)
             if known is not None:
                 problems += _contradictions(known, adapter)
+                if known.source and adapter.source and known.source.value != adapter.source.value:
+                    moved[adapter.served_name] = None
             adapters[adapter.served_name] = adapter if known is None else _filled(known, adapter)
         for server in facts.servers:
             before = servers.get(server.name)
@@ -98,6 +101,10 @@ def merged(sources: Sequence[SourceFacts]) -> Fleet:
             adapters.setdefault(route.served_name, AdapterFacts(route.served_name, route.origin))
     told = with_base_names(SourceFacts("all sources", tuple(adapters.values())), base_names)
     settings, unsettled = _settings(sources)
+    if moved:
+        unsettled.append(
+            f"Sources have weights of {listed(list(moved), 5)} at several places: the first counts."
+        )
     base = next((facts.base for facts in sources if facts.base is not None), told.base)
     return Fleet(
         {one.served_name: one for one in told.adapters},
