@@ -13,9 +13,11 @@ from scenarios.importers.servers.compose.env_files import joined_variables, vari
 from scenarios.importers.servers.compose.interpolation import Interpolation
 from scenarios.importers.servers.docker_run import image_words, published_address
 from scenarios.importers.servers.server_sets import facts_of
+from scenarios.importers.servers.shell_words import UNKNOWN
 from scenarios.importers.servers.source_places import count_at, list_at, located, mapping_at, yaml_mapping
 from scenarios.importers.servers.vllm_command import CommandFacts, command_facts
 from scenarios.importers.source import Kind, Source
+from scenarios.text.display import visible
 from scenarios.text.formatting import listed, shortened, shown
 
 
@@ -105,7 +107,8 @@ class _Service:
             return
         if peft:
             facts = facts.holding(*folder_adapters(peft, "NIM_PEFT_SOURCE", str(folder)))
-        notes += [f"{shortened(self._name)}: its env_file {shortened(one)} is not here." for one in missing]
+        told = [shortened(visible(one.replace(UNKNOWN, "$"))) for one in missing]
+        notes += [f"{shortened(self._name)}: its env_file {one} is not here." for one in told]
         deploy = mapping_at(source, values.get("deploy"), f"{self._place}.deploy")
         count = count_at(
             source, deploy.get("replicas", values.get("scale")), f"{self._place}.deploy.replicas"
