@@ -78,9 +78,7 @@ def config_of(words: Sequence[str], origin: str, folder: str) -> Config:
     if len(source.head) >= HEAD_BYTES and source.path.stat().st_size > MOST_BYTES:
         raise source.error(f"is longer than {MOST_BYTES:,} bytes", "give the arguments alone")
     given = yaml_mapping(source)
-    has_model = bool(words) and not words[0].startswith("-")
-    taken = {key: value for key, value in given.items() if not (has_model and key == "model")}
-    return Config(tuple(_words(source, taken)), source.path.name, tuple(_notes(taken)))
+    return Config(tuple(_words(source, given)), source.path.name, tuple(_notes(given)))
 
 
 def _source(told: str, folder: str) -> Source | None:

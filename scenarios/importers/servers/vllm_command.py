@@ -190,12 +190,15 @@ def _told(engine: str, words: Sequence[str], origin: str, folder: str) -> _Told:
     file = _taken(flags_of(config.words, config.origin, SINGLE, _TAKING_NONE), (), config.origin)
     if file.flags.loose:  # they are not shown: one may be a key
         raise refused(config.origin, "gives an argument more values than it takes", "give it one")
+    elsewhere = dict.fromkeys(file.flags.values.keys() - own.flags.values.keys(), config.origin)
+    if own.flags.loose:
+        elsewhere.pop("model", None)
     return _Told(
         Flags({**file.flags.values, **own.flags.values}, own.flags.loose),
         {**file.engine, **own.engine},
         (*own.notes, *file.notes),
         origin,
-        dict.fromkeys(file.flags.values.keys() - own.flags.values.keys(), config.origin),
+        elsewhere,
     )
 
 
@@ -231,7 +234,10 @@ def _start(words: Sequence[str], environment: Mapping[str, str], depth: int = 0)
 def _model(flags: Flags, engine: str, environment: Mapping[str, str]) -> tuple[str, list[str]]:
     """The base model that is served, and what is to be told of it."""
     given = flags.values.get("model")
-    text = given if isinstance(given, str) else next(iter(flags.loose), "") if engine != "NIM" else ""
+    text = given if isinstance(given, str) else ""
+    if engine != "NIM" and flags.loose and (engine == "vLLM" or not text):
+        # Of vLLM's command that word counts before --model (vllm/entrypoints/cli/serve.py, 0.32.0).
+        text = flags.loose[0]
     text = text or (environment.get("NIM_MODEL_NAME", "") if engine == "NIM" else "")
     if not text:
         return "", [] if engine == "NIM" else ["Its command names no model."]

@@ -75,8 +75,11 @@ def test_a_file_of_arguments_is_read_beside_the_script(tmp_path: Path) -> None:
     assert not any(word in repr(facts) for word in ("hush", "secret-value"))
 
 
-def test_a_model_on_the_command_line_counts_before_the_file(tmp_path: Path) -> None:
-    (server,) = given(tmp_path, "org/m --config args.yaml").servers
+@pytest.mark.parametrize(
+    "words", ["org/m --config args.yaml", "--config args.yaml org/m", "org/m --model x --config args.yaml"]
+)
+def test_a_model_on_the_command_line_counts_before_the_file(tmp_path: Path, words: str) -> None:
+    (server,) = given(tmp_path, words).servers
     assert server.model is not None
     assert (server.model.value, server.model.origin) == ("org/m", "serve.sh line 1")
 
