@@ -105,6 +105,8 @@ class ServerFacts:
         Which engine it is: ``vLLM``, ``SGLang`` or ``NIM``.
     notes
         What a user must know of it.
+    namespace
+        Namespace of Kubernetes that it runs in; empty: none is said.
     """
 
     name: str
@@ -118,6 +120,7 @@ class ServerFacts:
     address: str = ""
     program: str = "vLLM"
     notes: tuple[str, ...] = ()
+    namespace: str = ""
 
 
 @dataclass(frozen=True)

@@ -181,9 +181,10 @@ def _with_links(facts: list[SourceFacts]) -> list[SourceFacts]:
     """What sources say, and what objects of a cluster say only together."""
     if not any(one.links for one in facts):
         return facts
-    from scenarios.importers.manifests import linked  # as in recognition, it imports much
+    from scenarios.importers.manifests import linked, told_apart  # as in recognition, it imports much
 
-    return [*facts, linked(facts)]
+    apart = told_apart(facts)
+    return [*apart, linked(apart)]
 
 
 def _options(

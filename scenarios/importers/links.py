@@ -21,11 +21,39 @@ class LabelledServer(NamedTuple):
         Labels of its pods, or what stands for them in a stack.
     replicas
         Number of its pods.
+    namespace
+        Its namespace; empty: not said.
     """
 
     name: str
     labels: Mapping[str, str]
     replicas: int
+    namespace: str = ""
+
+
+class LabelRequirement(NamedTuple):
+    """What a selector asks of a label beyond a value (LabelSelectorRequirement of Kubernetes' meta/v1).
+
+    Parameters
+    ----------
+    key
+        The label.
+    operator
+        ``In``, ``NotIn``, ``Exists`` or ``DoesNotExist``.
+    values
+        Of the first two.
+    """
+
+    key: str
+    operator: str
+    values: tuple[str, ...]
+
+    def holds(self, labels: Mapping[str, str]) -> bool:
+        """Whether labels have what is asked; a label that is not there is in no set."""
+        value = labels.get(self.key)
+        if self.operator in ("In", "NotIn"):
+            return (value in self.values) == (self.operator == "In")
+        return (value is not None) == (self.operator == "Exists")
 
 
 class SelectedAdapter(NamedTuple):
@@ -36,13 +64,17 @@ class SelectedAdapter(NamedTuple):
     served_name
         As of `AdapterFacts.served_name`.
     labels
-        What the servers have; empty: it is not said which they are.
+        What the servers have; empty, and no requirements: it is not said which they are.
     pods
         How many of their pods load it; None: all.
     base_model
         What the object calls its base model, which in some stacks is the name of a group of servers.
     origin
         Where it is said.
+    requirements
+        What else is asked of the servers' labels.
+    namespace
+        Namespace of the object, and of the servers; empty: not said.
     """
 
     served_name: str
@@ -50,6 +82,8 @@ class SelectedAdapter(NamedTuple):
     pods: int | None
     base_model: str | None
     origin: str
+    requirements: tuple[LabelRequirement, ...] = ()
+    namespace: str = ""
 
 
 class Backend(NamedTuple):
@@ -61,10 +95,28 @@ class Backend(NamedTuple):
         Kind and name: ``InferencePool/lorapack-g0``.
     labels
         What its servers have.
+    namespace
+        Its namespace, and that of its servers; empty: not said.
     """
 
     name: str
     labels: Mapping[str, str]
+    namespace: str = ""
+
+
+class BackendReference(NamedTuple):
+    """How a route names a `Backend`.
+
+    Parameters
+    ----------
+    name
+        Kind and name.
+    namespace
+        The backend's; empty: that of the route.
+    """
+
+    name: str
+    namespace: str = ""
 
 
 class NamedKey(NamedTuple):
@@ -93,15 +145,18 @@ class KeyRoute(NamedTuple):
         Whether it is the name that clients ask for; else one that stands for names, and itself a name only
         if it is that of the base model.
     weights
-        Weight by the name of a `Backend`.
+        Weight of each backend.
     origin
         Where it is said.
+    namespace
+        Namespace of the route; empty: not said.
     """
 
     key: str
     is_model: bool
-    weights: Mapping[str, float]
+    weights: Mapping[BackendReference, float]
     origin: str
+    namespace: str = ""
 
 
 class GroupMember(NamedTuple):
@@ -119,6 +174,8 @@ class GroupMember(NamedTuple):
         Its weight.
     origin
         Where it is said.
+    namespace
+        That of the server; empty: not said.
     """
 
     group: str
@@ -126,6 +183,7 @@ class GroupMember(NamedTuple):
     names: tuple[str, ...]
     weight: float
     origin: str
+    namespace: str = ""
 
 
 Link = LabelledServer | SelectedAdapter | Backend | NamedKey | KeyRoute | GroupMember

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import TypeVar
@@ -17,9 +18,12 @@ from scenarios.importers.facts import (
     SourceFacts,
     TotalTraffic,
 )
+from scenarios.text.formatting import listed
 from scenarios.traffic.rates import UncertainRate
 
 T = TypeVar("T", AdapterFacts, ServerFacts)
+
+_CACHED = re.compile(r"(?:^|/)models--([^/]+)/snapshots/[^/]+/?$")
 
 MEASURED = ("rate", "prompt", "output", "arrivals")
 """Fields of traffic, which must come from one source for each adapter."""
@@ -70,11 +74,14 @@ def merged(sources: Sequence[SourceFacts]) -> Fleet:
     servers: dict[str, ServerFacts] = {}
     routes: dict[str, RouteFacts] = {}
     problems: list[Problem] = []
+    moved: dict[str, None] = {}
     for facts in sources:
         for adapter in facts.adapters:
             known = adapters.get(adapter.served_name)
             if known is not None:
                 problems += _contradictions(known, adapter)
+                if known.source and adapter.source and known.source.value != adapter.source.value:
+                    moved[adapter.served_name] = None
             adapters[adapter.served_name] = adapter if known is None else _filled(known, adapter)
         for server in facts.servers:
             before = servers.get(server.name)
@@ -93,6 +100,11 @@ def merged(sources: Sequence[SourceFacts]) -> Fleet:
         if route.served_name not in base_names:
             adapters.setdefault(route.served_name, AdapterFacts(route.served_name, route.origin))
     told = with_base_names(SourceFacts("all sources", tuple(adapters.values())), base_names)
+    settings, unsettled = _settings(sources)
+    if moved:
+        unsettled.append(
+            f"Sources have weights of {listed(list(moved), 5)} at several places: the first counts."
+        )
     base = next((facts.base for facts in sources if facts.base is not None), told.base)
     return Fleet(
         {one.served_name: one for one in told.adapters},
@@ -102,8 +114,8 @@ def merged(sources: Sequence[SourceFacts]) -> Fleet:
         base_names,
         base,
         _total(sources),
-        {key: said for facts in reversed(sources) for key, said in facts.settings.items()},
-        tuple(dict.fromkeys(note for facts in sources for note in facts.notes)),
+        settings,
+        tuple(dict.fromkeys((*(note for facts in sources for note in facts.notes), *unsettled))),
     )
 
 
@@ -153,7 +165,17 @@ def _models(adapters: Iterable[AdapterFacts], servers: Iterable[ServerFacts]) ->
 
 def plain_model(name: str) -> str:
     """A model's name without owner, folder and capitals, by which two ways to write it are compared."""
-    return name.rstrip("/").rsplit("/", 1)[-1].lower()
+    return hub_name(name).rstrip("/").rsplit("/", 1)[-1].lower()
+
+
+def hub_name(name: str) -> str:
+    """The name on the hub of a model in the folder of the hub's cache; of others the name itself.
+
+    Its folders are ``models--OWNER--NAME/snapshots/REVISION`` (huggingface_hub, file_download.py,
+    `repo_folder_name`, 2.4.0).
+    """
+    found = _CACHED.search(name)
+    return name if found is None else found[1].replace("--", "/")
 
 
 def _base_names(
@@ -204,6 +226,22 @@ def _summed(rates: list[Said[float | UncertainRate]]) -> Said[float | UncertainR
     highs = [one.value.high if isinstance(one.value, UncertainRate) else one.value for one in rates]
     value = sum(lows) if lows == highs else UncertainRate(low=sum(lows), high=sum(highs))
     return Said(value, f"sum of {len(rates)} names; {rates[0].origin}")
+
+
+def _settings(sources: Sequence[SourceFacts]) -> tuple[dict[str, Said[object]], list[str]]:
+    """Values of the section ``export`` that sources agree on, and those that they do not."""
+    told: dict[str, list[Said[object]]] = {}
+    for facts in sources:
+        for key, said in facts.settings.items():
+            told.setdefault(key, []).append(said)
+    settings, notes = {}, []
+    for key, found in told.items():
+        values = list(dict.fromkeys(str(said.value) for said in found))
+        if len(values) == 1:
+            settings[key] = found[0]
+        else:
+            notes.append(f"Sources say {key} {listed(values, 5)}: none is taken, set export.{key} yourself.")
+    return settings, notes
 
 
 def _total(sources: Sequence[SourceFacts]) -> TotalTraffic:

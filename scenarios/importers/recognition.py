@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator, Sequence
 from functools import cache
@@ -9,8 +10,9 @@ from pathlib import Path
 
 from scenarios.errors import cause_of
 from scenarios.importers.facts import ImportOptions, SourceFacts
+from scenarios.importers.names import is_whole
 from scenarios.importers.source import Kind, Source
-from scenarios.text.formatting import choice
+from scenarios.text.formatting import choice, shortened
 
 MOST_FILES = 10_000
 """Most files of a folder that are looked at, beside adapters."""
@@ -50,7 +52,7 @@ def read_sources(paths: Sequence[Path], options: ImportOptions) -> list[SourceFa
 def _file(source: Source, options: ImportOptions) -> SourceFacts:
     kind = kind_of(source)
     if kind is not None:
-        return kind.read(source, options)
+        return _whole(source, kind.read(source, options))
     message = "is empty" if not source.head.strip() else "is nothing that is known"
     known = choice(list(dict.fromkeys(kind.name for kind in kinds())))
     raise source.error(message, f"give {known}")
@@ -67,15 +69,40 @@ def _folder(source: Source, options: ImportOptions) -> Iterator[SourceFacts]:
     whole = kind_of(source)
     if whole is not None:
         found = True
-        yield whole.read(source, options)
+        yield _whole(source, whole.read(source, options))
     for path in _files(source):
         file = Source(path)
         kind = kind_of(file)
         if kind is not None and (options.columns or not _takes_any_table(kind)):
             found = True
-            yield kind.read(file, options)
+            yield _whole(file, kind.read(file, options))
     if not found:
         raise source.error("has no adapter_config.json and no file that is known", "give another folder")
+
+
+def _whole(source: Source, facts: SourceFacts) -> SourceFacts:
+    """The same; refused if a character of a text is none."""
+    for text in _texts(facts):
+        if not is_whole(text):
+            escaped = shortened(text.encode("ascii", "backslashreplace").decode())
+            raise source.error(f"holds {escaped}, with half of a surrogate pair", "write the whole character")
+    return facts
+
+
+def _texts(facts: SourceFacts) -> Iterator[str]:
+    """The texts that a source may say without having been read as YAML."""
+    yield from facts.base_names
+    for adapter in facts.adapters:
+        told = (adapter.source, adapter.base_model)
+        yield from (adapter.served_name, *(said.value for said in told if said is not None))
+    for server in facts.servers:
+        named = (server.model, server.served_model_name, server.device)
+        yield from (server.name, *server.adapters, *(said.value for said in named if said is not None))
+        yield from (
+            json.dumps(said.value, ensure_ascii=False, default=str) for said in server.engine.values()
+        )
+    for route in facts.routes:
+        yield from (route.served_name, *route.weights)
 
 
 def _is_looked_into(folder: str, name: str) -> bool:

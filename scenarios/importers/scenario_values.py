@@ -9,17 +9,21 @@ from typing import cast
 from scenarios.engine import EngineConfig
 from scenarios.gpus.catalogue import UnknownGPUError, find_gpu
 from scenarios.importers.facts import AdapterFacts, BaseTraffic, Said
-from scenarios.importers.merging import Fleet, plain_model
+from scenarios.importers.merging import Fleet, hub_name, plain_model
 from scenarios.importers.names import names_for
 from scenarios.importers.values import Values, ValuesBuilder
 from scenarios.reading.overrides import apply, paths_of
 from scenarios.reading.yaml_reader import plain
 from scenarios.reading.yaml_writer import short_form
+from scenarios.text.display import visible
 from scenarios.text.formatting import choice, listed
 from scenarios.traffic.recordings import RecordedArrivals
 
 CHOSEN = frozenset({"max_loras", "max_lora_rank", "max_cpu_loras", "enable_lora"})
 """Arguments of a running engine that a plan chooses anew."""
+
+LONGEST_MODEL = 1000
+"""Most characters of ``export.model``."""
 
 HEAD = (
     "Made by lorapack import: beside each value stands where it was said.",
@@ -56,7 +60,7 @@ def scenario_values(fleet: Fleet, name: str, overrides: Sequence[str]) -> Values
     _workload(built, fleet, entries)
     _devices(built, fleet)
     _engine(built, fleet)
-    _export(built, fleet)
+    _export(built, fleet, _model_of(built.values, overrides))
     _weights_without_traffic(built, fleet)
     return _overridden(built, overrides)
 
@@ -66,12 +70,22 @@ def _model(built: ValuesBuilder, fleet: Fleet) -> None:
     distinct = {plain_model(said.value) for said in fleet.models}
     if len(distinct) == 1:
         # The longest says most: org/name rather than a name alone.
-        said = max(fleet.models, key=lambda one: len(one.value) if not one.value.startswith("/") else 0)
-        built.put(built.values, ("model",), said)
+        said = max(fleet.models, key=_telling)
+        built.put(built.values, ("model",), said, hub_name(said.value))
         return
     told = [said.value for said in fleet.models]
     remedy = f"told are {choice(told[:5], 'and')}; one scenario is of one base model" if told else ""
     built.lack(built.values, ("model",), "model", remedy=remedy)
+
+
+def _telling(said: Said[str]) -> tuple[bool, int]:
+    """How much a name says of a model: that of the hub more than a folder."""
+    name = hub_name(said.value)
+    return not _is_folder(name), len(name)
+
+
+def _is_folder(model: str) -> bool:
+    return model.startswith(("/", ".", "~")) or "://" in model
 
 
 def _adapter(built: ValuesBuilder, facts: AdapterFacts, name: str, index: int) -> dict[str, object]:
@@ -176,9 +190,36 @@ def _engine(built: ValuesBuilder, fleet: Fleet) -> None:
         built.values["engine"] = engine
 
 
-def _export(built: ValuesBuilder, fleet: Fleet) -> None:
+def _model_of(values: Mapping[str, object], overrides: Sequence[str]) -> str:
+    """The scenario's model, with what the user gives; empty: none is known."""
+    if ("model",) in paths_of(overrides):
+        values = cast("Mapping[str, object]", plain(apply(values, overrides, "imported fleet")))
+    model = values["model"]
+    return model if isinstance(model, str) else ""
+
+
+def _loaded_model(fleet: Fleet, model: str) -> Said[str] | None:
+    """The base model as engines load it, where the scenario's model is or may become only a name of it.
+
+    A folder says itself nothing of the architecture, so that a user may have to write another model; and
+    where both are names of one model, an engine may not load the other. A model that is another than the
+    engines have is planned anew.
+    """
+    served = {said.value: said for s in fleet.servers.values() if (said := s.model) is not None}
+    told = served or {said.value: said for said in fleet.models}
+    if len(told) != 1:
+        return None
+    (said,) = told.values()
+    is_folder = bool(served) and _is_folder(said.value)
+    is_other_name = said.value != model and plain_model(said.value) == plain_model(model)
+    is_plain = len(said.value) <= LONGEST_MODEL and visible(said.value) == said.value
+    return said if is_plain and (is_folder or is_other_name) else None
+
+
+def _export(built: ValuesBuilder, fleet: Fleet, model: str) -> None:
     """What deployments are called, and the base model as engines are given it."""
     export: dict[str, object] = {}
+    built.put(export, ("export", "model"), _loaded_model(fleet, model))
     for key, said in fleet.settings.items():
         built.put(export, ("export", key), said)
     names = [server.served_model_name for server in fleet.servers.values() if server.served_model_name]

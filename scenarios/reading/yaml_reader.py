@@ -7,8 +7,6 @@ over twice as long, forgets where an alias stands, and refuses an anchor's name 
 
 from __future__ import annotations
 
-import json
-import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -17,22 +15,23 @@ import yaml
 from scenarios.errors import Problem, ScenarioError
 from scenarios.reading.findings import Loc
 from scenarios.reading.scalars import MAX_DIGITS, resolve
+from scenarios.reading.yaml_syntax import (
+    BOTH_HALVES,
+    NO_CHARACTER,
+    TOO_DEEP,
+    events_of,
+    fatal,
+    syntax_problem,
+    whole_text,
+)
+from scenarios.reading.yaml_syntax import FILE as FILE
+from scenarios.reading.yaml_syntax import MAX_DEPTH as MAX_DEPTH
+from scenarios.reading.yaml_syntax import json_problem as json_problem
 from scenarios.text.formatting import shortened
 
 MAX_NODES = 4_000_000
 """Most values in one document, each alias counted as what it stands for."""
 
-MAX_DEPTH = 40
-"""Deepest nesting of a document."""
-
-FILE = "the file"
-"""Path of problems that concern a file as a whole."""
-
-_TOO_DEEP = f"is nested more than {MAX_DEPTH} levels deep here"
-_NO_CHARACTER = "has an escape that is no character: half of a surrogate pair, or a number above 10FFFF"
-_BOTH_HALVES = "write both halves, as \\ud83d\\ude00, or the character itself"
-
-_LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _TAG = "tag:yaml.org,2002:"
 _TEXT_TAGS = ("!", f"{_TAG}str")
 _PLAIN_TAGS: dict[type[yaml.Event], set[str]] = {
@@ -41,14 +40,6 @@ _PLAIN_TAGS: dict[type[yaml.Event], set[str]] = {
     yaml.MappingStartEvent: {"!", f"{_TAG}map"},
 }
 _MERGE = "<<"
-
-_PAIR = r"(?<!\\)((?:\\\\)*)\\u([dD][89abAB][0-9a-fA-F]{2})\\u([dD][c-fC-F][0-9a-fA-F]{2})"
-_JSON_ONLY = re.compile(_PAIR + "|[\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff]")
-"""What JSON text may hold and YAML reads differently or not at all: the escapes of two halves that are one
-character (before them whole ``\\\\``), and some characters."""
-
-_REFUSED = re.compile("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]")
-"""Characters that YAML does not allow; the parser counts its way to them in bytes."""
 
 
 class LocatedDict(dict[str, object]):
@@ -89,59 +80,16 @@ def parse(text: str, source: str, *, as_json: bool = False) -> object:
     problems: list[Problem] = []
     value = None
     try:
-        value = _Document(_events(text, as_json), problems).value()
+        value = _Document(events_of(text, as_json), problems).value()
     except ScenarioError as error:
         problems += error.problems
     except yaml.YAMLError as error:
-        problems.append((json_problem(text) if as_json else None) or _syntax_problem(error, text))
+        problems.append((json_problem(text) if as_json else None) or syntax_problem(error, text))
     except (OverflowError, ValueError):  # the slow parser, of an escape such as \UFFFFFFFF
-        problems.append(Problem(FILE, _NO_CHARACTER, _BOTH_HALVES))
+        problems.append(Problem(FILE, NO_CHARACTER, BOTH_HALVES))
     if problems:
         raise ScenarioError(problems, source)
     return value
-
-
-def document_texts(text: str, source: str) -> list[tuple[str, int]]:
-    """Divide text of several YAML documents into those that hold something, for `parse` to read.
-
-    Parameters
-    ----------
-    text
-        Documents with ``---`` between them, or one of JSON.
-    source
-        What messages call it: its file name.
-
-    Returns
-    -------
-    list
-        The text of each document, and how many lines are before it.
-
-    Raises
-    ------
-    ScenarioError
-        If it is no YAML.
-    """
-    if text.lstrip()[:1] in ("{", "["):
-        return [(text, 0)]
-    try:
-        starts: list[tuple[Any, Any]] = [
-            (event.start_mark, event.end_mark)
-            for event in yaml.parse(text, Loader=_LOADER)
-            if isinstance(event, yaml.DocumentStartEvent)
-        ]
-    except yaml.YAMLError as error:
-        raise ScenarioError([_syntax_problem(error, text)], source) from error
-    except (OverflowError, ValueError):  # as in `parse`
-        raise ScenarioError([Problem(FILE, _NO_CHARACTER, _BOTH_HALVES)], source) from None
-    ends = [start.index for start, _ in starts[1:]] + [len(text)]
-    divided = [(text[begin.index : end], begin.line) for (_, begin), end in zip(starts, ends, strict=False)]
-    return [(part, line) for part, line in divided if not _is_nothing(part)]
-
-
-def _is_nothing(text: str) -> bool:
-    """Whether a document has no value: blank lines, comments and its end alone."""
-    lines = (line.strip() for line in text.split("\n"))
-    return all(not line or line.startswith("#") or line == "..." for line in lines)
 
 
 def plain(value: object) -> object:
@@ -195,11 +143,11 @@ class _Document:
         """Return the value of the only document."""
         next(self._events)  # the start of the stream
         if not isinstance(next(self._events), yaml.DocumentStartEvent):
-            raise _fatal("is empty", "write a value into it", None)
+            raise fatal("is empty", "write a value into it", None)
         value, _ = self._value(next(self._events))
         next(self._events)  # the end of the document
         if isinstance(after := next(self._events), yaml.DocumentStartEvent):
-            raise _fatal("holds a second document after ---", "keep one per file", _line(after))
+            raise fatal("holds a second document after ---", "keep one per file", _line(after))
         return value
 
     def _value(self, event: yaml.Event) -> tuple[object, int]:
@@ -227,7 +175,7 @@ class _Document:
         return value, height
 
     def _scalar(self, event: yaml.ScalarEvent, line: int) -> object:
-        text = _whole(event.value, line)
+        text = whole_text(event.value, line)
         if event.style or event.tag in _TEXT_TAGS:
             return text
         try:
@@ -269,11 +217,11 @@ class _Document:
     def _key(self, event: yaml.Event, entries: LocatedDict) -> str:
         line = _line(event)
         if isinstance(event, yaml.AliasEvent):
-            raise _fatal("has an alias for a key here", "write keys as words", line)
+            raise fatal("has an alias for a key here", "write keys as words", line)
         self._count(1, line)
         if not isinstance(event, yaml.ScalarEvent):
-            raise _fatal("has a key here that is not plain text", "write keys as words", line)
-        key = _whole(event.value, line)
+            raise fatal("has a key here that is not plain text", "write keys as words", line)
+        key = whole_text(event.value, line)
         if key in entries.lines:
             twice = f'has the key "{shortened(key)}" twice, first on line {entries.lines[key]}'
             self._problem(twice, "remove one of the two", line)
@@ -302,7 +250,7 @@ class _Document:
     def _count(self, nodes: int, line: int) -> None:
         self._nodes += nodes
         if self._nodes > MAX_NODES:
-            raise _fatal(
+            raise fatal(
                 f"holds more than {MAX_NODES:,} values, with its aliases written out",
                 "write equal adapters as one entry with a count, and use fewer aliases",
                 line,
@@ -310,79 +258,12 @@ class _Document:
 
     def _check_depth(self, height: int, line: int) -> None:
         if len(self._path) + height > MAX_DEPTH:
-            raise _fatal(_TOO_DEEP, "flatten it", line)
+            raise fatal(TOO_DEEP, "flatten it", line)
 
     def _problem(self, message: str, remedy: str, line: int) -> None:
         self._problems.append(Problem(path_text(tuple(self._path)) or FILE, message, remedy, line))
 
 
-def _fatal(message: str, remedy: str, line: int | None) -> ScenarioError:
-    return ScenarioError([Problem(FILE, message, remedy, line)])
-
-
 def _line(event: yaml.Event) -> int:
     mark: Any = event.start_mark
     return int(mark.line) + 1
-
-
-def _events(text: str, as_json: bool) -> Iterator[yaml.Event]:
-    """The parser's events. The fast parser refuses the escape of half a character, the other takes it."""
-    loader = _LOADER
-    if _JSON_ONLY.search(text):
-        problem = json_problem(text)
-        if problem is None:  # then all of these stand in double quotes, where YAML knows escapes
-            text = _JSON_ONLY.sub(_yaml_escape, text)
-        elif as_json:
-            raise ScenarioError([problem])
-        elif re.search(_PAIR, text):
-            loader = yaml.SafeLoader
-    return iter(yaml.parse(text, Loader=loader))
-
-
-def _yaml_escape(match: re.Match[str]) -> str:
-    backslashes, high, low = match.groups()
-    if high is None:
-        return f"\\u{ord(match[0]):04x}"
-    return f"{backslashes}\\U{0x10000 + (int(high, 16) - 0xD800) * 0x400 + (int(low, 16) - 0xDC00):08x}"
-
-
-def _whole(text: str, line: int) -> str:
-    """The text with each pair of surrogates as one character."""
-    try:
-        return text if text.isascii() else text.encode("utf-16", "surrogatepass").decode("utf-16")
-    except UnicodeDecodeError:
-        raise _fatal(_NO_CHARACTER, _BOTH_HALVES, line) from None
-
-
-def json_problem(text: str) -> Problem | None:
-    """Say what is wrong with text as JSON; nothing if it is right, or too deep, which YAML's parser says."""
-    try:
-        json.loads(text, parse_int=str)  # numbers of any length
-    except json.JSONDecodeError as error:
-        what = f"is not valid JSON: {error.msg.removesuffix(' at')} at column {error.colno}"
-        remedy = "check quotes, commas and brackets, and that its end is there"
-        return Problem(FILE, what, remedy, error.lineno)
-    except RecursionError:
-        pass
-    return None
-
-
-def _syntax_problem(error: yaml.YAMLError, text: str) -> Problem:
-    mark: Any = None
-    what, line, place = shortened(str(error)), None, ""
-    if isinstance(error, yaml.MarkedYAMLError):
-        mark = error.problem_mark or error.context_mark
-        what = " ".join(part for part in (error.problem, error.context) if part)
-    if mark is not None:
-        line, place = mark.line + 1, f", column {mark.column + 1}"
-    if "nesting depth" in what:  # newer parsers look ahead, and give up, before events say so
-        return Problem(FILE, _TOO_DEEP, "flatten it", line)
-    if "Unicode character escape" in what:
-        return Problem(FILE, _NO_CHARACTER, _BOTH_HALVES, line)
-    if mark is not None and text[mark.index : mark.index + 1] == "\t":
-        return Problem(FILE, f"is not valid YAML: a tab indents line {line}", "use spaces", line)
-    if mark is None and (refused := _REFUSED.search(text)):
-        message = f"holds the character U+{ord(refused[0]):04X}, which YAML does not allow"
-        return Problem(FILE, message, "remove it", text.count("\n", 0, refused.start()) + 1)
-    remedy = "check indentation, colons, quotes and brackets"
-    return Problem(FILE, f"is not valid YAML{place}: {what}", remedy, line)

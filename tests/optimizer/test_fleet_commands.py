@@ -59,6 +59,42 @@ def test_a_folder_and_a_log_become_a_scenario(fleet: Path) -> None:
     assert "95 %" in (fleet / "fleet.yaml").read_text()
 
 
+CACHED = "/root/.cache/huggingface/hub/models--meta-llama--Llama-3.1-8B-Instruct/snapshots/0e9e39f249a1"
+
+
+@pytest.mark.parametrize(
+    ("loaded", "given", "planned"),
+    [
+        (MODEL, (), MODEL),
+        (MODEL, ("model=llama-3.1-8b-instruct",), "llama-3.1-8b-instruct"),
+        ("/models/Llama-3.1-8B-Instruct", (), MODEL),
+        ("/models/base", ("model=llama-3.1-8b-instruct",), "llama-3.1-8b-instruct"),
+        ("./base", (f"model={MODEL}",), MODEL),
+        (CACHED, (), MODEL),
+        ("s3://bucket/llama-3.1-8b-instruct/", (), MODEL),
+    ],
+)
+def test_a_model_stays_what_engines_load_from_import_to_export(
+    fleet: Path, loaded: str, given: tuple[str, ...], planned: str
+) -> None:
+    modules = " ".join(f"team-{k}=/a/team-{k}" for k in range(1, 5))
+    command = f"vllm serve {loaded} --enable-lora --max-loras 4 --lora-modules {modules}\n"
+    (fleet / "serve.sh").write_text(command)
+    sets = [word for one in ("devices=H100-64GB", *given) for word in ("--set", one)]
+    _typed("import", "serve.sh", "adapters", "requests.csv", *sets, "--out", "fleet.yaml")
+    scenario = scenarios.read(fleet / "fleet.yaml")
+    assert scenario.model == planned
+    _typed("solve", "fleet.yaml", "--placement", "plan.yaml")
+    _typed("export", "plan.yaml", "--to", "vllm", "--out", "deploy")
+    assert f"vllm serve {loaded} " in (fleet / "deploy" / "serve-g0.sh").read_text()
+
+
+def test_another_model_is_planned_and_exported_as_it_is_given(fleet: Path) -> None:
+    (fleet / "serve.sh").write_text("vllm serve org/small --max-loras 4 --lora-modules team-1=/a/team-1\n")
+    told = scenarios.import_fleet(fleet / "serve.sh", ["devices=H100-64GB", "model=llama-3.1-8b-instruct"])
+    assert "org/small" not in told.text
+
+
 def test_what_is_missing_is_null_and_told_and_refused(fleet: Path) -> None:
     said = _typed("import", "adapters", "--out", "fleet.yaml")
     text = (fleet / "fleet.yaml").read_text()

@@ -6,14 +6,15 @@ import pytest
 import yaml
 
 from scenarios import ScenarioError
-from scenarios.reading import yaml_reader
-from scenarios.reading.yaml_reader import MAX_DEPTH, LocatedDict, LocatedList, document_texts, parse
+from scenarios.reading import yaml_syntax
+from scenarios.reading.yaml_documents import document_texts
+from scenarios.reading.yaml_reader import MAX_DEPTH, LocatedDict, LocatedList, parse
 
 
 @pytest.fixture(autouse=True, params=["fast", "slow"])
 def _parser(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     if request.param == "slow":
-        monkeypatch.setattr(yaml_reader, "_LOADER", yaml.SafeLoader)
+        monkeypatch.setattr(yaml_syntax, "_LOADER", yaml.SafeLoader)
 
 
 def message(text: str) -> str:

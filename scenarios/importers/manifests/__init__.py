@@ -4,6 +4,7 @@ from scenarios.importers.manifests.chart_values import is_chart_values, read_cha
 from scenarios.importers.manifests.linking import linked as linked
 from scenarios.importers.manifests.litellm import is_litellm, read_litellm
 from scenarios.importers.manifests.manifests import is_manifest, read_manifests
+from scenarios.importers.manifests.namespaces import told_apart as told_apart
 from scenarios.importers.manifests.routes import is_routing, read_routing
 from scenarios.importers.source import Kind
 

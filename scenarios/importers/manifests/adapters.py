@@ -31,12 +31,17 @@ def aibrix(document: Document) -> SourceFacts:
     document.needed("spec.artifactURL")
     pods = document.whole("spec.replicas", 0)
     selector = document.inner("spec.podSelector")
-    labels = {} if selector.value("matchExpressions") else selector.labels("matchLabels")
-    notes = () if labels else ("Which pods load it is not said by labels alone.",)
+    labels, requirements = selector.labels("matchLabels"), selector.requirements("matchExpressions")
+    notes = () if labels or requirements else ("Which pods load it is not said by labels.",)
     origin = document.origin("metadata.name")
     adapter = AdapterFacts(name, origin, source=source_of(document, "spec.artifactURL"), notes=notes)
     link = SelectedAdapter(
-        name, labels, pods, document.text("spec.baseModel"), document.origin("spec.podSelector")
+        name,
+        labels,
+        pods,
+        document.text("spec.baseModel"),
+        document.origin("spec.podSelector"),
+        requirements,
     )
     return SourceFacts("AIBrix ModelAdapter", (adapter,), links=(link,))
 

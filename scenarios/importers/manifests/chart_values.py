@@ -11,9 +11,9 @@ import re
 from collections.abc import Iterator
 from dataclasses import replace
 
-from scenarios.importers.facts import Said, SourceFacts
+from scenarios.importers.facts import SourceFacts
 from scenarios.importers.manifests.adapters import lora_adapter
-from scenarios.importers.manifests.containers import GPU_LABEL, engine_of, running, variables
+from scenarios.importers.manifests.containers import device_of_terms, engine_of, running, variables
 from scenarios.importers.manifests.documents import Document, documents
 from scenarios.importers.manifests.linking import gathered
 from scenarios.importers.source import Source
@@ -82,7 +82,13 @@ def _engine(spec: Document, labels: dict[str, str]) -> Iterator[SourceFacts]:
             server = replace(engine.server, notes=(*engine.server.notes, note))
             engine = engine._replace(server=server)
         own = {**labels, "model": name}
-        yield running("modelSpec", engine, own, spec.replicas("replicaCount"), _device(spec))
+        yield running(
+            "modelSpec",
+            engine,
+            own,
+            spec.replicas("replicaCount"),
+            device_of_terms(spec, "nodeSelectorTerms"),
+        )
 
 
 _SWITCHES = ("enableChunkedPrefill", "enablePrefixCaching")
@@ -103,16 +109,3 @@ def _config_words(config: Document) -> list[str]:
             raise config.wrong(key, "is no number and no text", "correct it")
         words += [flag, str(value)]
     return words + config.words("extraArgs")
-
-
-def _device(spec: Document) -> Said[str] | None:
-    """The kind of GPU that the terms of nodes name, if they name one alone."""
-    found = [
-        (expression, expression.words("values"))
-        for term in spec.items("nodeSelectorTerms")
-        for expression in term.items("matchExpressions")
-        if expression.value("key") == GPU_LABEL and expression.value("operator") == "In"
-    ]
-    if len(found) != 1 or len(found[0][1]) != 1:
-        return None
-    return Said(found[0][1][0], found[0][0].origin("values"))

@@ -15,6 +15,8 @@ from scenarios.importers.manifests.documents import Document
 GPU_LABEL = "nvidia.com/gpu.product"
 """Label of a node with the kind of its GPUs (NVIDIA/k8s-device-plugin, GPU feature discovery)."""
 
+_NODE_TERMS = "affinity.nodeAffinity.requiredDuringSchedulingIgnoredDuringExecution.nodeSelectorTerms"
+
 _REFERENCE = re.compile(r"\$\$|\$\(([^()]*)\)")
 _DYNAMO = "dynamo.vllm"
 
@@ -140,10 +142,28 @@ def device_of(pod: Document) -> Said[str] | None:
     """The kind of GPU that a pod asks for by the label of its node; None: it does not say."""
     value = pod.inner("nodeSelector").values.get(GPU_LABEL)
     if value is None:
-        return None
+        return device_of_terms(pod, _NODE_TERMS)
     if not isinstance(value, str) or not value:
         raise pod.wrong(f"nodeSelector.{GPU_LABEL}", "is no text", "put it in quotes")
     return Said(value, pod.origin(f"nodeSelector.{GPU_LABEL}"))
+
+
+def device_of_terms(document: Document, path: str) -> Said[str] | None:
+    """The kind of GPU that all terms of a node selector ask for; None: they do not, or name several.
+
+    Of several terms any may choose the node (NodeSelector of Kubernetes' core/v1).
+    """
+    found: list[Said[str]] = []
+    for term in document.items(path):
+        asked = [
+            Said(one.values[0], term.origin("matchExpressions"))
+            for one in term.requirements("matchExpressions")
+            if one.key == GPU_LABEL and one.operator == "In" and len(one.values) == 1
+        ]
+        if len(asked) != 1:
+            return None
+        found += asked
+    return found[0] if len({said.value for said in found}) == 1 else None
 
 
 def running(

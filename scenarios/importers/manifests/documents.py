@@ -9,16 +9,21 @@ from typing import cast
 
 from scenarios.errors import ScenarioError
 from scenarios.importers.facts import ImportSourceError
+from scenarios.importers.links import LabelRequirement
 from scenarios.importers.source import Source
-from scenarios.reading.yaml_reader import MAX_NODES, document_texts, parse, plain
+from scenarios.reading.yaml_documents import document_texts
+from scenarios.reading.yaml_reader import MAX_NODES, parse, plain
 from scenarios.text.display import visible
-from scenarios.text.formatting import shown
+from scenarios.text.formatting import choice, shown
 
 MOST_DOCUMENTS = 250_000
 """Most documents of a file."""
 
 MOST_REPLICAS = 4096
 """Most replicas of a server that are taken for meant."""
+
+_OPERATORS = ("In", "NotIn", "Exists", "DoesNotExist")
+"""Of LabelSelectorRequirement: the first two have values."""
 
 _TEMPLATE = re.compile(r"\{\{-?\s*\$?\.(?:Values|Release|Chart|Files|Capabilities|Template)\b")
 """What Helm alone puts in; chats have templates in braces too."""
@@ -174,6 +179,26 @@ class Document:
             if not isinstance(value, str):
                 raise self.wrong(f"{path}.{key}", f"is {shown(value)}, no text", "put it in quotes")
         return cast("dict[str, str]", inner.values)
+
+    def requirements(self, path: str) -> tuple[LabelRequirement, ...]:
+        """The expressions of a selector (``matchExpressions``).
+
+        Raises
+        ------
+        ImportSourceError
+            If one has another operator than Kubernetes knows, or not the values that belong to it.
+        """
+        return tuple(self._requirement(one) for one in self.items(path))
+
+    @staticmethod
+    def _requirement(one: Document) -> LabelRequirement:
+        key, operator, values = one.needed("key"), one.needed("operator"), tuple(one.words("values"))
+        if operator not in _OPERATORS:
+            raise one.wrong("operator", f"is {shown(operator)}", f"choose {choice(_OPERATORS)}")
+        if bool(values) != (operator in _OPERATORS[:2]):
+            message = f"{'has' if values else 'lacks'} values, with the operator {operator}"
+            raise one.wrong("values", message, "correct it")
+        return LabelRequirement(key, operator, values)
 
     def _list(self, path: str) -> tuple[object, ...]:
         value = self.value(path)

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from scenarios.importers.facts import SourceFacts
-from scenarios.importers.links import Backend, KeyRoute, NamedKey
+from scenarios.importers.links import Backend, BackendReference, KeyRoute, NamedKey
 from scenarios.importers.manifests.documents import Document
 
 MANAGED = "inference.llm-d.ai/ipp-managed"
@@ -76,13 +76,14 @@ def http_route(document: Document) -> SourceFacts:
 
 
 def _rule(rule: Document) -> Iterator[KeyRoute]:
-    weights: dict[str, float] = {}
+    weights: dict[BackendReference, float] = {}
     for backend in rule.items("backendRefs"):
         weight = backend.whole("weight", 0)
         if weight is not None and weight > MOST_WEIGHT:
             raise backend.wrong("weight", f"is {weight:,}, above {MOST_WEIGHT:,}", "correct it")
         name = f"{backend.text('kind') or 'Service'}/{backend.needed('name')}"
-        weights[name] = weights.get(name, 0.0) + (1.0 if weight is None else float(weight))
+        reference = BackendReference(name, backend.text("namespace") or "")
+        weights[reference] = weights.get(reference, 0.0) + (1.0 if weight is None else float(weight))
     for match in rule.items("matches"):
         for header in match.items("headers"):
             is_exact = header.text("type") in (None, "Exact")

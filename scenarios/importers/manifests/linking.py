@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from scenarios.importers.facts import AdapterFacts, RouteFacts, Said, ServerFacts, SourceFacts
 from scenarios.importers.links import (
@@ -11,6 +11,7 @@ from scenarios.importers.links import (
     GroupMember,
     KeyRoute,
     LabelledServer,
+    LabelRequirement,
     Link,
     NamedKey,
     SelectedAdapter,
@@ -24,7 +25,13 @@ NAMED = 5
 
 
 class _Servers:
-    """Servers by their labels; each pair of a label is looked up, not each server."""
+    """Servers by their labels; each pair of a label is looked up, not each server.
+
+    Parameters
+    ----------
+    servers
+        All of them; those of one name are one.
+    """
 
     def __init__(self, servers: Iterable[LabelledServer]) -> None:
         self.all = {server.name: server for server in servers}
@@ -33,12 +40,39 @@ class _Servers:
             for pair in server.labels.items():
                 self._by_pair.setdefault(pair, {})[server.name] = server
 
-    def having(self, labels: Mapping[str, str]) -> list[LabelledServer]:
-        """The servers with all of some labels; with none, no server is meant."""
-        sets = sorted((self._by_pair.get(pair, {}) for pair in labels.items()), key=len)
-        if not sets:
-            return []
-        return [one for name, one in sets[0].items() if all(name in others for others in sets[1:])]
+        self._found: dict[tuple[object, ...], list[LabelledServer]] = {}
+
+    def having(
+        self,
+        labels: Mapping[str, str],
+        namespace: str,
+        requirements: tuple[LabelRequirement, ...] = (),
+    ) -> list[LabelledServer]:
+        """The servers that a selector of a namespace means; one that asks for nothing means none.
+
+        What is said without a namespace may be in any.
+        """
+        key = (frozenset(labels.items()), namespace, requirements)
+        if key not in self._found:
+            sets = sorted((self._by_pair.get(pair, {}) for pair in labels.items()), key=len)
+            among = sets[0] if sets else self.all if requirements else {}
+            self._found[key] = [
+                one
+                for name, one in among.items()
+                if all(name in others for others in sets[1:])
+                and all(required.holds(one.labels) for required in requirements)
+                and (one.namespace == namespace or not one.namespace or not namespace)
+            ]
+        return self._found[key]
+
+
+class _Routed(NamedTuple):
+    """Where requests of a name go in a namespace."""
+
+    served_name: str
+    namespace: str
+    weights: Mapping[str, float]
+    origin: str
 
 
 def gathered(kind: str, found: Sequence[SourceFacts], notes: Sequence[str] = ()) -> SourceFacts:
@@ -77,14 +111,16 @@ def linked(sources: Sequence[SourceFacts]) -> SourceFacts:
         bases |= {said.value for said in (server.model, server.served_model_name) if said is not None}
     servers = _Servers(_those(links, LabelledServer))
     held, adapters, notes = _held(list(_those(links, SelectedAdapter)), servers)
+    routed = [*_key_routes(links, servers, bases), *_group_routes(list(_those(links, GroupMember)))]
+    routes, among = _joined(routed, servers)
     keys = {name: None for one in _those(links, NamedKey) for name in one.names}
     adapters |= {name: AdapterFacts(name, "a map of models") for name in keys if name not in adapters}
     return SourceFacts(
         "objects of a cluster",
         tuple(adapters.values()),
         tuple(ServerFacts(name, held[name][1], held[name][0]) for name in held),
-        (*_key_routes(links, servers, bases), *_group_routes(list(_those(links, GroupMember)))),
-        notes=notes,
+        routes,
+        notes=(*notes, *among),
     )
 
 
@@ -101,7 +137,7 @@ def _held(
     nowhere: dict[str, None] = {}
     unsure: dict[str, None] = {}
     for one in selected:
-        found = servers.having(one.labels)
+        found = servers.having(one.labels, one.namespace, one.requirements)
         if not found:
             said = Said(one.base_model, one.origin) if one.base_model else None
             adapters.setdefault(one.served_name, AdapterFacts(one.served_name, one.origin, base_model=said))
@@ -124,37 +160,73 @@ def _held(
     return told, adapters, tuple(notes)
 
 
-def _key_routes(links: Sequence[Link], servers: _Servers, bases: set[str]) -> Iterator[RouteFacts]:
+def _key_routes(links: Sequence[Link], servers: _Servers, bases: set[str]) -> Iterator[_Routed]:
     """Routes of the names that a header stands for, over the servers of pools."""
-    backends = {one.name: one for one in _those(links, Backend)}
+    backends: dict[str, list[Backend]] = {}
+    for backend in _those(links, Backend):
+        backends.setdefault(backend.name, []).append(backend)
     names: dict[str, dict[str, None]] = {}
     for one in _those(links, NamedKey):
         names.setdefault(one.key, {}).update(dict.fromkeys(one.names))
-    told: set[str] = set()
     for route in _those(links, KeyRoute):
         weights: dict[str, float] = {}
-        for name, weight in route.weights.items():
-            backend = backends.get(name)
-            found = servers.having(backend.labels) if backend else []
+        for reference, weight in route.weights.items():
+            meant = _meant(backends.get(reference.name, []), reference.namespace or route.namespace)
+            found = servers.having(meant.labels, meant.namespace) if meant else []
             pods = sum(server.replicas for server in found)
             for server in found:  # the pool's picker may take any of its pods
                 share = weight * server.replicas / pods
                 weights[server.name] = weights.get(server.name, 0.0) + share
         own = (route.key,) if route.is_model or route.key in bases else ()
         for served in (*own, *names.get(route.key, ())):
-            if weights and served not in told:
-                told.add(served)
-                yield RouteFacts(served, weights, route.origin)
+            if weights:
+                yield _Routed(served, route.namespace, weights, route.origin)
 
 
-def _group_routes(members: Sequence[GroupMember]) -> Iterator[RouteFacts]:
+def _meant(backends: Sequence[Backend], namespace: str) -> Backend | None:
+    """The backend of a namespace; without one, or where a backend's is not said, it may be any."""
+    own = [one for one in backends if one.namespace == namespace]
+    return next(iter(own or [one for one in backends if not (one.namespace and namespace)]), None)
+
+
+def _group_routes(members: Sequence[GroupMember]) -> Iterator[_Routed]:
     """Routes of names that several servers of a group serve."""
-    weights: dict[str, dict[str, float]] = {}
-    origins: dict[str, str] = {}
+    weights: dict[tuple[str, str], dict[str, float]] = {}
+    origins: dict[tuple[str, str], str] = {}
     for member in members:
         for name in member.names:
-            weights.setdefault(name, {})[member.server] = member.weight
-            origins.setdefault(name, member.origin)
-    for name, shares in weights.items():
+            weights.setdefault((name, member.namespace), {})[member.server] = member.weight
+            origins.setdefault((name, member.namespace), member.origin)
+    for (name, namespace), shares in weights.items():
         if sum(shares.values()) > 0:
-            yield RouteFacts(name, shares, origins[name])
+            yield _Routed(name, namespace, shares, origins[name, namespace])
+
+
+def _joined(routed: Iterable[_Routed], servers: _Servers) -> tuple[tuple[RouteFacts, ...], tuple[str, ...]]:
+    """Each name's route, and what is to be told of names that several namespaces route.
+
+    Of several routes in a namespace the first counts. How requests divide between namespaces is not said.
+    """
+    found: dict[str, dict[str, _Routed]] = {}
+    for one in routed:
+        found.setdefault(one.served_name, {}).setdefault(one.namespace, one)
+    routes, several = [], []
+    for served, spaces in found.items():
+        first = next(iter(spaces.values()))
+        weights = dict(first.weights)
+        if len(spaces) > 1:
+            several.append(served)
+            weights = {}
+            for one in spaces.values():
+                pods = sum(servers.all[name].replicas for name in one.weights if name in servers.all)
+                total = sum(one.weights.values())
+                for name, weight in one.weights.items():
+                    weights[name] = weights.get(name, 0.0) + weight / total * pods if total else 0.0
+        routes.append(RouteFacts(served, weights, first.origin))
+    if not several:
+        return tuple(routes), ()
+    note = (
+        f"Requests of {listed(several, NAMED)} are routed in several namespaces, and are taken to divide "
+        "between these as their pods do."
+    )
+    return tuple(routes), (note,)

@@ -14,6 +14,7 @@ from scenarios.importers.manifests.dynamo import dynamo_graph
 from scenarios.importers.manifests.gateway import MANAGED, http_route, is_model_map, model_map, pool, service
 from scenarios.importers.manifests.kserve import kserve
 from scenarios.importers.manifests.linking import gathered
+from scenarios.importers.manifests.namespaces import in_namespace
 from scenarios.importers.manifests.workloads import TEMPLATES, workload
 from scenarios.importers.source import HEAD_BYTES, Source
 from scenarios.text.display import visible
@@ -76,8 +77,8 @@ def read_manifests(source: Source, _options: ImportOptions) -> SourceFacts:
         if facts is None:
             passed[visible(document.kind) or "a document without kind"] += 1
             continue
-        found.append(facts)
         space = document.text("metadata.namespace")
+        found.append(facts if space is None else in_namespace(facts, space))
         if space is not None:
             spaces.setdefault(space, Said(space, document.origin("metadata.namespace")))
     names = listed([name for name, _ in passed.most_common()], NAMED) if passed else ""
@@ -86,8 +87,8 @@ def read_manifests(source: Source, _options: ImportOptions) -> SourceFacts:
     notes = [f"{source.path.name}: passed over {names}."] if passed else []
     if len(spaces) > 1:
         notes.append(
-            f"{source.path.name} is of the namespaces {listed(list(spaces), NAMED)}: servers of one name "
-            "are taken for one."
+            f"{source.path.name} is of the namespaces {listed(list(spaces), NAMED)}, which are taken for "
+            "one fleet: give objects of one namespace alone if they are not."
         )
     settings = {"namespace": next(iter(spaces.values()))} if len(spaces) == 1 else {}
     return replace(gathered("Kubernetes manifests", found, notes), settings=settings)
@@ -95,7 +96,8 @@ def read_manifests(source: Source, _options: ImportOptions) -> SourceFacts:
 
 _KNOWN = (
     "adapters (ModelAdapter, LoraAdapter, LLMInferenceService, DynamoModel, or the ConfigMap of the LoRA "
-    "syncer), engines (Deployment, StatefulSet, Pod, LeaderWorkerSet, DynamoGraphDeployment) or routes"
+    "syncer), engines (Deployment, StatefulSet, DaemonSet, Pod, LeaderWorkerSet, DynamoGraphDeployment) or "
+    "routes"
 )
 
 

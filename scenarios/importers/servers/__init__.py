@@ -1,6 +1,6 @@
 """Servers as they were started: command lines, units, Compose, Ray Serve, logs, and what they answer."""
 
-from scenarios.importers.servers.compose_file import COMPOSE_FILE
+from scenarios.importers.servers.compose import COMPOSE_FILE
 from scenarios.importers.servers.model_list import MODEL_LIST
 from scenarios.importers.servers.ray_serve_file import RAY_SERVE_FILE
 from scenarios.importers.servers.server_log import SERVER_LOG

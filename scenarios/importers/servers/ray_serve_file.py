@@ -8,10 +8,11 @@ from pathlib import Path
 
 from scenarios.importers.adapters import plain_address
 from scenarios.importers.facts import AdapterFacts, ImportOptions, Said, ServerFacts, SourceFacts
+from scenarios.importers.servers.command_adapters import folder_adapters
 from scenarios.importers.servers.engine_values import ARGUMENTS, engine_values, notes_on_unknown
 from scenarios.importers.servers.server_sets import facts_of
 from scenarios.importers.servers.source_places import count_at, list_at, located, mapping_at, yaml_mapping
-from scenarios.importers.servers.vllm_command import CommandFacts, folder_adapters
+from scenarios.importers.servers.vllm_command import CommandFacts
 from scenarios.importers.servers.vllm_flags import SILENT
 from scenarios.importers.source import Kind, Source
 from scenarios.text.formatting import shortened, shown

@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import NamedTuple
 
-from scenarios.importers.adapters import MARKS, adapters_in, plain_address
-from scenarios.importers.facts import AdapterFacts, ImportSourceError, Said, ServerFacts
-from scenarios.importers.servers.command_flags import Flags, flags_of, modules_of
-from scenarios.importers.servers.engine_values import ARGUMENTS, SWITCHES, engine_values, notes_on_unknown
+from scenarios.importers.adapters import plain_address
+from scenarios.importers.facts import AdapterFacts, Said, ServerFacts
+from scenarios.importers.servers.command_adapters import adapters_of
+from scenarios.importers.servers.command_flags import Flags, flags_of
+from scenarios.importers.servers.config_files import Config, config_of
+from scenarios.importers.servers.engine_values import (
+    ARGUMENTS,
+    SWITCHES,
+    engine_values,
+    notes_on_unknown,
+    refused,
+)
 from scenarios.importers.servers.sglang_flags import translated
 from scenarios.importers.servers.shell_words import UNKNOWN, commands_of
 from scenarios.importers.servers.vllm_flags import SILENT, SINGLE, WITHOUT_VALUE
@@ -21,6 +30,7 @@ _SGLANG = "sglang.launch_server"
 _SCRIPTS = ("-c", "-lc", "-ec", "-xc", "-exc")
 _SHELLS = re.compile(r"(?:.*/)?(?:ba|da|z|k)?sh")
 _VLLM = re.compile(rf"(?:.*/)?(?:{UNKNOWN}|\$)?\{{?vllm\}}?", re.IGNORECASE)
+_TAKING_NONE = SWITCHES | WITHOUT_VALUE
 _ANYWHERE = ("0.0.0.0", "::", "*", "")
 
 
@@ -58,6 +68,34 @@ class CommandFacts(NamedTuple):
         names = dict.fromkeys((*self.server.adapters, *(adapter.served_name for adapter in adapters)))
         server = replace(self.server, adapters=tuple(names), notes=(*self.server.notes, *notes))
         return self._replace(server=server, adapters=(*self.adapters, *adapters))
+
+
+class _Told(NamedTuple):
+    """What a command's flags say.
+
+    Parameters
+    ----------
+    flags
+        All of them.
+    engine
+        Arguments that a scenario's engine has.
+    notes
+        What a user must know.
+    origin
+        Where the command is.
+    elsewhere
+        Where flags are that are not on the command itself.
+    """
+
+    flags: Flags
+    engine: dict[str, Said[object]]
+    notes: tuple[str, ...]
+    origin: str
+    elsewhere: Mapping[str, str] = MappingProxyType({})
+
+    def origin_of(self, flag: str) -> str:
+        """Where a flag is."""
+        return self.elsewhere.get(flag, self.origin)
 
 
 class _Start(NamedTuple):
@@ -112,31 +150,65 @@ def command_facts(
     if start is None:
         return None
     engine, rest = start
-    if engine == "SGLang":
-        flags, more = translated(rest, origin)
-    else:
-        flags, more = flags_of(rest, origin, SINGLE, SWITCHES | WITHOUT_VALUE), ()
-    unknown = [flag for flag in flags.values if flag not in ARGUMENTS and flag not in SILENT]
-    given = {flag: value for flag, value in flags.values.items() if flag in ARGUMENTS}
-    values = engine_values(given, origin, flags=True)
-    unknown_notes = notes_on_unknown(f"--{flag.replace('_', '-')}" for flag in unknown)
+    told = _told(engine, rest, origin, folder)
+    flags, more = told.flags, told.notes
     model, of_model = _model(flags, engine, environment)
-    adapters, of_adapters = _adapters(flags, engine, environment, origin, folder)
+    keys = ("lora_name", "lora_path") if engine == "SGLang" else ("name", "path")
+    at = told.origin_of("lora_modules")
+    adapters, of_adapters = adapters_of(flags.values.get("lora_modules"), keys, environment, at, folder)
     names = _names(flags)
     place = _host_and_port(flags, "30000" if engine == "SGLang" else "8000")
     server = ServerFacts(
         name or place,
         origin,
         tuple(dict.fromkeys(adapter.served_name for adapter in adapters)),
-        values.engine,
-        _replicas(values.engine),
-        Said(model, origin) if model else None,
-        Said(names[0], f"{origin}, --served-model-name") if names else None,
+        told.engine,
+        _replicas(told.engine),
+        Said(model, told.origin_of("model")) if model else None,
+        Said(names[0], f"{told.origin_of('served_model_name')}, --served-model-name") if names else None,
         program=engine,
         address=f"http://{place}" if place and not place.startswith("localhost:") else "",
-        notes=(*more, *values.notes, *unknown_notes, *_of_config(flags), *of_model, *of_adapters),
+        notes=(*more, *of_model, *of_adapters),
     )
     return CommandFacts(server, adapters, names)
+
+
+def _told(engine: str, words: Sequence[str], origin: str, folder: str) -> _Told:
+    """What a command says itself, and what its file of arguments says that it does not.
+
+    Raises
+    ------
+    ImportSourceError
+        If a flag has a value that no server takes.
+    """
+    if engine == "SGLang":
+        return _taken(*translated(words, origin), origin)
+    config = config_of(words, origin, folder) if engine == "vLLM" else Config((), "")
+    own = _taken(flags_of(words, origin, SINGLE, _TAKING_NONE), config.notes, origin)
+    if not config.words:
+        return own
+    file = _taken(flags_of(config.words, config.origin, SINGLE, _TAKING_NONE), (), config.origin)
+    if file.flags.loose:  # they are not shown: one may be a key
+        raise refused(config.origin, "gives an argument more values than it takes", "give it one")
+    elsewhere = dict.fromkeys(file.flags.values.keys() - own.flags.values.keys(), config.origin)
+    if own.flags.loose:
+        elsewhere.pop("model", None)
+    return _Told(
+        Flags({**file.flags.values, **own.flags.values}, own.flags.loose),
+        {**file.engine, **own.engine},
+        (*own.notes, *file.notes),
+        origin,
+        elsewhere,
+    )
+
+
+def _taken(flags: Flags, notes: Sequence[str], origin: str) -> _Told:
+    """What flags say that are all of one place."""
+    unknown = [flag for flag in flags.values if flag not in ARGUMENTS and flag not in SILENT]
+    given = {flag: value for flag, value in flags.values.items() if flag in ARGUMENTS}
+    values = engine_values(given, origin, flags=True)
+    of_unknown = notes_on_unknown(f"--{flag.replace('_', '-')}" for flag in unknown)
+    return _Told(flags, values.engine, (*notes, *values.notes, *of_unknown), origin)
 
 
 def _start(words: Sequence[str], environment: Mapping[str, str], depth: int = 0) -> _Start | None:
@@ -162,85 +234,16 @@ def _start(words: Sequence[str], environment: Mapping[str, str], depth: int = 0)
 def _model(flags: Flags, engine: str, environment: Mapping[str, str]) -> tuple[str, list[str]]:
     """The base model that is served, and what is to be told of it."""
     given = flags.values.get("model")
-    text = given if isinstance(given, str) else next(iter(flags.loose), "") if engine != "NIM" else ""
+    text = given if isinstance(given, str) else ""
+    if engine != "NIM" and flags.loose and (engine == "vLLM" or not text):
+        # Of vLLM's command that word counts before --model (vllm/entrypoints/cli/serve.py, 0.32.0).
+        text = flags.loose[0]
     text = text or (environment.get("NIM_MODEL_NAME", "") if engine == "NIM" else "")
     if not text:
         return "", [] if engine == "NIM" else ["Its command names no model."]
     if UNKNOWN in text or text.startswith("$"):
         return "", [f"Its model is {text.replace(UNKNOWN, '$')}, which only a run could tell."]
     return plain_address(text), []
-
-
-def _adapters(
-    flags: Flags, engine: str, environment: Mapping[str, str], origin: str, folder: str
-) -> tuple[tuple[AdapterFacts, ...], list[str]]:
-    """The adapters of a command, by served name, and what is to be told of them."""
-    found: dict[str, AdapterFacts] = {}
-    keys = ("lora_name", "lora_path") if engine == "SGLang" else ("name", "path")
-    given = flags.values.get("lora_modules")
-    notes = []
-    if any(UNKNOWN in str(word) for word in (given if isinstance(given, list) else [given])):
-        notes.append("Some of its adapters are named by variables, which only a run could tell.")
-    for module in modules_of(given, origin, keys) if given is not None else ():
-        base = module.get("base_model_name")
-        name, path = str(module[keys[0]]), plain_address(str(module[keys[1]]))
-        here = _adapter_here(path) if folder else None
-        known = AdapterFacts(name, origin) if here is None else replace(here, served_name=name, origin=origin)
-        told_base = Said(plain_address(base), origin) if isinstance(base, str) and base else None
-        source = Said(path, origin) if path else None
-        found[name] = replace(known, source=source, base_model=told_base or known.base_model)
-    for variable in ("VLLM_LORA_RESOLVER_CACHE_DIR", "NIM_PEFT_SOURCE"):
-        text = environment.get(variable, "")
-        if text:
-            resolved, told = folder_adapters(text, variable, folder)
-            notes += told
-            found = {**{adapter.served_name: adapter for adapter in resolved}, **found}
-    notes += _runtime(environment)
-    return tuple(found.values()), notes
-
-
-def _adapter_here(path: str) -> AdapterFacts | None:
-    """What the folder of an adapter says, if it is on this machine."""
-    try:
-        is_here = Path(path).is_absolute() and any(Path(path, mark).is_file() for mark in MARKS)
-    except (OSError, ValueError):
-        return None
-    return next(iter(adapters_in(Path(path))[0]), None) if is_here else None
-
-
-def folder_adapters(text: str, what: str, folder: str) -> tuple[tuple[AdapterFacts, ...], list[str]]:
-    """The adapters in a folder that a server reads, if it is there, and what is to be told of them.
-
-    Parameters
-    ----------
-    text
-        Its path.
-    what
-        What names it.
-    folder
-        Where a relative path begins; empty: such are not read.
-    """
-    path = Path(text) if Path(text).is_absolute() or not folder else Path(folder, text)
-    try:
-        if UNKNOWN not in text and "\0" not in text and path.is_absolute() and path.is_dir():
-            adapters, notes = adapters_in(path)
-            if adapters:
-                return adapters, list(notes)
-    except (OSError, ValueError) as error:
-        if isinstance(error, ImportSourceError):
-            raise
-    shown = plain_address(text.replace(UNKNOWN, "$"))
-    return (), [f"Adapters are read from {shown} ({what}), which is not here: give that folder too."]
-
-
-def _runtime(environment: Mapping[str, str]) -> Iterator[str]:
-    if environment.get("VLLM_ALLOW_RUNTIME_LORA_UPDATING", "").lower() in ("1", "true"):
-        yield "It takes adapters while it runs: its answer to /v1/models tells which are loaded."
-
-
-def _of_config(flags: Flags) -> Iterator[str]:
-    if "config" in flags.values:
-        yield "Its --config names a file of further arguments, which is not read."
 
 
 def _names(flags: Flags) -> tuple[str, ...]:

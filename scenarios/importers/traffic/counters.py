@@ -65,10 +65,23 @@ def matters(name: str) -> bool:
     return name in REQUESTS or name in BY_MODEL or base in (*PROMPTS, *OUTPUTS) or _counts_requests(name)
 
 
+def counting(series: Iterable[Series]) -> frozenset[Series]:
+    """Those of some series that count requests: engines' where there are any, else a gateway's."""
+    known = list(series)
+    engines = frozenset(one for one in known if one[0] in REQUESTS)
+    metric = None if engines else _metric_by_model(known)
+    return engines if metric is None else frozenset(one for one in known if one[0] == metric[0])
+
+
 def rise_of(values: NDArray[np.float64]) -> float:
     """By how much a counter rose that may have begun anew at 0, as Prometheus' `increase` counts it."""
+    return float(steps_of(values).sum())
+
+
+def steps_of(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """By how much it rose from each value to the next."""
     steps = np.diff(values)
-    return float(np.where(steps < 0, values[1:], steps).sum())
+    return np.where(steps < 0, values[1:], steps)
 
 
 def total_of(rise: Rise, origin: str, notes: tuple[str, ...] = ()) -> TotalTraffic:

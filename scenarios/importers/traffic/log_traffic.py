@@ -216,7 +216,25 @@ def _burst_notes(traffic: _Traffic, time_s: NDArray[np.float64]) -> list[str]:
             f"of a day the hour from {peak:02d}:00 UTC has most requests, {counts[peak] / counts.mean():.3g} "
             f"times the mean; by hour from 00:00: {' '.join(str(int(one)) for one in counts)}"
         )
-    return notes
+    return [*notes, *_duration_notes(traffic)]
+
+
+def _duration_notes(traffic: _Traffic) -> list[str]:
+    """How long requests of the window took: no value of a scenario, but what the twin should foretell."""
+    log, window = traffic.log, traffic.window
+    if log.took_s is None:
+        return []
+    took = log.took_s[window.first : window.last]
+    told = took[~np.isnan(took)].astype(np.float64)
+    if not len(told):
+        return []
+    mean, at_once = told.mean(), told.mean() * len(took) / window.length_s
+    half, most = np.quantile(told, (0.5, 0.95))
+    return [
+        f"{traffic.file}: requests took {mean:.3g} s in the mean, half of them at most {half:.3g}, 95 % at "
+        f"most {most:.3g}; {at_once:.3g} were running at once in the mean (what the twin should foretell; no "
+        "value of the scenario)"
+    ]
 
 
 def _by_hour(start_s: float, time_s: NDArray[np.float64]) -> NDArray[np.int64]:

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import gzip
-import json
+import math
 import zlib
-from collections.abc import Iterator
-from contextlib import suppress
-from typing import NamedTuple
+from array import array
+from hashlib import blake2b
+from typing import Any, BinaryIO, NamedTuple, cast
 
 import numpy as np
 
 from scenarios.errors import cause_of
 from scenarios.importers.facts import ImportOptions, SourceFacts
 from scenarios.importers.source import Kind, Source
+from scenarios.importers.traffic.json_stream import JsonStream, JsonStreamError
 from scenarios.importers.traffic.log_traffic import facts_of
 from scenarios.importers.traffic.request_log import Collected
 from scenarios.reading.row_cells import MOST_TOKENS
@@ -29,21 +30,64 @@ attributes/gen-ai.md, with its deprecated names. vLLM's own spans have the older
 OPERATIONS = ("chat", "text_completion", "generate_content", "")
 """Operations that an engine serves; that of an agent holds the calls that it makes."""
 
-LONGEST_LINE = 64 * 2**20
-
 _BLOCK = 100_000
+
+
+_PATH = (
+    ("resourceSpans", "resource_spans"),
+    ("scopeSpans", "scope_spans", "instrumentationLibrarySpans"),
+    ("spans",),
+)
+"""Keys on the way to spans, with those of older releases."""
 
 
 class _Span(NamedTuple):
     """What is read of a span."""
 
     start_ns: int
+    took_ns: float
     model: str
     prompt: int
     output: int
     failed: bool
-    own: str
-    parent: str
+    own: int
+    parent: int
+
+
+class _Spans:
+    """Spans in columns: of millions each takes some fifty bytes."""
+
+    def __init__(self) -> None:
+        self._models: dict[str, int] = {}
+        self._columns: list[array[Any]] = [array(kind) for kind in "qdiiibQQ"]
+
+    def add(self, span: _Span) -> None:
+        """Take a span."""
+        values = span._asdict()
+        values["model"] = self._models.setdefault(span.model, len(self._models))
+        for column, value in zip(self._columns, values.values(), strict=True):
+            column.append(value)
+
+    def give(self, held: Collected) -> None:
+        """Give the requests that these spans are of to a log.
+
+        A gateway and the engine behind it may both tell of one request: the caller's span counts.
+        """
+        start, took, model, prompt, output, failed, own, parent = (
+            np.frombuffer(column, dtype=column.typecode) for column in self._columns
+        )
+        inner = (parent != 0) & np.isin(parent, own)
+        held.count("spans are of a request that another span tells of, and are left out", int(inner.sum()))
+        lost = ~inner & (failed != 0) & (output <= 0)
+        held.count("requests failed", int((~inner & (failed != 0)).sum()))
+        held.count("of these had no output, and are left out", int(lost.sum()))
+        kept = np.flatnonzero(~inner & ~lost)
+        names = np.array(list(self._models), dtype=object)
+        times = None if np.isnan(took).all() else took
+        for first in range(0, len(kept), _BLOCK):
+            rows = kept[first : first + _BLOCK]
+            ends = None if times is None else times[rows]
+            held.add(start[rows], names[model[rows]], prompt[rows], output[rows], ends)
 
 
 def _fits(source: Source) -> bool:
@@ -51,68 +95,25 @@ def _fits(source: Source) -> bool:
 
 
 def _read(source: Source, options: ImportOptions) -> SourceFacts:
-    held = Collected(source, "OpenTelemetry spans", "ns")
-    spans: list[_Span] = []
-    for document, place in _documents(source):
-        spans += _spans(source, document, place, held)
-    # A gateway and the engine behind it may both tell of one request: the caller's span counts.
-    known = {span.own for span in spans if span.own}
-    inner = [span for span in spans if span.parent in known]
-    held.count("spans are of a request that another span tells of, and are left out", len(inner))
-    kept = [span for span in spans if span.parent not in known]
-    lost = [span for span in kept if span.failed and span.output <= 0]
-    held.count("requests failed", sum(span.failed for span in kept))
-    held.count("of these had no output, and are left out", len(lost))
-    kept = [span for span in kept if not (span.failed and span.output <= 0)]
-    for first in range(0, len(kept), _BLOCK):
-        part = kept[first : first + _BLOCK]
-        held.add(
-            np.array([span.start_ns for span in part], dtype=np.int64),
-            np.array([span.model for span in part], dtype=object),
-            np.array([span.prompt for span in part], dtype=np.int32),
-            np.array([span.output for span in part], dtype=np.int32),
-        )
+    held, spans = Collected(source, "OpenTelemetry spans", "ns"), _Spans()
+    with source.path.open("rb") as file:
+        packed = file.read(2) == b"\x1f\x8b"
+    try:
+        with gzip.open(source.path) if packed else source.path.open("rb") as content:
+            stream = JsonStream(cast(BinaryIO, content))
+            for value in stream.values(_PATH):
+                span = _span(source, value, stream, held)
+                if span is not None:
+                    spans.add(span)
+    except JsonStreamError as error:
+        raise source.error(error.why, "correct or remove it", f"line {error.line}") from error
+    except (OSError, EOFError, zlib.error) as error:
+        raise source.error(f"is damaged ({cause_of(error)})", "fetch it again") from error
+    spans.give(held)
     return facts_of(source, held.log(), options)
 
 
-def _documents(source: Source) -> Iterator[tuple[object, str]]:
-    """The objects of a file, each with where it is."""
-    with suppress(ValueError, RecursionError):
-        first = source.head.decode("utf-8", errors="ignore").lstrip("\ufeff \n\r\t").split("\n", 1)[0]
-        if len(source.head) < 65_536 or first.strip() in ("{", "["):
-            yield json.loads(source.text), "the document"
-            return
-    packed = source.path.open("rb").read(2) == b"\x1f\x8b"
-    try:
-        with gzip.open(source.path) if packed else source.path.open("rb") as file:
-            number = 0
-            while line := file.readline(LONGEST_LINE):
-                number += 1
-                if line.strip():
-                    yield _object(source, line, number), f"line {number}"
-    except (OSError, EOFError, zlib.error) as error:
-        raise source.error(f"is damaged ({cause_of(error)})", "fetch it again") from error
-
-
-def _object(source: Source, line: bytes, number: int) -> object:
-    try:
-        return json.loads(line)
-    except (ValueError, RecursionError) as error:
-        raise source.error(
-            "is no JSON, or too deep", "correct or remove it", place=f"line {number}"
-        ) from error
-
-
-def _spans(source: Source, document: object, place: str, held: Collected) -> Iterator[_Span]:
-    for resource in _list(document, "resourceSpans", "resource_spans"):
-        for scope in _list(resource, "scopeSpans", "scope_spans", "instrumentationLibrarySpans"):
-            for span in _list(scope, "spans"):
-                found = _span(source, span, place, held)
-                if found is not None:
-                    yield found
-
-
-def _span(source: Source, span: object, place: str, held: Collected) -> _Span | None:
+def _span(source: Source, span: object, stream: JsonStream, held: Collected) -> _Span | None:
     """A span that is a call of a model with its lengths, or None."""
     if not isinstance(span, dict):
         return None
@@ -130,18 +131,35 @@ def _span(source: Source, span: object, place: str, held: Collected) -> _Span | 
     if not isinstance(model, str) or not model:
         held.count("spans name no model, as vLLM's own do, and are left out", 1)
         return None
-    start = _whole(source, span.get("startTimeUnixNano", span.get("start_time_unix_nano")), place, 2**63 - 1)
+    place = f"line {stream.line}"
+    start, end = (
+        span.get(f"{which}TimeUnixNano", span.get(f"{which}_time_unix_nano")) for which in ("start", "end")
+    )
+    start_ns = _whole(source, start, place, 2**63 - 1)
+    took_ns = (
+        math.nan if end in (None, 0, "0", "") else float(_whole(source, end, place, 2**63 - 1) - start_ns)
+    )
     status = span.get("status")
     code = status.get("code") if isinstance(status, dict) else None
     return _Span(
-        start,
+        start_ns,
+        took_ns,
         model,
         -1 if prompt is None else _whole(source, prompt, place, MOST_TOKENS),
         -1 if output is None else _whole(source, output, place, MOST_TOKENS),
         code in (2, "2", "STATUS_CODE_ERROR") and not isinstance(code, bool),
-        str(span.get("spanId") or span.get("span_id") or "")[:32],
-        str(span.get("parentSpanId") or span.get("parent_span_id") or "")[:32],
+        _identity(span.get("spanId") or span.get("span_id")),
+        _identity(span.get("parentSpanId") or span.get("parent_span_id")),
     )
+
+
+def _identity(value: object) -> int:
+    """A span's identity in 64 bits, which is what it has; 0: none."""
+    text = value if isinstance(value, str) else ""
+    if not text:
+        return 0
+    digest = blake2b(text.lower().encode(errors="surrogatepass"), digest_size=8).digest()
+    return int.from_bytes(digest, "big")
 
 
 def _first(values: dict[str, object], names: tuple[str, ...]) -> object:

@@ -14,6 +14,9 @@ HOUR_S = 3600.0
 SHORTEST_S = 2 * HOUR_S
 """Logs shorter than this are taken whole: a busiest hour of them would be chance."""
 
+EPOCH_S = 1e9
+"""Seconds since 1970 from which on instants are dates: after 2001."""
+
 CONFIDENCE = 0.95
 
 COUNT_BINS = 20
@@ -56,10 +59,8 @@ def choose_window(time_s: NDArray[np.float64], which: str) -> Window:
     n = len(time_s)
     # n requests span n - 1 gaps; one more makes the mean that of the gaps.
     whole_s = float(time_s[-1]) * n / (n - 1)
-    if which == "mean":
-        return Window(0, n, 0.0, whole_s, f"the whole log of {_long(whole_s)}")
-    if whole_s < SHORTEST_S:
-        return Window(0, n, 0.0, whole_s, f"the whole log, which is only {_long(whole_s)} long")
+    if which == "mean" or whole_s < SHORTEST_S:
+        return Window(0, n, 0.0, whole_s, whole_told("log", whole_s, which))
     best, first = 0, 0
     for start in range(0, n, _BLOCK):
         here = np.arange(start, min(start + _BLOCK, n))
@@ -67,9 +68,20 @@ def choose_window(time_s: NDArray[np.float64], which: str) -> Window:
         place = int(count.argmax())
         if count[place] > best:
             best, first = int(count[place]), start + place
-    mean = n / whole_s * HOUR_S
-    told = f"the busiest hour, with {best / mean:.2f} times the requests of a mean hour of {_long(whole_s)}"
+    told = busiest_told(best / (n / whole_s * HOUR_S), whole_s)
     return Window(first, first + best, float(time_s[first]), HOUR_S, told)
+
+
+def whole_told(what: str, length_s: float, which: str) -> str:
+    """Says that all of something is taken, and if the busiest hour was asked for, why."""
+    if which == "mean":
+        return f"the whole {what} of {_long(length_s)}"
+    return f"the whole {what}, which is only {_long(length_s)} long"
+
+
+def busiest_told(times: float, length_s: float) -> str:
+    """Says what the busiest hour is that has so many times the requests of a mean one."""
+    return f"the busiest hour, with {times:.2f} times the requests of a mean hour of {_long(length_s)}"
 
 
 def rate_interval(count: int, length_s: float, dispersion: float) -> tuple[float, float]:

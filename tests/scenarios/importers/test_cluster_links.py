@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
 
 import scenarios
 from scenarios.importers.facts import ImportOptions, ImportSourceError, RouteFacts, SourceFacts
-from scenarios.importers.manifests import KINDS, linked
+from scenarios.importers.manifests import KINDS, linked, told_apart
 from scenarios.importers.source import Source
 from tests.scenarios.importers.manifest_texts import LITELLM, MODELS, POOLS, ROUTES
 
@@ -91,13 +92,123 @@ def test_an_adapter_on_some_of_several_pods_is_on_none_that_is_known(
     assert bool(told.notes) == (not expected)
 
 
-def test_a_selector_of_expressions_is_told_and_not_followed(tmp_path: Path) -> None:
-    text = aibrix("fr", "{m: b}").replace(
-        "matchLabels: {m: b}", "matchLabels: {m: b}, matchExpressions: [{key: m, operator: Exists}]"
+@pytest.mark.parametrize(
+    ("expression", "expected"),
+    [
+        ("{key: m, operator: Exists}", ["g0", "g1"]),
+        ("{key: m, operator: DoesNotExist}", ["g2"]),
+        ("{key: m, operator: In, values: [a, c]}", ["g0"]),
+        ("{key: m, operator: NotIn, values: [a, c]}", ["g1", "g2"]),
+        ("{key: m, operator: In, values: [a, b]}, {key: m, operator: NotIn, values: [a]}", ["g1"]),
+    ],
+)
+def test_a_selector_of_expressions_is_followed_as_kubernetes_does(
+    expression: str, expected: list[str], tmp_path: Path
+) -> None:
+    engines = "---".join(engine(f"g{k}", labels) for k, labels in enumerate(("{m: a}", "{m: b}", "{n: a}")))
+    text = aibrix("fr", "{m: b}").replace("matchLabels: {m: b}", f"matchExpressions: [{expression}]")
+    told = linked(facts(tmp_path, a__yaml=text, e__yaml=engines))
+    assert sorted(held(told)) == expected
+
+
+def test_labels_and_expressions_both_count(tmp_path: Path) -> None:
+    engines = engine("g0", "{m: a, n: x}") + "---" + engine("g1", "{m: a, n: y}")
+    more = "matchLabels: {m: a}, matchExpressions: [{key: n, operator: NotIn, values: [x]}]"
+    text = aibrix("fr", "{m: b}").replace("matchLabels: {m: b}", more)
+    assert held(linked(facts(tmp_path, a__yaml=text, e__yaml=engines))) == {"g1": ("fr",)}
+
+
+def test_a_selector_that_asks_for_nothing_means_nobody_and_is_told(tmp_path: Path) -> None:
+    found = facts(tmp_path, a__yaml=aibrix("fr", "{}"), e__yaml=engine("g0", "{m: b}"))
+    assert found[0].adapters[0].notes == ("Which pods load it is not said by labels.",)
+    assert not held(linked(found))
+
+
+@pytest.mark.parametrize(
+    "expression",
+    [
+        "{key: m, operator: Equals}", "{key: m, operator: in, values: [a]}", "{key: m, operator: In}",
+        "{key: m, operator: In, values: []}", "{key: m, operator: Exists, values: [a]}", "{key: m}",
+        "{operator: Exists}", "{key: 3, operator: Exists}", "{key: m, operator: In, values: a}",
+        "{key: m, operator: In, values: {a: 1}}", "{key: m, operator: In, values: [[a]]}", "m", "3", "null",
+        "{key: m, operator: [In], values: [a]}", "{key: '', operator: Exists}",
+        "{key: m, operator: NotIn, values: [true]}", "{key: m, operator: DoesNotExist, values: [a]}",
+    ],
+)  # fmt: skip
+def test_wrong_expressions_end_in_one_message(expression: str, tmp_path: Path) -> None:
+    text = aibrix("fr", "{m: b}").replace("matchLabels: {m: b}", f"matchExpressions: [{expression}]")
+    with pytest.raises(ImportSourceError, match=r"a\.yaml: document 1, spec\.podSelector\.matchExpressions"):
+        facts(tmp_path, a__yaml=text)
+
+
+def within(text: str, namespace: str) -> str:
+    """Objects of a text, in a namespace."""
+    return re.sub(r"metadata: \{name: (\S+?)\}", rf"metadata: {{name: \1, namespace: {namespace}}}", text)
+
+
+def test_servers_of_one_name_in_two_namespaces_are_two(tmp_path: Path) -> None:
+    blue = within(engine("g0", "{m: b}") + "---\n" + aibrix("fr", "{m: b}"), "blue")
+    green = within(engine("g0", "{m: b}", replicas=2) + "---\n" + aibrix("de", "{m: b}"), "green")
+    apart = told_apart(facts(tmp_path, b__yaml=blue, g__yaml=green))
+    assert held(linked(apart)) == {"blue/g0": ("fr",), "green/g0": ("de",)}
+    assert [(one.name, one.replicas) for facts in apart for one in facts.servers] == [
+        ("blue/g0", 1),
+        ("green/g0", 2),
+    ]
+
+
+def test_a_selector_reaches_no_other_namespace(tmp_path: Path) -> None:
+    engines = within(engine("g0", "{m: b}"), "blue") + "---\n" + within(engine("g1", "{m: b}"), "green")
+    told = linked(
+        told_apart(facts(tmp_path, e__yaml=engines, a__yaml=within(aibrix("fr", "{m: b}"), "green")))
     )
-    (one,) = facts(tmp_path, a__yaml=text)
-    assert one.adapters[0].notes == ("Which pods load it is not said by labels alone.",)
-    assert not held(linked([one, *facts(tmp_path, e__yaml=engine("g0", "{m: b}"))]))
+    assert held(told) == {"g1": ("fr",)}
+    anywhere = linked(facts(tmp_path, e__yaml=engines, a__yaml=aibrix("fr", "{m: b}")))
+    assert held(anywhere) == {"g0": ("fr",), "g1": ("fr",)}
+
+
+def test_an_object_without_a_namespace_is_the_same_as_one_with(tmp_path: Path) -> None:
+    found = told_apart(
+        facts(tmp_path, a__yaml=engine("g0", "{m: b}"), b__yaml=within(engine("g0", "{m: b}"), "blue"))
+    )
+    assert [one.name for facts in found for one in facts.servers] == ["g0", "g0"]
+
+
+def test_routes_of_two_namespaces_divide_as_their_pods(tmp_path: Path) -> None:
+    blue = "---\n".join(
+        (engine("g0", '{g: "0", all: "1"}'), engine("g1", '{g: "1", all: "1"}'), POOLS, ROUTES)
+    )
+    green = "---\n".join(
+        (engine("g0", '{g: "0", all: "1"}', replicas=3), engine("g1", '{g: "1", all: "1"}'), POOLS, ROUTES)
+    )
+    told = linked(
+        told_apart(
+            facts(tmp_path, b__yaml=within(blue, "blue"), g__yaml=within(green, "green"), m__yaml=MODELS)
+        )
+    )
+    assert weights(told.routes)["fr"] == pytest.approx(
+        {"blue/g0": 1.5, "blue/g1": 0.5, "green/g0": 3.0, "green/g1": 1.0}
+    )
+    assert "several namespaces" in told.notes[-1]
+
+
+def test_a_route_may_name_a_backend_of_another_namespace(tmp_path: Path) -> None:
+    route = within(ROUTES, "front").replace("kind: InferencePool,", "kind: InferencePool, namespace: blue,")
+    assert "namespace: blue" in route
+    engines = engine("g0", '{g: "0", all: "1"}') + "---" + engine("g1", '{g: "1", all: "1"}')
+    told = linked(
+        facts(tmp_path, b__yaml=within(engines + "---\n" + POOLS, "blue"), m__yaml=MODELS, r__yaml=route)
+    )
+    assert weights(told.routes)["fr"] == {"g0": 3.0, "g1": 1.0}
+
+
+def test_a_fleet_of_two_namespaces_is_placed_on_the_servers_of_both(tmp_path: Path) -> None:
+    for space in ("blue", "green"):
+        text = engine("lorapack-g0", "{m: b}") + "---\n" + aibrix("fr", "{m: b}")
+        (tmp_path / f"{space}.yaml").write_text(within(text, space))
+    told = scenarios.import_fleet(tmp_path, ["devices=H100-80GB"])
+    assert [gpu.shares for gpu in told.placement().gpus] == [{"fr": 0.5}, {"fr": 0.5}]
+    assert any("namespace blue and green" in note for note in told.notes), told.notes
 
 
 def test_adapters_of_production_stack_are_on_the_entry_of_their_base_model(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -108,6 +109,56 @@ def test_objects_of_two_namespaces_are_told_of_and_none_is_taken(tmp_path: Path)
     two = said(tmp_path, one.replace("{name: code-b}", "{name: code-b, namespace: green}"))
     assert not two.settings
     assert "namespaces blue and green" in two.notes[0]
+
+
+def test_a_daemon_set_has_the_pods_that_its_status_says(tmp_path: Path) -> None:
+    text = DEPLOYMENT.replace("kind: Deployment", "kind: DaemonSet").replace("  replicas: 3\n", "")
+    unsaid = server(said(tmp_path, text))
+    assert unsaid.replicas == 1
+    assert any("on how many nodes it runs is not said" in note for note in unsaid.notes)
+    one = server(said(tmp_path, text + "status: {desiredNumberScheduled: 5}\n"))
+    assert (one.replicas, one.adapters) == (5, ("fr", "cost$"))
+    assert not any("DaemonSet" in note for note in one.notes)
+    none = said(tmp_path, text + "status: {desiredNumberScheduled: 0}\n")
+    assert not none.servers
+
+
+@pytest.mark.parametrize("number", ["-1", "true", "'2'", "1.5", "[1]", "5000", "1e3"])
+def test_a_wrong_number_of_daemons_is_refused(tmp_path: Path, number: str) -> None:
+    text = DEPLOYMENT.replace("kind: Deployment", "kind: DaemonSet")
+    with pytest.raises(ImportSourceError, match="desiredNumberScheduled"):
+        said(tmp_path, f"{text}status: {{desiredNumberScheduled: {number}}}\n")
+
+
+TERMS = """\
+      affinity:
+        nodeAffinity:
+          requiredDuringSchedulingIgnoredDuringExecution:
+            nodeSelectorTerms: {terms}
+"""
+L40S = "{matchExpressions: [{key: nvidia.com/gpu.product, operator: In, values: [NVIDIA-L40S]}]}"
+
+
+@pytest.mark.parametrize(
+    ("terms", "device"),
+    [
+        (f"[{L40S}]", "NVIDIA-L40S"),
+        (f"[{L40S}, {L40S}]", "NVIDIA-L40S"),
+        (f"[{L40S}, {L40S.replace('L40S', 'A100')}]", None),  # either node will do
+        (f"[{L40S}, {{matchExpressions: [{{key: zone, operator: Exists}}]}}]", None),
+        (f"[{L40S.replace('In,', 'NotIn,')}]", None),
+        (f"[{L40S.replace('[NVIDIA-L40S]', '[NVIDIA-L40S, NVIDIA-A100]')}]", None),
+        ("[]", None),
+    ],
+)
+def test_a_kind_of_gpu_may_be_asked_for_by_affinity(tmp_path: Path, terms: str, device: str | None) -> None:
+    text = re.sub(r" *nodeSelector: \{[^}]*\}\n", "", DEPLOYMENT)
+    assert text != DEPLOYMENT
+    text = text.replace(
+        "    spec:\n      containers", f"    spec:\n{TERMS.format(terms=terms)}      containers"
+    )
+    one = server(said(tmp_path, text))
+    assert (one.device.value if one.device else None) == device
 
 
 def test_a_deployment_says_its_engine_replicas_adapters_and_gpu(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -99,6 +100,68 @@ def test_a_gateway_tells_rates_of_adapters_and_nobody_who_asked(tmp_path: Path) 
     assert "anna" not in repr((facts.adapters, facts.total))
 
 
+def samples(rates: Sequence[float], begin: float = 1.7e9, step_s: float = 60.0) -> list[tuple[float, str]]:
+    """A counter that rises by some rates in 1/s, each for an hour."""
+    values, count = [(begin, "5")], 5.0
+    for hour, rate in enumerate(rates):
+        for k in range(1, int(3600 / step_s) + 1):
+            count += rate * step_s
+            values.append((begin + hour * 3600 + k * step_s, f"{count:.6f}"))
+    return values
+
+
+@pytest.mark.parametrize("step_s", [15.0, 60.0, 900.0, 3600.0])
+def test_the_busiest_hour_of_a_range_query_is_that_of_all_servers(tmp_path: Path, step_s: float) -> None:
+    one, two = {**NAMED, "pod": "a"}, {**NAMED, "pod": "b"}
+    text = matrix((one, samples([1, 1, 3, 1], step_s=step_s)), (two, samples([4, 1, 3, 0], step_s=step_s)))
+    facts = read(tmp_path / "q.json", text)
+    assert facts.total is not None
+    assert facts.total.rate is not None
+    assert facts.total.rate.value == pytest.approx(6.0, rel=1e-3)
+    (note,) = facts.total.notes
+    assert note == (
+        "q.json: the busiest hour, with 1.71 times the requests of a mean hour of 4 h, "
+        "from 2023-11-15 00:13 to 01:13 UTC"
+    )
+    whole = read(tmp_path / "q.json", text, ImportOptions(window="mean"))
+    assert whole.total is not None
+    assert whole.total.rate is not None
+    assert whole.total.rate.value == pytest.approx(3.5, rel=1e-3)
+    assert whole.total.notes[0].startswith("q.json: the whole query of 4 h, from")
+
+
+def test_rates_of_models_are_those_of_the_busiest_hour_of_all(tmp_path: Path) -> None:
+    name = {"__name__": "litellm_proxy_total_requests_metric_total"}
+    text = matrix(
+        ({**name, "requested_model": "fr"}, samples([1, 2, 9, 1])),
+        ({**name, "requested_model": "de"}, samples([9, 20, 1, 1])),
+    )
+    facts = read(tmp_path / "q.json", text)
+    rates = {one.served_name: one.rate.value for one in facts.adapters if one.rate is not None}
+    assert rates == pytest.approx({"fr": 2.0, "de": 20.0}, rel=1e-3)
+
+
+def test_a_query_of_few_hours_or_of_long_steps_is_taken_whole(tmp_path: Path) -> None:
+    short = read(tmp_path / "q.json", matrix((NAMED, samples([1, 2])[:-2])))
+    assert short.total is not None
+    assert "which is only" in short.total.notes[0]
+    long = read(tmp_path / "q.json", matrix((NAMED, [(k * 7200.0, str(k * 7200)) for k in range(9)])))
+    assert long.total is not None
+    assert long.total.rate is not None
+    assert long.total.rate.value == pytest.approx(1.0)
+    assert "the whole query" in long.total.notes[0]
+
+
+def test_a_restart_within_the_busiest_hour_is_counted_through(tmp_path: Path) -> None:
+    values = samples([1, 5, 1])
+    lost = float(values[90][1])
+    restarted = [(at, text if k < 90 else str(float(text) - lost)) for k, (at, text) in enumerate(values)]
+    facts = read(tmp_path / "q.json", matrix((NAMED, restarted)))
+    assert facts.total is not None
+    assert facts.total.rate is not None
+    assert facts.total.rate.value == pytest.approx(5.0 * 59 / 60, rel=1e-3)  # of its step nothing is known
+
+
 def test_a_range_query_counts_through_restarts(tmp_path: Path) -> None:
     labels = {"__name__": "vllm:request_success_total", "model_name": "base", "finished_reason": "stop"}
     values = [(0.0, "100"), (60.0, "160"), (120.0, "20"), (180.0, "80")]
@@ -164,6 +227,10 @@ DAMAGED: list[str | bytes] = [
     matrix((NAMED, [(0.0, "1"), (1.0, "-5")])),
     matrix((NAMED, [(0.0, "1"), (1.0, "NaN")])),
     matrix((NAMED, [(0.0, "1"), (float("inf"), "2")])),
+    matrix((NAMED, [(0.0, "1"), (1e300, "2")])),
+    matrix((NAMED, [(-1e9, "1"), (1.0, "2")])),
+    matrix((NAMED, [(float("nan"), "1"), (1.0, "2")])),
+    matrix((NAMED, [(True, "1"), (False, "2")])),
     matrix(({}, [(0.0, "1"), (1.0, "2")])),
     matrix(({"__name__": "up"}, [(0.0, "1"), (1.0, "2")])),
     matrix((NAMED, [(0.0, "1"), (1.0, "2")]))[:-20],

@@ -76,6 +76,68 @@ def lines(*objects: object) -> str:
     return "".join(json.dumps(one) + "\n" for one in objects)
 
 
+def timed(ends: list[str], begins: list[str] | None = None) -> str:
+    """A log with a column of ends; requests begin in seconds of their own."""
+    told = begins or [str(1_700_000_000 + k) for k in range(len(ends))]
+    column = "time" if begins else "time_s"
+    return f"{column},adapter,prompt_tokens,output_tokens,done\n" + "".join(
+        f"{begin},fr,100,10,{end}\n" for begin, end in zip(told, ends, strict=True)
+    )
+
+
+def test_ends_of_requests_are_told_and_change_no_value(tmp_path: Path) -> None:
+    ends = [str(1_700_000_000 + k + 2 + (k == 99) * 98) for k in range(100)]
+    path = write(tmp_path / "r.csv", timed(ends))
+    without, told = read(path), read(path, ImportOptions({"end": "done"}))
+    assert without.adapters == told.adapters
+    assert without.total is not None
+    assert told.total is not None
+    (note,) = set(told.total.notes) - set(without.total.notes)
+    assert note.startswith(
+        "r.csv: requests took 2.98 s in the mean, half of them at most 2, 95 % at most 2; 2.98 were running"
+    )
+
+
+def test_dates_end_too_and_some_requests_tell_no_end(tmp_path: Path) -> None:
+    begins = [f"2026-11-02T14:00:{k:02d}Z" for k in range(60)]
+    ends = [f"2026-11-02T16:00:{k:02d}.500+02:00" for k in range(50)] + [""] * 5 + ["-"] * 3
+    ends += ["2026-11-02T13:59:59Z"] * 2
+    facts = read(write(tmp_path / "r.csv", timed(ends, begins)), ImportOptions({"end": "done"}))
+    assert any("took 0.5 s in the mean" in note for note in facts.total.notes) if facts.total else False
+    assert "r.csv: 8 requests tell no end" in facts.notes
+    assert any(note.startswith("r.csv: 2 requests end before they begin") for note in facts.notes)
+
+
+def test_litellm_tells_ends_by_itself(tmp_path: Path) -> None:
+    text = lines(
+        *(
+            spend(startTime=f"2026-11-02T14:00:{k:02d}Z", endTime=f"2026-11-02T14:01:{k:02d}Z")
+            for k in range(60)
+        )
+    )
+    facts = read(write(tmp_path / "r.jsonl", text))
+    assert facts.total is not None
+    assert any("took 60 s in the mean" in note for note in facts.total.notes)
+
+
+@pytest.mark.parametrize(
+    "end",
+    ["soon", "true", "1e400", "nan!", "inf", "[1]", "{}", "2026-11-02T14:00:00Z", "1.7e12", "9e15", "0x10"],
+)
+def test_an_end_that_is_none_is_refused(tmp_path: Path, end: str) -> None:
+    path = write(tmp_path / "r.csv", timed([*["1700000009"] * 40, end]))
+    with pytest.raises(ImportSourceError, match=r"r\.csv"):
+        read(path, ImportOptions({"end": "done"}))
+
+
+def test_ends_before_1970_and_beyond_64_bits_break_nothing(tmp_path: Path) -> None:
+    path = write(tmp_path / "r.csv", timed(["-5", "0", *["1700000500"] * 40]))
+    assert any("end before" in note for note in read(path, ImportOptions({"end": "done"})).notes)
+    path = write(tmp_path / "r.csv", timed([str(2**64 - 1)] * 40))
+    with pytest.raises(ImportSourceError, match="10 years"):
+        read(path, ImportOptions({"end": "done"}))
+
+
 def test_a_csv_says_rates_with_the_interval_and_lengths(tmp_path: Path) -> None:
     facts = read(write(tmp_path / "r.csv", HEADER + rows(60) + rows(30, "de")))
     fr, de = facts.adapters
