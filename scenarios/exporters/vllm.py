@@ -5,7 +5,6 @@ from __future__ import annotations
 import shlex
 
 from scenarios.exporters.deployment import Deployment, Group
-from scenarios.exporters.engine_flags import flags
 from scenarios.exporters.exported import Export, ExportedFile
 from scenarios.exporters.servers import (
     NAMED,
@@ -16,7 +15,7 @@ from scenarios.exporters.servers import (
     head,
     lora_module,
     path_sentences,
-    server_arguments,
+    server_flags,
     unknown_arguments,
 )
 from scenarios.exporters.yaml_text import comment_lines
@@ -31,7 +30,7 @@ def serve_words(group: Group, deployment: Deployment) -> list[str]:
     words = [deployment.settings.vllm, "serve", checked_model(deployment)]
     words += [f"--served-model-name={deployment.base_name}"]
     words += ["--host", bound_host(group), "--port", str(group.port)]
-    return words + list(flags(server_arguments(group, deployment.engine_version).values))
+    return words + server_flags(group, deployment)
 
 
 def module_words(group: Group, deployment: Deployment) -> list[str]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from scenarios.errors import Problem
 from scenarios.exporters.deployment import DeployedAdapter, Deployment, ExportError, Group
-from scenarios.exporters.engine_flags import flags
 from scenarios.exporters.exported import Export, ExportedFile
 from scenarios.exporters.kubernetes.names import checked_names, object_name
 from scenarios.exporters.kubernetes.pods import (
@@ -18,7 +17,7 @@ from scenarios.exporters.kubernetes.pods import (
     volumes,
 )
 from scenarios.exporters.kubernetes.weights import hub_or_bucket
-from scenarios.exporters.servers import NAMED, checked_model, head, server_arguments
+from scenarios.exporters.servers import NAMED, checked_model, head, server_flags
 from scenarios.exporters.yaml_text import yaml_text
 from scenarios.text.formatting import listed
 
@@ -87,7 +86,7 @@ def graph(deployment: Deployment) -> Object:
 def worker(group: Group, deployment: Deployment, image: str) -> Object:
     """A group's worker; its modelRef is what DynamoModels of the group name as baseModelName."""
     words = ["--model", checked_model(deployment), f"--served-model-name={deployment.base_name}"]
-    words += flags(server_arguments(group, deployment.engine_version).values)
+    words += server_flags(group, deployment)
     container: Object = {
         "image": image,
         "command": ["python3", "-m", "dynamo.vllm"],

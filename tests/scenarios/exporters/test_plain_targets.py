@@ -226,18 +226,48 @@ def test_sglang_gets_a_slot_more_for_the_base_model() -> None:
 
 
 def test_too_few_hosts_are_refused() -> None:
-    with pytest.raises(ExportError, match=r"name 1, and 2 engines need 2"):
-        plan(settings={"hosts": ("a",), "gpus_per_host": 1})
+    with pytest.raises(ExportError, match=r"name 1, and GPU 3 needs 2: engines of a host: 2"):
+        plan(settings={"hosts": ("a",), "gpus_per_host": 2})
+    with pytest.raises(ExportError, match=r"name 3, and GPU 3 needs 4: engines of a host: 1"):
+        plan(tensor_parallel_size=2, settings={"hosts": ("a", "b", "c"), "gpus_per_host": 2})
+
+
+@pytest.mark.parametrize("hosts", [(), ("a", "b")])
+def test_an_engine_wider_than_a_host_is_refused(hosts: tuple[str, ...]) -> None:
+    with pytest.raises(ExportError) as refused:
+        plan(tensor_parallel_size=4, settings={"hosts": hosts, "gpus_per_host": 2})
+    assert str(refused.value) == (
+        "export.gpus_per_host is 2, and each engine shares its model over 4 GPUs of a host; raise it, or plan "
+        "with fewer"
+    )
+
+
+@pytest.mark.parametrize("settings", [{}, {"hosts": ("a", "b"), "gpus_per_host": 3}])
+def test_an_engine_keeps_its_address_when_another_is_taken_away(settings: dict[str, Any]) -> None:
+    def addresses(numbers: tuple[int, ...]) -> dict[int, tuple[str, int, tuple[int, ...]]]:
+        gpus = [
+            PlacedGPU(gpu=n, device="H100", max_loras=1, max_lora_rank=8, adapters=(f"a{n}",))
+            for n in numbers
+        ]
+        placement = Placement(
+            gpus=tuple(gpus), model="m", engine=EngineConfig(), export=ExportSettings(**settings)
+        )
+        return {g.number: (g.host, g.port, g.devices) for g in deployment_of(placement).groups}
+
+    whole = addresses((0, 1, 4, 5))
+    assert whole[4] == (("b", 8001, (1,)) if settings else ("127.0.0.1", 8004, (4,)))
+    assert addresses((4, 1)) == {n: whole[n] for n in (1, 4)}
 
 
 def test_no_two_engines_of_a_host_meet_on_a_port_or_a_gpu() -> None:
-    deployment = plan(settings={"hosts": ("a",), "gpus_per_host": 2})
+    deployment = plan(settings={"hosts": ("a",), "gpus_per_host": 4})
     ports = [(group.host, group.port) for group in deployment.groups]
     devices = [(group.host, number) for group in deployment.groups for number in group.devices]
     assert len(set(ports)) == len(ports)
     assert len(set(devices)) == len(devices)
-    with pytest.raises(ExportError, match="over the router's 8001"):
-        plan(settings={"router_port": 8001})
+    with pytest.raises(ExportError, match="over the router's 8003"):
+        plan(settings={"router_port": 8003})
+    assert plan(settings={"router_port": 8001}).settings.router_port == 8001  # no GPU has the number 1
     with pytest.raises(ExportError, match="beyond the last port"):
         plan(settings={"port": 65_535})
 
