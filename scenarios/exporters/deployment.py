@@ -181,9 +181,7 @@ def _check_hosts(placement: Placement, settings: ExportSettings) -> None:
     last = max(numbers)
     needed = last // per_host + 1
     if settings.hosts and len(settings.hosts) < needed:
-        message = (
-            f"name {len(settings.hosts)}, and GPU {last} needs {needed:,}: engines of a host: {per_host}"
-        )
+        message = f"name {len(settings.hosts)}, and GPU {last} needs {needed:,} of {per_host} engines each"
         remedy = "name more, raise export.gpus_per_host, or number the GPUs from 0"
         raise ExportError([Problem("export.hosts", message, remedy)])
     ports = {settings.port + (number % per_host if settings.hosts else number) for number in numbers}

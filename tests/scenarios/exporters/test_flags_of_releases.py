@@ -60,10 +60,9 @@ def every_argument(*, on: bool) -> dict[str, Any]:
     """A value for every argument: of switches one, of numbers 1."""
     values = {}
     for name, field in EngineConfig.model_fields.items():
-        kind = str(field.annotation)
         if name in VALUES:
             values[name] = VALUES[name]
-        elif "bool" in kind:
+        elif field.annotation in (bool, bool | None):
             values[name] = on or name in OF_NO_COMMAND
         elif field.default is None and name not in ("max_loras", "max_lora_rank", "max_cpu_loras"):
             values[name] = 1

@@ -226,9 +226,9 @@ def test_sglang_gets_a_slot_more_for_the_base_model() -> None:
 
 
 def test_too_few_hosts_are_refused() -> None:
-    with pytest.raises(ExportError, match=r"name 1, and GPU 3 needs 2: engines of a host: 2"):
+    with pytest.raises(ExportError, match=r"name 1, and GPU 3 needs 2 of 2 engines each"):
         plan(settings={"hosts": ("a",), "gpus_per_host": 2})
-    with pytest.raises(ExportError, match=r"name 3, and GPU 3 needs 4: engines of a host: 1"):
+    with pytest.raises(ExportError, match=r"name 3, and GPU 3 needs 4 of 1 engines each"):
         plan(tensor_parallel_size=2, settings={"hosts": ("a", "b", "c"), "gpus_per_host": 2})
 
 
@@ -237,8 +237,8 @@ def test_an_engine_wider_than_a_host_is_refused(hosts: tuple[str, ...]) -> None:
     with pytest.raises(ExportError) as refused:
         plan(tensor_parallel_size=4, settings={"hosts": hosts, "gpus_per_host": 2})
     assert str(refused.value) == (
-        "export.gpus_per_host is 2, and each engine shares its model over 4 GPUs of a host; raise it, or plan "
-        "with fewer"
+        "export.gpus_per_host is 2, and each engine shares its model over 4 GPUs of a host; raise it, or "
+        "plan with fewer"
     )
 
 
