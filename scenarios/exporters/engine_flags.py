@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 
-from scenarios.exporters.flag_releases import switch_form
+from scenarios.exporters.flag_releases import switch_form, takes_pairs
 
 NEGATABLE = "--no-"
 
@@ -25,8 +25,9 @@ def flags(arguments: Mapping[str, object], release: str | None) -> Iterator[str]
             yield f"--{word}"
             yield from map(str, value)
         elif value is not None:
+            text = json.dumps(value) if isinstance(value, Mapping) else str(value)
             yield f"--{word}"
-            yield json.dumps(value) if isinstance(value, Mapping) else str(value)
+            yield _pairs(text) if takes_pairs(name, release) else text
 
 
 def _switch(name: str, word: str, value: bool, release: str | None) -> Iterator[str]:
@@ -37,3 +38,14 @@ def _switch(name: str, word: str, value: bool, release: str | None) -> Iterator[
         yield f"--{word}"
     elif form == "either":
         yield f"{NEGATABLE}{word}"
+
+
+def _pairs(text: str) -> str:
+    """A mapping in JSON as ``image=2,video=1``; as it is where it is another."""
+    try:
+        values = json.loads(text)
+    except ValueError:
+        return text
+    if not isinstance(values, dict) or not all(type(value) is int for value in values.values()):
+        return text
+    return ",".join(f"{key}={value}" for key, value in values.items())

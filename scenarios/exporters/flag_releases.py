@@ -96,6 +96,9 @@ Before it the switch is off unless it is named (``action="store_true"``), and ``
 AS_WORD: Mapping[str, str] = {"enable_chunked_prefill": "0.8.5", "disable_chunked_mm_input": "0.8.5"}
 """First release in which a switch takes no word; before it ``true`` or ``false`` (``StoreBoolean``)."""
 
+AS_PAIRS: Mapping[str, str] = {"limit_mm_per_prompt": "0.8.5"}
+"""First release that takes JSON for an argument; before it ``image=2,video=1`` (``nullable_kvs``)."""
+
 SwitchForm = Literal["either", "on alone", "word"]
 """How a release takes a switch: ``--x`` and ``--no-x``, ``--x`` or nothing, ``--x=false``."""
 
@@ -108,6 +111,11 @@ def switch_form(name: str, release: str | None) -> SwitchForm:
     if first is None:
         return "on alone"
     return "on alone" if release is not None and _parts(release) < _parts(first) else "either"
+
+
+def takes_pairs(name: str, release: str | None) -> bool:
+    """Whether a release wants ``KEY=NUMBER`` with commas between where others take JSON."""
+    return name in AS_PAIRS and release is not None and _parts(release) < _parts(AS_PAIRS[name])
 
 
 def has_argument(name: str, release: str | None) -> bool:

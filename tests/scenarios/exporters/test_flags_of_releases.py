@@ -13,7 +13,7 @@ import pytest
 
 from scenarios.engine import EngineConfig
 from scenarios.exporters.engine_flags import flags
-from scenarios.exporters.flag_releases import AS_WORD, ONE_WAY, RELEASES, has_argument, switch_form
+from scenarios.exporters.flag_releases import AS_PAIRS, AS_WORD, ONE_WAY, RELEASES, has_argument, switch_form
 from scenarios.exporters.servers import server_flags
 from tests.scenarios.exporters.test_plain_targets import plan, text_of, vllm, words_of
 
@@ -96,9 +96,26 @@ def test_a_switch_that_is_on_is_named_in_every_release() -> None:
     assert list(flags({"enable_chunked_prefill": True}, "0.8.0")) == ["--enable-chunked-prefill=true"]
 
 
+@pytest.mark.parametrize(
+    ("given", "word"),
+    [
+        ('{"image": 2, "video": 1}', "image=2,video=1"),
+        ({"image": 2}, "image=2"),
+        ('{"image": {"count": 2}}', '{"image": {"count": 2}}'),
+        ('{"image": true}', '{"image": true}'),
+        ("image=2", "image=2"),
+        ("3", "3"),
+    ],
+)
+def test_limits_of_pictures_are_pairs_before_they_are_json(given: object, word: str) -> None:
+    assert list(flags({"limit_mm_per_prompt": given}, "0.8.4")) == ["--limit-mm-per-prompt", word]
+    later = given if isinstance(given, str) else json.dumps(given)
+    assert list(flags({"limit_mm_per_prompt": given}, "0.8.5")) == ["--limit-mm-per-prompt", later]
+
+
 def test_tables_of_switches_name_arguments_of_ours() -> None:
     known = EngineConfig.model_fields.keys()
-    assert {*ONE_WAY, *AS_WORD, *RELEASES} <= known | {"enable_lora"}
+    assert {*ONE_WAY, *AS_WORD, *AS_PAIRS, *RELEASES} <= known | {"enable_lora"}
     assert switch_form("enable_prefix_caching", "0.8.0") == "either"
 
 
@@ -162,5 +179,4 @@ def test_the_parser_of_a_release_takes_every_argument(release: str, tmp_path: Pa
     for values, read in zip(given, read_by(os.environ["LORAPACK_VLLM_PYTHON"], tmp_path, lines), strict=True):
         assert (read["max_loras"], read["max_lora_rank"], read["max_cpu_loras"]) == (4, 16, 6)
         held = {name: value for name, value in values.items() if has_argument(name, release)}
-        assert {name: read[name] or False for name in held if name in read} == held
-        assert held.keys() <= read.keys() | {name for name in held if not held[name]}
+        assert {name: bool(read.get(name)) for name in held} == held
