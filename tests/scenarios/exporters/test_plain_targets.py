@@ -49,7 +49,9 @@ HOSTILE = [
 
 def plan(served: str = "fr-legal", source: str = "/loras/fr", **more: Any) -> Deployment:
     """Two GPUs: the first holds `one` and the base model, both hold `split`."""
-    settings = more.pop("settings", {"image": "registry/nim:2.1.7"})
+    settings = {"image": "registry/nim:2.1.7", "adapters_bucket": "s3://weights/lora"} | more.pop(
+        "settings", {}
+    )
     gpus = (
         PlacedGPU(
             gpu=0,
@@ -166,7 +168,7 @@ def test_a_line_break_is_refused_before_a_target_sees_it(target: ModuleType, nam
 @pytest.mark.parametrize("target", [vllm, compose, sglang], ids=lambda target: target.NAME)
 def test_a_name_that_leads_out_of_the_folder_is_refused_without_a_source(target: ModuleType) -> None:
     gpu = PlacedGPU(gpu=0, device="H", max_loras=1, max_lora_rank=8, adapters=("../../etc",))
-    settings = ExportSettings(image="nim:1")
+    settings = ExportSettings(image="nim:1", adapters_bucket="gs://weights")
     placement = Placement(
         gpus=(gpu,), model="m", engine_version="0.32.0", engine=EngineConfig(), export=settings
     )
@@ -278,6 +280,46 @@ def test_weights_are_exact_to_a_thousandth(shares: dict[int, float]) -> None:
     assert sum(weights.values()) == PARTS
     assert all(abs(weights[key] / PARTS - share) < 0.001 + 1e-9 for key, share in shares.items())
     assert min(weights.values()) >= 1
+
+
+def test_ray_is_given_a_bucket_and_the_list_of_what_to_copy_into_it() -> None:
+    export = ray_serve.export(plan(settings={"adapters_bucket": "abfss://lora@store.dfs.net/x/"}))
+    (application,) = yaml.safe_load(text_of(export, "serve.yaml"))["applications"]
+    paths = [one["lora_config"]["dynamic_lora_loading_path"] for one in application["args"]["llm_configs"]]
+    assert paths == ["abfss://lora@store.dfs.net/x/g0", "abfss://lora@store.dfs.net/x/g3"]
+    assert json.loads(text_of(export, "copies.json"))["copies"] == [
+        {"from": "/loras/fr", "to": f"{paths[0]}/fr-legal"},
+        {"from": "/adapters/split", "to": f"{paths[0]}/split"},
+        {"from": "/adapters/split", "to": f"{paths[1]}/split"},
+    ]
+    remote = ray_serve.export(plan(source="s3://bucket/fr"))
+    assert json.loads(text_of(remote, "copies.json"))["copies"][0]["from"] == "s3://bucket/fr"
+    nested = ray_serve.export(plan(served="a/b"))
+    assert any("none of one folder: one" in one for one in nested.lost)
+
+
+def test_ray_without_a_bucket_is_refused() -> None:
+    with pytest.raises(ExportError, match=r"adapters_bucket is missing.*s3://NAME/PATH"):
+        ray_serve.export(plan(settings={"adapters_bucket": None}))
+
+
+@pytest.mark.parametrize(
+    "bucket",
+    [
+        "/adapters",
+        "s3:/a",
+        "http://a",
+        "s3://",
+        "s3://a//b",
+        "s3://u:p@a",
+        "s3://a b",
+        "s3://a/$(x)",
+        "s3://a\n",
+    ],
+)
+def test_what_is_no_bucket_is_refused(bucket: str) -> None:
+    with pytest.raises(ValueError, match="adapters_bucket"):
+        plan(settings={"adapters_bucket": bucket})
 
 
 @pytest.mark.parametrize("target", TARGETS, ids=lambda target: target.NAME)
