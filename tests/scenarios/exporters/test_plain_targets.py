@@ -59,7 +59,7 @@ def plan(served: str = "fr-legal", source: str = "/loras/fr", **more: Any) -> De
             max_loras=4,
             max_lora_rank=16,
             max_cpu_loras=6,
-            adapters=("one", "split", "base"),
+            adapters=("one", *more.pop("others", ()), "split", "base"),
             shares={"split": 0.251},
         ),
         PlacedGPU(
