@@ -6,12 +6,13 @@ import json
 from copy import deepcopy
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import yaml
 from jsonschema import Draft202012Validator
 
+from scenarios.engine.config import Quantization
 from scenarios.exporters import compose, nim, ray_serve, routing, sglang
 from scenarios.exporters.deployment import Deployment
 from scenarios.exporters.exported import Export
@@ -19,7 +20,6 @@ from tests.scenarios.exporters.schema_mutations import Mutation, mutations
 from tests.scenarios.exporters.test_plain_targets import HOSTILE, plan, text_of, words_of
 
 SCHEMAS = Path(__file__).parent / "schemas" / "programs"
-QUANTIZATIONS = ["fp8", "awq", "gptq", "bitsandbytes", "compressed-tensors", "modelopt", "modelopt_fp4"]
 
 
 @cache
@@ -81,7 +81,7 @@ PLANS = [
     {"tensor_parallel_size": 2, "kv_cache_dtype": "fp8", "enable_prefix_caching": False},
     {"version": "0.8.5", "compilation_config": {"cudagraph_capture_sizes": [1, 2]}},
     {"dtype": "bfloat16", "max_model_len": 4096},
-    *({"quantization": one} for one in QUANTIZATIONS),
+    *({"quantization": one} for one in get_args(Quantization)),
 ]
 
 
