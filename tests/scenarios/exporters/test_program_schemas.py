@@ -76,7 +76,7 @@ PLANS = [
     {"source": "s3://bucket/fr"},
     {"source": "org/fr"},
     {"settings": {"hosts": ("a", "b.example"), "gpus_per_host": 2, "port": 9000}},
-    {"settings": {"image": "host:5000/x/y@sha256:00"}},
+    {"settings": {"image": f"host.example:5000/x/y@sha256:{0:064d}"}},
     {"model": "/models/llama", "settings": {"served_model_name": "llama"}},
     {"tensor_parallel_size": 2, "kv_cache_dtype": "fp8", "enable_prefix_caching": False},
     {"version": "0.8.5", "compilation_config": {"cudagraph_capture_sizes": [1, 2]}},

@@ -104,11 +104,13 @@ def test_litellm_takes_its_configurations_and_draws_by_the_shares(tmp_path: Path
 
 SGLANG = """
 import argparse, json, sys
+from sglang.srt.arg_groups.lora_hook import check_lora_server_args
 from sglang.srt.server_args import ServerArgs
 parser = argparse.ArgumentParser(allow_abbrev=False)
 ServerArgs.add_cli_args(parser)
 for words in json.load(sys.stdin):
     read = parser.parse_args(words)
+    check_lora_server_args(ServerArgs.from_cli_args(read))
     names = [one["lora_name"] for one in read.lora_paths]
     print("READ", json.dumps([read.max_loras_per_batch, read.max_loaded_loras, read.max_lora_rank, names]))
 """
