@@ -13,7 +13,10 @@ from scenarios.exporters.yaml_text import yaml_text
 from scenarios.text.formatting import listed
 
 NAME = "routing"
-CHECKED = "nginx 1.22.1 with njs 0.7.9, run; LiteLLM and Envoy (v3 API): no published version yet"
+CHECKED = (
+    "nginx 1.22.1 with njs 0.7.9 and Envoy 1.40.0, run; LiteLLM 1.110.2: litellm/proxy/proxy_server.py "
+    "(ProxyConfig), litellm/types/router.py"
+)
 
 
 def export(deployment: Deployment) -> Export:

@@ -22,7 +22,10 @@ from scenarios.exporters.yaml_text import comment_lines
 from scenarios.text.formatting import listed
 
 NAME = "vllm"
-CHECKED = "vLLM 0.8.0 to 0.32.0: vllm/engine/arg_utils.py, vllm/plugins/lora_resolvers/filesystem_resolver.py"
+CHECKED = (
+    "vLLM, 32 releases from 0.8.0 to 0.32.0: the parsers of vllm/engine/arg_utils.py, "
+    "vllm/plugins/lora_resolvers/filesystem_resolver.py"
+)
 
 
 def serve_words(group: Group, deployment: Deployment) -> list[str]:

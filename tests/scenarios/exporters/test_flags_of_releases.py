@@ -140,6 +140,8 @@ try:
     from vllm.utils.argparse_utils import FlexibleArgumentParser
 except ImportError:
     from vllm.utils import FlexibleArgumentParser
+import vllm
+assert vllm.__file__.startswith(sys.argv[1]), vllm.__file__
 print("IMPORTED")
 parser = make_arg_parser(FlexibleArgumentParser())
 for words in json.load(sys.stdin):

@@ -204,9 +204,10 @@ def test_one_more_backend_than_a_rule_holds_is_refused() -> None:
         gie.export(wide)
 
 
-def test_a_base_model_that_no_header_holds_is_refused() -> None:
+@pytest.mark.parametrize("name", ["é漢", "two  blanks", "blank ", "a" * 300 + "é"])
+def test_a_base_model_that_no_header_holds_is_refused(name: str) -> None:
     with pytest.raises(ExportError, match="no header holds"):
-        gie.export(plan(settings={"served_model_name": "é漢"}))
+        gie.export(plan(settings={"served_model_name": name}))
 
 
 def test_the_variant_of_one_pool_filters_by_what_pods_serve() -> None:
