@@ -1,8 +1,8 @@
 """The programs themselves read what is exported for them; each is named by an environment variable.
 
-LORAPACK_RAY_PYTHON, LORAPACK_LITELLM_PYTHON and LORAPACK_SGLANG_PYTHON name Pythons that have those packages,
-LORAPACK_COMPOSE_PYTHON one with compose-spec, LORAPACK_ENVOY and LORAPACK_COMPOSE commands, and
-LORAPACK_COMPOSE_SCHEMA the specification's JSON schema.
+LORAPACK_RAY_PYTHON, LORAPACK_LITELLM_PYTHON, LORAPACK_SGLANG_PYTHON and LORAPACK_VLLM_PYTHON name Pythons that
+have those packages, LORAPACK_COMPOSE_PYTHON one with compose-spec, LORAPACK_ENVOY and LORAPACK_COMPOSE commands,
+and LORAPACK_COMPOSE_SCHEMA the specification's JSON schema.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ import yaml
 from jsonschema import Draft202012Validator
 
 from scenarios.exporters import compose, nim, ray_serve, routing, sglang
+from tests.scenarios.exporters.test_flags_of_releases import every_argument
 from tests.scenarios.exporters.test_plain_targets import HOSTILE, compose_words, plan, text_of, words_of
 from tests.scenarios.exporters.test_program_schemas import PLANS
 
@@ -69,6 +70,27 @@ def test_ray_takes_its_configurations() -> None:
     read = told_by("LORAPACK_RAY_PYTHON", RAY, given=given)
     one = [["lorapack-g0", "s3://weights/lora/g0", 6], ["lorapack-g3", "s3://weights/lora/g3", 2]]
     assert read == one * len(given)
+
+
+ENGINE = """
+import json, sys
+from vllm.engine.arg_utils import AsyncEngineArgs
+for given in json.load(sys.stdin):
+    read = AsyncEngineArgs(model="m", **given)
+    print("READ", json.dumps([read.max_loras, read.max_cpu_loras, read.tensor_parallel_size]))
+"""
+
+
+@needs("LORAPACK_VLLM_PYTHON")
+def test_the_engine_takes_what_ray_hands_on() -> None:
+    given = []
+    for deployment in [*DEPLOYMENTS, plan(**every_argument(on=True))]:
+        (application,) = yaml.safe_load(text_of(ray_serve.export(deployment), "serve.yaml"))["applications"]
+        given += [one["engine_kwargs"] for one in application["args"]["llm_configs"]]
+    read = told_by("LORAPACK_VLLM_PYTHON", ENGINE, given=given)
+    widths = [one.get("tensor_parallel_size", 1) for one in given]
+    slots = [(4, 6), (2, 2)] * (len(given) // 2)
+    assert read == [[*two, width] for two, width in zip(slots, widths, strict=True)]
 
 
 LITELLM = """
