@@ -1,8 +1,8 @@
 """The programs themselves read what is exported for them; each is named by an environment variable.
 
-LORAPACK_RAY_PYTHON, LORAPACK_LITELLM_PYTHON, LORAPACK_SGLANG_PYTHON and LORAPACK_VLLM_PYTHON name Pythons that
-have those packages, LORAPACK_COMPOSE_PYTHON one with compose-spec, LORAPACK_ENVOY and LORAPACK_COMPOSE commands,
-and LORAPACK_COMPOSE_SCHEMA the specification's JSON schema.
+LORAPACK_RAY_PYTHON, LORAPACK_LITELLM_PYTHON, LORAPACK_SGLANG_PYTHON and LORAPACK_VLLM_PYTHON name Pythons with
+those packages, LORAPACK_COMPOSE_PYTHON one with compose-spec, LORAPACK_ENVOY and LORAPACK_COMPOSE commands, and
+LORAPACK_COMPOSE_SCHEMA the JSON schema of the specification.
 """
 
 from __future__ import annotations
