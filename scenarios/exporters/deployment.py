@@ -189,7 +189,7 @@ def _check_hosts(placement: Placement, settings: ExportSettings) -> None:
         beyond = max(ports) > LAST_PORT
         met = "beyond the last port" if beyond else f"over the router's {settings.router_port}"
         message = f"is {settings.port}, and the engines of a host reach to {max(ports)}, {met}"
-        raise ExportError([Problem("export.port", message, "choose another")])
+        raise ExportError([Problem("export.port", message, "choose another, or number the GPUs from 0")])
 
 
 def _group(placement: Placement, gpu: PlacedGPU, settings: ExportSettings) -> Group:
