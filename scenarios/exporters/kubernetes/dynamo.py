@@ -59,8 +59,8 @@ def graph(deployment: Deployment) -> Object:
     Raises
     ------
     ExportError
-        If no image is named, for releases of Dynamo's do not tell that of vLLM, or there are more engines than
-        a graph holds.
+        If no image is named, for releases of Dynamo's do not tell that of vLLM, or there are more engines
+        than a graph holds.
     """
     if len(deployment.groups) >= MOST_SERVICES:
         most = MOST_SERVICES - 1
