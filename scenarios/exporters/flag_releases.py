@@ -113,6 +113,15 @@ def switch_form(name: str, release: str | None) -> SwitchForm:
     return "on alone" if release is not None and _parts(release) < _parts(first) else "either"
 
 
+FIRST_RESOLVER = "0.9.0"
+"""First release with the resolver of folders (vllm/plugins/lora_resolvers/filesystem_resolver.py)."""
+
+
+def has_resolver(release: str | None) -> bool:
+    """Whether a release finds adapters in a folder by their names."""
+    return release is None or _parts(release) >= _parts(FIRST_RESOLVER)
+
+
 def takes_pairs(name: str, release: str | None) -> bool:
     """Whether a release wants ``KEY=NUMBER`` with commas between where others take JSON."""
     return name in AS_PAIRS and release is not None and _parts(release) < _parts(AS_PAIRS[name])

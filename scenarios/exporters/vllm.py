@@ -6,6 +6,7 @@ import shlex
 
 from scenarios.exporters.deployment import Deployment, Group
 from scenarios.exporters.exported import Export, ExportedFile
+from scenarios.exporters.flag_releases import has_resolver
 from scenarios.exporters.servers import (
     NAMED,
     SHARES_LOST,
@@ -45,11 +46,17 @@ def module_words(group: Group, deployment: Deployment) -> list[str]:
 
 def export(deployment: Deployment) -> Export:
     """Command lines of a deployment."""
-    links, left_out = adapter_links(deployment, "resolver")
+    resolver = has_resolver(deployment.engine_version)
+    links, left_out = adapter_links(deployment, "resolver") if resolver else ([], [])
     lost, cautions = path_sentences(deployment)
     lost += [SHARES_LOST] * bool(deployment.split)
     cautions += unknown_arguments(deployment)
     cautions.append("Servers listen on this host alone, or on every address where hosts are named.")
+    if not resolver:
+        lost.append(
+            f"Adapters in a resolver's folder, which vLLM {deployment.engine_version} does not know: they are "
+            "on the command line alone."
+        )
     if left_out:
         lost.append(
             f"The resolver's folders lack {listed(left_out, NAMED)}: only a local folder, under a name "

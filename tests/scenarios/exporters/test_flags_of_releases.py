@@ -1,4 +1,8 @@
-"""Words of a command line are those that the release takes, switches that are off included."""
+"""Words of a command line are those that the release takes, switches that are off included.
+
+LORAPACK_VLLM_SOURCES names a folder with RELEASE/vllm, the Python files of wheels of vLLM; LORAPACK_VLLM_PYTHON
+names a Python with what they import: vLLM for CPUs, gguf and diskcache; for 0.9 transformers 4.52.
+"""
 
 from __future__ import annotations
 
@@ -127,6 +131,14 @@ def test_a_script_for_an_old_release_has_no_switch_that_it_refuses() -> None:
     assert {"--no-enable-sleep-mode", "--no-disable-cascade-attn"} <= set(
         server_flags(newer.groups[0], newer)
     )
+
+
+@pytest.mark.parametrize(("release", "held"), [("0.8.5", False), ("0.9.0", True), (None, True)])
+def test_a_resolver_is_used_where_the_release_has_one(release: str | None, held: bool) -> None:
+    export = vllm.export(plan(version=release))
+    assert bool(export.links) == held
+    assert any(file.path == "serve-resolver-g0.sh" for file in export.files) == held
+    assert any("does not know" in one for one in export.lost) != held
 
 
 PROGRAM = """
