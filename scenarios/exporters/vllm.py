@@ -54,8 +54,8 @@ def export(deployment: Deployment) -> Export:
     cautions.append("Servers listen on this host alone, or on every address where hosts are named.")
     if not resolver:
         lost.append(
-            f"Adapters in a resolver's folder, which vLLM {deployment.engine_version} does not know: they are "
-            "on the command line alone."
+            f"Adapters in a resolver's folder, which vLLM {deployment.engine_version} does not know: they "
+            "are on the command line alone."
         )
     if left_out:
         lost.append(
