@@ -1,7 +1,8 @@
 """Words of a command line are those that the release takes, switches that are off included.
 
-LORAPACK_VLLM_SOURCES names a folder with RELEASE/vllm, the Python files of wheels of vLLM;
-LORAPACK_VLLM_PYTHON names a Python with what they import: vLLM for CPUs, gguf and diskcache; for 0.9 transformers 4.52.
+LORAPACK_VLLM_SOURCES names a folder with RELEASE/vllm, the Python files of wheels of vLLM, and
+LORAPACK_VLLM_PYTHON a Python with what they import: vLLM for CPUs, gguf and diskcache, and for releases 0.9
+transformers 4.52.
 """
 
 from __future__ import annotations
