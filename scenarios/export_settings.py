@@ -52,7 +52,7 @@ class ExportSettings(FrozenModel):
     gpus_per_host: Annotated[int, Field(ge=1, le=64)] = 8
     """GPUs of each of them, each engine on as many as it shares its model over."""
     port: Port = 8000
-    """Port of an engine, of several on one host that of the first."""
+    """Port of the engine of a host's first GPU; those of the others follow by the numbers of theirs."""
     router_port: Port = 8080
     """Port at which the router listens."""
     adapters_dir: AbsolutePath = "/adapters"
