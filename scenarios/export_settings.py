@@ -22,6 +22,11 @@ Plain = Annotated[str, Field(min_length=1, max_length=1000, pattern=r"^[^\x00-\x
 """Text of one line."""
 Image = Annotated[str, Field(max_length=500, pattern=r"^[A-Za-z0-9][A-Za-z0-9._/:@+-]*$")]
 AbsolutePath = Annotated[str, Field(max_length=1000, pattern=r"^/[^\x00-\x1f\x7f-\x9f\u2028\u2029]*$")]
+Bucket = Annotated[
+    str, Field(max_length=500, pattern=r"^(s3|gs|abfss|azure)://[A-Za-z0-9](/?[A-Za-z0-9._@-])*/?$")
+]
+"""A bucket, with or without a path in it: schemes that Ray takes (ray 2.60.0, ray/llm/_internal/common/utils/
+cloud_utils.py)."""
 Host = Annotated[str, Field(max_length=253, pattern=r"^[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?$")]
 Port = Annotated[int, Field(ge=1, le=65_535)]
 
@@ -47,11 +52,13 @@ class ExportSettings(FrozenModel):
     gpus_per_host: Annotated[int, Field(ge=1, le=64)] = 8
     """GPUs of each of them, each engine on as many as it shares its model over."""
     port: Port = 8000
-    """Port of an engine, of several on one host that of the first."""
+    """Port of the engine of a host's first GPU; those of the others follow by the numbers of theirs."""
     router_port: Port = 8080
     """Port at which the router listens."""
     adapters_dir: AbsolutePath = "/adapters"
     """Folder, on the hosts or in the containers, with one folder of links to adapters per GPU."""
+    adapters_bucket: Bucket | None = None
+    """Bucket below which adapters lie, for engines that fetch them from there: s3://, gs://, abfss://, azure://."""
     storage_claim: Label | None = None
     """Claim of a volume with weights and adapters, which is mounted at adapters_dir."""
     storage_gib: Annotated[int, Field(ge=1, le=1_000_000)] = 100

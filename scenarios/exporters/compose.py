@@ -6,7 +6,6 @@ from pathlib import PurePosixPath
 
 from scenarios.errors import Problem
 from scenarios.exporters.deployment import Deployment, ExportError, Group
-from scenarios.exporters.engine_flags import flags
 from scenarios.exporters.exported import Export, ExportedFile
 from scenarios.exporters.servers import (
     SHARES_LOST,
@@ -14,14 +13,14 @@ from scenarios.exporters.servers import (
     checked_model,
     head,
     path_sentences,
-    server_arguments,
+    server_flags,
     unknown_arguments,
 )
 from scenarios.exporters.vllm import module_words
 from scenarios.exporters.yaml_text import yaml_text
 
 NAME = "compose"
-CHECKED = "no published version yet: keys of the Compose specification as they are commonly known"
+CHECKED = "Compose specification: compose-spec/compose-spec schema/compose-spec.json @00655e22"
 CONTAINER_PORT = 8000
 
 
@@ -88,8 +87,7 @@ def _service(group: Group, deployment: Deployment) -> dict[str, object]:
     settings = deployment.settings
     words = ["--model", checked_model(deployment), f"--served-model-name={deployment.base_name}"]
     words += ["--host", "0.0.0.0", "--port", str(CONTAINER_PORT)]
-    words += [*flags(server_arguments(group, deployment.engine_version).values)]
-    words += module_words(group, deployment)
+    words += server_flags(group, deployment) + module_words(group, deployment)
     folders = adapter_folders(group, deployment)
     if deployment.model.startswith("/"):
         folders.append(deployment.model)

@@ -144,7 +144,7 @@ def deployment_of(placement: Placement) -> Deployment:
     known = placement.adapters
     _check_hosts(placement, settings)
     ordered = sorted(placement.gpus, key=lambda gpu: gpu.gpu)
-    groups = tuple(_group(placement, gpu, k, settings) for k, gpu in enumerate(ordered))
+    groups = tuple(_group(placement, gpu, settings) for gpu in ordered)
     shares: dict[str, dict[int, float]] = {}
     for gpu in ordered:
         for name in gpu.adapters:
@@ -159,29 +159,41 @@ def deployment_of(placement: Placement) -> Deployment:
 
 
 def _widths(placement: Placement, settings: ExportSettings) -> tuple[int, int]:
-    """GPUs of each engine, and engines of each host."""
+    """GPUs of each engine, and engines of each host.
+
+    Raises
+    ------
+    ExportError
+        If an engine has more GPUs than a host.
+    """
     assert placement.engine is not None  # deployment_of has looked
     width = placement.engine.tensor_parallel_size * placement.engine.pipeline_parallel_size
-    return width, max(settings.gpus_per_host // width, 1)
+    if width > settings.gpus_per_host:
+        message = f"is {settings.gpus_per_host}, and each engine shares its model over {width} GPUs of a host"
+        raise ExportError([Problem("export.gpus_per_host", message, "raise it, or plan with fewer")])
+    return width, settings.gpus_per_host // width
 
 
 def _check_hosts(placement: Placement, settings: ExportSettings) -> None:
-    """Refuse fewer hosts than the engines need, and ports beyond the last one."""
+    """Refuse fewer hosts than the numbers of the GPUs need, and ports beyond the last one."""
     _, per_host = _widths(placement, settings)
-    engines = len(placement.gpus)
-    needed = -(-engines // per_host)
+    numbers = [gpu.gpu for gpu in placement.gpus]
+    last = max(numbers)
+    needed = last // per_host + 1
     if settings.hosts and len(settings.hosts) < needed:
-        message = f"name {len(settings.hosts)}, and {engines} engines need {needed}, {per_host} on each"
-        raise ExportError([Problem("export.hosts", message, "name more, or raise export.gpus_per_host")])
-    most = min(engines, per_host) if settings.hosts else engines
-    ports = range(settings.port, settings.port + most)
-    if ports[-1] > LAST_PORT or settings.router_port in ports:
-        met = "beyond the last port" if ports[-1] > LAST_PORT else f"over the router's {settings.router_port}"
-        message = f"is {settings.port}, and the engines of a host reach to {ports[-1]}, {met}"
-        raise ExportError([Problem("export.port", message, "choose another")])
+        message = f"name {len(settings.hosts)}, and GPU {last} needs {needed:,} of {per_host} engines each"
+        remedy = "name more, raise export.gpus_per_host, or number the GPUs from 0"
+        raise ExportError([Problem("export.hosts", message, remedy)])
+    ports = {settings.port + (number % per_host if settings.hosts else number) for number in numbers}
+    if max(ports) > LAST_PORT or settings.router_port in ports:
+        beyond = max(ports) > LAST_PORT
+        met = "beyond the last port" if beyond else f"over the router's {settings.router_port}"
+        message = f"is {settings.port}, and the engines of a host reach to {max(ports)}, {met}"
+        raise ExportError([Problem("export.port", message, "choose another, or number the GPUs from 0")])
 
 
-def _group(placement: Placement, gpu: PlacedGPU, index: int, settings: ExportSettings) -> Group:
+def _group(placement: Placement, gpu: PlacedGPU, settings: ExportSettings) -> Group:
+    """The engine of a GPU: host, port and devices follow its number, whichever others there are."""
     assert placement.engine is not None  # deployment_of has looked
     known = placement.adapters
     told = {name: known.get(name, PlacedAdapter()) for name in gpu.adapters}
@@ -193,11 +205,10 @@ def _group(placement: Placement, gpu: PlacedGPU, index: int, settings: ExportSet
         if not one.base
     )
     width, per_host = _widths(placement, settings)
-    where, slot = divmod(index, per_host)
+    where, slot = divmod(gpu.gpu, per_host)
+    host = settings.hosts[where] if settings.hosts else "127.0.0.1"
     if not settings.hosts:
-        where, slot, host = 0, index, "127.0.0.1"
-    else:
-        host = settings.hosts[where]
+        slot = gpu.gpu
     return Group(
         gpu,
         f"{settings.name}-g{gpu.gpu}",

@@ -7,6 +7,7 @@ argument that came or went between two of these, the release named is the neares
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Literal
 
 RELEASES: Mapping[str, tuple[str | None, str | None]] = {
     "speculative_config": ("0.8.2", None),
@@ -71,6 +72,59 @@ RELEASES: Mapping[str, tuple[str | None, str | None]] = {
     "specialize_active_lora": ("0.16.0", None),
 }
 """First and last release with the argument; None: it is older than 0.8.0, or still there in 0.32.0."""
+
+
+ONE_WAY: Mapping[str, str | None] = {
+    "enable_lora": "0.8.5",
+    "enable_expert_parallel": "0.8.5",
+    "fully_sharded_loras": "0.8.5",
+    "calculate_kv_scales": "0.8.5",
+    "enable_lora_bias": "0.8.5",
+    "disable_custom_all_reduce": "0.8.5",
+    "enforce_eager": "0.9.0",
+    "disable_sliding_window": "0.9.0",
+    "enable_sleep_mode": "0.9.0",
+    "disable_cascade_attn": "0.9.0",
+    "disable_async_output_proc": None,
+    "enable_prompt_adapter": None,
+}
+"""First release in which a switch can be said to be off too, as ``--no-enforce-eager``; None: there is none.
+
+Before it the switch is off unless it is named (``action="store_true"``), and ``--no-`` is refused.
+"""
+
+AS_WORD: Mapping[str, str] = {"enable_chunked_prefill": "0.8.5", "disable_chunked_mm_input": "0.8.5"}
+"""First release in which a switch takes no word; before it ``true`` or ``false`` (``StoreBoolean``)."""
+
+AS_PAIRS: Mapping[str, str] = {"limit_mm_per_prompt": "0.8.5"}
+"""First release that takes JSON for an argument; before it ``image=2,video=1`` (``nullable_kvs``)."""
+
+SwitchForm = Literal["either", "on alone", "word"]
+"""How a release takes a switch: ``--x`` and ``--no-x``, ``--x`` or nothing, ``--x=false``."""
+
+
+def switch_form(name: str, release: str | None) -> SwitchForm:
+    """How a release takes one of our switches; where the release is not known, the newest is meant."""
+    if name in AS_WORD:
+        return "word" if release is not None and _parts(release) < _parts(AS_WORD[name]) else "either"
+    first = ONE_WAY.get(name, "0")
+    if first is None:
+        return "on alone"
+    return "on alone" if release is not None and _parts(release) < _parts(first) else "either"
+
+
+FIRST_RESOLVER = "0.9.0"
+"""First release with the resolver of folders (vllm/plugins/lora_resolvers/filesystem_resolver.py)."""
+
+
+def has_resolver(release: str | None) -> bool:
+    """Whether a release finds adapters in a folder by their names."""
+    return release is None or _parts(release) >= _parts(FIRST_RESOLVER)
+
+
+def takes_pairs(name: str, release: str | None) -> bool:
+    """Whether a release wants ``KEY=NUMBER`` with commas between where others take JSON."""
+    return name in AS_PAIRS and release is not None and _parts(release) < _parts(AS_PAIRS[name])
 
 
 def has_argument(name: str, release: str | None) -> bool:

@@ -18,7 +18,10 @@ from scenarios.exporters.yaml_text import yaml_text
 from scenarios.text.formatting import listed
 
 NAME = "nim"
-CHECKED = "no published version yet: names as in the documentation of NIM 2.1.7"
+CHECKED = (
+    "Compose specification as target compose; NIM_PEFT_SOURCE and the four arguments: NIM 2.1.4, "
+    "docs.nvidia.com/nim/large-language-models/2.1.4/advanced-use-cases/finetune-lora.html, never run"
+)
 PEFT_SOURCE = "/peft"
 
 _SAID = {"max_loras": "--max-loras", "max_cpu_loras": "--max-cpu-loras", "max_lora_rank": "--max-lora-rank"}

@@ -13,7 +13,10 @@ from scenarios.exporters.yaml_text import yaml_text
 from scenarios.text.formatting import listed
 
 NAME = "routing"
-CHECKED = "nginx 1.22.1 with njs 0.7.9, run; LiteLLM and Envoy (v3 API): no published version yet"
+CHECKED = (
+    "nginx 1.22.1 with njs 0.7.9 and Envoy 1.40.0, run; LiteLLM 1.110.2: litellm/proxy/proxy_server.py "
+    "(ProxyConfig), litellm/types/router.py"
+)
 
 
 def export(deployment: Deployment) -> Export:
@@ -22,8 +25,13 @@ def export(deployment: Deployment) -> Export:
     lost = []
     if unsure:
         names = listed(unsure, NAMED)
-        lost.append(f"LiteLLM takes {names} for a pattern or a variable: litellm.yaml leaves it out.")
+        lost.append(
+            f"LiteLLM takes {names} for a pattern or a variable, or cannot say it in a header of its answer: "
+            "litellm.yaml leaves it out."
+        )
     cautions = [
+        "LiteLLM wants two variables: LITELLM_MASTER_KEY, which its clients give, and ENGINE_API_KEY, any "
+        "word where engines ask for none.",
         f"LiteLLM, nginx and Envoy draw a server for each request; shares are exact to 1 in {PARTS}.",
         "Envoy routes by the header x-gateway-model-name, which whoever calls it, or a filter before, sets.",
         "nginx reads a body of up to 16 MiB into memory to find its model.",
@@ -38,7 +46,8 @@ def export(deployment: Deployment) -> Export:
     )
     steps = (
         'nginx -p "$PWD" -c nginx.conf  # or:',
-        f"litellm --config litellm.yaml --port {deployment.settings.router_port}  # or:",
+        "ENGINE_API_KEY=KEY LITELLM_MASTER_KEY=KEY litellm --config litellm.yaml --port "
+        f"{deployment.settings.router_port}  # or:",
         "envoy --config-path envoy.yaml",
     )
     return Export(files, (), tuple(lost), tuple(cautions), steps)
@@ -67,7 +76,15 @@ def litellm_config(deployment: Deployment) -> dict[str, object]:
 
 
 def _litellm_takes(route: Route) -> bool:
-    return "*" not in route.served_name and not route.served_name.startswith("os.environ/")
+    """Whether the proxy serves a name: it answers with the name in a header, in Latin-1 (1.110.2, run)."""
+    name = route.served_name
+    if "*" in name or name.startswith("os.environ/") or name != name.strip():
+        return False
+    try:
+        name.encode("latin-1")
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _litellm_entries(route: Route, groups: dict[int, Group]) -> Iterator[dict[str, object]]:

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from scenarios.errors import Problem
 from scenarios.exporters.deployment import DeployedAdapter, Deployment, ExportError, Group
+from scenarios.exporters.engine_flags import flags
 from scenarios.exporters.exported import ExportedLink
 from scenarios.exporters.flag_releases import has_argument
 from scenarios.text.formatting import listed
@@ -85,6 +86,12 @@ def server_arguments(group: Group, release: str | None) -> ServerArguments:
         else:
             values[name] = value
     return ServerArguments(values, tuple(unknown))
+
+
+def server_flags(group: Group, deployment: Deployment) -> list[str]:
+    """The words of a server's command line that say the arguments of a group."""
+    release = deployment.engine_version
+    return list(flags(server_arguments(group, release).values, release))
 
 
 def unknown_arguments(deployment: Deployment) -> Iterator[str]:

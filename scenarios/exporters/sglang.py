@@ -19,7 +19,7 @@ from scenarios.exporters.servers import (
 from scenarios.exporters.yaml_text import comment_lines
 
 NAME = "sglang"
-CHECKED = "no published version yet: flags as in docs.sglang.io/docs/advanced_features/lora"
+CHECKED = "SGLang 0.5.23: sglang/srt/server_args.py (its parser), sglang/srt/arg_groups/lora_hook.py"
 
 FLAGS = {
     "max_model_len": "--context-length",

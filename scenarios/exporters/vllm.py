@@ -5,8 +5,8 @@ from __future__ import annotations
 import shlex
 
 from scenarios.exporters.deployment import Deployment, Group
-from scenarios.exporters.engine_flags import flags
 from scenarios.exporters.exported import Export, ExportedFile
+from scenarios.exporters.flag_releases import has_resolver
 from scenarios.exporters.servers import (
     NAMED,
     SHARES_LOST,
@@ -16,14 +16,17 @@ from scenarios.exporters.servers import (
     head,
     lora_module,
     path_sentences,
-    server_arguments,
+    server_flags,
     unknown_arguments,
 )
 from scenarios.exporters.yaml_text import comment_lines
 from scenarios.text.formatting import listed
 
 NAME = "vllm"
-CHECKED = "vLLM 0.8.0 to 0.32.0: vllm/engine/arg_utils.py, vllm/plugins/lora_resolvers/filesystem_resolver.py"
+CHECKED = (
+    "vLLM, 32 releases from 0.8.0 to 0.32.0: the parsers of vllm/engine/arg_utils.py, "
+    "vllm/plugins/lora_resolvers/filesystem_resolver.py"
+)
 
 
 def serve_words(group: Group, deployment: Deployment) -> list[str]:
@@ -31,7 +34,7 @@ def serve_words(group: Group, deployment: Deployment) -> list[str]:
     words = [deployment.settings.vllm, "serve", checked_model(deployment)]
     words += [f"--served-model-name={deployment.base_name}"]
     words += ["--host", bound_host(group), "--port", str(group.port)]
-    return words + list(flags(server_arguments(group, deployment.engine_version).values))
+    return words + server_flags(group, deployment)
 
 
 def module_words(group: Group, deployment: Deployment) -> list[str]:
@@ -43,11 +46,17 @@ def module_words(group: Group, deployment: Deployment) -> list[str]:
 
 def export(deployment: Deployment) -> Export:
     """Command lines of a deployment."""
-    links, left_out = adapter_links(deployment, "resolver")
+    resolver = has_resolver(deployment.engine_version)
+    links, left_out = adapter_links(deployment, "resolver") if resolver else ([], [])
     lost, cautions = path_sentences(deployment)
     lost += [SHARES_LOST] * bool(deployment.split)
     cautions += unknown_arguments(deployment)
     cautions.append("Servers listen on this host alone, or on every address where hosts are named.")
+    if not resolver:
+        lost.append(
+            f"Adapters in a resolver's folder, which vLLM {deployment.engine_version} does not know: they "
+            "are on the command line alone."
+        )
     if left_out:
         lost.append(
             f"The resolver's folders lack {listed(left_out, NAMED)}: only a local folder, under a name "

@@ -52,7 +52,9 @@ def choice(values: Iterable[object], last: str = "or") -> str:
 
 
 def listed(names: Sequence[str], shown_names: int) -> str:
-    """Return names in a row, and how many more there are: ``a, b and 3 more``."""
+    """Return names in a row, and how many more there are: ``a, b and 3 more``; of none: ``none``."""
+    if not names:
+        return "none"
     more = len(names) - shown_names
     return choice([*names[:shown_names], f"{more:,} more"] if more > 0 else names, "and")
 

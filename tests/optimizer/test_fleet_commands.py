@@ -143,7 +143,7 @@ adapters:
   - {{name: de, rank: 8, rate: 0.1, source: org/de}}
 workload: {{prompt: 10, output: 10}}
 devices: H100-64GB
-export: {{image: registry/vllm-openai:1}}
+export: {{image: registry/vllm-openai:1, adapters_bucket: s3://weights}}
 """
     )
     gpus = tuple(

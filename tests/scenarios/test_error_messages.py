@@ -9,7 +9,7 @@ from pydantic import Discriminator, Field, Tag, ValidationError
 
 from scenarios import FrozenModel, ScenarioError, loads
 from scenarios.reading.error_messages import problems
-from scenarios.text.formatting import nearest
+from scenarios.text.formatting import listed, nearest
 
 AWKWARD = ("a, b", "this or that", "it's", 'say "x"')
 
@@ -110,3 +110,11 @@ def test_the_beginning_of_one_word_only_is_a_near_miss(word: str, meant: str | N
 def test_a_near_miss_of_an_awkward_name_is_the_whole_name(word: str) -> None:
     (message,) = messages({"word": f"{word}?"})
     assert f'did you mean "{word}"? use ' in message
+
+
+@pytest.mark.parametrize(
+    ("names", "words"),
+    [([], "none"), (["a"], "a"), (["a", "b"], "a and b"), (["a", "b", "c", "d"], "a, b and 2 more")],
+)
+def test_names_in_a_row_are_none_or_named_or_counted(names: list[str], words: str) -> None:
+    assert listed(names, 2) == words

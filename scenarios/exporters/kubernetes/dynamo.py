@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from scenarios.errors import Problem
 from scenarios.exporters.deployment import DeployedAdapter, Deployment, ExportError, Group
-from scenarios.exporters.engine_flags import flags
 from scenarios.exporters.exported import Export, ExportedFile
 from scenarios.exporters.kubernetes.names import checked_names, object_name
 from scenarios.exporters.kubernetes.pods import (
@@ -18,15 +17,18 @@ from scenarios.exporters.kubernetes.pods import (
     volumes,
 )
 from scenarios.exporters.kubernetes.weights import hub_or_bucket
-from scenarios.exporters.servers import NAMED, checked_model, head, server_arguments
+from scenarios.exporters.servers import NAMED, checked_model, head, server_flags
 from scenarios.exporters.yaml_text import yaml_text
 from scenarios.text.formatting import listed
 
 NAME = "dynamo"
 CHECKED = (
     "DynamoModel v1alpha1: ai-dynamo/dynamo deploy/operator/config/crd/bases/nvidia.com_dynamomodels.yaml "
-    "@50820f5b; DynamoGraphDeployment v1alpha1 as in its DynamoModel guide, no published schema yet"
+    "@50820f5b; DynamoGraphDeployment v1alpha1: deploy/operator/api/v1alpha1/dynamographdeployment_types.go "
+    "@0fddc01b"
 )
+MOST_SERVICES = 25
+"""Services of a graph (ibid.); one is its frontend."""
 
 _LORA = {"DYN_LORA_ENABLED": "true", "DYN_LORA_ALLOCATION_ENABLED": "false"}
 """Adapters are loaded when asked, and Dynamo's own placement of them is off."""
@@ -57,8 +59,13 @@ def graph(deployment: Deployment) -> Object:
     Raises
     ------
     ExportError
-        If no image is named: releases of Dynamo's do not tell that of vLLM.
+        If no image is named, for releases of Dynamo's do not tell that of vLLM, or there are more engines
+        than a graph holds.
     """
+    if len(deployment.groups) >= MOST_SERVICES:
+        most = MOST_SERVICES - 1
+        message = f"are {len(deployment.groups)}, and a graph of Dynamo's has {most} engines at most"
+        raise ExportError([Problem("gpus", message, "choose another target, or plan for fewer GPUs")])
     image = deployment.settings.image
     if image is None:
         message = "is missing, and Dynamo's images are numbered otherwise than vLLM's releases"
@@ -87,7 +94,7 @@ def graph(deployment: Deployment) -> Object:
 def worker(group: Group, deployment: Deployment, image: str) -> Object:
     """A group's worker; its modelRef is what DynamoModels of the group name as baseModelName."""
     words = ["--model", checked_model(deployment), f"--served-model-name={deployment.base_name}"]
-    words += flags(server_arguments(group, deployment.engine_version).values)
+    words += server_flags(group, deployment)
     container: Object = {
         "image": image,
         "command": ["python3", "-m", "dynamo.vllm"],
@@ -100,9 +107,16 @@ def worker(group: Group, deployment: Deployment, image: str) -> Object:
         "replicas": 1,
         "dynamoNamespace": deployment.settings.name,
         "modelRef": {"name": group.name},
-        "resources": {"limits": {"gpu": str(len(group.devices))}},
+        "resources": {"limits": limits(group, deployment)},
         "extraPodSpec": {"mainContainer": container, "volumes": volumes(deployment)},
     }
+
+
+def limits(group: Group, deployment: Deployment) -> Object:
+    """A worker's GPUs, and which resource they are where it is not Dynamo's own (api/v1alpha1/common.go)."""
+    number: Object = {"gpu": str(len(group.devices))}
+    resource = deployment.settings.gpu_resource
+    return number if resource == "nvidia.com/gpu" else {**number, "gpuType": resource}
 
 
 def adapter_model(adapter: DeployedAdapter, group: Group, deployment: Deployment) -> Object | None:
@@ -138,6 +152,4 @@ def _sentences(deployment: Deployment) -> tuple[list[str], list[str]]:
         "move adapters from where the plan has them."
     )
     cautions += base_sentence(deployment)
-    if deployment.settings.gpu_resource != "nvidia.com/gpu":
-        lost.append("The name of the GPUs as a resource: Dynamo's own is taken.")
     return lost, cautions

@@ -22,7 +22,7 @@ from scenarios.exporters.yaml_text import yaml_text
 NAME = "gie"
 CHECKED = (
     "InferencePool v1: kubernetes-sigs/gateway-api-inference-extension api/v1/inferencepool_types.go "
-    "@ca3d9dd4; HTTPRoute v1 as it is commonly known"
+    "@ca3d9dd4; HTTPRoute v1: kubernetes-sigs/gateway-api apis/v1/httproute_types.go @03775165"
 )
 
 

@@ -77,7 +77,8 @@ def service(group: Group, deployment: Deployment) -> Object:
     if group.adapters:
         model["lora"] = lora(group, deployment)
     arguments = server_arguments(group, deployment.engine_version).values
-    words = flags({name: value for name, value in arguments.items() if name not in SAID_BY_LORA})
+    said = {name: value for name, value in arguments.items() if name not in SAID_BY_LORA}
+    words = flags(said, deployment.engine_version)
     extra = {"name": "VLLM_ADDITIONAL_ARGS", "value": literal(shlex.join(words))}
     container: Object = {"name": "main", "env": [extra], "resources": gpu_resources(group, deployment)}
     if deployment.settings.image is not None:

@@ -7,14 +7,13 @@ from pathlib import PurePosixPath
 
 from scenarios.errors import Problem
 from scenarios.exporters.deployment import Deployment, ExportError, Group
-from scenarios.exporters.engine_flags import flags
 from scenarios.exporters.locations import location_of
 from scenarios.exporters.servers import (
     NAMED,
     adapter_path,
     checked_model,
     path_sentences,
-    server_arguments,
+    server_flags,
     unknown_arguments,
 )
 from scenarios.exporters.vllm import module_words
@@ -84,7 +83,7 @@ def engine_words(
     """
     words = [checked_model(deployment), *served_words(deployment, aliases)]
     words += ["--host", "0.0.0.0", "--port", str(PORT)]
-    words += flags(server_arguments(group, deployment.engine_version).values)
+    words += server_flags(group, deployment)
     return words + (module_words(group, deployment) if modules else [])
 
 

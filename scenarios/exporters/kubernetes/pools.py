@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -15,7 +16,9 @@ from scenarios.text.display import visible
 PICKER_PORT = 9002
 """Port of an endpoint picker's Service (gateway-api-inference-extension, api/v1 before endpointPickerRef)."""
 MOST_BACKENDS = 16
-"""Backends of a rule of an HTTPRoute (kubernetes-sigs/gateway-api, apis/v1/httproute_types.go)."""
+"""Backends of a rule of an HTTPRoute (kubernetes-sigs/gateway-api, apis/v1/httproute_types.go @03775165)."""
+_HEADER_VALUE = re.compile(r"[!-~]+( [!-~]+)*")
+"""What a match of a header may ask for: printable ASCII, single blanks within (ibid.)."""
 MODEL_HEADER = "X-Gateway-Base-Model-Name"
 """Header that the payload processor's base-model-to-header sets (llm-d, IPP configuration guide)."""
 
@@ -67,7 +70,7 @@ def routing_classes(deployment: Deployment) -> list[RoutingClass]:
 
 
 def _header(name: str) -> str:
-    if not name.isascii() or not name.isprintable() or name != name.strip():
+    if _HEADER_VALUE.fullmatch(name) is None:
         message = f'is "{visible(name)}", which no header holds'
         raise ExportError([Problem("export.served_model_name", message, "give another")])
     return name

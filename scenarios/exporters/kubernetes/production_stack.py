@@ -82,7 +82,7 @@ def model_spec(group: Group, deployment: Deployment) -> Object:
     if "enable_chunked_prefill" in given:
         config["enableChunkedPrefill"] = bool(given.pop("enable_chunked_prefill"))
     given.pop("enable_lora", None)
-    words = [f"--served-model-name={deployment.base_name}", *flags(given)]
+    words = [f"--served-model-name={deployment.base_name}", *flags(given, deployment.engine_version)]
     config["extraArgs"] = [literal(word) for word in words]
     spec: Object = {
         "name": group.name,

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from scenarios.exporters.deployment import Deployment, Group, Route, deployment_of
 from scenarios.exporters.exported import Export
 from scenarios.exporters.steps_between.actions import Stop, Unload, Wave
-from scenarios.placement import PlacedGPU, Placement
+from scenarios.placement import Placement
 
 
 @dataclass(frozen=True)
@@ -36,37 +36,26 @@ class DeployedWave:
 def deployed_waves(running: Placement, waves: Sequence[Wave]) -> list[DeployedWave]:
     """Return the deployments of waves.
 
-    Engines that run keep host and port as an export of the running placement gives them; those that start get
-    the next ones.
+    Host, port and devices of an engine follow the number of its GPU, so that they are those of an export of
+    the running placement, and of the new one under the numbers with which the steps end.
 
     Raises
     ------
     ExportError
         If the placements of the waves do not say what a deployment needs.
     """
-    numbers = sorted(gpu.gpu for gpu in running.gpus)
-    seen = {gpu.gpu: gpu for gpu in running.gpus}
-    for wave in waves:
-        numbers += [gpu.gpu for gpu in wave.engines if gpu.gpu not in seen]
-        seen |= {gpu.gpu: gpu for gpu in wave.engines}
     before, deployed = running, []
     for wave in waves:
-        engines = seen | {gpu.gpu: gpu for gpu in wave.engines}
-        whole = _numbered([engines[number] for number in numbers], running, wave.placement)
-        fullest = _with_groups(whole, {gpu.gpu: set(gpu.adapters) for gpu in wave.engines})
+        fullest = _fullest(wave, running)
         left = {gpu.gpu: set(gpu.adapters) for gpu in wave.engines}
         for action in wave.actions:
             if isinstance(action, Unload):
                 left[action.gpu].discard(action.adapter)
             elif isinstance(action, Stop):
                 del left[action.gpu]
-        old, new = (_routes(whole, placement) for placement in (before, wave.placement))
-        switched = replace(fullest, routes=new)
-        deployed.append(
-            DeployedWave(
-                wave, replace(fullest, routes=old), switched, replace(_with_groups(whole, left), routes=new)
-            )
-        )
+        old, new = (_routes(fullest, placement) for placement in (before, wave.placement))
+        load, switch = replace(fullest, routes=old), replace(fullest, routes=new)
+        deployed.append(DeployedWave(wave, load, switch, _with_groups(switch, left)))
         before = wave.placement
     return deployed
 
@@ -80,24 +69,12 @@ def wave_exports(
             yield f"wave-{number}/{folder}", target(state)
 
 
-def _numbered(gpus: Sequence[PlacedGPU], running: Placement, placement: Placement) -> Deployment:
-    """The deployment of all engines, places in the order given, groups by their own numbers."""
-    names = [name for gpu in gpus for name in gpu.adapters]
-    shares = {name: 1 / names.count(name) for name in set(names) if names.count(name) > 1}
-    ordered = tuple(
-        gpu.model_copy(
-            update={"gpu": k, "shares": {name: shares[name] for name in gpu.adapters if name in shares}}
-        )
-        for k, gpu in enumerate(gpus)
-    )
+def _fullest(wave: Wave, running: Placement) -> Deployment:
+    """The deployment of the engines that run during a wave, each with all that it holds."""
+    names = {name for gpu in wave.engines for name in gpu.adapters}
     known = {name: one for name, one in running.adapters.items() if name in names}
-    update = {"gpus": ordered, "adapters": known | placement.adapters}
-    whole = deployment_of(placement.model_copy(update=update))
-    groups = tuple(
-        replace(group, gpu=gpu, name=f"{whole.settings.name}-g{gpu.gpu}")
-        for group, gpu in zip(whole.groups, gpus, strict=True)
-    )
-    return replace(whole, groups=groups)
+    adapters = known | wave.placement.adapters
+    return deployment_of(wave.placement.model_copy(update={"gpus": wave.engines, "adapters": adapters}))
 
 
 def _with_groups(whole: Deployment, held: Mapping[int, set[str]]) -> Deployment:
@@ -110,8 +87,7 @@ def _with_groups(whole: Deployment, held: Mapping[int, set[str]]) -> Deployment:
         )
         return replace(group, gpu=gpu, adapters=tuple(one for one in group.adapters if one.name in names))
 
-    groups = sorted((kept(g) for g in whole.groups if g.number in held), key=lambda group: group.number)
-    return replace(whole, groups=tuple(groups))
+    return replace(whole, groups=tuple(kept(group) for group in whole.groups if group.number in held))
 
 
 def _routes(whole: Deployment, placement: Placement) -> tuple[Route, ...]:

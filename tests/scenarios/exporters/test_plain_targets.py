@@ -49,7 +49,9 @@ HOSTILE = [
 
 def plan(served: str = "fr-legal", source: str = "/loras/fr", **more: Any) -> Deployment:
     """Two GPUs: the first holds `one` and the base model, both hold `split`."""
-    settings = more.pop("settings", {"image": "registry/nim:2.1.7"})
+    settings = {"image": "registry/nim:2.1.7", "adapters_bucket": "s3://weights/lora"} | more.pop(
+        "settings", {}
+    )
     gpus = (
         PlacedGPU(
             gpu=0,
@@ -57,7 +59,7 @@ def plan(served: str = "fr-legal", source: str = "/loras/fr", **more: Any) -> De
             max_loras=4,
             max_lora_rank=16,
             max_cpu_loras=6,
-            adapters=("one", "split", "base"),
+            adapters=("one", *more.pop("others", ()), "split", "base"),
             shares={"split": 0.251},
         ),
         PlacedGPU(
@@ -149,8 +151,10 @@ def test_a_hostile_name_stays_a_name_everywhere(name: str) -> None:
     envoy = yaml.safe_load(text_of(routes, "envoy.yaml"))
     assert name in json.dumps(envoy, ensure_ascii=False) or '"' in name or "\\" in name
     litellm = yaml.safe_load(text_of(routes, "litellm.yaml"))
-    assert name in {entry["model_name"] for entry in litellm["model_list"]}
-    assert name not in text_of(routes, "nginx.conf") or name in ("-x", "%i")
+    taken = name in {entry["model_name"] for entry in litellm["model_list"]}
+    assert taken == (name != "é漢") == (not any("LiteLLM takes" in one for one in routes.lost))
+    nginx = [line for line in text_of(routes, "nginx.conf").splitlines() if not line.startswith("#")]
+    assert name not in "\n".join(nginx) or name in ("-x", "%i")
     for target in (vllm, nim, ray_serve):
         links = target.export(deployment).links
         assert not [link for link in links if ".." in link.path.split("/") or link.path.count("/") > 2]
@@ -166,7 +170,7 @@ def test_a_line_break_is_refused_before_a_target_sees_it(target: ModuleType, nam
 @pytest.mark.parametrize("target", [vllm, compose, sglang], ids=lambda target: target.NAME)
 def test_a_name_that_leads_out_of_the_folder_is_refused_without_a_source(target: ModuleType) -> None:
     gpu = PlacedGPU(gpu=0, device="H", max_loras=1, max_lora_rank=8, adapters=("../../etc",))
-    settings = ExportSettings(image="nim:1")
+    settings = ExportSettings(image="nim:1", adapters_bucket="gs://weights")
     placement = Placement(
         gpus=(gpu,), model="m", engine_version="0.32.0", engine=EngineConfig(), export=settings
     )
@@ -226,18 +230,48 @@ def test_sglang_gets_a_slot_more_for_the_base_model() -> None:
 
 
 def test_too_few_hosts_are_refused() -> None:
-    with pytest.raises(ExportError, match=r"name 1, and 2 engines need 2"):
-        plan(settings={"hosts": ("a",), "gpus_per_host": 1})
+    with pytest.raises(ExportError, match=r"name 1, and GPU 3 needs 2 of 2 engines each"):
+        plan(settings={"hosts": ("a",), "gpus_per_host": 2})
+    with pytest.raises(ExportError, match=r"name 3, and GPU 3 needs 4 of 1 engines each"):
+        plan(tensor_parallel_size=2, settings={"hosts": ("a", "b", "c"), "gpus_per_host": 2})
+
+
+@pytest.mark.parametrize("hosts", [(), ("a", "b")])
+def test_an_engine_wider_than_a_host_is_refused(hosts: tuple[str, ...]) -> None:
+    with pytest.raises(ExportError) as refused:
+        plan(tensor_parallel_size=4, settings={"hosts": hosts, "gpus_per_host": 2})
+    assert str(refused.value) == (
+        "export.gpus_per_host is 2, and each engine shares its model over 4 GPUs of a host; raise it, or "
+        "plan with fewer"
+    )
+
+
+@pytest.mark.parametrize("settings", [{}, {"hosts": ("a", "b"), "gpus_per_host": 3}])
+def test_an_engine_keeps_its_address_when_another_is_taken_away(settings: dict[str, Any]) -> None:
+    def addresses(numbers: tuple[int, ...]) -> dict[int, tuple[str, int, tuple[int, ...]]]:
+        gpus = [
+            PlacedGPU(gpu=n, device="H100", max_loras=1, max_lora_rank=8, adapters=(f"a{n}",))
+            for n in numbers
+        ]
+        placement = Placement(
+            gpus=tuple(gpus), model="m", engine=EngineConfig(), export=ExportSettings(**settings)
+        )
+        return {g.number: (g.host, g.port, g.devices) for g in deployment_of(placement).groups}
+
+    whole = addresses((0, 1, 4, 5))
+    assert whole[4] == (("b", 8001, (1,)) if settings else ("127.0.0.1", 8004, (4,)))
+    assert addresses((4, 1)) == {n: whole[n] for n in (1, 4)}
 
 
 def test_no_two_engines_of_a_host_meet_on_a_port_or_a_gpu() -> None:
-    deployment = plan(settings={"hosts": ("a",), "gpus_per_host": 2})
+    deployment = plan(settings={"hosts": ("a",), "gpus_per_host": 4})
     ports = [(group.host, group.port) for group in deployment.groups]
     devices = [(group.host, number) for group in deployment.groups for number in group.devices]
     assert len(set(ports)) == len(ports)
     assert len(set(devices)) == len(devices)
-    with pytest.raises(ExportError, match="over the router's 8001"):
-        plan(settings={"router_port": 8001})
+    with pytest.raises(ExportError, match="over the router's 8003"):
+        plan(settings={"router_port": 8003})
+    assert plan(settings={"router_port": 8001}).settings.router_port == 8001  # no GPU has the number 1
     with pytest.raises(ExportError, match="beyond the last port"):
         plan(settings={"port": 65_535})
 
@@ -248,6 +282,46 @@ def test_weights_are_exact_to_a_thousandth(shares: dict[int, float]) -> None:
     assert sum(weights.values()) == PARTS
     assert all(abs(weights[key] / PARTS - share) < 0.001 + 1e-9 for key, share in shares.items())
     assert min(weights.values()) >= 1
+
+
+def test_ray_is_given_a_bucket_and_the_list_of_what_to_copy_into_it() -> None:
+    export = ray_serve.export(plan(settings={"adapters_bucket": "abfss://lora@store.dfs.net/x/"}))
+    (application,) = yaml.safe_load(text_of(export, "serve.yaml"))["applications"]
+    paths = [one["lora_config"]["dynamic_lora_loading_path"] for one in application["args"]["llm_configs"]]
+    assert paths == ["abfss://lora@store.dfs.net/x/g0", "abfss://lora@store.dfs.net/x/g3"]
+    assert json.loads(text_of(export, "copies.json"))["copies"] == [
+        {"from": "/loras/fr", "to": f"{paths[0]}/fr-legal"},
+        {"from": "/adapters/split", "to": f"{paths[0]}/split"},
+        {"from": "/adapters/split", "to": f"{paths[1]}/split"},
+    ]
+    remote = ray_serve.export(plan(source="s3://bucket/fr"))
+    assert json.loads(text_of(remote, "copies.json"))["copies"][0]["from"] == "s3://bucket/fr"
+    nested = ray_serve.export(plan(served="a/b"))
+    assert any("none of one folder: one" in one for one in nested.lost)
+
+
+def test_ray_without_a_bucket_is_refused() -> None:
+    with pytest.raises(ExportError, match=r"adapters_bucket is missing.*s3://NAME/PATH"):
+        ray_serve.export(plan(settings={"adapters_bucket": None}))
+
+
+@pytest.mark.parametrize(
+    "bucket",
+    [
+        "/adapters",
+        "s3:/a",
+        "http://a",
+        "s3://",
+        "s3://a//b",
+        "s3://u:p@a",
+        "s3://a b",
+        "s3://a/$(x)",
+        "s3://a\n",
+    ],
+)
+def test_what_is_no_bucket_is_refused(bucket: str) -> None:
+    with pytest.raises(ValueError, match="adapters_bucket"):
+        plan(settings={"adapters_bucket": bucket})
 
 
 @pytest.mark.parametrize("target", TARGETS, ids=lambda target: target.NAME)

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from scenarios import EngineConfig, ExportSettings, PlacedAdapter, PlacedGPU, Placement
-from scenarios.exporters.deployment import Deployment, ExportError, Group
+from scenarios.exporters.deployment import Deployment, ExportError, Group, deployment_of
 from scenarios.exporters.exported import Export, ExportedFile
 from scenarios.exporters.steps_between.actions import Action, Load, Start, Stop, Switch, Unload, Wave
 from scenarios.exporters.steps_between.steps import steps_script
@@ -246,6 +246,17 @@ def test_engines_keep_their_addresses_through_all_states_of_a_wave() -> None:
         {2: 1.0},
         {2: 1.0},
     ]
+
+
+def test_addresses_in_the_steps_are_those_of_exports_before_and_after() -> None:
+    running, wave = replaced()
+    (one,) = deployed_waves(running, [wave])
+
+    def addresses(deployment: Deployment) -> dict[int, tuple[str, int, tuple[int, ...]]]:
+        return {group.number: (group.host, group.port, group.devices) for group in deployment.groups}
+
+    assert addresses(deployment_of(running)).items() <= addresses(one.load).items()
+    assert addresses(deployment_of(wave.placement)) == addresses(one.unload)
 
 
 def test_every_state_is_exported_into_a_folder_of_its_own() -> None:

@@ -506,8 +506,9 @@ def test_exports_with_folders_of_links_are_read_back(tmp_path: Path, target: Mod
     store = tmp_path / "store"
     adapter(store / "v3", 32)
     adapter(store / "split", 8)
-    image = {"image": "nvcr.io/nim/meta/m:2"} if target is nim else {}
-    deployment = plan("fr", str(store / "v3"), adapters_dir=str(store), **image)
+    more = {"image": "nvcr.io/nim/meta/m:2"} if target is nim else {}
+    more |= {"adapters_bucket": "s3://weights"} if target is ray_serve else {}
+    deployment = plan("fr", str(store / "v3"), adapters_dir=str(store), **more)
     out = written(target, deployment, tmp_path / "out")
     for link in target.export(deployment).links:
         path = out / link.path

@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from scenarios.engine import EngineConfig
+from scenarios.export_settings import ExportSettings
 from scenarios.exporters.deployment import Deployment, ExportError, deployment_of
 from scenarios.exporters.exported import Export
 from scenarios.exporters.kubernetes import aibrix, dynamo, gie, kserve, llm_d, production_stack
@@ -204,9 +205,10 @@ def test_one_more_backend_than_a_rule_holds_is_refused() -> None:
         gie.export(wide)
 
 
-def test_a_base_model_that_no_header_holds_is_refused() -> None:
+@pytest.mark.parametrize("name", ["é漢", "two  blanks", "blank ", "a" * 300 + "é"])
+def test_a_base_model_that_no_header_holds_is_refused(name: str) -> None:
     with pytest.raises(ExportError, match="no header holds"):
-        gie.export(plan(settings={"served_model_name": "é漢"}))
+        gie.export(plan(settings={"served_model_name": name}))
 
 
 def test_the_variant_of_one_pool_filters_by_what_pods_serve() -> None:
@@ -331,6 +333,31 @@ def test_dynamo_names_the_group_as_base_model_and_switches_its_allocator_off() -
         assert variables["DYN_LORA_ALLOCATION_ENABLED"] == "false"
     with pytest.raises(ExportError, match=r"export\.image"):
         dynamo.export(plan(settings={"image": None}))
+
+
+def test_dynamo_is_told_which_resource_a_gpu_is() -> None:
+    (graph,) = of_kind(dynamo.export(plan(settings={"gpu_resource": "amd.com/gpu"})), "DynamoGraphDeployment")
+    limits = [one["resources"]["limits"] for one in graph["spec"]["services"].values() if "resources" in one]
+    assert limits == [{"gpu": "1", "gpuType": "amd.com/gpu"}] * 2
+    assert not problems(graph)
+
+
+@pytest.mark.parametrize(("engines", "refused"), [(24, False), (25, True)])
+def test_dynamo_refuses_more_engines_than_a_graph_holds(engines: int, refused: bool) -> None:
+    gpus = [
+        PlacedGPU(gpu=k, device="H100", max_loras=1, max_lora_rank=8, adapters=(f"a{k}",))
+        for k in range(engines)
+    ]
+    settings = ExportSettings(image="nvcr.io/x/dynamo:1")
+    deployment = deployment_of(
+        Placement(gpus=tuple(gpus), model="org/m", engine=EngineConfig(), export=settings)
+    )
+    if refused:
+        with pytest.raises(ExportError, match="gpus are 25, and a graph of Dynamo's has 24 engines at most"):
+            dynamo.export(deployment)
+        return
+    (graph,) = of_kind(dynamo.export(deployment), "DynamoGraphDeployment")
+    assert not problems(graph)
 
 
 @pytest.mark.parametrize("text", [*HOSTILE, "", "-", "9lives", "a" * 63, "a" * 64, "İ", "a--b"])

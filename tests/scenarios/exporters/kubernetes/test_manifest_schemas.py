@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from copy import deepcopy
 from functools import cache
 from types import ModuleType
@@ -21,6 +20,7 @@ from tests.scenarios.exporters.kubernetes.kubernetes_plans import (
     schema,
     schema_name,
 )
+from tests.scenarios.exporters.schema_mutations import Mutation, mutations
 
 FULL = {"hub_secret": "hub", "api_key_secret": "keys", "storage_claim": "weights"}
 
@@ -59,38 +59,6 @@ def samples() -> dict[str, dict[str, Any]]:
     return best
 
 
-def nodes(rule: dict[str, Any], value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, Any]]:
-    """Objects in a document, by their paths, with the rules for them."""
-    for branch in rule.get("oneOf", ()):
-        if Draft202012Validator(branch).is_valid(value):
-            rule = branch
-    if isinstance(value, dict):
-        yield path, rule
-        for key, inner in value.items():
-            others = rule.get("additionalProperties")
-            below = rule.get("properties", {}).get(key, others if isinstance(others, dict) else {})
-            yield from nodes(below, inner, (*path, key))
-    elif isinstance(value, list):
-        for k, inner in enumerate(value):
-            yield from nodes(rule.get("items", {}), inner, (*path, k))
-
-
-def mutations() -> list[Any]:
-    found = []
-    for name, document in sorted(samples().items()):
-        seen = set()
-        for path, rule in nodes(schema(name), document):
-            place = (name, *("*" if isinstance(step, int) else step for step in path))
-            if place in seen:
-                continue
-            seen.add(place)
-            where = ".".join(map(str, place))
-            if rule.get("additionalProperties") is False:
-                found.append(pytest.param(name, path, None, id=f"{where}+unknown"))
-            found += [pytest.param(name, path, key, id=f"{where}-{key}") for key in rule.get("required", ())]
-    return found
-
-
 def test_every_schema_has_a_document() -> None:
     assert set(samples()) == set(BY_KIND.values()) == {file.stem for file in SCHEMAS.glob("*.json")}
     for name in samples():
@@ -98,20 +66,12 @@ def test_every_schema_has_a_document() -> None:
         assert "$comment" in schema(name)
 
 
-@pytest.mark.parametrize(("name", "path", "missing"), mutations())
-def test_a_field_too_few_or_too_many_is_noticed(
-    name: str, path: tuple[Any, ...], missing: str | None
-) -> None:
-    document = deepcopy(samples()[name])
-    assert Draft202012Validator(schema(name)).is_valid(document)
-    target: Any = document
-    for step in path:
-        target = target[step]
-    if missing is None:
-        target["unknownField"] = "x"
-    else:
-        del target[missing]
-    assert not Draft202012Validator(schema(name)).is_valid(document)
+@pytest.mark.parametrize("mutation", mutations(samples(), schema))
+def test_a_field_too_few_or_too_many_is_noticed(mutation: Mutation) -> None:
+    validator = Draft202012Validator(schema(mutation.schema))
+    document = samples()[mutation.schema]
+    assert validator.is_valid(document)
+    assert not validator.is_valid(mutation.of(document))
 
 
 @pytest.mark.parametrize(
