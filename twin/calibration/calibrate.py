@@ -19,16 +19,19 @@ from twin.calibration.cost_terms import candidate_terms
 from twin.calibration.frontend import StallEvidence, final_stall_s, fit_scrape, stall_evidence
 from twin.calibration.least_squares import fit_costs
 from twin.calibration.loads_and_lengths import OfferedLengths, fit_loads, offered_lengths
-from twin.calibration.measurements import DESCRIPTION, Measurement, Probe, read_measurement, read_tables
+from twin.calibration.measurements import Probe, read_tables
 from twin.calibration.params import CalibrationParams
 from twin.calibration.replays import fit_first_read, tokens_held
 from twin.calibration.report import CalibrationReport, fitted_errors, group_errors
 from twin.calibration.run_evidence import RunEvidence, match
 from twin.engine.rules import rules_of
 from twin.engine.run import simulate_requests
+from twin.measured.measurement import DESCRIPTION, Measurement, read_measurement
 from twin.measured.predict import predict_all
+from twin.measured.replayed import run_requests, run_setup
 from twin.measured.report import CLEAN, RAN, FidelityReport
-from twin.measured.runs import SATURATED, MeasuredRun, measured_runs, run_requests, run_setup
+from twin.measured.run_tables import measured_runs
+from twin.measured.runs import SATURATED, MeasuredRun
 from twin.measured.tables import rows_of
 from twin.memory import memory_model
 from twin.parallel import in_processes
@@ -185,7 +188,7 @@ def _job(
         model=model,
         tables=tables | {"metrics_readings": every["metrics_readings"]},
         table=table,
-        runs=measured_runs(table),
+        runs=measured_runs(table, folder),
         probes=rows_of(tables["probes"], Probe),
         offered=offered,
         seed=seed,
@@ -236,7 +239,7 @@ def _start(folder: Path, about: Measurement, job: _Job, start: EngineProfile | N
         device=about.device,
         gpu_memory_gib=about.gpu_memory_gib,
         engine_version=about.engine_version,
-        rules=rules_of(about.engine_version),
+        rules=rules_of(about.engine_version).scheduling(about.engine.async_scheduling),
         measured=about.engine.model_copy(update={"max_model_len": length}),
         memory=memory_model(architecture, about.engine_version),
         provenance=_provenance(job, about, start, [], None),
