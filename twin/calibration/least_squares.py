@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.optimize import nnls
 
 from twin.calibration.cost_terms import candidate_terms, features
@@ -15,6 +16,10 @@ from twin.calibration.run_evidence import RunEvidence
 from twin.engine.requests import FloatArray
 from twin.measured.runs import SATURATED
 from twin.step_cost import StepCost
+
+
+ALIKE = 1e-9
+"""Largest difference, of columns of length 1, at which two terms are the same to a fit."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +66,7 @@ def fit_costs(
     rows = [(e.features, e.seconds - e.load_s, e.seconds) for e in used]
     rows += [(features(terms, p.steps), p.step_ms / 1e3, p.step_ms / 1e3) for p in probes]
     design = np.array([row / scale for row, _, scale in rows])
+    design[:, ~told_apart(design)] = 0.0
     target = np.array([value / scale for _, value, scale in rows])
     run_weights = [params.saturated_weight if e.quality == SATURATED else 1.0 for e in used]
     weight = np.array(run_weights + [p.weight for p in probes])
@@ -73,6 +79,22 @@ def fit_costs(
         standard_errors_s={terms[k].name: errors[k] for k in kept},
         residual_share=float(np.std(residual[: len(used)])) if used else 0.0,
     )
+
+
+def told_apart(design: FloatArray) -> NDArray[np.bool_]:
+    """Which terms the observations tell from every term before them, shape (n_terms,).
+
+    An engine with one number of slots says nothing of what a slot costs: what grows with slots, and what does
+    not, has the same share in every observation. The fit would divide the cost among such terms, and other
+    slots would be foretold from an invention. The first of them, which grows with the least, has it all.
+    """
+    size = np.linalg.norm(design, axis=0)
+    columns = design / np.where(size > 0, size, 1.0)
+    apart = np.ones(design.shape[1], dtype=np.bool_)
+    for k in range(1, len(apart)):
+        earlier = columns[:, :k][:, apart[:k]]
+        apart[k] = bool((np.abs(earlier - columns[:, k : k + 1]).max(axis=0) > ALIKE).all())
+    return apart
 
 
 def _robust(

@@ -34,7 +34,9 @@ class Probe(TableRow):
     context_tokens: Number
     """Tokens of prompt and answer so far of the requests that decode, together."""
     n_adapters: Number = 0.0
-    """Distinct adapters in the step, which are all that the engine serves; 0 without LoRA."""
+    """Distinct adapters in the step; 0 without LoRA."""
+    n_served: Number | None = None
+    """Adapters that the engine serves; if not given, those of the step."""
     max_loras: Count = 0
     """Adapter slots; 0 without LoRA."""
     max_lora_rank: Count = 0
@@ -60,7 +62,7 @@ class Probe(TableRow):
             waiting=np.zeros(1),
             max_loras=self.max_loras,
             max_lora_rank=self.max_lora_rank,
-            served=round(self.n_adapters),
+            served=round(self.n_adapters if self.n_served is None else self.n_served),
         )
 
 
