@@ -179,6 +179,7 @@ def known(stage: Stage, seconds: float) -> dict[str, object]:
         "rates": f"{len(stage.requests) / seconds / ADAPTERS:.6f}",
         "sizes": ";".join(map(str, RANKS)),
         "total_time_s": seconds,
+        "drained": stage.seconds == math.inf,
         "kv_cache_tokens": KV_TOKENS,
         "warm": True,
         "status": "ok",

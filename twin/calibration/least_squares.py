@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -15,8 +16,7 @@ from twin.calibration.params import FitParams
 from twin.calibration.run_evidence import RunEvidence
 from twin.engine.requests import FloatArray
 from twin.measured.runs import SATURATED
-from twin.step_cost import StepCost
-
+from twin.step_cost import CostTerm, StepCost
 
 ALIKE = 1e-9
 """Largest difference, of columns of length 1, at which two terms are the same to a fit."""
@@ -71,6 +71,9 @@ def fit_costs(
     run_weights = [params.saturated_weight if e.quality == SATURATED else 1.0 for e in used]
     weight = np.array(run_weights + [p.weight for p in probes])
     solution, final = _robust(design, target, weight, params)
+    if len(target) < params.few_observations:
+        design[:, ~needed(design, target, final, terms)] = 0.0
+        solution, final = _robust(design, target, weight, params)
     residual = target - design @ solution
     errors = _standard_errors(design, residual, final, solution)
     kept = [k for k, seconds in enumerate(solution) if seconds > 0]
@@ -95,6 +98,44 @@ def told_apart(design: FloatArray) -> NDArray[np.bool_]:
         earlier = columns[:, :k][:, apart[:k]]
         apart[k] = bool((np.abs(earlier - columns[:, k : k + 1]).max(axis=0) > ALIKE).all())
     return apart
+
+
+def needed(
+    design: FloatArray,
+    target: FloatArray,
+    weight: FloatArray,
+    terms: Sequence[CostTerm],
+) -> NDArray[np.bool_]:
+    """Which terms a few observations ask for, by Schwarz's criterion (BIC), shape (n_terms,).
+
+    Twenty terms follow the noise of fifty observations, and what they make of it shows where nothing was
+    measured: with other slots, or more adapters. Terms are left out one by one, those that depend on most
+    first, so that of two which explain the same the simpler one stays. A term counts as so many parameters
+    as it depends on things.
+    """
+    kept = design.any(axis=0)
+    n = len(target)
+
+    def loss(chosen: NDArray[np.bool_]) -> float:
+        size = np.abs(design[:, chosen] * weight[:, None]).max(axis=0)
+        residual = nnls(design[:, chosen] * weight[:, None] / size, target * weight)[1]
+        return n * math.log(max(residual**2 / n, np.finfo(float).tiny))
+
+    now = loss(kept)
+    for k in sorted(np.flatnonzero(kept), key=lambda k: (-complexity(terms[k]), -k)):
+        tried = kept.copy()
+        tried[k] = False
+        if tried.any() and (then := loss(tried)) - now < complexity(terms[k]) * math.log(n):
+            kept, now = tried, then
+    return kept
+
+
+def complexity(term: CostTerm) -> int:
+    """On how many things a term depends, at least 1; a power that is no whole number counts as one."""
+    powers = (term.slots_power, term.rank_power, term.served_power, term.adapters_power or 0.0)
+    bent = sum(power != round(power) for power in powers)
+    grows = sum(power > 0 for power in powers) + (term.tokens_above is not None)
+    return max(grows + bent + term.lora + (term.per != "step"), 1)
 
 
 def _robust(

@@ -13,7 +13,6 @@ from pydantic import Field
 from scenarios import MAX_LORA_RANKS, FrozenModel, Problem, ScenarioError
 from scenarios.engine import MaxLoraRank, padded_rank
 from scenarios.text.formatting import choice
-from twin.engine.records import RunRecords
 from twin.engine.requests import FloatArray, IntArray, Requests
 from twin.measured.bench_serve import BenchResult, read_bench_results
 from twin.measured.replayed import run_requests
@@ -87,6 +86,8 @@ class BenchRun(MeasuredRun):
     """Adapters served; 0 without LoRA."""
     max_lora_rank: Count
     """Rank of every slot; 0 without LoRA."""
+    drained: bool = True
+    """The benchmark waits for the last answer."""
     warm: bool = True
     """vLLM loads the adapters of ``--lora-modules`` at its start."""
     completed: PositiveCount
@@ -105,15 +106,6 @@ class BenchRun(MeasuredRun):
     """Tokens of the answers per second."""
     assumed: tuple[str, ...] = ()
     """What the result does not say and is taken for granted, in words."""
-
-    @property
-    def horizon_s(self) -> float:
-        """No end but that of the last answer."""
-        return math.inf
-
-    def seconds(self, records: RunRecords) -> float:
-        """Seconds to the last answer."""
-        return records.end_s
 
     def frontend(self, profile: EngineProfile) -> Frontend:
         """The profile's, but nobody reads the server's metrics."""

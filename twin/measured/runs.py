@@ -60,6 +60,9 @@ class MeasuredRun(TableRow):
     """LoRA ranks of the adapters, separated by ;, dealt to them in turn."""
     total_time_s: Positive = 3600.0
     """Seconds that the run lasted; an hour if not given."""
+    drained: bool = False
+    """Whether the client waited for the last answer, so that a replay ends with its own; else it is cut after
+    ``total_time_s``, as the run was."""
     max_num_seqs: PositiveCount | None = None
     """Most requests in a batch; if not given, the profile's."""
     max_num_batched_tokens: PositiveCount | None = None
@@ -135,12 +138,12 @@ class MeasuredRun(TableRow):
 
     @property
     def horizon_s(self) -> float:
-        """Seconds after which a replay of the run is cut, as the run was."""
-        return self.total_time_s
+        """Seconds after which a replay of the run is cut, as the run was; of a drained one it never is."""
+        return math.inf if self.drained else self.total_time_s
 
     def seconds(self, records: RunRecords) -> float:
         """Seconds over which the tokens of a replay count for its throughput."""
-        return min(records.horizon_s, self.total_time_s)
+        return records.end_s if self.drained else min(records.horizon_s, self.total_time_s)
 
     def frontend(self, profile: EngineProfile) -> Frontend:
         """The server in front of the run's engine."""
