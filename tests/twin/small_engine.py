@@ -1,4 +1,4 @@
-"""A small model on a small machine, whose step cost is known, and what a quarter of an hour measures of it."""
+"""A small model on a small machine, whose step cost is known, and what minutes measure of it."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ from twin.calibration.loads_and_lengths import OfferedLengths, fit_loads, offere
 from twin.calibration.measurements import Probe, read_tables
 from twin.calibration.params import CalibrationParams
 from twin.calibration.replays import fit_first_read, tokens_held
-from twin.calibration.report import CalibrationReport, fitted_errors, group_errors
+from twin.calibration.report import CalibrationReport, fitted_errors, group_errors, unvaried
 from twin.calibration.run_evidence import RunEvidence, match
 from twin.engine.rules import rules_of
 from twin.engine.run import simulate_requests
@@ -109,7 +109,7 @@ def calibrate(
     made = _provenance(job, about, start, evidence, left_out)
     profile = profile.model_copy(update={"provenance": made})
     errors = fitted_errors(evidence, profile, candidate_terms(job.params.fit.token_knots))
-    return profile, CalibrationReport(left_out, errors, changes)
+    return profile, CalibrationReport(left_out, errors, changes, unvaried(job.runs, job.probes))
 
 
 @dataclass(frozen=True)
@@ -361,7 +361,9 @@ def _provenance(
     left_out: FidelityReport | None,
 ) -> Provenance:
     """Where a profile's numbers come from, with its errors on groups left out of the fit."""
-    changed = job.params.changed()
+    changed, notes = job.params.changed(), unvaried(job.runs, job.probes)
+    if changed:
+        notes += (f"parameters that differ from their defaults: {changed}",)
     return Provenance(
         source=about.source,
         command=f"lorapack calibrate FOLDER --model {job.model}" + (" --start PROFILE" if start else ""),
@@ -369,5 +371,5 @@ def _provenance(
         probes=len(job.probes),
         groups=tuple(group for group in job.groups if group),
         left_out_errors=() if left_out is None else tuple(group_errors(left_out)),
-        note=f"parameters that differ from their defaults: {changed}" if changed else "",
+        note="; ".join(notes),
     )

@@ -113,7 +113,7 @@ def needed(
     first, so that of two which explain the same the simpler one stays. A term counts as so many parameters
     as it depends on things.
     """
-    kept = design.any(axis=0)
+    kept: NDArray[np.bool_] = np.abs(design).max(axis=0) > 0
     n = len(target)
 
     def loss(chosen: NDArray[np.bool_]) -> float:
@@ -122,7 +122,9 @@ def needed(
         return n * math.log(max(residual**2 / n, np.finfo(float).tiny))
 
     now = loss(kept)
-    for k in sorted(np.flatnonzero(kept), key=lambda k: (-complexity(terms[k]), -k)):
+    for k in sorted(range(len(terms)), key=lambda k: (-complexity(terms[k]), -k)):
+        if not kept[k]:
+            continue
         tried = kept.copy()
         tried[k] = False
         if tried.any() and (then := loss(tried)) - now < complexity(terms[k]) * math.log(n):
