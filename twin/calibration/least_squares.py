@@ -66,7 +66,7 @@ def fit_costs(
     rows = [(e.features, e.seconds - e.load_s, e.seconds) for e in used]
     rows += [(features(terms, p.steps), p.step_ms / 1e3, p.step_ms / 1e3) for p in probes]
     design = np.array([row / scale for row, _, scale in rows])
-    design[:, ~told_apart(design)] = 0.0
+    design[:, ~told_apart(design, terms)] = 0.0
     target = np.array([value / scale for _, value, scale in rows])
     run_weights = [params.saturated_weight if e.quality == SATURATED else 1.0 for e in used]
     weight = np.array(run_weights + [p.weight for p in probes])
@@ -84,8 +84,8 @@ def fit_costs(
     )
 
 
-def told_apart(design: FloatArray) -> NDArray[np.bool_]:
-    """Which terms the observations tell from every term before them, shape (n_terms,).
+def told_apart(design: FloatArray, terms: Sequence[CostTerm]) -> NDArray[np.bool_]:
+    """Which terms do not grow with an engine's arguments, or not as one before them, shape (n_terms,).
 
     An engine with one number of slots says nothing of what a slot costs: what grows with slots, and what does
     not, has the same share in every observation. The fit would divide the cost among such terms, and other
@@ -94,7 +94,9 @@ def told_apart(design: FloatArray) -> NDArray[np.bool_]:
     size = np.linalg.norm(design, axis=0)
     columns = design / np.where(size > 0, size, 1.0)
     apart = np.ones(design.shape[1], dtype=np.bool_)
-    for k in range(1, len(apart)):
+    for k, term in enumerate(terms):
+        if not (term.slots_power or term.rank_power or term.served_power):
+            continue
         earlier = columns[:, :k][:, apart[:k]]
         apart[k] = bool((np.abs(earlier - columns[:, k : k + 1]).max(axis=0) > ALIKE).all())
     return apart

@@ -51,7 +51,7 @@ def read_requests(path: Path, n_adapters: int) -> Requests:
             f"give {choice(COLUMNS, 'and')}"
         )
     parts = [_numbers_of(file, chunk, n_adapters) for chunk in _bounded(file, known)]
-    if not parts:
+    if not sum(len(part[0]) for part in parts):
         raise TraceError(f"{path}: has no request; give a row for each, or leave requests_file empty")
     arrival, adapter, prompt, output, follows = (np.concatenate(part) for part in zip(*parts, strict=True))
     _check_follows(file, follows)
