@@ -269,3 +269,60 @@ def write_folder(
         "max_total_tokens": 2048,
     }
     pd.DataFrame([means]).to_csv(folder / "length_means.csv", index=False)
+
+
+def measure(folder: Path, engine: EngineProfile, slots: Sequence[int], noise: float, seed: int = 0) -> None:
+    """What a quarter of an hour leaves: three loads of a minute, and batches and prompts one by one.
+
+    Every run is off by a factor of its own, and every probe by one twice as wide.
+
+    Parameters
+    ----------
+    folder
+        Where to.
+    engine
+        The engine.
+    slots
+        Adapter slots of the servers that are measured.
+    noise
+        Standard deviation of the logarithm of a run's factor.
+    seed
+        Of the noise.
+    """
+    rng = np.random.default_rng(seed)
+    rates = {4: (2, 8, 13), 16: (3, 13, 22)}
+    stages, probes = [], []
+    for n in slots:
+        stages += [
+            Stage(f"open{rate}_{n}", mixed(rate, 60, 7 * rate + n), f"open{rate}", 60, n) for rate in rates[n]
+        ]
+        if len(slots) == 1:
+            stages += [Stage(f"batch{b}_{n}", in_flight(b, 10, 4), "batch", slots=n) for b in (4, 32)]
+        batches = [(b, 52, 1) for b in (1, 2, 4, 8, 16, 32, 64)] + [(b, 520, 1) for b in (1, 8, 32)]
+        batches += [(b, 52, a) for b in (16, 64) for a in (2, 4, 8, 16) if a <= n]
+        probes += [
+            probe(engine, b, b, each, a, 1.0, math.exp(rng.normal(0, 2 * noise)), n) for b, each, a in batches
+        ]
+        probes += [
+            probe(engine, t, 0, 0, 1, 1.0, math.exp(rng.normal(0, 2 * noise)), n)
+            for t in (16, 32, 64, 128, 256, 512, 1024, 2048)
+        ]
+    rows = [played(stage, engine, math.exp(rng.normal(0, noise))) for stage in stages]
+    write_folder(folder, rows, stages, probes)
+
+
+def others() -> list[Stage]:
+    """Runs that no measurement holds: other loads, lengths, slots and batches, near saturation too."""
+    asked = [
+        (3, 4, 64, 24),
+        (9, 4, 64, 24),
+        (4, 4, 200, 16),
+        (3, 4, 32, 80),
+        (14, 8, 64, 24),
+        (20, 16, 64, 24),
+    ]
+    stages = [
+        Stage(f"{rate}_{slots}_{prompt}", mixed(rate, 90, 100 + k, prompt, output, 0.7), "", 90, slots)
+        for k, (rate, slots, prompt, output) in enumerate(asked)
+    ]
+    return [*stages, Stage("24 in flight", in_flight(24, 10, 8), "", slots=8)]
