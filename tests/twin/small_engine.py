@@ -12,9 +12,10 @@ import numpy as np
 import pandas as pd
 
 from scenarios import EngineConfig, HistogramLengths
-from twin import EngineProfile, Requests, SchedulerRules
+from twin import EngineProfile, Requests
 from twin.architectures import read_architecture
 from twin.engine.records import SERIES
+from twin.engine.rules import rules_of
 from twin.engine.run import simulate_requests
 from twin.measured.client_view import client_view
 from twin.measured.replayed import run_setup
@@ -81,7 +82,7 @@ def truth(folder: Path, step: StepCost = TRUTH) -> EngineProfile:
         device="CPU",
         gpu_memory_gib=4.0,
         engine_version="0.32.0",
-        rules=SchedulerRules(reserve_full_isl=True, lone_request_ignores_threshold=True),
+        rules=rules_of("0.32.0").scheduling(False),
         measured=ENGINE,
         memory=memory_model(read_architecture(config, MODEL), "0.32.0"),
         step=step,
@@ -313,14 +314,8 @@ def measure(folder: Path, engine: EngineProfile, slots: Sequence[int], noise: fl
 
 def others() -> list[Stage]:
     """Runs that no measurement holds: other loads, lengths, slots and batches, near saturation too."""
-    asked = [
-        (3, 4, 64, 24),
-        (9, 4, 64, 24),
-        (4, 4, 200, 16),
-        (3, 4, 32, 80),
-        (14, 8, 64, 24),
-        (20, 16, 64, 24),
-    ]
+    asked = [(3, 4, 64, 24), (9, 4, 64, 24), (4, 4, 200, 16), (3, 4, 32, 80), (14, 8, 64, 24)]
+    asked += [(20, 16, 64, 24)]
     stages = [
         Stage(f"{rate}_{slots}_{prompt}", mixed(rate, 90, 100 + k, prompt, output, 0.7), "", 90, slots)
         for k, (rate, slots, prompt, output) in enumerate(asked)

@@ -151,13 +151,15 @@ def test_a_folder_without_runs_is_no_source(tmp_path: Path) -> None:
 
 
 def test_fidelity_and_update_take_the_folder(lorapack: Lorapack, folder: Path, profile: Path) -> None:
-    code, text, error = lorapack("fidelity", folder, "--profile", profile, "--json", "-", "-q")
+    code, text, error = lorapack(
+        "fidelity", folder, "--profile", profile, "--json", "-", "--workers", 1, "-q"
+    )
     assert (code, error) == (0, "")
     values = json.loads(text)
     assert values["runs"] == 2
     assert values["errors"][0]["itl_smape"] < 0.1
     out = folder.parent / "updated.json"
-    code, text, error = lorapack("calibrate", folder, "--update", profile, "--out", out, "-q")
+    code, text, error = lorapack("calibrate", folder, "--update", profile, "--out", out, "--workers", 1, "-q")
     assert (code, error) == (0, "")
     assert "2 of 2 runs used" in text
     now, before = (twin.read_profile(path).step for path in (out, profile))

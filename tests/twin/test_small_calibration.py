@@ -12,6 +12,7 @@ import pytest
 import twin
 from twin.calibration.cost_terms import candidate_terms
 from twin.calibration.least_squares import complexity, needed, told_apart
+from twin.calibration.measurements import Probe
 from twin.engine.rules import rules_of
 from twin.measured.predict import predict
 from twin.step_cost import CostTerm, StepCost
@@ -96,7 +97,7 @@ def test_an_engine_that_schedules_ahead_is_fitted_as_well(small_engine: ModuleTy
     profile, _ = fitted(tmp_path)
     assert profile.rules.async_scheduling
     found = errors(small_engine, engine, profile)
-    assert found["itl"].abs().max() < 4, found
+    assert found["itl"].abs().max() < 6, found
 
 
 def test_groups_are_left_out_of_a_small_fit_too(small_engine: ModuleType, tmp_path: Path) -> None:
@@ -158,10 +159,9 @@ def test_what_a_term_depends_on_is_counted() -> None:
     assert complexity(of["tokens_16"]) < complexity(of["tokens_16_lora"]) < complexity(of["tokens_16_slots"])
 
 
-def test_adapters_served_by_a_probe_may_be_more_than_in_its_step(
+def test_a_probe_s_engine_may_serve_more_adapters_than_are_in_the_step(
     small_engine: ModuleType, tmp_path: Path
 ) -> None:
-    row = small_engine.probe(small_engine.truth(tmp_path), 8, 8, 50, 4, 1.0, 1.0)
-    one = twin.calibration.measurements.Probe(**row)  # type: ignore[attr-defined]
+    one = Probe(**small_engine.probe(small_engine.truth(tmp_path), 8, 8, 50, 4, 1.0, 1.0))
     assert one.steps.served == 16
     assert one.model_copy(update={"n_served": None}).steps.served == 4
