@@ -159,7 +159,7 @@ def test_fidelity_and_update_take_the_folder(lorapack: Lorapack, folder: Path, p
     assert values["runs"] == 2
     assert values["errors"][0]["itl_smape"] < 0.1
     out = folder.parent / "updated.json"
-    code, text, error = lorapack("calibrate", folder, "--update", profile, "--out", out, "--workers", 1, "-q")
+    code, text, error = lorapack("calibrate", folder, "--update", profile, "--out", out, *one)
     assert (code, error) == (0, "")
     assert "2 of 2 runs used" in text
     now, before = (twin.read_profile(path).step for path in (out, profile))
