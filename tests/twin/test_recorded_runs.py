@@ -151,9 +151,8 @@ def test_a_folder_without_runs_is_no_source(tmp_path: Path) -> None:
 
 
 def test_fidelity_and_update_take_the_folder(lorapack: Lorapack, folder: Path, profile: Path) -> None:
-    code, text, error = lorapack(
-        "fidelity", folder, "--profile", profile, "--json", "-", "--workers", 1, "-q"
-    )
+    one = ("--workers", 1, "-q")
+    code, text, error = lorapack("fidelity", folder, "--profile", profile, "--json", "-", *one)
     assert (code, error) == (0, "")
     values = json.loads(text)
     assert values["runs"] == 2
