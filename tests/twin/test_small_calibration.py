@@ -156,7 +156,7 @@ def test_what_a_term_depends_on_is_counted() -> None:
     of = dict(zip(NAMES, TERMS, strict=True))
     assert complexity(of["step"]) == complexity(of["waiting"]) == 1
     assert complexity(of["adapters"]) < complexity(of["adapters_sqrt"])
-    assert complexity(of["tokens_16"]) < complexity(of["tokens_16_lora"]) < complexity(of["tokens_16_slots"])
+    assert complexity(of["tokens_16"]) < complexity(of["tokens_16_lora"]) == complexity(of["tokens_16_slots"])
 
 
 def test_a_probe_s_engine_may_serve_more_adapters_than_are_in_the_step(

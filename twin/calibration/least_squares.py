@@ -139,7 +139,8 @@ def complexity(term: CostTerm) -> int:
     powers = (term.slots_power, term.rank_power, term.served_power, term.adapters_power or 0.0)
     bent = sum(power != round(power) for power in powers)
     grows = sum(power > 0 for power in powers) + (term.tokens_above is not None)
-    return max(grows + bent + term.lora + (term.per != "step"), 1)
+    lora = term.lora and not any(powers)  # what grows with slots or adapters is LoRA's anyway
+    return max(grows + bent + lora + (term.per != "step"), 1)
 
 
 def _robust(
