@@ -22,6 +22,10 @@ ALIKE = 1e-9
 """Largest difference, of columns of length 1, at which two terms are the same to a fit."""
 
 
+FINEST = 0.01
+"""Relative residual that measurements have of themselves: what a fit gains below it is none of the engine's."""
+
+
 @dataclass(frozen=True)
 class Fit:
     """Fitted costs.
@@ -121,7 +125,7 @@ def needed(
     def loss(chosen: NDArray[np.bool_]) -> float:
         size = np.abs(design[:, chosen] * weight[:, None]).max(axis=0)
         residual = nnls(design[:, chosen] * weight[:, None] / size, target * weight)[1]
-        return n * math.log(max(residual**2 / n, np.finfo(float).tiny))
+        return n * math.log(residual**2 / n + FINEST**2)
 
     now = loss(kept)
     for k in sorted(range(len(terms)), key=lambda k: (-complexity(terms[k]), -k)):
