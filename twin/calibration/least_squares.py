@@ -23,7 +23,7 @@ ALIKE = 1e-9
 
 
 FINEST = 0.01
-"""Relative residual that measurements have of themselves: what a fit gains below it is none of the engine's."""
+"""Relative residual that measurements have of themselves; what a fit gains below it is not the engine's."""
 
 
 @dataclass(frozen=True)
