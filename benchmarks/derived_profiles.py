@@ -33,7 +33,7 @@ from twin.deriving.database import SYSTEMS, DatabaseError, KernelDatabase
 from twin.deriving.speeds import speeds_of
 from twin.measured.predict import predict_all
 from twin.measured.report import smape, starved_runs
-from twin.measured.runs import measured_runs, read_runs
+from twin.measured.run_tables import measured_runs, read_runs
 from twin.step_cost import CostTerm, StepCost
 
 USABLE = ("clean", "client_cap_saturated")
@@ -144,7 +144,7 @@ def replayed(folder: Path, every: int, workers: int) -> pd.DataFrame:
         runs = table[table["model"] == profile.model].iloc[::every].reset_index(drop=True)
         for route, made in ROUTES.items():
             used = made(profile)
-            said = predict_all(measured_runs(runs), lambda _, used=used: used, 0, workers)
+            said = predict_all(measured_runs(runs, folder), lambda _, used=used: used, 0, workers)
             for quality, part in runs.groupby("quality"):
                 there = said.loc[part.index]
                 wrong = starved_runs(part) != there["predicted_starved"].to_numpy(dtype=bool)

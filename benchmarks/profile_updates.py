@@ -31,7 +31,8 @@ from twin import CalibrationParams, EngineProfile, FidelityParams
 from twin.engine.requests import FloatArray
 from twin.measured.predict import predict_all
 from twin.measured.report import as_text, smape
-from twin.measured.runs import SATURATED, MeasuredRun, measured_runs, read_runs
+from twin.measured.run_tables import measured_runs, read_runs
+from twin.measured.runs import SATURATED, MeasuredRun
 from twin.parallel import in_processes
 from twin.step_cost import StepCost
 from twin.updating.evidence import Evidence, evidence_of
@@ -115,11 +116,11 @@ def case_of(path: Path, source: str, target: str, every: int, workers: int) -> C
     start = replaced(twin.find_profile(source, None), twin.find_profile(target, None))
     table = usable(path, target)
     apart = np.arange(len(table)) % every == 0
-    kept = measured_runs(table[apart])
+    kept = measured_runs(table[apart], path)
     jobs = (delayed(evidence_of)(run, start, 0, PARAMS) for run in kept)
     return Case(
         start=start,
-        pool=measured_runs(table[~apart]),
+        pool=measured_runs(table[~apart], path),
         kept=kept,
         table=table[apart].reset_index(drop=True),
         evidence=list(in_processes(jobs, workers)),

@@ -16,7 +16,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from twin.calibration.measurements import DESCRIPTION, TABLES
+from twin.calibration.measurements import TABLES
+from twin.measured.measurement import DESCRIPTION
 
 MEASUREMENT = """\
 device: H100-64GB

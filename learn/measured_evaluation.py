@@ -22,8 +22,10 @@ from scenarios.stopping.progress import Progress, silent
 from scenarios.text.tables import render, table
 from twin import EngineProfile, GPULoad, simulate
 from twin.measured.predict import predict_all
+from twin.measured.replayed import run_requests
 from twin.measured.report import smape
-from twin.measured.runs import MeasuredRun, measured_runs, read_runs, run_requests, selected
+from twin.measured.run_tables import measured_runs, read_runs, selected
+from twin.measured.runs import MeasuredRun
 from twin.metrics import GPUMetrics
 from twin.parallel import in_processes
 
@@ -102,7 +104,7 @@ def assess_measured(
     Parameters
     ----------
     path
-        Table as `twin.measured.runs.read_runs` reads it, with the columns ``total_throughput``,
+        Table as `twin.measured.run_tables.read_runs` reads it, with the columns ``total_throughput``,
         ``itl_mean_ms`` and ``starved``.
     workers
         Processes for the twin's runs, at least 1.
@@ -123,7 +125,7 @@ def assess_measured(
         raise ScenarioError([Problem("workers", f"is {workers}", "give 1 or more")], "assess_measured")
     table, profile = read_results(path), space.profile
     table = table[selected(table, QUALITIES) & (table["model"] == profile.model).to_numpy()]
-    runs = measured_runs(table)
+    runs = measured_runs(table, path)
     usable = np.array(
         [run.kv_cache_tokens is not None and run.pool_mean_input is not None for run in runs], bool
     )

@@ -53,11 +53,11 @@ from twin.workload.recordings import arrival_values
 
 if TYPE_CHECKING:
     from twin.calibration.calibrate import CalibrationError, calibrate
-    from twin.calibration.measurements import Measurement, read_measurement
     from twin.calibration.params import CalibrationParams
     from twin.calibration.report import CalibrationReport
     from twin.measured.bench_report import BenchFidelity, bench_fidelity
     from twin.measured.bench_runs import BenchEngine
+    from twin.measured.measurement import Measurement, read_measurement
     from twin.measured.params import FidelityParams
     from twin.measured.predict import fidelity
     from twin.measured.report import FidelityReport
@@ -165,14 +165,14 @@ _LATE = {
     "bench_fidelity": "twin.measured.bench_report",
     "FidelityParams": "twin.measured.params",
     "FidelityReport": "twin.measured.report",
-    "Measurement": "twin.calibration.measurements",
+    "Measurement": "twin.measured.measurement",
     "calibrate": "twin.calibration.calibrate",
     "fidelity": "twin.measured.predict",
     "UpdateError": "twin.updating.update",
     "UpdateReport": "twin.updating.report",
     "read_sources": "twin.measured.sources",
     "update_profile": "twin.updating.update",
-    "read_measurement": "twin.calibration.measurements",
+    "read_measurement": "twin.measured.measurement",
 }
 """Names whose modules need pandas and scipy.optimize, and are imported when they are first asked for."""
 

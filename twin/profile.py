@@ -70,6 +70,10 @@ class Frontend(_Part):
         default=None, description="Metrics readings during the measurements; used to replay them only."
     )
 
+    def unread(self) -> Frontend:
+        """The same server while nobody reads its metrics."""
+        return self.model_copy(update={"scrape": None})
+
 
 class ServedLengths(_Part):
     """Lengths of the requests behind the measurements; rescaled to the mean lengths of a run."""

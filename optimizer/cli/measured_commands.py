@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -41,8 +42,8 @@ def calibrate_command(
         list[Path],
         typer.Argument(
             metavar="SOURCE",
-            help="A folder with measurement.yaml and tables; with --update results of vllm bench serve and "
-            "tables of runs.",
+            help="A folder with measurement.yaml and tables; with --update such folders, tables of runs and "
+            "results of vllm bench serve.",
         ),
     ],
     out: Annotated[Path, typer.Option(metavar="FILE", help="Where to write the profile, as JSON.")],
@@ -135,9 +136,10 @@ def _fit(
 ) -> None:
     import twin
     from optimizer.cli.progress_display import progress_shown
+    from twin.measured.measurement import files_of
 
     tuned = params_in(params, twin.CalibrationParams)
-    check_outputs({"--out": out}, [*folder.glob("*"), start, params])
+    check_outputs({"--out": out}, [*files_of(folder), start, params])
     with progress_shown(not quiet) as progress:
         load_twin(workers, progress)
         profile, quality = twin.calibrate(
@@ -169,10 +171,11 @@ def _update(
 ) -> None:
     import twin
     from optimizer.cli.progress_display import progress_shown
+    from twin.measured.measurement import files_of
     from twin.measured.sources import is_table
 
     tuned = params_in(params, twin.CalibrationParams)
-    check_outputs({"--out": out, "--json": json}, [*sources, update, params])
+    check_outputs({"--out": out, "--json": json}, [*chain(*map(files_of, sources)), update, params])
     profile = twin.read_profile(update)
     if all(map(is_table, sources)):
         refuse_bench_options(engine, "a table of runs says it by its columns")
@@ -196,7 +199,8 @@ def fidelity_command(
         list[Path],
         typer.Argument(
             metavar="FILE",
-            help="CSV table of measured runs, or results of vllm bench serve; see docs/calibration.md.",
+            help="CSV table of measured runs, a folder with one, or results of vllm bench serve; see "
+            "docs/calibration.md.",
         ),
     ],
     out: Annotated[
@@ -226,16 +230,17 @@ def fidelity_command(
 ) -> None:
     """Simulate measured runs and compare the twin with what was measured.
 
-    FILE is a table of runs, or one or more results of `vllm bench serve --save-result`, of one engine; what
-    these do not say is asked for. What the table holds, column by column, and where public measurements are:
-    docs/calibration.md.
+    FILE is a table of runs, a folder of measurements, or one or more results of `vllm bench serve
+    --save-result`, of one engine; what these do not say is asked for. What the table holds, column by column,
+    and where public measurements are: docs/calibration.md.
     """
     import twin
     from optimizer.cli.progress_display import progress_shown
+    from twin.measured.measurement import files_of
     from twin.measured.sources import is_table
 
     tuned = params_in(params, twin.CalibrationParams).fidelity  # the file may be that of `calibrate`
-    check_outputs({"--out": out, "--json": json}, [*runs, profile, params])
+    check_outputs({"--out": out, "--json": json}, [*chain(*map(files_of, runs)), profile, params])
     tables = [file for file in runs if is_table(file)]
     if tables and len(runs) > 1:
         raise typer.BadParameter("name one table, or results of `vllm bench serve` alone")

@@ -51,6 +51,12 @@ def measured_tables() -> ModuleType:
 
 
 @pytest.fixture(scope="session")
+def small_engine() -> ModuleType:
+    """A small model on a small machine, and measurements of it."""
+    return load("small_engine")
+
+
+@pytest.fixture(scope="session")
 def speculating() -> ModuleType:
     """An engine that speculates token by token."""
     return load("speculating")

@@ -8,7 +8,7 @@ import pandas as pd
 
 from twin import EngineProfile, find_profile
 from twin.measured.predict import predict
-from twin.measured.runs import measured_runs, read_runs
+from twin.measured.run_tables import measured_runs, read_runs
 from twin.profile import Frontend, ServedLengths
 from twin.step_cost import CostTerm, LoadCost, StepCost
 
@@ -99,7 +99,7 @@ def write_runs(folder: Path) -> None:
     path, table = folder / "serving_runs.csv", run_rows()
     table.to_csv(path, index=False)
     engine = truth()
-    runs = measured_runs(read_runs(path))
+    runs = measured_runs(read_runs(path), path)
     predicted = pd.DataFrame([predict(run, engine, seed=7).__dict__ for run in runs])
     table["total_throughput"] = predicted["predicted_total_throughput"]
     for name in ("itl", "tpot", "ttft"):

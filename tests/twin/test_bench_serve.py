@@ -17,7 +17,7 @@ from twin.engine.run import UnservableRequestError
 from twin.measured.bench_runs import BenchEngine, BenchRun, bench_runs
 from twin.measured.bench_serve import read_bench_results
 from twin.measured.predict import predict
-from twin.measured.runs import run_requests, run_setup
+from twin.measured.replayed import run_requests, run_setup
 from twin.measured.sources import is_table, read_sources
 
 DATA = Path(__file__).parent / "data" / "bench_serve"

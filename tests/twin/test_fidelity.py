@@ -17,8 +17,9 @@ from twin import FidelityReport, Requests
 from twin.engine.run import simulate_requests
 from twin.measured.client_view import ClientView, Stalls, client_view, held_back
 from twin.measured.predict import COLUMNS
+from twin.measured.replayed import run_requests, run_setup
 from twin.measured.report import mape, smape
-from twin.measured.runs import measured_runs, read_runs, run_requests, run_setup
+from twin.measured.run_tables import measured_runs, read_runs
 from twin.profile import Frontend
 
 MEASURED = Path(__file__).parents[2].parent / "shared" / "measurements" / "serving_runs.csv"
@@ -108,7 +109,7 @@ def test_a_row_with_more_cells_than_columns_is_no_shifted_row(tmp_path: Path) ->
 def test_other_columns_are_kept(asked: pd.DataFrame, tmp_path: Path) -> None:
     table = read_runs(written(asked.assign(notes="mine", max_open_requests=7), tmp_path))
     assert table["notes"].tolist() == ["mine"] * 3
-    assert [run.max_open_requests for run in measured_runs(table)] == [7] * 3
+    assert [run.max_open_requests for run in measured_runs(table, tmp_path)] == [7] * 3
 
 
 def test_parameters_of_the_comparison(asked: pd.DataFrame, tmp_path: Path) -> None:
@@ -126,14 +127,14 @@ def test_parameters_of_the_comparison(asked: pd.DataFrame, tmp_path: Path) -> No
 
 def test_dealing_is_round_robin(asked: pd.DataFrame, tmp_path: Path) -> None:
     table = asked.assign(n_adapters=5, rates="4;2;1", sizes="8;16")
-    run = measured_runs(read_runs(written(table, tmp_path)))[0]
+    run = measured_runs(read_runs(path := written(table, tmp_path)), path)[0]
     assert run.rate.tolist() == [4, 2, 1, 4, 2]
     assert run.rank.tolist() == [8, 16, 8, 16, 8]
 
 
 def test_counted_arrivals_are_used_where_plausible(asked: pd.DataFrame, tmp_path: Path) -> None:
     table = asked.assign(n_adapters=4, rates="5", total_time_s=100.0, arrivals_est=[2020.0, 300.0, np.nan])
-    runs = measured_runs(read_runs(written(table, tmp_path)))
+    runs = measured_runs(read_runs(path := written(table, tmp_path)), path)
     assert [run.arrivals for run in runs] == [2020, 2000, 2000]
 
 
@@ -141,7 +142,7 @@ def test_requests_that_a_capped_client_never_sends_are_not_drawn(
     asked: pd.DataFrame, tmp_path: Path, measured_tables: ModuleType
 ) -> None:
     table = asked.head(1).assign(rates="500", total_time_s=600.0)
-    run = measured_runs(read_runs(written(table, tmp_path)))[0]
+    run = measured_runs(read_runs(path := written(table, tmp_path)), path)[0]
     requests = run_requests(run, measured_tables.truth())
     assert 25_000 < len(requests) < run.arrivals
     # They still arrive at the run's rate.
@@ -229,7 +230,7 @@ def test_a_stall_holds_back_requests_and_tokens(measured_tables: ModuleType, tmp
     )
     assert held_back(requests, spans).arrival_s.tolist() == [0.0, 2.0, 2.0]
     table = measured_tables.run_rows().head(1)
-    setup_run = measured_runs(read_runs(written(table, tmp_path)))[0]
+    setup_run = measured_runs(read_runs(path := written(table, tmp_path)), path)[0]
     setup = run_setup(setup_run, measured_tables.truth())
     records = simulate_requests(held_back(requests, spans), setup, 100.0, record_steps=True)
     direct = client_view(records, Frontend())

@@ -19,16 +19,19 @@ from twin.calibration.cost_terms import candidate_terms
 from twin.calibration.frontend import StallEvidence, final_stall_s, fit_scrape, stall_evidence
 from twin.calibration.least_squares import fit_costs
 from twin.calibration.loads_and_lengths import OfferedLengths, fit_loads, offered_lengths
-from twin.calibration.measurements import DESCRIPTION, Measurement, Probe, read_measurement, read_tables
+from twin.calibration.measurements import Probe, read_tables
 from twin.calibration.params import CalibrationParams
 from twin.calibration.replays import fit_first_read, tokens_held
-from twin.calibration.report import CalibrationReport, fitted_errors, group_errors
+from twin.calibration.report import CalibrationReport, fitted_errors, group_errors, unvaried
 from twin.calibration.run_evidence import RunEvidence, match
 from twin.engine.rules import rules_of
 from twin.engine.run import simulate_requests
+from twin.measured.measurement import DESCRIPTION, Measurement, read_measurement
 from twin.measured.predict import predict_all
+from twin.measured.replayed import run_requests, run_setup
 from twin.measured.report import CLEAN, RAN, FidelityReport
-from twin.measured.runs import SATURATED, MeasuredRun, measured_runs, run_requests, run_setup
+from twin.measured.run_tables import measured_runs
+from twin.measured.runs import SATURATED, MeasuredRun
 from twin.measured.tables import rows_of
 from twin.memory import memory_model
 from twin.parallel import in_processes
@@ -106,7 +109,7 @@ def calibrate(
     made = _provenance(job, about, start, evidence, left_out)
     profile = profile.model_copy(update={"provenance": made})
     errors = fitted_errors(evidence, profile, candidate_terms(job.params.fit.token_knots))
-    return profile, CalibrationReport(left_out, errors, changes)
+    return profile, CalibrationReport(left_out, errors, changes, unvaried(job.runs, job.probes))
 
 
 @dataclass(frozen=True)
@@ -185,7 +188,7 @@ def _job(
         model=model,
         tables=tables | {"metrics_readings": every["metrics_readings"]},
         table=table,
-        runs=measured_runs(table),
+        runs=measured_runs(table, folder),
         probes=rows_of(tables["probes"], Probe),
         offered=offered,
         seed=seed,
@@ -236,7 +239,7 @@ def _start(folder: Path, about: Measurement, job: _Job, start: EngineProfile | N
         device=about.device,
         gpu_memory_gib=about.gpu_memory_gib,
         engine_version=about.engine_version,
-        rules=rules_of(about.engine_version),
+        rules=rules_of(about.engine_version).scheduling(about.engine.async_scheduling),
         measured=about.engine.model_copy(update={"max_model_len": length}),
         memory=memory_model(architecture, about.engine_version),
         provenance=_provenance(job, about, start, [], None),
@@ -358,7 +361,9 @@ def _provenance(
     left_out: FidelityReport | None,
 ) -> Provenance:
     """Where a profile's numbers come from, with its errors on groups left out of the fit."""
-    changed = job.params.changed()
+    changed, notes = job.params.changed(), unvaried(job.runs, job.probes)
+    if changed:
+        notes += (f"parameters that differ from their defaults: {changed}",)
     return Provenance(
         source=about.source,
         command=f"lorapack calibrate FOLDER --model {job.model}" + (" --start PROFILE" if start else ""),
@@ -366,5 +371,5 @@ def _provenance(
         probes=len(job.probes),
         groups=tuple(group for group in job.groups if group),
         left_out_errors=() if left_out is None else tuple(group_errors(left_out)),
-        note=f"parameters that differ from their defaults: {changed}" if changed else "",
+        note="; ".join(notes),
     )

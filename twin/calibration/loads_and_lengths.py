@@ -11,7 +11,7 @@ import pandas as pd
 from scipy.optimize import bisect
 
 from scenarios import HistogramLengths, Problem, ScenarioError, params_from
-from twin.measured.runs import draw_served_lengths
+from twin.measured.replayed import draw_served_lengths
 from twin.profile import ServedLengths
 from twin.step_cost import LoadCost
 

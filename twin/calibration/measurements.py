@@ -1,55 +1,23 @@
-"""What a calibration reads: a folder with a description of the measurements and a table of each kind."""
+"""What a calibration reads beside a folder's description: a table of each kind."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Literal
 
 import numpy as np
 import pandas as pd
-from pydantic import ConfigDict, Field
+from pydantic import Field
 
-from scenarios import EngineConfig, FrozenModel, Problem, ScenarioError, params_from
-from scenarios.reading import overrides as changes
+from scenarios import Problem, ScenarioError
 from scenarios.reading.findings import Finding
-from scenarios.reading.text_files import text_of
-from scenarios.reading.yaml_reader import parse
 from scenarios.text.formatting import choice, nearest
 from twin.calibration.cost_terms import Steps
-from twin.engine.rules import rules_of
+from twin.measured.measurement import table_file
 from twin.measured.runs import MeasuredRun
 from twin.measured.tables import Count, Number, Positive, PositiveCount, TableRow, Text, read_table
-
-DESCRIPTION = "measurement.yaml"
-ENDINGS = (".csv", ".csv.gz")
-
-
-class Measurement(FrozenModel):
-    """What all measurements of a folder have in common; the file ``measurement.yaml``."""
-
-    model_config = ConfigDict(use_attribute_docstrings=True)
-
-    device: Text
-    """Kind of GPU, as scenarios name it."""
-    gpu_memory_gib: Annotated[float, Field(gt=0)]
-    """Memory of the GPU as the engine sees it, in GiB."""
-    engine_version: Text
-    """Version of vLLM."""
-    engine: EngineConfig
-    """Configuration of the measured engines, as in a scenario; ``max_model_len`` may exceed a model's own."""
-    source: Text
-    """Where the measurements are from, for the profile's provenance."""
-    metrics_pause_s: Annotated[float, Field(gt=0)] | None = None
-    """Seconds from the end of one reading of the server's metrics to the next; needed to fit its stalls."""
-
-    def findings(self) -> Iterator[Finding]:
-        """Yield a version of which no rules are known."""
-        try:
-            rules_of(self.engine_version)
-        except ValueError:
-            yield Finding(("engine_version",), f'is "{self.engine_version}"', "write it like 0.8.5")
 
 
 class Probe(TableRow):
@@ -66,7 +34,9 @@ class Probe(TableRow):
     context_tokens: Number
     """Tokens of prompt and answer so far of the requests that decode, together."""
     n_adapters: Number = 0.0
-    """Distinct adapters in the step, which are all that the engine serves; 0 without LoRA."""
+    """Distinct adapters in the step; 0 without LoRA."""
+    n_served: Number | None = None
+    """Adapters that the engine serves; if not given, those of the step."""
     max_loras: Count = 0
     """Adapter slots; 0 without LoRA."""
     max_lora_rank: Count = 0
@@ -92,7 +62,7 @@ class Probe(TableRow):
             waiting=np.zeros(1),
             max_loras=self.max_loras,
             max_lora_rank=self.max_lora_rank,
-            served=round(self.n_adapters),
+            served=round(self.n_adapters if self.n_served is None else self.n_served),
         )
 
 
@@ -161,32 +131,6 @@ TABLES: Mapping[str, type[TableRow]] = {
 """Rows of each table by its name, which is that of the file without its ending."""
 
 
-def read_measurement(folder: Path, overrides: Iterable[str] = ()) -> Measurement:
-    """Read the description of a folder's measurements.
-
-    Parameters
-    ----------
-    folder
-        Folder, whose ``measurement.yaml`` may be absent if the overrides say everything.
-    overrides
-        Values to change or to add, ``path=value`` each: ``engine.max_num_seqs=512``.
-
-    Raises
-    ------
-    ScenarioError
-        With everything that is missing or wrong.
-    """
-    if not folder.is_dir():
-        what = "is a file" if folder.exists() else "does not exist"
-        remedy = f"name a folder with {DESCRIPTION} and tables, as in docs/calibration.md"
-        raise ScenarioError([Problem("the folder", what, remedy)], str(folder))
-    path = folder / DESCRIPTION
-    source = str(path)
-    root = parse(text_of(path, source), source) if path.exists() else {}
-    values = changes.apply(root, overrides, source)
-    return params_from(values, Measurement, source)  # type: ignore[arg-type]
-
-
 def read_tables(folder: Path) -> dict[str, pd.DataFrame]:
     """Every table of a folder by its name; without rows where there is no such file.
 
@@ -199,19 +143,19 @@ def read_tables(folder: Path) -> dict[str, pd.DataFrame]:
     problems: list[Problem] = []
     files = {path.name: path for path in sorted(folder.glob("*.csv*"))}
     for name, row_model in TABLES.items():
-        file = next((name + ending for ending in ENDINGS if name + ending in files), None)
+        file = table_file(folder, name)
         if file is None:
             tables[name] = pd.DataFrame(columns=list(row_model.model_fields))
             continue
         try:
-            tables[name] = read_table(files.pop(file), row_model)
+            tables[name] = read_table(files.pop(file.name), row_model)
         except ScenarioError as error:
-            problems += [replace(problem, path=f"{file}, {problem.path}") for problem in error.problems]
-    for file in files:
-        close = nearest(file.split(".")[0], TABLES)
+            problems += [replace(problem, path=f"{file.name}, {problem.path}") for problem in error.problems]
+    for other in files:
+        close = nearest(other.split(".")[0], TABLES)
         known = f"remove it; the tables are {choice(TABLES, 'and')}"
         problems.append(
-            Problem(file, "is no table of this form", f'did you mean "{close}.csv"?' if close else known)
+            Problem(other, "is no table of this form", f'did you mean "{close}.csv"?' if close else known)
         )
     if tables.get("serving_runs") is not None and not len(tables["serving_runs"]):
         problems.append(Problem("serving_runs.csv", "is missing or empty", "add the runs to fit"))

@@ -45,6 +45,8 @@ class FitParams(Params):
     """Relative residual from which an observation loses weight (Cauchy)."""
     reweightings: PositiveCount = 6
     """Times that the weights are set anew and the costs fitted with them."""
+    few_observations: Annotated[int, Field(ge=0)] = 300
+    """Runs and probes, together, below which a term is kept only if Schwarz's criterion asks for it."""
     ridge: Annotated[float, Field(ge=0)] = 1e-6
     """Penalty on the coefficients, per observation, which decides between terms that the data cannot tell
     apart."""

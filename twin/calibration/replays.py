@@ -11,7 +11,8 @@ from twin.calibration.loads_and_lengths import crossing
 from twin.engine.records import SERIES
 from twin.engine.run import simulate_requests
 from twin.measured.predict import observe
-from twin.measured.runs import MeasuredRun, run_requests, run_setup
+from twin.measured.replayed import run_requests, run_setup
+from twin.measured.runs import MeasuredRun
 from twin.profile import EngineProfile
 
 READ_TOLERANCE = 1 / 64

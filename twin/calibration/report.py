@@ -8,8 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from twin.calibration.measurements import Probe
 from twin.calibration.run_evidence import RunEvidence
 from twin.measured.report import METRICS, FidelityReport, as_text, starved_runs
+from twin.measured.runs import MeasuredRun
 from twin.profile import EngineProfile, GroupError
 from twin.step_cost import CostTerm
 
@@ -26,11 +28,14 @@ class CalibrationReport:
         Measured over fitted mean step time of every run that was used, minus 1, by group and quality.
     rounds
         Mean change of the step cost that matching still asked for, per round.
+    notes
+        What the measurements do not say, in words.
     """
 
     left_out: FidelityReport | None
     fitted: pd.DataFrame
     rounds: tuple[float, ...]
+    notes: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
         tested = "not tested" if self.left_out is None else "tested"
@@ -48,7 +53,21 @@ class CalibrationReport:
             kept = ["group", "quality", "runs", *METRICS]
             title = "Groups left out of the fit, usual SMAPE in percent"
             blocks += [f"{title}\n{as_text(errors[kept])}", self.left_out.summary()]
-        return "\n\n".join(blocks)
+        return "\n\n".join([*blocks, *self.notes])
+
+
+def unvaried(runs: Sequence[MeasuredRun], probes: Sequence[Probe]) -> tuple[str, ...]:
+    """Arguments of engines of which all measurements with LoRA have one value, in words.
+
+    What they cost is then part of other terms, which do not change with them.
+    """
+    with_lora: list[MeasuredRun | Probe] = [*runs, *(probe for probe in probes if probe.max_loras)]
+    found = []
+    for name in ("max_loras", "max_lora_rank"):
+        values = {getattr(one, name) for one in with_lora}
+        if len(values) == 1:
+            found.append(f"measured with {name} {values.pop()} alone: others are taken to cost the same")
+    return tuple(found)
 
 
 def fitted_errors(

@@ -18,9 +18,10 @@ from twin.calibration.params import CalibrationParams, MatchingParams
 from twin.engine.records import RunRecords
 from twin.engine.requests import FloatArray
 from twin.engine.run import simulate_requests
-from twin.engine.setup import StepTables
-from twin.measured.client_view import client_view, decodes
-from twin.measured.runs import MeasuredRun, run_requests, run_setup
+from twin.engine.setup import EngineSetup, StepTables
+from twin.measured.client_view import admissions, client_view, decodes
+from twin.measured.replayed import reads_again, run_requests, run_setup
+from twin.measured.runs import MeasuredRun
 from twin.profile import EngineProfile
 
 
@@ -35,7 +36,7 @@ class RunEvidence:
     features
         Mean over decoding requests of the terms' factors, shape (n_terms,).
     load_s
-        Seconds of adapter copies in such a step, in the mean.
+        Seconds of adapter copies, and of reads for want of room, in such a step, in the mean.
     seconds
         Mean gap between tokens when matched.
     scale
@@ -59,7 +60,7 @@ class Match:
     steps
         The simulated steps, each weighted by the requests that decode in it.
     load_s
-        Seconds of adapter copies in such a step, in the mean.
+        Seconds of adapter copies, and of reads for want of room, in such a step, in the mean.
     seconds
         Mean gap between tokens.
     scale
@@ -111,8 +112,8 @@ def matched(run: MeasuredRun, profile: EngineProfile, seed: int, params: Matchin
         return None
     error, log_scale, records, itl_s = best
     return Match(
-        steps=decode_steps(records, run),
-        load_s=_load_s(records, setup.gpu_load_s),
+        steps=decode_steps(records, run, setup.async_scheduling),
+        load_s=_load_s(records, setup, reads_again(run)),
         seconds=itl_s,
         scale=math.exp(log_scale),
         mismatch=error,
@@ -152,10 +153,10 @@ def _scaled(tables: StepTables, factor: float) -> StepTables:
     return StepTables(**{field.name: getattr(tables, field.name) * factor for field in fields(tables)})
 
 
-def decode_steps(records: RunRecords, run: MeasuredRun) -> Steps:
+def decode_steps(records: RunRecords, run: MeasuredRun, ahead: bool) -> Steps:
     """The run's steps, each weighted by the requests that decode in it."""
     assert records.steps is not None
-    _, decoding = decodes(records)
+    _, decoding = decodes(records, ahead)
     rows = records.steps[:-1]
     done = records.finished
     prompt = records.requests.prompt_tokens[done].astype(np.float64)
@@ -174,13 +175,16 @@ def decode_steps(records: RunRecords, run: MeasuredRun) -> Steps:
     )
 
 
-def _load_s(records: RunRecords, copy_s: FloatArray) -> float:
-    """Seconds of copies per step, weighted by decoding requests; spread evenly over the admissions."""
-    end, decoding = decodes(records)
-    assert records.steps is not None
-    admitted = np.searchsorted(np.sort(records.first_scheduled_s), records.steps[:-1, 0], side="right")
-    fresh = np.diff(admitted, prepend=0).astype(np.float64)
+def _load_s(records: RunRecords, setup: EngineSetup, reads: bool) -> float:
+    """Seconds of loads per step, weighted by decoding requests; spread evenly over the admissions.
+
+    First reads are none of them: they are over before most requests come.
+    """
+    end, decoding = decodes(records, setup.async_scheduling)
+    fresh = admissions(records, setup.async_scheduling)[:-1].astype(np.float64)
     if not len(end) or fresh.sum() == 0:
         return 0.0
-    seconds = float((records.gpu_loads * copy_s).sum())
+    seconds = float((records.gpu_loads * setup.gpu_load_s).sum())
+    if reads:
+        seconds += float((records.disk_loads * setup.disk_load_s).sum())
     return seconds * float((fresh * decoding).sum()) / float(fresh.sum() * decoding.sum())

@@ -67,6 +67,13 @@ class SchedulerRules(FrozenModel):
         """Whether steps are scheduled while others run, by the engine's argument if there is one."""
         return self.async_scheduling if argument is None else argument
 
+    def scheduling(self, argument: bool | None) -> SchedulerRules:
+        """The rules of an engine on which steps are scheduled as a measured one's argument says, if it does.
+
+        vLLM decides it by platform too: on CPUs it never runs ahead (vllm/platforms/cpu.py, 0.32.0).
+        """
+        return self.model_copy(update={"async_scheduling": self.is_async(argument)})
+
     def changed(self, reserve_full_isl: bool | None, watermark: float | None) -> SchedulerRules:
         """The rules, but for what an engine's own arguments say; None where they say nothing."""
         own = {"reserve_full_isl": reserve_full_isl, "watermark": watermark}

@@ -13,11 +13,10 @@ from pydantic import Field
 from scenarios import MAX_LORA_RANKS, FrozenModel, Problem, ScenarioError
 from scenarios.engine import MaxLoraRank, padded_rank
 from scenarios.text.formatting import choice
-from twin.engine.records import RunRecords
 from twin.engine.requests import FloatArray, IntArray, Requests
-from twin.engine.setup import EngineSetup
 from twin.measured.bench_serve import BenchResult, read_bench_results
-from twin.measured.runs import MeasuredRun, run_engine, run_requests, run_setup
+from twin.measured.replayed import run_requests
+from twin.measured.runs import MeasuredRun
 from twin.measured.tables import Count, Positive, PositiveCount
 from twin.profile import EngineProfile, Frontend
 
@@ -87,8 +86,10 @@ class BenchRun(MeasuredRun):
     """Adapters served; 0 without LoRA."""
     max_lora_rank: Count
     """Rank of every slot; 0 without LoRA."""
-    max_cpu_loras: Count = 0
-    """Adapters kept in CPU memory."""
+    drained: bool = True
+    """The benchmark waits for the last answer."""
+    warm: bool = True
+    """vLLM loads the adapters of ``--lora-modules`` at its start."""
     completed: PositiveCount
     """Requests that were answered."""
     request_rate: Positive | None = None
@@ -106,18 +107,9 @@ class BenchRun(MeasuredRun):
     assumed: tuple[str, ...] = ()
     """What the result does not say and is taken for granted, in words."""
 
-    @property
-    def horizon_s(self) -> float:
-        """No end but that of the last answer."""
-        return math.inf
-
-    def seconds(self, records: RunRecords) -> float:
-        """Seconds to the last answer."""
-        return records.end_s
-
     def frontend(self, profile: EngineProfile) -> Frontend:
         """The profile's, but nobody reads the server's metrics."""
-        return profile.frontend.model_copy(update={"scrape": None})
+        return profile.frontend.unread()
 
     @property
     def arrivals(self) -> int:
@@ -172,32 +164,6 @@ def _drawn_arrivals(run: BenchRun, rng: np.random.Generator) -> FloatArray:
     return scaled
 
 
-@run_setup.register
-def _bench_setup(run: BenchRun, profile: EngineProfile) -> EngineSetup:
-    """The engine of a benchmark: warm, for vLLM loads the adapters of ``--lora-modules`` at its start."""
-    engine, n = run_engine(run, profile), max(len(run.rate), 1)
-    assert run.kv_cache_tokens is not None
-    copies = profile.loads.gpu_load_s(run.rank, run.max_lora_rank)
-    reads = profile.loads.disk_load_s(run.rank)
-    slots = n if run.plain_engine else run.max_loras
-    return EngineSetup(
-        max_loras=slots,
-        max_cpu_loras=max(run.max_cpu_loras, slots),
-        max_num_seqs=engine.max_num_seqs,
-        max_num_batched_tokens=engine.max_num_batched_tokens,
-        long_prefill_token_threshold=engine.long_prefill_token_threshold,
-        block_size=engine.block_size,
-        usable_blocks=run.kv_cache_tokens // engine.block_size - 1,
-        rules=profile.rules,
-        tables=profile.step.tables(
-            run.max_loras, run.max_lora_rank, engine.max_num_batched_tokens, len(run.rate)
-        ),
-        gpu_load_s=np.zeros(n) if run.plain_engine else copies,
-        disk_load_s=np.zeros(n) if run.plain_engine else reads,
-        max_inflight=run.max_open_requests,
-    )
-
-
 def bench_runs(files: Sequence[str | Path], engine: BenchEngine) -> list[BenchRun]:
     """Runs from results of ``vllm bench serve``, of one engine.
 
@@ -249,7 +215,7 @@ def _run(result: BenchResult, engine: BenchEngine, name: str) -> BenchRun:
         pool_mean_input=result.total_input_tokens / result.completed,
         pool_mean_output=result.total_output_tokens / result.completed,
         max_open_requests=result.max_concurrency or result.completed,
-        max_cpu_loras=engine.max_cpu_loras or engine.max_loras or 0,
+        max_cpu_loras=engine.max_cpu_loras or engine.max_loras or None,
         completed=result.completed,
         request_rate=result.request_rate,
         burstiness=result.burstiness,

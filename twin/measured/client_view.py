@@ -45,19 +45,40 @@ class ClientView:
     ttft_s: float
 
 
-def decodes(records: RunRecords) -> tuple[FloatArray, FloatArray]:
+def decodes(records: RunRecords, ahead: bool = False) -> tuple[FloatArray, FloatArray]:
     """End of each recorded step but the last, and how many requests decoded in it.
 
     A request decodes in every step that runs it but those of its prefill; of those, the one that admits
     it is known exactly, and a second one (a prompt cut by the token budget) is rare enough to ignore.
+
+    Parameters
+    ----------
+    records
+        A run with its step rows.
+    ahead
+        Whether steps were scheduled while the ones before them ran. Then requests are admitted before their
+        first step begins, and the known one is that which makes their first token.
     """
     if records.steps is None:
         raise ValueError("the run was made without record_steps=True")
     start, tokens, running = records.steps[:, 0], records.steps[:, 1], records.steps[:, 3]
-    admitted = np.searchsorted(np.sort(records.first_scheduled_s), start, side="right")
-    fresh = np.diff(admitted, prepend=0)
-    decoding = np.clip(np.minimum(running - fresh, tokens), 0, None)
+    decoding = np.clip(np.minimum(running - admissions(records, ahead), tokens), 0, None)
     return start[1:], decoding[:-1]
+
+
+def admissions(records: RunRecords, ahead: bool) -> IntArray:
+    """Requests that each recorded step admits; of one that was scheduled ahead, those it gives a first token.
+
+    Shape (n_steps,).
+    """
+    assert records.steps is not None
+    start = records.steps[:, 0]
+    if not ahead:
+        known = np.searchsorted(np.sort(records.first_scheduled_s), start, side="right")
+        return np.diff(known, prepend=0).astype(np.int32)
+    began = records.first_token_s[~np.isnan(records.first_token_s)]
+    steps = np.searchsorted(start, began, side="left") - 1
+    return np.bincount(steps, minlength=len(start)).astype(np.int32)
 
 
 def label_sets(records: RunRecords) -> tuple[FloatArray, IntArray]:

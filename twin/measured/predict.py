@@ -18,9 +18,12 @@ from twin.engine.requests import Requests
 from twin.engine.run import UnservableRequestError, simulate_requests
 from twin.engine.setup import EngineSetup
 from twin.measured.client_view import ClientView, client_view, held_back, stalls
+from twin.measured.measurement import files_of
 from twin.measured.params import FidelityParams
+from twin.measured.replayed import run_engine, run_requests, run_setup
 from twin.measured.report import FidelityReport
-from twin.measured.runs import MeasuredRun, measured_runs, read_runs, run_engine, run_requests, run_setup
+from twin.measured.run_tables import measured_runs, read_runs
+from twin.measured.runs import MeasuredRun
 from twin.memory import plan_memory
 from twin.parallel import in_processes
 from twin.profile import EngineProfile, Frontend, find_profile, read_profile
@@ -82,7 +85,8 @@ def predict(
     if tokens is None:
         return Prediction(run.run_id, *(np.nan,) * 5, False, False, time.perf_counter() - begin)
     setup = run_setup(run.model_copy(update={"kv_cache_tokens": tokens}), profile)
-    replications = min(params.max_replications, -(-params.enough_requests // run.arrivals))
+    enough = min(params.max_replications, -(-params.enough_requests // run.arrivals))
+    replications = enough if run.is_drawn else 1
     try:
         results = np.array([_replication(run, profile, setup, seed + k) for k in range(replications)])
     except UnservableRequestError as error:
@@ -126,8 +130,8 @@ def _replication(
     requests = run_requests(run, profile, seed)
     records, view = observe(requests, setup, run.frontend(profile), run.horizon_s)
     done, seconds = records.finished, run.seconds(records)
-    prompt = float(requests.prompt_tokens[done].sum(dtype=np.int64)) / seconds
-    output = float(requests.output_tokens[done].sum(dtype=np.int64)) / seconds
+    prompt = float(records.requests.prompt_tokens[done].sum(dtype=np.int64)) / seconds
+    output = float(records.requests.output_tokens[done].sum(dtype=np.int64)) / seconds
     return prompt + output, output, view.itl_s, view.tpot_s, view.ttft_s
 
 
@@ -185,8 +189,8 @@ def fidelity(
     Parameters
     ----------
     runs_csv
-        Table of serving runs, whose columns are those of `twin.measured.runs.ServingRun`; the measured
-        ones may be missing or empty, then there is no comparison.
+        Table of serving runs, whose columns are those of `twin.measured.runs.MeasuredRun`, or a folder with
+        one; the measured columns may be missing or empty, then there is no comparison.
     profile
         Profile, or file of one, for every row; absent: the shipped one of each row's model.
     out
@@ -212,11 +216,11 @@ def fidelity(
         If the predictions cannot be written; that is noticed before the first run is simulated.
     """
     if out is not None:
-        check_writable(out, [runs_csv, *([profile] if isinstance(profile, str | Path) else [])])
+        check_writable(out, [*files_of(runs_csv), *([profile] if isinstance(profile, str | Path) else [])])
     table = read_runs(runs_csv)
     given = read_profile(profile) if isinstance(profile, str | Path) else profile
     profiles = {name: given or find_profile(name, device) for name in sorted(set(table["model"]))}
-    runs = measured_runs(table)
+    runs = measured_runs(table, runs_csv)
     predictions = predict_all(runs, profiles.__getitem__, seed, workers, progress, params)
     report = FidelityReport(table, predictions)
     if out is not None:

@@ -14,7 +14,7 @@ from pandas.api.types import is_numeric_dtype
 
 from scenarios import spreadsheet_cell, write_whole
 from scenarios.text.tables import render, table
-from twin.measured.runs import with_defaults
+from twin.measured.run_tables import with_defaults
 
 METRICS = {
     "throughput": ("total_throughput", "predicted_total_throughput", "peer_twin_total_throughput"),

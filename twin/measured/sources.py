@@ -8,18 +8,21 @@ from pathlib import Path
 from scenarios import Problem, ScenarioError
 from scenarios.reading.yaml_reader import FILE
 from twin.measured.bench_runs import BenchEngine, bench_runs
-from twin.measured.runs import MeasuredRun, measured_runs, read_runs
+from twin.measured.run_tables import measured_runs, read_runs
+from twin.measured.runs import MeasuredRun
 
 RESULTS = (".json", ".jsonl")
 """Endings of results."""
 
 
 def is_table(path: str | Path) -> bool:
-    """Whether a file is a table of runs rather than a result of ``vllm bench serve``.
+    """Whether a file is a table of runs, or a folder with one, rather than a result of ``vllm bench serve``.
 
     By its ending; where that says nothing, JSON begins with a bracket.
     """
     file = Path(path)
+    if file.is_dir():
+        return True
     if ".csv" in file.suffixes or file.suffix in RESULTS:
         return ".csv" in file.suffixes
     try:
@@ -36,7 +39,8 @@ def read_sources(
     Parameters
     ----------
     files
-        Tables, CSV, with the columns of `twin.measured.runs.MeasuredRun`; other files are results, JSON.
+        Tables, CSV, with the columns of `twin.measured.runs.MeasuredRun`, and folders with one; other files
+        are results, JSON.
     model
         Base model whose rows of the tables count; absent: all.
     engine
@@ -51,7 +55,7 @@ def read_sources(
     results = [file for file in files if not is_table(file)]
     runs: list[MeasuredRun] = [*bench_runs(results, engine or BenchEngine())] if results else []
     for file in filter(is_table, files):
-        rows = measured_runs(read_runs(file))
+        rows = measured_runs(read_runs(file), file)
         chosen = [run for run in rows if model is None or run.model == model]
         if not chosen:
             known = ", ".join(sorted({run.model for run in rows})) or "none"

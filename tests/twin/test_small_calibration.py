@@ -1,0 +1,167 @@
+"""A profile from a quarter of an hour, of an engine unlike the shipped ones, foretells other runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import twin
+from twin.calibration.cost_terms import candidate_terms
+from twin.calibration.least_squares import complexity, needed, told_apart
+from twin.calibration.measurements import Probe
+from twin.engine.rules import rules_of
+from twin.measured.predict import predict
+from twin.step_cost import CostTerm, StepCost
+
+TERMS = candidate_terms((1, 16))
+NAMES = [term.name for term in TERMS]
+
+
+def errors(small_engine: ModuleType, engine: twin.EngineProfile, fitted: twin.EngineProfile) -> pd.DataFrame:
+    """Errors in percent on runs that no measurement holds."""
+    rows = []
+    for stage in small_engine.others():
+        measured = small_engine.played(stage, engine)
+        said = predict(small_engine.recorded(stage, measured["total_time_s"]), fitted)
+        pairs = {
+            "itl": (measured["itl_mean_ms"], said.predicted_itl_ms),
+            "throughput": (measured["total_throughput"], said.predicted_total_throughput),
+        }
+        rows.append({name: 100 * (b / a - 1) for name, (a, b) in pairs.items()})
+    return pd.DataFrame(rows, index=[stage.name for stage in small_engine.others()])
+
+
+def fitted(folder: Path, **given: object) -> tuple[twin.EngineProfile, twin.CalibrationReport]:
+    return twin.calibrate(folder, "tiny-llama", cross_validate=False, **given)  # type: ignore[arg-type]
+
+
+def test_two_servers_of_three_runs_each_foretell_others(small_engine: ModuleType, tmp_path: Path) -> None:
+    engine = small_engine.truth(tmp_path)
+    for seed in range(3):
+        small_engine.measure(tmp_path, engine, (4, 16), noise=0.025, seed=seed)
+        profile, report = fitted(tmp_path)
+        found = errors(small_engine, engine, profile)
+        assert found["itl"].abs().mean() < 4, found
+        assert found["itl"].abs().max() < 11, found
+        assert found["throughput"].abs().max() < 4, found
+        assert profile.rules == engine.rules  # a CPU runs no step ahead, whatever its release does
+        assert "max_loras" not in report.summary()
+        assert profile.frontend.first_token_s == pytest.approx(0.004, abs=0.004)
+
+
+def test_without_noise_the_error_is_that_of_the_knots(small_engine: ModuleType, tmp_path: Path) -> None:
+    engine = small_engine.truth(tmp_path)
+    small_engine.measure(tmp_path, engine, (4, 16), noise=0.0)
+    found = errors(small_engine, engine, fitted(tmp_path)[0])
+    assert found["itl"].abs().max() < 4, found
+    assert found["throughput"].abs().max() < 1.5, found
+
+
+def test_slots_that_were_not_varied_cost_the_same_and_the_report_says_so(
+    small_engine: ModuleType, tmp_path: Path
+) -> None:
+    engine = small_engine.truth(tmp_path)
+    small_engine.measure(tmp_path, engine, (4,), noise=0.0)
+    profile, report = fitted(tmp_path)
+    for term in profile.step.terms:
+        assert (term.slots_power, term.rank_power, term.served_power) == (0, 0, 0), term
+    said = "measured with max_loras 4 alone: others are taken to cost the same"
+    assert said in report.summary()
+    assert said in profile.provenance.note
+    # With ten times what was measured of slots, adapters and load, within a fifth.
+    found = errors(small_engine, engine, profile)
+    assert found["itl"].abs().max() < 20, found
+
+
+def test_a_cost_of_slots_is_found_by_two_servers(small_engine: ModuleType, tmp_path: Path) -> None:
+    slots = CostTerm(name="slots", seconds=2e-4, lora=True, slots_power=1)
+    engine = small_engine.truth(tmp_path, StepCost(terms=(*small_engine.TRUTH.terms, slots)))
+    small_engine.measure(tmp_path, engine, (4, 16), noise=0.0)
+    profile, _ = fitted(tmp_path)
+    found = errors(small_engine, engine, profile)
+    assert found["itl"].abs().max() < 5, found
+    assert sum(term.slots_power * term.seconds for term in profile.step.terms) > 1e-4
+
+
+def test_an_engine_that_schedules_ahead_is_fitted_as_well(small_engine: ModuleType, tmp_path: Path) -> None:
+    plain = small_engine.truth(tmp_path)
+    arguments = plain.measured.model_copy(update={"async_scheduling": True})
+    engine = plain.model_copy(update={"rules": rules_of("0.32.0"), "measured": arguments})
+    small_engine.measure(tmp_path, engine, (4, 16), noise=0.0)
+    description = tmp_path / "measurement.yaml"
+    description.write_text(description.read_text().replace("  async_scheduling: false\n", ""))
+    profile, _ = fitted(tmp_path)
+    assert profile.rules.async_scheduling
+    found = errors(small_engine, engine, profile)
+    assert found["itl"].abs().max() < 6, found
+
+
+def test_groups_are_left_out_of_a_small_fit_too(small_engine: ModuleType, tmp_path: Path) -> None:
+    small_engine.measure(tmp_path, small_engine.truth(tmp_path), (4, 16), noise=0.025)
+    profile, report = twin.calibrate(tmp_path, "tiny-llama")
+    assert report.left_out is not None
+    told = report.left_out.errors(("group",))
+    assert set(told["group"]) == {"open2", "open3", "open8", "open13", "open22"}
+    assert told["itl_smape"].max() < 15
+    assert len(profile.provenance.left_out_errors) == 5
+
+
+def test_a_small_fit_keeps_few_terms(small_engine: ModuleType, tmp_path: Path) -> None:
+    small_engine.measure(tmp_path, small_engine.truth(tmp_path), (4, 16), noise=0.025)
+    few = fitted(tmp_path)[0].step.terms
+    every = twin.CalibrationParams.model_validate({"fit": {"few_observations": 0}})
+    many = fitted(tmp_path, params=every)[0].step.terms
+    assert len(few) < 0.75 * len(many)
+    assert len(few) < 16
+
+
+# --- which terms -------------------------------------------------------------------------------------
+
+
+def test_a_term_that_grows_as_one_before_it_is_not_told_apart() -> None:
+    rng = np.random.default_rng(0)
+    design = rng.random((30, len(TERMS)))
+    for name, of, factor in (("slots", "step", 8.0), ("adapters_rank", "adapters", 16.0)):
+        design[:, NAMES.index(name)] = factor * design[:, NAMES.index(of)]
+    design[:, NAMES.index("lora")] = design[:, NAMES.index("step")]  # an engine without LoRA has it not
+    apart = told_apart(design, TERMS)
+    assert [name for name, known in zip(NAMES, apart, strict=True) if not known] == ["slots", "adapters_rank"]
+
+
+def test_of_two_terms_that_explain_the_same_the_simpler_one_is_kept() -> None:
+    rng = np.random.default_rng(0)
+    design = np.zeros((40, len(TERMS)))
+    adapters = rng.integers(1, 5, 40).astype(float)
+    design[:, NAMES.index("step")] = 1.0
+    design[:, NAMES.index("adapters")] = adapters
+    design[:, NAMES.index("adapters_sqrt")] = np.sqrt(adapters)
+    design[:, NAMES.index("adapters_tokens")] = adapters * rng.integers(1, 64, 40)
+    design[:, NAMES.index("waiting")] = rng.random(40)
+
+    def kept(target: np.ndarray) -> list[str]:
+        noisy = target * np.exp(rng.normal(0, 0.03, 40))
+        chosen = needed(design, noisy, np.ones(40), TERMS)
+        return [name for name, known in zip(NAMES, chosen, strict=True) if known]
+
+    assert kept(5 + 1.3 * adapters) == ["step", "adapters"]
+    # What is there is seen.
+    assert kept(5 + 0.2 * design[:, NAMES.index("adapters_tokens")]) == ["step", "adapters_tokens"]
+
+
+def test_what_a_term_depends_on_is_counted() -> None:
+    of = dict(zip(NAMES, TERMS, strict=True))
+    assert complexity(of["step"]) == complexity(of["waiting"]) == 1
+    assert complexity(of["adapters"]) < complexity(of["adapters_sqrt"])
+    assert complexity(of["tokens_16"]) < complexity(of["tokens_16_lora"]) == complexity(of["tokens_16_slots"])
+
+
+def test_a_probe_s_engine_may_serve_more_adapters_than_are_in_the_step(
+    small_engine: ModuleType, tmp_path: Path
+) -> None:
+    one = Probe(**small_engine.probe(small_engine.truth(tmp_path), 8, 8, 50, 4, 1.0, 1.0))
+    assert one.steps.served == 16
+    assert one.model_copy(update={"n_served": None}).steps.served == 4
