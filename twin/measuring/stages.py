@@ -30,8 +30,11 @@ from twin.measuring.subject import Subject
 
 StageKind = Literal["warm", "alone", "prefill", "batch", "cold", "run"]
 
-TINY = 4
+TINY = 1
 """Tokens of the shortest prompt, whose prefill takes as long as a step of one token."""
+
+PREFILL_TOKENS = (TINY, 16, 64, 128, 256, 512, 1024, 2048, 4096, 8192)
+"""Lengths of prompts that are sent alone: where the cost of a token may change (`FitParams.token_knots`)."""
 
 PROMPT, OUTPUT = 32, 32
 """Tokens of requests one at a time; answers of batches are twice as long."""
@@ -100,9 +103,10 @@ def stages(
     yield design.alone("alone", 0)
     yield from design.prefills(seen)
     for size in design.batch_sizes():
-        for distinct in sorted({1, min(size, subject.max_loras, len(subject.adapters))}):
+        for distinct in design.distinct_adapters(size):
             yield design.batch(size, distinct, seen)
-    yield design.long_batch(seen)
+    for size in design.batch_sizes()[1::2]:
+        yield design.long_batch(size, seen)
     yield from design.cold()
     run_s = params.runs_share * total_s / len(params.load_factors)
     for k, load in enumerate(params.load_factors):
@@ -141,19 +145,18 @@ class _Design:
         return Stage(name, "alone", requests, batch=1, distinct=int(adapter != self.base))
 
     def prefills(self, seen: Mapping[str, Outcome]) -> Iterator[Stage]:
-        """Prompts of several lengths, up to the budget of a step, as long as they do not take too long.
+        """Prompts of the lengths at which a token's cost may change, as long as they do not take too long.
 
         Attention to a prompt grows with its square, which says what the next length takes at most.
         """
         engine = self.subject.engine
         most = min(engine.max_num_batched_tokens, engine.max_model_len - 2)
-        usual = min(self.params.prompt_tokens, most)
         before: Outcome | None = None
-        for tokens in sorted({min(TINY, most), usual // 4 or 1, usual, min(4 * usual, most), most}):
+        for tokens in [n for n in PREFILL_TOKENS if n <= most]:
             longest = 0.0
             if before is not None and before.ttft_ms is not None:
                 longest = PREFILLS * before.ttft_ms / 1e3 * (tokens / before.prompt_tokens) ** 2
-            if longest > self._longest_s and tokens > usual:
+            if longest > self._longest_s and tokens > self.params.prompt_tokens:
                 return
             requests = self._lanes(1, PREFILLS, tokens, 1, np.array([0]))
             name = f"prefill_{tokens}"
@@ -167,17 +170,21 @@ class _Design:
         sizes = np.geomspace(2, most, max(self.params.batch_sizes - 1, 1)).round().astype(int)
         return sorted({*sizes.tolist(), most})
 
+    def distinct_adapters(self, size: int) -> list[int]:
+        """Adapters in a batch: one, as many as can be, and for the largest batches powers of two between."""
+        most = min(size, self.subject.max_loras, len(self.subject.adapters))
+        between = [2**k for k in range(1, 8) if 2**k < most] if size == self.batch_sizes()[-1] else []
+        return sorted({1, *between, most})
+
     def batch(self, size: int, distinct: int, seen: Mapping[str, Outcome]) -> Stage:
         name, output = f"batch_{size}_{distinct}", 2 * self.output
         rounds = self._rounds(size, output, seen)
         requests = self._lanes(size, rounds, self.prompt, output, np.arange(distinct))
         return Stage(name, "batch", requests, self._longest_s, batch=size, distinct=distinct)
 
-    def long_batch(self, seen: Mapping[str, Outcome]) -> Stage:
+    def long_batch(self, size: int, seen: Mapping[str, Outcome]) -> Stage:
         """A batch of sequences as long as there is time for, which tells what context costs."""
         subject, output = self.subject, self.output
-        sizes = self.batch_sizes()
-        size = sizes[len(sizes) // 2]
         prompt_s, _ = token_costs(seen)
         timely = self.params.batch_s / (2 * size * prompt_s)
         fits = subject.kv_cache_tokens / (2 * size) - output

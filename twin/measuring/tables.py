@@ -72,6 +72,7 @@ def _run(subject: Subject, outcome: Outcome, sent: pd.DataFrame) -> dict[str, ob
         "pool_mean_output": float(sent["output_tokens"].mean()),
         "arrivals_est": len(sent),
         "requests_file": f"requests/{outcome.name}.csv.gz",
+        "warm": True,
         "group": outcome.name,
         "status": "ok",
         "quality": "clean",
@@ -94,7 +95,11 @@ def _probes(subject: Subject, outcomes: Sequence[Outcome]) -> Iterator[dict[str,
     The time to the first token of a prompt holds what the server adds beside the step. That of the shortest
     prompt, whose step is one of few tokens as that of a single request is, tells how much.
     """
-    engine = {"max_loras": subject.max_loras, "max_lora_rank": subject.max_lora_rank}
+    engine = {
+        "n_served": len(subject.adapters),
+        "max_loras": subject.max_loras,
+        "max_lora_rank": subject.max_lora_rank,
+    }
     for one in outcomes:
         if one.kind in ("alone", "batch") and one.step_ms is not None and one.bunched < MOST_BUNCHED:
             context = one.batch * (one.prompt_tokens + one.output_tokens / 2)

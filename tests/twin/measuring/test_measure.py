@@ -11,7 +11,7 @@ import yaml
 from scenarios import EngineConfig
 from scenarios.stopping import interrupts
 from tests.live_server import LiveServer
-from twin.calibration.measurements import read_measurement
+from twin.measured.measurement import read_measurement
 from twin.live import ServerAnswers, ServerError
 from twin.measuring import FolderError, MeasureParams, Subject, SubjectError, measure
 from twin.measuring.measure import measure_subject
@@ -57,7 +57,7 @@ def test_a_measurement_leaves_the_tables_that_a_calibration_reads(server, tmp_pa
     found = measure_subject(subject(server.url), tmp_path / "m", total_s=0.5, params=QUICK)
     assert not found.stopped
     kinds = [one.kind for one in found.outcomes]
-    assert kinds == ["warm", *["alone"] * 2, *["prefill"] * 5, *["batch"] * 5, *["cold"] * 2, *["run"] * 2]
+    assert list(dict.fromkeys(kinds)) == ["warm", "alone", "prefill", "batch", "cold", "run"]
     assert read_measurement(tmp_path / "m").engine.max_loras == 2
     probes = pd.read_csv(tmp_path / "m" / "probes.csv")
     assert set(probes["n_adapters"]) <= {0, 1, 2}
@@ -118,7 +118,7 @@ def test_what_was_broken_off_goes_on(server, tmp_path):
 
     def progress(label: str, _done: int, _total: int) -> None:
         told.append(label)
-        if label == "prefill_30":
+        if label == "prefill_64":
             interrupts.request()
 
     first = measure_subject(subject(server.url), tmp_path / "m", total_s=0.5, params=QUICK, progress=progress)
