@@ -1,15 +1,10 @@
-"""Snapshots of /metrics, and range queries of Prometheus, as sources."""
+"""Snapshots of /metrics as sources: Prometheus' text format."""
 
 from __future__ import annotations
 
-import json
 import math
 import re
-from collections.abc import Sequence
 from datetime import UTC, datetime
-from itertools import pairwise
-
-import numpy as np
 
 from scenarios.importers.facts import (
     AdapterFacts,
@@ -22,14 +17,11 @@ from scenarios.importers.facts import (
 from scenarios.importers.source import Kind, Source
 from scenarios.importers.traffic.counters import (
     LORAS,
-    Rise,
     Series,
-    adapters_of,
     base_names_of,
     matters,
-    rise_of,
-    total_of,
 )
+from scenarios.importers.traffic.snapshots import combined
 from scenarios.reading.row_cells import MOST_NAMES
 
 _SAMPLE = re.compile(
@@ -41,72 +33,10 @@ _TIME = re.compile(r"#[ \t]*time:[ \t]*(\S+)[ \t]*")
 _IN_NAME = re.compile(r"(\d{4}-?\d{2}-?\d{2}T\d{2}[:_-]?\d{2}[:_-]?\d{2}Z?|(?<!\d)1\d{9}(?!\d))(?:\.\w+)*$")
 """Prometheus' text format 0.0.4; a header ``# time: 2026-11-30T12:00:00Z`` is ours."""
 
-MOST_SERIES = 2_000_000
-
 ONLY_IN_FLIGHT = (
     "vllm:lora_requests_info lists only adapters in flight, and says no adapter's rate; requests by adapter "
     "are in logs, or in a gateway's metrics by model"
 )
-
-
-def combined(snapshots: Sequence[MetricsSnapshot], options: ImportOptions | None = None) -> SourceFacts:
-    """What snapshots say together: traffic of all, and of adapters where a gateway tells them apart.
-
-    Snapshots of one server (by the second at which it started) are compared in the order of time; those of
-    several servers are added.
-
-    Parameters
-    ----------
-    snapshots
-        Of any number of servers.
-    options
-        The form of rates.
-    """
-    options = options or ImportOptions()
-    servers: dict[float | None, list[MetricsSnapshot]] = {}
-    for one in snapshots:
-        servers.setdefault(one.started_s, []).append(one)
-    risen: list[tuple[float, dict[Series, float]]] = []
-    names: list[str] = []
-    for held in servers.values():
-        held.sort(key=lambda one: one.taken_s)
-        names += [one.name for one in held]
-        if held[-1].taken_s > held[0].taken_s:
-            risen.append((held[-1].taken_s - held[0].taken_s, _risen(held)))
-    origin = ", ".join(names[:3]) + (" ..." if len(names) > 3 else "")
-    if not risen:
-        since: dict[Series, float] = {}
-        for one in snapshots:
-            for series, value in one.series.items():
-                since[series] = since.get(series, 0.0) + value
-        note = f"{origin}: no rate, for each server has one snapshot; lengths are those since its start"
-        return SourceFacts("metrics", total=total_of(Rise(since, None), origin, (note,)))
-    seconds = float(np.mean([span for span, _ in risen]))
-    rises: dict[Series, float] = {}
-    for span, one_server in risen:
-        for series, value in one_server.items():
-            rises[series] = rises.get(series, 0.0) + value * seconds / span
-    alone = len(servers) - len(risen)
-    notes = [f"{origin}: {seconds:,.6g} s apart, {snapshots[0].taken_how}"]
-    if alone:
-        notes.append(f"{alone} servers have one snapshot, and are left out")
-    rise = Rise(rises, seconds)
-    return SourceFacts(
-        "metrics",
-        adapters=adapters_of(rise, origin, options),
-        total=total_of(rise, origin, tuple(notes)),
-    )
-
-
-def _risen(held: list[MetricsSnapshot]) -> dict[Series, float]:
-    """By how much a server's counters rose from its first snapshot to its last."""
-    rises: dict[Series, float] = {}
-    for before, after in pairwise(held):
-        for series, value in after.series.items():
-            # A counter that was not there yet began at 0.
-            grown = rise_of(np.array([before.series.get(series, 0.0), value]))
-            rises[series] = rises.get(series, 0.0) + grown
-    return rises
 
 
 def _fits_text(source: Source) -> bool:
@@ -269,62 +199,4 @@ def _instant(source: Source, text: str, number: int) -> float:
         ) from error
 
 
-def _fits_range(source: Source) -> bool:
-    return bool(re.search(rb'"resultType"\s*:\s*"(matrix|vector)"', source.head[:4096]))
-
-
-def _read_range(source: Source, options: ImportOptions) -> SourceFacts:
-    try:
-        root = json.loads(source.text)
-        data = root.get("data", root)
-        kind, result = data["resultType"], data["result"]
-    except (ValueError, RecursionError, KeyError, TypeError, AttributeError) as error:
-        raise source.error("is no answer of Prometheus", "fetch it from /api/v1/query_range") from error
-    if kind != "matrix" or not isinstance(result, list) or len(result) > MOST_SERIES:
-        raise source.error("is no matrix", "fetch a range from /api/v1/query_range, not one instant")
-    rises: dict[Series, float] = {}
-    first, last, nameless = math.inf, -math.inf, 0
-    for number, one in enumerate(result):
-        name, labels, times, values = _range_series(source, one, f"data.result[{number}]")
-        nameless += name == ""
-        if not matters(name) or len(times) < 2:
-            continue
-        first, last = min(first, times[0]), max(last, times[-1])
-        rises[(name, labels)] = rises.get((name, labels), 0.0) + rise_of(values)
-    if not rises or not last > first:
-        told = f"; {nameless} have no name, as results of rate() and sum()" if nameless else ""
-        raise source.error(
-            f"holds no counter of requests over a time{told}",
-            "query the counters themselves, such as vllm:request_success_total",
-        )
-    origin, rise = source.path.name, Rise(rises, last - first)
-    return SourceFacts(
-        "range query of Prometheus",
-        adapters=adapters_of(rise, origin, options),
-        base_names=base_names_of(rises),
-        total=total_of(rise, origin, (f"{origin}: the mean of {rise.seconds:,.6g} s",)),
-    )
-
-
-def _range_series(
-    source: Source, one: object, place: str
-) -> tuple[str, frozenset[tuple[str, str]], list[float], np.ndarray[tuple[int], np.dtype[np.float64]]]:
-    try:
-        if not isinstance(one, dict):
-            raise TypeError
-        labels = {str(key): str(value) for key, value in one.get("metric", {}).items()}
-        name = labels.pop("__name__", "")
-        pairs = [(float(at), float(value)) for at, value in one["values"] if not isinstance(at, bool)]
-        if not all(math.isfinite(at) for at, _ in pairs):
-            raise ValueError
-    except (ValueError, TypeError, KeyError, AttributeError, OverflowError) as error:
-        raise source.error("is no series of a matrix", "fetch it again", place=place) from error
-    if matters(name) and not all(0 <= value < 1e18 for _, value in pairs):
-        raise source.error("has values that no counter has", "fetch it again", place=place)
-    pairs.sort()
-    times = [at for at, _ in pairs]
-    return name, frozenset(labels.items()), times, np.array([value for _, value in pairs], dtype=np.float64)
-
-
 METRICS = Kind("Prometheus metrics", _fits_text, _read_text)
-RANGE_QUERY = Kind("range query of Prometheus", _fits_range, _read_range)
