@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import csv
-import gzip
 import io
 import json
-import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
@@ -17,7 +14,8 @@ from typing import Any, BinaryIO, Literal, cast
 
 import pandas as pd
 
-from scenarios.errors import LorapackError, cause_of
+from scenarios.reading.row_opening import MOST_CHUNK_BYTES, PARQUET, Metered, opened, parquet_of, told
+from scenarios.reading.row_opening import TraceError as TraceError
 
 Columns = Mapping[str, "pd.Series[Any]"]
 
@@ -30,20 +28,10 @@ MOST_ROWS = 50_000_000
 CHUNK_BYTES = 32 * 2**20
 """About how many bytes are read at once: rows that hold whole conversations are long."""
 
-MOST_CHUNK_BYTES = 256 * 2**20
-"""Bytes after which a chunk of CSV must have ended: a quote that nothing closes runs to the file's end."""
-
 MOST_HEADER = 1_000_000
 """Most bytes of the first line."""
 
 DELIMITERS = ",;\t"
-
-PARQUET = b"PAR1"
-"""How Parquet files begin."""
-
-
-class TraceError(LorapackError, ValueError):
-    """A file of requests is missing or damaged; the message names file, line, value and remedy."""
 
 
 @dataclass(frozen=True)
@@ -90,7 +78,7 @@ class RowFile:
             If the file is damaged or too long.
         """
         wanted, rows = list(dict.fromkeys(columns)), 0
-        with _told(self.path):
+        with told(self.path):
             if self.kind == "csv":
                 chunks = self._csv(wanted, texts)
             else:
@@ -105,7 +93,7 @@ class RowFile:
         """Where a row stands, in words; rows are counted from 0."""
         if self.kind == "parquet":
             return f"row {row + 1}"
-        with _told(self.path), _opened(self.path) as file:
+        with told(self.path), opened(self.path) as file:
             text = io.TextIOWrapper(file, encoding="utf-8-sig", newline="")
             if self.kind == "json":
                 lines = (number for number, line in enumerate(text, 1) if line.strip())
@@ -115,8 +103,8 @@ class RowFile:
             return f"line {next(islice(filled, row + self.headed, None))}"
 
     def _csv(self, columns: list[str], texts: Sequence[str]) -> Iterator[Columns]:
-        with _opened(self.path) as file:
-            metered = _Metered(self.path, file)
+        with opened(self.path) as file:
+            metered = Metered(self.path, file)
             chunks = pd.read_csv(
                 metered,
                 sep=self.delimiter,
@@ -135,14 +123,14 @@ class RowFile:
 
     def _rows_at_once(self) -> int:
         """Rows of CSV that take about `CHUNK_BYTES`, by the first of them."""
-        with _opened(self.path) as file:
+        with opened(self.path) as file:
             head = file.read(MOST_HEADER)
         per_row = len(head) / max(head.count(b"\n"), 1)
         return int(min(max(CHUNK_BYTES / max(per_row, 1.0), 100), CHUNK_ROWS))
 
     def _json(self, columns: list[str], optional: Sequence[str]) -> Iterator[Columns]:
         first = 0
-        with _opened(self.path) as file:
+        with opened(self.path) as file:
             for block in self._blocks(file):
                 objects = self._objects(block, first)
                 rows = pd.RangeIndex(first, first + len(block))
@@ -195,7 +183,7 @@ class RowFile:
 
     def _parquet(self, columns: list[str]) -> Iterator[Columns]:
         first = 0
-        with _parquet_of(self.path) as file:
+        with parquet_of(self.path) as file:
             for batch in file.iter_batches(batch_size=CHUNK_ROWS, columns=columns):
                 rows = pd.RangeIndex(first, first + batch.num_rows)
                 yield {
@@ -241,13 +229,13 @@ def open_rows(path: Path, names: Sequence[str] = ()) -> RowFile:
     TraceError
         If it is missing, empty or damaged, or nothing that is read.
     """
-    with _told(path):
-        with _opened(path) as file:
+    with told(path):
+        with opened(path) as file:
             first = file.readline(MOST_HEADER)
             while first and not first.strip():
                 first = file.readline(MOST_HEADER)
         if first.startswith(PARQUET):
-            with _parquet_of(path) as table:
+            with parquet_of(path) as table:
                 return RowFile(path, "parquet", tuple(table.schema_arrow.names))
         if first.lstrip(b"\xef\xbb\xbf \t").startswith(b"{"):
             return RowFile(path, "json", tuple(_object(path, first, lambda: "line 1")))
@@ -261,46 +249,6 @@ def open_rows(path: Path, names: Sequence[str] = ()) -> RowFile:
     return RowFile(path, "csv", columns, delimiter, not names)
 
 
-@contextmanager
-def _told(path: Path) -> Iterator[None]:
-    """Says in our words why a file is not read."""
-    try:
-        yield
-    except OSError as error:
-        raise TraceError(
-            f"{path}: cannot be read ({cause_of(error)}); check its name and permissions"
-        ) from error
-    except (EOFError, zlib.error, UnicodeDecodeError, csv.Error, pd.errors.ParserError) as error:
-        raise TraceError(f"{path}: is damaged ({error}); fetch it again") from error
-
-
-class _Metered(io.RawIOBase):
-    """A file that tells how much was read of it since the last chunk ended, and refuses to go on for ever."""
-
-    def __init__(self, path: Path, file: BinaryIO) -> None:
-        self._path, self._file, self.taken = path, file, 0
-
-    def readable(self) -> bool:
-        """True."""
-        return True
-
-    def read(self, size: int = -1) -> bytes:
-        """The next bytes."""
-        data = self._file.read(size)
-        self.taken += len(data)
-        if self.taken > MOST_CHUNK_BYTES:
-            raise TraceError(
-                f"{self._path}: has rows of more than {MOST_CHUNK_BYTES:,} bytes; a quote may be left open"
-            )
-        return data
-
-
-def _opened(path: Path) -> BinaryIO:
-    with path.open("rb") as file:
-        packed = file.read(2) == b"\x1f\x8b" or path.suffix == ".gz"
-    return cast(BinaryIO, gzip.open(path)) if packed else path.open("rb")
-
-
 def _object(path: Path, line: bytes, place: Callable[[], str]) -> dict[str, object]:
     try:
         held = json.loads(line.decode("utf-8-sig"))
@@ -311,18 +259,3 @@ def _object(path: Path, line: bytes, place: Callable[[], str]) -> dict[str, obje
     if not isinstance(held, dict):
         raise TraceError(f"{path}, {place()}: is no JSON object; correct or remove it")
     return held
-
-
-@contextmanager
-def _parquet_of(path: Path) -> Iterator[Any]:
-    """A Parquet file of pyarrow's, which is an extra."""
-    try:
-        import pyarrow as pa
-        from pyarrow import parquet
-    except ImportError as error:
-        raise TraceError(f"{path}: is Parquet, which needs pip install 'lorapack[parquet]'") from error
-    try:
-        with parquet.ParquetFile(path) as file:
-            yield file
-    except pa.ArrowException as error:
-        raise TraceError(f"{path}: is damaged ({error}); fetch it again") from error

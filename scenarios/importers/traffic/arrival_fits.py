@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import brentq, minimize_scalar
-from scipy.special import digamma, gammainc
+from scipy.special import digamma, expit, gammainc
 from scipy.stats import chi2
 
 from scenarios.importers.traffic.windows import COUNT_BINS
@@ -185,8 +185,8 @@ def _on_off(gaps: FloatArray, mean_s: float) -> _Family | None:
     """
     part, fast, slow = 0.5, 2.0, 0.5
     for _ in range(500):
-        first = part * fast * np.exp(-fast * gaps)
-        weight = first / (first + (1 - part) * slow * np.exp(-slow * gaps))
+        # By the logarithm of the odds: both densities may be too small for a float.
+        weight = expit(math.log(part * fast / ((1 - part) * slow)) - (fast - slow) * gaps)
         was = part, fast, slow
         part = float(weight.mean())
         if not 1e-6 < part < 1 - 1e-6:

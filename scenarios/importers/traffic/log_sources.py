@@ -10,9 +10,10 @@ from scenarios.errors import Problem
 from scenarios.importers.facts import ImportOptions, ImportSourceError, SourceFacts
 from scenarios.importers.source import HEAD_BYTES, Kind, Source
 from scenarios.importers.traffic.log_forms import has_all_by_name, take_columns
+from scenarios.importers.traffic.log_rows import read_rows
 from scenarios.importers.traffic.log_traffic import facts_of
-from scenarios.importers.traffic.request_log import read_rows
-from scenarios.reading.row_files import DELIMITERS, PARQUET, TraceError, open_rows
+from scenarios.reading.row_files import DELIMITERS, TraceError, open_rows
+from scenarios.reading.row_opening import PARQUET
 from scenarios.reading.yaml_reader import FILE
 
 
