@@ -7,6 +7,9 @@ from optimizer.version import __version__
 
 if TYPE_CHECKING:
     from optimizer.baselines import BASELINES
+    from optimizer.checking.check import check
+    from optimizer.checking.check_params import CheckParams
+    from optimizer.checking.check_report import CheckedAdapter, CheckedFigure, CheckedGPU, CheckReport
     from optimizer.comparison import Comparison, compare
     from optimizer.growth import GrowthReport
     from optimizer.no_plan import NoPlan, NoPlanReason
@@ -15,6 +18,7 @@ if TYPE_CHECKING:
     from optimizer.replanning.changes import Change
     from optimizer.replanning.replan import replan
     from optimizer.result import Result, result_schema
+    from optimizer.result_file import read_result
     from optimizer.rollouts.report import Rollout, Stage
     from optimizer.rollouts.rollout import rollout
     from optimizer.search.params import SolveParams
@@ -25,6 +29,11 @@ if TYPE_CHECKING:
 __all__ = [
     "BASELINES",
     "Change",
+    "CheckParams",
+    "CheckReport",
+    "CheckedAdapter",
+    "CheckedFigure",
+    "CheckedGPU",
     "Comparison",
     "GrowthReport",
     "LossCase",
@@ -39,9 +48,11 @@ __all__ = [
     "Stage",
     "Survival",
     "__version__",
+    "check",
     "compare",
     "methods",
     "pack",
+    "read_result",
     "replan",
     "result_schema",
     "rollout",
@@ -52,6 +63,11 @@ __all__ = [
 _MODULES = {
     "BASELINES": "optimizer.baselines",
     "Change": "optimizer.replanning.changes",
+    "CheckParams": "optimizer.checking.check_params",
+    "CheckReport": "optimizer.checking.check_report",
+    "CheckedAdapter": "optimizer.checking.check_report",
+    "CheckedFigure": "optimizer.checking.check_report",
+    "CheckedGPU": "optimizer.checking.check_report",
     "Comparison": "optimizer.comparison",
     "GrowthReport": "optimizer.growth",
     "LossCase": "optimizer.survival.report",
@@ -65,9 +81,11 @@ _MODULES = {
     "SolveParams": "optimizer.search.params",
     "Stage": "optimizer.rollouts.report",
     "Survival": "optimizer.survival.report",
+    "check": "optimizer.checking.check",
     "compare": "optimizer.comparison",
     "methods": "optimizer.packing",
     "pack": "optimizer.packing",
+    "read_result": "optimizer.result_file",
     "replan": "optimizer.replanning.replan",
     "result_schema": "optimizer.result",
     "rollout": "optimizer.rollouts.rollout",

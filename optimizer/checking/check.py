@@ -1,0 +1,316 @@
+"""Foretold beside measured: the requests of a plan, sent to its servers and played by the twin."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from optimizer.checking.check_arguments import checked_addresses
+from optimizer.checking.check_params import CheckParams
+from optimizer.checking.check_report import CheckedGPU, CheckedServer, CheckReport
+from optimizer.checking.check_text import worse_in_words
+from optimizer.checking.comparison import Comparison
+from optimizer.checking.counters import Counters, read_counters
+from optimizer.checking.planned_runs import PlannedRun, Planner
+from optimizer.checking.run_figures import MOST_TAIL, figures_of
+from optimizer.checking.servers import beside_plan, names_at
+from optimizer.checking.suggestions import suggestions_of
+from optimizer.result import Result
+from scenarios import Deadline, criterion_in_words, noticed
+from scenarios.stopping.progress import Progress, silent
+from scenarios.text.formatting import counted, listed
+from twin import GPULoad, profiles_of
+from twin.live import Answers, Drive, Limits, Timeouts, ask_servers, play
+from twin.live.failures import CENSORED
+from twin.sustained import patience_of
+
+DEFAULTS = CheckParams()
+
+USUAL_S = 600.0
+"""Seconds of a check where none are given; a shorter scenario is played whole."""
+
+NAMED = 5
+"""Names in a sentence."""
+
+
+@dataclass(frozen=True)
+class Check:
+    """A check that is planned: who is sent what, before anybody is spoken to.
+
+    Parameters
+    ----------
+    result
+        The plan.
+    runs
+        One for each server.
+    seconds
+        How long requests are sent.
+    load_factor
+        How many times the scenario's rates.
+    seed, prompt_seed
+        Of the requests, and of the tokens of their prompts.
+    params
+        Tolerances.
+    """
+
+    result: Result
+    runs: tuple[PlannedRun, ...]
+    seconds: float
+    load_factor: float
+    seed: int
+    prompt_seed: int
+    params: CheckParams
+
+    @classmethod
+    def of(
+        cls,
+        result: Result,
+        urls: Mapping[int, str],
+        *,
+        minutes: float | None = None,
+        load_factor: float = 1.0,
+        seed: int | None = None,
+        params: CheckParams = DEFAULTS,
+    ) -> Check:
+        """Plan a check; arguments as of `check`.
+
+        Raises
+        ------
+        ScenarioError
+            If an argument is wrong, or the result has no plan, or no such GPU.
+        scenarios.errors.InputError
+            If an address is none.
+        twin.MemoryFailure, twin.UnservableRequestError
+            If the twin cannot play it: an engine does not start, or a request does not fit into its cache.
+        """
+        checked = checked_addresses(result, urls, minutes, load_factor, seed, params)
+        scenario, placement = result.scenario, result.placement
+        assert placement is not None  # checked_addresses has looked
+        seconds = min(USUAL_S, scenario.workload.duration_s) if minutes is None else 60.0 * minutes
+        chosen = scenario.seed if seed is None else seed
+        planner = Planner(scenario, placement, seconds, load_factor, chosen, params.deviations)
+        runs = planner.runs(checked)
+        for run in runs:
+            run.foretold(seconds)  # what cannot be played is told before anything is sent
+        # A seed that was used before gives prompts that servers have in their caches.
+        return cls(result, runs, seconds, load_factor, chosen, time.time_ns() // 10**6, params)
+
+    @property
+    def announcement(self) -> str:
+        """What is going to be sent, to which hosts."""
+        requests = sum(len(run.requests) for run in self.runs)
+        tokens = sum(run.tokens for run in self.runs)
+        hosts = listed([run.url for run in self.runs], NAMED)
+        return (
+            f"about to send {counted(requests, 'request')} of {tokens:,} tokens in {self.seconds / 60:.3g} "
+            f"minutes to {hosts}"
+        )
+
+    def ask(self) -> tuple[CheckedServer, ...]:
+        """What every server says of itself, beside the plan; no request for tokens is sent.
+
+        Raises
+        ------
+        twin.live.ServerError
+            If some cannot be asked, all of them in one message.
+        """
+        told = ask_servers([run.url for run in self.runs], Timeouts(stall_s=self.params.stall_s))
+        engine = self.result.scenario.engine
+        return tuple(
+            beside_plan(run, one, engine, self.params) for run, one in zip(self.runs, told, strict=True)
+        )
+
+    def unsent(self, servers: Sequence[CheckedServer]) -> CheckReport:
+        """The report of a check that ends before anything is sent, as servers lack names of the plan."""
+        gpus = []
+        for run, server in zip(self.runs, servers, strict=True):
+            faults: tuple[str, ...] = ()
+            if server.missing:
+                faults = (f"its server does not serve {listed(server.missing, NAMED)}",)
+            gpus.append(CheckedGPU(gpu=run.gpu.gpu, url=run.url, server=server, faults=faults))
+        return self._report(gpus, 0.0, "")
+
+    def play(
+        self,
+        servers: Sequence[CheckedServer],
+        time_limit_s: float | None = None,
+        progress: Progress = silent,
+    ) -> CheckReport:
+        """Send the requests, and compare what came back with what the twin makes of them.
+
+        A run that is cut short is compared up to there, and proves nothing.
+
+        Parameters
+        ----------
+        servers
+            What they said of themselves.
+        time_limit_s
+            Seconds after which the run is cut.
+        progress
+            Called with progress.
+        """
+        urls, names = [run.url for run in self.runs], map(names_at, self.runs, servers)
+        drives = [
+            Drive(run.url, run.requests, known, horizon_s=self.seconds, seed=self.prompt_seed)
+            for run, known in zip(self.runs, names, strict=True)
+        ]
+        limits = Limits(
+            error_share=self.params.error_share,
+            timeouts=Timeouts(stall_s=self.params.stall_s),
+            deadline=Deadline.of(time_limit_s),
+        )
+        with noticed():
+            before = read_counters(urls, limits.timeouts)
+            answers = play(drives, limits, progress)
+            after = read_counters(urls, limits.timeouts)
+        counts = [now.since(then) for now, then in zip(after, before, strict=True)]
+        gpus = [self._compared(*of) for of in zip(self.runs, servers, drives, answers, counts, strict=True)]
+        return self._report(gpus, answers[0].horizon_s, answers[0].stopped)
+
+    def _compared(
+        self, run: PlannedRun, server: CheckedServer, drive: Drive, answers: Answers, counts: Counters
+    ) -> CheckedGPU:
+        """Foretold beside measured of one GPU, for as long as its run went."""
+        scenario, params = self.result.scenario, self.params
+        expected, quick, slow = (
+            figures_of(records, run.frontend_s, run.load, scenario)
+            for records in run.foretold(answers.horizon_s)
+        )
+        measured = figures_of(answers.records(), 0.0, run.load, scenario)
+        patient = scenario.acceptance == "sustained"
+        limit = scenario.service_levels.late_share if patient else None
+        comparison = Comparison((expected, quick, slow), measured, params, limit)
+        faults = answers.faults
+        lag = answers.lag_s
+        gpu = CheckedGPU(
+            gpu=run.gpu.gpu,
+            url=run.url,
+            server=server,
+            requests=measured.requests,
+            completed=measured.completed,
+            failed={str(kind): number for kind, number in faults.items()},
+            failure_details={str(kind): answers.details[kind] for kind in faults},
+            client_lag_s=None if lag != lag else lag,
+            preemptions_foretold=expected.preemptions,
+            preemptions=None if counts.preemptions is None else round(counts.preemptions),
+            foreign_requests=_foreign(counts, answers),
+            misses_foretold=tuple(one.sentence for one in expected.violations),
+            misses=tuple(one.sentence for one in measured.violations),
+            figures=tuple(comparison.figures(faults.total())),
+            adapters=tuple(comparison.adapters(run.load.names, drive.models, _failed_of(answers, run.load))),
+        )
+        gpu = gpu.model_copy(update={"faults": tuple(_faults(gpu, comparison))})
+        return gpu.model_copy(update={"suggestions": tuple(suggestions_of(gpu, params))})
+
+    def _report(self, gpus: Sequence[CheckedGPU], seconds: float, stopped: str) -> CheckReport:
+        lags = [one.client_lag_s for one in gpus if one.client_lag_s is not None]
+        return CheckReport(
+            scenario=self.result.scenario.name,
+            criterion=criterion_in_words(self.result.scenario, one_run=True),
+            gpus=tuple(gpus),
+            planned_seconds=self.seconds,
+            seconds=seconds,
+            load_factor=self.load_factor,
+            seed=self.seed,
+            prompt_seed=self.prompt_seed,
+            stopped=stopped,
+            trusted=max(lags, default=0.0) <= self.params.client_lag_s,
+            notes=tuple(self._notes()),
+        )
+
+    def _notes(self) -> Iterator[str]:
+        """What of the scenario is played otherwise than it stands, and how sure the twin is."""
+        scenario = self.result.scenario
+        if scenario.uncertain:
+            yield "rates between low and high: the high ones are sent"
+        cached = sum(run.cached_tokens for run in self.runs)
+        if cached:
+            yield (
+                f"{cached:,} prompt tokens that the scenario says are found in the cache cannot be put "
+                "there: they are computed, here and in the twin"
+            )
+        for device, profile in profiles_of(scenario).items():
+            if profile.derived is not None:
+                yield f"step times of {device} are derived: {profile.how_sure}"
+            elif profile.uncertainty.residual_share is None:
+                yield f"the profile of {device} does not say how far off its step times may be"
+        longest = max(float(patience_of(run.load, scenario.service_levels).max()) for run in self.runs)
+        if scenario.acceptance == "sustained" and longest > MOST_TAIL * self.seconds:
+            yield (
+                f"requests may wait {longest:g} s: a run of {self.seconds:g} s hardly tells who waits "
+                "longer; check for more minutes"
+            )
+
+
+def check(
+    result: Result,
+    urls: Mapping[int, str],
+    *,
+    minutes: float | None = None,
+    load_factor: float = 1.0,
+    seed: int | None = None,
+    time_limit_s: float | None = None,
+    params: CheckParams = DEFAULTS,
+    progress: Progress = silent,
+) -> CheckReport:
+    """Send a plan's servers the requests of its scenario, and compare what they do with what was foretold.
+
+    The servers are asked first which models they serve; where one lacks a name of the plan nothing is sent.
+    A key is read from the environment variable OPENAI_API_KEY.
+
+    Parameters
+    ----------
+    result
+        The plan, with its scenario.
+    urls
+        Address of the server of each GPU that is checked, by the GPU's number.
+    minutes
+        How long requests are sent; absent: 10, or the scenario's duration if that is shorter.
+    load_factor
+        How many times the scenario's rates.
+    seed
+        Of the requests; absent: the scenario's.
+    time_limit_s
+        Seconds after which the run is cut, which proves nothing then.
+    params
+        Tolerances.
+    progress
+        Called with progress.
+
+    Raises
+    ------
+    ScenarioError
+        If an argument is wrong, or the result has no plan, or no such GPU.
+    scenarios.errors.InputError
+        If an address is none, or a server cannot be asked.
+    twin.MemoryFailure, twin.UnservableRequestError
+        If the twin cannot play it.
+    """
+    planned = Check.of(result, urls, minutes=minutes, load_factor=load_factor, seed=seed, params=params)
+    servers = planned.ask()
+    if any(server.missing for server in servers):
+        return planned.unsent(servers)
+    return planned.play(servers, time_limit_s, progress)
+
+
+def _faults(gpu: CheckedGPU, comparison: Comparison) -> Iterator[str]:
+    """Why a GPU is not as foretold."""
+    for one in comparison.missed():
+        yield f"does not keep up, as was foretold: {one.sentence}"
+    for figure in gpu.figures:
+        if figure.differs == "worse":
+            yield worse_in_words(figure)
+
+
+def _foreign(counts: Counters, answers: Answers) -> int | None:
+    """Requests that a server answered and that were not ours."""
+    return None if counts.answered is None else max(round(counts.answered) - answers.completed, 0)
+
+
+def _failed_of(answers: Answers, load: GPULoad) -> list[int]:
+    """Failed requests of each adapter."""
+    failed = [k for k, one in enumerate(answers.failures) if one is not None and one not in CENSORED]
+    of = Counter(answers.requests.adapter[failed].tolist())
+    return [of[k] for k in range(len(load.names))]
