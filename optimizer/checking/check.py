@@ -3,27 +3,23 @@
 from __future__ import annotations
 
 import time
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from optimizer.checking.check_arguments import checked_addresses
 from optimizer.checking.check_params import CheckParams
 from optimizer.checking.check_report import CheckedGPU, CheckedServer, CheckReport
-from optimizer.checking.check_text import worse_in_words
-from optimizer.checking.comparison import Comparison
-from optimizer.checking.counters import Counters, read_counters
+from optimizer.checking.counters import read_counters
+from optimizer.checking.gpu_check import checked_gpu
 from optimizer.checking.planned_runs import PlannedRun, Planner
-from optimizer.checking.run_figures import MOST_TAIL, figures_of
+from optimizer.checking.run_figures import MOST_TAIL
 from optimizer.checking.servers import beside_plan, names_at
-from optimizer.checking.suggestions import suggestions_of
 from optimizer.result import Result
 from scenarios import Deadline, criterion_in_words, noticed
 from scenarios.stopping.progress import Progress, silent
 from scenarios.text.formatting import counted, listed
-from twin import GPULoad, profiles_of
-from twin.live import Answers, Drive, Limits, Timeouts, ask_servers, play
-from twin.live.failures import CENSORED
+from twin import profiles_of
+from twin.live import Drive, Limits, Timeouts, ask_servers, play
 from twin.sustained import patience_of
 
 DEFAULTS = CheckParams()
@@ -151,7 +147,8 @@ class Check:
         progress
             Called with progress.
         """
-        urls, names = [run.url for run in self.runs], map(names_at, self.runs, servers)
+        urls = [run.url for run in self.runs]
+        names = [names_at(run, server) for run, server in zip(self.runs, servers, strict=True)]
         drives = [
             Drive(run.url, run.requests, known, horizon_s=self.seconds, seed=self.prompt_seed)
             for run, known in zip(self.runs, names, strict=True)
@@ -166,43 +163,11 @@ class Check:
             answers = play(drives, limits, progress)
             after = read_counters(urls, limits.timeouts)
         counts = [now.since(then) for now, then in zip(after, before, strict=True)]
-        gpus = [self._compared(*of) for of in zip(self.runs, servers, drives, answers, counts, strict=True)]
+        gpus = [
+            checked_gpu(*of, self.result.scenario, self.params)
+            for of in zip(self.runs, servers, names, answers, counts, strict=True)
+        ]
         return self._report(gpus, answers[0].horizon_s, answers[0].stopped)
-
-    def _compared(
-        self, run: PlannedRun, server: CheckedServer, drive: Drive, answers: Answers, counts: Counters
-    ) -> CheckedGPU:
-        """Foretold beside measured of one GPU, for as long as its run went."""
-        scenario, params = self.result.scenario, self.params
-        expected, quick, slow = (
-            figures_of(records, run.frontend_s, run.load, scenario)
-            for records in run.foretold(answers.horizon_s)
-        )
-        measured = figures_of(answers.records(), 0.0, run.load, scenario)
-        patient = scenario.acceptance == "sustained"
-        limit = scenario.service_levels.late_share if patient else None
-        comparison = Comparison((expected, quick, slow), measured, params, limit)
-        faults = answers.faults
-        lag = answers.lag_s
-        gpu = CheckedGPU(
-            gpu=run.gpu.gpu,
-            url=run.url,
-            server=server,
-            requests=measured.requests,
-            completed=measured.completed,
-            failed={str(kind): number for kind, number in faults.items()},
-            failure_details={str(kind): answers.details[kind] for kind in faults},
-            client_lag_s=None if lag != lag else lag,
-            preemptions_foretold=expected.preemptions,
-            preemptions=None if counts.preemptions is None else round(counts.preemptions),
-            foreign_requests=_foreign(counts, answers),
-            misses_foretold=tuple(one.sentence for one in expected.violations),
-            misses=tuple(one.sentence for one in measured.violations),
-            figures=tuple(comparison.figures(faults.total())),
-            adapters=tuple(comparison.adapters(run.load.names, drive.models, _failed_of(answers, run.load))),
-        )
-        gpu = gpu.model_copy(update={"faults": tuple(_faults(gpu, comparison))})
-        return gpu.model_copy(update={"suggestions": tuple(suggestions_of(gpu, params))})
 
     def _report(self, gpus: Sequence[CheckedGPU], seconds: float, stopped: str) -> CheckReport:
         lags = [one.client_lag_s for one in gpus if one.client_lag_s is not None]
@@ -293,24 +258,3 @@ def check(
     if any(server.missing for server in servers):
         return planned.unsent(servers)
     return planned.play(servers, time_limit_s, progress)
-
-
-def _faults(gpu: CheckedGPU, comparison: Comparison) -> Iterator[str]:
-    """Why a GPU is not as foretold."""
-    for one in comparison.missed():
-        yield f"does not keep up, as was foretold: {one.sentence}"
-    for figure in gpu.figures:
-        if figure.differs == "worse":
-            yield worse_in_words(figure)
-
-
-def _foreign(counts: Counters, answers: Answers) -> int | None:
-    """Requests that a server answered and that were not ours."""
-    return None if counts.answered is None else max(round(counts.answered) - answers.completed, 0)
-
-
-def _failed_of(answers: Answers, load: GPULoad) -> list[int]:
-    """Failed requests of each adapter."""
-    failed = [k for k, one in enumerate(answers.failures) if one is not None and one not in CENSORED]
-    of = Counter(answers.requests.adapter[failed].tolist())
-    return [of[k] for k in range(len(load.names))]

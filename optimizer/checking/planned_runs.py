@@ -96,8 +96,11 @@ class PlannedRun:
         middle = simulate_requests(self.requests, expected, horizon_s)
         if quick is expected:  # nothing is known of how far off it is
             return middle, middle, middle
-        ends = (simulate_requests(self.requests, setup, horizon_s) for setup in (quick, slow))
-        return middle, *ends
+        return (
+            middle,
+            simulate_requests(self.requests, quick, horizon_s),
+            simulate_requests(self.requests, slow, horizon_s),
+        )
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,8 @@ from optimizer.checking.check_params import CheckParams
 from optimizer.checking.check_report import CheckedAdapter, CheckedFigure, CheckedGPU
 
 CONSTANT = 0.5
-"""How far the excess of the median time to first token may be from that of its mean, as a share of that, where
-both come from a constant that is added to all."""
+"""How far the excess of the median time to first token may be from that of its mean, as a share of that,
+where both come from a constant that is added to all."""
 
 RARE_FACTOR = 2.0
 """How many times the excess of frequent adapters that of rare ones must be, to be told."""
@@ -79,11 +79,11 @@ def _of_first_tokens(gpu: CheckedGPU, mean: CheckedFigure, median: CheckedFigure
     if rare is not None:
         yield (
             f"first tokens of rare adapters come {rare:,.0f} ms later than foretold, and those of frequent "
-            "ones hardly: adapters are read from disk at their first use, or max_cpu_loras is below the plan's"
+            "ones hardly: adapters are read from disk at their first use, or max_cpu_loras is not the plan's"
         )
     elif middle is not None and abs(middle - excess) <= CONSTANT * excess:
         yield (
-            f"every first token comes about {middle:,.0f} ms later than foretold, and further tokens in time: "
+            f"every first token comes about {middle:,.0f} ms later than foretold, and the others in time: "
             "the network, a proxy, or the tokeniser between client and engine"
         )
     else:

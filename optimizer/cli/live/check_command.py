@@ -59,9 +59,7 @@ def check_command(
     yes: Annotated[bool, typer.Option("--yes", help="Send without asking.")] = False,
     params: ParamsOption = None,
     json: JsonOption = None,
-    csv: Annotated[
-        str | None, typer.Option(metavar="FILE|-", help="Write one row per figure as CSV.")
-    ] = None,
+    csv: Annotated[str | None, typer.Option(metavar="FILE|-", help="Write a row per figure as CSV.")] = None,
     quiet: QuietOption = False,
 ) -> None:
     """Compare the servers of a plan with what the twin foretold of them.
