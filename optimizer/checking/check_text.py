@@ -54,12 +54,12 @@ def worse_in_words(figure: CheckedFigure) -> str:
 def headline_of(report: CheckReport) -> Text:
     """The outcome in a line."""
     wrong = [str(one.gpu) for one in report.gpus if not one.holds]
-    where = f"{len(wrong)} of {counted(len(report.gpus), 'GPU')} ({listed(wrong, NAMED)})"
     if report.stopped in ("time limit", "interrupted"):
         sent = f"after {report.seconds:,.0f} of {report.planned_seconds:,.0f} s"
         return marked(f"NO ANSWER: cut short {sent} ({report.stopped}), which proves nothing", "close")
     if not wrong:
         return marked(f"as foretold: {counted(len(report.gpus), 'GPU')}", "good")
+    where = f"{len(wrong)} of {counted(len(report.gpus), 'GPU')} ({listed(wrong, NAMED)})"
     if not report.trusted:
         return marked(f"NO ANSWER: {where} differ, but the client was too late to be trusted", "close")
     return marked(f"NOT AS FORETOLD: {where}", "bad")

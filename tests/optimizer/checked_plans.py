@@ -65,9 +65,7 @@ def planned(
         **changes,
     }
     scenario = scenarios.from_mapping(values)
-    names = {
-        entry.names()[0].rpartition("-")[0]: entry.names() for entry in scenario.adapters if entry.count > 1
-    }
+    names = [entry.names() for entry in scenario.adapters]
     placed = [
         PlacedGPU(
             gpu=g,
@@ -75,7 +73,7 @@ def planned(
             max_loras=adapters,
             max_lora_rank=8,
             max_cpu_loras=adapters,
-            adapters=(*names[f"g{g}"], *(("plain",) if base and g == 0 else ())),
+            adapters=(*names[g], *(("plain",) if base and g == 0 else ())),
         )
         for g in range(gpus)
     ]
