@@ -15,7 +15,7 @@ from optimizer.checking.planned_runs import PlannedRun, Planner
 from optimizer.checking.run_figures import MOST_TAIL
 from optimizer.checking.servers import beside_plan, names_at
 from optimizer.result import Result
-from scenarios import Deadline, criterion_in_words, noticed
+from scenarios import UNLIMITED, Deadline, criterion_in_words, noticed
 from scenarios.stopping.progress import Progress, silent
 from scenarios.text.formatting import counted, listed
 from twin import profiles_of
@@ -131,7 +131,7 @@ class Check:
     def play(
         self,
         servers: Sequence[CheckedServer],
-        time_limit_s: float | None = None,
+        deadline: Deadline = UNLIMITED,
         progress: Progress = silent,
     ) -> CheckReport:
         """Send the requests, and compare what came back with what the twin makes of them.
@@ -142,8 +142,8 @@ class Check:
         ----------
         servers
             What they said of themselves.
-        time_limit_s
-            Seconds after which the run is cut.
+        deadline
+            When the run is cut.
         progress
             Called with progress.
         """
@@ -156,7 +156,7 @@ class Check:
         limits = Limits(
             error_share=self.params.error_share,
             timeouts=Timeouts(stall_s=self.params.stall_s),
-            deadline=Deadline.of(time_limit_s),
+            deadline=deadline,
         )
         with noticed():
             before = read_counters(urls, limits.timeouts)
@@ -216,7 +216,7 @@ def check(
     minutes: float | None = None,
     load_factor: float = 1.0,
     seed: int | None = None,
-    time_limit_s: float | None = None,
+    total_limit_s: float | None = None,
     params: CheckParams = DEFAULTS,
     progress: Progress = silent,
 ) -> CheckReport:
@@ -237,8 +237,8 @@ def check(
         How many times the scenario's rates.
     seed
         Of the requests; absent: the scenario's.
-    time_limit_s
-        Seconds after which the run is cut, which proves nothing then.
+    total_limit_s
+        Seconds for everything; the run is cut then, and proves nothing.
     params
         Tolerances.
     progress
@@ -253,8 +253,9 @@ def check(
     twin.MemoryFailure, twin.UnservableRequestError
         If the twin cannot play it.
     """
+    deadline = Deadline.of(total_limit_s)
     planned = Check.of(result, urls, minutes=minutes, load_factor=load_factor, seed=seed, params=params)
     servers = planned.ask()
     if any(server.missing for server in servers):
         return planned.unsent(servers)
-    return planned.play(servers, time_limit_s, progress)
+    return planned.play(servers, deadline, progress)

@@ -211,7 +211,7 @@ def _adapters(adapters: list[CheckedAdapter], of: int) -> Table:
         ">requests",
         Column(">failed", 1),
         ">late",
-        ">foretold",
+        Column(">foretold late", 1),
         ">TTFT ms",
         ">of",
         ">ITL ms",

@@ -132,7 +132,8 @@ def _compared(
     if tolerance is None or len(known) < len(foretold):
         return CheckedFigure(name=name, foretold=foretold[0], measured=measured)
     low = max(min(known) / (1 + tolerance) - slack, 0.0)
-    return _judged(name, foretold[0], (low, max(known) * (1 + tolerance) + slack), measured)
+    high = max(known) * (1 + tolerance) + slack
+    return _judged(name, foretold[0], (low, min(high, 1.0) if name.endswith("_share") else high), measured)
 
 
 def _judged(

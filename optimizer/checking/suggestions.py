@@ -65,31 +65,32 @@ def _of_latencies(gpu: CheckedGPU, named: dict[str, CheckedFigure]) -> Iterator[
             "`lorapack calibrate --update`"
         )
     elif ttft is not None and ttft.differs == "worse":
-        yield from _of_first_tokens(gpu, ttft, named["ttft_p50_ms"])
+        yield from _of_first_tokens(gpu, named)
     elif named and named["throughput_tok_per_s"].differs == "worse" and not any(gpu.failed.values()):
         yield "fewer requests were answered than foretold, though tokens come as quickly: look at its queue"
 
 
-def _of_first_tokens(gpu: CheckedGPU, mean: CheckedFigure, median: CheckedFigure) -> Iterator[str]:
+def _of_first_tokens(gpu: CheckedGPU, named: dict[str, CheckedFigure]) -> Iterator[str]:
     """Why first tokens come late where the others come in time."""
-    excess, middle = _excess(mean), _excess(median)
+    excess, middle = _excess(named["ttft_mean_ms"]), _excess(named["ttft_p50_ms"])
     if excess is None:
         return
+    queued = "worse" in (named["throughput_tok_per_s"].differs, named["late_share"].differs)
     rare = _rare_excess(gpu.adapters)
     if rare is not None:
         yield (
             f"first tokens of rare adapters come {rare:,.0f} ms later than foretold, and those of frequent "
             "ones hardly: adapters are read from disk at their first use, or max_cpu_loras is not the plan's"
         )
-    elif middle is not None and abs(middle - excess) <= CONSTANT * excess:
+    elif middle is not None and abs(middle - excess) <= CONSTANT * excess and not queued:
         yield (
             f"every first token comes about {middle:,.0f} ms later than foretold, and the others in time: "
             "the network, a proxy, or the tokeniser between client and engine"
         )
     else:
         yield (
-            "some requests wait longer than foretold for their first token, and further tokens come in time: "
-            "fewer adapter slots or sequences than planned (max_loras, max_num_seqs), or slower loads"
+            "requests wait longer than foretold for their first token, and the others come in time: fewer "
+            "adapter slots or sequences than planned (max_loras, max_num_seqs), or slower loads of adapters"
         )
 
 

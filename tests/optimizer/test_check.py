@@ -14,7 +14,7 @@ import scenarios
 import twin
 from optimizer import CheckedAdapter, CheckedFigure, CheckedGPU, CheckParams, CheckReport, Result
 from optimizer.checking.check import Check
-from optimizer.checking.check_report import CheckedServer, ServerArgument
+from optimizer.checking.check_report import CheckedServer, Difference, ServerArgument
 from optimizer.checking.counters import Counters, counters_in
 from optimizer.checking.planned_runs import ends_of
 from optimizer.checking.suggestions import suggestions_of
@@ -64,11 +64,11 @@ def checked(plan: Result, *servers: LiveServer, params: CheckParams = WIDE, **mo
 def test_a_server_that_is_as_its_profile_says_is_as_foretold(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    plan = planned(tmp_path, gpus=2, base=True)
+    plan = planned(tmp_path, gpus=2, rate=4.0, base=True)
     first, second = server_of(plan, 0), server_of(plan, 1)
     with first.serving(), second.serving():
         report = checked(plan, first, second, seed=7)
-    assert report.status == "as_foretold"
+    assert report.status == "as_foretold", report.summary()
     assert report.holds
     assert [gpu.gpu for gpu in report.gpus] == [0, 1]
     assert (report.seed, report.seconds, report.stopped) == (7, 60 * MINUTES, "")
@@ -126,9 +126,9 @@ def test_every_gpu_is_sent_requests_of_its_own_whatever_others_are_checked(tmp_p
 
 
 def test_prompts_are_other_ones_in_every_check(plan: Result, server: LiveServer) -> None:
-    checked(plan, server, time_limit_s=0.6)
+    checked(plan, server, total_limit_s=0.6)
     count = len(server.bodies)
-    checked(plan, server, time_limit_s=0.6)
+    checked(plan, server, total_limit_s=0.6)
     prompts = [tuple(body["prompt"]) for body in server.bodies]
     assert count
     assert len(prompts) > count
@@ -286,7 +286,7 @@ def test_ctrl_c_keeps_what_came_and_proves_nothing(plan: Result, server: LiveSer
 
 
 def test_a_time_limit_cuts_both_runs_at_the_same_instant(plan: Result, server: LiveServer) -> None:
-    report = checked(plan, server, time_limit_s=1.0)
+    report = checked(plan, server, total_limit_s=1.0)
     assert report.stopped == "time limit"
     assert report.status == "no_answer"
     figure = report.gpus[0].figure("throughput_tok_per_s")
@@ -340,7 +340,7 @@ def test_the_command_ends_with_3_where_a_name_is_missing(
 
 def test_the_command_ends_with_4_where_it_is_cut(lorapack: Command, file: str, server: LiveServer) -> None:
     code, out, _ = lorapack(
-        "check", file, "--url", f"0={server.url}", "--yes", "--time-limit", "0.5", "--quiet"
+        "check", file, "--url", f"0={server.url}", "--yes", "--total-limit", "2", "--quiet"
     )
     assert code == 4
     assert "NO ANSWER" in out
@@ -456,7 +456,7 @@ def test_the_profiles_own_error_widens_what_is_as_foretold(tmp_path: Path) -> No
     plan = planned(tmp_path, residual=0.2)
     server = server_of(plan)
     with server.serving():
-        report = checked(plan, server, params=CheckParams(itl=0.1, slack_ms=0.0), time_limit_s=0.8)
+        report = checked(plan, server, params=CheckParams(itl=0.1, slack_ms=0.0), total_limit_s=0.8)
     figure = report.gpus[0].figure("itl_mean_ms")
     assert figure.high == pytest.approx(1e3 * STEP_S * np.exp(0.4) * 1.1, rel=1e-3)
     assert figure.low == pytest.approx(1e3 * STEP_S * np.exp(-0.4) / 1.1, rel=1e-3)
@@ -484,10 +484,13 @@ def test_counters_are_differences_and_a_restart_tells_nothing() -> None:
     assert Counters(1.0, 4.0).since(Counters(5.0, 4.0)) == Counters(None, 0.0)
 
 
-def gpu_with(ttft: tuple[float, float], p50: tuple[float, float], **more: object) -> CheckedGPU:
+def gpu_with(
+    ttft: tuple[float, float], p50: tuple[float, float], late: Difference = "", **more: object
+) -> CheckedGPU:
     """A GPU whose first tokens are slow and whose other tokens come in time; foretold and measured."""
     figures = (
         CheckedFigure(name="throughput_tok_per_s", foretold=100.0, measured=99.0),
+        CheckedFigure(name="late_share", foretold=0.0, measured=0.1, differs=late),
         CheckedFigure(name="ttft_mean_ms", foretold=ttft[0], measured=ttft[1], differs="worse"),
         CheckedFigure(name="ttft_p50_ms", foretold=p50[0], measured=p50[1]),
         CheckedFigure(name="itl_mean_ms", foretold=10.0, measured=10.2),
@@ -518,8 +521,9 @@ def test_a_constant_on_every_first_token_suggests_the_network() -> None:
     assert "network" in told
 
 
-def test_waits_of_some_requests_suggest_fewer_slots() -> None:
+def test_waits_of_some_requests_and_those_of_all_that_are_late_suggest_fewer_slots() -> None:
     assert "max_loras" in suggested(gpu_with((50.0, 300.0), (45.0, 50.0)))
+    assert "max_loras" in suggested(gpu_with((50.0, 1000.0), (45.0, 993.0), late="worse"))
 
 
 def test_first_tokens_of_rare_adapters_alone_suggest_cold_adapters() -> None:

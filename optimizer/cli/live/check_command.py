@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -16,12 +16,16 @@ from optimizer.cli.options import (
     ParamsOption,
     QuietOption,
     SeedOption,
+    TotalLimitOption,
     load_twin,
     noticing_signals,
     params_in,
 )
 from optimizer.cli.outputs import check_outputs, deliver, text_output
 from optimizer.cli.streams import note
+
+if TYPE_CHECKING:
+    from scenarios import Deadline
 
 CODES = {"as_foretold": EXIT_SOLVED, "not_as_foretold": EXIT_INFEASIBLE, "no_answer": EXIT_NO_PLAN}
 """Exit codes of the outcomes."""
@@ -50,12 +54,7 @@ def check_command(
         float, typer.Option(metavar="FACTOR", help="How many times the scenario's rates are sent.")
     ] = 1.0,
     seed: SeedOption = None,
-    time_limit: Annotated[
-        float | None,
-        typer.Option(
-            metavar="SECONDS", min=0.1, help="When to cut the run, which proves nothing then; absent: never."
-        ),
-    ] = None,
+    total_limit: TotalLimitOption = None,
     yes: Annotated[bool, typer.Option("--yes", help="Send without asking.")] = False,
     params: ParamsOption = None,
     json: JsonOption = None,
@@ -72,15 +71,16 @@ def check_command(
     """
     if not url:
         raise typer.BadParameter("--url is missing: name the server of a GPU, as 0=http://127.0.0.1:8000")
-    outputs = {"--json": json, "--csv": csv}
-    check_outputs(outputs, [result, params])
+    from scenarios import Deadline
+
+    check_outputs({"--json": json, "--csv": csv}, [result, params])
     check_by_replay(
         result,
         url,
         minutes=minutes,
         load_factor=load_factor,
         seed=seed,
-        time_limit_s=time_limit,
+        deadline=Deadline.of(total_limit),
         yes=yes,
         params=params,
         json=json,
@@ -96,7 +96,7 @@ def check_by_replay(
     minutes: float | None,
     load_factor: float,
     seed: int | None,
-    time_limit_s: float | None,
+    deadline: Deadline,
     yes: bool,
     params: Path | None,
     json: str | None,
@@ -122,7 +122,7 @@ def check_by_replay(
             report = planned.unsent(servers)
         else:
             with progress_shown(not quiet) as progress:
-                report = planned.play(servers, time_limit_s, progress)
+                report = planned.play(servers, deadline, progress)
         code = CODES[report.status]
         deliver([report.parts], text_output(json, report.to_json), text_output(csv, report.to_csv), code=code)
 
