@@ -6,13 +6,13 @@ import re
 from itertools import groupby
 from pathlib import Path
 
-from optimizer import SolveParams
+from optimizer import CheckParams, SolveParams
 from scenarios import Params
 from scenarios.params import parameter_table
 from twin import CalibrationParams
 
 PAGE = Path(__file__).parents[1] / "docs" / "params.md"
-KINDS: dict[str, type[Params]] = {"solve": SolveParams, "calibrate": CalibrationParams}
+KINDS: dict[str, type[Params]] = {"solve": SolveParams, "calibrate": CalibrationParams, "check": CheckParams}
 
 
 def tables(kind: type[Params]) -> str:

@@ -27,6 +27,9 @@ DEFAULTS = CheckParams()
 USUAL_S = 600.0
 """Seconds of a check where none are given; a shorter scenario is played whole."""
 
+LONGEST_ANSWER_S = 900.0
+"""Seconds that an answer may take in all; in a longer run as long as that."""
+
 NAMED = 5
 """Names in a sentence."""
 
@@ -112,7 +115,7 @@ class Check:
         twin.live.ServerError
             If some cannot be asked, all of them in one message.
         """
-        told = ask_servers([run.url for run in self.runs], Timeouts(stall_s=self.params.stall_s))
+        told = ask_servers([run.url for run in self.runs])
         engine = self.result.scenario.engine
         return tuple(
             beside_plan(run, one, engine, self.params) for run, one in zip(self.runs, told, strict=True)
@@ -155,13 +158,13 @@ class Check:
         ]
         limits = Limits(
             error_share=self.params.error_share,
-            timeouts=Timeouts(stall_s=self.params.stall_s),
+            timeouts=Timeouts(stall_s=self.params.stall_s, answer_s=max(LONGEST_ANSWER_S, self.seconds)),
             deadline=deadline,
         )
         with noticed():
-            before = read_counters(urls, limits.timeouts)
+            before = read_counters(urls)
             answers = play(drives, limits, progress)
-            after = read_counters(urls, limits.timeouts)
+            after = read_counters(urls)
         counts = [now.since(then) for now, then in zip(after, before, strict=True)]
         gpus = [
             checked_gpu(*of, self.result.scenario, self.params)

@@ -46,5 +46,6 @@ class CheckParams(Params):
     """Answered requests of an adapter from which on its latencies are compared."""
     error_share: Share = 0.1
     """Share of the answers that may be failures before the run is broken off."""
-    stall_s: Positive = 120.0
-    """Seconds to wait for the next piece of an answer before the request has failed."""
+    stall_s: Positive = 600.0
+    """Seconds to wait for the next piece of an answer before the request has failed; what comes later than
+    its patience, but comes, is late."""

@@ -9,7 +9,7 @@ from scenarios import Problem
 from scenarios.importers.facts import ImportSourceError
 from scenarios.importers.traffic.counters import REQUESTS
 from scenarios.importers.traffic.prometheus_text import Sample, lines_of
-from twin.live.client import Timeouts, connected, run_async
+from twin.live.client import connected, run_async
 from twin.live.failures import AnswerError
 
 PREEMPTIONS = "vllm:num_preemptions_total"
@@ -42,11 +42,11 @@ class Counters(NamedTuple):
         return Counters(*rises)
 
 
-def read_counters(urls: Sequence[str], timeouts: Timeouts | None = None) -> list[Counters]:
+def read_counters(urls: Sequence[str]) -> list[Counters]:
     """The counts of servers, in their order; a server that does not answer tells nothing."""
 
     async def read_all() -> list[Counters]:
-        async with connected(timeouts) as client:
+        async with connected() as client:
             found = []
             for url in urls:
                 try:
