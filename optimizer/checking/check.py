@@ -19,7 +19,7 @@ from scenarios import UNLIMITED, Deadline, criterion_in_words, noticed
 from scenarios.stopping.progress import Progress, silent
 from scenarios.text.formatting import counted, listed
 from twin import profiles_of
-from twin.live import Drive, Limits, Timeouts, ask_servers, play
+from twin.live import Drive, Limits, ServerError, Timeouts, ask_servers, play
 from twin.sustained import patience_of
 
 DEFAULTS = CheckParams()
@@ -165,12 +165,20 @@ class Check:
             before = read_counters(urls)
             answers = play(drives, limits, progress)
             after = read_counters(urls)
+            servers = self._asked_again(servers)
         counts = [now.since(then) for now, then in zip(after, before, strict=True)]
         gpus = [
             checked_gpu(*of, self.result.scenario, self.params)
             for of in zip(self.runs, servers, names, answers, counts, strict=True)
         ]
         return self._report(gpus, answers[0].horizon_s, answers[0].stopped)
+
+    def _asked_again(self, servers: Sequence[CheckedServer]) -> Sequence[CheckedServer]:
+        """What servers say after a run: of their slots they tell once they have served an adapter."""
+        try:
+            return self.ask()
+        except ServerError:
+            return servers  # one has died, which the figures tell
 
     def _report(self, gpus: Sequence[CheckedGPU], seconds: float, stopped: str) -> CheckReport:
         lags = [one.client_lag_s for one in gpus if one.client_lag_s is not None]

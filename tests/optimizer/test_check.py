@@ -536,3 +536,17 @@ def test_first_tokens_of_rare_adapters_alone_suggest_cold_adapters() -> None:
 def test_adapters_that_are_equally_frequent_suggest_no_cold_ones() -> None:
     adapters = tuple(adapter_with(f"a-{k}", 50, 50.0) for k in range(6))
     assert "rare" not in suggested(gpu_with((50.0, 100.0), (45.0, 93.0), adapters=adapters))
+
+
+def test_slots_are_compared_though_servers_tell_them_only_after_they_served(
+    plan: Result, server: LiveServer
+) -> None:
+    told, server.max_loras = server.max_loras, 0
+
+    def asked(_number: int, _body: object) -> None:
+        server.max_loras = told - 1
+
+    server.fault = asked  # type: ignore[assignment]
+    report = checked(plan, server, total_limit_s=1.0)
+    (argument,) = (one for one in report.gpus[0].server.arguments if one.name == "max_loras")
+    assert (argument.planned, argument.told, argument.differs) == (4, 3, True)
