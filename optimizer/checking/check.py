@@ -193,7 +193,7 @@ class Check:
             prompt_seed=self.prompt_seed,
             stopped=stopped,
             trusted=max(lags, default=0.0) <= self.params.client_lag_s,
-            notes=tuple(self._notes()),
+            notes=(*_common_causes(gpus), *self._notes()),
         )
 
     def _notes(self) -> Iterator[str]:
@@ -218,6 +218,16 @@ class Check:
                 f"requests may wait {longest:g} s: a run of {self.seconds:g} s hardly tells who waits "
                 "longer; check for more minutes"
             )
+
+
+def _common_causes(gpus: Sequence[CheckedGPU]) -> Iterator[str]:
+    """What all GPUs have in common that are not as foretold."""
+    slow = [any(f.name == "itl_mean_ms" and f.differs == "worse" for f in gpu.figures) for gpu in gpus]
+    if len(gpus) > 1 and all(slow):
+        yield (
+            "tokens take longer than foretold on every GPU: these GPUs or hosts are slower than those that "
+            "the profile is of; measure one, and plan again with its profile"
+        )
 
 
 def check(

@@ -18,7 +18,6 @@ from optimizer.checking.suggestions import suggestions_of
 from scenarios import Scenario
 from twin import GPULoad
 from twin.live import Answers
-from twin.live.failures import CENSORED
 
 
 def checked_gpu(
@@ -107,6 +106,7 @@ def _foreign(counts: Counters, answers: Answers) -> int | None:
 
 def _failed_of(answers: Answers, load: GPULoad) -> list[int]:
     """Failed requests of each adapter."""
-    failed = [k for k, one in enumerate(answers.failures) if one is not None and one not in CENSORED]
+    faults = answers.faults
+    failed = [k for k, one in enumerate(answers.failures) if one in faults]
     of = Counter(answers.requests.adapter[failed].tolist())
     return [of[k] for k in range(len(load.names))]

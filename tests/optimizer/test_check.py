@@ -24,8 +24,11 @@ from tests.live_server import LiveServer
 from tests.optimizer.checked_plans import SLOTS, STEP_S, planned
 from twin.live import ServerError
 
-MINUTES = 0.03
-"""Of a run: 1.8 s."""
+MINUTES = 0.02
+"""Of a run: 1.2 s."""
+
+LONGER = 0.03
+"""Of a run against a slow server, so that it ends some answers."""
 
 WIDE = CheckParams(throughput=0.5, itl=2.0, ttft=5.0, p99=9.0, slack_ms=30.0, client_lag_s=5.0)
 """Of machines that do other things meanwhile."""
@@ -55,7 +58,7 @@ def server_of(plan: Result, gpu: int = 0, **more: object) -> LiveServer:
 
 def checked(plan: Result, *servers: LiveServer, params: CheckParams = WIDE, **more: object) -> CheckReport:
     urls = {gpu: server.url for gpu, server in enumerate(servers)}
-    return optimizer.check(plan, urls, minutes=MINUTES, params=params, **more)  # type: ignore[arg-type]
+    return optimizer.check(plan, urls, params=params, **{"minutes": MINUTES, **more})  # type: ignore[arg-type]
 
 
 # --- what is sent, and what is said of it -----------------------------------------------------------------
@@ -141,7 +144,7 @@ def test_prompts_are_other_ones_in_every_check(plan: Result, server: LiveServer)
 def test_a_slower_server_is_told_as_slower(plan: Result) -> None:
     server = server_of(plan, step_s=8 * STEP_S)
     with server.serving():
-        report = checked(plan, server, params=WIDE.model_copy(update={"itl": 1.0}))
+        report = checked(plan, server, params=WIDE.model_copy(update={"itl": 1.0}), minutes=LONGER)
     assert report.status == "not_as_foretold"
     (gpu,) = report.gpus
     figure = gpu.figure("itl_mean_ms")
@@ -260,7 +263,7 @@ def test_requests_of_others_are_noticed(plan: Result, server: LiveServer) -> Non
 def test_a_client_that_is_late_is_not_trusted(plan: Result) -> None:
     server = server_of(plan, step_s=8 * STEP_S)
     with server.serving():
-        report = checked(plan, server, params=CheckParams(client_lag_s=1e-9))
+        report = checked(plan, server, params=CheckParams(client_lag_s=1e-9), minutes=LONGER)
     assert not report.trusted
     assert report.status == "no_answer"
     assert "too late to be trusted" in report.headline
@@ -550,3 +553,61 @@ def test_slots_are_compared_though_servers_tell_them_only_after_they_served(
     report = checked(plan, server, total_limit_s=1.0)
     (argument,) = (one for one in report.gpus[0].server.arguments if one.name == "max_loras")
     assert (argument.planned, argument.told, argument.differs) == (4, 3, True)
+
+
+def test_users_who_wait_for_answers_are_played_one_request_after_another(tmp_path: Path) -> None:
+    plan = planned(tmp_path)
+    values = json.loads(plan.scenario.model_dump_json())
+    users = {"process": "closed_loop", "users": 2, "think_s": 0.05}
+    values["adapters"] = [{"name": "g0", "count": 4, "rank": 8, "arrivals": users}]
+    plan = plan.model_copy(update={"scenario": scenarios.from_mapping(values)})
+    server = server_of(plan)
+    with server.serving():
+        report = checked(plan, server)
+    (gpu,) = report.gpus
+    assert report.holds, report.summary()
+    assert gpu.requests > 3 * 8  # each of eight users has sent several, one by one
+    assert len(server.bodies) == gpu.requests
+
+
+def test_under_paper_it_is_the_share_served_that_is_asked(tmp_path: Path) -> None:
+    plan = planned(
+        tmp_path, acceptance="paper", service_levels={"served_share": 0.6, "adapter_served_share": 0.1}
+    )
+    server = server_of(plan, max_num_seqs=1)
+    with server.serving():
+        report = checked(plan, server)
+    (gpu,) = report.gpus
+    assert gpu.figure("late_share").high is None
+    assert not gpu.misses_foretold
+    assert any("of the offered tokens, below 60 %" in one for one in gpu.misses)
+    assert "paper: 60 %" in report.criterion
+    assert report.status == "not_as_foretold"
+
+
+def test_a_limit_before_anything_came_gives_a_report_without_figures(
+    plan: Result, server: LiveServer
+) -> None:
+    report = checked(plan, server, total_limit_s=1e-3)
+    assert report.status == "no_answer"
+    assert report.gpus[0].completed == 0
+    assert report.gpus[0].figure("ttft_mean_ms").measured is None
+    assert json.loads(report.to_json())["stopped"] == "time limit"
+    assert len(report.to_frame())
+
+
+def test_derived_step_times_have_their_own_ends(tmp_path: Path) -> None:
+    values = json.loads(planned(tmp_path).scenario.model_dump_json())
+    values["devices"] = [{"name": "A100-80GB", "count": 1}]
+    (profile,) = twin.profiles_of(scenarios.from_mapping(values)).values()
+    assert profile.end == "pessimistic"
+    assert [one.end for one in ends_of(profile, 2.0)] == ["expected", "optimistic", "pessimistic"]
+
+
+def test_gpus_that_are_all_slower_are_told_to_be(tmp_path: Path) -> None:
+    plan = planned(tmp_path, gpus=2)
+    first, second = (server_of(plan, gpu, step_s=8 * STEP_S) for gpu in (0, 1))
+    with first.serving(), second.serving():
+        params = WIDE.model_copy(update={"itl": 1.0})
+        report = checked(plan, first, second, params=params, minutes=LONGER)
+    assert any("slower than those that the profile is of" in note for note in report.notes)
