@@ -7,9 +7,9 @@ from optimizer.version import __version__
 
 if TYPE_CHECKING:
     from optimizer.baselines import BASELINES
-    from optimizer.checking.check import check
-    from optimizer.checking.check_params import CheckParams
-    from optimizer.checking.check_report import CheckedAdapter, CheckedFigure, CheckedGPU, CheckReport
+    from optimizer.checking.replay.check import check
+    from optimizer.checking.replay.check_params import CheckParams
+    from optimizer.checking.replay.check_report import CheckedAdapter, CheckedFigure, CheckedGPU, CheckReport
     from optimizer.comparison import Comparison, compare
     from optimizer.growth import GrowthReport
     from optimizer.no_plan import NoPlan, NoPlanReason
@@ -63,11 +63,11 @@ __all__ = [
 _MODULES = {
     "BASELINES": "optimizer.baselines",
     "Change": "optimizer.replanning.changes",
-    "CheckParams": "optimizer.checking.check_params",
-    "CheckReport": "optimizer.checking.check_report",
-    "CheckedAdapter": "optimizer.checking.check_report",
-    "CheckedFigure": "optimizer.checking.check_report",
-    "CheckedGPU": "optimizer.checking.check_report",
+    "CheckParams": "optimizer.checking.replay.check_params",
+    "CheckReport": "optimizer.checking.replay.check_report",
+    "CheckedAdapter": "optimizer.checking.replay.check_report",
+    "CheckedFigure": "optimizer.checking.replay.check_report",
+    "CheckedGPU": "optimizer.checking.replay.check_report",
     "Comparison": "optimizer.comparison",
     "GrowthReport": "optimizer.growth",
     "LossCase": "optimizer.survival.report",
@@ -81,7 +81,7 @@ _MODULES = {
     "SolveParams": "optimizer.search.params",
     "Stage": "optimizer.rollouts.report",
     "Survival": "optimizer.survival.report",
-    "check": "optimizer.checking.check",
+    "check": "optimizer.checking.replay.check",
     "compare": "optimizer.comparison",
     "methods": "optimizer.packing",
     "pack": "optimizer.packing",

@@ -104,8 +104,8 @@ def check_by_replay(
     quiet: bool,
 ) -> None:
     """Send the scenario's requests, and tell what differs."""
-    from optimizer.checking.check import Check
-    from optimizer.checking.check_params import CheckParams
+    from optimizer.checking.replay.check import Check
+    from optimizer.checking.replay.check_params import CheckParams
     from optimizer.cli.progress_display import progress_shown
     from optimizer.result_file import read_result
 

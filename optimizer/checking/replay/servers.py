@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from optimizer.checking.check_params import CheckParams
-from optimizer.checking.check_report import CheckedServer, ServerArgument
-from optimizer.checking.planned_runs import PlannedRun
+from optimizer.checking.replay.check_params import CheckParams
+from optimizer.checking.replay.check_report import CheckedServer, ServerArgument
+from optimizer.checking.replay.planned_runs import PlannedRun
 from scenarios import EngineConfig
 from twin.live import ServerAnswers
 

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 
 from scipy.stats import binom
 
-from optimizer.checking.check_params import CheckParams
-from optimizer.checking.check_report import CheckedAdapter, CheckedFigure, Difference
-from optimizer.checking.run_figures import RunFigures
+from optimizer.checking.replay.check_params import CheckParams
+from optimizer.checking.replay.check_report import CheckedAdapter, CheckedFigure, Difference
+from optimizer.checking.replay.run_figures import RunFigures
 from twin import Criterion, Violation
 
 ENOUGH = 300

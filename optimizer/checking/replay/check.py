@@ -6,14 +6,14 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from optimizer.checking.check_arguments import checked_addresses
-from optimizer.checking.check_params import CheckParams
-from optimizer.checking.check_report import CheckedGPU, CheckedServer, CheckReport
-from optimizer.checking.counters import read_counters
-from optimizer.checking.gpu_check import checked_gpu
-from optimizer.checking.planned_runs import PlannedRun, Planner
-from optimizer.checking.run_figures import MOST_TAIL
-from optimizer.checking.servers import beside_plan, names_at
+from optimizer.checking.replay.check_arguments import checked_addresses
+from optimizer.checking.replay.check_params import CheckParams
+from optimizer.checking.replay.check_report import CheckedGPU, CheckedServer, CheckReport
+from optimizer.checking.replay.counters import read_counters
+from optimizer.checking.replay.gpu_check import checked_gpu
+from optimizer.checking.replay.planned_runs import PlannedRun, Planner
+from optimizer.checking.replay.run_figures import MOST_TAIL
+from optimizer.checking.replay.servers import beside_plan, names_at
 from optimizer.result import Result
 from scenarios import UNLIMITED, Deadline, criterion_in_words, noticed
 from scenarios.stopping.progress import Progress, silent
@@ -103,8 +103,8 @@ class Check:
         tokens = sum(run.tokens for run in self.runs)
         hosts = listed([run.url for run in self.runs], NAMED)
         return (
-            f"about to send {counted(requests, 'request')} of {tokens:,} tokens in {self.seconds / 60:.3g} "
-            f"minutes to {hosts}"
+            f"about to send {counted(requests, 'request')} of {tokens:,} tokens in "
+            f"{self.seconds / 60:.3g} min to {hosts}"
         )
 
     def ask(self) -> tuple[CheckedServer, ...]:

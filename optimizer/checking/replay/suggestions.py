@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from optimizer.checking.check_params import CheckParams
-from optimizer.checking.check_report import CheckedAdapter, CheckedFigure, CheckedGPU
+from optimizer.checking.replay.check_params import CheckParams
+from optimizer.checking.replay.check_report import CheckedAdapter, CheckedFigure, CheckedGPU
 
 CONSTANT = 0.5
 """How far the excess of the median time to first token may be from that of its mean, as a share of that,

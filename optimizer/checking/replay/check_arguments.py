@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 
-from optimizer.checking.check_params import CheckParams
+from optimizer.checking.replay.check_params import CheckParams
 from optimizer.result import Result
 from scenarios import Problem, ScenarioError
 from scenarios.arguments import ArgumentCheck, instance_of, number, whole

@@ -7,14 +7,14 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from optimizer.checking.check_params import CheckParams
-from optimizer.checking.check_report import CheckedGPU, CheckedServer
-from optimizer.checking.check_text import worse_in_words
-from optimizer.checking.comparison import Comparison
-from optimizer.checking.counters import Counters
-from optimizer.checking.planned_runs import PlannedRun
-from optimizer.checking.run_figures import figures_of
-from optimizer.checking.suggestions import suggestions_of
+from optimizer.checking.replay.check_params import CheckParams
+from optimizer.checking.replay.check_report import CheckedGPU, CheckedServer
+from optimizer.checking.replay.check_text import worse_in_words
+from optimizer.checking.replay.comparison import Comparison
+from optimizer.checking.replay.counters import Counters
+from optimizer.checking.replay.planned_runs import PlannedRun
+from optimizer.checking.replay.run_figures import figures_of
+from optimizer.checking.replay.suggestions import suggestions_of
 from scenarios import Scenario
 from twin import GPULoad
 from twin.live import Answers
@@ -100,8 +100,12 @@ def _faults(gpu: CheckedGPU, comparison: Comparison) -> Iterator[str]:
 
 
 def _foreign(counts: Counters, answers: Answers) -> int | None:
-    """Requests that a server answered and that were not ours."""
-    return None if counts.answered is None else max(round(counts.answered) - answers.completed, 0)
+    """Requests that a server answered and that were not ours, at least.
+
+    Of ours it may have answered all that were sent, those too whose end the client did not wait for.
+    """
+    sent = int(np.count_nonzero(~np.isnan(answers.sent_s)))
+    return None if counts.answered is None else max(round(counts.answered) - sent, 0)
 
 
 def _failed_of(answers: Answers, load: GPULoad) -> list[int]:

@@ -12,7 +12,7 @@ from scenarios.text.formatting import counted, listed
 from scenarios.text.tables import Column, Mark, Part, Table, cell_text, item, marked, table
 
 if TYPE_CHECKING:
-    from optimizer.checking.check_report import CheckedAdapter, CheckedFigure, CheckedGPU, CheckReport
+    from optimizer.checking.replay.check_report import CheckedAdapter, CheckedFigure, CheckedGPU, CheckReport
 
 MOST_DETAILED = 3
 """GPUs of which all figures are shown; of more only those that differ."""

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field, computed_field
 
-from optimizer.checking.check_text import check_parts, headline_of
+from optimizer.checking.replay.check_text import check_parts, headline_of
 from scenarios import spreadsheet_cell
 from scenarios.base import PlainDir
 from scenarios.text.tables import Part, render
@@ -135,7 +135,7 @@ class CheckedGPU(PlainDir, BaseModel):
     preemptions: int | None = None
     """Preemptions that the server counted meanwhile; null: it does not tell."""
     foreign_requests: int | None = None
-    """Requests of others that the server answered meanwhile; null: it does not tell."""
+    """Requests of others that the server answered meanwhile, at least; null: it does not tell."""
     misses_foretold: tuple[str, ...] = ()
     """What the twin's run misses of the scenario's criterion, in sentences; empty: it keeps up."""
     misses: tuple[str, ...] = ()
