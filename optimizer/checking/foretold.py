@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from scenarios import Device, Scenario
 from twin import Effort, EngineProfile, GPUContent, SimulationResult, observation_of, simulate
+from twin.engine.requests import FloatArray, IntArray
 
 LONGEST_WINDOW_S = 600.0
 """Seconds of a window at most: in one of an hour too few would fit into a run."""
@@ -79,14 +79,14 @@ class Foretold:
     dispersion: float
     prompt: Spread
     output: Spread
-    running: NDArray[np.float64]
-    waiting: NDArray[np.float64]
-    kv_use: NDArray[np.float64]
+    running: FloatArray
+    waiting: FloatArray
+    kv_use: FloatArray
     preemptions_per_s: float
     preemption_dispersion: float
     kv_cache_tokens: int
 
-    def most(self, values: NDArray[np.float64], readings: int) -> float:
+    def most(self, values: FloatArray, readings: int) -> float:
         """What the mean of some readings of a gauge exceeds in a thousandth of the time."""
         if readings >= MANY_READINGS:
             values = np.convolve(values, np.full(self._steps, 1 / self._steps), mode="valid")
@@ -168,9 +168,9 @@ def _seen(result: SimulationResult, window: float, step: float, settle: int) -> 
     series = result.time_series().iloc[settle:]
     instants = series["start_s"].to_numpy(dtype=np.float64)
     begin, windows = float(instants[0]), len(instants) // steps
-    edges = begin + window * np.arange(windows + 1)
+    edges: FloatArray = begin + window * np.arange(windows + 1, dtype=np.float64)
 
-    def at(times: NDArray[np.float64]) -> NDArray[np.float64]:
+    def at(times: FloatArray) -> FloatArray:
         """How many of some events were by each instant."""
         return np.searchsorted(np.sort(times[~np.isnan(times)]), instants, side="right").astype(np.float64)
 
@@ -198,23 +198,21 @@ def _seen(result: SimulationResult, window: float, step: float, settle: int) -> 
     )
 
 
-def _per_window(
-    times: NDArray[np.float64], edges: NDArray[np.float64], weights: NDArray[np.float64] | None = None
-) -> NDArray[np.float64]:
+def _per_window(times: FloatArray, edges: FloatArray, weights: FloatArray | None = None) -> FloatArray:
     """Sum of some weights, or number, of the events in each window."""
     told = ~np.isnan(times)
     chosen = None if weights is None else weights[told]
     return np.histogram(times[told], edges, weights=chosen)[0].astype(np.float64)
 
 
-def _dispersion(counts: NDArray[np.float64]) -> float:
+def _dispersion(counts: FloatArray) -> float:
     """Variance over mean of counts; 1 where that is less, or nothing happened."""
     mean = float(counts.mean())
     return max(1.0, float(counts.var(ddof=1)) / mean) if mean > 0 and len(counts) > 1 else 1.0
 
 
-def _spread(tokens: NDArray[np.int32], finish_s: NDArray[np.float64], edges: NDArray[np.float64]) -> Spread:
-    """Mean length, and how means of windows stray: a ratio's variance by its residuals (Cochran 1977, 6.4)."""
+def _spread(tokens: IntArray, finish_s: FloatArray, edges: FloatArray) -> Spread:
+    """Mean length, and how means of windows stray: a ratio's variance by its residuals (Cochran 1977)."""
     count = _per_window(finish_s, edges)
     total = _per_window(finish_s, edges, tokens.astype(np.float64))
     if not count.sum():

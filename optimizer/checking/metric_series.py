@@ -30,6 +30,9 @@ STARTED = "process_start_time_seconds"
 """vLLM 0.8.0 to 0.32.0, vllm/v1/metrics/loggers.py: ``gpu_cache_usage_perc`` until 0.11, the other name from
 0.9.2 on, refusals in 0.32. SGLang, python/sglang/srt/observability/metrics_collector.py @016d8605."""
 
+Values = tuple[NDArray[np.float64], NDArray[np.float64]]
+"""Times and values of a series, times ascending, shape (n,) each."""
+
 GAUGES = frozenset((*RUNNING, *WAITING, *KV_USE, CACHE, KV_TOKENS, SLOTS, STARTED, LORAS))
 COUNTERS = frozenset((*PREEMPTIONS, *REFUSALS, *TOKENS))
 
@@ -87,7 +90,7 @@ class WatchedMetrics:
     readings
         How many there are.
     series
-        Times and values of each series, shape (n,) each, times ascending.
+        Times and values of each series.
     fault
         Makes an error about them.
     """
@@ -96,7 +99,7 @@ class WatchedMetrics:
     first_s: float
     last_s: float
     readings: int
-    series: Mapping[Series, tuple[NDArray[np.float64], NDArray[np.float64]]]
+    series: Mapping[Series, Values]
     fault: Fault
 
     @property

@@ -2,58 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
+from optimizer.checking.metric_figures import (
+    Gauge,
+    asked_for,
+    gauge,
+    kv_cache_tokens,
+    max_loras,
+    mean_lengths,
+    risen,
+)
 from optimizer.checking.metric_series import (
-    CACHE,
-    KV_TOKENS,
     KV_USE,
+    LEAST_S,
     PREEMPTIONS,
     REFUSALS,
     RUNNING,
-    SLOTS,
     STARTED,
-    TOKENS,
     WAITING,
+    Values,
     WatchedMetrics,
     is_counter,
     watched_files,
 )
-from scenarios.importers.traffic.counters import (
-    LORAS,
-    OUTPUTS,
-    PROMPTS,
-    REQUESTS,
-    Rise,
-    Series,
-    requests_by_model,
-    rise_of,
-)
-
-Values = tuple[NDArray[np.float64], NDArray[np.float64]]
-"""Times and values of a series."""
-
-
-@dataclass(frozen=True)
-class Gauge:
-    """A gauge at the readings, summed over the engines of a server; of a share the mean of them.
-
-    Parameters
-    ----------
-    first, last
-        At the first and the last reading.
-    mean
-        Over all readings.
-    """
-
-    first: float
-    last: float
-    mean: float
+from scenarios.importers.traffic.counters import REQUESTS, Rise, Series, requests_by_model, rise_of
 
 
 @dataclass(frozen=True)
@@ -144,10 +121,10 @@ def reading_of(gpu: int | None, watched: WatchedMetrics) -> MetricsReading:
         if is_counter(name)
     )
     by_model = requests_by_model(Rise(rises, watched.seconds))
-    running, waiting = _gauge(watched, RUNNING), _gauge(watched, WAITING)
-    answered = _risen(rises, REQUESTS, lambda labels: labels.get("finished_reason") != "error")
-    errors = _risen(rises, REQUESTS, lambda labels: labels.get("finished_reason") == "error")
-    prompt, output = _mean_lengths(rises, answered)
+    running, waiting = gauge(watched, RUNNING), gauge(watched, WAITING)
+    answered = risen(rises, REQUESTS, lambda labels: labels.get("finished_reason") != "error")
+    errors = risen(rises, REQUESTS, lambda labels: labels.get("finished_reason") == "error")
+    prompt, output = mean_lengths(rises, answered)
     return MetricsReading(
         gpu,
         watched.origin,
@@ -156,16 +133,16 @@ def reading_of(gpu: int | None, watched: WatchedMetrics) -> MetricsReading:
         restarted=started is not None or fell,
         arrived=_arrived(answered, errors, running, waiting),
         answered=answered,
-        failed=_sum_of(errors, _risen(rises, REFUSALS)),
+        failed=_sum_of(errors, risen(rises, REFUSALS)),
         prompt_tokens=prompt,
         output_tokens=output,
         running=running,
         waiting=waiting,
-        kv_use=_gauge(watched, KV_USE, mean=True),
-        preemptions=_risen(rises, PREEMPTIONS),
-        kv_cache_tokens=_kv_cache_tokens(watched),
-        max_loras=_max_loras(watched),
-        asked_for=_asked_for(watched),
+        kv_use=gauge(watched, KV_USE, mean=True),
+        preemptions=risen(rises, PREEMPTIONS),
+        kv_cache_tokens=kv_cache_tokens(watched),
+        max_loras=max_loras(watched),
+        asked_for=asked_for(watched),
         by_name={} if by_model is None else by_model[1],
     )
 
@@ -198,20 +175,10 @@ def _since(watched: WatchedMetrics, started_s: float) -> WatchedMetrics:
             held = np.insert(held[0], 0, started_s), np.insert(held[1], 0, 0.0)
         if len(held[0]):
             series[key] = held
-    if not watched.last_s - started_s >= 1:
+    if not watched.last_s - started_s >= LEAST_S:
         message = "was started again just before its last reading"
         raise watched.fault(message, "read it again in a minute", "process start")
     return WatchedMetrics(watched.origin, started_s, watched.last_s, watched.readings, series, watched.fault)
-
-
-def _risen(
-    rises: Mapping[Series, float],
-    names: Sequence[str],
-    chosen: Callable[[Mapping[str, str]], bool] = lambda _: True,
-) -> float | None:
-    """By how much counters rose together; None: there are none of these names."""
-    found = [value for (name, labels), value in rises.items() if name in names and chosen(dict(labels))]
-    return sum(found) if found else None
 
 
 def _sum_of(*parts: float | None) -> float | None:
@@ -227,96 +194,3 @@ def _arrived(
         return None
     more = sum(one.last - one.first for one in (running, waiting) if one is not None)
     return max(answered + (errors or 0.0) + more, 0.0)
-
-
-def _mean_lengths(rises: Mapping[Series, float], answered: float | None) -> tuple[float | None, float | None]:
-    """Mean tokens of prompts and answers, by the sums and counts of histograms, or by SGLang's counters."""
-    found = []
-    for names, tokens in zip((PROMPTS, OUTPUTS), TOKENS, strict=True):
-        total = _risen(rises, [f"{name}_sum" for name in names])
-        count = _risen(rises, [f"{name}_count" for name in names])
-        if total is None or count is None:
-            total, count = _risen(rises, (tokens,)), answered
-        found.append(total / count if total is not None and count else None)
-    return found[0], found[1]
-
-
-def _of_name(watched: WatchedMetrics, names: Sequence[str]) -> list[Values]:
-    """The series of the first of some names that there is: releases between two have both."""
-    for wanted in names:
-        found = [held for (name, _), held in watched.series.items() if name == wanted]
-        if found:
-            return found
-    return []
-
-
-def _gauge(watched: WatchedMetrics, names: Sequence[str], *, mean: bool = False) -> Gauge | None:
-    found = [values for _, values in _of_name(watched, names)]
-    if not found:
-        return None
-    share = 1 / len(found) if mean else 1.0
-    first, last, middle = (
-        sum(float(of(values)) for values in found) * share for of in (_first, _last, np.mean)
-    )
-    return Gauge(first, last, middle)
-
-
-def _first(values: NDArray[np.float64]) -> float:
-    return float(values[0])
-
-
-def _last(values: NDArray[np.float64]) -> float:
-    return float(values[-1])
-
-
-def _newest_labels(watched: WatchedMetrics, name: str) -> Iterator[Mapping[str, str]]:
-    """Labels of a metric's series, those that were read last before others."""
-    found = [
-        (float(times[-1]), dict(labels))
-        for (one, labels), (times, _) in watched.series.items()
-        if one == name
-    ]
-    yield from (labels for _, labels in sorted(found, key=lambda one: -one[0]))
-
-
-def _kv_cache_tokens(watched: WatchedMetrics) -> int | None:
-    """Tokens of the KV cache: as vLLM says from 0.24 on, blocks of a size before; as SGLang says."""
-    for labels in _newest_labels(watched, CACHE):
-        tokens, blocks, size = (
-            _whole(labels.get(key)) for key in ("kv_cache_size_tokens", "num_gpu_blocks", "block_size")
-        )
-        if tokens or (blocks and size):
-            return tokens or (blocks or 0) * (size or 0)
-    told = _of_name(watched, (KV_TOKENS,))
-    return int(sum(values[-1] for _, values in told)) if told else None
-
-
-def _max_loras(watched: WatchedMetrics) -> int | None:
-    for labels in _newest_labels(watched, LORAS):
-        if slots := _whole(labels.get("max_lora")):
-            return slots
-    told = _of_name(watched, (SLOTS,))
-    return int(max(values[-1] for _, values in told)) if told else None
-
-
-def _asked_for(watched: WatchedMetrics) -> frozenset[str] | None:
-    """Adapters in flight meanwhile: a series of `LORAS` is as old as its value says, a time, and stays."""
-    found = [
-        (labels, times, values) for (name, labels), (times, values) in watched.series.items() if name == LORAS
-    ]
-    if not found:
-        return None
-    names: set[str] = set()
-    for labels, times, values in found:
-        if times[0] > watched.first_s or values[-1] > values[0]:
-            told = dict(labels)
-            for key in ("running_lora_adapters", "waiting_lora_adapters"):
-                names |= {name for name in told.get(key, "").split(",") if name}
-    return frozenset(names)
-
-
-def _whole(text: str | None) -> int | None:
-    """A whole number above 0 of a label; None where it says none."""
-    if text is None or not (text.isdecimal() and text.isascii() and len(text) < 16):
-        return None
-    return int(text) or None
