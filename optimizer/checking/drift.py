@@ -142,7 +142,7 @@ def _notes(readings: Sequence[MetricsReading]) -> Iterator[str]:
 
 def _criterion(load: float) -> str:
     return (
-        f"as planned: rates up to {load:.4g} times the plan's, lengths and capacities within {TOLERANCE:.0%}, "
-        f"and what chance explains (probability {CHANCE:g}); queues and KV use as the twin shows them in all "
-        "but a thousandth of the time; less than planned is noted, and endangers nothing"
+        f"as planned: rates up to {load:.4g} times the plan's, lengths and capacities within "
+        f"{TOLERANCE:.0%}, and what chance explains (probability {CHANCE:g}); queues and KV use as the twin "
+        "shows them in all but a thousandth of the time; less than planned is noted, and endangers nothing"
     )

@@ -25,9 +25,7 @@ NAMED = 3
 """Names that a sentence tells."""
 
 WAITS = "more requests wait than the twin shows: where rate and lengths are as planned, the engine is slower"
-SLOWER = (
-    "requests stay longer than the twin shows: where rate and lengths are as planned, the engine is slower"
-)
+SLOWER = "more requests run than the twin shows: where rate and lengths are as planned, the engine is slower"
 CRAMPED = "the KV cache is too small for what runs: longer texts, or fewer tokens in it, than planned"
 FAILED = "requests ended in errors, or were refused at the door: the log of the server tells why"
 
@@ -90,7 +88,7 @@ def memory_rows(plan: PlannedGPU, read: MetricsReading) -> Iterator[DriftRow]:
     if read.max_loras is not None:
         slots = plan.gpu.max_loras
         told = (
-            f"--max-loras is {read.max_loras} instead of {slots}: start the engine as `lorapack export` says"
+            f"max_loras is {read.max_loras} instead of {slots}: start the engine as `lorapack export` writes"
         )
         yield DriftRow.of(
             read.gpu, "slots", slots, read.max_loras, (slots, slots), told, told, less_endangers=True
