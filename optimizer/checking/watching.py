@@ -67,7 +67,7 @@ def watch_metrics(
     ------
     InputError
         If an address is none, or the time is out of its range.
-    twin.live.fetching.FetchError
+    twin.live.fetching.MissingExtraError
         If aiohttp is not installed.
     """
     if not LEAST_S <= seconds <= LONGEST_S:

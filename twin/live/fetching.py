@@ -32,6 +32,10 @@ class FetchError(LorapackError, RuntimeError):
     """A server that was asked did not answer as it should."""
 
 
+class MissingExtraError(LorapackError, ImportError):
+    """The package that speaks to servers is not installed."""
+
+
 def check_url(url: str) -> None:
     """Check that an address is of http or https, with a host and without a user or password.
 
@@ -68,39 +72,42 @@ async def fetch_text(url: str, *, timeout_s: float = 30.0, headers: Mapping[str,
     InputError
         If the address is none, or holds a user.
     FetchError
-        If aiohttp is not installed, the server cannot be reached, answers another status than 200, is too
-        slow, answers more than `MOST_BYTES`, or no text.
+        If the server cannot be reached, answers another status than 200, is too slow, answers more than
+        `MOST_BYTES`, or no text.
+    MissingExtraError
+        If aiohttp is not installed.
     """
     try:
         import aiohttp
     except ImportError as error:
-        raise FetchError('asking servers needs aiohttp: pip install "lorapack[live]"') from error
+        raise MissingExtraError('asking servers needs aiohttp: pip install "lorapack[live]"') from error
     check_url(url)
     key = os.environ.get(KEY)
     sent = {**(headers or {}), **({"Authorization": f"Bearer {key}"} if key else {})}
-    limits = aiohttp.ClientTimeout(total=timeout_s)
+    session = aiohttp.ClientSession(
+        timeout=aiohttp.ClientTimeout(total=timeout_s),
+        trust_env=False,
+        cookie_jar=aiohttp.DummyCookieJar(),
+    )
     try:
-        async with (
-            aiohttp.ClientSession(
-                timeout=limits, trust_env=False, cookie_jar=aiohttp.DummyCookieJar()
-            ) as session,
-            session.get(url, headers=sent, allow_redirects=False) as response,
-        ):
+        async with session, session.get(url, headers=sent, allow_redirects=False) as response:
             return await _text(url, response)
-    except TimeoutError as error:
-        raise _error(
-            url, f"did not answer within {timeout_s:g} s", "is it overloaded, or behind a firewall?"
-        ) from error
-    except (aiohttp.ClientSSLError, ssl.SSLError) as error:
-        raise _error(
-            url, f"has no TLS that can be trusted ({_cause(error)})", "mend its certificate"
-        ) from error
-    except aiohttp.ClientConnectorError as error:
-        raise _error(
-            url, f"cannot be reached ({_cause(error)})", "name a running server and its port"
-        ) from error
     except (aiohttp.ClientError, OSError, ValueError) as error:
-        raise _error(url, f"broke off ({_cause(error)})", "is there an HTTP server at this port?") from error
+        raise _error(url, *_why(error, timeout_s)) from error
+
+
+def _why(error: Exception, timeout_s: float) -> tuple[str, str]:
+    """What is wrong where a connection fails or breaks off, and what helps."""
+    import aiohttp
+
+    cause = (str(error) or type(error).__name__)[:SHOWN]
+    if isinstance(error, TimeoutError):
+        return f"did not answer within {timeout_s:g} s", "look whether it is overloaded or behind a firewall"
+    if isinstance(error, aiohttp.ClientSSLError | ssl.SSLError):
+        return f"has no TLS that can be trusted ({cause})", "mend its certificate"
+    if isinstance(error, aiohttp.ClientConnectorError):
+        return f"cannot be reached ({cause})", "name a running server and its port"
+    return f"broke off ({cause})", "look whether an HTTP server is at this port"
 
 
 async def _text(url: str, response: aiohttp.ClientResponse) -> str:
@@ -128,7 +135,3 @@ async def _text(url: str, response: aiohttp.ClientResponse) -> str:
 
 def _error(url: str, message: str, remedy: str) -> FetchError:
     return FetchError(visible(f"{url} {message}; {remedy}"))
-
-
-def _cause(error: Exception) -> str:
-    return (str(error) or type(error).__name__)[:SHOWN]

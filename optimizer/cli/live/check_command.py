@@ -37,8 +37,8 @@ def check_command(
         list[str] | None,
         typer.Option(
             metavar="GPU=FILE|URL",
-            help="Metrics of a GPU's server, or of a gateway (gateway=...): its address, or a saved text, two of "
-            "each, or a range query's JSON (repeatable). No request is sent but for its metrics.",
+            help="Metrics of a GPU's server, or of a gateway (gateway=...): its address, two saved texts, or a "
+            "range query's JSON (repeatable). No request is sent but for the metrics.",
         ),
     ] = None,
     minutes: Annotated[
@@ -112,9 +112,7 @@ def _named(metrics: list[str]) -> tuple[dict[int | None, list[Path]], dict[int |
         if not _URL.match(value):
             files.setdefault(gpu, []).append(Path(value))
         elif gpu in urls:
-            raise typer.BadParameter(
-                f"--metrics names two addresses for {key}; name one, which is asked twice"
-            )
+            raise typer.BadParameter(f"--metrics names two addresses for {key}; one is asked twice")
         else:
             urls[gpu] = value
     both = files.keys() & urls.keys()
