@@ -121,8 +121,9 @@ def _rows(
     plan: PlannedGPU, read: MetricsReading, chances: Chances, homes: Mapping[str, Sequence[int]]
 ) -> Iterator[DriftRow]:
     """The figures of a GPU."""
-    yield from traffic_rows(plan, read, chances)
-    yield from queue_rows(plan, read)
+    traffic = list(traffic_rows(plan, read, chances))
+    yield from traffic
+    yield from queue_rows(plan, read, busier=any(row.verdict == "drift" for row in traffic))
     yield from memory_rows(plan, read)
     yield from failure_rows(read)
     yield from adapter_rows(plan, read, homes)

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Literal
 
 from pydantic import BaseModel, ConfigDict, computed_field
 
 from scenarios import visible
 from scenarios.base import PlainDir
-from scenarios.text.formatting import counted
-from scenarios.text.tables import Column, Mark, Part, cell_text, item, marked, render, table
+from scenarios.text.formatting import counted, listed
+from scenarios.text.tables import Column, Listing, Mark, Part, cell_text, item, marked, render, table
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -19,6 +20,9 @@ _READABLE = ConfigDict(frozen=True, extra="ignore", use_attribute_docstrings=Tru
 
 MOST_ROWS = 60
 """Rows up to which all are shown; of more, those that differ from the plan."""
+
+NAMED = 4
+"""GPUs that a sentence names."""
 
 DriftVerdict = Literal["as planned", "note", "drift", "too few"]
 """``drift`` endangers the plan; ``note`` differs from it and does no harm; ``too few``: requests to tell."""
@@ -136,7 +140,7 @@ class DriftReport(PlainDir, BaseModel):
         if self.as_planned:
             return f"as planned: {read}"
         gpus = sorted({row.gpu for row in self.drifted if row.gpu is not None})
-        where = f" on GPU {', '.join(map(str, gpus))}" if gpus else ""
+        where = f" on GPU {listed([str(gpu) for gpu in gpus], NAMED)}" if gpus else ""
         return f"NOT AS PLANNED: {counted(len(self.drifted), 'figure')}{where}; {read}"
 
     def parts(self) -> list[Part]:
@@ -147,11 +151,21 @@ class DriftReport(PlainDir, BaseModel):
             parts.append(table(_COLUMNS, [_cells(row) for row in shown]))
         if len(shown) < len(self.rows):
             parts.append(f"{len(self.rows) - len(shown):,} more figures are as planned")
-        parts += [item(_sentence(row)) for row in self.rows if row.suggests]
+        parts += [item(sentence) for sentence in self._suggestions()]
         parts += [item(note) for note in self.notes]
         if self.unread:
-            parts.append(item(f"not read: GPU {', '.join(map(str, self.unread))}"))
+            parts.append(Listing("- not read: GPU", [str(gpu) for gpu in self.unread]))
         return [*parts, "", self.criterion]
+
+    def _suggestions(self) -> Iterator[str]:
+        """What figures suggest, the same of several GPUs once."""
+        gpus: dict[tuple[str, str], list[str]] = {}
+        for row in self.rows:
+            if row.suggests:
+                where = "the gateway" if row.gpu is None else f"GPU {row.gpu}"
+                gpus.setdefault((row.figure, row.suggests), []).append(where)
+        for (figure, suggests), where in gpus.items():
+            yield f"{figure}, {listed(where, NAMED)}: {visible(suggests)}"
 
     def summary(self) -> str:
         """The figures as a table, what differs and what that suggests, as text."""
@@ -187,11 +201,8 @@ def _cells(row: DriftRow) -> list[object]:
 
 def _between(low: float | None, high: float | None) -> str | None:
     """A range in a cell: ``0.8 to 1.2``, ``up to 3``, ``from 0.5``."""
+    if low == high and low is not None:
+        return cell_text(low)
     if low is None:
         return None if high is None else f"up to {cell_text(high)}"
     return f"from {cell_text(low)}" if high is None else f"{cell_text(low)} to {cell_text(high)}"
-
-
-def _sentence(row: DriftRow) -> str:
-    where = "all" if row.gpu is None else f"GPU {row.gpu}"
-    return f"{where}, {row.figure}: {visible(row.suggests)}"

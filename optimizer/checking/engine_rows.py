@@ -24,26 +24,40 @@ SURELY_SEEN = 7.0
 NAMED = 3
 """Names that a sentence tells."""
 
-WAITS = "more requests wait than the twin shows: where rate and lengths are as planned, the engine is slower"
-SLOWER = "more requests run than the twin shows: where rate and lengths are as planned, the engine is slower"
+BUSIER = "as more is asked for than planned, or longer texts"
+SLOWER = "though traffic is as planned: the engine is slower than the twin's, or has other arguments"
 CRAMPED = "the KV cache is too small for what runs: longer texts, or fewer tokens in it, than planned"
 FAILED = "requests ended in errors, or were refused at the door: the log of the server tells why"
 
 
-def queue_rows(plan: PlannedGPU, read: MetricsReading) -> Iterator[DriftRow]:
-    """Requests that wait and run, the growth of the queue, the KV cache in use, preemptions."""
+def queue_rows(plan: PlannedGPU, read: MetricsReading, *, busier: bool) -> Iterator[DriftRow]:
+    """Requests that wait and run, the growth of the queue, the KV cache in use, preemptions.
+
+    Parameters
+    ----------
+    plan, read
+        Of one GPU.
+    busier
+        Whether its traffic is more than planned, which explains the rest.
+    """
     seen, most, gpu = plan.foretold, plan.at_most, read.gpu
+    why = BUSIER if busier else SLOWER
     if read.waiting is not None:
         high = max(most.most(most.waiting, read.readings), 1.0)
         mean = float(seen.waiting.mean())
-        yield DriftRow.of(gpu, "waiting", mean, read.waiting.mean, (None, high), WAITS)
+        yield DriftRow.of(
+            gpu, "waiting", mean, read.waiting.mean, (None, high), f"more requests wait than foretold, {why}"
+        )
         grown = read.waiting.last - read.waiting.first
-        told = f"{grown:,.0f} more requests wait after {read.seconds:,.0f} s: the GPU does not keep up"
-        yield DriftRow.of(gpu, "queue growth", 0.0, grown, (None, max(most.most_growth, 1.0)), told)
+        most_grown = max(most.most_growth, 1.0)
+        told = "the queue grows by more than chance: the GPU does not keep up"
+        yield DriftRow.of(gpu, "queue growth", 0.0, grown, (None, most_grown), told)
     if read.running is not None:
         high = max(most.most(most.running, read.readings), 1.0)
         mean = float(seen.running.mean())
-        yield DriftRow.of(gpu, "running", mean, read.running.mean, (None, high), SLOWER)
+        yield DriftRow.of(
+            gpu, "running", mean, read.running.mean, (None, high), f"more requests run than foretold, {why}"
+        )
     if read.kv_use is not None:
         yield _kv_use(plan, read, read.kv_use.mean)
     if read.preemptions is not None:
@@ -55,7 +69,7 @@ def queue_rows(plan: PlannedGPU, read: MetricsReading) -> Iterator[DriftRow]:
 def _kv_use(plan: PlannedGPU, read: MetricsReading, measured: float) -> DriftRow:
     """The KV cache in use; more than foretold is only noted while there is room."""
     high = plan.at_most.most(plan.at_most.kv_use, read.readings)
-    told = "more of the KV cache is in use than the twin shows"
+    told = "more of the KV cache is in use than foretold"
     row = DriftRow.of(read.gpu, "KV use", float(plan.foretold.kv_use.mean()), measured, (None, high), told)
     roomy = row.verdict == "drift" and measured < FULL
     return row.model_copy(update={"verdict": "note"}) if roomy else row
