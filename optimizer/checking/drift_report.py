@@ -159,13 +159,14 @@ class DriftReport(PlainDir, BaseModel):
 
     def _suggestions(self) -> Iterator[str]:
         """What figures suggest, the same of several GPUs once."""
-        gpus: dict[tuple[str, str], list[str]] = {}
+        alike: dict[tuple[str, str], list[int | None]] = {}
         for row in self.rows:
             if row.suggests:
-                where = "the gateway" if row.gpu is None else f"GPU {row.gpu}"
-                gpus.setdefault((row.figure, row.suggests), []).append(where)
-        for (figure, suggests), where in gpus.items():
-            yield f"{figure}, {listed(where, NAMED)}: {visible(suggests)}"
+                alike.setdefault((row.figure, row.suggests), []).append(row.gpu)
+        for (figure, suggests), gpus in alike.items():
+            numbers = [str(gpu) for gpu in gpus if gpu is not None]
+            where = f"GPU {listed(numbers, NAMED)}" if numbers else "the gateway"
+            yield f"{figure} of {where}: {visible(suggests)}"
 
     def summary(self) -> str:
         """The figures as a table, what differs and what that suggests, as text."""

@@ -134,7 +134,8 @@ def adapter_rows(
     if read.asked_for is None:
         return
     strangers = [_home(name, homes) for name in sorted(read.asked_for - plan.loras)]
-    due = {name for name in plan.loras if plan.by_name[name].low * read.seconds >= SURELY_SEEN}
+    surely = SURELY_SEEN * plan.foretold.dispersion / read.seconds  # in requests/s: bursts come seldom
+    due = {name for name in plan.loras if plan.by_name[name].low >= surely}
     missing = sorted(due - read.asked_for)
     said = []
     if strangers:

@@ -37,8 +37,8 @@ def check_command(
         list[str] | None,
         typer.Option(
             metavar="GPU=FILE|URL",
-            help="Metrics of a GPU's server, or of a gateway (gateway=...): its address, two saved texts or a "
-            "range query's JSON (repeatable). No request is sent but for the metrics.",
+            help="Metrics of a GPU's server, or of a gateway (gateway=...): its address, two saved texts, or "
+            "a range query's JSON (repeatable). No request is sent but for the metrics.",
         ),
     ] = None,
     minutes: Annotated[

@@ -25,7 +25,7 @@ def vllm_text(
     kv_name: str = "vllm:kv_cache_usage_perc",
     started_s: float = BOOT_S,
 ) -> str:
-    """What vLLM would answer ``at_s`` after the start of a run, and which adapters it saw from ``since_s`` on."""
+    """What vLLM would answer ``at_s`` after a run's start, and which adapters it saw from ``since_s`` on."""
     records, requests = run.records, run.records.requests
     done = records.finish_s <= at_s
     sent, scheduled = records.sent_s <= at_s, records.first_scheduled_s <= at_s
