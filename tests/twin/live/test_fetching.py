@@ -39,9 +39,12 @@ def test_a_text_is_fetched_by_one_get_without_a_key_where_there_is_none() -> Non
 
 def test_a_key_of_the_environment_is_sent_and_never_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
-    with answering(lambda _: Answer(b"who are you?", status=401)) as server:
-        with pytest.raises(FetchError, match=r"asks for a key \(HTTP 401\); set OPENAI_API_KEY") as told:
-            fetch(server.url)
+    asks = r"asks for a key \(HTTP 401\); set OPENAI_API_KEY"
+    with (
+        answering(lambda _: Answer(b"who are you?", status=401)) as server,
+        pytest.raises(FetchError, match=asks) as told,
+    ):
+        fetch(server.url)
     assert server.asked[0][2]["Authorization"] == f"Bearer {KEY}"
     assert KEY not in str(told.value)
 
@@ -80,10 +83,11 @@ def test_an_answer_is_read_no_farther_than_it_may_be_long_unpacked_too(
 ) -> None:
     monkeypatch.setattr(fetching, "MOST_BYTES", 100_000)
     packed = Answer(gzip.compress(b"x" * 10_000_000), headers={"Content-Encoding": "gzip"})
-    for answer in (Answer(b"x" * 200_000), packed):
-        with answering(lambda _, one=answer: one) as server:  # type: ignore[misc]
+    answers = {"/plain": Answer(b"x" * 200_000), "/packed": packed}
+    with answering(answers.__getitem__) as server:
+        for path in answers:
             with pytest.raises(FetchError, match="answers more than 100,000 bytes"):
-                fetch(server.url)
+                fetch(server.url + path)
 
 
 def test_a_slow_server_is_given_up() -> None:
@@ -121,7 +125,7 @@ def test_a_certificate_that_nobody_vouches_for_is_refused(tmp_path: Path) -> Non
 def test_a_plain_server_at_an_address_of_tls_is_told() -> None:
     with (
         answering(lambda _: "plain") as server,
-        pytest.raises(FetchError, match="no TLS that can be trusted"),
+        pytest.raises(FetchError, match="no TLS that can"),
     ):
         fetch(server.url.replace("http:", "https:"))
 
