@@ -54,7 +54,8 @@ def plan(*changes: str) -> optimizer.Result:
     return optimizer.Result(
         status="feasible", stop_reason="finished", message="made by hand", method="by-hand",
         objectives=("gpus",), objective=2, bound=None, gap=None, gpus=2,
-        placement=Placement(gpus=tuple(gpus)), validation=None, iterations=0, cuts=0, seconds=0.0, seed=0, version="0", scenario=scenario(*changes),
+        placement=Placement(gpus=tuple(gpus)),
+        validation=None, iterations=0, cuts=0, seconds=0.0, seed=0, version="0", scenario=scenario(*changes),
     )  # fmt: skip
 
 
