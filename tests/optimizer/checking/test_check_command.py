@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from typer.testing import CliRunner
@@ -33,9 +35,9 @@ def _folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def quick(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """Times pass at once; servers are asked as if they had. Returns the seconds that were waited."""
     waited: list[float] = []
-    clock = iter([0.0, 120.0] * 100)
+    clock = SimpleNamespace(time=lambda: 1000.0 + sum(waited), monotonic=time.monotonic, sleep=time.sleep)
     monkeypatch.setattr(watching, "_wait", lambda seconds, *_: waited.append(seconds))
-    monkeypatch.setattr(watching.time, "time", lambda: 1000.0 + next(clock))
+    monkeypatch.setattr(watching, "time", clock)
     return waited
 
 
@@ -177,7 +179,8 @@ def test_an_output_over_an_input_is_refused() -> None:
         ("{}", "holds no result"),
         ("[]", "holds no result"),
         ('{"gpus": []}', "holds no result"),
-        ("not json", "line 1"),
+        ("not json", "holds no result"),
+        ("{not json", "line 1"),
         (plan().to_json().replace('"result_version": 3', '"result_version": 2'), "result_version is 2"),
         (plan().to_json().replace('"rate": 0.5', '"rate": -1'), "rate"),
         (plan().to_json()[:-100], "result.json"),
