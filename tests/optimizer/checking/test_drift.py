@@ -155,7 +155,6 @@ def test_adapters_that_nobody_asks_for_are_noted() -> None:
     report = checked(asked_for=frozenset({"team 1"}))
     told = rows_of(report, "note")["adapters seen"].suggests
     assert "nobody asks here for team 2, team 3, team 4 and 2 more" in told
-    )
     assert report.as_planned
     assert not rows_of(checked(asked_for=frozenset({"team 1"}), seconds=5.0, arrived=15.0), "note")
 
