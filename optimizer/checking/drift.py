@@ -70,7 +70,7 @@ def check_drift(
     planned = planned_gpus(result, {**played, **seconds}, workers=workers, progress=progress)
     chances = Chances(CHANCE / max(len(by_gpu), 1), tolerated_load(scenario))
     homes = _homes(placement, scenario)
-    rows = [row for k in sorted(by_gpu) for row in _rows(planned[k], by_gpu[k], chances, homes)]
+    rows = [row for k in sorted(by_gpu) for row in gpu_rows(planned[k], by_gpu[k], chances, homes)]
     if gateway is not None:
         bursts = max(one.foretold.dispersion for one in planned.values())
         rows += name_rows(gateway, rates_by_name(placement.gpus, placement, scenario), bursts, chances)
@@ -117,10 +117,20 @@ def _homes(placement: Placement, scenario: Scenario) -> dict[str, list[int]]:
     return homes
 
 
-def _rows(
+def gpu_rows(
     plan: PlannedGPU, read: MetricsReading, chances: Chances, homes: Mapping[str, Sequence[int]]
 ) -> Iterator[DriftRow]:
-    """The figures of a GPU."""
+    """The figures of a GPU.
+
+    Parameters
+    ----------
+    plan, read
+        What is planned, and what was read.
+    chances
+        What chance explains.
+    homes
+        The GPUs on which each served name is planned.
+    """
     traffic = list(traffic_rows(plan, read, chances))
     yield from traffic
     yield from queue_rows(plan, read, busier=any(row.verdict == "drift" for row in traffic))
