@@ -10,6 +10,7 @@ Takes about five minutes on two cores, and one more where the regions of the sce
 from __future__ import annotations
 
 import argparse
+from collections import Counter
 
 import numpy as np
 
@@ -72,7 +73,7 @@ def main() -> None:
         seconds = 60 * minutes
         planned = planned_gpus(result, {gpu.gpu: seconds for gpu in placement.gpus}, workers=2)
         for times in TIMES:
-            found = 0
+            found, why = 0, Counter[str]()
             for gpu in placement.gpus:
                 content, _ = judge.content(gpu)
                 for _ in range(arguments.checks):
@@ -84,13 +85,17 @@ def main() -> None:
                         duration_s=at_s + seconds + 1, sustained=True,
                     )  # fmt: skip
                     read = reading_of(gpu.gpu, run, at_s, seconds)
-                    found += any(
-                        row.verdict == "drift" for row in gpu_rows(planned[gpu.gpu], read, chances, {})
-                    )
+                    compared = gpu_rows(planned[gpu.gpu], read, chances, {})
+                    drifted = [row.figure for row in compared if row.verdict == "drift"]
+                    found += bool(drifted)
+                    why.update(drifted)
             checks = arguments.checks * len(placement.gpus)
-            rows.append((f"{minutes:g} min", f"{times:g}", f"{found} of {checks}", f"{found / checks:.1%}"))
+            said = ", ".join(f"{figure} {n}" for figure, n in why.most_common())
+            rows.append(
+                (f"{minutes:g} min", f"{times:g}", f"{found} of {checks}", f"{found / checks:.1%}", said)
+            )
             print(*rows[-1], flush=True)
-    print(render(table((">read for", ">times the load", ">not as planned", ">share"), rows)))
+    print(render(table((">read for", ">times the load", ">not as planned", ">share", "by"), rows)))
 
 
 if __name__ == "__main__":

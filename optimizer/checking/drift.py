@@ -27,7 +27,8 @@ from scenarios.stopping.progress import Progress, silent
 from scenarios.text.formatting import choice
 
 CHANCE = 0.001
-"""Probability that a rate, or a length, of a fleet as planned shows drift by chance, over all of its GPUs."""
+"""Probability that a fleet as planned shows drift by chance, over all of its GPUs: in its rates, in its
+lengths, and in its queues, each."""
 
 NAMED = 10
 """GPUs that a message names one by one."""
@@ -133,7 +134,7 @@ def gpu_rows(
     """
     traffic = list(traffic_rows(plan, read, chances))
     yield from traffic
-    yield from queue_rows(plan, read, busier=any(row.verdict == "drift" for row in traffic))
+    yield from queue_rows(plan, read, chances.of_gpu, busier=any(row.verdict == "drift" for row in traffic))
     yield from memory_rows(plan, read)
     yield from failure_rows(read)
     yield from adapter_rows(plan, read, homes)
@@ -154,6 +155,6 @@ def _notes(readings: Sequence[MetricsReading]) -> Iterator[str]:
 def _criterion(load: float) -> str:
     return (
         f"as planned: rates up to {load:.4g} times the plan's, lengths and capacities within "
-        f"{TOLERANCE:.0%}, and what chance explains (probability {CHANCE:g}); queues and KV use as the twin "
-        "shows them in all but a thousandth of the time; less than planned is noted, and endangers nothing"
+        f"{TOLERANCE:.0%}, and what chance explains (probability {CHANCE:g} over all GPUs); queues and KV "
+        "use as the twin shows them at that load; less than planned is noted, and endangers nothing"
     )

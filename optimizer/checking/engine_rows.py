@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from scipy.stats import poisson
 
 from optimizer.checking.drift_report import DriftRow, DriftVerdict
-from optimizer.checking.foretold import RARE, Foretold
+from optimizer.checking.foretold import Foretold
 from optimizer.checking.planned import TOLERANCE, PlannedGPU
 from optimizer.checking.readings import MetricsReading
 from scenarios.text.formatting import choice, listed
@@ -24,60 +24,65 @@ SURELY_SEEN = 7.0
 NAMED = 3
 """Names that a sentence tells."""
 
+QUEUE_FIGURES = 5
+"""Figures of queues, over which a probability is split."""
+
 BUSIER = "as more is asked for than planned, or longer texts"
 SLOWER = "though traffic is as planned: the engine is slower than the twin's, or has other arguments"
 CRAMPED = "the KV cache is too small for what runs: longer texts, or fewer tokens in it, than planned"
 FAILED = "requests ended in errors, or were refused at the door: the log of the server tells why"
 
 
-def queue_rows(plan: PlannedGPU, read: MetricsReading, *, busier: bool) -> Iterator[DriftRow]:
+def queue_rows(plan: PlannedGPU, read: MetricsReading, chance: float, *, busier: bool) -> Iterator[DriftRow]:
     """Requests that wait and run, the growth of the queue, the KV cache in use, preemptions.
 
     Parameters
     ----------
     plan, read
         Of one GPU.
+    chance
+        Probability that one of these figures shows drift by chance.
     busier
         Whether its traffic is more than planned, which explains the rest.
     """
     seen, most, gpu = plan.foretold, plan.at_most, read.gpu
-    why = BUSIER if busier else SLOWER
+    why, rare = BUSIER if busier else SLOWER, chance / QUEUE_FIGURES
     if read.waiting is not None:
-        high = max(most.most(most.waiting, read.readings), 1.0)
+        high = max(most.most(most.waiting, read.readings, rare), 1.0)
         mean = float(seen.waiting.mean())
         yield DriftRow.of(
             gpu, "waiting", mean, read.waiting.mean, (None, high), f"more requests wait than foretold, {why}"
         )
         grown = read.waiting.last - read.waiting.first
-        most_grown = max(most.most_growth, 1.0)
+        most_grown = max(most.most_growth(rare), 1.0)
         told = "the queue grows by more than chance: the GPU does not keep up"
         yield DriftRow.of(gpu, "queue growth", 0.0, grown, (None, most_grown), told)
     if read.running is not None:
-        high = max(most.most(most.running, read.readings), 1.0)
+        high = max(most.most(most.running, read.readings, rare), 1.0)
         mean = float(seen.running.mean())
         yield DriftRow.of(
             gpu, "running", mean, read.running.mean, (None, high), f"more requests run than foretold, {why}"
         )
     if read.kv_use is not None:
-        yield _kv_use(plan, read, read.kv_use.mean)
+        yield _kv_use(plan, read, read.kv_use.mean, rare)
     if read.preemptions is not None:
-        high = max(_most_preemptions(most, read.seconds), FEW * (read.answered or 0.0))
+        high = max(_most_preemptions(most, read.seconds, rare), FEW * (read.answered or 0.0))
         planned = seen.preemptions_per_s * read.seconds
         yield DriftRow.of(gpu, "preemptions", planned, read.preemptions, (None, high), CRAMPED)
 
 
-def _kv_use(plan: PlannedGPU, read: MetricsReading, measured: float) -> DriftRow:
+def _kv_use(plan: PlannedGPU, read: MetricsReading, measured: float, rare: float) -> DriftRow:
     """The KV cache in use; more than foretold is only noted while there is room."""
-    high = plan.at_most.most(plan.at_most.kv_use, read.readings)
+    high = plan.at_most.most(plan.at_most.kv_use, read.readings, rare)
     told = "more of the KV cache is in use than foretold"
     row = DriftRow.of(read.gpu, "KV use", float(plan.foretold.kv_use.mean()), measured, (None, high), told)
     roomy = row.verdict == "drift" and measured < FULL
     return row.model_copy(update={"verdict": "note"}) if roomy else row
 
 
-def _most_preemptions(foretold: Foretold, seconds: float) -> float:
+def _most_preemptions(foretold: Foretold, seconds: float, rare: float) -> float:
     bursts = foretold.preemption_dispersion
-    return bursts * float(poisson.ppf(1 - RARE, foretold.preemptions_per_s * seconds / bursts))
+    return bursts * float(poisson.ppf(1 - rare, foretold.preemptions_per_s * seconds / bursts))
 
 
 def memory_rows(plan: PlannedGPU, read: MetricsReading) -> Iterator[DriftRow]:

@@ -30,9 +30,6 @@ LEAST_S = 7200.0
 INSTANT_S = 5.0
 """Seconds between instants at which queues are looked at."""
 
-RARE = 0.001
-"""Share of the instants that are beyond what is tolerated."""
-
 MANY_READINGS = 10
 """Readings from which on their mean is held against means over windows, not against instants."""
 
@@ -86,16 +83,15 @@ class Foretold:
     preemption_dispersion: float
     kv_cache_tokens: int
 
-    def most(self, values: FloatArray, readings: int) -> float:
-        """What the mean of some readings of a gauge exceeds in a thousandth of the time."""
+    def most(self, values: FloatArray, readings: int, rare: float) -> float:
+        """What the mean of some readings of a gauge exceeds in so small a part of the time."""
         if readings >= MANY_READINGS:
             values = np.convolve(values, np.full(self._steps, 1 / self._steps), mode="valid")
-        return float(np.quantile(values, 1 - RARE))
+        return float(np.quantile(values, 1 - rare))
 
-    @property
-    def most_growth(self) -> float:
-        """By how many waiting requests a window's end exceeds its start in a thousandth of the windows."""
-        return float(np.quantile(self.waiting[self._steps :] - self.waiting[: -self._steps], 1 - RARE))
+    def most_growth(self, rare: float) -> float:
+        """By how many waiting requests a window's end exceeds its start in so small a part of the windows."""
+        return float(np.quantile(self.waiting[self._steps :] - self.waiting[: -self._steps], 1 - rare))
 
     @property
     def _steps(self) -> int:
