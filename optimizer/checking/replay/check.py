@@ -6,14 +6,15 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from optimizer.checking.readings import MetricsReading
 from optimizer.checking.replay.check_arguments import checked_addresses
 from optimizer.checking.replay.check_params import CheckParams
 from optimizer.checking.replay.check_report import CheckedGPU, CheckedServer, CheckReport
-from optimizer.checking.replay.counters import read_counters
 from optimizer.checking.replay.gpu_check import checked_gpu
 from optimizer.checking.replay.planned_runs import PlannedRun, Planner
 from optimizer.checking.replay.run_figures import MOST_TAIL
 from optimizer.checking.replay.servers import beside_plan, names_at
+from optimizer.checking.watching import fetched_metrics, reading_between
 from optimizer.result import Result
 from scenarios import UNLIMITED, Deadline, criterion_in_words, noticed
 from scenarios.stopping.progress import Progress, silent
@@ -150,7 +151,7 @@ class Check:
         progress
             Called with progress.
         """
-        urls = [run.url for run in self.runs]
+        pages: dict[int | None, str] = {run.gpu.gpu: f"{run.url}/metrics" for run in self.runs}
         names = [names_at(run, server) for run, server in zip(self.runs, servers, strict=True)]
         drives = [
             Drive(run.url, run.requests, known, horizon_s=self.seconds, seed=self.prompt_seed)
@@ -162,11 +163,12 @@ class Check:
             deadline=deadline,
         )
         with noticed():
-            before = read_counters(urls)
+            before = fetched_metrics(pages)
             answers = play(drives, limits, progress)
-            after = read_counters(urls)
+            after = fetched_metrics(pages)
             servers = self._asked_again(servers)
-        counts = [now.since(then) for now, then in zip(after, before, strict=True)]
+        told = [reading_between(gpu, before[gpu], after[gpu]) for gpu in pages]
+        counts = [one if isinstance(one, MetricsReading) else None for one in told]
         gpus = [
             checked_gpu(*of, self.result.scenario, self.params)
             for of in zip(self.runs, servers, names, answers, counts, strict=True)

@@ -7,11 +7,11 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from optimizer.checking.readings import MetricsReading
 from optimizer.checking.replay.check_params import CheckParams
 from optimizer.checking.replay.check_report import CheckedGPU, CheckedServer
 from optimizer.checking.replay.check_text import worse_in_words
 from optimizer.checking.replay.comparison import Comparison
-from optimizer.checking.replay.counters import Counters
 from optimizer.checking.replay.planned_runs import PlannedRun
 from optimizer.checking.replay.run_figures import figures_of
 from optimizer.checking.replay.suggestions import suggestions_of
@@ -25,7 +25,7 @@ def checked_gpu(
     server: CheckedServer,
     names: Sequence[str],
     answers: Answers,
-    counts: Counters,
+    counts: MetricsReading | None,
     scenario: Scenario,
     params: CheckParams,
 ) -> CheckedGPU:
@@ -42,7 +42,7 @@ def checked_gpu(
     answers
         What came back.
     counts
-        What the server counted meanwhile.
+        What the server counted meanwhile; None: it does not tell.
     scenario
         By what it is held to keep up.
     params
@@ -66,7 +66,7 @@ def checked_gpu(
         failure_details={str(kind): answers.details[kind] for kind in faults},
         client_lag_s=client_lag_s(answers),
         preemptions_foretold=expected.preemptions,
-        preemptions=None if counts.preemptions is None else round(counts.preemptions),
+        preemptions=None if counts is None or counts.preemptions is None else round(counts.preemptions),
         foreign_requests=_foreign(counts, answers),
         misses_foretold=tuple(one.sentence for one in expected.violations),
         misses=tuple(one.sentence for one in measured.violations),
@@ -99,13 +99,13 @@ def _faults(gpu: CheckedGPU, comparison: Comparison) -> Iterator[str]:
             yield worse_in_words(figure)
 
 
-def _foreign(counts: Counters, answers: Answers) -> int | None:
+def _foreign(counts: MetricsReading | None, answers: Answers) -> int | None:
     """Requests that a server answered and that were not ours, at least.
 
     Of ours it may have answered all that were sent, those too whose end the client did not wait for.
     """
     sent = int(np.count_nonzero(~np.isnan(answers.sent_s)))
-    return None if counts.answered is None else max(round(counts.answered) - sent, 0)
+    return None if counts is None or counts.answered is None else max(round(counts.answered) - sent, 0)
 
 
 def _failed_of(answers: Answers, load: GPULoad) -> list[int]:

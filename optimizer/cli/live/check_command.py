@@ -2,38 +2,32 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from optimizer.cli.exits import EXIT_INFEASIBLE, EXIT_NO_PLAN, EXIT_SOLVED
 from optimizer.cli.help import register
+from optimizer.cli.live.check_by_metrics import check_by_metrics
+from optimizer.cli.live.check_by_replay import check_by_replay
 from optimizer.cli.options import (
     JsonOption,
     ParamsOption,
     QuietOption,
     SeedOption,
     TotalLimitOption,
-    load_twin,
-    noticing_signals,
-    params_in,
+    WorkersOption,
 )
-from optimizer.cli.outputs import check_outputs, deliver, text_output
-from optimizer.cli.streams import note
+from optimizer.cli.outputs import check_outputs
 
-if TYPE_CHECKING:
-    from scenarios import Deadline
-
-CODES = {"as_foretold": EXIT_SOLVED, "not_as_foretold": EXIT_INFEASIBLE, "no_answer": EXIT_NO_PLAN}
-"""Exit codes of the outcomes."""
+APART = 1.0
+"""Minutes between two readings of metrics, where none are given."""
 
 
 def add_to(app: typer.Typer) -> None:
     """Register the command."""
-    register(app, "check", check_command, "out.json --url 0=http://127.0.0.1:8000 --minutes 5")
+    register(app, "check", check_command, "result.json --url 0=http://gpu0:8000 --url 1=http://gpu1:8000")
 
 
 def check_command(
@@ -41,13 +35,27 @@ def check_command(
     url: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="GPU=URL", help="Server of a GPU of the plan: 0=http://127.0.0.1:8000 (repeatable)."
+            metavar="GPU=URL",
+            help="Server of a GPU of the plan, which is sent the scenario's requests: "
+            "0=http://127.0.0.1:8000 (repeatable).",
+        ),
+    ] = None,
+    metrics: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="GPU=FILE|URL",
+            help="Metrics of a GPU's server, or of a gateway (gateway=...): its address, two saved texts, or "
+            "a range query's JSON (repeatable). No request is sent but for the metrics.",
         ),
     ] = None,
     minutes: Annotated[
         float | None,
         typer.Option(
-            metavar="MINUTES", help="How long; absent: 10, or the scenario's duration if that is shorter."
+            metavar="MINUTES",
+            min=0.02,
+            max=1440.0,
+            help="How long requests are sent; absent: 10, or the scenario's duration if shorter. With "
+            "--metrics between the two readings of an address; absent: 1.",
         ),
     ] = None,
     load_factor: Annotated[
@@ -57,26 +65,34 @@ def check_command(
     total_limit: TotalLimitOption = None,
     yes: Annotated[bool, typer.Option("--yes", help="Send without asking.")] = False,
     params: ParamsOption = None,
+    workers: WorkersOption = 2,
     json: JsonOption = None,
     csv: Annotated[str | None, typer.Option(metavar="FILE|-", help="Write a row per figure as CSV.")] = None,
     quiet: QuietOption = False,
 ) -> None:
-    """Compare the servers of a plan with what the twin foretold of them.
+    """Compare servers that run with their plan.
 
-    Sends the servers the scenario's requests, shows foretold beside measured figures of each, and says what
-    differences suggest. Before it sends, it compares names and arguments of each server with the plan, says
-    what is to be sent where, and asks. A key is read from OPENAI_API_KEY.
+    With --url: sends the servers the scenario's requests, shows foretold beside measured figures of each, and
+    says what differences suggest. Before that it compares names and arguments of each server with the plan,
+    says what is to be sent where, and asks. With --metrics: rates and lengths, queues, KV cache, preemptions
+    and adapters in flight, as the servers' metrics say them. A key is taken from OPENAI_API_KEY.
 
-    Exit code 0: as foretold. 3: not, or a server lacks an adapter of the plan. 4: cut short, or not trusted.
+    Exit code 0: as foretold, or as planned. 3: not, or a server lacks an adapter of the plan. 4: cut short,
+    or not trusted. 1: metrics could not be read.
     """
-    if not url:
-        raise typer.BadParameter("--url is missing: name the server of a GPU, as 0=http://127.0.0.1:8000")
     from scenarios import Deadline
 
+    if bool(url) == bool(metrics):
+        raise typer.BadParameter("name what is to be compared: --url GPU=URL, or --metrics GPU=FILE|URL")
+    if metrics:
+        given = {"--seed": seed, "--total-limit": total_limit, "--yes": yes, "--params": params, "--csv": csv}
+        _refuse(given | {"--load-factor": load_factor != 1.0})
+        apart = APART if minutes is None else minutes
+        check_by_metrics(result, metrics, apart, workers=workers, json=json, quiet=quiet)
     check_outputs({"--json": json, "--csv": csv}, [result, params])
     check_by_replay(
         result,
-        url,
+        url or (),
         minutes=minutes,
         load_factor=load_factor,
         seed=seed,
@@ -85,76 +101,13 @@ def check_command(
         params=params,
         json=json,
         csv=csv,
+        workers=workers,
         quiet=quiet,
     )
 
 
-def check_by_replay(
-    file: Path,
-    urls: Sequence[str],
-    *,
-    minutes: float | None,
-    load_factor: float,
-    seed: int | None,
-    deadline: Deadline,
-    yes: bool,
-    params: Path | None,
-    json: str | None,
-    csv: str | None,
-    quiet: bool,
-) -> None:
-    """Send the scenario's requests, and tell what differs."""
-    from optimizer.checking.replay.check import Check
-    from optimizer.checking.replay.check_params import CheckParams
-    from optimizer.cli.progress_display import progress_shown
-    from optimizer.result_file import read_result
-
-    by_gpu, tuned = _by_gpu(urls), params_in(params, CheckParams)
-    result = read_result(file)
-    with progress_shown(not quiet) as progress:
-        load_twin(1, progress, result.scenario)
-        planned = Check.of(result, by_gpu, minutes=minutes, load_factor=load_factor, seed=seed, params=tuned)
-        servers = planned.ask()
-
-    @noticing_signals
-    def send() -> None:
-        if any(server.missing for server in servers):
-            report = planned.unsent(servers)
-        else:
-            with progress_shown(not quiet) as progress:
-                report = planned.play(servers, deadline, progress)
-        code = CODES[report.status]
-        deliver([report.parts], text_output(json, report.to_json), text_output(csv, report.to_csv), code=code)
-
-    if not any(server.missing for server in servers):
-        _confirm(planned.announcement, yes=yes)
-    send()
-
-
-def _by_gpu(urls: Sequence[str]) -> dict[int, str]:
-    """Addresses by the number of the GPU."""
-    found: dict[int, str] = {}
-    faults = []
-    for text in urls:
-        number, equals, address = text.partition("=")
-        if not equals or not (number.isascii() and number.isdecimal() and len(number) < 9):
-            faults.append(f'--url is "{text}"; write it like 0=http://127.0.0.1:8000')
-        elif int(number) in found:
-            faults.append(f"--url names GPU {int(number)} twice")
-        else:
-            found[int(number)] = address
-    if faults:
-        raise typer.BadParameter("; ".join(faults))
-    return found
-
-
-def _confirm(announcement: str, *, yes: bool) -> None:
-    """Ask whether to send, unless that was said before."""
-    note(f"lorapack: {announcement}")
-    if yes:
-        return
-    if not sys.stdin.isatty():
-        raise typer.BadParameter("nobody can be asked here: give --yes to send")
-    if not typer.confirm("send?", err=True):
-        note("lorapack: nothing was sent")
-        raise typer.Exit(EXIT_NO_PLAN)
+def _refuse(given: Mapping[str, object]) -> None:
+    """Refuse options of the other way to check."""
+    flags = [flag for flag, value in given.items() if value is not None and value is not False]
+    if flags:
+        raise typer.BadParameter(f"{', '.join(flags)}: for --url, which sends requests; --metrics sends none")

@@ -15,7 +15,6 @@ import twin
 from optimizer import CheckedAdapter, CheckedFigure, CheckedGPU, CheckParams, CheckReport, Result
 from optimizer.checking.replay.check import Check
 from optimizer.checking.replay.check_report import CheckedServer, Difference, ServerArgument
-from optimizer.checking.replay.counters import Counters, counters_in
 from optimizer.checking.replay.planned_runs import ends_of
 from optimizer.checking.replay.suggestions import suggestions_of
 from scenarios import ScenarioError
@@ -374,7 +373,7 @@ def test_who_is_asked_and_says_no_sends_nothing(
 @pytest.mark.parametrize(
     ("urls", "told"),
     [
-        ([], "--url is missing"),
+        ([], "name what is to be compared: --url GPU=URL"),
         (["http://127.0.0.1:8000"], "write it like 0=http"),
         (["x=http://127.0.0.1:8000"], "write it like 0=http"),
         (["-1=http://127.0.0.1:8000"], "write it like 0=http"),
@@ -472,19 +471,6 @@ def test_rates_between_low_and_high_are_sent_at_their_high(tmp_path: Path) -> No
     check = Check.of(plan.model_copy(update={"scenario": scenario}), {0: "http://127.0.0.1:9"})
     assert len(check.runs[0].requests) / check.seconds > 60
     assert "the high ones are sent" in check.unsent([CheckedServer()]).notes[0]
-
-
-def test_counters_are_differences_and_a_restart_tells_nothing() -> None:
-    text = (
-        'vllm:request_success_total{finished_reason="length",engine="0"} 7\n'
-        'vllm:request_success_total{finished_reason="stop",engine="0"} 2\n'
-        'vllm:request_success_total{finished_reason="abort",engine="0"} 100\n'
-        'vllm:num_preemptions_total{engine="0"} 3\nvllm:num_preemptions_total{engine="1"} 1\n'
-    )
-    assert counters_in(text) == Counters(9.0, 4.0)
-    assert counters_in("<html>\n") == counters_in("") == Counters()
-    assert Counters(9.0, 4.0).since(Counters(5.0, None)) == Counters(4.0, None)
-    assert Counters(1.0, 4.0).since(Counters(5.0, 4.0)) == Counters(None, 0.0)
 
 
 def gpu_with(
