@@ -394,6 +394,22 @@ def test_what_is_no_server_of_a_gpu_is_refused(
 
 
 @pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (["--url", "0=http://a", "--metrics", "0=http://a"], "--url GPU=URL, or --metrics"),
+        (["--metrics", "0=http://a", "--seed", "1", "--yes"], "--seed, --yes: for --url"),
+        (["--metrics", "0=http://a", "--load-factor", "2"], "--load-factor: for --url"),
+    ],
+)
+def test_the_two_ways_to_check_do_not_mix(
+    lorapack: Command, file: str, options: list[str], told: str
+) -> None:
+    code, _, err = lorapack("check", file, *options, "--quiet")
+    assert code == 2
+    assert told in " ".join(err.replace("│", " ").split())
+
+
+@pytest.mark.parametrize(
     ("text", "told"),
     [("{", "out.json"), ("[]", "holds no result"), ('{"gpus": []}', "holds no result")],
 )
