@@ -26,7 +26,7 @@ class CheckParams(Params):
     """Share by which the mean inter-token latency may be longer, and the time per output token."""
     ttft: Positive = 0.30
     """Share by which the mean time to first token may be longer, and its median."""
-    p99: Positive = 0.50
+    p99: Positive = 1.0
     """Share by which a 99th percentile may be longer."""
     slack_ms: NotNegative = 2.0
     """Milliseconds by which every latency may be longer beside: the way from the client to the server."""

@@ -135,7 +135,8 @@ def _percent(share: float) -> str:
 
 def _gpu_parts(gpu: CheckedGPU) -> Iterator[Part]:
     yield marked(f"GPU {gpu.gpu}, {gpu.url}", "good" if gpu.holds else "bad")
-    yield from (item(fault) for fault in gpu.faults)
+    in_table = {worse_in_words(figure) for figure in gpu.figures if figure.differs == "worse"}
+    yield from (item(fault) for fault in gpu.faults if fault not in in_table)
     if gpu.figures:
         yield _figures(gpu)
     yield from _counts(gpu)
