@@ -12,7 +12,13 @@ from scenarios.text.formatting import counted, listed
 from scenarios.text.tables import Column, Mark, Part, Table, cell_text, item, marked, table
 
 if TYPE_CHECKING:
-    from optimizer.checking.replay.check_report import CheckedAdapter, CheckedFigure, CheckedGPU, CheckReport
+    from optimizer.checking.replay.check_report import (
+        CheckedAdapter,
+        CheckedFigure,
+        CheckedGPU,
+        CheckReport,
+        ServerArgument,
+    )
 
 MOST_DETAILED = 3
 """GPUs of which all figures are shown; of more only those that differ."""
@@ -49,6 +55,11 @@ def worse_in_words(figure: CheckedFigure) -> str:
     limit, side = (figure.low, "least") if least else (figure.high, "most")
     measured, known = _shown(figure, figure.measured), _shown(figure, limit)
     return f"{name} is {measured} {unit}; at the {side} {known} {unit} is as foretold"
+
+
+def argument_in_words(argument: ServerArgument) -> str:
+    """A sentence on an argument of a server that is not the plan's."""
+    return f"{argument.name} is {_argument(argument.told)}, planned {_argument(argument.planned)}"
 
 
 def headline_of(report: CheckReport) -> Text:
@@ -194,7 +205,7 @@ def _counts(gpu: CheckedGPU) -> Iterator[Part]:
 def _server(gpu: CheckedGPU) -> Iterator[Part]:
     """Arguments that differ or are not told, and adapters that are served beside."""
     for one in gpu.server.differing:
-        yield item(f"{one.name} is {_argument(one.told)}, planned {_argument(one.planned)}")
+        yield item(argument_in_words(one))
     if gpu.server.untold:
         yield f"not told by the server: {', '.join(gpu.server.untold)}"
     if gpu.server.further:

@@ -39,6 +39,7 @@ def check_by_replay(
     """Send the scenario's requests, and tell what differs."""
     from optimizer.checking.replay.check import Check
     from optimizer.checking.replay.check_params import CheckParams
+    from optimizer.checking.replay.check_text import argument_in_words
     from optimizer.cli.progress_display import progress_shown
     from optimizer.result_file import read_result
 
@@ -60,6 +61,9 @@ def check_by_replay(
         deliver([report.parts], text_output(json, report.to_json), text_output(csv, report.to_csv), code=code)
 
     if not any(server.missing for server in servers):
+        for run, server in zip(planned.runs, servers, strict=True):
+            for argument in server.differing:
+                note(f"lorapack: GPU {run.gpu.gpu}: {argument_in_words(argument)}")
         _confirm(planned.announcement, yes=yes)
     send()
 

@@ -363,8 +363,10 @@ def test_who_is_asked_and_says_no_sends_nothing(
 ) -> None:
     monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
     monkeypatch.setattr("typer.confirm", lambda *_, **__: False)
+    server.max_model_len = 512
     code, _, err = lorapack("check", file, "--url", f"0={server.url}", "--quiet")
     assert code == 4
+    assert "GPU 0: max_model_len is 512, planned 2,048" in err
     assert "about to send" in err
     assert "nothing was sent" in err
     assert not server.bodies
