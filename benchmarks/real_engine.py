@@ -38,7 +38,6 @@ from live_engine.processes import end_on_signals, free_ports
 from live_engine.servers import serving
 from live_engine.subjects import DEVICE, MEMORY_GIB, MODEL, Subject
 from live_engine.tables import foretold_table
-
 from twin import read_profile
 
 PARTS = ("measure", "foretell", "circle")
@@ -165,7 +164,7 @@ def main(arguments: list[str] | None = None) -> None:
     )
     parser.add_argument("--work", type=Path, required=True, metavar="FOLDER", help="folder for all files")
     parser.add_argument(
-        "--vllm", type=Path, metavar="PATH", help="vllm of an environment; absent: one is made"
+        "--vllm", type=Path, metavar="PATH", help="vllm of an environment (default: one is made in FOLDER)"
     )
     parser.add_argument("--parts", default=",".join(PARTS), help="parts, by commas (default: all)")
     parser.add_argument("--quick", action="store_true", help="shorter runs, once each")

@@ -17,13 +17,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+
 from live_engine.environments import Environment
 from live_engine.foretelling import Figures, figures_of, stream
 from live_engine.processes import free_ports
 from live_engine.routers import routing
 from live_engine.servers import SWAPS, LiveServer, serving
 from live_engine.subjects import DEVICE, MEMORY_GIB, MODEL, Subject
-
 from twin import Requests
 from twin.live import Answers, Drive, Limits, play
 
@@ -165,7 +165,7 @@ class Circle:
         """Run the exported router."""
         found = re.search(r"listen\s+(?:[\d.]+:)?(\d+)", (folder / "nginx.conf").read_text())
         assert found is not None
-        with routing(folder, int(found[1])) as url:
+        with routing(folder, self.work / "nginx.log", port=int(found[1])) as url:
             yield url
 
     def routed(self, url: str, seconds: float, seed: int) -> Answers:

@@ -7,8 +7,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 
 import numpy as np
-from live_engine.subjects import MODEL, Subject
 
+from live_engine.subjects import MODEL, Subject
 from scenarios import FixedLengths
 from twin import EngineProfile, GPULoad, Requests, RunRecords, build_setup, metrics
 from twin.engine.run import simulate_requests
