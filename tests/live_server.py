@@ -35,6 +35,7 @@ class LiveServer:
     max_model_len: int = 2048
     version: str | None = "0.32.0"
     key: str | None = None
+    bunch: bool = False
     fault: Fault = lambda _number, _body: None
     bodies: list[dict[str, Any]] = field(default_factory=list)
     headers: list[dict[str, str]] = field(default_factory=list)
@@ -102,19 +103,26 @@ class LiveServer:
 
     async def _stream(self, request: web.Request, body: dict[str, Any]) -> web.StreamResponse:
         response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
-        await response.prepare(request)
         queue: asyncio.Queue[bool] = asyncio.Queue()
         self._waiting.append((queue, body["max_tokens"]))
-        last, count = False, 0
-        while not last:
-            last, count = await queue.get(), count + 1
-            piece = _piece("x", "length" if last else None)
-            if body.get("return_token_ids"):
-                piece["choices"][0]["token_ids"] = [count % 1000]
-            await response.write(_event(piece))
-        usage = {"prompt_tokens": len(body["prompt"]), "completion_tokens": count}
-        await response.write(_event({"choices": [], "usage": usage}))
-        await response.write(b"data: [DONE]\n\n")
+        last, count, held = False, 0, b""
+        try:
+            await response.prepare(request)
+            while not last:
+                last, count = await queue.get(), count + 1
+                piece = _piece("x", "length" if last else None)
+                if body.get("return_token_ids"):
+                    piece["choices"][0]["token_ids"] = [count % 1000]
+                held += _event(piece)
+                if last or not self.bunch:
+                    await response.write(held)
+                    held = b""
+            usage = {"prompt_tokens": len(body["prompt"]), "completion_tokens": count}
+            await response.write(_event({"choices": [], "usage": usage}))
+            await response.write(b"data: [DONE]\n\n")
+        except ConnectionResetError:  # the client has left, and the engine forgets it
+            self._running.pop(queue, None)
+            return response
         self._done[body["model"]] += 1
         self._done["prompt_tokens"] += len(body["prompt"])
         self._done["output_tokens"] += count

@@ -143,6 +143,7 @@ def test_benchmarks_say_what_they_take_and_how_long(
     """Every option has its default, unless it is required, and its choices, if they are few."""
     monkeypatch.setattr(sys, "argv", [f"{name}.py", "--help"])
     monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))  # as Python does for a script
     with pytest.raises(SystemExit) as end:
         runpy.run_path(str(ROOT / "benchmarks" / f"{name}.py"), run_name="__main__")
     assert end.value.code == 0

@@ -10,9 +10,15 @@ from optimizer import CheckParams, SolveParams
 from scenarios import Params
 from scenarios.params import parameter_table
 from twin import CalibrationParams
+from twin.measuring import MeasureParams
 
 PAGE = Path(__file__).parents[1] / "docs" / "params.md"
-KINDS: dict[str, type[Params]] = {"solve": SolveParams, "calibrate": CalibrationParams, "check": CheckParams}
+KINDS: dict[str, type[Params]] = {
+    "solve": SolveParams,
+    "calibrate": CalibrationParams,
+    "measure": MeasureParams,
+    "check": CheckParams,
+}
 
 
 def tables(kind: type[Params]) -> str:

@@ -68,6 +68,17 @@ def _of_name(watched: WatchedMetrics, names: Sequence[str]) -> list[Values]:
 
 
 def gauge(watched: WatchedMetrics, names: Sequence[str], *, mean: bool = False) -> Gauge | None:
+    """A gauge by the first of its names that there is; None: there is none.
+
+    Parameters
+    ----------
+    watched
+        The metrics.
+    names
+        As releases and engines call it.
+    mean
+        Whether it is a share, of which several engines have a mean and no sum.
+    """
     found = [values for _, values in _of_name(watched, names)]
     if not found:
         return None
@@ -109,6 +120,7 @@ def kv_cache_tokens(watched: WatchedMetrics) -> int | None:
 
 
 def max_loras(watched: WatchedMetrics) -> int | None:
+    """Adapter slots; vLLM tells them only once it served an adapter."""
     for labels in _newest_labels(watched, LORAS):
         if slots := _whole(labels.get("max_lora")):
             return slots

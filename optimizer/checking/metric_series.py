@@ -133,6 +133,8 @@ def watched_texts(texts: Sequence[MetricsText]) -> WatchedMetrics:
     ImportSourceError
         If a text is damaged, or there are fewer than two readings.
     """
+    if not texts:
+        raise ImportSourceError([Problem("metrics", "are none", SAVE_TWO)])
     readings = sorted(
         (reading for text in texts for reading in _readings(text)), key=lambda reading: reading[0]
     )

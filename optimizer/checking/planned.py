@@ -77,7 +77,7 @@ class PlannedGPU:
 
 
 def placement_of(result: Result) -> Placement:
-    """The plan of a result, with served names and as vLLM starts it.
+    """The plan of a result, with served names.
 
     Raises
     ------
@@ -87,7 +87,7 @@ def placement_of(result: Result) -> Placement:
     if result.placement is None:
         problem = Problem("placement", "is absent: there is no plan", "find one first: see message")
         raise ScenarioError([problem], "check")
-    return as_started(described(result.placement, result.scenario), result.scenario)
+    return described(result.placement, result.scenario)
 
 
 def tolerated_load(scenario: Scenario) -> float:
@@ -120,7 +120,7 @@ def planned_gpus(
     twin.simulate.MemoryFailure
         If an engine of the plan does not start.
     """
-    scenario, placement = result.scenario, placement_of(result)
+    scenario, placement = result.scenario, as_started(placement_of(result), result.scenario)
     judge = PlacementJudge(TwinJudge(scenario, profiles_of(scenario)))
     gpus = {gpu.gpu: gpu for gpu in placement.gpus if gpu.gpu in seconds}
     contents = {number: judge.content(gpu)[0] for number, gpu in gpus.items()}

@@ -166,12 +166,12 @@ def _started_s(watched: WatchedMetrics) -> float | None:
 
 
 def _since(watched: WatchedMetrics, started_s: float) -> WatchedMetrics:
-    """What was read after a start, at which every counter was 0."""
+    """What was read after a start, at which every counter was 0 and no request was there."""
     series: dict[Series, Values] = {}
     for key, (times, values) in watched.series.items():
         after = times >= started_s
         held = times[after], values[after]
-        if is_counter(key[0]) and after.any():
+        if after.any() and (is_counter(key[0]) or key[0] in (*RUNNING, *WAITING)):
             held = np.insert(held[0], 0, started_s), np.insert(held[1], 0, 0.0)
         if len(held[0]):
             series[key] = held

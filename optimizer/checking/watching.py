@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
@@ -14,7 +12,8 @@ from optimizer.checking.readings import MetricsReading, reading_of
 from scenarios import ImportSourceError, LorapackError, Problem
 from scenarios.errors import InputError
 from scenarios.stopping.progress import Progress, silent
-from twin.live.fetching import FetchError, check_url, fetch_text
+from twin.live import checked_url
+from twin.live.fetching import FetchedText, FetchError, fetch_texts
 
 LONGEST_S = 86_400.0
 """Longest time between two readings, in seconds."""
@@ -66,23 +65,24 @@ def watch_metrics(
     Raises
     ------
     InputError
-        If an address is none, or the time is out of its range.
-    twin.live.fetching.MissingExtraError
-        If aiohttp is not installed.
+        If an address is none or given twice, or the time is out of its range.
     """
     if not LEAST_S <= seconds <= LONGEST_S:
         message = f"are {seconds:g}, not between {LEAST_S:g} and {LONGEST_S:,.0f}"
         raise InputError([Problem("seconds", message, "a minute or more tells a rate")])
     addresses = {gpu: metrics_address(url) for gpu, url in urls.items()}
-    first = fetched_metrics(addresses, timeout_s)
-    left = {gpu: url for gpu, url in addresses.items() if isinstance(first[gpu], MetricsText)}
+    if len(set(addresses.values())) < len(addresses):
+        message = "name one server for two GPUs"
+        raise InputError([Problem("URLs", message, "give each GPU the address of its own server")])
+    first = fetch_texts(addresses.values(), timeout_s=timeout_s)
+    left = [url for url, answer in first.items() if isinstance(answer, FetchedText)]
     if left:
         _wait(seconds, progress, sleep)
-    second = fetched_metrics(left, timeout_s)
+    second = fetch_texts(left, timeout_s=timeout_s)
     readings: list[MetricsReading] = []
     failures: dict[int | None, LorapackError] = {}
-    for gpu in addresses:
-        one = reading_between(gpu, first[gpu], second.get(gpu))
+    for gpu, url in addresses.items():
+        one = reading_between(gpu, url, first[url], second.get(url))
         if isinstance(one, MetricsReading):
             readings.append(one)
         else:
@@ -98,9 +98,8 @@ def metrics_address(url: str) -> str:
     InputError
         If it is no address.
     """
-    check_url(url)
-    parts = urlsplit(url)
-    return parts._replace(path="/metrics").geturl() if parts.path in ("", "/") else url
+    address = checked_url(url)
+    return address if urlsplit(address).path else f"{address}/metrics"
 
 
 def _wait(seconds: float, progress: Progress, sleep: Callable[[float], None]) -> None:
@@ -112,40 +111,17 @@ def _wait(seconds: float, progress: Progress, sleep: Callable[[float], None]) ->
         progress(WAITING, done, round(seconds))
 
 
-def fetched_metrics(
-    addresses: Mapping[int | None, str], timeout_s: float = 30.0
-) -> dict[int | None, MetricsText | FetchError]:
-    """What each server answers now, by GPU; also where an event loop runs already, as in a notebook."""
-    with ThreadPoolExecutor(1) as apart:
-        return apart.submit(asyncio.run, _ask(addresses, timeout_s)).result()
-
-
-async def _ask(
-    addresses: Mapping[int | None, str], timeout_s: float
-) -> dict[int | None, MetricsText | FetchError]:
-    """What each server answers, all of them asked at once."""
-
-    async def ask(url: str) -> MetricsText | FetchError:
-        try:
-            text = await fetch_text(url, timeout_s=timeout_s)
-        except FetchError as error:
-            return error
-        return MetricsText.fetched(url, text, time.time())
-
-    answers = await asyncio.gather(*(ask(url) for url in addresses.values()))
-    return dict(zip(addresses, answers, strict=True))
-
-
 def reading_between(
-    gpu: int | None, first: MetricsText | FetchError, second: MetricsText | FetchError | None
+    gpu: int | None, url: str, *answers: FetchedText | FetchError | None
 ) -> MetricsReading | LorapackError:
-    """What a server did between two answers, or what is wrong with them."""
-    if isinstance(first, FetchError):
-        return first
-    if isinstance(second, FetchError):
-        return second
-    assert second is not None  # it is asked for where the first was answered
+    """What answers of a server say, or what is wrong; the second is none where the first was a failure."""
+    texts = []
+    for answer in answers:
+        if isinstance(answer, FetchError):
+            return answer
+        if answer is not None:
+            texts.append(MetricsText.fetched(url, answer.text, answer.taken_s))
     try:
-        return reading_of(gpu, watched_texts([first, second]))
+        return reading_of(gpu, watched_texts(texts))
     except ImportSourceError as error:
         return error

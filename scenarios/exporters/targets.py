@@ -10,9 +10,9 @@ from typing import cast
 
 from scenarios.arguments import several
 from scenarios.errors import Problem
+from scenarios.exporters import routing
 from scenarios.exporters.deployment import ExportError, deployment_of
 from scenarios.exporters.exported import Export, ExportedFile, ExportedLink, TargetModule
-from scenarios.exporters.routing import routing_table
 from scenarios.exporters.steps_between.actions import Wave
 from scenarios.exporters.steps_between.steps import steps_script
 from scenarios.exporters.steps_between.waves import deployed_waves, wave_exports
@@ -116,7 +116,7 @@ def export_steps(running: Placement, waves: Sequence[Wave], to: str) -> Export:
     target = find_target(to)
     deployed = deployed_waves(running, waves)
     if to == "vllm":
-        return steps_script(deployed, serve_words, routing_table)
+        return steps_script(deployed, serve_words, lambda one: routing.export(one).files)
     files: list[ExportedFile] = []
     links: list[ExportedLink] = []
     lost: dict[str, None] = {}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import get_args
@@ -139,9 +139,7 @@ def import_fleet(
     """
     options = _options(columns or {}, window, rates, trace_file)
     paths = [Path(one) for one in ([sources] if isinstance(sources, str | os.PathLike) else sources)]
-    if not paths:
-        raise ImportSourceError([Problem("sources", "are none", "give files or folders")])
-    fleet = merged(_with_links(_with_metrics(read_sources(paths, options), options)))
+    fleet = read_fleet(paths, options)
     chosen = several(overrides)
     scenario = scenario_values(fleet, name, chosen)
     running = placement_values(fleet, scenario.values) if fleet.servers else Values({}, {}, {}, (), ())
@@ -153,6 +151,20 @@ def import_fleet(
         running.missing,
         Path() if trace_file is None else Path(trace_file).parent,
     )
+
+
+def read_fleet(paths: Sequence[Path], options: ImportOptions | None = None) -> Fleet:
+    """What files of a fleet say, put together.
+
+    Raises
+    ------
+    ImportSourceError
+        If one cannot be read or is nothing that is known, or two contradict each other.
+    """
+    options = options or ImportOptions()
+    if not paths:
+        raise ImportSourceError([Problem("sources", "are none", "give files or folders")])
+    return merged(_with_links(_with_metrics(read_sources(paths, options), options)))
 
 
 def _with_metrics(facts: list[SourceFacts], options: ImportOptions) -> list[SourceFacts]:

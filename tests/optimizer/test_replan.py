@@ -359,6 +359,7 @@ def test_the_command_writes_the_new_placement(
     assert "0 adapters move" in capsys.readouterr().out
     assert scenarios.read_placement(after).gpus[0].gpu == 2
     assert json.loads((tmp_path / "change.json").read_text())["moves"] == []
+    assert scenarios.read_placement(tmp_path / "change.json") == scenarios.read_placement(after)
 
 
 def test_wrong_input_is_refused(scenario: scenarios.Scenario) -> None:

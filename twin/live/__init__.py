@@ -22,3 +22,7 @@ from twin.live.failures import Failure as Failure
 from twin.live.playing import Drive as Drive
 from twin.live.playing import Limits as Limits
 from twin.live.playing import play as play
+from twin.live.step_log import StepLine as StepLine
+from twin.live.step_log import StepLog as StepLog
+from twin.live.step_log import StepLogError as StepLogError
+from twin.live.step_log import read_steps as read_steps

@@ -6,7 +6,6 @@ from collections import Counter
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from twin.engine.records import SERIES, RunRecords, gap_edges_s
 from twin.engine.requests import FloatArray, IntArray, Requests
@@ -33,9 +32,9 @@ class Answers:
         When its first token and its last one came; nan if they did not.
     prompt_tokens, generated_tokens
         By the server's own count where it gives one.
-    gap_counts
-        Histogram of the gaps between tokens of an answer, as `RunRecords.gaps`; tokens that came together
-        have gaps of 0 but for one, and are not in it.
+    gaps_s
+        Gaps between the pieces of all answers, one after another, shape (m,); a piece holds one token as a
+        rule, and several where the server or the network held some back.
     failures
         Why a request was not answered whole, or None.
     details
@@ -54,7 +53,7 @@ class Answers:
     finish_s: FloatArray
     prompt_tokens: IntArray
     generated_tokens: IntArray
-    gap_counts: NDArray[np.int64]
+    gaps_s: FloatArray
     failures: tuple[Failure | None, ...]
     details: dict[Failure, str]
     stopped: str = ""
@@ -108,12 +107,7 @@ class Answers:
             preemptions=np.zeros(len(order), dtype=np.int32),
             gpu_loads=zeros,
             disk_loads=zeros,
-            gaps=self.gap_counts,
+            gaps=np.histogram(self.gaps_s, gap_edges_s())[0].astype(np.int64),
             series=np.zeros((1, len(SERIES))),
             series_width_s=np.inf,
         )
-
-
-def counted_gaps(gaps_s: FloatArray) -> NDArray[np.int64]:
-    """Histogram of gaps in seconds, in the bins of `RunRecords.gaps`."""
-    return np.histogram(gaps_s, gap_edges_s())[0].astype(np.int64)

@@ -14,9 +14,8 @@ import numpy as np
 from scenarios.stopping.deadline import UNLIMITED, Deadline
 from scenarios.stopping.interrupts import interrupted, noticed
 from scenarios.stopping.progress import Progress, silent
-from twin.engine.records import GAP_BINS
-from twin.engine.requests import Requests
-from twin.live.answers import Answers, counted_gaps
+from twin.engine.requests import FloatArray, Requests
+from twin.live.answers import Answers
 from twin.live.client import Client, Streamed, Timeouts, connected, run_async
 from twin.live.failures import CENSORED, AnswerError, Failure, of_error
 from twin.live.prompts import Prompts
@@ -146,7 +145,7 @@ class _Run:
         self._due, self._sent, self._first, self._finish = (np.full(n, np.nan) for _ in range(4))
         self._prompt = drive.requests.prompt_tokens.copy()
         self._generated = np.zeros(n, dtype=np.int32)
-        self._gaps = np.zeros(GAP_BINS, dtype=np.int64)
+        self._gaps: list[FloatArray] = []
         self._failures: list[Failure | None] = [Failure.NOT_SENT] * n
         self._tasks: set[asyncio.Task[None]] = set()
         self._stop = asyncio.Event()
@@ -191,7 +190,7 @@ class _Run:
             finish_s=self._finish,
             prompt_tokens=self._prompt,
             generated_tokens=self._generated,
-            gap_counts=self._gaps,
+            gaps_s=np.concatenate([np.empty(0), *self._gaps]),
             failures=tuple(self._failures),
             details=self.details,
             stopped=stopped,
@@ -257,7 +256,7 @@ class _Run:
         self.done += 1
         if answer.token_s:
             self._first[k] = answer.token_s[0] - self._begin
-            self._gaps += counted_gaps(np.diff(answer.token_s))
+            self._gaps.append(np.diff(answer.token_s))
         if answer.prompt_tokens:
             self._prompt[k] = answer.prompt_tokens
         counted = answer.generated_tokens

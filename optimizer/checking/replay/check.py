@@ -14,13 +14,14 @@ from optimizer.checking.replay.gpu_check import checked_gpu
 from optimizer.checking.replay.planned_runs import PlannedRun, Planner
 from optimizer.checking.replay.run_figures import MOST_TAIL
 from optimizer.checking.replay.servers import beside_plan, names_at
-from optimizer.checking.watching import fetched_metrics, reading_between
+from optimizer.checking.watching import reading_between
 from optimizer.result import Result
 from scenarios import UNLIMITED, Deadline, criterion_in_words, noticed
 from scenarios.stopping.progress import Progress, silent
 from scenarios.text.formatting import counted, listed
 from twin import profiles_of
 from twin.live import Drive, Limits, ServerError, Timeouts, ask_servers, play
+from twin.live.fetching import fetch_texts
 from twin.sustained import patience_of
 
 DEFAULTS = CheckParams()
@@ -151,7 +152,7 @@ class Check:
         progress
             Called with progress.
         """
-        pages: dict[int | None, str] = {run.gpu.gpu: f"{run.url}/metrics" for run in self.runs}
+        pages = [f"{run.url}/metrics" for run in self.runs]
         names = [names_at(run, server) for run, server in zip(self.runs, servers, strict=True)]
         drives = [
             Drive(run.url, run.requests, known, horizon_s=self.seconds, seed=self.prompt_seed)
@@ -163,11 +164,14 @@ class Check:
             deadline=deadline,
         )
         with noticed():
-            before = fetched_metrics(pages)
+            before = fetch_texts(pages)
             answers = play(drives, limits, progress)
-            after = fetched_metrics(pages)
+            after = fetch_texts(pages)
             servers = self._asked_again(servers)
-        told = [reading_between(gpu, before[gpu], after[gpu]) for gpu in pages]
+        told = [
+            reading_between(run.gpu.gpu, page, before[page], after[page])
+            for run, page in zip(self.runs, pages, strict=True)
+        ]
         counts = [one if isinstance(one, MetricsReading) else None for one in told]
         gpus = [
             checked_gpu(*of, self.result.scenario, self.params)

@@ -1,1 +1,1 @@
-"""Commands about servers that run."""
+"""Commands that speak to live servers."""

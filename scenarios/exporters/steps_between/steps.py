@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 
 from scenarios.errors import Problem
 from scenarios.exporters.deployment import DeployedAdapter, Deployment, ExportError, Group
@@ -31,7 +32,8 @@ CAUTIONS = (
 _HEAD = r"""#!/bin/bash
 # Steps from the running deployment to the new one: load, wait, switch routes, unload.
 # Run it again after a failure: it goes on where it stopped. Whatever it did by then is served as before.
-# LORAPACK_RELOAD   command that makes the router read routing.json (true: it watches the file); needed
+# LORAPACK_ROUTES   folder of the router's files, of `export --to routing` (this one); a wave's are put there
+# LORAPACK_RELOAD   command that makes the router read them, as nginx -s reload; true: it watches them; needed
 # LORAPACK_START    command that is given the script of an engine, its name and its host; absent: started here
 # LORAPACK_STOP     command that is given an engine's name, host and port, and stops it; needed to stop any
 # LORAPACK_SETTLE   seconds until every router has the new routes (10)
@@ -40,6 +42,7 @@ _HEAD = r"""#!/bin/bash
 set -euo pipefail
 cd -- "$(dirname -- "${BASH_SOURCE[0]}")"
 timeout=${LORAPACK_TIMEOUT:-1800}
+routes=${LORAPACK_ROUTES:-.}
 stopped() { echo "stopped in wave ${wave:-0}; all is still served: put it right and run $0 again" >&2; }
 trap 'code=$?; [ "$code" -eq 0 ] || stopped' EXIT
 
@@ -69,6 +72,14 @@ wait_ready() {
     sleep 1
   done
 }
+takes_adapters() {
+  local code
+  code=$(curl --silent --show-error -o /dev/null -w '%{http_code}' -X POST \
+    -H 'Content-Type: application/json' --data-raw '{}' "$1/v1/load_lora_adapter") ||
+    fail "$1 does not answer"
+  [ "$code" != 404 ] && [ "$code" != 405 ] ||
+    fail "$1 takes no adapters while it runs: start it with VLLM_ALLOW_RUNTIME_LORA_UPDATING=True"
+}
 load() { holds "$1" "$2" || post "$1/v1/load_lora_adapter" "$3"; }
 loaded() { holds "$1" "$2" || fail "$1 does not list an adapter that was loaded: $2"; }
 unload() { if holds "$1" "$2"; then post "$1/v1/unload_lora_adapter" "$3"; fi; }
@@ -93,14 +104,18 @@ start_engine() {
 }
 stop_engine() { $LORAPACK_STOP "$1" "$2" "$3"; }
 switch_routes() {
-  cp -- "$1" routing.json.new
-  mv -- routing.json.new routing.json
+  local file name
+  for file in "$1"/*; do
+    name=$routes/${file##*/}
+    cp -- "$file" "$name.new"
+    mv -- "$name.new" "$name"
+  done
   $LORAPACK_RELOAD
   sleep "${LORAPACK_SETTLE:-10}"
 }
 done_waves=0
 if [ -e steps.done ]; then done_waves=$(<steps.done); fi
-[ -n "${LORAPACK_RELOAD:-}" ] || fail "set LORAPACK_RELOAD to what makes the router read routing.json"
+[ -n "${LORAPACK_RELOAD:-}" ] || fail "set LORAPACK_RELOAD to what makes the router read its files"
 """
 _STOPS = """\
 [ -n "${LORAPACK_STOP:-}" ] || fail "set LORAPACK_STOP to what stops an engine of a name, host and port"
@@ -110,7 +125,7 @@ _STOPS = """\
 def steps_script(
     deployed: Sequence[DeployedWave],
     serve: Serve,
-    table: Callable[[Deployment], dict[str, object]],
+    routes: Callable[[Deployment], Iterable[ExportedFile]],
 ) -> Export:
     """Return the script, the routes of each wave, and a script for each engine that starts.
 
@@ -120,8 +135,8 @@ def steps_script(
         The waves.
     serve
         The words that start an engine.
-    table
-        A deployment's routes as plain data.
+    routes
+        The files of a deployment's router.
 
     Raises
     ------
@@ -132,9 +147,9 @@ def steps_script(
     files, script = [], [_HEAD]
     if any(isinstance(action, Stop) for one in deployed for action in one.wave.actions):
         script.append(_STOPS)
+    script += [shlex.join(["takes_adapters", url]) for url in _changed_while_they_run(deployed)]
     for number, one in enumerate(deployed, start=1):
-        routing = json.dumps(table(one.switch), indent=2) + "\n"
-        files.append(ExportedFile(f"routing-wave-{number}.json", routing))
+        files += [replace(file, path=f"routing-wave-{number}/{file.path}") for file in routes(one.switch)]
         files += _engine_scripts(number, one, serve)
         script += ["", f"wave={number}", f'if [ "$done_waves" -lt {number} ]; then', f"echo wave {number}"]
         script += _wave_lines(number, one)
@@ -154,6 +169,17 @@ def _check_sources(deployed: Sequence[DeployedWave]) -> None:
     if unknown:
         remedy = "state adapters[].source in the scenario"
         raise ExportError([Problem(f'adapter "{name}"', "has no source to load", remedy) for name in unknown])
+
+
+def _changed_while_they_run(deployed: Sequence[DeployedWave]) -> list[str]:
+    """Engines that are loaded or unloaded, without those that are started here, which allow it."""
+    started, changed = set[int](), dict[int, str]()
+    for one in deployed:
+        started |= {action.gpu for action in one.wave.actions if isinstance(action, Start)}
+        for action in one.wave.actions:
+            if isinstance(action, Load | Unload):
+                changed.setdefault(action.gpu, _url(_group(one, action.gpu)))
+    return [url for gpu, url in changed.items() if gpu not in started]
 
 
 def _group(one: DeployedWave, number: int) -> Group:
@@ -198,7 +224,7 @@ def _wave_lines(number: int, one: DeployedWave) -> Iterator[str]:
     for group, adapter in loads:
         yield shlex.join(["loaded", _url(group), adapter.served_name])
     if any(isinstance(action, Switch) for action in actions):
-        yield f"switch_routes routing-wave-{number}.json"
+        yield f"switch_routes routing-wave-{number}"
     for action in actions:
         if isinstance(action, Unload):
             name = _adapter(one, action).served_name

@@ -20,6 +20,7 @@ from scenarios import LorapackError, ScenarioError
 from scenarios.errors import InputError
 from tests.optimizer.checking.plans import files, plan, texts
 from tests.small_server import Answer, answering
+from twin.live import fetching
 
 RUN = CliRunner()
 
@@ -37,7 +38,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     waited: list[float] = []
     clock = SimpleNamespace(time=lambda: 1000.0 + sum(waited), monotonic=time.monotonic, sleep=time.sleep)
     monkeypatch.setattr(watching, "_wait", lambda seconds, *_: waited.append(seconds))
-    monkeypatch.setattr(watching, "time", clock)
+    monkeypatch.setattr(fetching, "time", clock)
     return waited
 
 
@@ -106,7 +107,7 @@ def test_a_server_that_cannot_be_read_ends_with_1_and_the_others_are_told(quick:
     with answering(lambda _: next(server)) as zero, answering(lambda _: Answer(status=503)) as one:
         code, told = check("--metrics", f"0={zero.url}", "--metrics", f"1={one.url}", "--minutes", "2")
     assert code == 1
-    assert f"GPU 1: {one.url}/metrics answers HTTP 503" in told
+    assert f"GPU 1: {one.url}/metrics: server error (5xx): HTTP 503" in told
     assert "as planned: 1 GPU read" in told
     assert len(one.asked) == 1  # not again
     assert quick
@@ -117,7 +118,7 @@ def test_a_server_that_dies_meanwhile_is_told(quick: list[float]) -> None:
     with answering(lambda _: next(answers)) as zero:
         code, told = check("--metrics", f"0={zero.url}")
     assert (code, quick) == (1, [60.0])
-    assert "answers HTTP 500" in told
+    assert "HTTP 500" in told
 
 
 def test_a_page_in_place_of_metrics_is_told(quick: list[float]) -> None:
@@ -149,6 +150,7 @@ def test_a_key_is_sent_and_appears_nowhere(quick: list[float], monkeypatch: pyte
         (["--metrics", "0=http://a", "--metrics", "0=a.prom"], "files and an address for 0"),
         (["--metrics", "0=ftp://a/metrics"], "write it like http://"),
         (["--metrics", "0=http://u:p@a/metrics"], "holds a user"),
+        (["--metrics", "0=http://a", "--metrics", "1=http://a/metrics"], "one server for two GPUs"),
         (["--metrics", "7=a.prom"], "are of GPU 7, which the plan has not"),
         (["--metrics", "0=missing.prom"], "missing.prom"),
         (["--metrics", "0=result.json"], "result.json"),

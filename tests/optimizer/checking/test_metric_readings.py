@@ -158,7 +158,9 @@ def test_a_server_that_was_started_again_is_read_from_then_on(tmp_path: Path) ->
     read = optimizer.read_metrics(0, *written(tmp_path, first, last))
     assert read.restarted
     assert read.seconds == 1000
-    assert read.answered == (run_of(0).records.finish_s <= AT_S + SECONDS).sum()
+    records = run_of(0).records
+    assert read.answered == (records.finish_s <= AT_S + SECONDS).sum()
+    assert read.arrived == (records.sent_s <= AT_S + SECONDS).sum()  # none was there when it started
 
 
 def test_counters_that_fell_tell_a_restart_where_nothing_else_does(tmp_path: Path) -> None:
@@ -239,6 +241,11 @@ def test_what_is_damaged_is_refused_with_its_file(tmp_path: Path, case: str) -> 
     with pytest.raises(ImportSourceError, match=message) as told:
         optimizer.read_metrics(0, *paths)
     assert str(tmp_path / "m") in str(told.value)
+
+
+def test_no_files_at_all_are_refused() -> None:
+    with pytest.raises(ImportSourceError, match="are none; save what the server answers"):
+        optimizer.read_metrics(0)
 
 
 def test_a_restart_just_before_the_last_reading_says_nothing(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ import pytest
 
 from scenarios import EngineConfig, ExportSettings, PlacedAdapter, PlacedGPU, Placement
 from scenarios.exporters.deployment import Deployment, ExportError, Group
-from scenarios.exporters.exported import Export
+from scenarios.exporters.exported import Export, ExportedFile
 from scenarios.exporters.steps_between.actions import Action, Load, Start, Stop, Switch, Unload, Wave
 from scenarios.exporters.steps_between.steps import steps_script
 from scenarios.exporters.steps_between.waves import deployed_waves, wave_exports
@@ -41,7 +41,7 @@ class Engine:
     """A server that loads and unloads as vllm/entrypoints/openai/models/serving.py does."""
 
     def __init__(self, held: set[str]) -> None:
-        engine, self.held, self.log, self.refuses = self, held, list[str](), ""
+        engine, self.held, self.log, self.refuses, self.swaps = self, held, list[str](), "", True
 
         class Handler(BaseHTTPRequestHandler):
             def answer(self, code: int, text: str = "") -> None:
@@ -59,6 +59,10 @@ class Engine:
 
             def do_POST(self) -> None:
                 body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+                if not engine.swaps:
+                    return self.answer(404)
+                if not body:
+                    return self.answer(422)
                 name, loads = body["lora_name"], self.path == "/v1/load_lora_adapter"
                 if name == engine.refuses or (name in engine.held) == loads:
                     return self.answer(400)
@@ -99,8 +103,9 @@ def placement(*gpus: PlacedGPU) -> Placement:
     )
 
 
-def table(deployment: Deployment) -> dict[str, object]:
-    return {route.served_name: dict(route.shares) for route in deployment.routes}
+def routes(deployment: Deployment) -> list[ExportedFile]:
+    table = {route.served_name: dict(route.shares) for route in deployment.routes}
+    return [ExportedFile("routing.json", json.dumps(table)), ExportedFile("nginx.conf", "events {}\n")]
 
 
 def serve(group: Group, _deployment: Deployment) -> list[str]:
@@ -117,7 +122,7 @@ def moved(names: Sequence[str] = NAMES) -> Export:
     running = placement(gpu(0, *names, "last"), gpu(1, "other"))
     after = placement(gpu(0, "last"), gpu(1, "other", *names))
     wave = Wave(actions, (gpu(0, *names, "last"), gpu(1, "other", *names)), after)
-    return steps_script(deployed_waves(running, [wave]), serve, table)
+    return steps_script(deployed_waves(running, [wave]), serve, routes)
 
 
 def run(folder: Path, export: Export, engines: list[Engine], **env: str) -> subprocess.CompletedProcess[str]:
@@ -125,6 +130,7 @@ def run(folder: Path, export: Export, engines: list[Engine], **env: str) -> subp
         text = file.text
         for k, one in enumerate(engines):
             text = text.replace(f"127.0.0.1:{8000 + k}", f"127.0.0.1:{one.server.server_port}")
+        (folder / file.path).parent.mkdir(exist_ok=True)
         (folder / file.path).write_text(text, encoding="utf-8")
     settings = {"LORAPACK_RELOAD": "true", "LORAPACK_SETTLE": "0", "LORAPACK_TIMEOUT": "5"} | env
     command = ["bash", str(folder / "steps.sh")]
@@ -143,7 +149,30 @@ def test_hostile_names_arrive_as_they_are_and_nothing_else_happens(
     assert engines[1].held == {"other", *NAMES}
     assert engines[1].log == [f"/v1/load_lora_adapter {name} /loras/{name}" for name in NAMES]
     assert json.loads((tmp_path / "routing.json").read_text(encoding="utf-8"))["a;b"] == {"1": 1.0}
+    assert (tmp_path / "nginx.conf").read_text() == "events {}\n"
     assert not (tmp_path / "x").exists()
+
+
+def test_engines_that_take_no_adapters_while_they_run_are_found_before_the_first_wave(
+    tmp_path: Path, engines: list[Engine]
+) -> None:
+    engines[0].held = {"last", *FEW}
+    engines[0].swaps = False
+    done = run(tmp_path, moved(FEW), engines)
+    assert done.returncode != 0
+    assert "VLLM_ALLOW_RUNTIME_LORA_UPDATING" in done.stderr
+    assert engines[1].held == {"other"}
+    assert not (tmp_path / "routing.json").exists()
+
+
+def test_the_routers_files_are_put_where_it_reads_them(tmp_path: Path, engines: list[Engine]) -> None:
+    engines[0].held = {"last", *FEW}
+    router = tmp_path / "router"
+    router.mkdir()
+    done = run(tmp_path, moved(FEW), engines, LORAPACK_ROUTES=str(router))
+    assert done.returncode == 0, done.stderr
+    assert sorted(path.name for path in router.iterdir()) == ["nginx.conf", "routing.json"]
+    assert not (tmp_path / "routing.json").exists()
 
 
 def test_a_failed_load_leaves_routes_and_engines_as_they_were_and_the_script_goes_on_later(
@@ -186,7 +215,7 @@ def replaced() -> tuple[Placement, Wave]:
 
 def test_an_engine_is_started_waited_for_drained_and_stopped(tmp_path: Path, engines: list[Engine]) -> None:
     running, wave = replaced()
-    export = steps_script(deployed_waves(running, [wave]), serve, table)
+    export = steps_script(deployed_waves(running, [wave]), serve, routes)
     script = next(f for f in export.files if f.path == "engine-wave-1-g2.sh")
     assert """exec vllm serve 'm'"'"'s' --port 8002""" in script.text
     fresh = Engine(set())
@@ -231,4 +260,4 @@ def test_adapters_without_a_source_are_refused() -> None:
     after = wave.placement.model_copy(update={"adapters": {}})
     waves = deployed_waves(bare, [Wave(wave.actions, wave.engines, after)])
     with pytest.raises(ExportError, match='adapter "last" has no source to load'):
-        steps_script(waves, serve, table)
+        steps_script(waves, serve, routes)

@@ -1,0 +1,223 @@
+"""The circle on two real servers: import, solve, export, serve what was exported, route, check, replan.
+
+Only `lorapack`'s own commands are used between the parts, as a user would.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+import shlex
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from live_engine.environments import Environment
+from live_engine.foretelling import Figures, figures_of, stream
+from live_engine.processes import free_ports
+from live_engine.routers import routing
+from live_engine.servers import SWAPS, LiveServer, serving
+from live_engine.subjects import DEVICE, MEMORY_GIB, MODEL, Subject
+from twin import Requests
+from twin.live import Answers, Drive, Limits, play
+
+LOG_S = 1200.0
+"""Seconds of traffic in the log that is imported."""
+
+GPU_SHARE = 0.6
+"""Share of what one server keeps up with that each of the two gets: they share two cores with the client."""
+
+
+@dataclass(frozen=True)
+class Circle:
+    """Files and ports of a turn of the circle.
+
+    Parameters
+    ----------
+    work
+        Folder for its files.
+    environment
+        Where vLLM is.
+    subject
+        The small model and its adapters.
+    profile
+        File of the profile that was fitted.
+    rate
+        Requests per second of the fleet.
+    """
+
+    work: Path
+    environment: Environment
+    subject: Subject
+    profile: Path
+    rate: float
+
+    def lorapack(self, *words: object, codes: tuple[int, ...] = (0,)) -> str:
+        """What a command prints, which is kept in ``commands.txt``.
+
+        Raises
+        ------
+        RuntimeError
+            If it ends with a code that is none of these.
+        """
+        texts = list(map(str, words))
+        done = subprocess.run(
+            [sys.executable, "-m", "optimizer", *texts], capture_output=True, text=True, check=False
+        )
+        told = f"$ lorapack {shlex.join(texts)}\n{done.stderr}{done.stdout}\n"
+        with (self.work / "commands.txt").open("a") as file:
+            file.write(
+                told.replace(str(self.work) + "/", "").replace(str(self.subject.model.base.parent) + "/", "")
+            )
+        if done.returncode not in codes:
+            raise RuntimeError(f"ended with {done.returncode}: {told}")
+        return done.stdout
+
+    # --- import, solve, export ------------------------------------------------------------------------
+
+    def write_log(self, name: str, requests: Requests) -> Path:
+        """Requests as a log of a gateway: JSON lines."""
+        names = list(self.subject.model.ranks)
+        file = self.work / name
+        rows = zip(
+            requests.arrival_s, requests.adapter, requests.prompt_tokens, requests.output_tokens, strict=True
+        )
+        lines = [
+            json.dumps(
+                {
+                    "time": 1_790_000_000 + round(float(at), 3),
+                    "adapter": names[adapter],
+                    "prompt_tokens": int(prompt),
+                    "output_tokens": int(output),
+                }
+            )
+            for at, adapter, prompt, output in rows
+        ]
+        file.write_text("\n".join(lines) + "\n")
+        return file
+
+    def plan(self, log: Path, name: str) -> Path:
+        """Import adapters and a log, and solve that greedily and exactly; the exact plan's result."""
+        scenario, result = self.work / f"{name}.yaml", self.work / f"{name}.json"
+        keys = {key: value for key, value in self.subject.engine.items() if not key.startswith("max_lora")}
+        keys.pop("max_cpu_loras", None)
+        ports = free_ports(3)
+        settings = {
+            "model": MODEL,
+            "export.model": self.subject.model.base,
+            "export.served_model_name": MODEL,
+            "export.port": ports[0],
+            "export.router_port": ports[2],
+            "devices": json.dumps(
+                [{"name": DEVICE, "profile": str(self.profile), "memory_gib": MEMORY_GIB, "count": 4}]
+            ),
+            "engine.slots": "[4, 8]",
+            **{f"engine.{key}": _yaml(value) for key, value in keys.items()},
+        }
+        flags = [word for key, value in settings.items() for word in ("--set", f"{key}={value}")]
+        self.lorapack(
+            "import", self.subject.model.base.parent, log, "--out", scenario, "--window", "mean", *flags
+        )
+        self.lorapack("compare", scenario, "--methods", "greedy,exact", "--quiet", "--time-limit", 60)
+        self.lorapack(
+            "solve",
+            scenario,
+            "--quiet",
+            "--time-limit",
+            60,
+            "--json",
+            result,
+            "--placement",
+            self.work / f"{name}_plan.yaml",
+        )
+        return result
+
+    def export(self, result: Path, target: str, *more: object) -> Path:
+        """Export a plan into a folder of the target's name."""
+        out = self.work / f"{target}_{result.stem}"
+        self.lorapack("export", result, "--to", target, "--out", out, *more)
+        return out
+
+    # --- serve ------------------------------------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def fleet(self, folder: Path) -> Iterator[dict[int, LiveServer]]:
+        """Start every exported command line unchanged, and end all servers on the way out."""
+        with contextlib.ExitStack() as stack:
+            servers = {}
+            for script in scripts_of(folder):
+                number = int(re.findall(r"\d+", script.stem)[0])
+                log = self.work / f"server_{number}.log"
+                port = port_of(script)
+                servers[number] = stack.enter_context(
+                    serving(["bash", script], self.environment, log, port=port, further=SWAPS)
+                )
+            yield servers
+
+    @contextlib.contextmanager
+    def router(self, folder: Path) -> Iterator[str]:
+        """Run the exported router."""
+        found = re.search(r"listen\s+(?:[\d.]+:)?(\d+)", (folder / "nginx.conf").read_text())
+        assert found is not None
+        with routing(folder, self.work / "nginx.log", port=int(found[1])) as url:
+            yield url
+
+    def routed(self, url: str, seconds: float, seed: int) -> Answers:
+        """Send the fleet's traffic through the router."""
+        requests = stream(self.subject, self.rate, seconds, seed)
+        names = (*self.subject.model.ranks, MODEL)
+        (answers,) = play([Drive(url, requests, names, seconds, seed)], Limits(error_share=0.5))
+        return answers
+
+    # --- the steps of a replan, under load --------------------------------------------------------------
+
+    def swapped(self, router: str, steps: Path, seconds: float) -> tuple[Answers, str]:
+        """Carry out the steps to another plan while traffic flows; what became of it, and what they said."""
+        said: list[str] = []
+
+        def carry_out() -> None:
+            done = subprocess.run(
+                ["bash", steps], capture_output=True, text=True, check=False, cwd=steps.parent
+            )
+            said.append(f"{done.stdout}{done.stderr}\nexit code {done.returncode}")
+
+        worker = threading.Timer(seconds / 4, carry_out)
+        worker.start()
+        answers = self.routed(router, seconds, seed=9)
+        worker.join()
+        return answers, said[0] if said else ""
+
+
+def routed_figures(answers: Answers) -> Figures:
+    """Figures of traffic that was routed."""
+    return figures_of(answers.records())
+
+
+def scripts_of(folder: Path) -> list[Path]:
+    """The exported scripts of one command line each, without the variant of resolver folders."""
+    return sorted(
+        path for path in folder.glob("*.sh") if "resolver" not in path.name and "steps" not in path.name
+    )
+
+
+def port_of(script: Path) -> int:
+    found = re.search(r"--port[= ](\d+)", script.read_text())
+    if found is None:
+        raise RuntimeError(f"{script} has no port")
+    return int(found[1])
+
+
+def changed_rates(requests: Requests) -> Requests:
+    """The same traffic with the adapters' popularity turned round: the last get what the first had."""
+    turned = (requests.n_adapters - 2 - requests.adapter).astype(np.int32)
+    return replace(requests, adapter=turned)
+
+
+def _yaml(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)

