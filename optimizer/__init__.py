@@ -7,6 +7,13 @@ from optimizer.version import __version__
 
 if TYPE_CHECKING:
     from optimizer.baselines import BASELINES
+    from optimizer.checking.drift import check_drift
+    from optimizer.checking.drift_report import DriftReport, DriftRow
+    from optimizer.checking.readings import MetricsReading, read_metrics
+    from optimizer.checking.replay.check import check
+    from optimizer.checking.replay.check_params import CheckParams
+    from optimizer.checking.replay.check_report import CheckedAdapter, CheckedFigure, CheckedGPU, CheckReport
+    from optimizer.checking.watching import WatchedServers, watch_metrics
     from optimizer.comparison import Comparison, compare
     from optimizer.growth import GrowthReport
     from optimizer.no_plan import NoPlan, NoPlanReason
@@ -15,6 +22,7 @@ if TYPE_CHECKING:
     from optimizer.replanning.changes import Change
     from optimizer.replanning.replan import replan
     from optimizer.result import Result, result_schema
+    from optimizer.result_file import read_result
     from optimizer.rollouts.report import Rollout, Stage
     from optimizer.rollouts.rollout import rollout
     from optimizer.search.params import SolveParams
@@ -25,9 +33,17 @@ if TYPE_CHECKING:
 __all__ = [
     "BASELINES",
     "Change",
+    "CheckParams",
+    "CheckReport",
+    "CheckedAdapter",
+    "CheckedFigure",
+    "CheckedGPU",
     "Comparison",
+    "DriftReport",
+    "DriftRow",
     "GrowthReport",
     "LossCase",
+    "MetricsReading",
     "NoPlan",
     "NoPlanReason",
     "Packing",
@@ -38,23 +54,37 @@ __all__ = [
     "SolveParams",
     "Stage",
     "Survival",
+    "WatchedServers",
     "__version__",
+    "check",
+    "check_drift",
     "compare",
     "methods",
     "pack",
+    "read_metrics",
+    "read_result",
     "replan",
     "result_schema",
     "rollout",
     "solve",
     "survives",
+    "watch_metrics",
 ]
 
 _MODULES = {
     "BASELINES": "optimizer.baselines",
     "Change": "optimizer.replanning.changes",
+    "CheckParams": "optimizer.checking.replay.check_params",
+    "CheckReport": "optimizer.checking.replay.check_report",
+    "CheckedAdapter": "optimizer.checking.replay.check_report",
+    "CheckedFigure": "optimizer.checking.replay.check_report",
+    "CheckedGPU": "optimizer.checking.replay.check_report",
     "Comparison": "optimizer.comparison",
+    "DriftReport": "optimizer.checking.drift_report",
+    "DriftRow": "optimizer.checking.drift_report",
     "GrowthReport": "optimizer.growth",
     "LossCase": "optimizer.survival.report",
+    "MetricsReading": "optimizer.checking.readings",
     "NoPlan": "optimizer.no_plan",
     "NoPlanReason": "optimizer.no_plan",
     "Packing": "optimizer.packing.model.problem",
@@ -65,14 +95,20 @@ _MODULES = {
     "SolveParams": "optimizer.search.params",
     "Stage": "optimizer.rollouts.report",
     "Survival": "optimizer.survival.report",
+    "WatchedServers": "optimizer.checking.watching",
+    "check": "optimizer.checking.replay.check",
+    "check_drift": "optimizer.checking.drift",
     "compare": "optimizer.comparison",
     "methods": "optimizer.packing",
     "pack": "optimizer.packing",
+    "read_metrics": "optimizer.checking.readings",
+    "read_result": "optimizer.result_file",
     "replan": "optimizer.replanning.replan",
     "result_schema": "optimizer.result",
     "rollout": "optimizer.rollouts.rollout",
     "solve": "optimizer.search.solve",
     "survives": "optimizer.survival.survives",
+    "watch_metrics": "optimizer.checking.watching",
 }
 """Where each name comes from; imported when it is first asked for, as solvers take seconds to import."""
 

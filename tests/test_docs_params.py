@@ -6,7 +6,7 @@ import re
 from itertools import groupby
 from pathlib import Path
 
-from optimizer import SolveParams
+from optimizer import CheckParams, SolveParams
 from scenarios import Params
 from scenarios.params import parameter_table
 from twin import CalibrationParams
@@ -17,6 +17,7 @@ KINDS: dict[str, type[Params]] = {
     "solve": SolveParams,
     "calibrate": CalibrationParams,
     "measure": MeasureParams,
+    "check": CheckParams,
 }
 
 

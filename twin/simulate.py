@@ -22,7 +22,7 @@ from scenarios import (
 )
 from scenarios.reading.row_files import TraceError
 from twin.engine.requests import IntArray, Requests
-from twin.engine.run import EngineInputError, simulate_requests
+from twin.engine.run import SERIES_BINS, EngineInputError, simulate_requests
 from twin.engine.setup import EngineSetup
 from twin.load import GPULoad, played
 from twin.memory import MemoryPlan, plan_memory
@@ -176,6 +176,7 @@ def simulate(
     duration_s: float | None = None,
     max_inflight: int = 0,
     sustained: bool = False,
+    series_bins: int = SERIES_BINS,
 ) -> SimulationResult:
     """Simulate one GPU under a workload.
 
@@ -201,6 +202,8 @@ def simulate(
         Seconds to simulate; absent: the workload's.
     sustained
         How arrivals are drawn, as in ``draw_requests``.
+    series_bins
+        Parts into which the time series cuts the run.
 
     Raises
     ------
@@ -237,7 +240,9 @@ def simulate(
     if engine.enable_prefix_caching is None and requests.continues is not None:
         setup = replace(setup, prefix_caching=True)
     return SimulationResult(
-        records=simulate_requests(requests, setup, duration, warmup_s=workload.warmup_s),
+        records=simulate_requests(
+            requests, setup, duration, warmup_s=workload.warmup_s, series_bins=series_bins
+        ),
         names=load.names,
         max_loras=max_loras,
         max_lora_rank=max_lora_rank,

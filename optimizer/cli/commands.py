@@ -12,6 +12,7 @@ from optimizer.cli.fleet.export_command import add_to as add_export_command
 from optimizer.cli.fleet.import_command import add_to as add_import_command
 from optimizer.cli.help import Group
 from optimizer.cli.learn_commands import add_to as add_learn_commands
+from optimizer.cli.live.check_command import add_to as add_check_command
 from optimizer.cli.live.measure_command import add_to as add_measure_command
 from optimizer.cli.measured_commands import add_to as add_measured_commands
 from optimizer.cli.memory_command import add_to as add_memory_command
@@ -36,6 +37,7 @@ add_solve_commands(app)
 add_replan_command(app)
 add_import_command(app)
 add_export_command(app)
+add_check_command(app)
 add_engine_commands(app)
 add_measure_command(app)
 add_measured_commands(app)

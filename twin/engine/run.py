@@ -19,6 +19,9 @@ from twin.engine.state import Engine, SpecialState, State, engine_constants, ini
 ROWS_PER_CALL = 65_536
 """Step rows that the compiled loop, which allocates nothing, fills before it comes back for more space."""
 
+SERIES_BINS = 120
+"""Parts into which the time series cuts a run, where nothing else is asked."""
+
 
 class EngineInputError(LorapackError, ValueError):
     """Requests or an engine that the loop cannot play."""
@@ -34,7 +37,7 @@ def simulate_requests(
     horizon_s: float = inf,
     *,
     warmup_s: float = 0.0,
-    series_bins: int = 120,
+    series_bins: int = SERIES_BINS,
     record_steps: bool = False,
 ) -> RunRecords:
     """Play requests on one engine; one that speculates by the step, as `twin.engine.speculation` says.

@@ -81,7 +81,7 @@ def judge_sustained(
             duration_s=observation.horizon_s,
             sustained=True,
         )
-        runs.append(waits_of(result, observation))
+        runs.append(waits_of(result.records, result.frontend_s, observation))
         kv_cache_tokens, cut_requests = result.kv_cache_tokens, cut_requests + result.cut_requests
     pooled = Pooled(judged, service_levels, runs, observation.period_s)
     return verdict_of(pooled, headroom, kv_cache_tokens, cut_requests)

@@ -11,7 +11,6 @@ from twin import metrics
 from twin.engine.records import RunRecords
 from twin.engine.requests import FloatArray, IntArray
 from twin.metrics import Window
-from twin.result import SimulationResult
 from twin.sustained.observation import Observation
 
 
@@ -63,14 +62,25 @@ class Waits:
         return len(self.adapter)
 
 
-def waits_of(result: SimulationResult, observation: Observation) -> Waits:
-    """The waits of a run."""
-    records = result.records
+def waits_of(records: RunRecords, frontend_s: float, observation: Observation) -> Waits:
+    """The waits of a run.
+
+    Parameters
+    ----------
+    records
+        The run, simulated or measured.
+    frontend_s
+        Seconds that the server in front of the engine adds to the time to first token, and that the records
+        do not have.
+    observation
+        What of the run counts.
+    """
     requests = records.requests
     first, end = np.searchsorted(requests.arrival_s, (observation.settle_s, observation.end_s))
     due = slice(int(first), int(end))
     wait, e2e = (
-        _or_age(at[due], due, result, observation) for at in (records.first_token_s, records.finish_s)
+        _or_age(at[due], due, records, frontend_s, observation)
+        for at in (records.first_token_s, records.finish_s)
     )
     tpot = metrics.tpot_s(records)[due]
     gaps = np.where(np.isnan(tpot), 0.0, requests.output_tokens[due] - 1.0)
@@ -95,12 +105,14 @@ def waits_of(result: SimulationResult, observation: Observation) -> Waits:
     )
 
 
-def _or_age(at_s: FloatArray, due: slice, result: SimulationResult, observation: Observation) -> FloatArray:
+def _or_age(
+    at_s: FloatArray, due: slice, records: RunRecords, frontend_s: float, observation: Observation
+) -> FloatArray:
     """From when each request that counts was sent until something; until the end where that did not come."""
-    seconds: FloatArray = at_s - result.records.sent_s[due]
-    seconds += result.frontend_s
+    seconds: FloatArray = at_s - records.sent_s[due]
+    seconds += frontend_s
     never = np.flatnonzero(np.isnan(seconds))
-    seconds[never] = observation.horizon_s - result.records.requests.arrival_s[due][never]
+    seconds[never] = observation.horizon_s - records.requests.arrival_s[due][never]
     return seconds
 
 

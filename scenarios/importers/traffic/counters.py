@@ -100,11 +100,14 @@ def total_of(rise: Rise, origin: str, notes: tuple[str, ...] = ()) -> TotalTraff
     return TotalTraffic(rate, _lengths(rise, PROMPTS, origin), _lengths(rise, OUTPUTS, origin), notes=notes)
 
 
-def adapters_of(rise: Rise, origin: str, options: ImportOptions) -> tuple[AdapterFacts, ...]:
-    """Rates by served name from counters that tell names apart; empty: there are none."""
+def requests_by_model(rise: Rise) -> tuple[str, dict[str, float]] | None:
+    """Requests by served name, and the counter that tells names apart; None: there is none.
+
+    Requests that a gateway refused, by their status, are left out.
+    """
     metric = _metric_by_model(rise.by_series)
-    if metric is None or rise.seconds is None:
-        return ()
+    if metric is None:
+        return None
     name, keys = metric
     counts: dict[str, float] = {}
     for (one, labels), value in rise.by_series.items():
@@ -112,6 +115,15 @@ def adapters_of(rise: Rise, origin: str, options: ImportOptions) -> tuple[Adapte
         model = next((held[key] for key in keys if held.get(key)), None)
         if one == name and model is not None and not _refused(held):
             counts[model] = counts.get(model, 0.0) + value
+    return name, counts
+
+
+def adapters_of(rise: Rise, origin: str, options: ImportOptions) -> tuple[AdapterFacts, ...]:
+    """Rates by served name from counters that tell names apart; empty: there are none."""
+    counted = requests_by_model(rise)
+    if counted is None or rise.seconds is None:
+        return ()
+    name, counts = counted
     facts = []
     for model, count in counts.items():
         low, high = rate_interval(round(count), rise.seconds, 1.0)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from scenarios.importers.facts import ImportOptions, SourceFacts
 from scenarios.importers.source import Kind, Source
 from scenarios.importers.traffic.counters import (
+    Labels,
     Rise,
     Series,
     adapters_of,
@@ -55,28 +56,16 @@ class _Steps(NamedTuple):
         return float(self.rise[(self.begin >= begin) & (self.end <= end)].sum())
 
 
-def _fits_range(source: Source) -> bool:
-    return bool(re.search(rb'"resultType"\s*:\s*"(matrix|vector)"', source.head[:4096]))
-
-
 def _read_range(source: Source, options: ImportOptions) -> SourceFacts:
-    try:
-        root = json.loads(source.text)
-        data = root.get("data", root)
-        kind, result = data["resultType"], data["result"]
-    except (ValueError, RecursionError, KeyError, TypeError, AttributeError) as error:
-        raise source.error("is no answer of Prometheus", "fetch it from /api/v1/query_range") from error
-    if kind != "matrix" or not isinstance(result, list) or len(result) > MOST_SERIES:
-        raise source.error("is no matrix", "fetch a range from /api/v1/query_range, not one instant")
     held: dict[Series, list[_Steps]] = {}
     nameless = 0
-    for number, one in enumerate(result):
-        name, labels, times, values = _range_series(source, one, f"data.result[{number}]")
+    for place, name, labels, times, values in range_series(source):
         nameless += name == ""
+        if matters(name) and not all(0 <= value < 1e18 for value in values):
+            raise source.error("has values that no counter has", "fetch it again", place=place)
         if not matters(name) or len(times) < 2:
             continue
-        instants = np.array(times, dtype=np.float64)
-        held.setdefault((name, labels), []).append(_Steps(instants[:-1], instants[1:], steps_of(values)))
+        held.setdefault((name, labels), []).append(_Steps(times[:-1], times[1:], steps_of(values)))
     every = [steps for parts in held.values() for steps in parts]
     first = min((float(one.begin[0]) for one in every), default=0.0)
     last = max((float(one.end[-1]) for one in every), default=0.0)
@@ -129,9 +118,52 @@ def _span(begin: float, end: float) -> str:
     return span(begin if is_date else None, 0.0 if is_date else begin, end - begin)
 
 
-def _range_series(
-    source: Source, one: object, place: str
-) -> tuple[str, frozenset[tuple[str, str]], list[float], np.ndarray[tuple[int], np.dtype[np.float64]]]:
+class RangeSeries(NamedTuple):
+    """A series of a range query.
+
+    Parameters
+    ----------
+    place
+        Where in the answer it is.
+    name, labels
+        The metric, empty where the query made another of it, and its labels as pairs.
+    times_s, values
+        Seconds since 1970, ascending, and any floats beside them, shape (n,).
+    """
+
+    place: str
+    name: str
+    labels: Labels
+    times_s: NDArray[np.float64]
+    values: NDArray[np.float64]
+
+
+def is_range(source: Source) -> bool:
+    """Whether a source is an answer of Prometheus' query API, by how it begins."""
+    return bool(re.search(rb'"resultType"\s*:\s*"(matrix|vector)"', source.head[:4096]))
+
+
+def range_series(source: Source) -> Iterator[RangeSeries]:
+    """Yield the series of a range query's answer.
+
+    Raises
+    ------
+    ImportSourceError
+        If it is none, or a series is damaged.
+    """
+    try:
+        root = json.loads(source.text)
+        data = root.get("data", root)
+        kind, result = data["resultType"], data["result"]
+    except (ValueError, RecursionError, KeyError, TypeError, AttributeError) as error:
+        raise source.error("is no answer of Prometheus", "fetch it from /api/v1/query_range") from error
+    if kind != "matrix" or not isinstance(result, list) or len(result) > MOST_SERIES:
+        raise source.error("is no matrix", "fetch a range from /api/v1/query_range, not one instant")
+    for number, one in enumerate(result):
+        yield _series(source, one, f"data.result[{number}]")
+
+
+def _series(source: Source, one: object, place: str) -> RangeSeries:
     try:
         if not isinstance(one, dict):
             raise TypeError
@@ -142,11 +174,9 @@ def _range_series(
             raise ValueError
     except (ValueError, TypeError, KeyError, AttributeError, OverflowError) as error:
         raise source.error("is no series of a matrix", "fetch it again", place=place) from error
-    if matters(name) and not all(0 <= value < 1e18 for _, value in pairs):
-        raise source.error("has values that no counter has", "fetch it again", place=place)
     pairs.sort()
-    times = [at for at, _ in pairs]
-    return name, frozenset(labels.items()), times, np.array([value for _, value in pairs], dtype=np.float64)
+    times, values = np.array(pairs, dtype=np.float64).reshape(-1, 2).T
+    return RangeSeries(place, name, frozenset(labels.items()), times, values)
 
 
-RANGE_QUERY = Kind("range query of Prometheus", _fits_range, _read_range)
+RANGE_QUERY = Kind("range query of Prometheus", is_range, _read_range)

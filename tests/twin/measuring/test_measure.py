@@ -11,8 +11,8 @@ import yaml
 from scenarios import EngineConfig
 from scenarios.stopping import interrupts
 from tests.live_server import LiveServer
-from twin.measured.measurement import read_measurement
 from twin.live import ServerAnswers, ServerError
+from twin.measured.measurement import read_measurement
 from twin.measuring import FolderError, MeasureParams, Subject, SubjectError, measure
 from twin.measuring.measure import measure_subject
 from twin.measuring.stages import stages, token_costs

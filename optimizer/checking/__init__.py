@@ -1,0 +1,1 @@
+"""Checks of a fleet that runs against its plan."""
