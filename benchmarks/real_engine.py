@@ -88,7 +88,7 @@ def measure(bench: Bench) -> None:
         _lorapack(
             *("measure", server.url, "--out", folder, "--about", script, "--about", adapters),
             *("--config", base, "--model", MODEL, "--device", DEVICE, "--gpu-memory-gib", MEMORY_GIB),
-            *("--minutes", bench.lengths.measure_min, "--yes", "--quiet"),
+            *("--minutes", bench.lengths.measure_min, "--step-log", log, "--yes", "--quiet"),
         )
     _lorapack("calibrate", folder, "--model", MODEL, "--out", bench.profile, "--quiet")
 

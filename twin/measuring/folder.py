@@ -4,6 +4,7 @@
 FOLDER/subject.json            what is measured, and with which parameters and seed
 FOLDER/stages/NAME.json        figures of a finished stage
 FOLDER/requests/NAME.csv.gz    its requests, and what became of each
+FOLDER/steps/NAME.csv          steps that the server logged meanwhile, of batches
 FOLDER/measurement.yaml, serving_runs.csv, probes.csv, ...   written anew after each stage
 ```
 
@@ -38,7 +39,7 @@ from twin.measuring.tables import tables_of
 M = TypeVar("M", bound=FrozenModel)
 
 SUBJECT = "subject.json"
-STAGES, REQUESTS = "stages", "requests"
+STAGES, REQUESTS, STEPS = "stages", "requests", "steps"
 
 
 class FolderError(LorapackError, ValueError):
@@ -65,6 +66,7 @@ class MeasurementFolder:
         self.path, self.measured = path, measured
         self.outcomes: dict[str, Outcome] = {}
         self._answered: dict[str, pd.DataFrame] = {}
+        self._steps: dict[str, pd.DataFrame] = {}
         self._config = config
 
     @classmethod
@@ -97,11 +99,18 @@ class MeasurementFolder:
             answered = _read_requests(path / REQUESTS / f"{outcome.name}.csv.gz")
             if answered is not None:
                 folder.outcomes[outcome.name], folder._answered[outcome.name] = outcome, answered
+                steps = path / STEPS / f"{outcome.name}.csv"
+                if steps.is_file():
+                    folder._steps[outcome.name] = pd.read_csv(steps)
         return folder
 
-    def add(self, stage: Stage, answers: Answers, outcome: Outcome) -> None:
+    def add(self, stage: Stage, answers: Answers, outcome: Outcome, steps: pd.DataFrame) -> None:
         """Keep a finished stage, and write the tables anew."""
         frame = requests_frame(answers)
+        if len(steps):
+            (self.path / STEPS).mkdir(exist_ok=True)
+            write_whole(self.path / STEPS / f"{stage.name}.csv", steps.to_csv(index=False))
+            self._steps[stage.name] = steps
         for room in (STAGES, REQUESTS):
             (self.path / room).mkdir(exist_ok=True)
         text = frame.to_csv(index=False)
@@ -118,7 +127,7 @@ class MeasurementFolder:
         """Write what `calibrate` reads."""
         subject = self.measured.subject
         write_whole(self.path / "measurement.yaml", self._description())
-        for name, frame in tables_of(subject, self.in_order(), self._answered).items():
+        for name, frame in tables_of(subject, self.in_order(), self._answered, self._steps).items():
             if len(frame):
                 write_whole(self.path / f"{name}.csv", frame.to_csv(index=False))
 

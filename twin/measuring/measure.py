@@ -18,6 +18,7 @@ from twin.measuring.folder import Measured, MeasurementFolder
 from twin.measuring.outcome import Outcome, outcome_of
 from twin.measuring.params import MeasureParams
 from twin.measuring.stages import Stage, stages
+from twin.measuring.step_times import FollowedLog, step_frame
 from twin.measuring.subject import Subject, subject_of
 from twin.measuring.tables import MOST_BUNCHED
 from twin.measuring.watching import watched
@@ -122,6 +123,7 @@ def measure(
     total_s: float = TOTAL_S,
     params: MeasureParams | None = None,
     seed: int = 0,
+    step_log: Path | None = None,
     progress: Progress = silent,
 ) -> Measurements:
     """Send a live server a designed load and keep what came back, in the form that `calibrate` reads.
@@ -142,6 +144,8 @@ def measure(
         What is sent; absent: the defaults.
     seed
         Seed of what is sent.
+    step_log
+        What the server prints, if it logs its steps (``--enable-logging-iteration-details``).
     progress
         Called with progress.
 
@@ -149,6 +153,8 @@ def measure(
     ------
     ServerError
         If the server cannot be asked.
+    StepLogError
+        If the log cannot be read.
     SubjectError
         If something that must be known of it is told by nobody.
     FolderError
@@ -163,7 +169,16 @@ def measure(
         gpu_memory_gib=gpu_memory_gib,
         overrides=overrides,
     )
-    return measure_subject(subject, out, config, total_s=total_s, params=params, seed=seed, progress=progress)
+    return measure_subject(
+        subject,
+        out,
+        config,
+        total_s=total_s,
+        params=params,
+        seed=seed,
+        step_log=step_log,
+        progress=progress,
+    )
 
 
 def subject_to_measure(
@@ -197,11 +212,13 @@ def measure_subject(
     total_s: float = TOTAL_S,
     params: MeasureParams | None = None,
     seed: int = 0,
+    step_log: Path | None = None,
     progress: Progress = silent,
 ) -> Measurements:
     """Measure a server of which all is known. Parameters and errors as in `measure`."""
     params = params or MeasureParams()
     planned = Measured(subject=subject, params=params, total_s=total_s, seed=seed)
+    log = None if step_log is None else FollowedLog(step_log)
     folder = MeasurementFolder.begun(out, planned, config)
     deadline = Deadline.after(LEAST_S + total_s * OVERTIME)
     sent, stopped = sum(one.requests for one in folder.outcomes.values()), ""
@@ -212,7 +229,7 @@ def measure_subject(
             if sent + len(stage.requests) > params.max_requests:
                 stopped = f"{params.max_requests:,} requests are the limit (max_requests)"
                 break
-            stopped = _play_stage(stage, folder, params, deadline, progress)
+            stopped = _play_stage(stage, folder, params, deadline, log, progress)
             if stopped:
                 break
             sent += folder.outcomes[stage.name].requests
@@ -220,7 +237,12 @@ def measure_subject(
 
 
 def _play_stage(
-    stage: Stage, folder: MeasurementFolder, params: MeasureParams, deadline: Deadline, progress: Progress
+    stage: Stage,
+    folder: MeasurementFolder,
+    params: MeasureParams,
+    deadline: Deadline,
+    log: FollowedLog | None,
+    progress: Progress,
 ) -> str:
     """Play a stage and keep it; why the measurement ends here, or nothing."""
     subject, seed = folder.measured.subject, folder.measured.seed
@@ -236,6 +258,8 @@ def _play_stage(
         timeouts=Timeouts(answer_s=params.answer_timeout_s),
         deadline=deadline,
     )
+    if log is not None:
+        log.begin()
     with ExitStack() as stack:
         gauges = stack.enter_context(watched(subject.url, params.watch_s)) if stage.kind == "run" else []
         (answers,) = play([drive], limits, progress, stage.name)
@@ -253,5 +277,6 @@ def _play_stage(
     if not outcome.completed and answers.faults:
         told = "; ".join(f"{kind}: {text}" for kind, text in answers.details.items())
         return f"no request of stage {stage.name} was answered: {told}"
-    folder.add(stage, answers, outcome)
+    steps = log.steps() if log is not None and stage.kind == "batch" else []
+    folder.add(stage, answers, outcome, step_frame(steps, answers))
     return ""

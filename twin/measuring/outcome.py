@@ -18,8 +18,8 @@ Share = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=0)]
 
 
-TOGETHER = 0.1
-"""Share of the mean time of a token below which it came together with the one before."""
+TOGETHER_S = 0.0003
+"""Seconds below which a token came together with the one before: no engine makes steps that short."""
 
 
 class Gauges(FrozenModel):
@@ -119,18 +119,12 @@ def outcome_of(
 
 
 def bunched_share(answers: Answers) -> float:
-    """Share of the tokens after the first that came with the one before or at once after it.
-
-    The mean time of a token is that of whole answers, from when they were sent: where all tokens come at the
-    end, no gap tells it.
-    """
+    """Share of the tokens after the first that came with the one before, or at once after it."""
     ended = ~np.isnan(answers.finish_s)
-    tokens = float(answers.generated_tokens[ended].sum())
-    later = tokens - float(ended.sum())
+    later = float(answers.generated_tokens[ended].sum()) - float(ended.sum())
     if later <= 0:
         return 0.0
-    mean_s = float((answers.finish_s - answers.sent_s)[ended].sum()) / tokens
-    apart = float(np.count_nonzero(answers.gaps_s > TOGETHER * mean_s))
+    apart = float(np.count_nonzero(answers.gaps_s > TOGETHER_S))
     return min(max(1.0 - apart / later, 0.0), 1.0)
 
 

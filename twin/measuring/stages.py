@@ -42,6 +42,9 @@ PROMPT, OUTPUT = 32, 32
 ALONE = 8
 """Requests one at a time."""
 
+SHORT_STAGES = 24
+"""Stages as long as a batch among which the time beside the runs is divided."""
+
 PREFILLS = 6
 """Prompts of each length."""
 
@@ -97,7 +100,8 @@ def stages(
     seed
         Seed of lengths, instants and adapters.
     """
-    design = _Design(subject, params, seed)
+    batch_s = min(params.batch_s, (1 - params.runs_share) * total_s / SHORT_STAGES)
+    design = _Design(subject, params, batch_s, seed)
     yield design.warm()
     yield design.alone("alone_base", design.base)
     yield design.alone("alone", 0)
@@ -117,6 +121,7 @@ def stages(
 class _Design:
     subject: Subject
     params: MeasureParams
+    batch_s: float
     seed: int
 
     @property
@@ -167,7 +172,7 @@ class _Design:
         """Sizes from 2 to what fits: requests in a batch, and their KV cache."""
         fits = self.subject.kv_cache_tokens // (2 * (self.prompt + 2 * self.output))
         most = max(min(self.subject.engine.max_num_seqs, fits), 2)
-        sizes = np.geomspace(2, most, max(self.params.batch_sizes - 1, 1)).round().astype(int)
+        sizes = np.geomspace(2, most, max(self.batch_sizes - 1, 1)).round().astype(int)
         return sorted({*sizes.tolist(), most})
 
     def distinct_adapters(self, size: int) -> list[int]:
@@ -186,7 +191,7 @@ class _Design:
         """A batch of sequences as long as there is time for, which tells what context costs."""
         subject, output = self.subject, self.output
         prompt_s, _ = token_costs(seen)
-        timely = self.params.batch_s / (2 * size * prompt_s)
+        timely = self.batch_s / (2 * size * prompt_s)
         fits = subject.kv_cache_tokens / (2 * size) - output
         longest = subject.engine.max_model_len * 3 / 4 - output
         prompt = max(int(min(timely, fits, longest)), 1)
@@ -249,7 +254,7 @@ class _Design:
     @property
     def _longest_s(self) -> float:
         """When a batch is cut that takes far longer than it should."""
-        return max(4 * self.params.batch_s, 5.0)
+        return max(4 * self.batch_s, 5.0)
 
     def _in_turn(self, name: str, adapters: int) -> Stage:
         turns = max(math.ceil(24 / adapters), 2)
@@ -260,7 +265,7 @@ class _Design:
         """Answers of each lane for the seconds of a batch, by the slowest step seen so far."""
         known = [one.step_ms for one in seen.values() if one.step_ms is not None and one.batch <= size]
         step_s = max(known, default=20.0) / 1e3
-        return max(2, min(math.ceil(self.params.batch_s / (output * step_s)), 200))
+        return max(2, min(math.ceil(self.batch_s / (output * step_s)), 200))
 
     def _lengths(self, seconds: float, seen: Mapping[str, Outcome]) -> tuple[float, float, float]:
         """Mean prompt and answer tokens of runs, and how many such requests the server can do a second."""

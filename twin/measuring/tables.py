@@ -9,6 +9,7 @@ import pandas as pd
 
 from twin.measuring.outcome import Outcome
 from twin.measuring.stages import TINY
+from twin.measuring.step_times import mixed_steps
 from twin.measuring.subject import Subject
 
 LEAST_COPY_MS = 0.01
@@ -17,6 +18,9 @@ LEAST_COPY_MS = 0.01
 PROBE_WEIGHTS = {"alone": 0.5, "batch": 1.0, "prefill": 0.5}
 """Weight of a probe in the fit, as in the public one: a clean run has 1."""
 
+LOGGED_WEIGHT = 0.3
+"""Weight of logged steps that are alike, as in the public fit."""
+
 STARVED_SHORTFALL = 0.1
 
 MOST_BUNCHED = 0.5
@@ -24,7 +28,10 @@ MOST_BUNCHED = 0.5
 
 
 def tables_of(
-    subject: Subject, outcomes: Sequence[Outcome], answered: Mapping[str, pd.DataFrame]
+    subject: Subject,
+    outcomes: Sequence[Outcome],
+    answered: Mapping[str, pd.DataFrame],
+    steps: Mapping[str, pd.DataFrame],
 ) -> dict[str, pd.DataFrame]:
     """All tables by name; one without rows is one that nothing was measured for.
 
@@ -36,12 +43,14 @@ def tables_of(
         Figures of the stages.
     answered
         Requests of the stages, by name.
+    steps
+        Steps that the server logged, by the name of the stage.
     """
     runs = [one for one in outcomes if one.kind == "run" and one.completed > 1]
     sent = pd.concat([answered[one.name] for one in runs]) if runs else pd.DataFrame()
     return {
         "serving_runs": pd.DataFrame([_run(subject, one, answered[one.name]) for one in runs]),
-        "probes": pd.DataFrame(_probes(subject, outcomes)),
+        "probes": pd.DataFrame([*_probes(subject, outcomes), *_mixed(subject, outcomes, steps)]),
         "adapter_loads": pd.DataFrame(_loads(subject, answered)),
         "length_histograms": pd.DataFrame(_histograms(subject, sent)),
         "length_means": pd.DataFrame(_means(subject, sent)),
@@ -130,6 +139,28 @@ def _probes(subject: Subject, outcomes: Sequence[Outcome]) -> Iterator[dict[str,
                 "n_adapters": one.distinct,
                 **engine,
                 "weight": PROBE_WEIGHTS[one.kind],
+            }
+
+
+def _mixed(
+    subject: Subject, outcomes: Sequence[Outcome], steps: Mapping[str, pd.DataFrame]
+) -> Iterator[dict[str, object]]:
+    """Logged steps of batches with prompts and decoding requests together; all adapters are in each."""
+    for one in outcomes:
+        if one.name not in steps:
+            continue
+        for context_tokens, decodes, step_ms, _ in mixed_steps(steps[one.name]):
+            yield {
+                "model": subject.model,
+                "step_ms": step_ms,
+                "batched_tokens": context_tokens + decodes,
+                "decodes": decodes,
+                "context_tokens": round(decodes * (one.prompt_tokens + one.output_tokens / 2), 1),
+                "n_adapters": one.distinct,
+                "n_served": len(subject.adapters),
+                "max_loras": subject.max_loras,
+                "max_lora_rank": subject.max_lora_rank,
+                "weight": LOGGED_WEIGHT,
             }
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from optimizer.cli.exits import EXIT_INFEASIBLE, EXIT_NO_PLAN, EXIT_SOLVED
+from optimizer.cli.live.consent import ask_consent
 from optimizer.cli.options import load_twin, noticing_signals, params_in
 from optimizer.cli.outputs import deliver, text_output
 from optimizer.cli.streams import note
@@ -64,7 +64,7 @@ def check_by_replay(
         for run, server in zip(planned.runs, servers, strict=True):
             for argument in server.differing:
                 note(f"lorapack: GPU {run.gpu.gpu}: {argument_in_words(argument)}")
-        _confirm(planned.announcement, yes=yes)
+        ask_consent(planned.announcement, yes=yes)
     send()
 
 
@@ -83,15 +83,3 @@ def _by_gpu(urls: Sequence[str]) -> dict[int, str]:
     if faults:
         raise typer.BadParameter("; ".join(faults))
     return found
-
-
-def _confirm(announcement: str, *, yes: bool) -> None:
-    """Ask whether to send, unless that was said before."""
-    note(f"lorapack: {announcement}")
-    if yes:
-        return
-    if not sys.stdin.isatty():
-        raise typer.BadParameter("nobody can be asked here: give --yes to send")
-    if not typer.confirm("send?", err=True):
-        note("lorapack: nothing was sent")
-        raise typer.Exit(EXIT_NO_PLAN)

@@ -6,6 +6,7 @@ import sys
 
 import typer
 
+from optimizer.cli.exits import EXIT_NO_PLAN
 from optimizer.cli.streams import note
 
 
@@ -23,12 +24,14 @@ def ask_consent(what: str, *, yes: bool) -> None:
     ------
     typer.BadParameter
         If nobody is there to be asked.
-    typer.Abort
+    typer.Exit
         If the answer is no.
     """
     note(f"lorapack: {what}")
     if yes:
         return
     if sys.stdin is None or not sys.stdin.isatty():
-        raise typer.BadParameter("nobody is there to be asked whether to send that; give --yes")
-    typer.confirm("Send it?", abort=True, err=True)
+        raise typer.BadParameter("nobody can be asked here: give --yes to send")
+    if not typer.confirm("send?", err=True):
+        note("lorapack: nothing was sent")
+        raise typer.Exit(EXIT_NO_PLAN)

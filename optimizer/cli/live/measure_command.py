@@ -50,6 +50,13 @@ def measure_command(
             metavar="GIB", min=0.1, help="Its memory as the engine sees it; absent: the catalogue's."
         ),
     ] = None,
+    step_log: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="What the server prints, if it was started with --enable-logging-iteration-details.",
+        ),
+    ] = None,
     set_: SetOption = None,
     minutes: Annotated[
         float, typer.Option(metavar="MINUTES", min=0.5, max=600, help="How long it takes, about.")
@@ -82,7 +89,14 @@ def measure_command(
     ask_consent(_what(subject, minutes, tuned), yes=yes)
     with progress_shown(not quiet) as progress:
         found = measure_subject(
-            subject, out, config, total_s=60 * minutes, params=tuned, seed=seed, progress=progress
+            subject,
+            out,
+            config,
+            total_s=60 * minutes,
+            params=tuned,
+            seed=seed,
+            step_log=step_log,
+            progress=progress,
         )
     show(*found.parts())
     if found.stopped:

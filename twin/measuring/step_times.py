@@ -1,0 +1,84 @@
+"""What a server's log of steps adds to what its client sees: steps in which prompts and answers are mixed.
+
+The log tells how long the engine waited for a step, and not what it did between two steps. How long that is,
+a batch of fixed size tells, which keeps the engine busy from its first token to its last: its wall time less
+all waits, over its steps.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from twin.live import Answers, StepLine, read_steps
+
+SETTLE_S = 1.0
+"""Seconds after a stage until its last steps are in the log."""
+
+CONTEXT_BIN, DECODE_BIN = 64, 8
+"""Prompt tokens, and requests that decode, in steps that are taken for alike."""
+
+ENOUGH = 3
+"""Steps that are alike from which on their median is taken."""
+
+
+class FollowedLog:
+    """A log that a server writes, read stage by stage.
+
+    Parameters
+    ----------
+    path
+        The file that the server's output goes to.
+
+    Raises
+    ------
+    StepLogError
+        If it cannot be read.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._offset = read_steps(path).offset
+
+    def begin(self) -> None:
+        """Pass over what was logged until now."""
+        self._offset = read_steps(self._path, self._offset).offset
+
+    def steps(self) -> list[StepLine]:
+        """The steps since the beginning of the stage, when the last ones had time to be written."""
+        time.sleep(SETTLE_S)
+        found = read_steps(self._path, self._offset)
+        self._offset = found.offset
+        return found.steps
+
+
+def step_frame(steps: Sequence[StepLine], answers: Answers) -> pd.DataFrame:
+    """Steps of a batch of fixed size with what the engine did between them, in ms; empty without steps."""
+    frame = pd.DataFrame(steps, columns=list(StepLine._fields))
+    if frame.empty:
+        return frame
+    ended = answers.finish_s[~np.isnan(answers.finish_s)]
+    wall_ms = 1e3 * float(ended.max() - np.nanmin(answers.sent_s)) if len(ended) else 0.0
+    between = max((wall_ms - float(frame["elapsed_ms"].sum())) / len(frame), 0.0)
+    return frame.assign(between_ms=round(between, 4))
+
+
+def mixed_steps(frame: pd.DataFrame) -> Iterator[tuple[float, float, float, int]]:
+    """Prompt tokens, decoding requests, milliseconds and number of steps that are alike and mix both."""
+    mixed = frame[(frame["context_tokens"] > 0) & (frame["generation_requests"] > 0)]
+    bins = [
+        (mixed["context_tokens"] // CONTEXT_BIN).rename("context"),
+        (mixed["generation_requests"] // DECODE_BIN).rename("decode"),
+    ]
+    for _, alike in mixed.groupby(bins):
+        if len(alike) >= ENOUGH:
+            yield (
+                float(alike["context_tokens"].median()),
+                float(alike["generation_requests"].median()),
+                float((alike["elapsed_ms"] + alike["between_ms"]).median()),
+                len(alike),
+            )
