@@ -34,8 +34,7 @@ class MeasureParams(Params):
     batch_sizes: Count = 5
     """Batches of different sizes, from 1 to what the server takes."""
     batch_s: Seconds = 10.0
-    """Most seconds of a batch of fixed size, but for two answers of each of its requests; less where the whole is
-    short."""
+    """Most seconds of a batch of fixed size, but for two answers of each of its requests."""
     prompt_tokens: Count = 250
     """Mean prompt tokens of the runs; fewer where a run would have too few requests."""
     output_tokens: Count = 230

@@ -172,7 +172,7 @@ class _Design:
         """Sizes from 2 to what fits: requests in a batch, and their KV cache."""
         fits = self.subject.kv_cache_tokens // (2 * (self.prompt + 2 * self.output))
         most = max(min(self.subject.engine.max_num_seqs, fits), 2)
-        sizes = np.geomspace(2, most, max(self.batch_sizes - 1, 1)).round().astype(int)
+        sizes = np.geomspace(2, most, max(self.params.batch_sizes - 1, 1)).round().astype(int)
         return sorted({*sizes.tolist(), most})
 
     def distinct_adapters(self, size: int) -> list[int]:
