@@ -32,7 +32,7 @@ from pathlib import Path
 
 from live_engine.circle import GPU_SHARE, LOG_S, Circle, changed_rates, routed_figures
 from live_engine.environments import Environment, environment_at, make_environment
-from live_engine.foretelling import boundary, by_engine, cases, compare, kv_tokens, stream
+from live_engine.foretelling import OUTPUT, PROMPT, boundary, by_engine, cases, compare, kv_tokens, stream
 from live_engine.models import make_model
 from live_engine.processes import end_on_signals, free_ports, free_run_of_ports
 from live_engine.servers import serving
@@ -83,11 +83,24 @@ def measure(bench: Bench) -> None:
     (port,) = free_ports(1)
     script = bench.subject.write_command(bench.work / "serve.sh", port)
     adapters, base = bench.subject.model.base.parent, bench.subject.model.base
+    params = bench.work / "measure.toml"
+    params.write_text(f"prompt_tokens = {PROMPT}\noutput_tokens = {OUTPUT}\n")
     log, folder = bench.work / "measured.log", bench.work / "measured"
     with serving(["bash", script], bench.environment, log, port=port) as server:
         _lorapack(
             *("measure", server.url, "--out", folder, "--about", script, "--about", adapters),
-            *("--config", base, "--model", MODEL, "--device", DEVICE, "--gpu-memory-gib", MEMORY_GIB),
+            *(
+                "--params",
+                params,
+                "--config",
+                base,
+                "--model",
+                MODEL,
+                "--device",
+                DEVICE,
+                "--gpu-memory-gib",
+                MEMORY_GIB,
+            ),
             *("--minutes", bench.lengths.measure_min, "--step-log", log, "--yes", "--quiet"),
         )
     _lorapack("calibrate", folder, "--model", MODEL, "--out", bench.profile, "--quiet")

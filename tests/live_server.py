@@ -83,6 +83,10 @@ class LiveServer:
             raise web.HTTPFound("http://127.0.0.2:9/elsewhere")
         if fault == "html":
             return web.Response(text="<html>a login page</html>", content_type="text/html")
+        if fault == "hang up":
+            assert request.transport is not None
+            request.transport.abort()
+            return web.Response()
         if fault == "stall":
             await asyncio.sleep(3600)
         response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})

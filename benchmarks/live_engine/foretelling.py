@@ -236,10 +236,10 @@ def cases(subject: Subject, profile: EngineProfile, seconds: float) -> Iterator[
         yield Case(f"all adapters alike, {share:g} of the boundary", subject, requests, seconds)
     rounds = 4
     yield Case("12 at a time, 3 adapters", subject, batch(subject, 12, rounds, 3), math.inf)
-    other = subject.changed(max_loras=8, max_num_seqs=16)
+    other = subject.changed(max_loras=4, max_num_seqs=16)
     skewed = boundary(other, profile, seconds, seed=0)
     requests = stream(other, 0.9 * skewed, seconds, seed=2, skew=1.2)
-    yield Case("8 slots, batches to 16, skewed, 0.9 of its boundary", other, requests, seconds)
+    yield Case("4 slots, batches to 16, skewed, 0.9 of its boundary", other, requests, seconds)
     cached = subject.changed(enable_prefix_caching=True)
     for engine, word in ((cached, "on"), (subject, "off")):
         requests = with_common_prefix(stream(engine, 0.4 * rate, seconds, seed=3), 96)

@@ -18,7 +18,7 @@ KV_BYTES = 2**30
 MODEL = "tiny-llama"
 
 ENGINE: Mapping[str, object] = {
-    "max_loras": 4,
+    "max_loras": 8,
     "max_lora_rank": 32,
     "max_cpu_loras": 16,
     "max_model_len": 2048,

@@ -27,6 +27,9 @@ T = TypeVar("T")
 KEY_VARIABLE = "OPENAI_API_KEY"
 """Environment variable of the key, as OpenAI's own client reads it."""
 
+KEPT_S = 2.0
+"""Seconds that an idle connection is kept, less than servers do (uvicorn 5 s), which may close it any moment."""
+
 MOST_BYTES = 64 * 2**20
 """Bytes of an answer that are read at most."""
 
@@ -64,6 +67,8 @@ class Streamed:
         By the server's count; None until it tells.
     ids
         Tokens of the answer, where they were asked for and the server gives them.
+    answered
+        Whether the server began to answer.
     """
 
     sent_s: float
@@ -71,6 +76,7 @@ class Streamed:
     prompt_tokens: int | None = None
     generated_tokens: int | None = None
     ids: list[int] = field(default_factory=list)
+    answered: bool = False
 
 
 def checked_url(url: str) -> str:
@@ -129,18 +135,26 @@ class Client:
             body["return_token_ids"] = True  # vLLM from 0.10.2 on; others ignore it
         try:
             async with asyncio.timeout(self._timeouts.answer_s):
-                async with self._session.post(
-                    f"{url}/v1/completions", json=body, allow_redirects=False
-                ) as response:
-                    if response.status != 200:
-                        raise of_status(response.status, await _text(response, 4096))
-                    if response.content_type != "text/event-stream":
-                        raise AnswerError(Failure.NO_STREAM, f"the answer is {response.content_type}")
-                    await _streamed(response, answer)
+                try:
+                    await self._posted(f"{url}/v1/completions", body, answer)
+                except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError):
+                    if answer.answered:
+                        raise
+                    # A connection that was kept, and that the server closed just then: it got no request.
+                    await self._posted(f"{url}/v1/completions", body, answer)
         except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as error:
             raise of_error(error) from error
         if not answer.token_s:
             raise AnswerError(Failure.NO_STREAM, "the answer has no token")
+
+    async def _posted(self, url: str, body: dict[str, Any], answer: Streamed) -> None:
+        async with self._session.post(url, json=body, allow_redirects=False) as response:
+            answer.answered = True
+            if response.status != 200:
+                raise of_status(response.status, await _text(response, 4096))
+            if response.content_type != "text/event-stream":
+                raise AnswerError(Failure.NO_STREAM, f"the answer is {response.content_type}")
+            await _streamed(response, answer)
 
     async def fetch(self, url: str) -> str:
         """The text at an address.
@@ -171,7 +185,7 @@ async def connected(timeouts: Timeouts | None = None) -> AsyncIterator[Client]:
     limits = aiohttp.ClientTimeout(total=None, sock_connect=timeouts.connect_s, sock_read=timeouts.stall_s)
     key = os.environ.get(KEY_VARIABLE)
     session = aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(limit=0),
+        connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=KEPT_S),
         timeout=limits,
         trust_env=False,
         headers={"Authorization": f"Bearer {key}"} if key else {},

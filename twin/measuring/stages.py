@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import math
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -47,6 +47,12 @@ SHORT_STAGES = 24
 
 PREFILLS = 6
 """Prompts of each length."""
+
+SHORT_PROMPT = 64
+"""Tokens from which on a prompt's time is that of its tokens, rather than of a step."""
+
+ATTENTION = 1.25
+"""How many times the cost of a token of shorter prompts says that attention is counted in it."""
 
 SPREAD = 0.6
 """Coefficient of variation of the lengths of runs (log-normal)."""
@@ -150,23 +156,17 @@ class _Design:
         return Stage(name, "alone", requests, batch=1, distinct=int(adapter != self.base))
 
     def prefills(self, seen: Mapping[str, Outcome]) -> Iterator[Stage]:
-        """Prompts of the lengths at which a token's cost may change, as long as they do not take too long.
+        """Prompts of the lengths at which a token's cost may change, until attention costs more than tokens.
 
-        Attention to a prompt grows with its square, which says what the next length takes at most.
+        Attention to one prompt grows with its square, and batches of usual prompts do not have that.
         """
         engine = self.subject.engine
         most = min(engine.max_num_batched_tokens, engine.max_model_len - 2)
-        before: Outcome | None = None
         for tokens in [n for n in PREFILL_TOKENS if n <= most]:
-            longest = 0.0
-            if before is not None and before.ttft_ms is not None:
-                longest = PREFILLS * before.ttft_ms / 1e3 * (tokens / before.prompt_tokens) ** 2
-            if longest > self._longest_s and tokens > self.params.prompt_tokens:
+            if any(is_attention(one, seen.values()) for one in seen.values()):
                 return
             requests = self._lanes(1, PREFILLS, tokens, 1, np.array([0]))
-            name = f"prefill_{tokens}"
-            yield Stage(name, "prefill", requests, self._longest_s, batch=1, distinct=1)
-            before = seen.get(name)
+            yield Stage(f"prefill_{tokens}", "prefill", requests, self._longest_s, batch=1, distinct=1)
 
     def batch_sizes(self) -> list[int]:
         """Sizes from 2 to what fits: requests in a batch, and their KV cache."""
@@ -276,6 +276,20 @@ class _Design:
         share = min(1.0, longest / max(prompt, output), enough_s / (prompt * prompt_s + output * output_s))
         prompt, output = max(share * prompt, SHORTEST), max(share * output, SHORTEST)
         return prompt, output, 1.0 / (prompt * prompt_s + output * output_s)
+
+
+def is_attention(one: Outcome, seen: Iterable[Outcome]) -> bool:
+    """Whether a prompt sent alone cost more by token than shorter ones, as its length counts by itself."""
+    if one.kind != "prefill" or one.prompt_tokens < 2 * SHORT_PROMPT or not one.ttft_ms:
+        return False
+    shorter = [
+        other.ttft_ms / other.prompt_tokens
+        for other in seen
+        if other.kind == "prefill"
+        and other.ttft_ms
+        and SHORT_PROMPT <= other.prompt_tokens < one.prompt_tokens
+    ]
+    return bool(shorter) and one.ttft_ms / one.prompt_tokens > ATTENTION * min(shorter)
 
 
 def token_costs(seen: Mapping[str, Outcome]) -> tuple[float, float]:

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from twin.measuring.outcome import Outcome
-from twin.measuring.stages import TINY
+from twin.measuring.stages import PROMPT, TINY, is_attention
 from twin.measuring.step_times import mixed_steps
 from twin.measuring.subject import Subject
 
@@ -128,7 +128,9 @@ def _probes(subject: Subject, outcomes: Sequence[Outcome]) -> Iterator[dict[str,
         return
     beside_ms = max(tiny.ttft_ms - alone.step_ms, 0.0)
     for one in outcomes:
-        if one.kind == "prefill" and one.completed and (one.ttft_ms or 0.0) > beside_ms:
+        if one.kind != "prefill" or is_attention(one, outcomes):
+            continue
+        if one.completed and (one.ttft_ms or 0.0) > beside_ms:
             yield {
                 "model": subject.model,
                 # No step is shorter than one of a single token, but for noise.
@@ -147,8 +149,8 @@ def _mixed(
 ) -> Iterator[dict[str, object]]:
     """Logged steps of batches with prompts and decoding requests together; all adapters are in each."""
     for one in outcomes:
-        if one.name not in steps:
-            continue
+        if one.name not in steps or one.prompt_tokens > PROMPT:
+            continue  # of long prompts, whose attention counts by itself
         for context_tokens, decodes, step_ms, _ in mixed_steps(steps[one.name]):
             yield {
                 "model": subject.model,

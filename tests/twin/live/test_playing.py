@@ -145,6 +145,14 @@ def test_every_fault_is_told_counted_and_survived(server, fault, failure):
     assert not answers.stopped
 
 
+def test_a_kept_connection_that_the_server_closes_costs_no_request(server):
+    server.fault = lambda number, _body: "hang up" if number == 3 else None
+    follows = np.arange(-1, 5, dtype=np.int32)
+    (answers,) = play([drive(server, requests_of(6, gap_s=0.0, follows=follows))])
+    assert answers.completed == 6
+    assert len(server.bodies) == 7
+
+
 def test_a_redirect_is_not_followed(server):
     with LiveServer(adapters=("one", "two")).serving() as other:
         server.fault = lambda _number, _body: "redirect"
