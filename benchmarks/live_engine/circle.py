@@ -127,7 +127,7 @@ class Circle:
         """Compare the greedy with the exact plan, and keep the exact one's result."""
         result = scenario.with_suffix(".json")
         limit = ("--quiet", "--time-limit", 60)
-        self.lorapack("compare", scenario, "--methods", "greedy,exact", *limit)
+        self.lorapack("compare", scenario, "--methods", "greedy,greedy-fill,exact", *limit)
         self.lorapack("solve", scenario, *limit, "--json", result)
         return result
 

@@ -28,7 +28,7 @@ KEY_VARIABLE = "OPENAI_API_KEY"
 """Environment variable of the key, as OpenAI's own client reads it."""
 
 KEPT_S = 2.0
-"""Seconds that an idle connection is kept: less than servers do (uvicorn 5 s), which close it at any moment."""
+"""Seconds that an idle connection is kept: less than servers do (uvicorn 5 s), which may close it then."""
 
 MOST_BYTES = 64 * 2**20
 """Bytes of an answer that are read at most."""
