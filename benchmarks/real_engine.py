@@ -30,7 +30,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from live_engine.circle import GPU_SHARE, LOG_S, Circle, changed_rates, routed_figures
+from live_engine.circle import GPU_SHARE, ITL_SHARE, LOG_S, Circle, changed_rates, routed_figures
 from live_engine.environments import Environment, environment_at, make_environment
 from live_engine.foretelling import OUTPUT, PROMPT, boundary, by_engine, cases, compare, kv_tokens, stream
 from live_engine.models import make_model
@@ -132,8 +132,11 @@ def circle(bench: Bench) -> None:
     work.mkdir(exist_ok=True)
     (work / "commands.txt").unlink(missing_ok=True)
     profile = read_profile(bench.profile)
-    rate = 2 * GPU_SHARE * boundary(bench.subject, profile, bench.lengths.run_s, seed=0)
-    turn = Circle(work, bench.environment, bench.subject, bench.profile, rate)
+    most = boundary(bench.subject, profile, bench.lengths.run_s, seed=0)
+    allowed = stream(bench.subject, ITL_SHARE * most, LOG_S, seed=4)
+    told = figures_of(foretell_case(Case("", bench.subject, allowed, LOG_S), profile))
+    rate = 2 * GPU_SHARE * most
+    turn = Circle(work, bench.environment, bench.subject, bench.profile, rate, told.itl_ms)
     traffic = stream(bench.subject, rate, LOG_S, seed=5)
     ports = free_run_of_ports(2)
     result = turn.solved(turn.imported(turn.write_log("requests.jsonl", traffic), "plan", ports))

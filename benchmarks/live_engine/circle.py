@@ -30,8 +30,11 @@ from twin.live import Answers, Drive, Limits, play
 LOG_S = 1200.0
 """Seconds of traffic in the log that is imported."""
 
-GPU_SHARE = 0.6
-"""Share of what one server keeps up with that each of the two gets: they share two cores with the client."""
+GPU_SHARE = 0.3
+"""Share of what one server keeps up with that each of the two gets: they share two cores with client and router."""
+
+ITL_SHARE = 0.45
+"""Share at which the mean time between tokens is as long as the scenario allows; so one server is not enough."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +53,8 @@ class Circle:
         File of the profile that was fitted.
     rate
         Requests per second of the fleet.
+    itl_ms
+        Longest mean time between tokens that the scenario allows.
     """
 
     work: Path
@@ -57,6 +62,7 @@ class Circle:
     subject: Subject
     profile: Path
     rate: float
+    itl_ms: float
 
     def lorapack(self, *words: object, codes: tuple[int, ...] = (0,)) -> str:
         """What a command prints, which is kept in ``commands.txt``.
@@ -116,6 +122,7 @@ class Circle:
             "export.router_port": ports[1],
             "devices": json.dumps([device]),
             "engine.slots": "[4, 8]",
+            "service_levels.itl_ms.mean": f"{self.itl_ms:.2f}",
             **{f"engine.{key}": json.dumps(value) for key, value in keys.items()},
         }
         flags = [word for key, value in settings.items() for word in ("--set", f"{key}={value}")]

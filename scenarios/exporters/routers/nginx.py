@@ -12,6 +12,9 @@ from scenarios.exporters.deployment import Deployment
 from scenarios.exporters.routers.weights import PARTS, whole_weights
 from scenarios.exporters.yaml_text import comment_lines
 
+CONNECTIONS = 16_384
+"""Connections of a worker, two for each request that is open; nginx's own 512 are too few for a queue."""
+
 _SCRIPT = """\
 function refuse(r, status, message) {
     r.headersOut['Content-Type'] = 'application/json';
@@ -66,7 +69,9 @@ def nginx_config(deployment: Deployment, comments: list[str]) -> str:
     )
     return comment_lines(comments) + (
         "load_module /usr/lib/nginx/modules/ngx_http_js_module.so;\n"
-        "pid nginx.pid;\nerror_log stderr;\n\nevents {}\n\nhttp {\n"
+        "pid nginx.pid;\nerror_log stderr;\nworker_processes auto;\n"
+        f"worker_rlimit_nofile {4 * CONNECTIONS};\n\n"
+        f"events {{\n    worker_connections {CONNECTIONS};\n}}\n\nhttp {{\n"
         "    js_import routes from routes.js;\n    access_log off;\n\n    server {\n"
         f"        listen {deployment.settings.router_port};\n"
         "        client_max_body_size 16m;\n        client_body_buffer_size 16m;\n"
