@@ -32,7 +32,19 @@ from pathlib import Path
 
 from live_engine.circle import GPU_SHARE, ITL_SHARE, LOG_S, Circle, changed_rates, routed_figures
 from live_engine.environments import Environment, environment_at, make_environment
-from live_engine.foretelling import OUTPUT, PROMPT, boundary, by_engine, cases, compare, kv_tokens, stream
+from live_engine.foretelling import (
+    OUTPUT,
+    PROMPT,
+    Case,
+    boundary,
+    by_engine,
+    cases,
+    compare,
+    figures_of,
+    foretell_case,
+    kv_tokens,
+    stream,
+)
 from live_engine.models import make_model
 from live_engine.processes import end_on_signals, free_ports, free_run_of_ports
 from live_engine.servers import serving

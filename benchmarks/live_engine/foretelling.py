@@ -74,7 +74,7 @@ def load_of(subject: Subject) -> GPULoad:
     )
 
 
-def foretell(case: Case, profile: EngineProfile) -> RunRecords:
+def foretell_case(case: Case, profile: EngineProfile) -> RunRecords:
     """What the twin makes of a case."""
     engine = case.subject.config
     assert engine.max_loras is not None
@@ -124,7 +124,7 @@ def run_case(case: Case, url: str, seed: int) -> Figures:
 
 def compare(case: Case, profile: EngineProfile, url: str, repetitions: int) -> dict[str, object]:
     """A case foretold, and measured several times: a row with means and the largest deviation from them."""
-    told = figures_of(foretell(case, profile), profile.frontend.first_token_s)
+    told = figures_of(foretell_case(case, profile), profile.frontend.first_token_s)
     seen = [run_case(case, url, seed=k + 1) for k in range(repetitions)]
     row: dict[str, object] = {"case": case.name, "requests": len(case.requests), "repetitions": repetitions}
     for name in ("throughput", "itl_ms", "ttft_ms", "late_share"):
@@ -203,7 +203,7 @@ def boundary(subject: Subject, profile: EngineProfile, seconds: float, seed: int
 
     def keeps_up(rate: float) -> bool:
         requests = stream(subject, rate, seconds, seed)
-        return figures_of(foretell(Case("", subject, requests, seconds), profile)).keeps_up
+        return figures_of(foretell_case(Case("", subject, requests, seconds), profile)).keeps_up
 
     low, high = 0.05, 0.1
     while keeps_up(high):
