@@ -30,7 +30,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from live_engine.circle import GPU_SHARE, ITL_SHARE, LOG_S, Circle, changed_rates, routed_figures
+from live_engine.circle import GPU_SHARE, ITL_SHARE, LOG_S, Circle, routed_figures, towards
 from live_engine.environments import Environment, environment_at, make_environment
 from live_engine.foretelling import (
     OUTPUT,
@@ -50,7 +50,11 @@ from live_engine.processes import end_on_signals, free_ports, free_run_of_ports
 from live_engine.servers import serving
 from live_engine.subjects import DEVICE, MEMORY_GIB, MODEL, Subject
 from live_engine.tables import foretold_table
+from scenarios import read_placement
 from twin import read_profile
+
+SHIFT = 0.7
+"""Share of the second server's requests that come to be for adapters of the first, before a replan."""
 
 PARTS = ("measure", "foretell", "circle")
 
@@ -160,9 +164,13 @@ def circle(bench: Bench) -> None:
         urls = [word for number, server in fleet.items() for word in ("--url", f"{number}={server.url}")]
         words = ("--minutes", bench.lengths.check_min, "--yes", "--quiet", "--json", work / "check.json")
         print(turn.lorapack("check", result, *urls, *words, codes=(0, 3, 4)), flush=True)
-        later = turn.imported(turn.write_log("later.jsonl", changed_rates(traffic)), "later", ports)
+        names = list(bench.subject.model.ranks)
+        heavy = [names.index(name) for name in read_placement(result).gpus[0].adapters]
+        changed = towards(traffic, heavy, SHIFT, seed=6)
+        later = turn.imported(turn.write_log("later.jsonl", changed), "later", ports)
         steps = turn.replanned(later, result)
-        answers, said = turn.swapped(router, routes, steps, bench.lengths.swap_s)
+        flowing = towards(stream(bench.subject, rate, bench.lengths.swap_s, 8), heavy, SHIFT, seed=6)
+        answers, said = turn.swapped(router, routes, steps, flowing, bench.lengths.swap_s)
         swap = {"requests": len(answers.requests), "failed": answers.faults.total(), "said": said}
         print(f"steps of the replan under load: {swap}")
     bench.keep("circle", {"routed": figures, "swap": swap})

@@ -13,7 +13,7 @@ import shlex
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -31,10 +31,10 @@ LOG_S = 1200.0
 """Seconds of traffic in the log that is imported."""
 
 GPU_SHARE = 0.3
-"""Share of what one server keeps up with that each of the two gets: they share two cores with client and router."""
+"""Share of what one server keeps up with that each of the two gets: two cores also run client and router."""
 
 ITL_SHARE = 0.45
-"""Share at which the mean time between tokens is as long as the scenario allows; so one server is not enough."""
+"""Share at which the mean time between tokens is as long as is allowed, so that one server is not enough."""
 
 
 @dataclass(frozen=True)
@@ -178,14 +178,19 @@ class Circle:
 
     def routed(self, url: str, seconds: float, seed: int) -> Answers:
         """Send the fleet's traffic through the router."""
-        requests = stream(self.subject, self.rate, seconds, seed)
+        return self.sent(url, stream(self.subject, self.rate, seconds, seed), seconds, seed)
+
+    def sent(self, url: str, requests: Requests, seconds: float, seed: int) -> Answers:
+        """Send requests through the router."""
         names = (*self.subject.model.ranks, MODEL)
         (answers,) = play([Drive(url, requests, names, seconds, seed)], Limits(error_share=0.5))
         return answers
 
     # --- the steps of a replan, under load --------------------------------------------------------------
 
-    def swapped(self, router: str, routes: Path, steps: Path, seconds: float) -> tuple[Answers, str]:
+    def swapped(
+        self, router: str, routes: Path, steps: Path, requests: Requests, seconds: float
+    ) -> tuple[Answers, str]:
         """Carry out the steps to another plan while traffic flows; what became of it, and what they said."""
         said: list[str] = []
         reload = shlex.join(
@@ -199,7 +204,7 @@ class Circle:
 
         worker = threading.Timer(seconds / 4, carry_out)
         worker.start()
-        answers = self.routed(router, seconds, seed=9)
+        answers = self.sent(router, requests, seconds, seed=9)
         worker.join()
         return answers, said[0] if said else ""
 
@@ -223,7 +228,9 @@ def port_of(script: Path) -> int:
     return int(found[1])
 
 
-def changed_rates(requests: Requests) -> Requests:
-    """The same traffic with the adapters' popularity turned round: the last get what the first had."""
-    turned = (requests.n_adapters - 2 - requests.adapter).astype(np.int32)
-    return replace(requests, adapter=turned)
+def towards(requests: Requests, heavy: Sequence[int], share: float, seed: int) -> Requests:
+    """The same traffic, but that a share of the other adapters' requests are for some that become popular."""
+    rng = np.random.default_rng(seed)
+    chosen = ~np.isin(requests.adapter, heavy) & (rng.random(len(requests)) < share)
+    drawn = rng.choice(np.array(heavy), size=len(requests))
+    return replace(requests, adapter=np.where(chosen, drawn, requests.adapter).astype(np.int32))
