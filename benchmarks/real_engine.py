@@ -52,6 +52,7 @@ from live_engine.subjects import DEVICE, MEMORY_GIB, MODEL, Subject
 from live_engine.tables import foretold_table
 from scenarios import read_placement
 from twin import read_profile
+from twin.measured.sent_requests import write_requests
 
 SHIFT = 0.7
 """Share of the second server's requests that come to be for adapters of the first, before a replan."""
@@ -135,6 +136,7 @@ def foretell(bench: Bench) -> None:
         ) as server:
             tokens = kv_tokens(group[0].subject, profile, server.url)
             for case in group:
+                write_requests(case.requests, bench.work / f"requests_{len(rows)}.csv")
                 rows.append(compare(case, profile, server.url, bench.lengths.repetitions))
                 print(foretold_table(rows[-1:]).splitlines()[-1], flush=True)
     bench.keep("foretold", {"rows": rows, "kv_tokens": tokens})
