@@ -44,6 +44,7 @@ from live_engine.foretelling import (
     foretell_case,
     kv_tokens,
     stream,
+    warm_up,
 )
 from live_engine.models import make_model
 from live_engine.processes import end_on_signals, free_ports, free_run_of_ports
@@ -134,6 +135,7 @@ def foretell(bench: Bench) -> None:
         with serving(
             ["bash", script], bench.environment, bench.work / f"cases_{number}.log", port=port
         ) as server:
+            warm_up(group[0].subject, server.url)
             tokens = kv_tokens(group[0].subject, profile, server.url)
             for case in group:
                 write_requests(case.requests, bench.work / f"requests_{len(rows)}.csv")
@@ -160,6 +162,7 @@ def circle(bench: Bench) -> None:
     result = turn.solved(turn.imported(turn.write_log("requests.jsonl", traffic), "plan", ports))
     servers, routes = turn.export(result, "vllm"), turn.export(result, "routing")
     with turn.fleet(servers) as fleet, turn.router(routes) as router:
+        warm_up(bench.subject, router)
         served = turn.routed(router, bench.lengths.served_s, seed=7)
         figures = asdict(routed_figures(served))
         print(f"routed {served.completed} of {len(served.requests)}, {served.faults}: {figures}", flush=True)

@@ -122,6 +122,13 @@ def run_case(case: Case, url: str, seed: int) -> Figures:
     return figures_of(answers.records())
 
 
+def warm_up(subject: Subject, url: str) -> None:
+    """Ask every adapter, a few at a time: a server's first requests are slow, and no profile knows of it."""
+    n = len(subject.model.ranks)
+    requests = replace(batch(subject, 4, n, 4), adapter=(np.arange(4 * n) % n).astype(np.int32))
+    run_case(Case("warm-up", subject, requests, math.inf), url, seed=0)
+
+
 def compare(case: Case, profile: EngineProfile, url: str, repetitions: int) -> dict[str, object]:
     """A case foretold, and measured several times: a row with means and the largest deviation from them."""
     told = figures_of(foretell_case(case, profile), profile.frontend.first_token_s)
