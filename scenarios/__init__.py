@@ -30,6 +30,7 @@ from scenarios.exporters.exported import Export as Export
 from scenarios.exporters.targets import export as export
 from scenarios.exporters.targets import export_steps as export_steps
 from scenarios.exporters.targets import exportable as exportable
+from scenarios.exporters.targets import find_steps as find_steps
 from scenarios.exporters.targets import find_target as find_target
 from scenarios.exporters.writing import check_folder as check_folder
 from scenarios.exporters.writing import write_export as write_export

@@ -43,7 +43,7 @@ class Fleet:
     Parameters
     ----------
     engines
-        How each engine is run, by number; its adapters mean something only where they are named at its start.
+        How each engine is run, by number; its adapters are those for which it was started.
     flows
         The parts of the adapters.
     homes

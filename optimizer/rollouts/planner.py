@@ -186,8 +186,8 @@ class Planner:
         rank = self.names.ranks.get(flow.adapter, 0)
         if rank == 0 or flow.adapter in held:
             return True
-        if self.names.named_at_start:
-            return False
+        if self.names.named_at_start or not self.names.loaded(fleet.engines[number].adapters):
+            return False  # an engine that was started without adapters takes none
         return len(held) < fleet.room[number] and rank <= fleet.engines[number].max_lora_rank
 
     def _shrunk(self, fleet: Fleet, begun: Fleet, chosen: Mapping[int, int | None]) -> Step | None:

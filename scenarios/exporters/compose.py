@@ -16,12 +16,21 @@ from scenarios.exporters.servers import (
     server_flags,
     unknown_arguments,
 )
+from scenarios.exporters.steps_between.stepping import Change, Stepping
 from scenarios.exporters.vllm import module_words
 from scenarios.exporters.yaml_text import yaml_text
 
 NAME = "compose"
 CHECKED = "Compose specification: compose-spec/compose-spec schema/compose-spec.json @00655e22"
 CONTAINER_PORT = 8000
+
+
+def commands(_change: Change) -> list[str]:
+    """What is typed for a step: no container that runs is made anew, and those of no service go."""
+    return ["docker compose up --detach --no-recreate --remove-orphans"]
+
+
+STEPS = Stepping(commands, named_at_start=True, routed_beside=True)
 
 
 def literal(text: str) -> str:

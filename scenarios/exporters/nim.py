@@ -22,6 +22,10 @@ CHECKED = (
     "Compose specification as target compose; NIM_PEFT_SOURCE and the four arguments: NIM 2.1.4, "
     "docs.nvidia.com/nim/large-language-models/2.1.4/advanced-use-cases/finetune-lora.html, never run"
 )
+STEPS = (
+    "each container has a folder of links beside its file, which is another folder in every step, and its "
+    "image's profile says what the engine does about adapters"
+)
 PEFT_SOURCE = "/peft"
 
 _SAID = {"max_loras": "--max-loras", "max_cpu_loras": "--max-cpu-loras", "max_lora_rank": "--max-lora-rank"}

@@ -25,6 +25,10 @@ CHECKED = (
     "Ray 2.60.0: ray/serve/schema.py (ServeDeploySchema), ray/llm/_internal/serve/core/configs/llm_config.py "
     "(LLMConfig)"
 )
+STEPS = (
+    "its engines are arguments of one application, all of whose replicas start anew when one argument "
+    "changes (get_app_code_version, ray/serve/_private/deploy_utils.py), and clients ask for GROUP:ADAPTER"
+)
 COPIES = "copies.json"
 """File that lists what is to be copied into the bucket."""
 

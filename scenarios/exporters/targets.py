@@ -6,16 +6,18 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from functools import cache
 from importlib import import_module
-from typing import cast
+from typing import Protocol, cast
 
 from scenarios.arguments import several
 from scenarios.errors import Problem
 from scenarios.exporters import routing
-from scenarios.exporters.deployment import ExportError, deployment_of
-from scenarios.exporters.exported import Export, ExportedFile, ExportedLink, TargetModule
+from scenarios.exporters.deployment import Deployment, ExportError, deployment_of
+from scenarios.exporters.exported import Export
 from scenarios.exporters.steps_between.actions import Wave
+from scenarios.exporters.steps_between.folders import step_folders
+from scenarios.exporters.steps_between.stepping import Stepping
 from scenarios.exporters.steps_between.steps import steps_script
-from scenarios.exporters.steps_between.waves import deployed_waves, wave_exports
+from scenarios.exporters.steps_between.waves import DeployedWave, deployed_waves
 from scenarios.exporters.vllm import serve_words
 from scenarios.placement import Placement, described
 from scenarios.reading.overrides import apply, paths_of
@@ -39,6 +41,20 @@ _MODULES = (
     "routing",
 )
 """Modules of the targets, in the order in which they are listed."""
+
+
+class TargetModule(Protocol):
+    """What a module of a target has."""
+
+    NAME: str
+    """Name after ``--to``."""
+    CHECKED: str
+    """Which published version its files were checked against, and where that is."""
+    STEPS: Stepping | str
+    """How it is changed while it serves, or why its files cannot say that."""
+
+    def export(self, deployment: Deployment) -> Export:
+        """The files of a deployment."""
 
 
 @cache
@@ -111,22 +127,52 @@ def export_steps(running: Placement, waves: Sequence[Wave], to: str) -> Export:
     Raises
     ------
     ExportError
-        As `export`.
+        As `export`, or if the target's files cannot say steps.
     """
+    stepping = find_steps(to)
     target = find_target(to)
     deployed = deployed_waves(running, waves)
     if to == "vllm":
         return steps_script(deployed, serve_words, lambda one: routing.export(one).files)
-    files: list[ExportedFile] = []
-    links: list[ExportedLink] = []
-    lost: dict[str, None] = {}
-    cautions = dict.fromkeys(["apply the folders in the order of their names, and wait for each"])
-    for folder, made in wave_exports(deployed, target.export):
-        files += [replace(file, path=f"{folder}/{file.path}") for file in made.files]
-        links += [replace(link, path=f"{folder}/{link.path}") for link in made.links]
-        lost |= dict.fromkeys(made.lost)
-        cautions |= dict.fromkeys(made.cautions)
-    return Export(tuple(files), tuple(links), tuple(lost), tuple(cautions))
+    _check_release(running, waves, to, stepping)
+    made = step_folders(deployed, stepping, target.export, routing.export)
+    return replace(made, cautions=(_beside(running, deployed, to), *made.cautions))
+
+
+def find_steps(to: str) -> Stepping:
+    """How a target is changed while it serves.
+
+    Raises
+    ------
+    ExportError
+        If there is no such target, or its files cannot say that.
+    """
+    found = find_target(to).STEPS
+    if isinstance(found, Stepping):
+        return found
+    remedy = "export the plan alone, and interrupt the service for the change; or choose another target"
+    raise ExportError([Problem("--from", f"cannot be exported to {to}: {found}", remedy)])
+
+
+def _check_release(running: Placement, waves: Sequence[Wave], to: str, stepping: Stepping) -> None:
+    """Refuse another release where a file says all engines, those that run among them."""
+    old, new = running.engine_version, waves[-1].placement.engine_version
+    if stepping.rewrites and old is not None and new is not None and old != new:
+        message = f"runs vLLM {old}, the plan was judged as {new}, and one file of {to} says all engines"
+        remedy = "plan with the release that runs, or choose another target"
+        raise ExportError([Problem("--from", message, remedy)])
+
+
+def _beside(running: Placement, deployed: Sequence[DeployedWave], to: str) -> str:
+    """Say what the steps take for granted of what runs, and how many GPUs it takes where that is not so."""
+    last = deployed[-1].unload
+    number = (len(running.gpus) + len(last.groups)) * len(last.groups[0].devices)
+    return (
+        f"These steps take what runs for an export to {to} under the name {last.settings.name}, with the "
+        "numbers of its GPUs; whatever has other names they neither change nor delete. If yours has, export "
+        f"the plan alone: its engines start beside those that run, on {number:,} GPUs at once, and you stop "
+        "the old ones."
+    )
 
 
 def exportable(

@@ -19,6 +19,7 @@ from scenarios.exporters.servers import (
     server_flags,
     unknown_arguments,
 )
+from scenarios.exporters.steps_between.stepping import Stepping
 from scenarios.exporters.yaml_text import comment_lines
 from scenarios.text.formatting import listed
 
@@ -27,6 +28,9 @@ CHECKED = (
     "vLLM, 32 releases from 0.8.0 to 0.32.0: the parsers of vllm/engine/arg_utils.py, "
     "vllm/plugins/lora_resolvers/filesystem_resolver.py"
 )
+
+STEPS = Stepping()
+"""Its steps are a script (`steps_script`)."""
 
 
 def serve_words(group: Group, deployment: Deployment) -> list[str]:

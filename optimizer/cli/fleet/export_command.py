@@ -77,10 +77,18 @@ def _steps(
     import scenarios
     from optimizer.cli.progress_display import progress_shown
 
+    stepping = scenarios.find_steps(to)
     before = scenarios.as_started(scenarios.read_placement(running), scenario)
     with progress_shown(not quiet) as progress:
         load_twin(workers, progress, scenario)
-        found = optimizer.rollout(scenario, before, new, workers=workers, progress=progress)
+        found = optimizer.rollout(
+            scenario,
+            before,
+            new,
+            named_at_start=stepping.named_at_start,
+            workers=workers,
+            progress=progress,
+        )
     show(*found.parts())
     if found.why_not or not found.stages:
         raise typer.Exit(EXIT_INFEASIBLE if found.why_not else EXIT_SOLVED)

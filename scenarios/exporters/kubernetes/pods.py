@@ -7,6 +7,8 @@ from pathlib import PurePosixPath
 
 from scenarios.errors import Problem
 from scenarios.exporters.deployment import Deployment, ExportError, Group
+from scenarios.exporters.exported import ExportedFile
+from scenarios.exporters.kubernetes.in_cluster import moved_folders
 from scenarios.exporters.locations import location_of
 from scenarios.exporters.servers import (
     NAMED,
@@ -17,6 +19,7 @@ from scenarios.exporters.servers import (
     unknown_arguments,
 )
 from scenarios.exporters.vllm import module_words
+from scenarios.exporters.yaml_text import yaml_text
 from scenarios.text.formatting import listed
 
 Object = dict[str, object]
@@ -25,6 +28,8 @@ PORT = 8000
 """Port of every engine, each in a pod of its own."""
 GROUP_LABEL = "lorapack-group"
 """Label of a pod with the name of its group."""
+SERVED_NAME = "lorapack/served-name"
+"""Annotation with the name of an adapter in the plan's deployment, where an object has another."""
 CACHE = "/cache"
 """Folder of a container into which the engine fetches what is on the hub."""
 
@@ -38,14 +43,30 @@ def literal(text: str) -> str:
     return text.replace("$", "$$")
 
 
-def metadata(name: str, deployment: Deployment, labels: Mapping[str, str] | None = None) -> Object:
-    """The metadata of an object: its name, the namespace of the deployment, and labels."""
+def manifest(path: str, objects: Sequence[Mapping[str, object]], comments: Sequence[str]) -> ExportedFile:
+    """A file of objects."""
+    return ExportedFile(path, yaml_text(objects, comments), objects=tuple(objects))
+
+
+def metadata(
+    name: str, deployment: Deployment, labels: Mapping[str, str] | None = None, served_name: str | None = None
+) -> Object:
+    """The metadata of an object: its name, the namespace of the deployment, and labels.
+
+    Parameters
+    ----------
+    served_name
+        Name of the adapter that it is about, as clients know it, where its own name cannot be that.
+    """
     own = {"app.kubernetes.io/part-of": deployment.settings.name}
-    return {
+    about: Object = {
         "name": name,
         "namespace": deployment.settings.namespace,
         "labels": {**own, **(labels or {})},
     }
+    if served_name is not None and served_name != name:
+        about["annotations"] = {SERVED_NAME: served_name}
+    return about
 
 
 def engine_image(deployment: Deployment) -> str:
@@ -241,13 +262,31 @@ def pod_sentences(deployment: Deployment, *, fetched: bool = False) -> tuple[lis
         lost.append(f"Which kind of GPU a group is for ({which}): give its pods a nodeSelector.")
     absent = [path for path in _folders(deployment) if in_claim(path, deployment) is None]
     if absent and not fetched:
-        names = listed(absent, NAMED)
-        below = deployment.settings.adapters_dir
+        cautions.append(_absent_sentence(listed(absent, NAMED), deployment))
+    moved = moved_folders(deployment)
+    if moved:
+        source, target = next(iter(moved.items()))
         cautions.append(
-            f"No volume holds {names}: name a claim (export.storage_claim), which is mounted at {below}, and "
-            "put it below."
+            f"The plan has folders of {len(moved):,} adapters elsewhere than below "
+            f"{deployment.settings.adapters_dir}, and there the pods look for them: copy {source} to "
+            f"{target}, and so on."
         )
     return lost, cautions
+
+
+def _absent_sentence(names: str, deployment: Deployment) -> str:
+    """Say which half is missing of a volume that holds folders: the claim, or the place in it."""
+    settings = deployment.settings
+    below = settings.adapters_dir
+    if settings.storage_claim is None:
+        return (
+            f"No volume holds {names}: name a claim that does (export.storage_claim); it is mounted at "
+            f"{below} (export.adapters_dir), and folders of adapters elsewhere are then looked for in it."
+        )
+    return (
+        f"The claim {settings.storage_claim} is mounted at {below}, and {names} is not below: give its path "
+        "there (export.model), or mount the claim where it is (export.adapters_dir)."
+    )
 
 
 def _folders(deployment: Deployment) -> list[str]:
