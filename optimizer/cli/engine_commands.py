@@ -76,6 +76,8 @@ def validate_command(
     from scenarios import sources
 
     changes = [*(set_ or ()), *(() if seed is None else (f"seed={seed}",))]
+    if scenarios.swapped(scenario, placement):
+        raise typer.BadParameter(f"SCENARIO and PLACEMENT are swapped: validate {placement} {scenario}")
     chosen = scenario_in(scenario, changes, acceptance, expected=expected, measured_only=measured_only)
     placed = scenarios.read_placement(placement)
     scenarios.check_placement(placed, chosen, str(placement))

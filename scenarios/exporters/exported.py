@@ -58,6 +58,8 @@ class Export:
         What its controller, or whoever carries it out, might do otherwise, one sentence each.
     next_steps
         Commands that put it to work, as typed in the folder of the export.
+    kind
+        The target, and whether these are steps to it; empty where nobody says.
     """
 
     files: tuple[ExportedFile, ...]
@@ -65,3 +67,4 @@ class Export:
     lost: tuple[str, ...] = ()
     cautions: tuple[str, ...] = ()
     next_steps: tuple[str, ...] = ()
+    kind: str = ""

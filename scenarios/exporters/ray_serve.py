@@ -14,6 +14,7 @@ from scenarios.exporters.servers import (
     adapter_path,
     head,
     link_name,
+    release_sentences,
     server_arguments,
     unknown_arguments,
 )
@@ -106,7 +107,7 @@ def _sentences(deployment: Deployment) -> tuple[list[str], list[str]]:
     unnamed = [name for name, one in adapters.items() if link_name(one.served_name) is None]
     if unnamed:
         lost.append(f"Adapters whose names are none of one folder: {listed(unnamed, NAMED)}.")
-    cautions = [*unknown_arguments(deployment)]
+    cautions = [*release_sentences(deployment), *unknown_arguments(deployment)]
     if adapters:
         cautions.append(f"Each `from` of {COPIES} is to be copied to its `to` first, with all its files.")
     silent = [name for name, one in adapters.items() if one.location is None]

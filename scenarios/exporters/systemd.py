@@ -5,7 +5,13 @@ from __future__ import annotations
 from scenarios.errors import Problem
 from scenarios.exporters.deployment import Deployment, ExportError, Group
 from scenarios.exporters.exported import Export, ExportedFile
-from scenarios.exporters.servers import SHARES_LOST, head, path_sentences, unknown_arguments
+from scenarios.exporters.servers import (
+    SHARES_LOST,
+    head,
+    path_sentences,
+    release_sentences,
+    unknown_arguments,
+)
 from scenarios.exporters.steps_between.stepping import Change, Stepping
 from scenarios.exporters.vllm import module_words, serve_words
 from scenarios.exporters.yaml_text import comment_lines
@@ -46,7 +52,7 @@ def export(deployment: Deployment) -> Export:
         message = f'is "{command}", and a unit needs a whole path or a name in the search path'
         raise ExportError([Problem("export.vllm", message, "give the whole path")])
     lost, cautions = path_sentences(deployment)
-    cautions += unknown_arguments(deployment)
+    cautions += [*release_sentences(deployment), *unknown_arguments(deployment)]
     lost += [SHARES_LOST] * bool(deployment.split)
     cautions.append(f"The user {deployment.settings.user} must exist, and read the adapters.")
     name = deployment.settings.name

@@ -57,6 +57,14 @@ class TargetModule(Protocol):
         """The files of a deployment."""
 
 
+class Planned(Protocol):
+    """What has a plan, as a result of `solve` has."""
+
+    @property
+    def placement(self) -> Placement | None:
+        """The plan; None where none was found."""
+
+
 @cache
 def targets() -> dict[str, TargetModule]:
     """The targets by name."""
@@ -80,8 +88,13 @@ def find_target(name: str) -> TargetModule:
     return known[name]
 
 
+def export_kind(to: str, *, steps: bool = False) -> str:
+    """What an export is, as `Export.kind`."""
+    return f"{to}, steps" if steps else to
+
+
 def export(
-    placement: Placement,
+    placement: Placement | Planned,
     to: str,
     *,
     scenario: Scenario | None = None,
@@ -92,7 +105,7 @@ def export(
     Parameters
     ----------
     placement
-        The plan.
+        The plan, or the result that has it.
     to
         Name of the target: ``vllm``, ``systemd``, ``compose``, ``production-stack``, ``aibrix``, ``gie``,
         ``llm-d``, ``kserve``, ``ray-serve``, ``sglang``, ``nim``, ``dynamo`` or ``routing``.
@@ -109,7 +122,8 @@ def export(
         If an override cannot be applied.
     """
     target = find_target(to)
-    return target.export(deployment_of(exportable(placement, scenario, overrides)))
+    made = target.export(deployment_of(exportable(placement, scenario, overrides)))
+    return replace(made, kind=export_kind(to))
 
 
 def export_steps(running: Placement, waves: Sequence[Wave], to: str) -> Export:
@@ -133,10 +147,12 @@ def export_steps(running: Placement, waves: Sequence[Wave], to: str) -> Export:
     target = find_target(to)
     deployed = deployed_waves(running, waves)
     if to == "vllm":
-        return steps_script(deployed, serve_words, lambda one: routing.export(one).files)
+        script = steps_script(deployed, serve_words, lambda one: routing.export(one).files)
+        return replace(script, kind=export_kind(to, steps=True))
     _check_release(running, waves, to, stepping)
     made = step_folders(deployed, stepping, target.export, routing.export)
-    return replace(made, cautions=(_beside(running, deployed, to), *made.cautions))
+    cautions = (_beside(running, deployed, to), *made.cautions)
+    return replace(made, cautions=cautions, kind=export_kind(to, steps=True))
 
 
 def find_steps(to: str) -> Stepping:
@@ -176,17 +192,18 @@ def _beside(running: Placement, deployed: Sequence[DeployedWave], to: str) -> st
 
 
 def exportable(
-    placement: Placement, scenario: Scenario | None = None, overrides: str | Iterable[str] = ()
+    placement: Placement | Planned, scenario: Scenario | None = None, overrides: str | Iterable[str] = ()
 ) -> Placement:
     """The placement with what a scenario tells beside, and with other settings of a deployment.
 
     Raises
     ------
     ExportError
-        If an override is not of the section export.
+        If there is no placement, or an override is not of the section export.
     ScenarioError
         If an override cannot be applied.
     """
+    placement = _placement_in(placement)
     if scenario is not None:
         placement = described(placement, scenario, placement.engine_version)
     chosen = several(overrides)
@@ -198,3 +215,16 @@ def exportable(
         raise ExportError([Problem(foreign[0], "is no value of a deployment's section", remedy)])
     values = placement.model_dump(mode="json")
     return model_from(Placement, apply(values, chosen, "placement"), "placement")
+
+
+def _placement_in(given: object) -> Placement:
+    """The placement that is given, or that which a result has."""
+    if isinstance(given, Placement):
+        return given
+    found = getattr(given, "placement", None)
+    if isinstance(found, Placement):
+        return found
+    if hasattr(given, "placement"):
+        raise ExportError([Problem("placement", "is none, for no plan was found", "raise the limits")])
+    message = f"is of type {type(given).__name__}"
+    raise ExportError([Problem("placement", message, "give a scenarios.Placement, or a result that has one")])

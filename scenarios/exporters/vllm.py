@@ -16,6 +16,7 @@ from scenarios.exporters.servers import (
     head,
     lora_module,
     path_sentences,
+    release_sentences,
     server_flags,
     unknown_arguments,
 )
@@ -54,7 +55,7 @@ def export(deployment: Deployment) -> Export:
     links, left_out = adapter_links(deployment, "resolver") if resolver else ([], [])
     lost, cautions = path_sentences(deployment)
     lost += [SHARES_LOST] * bool(deployment.split)
-    cautions += unknown_arguments(deployment)
+    cautions += [*release_sentences(deployment), *unknown_arguments(deployment)]
     cautions.append("Servers listen on this host alone, or on every address where hosts are named.")
     if not resolver:
         lost.append(

@@ -133,14 +133,16 @@ def test_three_models_are_one_too_many(tmp_path: Path) -> None:
     assert any("one scenario is of one base model" in text for text in told.missing)
 
 
-def _placement() -> Placement:
+def _placement(target: str = "") -> Placement:
+    """A plan for a target: NIM is given folders, as it fetches nothing."""
+    owner = "/adapters" if target == "nim" else "org"
     scenario = scenarios.loads(
         f"""
 name: s
 model: {MODEL}
 adapters:
-  - {{name: fr, rank: 8, rate: 0.1, source: org/fr}}
-  - {{name: de, rank: 8, rate: 0.1, source: org/de}}
+  - {{name: fr, rank: 8, rate: 0.1, source: {owner}/fr}}
+  - {{name: de, rank: 8, rate: 0.1, source: {owner}/de}}
 workload: {{prompt: 10, output: 10}}
 devices: H100-64GB
 export: {{image: registry/vllm-openai:1, adapters_bucket: s3://weights}}
@@ -163,7 +165,7 @@ export: {{image: registry/vllm-openai:1, adapters_bucket: s3://weights}}
 
 @pytest.mark.parametrize("target", list(targets()))
 def test_every_target_is_written_by_the_command(target: str, fleet: Path) -> None:
-    scenarios.write_placement(_placement(), "plan.yaml")
+    scenarios.write_placement(_placement(target), "plan.yaml")
     said = _typed("export", "plan.yaml", "--to", target, "--out", "deploy")
     assert (fleet / "deploy" / ".lorapack-export.json").exists()
     assert "wrote" in said
@@ -186,7 +188,7 @@ SAYS_ALL = tuple(target for target in targets() if target != "routing")
 
 @pytest.mark.parametrize("target", SAYS_ALL)
 def test_an_export_is_imported_as_the_placement_that_it_was(target: str, tmp_path: Path) -> None:
-    placement = _placement()
+    placement = _placement(target)
     scenarios.write_export(scenarios.export(placement, "routing"), tmp_path / "routes")
     scenarios.write_export(scenarios.export(placement, target), tmp_path / "deploy")
     told = scenarios.import_fleet([tmp_path / "deploy", tmp_path / "routes"], ["devices=H100-64GB"])

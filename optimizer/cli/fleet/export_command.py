@@ -56,7 +56,7 @@ def export_command(
     import scenarios
 
     scenarios.find_target(to)
-    scenarios.check_folder(out)
+    scenarios.check_folder(out, scenarios.export_kind(to, steps=from_ is not None))
     if from_ is not None and scenario is None:
         raise typer.BadParameter("--from needs --scenario, by whose rates the twin judges every step")
     chosen = None if scenario is None else scenario_in(scenario, None)

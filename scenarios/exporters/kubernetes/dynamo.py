@@ -19,7 +19,7 @@ from scenarios.exporters.kubernetes.pods import (
     volumes,
 )
 from scenarios.exporters.kubernetes.weights import hub_or_bucket
-from scenarios.exporters.servers import NAMED, checked_model, head, server_flags
+from scenarios.exporters.servers import NAMED, check_served, checked_model, head, server_flags
 from scenarios.text.formatting import listed
 
 NAME = "dynamo"
@@ -146,6 +146,7 @@ def _sentences(deployment: Deployment) -> tuple[list[str], list[str]]:
     lost, cautions = pod_sentences(deployment, fetched=True)
     told = {a.name: a for group in deployment.groups for a in group.adapters}
     silent = [name for name, a in told.items() if hub_or_bucket(a.location) is None]
+    check_served(deployment, silent, "Dynamo fetches from hf:// and s3:// alone")
     if silent:
         lost.append(
             f"Adapters that hf:// and s3:// cannot name, which are left out: {listed(silent, NAMED)}."

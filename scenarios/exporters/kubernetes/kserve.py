@@ -21,7 +21,7 @@ from scenarios.exporters.kubernetes.pods import (
 )
 from scenarios.exporters.kubernetes.weights import adapter_address, claim_address, hub_or_bucket
 from scenarios.exporters.locations import location_of
-from scenarios.exporters.servers import NAMED, head, link_name, server_arguments
+from scenarios.exporters.servers import NAMED, check_served, head, link_name, server_arguments
 from scenarios.text.display import visible
 from scenarios.text.formatting import listed
 
@@ -150,6 +150,8 @@ def _sentences(deployment: Deployment) -> tuple[list[str], list[str]]:
     lost, cautions = pod_sentences(deployment, fetched=True)
     told: dict[str, DeployedAdapter] = {a.name: a for g in deployment.groups for a in g.adapters}
     silent = [name for name, a in told.items() if adapter_address(a, deployment) is None]
+    taken = "KServe takes hf://, s3:// and pvc:// alone; of folders name the claim (export.storage_claim)"
+    check_served(deployment, silent, taken)
     if silent:
         lost.append(
             f"Adapters that hf://, s3:// and pvc:// cannot name, which are left out: {listed(silent, NAMED)}."

@@ -15,6 +15,7 @@ from scenarios.exporters.servers import (
     adapter_path,
     checked_model,
     path_sentences,
+    release_sentences,
     server_flags,
     unknown_arguments,
 )
@@ -255,7 +256,8 @@ def pod_sentences(deployment: Deployment, *, fetched: bool = False) -> tuple[lis
     """
     lost, cautions = path_sentences(deployment)
     lost = [] if fetched else lost
-    cautions += unknown_arguments(deployment)
+    known = deployment.settings.image or (None if fetched else engine_image(deployment))
+    cautions = [*release_sentences(deployment, known), *cautions, *unknown_arguments(deployment)]
     kinds = {group.gpu.device: None for group in deployment.groups}
     if len(kinds) > 1:
         which = ", ".join(kinds)

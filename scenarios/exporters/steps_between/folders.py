@@ -44,8 +44,6 @@ def step_folders(
     """
     files: list[ExportedFile] = []
     links: list[ExportedLink] = []
-    lost: dict[str, None] = {}
-    cautions = dict.fromkeys(stepping.cautions)
     scripts: list[str] = []
     for number, one in enumerate(deployed, start=1):
         for step in _steps(one, stepping):
@@ -60,10 +58,10 @@ def step_folders(
             script = ExportedFile(SCRIPT, _script(change, typed), executable=True)
             files += [replace(file, path=f"{folder}/{file.path}") for file in (script, *made.files)]
             links += [replace(link, path=f"{folder}/{link.path}") for link in made.links]
-            lost |= dict.fromkeys(made.lost)
-            cautions |= dict.fromkeys(made.cautions)
             scripts.append(f"./{folder}/{SCRIPT}")
-    return Export(tuple(files), tuple(links), tuple(lost), tuple(cautions), tuple(scripts))
+    ends = target(deployed[-1].unload)
+    cautions = tuple(dict.fromkeys((*stepping.cautions, *ends.cautions)))
+    return Export(tuple(files), tuple(links), ends.lost, cautions, tuple(scripts))
 
 
 @dataclass(frozen=True)
