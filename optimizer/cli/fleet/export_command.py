@@ -10,7 +10,7 @@ import typer
 from optimizer.cli.exits import EXIT_INFEASIBLE, EXIT_SOLVED
 from optimizer.cli.help import register
 from optimizer.cli.options import QuietOption, SetOption, WorkersOption, load_twin, scenario_in
-from optimizer.cli.streams import say, show
+from optimizer.cli.streams import say, say_items, show
 
 if TYPE_CHECKING:
     from scenarios import Export, Placement, Scenario
@@ -102,8 +102,5 @@ def _tell_export(made: Export, out: Path, *, quiet: bool) -> None:
     say(f"wrote {files:,} {'file' if files == 1 else 'files'}{links} to {out}")
     for step in () if quiet else made.next_steps:
         say(f"  {step}")
-    for title, sentences in (("not expressed:", made.lost), ("mind:", made.cautions)):
-        if sentences:
-            say(title)
-        for sentence in sentences:
-            say(f"- {sentence}")
+    say_items("not expressed:", made.lost)
+    say_items("mind:", made.cautions)

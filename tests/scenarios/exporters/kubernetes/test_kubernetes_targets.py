@@ -19,7 +19,7 @@ from scenarios.exporters.kubernetes import aibrix, dynamo, gie, kserve, llm_d, p
 from scenarios.exporters.kubernetes.names import dns_label, object_name
 from scenarios.exporters.kubernetes.pods import literal
 from scenarios.exporters.targets import find_target
-from scenarios.placement import PlacedGPU, Placement
+from scenarios.placement import PlacedAdapter, PlacedGPU, Placement
 from tests.scenarios.exporters.kubernetes.kubernetes_plans import TARGETS, documents, of_kind, plan, problems
 
 HOSTILE = [
@@ -359,8 +359,9 @@ def test_dynamo_refuses_more_engines_than_a_graph_holds(engines: int, refused: b
         for k in range(engines)
     ]
     settings = ExportSettings(image="nvcr.io/x/dynamo:1")
+    told = {f"a{k}": PlacedAdapter(source=f"org/a{k}") for k in range(engines)}
     deployment = deployment_of(
-        Placement(gpus=tuple(gpus), model="org/m", engine=EngineConfig(), export=settings)
+        Placement(gpus=tuple(gpus), model="org/m", engine=EngineConfig(), adapters=told, export=settings)
     )
     if refused:
         with pytest.raises(ExportError, match="gpus are 25, and a graph of Dynamo's has 24 engines at most"):
