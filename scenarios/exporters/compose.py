@@ -17,7 +17,7 @@ from scenarios.exporters.servers import (
     server_flags,
     unknown_arguments,
 )
-from scenarios.exporters.steps_between.stepping import Change, Stepping
+from scenarios.exporters.steps_between.stepping import Change, Stepping, ready_commands
 from scenarios.exporters.vllm import module_words
 from scenarios.exporters.yaml_text import yaml_text
 
@@ -26,9 +26,9 @@ CHECKED = "Compose specification: compose-spec/compose-spec schema/compose-spec.
 CONTAINER_PORT = 8000
 
 
-def commands(_change: Change) -> list[str]:
+def commands(change: Change) -> list[str]:
     """What is typed for a step: no container that runs is made anew, and those of no service go."""
-    return ["docker compose up --detach --no-recreate --remove-orphans"]
+    return ["docker compose up --detach --no-recreate --remove-orphans", *ready_commands(change)]
 
 
 STEPS = Stepping(commands, named_at_start=True, routed_beside=True)

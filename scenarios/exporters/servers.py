@@ -125,7 +125,7 @@ def check_served(deployment: Deployment, left_out: Sequence[str], taken: str) ->
     """
     names = {adapter.name for group in deployment.groups for adapter in group.adapters}
     if names and names <= set(left_out):
-        message = f"have no source that it can fetch ({listed(sorted(names), NAMED)}): {taken}"
+        message = f"have no source that can be fetched ({listed(sorted(names), NAMED)}): {taken}"
         raise ExportError([Problem("adapters", message, "change adapters[].source in the scenario")])
 
 
@@ -179,10 +179,18 @@ def adapter_path(adapter: DeployedAdapter, deployment: Deployment) -> str:
     """
     if adapter.location is not None and adapter.location.kind in ("folder", "hub"):
         return adapter.location.path
+    path = below_adapters_dir(adapter, deployment)
+    if path is None:
+        message = f'is "{adapter.name}", which is no folder below {deployment.settings.adapters_dir}'
+        raise ExportError([Problem("adapters", message, "give it a source")])
+    return path
+
+
+def below_adapters_dir(adapter: DeployedAdapter, deployment: Deployment) -> str | None:
+    """An adapter's folder below adapters_dir, by its name; None where that would lead out of it."""
     name = adapter.name
     if name.startswith("/") or {".", ".."} & set(name.split("/")) or not name.isprintable():
-        message = f'is "{name}", which is no folder below {deployment.settings.adapters_dir}'
-        raise ExportError([Problem("adapters", message, "give it a source")])
+        return None
     return f"{deployment.settings.adapters_dir.rstrip('/')}/{name}"
 
 

@@ -16,7 +16,7 @@ from scenarios.exporters.servers import (
     path_sentences,
     server_arguments,
 )
-from scenarios.exporters.steps_between.stepping import Change, Stepping
+from scenarios.exporters.steps_between.stepping import Change, Stepping, ready_commands
 from scenarios.exporters.yaml_text import comment_lines
 
 NAME = "sglang"
@@ -29,8 +29,7 @@ def commands(change: Change) -> list[str]:
     for group in change.started:
         name = f"serve-g{group.number}"
         lines += [f"# on {group.host}", f"nohup ./{name}.sh >{name}.log 2>&1 &"]
-    for group in change.started:
-        lines.append(f"until curl --fail --silent http://{group.host}:{group.port}/health; do sleep 5; done")
+    lines += ready_commands(change)
     for group in change.stopped:
         lines.append(f"echo 'now stop {group.name}, the server at {group.host}:{group.port}'")
     return lines

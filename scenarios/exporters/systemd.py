@@ -12,7 +12,7 @@ from scenarios.exporters.servers import (
     release_sentences,
     unknown_arguments,
 )
-from scenarios.exporters.steps_between.stepping import Change, Stepping
+from scenarios.exporters.steps_between.stepping import Change, Stepping, ready_commands
 from scenarios.exporters.vllm import module_words, serve_words
 from scenarios.exporters.yaml_text import comment_lines
 
@@ -33,7 +33,7 @@ def commands(change: Change) -> list[str]:
     if units or listed_target:
         lines.append(f"sudo cp {' '.join([*units, *listed_target])} {folder}/")
     lines.append("sudo systemctl daemon-reload")
-    return lines + [f"sudo systemctl enable --now {unit}" for unit in units]
+    return [*lines, *(f"sudo systemctl enable --now {unit}" for unit in units), *ready_commands(change)]
 
 
 STEPS = Stepping(commands, named_at_start=True, routed_beside=True)

@@ -236,7 +236,7 @@ def test_a_result_is_exported_as_its_placement() -> None:
 def test_an_export_in_which_no_adapter_would_be_served_is_refused(target: str, source: str) -> None:
     told = {name: PlacedAdapter(source=source.format(name=name)) for name in ("fr", "de")}
     plan = _placement().model_copy(update={"adapters": told})
-    with pytest.raises(LorapackError, match=r"have no source that it can fetch \(de and fr\)"):
+    with pytest.raises(LorapackError, match=r"have no source that can be fetched \(de and fr\)"):
         scenarios.export(plan, target)
     told["de"] = PlacedAdapter(source="/adapters/de" if target == "nim" else "org/de")
     some = scenarios.export(plan.model_copy(update={"adapters": told}), target)

@@ -18,13 +18,13 @@ def kubectl_commands(change: Change) -> list[str]:
     files = [file.path for file in change.files if file.objects]
     engines = [path for path in files if path == "engines.yaml"]
     lines = [f"kubectl apply -f {path}" for path in engines]
-    lines += ready_commands(change)
+    lines += rollout_commands(change)
     lines += _labelled(change, added=True)
     lines += [f"kubectl apply -f {path}" for path in files if path not in engines]
     return [*lines, *_labelled(change, added=False), *delete_commands(change)]
 
 
-def ready_commands(change: Change) -> list[str]:
+def rollout_commands(change: Change) -> list[str]:
     """Wait for the engines that start."""
     space = change.after.settings.namespace
     return [

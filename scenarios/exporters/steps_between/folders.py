@@ -173,6 +173,6 @@ def _waits(stopped: Sequence[Group]) -> list[str]:
         return []
     names = ", ".join(group.name for group in stopped)
     return [
-        f"Before you run this, wait until {names} have no requests: vllm:num_requests_running and "
-        "vllm:num_requests_waiting of their /metrics are 0."
+        f"Before you run this, wait until no request is left on {names}: vllm:num_requests_running and "
+        "vllm:num_requests_waiting of /metrics are 0 there."
     ]

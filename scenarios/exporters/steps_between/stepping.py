@@ -45,6 +45,14 @@ class Change:
     deletes: bool
 
 
+def ready_commands(change: Change) -> list[str]:
+    """Wait for the engines that start, where they have addresses: vLLM and SGLang answer ``/health`` then."""
+    return [
+        f"until curl --fail --silent http://{group.host}:{group.port}/health; do sleep 5; done"
+        for group in change.started
+    ]
+
+
 def route_commands(change: Change) -> list[str]:
     """Put the files of routers where they read them, and make them do so: variables as in `steps_script`."""
     names = shlex.join(file.path for file in change.files)

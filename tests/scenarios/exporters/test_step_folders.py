@@ -19,6 +19,7 @@ from scenarios.exporters.targets import find_steps, targets
 
 AT_START = ["systemd", "compose", "gie", "llm-d", "sglang"]
 WHILE_IT_RUNS = ["aibrix", "production-stack", "routing", "vllm"]
+READY = "until curl --fail --silent http://127.0.0.1:8002/health; do sleep 5; done"
 REFUSED = ["kserve", "ray-serve", "nim", "dynamo"]
 
 
@@ -116,7 +117,7 @@ def test_an_engine_that_runs_on_is_in_no_folder_and_what_is_no_more_is_deleted(t
         f"kubectl apply -f {below}models.yaml"
     )
     assert switch[-1] == "kubectl delete --ignore-not-found -f delete.yaml"
-    assert "wait until lorapack-g1 have no requests" in text(export, "wave-1/3-unload/apply.sh")
+    assert "wait until no request is left on lorapack-g1" in text(export, "wave-1/3-unload/apply.sh")
 
 
 def test_aibrix_loads_an_adapter_beside_before_its_selector_lets_go_of_the_old_pod() -> None:
@@ -166,7 +167,8 @@ def test_another_release_than_runs_is_refused_where_one_file_says_all_engines() 
 def test_compose_makes_no_container_anew_and_removes_those_of_no_service() -> None:
     export = restarted("compose")
     line = "docker compose up --detach --no-recreate --remove-orphans"
-    assert commands(export, "wave-1/1-load") == commands(export, "wave-1/3-unload") == [line]
+    assert commands(export, "wave-1/1-load") == [line, READY]
+    assert commands(export, "wave-1/3-unload") == [line]
     services = [
         list(yaml.safe_load(text(export, f"wave-1/{step}/compose.yaml"))["services"])
         for step in ("1-load", "3-unload")
@@ -180,6 +182,7 @@ def test_systemd_reloads_its_units_and_stops_and_removes_that_of_a_stopped_engin
         "sudo cp lorapack-g2.service lorapack.target /etc/systemd/system/",
         "sudo systemctl daemon-reload",
         "sudo systemctl enable --now lorapack-g2.service",
+        READY,
     ]
     assert commands(export, "wave-1/3-unload") == [
         "sudo systemctl disable --now lorapack-g1.service",
