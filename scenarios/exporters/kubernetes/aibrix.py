@@ -13,13 +13,12 @@ from scenarios.exporters.kubernetes.pods import (
     PORT,
     SERVED_NAME,
     Object,
-    base_sentence,
     engine_object,
     manifest,
     metadata,
-    pod_sentences,
     service_object,
 )
+from scenarios.exporters.kubernetes.sentences import base_sentence, pod_sentences
 from scenarios.exporters.kubernetes.steps import kubectl_commands
 from scenarios.exporters.servers import NAMED, adapter_path, head
 from scenarios.exporters.steps_between.stepping import Stepping

@@ -9,15 +9,14 @@ from scenarios.exporters.kubernetes.in_cluster import in_cluster
 from scenarios.exporters.kubernetes.names import object_name
 from scenarios.exporters.kubernetes.pods import (
     Object,
-    base_sentence,
     environment,
     literal,
     manifest,
     metadata,
     mounts,
-    pod_sentences,
     volumes,
 )
+from scenarios.exporters.kubernetes.sentences import base_sentence, pod_sentences
 from scenarios.exporters.kubernetes.weights import hub_or_bucket
 from scenarios.exporters.servers import NAMED, check_served, checked_model, head, server_flags
 from scenarios.text.formatting import listed

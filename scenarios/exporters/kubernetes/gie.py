@@ -5,7 +5,7 @@ from __future__ import annotations
 from scenarios.exporters.deployment import Deployment
 from scenarios.exporters.exported import Export
 from scenarios.exporters.kubernetes.in_cluster import in_cluster
-from scenarios.exporters.kubernetes.pods import manifest, pod_sentences
+from scenarios.exporters.kubernetes.pods import manifest
 from scenarios.exporters.kubernetes.pools import (
     INFERRED,
     MODEL_HEADER,
@@ -15,6 +15,7 @@ from scenarios.exporters.kubernetes.pools import (
     pools,
     routes,
 )
+from scenarios.exporters.kubernetes.sentences import pod_sentences
 from scenarios.exporters.kubernetes.steps import kubectl_commands
 from scenarios.exporters.routers import PARTS
 from scenarios.exporters.servers import head

@@ -11,14 +11,8 @@ from scenarios.exporters.engine_flags import flags
 from scenarios.exporters.exported import Export
 from scenarios.exporters.kubernetes.in_cluster import in_cluster
 from scenarios.exporters.kubernetes.names import dns_label
-from scenarios.exporters.kubernetes.pods import (
-    Object,
-    gpu_resources,
-    literal,
-    manifest,
-    metadata,
-    pod_sentences,
-)
+from scenarios.exporters.kubernetes.pods import Object, gpu_resources, literal, manifest, metadata
+from scenarios.exporters.kubernetes.sentences import pod_sentences
 from scenarios.exporters.kubernetes.weights import adapter_address, claim_address, hub_or_bucket
 from scenarios.exporters.locations import location_of
 from scenarios.exporters.servers import NAMED, check_served, head, link_name, server_arguments

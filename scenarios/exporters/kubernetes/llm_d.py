@@ -6,7 +6,7 @@ from scenarios.exporters.deployment import Deployment
 from scenarios.exporters.exported import Export, ExportedFile
 from scenarios.exporters.kubernetes.gie import pool_sentences
 from scenarios.exporters.kubernetes.in_cluster import in_cluster
-from scenarios.exporters.kubernetes.pods import Object, base_sentence, manifest
+from scenarios.exporters.kubernetes.pods import Object, manifest
 from scenarios.exporters.kubernetes.pools import (
     engine_objects,
     model_maps,
@@ -15,6 +15,7 @@ from scenarios.exporters.kubernetes.pools import (
     route_to,
     routes,
 )
+from scenarios.exporters.kubernetes.sentences import base_sentence
 from scenarios.exporters.kubernetes.steps import kubectl_commands
 from scenarios.exporters.servers import head
 from scenarios.exporters.steps_between.stepping import Stepping

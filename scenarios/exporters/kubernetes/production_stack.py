@@ -11,14 +11,13 @@ from scenarios.exporters.kubernetes.in_cluster import in_cluster
 from scenarios.exporters.kubernetes.names import object_name
 from scenarios.exporters.kubernetes.pods import (
     Object,
-    base_sentence,
     engine_image,
     gpu_resources,
     literal,
     manifest,
     metadata,
-    pod_sentences,
 )
+from scenarios.exporters.kubernetes.sentences import base_sentence, pod_sentences
 from scenarios.exporters.kubernetes.steps import delete_commands
 from scenarios.exporters.servers import adapter_path, checked_model, head, server_arguments
 from scenarios.exporters.steps_between.stepping import Change, Stepping

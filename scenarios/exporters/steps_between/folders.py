@@ -25,6 +25,9 @@ Target = Callable[[Deployment], Export]
 Objects = dict[tuple[object, ...], Mapping[str, object]]
 """Objects of Kubernetes by what names them."""
 
+IN_ORDER = "Run the scripts in this order, each when the one before has ended and what it says is so."
+NOTHING = "There is no file: what the steps change, the target cannot say."
+
 _ACTIONS = {"1-load": (Start, Load), "2-switch": (Switch,), "3-unload": (Unload, Stop)}
 
 
@@ -60,7 +63,8 @@ def step_folders(
             links += [replace(link, path=f"{folder}/{link.path}") for link in made.links]
             scripts.append(f"./{folder}/{SCRIPT}")
     ends = target(deployed[-1].unload)
-    cautions = tuple(dict.fromkeys((*stepping.cautions, *ends.cautions)))
+    order = IN_ORDER if scripts else NOTHING
+    cautions = tuple(dict.fromkeys((order, *stepping.cautions, *ends.cautions)))
     return Export(tuple(files), tuple(links), ends.lost, cautions, tuple(scripts))
 
 

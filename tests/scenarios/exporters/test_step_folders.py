@@ -141,6 +141,16 @@ def test_aibrix_loads_an_adapter_beside_before_its_selector_lets_go_of_the_old_p
     ]
 
 
+def test_steps_that_a_target_cannot_say_are_told_to_be_none() -> None:
+    running = placement(gpu(0, "a", a=0.5), gpu(1, "a", a=0.5))
+    after = placement(gpu(0, "a", a=0.25), gpu(1, "a", a=0.75))
+    wave = Wave((Switch("a", {0: 0.25, 1: 0.75}),), (gpu(0, "a"), gpu(1, "a")), after)
+    export = export_steps(running, [wave], "aibrix")
+    assert not export.files
+    assert any("There is no file" in sentence for sentence in export.cautions)
+    assert export_steps(running, [wave], "gie").next_steps == ("./wave-1/2-switch/apply.sh",)
+
+
 def test_production_stack_deletes_the_adapters_that_it_unloads() -> None:
     export = moved("production-stack")
     assert [kind for kind, _ in objects(export, "wave-1/1-load/adapters.yaml")] == ["LoraAdapter"]
