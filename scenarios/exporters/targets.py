@@ -13,6 +13,7 @@ from scenarios.errors import Problem
 from scenarios.exporters import routing
 from scenarios.exporters.deployment import Deployment, ExportError, deployment_of
 from scenarios.exporters.exported import Export
+from scenarios.exporters.servers import NAMED
 from scenarios.exporters.steps_between.actions import Wave
 from scenarios.exporters.steps_between.folders import step_folders
 from scenarios.exporters.steps_between.stepping import Stepping
@@ -23,7 +24,7 @@ from scenarios.placement import Placement, described
 from scenarios.reading.overrides import apply, paths_of
 from scenarios.reading.parsing import model_from
 from scenarios.scenario import Scenario
-from scenarios.text.formatting import choice, suggestion
+from scenarios.text.formatting import choice, listed, suggestion
 
 _MODULES = (
     "vllm",
@@ -148,7 +149,8 @@ def export_steps(running: Placement, waves: Sequence[Wave], to: str) -> Export:
     deployed = deployed_waves(running, waves)
     if to == "vllm":
         script = steps_script(deployed, serve_words, lambda one: routing.export(one).files)
-        return replace(script, kind=export_kind(to, steps=True))
+        cautions = (_answering(deployed), *script.cautions)
+        return replace(script, cautions=cautions, kind=export_kind(to, steps=True))
     _check_release(running, waves, to, stepping)
     made = step_folders(deployed, stepping, target.export, routing.export)
     cautions = (_beside(running, deployed, to), *made.cautions)
@@ -177,6 +179,15 @@ def _check_release(running: Placement, waves: Sequence[Wave], to: str, stepping:
         message = f"runs vLLM {old}, the plan was judged as {new}, and one file of {to} says all engines"
         remedy = "plan with the release that runs, or choose another target"
         raise ExportError([Problem("--from", message, remedy)])
+
+
+def _answering(deployed: Sequence[DeployedWave]) -> str:
+    """Say where the script looks for the engines that run."""
+    places = [f"GPU {group.number} at {group.host}:{group.port}" for group in deployed[0].before.groups]
+    return (
+        f"What runs is taken to answer where its export would: {listed(places, NAMED)}. Set export.hosts and "
+        "export.port so that it is so."
+    )
 
 
 def _beside(running: Placement, deployed: Sequence[DeployedWave], to: str) -> str:

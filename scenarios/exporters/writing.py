@@ -45,8 +45,8 @@ def check_folder(folder: str | os.PathLike[str], kind: str = "") -> None:
     before, written = _listed(target)
     if before and kind and before != kind:
         raise OutputFileError(
-            f"{folder} holds an export of another kind ({before}), which would be lost; name a new folder "
-            f"for {kind}, or empty that one"
+            f"{folder} holds an export of {before}, which would be lost; name a new folder for {kind}, or "
+            "empty that one"
         )
     foreign = sorted(_contents(target) - written - {LIST})
     if foreign:

@@ -216,8 +216,8 @@ def test_another_export_is_not_written_over(fleet: Path) -> None:
     _typed("export", "plan.yaml", "--to", "compose", "--out", "deploy")
     done = RUN.invoke(app, ["export", "plan.yaml", "--to", "aibrix", "--out", "deploy"])
     assert isinstance(done.exception, scenarios.OutputFileError)
-    assert "holds an export of another kind (compose)" in str(done.exception)
-    with pytest.raises(scenarios.OutputFileError, match="another kind"):
+    assert "holds an export of compose, which would be lost" in str(done.exception)
+    with pytest.raises(scenarios.OutputFileError, match="export of compose"):
         scenarios.write_export(scenarios.export(_placement(), "gie"), "deploy")
     assert (fleet / "deploy" / "compose.yaml").exists()
     _typed("export", "plan.yaml", "--to", "compose", "--out", "deploy")

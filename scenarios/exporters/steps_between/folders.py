@@ -11,7 +11,7 @@ from itertools import takewhile
 from typing import Any, cast
 
 from scenarios.exporters.deployment import Deployment, Group
-from scenarios.exporters.exported import Export, ExportedFile, ExportedLink
+from scenarios.exporters.exported import Export, ExportedFile
 from scenarios.exporters.steps_between.actions import Load, Start, Stop, Switch, Unload
 from scenarios.exporters.steps_between.stepping import PARTS, Change, Part, Stepping, route_commands
 from scenarios.exporters.steps_between.waves import DeployedWave
@@ -46,7 +46,6 @@ def step_folders(
         The files of a deployment for the target, and for the target ``routing``.
     """
     files: list[ExportedFile] = []
-    links: list[ExportedLink] = []
     scripts: list[str] = []
     for number, one in enumerate(deployed, start=1):
         for step in _steps(one, stepping):
@@ -60,12 +59,11 @@ def step_folders(
             folder = f"wave-{number}/{step.part}"
             script = ExportedFile(SCRIPT, _script(change, typed), executable=True)
             files += [replace(file, path=f"{folder}/{file.path}") for file in (script, *made.files)]
-            links += [replace(link, path=f"{folder}/{link.path}") for link in made.links]
             scripts.append(f"./{folder}/{SCRIPT}")
     ends = target(deployed[-1].unload)
     order = IN_ORDER if scripts else NOTHING
     cautions = tuple(dict.fromkeys((order, *stepping.cautions, *ends.cautions)))
-    return Export(tuple(files), tuple(links), ends.lost, cautions, tuple(scripts))
+    return Export(tuple(files), (), ends.lost, cautions, tuple(scripts))
 
 
 @dataclass(frozen=True)

@@ -141,6 +141,12 @@ def test_aibrix_loads_an_adapter_beside_before_its_selector_lets_go_of_the_old_p
     ]
 
 
+def test_the_script_says_where_it_looks_for_what_runs() -> None:
+    export = moved("vllm")
+    assert "GPU 0 at 127.0.0.1:8000 and GPU 1 at 127.0.0.1:8001" in export.cautions[0]
+    assert export.kind == "vllm, steps"
+
+
 def test_steps_that_a_target_cannot_say_are_told_to_be_none() -> None:
     running = placement(gpu(0, "a", a=0.5), gpu(1, "a", a=0.5))
     after = placement(gpu(0, "a", a=0.25), gpu(1, "a", a=0.75))
