@@ -259,6 +259,48 @@ def test_names_that_a_cluster_does_not_have_come_back_from_its_annotations(
 
 
 @pytest.mark.parametrize(
+    ("names", "known"),
+    [
+        ('{"made": "acme/fr"}', "acme/fr"),
+        ('{"other": "acme/fr"}', "made"),
+        ('{"made": ""}', "made"),
+        ('{"made": 7}', "made"),
+        ('["made"]', "made"),
+        ('{"made": ', "made"),
+        ("null", "made"),
+        ("[" * 5000, "made"),
+        ("9" * 5000, "made"),
+    ],
+    ids=range(9),
+)
+def test_an_annotation_that_tells_no_names_changes_none(names: str, known: str, tmp_path: Path) -> None:
+    service = {
+        "apiVersion": "serving.kserve.io/v1alpha2",
+        "kind": "LLMInferenceService",
+        "metadata": {"name": "g", "annotations": {"lorapack/served-names": names}},
+        "spec": {
+            "model": {"uri": "hf://org/m", "lora": {"adapters": [{"name": "made", "uri": "hf://org/a"}]}}
+        },
+    }
+    (tmp_path / "s.json").write_text(json.dumps(service))
+    told = scenarios.import_fleet(tmp_path / "s.json")
+    assert f"name: {known}\n" in told.text or f"name: {known} " in told.text
+
+
+@pytest.mark.parametrize("value", [7, True, ["x"], {"a": "b"}])
+def test_a_served_name_that_is_no_text_is_refused(value: object, tmp_path: Path) -> None:
+    adapter = {
+        "apiVersion": "model.aibrix.ai/v1alpha1",
+        "kind": "ModelAdapter",
+        "metadata": {"name": "a", "annotations": {"lorapack/served-name": value}},
+        "spec": {"artifactURL": "huggingface://org/a"},
+    }
+    (tmp_path / "m.json").write_text(json.dumps(adapter))
+    with pytest.raises(ImportSourceError, match="served-name"):
+        scenarios.import_fleet(tmp_path / "m.json")
+
+
+@pytest.mark.parametrize(
     ("image", "sentence"),
     [
         (None, "judged as vLLM 0.8.5, the release of vllm/vllm-openai:v0.8.5"),
