@@ -28,8 +28,10 @@ from scenarios.export_settings import ExportSettings as ExportSettings
 from scenarios.exporters.deployment import ExportError as ExportError
 from scenarios.exporters.exported import Export as Export
 from scenarios.exporters.targets import export as export
+from scenarios.exporters.targets import export_kind as export_kind
 from scenarios.exporters.targets import export_steps as export_steps
 from scenarios.exporters.targets import exportable as exportable
+from scenarios.exporters.targets import find_steps as find_steps
 from scenarios.exporters.targets import find_target as find_target
 from scenarios.exporters.writing import check_folder as check_folder
 from scenarios.exporters.writing import write_export as write_export
@@ -41,6 +43,7 @@ from scenarios.files import override as override
 from scenarios.files import read as read
 from scenarios.files import read_placement as read_placement
 from scenarios.files import sources as sources
+from scenarios.files import swapped as swapped
 from scenarios.files import write as write
 from scenarios.files import write_placement as write_placement
 from scenarios.gpus.catalogue import GPU as GPU

@@ -11,6 +11,7 @@ from scenarios.base import FrozenModel
 from scenarios.engine import Rank, RankOrBase
 from scenarios.export_settings import Plain
 from scenarios.reading.findings import Finding
+from scenarios.reading.text_patterns import ADAPTER_NAME
 from scenarios.service_levels import AdapterSLO
 from scenarios.traffic.arrivals import Arrivals, ClosedLoopArrivals
 from scenarios.traffic.lengths import MAX_TOKENS, Lengths
@@ -69,7 +70,7 @@ class Adapter(FrozenModel, json_schema_extra=_say_when_rates_are_needed):
     list's length, as in the paper's workloads.
     """
 
-    name: Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[A-Za-z0-9][A-Za-z0-9._/@+-]*$")]
+    name: Annotated[str, Field(min_length=1, max_length=200, pattern=ADAPTER_NAME)]
     """Name; with a count above 1 the adapters are called name-1, name-2 and so on"""
     count: Annotated[int, Field(ge=1, le=MAX_ADAPTERS)] = 1
     """How many adapters the entry stands for."""

@@ -12,22 +12,18 @@ from typing import Annotated
 from pydantic import Field, StringConstraints
 
 from scenarios.base import FrozenModel
+from scenarios.reading import text_patterns as patterns
 from scenarios.reading.findings import Finding
 
-DNS_LABEL = r"^[a-z0-9]([a-z0-9-]*[a-z0-9])?$"
-"""A name of Kubernetes (RFC 1123); at most 63 characters."""
-
-Label = Annotated[str, Field(max_length=63), StringConstraints(pattern=DNS_LABEL)]
-Plain = Annotated[str, Field(min_length=1, max_length=1000, pattern=r"^[^\x00-\x1f\x7f-\x9f\u2028\u2029]+$")]
+Label = Annotated[str, Field(max_length=63), StringConstraints(pattern=patterns.DNS_LABEL)]
+Plain = Annotated[str, Field(min_length=1, max_length=1000, pattern=patterns.ONE_LINE)]
 """Text of one line."""
-Image = Annotated[str, Field(max_length=500, pattern=r"^[A-Za-z0-9][A-Za-z0-9._/:@+-]*$")]
-AbsolutePath = Annotated[str, Field(max_length=1000, pattern=r"^/[^\x00-\x1f\x7f-\x9f\u2028\u2029]*$")]
-Bucket = Annotated[
-    str, Field(max_length=500, pattern=r"^(s3|gs|abfss|azure)://[A-Za-z0-9](/?[A-Za-z0-9._@-])*/?$")
-]
+Image = Annotated[str, Field(max_length=500, pattern=patterns.IMAGE)]
+AbsolutePath = Annotated[str, Field(max_length=1000, pattern=patterns.ABSOLUTE_PATH)]
+Bucket = Annotated[str, Field(max_length=500, pattern=patterns.BUCKET)]
 """A bucket, with or without a path in it: schemes that Ray takes (ray 2.60.0, ray/llm/_internal/common/utils/
 cloud_utils.py)."""
-Host = Annotated[str, Field(max_length=253, pattern=r"^[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?$")]
+Host = Annotated[str, Field(max_length=253, pattern=patterns.HOST)]
 Port = Annotated[int, Field(ge=1, le=65_535)]
 
 MOST_GROUP_DIGITS = 8
@@ -37,7 +33,7 @@ MOST_GROUP_DIGITS = 8
 class ExportSettings(FrozenModel):
     """What a deployment is called, where its images, weights and adapters lie, and how it is reached."""
 
-    name: Annotated[str, Field(max_length=40), StringConstraints(pattern=DNS_LABEL)] = "lorapack"
+    name: Annotated[str, Field(max_length=40), StringConstraints(pattern=patterns.DNS_LABEL)] = "lorapack"
     """What the names of all that is written begin with."""
     namespace: Label = "default"
     """Namespace of Kubernetes."""
@@ -69,13 +65,11 @@ class ExportSettings(FrozenModel):
     """Secret of Kubernetes with the engines' API key, under the key ``api-key``."""
     gateway: Label = "inference-gateway"
     """Gateway to which routes are attached."""
-    gpu_resource: Annotated[str, Field(max_length=253, pattern=r"^[a-z0-9]([a-z0-9./-]*[a-z0-9])?$")] = (
-        "nvidia.com/gpu"
-    )
+    gpu_resource: Annotated[str, Field(max_length=253, pattern=patterns.RESOURCE)] = "nvidia.com/gpu"
     """Name of the GPUs as a resource of Kubernetes."""
-    user: Annotated[str, Field(max_length=32, pattern=r"^[a-z_][a-z0-9_-]*$")] = "vllm"
+    user: Annotated[str, Field(max_length=32, pattern=patterns.USER)] = "vllm"
     """User of the host that runs the engines."""
-    vllm: Annotated[str, Field(max_length=500, pattern=r"^[A-Za-z0-9_./-]+$")] = "vllm"
+    vllm: Annotated[str, Field(max_length=500, pattern=patterns.COMMAND)] = "vllm"
     """The engine's command, or its path."""
 
     def findings(self) -> Iterator[Finding]:

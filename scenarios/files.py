@@ -12,7 +12,7 @@ from typing import Final
 from scenarios.acceptance import ACCEPTANCES, Acceptance, foreign_keys, without_foreign
 from scenarios.arguments import several
 from scenarios.catalogue import find
-from scenarios.errors import Problem, ScenarioError
+from scenarios.errors import LorapackError, Problem, ScenarioError
 from scenarios.output import write_whole
 from scenarios.placement import Placement, mismatches
 from scenarios.reading import error_messages
@@ -186,7 +186,7 @@ def read_placement(path: str | os.PathLike[str]) -> Placement:
         _check_result_version(root, source)
         root = root["placement"]
     elif _holds_scenario(root) and not _holds_placement(root):
-        remedy = "name the scenario first, and then the placement that `solve --placement` wrote"
+        remedy = "give what `solve --placement` or `solve --json` wrote"
         raise _other_file("holds a scenario, no placement", remedy, source)
     return model_from(Placement, root, source)
 
@@ -202,6 +202,15 @@ def _check_result_version(root: dict[str, object], source: str) -> None:
     )
     remedy = "update lorapack, or give the placement alone" if newer else f"give 1 to {RESULT_VERSION}"
     raise ScenarioError([error_messages.located(("result_version",), message, remedy, root)], source)
+
+
+def swapped(scenario: str | os.PathLike[str], placement: str | os.PathLike[str]) -> bool:
+    """Whether a placement was given for a scenario, and a scenario for the placement."""
+    try:
+        first, second = (_parsed(Path(path), str(path)) for path in (scenario, placement))
+    except LorapackError:
+        return False
+    return _holds_placement(first) and _holds_scenario(second) and not _holds_placement(second)
 
 
 def write_placement(placement: Placement, path: str | os.PathLike[str]) -> None:
@@ -242,7 +251,8 @@ def _is_json(file: Path) -> bool:
 
 
 def _holds_scenario(root: object) -> bool:
-    return isinstance(root, dict) and "adapters" in root
+    """A scenario lists its adapters; a placement maps what is known of them by their names."""
+    return isinstance(root, dict) and "adapters" in root and not isinstance(root["adapters"], dict)
 
 
 def _holds_placement(root: object) -> bool:

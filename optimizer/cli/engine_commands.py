@@ -76,7 +76,16 @@ def validate_command(
     from scenarios import sources
 
     changes = [*(set_ or ()), *(() if seed is None else (f"seed={seed}",))]
-    chosen = scenario_in(scenario, changes, acceptance, expected=expected, measured_only=measured_only)
+    if scenarios.swapped(scenario, placement):
+        raise typer.BadParameter(f"SCENARIO and PLACEMENT are swapped: validate {placement} {scenario}")
+    chosen = scenario_in(
+        scenario,
+        changes,
+        acceptance,
+        expected=expected,
+        measured_only=measured_only,
+        told_in_answer=True,
+    )
     placed = scenarios.read_placement(placement)
     scenarios.check_placement(placed, chosen, str(placement))
     placed = scenarios.as_started(placed, chosen)

@@ -91,8 +91,11 @@ def scenario_in(
     *,
     expected: bool = False,
     measured_only: bool = False,
+    told_in_answer: bool = False,
 ) -> Scenario:
     """The scenario of a file or of a shipped name, whose devices have engine profiles.
+
+    Which step times are derived is told on stderr before the work, unless the answer tells it.
 
     Where profiles alone are missing, what can be said without them, the memory, is told before the error.
     """
@@ -109,11 +112,11 @@ def scenario_in(
     except ScenarioError:
         _tell_memory(name, chosen)
         raise
-    _tell_of_step_times(scenario)
+    _tell_of_step_times(scenario, derived=not told_in_answer)
     return scenario
 
 
-def _tell_of_step_times(scenario: Scenario) -> None:
+def _tell_of_step_times(scenario: Scenario, *, derived: bool) -> None:
     """Tell which step times are derived, and what of the engine's arguments they know nothing of."""
     from optimizer.cli.streams import note
     from scenarios import LorapackError
@@ -125,7 +128,7 @@ def _tell_of_step_times(scenario: Scenario) -> None:
     except LorapackError:
         return  # the command tells it
     for device, profile in profiles.items():
-        if profile.derived is not None:
+        if derived and profile.derived is not None:
             note(f"lorapack: step times of {device} are derived, not measured: {profile.how_sure}")
     for sentence in unmodelled(scenario, profiles):
         note(f"lorapack: {sentence}")

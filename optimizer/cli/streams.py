@@ -5,15 +5,17 @@ from __future__ import annotations
 import codecs
 import io
 import os
+import shutil
 import sys
-from collections.abc import Iterator
+import textwrap
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import TextIO
 
 from optimizer.cli.exits import EXIT_FAILURE, EXIT_USAGE
 from scenarios import OutputFileError, visible_lines
 from scenarios.text.display import escaped
-from scenarios.text.tables import Part, render
+from scenarios.text.tables import WIDTH, Part, render
 
 _PLAIN = {
     "–": "-", "—": "-", "−": "-", "─": "-", "━": "-", "│": "|", "×": "x", "·": "*", "…": "...", "→": "->",
@@ -77,6 +79,44 @@ def _colour_allowed() -> bool:
     return terminal and not os.environ.get("NO_COLOR")
 
 
+def say_items(title: str, sentences: Sequence[str]) -> None:
+    """Print sentences under a title, each behind a dash and as wide as the terminal.
+
+    Raises
+    ------
+    OutputFileError
+        As `say`.
+    """
+    if sentences:
+        say(title)
+    for sentence in sentences:
+        say(wrapped(sentence, first="- "))
+
+
+def wrapped(text: str, first: str = "") -> str:
+    """Text broken at blanks to the width of the terminal, or of COLUMNS, each line with its own indent.
+
+    Parameters
+    ----------
+    first
+        What stands before it; further lines are indented as far.
+    """
+    width = shutil.get_terminal_size((WIDTH, 0)).columns
+    return "\n".join(_broken(line, width, first) for line in visible_lines(text).split("\n"))
+
+
+def _broken(line: str, width: int, first: str) -> str:
+    indent = line[: len(line) - len(line.lstrip())]
+    return textwrap.fill(
+        line.strip(),
+        max(width, 2 * len(first + indent) + 1),
+        initial_indent=first + indent,
+        subsequent_indent=" " * len(first) + indent,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+
+
 def say_exactly(text: str) -> None:
     """Print text that a program reads on standard output, as it is, on lines of its own.
 
@@ -89,9 +129,13 @@ def say_exactly(text: str) -> None:
 
 
 def note(text: str) -> None:
-    """Say something that is not the result, on stderr; if that cannot be written, there is no one to tell."""
+    """Say something that is not the result, on stderr; if that cannot be written, there is no one to tell.
+
+    At a terminal lines are as wide as that; in a log each stays one.
+    """
+    terminal = sys.stderr is not None and sys.stderr.isatty()
     with suppress(OutputFileError):
-        _put(visible_lines(text) + "\n", sys.stderr)
+        _put((wrapped(text) if terminal else visible_lines(text)) + "\n", sys.stderr)
 
 
 def _put(text: str, stream: TextIO | None) -> None:

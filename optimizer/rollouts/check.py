@@ -28,6 +28,8 @@ class Replay:
         GPUs of each device.
     full
         Most adapters that a placement gives an engine of a kind, be it more than max_cpu_loras.
+    named_at_start
+        Whether an engine holds what it was started with.
 
     Attributes
     ----------
@@ -43,6 +45,7 @@ class Replay:
     wanted: Container[str]
     most: Mapping[str, int]
     full: Mapping[tuple[object, ...], int]
+    named_at_start: bool = False
     engines: dict[int, PlacedGPU] = field(default_factory=dict)
     held: dict[int, set[str]] = field(default_factory=dict)
     routes: dict[str, dict[int, float]] = field(default_factory=dict)
@@ -69,7 +72,12 @@ class Replay:
         if isinstance(action, Start):
             if action.gpu in self.engines:
                 yield f"an engine starts on GPU {action.gpu}, where one runs"
-            self.engines[action.gpu], self.held[action.gpu] = started[action.gpu], set()
+            engine = started[action.gpu]
+            names = engine.adapters if self.named_at_start else ()
+            self.engines[action.gpu] = engine
+            self.held[action.gpu] = {name for name in names if self._is_loaded(name)}
+        elif self.named_at_start and isinstance(action, Load | Unload):
+            yield f"{action.do} on GPU {action.gpu}, whose adapters are named at its start"
         elif isinstance(action, Switch):
             if action.shares:
                 self.routes[action.adapter] = dict(action.shares)
@@ -120,20 +128,22 @@ def broken_rules(
     final: Placement,
     ranks: Mapping[str, int],
     devices: Mapping[str, int],
+    *,
+    named_at_start: bool = False,
 ) -> list[str]:
     """What breaks on the way from one placement to another; nothing if the steps are safe.
 
     Every adapter that is served before and after has a route at any time, to engines that run and hold it,
     and its shares sum to 1. No engine gets an adapter above its max_lora_rank, or more adapters than its
     max_cpu_loras, unless a placement gives an engine of its kind so many. In the end the final placement
-    runs, and nothing else.
+    runs, and nothing else. Where adapters are named at the start of an engine, none is loaded or unloaded.
     """
     wanted = {name for gpu in final.gpus for name in gpu.adapters}
     full: dict[tuple[object, ...], int] = {}
     for gpu in (*running.gpus, *final.gpus):
         adapters = sum(ranks.get(name, 1) > 0 for name in gpu.adapters)
         full[_engine_of(gpu)] = max(full.get(_engine_of(gpu), 0), adapters)
-    replay = Replay(ranks, wanted, devices, full)
+    replay = Replay(ranks, wanted, devices, full, named_at_start)
     replay.begin(running)
     broken = [text for wave in waves for text in replay.wave(wave)]
     ends = {gpu.gpu: gpu for gpu in final.gpus}

@@ -22,11 +22,14 @@ class Names:
         Tokens that each asks for in a second; those that are retired are not known.
     replicas
         Least number of engines of those that must be served by several.
+    named_at_start
+        Whether an engine knows its adapters from its start, and none is loaded while it runs.
     """
 
     ranks: Mapping[str, int]
     demand: Mapping[str, float]
     replicas: Mapping[str, int]
+    named_at_start: bool = False
 
     def loaded(self, names: Iterable[str]) -> set[str]:
         """Those of some names that are adapters, which must be loaded."""
@@ -40,7 +43,7 @@ class Fleet:
     Parameters
     ----------
     engines
-        How each engine is run, by number; of its adapters nothing is meant.
+        How each engine is run, by number; its adapters are those for which it was started.
     flows
         The parts of the adapters.
     homes
@@ -90,6 +93,10 @@ class Fleet:
             if flow.at == number:
                 found[flow.adapter] += flow.share  # type: ignore[assignment]  # a Counter of fractions
         return {name: share for name, share in found.items() if share > LEAST_SHARE}
+
+    def held(self, number: int, names: Names) -> set[str]:
+        """The adapters that an engine holds: what it serves, or what it was started with."""
+        return names.loaded(self.engines[number].adapters if names.named_at_start else self.shares(number))
 
     def routes(self) -> dict[str, dict[int, float]]:
         """Shares of each adapter that is served, by engine."""

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from scenarios import PlacedGPU, Placement
+from scenarios.placement import PlacedAdapter
 
 LEAST_SHARE = 1e-9
 """Smaller parts are what is left over by arithmetic."""
@@ -42,20 +43,44 @@ def same_engine(old: PlacedGPU, new: PlacedGPU) -> bool:
     return started(old) == started(new)
 
 
-def goes_on(running: Placement, new: Placement, goal: int) -> bool:
+def goes_on(
+    running: Placement,
+    new: Placement,
+    goal: int,
+    loaded: Callable[[Iterable[str]], set[str]],
+    *,
+    named_at_start: bool = False,
+) -> bool:
     """Whether the engine of a GPU of the new placement runs already.
 
-    Other arguments of the engine, or another release, where both placements state them, mean a restart too.
+    Other arguments of the engine, or another release, where both placements state them, mean a restart too;
+    and so does the first adapter of an engine that was started without, or the last one of another.
+
+    Parameters
+    ----------
+    loaded
+        Those of some names that are adapters.
+    named_at_start
+        Whether other adapters, or other sources or served names of them, are another engine.
     """
     gpu = new.gpus[goal]
     old = next((one for one in running.gpus if one.gpu == gpu.gpu), None)
     if old is None or not same_engine(old, gpu):
+        return False
+    had, has = loaded(old.adapters), loaded(gpu.adapters)
+    if bool(had) != bool(has):
+        return False
+    if named_at_start and (had != has or any(_told(running, name) != _told(new, name) for name in has)):
         return False
     for key in ("engine", "engine_version"):
         before, after = getattr(running, key), getattr(new, key)
         if before is not None and after is not None and _fixed(before) != _fixed(after):
             return False
     return True
+
+
+def _told(placement: Placement, name: str) -> PlacedAdapter:
+    return placement.adapters.get(name, PlacedAdapter())
 
 
 def _fixed(engine: object) -> object:

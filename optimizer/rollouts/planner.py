@@ -108,7 +108,7 @@ class Planner:
             for k, flow in enumerate(fleet.flows)
             if fleet.pending(flow)
             and (home := fleet.home(flow)) is not None
-            and self._takes(fleet, home, flow, self.names.loaded(fleet.shares(home)))
+            and self._takes(fleet, home, flow, fleet.held(home, self.names))
         ]
         return sorted(ready, key=lambda k: self._demand(fleet.flows[k]))[:MOST_TRIES]
 
@@ -161,7 +161,7 @@ class Planner:
 
         Those first that leave engines with little room, as others wait for it.
         """
-        held = {n: self.names.loaded(fleet.shares(n)) for n in fleet.engines}
+        held = {n: fleet.held(n, self.names) for n in fleet.engines}
         chosen: dict[int, int | None] = {}
 
         def room(number: int) -> int:
@@ -186,6 +186,8 @@ class Planner:
         rank = self.names.ranks.get(flow.adapter, 0)
         if rank == 0 or flow.adapter in held:
             return True
+        if self.names.named_at_start or not self.names.loaded(fleet.engines[number].adapters):
+            return False  # an engine that was started without adapters takes none
         return len(held) < fleet.room[number] and rank <= fleet.engines[number].max_lora_rank
 
     def _shrunk(self, fleet: Fleet, begun: Fleet, chosen: Mapping[int, int | None]) -> Step | None:
@@ -267,7 +269,7 @@ class Planner:
 
     def _places(self, fleet: Fleet, flow: Flow) -> list[int]:
         """Engines that can take a flow beside what they hold: those that go on, the emptiest first."""
-        held = {n: self.names.loaded(fleet.shares(n)) for n in fleet.engines}
+        held = {n: fleet.held(n, self.names) for n in fleet.engines}
         able = [n for n in fleet.engines if n != flow.at and self._takes(fleet, n, flow, held[n])]
         return sorted(able, key=lambda n: (n not in fleet.homes, self._load(fleet, n)))
 

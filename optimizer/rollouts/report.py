@@ -60,6 +60,8 @@ class Rollout(PlainDir, BaseModel):
     """Most GPUs in use at once."""
     extra_gpus: int = 0
     """How many of them are more than before and more than after."""
+    named_at_start: bool = False
+    """Whether engines know their adapters from their start alone: others are another engine."""
     criterion: str = ""
     """By what the twin judged."""
     why_not: str = ""
@@ -102,9 +104,14 @@ class Rollout(PlainDir, BaseModel):
 
     def _price(self) -> str:
         extra = f", {self.extra_gpus:,} of them only on the way" if self.extra_gpus else ""
+        loads = (
+            "no load, for adapters are named when an engine starts"
+            if self.named_at_start
+            else counted(self.loads, "load")
+        )
         return (
             f"{counted(len(self.stages), 'wave')}: {counted(self.starts, 'engine start')}, "
-            f"{counted(self.loads, 'load')}, at most {counted(self.peak_gpus, 'GPU')} at once{extra}"
+            f"{loads}, at most {counted(self.peak_gpus, 'GPU')} at once{extra}"
         )
 
     def summary(self) -> str:

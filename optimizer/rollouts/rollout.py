@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import twin
 from optimizer.rollouts.check import broken_rules
@@ -28,6 +28,7 @@ def rollout(
     new: Placement,
     *,
     gpus: int | None = None,
+    named_at_start: bool = False,
     workers: int = 2,
     progress: Progress = silent,
 ) -> Rollout:
@@ -47,6 +48,9 @@ def rollout(
     gpus
         Most GPUs at once, besides ``devices[].count``; None: as few more than the larger placement has
         as there must be, one at least if it serves a restart.
+    named_at_start
+        Whether an engine knows its adapters from its start alone, as on a command line: other adapters are
+        then another engine, which starts beside those that serve.
     workers
         Threads; the steps do not depend on it.
     progress
@@ -72,7 +76,9 @@ def rollout(
     progress = interruptible(progress)
     with noticed():
         judge = PlacementJudge(TwinJudge(scenario, twin.profiles_of(scenario), workers, progress))
-        return steps_between(scenario, running, new, lambda asked: judge.report(asked).gpus, gpus)
+        return steps_between(
+            scenario, running, new, lambda asked: judge.report(asked).gpus, gpus, named_at_start
+        )
 
 
 def _check(scenario: object, running: object, new: object, gpus: object, workers: object) -> None:
@@ -99,24 +105,32 @@ def _check(scenario: object, running: object, new: object, gpus: object, workers
 
 
 def steps_between(
-    scenario: Scenario, running: Placement, new: Placement, verdicts: Verdicts, gpus: int | None = None
+    scenario: Scenario,
+    running: Placement,
+    new: Placement,
+    verdicts: Verdicts,
+    gpus: int | None = None,
+    named_at_start: bool = False,
 ) -> Rollout:
     """The steps, whoever judges."""
     running, new = as_started(running, scenario), as_started(new, scenario)
     larger = max(len(running.gpus), len(new.gpus))
     devices = {device.name: device.count for device in scenario.devices}
-    search = _Search(running, new, _names(scenario), verdicts)
+    names = replace(_names(scenario), named_at_start=named_at_start)
+    search = _Search(running, new, names, verdicts)
     most = range(larger + 1, larger + len(new.gpus) + 1) if gpus is None else (gpus,)
     steps = next((found for n in most if (found := search.steps(Limits(devices, n))) is not None), None)
     if steps is None:
         return Rollout(
             peak_gpus=larger,
+            named_at_start=named_at_start,
             criterion=criterion_in_words(scenario),
             why_not=_needed(search, devices, larger),
         )
     stages, final, renumbered = search.staged(steps)
     used = {name: max(n, sum(g.device == name for g in running.gpus)) for name, n in devices.items()}
-    broken = broken_rules(running, [stage.wave for stage in stages], final, search.names.ranks, used)
+    waves = [stage.wave for stage in stages]
+    broken = broken_rules(running, waves, final, names.ranks, used, named_at_start=named_at_start)
     assert not broken, "; ".join(broken)
     peak = max((len(stage.engines) for stage in stages), default=larger)
     return Rollout(
@@ -125,6 +139,7 @@ def steps_between(
         renumbered=renumbered,
         peak_gpus=peak,
         extra_gpus=max(peak - larger, 0),
+        named_at_start=named_at_start,
         criterion=criterion_in_words(scenario),
     )
 
@@ -140,8 +155,13 @@ def _names(scenario: Scenario) -> Names:
 
 def _needed(search: _Search, devices: Mapping[str, int], larger: int) -> str:
     """What is missing where there are no safe steps: the fewest GPUs beside those that there are."""
+    fixed = search.names.named_at_start
     why = (
-        "no order of steps was found that keeps every adapter served within max_cpu_loras as the twin accepts"
+        "no order of steps was found that keeps every adapter served, as the twin accepts, on engines that "
+        "must be started anew for other adapters"
+        if fixed
+        else "no order of steps was found that keeps every adapter served within max_cpu_loras as the twin "
+        "accepts"
     )
     for spare in range(1, len(search.new.gpus) + 1):
         more = {name: number + spare for name, number in devices.items()}
@@ -151,7 +171,8 @@ def _needed(search: _Search, devices: Mapping[str, int], larger: int) -> str:
             waves = f"{counted(len(steps), 'wave')} and {counted(starts, 'engine start')}"
             needed = "one spare GPU is needed" if spare == 1 else f"{spare} spare GPUs are needed"
             return f"{why}, on the GPUs that there are; {needed}, with which it takes {waves}"
-    return f"{why}; raise max_cpu_loras, or interrupt the service for the change"
+    remedy = "" if fixed else "raise max_cpu_loras, or "
+    return f"{why}; {remedy}interrupt the service for the change"
 
 
 @dataclass(eq=False)
@@ -183,7 +204,16 @@ class _Search:
         return steps if end.done else None
 
     def _beginning(self) -> Fleet:
-        stay = [goes_on(self.running, self.new, goal) for goal in range(len(self.new.gpus))]
+        stay = [
+            goes_on(
+                self.running,
+                self.new,
+                goal,
+                self.names.loaded,
+                named_at_start=self.names.named_at_start,
+            )
+            for goal in range(len(self.new.gpus))
+        ]
         homes = tuple(gpu.gpu if on else None for gpu, on in zip(self.new.gpus, stay, strict=True))
         room = {gpu.gpu: room_of(gpu, self.names) for gpu in self.running.gpus}
         for gpu, on in zip(self.new.gpus, stay, strict=True):
@@ -210,27 +240,25 @@ class _Search:
         asked = set(changed(step.before, step.after))
         return Stage(
             actions=tuple(_actions(step, self.names)),
-            engines=tuple(_fullest(step)),
+            engines=tuple(_fullest(step, self.names)),
             placement=self.new.with_gpus(placed),
             verdicts=tuple(self.verdicts([gpu for gpu in placed if gpu.gpu in asked])),
         )
 
 
-def _fullest(step: Step) -> Iterator[PlacedGPU]:
+def _fullest(step: Step, names: Names) -> Iterator[PlacedGPU]:
     """The engines of a wave with what they hold before it and after it."""
     for number, gpu in sorted(step.begun.engines.items()):
-        names = (*step.begun.shares(number), *step.after.shares(number))
-        yield gpu.model_copy(update={"adapters": tuple(dict.fromkeys(names)), "shares": {}})
+        served = (*step.begun.shares(number), *step.after.shares(number))
+        held = gpu.adapters if names.named_at_start else tuple(dict.fromkeys(served))
+        yield gpu.model_copy(update={"adapters": held, "shares": {}})
 
 
 def _actions(step: Step, names: Names) -> Iterator[Action]:
     """What is done in a wave, in its order."""
     before, after = step.begun, step.after
     numbers = sorted(before.engines)
-    held = {
-        number: (names.loaded(before.shares(number)), names.loaded(after.shares(number)))
-        for number in numbers
-    }
+    held = {number: (before.held(number, names), after.held(number, names)) for number in numbers}
     gone = before.engines.keys() - stopped(after).engines.keys()
     yield from (Start(number) for number in numbers if number not in step.before.engines)
     yield from (

@@ -13,15 +13,25 @@ from scenarios.exporters.servers import (
     checked_model,
     head,
     path_sentences,
+    release_sentences,
     server_flags,
     unknown_arguments,
 )
+from scenarios.exporters.steps_between.stepping import Change, Stepping, ready_commands
 from scenarios.exporters.vllm import module_words
 from scenarios.exporters.yaml_text import yaml_text
 
 NAME = "compose"
 CHECKED = "Compose specification: compose-spec/compose-spec schema/compose-spec.json @00655e22"
 CONTAINER_PORT = 8000
+
+
+def commands(change: Change) -> list[str]:
+    """What is typed for a step: no container that runs is made anew, and those of no service go."""
+    return ["docker compose up --detach --no-recreate --remove-orphans", *ready_commands(change)]
+
+
+STEPS = Stepping(commands, named_at_start=True, routed_beside=True)
 
 
 def literal(text: str) -> str:
@@ -67,11 +77,12 @@ def adapter_folders(group: Group, deployment: Deployment) -> list[str]:
 def export(deployment: Deployment) -> Export:
     """A file of Compose for a deployment."""
     lost, cautions = path_sentences(deployment)
-    cautions += unknown_arguments(deployment)
-    lost += [SHARES_LOST] * bool(deployment.split)
     if deployment.settings.image is None and deployment.engine_version is None:
         message = "is missing, and the plan does not say which release of vLLM was judged"
         raise ExportError([Problem("export.image", message, "name an image")])
+    cautions = [*release_sentences(deployment, _image(deployment)), *cautions]
+    cautions += unknown_arguments(deployment)
+    lost += [SHARES_LOST] * bool(deployment.split)
     if len({group.host for group in deployment.groups}) > 1:
         lost.append("Hosts: Compose runs on one; start there only the services that belong to it.")
     if any(adapter.location is None for group in deployment.groups for adapter in group.adapters):
@@ -83,8 +94,11 @@ def export(deployment: Deployment) -> Export:
     return Export((ExportedFile("compose.yaml", text),), (), tuple(lost), tuple(cautions), steps)
 
 
+def _image(deployment: Deployment) -> str:
+    return deployment.settings.image or f"vllm/vllm-openai:v{deployment.engine_version}"
+
+
 def _service(group: Group, deployment: Deployment) -> dict[str, object]:
-    settings = deployment.settings
     words = ["--model", checked_model(deployment), f"--served-model-name={deployment.base_name}"]
     words += ["--host", "0.0.0.0", "--port", str(CONTAINER_PORT)]
     words += server_flags(group, deployment) + module_words(group, deployment)
@@ -93,7 +107,7 @@ def _service(group: Group, deployment: Deployment) -> dict[str, object]:
         folders.append(deployment.model)
     published = f"{group.host}:{group.port}" if group.host == "127.0.0.1" else str(group.port)
     return {
-        "image": settings.image or f"vllm/vllm-openai:v{deployment.engine_version}",
+        "image": _image(deployment),
         "command": [literal(word) for word in words],
         "ports": [f"{published}:{CONTAINER_PORT}"],
         "volumes": [folder_mount(folder) for folder in dict.fromkeys(folders)],

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from scenarios.engine import EngineConfig
 from scenarios.errors import InputError, Problem
 from scenarios.export_settings import ExportSettings
 from scenarios.exporters.locations import Location, location_of
@@ -217,14 +218,12 @@ def _group(placement: Placement, gpu: PlacedGPU, settings: ExportSettings) -> Gr
         tuple(range(slot * width, (slot + 1) * width)),
         adapters,
         any(one.base for one in told.values()),
-        _arguments(placement, gpu, served=bool(adapters)),
+        engine_arguments(placement.engine, gpu, served=bool(adapters)),
     )
 
 
-def _arguments(placement: Placement, gpu: PlacedGPU, *, served: bool) -> dict[str, object]:
+def engine_arguments(engine: EngineConfig, gpu: PlacedGPU, *, served: bool) -> dict[str, object]:
     """What the engine of a GPU is started with: what the twin judged, and nothing else."""
-    engine = placement.engine
-    assert engine is not None
     values = engine.model_dump(mode="json", exclude={"slots"})
     values = {key: value for key, value in values.items() if value is not None}
     if served:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol
-
-from scenarios.exporters.deployment import Deployment
 
 
 @dataclass(frozen=True)
@@ -20,11 +18,14 @@ class ExportedFile:
         What it holds.
     executable
         Whether it is a script to be run.
+    objects
+        Objects of Kubernetes that it holds, so that they can be told one from another.
     """
 
     path: str
     text: str
     executable: bool = False
+    objects: tuple[Mapping[str, object], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,8 @@ class Export:
         What its controller, or whoever carries it out, might do otherwise, one sentence each.
     next_steps
         Commands that put it to work, as typed in the folder of the export.
+    kind
+        The target, and whether these are steps to it; empty where nobody says.
     """
 
     files: tuple[ExportedFile, ...]
@@ -64,15 +67,4 @@ class Export:
     lost: tuple[str, ...] = ()
     cautions: tuple[str, ...] = ()
     next_steps: tuple[str, ...] = ()
-
-
-class TargetModule(Protocol):
-    """What a module of a target has."""
-
-    NAME: str
-    """Name after ``--to``."""
-    CHECKED: str
-    """Which published version its files were checked against, and where that is."""
-
-    def export(self, deployment: Deployment) -> Export:
-        """The files of a deployment."""
+    kind: str = ""

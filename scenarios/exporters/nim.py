@@ -10,8 +10,10 @@ from scenarios.exporters.servers import (
     NAMED,
     SHARES_LOST,
     adapter_links,
+    check_served,
     head,
     path_sentences,
+    release_sentences,
     server_arguments,
 )
 from scenarios.exporters.yaml_text import yaml_text
@@ -21,6 +23,10 @@ NAME = "nim"
 CHECKED = (
     "Compose specification as target compose; NIM_PEFT_SOURCE and the four arguments: NIM 2.1.4, "
     "docs.nvidia.com/nim/large-language-models/2.1.4/advanced-use-cases/finetune-lora.html, never run"
+)
+STEPS = (
+    "each container has a folder of links beside its file, which is another folder in every step, and its "
+    "image's profile says what the engine does about adapters"
 )
 PEFT_SOURCE = "/peft"
 
@@ -39,6 +45,7 @@ def export(deployment: Deployment) -> Export:
         message = "is missing, and NIM has an image for each model"
         raise ExportError([Problem("export.image", message, "name it, with a profile that has feat_lora")])
     links, left_out = adapter_links(deployment, "peft")
+    check_served(deployment, left_out, "NIM takes folders alone, so fetch each and give its folder")
     lost, cautions = path_sentences(deployment)
     lost += [SHARES_LOST] * bool(deployment.split)
     given = {n: None for group in deployment.groups for n in server_arguments(group, None).values}
@@ -50,6 +57,7 @@ def export(deployment: Deployment) -> Export:
             "served until they are put into peft/gN under their names."
         )
     cautions.append("The image needs a profile with feat_lora, and may run another engine than was judged.")
+    cautions += release_sentences(deployment)
     services = {group.name: _service(group, deployment) for group in deployment.groups}
     title = head(f"Engines of {deployment.settings.name}", lost, cautions)
     text = yaml_text([{"name": deployment.settings.name, "services": services}], title)

@@ -14,6 +14,7 @@ from scenarios.exporters.servers import (
     adapter_path,
     head,
     link_name,
+    release_sentences,
     server_arguments,
     unknown_arguments,
 )
@@ -24,6 +25,10 @@ NAME = "ray-serve"
 CHECKED = (
     "Ray 2.60.0: ray/serve/schema.py (ServeDeploySchema), ray/llm/_internal/serve/core/configs/llm_config.py "
     "(LLMConfig)"
+)
+STEPS = (
+    "its engines are arguments of one application, all of whose replicas start anew when one argument "
+    "changes (get_app_code_version, ray/serve/_private/deploy_utils.py), and clients ask for GROUP:ADAPTER"
 )
 COPIES = "copies.json"
 """File that lists what is to be copied into the bucket."""
@@ -102,7 +107,7 @@ def _sentences(deployment: Deployment) -> tuple[list[str], list[str]]:
     unnamed = [name for name, one in adapters.items() if link_name(one.served_name) is None]
     if unnamed:
         lost.append(f"Adapters whose names are none of one folder: {listed(unnamed, NAMED)}.")
-    cautions = [*unknown_arguments(deployment)]
+    cautions = [*release_sentences(deployment), *unknown_arguments(deployment)]
     if adapters:
         cautions.append(f"Each `from` of {COPIES} is to be copied to its `to` first, with all its files.")
     silent = [name for name, one in adapters.items() if one.location is None]

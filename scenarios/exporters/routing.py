@@ -9,6 +9,7 @@ from scenarios.exporters.deployment import Deployment, Group, Route
 from scenarios.exporters.exported import Export, ExportedFile
 from scenarios.exporters.routers import PARTS, envoy_config, nginx_config, nginx_script, whole_weights
 from scenarios.exporters.servers import NAMED
+from scenarios.exporters.steps_between.stepping import Stepping, route_commands
 from scenarios.exporters.yaml_text import yaml_text
 from scenarios.text.formatting import listed
 
@@ -16,6 +17,15 @@ NAME = "routing"
 CHECKED = (
     "nginx 1.22.1 with njs 0.7.9 and Envoy 1.40.0, run; LiteLLM 1.110.2: litellm/proxy/proxy_server.py "
     "(ProxyConfig), litellm/types/router.py"
+)
+
+STEPS = Stepping(
+    route_commands,
+    parts=("2-switch",),
+    cautions=(
+        "Only routes are in these files: before each of them engines are started and adapters loaded, as is "
+        "said above, and after it adapters unloaded and engines stopped.",
+    ),
 )
 
 

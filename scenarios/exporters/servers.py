@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from scenarios.errors import Problem
@@ -60,6 +61,9 @@ _OF_ADAPTERS = frozenset(
 _MEASURED = frozenset({"mean_acceptance_length", "step_factor"})
 """Keys of speculative_config that are ours (scenarios/engine/speculation.py)."""
 
+_RELEASE = re.compile(r":v?(\d+\.\d+\.\d+)(?:$|[^0-9.])")
+"""A release in the tag of an image."""
+
 SHARES_LOST = "Shares of adapters that several servers hold: requests are routed by --to routing's files."
 
 
@@ -104,6 +108,53 @@ def unknown_arguments(deployment: Deployment) -> Iterator[str]:
         yield f"Arguments that vLLM {release} does not have are left out: {', '.join(names)}."
 
 
+def check_served(deployment: Deployment, left_out: Sequence[str], taken: str) -> None:
+    """Refuse an export in which no adapter would be served.
+
+    Parameters
+    ----------
+    left_out
+        Names of the adapters that the target cannot fetch.
+    taken
+        What it takes, and what is to be done.
+
+    Raises
+    ------
+    ExportError
+        If those are all that there are.
+    """
+    names = {adapter.name for group in deployment.groups for adapter in group.adapters}
+    if names and names <= set(left_out):
+        message = f"have no source that can be fetched ({listed(sorted(names), NAMED)}): {taken}"
+        raise ExportError([Problem("adapters", message, "change adapters[].source in the scenario")])
+
+
+def release_sentences(deployment: Deployment, image: str | None = None) -> list[str]:
+    """Say as which release of vLLM the plan was judged, and what runs it.
+
+    Parameters
+    ----------
+    image
+        The image of its engines; None: they are of no image that is known.
+    """
+    judged = deployment.engine_version
+    if judged is None:
+        return []
+    if image is None:
+        return [f"The plan was judged as vLLM {judged}: engines of another release may do less."]
+    written = _RELEASE.search(image)
+    if written is None:
+        return [
+            f"The plan was judged as vLLM {judged}, and {image} does not say its release: let it be that."
+        ]
+    if written[1] == judged:
+        return [f"The plan was judged as vLLM {judged}, the release of {image}."]
+    return [
+        f"The plan was judged as vLLM {judged}, and {image} is of another release, of which the twin said "
+        f"nothing: name an image of {judged} (export.image), or measure {written[1]} (lorapack measure)."
+    ]
+
+
 def checked_model(deployment: Deployment) -> str:
     """The base model as a word of a command line.
 
@@ -128,10 +179,18 @@ def adapter_path(adapter: DeployedAdapter, deployment: Deployment) -> str:
     """
     if adapter.location is not None and adapter.location.kind in ("folder", "hub"):
         return adapter.location.path
+    path = below_adapters_dir(adapter, deployment)
+    if path is None:
+        message = f'is "{adapter.name}", which is no folder below {deployment.settings.adapters_dir}'
+        raise ExportError([Problem("adapters", message, "give it a source")])
+    return path
+
+
+def below_adapters_dir(adapter: DeployedAdapter, deployment: Deployment) -> str | None:
+    """An adapter's folder below adapters_dir, by its name; None where that would lead out of it."""
     name = adapter.name
     if name.startswith("/") or {".", ".."} & set(name.split("/")) or not name.isprintable():
-        message = f'is "{name}", which is no folder below {deployment.settings.adapters_dir}'
-        raise ExportError([Problem("adapters", message, "give it a source")])
+        return None
     return f"{deployment.settings.adapters_dir.rstrip('/')}/{name}"
 
 

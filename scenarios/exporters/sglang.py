@@ -16,10 +16,26 @@ from scenarios.exporters.servers import (
     path_sentences,
     server_arguments,
 )
+from scenarios.exporters.steps_between.stepping import Change, Stepping, ready_commands
 from scenarios.exporters.yaml_text import comment_lines
 
 NAME = "sglang"
 CHECKED = "SGLang 0.5.23: sglang/srt/server_args.py (its parser), sglang/srt/arg_groups/lora_hook.py"
+
+
+def commands(change: Change) -> list[str]:
+    """What is typed for a step, on each host what is of its engines."""
+    lines = []
+    for group in change.started:
+        name = f"serve-g{group.number}"
+        lines += [f"# on {group.host}", f"nohup ./{name}.sh >{name}.log 2>&1 &"]
+    lines += ready_commands(change)
+    for group in change.stopped:
+        lines.append(f"echo 'now stop {group.name}, the server at {group.host}:{group.port}'")
+    return lines
+
+
+STEPS = Stepping(commands, named_at_start=True, routed_beside=True)
 
 FLAGS = {
     "max_model_len": "--context-length",

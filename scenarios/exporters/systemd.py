@@ -5,12 +5,38 @@ from __future__ import annotations
 from scenarios.errors import Problem
 from scenarios.exporters.deployment import Deployment, ExportError, Group
 from scenarios.exporters.exported import Export, ExportedFile
-from scenarios.exporters.servers import SHARES_LOST, head, path_sentences, unknown_arguments
+from scenarios.exporters.servers import (
+    SHARES_LOST,
+    head,
+    path_sentences,
+    release_sentences,
+    unknown_arguments,
+)
+from scenarios.exporters.steps_between.stepping import Change, Stepping, ready_commands
 from scenarios.exporters.vllm import module_words, serve_words
 from scenarios.exporters.yaml_text import comment_lines
 
 NAME = "systemd"
 CHECKED = "systemd 252: systemd.service(5), section COMMAND LINES, and systemd.syntax(7), section QUOTING"
+
+
+def commands(change: Change) -> list[str]:
+    """What is typed for a step, on each host what is of its engines."""
+    target = f"{change.after.settings.name}.target"
+    folder = "/etc/systemd/system"
+    hosts = [f"{group.name} is on {group.host}" for group in (*change.started, *change.stopped)]
+    lines = [f"# {line}" for line in hosts]
+    lines += [f"sudo systemctl disable --now {group.name}.service" for group in change.stopped]
+    lines += [f"sudo rm -f {folder}/{group.name}.service" for group in change.stopped]
+    units = [f"{group.name}.service" for group in change.started]
+    listed_target = [file.path for file in change.files if file.path == target]
+    if units or listed_target:
+        lines.append(f"sudo cp {' '.join([*units, *listed_target])} {folder}/")
+    lines.append("sudo systemctl daemon-reload")
+    return [*lines, *(f"sudo systemctl enable --now {unit}" for unit in units), *ready_commands(change)]
+
+
+STEPS = Stepping(commands, named_at_start=True, routed_beside=True)
 
 
 def quoted(word: str) -> str:
@@ -26,7 +52,7 @@ def export(deployment: Deployment) -> Export:
         message = f'is "{command}", and a unit needs a whole path or a name in the search path'
         raise ExportError([Problem("export.vllm", message, "give the whole path")])
     lost, cautions = path_sentences(deployment)
-    cautions += unknown_arguments(deployment)
+    cautions += [*release_sentences(deployment), *unknown_arguments(deployment)]
     lost += [SHARES_LOST] * bool(deployment.split)
     cautions.append(f"The user {deployment.settings.user} must exist, and read the adapters.")
     name = deployment.settings.name

@@ -16,9 +16,11 @@ from scenarios.exporters.servers import (
     head,
     lora_module,
     path_sentences,
+    release_sentences,
     server_flags,
     unknown_arguments,
 )
+from scenarios.exporters.steps_between.stepping import Stepping
 from scenarios.exporters.yaml_text import comment_lines
 from scenarios.text.formatting import listed
 
@@ -27,6 +29,9 @@ CHECKED = (
     "vLLM, 32 releases from 0.8.0 to 0.32.0: the parsers of vllm/engine/arg_utils.py, "
     "vllm/plugins/lora_resolvers/filesystem_resolver.py"
 )
+
+STEPS = Stepping()
+"""Its steps are a script (`steps_script`)."""
 
 
 def serve_words(group: Group, deployment: Deployment) -> list[str]:
@@ -50,7 +55,7 @@ def export(deployment: Deployment) -> Export:
     links, left_out = adapter_links(deployment, "resolver") if resolver else ([], [])
     lost, cautions = path_sentences(deployment)
     lost += [SHARES_LOST] * bool(deployment.split)
-    cautions += unknown_arguments(deployment)
+    cautions += [*release_sentences(deployment), *unknown_arguments(deployment)]
     cautions.append("Servers listen on this host alone, or on every address where hosts are named.")
     if not resolver:
         lost.append(

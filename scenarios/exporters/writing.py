@@ -18,8 +18,15 @@ LIST = ".lorapack-export.json"
 _MOST_LIST_BYTES = 50_000_000
 
 
-def check_folder(folder: str | os.PathLike[str]) -> None:
-    """Notice before the work that a folder cannot be written, or holds what no export wrote.
+def check_folder(folder: str | os.PathLike[str], kind: str = "") -> None:
+    """Notice before the work that a folder cannot be written, or holds what another export wrote, or none.
+
+    Parameters
+    ----------
+    folder
+        The folder.
+    kind
+        What is to be exported, as `Export.kind`; empty: it is not known.
 
     Raises
     ------
@@ -35,7 +42,13 @@ def check_folder(folder: str | os.PathLike[str]) -> None:
         raise OutputFileError(f"{folder} is no folder; name a folder for the files of the deployment")
     if not os.access(target.parent, os.W_OK | os.X_OK) or target.is_mount():
         raise OutputFileError(f"{folder} cannot be replaced; name a folder within one that is writable")
-    foreign = sorted(_contents(target) - _listed(target) - {LIST})
+    before, written = _listed(target)
+    if before and kind and before != kind:
+        raise OutputFileError(
+            f"{folder} holds an export of {before}, which would be lost; name a new folder for {kind}, or "
+            "empty that one"
+        )
+    foreign = sorted(_contents(target) - written - {LIST})
     if foreign:
         more = f" and {len(foreign) - 1:,} more" if len(foreign) > 1 else ""
         raise OutputFileError(
@@ -53,7 +66,7 @@ def write_export(export: Export, folder: str | os.PathLike[str]) -> Path:
     OutputFileError
         As `check_folder`, or if a file cannot be written.
     """
-    check_folder(folder)
+    check_folder(folder, export.kind)
     target = Path(os.path.realpath(folder))
     made = target.with_name(f".lorapack-{os.urandom(6).hex()}")
     try:
@@ -80,7 +93,8 @@ def _make(export: Export, folder: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.symlink_to(link.target)
     written = sorted([file.path for file in export.files] + [link.path for link in export.links])
-    (folder / LIST).write_text(json.dumps(written, indent=0) + "\n", encoding="utf-8")
+    told = {"export": export.kind, "files": written}
+    (folder / LIST).write_text(json.dumps(told, indent=0) + "\n", encoding="utf-8")
 
 
 def _swap(made: Path, target: Path) -> None:
@@ -106,13 +120,15 @@ def _contents(folder: Path) -> set[str]:
     return found
 
 
-def _listed(folder: Path) -> set[str]:
-    """What an earlier export wrote there."""
+def _listed(folder: Path) -> tuple[str, set[str]]:
+    """Of which kind an earlier export was, and what it wrote there; older lists do not tell the kind."""
     try:
         file = folder / LIST
         if file.stat().st_size > _MOST_LIST_BYTES:
-            return set()
-        written = json.loads(file.read_text(encoding="utf-8"))
+            return "", set()
+        told = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):
-        return set()
-    return {str(path) for path in written} if isinstance(written, list) else set()
+        return "", set()
+    kind, written = (told.get("export"), told.get("files")) if isinstance(told, dict) else ("", told)
+    paths = {str(path) for path in written} if isinstance(written, list) else set()
+    return kind if isinstance(kind, str) else "", paths

@@ -11,6 +11,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from scenarios.errors import Problem
+from scenarios.reading import text_patterns
 from scenarios.reading.findings import FINDING, Finding, Loc, is_tag
 from scenarios.reading.yaml_reader import FILE, path_text, walk
 from scenarios.text.formatting import bracketed, choice, nearest, shortened, shown, suggestion
@@ -24,7 +25,6 @@ _REMEDIES = {
     "float_parsing": "give a number",
     "finite_number": "give a finite number",
     "string_type": "give text; put it in quotes if it looks like something else",
-    "string_pattern_mismatch": "start with a letter or digit; use letters, digits and . _ / @ + - only",
     "bool_type": "give true or false",
     "bool_parsing": "give true or false",
     "tuple_type": "give a list",
@@ -175,6 +175,8 @@ def _in_words(kind: str, value: object, context: Mapping[str, Any]) -> tuple[str
     if kind in _BOUNDS:
         key, words = _BOUNDS[kind]
         return f"is {shown(value)}", f"give {words} {_number(context[key])}"
+    if kind == "string_pattern_mismatch" and context["pattern"] in text_patterns.REMEDIES:
+        return f"is {shown(value)}", text_patterns.REMEDIES[context["pattern"]]
     if kind in _REMEDIES:
         return f"is {shown(value)}", _REMEDIES[kind]
     if kind == "too_short":

@@ -204,3 +204,21 @@ def test_a_stream_that_fails_is_told_once(
     monkeypatch.setattr("sys.stderr", Full())
     note("no one hears it")
     assert capsys.readouterr().out == ""
+
+
+def test_sentences_are_broken_at_blanks_to_the_width_and_keep_their_indent(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from optimizer.cli.streams import wrapped
+
+    monkeypatch.setenv("COLUMNS", "30")
+    text = wrapped("problems\n  gpus hold one, two and three-and-more, which is long")
+    assert text.split("\n") == [
+        "problems",
+        "  gpus hold one, two and",
+        "  three-and-more, which is",
+        "  long",
+    ]
+    assert wrapped("one, two, three, four, five, six", first="- ") == "- one, two, three, four, five,\n  six"
+    assert wrapped("x" * 50) == "x" * 50
+    assert wrapped("") == ""

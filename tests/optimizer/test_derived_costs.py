@@ -156,3 +156,15 @@ def test_the_command_says_that_costs_are_derived(lorapack: Lorapack, derived_fil
     code, _, said = lorapack("solve", *given, "--measured-only", "--expected")
     assert code == 2
     assert "exclude each other" in said
+
+
+def test_what_an_answer_tells_of_derived_costs_is_not_told_before_it(
+    derived_file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from optimizer.cli.options import scenario_in
+
+    changes = [f"devices=[{{name: H100-64GB, profile: {derived_file}}}]"]
+    scenario_in("mixed_ranks", changes, told_in_answer=True)
+    assert "derived" not in capsys.readouterr().err
+    scenario_in("mixed_ranks", changes)
+    assert "derived, not measured" in capsys.readouterr().err

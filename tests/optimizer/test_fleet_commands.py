@@ -7,13 +7,14 @@ import random
 import re
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from typer.testing import CliRunner
 
 import scenarios
 from optimizer.cli.commands import app
-from scenarios import ImportSourceError, LorapackError, PlacedGPU, Placement
+from scenarios import ImportSourceError, LorapackError, PlacedAdapter, PlacedGPU, Placement
 from scenarios.exporters.targets import targets
 
 ROOT = Path(__file__).parents[2]
@@ -133,14 +134,16 @@ def test_three_models_are_one_too_many(tmp_path: Path) -> None:
     assert any("one scenario is of one base model" in text for text in told.missing)
 
 
-def _placement() -> Placement:
+def _placement(target: str = "") -> Placement:
+    """A plan for a target: NIM is given folders, as it fetches nothing."""
+    owner = "/adapters" if target == "nim" else "org"
     scenario = scenarios.loads(
         f"""
 name: s
 model: {MODEL}
 adapters:
-  - {{name: fr, rank: 8, rate: 0.1, source: org/fr}}
-  - {{name: de, rank: 8, rate: 0.1, source: org/de}}
+  - {{name: fr, rank: 8, rate: 0.1, source: {owner}/fr}}
+  - {{name: de, rank: 8, rate: 0.1, source: {owner}/de}}
 workload: {{prompt: 10, output: 10}}
 devices: H100-64GB
 export: {{image: registry/vllm-openai:1, adapters_bucket: s3://weights}}
@@ -163,7 +166,7 @@ export: {{image: registry/vllm-openai:1, adapters_bucket: s3://weights}}
 
 @pytest.mark.parametrize("target", list(targets()))
 def test_every_target_is_written_by_the_command(target: str, fleet: Path) -> None:
-    scenarios.write_placement(_placement(), "plan.yaml")
+    scenarios.write_placement(_placement(target), "plan.yaml")
     said = _typed("export", "plan.yaml", "--to", target, "--out", "deploy")
     assert (fleet / "deploy" / ".lorapack-export.json").exists()
     assert "wrote" in said
@@ -186,7 +189,7 @@ SAYS_ALL = tuple(target for target in targets() if target != "routing")
 
 @pytest.mark.parametrize("target", SAYS_ALL)
 def test_an_export_is_imported_as_the_placement_that_it_was(target: str, tmp_path: Path) -> None:
-    placement = _placement()
+    placement = _placement(target)
     scenarios.write_export(scenarios.export(placement, "routing"), tmp_path / "routes")
     scenarios.write_export(scenarios.export(placement, target), tmp_path / "deploy")
     told = scenarios.import_fleet([tmp_path / "deploy", tmp_path / "routes"], ["devices=H100-64GB"])
@@ -206,6 +209,148 @@ def test_a_folder_with_other_files_is_not_touched(fleet: Path) -> None:
     assert isinstance(done.exception, LorapackError)
     assert "notes.txt" in str(done.exception)
     assert [path.name for path in (fleet / "mine").iterdir()] == ["notes.txt"]
+
+
+def test_another_export_is_not_written_over(fleet: Path) -> None:
+    scenarios.write_placement(_placement(), "plan.yaml")
+    _typed("export", "plan.yaml", "--to", "compose", "--out", "deploy")
+    done = RUN.invoke(app, ["export", "plan.yaml", "--to", "aibrix", "--out", "deploy"])
+    assert isinstance(done.exception, scenarios.OutputFileError)
+    assert "holds an export of compose, which would be lost" in str(done.exception)
+    with pytest.raises(scenarios.OutputFileError, match="export of compose"):
+        scenarios.write_export(scenarios.export(_placement(), "gie"), "deploy")
+    assert (fleet / "deploy" / "compose.yaml").exists()
+    _typed("export", "plan.yaml", "--to", "compose", "--out", "deploy")
+
+
+def test_a_result_is_exported_as_its_placement() -> None:
+    result = SimpleNamespace(placement=_placement())
+    assert scenarios.export(result, "vllm") == scenarios.export(_placement(), "vllm")
+    with pytest.raises(LorapackError, match="no plan was found"):
+        scenarios.export(SimpleNamespace(placement=None), "vllm")
+    with pytest.raises(LorapackError, match=r"is of type int; give a scenarios\.Placement"):
+        scenarios.export(7, "vllm")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("target", "source"), [("nim", "org/{name}"), ("dynamo", "/srv/{name}")])
+def test_an_export_in_which_no_adapter_would_be_served_is_refused(target: str, source: str) -> None:
+    told = {name: PlacedAdapter(source=source.format(name=name)) for name in ("fr", "de")}
+    plan = _placement().model_copy(update={"adapters": told})
+    with pytest.raises(LorapackError, match=r"have no source that can be fetched \(de and fr\)"):
+        scenarios.export(plan, target)
+    told["de"] = PlacedAdapter(source="/adapters/de" if target == "nim" else "org/de")
+    some = scenarios.export(plan.model_copy(update={"adapters": told}), target)
+    assert any("fr" in sentence for sentence in some.lost)
+
+
+@pytest.mark.parametrize("target", ["aibrix", "kserve"])
+def test_names_that_a_cluster_does_not_have_come_back_from_its_annotations(
+    target: str, tmp_path: Path
+) -> None:
+    names = {"fr": "acme/Fr_legal.v2", "de": "acme/de"}
+    told = {name: PlacedAdapter(source=f"org/{name}", served_name=names[name]) for name in names}
+    plan = _placement().model_copy(update={"adapters": told})
+    scenarios.write_export(scenarios.export(plan, "routing"), tmp_path / "routes")
+    scenarios.write_export(scenarios.export(plan, target), tmp_path / "deploy")
+    again = scenarios.import_fleet([tmp_path / "deploy", tmp_path / "routes"], ["devices=H100-64GB"])
+    known = set(names.values())
+    assert {name for gpu in again.placement().gpus for name in gpu.adapters} == known
+    assert [len(gpu.adapters) for gpu in again.placement().gpus] == [2, 1]
+
+
+@pytest.mark.parametrize(
+    ("names", "known"),
+    [
+        ('{"made": "acme/fr"}', "acme/fr"),
+        ('{"other": "acme/fr"}', "made"),
+        ('{"made": ""}', "made"),
+        ('{"made": 7}', "made"),
+        ('["made"]', "made"),
+        ('{"made": ', "made"),
+        ("null", "made"),
+        ("[" * 5000, "made"),
+        ("9" * 5000, "made"),
+    ],
+    ids=range(9),
+)
+def test_an_annotation_that_tells_no_names_changes_none(names: str, known: str, tmp_path: Path) -> None:
+    service = {
+        "apiVersion": "serving.kserve.io/v1alpha2",
+        "kind": "LLMInferenceService",
+        "metadata": {"name": "g", "annotations": {"lorapack/served-names": names}},
+        "spec": {
+            "model": {"uri": "hf://org/m", "lora": {"adapters": [{"name": "made", "uri": "hf://org/a"}]}}
+        },
+    }
+    (tmp_path / "s.json").write_text(json.dumps(service))
+    told = scenarios.import_fleet(tmp_path / "s.json")
+    assert f"name: {known}\n" in told.text or f"name: {known} " in told.text
+
+
+@pytest.mark.parametrize("value", [7, True, ["x"], {"a": "b"}])
+def test_a_served_name_that_is_no_text_is_refused(value: object, tmp_path: Path) -> None:
+    adapter = {
+        "apiVersion": "model.aibrix.ai/v1alpha1",
+        "kind": "ModelAdapter",
+        "metadata": {"name": "a", "annotations": {"lorapack/served-name": value}},
+        "spec": {"artifactURL": "huggingface://org/a"},
+    }
+    (tmp_path / "m.json").write_text(json.dumps(adapter))
+    with pytest.raises(ImportSourceError, match="served-name"):
+        scenarios.import_fleet(tmp_path / "m.json")
+
+
+@pytest.mark.parametrize(
+    ("image", "sentence"),
+    [
+        (None, "judged as vLLM 0.8.5, the release of vllm/vllm-openai:v0.8.5"),
+        ("registry/vllm-openai:v0.12.0", "registry/vllm-openai:v0.12.0 is of another release"),
+        ("registry/vllm-openai:v0.8.50", "registry/vllm-openai:v0.8.50 is of another release"),
+        ("registry/vllm-openai:prod", "registry/vllm-openai:prod does not say its release"),
+        ("host:5000/vllm:v0.8.5-cu124", "the release of host:5000/vllm:v0.8.5-cu124"),
+    ],
+)
+@pytest.mark.parametrize("target", ["compose", "aibrix", "gie"])
+def test_the_release_that_was_judged_is_told_beside_that_of_the_image(
+    target: str, image: str | None, sentence: str
+) -> None:
+    plan = _placement().model_copy(update={"export": scenarios.ExportSettings(image=image)})
+    assert any(sentence in caution for caution in scenarios.export(plan, target).cautions)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "remedy"),
+    [
+        ("namespace", "ML_prod", "use lower-case letters, digits and - within, as in a DNS label"),
+        ("adapters_dir", "loras", "give a whole path on one line, which begins with /"),
+        ("adapters_bucket", "http://x", "give a bucket as s3://NAME/PATH"),
+        ("image", "a b", "give an image as REGISTRY/NAME:TAG"),
+    ],
+)
+def test_a_wrong_setting_is_told_by_what_it_may_hold(key: str, value: str, remedy: str) -> None:
+    with pytest.raises(LorapackError, match=re.escape(remedy)):
+        scenarios.export(_placement(), "aibrix", overrides=f"export.{key}={value}")
+
+
+def test_steps_of_a_target_that_cannot_say_them_are_refused_before_the_work(fleet: Path) -> None:
+    scenarios.write_placement(_placement(), "plan.yaml")
+    words = ["--scenario", "mixed_ranks", "--from", "plan.yaml", "--to", "kserve", "--out", "steps"]
+    done = RUN.invoke(app, ["export", "plan.yaml", *words])
+    assert isinstance(done.exception, LorapackError)
+    assert "--from cannot be exported to kserve" in str(done.exception)
+    assert not (fleet / "steps").exists()
+
+
+def test_a_scenario_for_a_placement_is_told_and_swapped_files_too(fleet: Path) -> None:
+    scenarios.write_placement(_placement(), "plan.yaml")
+    scenarios.write(scenarios.read("mixed_ranks"), "s.yaml")
+    done = RUN.invoke(app, ["export", "s.yaml", "--to", "vllm", "--out", "deploy"])
+    assert "give what `solve --placement` or `solve --json` wrote" in str(done.exception)
+    done = RUN.invoke(app, ["validate", "plan.yaml", "s.yaml"])
+    assert done.exit_code == 2
+    assert "swapped" in done.output
+    with pytest.raises(LorapackError, match="holds a placement, no scenario"):
+        scenarios.read(fleet / "plan.yaml")
 
 
 def test_an_older_placement_asks_for_its_scenario() -> None:

@@ -91,10 +91,12 @@ def steps(
     load: float = 1e9,
     count: int = 8,
     gpus: int | None = None,
+    named_at_start: bool = False,
 ) -> Rollout:
     names = sorted({name for one in new for name in one.adapters})
     scenario = scenario_of(names, count=count)
-    return steps_between(scenario, Placement(gpus=tuple(old)), Placement(gpus=tuple(new)), up_to(load), gpus)
+    placements = Placement(gpus=tuple(old)), Placement(gpus=tuple(new))
+    return steps_between(scenario, *placements, up_to(load), gpus, named_at_start)
 
 
 def done(rollout: Rollout) -> list[list[str]]:
@@ -158,6 +160,34 @@ def test_an_engine_with_other_slots_starts_on_a_free_gpu_and_the_old_one_stops()
     assert done(found) == [["start 1", "load 1 a", "load 1 b", "switch a", "switch b", "stop 0"]]
     assert found.renumbered == {0: 1}
     assert found.placement == Placement(gpus=(gpu(1, "ab", slots=2),))
+
+
+def test_where_adapters_are_named_at_the_start_a_move_is_a_start_beside_what_serves() -> None:
+    found = steps([gpu(0, "ab"), gpu(1, "c")], [gpu(0, "a"), gpu(1, "cb")], named_at_start=True)
+    actions = [action for stage in found.stages for action in stage.actions]
+    assert not any(isinstance(action, Load | Unload) for action in actions)
+    assert (found.starts, found.loads, found.extra_gpus) == (2, 0, 1)
+    assert found.accepted
+    assert "2 engine starts, no load, for adapters are named when an engine starts" in found.summary()
+
+
+def test_an_engine_that_keeps_its_adapters_is_not_started_again_where_they_are_named_at_the_start() -> None:
+    old, new = [gpu(0, "ab"), gpu(1, "c")], [gpu(0, "ba"), gpu(1, "cd")]
+    found = steps(old, new, named_at_start=True)
+    assert done(found) == [["start 2", "switch c", "switch d", "stop 1"]]
+    assert [one.adapters for one in found.stages[0].engines] == [("a", "b"), ("c",), ("c", "d")]
+
+
+def test_without_a_spare_gpu_a_restart_of_what_serves_is_refused_with_what_is_needed() -> None:
+    found = steps([gpu(0, "a")], [gpu(0, "ab")], count=1, named_at_start=True)
+    assert "must be started anew for other adapters" in found.why_not
+    assert "one spare GPU is needed" in found.why_not
+
+
+def test_the_first_adapter_of_an_engine_without_any_is_a_start() -> None:
+    scenario = scenario_of("a", base=True)
+    old, new = Placement(gpus=(gpu(0, ["chat"]),)), Placement(gpus=(gpu(0, ["a", "chat"]),))
+    assert done(steps_between(scenario, old, new, ANYTHING))[0][0] == "start 1"
 
 
 def test_restarts_follow_each_other_on_one_spare_gpu() -> None:
@@ -274,12 +304,12 @@ def pairs(draw: st.DrawFn) -> tuple[Scenario, Placement, Placement]:
 
 
 @settings(max_examples=150, deadline=None)
-@given(pairs(), st.sampled_from([1.0, 2.0, 3.0, 1e9]))
+@given(pairs(), st.sampled_from([1.0, 2.0, 3.0, 1e9]), st.booleans())
 def test_every_action_of_random_steps_is_safe(
-    pair: tuple[Scenario, Placement, Placement], load: float
+    pair: tuple[Scenario, Placement, Placement], load: float, named_at_start: bool
 ) -> None:
     scenario, old, new = pair
-    found = steps_between(scenario, old, new, up_to(load))
+    found = steps_between(scenario, old, new, up_to(load), named_at_start=named_at_start)
     if found.why_not:
         assert found.stages == ()
         return
@@ -288,7 +318,7 @@ def test_every_action_of_random_steps_is_safe(
     waves = [stage.wave for stage in found.stages]
     old, final = (scenarios.as_started(one, scenario) for one in (old, found.placement))
     most = {device.name: device.count for device in scenario.devices}
-    assert broken_rules(old, waves, final, ranks, most) == []
+    assert broken_rules(old, waves, final, ranks, most, named_at_start=named_at_start) == []
     assert found.placement.gpus or found.stages == ()
     wanted = [set(one.adapters) for one in new.gpus]
     assert sorted(map(sorted, wanted)) == sorted(sorted(one.adapters) for one in final.gpus)

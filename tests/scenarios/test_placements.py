@@ -204,7 +204,7 @@ def test_a_scenario_and_a_placement_are_not_taken_for_each_other(tmp_path: Path)
     with pytest.raises(scenarios.ScenarioError) as no_placement:
         scenarios.read_placement(scenario)
     (problem,) = no_placement.value.problems
-    assert "holds a scenario, no placement; name the scenario first" in str(problem)
+    assert "holds a scenario, no placement; give what `solve --placement`" in str(problem)
 
 
 # --- adapters in CPU memory --------------------------------------------------------------------------

@@ -10,7 +10,7 @@ import typer
 from optimizer.cli.exits import EXIT_INFEASIBLE, EXIT_SOLVED
 from optimizer.cli.help import register
 from optimizer.cli.options import QuietOption, SetOption, WorkersOption, load_twin, scenario_in
-from optimizer.cli.streams import say, show
+from optimizer.cli.streams import say, say_items, show
 
 if TYPE_CHECKING:
     from scenarios import Export, Placement, Scenario
@@ -56,7 +56,7 @@ def export_command(
     import scenarios
 
     scenarios.find_target(to)
-    scenarios.check_folder(out)
+    scenarios.check_folder(out, scenarios.export_kind(to, steps=from_ is not None))
     if from_ is not None and scenario is None:
         raise typer.BadParameter("--from needs --scenario, by whose rates the twin judges every step")
     chosen = None if scenario is None else scenario_in(scenario, None)
@@ -77,10 +77,18 @@ def _steps(
     import scenarios
     from optimizer.cli.progress_display import progress_shown
 
+    stepping = scenarios.find_steps(to)
     before = scenarios.as_started(scenarios.read_placement(running), scenario)
     with progress_shown(not quiet) as progress:
         load_twin(workers, progress, scenario)
-        found = optimizer.rollout(scenario, before, new, workers=workers, progress=progress)
+        found = optimizer.rollout(
+            scenario,
+            before,
+            new,
+            named_at_start=stepping.named_at_start,
+            workers=workers,
+            progress=progress,
+        )
     show(*found.parts())
     if found.why_not or not found.stages:
         raise typer.Exit(EXIT_INFEASIBLE if found.why_not else EXIT_SOLVED)
@@ -94,8 +102,5 @@ def _tell_export(made: Export, out: Path, *, quiet: bool) -> None:
     say(f"wrote {files:,} {'file' if files == 1 else 'files'}{links} to {out}")
     for step in () if quiet else made.next_steps:
         say(f"  {step}")
-    for title, sentences in (("not expressed:", made.lost), ("mind:", made.cautions)):
-        if sentences:
-            say(title)
-        for sentence in sentences:
-            say(f"- {sentence}")
+    say_items("not expressed:", made.lost)
+    say_items("mind:", made.cautions)

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+from hashlib import sha256
+
 from scenarios.exporters.deployment import DeployedAdapter, Deployment
-from scenarios.exporters.exported import Export, ExportedFile
-from scenarios.exporters.kubernetes.names import checked_names, dns_label
+from scenarios.exporters.exported import Export
+from scenarios.exporters.kubernetes.in_cluster import in_cluster
+from scenarios.exporters.kubernetes.names import dns_label
 from scenarios.exporters.kubernetes.pods import (
     GROUP_LABEL,
     PORT,
+    SERVED_NAME,
     Object,
-    base_sentence,
     engine_object,
+    manifest,
     metadata,
-    pod_sentences,
     service_object,
 )
+from scenarios.exporters.kubernetes.sentences import base_sentence, pod_sentences
+from scenarios.exporters.kubernetes.steps import kubectl_commands
 from scenarios.exporters.servers import NAMED, adapter_path, head
-from scenarios.exporters.yaml_text import yaml_text
+from scenarios.exporters.steps_between.stepping import Stepping
 from scenarios.text.formatting import listed
 
 NAME = "aibrix"
@@ -27,12 +32,29 @@ CHECKED = (
 
 MODEL_LABEL = "model.aibrix.ai/name"
 SET_LABEL = "lorapack-set-"
-"""Beginning of a label that the pods of several groups share, for adapters that are split over them."""
+"""Beginning of a label that the pods of several groups share, for adapters that they hold together: of a
+selector the controller reads matchLabels alone (pkg/controller/modeladapter/modeladapter_controller.go
+@0299c517)."""
+MOST_SET = 40
+"""Most characters that name the groups in it."""
+
+STEPS = Stepping(
+    kubectl_commands,
+    parts=("1-load", "3-unload"),
+    cautions=(
+        "A request goes to any pod that holds its adapter: to old and new ones between the steps of a wave.",
+        "AIBrix unloads an adapter from no pod that its selector does not match any more, but sends it no "
+        "requests (modeladapter_controller.go @0299c517): unload it there yourself, or leave it to the "
+        "engine, which drops adapters that nobody asks for when it needs room.",
+        "Labels that `kubectl label` gives to pods are gone when a pod starts anew: apply engines.yaml of "
+        "the whole plan when a restart of its engines does no harm.",
+    ),
+)
 
 
 def export(deployment: Deployment) -> Export:
     """Deployments and adapters of AIBrix."""
-    checked_names(deployment)
+    deployment = in_cluster(deployment)
     model = dns_label(deployment.base_name)
     sets = shared_sets(deployment)
     lost, cautions = _sentences(deployment, model)
@@ -49,11 +71,11 @@ def export(deployment: Deployment) -> Export:
         engines.append(
             engine_object(group, deployment, modules=False, labels=labels, values=values, aliases=[model])
         )
-    files = [ExportedFile("engines.yaml", yaml_text(engines, comments))]
+    files = [manifest("engines.yaml", engines, comments)]
     steps = ["kubectl apply -f engines.yaml"]
     adapters = _adapters(deployment, model, sets)
     if adapters:
-        files.append(ExportedFile("adapters.yaml", yaml_text(adapters, comments)))
+        files.append(manifest("adapters.yaml", adapters, comments))
         selector = f"app.kubernetes.io/part-of={deployment.settings.name}"
         steps.append(
             f"kubectl -n {deployment.settings.namespace} wait --for=condition=Available deployment "
@@ -64,34 +86,42 @@ def export(deployment: Deployment) -> Export:
 
 
 def shared_sets(deployment: Deployment) -> dict[frozenset[int], str]:
-    """A label for each set of groups that hold an adapter together."""
-    labels: dict[frozenset[int], str] = {}
-    for route in deployment.split:
-        if route.served_name != deployment.base_name:
-            labels.setdefault(frozenset(route.shares), f"{SET_LABEL}{len(labels)}")
-    return labels
+    """A label for each set of groups that hold an adapter together; it follows from their numbers."""
+    found: dict[frozenset[int], str] = {}
+    for numbers in _holders(deployment).values():
+        if len(numbers) > 1:
+            told = "-".join(str(number) for number in sorted(numbers))
+            if len(told) > MOST_SET:
+                told = f"of-{len(numbers)}-{sha256(told.encode()).hexdigest()[:8]}"
+            found[numbers] = f"{SET_LABEL}{told}"
+    return found
+
+
+def _holders(deployment: Deployment) -> dict[str, frozenset[int]]:
+    """The groups that hold each adapter, by its served name."""
+    found: dict[str, set[int]] = {}
+    for group in deployment.groups:
+        for adapter in group.adapters:
+            found.setdefault(adapter.served_name, set()).add(group.number)
+    return {name: frozenset(numbers) for name, numbers in found.items()}
 
 
 def _adapters(deployment: Deployment, model: str, sets: dict[frozenset[int], str]) -> list[Object]:
     names = {group.number: group.name for group in deployment.groups}
     told = {a.served_name: a for group in deployment.groups for a in group.adapters}
     objects: list[Object] = []
-    for route in deployment.routes:
-        adapter = told.get(route.served_name)
-        if adapter is None:
-            continue
-        numbers = frozenset(route.shares)
+    for served, numbers in _holders(deployment).items():
         labels = {sets[numbers]: "true"} if len(numbers) > 1 else {GROUP_LABEL: names[next(iter(numbers))]}
         spec: Object = {
             "baseModel": model,
             "podSelector": {"matchLabels": {MODEL_LABEL: model, **labels}},
-            "artifactURL": artifact_url(adapter, deployment),
+            "artifactURL": artifact_url(told[served], deployment),
         }
         objects.append(
             {
                 "apiVersion": "model.aibrix.ai/v1alpha1",
                 "kind": "ModelAdapter",
-                "metadata": metadata(dns_label(adapter.served_name), deployment),
+                "metadata": metadata(dns_label(served), deployment, served_name=served),
                 "spec": spec,
             }
         )
@@ -118,7 +148,7 @@ def _sentences(deployment: Deployment, model: str) -> tuple[list[str], list[str]
     if renamed:
         lost.append(
             f"Names of adapters ({listed(renamed, NAMED)}): an adapter is asked for by the name of its "
-            "ModelAdapter, which is a DNS label."
+            f"ModelAdapter, which is a DNS label; the annotation {SERVED_NAME} has its own."
         )
     if any(route.served_name in told for route in deployment.split):
         lost.append("Shares of split adapters: the gateway balances over all pods that hold one.")

@@ -4,21 +4,21 @@ from __future__ import annotations
 
 from scenarios.errors import Problem
 from scenarios.exporters.deployment import DeployedAdapter, Deployment, ExportError, Group
-from scenarios.exporters.exported import Export, ExportedFile
-from scenarios.exporters.kubernetes.names import checked_names, object_name
+from scenarios.exporters.exported import Export
+from scenarios.exporters.kubernetes.in_cluster import in_cluster
+from scenarios.exporters.kubernetes.names import object_name
 from scenarios.exporters.kubernetes.pods import (
     Object,
-    base_sentence,
     environment,
     literal,
+    manifest,
     metadata,
     mounts,
-    pod_sentences,
     volumes,
 )
+from scenarios.exporters.kubernetes.sentences import base_sentence, pod_sentences
 from scenarios.exporters.kubernetes.weights import hub_or_bucket
-from scenarios.exporters.servers import NAMED, checked_model, head, server_flags
-from scenarios.exporters.yaml_text import yaml_text
+from scenarios.exporters.servers import NAMED, check_served, checked_model, head, server_flags
 from scenarios.text.formatting import listed
 
 NAME = "dynamo"
@@ -26,6 +26,10 @@ CHECKED = (
     "DynamoModel v1alpha1: ai-dynamo/dynamo deploy/operator/config/crd/bases/nvidia.com_dynamomodels.yaml "
     "@50820f5b; DynamoGraphDeployment v1alpha1: deploy/operator/api/v1alpha1/dynamographdeployment_types.go "
     "@0fddc01b"
+)
+STEPS = (
+    "Dynamo's operator starts all workers of a graph anew where one of them is added, removed or changed "
+    "(ComputeDGDWorkersSpecHash, deploy/operator/api/v1alpha1)"
 )
 MOST_SERVICES = 25
 """Services of a graph (ibid.); one is its frontend."""
@@ -36,10 +40,10 @@ _LORA = {"DYN_LORA_ENABLED": "true", "DYN_LORA_ALLOCATION_ENABLED": "false"}
 
 def export(deployment: Deployment) -> Export:
     """A graph of workers, and adapters."""
-    checked_names(deployment)
+    deployment = in_cluster(deployment)
     lost, cautions = _sentences(deployment)
     comments = head(f"Dynamo: {deployment.settings.name}", lost, cautions)
-    files = [ExportedFile("graph.yaml", yaml_text([graph(deployment)], comments))]
+    files = [manifest("graph.yaml", [graph(deployment)], comments)]
     steps = ["kubectl apply -f graph.yaml"]
     models = [
         model
@@ -48,7 +52,7 @@ def export(deployment: Deployment) -> Export:
         if (model := adapter_model(adapter, group, deployment)) is not None
     ]
     if models:
-        files.append(ExportedFile("adapters.yaml", yaml_text(models, comments)))
+        files.append(manifest("adapters.yaml", models, comments))
         steps.append("kubectl apply -f adapters.yaml")
     return Export(tuple(files), (), tuple(lost), tuple(cautions), tuple(steps))
 
@@ -141,6 +145,7 @@ def _sentences(deployment: Deployment) -> tuple[list[str], list[str]]:
     lost, cautions = pod_sentences(deployment, fetched=True)
     told = {a.name: a for group in deployment.groups for a in group.adapters}
     silent = [name for name, a in told.items() if hub_or_bucket(a.location) is None]
+    check_served(deployment, silent, "Dynamo fetches from hf:// and s3:// alone")
     if silent:
         lost.append(
             f"Adapters that hf:// and s3:// cannot name, which are left out: {listed(silent, NAMED)}."

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from scenarios.exporters.deployment import Deployment
-from scenarios.exporters.exported import Export, ExportedFile
-from scenarios.exporters.kubernetes.names import checked_names
-from scenarios.exporters.kubernetes.pods import pod_sentences
+from scenarios.exporters.exported import Export
+from scenarios.exporters.kubernetes.in_cluster import in_cluster
+from scenarios.exporters.kubernetes.pods import manifest
 from scenarios.exporters.kubernetes.pools import (
     INFERRED,
     MODEL_HEADER,
@@ -15,15 +15,19 @@ from scenarios.exporters.kubernetes.pools import (
     pools,
     routes,
 )
+from scenarios.exporters.kubernetes.sentences import pod_sentences
+from scenarios.exporters.kubernetes.steps import kubectl_commands
 from scenarios.exporters.routers import PARTS
 from scenarios.exporters.servers import head
-from scenarios.exporters.yaml_text import yaml_text
+from scenarios.exporters.steps_between.stepping import Stepping
 
 NAME = "gie"
 CHECKED = (
     "InferencePool v1: kubernetes-sigs/gateway-api-inference-extension api/v1/inferencepool_types.go "
     "@ca3d9dd4; HTTPRoute v1: kubernetes-sigs/gateway-api apis/v1/httproute_types.go @03775165"
 )
+
+STEPS = Stepping(kubectl_commands, named_at_start=True)
 
 
 def pool_sentences(deployment: Deployment) -> tuple[list[str], list[str]]:
@@ -41,15 +45,15 @@ def pool_sentences(deployment: Deployment) -> tuple[list[str], list[str]]:
 
 def export(deployment: Deployment) -> Export:
     """Engines, pools and routes of a deployment."""
-    checked_names(deployment)
+    deployment = in_cluster(deployment)
     lost, cautions = pool_sentences(deployment)
     comments = head(f"Inference extension: {deployment.settings.name}", lost, cautions)
     documents = {
         "engines.yaml": engine_objects(deployment),
         "pools.yaml": pools(deployment),
-        "models.yaml": model_maps(deployment),
         "routes.yaml": routes(deployment),
+        "models.yaml": model_maps(deployment),
     }
-    files = tuple(ExportedFile(path, yaml_text(objects, comments)) for path, objects in documents.items())
+    files = tuple(manifest(path, objects, comments) for path, objects in documents.items())
     steps = tuple(f"kubectl apply -f {path}" for path in documents)
     return Export(files, (), tuple(lost), tuple(cautions), steps)

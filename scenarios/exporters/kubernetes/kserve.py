@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 
 from scenarios.errors import Problem
 from scenarios.exporters.deployment import DeployedAdapter, Deployment, ExportError, Group
 from scenarios.exporters.engine_flags import flags
-from scenarios.exporters.exported import Export, ExportedFile
-from scenarios.exporters.kubernetes.names import checked_names
-from scenarios.exporters.kubernetes.pods import (
-    Object,
-    gpu_resources,
-    literal,
-    metadata,
-    pod_sentences,
-)
+from scenarios.exporters.exported import Export
+from scenarios.exporters.kubernetes.in_cluster import in_cluster
+from scenarios.exporters.kubernetes.names import dns_label
+from scenarios.exporters.kubernetes.pods import Object, gpu_resources, literal, manifest, metadata
+from scenarios.exporters.kubernetes.sentences import pod_sentences
 from scenarios.exporters.kubernetes.weights import adapter_address, claim_address, hub_or_bucket
 from scenarios.exporters.locations import location_of
-from scenarios.exporters.servers import NAMED, head, link_name, server_arguments
-from scenarios.exporters.yaml_text import yaml_text
+from scenarios.exporters.servers import NAMED, check_served, head, link_name, server_arguments
 from scenarios.text.display import visible
 from scenarios.text.formatting import listed
 
@@ -28,10 +24,19 @@ CHECKED = (
     "LLMInferenceService v1alpha2: kserve/kserve pkg/apis/serving/v1alpha2/llm_inference_service_types.go "
     "@01b12410"
 )
+STEPS = (
+    "KServe makes the routes of a service with its engine, so that they cannot be switched once the new one "
+    "runs, and starts the engine anew for other adapters"
+)
 
 MOST_EXACT = 7
 """Adapters beside the base model that a route with exact matches holds: eight exceed its 64 matches
 (KServe's guide to LoRA adapters, on routing many adapters)."""
+SERVED_NAMES = "lorapack/served-names"
+"""Annotation with names of adapters as clients know them, as JSON, by the name that was made of each."""
+MOST_ANNOTATION = 200_000
+"""Most bytes of it: all annotations of an object together have 262,144 (k8s.io/apimachinery,
+pkg/api/validation/objectmeta.go, TotalAnnotationSizeLimitB)."""
 STRATEGY = "serving.kserve.io/lora-model-routing-strategy"
 SAID_BY_LORA = frozenset({"enable_lora", "max_loras", "max_lora_rank", "max_cpu_loras"})
 """Arguments that spec.model.lora says."""
@@ -39,11 +44,11 @@ SAID_BY_LORA = frozenset({"enable_lora", "max_loras", "max_lora_rank", "max_cpu_
 
 def export(deployment: Deployment) -> Export:
     """Services of KServe."""
-    checked_names(deployment)
+    deployment = in_cluster(deployment)
     lost, cautions = _sentences(deployment)
     comments = head(f"KServe: {deployment.settings.name}", lost, cautions)
     services = [service(group, deployment) for group in deployment.groups]
-    file = ExportedFile("services.yaml", yaml_text(services, comments))
+    file = manifest("services.yaml", services, comments)
     return Export((file,), (), tuple(lost), tuple(cautions), ("kubectl apply -f services.yaml",))
 
 
@@ -87,34 +92,46 @@ def service(group: Group, deployment: Deployment) -> Object:
     if len(group.adapters) > MOST_EXACT:
         spec["annotations"] = {STRATEGY: "regex"}
     spec["router"] = {"route": {}, "gateway": {}}
+    about = metadata(group.name, deployment)
+    renamed = _renamed(group)
+    if renamed:
+        names = json.dumps(renamed, ensure_ascii=False)
+        if len(names.encode()) > MOST_ANNOTATION:
+            message = (
+                f"have {len(renamed):,} names on {group.name} that are none of a folder, and too many to keep"
+            )
+            raise ExportError([Problem("adapters", message, "give them served names without /")])
+        about["annotations"] = {SERVED_NAMES: names}
     return {
         "apiVersion": "serving.kserve.io/v1alpha2",
         "kind": "LLMInferenceService",
-        "metadata": metadata(group.name, deployment),
+        "metadata": about,
         "spec": spec,
     }
 
 
-def lora(group: Group, deployment: Deployment) -> Object:
-    """A group's adapters and slots; all three numbers, for KServe's own are the number of adapters.
+def lora_name(served_name: str) -> str:
+    """The name of an adapter, or one made of it where it is none of a folder, or begins a template.
 
-    Raises
-    ------
-    ExportError
-        If an adapter's name is no name of a folder, for KServe mounts each at ``/mnt/lora/NAME``, or could be
-        taken for a template, which KServe's presets are.
+    KServe mounts each adapter at ``/mnt/lora/NAME``, and its presets are templates, which ``{{`` begins.
     """
+    unfit = link_name(served_name) is None or "{{" in served_name
+    return dns_label(served_name) if unfit else served_name
+
+
+def _renamed(group: Group) -> dict[str, str]:
+    """Names of adapters as clients know them, by the name that was made of each."""
+    made = ((lora_name(adapter.served_name), adapter.served_name) for adapter in group.adapters)
+    return {name: served for name, served in made if name != served}
+
+
+def lora(group: Group, deployment: Deployment) -> Object:
+    """A group's adapters and slots; all three numbers, for KServe's own are the number of adapters."""
     adapters = []
     for adapter in group.adapters:
-        if link_name(adapter.served_name) is None:
-            message = f'is "{visible(adapter.served_name)}", and KServe mounts adapters at /mnt/lora/NAME'
-            raise ExportError([Problem("adapters", message, "give it a served_name without /")])
-        if "{{" in adapter.served_name:
-            message = f'is "{visible(adapter.served_name)}", and {{{{ begins a template of KServe\'s'
-            raise ExportError([Problem("adapters", message, "give it another served_name")])
         address = adapter_address(adapter, deployment)
         if address is not None:
-            adapters.append({"name": adapter.served_name, "uri": address})
+            adapters.append({"name": lora_name(adapter.served_name), "uri": address})
     return {
         "adapters": adapters,
         "maxRank": group.gpu.max_lora_rank,
@@ -127,9 +144,17 @@ def _sentences(deployment: Deployment) -> tuple[list[str], list[str]]:
     lost, cautions = pod_sentences(deployment, fetched=True)
     told: dict[str, DeployedAdapter] = {a.name: a for g in deployment.groups for a in g.adapters}
     silent = [name for name, a in told.items() if adapter_address(a, deployment) is None]
+    taken = "KServe takes hf://, s3:// and pvc:// alone; of folders name the claim (export.storage_claim)"
+    check_served(deployment, silent, taken)
     if silent:
         lost.append(
             f"Adapters that hf://, s3:// and pvc:// cannot name, which are left out: {listed(silent, NAMED)}."
+        )
+    renamed = [served for group in deployment.groups for served in _renamed(group).values()]
+    if renamed:
+        lost.append(
+            f"Names of adapters that no folder has, or that begin a template ({listed(renamed, NAMED)}): "
+            f"each is asked for by a name made of it; the annotation {SERVED_NAMES} has both."
         )
     if deployment.split:
         lost.append("Shares: of services with the same name of a model the gateway takes one.")

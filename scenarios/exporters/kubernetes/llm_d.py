@@ -5,8 +5,8 @@ from __future__ import annotations
 from scenarios.exporters.deployment import Deployment
 from scenarios.exporters.exported import Export, ExportedFile
 from scenarios.exporters.kubernetes.gie import pool_sentences
-from scenarios.exporters.kubernetes.names import checked_names
-from scenarios.exporters.kubernetes.pods import Object, base_sentence
+from scenarios.exporters.kubernetes.in_cluster import in_cluster
+from scenarios.exporters.kubernetes.pods import Object, manifest
 from scenarios.exporters.kubernetes.pools import (
     engine_objects,
     model_maps,
@@ -15,7 +15,10 @@ from scenarios.exporters.kubernetes.pools import (
     route_to,
     routes,
 )
+from scenarios.exporters.kubernetes.sentences import base_sentence
+from scenarios.exporters.kubernetes.steps import kubectl_commands
 from scenarios.exporters.servers import head
+from scenarios.exporters.steps_between.stepping import Stepping
 from scenarios.exporters.yaml_text import yaml_text
 
 NAME = "llm-d"
@@ -24,13 +27,18 @@ CHECKED = (
     "target gie"
 )
 
+STEPS = Stepping(
+    kubectl_commands,
+    named_at_start=True,
+    cautions=("The steps are those of pools; one-pool needs engines.yaml of them alone, and no routes.",),
+)
 LIST_INTERVAL = "5s"
 """How often the router asks engines for their models: the value of served-model-filter's own example."""
 
 
 def export(deployment: Deployment) -> Export:
     """Engines with pools and routes, and the variant of one pool."""
-    checked_names(deployment)
+    deployment = in_cluster(deployment)
     lost, cautions = pool_sentences(deployment)
     if deployment.split:
         lost.append("Shares, in one-pool: the router chooses by load among the pods that hold an adapter.")
@@ -52,17 +60,22 @@ def export(deployment: Deployment) -> Export:
     documents: dict[str, list[Object]] = {
         "engines.yaml": engine_objects(deployment),
         "pools/pools.yaml": pools(deployment),
-        "pools/models.yaml": model_maps(deployment),
         "pools/routes.yaml": routes(deployment),
+        "pools/models.yaml": model_maps(deployment),
         "pools/endpoint-picker.yaml": [picker_config(filtered=False)],
         "one-pool/pool.yaml": [pool(name, {"lorapack-pool": name}, deployment)],
         "one-pool/route.yaml": [route_to(name, deployment)],
         "one-pool/endpoint-picker.yaml": [picker_config(filtered=True)],
     }
-    files = tuple(ExportedFile(path, yaml_text(objects, comments)) for path, objects in documents.items())
+    files = tuple(
+        ExportedFile(path, yaml_text(objects, comments))
+        if path.endswith("endpoint-picker.yaml")  # a file that the picker reads, and no object
+        else manifest(path, objects, comments)
+        for path, objects in documents.items()
+    )
     steps = (
         "kubectl apply -f engines.yaml",
-        "kubectl apply -f pools/pools.yaml -f pools/models.yaml -f pools/routes.yaml  # or:",
+        "kubectl apply -f pools/pools.yaml -f pools/routes.yaml -f pools/models.yaml  # or:",
         "kubectl apply -f one-pool/pool.yaml -f one-pool/route.yaml",
     )
     return Export(files, (), tuple(lost), tuple(cautions), steps)

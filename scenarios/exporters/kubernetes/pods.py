@@ -7,17 +7,13 @@ from pathlib import PurePosixPath
 
 from scenarios.errors import Problem
 from scenarios.exporters.deployment import Deployment, ExportError, Group
-from scenarios.exporters.locations import location_of
+from scenarios.exporters.exported import ExportedFile
 from scenarios.exporters.servers import (
-    NAMED,
-    adapter_path,
     checked_model,
-    path_sentences,
     server_flags,
-    unknown_arguments,
 )
 from scenarios.exporters.vllm import module_words
-from scenarios.text.formatting import listed
+from scenarios.exporters.yaml_text import yaml_text
 
 Object = dict[str, object]
 
@@ -25,6 +21,8 @@ PORT = 8000
 """Port of every engine, each in a pod of its own."""
 GROUP_LABEL = "lorapack-group"
 """Label of a pod with the name of its group."""
+SERVED_NAME = "lorapack/served-name"
+"""Annotation with the name of an adapter in the plan's deployment, where an object has another."""
 CACHE = "/cache"
 """Folder of a container into which the engine fetches what is on the hub."""
 
@@ -38,14 +36,30 @@ def literal(text: str) -> str:
     return text.replace("$", "$$")
 
 
-def metadata(name: str, deployment: Deployment, labels: Mapping[str, str] | None = None) -> Object:
-    """The metadata of an object: its name, the namespace of the deployment, and labels."""
+def manifest(path: str, objects: Sequence[Mapping[str, object]], comments: Sequence[str]) -> ExportedFile:
+    """A file of objects."""
+    return ExportedFile(path, yaml_text(objects, comments), objects=tuple(objects))
+
+
+def metadata(
+    name: str, deployment: Deployment, labels: Mapping[str, str] | None = None, served_name: str | None = None
+) -> Object:
+    """The metadata of an object: its name, the namespace of the deployment, and labels.
+
+    Parameters
+    ----------
+    served_name
+        Name of the adapter that it is about, as clients know it, where its own name cannot be that.
+    """
     own = {"app.kubernetes.io/part-of": deployment.settings.name}
-    return {
+    about: Object = {
         "name": name,
         "namespace": deployment.settings.namespace,
         "labels": {**own, **(labels or {})},
     }
+    if served_name is not None and served_name != name:
+        about["annotations"] = {SERVED_NAME: served_name}
+    return about
 
 
 def engine_image(deployment: Deployment) -> str:
@@ -222,50 +236,3 @@ def in_claim(path: str, deployment: Deployment) -> str | None:
     if deployment.settings.storage_claim is None or ".." in inner.parts or not inner.is_relative_to(below):
         return None
     return str(inner.relative_to(below))
-
-
-def pod_sentences(deployment: Deployment, *, fetched: bool = False) -> tuple[list[str], list[str]]:
-    """What is lost, and what is to be watched, of any engine in a cluster.
-
-    Parameters
-    ----------
-    fetched
-        Whether the stack fetches weights itself, so that buckets are no loss and volumes not needed.
-    """
-    lost, cautions = path_sentences(deployment)
-    lost = [] if fetched else lost
-    cautions += unknown_arguments(deployment)
-    kinds = {group.gpu.device: None for group in deployment.groups}
-    if len(kinds) > 1:
-        which = ", ".join(kinds)
-        lost.append(f"Which kind of GPU a group is for ({which}): give its pods a nodeSelector.")
-    absent = [path for path in _folders(deployment) if in_claim(path, deployment) is None]
-    if absent and not fetched:
-        names = listed(absent, NAMED)
-        below = deployment.settings.adapters_dir
-        cautions.append(
-            f"No volume holds {names}: name a claim (export.storage_claim), which is mounted at {below}, and "
-            "put it below."
-        )
-    return lost, cautions
-
-
-def _folders(deployment: Deployment) -> list[str]:
-    """Folders that the engines read."""
-    paths = [
-        adapter_path(adapter, deployment)
-        for group in deployment.groups
-        for adapter in group.adapters
-        if adapter.location is None or adapter.location.kind != "hub"
-    ]
-    paths += [deployment.model] if location_of(deployment.model).kind == "folder" else []
-    return list(dict.fromkeys(paths))
-
-
-def base_sentence(deployment: Deployment) -> list[str]:
-    """Say where requests of the base model go that the plan sends to some groups alone."""
-    held = [group.name for group in deployment.groups if group.base]
-    if not held or len(held) == len(deployment.groups):
-        return []
-    names = listed(held, NAMED)
-    return [f"Requests of the base model go to any engine, though the plan sends them to {names} alone."]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
+from hashlib import sha256
 from typing import NamedTuple
 
 from scenarios.errors import Problem
@@ -33,6 +34,8 @@ class RoutingClass(NamedTuple):
 
     Parameters
     ----------
+    name
+        Name of its objects, which follows from the shares, so that it means the same beside any others.
     key
         Value of the header: the base model, or a name of ours.
     shares
@@ -41,6 +44,7 @@ class RoutingClass(NamedTuple):
         Names that clients ask for, the base model aside.
     """
 
+    name: str
     key: str
     shares: Mapping[int, float]
     adapters: tuple[str, ...]
@@ -54,19 +58,33 @@ def routing_classes(deployment: Deployment) -> list[RoutingClass]:
     ExportError
         If one has more groups than a rule has backends, or the base model's name is no header.
     """
-    members: dict[tuple[tuple[int, float], ...], list[str]] = {}
+    members: dict[tuple[bool, tuple[tuple[int, float], ...]], list[str]] = {}
     for route in deployment.routes:
-        members.setdefault(tuple(sorted(route.shares.items())), []).append(route.served_name)
-    classes = []
-    for k, (shares, names) in enumerate(members.items()):
-        if len(shares) > MOST_BACKENDS:
-            message = f"split {visible(names[0])} over {len(shares)} GPUs; a rule has at most {MOST_BACKENDS}"
-            raise ExportError([Problem("gpus", message, "split it over fewer")])
-        base = deployment.base_name in names
-        key = _header(deployment.base_name) if base else f"{deployment.settings.name}-r{k}"
-        adapters = tuple(name for name in names if name != deployment.base_name)
-        classes.append(RoutingClass(key, dict(shares), adapters))
-    return classes
+        base = route.served_name == deployment.base_name
+        members.setdefault((base, tuple(sorted(route.shares.items()))), []).append(route.served_name)
+    return [
+        _routing_class(deployment, dict(shares), () if base else tuple(names))
+        for (base, shares), names in members.items()
+    ]
+
+
+def _routing_class(
+    deployment: Deployment, shares: Mapping[int, float], adapters: tuple[str, ...]
+) -> RoutingClass:
+    """The class of adapters with the same shares, or, of none, that of the base model."""
+    if len(shares) > MOST_BACKENDS:
+        name = visible(adapters[0] if adapters else deployment.base_name)
+        message = f"split {name} over {len(shares)} GPUs; a rule has at most {MOST_BACKENDS}"
+        raise ExportError([Problem("gpus", message, "split it over fewer")])
+    prefix = f"{deployment.settings.name}-r"
+    if not adapters:
+        return RoutingClass(f"{prefix}-base", _header(deployment.base_name), shares, ())
+    weights = whole_weights(shares)
+    told = "-".join(f"g{number}" for number in weights)
+    if len(weights) > 1:
+        said = json.dumps(sorted(weights.items())).encode()
+        told = f"split-{sha256(said).hexdigest()[:8]}"
+    return RoutingClass(f"{prefix}-{told}", f"{prefix}-{told}", shares, adapters)
 
 
 def _header(name: str) -> str:
@@ -108,7 +126,7 @@ def pools(deployment: Deployment) -> list[Object]:
 def model_maps(deployment: Deployment) -> list[Object]:
     """What the payload processor reads: names of adapters, and the header that stands for them."""
     maps: list[Object] = []
-    for k, one in enumerate(routing_classes(deployment)):
+    for one in routing_classes(deployment):
         data = {"baseModel": one.key}
         if one.adapters:
             data["adapters"] = json.dumps(list(one.adapters), ensure_ascii=False)  # JSON is YAML
@@ -117,7 +135,7 @@ def model_maps(deployment: Deployment) -> list[Object]:
             {
                 "apiVersion": "v1",
                 "kind": "ConfigMap",
-                "metadata": metadata(f"{deployment.settings.name}-r{k}", deployment, labels),
+                "metadata": metadata(one.name, deployment, labels),
                 "data": data,
             }
         )
@@ -129,12 +147,12 @@ def routes(deployment: Deployment) -> list[Object]:
     names = {group.number: group.name for group in deployment.groups}
     return [
         _route(
-            f"{deployment.settings.name}-r{k}",
+            one.name,
             one.key,
             {names[number]: weight for number, weight in whole_weights(one.shares).items()},
             deployment,
         )
-        for k, one in enumerate(routing_classes(deployment))
+        for one in routing_classes(deployment)
     ]
 
 

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 from scenarios.errors import Problem
+from scenarios.export_settings import ExportSettings
 from scenarios.exporters.deployment import DeployedAdapter, Deployment, ExportError, Group
 from scenarios.exporters.engine_flags import flags
 from scenarios.exporters.exported import Export, ExportedFile
-from scenarios.exporters.kubernetes.names import checked_names, object_name
+from scenarios.exporters.kubernetes.in_cluster import in_cluster
+from scenarios.exporters.kubernetes.names import object_name
 from scenarios.exporters.kubernetes.pods import (
     Object,
-    base_sentence,
     engine_image,
     gpu_resources,
     literal,
+    manifest,
     metadata,
-    pod_sentences,
 )
+from scenarios.exporters.kubernetes.sentences import base_sentence, pod_sentences
+from scenarios.exporters.kubernetes.steps import delete_commands
 from scenarios.exporters.servers import adapter_path, checked_model, head, server_arguments
+from scenarios.exporters.steps_between.stepping import Change, Stepping
 from scenarios.exporters.yaml_text import yaml_text
 
 NAME = "production-stack"
@@ -24,7 +28,6 @@ CHECKED = (
     "production-stack LoraAdapter v1alpha1: vllm-project/production-stack helm/crds/crd-lora-adapter.yaml "
     "@a7d2672b; values: helm/values.schema.json @01eaf92c"
 )
-
 _VALUES = {
     "max_model_len": "maxModelLen",
     "dtype": "dtype",
@@ -38,22 +41,51 @@ _VALUES = {
 
 def export(deployment: Deployment) -> Export:
     """Values of the chart and adapters."""
-    checked_names(deployment)
+    deployment = in_cluster(deployment)
     lost, cautions = _sentences(deployment)
     comments = head(f"vLLM production stack: {deployment.settings.name}", lost, cautions)
     files = [ExportedFile("values.yaml", yaml_text([chart_values(deployment)], comments))]
-    settings = deployment.settings
     steps = [
         "helm repo add vllm https://vllm-project.github.io/production-stack",
-        f"helm upgrade --install {settings.name} vllm/vllm-stack -n {settings.namespace} -f values.yaml",
+        helm_command(deployment.settings),
     ]
     adapters = [
         lora_adapter(adapter, group, deployment) for group in deployment.groups for adapter in group.adapters
     ]
     if adapters:
-        files.append(ExportedFile("adapters.yaml", yaml_text(adapters, comments)))
+        files.append(manifest("adapters.yaml", adapters, comments))
         steps.append("kubectl apply -f adapters.yaml")
     return Export(tuple(files), (), tuple(lost), tuple(cautions), tuple(steps))
+
+
+def helm_command(settings: ExportSettings) -> str:
+    """Install the chart, or change what it installed."""
+    return f"helm upgrade --install {settings.name} vllm/vllm-stack -n {settings.namespace} -f values.yaml"
+
+
+def commands(change: Change) -> list[str]:
+    """What is typed for a step: engines start before adapters are loaded, and stop after.
+
+    Engines that a step removes are deleted by helm; the adapters of a step are deleted before that.
+    """
+    paths = [file.path for file in change.files]
+    helm = [helm_command(change.after.settings) + " --wait --timeout=1h"] * ("values.yaml" in paths)
+    adapters = ["kubectl apply -f adapters.yaml"] * ("adapters.yaml" in paths)
+    if change.part == "1-load":
+        return [*helm, *adapters]
+    return [*adapters, *delete_commands(change), *helm]
+
+
+STEPS = Stepping(
+    commands,
+    parts=("1-load", "3-unload"),
+    rewrites=True,
+    cautions=(
+        "values.yaml says all engines of the chart: compare it with `helm get values` first, for an engine "
+        "of which it says anything else than that is started anew.",
+        "A request goes to any engine that holds its adapter: to both, between the two steps of a wave.",
+    ),
+)
 
 
 def chart_values(deployment: Deployment) -> Object:
@@ -92,7 +124,7 @@ def model_spec(group: Group, deployment: Deployment) -> Object:
         "replicaCount": 1,
         "requestGPU": len(group.devices),
         "resources": gpu_resources(group, deployment),
-        "enableLoRA": bool(group.adapters),
+        "enableLoRA": bool(group.arguments.get("enable_lora")),
         "vllmConfig": config,
         "pvcStorage": f"{settings.storage_gib}Gi",
         "env": [{"name": "VLLM_ALLOW_RUNTIME_LORA_UPDATING", "value": "True"}],

@@ -1,13 +1,12 @@
-"""Waves of a change as deployments: three for each, with addresses that stay as they are."""
+"""Waves of a change as deployments: four states of each, with addresses that stay as they are."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from scenarios.exporters.deployment import Deployment, Group, Route, deployment_of
-from scenarios.exporters.exported import Export
-from scenarios.exporters.steps_between.actions import Stop, Unload, Wave
+from scenarios.exporters.deployment import Deployment, Group, Route, deployment_of, engine_arguments
+from scenarios.exporters.steps_between.actions import Load, Start, Stop, Unload, Wave
 from scenarios.placement import Placement
 
 
@@ -19,6 +18,8 @@ class DeployedWave:
     ----------
     wave
         What is done.
+    before
+        What runs when the wave begins.
     load
         Every engine with all that it holds at its fullest; routes as before.
     switch
@@ -28,6 +29,7 @@ class DeployedWave:
     """
 
     wave: Wave
+    before: Deployment
     load: Deployment
     switch: Deployment
     unload: Deployment
@@ -45,36 +47,49 @@ def deployed_waves(running: Placement, waves: Sequence[Wave]) -> list[DeployedWa
         If the placements of the waves do not say what a deployment needs.
     """
     before, deployed = running, []
+    fresh = set[int]()
     for wave in waves:
-        fullest = _fullest(wave, running)
+        fresh |= {action.gpu for action in wave.actions if isinstance(action, Start)}
+        fullest = _fullest(wave, running, waves[-1].placement, fresh)
+        began = {gpu.gpu: set(gpu.adapters) for gpu in wave.engines}
         left = {gpu.gpu: set(gpu.adapters) for gpu in wave.engines}
         for action in wave.actions:
-            if isinstance(action, Unload):
+            if isinstance(action, Start):
+                del began[action.gpu]
+            elif isinstance(action, Load):
+                began.get(action.gpu, set[str]()).discard(action.adapter)
+            elif isinstance(action, Unload):
                 left[action.gpu].discard(action.adapter)
             elif isinstance(action, Stop):
                 del left[action.gpu]
         old, new = (_routes(fullest, placement) for placement in (before, wave.placement))
         load, switch = replace(fullest, routes=old), replace(fullest, routes=new)
-        deployed.append(DeployedWave(wave, load, switch, _with_groups(switch, left)))
+        deployed.append(
+            DeployedWave(wave, _with_groups(load, began), load, switch, _with_groups(switch, left))
+        )
         before = wave.placement
     return deployed
 
 
-def wave_exports(
-    deployed: Iterable[DeployedWave], target: Callable[[Deployment], Export]
-) -> Iterator[tuple[str, Export]]:
-    """Yield a target's export of every state that waves go through, with its folder: ``wave-1/2-switch``."""
-    for number, one in enumerate(deployed, start=1):
-        for folder, state in (("1-load", one.load), ("2-switch", one.switch), ("3-unload", one.unload)):
-            yield f"wave-{number}/{folder}", target(state)
+def _fullest(wave: Wave, running: Placement, final: Placement, fresh: set[int]) -> Deployment:
+    """The deployment of the engines that run during a wave, each with all that it holds.
 
-
-def _fullest(wave: Wave, running: Placement) -> Deployment:
-    """The deployment of the engines that run during a wave, each with all that it holds."""
+    Those that ran before keep the arguments with which they were started, where the running placement tells.
+    """
     names = {name for gpu in wave.engines for name in gpu.adapters}
-    known = {name: one for name, one in running.adapters.items() if name in names}
-    adapters = known | wave.placement.adapters
-    return deployment_of(wave.placement.model_copy(update={"gpus": wave.engines, "adapters": adapters}))
+    told = {**running.adapters, **final.adapters, **wave.placement.adapters}
+    adapters = {name: one for name, one in told.items() if name in names}
+    whole = deployment_of(wave.placement.model_copy(update={"gpus": wave.engines, "adapters": adapters}))
+    engine = running.engine
+    if engine is None:
+        return whole
+    groups = (
+        group
+        if group.number in fresh
+        else replace(group, arguments=engine_arguments(engine, group.gpu, served=bool(group.adapters)))
+        for group in whole.groups
+    )
+    return replace(whole, groups=tuple(groups))
 
 
 def _with_groups(whole: Deployment, held: Mapping[int, set[str]]) -> Deployment:

@@ -15,6 +15,8 @@ from scenarios.importers.facts import AdapterFacts, Said, SourceFacts
 from scenarios.importers.links import SelectedAdapter
 from scenarios.importers.manifests.documents import Document
 
+SERVED_NAME = "lorapack/served-name"
+"""Annotation of an exported object with the name that its adapter has in the plan."""
 MODEL_REFERENCE = "modelRef"
 """Stands for a label: the name by which Dynamo's models find workers (spec.services.*.modelRef.name)."""
 
@@ -26,8 +28,9 @@ def source_of(document: Document, path: str) -> Said[str] | None:
 
 
 def aibrix(document: Document) -> SourceFacts:
-    """A ModelAdapter: its own name is the one that clients ask for."""
-    name = document.needed("metadata.name")
+    """A ModelAdapter: its own name is the one that clients ask for; of an export it tells the plan's."""
+    own = document.needed("metadata.name")
+    name = document.text(f"metadata.annotations.{SERVED_NAME}") or own
     document.needed("spec.artifactURL")
     pods = document.whole("spec.replicas", 0)
     selector = document.inner("spec.podSelector")

@@ -6,6 +6,7 @@ has groups and weights of routes, and pkg/apis/serving/v1alpha2/ of the same nam
 
 from __future__ import annotations
 
+import json
 import shlex
 from dataclasses import replace
 
@@ -27,6 +28,8 @@ _HUB = "hf://"
 _ARGUMENTS = "VLLM_ADDITIONAL_ARGS"
 """Variable with arguments of vLLM, which KServe's presets append."""
 
+_SERVED_NAMES = "lorapack/served-names"
+"""Annotation of an exported service: JSON of its adapters' names."""
 _LORA = {"maxAdapters": "max_loras", "maxRank": "max_lora_rank", "maxCpuAdapters": "max_cpu_loras"}
 _BY_NUMBER = ("maxAdapters", "maxCpuAdapters")
 """Numbers that are, where they are not said, that of the adapters (comments of LoRASpec)."""
@@ -40,8 +43,14 @@ def kserve(document: Document) -> SourceFacts:
     base = source_of(document, "spec.model.uri")
     if base is not None:
         base = replace(base, value=base.value.removeprefix(_HUB))
+    renamed = _served_names(document)
     adapters = tuple(
-        AdapterFacts(one.needed("name"), one.origin("name"), source=source_of(one, "uri"), base_model=base)
+        AdapterFacts(
+            renamed.get(one.needed("name"), one.needed("name")),
+            one.origin("name"),
+            source=source_of(one, "uri"),
+            base_model=base,
+        )
         for one in document.items("spec.model.lora.adapters")
     )
     engine = _engine(document, name)
@@ -65,6 +74,17 @@ def kserve(document: Document) -> SourceFacts:
         device_of(template),
     )
     return replace(facts, links=(*facts.links, *_group(document, server)))
+
+
+def _served_names(document: Document) -> dict[str, str]:
+    """Names that adapters have in the plan that was exported, by the name that was made of each."""
+    text = document.text(f"metadata.annotations.{_SERVED_NAMES}")
+    try:
+        values = json.loads(text or "{}")
+    except (ValueError, RecursionError):
+        return {}
+    found = values.items() if isinstance(values, dict) else ()
+    return {name: served for name, served in found if isinstance(served, str) and served}
 
 
 def _engine(document: Document, name: str) -> Engine:

@@ -18,7 +18,7 @@ from scenarios.exporters.deployment import Deployment, ExportError, Group, deplo
 from scenarios.exporters.exported import Export, ExportedFile
 from scenarios.exporters.steps_between.actions import Action, Load, Start, Stop, Switch, Unload, Wave
 from scenarios.exporters.steps_between.steps import steps_script
-from scenarios.exporters.steps_between.waves import deployed_waves, wave_exports
+from scenarios.exporters.steps_between.waves import deployed_waves
 
 NAMES = [
     "plain",
@@ -257,12 +257,6 @@ def test_addresses_in_the_steps_are_those_of_exports_before_and_after() -> None:
 
     assert addresses(deployment_of(running)).items() <= addresses(one.load).items()
     assert addresses(deployment_of(wave.placement)) == addresses(one.unload)
-
-
-def test_every_state_is_exported_into_a_folder_of_its_own() -> None:
-    running, wave = replaced()
-    folders = [folder for folder, _ in wave_exports(deployed_waves(running, [wave]), lambda _: Export(()))]
-    assert folders == ["wave-1/1-load", "wave-1/2-switch", "wave-1/3-unload"]
 
 
 def test_adapters_without_a_source_are_refused() -> None:

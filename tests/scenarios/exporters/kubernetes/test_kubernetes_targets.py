@@ -19,7 +19,7 @@ from scenarios.exporters.kubernetes import aibrix, dynamo, gie, kserve, llm_d, p
 from scenarios.exporters.kubernetes.names import dns_label, object_name
 from scenarios.exporters.kubernetes.pods import literal
 from scenarios.exporters.targets import find_target
-from scenarios.placement import PlacedGPU, Placement
+from scenarios.placement import PlacedAdapter, PlacedGPU, Placement
 from tests.scenarios.exporters.kubernetes.kubernetes_plans import TARGETS, documents, of_kind, plan, problems
 
 HOSTILE = [
@@ -75,14 +75,15 @@ def served_names(target: ModuleType, export: Export) -> set[str]:
 @pytest.mark.parametrize("name", HOSTILE)
 @pytest.mark.parametrize("target", TARGETS, ids=lambda target: target.NAME)
 def test_any_name_stays_a_name_or_is_refused(target: ModuleType, name: str) -> None:
-    if target is kserve and ("/" in name or "{{" in name):
-        with pytest.raises(ExportError, match=r"/mnt/lora|template"):
-            target.export(plan(served=name))
-        return
     export = target.export(plan(served=name))
-    if target is aibrix:
-        assert dns_label(name) in served_names(target, export)
-        assert (dns_label(name) == name) != any("Names of adapters" in one for one in export.lost)
+    made = dns_label(name) if target is aibrix or "/" in name or "{{" in name else name
+    if target in (aibrix, kserve):
+        assert made in served_names(target, export)
+        assert (made == name) != any("Names of adapters" in one for one in export.lost)
+        notes = [one["metadata"].get("annotations", {}) for one in documents(export)]
+        kept = {one.get("lorapack/served-name") for one in notes}
+        kept |= {x for one in notes for x in json.loads(one.get("lorapack/served-names", "{}")).values()}
+        assert (made == name) != (name in kept)
     else:
         assert name in served_names(target, export)
     assert not [problem for document in documents(export) for problem in problems(document)]
@@ -162,10 +163,31 @@ def test_secrets_and_volumes_are_named_and_never_written_out() -> None:
 
 
 def test_a_folder_that_no_volume_holds_is_named() -> None:
-    export = gie.export(plan(source="/elsewhere/fr"))
+    export = gie.export(plan(source="/elsewhere/fr", settings={"storage_claim": None}))
     assert any("No volume holds /elsewhere/fr" in sentence for sentence in export.cautions)
+    assert any("name a claim that does" in sentence for sentence in export.cautions)
+    model = gie.export(plan(model="/models/llama"))
+    assert any("The claim weights is mounted at /adapters, and /models/llama" in s for s in model.cautions)
     held = gie.export(plan(source="/adapters/fr"))
     assert not any("/adapters/fr" in sentence for sentence in held.cautions)
+
+
+@pytest.mark.parametrize(
+    ("settings", "where"),
+    [
+        ({}, "/adapters/one"),
+        ({"storage_claim": None, "adapters_dir": "/mnt/loras"}, "/mnt/loras/one"),
+        ({"storage_claim": None}, "/home/me/adapters/one"),
+    ],
+)
+def test_a_folder_of_this_machine_is_looked_for_where_pods_have_it(
+    settings: dict[str, Any], where: str
+) -> None:
+    export = gie.export(plan(source="/home/me/adapters/one", settings=settings))
+    (first, _) = of_kind(export, "Deployment")
+    assert f'"path": "{where}"' in " ".join(container(first)["args"])
+    moved = any(f"copy /home/me/adapters/one to {where}" in sentence for sentence in export.cautions)
+    assert moved is (where != "/home/me/adapters/one")
 
 
 @pytest.mark.parametrize("target", [gie, llm_d], ids=lambda target: target.NAME)
@@ -175,7 +197,12 @@ def test_shares_are_weights_of_pools(target: ModuleType) -> None:
         one["data"]["baseModel"]: yaml.safe_load(one["data"].get("adapters", "[]"))
         for one in of_kind(export, "ConfigMap")
     }
-    assert maps == {"meta-llama/Llama-3.1-8B-Instruct": ["fr-legal"], "lorapack-r1": ["split"]}
+    (split,) = (key for key in maps if key.startswith("lorapack-r-split-"))
+    assert maps == {
+        "meta-llama/Llama-3.1-8B-Instruct": [],
+        "lorapack-r-g0": ["fr-legal"],
+        split: ["split"],
+    }
     weights = {}
     for route in of_kind(export, "HTTPRoute"):
         (rule,) = route["spec"]["rules"]
@@ -185,7 +212,8 @@ def test_shares_are_weights_of_pools(target: ModuleType) -> None:
             weights[header["value"]] = {one["name"]: one["weight"] for one in rule["backendRefs"]}
     assert weights == {
         "meta-llama/Llama-3.1-8B-Instruct": {"lorapack-g0": 1000},
-        "lorapack-r1": {"lorapack-g0": 251, "lorapack-g3": 749},
+        "lorapack-r-g0": {"lorapack-g0": 1000},
+        split: {"lorapack-g0": 251, "lorapack-g3": 749},
     }
     pools = {one["metadata"]["name"]: one["spec"]["selector"] for one in of_kind(export, "InferencePool")}
     assert pools["lorapack-g3"] == {"matchLabels": {"lorapack-group": "lorapack-g3"}}
@@ -259,7 +287,7 @@ def test_kserve_routes_eight_adapters_by_a_regular_expression(others: int, route
 def test_kserve_loses_folders_outside_its_claim_and_refuses_such_a_model() -> None:
     inside = kserve.export(plan(source="/adapters/fr"))
     assert "pvc://weights/fr" in inside.files[0].text
-    export = kserve.export(plan(source="/elsewhere/fr"))
+    export = kserve.export(plan(source="/elsewhere/fr", settings={"storage_claim": None}))
     assert any("left out: one" in sentence for sentence in export.lost)
     with pytest.raises(ExportError, match="pvc://"):
         kserve.export(plan(model="/models/llama"))
@@ -349,8 +377,9 @@ def test_dynamo_refuses_more_engines_than_a_graph_holds(engines: int, refused: b
         for k in range(engines)
     ]
     settings = ExportSettings(image="nvcr.io/x/dynamo:1")
+    told = {f"a{k}": PlacedAdapter(source=f"org/a{k}") for k in range(engines)}
     deployment = deployment_of(
-        Placement(gpus=tuple(gpus), model="org/m", engine=EngineConfig(), export=settings)
+        Placement(gpus=tuple(gpus), model="org/m", engine=EngineConfig(), adapters=told, export=settings)
     )
     if refused:
         with pytest.raises(ExportError, match="gpus are 25, and a graph of Dynamo's has 24 engines at most"):
