@@ -9,7 +9,8 @@ from typing import cast
 from scenarios.engine import EngineConfig
 from scenarios.gpus.catalogue import UnknownGPUError, find_gpu
 from scenarios.importers.facts import AdapterFacts, BaseTraffic, Said
-from scenarios.importers.merging import Fleet, hub_name, plain_model
+from scenarios.importers.merging import Fleet
+from scenarios.importers.model_names import hub_name, plain_model
 from scenarios.importers.names import names_for
 from scenarios.importers.values import Values, ValuesBuilder
 from scenarios.reading.overrides import apply, paths_of

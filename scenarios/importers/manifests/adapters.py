@@ -26,7 +26,7 @@ def source_of(document: Document, path: str) -> Said[str] | None:
 
 
 def aibrix(document: Document) -> SourceFacts:
-    """A ModelAdapter: its own name is the one that clients ask for."""
+    """A ModelAdapter: its own name is the one that clients ask for, and its status names its pods."""
     name = document.needed("metadata.name")
     document.needed("spec.artifactURL")
     pods = document.whole("spec.replicas", 0)
@@ -42,6 +42,7 @@ def aibrix(document: Document) -> SourceFacts:
         document.text("spec.baseModel"),
         document.origin("spec.podSelector"),
         requirements,
+        instances=tuple(dict.fromkeys(document.words("status.instances"))),
     )
     return SourceFacts("AIBrix ModelAdapter", (adapter,), links=(link,))
 

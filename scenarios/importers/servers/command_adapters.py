@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from scenarios.importers.adapters import MARKS, adapters_in, plain_address
-from scenarios.importers.facts import AdapterFacts, ImportSourceError, Said
+from scenarios.importers.facts import TOLD, AdapterFacts, ImportSourceError, Said
 from scenarios.importers.servers.command_flags import modules_of
 from scenarios.importers.servers.shell_words import UNKNOWN
 
@@ -46,7 +46,8 @@ def adapters_of(
         known = AdapterFacts(name, origin) if here is None else replace(here, served_name=name, origin=origin)
         told_base = Said(plain_address(base), origin) if isinstance(base, str) and base else None
         source = Said(path, origin) if path else None
-        found[name] = replace(known, source=source, base_model=told_base or known.base_model)
+        base_model = told_base or known.base_model
+        found[name] = replace(known, source=source, base_model=base_model, source_weight=TOLD)
     for variable in ("VLLM_LORA_RESOLVER_CACHE_DIR", "NIM_PEFT_SOURCE"):
         text = environment.get(variable, "")
         if text:

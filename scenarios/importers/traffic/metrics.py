@@ -7,6 +7,9 @@ import re
 from datetime import UTC, datetime
 
 from scenarios.importers.facts import (
+    METRICS as ASKED,
+)
+from scenarios.importers.facts import (
     AdapterFacts,
     ImportOptions,
     MetricsSnapshot,
@@ -74,7 +77,8 @@ def _with_loras(
     servers: tuple[ServerFacts, ...] = ()
     if slots is not None:
         engine = {"max_loras": Said[object](slots, f"{file}: {LORAS}, max_lora")}
-        servers = (ServerFacts(base[0] if base else file, f"{file}", engine=engine),)
+        named = Said(base[0], file) if base else None
+        servers = (ServerFacts(source.path.stem, file, engine=engine, served_model_name=named, asked=ASKED),)
     return SourceFacts(
         "metrics",
         adapters=(*facts.adapters, *flying),

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from scenarios.importers.facts import AdapterFacts, Said, ServerFacts, SourceFacts
-from scenarios.importers.merging import hub_name, merged, plain_model
+from scenarios.importers.merging import merged
+from scenarios.importers.model_names import hub_name, plain_model
 
 
 def at(place: str) -> SourceFacts:
