@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -54,7 +54,6 @@ def adapters_of(
             resolved, more = folder_adapters(text, variable, folder)
             notes += more
             found = {**{adapter.served_name: adapter for adapter in resolved}, **found}
-    notes += _runtime(environment)
     return tuple(found.values()), notes
 
 
@@ -90,8 +89,3 @@ def folder_adapters(text: str, what: str, folder: str) -> tuple[tuple[AdapterFac
             raise
     shown = plain_address(text.replace(UNKNOWN, "$"))
     return (), [f"Adapters are read from {shown} ({what}), which is not here: give that folder too."]
-
-
-def _runtime(environment: Mapping[str, str]) -> Iterator[str]:
-    if environment.get("VLLM_ALLOW_RUNTIME_LORA_UPDATING", "").lower() in ("1", "true"):
-        yield "It takes adapters while it runs: its answer to /v1/models tells which are loaded."

@@ -10,7 +10,7 @@ from scenarios.importers.servers.docker_run import container_of
 from scenarios.importers.servers.server_sets import facts_of
 from scenarios.importers.servers.shell_words import Command, commands_of
 from scenarios.importers.servers.source_places import located
-from scenarios.importers.servers.vllm_command import CommandFacts, command_facts
+from scenarios.importers.servers.vllm_command import CommandFacts, command_facts, container_facts
 from scenarios.importers.source import HEAD_BYTES, Kind, Source
 
 MOST_BYTES = 4 * 2**20
@@ -139,8 +139,7 @@ def _command(
     container = container_of(words)
     if container is None:
         return command_facts(words, environment, group, origin, folder)
-    facts = command_facts(container.words, container.environment, group or container.name, origin)
-    return None if facts is None else facts.at(container.address)
+    return container_facts(container, group or container.name, origin)
 
 
 def _unlike(name: str, names: set[str]) -> str:

@@ -24,7 +24,6 @@ from scenarios.importers.traffic.counters import (
     base_names_of,
     matters,
 )
-from scenarios.importers.traffic.snapshots import combined
 from scenarios.reading.row_cells import MOST_NAMES
 
 _SAMPLE = re.compile(
@@ -57,22 +56,20 @@ def _read_text(source: Source, options: ImportOptions) -> SourceFacts:
             "holds no metric of vLLM, SGLang or a gateway that says traffic",
             "save what a server answers at /metrics",
         )
-    facts = combined(snapshots, options)
-    notes = (f"{source.path.name}: {ONLY_IN_FLIGHT}",) if loras else ()
-    return _with_loras(source, facts, snapshots, loras, slots, notes)
+    del options  # rates are said by several files together
+    notes = (ONLY_IN_FLIGHT,) if loras else ()
+    return _with_loras(source, snapshots, loras, slots, notes)
 
 
 def _with_loras(
     source: Source,
-    facts: SourceFacts,
     snapshots: tuple[MetricsSnapshot, ...],
     loras: dict[str, None],
     slots: int | None,
     notes: tuple[str, ...],
 ) -> SourceFacts:
     file = source.path.name
-    told = {one.served_name for one in facts.adapters}
-    flying = tuple(AdapterFacts(name, f"{file}: {LORAS}") for name in loras if name not in told)
+    flying = tuple(AdapterFacts(name, f"{file}: {LORAS}") for name in loras)
     base = base_names_of(series for one in snapshots for series in one.series)
     servers: tuple[ServerFacts, ...] = ()
     if slots is not None:
@@ -81,10 +78,9 @@ def _with_loras(
         servers = (ServerFacts(source.path.stem, file, engine=engine, served_model_name=named, asked=ASKED),)
     return SourceFacts(
         "metrics",
-        adapters=(*facts.adapters, *flying),
+        adapters=flying,
         servers=servers,
         base_names=base,
-        total=facts.total,
         notes=notes,
         snapshots=snapshots,
     )
