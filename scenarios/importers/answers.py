@@ -56,7 +56,8 @@ def _matched(
     servers: Mapping[str, ServerFacts], answers: Sequence[ServerFacts]
 ) -> dict[str, list[tuple[str, ServerFacts]]]:
     """By server, its answers, each with the instance that it is of."""
-    free = {name: server.replicas // server.engines for name, server in servers.items()}
+    # Of servers of which nobody says how many they are, there are as many as answer.
+    free = {name: server.replicas // server.engines or len(answers) for name, server in servers.items()}
     found: dict[str, list[tuple[str, ServerFacts]]] = {}
     left = list(answers)
     among = {one.name: [server for server in servers.values() if _may_be(server, one)] for one in answers}
@@ -142,7 +143,8 @@ def _instance(server: ServerFacts, answer: ServerFacts) -> str:
 
 def _answered(server: ServerFacts, answers: Sequence[tuple[str, ServerFacts]]) -> ServerFacts:
     """A server with what its instances answer."""
-    count = server.replicas // server.engines
+    replicas = server.replicas or len(answers)
+    count = replicas // server.engines
     common = set(answers[0][1].adapters).intersection(*(one.adapters for _, one in answers))
     of_all = len(answers) >= count
     every = answers[0][1].adapters if of_all else server.adapters
@@ -161,6 +163,7 @@ def _answered(server: ServerFacts, answers: Sequence[tuple[str, ServerFacts]]) -
         model=server.model or first.model,
         served_model_name=server.served_model_name or first.served_model_name,
         asked=MODELS,
+        replicas=replicas,
         notes=notes,
     )
 

@@ -102,7 +102,7 @@ class ServerFacts:
         Arguments in vLLM's names (``max_loras``, ``max_model_len``), without those of the command line
         that are no engine's.
     replicas
-        How many of it run.
+        How many of it run; 0: the source does not say.
     model
         Base model that it serves.
     served_model_name
@@ -153,7 +153,7 @@ class ServerFacts:
         """Engines of one instance: those of vLLM's ``--data-parallel-size`` answer as one."""
         said = self.engine.get("data_parallel_size")
         size = said.value if said is not None and isinstance(said.value, int) else 1
-        return size if size > 0 and self.replicas % size == 0 else 1
+        return size if size > 0 and self.replicas and self.replicas % size == 0 else 1
 
     def holding(self, served_name: str) -> tuple[int, ...]:
         """The replicas, counted from 0, that hold an adapter."""

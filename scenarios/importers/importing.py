@@ -221,6 +221,11 @@ def _options(
 
 def _sentences(server: ServerFacts) -> Iterator[str]:
     """What is told of a server beside its notes."""
+    if not server.replicas:
+        yield (
+            "How many of it run, only a run of its script could tell: it is left out of what runs. Give the "
+            "command of each, or the answers of all to /v1/models."
+        )
     if server.release is not None:
         yield f"It runs vLLM {server.release.value}."
     said, lora = server.takes_adapters, server.engine.get("enable_lora")

@@ -95,7 +95,7 @@ def _held(
         total = sum(weights.values())
         for server in servers:
             holding = server.holding(served) or tuple(range(server.replicas))
-            share = weights.get(server.name, 0.0) / total / len(holding) if total else 0.0
+            share = weights.get(server.name, 0.0) / total / len(holding) if total and holding else 0.0
             for replica in holding if share > 0 else ():
                 held[server.name][replica][name] = (share, origin)
     return held

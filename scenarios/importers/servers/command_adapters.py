@@ -9,7 +9,7 @@ from pathlib import Path
 from scenarios.importers.adapters import MARKS, adapters_in, plain_address
 from scenarios.importers.facts import TOLD, AdapterFacts, ImportSourceError, Said
 from scenarios.importers.servers.command_flags import modules_of
-from scenarios.importers.servers.shell_words import UNKNOWN
+from scenarios.importers.servers.shell.unknown import UNKNOWN
 
 
 def adapters_of(

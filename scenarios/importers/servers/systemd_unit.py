@@ -9,7 +9,7 @@ from scenarios.errors import Problem
 from scenarios.importers.facts import ImportOptions, ImportSourceError, SourceFacts
 from scenarios.importers.servers.docker_run import container_of
 from scenarios.importers.servers.server_sets import facts_of
-from scenarios.importers.servers.shell_words import UNKNOWN
+from scenarios.importers.servers.shell.unknown import UNKNOWN
 from scenarios.importers.servers.source_places import located
 from scenarios.importers.servers.vllm_command import CommandFacts, command_facts, container_facts
 from scenarios.importers.source import HEAD_BYTES, Kind, Source

@@ -24,7 +24,8 @@ from scenarios.importers.servers.engine_values import (
     refused,
 )
 from scenarios.importers.servers.sglang_flags import translated
-from scenarios.importers.servers.shell_words import UNKNOWN, commands_of
+from scenarios.importers.servers.shell.shell_words import commands_of
+from scenarios.importers.servers.shell.unknown import UNKNOWN
 from scenarios.importers.servers.vllm_flags import SILENT, SINGLE, WITHOUT_VALUE
 
 RUNTIME_UPDATING = "VLLM_ALLOW_RUNTIME_LORA_UPDATING"
@@ -50,11 +51,18 @@ class CommandFacts(NamedTuple):
         The adapters that it names, or that lie in the folder that it names.
     base_names
         Names by which clients ask for the base model.
+    has_unknown_port
+        Whether its port is one that only a run could tell.
     """
 
     server: ServerFacts
     adapters: tuple[AdapterFacts, ...]
     base_names: tuple[str, ...]
+    has_unknown_port: bool = False
+
+    def of_unknown_number(self) -> CommandFacts:
+        """The same of servers of which only a run could tell how many they are."""
+        return self._replace(server=replace(self.server, replicas=0))
 
     def named(self, name: str) -> CommandFacts:
         """The same of a server of another name."""
@@ -189,7 +197,8 @@ def command_facts(
         notes=(*more, *of_model, *of_adapters),
         takes_adapters=_takes_adapters(environment, origin) if engine == "vLLM" else None,
     )
-    return CommandFacts(server, adapters, names)
+    port = flags.values.get("port")
+    return CommandFacts(server, adapters, names, isinstance(port, str) and UNKNOWN in port)
 
 
 def container_facts(container: Container, name: str, origin: str) -> CommandFacts | None:

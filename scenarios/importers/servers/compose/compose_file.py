@@ -13,7 +13,7 @@ from scenarios.importers.servers.compose.env_files import joined_variables, vari
 from scenarios.importers.servers.compose.interpolation import Interpolation
 from scenarios.importers.servers.docker_run import image_words, published_address
 from scenarios.importers.servers.server_sets import facts_of
-from scenarios.importers.servers.shell_words import UNKNOWN
+from scenarios.importers.servers.shell.unknown import UNKNOWN
 from scenarios.importers.servers.source_places import count_at, list_at, located, mapping_at, yaml_mapping
 from scenarios.importers.servers.vllm_command import CommandFacts, command_facts
 from scenarios.importers.source import Kind, Source
