@@ -15,6 +15,7 @@ from scenarios.importers.model_names import hub_name, plain_model
 from scenarios.importers.names import names_for
 from scenarios.importers.values import Values, ValuesBuilder
 from scenarios.reading.overrides import apply, paths_of
+from scenarios.reading.parsing import check_at
 from scenarios.reading.yaml_reader import plain
 from scenarios.reading.yaml_writer import short_form
 from scenarios.text.display import visible
@@ -260,6 +261,7 @@ def _overridden(built: ValuesBuilder, overrides: Sequence[str]) -> Values:
     if not overrides:
         return built.built(HEAD)
     values = cast("dict[str, object]", plain(apply(built.values, overrides, "imported fleet")))
+    check_at(values, paths_of(overrides), "--set")
     for loc in paths_of(overrides):
         for places in (built.beside, built.above):
             for place in [p for p in places if p[: len(loc)] == loc]:

@@ -17,7 +17,7 @@ from scenarios.base import MAX_FINDINGS, FrozenModel
 from scenarios.engine import EngineConfig
 from scenarios.errors import Problem, ScenarioError
 from scenarios.reading import error_messages
-from scenarios.reading.findings import Finding
+from scenarios.reading.findings import Finding, Loc
 from scenarios.reading.yaml_reader import FILE, plain
 from scenarios.scenario import Device, Scenario, expand_devices
 from scenarios.service_levels import ServiceLevelObjectives
@@ -69,6 +69,40 @@ def scenario_from(root: object, source: str, profiles: ProfileCheck | None = Non
     if problems:
         raise _error(problems, source)
     return scenario
+
+
+def check_at(root: object, places: Iterable[Loc], source: str) -> None:
+    """Check the values of a scenario at some places, of which others may still be missing.
+
+    Parameters
+    ----------
+    root
+        Values of the whole scenario.
+    places
+        Where values were changed.
+    source
+        What messages call the file.
+
+    Raises
+    ------
+    ScenarioError
+        With all that is wrong there: a key that does not exist, or a value that is not taken.
+    """
+    changed = list(places)
+
+    def is_there(error: ErrorDetails) -> bool:
+        loc = error["loc"]
+        is_above = error["type"] == "extra_forbidden"
+        return any(loc[: len(at)] == at or (is_above and at[: len(loc)] == loc) for at in changed)
+
+    try:
+        Scenario.model_validate(_mapping(Scenario, root, source), strict=True)
+    except ValidationError as error:
+        errors = [
+            one for one in error.errors(include_url=False) if one["input"] is not None and is_there(one)
+        ]
+        if errors:
+            raise _error(error_messages.problems(errors[:MAX_ERRORS], Scenario, root), source) from error
 
 
 def model_from(model: type[M], root: object, source: str) -> M:
