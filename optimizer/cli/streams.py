@@ -6,14 +6,14 @@ import codecs
 import io
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import TextIO
 
 from optimizer.cli.exits import EXIT_FAILURE, EXIT_USAGE
 from scenarios import OutputFileError, visible_lines
 from scenarios.text.display import escaped
-from scenarios.text.tables import Part, render
+from scenarios.text.tables import Part, item, render
 
 _PLAIN = {
     "–": "-", "—": "-", "−": "-", "─": "-", "━": "-", "│": "|", "×": "x", "·": "*", "…": "...", "→": "->",
@@ -92,6 +92,12 @@ def note(text: str) -> None:
     """Say something that is not the result, on stderr; if that cannot be written, there is no one to tell."""
     with suppress(OutputFileError):
         _put(visible_lines(text) + "\n", sys.stderr)
+
+
+def note_list(head: str, items: Sequence[str]) -> None:
+    """Say several things under a line, each as wide as the terminal, its further lines under its first."""
+    if items:
+        note(render(*([head] if head else []), *(item(text) for text in items)))
 
 
 def _put(text: str, stream: TextIO | None) -> None:

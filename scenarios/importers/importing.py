@@ -30,7 +30,7 @@ from scenarios.placement import Placement
 from scenarios.reading.parsing import model_from
 from scenarios.reading.yaml_reader import parse, plain
 from scenarios.scenario import Scenario
-from scenarios.text.formatting import choice
+from scenarios.text.formatting import choice, shown, suggestion
 
 
 @dataclass(frozen=True)
@@ -101,13 +101,14 @@ class ImportedFleet:
         OutputFileError
             If a file cannot be written.
         ScenarioError
-            If a placement is asked for, and the sources do not say what runs where.
+            If a placement is asked for, and the sources do not say what runs where; the scenario is written.
         """
-        if placement is not None and not self.placement_text:
-            raise ScenarioError([NO_SERVERS], "imported fleet")
         write_whole(out, self.text)
-        if placement is not None:
-            write_whole(placement, self.placement_text)
+        if placement is None:
+            return
+        if not self.placement_text:
+            raise ScenarioError([NO_SERVERS], str(placement))
+        write_whole(placement, self.placement_text)
 
 
 NO_SERVERS = Problem(
@@ -210,13 +211,18 @@ def _options(
     columns: Mapping[str, str], window: str, rates: str, trace_file: str | os.PathLike[str] | None
 ) -> ImportOptions:
     problems = [
-        Problem(key, f"is {value}", f"choose {choice(list(get_args(known)))}")
+        Problem(key, f"is {shown(value)}", _chosen(value, get_args(known)))
         for key, value, known in (("window", window, ImportWindow), ("rates", rates, RateForm))
         if value not in get_args(known)
     ]
     if problems:
         raise ImportSourceError(problems)
     return ImportOptions(dict(columns), window, rates, None if trace_file is None else Path(trace_file))
+
+
+def _chosen(value: object, known: tuple[str, ...]) -> str:
+    """What to choose, the one first that is likely meant."""
+    return f"{suggestion(value, known)} choose {choice(known)}".lstrip()
 
 
 def _sentences(server: ServerFacts) -> Iterator[str]:

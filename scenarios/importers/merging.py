@@ -19,7 +19,7 @@ from scenarios.importers.facts import (
     TotalTraffic,
 )
 from scenarios.importers.model_names import plain_model
-from scenarios.text.formatting import listed
+from scenarios.text.formatting import counted, listed
 from scenarios.traffic.rates import UncertainRate
 
 T = TypeVar("T", AdapterFacts, ServerFacts)
@@ -241,7 +241,7 @@ def _summed(rates: list[Said[float | UncertainRate]]) -> Said[float | UncertainR
     lows = [one.value.low if isinstance(one.value, UncertainRate) else one.value for one in rates]
     highs = [one.value.high if isinstance(one.value, UncertainRate) else one.value for one in rates]
     value = sum(lows) if lows == highs else UncertainRate(low=sum(lows), high=sum(highs))
-    return Said(value, f"sum of {len(rates)} names; {rates[0].origin}")
+    return Said(value, f"sum of {counted(len(rates), 'name')}; {rates[0].origin}")
 
 
 def _settings(

@@ -11,6 +11,7 @@ from optimizer.cli.exits import EXIT_INFEASIBLE, EXIT_SOLVED
 from optimizer.cli.help import register
 from optimizer.cli.options import QuietOption, SetOption, WorkersOption, load_twin, scenario_in
 from optimizer.cli.streams import say, show
+from scenarios.text.tables import item
 
 if TYPE_CHECKING:
     from scenarios import Export, Placement, Scenario
@@ -96,6 +97,4 @@ def _tell_export(made: Export, out: Path, *, quiet: bool) -> None:
         say(f"  {step}")
     for title, sentences in (("not expressed:", made.lost), ("mind:", made.cautions)):
         if sentences:
-            say(title)
-        for sentence in sentences:
-            say(f"- {sentence}")
+            show(title, *(item(sentence) for sentence in sentences))
