@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from scenarios.errors import Problem
@@ -16,6 +16,8 @@ NAMED = 5
 
 _PORT = re.compile(r":(\d{1,5})/?$")
 _PART = re.compile(r"[A-Za-z0-9]+")
+_POD = 10_000
+"""How much the name of a pod tells: more than any number of parts."""
 
 
 def with_answers(servers: Mapping[str, ServerFacts], asked: Sequence[ServerFacts]) -> dict[str, ServerFacts]:
@@ -45,7 +47,7 @@ def with_answers(servers: Mapping[str, ServerFacts], asked: Sequence[ServerFacts
         name: _answered(server, found[name]) if name in found else server for name, server in servers.items()
     }
     for answer in (one for one in asked if one.asked == METRICS):
-        fitting = [server for server in told.values() if _may_be(server, answer)]
+        fitting = list(_Known(told.values()).fitting(told.values(), answer))
         if len(fitting) == 1:
             server = fitting[0]
             told[server.name] = replace(server, engine={**answer.engine, **server.engine})
@@ -56,18 +58,22 @@ def _matched(
     servers: Mapping[str, ServerFacts], answers: Sequence[ServerFacts]
 ) -> dict[str, list[tuple[str, ServerFacts]]]:
     """By server, its answers, each with the instance that it is of."""
+    known = _Known(servers.values())
     # Of servers of which nobody says how many they are, there are as many as answer.
     free = {name: server.replicas // server.engines or len(answers) for name, server in servers.items()}
     found: dict[str, list[tuple[str, ServerFacts]]] = {}
     left = list(answers)
-    among = {one.name: [server for server in servers.values() if _may_be(server, one)] for one in answers}
 
-    def take(rule: Callable[[ServerFacts, ServerFacts], int]) -> bool:
+    def take(rule: _Rule) -> bool:
         """Give answers to those servers that a rule fits best, if it is one; tells whether any was given."""
         kept = []
         for answer in left:
-            marks = {s.name: rule(s, answer) for s in among[answer.name] if free[s.name] > 0}
-            best = [name for name, mark in marks.items() if mark == max(marks.values()) > 0]
+            marks: dict[str, int] = {}
+            for server, mark in rule(known, answer):
+                if free[server.name] > 0:
+                    marks[server.name] = max(mark, marks.get(server.name, 0))
+            most = max(marks.values(), default=0)
+            best = [name for name, mark in marks.items() if mark == most]
             if len(best) == 1 or (best and rule is _same):  # equal ones hold the same
                 free[best[0]] -= 1
                 found.setdefault(best[0], []).append((_instance(servers[best[0]], answer), answer))
@@ -82,63 +88,107 @@ def _matched(
     while left and take(_any):
         pass
     if left:
-        raise _refused(left, among, free)
+        raise _refused(left, known, free)
     return found
 
 
-def _may_be(server: ServerFacts, answer: ServerFacts) -> bool:
-    """Whether an answer may be a server's: it is of its model, as far as either says it."""
-    if server.program == "NIM":
-        return True
-    names = {said.value for said in (server.model, server.served_model_name) if said is not None}
-    told = {said.value for said in (answer.model, answer.served_model_name) if said is not None}
-    plain = {plain_model(name) for name in names}
-    return not names or not told or any(plain_model(name) in plain for name in told)
+class _Known:
+    """Servers by what answers may know them by.
+
+    Parameters
+    ----------
+    servers
+        All of them.
+    """
+
+    def __init__(self, servers: Iterable[ServerFacts]) -> None:
+        self.all = list(servers)
+        self.models = {server.name: _models(server) for server in self.all}
+        self.unknown = [server for server in self.all if not server.names()]
+        self.by_part: dict[str, list[ServerFacts]] = {}
+        self.by_pod: dict[str, list[ServerFacts]] = {}
+        self.by_adapters: dict[frozenset[str], list[ServerFacts]] = {}
+        self.by_first: dict[str, list[ServerFacts]] = {}
+        for server in self.all:
+            for part in _parts(server)[:1]:
+                self.by_part.setdefault(part, []).append(server)
+            for pod in server.instances:
+                self.by_pod.setdefault(pod, []).append(server)
+            for held in {frozenset(server.adapters), *_held(server).values()} - {frozenset[str]()}:
+                self.by_adapters.setdefault(held, []).append(server)
+            for first in server.adapters[:1]:
+                self.by_first.setdefault(first, []).append(server)
+
+    def fitting(self, servers: Iterable[ServerFacts], answer: ServerFacts) -> Iterator[ServerFacts]:
+        """Those of some servers that an answer may be of: it is of their model, as far as either says it."""
+        told = _models(answer)
+        for server in servers:
+            models = self.models[server.name]
+            if not models or not told or not models.isdisjoint(told) or server.program == "NIM":
+                yield server
 
 
-def _named(server: ServerFacts, answer: ServerFacts) -> int:
-    """How much of the name of an answer's file names a server: its pod, its name, or its port."""
-    stem, name = answer.name, server.name.rpartition("/")[2]
-    if stem in server.instances:
-        return 10_000
-    parts = _PART.findall(stem)
+_Rule = Callable[[_Known, ServerFacts], Iterable[tuple[ServerFacts, int]]]
+
+
+def _models(server: ServerFacts) -> frozenset[str]:
+    """What a server's model is called, so that two ways to write it are equal."""
+    said = (server.model, server.served_model_name)
+    return frozenset(plain_model(one.value) for one in said if one is not None)
+
+
+def _parts(server: ServerFacts) -> list[str]:
+    """What a file's name has of a server: its port, or if it has none the parts of its name."""
     port = _PORT.search(server.address) or _PORT.search(server.name)
-    if port is not None:
-        return 1 if port[1] in parts else 0
-    own = _PART.findall(name)
-    at = [k for k in range(len(parts) - len(own) + 1) if parts[k : k + len(own)] == own]
-    return len(own) if own and at else 0
+    return [port[1]] if port is not None else _PART.findall(server.name.rpartition("/")[2])
 
 
-def _same(server: ServerFacts, answer: ServerFacts) -> int:
+def _held(server: ServerFacts) -> dict[str, frozenset[str]]:
+    """All adapters of each instance."""
+    return {name: frozenset((*server.adapters, *beside)) for name, beside in server.instances.items()}
+
+
+def _named(known: _Known, answer: ServerFacts) -> Iterator[tuple[ServerFacts, int]]:
+    """Servers that the name of an answer's file names, by a pod, or by how many parts."""
+    for server in known.fitting(known.by_pod.get(answer.name, ()), answer):
+        yield server, _POD
+    parts = _PART.findall(answer.name)
+    for k, part in enumerate(parts):
+        for server in known.fitting(known.by_part.get(part, ()), answer):
+            own = _parts(server)
+            if parts[k : k + len(own)] == own:
+                yield server, len(own)
+
+
+def _same(known: _Known, answer: ServerFacts) -> Iterator[tuple[ServerFacts, int]]:
+    """Servers with the same adapters, or with an instance that has them."""
+    alike = known.by_adapters.get(frozenset(answer.adapters), ())
+    return ((server, 1) for server in known.fitting(alike, answer))
+
+
+def _within(known: _Known, answer: ServerFacts) -> Iterator[tuple[ServerFacts, int]]:
+    """Servers that were started with some of an answer's adapters: the others were loaded since."""
     held = set(answer.adapters)
-    alike = [held == {*server.adapters, *beside} for beside in server.instances.values()]
-    return int(any(alike) or (bool(held) and held == set(server.adapters)))
+    begun = (server for name in held for server in known.by_first.get(name, ()))
+    return ((server, 1) for server in known.fitting(begun, answer) if set(server.adapters) <= held)
 
 
-def _within(server: ServerFacts, answer: ServerFacts) -> int:
-    """Whether a server was started with some of an answer's adapters: the others were loaded since."""
-    return int(bool(server.adapters) and set(server.adapters) <= set(answer.adapters))
+def _unknown(known: _Known, answer: ServerFacts) -> Iterator[tuple[ServerFacts, int]]:
+    """Servers of which no adapter is known."""
+    return ((server, 1) for server in known.fitting(known.unknown, answer))
 
 
-def _unknown(server: ServerFacts, answer: ServerFacts) -> int:
-    del answer
-    return int(not server.names())
-
-
-def _any(server: ServerFacts, answer: ServerFacts) -> int:
+def _any(known: _Known, answer: ServerFacts) -> Iterator[tuple[ServerFacts, int]]:
     """The last rule: what is left has one place only."""
-    del server, answer
-    return 1
+    return ((server, 1) for server in known.fitting(known.all, answer))
 
 
 def _instance(server: ServerFacts, answer: ServerFacts) -> str:
     """The instance of a server that an answer is of, by its name or by what it holds, or a new one."""
     if answer.name in server.instances:
         return answer.name
-    held = set(answer.adapters)
-    alike = (name for name, beside in server.instances.items() if held == {*server.adapters, *beside})
-    return next(alike, answer.name)
+    held = frozenset(answer.adapters)
+    return next((name for name, all_ in _held(server).items() if all_ == held), answer.name)
 
 
 def _answered(server: ServerFacts, answers: Sequence[tuple[str, ServerFacts]]) -> ServerFacts:
@@ -168,13 +218,11 @@ def _answered(server: ServerFacts, answers: Sequence[tuple[str, ServerFacts]]) -
     )
 
 
-def _refused(
-    left: Sequence[ServerFacts], among: Mapping[str, Sequence[ServerFacts]], free: Mapping[str, int]
-) -> ImportSourceError:
+def _refused(left: Sequence[ServerFacts], known: _Known, free: Mapping[str, int]) -> ImportSourceError:
     """An error about answers that are no server's, or may be of several."""
     problems = []
     for answer in left[:NAMED]:
-        fitting = [server.name for server in among[answer.name]]
+        fitting = [server.name for server in known.fitting(known.all, answer)]
         open_ = [name for name in fitting if free[name] > 0]
         said: Said[str] | None = answer.served_model_name or answer.model
         if not fitting:

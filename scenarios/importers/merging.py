@@ -24,6 +24,9 @@ from scenarios.traffic.rates import UncertainRate
 
 T = TypeVar("T", AdapterFacts, ServerFacts)
 
+NAMED = 5
+"""Contradictions, and adapters, that are told one by one."""
+
 MEASURED = ("rate", "prompt", "output", "arrivals")
 """Fields of traffic, which must come from one source for each adapter."""
 
@@ -91,7 +94,7 @@ def merged(sources: Sequence[SourceFacts]) -> Fleet:
         for route in facts.routes:
             routes.setdefault(route.served_name, route)
     if problems:
-        raise ImportSourceError(problems)
+        raise ImportSourceError(_gathered(problems))
     servers = with_answers(servers, asked)
     models = _models(adapters.values(), servers.values())
     base_names = _base_names(sources, models, routes, adapters)
@@ -177,6 +180,14 @@ def _contradictions(known: AdapterFacts, other: AdapterFacts) -> Iterable[Proble
         yield Problem(
             f'{name} of "{known.served_name}"', f"{what} in {one.origin}, {where} {two.origin}", remedy
         )
+
+
+def _gathered(problems: Sequence[Problem]) -> list[Problem]:
+    """The problems, but for those of many adapters that are alike, of which the first are told."""
+    if len(problems) <= NAMED:
+        return list(problems)
+    more = len(problems) - NAMED
+    return [*problems[:NAMED], Problem("sources", f"contradict each other {more:,} times more")]
 
 
 def _models(adapters: Iterable[AdapterFacts], servers: Iterable[ServerFacts]) -> tuple[Said[str], ...]:

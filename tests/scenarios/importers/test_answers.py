@@ -10,7 +10,8 @@ import pytest
 import yaml
 
 from scenarios import import_fleet
-from scenarios.importers.facts import ImportSourceError
+from scenarios.importers.answers import with_answers
+from scenarios.importers.facts import MODELS, ImportSourceError, ServerFacts
 
 MODEL = "meta-llama/Llama-3.1-8B-Instruct"
 
@@ -191,3 +192,40 @@ def test_the_place_that_engines_are_told_counts_more_than_where_weights_were_rea
         fleet = import_fleet(sources)
         assert yaml.safe_load(fleet.text)["adapters"][0]["source"] == "/srv/adapters/a"
         assert not any("several places" in note for note in fleet.notes)
+
+
+HOSTILE = ['a"b', "a\nb", "a: b # c", "../../etc", "$(touch x)", "{{ x }}", "é漢", "x" * 200]
+
+
+@pytest.mark.parametrize("pod", HOSTILE)
+def test_names_of_pods_are_text_and_nothing_else(tmp_path: Path, pod: str) -> None:
+    path = engines(tmp_path)
+    path.write_text(path.read_text() + ADAPTER.format(name="a", pod=json.dumps(pod)))
+    assert held([path]) == [["a"]] or ["a"] in held([path])
+
+
+@pytest.mark.parametrize("value", ["5", "{a: b}", "[{a: b}]", "[[a]]", "[true]", "text"])
+def test_a_status_that_is_damaged_is_refused_with_its_place(tmp_path: Path, value: str) -> None:
+    path = engines(tmp_path)
+    text = ADAPTER.format(name="a", pod="x").replace("instances: [x]", f"instances: {value}")
+    path.write_text(path.read_text() + text)
+    with pytest.raises(ImportSourceError, match=r"engines\.yaml: document 2, status\.instances"):
+        import_fleet(path)
+
+
+@pytest.mark.parametrize("status", ["status: null", "status: {}", "status: {instances: null}", ""])
+def test_without_a_status_it_is_told_that_pods_are_not_known(tmp_path: Path, status: str) -> None:
+    path = engines(tmp_path)
+    text = ADAPTER.format(name="a", pod="x").replace("status: {phase: Running, instances: [x]}", status)
+    path.write_text(path.read_text() + text)
+    assert any("Only some pods load a" in note for note in import_fleet(path).notes)
+
+
+def test_answers_of_a_thousand_servers_are_told_apart_at_once() -> None:
+    servers = {
+        f"localhost:{port}": ServerFacts(f"localhost:{port}", "start.sh", (f"a{port}",))
+        for port in range(8000, 9000)
+    }
+    asked = [ServerFacts(f"m{port}", "m", (f"a{port}", "b"), asked=MODELS) for port in range(8000, 9000)]
+    told = with_answers(servers, asked)
+    assert all(server.adapters == (f"a{name[-4:]}", "b") for name, server in told.items())
