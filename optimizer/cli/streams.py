@@ -15,7 +15,7 @@ from typing import TextIO
 from optimizer.cli.exits import EXIT_FAILURE, EXIT_USAGE
 from scenarios import OutputFileError, visible_lines
 from scenarios.text.display import escaped
-from scenarios.text.tables import WIDTH, Part, render
+from scenarios.text.tables import WIDTH, Part, item, render
 
 _PLAIN = {
     "–": "-", "—": "-", "−": "-", "─": "-", "━": "-", "│": "|", "×": "x", "·": "*", "…": "...", "→": "->",
@@ -136,6 +136,12 @@ def note(text: str) -> None:
     terminal = sys.stderr is not None and sys.stderr.isatty()
     with suppress(OutputFileError):
         _put((wrapped(text) if terminal else visible_lines(text)) + "\n", sys.stderr)
+
+
+def note_list(head: str, items: Sequence[str]) -> None:
+    """Say several things under a line, each as wide as the terminal, its further lines under its first."""
+    if items:
+        note(render(*([head] if head else []), *(item(text) for text in items)))
 
 
 def _put(text: str, stream: TextIO | None) -> None:

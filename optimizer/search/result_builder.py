@@ -26,6 +26,7 @@ from optimizer.step_costs import StepCosts
 from optimizer.survival.nodes import numbers_apart, on_nodes
 from optimizer.version import __version__
 from scenarios import Deadline, Placement, Scenario, Stopped, interrupted
+from scenarios.text.formatting import counted
 from twin import ValidationReport
 
 MORE_TIME = ", and more may give a better plan"
@@ -256,7 +257,8 @@ def _too_much(outcome: Outcome) -> str:
         name = instance.classes[int(rejected[0])].names[0]
         return f'the twin rejects adapter "{name}" on every GPU that could serve it, even alone{note}'
     names = " or ".join(device.name for device in instance.scenario.devices)
-    return f"the adapters do not fit {outer.max_bins} GPUs ({names}), even by the optimistic region{note}"
+    gpus = "any number of GPUs" if outer.max_bins is None else counted(outer.max_bins, "GPU")
+    return f"the adapters do not fit {gpus} ({names}), even by the optimistic region{note}"
 
 
 def placement_of(instance: Instance, problem: PackingProblem, packing: Packing) -> Placement:

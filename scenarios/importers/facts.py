@@ -18,6 +18,12 @@ T_co = TypeVar("T_co", covariant=True)
 ImportWindow = Literal["busiest", "mean"]
 RateForm = Literal["mean", "interval"]
 
+TOLD, ANSWERED, READ = 2, 1, 0
+"""Weights of a place of an adapter (`AdapterFacts.source_weight`)."""
+
+MODELS, METRICS = "/v1/models", "/metrics"
+"""What a server is asked (`ServerFacts.asked`)."""
+
 LOG_FIELDS = ("time", "adapter", "prompt_tokens", "output_tokens", "end", "status", "session")
 """What a request log may say, by the names that a map of its columns uses."""
 
@@ -62,6 +68,9 @@ class AdapterFacts:
         Its traffic.
     notes
         What a user must know of it, such as that vLLM refuses it; full sentences without its name.
+    source_weight
+        How much `source` counts where another source has another: what engines are told (`TOLD`) more than
+        what they answer (`ANSWERED`), and that more than the folder in which it was read (`READ`).
     """
 
     served_name: str
@@ -74,6 +83,7 @@ class AdapterFacts:
     output: Said[Lengths] | None = None
     arrivals: Said[Arrivals] | None = None
     notes: tuple[str, ...] = ()
+    source_weight: int = TOLD
 
 
 @dataclass(frozen=True)
@@ -92,7 +102,7 @@ class ServerFacts:
         Arguments in vLLM's names (``max_loras``, ``max_model_len``), without those of the command line
         that are no engine's.
     replicas
-        How many of it run.
+        How many of it run; 0: the source does not say.
     model
         Base model that it serves.
     served_model_name
@@ -107,6 +117,17 @@ class ServerFacts:
         What a user must know of it.
     namespace
         Namespace of Kubernetes that it runs in; empty: none is said.
+    instances
+        What its replicas hold beside `adapters`, by the replica's name, where a source tells them apart.
+    asked
+        What it was asked, if the source is its answer (``/v1/models``, ``/metrics``): that is of a server
+        that others may tell of, and none beside it.
+    takes_adapters
+        Whether it loads and unloads adapters while it runs.
+    image
+        Its container's image.
+    release
+        Release of the engine: ``0.11.0``.
     """
 
     name: str
@@ -121,6 +142,31 @@ class ServerFacts:
     program: str = "vLLM"
     notes: tuple[str, ...] = ()
     namespace: str = ""
+    instances: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    asked: str = ""
+    takes_adapters: Said[bool] | None = None
+    image: Said[str] | None = None
+    release: Said[str] | None = None
+
+    @property
+    def engines(self) -> int:
+        """Engines of one instance: those of vLLM's ``--data-parallel-size`` answer as one."""
+        said = self.engine.get("data_parallel_size")
+        size = said.value if said is not None and isinstance(said.value, int) else 1
+        return size if size > 0 and self.replicas and self.replicas % size == 0 else 1
+
+    def holding(self, served_name: str) -> tuple[int, ...]:
+        """The replicas, counted from 0, that hold an adapter."""
+        if served_name in self.adapters:
+            return tuple(range(self.replicas))
+        each = self.engines
+        first = [k * each for k, held in enumerate(self.instances.values()) if served_name in held]
+        return tuple(j for k in first for j in range(k, min(k + each, self.replicas)))
+
+    def names(self) -> tuple[str, ...]:
+        """All adapters that any of its replicas holds."""
+        beside = (name for held in self.instances.values() for name in held)
+        return tuple(dict.fromkeys((*self.adapters, *beside)))
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import get_args
@@ -11,7 +11,15 @@ from typing import get_args
 from scenarios.arguments import several
 from scenarios.errors import Problem, ScenarioError
 from scenarios.files import loads
-from scenarios.importers.facts import ImportOptions, ImportSourceError, ImportWindow, RateForm, SourceFacts
+from scenarios.importers.facts import (
+    MODELS,
+    ImportOptions,
+    ImportSourceError,
+    ImportWindow,
+    RateForm,
+    ServerFacts,
+    SourceFacts,
+)
 from scenarios.importers.merging import Fleet, merged
 from scenarios.importers.placement_values import placement_values
 from scenarios.importers.recognition import read_sources
@@ -20,9 +28,9 @@ from scenarios.importers.values import Values
 from scenarios.output import write_whole
 from scenarios.placement import Placement
 from scenarios.reading.parsing import model_from
-from scenarios.reading.yaml_reader import parse
+from scenarios.reading.yaml_reader import parse, plain
 from scenarios.scenario import Scenario
-from scenarios.text.formatting import choice
+from scenarios.text.formatting import choice, shown, suggestion
 
 
 @dataclass(frozen=True)
@@ -43,6 +51,8 @@ class ImportedFleet:
         What is missing of that.
     folder
         Where a recording of arrivals lies, which the scenario names without it.
+    releases
+        Releases of vLLM that run, as far as the sources say.
     """
 
     text: str
@@ -51,6 +61,14 @@ class ImportedFleet:
     placement_text: str
     placement_missing: tuple[str, ...]
     folder: Path = Path()
+    releases: tuple[str, ...] = ()
+
+    @property
+    def model(self) -> str:
+        """The base model; empty: the sources do not say one."""
+        values = plain(parse(self.text, "imported fleet"))
+        model = values.get("model") if isinstance(values, Mapping) else None
+        return model if isinstance(model, str) else ""
 
     def scenario(self, overrides: str | Iterable[str] = ()) -> Scenario:
         """The scenario, with some values given.
@@ -83,13 +101,14 @@ class ImportedFleet:
         OutputFileError
             If a file cannot be written.
         ScenarioError
-            If a placement is asked for, and the sources do not say what runs where.
+            If a placement is asked for, and the sources do not say what runs where; the scenario is written.
         """
-        if placement is not None and not self.placement_text:
-            raise ScenarioError([NO_SERVERS], "imported fleet")
         write_whole(out, self.text)
-        if placement is not None:
-            write_whole(placement, self.placement_text)
+        if placement is None:
+            return
+        if not self.placement_text:
+            raise ScenarioError([NO_SERVERS], str(placement))
+        write_whole(placement, self.placement_text)
 
 
 NO_SERVERS = Problem(
@@ -150,6 +169,7 @@ def import_fleet(
         running.text() if running.values else "",
         running.missing,
         Path() if trace_file is None else Path(trace_file).parent,
+        tuple(sorted({server.release.value for server in fleet.servers.values() if server.release})),
     )
 
 
@@ -191,7 +211,7 @@ def _options(
     columns: Mapping[str, str], window: str, rates: str, trace_file: str | os.PathLike[str] | None
 ) -> ImportOptions:
     problems = [
-        Problem(key, f"is {value}", f"choose {choice(list(get_args(known)))}")
+        Problem(key, f"is {shown(value)}", _chosen(value, get_args(known)))
         for key, value, known in (("window", window, ImportWindow), ("rates", rates, RateForm))
         if value not in get_args(known)
     ]
@@ -200,12 +220,38 @@ def _options(
     return ImportOptions(dict(columns), window, rates, None if trace_file is None else Path(trace_file))
 
 
+def _chosen(value: object, known: tuple[str, ...]) -> str:
+    """What to choose, the one first that is likely meant."""
+    return f"{suggestion(value, known)} choose {choice(known)}".lstrip()
+
+
+def _sentences(server: ServerFacts) -> Iterator[str]:
+    """What is told of a server beside its notes."""
+    if not server.replicas:
+        yield (
+            "How many of it run, only a run of its script could tell: it is left out of what runs. Give the "
+            "command of each, or the answers of all to /v1/models."
+        )
+    if server.release is not None:
+        yield f"It runs vLLM {server.release.value}."
+    said, lora = server.takes_adapters, server.engine.get("enable_lora")
+    if said is None or lora is None or not lora.value:
+        return
+    if not said.value:
+        yield (
+            "It is not told VLLM_ALLOW_RUNTIME_LORA_UPDATING, and takes no adapters while it runs: the steps "
+            "of `export --from` load some, so start it with that variable first."
+        )
+    elif server.asked != MODELS:
+        yield "It takes adapters while it runs: its answer to /v1/models tells which are loaded."
+
+
 def _notes(fleet: Fleet, more: Iterable[str]) -> tuple[str, ...]:
     """What is told of sources, adapters and servers, each sentence once."""
     notes = [*fleet.notes]
     by_text: dict[str, list[str]] = {}
     told = [(name, one.notes) for name, one in fleet.adapters.items()]
-    told += [(name, one.notes) for name, one in fleet.servers.items()]
+    told += [(name, (*_sentences(one), *one.notes)) for name, one in fleet.servers.items()]
     for name, sentences in told:
         for note in sentences:
             by_text.setdefault(note, []).append(name)

@@ -75,6 +75,8 @@ class SelectedAdapter(NamedTuple):
         What else is asked of the servers' labels.
     namespace
         Namespace of the object, and of the servers; empty: not said.
+    instances
+        Names of the pods that have loaded it; empty: not said.
     """
 
     served_name: str
@@ -84,6 +86,7 @@ class SelectedAdapter(NamedTuple):
     origin: str
     requirements: tuple[LabelRequirement, ...] = ()
     namespace: str = ""
+    instances: tuple[str, ...] = ()
 
 
 class Backend(NamedTuple):

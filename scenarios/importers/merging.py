@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import TypeVar
 
 from scenarios.errors import Problem
+from scenarios.importers.answers import with_answers
 from scenarios.importers.facts import (
     AdapterFacts,
     BaseTraffic,
@@ -18,12 +18,14 @@ from scenarios.importers.facts import (
     SourceFacts,
     TotalTraffic,
 )
-from scenarios.text.formatting import listed
+from scenarios.importers.model_names import plain_model
+from scenarios.text.formatting import counted, listed
 from scenarios.traffic.rates import UncertainRate
 
 T = TypeVar("T", AdapterFacts, ServerFacts)
 
-_CACHED = re.compile(r"(?:^|/)models--([^/]+)/snapshots/[^/]+/?$")
+NAMED = 5
+"""Contradictions, and adapters, that are told one by one."""
 
 MEASURED = ("rate", "prompt", "output", "arrivals")
 """Fields of traffic, which must come from one source for each adapter."""
@@ -68,39 +70,43 @@ def merged(sources: Sequence[SourceFacts]) -> Fleet:
     Raises
     ------
     ImportSourceError
-        If two contradict each other about what one adapter has: its rank, or its traffic.
+        If two contradict each other about what one adapter has: its rank, or its traffic; or if it is not
+        plain which server an answer is of.
     """
     adapters: dict[str, AdapterFacts] = {}
     servers: dict[str, ServerFacts] = {}
     routes: dict[str, RouteFacts] = {}
     problems: list[Problem] = []
     moved: dict[str, None] = {}
+    asked: list[ServerFacts] = []
     for facts in sources:
         for adapter in facts.adapters:
             known = adapters.get(adapter.served_name)
             if known is not None:
                 problems += _contradictions(known, adapter)
-                if known.source and adapter.source and known.source.value != adapter.source.value:
+                if _lie_apart(known, adapter):
                     moved[adapter.served_name] = None
-            adapters[adapter.served_name] = adapter if known is None else _filled(known, adapter)
-        for server in facts.servers:
+            adapters[adapter.served_name] = adapter if known is None else _with_source(known, adapter)
+        asked += [server for server in facts.servers if server.asked]
+        for server in (one for one in facts.servers if not one.asked):
             before = servers.get(server.name)
             servers[server.name] = server if before is None else _joined(before, server)
         for route in facts.routes:
             routes.setdefault(route.served_name, route)
     if problems:
-        raise ImportSourceError(problems)
+        raise ImportSourceError(_gathered(problems))
+    servers = with_answers(servers, asked)
     models = _models(adapters.values(), servers.values())
     base_names = _base_names(sources, models, routes, adapters)
     for server in servers.values():
-        for name in server.adapters:
+        for name in server.names():
             if name not in base_names:
                 adapters.setdefault(name, AdapterFacts(name, server.origin))
     for route in routes.values():
         if route.served_name not in base_names:
             adapters.setdefault(route.served_name, AdapterFacts(route.served_name, route.origin))
     told = with_base_names(SourceFacts("all sources", tuple(adapters.values())), base_names)
-    settings, unsettled = _settings(sources)
+    settings, unsettled = _settings(sources, servers.values())
     if moved:
         unsettled.append(
             f"Sources have weights of {listed(list(moved), 5)} at several places: the first counts."
@@ -130,12 +136,34 @@ def _filled(known: T, other: T) -> T:
     return replace(known, **{**update, "notes": notes})
 
 
+def _with_source(known: AdapterFacts, other: AdapterFacts) -> AdapterFacts:
+    """What is known of an adapter, with what another source says; of two places the engines' counts."""
+    filled = _filled(known, other)
+    is_better = known.source is None or other.source_weight > known.source_weight
+    if other.source is None or not is_better:
+        return filled
+    return replace(filled, source=other.source, source_weight=other.source_weight)
+
+
+def _lie_apart(known: AdapterFacts, other: AdapterFacts) -> bool:
+    """Whether two sources that count alike say that an adapter's weights are at different places."""
+    if known.source is None or other.source is None or known.source_weight != other.source_weight:
+        return False
+    return known.source.value != other.source.value
+
+
 def _joined(known: ServerFacts, other: ServerFacts) -> ServerFacts:
     """A server of which two sources, or two documents, tell."""
     adapters = tuple(dict.fromkeys((*known.adapters, *other.adapters)))
     engine = {**other.engine, **known.engine}
     replicas = max(known.replicas, other.replicas)
-    return replace(_filled(known, other), adapters=adapters, engine=engine, replicas=replicas)
+    names = dict.fromkeys((*known.instances, *other.instances))
+    instances = {
+        name: tuple(dict.fromkeys((*known.instances.get(name, ()), *other.instances.get(name, ()))))
+        for name in names
+    }
+    filled = _filled(known, other)
+    return replace(filled, adapters=adapters, engine=engine, replicas=replicas, instances=instances)
 
 
 def _contradictions(known: AdapterFacts, other: AdapterFacts) -> Iterable[Problem]:
@@ -154,28 +182,27 @@ def _contradictions(known: AdapterFacts, other: AdapterFacts) -> Iterable[Proble
         )
 
 
+def _gathered(problems: Sequence[Problem]) -> list[Problem]:
+    """The problems, but for those of many adapters that are alike, of which the first are told."""
+    if len(problems) <= NAMED:
+        return list(problems)
+    more = len(problems) - NAMED
+    return [*problems[:NAMED], Problem("sources", f"contradict each other {more:,} times more")]
+
+
 def _models(adapters: Iterable[AdapterFacts], servers: Iterable[ServerFacts]) -> tuple[Said[str], ...]:
-    """Base models, those of servers first, each with the first place that tells of it."""
+    """Base models, those of servers first, each with the first place that tells of it.
+
+    Where an adapter's base model is a name by which servers of a model are asked, that model is meant.
+    """
+    known = list(servers)
+    served = {one.served_model_name.value for one in known if one.served_model_name and one.model}
+    told = [one.base_model for one in adapters if one.base_model and one.base_model.value not in served]
     found: dict[str, Said[str]] = {}
-    for said in (*(server.model for server in servers), *(adapter.base_model for adapter in adapters)):
+    for said in (*(server.model for server in known), *told):
         if said is not None:
             found.setdefault(said.value, said)
     return tuple(found.values())
-
-
-def plain_model(name: str) -> str:
-    """A model's name without owner, folder and capitals, by which two ways to write it are compared."""
-    return hub_name(name).rstrip("/").rsplit("/", 1)[-1].lower()
-
-
-def hub_name(name: str) -> str:
-    """The name on the hub of a model in the folder of the hub's cache; of others the name itself.
-
-    Its folders are ``models--OWNER--NAME/snapshots/REVISION`` (huggingface_hub, file_download.py,
-    `repo_folder_name`, 2.4.0).
-    """
-    found = _CACHED.search(name)
-    return name if found is None else found[1].replace("--", "/")
 
 
 def _base_names(
@@ -225,12 +252,17 @@ def _summed(rates: list[Said[float | UncertainRate]]) -> Said[float | UncertainR
     lows = [one.value.low if isinstance(one.value, UncertainRate) else one.value for one in rates]
     highs = [one.value.high if isinstance(one.value, UncertainRate) else one.value for one in rates]
     value = sum(lows) if lows == highs else UncertainRate(low=sum(lows), high=sum(highs))
-    return Said(value, f"sum of {len(rates)} names; {rates[0].origin}")
+    return Said(value, f"sum of {counted(len(rates), 'name')}; {rates[0].origin}")
 
 
-def _settings(sources: Sequence[SourceFacts]) -> tuple[dict[str, Said[object]], list[str]]:
+def _settings(
+    sources: Sequence[SourceFacts], servers: Iterable[ServerFacts]
+) -> tuple[dict[str, Said[object]], list[str]]:
     """Values of the section ``export`` that sources agree on, and those that they do not."""
     told: dict[str, list[Said[object]]] = {}
+    for server in servers:
+        if server.image is not None and server.program == "vLLM":
+            told.setdefault("image", []).append(Said(server.image.value, server.image.origin))
     for facts in sources:
         for key, said in facts.settings.items():
             told.setdefault(key, []).append(said)

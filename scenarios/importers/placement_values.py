@@ -35,16 +35,19 @@ def placement_values(fleet: Fleet, scenario: Mapping[str, object]) -> Values:
     names = _names(fleet, scenario)
     servers = _servers(fleet, names)
     held = _held(fleet, servers, names)
-    if not any(held.values()):
+    if not any(any(each) for each in held.values()):
         return built.built(HEAD)
     gpus: list[dict[str, object]] = []
     built.values["gpus"] = gpus
     numbers = _numbers(servers)
     for server in sorted(servers, key=lambda one: numbers[one.name]):
-        for replica in range(server.replicas if held[server.name] else 0):
-            number = numbers[server.name] + replica
-            gpus.append(_gpu(built, server, number, held[server.name], scenario, len(gpus)))
-    _known(built, scenario, {name for server in held.values() for name in server})
+        each = held[server.name]
+        for replica, holds in enumerate(each if any(each) else ()):
+            named = server.name if not server.instances else _instance(server, replica)
+            gpu = _gpu(built, server, numbers[server.name] + replica, holds, scenario, len(gpus))
+            built.beside["gpus", len(gpus), "gpu"] = f"{named}: {server.origin}"
+            gpus.append(gpu)
+    _known(built, scenario, {name for each in held.values() for holds in each for name in holds})
     return built.built(HEAD)
 
 
@@ -62,7 +65,7 @@ def _servers(fleet: Fleet, names: Mapping[str, str]) -> list[ServerFacts]:
     return [
         server
         for server in fleet.servers.values()
-        if server.adapters or (names and (server.engine or {server.name, server.address} & routed))
+        if server.names() or (names and (server.engine or {server.name, server.address} & routed))
     ]
 
 
@@ -82,22 +85,25 @@ def _numbers(servers: Sequence[ServerFacts]) -> dict[str, int]:
 
 def _held(
     fleet: Fleet, servers: Sequence[ServerFacts], names: Mapping[str, str]
-) -> dict[str, dict[str, tuple[float, str]]]:
+) -> dict[str, list[dict[str, tuple[float, str]]]]:
     """Share of each adapter on each replica of a server, and where that is said, by the scenario's names."""
-    held: dict[str, dict[str, tuple[float, str]]] = {server.name: {} for server in servers}
+    held: dict[str, list[dict[str, tuple[float, str]]]] = {
+        server.name: [{} for _ in range(server.replicas)] for server in servers
+    }
     for served, name in names.items():
         weights, origin = _weights(served, fleet, servers)
         total = sum(weights.values())
         for server in servers:
-            share = weights.get(server.name, 0.0) / total / server.replicas if total else 0.0
-            if share > 0:
-                held[server.name][name] = (share, origin)
+            holding = server.holding(served) or tuple(range(server.replicas))
+            share = weights.get(server.name, 0.0) / total / len(holding) if total and holding else 0.0
+            for replica in holding if share > 0 else ():
+                held[server.name][replica][name] = (share, origin)
     return held
 
 
 def _weights(served: str, fleet: Fleet, servers: Sequence[ServerFacts]) -> tuple[dict[str, float], str]:
     """Weight of each server for the requests of one name."""
-    holders = [server for server in servers if served in server.adapters]
+    holders = [server for server in servers if server.holding(served)]
     if served in fleet.base_names:
         holders = list(servers)
     route = fleet.routes.get(served)
@@ -106,12 +112,19 @@ def _weights(served: str, fleet: Fleet, servers: Sequence[ServerFacts]) -> tuple
         weights = {s.name: w for s in among if (w := _weight(route, s)) > 0}
         if weights:
             return weights, route.origin
-    each = {server.name: float(server.replicas) for server in holders}
+    each = {server.name: float(len(server.holding(served)) or server.replicas) for server in holders}
     return each, "no route is told: replicas have equal parts"
 
 
 def _weight(route: RouteFacts, server: ServerFacts) -> float:
     return route.weights.get(server.name) or route.weights.get(server.address, 0.0)
+
+
+def _instance(server: ServerFacts, replica: int) -> str:
+    """What a replica is called: by the name of the instance that it is of, if one is told."""
+    names = list(server.instances)
+    number = replica // server.engines
+    return f"{server.name}, {names[number]}" if number < len(names) else server.name
 
 
 def _gpu(
@@ -125,7 +138,6 @@ def _gpu(
     """One GPU with its adapters."""
     gpu: dict[str, object] = {"gpu": number}
     loc = ("gpus", index)
-    built.beside[*loc, "gpu"] = f"{server.name}: {server.origin}"
     device = _device(server, scenario)
     if device is None:
         built.lack(gpu, (*loc, "device"), "device", server.name, "kind of GPU")

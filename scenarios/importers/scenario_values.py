@@ -9,10 +9,13 @@ from typing import cast
 from scenarios.engine import EngineConfig
 from scenarios.gpus.catalogue import UnknownGPUError, find_gpu
 from scenarios.importers.facts import AdapterFacts, BaseTraffic, Said
-from scenarios.importers.merging import Fleet, hub_name, plain_model
+from scenarios.importers.long_prompts import cut_prompts
+from scenarios.importers.merging import Fleet
+from scenarios.importers.model_names import hub_name, plain_model
 from scenarios.importers.names import names_for
 from scenarios.importers.values import Values, ValuesBuilder
 from scenarios.reading.overrides import apply, paths_of
+from scenarios.reading.parsing import check_at
 from scenarios.reading.yaml_reader import plain
 from scenarios.reading.yaml_writer import short_form
 from scenarios.text.display import visible
@@ -60,6 +63,7 @@ def scenario_values(fleet: Fleet, name: str, overrides: Sequence[str]) -> Values
     _workload(built, fleet, entries)
     _devices(built, fleet)
     _engine(built, fleet)
+    cut_prompts(built, _longest(built.values, overrides))
     _export(built, fleet, _model_of(built.values, overrides))
     _weights_without_traffic(built, fleet)
     return _overridden(built, overrides)
@@ -190,6 +194,16 @@ def _engine(built: ValuesBuilder, fleet: Fleet) -> None:
         built.values["engine"] = engine
 
 
+def _longest(values: Mapping[str, object], overrides: Sequence[str]) -> int:
+    """The scenario's ``engine.max_model_len``, with what the user gives."""
+    if any(loc[0] == "engine" for loc in paths_of(overrides)):
+        values = cast("Mapping[str, object]", plain(apply(values, overrides, "imported fleet")))
+    engine = values.get("engine")
+    told = engine.get("max_model_len") if isinstance(engine, Mapping) else None
+    default = cast("int", EngineConfig.model_fields["max_model_len"].default)
+    return told if isinstance(told, int) and told > 0 else default
+
+
 def _model_of(values: Mapping[str, object], overrides: Sequence[str]) -> str:
     """The scenario's model, with what the user gives; empty: none is known."""
     if ("model",) in paths_of(overrides):
@@ -247,6 +261,7 @@ def _overridden(built: ValuesBuilder, overrides: Sequence[str]) -> Values:
     if not overrides:
         return built.built(HEAD)
     values = cast("dict[str, object]", plain(apply(built.values, overrides, "imported fleet")))
+    check_at(values, paths_of(overrides), "--set")
     for loc in paths_of(overrides):
         for places in (built.beside, built.above):
             for place in [p for p in places if p[: len(loc)] == loc]:

@@ -7,11 +7,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from scenarios.reading.findings import Loc
-from scenarios.reading.yaml_writer import plain_yaml
+from scenarios.reading.yaml_writer import folded_yaml, plain_yaml
 from scenarios.text.display import visible
 
 COMMENT_COLUMN = 44
 """Column at which comments begin, where a value leaves room."""
+
+LONGEST_LINE = 100
+"""Most columns of a value on one line; what is longer is laid out on several, as plans are."""
 
 MOST_COMMENT = 200
 """Most characters of a comment."""
@@ -34,7 +37,7 @@ class Comments:
 
 
 def commented_yaml(values: Mapping[str, object], comments: Comments, head: Sequence[str] = ()) -> str:
-    """Return values as YAML, with comments; parts that have none within are written on one line.
+    """Return values as YAML, with comments; parts that have none within are on one line if that is short.
 
     Parameters
     ----------
@@ -86,7 +89,17 @@ def _item(
             else:
                 yield _with_comment(f"{indent}  - {plain_yaml(item)}", comments.beside.get(here, ""))
     else:
-        yield _with_comment(f"{begin} {plain_yaml(value)}", beside)
+        text = plain_yaml(value)
+        if len(begin) + len(text) <= LONGEST_LINE or not isinstance(value, Mapping | list | tuple):
+            yield _with_comment(f"{begin} {text}", beside)
+            return
+        lines = folded_yaml(value)
+        if not beside and lines[0].startswith("["):
+            lines[0] = f"{begin} {lines[0]}"
+            yield lines.pop(0)
+        else:
+            yield _with_comment(begin, beside)
+        yield from (f"{indent}  {line}" for line in lines)
 
 
 def _with_comment(text: str, comment: str) -> str:

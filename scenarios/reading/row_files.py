@@ -1,21 +1,25 @@
-"""Rows of files of requests, column by column: CSV, one JSON object a line, or Parquet."""
+"""Rows of files of requests, column by column: CSV, JSON (an object a line, or a list), or Parquet."""
 
 from __future__ import annotations
 
 import csv
 import io
 import json
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Any, BinaryIO, Literal, cast
+from typing import Any, BinaryIO, Literal, TypeVar, cast
 
 import pandas as pd
 
+from scenarios.reading.json_stream import JsonStream, JsonStreamError
 from scenarios.reading.row_opening import MOST_CHUNK_BYTES, PARQUET, Metered, opened, parquet_of, told
 from scenarios.reading.row_opening import TraceError as TraceError
+
+T = TypeVar("T")
 
 Columns = Mapping[str, "pd.Series[Any]"]
 
@@ -32,6 +36,12 @@ MOST_HEADER = 1_000_000
 """Most bytes of the first line."""
 
 DELIMITERS = ",;\t"
+
+_LISTS: Mapping[tuple[tuple[str, ...], ...], re.Pattern[bytes]] = {
+    (): re.compile(rb"\s*\[\s*\{"),
+    (("data",),): re.compile(rb'\s*\{.*"data"\s*:\s*\[\s*\{', re.DOTALL),
+}
+"""How files begin that hold one list of rows, by the keys to it: an array, or that of ``data``."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +60,8 @@ class RowFile:
         What divides the cells of CSV.
     headed
         Whether its first row names the columns.
+    within
+        Of JSON keys to the list of rows, as `JsonStream.values` takes them; None: rows are lines.
     """
 
     path: Path
@@ -57,6 +69,7 @@ class RowFile:
     columns: tuple[str, ...]
     delimiter: str = ","
     headed: bool = True
+    within: tuple[tuple[str, ...], ...] | None = None
 
     def chunks(
         self, columns: Sequence[str], texts: Sequence[str] = (), optional: Sequence[str] = ()
@@ -91,8 +104,8 @@ class RowFile:
 
     def place(self, row: int) -> str:
         """Where a row stands, in words; rows are counted from 0."""
-        if self.kind == "parquet":
-            return f"row {row + 1}"
+        if self.kind == "parquet" or self.within is not None:
+            return f"{'row' if self.kind == 'parquet' else 'object'} {row + 1}"
         with told(self.path), opened(self.path) as file:
             text = io.TextIOWrapper(file, encoding="utf-8-sig", newline="")
             if self.kind == "json":
@@ -129,16 +142,41 @@ class RowFile:
         return int(min(max(CHUNK_BYTES / max(per_row, 1.0), 100), CHUNK_ROWS))
 
     def _json(self, columns: list[str], optional: Sequence[str]) -> Iterator[Columns]:
-        first = 0
         with opened(self.path) as file:
-            for block in self._blocks(file):
-                objects = self._objects(block, first)
-                rows = pd.RangeIndex(first, first + len(block))
+            for objects, first in _numbered(self._objects_in(file)):
+                rows = pd.RangeIndex(first, first + len(objects))
                 yield {
                     name: pd.Series(self._cells(objects, first, name, name in optional), rows, name=name)
                     for name in columns
                 }
-                first += len(block)
+
+    def _objects_in(self, file: BinaryIO) -> Iterator[list[dict[str, object]]]:
+        """Rows of JSON, at most `CHUNK_ROWS` and about `CHUNK_BYTES` at a time."""
+        if self.within is not None:
+            yield from self._items(JsonStream(file), self.within)
+            return
+        for block, first in _numbered(self._blocks(file)):
+            yield self._objects(block, first)
+
+    def _items(
+        self, stream: JsonStream, within: Sequence[Sequence[str]]
+    ) -> Iterator[list[dict[str, object]]]:
+        """Rows of a list, at most `CHUNK_ROWS` and about `CHUNK_BYTES` at a time."""
+        block: list[dict[str, object]] = []
+        held, rows = 0, 0
+        try:
+            for value in stream.values(within):
+                rows += 1
+                if not isinstance(value, dict):
+                    raise TraceError(f"{self.path}, {self.place(rows - 1)}: is no JSON object; remove it")
+                block.append(value)
+                if len(block) == CHUNK_ROWS or stream.taken - held >= CHUNK_BYTES:
+                    yield block
+                    block, held = [], stream.taken
+        except JsonStreamError as error:
+            raise TraceError(f"{self.path}, {error}; fetch it again, or cut it before that") from error
+        if block:
+            yield block
 
     def _blocks(self, file: BinaryIO) -> Iterator[list[bytes]]:
         """Lines that are not blank, at most `CHUNK_ROWS` and about `CHUNK_BYTES` at a time."""
@@ -237,16 +275,53 @@ def open_rows(path: Path, names: Sequence[str] = ()) -> RowFile:
         if first.startswith(PARQUET):
             with parquet_of(path) as table:
                 return RowFile(path, "parquet", tuple(table.schema_arrow.names))
+        listed = _list_in(path, first)
+        if listed is not None:
+            return listed
         if first.lstrip(b"\xef\xbb\xbf \t").startswith(b"{"):
             return RowFile(path, "json", tuple(_object(path, first, lambda: "line 1")))
         text = first.decode("utf-8-sig").strip("\r\n")
     if text.startswith("["):
-        raise TraceError(f"{path}: is one JSON array; write one object a line (jq -c '.[]')")
+        raise TraceError(f"{path}: is a JSON array without objects; give an array of objects, one a request")
     if not text:
         raise TraceError(f"{path}: is empty; give a file with a header")
     delimiter = max(DELIMITERS, key=text.count)
     columns = tuple(names) or tuple(next(csv.reader([text], delimiter=delimiter)))
     return RowFile(path, "csv", columns, delimiter, not names)
+
+
+def _list_in(path: Path, first: bytes) -> RowFile | None:
+    """The file if it is one list of rows, whose first line is given; None: it is none."""
+    if not first.lstrip(b"\xef\xbb\xbf \t").startswith((b"[", b"{")):
+        return None
+    with opened(path) as file:
+        head = file.read(MOST_HEADER).removeprefix(b"\xef\xbb\xbf")
+    within = next((keys for keys, begins in _LISTS.items() if begins.match(head)), None)
+    if within is None or (within and _is_row(first)):
+        return None
+    with opened(path) as file:
+        try:
+            row = next(JsonStream(file).values(within), None)
+        except JsonStreamError as error:
+            raise TraceError(f"{path}, {error}; fetch it again") from error
+    return RowFile(path, "json", tuple(map(str, row)), within=within) if isinstance(row, dict) else None
+
+
+def _is_row(line: bytes) -> bool:
+    """Whether a line is an object of its own, and no page with a list of them in ``data``."""
+    try:
+        held = json.loads(line.decode("utf-8-sig"))
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(held, dict) and not isinstance(held.get("data"), list)
+
+
+def _numbered(blocks: Iterator[list[T]]) -> Iterator[tuple[list[T], int]]:
+    """Blocks of rows, each with the number of its first."""
+    first = 0
+    for block in blocks:
+        yield block, first
+        first += len(block)
 
 
 def _object(path: Path, line: bytes, place: Callable[[], str]) -> dict[str, object]:

@@ -54,6 +54,14 @@ def plain_yaml(value: object) -> str:
     return visible(text.removesuffix("\n").removesuffix("\n..."))
 
 
+def folded_yaml(value: object) -> list[str]:
+    """Return the lines of a plain value as YAML, as wide as those of `to_yaml`."""
+    text: str = yaml.dump(
+        value, Dumper=Dumper, sort_keys=False, default_flow_style=None, width=WIDTH, allow_unicode=True
+    )
+    return visible_lines(text.removesuffix("\n")).split("\n")
+
+
 def short_form(value: object) -> object:
     """A value of a model's field as plain values, in the form in which a user would write it."""
     written = _short(value, defaults=False)

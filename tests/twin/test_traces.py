@@ -328,7 +328,8 @@ def test_hashes_are_read_in_the_order_of_arrival_and_may_be_missing(tmp_path: Pa
     ("text", "message"),
     [
         ("", r"is empty; give a file with a header"),
-        ('[{"timestamp": 0}]', r"is one JSON array; write one object a line"),
+        ("[1, 2]", r"is a JSON array without objects; give an array of objects"),
+        ('[{"timestamp": 0}]', r"has no column"),
         (ROWS.replace("20", "2.5"), r'line 3: input_tokens is "2\.5" \(must be a whole number'),
         (ROWS.replace("20", "99999999"), r"must be from 0 to 10,000,000"),
         (ROWS.replace("2.0", "inf"), r'line 3: arrival_time is "inf"'),

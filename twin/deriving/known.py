@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from functools import cache
 
-from scenarios import Device, LorapackError
+from scenarios import Device, LorapackError, UnknownGPUError, find_gpu
 from scenarios.reading.findings import Finding
+from scenarios.text.formatting import shortened
 from twin.deriving.derive import derive_profile
 from twin.profile import EngineProfile, UnknownProfileError, find_profile, unshipped
 
@@ -63,7 +64,25 @@ def missing_profiles(
         Whether one that can be derived counts.
     """
     lacking = [(k, device) for k, device in devices if not (derive and _can_derive(model, device))]
-    yield from unshipped(model, lacking)
+    unknown = {k: why for k, device in lacking if (why := _why_unknown(device))}
+    for k, why in unknown.items():
+        yield Finding(("devices", k), *why)
+    yield from unshipped(model, [(k, device) for k, device in lacking if k not in unknown])
+
+
+def _why_unknown(device: Device) -> tuple[str, str] | None:
+    """What is wrong with the name of a GPU, and what to do; None: it is known, or a profile is named."""
+    if device.profile is not None or "," in device.name:
+        return None
+    try:
+        find_gpu(device.name)
+    except UnknownGPUError as error:
+        _, _, why = str(error).partition('" ')
+        message, _, remedy = why.partition("; ")
+        is_one_of = message.startswith("may be")
+        what = f"which {message}" if is_one_of else "a GPU that is not known"
+        return f'is "{shortened(device.name)}", {what}', remedy
+    return None
 
 
 def _can_derive(model: str, device: Device) -> bool:

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from optimizer.cli.exits import EXIT_USAGE
 from optimizer.cli.help import register
 from optimizer.cli.options import QuietOption, SetOption
 from optimizer.cli.outputs import check_outputs
-from optimizer.cli.streams import note, say
+from optimizer.cli.streams import note, note_list, say
 
 if TYPE_CHECKING:
     from scenarios import ImportedFleet
@@ -62,7 +63,8 @@ def import_command(
 ) -> None:
     """Read what files of a running fleet say, as a scenario: each value with where it was said.
 
-    What no source says is null in it, and listed on standard error. Nothing is fetched.
+    What no source says is null in it, and listed on standard error. Nothing is fetched. Exit code 2: a
+    source is refused, or --placement is asked for and no source tells of a server with its adapters.
     """
     from scenarios import import_fleet
 
@@ -78,8 +80,14 @@ def import_command(
         name=out.stem,
         trace_file=trace,
     )
-    fleet.write(out, placement)
-    _tell_import(fleet, out, placement, quiet=quiet)
+    is_told = bool(fleet.placement_text)
+    fleet.write(out, placement if is_told else None)
+    _tell_import(fleet, out, placement if is_told else None, quiet=quiet)
+    if placement is not None and not is_told:
+        from scenarios.importers.importing import NO_SERVERS
+
+        note(f"lorapack: {placement} is not written: {NO_SERVERS}")
+        raise typer.Exit(EXIT_USAGE)
 
 
 def _columns(given: list[str] | tuple[str, ...]) -> dict[str, str]:
@@ -105,15 +113,33 @@ def _columns(given: list[str] | tuple[str, ...]) -> dict[str, str]:
     return columns
 
 
+def _on_releases(fleet: ImportedFleet) -> tuple[str, ...]:
+    """Releases that run and are none of those whose memory and step times the twin was measured with."""
+    if not fleet.releases:
+        return ()
+    import twin
+    from scenarios.importers.model_names import plain_model
+    from scenarios.text.formatting import choice
+
+    profiles = [profile for profile in twin.shipped_profiles() if profile.model == plain_model(fleet.model)]
+    known = sorted({profile.engine_version for profile in profiles or twin.shipped_profiles()})
+    others = [release for release in fleet.releases if release not in known]
+    if not others:
+        return ()
+    return (
+        f"vLLM {choice(others, 'and')} runs, and the profiles by which the twin judges are of "
+        f"{choice(known, 'and')}: measure your engines, or read plans with that in mind.",
+    )
+
+
 def _tell_import(fleet: ImportedFleet, out: Path, placement: Path | None, *, quiet: bool) -> None:
     """Say what was written, what is missing in it, and what is to be known of the sources."""
-    for text in () if quiet else fleet.notes[:MOST_NOTES]:
-        note(f"lorapack: {text}")
-    if not quiet and len(fleet.notes) > MOST_NOTES:
-        note(f"lorapack: and {len(fleet.notes) - MOST_NOTES:,} more remarks")
+    notes = (*_on_releases(fleet), *fleet.notes)
+    if not quiet and notes:
+        more = len(notes) - MOST_NOTES
+        note_list("lorapack: of the sources:", notes[:MOST_NOTES])
+        note_list("", (f"and {more:,} more remarks",) if more > 0 else ())
     for file, missing in ((out, fleet.missing), (placement, fleet.placement_missing)):
         if file is not None and missing:
-            note(f"lorapack: {file} lacks, as no source says it:")
-            for text in missing:
-                note(f"  {text}")
+            note_list(f"lorapack: {file} lacks, as no source says it:", missing)
     say(f"wrote {out}{'' if placement is None else f' and {placement}'}")

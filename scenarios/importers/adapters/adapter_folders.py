@@ -12,7 +12,7 @@ from typing import NamedTuple
 from scenarios.errors import cause_of
 from scenarios.importers.adapters.adapter_config import CONFIG, AdapterConfig, read_adapter_config
 from scenarios.importers.adapters.weight_header import WEIGHTS, read_weight_header
-from scenarios.importers.facts import AdapterFacts, ImportOptions, ImportSourceError, Said, SourceFacts
+from scenarios.importers.facts import READ, AdapterFacts, ImportOptions, ImportSourceError, Said, SourceFacts
 from scenarios.importers.source import Kind, Source
 from scenarios.text.formatting import listed, shortened
 
@@ -178,7 +178,7 @@ def _facts(found: _Found) -> AdapterFacts | str:
         notes.append(f"Its rank is above {_LARGEST_RANK}, the largest of vLLM's slots.")
     base = None if config is None or config.base_model is None else Said(config.base_model, origin)
     where = Said(str(path.absolute()), "where it was read")
-    return AdapterFacts(name, origin, rank, where, base, notes=tuple(notes))
+    return AdapterFacts(name, origin, rank, where, base, notes=tuple(notes), source_weight=READ)
 
 
 def _config_rank(config: AdapterConfig | None, origin: str) -> Said[int] | None:

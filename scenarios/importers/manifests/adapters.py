@@ -28,7 +28,10 @@ def source_of(document: Document, path: str) -> Said[str] | None:
 
 
 def aibrix(document: Document) -> SourceFacts:
-    """A ModelAdapter: its own name is the one that clients ask for; of an export it tells the plan's."""
+    """A ModelAdapter: its own name is the one that clients ask for; of an export it tells the plan's.
+
+    Its status names its pods.
+    """
     own = document.needed("metadata.name")
     name = document.text(f"metadata.annotations.{SERVED_NAME}") or own
     document.needed("spec.artifactURL")
@@ -45,6 +48,7 @@ def aibrix(document: Document) -> SourceFacts:
         document.text("spec.baseModel"),
         document.origin("spec.podSelector"),
         requirements,
+        instances=tuple(dict.fromkeys(document.words("status.instances"))),
     )
     return SourceFacts("AIBrix ModelAdapter", (adapter,), links=(link,))
 

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from scenarios.importers.facts import SourceFacts
+from scenarios.importers.images import with_image
 from scenarios.importers.manifests.adapters import lora_adapter
 from scenarios.importers.manifests.containers import device_of_terms, engine_of, running, variables
 from scenarios.importers.manifests.documents import Document, documents
@@ -76,6 +77,10 @@ def _engine(spec: Document, labels: dict[str, str]) -> Iterator[SourceFacts]:
         words += _config_words(config)
     engine = engine_of(spec, words, variables(spec), name)
     if engine is not None:
+        repository, tag = spec.text("repository"), spec.text("tag")
+        if repository and tag:
+            image = with_image(engine.server, f"{repository}:{tag}", spec.origin("tag"))
+            engine = engine._replace(server=image)
         unread = [visible(key) for key in config.values if key not in {*_FLAGS, *_OTHERS, *_SWITCHES}]
         if unread:
             note = f"vllmConfig has {listed(unread, 5)}, which the chart makes no argument."

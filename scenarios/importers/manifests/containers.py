@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from scenarios.importers.adapters import plain_address
 from scenarios.importers.facts import AdapterFacts, ImportSourceError, Said, ServerFacts, SourceFacts
+from scenarios.importers.images import with_image
 from scenarios.importers.links import LabelledServer
 from scenarios.importers.manifests.documents import Document
 
@@ -61,7 +62,20 @@ def engine_in(container: Document, name: str) -> Engine | None:
     command = [expanded(word, environment) for word in container.words("command")]
     arguments = [expanded(word, environment) for word in container.words("args")]
     image = container.text("image") or ""
-    return engine_of(container, process_words(image, command, arguments), environment, name)
+    engine = engine_of(container, process_words(image, command, arguments), environment, name)
+    if engine is None:
+        return None
+    server = with_image(engine.server, image, container.origin("image"))
+    said = server.takes_adapters
+    if said is not None and not said.value and _has_hidden_variables(container):
+        server = replace(server, takes_adapters=None)
+    return engine._replace(server=server)
+
+
+def _has_hidden_variables(container: Document) -> bool:
+    """Whether a container gets variables of other objects."""
+    from_others = container.value("envFrom") is not None
+    return from_others or any(entry.value("valueFrom") is not None for entry in container.items("env"))
 
 
 def engine_of(

@@ -40,6 +40,8 @@ def _worker(service: Document, pod: Document, container: Document, name: str) ->
     engine = engine_in(container, name)
     if engine is None:
         return
+    # Dynamo loads adapters by itself, and its image is none of vLLM's.
+    engine = engine._replace(server=replace(engine.server, takes_adapters=None, image=None, release=None))
     model = engine.server.model.value if engine.server.model else None
     reference = service.text("modelRef.name") or model
     labels = {} if reference is None else {MODEL_REFERENCE: reference}

@@ -61,6 +61,7 @@ def kserve(document: Document) -> SourceFacts:
         engine.server,
         origin=document.origin("metadata.name"),
         adapters=tuple(dict.fromkeys((*known, *engine.server.adapters))),
+        takes_adapters=None,  # a preset may set variables beside
         engine={**engine.server.engine, **_arguments(document, len(adapters))},
         model=base or engine.server.model,
         served_model_name=Said(served or name, document.origin(path)),

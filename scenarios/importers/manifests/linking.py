@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple, TypeVar
 
-from scenarios.importers.facts import AdapterFacts, RouteFacts, Said, ServerFacts, SourceFacts
+from scenarios.importers.facts import MODELS, AdapterFacts, RouteFacts, Said, ServerFacts, SourceFacts
 from scenarios.importers.links import (
     Backend,
     GroupMember,
@@ -110,7 +110,10 @@ def linked(sources: Sequence[SourceFacts]) -> SourceFacts:
     for server in (server for facts in sources for server in facts.servers):
         bases |= {said.value for said in (server.model, server.served_model_name) if said is not None}
     servers = _Servers(_those(links, LabelledServer))
-    held, adapters, notes = _held(list(_those(links, SelectedAdapter)), servers)
+    answered = {
+        name for facts in sources for one in facts.servers if one.asked == MODELS for name in one.adapters
+    }
+    held, adapters, notes = _held(list(_those(links, SelectedAdapter)), servers, answered)
     routed = [*_key_routes(links, servers, bases), *_group_routes(list(_those(links, GroupMember)))]
     routes, among = _joined(routed, servers)
     keys = {name: None for one in _those(links, NamedKey) for name in one.names}
@@ -118,7 +121,7 @@ def linked(sources: Sequence[SourceFacts]) -> SourceFacts:
     return SourceFacts(
         "objects of a cluster",
         tuple(adapters.values()),
-        tuple(ServerFacts(name, held[name][1], held[name][0]) for name in held),
+        held,
         routes,
         notes=(*notes, *among),
     )
@@ -129,10 +132,17 @@ def _those(links: Iterable[Link], kind: type[T]) -> Iterator[T]:
 
 
 def _held(
-    selected: Sequence[SelectedAdapter], servers: _Servers
-) -> tuple[dict[str, tuple[tuple[str, ...], str]], dict[str, AdapterFacts], tuple[str, ...]]:
-    """Adapters by server, adapters whose base model is no group's name, and what is not known."""
+    selected: Sequence[SelectedAdapter], servers: _Servers, answered: set[str]
+) -> tuple[tuple[ServerFacts, ...], dict[str, AdapterFacts], tuple[str, ...]]:
+    """Servers with their adapters, adapters whose base model is no group's name, and what is not known.
+
+    Parameters
+    ----------
+    answered
+        Names that servers answer to have.
+    """
     held: dict[str, dict[str, str]] = {}
+    beside: dict[str, dict[str, dict[str, str]]] = {}
     adapters: dict[str, AdapterFacts] = {}
     nowhere: dict[str, None] = {}
     unsure: dict[str, None] = {}
@@ -143,8 +153,11 @@ def _held(
             adapters.setdefault(one.served_name, AdapterFacts(one.served_name, one.origin, base_model=said))
             if servers.all:
                 nowhere[one.served_name] = None
+        elif placed := [(server.name, pod) for pod in one.instances if (server := _of_pod(pod, found))]:
+            for server_name, pod in placed:
+                beside.setdefault(server_name, {}).setdefault(pod, {})[one.served_name] = one.origin
         elif one.pods is not None and one.pods < sum(server.replicas for server in found):
-            unsure[one.served_name] = None
+            unsure |= {} if one.served_name in answered else {one.served_name: None}
         else:
             for server in found:
                 held.setdefault(server.name, {})[one.served_name] = one.origin
@@ -156,8 +169,29 @@ def _held(
             f"Only some pods load {listed(list(unsure), NAMED)}, and which ones is not said: give their "
             "answers to /v1/models."
         )
-    told = {name: (tuple(names), next(iter(names.values()))) for name, names in held.items()}
-    return told, adapters, tuple(notes)
+    return tuple(_holder(name, held, beside) for name in {**held, **beside}), adapters, tuple(notes)
+
+
+def _of_pod(pod: str, servers: Sequence[LabelledServer]) -> LabelledServer | None:
+    """The server that a pod is of: the names of a workload's pods begin with its own."""
+    if len(servers) == 1:
+        return servers[0]
+    names = {server.name.rpartition("/")[2]: server for server in servers}
+    parts = pod.split("-")
+    heads = ("-".join(parts[:k]) for k in range(len(parts), 0, -1))
+    return next((names[head] for head in heads if head in names), None)
+
+
+def _holder(
+    name: str, held: Mapping[str, Mapping[str, str]], beside: Mapping[str, Mapping[str, Mapping[str, str]]]
+) -> ServerFacts:
+    """A server with what all its pods hold, and what each holds beside."""
+    common = held.get(name, {})
+    pods = {
+        pod: tuple(one for one in names if one not in common) for pod, names in beside.get(name, {}).items()
+    }
+    origins = [origin for names in (common, *beside.get(name, {}).values()) for origin in names.values()]
+    return ServerFacts(name, origins[0], tuple(common), instances=pods)
 
 
 def _key_routes(links: Sequence[Link], servers: _Servers, bases: set[str]) -> Iterator[_Routed]:

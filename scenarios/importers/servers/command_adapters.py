@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
 from scenarios.importers.adapters import MARKS, adapters_in, plain_address
-from scenarios.importers.facts import AdapterFacts, ImportSourceError, Said
+from scenarios.importers.facts import TOLD, AdapterFacts, ImportSourceError, Said
 from scenarios.importers.servers.command_flags import modules_of
-from scenarios.importers.servers.shell_words import UNKNOWN
+from scenarios.importers.servers.shell.unknown import UNKNOWN
 
 
 def adapters_of(
@@ -46,14 +46,14 @@ def adapters_of(
         known = AdapterFacts(name, origin) if here is None else replace(here, served_name=name, origin=origin)
         told_base = Said(plain_address(base), origin) if isinstance(base, str) and base else None
         source = Said(path, origin) if path else None
-        found[name] = replace(known, source=source, base_model=told_base or known.base_model)
+        base_model = told_base or known.base_model
+        found[name] = replace(known, source=source, base_model=base_model, source_weight=TOLD)
     for variable in ("VLLM_LORA_RESOLVER_CACHE_DIR", "NIM_PEFT_SOURCE"):
         text = environment.get(variable, "")
         if text:
             resolved, more = folder_adapters(text, variable, folder)
             notes += more
             found = {**{adapter.served_name: adapter for adapter in resolved}, **found}
-    notes += _runtime(environment)
     return tuple(found.values()), notes
 
 
@@ -89,8 +89,3 @@ def folder_adapters(text: str, what: str, folder: str) -> tuple[tuple[AdapterFac
             raise
     shown = plain_address(text.replace(UNKNOWN, "$"))
     return (), [f"Adapters are read from {shown} ({what}), which is not here: give that folder too."]
-
-
-def _runtime(environment: Mapping[str, str]) -> Iterator[str]:
-    if environment.get("VLLM_ALLOW_RUNTIME_LORA_UPDATING", "").lower() in ("1", "true"):
-        yield "It takes adapters while it runs: its answer to /v1/models tells which are loaded."

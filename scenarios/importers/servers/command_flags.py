@@ -10,7 +10,7 @@ from itertools import takewhile
 from typing import NamedTuple
 
 from scenarios.importers.servers.engine_values import LISTS, refused, whole_number
-from scenarios.importers.servers.shell_words import UNKNOWN
+from scenarios.importers.servers.shell.unknown import UNKNOWN
 from scenarios.text.formatting import shown
 
 SHORT = {

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from scenarios.importers.adapters import plain_address
 from scenarios.importers.servers.engine_values import SWITCHES, refused
-from scenarios.importers.servers.shell_words import UNKNOWN
+from scenarios.importers.servers.shell.unknown import UNKNOWN
 from scenarios.importers.servers.source_places import yaml_mapping
 from scenarios.importers.source import HEAD_BYTES, Source
 from scenarios.text.display import visible

@@ -43,12 +43,18 @@ class Container(NamedTuple):
         Its variables.
     address
         Where the host publishes it; empty: not said plainly.
+    image
+        Its image.
+    has_hidden_variables
+        Whether it gets variables whose values are not told: of a file, or of whoever starts it.
     """
 
     name: str
     words: Sequence[str]
     environment: Mapping[str, str]
     address: str
+    image: str
+    has_hidden_variables: bool
 
 
 def container_of(words: Sequence[str]) -> Container | None:
@@ -73,7 +79,8 @@ def container_of(words: Sequence[str]) -> Container | None:
     name = next((value for flag, value in options if flag == "--name"), "")
     ports = [value for flag, value in options if flag in ("-p", "--publish")]
     started = image_words(image, [entrypoint] if entrypoint else [], rest)
-    return Container(name, started, environment, published_address(ports))
+    is_hidden = any(flag == "--env-file" for flag, _ in options) or any("=" not in pair for pair in told)
+    return Container(name, started, environment, published_address(ports), image, is_hidden)
 
 
 def image_words(image: str, entrypoint: Sequence[str], command: Sequence[str]) -> Sequence[str]:

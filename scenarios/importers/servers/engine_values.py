@@ -15,7 +15,7 @@ from scenarios.engine import EngineConfig
 from scenarios.errors import Problem
 from scenarios.importers.adapters import plain_address
 from scenarios.importers.facts import ImportSourceError, Said
-from scenarios.importers.servers.shell_words import UNKNOWN
+from scenarios.importers.servers.shell.unknown import UNKNOWN
 from scenarios.text.display import visible
 from scenarios.text.formatting import shortened, shown
 

@@ -6,7 +6,15 @@ import json
 import re
 
 from scenarios.importers.adapters import plain_address
-from scenarios.importers.facts import AdapterFacts, ImportOptions, Said, ServerFacts, SourceFacts
+from scenarios.importers.facts import (
+    ANSWERED,
+    MODELS,
+    AdapterFacts,
+    ImportOptions,
+    Said,
+    ServerFacts,
+    SourceFacts,
+)
 from scenarios.importers.source import Kind, Source
 from scenarios.text.formatting import shown
 
@@ -46,6 +54,7 @@ def _read(source: Source, options: ImportOptions) -> SourceFacts:
         engine,
         model=Said(plain_address(model), f"{origin}, root of {names[0]}") if model and names else None,
         served_model_name=Said(names[0], f"{origin}, id") if names else None,
+        asked=MODELS,
     )
     return SourceFacts(MODEL_LIST.name, adapters, (server,), base_names=names)
 
@@ -78,7 +87,7 @@ def _adapter(source: Source, card: dict[str, object]) -> AdapterFacts:
     name, root = str(_text(source, card, "id")), _text(source, card, "root")
     origin = f"{source.path.name}, data"
     where = Said(plain_address(root), f"{source.path.name}, root") if root else None
-    return AdapterFacts(name, origin, source=where)
+    return AdapterFacts(name, origin, source=where, source_weight=ANSWERED)
 
 
 MODEL_LIST = Kind("answer of /v1/models", _fits, _read)

@@ -62,6 +62,7 @@ def _read(source: Source, options: ImportOptions) -> SourceFacts:
         device=Said(log.gpu_name, origin) if log.gpu_name else None,
         address=f"http://{host['host']}:{port['port'] if port else 8000}" if is_plain and host else "",
         notes=values.notes,
+        release=Said(log.engine_version, f"{origin}, its start") if log.engine_version else None,
     )
     return SourceFacts(SERVER_LOG.name, adapters, (server,), base_names=tuple(names))
 

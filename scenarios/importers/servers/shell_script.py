@@ -8,9 +8,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from scenarios.importers.facts import ImportOptions, ImportSourceError, SourceFacts
 from scenarios.importers.servers.docker_run import container_of
 from scenarios.importers.servers.server_sets import facts_of
-from scenarios.importers.servers.shell_words import Command, commands_of
+from scenarios.importers.servers.shell.shell_words import Command, commands_of
 from scenarios.importers.servers.source_places import located
-from scenarios.importers.servers.vllm_command import CommandFacts, command_facts
+from scenarios.importers.servers.vllm_command import CommandFacts, command_facts, container_facts
 from scenarios.importers.source import HEAD_BYTES, Kind, Source
 
 MOST_BYTES = 4 * 2**20
@@ -130,7 +130,8 @@ def _servers(source: Source) -> Iterator[CommandFacts]:
         if facts is None:
             continue
         group = ""
-        yield facts.named(_unlike(facts.server.name or source.path.stem, names))
+        facts = facts.named(_unlike(facts.server.name or source.path.stem, names))
+        yield facts if _is_counted(command, facts) else facts.of_unknown_number()
 
 
 def _command(
@@ -139,8 +140,12 @@ def _command(
     container = container_of(words)
     if container is None:
         return command_facts(words, environment, group, origin, folder)
-    facts = command_facts(container.words, container.environment, group or container.name, origin)
-    return None if facts is None else facts.at(container.address)
+    return container_facts(container, group or container.name, origin)
+
+
+def _is_counted(command: Command, facts: CommandFacts) -> bool:
+    """Whether it is known how many servers a command starts: of a port that a run tells it may be any."""
+    return not command.is_repeated and not facts.has_unknown_port
 
 
 def _unlike(name: str, names: set[str]) -> str:

@@ -9,9 +9,9 @@ from scenarios.errors import Problem
 from scenarios.importers.facts import ImportOptions, ImportSourceError, SourceFacts
 from scenarios.importers.servers.docker_run import container_of
 from scenarios.importers.servers.server_sets import facts_of
-from scenarios.importers.servers.shell_words import UNKNOWN
+from scenarios.importers.servers.shell.unknown import UNKNOWN
 from scenarios.importers.servers.source_places import located
-from scenarios.importers.servers.vllm_command import CommandFacts, command_facts
+from scenarios.importers.servers.vllm_command import CommandFacts, command_facts, container_facts
 from scenarios.importers.source import HEAD_BYTES, Kind, Source
 
 MOST_BYTES = 4 * 2**20
@@ -26,6 +26,7 @@ _ESCAPE = re.compile(r"\\(x[0-9a-fA-F]{2}|u[0-9a-fA-F]{4}|U[0-9a-fA-F]{8}|[0-7]{
 _SIGNS = {"a": "\a", "b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t", "v": "\v", "s": " "}
 _SPECIFIER = re.compile(r"%(.)", re.DOTALL)
 _VARIABLE = re.compile(r"\$\$|\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
+_HIDDEN = re.compile(r"^(?:EnvironmentFile|PassEnvironment)\s*=", re.MULTILINE)
 _GROUP = re.compile(r"^[#;]\s*group:\s*([^\s,]{1,100})", re.MULTILINE)
 
 
@@ -70,11 +71,13 @@ def _servers(source: Source) -> Iterator[CommandFacts]:
         origin = f"{source.path.name} line {line}"
         container = container_of(words)
         if container is not None:
-            facts = command_facts(container.words, container.environment, name, origin)
+            facts = container_facts(container, name, origin)
         else:
             facts = command_facts(words, environment, name, origin, str(source.path.absolute().parent))
+            if facts is not None and _HIDDEN.search(source.text):
+                facts = facts.with_hidden_variables()
         if facts is not None:
-            yield facts if container is None else facts.at(container.address)
+            yield facts
 
 
 def _settings(text: str) -> Iterator[tuple[str, str, int]]:

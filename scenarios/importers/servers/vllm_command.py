@@ -11,9 +11,11 @@ from typing import NamedTuple
 
 from scenarios.importers.adapters import plain_address
 from scenarios.importers.facts import AdapterFacts, Said, ServerFacts
+from scenarios.importers.images import with_image
 from scenarios.importers.servers.command_adapters import adapters_of
 from scenarios.importers.servers.command_flags import Flags, flags_of
 from scenarios.importers.servers.config_files import Config, config_of
+from scenarios.importers.servers.docker_run import Container
 from scenarios.importers.servers.engine_values import (
     ARGUMENTS,
     SWITCHES,
@@ -22,8 +24,12 @@ from scenarios.importers.servers.engine_values import (
     refused,
 )
 from scenarios.importers.servers.sglang_flags import translated
-from scenarios.importers.servers.shell_words import UNKNOWN, commands_of
+from scenarios.importers.servers.shell.shell_words import commands_of
+from scenarios.importers.servers.shell.unknown import UNKNOWN
 from scenarios.importers.servers.vllm_flags import SILENT, SINGLE, WITHOUT_VALUE
+
+RUNTIME_UPDATING = "VLLM_ALLOW_RUNTIME_LORA_UPDATING"
+"""Variable by which vLLM loads and unloads adapters while it runs."""
 
 _SERVES = ("vllm.entrypoints.openai.api_server", "vllm.entrypoints.api_server")
 _SGLANG = "sglang.launch_server"
@@ -45,11 +51,18 @@ class CommandFacts(NamedTuple):
         The adapters that it names, or that lie in the folder that it names.
     base_names
         Names by which clients ask for the base model.
+    has_unknown_port
+        Whether its port is one that only a run could tell.
     """
 
     server: ServerFacts
     adapters: tuple[AdapterFacts, ...]
     base_names: tuple[str, ...]
+    has_unknown_port: bool = False
+
+    def of_unknown_number(self) -> CommandFacts:
+        """The same of servers of which only a run could tell how many they are."""
+        return self._replace(server=replace(self.server, replicas=0))
 
     def named(self, name: str) -> CommandFacts:
         """The same of a server of another name."""
@@ -62,6 +75,19 @@ class CommandFacts(NamedTuple):
     def times(self, replicas: int) -> CommandFacts:
         """The same of several servers that are alike."""
         return self._replace(server=replace(self.server, replicas=self.server.replicas * replicas))
+
+    def of_image(self, image: str, origin: str) -> CommandFacts:
+        """The same of a server in a container of an image."""
+        return self._replace(server=with_image(self.server, image, origin))
+
+    def with_hidden_variables(self) -> CommandFacts:
+        """The same of a server that may have variables which are not told."""
+        said = self.server.takes_adapters
+        return (
+            self
+            if said is None or said.value
+            else self._replace(server=replace(self.server, takes_adapters=None))
+        )
 
     def holding(self, adapters: tuple[AdapterFacts, ...], notes: Sequence[str]) -> CommandFacts:
         """The same with adapters that its folder holds."""
@@ -169,8 +195,25 @@ def command_facts(
         program=engine,
         address=f"http://{place}" if place and not place.startswith("localhost:") else "",
         notes=(*more, *of_model, *of_adapters),
+        takes_adapters=_takes_adapters(environment, origin) if engine == "vLLM" else None,
     )
-    return CommandFacts(server, adapters, names)
+    port = flags.values.get("port")
+    return CommandFacts(server, adapters, names, isinstance(port, str) and UNKNOWN in port)
+
+
+def container_facts(container: Container, name: str, origin: str) -> CommandFacts | None:
+    """What ``docker run`` says of a server, with parameters as of `server_of`.
+
+    Raises
+    ------
+    ImportSourceError
+        If a flag has a value that no server takes.
+    """
+    facts = command_facts(container.words, container.environment, name, origin)
+    if facts is None:
+        return None
+    facts = facts.at(container.address).of_image(container.image, origin)
+    return facts.with_hidden_variables() if container.has_hidden_variables else facts
 
 
 def _told(engine: str, words: Sequence[str], origin: str, folder: str) -> _Told:
@@ -272,6 +315,14 @@ def _host_and_port(flags: Flags, port: str) -> str:
     if told_host in _ANYWHERE:
         return f"localhost:{told_port}"
     return f"[{told_host}]:{told_port}" if ":" in told_host else f"{told_host}:{told_port}"
+
+
+def _takes_adapters(environment: Mapping[str, str], origin: str) -> Said[bool] | None:
+    """Whether vLLM loads adapters while it runs (vllm/envs.py, 0.8.5 and 0.32.0); None: a run would tell."""
+    text = environment.get(RUNTIME_UPDATING, "0")
+    if UNKNOWN in text or text.startswith("$"):
+        return None
+    return Said(text.strip().lower() in ("1", "true"), f"{origin}, {RUNTIME_UPDATING}")
 
 
 def _replicas(engine: Mapping[str, Said[object]]) -> int:

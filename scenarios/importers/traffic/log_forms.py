@@ -154,6 +154,9 @@ def has_all_by_name(columns: Sequence[str]) -> bool:
 def take_columns(source: Source, file: RowFile, stated: Mapping[str, str]) -> LogColumns:
     """Tell which columns hold what: what a user says, else the known form, else what names say.
 
+    Of several logs a column that a user says may be of another: one that a file of a known form lacks is
+    that of the form there.
+
     Parameters
     ----------
     stated
@@ -164,13 +167,13 @@ def take_columns(source: Source, file: RowFile, stated: Mapping[str, str]) -> Lo
     ImportSourceError
         If a field is none, a column is missing, or two may be meant.
     """
-    _check_stated(source, file, stated)
     form = known_form(file.columns)
+    if form is not None:
+        stated = {f: c for f, c in stated.items() if f not in form.columns or _may_have(file, c)}
+    _check_stated(source, file, stated)
     found = {} if form is None else {f: c for f, c in form.columns.items() if f in NEEDED or has(file, c)}
     found |= stated
-    for field in NEEDED:
-        if field not in found:
-            found[field] = _only(source, file, field)
+    found |= _by_names(source, file, [field for field in NEEDED if field not in found])
     if form is None and "status" not in found:
         stating = [name for name in file.columns if name.lower() in STATUS_NAMES]
         found |= {"status": stating[0]} if stating else {}
@@ -194,16 +197,18 @@ def has(file: RowFile, column: str) -> bool:
 
 
 def _check_stated(source: Source, file: RowFile, stated: Mapping[str, str]) -> None:
-    for field, column in stated.items():
-        if field not in FIELDS:
-            raise source.error(
-                f'has no field "{shortened(field)}"', f"map one of {choice(FIELDS)}", place="--map"
-            )
-        if file.kind != "json" and column not in file.columns:
-            raise source.error(
-                f'has no column "{shortened(column)}", but {_listed(file.columns)}',
-                f"say which: --map {field}=COLUMN",
-            )
+    unknown = next((field for field in stated if field not in FIELDS), None)
+    if unknown is not None:
+        raise source.error(
+            f'has no field "{shortened(unknown)}"', f"map one of {choice(FIELDS)}", place="--map"
+        )
+    lacking = {f: c for f, c in stated.items() if file.kind != "json" and c not in file.columns}
+    if lacking:
+        columns = choice([f'"{shortened(column)}"' for column in lacking.values()])
+        raise source.error(
+            f"has no column {columns}, but {_listed(file.columns)}",
+            f"say which: {_mapped(list(lacking))}",
+        )
 
 
 def _by_name(columns: Sequence[str], field: str) -> list[str]:
@@ -218,16 +223,37 @@ def _by_name(columns: Sequence[str], field: str) -> list[str]:
     return fitting
 
 
-def _only(source: Source, file: RowFile, field: str) -> str:
-    fitting = _by_name(file.columns, field)
-    if not fitting:
+def _by_names(source: Source, file: RowFile, fields: Sequence[str]) -> dict[str, str]:
+    """The column of each field by its name.
+
+    Raises
+    ------
+    ImportSourceError
+        With all fields for which no column is known, or else with all for which several are.
+    """
+    fitting = {field: _by_name(file.columns, field) for field in fields}
+    lacking = [field for field, columns in fitting.items() if not columns]
+    several = {field: columns for field, columns in fitting.items() if len(columns) > 1}
+    if lacking:
         raise source.error(
-            f"has no column that is known for {field}, but {_listed(file.columns)}",
-            f"say which it is: --map {field}=COLUMN",
+            f"has no column that is known for {choice(lacking)}, but {_listed(file.columns)}",
+            f"say which it is: {_mapped(lacking)}",
         )
-    if len(fitting) > 1:
-        raise source.error(f"may have {field} in {choice(fitting)}", f"say which: --map {field}={fitting[0]}")
-    return fitting[0]
+    if several:
+        may = "; ".join(f"{field} in {choice(columns)}" for field, columns in several.items())
+        raise source.error(f"may have {may}", f"say which: {_mapped({f: c[0] for f, c in several.items()})}")
+    return {field: columns[0] for field, columns in fitting.items()}
+
+
+def _mapped(fields: Sequence[str] | Mapping[str, str]) -> str:
+    """The options that map some fields, with an example of a column where one is known."""
+    columns = fields if isinstance(fields, Mapping) else dict.fromkeys(fields, "COLUMN")
+    return " ".join(f"--map {field}={shortened(column)}" for field, column in columns.items())
+
+
+def _may_have(file: RowFile, column: str) -> bool:
+    """Whether a file has a column, or of JSON the first key of a path."""
+    return column in file.columns or (file.kind == "json" and column.partition(".")[0] in file.columns)
 
 
 def _listed(columns: Sequence[str]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from contextlib import suppress
 
 from scenarios.errors import Problem
@@ -15,6 +16,9 @@ from scenarios.importers.traffic.log_traffic import facts_of
 from scenarios.reading.row_files import DELIMITERS, TraceError, open_rows
 from scenarios.reading.row_opening import PARQUET
 from scenarios.reading.yaml_reader import FILE
+
+_DATA = re.compile(r'\{.*"data"\s*:\s*\[\s*\{', re.DOTALL)
+"""How a page of rows begins."""
 
 
 def _is_request_log(source: Source) -> bool:
@@ -35,6 +39,10 @@ def _columns(source: Source) -> tuple[str, ...]:
     text = head.decode("utf-8", errors="replace").lstrip()
     lines = [line for line in text.splitlines() if line.strip()][:2]
     if not lines:
+        return ()
+    if text.startswith("[") or _DATA.match(text):
+        with suppress(TraceError):
+            return open_rows(source.path).columns
         return ()
     if lines[0].startswith("{") and len(head) > HEAD_BYTES - 4 and b"\n" not in head.strip():
         # A first request that holds a whole conversation is longer than a head.

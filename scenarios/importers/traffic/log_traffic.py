@@ -29,6 +29,7 @@ from scenarios.importers.traffic.windows import (
     span,
 )
 from scenarios.output import write_whole
+from scenarios.text.formatting import counted
 from scenarios.traffic.arrivals import MAX_RATE, Arrivals, PoissonArrivals
 from scenarios.traffic.lengths import Lengths
 from scenarios.traffic.rates import UncertainRate
@@ -184,7 +185,7 @@ def _total(traffic: _Traffic, fits: list[ArrivalFit]) -> TotalTraffic:
     few = sum(not fit.enough for fit in fits)
     arrivals: Said[Arrivals] | None = None
     if poisson or few == len(fits):
-        told = f"a test does not reject poisson for {poisson:,} of {len(fits):,} names"
+        told = f"a test does not reject poisson for {poisson:,} of {counted(len(fits), 'name')}"
         told += f", {few:,} have too few requests to tell" if few else ""
         arrivals = Said(PoissonArrivals(), f"{traffic.file}: {told}")
     return TotalTraffic(
@@ -254,14 +255,11 @@ def _recording_notes(traffic: _Traffic, lost: list[int]) -> tuple[str, ...]:
     """Write the window as a trace if names need it, and say so."""
     if not lost:
         return ()
+    names = counted(len(lost), "name")
     if traffic.options.trace_file is None:
-        return (
-            f"{traffic.file}: arrivals of {len(lost):,} names follow no simple process, and are left out",
-        )
+        return (f"{traffic.file}: arrivals of {names} follow no simple process, and are left out",)
     path = write_whole(traffic.options.trace_file, _trace(traffic))
-    return (
-        f"{path}: requests {traffic.when}, for {len(lost):,} names whose arrivals follow no simple process",
-    )
+    return (f"{path}: requests {traffic.when}, for {names} whose arrivals follow no simple process",)
 
 
 def _trace(traffic: _Traffic) -> str:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from scenarios.importers.facts import (
+    METRICS as ASKED,
+)
+from scenarios.importers.facts import (
     AdapterFacts,
     ImportOptions,
     MetricsSnapshot,
@@ -18,7 +21,6 @@ from scenarios.importers.traffic.counters import (
     matters,
 )
 from scenarios.importers.traffic.prometheus_text import Header, lines_of, taken_of
-from scenarios.importers.traffic.snapshots import combined
 from scenarios.reading.row_cells import MOST_NAMES
 
 ONLY_IN_FLIGHT = (
@@ -42,33 +44,31 @@ def _read_text(source: Source, options: ImportOptions) -> SourceFacts:
             "holds no metric of vLLM, SGLang or a gateway that says traffic",
             "save what a server answers at /metrics",
         )
-    facts = combined(snapshots, options)
-    notes = (f"{source.path.name}: {ONLY_IN_FLIGHT}",) if loras else ()
-    return _with_loras(source, facts, snapshots, loras, slots, notes)
+    del options  # rates are said by several files together
+    notes = (ONLY_IN_FLIGHT,) if loras else ()
+    return _with_loras(source, snapshots, loras, slots, notes)
 
 
 def _with_loras(
     source: Source,
-    facts: SourceFacts,
     snapshots: tuple[MetricsSnapshot, ...],
     loras: dict[str, None],
     slots: int | None,
     notes: tuple[str, ...],
 ) -> SourceFacts:
     file = source.path.name
-    told = {one.served_name for one in facts.adapters}
-    flying = tuple(AdapterFacts(name, f"{file}: {LORAS}") for name in loras if name not in told)
+    flying = tuple(AdapterFacts(name, f"{file}: {LORAS}") for name in loras)
     base = base_names_of(series for one in snapshots for series in one.series)
     servers: tuple[ServerFacts, ...] = ()
     if slots is not None:
         engine = {"max_loras": Said[object](slots, f"{file}: {LORAS}, max_lora")}
-        servers = (ServerFacts(base[0] if base else file, f"{file}", engine=engine),)
+        named = Said(base[0], file) if base else None
+        servers = (ServerFacts(source.path.stem, file, engine=engine, served_model_name=named, asked=ASKED),)
     return SourceFacts(
         "metrics",
-        adapters=(*facts.adapters, *flying),
+        adapters=flying,
         servers=servers,
         base_names=base,
-        total=facts.total,
         notes=notes,
         snapshots=snapshots,
     )

@@ -7,8 +7,13 @@ from itertools import pairwise
 
 import numpy as np
 
-from scenarios.importers.facts import ImportOptions, MetricsSnapshot, SourceFacts
+from scenarios.errors import Problem
+from scenarios.importers.facts import ImportOptions, ImportSourceError, MetricsSnapshot, SourceFacts
 from scenarios.importers.traffic.counters import Rise, Series, adapters_of, rise_of, total_of
+from scenarios.text.display import visible
+
+SHORTEST_GAP_S = 5.0
+"""Snapshots of a server must be further apart: by less, a rate is chance, or the times are none."""
 
 
 def combined(snapshots: Sequence[MetricsSnapshot], options: ImportOptions | None = None) -> SourceFacts:
@@ -23,6 +28,11 @@ def combined(snapshots: Sequence[MetricsSnapshot], options: ImportOptions | None
         Of any number of servers.
     options
         The form of rates.
+
+    Raises
+    ------
+    ImportSourceError
+        If two of one server are closer than `SHORTEST_GAP_S`, or cannot be of one server.
     """
     options = options or ImportOptions()
     servers: dict[float | None, list[MetricsSnapshot]] = {}
@@ -33,6 +43,7 @@ def combined(snapshots: Sequence[MetricsSnapshot], options: ImportOptions | None
     for held in servers.values():
         held.sort(key=lambda one: one.taken_s)
         names += [one.name for one in held]
+        _check(held)
         if held[-1].taken_s > held[0].taken_s:
             risen.append((held[-1].taken_s - held[0].taken_s, _risen(held)))
     origin = ", ".join(names[:3]) + (" ..." if len(names) > 3 else "")
@@ -49,15 +60,46 @@ def combined(snapshots: Sequence[MetricsSnapshot], options: ImportOptions | None
         for series, value in one_server.items():
             rises[series] = rises.get(series, 0.0) + value * seconds / span
     alone = len(servers) - len(risen)
-    notes = [f"{origin}: {seconds:,.6g} s apart, {snapshots[0].taken_how}"]
+    how = " and ".join(dict.fromkeys(one.taken_how for one in snapshots))
+    notes = [f"{origin}: {seconds:,.6g} s apart, {how}"]
     if alone:
-        notes.append(f"{alone} servers have one snapshot, and are left out")
+        notes.append(
+            f"{alone} {'server has' if alone == 1 else 'servers have'} one snapshot, left out of the rates"
+        )
     rise = Rise(rises, seconds)
     return SourceFacts(
         "metrics",
         adapters=adapters_of(rise, origin, options),
         total=total_of(rise, origin, tuple(notes)),
     )
+
+
+def _check(held: Sequence[MetricsSnapshot]) -> None:
+    """Refuse snapshots of one server, in the order of time, that say no rate.
+
+    Raises
+    ------
+    ImportSourceError
+        As `combined`.
+    """
+    for before, after in pairwise(held):
+        both = f"{visible(before.name)} and {visible(after.name)}"
+        gap = after.taken_s - before.taken_s
+        if gap < SHORTEST_GAP_S:
+            message = (
+                f"are {gap:.3g} s apart {after.taken_how}, and of one server, as "
+                f"{'they started at one time' if after.started_s else 'neither says when it started'}"
+            )
+            remedy = (
+                "take them some minutes apart, and let a first line say when: # time: 2026-11-30T12:00:00Z; "
+                "metrics of several servers need their process_start_time_seconds"
+            )
+            raise ImportSourceError([Problem(both, message, remedy)])
+        fell = next((s for s, value in after.series.items() if value < before.series.get(s, 0.0)), None)
+        if fell is not None and after.started_s is not None:
+            message = f"are of servers that started at one time, and {fell[0]} fell from one to the other"
+            remedy = "give the files of each server alone, or correct their times"
+            raise ImportSourceError([Problem(both, message, remedy)])
 
 
 def _risen(held: list[MetricsSnapshot]) -> dict[Series, float]:

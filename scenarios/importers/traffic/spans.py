@@ -14,9 +14,9 @@ import numpy as np
 from scenarios.errors import cause_of
 from scenarios.importers.facts import ImportOptions, SourceFacts
 from scenarios.importers.source import Kind, Source
-from scenarios.importers.traffic.json_stream import JsonStream, JsonStreamError
 from scenarios.importers.traffic.log_traffic import facts_of
 from scenarios.importers.traffic.request_log import Collected
+from scenarios.reading.json_stream import JsonStream, JsonStreamError
 from scenarios.reading.row_cells import MOST_TOKENS
 from scenarios.text.formatting import shown
 

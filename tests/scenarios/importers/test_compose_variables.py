@@ -10,7 +10,7 @@ from scenarios.importers.facts import ImportOptions, ImportSourceError, ServerFa
 from scenarios.importers.recognition import kind_of
 from scenarios.importers.servers.compose.env_files import variables_in
 from scenarios.importers.servers.compose.interpolation import Interpolation
-from scenarios.importers.servers.shell_words import UNKNOWN
+from scenarios.importers.servers.shell.unknown import UNKNOWN
 from scenarios.importers.source import Source
 
 SERVICE = """\

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from scenarios.importers.facts import AdapterFacts, Said, ServerFacts, SourceFacts
-from scenarios.importers.merging import hub_name, merged, plain_model
+import pytest
+
+from scenarios.importers.facts import AdapterFacts, ImportSourceError, Said, ServerFacts, SourceFacts
+from scenarios.importers.merging import merged
+from scenarios.importers.model_names import hub_name, plain_model
 
 
 def at(place: str) -> SourceFacts:
@@ -43,3 +46,14 @@ def test_a_folder_and_a_name_of_one_model_are_one() -> None:
     adapter = AdapterFacts("fr", "a", base_model=Said("org/base", "a"))
     fleet = merged([SourceFacts("x", (adapter,), (server,))])
     assert {plain_model(said.value) for said in fleet.models} == {"base"}
+
+
+def test_of_many_contradictions_the_first_are_told_and_the_others_counted() -> None:
+    def ranks(rank: int) -> SourceFacts:
+        named = (AdapterFacts(f"a{k}", "o", rank=Said(rank, f"rank {rank}")) for k in range(30))
+        return SourceFacts("folder", tuple(named))
+
+    with pytest.raises(ImportSourceError) as refused:
+        merged([ranks(8), ranks(16)])
+    assert len(refused.value.problems) == 6
+    assert "contradict each other 25 times more" in str(refused.value)

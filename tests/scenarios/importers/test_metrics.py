@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+import yaml
+from pydantic import TypeAdapter
 
+from scenarios import import_fleet
 from scenarios.importers.facts import ImportOptions, ImportSourceError, SourceFacts
 from scenarios.importers.source import Source
 from scenarios.importers.traffic import KINDS, combined
+from scenarios.traffic.lengths import Lengths
 
 REAL = Path(__file__).resolve().parents[4] / "shared" / "real_engine" / "logs" / "metrics_under_load.txt"
 
@@ -45,11 +50,12 @@ def matrix(*series: tuple[dict[str, str], list[tuple[float, str]]]) -> str:
 
 def test_one_snapshot_says_lengths_and_names_but_no_rate(tmp_path: Path) -> None:
     facts = read(tmp_path / "m.txt", ENGINE.format(200, 100, 20_000))
-    assert facts.total is not None
-    assert facts.total.rate is None
-    assert "no rate" in facts.total.notes[0]
-    assert facts.total.prompt is not None
-    assert facts.total.prompt.value.mean_tokens == pytest.approx(100, rel=0.01)
+    total = combined(facts.snapshots).total
+    assert total is not None
+    assert total.rate is None
+    assert "no rate" in total.notes[0]
+    assert total.prompt is not None
+    assert total.prompt.value.mean_tokens == pytest.approx(100, rel=0.01)
     assert [one.served_name for one in facts.adapters] == ["fr", "de"]
     assert all(one.rate is None for one in facts.adapters)
     assert facts.servers[0].engine["max_loras"].value == 4
@@ -74,10 +80,42 @@ def test_one_file_may_hold_both_snapshots(tmp_path: Path) -> None:
         + "# time: 2026-11-30T12:01:40Z\n"
         + ENGINE.format(500, 250, 50_000)
     )
-    facts = read(tmp_path / "m.txt", text)
-    assert facts.total is not None
-    assert facts.total.rate is not None
-    assert facts.total.rate.value == pytest.approx(3.0)
+    total = combined(read(tmp_path / "m.txt", text).snapshots).total
+    assert total is not None
+    assert total.rate is not None
+    assert total.rate.value == pytest.approx(3.0)
+
+
+def test_files_of_pairs_say_no_word_of_single_snapshots_and_lengths_of_the_time_between(
+    tmp_path: Path,
+) -> None:
+    read(tmp_path / "m-1790000000.txt", ENGINE.format(200, 100, 20_000))
+    read(tmp_path / "m-1790000100.txt", ENGINE.format(500, 100, 65_000))
+    fleet = import_fleet(tmp_path)
+    assert not any("no rate" in note for note in fleet.notes)
+    assert sum("only adapters in flight" in note for note in fleet.notes) == 1
+    prompt = yaml.safe_load(fleet.text)["workload"]["prompt"]
+    # 300 requests of 150 tokens came between; since the start the mean is 130.
+    assert TypeAdapter(Lengths).validate_python(prompt).mean_tokens == pytest.approx(150, rel=0.02)
+
+
+@pytest.mark.parametrize("apart_s", [0.0, 0.01, 4.9])
+def test_snapshots_of_one_time_are_refused_with_what_to_do(tmp_path: Path, apart_s: float) -> None:
+    for k in range(2):
+        path = tmp_path / f"gpu{k}.prom"
+        read(path, ENGINE.format(200 + k, 100, 20_000))
+        os.utime(path, (1.79e9 + k * apart_s, 1.79e9 + k * apart_s))
+    with pytest.raises(
+        ImportSourceError, match=r"gpu0\.prom and gpu1\.prom.* s apart .*started at one time.*# time:"
+    ):
+        import_fleet(tmp_path)
+
+
+def test_a_counter_that_falls_without_a_new_start_is_of_another_server(tmp_path: Path) -> None:
+    read(tmp_path / "m-1790000000.txt", ENGINE.format(200, 100, 20_000))
+    read(tmp_path / "m-1790000100.txt", ENGINE.format(50, 10, 5_000))
+    with pytest.raises(ImportSourceError, match="fell from one to the other"):
+        import_fleet(tmp_path)
 
 
 def test_snapshots_of_different_servers_are_not_compared(tmp_path: Path) -> None:
@@ -94,7 +132,7 @@ def test_a_gateway_tells_rates_of_adapters_and_nobody_who_asked(tmp_path: Path) 
         f"# time: {at}\n" + GATEWAY.format("fr", fr) + GATEWAY.format("de", de)
         for at, fr, de in ((1_790_000_000, 10, 0), (1_790_000_100, 60, 10))
     ]
-    facts = read(tmp_path / "m.txt", "".join(parts))
+    facts = combined(read(tmp_path / "m.txt", "".join(parts)).snapshots)
     rates = {one.served_name: one.rate.value for one in facts.adapters if one.rate is not None}
     assert rates == {"fr": 0.5, "de": 0.1}
     assert "anna" not in repr((facts.adapters, facts.total))

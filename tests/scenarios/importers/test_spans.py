@@ -12,8 +12,9 @@ import pytest
 
 from scenarios.importers.facts import ImportOptions, ImportSourceError, SourceFacts
 from scenarios.importers.source import Source
-from scenarios.importers.traffic import KINDS, json_stream
-from scenarios.importers.traffic.json_stream import JsonStream, JsonStreamError
+from scenarios.importers.traffic import KINDS
+from scenarios.reading import json_stream
+from scenarios.reading.json_stream import JsonStream, JsonStreamError
 
 NEW = ("gen_ai.request.model", "gen_ai.usage.input_tokens", "gen_ai.usage.output_tokens")
 OLD = ("gen_ai.response.model", "gen_ai.usage.prompt_tokens", "gen_ai.usage.completion_tokens")

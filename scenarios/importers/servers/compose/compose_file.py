@@ -13,7 +13,7 @@ from scenarios.importers.servers.compose.env_files import joined_variables, vari
 from scenarios.importers.servers.compose.interpolation import Interpolation
 from scenarios.importers.servers.docker_run import image_words, published_address
 from scenarios.importers.servers.server_sets import facts_of
-from scenarios.importers.servers.shell_words import UNKNOWN
+from scenarios.importers.servers.shell.unknown import UNKNOWN
 from scenarios.importers.servers.source_places import count_at, list_at, located, mapping_at, yaml_mapping
 from scenarios.importers.servers.vllm_command import CommandFacts, command_facts
 from scenarios.importers.source import Kind, Source
@@ -105,6 +105,9 @@ class _Service:
         facts = command_facts(words, inside, self._name, f"{source.path.name}, {self._place}")
         if facts is None:
             return
+        facts = facts.of_image(image, f"{source.path.name}, {self._place}.image")
+        if missing or self._has_hidden_variables():
+            facts = facts.with_hidden_variables()
         if peft:
             facts = facts.holding(*folder_adapters(peft, "NIM_PEFT_SOURCE", str(folder)))
         told = [shortened(visible(one.replace(UNKNOWN, "$"))) for one in missing]
@@ -166,6 +169,13 @@ class _Service:
     def _text(self, value: object) -> str:
         """A word that YAML may have read as a number or a truth value."""
         return str(value).lower() if isinstance(value, bool) else self._put(str(value))
+
+    def _has_hidden_variables(self) -> bool:
+        """Whether it gets variables of whoever starts it: those without a value."""
+        value = self._values.get("environment")
+        if isinstance(value, tuple):
+            return any("=" not in str(one) for one in value)
+        return isinstance(value, dict) and None in value.values()
 
     def _environment(self) -> dict[str, str]:
         value = self._values.get("environment")

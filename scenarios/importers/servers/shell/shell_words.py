@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 
 from scenarios.errors import Problem
 from scenarios.importers.facts import ImportSourceError
-
-UNKNOWN = "\ufdd0"
-"""Stands for the ``$`` of what only a run could tell: a command's output, a variable that is not set."""
+from scenarios.importers.servers.shell.arithmetic import worked_out
+from scenarios.importers.servers.shell.loops import Turns, counted, turns_of
+from scenarios.importers.servers.shell.unknown import UNKNOWN
 
 LONGEST_WORD = 1_000_000
 """Most characters of a word with its variables put in."""
@@ -56,11 +56,34 @@ class Command:
         Its words, with variables put in.
     comments
         The comments since the command before, without ``#``.
+    is_repeated
+        Whether it is in a loop of which only a run could tell how often it is gone through.
     """
 
     line: int
     words: list[str] = field(default_factory=list)
     comments: list[str] = field(default_factory=list)
+    is_repeated: bool = False
+
+
+@dataclass
+class _Loop:
+    """A loop that is gone through.
+
+    Parameters
+    ----------
+    turns
+        How often.
+    position, line
+        Where its commands begin.
+    turn
+        Number of the turn, counted from 0.
+    """
+
+    turns: Turns
+    position: int
+    line: int
+    turn: int = 0
 
 
 def commands_of(text: str, variables: Mapping[str, str], folder: str = "") -> Iterator[Command]:
@@ -69,7 +92,8 @@ def commands_of(text: str, variables: Mapping[str, str], folder: str = "") -> It
     Parameters
     ----------
     text
-        The script; loops and conditions are passed over as words, each command is taken once.
+        The script; of loops over words and numbers that it tells each turn is taken, of other loops one, and
+        conditions are passed over as words.
     variables
         Variables that are set before.
     folder
@@ -102,9 +126,11 @@ class _Script:
         self._skips = 0
         self._command = Command(0)
         self._delimiter = ""
+        self._loops: list[_Loop] = []
 
     def commands(self, text: str) -> Iterator[Command]:
         """Yield the commands of a text."""
+        text += "\n"  # a loop that ends with the text may go on at its beginning
         position, line, number = 0, 1, 0
         while position < len(text):
             if text[position] == "#" and self._word is None:
@@ -123,8 +149,22 @@ class _Script:
                 if number > MOST_WORDS:
                     raise _refused(line, f"is beyond {MOST_WORDS:,} words", "give the part that matters")
             if kind == "end":
+                head = (
+                    counted(text, position - 1)
+                    if token == "(" and self._command.words[-1:] == ["for"]
+                    else None
+                )
+                if head is not None:
+                    line += text.count("\n", position, head.end)
+                    position, self._command = head.end, Command(0)
+                    self._begin(head.turns, position, line)
+                    continue
                 if command := self._ended():
                     yield command
+                    back = self._gone_on(command, position, line + token.count("\n"))
+                    if back is not None:
+                        position, line = back
+                        continue
                 if token.endswith("\n") and self._delimiter:
                     position, line = _after(text, position, self._delimiter, line)
                     self._delimiter = ""
@@ -138,6 +178,30 @@ class _Script:
         self._end_word()
         if command := self._ended():
             yield command
+
+    def _begin(self, turns: Turns, position: int, line: int) -> None:
+        """Begin a loop, whose variable has its first value."""
+        if turns.values is None:
+            self._variables.pop(turns.name, None)
+        elif turns.values:
+            self._variables[turns.name] = turns.values[0]
+        self._loops.append(_Loop(turns, position, line))
+
+    def _gone_on(self, command: Command, position: int, line: int) -> tuple[int, int] | None:
+        """Position and line of the loop's beginning, where a command ends a turn; None: it goes on."""
+        words = [word for word in command.words if not _is_assignment(word)]
+        turns = turns_of(words)
+        if turns is not None:
+            self._begin(turns, position, line)
+        if words[:1] != ["done"] or not self._loops:
+            return None
+        loop = self._loops[-1]
+        loop.turn += 1
+        if loop.turn < len(loop.turns.values or ()):
+            self._variables[loop.turns.name] = (loop.turns.values or ())[loop.turn]
+            return loop.position, loop.line
+        self._loops.pop()
+        return None
 
     def _add(self, kind: str, match: re.Match[str], line: int) -> None:
         """Add what a token stands for to the word."""
@@ -178,6 +242,10 @@ class _Script:
         if kind == "substitution":
             if self._folder and _OWN_FOLDER.search(match[0]):
                 return self._folder
+            if match[0].startswith("$((") and match[0].endswith("))"):
+                number = worked_out(match[0][3:-2], self._variables)
+                if number is not None:
+                    return str(number)
             return UNKNOWN + match[0].lstrip("$")
         return match[0]
 
@@ -216,6 +284,7 @@ class _Script:
             return None
         exported = {k: v for k, v in self._variables.items() if UNKNOWN not in v}
         command.words[:0] = [f"{name}={value}" for name, value in exported.items() if name in _PASSED]
+        command.is_repeated = any(loop.turns.values is None for loop in self._loops)
         self._command = Command(0)
         return command
 

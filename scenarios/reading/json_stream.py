@@ -51,6 +51,12 @@ class JsonStream:
         self._parse = json.JSONDecoder().raw_decode
         self._buffer, self._at, self._ended = "", 0, False
         self._line, self._counted = 1, 0
+        self._passed = 0
+
+    @property
+    def taken(self) -> int:
+        """Characters that it has gone through."""
+        return self._passed + self._at
 
     @property
     def line(self) -> int:
@@ -65,7 +71,8 @@ class JsonStream:
         Parameters
         ----------
         path
-            Names of the key at each level: ``[("resourceSpans", "resource_spans"), ("spans",)]``.
+            Names of the key at each level: ``[("resourceSpans", "resource_spans"), ("spans",)]``; none: the
+            items of documents that are lists.
 
         Raises
         ------
@@ -77,9 +84,9 @@ class JsonStream:
         while self._next():
             if self._next() == "[":
                 for _ in self._items():
-                    yield from self._inside(path)
+                    yield from self._inside(path) if path else (self._value(),)
             else:
-                yield from self._inside(path)
+                yield from self._inside(path or ((),))
 
     def _inside(self, path: Sequence[Sequence[str]]) -> Iterator[object]:
         """Yield the items along a path below the value that begins here."""
@@ -168,6 +175,7 @@ class JsonStream:
     def _read(self) -> None:
         """Read on, twice as much each time that a value has not ended."""
         _ = self.line
+        self._passed += self._at
         rest = self._buffer[self._at :]
         data = self._file.read(max(_CHUNK, len(rest)))
         try:
