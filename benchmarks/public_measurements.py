@@ -171,7 +171,7 @@ def logged_steps(source: Path) -> pd.DataFrame:
     context = decodes * (probes["prompt"] + probes["output"] / 2)
     weight = 0.3 * np.minimum(1.0, probes["steps"] / STEPS_OF_A_PROBE)
     probes = probes.assign(decodes=decodes, context_tokens=context, weight=weight)
-    return probes[list(TABLES["probes"].model_fields)]
+    return probes[[name for name in TABLES["probes"].model_fields if name in probes]]
 
 
 def adapter_loads(source: Path) -> pd.DataFrame:
