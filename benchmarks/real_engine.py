@@ -15,7 +15,7 @@ circle     adapters and a log are imported, solved greedily and exactly, and exp
 Servers listen on 127.0.0.1 alone and are ended by their process ids. Nothing else should run on the machine:
 its clock is what is measured.
 
-Takes 65 minutes on two cores: 13 to measure, 25 to foretell, 25 for the circle; a fifth of it with --quick.
+Takes 60 minutes on two cores: 12 to measure, 20 to foretell, 25 for the circle; a third of it with --quick.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from live_engine.circle import GPU_SHARE, ITL_SHARE, LOG_S, Circle, routed_figures, towards
@@ -73,7 +73,7 @@ class Lengths:
     swap_s: float
 
 
-WHOLE = Lengths(12.0, 60.0, 3, 600.0, 5.0, 180.0)
+WHOLE = Lengths(10.0, 45.0, 3, 600.0, 5.0, 180.0)
 QUICK = Lengths(4.0, 20.0, 1, 60.0, 1.0, 90.0)
 
 
@@ -200,6 +200,9 @@ def main(arguments: list[str] | None = None) -> None:
     )
     parser.add_argument("--parts", default=",".join(PARTS), help="parts, by commas (default: all)")
     parser.add_argument("--quick", action="store_true", help="shorter runs, once each")
+    parser.add_argument(
+        "--served-minutes", type=float, metavar="M", help="traffic through the router (default: 10, or 1)"
+    )
     given = parser.parse_args(arguments)
     parts = given.parts.split(",")
     for name in parts:
@@ -209,7 +212,10 @@ def main(arguments: list[str] | None = None) -> None:
     given.work.mkdir(parents=True, exist_ok=True)
     environment = environment_at(given.vllm) if given.vllm else make_environment(given.work / "environment")
     model = make_model(environment, given.work / "model")
-    bench = Bench(given.work.resolve(), environment, Subject(model), QUICK if given.quick else WHOLE)
+    lengths = QUICK if given.quick else WHOLE
+    if given.served_minutes:
+        lengths = replace(lengths, served_s=60 * given.served_minutes)
+    bench = Bench(given.work.resolve(), environment, Subject(model), lengths)
     for name in parts:
         begin = time.monotonic()
         RUN[name](bench)
