@@ -111,7 +111,7 @@ class Circle:
     def imported(self, log: Path, name: str, ports: tuple[int, int]) -> Path:
         """Import the adapters and a log as a scenario; ports are of the first engine and the router."""
         scenario = self.work / f"{name}.yaml"
-        chosen = ("max_loras", "max_lora_rank", "max_cpu_loras")
+        chosen = ("max_loras", "max_lora_rank")  # all adapters in CPU memory: they move while engines run
         keys = {key: value for key, value in self.subject.engine.items() if key not in chosen}
         device = {"name": DEVICE, "profile": str(self.profile), "memory_gib": MEMORY_GIB, "count": 4}
         settings = {

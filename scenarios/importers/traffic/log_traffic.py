@@ -90,7 +90,9 @@ def facts_of(source: Source, log: RequestLog, options: ImportOptions) -> SourceF
         If the recording cannot be written.
     """
     window = choose_window(log.time_s, options.window)
-    rows = _rows_by_name(log.name, len(log.names))
+    order = np.argsort(log.name, kind="stable").astype(np.int32)  # rows are far fewer than 2^31
+    ends = np.cumsum(np.bincount(log.name, minlength=len(log.names)))
+    rows = np.split(order, ends[:-1])
     traffic = _Traffic(source, log, window, rows, options)
     fits = _fits(traffic)
     adapters = tuple(_adapter(traffic, k, fits[k]) for k in range(len(log.names)))
@@ -102,25 +104,6 @@ def facts_of(source: Source, log: RequestLog, options: ImportOptions) -> SourceF
         total=_total(traffic, fits),
         notes=(*_log_notes(traffic), *notes),
     )
-
-
-def _rows_by_name(name: NDArray[np.int32], names: int) -> list[NDArray[np.int32]]:
-    """Which rows are each name's, ascending.
-
-    Sorted block by block: the indices of a sort of all rows would take as much memory as their instants.
-    """
-    ends = np.cumsum(np.bincount(name, minlength=names))
-    order = np.empty(len(name), dtype=np.int32)  # rows are far fewer than 2^31
-    free = np.append(0, ends[:-1])
-    for begin in range(0, len(name), _BLOCK):
-        block = name[begin : begin + _BLOCK]
-        local = np.argsort(block, kind="stable")
-        counts = np.bincount(block, minlength=names)
-        sorted_names = block[local]
-        within = np.arange(len(block)) - (np.cumsum(counts) - counts)[sorted_names]
-        order[free[sorted_names] + within] = begin + local
-        free += counts
-    return np.split(order, ends[:-1])
 
 
 def _fits(traffic: _Traffic) -> list[ArrivalFit]:
