@@ -35,7 +35,11 @@ Outcome = Literal["serves", "fails", "hangs"]
 
 @contextlib.contextmanager
 def running(
-    words: Sequence[str | Path], log: Path, environment: Mapping[str, str], folder: Path | None = None
+    words: Sequence[str | Path],
+    log: Path,
+    environment: Mapping[str, str],
+    folder: Path | None = None,
+    core: int | None = None,
 ) -> Iterator[Process]:
     """Run a command in a process group of its own, and end it whole on the way out.
 
@@ -49,6 +53,8 @@ def running(
         All of its environment variables.
     folder
         Where it runs; absent: here.
+    core
+        The core of this machine on which it runs, with all its processes; absent: on any.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("wb") as file:
@@ -60,6 +66,7 @@ def running(
             env=dict(environment),
             cwd=folder,
             start_new_session=True,
+            preexec_fn=None if core is None else lambda: os.sched_setaffinity(0, {core}),
         )
         try:
             yield process

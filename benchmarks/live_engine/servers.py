@@ -61,6 +61,7 @@ def serving(
     port: int,
     further: Mapping[str, str] | None = None,
     limit_s: float = START_S,
+    core: int | None = None,
 ) -> Iterator[LiveServer]:
     """Start a server, wait until it serves, and end it on the way out.
 
@@ -78,6 +79,9 @@ def serving(
         Environment variables beside those of the environment: ``SWAPS``.
     limit_s
         Seconds that it may take.
+    core
+        The core on which it runs; absent: on any. Its processes spin while they wait for each other
+        (``shm_broadcast.py``, 0.32.0), so that two servers on two cores take the time of each other.
 
     Raises
     ------
@@ -87,7 +91,7 @@ def serving(
     if is_taken(port):
         raise ServerError(f"port {port} of {HOST} is taken; end what holds it, or give another")
     url = f"http://{HOST}:{port}"
-    with running(words, log, environment.variables(**(further or {}))) as process:
+    with running(words, log, environment.variables(**(further or {})), core=core) as process:
         outcome = wait(process, f"{url}/health", limit_s)
         if outcome != "serves":
             raise ServerError(f"{url} {outcome} at its start; {log} says\n{_causes(log)}")
