@@ -16,12 +16,12 @@ import numpy as np
 
 import optimizer
 import scenarios
-from optimizer.checking.drift import CHANCE, gpu_rows
-from optimizer.checking.metric_figures import Gauge
-from optimizer.checking.planned import placement_of, planned_gpus, tolerated_load
-from optimizer.checking.traffic_rows import Chances
+from optimizer.checking.drift.check_drift import CHANCE, gpu_rows
+from optimizer.checking.drift.planned import placement_of, planned_gpus, tolerated_load
+from optimizer.checking.drift.traffic_rows import Chances
 from scenarios.text.tables import render, table
 from twin import PlacementJudge, SimulationResult, TwinJudge, profiles_of, simulate
+from twin.server_metrics.figures import Gauge
 
 MINUTES = (1.0, 10.0)
 TIMES = (1.0, 1.05, 1.1, 1.2, 1.3, 1.5)

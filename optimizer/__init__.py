@@ -7,8 +7,8 @@ from optimizer.version import __version__
 
 if TYPE_CHECKING:
     from optimizer.baselines import BASELINES
-    from optimizer.checking.drift import check_drift
-    from optimizer.checking.drift_report import DriftReport, DriftRow
+    from optimizer.checking.drift.check_drift import check_drift
+    from optimizer.checking.drift.drift_report import DriftReport, DriftRow
     from optimizer.checking.readings import MetricsReading, read_metrics
     from optimizer.checking.replay.check import check
     from optimizer.checking.replay.check_params import CheckParams
@@ -80,8 +80,8 @@ _MODULES = {
     "CheckedFigure": "optimizer.checking.replay.check_report",
     "CheckedGPU": "optimizer.checking.replay.check_report",
     "Comparison": "optimizer.comparison",
-    "DriftReport": "optimizer.checking.drift_report",
-    "DriftRow": "optimizer.checking.drift_report",
+    "DriftReport": "optimizer.checking.drift.drift_report",
+    "DriftRow": "optimizer.checking.drift.drift_report",
     "GrowthReport": "optimizer.growth",
     "LossCase": "optimizer.survival.report",
     "MetricsReading": "optimizer.checking.readings",
@@ -97,7 +97,7 @@ _MODULES = {
     "Survival": "optimizer.survival.report",
     "WatchedServers": "optimizer.checking.watching",
     "check": "optimizer.checking.replay.check",
-    "check_drift": "optimizer.checking.drift",
+    "check_drift": "optimizer.checking.drift.check_drift",
     "compare": "optimizer.comparison",
     "methods": "optimizer.packing",
     "pack": "optimizer.packing",

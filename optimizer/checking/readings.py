@@ -8,7 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from optimizer.checking.metric_figures import (
+from scenarios.importers.traffic.counters import REQUESTS, Rise, Series, requests_by_model, rise_of
+from twin.server_metrics.figures import (
     Gauge,
     asked_for,
     gauge,
@@ -17,7 +18,7 @@ from optimizer.checking.metric_figures import (
     mean_lengths,
     risen,
 )
-from optimizer.checking.metric_series import (
+from twin.server_metrics.series import (
     KV_USE,
     LEAST_S,
     PREEMPTIONS,
@@ -30,7 +31,6 @@ from optimizer.checking.metric_series import (
     is_counter,
     watched_files,
 )
-from scenarios.importers.traffic.counters import REQUESTS, Rise, Series, requests_by_model, rise_of
 
 
 @dataclass(frozen=True)

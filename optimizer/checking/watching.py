@@ -7,13 +7,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-from optimizer.checking.metric_series import LEAST_S, MetricsText, watched_texts
 from optimizer.checking.readings import MetricsReading, reading_of
 from scenarios import ImportSourceError, LorapackError, Problem
 from scenarios.errors import InputError
 from scenarios.stopping.progress import Progress, silent
 from twin.live import checked_url
 from twin.live.fetching import FetchedText, FetchError, fetch_texts
+from twin.server_metrics.series import LEAST_S, MetricsText, watched_texts
 
 LONGEST_S = 86_400.0
 """Longest time between two readings, in seconds."""

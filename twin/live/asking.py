@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from scenarios import Problem
+from scenarios import ImportSourceError, Problem
 from scenarios.errors import InputError
 from twin.live.client import Client, Timeouts, connected, run_async
 from twin.live.failures import AnswerError, Failure
-
-_CACHE = re.compile(r"^vllm:cache_config_info\{(.*)\} ", re.MULTILINE)
-_SLOTS = re.compile(r'^vllm:lora_requests_info\{[^}]*?\bmax_lora="(\d{1,6})"', re.MULTILINE)
-_LABEL = re.compile(r'(\w+)="((?:[^"\\]|\\.)*)"')
-
+from twin.server_metrics.figures import cache_labels, kv_cache_tokens, max_loras, whole_number
+from twin.server_metrics.series import MetricsText, single_reading
 
 NO_LIST = "no list of models in the answer"
 
@@ -40,9 +38,9 @@ class ServerAnswers:
     max_model_len
         Longest sequence in tokens (``/v1/models``, of vLLM).
     kv_cache_tokens, block_size
-        Its KV cache (``vllm:cache_config_info``).
+        Its KV cache, by its metrics.
     max_loras
-        Adapter slots (``vllm:lora_requests_info``); no engine tells before it served an adapter.
+        Adapter slots, by its metrics; vLLM tells them only once it served an adapter.
     enable_prefix_caching, gpu_memory_utilization, kv_cache_memory_bytes
         As in ``vllm:cache_config_info``.
     """
@@ -95,7 +93,7 @@ async def _asked(client: Client, url: str) -> ServerAnswers | AnswerError:
         adapters=tuple(str(one["id"]) for one in models if one.get("parent") is not None),
         version=_version(await _optional(client, f"{url}/version")),
         max_model_len=next((n for one in models if (n := _whole(one.get("max_model_len")))), None),
-        **_of_metrics(await _optional(client, f"{url}/metrics")),
+        **_of_metrics(url, await _optional(client, f"{url}/metrics")),
     )
 
 
@@ -126,26 +124,24 @@ def _version(text: str) -> str | None:
     return version if isinstance(version, str) else None
 
 
-def _of_metrics(text: str) -> dict[str, Any]:
-    """What metrics say of the KV cache and of the slots."""
-    slots, cache = _SLOTS.search(text), _CACHE.search(text)
-    labels = dict(_LABEL.findall(cache[1])) if cache else {}
-    blocks, size = (_whole(labels.get(name)) for name in ("num_gpu_blocks", "block_size"))
-    tokens = _whole(labels.get("kv_cache_size_tokens"))
+def _of_metrics(url: str, text: str) -> dict[str, Any]:
+    """What metrics say of the KV cache and of the slots; nothing where they are none."""
+    try:
+        told = single_reading(MetricsText.fetched(url, text, time.time()))
+    except ImportSourceError:
+        return {}
+    labels = cache_labels(told)
     share = labels.get("gpu_memory_utilization", "")
-    prefix = {"True": True, "False": False}.get(labels.get("enable_prefix_caching", ""))
     return {
-        "kv_cache_tokens": blocks * size if blocks and size else tokens,
-        "block_size": size,
-        "max_loras": int(slots[1]) if slots else None,
-        "enable_prefix_caching": prefix,
+        "kv_cache_tokens": kv_cache_tokens(told),
+        "block_size": whole_number(labels.get("block_size")),
+        "max_loras": max_loras(told),
+        "enable_prefix_caching": {"True": True, "False": False}.get(labels.get("enable_prefix_caching", "")),
         "gpu_memory_utilization": float(share) if re.fullmatch(r"0\.\d{1,6}|1\.0", share) else None,
-        "kv_cache_memory_bytes": _whole(labels.get("kv_cache_memory_bytes")),
+        "kv_cache_memory_bytes": whole_number(labels.get("kv_cache_memory_bytes")),
     }
 
 
 def _whole(value: Any) -> int | None:
-    """A whole number above 0, of JSON or in words."""
-    if isinstance(value, str) and re.fullmatch(r"\d{1,15}", value):
-        value = int(value)
+    """A whole number above 0 of JSON."""
     return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else None

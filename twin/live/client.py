@@ -172,6 +172,8 @@ class Client:
                 text = await _text(response, MOST_BYTES)
                 if response.status != 200:
                     raise of_status(response.status, text)
+                if not response.content.at_eof():
+                    raise AnswerError(Failure.NO_STREAM, f"the answer has more than {MOST_BYTES:,} bytes")
                 return text
         except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as error:
             raise of_error(error) from error

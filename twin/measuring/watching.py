@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import re
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import numpy as np
 
+from scenarios import ImportSourceError
 from twin.live.client import Client, Timeouts, connected
 from twin.live.failures import AnswerError
 from twin.measuring.outcome import Gauges
-
-GAUGES = {
-    "running": ("vllm:num_requests_running", "sglang:num_running_reqs"),
-    "waiting": ("vllm:num_requests_waiting", "sglang:num_queue_reqs"),
-    "kv_usage": ("vllm:kv_cache_usage_perc", "vllm:gpu_cache_usage_perc", "sglang:token_usage"),
-}
-"""Names of the gauges by what they say (vLLM 0.8 to 0.32, ``v1/metrics/loggers.py``; SGLang)."""
+from twin.server_metrics.figures import gauge
+from twin.server_metrics.series import KV_USE, RUNNING, WAITING, MetricsText, single_reading
 
 TIMEOUTS = Timeouts(connect_s=5.0, stall_s=10.0)
 
@@ -55,20 +51,12 @@ async def _read(url: str, pause_s: float, stop: threading.Event, rows: list[list
 
 
 async def _row(client: Client, url: str) -> list[float] | None:
+    """Requests that run and wait, and the share of the KV cache in use; None where that is not all told."""
     try:
         text = await client.fetch(f"{url}/metrics")
-    except AnswerError:
+        told = single_reading(MetricsText.fetched(url, text, time.time()))
+    except (AnswerError, ImportSourceError):
         return None
-    values = [_value(text, names) for names in GAUGES.values()]
-    known = [value for value in values if value is not None]
-    return known if len(known) == len(values) else None
-
-
-def _value(text: str, names: tuple[str, ...]) -> float | None:
-    """Sum over the engines of a server, or their mean for a share; None where no name occurs."""
-    for name in names:
-        found = re.findall(rf"^{re.escape(name)}(?:\{{[^\n]*\}})? (\d[\d.e+-]*)$", text, re.MULTILINE)
-        if found:
-            values = [float(one) for one in found]
-            return float(np.mean(values)) if name.endswith(("perc", "usage")) else sum(values)
-    return None
+    found = (gauge(told, RUNNING), gauge(told, WAITING), gauge(told, KV_USE, mean=True))
+    known = [one.last for one in found if one is not None]
+    return known if len(known) == len(found) else None

@@ -28,8 +28,8 @@ def check_by_metrics(
 ) -> NoReturn:
     """Compare what servers' metrics say with the plan; no request is sent."""
     import optimizer
-    from optimizer.checking.drift import check_gpus
-    from optimizer.checking.planned import placement_of
+    from optimizer.checking.drift.check_drift import check_gpus
+    from optimizer.checking.drift.planned import placement_of
     from optimizer.cli.progress_display import progress_shown
 
     files, urls = _named(metrics)

@@ -73,22 +73,15 @@ def measure_command(
     off goes on where it was when it is called again.
     """
     from optimizer.cli.progress_display import progress_shown
+    from twin.measuring import About, ask_subject, measure
     from twin.measuring import MeasureParams as Tuning
-    from twin.measuring.measure import measure_subject, subject_to_measure
 
     tuned = params_in(params, Tuning)
-    subject = subject_to_measure(
-        url,
-        about or (),
-        model=model,
-        config=config,
-        device=device,
-        gpu_memory_gib=gpu_memory_gib,
-        overrides=set_ or (),
-    )
+    known = About(about or (), model, config, device, gpu_memory_gib, set_ or ())
+    subject = ask_subject(url, known)
     ask_consent(_what(subject, minutes, tuned), yes=yes)
     with progress_shown(not quiet) as progress:
-        found = measure_subject(
+        found = measure(
             subject,
             out,
             config,

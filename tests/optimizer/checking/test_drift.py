@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 
 import optimizer
-from optimizer.checking.metric_figures import Gauge
-from optimizer.checking.planned import planned_gpus
+from optimizer.checking.drift.planned import planned_gpus
 from scenarios import ScenarioError
 from tests.optimizer.checking.engine_metrics import gateway_text
 from tests.optimizer.checking.plans import SECONDS, SLOTS, files, plan
+from twin.server_metrics.figures import Gauge
 
 READ = optimizer.MetricsReading(
     gpu=0,

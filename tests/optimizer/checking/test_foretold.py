@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from optimizer.checking.foretold import LONGEST_WINDOW_S, Foretold, foretell
-from optimizer.checking.planned import planned_gpus, tolerated_load
+from optimizer.checking.drift.foretold import LONGEST_WINDOW_S, Foretold, foretell
+from optimizer.checking.drift.planned import planned_gpus, tolerated_load
 from tests.optimizer.checking.plans import plan, scenario
 from twin import PlacementJudge, TwinJudge, profiles_of
 from twin.simulate import MemoryFailure

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 
 import optimizer
-from optimizer.checking.metric_figures import Gauge
 from scenarios import ImportSourceError
 from tests.optimizer.checking.engine_metrics import BOOT_S, gateway_text, sglang_text
 from tests.optimizer.checking.plans import AT_S, SECONDS, files, run_of, texts
+from twin.server_metrics.figures import Gauge
 
 REAL = Path(__file__).parent / "data" / "vllm_0_32_metrics.txt.gz"
 """Of a real vLLM 0.32 on a CPU, under load: 16 adapters, 4 slots."""

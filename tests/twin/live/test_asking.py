@@ -37,7 +37,7 @@ def test_the_cache_of_a_real_server():
         'kv_cache_memory_bytes="1073741824",kv_cache_size_tokens="2097152",num_gpu_blocks="65536"} 1.0\n'
         'vllm:lora_requests_info{max_lora="4",running_lora_adapters="a",waiting_lora_adapters=""} 1.7e+09\n'
     )
-    told = _of_metrics(text)
+    told = _of_metrics("http://127.0.0.1:1", text)
     assert told["kv_cache_tokens"] == 2_097_152
     assert told["enable_prefix_caching"] is False
     assert told["gpu_memory_utilization"] == 0.92
@@ -46,4 +46,9 @@ def test_the_cache_of_a_real_server():
 
 
 def test_metrics_of_something_else_tell_nothing():
-    assert set(_of_metrics("sglang:num_running_reqs 3\n").values()) == {None}
+    assert set(_of_metrics("http://127.0.0.1:1", "sglang:num_running_reqs 3\n").values()) == {None}
+    assert _of_metrics("http://127.0.0.1:1", "<html>") == {}
+    told = _of_metrics(
+        "http://127.0.0.1:1", "sglang:max_total_num_tokens 4096\nsglang:lora_pool_slots_total 8\n"
+    )
+    assert (told["kv_cache_tokens"], told["max_loras"]) == (4096, 8)

@@ -144,6 +144,17 @@ def watched_texts(texts: Sequence[MetricsText]) -> WatchedMetrics:
     return _checked(_joined(", ".join(dict.fromkeys(text.name for text in texts)), readings, fault))
 
 
+def single_reading(text: MetricsText) -> WatchedMetrics:
+    """What a server tells at one instant: its gauges, and counters that say no rate.
+
+    Raises
+    ------
+    ImportSourceError
+        If the text is damaged, or holds no metric of a server.
+    """
+    return _joined(text.name, _readings(text)[-1:], text.fault)
+
+
 def kept(name: str) -> bool:
     """Whether a metric says anything that a plan says too."""
     return name in GAUGES or name in COUNTERS or matters(name)

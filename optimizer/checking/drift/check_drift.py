@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from optimizer.checking.drift_report import DriftReport, DriftRow
-from optimizer.checking.engine_rows import adapter_rows, failure_rows, memory_rows, queue_rows
-from optimizer.checking.planned import (
+from optimizer.checking.drift.drift_report import DriftReport, DriftRow
+from optimizer.checking.drift.engine_rows import adapter_rows, failure_rows, memory_rows, queue_rows
+from optimizer.checking.drift.planned import (
     TOLERANCE,
     PlannedGPU,
     placement_of,
@@ -19,8 +19,8 @@ from optimizer.checking.planned import (
     rates_by_name,
     tolerated_load,
 )
+from optimizer.checking.drift.traffic_rows import Chances, name_rows, traffic_rows
 from optimizer.checking.readings import MetricsReading
-from optimizer.checking.traffic_rows import Chances, name_rows, traffic_rows
 from optimizer.result import Result
 from scenarios import Placement, Problem, Scenario, ScenarioError
 from scenarios.stopping.progress import Progress, silent

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from optimizer.checking.metric_series import (
+from scenarios.importers.traffic.counters import LORAS, OUTPUTS, PROMPTS, Series
+from twin.server_metrics.series import (
     CACHE,
     KV_TOKENS,
     SLOTS,
@@ -16,7 +17,6 @@ from optimizer.checking.metric_series import (
     Values,
     WatchedMetrics,
 )
-from scenarios.importers.traffic.counters import LORAS, OUTPUTS, PROMPTS, Series
 
 
 @dataclass(frozen=True)
@@ -111,7 +111,7 @@ def kv_cache_tokens(watched: WatchedMetrics) -> int | None:
     """Tokens of the KV cache: as vLLM says from 0.24 on, blocks of a size before; as SGLang says."""
     for labels in _newest_labels(watched, CACHE):
         tokens, blocks, size = (
-            _whole(labels.get(key)) for key in ("kv_cache_size_tokens", "num_gpu_blocks", "block_size")
+            whole_number(labels.get(key)) for key in ("kv_cache_size_tokens", "num_gpu_blocks", "block_size")
         )
         if tokens or (blocks and size):
             return tokens or (blocks or 0) * (size or 0)
@@ -119,10 +119,15 @@ def kv_cache_tokens(watched: WatchedMetrics) -> int | None:
     return int(sum(values[-1] for _, values in told)) if told else None
 
 
+def cache_labels(watched: WatchedMetrics) -> Mapping[str, str]:
+    """Labels of vLLM's ``cache_config_info``: arguments of its KV cache; empty where there is none."""
+    return next(_newest_labels(watched, CACHE), {})
+
+
 def max_loras(watched: WatchedMetrics) -> int | None:
     """Adapter slots; vLLM tells them only once it served an adapter."""
     for labels in _newest_labels(watched, LORAS):
-        if slots := _whole(labels.get("max_lora")):
+        if slots := whole_number(labels.get("max_lora")):
             return slots
     told = _of_name(watched, (SLOTS,))
     return int(max(values[-1] for _, values in told)) if told else None
@@ -144,7 +149,7 @@ def asked_for(watched: WatchedMetrics) -> frozenset[str] | None:
     return frozenset(names)
 
 
-def _whole(text: str | None) -> int | None:
+def whole_number(text: str | None) -> int | None:
     """A whole number above 0 of a label; None where it says none."""
     if text is None or not (text.isdecimal() and text.isascii() and len(text) < 16):
         return None

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from joblib import Parallel, delayed
 
-from optimizer.checking.foretold import LONGEST_WINDOW_S, Foretold, Spread, foretell
+from optimizer.checking.drift.foretold import LONGEST_WINDOW_S, Foretold, Spread, foretell
 from optimizer.result import Result
 from scenarios import (
     AdapterKind,

@@ -6,9 +6,9 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from scipy.stats import poisson
 
-from optimizer.checking.drift_report import DriftRow, DriftVerdict
-from optimizer.checking.foretold import Foretold
-from optimizer.checking.planned import TOLERANCE, PlannedGPU
+from optimizer.checking.drift.drift_report import DriftRow, DriftVerdict
+from optimizer.checking.drift.foretold import Foretold
+from optimizer.checking.drift.planned import TOLERANCE, PlannedGPU
 from optimizer.checking.readings import MetricsReading
 from scenarios.text.formatting import choice, listed
 

@@ -8,8 +8,8 @@ from typing import NamedTuple
 
 from scipy.stats import norm, poisson
 
-from optimizer.checking.drift_report import DriftRow
-from optimizer.checking.planned import TOLERANCE, PlannedGPU, Range
+from optimizer.checking.drift.drift_report import DriftRow
+from optimizer.checking.drift.planned import TOLERANCE, PlannedGPU, Range
 from optimizer.checking.readings import MetricsReading
 from scenarios.text.formatting import listed
 

@@ -1,0 +1,1 @@
+"""What a running fleet's metrics show that endangers its plan; no request is sent."""

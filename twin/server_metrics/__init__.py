@@ -1,0 +1,1 @@
+"""What servers answer at /metrics: series of vLLM, SGLang and gateways, and what they say of a server."""
