@@ -16,7 +16,6 @@ from __future__ import annotations
 import gzip
 import io
 import json
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TypeVar
@@ -32,7 +31,7 @@ from scenarios.reading.yaml_reader import parse
 from twin.live import Answers
 from twin.measuring.outcome import Outcome
 from twin.measuring.params import MeasureParams
-from twin.measuring.stages import Stage
+from twin.measuring.stage import Stage
 from twin.measuring.subject import Subject
 from twin.measuring.tables import tables_of
 
@@ -99,9 +98,7 @@ class MeasurementFolder:
             answered = _read_requests(path / REQUESTS / f"{outcome.name}.csv.gz")
             if answered is not None:
                 folder.outcomes[outcome.name], folder._answered[outcome.name] = outcome, answered
-                steps = path / STEPS / f"{outcome.name}.csv"
-                if steps.is_file():
-                    folder._steps[outcome.name] = pd.read_csv(steps)
+                folder._steps[outcome.name] = _read_steps(path / STEPS / f"{outcome.name}.csv")
         return folder
 
     def add(self, stage: Stage, answers: Answers, outcome: Outcome, steps: pd.DataFrame) -> None:
@@ -110,13 +107,13 @@ class MeasurementFolder:
         if len(steps):
             (self.path / STEPS).mkdir(exist_ok=True)
             write_whole(self.path / STEPS / f"{stage.name}.csv", steps.to_csv(index=False))
-            self._steps[stage.name] = steps
         for room in (STAGES, REQUESTS):
             (self.path / room).mkdir(exist_ok=True)
         text = frame.to_csv(index=False)
         write_whole(self.path / REQUESTS / f"{stage.name}.csv.gz", gzip.compress(text.encode(), mtime=0))
         write_whole(self.path / STAGES / f"{stage.name}.json", outcome.model_dump_json(indent=2) + "\n")
         self.outcomes[stage.name], self._answered[stage.name] = outcome, frame
+        self._steps[stage.name] = steps
         self.write_tables()
 
     def in_order(self) -> tuple[Outcome, ...]:
@@ -135,7 +132,7 @@ class MeasurementFolder:
         write_whole(self.path / SUBJECT, self.measured.model_dump_json(indent=2) + "\n")
         if self._config is not None:
             source = self._config / "config.json" if self._config.is_dir() else self._config
-            shutil.copyfile(source, self.path / "config.json")
+            write_whole(self.path / "config.json", source.read_bytes())
 
     def _description(self) -> str:
         subject = self.measured.subject
@@ -200,3 +197,11 @@ def _read_requests(path: Path) -> pd.DataFrame | None:
         return pd.read_csv(io.BytesIO(gzip.decompress(path.read_bytes())), keep_default_na=True)
     except (OSError, EOFError, ValueError):
         return None
+
+
+def _read_steps(path: Path) -> pd.DataFrame:
+    """Steps that were logged in a stage; none where the file is not there or not whole."""
+    try:
+        return pd.read_csv(path)
+    except (OSError, ValueError):
+        return pd.DataFrame()

@@ -13,6 +13,7 @@ from scenarios import FrozenModel
 from twin import metrics
 from twin.engine.requests import FloatArray
 from twin.live import Answers
+from twin.measuring.stage import Stage, StageKind
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=0)]
@@ -40,7 +41,7 @@ class Outcome(FrozenModel):
 
     name: str
     """The stage."""
-    kind: str
+    kind: StageKind
     """What it was for."""
     batch: Count
     """Requests at a time; 0: as they came."""
@@ -82,9 +83,7 @@ class Outcome(FrozenModel):
     """What the server's metrics said meanwhile."""
 
 
-def outcome_of(
-    name: str, kind: str, batch: int, distinct: int, load: float, answers: Answers, gauges: Gauges | None
-) -> Outcome:
+def outcome_of(stage: Stage, answers: Answers, gauges: Gauges | None) -> Outcome:
     """The figures of a stage."""
     records = answers.records()
     done, sent = records.finished, ~np.isnan(records.sent_s)
@@ -94,11 +93,11 @@ def outcome_of(
     tokens = (records.requests.prompt_tokens + records.requests.output_tokens)[done].sum(dtype=np.int64)
     faults = {str(kind): count for kind, count in sorted(answers.faults.items())}
     return Outcome(
-        name=name,
-        kind=kind,
-        batch=batch,
-        distinct=distinct,
-        load=load,
+        name=stage.name,
+        kind=stage.kind,
+        batch=stage.batch,
+        distinct=stage.distinct,
+        load=stage.load,
         seconds=answers.end_s,
         started_unix_s=answers.started_unix_s,
         requests=int(sent.sum()),

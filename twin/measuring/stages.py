@@ -18,7 +18,7 @@ import math
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,9 +26,8 @@ from numpy.typing import NDArray
 from twin.engine.requests import FloatArray, IntArray, Requests
 from twin.measuring.outcome import Outcome
 from twin.measuring.params import MeasureParams
+from twin.measuring.stage import Stage
 from twin.measuring.subject import Subject
-
-StageKind = Literal["warm", "alone", "prefill", "batch", "cold", "run"]
 
 TINY = 1
 """Tokens of the shortest prompt, whose prefill takes as long as a step of one token."""
@@ -59,33 +58,6 @@ SPREAD = 0.6
 
 SHORTEST = 8
 """Least mean tokens of the prompts and of the answers of runs."""
-
-
-@dataclass(frozen=True)
-class Stage:
-    """What is sent in one stage.
-
-    Parameters
-    ----------
-    name, kind
-        Its name, which names its files, and what it is for.
-    requests
-        What is sent; adapters are those of the subject, and after them the base model.
-    horizon_s
-        When it is cut; infinite: after the last answer.
-    batch, distinct
-        Requests at a time, and adapters among them; 0 where that varies.
-    load
-        Share of what the server can do, of runs.
-    """
-
-    name: str
-    kind: StageKind
-    requests: Requests
-    horizon_s: float = math.inf
-    batch: int = 0
-    distinct: int = 0
-    load: float = 0.0
 
 
 def stages(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,7 +17,7 @@ from scenarios.importers.merging import Fleet
 from scenarios.reading import overrides as changes
 from scenarios.text.formatting import counted, listed
 from twin.architectures import ArchitectureError, ModelArchitecture, find_architecture, read_architecture
-from twin.live import ServerAnswers
+from twin.live import ServerAnswers, ask_servers, checked_url
 from twin.memory.defaults import default_arguments
 from twin.memory.launch import version_of
 
@@ -87,32 +88,48 @@ class Subject(FrozenModel):
         return (*(one.name for one in self.adapters), self.base)
 
 
-def subject_of(
-    server: ServerAnswers,
-    about: Sequence[Path] = (),
-    *,
-    model: str | None = None,
-    config: Path | None = None,
-    device: str | None = None,
-    gpu_memory_gib: float | None = None,
-    overrides: Iterable[str] = (),
-) -> Subject:
-    """What is measured, from what the server tells, what files say of it, and what is given.
+@dataclass(frozen=True)
+class About:
+    """What is known of a server beside what it tells itself.
 
     Parameters
     ----------
-    server
-        What it tells of itself.
-    about
+    sources
         Files that `scenarios.import_fleet` reads: its command line, its start-up log, folders of adapters.
     model
-        Base model; absent: as files or the server name it.
+        Base model; None: as files or the server name it.
     config
         Its ``config.json``, of a model that none of the shipped architectures is.
     device, gpu_memory_gib
         Kind of GPU, and its memory; of a GPU of the catalogue the memory is known.
     overrides
         Arguments of the engine, ``engine.max_num_seqs=256`` each; they win.
+    """
+
+    sources: Sequence[Path] = ()
+    model: str | None = None
+    config: Path | None = None
+    device: str | None = None
+    gpu_memory_gib: float | None = None
+    overrides: Sequence[str] = ()
+
+
+def ask_subject(url: str, about: About) -> Subject:
+    """Ask a server what it is, as far as it tells; it is sent no request for tokens.
+
+    Raises
+    ------
+    ServerError
+        If it cannot be asked.
+    SubjectError, ScenarioError, ImportSourceError
+        As `subject_of`.
+    """
+    (told,) = ask_servers([checked_url(url)])
+    return subject_of(told, about)
+
+
+def subject_of(server: ServerAnswers, about: About) -> Subject:
+    """What is measured, from what the server tells, what files say of it, and what is given.
 
     Raises
     ------
@@ -123,15 +140,15 @@ def subject_of(
     ImportSourceError
         If a file cannot be read.
     """
-    fleet = read_fleet(about) if about else None
+    fleet = read_fleet(about.sources) if about.sources else None
     problems: list[Problem] = []
     origins: dict[str, str] = {}
-    named = model or _said_model(fleet) or (server.base[0] if server.base else None)
-    architecture = _architecture(named, config, problems)
-    memory = _memory(device, gpu_memory_gib, problems)
+    named = about.model or _said_model(fleet) or (server.base[0] if server.base else None)
+    architecture = _architecture(named, about.config, problems)
+    memory = _memory(about, problems)
     if server.version is None:
         problems.append(Problem("/version", "is not told by the server", "measure a server of vLLM"))
-    engine = _engine(server, fleet, architecture, memory, device, overrides, origins, problems)
+    engine = _engine(server, fleet, architecture, memory, about, origins, problems)
     adapters = _adapters(server, fleet, problems)
     if server.kv_cache_tokens is None:
         what = "does not tell vllm:cache_config_info, the size of its KV cache"
@@ -145,8 +162,8 @@ def subject_of(
     return Subject(
         url=server.url,
         base=server.base[0] if server.base else architecture.name,
-        model=architecture.name if model is None else model,
-        device=device or "",
+        model=about.model or architecture.name,
+        device=about.device or "",
         gpu_memory_gib=memory,
         engine_version=server.version or "",
         engine=engine,
@@ -176,7 +193,8 @@ def _architecture(
     return None
 
 
-def _memory(device: str | None, given: float | None, problems: list[Problem]) -> float:
+def _memory(about: About, problems: list[Problem]) -> float:
+    device, given = about.device, about.gpu_memory_gib
     if device is None:
         problems.append(Problem("device", "is missing: the kind of GPU", "name it: --device H100-80GB"))
     if given is not None:
@@ -194,13 +212,12 @@ def _engine(
     fleet: Fleet | None,
     architecture: ModelArchitecture | None,
     memory: float,
-    device: str | None,
-    overrides: Iterable[str],
+    about: About,
     origins: dict[str, str],
     problems: list[Problem],
 ) -> EngineConfig | None:
     """Arguments of the engine: given, said by files, told by the server, and vLLM's defaults for the rest."""
-    mine = _given_engine(overrides, problems)
+    mine = _given_engine(about.overrides, problems)
     said = _said_engine(server, fleet, problems)
     told = {
         "max_model_len": server.max_model_len,
@@ -221,7 +238,7 @@ def _engine(
         problems.append(Problem("engine.max_loras", "is told by nobody", remedy))
     if architecture is None or problems:
         return None
-    for key, value in _defaults(server, values, architecture, memory, device or "").items():
+    for key, value in _defaults(server, values, architecture, memory, about.device or "").items():
         if key not in values and value is not None:
             values[key], origins[key] = value, "vLLM's default"
     try:

@@ -149,7 +149,7 @@ def _mixed(
 ) -> Iterator[dict[str, object]]:
     """Logged steps of batches with prompts and decoding requests together; all adapters are in each."""
     for one in outcomes:
-        if one.name not in steps or one.prompt_tokens > PROMPT:
+        if steps[one.name].empty or one.prompt_tokens > PROMPT:
             continue  # of long prompts, whose attention counts by itself
         for context_tokens, decodes, step_ms, _ in mixed_steps(steps[one.name]):
             yield {

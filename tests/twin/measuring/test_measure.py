@@ -13,8 +13,7 @@ from scenarios.stopping import interrupts
 from tests.live_server import LiveServer
 from twin.live import ServerAnswers, ServerError
 from twin.measured.measurement import read_measurement
-from twin.measuring import FolderError, MeasureParams, Subject, SubjectError, measure
-from twin.measuring.measure import measure_subject
+from twin.measuring import About, FolderError, MeasureParams, Subject, SubjectError, ask_subject, measure
 from twin.measuring.stages import stages, token_costs
 from twin.measuring.subject import MeasuredAdapter, subject_of
 
@@ -54,7 +53,7 @@ def server():
 
 
 def test_a_measurement_leaves_the_tables_that_a_calibration_reads(server, tmp_path):
-    found = measure_subject(subject(server.url), tmp_path / "m", total_s=0.5, params=QUICK)
+    found = measure(subject(server.url), tmp_path / "m", total_s=0.5, params=QUICK)
     assert not found.stopped
     kinds = [one.kind for one in found.outcomes]
     assert list(dict.fromkeys(kinds)) == ["warm", "alone", "prefill", "batch", "cold", "run"]
@@ -121,12 +120,12 @@ def test_what_was_broken_off_goes_on(server, tmp_path):
         if label == "prefill_64":
             interrupts.request()
 
-    first = measure_subject(subject(server.url), tmp_path / "m", total_s=0.5, params=QUICK, progress=progress)
+    first = measure(subject(server.url), tmp_path / "m", total_s=0.5, params=QUICK, progress=progress)
     assert first.stopped == "interrupted"
     assert [one.name for one in first.outcomes][-1].startswith("prefill")
     sent = len(server.bodies)
     told.clear()
-    again = measure_subject(
+    again = measure(
         subject(server.url),
         tmp_path / "m",
         total_s=0.5,
@@ -141,12 +140,10 @@ def test_what_was_broken_off_goes_on(server, tmp_path):
 
 def test_a_stage_whose_file_is_damaged_is_repeated(server, tmp_path):
     folder = tmp_path / "m"
-    before = measure_subject(subject(server.url), folder, total_s=0.5, params=QUICK)
+    before = measure(subject(server.url), folder, total_s=0.5, params=QUICK)
     (folder / "requests" / "alone.csv.gz").write_bytes(b"\x1f\x8bnothing")
     told = []
-    measure_subject(
-        subject(server.url), folder, total_s=0.5, params=QUICK, progress=lambda *one: told.append(one[0])
-    )
+    measure(subject(server.url), folder, total_s=0.5, params=QUICK, progress=lambda *one: told.append(one[0]))
     assert set(told) == {"alone"}
     assert len(before.outcomes) == len(list((folder / "stages").glob("*.json")))
 
@@ -154,24 +151,24 @@ def test_a_stage_whose_file_is_damaged_is_repeated(server, tmp_path):
 def test_a_folder_of_something_else_is_left_alone(server, tmp_path):
     (tmp_path / "thesis.txt").write_text("years of work")
     with pytest.raises(FolderError, match="not empty"):
-        measure_subject(subject(server.url), tmp_path, params=QUICK)
-    measure_subject(subject(server.url), tmp_path / "m", total_s=0.5, params=QUICK)
+        measure(subject(server.url), tmp_path, params=QUICK)
+    measure(subject(server.url), tmp_path / "m", total_s=0.5, params=QUICK)
     with pytest.raises(FolderError, match="planned otherwise"):
-        measure_subject(subject(server.url, max_num_seqs=9), tmp_path / "m", total_s=0.5, params=QUICK)
+        measure(subject(server.url, max_num_seqs=9), tmp_path / "m", total_s=0.5, params=QUICK)
 
 
 def test_a_server_that_fails_ends_it_and_says_why(server, tmp_path):
     server.fault = lambda number, _body: "500" if number > 60 else None
-    found = measure_subject(subject(server.url), tmp_path / "m", total_s=0.5, params=QUICK)
+    found = measure(subject(server.url), tmp_path / "m", total_s=0.5, params=QUICK)
     assert "on demand" in found.stopped
     assert found.outcomes
     server.fault = lambda _number, _body: None
-    assert not measure_subject(subject(server.url), tmp_path / "m", total_s=0.5, params=QUICK).stopped
+    assert not measure(subject(server.url), tmp_path / "m", total_s=0.5, params=QUICK).stopped
 
 
 def test_a_limit_of_requests_is_kept(server, tmp_path):
     few = QUICK.model_copy(update={"max_requests": 40})
-    found = measure_subject(subject(server.url), tmp_path / "m", total_s=0.5, params=few)
+    found = measure(subject(server.url), tmp_path / "m", total_s=0.5, params=few)
     assert "40 requests" in found.stopped
     assert len(server.bodies) <= 40
 
@@ -200,7 +197,7 @@ def told(**more: object) -> ServerAnswers:
 
 def test_what_a_server_does_not_tell_comes_from_its_files(tmp_path):
     files = about(tmp_path, max_num_seqs=32, max_lora_rank=16, max_cpu_loras=6)
-    found = subject_of(told(), files, model="llama-3.1-8b-instruct", device="H100-80GB")
+    found = subject_of(told(), About(files, "llama-3.1-8b-instruct", device="H100-80GB"))
     assert [one.rank for one in found.adapters] == [8, 16] * 3
     assert (found.max_loras, found.max_lora_rank, found.max_cpu_loras) == (2, 16, 6)
     assert found.engine.max_num_seqs == 32
@@ -209,14 +206,15 @@ def test_what_a_server_does_not_tell_comes_from_its_files(tmp_path):
     assert found.origins["max_model_len"] == "the server"
     assert found.names[-1] == "base"
     changed = subject_of(
-        told(), files, model="llama-3.1-8b-instruct", device="H100-80GB", overrides=["engine.max_num_seqs=4"]
+        told(),
+        About(files, "llama-3.1-8b-instruct", device="H100-80GB", overrides=["engine.max_num_seqs=4"]),
     )
     assert changed.engine.max_num_seqs == 4
 
 
 def test_all_that_is_missing_is_told_at_once():
     with pytest.raises(SubjectError) as error:
-        subject_of(told(version=None, kv_cache_tokens=None, base=("mystery",)))
+        subject_of(told(version=None, kv_cache_tokens=None, base=("mystery",)), About())
     text = str(error.value)
     for word in ("mystery", "--device", "/version", "cache_config_info", "max_loras", "ranks of a0"):
         assert word in text
@@ -225,45 +223,51 @@ def test_all_that_is_missing_is_told_at_once():
 def test_a_rank_above_the_slots_is_no_server_that_runs(tmp_path):
     files = about(tmp_path, max_lora_rank=8)
     with pytest.raises(SubjectError, match="below rank 16"):
-        subject_of(told(), files, model="llama-3.1-8b-instruct", device="H100-80GB")
+        subject_of(told(), About(files, "llama-3.1-8b-instruct", device="H100-80GB"))
 
 
 def test_another_gpu_needs_its_memory(tmp_path):
     files = about(tmp_path)
     with pytest.raises(SubjectError, match="gpu-memory-gib"):
-        subject_of(told(), files, model="llama-3.1-8b-instruct", device="CPU")
-    found = subject_of(told(), files, model="llama-3.1-8b-instruct", device="CPU", gpu_memory_gib=12)
+        subject_of(told(), About(files, "llama-3.1-8b-instruct", device="CPU"))
+    found = subject_of(told(), About(files, "llama-3.1-8b-instruct", device="CPU", gpu_memory_gib=12))
     assert found.gpu_memory_gib == 12
 
 
 def test_no_adapters_is_nothing_to_measure():
     with pytest.raises(SubjectError, match="lists no adapter"):
-        subject_of(told(adapters=()), model="llama-3.1-8b-instruct", device="H100-80GB")
+        subject_of(told(adapters=()), About(model="llama-3.1-8b-instruct", device="H100-80GB"))
 
 
 def test_the_whole_from_an_address(server, tmp_path):
-    found = measure(
-        server.url,
-        tmp_path / "m",
-        about(tmp_path, max_num_seqs=8, max_lora_rank=16),
-        model="llama-3.1-8b-instruct",
-        device="H100-80GB",
-        total_s=0.5,
-        params=QUICK,
-    )
+    files = about(tmp_path, max_num_seqs=8, max_lora_rank=16)
+    asked = ask_subject(server.url, About(files, "llama-3.1-8b-instruct", device="H100-80GB"))
+    assert not server.bodies
+    found = measure(asked, tmp_path / "m", total_s=0.5, params=QUICK)
     assert found.subject.kv_cache_tokens == 8192 * 16
     assert yaml.safe_load((tmp_path / "m" / "measurement.yaml").read_text())["device"] == "H100-80GB"
 
 
-def test_no_server_there(tmp_path):
+def test_a_server_that_moved_is_measured_where_it_is_now(server, tmp_path):
+    server.fault = lambda number, _body: "500" if number > 60 else None
+    first = measure(subject(server.url), tmp_path / "m", total_s=0.5, params=QUICK)
+    sent = len(server.bodies)
+    with LiveServer(adapters=server.adapters, step_s=0.0005, max_num_seqs=8).serving() as moved:
+        again = measure(subject(moved.url), tmp_path / "m", total_s=0.5, params=QUICK)
+        assert len(moved.bodies) > 10
+    assert first.stopped
+    assert not again.stopped
+    assert len(server.bodies) == sent
+
+
+def test_no_server_there():
     with pytest.raises(ServerError, match="no connection"):
-        measure("http://127.0.0.1:9", tmp_path / "m")
-    assert not (tmp_path / "m").exists()
+        ask_subject("http://127.0.0.1:9", About())
 
 
 def test_tokens_that_come_together_tell_no_step(server, tmp_path):
     server.bunch = True
-    found = measure_subject(subject(server.url), tmp_path / "m", total_s=0.5, params=QUICK)
+    found = measure(subject(server.url), tmp_path / "m", total_s=0.5, params=QUICK)
     assert all(one.bunched > 0.9 for one in found.outcomes if one.kind == "batch")
     assert "came together" in found.summary()
     probes = pd.read_csv(tmp_path / "m" / "probes.csv")
