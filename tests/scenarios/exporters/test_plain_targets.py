@@ -25,25 +25,10 @@ from scenarios.exporters.flag_releases import has_argument
 from scenarios.exporters.routers import PARTS, whole_weights
 from scenarios.exporters.servers import server_arguments
 from scenarios.placement import PlacedAdapter, PlacedGPU, Placement
+from tests.hostile_texts import HOSTILE_TEXTS
 
 TARGETS = [vllm, systemd, compose, sglang, nim, ray_serve, routing]
-HOSTILE = [
-    'a"b',
-    "a'b",
-    "a: b # c",
-    "../../etc",
-    "$(touch x)",
-    "`x`",
-    "{{ x }}",
-    "%i",
-    "${HOME}",
-    "a;b",
-    "é漢",
-    "a\\nb",
-    "__proto__",
-    "-x",
-    "x" * 200,
-]
+HOSTILE = [*HOSTILE_TEXTS, "${HOME}", "a\\nb", "__proto__", "-x", "x" * 200]
 """Names that mean something to a shell, to YAML, to systemd, to Compose or to JavaScript."""
 
 

@@ -19,21 +19,9 @@ from scenarios.exporters.exported import Export, ExportedFile
 from scenarios.exporters.steps_between.actions import Action, Load, Start, Stop, Switch, Unload, Wave
 from scenarios.exporters.steps_between.steps import steps_script
 from scenarios.exporters.steps_between.waves import deployed_waves
+from tests.hostile_texts import HOSTILE_TEXTS
 
-NAMES = [
-    "plain",
-    'a"b',
-    "a'b",
-    "a: b # c",
-    "../../etc",
-    "$(touch x)",
-    "`x`",
-    "{{ x }}",
-    "%i",
-    "a;b",
-    "é漢",
-    "x" * 200,
-]
+NAMES = [*HOSTILE_TEXTS, "plain", "x" * 200]
 FEW = ["plain", "a;b"]
 
 

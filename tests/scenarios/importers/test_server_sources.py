@@ -21,21 +21,10 @@ from scenarios.importers.recognition import kind_of, read_sources
 from scenarios.importers.servers import KINDS, command_facts, server_of
 from scenarios.importers.source import Source
 from scenarios.placement import PlacedAdapter, PlacedGPU, Placement
+from tests.hostile_texts import HOSTILE_TEXTS
 
 SHARED = Path(__file__).resolve().parents[4] / "shared" / "real_engine"
-HOSTILE = [
-    'a"b',
-    "a'b",
-    "a: b # c",
-    "../../etc",
-    "$(touch x)",
-    "`x`",
-    "{{ x }}",
-    "%i",
-    "${HOME}",
-    "a;b",
-    "é漢",
-]
+HOSTILE = [*HOSTILE_TEXTS, "${HOME}"]
 
 
 def read(path: Path) -> SourceFacts:
