@@ -30,27 +30,16 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from live_engine.circle import GPU_SHARE, ITL_SHARE, LOG_S, Circle, routed_figures, towards
+from live_engine.cases import by_engine, cases
+from live_engine.circle import GPU_SHARE, ITL_SHARE, LOG_S, Circle, towards
 from live_engine.environments import Environment, environment_at, make_environment
-from live_engine.foretelling import (
-    OUTPUT,
-    PROMPT,
-    Case,
-    boundary,
-    by_engine,
-    cases,
-    compare,
-    figures_of,
-    foretell_case,
-    kv_tokens,
-    stream,
-    warm_up,
-)
+from live_engine.foretelling import boundary, compare, figures_of, foretold, kv_tokens, warm_up
+from live_engine.loads import OUTPUT, PROMPT, Case, stream
 from live_engine.models import make_model
 from live_engine.processes import end_on_signals, free_ports, free_run_of_ports
 from live_engine.servers import serving
-from live_engine.subjects import DEVICE, MEMORY_GIB, MODEL, Subject
-from live_engine.tables import foretold_table
+from live_engine.tables import foretold_table, table_row
+from live_engine.tiny_engine import DEVICE, MEMORY_GIB, MODEL, TinyEngine
 from scenarios import read_placement
 from twin import read_profile
 from twin.measured.sent_requests import write_requests
@@ -83,7 +72,7 @@ class Bench:
 
     work: Path
     environment: Environment
-    subject: Subject
+    engine: TinyEngine
     lengths: Lengths
 
     @property
@@ -99,8 +88,8 @@ class Bench:
 def measure(bench: Bench) -> None:
     """Measure one server with lorapack's own commands, and fit its profile."""
     (port,) = free_ports(1)
-    script = bench.subject.write_command(bench.work / "serve.sh", port)
-    adapters, base = bench.subject.model.base.parent, bench.subject.model.base
+    script = bench.engine.write_command(bench.work / "serve.sh", port)
+    adapters, base = bench.engine.model.base.parent, bench.engine.model.base
     params = bench.work / "measure.toml"
     params.write_text(f"prompt_tokens = {PROMPT}\noutput_tokens = {OUTPUT}\n")
     log, folder = bench.work / "measured.log", bench.work / "measured"
@@ -128,20 +117,20 @@ def foretell(bench: Bench) -> None:
     """Make runs that the profile never saw, and compare."""
     profile, rows = read_profile(bench.profile), []
     tokens: tuple[int, int | None] = (0, None)
-    every = list(cases(bench.subject, profile, bench.lengths.run_s))
+    every = list(cases(bench.engine, profile, bench.lengths.run_s))
     for number, group in enumerate(by_engine(every).values()):
-        (port,) = free_ports(1)
-        script = group[0].subject.write_command(bench.work / f"serve_{number}.sh", port)
+        (port,), engine = free_ports(1), group[0].engine
+        script = engine.write_command(bench.work / f"serve_{number}.sh", port)
         with serving(
             ["bash", script], bench.environment, bench.work / f"cases_{number}.log", port=port
         ) as server:
-            warm_up(group[0].subject, server.url)
-            tokens = kv_tokens(group[0].subject, profile, server.url)
+            warm_up(engine, server.url)
+            tokens = kv_tokens(engine, profile, server.url)
             for case in group:
                 write_requests(case.requests, bench.work / f"requests_{len(rows)}.csv")
                 rows.append(compare(case, profile, server.url, bench.lengths.repetitions))
-                print(foretold_table(rows[-1:]).splitlines()[-1], flush=True)
-    bench.keep("foretold", {"rows": rows, "kv_tokens": tokens})
+                print(table_row(rows[-1]), flush=True)
+    bench.keep("foretold", {"rows": [asdict(row) for row in rows], "kv_tokens": tokens})
     print(foretold_table(rows))
     print(f"KV cache: {tokens[0]:,} tokens foretold, {tokens[1]:,} told by the server")
 
@@ -152,29 +141,29 @@ def circle(bench: Bench) -> None:
     work.mkdir(exist_ok=True)
     (work / "commands.txt").unlink(missing_ok=True)
     profile = read_profile(bench.profile)
-    most = boundary(bench.subject, profile, bench.lengths.run_s, seed=0)
-    allowed = stream(bench.subject, ITL_SHARE * most, LOG_S, seed=4)
-    told = figures_of(foretell_case(Case("", bench.subject, allowed, LOG_S), profile))
+    most = boundary(bench.engine, profile, bench.lengths.run_s)
+    allowed = stream(bench.engine, ITL_SHARE * most, LOG_S, seed=4)
+    told = foretold(Case("", bench.engine, allowed, LOG_S), profile)
     rate = 2 * GPU_SHARE * most
-    turn = Circle(work, bench.environment, bench.subject, bench.profile, rate, told.itl_ms)
-    traffic = stream(bench.subject, rate, LOG_S, seed=5)
+    turn = Circle(work, bench.environment, bench.engine, bench.profile, rate, told.itl_ms)
+    traffic = stream(bench.engine, rate, LOG_S, seed=5)
     ports = free_run_of_ports(2)
     result = turn.solved(turn.imported(turn.write_log("requests.jsonl", traffic), "plan", ports))
     servers, routes = turn.export(result, "vllm"), turn.export(result, "routing")
     with turn.fleet(servers) as fleet, turn.router(routes) as router:
-        warm_up(bench.subject, router)
+        warm_up(bench.engine, router)
         served = turn.routed(router, bench.lengths.served_s, seed=7)
-        figures = asdict(routed_figures(served))
+        figures = asdict(figures_of(served.records()))
         print(f"routed {served.completed} of {len(served.requests)}, {served.faults}: {figures}", flush=True)
         urls = [word for number, server in fleet.items() for word in ("--url", f"{number}={server.url}")]
         words = ("--minutes", bench.lengths.check_min, "--yes", "--quiet", "--json", work / "check.json")
         print(turn.lorapack("check", result, *urls, *words, codes=(0, 3, 4)), flush=True)
-        names = list(bench.subject.model.ranks)
+        names = list(bench.engine.model.ranks)
         heavy = [names.index(name) for name in read_placement(result).gpus[0].adapters]
         changed = towards(traffic, heavy, SHIFT, seed=6)
         later = turn.imported(turn.write_log("later.jsonl", changed), "later", ports)
         steps = turn.replanned(later, result)
-        flowing = towards(stream(bench.subject, rate, bench.lengths.swap_s, 8), heavy, SHIFT, seed=6)
+        flowing = towards(stream(bench.engine, rate, bench.lengths.swap_s, 8), heavy, SHIFT, seed=6)
         answers, said = turn.swapped(router, routes, steps, flowing, bench.lengths.swap_s)
         swap = {"requests": len(answers.requests), "failed": answers.faults.total(), "said": said}
         print(f"steps of the replan under load: {swap}")
@@ -215,7 +204,7 @@ def main(arguments: list[str] | None = None) -> None:
     lengths = QUICK if given.quick else WHOLE
     if given.served_minutes:
         lengths = replace(lengths, served_s=60 * given.served_minutes)
-    bench = Bench(given.work.resolve(), environment, Subject(model), lengths)
+    bench = Bench(given.work.resolve(), environment, TinyEngine(model), lengths)
     for name in parts:
         begin = time.monotonic()
         RUN[name](bench)

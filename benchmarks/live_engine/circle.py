@@ -20,10 +20,10 @@ from pathlib import Path
 import numpy as np
 
 from live_engine.environments import Environment
-from live_engine.foretelling import Figures, figures_of, stream
+from live_engine.loads import stream
 from live_engine.routers import nginx_command, routing
 from live_engine.servers import SWAPS, LiveServer, serving
-from live_engine.subjects import DEVICE, MEMORY_GIB, MODEL, Subject
+from live_engine.tiny_engine import DEVICE, MEMORY_GIB, MODEL, TinyEngine
 from twin import Requests
 from twin.live import Answers, Drive, Limits, play
 
@@ -47,7 +47,7 @@ class Circle:
         Folder for its files.
     environment
         Where vLLM is.
-    subject
+    engine
         The small model and its adapters.
     profile
         File of the profile that was fitted.
@@ -59,7 +59,7 @@ class Circle:
 
     work: Path
     environment: Environment
-    subject: Subject
+    engine: TinyEngine
     profile: Path
     rate: float
     itl_ms: float
@@ -79,7 +79,7 @@ class Circle:
         told = f"$ lorapack {shlex.join(texts)}\n{done.stderr}{done.stdout}\n"
         with (self.work / "commands.txt").open("a") as file:
             file.write(
-                told.replace(str(self.work) + "/", "").replace(str(self.subject.model.base.parent) + "/", "")
+                told.replace(str(self.work) + "/", "").replace(str(self.engine.model.base.parent) + "/", "")
             )
         if done.returncode not in codes:
             raise RuntimeError(f"ended with {done.returncode}: {told}")
@@ -89,7 +89,7 @@ class Circle:
 
     def write_log(self, name: str, requests: Requests) -> Path:
         """Requests as a log of a gateway: JSON lines."""
-        names = list(self.subject.model.ranks)
+        names = list(self.engine.model.ranks)
         file = self.work / name
         rows = zip(
             requests.arrival_s, requests.adapter, requests.prompt_tokens, requests.output_tokens, strict=True
@@ -112,11 +112,11 @@ class Circle:
         """Import the adapters and a log as a scenario; ports are of the first engine and the router."""
         scenario = self.work / f"{name}.yaml"
         chosen = ("max_loras", "max_lora_rank")  # all adapters in CPU memory: they move while engines run
-        keys = {key: value for key, value in self.subject.engine.items() if key not in chosen}
+        keys = {key: value for key, value in self.engine.arguments.items() if key not in chosen}
         device = {"name": DEVICE, "profile": str(self.profile), "memory_gib": MEMORY_GIB, "count": 4}
         settings = {
             "model": MODEL,
-            "export.model": self.subject.model.base,
+            "export.model": self.engine.model.base,
             "export.served_model_name": MODEL,
             "export.port": ports[0],
             "export.router_port": ports[1],
@@ -126,7 +126,7 @@ class Circle:
             **{f"engine.{key}": json.dumps(value) for key, value in keys.items()},
         }
         flags = [word for key, value in settings.items() for word in ("--set", f"{key}={value}")]
-        adapters = self.subject.model.base.parent
+        adapters = self.engine.model.base.parent
         self.lorapack("import", adapters, log, "--out", scenario, "--window", "mean", *flags)
         return scenario
 
@@ -185,12 +185,12 @@ class Circle:
 
     def routed(self, url: str, seconds: float, seed: int) -> Answers:
         """Send the fleet's traffic through the router."""
-        return self.sent(url, stream(self.subject, self.rate, seconds, seed), seconds, seed)
+        return self.sent(url, stream(self.engine, self.rate, seconds, seed), seconds, seed)
 
     def sent(self, url: str, requests: Requests, seconds: float, seed: int) -> Answers:
         """Send requests through the router."""
-        names = (*self.subject.model.ranks, MODEL)
-        (answers,) = play([Drive(url, requests, names, seconds, seed)], Limits(error_share=0.5))
+        drive = Drive(url, requests, self.engine.served_names, seconds, seed)
+        (answers,) = play([drive], Limits(error_share=0.5))
         return answers
 
     # --- the steps of a replan, under load --------------------------------------------------------------
@@ -214,11 +214,6 @@ class Circle:
         answers = self.sent(router, requests, seconds, seed=9)
         worker.join()
         return answers, said[0] if said else ""
-
-
-def routed_figures(answers: Answers) -> Figures:
-    """Figures of traffic that was routed."""
-    return figures_of(answers.records())
 
 
 def scripts_of(folder: Path) -> list[Path]:

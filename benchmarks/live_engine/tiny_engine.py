@@ -8,9 +8,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
+
 from live_engine.models import ModelFolder
 from live_engine.processes import HOST
-from scenarios import EngineConfig
+from scenarios import EngineConfig, FixedLengths
+from twin import EngineProfile, EngineSetup, GPULoad, build_setup
 
 DEVICE = "CPU"
 MEMORY_GIB = 12.0
@@ -35,34 +38,49 @@ no GPU to ask, and never schedules ahead (``vllm/platforms/cpu.py``, 0.32.0)."""
 
 
 @dataclass(frozen=True)
-class Subject:
+class TinyEngine:
     """An engine of the small model.
 
     Parameters
     ----------
     model
         Its files.
-    engine
-        Its arguments, in vLLM's names.
+    arguments
+        Those of its command line, in vLLM's names.
     """
 
     model: ModelFolder
-    engine: Mapping[str, object] = field(default_factory=lambda: dict(ENGINE))
+    arguments: Mapping[str, object] = field(default_factory=lambda: dict(ENGINE))
 
-    def changed(self, **arguments: object) -> Subject:
+    def changed(self, **arguments: object) -> TinyEngine:
         """The same with other arguments."""
-        return Subject(self.model, {**self.engine, **arguments})
+        return TinyEngine(self.model, {**self.arguments, **arguments})
 
     @property
     def config(self) -> EngineConfig:
         """The arguments as the twin takes them."""
-        return EngineConfig(**self.engine)
+        return EngineConfig(**self.arguments)
+
+    @property
+    def served_names(self) -> tuple[str, ...]:
+        """Names of the adapters, and after them that of the base model."""
+        return (*self.model.ranks, MODEL)
+
+    def setup(self, profile: EngineProfile) -> EngineSetup:
+        """The engine as the twin plays it."""
+        engine, ranks = self.config, [*self.model.ranks.values(), 0]
+        assert engine.max_loras is not None
+        assert engine.max_lora_rank is not None
+        n, one = len(ranks), FixedLengths(tokens=1)  # the requests have lengths of their own
+        load = GPULoad(self.served_names, np.array(ranks, np.int32), np.ones(n), (one,) * n, (one,) * n)
+        slots, rank = engine.max_loras, engine.max_lora_rank
+        return build_setup(profile, engine, load, max_loras=slots, max_lora_rank=rank)
 
     def command(self, port: int) -> list[str]:
         """Its command line, as somebody would type it."""
         words = ["vllm", "serve", str(self.model.base), "--served-model-name", MODEL]
         words += ["--host", HOST, "--port", str(port), "--enable-lora"]
-        for name, value in self.engine.items():
+        for name, value in self.arguments.items():
             flag = name.replace("_", "-")
             words += (
                 [f"--{'' if value else 'no-'}{flag}"]
