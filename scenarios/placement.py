@@ -105,6 +105,17 @@ class Placement(FrozenModel):
     export: ExportSettings | None = None
     """Names, images and storage of a deployment; absent: defaults."""
 
+    @property
+    def base_name(self) -> str | None:
+        """Name by which clients ask for the base model; None where no model is told."""
+        settings = self.export or ExportSettings()
+        return settings.served_model_name or settings.model or self.model
+
+    def served_name(self, name: str) -> str:
+        """Name by which clients ask for an adapter, or for the base model under a name of the scenario's."""
+        told = self.adapters.get(name, PlacedAdapter())
+        return (self.base_name if told.base else told.served_name) or name
+
     def with_gpus(self, gpus: Iterable[PlacedGPU]) -> Placement:
         """The same with other GPUs; what belongs to adapters that they lack is left out."""
         kept = tuple(gpus)

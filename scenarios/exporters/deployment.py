@@ -141,17 +141,14 @@ def deployment_of(placement: Placement) -> Deployment:
         raise ExportError(problems)
     settings = placement.export or ExportSettings()
     model = settings.model or placement.model
-    base_name = settings.served_model_name or model
-    known = placement.adapters
+    base_name = placement.base_name or model
     _check_hosts(placement, settings)
     ordered = sorted(placement.gpus, key=lambda gpu: gpu.gpu)
     groups = tuple(_group(placement, gpu, settings) for gpu in ordered)
     shares: dict[str, dict[int, float]] = {}
     for gpu in ordered:
         for name in gpu.adapters:
-            told = known.get(name, PlacedAdapter())
-            served = base_name if told.base else told.served_name or name
-            mine = shares.setdefault(served, {})
+            mine = shares.setdefault(placement.served_name(name), {})
             mine[gpu.gpu] = mine.get(gpu.gpu, 0.0) + gpu.share(name)
     total = {name: sum(of.values()) for name, of in shares.items()}
     routes = [Route(n, {g: s / total[n] for g, s in of.items()}) for n, of in shares.items()]
@@ -200,7 +197,7 @@ def _group(placement: Placement, gpu: PlacedGPU, settings: ExportSettings) -> Gr
     told = {name: known.get(name, PlacedAdapter()) for name in gpu.adapters}
     adapters = tuple(
         DeployedAdapter(
-            name, one.served_name or name, None if one.source is None else location_of(one.source)
+            name, placement.served_name(name), None if one.source is None else location_of(one.source)
         )
         for name, one in told.items()
         if not one.base

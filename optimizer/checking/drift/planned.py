@@ -14,8 +14,6 @@ from optimizer.result import Result
 from scenarios import (
     AdapterKind,
     ClosedLoopArrivals,
-    ExportSettings,
-    PlacedAdapter,
     PlacedGPU,
     Placement,
     Problem,
@@ -158,19 +156,10 @@ def rates_by_name(gpus: Iterable[PlacedGPU], placement: Placement, scenario: Sce
     found: dict[str, Range] = {}
     for gpu in gpus:
         for name in gpu.adapters:
-            high, served = kinds[name].rate * gpu.share(name), served_name(name, placement, scenario)
+            high, served = kinds[name].rate * gpu.share(name), placement.served_name(name)
             before = found.get(served, Range(0.0, 0.0))
             found[served] = Range(before.low + high * kinds[name].low_share, before.high + high)
     return found
-
-
-def served_name(name: str, placement: Placement, scenario: Scenario) -> str:
-    """By what name clients ask for an adapter, or for the base model."""
-    told = placement.adapters.get(name, PlacedAdapter())
-    if not told.base:
-        return told.served_name or name
-    settings = placement.export or ExportSettings()
-    return settings.served_model_name or settings.model or scenario.model
 
 
 def _planned(
@@ -185,7 +174,7 @@ def _planned(
         output=_mean_range(kinds, [kind.output.mean_tokens for kind in kinds], foretold.output),
         by_name=rates_by_name([gpu], placement, scenario),
         loras=frozenset(
-            served_name(name, placement, scenario) for name in gpu.adapters if name not in scenario.base_names
+            placement.served_name(name) for name in gpu.adapters if name not in scenario.base_names
         ),
         foretold=foretold,
         at_most=at_most,

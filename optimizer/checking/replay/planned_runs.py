@@ -18,7 +18,6 @@ from scenarios import (
     check_placement,
     described,
 )
-from scenarios.placement import PlacedAdapter
 from twin import (
     EngineProfile,
     EngineSetup,
@@ -193,7 +192,7 @@ class Planner:
             gpu=gpu,
             url=url,
             load=named,
-            served_names=tuple(_served_name(placement, name) for name in named.names),
+            served_names=tuple(placement.served_name(name) for name in named.names),
             requests=requests,
             setups=(expected, quick, slow),
             frontend_s=profile.frontend.first_token_s,
@@ -230,13 +229,3 @@ def _scaled(profile: EngineProfile, factor: float) -> EngineProfile:
     """The profile with every step so many times as long."""
     terms = tuple(term.model_copy(update={"seconds": term.seconds * factor}) for term in profile.step.terms)
     return profile.model_copy(update={"step": profile.step.model_copy(update={"terms": terms})})
-
-
-def _served_name(placement: Placement, name: str) -> str:
-    """Name by which clients ask for an adapter, or for the base model."""
-    told = placement.adapters.get(name, PlacedAdapter())
-    if not told.base:
-        return told.served_name or name
-    export = placement.export
-    named = None if export is None else export.served_model_name or export.model
-    return named or placement.model or name
