@@ -52,7 +52,7 @@ def answer(
     """An answer of /v1/models as vLLM writes it."""
     cards = [{"id": model, "object": "model", "owned_by": "vllm", "root": root, "parent": None}]
     cards += [
-        {"id": one, "object": "model", "owned_by": "vllm", "root": f"/tmp/loaded/{one}", "parent": model}
+        {"id": one, "object": "model", "owned_by": "vllm", "root": f"/srv/loaded/{one}", "parent": model}
         for one in adapters
     ]
     path = folder / name
@@ -99,7 +99,7 @@ def test_the_status_of_aibrix_adapters_names_their_pods(tmp_path: Path) -> None:
     assert held(both) == [["a", "c"], ["b"]] or held(both) == [["b"], ["a", "c"]]
     text = import_fleet(both).text
     assert "s3://lora/a" in text  # what the manifest says counts more
-    assert "/tmp/loaded" not in text
+    assert "/srv/loaded" not in text
 
 
 PODS = {"x": ["a", "new"], "y": ["b"]}
