@@ -146,7 +146,7 @@ class RowFile:
             for objects, first in _numbered(self._objects_in(file)):
                 rows = pd.RangeIndex(first, first + len(objects))
                 yield {
-                    name: pd.Series(self._cells(objects, first, name, name in optional), rows, name=name)
+                    name: _series(self._cells(objects, first, name, name in optional), rows, name)
                     for name in columns
                 }
 
@@ -229,6 +229,15 @@ class RowFile:
                     for name in columns
                 }
                 first += batch.num_rows
+
+
+def _series(cells: list[object], rows: pd.RangeIndex, name: str) -> pd.Series[Any]:
+    """Cells of JSON as a column; texts stay Python's, for pandas' own refuse half of a surrogate pair.
+
+    That is with pyarrow, which pandas 3 takes for its strings where it is installed.
+    """
+    texts = any(isinstance(cell, str) for cell in cells)
+    return pd.Series(cells, rows, dtype=object if texts else None, name=name)
 
 
 def found_at(values: object, path: str) -> object:

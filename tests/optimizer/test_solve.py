@@ -256,7 +256,7 @@ def test_too_few_gpus_are_infeasible_and_say_so() -> None:
     scenario = scenarios.read("paper_high_128", overrides=["replications=1"])
     result = optimizer.solve(scenario, gpus=1, time_limit_s=30)
     assert result.status == "infeasible"
-    assert "do not fit 1 GPUs (H100-64GB)" in result.message
+    assert "do not fit 1 GPU (H100-64GB)" in result.message
 
 
 def test_a_tiny_time_limit_claims_no_more_than_is_proven() -> None:

@@ -102,7 +102,7 @@ def test_a_closed_loop_is_played_from_its_file(tmp_path: Path, small_engine: Mod
         (HEADER + "0,0,1,1,\n0,0,1,1,0\n0,0,1,1,0\n", "line 4: follows is 0, as of a row before it"),
         (HEADER + "0,0,1,1,0\n", "line 2: follows is 0, in a circle"),
         (HEADER + "0,0,1,1,\n0,0,1,1,2\n0,0,1,1,1\n", "line 3: follows is 2, in a circle"),
-        ("[" + HEADER, "is one JSON array"),
+        ("[" + HEADER, "is a JSON array without objects"),
     ],
 )
 def test_damage_is_told_with_path_row_value_and_remedy(text: str, said: str, tmp_path: Path) -> None:
