@@ -36,7 +36,7 @@ class Steps:
     served: int
 
 
-def candidate_terms(token_knots: Sequence[int]) -> tuple[CostTerm, ...]:
+def candidate_terms(token_knots: Sequence[int], *, prompts: bool = False) -> tuple[CostTerm, ...]:
     """Terms with coefficient 1 from which non-negative least squares chooses.
 
     Each is a cost that the engine's construction suggests: launching the layers, matrix multiplications
@@ -48,6 +48,8 @@ def candidate_terms(token_knots: Sequence[int]) -> tuple[CostTerm, ...]:
     ----------
     token_knots
         Tokens at which the cost of a token may change, ascending.
+    prompts
+        Whether what only steps with prompts cost is among them: a constant, and one for each adapter.
     """
     terms = [
         CostTerm(name="step", seconds=1),
@@ -84,6 +86,9 @@ def candidate_terms(token_knots: Sequence[int]) -> tuple[CostTerm, ...]:
                     rank_power=rank,
                 )
             )
+    if prompts:
+        terms.append(CostTerm(name="prompts", seconds=1, prompts=True))
+        terms.append(CostTerm(name="prompts_adapters", seconds=1, prompts=True, lora=True, adapters_power=1))
     return tuple(terms)
 
 
@@ -93,7 +98,11 @@ def features(terms: tuple[CostTerm, ...], steps: Steps) -> FloatArray:
     total = float(steps.weight.sum())
     row = np.empty(len(terms))
     for k, term in enumerate(terms):
-        shape = (term.per, term.tokens_above, term.tokens_cap, term.adapters_power, term.adapters_cap)
+        of_tokens, of_adapters = (
+            (term.tokens_above, term.tokens_cap),
+            (term.adapters_power, term.adapters_cap),
+        )
+        shape = (term.per, term.prompts, *of_tokens, *of_adapters)
         if shape not in known:
             # No matrix product: its rounding depends on the threads that the process has.
             known[shape] = float((steps.weight * _factor(term, steps)).sum()) / total
@@ -104,7 +113,8 @@ def features(terms: tuple[CostTerm, ...], steps: Steps) -> FloatArray:
 
 def _factor(term: CostTerm, steps: Steps) -> FloatArray:
     if term.per == "step":
-        return term.of_tokens(steps.tokens) * term.of_adapters(steps.adapters)
+        factor = term.of_tokens(steps.tokens) * term.of_adapters(steps.adapters)
+        return factor * (steps.tokens > steps.decodes) if term.prompts else factor
     amount: FloatArray = {
         "decode": steps.decodes,
         "prefill": steps.tokens - steps.decodes,

@@ -48,6 +48,7 @@ class Fit:
 def fit_costs(
     evidence: Sequence[RunEvidence],
     probes: Sequence[Probe],
+    terms: tuple[CostTerm, ...],
     params: FitParams,
     left_out: str | None = None,
 ) -> Fit:
@@ -59,13 +60,14 @@ def fit_costs(
     Parameters
     ----------
     evidence, probes
-        Matched runs and probes.
+        Matched runs, with their features for the same terms, and probes.
+    terms
+        Candidates, from `candidate_terms`.
     params
         Parameters of the regression.
     left_out
         Group of runs to leave out.
     """
-    terms = candidate_terms(params.token_knots)
     used = [e for e in evidence if e.group != left_out]
     rows = [(e.features, e.seconds - e.load_s, e.seconds) for e in used]
     rows += [(features(terms, p.steps), p.step_ms / 1e3, p.step_ms / 1e3) for p in probes]
@@ -86,6 +88,20 @@ def fit_costs(
         standard_errors_s={terms[k].name: errors[k] for k in kept},
         residual_share=float(np.std(residual[: len(used)])) if used else 0.0,
     )
+
+
+def terms_for(runs: int, probes: Sequence[Probe], params: FitParams) -> tuple[CostTerm, ...]:
+    """Candidate terms that so many runs and these probes can tell apart.
+
+    What only steps with prompts cost is one where the times of single steps are the evidence: steps that mix
+    prompts with decoding requests, and steps without prompts, each among few observations, of which
+    Schwarz's criterion decides. Whole runs do not show it. The share of their steps that holds prompts rises
+    with the load, as the tokens of a step do, and hundreds of them would divide one cost between the two.
+    """
+    mixed = any(0 < probe.decodes < probe.batched_tokens for probe in probes)
+    alone = any(probe.decodes >= probe.batched_tokens for probe in probes)
+    few = runs + len(probes) < params.few_observations
+    return candidate_terms(params.token_knots, prompts=few and mixed and alone)
 
 
 def told_apart(design: FloatArray, terms: Sequence[CostTerm]) -> NDArray[np.bool_]:
@@ -144,7 +160,7 @@ def complexity(term: CostTerm) -> int:
     bent = sum(power != round(power) for power in powers)
     grows = sum(power > 0 for power in powers) + (term.tokens_above is not None)
     lora = term.lora and not any(powers)  # what grows with slots or adapters is LoRA's anyway
-    return max(grows + bent + lora + (term.per != "step"), 1)
+    return max(grows + bent + lora + (term.per != "step") + term.prompts, 1)
 
 
 def _robust(

@@ -108,6 +108,8 @@ def _loads(profile: EngineProfile) -> Part:
 def _charged_for(term: CostTerm) -> str:
     """What a term is multiplied by, in words."""
     factors = [_OF[term.per]] if term.per in _OF else []
+    if term.prompts:
+        factors.append("step with prompts")
     if term.tokens_above is not None:
         end = "" if term.tokens_cap is None else f" to {term.tokens_above + term.tokens_cap:,}"
         factors.append(f"token above {term.tokens_above:,}{end}")

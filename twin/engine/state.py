@@ -67,7 +67,7 @@ class State(NamedTuple):
         ones; texts (`twin.engine.texts`), and the oldest block of each.
     tables
         Blocks of the running requests, one row for each.
-    token_s, adapter_s, adapter_token_s
+    token_s, adapter_s, adapter_token_s, prompts_s
         Cost of a step.
     gaps, series
         As in the records of a run.
@@ -92,6 +92,7 @@ class State(NamedTuple):
     token_s: FloatArray
     adapter_s: FloatArray
     adapter_token_s: FloatArray
+    prompts_s: FloatArray
     gaps: Counts
     series: Record
 
@@ -169,6 +170,7 @@ def initial_state(requests: Requests, setup: EngineSetup, series_bins: int) -> S
         token_s=_floats(setup.tables.token_s),
         adapter_s=_floats(setup.tables.adapter_s),
         adapter_token_s=_floats(setup.tables.adapter_token_s),
+        prompts_s=_floats(setup.tables.prompts_s),
         gaps=np.zeros(GAP_BINS, dtype=np.int64),
         series=np.zeros(series_bins, dtype=layout_of(dict.fromkeys(SERIES, "f8"))),
     )

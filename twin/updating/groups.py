@@ -19,10 +19,10 @@ def group_of(term: CostTerm) -> Group:
 
     *memory*: bytes that are read. Keys and values by context, the weights of each distinct adapter.
     *compute*: arithmetic, which grows with the tokens of the step; prefill, LoRA kernels by token.
-    *overhead*: what the host does and what launching costs. The constant of a step, scheduling, sampling and
-    bookkeeping per request, the scan of the waiting queue, the list of all adapters served, and the empty
-    blocks of kernels whose grids are sized by slots and rank. The constant holds the reading of the model's
-    weights as well: no measurement of whole steps tells the two apart.
+    *overhead*: what the host does and what launching costs. The constant of a step and of one with prompts,
+    scheduling, sampling and bookkeeping per request, the scan of the waiting queue, the list of all adapters
+    served, and the empty blocks of kernels whose grids are sized by slots and rank. The constant holds the
+    reading of the model's weights as well: no measurement of whole steps tells the two apart.
     """
     if term.per == "context":
         return "memory"
