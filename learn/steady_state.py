@@ -191,16 +191,16 @@ class _Candidates:
             "decode": batch,
             "prefill": batch * self.prompt / self.output,
             "context": batch * (self.prompt + self.output / 2),
+            # As many requests come into a batch as leave it; one or more come with this probability.
+            "prompts": -np.expm1(-batch / self.output),
             "waiting": unserved * self.duration_s / 2,
         }
-        # As many requests come into a batch as leave it; in a step it is one or more with this probability.
-        with_prompts = -np.expm1(-batch / self.output)
         total = np.zeros_like(batch)
         for term, seconds in self.costs:
             factor = (
                 term.of_tokens(tokens) * term.of_adapters(present) if term.per == "step" else per[term.per]
             )
-            total += seconds * (factor * with_prompts if term.prompts else factor)
+            total += seconds * factor
         return total
 
 
@@ -210,8 +210,7 @@ def _summed(
     """Terms with coefficients, those that grow alike as one."""
     alike: dict[tuple[object, ...], list[CostTerm]] = defaultdict(list)
     for term in cost.terms:
-        shape = (term.tokens_above, term.tokens_cap, term.adapters_power, term.adapters_cap)
-        how = (term.per, *shape, term.prompts)
+        how = (term.per, term.tokens_above, term.tokens_cap, term.adapters_power, term.adapters_cap)
         alike[how].append(term)
     return tuple(
         (terms[0], np.sum([_scaled(term, slots, rank, served) for term in terms], axis=0))

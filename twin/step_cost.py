@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
-from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
+from pydantic import Field
 
 from scenarios import FrozenModel
 from scenarios.reading.findings import Finding
 from twin.engine.requests import FloatArray
 from twin.engine.setup import StepTables
 
-Per = Literal["step", "decode", "prefill", "context", "waiting"]
+Per = Literal["step", "decode", "prefill", "context", "waiting", "prompts"]
 
 
 class Batch(NamedTuple):
@@ -45,8 +45,8 @@ class CostTerm(FrozenModel):
     A term charged ``per="step"`` may grow with the scheduled tokens T, in excess of a knot and up to
     a cap, ``clip(T − above, 0, cap)``; with the distinct adapters A, ``min(A, cap)**power``; and with the
     configured slots, max rank and adapters served. Terms charged per decode, prefill token, context token
-    or waiting request may grow with slots, max rank and adapters served only. A term of the steps that hold
-    prompts may grow with the distinct adapters besides.
+    or waiting request may grow with slots, max rank and adapters served only, and so may those charged
+    ``per="prompts"``: once for a step that holds prefill tokens, however many.
     """
 
     name: str = Field(min_length=1, description="Name, as in the calibration's report.")
@@ -70,16 +70,6 @@ class CostTerm(FrozenModel):
     served_power: float = Field(
         default=0.0, ge=0, le=2, description="Power of the number of adapters that the engine serves."
     )
-    prompts: bool = Field(
-        default=False, description="Charged only by a step that holds prefill tokens; left out if false."
-    )
-
-    @model_serializer(mode="wrap")
-    def _without_prompts(self, content: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        values: dict[str, Any] = content(self)
-        return (
-            values if self.prompts else {name: value for name, value in values.items() if name != "prompts"}
-        )
 
     def findings(self) -> Iterator[Finding]:
         """Yield what no table of costs can hold."""
@@ -91,10 +81,6 @@ class CostTerm(FrozenModel):
         if bilinear and (self.tokens_above != 0 or self.tokens_cap is not None):
             message = f'is {self.tokens_above} of term "{self.name}", which grows with adapters'
             yield Finding(("tokens_above",), message, "count its tokens from 0, without tokens_cap")
-        if self.prompts and (self.per != "step" or self.tokens_above is not None):
-            message = f'is true of term "{self.name}", which is charged per {self.per} or grows with tokens'
-            remedy = 'let it grow with adapters, slots, rank and served only, and charge it per "step"'
-            yield Finding(("prompts",), message, remedy)
 
     def scale(self, max_loras: int, max_lora_rank: int, served: int) -> float:
         """Coefficient in seconds for one configuration of slots, max rank and adapters served."""
@@ -110,12 +96,10 @@ class CostTerm(FrozenModel):
 
     def of_batch(self, batch: Batch) -> float:
         """Seconds of a step."""
-        if self.prompts:
-            return 0.0
         scale = self.scale(batch.max_loras, batch.max_lora_rank, batch.served)
-        times = {"decode": batch.decodes, "context": batch.context, "prefill": 0, "waiting": 0}
+        times = {"decode": batch.decodes, "context": batch.context}
         if self.per != "step":
-            return scale * times[self.per]
+            return scale * times.get(self.per, 0)
         return scale * float(self.of_tokens(batch.decodes)) * float(self.of_adapters(batch.adapters))
 
     def of_tokens(self, tokens: ArrayLike) -> FloatArray:
@@ -176,14 +160,12 @@ class StepCost(FrozenModel):
         tokens = np.arange(max_num_batched_tokens + 1, dtype=np.float64)
         adapters = np.arange(max(min(n_adapters, max_loras), 1) + 1, dtype=np.float64)
         token_s, adapter_s = np.zeros_like(tokens), np.zeros_like(adapters)
-        adapter_token_s, prompts_s = np.zeros_like(adapters), np.zeros_like(adapters)
-        each = {"decode": 0.0, "prefill": 0.0, "context": 0.0, "waiting": 0.0}
+        adapter_token_s = np.zeros_like(adapters)
+        each = {"decode": 0.0, "prefill": 0.0, "context": 0.0, "waiting": 0.0, "prompts": 0.0}
         for term in self.terms:
             scale = term.scale(max_loras, max_lora_rank, n_adapters)
             if term.per != "step":
                 each[term.per] += scale
-            elif term.prompts:
-                prompts_s += scale * term.of_adapters(adapters)
             elif term.adapters_power is None:
                 token_s += scale * term.of_tokens(tokens)
             elif term.tokens_above is None:
@@ -194,11 +176,11 @@ class StepCost(FrozenModel):
             token_s=token_s,
             adapter_s=adapter_s,
             adapter_token_s=adapter_token_s,
-            prompts_s=prompts_s,
             decode_s=each["decode"],
             prefill_s=each["prefill"],
             context_s=each["context"],
             waiting_s=each["waiting"],
+            prompts_s=each["prompts"],
         )
 
 

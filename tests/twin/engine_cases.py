@@ -110,7 +110,7 @@ def overheard(seed: int) -> Case:
         block_size=block,
         usable_blocks=-(-longest // block) + int(rng.integers(0, 8)),
         rules=SchedulerRules(),
-        tables=StepTables(np.full(65, 0.1), np.zeros(2), np.zeros(2), np.zeros(2)),
+        tables=StepTables(np.full(65, 0.1), np.zeros(2), np.zeros(2)),
         gpu_load_s=np.zeros(1),
         disk_load_s=np.zeros(1),
         prefix_caching=True,
@@ -176,7 +176,7 @@ def tables(rng: np.random.Generator, budget: int, slots: int) -> StepTables:
         prefill_s=linear * rng.random(),
         context_s=linear * 0.01 * rng.random(),
         waiting_s=linear * 0.1 * rng.random(),
-        prompts_s=scale * rng.integers(0, 3, slots + 1),
+        prompts_s=scale * int(rng.integers(0, 3)),
     )
 
 

@@ -48,7 +48,7 @@ def costs(profile: EngineProfile) -> dict[str, np.ndarray]:
     found = {"loads": np.array(list(profile.loads.model_dump().values()))}
     for engine in ENGINES:
         tables = profile.step.tables(engine[0], engine[1], 2048, engine[2])
-        for name in ("token_s", "adapter_s", "adapter_token_s", "prompts_s"):
+        for name in ("token_s", "adapter_s", "adapter_token_s"):
             found[f"{name} {engine}"] = getattr(tables, name)
         single = (tables.decode_s, tables.prefill_s, tables.context_s, tables.waiting_s)
         found[f"single {engine}"] = np.array(single)

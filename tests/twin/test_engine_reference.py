@@ -141,7 +141,7 @@ def test_a_newcomer_may_drive_out_an_adapter_of_the_batch(newcomer_first: bool) 
         block_size=16,
         usable_blocks=100,
         rules=SchedulerRules(),
-        tables=StepTables(np.full(65, 0.5), np.zeros(3), np.zeros(3), np.zeros(3)),
+        tables=StepTables(np.full(65, 0.5), np.zeros(3), np.zeros(3), 0.0, 0.0, 0.0, 0.0),
         gpu_load_s=np.full(3, 0.25),
         disk_load_s=np.zeros(3),
     )

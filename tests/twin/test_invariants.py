@@ -286,7 +286,7 @@ def roomy(case: Any, **changes: Any) -> Any:
         long_prefill_token_threshold=0,
         usable_blocks=100_000,
         rules=SchedulerRules(),
-        tables=StepTables(0.01 + 1e-4 * np.arange(tokens + 1.0), adapters, adapters, adapters),
+        tables=StepTables(0.01 + 1e-4 * np.arange(tokens + 1.0), adapters, adapters),
         max_inflight=0,
         **changes,
     )

@@ -141,7 +141,7 @@ def served(rng: np.random.Generator, n: int, horizon_s: float = inf) -> Simulati
         block_size=16,
         usable_blocks=100,
         rules=SchedulerRules(),
-        tables=StepTables(0.01 + 1e-5 * np.arange(129.0), np.zeros(3), np.zeros(3), np.zeros(3)),
+        tables=StepTables(0.01 + 1e-5 * np.arange(129.0), np.zeros(3), np.zeros(3)),
         gpu_load_s=np.full(3, 0.002),
         disk_load_s=np.zeros(3),
     )

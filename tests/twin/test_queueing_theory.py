@@ -29,7 +29,7 @@ def queue(batch: int, *, shared: bool) -> EngineSetup:
         block_size=16,
         usable_blocks=100_000_000,
         rules=SchedulerRules(),
-        tables=StepTables(TICK_S * (tokens if shared else np.ones_like(tokens)), *[np.zeros(2)] * 3),
+        tables=StepTables(TICK_S * (tokens if shared else np.ones_like(tokens)), np.zeros(2), np.zeros(2)),
         gpu_load_s=np.zeros(1),
         disk_load_s=np.zeros(1),
     )

@@ -54,7 +54,6 @@ def setup_of(engine: Any, speculation: Speculation | None) -> EngineSetup:
             token_s=engine.base_s + engine.token_s * np.arange(engine.budget + 1.0),
             adapter_s=np.zeros(2),
             adapter_token_s=np.zeros(2),
-            prompts_s=np.zeros(2),
             context_s=engine.context_s,
         ),
         gpu_load_s=np.zeros(1),

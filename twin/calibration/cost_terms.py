@@ -49,7 +49,9 @@ def candidate_terms(token_knots: Sequence[int], *, prompts: bool = False) -> tup
     token_knots
         Tokens at which the cost of a token may change, ascending.
     prompts
-        Whether what only steps with prompts cost is among them: a constant, and one for each adapter.
+        Whether what a step with prompts costs more than another is among them. It is not for each adapter:
+        LoRA kernels do not ask whether a token is of a prompt (vLLM 0.8.5 to 0.32.0,
+        ``vllm/v1/worker/lora_model_runner_mixin.py``: ``is_prefill`` is True for every step).
     """
     terms = [
         CostTerm(name="step", seconds=1),
@@ -87,8 +89,7 @@ def candidate_terms(token_knots: Sequence[int], *, prompts: bool = False) -> tup
                 )
             )
     if prompts:
-        terms.append(CostTerm(name="prompts", seconds=1, prompts=True))
-        terms.append(CostTerm(name="prompts_adapters", seconds=1, prompts=True, lora=True, adapters_power=1))
+        terms.append(CostTerm(name="prompts", seconds=1, per="prompts"))
     return tuple(terms)
 
 
@@ -98,11 +99,7 @@ def features(terms: tuple[CostTerm, ...], steps: Steps) -> FloatArray:
     total = float(steps.weight.sum())
     row = np.empty(len(terms))
     for k, term in enumerate(terms):
-        of_tokens, of_adapters = (
-            (term.tokens_above, term.tokens_cap),
-            (term.adapters_power, term.adapters_cap),
-        )
-        shape = (term.per, term.prompts, *of_tokens, *of_adapters)
+        shape = (term.per, term.tokens_above, term.tokens_cap, term.adapters_power, term.adapters_cap)
         if shape not in known:
             # No matrix product: its rounding depends on the threads that the process has.
             known[shape] = float((steps.weight * _factor(term, steps)).sum()) / total
@@ -113,11 +110,11 @@ def features(terms: tuple[CostTerm, ...], steps: Steps) -> FloatArray:
 
 def _factor(term: CostTerm, steps: Steps) -> FloatArray:
     if term.per == "step":
-        factor = term.of_tokens(steps.tokens) * term.of_adapters(steps.adapters)
-        return factor * (steps.tokens > steps.decodes) if term.prompts else factor
+        return term.of_tokens(steps.tokens) * term.of_adapters(steps.adapters)
     amount: FloatArray = {
         "decode": steps.decodes,
         "prefill": steps.tokens - steps.decodes,
+        "prompts": (steps.tokens > steps.decodes).astype(np.float64),
         "context": steps.context,
         "waiting": steps.waiting,
     }[term.per]

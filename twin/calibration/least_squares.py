@@ -160,7 +160,7 @@ def complexity(term: CostTerm) -> int:
     bent = sum(power != round(power) for power in powers)
     grows = sum(power > 0 for power in powers) + (term.tokens_above is not None)
     lora = term.lora and not any(powers)  # what grows with slots or adapters is LoRA's anyway
-    return max(grows + bent + lora + (term.per != "step") + term.prompts, 1)
+    return max(grows + bent + lora + (term.per != "step"), 1)
 
 
 def _robust(

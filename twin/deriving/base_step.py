@@ -81,9 +81,9 @@ class BaseStep(NamedTuple):
 
 
 def is_base(term: CostTerm) -> bool:
-    """Whether a term is part of every step without adapters: its constant, or tokens alone."""
+    """Whether a term is part of the step without adapters: its constant, or tokens alone."""
     powers = (term.adapters_power, term.slots_power, term.rank_power, term.served_power)
-    return term.per == "step" and not (term.lora or term.prompts or any(powers))
+    return term.per == "step" and not term.lora and not any(powers)
 
 
 def bandwidth_share(step: StepCost, machine: Machine) -> float:

@@ -75,10 +75,8 @@ def scaled_term(term: CostTerm, measured: Machine, wanted: Machine) -> Scaled:
         return Scaled(
             bytes_ratio * memory, "context", "keys and values read of an earlier token: bytes / bandwidth"
         )
-    if term.per == "waiting" or term.served_power:
+    if term.per == "waiting" or term.served_power or (term.per == "prompts" and not term.lora):
         return Scaled(1.0, "host", "work of the host: unchanged")
-    if term.prompts and not (term.lora or term.adapters_power):
-        return Scaled(1.0, "host", "work of the host where prompts are in a step: unchanged")
     if term.per == "prefill":
         compute = there.operations / here.operations * measured.speeds.flops / wanted.speeds.flops
         return Scaled(compute, "base", "operations of the layers / FLOPS")

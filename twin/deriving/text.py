@@ -13,6 +13,7 @@ _OF = {
     "prefill": "prefill token",
     "context": "token of context",
     "waiting": "waiting request",
+    "prompts": "step with prompts",
 }
 _LOADS = {
     "gpu_s": "CPU to GPU, rank of the slots",
@@ -108,8 +109,6 @@ def _loads(profile: EngineProfile) -> Part:
 def _charged_for(term: CostTerm) -> str:
     """What a term is multiplied by, in words."""
     factors = [_OF[term.per]] if term.per in _OF else []
-    if term.prompts:
-        factors.append("step with prompts")
     if term.tokens_above is not None:
         end = "" if term.tokens_cap is None else f" to {term.tokens_above + term.tokens_cap:,}"
         factors.append(f"token above {term.tokens_above:,}{end}")

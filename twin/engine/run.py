@@ -139,7 +139,6 @@ def _check_tables(requests: Requests, setup: EngineSetup) -> None:
         ("tables.token_s", len(tables.token_s), setup.max_num_batched_tokens + 1),
         ("tables.adapter_s", len(tables.adapter_s), adapters + 1),
         ("tables.adapter_token_s", len(tables.adapter_token_s), adapters + 1),
-        ("tables.prompts_s", len(tables.prompts_s), adapters + 1),
         ("gpu_load_s", len(setup.gpu_load_s), requests.n_adapters),
         ("disk_load_s", len(setup.disk_load_s), requests.n_adapters),
         ("max_loras", setup.max_loras, 1),

@@ -20,7 +20,7 @@ class StepTables:
     scheduled decodes, A distinct adapters and W waiting requests (after scheduling) lasts::
 
         token_s[T] + adapter_s[A] + adapter_token_s[A]·T
-        + decode_s·D + prefill_s·P + (prompts_s[A] if P > 0) + context_s·C + waiting_s·W
+        + decode_s·D + prefill_s·P + prompts_s·(P > 0) + context_s·C + waiting_s·W
 
     plus the adapter loads, which are serial. A decode computes the one token that its request generated
     last; its context is prompt and generated tokens, that one included. Everything else is prefill, also
@@ -31,20 +31,22 @@ class StepTables:
     ----------
     token_s
         Shape (max_num_batched_tokens + 1,).
-    adapter_s, adapter_token_s, prompts_s
+    adapter_s, adapter_token_s
         Shape (at least the largest number of distinct adapters in a step + 1,).
     decode_s, prefill_s, context_s, waiting_s
         Seconds per decode, prefill token, context token and waiting request.
+    prompts_s
+        Seconds that a step with prefill tokens has more than one without.
     """
 
     token_s: FloatArray
     adapter_s: FloatArray
     adapter_token_s: FloatArray
-    prompts_s: FloatArray
     decode_s: float = 0.0
     prefill_s: float = 0.0
     context_s: float = 0.0
     waiting_s: float = 0.0
+    prompts_s: float = 0.0
 
 
 @dataclass(frozen=True)

@@ -67,7 +67,7 @@ class State(NamedTuple):
         ones; texts (`twin.engine.texts`), and the oldest block of each.
     tables
         Blocks of the running requests, one row for each.
-    token_s, adapter_s, adapter_token_s, prompts_s
+    token_s, adapter_s, adapter_token_s
         Cost of a step.
     gaps, series
         As in the records of a run.
@@ -92,7 +92,6 @@ class State(NamedTuple):
     token_s: FloatArray
     adapter_s: FloatArray
     adapter_token_s: FloatArray
-    prompts_s: FloatArray
     gaps: Counts
     series: Record
 
@@ -137,6 +136,7 @@ def engine_constants(
         "series_width_s": width_s,
         "decode_s": tables.decode_s,
         "prefill_s": tables.prefill_s,
+        "prompts_s": tables.prompts_s,
         "context_s": tables.context_s,
         "waiting_s": tables.waiting_s,
     }
@@ -170,7 +170,6 @@ def initial_state(requests: Requests, setup: EngineSetup, series_bins: int) -> S
         token_s=_floats(setup.tables.token_s),
         adapter_s=_floats(setup.tables.adapter_s),
         adapter_token_s=_floats(setup.tables.adapter_token_s),
-        prompts_s=_floats(setup.tables.prompts_s),
         gaps=np.zeros(GAP_BINS, dtype=np.int64),
         series=np.zeros(series_bins, dtype=layout_of(dict.fromkeys(SERIES, "f8"))),
     )

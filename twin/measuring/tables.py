@@ -147,18 +147,21 @@ def _probes(subject: Subject, outcomes: Sequence[Outcome]) -> Iterator[dict[str,
 def _mixed(
     subject: Subject, outcomes: Sequence[Outcome], steps: Mapping[str, pd.DataFrame]
 ) -> Iterator[dict[str, object]]:
-    """Logged steps of batches with prompts and decoding requests together; all adapters are in each."""
+    """Logged steps of batches with prompts and decoding requests together.
+
+    Adapters are dealt in turn, so that a step has them all if it has as many requests.
+    """
     for one in outcomes:
         if steps[one.name].empty or one.prompt_tokens > PROMPT:
             continue  # of long prompts, whose attention counts by itself
-        for context_tokens, decodes, step_ms, _ in mixed_steps(steps[one.name]):
+        for alike in mixed_steps(steps[one.name]):
             yield {
                 "model": subject.model,
-                "step_ms": step_ms,
-                "batched_tokens": context_tokens + decodes,
-                "decodes": decodes,
-                "context_tokens": round(decodes * (one.prompt_tokens + one.output_tokens / 2), 1),
-                "n_adapters": one.distinct,
+                "step_ms": alike.step_ms,
+                "batched_tokens": alike.prompt_tokens + alike.decodes,
+                "decodes": alike.decodes,
+                "context_tokens": round(alike.decodes * (one.prompt_tokens + one.output_tokens / 2), 1),
+                "n_adapters": min(one.distinct, alike.requests),
                 "n_served": len(subject.adapters),
                 "max_loras": subject.max_loras,
                 "max_lora_rank": subject.max_lora_rank,

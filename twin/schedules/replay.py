@@ -234,7 +234,6 @@ def _setup(schedule: Schedule, requests: Requests) -> EngineSetup:
             token_s=latency.base_s + latency.per_token_s * np.arange(tokens + 1.0),
             adapter_s=latency.per_adapter_s * np.arange(adapters + 1.0),
             adapter_token_s=np.zeros(adapters + 1),
-            prompts_s=np.zeros(adapters + 1),
         ),
         gpu_load_s=free,
         disk_load_s=free,

@@ -263,16 +263,14 @@ def fixed_cost(engine: Engine, state: State) -> float:
     """Seconds of the step without what its context, the queue and loads cost."""
     now = state.now
     tokens = now.step_decodes + now.step_prefill
-    seconds = float(
+    return float(
         state.token_s[tokens]
         + state.adapter_s[now.step_adapters]
         + state.adapter_token_s[now.step_adapters] * tokens
         + engine.decode_s * now.step_decodes
         + engine.prefill_s * now.step_prefill
+        + engine.prompts_s * (now.step_prefill > 0)
     )
-    if now.step_prefill > 0:
-        seconds += state.prompts_s[now.step_adapters]
-    return seconds
 
 
 @compiled
