@@ -93,15 +93,19 @@ def fit_costs(
 def terms_for(runs: int, probes: Sequence[Probe], params: FitParams) -> tuple[CostTerm, ...]:
     """Candidate terms that so many runs and these probes can tell apart.
 
-    What only steps with prompts cost is one where the times of single steps are the evidence: steps that mix
-    prompts with decoding requests, and steps without prompts, each among few observations, of which
-    Schwarz's criterion decides. Whole runs do not show it. The share of their steps that holds prompts rises
-    with the load, as the tokens of a step do, and hundreds of them would divide one cost between the two.
+    Two are candidates only where single steps are the evidence, among few observations, of which Schwarz's
+    criterion decides. What a step with prompts costs more than another asks for steps that mix prompts with
+    decoding requests, and for steps without prompts; what a step with any adapter costs more, for steps of an
+    engine with LoRA with and without one. Whole runs show neither. The share of their steps that hold prompts
+    rises with the load, as the tokens of a step do, and hundreds of them would divide one cost between both.
     """
+    few = runs + len(probes) < params.few_observations
     mixed = any(0 < probe.decodes < probe.batched_tokens for probe in probes)
     alone = any(probe.decodes >= probe.batched_tokens for probe in probes)
-    few = runs + len(probes) < params.few_observations
-    return candidate_terms(params.token_knots, prompts=few and mixed and alone)
+    adapters = {probe.n_adapters > 0 for probe in probes if probe.max_loras}
+    return candidate_terms(
+        params.token_knots, prompts=few and mixed and alone, any_adapter=few and len(adapters) == 2
+    )
 
 
 def told_apart(design: FloatArray, terms: Sequence[CostTerm]) -> NDArray[np.bool_]:

@@ -87,6 +87,27 @@ def step_frame(steps: Sequence[StepLine], answers: Answers) -> pd.DataFrame:
     return frame.assign(between_ms=round(between, 4))
 
 
+def prompt_step_ms(prefill: pd.DataFrame, alone: pd.DataFrame, alone_ms: float) -> float | None:
+    """Milliseconds of a logged step of one prompt, from its start to the next one's; None if none is logged.
+
+    Parameters
+    ----------
+    prefill
+        Steps of prompts that were sent one at a time.
+    alone
+        Steps of requests that were sent one at a time.
+    alone_ms
+        What their clients saw of a step that decodes: by so much more than is logged is between two steps.
+    """
+    if prefill.empty or alone.empty:
+        return None
+    decoding = alone.loc[alone["context_tokens"] == 0, "elapsed_ms"]
+    prompts = prefill.loc[prefill["context_tokens"] > 0, "elapsed_ms"]
+    if decoding.empty or prompts.empty:
+        return None
+    return float(prompts.median()) + max(alone_ms - float(decoding.median()), 0.0)
+
+
 def mixed_steps(frame: pd.DataFrame) -> Iterator[MixedSteps]:
     """Steps that mix prompts with requests that decode, those that are alike as one."""
     mixed = frame[(frame["context_tokens"] > 0) & (frame["generation_requests"] > 0)]
