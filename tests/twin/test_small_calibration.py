@@ -11,8 +11,9 @@ import pytest
 
 import twin
 from twin.calibration.cost_terms import candidate_terms
-from twin.calibration.least_squares import complexity, needed, told_apart
+from twin.calibration.least_squares import complexity, needed, terms_for, told_apart
 from twin.calibration.measurements import Probe
+from twin.calibration.params import FitParams
 from twin.engine.rules import rules_of
 from twin.measured.predict import predict
 from twin.step_cost import CostTerm, StepCost
@@ -87,6 +88,34 @@ def test_a_cost_of_slots_is_found_by_two_servers(small_engine: ModuleType, tmp_p
     assert sum(term.slots_power * term.seconds for term in profile.step.terms) > 1e-4
 
 
+PROMPTS = CostTerm(name="prompts", seconds=6e-3, per="prompts")
+ANY = CostTerm(name="any", seconds=4e-3, lora=True, adapters_power=1, adapters_cap=1)
+
+
+def test_what_only_steps_with_prompts_cost_is_found_by_a_log_of_steps(
+    small_engine: ModuleType, tmp_path: Path
+) -> None:
+    engine = small_engine.truth(tmp_path, StepCost(terms=(*small_engine.TRUTH.terms, PROMPTS, ANY)))
+    small_engine.measure(tmp_path, engine, (4, 16), noise=0.01, logged=True)
+    profile, _ = fitted(tmp_path)
+    known = {term.name: term.seconds for term in profile.step.terms}
+    assert known["prompts"] == pytest.approx(PROMPTS.seconds, rel=0.25)
+    assert known["any_adapter"] == pytest.approx(ANY.seconds, rel=0.25)
+    found = errors(small_engine, engine, profile)
+    assert found["itl"].abs().mean() < 3, found
+    plain = fitted(tmp_path, params=twin.CalibrationParams.model_validate({"fit": {"few_observations": 0}}))
+    assert not {"prompts", "any_adapter"} & {term.name for term in plain[0].step.terms}
+
+
+def test_an_engine_without_such_costs_is_given_none(small_engine: ModuleType, tmp_path: Path) -> None:
+    engine = small_engine.truth(tmp_path)
+    for seed in range(3):
+        small_engine.measure(tmp_path, engine, (4, 16), noise=0.02, seed=seed, logged=True)
+        profile, _ = fitted(tmp_path)
+        assert "prompts" not in {term.name for term in profile.step.terms}
+        assert errors(small_engine, engine, profile)["itl"].abs().mean() < 4
+
+
 def test_an_engine_that_schedules_ahead_is_fitted_as_well(small_engine: ModuleType, tmp_path: Path) -> None:
     plain = small_engine.truth(tmp_path)
     arguments = plain.measured.model_copy(update={"async_scheduling": True})
@@ -157,6 +186,28 @@ def test_what_a_term_depends_on_is_counted() -> None:
     assert complexity(of["step"]) == complexity(of["waiting"]) == 1
     assert complexity(of["adapters"]) < complexity(of["adapters_sqrt"])
     assert complexity(of["tokens_16"]) < complexity(of["tokens_16_lora"]) == complexity(of["tokens_16_slots"])
+
+
+def test_only_steps_that_tell_them_make_terms_candidates(small_engine: ModuleType, tmp_path: Path) -> None:
+    engine, params = small_engine.truth(tmp_path), FitParams()
+
+    def step(tokens: int, decodes: int, adapters: int) -> Probe:
+        return Probe(**small_engine.probe(engine, tokens, decodes, 50, adapters, 1.0, 1.0))
+
+    def told(runs: int, *probes: Probe) -> list[str]:
+        every = [term.name for term in terms_for(runs, probes, params)]
+        assert every[: len(candidate_terms(params.token_knots))] == [
+            term.name for term in candidate_terms(params.token_knots)
+        ]
+        return every[len(candidate_terms(params.token_knots)) :]
+
+    alone, prompt, mixed, base = step(4, 4, 2), step(64, 0, 1), step(64, 2, 2), step(1, 1, 0)
+    assert told(5, alone, prompt, mixed) == ["prompts"]
+    assert told(5, alone, base) == ["any_adapter"]
+    assert told(5, alone, base, mixed) == ["any_adapter", "prompts"]
+    assert told(5, alone, prompt) == []  # prompts alone have the constant in what a step of tokens costs
+    assert told(5, prompt, mixed) == []
+    assert told(params.few_observations, alone, base, mixed) == []
 
 
 def test_a_probe_s_engine_may_serve_more_adapters_than_are_in_the_step(

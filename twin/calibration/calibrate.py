@@ -15,9 +15,8 @@ from numpy.typing import NDArray
 from scenarios import LorapackError, Problem, ScenarioError
 from scenarios.stopping.progress import Progress, silent
 from twin.architectures import find_architecture, read_architecture
-from twin.calibration.cost_terms import candidate_terms
 from twin.calibration.frontend import StallEvidence, final_stall_s, fit_scrape, stall_evidence
-from twin.calibration.least_squares import fit_costs
+from twin.calibration.least_squares import fit_costs, terms_for
 from twin.calibration.loads_and_lengths import OfferedLengths, fit_loads, offered_lengths
 from twin.calibration.measurements import Probe, read_tables
 from twin.calibration.params import CalibrationParams
@@ -36,6 +35,7 @@ from twin.measured.tables import rows_of
 from twin.memory import memory_model
 from twin.parallel import in_processes
 from twin.profile import EngineProfile, Frontend, Provenance, ServedLengths, Uncertainty
+from twin.step_cost import CostTerm
 
 log = logging.getLogger(__name__)
 
@@ -108,7 +108,7 @@ def calibrate(
     left_out = _left_out(job, profile, evidence) if cross_validate else None
     made = _provenance(job, about, start, evidence, left_out)
     profile = profile.model_copy(update={"provenance": made})
-    errors = fitted_errors(evidence, profile, candidate_terms(job.params.fit.token_knots))
+    errors = fitted_errors(evidence, profile, job.terms)
     return profile, CalibrationReport(left_out, errors, changes, unvaried(job.runs, job.probes))
 
 
@@ -131,9 +131,15 @@ class _Job:
     def groups(self) -> list[str]:
         return sorted(set(self.table["group"]))
 
+    @property
+    def terms(self) -> tuple[CostTerm, ...]:
+        """Candidate terms of the step cost."""
+        return terms_for(len(self.runs), self.probes, self.params.fit)
+
     def matched(self, profile: EngineProfile, what: str) -> list[RunEvidence]:
         """Evidence of every run that can be matched."""
-        jobs = (delayed(match)(run, profile, self.seed, self.params) for run in self.runs)
+        how = profile, self.seed, self.terms, self.params.matching
+        jobs = (delayed(match)(run, *how) for run in self.runs)
         matches = []
         self.progress(what, 0, len(self.runs))
         for evidence in in_processes(jobs, self.workers):
@@ -232,7 +238,7 @@ def _start(folder: Path, about: Measurement, job: _Job, start: EngineProfile | N
     if job.offered is not None:
         known["lengths"] = job.offered.served(float(_tokens_held(job.table).median()))
     if start is None:
-        known["step"] = fit_costs([], job.probes, job.params.fit).step
+        known["step"] = fit_costs([], job.probes, job.terms, job.params.fit).step
     return EngineProfile(
         name=f"{job.model}.{about.device.lower()}.vllm-{about.engine_version}",
         model=job.model,
@@ -267,7 +273,7 @@ def _fitted(
                 f"at least {job.params.matching.min_runs} are needed; measure probes that are more like "
                 "them, or give a profile to start from"
             )
-        fit = fit_costs(evidence, job.probes, job.params.fit)
+        fit = fit_costs(evidence, job.probes, job.terms, job.params.fit)
         profile = profile.model_copy(update={"step": fit.step})
         changes.append(float(np.mean([abs(np.log(e.scale)) for e in evidence])))
         log.info("round %d: step costs changed by %.2f %%", turn + 1, 100 * changes[-1])
@@ -346,7 +352,7 @@ def _left_out(job: _Job, profile: EngineProfile, evidence: Sequence[RunEvidence]
     parts, what = [], "predicting groups left out of the fit"
     job.progress(what, 0, len(groups))
     for done, group in enumerate(groups):
-        fit = fit_costs(evidence, job.probes, job.params.fit, left_out=group)
+        fit = fit_costs(evidence, job.probes, job.terms, job.params.fit, left_out=group)
         without = profile.model_copy(update={"step": fit.step})
         parts.append(job.predicted(np.flatnonzero(job.table["group"] == group), without))
         job.progress(what, done + 1, len(groups))
