@@ -13,9 +13,15 @@ from pydantic import Field
 from scenarios import Acceptance
 from scenarios.base import FrozenModel
 
-Sureness = Literal["measured", "derived", "memory_only"]
-"""How the step costs behind a plan are known: measured on that GPU, derived for it, or not at all, so that
-memory alone was checked."""
+Sureness = Literal["measured", "derived"]
+"""How the step costs behind a plan are known: measured on that GPU, or derived for it.
+
+Where they are not known at all, so that memory alone can be asked (`lorapack memory`), there is no plan.
+"""
+
+CellState = Literal["solved", "open", "no_plan", "not_computed"]
+"""*solved*: the number is the least of the model; *open*: a plan, and a bound that is below it; *no_plan*: the
+model has none; *not_computed*: the time was over."""
 
 
 class Reference(FrozenModel):
@@ -92,7 +98,7 @@ class AdapterTable(FrozenModel):
     ttft_p99_ms: tuple[float | None, ...]
     itl_ms: tuple[float | None, ...]
     """Mean time per output token of its requests."""
-    loads: tuple[int, ...]
+    loads: tuple[int | None, ...]
     """Copies into a slot in the run."""
 
 
@@ -150,6 +156,8 @@ class GPURun(FrozenModel):
 
     gpu: int
     seed: int
+    load_factor: float
+    """By what all rates are multiplied in the run, as they are where the GPU is judged."""
     start_s: tuple[float, ...]
     """Start of each part of the time series, of equal width."""
     width_s: float
@@ -187,18 +195,23 @@ class Reasons(FrozenModel):
     weights: Mapping[str, float] = {}
     """Dual values of the relaxed model on the optimistic region: the weight of all adapters of a class in
     GPUs (or price), the largest first."""
+    other_weights: float = 0.0
+    """Weight of all classes that are not named."""
     total: float | None = None
-    """Their sum: no plan is below it."""
+    """The sum of all: no plan is below it."""
+    unit: str = "GPUs"
+    """What weights and savings are in: GPUs, or the scenario's price."""
     savings: tuple[Saving, ...] = ()
 
 
 class WhatIfCell(FrozenModel):
     """The model's answer at one load and one patience."""
 
-    gpus: int | None
-    """GPUs of the model's plan; null where there is none, or none was found in time."""
+    state: CellState
+    gpus: int | None = None
+    """GPUs of the model's plan; null where there is none, or none was looked for in time."""
     bound: int | None = None
-    """Fewest that the model's plan could have, where that was proven; below ``gpus`` where time ran out."""
+    """No plan of the model has fewer GPUs; null of a greedy, which proves nothing."""
 
 
 class WhatIfGrid(FrozenModel):
@@ -211,6 +224,9 @@ class WhatIfGrid(FrozenModel):
     patience_s: tuple[float, ...]
     """Empty under the criterion *paper*, which knows none: then the grids have one line."""
     planned_patience_s: float | None
+    """The scenario's own."""
+    gpus_available: int
+    """How many GPUs the scenario has; the model was given as many as it wanted."""
     exact: tuple[tuple[WhatIfCell, ...], ...]
     greedy: tuple[tuple[WhatIfCell, ...], ...]
     cost_of_gpu_per_month: float | None = None
@@ -257,6 +273,8 @@ class PlanReport(FrozenModel):
     adapters: AdapterTable
     runs: tuple[GPURun, ...] = ()
     """One for each distinct GPU: `Tile.like` says which."""
+    left_out: str = ""
+    """Which runs are left out, in one sentence; empty where none is."""
     reasons: Reasons
     what_if: WhatIfGrid | None = None
     no_what_if: str = ""
