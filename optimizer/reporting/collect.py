@@ -15,6 +15,7 @@ from optimizer.reporting.params import ReportParams
 from optimizer.reporting.reasons import explained
 from optimizer.reporting.runs import Runs, simulate_again
 from optimizer.reporting.tiles import adapters_of, fills_of, tiles_of, verdicts_of
+from optimizer.reporting.what_if import what_if_grid
 from optimizer.result import Result
 from optimizer.search.instance import Instance
 from optimizer.search.params import SolveParams
@@ -116,7 +117,15 @@ class Collector:
         return simulate_again(judge, gpus, verdicts, fills, self.params, self.deadline)
 
     def _grid(self, result: Result, tuned: SolveParams) -> WhatIfGrid | str:
-        return NOT_ASKED
+        """The what-if grid of the scenario, or why there is none."""
+        if not self.what_if:
+            return NOT_ASKED
+        key = _key(result)
+        if key not in self._grids:
+            self._grids[key] = what_if_grid(
+                result.scenario, tuned, self.params, self.workers, self.progress, self.deadline
+            )
+        return self._grids[key]
 
 
 def _key(result: Result) -> str:
