@@ -33,6 +33,7 @@ _CONFIG: Spec = {
         "titleFontWeight": "normal",
         "titlePadding": 8,
         "labelPadding": 4,
+        "labelOverlap": "greedy",
     },
     "legend": {
         "labelColor": "var(--ink)",
@@ -78,8 +79,8 @@ def _compiled(chart: alt.Chart | alt.LayerChart, height: int = HEIGHT) -> Spec:
 def _over_time(unit: str, series: tuple[str, ...], *, share: bool = False) -> Spec:
     """Lines over minutes; the part of the run under the pointer tells all of them."""
     rows = alt.Chart(alt.NamedData(ROWS))
-    axis = alt.Axis(title=unit, format="%" if share else "~s", tickCount=4)
-    scale = alt.Scale(domainMin=0, nice=True)
+    axis = alt.Axis(title=unit, format="%" if share else ",.4~g", tickCount=4, minExtent=36)
+    scale = alt.Scale(zero=True, nice=True)
     colours = alt.Scale(domain=list(series), range=[_MARK, _OTHER][: len(series)])
     legend = alt.Legend() if len(series) > 1 else None
     lines = (
@@ -108,8 +109,9 @@ def _over_time(unit: str, series: tuple[str, ...], *, share: bool = False) -> Sp
 
 def _latency(unit: str) -> Spec:
     """The share of requests that are done within a time."""
-    x = alt.X("ms:Q", title=f"{unit} (logarithmic)", scale=alt.Scale(type="log", nice=False))
-    y = alt.Y("share:Q", title="requests within", axis=alt.Axis(format="%", tickCount=4))
+    log = alt.Scale(type="log", nice=False)
+    x = alt.X("ms:Q", title=f"{unit} (logarithmic)", scale=log, axis=alt.Axis(format=",~g", grid=False, tickCount=5))
+    y = alt.Y("share:Q", title="requests within", axis=alt.Axis(format="%", tickCount=4, minExtent=36))
     rows = alt.Chart(alt.NamedData(ROWS)).encode(x=x, y=y)
     told = [alt.Tooltip("share:Q", title="of the requests", format=".1%"), _figure("ms", "within ms")]
     line = rows.mark_line(strokeWidth=2, color=_MARK, interpolate="monotone")
@@ -120,7 +122,12 @@ def _latency(unit: str) -> Spec:
 def _what_if() -> Spec:
     """GPUs over load, of exact, of the greedy, and between bound and plan where that is open."""
     rows = alt.Chart(alt.NamedData(ROWS))
-    x = alt.X("load:Q", title="load, times that of the plan", axis=alt.Axis(format="~g", grid=False))
+    x = alt.X(
+        "load:Q",
+        title="load, times that of the plan",
+        axis=alt.Axis(format="~g", grid=False),
+        scale=alt.Scale(zero=False, nice=False, padding=8),
+    )
     colours = alt.Scale(domain=["exact", "greedy"], range=[_MARK, _OTHER])
     dashes = alt.Scale(domain=["exact", "greedy"], range=[[1, 0], [5, 2]])
     lines = (

@@ -19,8 +19,11 @@ LEAST_SHARE = 1e-6
 WIDTH, HEIGHT = 200.0, 100.0
 """Proportions that cells are laid out for; a tile is about twice as wide as high."""
 
-LABELLED = (22.0, 14.0)
-"""Least width and height, in percent of the tile, of a cell that has room for a name."""
+LETTER = (2.9, 14.0)
+"""Width and height of a letter, in percent of a tile."""
+
+READABLE = 12
+"""Letters of a name that are worth showing where it does not fit whole."""
 
 
 class Cell(NamedTuple):
@@ -33,10 +36,9 @@ class Cell(NamedTuple):
     width: float
     height: float
 
-    @property
-    def labelled(self) -> bool:
-        """Whether a name has room in it."""
-        return self.width >= LABELLED[0] and self.height >= LABELLED[1]
+    def holds(self, name: str) -> bool:
+        """Whether a name, or enough of it, has room in it."""
+        return self.height >= LETTER[1] and self.width >= LETTER[0] * (min(len(name), READABLE) + 1)
 
 
 def treemap(shares: Mapping[int, float]) -> tuple[Cell, ...]:

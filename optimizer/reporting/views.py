@@ -60,6 +60,7 @@ class CellView(NamedTuple):
     step: int
     """Of the colour scale; 0 of the base model and of many together."""
     label: str
+    """Name, where it has room."""
     spoken: str
 
 
@@ -265,12 +266,14 @@ def _shown(value: object, kind: str) -> str:
 
 
 def _cell_view(cell: Cell, adapters: AdapterTable, steps: Mapping[int, int]) -> CellView:
-    share = sum(adapters.load_share[row] for row in cell.rows)
+    share = f"{sum(adapters.load_share[row] for row in cell.rows):.1%} of the load"
     if len(cell.rows) > 1:
-        return CellView(cell, 0, f"{len(cell.rows):,} more", f"{len(cell.rows):,} smaller adapters: {share:.1%} of the load")
-    (row,) = cell.rows
-    name, rank = adapters.name[row], adapters.rank[row]
-    return CellView(cell, steps[rank], name, f"{name}: {_rank_words([rank])}, {share:.1%} of the load")
+        label, step, spoken = f"{len(cell.rows):,} more", 0, f"{len(cell.rows):,} more, which are smaller: {share}"
+    else:
+        (row,) = cell.rows
+        label, step = adapters.name[row], steps[adapters.rank[row]]
+        spoken = f"{label}: {_rank_words([adapters.rank[row]])}, {share}"
+    return CellView(cell, step, label if cell.holds(label) else "", spoken)
 
 
 def _rank_words(ranks: Sequence[int]) -> str:

@@ -76,6 +76,20 @@ function foundWords(plan, found) {
   return `${found.size.toLocaleString("en")} of ${all}${first.length ? ": " : ""}${first.join(", ")}${more}`;
 }
 
+const FEW_TILES = 12;
+
+function startShort(plan, tiles) {
+  if (plan.tiles.length <= FEW_TILES) return;
+  const button = plan.root.querySelector(".all-tiles");
+  button.hidden = false;
+  tiles.classList.add("short");
+  button.addEventListener("click", () => {
+    tiles.classList.remove("short");
+    button.hidden = true;
+    tiles.children[FEW_TILES].querySelector(".cell")?.focus();
+  });
+}
+
 function startMap(plan) {
   const tiles = plan.root.querySelector(".tiles");
   if (!tiles) return;
@@ -83,6 +97,7 @@ function startMap(plan) {
     tile.element = tiles.querySelector(`.tile[data-gpu="${tile.gpu}"]`);
     tile.cells = [...tile.element.querySelectorAll(".cell")].map((cell) => [cell, cellRows(cell)]);
   }
+  startShort(plan, tiles);
   plan.searched = plan.adapters.name.map((name, row) => `${name}\n${plan.adapters.served_name[row]}`.toLowerCase());
   const cellOf = (event) => event.target.closest(".cell");
   tiles.addEventListener("pointermove", (event) => {
