@@ -20,8 +20,8 @@ Where they are not known at all, so that memory alone can be asked (`lorapack me
 """
 
 CellState = Literal["solved", "open", "no_plan", "not_computed"]
-"""*solved*: the number is the least of the model; *open*: a plan, and a bound that is below it; *no_plan*: the
-model has none; *not_computed*: the time was over."""
+"""*solved*: the number is the least of the model, or the greedy's own; *open*: a plan, and a bound that is
+below it; *no_plan*: there is none; *not_computed*: the time was over."""
 
 
 class Reference(FrozenModel):
@@ -100,6 +100,11 @@ class AdapterTable(FrozenModel):
     """Mean time per output token of its requests."""
     loads: tuple[int | None, ...]
     """Copies into a slot in the run."""
+
+    @classmethod
+    def empty(cls) -> AdapterTable:
+        """A table without adapters, where there is no plan."""
+        return cls(**dict.fromkeys(cls.model_fields, ()))
 
 
 class Percentiles(FrozenModel):
@@ -249,8 +254,8 @@ class Origin(FrozenModel):
     result_file: str | None = None
     result_sha256: str | None = None
     seed: int
-    params: Mapping[str, object] = {}
-    """Parameters that differ from their defaults."""
+    params_toml: str = ""
+    """Parameters of the search that differ from their defaults, as a file for ``--params``."""
     version: str
     """Version of lorapack that solved it."""
     reported_with: dict[str, str]
