@@ -110,7 +110,9 @@ def _over_time(unit: str, series: tuple[str, ...], *, share: bool = False) -> Sp
 def _latency(unit: str) -> Spec:
     """The share of requests that are done within a time."""
     log = alt.Scale(type="log", nice=False)
-    x = alt.X("ms:Q", title=f"{unit} (logarithmic)", scale=log, axis=alt.Axis(format=",~g", grid=False, tickCount=5))
+    x = alt.X(
+        "ms:Q", title=f"{unit} (logarithmic)", scale=log, axis=alt.Axis(format=",~g", grid=False, tickCount=5)
+    )
     y = alt.Y("share:Q", title="requests within", axis=alt.Axis(format="%", tickCount=4, minExtent=36))
     rows = alt.Chart(alt.NamedData(ROWS)).encode(x=x, y=y)
     told = [alt.Tooltip("share:Q", title="of the requests", format=".1%"), _figure("ms", "within ms")]
@@ -163,7 +165,9 @@ def _comparison() -> Spec:
     y = alt.Y("plan:N", title=None, sort=None, axis=alt.Axis(labelLimit=220, ticks=False, domain=False))
     x = alt.X("gpus:Q", title="GPUs", axis=alt.Axis(tickMinStep=1))
     bars = rows.mark_bar(color=_MARK, height={"band": 0.6}).encode(y=y, x=x, tooltip=["plan:N", "gpus:Q"])
-    numbers = rows.mark_text(align="left", dx=6, color="var(--ink)", fontSize=13).encode(y=y, x=x, text="gpus:Q")
+    numbers = rows.mark_text(align="left", dx=6, color="var(--ink)", fontSize=13).encode(
+        y=y, x=x, text="gpus:Q"
+    )
     chart = bars + numbers
     spec: Spec = (
         chart.properties(width="container", height=alt.Step(38), autosize=alt.AutoSizeParams(type="fit-x"))

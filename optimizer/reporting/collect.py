@@ -92,7 +92,9 @@ class Collector:
             description=result.scenario.description,
             answer=answer_of(result, greedy, profiles),
             tiles=() if runs is None else tiles_of(result, runs, rows),
-            adapters=AdapterTable.empty() if runs is None else adapters_of(result, runs),
+            adapters=AdapterTable.empty()
+            if runs is None
+            else adapters_of(result, runs, self.params.adapters),
             runs=() if runs is None else tuple(runs.figures[gpu].run for gpu in runs.shown),
             left_out="" if runs is None else runs.left_out,
             reasons=told.reasons,

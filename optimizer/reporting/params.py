@@ -20,6 +20,8 @@ class ReportParams(Params):
     """GPUs with different adapters that are simulated again for the figures of their adapters."""
     runs: Count = 64
     """Of these, GPUs that are shown over time; the fullest where there are more."""
+    adapters: Count = 5000
+    """Rows of adapters that are shown, those with the largest shares of their GPUs' loads."""
     weights: Count = 24
     """Classes of adapters whose weights are shown one by one."""
     greedy_seconds: Seconds = 60.0

@@ -66,7 +66,9 @@ def treemap(shares: Mapping[int, float]) -> tuple[Cell, ...]:
 
 
 def _edges(rectangle: Mapping[str, float]) -> Iterable[tuple[float, float]]:
-    return zip((rectangle[key] for key in ("x", "y", "dx", "dy")), (WIDTH, HEIGHT, WIDTH, HEIGHT), strict=True)
+    return zip(
+        (rectangle[key] for key in ("x", "y", "dx", "dy")), (WIDTH, HEIGHT, WIDTH, HEIGHT), strict=True
+    )
 
 
 def rank_steps(ranks: Sequence[int]) -> dict[int, int]:

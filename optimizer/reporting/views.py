@@ -225,7 +225,8 @@ class PlanView:
             "gpus": self.answer.gpus,
             "adapters": {name: getattr(table, name) for name in (*COLUMNS, "served_name")},
             "tiles": [
-                {"gpu": view.tile.gpu, "like": view.tile.like, "order": view.order_keys} for view in self.tiles
+                {"gpu": view.tile.gpu, "like": view.tile.like, "order": view.order_keys}
+                for view in self.tiles
             ],
             "runs": [run.model_dump() for run in self.plan.runs],
             "grid": None if self.grid is None else self.grid.data(),
@@ -257,7 +258,10 @@ def bars(values: Mapping[str, float], *, percent: bool = False) -> tuple[Bar, ..
 
 def table_rows(adapters: AdapterTable, most: int) -> Iterable[Sequence[str]]:
     """The first rows of the table of adapters as texts, at most so many."""
-    columns = [[_shown(value, kind) for value in getattr(adapters, name)[:most]] for name, (_, kind) in COLUMNS.items()]
+    columns = [
+        [_shown(value, kind) for value in getattr(adapters, name)[:most]]
+        for name, (_, kind) in COLUMNS.items()
+    ]
     return zip(*columns, strict=True)
 
 
@@ -268,7 +272,11 @@ def _shown(value: object, kind: str) -> str:
 def _cell_view(cell: Cell, adapters: AdapterTable, steps: Mapping[int, int]) -> CellView:
     share = f"{sum(adapters.load_share[row] for row in cell.rows):.1%} of the load"
     if len(cell.rows) > 1:
-        label, step, spoken = f"{len(cell.rows):,} more", 0, f"{len(cell.rows):,} more, which are smaller: {share}"
+        label, step, spoken = (
+            f"{len(cell.rows):,} more",
+            0,
+            f"{len(cell.rows):,} more, which are smaller: {share}",
+        )
     else:
         (row,) = cell.rows
         label, step = adapters.name[row], steps[adapters.rank[row]]
