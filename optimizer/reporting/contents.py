@@ -109,7 +109,7 @@ class AdapterTable(FrozenModel):
     @classmethod
     def empty(cls) -> AdapterTable:
         """A table without adapters, where there is no plan."""
-        return cls(**dict.fromkeys(COLUMNS, ()))
+        return cls.model_validate(dict.fromkeys(COLUMNS, ()))
 
 
 COLUMNS = tuple(name for name in AdapterTable.model_fields if name != "left_out")
