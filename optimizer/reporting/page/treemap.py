@@ -19,7 +19,7 @@ LEAST_SHARE = 1e-6
 WIDTH, HEIGHT = 200.0, 100.0
 """Proportions that cells are laid out for; a tile is about twice as wide as high."""
 
-LETTER = (2.9, 14.0)
+LETTER = (3.1, 14.0)
 """Width and height of a letter, in percent of a tile."""
 
 READABLE = 12
@@ -66,7 +66,9 @@ def treemap(shares: Mapping[int, float]) -> tuple[Cell, ...]:
 
 
 def _edges(rectangle: Mapping[str, float]) -> Iterable[tuple[float, float]]:
-    return zip((rectangle[key] for key in ("x", "y", "dx", "dy")), (WIDTH, HEIGHT, WIDTH, HEIGHT), strict=True)
+    return zip(
+        (rectangle[key] for key in ("x", "y", "dx", "dy")), (WIDTH, HEIGHT, WIDTH, HEIGHT), strict=True
+    )
 
 
 def rank_steps(ranks: Sequence[int]) -> dict[int, int]:
