@@ -207,7 +207,7 @@ def origin(text: str) -> Origin:
         result_file=text,
         result_sha256="cd" * 32,
         seed=1,
-        params={"search.workers": 2, text: text},
+        params_toml=f"# {text}",
         version="0.1",
         reported_with={"lorapack": "0.1", "python": "3.11"},
         profiles={"H100-64GB": text},

@@ -21,9 +21,12 @@ def headline(answer: Answer) -> str:
 def proof(answer: Answer) -> str:
     """What is proven of the first objective, in one sentence; where there is no plan, why."""
     if answer.gpus is None:
-        return answer.message
+        return sentence(answer.message)
     if answer.bound is None:
-        return "How few would do is not proven" + (f": {answer.no_bound}." if answer.no_bound else ".")
+        return sentence(
+            "How few would do is not proven"
+            + (f": {answer.no_bound.removeprefix('no bound: ')}" if answer.no_bound else "")
+        )
     if answer.bound_of == "gpus":
         return _proof_of_gpus(answer.gpus, math.ceil(answer.bound - 1e-9))
     if answer.bound_of == "cost":
@@ -54,7 +57,7 @@ def beside_greedy(answer: Answer) -> str:
     if greedy is None:
         return ""
     if greedy.gpus is None:
-        return f"The greedy finds no plan: {greedy.message}"
+        return sentence(greedy.message)
     found = f"The greedy takes {counted(greedy.gpus, 'GPU')}"
     if not greedy.accepted:
         return f"{found}, but the simulation rejects its plan."
@@ -81,8 +84,21 @@ def verdict(answer: Answer, rejected: int) -> str:
     if answer.accepted:
         return "The simulation accepts every GPU of it."
     if rejected:
-        return f"The simulation rejects {rejected:,} of {counted(answer.gpus, 'GPU')}: do not deploy it as it is."
+        of_them = f"{rejected:,} of {counted(answer.gpus, 'GPU')}"
+        return f"The simulation rejects {of_them}: do not deploy it as it is."
     return "The simulation did not confirm it: do not deploy it as it is."
+
+
+def short(value: float | None) -> str:
+    """A figure with three digits, for where there is little room: ``96.1``, ``1,240``; a dash for none."""
+    if value is None:
+        return "–"
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
+
+
+def sentence(text: str) -> str:
+    """The text with a capital letter at its start and a full stop at its end."""
+    return text[:1].upper() + text[1:] + ("" if text.endswith((".", "!", "?", ":")) or not text else ".")
 
 
 def money(amount: float) -> str:

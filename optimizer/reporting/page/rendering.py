@@ -1,8 +1,8 @@
 """The report as one HTML file that fetches nothing.
 
-All texts from outside are escaped by Jinja2, or stand in a JSON block that no parser of HTML takes for markup; the
-page's JavaScript shows them as text. A content security policy allows the scripts of the page by their
-hashes, and no request to anywhere.
+All texts from outside are escaped by Jinja2, or stand in a JSON block that no parser of HTML takes for
+markup; the page's JavaScript shows them as text. A content security policy allows the scripts of the page
+by their hashes, and no request to anywhere.
 """
 
 from __future__ import annotations
@@ -14,9 +14,17 @@ from functools import cache
 from importlib.resources import files
 from typing import Any
 
+import jinja2
+import vl_convert
+
 from optimizer.reporting.contents import ReportContents
-from scenarios import LorapackError
+from optimizer.reporting.page import headlines
+from optimizer.reporting.page.charts import charts
+from optimizer.reporting.page.tile_view import ORDERS
+from optimizer.reporting.page.views import COLUMNS, plan_view, table_rows
 from scenarios.text.display import visible_lines
+from scenarios.text.formatting import counted
+from scenarios.text.tables import cell_text
 
 NAMED_WITHOUT_SCRIPT = 2_000
 """Rows of the table of adapters that a browser without JavaScript shows."""
@@ -24,10 +32,6 @@ NAMED_WITHOUT_SCRIPT = 2_000
 _STYLES = ("style.css", "tiles.css", "print.css")
 _SCRIPTS = ("tips.js", "charts.js", "tiles.js", "adapters.js", "over_time.js", "what_if.js", "page.js")
 _JSON_ESCAPES = {ord(char): f"\\u{ord(char):04x}" for char in "<>&\u2028\u2029"}
-
-
-class MissingReportExtraError(LorapackError, ImportError):
-    """The packages that make the page are not installed."""
 
 
 def render_page(contents: ReportContents) -> str:
@@ -42,21 +46,7 @@ def render_page(contents: ReportContents) -> str:
     -------
     str
         The whole file. Equal contents give equal files, of the same versions of the libraries.
-
-    Raises
-    ------
-    MissingReportExtraError
-        If the packages of the extra ``report`` are not installed.
     """
-    try:
-        import jinja2
-
-        from optimizer.reporting.charts import charts
-        from optimizer.reporting.views import COLUMNS, ORDERS, plan_view, table_rows
-    except ImportError as error:
-        raise MissingReportExtraError(
-            f"a report in HTML needs {error.name}: pip install 'lorapack[report]'"
-        ) from error
     shown = ReportContents.model_validate(_visible(contents.model_dump()))
     plans = [plan_view(number, plan) for number, plan in enumerate(shown.plans)]
     data = {
@@ -66,7 +56,7 @@ def render_page(contents: ReportContents) -> str:
         "orders": {name: largest for name, (_, largest) in ORDERS.items()},
     }
     scripts = (_vega_embed(), _script())
-    page = _environment(jinja2).get_template("page.html")
+    page = _environment().get_template("page.html")
     return page.render(
         contents=shown,
         plans=plans,
@@ -80,23 +70,22 @@ def render_page(contents: ReportContents) -> str:
     )
 
 
-def _environment(jinja2: Any) -> Any:
+@cache
+def _environment() -> jinja2.Environment:
     environment = jinja2.Environment(
         autoescape=True,
-        loader=jinja2.PackageLoader("optimizer.reporting", "templates"),
+        loader=jinja2.PackageLoader("optimizer.reporting.page", "templates"),
         trim_blocks=True,
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
-    from optimizer.reporting import headlines
-    from scenarios.text.formatting import counted
-    from scenarios.text.tables import cell_text
-
     environment.filters.update(
         figure=cell_text,
         percent=lambda value, digits=0: "–" if value is None else f"{value:.{digits}%}",
         counted=counted,
         money=headlines.money,
+        short=headlines.short,
+        sentence=headlines.sentence,
     )
     environment.globals.update(proof=headlines.proof, beside_greedy=headlines.beside_greedy)
     return environment
@@ -122,8 +111,6 @@ def _script_json(value: Any) -> str:
 @cache
 def _vega_embed() -> str:
     """The JavaScript that draws Vega's charts, with all that it needs."""
-    import vl_convert
-
     bundle: str = vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;")
     return bundle.replace("</script", "<\\/script")
 
@@ -134,12 +121,12 @@ def _script() -> str:
 
 
 def _joined(names: tuple[str, ...]) -> str:
-    folder = files("optimizer.reporting") / "templates"
+    folder = files("optimizer.reporting.page") / "templates"
     return "\n".join((folder / name).read_text(encoding="utf-8") for name in names)
 
 
 def _policy(scripts: tuple[str, ...]) -> str:
-    """Only these scripts run, and nothing is fetched; Vega compiles its expressions, hence ``unsafe-eval``."""
+    """Only these scripts run, and nothing is fetched; ``unsafe-eval``, as Vega compiles expressions."""
     hashes = (base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in scripts)
     allowed = " ".join(f"'sha256-{one}'" for one in hashes)
     return f"default-src 'none'; style-src 'unsafe-inline'; script-src {allowed} 'unsafe-eval'; img-src data:"

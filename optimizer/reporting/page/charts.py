@@ -33,6 +33,7 @@ _CONFIG: Spec = {
         "titleFontWeight": "normal",
         "titlePadding": 8,
         "labelPadding": 4,
+        "labelFlush": False,
         "labelOverlap": "greedy",
     },
     "legend": {
@@ -52,9 +53,10 @@ _INK, _MARK, _OTHER = "var(--ink-2)", "var(--chart-1)", "var(--chart-2)"
 def charts() -> dict[str, Spec]:
     """All charts of the page, by name, compiled to Vega.
 
-    The rows that each wants: of what goes on over time ``start``, ``end`` (minutes) and a value for each of its
-    series; of latencies ``ms`` and ``share``; ``what_if``: ``load``, ``exact``, ``bound``, ``greedy``, both in words
-    and ``now``, true where the slider is; ``comparison``: ``plan``, ``gpus``.
+    The rows that each wants: of what goes on over time ``start``, ``end`` (minutes) and a value for each of
+    its series; of latencies ``ms`` and ``share``; ``what_if``: ``load``, ``exact``, ``bound``, ``greedy``,
+    ``exact_words``, ``greedy_words``, and ``now``, true where the slider is; ``comparison``: ``plan``,
+    ``gpus``, ``accepted``, ``words``.
     """
     return {
         "requests": _over_time("requests", ("running", "waiting")),
@@ -79,7 +81,7 @@ def _compiled(chart: alt.Chart | alt.LayerChart, height: int = HEIGHT) -> Spec:
 def _over_time(unit: str, series: tuple[str, ...], *, share: bool = False) -> Spec:
     """Lines over minutes; the part of the run under the pointer tells all of them."""
     rows = alt.Chart(alt.NamedData(ROWS))
-    axis = alt.Axis(title=unit, format="%" if share else ",.4~g", tickCount=4, minExtent=36)
+    axis = alt.Axis(title=unit, format="%" if share else ",.4~r", tickCount=4, minExtent=36)
     scale = alt.Scale(zero=True, nice=True)
     colours = alt.Scale(domain=list(series), range=[_MARK, _OTHER][: len(series)])
     legend = alt.Legend() if len(series) > 1 else None
@@ -95,7 +97,7 @@ def _over_time(unit: str, series: tuple[str, ...], *, share: bool = False) -> Sp
             ),
         )
     )
-    figure = ".0%" if share else ",.4~g"
+    figure = ".0%" if share else ",.4~r"
     told = rows.mark_rect(fill=_INK, fillOpacity=0).encode(
         x="start:Q",
         x2="end:Q",
@@ -111,7 +113,7 @@ def _latency(unit: str) -> Spec:
     """The share of requests that are done within a time."""
     log = alt.Scale(type="log", nice=False)
     x = alt.X(
-        "ms:Q", title=f"{unit} (logarithmic)", scale=log, axis=alt.Axis(format=",~g", grid=False, tickCount=5)
+        "ms:Q", title=f"{unit} (logarithmic)", scale=log, axis=alt.Axis(format=",~r", grid=False, tickCount=5)
     )
     y = alt.Y("share:Q", title="requests within", axis=alt.Axis(format="%", tickCount=4, minExtent=36))
     rows = alt.Chart(alt.NamedData(ROWS)).encode(x=x, y=y)
@@ -164,11 +166,12 @@ def _comparison() -> Spec:
     rows = alt.Chart(alt.NamedData(ROWS))
     y = alt.Y("plan:N", title=None, sort=None, axis=alt.Axis(labelLimit=220, ticks=False, domain=False))
     x = alt.X("gpus:Q", title="GPUs", axis=alt.Axis(tickMinStep=1))
-    bars = rows.mark_bar(color=_MARK, height={"band": 0.6}).encode(y=y, x=x, tooltip=["plan:N", "gpus:Q"])
-    numbers = rows.mark_text(align="left", dx=6, color="var(--ink)", fontSize=13).encode(
-        y=y, x=x, text="gpus:Q"
+    colours = alt.Scale(domain=[True, False], range=[_MARK, "var(--r0)"])
+    bars = rows.mark_bar(height={"band": 0.6}).encode(
+        y=y, x=x, color=alt.Color("accepted:N", scale=colours, legend=None), tooltip=["plan:N", "words:N"]
     )
-    chart = bars + numbers
+    numbers = rows.mark_text(align="left", dx=6, color="var(--ink)", fontSize=13)
+    chart = bars + numbers.encode(y=y, x=x, text="words:N")
     spec: Spec = (
         chart.properties(width="container", height=alt.Step(38), autosize=alt.AutoSizeParams(type="fit-x"))
         .configure(**_CONFIG)
@@ -178,4 +181,4 @@ def _comparison() -> Spec:
 
 
 def _figure(field: str, title: str) -> alt.Tooltip:
-    return alt.Tooltip(f"{field}:Q", title=title, format=",.4~g")
+    return alt.Tooltip(f"{field}:Q", title=title, format=",.4~r")

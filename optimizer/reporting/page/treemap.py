@@ -19,7 +19,7 @@ LEAST_SHARE = 1e-6
 WIDTH, HEIGHT = 200.0, 100.0
 """Proportions that cells are laid out for; a tile is about twice as wide as high."""
 
-LETTER = (2.9, 14.0)
+LETTER = (3.1, 14.0)
 """Width and height of a letter, in percent of a tile."""
 
 READABLE = 12

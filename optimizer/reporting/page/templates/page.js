@@ -67,8 +67,13 @@ async function copyCommand(event) {
 function drawComparison() {
   const box = document.querySelector('[data-chart="comparison"]');
   if (!box) return;
-  const rows = plans.map((plan, at) => ({ plan: `${at + 1}. ${plan.label}`, gpus: plan.gpus }));
-  drawChart(box, rows, [["plan", "plan"], ["gpus", "GPUs"]]);
+  const rows = plans.map((plan, at) => ({
+    plan: `${at + 1}. ${plan.label}`,
+    gpus: plan.gpus ?? 0,
+    accepted: plan.accepted,
+    words: plan.gpus === null ? "no plan" : `${plan.gpus}${plan.accepted ? "" : ", rejected by the simulation"}`,
+  }));
+  drawChart(box, rows, [["plan", "plan"], ["words", "GPUs"]]);
 }
 
 root.classList.add("scripted");
