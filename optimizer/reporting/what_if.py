@@ -222,7 +222,7 @@ def _cost_of_gpu(scenario: Scenario) -> float | None:
 
 def _command(scenario: Scenario, most: int, *, patience: bool) -> str:
     """The command that asks the twin, with more GPUs where the scenario has not enough for all cells."""
-    words = [f"lorapack solve {SCENARIO_FILE} --load {{load}}"]
+    words = [f"lorapack solve {SCENARIO_FILE} --load-factor {{load}}"]
     words += ["--set service_levels.patience_s={patience}"] if patience else []
     if most > sum(device.count for device in scenario.devices):
         words += [f"--set 'devices[{k}].count={most}'" for k in range(len(scenario.devices))]
