@@ -80,7 +80,9 @@ class Collector:
     def report_of(self, result: Result, file: Path | None) -> PlanReport:
         """All about one result."""
         ready, tuned = self._ready(result), params_from(result.params, SolveParams)
-        told = explained(result, ready.instance, ready.why_none, tuned, self.params, self.deadline)
+        told = explained(
+            result, ready.instance, ready.why_none, tuned, self.params, self.progress, self.deadline
+        )
         greedy = greedy_beside(result, self.results, self.params, self.workers, self.progress)
         rows = {row.gpu: row for row in told.rows}
         runs = self._runs(result, ready.judge, fills_of(told.rows))

@@ -210,8 +210,10 @@ def is_heavier(heavy: PackingProblem | None, light: PackingProblem | None) -> bo
         return False
     for much, less in zip(heavy.rows, light.rows, strict=True):
         enters = much.most > 0
-        if not np.array_equal(much.capacity, less.capacity) or (much.most > less.most).any():
+        if much.usage.shape != less.usage.shape or (much.most > less.most).any():
             return False
-        if (much.usage[:, enters] < less.usage[:, enters]).any():
+        # Shares of the capacities, which are scaled by factors of their own, compared in integers.
+        scaled = much.usage * less.capacity[:, None], less.usage * much.capacity[:, None]
+        if (scaled[0][:, enters] < scaled[1][:, enters]).any():
             return False
     return True

@@ -22,6 +22,7 @@ from optimizer.search.instance import Instance
 from optimizer.search.params import SolveParams
 from optimizer.search.splitting import InfeasibleError
 from scenarios import Deadline, Device, LorapackError, Scenario, Stopped, gpus
+from scenarios.stopping.progress import Progress
 from scenarios.text.formatting import counted, listed
 
 LEAST = 0.005
@@ -38,6 +39,9 @@ WHY: dict[Unsaid, str] = {
     "no time": "they were not looked at in the time",
 }
 """The same for a reader."""
+
+LOOKING = "looking at other GPUs"
+"""What is being done, for progress."""
 
 NAMED = 6
 """Kinds of GPU that a sentence names."""
@@ -57,6 +61,7 @@ def explained(
     why_none: str,
     tuned: SolveParams,
     params: ReportParams,
+    progress: Progress,
     deadline: Deadline,
 ) -> Explained:
     """Why a plan needs its GPUs, and what would save some.
@@ -71,6 +76,8 @@ def explained(
         Why, then.
     tuned, params
         Parameters of the search, and of the report.
+    progress
+        Called with progress.
     deadline
         When to stop asking about other GPUs.
     """
@@ -81,7 +88,7 @@ def explained(
     weights, others, total = _weights(told, params.weights)
     savings = [Saving(name=one.name, text=one.text, saves=one.saves) for one in told.what_ifs]
     if unit == "GPUs":
-        savings += _other_gpus(result.scenario, instance, tuned, deadline)
+        savings += _other_gpus(result.scenario, instance, params.other_gpus, tuned, progress, deadline)
     reasons = Reasons(
         why=told.why,
         weights=weights,
@@ -115,7 +122,12 @@ def _weights(told: Explanation, most: int) -> tuple[dict[str, float], float, flo
 
 
 def _other_gpus(
-    scenario: Scenario, instance: Instance, tuned: SolveParams, deadline: Deadline
+    scenario: Scenario,
+    instance: Instance,
+    most: int,
+    tuned: SolveParams,
+    progress: Progress,
+    deadline: Deadline,
 ) -> Iterator[Saving]:
     """What it would save if all GPUs were of one kind: of those of the scenario, and of the catalogue.
 
@@ -134,13 +146,15 @@ def _other_gpus(
                 yield _saving(name, now, then)
             else:
                 unsaid.setdefault("too small", []).append(name)
-    for gpu in gpus():
-        if gpu.name not in own:
-            found = _bound_on(scenario, gpu.name, tuned, deadline)
-            if isinstance(found, float):
-                yield _saving(gpu.name, now, found)
-            else:
-                unsaid.setdefault(found, []).append(gpu.name)
+    others = [gpu.name for gpu in gpus() if gpu.name not in own][:most]
+    progress(LOOKING, 0, len(others))
+    for done, name in enumerate(others, start=1):
+        found = _bound_on(scenario, name, tuned, deadline)
+        if isinstance(found, float):
+            yield _saving(name, now, found)
+        else:
+            unsaid.setdefault(found, []).append(name)
+        progress(LOOKING, done, len(others))
     for why, names in unsaid.items():
         yield Saving(name=f"other GPUs: {why}", text=f"{listed(names, NAMED)}: {WHY[why]}", saves=None)
 

@@ -37,6 +37,8 @@ NO_ROWS = (
     "they are kept where it is solved, unless the cache is off"
 )
 
+NO_TIME = "the time was over before a cell of it was computed"
+
 
 @dataclass(frozen=True)
 class Line:
@@ -80,13 +82,15 @@ def what_if_grid(
         return NO_ROWS
     loads = load_factors(params)
     grid = Grid(
-        _cells(lines, loads, tuned, within),
+        _cells(lines, loads, scenario.service_levels.patience_s, tuned, within),
         within,
         params.cell_seconds,
         scenario.seed,
         workers,
         tuned.packing,
     )
+    if not grid.cells:
+        return NO_TIME
     greedy = _solved(grid, progress)
     exact = {place: cell.answer() for place, cell in grid.cells.items()}
     shape = len(lines), len(loads)
@@ -104,7 +108,8 @@ def what_if_grid(
         command=_command(scenario, most, patience=bool(patience)),
         missing=_missing_in_words(missing),
         seconds=round(time.monotonic() - started, 2),
-        complete=all(one.state in ("solved", "no_plan") for one in answers),
+        complete=all(one.state in ("solved", "no_plan") for one in answers)
+        and len(answers) == 2 * shape[0] * shape[1],
     )
 
 
@@ -171,11 +176,13 @@ def _missing_in_words(missing: Sequence[float]) -> str:
 
 
 def _cells(
-    lines: Sequence[Line], loads: Sequence[float], tuned: SolveParams, deadline: Deadline
+    lines: Sequence[Line], loads: Sequence[float], own: float, tuned: SolveParams, deadline: Deadline
 ) -> dict[Place, Cell]:
-    """The problem of every cell; those that there was no time for are left out."""
+    """The problem of every cell, first at the scenario's own patience; those without time are left out."""
     cells: dict[Place, Cell] = {}
-    for p, line in enumerate(lines):
+    own_first = sorted(range(len(lines)), key=lambda p: lines[p].patience_s != own)
+    for p in own_first:
+        line = lines[p]
         for k, load in enumerate(loads):
             if not deadline.reached:
                 cells[p, k] = Cell(_problem(line, load, tuned))
