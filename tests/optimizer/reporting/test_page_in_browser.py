@@ -84,6 +84,13 @@ def browser() -> Iterator[Any]:
         started.close()
 
 
+@pytest.fixture(autouse=True)
+def _pages_are_closed(browser: Any) -> Iterator[None]:
+    yield
+    for context in browser.contexts:
+        context.close()
+
+
 def written(folder: Path, contents: ReportContents) -> Path:
     path = folder / "report.html"
     path.write_text(render_page(contents), encoding="utf-8")
