@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
@@ -10,12 +11,12 @@ from optimizer.reporting.numbers import rounded
 from optimizer.reporting.params import ReportParams
 from optimizer.result import Result
 from optimizer.result_text import queue_note, twin_notes, why_no_bound
-from optimizer.search.objectives import leading_prices
+from optimizer.search.objectives import LATENCY_OBJECTIVES, leading_prices
 from optimizer.search.solve import solve
 from optimizer.survival.text import answer as survival_answer
 from scenarios import Placement, Scenario, criterion_in_words
 from scenarios.stopping.progress import Progress
-from scenarios.text.formatting import listed
+from scenarios.text.formatting import counted, listed
 from twin import EngineProfile
 
 HOURS_PER_MONTH = 730
@@ -55,6 +56,7 @@ def answer_of(result: Result, greedy: Result | None, profiles: Mapping[str, Engi
         adapters=scenario.n_adapters - len(scenario.base_names),
         bound=result.bound,
         bound_of=result.objectives[0],
+        bound_text="" if result.bound is None else _bound_in_words(result.objectives[0], result.bound),
         no_bound="" if result.bound is not None else why_no_bound(result),
         cost_per_month=per_month,
         greedy_cost_per_month=None if greedy is None else monthly_cost(scenario, greedy.placement),
@@ -72,6 +74,17 @@ def answer_of(result: Result, greedy: Result | None, profiles: Mapping[str, Engi
         notes=(*twin_notes(result), *(line.plain.removeprefix("note: ") for line in queue_note([result]))),
         seconds=rounded(result.seconds),
     )
+
+
+def _bound_in_words(objective: str, bound: float) -> str:
+    """The bound on the first objective in a sentence."""
+    if objective == "gpus":
+        return f"no plan has fewer than {counted(math.ceil(bound - 1e-6), 'GPU')}"
+    if objective == "cost":
+        return f"no plan costs less than {bound:.4g} per hour"
+    known = LATENCY_OBJECTIVES[objective]
+    figure = f"{bound:.1%}" if known.figure is None else f"{bound:,.4g} ms"
+    return f"no plan on so many GPUs has a smaller {known.summary} than {figure}"
 
 
 def monthly_cost(scenario: Scenario, plan: Placement | None) -> float | None:

@@ -15,6 +15,7 @@ from optimizer.reporting.params import ReportParams
 from optimizer.reporting.reasons import explained
 from optimizer.reporting.runs import Runs, simulate_again
 from optimizer.reporting.tiles import adapters_of, fills_of, tiles_of, verdicts_of
+from optimizer.reporting.what_if import what_if_grid
 from optimizer.result import Result
 from optimizer.search.instance import Instance
 from optimizer.search.params import SolveParams
@@ -79,7 +80,9 @@ class Collector:
     def report_of(self, result: Result, file: Path | None) -> PlanReport:
         """All about one result."""
         ready, tuned = self._ready(result), params_from(result.params, SolveParams)
-        told = explained(result, ready.instance, ready.why_none, tuned, self.params, self.deadline)
+        told = explained(
+            result, ready.instance, ready.why_none, tuned, self.params, self.progress, self.deadline
+        )
         greedy = greedy_beside(result, self.results, self.params, self.workers, self.progress)
         rows = {row.gpu: row for row in told.rows}
         runs = self._runs(result, ready.judge, fills_of(told.rows))
@@ -91,7 +94,9 @@ class Collector:
             description=result.scenario.description,
             answer=answer_of(result, greedy, profiles),
             tiles=() if runs is None else tiles_of(result, runs, rows),
-            adapters=AdapterTable.empty() if runs is None else adapters_of(result, runs),
+            adapters=AdapterTable.empty()
+            if runs is None
+            else adapters_of(result, runs, self.params.adapters),
             runs=() if runs is None else tuple(runs.figures[gpu].run for gpu in runs.shown),
             left_out="" if runs is None else runs.left_out,
             reasons=told.reasons,
@@ -116,7 +121,15 @@ class Collector:
         return simulate_again(judge, gpus, verdicts, fills, self.params, self.deadline)
 
     def _grid(self, result: Result, tuned: SolveParams) -> WhatIfGrid | str:
-        return NOT_ASKED
+        """The what-if grid of the scenario, or why there is none."""
+        if not self.what_if:
+            return NOT_ASKED
+        key = _key(result)
+        if key not in self._grids:
+            self._grids[key] = what_if_grid(
+                result.scenario, tuned, self.params, self.workers, self.progress, self.deadline
+            )
+        return self._grids[key]
 
 
 def _key(result: Result) -> str:

@@ -54,7 +54,10 @@ class Answer(FrozenModel):
     """No plan has a smaller first objective; null where nothing is proven."""
     bound_of: str
     """The first objective, of which the bound is."""
+    bound_text: str = ""
+    """The same in a sentence, with its unit; empty where nothing is proven."""
     no_bound: str = ""
+    """Why nothing is proven; empty where something is."""
     cost_per_month: float | None = None
     """What the GPUs cost in 730 hours; null where the scenario states no price: a default is none."""
     greedy_cost_per_month: float | None = None
@@ -100,11 +103,17 @@ class AdapterTable(FrozenModel):
     """Mean time per output token of its requests."""
     loads: tuple[int | None, ...]
     """Copies into a slot in the run."""
+    left_out: int = 0
+    """How many more rows there are, of those with the smallest share of their GPU's load."""
 
     @classmethod
     def empty(cls) -> AdapterTable:
         """A table without adapters, where there is no plan."""
-        return cls(**dict.fromkeys(cls.model_fields, ()))
+        return cls.model_validate(dict.fromkeys(COLUMNS, ()))
+
+
+COLUMNS = tuple(name for name in AdapterTable.model_fields if name != "left_out")
+"""Columns of a table of adapters."""
 
 
 class Percentiles(FrozenModel):

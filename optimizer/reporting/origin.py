@@ -13,6 +13,7 @@ from pathlib import Path
 from learn import Regions
 from optimizer.reporting.contents import Origin
 from optimizer.result import Result
+from optimizer.search.objectives import leading_prices
 from optimizer.version import __version__
 from scenarios import dumps
 from twin import EngineProfile
@@ -60,7 +61,7 @@ def origin_of(
     return Origin(
         scenario_yaml=text,
         scenario_sha256=hashlib.sha256(text.encode()).hexdigest(),
-        result_file=None if file is None else str(file),
+        result_file=None if file is None else file.name,
         result_sha256=hashlib.sha256(content).hexdigest(),
         seed=result.seed,
         params_toml="".join(f"{line}\n" for line in _toml(result.params)),
@@ -124,6 +125,4 @@ def command_of(result: Result) -> str:
 
 def on_given_gpus(result: Result) -> bool:
     """Whether a latency or balance comes first, which is for a number of GPUs."""
-    from optimizer.search.objectives import leading_prices
-
     return result.gpus is not None and not leading_prices(result.objectives)

@@ -20,8 +20,12 @@ class ReportParams(Params):
     """GPUs with different adapters that are simulated again for the figures of their adapters."""
     runs: Count = 64
     """Of these, GPUs that are shown over time; the fullest where there are more."""
+    adapters: Count = 5000
+    """Rows of adapters that are shown, those with the largest shares of their GPUs' loads."""
     weights: Count = 24
     """Classes of adapters whose weights are shown one by one."""
+    other_gpus: Annotated[int, Field(ge=0)] = 1000
+    """Kinds of GPU of the catalogue, in its order, that are asked what they would save."""
     greedy_seconds: Seconds = 60.0
     """Most seconds for the plan of the greedy beside an exact one."""
     grid_seconds: Seconds = 60.0

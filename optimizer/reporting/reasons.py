@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 
@@ -20,11 +21,27 @@ from optimizer.result import Result
 from optimizer.search.instance import Instance
 from optimizer.search.params import SolveParams
 from optimizer.search.splitting import InfeasibleError
-from scenarios import Deadline, Device, LorapackError, Scenario, gpus
+from scenarios import Deadline, Device, LorapackError, Scenario, Stopped, gpus
+from scenarios.stopping.progress import Progress
 from scenarios.text.formatting import counted, listed
 
 LEAST = 0.005
 """Fraction of a GPU below which a difference is told as none."""
+
+Unsaid = Literal["not learned", "too small", "no step times", "no time"]
+"""Why it is not told what a kind of GPU would save."""
+
+WHY: dict[Unsaid, str] = {
+    "not learned": "what they would save is not known here, as no regions of this scenario were learned for "
+    f"them; lorapack solve {SCENARIO_FILE} --set devices=NAME learns them",
+    "too small": "no engine of this scenario starts in their memory, or an adapter fits none",
+    "no step times": "their step times are not known, nor can they be derived",
+    "no time": "they were not looked at in the time",
+}
+"""The same for a reader."""
+
+LOOKING = "looking at other GPUs"
+"""What is being done, for progress."""
 
 NAMED = 6
 """Kinds of GPU that a sentence names."""
@@ -44,6 +61,7 @@ def explained(
     why_none: str,
     tuned: SolveParams,
     params: ReportParams,
+    progress: Progress,
     deadline: Deadline,
 ) -> Explained:
     """Why a plan needs its GPUs, and what would save some.
@@ -58,6 +76,8 @@ def explained(
         Why, then.
     tuned, params
         Parameters of the search, and of the report.
+    progress
+        Called with progress.
     deadline
         When to stop asking about other GPUs.
     """
@@ -68,7 +88,7 @@ def explained(
     weights, others, total = _weights(told, params.weights)
     savings = [Saving(name=one.name, text=one.text, saves=one.saves) for one in told.what_ifs]
     if unit == "GPUs":
-        savings += _other_gpus(result.scenario, instance, tuned, deadline)
+        savings += _other_gpus(result.scenario, instance, params.other_gpus, tuned, progress, deadline)
     reasons = Reasons(
         why=told.why,
         weights=weights,
@@ -102,7 +122,12 @@ def _weights(told: Explanation, most: int) -> tuple[dict[str, float], float, flo
 
 
 def _other_gpus(
-    scenario: Scenario, instance: Instance, tuned: SolveParams, deadline: Deadline
+    scenario: Scenario,
+    instance: Instance,
+    most: int,
+    tuned: SolveParams,
+    progress: Progress,
+    deadline: Deadline,
 ) -> Iterator[Saving]:
     """What it would save if all GPUs were of one kind: of those of the scenario, and of the catalogue.
 
@@ -112,22 +137,26 @@ def _other_gpus(
     now = continuous_bound(problem)
     if not np.isfinite(now):
         return
-    own = [device.name for device in scenario.devices]
+    own, unsaid = [device.name for device in scenario.devices], dict[Unsaid, list[str]]()
     if len(own) > 1:
         for name in own:
             options = tuple(option for option in problem.options if option.device == name)
             then = continuous_bound(replace(problem, options=options)) if options else np.inf
-            yield _saving(name, now, then)
-    unknown: list[str] = []
-    for gpu in gpus():
-        if gpu.name not in own:
-            found = None if deadline.reached else _bound_on(scenario, gpu.name, tuned, deadline)
-            if found is None:
-                unknown.append(gpu.name)
+            if np.isfinite(then):
+                yield _saving(name, now, then)
             else:
-                yield _saving(gpu.name, now, found)
-    if unknown:
-        yield _not_known(unknown)
+                unsaid.setdefault("too small", []).append(name)
+    others = [gpu.name for gpu in gpus() if gpu.name not in own][:most]
+    progress(LOOKING, 0, len(others))
+    for done, name in enumerate(others, start=1):
+        found = _bound_on(scenario, name, tuned, deadline)
+        if isinstance(found, float):
+            yield _saving(name, now, found)
+        else:
+            unsaid.setdefault(found, []).append(name)
+        progress(LOOKING, done, len(others))
+    for why, names in unsaid.items():
+        yield Saving(name=f"other GPUs: {why}", text=f"{listed(names, NAMED)}: {WHY[why]}", saves=None)
 
 
 def _in_gpus(instance: Instance) -> PackingProblem:
@@ -135,24 +164,27 @@ def _in_gpus(instance: Instance) -> PackingProblem:
     return without_limits(instance.priced("gpus", instance.inner.n_items).inner)
 
 
-def _bound_on(scenario: Scenario, device: str, tuned: SolveParams, deadline: Deadline) -> float | None:
-    """The fewest GPUs of a kind, in fractions; infinite where none will do, None where that is not known."""
+def _bound_on(scenario: Scenario, device: str, tuned: SolveParams, deadline: Deadline) -> float | Unsaid:
+    """The fewest GPUs of a kind, in fractions, or why that is not told."""
     there = scenario.model_copy(update={"devices": (Device(name=device),)})
     try:
         rows = known_rows(there, tuned, deadline, workers=1)
         if rows is None:
-            return None
-        return continuous_bound(_in_gpus(model_instance(rows, there, tuned))) if rows.starts else np.inf
+            return "not learned"
+        if not rows.starts:
+            return "too small"
+        bound = continuous_bound(_in_gpus(model_instance(rows, there, tuned)))
     except InfeasibleError:
-        return np.inf
-    except LorapackError:  # no profile is to be had, or the time is over
-        return None
+        return "too small"
+    except Stopped:
+        return "no time"
+    except LorapackError:
+        return "no step times"
+    return float(bound) if np.isfinite(bound) else "too small"
 
 
 def _saving(device: str, now: float, then: float) -> Saving:
     name = f"only {device}"
-    if not np.isfinite(then):
-        return Saving(name=name, text=f"{device} alone cannot serve this", saves=None)
     least = counted(int(np.ceil(then - 1e-6)), "GPU")
     change = (
         "no fewer"
@@ -161,12 +193,3 @@ def _saving(device: str, now: float, then: float) -> Saving:
     )
     text = f"{device} alone: {then:.2f} of them in place of {now:.2f} GPUs, {change}, so at least {least}"
     return Saving(name=name, text=text, saves=now - then)
-
-
-def _not_known(names: Sequence[str]) -> Saving:
-    text = (
-        f"what other GPUs would save is not known, as no regions of this scenario were learned for them: "
-        f"{listed(names, NAMED)}; lorapack solve {SCENARIO_FILE} --set devices=NAME learns them, where its "
-        "step times are known or can be derived"
-    )
-    return Saving(name="other GPUs", text=text, saves=None)

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from optimizer.explanation.explain import TightRow, sum_in_words
-from optimizer.reporting.contents import AdapterTable, Percentiles, Tile
+from optimizer.reporting.contents import COLUMNS, AdapterTable, Percentiles, Tile
 from optimizer.reporting.numbers import known, rounded
 from optimizer.reporting.runs import AdapterFigures, PlacedContent, Runs
 from optimizer.result import Result
@@ -97,18 +97,20 @@ def _percentiles(figures: LatencyFigures) -> Percentiles:
 # --- adapters ----------------------------------------------------------------------------------------
 
 
-def adapters_of(result: Result, runs: Runs) -> AdapterTable:
-    """The adapters of a plan, GPU by GPU, each with its share of the GPU's tokens and the run's figures."""
+def adapters_of(result: Result, runs: Runs, most: int) -> AdapterTable:
+    """The adapters of a plan, GPU by GPU, each with its share of the GPU's tokens and the run's figures.
+
+    Of more rows than ``most`` those with the largest shares are kept.
+    """
     classes = {name: one for one in result.scenario.classes for name in one.names}
-    columns: dict[str, list[object]] = {name: [] for name in AdapterTable.model_fields}
+    assert result.placement is not None
+    rows: list[dict[str, Any]] = []
     for one in runs.placed.values():
-        assert result.placement is not None
         figures = runs.of(one.gpu.gpu)
-        rows = _rows(one, classes, result.placement, None if figures is None else figures.adapters)
-        for row in rows:
-            for name, value in row.items():
-                columns[name].append(value)
-    return AdapterTable.model_validate({name: tuple(values) for name, values in columns.items()})
+        rows += _rows(one, classes, result.placement, None if figures is None else figures.adapters)
+    kept = sorted(range(len(rows)), key=lambda k: (-rows[k]["load_share"], k))[:most]
+    columns = {name: tuple(rows[k][name] for k in sorted(kept)) for name in COLUMNS}
+    return AdapterTable(**columns, left_out=len(rows) - len(kept))
 
 
 def _rows(
@@ -116,7 +118,7 @@ def _rows(
     classes: Mapping[str, AdapterClass],
     placement: Placement,
     figures: AdapterFigures | None,
-) -> list[dict[str, object]]:
+) -> list[dict[str, Any]]:
     gpu = one.gpu
     rates = [classes[name].rate * gpu.share(name) for name in one.names]
     tokens = [classes[name].tokens_per_s * gpu.share(name) for name in one.names]
