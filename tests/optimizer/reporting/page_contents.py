@@ -38,7 +38,7 @@ MARKUP = (
 
 
 def report_contents(plans: Sequence[PlanReport], title: str = "fleet") -> ReportContents:
-    return ReportContents(title=title, made_at="2026-01-01 00:00", plans=tuple(plans))
+    return ReportContents(title=title, made_at="2026-01-01 00:00 UTC", plans=tuple(plans))
 
 
 def plan_report(
