@@ -27,7 +27,9 @@ def at_load(scenario: Scenario, factor: float) -> Scenario:
         If the factor is no number above 0, or a rate is then larger than one may be.
     """
     if not isinstance(factor, int | float) or isinstance(factor, bool) or not 0 < factor < float("inf"):
-        raise ScenarioError([Problem("load_factor", f"is {factor!r}, must be a number above 0", "1.2 is 20 % more")])
+        raise ScenarioError(
+            [Problem("load_factor", f"is {factor!r}, must be a number above 0", "1.2 is 20 % more")]
+        )
     if factor == 1.0:
         return scenario
     values = scenario.model_dump(mode="json")

@@ -21,6 +21,7 @@ _CONFIG: Spec = {
     "background": "transparent",
     "font": _FONT,
     "aria": False,  # the page names each chart as one picture, and has its figures in a table
+    "mark": {"aria": False},
     "view": {"stroke": None},
     "axis": {
         "labelColor": "var(--ink-2)",

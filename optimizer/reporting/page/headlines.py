@@ -31,7 +31,7 @@ def proof(answer: Answer) -> str:
         return _proof_of_gpus(answer.gpus, math.ceil(answer.bound - 1e-9))
     if answer.bound_of == "cost":
         return _proof_of_cost(answer)
-    return f"Planned for {answer.bound_of}, of which no plan has less than {cell_text(answer.bound)}."
+    return sentence(answer.bound_text)
 
 
 def _proof_of_gpus(gpus: int, bound: int) -> str:

@@ -92,11 +92,8 @@ def tile_views(
 def _cell_view(cell: Cell, adapters: AdapterTable, steps: Mapping[int, int]) -> CellView:
     share = f"{sum(adapters.load_share[row] for row in cell.rows):.1%} of the load"
     if len(cell.rows) > 1:
-        label, step, spoken = (
-            f"{len(cell.rows):,} more",
-            0,
-            f"{len(cell.rows):,} more, which are smaller: {share}",
-        )
+        label, step = f"{len(cell.rows):,} more", 0
+        spoken = f"{label}, which are smaller: {share}"
     else:
         (row,) = cell.rows
         label, step = adapters.name[row], steps[adapters.rank[row]]

@@ -25,10 +25,20 @@ from optimizer.reporting.contents import (
 RANKS = (8, 16, 32)
 QUANTILES = tuple(k / 20 for k in range(21))
 PARTS = 120
+MARKUP = (
+    "</script><script>window.hacked = 1</script>",
+    "<img src=x onerror='window.hacked = 1'>",
+    '"><svg onload="window.hacked = 1">',
+    "<!--<script>",
+    "&lt;b&gt; &amp;",
+    "]]></style></title></noscript><b>",
+    "javascript:window.hacked=1",
+)
+"""Texts that a page which forgets to escape takes for markup or code."""
 
 
 def report_contents(plans: Sequence[PlanReport], title: str = "fleet") -> ReportContents:
-    return ReportContents(title=title, made_at="2026-01-01 00:00", plans=tuple(plans))
+    return ReportContents(title=title, made_at="2026-01-01 00:00 UTC", plans=tuple(plans))
 
 
 def plan_report(
