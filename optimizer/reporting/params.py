@@ -20,7 +20,7 @@ class ReportParams(Params):
     """GPUs with different adapters that are simulated again for the figures of their adapters."""
     runs: Count = 64
     """Of these, GPUs that are shown over time; the fullest where there are more."""
-    adapters: Count = 5000
+    adapters: Count = 3000
     """Rows of adapters that are shown, those with the largest shares of their GPUs' loads."""
     weights: Count = 24
     """Classes of adapters whose weights are shown one by one."""

@@ -147,7 +147,8 @@ def _other_gpus(
             else:
                 unsaid.setdefault("too small", []).append(name)
     others = [gpu.name for gpu in gpus() if gpu.name not in own][:most]
-    progress(LOOKING, 0, len(others))
+    if others:
+        progress(LOOKING, 0, len(others))
     for done, name in enumerate(others, start=1):
         found = _bound_on(scenario, name, tuned, deadline)
         if isinstance(found, float):
