@@ -18,6 +18,7 @@ from optimizer.reporting.tiles import adapters_of, fills_of, tiles_of, verdicts_
 from optimizer.reporting.what_if import what_if_grid
 from optimizer.result import Result
 from optimizer.search.instance import Instance
+from optimizer.search.level_rows import known_regions_of
 from optimizer.search.params import SolveParams
 from optimizer.search.preparation import learned_regions, prepare
 from optimizer.search.splitting import InfeasibleError
@@ -106,12 +107,19 @@ class Collector:
         )
 
     def _ready(self, result: Result) -> Prepared:
-        """The scenario made ready, with the regions that its search used; they are learned if need be."""
+        """The scenario made ready, with the regions that its search used.
+
+        They are learned if need be, but for results without a plan, of whose GPUs there is nothing to tell.
+        """
         key = _key(result)
         if key not in self._prepared:
-            scenario = result.scenario
+            scenario, tuned = result.scenario, params_from(result.params, SolveParams)
             judge = TwinJudge(scenario, twin.profiles_of(scenario), self.workers, self.progress)
-            self._prepared[key] = _prepared(judge, params_from(result.params, SolveParams), self.deadline)
+            planned = any(one.placement is not None for one in self.results if _key(one) == key)
+            if planned or known_regions_of(judge, self.deadline, tuned) is not None:
+                self._prepared[key] = _prepared(judge, tuned, self.deadline)
+            else:
+                self._prepared[key] = Prepared(judge, None, result.message)
         return self._prepared[key]
 
     def _runs(self, result: Result, judge: TwinJudge, fills: Mapping[int, float]) -> Runs | None:
