@@ -1,7 +1,7 @@
 """Pictures of the page of a report, for `docs/report.md`: its top, and the GPUs of other loads.
 
-They are taken in Chromium, in light and at 1280 pixels, of a report of a shipped scenario whose GPUs are given
-a price. Run from the repository's root, with the extra ``test`` installed::
+They are taken in Chromium, in light and at 1280 pixels, of a report of a shipped scenario whose GPUs are
+given a price. Run from the repository's root, with the extra ``test`` installed::
 
     python -m benchmarks.report_pictures --out docs/pictures
     python -m benchmarks.report_pictures --contents report.json --out /tmp/pictures
@@ -84,7 +84,9 @@ def main() -> None:
     parser.add_argument("--price", type=float, default=3.0, help="per GPU and hour (default: %(default)s)")
     parser.add_argument("--contents", type=Path, help="JSON of a report to show instead (default: none)")
     parser.add_argument("--workers", type=int, default=2, help="threads (default: %(default)s)")
-    parser.add_argument("--out", type=Path, default=Path("docs/pictures"), help="folder (default: %(default)s)")
+    parser.add_argument(
+        "--out", type=Path, default=Path("docs/pictures"), help="folder (default: %(default)s)"
+    )
     args = parser.parse_args()
     if args.contents is None:
         contents = contents_of(args.scenario, args.price, args.workers)

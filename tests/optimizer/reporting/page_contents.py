@@ -110,7 +110,7 @@ def adapter_table(adapters: int, gpus: int, names: Sequence[str], rng: random.Ra
         gpu=tuple(gpu),
         rank=tuple(RANKS[k % len(RANKS)] for k in range(adapters)),
         rate=tuple(rates),
-        load_share=tuple(rate / totals[g] for rate, g in zip(rates, gpu, strict=True)),
+        load_share=tuple(round(rate / totals[g], 4) for rate, g in zip(rates, gpu, strict=True)),
         served_share=tuple(None if k == 0 else 0.999 for k in range(adapters)),
         ttft_p50_ms=tuple(None if k == 0 else value for k, value in enumerate(slow)),
         ttft_p99_ms=tuple(None if k == 0 else 3 * value for k, value in enumerate(slow)),

@@ -225,7 +225,12 @@ def test_the_run_of_the_chosen_gpu_is_drawn_and_told(browser: Any, small: Path) 
     opened.page.locator('[data-chart="requests"] summary').click()
     row = '[data-chart="requests"] .figures tbody tr:first-child td'
     opened.page.locator(row).first.wait_for()
-    assert opened.texts(row) == ["0", "0.5", f"{plan.runs[2].running[0]:.4g}", f"{plan.runs[2].waiting[0]:.4g}"]
+    assert opened.texts(row) == [
+        "0",
+        "0.5",
+        f"{plan.runs[2].running[0]:.4g}",
+        f"{plan.runs[2].waiting[0]:.4g}",
+    ]
     names = opened.texts(".slowest tbody td:first-child")
     of_gpu = [row for row in range(24) if plan.adapters.gpu[row] == 2]
     slowest = sorted(of_gpu, key=lambda row: -(plan.adapters.ttft_p99_ms[row] or 0))
