@@ -37,7 +37,7 @@ def answer_of(result: Result, greedy: Result | None, profiles: Mapping[str, Engi
     result
         The result.
     greedy
-        That of the greedy on the same scenario; None: the plan is its own, or none was asked for.
+        That of the greedy on the same scenario; None: the plan is its own, or there can be none.
     profiles
         Engine profile of each device.
     """

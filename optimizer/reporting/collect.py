@@ -84,7 +84,9 @@ class Collector:
         told = explained(
             result, ready.instance, ready.why_none, tuned, self.params, self.progress, self.deadline
         )
-        greedy = greedy_beside(result, self.results, self.params, self.workers, self.progress)
+        greedy = None
+        if ready.instance is not None:
+            greedy = greedy_beside(result, self.results, self.params, self.workers, self.progress)
         rows = {row.gpu: row for row in told.rows}
         runs = self._runs(result, ready.judge, fills_of(told.rows))
         grid = self._grid(result, tuned)

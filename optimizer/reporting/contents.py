@@ -69,7 +69,7 @@ class Answer(FrozenModel):
     sureness: Sureness
     sureness_text: str
     greedy: Reference | None = None
-    """Null where the plan is the greedy's own, or none was asked for."""
+    """Null where the plan is the greedy's own, or the scenario has no plan by any method."""
     offered_tok_per_s: float | None = None
     served_tok_per_s: float | None = None
     survival: str = ""
