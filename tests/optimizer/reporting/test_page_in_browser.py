@@ -38,6 +38,17 @@ MEASURE = """async ([selector, event, value]) => {
 }"""
 """Milliseconds until what an event asks for is drawn: the frame after it, and what that leaves to do."""
 
+SLIDE = """() => {
+  const load = document.querySelector(".load");
+  const text = (name) => document.querySelector(`.${name}`).textContent;
+  return Array.from({length: Number(load.max) + 1}, (_, k) => {
+    load.value = k;
+    load.dispatchEvent(new Event("input"));
+    return ["exact-words", "greedy-words", "asked"].map(text);
+  });
+}"""
+"""What is shown at each place of the slider of the load."""
+
 FOCUSABLE = """[...document.querySelectorAll(
   'a[href], button, input, select, summary, [tabindex]')].filter((one) =>
   one.tabIndex >= 0 && !one.disabled && one.checkVisibility()).length"""
@@ -126,8 +137,9 @@ def test_a_named_browser_is_there() -> None:
     assert Path(CHROMIUM).is_file()
 
 
-@pytest.mark.parametrize("name", ["small", "large", "several"])
-@pytest.mark.parametrize("width", [1280, 390])
+@pytest.mark.parametrize(
+    ("name", "width"), [("small", 390), ("large", 1280), ("large", 390), ("several", 390)]
+)
 def test_it_opens_without_complaint_or_request_and_fits_its_width(
     browser: Any, request: pytest.FixtureRequest, name: str, width: int
 ) -> None:
@@ -151,7 +163,7 @@ def in_words(cell: WhatIfCell) -> str:
     return f"{cell.bound} to {cell.gpus} GPUs" if cell.state == "open" else f"{cell.gpus} GPUs"
 
 
-@pytest.mark.parametrize("patience_s", [(2, 5, 10, 30), (10,), ()])
+@pytest.mark.parametrize("patience_s", [(2, 5, 10, 30), ()])
 def test_the_sliders_show_every_cell_of_the_grid(
     browser: Any, tmp_path: Path, patience_s: tuple[int, ...]
 ) -> None:
@@ -159,14 +171,14 @@ def test_the_sliders_show_every_cell_of_the_grid(
     opened = OpenPage(browser, written(tmp_path, report_contents([plan_report(24, 3, grid=grid)])))
     assert opened.page.locator(".slider").count() == 1 + (len(patience_s) > 1)
     for p, (exact, greedy) in enumerate(zip(grid.exact, grid.greedy, strict=True)):
-        if len(patience_s) > 1:
+        if patience_s:
             opened.send(".patience", "input", p)
+        shown = opened.page.evaluate(SLIDE)
+        assert len(shown) == len(grid.load_factors)
         for k, factor in enumerate(grid.load_factors):
-            opened.send(".load", "input", k)
-            assert opened.texts(".exact-words, .greedy-words") == [in_words(exact[k]), in_words(greedy[k])]
-            asked = opened.texts(".asked")[0]
-            assert f"--load {factor:g} " in asked
-            assert asked.endswith(f"={patience_s[p]}" if patience_s else "=")
+            assert shown[k][:2] == [in_words(exact[k]), in_words(greedy[k])]
+            assert f"--load {factor:g} " in shown[k][2]
+            assert shown[k][2].endswith(f"={patience_s[p]}" if patience_s else "=")
     assert opened.faults == []
 
 
