@@ -132,13 +132,21 @@ def several(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return written(tmp_path_factory.mktemp("several"), report_contents(plans))
 
 
+@pytest.fixture(scope="module")
+def long(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    text = "a-" + "x" * 200
+    plan = plan_report(24, 3, names=[text], text=text, name=text, method=text, grid=what_if_grid(3))
+    return written(tmp_path_factory.mktemp("long"), report_contents([plan, plan], title=text))
+
+
 def test_a_named_browser_is_there() -> None:
     assert CHROMIUM is not None
     assert Path(CHROMIUM).is_file()
 
 
 @pytest.mark.parametrize(
-    ("name", "width"), [("small", 390), ("large", 1280), ("large", 390), ("several", 390)]
+    ("name", "width"),
+    [("small", 390), ("large", 1280), ("large", 390), ("several", 390), ("long", 1280), ("long", 390)],
 )
 def test_it_opens_without_complaint_or_request_and_fits_its_width(
     browser: Any, request: pytest.FixtureRequest, name: str, width: int
