@@ -239,9 +239,9 @@ class Result(PlainDir, BaseModel):
         optimizer.reporting.page.MissingExtraError
             If the packages of the extra ``report`` are not installed.
         """
-        from optimizer.reporting.report import report
+        import optimizer
 
-        return report(self, what_if=what_if, workers=workers, progress=progress).to_html()
+        return optimizer.report(self, what_if=what_if, workers=workers, progress=progress).to_html()
 
     def plot(self, path: str | Path | None = None, ax: Axes | None = None) -> Figure:
         """Draw load, adapters and mean TTFT of every GPU of the plan, with the twin's verdict.
