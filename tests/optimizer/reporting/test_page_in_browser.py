@@ -369,7 +369,10 @@ def test_arrow_keys_go_through_the_adapters_of_a_tile_and_escape_hides_the_figur
 ) -> None:
     page = OpenPage(browser, small).page
     focused = "document.activeElement.dataset.rows"
+    page.set_viewport_size({"width": 1280, "height": 300})  # so that the focus scrolls
     page.locator('.tile[data-gpu="1"] .cell').first.focus()
+    page.wait_for_timeout(100)
+    assert page.locator("#tip").is_visible()
     assert page.evaluate(focused) == "1"
     page.keyboard.press("ArrowRight")
     assert page.evaluate(focused) == "4"
