@@ -186,7 +186,9 @@ def what_if_grid(gpus: int = 3, loads: int = 31, patience_s: Sequence[float] = (
     """A grid in which every cell differs from its neighbours in load, with cells of each state."""
     lines = range(max(1, len(patience_s)))
     exact = [[_exact_cell(gpus, p, k) for k in range(loads)] for p in lines]
-    greedy = [[WhatIfCell(state="solved", gpus=2 * gpus + 2 * k - p) for k in range(loads)] for p in lines]
+    greedy = [
+        [WhatIfCell(state="solved", gpus=max(1, 2 * gpus + 2 * k - p)) for k in range(loads)] for p in lines
+    ]
     exact[0][loads - 1] = WhatIfCell(state="not_computed")
     greedy[0][loads - 1] = WhatIfCell(state="no_plan")
     return WhatIfGrid(
