@@ -109,19 +109,27 @@ class Grid:
             gpus = None if found is None else len(found)
             yield place, WhatIfCell(state="no_plan" if found is None else "solved", gpus=gpus)
 
-    def start(self) -> None:
-        """A quick plan and a quick bound for each cell; without these nothing is told of it."""
-        for cell in self.cells.values():
-            if cell.problem is None or self.deadline.reached:
-                continue
-            bound = continuous_bound(cell.problem)
-            if not math.isfinite(bound):
-                cell.problem = None
-                continue
-            cell.bound = max(1, math.ceil(bound - 1e-6))
-            cell.packing = self._packed(cell.problem, QUICK, self.deadline.left_s)
-        self._bounds = {place: tuple(self._heavier(place)) for place in self.cells}
+    def start(self) -> Iterator[int]:
+        """A quick plan and a quick bound for each cell; yields how many are known after each.
+
+        Without these nothing is told of a cell.
+        """
+        for place, cell in self.cells.items():
+            if self.deadline.reached:
+                break
+            if cell.problem is not None:
+                self._start(cell, cell.problem)
+            self._bounds[place] = tuple(self._heavier(place))
+            yield self.known
         self._spread()
+
+    def _start(self, cell: Cell, problem: PackingProblem) -> None:
+        bound = continuous_bound(problem)
+        if not math.isfinite(bound):
+            cell.problem = None
+            return
+        cell.bound = max(1, math.ceil(bound - 1e-6))
+        cell.packing = self._packed(problem, QUICK, self.deadline.left_s)
 
     def settle(self) -> Iterator[int]:
         """Search cell by cell until all is known or the time is over; yields how many are known."""

@@ -13,7 +13,7 @@ from optimizer.search.instance import Instance, build_instance
 from optimizer.search.level_rows import RowVariant, known_regions_of, known_variants
 from optimizer.search.params import SolveParams
 from optimizer.search.preparation import may_group
-from optimizer.search.splitting import InfeasibleError, ReplicaSplit, called, fewest_parts, least_fill
+from optimizer.search.splitting import COLD, InfeasibleError, ReplicaSplit, called, fewest_parts, least_fills
 from scenarios import AdapterClass, Deadline, Scenario
 from twin import EngineProfile, TwinJudge
 
@@ -80,9 +80,9 @@ def model_instance(rows: KnownRows, scenario: Scenario, params: SolveParams) -> 
     InfeasibleError
         If an adapter fits no GPU.
     """
-    splits: list[ReplicaSplit] = []
-    for members in scenario.classes:
-        splits += _split(rows, scenario, members, params)
+    fills, splits = least_fills(scenario, rows.regions), list[ReplicaSplit]()
+    for members, fill in zip(scenario.classes, fills, strict=True):
+        splits += _split(rows, scenario, members, float(fill), params)
     apart = any(one.min_replicas > 1 for one in scenario.classes)
     grouping = params.grouping if not apart and may_group(scenario, params) else None
     return build_instance(
@@ -98,11 +98,16 @@ def model_instance(rows: KnownRows, scenario: Scenario, params: SolveParams) -> 
 
 
 def _split(
-    rows: KnownRows, scenario: Scenario, members: AdapterClass, params: SolveParams
+    rows: KnownRows, scenario: Scenario, members: AdapterClass, fill: float, params: SolveParams
 ) -> list[ReplicaSplit]:
-    """In how many equal parts a class's adapters fit the rows; the base model in small ones."""
+    """In how many equal parts a class's adapters fit the rows; the base model in small ones.
+
+    Parameters
+    ----------
+    fill
+        Share of a GPU that one of the adapters fills, to rounding.
+    """
     rank, least = slot_rank(scenario, members.rank), members.min_replicas
-    fill = least_fill(scenario, members, rows.regions, "inner")
     if not math.isfinite(fill):
         raise InfeasibleError(f"{called(members)} fits no engine configuration")
     most = params.splitting.max_replicas
@@ -112,7 +117,7 @@ def _split(
         if parts > 1:
             return [ReplicaSplit(replace(members, names=(name,)), rank, parts) for name in members.names]
         return [ReplicaSplit(members, rank)]
-    parts = fewest_parts(scenario, members, rows.regions, "inner", most)
+    parts = 1 if fill <= COLD else fewest_parts(scenario, members, rows.regions, "inner", most)
     if parts > 1 and not scenario.allow_replicas:
         raise InfeasibleError(f"{called(members)} fills {fill:.2f} GPUs, and allow_replicas is off")
     return [ReplicaSplit(members, rank, max(parts, least))]

@@ -81,6 +81,8 @@ def what_if_grid(
     if not lines:
         return NO_ROWS
     loads = load_factors(params)
+    total = 2 * len(lines) * len(loads)
+    progress(LABEL, 0, total)
     grid = Grid(
         _cells(lines, loads, scenario.service_levels.patience_s, tuned, within),
         within,
@@ -91,7 +93,7 @@ def what_if_grid(
     )
     if not grid.cells:
         return NO_TIME
-    greedy = _solved(grid, progress)
+    greedy = _solved(grid, total, progress)
     exact = {place: cell.answer() for place, cell in grid.cells.items()}
     shape = len(lines), len(loads)
     answers = [*exact.values(), *greedy.values()]
@@ -200,15 +202,14 @@ def _problem(line: Line, load: float, tuned: SolveParams) -> PackingProblem | No
     return without_limits(instance.priced("gpus", instance.inner.n_items).inner)
 
 
-def _solved(grid: Grid, progress: Progress) -> dict[Place, WhatIfCell]:
+def _solved(grid: Grid, total: int, progress: Progress) -> dict[Place, WhatIfCell]:
     """Solve all cells; the greedy's answers are returned, the exact ones are in the grid."""
-    total = 2 * len(grid.cells)
-    progress(LABEL, 0, total)
     greedy: dict[Place, WhatIfCell] = {}
+    for known in grid.start():
+        progress(LABEL, known, total)
     for place, answer in grid.greedy():
         greedy[place] = answer
-        progress(LABEL, len(greedy), total)
-    grid.start()
+        progress(LABEL, grid.known + len(greedy), total)
     for known in grid.settle():
         progress(LABEL, len(greedy) + known, total)
     progress(LABEL, total, total)

@@ -310,15 +310,26 @@ def test_reasons_are_those_of_the_explanation() -> None:
     assert all(texts[one.name] == one.text for one in told.what_ifs)
 
 
-def test_other_gpus_of_the_scenario_are_told_in_gpus() -> None:
-    devices = "devices=[{name: H100-64GB, count: 8}, {name: H100-80GB, count: 8}]"
-    scenario = scenario_of({"name": "a", "count": 8, "rank": 8, "rate": 3.0})
-    here = optimizer.solve(scenario, "bfd")
-    kinds = optimizer.report(here, what_if=False, params=ReportParams(other_gpus=4)).contents.plans[0]
-    names = [saving.name for saving in kinds.reasons.savings if saving.name.startswith("other GPUs")]
-    assert names  # of none of the first four are regions known, or none starts
-    assert all(saving.saves is None for saving in kinds.reasons.savings if saving.name in names)
-    assert "H100-80GB" in devices
+def test_each_kind_of_gpu_of_a_scenario_is_told_what_it_saves_alone(tmp_path: Path) -> None:
+    profile = tmp_path / "profile.json"
+    twin.write_profile(twin.find_profile("llama-3.1-8b-instruct", "H100-64GB"), profile)
+    values = scenarios.read("paper_mixed_32", FAST).model_dump(mode="json")
+    values["devices"] = [{"name": "H100-64GB"}, {"name": "twin", "profile": str(profile)}]
+    made = plan_of(optimizer.solve(scenarios.from_mapping(values), "bfd"))
+    savings = {saving.name: saving for saving in made.reasons.savings}
+    for name in ("only H100-64GB", "only twin"):  # of the same costs
+        assert savings[name].saves == pytest.approx(0, abs=1e-6)
+        assert "no fewer, so at least 1 GPU" in savings[name].text
+
+
+def test_what_other_gpus_would_save_is_not_invented() -> None:
+    params = ReportParams(other_gpus=3)
+    made = optimizer.report(mixed(), what_if=False, params=params).contents.plans[0]
+    others = [saving for saving in made.reasons.savings if saving.name.startswith("other GPUs: ")]
+    assert others
+    assert all(saving.saves is None for saving in others)
+    names = [gpu.name for gpu in scenarios.gpus() if gpu.name != "H100-64GB"][:3]
+    assert all(any(name in saving.text for saving in others) for name in names)
 
 
 def test_the_origin_is_enough_to_repeat_it(tmp_path: Path) -> None:

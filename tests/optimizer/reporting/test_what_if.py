@@ -150,10 +150,11 @@ def test_what_is_interrupted_tells_what_it_has() -> None:
         grid = what_if_grid(mixed(), TUNED, FEW, 1, interrupting, UNLIMITED)
     assert isinstance(grid, WhatIfGrid)
     assert not grid.complete
-    states = [cell.state for cell in grid.greedy[0]]
-    assert states[:3] == ["solved", "solved", "solved"] or "no_plan" in states[:3]
-    assert set(states[3:]) == {"not_computed"}
-    assert all(cell.gpus is None for cell in grid.exact[0])
+    assert {cell.state for cell in grid.greedy[0]} == {"not_computed"}
+    states = [cell.state for cell in grid.exact[0]]
+    assert {"solved", "not_computed"} <= set(states)
+    counted = [cell.gpus for cell in grid.exact[0] if cell.state == "solved"]
+    assert all(gpus is not None for gpus in counted)
 
 
 def test_a_cell_that_was_not_finished_is_a_range() -> None:
@@ -209,7 +210,7 @@ def test_a_grid_agrees_with_single_searches_of_random_problems(seed: int) -> Non
         (0, k): Cell(problem(tuple(sizes * load), counts)) for k, load in enumerate(np.linspace(0.5, 3, 8))
     }
     grid = Grid(cells, UNLIMITED, 10.0, 0, 1, PackingParams())
-    grid.start()
+    list(grid.start())
     known = list(grid.settle())
     assert known[-1] == len(cells)
     for cell in cells.values():
