@@ -48,6 +48,9 @@ _CONFIG: Spec = {
         "offset": 6,
     },
 }
+_WHOLE = alt.Axis(format=",~r", tickMinStep=1, labelExpr="datum.value % 1 ? '' : datum.label")
+"""Of numbers of GPUs: no ticks between whole ones are told, where few GPUs leave room for such."""
+
 _INK, _MARK, _OTHER = "var(--ink-2)", "var(--chart-1)", "var(--chart-2)"
 
 
@@ -94,7 +97,7 @@ def _over_time(unit: str, series: tuple[str, ...], *, share: bool = False) -> Sp
             y=alt.Y("value:Q", axis=axis, scale=scale),
             color=alt.Color("series:N", scale=colours, legend=legend),
             strokeDash=alt.StrokeDash(
-                "series:N", scale=alt.Scale(domain=list(series), range=[[1, 0], [5, 2]][: len(series)])
+                "series:N", scale=alt.Scale(domain=list(series), range=[[1, 0], [4, 4]][: len(series)])
             ),
         )
     )
@@ -134,13 +137,13 @@ def _what_if() -> Spec:
         scale=alt.Scale(zero=False, nice=False, padding=8),
     )
     colours = alt.Scale(domain=["exact", "greedy"], range=[_MARK, _OTHER])
-    dashes = alt.Scale(domain=["exact", "greedy"], range=[[1, 0], [5, 2]])
+    dashes = alt.Scale(domain=["exact", "greedy"], range=[[1, 0], [4, 4]])
     lines = (
         rows.transform_fold(["exact", "greedy"], as_=["series", "gpus"])
         .mark_line(strokeWidth=2, point=alt.OverlayMarkDef(size=28, filled=True))
         .encode(
             x=x,
-            y=alt.Y("gpus:Q", title="GPUs", axis=alt.Axis(tickMinStep=1), scale=alt.Scale(zero=True)),
+            y=alt.Y("gpus:Q", title="GPUs", axis=_WHOLE, scale=alt.Scale(zero=True)),
             color=alt.Color("series:N", scale=colours),
             strokeDash=alt.StrokeDash("series:N", scale=dashes),
         )
@@ -166,7 +169,7 @@ def _comparison() -> Spec:
     """GPUs of each plan, and of the greedy beside it."""
     rows = alt.Chart(alt.NamedData(ROWS))
     y = alt.Y("plan:N", title=None, sort=None, axis=alt.Axis(labelLimit=220, ticks=False, domain=False))
-    x = alt.X("gpus:Q", title="GPUs", axis=alt.Axis(tickMinStep=1))
+    x = alt.X("gpus:Q", title="GPUs", axis=_WHOLE)
     colours = alt.Scale(domain=[True, False], range=[_MARK, "var(--r0)"])
     bars = rows.mark_bar(height={"band": 0.6}).encode(
         y=y, x=x, color=alt.Color("accepted:N", scale=colours, legend=None), tooltip=["plan:N", "words:N"]

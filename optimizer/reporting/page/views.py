@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from optimizer.reporting.contents import AdapterTable, Answer, PlanReport
+from optimizer.reporting.contents import AdapterTable, Answer, GPURun, PlanReport
 from optimizer.reporting.page import headlines
 from optimizer.reporting.page.bars import Bar, bars
 from optimizer.reporting.page.grid_view import GridView, grid_view
@@ -119,7 +119,7 @@ class PlanView:
                 {"gpu": view.tile.gpu, "like": view.tile.like, "order": view.order_keys}
                 for view in self.tiles
             ],
-            "runs": [run.model_dump() for run in self.plan.runs],
+            "runs": [_run_data(run) for run in self.plan.runs],
             "grid": None if self.grid is None else self.grid.data(),
         }
 
@@ -139,6 +139,11 @@ def table_rows(adapters: AdapterTable, most: int) -> Iterable[Sequence[str]]:
         for name, (_, kind) in COLUMNS.items()
     ]
     return zip(*columns, strict=True)
+
+
+def _run_data(run: GPURun) -> dict[str, Any]:
+    """A run without the starts of its parts, which follow from the first one."""
+    return {**run.model_dump(exclude={"start_s"}), "first_s": run.start_s[0] if run.start_s else 0.0}
 
 
 def _shown(value: object, kind: str) -> str:

@@ -110,7 +110,7 @@ def adapter_table(adapters: int, gpus: int, names: Sequence[str], rng: random.Ra
         gpu=tuple(gpu),
         rank=tuple(RANKS[k % len(RANKS)] for k in range(adapters)),
         rate=tuple(rates),
-        load_share=tuple(rate / totals[g] for rate, g in zip(rates, gpu, strict=True)),
+        load_share=tuple(round(rate / totals[g], 4) for rate, g in zip(rates, gpu, strict=True)),
         served_share=tuple(None if k == 0 else 0.999 for k in range(adapters)),
         ttft_p50_ms=tuple(None if k == 0 else value for k, value in enumerate(slow)),
         ttft_p99_ms=tuple(None if k == 0 else 3 * value for k, value in enumerate(slow)),
@@ -186,7 +186,9 @@ def what_if_grid(gpus: int = 3, loads: int = 31, patience_s: Sequence[float] = (
     """A grid in which every cell differs from its neighbours in load, with cells of each state."""
     lines = range(max(1, len(patience_s)))
     exact = [[_exact_cell(gpus, p, k) for k in range(loads)] for p in lines]
-    greedy = [[WhatIfCell(state="solved", gpus=2 * gpus + 2 * k - p) for k in range(loads)] for p in lines]
+    greedy = [
+        [WhatIfCell(state="solved", gpus=max(1, 2 * gpus + 2 * k - p)) for k in range(loads)] for p in lines
+    ]
     exact[0][loads - 1] = WhatIfCell(state="not_computed")
     greedy[0][loads - 1] = WhatIfCell(state="no_plan")
     return WhatIfGrid(

@@ -38,6 +38,17 @@ MEASURE = """async ([selector, event, value]) => {
 }"""
 """Milliseconds until what an event asks for is drawn: the frame after it, and what that leaves to do."""
 
+SLIDE = """() => {
+  const load = document.querySelector(".load");
+  const text = (name) => document.querySelector(`.${name}`).textContent;
+  return Array.from({length: Number(load.max) + 1}, (_, k) => {
+    load.value = k;
+    load.dispatchEvent(new Event("input"));
+    return ["exact-words", "greedy-words", "asked"].map(text);
+  });
+}"""
+"""What is shown at each place of the slider of the load."""
+
 FOCUSABLE = """[...document.querySelectorAll(
   'a[href], button, input, select, summary, [tabindex]')].filter((one) =>
   one.tabIndex >= 0 && !one.disabled && one.checkVisibility()).length"""
@@ -121,13 +132,22 @@ def several(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return written(tmp_path_factory.mktemp("several"), report_contents(plans))
 
 
+@pytest.fixture(scope="module")
+def long(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    text = "a-" + "x" * 200
+    plan = plan_report(24, 3, names=[text], text=text, name=text, method=text, grid=what_if_grid(3))
+    return written(tmp_path_factory.mktemp("long"), report_contents([plan, plan], title=text))
+
+
 def test_a_named_browser_is_there() -> None:
     assert CHROMIUM is not None
     assert Path(CHROMIUM).is_file()
 
 
-@pytest.mark.parametrize("name", ["small", "large", "several"])
-@pytest.mark.parametrize("width", [1280, 390])
+@pytest.mark.parametrize(
+    ("name", "width"),
+    [("small", 390), ("large", 1280), ("large", 390), ("several", 390), ("long", 1280), ("long", 390)],
+)
 def test_it_opens_without_complaint_or_request_and_fits_its_width(
     browser: Any, request: pytest.FixtureRequest, name: str, width: int
 ) -> None:
@@ -148,25 +168,27 @@ def in_words(cell: WhatIfCell) -> str:
         return "not computed"
     if cell.gpus is None:
         return "no plan"
-    return f"{cell.bound} to {cell.gpus} GPUs" if cell.state == "open" else f"{cell.gpus} GPUs"
+    if cell.state == "open":
+        return f"{cell.bound} to {cell.gpus} GPUs"
+    return f"{cell.gpus} GPU{'' if cell.gpus == 1 else 's'}"
 
 
-@pytest.mark.parametrize("patience_s", [(2, 5, 10, 30), (10,), ()])
+@pytest.mark.parametrize("patience_s", [(2, 5, 10, 30), ()])
 def test_the_sliders_show_every_cell_of_the_grid(
     browser: Any, tmp_path: Path, patience_s: tuple[int, ...]
 ) -> None:
-    grid = what_if_grid(3, patience_s=patience_s)
+    grid = what_if_grid(3 if patience_s else -2, patience_s=patience_s)  # the latter begins with 1 GPU
     opened = OpenPage(browser, written(tmp_path, report_contents([plan_report(24, 3, grid=grid)])))
     assert opened.page.locator(".slider").count() == 1 + (len(patience_s) > 1)
     for p, (exact, greedy) in enumerate(zip(grid.exact, grid.greedy, strict=True)):
-        if len(patience_s) > 1:
+        if patience_s:
             opened.send(".patience", "input", p)
+        shown = opened.page.evaluate(SLIDE)
+        assert len(shown) == len(grid.load_factors)
         for k, factor in enumerate(grid.load_factors):
-            opened.send(".load", "input", k)
-            assert opened.texts(".exact-words, .greedy-words") == [in_words(exact[k]), in_words(greedy[k])]
-            asked = opened.texts(".asked")[0]
-            assert f"--load {factor:g} " in asked
-            assert asked.endswith(f"={patience_s[p]}" if patience_s else "=")
+            assert shown[k][:2] == [in_words(exact[k]), in_words(greedy[k])]
+            assert f"--load {factor:g} " in shown[k][2]
+            assert shown[k][2].endswith(f"={patience_s[p]}" if patience_s else "=")
     assert opened.faults == []
 
 
@@ -223,12 +245,14 @@ def test_the_run_of_the_chosen_gpu_is_drawn_and_told(browser: Any, small: Path) 
         "(old) => document.querySelector('[data-chart=requests] svg').innerHTML !== old", arg=before
     )
     opened.page.locator('[data-chart="requests"] summary').click()
-    first = (
-        opened.page.locator('[data-chart="requests"] .figures tbody tr')
-        .first.locator("td")
-        .all_text_contents()
-    )
-    assert first == ["0", "0.5", f"{plan.runs[2].running[0]:.4g}", f"{plan.runs[2].waiting[0]:.4g}"]
+    row = '[data-chart="requests"] .figures tbody tr:first-child td'
+    opened.page.locator(row).first.wait_for()
+    assert opened.texts(row) == [
+        "0",
+        "0.5",
+        f"{plan.runs[2].running[0]:.4g}",
+        f"{plan.runs[2].waiting[0]:.4g}",
+    ]
     names = opened.texts(".slowest tbody td:first-child")
     of_gpu = [row for row in range(24) if plan.adapters.gpu[row] == 2]
     slowest = sorted(of_gpu, key=lambda row: -(plan.adapters.ttft_p99_ms[row] or 0))
@@ -347,7 +371,10 @@ def test_arrow_keys_go_through_the_adapters_of_a_tile_and_escape_hides_the_figur
 ) -> None:
     page = OpenPage(browser, small).page
     focused = "document.activeElement.dataset.rows"
+    page.set_viewport_size({"width": 1280, "height": 300})  # so that the focus scrolls
     page.locator('.tile[data-gpu="1"] .cell').first.focus()
+    page.wait_for_timeout(100)
+    assert page.locator("#tip").is_visible()
     assert page.evaluate(focused) == "1"
     page.keyboard.press("ArrowRight")
     assert page.evaluate(focused) == "4"

@@ -11,7 +11,8 @@ const SERIES = {
 const LATENCIES = { ttft: "ttft_ms", itl: "itl_ms", e2e: "e2e_ms" };
 
 function seriesRows(run, series) {
-  return run.start_s.map((start, part) => {
+  return run[series[0][0]].map((_, part) => {
+    const start = run.first_s + part * run.width_s;
     const row = { start: start / 60, end: (start + run.width_s) / 60 };
     for (const [field, name] of series) row[name] = run[field][part];
     return row;

@@ -44,12 +44,17 @@ function placeTip(x, y) {
 }
 
 function tipFor(element, title, pairs, x, y) {
-  const box = element.getBoundingClientRect();
   hideTip();
   tipOwner = element;
   element.setAttribute("aria-describedby", "tip");
   fillTip(title, pairs);
-  placeTip(x ?? box.left + box.width / 2, y ?? box.top);
+  if (x === undefined) placeTipAt(element);
+  else placeTip(x, y);
+}
+
+function placeTipAt(element) {
+  const box = element.getBoundingClientRect();
+  placeTip(box.left + box.width / 2, box.top);
 }
 
 function hideTip() {
@@ -61,4 +66,7 @@ function hideTip() {
 document.addEventListener("keydown", (event) => {
   if (event.key === "Escape") hideTip();
 });
-document.addEventListener("scroll", hideTip, { passive: true });
+document.addEventListener("scroll", () => {
+  if (tipOwner !== null && tipOwner === document.activeElement) placeTipAt(tipOwner); // focus scrolls to what it is on
+  else hideTip();
+}, { passive: true });

@@ -31,7 +31,8 @@ function startWhatIf(plan) {
       patience.setAttribute("aria-valuetext", `${figure(grid.patience[p])} seconds`);
     }
     for (const who of ["exact", "greedy"]) {
-      part(`${who}-words`).textContent = /^[\d,]/.test(words[who][k]) ? `${words[who][k]} GPUs` : words[who][k];
+      const gpus = words[who][k] === "1" ? " GPU" : " GPUs";
+      part(`${who}-words`).textContent = words[who][k] + (/\d$/.test(words[who][k]) ? gpus : "");
       const cost = words[`${who}_cost`][k];
       part(`${who}-cost`).textContent = cost ? `${cost} per month` : "";
     }
