@@ -109,15 +109,16 @@ def test_the_greedy_has_no_greedy_beside_it() -> None:
 
 
 def test_what_was_proven_of_a_latency_is_told_with_its_unit() -> None:
-    result = optimizer.solve(
-        scenarios.read("paper_mixed_32", ["replications=1"]), objective="latency", gpus=2
-    )
-    made = plan_of(result)
-    assert result.bound is not None
-    assert made.answer.bound_text.startswith("no plan on so many GPUs has a smaller mean inter-token latency")
-    assert made.origin.command.endswith("--objective latency --gpus 2")
+    result = optimizer.solve(scenarios.read("paper_mixed_32", FAST), "spread", objective="latency", gpus=2)
+    made = plan_of(result.model_copy(update={"bound": 41.5}))
+    told = "no plan on so many GPUs has a smaller mean inter-token latency over the GPUs than 41.5 ms"
+    assert made.answer.bound_text == told
+    assert made.origin.command.endswith("--method spread --objective latency --gpus 2")
     assert made.answer.greedy is not None
     assert made.answer.greedy.method == "greedy-lat"
+    unproven = plan_of(result).answer
+    assert (unproven.bound, unproven.bound_text) == (None, "")
+    assert unproven.no_bound.startswith("no bound: ")
 
 
 def test_a_plan_that_the_twin_rejects_says_why() -> None:
