@@ -111,17 +111,20 @@ def _reference(greedy: Result) -> Reference:
     return Reference(method=greedy.method, gpus=greedy.gpus, accepted=greedy.accepted, message=greedy.message)
 
 
+def is_greedy(result: Result) -> bool:
+    """Whether a plan is the greedy's own."""
+    return result.method == _greedy_for(result)
+
+
+def _greedy_for(result: Result) -> str:
+    return GREEDY[0] if leading_prices(result.objectives) else GREEDY[1]
+
+
 def greedy_beside(
     result: Result, others: Sequence[Result], params: ReportParams, workers: int, progress: Progress
-) -> Result | None:
-    """The greedy's result for the same scenario: one of those that there are, or solved here.
-
-    None where the plan is the greedy's own.
-    """
-    first = leading_prices(result.objectives)
-    method = GREEDY[0] if first else GREEDY[1]
-    if result.method == method:
-        return None
+) -> Result:
+    """The greedy's result for the same scenario: one of those that there are, or solved here."""
+    method, first = _greedy_for(result), leading_prices(result.objectives)
     for other in others:
         if other.method == method and other.scenario == result.scenario:
             return other

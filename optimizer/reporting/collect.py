@@ -8,11 +8,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import twin
-from optimizer.reporting.answer import answer_of, greedy_beside
-from optimizer.reporting.contents import AdapterTable, PlanReport, ReportContents, WhatIfGrid
-from optimizer.reporting.origin import origin_of
+from optimizer.reporting.answer import answer_of, greedy_beside, is_greedy
+from optimizer.reporting.contents import AdapterTable, PlanReport, ReportContents, Saving, WhatIfGrid
+from optimizer.reporting.origin import on_given_gpus, origin_of
 from optimizer.reporting.params import ReportParams
-from optimizer.reporting.reasons import explained
+from optimizer.reporting.reasons import explained, other_gpus
 from optimizer.reporting.runs import Runs, simulate_again
 from optimizer.reporting.tiles import adapters_of, fills_of, tiles_of, verdicts_of
 from optimizer.reporting.what_if import what_if_grid
@@ -77,16 +77,16 @@ class Collector:
     deadline: Deadline = UNLIMITED
     _prepared: dict[str, Prepared] = field(default_factory=dict)
     _grids: dict[str, WhatIfGrid | str] = field(default_factory=dict)
+    _savings: dict[str, tuple[Saving, ...]] = field(default_factory=dict)
+    _greedies: dict[str, Result] = field(default_factory=dict)
 
     def report_of(self, result: Result, file: Path | None) -> PlanReport:
         """All about one result."""
         ready, tuned = self._ready(result), params_from(result.params, SolveParams)
         told = explained(
-            result, ready.instance, ready.why_none, tuned, self.params, self.progress, self.deadline
+            result, ready.instance, ready.why_none, self._others(result, ready, tuned), self.params
         )
-        greedy = None
-        if ready.instance is not None:
-            greedy = greedy_beside(result, self.results, self.params, self.workers, self.progress)
+        greedy = self._greedy(result, ready)
         rows = {row.gpu: row for row in told.rows}
         runs = self._runs(result, ready.judge, fills_of(told.rows))
         grid = self._grid(result, tuned)
@@ -107,6 +107,29 @@ class Collector:
             no_what_if=grid if isinstance(grid, str) else "",
             origin=origin_of(result, file, profiles, regions),
         )
+
+    def _others(self, result: Result, ready: Prepared, tuned: SolveParams) -> tuple[Saving, ...]:
+        """What other kinds of GPU would save."""
+        key, instance = _key(result), ready.instance
+        if instance is None:
+            return ()
+        if key not in self._savings:
+            found = other_gpus(
+                result.scenario, instance, self.params.other_gpus, tuned, self.progress, self.deadline
+            )
+            self._savings[key] = tuple(found)
+        return self._savings[key]
+
+    def _greedy(self, result: Result, ready: Prepared) -> Result | None:
+        """The greedy's result beside another; None where there can be none."""
+        key = f"{_key(result)} {result.gpus if on_given_gpus(result) else None}"
+        if ready.instance is None or is_greedy(result):
+            return None
+        if key not in self._greedies:
+            self._greedies[key] = greedy_beside(
+                result, self.results, self.params, self.workers, self.progress
+            )
+        return self._greedies[key]
 
     def _ready(self, result: Result) -> Prepared:
         """The scenario made ready, with the regions that its search used.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -59,10 +59,8 @@ def explained(
     result: Result,
     instance: Instance | None,
     why_none: str,
-    tuned: SolveParams,
+    other_gpus: Sequence[Saving],
     params: ReportParams,
-    progress: Progress,
-    deadline: Deadline,
 ) -> Explained:
     """Why a plan needs its GPUs, and what would save some.
 
@@ -74,30 +72,25 @@ def explained(
         The scenario as the placers see it; None where there is no such thing.
     why_none
         Why, then.
-    tuned, params
-        Parameters of the search, and of the report.
-    progress
-        Called with progress.
-    deadline
-        When to stop asking about other GPUs.
+    other_gpus
+        What other kinds of GPU would save, which all plans of the scenario have in common.
+    params
+        How much is shown.
     """
     if instance is None:
         return Explained(Reasons(why=(why_none,)))
     told = explain(result, instance)
-    unit = "GPUs" if _all_cost_one(instance) else "price"
     weights, others, total = _weights(told, params.weights)
     savings = [Saving(name=one.name, text=one.text, saves=one.saves) for one in told.what_ifs]
-    if unit == "GPUs":
-        savings += _other_gpus(result.scenario, instance, params.other_gpus, tuned, progress, deadline)
     reasons = Reasons(
         why=told.why,
         weights=weights,
         other_weights=others,
         total=total,
-        unit=unit,
+        unit="GPUs" if _all_cost_one(instance) else "price",
         savings=tuple(
             one if one.saves is None else one.model_copy(update={"saves": rounded(one.saves)})
-            for one in savings
+            for one in (*savings, *other_gpus)
         ),
     )
     return Explained(reasons, told.gpus)
@@ -121,7 +114,7 @@ def _weights(told: Explanation, most: int) -> tuple[dict[str, float], float, flo
 # --- other kinds of GPU ------------------------------------------------------------------------------
 
 
-def _other_gpus(
+def other_gpus(
     scenario: Scenario,
     instance: Instance,
     most: int,
@@ -131,8 +124,24 @@ def _other_gpus(
 ) -> Iterator[Saving]:
     """What it would save if all GPUs were of one kind: of those of the scenario, and of the catalogue.
 
-    In GPUs, on the relaxed model of the conservative region, as the other savings are where no price counts.
+    In GPUs, on the relaxed model of the conservative region, as the other savings are where no price counts;
+    where one does, nothing, as the catalogue has no prices.
+
+    Parameters
+    ----------
+    scenario, instance
+        The scenario, and as the placers see it.
+    most
+        How many kinds of the catalogue are asked about.
+    tuned
+        Parameters of the search.
+    progress
+        Called with progress.
+    deadline
+        When to stop asking.
     """
+    if not _all_cost_one(instance):
+        return
     problem = _in_gpus(instance)
     now = continuous_bound(problem)
     if not np.isfinite(now):

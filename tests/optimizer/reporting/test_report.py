@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import importlib
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
@@ -402,6 +403,27 @@ def test_several_results_stand_in_the_order_given() -> None:
     made = optimizer.report([*results, mixed()], what_if=False, params=QUICK)
     assert [one.answer.method for one in made.contents.plans] == ["bfd", "greedy-fill", "exact"]
     assert made.contents.title == "paper_high_128"
+
+
+def test_what_belongs_to_a_scenario_is_computed_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    module = importlib.import_module("optimizer.reporting.collect")
+    called: list[str] = []
+
+    def counted(name: str) -> Callable[..., Any]:
+        real = getattr(module, name)
+
+        def call(*given: Any, **named: Any) -> Any:
+            called.append(name)
+            return real(*given, **named)
+
+        return call
+
+    for name in ("_prepared", "greedy_beside", "other_gpus", "what_if_grid"):
+        monkeypatch.setattr(module, name, counted(name))
+    few = QUICK.model_copy(update={"least_load": 1.0, "most_load": 1.0})
+    first, second = optimizer.report([mixed(), mixed()], params=few).contents.plans
+    assert sorted(called) == ["_prepared", "greedy_beside", "other_gpus", "what_if_grid"]
+    assert first == second
 
 
 def test_nothing_to_report_is_refused() -> None:
