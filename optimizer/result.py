@@ -222,6 +222,27 @@ class Result(PlainDir, BaseModel):
             workers=workers,
         )
 
+    def to_html(self, *, what_if: bool = True, workers: int = 1, progress: Progress = silent) -> str:
+        """The result as a page for a browser, as `optimizer.report` makes it: one file, without a network.
+
+        Parameters
+        ----------
+        what_if
+            Whether GPUs at other loads and patiences are computed, for a minute at most.
+        workers
+            Threads.
+        progress
+            Called with progress.
+
+        Raises
+        ------
+        optimizer.reporting.page.MissingExtraError
+            If the packages of the extra ``report`` are not installed.
+        """
+        import optimizer
+
+        return optimizer.report(self, what_if=what_if, workers=workers, progress=progress).to_html()
+
     def plot(self, path: str | Path | None = None, ax: Axes | None = None) -> Figure:
         """Draw load, adapters and mean TTFT of every GPU of the plan, with the twin's verdict.
 

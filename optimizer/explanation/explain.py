@@ -132,7 +132,7 @@ def _columns(*, late: bool) -> list[Column]:
     ]  # fmt: skip
 
 
-def _sum_in_words(name: str) -> str:
+def sum_in_words(name: str) -> str:
     """What a sum over adapters is of, in a word or two."""
     kind, _, window = name.partition("_")
     if kind == "active":
@@ -147,7 +147,7 @@ def _cells(gpu: TightRow) -> list[object]:
         return None if value is None else f"{value:.0%}"
 
     parts = list(gpu.parts.items())[:MOST_PARTS]
-    made = ", ".join(f"{_sum_in_words(name)} {share:.0%}" for name, share in parts)
+    made = ", ".join(f"{sum_in_words(name)} {share:.0%}" for name, share in parts)
     return [
         gpu.gpu,
         percent(gpu.fill),
