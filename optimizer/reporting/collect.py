@@ -8,8 +8,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import twin
-from optimizer.reporting.answer import answer_of, greedy_beside, is_greedy
+from optimizer.reporting.answer import FILLING, answer_of, greedy_beside, is_greedy
 from optimizer.reporting.contents import AdapterTable, PlanReport, ReportContents, Saving, WhatIfGrid
+from optimizer.reporting.grid import GREEDY
 from optimizer.reporting.origin import on_given_gpus, origin_of
 from optimizer.reporting.params import ReportParams
 from optimizer.reporting.reasons import explained, other_gpus
@@ -89,7 +90,7 @@ class Collector:
         greedy = self._greedy(result, ready)
         rows = {row.gpu: row for row in told.rows}
         runs = self._runs(result, ready.judge, fills_of(told.rows))
-        grid = self._grid(result, tuned)
+        grid = self._grid(result, tuned, GREEDY if greedy is None else greedy.method)
         profiles: Mapping[str, EngineProfile] = ready.judge.profiles
         regions = {} if ready.instance is None else ready.instance.regions
         return PlanReport(
@@ -153,14 +154,15 @@ class Collector:
         gpus, verdicts = result.placement.gpus, verdicts_of(result)
         return simulate_again(judge, gpus, verdicts, fills, self.params, self.deadline)
 
-    def _grid(self, result: Result, tuned: SolveParams) -> WhatIfGrid | str:
-        """The what-if grid of the scenario, or why there is none."""
+    def _grid(self, result: Result, tuned: SolveParams, greedy: str) -> WhatIfGrid | str:
+        """The what-if grid of the scenario, with the greedy that is beside the plan; or why there is none."""
         if not self.what_if:
             return NOT_ASKED
         key = _key(result)
+        method = FILLING if greedy == FILLING else GREEDY
         if key not in self._grids:
             self._grids[key] = what_if_grid(
-                result.scenario, tuned, self.params, self.workers, self.progress, self.deadline
+                result.scenario, tuned, self.params, self.workers, self.progress, self.deadline, method
             )
         return self._grids[key]
 

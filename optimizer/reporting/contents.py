@@ -243,6 +243,8 @@ class WhatIfGrid(FrozenModel):
     """How many GPUs the scenario has; the model was given as many as it wanted."""
     exact: tuple[tuple[WhatIfCell, ...], ...]
     greedy: tuple[tuple[WhatIfCell, ...], ...]
+    greedy_method: str = "greedy"
+    """Which greedy that is: the paper's, or one that finds plans where the paper's has none."""
     cost_of_gpu_per_month: float | None = None
     """Null where no price was stated or kinds differ."""
     command: str

@@ -86,6 +86,8 @@ class Grid:
         Most seconds for one cell.
     seed, workers, params
         Of the placers.
+    greedy_method
+        The greedy whose answers are told beside the exact ones.
     """
 
     cells: Mapping[Place, Cell]
@@ -94,6 +96,7 @@ class Grid:
     seed: int
     workers: int
     params: PackingParams
+    greedy_method: str = GREEDY
     _bounds: dict[Place, tuple[Place, ...]] = field(default_factory=dict)
 
     def greedy(self) -> Iterator[tuple[Place, WhatIfCell]]:
@@ -105,7 +108,7 @@ class Grid:
             if self.deadline.reached:
                 yield place, WhatIfCell(state="not_computed")
                 continue
-            found = self._packed(cell.problem, GREEDY, self.deadline.left_s)
+            found = self._packed(cell.problem, self.greedy_method, self.deadline.left_s)
             gpus = None if found is None else len(found)
             yield place, WhatIfCell(state="no_plan" if found is None else "solved", gpus=gpus)
 

@@ -55,6 +55,7 @@ def what_if_grid(
     workers: int,
     progress: Progress,
     deadline: Deadline,
+    greedy_method: str = GREEDY,
 ) -> WhatIfGrid | str:
     """GPUs by load and patience on the linear rows, or why there are none.
 
@@ -70,10 +71,12 @@ def what_if_grid(
         Called with how many of the cells are done.
     deadline
         When to stop; cells that are not computed by then say so.
+    greedy_method
+        The greedy that is told beside the exact answers.
     """
     started = time.monotonic()
     try:
-        _compile(scenario, tuned, workers, progress, deadline)
+        _compile(scenario, greedy_method, tuned, workers, progress, deadline)
         within = deadline.within(params.grid_seconds)
         lines, missing = _lines(scenario, tuned, params, workers, within)
     except Stopped as stopped:
@@ -90,6 +93,7 @@ def what_if_grid(
         scenario.seed,
         workers,
         tuned.packing,
+        greedy_method,
     )
     if not grid.cells:
         return NO_TIME
@@ -106,6 +110,7 @@ def what_if_grid(
         gpus_available=sum(device.count for device in scenario.devices),
         exact=_table(exact, shape),
         greedy=_table(greedy, shape),
+        greedy_method=greedy_method,
         cost_of_gpu_per_month=_cost_of_gpu(scenario),
         command=_command(scenario, most, patience=bool(patience)),
         missing=_missing_in_words(missing),
@@ -123,11 +128,11 @@ def load_factors(params: ReportParams) -> tuple[float, ...]:
 
 
 def _compile(
-    scenario: Scenario, tuned: SolveParams, workers: int, progress: Progress, deadline: Deadline
+    scenario: Scenario, greedy: str, tuned: SolveParams, workers: int, progress: Progress, deadline: Deadline
 ) -> None:
     """Compile what the placers call, so that it takes none of the grid's time."""
     profiles = profiles_of(scenario)
-    kernels = (*METHODS[GREEDY].kernels, *METHODS[EXACT].kernels, *twin_loops(scenario, profiles))
+    kernels = (*METHODS[greedy].kernels, *METHODS[EXACT].kernels, *twin_loops(scenario, profiles))
     kernels += ("items",) if may_group(scenario, tuned) else ()
     compile_loops(profiles[scenario.devices[0].name], kernels, workers, deadline, progress)
 

@@ -11,6 +11,12 @@ from scenarios.text.tables import cell_text
 HOURS_PER_MONTH = 730.0
 
 
+GREEDIES = {
+    "greedy-fill": "The paper's greedy finds none; greedy-fill, which tests every number of adapters,",
+}
+"""What a greedy other than the paper's is called before the verb."""
+
+
 def headline(answer: Answer) -> str:
     """The answer in two or three words."""
     if answer.gpus is not None:
@@ -58,7 +64,7 @@ def beside_greedy(answer: Answer) -> str:
         return ""
     if greedy.gpus is None:
         return sentence(greedy.message)
-    found = f"The greedy takes {counted(greedy.gpus, 'GPU')}"
+    found = f"{GREEDIES.get(greedy.method, 'The greedy')} takes {counted(greedy.gpus, 'GPU')}"
     if not greedy.accepted:
         return f"{found}, but the simulation rejects its plan."
     if answer.gpus is None:

@@ -37,6 +37,10 @@ class CellView(NamedTuple):
     spoken: str
 
 
+FAR = 10.0
+"""Factor beyond which a limit is far away."""
+
+
 @dataclass(frozen=True)
 class TileView:
     """A GPU of the plan."""
@@ -46,8 +50,11 @@ class TileView:
 
     @property
     def margin(self) -> str:
-        """How far the nearest limit is, as a factor."""
-        return "–" if self.tile.margin is None else f"×{headlines.short(math.exp(self.tile.margin))}"
+        """How far the nearest limit is, as a factor; what is far beyond need not be told exactly."""
+        if self.tile.margin is None:
+            return "–"
+        factor = math.exp(self.tile.margin)
+        return f"over ×{FAR:g}" if factor > FAR else f"×{headlines.short(factor)}"
 
     @property
     def latencies(self) -> tuple[tuple[str, Percentiles], ...]:

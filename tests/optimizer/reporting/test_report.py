@@ -21,6 +21,7 @@ import twin
 from optimizer import Report, ReportParams, Result
 from optimizer.reporting.answer import HOURS_PER_MONTH
 from optimizer.reporting.contents import COLUMNS, PlanReport
+from optimizer.reporting.page.headlines import beside_greedy
 from optimizer.reporting.runs import LEVELS
 from scenarios import Scenario, ScenarioError
 from tests.hostile_texts import HOSTILE_TEXTS
@@ -94,19 +95,34 @@ def test_without_a_stated_price_nothing_costs() -> None:
 
 
 def test_the_greedy_stands_beside_as_it_is_solved_alone() -> None:
-    alone = optimizer.solve(mixed().scenario, "greedy")
-    greedy = plan().answer.greedy
+    result = optimizer.solve(scenarios.read("paper_mixed_32", FAST), "bfd")
+    alone = optimizer.solve(result.scenario, "greedy")
+    greedy = plan_of(result).answer.greedy
+    assert alone.gpus is not None
     assert greedy is not None
     assert (greedy.method, greedy.gpus, greedy.accepted) == ("greedy", alone.gpus, alone.accepted)
     assert greedy.message == alone.message
 
 
+def test_where_the_papers_greedy_finds_no_plan_one_that_tests_every_number_stands_beside() -> None:
+    assert optimizer.solve(mixed().scenario, "greedy").gpus is None
+    alone = optimizer.solve(mixed().scenario, "greedy-fill")
+    greedy = plan().answer.greedy
+    assert greedy is not None
+    assert (greedy.method, greedy.gpus, greedy.accepted) == ("greedy-fill", alone.gpus, True)
+    assert beside_greedy(plan().answer).startswith("The paper's greedy finds none; greedy-fill")
+
+
 def test_the_greedy_has_no_greedy_beside_it() -> None:
+    filled = optimizer.solve(mixed().scenario, "greedy-fill")
     alone = optimizer.solve(mixed().scenario, "greedy")
-    first, second = optimizer.report([alone, mixed()], what_if=False, params=QUICK).contents.plans
-    assert first.answer.greedy is None
-    assert second.answer.greedy is not None
-    assert second.answer.greedy.gpus == alone.gpus
+    contents = optimizer.report([alone, filled, mixed()], what_if=False, params=QUICK).contents
+    first, second, third = (one.answer.greedy for one in contents.plans)
+    assert first is None
+    assert second is not None
+    assert (second.method, second.gpus) == ("greedy", None)
+    assert third is not None
+    assert (third.method, third.gpus) == ("greedy-fill", filled.gpus)
 
 
 def test_what_was_proven_of_a_latency_is_told_with_its_unit() -> None:
