@@ -14,6 +14,7 @@ from optimizer.cli.options import (
     JsonOption,
     MeasuredOnlyOption,
     ParamsOption,
+    PlotOption,
     QuietOption,
     ScenarioArgument,
     SeedOption,
@@ -25,7 +26,7 @@ from optimizer.cli.options import (
     params_in,
     scenario_in,
 )
-from optimizer.cli.outputs import check_outputs, deliver, placement_output, text_output
+from optimizer.cli.outputs import Output, check_outputs, deliver, placement_output, text_output
 from optimizer.cli.solve_commands import exit_code
 
 
@@ -68,6 +69,7 @@ def replan_command(
     set_: SetOption = None,
     params: ParamsOption = None,
     json: JsonOption = None,
+    plot: PlotOption = None,
     placement: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Also write the new placement.")
     ] = None,
@@ -91,7 +93,7 @@ def replan_command(
     running = scenarios.as_started(running, chosen)
     tuned = params_in(params, optimizer.SolveParams)
     read = (*sources(scenario, chosen), from_, params)
-    check_outputs({"--json": json, "--placement": placement}, read)
+    check_outputs({"--json": json, "--plot": plot, "--placement": placement}, read)
     with progress_shown(not quiet) as progress:
         change = optimizer.replan(
             chosen,
@@ -110,5 +112,6 @@ def replan_command(
         [change.parts],
         text_output(json, change.to_json),
         placement_output(placement, change.result.placement),
+        Output(plot, change.plot),
         code=exit_code(change.result),
     )

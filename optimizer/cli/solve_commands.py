@@ -129,7 +129,6 @@ def solve_command(
     """
     import optimizer
     from optimizer.cli.progress_display import progress_shown
-    from optimizer.plots import picture_format
     from scenarios import sources
 
     chosen, tuned = (
@@ -138,8 +137,6 @@ def solve_command(
     )
     outputs = {"--json": json, "--plot": plot, "--placement": placement}
     check_outputs(outputs, (*sources(scenario, chosen), params))
-    if plot is not None:
-        picture_format(plot)
     with progress_shown(not quiet) as progress:
         result = optimizer.solve(
             chosen,
@@ -223,7 +220,6 @@ def compare_command(
     """
     import optimizer
     from optimizer.cli.progress_display import progress_shown
-    from optimizer.plots import picture_format
     from scenarios import sources
 
     _check_no_method(scenario)
@@ -234,8 +230,6 @@ def compare_command(
     read = [file for name, one in zip(scenario, chosen, strict=True) for file in sources(name, one)]
     tuned = params_in(params, optimizer.SolveParams)
     check_outputs({"--csv": csv, "--json": json, "--plot": plot}, (*read, params))
-    if plot is not None:
-        picture_format(plot)
     with progress_shown(not quiet) as progress:
         comparison = optimizer.compare(
             chosen,
