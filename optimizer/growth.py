@@ -14,7 +14,6 @@ from scenarios.base import PlainDir
 from scenarios.plots import Bar, draw_bars
 from scenarios.result_view import ResultView
 from scenarios.stopping.progress import Progress, silent
-from scenarios.text.formatting import shortened
 from scenarios.text.tables import Part, item, render
 from twin import GPUVerdict, PlacementJudge, TwinJudge, profiles_of
 from twin.gpu_table import gpu_table
@@ -117,7 +116,7 @@ def _times(factor: float | None) -> str:
 def _bar(verdict: GPUVerdict) -> Bar:
     """How many times its load a GPU bears, and who suffers first."""
     factor = verdict.growth_factor
-    first = "" if verdict.first_to_suffer is None else f", {shortened(verdict.first_to_suffer)}"
+    first = "" if verdict.first_to_suffer is None else f", {verdict.first_to_suffer}"
     words = "none" if factor is None else f"{factor:.2f}{first}"
     return Bar(f"GPU {verdict.gpu}", factor, words, factor is not None and factor >= 1)
 

@@ -141,9 +141,9 @@ def _unwritable(given: Mapping[str, str | Path], inputs: Sequence[str | Path]) -
             yield f"{option} takes no -; name a file, or /dev/stdout"
             continue
         try:
+            check_writable(target, inputs)
             if option == PLOT:
                 picture_format(target)
-            check_writable(target, inputs)
         except (OutputFileError, PlotError) as error:
             yield str(error)
 

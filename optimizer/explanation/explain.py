@@ -96,7 +96,7 @@ class Explanation(ResultView, PlainDir, BaseModel):
     def _draw(self, ax: Axes | None) -> Figure:
         title = "What fills the tightest row of each GPU; 100 %: the edge of the conservative region"
         unit = "fill of the row, in percent"
-        return draw_stacks(ax, title, [_stack(gpu) for gpu in self.gpus], unit, line=100.0, room=0.4)
+        return draw_stacks(ax, title, [_stack(gpu) for gpu in self.gpus], unit, line=100.0)
 
     def _shown(self) -> Iterable[Part]:
         return [self.headline, *self.detail_parts()]

@@ -12,6 +12,7 @@ from scenarios.plots.figures import (
     ACCEPTED,
     BEST,
     GREY,
+    LONGEST_NAME,
     REJECTED,
     ROW_INCHES,
     WIDTH_INCHES,
@@ -19,6 +20,7 @@ from scenarios.plots.figures import (
     duration,
     name_rows,
     once,
+    short,
 )
 from scenarios.text.formatting import counted, shortened
 from twin.plots.verdicts import VERDICT_LABELS, draw_bar, draw_latencies, draw_load, verdict_color
@@ -181,10 +183,10 @@ def _draw_methods(axes: Axes, name: str, rows: Sequence[Row], limit: float, in_w
             axes.vlines(row["bound"], y - 0.45, y + 0.45, colors="black", linewidth=2, label=label)
         words = f"   TTFT {duration(row['ttft_ms'])}" if in_words and row["ttft_ms"] is not None else ""
         axes.text(min(gpus, limit) + gap, y, f"{gpus}{words}", va="center_baseline", fontweight=weight)
-    name_rows(axes, [shortened(row["method"]) for row in rows])
+    name_rows(axes, [short(row["method"], LONGEST_NAME) for row in rows])
     for text, color in zip(axes.get_yticklabels(), colors, strict=True):
         text.set_fontweight("bold" if color == BEST else "normal")
-    axes.set_title(shortened(name), loc="left", fontsize=11, fontweight="bold", parse_math=False)
+    axes.set_title(short(name, LONGEST_NAME), loc="left", fontsize=11, fontweight="bold", parse_math=False)
     count_axis(axes, limit, room=0.7 if in_words else 0.12)
 
 

@@ -93,7 +93,7 @@ class Change(ResultView, PlainDir, BaseModel):
         if self.result.placement is None:
             return draw_stacks(ax, self.result.headline, [], "adapters")
         gpus = sorted({*(gpu.gpu for gpu in self.result.placement.gpus), *self.closed})
-        return draw_stacks(ax, self._count(), [self._stack(gpu) for gpu in gpus], "adapters", room=0.25)
+        return draw_stacks(ax, self._count(), [self._stack(gpu) for gpu in gpus], "adapters")
 
     def _stack(self, number: int) -> Stack:
         """What becomes of the adapters of a GPU."""

@@ -127,7 +127,7 @@ class Rollout(ResultView, PlainDir, BaseModel):
     def _draw(self, ax: Axes | None) -> Figure:
         title = f"NO SAFE STEPS: {self.why_not}" if self.why_not else self._price()
         stacks = [_stack(number, stage) for number, stage in enumerate(self.stages, start=1)]
-        return draw_stacks(ax, title, stacks, "steps of a wave; hatched: rejected by the twin", room=0.25)
+        return draw_stacks(ax, title, stacks, "steps of a wave; hatched: rejected by the twin")
 
     def _shown(self) -> Iterable[Part]:
         return self.parts()

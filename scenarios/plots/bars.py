@@ -9,14 +9,17 @@ from scenarios.plots.figures import (
     BAR,
     BEST,
     GREY,
+    LONGEST_NAME,
+    LONGEST_WORDS,
     REJECTED,
     ROW_INCHES,
     canvas_of,
     gridded,
     name_rows,
     once,
+    room_for,
+    short,
 )
-from scenarios.text.formatting import shortened
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -76,17 +79,22 @@ def draw_bars(
     """
     canvas = canvas_of(ax, title, ROW_INCHES * max(1, len(bars)))
     axes = canvas.panels[0]
+    bars = [
+        bar._replace(name=short(bar.name, LONGEST_NAME), words=short(bar.words, LONGEST_WORDS))
+        for bar in bars
+    ]
     known = [bar.value for bar in bars if bar.value is not None]
     ends = [start, *known, *(() if line is None else (line[0],))]
     low, high = min(ends), max(ends)
-    room = (high - low) or 1.0
-    left = low - (0.3 * room if low < start else 0.0)
-    axes.set_xlim(left, high + 0.3 * room)
+    share = room_for([bar.words for bar in bars], [bar.name for bar in bars])
+    sides = 1 + (low < start)
+    room = ((high - low) or 1.0) / (1 - min(0.9, sides * share))
+    axes.set_xlim(low - (share * room if low < start else 0.0), high + share * room)
     for y, bar in enumerate(bars):
         _draw_bar(axes, y, bar, start, 0.012 * room, good if bar.good else bad)
     if line is not None:
         axes.axvline(line[0], color="black", linewidth=1.2, zorder=1.5, label=once(axes, line[1]))
-    name_rows(axes, [shortened(bar.name) for bar in bars])
+    name_rows(axes, [bar.name for bar in bars])
     axes.set_xlabel(unit, parse_math=False)
     gridded(axes)
     return canvas.finish([good, bad])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -30,7 +30,13 @@ BAR = 0.72
 LEGEND_INCHES = 0.22
 """Height of a line of a legend."""
 
-TITLE_COLUMNS = 70
+COLUMNS = 78
+"""Characters for which the width has room beside the edges; of wide ones."""
+
+LONGEST_NAME, LONGEST_WORDS = 40, 32
+"""Most characters of the name of a row, and of the words at its end."""
+
+TITLE_COLUMNS = 74
 """Characters of a line of a title, for which the width has room."""
 
 
@@ -117,7 +123,7 @@ def canvas_of(
     text = folded(title)
     height = inches + 1.0 + 0.2 * text.count("\n")
     figure = Figure(figsize=(WIDTH_INCHES, height), layout="constrained")
-    figure.suptitle(text, x=0.01, ha="left", fontweight="bold", fontsize=11, parse_math=False)
+    figure.suptitle(text, x=0.01, ha="left", fontweight="bold", fontsize=10, parse_math=False)
     grid = figure.subplots(1, len(widths), squeeze=False, sharey=joined, width_ratios=list(widths))
     return Canvas(figure, tuple(grid[0]), own=True)
 
@@ -145,6 +151,19 @@ def count_axis(axes: Axes, longest: float, *, room: float, ticks: int = 6) -> No
     axes.set_xticks(places, [f"{place:,.0f}" for place in places])
 
 
+def short(text: str, most: int) -> str:
+    """Text on one line as a picture has room for it, cut in the middle."""
+    shown = visible(text)
+    half = most // 2 - 2
+    return shown if len(shown) <= most else f"{shown[:half]} ... {shown[-half:]}"
+
+
+def room_for(words: Iterable[str], names: Iterable[str]) -> float:
+    """Share of the axes' width that words at the ends of rows with such names need."""
+    beside = COLUMNS - max(map(len, names), default=0)
+    return min(0.75, (2 + max(map(len, words), default=0)) / beside)
+
+
 def once(axes: Axes, label: str) -> str:
     """A label for the first of its kind, so that a legend of the axes has it once."""
     return label if label and label not in axes.get_legend_handles_labels()[1] else "_nolegend_"
@@ -156,6 +175,10 @@ def gridded(axes: Axes, axis: str = "x") -> None:
     axes.set_axisbelow(True)
 
 
+_TICKS = ((0.8, (1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0)), (1.6, (1.0, 2.0, 5.0)), (3.0, (1.0, 3.0)))
+"""Up to so many powers of ten, the ticks of each; beyond, one."""
+
+
 def log_axis(
     axes: Axes,
     axis: Literal["x", "y"],
@@ -165,10 +188,11 @@ def log_axis(
 ) -> None:
     """A logarithmic scale between two values above 0, whose ticks are plain text.
 
-    Ticks are at 1 and 3 of every power of ten, at 1 alone of more than three, and sparser beyond six.
+    How many ticks a power of ten has depends on how many there are.
     """
     powers = math.log10(high / low)
-    steps, stride = ((1, 3), 1) if powers < 3 else ((1,), math.ceil(powers / 6))
+    steps = next((steps for most, steps in _TICKS if powers < most), (1.0,))
+    stride = math.ceil(powers / 6)
     first, last = math.floor(math.log10(low)), math.ceil(math.log10(high))
     ticks = [step * 10.0**k for k in range(first, last + 1, stride) for step in steps]
     ticks = [tick for tick in ticks if low <= tick <= high] or [low]

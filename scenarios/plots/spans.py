@@ -11,13 +11,16 @@ from scenarios.plots.figures import (
     ALARM,
     BEST,
     GREY,
+    LONGEST_NAME,
+    LONGEST_WORDS,
     ROW_INCHES,
     canvas_of,
     gridded,
     name_rows,
     once,
+    room_for,
+    short,
 )
-from scenarios.text.formatting import shortened
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -72,16 +75,21 @@ def draw_spans(
     """
     canvas = canvas_of(ax, title, ROW_INCHES * max(1, len(spans)))
     axes = canvas.panels[0]
+    spans = [
+        span._replace(name=short(span.name, LONGEST_NAME), words=short(span.words, LONGEST_WORDS))
+        for span in spans
+    ]
     ends = [end for span in spans for end in (span.value, span.low, span.high) if end]
     low = max(LEAST, min([*ends, 0.8])) / 1.1
     high = min(MOST, max([*ends, 1.25])) * 1.1
     axes.set_xscale("log")
-    axes.set_xlim(low, high * (high / low) ** 0.35)  # the words are at the right of their points
+    share = room_for([span.words for span in spans], [span.name for span in spans])
+    axes.set_xlim(low, low * (high / low) ** (1 / (1 - share)))  # the words are at the right of their points
     for y, span in enumerate(spans):
         _draw_band(axes, y, span, low, high, band)
         _draw_point(axes, y, span, low, high, good if span.good else bad)
     axes.axvline(1.0, color="black", linewidth=0.8)
-    name_rows(axes, [shortened(span.name) for span in spans])
+    name_rows(axes, [span.name for span in spans])
     places = _ticks(low, high)
     axes.set_xticks(places, [f"{place:.3g}" for place in places])
     axes.set_xticks([], minor=True)
@@ -100,7 +108,7 @@ def _draw_band(axes: Axes, y: int, span: Span, low: float, high: float, label: s
 
 def _draw_point(axes: Axes, y: int, span: Span, low: float, high: float, label: str) -> None:
     if span.value is None:
-        axes.text(1.0, y, f"  {span.words}", va="center_baseline", color=GREY, parse_math=False)
+        axes.text(high, y, f"  {span.words}", va="center_baseline", color=GREY, parse_math=False)
         return
     x = min(max(span.value, low), high)
     axes.plot(

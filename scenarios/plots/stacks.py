@@ -5,8 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from scenarios.plots.figures import BAR, PALETTE, ROW_INCHES, canvas_of, name_rows, once
-from scenarios.text.formatting import shortened
+from scenarios.plots.figures import (
+    BAR,
+    LONGEST_NAME,
+    LONGEST_WORDS,
+    PALETTE,
+    ROW_INCHES,
+    canvas_of,
+    name_rows,
+    once,
+    room_for,
+    short,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -47,7 +57,6 @@ def draw_stacks(
     unit: str,
     *,
     line: float | None = None,
-    room: float = 0.02,
 ) -> Figure:
     """Draw the parts of each row beside each other.
 
@@ -63,22 +72,25 @@ def draw_stacks(
         What the lengths are of.
     line
         A length that is marked on all rows.
-    room
-        Room for words, as a share of the longest bar.
     """
     canvas = canvas_of(ax, title, 1.25 * ROW_INCHES * max(1, len(stacks)))
     axes = canvas.panels[0]
+    stacks = [
+        stack._replace(name=short(stack.name, LONGEST_NAME), words=short(stack.words, LONGEST_WORDS))
+        for stack in stacks
+    ]
     names = list(dict.fromkeys(name for stack in stacks for name in stack.parts))
     colours = dict(zip(names, PALETTE, strict=False))
     longest = max([sum(max(0.0, part) for part in stack.parts.values()) for stack in stacks], default=1.0)
-    axes.set_xlim(0, (1 + room) * (max(longest, line or 0.0) or 1.0))
+    share = room_for([stack.words for stack in stacks], [stack.name for stack in stacks])
+    axes.set_xlim(0, (max(longest, line or 0.0) or 1.0) / (1 - share))
     for row, stack in enumerate(stacks):
         end = _draw_stack(axes, row, stack, colours)
         if stack.words:
             axes.text(end + 0.01 * longest, row, stack.words, va="center_baseline", parse_math=False)
     if line is not None:
         axes.axvline(line, color="black", linewidth=1.2)
-    name_rows(axes, [shortened(stack.name) for stack in stacks])
+    name_rows(axes, [stack.name for stack in stacks])
     axes.set_xlabel(unit, parse_math=False)
     return canvas.finish(names, columns=2)
 

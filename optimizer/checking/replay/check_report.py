@@ -14,6 +14,7 @@ from scenarios import spreadsheet_cell
 from scenarios.base import PlainDir
 from scenarios.plots import Span, draw_spans
 from scenarios.result_view import ResultView
+from scenarios.text.formatting import shortened
 from scenarios.text.tables import Part, render
 
 if TYPE_CHECKING:
@@ -257,7 +258,7 @@ class CheckReport(ResultView, PlainDir, BaseModel):
             if one.foretold and (one.low is not None or one.high is not None)
         ]
         return draw_spans(
-            ax, f"{self.scenario}: {self.headline}", spans, "measured over foretold",
+            ax, f"{shortened(self.scenario)}: {self.headline}", spans, "measured over foretold",
             band="as foretold", good="as foretold, or better", bad="worse than foretold",
         )  # fmt: skip
 
