@@ -1,4 +1,6 @@
-"""Pictures of comparisons and plans."""
+"""Pictures of comparisons, plans and studies."""
 
 from optimizer.plots.results import draw_comparison as draw_comparison
 from optimizer.plots.results import draw_plan as draw_plan
+from optimizer.plots.studies import draw_front as draw_front
+from optimizer.plots.studies import draw_sweep as draw_sweep
