@@ -81,6 +81,9 @@ class BoundaryMap(ResultView):
         slots = f"{self.option.max_loras} slots of rank {self.option.max_lora_rank}"
         return f"{self.option.device} with {slots}: how much {self.adapter} may ask"
 
+    def __repr__(self) -> str:
+        return f"<BoundaryMap: {len(self.edges)} numbers of {self.adapter}, {len(self.runs)} verdicts>"
+
     def _draw(self, ax: Axes | None) -> Figure:
         from learn.plots.boundary import draw_boundary
 

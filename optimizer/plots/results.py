@@ -74,7 +74,7 @@ def draw_comparison(results: Sequence[Result], ax: Axes | Sequence[Axes] | None 
         figure, (panels, *beside) = _new_figure([len(rows) for rows in groups.values()], widths)
         latencies = [axes for column in beside for axes in column]
         title = "GPUs and latency by method" if timed else "GPUs by method"
-        figure.suptitle(title, x=0.01, ha="left", fontweight="bold")
+        figure.suptitle(title, x=0.01, ha="left", fontweight="bold", fontsize=10)
         panels[-1].set_xlabel("GPUs")
     for axes, (name, rows) in zip(panels, groups.items(), strict=True):
         _draw_methods(axes, name, rows, limit, in_words=not latencies)
@@ -186,7 +186,7 @@ def _draw_methods(axes: Axes, name: str, rows: Sequence[Row], limit: float, in_w
     name_rows(axes, [short(row["method"], LONGEST_NAME) for row in rows])
     for text, color in zip(axes.get_yticklabels(), colors, strict=True):
         text.set_fontweight("bold" if color == BEST else "normal")
-    axes.set_title(short(name, LONGEST_NAME), loc="left", fontsize=11, fontweight="bold", parse_math=False)
+    axes.set_title(short(name, LONGEST_NAME), loc="left", fontsize=10, fontweight="bold", parse_math=False)
     count_axis(axes, limit, room=0.7 if in_words else 0.12)
 
 

@@ -23,6 +23,8 @@ MARKERS = "osD^vP*X"
 def draw_sweep(sweep: Sweep, ax: Axes | None = None) -> Figure:
     """GPUs of each method over the values of a key; crossed out where the twin rejects the plan.
 
+    A hollow mark at the bottom stands for no plan.
+
     Parameters
     ----------
     sweep
@@ -45,6 +47,13 @@ def draw_sweep(sweep: Sweep, ax: Axes | None = None) -> Figure:
             axes.plot(
                 *zip(*wrong, strict=True), "x", color=ALARM, markersize=12, linestyle="none",
                 label="rejected by the twin",
+            )  # fmt: skip
+    for k, method in enumerate(sweep.methods):
+        none = [v for v, r in zip(sweep.values, sweep.results, strict=True) if r[k].gpus is None]
+        if none:
+            axes.plot(
+                none, [0] * len(none), marker=MARKERS[k % len(MARKERS)], color=PALETTE[k % len(PALETTE)],
+                markerfacecolor="white", linestyle="none", label=f"{short(method, 24)}: no plan",
             )  # fmt: skip
     axes.set_xlabel(short(sweep.path, 60), parse_math=False)
     axes.set_ylabel("GPUs")

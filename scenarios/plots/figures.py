@@ -80,6 +80,7 @@ class Canvas:
         if drawn:
             labels = sorted(drawn, key=lambda label: order.index(label) if label in order else len(order))
             handles = [drawn[label] for label in labels]
+            columns = min(columns, 2) if foot else columns  # which stands beside it
             legend = self.figure.legend(
                 handles, labels, loc="outside lower left", ncols=columns, frameon=False
             )
