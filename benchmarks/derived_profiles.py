@@ -139,14 +139,14 @@ ROUTES: dict[str, Callable[[EngineProfile], EngineProfile]] = {
 
 
 def file_in(folder: Path, name: str) -> Path:
-    """The file of a table.
+    """The file of a table in a folder, or in its ``parts``.
 
     Raises
     ------
     FileNotFoundError
         If there is none.
     """
-    file = table_file(folder, name)
+    file = table_file(folder, name) or table_file(folder / "parts", name)
     if file is None:
         raise FileNotFoundError(f"{folder} has no {name}.csv")
     return file

@@ -43,9 +43,14 @@ V1_BY_HAND = {"12": True}
 """Engines that were not the default of their release, by the number of their log."""
 
 
+def file_of(folder: Path, name: str) -> Path | None:
+    """The file of a table in a folder, or in its ``parts``."""
+    return table_file(folder, name) or table_file(folder / "parts", name)
+
+
 def read_table(folder: Path, name: str) -> pd.DataFrame:
     """A table of a folder, which `main` found there."""
-    file = table_file(folder, name)
+    file = file_of(folder, name)
     assert file is not None
     return pd.read_csv(file)
 
@@ -248,7 +253,7 @@ def main() -> int:
     parser.add_argument("--field", type=Path, help="folder of the public logs and starts (default: none)")
     given = parser.parse_args()
     folder = given.measurements
-    missing = [str(folder / f"{name}.csv") for name in TABLES if table_file(folder, name) is None]
+    missing = [str(folder / f"{name}.csv") for name in TABLES if file_of(folder, name) is None]
     missing += [str(given.field / STARTS)] if given.field and not (given.field / STARTS).is_file() else []
     if missing:
         what = f"missing: {', '.join(missing)}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import textwrap
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -185,11 +185,12 @@ def log_axis(
     axis: Literal["x", "y"],
     low: float,
     high: float,
-    words: Callable[[float], str] = "{:,g}".format,
+    *,
+    most: int = 7,
 ) -> None:
     """A logarithmic scale between two values above 0, whose ticks are plain text.
 
-    How many ticks a power of ten has depends on how many there are.
+    How many ticks a power of ten has depends on how many powers there are, and how many ticks have room.
     """
     powers = math.log10(high / low)
     steps = next((steps for most, steps in _TICKS if powers < most), (1.0,))
@@ -197,12 +198,21 @@ def log_axis(
     first, last = math.floor(math.log10(low)), math.ceil(math.log10(high))
     ticks = [step * 10.0**k for k in range(first, last + 1, stride) for step in steps]
     ticks = [tick for tick in ticks if low <= tick <= high] or [low]
+    ticks = ticks[:: math.ceil(len(ticks) / most)]
     set_scale, set_limits = getattr(axes, f"set_{axis}scale"), getattr(axes, f"set_{axis}lim")
     set_ticks = getattr(axes, f"set_{axis}ticks")
     set_scale("log")
     set_limits(low, high)
-    set_ticks(ticks, [words(tick) for tick in ticks])
+    set_ticks(ticks, [compact(tick) for tick in ticks])
     set_ticks([], minor=True)
+
+
+def compact(value: float) -> str:
+    """A number in few characters: ``0.5``, ``300``, ``20k``, ``1M``."""
+    for size, letter in ((1e6, "M"), (1e3, "k")):
+        if abs(value) >= size:
+            return f"{value / size:,g}{letter}"
+    return f"{value:g}"
 
 
 def duration(milliseconds: float) -> str:

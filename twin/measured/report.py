@@ -79,7 +79,7 @@ def mape(measured: ArrayLike, predicted: ArrayLike) -> float:
 class FidelityReport(ResultView):
     """Measured runs beside their predictions, row by row.
 
-    ``plot`` draws foretold over measured of every run.
+    ``plot`` draws foretold over measured of every run; TTFT of clean runs that do not starve.
 
     Parameters
     ----------
@@ -100,7 +100,9 @@ class FidelityReport(ResultView):
 
     def _draw(self, ax: Axes | None) -> Figure:
         runs = self._ran()
-        pairs = [pair for name in DRAWN if len((pair := _pairs(runs, name)).measured)]
+        undistorted = runs[_undistorted(runs)]
+        known = (_pairs(undistorted if name == "ttft" else runs, name) for name in DRAWN)
+        pairs = [pair for pair in known if len(pair.measured)]
         return draw_predictions(pairs, f"{len(runs):,} measured runs, and what the twin foretells", ax)
 
     def _shown(self) -> Iterable[Part]:
@@ -141,7 +143,7 @@ class FidelityReport(ResultView):
 
     def _metrics(self, part: pd.DataFrame) -> dict[str, float]:
         result: dict[str, float] = {}
-        undistorted = part["quality"].isin(CLEAN) & ~starved_runs(part)
+        undistorted = _undistorted(part)
         for name, (measured, predicted, peer) in METRICS.items():
             rows = part[undistorted] if name == "ttft" else part
             result[f"{name}_smape"] = smape(rows[measured], rows[predicted])
@@ -226,6 +228,11 @@ def frame_table(frame: pd.DataFrame, decimals: int = 2, title: str = "") -> Tabl
     columns = [f">{name}" if is_numeric_dtype(frame[name]) else f"{name}" for name in frame.columns]
     rows = [[_cell(value, decimals) for value in row] for row in frame.itertuples(index=False)]
     return table(columns, rows, title=title)
+
+
+def _undistorted(runs: pd.DataFrame) -> pd.Series[bool]:
+    """Runs whose times to first token are the engine's, not those of a client that could not keep up."""
+    return runs["quality"].isin(CLEAN) & ~starved_runs(runs)
 
 
 def _pairs(runs: pd.DataFrame, metric: str) -> Pairs:

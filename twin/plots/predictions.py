@@ -75,7 +75,7 @@ def _draw_metric(axes: Axes, pairs: Pairs) -> None:
     if len(both):
         ends = float(both.min()) / 1.2, float(both.max()) * 1.2
         axes.plot(ends, ends, color="black", linewidth=0.8)
-        log_axis(axes, "x", *ends)
+        log_axis(axes, "x", *ends, most=4)
         log_axis(axes, "y", *ends)
     axes.set_title(pairs.error, fontsize=9, loc="left")
     axes.set_xlabel(f"measured {pairs.words}")

@@ -64,7 +64,7 @@ def _draw_ttft(axes: Axes, result: SimulationResult) -> None:
     if len(counted):
         ordered = np.maximum(np.sort(counted), LEAST_TTFT_S)
         axes.step(ordered, 100 * np.arange(1, len(ordered) + 1) / len(ordered), color=BEST, where="post")
-        log_axis(axes, "x", ordered[0] / 1.2, ordered[-1] * 1.2)
+        log_axis(axes, "x", ordered[0] / 1.2, ordered[-1] * 1.2, most=5)
     axes.set_xlabel("seconds to the first token")
     axes.set_ylabel("percent of the requests")
     axes.set_ylim(0, 105)
