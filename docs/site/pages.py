@@ -80,7 +80,8 @@ def _reference(package: str) -> str:
             kind = "Functions"
         else:
             continue  # a constant, or a union of types
-        found[kind].append(f"::: {value.__module__}.{value.__qualname__}")
+        heading = f"    options:\n      heading: {package}.{name}"  # as users write it
+        found[kind].append(f"::: {value.__module__}.{value.__qualname__}\n{heading}")
     parts = [f"# {package}\n\n{inspect.getdoc(face)}"]
     parts += [f"## {kind}\n\n" + "\n\n".join(lines) for kind, lines in found.items() if lines]
     return "\n\n".join(parts) + "\n"
