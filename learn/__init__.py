@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from learn.region import read_regions as read_regions
     from learn.region_fit import linearize as linearize
     from learn.region_store import PLANS as PLANS
+    from learn.region_store import known_regions as known_regions
     from learn.region_store import make_regions as make_regions
     from learn.region_store import needed_ranks as needed_ranks
     from learn.region_store import regions_for as regions_for
@@ -63,7 +64,7 @@ _HOME = {
     "design": ("SamplingPlan",),
     "features": ("FEATURES", "Engines", "additive_features", "candidate_features"),
     "region_fit": ("linearize",),
-    "region_store": ("PLANS", "make_regions", "needed_ranks", "regions_for", "space_for"),
+    "region_store": ("PLANS", "known_regions", "make_regions", "needed_ranks", "regions_for", "space_for"),
     "estimators": ("METHODS",),
     "latency.floor": ("StepFloor",),
     "region": (

@@ -105,18 +105,13 @@ def regions_for(
 
     Under the criterion *paper* a workload that replays a trace has the regions of Poisson arrivals.
     """
-    space = space_for(scenario, device, profile, params, levels)
-    plan = PLANS[scenario.acceptance] if plan is None else plan
-    # The space's own options are those for its longest request, which may be more than the scenario's.
-    options = starting_options(profile, scenario.engine, device, needed_ranks(scenario))
-    if not options:
-        return no_regions(space, plan, params)
-    request, root = RegionRequest(space, plan, params), cache_folder(cache_dir)
-    regions = _shipped_region(request) or _cached_regions(request, root)
+    asked = _Asked.of(scenario, device, profile, plan, params, levels)
+    request, root = asked.request, cache_folder(cache_dir)
+    regions = asked.known(root)
     if regions is None:
         _, regions = make_regions(
-            space,
-            plan,
+            request.space,
+            request.plan,
             params=params,
             overloads=False,
             workers=workers,
@@ -126,7 +121,57 @@ def regions_for(
         )
         if root is not None:
             keep(request.file(root), regions.to_json(), root)
-    return regions.restricted([(o.max_loras, o.max_lora_rank) for o in options])
+    return asked.restricted(regions)
+
+
+def known_regions(
+    scenario: Scenario,
+    device: Device,
+    profile: EngineProfile,
+    *,
+    cache_dir: str | Path | None = None,
+    params: LearnParams = DEFAULTS,
+    levels: AdapterSLO | None = None,
+) -> Regions | None:
+    """The regions that `regions_for` gives at once; None where they would have to be made."""
+    asked = _Asked.of(scenario, device, profile, None, params, levels)
+    regions = asked.known(cache_folder(cache_dir))
+    return None if regions is None else asked.restricted(regions)
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """Regions that are asked for, and those of their options that start in the scenario."""
+
+    request: RegionRequest
+    options: tuple[tuple[int, int], ...]
+
+    @classmethod
+    def of(
+        cls,
+        scenario: Scenario,
+        device: Device,
+        profile: EngineProfile,
+        plan: SamplingPlan | None,
+        params: LearnParams,
+        levels: AdapterSLO | None,
+    ) -> _Asked:
+        space = space_for(scenario, device, profile, params, levels)
+        plan = PLANS[scenario.acceptance] if plan is None else plan
+        # The space's own options are those for its longest request, which may be more than the scenario's.
+        options = starting_options(profile, scenario.engine, device, needed_ranks(scenario))
+        return cls(RegionRequest(space, plan, params), tuple((o.max_loras, o.max_lora_rank) for o in options))
+
+    def known(self, root: Path | None) -> Regions | None:
+        """Those that are shipped or cached, or none at all where no option starts."""
+        request = self.request
+        if not self.options:
+            return no_regions(request.space, request.plan, request.params)
+        return _shipped_region(request) or _cached_regions(request, root)
+
+    def restricted(self, regions: Regions) -> Regions:
+        """Those of the options that start."""
+        return regions.restricted(self.options) if self.options else regions
 
 
 def needed_ranks(scenario: Scenario) -> tuple[int, ...]:

@@ -35,6 +35,7 @@ from scenarios import (
     padded_rank,
 )
 from twin import FULL, LABEL, Effort, EngineProfile, arrival_values, limits_latencies, plan_memory
+from twin.memory import kv_cache_if_started
 from twin.memory.versions import lora_ranks
 
 DESIGN, WANDERING_DESIGN = 3, 4
@@ -324,15 +325,12 @@ def starting_options(
     accepted = lora_ranks(profile.memory.version)
     padded = sorted({padded_rank(rank) for rank in ranks} & set(accepted))
     choices = (engine.max_lora_rank,) if engine.max_lora_rank is not None else tuple(padded)
-    plans = [
-        (slots, rank, plan_memory(profile.memory, engine, profile.memory_of(device), slots, rank))
-        for rank in choices
-        for slots in engine.slot_choices
-    ]
+    memory = profile.memory_of(device)
+    engines = [(slots, rank) for rank in choices for slots in engine.slot_choices]
     return tuple(
-        Option(device.name, slots, rank, plan.kv_cache_tokens)
-        for slots, rank, plan in plans
-        if plan.failure is None
+        Option(device.name, slots, rank, tokens)
+        for slots, rank in engines
+        if (tokens := kv_cache_if_started(profile.memory, engine, memory, slots, rank)) is not None
     )
 
 

@@ -191,6 +191,8 @@ class _Candidates:
             "decode": batch,
             "prefill": batch * self.prompt / self.output,
             "context": batch * (self.prompt + self.output / 2),
+            # As many requests come into a batch as leave it; one or more come with this probability.
+            "prompts": -np.expm1(-batch / self.output),
             "waiting": unserved * self.duration_s / 2,
         }
         total = np.zeros_like(batch)

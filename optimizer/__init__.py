@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from optimizer.packing.model.problem import Packing, PackingOption, PackingProblem
     from optimizer.replanning.changes import Change
     from optimizer.replanning.replan import replan
+    from optimizer.reporting.params import ReportParams
+    from optimizer.reporting.report import Report, report
     from optimizer.result import Result, result_schema
     from optimizer.result_file import read_result
     from optimizer.rollouts.report import Rollout, Stage
@@ -53,6 +55,8 @@ __all__ = [
     "Packing",
     "PackingOption",
     "PackingProblem",
+    "Report",
+    "ReportParams",
     "Result",
     "Rollout",
     "SolveParams",
@@ -70,6 +74,7 @@ __all__ = [
     "read_metrics",
     "read_result",
     "replan",
+    "report",
     "result_schema",
     "rollout",
     "solve",
@@ -99,6 +104,8 @@ _MODULES = {
     "Packing": "optimizer.packing.model.problem",
     "PackingOption": "optimizer.packing.model.problem",
     "PackingProblem": "optimizer.packing.model.problem",
+    "Report": "optimizer.reporting.report",
+    "ReportParams": "optimizer.reporting.params",
     "Result": "optimizer.result",
     "Rollout": "optimizer.rollouts.report",
     "SolveParams": "optimizer.search.params",
@@ -115,6 +122,7 @@ _MODULES = {
     "read_metrics": "optimizer.checking.readings",
     "read_result": "optimizer.result_file",
     "replan": "optimizer.replanning.replan",
+    "report": "optimizer.reporting.report",
     "result_schema": "optimizer.result",
     "rollout": "optimizer.rollouts.rollout",
     "solve": "optimizer.search.solve",

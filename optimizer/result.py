@@ -223,6 +223,27 @@ class Result(ResultView, PlainDir, BaseModel):
             workers=workers,
         )
 
+    def to_html(self, *, what_if: bool = True, workers: int = 1, progress: Progress = silent) -> str:
+        """The result as a page for a browser, as `optimizer.report` makes it: one file, without a network.
+
+        Parameters
+        ----------
+        what_if
+            Whether GPUs at other loads and patiences are computed, for a minute at most.
+        workers
+            Threads.
+        progress
+            Called with progress.
+
+        Raises
+        ------
+        optimizer.reporting.page.MissingExtraError
+            If the packages of the extra ``report`` are not installed.
+        """
+        import optimizer
+
+        return optimizer.report(self, what_if=what_if, workers=workers, progress=progress).to_html()
+
     @property
     def headline(self) -> str:
         """The outcome in two or three lines."""

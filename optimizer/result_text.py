@@ -79,9 +79,13 @@ def outcome_lines(result: Result) -> list[Text]:
     work = f"; {counted(result.iterations, 'round')}, {counted(result.cuts, 'cut')}"
     took = f", search {result.search_seconds:.1f} s{_STOPPED.get(result.stop_reason, '')}"
     lines.append(Text.assemble(f"twin ({result.acceptance}): ", _verdict(result), work, took))
+    return [*lines, *(Text(f"note: {visible(note)}") for note in twin_notes(result))]
+
+
+def twin_notes(result: Result) -> list[str]:
+    """What the twin, and where the GPUs stand, give to note; what is derived stands under the tables."""
     judged = [] if result.validation is None else result.validation.model_copy(update={"derived": {}}).notes
-    notes = [*judged, *_node_notes(result)]  # what is derived stands under the tables
-    return [*lines, *(Text(f"note: {visible(note)}") for note in notes)]
+    return [*judged, *_node_notes(result)]
 
 
 def _node_notes(result: Result) -> list[str]:
@@ -113,7 +117,7 @@ def _proof(result: Result) -> str:
     """Value of the first objective, unless it is the number of GPUs, and what is proven of it."""
     first, value = result.objectives[0], result.objective
     parts = [] if value is None or first == "gpus" else [objective_text(first, value)]
-    parts.append(_no_bound(result) if result.bound is None else _bound_text(first, result.bound))
+    parts.append(why_no_bound(result) if result.bound is None else _bound_text(first, result.bound))
     parts += [] if result.gap is None else [f"gap {result.gap:.1%}"]
     return ", ".join(parts)
 
@@ -122,8 +126,8 @@ def _bound_text(name: str, value: float) -> str:
     return f"bound {cell_text(value)} ms" if name in LATENCY_OBJECTIVES else f"bound {value:g}"
 
 
-def _no_bound(result: Result) -> str:
-    """Why nothing is proven."""
+def why_no_bound(result: Result) -> str:
+    """Why nothing is proven, where the bound is null."""
     if result.no_bound:
         return f"no bound: {result.no_bound}"
     method = METHODS.get("exact" if result.method == "replan" else result.method)  # baselines are none

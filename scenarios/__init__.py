@@ -58,6 +58,7 @@ from scenarios.importers.startup_logs.startup_log import StartupLog as StartupLo
 from scenarios.importers.startup_logs.startup_log import StartupLogError as StartupLogError
 from scenarios.importers.startup_logs.startup_log import parse_startup_log as parse_startup_log
 from scenarios.importers.startup_logs.startup_log import read_startup_log as read_startup_log
+from scenarios.load import at_load as at_load
 from scenarios.output import OutputFileError as OutputFileError
 from scenarios.output import check_writable as check_writable
 from scenarios.output import write_whole as write_whole
@@ -162,6 +163,7 @@ __all__ = [
     "WeibullArrivals",
     "Workload",
     "ZipfRates",
+    "at_load",
     "check_placement",
     "dumps",
     "export",

@@ -6,7 +6,7 @@ import re
 from itertools import groupby
 from pathlib import Path
 
-from optimizer import CheckParams, SolveParams
+from optimizer import CheckParams, ReportParams, SolveParams
 from scenarios import Params
 from scenarios.params import parameter_table
 from twin import CalibrationParams
@@ -18,6 +18,7 @@ KINDS: dict[str, type[Params]] = {
     "calibrate": CalibrationParams,
     "measure": MeasureParams,
     "check": CheckParams,
+    "report": ReportParams,
 }
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 
 from scenarios import (
@@ -19,9 +21,10 @@ from twin.engine.rules import ASYNC_SINCE, release_of
 from twin.load import GPULoad
 from twin.memory.versions import lora_ranks
 from twin.profile import EngineProfile, UnknownProfileError, read_profile
+from twin.result import SimulationResult
 from twin.service_levels import replication_of, verdict_on, verdict_unstarted
 from twin.simulate import MemoryFailure, simulate
-from twin.sustained import FULL, Effort, judge_sustained, unstarted
+from twin.sustained import FULL, Effort, Watch, judge_sustained, unstarted
 from twin.verdict import GPUVerdict
 
 
@@ -117,6 +120,53 @@ def judge(
     except MemoryFailure as failure:
         return verdict_unstarted(load, failure.violation)
     return verdict_on(load, runs, service_levels)
+
+
+def run_again(
+    load: GPULoad,
+    scenario: Scenario,
+    profile: EngineProfile,
+    *,
+    max_loras: int,
+    max_lora_rank: int,
+    max_cpu_loras: int | None = None,
+    gpu_memory_gib: float | None = None,
+    replication: int = 0,
+) -> SimulationResult:
+    """One of the runs behind the verdict of `judge` on a GPU of a scenario, request by request.
+
+    Parameters
+    ----------
+    load, profile, max_loras, max_lora_rank, max_cpu_loras, gpu_memory_gib
+        As in `judge`.
+    scenario
+        Workload, engine, service levels, criterion and seed.
+    replication
+        Number of the run, from 0.
+
+    Raises
+    ------
+    MemoryFailure
+        If the engine does not start.
+    EngineInputError
+        If an adapter's rank is above ``max_lora_rank``.
+    """
+    engine = scenario.engine
+    cpu_loras = engine.cpu_loras(load.n_adapters, max_loras) if max_cpu_loras is None else max_cpu_loras
+    seed = np.random.SeedSequence(scenario.seed).spawn(replication + 1)[replication]
+    watched = scenario.acceptance == "sustained"
+    levels, workload = scenario.service_levels, scenario.workload
+    run = Watch.of(load, workload, levels, scenario.headroom).run if watched else partial(simulate, load)
+    return run(
+        workload,
+        engine,
+        profile,
+        max_loras=max_loras,
+        max_lora_rank=max_lora_rank,
+        max_cpu_loras=cpu_loras,
+        seed=seed,
+        gpu_memory_gib=gpu_memory_gib,
+    )
 
 
 def profiles_of(scenario: Scenario) -> dict[str, EngineProfile]:

@@ -15,7 +15,7 @@ from scenarios.reading.findings import Finding
 from twin.engine.requests import FloatArray
 from twin.engine.setup import StepTables
 
-Per = Literal["step", "decode", "prefill", "context", "waiting"]
+Per = Literal["step", "decode", "prefill", "context", "waiting", "prompts"]
 
 
 class Batch(NamedTuple):
@@ -45,7 +45,8 @@ class CostTerm(FrozenModel):
     A term charged ``per="step"`` may grow with the scheduled tokens T, in excess of a knot and up to
     a cap, ``clip(T − above, 0, cap)``; with the distinct adapters A, ``min(A, cap)**power``; and with the
     configured slots, max rank and adapters served. Terms charged per decode, prefill token, context token
-    or waiting request may grow with slots, max rank and adapters served only.
+    or waiting request may grow with slots, max rank and adapters served only, and so may those charged
+    ``per="prompts"``: once for a step that holds prefill tokens, however many.
     """
 
     name: str = Field(min_length=1, description="Name, as in the calibration's report.")
@@ -96,9 +97,9 @@ class CostTerm(FrozenModel):
     def of_batch(self, batch: Batch) -> float:
         """Seconds of a step."""
         scale = self.scale(batch.max_loras, batch.max_lora_rank, batch.served)
-        times = {"decode": batch.decodes, "context": batch.context, "prefill": 0, "waiting": 0}
+        times = {"decode": batch.decodes, "context": batch.context}
         if self.per != "step":
-            return scale * times[self.per]
+            return scale * times.get(self.per, 0)
         return scale * float(self.of_tokens(batch.decodes)) * float(self.of_adapters(batch.adapters))
 
     def of_tokens(self, tokens: ArrayLike) -> FloatArray:
@@ -160,7 +161,7 @@ class StepCost(FrozenModel):
         adapters = np.arange(max(min(n_adapters, max_loras), 1) + 1, dtype=np.float64)
         token_s, adapter_s = np.zeros_like(tokens), np.zeros_like(adapters)
         adapter_token_s = np.zeros_like(adapters)
-        each = {"decode": 0.0, "prefill": 0.0, "context": 0.0, "waiting": 0.0}
+        each = {"decode": 0.0, "prefill": 0.0, "context": 0.0, "waiting": 0.0, "prompts": 0.0}
         for term in self.terms:
             scale = term.scale(max_loras, max_lora_rank, n_adapters)
             if term.per != "step":
@@ -179,6 +180,7 @@ class StepCost(FrozenModel):
             prefill_s=each["prefill"],
             context_s=each["context"],
             waiting_s=each["waiting"],
+            prompts_s=each["prompts"],
         )
 
 

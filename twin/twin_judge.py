@@ -25,10 +25,11 @@ from scenarios import (
 from scenarios.stopping.progress import Progress, silent
 from twin.corners import DRAWN, HIGH, Corner, low_and_drawn
 from twin.engine.rules import is_unread
-from twin.judging import judge, profiles_of
+from twin.judging import judge, profiles_of, run_again
 from twin.load import GPULoad
 from twin.load_growth import FineSteps, load_growths
 from twin.profile import EngineProfile
+from twin.result import SimulationResult
 from twin.sustained import FULL, SCREEN, Effort, observation_of, patience_of
 from twin.verdict import GPUVerdict, ValidationReport
 
@@ -216,6 +217,30 @@ class TwinJudge:
             seed=scenario.seed,
             replications=scenario.replications,
             effort=self.effort,
+        )
+
+    def run(self, content: GPUContent) -> SimulationResult:
+        """The first of the runs behind the verdict on a content whose rates are known.
+
+        It speaks of adapters 0, 1, 2 and so on, at the rates by which the content is judged.
+
+        Raises
+        ------
+        MemoryFailure
+            If the engine does not start.
+        EngineInputError
+            If an adapter's rank is above that of the slots.
+        """
+        option = content.option
+        device = next(d for d in self.scenario.devices if d.name == option.device)
+        return run_again(
+            content.load,
+            self.scenario,
+            self.profiles[option.device],
+            max_loras=option.max_loras,
+            max_lora_rank=option.max_lora_rank,
+            max_cpu_loras=content.max_cpu_loras,
+            gpu_memory_gib=device.memory_gib,
         )
 
     def screening(self) -> TwinJudge:

@@ -94,7 +94,7 @@ class StepFloor:
         each = {"decode": 0.0, "prefill": 0.0, "context": 0.0}
         per_held = 0.0
         for term in terms:
-            # Adapters served and waiting requests only add: one and none are the fewest.
+            # Adapters served, waiting requests and prompts only add: one, none and none are the fewest.
             scale = min(term.scale(fewest, rank, 1), term.scale(slots, rank, 1))
             if term.per == "step" and term.adapters_power is None and term.tokens_above is None:
                 slope = _per_slot(term, fewest, slots, rank)

@@ -16,8 +16,9 @@ from optimizer.cli.live.check_command import add_to as add_check_command
 from optimizer.cli.live.measure_command import add_to as add_measure_command
 from optimizer.cli.measured_commands import add_to as add_measured_commands
 from optimizer.cli.memory_command import add_to as add_memory_command
+from optimizer.cli.plans.replan_command import add_to as add_replan_command
+from optimizer.cli.plans.report_command import add_to as add_report_command
 from optimizer.cli.profile_commands import add_to as add_profile_commands
-from optimizer.cli.replan_command import add_to as add_replan_command
 from optimizer.cli.scenario_commands import add_to as add_scenario_commands
 from optimizer.cli.solve_commands import add_to as add_solve_commands
 from optimizer.cli.streams import say
@@ -34,6 +35,7 @@ app = typer.Typer(
     epilog="Start with: lorapack compare mixed_ranks",
 )
 add_solve_commands(app)
+add_report_command(app)
 add_replan_command(app)
 add_import_command(app)
 add_export_command(app)

@@ -43,8 +43,8 @@ def calibrate_command(
         list[Path],
         typer.Argument(
             metavar="SOURCE",
-            help="A folder with measurement.yaml and tables; with --update such folders, tables of runs and "
-            "results of vllm bench serve.",
+            help="Folders with measurement.yaml and tables; of several the servers differ in slots alone. "
+            "With --update also tables of runs and results of vllm bench serve.",
         ),
     ],
     out: Annotated[Path, typer.Option(metavar="FILE", help="Where to write the profile, as JSON.")],
@@ -102,10 +102,13 @@ def calibrate_command(
     else:
         _refuse({"--json": json}, "for --update")
         refuse_bench_options(engine, "they correct a profile: give --update PROFILE")
-        folder = _folder(sources)
+        if any(source.suffix in (".json", ".csv", ".gz") for source in sources):
+            raise typer.BadParameter(
+                "a profile is fitted to folders; results and single tables correct one: give --update PROFILE"
+            )
         if model is None:
             raise typer.BadParameter("--model is missing: the base model, as the tables name it")
-        _fit(folder, model, out, set_, start, groups, cross_validate, params, plot, seed, workers, quiet)
+        _fit(sources, model, out, set_, start, groups, cross_validate, params, plot, seed, workers, quiet)
 
 
 def _refuse(given: Mapping[str, object], what: str) -> None:
@@ -114,17 +117,8 @@ def _refuse(given: Mapping[str, object], what: str) -> None:
         raise typer.BadParameter(f"{', '.join(flags)}: {what}")
 
 
-def _folder(sources: list[Path]) -> Path:
-    """The one folder that is named."""
-    if len(sources) > 1 or sources[0].suffix == ".json":
-        raise typer.BadParameter(
-            "a profile is fitted to one folder; results and single tables correct one: give --update PROFILE"
-        )
-    return sources[0]
-
-
 def _fit(
-    folder: Path,
+    folders: list[Path],
     model: str,
     out: Path,
     set_: list[str] | None,
@@ -142,13 +136,13 @@ def _fit(
     from twin.measured.measurement import files_of
 
     tuned = params_in(params, twin.CalibrationParams)
-    check_outputs({"--out": out, "--plot": plot}, [*files_of(folder), start, params])
+    check_outputs({"--out": out, "--plot": plot}, [*chain(*map(files_of, folders)), start, params])
     with progress_shown(not quiet) as progress:
         load_twin(workers, progress)
         profile, quality = twin.calibrate(
-            folder,
+            folders,
             model,
-            measurement=twin.read_measurement(folder, set_ or ()),
+            measurement=[twin.read_measurement(folder, set_ or ()) for folder in folders],
             start=None if start is None else twin.read_profile(start),
             groups=groups,
             cross_validate=cross_validate,

@@ -33,6 +33,9 @@ AcceptanceOption = Annotated[
         "run). Absent: the scenario's.",
     ),
 ]
+LoadFactorOption = Annotated[
+    float, typer.Option(metavar="FACTOR", help="How many times the scenario's rates are served: 1.2.")
+]
 JsonOption = Annotated[
     str | None,
     typer.Option("--json", metavar="FILE|-", help="Write JSON to a file, or to standard output with -."),
@@ -96,6 +99,7 @@ def scenario_in(
     expected: bool = False,
     measured_only: bool = False,
     told_in_answer: bool = False,
+    load_factor: float = 1.0,
 ) -> Scenario:
     """The scenario of a file or of a shipped name, whose devices have engine profiles.
 
@@ -103,7 +107,7 @@ def scenario_in(
 
     Where profiles alone are missing, what can be said without them, the memory, is told before the error.
     """
-    from scenarios import ScenarioError, read
+    from scenarios import ScenarioError, at_load, read
     from twin import missing_profiles
 
     if expected and measured_only:
@@ -117,7 +121,7 @@ def scenario_in(
         _tell_memory(name, chosen)
         raise
     _tell_of_step_times(scenario, derived=not told_in_answer)
-    return scenario
+    return at_load(scenario, load_factor)
 
 
 def _tell_of_step_times(scenario: Scenario, *, derived: bool) -> None:

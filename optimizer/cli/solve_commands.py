@@ -14,6 +14,7 @@ from optimizer.cli.options import (
     AcceptanceOption,
     ExpectedOption,
     JsonOption,
+    LoadFactorOption,
     MeasuredOnlyOption,
     ParamsOption,
     QuietOption,
@@ -93,6 +94,7 @@ def solve_command(
     expected: ExpectedOption = False,
     measured_only: MeasuredOnlyOption = False,
     set_: SetOption = None,
+    load_factor: LoadFactorOption = 1.0,
     params: ParamsOption = None,
     json: JsonOption = None,
     plot: Annotated[
@@ -112,6 +114,13 @@ def solve_command(
             help="Say what fills each GPU, why not fewer, what would save, and how much load may grow.",
         ),
     ] = False,
+    report: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Also write a page for a browser: the plan, its GPUs over time, why not fewer, what if.",
+        ),
+    ] = None,
     spare: Annotated[
         str | None,
         typer.Option(
@@ -132,11 +141,20 @@ def solve_command(
     from scenarios import sources
 
     chosen, tuned = (
-        scenario_in(scenario, set_, acceptance, expected=expected, measured_only=measured_only),
+        scenario_in(
+            scenario,
+            set_,
+            acceptance,
+            expected=expected,
+            measured_only=measured_only,
+            load_factor=load_factor,
+        ),
         params_in(params, optimizer.SolveParams),
     )
-    outputs = {"--json": json, "--plot": plot, "--placement": placement}
+    outputs = {"--json": json, "--plot": plot, "--placement": placement, "--report": report}
     check_outputs(outputs, (*sources(scenario, chosen), params))
+    if report is not None:
+        import optimizer.reporting.page  # before the work, as its packages may be missing
     with progress_shown(not quiet) as progress:
         result = optimizer.solve(
             chosen,
@@ -163,8 +181,19 @@ def solve_command(
         text_output(json, result.to_json),
         placement_output(placement, result.placement),
         Output(plot, result.plot),
+        Output(report, lambda file: _write_report(result, file, workers, quiet=quiet)),
         code=exit_code(result),
     )
+
+
+def _write_report(result: Result, file: str | Path, workers: int, *, quiet: bool) -> None:
+    """Write the page about a result; what takes long is left out where the search was interrupted."""
+    import optimizer
+    from optimizer.cli.progress_display import progress_shown
+
+    with progress_shown(not quiet) as progress:
+        made = optimizer.report(result, workers=workers, progress=progress)
+    made.write(file)
 
 
 def _growth_parts(result: Result, workers: int, *, quiet: bool) -> list[Part]:
@@ -203,6 +232,7 @@ def compare_command(
     expected: ExpectedOption = False,
     measured_only: MeasuredOnlyOption = False,
     set_: SetOption = None,
+    load_factor: LoadFactorOption = 1.0,
     params: ParamsOption = None,
     json: JsonOption = None,
     csv: Annotated[str | None, typer.Option(metavar="FILE|-", help="Write one row per plan as CSV.")] = None,
@@ -224,7 +254,14 @@ def compare_command(
 
     _check_no_method(scenario)
     chosen = [
-        scenario_in(name, set_, acceptance, expected=expected, measured_only=measured_only)
+        scenario_in(
+            name,
+            set_,
+            acceptance,
+            expected=expected,
+            measured_only=measured_only,
+            load_factor=load_factor,
+        )
         for name in scenario
     ]
     read = [file for name, one in zip(scenario, chosen, strict=True) for file in sources(name, one)]

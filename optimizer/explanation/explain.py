@@ -148,7 +148,7 @@ def _columns(*, late: bool) -> list[Column]:
     ]  # fmt: skip
 
 
-def _sum_in_words(name: str) -> str:
+def sum_in_words(name: str) -> str:
     """What a sum over adapters is of, in a word or two."""
     kind, _, window = name.partition("_")
     if kind == "active":
@@ -163,7 +163,7 @@ def _cells(gpu: TightRow) -> list[object]:
         return None if value is None else f"{value:.0%}"
 
     parts = list(gpu.parts.items())[:MOST_PARTS]
-    made = ", ".join(f"{_sum_in_words(name)} {share:.0%}" for name, share in parts)
+    made = ", ".join(f"{sum_in_words(name)} {share:.0%}" for name, share in parts)
     return [
         gpu.gpu,
         percent(gpu.fill),
@@ -177,7 +177,7 @@ def _cells(gpu: TightRow) -> list[object]:
 def _stack(gpu: TightRow) -> Stack:
     """What fills a GPU's tightest row: its largest parts, and the rest."""
     named = list(gpu.parts.items())[:MOST_PARTS]
-    parts = {_sum_in_words(name): 100 * share for name, share in named}
+    parts = {sum_in_words(name): 100 * share for name, share in named}
     rest = (gpu.fill or 0.0) - sum(share for _, share in named)
     words = "no such engine in the region" if gpu.fill is None else f"{gpu.fill:.0%}: {gpu.row}"
     return Stack(f"GPU {gpu.gpu}", parts | ({"others": 100 * rest} if rest > 1e-6 else {}), words=words)

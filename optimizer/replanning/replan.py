@@ -29,6 +29,7 @@ from optimizer.replanning.changes import (
     placement_with_names,
     running_in,
 )
+from optimizer.replanning.engines import keep_engines
 from optimizer.replanning.moves import MovesResult, MovesSolver, Running
 from optimizer.result import Result
 from optimizer.rollouts.rollout import steps_between
@@ -37,7 +38,7 @@ from optimizer.search.cut_loop import AcceptedPlan, pattern_of
 from optimizer.search.instance import Instance
 from optimizer.search.judging import report_on
 from optimizer.search.minimize_gpus import Search, minimize_gpus, relaxed
-from optimizer.search.objective_order import Choice
+from optimizer.search.objective_order import Choice, values_of
 from optimizer.search.objectives import LATENCY_OBJECTIVES
 from optimizer.search.params import DEFAULTS, SolveParams
 from optimizer.search.preparation import learned_regions, prepare
@@ -229,7 +230,9 @@ def replan(
         choice = Choice(None if nearest is None else nearest.best, last=minimum.last)
         seconds = time.monotonic() - started
         result = build_result(Outcome(search, minimum, choice, deadline, "", prepared_s, seconds))
-        change = _change(result, nearest, instance, placement, move_price)
+        if nearest is None:
+            return Change(result=result)
+        change = _change(result, nearest, instance, placement, move_price, PlacementJudge(judge, total))
         return _with_steps(change, judge, placement, total) if steps else change
 
 
@@ -250,22 +253,30 @@ def _check(scenario: Scenario, placement: Placement, move_price: float | None) -
 
 
 def _change(
-    result: Result, nearest: Nearest | None, instance: Instance, old: Placement, move_price: float | None
+    result: Result,
+    nearest: Nearest,
+    instance: Instance,
+    old: Placement,
+    move_price: float | None,
+    asked: PlacementJudge,
 ) -> Change:
-    """The result with the names dealt so that they stay, and what it changes."""
-    if nearest is None:
-        return Change(result=result)
+    """The result with the names dealt so that they stay, on engines that stay, and what it changes."""
     plan, numbers = nearest.best, numbers_of(old, nearest.homes)
     names = dealt(instance, old, plan.packing, nearest.homes)
     placement = placement_with_names(instance, plan.problem, plan.packing, names, numbers)
     patterns = [pattern_of(plan.problem, b) for b in plan.packing.bins]
+    report = report_on(patterns, plan.verdicts, numbers, names, instance.merged)
+    placement, report = keep_engines(placement, report, old, asked)
+    values = values_of(instance, replace(plan, verdicts=report.gpus))
     parts = instance.split_in_words
     result = result.model_copy(
         update={
             "method": "replan",
             "message": f"{result.message}; {_proof(nearest, move_price, parts)}{_skipped(result.objectives)}",
+            "objective": values[0],
+            "objective_values": values,
             "placement": placement,
-            "validation": report_on(patterns, plan.verdicts, numbers, names, instance.merged),
+            "validation": report,
         }
     )
     bound = None if move_price is not None else math.ceil(nearest.bound - 1e-6)

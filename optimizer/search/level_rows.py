@@ -107,8 +107,43 @@ def regions_of(
         )
         for device in judge.scenario.devices
     }
+    return _at_the_end(regions, expected, judge, deadline)
+
+
+def known_regions_of(
+    judge: TwinJudge, deadline: Deadline, params: SolveParams, levels: AdapterSLO | None = None
+) -> Mapping[str, Regions] | None:
+    """The same where none has to be learned, else None."""
+    expected = expected_of(judge)
+    regions: dict[str, Regions] = {}
+    for device in judge.scenario.devices:
+        profile = expected.profiles[device.name]
+        found = learn.known_regions(judge.scenario, device, profile, params=params.learning, levels=levels)
+        if found is None:
+            return None
+        regions[device.name] = found
+    return _at_the_end(regions, expected, judge, deadline)
+
+
+def _at_the_end(
+    regions: Mapping[str, Regions], expected: TwinJudge, judge: TwinJudge, deadline: Deadline
+) -> Mapping[str, Regions]:
+    """Regions of the expected costs, scaled to the end that is judged."""
     shares = capacities(expected, judge, deadline)
     return {name: scaled(one, shares[name]) for name, one in regions.items()}
+
+
+def known_variants(
+    judge: TwinJudge, regions: Mapping[str, Regions], deadline: Deadline, params: SolveParams
+) -> tuple[RowVariant, ...] | None:
+    """The variants of a scenario's rows where none has to be learned, else None."""
+    learned: dict[AdapterSLO, Mapping[str, Regions]] = {}
+    for levels in level_sets(judge.scenario, params.level_rows.max_sets):
+        found = known_regions_of(judge, deadline, params, levels)
+        if found is None:
+            return None
+        learned[levels] = found
+    return variants_of(regions, learned)
 
 
 def variants_of(

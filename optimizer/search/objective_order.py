@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
+
 from optimizer.packing.model.problem import PackingProblem
 from optimizer.packing.model.search_state import PackingResult
 from optimizer.search.cut_loop import AcceptedPlan
@@ -41,6 +43,12 @@ def plan_value(instance: Instance, objective: str, plan: AcceptedPlan) -> float:
     devices = {device.name: device for device in instance.scenario.devices}
     options = instance.inner.options
     return sum(price(devices[options[b.option].device], objective) for b in plan.packing.bins)
+
+
+def values_of(instance: Instance, plan: AcceptedPlan) -> tuple[float | None, ...]:
+    """Value of each of the scenario's objectives; None where the twin measured nothing."""
+    values = (plan_value(instance, objective, plan) for objective in instance.scenario.objective)
+    return tuple(value if np.isfinite(value) else None for value in values)
 
 
 def minimize_second_price(search: Search, minimum: GPUMinimum, deadline: Deadline) -> Choice:

@@ -18,7 +18,7 @@ from optimizer.search.instance import Instance
 from optimizer.search.judging import placed_gpu, report_on
 from optimizer.search.latency.lower_bound import LatencyBound
 from optimizer.search.minimize_gpus import GPUMinimum, Search
-from optimizer.search.objective_order import Choice, plan_value
+from optimizer.search.objective_order import Choice, values_of
 from optimizer.search.objectives import PRICES, latency_objective_of
 from optimizer.search.splitting import InfeasibleError
 from optimizer.search.why_no_plan import why_no_plan
@@ -116,9 +116,10 @@ class Outcome:
     @property
     def values(self) -> tuple[float | None, ...]:
         """The plan's value of each objective; None where there is none, or the twin measured nothing."""
-        instance, plan = self.instance, self.choice.plan
-        objectives = instance.scenario.objective
-        return tuple(None if plan is None else _finite(plan_value(instance, o, plan)) for o in objectives)
+        plan = self.choice.plan
+        if plan is None:
+            return (None,) * len(self.instance.scenario.objective)
+        return values_of(self.instance, plan)
 
     @property
     def bound(self) -> float | None:
@@ -181,10 +182,6 @@ def build_result(outcome: Outcome) -> Result:
         version=__version__,
         scenario=scenario,
     )
-
-
-def _finite(value: float) -> float | None:
-    return value if np.isfinite(value) else None
 
 
 def _status(outcome: Outcome) -> ResultStatus:

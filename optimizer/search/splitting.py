@@ -85,7 +85,7 @@ def split_hot_adapters(
     """
     splitter = _Splitter(regions, check, params)
     classes = check.scenario.classes
-    cold = _fills(check.scenario, regions) <= COLD * params.asked_from
+    cold = least_fills(check.scenario, regions) <= COLD * params.asked_from
     splits: list[ReplicaSplit] = []
     for members, light in zip(classes, cold, strict=True):
         if members.rank == 0 and check.scenario.allow_replicas:
@@ -97,7 +97,7 @@ def split_hot_adapters(
     return [replace(one, replicas=max(one.replicas, one.members.min_replicas)) for one in splits]
 
 
-def _fills(scenario: Scenario, regions: Mapping[str, Regions]) -> FloatArray:
+def least_fills(scenario: Scenario, regions: Mapping[str, Regions]) -> FloatArray:
     """`least_fill` of each class of a scenario on the inner region, of all at once: to rounding."""
     classes = scenario.classes
     sums, ranks = learn.scenario_features(scenario, classes), np.array([one.rank for one in classes])

@@ -266,3 +266,27 @@ def test_runs_say_with_which_parameters_they_were_made(space: learn.DesignSpace,
     assert dataset.metadata["params"] == {"design": {"max_skew": 1.0}}
     with pytest.raises(learn.DatasetError, match="another sampling"):
         learn.sample(space, few, directory=tmp_path)
+
+
+@pytest.mark.usefixtures("no_sampling")
+def test_known_regions_are_those_that_would_be_given_at_once(tmp_path: Path) -> None:
+    scenario = read("paper_mixed_32")
+    device, profile = scenario.devices[0], find_profile("llama-3.1-8b-instruct", "H100-64GB")
+    known = learn.known_regions(scenario, device, profile, cache_dir=tmp_path)
+    assert known == learn.regions_for(scenario, device, profile, cache_dir=tmp_path)
+
+
+@pytest.mark.usefixtures("no_sampling")
+def test_regions_that_would_have_to_be_made_are_not_known(tmp_path: Path) -> None:
+    scenario = override(read("paper_mixed_32"), "service_levels.patience_s=7.125")
+    profile = find_profile("llama-3.1-8b-instruct", "H100-64GB")
+    assert learn.known_regions(scenario, scenario.devices[0], profile, cache_dir=tmp_path) is None
+
+
+@pytest.mark.usefixtures("no_sampling")
+def test_where_no_engine_starts_it_is_known_that_there_are_none(tmp_path: Path) -> None:
+    scenario = override(read("paper_mixed_32"), "devices[0].memory_gib=12")
+    profile = find_profile("llama-3.1-8b-instruct", "H100-64GB")
+    known = learn.known_regions(scenario, scenario.devices[0], profile, cache_dir=tmp_path)
+    assert known is not None
+    assert known.inner.options == ()

@@ -10,6 +10,7 @@ from learn.features import FloatArray
 from learn.steady_state import ESTIMATES, LONGEST_S, SteadyState
 from scenarios import AdapterClass, FixedLengths
 from twin import GPULoad, simulate
+from twin.step_cost import CostTerm, StepCost
 
 STEP, CARRIED, SLOTS, KV = range(len(ESTIMATES))
 RATES = np.array([0.001, 0.05, 0.2, 0.4])
@@ -41,6 +42,17 @@ def test_a_light_engine_is_estimated_as_the_twin_plays_it(steady: SteadyState, s
         load = GPULoad.from_classes([sixteen(rate)])
         played = simulate(load, space.workload, space.engine, space.profile, max_loras=16, max_lora_rank=8)
         assert itl_ms == pytest.approx(1e3 * played.gpu.itl.mean_s, rel=0.15)
+
+
+def test_a_step_with_prompts_costs_more_as_often_as_there_is_one(steady: SteadyState) -> None:
+    prompts = CostTerm(name="prompts", seconds=4e-3, per="prompts")
+    more = replace(steady, cost=StepCost(terms=(*steady.cost.terms, prompts)))
+    plain, found = (np.exp(one.estimate(features(RATES))[:, STEP]) for one in (steady, more))
+    assert plain[0] == pytest.approx(found[0], rel=0.01)  # hardly any step has one
+    assert (found >= plain).all()
+    batch = np.minimum(16 * RATES * 150 * found / 1e3, 512)
+    # Longer steps hold more requests, which make them longer still.
+    assert (found - plain >= 0.95 * 4 * -np.expm1(-batch / 150)).all()
 
 
 def test_the_estimate_is_a_fixed_point(steady: SteadyState) -> None:

@@ -22,13 +22,14 @@ from optimizer.packing.model.checker import check
 from optimizer.packing.model.problem import Bin, NoGoodCut, Packing, PackingOption, PackingProblem
 from optimizer.packing.model.search_state import Status
 from optimizer.replanning.changes import dealt, moves_between, numbers_of, placement_with_names
+from optimizer.replanning.engines import keep_engines
 from optimizer.replanning.moves import MovesSolver, Running
 from optimizer.replanning.replan import Mover, Nearest, replan
 from optimizer.search.cut_loop import AcceptedPlan, CutLoop, pattern_of
 from optimizer.search.judging import Pattern
 from optimizer.search.minimize_gpus import Search
 from scenarios import Deadline, EngineOption, PlacedGPU, Placement
-from twin import GPUVerdict
+from twin import GPUVerdict, PlacementJudge, TwinJudge, profiles_of
 
 
 def option(slots: int, sizes: Sequence[float], capacity: float, device: str = "gpu") -> PackingOption:
@@ -343,6 +344,67 @@ def test_replan_keeps_what_runs_well_and_takes_in_what_is_new(scenario: scenario
     assert "0 adapters move (at least 0), 2 new, 1 retired" in text
     assert max(map(len, text.splitlines())) <= 100
     assert json.loads(change.to_json())["result"]["gpus"] == 1
+
+
+def running_engine(scenario: scenarios.Scenario, slots: int, rank: int) -> Placement:
+    names = tuple(name for entry in scenario.adapters for name in entry.names())
+    gpu = PlacedGPU(
+        gpu=0,
+        device="H100-64GB",
+        max_loras=slots,
+        max_lora_rank=rank,  # type: ignore[arg-type]
+        max_cpu_loras=max(slots, len(names)),
+        adapters=names,
+    )
+    return Placement(gpus=(gpu,))
+
+
+def judge_of(scenario: scenarios.Scenario) -> PlacementJudge:
+    return PlacementJudge(TwinJudge(scenario, profiles_of(scenario)))
+
+
+def kept(scenario: scenarios.Scenario, slots: int, rank: int, judge: PlacementJudge) -> Placement:
+    """What becomes of a plan with 32 slots of rank 32 where an engine with others runs."""
+    plan = running_engine(scenario, 32, 32)
+    placement, report = keep_engines(
+        plan, judge.report(plan.gpus), running_engine(scenario, slots, rank), judge
+    )
+    assert report.accepted
+    assert report == judge_of(scenario).report(placement.gpus)
+    return placement
+
+
+@pytest.mark.parametrize(
+    ("slots", "rank", "goes_on"),
+    [(40, 32, True), (32, 64, True), (30, 32, True), (40, 16, False), (1, 32, False), (600, 64, False)],
+)
+def test_a_running_engine_goes_on_where_it_serves_and_the_twin_accepts_it(
+    scenario: scenarios.Scenario, slots: int, rank: int, *, goes_on: bool
+) -> None:
+    """Too small a rank, too few slots, no memory for so many: those start with the plan's arguments."""
+    gpu = kept(scenario, slots, rank, judge_of(scenario)).gpus[0]
+    assert (gpu.max_loras, gpu.max_lora_rank) == ((slots, rank) if goes_on else (32, 32))
+
+
+def test_a_plan_stays_as_it_is_where_the_twin_has_no_time_for_running_engines(
+    scenario: scenarios.Scenario,
+) -> None:
+    judge = judge_of(scenario)
+    plan = running_engine(scenario, 32, 32)
+    report = judge.report(plan.gpus)
+    over = replace(judge, deadline=Deadline.of(0.0))
+    assert keep_engines(plan, report, running_engine(scenario, 40, 32), over) == (plan, report)
+
+
+def test_fewer_adapters_restart_no_engine(scenario: scenarios.Scenario) -> None:
+    names = [name for entry in scenario.adapters for name in entry.names()]
+    gpu = PlacedGPU(gpu=0, device="H100-64GB", max_loras=36, max_lora_rank=32, adapters=(*names, *"abcd"))
+    change = replan(scenario, Placement(gpus=(gpu,)), time_limit_s=30)
+    assert change.accepted
+    assert change.restarted == ()
+    assert change.result.placement is not None
+    assert change.result.placement.gpus[0].max_loras == 36
+    assert change.result.objective_values[1] == change.result.validation.gpus[0].ttft_p99_ms  # type: ignore[union-attr]
 
 
 def test_the_command_writes_the_new_placement(

@@ -176,6 +176,7 @@ def tables(rng: np.random.Generator, budget: int, slots: int) -> StepTables:
         prefill_s=linear * rng.random(),
         context_s=linear * 0.01 * rng.random(),
         waiting_s=linear * 0.1 * rng.random(),
+        prompts_s=scale * int(rng.integers(0, 3)),
     )
 
 

@@ -259,6 +259,7 @@ class Reference:
             + tables.adapter_token_s[adapters] * step.tokens
             + tables.decode_s * decodes
             + tables.prefill_s * (step.tokens - decodes)
+            + (tables.prompts_s if step.tokens > decodes else 0.0)
         )
         context = sum(r.tokens + r.under_way for r in step.decodes)
         queued = len(self.waiting) + len(self.passed_over)

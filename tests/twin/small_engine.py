@@ -206,6 +206,7 @@ def probe(
         + step.adapter_token_s[adapters] * tokens
         + step.decode_s * decodes
         + step.prefill_s * (tokens - decodes)
+        + step.prompts_s * (tokens > decodes)
         + step.context_s * decodes * each
     )
     return {
@@ -272,7 +273,14 @@ def write_folder(
     pd.DataFrame([means]).to_csv(folder / "length_means.csv", index=False)
 
 
-def measure(folder: Path, engine: EngineProfile, slots: Sequence[int], noise: float, seed: int = 0) -> None:
+def measure(
+    folder: Path,
+    engine: EngineProfile,
+    slots: Sequence[int],
+    noise: float,
+    seed: int = 0,
+    logged: bool = False,
+) -> None:
     """What a quarter of an hour leaves: three loads of a minute, and batches and prompts one by one.
 
     Every run is off by a factor of its own, and every probe by one twice as wide.
@@ -289,6 +297,9 @@ def measure(folder: Path, engine: EngineProfile, slots: Sequence[int], noise: fl
         Standard deviation of the logarithm of a run's factor.
     seed
         Of the noise.
+    logged
+        Whether the server logged its steps: of prompts and requests that decode together, and one of the base
+        model.
     """
     rng = np.random.default_rng(seed)
     rates = {4: (2, 8, 13), 16: (3, 13, 22)}
@@ -308,6 +319,13 @@ def measure(folder: Path, engine: EngineProfile, slots: Sequence[int], noise: fl
             probe(engine, t, 0, 0, 1, 1.0, math.exp(rng.normal(0, 2 * noise)), n)
             for t in (16, 32, 64, 128, 256, 512, 1024, 2048)
         ]
+        if logged:
+            both = [(b, p, a) for b in (1, 4, 16, 32) for p in (32, 96) for a in (1, n)]
+            of_log = [(b + p, b, 52, min(b + p // 32, a)) for b, p, a in both] + [(1, 1, 52, 0)]
+            probes += [
+                probe(engine, t, b, each, a, 1.0, math.exp(rng.normal(0, 2 * noise)), n)
+                for t, b, each, a in of_log
+            ]
     rows = [played(stage, engine, math.exp(rng.normal(0, noise))) for stage in stages]
     write_folder(folder, rows, stages, probes)
 

@@ -27,9 +27,10 @@ from twin.deriving.base_step import Machine
 from twin.deriving.counts import model_counts
 from twin.deriving.database import DatabaseError, KernelDatabase
 from twin.deriving.speeds import speeds_of
+from twin.deriving.text import profile_parts
 from twin.memory import TensorParallelError, memory_model
 from twin.profile import End
-from twin.step_cost import LoadCost
+from twin.step_cost import CostTerm, LoadCost, StepCost
 
 SHIPPED = [pytest.param(profile, id=profile.model) for profile in shipped_profiles()]
 ENGINES = ((0, 0, 0), (8, 16, 8), (96, 32, 192), (384, 8, 384))
@@ -50,7 +51,7 @@ def costs(profile: EngineProfile) -> dict[str, np.ndarray]:
         tables = profile.step.tables(engine[0], engine[1], 2048, engine[2])
         for name in ("token_s", "adapter_s", "adapter_token_s"):
             found[f"{name} {engine}"] = getattr(tables, name)
-        single = (tables.decode_s, tables.prefill_s, tables.context_s, tables.waiting_s)
+        single = (tables.decode_s, tables.prefill_s, tables.context_s, tables.waiting_s, tables.prompts_s)
         found[f"single {engine}"] = np.array(single)
     return found
 
@@ -185,6 +186,16 @@ def test_work_of_the_host_stays() -> None:
     for term in llama.step.terms:
         if term.name in ("waiting", "adapters_served"):
             assert derived[term.name] == term
+
+
+def test_what_a_step_with_prompts_costs_more_is_the_host_s_and_no_other_step_s() -> None:
+    llama = find_profile("llama-3.1-8b-instruct", None)
+    prompts = CostTerm(name="prompts", seconds=3e-3, per="prompts")
+    more = llama.model_copy(update={"step": StepCost(terms=(*llama.step.terms, prompts))})
+    for model, device in (("Qwen3-32B", "B200"), ("Qwen2.5-7B-Instruct", "H100-64GB")):
+        plain, derived = (derive_profile(model, device, source=source) for source in (llama, more))
+        assert set(derived.step.terms) == {*plain.step.terms, prompts}
+        assert "step with prompts" in str(profile_parts(derived))
 
 
 def test_a_penalty_costs_each_request_a_pass_over_the_vocabulary() -> None:

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from scenarios import MAX_LORA_RANKS, EngineConfig
 from twin import MemoryModel, MemoryPlan, plan_memory
 from twin.architectures import find_architecture
-from twin.memory import TensorParallelError, memory_model
+from twin.memory import TensorParallelError, kv_cache_if_started, memory_model
 from twin.memory.allocator import MIB, CachingAllocator
 from twin.memory.kv_cache import kv_cache
 from twin.memory.launch import Launch
@@ -118,6 +118,14 @@ def test_a_cache_of_a_stated_size_that_keeps_the_engine_from_starting_may_be_lef
     assert _plan(LLAMA, _engine(), 8, 8).starts
     hopeless = _plan(LLAMA, _engine(10_000_000, num_gpu_blocks_override=3), 8, 8)
     assert not any("leave" in remedy for remedy in hopeless.remedies)
+
+
+@pytest.mark.parametrize("slots", [1, 64, 384])
+@pytest.mark.parametrize("gib", [12.0, 18.0, H100])
+def test_the_cache_of_an_engine_that_starts_is_that_of_its_plan(gib: float, slots: int) -> None:
+    plan = plan_memory(LLAMA, _engine(), gib, slots, 32)
+    tokens = kv_cache_if_started(LLAMA, _engine(), gib, slots, 32)
+    assert tokens == (plan.kv_cache_tokens if plan.starts else None)
 
 
 def test_remedies_name_values_that_work() -> None:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import scenarios
 import twin
-from scenarios import EngineConfig, StartupLog
+from scenarios import EngineConfig, ScenarioError, StartupLog
 from twin.architectures import Quantization, find_architecture, read_architecture
 from twin.memory import memory_model, plan_memory
 from twin.startup import memory_without_profiles, unmodelled
@@ -242,3 +243,14 @@ def test_what_step_times_do_not_know_is_told_with_how_it_errs() -> None:
     assert said[1].endswith("plans may have too few GPUs")
     plain = scenarios.read("mixed_ranks")
     assert not list(unmodelled(plain, twin.profiles_of(plain)))
+
+
+def test_fewer_adapters_in_cpu_memory_than_a_plans_slots_are_no_fault_of_an_engine_with_fewer() -> None:
+    """Its own slots count, not those that a placer might choose; vLLM refuses more slots than that."""
+    asked: dict[str, Any] = {"device": "A100-80GB", "arguments": {"max_cpu_loras": 4}}
+    answer = twin.ask_memory("Llama-3.1-8B-Instruct", max_loras=4, **asked)
+    assert answer.plan.starts
+    assert (answer.engine.max_loras, answer.engine.max_cpu_loras) == (4, 4)
+    assert twin.ask_memory("Llama-3.1-8B-Instruct", max_loras=0, **asked).plan.starts
+    with pytest.raises(ScenarioError, match="max_cpu_loras is 4, below max_loras 8"):
+        twin.ask_memory("Llama-3.1-8B-Instruct", max_loras=8, **asked)

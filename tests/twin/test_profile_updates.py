@@ -87,6 +87,8 @@ def test_terms_belong_to_what_they_are_made_of() -> None:
     assert known["context"] == known["adapters"] == known["adapters_rank"] == "memory"
     assert known["tokens_512_1024_lora"] == known["tokens_1024"] == known["adapters_tokens"] == "compute"
     assert group_of(CostTerm(name="prefill", seconds=1.0, per="prefill")) == "compute"
+    assert group_of(CostTerm(name="prompts", seconds=1.0, per="prompts")) == "overhead"
+    assert group_of(CostTerm(name="any", seconds=1.0, adapters_power=1, adapters_cap=1)) == "overhead"
     assert (membership(shipped().step).sum(axis=1) == 1).all()
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
@@ -10,12 +12,16 @@ import pandas as pd
 import pytest
 
 import twin
+from scenarios import ScenarioError
 from twin.calibration.cost_terms import candidate_terms
-from twin.calibration.least_squares import complexity, needed, told_apart
+from twin.calibration.least_squares import complexity, needed, terms_for, told_apart
 from twin.calibration.measurements import Probe
+from twin.calibration.params import FitParams
 from twin.engine.rules import rules_of
 from twin.measured.predict import predict
 from twin.step_cost import CostTerm, StepCost
+
+Lorapack = Callable[..., tuple[int, str, str]]
 
 TERMS = candidate_terms((1, 16))
 NAMES = [term.name for term in TERMS]
@@ -35,7 +41,7 @@ def errors(small_engine: ModuleType, engine: twin.EngineProfile, fitted: twin.En
     return pd.DataFrame(rows, index=[stage.name for stage in small_engine.others()])
 
 
-def fitted(folder: Path, **given: object) -> tuple[twin.EngineProfile, twin.CalibrationReport]:
+def fitted(folder: Path | list[Path], **given: object) -> tuple[twin.EngineProfile, twin.CalibrationReport]:
     return twin.calibrate(folder, "tiny-llama", cross_validate=False, **given)  # type: ignore[arg-type]
 
 
@@ -59,6 +65,74 @@ def test_without_noise_the_error_is_that_of_the_knots(small_engine: ModuleType, 
     found = errors(small_engine, engine, fitted(tmp_path)[0])
     assert found["itl"].abs().max() < 4, found
     assert found["throughput"].abs().max() < 1.5, found
+
+
+def two_folders(small_engine: ModuleType, tmp_path: Path) -> list[Path]:
+    folders = [tmp_path / "four", tmp_path / "sixteen"]
+    for folder, slots in zip(folders, (4, 16), strict=True):
+        folder.mkdir()
+        small_engine.measure(folder, small_engine.truth(folder), (slots,), noise=0.0)
+    return folders
+
+
+def test_folders_of_servers_with_other_slots_are_fitted_together(
+    small_engine: ModuleType, tmp_path: Path
+) -> None:
+    folders, whole = two_folders(small_engine, tmp_path), tmp_path / "whole"
+    shutil.copytree(folders[0], whole)
+    shutil.copytree(folders[1] / "requests", whole / "other")
+    for name in ("serving_runs", "probes"):
+        first, second = (pd.read_csv(folder / f"{name}.csv") for folder in folders)
+        if name == "serving_runs":
+            second["requests_file"] = second["requests_file"].str.replace("requests/", "other/")
+        pd.concat([first, second]).to_csv(whole / f"{name}.csv", index=False)
+    (found, report), (same, _) = fitted(folders), fitted(whole)
+    assert found.step == same.step
+    assert found.frontend == same.frontend
+    assert found.lengths == same.lengths
+    assert "max_loras" not in report.summary()
+    assert errors(small_engine, small_engine.truth(tmp_path), found)["itl"].abs().max() < 4
+
+
+def test_groups_of_several_folders_are_left_out_one_by_one(small_engine: ModuleType, tmp_path: Path) -> None:
+    """Each folder has a first run of the same name."""
+    folders = two_folders(small_engine, tmp_path)
+    _, report = twin.calibrate(folders, "tiny-llama")
+    assert report.left_out is not None
+    tables = {folder: pd.read_csv(folder / "serving_runs.csv") for folder in folders}
+    names = {f"{folder}: {name}" for folder, table in tables.items() for name in table["group"]}
+    assert set(report.left_out.measured["group"]) <= names
+    assert len(report.left_out.measured) == sum(
+        table["tpot_mean_ms"].notna().sum() for table in tables.values()
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "other", "told"),
+    [
+        ("device: CPU", "device: L4", "device is L4 in"),
+        ("block_size: 32", "block_size: 16", "engine.block_size is 16 in"),
+        ("max_model_len: 2048", "max_model_len: 1024", "engine.max_model_len is 1024 in"),
+    ],
+)
+def test_folders_of_servers_that_differ_in_more_are_refused(
+    small_engine: ModuleType, tmp_path: Path, text: str, other: str, told: str
+) -> None:
+    folders = two_folders(small_engine, tmp_path)
+    file = folders[1] / "measurement.yaml"
+    file.write_text(file.read_text().replace(text, other))
+    with pytest.raises(ScenarioError, match=told) as refused:
+        fitted(folders)
+    assert "fit a profile to each" in str(refused.value)
+
+
+def test_the_command_takes_several_folders(
+    small_engine: ModuleType, lorapack: Lorapack, tmp_path: Path
+) -> None:
+    folders, out = two_folders(small_engine, tmp_path), tmp_path / "profile.json"
+    words = [*map(str, folders), "--model", "tiny-llama", "--out", str(out), "--no-cross-validate", "--quiet"]
+    assert lorapack("calibrate", *words)[0] == 0
+    assert twin.read_profile(out).step == fitted(folders)[0].step
 
 
 def test_slots_that_were_not_varied_cost_the_same_and_the_report_says_so(
@@ -85,6 +159,34 @@ def test_a_cost_of_slots_is_found_by_two_servers(small_engine: ModuleType, tmp_p
     found = errors(small_engine, engine, profile)
     assert found["itl"].abs().max() < 5, found
     assert sum(term.slots_power * term.seconds for term in profile.step.terms) > 1e-4
+
+
+PROMPTS = CostTerm(name="prompts", seconds=6e-3, per="prompts")
+ANY = CostTerm(name="any", seconds=4e-3, lora=True, adapters_power=1, adapters_cap=1)
+
+
+def test_what_only_steps_with_prompts_cost_is_found_by_a_log_of_steps(
+    small_engine: ModuleType, tmp_path: Path
+) -> None:
+    engine = small_engine.truth(tmp_path, StepCost(terms=(*small_engine.TRUTH.terms, PROMPTS, ANY)))
+    small_engine.measure(tmp_path, engine, (4, 16), noise=0.01, logged=True)
+    profile, _ = fitted(tmp_path)
+    known = {term.name: term.seconds for term in profile.step.terms}
+    assert known["prompts"] == pytest.approx(PROMPTS.seconds, rel=0.25)
+    assert known["any_adapter"] == pytest.approx(ANY.seconds, rel=0.25)
+    found = errors(small_engine, engine, profile)
+    assert found["itl"].abs().mean() < 3, found
+    plain = fitted(tmp_path, params=twin.CalibrationParams.model_validate({"fit": {"few_observations": 0}}))
+    assert not {"prompts", "any_adapter"} & {term.name for term in plain[0].step.terms}
+
+
+def test_an_engine_without_such_costs_is_given_none(small_engine: ModuleType, tmp_path: Path) -> None:
+    engine = small_engine.truth(tmp_path)
+    for seed in range(3):
+        small_engine.measure(tmp_path, engine, (4, 16), noise=0.02, seed=seed, logged=True)
+        profile, _ = fitted(tmp_path)
+        assert "prompts" not in {term.name for term in profile.step.terms}
+        assert errors(small_engine, engine, profile)["itl"].abs().mean() < 4
 
 
 def test_an_engine_that_schedules_ahead_is_fitted_as_well(small_engine: ModuleType, tmp_path: Path) -> None:
@@ -157,6 +259,28 @@ def test_what_a_term_depends_on_is_counted() -> None:
     assert complexity(of["step"]) == complexity(of["waiting"]) == 1
     assert complexity(of["adapters"]) < complexity(of["adapters_sqrt"])
     assert complexity(of["tokens_16"]) < complexity(of["tokens_16_lora"]) == complexity(of["tokens_16_slots"])
+
+
+def test_only_steps_that_tell_them_make_terms_candidates(small_engine: ModuleType, tmp_path: Path) -> None:
+    engine, params = small_engine.truth(tmp_path), FitParams()
+
+    def step(tokens: int, decodes: int, adapters: int) -> Probe:
+        return Probe(**small_engine.probe(engine, tokens, decodes, 50, adapters, 1.0, 1.0))
+
+    def told(runs: int, *probes: Probe) -> list[str]:
+        every = [term.name for term in terms_for(runs, probes, params)]
+        assert every[: len(candidate_terms(params.token_knots))] == [
+            term.name for term in candidate_terms(params.token_knots)
+        ]
+        return every[len(candidate_terms(params.token_knots)) :]
+
+    alone, prompt, mixed, base = step(4, 4, 2), step(64, 0, 1), step(64, 2, 2), step(1, 1, 0)
+    assert told(5, alone, prompt, mixed) == ["prompts"]
+    assert told(5, alone, base) == ["any_adapter"]
+    assert told(5, alone, base, mixed) == ["any_adapter", "prompts"]
+    assert told(5, alone, prompt) == []  # prompts alone have the constant in what a step of tokens costs
+    assert told(5, prompt, mixed) == []
+    assert told(params.few_observations, alone, base, mixed) == []
 
 
 def test_a_probe_s_engine_may_serve_more_adapters_than_are_in_the_step(

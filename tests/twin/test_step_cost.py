@@ -18,6 +18,7 @@ TERMS = (
     CostTerm(name="prefill", seconds=3e-5, per="prefill", rank_power=0.3, lora=True),
     CostTerm(name="context", seconds=1e-8, per="context"),
     CostTerm(name="queue", seconds=1e-6, per="waiting"),
+    CostTerm(name="prompts", seconds=2e-4, per="prompts", rank_power=0.5, lora=True),
 )
 
 
@@ -27,7 +28,7 @@ def test_the_tables_add_up_to_the_terms(slots: int) -> None:
     tables = StepCost(terms=TERMS).tables(slots, rank, 256, served)
     lora = float(slots > 0)
     for _ in range(50):
-        decodes, prefill = (int(n) for n in rng.integers(0, 128, 2))
+        decodes, prefill = (int(n) for n in rng.integers(0, 128, 2) * rng.integers(0, 2, 2))
         adapters = int(rng.integers(0, min(slots, served) + 1))
         context, waiting, tokens = int(rng.integers(0, 10_000)), int(rng.integers(0, 50)), decodes + prefill
         by_hand = (
@@ -40,6 +41,7 @@ def test_the_tables_add_up_to_the_terms(slots: int) -> None:
             + lora * 3e-5 * prefill * rank**0.3
             + 1e-8 * context
             + 1e-6 * waiting
+            + lora * 2e-4 * rank**0.5 * (prefill > 0)
         )
         tabulated = (
             tables.token_s[tokens]
@@ -49,6 +51,7 @@ def test_the_tables_add_up_to_the_terms(slots: int) -> None:
             + tables.prefill_s * prefill
             + tables.context_s * context
             + tables.waiting_s * waiting
+            + tables.prompts_s * (prefill > 0)
         )
         assert tabulated == pytest.approx(by_hand)
 
@@ -71,6 +74,7 @@ def test_a_configuration_out_of_range_is_named(arguments: tuple[int, int, int, i
     [
         ({"per": "decode", "tokens_above": 0}, "let it grow with slots, rank and served only"),
         ({"per": "waiting", "adapters_power": 1.0}, 'per is "waiting" of term'),
+        ({"per": "prompts", "tokens_above": 0}, 'per is "prompts" of term'),
         ({"adapters_power": 1.0, "tokens_above": 8}, "count its tokens from 0"),
         (
             {"adapters_power": 1.0, "tokens_above": 0, "tokens_cap": 8},

@@ -15,27 +15,26 @@ from numpy.typing import NDArray
 from scenarios import LorapackError, Problem, ScenarioError
 from scenarios.stopping.progress import Progress, silent
 from twin.architectures import find_architecture, read_architecture
-from twin.calibration.cost_terms import candidate_terms
 from twin.calibration.frontend import StallEvidence, final_stall_s, fit_scrape, stall_evidence
-from twin.calibration.least_squares import fit_costs
+from twin.calibration.least_squares import fit_costs, terms_for
 from twin.calibration.loads_and_lengths import OfferedLengths, fit_loads, offered_lengths
-from twin.calibration.measurements import Probe, read_tables
+from twin.calibration.measurements import MeasuredFolders, Probe, read_folders
 from twin.calibration.params import CalibrationParams
 from twin.calibration.replays import fit_first_read, tokens_held
 from twin.calibration.report import CalibrationReport, fitted_errors, group_errors, unvaried
 from twin.calibration.run_evidence import RunEvidence, match
 from twin.engine.rules import rules_of
 from twin.engine.run import simulate_requests
-from twin.measured.measurement import DESCRIPTION, Measurement, read_measurement
+from twin.measured.measurement import DESCRIPTION, Measurement
 from twin.measured.predict import predict_all
 from twin.measured.replayed import run_requests, run_setup
 from twin.measured.report import CLEAN, RAN, FidelityReport
-from twin.measured.run_tables import measured_runs
 from twin.measured.runs import SATURATED, MeasuredRun
 from twin.measured.tables import rows_of
 from twin.memory import memory_model
 from twin.parallel import in_processes
 from twin.profile import EngineProfile, Frontend, Provenance, ServedLengths, Uncertainty
+from twin.step_cost import CostTerm
 
 log = logging.getLogger(__name__)
 
@@ -48,10 +47,10 @@ class CalibrationError(LorapackError, ValueError):
 
 
 def calibrate(
-    measurements: str | Path,
+    measurements: str | Path | Sequence[str | Path],
     model: str,
     *,
-    measurement: Measurement | None = None,
+    measurement: Measurement | Sequence[Measurement] = (),
     start: EngineProfile | None = None,
     groups: Sequence[str] | None = None,
     cross_validate: bool = True,
@@ -60,17 +59,19 @@ def calibrate(
     progress: Progress = silent,
     params: CalibrationParams | None = None,
 ) -> tuple[EngineProfile, CalibrationReport]:
-    """Fit a profile to a folder of measurements, in the form of `twin.calibration.measurements`.
+    """Fit a profile to folders of measurements, in the form of `twin.calibration.measurements`.
 
     Parameters
     ----------
     measurements
         Folder with ``serving_runs.csv``, the other tables, and ``measurement.yaml``; also with the model's
-        ``config.json``, if it is none of the shipped architectures.
+        ``config.json``, if it is none of the shipped architectures. Several are fitted together: of servers
+        with other slots, but of one kind of GPU and release, whose other arguments are the same.
     model
         Base model, as in the tables.
     measurement
-        Device, engine and source; absent: those of ``measurement.yaml``.
+        Device, engine and source, of each folder where there are several; absent: those of
+        ``measurement.yaml``.
     start
         Profile of the model whose step cost the matching starts from, which then takes one round instead
         of two, and which gives what a table that is not there would have given; absent: the step cost of
@@ -91,14 +92,17 @@ def calibrate(
     Raises
     ------
     ScenarioError
-        If a table cannot be read, or is missing and cannot be done without.
+        If a table cannot be read, or is missing and cannot be done without, or folders are of servers that
+        no one profile is of.
     CalibrationError
         If no run of the model can be used, or too few can be matched.
     """
-    folder = Path(measurements)
-    about = measurement or read_measurement(folder)
-    job = _job(folder, model, about, groups, seed, workers, progress, params or CalibrationParams())
-    profile, rounds = _start(folder, about, job, start), job.params.matching.cold_rounds
+    paths = [measurements] if isinstance(measurements, str | Path) else measurements
+    told = [measurement] if isinstance(measurement, Measurement) else measurement
+    measured = read_folders(list(map(Path, paths)), told)
+    about = measured.about
+    job = _job(measured, model, groups, seed, workers, progress, params or CalibrationParams())
+    profile, rounds = _start(measured, job, start), job.params.matching.cold_rounds
     if start is not None:
         profile = profile.model_copy(update={"lengths": _lengths(job, profile)})
         rounds = job.params.matching.warm_rounds
@@ -108,7 +112,7 @@ def calibrate(
     left_out = _left_out(job, profile, evidence) if cross_validate else None
     made = _provenance(job, about, start, evidence, left_out)
     profile = profile.model_copy(update={"provenance": made})
-    errors = fitted_errors(evidence, profile, candidate_terms(job.params.fit.token_knots))
+    errors = fitted_errors(evidence, profile, job.terms)
     return profile, CalibrationReport(left_out, errors, changes, unvaried(job.runs, job.probes))
 
 
@@ -131,9 +135,15 @@ class _Job:
     def groups(self) -> list[str]:
         return sorted(set(self.table["group"]))
 
+    @property
+    def terms(self) -> tuple[CostTerm, ...]:
+        """Candidate terms of the step cost."""
+        return terms_for(len(self.runs), self.probes, self.params.fit)
+
     def matched(self, profile: EngineProfile, what: str) -> list[RunEvidence]:
         """Evidence of every run that can be matched."""
-        jobs = (delayed(match)(run, profile, self.seed, self.params) for run in self.runs)
+        how = profile, self.seed, self.terms, self.params.matching
+        jobs = (delayed(match)(run, *how) for run in self.runs)
         matches = []
         self.progress(what, 0, len(self.runs))
         for evidence in in_processes(jobs, self.workers):
@@ -156,21 +166,20 @@ class _Job:
 
 
 def _job(
-    folder: Path,
+    measured: MeasuredFolders,
     model: str,
-    about: Measurement,
     groups: Sequence[str] | None,
     seed: int,
     workers: int,
     progress: Progress,
     params: CalibrationParams,
 ) -> _Job:
-    every = read_tables(folder)
+    every, folder = measured.tables, measured.source
     runs = every["serving_runs"]
     if runs["tpot_mean_ms"].isna().all():
         remedy = "measure it: what serving runs say of the step cost"
         problem = Problem("serving_runs.csv, column tpot_mean_ms", "is missing or empty", remedy)
-        raise ScenarioError([problem], str(folder))
+        raise ScenarioError([problem], folder)
     tables = {name: table[table["model"] == model] for name, table in every.items() if "model" in table}
     usable = (runs["model"] == model) & runs["status"].isin(RAN) & runs["quality"].isin([*CLEAN, SATURATED])
     usable &= runs["kv_cache_tokens"].notna() & (runs["tpot_mean_ms"] > 0)
@@ -183,12 +192,12 @@ def _job(
     table["quality"] = table["quality"].replace("", CLEAN[0])
     offered, lengths = None, (tables["length_histograms"], tables["length_means"])
     if any(len(part) for part in lengths):
-        offered = offered_lengths(*lengths, about.engine.block_size, str(folder))
+        offered = offered_lengths(*lengths, measured.about.engine.block_size, folder)
     return _Job(
         model=model,
         tables=tables | {"metrics_readings": every["metrics_readings"]},
         table=table,
-        runs=measured_runs(table, folder),
+        runs=measured.runs_of(table),
         probes=rows_of(tables["probes"], Probe),
         offered=offered,
         seed=seed,
@@ -198,7 +207,7 @@ def _job(
     )
 
 
-def _start(folder: Path, about: Measurement, job: _Job, start: EngineProfile | None) -> EngineProfile:
+def _start(measured: MeasuredFolders, job: _Job, start: EngineProfile | None) -> EngineProfile:
     """The profile from which matching starts: from the probes alone, or with the costs of one that is given.
 
     Raises
@@ -207,7 +216,7 @@ def _start(folder: Path, about: Measurement, job: _Job, start: EngineProfile | N
         With every table that is missing while there is no profile to start from, and if metrics were read
         without a known pause.
     """
-    loads, readings = job.tables["adapter_loads"], job.tables["metrics_readings"]
+    about, loads, readings = measured.about, job.tables["adapter_loads"], job.tables["metrics_readings"]
     absent = {
         "probes": not job.probes,
         "adapter_loads": loads.empty,
@@ -222,9 +231,9 @@ def _start(folder: Path, about: Measurement, job: _Job, start: EngineProfile | N
         remedy = f"add it to {DESCRIPTION}, or leave metrics_readings out"
         problems.append(Problem("metrics_pause_s", "is missing", remedy))
     if problems:
-        raise ScenarioError(problems, str(folder))
-    config = folder / "config.json"
-    architecture = read_architecture(config, job.model) if config.exists() else find_architecture(job.model)
+        raise ScenarioError(problems, measured.source)
+    config = measured.config
+    architecture = read_architecture(config, job.model) if config else find_architecture(job.model)
     length = min(about.engine.max_model_len, architecture.max_position_embeddings)
     known = {} if start is None else {name: getattr(start, name) for name in STARTED_FROM}
     if not loads.empty:
@@ -232,7 +241,7 @@ def _start(folder: Path, about: Measurement, job: _Job, start: EngineProfile | N
     if job.offered is not None:
         known["lengths"] = job.offered.served(float(_tokens_held(job.table).median()))
     if start is None:
-        known["step"] = fit_costs([], job.probes, job.params.fit).step
+        known["step"] = fit_costs([], job.probes, job.terms, job.params.fit).step
     return EngineProfile(
         name=f"{job.model}.{about.device.lower()}.vllm-{about.engine_version}",
         model=job.model,
@@ -267,7 +276,7 @@ def _fitted(
                 f"at least {job.params.matching.min_runs} are needed; measure probes that are more like "
                 "them, or give a profile to start from"
             )
-        fit = fit_costs(evidence, job.probes, job.params.fit)
+        fit = fit_costs(evidence, job.probes, job.terms, job.params.fit)
         profile = profile.model_copy(update={"step": fit.step})
         changes.append(float(np.mean([abs(np.log(e.scale)) for e in evidence])))
         log.info("round %d: step costs changed by %.2f %%", turn + 1, 100 * changes[-1])
@@ -346,7 +355,7 @@ def _left_out(job: _Job, profile: EngineProfile, evidence: Sequence[RunEvidence]
     parts, what = [], "predicting groups left out of the fit"
     job.progress(what, 0, len(groups))
     for done, group in enumerate(groups):
-        fit = fit_costs(evidence, job.probes, job.params.fit, left_out=group)
+        fit = fit_costs(evidence, job.probes, job.terms, job.params.fit, left_out=group)
         without = profile.model_copy(update={"step": fit.step})
         parts.append(job.predicted(np.flatnonzero(job.table["group"] == group), without))
         job.progress(what, done + 1, len(groups))

@@ -36,7 +36,9 @@ class Steps:
     served: int
 
 
-def candidate_terms(token_knots: Sequence[int]) -> tuple[CostTerm, ...]:
+def candidate_terms(
+    token_knots: Sequence[int], *, prompts: bool = False, any_adapter: bool = False
+) -> tuple[CostTerm, ...]:
     """Terms with coefficient 1 from which non-negative least squares chooses.
 
     Each is a cost that the engine's construction suggests: launching the layers, matrix multiplications
@@ -48,6 +50,14 @@ def candidate_terms(token_knots: Sequence[int]) -> tuple[CostTerm, ...]:
     ----------
     token_knots
         Tokens at which the cost of a token may change, ascending.
+    prompts
+        Whether what a step with prompts costs more than another is among them. It is not for each adapter:
+        LoRA kernels do not ask whether a token is of a prompt (vLLM 0.8.5 to 0.32.0,
+        ``vllm/v1/worker/lora_model_runner_mixin.py``: ``is_prefill`` is True for every step).
+    any_adapter
+        Whether what a step with any adapter costs more than one of the base model alone is among them: an
+        engine with LoRA on launches no LoRA kernel without adapters (vLLM 0.8.5 to 0.32.0,
+        ``vllm/lora/punica_wrapper/utils.py`` and ``vllm/lora/ops``: ``no_lora``).
     """
     terms = [
         CostTerm(name="step", seconds=1),
@@ -84,6 +94,10 @@ def candidate_terms(token_knots: Sequence[int]) -> tuple[CostTerm, ...]:
                     rank_power=rank,
                 )
             )
+    if any_adapter:
+        terms.append(CostTerm(name="any_adapter", seconds=1, lora=True, adapters_power=1, adapters_cap=1))
+    if prompts:
+        terms.append(CostTerm(name="prompts", seconds=1, per="prompts"))
     return tuple(terms)
 
 
@@ -108,6 +122,7 @@ def _factor(term: CostTerm, steps: Steps) -> FloatArray:
     amount: FloatArray = {
         "decode": steps.decodes,
         "prefill": steps.tokens - steps.decodes,
+        "prompts": (steps.tokens > steps.decodes).astype(np.float64),
         "context": steps.context,
         "waiting": steps.waiting,
     }[term.per]

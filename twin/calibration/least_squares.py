@@ -48,6 +48,7 @@ class Fit:
 def fit_costs(
     evidence: Sequence[RunEvidence],
     probes: Sequence[Probe],
+    terms: tuple[CostTerm, ...],
     params: FitParams,
     left_out: str | None = None,
 ) -> Fit:
@@ -59,13 +60,14 @@ def fit_costs(
     Parameters
     ----------
     evidence, probes
-        Matched runs and probes.
+        Matched runs, with their features for the same terms, and probes.
+    terms
+        Candidates, from `candidate_terms`.
     params
         Parameters of the regression.
     left_out
         Group of runs to leave out.
     """
-    terms = candidate_terms(params.token_knots)
     used = [e for e in evidence if e.group != left_out]
     rows = [(e.features, e.seconds - e.load_s, e.seconds) for e in used]
     rows += [(features(terms, p.steps), p.step_ms / 1e3, p.step_ms / 1e3) for p in probes]
@@ -85,6 +87,24 @@ def fit_costs(
         step=StepCost(terms=tuple(terms[k].model_copy(update={"seconds": float(solution[k])}) for k in kept)),
         standard_errors_s={terms[k].name: errors[k] for k in kept},
         residual_share=float(np.std(residual[: len(used)])) if used else 0.0,
+    )
+
+
+def terms_for(runs: int, probes: Sequence[Probe], params: FitParams) -> tuple[CostTerm, ...]:
+    """Candidate terms that so many runs and these probes can tell apart.
+
+    Two are candidates only where single steps are the evidence, among few observations, of which Schwarz's
+    criterion decides. What a step with prompts costs more than another asks for steps that mix prompts with
+    decoding requests, and for steps without prompts; what a step with any adapter costs more, for steps of an
+    engine with LoRA with and without one. Whole runs show neither. The share of their steps that hold prompts
+    rises with the load, as the tokens of a step do, and hundreds of them would divide one cost between both.
+    """
+    few = runs + len(probes) < params.few_observations
+    mixed = any(0 < probe.decodes < probe.batched_tokens for probe in probes)
+    alone = any(probe.decodes >= probe.batched_tokens for probe in probes)
+    adapters = {probe.n_adapters > 0 for probe in probes if probe.max_loras}
+    return candidate_terms(
+        params.token_knots, prompts=few and mixed and alone, any_adapter=few and len(adapters) == 2
     )
 
 

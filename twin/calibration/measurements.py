@@ -1,9 +1,9 @@
-"""What a calibration reads beside a folder's description: a table of each kind."""
+"""What a calibration reads: folders with a description and a table of each kind, one or several."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import replace
+from collections.abc import Iterator, Mapping, Sequence, Set
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -15,7 +15,8 @@ from scenarios import Problem, ScenarioError
 from scenarios.reading.findings import Finding
 from scenarios.text.formatting import choice, nearest
 from twin.calibration.cost_terms import Steps
-from twin.measured.measurement import table_file
+from twin.measured.measurement import Measurement, read_measurement, table_file
+from twin.measured.run_tables import measured_runs
 from twin.measured.runs import MeasuredRun
 from twin.measured.tables import Count, Number, Positive, PositiveCount, TableRow, Text, read_table
 
@@ -162,3 +163,129 @@ def read_tables(folder: Path) -> dict[str, pd.DataFrame]:
     if problems:
         raise ScenarioError(problems, str(folder))
     return tables
+
+
+OF_THE_SLOTS = frozenset({"max_loras", "max_lora_rank", "max_cpu_loras", "slots"})
+"""Arguments that servers of one measurement may differ in: each row has its own."""
+
+OF_THE_CACHE = frozenset({"gpu_memory_utilization", "kv_cache_memory_bytes", "num_gpu_blocks_override"})
+"""What decides the size of the KV cache, which each row has."""
+
+OF_A_RUN = ("max_num_seqs", "max_num_batched_tokens", "max_model_len")
+"""Arguments that rows may have."""
+
+
+@dataclass(frozen=True)
+class MeasuredFolders:
+    """Measurements of one kind of server: its folders, and what they hold together.
+
+    Parameters
+    ----------
+    folders
+        At least one.
+    about
+        What all of them have in common.
+    tables
+        Every table by its name, rows in the order of the folders. Where there are several, runs and groups
+        have the folder's name before their own, and lengths are of the first folder that has them.
+    """
+
+    folders: tuple[Path, ...]
+    about: Measurement
+    tables: Mapping[str, pd.DataFrame]
+
+    @property
+    def source(self) -> str:
+        """The folders, as messages name them."""
+        return " and ".join(map(str, self.folders))
+
+    @property
+    def config(self) -> Path | None:
+        """The model's ``config.json``, if a folder has one."""
+        return next((file for folder in self.folders if (file := folder / "config.json").exists()), None)
+
+    def runs_of(self, table: pd.DataFrame) -> list[MeasuredRun]:
+        """The runs of some rows of ``serving_runs``, with the requests that their folder has of them."""
+        folder = table[FOLDER].to_numpy()
+        parts = (measured_runs(table[folder == k], path) for k, path in enumerate(self.folders))
+        return [run for part in parts for run in part]
+
+
+FOLDER = "folder"
+"""Column of joined serving runs with the number of their folder."""
+
+
+def read_folders(folders: Sequence[Path], about: Sequence[Measurement] = ()) -> MeasuredFolders:
+    """Read measurements of servers that differ in what their rows say of them alone.
+
+    Parameters
+    ----------
+    folders
+        At least one.
+    about
+        Description of each; absent: its ``measurement.yaml``.
+
+    Raises
+    ------
+    ScenarioError
+        If one cannot be read, or they are of servers that no one profile is of.
+    """
+    about = about or [read_measurement(folder) for folder in folders]
+    tables = [read_tables(folder) for folder in folders]
+    _check_alike(folders, about, tables)
+    sources = dict.fromkeys(one.source for one in about)
+    first = about[0].model_copy(update={"source": "; ".join(sources)})
+    return MeasuredFolders(tuple(folders), first, _joined(folders, tables))
+
+
+def _check_alike(
+    folders: Sequence[Path], about: Sequence[Measurement], tables: Sequence[Mapping[str, pd.DataFrame]]
+) -> None:
+    """Refuse folders of servers that differ in what their rows do not say."""
+    runs = [of["serving_runs"] for of in tables]
+    told = {name for name in OF_A_RUN if all(table[name].notna().all() for table in runs)}
+    apart, problems = OF_THE_SLOTS | OF_THE_CACHE | told, []
+    for folder, one in zip(folders[1:], about[1:], strict=True):
+        for name, here, there in _differences(about[0], one, apart):
+            what = f"is {there} in {folder} and {here} in {folders[0]}"
+            problems.append(Problem(name, what, "fit a profile to each of the two"))
+    if problems:
+        raise ScenarioError(problems, " and ".join(map(str, folders)))
+
+
+def _differences(
+    first: Measurement, other: Measurement, apart: Set[str]
+) -> Iterator[tuple[str, object, object]]:
+    """What two descriptions say otherwise, by its path."""
+    for name in ("device", "gpu_memory_gib", "engine_version", "metrics_pause_s"):
+        here, there = getattr(first, name), getattr(other, name)
+        if here != there:
+            yield name, here, there
+    here_of, there_of = (one.engine.model_dump(mode="json") for one in (first, other))
+    for name in sorted(here_of.keys() | there_of.keys()):
+        if name not in apart and here_of.get(name) != there_of.get(name):
+            yield f"engine.{name}", here_of.get(name), there_of.get(name)
+
+
+def _joined(
+    folders: Sequence[Path], tables: Sequence[Mapping[str, pd.DataFrame]]
+) -> Mapping[str, pd.DataFrame]:
+    """The tables of all folders as one of each kind."""
+    numbered = [
+        {**of, "serving_runs": of["serving_runs"].assign(**{FOLDER: k})} for k, of in enumerate(tables)
+    ]
+    if len(numbered) == 1:
+        return numbered[0]
+    for folder, of in zip(folders, numbered, strict=True):
+        for name in ("serving_runs", "metrics_readings"):
+            labels = {key: f"{folder}: " + of[name][key] for key in ("run_id", "group") if key in of[name]}
+            of[name] = of[name].assign(**labels)
+    joined = {name: _stacked([of[name] for of in numbered]) for name in TABLES}
+    of_lengths = next((of for of in numbered if len(of["length_means"])), numbered[0])
+    return joined | {name: of_lengths[name] for name in ("length_histograms", "length_means")}
+
+
+def _stacked(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    """The rows of all tables; of empty ones, which know no types, only the columns."""
+    filled = [table for table in tables if len(table)]
+    return pd.concat(filled, ignore_index=True) if filled else tables[0]

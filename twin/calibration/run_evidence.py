@@ -13,8 +13,8 @@ from dataclasses import dataclass, fields, replace
 
 import numpy as np
 
-from twin.calibration.cost_terms import Steps, candidate_terms, features
-from twin.calibration.params import CalibrationParams, MatchingParams
+from twin.calibration.cost_terms import Steps, features
+from twin.calibration.params import MatchingParams
 from twin.engine.records import RunRecords
 from twin.engine.requests import FloatArray
 from twin.engine.run import simulate_requests
@@ -23,6 +23,7 @@ from twin.measured.client_view import admissions, client_view, decodes
 from twin.measured.replayed import reads_again, run_requests, run_setup
 from twin.measured.runs import MeasuredRun
 from twin.profile import EngineProfile
+from twin.step_cost import CostTerm
 
 
 @dataclass(frozen=True)
@@ -121,16 +122,16 @@ def matched(run: MeasuredRun, profile: EngineProfile, seed: int, params: Matchin
 
 
 def match(
-    run: MeasuredRun, profile: EngineProfile, seed: int, params: CalibrationParams
+    run: MeasuredRun, profile: EngineProfile, seed: int, terms: tuple[CostTerm, ...], params: MatchingParams
 ) -> RunEvidence | None:
-    """Evidence of one run for the fit of a profile, or None where no trial came near what was measured."""
-    found = matched(run, profile, seed, params.matching)
-    if found is None or abs(found.mismatch) >= params.matching.max_mismatch:
+    """Evidence of one run for the fit of some terms, or None where no trial came near what was measured."""
+    found = matched(run, profile, seed, params)
+    if found is None or abs(found.mismatch) >= params.max_mismatch:
         return None
     return RunEvidence(
         group=run.group,
         quality=run.quality,
-        features=features(candidate_terms(params.fit.token_knots), found.steps),
+        features=features(terms, found.steps),
         load_s=found.load_s,
         seconds=found.seconds,
         scale=found.scale,

@@ -75,7 +75,7 @@ def scaled_term(term: CostTerm, measured: Machine, wanted: Machine) -> Scaled:
         return Scaled(
             bytes_ratio * memory, "context", "keys and values read of an earlier token: bytes / bandwidth"
         )
-    if term.per == "waiting" or term.served_power:
+    if term.per == "waiting" or term.served_power or (term.per == "prompts" and not term.lora):
         return Scaled(1.0, "host", "work of the host: unchanged")
     if term.per == "prefill":
         compute = there.operations / here.operations * measured.speeds.flops / wanted.speeds.flops

@@ -13,6 +13,7 @@ _OF = {
     "prefill": "prefill token",
     "context": "token of context",
     "waiting": "waiting request",
+    "prompts": "step with prompts",
 }
 _LOADS = {
     "gpu_s": "CPU to GPU, rank of the slots",
@@ -111,7 +112,9 @@ def _charged_for(term: CostTerm) -> str:
     if term.tokens_above is not None:
         end = "" if term.tokens_cap is None else f" to {term.tokens_above + term.tokens_cap:,}"
         factors.append(f"token above {term.tokens_above:,}{end}")
-    if term.adapters_power is not None:
+    if term.adapters_power is not None and term.adapters_cap == 1:
+        factors.append("step with an adapter")
+    elif term.adapters_power is not None:
         factors.append("adapter" if term.adapters_power == 1 else f"adapter^{term.adapters_power:g}")
     for power, name in (
         (term.slots_power, "slot"),

@@ -20,7 +20,7 @@ class StepTables:
     scheduled decodes, A distinct adapters and W waiting requests (after scheduling) lasts::
 
         token_s[T] + adapter_s[A] + adapter_token_s[A]·T
-        + decode_s·D + prefill_s·P + context_s·C + waiting_s·W
+        + decode_s·D + prefill_s·P + prompts_s·(P > 0) + context_s·C + waiting_s·W
 
     plus the adapter loads, which are serial. A decode computes the one token that its request generated
     last; its context is prompt and generated tokens, that one included. Everything else is prefill, also
@@ -35,6 +35,8 @@ class StepTables:
         Shape (at least the largest number of distinct adapters in a step + 1,).
     decode_s, prefill_s, context_s, waiting_s
         Seconds per decode, prefill token, context token and waiting request.
+    prompts_s
+        Seconds that a step with prefill tokens has more than one without.
     """
 
     token_s: FloatArray
@@ -44,6 +46,7 @@ class StepTables:
     prefill_s: float = 0.0
     context_s: float = 0.0
     waiting_s: float = 0.0
+    prompts_s: float = 0.0
 
 
 @dataclass(frozen=True)

@@ -136,6 +136,7 @@ def engine_constants(
         "series_width_s": width_s,
         "decode_s": tables.decode_s,
         "prefill_s": tables.prefill_s,
+        "prompts_s": tables.prompts_s,
         "context_s": tables.context_s,
         "waiting_s": tables.waiting_s,
     }

@@ -27,6 +27,9 @@ OVERTIME, LEAST_S = 1.25, 15.0
 """How many times its seconds a measurement may take where the server is slower than thought, and seconds that
 it may take in any case."""
 
+LOGGED = ("alone", "prefill", "batch")
+"""Stages whose logged steps are kept: those whose steps have a known composition."""
+
 
 def measure(
     subject: Subject,
@@ -122,6 +125,6 @@ def _play_stage(
     if not outcome.completed and answers.faults:
         told = "; ".join(f"{kind}: {text}" for kind, text in answers.details.items())
         return f"no request of stage {stage.name} was answered: {told}"
-    steps = log.steps() if log is not None and stage.kind == "batch" else []
+    steps = log.steps() if log is not None and stage.kind in LOGGED else []
     folder.add(stage, answers, outcome, step_frame(steps, answers))
     return ""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -24,6 +25,25 @@ CONTEXT_BIN, DECODE_BIN = 64, 8
 
 ENOUGH = 3
 """Steps that are alike from which on their median is taken."""
+
+
+class MixedSteps(NamedTuple):
+    """Steps that are alike and mix prompts with requests that decode; medians.
+
+    Parameters
+    ----------
+    prompt_tokens
+        Tokens of prompts in a step.
+    decodes, requests
+        Requests that decode in it, and all.
+    step_ms
+        Milliseconds from its start to the next one's.
+    """
+
+    prompt_tokens: float
+    decodes: float
+    requests: float
+    step_ms: float
 
 
 class FollowedLog:
@@ -67,8 +87,29 @@ def step_frame(steps: Sequence[StepLine], answers: Answers) -> pd.DataFrame:
     return frame.assign(between_ms=round(between, 4))
 
 
-def mixed_steps(frame: pd.DataFrame) -> Iterator[tuple[float, float, float, int]]:
-    """Prompt tokens, decoding requests, milliseconds and number of steps that are alike and mix both."""
+def prompt_step_ms(prefill: pd.DataFrame, alone: pd.DataFrame, alone_ms: float) -> float | None:
+    """Milliseconds of a logged step of one prompt, from its start to the next one's; None if none is logged.
+
+    Parameters
+    ----------
+    prefill
+        Steps of prompts that were sent one at a time.
+    alone
+        Steps of requests that were sent one at a time.
+    alone_ms
+        What their clients saw of a step that decodes: by so much more than is logged is between two steps.
+    """
+    if prefill.empty or alone.empty:
+        return None
+    decoding = alone.loc[alone["context_tokens"] == 0, "elapsed_ms"]
+    prompts = prefill.loc[prefill["context_tokens"] > 0, "elapsed_ms"]
+    if decoding.empty or prompts.empty:
+        return None
+    return float(prompts.median()) + max(alone_ms - float(decoding.median()), 0.0)
+
+
+def mixed_steps(frame: pd.DataFrame) -> Iterator[MixedSteps]:
+    """Steps that mix prompts with requests that decode, those that are alike as one."""
     mixed = frame[(frame["context_tokens"] > 0) & (frame["generation_requests"] > 0)]
     bins = [
         (mixed["context_tokens"] // CONTEXT_BIN).rename("context"),
@@ -76,9 +117,9 @@ def mixed_steps(frame: pd.DataFrame) -> Iterator[tuple[float, float, float, int]
     ]
     for _, alike in mixed.groupby(bins):
         if len(alike) >= ENOUGH:
-            yield (
+            yield MixedSteps(
                 float(alike["context_tokens"].median()),
                 float(alike["generation_requests"].median()),
+                float((alike["context_requests"] + alike["generation_requests"]).median()),
                 float((alike["elapsed_ms"] + alike["between_ms"]).median()),
-                len(alike),
             )

@@ -9,7 +9,7 @@ import pandas as pd
 
 from twin.measuring.outcome import Outcome
 from twin.measuring.stages import PROMPT, TINY, is_attention
-from twin.measuring.step_times import mixed_steps
+from twin.measuring.step_times import mixed_steps, prompt_step_ms
 from twin.measuring.subject import Subject
 
 LEAST_COPY_MS = 0.01
@@ -50,7 +50,7 @@ def tables_of(
     sent = pd.concat([answered[one.name] for one in runs]) if runs else pd.DataFrame()
     return {
         "serving_runs": pd.DataFrame([_run(subject, one, answered[one.name]) for one in runs]),
-        "probes": pd.DataFrame([*_probes(subject, outcomes), *_mixed(subject, outcomes, steps)]),
+        "probes": pd.DataFrame([*_probes(subject, outcomes), *_of_prompts(subject, outcomes, steps)]),
         "adapter_loads": pd.DataFrame(_loads(subject, answered)),
         "length_histograms": pd.DataFrame(_histograms(subject, sent)),
         "length_means": pd.DataFrame(_means(subject, sent)),
@@ -99,47 +99,59 @@ def _run(subject: Subject, outcome: Outcome, sent: pd.DataFrame) -> dict[str, ob
 
 
 def _probes(subject: Subject, outcomes: Sequence[Outcome]) -> Iterator[dict[str, object]]:
-    """Steps of known composition: one request, batches of fixed size, and prompts alone.
-
-    The time to the first token of a prompt holds what the server adds beside the step. That of the shortest
-    prompt, whose step is one of few tokens as that of a single request is, tells how much.
-    """
-    engine = {
-        "n_served": len(subject.adapters),
-        "max_loras": subject.max_loras,
-        "max_lora_rank": subject.max_lora_rank,
-    }
+    """Steps of known composition without prompts: of one request, and of batches of fixed size."""
     for one in outcomes:
         if one.kind in ("alone", "batch") and one.step_ms is not None and one.bunched < MOST_BUNCHED:
-            context = one.batch * (one.prompt_tokens + one.output_tokens / 2)
             yield {
                 "model": subject.model,
                 "step_ms": one.step_ms,
                 "batched_tokens": one.batch,
                 "decodes": one.batch,
-                "context_tokens": round(context, 1),
+                "context_tokens": round(one.batch * (one.prompt_tokens + one.output_tokens / 2), 1),
                 "n_adapters": one.distinct,
-                **engine,
+                **_engine(subject),
                 "weight": PROBE_WEIGHTS[one.kind],
             }
+
+
+def _of_prompts(
+    subject: Subject, outcomes: Sequence[Outcome], steps: Mapping[str, pd.DataFrame]
+) -> Iterator[dict[str, object]]:
+    """Steps of known composition with prompts."""
+    yield from _single(subject, outcomes, steps)
+    yield from _mixed(subject, outcomes, steps)
+
+
+def _single(
+    subject: Subject, outcomes: Sequence[Outcome], steps: Mapping[str, pd.DataFrame]
+) -> Iterator[dict[str, object]]:
+    """Steps of one prompt each, by the log.
+
+    Without one the time to the first token tells, which holds what the server adds beside the step. That of
+    the shortest prompt, whose step is one of few tokens as that of a single request is, tells how much; what
+    every step with a prompt costs more is taken for the server's then.
+    """
     named = {one.name: one for one in outcomes}
     alone, tiny = named.get("alone"), named.get(f"prefill_{TINY}")
     if alone is None or tiny is None or alone.step_ms is None or tiny.ttft_ms is None:
         return
     beside_ms = max(tiny.ttft_ms - alone.step_ms, 0.0)
     for one in outcomes:
-        if one.kind != "prefill" or is_attention(one, outcomes):
+        if one.kind != "prefill" or is_attention(one, outcomes) or not one.completed:
             continue
-        if one.completed and (one.ttft_ms or 0.0) > beside_ms:
+        step_ms = prompt_step_ms(steps[one.name], steps["alone"], alone.step_ms)
+        if step_ms is None:
+            step_ms = (one.ttft_ms or 0.0) - beside_ms
+        if step_ms > 0:
             yield {
                 "model": subject.model,
                 # No step is shorter than one of a single token, but for noise.
-                "step_ms": max((one.ttft_ms or 0.0) - beside_ms, alone.step_ms),
+                "step_ms": max(step_ms, alone.step_ms),
                 "batched_tokens": one.prompt_tokens,
                 "decodes": 0,
                 "context_tokens": 0,
                 "n_adapters": one.distinct,
-                **engine,
+                **_engine(subject),
                 "weight": PROBE_WEIGHTS[one.kind],
             }
 
@@ -147,23 +159,33 @@ def _probes(subject: Subject, outcomes: Sequence[Outcome]) -> Iterator[dict[str,
 def _mixed(
     subject: Subject, outcomes: Sequence[Outcome], steps: Mapping[str, pd.DataFrame]
 ) -> Iterator[dict[str, object]]:
-    """Logged steps of batches with prompts and decoding requests together; all adapters are in each."""
+    """Logged steps of batches with prompts and decoding requests together.
+
+    Adapters are dealt in turn, so that a step has them all if it has as many requests.
+    """
     for one in outcomes:
         if steps[one.name].empty or one.prompt_tokens > PROMPT:
             continue  # of long prompts, whose attention counts by itself
-        for context_tokens, decodes, step_ms, _ in mixed_steps(steps[one.name]):
+        for alike in mixed_steps(steps[one.name]):
             yield {
                 "model": subject.model,
-                "step_ms": step_ms,
-                "batched_tokens": context_tokens + decodes,
-                "decodes": decodes,
-                "context_tokens": round(decodes * (one.prompt_tokens + one.output_tokens / 2), 1),
-                "n_adapters": one.distinct,
-                "n_served": len(subject.adapters),
-                "max_loras": subject.max_loras,
-                "max_lora_rank": subject.max_lora_rank,
+                "step_ms": alike.step_ms,
+                "batched_tokens": alike.prompt_tokens + alike.decodes,
+                "decodes": alike.decodes,
+                "context_tokens": round(alike.decodes * (one.prompt_tokens + one.output_tokens / 2), 1),
+                "n_adapters": min(one.distinct, alike.requests),
+                **_engine(subject),
                 "weight": LOGGED_WEIGHT,
             }
+
+
+def _engine(subject: Subject) -> dict[str, object]:
+    """What all probes have in common."""
+    return {
+        "n_served": len(subject.adapters),
+        "max_loras": subject.max_loras,
+        "max_lora_rank": subject.max_lora_rank,
+    }
 
 
 def _loads(subject: Subject, answered: Mapping[str, pd.DataFrame]) -> Iterator[dict[str, object]]:

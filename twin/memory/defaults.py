@@ -64,8 +64,9 @@ def default_arguments(
         Whether the V1 engine runs; absent: as the release and the arguments make it.
     """
     known = {"max_model_len": model.max_position_embeddings, **(given or {})}
-    # Batches are checked against each other when all are known.
-    alone = {name: known[name] for name in known if name not in ("max_num_seqs", "max_num_batched_tokens")}
+    # Batches, and adapters, are checked against each other when all are known.
+    apart = ("max_num_seqs", "max_num_batched_tokens", "max_cpu_loras")
+    alone = {name: known[name] for name in known if name not in apart}
     if is_v1(version, EngineConfig(**alone), max_loras) if v1 is None else v1:
         sequences, tokens = _v1_batch(version, gpu_memory_gib, device.lower())
     else:

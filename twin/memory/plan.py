@@ -108,6 +108,20 @@ def plan_memory(
     return _plan(_Engine(memory, engine, gpu_memory_gib, max_loras, max_lora_rank))
 
 
+def kv_cache_if_started(
+    memory: MemoryModel, engine: EngineConfig, gpu_memory_gib: float, max_loras: int, max_lora_rank: int
+) -> int | None:
+    """KV capacity in tokens of an engine that starts, as `plan_memory` tells it; None where it does not.
+
+    What would repair one that does not start is not looked for, which takes most of that plan's time.
+    """
+    asked = _Engine(memory.of_engine(engine, max_loras), engine, gpu_memory_gib, max_loras, max_lora_rank)
+    use = asked.footprint
+    if use.start_failure(asked.memory, engine) is not None:
+        return None
+    return kv_of(asked.memory, engine, max_loras, max_lora_rank).tokens(use.num_blocks)
+
+
 class _Engine(NamedTuple):
     """The arguments of `plan_memory`, to be varied."""
 

@@ -209,11 +209,15 @@ def ask_memory(
         of: dict[str, Any] = {"given": known, "max_loras": loras, "v1": memory.v1}
         return default_arguments(architecture, version, memory_gib, name, **of)
 
+    def engine_with(known: Mapping[str, Any], loras: int) -> EngineConfig:
+        asked = {"max_loras": loras} if loras else {"slots": (1,)}
+        return EngineConfig(**{**asked, **defaults_beside(known, loras), **known})
+
     defaults = defaults_beside(given, slots)
-    engine = EngineConfig(**(defaults | given))
+    engine = engine_with(given, slots)
     if log is not None:
         was = asked_slots(None, None, arguments_of(log), of_a_log=True)
-        then = EngineConfig(**(defaults_beside(told, was[0]) | told))
+        then = engine_with(told, was[0])
         memory = corrected(memory, then, log.gpu_total_gib or memory_gib, *was, log)
     memory = memory.of_engine(engine, slots)
     plan = plan_memory(memory, engine, memory_gib, slots, rank)

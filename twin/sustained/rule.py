@@ -9,12 +9,14 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import TypedDict, Unpack
 
 import numpy as np
 
 from scenarios import EngineConfig, ServiceLevelObjectives, Workload
 from twin.load import GPULoad
 from twin.profile import EngineProfile
+from twin.result import SimulationResult
 from twin.service_levels import LimitedLatency, latency_table, limited_latencies
 from twin.simulate import simulate
 from twin.sustained.latencies import latencies_of, limited_of_adapters
@@ -29,14 +31,76 @@ from twin.sustained.lateness import (
     late_hours,
     late_share,
 )
-from twin.sustained.observation import FULL, Effort, observation_of
+from twin.sustained.observation import FULL, Effort, Observation, observation_of
 from twin.sustained.pooled import HOUR_S, Pooled, longest_awaited_s
 from twin.sustained.waits import waits_of
 from twin.verdict import GPUVerdict, SustainedFigures
 from twin.violations import Criterion, Violation
 
+
+class _How(TypedDict):
+    """How an engine is run, and by which seed."""
+
+    max_loras: int
+    max_lora_rank: int
+    max_cpu_loras: int | None
+    seed: np.random.SeedSequence
+    gpu_memory_gib: float | None
+
+
 GROWTH_SHARE = 0.005
 """Share of the arrivals by which the unfinished requests may grow."""
+
+
+@dataclass(frozen=True)
+class Watch:
+    """What a GPU is given by this criterion, and how long it is watched.
+
+    Parameters
+    ----------
+    load
+        Its adapters at the rates by which it is judged.
+    observation
+        What of a run counts.
+    """
+
+    load: GPULoad
+    observation: Observation
+
+    @classmethod
+    def of(
+        cls,
+        load: GPULoad,
+        workload: Workload,
+        service_levels: ServiceLevelObjectives,
+        headroom: float,
+        effort: Effort = FULL,
+    ) -> Watch:
+        """That of a load: times 1 + headroom, for as long as its arrivals ask for."""
+        judged = load.scaled(1.0 + headroom)
+        awaited = longest_awaited_s(load, service_levels)
+        processes = judged.processes(workload.arrivals)
+        return cls(judged, observation_of(processes, float(judged.rate.sum()), awaited, effort))
+
+    def run(
+        self, workload: Workload, engine: EngineConfig, profile: EngineProfile, **how: Unpack[_How]
+    ) -> SimulationResult:
+        """One run, from an empty engine; ``how`` as in `twin.simulate`.
+
+        Raises
+        ------
+        MemoryFailure
+            If the engine does not start.
+        """
+        return simulate(
+            self.load,
+            workload.model_copy(update={"warmup_s": self.observation.settle_s}),
+            engine,
+            profile,
+            duration_s=self.observation.horizon_s,
+            sustained=True,
+            **how,
+        )
 
 
 def judge_sustained(
@@ -61,16 +125,13 @@ def judge_sustained(
     MemoryFailure
         If the engine does not start.
     """
-    judged = load.scaled(1.0 + headroom)
-    awaited = longest_awaited_s(load, service_levels)
-    processes = judged.processes(workload.arrivals)
-    observation = observation_of(processes, float(judged.rate.sum()), awaited, effort)
+    watch = Watch.of(load, workload, service_levels, headroom, effort)
+    judged, observation = watch.load, watch.observation
     runs = []
     kv_cache_tokens = cut_requests = 0
     for seed in seeds:  # one after the other: each is large
-        result = simulate(
-            judged,
-            workload.model_copy(update={"warmup_s": observation.settle_s}),
+        result = watch.run(
+            workload,
             engine,
             profile,
             max_loras=max_loras,
@@ -78,8 +139,6 @@ def judge_sustained(
             max_cpu_loras=max_cpu_loras,
             seed=seed,
             gpu_memory_gib=gpu_memory_gib,
-            duration_s=observation.horizon_s,
-            sustained=True,
         )
         runs.append(waits_of(result.records, result.frontend_s, observation))
         kv_cache_tokens, cut_requests = result.kv_cache_tokens, cut_requests + result.cut_requests

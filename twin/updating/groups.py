@@ -19,10 +19,11 @@ def group_of(term: CostTerm) -> Group:
 
     *memory*: bytes that are read. Keys and values by context, the weights of each distinct adapter.
     *compute*: arithmetic, which grows with the tokens of the step; prefill, LoRA kernels by token.
-    *overhead*: what the host does and what launching costs. The constant of a step, scheduling, sampling and
-    bookkeeping per request, the scan of the waiting queue, the list of all adapters served, and the empty
-    blocks of kernels whose grids are sized by slots and rank. The constant holds the reading of the model's
-    weights as well: no measurement of whole steps tells the two apart.
+    *overhead*: what the host does and what launching costs. The constant of a step, of one with prompts and
+    of one with any adapter, scheduling, sampling and bookkeeping per request, the scan of the waiting queue,
+    the list of all adapters served, and the empty blocks of kernels whose grids are sized by slots and rank.
+    The constant holds the reading of the model's weights as well: no measurement of whole steps tells the two
+    apart.
     """
     if term.per == "context":
         return "memory"
@@ -32,7 +33,8 @@ def group_of(term: CostTerm) -> Group:
         return "overhead"
     if term.tokens_above is not None:
         return "compute"
-    return "memory" if term.adapters_power is not None else "overhead"
+    each = term.adapters_power is not None and term.adapters_cap != 1
+    return "memory" if each else "overhead"
 
 
 def membership(step: StepCost) -> FloatArray:

@@ -18,10 +18,10 @@ from itertools import islice
 import numpy as np
 
 import learn
-import twin
 from learn import FeasibilityRegion, OptionRows, Regions
 from scenarios import AdapterKind, Deadline, EngineOption, Scenario
 from twin import LABEL, End, EngineProfile, GPUContent, TwinJudge
+from twin.memory import kv_cache_if_started
 
 SLACK = 0.02
 """What outer rows are wider than the most that was found: the twin's answers are to 1 % each, and between the
@@ -138,7 +138,7 @@ def _dealt(scenario: Scenario, rank: int) -> Iterator[AdapterKind]:
 def _starts(scenario: Scenario, profile: EngineProfile, device: str, slots: int, rank: int) -> bool:
     of_device = next(one for one in scenario.devices if one.name == device)
     memory = profile.memory_of(of_device)
-    return twin.plan_memory(profile.memory, scenario.engine, memory, slots, rank).starts
+    return kv_cache_if_started(profile.memory, scenario.engine, memory, slots, rank) is not None
 
 
 def scaled(regions: Regions, capacity: Capacity) -> Regions:

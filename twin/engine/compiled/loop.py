@@ -269,6 +269,7 @@ def fixed_cost(engine: Engine, state: State) -> float:
         + state.adapter_token_s[now.step_adapters] * tokens
         + engine.decode_s * now.step_decodes
         + engine.prefill_s * now.step_prefill
+        + engine.prompts_s * (now.step_prefill > 0)
     )
 
 

@@ -12,6 +12,7 @@ from optimizer.cli.options import (
     AcceptanceOption,
     ExpectedOption,
     JsonOption,
+    LoadFactorOption,
     MeasuredOnlyOption,
     ParamsOption,
     PlotOption,
@@ -67,6 +68,7 @@ def replan_command(
     expected: ExpectedOption = False,
     measured_only: MeasuredOnlyOption = False,
     set_: SetOption = None,
+    load_factor: LoadFactorOption = 1.0,
     params: ParamsOption = None,
     json: JsonOption = None,
     plot: PlotOption = None,
@@ -87,7 +89,14 @@ def replan_command(
     from scenarios import sources
 
     chosen, running = (
-        scenario_in(scenario, set_, acceptance, expected=expected, measured_only=measured_only),
+        scenario_in(
+            scenario,
+            set_,
+            acceptance,
+            expected=expected,
+            measured_only=measured_only,
+            load_factor=load_factor,
+        ),
         scenarios.read_placement(from_),
     )
     running = scenarios.as_started(running, chosen)

@@ -1,0 +1,1 @@
+"""What is made of plans that there are: the next one, and a page."""

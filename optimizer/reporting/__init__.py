@@ -1,0 +1,1 @@
+"""A page that shows plans to people who read no tables: see `optimizer.report`."""
