@@ -1,6 +1,6 @@
 """Derived profiles beside measured ones: across models, beside rooflines and a database, and on other GPUs.
 
-    python -m benchmarks.derived_profiles --measurements FOLDER [--tables runs,parts,batches,kernels,gpus]
+    python -m benchmarks.derived_profiles [--measurements FOLDER] [--tables runs,parts,batches,kernels,gpus]
     [--every N]
 
 *runs*: every usable run of the public table (``--measurements`` holds serving_runs.csv and the fixed
@@ -31,10 +31,13 @@ from twin.deriving.base_step import Machine, base_step
 from twin.deriving.counts import model_counts
 from twin.deriving.database import SYSTEMS, DatabaseError, KernelDatabase
 from twin.deriving.speeds import speeds_of
+from twin.measured.measurement import table_file
 from twin.measured.predict import predict_all
 from twin.measured.report import smape, starved_runs
 from twin.measured.run_tables import measured_runs, read_runs
 from twin.step_cost import CostTerm, StepCost
+
+MEASURED = Path(__file__).parent / "measured"
 
 USABLE = ("clean", "client_cap_saturated")
 ENGINES = (
@@ -135,9 +138,23 @@ ROUTES: dict[str, Callable[[EngineProfile], EngineProfile]] = {
 """Ways to a profile of a model, given what is known without it."""
 
 
+def file_in(folder: Path, name: str) -> Path:
+    """The file of a table in a folder, or in its ``parts``.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is none.
+    """
+    file = table_file(folder, name) or table_file(folder / "parts", name)
+    if file is None:
+        raise FileNotFoundError(f"{folder} has no {name}.csv")
+    return file
+
+
 def replayed(folder: Path, every: int, workers: int) -> pd.DataFrame:
     """Errors of every route on the measured runs, by model and quality."""
-    table = read_runs(folder / "serving_runs.csv")
+    table = read_runs(file_in(folder, "serving_runs"))
     table = table[table["status"].eq("ok") & table["quality"].isin(USABLE)]
     lines = []
     for profile in shipped_profiles():
@@ -213,7 +230,7 @@ def part_logs(measured: EngineProfile, derived: EngineProfile) -> dict[str, list
 
 def batches(folder: Path) -> pd.DataFrame:
     """Fixed batches without adapters: measured on the H100 of 64 GB, and by every route; milliseconds."""
-    table = pd.read_csv(folder / "fixed_batch_without_lora.csv")
+    table = pd.read_csv(file_in(folder, "fixed_batch_without_lora"))
     table = table[(table["family"] == "default_output") & ~(table["preemptions"] > 0)]
     profiles = {profile.model: profile for profile in shipped_profiles()}
     rows = []
@@ -388,7 +405,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--measurements", type=Path, required=True, help="folder of the public tables")
+    parser.add_argument(
+        "--measurements",
+        type=Path,
+        default=MEASURED,
+        help="folder of the public tables (default: %(default)s)",
+    )
     parser.add_argument(
         "--tables", default="runs,parts,batches,kernels,gpus", help="which tables (default: %(default)s)"
     )

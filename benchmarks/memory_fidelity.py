@@ -3,10 +3,10 @@
     python -m benchmarks.memory_fidelity [--measurements FOLDER] [--field FOLDER]
 
 Three tables. *engines*: 1,222 engines on an H100 of 64 GB (``--measurements`` holds memory_probes.csv,
-memory_observations.csv and serving_runs.csv). *logs*: public start-up logs of other GPUs, models and
-releases, and *starts*: 41 starts on an H100 of 80 GB beside the figures of another planner (``--field``
-holds a folder with a case.yaml for each log, and memory_h100_80.csv). Real starts of vLLM's CPU build, which
-is told the size of its cache, are checked by ``benchmarks/cpu_starts.py``.
+memory_observations.csv and serving_runs.csv, or the same as .csv.gz). *logs*: public start-up logs of other
+GPUs, models and releases, and *starts*: 41 starts on an H100 of 80 GB beside the figures of another planner
+(``--field`` holds a folder with a case.yaml for each log, and memory_h100_80.csv). Real starts of vLLM's CPU
+build, which is told the size of its cache, are checked by ``benchmarks/cpu_starts.py``.
 
 Takes some seconds.
 """
@@ -23,10 +23,12 @@ import yaml
 
 from scenarios import EngineConfig
 from twin.architectures import ModelArchitecture, find_architecture
+from twin.measured.measurement import table_file
 from twin.memory import MemoryPlan, memory_model, plan_memory
 
 GPU_MEMORY_GIB = 63.43
-TABLES = ("memory_probes.csv", "memory_observations.csv", "serving_runs.csv")
+MEASURED = Path(__file__).parent / "measured"
+TABLES = ("memory_probes", "memory_observations", "serving_runs")
 STARTS = "memory_h100_80.csv"
 
 STARTED = ("ok", "started")
@@ -41,16 +43,29 @@ V1_BY_HAND = {"12": True}
 """Engines that were not the default of their release, by the number of their log."""
 
 
+def file_of(folder: Path, name: str) -> Path | None:
+    """The file of a table in a folder, or in its ``parts``."""
+    return table_file(folder, name) or table_file(folder / "parts", name)
+
+
+def read_table(folder: Path, name: str) -> pd.DataFrame:
+    """A table of a folder, which `main` found there."""
+    file = file_of(folder, name)
+    assert file is not None
+    return pd.read_csv(file)
+
+
 def read_measured(folder: Path) -> pd.DataFrame:
     """Measured engines: arguments, KV capacity where there is one, and failure (empty where it started).
 
     Interrupted probes keep their KV capacity, without an outcome. Left out are engines that shared their GPU
     with another process, failures of the infrastructure, and rows that say nothing of memory.
     """
-    probes = pd.read_csv(folder / "memory_probes.csv").rename(columns={"status": "outcome"})
+    probes, observations, runs = (read_table(folder, name) for name in TABLES)
+    probes = probes.rename(columns={"status": "outcome"})
     probes = probes.assign(table="memory_probes", lora=1, max_num_seqs=2048)
-    observations = pd.read_csv(folder / "memory_observations.csv").assign(table="memory_observations")
-    runs = pd.read_csv(folder / "serving_runs.csv").rename(columns={"status": "outcome"})
+    observations = observations.assign(table="memory_observations")
+    runs = runs.rename(columns={"status": "outcome"})
     told = runs["outcome"].isin([*STARTED, *FAILURES])
     shared = runs["quality"].isin(["reduced_kv_foreign_memory", "port_collision"])
     runs = runs[told & ~shared].assign(table="serving_runs", lora=1, max_num_seqs=2048)
@@ -230,18 +245,21 @@ def main() -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument(
-        "--measurements", type=Path, help="folder of the tables of measured engines (default: none)"
+        "--measurements",
+        type=Path,
+        default=MEASURED,
+        help="folder of the tables of measured engines (default: %(default)s)",
     )
     parser.add_argument("--field", type=Path, help="folder of the public logs and starts (default: none)")
     given = parser.parse_args()
-    wanted = [(given.measurements, name) for name in TABLES] + [(given.field, STARTS)]
-    missing = [str(folder / name) for folder, name in wanted if folder and not (folder / name).is_file()]
-    if missing or not (given.measurements or given.field):
-        what = f"missing: {', '.join(missing)}" if missing else "no folder is named"
+    folder = given.measurements
+    missing = [str(folder / f"{name}.csv") for name in TABLES if file_of(folder, name) is None]
+    missing += [str(given.field / STARTS)] if given.field and not (given.field / STARTS).is_file() else []
+    if missing:
+        what = f"missing: {', '.join(missing)}"
         print(f"no measurements here ({what}); give them with --measurements and --field", file=sys.stderr)
         return 2
-    if given.measurements:
-        show_engines(given.measurements)
+    show_engines(folder)
     if given.field:
         show_field(given.field)
     return 0

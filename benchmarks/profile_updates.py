@@ -1,12 +1,12 @@
 """How few runs correct a profile of another model: errors and bands on runs that were not used.
 
-    python -m benchmarks.profile_updates --measurements FOLDER
+    python -m benchmarks.profile_updates [--measurements FOLDER]
 
 Each of the two measured models is taken as new: it gets the other one's profile, with its own memory and
 lengths of requests, and with costs scaled by shapes (KV bytes by context, LoRA by layers, copies by the bytes
 of an adapter); `twin.update_profile` corrects that with 1, 3 and 10 of its own runs, drawn at random and
 chosen by what they are. Every ``--every``-th usable run is kept apart for the errors. FOLDER holds
-serving_runs.csv.
+serving_runs.csv, or the same as .csv.gz.
 
 Per row: SMAPE (factor 2) in percent of throughput and ITL, on clean runs and on those whose client held all
 the requests it could (sat.); starvation foretold wrongly, in percent; *band*, the half width in percent in
@@ -29,6 +29,7 @@ from joblib import delayed
 import twin
 from twin import CalibrationParams, EngineProfile, FidelityParams
 from twin.engine.requests import FloatArray
+from twin.measured.measurement import table_file
 from twin.measured.predict import predict_all
 from twin.measured.report import as_text, smape
 from twin.measured.run_tables import measured_runs, read_runs
@@ -39,6 +40,8 @@ from twin.updating.evidence import Evidence, evidence_of
 from twin.updating.groups import GROUPS, membership
 from twin.updating.posterior import posterior
 from twin.updating.report import UpdateReport
+
+MEASURED = Path(__file__).parent / "measured"
 
 MODELS = ("llama-3.1-8b-instruct", "qwen-2.5-7b-instruct")
 PARAMS = CalibrationParams(fidelity=FidelityParams(max_replications=1))
@@ -239,13 +242,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--measurements", type=Path, required=True, help="folder of serving_runs.csv")
+    parser.add_argument(
+        "--measurements", type=Path, default=MEASURED, help="folder of serving_runs (default: %(default)s)"
+    )
     parser.add_argument("--seeds", type=int, default=6, help="random choices of each size (default: 6)")
     parser.add_argument("--every", type=int, default=8, help="one of so many runs is kept apart (default: 8)")
     parser.add_argument("--workers", type=int, default=2, help="processes (default: 2)")
     given = parser.parse_args()
+    table = table_file(given.measurements, "serving_runs")
+    if table is None:
+        parser.error(f"{given.measurements} has no serving_runs.csv")
     for source, target in (MODELS, MODELS[::-1]):
-        case = case_of(given.measurements / "serving_runs.csv", source, target, given.every, given.workers)
+        case = case_of(table, source, target, given.every, given.workers)
         own = twin.find_profile(target, None)
         print(f"\n{target} from {source}: errors on {len(case.kept)} runs kept apart")
         print(f"what no three factors explain of them: {unexplained(case):.2f} %\n", flush=True)

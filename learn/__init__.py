@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from learn.features import candidate_features as candidate_features
     from learn.latency.floor import StepFloor as StepFloor
     from learn.params import LearnParams as LearnParams
+    from learn.plots.boundary_map import BoundaryMap as BoundaryMap
+    from learn.plots.boundary_map import boundary_map as boundary_map
     from learn.region import FeasibilityRegion as FeasibilityRegion
     from learn.region import LatencyFloor as LatencyFloor
     from learn.region import OptionLatency as OptionLatency
@@ -75,6 +77,7 @@ _HOME = {
         "read_regions",
     ),
     "params": ("LearnParams",),
+    "plots.boundary_map": ("BoundaryMap", "boundary_map"),
     "sampling": ("add_overloads", "sample"),
     "scenario_space": ("scenario_features", "traffic_figures"),
     "space": ("DesignSpace",),

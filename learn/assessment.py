@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -21,8 +22,14 @@ from learn.region import FeasibilityRegion, Quality, Regions
 from learn.space import DesignSpace
 from learn.storage.dataset import Dataset
 from learn.surrogate import Surrogate
-from scenarios.text.tables import render, table
+from scenarios.plots import Bar, draw_bars
+from scenarios.result_view import ResultView
+from scenarios.text.tables import Part, Table, render, table
 from twin.measured.report import smape
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 BATCH = 1000
 """Candidates in the batch that prediction is timed with."""
@@ -136,8 +143,11 @@ class SurrogateQuality:
 
 
 @dataclass(frozen=True)
-class Assessment:
-    """Regions and surrogates against twin runs."""
+class Assessment(ResultView):
+    """Regions and surrogates against twin runs.
+
+    ``plot`` draws by how much each region, and each surrogate, is off.
+    """
 
     regions: tuple[RegionQuality, ...]
     latencies: tuple[LatencyQuality, ...]
@@ -152,7 +162,19 @@ class Assessment:
 
     def text(self) -> str:
         """Tables for a terminal."""
-        return render(
+        return render(*self._tables())
+
+    def _draw(self, ax: Axes | None) -> Figure:
+        title = "Regions and surrogates against twin runs that shaped none of them"
+        return draw_bars(
+            ax, title, [*_region_bars(self.regions), *_surrogate_bars(self.surrogates)], "percent"
+        )
+
+    def _shown(self) -> Iterable[Part]:
+        return [repr(self).strip("<>"), *self._tables()]
+
+    def _tables(self) -> tuple[Table, ...]:
+        return (
             table(
                 ("region", "runs", ">number", ">starved", ">false-feasible", ">false-infeasible"),
                 [
@@ -192,6 +214,31 @@ class Assessment:
                 [_surrogate_row(s) for s in self.surrogates],
             ),
         )  # fmt: skip
+
+
+def _region_bars(regions: Sequence[RegionQuality]) -> list[Bar]:
+    """What each region gives away at the boundary, by regime."""
+    return [
+        _bar(f"{one.kind} region, {regime}: capacity given away", 100 * row["capacity_given_away"])
+        for one in regions
+        for regime, row in one.by_regime.iterrows()
+    ]
+
+
+def _surrogate_bars(surrogates: Sequence[SurrogateQuality]) -> list[Bar]:
+    """Errors of each surrogate: of starvation at the boundary, and of its targets."""
+    bars = []
+    for one in surrogates:
+        bars.append(_bar(f"{one.method}: 1 - macro-F1 at the boundary", 100 * (1 - one.near_macro_f1)))
+        bars += [
+            _bar(f"{one.method}: SMAPE of {name.replace('_', ' ')}", value)
+            for name, value in one.smape.items()
+        ]
+    return bars
+
+
+def _bar(name: str, value: float) -> Bar:
+    return Bar(name, value, f"{value:.1f} %") if math.isfinite(value) else Bar(name, None, "no run")
 
 
 def percent(value: float, digits: int = 2) -> str | None:

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
 from pydantic import (
@@ -27,6 +27,13 @@ from pydantic import (
 from learn.features import ADDITIVE, BoolArray, FloatArray, Regime
 from scenarios import LorapackError
 from scenarios.errors import cause_of
+from scenarios.plots import Span, draw_spans
+from scenarios.result_view import ResultView
+from scenarios.text.tables import Part, table
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 FORMAT = 6
 """Version of the JSON form of regions, and of how they are made."""
@@ -256,8 +263,11 @@ class Provenance(_Plain):
         return values if self.params else {name: v for name, v in values.items() if name != "params"}
 
 
-class Regions(_Plain):
-    """Everything that the placers read of one device: both regions and the latency estimates."""
+class Regions(ResultView, _Plain):
+    """Everything that the placers read of one device: both regions and the latency estimates.
+
+    ``plot`` draws between which loads the regions of each option end, as shares of the twin's own boundary.
+    """
 
     format: int = FORMAT
     units: dict[str, str]
@@ -297,6 +307,20 @@ class Regions(_Plain):
     def __str__(self) -> str:
         return repr(self)
 
+    def _draw(self, ax: Axes | None) -> Figure:
+        outer = {rows.key: rows.errors for rows in self.outer.options}
+        spans = [_span(rows, outer[rows.key]) for rows in self.inner.options]
+        return draw_spans(
+            ax, repr(self).strip("<>"), spans, "load over that of the twin's own boundary, in the mean",
+            band="from the edge of the inner region to that of the outer", good="", bad="",
+        )  # fmt: skip
+
+    def _shown(self) -> Iterable[Part]:
+        columns = (
+            ">slots", ">rank", "adapters", ">KV cache tokens", ">rows", ">starved inside", ">accepted outside"
+        )  # fmt: skip
+        return [repr(self).strip("<>"), table(columns, map(_option_cells, self.inner.options))]
+
     def restricted(self, options: Sequence[tuple[int, int]]) -> Regions:
         """The same regions with these (slots, max rank) options only, in the order given.
 
@@ -334,6 +358,30 @@ class Regions(_Plain):
         """JSON text, one row or plane per line, with a digest of its content."""
         document = self.model_dump(mode="json")
         return _lines({DIGEST: _digest(document), **document}) + "\n"
+
+
+def _span(inner: OptionRows, outer: OptionErrors | None) -> Span:
+    """Where the regions of an option end, in the mean over the boundaries that the twin found."""
+    name = f"{inner.max_loras} slots of rank {inner.max_lora_rank}, {inner.regime}"
+    if inner.errors is None or outer is None or not inner.errors.mean_usage or not outer.mean_usage:
+        return Span(name, None, None, None, True, "not tested")
+    low, high = 1 / inner.errors.mean_usage, 1 / outer.mean_usage
+    return Span(name, None, low, high, True, "")
+
+
+def _option_cells(rows: OptionRows) -> list[object]:
+    """An option of the inner region, with how it errs."""
+    errors = rows.errors
+    shares = [None, None] if errors is None else [errors.false_feasible, errors.false_infeasible]
+    said = [None if share is None else f"{share:.1%}" for share in shares]
+    return [
+        rows.max_loras,
+        rows.max_lora_rank,
+        rows.regime,
+        f"{rows.kv_cache_tokens:,}",
+        len(rows.rows),
+        *said,
+    ]
 
 
 def read_regions(path: str | Path) -> Regions:

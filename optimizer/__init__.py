@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from optimizer.rollouts.rollout import rollout
     from optimizer.search.params import SolveParams
     from optimizer.search.solve import solve
+    from optimizer.studies.front import Front, FrontPoint, front
+    from optimizer.studies.sweep import Sweep, sweep
     from optimizer.survival.report import LossCase, Survival
     from optimizer.survival.survives import survives
 
@@ -43,6 +45,8 @@ __all__ = [
     "Comparison",
     "DriftReport",
     "DriftRow",
+    "Front",
+    "FrontPoint",
     "GrowthReport",
     "LossCase",
     "MetricsReading",
@@ -58,11 +62,13 @@ __all__ = [
     "SolveParams",
     "Stage",
     "Survival",
+    "Sweep",
     "WatchedServers",
     "__version__",
     "check",
     "check_drift",
     "compare",
+    "front",
     "methods",
     "pack",
     "read_metrics",
@@ -73,6 +79,7 @@ __all__ = [
     "rollout",
     "solve",
     "survives",
+    "sweep",
     "watch_metrics",
 ]
 
@@ -87,6 +94,8 @@ _MODULES = {
     "Comparison": "optimizer.comparison",
     "DriftReport": "optimizer.checking.drift.drift_report",
     "DriftRow": "optimizer.checking.drift.drift_report",
+    "Front": "optimizer.studies.front",
+    "FrontPoint": "optimizer.studies.front",
     "GrowthReport": "optimizer.growth",
     "LossCase": "optimizer.survival.report",
     "MetricsReading": "optimizer.checking.readings",
@@ -102,10 +111,12 @@ _MODULES = {
     "SolveParams": "optimizer.search.params",
     "Stage": "optimizer.rollouts.report",
     "Survival": "optimizer.survival.report",
+    "Sweep": "optimizer.studies.sweep",
     "WatchedServers": "optimizer.checking.watching",
     "check": "optimizer.checking.replay.check",
     "check_drift": "optimizer.checking.drift.check_drift",
     "compare": "optimizer.comparison",
+    "front": "optimizer.studies.front",
     "methods": "optimizer.packing",
     "pack": "optimizer.packing",
     "read_metrics": "optimizer.checking.readings",
@@ -116,6 +127,7 @@ _MODULES = {
     "rollout": "optimizer.rollouts.rollout",
     "solve": "optimizer.search.solve",
     "survives": "optimizer.survival.survives",
+    "sweep": "optimizer.studies.sweep",
     "watch_metrics": "optimizer.checking.watching",
 }
 """Where each name comes from; imported when it is first asked for, as solvers take seconds to import."""

@@ -8,7 +8,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import groupby
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -42,6 +41,7 @@ from scenarios import (
     spreadsheet_cell,
 )
 from scenarios.arguments import several
+from scenarios.result_view import ResultView
 from scenarios.stopping.progress import Progress, interruptible, silent
 from scenarios.text.formatting import counted
 from scenarios.text.tables import Column, Part, Table, render, table
@@ -75,8 +75,11 @@ OVER_S = 1e-3
 
 
 @dataclass(frozen=True, repr=False)
-class Comparison:
+class Comparison(ResultView):
     """Results of several placers, scenario by scenario.
+
+    ``plot`` draws GPUs, bound and mean TTFT per scenario and method, in one panel, and so in axes of its own,
+    for each scenario.
 
     Parameters
     ----------
@@ -136,27 +139,6 @@ class Comparison:
         """
         return render(*self.parts(plans))
 
-    def plot(self, path: str | Path | None = None, ax: Axes | Sequence[Axes] | None = None) -> Figure:
-        """Draw GPUs, bound and mean TTFT per scenario and method.
-
-        Parameters
-        ----------
-        path
-            Where to write the picture, if anywhere; its ending, .png, .svg or .pdf, is the format.
-        ax
-            Axes to draw the GPUs in, one per scenario, in place of those of a new figure.
-
-        Raises
-        ------
-        optimizer.plots.PlotError
-            If the ending is another one, or there are not as many axes as scenarios.
-        OutputFileError
-            If the file cannot be written.
-        """
-        from optimizer.plots import draw_comparison
-
-        return draw_comparison(self.results, path, ax)
-
     def __repr__(self) -> str:
         scenarios, methods = (
             len(set(names))
@@ -168,8 +150,13 @@ class Comparison:
     def __str__(self) -> str:
         return self.summary()
 
-    def _repr_html_(self) -> str:
-        return self.to_frame().to_html(index=False)
+    def _draw(self, ax: Axes | Sequence[Axes] | None) -> Figure:
+        from optimizer.plots import draw_comparison
+
+        return draw_comparison(self.results, ax)
+
+    def _shown(self) -> Iterable[Part]:
+        return [repr(self).strip("<>"), *self.parts()]
 
 
 def compare(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -10,19 +11,28 @@ from pydantic import BaseModel, ConfigDict, Field, computed_field
 
 from scenarios import Acceptance, visible
 from scenarios.base import PlainDir
+from scenarios.plots import Bar, draw_bars
+from scenarios.result_view import ResultView
 from scenarios.stopping.progress import Progress, silent
 from scenarios.text.tables import Part, item, render
 from twin import GPUVerdict, PlacementJudge, TwinJudge, profiles_of
+from twin.gpu_table import gpu_table
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
     from optimizer.result import Result
 
 SHOWN = ("gpu", "accepted", "growth_factor", "margin", "first_to_suffer", "corner")
 """What a data frame has of each GPU."""
 
 
-class GrowthReport(PlainDir, BaseModel):
-    """What `Result.growth` returns; prints as text."""
+class GrowthReport(ResultView, PlainDir, BaseModel):
+    """What `Result.growth` returns; prints as text.
+
+    ``plot`` draws how many times its load each GPU bears.
+    """
 
     # What is computed from the fields is written into JSON and ignored when that is read again.
     model_config = ConfigDict(frozen=True, extra="ignore")
@@ -78,6 +88,16 @@ class GrowthReport(PlainDir, BaseModel):
             *(item(_line(verdict)) for verdict in self.gpus),
         ]
 
+    def _draw(self, ax: Axes | None) -> Figure:
+        bars = [_bar(verdict) for verdict in self.gpus]
+        return draw_bars(
+            ax, f"Growth ({self.acceptance}): {self.headline}", bars, "times its load",
+            line=(1.0, "the load of the plan"), good="a GPU bears", bad="less than its load",
+        )  # fmt: skip
+
+    def _shown(self) -> Iterable[Part]:
+        return [f"Growth ({self.acceptance}): {self.headline}", gpu_table(self.gpus)]
+
     def summary(self) -> str:
         """The report as text."""
         return render(*self.parts())
@@ -91,6 +111,14 @@ class GrowthReport(PlainDir, BaseModel):
 
 def _times(factor: float | None) -> str:
     return "not even a small part of its load" if factor is None else f"{factor:.2f} times its load"
+
+
+def _bar(verdict: GPUVerdict) -> Bar:
+    """How many times its load a GPU bears, and who suffers first."""
+    factor = verdict.growth_factor
+    first = "" if verdict.first_to_suffer is None else f", {verdict.first_to_suffer}"
+    words = "none" if factor is None else f"{factor:.2f}{first}"
+    return Bar(f"GPU {verdict.gpu}", factor, words, factor is not None and factor >= 1)
 
 
 def _line(verdict: GPUVerdict) -> str:

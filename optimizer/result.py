@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-from html import escape
-from pathlib import Path
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Literal
 
 import pandas as pd
@@ -17,6 +16,7 @@ from optimizer.survival.report import Survival
 from scenarios import Acceptance, Placement, Problem, Scenario, ScenarioError, visible
 from scenarios.base import PlainDir
 from scenarios.files import RESULT_VERSION
+from scenarios.result_view import ResultView
 from scenarios.stopping.progress import Progress, silent
 from scenarios.text.formatting import counted
 from scenarios.text.tables import Part, render
@@ -38,13 +38,14 @@ ResultStop = Literal["proven", "finished", "gap_limit", "time_limit", "interrupt
 it had."""
 
 
-class Result(PlainDir, BaseModel):
+class Result(ResultView, PlainDir, BaseModel):
     """A solved scenario.
 
     What stopped the solver (``stop_reason``), what it holds (``placement``) and what is proven
     (``status``, ``bound``, ``gap``, all of the first objective) are kept apart. The bound is that of the
     optimistic (outer) region: no plan that the twin could accept is below it, as far as that region is
     right. *Optimal* is a plan that meets it; what the twin confirmed is in ``validation``.
+    ``plot`` draws load, adapters and mean TTFT of every GPU, with the twin's verdict.
     """
 
     # What is computed from the fields is written into JSON and ignored when that is read again.
@@ -243,27 +244,6 @@ class Result(PlainDir, BaseModel):
 
         return optimizer.report(self, what_if=what_if, workers=workers, progress=progress).to_html()
 
-    def plot(self, path: str | Path | None = None, ax: Axes | None = None) -> Figure:
-        """Draw load, adapters and mean TTFT of every GPU of the plan, with the twin's verdict.
-
-        Parameters
-        ----------
-        path
-            Where to write the picture, if anywhere; its ending, .png, .svg or .pdf, is the format.
-        ax
-            Axes to draw the load in, in place of those of a new figure; the adapters without a verdict.
-
-        Raises
-        ------
-        optimizer.plots.PlotError
-            If the ending is another one.
-        OutputFileError
-            If the file cannot be written.
-        """
-        from optimizer.plots import draw_plan
-
-        return draw_plan(self, path, ax)
-
     @property
     def headline(self) -> str:
         """The outcome in two or three lines."""
@@ -275,8 +255,13 @@ class Result(PlainDir, BaseModel):
     def __str__(self) -> str:
         return self.summary()
 
-    def _repr_html_(self) -> str:
-        return f"<pre>{escape(self.headline)}</pre>{self.to_frame().to_html(index=False)}"
+    def _draw(self, ax: Axes | None) -> Figure:
+        from optimizer.plots import draw_plan
+
+        return draw_plan(self, ax)
+
+    def _shown(self) -> Iterable[Part]:
+        return self.parts()
 
 
 def result_schema() -> dict[str, Any]:

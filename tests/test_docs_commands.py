@@ -34,7 +34,7 @@ STANDS_FOR = {
 
 BENCHMARKS = sorted(file.stem for file in (ROOT / "benchmarks").glob("*.py"))
 
-SLOW = ("README.md", "compare.md", "calibration.md", "twin.md", "learn.md", "report.md")
+SLOW = ("README.md", "compare.md", "calibration.md", "twin.md", "learn.md", "recipes.md", "report.md")
 """Pages whose commands take more than ten seconds."""
 
 

@@ -17,23 +17,39 @@ MOST_MODULES = 17
 """Modules of a folder that can be taken in at a glance."""
 
 SOLVERS = {"ortools", "pulp", "highspy"}
-PLOTTING = {"matplotlib"}
 FORBIDDEN = {
-    "scenarios": {"twin", "learn", "optimizer", "sklearn", "numba", *SOLVERS, *PLOTTING},
-    "twin": {"learn", "optimizer", "sklearn", *SOLVERS, *PLOTTING},
-    "learn": {"optimizer", *SOLVERS, *PLOTTING},
+    "scenarios": {"twin", "learn", "optimizer", "sklearn", "numba", *SOLVERS},
+    "twin": {"learn", "optimizer", "sklearn", *SOLVERS},
+    "learn": {"optimizer", *SOLVERS},
 }
 
 
-def imported(file: Path) -> Iterator[tuple[int, str]]:
-    """Yield line and top-level package of every import of a file."""
-    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+def imported(file: Path, *, typing: bool = True) -> Iterator[tuple[int, str]]:
+    """Yield line and top-level package of every import of a file, of what is for type checkers alone too."""
+    tree = ast.parse(file.read_text(encoding="utf-8"))
+    skipped = frozenset() if typing else typing_only(tree)
+    for node in ast.walk(tree):
+        if node in skipped:
+            continue
         if isinstance(node, ast.Import):
             for alias in node.names:
                 yield node.lineno, alias.name.partition(".")[0]
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{file}:{node.lineno} imports relatively"
             yield node.lineno, str(node.module).partition(".")[0]
+
+
+def typing_only(tree: ast.Module) -> frozenset[ast.AST]:
+    """Nodes that type checkers alone see."""
+    return frozenset(
+        inner
+        for node in ast.walk(tree)
+        if isinstance(node, ast.If)
+        and "TYPE_CHECKING" in ast.unparse(node.test)
+        and "not" not in ast.unparse(node.test)
+        for statement in node.body
+        for inner in ast.walk(statement)
+    )
 
 
 @pytest.mark.parametrize("layer", FORBIDDEN)
@@ -47,6 +63,22 @@ def test_imports_run_one_way(layer: str) -> None:
         if package in FORBIDDEN[layer]
     ]
     assert not wrong
+
+
+def test_only_folders_of_plots_draw() -> None:
+    """Elsewhere matplotlib is for types alone; and nobody draws unless a picture is asked for."""
+    drawing = {
+        str(file.relative_to(ROOT))
+        for layer in LAYERS
+        for file in (ROOT / layer).rglob("*.py")
+        if "matplotlib" in {package for _, package in imported(file, typing=False)}
+    }
+    assert drawing
+    assert {Path(file).parent.name for file in drawing} == {"plots"}
+    code = (
+        "import sys, optimizer, learn; optimizer.Result, learn.Regions; sys.exit('matplotlib' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
 
 
 def test_a_scenario_is_read_without_pandas() -> None:
@@ -66,18 +98,10 @@ def module_of(file: Path) -> str:
 def imports_of(file: Path, modules: frozenset[str]) -> set[str]:
     """Modules of ours that a file needs when it runs, those imported within functions too."""
     tree = ast.parse(file.read_text(encoding="utf-8"))
-    typing_only = {
-        inner
-        for node in ast.walk(tree)
-        if isinstance(node, ast.If)
-        and "TYPE_CHECKING" in ast.unparse(node.test)
-        and "not" not in ast.unparse(node.test)
-        for statement in node.body
-        for inner in ast.walk(statement)
-    }
+    skipped = typing_only(tree)
     found: set[str] = set()
     for node in ast.walk(tree):
-        if node in typing_only:
+        if node in skipped:
             continue
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}

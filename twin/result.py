@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from scenarios.result_view import ResultView
 from scenarios.text.formatting import counted
-from scenarios.text.tables import cell_text, figures, render
+from scenarios.text.tables import Part, cell_text, figures, render, table
 from twin import metrics
 from twin.engine.records import SERIES, RunRecords
 from twin.gpu_table import held
@@ -19,11 +21,15 @@ from twin.metrics import AdapterMetrics, GPUMetrics, Latency, Window
 
 if TYPE_CHECKING:
     import pandas as pd
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 
 @dataclass(frozen=True)
-class SimulationResult:
+class SimulationResult(ResultView):
     """One run of one GPU.
+
+    ``plot`` draws what runs and waits over time, the use of the KV cache, and how TTFT is distributed.
 
     Parameters
     ----------
@@ -163,9 +169,13 @@ class SimulationResult:
         adapters = held(len(self.names) - self.base, len(self.names))
         return f"{adapters} in {counted(self.max_loras, 'slot')}"
 
-    def _repr_html_(self) -> str:
-        rows = "".join(f"<tr><td>{name}</td><td>{value}</td></tr>" for name, value in self._lines())
-        return f"<table>{rows}</table>"
+    def _draw(self, ax: Axes | None) -> Figure:
+        from twin.plots.runs import draw_run
+
+        return draw_run(self, ax)
+
+    def _shown(self) -> Iterable[Part]:
+        return [f"One run of one GPU: {self._adapters}", table(("figure", "value"), self._lines())]
 
     def _lines(self) -> list[tuple[str, str]]:
         g = self.gpu

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from pydantic import (
@@ -18,8 +18,9 @@ from pydantic import (
 
 from scenarios import Placement, Scenario, criterion_in_words, visible
 from scenarios.base import PlainDir
+from scenarios.result_view import ResultView
 from scenarios.text.formatting import listed
-from scenarios.text.tables import render
+from scenarios.text.tables import Part, render
 from twin.corners import Corner
 from twin.engine.rules import unread_in_words
 from twin.gpu_table import gpu_table, limits_note, only_device
@@ -27,6 +28,8 @@ from twin.violations import NAMED, STARVED, AdapterLatency, Criterion, Violation
 
 if TYPE_CHECKING:
     import pandas as pd
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 # What is computed from the fields is written into JSON and ignored when that is read again.
 _READABLE = ConfigDict(frozen=True, extra="ignore", use_attribute_docstrings=True)
@@ -117,8 +120,11 @@ class LatencyTable(PlainDir, BaseModel):
         }
 
 
-class GPUVerdict(PlainDir, BaseModel):
-    """The twin's verdict on one GPU, over its replications."""
+class GPUVerdict(ResultView, PlainDir, BaseModel):
+    """The twin's verdict on one GPU, over its replications.
+
+    ``plot`` draws how far it is from each of its limits.
+    """
 
     model_config = _READABLE
 
@@ -228,6 +234,15 @@ class GPUVerdict(PlainDir, BaseModel):
     def __str__(self) -> str:
         return repr(self)
 
+    def _draw(self, ax: Axes | None) -> Figure:
+        from twin.plots.verdicts import draw_margins
+
+        return draw_margins(self, ax)
+
+    def _shown(self) -> Iterable[Part]:
+        said = "accepted" if self.accepted else "REJECTED"
+        return [f"GPU {self.gpu}: {said}", gpu_table([self]), *self.reasons]
+
     def of(self, gpu: int, names: Mapping[str, str]) -> GPUVerdict:
         """The same verdict for a GPU with equal adapters of other names; parts of one share its name."""
         worst = None if self.worst_adapter is None else names[self.worst_adapter]
@@ -246,8 +261,11 @@ class GPUVerdict(PlainDir, BaseModel):
         return self.model_copy(update=update)
 
 
-class ValidationReport(PlainDir, BaseModel):
-    """The twin's verdict on a placement: accepted if every GPU is."""
+class ValidationReport(ResultView, PlainDir, BaseModel):
+    """The twin's verdict on a placement: accepted if every GPU is.
+
+    ``plot`` draws load and mean TTFT of every GPU.
+    """
 
     model_config = _READABLE
 
@@ -366,6 +384,10 @@ class ValidationReport(PlainDir, BaseModel):
         gpus = f"GPU {close[0]} is" if len(close) == 1 else f"GPUs {listed(close, NAMED)} are"
         return [f"{gpus} so close to the limit on late requests that other seeds might decide otherwise"]
 
-    def _repr_html_(self) -> str:
-        html: str = self.to_frame().to_html(index=False)
-        return f"<p>{self.headline}</p>{html}"
+    def _draw(self, ax: Axes | None) -> Figure:
+        from twin.plots.verdicts import draw_verdicts
+
+        return draw_verdicts(self, ax)
+
+    def _shown(self) -> Iterable[Part]:
+        return [self.headline, gpu_table(self.gpus), *self._reasons(), *self.notes]

@@ -5,10 +5,10 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -16,6 +16,12 @@ import pandas as pd
 from learn.features import ADDITIVE, FEATURES, BoolArray, FloatArray, IntArray, shares_slots
 from scenarios import LorapackError, write_whole
 from scenarios.errors import cause_of
+from scenarios.result_view import ResultView
+from scenarios.text.tables import Part, table
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 TARGETS = (
     "throughput_tok_per_s",
@@ -60,8 +66,10 @@ class DatasetError(LorapackError, ValueError):
 
 
 @dataclass(frozen=True)
-class Dataset:
+class Dataset(ResultView):
     """Twin runs, in the order of their compositions.
+
+    ``plot`` draws adapters and offered tokens of every run, and whether it starves.
 
     Parameters
     ----------
@@ -81,6 +89,20 @@ class Dataset:
 
     def __repr__(self) -> str:
         return f"<Dataset: {len(self):,} twin runs>"
+
+    def _draw(self, ax: Axes | None) -> Figure:
+        from learn.plots.runs import draw_runs
+
+        return draw_runs(self.target("count"), self.target("token_rate"), self.starved, ax)
+
+    def _shown(self) -> Iterable[Part]:
+        runs = self.table.groupby(["max_loras", "max_lora_rank"])["starved"].agg(["size", "sum"])
+        rows = [(*option, int(row["size"]), int(row["sum"])) for option, row in runs.iterrows()]  # type: ignore[misc]
+        starved = int(self.starved.sum())
+        return [
+            f"{len(self):,} twin runs, {starved:,} of which starve",
+            table((">slots", ">rank", ">runs", ">starved"), rows),
+        ]
 
     def __len__(self) -> int:
         return len(self.table)

@@ -15,6 +15,7 @@ from optimizer.cli.options import (
     ExpectedOption,
     JsonOption,
     MeasuredOnlyOption,
+    PlotOption,
     QuietOption,
     RecoveryOption,
     ScenarioArgument,
@@ -24,7 +25,7 @@ from optimizer.cli.options import (
     load_twin,
     scenario_in,
 )
-from optimizer.cli.outputs import check_outputs, deliver, text_output
+from optimizer.cli.outputs import Output, check_outputs, deliver, text_output
 
 if TYPE_CHECKING:
     from optimizer.survival.report import Survival
@@ -62,6 +63,7 @@ def validate_command(
     recovery: RecoveryOption = "live",
     set_: SetOption = None,
     json: JsonOption = None,
+    plot: PlotOption = None,
     quiet: QuietOption = False,
 ) -> None:
     """Let the twin judge every GPU of PLACEMENT: a table of figures, and why GPUs are rejected.
@@ -89,7 +91,7 @@ def validate_command(
     placed = scenarios.read_placement(placement)
     scenarios.check_placement(placed, chosen, str(placement))
     placed = scenarios.as_started(placed, chosen)
-    check_outputs({"--json": json}, (*sources(scenario, chosen), placement))
+    check_outputs({"--json": json, "--plot": plot}, (*sources(scenario, chosen), placement))
     with progress_shown(not quiet) as progress:
         load_twin(workers, progress, chosen)
         report = twin.validate(chosen, placed, growth=growth, workers=workers, progress=progress)
@@ -103,6 +105,7 @@ def validate_command(
     deliver(
         answers,
         text_output(json, lambda: _validation_json(report, survival)),
+        Output(plot, report.plot),
         code=EXIT_SOLVED if held else EXIT_FAILURE,
     )
 
@@ -132,6 +135,7 @@ def simulate_command(
     measured_only: MeasuredOnlyOption = False,
     set_: SetOption = None,
     json: JsonOption = None,
+    plot: PlotOption = None,
     quiet: QuietOption = False,
 ) -> None:
     """Simulate one GPU, the first device of SCENARIO, that serves all of its adapters, once.
@@ -152,7 +156,7 @@ def simulate_command(
         raise typer.BadParameter(f"--max-lora-rank is {max_lora_rank}; vLLM takes {choice(MAX_LORA_RANKS)}")
     changes = [*(set_ or ()), *(() if seed is None else (f"seed={seed}",))]
     chosen = scenario_in(scenario, changes, acceptance, expected=expected, measured_only=measured_only)
-    check_outputs({"--json": json}, sources(scenario, chosen))
+    check_outputs({"--json": json, "--plot": plot}, sources(scenario, chosen))
     device, load = chosen.devices[0], twin.GPULoad.from_classes(chosen.classes)
     started = engine_as_started(chosen.engine, load.n_adapters, max_loras)
     chosen = chosen.model_copy(update={"engine": started})
@@ -175,7 +179,11 @@ def simulate_command(
     said += ", all uncertain rates being high" if chosen.uncertain else ""
     title = f"{chosen.name}, one {device.name}: {'accepted' if verdict.accepted else 'REJECTED'} {said}"
     judged = [title, criterion_in_words(chosen, one_run=True), *verdict.reasons]
-    deliver([judged, lambda: ["", result.summary()]], text_output(json, result.to_json))
+    deliver(
+        [judged, lambda: ["", result.summary()]],
+        text_output(json, result.to_json),
+        Output(plot, result.plot),
+    )
 
 
 def _verdict(chosen: Scenario, load: GPULoad, result: SimulationResult) -> GPUVerdict:

@@ -12,6 +12,7 @@ from optimizer.cli.help import register
 from optimizer.cli.options import (
     AcceptanceOption,
     ParamsOption,
+    PlotOption,
     QuietOption,
     ScenarioArgument,
     SetOption,
@@ -20,7 +21,7 @@ from optimizer.cli.options import (
     params_in,
     scenario_in,
 )
-from optimizer.cli.outputs import STDOUT, check_outputs, deliver, text_output
+from optimizer.cli.outputs import STDOUT, Output, check_outputs, deliver, text_output
 from optimizer.cli.streams import note
 
 if TYPE_CHECKING:
@@ -71,6 +72,7 @@ def fit_command(
     workers: WorkersOption = 2,
     acceptance: AcceptanceOption = None,
     set_: SetOption = None,
+    plot: PlotOption = None,
     quiet: QuietOption = False,
 ) -> None:
     """Learn the linear regions of SCENARIO: for each way to run its first device, what fits on one GPU.
@@ -95,7 +97,7 @@ def fit_command(
     if measured is not None and not assess:
         raise typer.BadParameter("--measured is for the assessment; give --assess too")
     chosen = scenario_in(scenario, set_, acceptance)
-    check_outputs({"--out": out}, (*sources(scenario, chosen), measured, params))
+    check_outputs({"--out": out, "--plot": plot}, (*sources(scenario, chosen), measured, params))
     learning = params_in(params, optimizer.SolveParams).learning
     if measured is not None:
         read_results(measured)  # what is wrong with it is said before minutes of work, not after
@@ -124,7 +126,11 @@ def fit_command(
     target = STDOUT if out is None and text is None else out
     count = f"{len(space.options)} ways to run one {device.name}, from {regions.provenance.runs:,} twin runs"
     answer = f"{chosen.name}: linear regions of {count}"
-    deliver([answer] if text is None else [answer, "", text], text_output(target, regions.to_json))
+    deliver(
+        [answer] if text is None else [answer, "", text],
+        text_output(target, regions.to_json),
+        Output(plot, regions.plot),
+    )
 
 
 def _errors(

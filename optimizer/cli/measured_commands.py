@@ -14,6 +14,7 @@ from optimizer.cli.help import register
 from optimizer.cli.options import (
     JsonOption,
     ParamsOption,
+    PlotOption,
     QuietOption,
     SetOption,
     WorkersOption,
@@ -75,6 +76,7 @@ def calibrate_command(
     ] = True,
     params: ParamsOption = None,
     json: JsonOption = None,
+    plot: PlotOption = None,
     seed: FixedSeedOption = 0,
     workers: WorkersOption = 2,
     quiet: QuietOption = False,
@@ -96,7 +98,7 @@ def calibrate_command(
             "--no-cross-validate": not cross_validate,
         }
         _refuse(fitted, "for a fit from a folder, not for --update")
-        _update(sources, update, out, model, engine, params, json, seed, workers, quiet)
+        _update(sources, update, out, model, engine, params, json, plot, seed, workers, quiet)
     else:
         _refuse({"--json": json}, "for --update")
         refuse_bench_options(engine, "they correct a profile: give --update PROFILE")
@@ -106,7 +108,7 @@ def calibrate_command(
             )
         if model is None:
             raise typer.BadParameter("--model is missing: the base model, as the tables name it")
-        _fit(sources, model, out, set_, start, groups, cross_validate, params, seed, workers, quiet)
+        _fit(sources, model, out, set_, start, groups, cross_validate, params, plot, seed, workers, quiet)
 
 
 def _refuse(given: Mapping[str, object], what: str) -> None:
@@ -124,6 +126,7 @@ def _fit(
     groups: list[str] | None,
     cross_validate: bool,
     params: Path | None,
+    plot: Path | None,
     seed: int,
     workers: int,
     quiet: bool,
@@ -133,7 +136,7 @@ def _fit(
     from twin.measured.measurement import files_of
 
     tuned = params_in(params, twin.CalibrationParams)
-    check_outputs({"--out": out}, [*chain(*map(files_of, folders)), start, params])
+    check_outputs({"--out": out, "--plot": plot}, [*chain(*map(files_of, folders)), start, params])
     with progress_shown(not quiet) as progress:
         load_twin(workers, progress)
         profile, quality = twin.calibrate(
@@ -148,7 +151,11 @@ def _fit(
             progress=progress,
             params=tuned,
         )
-    deliver([quality.summary], Output(out, lambda to: twin.write_profile(profile, to)))
+    deliver(
+        [quality.summary],
+        Output(out, lambda to: twin.write_profile(profile, to)),
+        Output(plot, quality.plot),
+    )
 
 
 def _update(
@@ -159,6 +166,7 @@ def _update(
     engine: dict[str, object],
     params: Path | None,
     json: str | None,
+    plot: Path | None,
     seed: int,
     workers: int,
     quiet: bool,
@@ -169,7 +177,8 @@ def _update(
     from twin.measured.sources import is_table
 
     tuned = params_in(params, twin.CalibrationParams)
-    check_outputs({"--out": out, "--json": json}, [*chain(*map(files_of, sources)), update, params])
+    outputs = {"--out": out, "--json": json, "--plot": plot}
+    check_outputs(outputs, [*chain(*map(files_of, sources)), update, params])
     profile = twin.read_profile(update)
     if all(map(is_table, sources)):
         refuse_bench_options(engine, "a table of runs says it by its columns")
@@ -184,6 +193,7 @@ def _update(
         [report.summary],
         Output(out, lambda to: twin.write_profile(report.profile, to)),
         text_output(json, report.to_json),
+        Output(plot, report.plot),
     )
 
 
@@ -216,6 +226,7 @@ def fidelity_command(
     ] = None,
     params: ParamsOption = None,
     json: JsonOption = None,
+    plot: PlotOption = None,
     seed: FixedSeedOption = 0,
     workers: WorkersOption = 2,
     quiet: QuietOption = False,
@@ -234,7 +245,8 @@ def fidelity_command(
     from twin.measured.sources import is_table
 
     tuned = params_in(params, twin.CalibrationParams).fidelity  # the file may be that of `calibrate`
-    check_outputs({"--out": out, "--json": json}, [*chain(*map(files_of, runs)), profile, params])
+    outputs = {"--out": out, "--json": json, "--plot": plot}
+    check_outputs(outputs, [*chain(*map(files_of, runs)), profile, params])
     tables = [file for file in runs if is_table(file)]
     if tables and len(runs) > 1:
         raise typer.BadParameter("name one table, or results of `vllm bench serve` alone")
@@ -265,4 +277,9 @@ def fidelity_command(
                 progress=progress,
                 params=tuned,
             )
-    deliver([result.summary], Output(out, result.write_predictions), text_output(json, result.to_json))
+    deliver(
+        [result.summary],
+        Output(out, result.write_predictions),
+        text_output(json, result.to_json),
+        Output(plot, result.plot),
+    )

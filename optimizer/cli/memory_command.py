@@ -61,13 +61,12 @@ def memory_command(
     Exit code 0: it starts (on some GPU); 3: it does not; 2: a name, file or argument is wrong.
     """
     import twin
-    from optimizer.plots import draw_memory, picture_format
+    from scenarios.plots import write_figure
     from scenarios.text.tables import render
+    from twin.plots import draw_memory
     from twin.startup.text import answer_parts, survey_parts
 
     check_outputs({"--json": json, "--plot": plot}, [startup_log])
-    if plot is not None:
-        picture_format(plot)
     arguments = engine_arguments(set_ or ())
     common: dict[str, Any] = {
         "engine_version": engine_version,
@@ -90,7 +89,7 @@ def memory_command(
             **common,
         )
         answers, text, values = [answer], render(*answer_parts(answer)), answer.to_dict()
-    picture = Output(plot, lambda to: draw_memory(answers, to))
+    picture = Output(plot, lambda to: write_figure(draw_memory(answers), to))
     starts = any(answer.starts for answer in answers)
     deliver(
         [text],

@@ -16,7 +16,11 @@ from optimizer.cli.exits import EXIT_SOLVED, EXIT_USAGE
 from optimizer.cli.streams import note, say, say_exactly, show
 from scenarios import LorapackError, OutputFileError, Placement, check_writable, write_placement, write_whole
 from scenarios.output import descriptor_of, same_file
+from scenarios.plots import PlotError, picture_format
 from scenarios.text.tables import Part
+
+PLOT = "--plot"
+"""The option that names a picture, in every command that draws one."""
 
 STDOUT = "-"
 """What names standard output where a file or that may be given."""
@@ -57,7 +61,8 @@ def check_outputs(outputs: Mapping[str, Target], inputs: Iterable[str | Path | N
     Raises
     ------
     OutputFileError
-        With every output that cannot be written, is an input too, or is the same as another.
+        With every output that cannot be written, is an input too, or is the same as another, and a picture
+        whose ending names no format.
     """
     given = {option: target for option, target in outputs.items() if target is not None}
     faults = list(_unwritable(given, tuple(file for file in inputs if file is not None))) or list(
@@ -137,7 +142,9 @@ def _unwritable(given: Mapping[str, str | Path], inputs: Sequence[str | Path]) -
             continue
         try:
             check_writable(target, inputs)
-        except OutputFileError as error:
+            if option == PLOT:
+                picture_format(target)
+        except (OutputFileError, PlotError) as error:
             yield str(error)
 
 

@@ -138,7 +138,6 @@ def solve_command(
     """
     import optimizer
     from optimizer.cli.progress_display import progress_shown
-    from optimizer.plots import picture_format
     from scenarios import sources
 
     chosen, tuned = (
@@ -156,8 +155,6 @@ def solve_command(
     check_outputs(outputs, (*sources(scenario, chosen), params))
     if report is not None:
         import optimizer.reporting.page  # before the work, as its packages may be missing
-    if plot is not None:
-        picture_format(plot)
     with progress_shown(not quiet) as progress:
         result = optimizer.solve(
             chosen,
@@ -253,7 +250,6 @@ def compare_command(
     """
     import optimizer
     from optimizer.cli.progress_display import progress_shown
-    from optimizer.plots import picture_format
     from scenarios import sources
 
     _check_no_method(scenario)
@@ -271,8 +267,6 @@ def compare_command(
     read = [file for name, one in zip(scenario, chosen, strict=True) for file in sources(name, one)]
     tuned = params_in(params, optimizer.SolveParams)
     check_outputs({"--csv": csv, "--json": json, "--plot": plot}, (*read, params))
-    if plot is not None:
-        picture_format(plot)
     with progress_shown(not quiet) as progress:
         comparison = optimizer.compare(
             chosen,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -25,10 +25,15 @@ from optimizer.search.preparation import instance_of
 from optimizer.search.splitting import InfeasibleError
 from scenarios import PlacedGPU, params_from, visible
 from scenarios.base import PlainDir
+from scenarios.plots import Stack, draw_stacks
+from scenarios.result_view import ResultView
 from scenarios.text.formatting import counted
 from scenarios.text.tables import Column, Part, item, render, table
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
     from optimizer.result import Result
     from twin import GPUVerdict
 
@@ -70,8 +75,11 @@ class BoundArgument(PlainDir, BaseModel):
     weights: dict[str, float] = Field(description="Weight of all adapters of a class, the largest first.")
 
 
-class Explanation(PlainDir, BaseModel):
-    """What `Result.explain` returns; prints as text."""
+class Explanation(ResultView, PlainDir, BaseModel):
+    """What `Result.explain` returns; prints as text.
+
+    ``plot`` draws what fills the tightest row of each GPU.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -84,6 +92,14 @@ class Explanation(PlainDir, BaseModel):
     def to_json(self) -> str:
         """JSON of everything."""
         return json.dumps(self.model_dump(mode="json"), indent=2, allow_nan=False)
+
+    def _draw(self, ax: Axes | None) -> Figure:
+        title = "What fills the tightest row of each GPU; 100 %: the edge of the conservative region"
+        unit = "fill of the row, in percent"
+        return draw_stacks(ax, title, [_stack(gpu) for gpu in self.gpus], unit, line=100.0)
+
+    def _shown(self) -> Iterable[Part]:
+        return [self.headline, *self.detail_parts()]
 
     def summary(self) -> str:
         """All of it as text, under the result's headline."""
@@ -156,6 +172,15 @@ def _cells(gpu: TightRow) -> list[object]:
         percent(gpu.worst_served_share) if gpu.late_share is None else f"{gpu.late_share:.2%}",
         made,
     ]
+
+
+def _stack(gpu: TightRow) -> Stack:
+    """What fills a GPU's tightest row: its largest parts, and the rest."""
+    named = list(gpu.parts.items())[:MOST_PARTS]
+    parts = {sum_in_words(name): 100 * share for name, share in named}
+    rest = (gpu.fill or 0.0) - sum(share for _, share in named)
+    words = "no such engine in the region" if gpu.fill is None else f"{gpu.fill:.0%}: {gpu.row}"
+    return Stack(f"GPU {gpu.gpu}", parts | ({"others": 100 * rest} if rest > 1e-6 else {}), words=words)
 
 
 def _margin_line(gpu: TightRow) -> str:

@@ -6,6 +6,7 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import count
+from typing import TYPE_CHECKING
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
@@ -19,8 +20,14 @@ from optimizer.search.instance import Instance
 from optimizer.search.judging import placed_gpu
 from scenarios import PlacedGPU, Placement
 from scenarios.base import PlainDir
+from scenarios.plots import Stack, draw_stacks
+from scenarios.result_view import ResultView
 from scenarios.text.formatting import counted
 from scenarios.text.tables import Listing, Part, render
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 MOST_LISTED = 20
 """Most pairs of GPUs between which a summary lists the moves."""
@@ -36,8 +43,10 @@ class Move(PlainDir, BaseModel):
     target: int = Field(description="GPU that it goes to.")
 
 
-class Change(PlainDir, BaseModel):
+class Change(ResultView, PlainDir, BaseModel):
     """A new plan, and what it changes.
+
+    ``plot`` draws which adapters of each GPU stay, come from another one, are new, or leave.
 
     GPUs keep their numbers; a fresh one gets the smallest number that is free.
     """
@@ -79,6 +88,28 @@ class Change(PlainDir, BaseModel):
             return self.result.parts()
         rollout = [] if self.rollout is None else ["", *self.rollout.parts()]
         return [self._count(), *self._steps(), *rollout, "", *self.result.parts()]
+
+    def _draw(self, ax: Axes | None) -> Figure:
+        if self.result.placement is None:
+            return draw_stacks(ax, self.result.headline, [], "adapters")
+        gpus = sorted({*(gpu.gpu for gpu in self.result.placement.gpus), *self.closed})
+        return draw_stacks(ax, self._count(), [self._stack(gpu) for gpu in gpus], "adapters")
+
+    def _stack(self, number: int) -> Stack:
+        """What becomes of the adapters of a GPU."""
+        placed = self.result.placement.gpus if self.result.placement else ()
+        names = next((set(gpu.adapters) for gpu in placed if gpu.gpu == number), set())
+        arrived = {move.adapter for move in self.moves if move.target == number}
+        left = sum(move.source == number for move in self.moves)
+        new = len(names & set(self.added))
+        stay = len(names) - new - len(names & arrived)
+        parts = {"stay": stay, "come from other GPUs": len(names & arrived), "new": new, "leave": left}
+        states = {"opens": self.opened, "closes": self.closed, "restarts": self.restarted}
+        words = next((word for word, gpus in states.items() if number in gpus), "")
+        return Stack(f"GPU {number}", parts, words=words)
+
+    def _shown(self) -> Iterable[Part]:
+        return self.parts()
 
     def summary(self) -> str:
         """The moves, the GPUs that open, close or restart, and the plan as `solve` shows it."""

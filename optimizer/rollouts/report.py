@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict, computed_field
 
@@ -12,9 +13,15 @@ from scenarios import Placement, visible
 from scenarios.base import PlainDir
 from scenarios.exporters.steps_between.actions import Action, Load, Start, Stop, Switch, Unload, Wave
 from scenarios.placement import PlacedGPU
+from scenarios.plots import Stack, draw_stacks
+from scenarios.result_view import ResultView
 from scenarios.text.formatting import counted
 from scenarios.text.tables import Listing, Part, marked, render
 from twin import GPUVerdict
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 _READABLE = ConfigDict(frozen=True, extra="ignore", use_attribute_docstrings=True)
 
@@ -45,8 +52,11 @@ class Stage(PlainDir, BaseModel):
         return Wave(self.actions, self.engines, self.placement)
 
 
-class Rollout(PlainDir, BaseModel):
-    """The steps from a running placement to a new one."""
+class Rollout(ResultView, PlainDir, BaseModel):
+    """The steps from a running placement to a new one.
+
+    ``plot`` draws how many things of each kind are done in each wave.
+    """
 
     model_config = _READABLE
 
@@ -114,6 +124,14 @@ class Rollout(PlainDir, BaseModel):
             f"{loads}, at most {counted(self.peak_gpus, 'GPU')} at once{extra}"
         )
 
+    def _draw(self, ax: Axes | None) -> Figure:
+        title = f"NO SAFE STEPS: {self.why_not}" if self.why_not else self._price()
+        stacks = [_stack(number, stage) for number, stage in enumerate(self.stages, start=1)]
+        return draw_stacks(ax, title, stacks, "steps of a wave; hatched: rejected by the twin")
+
+    def _shown(self) -> Iterable[Part]:
+        return self.parts()
+
     def summary(self) -> str:
         """The waves, what is done in each, and what the twin says of it."""
         return render(*self.parts())
@@ -123,6 +141,24 @@ class Rollout(PlainDir, BaseModel):
 
     def __str__(self) -> str:
         return self.summary()
+
+
+_KINDS: dict[str, type] = {
+    "engine starts": Start,
+    "adapters loaded": Load,
+    "routes switched": Switch,
+    "adapters unloaded": Unload,
+    "engine stops": Stop,
+}
+
+
+def _stack(number: int, stage: Stage) -> Stack:
+    """How many things of each kind a wave does, and how many engines run meanwhile."""
+    parts = {
+        words: float(sum(isinstance(action, kind) for action in stage.actions))
+        for words, kind in _KINDS.items()
+    }
+    return Stack(f"wave {number}", parts, stage.accepted, words=f"on {counted(len(stage.engines), 'GPU')}")
 
 
 def _stage_parts(number: int, stage: Stage) -> Iterator[Part]:

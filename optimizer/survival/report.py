@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict, computed_field
@@ -9,11 +10,15 @@ from pydantic import BaseModel, ConfigDict, computed_field
 from optimizer.survival.spare import Recovery, Spare
 from scenarios import Acceptance, Placement
 from scenarios.base import PlainDir
-from scenarios.text.tables import render
+from scenarios.plots import Bar, draw_bars
+from scenarios.result_view import ResultView
+from scenarios.text.tables import Part, render
 from twin import ValidationReport
 
 if TYPE_CHECKING:
     import pandas as pd
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 _READABLE = ConfigDict(frozen=True, extra="ignore", use_attribute_docstrings=True)
 
@@ -56,8 +61,11 @@ class LossCase(PlainDir, BaseModel):
         return min(known, default=None)
 
 
-class Survival(PlainDir, BaseModel):
-    """Whether a plan holds after every loss of so many GPUs, or of a node."""
+class Survival(ResultView, PlainDir, BaseModel):
+    """Whether a plan holds after every loss of so many GPUs, or of a node.
+
+    ``plot`` draws how far the tightest GPU is from its limit after each loss.
+    """
 
     model_config = _READABLE
 
@@ -130,6 +138,26 @@ class Survival(PlainDir, BaseModel):
     def __str__(self) -> str:
         return self.summary()
 
-    def _repr_html_(self) -> str:
-        html: str = self.to_frame().to_html(index=False)
-        return html
+    def _draw(self, ax: Axes | None) -> Figure:
+        title = f"Loss of {self.in_words}: the plan {'holds' if self.holds else 'DOES NOT HOLD'}"
+        return draw_bars(
+            ax, title, [_bar(case) for case in self.losses],
+            "margin of the tightest GPU: logarithm of its limit over what the twin measured",
+            line=(0.0, "the limit"), good="holds", bad="does not hold",
+        )  # fmt: skip
+
+    def _shown(self) -> Iterable[Part]:
+        from optimizer.survival.text import survival_parts
+
+        return survival_parts(self)
+
+
+def _bar(case: LossCase) -> Bar:
+    """The margin after a loss, with what it takes."""
+    name = f"lost: GPU {', '.join(map(str, case.lost))}" + (
+        f" (and {len(case.alike)} alike)" if case.alike else ""
+    )
+    if case.worst_margin is None:
+        return Bar(name, None, "no placement was found" if case.placement is None else "not measured", False)
+    words = f"{case.loaded:,} loaded" + (f", {len(case.restarted):,} restarted" if case.restarted else "")
+    return Bar(name, case.worst_margin, words, case.accepted)

@@ -277,6 +277,7 @@ def render(*parts: Part, colour: bool = False) -> str:
         file=io.StringIO(),
         width=shutil.get_terminal_size((WIDTH, 0)).columns,
         force_terminal=colour,
+        force_jupyter=False,  # a notebook would show each part by itself
         color_system="standard" if colour else None,
         highlight=False,
         markup=False,

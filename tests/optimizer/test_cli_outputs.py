@@ -9,11 +9,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from typer.main import get_command
 
 import learn
 import optimizer
 import scenarios
 import twin
+from optimizer.cli.commands import app
 from scenarios import visible_lines
 
 Lorapack = Callable[..., tuple[int, str, str]]
@@ -91,6 +93,9 @@ def command(file: Path, placement: Path, tmp_path: Path) -> Callable[[str], list
     return starts.__getitem__
 
 
+DRAWN = ("solve", "compare", "replan", "validate", "simulate", "fit", "fidelity", "calibrate")
+"""Commands that draw their answer and read files."""
+
 OPTIONS = [
     ("solve", "--json"),
     ("solve", "--placement"),
@@ -105,6 +110,7 @@ OPTIONS = [
     ("fidelity", "--out"),
     ("calibrate", "--out"),
     ("show", "--json"),
+    *((name, "--plot") for name in DRAWN if name not in ("compare", "calibrate")),  # which needs --out too
 ]
 
 
@@ -229,12 +235,34 @@ def test_standard_output_is_one_output(lorapack: Lorapack, file: Path) -> None:
 @pytest.mark.usefixtures("idle")
 @pytest.mark.parametrize("name", ["out.doc", "out", "out.jpg", "out.png.txt"])
 def test_a_picture_of_no_known_format_is_refused_before_the_work(
-    name: str, lorapack: Lorapack, file: Path, tmp_path: Path
+    name: str, lorapack: Lorapack, command: Callable[[str], list[str]], tmp_path: Path
 ) -> None:
-    for command in ("solve", "compare"):
-        code, out, err = lorapack(command, str(file), "--plot", str(tmp_path / name))
-        assert (code, out) == (2, "")
+    for drawn in DRAWN:
+        out_option = ["--out", str(tmp_path / "p.json")] if drawn == "calibrate" else []
+        code, out, err = lorapack(*command(drawn), *out_option, "--plot", str(tmp_path / name))
+        assert (code, out) == (2, ""), drawn
         assert "use a .png, .svg or .pdf file" in err
+
+
+def test_every_command_with_a_picture_is_tested() -> None:
+    group = get_command(app)
+    drawn = {
+        name
+        for name, one in group.commands.items()  # type: ignore[attr-defined]
+        if any("--plot" in parameter.opts for parameter in one.params)
+    }
+    assert drawn == {*DRAWN, "memory", "check"}
+
+
+def test_a_verdict_and_a_run_are_told_and_drawn(
+    lorapack: Lorapack, command: Callable[[str], list[str]], tmp_path: Path
+) -> None:
+    for name in ("validate", "simulate"):
+        picture = tmp_path / f"{name}.svg"
+        code, out, _ = lorapack(*command(name), "--plot", str(picture), "--quiet")
+        assert code in (0, 1)
+        assert "served" in out
+        assert picture.stat().st_size > 2000
 
 
 def test_a_plan_is_drawn(lorapack: Lorapack, tmp_path: Path) -> None:

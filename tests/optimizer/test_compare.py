@@ -17,7 +17,7 @@ import scenarios
 from optimizer.arguments import compared
 from optimizer.cli.solve_commands import compare_command
 from optimizer.comparison import MOST_SHOWN, Comparison
-from optimizer.plots import PlotError
+from scenarios.plots import PlotError
 
 LONGEST = max(optimizer.BASELINES, key=len)
 

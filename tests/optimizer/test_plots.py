@@ -13,8 +13,8 @@ from matplotlib.patches import Rectangle
 import optimizer
 import scenarios
 import twin
-from optimizer.plots import PlotError
-from optimizer.plots.results import ACCEPTED, BEST, REJECTED
+from scenarios.plots import PlotError
+from scenarios.plots.figures import ACCEPTED, BEST, REJECTED
 
 Spec = tuple[str, int | None, bool, float | None]
 """Method, GPUs, whether the twin accepts, mean TTFT in ms."""

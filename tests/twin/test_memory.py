@@ -22,7 +22,6 @@ from twin.memory.launch import Launch
 from twin.memory.slots import slot_bytes
 
 ROOT = Path(__file__).resolve().parents[2]
-MEASUREMENTS = ROOT.parent / "shared" / "measurements"
 H100 = 63.43
 GIB = 2**30
 
@@ -268,9 +267,8 @@ def _benchmark() -> ModuleType:
     return module
 
 
-@pytest.mark.skipif(not MEASUREMENTS.is_dir(), reason="the measurements are not beside the repository")
 def test_every_measured_engine() -> None:
-    table = _benchmark().compare(MEASUREMENTS)
+    table = _benchmark().compare(ROOT / "benchmarks" / "measured")
     error = table["error_percent"].abs().dropna()
     assert len(error) > 1000
     assert error.median() < 0.2

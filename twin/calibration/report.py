@@ -2,23 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
+from scenarios.plots import Bar, draw_bars
+from scenarios.result_view import ResultView
+from scenarios.text.tables import Part
 from twin.calibration.measurements import Probe
 from twin.calibration.run_evidence import RunEvidence
-from twin.measured.report import METRICS, FidelityReport, as_text, starved_runs
+from twin.measured.report import METRICS, FidelityReport, as_text, frame_table, starved_runs
 from twin.measured.runs import MeasuredRun
 from twin.profile import EngineProfile, GroupError
 from twin.step_cost import CostTerm
 
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
 
 @dataclass(frozen=True)
-class CalibrationReport:
+class CalibrationReport(ResultView):
     """How good a calibration is.
+
+    ``plot`` draws by how much the fitted step time is off, by group of runs.
 
     Parameters
     ----------
@@ -43,6 +53,19 @@ class CalibrationReport:
 
     def __str__(self) -> str:
         return self.summary()
+
+    def _draw(self, ax: Axes | None) -> Figure:
+        bars = [
+            Bar(f"{row['group']}, {row['quality']}", row["bias"], f"{row['bias']:+.2f} %, {row['runs']} runs")
+            for row in self.fitted.to_dict("records")
+        ]
+        unit = "mean of measured over fitted step time minus 1, in percent"
+        return draw_bars(ax, "Step times of the fitted profile", bars, unit, line=(0.0, "as measured"))
+
+    def _shown(self) -> Iterable[Part]:
+        title = "step time, measured over fitted, percent"
+        left_out = () if self.left_out is None else self.left_out._shown()
+        return [repr(self).strip("<>"), frame_table(self.fitted, title=title), *left_out, *self.notes]
 
     def summary(self) -> str:
         """Tables for a terminal, at most 100 columns wide."""

@@ -4,20 +4,27 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
 from scenarios import spreadsheet_cell, write_whole
+from scenarios.plots import Bar, draw_bars
+from scenarios.result_view import ResultView
 from scenarios.stopping.progress import Progress, silent
+from scenarios.text.tables import Part
 from twin.measured.bench_runs import BenchEngine, BenchRun, bench_runs
 from twin.measured.params import FidelityParams
 from twin.measured.predict import predict_all
-from twin.measured.report import as_text
+from twin.measured.report import as_text, frame_table
 from twin.profile import EngineProfile, find_profile, read_profile
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 FIGURES = {
     "throughput tok/s": ("total_throughput", "predicted_total_throughput"),
@@ -32,8 +39,10 @@ NO_START = "the engine does not start by the profile's memory: give --kv-cache-t
 
 
 @dataclass(frozen=True)
-class BenchFidelity:
+class BenchFidelity(ResultView):
     """Results beside predictions, in the same order.
+
+    ``plot`` draws by how much the twin is off in each figure.
 
     Parameters
     ----------
@@ -64,6 +73,17 @@ class BenchFidelity:
                 error = math.nan if not known else 100 * (foretold / known - 1)
                 rows.append((run.run_id, figure, math.nan if known is None else known, foretold, error))
         return pd.DataFrame(rows, columns=["result", "figure", "measured", "twin", "error %"])
+
+    def _draw(self, ax: Axes | None) -> Figure:
+        bars = [
+            Bar(f"{row['result']}, {row['figure']}", *_error(row["error %"]))
+            for row in self.table().to_dict("records")
+        ]
+        title = f"{len(self.runs):,} results of vllm bench serve, and what the twin foretells"
+        return draw_bars(ax, title, bars, "twin over measured minus 1, in percent", line=(0.0, "as measured"))
+
+    def _shown(self) -> Iterable[Part]:
+        return [f"{len(self.runs):,} results of vllm bench serve", frame_table(self.table()), *self.notes()]
 
     def notes(self) -> list[str]:
         """What is taken for granted, or was not possible, result by result."""
@@ -116,6 +136,11 @@ class BenchFidelity:
         """
         cells = self.predictions.map(spreadsheet_cell)
         write_whole(path, cells.to_csv(index=False, float_format="%.6g"))
+
+
+def _error(percent: float) -> tuple[float | None, str]:
+    """An error as a bar shows it, and in words."""
+    return (percent, f"{percent:+.1f} %") if math.isfinite(percent) else (None, "not known")
 
 
 def _known(value: float) -> float | None:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -13,8 +14,14 @@ from numpy.typing import ArrayLike, NDArray
 from pandas.api.types import is_numeric_dtype
 
 from scenarios import spreadsheet_cell, write_whole
-from scenarios.text.tables import render, table
+from scenarios.result_view import ResultView
+from scenarios.text.tables import Part, Table, render, table
 from twin.measured.run_tables import with_defaults
+from twin.plots.predictions import Pairs, draw_predictions
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 METRICS = {
     "throughput": ("total_throughput", "predicted_total_throughput", "peer_twin_total_throughput"),
@@ -23,6 +30,9 @@ METRICS = {
     "ttft": ("ttft_mean_ms", "predicted_ttft_ms", "peer_twin_ttft_ms"),
 }
 """Measured, predicted and published columns of each metric."""
+
+DRAWN = {"throughput": "throughput, tokens/s", "itl": "mean ITL, ms", "ttft": "mean TTFT, ms"}
+"""Metrics of a picture, with their units."""
 
 PEER_THROUGHPUT = "peer_twin_total_throughput"
 PEER_HEALTHY = 0.9
@@ -66,8 +76,10 @@ def mape(measured: ArrayLike, predicted: ArrayLike) -> float:
 
 
 @dataclass(frozen=True)
-class FidelityReport:
+class FidelityReport(ResultView):
     """Measured runs beside their predictions, row by row.
+
+    ``plot`` draws foretold over measured of every run; TTFT of clean runs that do not starve.
 
     Parameters
     ----------
@@ -85,6 +97,17 @@ class FidelityReport:
 
     def __str__(self) -> str:
         return self.summary()
+
+    def _draw(self, ax: Axes | None) -> Figure:
+        runs = self._ran()
+        undistorted = runs[_undistorted(runs)]
+        known = (_pairs(undistorted if name == "ttft" else runs, name) for name in DRAWN)
+        pairs = [pair for pair in known if len(pair.measured)]
+        return draw_predictions(pairs, f"{len(runs):,} measured runs, and what the twin foretells", ax)
+
+    def _shown(self) -> Iterable[Part]:
+        blocks = (self.table(), self.starvation(), self.starts())
+        return [f"{len(self.predictions):,} runs", *(frame_table(one) for one in blocks if len(one))]
 
     def to_frame(self) -> pd.DataFrame:
         """Both tables side by side."""
@@ -120,7 +143,7 @@ class FidelityReport:
 
     def _metrics(self, part: pd.DataFrame) -> dict[str, float]:
         result: dict[str, float] = {}
-        undistorted = part["quality"].isin(CLEAN) & ~starved_runs(part)
+        undistorted = _undistorted(part)
         for name, (measured, predicted, peer) in METRICS.items():
             rows = part[undistorted] if name == "ttft" else part
             result[f"{name}_smape"] = smape(rows[measured], rows[predicted])
@@ -197,9 +220,29 @@ class FidelityReport:
 
 def as_text(frame: pd.DataFrame, decimals: int = 2) -> str:
     """A table as text: numbers to the right with so many decimals, a dash where one is unknown."""
+    return render(frame_table(frame, decimals)).strip("\n")
+
+
+def frame_table(frame: pd.DataFrame, decimals: int = 2, title: str = "") -> Table:
+    """The same as a table that is still to be rendered."""
     columns = [f">{name}" if is_numeric_dtype(frame[name]) else f"{name}" for name in frame.columns]
     rows = [[_cell(value, decimals) for value in row] for row in frame.itertuples(index=False)]
-    return render(table(columns, rows)).strip("\n")
+    return table(columns, rows, title=title)
+
+
+def _undistorted(runs: pd.DataFrame) -> pd.Series[bool]:
+    """Runs whose times to first token are the engine's, not those of a client that could not keep up."""
+    return runs["quality"].isin(CLEAN) & ~starved_runs(runs)
+
+
+def _pairs(runs: pd.DataFrame, metric: str) -> Pairs:
+    """A metric of the runs of which it is measured and foretold."""
+    measured, foretold = (runs[column].to_numpy(dtype=np.float64) for column in METRICS[metric][:2])
+    both = (measured > 0) & (foretold > 0)
+    error = smape(measured[both], foretold[both])
+    return Pairs(
+        DRAWN[metric], measured[both], foretold[both], starved_runs(runs)[both], f"SMAPE {error:.1f} %"
+    )
 
 
 def _cell(value: object, decimals: int) -> object:

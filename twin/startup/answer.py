@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from scenarios import EngineConfig, StartupLog, find_gpu, read_startup_log
+from scenarios.result_view import ResultView
+from scenarios.text.tables import Part
 from twin.architectures import ModelArchitecture
 from twin.memory import MemoryModel, MemoryPlan, memory_model, plan_memory
 from twin.memory.defaults import default_arguments
@@ -26,6 +28,10 @@ from twin.startup.question import (
 from twin.startup.remarks import remarks, usual_error
 from twin.startup.unmodelled import unmodelled_arguments
 
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
 Basis = Literal["measured", "from your log", "derived"]
 """How sure an answer is: from constants measured with this model, GPU and release; from the start of the
 user's own server; or from constants of other start-ups."""
@@ -35,8 +41,10 @@ NEWEST = ".".join(map(str, NEWEST_READ))
 
 
 @dataclass(frozen=True)
-class MemoryAnswer:
+class MemoryAnswer(ResultView):
     """Where the memory of an engine goes, whether it starts, and how sure that is.
+
+    ``plot`` draws the parts of the GPU's memory.
 
     Parameters
     ----------
@@ -84,6 +92,16 @@ class MemoryAnswer:
         """What the engine keeps in the host's memory for its GPUs: adapters, and offloaded weights."""
         gpus = self.engine.tensor_parallel_size * self.engine.pipeline_parallel_size
         return gpus * (self.plan.cpu_loras_gib + self.plan.offloaded_gib)
+
+    def _draw(self, ax: Axes | None) -> Figure:
+        from twin.plots.memory import draw_memory
+
+        return draw_memory([self], ax)
+
+    def _shown(self) -> Iterable[Part]:
+        from twin.startup.text import answer_parts
+
+        return answer_parts(self)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, as ``lorapack memory --json`` writes them."""

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
 from rich.text import Text
 
 from scenarios.text.formatting import counted
 from scenarios.text.tables import Column, Part, figures, item, marked, table
-from twin.startup.answer import MemoryAnswer
-from twin.startup.survey import RANKS, SurveyedGPU
+
+if TYPE_CHECKING:
+    from twin.startup.answer import MemoryAnswer
+    from twin.startup.survey import SurveyedGPU
 
 PARTS = (
     ("weights_gib", "weights"),
@@ -103,7 +106,7 @@ def survey_parts(surveyed: Sequence[SurveyedGPU]) -> Iterator[Part]:
     slots = _slots(first)
     what = f"most adapter slots by rank, and the KV cache with {slots}"
     yield f"{first.model}, vLLM {first.engine_version}: {what}"
-    ranks = tuple(surveyed[0].largest_max_loras) or RANKS
+    ranks = tuple(surveyed[0].largest_max_loras)
     by_rank = [f">rank {rank}" for rank in ranks]
     columns: list[str | Column] = ["device", Column(">GiB", 1), ">KV tokens", *by_rank]
     rows = []

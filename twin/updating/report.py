@@ -4,17 +4,24 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import pandas as pd
 
+from scenarios.plots import Span, draw_spans
+from scenarios.result_view import ResultView
+from scenarios.text.tables import Part
 from twin.engine.requests import FloatArray
-from twin.measured.report import METRICS, as_text, smape
+from twin.measured.report import METRICS, as_text, frame_table, smape
 from twin.measured.runs import MeasuredRun
 from twin.profile import EngineProfile
 from twin.updating.groups import Group
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 HARDLY = 0.75
 """Share of its prior width from which a factor is hardly known better than before."""
@@ -45,6 +52,11 @@ class Factor:
     factor: float
     prior_share: float
     share: float
+
+    @property
+    def bands(self) -> tuple[tuple[float, str], ...]:
+        """Standard deviations before and now, with when they held."""
+        return (self.prior_share, "before"), (self.share, "now")
 
 
 @dataclass(frozen=True)
@@ -83,8 +95,10 @@ class UpdatedRun:
 
 
 @dataclass(frozen=True)
-class UpdateReport:
+class UpdateReport(ResultView):
     """An updated profile, and how it came about.
+
+    ``plot`` draws the factors with the bands in which they were, and are now, expected.
 
     Parameters
     ----------
@@ -136,26 +150,47 @@ class UpdateReport:
             )
         return pd.DataFrame(rows)
 
+    def _draw(self, ax: Axes | None) -> Figure:
+        spans = [_span(one, share, when) for one in self.factors for share, when in one.bands]
+        return draw_spans(
+            ax, self._headline, spans, "factor on the step cost",
+            band="two standard deviations either way", good="factor", bad="beyond what was expected",
+        )  # fmt: skip
+
+    def _shown(self) -> Iterable[Part]:
+        factors = frame_table(self._factor_frame(), 3, "factors on the step cost")
+        errors = frame_table(self.errors(), title="error on the runs used, usual SMAPE in percent")
+        return [self._headline, factors, errors, *self._remarks()]
+
+    @property
+    def _headline(self) -> str:
+        used = sum(not run.left_out for run in self.runs)
+        return (
+            f"{self.profile.name}: {used} of {len(self.runs)} runs used; a run is off by "
+            f"{100 * self.run_share:.1f} % (one standard deviation)"
+        )
+
+    def _factor_frame(self) -> pd.DataFrame:
+        rows = [
+            (one.group, one.factor, f"{100 * one.prior_share:.1f} %", f"{100 * one.share:.1f} %")
+            for one in self.factors
+        ]
+        return pd.DataFrame(rows, columns=["terms", "factor", "sd before", "sd now"])
+
     def summary(self) -> str:
         """Tables for a terminal, at most 100 columns wide."""
-        factors = pd.DataFrame(
-            [
-                (one.group, one.factor, f"{100 * one.prior_share:.1f} %", f"{100 * one.share:.1f} %")
-                for one in self.factors
-            ],
-            columns=["terms", "factor", "sd before", "sd now"],
-        )
-        used = sum(not run.left_out for run in self.runs)
         blocks = [
-            f"{self.profile.name}: {used} of {len(self.runs)} runs used; a run is off by "
-            f"{100 * self.run_share:.1f} % (one standard deviation)",
-            f"Factors on the step cost\n{as_text(factors, 3)}",
+            self._headline,
+            f"Factors on the step cost\n{as_text(self._factor_frame(), 3)}",
             f"Error on the runs used, usual SMAPE in percent\n{as_text(self.errors())}",
         ]
+        return "\n\n".join([*blocks, *filter(None, ["\n".join(self._remarks())])])
+
+    def _remarks(self) -> list[str]:
+        """Which runs count little or not at all, and what to measure next."""
         little = [f"{run.run_id} counts {run.weight:.2f}: far from the others" for run in self._doubted()]
         left_out = [f"{run.run_id} is left out: it {run.left_out}" for run in self.runs if run.left_out]
-        lines = "\n".join([*little, *left_out, *self.advice])
-        return "\n\n".join([*blocks, *filter(None, [lines])])
+        return [*little, *left_out, *self.advice]
 
     def _doubted(self) -> list[UpdatedRun]:
         return [run for run in self.runs if not run.left_out and run.weight < 0.5]
@@ -174,6 +209,15 @@ class UpdateReport:
     def to_json(self) -> str:
         """The report without the profile, as JSON."""
         return json.dumps(self.to_dict(), indent=2, allow_nan=False)
+
+
+def _span(one: Factor, share: float, when: str) -> Span:
+    """A factor in the band in which it is expected: around 1 before, around itself now."""
+    middle, value = (1.0, None) if when == "before" else (one.factor, one.factor)
+    low, high = (middle * math.exp(sign * 2 * share) for sign in (-1, 1))
+    within = abs(math.log(one.factor)) <= 2 * one.prior_share
+    words = "" if value is None else f"{one.factor:.3f}"
+    return Span(f"{one.group}, {when}", value, low, high, within, words)
 
 
 def _known(value: float) -> float | None:

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Literal
 
 from pydantic import BaseModel, ConfigDict, computed_field
 
 from scenarios import visible
 from scenarios.base import PlainDir
+from scenarios.plots import Span, draw_spans
+from scenarios.result_view import ResultView
 from scenarios.text.formatting import counted, listed
 from scenarios.text.tables import Column, Listing, Mark, Part, cell_text, item, marked, render, table
 
 if TYPE_CHECKING:
     import pandas as pd
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 _READABLE = ConfigDict(frozen=True, extra="ignore", use_attribute_docstrings=True)
 
@@ -96,8 +100,11 @@ class DriftRow(PlainDir, BaseModel):
         )
 
 
-class DriftReport(PlainDir, BaseModel):
-    """What `optimizer.check_drift` returns; prints as text."""
+class DriftReport(ResultView, PlainDir, BaseModel):
+    """What `optimizer.check_drift` returns; prints as text.
+
+    ``plot`` draws measured over planned of every figure; of many those that differ.
+    """
 
     model_config = _READABLE
 
@@ -143,9 +150,24 @@ class DriftReport(PlainDir, BaseModel):
         where = f" on GPU {listed([str(gpu) for gpu in gpus], NAMED)}" if gpus else ""
         return f"NOT AS PLANNED: {counted(len(self.drifted), 'figure')}{where}; {read}"
 
+    @property
+    def _rows_shown(self) -> list[DriftRow]:
+        """All of few rows; of many those that differ."""
+        return [row for row in self.rows if len(self.rows) <= MOST_ROWS or row.verdict in _MARKS]
+
+    def _draw(self, ax: Axes | None) -> Figure:
+        spans = [_span(row) for row in self._rows_shown if row.planned]
+        return draw_spans(
+            ax, self.headline, spans, "measured over planned",
+            band="as planned", good="no danger to the plan", bad="endangers the plan",
+        )  # fmt: skip
+
+    def _shown(self) -> Iterable[Part]:
+        return self.parts()
+
     def parts(self) -> list[Part]:
         """What `summary` says, in parts that `scenarios.text.tables.render` renders, in colour too."""
-        shown = [row for row in self.rows if len(self.rows) <= MOST_ROWS or row.verdict in _MARKS]
+        shown = self._rows_shown
         parts: list[Part] = [marked(self.headline, "good" if self.as_planned else "bad")]
         if shown:
             parts.append(table(_COLUMNS, [_cells(row) for row in shown]))
@@ -187,6 +209,16 @@ _COLUMNS = (
     Column(">measured"),
     Column("verdict"),
 )
+
+
+def _span(row: DriftRow) -> Span:
+    """A figure and its limits, as shares of what was planned."""
+    assert row.planned
+    low, high = (None if end is None else end / row.planned for end in (row.low, row.high))
+    where = "gateway" if row.gpu is None else f"GPU {row.gpu}"
+    value = row.measured / row.planned
+    words = f"{value:.2f}" + (f", {row.verdict}" if row.verdict != "as planned" else "")
+    return Span(f"{where}, {row.figure}", value, low, high, row.verdict != "drift", words)
 
 
 def _cells(row: DriftRow) -> list[object]:

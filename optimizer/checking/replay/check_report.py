@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from typing import Any, Literal
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Any, Literal
 
 import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field, computed_field
@@ -12,7 +12,14 @@ from pydantic import BaseModel, ConfigDict, Field, computed_field
 from optimizer.checking.replay.check_text import check_parts, headline_of
 from scenarios import spreadsheet_cell
 from scenarios.base import PlainDir
+from scenarios.plots import Span, draw_spans
+from scenarios.result_view import ResultView
+from scenarios.text.formatting import shortened
 from scenarios.text.tables import Part, render
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 # What is computed from the fields is written into JSON and ignored when that is read again.
 _READABLE = ConfigDict(frozen=True, extra="ignore", use_attribute_docstrings=True)
@@ -175,8 +182,11 @@ class CheckedGPU(PlainDir, BaseModel):
         return found[0]
 
 
-class CheckReport(PlainDir, BaseModel):
-    """What `optimizer.check` returns; prints as text."""
+class CheckReport(ResultView, PlainDir, BaseModel):
+    """What `optimizer.check` returns; prints as text.
+
+    ``plot`` draws measured over foretold of the figures of every GPU that are judged.
+    """
 
     model_config = _READABLE
 
@@ -240,6 +250,21 @@ class CheckReport(PlainDir, BaseModel):
         """JSON of everything."""
         return json.dumps(self.model_dump(mode="json"), indent=2, allow_nan=False)
 
+    def _draw(self, ax: Axes | None) -> Figure:
+        spans = [
+            _span(gpu.gpu, one)
+            for gpu in self.gpus
+            for one in gpu.figures
+            if one.foretold and (one.low is not None or one.high is not None)
+        ]
+        return draw_spans(
+            ax, f"{shortened(self.scenario)}: {self.headline}", spans, "measured over foretold",
+            band="as foretold", good="as foretold, or better", bad="worse than foretold",
+        )  # fmt: skip
+
+    def _shown(self) -> Iterable[Part]:
+        return self.parts()
+
     @property
     def headline(self) -> str:
         """The outcome in a line."""
@@ -258,6 +283,15 @@ class CheckReport(PlainDir, BaseModel):
 
     def __str__(self) -> str:
         return self.summary()
+
+
+def _span(gpu: int, figure: CheckedFigure) -> Span:
+    """A figure of a GPU and its limits, as shares of what was foretold."""
+    assert figure.foretold
+    low, high = (None if end is None else end / figure.foretold for end in (figure.low, figure.high))
+    words = "not measured" if figure.ratio is None else f"{figure.ratio:.2f}"
+    name = f"GPU {gpu}, {figure.name.replace('_', ' ')}"
+    return Span(name, figure.ratio, low, high, figure.differs != "worse", words)
 
 
 _COLUMNS = ("figure", "foretold", "low", "high", "measured", "ratio", "differs")

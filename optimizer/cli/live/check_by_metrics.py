@@ -10,7 +10,7 @@ import typer
 
 from optimizer.cli.exits import EXIT_FAILURE, EXIT_INFEASIBLE, EXIT_SOLVED
 from optimizer.cli.options import load_twin
-from optimizer.cli.outputs import check_outputs, deliver, text_output
+from optimizer.cli.outputs import Output, check_outputs, deliver, text_output
 from optimizer.cli.streams import note
 
 if TYPE_CHECKING:
@@ -24,7 +24,14 @@ _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 
 
 def check_by_metrics(
-    result: Path, metrics: list[str], minutes: float, *, workers: int, json: str | None, quiet: bool
+    result: Path,
+    metrics: list[str],
+    minutes: float,
+    *,
+    workers: int,
+    json: str | None,
+    plot: Path | None,
+    quiet: bool,
 ) -> NoReturn:
     """Compare what servers' metrics say with the plan; no request is sent."""
     import optimizer
@@ -33,7 +40,8 @@ def check_by_metrics(
     from optimizer.cli.progress_display import progress_shown
 
     files, urls = _named(metrics)
-    check_outputs({"--json": json}, (result, *(path for paths in files.values() for path in paths)))
+    outputs = {"--json": json, "--plot": plot}
+    check_outputs(outputs, (result, *(path for paths in files.values() for path in paths)))
     plan = optimizer.read_result(result)
     check_gpus(placement_of(plan), [*files, *urls])
     readings = [optimizer.read_metrics(gpu, *paths) for gpu, paths in files.items()]
@@ -45,7 +53,7 @@ def check_by_metrics(
             raise typer.Exit(EXIT_FAILURE)
         report = optimizer.check_drift(plan, readings, workers=workers, progress=progress)
     code = EXIT_FAILURE if failed else EXIT_SOLVED if report.as_planned else EXIT_INFEASIBLE
-    deliver([report.parts], text_output(json, report.to_json), code=code)
+    deliver([report.parts], text_output(json, report.to_json), Output(plot, report.plot), code=code)
 
 
 def _asked(

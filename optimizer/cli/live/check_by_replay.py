@@ -11,7 +11,7 @@ import typer
 from optimizer.cli.exits import EXIT_INFEASIBLE, EXIT_NO_PLAN, EXIT_SOLVED
 from optimizer.cli.live.consent import ask_consent
 from optimizer.cli.options import load_twin, noticing_signals, params_in
-from optimizer.cli.outputs import deliver, text_output
+from optimizer.cli.outputs import Output, deliver, text_output
 from optimizer.cli.streams import note
 
 if TYPE_CHECKING:
@@ -33,6 +33,7 @@ def check_by_replay(
     params: Path | None,
     json: str | None,
     csv: str | None,
+    plot: Path | None,
     workers: int,
     quiet: bool,
 ) -> None:
@@ -58,7 +59,13 @@ def check_by_replay(
             with progress_shown(not quiet) as progress:
                 report = planned.play(servers, deadline, progress)
         code = CODES[report.status]
-        deliver([report.parts], text_output(json, report.to_json), text_output(csv, report.to_csv), code=code)
+        deliver(
+            [report.parts],
+            text_output(json, report.to_json),
+            text_output(csv, report.to_csv),
+            Output(plot, report.plot),
+            code=code,
+        )
 
     if not any(server.missing for server in servers):
         for run, server in zip(planned.runs, servers, strict=True):

@@ -14,6 +14,7 @@ from optimizer.cli.live.check_by_replay import check_by_replay
 from optimizer.cli.options import (
     JsonOption,
     ParamsOption,
+    PlotOption,
     QuietOption,
     SeedOption,
     TotalLimitOption,
@@ -68,6 +69,7 @@ def check_command(
     workers: WorkersOption = 2,
     json: JsonOption = None,
     csv: Annotated[str | None, typer.Option(metavar="FILE|-", help="Write a row per figure as CSV.")] = None,
+    plot: PlotOption = None,
     quiet: QuietOption = False,
 ) -> None:
     """Compare servers that run with their plan.
@@ -88,8 +90,8 @@ def check_command(
         given = {"--seed": seed, "--total-limit": total_limit, "--yes": yes, "--params": params, "--csv": csv}
         _refuse(given | {"--load-factor": load_factor != 1.0})
         apart = APART if minutes is None else minutes
-        check_by_metrics(result, metrics, apart, workers=workers, json=json, quiet=quiet)
-    check_outputs({"--json": json, "--csv": csv}, [result, params])
+        check_by_metrics(result, metrics, apart, workers=workers, json=json, plot=plot, quiet=quiet)
+    check_outputs({"--json": json, "--csv": csv, "--plot": plot}, [result, params])
     check_by_replay(
         result,
         url or (),
@@ -101,6 +103,7 @@ def check_command(
         params=params,
         json=json,
         csv=csv,
+        plot=plot,
         workers=workers,
         quiet=quiet,
     )

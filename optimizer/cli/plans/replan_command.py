@@ -15,6 +15,7 @@ from optimizer.cli.options import (
     LoadFactorOption,
     MeasuredOnlyOption,
     ParamsOption,
+    PlotOption,
     QuietOption,
     ScenarioArgument,
     SeedOption,
@@ -26,7 +27,7 @@ from optimizer.cli.options import (
     params_in,
     scenario_in,
 )
-from optimizer.cli.outputs import check_outputs, deliver, placement_output, text_output
+from optimizer.cli.outputs import Output, check_outputs, deliver, placement_output, text_output
 from optimizer.cli.solve_commands import exit_code
 
 
@@ -70,6 +71,7 @@ def replan_command(
     load_factor: LoadFactorOption = 1.0,
     params: ParamsOption = None,
     json: JsonOption = None,
+    plot: PlotOption = None,
     placement: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Also write the new placement.")
     ] = None,
@@ -100,7 +102,7 @@ def replan_command(
     running = scenarios.as_started(running, chosen)
     tuned = params_in(params, optimizer.SolveParams)
     read = (*sources(scenario, chosen), from_, params)
-    check_outputs({"--json": json, "--placement": placement}, read)
+    check_outputs({"--json": json, "--plot": plot, "--placement": placement}, read)
     with progress_shown(not quiet) as progress:
         change = optimizer.replan(
             chosen,
@@ -119,5 +121,6 @@ def replan_command(
         [change.parts],
         text_output(json, change.to_json),
         placement_output(placement, change.result.placement),
+        Output(plot, change.plot),
         code=exit_code(change.result),
     )
