@@ -24,7 +24,7 @@ import twin
 from benchmarks.paper.part import DEVICE, MODELS, Part, Settings
 from benchmarks.paper.pictures import bars
 from benchmarks.paper.published import published_value
-from benchmarks.paper.rows import Cell, Row, file_digest, profile_digest
+from benchmarks.paper.rows import Cell, Row, file_digest, profile_digest, records
 from benchmarks.paper.text import both_smapes, percent, whole
 from benchmarks.paper_sets import TEMPLATES
 from benchmarks.public_measurements import convert
@@ -42,7 +42,7 @@ SHIPPED, LEFT_OUT, SEEDS = "shipped profile", "group left out", "two seeds"
 QUALITIES = ("clean", "client_cap_saturated")
 LOADS = ("poisson", "unpredictable")
 TABLE = "serving_runs.csv"
-EVERY = 4
+EVERY = 16
 """Of the measured configurations every so many-th is played under other seeds."""
 
 QUICK_RUNS = 4
@@ -62,10 +62,9 @@ def cells(settings: Settings) -> Iterator[Cell]:
         for model, name in MODELS.items():
             profile = twin.find_profile(name, DEVICE)
             for load in LOADS if what == SEEDS else ("poisson",):
-                yield Cell(
-                    {"what": what, "load": load, "model": model},
-                    {**inputs, "profile": profile_digest(profile)},
-                )
+                made_of = {**inputs, "profile": profile_digest(profile)}
+                made_of |= {"every": EVERY} if what == SEEDS else {}
+                yield Cell({"what": what, "load": load, "model": model}, made_of)
 
 
 def measure(cell: Cell, settings: Settings) -> list[Row]:
@@ -92,7 +91,7 @@ def _runs(model: str, settings: Settings) -> tuple[pd.DataFrame, list[MeasuredRu
     path = settings.file(settings.measurements, TABLE, "--measurements")
     table = read_runs(path)
     table = table[selected(table, QUALITIES) & (table["model"] == model).to_numpy()]
-    table = table.head(QUICK_RUNS if settings.quick else None).reset_index(drop=True)
+    table = table[: QUICK_RUNS if settings.quick else len(table)].reset_index(drop=True)
     return table, measured_runs(table, path)
 
 
@@ -112,7 +111,7 @@ def _errors(report: FidelityReport) -> Iterator[Row]:
             row[f"{metric}_peer_runs"] = int(errors[f"{metric}_peer_runs"])
             row[f"{metric}_peer_smape"] = errors[f"{metric}_peer_smape"]
             row[f"{metric}_smape_there"] = errors[f"{metric}_smape_there"]
-        for count in part.starvation().to_dict("records"):
+        for count in records(part.starvation()):
             prefix = {"twin": "", "published": "peer_", "twin, there": "there_"}[str(count["who"])]
             row |= {f"{prefix}missed": count["missed"], f"{prefix}false_alarms": count["false alarms"]}
             row |= {f"{prefix}judged": count["runs"]}
@@ -158,6 +157,8 @@ def hour(run: MeasuredRun, model: str, load: str, seed: int) -> GPUMetrics:
     """The twin's hour of a measured configuration, under a process of arrivals."""
     scenario, n = _scenario(model, load), len(run.rate)
     workload = scenario.workload
+    assert workload.prompt is not None
+    assert workload.output is not None  # the shipped scenarios say both
     gpu = twin.GPULoad(
         names=tuple(f"a{k}" for k in range(n)),
         rank=run.rank,
@@ -184,9 +185,9 @@ def hour(run: MeasuredRun, model: str, load: str, seed: int) -> GPUMetrics:
 def tables(frame: pd.DataFrame) -> dict[str, pd.DataFrame]:
     """Errors of replays; starvation and speed; distances of seeds."""
     replays, seeds = frame[frame["what"] != SEEDS], frame[frame["what"] == SEEDS]
-    shown = {"fidelity": pd.DataFrame([_replay_row(row) for row in replays.to_dict("records")])}
-    shown["starvation"] = pd.DataFrame([_starved_row(row) for row in replays.to_dict("records")])
-    shown["seeds"] = pd.DataFrame([_seeds_row(row) for row in seeds.to_dict("records")])
+    shown = {"fidelity": pd.DataFrame([_replay_row(row) for row in records(replays)])}
+    shown["starvation"] = pd.DataFrame([_starved_row(row) for row in records(replays)])
+    shown["seeds"] = pd.DataFrame([_seeds_row(row) for row in records(seeds)])
     return {name: table for name, table in shown.items() if len(table)}
 
 
@@ -233,7 +234,7 @@ def _seeds_row(row: Row) -> Row:
 def draw(frame: pd.DataFrame) -> dict[str, Figure]:
     """Half-SMAPE of throughput, ITL and TTFT: ours and the published twin's, and of two seeds."""
     groups: dict[str, dict[str, float]] = {}
-    for row in frame.to_dict("records"):
+    for row in records(frame):
         if row["what"] == SHIPPED:
             continue
         seeds = row["what"] == SEEDS

@@ -12,7 +12,7 @@ from benchmarks import paper_sets
 from benchmarks.paper.part import DEVICE, MODELS, Part, Settings
 from benchmarks.paper.pictures import Lines, panels
 from benchmarks.paper.published import published_gpus
-from benchmarks.paper.rows import Cell, Row, profile_digest
+from benchmarks.paper.rows import Cell, Row, grouped, profile_digest
 from scenarios import ACCEPTANCES
 
 if TYPE_CHECKING:
@@ -81,14 +81,14 @@ def tables(frame: pd.DataFrame) -> dict[str, pd.DataFrame]:
 
 def _counts(part: pd.DataFrame) -> pd.DataFrame:
     rows = []
-    for (model, rates, count), found in part.groupby(["model", "set", "adapters"], sort=False):
-        by_method = {row["method"]: row for row in found.to_dict("records")}
+    for (model, rates, count), found in grouped(part, "model", "set", "adapters").items():
+        by_method = {row["method"]: row for row in found}
         exact = by_method.get("exact", {})
         row: Row = {"model": model, "rates": rates, "adapters": count}
         row |= {title: _gpus(by_method.get(method)) for method, title in METHODS.items()}
         row["bound"] = "" if pd.isna(exact.get("bound")) else f"{exact['bound']:.0f}"
         for quantity, title in PUBLISHED.items():
-            gpus = published_gpus(quantity, str(model), str(rates), int(count))
+            gpus = published_gpus(quantity, model, rates, count)
             row[title] = "" if gpus is None else gpus
         rows.append(row)
     order = pd.DataFrame(rows).sort_values(["model", "rates", "adapters"], kind="stable")

@@ -11,7 +11,7 @@ import optimizer
 import twin
 from benchmarks.paper.part import DEVICE, MODELS, Part, Settings
 from benchmarks.paper.pictures import Lines, panels
-from benchmarks.paper.rows import Cell, Row, profile_digest
+from benchmarks.paper.rows import Cell, Row, grouped, profile_digest
 from benchmarks.paper_sets import paper_scenario
 from scenarios import ACCEPTANCES
 
@@ -66,7 +66,7 @@ def measure(cell: Cell, settings: Settings) -> list[Row]:
     )
     if result.stop_reason == "interrupted":
         raise KeyboardInterrupt
-    plan = optimizer.Comparison((result,)).to_frame().to_dict("records")[0]
+    plan = optimizer.Comparison((result,)).to_frame().iloc[0]
     names = ("gpus", "bound", "accepted", "itl_ms", "ttft_ms", "ttft_p99_ms")
     told = {"status": result.status, "message": result.message}
     return [{name: plan[name] for name in names} | told | settings.search]
@@ -78,9 +78,9 @@ def measure(cell: Cell, settings: Settings) -> list[Row]:
 def tables(frame: pd.DataFrame) -> dict[str, pd.DataFrame]:
     """Mean time between tokens of every method, with the time to first token of exact and of ProposedLat."""
     rows = []
-    workload = ["acceptance", "model", "set", "adapters", "given"]
-    for (criterion, model, rates, count, gpus), found in frame.groupby(workload, sort=False):
-        by_method = {row["method"]: row for row in found.to_dict("records")}
+    workloads = grouped(frame, "acceptance", "model", "set", "adapters", "given")
+    for (criterion, model, rates, count, gpus), found in workloads.items():
+        by_method = {row["method"]: row for row in found}
         row: Row = {
             "criterion": criterion, "model": model, "rates": rates, "adapters": count, "GPUs": gpus
         }  # fmt: skip

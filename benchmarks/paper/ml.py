@@ -7,7 +7,7 @@ paper's from 44,760 and 59,160 on a grid.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import pandas as pd
 
@@ -16,7 +16,7 @@ import scenarios
 import twin
 from benchmarks.paper.part import DEVICE, MODELS, Part, Settings
 from benchmarks.paper.pictures import bars
-from benchmarks.paper.rows import Cell, Row, file_digest, profile_digest
+from benchmarks.paper.rows import Cell, Row, file_digest, profile_digest, records
 from benchmarks.paper.text import both_smapes
 from benchmarks.paper_sets import TEMPLATES
 from learn import PLANS, SamplingPlan
@@ -29,7 +29,7 @@ from learn.storage.cache import cache_folder
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-CRITERION = "paper"
+CRITERION: Literal["paper"] = "paper"
 METHODS: tuple[Method, ...] = ("forest", "neighbours", "svm", "tree", "extra")
 """The paper's four, and what lorapack takes where nothing is said."""
 
@@ -84,9 +84,7 @@ def measure(cell: Cell, settings: Settings) -> list[Row]:
     rows = [_of_twin_runs(surrogate, test) | {"learned_from": len(train)} for surrogate in surrogates]
     runs = settings.measurements / "serving_runs.csv"
     regions = learn.regions_for(scenario, device, profile, workers=workers)
-    for quality in assess_measured(
-        runs, surrogates, regions, space, play=not settings.quick, workers=workers
-    ):
+    for quality in assess_measured(runs, surrogates, regions, space, play=False, workers=workers):
         rows.append(
             {
                 "runs_of": MEASURED,
@@ -122,14 +120,15 @@ def _of_twin_runs(surrogate: learn.Surrogate, test: learn.Dataset) -> Row:
 
 def tables(frame: pd.DataFrame) -> dict[str, pd.DataFrame]:
     """Measured runs beside the paper's figures; twin runs."""
-    rows = frame.to_dict("records")
+    rows = records(frame)
     of_twin = {(row["model"], row["method"]): row for row in rows if row["runs_of"] == TWIN}
     measured = [
         _measured_row(row, of_twin.get((row["model"], row["method"])))
         for row in rows
         if row["runs_of"] != TWIN
     ]
-    return {"ml_measured": pd.DataFrame(measured), "ml_twin": pd.DataFrame(map(_twin_row, of_twin.values()))}
+    tested = [_twin_row(row) for row in of_twin.values()]
+    return {"ml_measured": pd.DataFrame(measured), "ml_twin": pd.DataFrame(tested)}
 
 
 def _measured_row(row: Row, of_twin: Row | None) -> Row:
@@ -174,7 +173,7 @@ def _twin_row(row: Row) -> Row:
 def draw(frame: pd.DataFrame) -> dict[str, Figure]:
     """Half-SMAPE of throughput and ITL on measured runs, ours and the paper's."""
     groups: dict[str, dict[str, float]] = {}
-    for row in frame[frame["runs_of"] == MEASURED].to_dict("records"):
+    for row in records(frame[frame["runs_of"] == MEASURED]):
         for one in PAPER:
             if (one.method, one.model) == (row["method"], MODELS[row["model"]]):
                 group = groups.setdefault(f"{row['model']}\n{one.name}", {})

@@ -110,10 +110,10 @@ def _draw_lines(axes: Axes, lines: Lines, names: Sequence[str], *, log: bool) ->
     for name, points in lines.items():
         k = names.index(name)
         x, y = zip(*sorted(points), strict=True)
-        style = {"linestyle": "--"} if name.startswith("published") else {}
+        dashes = "--" if name.startswith("published") else "-"
         axes.plot(
             x, y, marker=MARKS[k % len(MARKS)], markersize=4, linewidth=1.2, alpha=0.9,
-            color=COLOURS[k % len(COLOURS)], label=name, **style,
+            color=COLOURS[k % len(COLOURS)], label=name, linestyle=dashes,
         )  # fmt: skip
     axes.grid(color="#e5e5e5", linewidth=0.6)
     axes.spines[["top", "right"]].set_visible(False)

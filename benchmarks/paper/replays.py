@@ -100,6 +100,8 @@ class Recording:
     ) -> scenarios.Scenario:
         template = scenarios.read(TEMPLATES["llama"])
         workload = template.workload
+        assert workload.prompt is not None
+        assert workload.output is not None  # the shipped scenarios say both
         return scenarios.from_mapping(
             {
                 "name": "replay",

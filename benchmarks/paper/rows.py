@@ -50,6 +50,20 @@ class Cell:
         return " ".join(f"{name}={value}" for name, value in self.key.items())
 
 
+def records(frame: pd.DataFrame) -> list[Row]:
+    """The rows of a frame; None where a value is missing."""
+    known = frame.astype(object).where(frame.notna(), None)
+    return [{str(name): value for name, value in row.items()} for row in known.to_dict("records")]
+
+
+def grouped(frame: pd.DataFrame, *names: str) -> dict[tuple[Any, ...], list[Row]]:
+    """Rows by their values of some columns, in the order in which these come."""
+    groups: dict[tuple[Any, ...], list[Row]] = {}
+    for row in records(frame):
+        groups.setdefault(tuple(row[name] for name in names), []).append(row)
+    return groups
+
+
 class RowFile:
     """Rows of a part in a CSV file.
 
@@ -66,8 +80,7 @@ class RowFile:
         self.path = path
         self.rows: list[Row] = []
         if path.exists():
-            frame = pd.read_csv(path, dtype={DIGEST: str})
-            self.rows = frame.astype(object).where(frame.notna(), None).to_dict("records")  # type: ignore[assignment]
+            self.rows = records(pd.read_csv(path, dtype={DIGEST: str}))
 
     def of(self, cell: Cell) -> list[Row]:
         """The rows of a cell; none if it was not measured, or of other inputs."""

@@ -13,7 +13,7 @@ import twin
 from benchmarks.paper.part import DEVICE, MODELS, Part, Settings
 from benchmarks.paper.pictures import Lines, panels
 from benchmarks.paper.replays import MOST_GPUS, Recording
-from benchmarks.paper.rows import Cell, Row, file_digest, profile_digest
+from benchmarks.paper.rows import Cell, Row, file_digest, profile_digest, records
 from learn.storage.cache import cache_folder
 from twin import ValidationReport
 
@@ -179,7 +179,7 @@ def draw(frame: pd.DataFrame) -> dict[str, Figure]:
     part = frame[(frame["ranks"] == ranks) & (frame["total"] == total) & frame["served_share"].notna()]
     for source, found in part.groupby("source", sort=False):
         lines: dict[str, list[tuple[float, float]]] = {}
-        for row in found.to_dict("records"):
+        for row in records(found):
             title = TITLES[row["method"]]
             name = f"{title}, {row['acceptance']}" if row["method"] in MODELLED else title
             lines.setdefault(name, []).append((row["gpus"], 100 * row["served_share"]))
