@@ -74,12 +74,13 @@ def tables(frame: pd.DataFrame) -> dict[str, pd.DataFrame]:
     for criterion in ACCEPTANCES:
         part = frame[frame["acceptance"] == criterion]
         if len(part):
-            shown[f"gpus_{criterion}"] = _counts(part)
+            shown[f"gpus_{criterion}"] = _counts(part, by_theirs=criterion == "paper")
     shown["gpus_sums"] = pd.DataFrame([row for c in ACCEPTANCES for row in _sums(frame, c)])
     return shown
 
 
-def _counts(part: pd.DataFrame) -> pd.DataFrame:
+def _counts(part: pd.DataFrame, *, by_theirs: bool) -> pd.DataFrame:
+    """GPUs of every method by workload, and those published where the criterion is the publication's."""
     rows = []
     for (model, rates, count), found in grouped(part, "model", "set", "adapters").items():
         by_method = {row["method"]: row for row in found}
@@ -87,7 +88,7 @@ def _counts(part: pd.DataFrame) -> pd.DataFrame:
         row: Row = {"model": model, "rates": rates, "adapters": count}
         row |= {title: _gpus(by_method.get(method)) for method, title in METHODS.items()}
         row["bound"] = "" if pd.isna(exact.get("bound")) else f"{exact['bound']:.0f}"
-        for quantity, title in PUBLISHED.items():
+        for quantity, title in PUBLISHED.items() if by_theirs else ():
             gpus = published_gpus(quantity, model, rates, count)
             row[title] = "" if gpus is None else gpus
         rows.append(row)
@@ -145,7 +146,8 @@ def draw(frame: pd.DataFrame) -> dict[str, Figure]:
             known = [
                 (count, gpus)
                 for count in sorted(set(found["adapters"]))
-                if (gpus := published_gpus("greedy GPUs", str(model), str(rates), int(count))) is not None
+                if criterion == "paper"
+                and (gpus := published_gpus("greedy GPUs", str(model), str(rates), int(count))) is not None
             ]
             shown[f"{model}, {rates} rates"] = {**lines, **({"published greedy": known} if known else {})}
         if shown:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from scenarios import write_whole
 
@@ -17,9 +18,10 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 COLOURS = (
-    "#1b5e9b", "#e07b39", "#3a9b6f", "#b8508f", "#8c6d31", "#5bb5c9", "#6b6b6b", "#c9a227", "#7d5ba6"
+    "#1b5e9b", "#e07b39", "#3a9b6f", "#b8508f", "#8c6d31", "#5bb5c9", "#6b6b6b", "#c9a227", "#7d5ba6",
+    "#c0392b", "#222222",
 )  # fmt: skip
-MARKS = "osD^vPX*h"
+MARKS = "osD^vPX*hd<"
 
 Lines = Mapping[str, Sequence[tuple[float, float]]]
 """Points of each line, by its name."""
@@ -57,7 +59,13 @@ def bars(
 
 
 def panels(
-    shown: Mapping[str, Lines], across: str, upward: str, *, columns: int = 2, log: bool = False
+    shown: Mapping[str, Lines],
+    across: str,
+    upward: str,
+    *,
+    columns: int = 2,
+    log: bool = False,
+    share: bool = False,
 ) -> Figure:
     """Lines in panels that share names, colours and what the axes are.
 
@@ -71,17 +79,19 @@ def panels(
         Panels beside each other.
     log
         Whether both axes are logarithmic, with the base 2.
+    share
+        Whether all panels have the same axes.
     """
     names = list(dict.fromkeys(name for lines in shown.values() for name in lines))
     rows = -(-len(shown) // columns)
     figure = Figure(figsize=(4.2 * columns, 2.7 * rows + 0.8), layout="constrained")
-    grid = figure.subplots(rows, columns, squeeze=False).ravel()
+    grid = figure.subplots(rows, columns, squeeze=False, sharex=share, sharey=share).ravel()
     for axes, (title, lines) in zip(grid, shown.items(), strict=False):
         _draw_lines(axes, lines, names, log=log)
         axes.set_title(title, fontsize=9)
         axes.set_xlabel(across, fontsize=8)
         axes.set_ylabel(upward, fontsize=8)
-        axes.tick_params(labelsize=8)
+        axes.tick_params(labelsize=8, labelbottom=True, labelleft=True)
     for axes in grid[len(shown) :]:
         axes.set_visible(False)
     handles = {
@@ -102,18 +112,23 @@ def panels(
 
 
 def _draw_lines(axes: Axes, lines: Lines, names: Sequence[str], *, log: bool) -> None:
+    """Lines with hollow marks, each smaller than the one before, so that equal points all are seen."""
     if log:
+        values = np.array([point for points in lines.values() for point in points], dtype=np.float64)
         axes.set_xscale("log", base=2)
         axes.set_yscale("log", base=2)
+        axes.set_ylim(0.8 * values[:, 1].min(), 1.25 * max(values[:, 1].max(), 2.0))
         for axis in (axes.xaxis, axes.yaxis):
             axis.set_major_formatter("{x:g}")
+    else:
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     for name, points in lines.items():
         k = names.index(name)
         x, y = zip(*sorted(points), strict=True)
         dashes = "--" if name.startswith("published") else "-"
         axes.plot(
-            x, y, marker=MARKS[k % len(MARKS)], markersize=4, linewidth=1.2, alpha=0.9,
-            color=COLOURS[k % len(COLOURS)], label=name, linestyle=dashes,
+            x, y, marker=MARKS[k % len(MARKS)], markersize=max(11.0 - 0.8 * k, 3.0), markerfacecolor="none",
+            linewidth=1.0, color=COLOURS[k % len(COLOURS)], label=name, linestyle=dashes,
         )  # fmt: skip
     axes.grid(color="#e5e5e5", linewidth=0.6)
     axes.spines[["top", "right"]].set_visible(False)

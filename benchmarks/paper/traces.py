@@ -184,7 +184,7 @@ def draw(frame: pd.DataFrame) -> dict[str, Figure]:
             name = f"{title}, {row['acceptance']}" if row["method"] in MODELLED else title
             lines.setdefault(name, []).append((row["gpus"], 100 * row["served_share"]))
         shown[f"{source}, {total:g} requests/s"] = lines
-    return {"traces": panels(shown, "GPUs", "tokens served in the replay, %")} if shown else {}
+    return {"traces": panels(shown, "GPUs", "tokens served in the replay, %", share=True)} if shown else {}
 
 
 PART = Part("traces", cells, measure, tables, draw)
