@@ -22,7 +22,7 @@ from benchmarks.paper.part import MissingDataError, Part, Settings  # noqa: E402
 from benchmarks.paper.pictures import bars, panels, write_picture  # noqa: E402
 from benchmarks.paper.published import published, published_gpus  # noqa: E402
 from benchmarks.paper.replays import Recording  # noqa: E402
-from benchmarks.paper.rows import Cell, Row, RowFile  # noqa: E402
+from benchmarks.paper.rows import Cell, Row, RowFile, processor_share  # noqa: E402
 from benchmarks.paper.text import markdown  # noqa: E402
 
 PAGE = (ROOT / "docs" / "paper.md").read_text(encoding="utf-8")
@@ -55,6 +55,34 @@ def test_rows_are_those_of_a_cell_until_its_inputs_change(tmp_path: Path) -> Non
     assert last.of(cell) == []
     assert [row["error"] for row in last.of(changed)] == [7.0]
     assert [row["error"] for row in last.of(other)] == [3.5]
+
+
+def test_only_what_was_cut_short_is_searched_for_again_with_a_longer_limit(tmp_path: Path) -> None:
+    file = RowFile(tmp_path / "rows.csv")
+    for name, cut in (("cut", True), ("ended", False)):
+        file.keep(Cell({"name": name}, {}, 10.0), [{"time_limit": 10.0, "cut": cut}], 1.0, 1.0)
+    known = {
+        (name, limit): bool(RowFile(tmp_path / "rows.csv").of(Cell({"name": name}, {}, limit)))
+        for name in ("cut", "ended")
+        for limit in (5.0, 10.0, 20.0)
+    }
+    assert [key for key, found in known.items() if not found] == [("cut", 20.0)]
+
+
+def test_a_row_is_replaced_though_its_number_was_written_otherwise(tmp_path: Path) -> None:
+    for table in "ab":  # 20.0 is written as 20
+        RowFile(tmp_path / "rows.csv").keep(Cell({"total": 20.0}, {"table": table}), [{"x": 1}], 1.0, 1.0)
+    assert len(RowFile(tmp_path / "rows.csv").rows) == 1
+
+
+def test_a_busy_machine_gives_a_search_more_of_the_clock(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert 0.02 <= processor_share() <= 1.0
+    monkeypatch.setattr("benchmarks.paper.part.processor_share", lambda: 0.25)
+    assert settings.clock_limit_s() == 4 * settings.time_limit_s
+    assert settings.searched("time_limit")["cut"]
+    assert not settings.searched("finished")["cut"]
 
 
 def _counted(asked: list[str], fail_at: int = 99) -> Part:
@@ -127,16 +155,15 @@ def test_every_published_figure_has_its_source() -> None:
 
 
 def test_a_picture_is_the_same_whenever_it_is_drawn(tmp_path: Path) -> None:
-    figures = [
-        bars({"a": {"x": 1.0}, "b": {"x": 2.0, "y": 1.0}}, "errors", (1.5, "known")),
-        panels({"p": {"m": [(2, 3), (1, 4)]}, "q": {"published": [(1, 1)]}}, "adapters", "GPUs", log=True),
-    ]
-    for k, figure in enumerate(figures):
-        for name in ("first", "second"):
-            write_picture(figure, tmp_path / f"{name}{k}.svg")
-        first, second = (tmp_path / f"{name}{k}.svg" for name in ("first", "second"))
-        assert first.read_bytes() == second.read_bytes()
-        assert b"GPUs" in first.read_bytes() or b"errors" in first.read_bytes()
+    for name in ("first", "second"):
+        drawn = bars({"a": {"x": 1.0}, "b": {"x": 2.0, "y": 1.0}}, "errors", (1.5, "known"))
+        write_picture(drawn, tmp_path / name / "bars.svg")
+        lines = {"p": {"m": [(2, 3), (1, 4)]}, "q": {"published": [(1, 1)]}}
+        write_picture(panels(lines, "adapters", "GPUs", log=True), tmp_path / name / "panels.svg")
+    for picture, word in (("bars.svg", b"errors"), ("panels.svg", b"published")):
+        first, second = ((tmp_path / name / picture).read_bytes() for name in ("first", "second"))
+        assert word in first
+        assert first == second
 
 
 # --- the parts ---------------------------------------------------------------------------------------

@@ -54,7 +54,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     for option, kind, value, text in (
         ("--measurements", Path, Path("../shared/measurements"), "folder of the public measurements"),
         ("--traces", Path, Path("../shared/traces"), "folder of the public traces"),
-        ("--time-limit", float, 30.0, "seconds of search of each plan"),
+        ("--time-limit", float, 20.0, "seconds of the processor for the search of each plan"),
         ("--replications", int, 3, "twin runs per verdict"),
         ("--workers", int, 1, "processes"),
     ):

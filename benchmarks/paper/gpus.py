@@ -51,18 +51,19 @@ def cells(settings: Settings) -> Iterator[Cell]:
                         }  # fmt: skip
                         inputs = {
                             "profile": profile_digest(twin.find_profile(name, DEVICE)),
-                            **settings.search,
+                            "replications": settings.replications,
                         }
-                        yield Cell(key, inputs)
+                        yield Cell(key, inputs, settings.time_limit_s)
 
 
 def measure(cell: Cell, settings: Settings) -> list[Row]:
     """The plan of one method on one workload."""
-    row = paper_sets.measure({**cell.key, **settings.search}, settings.workers)
+    asked = {"time_limit": settings.clock_limit_s(), "replications": settings.replications}
+    row = paper_sets.measure({**cell.key, **asked}, settings.workers)
     if row is None:
         raise KeyboardInterrupt
     names = ("gpus", "bound", "accepted", "ttft_p99_ms", "status", "message")
-    return [{name: row[name] for name in names} | settings.search]
+    return [{name: row[name] for name in names} | settings.searched(row["stop_reason"])]
 
 
 # --- what is shown ----------------------------------------------------------------------------------

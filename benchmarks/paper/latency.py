@@ -45,9 +45,9 @@ def cells(settings: Settings) -> Iterator[Cell]:
                         }  # fmt: skip
                         inputs = {
                             "profile": profile_digest(twin.find_profile(name, DEVICE)),
-                            **settings.search,
+                            "replications": settings.replications,
                         }
-                        yield Cell(key, inputs)
+                        yield Cell(key, inputs, settings.time_limit_s)
 
 
 def measure(cell: Cell, settings: Settings) -> list[Row]:
@@ -61,7 +61,7 @@ def measure(cell: Cell, settings: Settings) -> list[Row]:
         key["method"],
         objective="latency",
         gpus=key["given"],
-        time_limit_s=settings.time_limit_s,
+        time_limit_s=settings.clock_limit_s(),
         workers=settings.workers,
     )
     if result.stop_reason == "interrupted":
@@ -69,7 +69,7 @@ def measure(cell: Cell, settings: Settings) -> list[Row]:
     plan = optimizer.Comparison((result,)).to_frame().iloc[0]
     names = ("gpus", "bound", "accepted", "itl_ms", "ttft_ms", "ttft_p99_ms")
     told = {"status": result.status, "message": result.message}
-    return [{name: plan[name] for name in names} | told | settings.search]
+    return [{name: plan[name] for name in names} | told | settings.searched(result.stop_reason)]
 
 
 # --- what is shown ----------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ import pandas as pd
 
 from benchmarks.paper.part import Part
 from benchmarks.paper.published import published
-from benchmarks.paper.rows import CPU, DIGEST, WALL
+from benchmarks.paper.rows import CPU, CUT, DIGEST, WALL
 from benchmarks.paper.text import markdown
 from scenarios import write_whole
 
@@ -39,6 +39,7 @@ def effort(rows: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
         {
             "part": name,
             "cells": frame[DIGEST].nunique(),
+            "searches cut short": int(frame[CUT].eq(True).sum()) if CUT in frame else "",
             "seconds of the processor": f"{frame[CPU].sum():,.0f}",
             "seconds of the clock": f"{frame[WALL].sum():,.0f}",
         }

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from benchmarks.paper.rows import Cell, Row
+from benchmarks.paper.rows import CUT, LIMIT, Cell, Row, processor_share
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -35,7 +35,7 @@ class Settings:
     measurements, traces
         Folders of the public measurements and of the public traces.
     time_limit_s
-        Seconds of search of each plan.
+        Seconds of the processor for the search of each plan.
     replications
         Twin runs per verdict.
     workers
@@ -61,10 +61,13 @@ class Settings:
             workers=given.workers,
         )
 
-    @property
-    def search(self) -> dict[str, float | int]:
-        """How long is searched for a plan, and how often the twin is asked."""
-        return {"time_limit": self.time_limit_s, "replications": self.replications}
+    def clock_limit_s(self) -> float:
+        """Seconds of the clock that hold the seconds of the processor, on a machine as busy as now."""
+        return self.time_limit_s / processor_share()
+
+    def searched(self, stop_reason: str) -> Row:
+        """Columns of a row that say how long was searched."""
+        return {LIMIT: self.time_limit_s, CUT: stop_reason == "time_limit", "replications": self.replications}
 
     def file(self, folder: Path, name: str, option: str) -> Path:
         """A file of others' data.

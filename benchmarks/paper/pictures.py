@@ -135,7 +135,7 @@ def _draw_lines(axes: Axes, lines: Lines, names: Sequence[str], *, log: bool) ->
 
 
 def write_picture(figure: Figure, path: Path) -> None:
-    """Write a picture as SVG with its texts as texts; the same one gives the same bytes."""
+    """Write a picture as SVG with its texts as texts; drawn anew, it has the same bytes."""
     picture = io.BytesIO()
     with mpl.rc_context({"svg.hashsalt": "lorapack", "svg.fonttype": "none"}):
         figure.savefig(picture, format="svg", metadata={"Date": None})

@@ -25,6 +25,13 @@ DIGEST, CPU, WALL = "digest", "cpu_s", "wall_s"
 cell took, in its first row alone."""
 
 
+LIMIT, CUT = "time_limit", "cut"
+"""Columns of rows that were searched for: seconds of search, and whether these were too few to end it."""
+
+SHARE_S, LEAST_SHARE = 0.5, 0.02
+"""Seconds for which the share of the processor is measured, and below which it is not believed."""
+
+
 @dataclass(frozen=True)
 class Cell:
     """One thing to be measured.
@@ -35,10 +42,14 @@ class Cell:
         What names it; columns of its rows.
     inputs
         Whatever else its rows depend on, as digests or plain values.
+    time_limit_s
+        Seconds of search. What was not cut short is the same under any limit, so only rows that were are
+        made again with a longer one.
     """
 
     key: Mapping[str, Any]
     inputs: Mapping[str, Any]
+    time_limit_s: float = 0.0
 
     @property
     def digest(self) -> str:
@@ -83,13 +94,14 @@ class RowFile:
             self.rows = records(pd.read_csv(path, dtype={DIGEST: str}))
 
     def of(self, cell: Cell) -> list[Row]:
-        """The rows of a cell; none if it was not measured, or of other inputs."""
-        return [row for row in self.rows if row[DIGEST] == cell.digest]
+        """The rows of a cell; none if it was not measured, or of other inputs, or cut short too early."""
+        rows = [row for row in self.rows if row[DIGEST] == cell.digest]
+        early = any(row.get(CUT) and row[LIMIT] < cell.time_limit_s for row in rows)
+        return [] if early else rows
 
     def keep(self, cell: Cell, rows: Sequence[Row], cpu_s: float, wall_s: float) -> None:
         """Put a cell's rows into the file, in place of older ones."""
-        key = {name: str(value) for name, value in cell.key.items()}
-        kept = [row for row in self.rows if {name: str(row.get(name)) for name in key} != key]
+        kept = [row for row in self.rows if any(row.get(name) != value for name, value in cell.key.items())]
         first = [{CPU: round(cpu_s, 1), WALL: round(wall_s, 1)}, *({} for _ in rows[1:])]
         new = [
             {**cell.key, **row, **took, DIGEST: cell.digest} for row, took in zip(rows, first, strict=True)
@@ -110,6 +122,15 @@ def processor_s() -> float:
     get_reusable_executor().shutdown(wait=True)
     times = os.times()
     return times.user + times.system + times.children_user + times.children_system
+
+
+def processor_share() -> float:
+    """Share of a processor that this process gets now, beside whatever else runs; takes half a second."""
+    begin, cpu = time.monotonic(), time.process_time()
+    while time.monotonic() - begin < SHARE_S:
+        pass
+    share = (time.process_time() - cpu) / (time.monotonic() - begin)
+    return min(max(share, LEAST_SHARE), 1.0)
 
 
 class Clock:

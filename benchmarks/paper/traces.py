@@ -64,7 +64,8 @@ def cells(settings: Settings) -> Iterator[Cell]:
                         "method": method, "acceptance": criterion, "given": given,
                     }  # fmt: skip
                     made_of = {"files": files, "profile": profile, "adapters": N_ADAPTERS}
-                    yield Cell(key, made_of | settings.search)
+                    made_of |= {"replications": settings.replications}
+                    yield Cell(key, made_of, settings.time_limit_s)
 
 
 def _files(source: str, settings: Settings) -> tuple[Path, ...]:
@@ -88,7 +89,7 @@ def measure(cell: Cell, settings: Settings) -> list[Row]:
         key["method"],
         gpus=key["given"],
         objective="gpus",
-        time_limit_s=settings.time_limit_s,
+        time_limit_s=settings.clock_limit_s(),
         workers=settings.workers,
     )
     if result.stop_reason == "interrupted":
@@ -98,7 +99,7 @@ def measure(cell: Cell, settings: Settings) -> list[Row]:
     assert folder is not None  # the benchmark asks for a cache before it starts
     if result.placement is not None:
         row |= _replayed(result, recording.to_come(folder / "paper", settings.replications), settings)
-    return [row | {"message": result.message} | settings.search]
+    return [row | {"message": result.message} | settings.searched(result.stop_reason)]
 
 
 def _replayed(result: Result, scenario: Scenario, settings: Settings) -> Row:
