@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -79,6 +80,9 @@ def test_a_busy_machine_gives_a_search_more_of_the_clock(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert 0.02 <= processor_share() <= 1.0
+    now = time.monotonic()
+    monkeypatch.setattr("benchmarks.paper.rows._BEGUN", (now - 1000.0, time.process_time() - 100.0))
+    assert processor_share() == pytest.approx(0.1, abs=0.01)
     monkeypatch.setattr("benchmarks.paper.part.processor_share", lambda: 0.25)
     assert settings.clock_limit_s() == 4 * settings.time_limit_s
     assert settings.searched("time_limit")["cut"]

@@ -28,8 +28,11 @@ cell took, in its first row alone."""
 LIMIT, CUT = "time_limit", "cut"
 """Columns of rows that were searched for: seconds of search, and whether these were too few to end it."""
 
-SHARE_S, LEAST_SHARE = 0.5, 0.02
-"""Seconds for which the share of the processor is measured, and below which it is not believed."""
+ENOUGH_S, SPIN_S, LEAST_SHARE = 10.0, 0.5, 0.02
+"""From how many seconds of life on a process knows its share of the processor, for how long a younger one
+tries it out, and below which share nothing is believed."""
+
+_BEGUN = time.monotonic(), time.process_time()
 
 
 @dataclass(frozen=True)
@@ -125,10 +128,12 @@ def processor_s() -> float:
 
 
 def processor_share() -> float:
-    """Share of a processor that this process gets now, beside whatever else runs; takes half a second."""
-    begin, cpu = time.monotonic(), time.process_time()
-    while time.monotonic() - begin < SHARE_S:
-        pass
+    """Share of a processor that this process has had, beside whatever else runs; a young one tries it out."""
+    begin, cpu = _BEGUN
+    if time.monotonic() - begin < ENOUGH_S:
+        begin, cpu = time.monotonic(), time.process_time()
+        while time.monotonic() - begin < SPIN_S:
+            pass
     share = (time.process_time() - cpu) / (time.monotonic() - begin)
     return min(max(share, LEAST_SHARE), 1.0)
 
