@@ -140,8 +140,9 @@ def tables(frame: pd.DataFrame) -> dict[str, pd.DataFrame]:
         for method, title in OPENING.items():
             row[title] = _first(found[found["method"] == method])
         for method, title in SPREADING.items():
-            own = found[(found["method"] == method) & found["replay_accepted"].eq(True)]
-            row[f"{title}, fewest"] = _first(own.sort_values("given").head(1)) or "–"
+            own = found[found["method"] == method]
+            held = own[own["replay_accepted"].eq(True)].sort_values("given")
+            row[f"{title}, fewest"] = "–" if len(own) and held.empty else _first(held)
         rows.append(row)
     return {"traces": pd.DataFrame(rows), "traces_outcome": pd.DataFrame(_outcomes(frame))}
 
@@ -158,7 +159,9 @@ def _first(own: pd.DataFrame) -> str:
 
 def _outcomes(frame: pd.DataFrame) -> Iterator[Row]:
     """For each method and number of GPUs given: plans, how many hold in the replay, and how it serves."""
-    for (method, criterion, given), own in frame.groupby(["method", "acceptance", "given"], sort=False):
+    order = frame.assign(place=frame["method"].map(list(TITLES).index))
+    groups = order.sort_values(["place", "given"], kind="stable")
+    for (method, criterion, given), own in groups.groupby(["method", "acceptance", "given"], sort=False):
         plans = own[own["gpus"].notna()]
         yield {
             "method": TITLES[str(method)],
