@@ -14,8 +14,9 @@ gpus        GPUs over adapters and rates for every placer, by both criteria
 latency     the least time between tokens on so many GPUs
 traces      plans by the rates of one window of a recording, judged by the next window
 
-Takes hours with the defaults, and is meant to be run with --minutes again and again: fidelity 15 minutes of
-the processor, ml 15, gpus 6 hours, latency 1 hour, traces 3 hours. --quick takes two minutes.
+Takes some hours with the defaults, and is meant to be run with --minutes again and again. Of the processor:
+fidelity 6 minutes, ml 4, latency 10, traces 15, and gpus hours, most of them above 256 adapters. --quick
+takes two minutes.
 """
 
 from __future__ import annotations

@@ -200,7 +200,7 @@ def _replay_row(row: Row) -> Row:
     }
     for metric, title in METRICS.items():
         shown[f"{title}, usual (half)"] = both_smapes(row[f"{metric}_smape"])
-    shown["runs of the published twin"] = row["throughput_peer_runs"]
+    shown["runs of the published twin"] = whole(row["throughput_peer_runs"])
     for metric, title in METRICS.items():
         both = [percent(row[f"{metric}_{who}"]) for who in ("smape_there", "peer_smape")]
         shown[f"{title} there, usual: ours / published"] = " / ".join(both) if all(both) else ""
