@@ -93,6 +93,7 @@ def measure(cell: Row, workers: int) -> Row | None:
         "seconds": round(result.search_seconds, 1),
         "cpu_seconds": round(time.process_time() - cpu, 1),
         "status": result.status,
+        "stop_reason": result.stop_reason,
         "message": result.message,
     }
 

@@ -131,6 +131,8 @@ class SurrogateQuality:
         Mean absolute error of the smallest served share of an adapter.
     us_per_candidate, starved_us_per_candidate
         Microseconds per candidate in batches of a thousand: all targets, and starvation alone.
+    ms_alone
+        Milliseconds of processor time to be asked about one candidate alone, all targets.
     """
 
     method: Method
@@ -140,6 +142,7 @@ class SurrogateQuality:
     share_error: float
     us_per_candidate: float
     starved_us_per_candidate: float
+    ms_alone: float
 
 
 @dataclass(frozen=True)
@@ -413,18 +416,18 @@ def latency_quality(regions: Regions, dataset: Dataset, quality: Quality, regime
 def _time_region(region: FeasibilityRegion, dataset: Dataset) -> float:
     sums = np.resize(dataset.sums, (BATCH, dataset.sums.shape[1]))
     option = region.options[0]
-    return _fastest_us(lambda: region.contains(option.max_loras, option.max_lora_rank, sums))
+    return 1e6 / BATCH * _fastest_s(lambda: region.contains(option.max_loras, option.max_lora_rank, sums))
 
 
-def _fastest_us(call: Callable[[], object]) -> float:
-    """Microseconds of processor time per candidate, of the fastest of a few batches on one thread."""
+def _fastest_s(call: Callable[[], object]) -> float:
+    """Seconds of processor time of the fastest of a few calls on one thread."""
     seconds = []
     with one_thread():
         for _ in range(REPEATS):
             start = time.process_time()
             call()
             seconds.append(time.process_time() - start)
-    return 1e6 * min(seconds) / BATCH
+    return min(seconds)
 
 
 # --- surrogates ------------------------------------------------------------------------------------
@@ -445,6 +448,7 @@ def surrogate_quality(surrogate: Surrogate, dataset: Dataset) -> SurrogateQualit
         near_macro_f1=macro_f1(near.starved, surrogate.starved(near.features, outside="allow")),
         smape=errors,
         share_error=float(np.abs(far.target("worst_served_share") - predicted.worst_served_share).mean()),
-        us_per_candidate=_fastest_us(lambda: surrogate.predict(batch, outside="allow")),
-        starved_us_per_candidate=_fastest_us(lambda: surrogate.starved(batch, outside="allow")),
+        us_per_candidate=1e6 / BATCH * _fastest_s(lambda: surrogate.predict(batch, outside="allow")),
+        starved_us_per_candidate=1e6 / BATCH * _fastest_s(lambda: surrogate.starved(batch, outside="allow")),
+        ms_alone=1e3 * _fastest_s(lambda: surrogate.predict(batch[:1], outside="allow")),
     )

@@ -32,7 +32,8 @@ STANDS_FOR = {
 }
 """What a reader puts in for a word in capitals."""
 
-BENCHMARKS = sorted(file.stem for file in (ROOT / "benchmarks").glob("*.py"))
+PACKAGES = sorted(file.parent.name for file in (ROOT / "benchmarks").glob("*/__main__.py"))
+BENCHMARKS = sorted([*(file.stem for file in (ROOT / "benchmarks").glob("*.py")), *PACKAGES])
 
 SLOW = ("README.md", "compare.md", "calibration.md", "twin.md", "learn.md", "recipes.md", "report.md")
 """Pages whose commands take more than ten seconds."""
@@ -143,9 +144,11 @@ def test_benchmarks_say_what_they_take_and_how_long(
     """Every option has its default, unless it is required, and its choices, if they are few."""
     monkeypatch.setattr(sys, "argv", [f"{name}.py", "--help"])
     monkeypatch.setenv("COLUMNS", "200")
-    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))  # as Python does for a script
+    # A package is run as a module, and Python looks for imports where that is done, or where a script lies.
+    monkeypatch.syspath_prepend(str(ROOT if name in PACKAGES else ROOT / "benchmarks"))
+    target = f"benchmarks.{name}" if name in PACKAGES else str(ROOT / "benchmarks" / f"{name}.py")
     with pytest.raises(SystemExit) as end:
-        runpy.run_path(str(ROOT / "benchmarks" / f"{name}.py"), run_name="__main__")
+        (runpy.run_module if name in PACKAGES else runpy.run_path)(target, run_name="__main__")
     assert end.value.code == 0
     text = capsys.readouterr().out
     usage, description = re.split(r"\n\n", text, maxsplit=1)

@@ -73,6 +73,7 @@ def test_assessing_gives_the_figures_of_each(dataset: Dataset, space: DesignSpac
     assert set(inner.by_option["regime"]) == {"resident", "shared"}
     (quality,) = found.surrogates
     assert quality.macro_f1 > 0.8
+    assert quality.ms_alone > 1e-3 * quality.us_per_candidate  # a batch shares what a call costs
     assert 0 < quality.smape["throughput_tok_per_s"] < quality.smape["ttft_ms"]
     text = found.text()
     for heading in ("false-feasible", "capacity given away, mean over options", "below it", "at boundary"):

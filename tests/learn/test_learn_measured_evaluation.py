@@ -68,8 +68,10 @@ def test_measured_runs_are_held_against_surrogates_twin_and_regions(
     assert capped.throughput_smape < fitted.throughput_smape
     assert inner.runs == outer.runs > 0
     assert inner.false_alarms >= outer.false_alarms
+    unplayed = assess_measured(MEASURED, [tree], regions, as_measured, play=False)
+    assert unplayed == [fitted, inner, outer]
     text = measured_text(found)
-    assert all(name in text for name, *_ in PAPER)
+    assert all(one.name in text and f"{one.macro_f1:.3f}" in text for one in PAPER)
 
 
 def test_regions_are_not_held_to_runs_of_other_lengths(

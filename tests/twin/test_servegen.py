@@ -43,6 +43,14 @@ def _two_clients(folder: Path) -> tuple[ClientTrace, ...]:
     return read_servegen(day, clients)
 
 
+def test_the_rate_of_a_client_between_two_seconds(tmp_path: Path) -> None:
+    seven, nine = sorted(_two_clients(tmp_path), key=lambda client: client.client)
+    assert seven.rate_between(0, 1200) == 0.5
+    assert seven.rate_between(1200, 1800) == 3.0
+    assert nine.rate_between(600, 1800) == 10.0
+    assert nine.rate_between(5000, 6000) == 0.0
+
+
 def _folder(folder: Path) -> Path:
     """Two clients as ServeGen publishes them, from second 86,400 on."""
     (folder / "chunk-3-trace.csv").write_text(

@@ -18,8 +18,10 @@ from twin.workload import trace_files
 from twin.workload.trace_files import read_trace, taken_columns
 from twin.workload.trace_replay import repeat_trace
 from twin.workload.traces import (
+    Trace,
     deal_by_weight,
     deal_dirichlet,
+    deal_to_each,
     deal_zipf,
     with_adapters,
 )
@@ -176,6 +178,31 @@ def test_dirichlet_leaves_no_adapter_without_a_request() -> None:
         assert np.bincount(dealt, minlength=150).min() >= 1
     with pytest.raises(TraceError, match="cannot give each"):
         deal_dirichlet(5, 6, 0.5, np.random.default_rng(0))
+
+
+def test_requests_are_dealt_by_weight_and_one_to_each() -> None:
+    weight = np.array([0.7, 0.3, 1e-12])
+    dealt = np.bincount(deal_to_each(10_000, weight, np.random.default_rng(0)), minlength=3)
+    assert dealt[2] == 1
+    assert dealt[:2] / 10_000 == pytest.approx(weight[:2], abs=0.02)
+    with pytest.raises(TraceError, match="2 requests cannot give each of 3"):
+        deal_to_each(2, weight, np.random.default_rng(0))
+
+
+def test_a_window_of_a_trace_has_a_clock_of_its_own() -> None:
+    trace = Trace(
+        arrival_s=np.array([0.0, 10.0, 20.0, 29.0]),
+        prompt_tokens=np.array([1, 2, 3, 4], dtype=np.int32),
+        output_tokens=np.array([5, 6, 7, 8], dtype=np.int32),
+        period_s=40.0,
+    )
+    window = trace.between(10.0, 29.0)
+    assert window.arrival_s.tolist() == [0.0, 10.0]
+    assert window.prompt_tokens.tolist() == [2, 3]
+    assert window.output_tokens.tolist() == [6, 7]
+    assert window.mean_rate == 2 / 19
+    with pytest.raises(TraceError, match="no request came from second 30 to 40"):
+        trace.between(30.0, 40.0)
 
 
 def test_dirichlet_shares_vary_as_they_should() -> None:

@@ -113,6 +113,23 @@ class Trace:
         """The same trace, ``speed`` times as fast."""
         return replace(self, arrival_s=self.arrival_s / speed, period_s=self.period_s / speed)
 
+    def between(self, start_s: float, end_s: float) -> Trace:
+        """What came from one second on and before another, with a clock of its own.
+
+        Raises
+        ------
+        TraceError
+            If nothing came then.
+        """
+        rows = np.flatnonzero((self.arrival_s >= start_s) & (self.arrival_s < end_s))
+        if not len(rows):
+            raise TraceError(
+                f"no request came from second {start_s:g} to {end_s:g}; the trace has {len(self):,} in "
+                f"{self.period_s:,.6g} s"
+            )
+        part = self.taken(rows)
+        return replace(part, arrival_s=part.arrival_s - start_s, period_s=end_s - start_s)
+
     def taken(self, rows: Rows) -> Trace:
         """Some of its requests, ascending, with the clock and the period of all."""
         return replace(
@@ -181,15 +198,33 @@ def deal_dirichlet(n: int, n_adapters: int, alpha: float, rng: np.random.Generat
     TraceError
         If there are fewer requests than adapters.
     """
+    _check_enough(n, n_adapters)
+    return deal_to_each(n, rng.dirichlet(np.full(n_adapters, alpha)), rng)
+
+
+def deal_to_each(n: int, weight: FloatArray, rng: np.random.Generator) -> IntArray:
+    """Deal n requests to adapters in proportion to their weights, at least one to each; shape (n,).
+
+    Raises
+    ------
+    TraceError
+        If there are fewer requests than adapters.
+    """
+    n_adapters = len(weight)
+    _check_enough(n, n_adapters)
+    adapter = deal_by_weight(n, weight, rng)
+    # One request of each adapter is set at a place chosen at random, the rest keep what they drew.
+    adapter[rng.permutation(n)[:n_adapters]] = np.arange(n_adapters, dtype=np.int32)
+    return adapter
+
+
+def _check_enough(n: int, n_adapters: int) -> None:
+    """Refuse fewer requests than adapters."""
     if n < n_adapters:
         raise TraceError(
             f"{n:,} requests cannot give each of {n_adapters:,} adapters one; use fewer adapters or a "
             "longer trace"
         )
-    adapter = deal_by_weight(n, rng.dirichlet(np.full(n_adapters, alpha)), rng)
-    # One request of each adapter is set at a place chosen at random, the rest keep what they drew.
-    adapter[rng.permutation(n)[:n_adapters]] = np.arange(n_adapters, dtype=np.int32)
-    return adapter
 
 
 def with_adapters(trace: Trace, adapter: IntArray, n_adapters: int) -> Requests:

@@ -73,6 +73,12 @@ class ClientTrace:
         """Requests per second over the recording."""
         return float(self.rate.mean())
 
+    def rate_between(self, start_s: float, end_s: float) -> float:
+        """Requests per second in the windows that begin from one second on and before another; else 0."""
+        begun = np.arange(len(self.rate)) * self.window_s
+        within = self.rate[(begun >= start_s) & (begun < end_s)]
+        return float(within.mean()) if len(within) else 0.0
+
     @property
     def period_s(self) -> float:
         """Seconds of the recording, after which it repeats."""
