@@ -23,6 +23,7 @@ from optimizer.cli.options import (
     WorkersOption,
     load_twin,
     scenario_in,
+    with_cluster,
 )
 from optimizer.cli.outputs import check_outputs, deliver, text_output
 
@@ -39,6 +40,7 @@ def add_to(app: typer.Typer) -> None:
     register(app, "replay", replay_command, "schedule.json --out replayed")
 
 
+@with_cluster
 def validate_command(
     scenario: ScenarioArgument,
     placement: Annotated[
