@@ -90,10 +90,11 @@ class ClusterBackend(ParallelBackendBase):  # type: ignore[misc, unused-ignore] 
     def _outcome(self, done: Any) -> Outcome:
         try:
             found: Outcome = done.result()
-        except ImportError as error:
-            return self._failure(f"a worker cannot load a task: {error}; install there what is here")
         except (Exception, CancelledError) as error:  # of the cluster: a task tells what it raised
-            return self._failure(f"a task was lost: {_first_line(error)}")
+            cause = getattr(error, "cause", None) or error  # Ray wraps it
+            lacking = isinstance(cause, ImportError)
+            remedy = "; install there what is installed here" if lacking else ""
+            return self._failure(f"a task was lost: {_first_line(cause)}{remedy}")
         return self._failure(str(found.error)) if isinstance(found.error, ClusterError) else found
 
     def _failure(self, reason: str) -> Outcome:

@@ -26,6 +26,12 @@ FORMS = "give dask://HOST:PORT, ray://HOST:PORT or ray://local"
 PACKAGES = {"dask": "distributed", "ray": "ray"}
 """What each kind of cluster needs, by the name of the extra that installs it."""
 
+HINTS = {
+    "dask": "",
+    "ray": "; where it asks for a token, set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN or ~/.ray/auth_token",
+}
+"""What may help where no cluster of a kind answers: Ray has tokens by default in new releases (2.60)."""
+
 LOCAL = "local"
 
 
@@ -112,7 +118,7 @@ def _connected(address: str, workers: int | None) -> Cluster:
         raise ClusterError(f"{address} needs {package}: pip install 'lorapack[{kind}]'") from error
     except Exception as error:  # of the library, whose errors have no common base
         reason = str(error).strip().partition("\n")[0] or type(error).__name__
-        raise ClusterError(f"{address}: no {kind} cluster answers there: {reason}") from error
+        raise ClusterError(f"{address}: no {kind} cluster answers there: {reason}{HINTS[kind]}") from error
 
 
 def _reach(address: str, host: str, port: int) -> None:
