@@ -31,7 +31,7 @@ from optimizer.packing.model.search_state import SearchState
 def place_by_branch_and_price(run: SearchState) -> None:
     """Improve plan and bound until they meet or a limit strikes."""
     started, params = time.monotonic(), run.params.branch_and_price
-    place_best_fit(run)
+    place_best_fit(run, params.first_plans_share)
     continuous = raise_bounds(run)
     if run.done:
         return

@@ -134,6 +134,8 @@ class ColumnGenerationParams(Params):
 class BranchAndPriceParams(Params):
     """Dives, the tree and the enumeration of columns on top of the relaxation."""
 
+    first_plans_share: _Share = 0.2
+    """Share of the time for best fit, so that bounds come before it ends where classes are thousands."""
     annealing_shares: tuple[_Share, _Share] = (0.2, 0.1)
     """Share of the time left for annealing, before the relaxation and after it has raised the bound."""
     enumeration_share: _Share = 0.2
