@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import threading
 from typing import Any
 
 import ray
@@ -56,15 +57,16 @@ def _run(task: Task) -> Outcome:
 
 
 def _start(address: str | None, workers: int | None) -> None:
-    """Connect, or start workers; Ray sets a handler of signals, which is not its to set here."""
+    """Connect, or start workers; Ray handles SIGTERM from then on, which is not its to do here."""
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     if address is None:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # else it tells its makers
-        here: dict[str, Any] = {"num_cpus": workers, "include_dashboard": False}
+        here: dict[str, Any] = {"address": "local", "num_cpus": workers, "include_dashboard": False}
     else:
         here = {"address": address}
     before = signal.getsignal(signal.SIGTERM)
     try:
         ray.init(**here, **quiet)
     finally:
-        signal.signal(signal.SIGTERM, before)
+        if threading.current_thread() is threading.main_thread():  # in others neither sets handlers
+            signal.signal(signal.SIGTERM, before)
