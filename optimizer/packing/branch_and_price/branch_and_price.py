@@ -40,6 +40,9 @@ def place_by_branch_and_price(run: SearchState) -> None:
     anneal_to_bin_count(run, filler, continuous, params.annealing_shares[0] * run.left_s)
     if run.done:
         return
+    if run.problem.n_classes > run.params.column_generation.most_classes:
+        run.limited = True
+        return
     before = run.bound
     relaxation, solution = generate_columns(run, filler, continuous, params.relaxation_shares[0] * run.left_s)
     run.statistics["relaxation_seconds"] = time.monotonic() - started

@@ -107,6 +107,8 @@ class GreedyParams(Params):
 class ColumnGenerationParams(Params):
     """The linear relaxation over patterns: pricing, stabilisation, dual inequalities."""
 
+    most_classes: _Number = 2_000
+    """Classes beyond which there is no such relaxation: one of its programmes takes minutes."""
     exact_classes: _Number = 200
     """Classes up to which the relaxation is solved to its end before plans are made of it."""
     early_gap: Annotated[float, Field(ge=0, lt=1)] = 2e-3
