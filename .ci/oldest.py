@@ -60,19 +60,20 @@ print(len(dataset), "runs")
 """Regions and surrogates of a small plan; the plan of `lorapack fit` takes minutes."""
 
 CLUSTERS = {
-    "dask": "from dask.distributed import Client; client = Client(processes=False, dashboard_address=None)",
-    "ray": "import ray; from ray.util.joblib import register_ray; ray.init(num_cpus=2); register_ray()",
+    "dask": "from dask.distributed import LocalCluster; at = LocalCluster(2, dashboard_address=None)\n"
+    "    address = at.scheduler_address.replace('tcp', 'dask')",
+    "ray": "address = 'ray://local'",
 }
 """How the extras for clusters are set up on one machine."""
 
 ON_CLUSTER = """
-import joblib, learn, scenarios, twin
+import learn, scenarios, twin
 scenario = scenarios.read("{scenario}")
 device = scenario.devices[0]
 space = learn.space_for(scenario, device, twin.find_profile(scenario.model, device.name))
 if __name__ == "__main__":
     {start}
-    with joblib.parallel_config(backend="{backend}"):
+    with twin.on_cluster(address, workers=2):
         plan = learn.SamplingPlan(compositions=4, round_size=4, max_runs=3, spread=0)
         print(len(learn.sample(space, plan)))
 """
@@ -170,7 +171,7 @@ def checks(installed: Installed, extras: list[str], tests: list[str]) -> Iterato
     )
     yield "regions and surrogates", failure(installed.run("python", "-c", LEARN, SCENARIO))
     for backend in [extra for extra in extras if extra in CLUSTERS]:
-        code = ON_CLUSTER.format(scenario=SCENARIO, start=CLUSTERS[backend], backend=backend)
+        code = ON_CLUSTER.format(scenario=SCENARIO, start=CLUSTERS[backend])
         yield f"sampling on {backend}", failure(installed.run("python", "-c", code))
     for test in tests:
         done = installed.run("pytest", "-q", "-n", "2", "-p", "no:cacheprovider", str(Path(test).resolve()))

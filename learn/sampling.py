@@ -57,8 +57,8 @@ def sample(
     params
         How mixes are drawn and their boundaries searched.
     workers
-        Processes; inside ``joblib.parallel_config(backend="ray")`` or ``"dask"`` the runs go to that
-        cluster. The data are the same for any number.
+        Processes; within `twin.on_cluster` the runs go to that cluster. The data are the same for any
+        number.
     near
         Runs of the same mixes by another rule, near whose boundaries theirs are looked for.
     overloads

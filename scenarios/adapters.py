@@ -19,7 +19,7 @@ from scenarios.traffic.prompt_reuse import PromptReuse, Sessions
 from scenarios.traffic.rates import ONE, SEVERAL, Rates, deal, form_of, rate_ranges
 from scenarios.traffic.recordings import RecordedArrivals
 
-MAX_ADAPTERS = 250_000
+MAX_ADAPTERS = 1_000_000
 """Most adapters in one scenario."""
 
 NAME_IN_SOURCE = "{name}"

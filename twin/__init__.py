@@ -21,6 +21,7 @@ from twin.judging import EngineArgumentError, judge, profiles_of
 from twin.load import GPULoad
 from twin.load_growth import LoadGrowth, load_growths
 from twin.memory import MemoryModel, MemoryPlan, plan_memory
+from twin.parallel import ClusterAddressError, ClusterError, on_cluster
 from twin.profile import (
     End,
     EngineProfile,
@@ -77,6 +78,8 @@ __all__ = [
     "CalibrationError",
     "CalibrationParams",
     "CalibrationReport",
+    "ClusterAddressError",
+    "ClusterError",
     "Corner",
     "Criterion",
     "DerivationError",
@@ -138,6 +141,7 @@ __all__ = [
     "load_growths",
     "missing_profiles",
     "observation_of",
+    "on_cluster",
     "plan_memory",
     "profiles_of",
     "read_measurement",

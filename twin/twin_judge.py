@@ -7,18 +7,21 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import chain, groupby, repeat
+from typing import Any
 
-from joblib import Parallel, delayed
+from joblib import delayed
 
 from scenarios import (
     UNLIMITED,
     AdapterClass,
     AdapterKind,
     Deadline,
+    EngineConfig,
     EngineOption,
     PlacedGPU,
     Placement,
     Scenario,
+    Workload,
     as_started,
     check_placement,
 )
@@ -28,6 +31,7 @@ from twin.engine.rules import is_unread
 from twin.judging import judge, profiles_of, run_again
 from twin.load import GPULoad
 from twin.load_growth import FineSteps, load_growths
+from twin.parallel import in_threads
 from twin.profile import EngineProfile
 from twin.result import SimulationResult
 from twin.sustained import FULL, SCREEN, Effort, observation_of, patience_of
@@ -121,7 +125,7 @@ class TwinJudge:
     profiles
         Engine profile of each device.
     workers
-        Threads; verdicts do not depend on it.
+        Threads, where the work is not dealt to a cluster; verdicts do not depend on it.
     progress
         Called with progress.
     effort
@@ -171,9 +175,7 @@ class TwinJudge:
         if new:
             self.progress(JUDGING, 0, len(new))
         # Threads suffice: the twin's loop and NumPy's sorting run without the interpreter's lock.
-        jobs = Parallel(n_jobs=min(self.workers, len(new)) or 1, prefer="threads", return_as="generator")(
-            delayed(self._judge)(content, deadline) for content in new
-        )
+        jobs = in_threads(map(self._call, new), self.workers, deadline=deadline, work="the twin was judging")
         for done, (content, verdict) in enumerate(zip(new, jobs, strict=True), start=1):
             self._known[content] = verdict
             self.progress(JUDGING, done, len(new))
@@ -198,18 +200,15 @@ class TwinJudge:
         found = dict(zip(distinct, load_growths(self(distinct, deadline), ask, FineSteps()), strict=True))
         return [None if (growth := found[c]) is None else growth.accepted_factor for c in contents]
 
-    def _judge(self, content: GPUContent, deadline: Deadline) -> GPUVerdict:
-        deadline.check("the twin was judging")
+    def _call(self, content: GPUContent) -> Any:
+        """joblib's call that judges a content, with what it needs of the scenario and no more."""
         scenario, option = self.scenario, content.option
         device = next(d for d in scenario.devices if d.name == option.device)
-        return judge(
-            content.load,
+        return delayed(_judged)(
+            content,
             scenario.workload,
             scenario.engine,
             self.profiles[option.device],
-            max_loras=option.max_loras,
-            max_lora_rank=option.max_lora_rank,
-            max_cpu_loras=content.max_cpu_loras,
             service_levels=scenario.service_levels,
             acceptance=scenario.acceptance,
             headroom=scenario.headroom,
@@ -263,6 +262,22 @@ class TwinJudge:
             processes = load.processes(scenario.workload.arrivals)
             seconds = observation_of(processes, rate, patience, self.effort).horizon_s
         return corners * rate * seconds * scenario.replications
+
+
+def _judged(
+    content: GPUContent, workload: Workload, engine: EngineConfig, profile: EngineProfile, **rule: Any
+) -> GPUVerdict:
+    """The verdict on a content; `rule` is what else `judge` is told."""
+    return judge(
+        content.load,
+        workload,
+        engine,
+        profile,
+        max_loras=content.option.max_loras,
+        max_lora_rank=content.option.max_lora_rank,
+        max_cpu_loras=content.max_cpu_loras,
+        **rule,
+    )
 
 
 def _worst(judged: Iterable[tuple[Corner, GPUVerdict]]) -> GPUVerdict:

@@ -24,6 +24,7 @@ from optimizer.cli.options import (
     WorkersOption,
     load_twin,
     scenario_in,
+    with_cluster,
 )
 from optimizer.cli.outputs import Output, check_outputs, deliver, text_output
 
@@ -40,6 +41,7 @@ def add_to(app: typer.Typer) -> None:
     register(app, "replay", replay_command, "schedule.json --out replayed")
 
 
+@with_cluster
 def validate_command(
     scenario: ScenarioArgument,
     placement: Annotated[

@@ -20,6 +20,7 @@ from optimizer.cli.options import (
     load_twin,
     params_in,
     scenario_in,
+    with_cluster,
 )
 from optimizer.cli.outputs import STDOUT, Output, check_outputs, deliver, text_output
 from optimizer.cli.streams import note
@@ -43,6 +44,7 @@ def add_to(app: typer.Typer) -> None:
     register(app, "fit", fit_command, "mixed_ranks --assess --out regions.json")
 
 
+@with_cluster
 def fit_command(
     scenario: ScenarioArgument,
     out: Annotated[

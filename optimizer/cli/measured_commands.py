@@ -20,6 +20,7 @@ from optimizer.cli.options import (
     WorkersOption,
     load_twin,
     params_in,
+    with_cluster,
 )
 from optimizer.cli.outputs import Output, check_outputs, deliver, text_output
 
@@ -37,6 +38,7 @@ def add_to(app: typer.Typer) -> None:
     register(app, "fidelity", fidelity_command, "runs.csv --out predictions.csv")
 
 
+@with_cluster
 @with_bench_options
 def calibrate_command(
     sources: Annotated[
@@ -197,6 +199,7 @@ def _update(
     )
 
 
+@with_cluster
 @with_bench_options
 def fidelity_command(
     runs: Annotated[

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from functools import partial, wraps
+from inspect import Parameter, Signature, signature
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Annotated, ParamSpec, TypeVar, get_type_hints
 
 import typer
 
@@ -49,6 +50,15 @@ SeedOption = Annotated[
 ]
 WorkersOption = Annotated[
     int, typer.Option(metavar="N", min=1, help="Processes; the answer does not depend on it.")
+]
+ClusterOption = Annotated[
+    str | None,
+    typer.Option(
+        "--cluster",
+        metavar="ADDRESS",
+        help="Where the twin runs: dask://HOST:PORT, ray://HOST:PORT, or ray://local, which starts as many "
+        "processes as --workers says. Absent: here.",
+    ),
 ]
 TimeLimitOption = Annotated[
     float,
@@ -171,6 +181,31 @@ def load_twin(workers: int, progress: Progress, scenario: Scenario | None = None
 
     loops = () if scenario is None else twin_loops(scenario, profiles_of(scenario))
     compile_loops(shipped_profiles()[0], loops, workers, UNLIMITED, progress)
+
+
+def with_cluster(command: Callable[..., None]) -> Callable[..., None]:
+    """A command that has the option --cluster beside --workers, and whose twin runs there."""
+
+    @wraps(command)
+    def run(**given: object) -> None:
+        address, workers = given.pop("cluster"), given["workers"]
+        if not isinstance(address, str):
+            return command(**given)
+        from scenarios import noticed
+        from twin.parallel import on_cluster
+
+        with noticed(), on_cluster(address, workers=workers if isinstance(workers, int) else None):
+            return command(**given)
+
+    hints = get_type_hints(command, include_extras=True) | {"cluster": ClusterOption}
+    own = list(signature(command).parameters.values())
+    place = 1 + [p.name for p in own].index("workers")
+    own.insert(place, Parameter("cluster", Parameter.KEYWORD_ONLY, default=None))
+    run.__annotations__ = hints
+    run.__signature__ = Signature(  # type: ignore[attr-defined]
+        [p.replace(annotation=hints[p.name], kind=Parameter.KEYWORD_ONLY) for p in own]
+    )
+    return run
 
 
 def noticing_signals(command: Callable[P, None]) -> Callable[P, None]:

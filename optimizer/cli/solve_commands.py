@@ -28,6 +28,7 @@ from optimizer.cli.options import (
     noticing_signals,
     params_in,
     scenario_in,
+    with_cluster,
 )
 from optimizer.cli.outputs import Output, check_outputs, deliver, placement_output, text_output
 from optimizer.cli.streams import say
@@ -80,6 +81,7 @@ def add_to(app: typer.Typer) -> None:
     register(app, "methods", methods_command)
 
 
+@with_cluster
 def solve_command(
     scenario: ScenarioArgument,
     method: MethodOption = "exact",
@@ -209,6 +211,7 @@ def _growth_parts(result: Result, workers: int, *, quiet: bool) -> list[Part]:
         return []
 
 
+@with_cluster
 def compare_command(
     scenario: Annotated[
         list[str], typer.Argument(metavar="SCENARIO", help="Scenario files, or names of shipped ones.")

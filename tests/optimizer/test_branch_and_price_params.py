@@ -12,6 +12,7 @@ from optimizer.packing.branch_and_price import branch_and_price
 from optimizer.packing.branch_and_price.column_generation import ColumnGeneration
 from optimizer.packing.branch_and_price.dual_inequalities import dual_optimal_inequalities
 from optimizer.packing.branch_and_price.restricted_master import Master
+from optimizer.packing.heuristics import first_fit
 from optimizer.packing.heuristics.first_fit import BinFiller
 from optimizer.packing.model.params import (
     BoundParams,
@@ -46,6 +47,25 @@ def bin_packing(n: int = 24) -> PackingProblem:
 def two_rows(n: int = 30) -> PackingProblem:
     usage = np.random.default_rng(3).uniform(0.12, 0.34, (2, n)).round(3)
     return PackingProblem(np.full(n, 2), (PackingOption("x", usage, np.ones(2)),))
+
+
+def test_beyond_a_number_of_classes_there_is_no_relaxation(relaxed: Callable[..., PackingResult]) -> None:
+    problem = two_rows()
+    none = relaxed(problem, column_generation=ColumnGenerationParams(most_classes=problem.n_classes - 1))
+    assert "relaxation_seconds" not in none.statistics
+    assert (none.status, none.stop_reason) == ("feasible", "time_limit")
+    assert none.bound > 0
+    assert "relaxation_seconds" in relaxed(problem).statistics
+
+
+def test_best_fit_leaves_the_others_their_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    orders: list[int] = []
+    monkeypatch.setattr(first_fit, "best_fit_decreasing", lambda *_: orders.append(1))
+    problem, bounds = two_rows(), BranchAndPriceParams(first_plans_share=0.0)
+    result = pack(problem, "patterns", time_limit_s=60, params=PackingParams(branch_and_price=bounds))
+    assert not orders  # the first plan is finished, and no other is begun
+    assert result.bound > 0
+    assert result.status in ("optimal", "feasible")
 
 
 def test_no_dives_are_none(relaxed: Callable[..., PackingResult]) -> None:

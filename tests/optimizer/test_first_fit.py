@@ -66,6 +66,13 @@ def test_best_fit_puts_each_class_into_the_fullest_bins_first(seed: int) -> None
     assert sorted(map(sorted, loads(bins, problem))) == sorted(map(sorted, expected))
 
 
+def test_best_fit_gives_up_beyond_the_bins_that_are_wanted() -> None:
+    problem = PackingProblem.bin_packing([60] * 4, 100)
+    filler, order = BinFiller(problem), np.arange(problem.n_classes)
+    assert best_fit_decreasing(filler, order, problem.counts, 0, most=3) is None
+    assert len(best_fit_decreasing(filler, order, problem.counts, 0, most=4) or ()) == 4
+
+
 def two_options(**changes: object) -> PackingProblem:
     small = PackingOption("small", np.array([[3.0, 5.0]]), np.array([6.0]), option=EngineOption("s", 1, 0))
     large = replace(small, name="large", capacity=np.array([15.0]), price=2.2, option=EngineOption("l", 1, 0))

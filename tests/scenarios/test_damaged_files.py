@@ -195,14 +195,14 @@ DAMAGED: dict[str, tuple[Damage, list[str], bool]] = {
         ["line 12: engine.max_model_len is a number of 100,000 characters"],
         False,
     ),
-    "a million in one entry": (
-        changed("rate: 0.5", "rate: 0.5, count: 1000000"),
-        ["line 4: adapters[0].count is 1000000; give at most 250,000"],
+    "two million in one entry": (
+        changed("rate: 0.5", "rate: 0.5, count: 2000000"),
+        ["line 4: adapters[0].count is 2000000; give at most 1,000,000"],
         True,
     ),
-    "a million in five entries": (
-        lambda: many_entries(5, "  - {{name: a{k}, rank: 8, rate: 1, count: 200000}}\n"),
-        ["line 3: adapters are 1,000,000 in all, above the limit of 250,000 adapters"],
+    "a million and a half in five entries": (
+        lambda: many_entries(5, "  - {{name: a{k}, rank: 8, rate: 1, count: 300000}}\n"),
+        ["line 3: adapters are 1,500,000 in all, above the limit of 1,000,000 adapters"],
         False,
     ),
     "thirty thousand wrong entries": (

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-from joblib import Parallel, delayed
+from joblib import delayed
 
 from optimizer.checking.drift.foretold import LONGEST_WINDOW_S, Foretold, Spread, foretell
 from optimizer.result import Result
@@ -26,6 +26,7 @@ from scenarios import (
 from scenarios.stopping.progress import Progress, silent
 from twin import GPUContent, PlacementJudge, TwinJudge, profiles_of
 from twin.engine.requests import FloatArray
+from twin.parallel import in_threads
 
 TOLERANCE = 0.05
 """By how much a rate, a length or a capacity may differ, as a share of what is planned, before it counts; of
@@ -139,9 +140,12 @@ def _played(
 ) -> dict[tuple[GPUContent, float], Foretold]:
     """What the twin shows of contents and windows; threads suffice, as its loop runs without the lock."""
     progress(PLAYING, 0, len(jobs))
-    found = Parallel(n_jobs=min(workers, len(jobs)) or 1, prefer="threads", return_as="generator")(
-        delayed(foretell)(content, judge.scenario, judge.profiles[content.option.device], window)
-        for content, window in jobs
+    found = in_threads(
+        (
+            delayed(foretell)(content, judge.scenario, judge.profiles[content.option.device], window)
+            for content, window in jobs
+        ),
+        workers,
     )
     played = {}
     for done, (job, foretold) in enumerate(zip(jobs, found, strict=True), start=1):

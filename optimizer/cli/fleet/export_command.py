@@ -9,7 +9,7 @@ import typer
 
 from optimizer.cli.exits import EXIT_INFEASIBLE, EXIT_SOLVED
 from optimizer.cli.help import register
-from optimizer.cli.options import QuietOption, SetOption, WorkersOption, load_twin, scenario_in
+from optimizer.cli.options import QuietOption, SetOption, WorkersOption, load_twin, scenario_in, with_cluster
 from optimizer.cli.streams import say, say_items, show
 
 if TYPE_CHECKING:
@@ -21,6 +21,7 @@ def add_to(app: typer.Typer) -> None:
     register(app, "export", export_command, "plan.yaml --to vllm --out deploy")
 
 
+@with_cluster
 def export_command(
     plan: Annotated[
         Path, typer.Argument(metavar="RESULT|PLACEMENT", help="What `solve --json` or `--placement` wrote.")

@@ -19,6 +19,7 @@ from optimizer.cli.options import (
     SeedOption,
     TotalLimitOption,
     WorkersOption,
+    with_cluster,
 )
 from optimizer.cli.outputs import check_outputs
 
@@ -31,6 +32,7 @@ def add_to(app: typer.Typer) -> None:
     register(app, "check", check_command, "result.json --url 0=http://gpu0:8000 --url 1=http://gpu1:8000")
 
 
+@with_cluster
 def check_command(
     result: Annotated[Path, typer.Argument(metavar="RESULT", help="What `solve --json` wrote.")],
     url: Annotated[

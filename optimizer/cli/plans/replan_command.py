@@ -26,6 +26,7 @@ from optimizer.cli.options import (
     noticing_signals,
     params_in,
     scenario_in,
+    with_cluster,
 )
 from optimizer.cli.outputs import Output, check_outputs, deliver, placement_output, text_output
 from optimizer.cli.solve_commands import exit_code
@@ -41,6 +42,7 @@ def add_to(app: typer.Typer) -> None:
     )
 
 
+@with_cluster
 def replan_command(
     scenario: ScenarioArgument,
     from_: Annotated[

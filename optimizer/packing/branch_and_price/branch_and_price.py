@@ -31,7 +31,7 @@ from optimizer.packing.model.search_state import SearchState
 def place_by_branch_and_price(run: SearchState) -> None:
     """Improve plan and bound until they meet or a limit strikes."""
     started, params = time.monotonic(), run.params.branch_and_price
-    place_best_fit(run)
+    place_best_fit(run, params.first_plans_share)
     continuous = raise_bounds(run)
     if run.done:
         return
@@ -39,6 +39,9 @@ def place_by_branch_and_price(run: SearchState) -> None:
     place_by_enumeration(run, filler, proof_of(continuous, run.problem))
     anneal_to_bin_count(run, filler, continuous, params.annealing_shares[0] * run.left_s)
     if run.done:
+        return
+    if run.problem.n_classes > run.params.column_generation.most_classes:
+        run.limited = True
         return
     before = run.bound
     relaxation, solution = generate_columns(run, filler, continuous, params.relaxation_shares[0] * run.left_s)

@@ -8,6 +8,7 @@ one whose fill is worth most per price. Best-fit puts each class into the fulles
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -196,6 +197,7 @@ def best_fit_decreasing(
     remaining: IntArray,
     option: int,
     late: Callable[[], bool] = lambda: False,
+    most: float = math.inf,
 ) -> list[Bin] | None:
     """Best-fit decreasing with bins of one option; None if a class does not fit it, or it is late.
 
@@ -203,6 +205,9 @@ def best_fit_decreasing(
     ----------
     late
         Asked every so many classes.
+    most
+        Bins beyond which the plan is not wanted: None then, too. Where classes are thousands, bins are
+        gigabytes.
     """
     rows, table = filler.problem.rows[option], filler.tables[option]
     if ((remaining > 0) & (rows.most == 0)).any():
@@ -223,7 +228,7 @@ def best_fit_decreasing(
             bins,
             *table.arrays,
         )
-        if bins < 0:
+        if bins < 0 or bins > most:
             return None
     return [Bin(option, row) for row in held[:bins]]
 
@@ -262,30 +267,44 @@ def place_first_fit(run: SearchState) -> None:
     _place(run, best=False)
 
 
-def place_best_fit(run: SearchState) -> None:
-    """`bfd`: best-fit decreasing per option, and first-fit where options must be mixed."""
-    _place(run, best=True)
+def place_best_fit(run: SearchState, share: float = 1.0) -> None:
+    """`bfd`: best-fit decreasing per option, and first-fit where options must be mixed.
+
+    Parameters
+    ----------
+    run
+        The search.
+    share
+        Share of the time left that it may take, where others are to follow.
+    """
+    _place(run, best=True, share=share)
 
 
-def _place(run: SearchState, best: bool) -> None:
+def _place(run: SearchState, best: bool, share: float = 1.0) -> None:
     """Offer a plan for every order; the first is finished even when the time is over, in a hurry."""
-    filler = BinFiller(run.problem)
+    filler, end = BinFiller(run.problem), run.deadline.within(share * run.left_s)
+
+    def over() -> bool:
+        return run.out_of_time or end.reached
+
     options: Sequence[int] = filler.options
+    cheapest = float(run.problem.prices[list(options)].min())
     for k, order in enumerate(filler.orders):
-        if k and run.done:
+        if k and (run.done or over()):
             return
         stock = BinLimits(run.problem)
-        bins = first_fit(filler, order, run.problem.counts, stock, options, lambda: run.out_of_time)
+        bins = first_fit(filler, order, run.problem.counts, stock, options, over)
         if bins is not None:
             offer(run, cheapest_options(filler, bins, stock))
             # Choosing costs most of the time, and other orders hardly choose otherwise.
             options = sorted({b.option for b in bins})
         for o in options if best else ():
-            if run.out_of_time and run.packing is not None:
+            if over() and run.packing is not None:
                 return
             # Some plan is wanted even when the time is over.
-            late = (lambda: run.out_of_time) if run.packing is not None else (lambda: False)
-            packed = best_fit_decreasing(filler, order, run.problem.counts, o, late)
+            late = over if run.packing is not None else (lambda: False)
+            most = run.value / cheapest if cheapest > 0 else math.inf
+            packed = best_fit_decreasing(filler, order, run.problem.counts, o, late, most)
             stock = BinLimits(run.problem)
             if packed is not None and stock.available(o) >= len(packed):
                 stock.take(o, len(packed))

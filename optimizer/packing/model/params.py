@@ -107,6 +107,8 @@ class GreedyParams(Params):
 class ColumnGenerationParams(Params):
     """The linear relaxation over patterns: pricing, stabilisation, dual inequalities."""
 
+    most_classes: _Number = 2_000
+    """Classes beyond which there is no such relaxation: one of its programmes takes minutes."""
     exact_classes: _Number = 200
     """Classes up to which the relaxation is solved to its end before plans are made of it."""
     early_gap: Annotated[float, Field(ge=0, lt=1)] = 2e-3
@@ -134,6 +136,8 @@ class ColumnGenerationParams(Params):
 class BranchAndPriceParams(Params):
     """Dives, the tree and the enumeration of columns on top of the relaxation."""
 
+    first_plans_share: _Share = 0.2
+    """Share of the time for best fit, so that bounds come before it ends where classes are thousands."""
     annealing_shares: tuple[_Share, _Share] = (0.2, 0.1)
     """Share of the time left for annealing, before the relaxation and after it has raised the bound."""
     enumeration_share: _Share = 0.2

@@ -1,4 +1,7 @@
-"""Work dealt to processes that end with this one, and that a signal stops between two results."""
+"""Work dealt to threads, processes or a cluster: results in their order, until a deadline.
+
+Processes end with this one, and a signal stops the work between two results.
+"""
 
 from __future__ import annotations
 
@@ -12,29 +15,34 @@ from multiprocessing import resource_tracker
 from typing import Any, cast
 
 import psutil
-from joblib import Parallel
+from joblib import Parallel, delayed
 from joblib.externals.loky.backend import resource_tracker as loky_tracker
-from joblib.parallel import get_active_backend
+from joblib.parallel import LokyBackend, ThreadingBackend, get_active_backend
 
 from scenarios import UNLIMITED, Deadline
+from twin.parallel.cluster_backend import ClusterBackend
 
 LOOK_S = 0.2
 """Seconds between two looks at the deadline, and of a worker at whether its parent still is there."""
 
 
+Call = tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]
+"""What joblib's `delayed` makes: a function and its arguments."""
+
+
 def in_processes(
-    jobs: Iterable[Any], workers: int, *, deadline: Deadline = UNLIMITED, work: str = "working"
+    jobs: Iterable[Call], workers: int, *, deadline: Deadline = UNLIMITED, work: str = "working"
 ) -> Iterator[Any]:
     """Results of joblib's delayed calls in their order, each as soon as it is there.
 
-    Inside ``joblib.parallel_config(backend="ray")`` or ``"dask"`` the calls go to that cluster.
+    Within `twin.parallel.on_cluster`, or ``joblib.parallel_config`` with a backend, the calls go there.
 
     Parameters
     ----------
     jobs
         Delayed calls.
     workers
-        Processes; one works in this process.
+        Processes; one works in this process. A cluster has as many as it has.
     deadline
         When to stop; absent: when the work is interrupted.
     work
@@ -43,17 +51,46 @@ def in_processes(
     Raises
     ------
     Stopped
-        If the end comes before the last result; the workers are then ended.
+        If the end comes before the last result; the workers are then ended, and what a cluster has not begun
+        is cancelled.
+    ClusterError
+        If a cluster cannot do it, or is lost.
     """
+    options: dict[str, Any] = {"n_jobs": workers, "batch_size": 1}
+    if isinstance(get_active_backend()[0], LokyBackend):
+        options["initializer"] = _watching(os.getpid())
+    return _delivered(list(jobs), options, deadline, work)
+
+
+def in_threads(
+    jobs: Iterable[Call], workers: int, *, deadline: Deadline = UNLIMITED, work: str = "working"
+) -> Iterator[Any]:
+    """The same as `in_processes` of calls that run without the interpreter's lock: here threads suffice."""
     calls = list(jobs)
+    options = {"n_jobs": min(workers, len(calls)) or 1, "prefer": "threads"}
+    if isinstance(get_active_backend(prefer="threads")[0], ThreadingBackend):  # none that wait are begun
+        calls = [delayed(_unless_over)(deadline, work, call) for call in calls]
+    return _delivered(calls, options, deadline, work)
+
+
+def _unless_over(deadline: Deadline, work: str, call: Call) -> Any:
+    deadline.check(work)
+    function, given, named = call
+    return function(*given, **named)
+
+
+def _delivered(calls: list[Call], options: dict[str, Any], deadline: Deadline, work: str) -> Iterator[Any]:
+    """Results in their order, until the deadline is reached."""
     delivered, results = 0, cast("Iterable[Any]", ())
     try:
         if calls:
             deadline.check(work)
-        with _ending_workers(deadline):
-            parallel = _parallel(workers)
-            own_workers = workers > 1 and parallel.return_generator  # else the whole work is done in there
-            with _without_signals() if own_workers else nullcontext():
+        parallel = _parallel(options)
+        backend = get_active_backend(options.get("prefer"))[0]
+        own_processes = isinstance(backend, LokyBackend) and options["n_jobs"] > 1
+        elsewhere = own_processes or isinstance(backend, ClusterBackend)
+        with _ending_work(deadline, backend) if elsewhere else nullcontext():
+            with _without_signals() if own_processes else nullcontext():
                 results = parallel(calls)
             for result in results:
                 delivered += 1
@@ -70,8 +107,8 @@ def in_processes(
 
 
 @contextmanager
-def _ending_workers(deadline: Deadline) -> Iterator[None]:
-    """Within, joblib's own workers are ended when the deadline is reached, whatever they are at.
+def _ending_work(deadline: Deadline, backend: Any) -> Iterator[None]:
+    """Within, what runs elsewhere is given up when the deadline is reached, whatever it is at.
 
     joblib looks up only when the next result is there.
     """
@@ -80,10 +117,7 @@ def _ending_workers(deadline: Deadline) -> Iterator[None]:
     def watch() -> None:
         while not over.wait(LOOK_S):
             if deadline.reached:
-                for child in psutil.Process().children():
-                    with suppress(psutil.Error):
-                        if any("popen_loky" in word for word in child.cmdline()):
-                            child.kill()
+                backend.abort_everything() if isinstance(backend, ClusterBackend) else _end_own_processes()
                 return
 
     threading.Thread(target=watch, daemon=True).start()
@@ -91,6 +125,14 @@ def _ending_workers(deadline: Deadline) -> Iterator[None]:
         yield
     finally:
         over.set()
+
+
+def _end_own_processes() -> None:
+    """End joblib's own workers."""
+    for child in psutil.Process().children():
+        with suppress(psutil.Error):
+            if any("popen_loky" in word for word in child.cmdline()):
+                child.kill()
 
 
 def _close(results: Iterable[Any]) -> None:
@@ -101,11 +143,8 @@ def _close(results: Iterable[Any]) -> None:
             results.close()
 
 
-def _parallel(workers: int) -> Any:
-    """Hands results over as they come; all at the end where the backend (Ray's) cannot."""
-    options: dict[str, Any] = {"n_jobs": workers, "batch_size": 1}
-    if type(get_active_backend()[0]).__name__ == "LokyBackend":
-        options["initializer"] = _watching(os.getpid())
+def _parallel(options: dict[str, Any]) -> Any:
+    """Hands results over as they come; all at the end where the backend (Ray's own) cannot."""
     try:
         return Parallel(**options, return_as="generator")
     except ValueError:
