@@ -112,6 +112,8 @@ def problem_of(error: JsonTextError) -> Problem:
         return Problem(
             FILE, f"holds a number of more than {json_text.MOST_DIGITS} digits", "write fewer digits"
         )
+    if error.why == json_text.INFINITE:
+        return Problem(FILE, "holds a number that is infinite, or none", "write a finite number, or null")
     remedy = "check quotes, commas and brackets, and that its end is there"
     return Problem(FILE, f"is not valid JSON: {error.why}", remedy, error.line)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from typing import Any
 
@@ -14,7 +15,10 @@ MOST_DIGITS = 300
 TOO_DEEP = "it is nested too deep"
 TOO_LONG = f"a number has more than {MOST_DIGITS} digits"
 
+INFINITE = "a number is infinite, or none"
+
 _LONG = re.compile(rf"[0-9]{{{MOST_DIGITS + 1}}}")
+_LARGE = re.compile(r"NaN|Infinity|[eE][+]?[0-9]{3}|[0-9]{308}")
 
 
 class JsonTextError(ValueError):
@@ -36,19 +40,28 @@ class JsonTextError(ValueError):
         return type(self), (self.why, self.line)
 
 
-def json_value(text: str) -> Any:
+def json_value(text: str, *, finite: bool = False) -> Any:
     """The value of a text of JSON.
 
-    ``NaN`` and ``Infinity``, which JSON does not have and Python writes, are read as Python does.
+    Parameters
+    ----------
+    text
+        The document.
+    finite
+        Whether ``NaN``, ``Infinity`` and numbers that no float holds are refused. Otherwise they are read as
+        Python does, which writes the first two where JSON has nothing.
 
     Raises
     ------
     JsonTextError
         If it is none, is nested too deep, or has a number of too many digits.
     """
+    # Each number is looked at only if one may be too large, which takes longer.
+    rules: dict[str, Any] = {"parse_int": _whole} if _LONG.search(text) else {}
+    if finite and _LARGE.search(text):
+        rules |= {"parse_float": _finite, "parse_constant": _finite}
     try:
-        # A digit in a text may stand among many; only then each number is looked at, which takes longer.
-        return json.loads(text, parse_int=_whole) if _LONG.search(text) else json.loads(text)
+        return json.loads(text, **rules)
     except json.JSONDecodeError as error:
         raise no_json(error) from error
     except RecursionError as error:
@@ -58,6 +71,13 @@ def json_value(text: str) -> Any:
 def no_json(error: json.JSONDecodeError) -> JsonTextError:
     """What Python's parser found, in our words."""
     return JsonTextError(f"{json_words(error.msg)} at column {error.colno}", error.lineno)
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise JsonTextError(INFINITE)
+    return value
 
 
 def _whole(digits: str) -> int:

@@ -1,12 +1,13 @@
-"""What parsers of JSON, YAML and TOML find wrong, in our words.
+"""What parsers of JSON, YAML, TOML and CSV find wrong, in our words.
 
 Theirs are of Python 3.11 to 3.14 (``json/decoder.py``, ``json/scanner.py``, ``tomllib/_parser.py``) and of
-libyaml 0.2.5 and PyYAML 6.0 (``scanner.c``, ``parser.c``, ``reader.c`` and the modules of the same names). What
-is not listed is only said to be wrong at its place.
+libyaml 0.2.5 and PyYAML 6.0 (``scanner.c``, ``parser.c``, ``reader.c`` and the modules of the same names).
+What is not listed is only said to be wrong at its place.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 Words = Sequence[tuple[str, str]]
@@ -84,6 +85,16 @@ _TOML: Words = (
     ("Unicode scalar", "an escape is no character"),
 )
 
+_CSV: Words = (
+    ("EOF inside string", "a quote is not closed"),
+    ("EOF following escape", "a backslash ends it"),
+    ("unexpected end of data", "a quote is not closed"),
+    ("field larger", "a cell has more than 131,072 characters"),
+    ("new-line character", "a line ends within a cell that has no quotes"),
+    ("NUL", "it holds the character U+0000"),
+    ("Buffer overflow", "a line ends within a cell that has no quotes"),
+)
+
 
 def json_words(parser: str) -> str:
     """What a parser of JSON found, in our words."""
@@ -98,6 +109,13 @@ def yaml_words(parser: str) -> str:
 def toml_words(parser: str) -> str:
     """What a parser of TOML found, in our words."""
     return _ours(parser, _TOML)
+
+
+def csv_words(parser: str) -> str:
+    """What a parser of CSV, Python's or pandas' (3.1, ``tokenizer.c``), found, in our words."""
+    if row := re.search(r"Expected (\d+) fields in line (\d+), saw (\d+)", parser):
+        return f"line {row[2]} has {row[3]} cells, the lines before it {row[1]}"
+    return _ours(parser, _CSV)
 
 
 def _ours(parser: str, words: Words) -> str:
