@@ -10,6 +10,7 @@ from typing import Annotated
 import numpy as np
 from pydantic import AfterValidator, Field, InstanceOf
 
+from scenarios import MAX_ADAPTERS, MAX_SLOTS
 from scenarios.reading.findings import Finding
 from scenarios.text.formatting import shown
 from twin.engine.records import RunRecords
@@ -20,6 +21,9 @@ from twin.profile import EngineProfile, Frontend, ServedLengths
 PLAUSIBLE = 5.0
 """Standard deviations of a Poisson count within which ``arrivals_est`` is believed: a client at its limit of
 open requests did not count what it never sent."""
+
+MOST_DRAWN = 5_000_000
+"""Most requests of a run that are drawn: what plays them takes some 200 bytes for each."""
 
 SATURATED = "client_cap_saturated"
 """Quality of runs whose client held as many requests open as it could."""
@@ -48,9 +52,9 @@ class MeasuredRun(TableRow):
     """Name of the run."""
     model: Text
     """Base model."""
-    max_loras: PositiveCount
+    max_loras: Annotated[int, Field(gt=0, le=MAX_SLOTS)]
     """Adapter slots."""
-    n_adapters: PositiveCount
+    n_adapters: Annotated[int, Field(gt=0, le=MAX_ADAPTERS)]
     """Adapters served."""
     max_lora_rank: PositiveCount
     """Rank of every slot."""
@@ -135,6 +139,10 @@ class MeasuredRun(TableRow):
         if budget is not None and seqs is not None and budget < seqs:
             message = f"is {budget}, below max_num_seqs {seqs}"
             yield Finding(("max_num_batched_tokens",), message, "give what the engine was started with")
+        asked = float(self.rate.sum()) * self.total_time_s
+        if asked > MOST_DRAWN:
+            message = f"ask for {asked:,.0f} requests in {self.total_time_s:g} s"
+            yield Finding(("rates",), message, f"give a part of the run with at most {MOST_DRAWN:,}")
 
     @property
     def horizon_s(self) -> float:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 import zlib
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +14,7 @@ from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from scenarios import FrozenModel, Problem, ScenarioError
 from scenarios.errors import SHOWN_PROBLEMS, cause_of
 from scenarios.reading.error_messages import problems as in_words
+from scenarios.reading.syntax.words import csv_words
 from scenarios.reading.text_files import text_of
 from scenarios.reading.yaml_reader import FILE
 from scenarios.text.formatting import choice, nearest
@@ -95,11 +95,9 @@ def _unreadable(error: Exception) -> str:
         return "is empty"
     if isinstance(error, UnicodeDecodeError):
         return "is no text in UTF-8"
-    if row := re.search(r"Expected (\d+) fields in line (\d+), saw (\d+)", str(error)):
-        return f"is no CSV: line {row[2]} has {row[3]} cells, the lines before it {row[1]}"
-    if isinstance(error, OSError):
+    if isinstance(error, OSError | EOFError | zlib.error):
         return f"cannot be read ({cause_of(error)})"
-    return "cannot be read as CSV"
+    return f"is no CSV: {csv_words(str(error))}"
 
 
 def rows_of(table: pd.DataFrame, row_model: type[R]) -> list[R]:
