@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from scenarios.errors import cause_of
-from scenarios.reading.error_messages import problems
+from scenarios.reading.error_messages import sentences
 from scenarios.reading.syntax.json_text import json_value
 from twin.architectures.architecture import ModelArchitecture
 from twin.architectures.checkpoint import checkpoint_bytes, quantised_bytes
@@ -111,10 +111,7 @@ def _validated(path: Path, facts: Mapping[str, object]) -> ModelArchitecture:
     try:
         return ModelArchitecture.model_validate(facts)
     except ValidationError as error:
-        errors = error.errors(include_url=False)[:20]
-        own = [str(one["ctx"]["error"]) for one in errors if one["type"] == "value_error"]
-        rest = [one for one in errors if one["type"] != "value_error"]
-        told = "; ".join([*own, *map(str, problems(rest, ModelArchitecture, facts))])
+        told = "; ".join(sentences(error, ModelArchitecture, facts, most=20))
         raise ArchitectureError(f"{path}: {told}; correct the file or fetch it again") from error
 
 

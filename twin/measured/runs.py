@@ -45,6 +45,12 @@ def _checked_numbers(text: str) -> str:
 Numbers = Annotated[str, AfterValidator(_checked_numbers)]
 
 
+MaxSeqs = Annotated[int, Field(gt=0, le=65_536)]
+Budget = Annotated[int, Field(gt=0, le=1_048_576)]
+Longest = Annotated[int, Field(gt=0, le=10_000_000)]
+"""Ranges of an engine's arguments, as scenarios have them."""
+
+
 class MeasuredRun(TableRow):
     """One run of an engine under a stream of requests; the table ``serving_runs.csv``."""
 
@@ -67,11 +73,11 @@ class MeasuredRun(TableRow):
     drained: bool = False
     """Whether the client waited for the last answer, so that a replay ends with its own; else it is cut after
     ``total_time_s``, as the run was."""
-    max_num_seqs: PositiveCount | None = None
+    max_num_seqs: MaxSeqs | None = None
     """Most requests in a batch; if not given, the profile's."""
-    max_num_batched_tokens: PositiveCount | None = None
+    max_num_batched_tokens: Budget | None = None
     """Token budget of a step; if not given, the profile's, or ``max_num_seqs`` if that is more."""
-    max_model_len: PositiveCount | None = None
+    max_model_len: Longest | None = None
     """Longest sequence in tokens; if not given, the profile's."""
     gpu_memory_utilization: Annotated[float, Field(gt=0, le=1)] | None = None
     """Share of GPU memory used; if not given, the profile's."""
@@ -139,10 +145,14 @@ class MeasuredRun(TableRow):
         if budget is not None and seqs is not None and budget < seqs:
             message = f"is {budget}, below max_num_seqs {seqs}"
             yield Finding(("max_num_batched_tokens",), message, "give what the engine was started with")
-        asked = float(self.rate.sum()) * self.total_time_s
+        asked = self._expected()
         if asked > MOST_DRAWN:
             message = f"ask for {asked:,.0f} requests in {self.total_time_s:g} s"
             yield Finding(("rates",), message, f"give a part of the run with at most {MOST_DRAWN:,}")
+
+    def _expected(self) -> float:
+        """Requests that its rates ask for."""
+        return float(np.resize(_numbers(self.rates), self.n_adapters).sum()) * self.total_time_s
 
     @property
     def horizon_s(self) -> float:

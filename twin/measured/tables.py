@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import zlib
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -102,8 +103,15 @@ def _unreadable(error: Exception) -> str:
 
 def rows_of(table: pd.DataFrame, row_model: type[R]) -> list[R]:
     """The rows of a checked table; an empty cell is the column's default."""
-    adapter: TypeAdapter[list[R]] = TypeAdapter(list[row_model])  # type: ignore[valid-type]
-    return adapter.validate_python(_records(table[[n for n in row_model.model_fields if n in table.columns]]))
+    known = table[[name for name in row_model.model_fields if name in table.columns]]
+    rows: list[R] = _checker(row_model).validate_python(_records(known))
+    return rows
+
+
+@cache
+def _checker(row_model: type[TableRow]) -> TypeAdapter[Any]:
+    """What checks rows; it takes longer to make than a small table to check."""
+    return TypeAdapter(list[row_model])  # type: ignore[valid-type]
 
 
 def _records(table: pd.DataFrame) -> list[dict[str, Any]]:
