@@ -70,7 +70,7 @@ def problems(errors: Iterable[ErrorDetails], model: type[BaseModel], root: objec
 
 
 def sentences(error: ValidationError, model: type[BaseModel], root: object, most: int) -> list[str]:
-    """What is wrong with values that are no scenario's; what a model's own validator says stays as it says it.
+    """What is wrong with values that are no scenario's; what a model's own validator says stays as it is.
 
     Parameters
     ----------
