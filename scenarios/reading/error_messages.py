@@ -25,6 +25,7 @@ _REMEDIES = {
     "float_parsing": "give a number",
     "finite_number": "give a finite number",
     "string_type": "give text; put it in quotes if it looks like something else",
+    "string_unicode": "write whole characters: it has half of a surrogate pair",
     "bool_type": "give true or false",
     "bool_parsing": "give true or false",
     "tuple_type": "give a list",
