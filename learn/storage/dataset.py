@@ -216,7 +216,7 @@ def _digest(metadata: dict[str, Any], body: str) -> str:
 def _numbers(cells: pd.Series[str]) -> FloatArray:
     """A column's numbers, each as it was written; ``nan`` where a run has none."""
     try:
-        return cells.astype(np.float64).to_numpy()
+        return np.asarray(cells.astype(np.float64), dtype=np.float64)
     except ValueError:
         words = pd.to_numeric(cells, errors="coerce").isna() & (cells != "nan")
         row = int(np.argmax(words.to_numpy()))

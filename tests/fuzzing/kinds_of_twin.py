@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import gzip
 import io
 import json
@@ -16,6 +15,20 @@ import twin
 from scenarios import LorapackError, read_startup_log
 from tests.fuzzing.fuzzed import Fuzzed
 from tests.fuzzing.judgement import Reading, reads
+from tests.fuzzing.twin_files import (
+    MODEL,
+    MODEL_CONFIG,
+    OUTCOME,
+    REQUESTS,
+    RUNS,
+    STEPS,
+    STEPS_TABLE,
+    SUBJECT,
+    TABLES,
+    bench_result,
+    table,
+    with_file,
+)
 from tests.optimizer.checking.plans import scenario, texts
 from twin.architectures import read_architecture
 from twin.calibration.measurements import read_tables
@@ -29,236 +42,6 @@ from twin.workload.trace_files import read_trace
 
 DATA = Path(__file__).parents[1] / "twin" / "data"
 LOGS = Path(__file__).parents[1] / "scenarios" / "data" / "startup_logs"
-
-MODEL = "llama-3.1-8b-instruct"
-
-
-def _table(*rows: tuple[object, ...]) -> bytes:
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows(rows)
-    return text.getvalue().encode()
-
-
-RUNS = _table(
-    (
-        "run_id",
-        "model",
-        "max_loras",
-        "n_adapters",
-        "max_lora_rank",
-        "rates",
-        "sizes",
-        "total_time_s",
-        "max_num_seqs",
-        "kv_cache_tokens",
-        "arrivals_est",
-        "status",
-        "quality",
-        "total_throughput",
-        "itl_mean_ms",
-        "tpot_mean_ms",
-        "ttft_mean_ms",
-        "starved",
-        "running_mean",
-        "waiting_mean",
-        "kv_usage_mean",
-    ),
-    (
-        "a",
-        MODEL,
-        8,
-        8,
-        16,
-        "0.4;0.2",
-        "8;16",
-        30,
-        256,
-        100_000,
-        72,
-        "ok",
-        "clean",
-        900,
-        12,
-        12,
-        60,
-        False,
-        3,
-        0,
-        0.1,
-    ),
-    (
-        "b",
-        MODEL,
-        4,
-        8,
-        16,
-        "0.8",
-        "16",
-        20,
-        256,
-        100_000,
-        128,
-        "ok",
-        "clean",
-        2000,
-        14,
-        14,
-        90,
-        True,
-        5,
-        1,
-        0.2,
-    ),
-)
-
-MEASUREMENT = b"""\
-device: H100-64GB
-gpu_memory_gib: 64
-engine_version: "0.8.5"
-source: simulated
-metrics_pause_s: 5
-engine: {max_num_seqs: 256, max_model_len: 4096}
-"""
-
-TABLES = {
-    "measurement.yaml": MEASUREMENT,
-    "serving_runs.csv": RUNS,
-    "probes.csv": _table(
-        (
-            "model",
-            "step_ms",
-            "batched_tokens",
-            "decodes",
-            "context_tokens",
-            "n_adapters",
-            "max_loras",
-            "max_lora_rank",
-            "weight",
-        ),
-        *(
-            (MODEL, 10 + 0.01 * n + 0.2 * a, n, n, 100 * n, a, 8 * (a > 0), 16 * (a > 0), 1)
-            for n in (1, 16, 64, 128)
-            for a in (0, 1, 4)
-        ),
-        (MODEL, 14.5, 256, 0, 0, 0, 0, 0, 0.5),
-    ),
-    "adapter_loads.csv": _table(
-        ("model", "adapter_rank", "max_lora_rank", "cpu_to_gpu_ms", "disk_to_cpu_ms"),
-        (MODEL, 8, 8, 6.5, 65.0),
-        (MODEL, 8, 16, 8, 65.0),
-    ),
-    "length_histograms.csv": _table(
-        ("model", "kind", "bin_lo", "bin_hi", "count"),
-        (MODEL, "prompt", 1, 100, 5),
-        (MODEL, "output", 1, 50, 5),
-        (MODEL, "output", 50, 90, 1),
-    ),
-    "length_means.csv": _table(
-        ("model", "prompt_tokens", "output_tokens", "served_tokens", "max_total_tokens"),
-        (MODEL, 80, 40, 30, 2048),
-    ),
-    "metrics_readings.csv": _table(("run_id", "t"), ("a", 0), ("a", 5.1), ("a", 10.4)),
-}
-
-SUBJECT = {
-    "subject": {
-        "url": "http://127.0.0.1:1",
-        "base": "base",
-        "model": MODEL,
-        "device": "H100-64GB",
-        "gpu_memory_gib": 64.0,
-        "engine_version": "0.8.5",
-        "kv_cache_tokens": 65_536,
-        "adapters": [{"name": "a", "rank": 8}],
-        "engine": {
-            "max_num_seqs": 8,
-            "max_num_batched_tokens": 256,
-            "max_model_len": 1024,
-            "max_loras": 2,
-            "max_lora_rank": 16,
-            "max_cpu_loras": 4,
-        },
-    },
-    "params": {"batch_s": 0.05, "watch_s": 0.2},
-    "total_s": 0.5,
-    "seed": 0,
-}
-
-OUTCOME = {
-    "name": "run_1",
-    "kind": "run",
-    "batch": 0,
-    "distinct": 1,
-    "load": 0.4,
-    "seconds": 3.0,
-    "started_unix_s": 1_790_000_000.0,
-    "requests": 2,
-    "completed": 2,
-    "failures": {},
-    "prompt_tokens": 30,
-    "output_tokens": 20,
-    "step_ms": 12.0,
-    "itl_ms": 12.0,
-    "tpot_ms": 12.5,
-    "ttft_ms": 50,
-    "ttft_mean_ms": 55,
-    "tokens_per_s": 30.0,
-    "lag_ms": 0.1,
-    "gauges": {"running": 1, "waiting": 0, "kv_usage": 0.1, "readings": 3},
-}
-
-REQUESTS = _table(
-    (
-        "arrival_s",
-        "adapter",
-        "prompt_tokens",
-        "output_tokens",
-        "follows",
-        "sent_s",
-        "first_token_s",
-        "finish_s",
-        "generated_tokens",
-        "failure",
-    ),
-    (0.1, 0, 30, 20, -1, 0.1, 0.15, 0.5, 20, ""),
-    (0.4, 1, 30, 20, -1, 0.4, 0.45, 0.9, 20, ""),
-)
-
-STEPS_TABLE = _table(
-    (
-        "number",
-        "context_requests",
-        "context_tokens",
-        "generation_requests",
-        "generation_tokens",
-        "elapsed_ms",
-        "between_ms",
-    ),
-    (1, 1, 30, 2, 2, 12.5, 0.2),
-    (2, 0, 0, 3, 3, 11, 0.2),
-    (3, 2, 60, 1, 1, 14, 0.2),
-)
-
-STEPS = "".join(
-    f"INFO 01-20 09:00:01 [core.py:350] Iteration({k}): 2 context requests, 300 context tokens, 5 generation "
-    f"requests, 5 generation tokens, iteration elapsed time: 12.{k} ms\n"
-    for k in range(4)
-)
-
-MODEL_CONFIG = {
-    "model_type": "llama",
-    "hidden_size": 256,
-    "intermediate_size": 768,
-    "num_hidden_layers": 4,
-    "num_attention_heads": 8,
-    "num_key_value_heads": 4,
-    "head_dim": 32,
-    "vocab_size": 1024,
-    "max_position_embeddings": 4096,
-    "torch_dtype": "bfloat16",
-    "tie_word_embeddings": False,
-    "quantization_config": {"quant_method": "gptq", "bits": 4, "group_size": 128, "desc_act": False},
-}
 
 
 def _schedule() -> dict[str, Any]:
@@ -339,13 +122,13 @@ def _traces() -> list[Fuzzed]:
     listed = json.dumps(
         [{"time": k + 0.5, "prompt_tokens": 5, "output_tokens": 6, "adapter": "a"} for k in range(4)]
     )
-    day = _table(
+    day = table(
         ("client", "window_start_s", "rate_req_s", "cv", "pattern", "param1", "param2"),
         (7, 0, 1.0, 2.0, "Gamma", 0, 0),
         (7, 1200, 3.0, 1.0, "Weibull", 0, 0),
         (9, 600, 20.0, 1.5, "Weibull", 0, 0),
     )
-    clients = _table(("client", "mean_prompt_tokens", "mean_output_tokens"), (7, 100, 10), (9, 200, 20))
+    clients = table(("client", "mean_prompt_tokens", "mean_output_tokens"), (7, 100, 10), (9, 200, 20))
     chunk = b"86400,2.0,1.0,Gamma,1.0,0.5\n87000,0.0,0.0,,0.0,0.0\n87600,1.0,2.0,Weibull,0.5,1.0\n"
     dataset = json.dumps(
         {
@@ -355,8 +138,8 @@ def _traces() -> list[Fuzzed]:
     ).encode()
     whole = {"chunk-3-trace.csv": chunk, "chunk-3-dataset.json": dataset}
     return [
-        Fuzzed("trace of dates", "trace.csv", _table(*rows), "csv", reads(read_trace)),
-        Fuzzed("trace of seconds", "trace.csv.gz", _table(*plain), "csv", reads(read_trace), packed=True),
+        Fuzzed("trace of dates", "trace.csv", table(*rows), "csv", reads(read_trace)),
+        Fuzzed("trace of seconds", "trace.csv.gz", table(*plain), "csv", reads(read_trace), packed=True),
         Fuzzed("trace of lines", "trace.jsonl", lines, "json", reads(read_trace)),
         Fuzzed("trace of a list", "trace.json", listed.encode(), "json", reads(read_trace)),
         *_parquet(),
@@ -410,19 +193,6 @@ def _parquet() -> list[Fuzzed]:
     return [Fuzzed("trace in Parquet", "trace.parquet", file.getvalue(), "bytes", reads(read_trace))]
 
 
-def _bench() -> bytes:
-    lists = {
-        "input_lens": [100, 80, 100],
-        "output_lens": [40, 20, 40],
-        "ttfts": [0.1, 0.2, 0.1],
-        "itls": [[0.01, 0.02], [0.01], [0.02]],
-        "start_times": [1.0, 1.5, 3.0],
-    }
-    totals = {"duration": 5.0, "completed": 3, "total_input_tokens": 280, "total_output_tokens": 100}
-    means = {"mean_ttft_ms": 100.0, "mean_tpot_ms": 10.0, "mean_itl_ms": 10.0, "request_rate": 6.0}
-    return json.dumps({"model_id": "base", "burstiness": 1.0, **totals, **means, **lists}).encode()
-
-
 def _bench_fidelity(path: Path) -> None:
     engine = twin.BenchEngine(model=MODEL, max_loras=4, max_lora_rank=16, adapters=2, ranks=(8,))
     twin.bench_fidelity([path], engine, device="H100-64GB")
@@ -454,10 +224,12 @@ def kinds() -> list[Fuzzed]:
             reads(twin.fidelity),
             packed=True,
             whole=True,
-            beside={"serving_runs.csv": _with_file(RUNS)},
+            beside={"serving_runs.csv": with_file(RUNS)},
             slow=4,
         ),
-        Fuzzed("result of vllm bench serve", "bench.json", _bench(), "json", reads(_bench_fidelity), slow=2),
+        Fuzzed(
+            "result of vllm bench serve", "bench.json", bench_result(), "json", reads(_bench_fidelity), slow=2
+        ),
         Fuzzed("start-up log", "server.log", log, "text", reads(read_startup_log)),
         Fuzzed("start-up log, packed", "server.log.gz", log, "text", reads(read_startup_log), packed=True),
         *(
@@ -489,8 +261,3 @@ def kinds() -> list[Fuzzed]:
             reads(read_architecture),
         ),
     ]
-
-
-def _with_file(table: bytes) -> bytes:
-    rows = list(csv.reader(io.StringIO(table.decode())))
-    return _table(*([*row, "requests_file" if k == 0 else "requests/a.csv.gz"] for k, row in enumerate(rows)))
