@@ -15,7 +15,7 @@ from scenarios.reading.findings import Finding
 from scenarios.text.formatting import shown
 from twin.engine.records import RunRecords
 from twin.engine.requests import FloatArray, IntArray, Requests
-from twin.measured.tables import Number, Positive, PositiveCount, TableRow, Text
+from twin.measured.tables import LARGEST, Number, Positive, PositiveCount, TableRow, Text
 from twin.profile import EngineProfile, Frontend, ServedLengths
 
 PLAUSIBLE = 5.0
@@ -35,7 +35,7 @@ def _numbers(text: str) -> list[float]:
 
 def _checked_numbers(text: str) -> str:
     try:
-        if all(0 < value < math.inf for value in _numbers(text)):
+        if all(0 < value < LARGEST for value in _numbers(text)):
             return text
     except ValueError:
         pass
