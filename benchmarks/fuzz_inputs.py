@@ -51,7 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for job in jobs:
             name, tried, seconds, found = job.result()
             total, wrong = total + tried, wrong + len(found)
-            print(f"{name:42} {tried:6,} damages {seconds:7.1f} s {len(found):4} faults", flush=True)
+            print(f"{name:44} {tried:6,} damages {seconds:7.1f} s {len(found):4} faults", flush=True)
             for number, fault in found:
                 print(f"    {number}: {fault[:300]}", flush=True)
     print(f"{len(names)} kinds, {total:,} damages, {wrong} faults")

@@ -106,4 +106,12 @@ def parquet_of(path: Path) -> Iterator[Any]:
         with parquet.ParquetFile(path) as file:
             yield file
     except pa.ArrowException as error:
-        raise TraceError(f"{path}: is damaged, or no Parquet; fetch it again") from error
+        raise _no_parquet(path) from error
+    except OSError as error:
+        if error.errno is not None:
+            raise
+        raise _no_parquet(path) from error  # pyarrow's own, of content that it cannot take apart
+
+
+def _no_parquet(path: Path) -> TraceError:
+    return TraceError(f"{path}: is damaged, or no Parquet; fetch it again")
