@@ -190,10 +190,18 @@ def bench_runs(files: Sequence[str | Path], engine: BenchEngine) -> list[BenchRu
     if problems:
         raise ScenarioError(problems, ", ".join(map(str, files)))
     return [
-        _run(result, engine, source if len(found) == 1 else f"{source}#{k + 1}")
+        _named_run(result, engine, source if len(found) == 1 else f"{source}#{k + 1}")
         for source, found in results
         for k, result in enumerate(found)
     ]
+
+
+def _named_run(result: BenchResult, engine: BenchEngine, name: str) -> BenchRun:
+    """The run of a result, whose file is named where its figures cannot be."""
+    try:
+        return _run(result, engine, name)
+    except ScenarioError as error:
+        raise ScenarioError(error.problems, name) from error
 
 
 def _run(result: BenchResult, engine: BenchEngine, name: str) -> BenchRun:
