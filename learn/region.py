@@ -28,6 +28,8 @@ from learn.features import ADDITIVE, BoolArray, FloatArray, Regime
 from scenarios import LorapackError
 from scenarios.errors import cause_of
 from scenarios.plots import Span, draw_spans
+from scenarios.reading.error_messages import sentences
+from scenarios.reading.syntax.json_text import json_value
 from scenarios.result_view import ResultView
 from scenarios.text.tables import Part, table
 
@@ -409,16 +411,14 @@ def regions_of(text: str) -> Regions:
     ValueError
         If it is no JSON, not of this version's form, or not what was written; on one line.
     """
-    document = json.loads(text)
+    document = json_value(text)
     if not isinstance(document, dict):
         raise ValueError("it holds no mapping")
     digest = document.pop(DIGEST, None)
     try:
         regions = Regions.model_validate(document)
     except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(str(step) for step in first["loc"])
-        raise ValueError(f"{place}: {first['msg']}" if place else first["msg"]) from error
+        raise ValueError(sentences(error, Regions, document, most=1)[0]) from error
     if digest != _digest(document):
         raise ValueError("its content is not what was written")
     return regions

@@ -71,9 +71,9 @@ class SteadyState:
             engine, cost = space["engine"], StepCost.model_validate(dataset.metadata["step"])
             limits = int(engine["max_num_seqs"]), int(engine["max_num_batched_tokens"])
             return cls(cost, *limits, float(space["duration_s"]))
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise DatasetError(
-                f"the dataset does not say what its engine's steps cost ({error}); sample it again"
+                "the dataset does not say what its engine's steps cost; sample it again"
             ) from error
 
     @classmethod

@@ -27,6 +27,7 @@ from learn.steady_state import SteadyState
 from learn.storage.dataset import POSITIVE, Dataset, dataset_of, write_atomically
 from scenarios import LorapackError, params_from
 from scenarios.errors import cause_of
+from scenarios.reading.syntax.json_text import json_value
 
 _LATENCIES = ("itl_ms", "ttft_ms")
 _SHARES = ("served_share", "worst_served_share")
@@ -354,14 +355,18 @@ def read_surrogate(path: str | Path) -> Surrogate:
     """
     path = Path(path)
     try:
-        recipe = json.loads(path.read_text(encoding="utf-8"))
+        recipe = json_value(path.read_text(encoding="utf-8"))
         if recipe["format"] != FORMAT:
             raise ValueError(f"format {recipe['format']!r} is unknown")
         method, seed, version = recipe["method"], recipe["seed"], str(recipe["scikit_learn"])
         _check_recipe(method, seed)
         params = params_from(recipe.get("params", {}), LearnParams)
         dataset = _saved_dataset(path.parent / str(recipe["dataset"]), recipe)
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+    except KeyError as error:
+        raise SurrogateError(f"{path}: not a surrogate (it has no {error.args[0]}); fit it again") from error
+    except TypeError as error:
+        raise SurrogateError(f"{path}: not a surrogate (it holds no recipe); fit it again") from error
+    except (OSError, ValueError, RecursionError) as error:
         raise SurrogateError(f"{path}: not a surrogate ({cause_of(error)}); fit it again") from error
     if version != sklearn_version:
         warnings.warn(
@@ -369,7 +374,10 @@ def read_surrogate(path: str | Path) -> Surrogate:
             f"save it again",
             stacklevel=2,
         )
-    return fit(dataset, method, seed=seed, params=params)
+    try:
+        return fit(dataset, method, seed=seed, params=params)
+    except LorapackError as error:
+        raise SurrogateError(f"{path}: {error}") from error
 
 
 def _saved_dataset(path: Path, recipe: Mapping[str, Any]) -> Dataset:

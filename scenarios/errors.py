@@ -2,23 +2,50 @@
 
 from __future__ import annotations
 
+import gzip
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from json import JSONDecodeError
 
-from scenarios.text.display import visible
+from scenarios.reading.syntax.words import json_words
+from scenarios.text.display import visible, visible_lines
 
 SHOWN_PROBLEMS = 50
 """Most problems of one input that an error's text spells out."""
 
 
 class LorapackError(Exception):
-    """Base of every error that lorapack raises on purpose."""
+    """Base of every error that lorapack raises on purpose; nothing in its text is obeyed by a terminal."""
+
+    def __str__(self) -> str:
+        """The message, its lines kept."""
+        return visible_lines(super().__str__())
 
 
 def cause_of(error: Exception) -> str:
-    """Return why something failed, without the number and the path that the system says too."""
-    reason = error.strerror if isinstance(error, OSError) else None
-    return reason or str(error)
+    """Return why reading or writing failed, without the number and the path that the system says too.
+
+    Words of libraries are not quoted: Python's of gzip (``gzip.py``), codecs, whole numbers and recursion.
+    """
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    match error:
+        case LorapackError():
+            return str(error)
+        case JSONDecodeError():
+            return f"no JSON: {json_words(error.msg)} at line {error.lineno}, column {error.colno}"
+        case UnicodeDecodeError():
+            return f"no text of UTF-8: byte 0x{error.object[error.start]:02x} at offset {error.start}"
+        case EOFError():
+            return "cut off: its packed content has no end"
+        case gzip.BadGzipFile() | zlib.error():
+            return "its packed content is damaged"
+        case RecursionError():
+            return "nested too deep"
+        case ValueError() if "int_max_str_digits" in str(error):
+            return "a number has too many digits"
+    return str(error)
 
 
 @dataclass(frozen=True)

@@ -275,11 +275,19 @@ def _anchored(scenario: Scenario, folder: Path, root: object, source: str) -> Sc
             loc, f'is "{name}", but there is no {_kind(loc)} {file}', "correct the path", root
         )
         for loc, (name, file) in files.items()
-        if not (file.is_dir() if _kind(loc) == "folder" else file.is_file())
+        if not _is_there(file, folder=_kind(loc) == "folder")
     ]
     if missing:
         raise ScenarioError(missing, source)
     return scenario.with_paths(lambda name: str((folder / name).resolve()))
+
+
+def _is_there(file: Path, *, folder: bool) -> bool:
+    """Whether there is such a file or folder; what can be no path, or one too long, is not there."""
+    try:
+        return file.is_dir() if folder else file.is_file()
+    except (OSError, ValueError):
+        return False
 
 
 def _kind(loc: Loc) -> str:

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import json
 import os
-import tomllib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TypeVar, get_args
 
 from scenarios.base import FrozenModel
-from scenarios.errors import Problem, ScenarioError
 from scenarios.reading.parsing import model_from
+from scenarios.reading.syntax.toml_text import toml_values
 from scenarios.reading.text_files import text_of
-from scenarios.reading.yaml_reader import FILE
 
 
 class Params(FrozenModel, validate_default=True):
@@ -60,11 +58,7 @@ def read_params(path: str | os.PathLike[str], kind: type[P]) -> P:
         With everything that is wrong with the file, each with path, value and remedy.
     """
     source = str(path)
-    try:
-        values = tomllib.loads(text_of(Path(path), source))
-    except tomllib.TOMLDecodeError as error:
-        raise ScenarioError([Problem(FILE, f"is no TOML: {error}", "correct it")], source) from error
-    return params_from(values, kind, source)
+    return params_from(toml_values(text_of(Path(path), source), source), kind, source)
 
 
 def params_from(values: dict[str, object], kind: type[P], source: str = "params") -> P:

@@ -39,7 +39,7 @@ class Device(FrozenModel):
     """GPU memory in GiB; absent: the profile's."""
     price_per_hour: Annotated[float | None, Field(gt=0, le=1_000_000)] = None
     """Price of one for an hour, in any currency; absent: none, and no objective cost."""
-    profile: str | None = None
+    profile: Annotated[str | None, Field(max_length=4096)] = None
     """Engine profile file, relative to the scenario; absent: the shipped one of this name."""
     gpus_per_node: Annotated[int, Field(ge=1, le=1_000_000)] = 1
     """How many of them, counted as `count` does, are in one node and may be lost together."""
@@ -82,7 +82,7 @@ class Scenario(FrozenModel):
 
     name: Annotated[str, Field(min_length=1, max_length=200)]
     """Short name."""
-    description: str = ""
+    description: Annotated[str, Field(max_length=10_000)] = ""
     """What the scenario shows."""
     model: Annotated[str, Field(min_length=1)]
     """Base model, as in the engine profile."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterable, Iterator
 from functools import cache
@@ -23,9 +22,10 @@ from scenarios import (
 )
 from scenarios.reading.error_messages import problems
 from scenarios.reading.findings import Finding
+from scenarios.reading.syntax.json_text import JsonTextError, json_value
 from scenarios.reading.text_files import text_of
-from scenarios.reading.yaml_reader import json_problem
-from scenarios.text.formatting import bracketed, choice, suggestion
+from scenarios.reading.yaml_reader import problem_of
+from scenarios.text.formatting import bracketed, choice, shortened, suggestion
 from twin.engine.rules import SchedulerRules
 from twin.memory import MemoryModel
 from twin.step_cost import Batch, LoadCost, StepCost
@@ -353,7 +353,7 @@ def find_profile(model: str, device: str | None) -> EngineProfile:
     where = "" if device is None else f' on device "{device}"'
     count = "no" if not profiles else "more than one"
     raise UnknownProfileError(
-        f'{count} engine profile is shipped for model "{model}"{where}; there are: {known}. '
+        f'{count} engine profile is shipped for model "{shortened(model)}"{where}; there are: {known}. '
         f"Name one of these, or calibrate a profile of your own and name its file"
     )
 
@@ -384,9 +384,9 @@ def _parse(text: str, source: str) -> EngineProfile:
     try:
         return EngineProfile.model_validate_json(text)
     except ValidationError as error:
-        wrong = json_problem(text)
-        faults = (
-            [wrong] if wrong else problems(error.errors(include_url=False), EngineProfile, json.loads(text))
-        )
+        try:
+            faults = problems(error.errors(include_url=False), EngineProfile, json_value(text))
+        except JsonTextError as wrong:
+            faults = [problem_of(wrong)]
         lines = "\n".join(f"  {fault}" for fault in faults)
         raise ProfileError(f"{source}: not an engine profile\n{lines}") from error

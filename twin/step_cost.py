@@ -15,6 +15,9 @@ from scenarios.reading.findings import Finding
 from twin.engine.requests import FloatArray
 from twin.engine.setup import StepTables
 
+MOST_COUNTED = 10_000_000
+"""Most tokens or adapters of a step that a term may name."""
+
 Per = Literal["step", "decode", "prefill", "context", "waiting", "prompts"]
 
 
@@ -53,16 +56,25 @@ class CostTerm(FrozenModel):
     seconds: float = Field(description="Coefficient.")
     per: Per = Field(default="step", description="What the term is charged for.")
     tokens_above: int | None = Field(
-        default=None, ge=0, description="Grows with the tokens of the step above this; absent: not at all."
+        default=None,
+        ge=0,
+        le=MOST_COUNTED,
+        description="Grows with the tokens of the step above this; absent: not at all.",
     )
     tokens_cap: int | None = Field(
-        default=None, ge=1, description="Most tokens above the knot that count; absent: no limit."
+        default=None,
+        ge=1,
+        le=MOST_COUNTED,
+        description="Most tokens above the knot that count; absent: no limit.",
     )
     adapters_power: float | None = Field(
         default=None, gt=0, le=2, description="Grows with distinct adapters to this power; absent: no."
     )
     adapters_cap: int | None = Field(
-        default=None, ge=1, description="Most distinct adapters that count; absent: no limit."
+        default=None,
+        ge=1,
+        le=MOST_COUNTED,
+        description="Most distinct adapters that count; absent: no limit.",
     )
     lora: bool = Field(default=False, description="Charged only by an engine with LoRA on.")
     slots_power: float = Field(default=0.0, ge=0, le=2, description="Power of the configured slots.")

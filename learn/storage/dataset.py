@@ -16,7 +16,10 @@ import pandas as pd
 from learn.features import ADDITIVE, FEATURES, BoolArray, FloatArray, IntArray, shares_slots
 from scenarios import LorapackError, write_whole
 from scenarios.errors import cause_of
+from scenarios.reading.syntax.json_text import json_value
+from scenarios.reading.syntax.words import csv_words
 from scenarios.result_view import ResultView
+from scenarios.text.formatting import shortened
 from scenarios.text.tables import Part, table
 
 if TYPE_CHECKING:
@@ -194,8 +197,11 @@ def dataset_of(text: str) -> Dataset:
         raise ValueError(f"it holds {runs} of the {head.get('runs')} runs that were written")
     if head.get("sha256") != _digest(metadata, body):
         raise ValueError("its content is not what was written")
-    cells = pd.read_csv(io.StringIO(body), dtype=str, keep_default_na=False)
-    numbers = cells.astype(np.float64)
+    try:
+        cells = pd.read_csv(io.StringIO(body), dtype=str, keep_default_na=False)
+    except (pd.errors.ParserError, pd.errors.EmptyDataError) as error:
+        raise ValueError(f"its runs are no CSV: {csv_words(str(error))}") from error
+    numbers = pd.DataFrame({name: _numbers(cells[name]) for name in cells})
     _check_values(numbers)
     return Dataset(numbers.astype({name: np.int64 for name in _INTEGERS if name in numbers}), metadata)
 
@@ -217,7 +223,7 @@ def _parts(text: str) -> tuple[dict[str, Any], str]:
     first, _, body = text.partition("\n")
     if not first.startswith("# "):
         raise ValueError("its first line holds no metadata")
-    head = json.loads(first[2:])
+    head = json_value(first[2:])
     if not isinstance(head, dict):
         raise ValueError(f"its first line holds {first[2:42]!r}, not a mapping")
     if not isinstance(head.get("metadata"), dict):
@@ -227,6 +233,18 @@ def _parts(text: str) -> tuple[dict[str, Any], str]:
 
 def _digest(metadata: dict[str, Any], body: str) -> str:
     return hashlib.sha256(f"{json.dumps(metadata, sort_keys=True)}\n{body}".encode()).hexdigest()
+
+
+def _numbers(cells: pd.Series[str]) -> FloatArray:
+    """A column's numbers, each as it was written; ``nan`` where a run has none."""
+    try:
+        return np.asarray(cells.astype(np.float64), dtype=np.float64)
+    except ValueError:
+        words = pd.to_numeric(cells, errors="coerce").isna() & (cells != "nan")
+        row = int(np.argmax(words.to_numpy()))
+        raise ValueError(
+            f'row {row + 1} has {cells.name} "{shortened(cells.iloc[row])}", no number'
+        ) from None
 
 
 def _check_values(table: pd.DataFrame) -> None:

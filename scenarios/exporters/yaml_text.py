@@ -8,7 +8,7 @@ from typing import Any
 import yaml
 
 from scenarios.reading.yaml_writer import Dumper
-from scenarios.text.display import visible
+from scenarios.text.display import visible, visible_lines
 
 WIDTH = 1_000_000
 """Columns after which a line may be broken: none, so that a command stays one line to look for."""
@@ -59,7 +59,7 @@ def yaml_text(documents: Sequence[Mapping[str, object]], comments: Sequence[str]
         explicit_start=len(documents) > 1,
         width=WIDTH,
     )
-    return comment_lines(comments) + str(body)
+    return comment_lines(comments) + visible_lines(str(body))  # YAML's escapes are the same
 
 
 def _plain(value: object) -> object:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import stat
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -57,7 +58,7 @@ class Source:
                 packed = file.read(2) == b"\x1f\x8b"
             with gzip.open(self.path) if packed else self.path.open("rb") as content:
                 return content.read(HEAD_BYTES)
-        except (OSError, EOFError, ValueError) as error:
+        except (OSError, EOFError, ValueError, zlib.error) as error:
             if isinstance(error, ImportSourceError):
                 raise
             raise self.error(
@@ -79,7 +80,7 @@ class Source:
             try:
                 with gzip.open(self.path) if self._packed else self.path.open("rb") as content:
                     data = content.read(MOST_TEXT_BYTES + 1)
-            except (OSError, EOFError, ValueError) as error:
+            except (OSError, EOFError, ValueError, zlib.error) as error:
                 raise self.error(f"is damaged ({cause_of(error)})", "fetch it again") from error
             if len(data) > MOST_TEXT_BYTES:
                 raise self.error(f"is longer than {MOST_TEXT_BYTES:,} bytes", "give the part that matters")

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from types import UnionType
 from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_origin
 
-from pydantic import BaseModel, Tag
+from pydantic import BaseModel, Tag, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
@@ -25,6 +25,7 @@ _REMEDIES = {
     "float_parsing": "give a number",
     "finite_number": "give a finite number",
     "string_type": "give text; put it in quotes if it looks like something else",
+    "string_unicode": "write whole characters: it has half of a surrogate pair",
     "bool_type": "give true or false",
     "bool_parsing": "give true or false",
     "tuple_type": "give a list",
@@ -67,6 +68,23 @@ def problems(errors: Iterable[ErrorDetails], model: type[BaseModel], root: objec
         for error in told
         if error["type"] != "missing" or tuple(error["loc"]) not in misspelt
     ]
+
+
+def sentences(error: ValidationError, model: type[BaseModel], root: object, most: int) -> list[str]:
+    """What is wrong with values that are no scenario's; what a model's own validator says stays as it is.
+
+    Parameters
+    ----------
+    error
+        Of validating ``root`` as ``model``.
+    model, root
+        As of `problems`.
+    most
+        Most errors that are told.
+    """
+    errors = error.errors(include_url=False)[:most]
+    own = [str(one["ctx"]["error"]) for one in errors if one["type"] == "value_error"]
+    return [*own, *map(str, problems([one for one in errors if one["type"] != "value_error"], model, root))]
 
 
 def finding_problem(finding: Finding, model: type[BaseModel], root: object) -> Problem:

@@ -12,6 +12,8 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import BinaryIO, cast
 
+from scenarios.reading.syntax.words import json_words
+
 MOST_CHARACTERS = 64 * 2**20
 """Most characters of one value."""
 
@@ -140,7 +142,9 @@ class JsonStream:
                     return value
             except json.JSONDecodeError as error:
                 if self._ended:
-                    raise self._wrong(f"is no JSON ({error.msg})") from error
+                    raise self._wrong(f"is no JSON ({json_words(error.msg)})") from error
+            except ValueError as error:  # Python's own limit on the digits of a whole number
+                raise self._wrong("has a number of too many digits") from error
             except RecursionError as error:
                 raise self._wrong("is nested too deeply") from error
             if len(self._buffer) - self._at > MOST_CHARACTERS:

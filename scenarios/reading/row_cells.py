@@ -118,7 +118,10 @@ def dates(cells: pd.Series[Any]) -> NDArray[np.int64]:
     why = "must be a date such as 2024-05-10 00:00:00.5 or 2024-05-10T00:00:00Z"
     if cells.dtype.kind in "iuf":
         raise _cell_error(cells, 0, why)
-    instants = pd.to_datetime(cells, format="ISO8601", utc=True, errors="coerce")
+    texts = cells
+    if cells.dtype == object:  # whole numbers among them are no dates; texts stay Python's
+        texts = pd.Series([str(cell) for cell in cells], cells.index, dtype=object, name=cells.name)
+    instants = pd.to_datetime(texts, format="ISO8601", utc=True, errors="coerce")
     refuse(cells, instants.isna(), why)
     refuse(cells, (instants.dt.year < 1970) | (instants.dt.year >= 2200), "must be from 1970 to 2199")
     return np.asarray(instants.dt.as_unit("ns").astype(np.int64), dtype=np.int64)

@@ -18,6 +18,7 @@ import pandas as pd
 from scenarios.reading.json_stream import JsonStream, JsonStreamError
 from scenarios.reading.row_opening import MOST_CHUNK_BYTES, PARQUET, Metered, opened, parquet_of, told
 from scenarios.reading.row_opening import TraceError as TraceError
+from scenarios.reading.syntax.json_text import JsonTextError, json_value
 
 T = TypeVar("T")
 
@@ -295,7 +296,8 @@ def open_rows(path: Path, names: Sequence[str] = ()) -> RowFile:
     if not text:
         raise TraceError(f"{path}: is empty; give a file with a header")
     delimiter = max(DELIMITERS, key=text.count)
-    columns = tuple(names) or tuple(next(csv.reader([text], delimiter=delimiter)))
+    with told(path):
+        columns = tuple(names) or tuple(next(csv.reader([text], delimiter=delimiter)))
     return RowFile(path, "csv", columns, delimiter, not names)
 
 
@@ -335,11 +337,9 @@ def _numbered(blocks: Iterator[list[T]]) -> Iterator[tuple[list[T], int]]:
 
 def _object(path: Path, line: bytes, place: Callable[[], str]) -> dict[str, object]:
     try:
-        held = json.loads(line.decode("utf-8-sig"))
-    except json.JSONDecodeError as error:
-        raise TraceError(f"{path}, {place()}: is no JSON ({error}); correct or remove it") from error
-    except RecursionError as error:
-        raise TraceError(f"{path}, {place()}: is nested too deeply; correct or remove it") from error
+        held = json_value(line.decode("utf-8-sig"))
+    except JsonTextError as error:
+        raise TraceError(f"{path}, {place()}: is no JSON ({error.why}); correct or remove it") from error
     if not isinstance(held, dict):
         raise TraceError(f"{path}, {place()}: is no JSON object; correct or remove it")
     return held

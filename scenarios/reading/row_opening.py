@@ -14,6 +14,7 @@ from typing import Any, BinaryIO, cast
 import pandas as pd
 
 from scenarios.errors import LorapackError, cause_of
+from scenarios.reading.syntax.words import csv_words
 
 MOST_CHUNK_BYTES = 256 * 2**20
 """Bytes after which a chunk of CSV must have ended: a quote that nothing closes runs to the file's end."""
@@ -41,8 +42,12 @@ def told(path: Path) -> Iterator[None]:
         raise TraceError(
             f"{path}: cannot be read ({cause_of(error)}); check its name and permissions"
         ) from error
-    except (EOFError, zlib.error, UnicodeDecodeError, csv.Error, pd.errors.ParserError) as error:
-        raise TraceError(f"{path}: is damaged ({error}); fetch it again") from error
+    except (EOFError, zlib.error, UnicodeDecodeError) as error:
+        raise TraceError(f"{path}: is damaged ({cause_of(error)}); fetch it again") from error
+    except (csv.Error, pd.errors.ParserError) as error:
+        raise TraceError(
+            f"{path}: is no CSV: {csv_words(str(error))}; correct it, or fetch it again"
+        ) from error
 
 
 class Metered(io.RawIOBase):
@@ -94,9 +99,19 @@ def parquet_of(path: Path) -> Iterator[Any]:
         import pyarrow as pa
         from pyarrow import parquet
     except ImportError as error:
-        raise TraceError(f"{path}: is Parquet, which needs pip install 'lorapack[parquet]'") from error
+        raise TraceError(
+            f"{path}: is Parquet, which an extra reads; pip install 'lorapack[parquet]'"
+        ) from error
     try:
         with parquet.ParquetFile(path) as file:
             yield file
     except pa.ArrowException as error:
-        raise TraceError(f"{path}: is damaged ({error}); fetch it again") from error
+        raise _no_parquet(path) from error
+    except OSError as error:
+        if error.errno is not None:
+            raise
+        raise _no_parquet(path) from error  # pyarrow's own, of content that it cannot take apart
+
+
+def _no_parquet(path: Path) -> TraceError:
+    return TraceError(f"{path}: is damaged, or no Parquet; fetch it again")

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from scenarios.reading.row_files import TraceError
-from scenarios.text.formatting import choice, nearest
+from scenarios.text.formatting import choice, nearest, shortened
 from scenarios.traffic.recordings import TraceColumns
 
 ROLES = ("time", "prompt", "output")
@@ -237,7 +237,7 @@ def unit_of(time: str) -> str | None:
 
 
 def _missing(path: Path, columns: Sequence[str], roles: Sequence[str]) -> str:
-    shown = ", ".join(columns[:20]) + (" ..." if len(columns) > 20 else "")
+    shown = ", ".join(map(shortened, columns[:20])) + (" ..." if len(columns) > 20 else "")
     words = ", ".join(f"{role}: NAME" for role in roles)
     return (
         f"{path}: has no column that is known for its {choice(list(roles), 'and')}, but {shown}; "

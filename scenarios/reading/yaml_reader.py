@@ -27,6 +27,7 @@ from scenarios.reading.yaml_syntax import (
 from scenarios.reading.yaml_syntax import FILE as FILE
 from scenarios.reading.yaml_syntax import MAX_DEPTH as MAX_DEPTH
 from scenarios.reading.yaml_syntax import json_problem as json_problem
+from scenarios.reading.yaml_syntax import problem_of as problem_of
 from scenarios.text.formatting import shortened
 
 MAX_NODES = 4_000_000

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator
 from typing import Any
@@ -10,7 +9,9 @@ from typing import Any
 import yaml
 
 from scenarios.errors import Problem, ScenarioError
-from scenarios.text.formatting import shortened
+from scenarios.reading.syntax import json_text
+from scenarios.reading.syntax.json_text import JsonTextError, json_value
+from scenarios.reading.syntax.words import yaml_words
 
 MAX_DEPTH = 40
 """Deepest nesting of a document."""
@@ -97,20 +98,30 @@ def whole_text(text: str, line: int) -> str:
 def json_problem(text: str) -> Problem | None:
     """Say what is wrong with text as JSON; nothing if it is right, or too deep, which YAML's parser says."""
     try:
-        json.loads(text, parse_int=str)  # numbers of any length
-    except json.JSONDecodeError as error:
-        what = f"is not valid JSON: {error.msg.removesuffix(' at')} at column {error.colno}"
-        remedy = "check quotes, commas and brackets, and that its end is there"
-        return Problem(FILE, what, remedy, error.lineno)
-    except RecursionError:
-        pass
+        json_value(text)
+    except JsonTextError as error:
+        return None if error.why == json_text.TOO_DEEP else problem_of(error)
     return None
+
+
+def problem_of(error: JsonTextError) -> Problem:
+    """What is wrong with a file of JSON."""
+    if error.why == json_text.TOO_DEEP:
+        return Problem(FILE, "is nested too deep", "flatten it")
+    if error.why == json_text.TOO_LONG:
+        return Problem(
+            FILE, f"holds a number of more than {json_text.MOST_DIGITS} digits", "write fewer digits"
+        )
+    if error.why == json_text.INFINITE:
+        return Problem(FILE, "holds a number that is infinite, or none", "write a finite number, or null")
+    remedy = "check quotes, commas and brackets, and that its end is there"
+    return Problem(FILE, f"is not valid JSON: {error.why}", remedy, error.line)
 
 
 def syntax_problem(error: yaml.YAMLError, text: str) -> Problem:
     """Say what the parser found wrong with text."""
     mark: Any = None
-    what, line, place = shortened(str(error)), None, ""
+    what, line, place = str(error), None, ""
     if isinstance(error, yaml.MarkedYAMLError):
         mark = error.problem_mark or error.context_mark
         what = " ".join(part for part in (error.problem, error.context) if part)
@@ -126,4 +137,4 @@ def syntax_problem(error: yaml.YAMLError, text: str) -> Problem:
         message = f"holds the character U+{ord(refused[0]):04X}, which YAML does not allow"
         return Problem(FILE, message, "remove it", text.count("\n", 0, refused.start()) + 1)
     remedy = "check indentation, colons, quotes and brackets"
-    return Problem(FILE, f"is not valid YAML{place}: {what}", remedy, line)
+    return Problem(FILE, f"is not valid YAML{place}: {yaml_words(what)}", remedy, line)

@@ -146,11 +146,11 @@ def of_another_kv_cache(document: dict[str, object]) -> None:
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (lambda _: "", "Expecting value"),
-        (lambda _: "{", "Expecting property name"),
-        (lambda text: text[:-40], "Expecting"),
+        (lambda _: "", "a value is missing"),
+        (lambda _: "{", "a key in double quotes is missing"),
+        (lambda text: text[:-40], "is missing"),
         (multiplied, "its content is not what was written"),
-        (lambda text: text.replace('"sha256"', '"sha255"'), "sha255: Extra inputs"),
+        (lambda text: text.replace('"sha256"', '"sha255"'), "sha255 is not a key that exists here"),
         (signed(without_an_option), "lack the option of 64 slots of rank 16"),
         (signed(of_another_kv_cache), "lack the option of 8 slots of rank 16"),
         (signed(of_other("space", duration_s=60.0)), "its regions are of another space"),

@@ -90,7 +90,7 @@ def test_a_file_that_lacks_a_column_is_refused(
         (lambda text: text.replace(",rate_std,", ",other,"), "its content is not what was written"),
         (lambda text: text.replace('"seed": 3', '"seed": 4'), "its content is not what was written"),
         (lambda text: text[:-2] + "3\n", "its content is not what was written"),
-        (lambda _: "# " + "[" * 100_000 + "\n", "recursion"),
+        (lambda _: "# " + "[" * 100_000 + "\n", "nested too deep"),
     ],
     ids=["half a row", "a row", "a column's name", "metadata", "a value", "nesting"],
 )

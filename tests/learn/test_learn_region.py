@@ -103,8 +103,8 @@ def test_a_damaged_file_is_refused_with_a_remedy(text: str, tmp_path: Path) -> N
     [
         (("format", 3), "format 3 is not this version's"),
         (("inner.kind", "outer"), "the inner region is of kind outer"),
-        (("inner.options.0.rows.0.bound", 0), "greater than 0"),
-        (("outer.options.0.rows.0.coefficients.1", -0.1), "greater than or equal to 0"),
+        (("inner.options.0.rows.0.bound", 0), r"bound is 0; give a number above 0"),
+        (("outer.options.0.rows.0.coefficients.1", -0.1), r"coefficients\[1\] is -0.1; give at least 0"),
         (("inner.options.1.max_loras", 777), "different options"),
         (("latency.0.itl_ms.0.coefficients", [1.0]), "a plane has not one coefficient"),
         (("latency", []), "different options"),

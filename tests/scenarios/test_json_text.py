@@ -79,9 +79,12 @@ def test_a_number_that_is_no_character_beside_a_pair() -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ('{"gpus": [1,\n 2', "line 2: the file is not valid JSON: Expecting ',' delimiter at column 3"),
-        ('{"gpus" 1}', "not valid JSON: Expecting ':' delimiter"),
-        ('{"gpus": "a}', "not valid JSON: Unterminated string starting at column 10"),
+        (
+            '{"gpus": [1,\n 2',
+            "line 2: the file is not valid JSON: a comma or a closing bracket is missing at",
+        ),
+        ('{"gpus" 1}', "not valid JSON: a colon is missing at column 9"),
+        ('{"gpus": "a}', "not valid JSON: a quote is not closed that opens at column 10"),
         ('{"gpus": "\\ud83d\\ude00",\n', "not valid JSON"),
     ],
 )

@@ -428,5 +428,7 @@ def test_parquet_is_read_as_csv_is(tmp_path: Path) -> None:
 def test_parquet_without_its_extra_has_a_remedy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     (tmp_path / "t.parquet").write_bytes(b"PAR1 and so on")
-    with pytest.raises(TraceError, match=r"is Parquet, which needs pip install 'lorapack\[parquet\]'"):
+    with pytest.raises(
+        TraceError, match=r"is Parquet, which an extra reads; pip install 'lorapack\[parquet\]'"
+    ):
         read_trace(tmp_path / "t.parquet")

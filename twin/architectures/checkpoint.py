@@ -6,13 +6,13 @@ place (https://huggingface.co/docs/safetensors); the weights behind it are not r
 
 from __future__ import annotations
 
-import json
 import struct
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from scenarios.errors import cause_of
+from scenarios.reading.syntax.json_text import json_value
 from twin.architectures.facts import ArchitectureError
 
 INDEX = "model.safetensors.index.json"
@@ -86,13 +86,13 @@ def _header(path: Path) -> Iterator[Tensor]:
             (length,) = struct.unpack("<Q", file.read(8).ljust(8, b"\0"))
             if not 2 <= length <= min(_LONGEST_HEADER, path.stat().st_size):
                 raise _damaged(path, f"its header would have {length} bytes")
-            header = json.loads(file.read(length))
+            header = json_value(file.read(length).decode())
     except OSError as error:
         raise ArchitectureError(f"{path}: cannot be read ({cause_of(error)})") from error
     except ValueError as error:
         if isinstance(error, ArchitectureError):
             raise
-        raise _damaged(path, f"its header is no JSON: {error}") from error
+        raise _damaged(path, f"its header is no JSON: {cause_of(error)}") from error
     if not isinstance(header, dict):
         raise _damaged(path, "its header is no object")
     for name, stated in header.items():
@@ -113,7 +113,7 @@ def _tensor(path: Path, name: str, stated: Any) -> Tensor:
 
 def _total_size(path: Path) -> int:
     try:
-        return int(json.loads(path.read_text(encoding="utf-8"))["metadata"]["total_size"])
+        return int(json_value(path.read_text(encoding="utf-8"))["metadata"]["total_size"])
     except OSError as error:
         raise ArchitectureError(f"{path}: cannot be read ({cause_of(error)})") from error
     except (KeyError, TypeError, ValueError) as error:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from twin.architectures.facts import ArchitectureError, ModelFacts
+from twin.architectures.facts import ArchitectureError, ModelFacts, misfit
 from twin.architectures.families import FAMILIES
 from twin.architectures.family_keys import FAMILY_KEYS, Facts
 
@@ -84,7 +84,7 @@ def facts_of(model_type: str, config: Mapping[str, Any], text: Mapping[str, Any]
         _fill(model_type, text, facts)
     except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
         raise ArchitectureError(
-            f"{where}: is not understood as a {model_type} model ({error!r}); fetch the file again"
+            f"{where}: is not understood as a {model_type} model ({misfit(error)}); fetch the file again"
         ) from error
     return facts
 

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from scenarios import FrozenModel, LorapackError
+from scenarios.text.formatting import shortened
 from twin.architectures.quantization import Quantization
 
 Size = Annotated[int, Field(ge=0, le=100_000_000)]
@@ -18,6 +19,19 @@ Torch = Literal["bfloat16", "float16", "float32"]
 
 class ArchitectureError(LorapackError, ValueError):
     """A model's files cannot be read, or no shipped architecture has the name."""
+
+
+class UnlikeError(ValueError):
+    """A config.json says what its family, or its quantisation, is not known to have."""
+
+
+def misfit(error: Exception) -> str:
+    """Why values of a config.json are not those of a family, in our words, whatever stumbled over them."""
+    if isinstance(error, UnlikeError):
+        return str(error)
+    if isinstance(error, KeyError) and error.args:
+        return f"{shortened(str(error.args[0]))} is missing or not known"
+    return "a value is of another kind, or a list of another length, than it has there"
 
 
 class ModelFacts(FrozenModel):

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from twin.architectures.facts import UnlikeError
+
 Facts = dict[str, object]
 """Facts by the names of `ModelFacts`, before they are checked."""
 
@@ -56,7 +58,7 @@ def _gemma3(text: Mapping[str, Any], facts: Facts) -> None:
 def _gemma4(text: Mapping[str, Any], facts: Facts) -> None:
     for key in ("hidden_size_per_layer_input", "num_kv_shared_layers"):
         if text.get(key):
-            raise ValueError(f"{key} is set, and its weights and cache are not computed")
+            raise UnlikeError(f"{key} is set, and its weights and cache are not computed")
     if not text.get("enable_moe_block"):
         facts["num_local_experts"] = 0
 
@@ -156,7 +158,7 @@ def _nemotron_nas(text: Mapping[str, Any], facts: Facts) -> None:
     blocks, heads = text["block_configs"], int(text["num_attention_heads"])
     for block in blocks:
         if block["attention"].get("replace_with_linear") or block["ffn"].get("replace_with_linear"):
-            raise ValueError("a layer is replaced by a matrix")
+            raise UnlikeError("a layer is replaced by a matrix")
     attending = [block["attention"].get("n_heads_in_group") for block in blocks]
     facts["layer_kv_heads"] = [heads // group if group else 0 for group in attending]
     hidden = int(text["hidden_size"])

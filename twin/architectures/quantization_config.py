@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
-from twin.architectures.facts import ArchitectureError
+from twin.architectures.facts import ArchitectureError, UnlikeError, misfit
 from twin.architectures.quantization import Quantization, QuantizedGroup
 
 _MOST_NAMES = 200_000
@@ -35,8 +35,8 @@ def read_quantization(config: Mapping[str, Any], where: str) -> Quantization:
         return reader(config)
     except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
         raise ArchitectureError(
-            f"{where}: quantization_config of method {method!r} is not understood ({error}); fetch the file "
-            "again, or give the measured weights_gib"
+            f"{where}: quantization_config of method {method!r} is not understood ({misfit(error)}); fetch "
+            "the file again, or give the measured weights_gib"
         ) from error
 
 
@@ -52,7 +52,7 @@ def _names(*lists: object) -> tuple[str, ...]:
         if value is None:
             continue
         if not isinstance(value, (list, tuple)) or len(value) > _MOST_NAMES:
-            raise ValueError("a list of modules is no list")
+            raise UnlikeError("a list of modules is no list")
         names += [str(name) for name in value]
     # Normalisations and corrections of routers are never quantised, so that their names say nothing.
     skipped = ("norm", "layernorm", "bias")
@@ -69,7 +69,7 @@ def _fp8(config: Mapping[str, Any]) -> Quantization:
 def _blocks(outputs: object, inputs: object) -> QuantizedGroup:
     rows, columns = int(str(outputs)), int(str(inputs))
     if rows < 1 or columns < 1:
-        raise ValueError(f"blocks of {rows} by {columns} weights")
+        raise UnlikeError(f"blocks of {rows} by {columns} weights")
     return QuantizedGroup(kind="fp8", scales="block", block=(rows, columns))
 
 
@@ -83,9 +83,9 @@ def _fbgemm(config: Mapping[str, Any]) -> Quantization:
 def _packed(config: Mapping[str, Any]) -> Quantization:
     bits = int(config.get("bits") or config.get("w_bit") or 4)
     if bits not in (2, 3, 4, 8):
-        raise ValueError(f"{bits} bits")
+        raise UnlikeError(f"{bits} bits")
     if config.get("lm_head"):
-        raise ValueError("its lm_head is quantised")
+        raise UnlikeError("its lm_head is quantised")
     size = int(config.get("group_size") or config.get("q_group_size") or 128)
     method = str(config["quant_method"])
     zeros = bool(config.get("zero_point", True)) if method == "awq" else not config.get("sym", True)
@@ -97,7 +97,7 @@ def _bitsandbytes(config: Mapping[str, Any]) -> Quantization:
     four = config.get("load_in_4bit") or config.get("_load_in_4bit")
     eight = config.get("load_in_8bit") or config.get("_load_in_8bit")
     if not four and not eight:
-        raise ValueError("neither load_in_4bit nor load_in_8bit is set")
+        raise UnlikeError("neither load_in_4bit nor load_in_8bit is set")
     if four:
         group = QuantizedGroup(kind="nf4", bits=4, scales="group", group_size=64)
     else:
@@ -139,7 +139,7 @@ def _scheme(weights: Mapping[str, Any]) -> QuantizedGroup:
             zeros = not weights.get("symmetric", True)
             group = 0 if strategy == "channel" else int(size or 128)
             return QuantizedGroup(kind="packed", bits=bits, scales="group", group_size=group, zeros=zeros)
-    raise ValueError(f"{kind} weights of {bits} bits by {strategy}")
+    raise UnlikeError(f"{kind} weights of {bits} bits by {strategy}")
 
 
 def _modelopt(config: Mapping[str, Any]) -> bool:
@@ -181,7 +181,7 @@ def _algorithm(name: object) -> QuantizedGroup:
             return QuantizedGroup(kind="nvfp4", bits=4, scales="group", group_size=16)
         case "MXFP8":
             return QuantizedGroup(kind="mxfp8", scales="group", group_size=32)
-    raise ValueError(f"quant_algo {name!r}")
+    raise UnlikeError(f"quant_algo {name!r}")
 
 
 def _mxfp4(config: Mapping[str, Any]) -> Quantization:

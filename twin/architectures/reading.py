@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,8 @@ from typing import Any
 from pydantic import ValidationError
 
 from scenarios.errors import cause_of
+from scenarios.reading.error_messages import sentences
+from scenarios.reading.syntax.json_text import json_value
 from twin.architectures.architecture import ModelArchitecture
 from twin.architectures.checkpoint import checkpoint_bytes, quantised_bytes
 from twin.architectures.config_keys import facts_of
@@ -76,11 +77,11 @@ def read_architecture(path: Path | str, name: str | None = None) -> ModelArchite
 
 def _object(path: Path, remedy: str) -> dict[str, Any]:
     try:
-        config = json.loads(path.read_text(encoding="utf-8"))
+        config = json_value(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ArchitectureError(f"{path}: cannot be read ({cause_of(error)}); {remedy}") from error
-    except (ValueError, RecursionError) as error:
-        raise ArchitectureError(f"{path}: is no JSON ({error}); fetch it again") from error
+    except ValueError as error:
+        raise ArchitectureError(f"{path}: is no JSON ({cause_of(error)}); fetch it again") from error
     if not isinstance(config, dict):
         raise ArchitectureError(f"{path}: holds no object; {remedy}")
     return config
@@ -110,11 +111,8 @@ def _validated(path: Path, facts: Mapping[str, object]) -> ModelArchitecture:
     try:
         return ModelArchitecture.model_validate(facts)
     except ValidationError as error:
-        problems = "; ".join(
-            f"{'.'.join(map(str, e['loc'])) or 'config'}: {e['msg'].removeprefix('Value error, ')}"
-            for e in error.errors()[:20]
-        )
-        raise ArchitectureError(f"{path}: {problems}; correct the file or fetch it again") from error
+        told = "; ".join(sentences(error, ModelArchitecture, facts, most=20))
+        raise ArchitectureError(f"{path}: {told}; correct the file or fetch it again") from error
 
 
 def _with_quantization(

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-from twin.architectures.facts import ArchitectureError
+from twin.architectures.facts import ArchitectureError, misfit
 
 
 class Tower(NamedTuple):
@@ -50,7 +50,8 @@ def read_tower(vision: Mapping[str, Any], config: Mapping[str, Any], text_hidden
         return reader(vision, config, text_hidden)
     except (ArithmeticError, LookupError, TypeError, ValueError) as error:
         raise ArchitectureError(
-            f"{where}: vision_config of model_type {kind!r} is not understood ({error!r}); fetch it again"
+            f"{where}: vision_config of model_type {kind!r} is not understood ({misfit(error)}); fetch "
+            "it again"
         ) from error
 
 

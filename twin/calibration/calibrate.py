@@ -339,7 +339,10 @@ def _frontend(job: _Job, profile: EngineProfile, about: Measurement) -> Frontend
     without = profile.model_copy(update={"frontend": Frontend(scrape=scrape)})
     measured_ms = table["ttft_mean_ms"].to_numpy(dtype=np.float64)[rows]
     extra_ms = measured_ms - job.predicted(rows, without)["predicted_ttft_ms"].to_numpy(dtype=np.float64)
-    return Frontend(first_token_s=max(float(np.median(extra_ms)) / 1e3, 0.0), scrape=scrape)
+    known = extra_ms[np.isfinite(extra_ms)]
+    if not len(known):  # no run of the twin answers anything
+        return Frontend(first_token_s=frontend.first_token_s, scrape=scrape)
+    return Frontend(first_token_s=max(float(np.median(known)) / 1e3, 0.0), scrape=scrape)
 
 
 def _stall(run: MeasuredRun, profile: EngineProfile, stall_s: float, seed: int) -> StallEvidence:

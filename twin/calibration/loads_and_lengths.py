@@ -156,10 +156,9 @@ def _rescaled(bins: pd.DataFrame, kind: str, mean: float, source: str) -> Histog
     histogram: dict[str, object] = {"edges": low + high[-1:], "weights": part["count"].to_list()}
     shape = params_from(histogram, HistogramLengths, f"{source}: {path}")
     factor = mean / shape.mean_tokens
-    return HistogramLengths(
-        edges=tuple(max(1.0 + 1e-6 * k, round(edge * factor, 4)) for k, edge in enumerate(shape.edges)),
-        weights=shape.weights,
-    )
+    edges = tuple(max(1.0 + 1e-6 * k, round(edge * factor, 4)) for k, edge in enumerate(shape.edges))
+    scaled: dict[str, object] = {"edges": edges, "weights": shape.weights}
+    return params_from(scaled, HistogramLengths, f"{source}: {path}, scaled to a mean of {mean:g}")
 
 
 def _with(lengths: ServedLengths, stop: float, correlation: float) -> ServedLengths:

@@ -114,7 +114,7 @@ def release_of(version: str) -> Version:
     ValueError
         If it does not start with two numbers.
     """
-    match = re.match(r"v?(\d+)\.(\d+)(?:\.(\d+))?", version.strip())
+    match = re.match(r"v?(\d{1,9})\.(\d{1,9})(?:\.(\d{1,9}))?(?!\d)", version.strip())
     if match is None:
         raise ValueError(f'"{version}" is no version of vLLM; write it like 0.8.5')
     return int(match[1]), int(match[2]), int(match[3] or 0)

@@ -27,9 +27,9 @@ MARK = "Iteration("
 """By which a line of a step is told."""
 
 _STEP = re.compile(
-    r"Iteration\((\d+)\): (\d+) context requests, (\d+) context tokens, "
-    r"(\d+) generation requests, (\d+) generation tokens, "
-    r"iteration elapsed time: (\d+\.\d+) ms( \(dummy\))?"
+    r"Iteration\((\d{1,15})\): (\d{1,12}) context requests, (\d{1,12}) context tokens, "
+    r"(\d{1,12}) generation requests, (\d{1,12}) generation tokens, "
+    r"iteration elapsed time: (\d{1,12}\.\d{1,12}) ms( \(dummy\))?"
 )
 
 

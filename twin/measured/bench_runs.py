@@ -10,13 +10,13 @@ from typing import Annotated
 import numpy as np
 from pydantic import Field
 
-from scenarios import MAX_LORA_RANKS, FrozenModel, Problem, ScenarioError
+from scenarios import MAX_ADAPTERS, MAX_LORA_RANKS, MAX_SLOTS, FrozenModel, Problem, ScenarioError
 from scenarios.engine import MaxLoraRank, padded_rank
 from scenarios.text.formatting import choice
 from twin.engine.requests import FloatArray, IntArray, Requests
 from twin.measured.bench_serve import BenchResult, read_bench_results
 from twin.measured.replayed import run_requests
-from twin.measured.runs import MeasuredRun
+from twin.measured.runs import Budget, Longest, MaxSeqs, MeasuredRun
 from twin.measured.tables import Count, Positive, PositiveCount
 from twin.profile import EngineProfile, Frontend
 
@@ -33,11 +33,11 @@ class BenchEngine(FrozenModel):
 
     model: str | None = None
     """Base model, where the server's name for it is another; absent: the result's ``model_id``."""
-    max_loras: Count | None = None
+    max_loras: Annotated[int, Field(ge=0, le=MAX_SLOTS)] | None = None
     """Adapter slots; 0 without LoRA."""
     max_lora_rank: MaxLoraRank | None = None
     """Rank of every slot; absent: the least of vLLM's that holds all ranks."""
-    adapters: Count | None = None
+    adapters: Annotated[int, Field(ge=0, le=MAX_ADAPTERS)] | None = None
     """Adapters that were asked for."""
     ranks: Annotated[tuple[PositiveCount, ...], Field(min_length=1)] | None = None
     """LoRA ranks, dealt to the adapters in turn."""
@@ -45,11 +45,11 @@ class BenchEngine(FrozenModel):
     """Requests/s, dealt to the adapters in turn; absent: equal, as the benchmark chooses adapters."""
     max_cpu_loras: PositiveCount | None = None
     """Adapters kept in CPU memory; absent: vLLM's default, ``max_loras``."""
-    max_num_seqs: PositiveCount | None = None
+    max_num_seqs: MaxSeqs | None = None
     """Most requests in a batch; absent: the profile's."""
-    max_num_batched_tokens: PositiveCount | None = None
+    max_num_batched_tokens: Budget | None = None
     """Token budget of a step; absent: the profile's."""
-    max_model_len: PositiveCount | None = None
+    max_model_len: Longest | None = None
     """Longest sequence in tokens; absent: the profile's."""
     gpu_memory_utilization: Annotated[float, Field(gt=0, le=1)] | None = None
     """Share of GPU memory used; absent: the profile's."""
@@ -110,6 +110,9 @@ class BenchRun(MeasuredRun):
     def frontend(self, profile: EngineProfile) -> Frontend:
         """The profile's, but nobody reads the server's metrics."""
         return profile.frontend.unread()
+
+    def _expected(self) -> float:
+        return float(self.completed)
 
     @property
     def arrivals(self) -> int:
@@ -187,10 +190,18 @@ def bench_runs(files: Sequence[str | Path], engine: BenchEngine) -> list[BenchRu
     if problems:
         raise ScenarioError(problems, ", ".join(map(str, files)))
     return [
-        _run(result, engine, source if len(found) == 1 else f"{source}#{k + 1}")
+        _named_run(result, engine, source if len(found) == 1 else f"{source}#{k + 1}")
         for source, found in results
         for k, result in enumerate(found)
     ]
+
+
+def _named_run(result: BenchResult, engine: BenchEngine, name: str) -> BenchRun:
+    """The run of a result, whose file is named where its figures cannot be."""
+    try:
+        return _run(result, engine, name)
+    except ScenarioError as error:
+        raise ScenarioError(error.problems, name) from error
 
 
 def _run(result: BenchResult, engine: BenchEngine, name: str) -> BenchRun:

@@ -13,15 +13,16 @@ import json
 import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import ConfigDict
+from pydantic import ConfigDict, Field
 
 from scenarios import FrozenModel, Problem, ScenarioError, params_from
 from scenarios.reading.findings import Finding
 from scenarios.reading.text_files import text_of
 from scenarios.reading.yaml_reader import FILE, json_problem
 from scenarios.text.formatting import choice
+from twin.measured.runs import MOST_DRAWN
 from twin.measured.tables import Count, Number, Positive, PositiveCount
 
 REQUIRED = ("duration", "completed", "total_input_tokens", "total_output_tokens")
@@ -39,7 +40,7 @@ class BenchResult(FrozenModel):
     """Model that was asked for, as the server names it."""
     duration: Positive
     """Seconds from the start to the last answer."""
-    completed: PositiveCount
+    completed: Annotated[int, Field(gt=0, le=MOST_DRAWN)]
     """Requests that were answered."""
     total_input_tokens: PositiveCount
     """Prompt tokens of the answered requests."""
@@ -166,8 +167,8 @@ def _documents(text: str, source: str) -> Iterator[Any]:
             continue
         try:
             value, at = decoder.raw_decode(text, at)
-        except (json.JSONDecodeError, RecursionError) as error:
-            wrong = json_problem(text[at:]) or Problem(FILE, "is not valid JSON", REMEDY)
+        except (ValueError, RecursionError) as error:
+            wrong = json_problem(text[at:]) or Problem(FILE, "is nested too deep", REMEDY)
             raise ScenarioError([wrong], source) from error
         yield value
 

@@ -26,7 +26,7 @@ from twin.measured.run_tables import measured_runs, read_runs
 from twin.measured.runs import MeasuredRun
 from twin.memory import plan_memory
 from twin.parallel import in_processes
-from twin.profile import EngineProfile, Frontend, find_profile, read_profile
+from twin.profile import EngineProfile, Frontend, UnknownProfileError, find_profile, read_profile
 
 SIMULATING = "simulating measured runs"
 """What is being done, for progress."""
@@ -219,9 +219,12 @@ def fidelity(
         check_writable(out, [*files_of(runs_csv), *([profile] if isinstance(profile, str | Path) else [])])
     table = read_runs(runs_csv)
     given = read_profile(profile) if isinstance(profile, str | Path) else profile
-    profiles = {name: given or find_profile(name, device) for name in sorted(set(table["model"]))}
     runs = measured_runs(table, runs_csv)
-    predictions = predict_all(runs, profiles.__getitem__, seed, workers, progress, params)
+    try:
+        profiles = {name: given or find_profile(name, device) for name in sorted(set(table["model"]))}
+        predictions = predict_all(runs, profiles.__getitem__, seed, workers, progress, params)
+    except (UnknownProfileError, UnservableRequestError) as error:
+        raise type(error)(f"{runs_csv}: {error}") from error
     report = FidelityReport(table, predictions)
     if out is not None:
         report.write_predictions(out)

@@ -10,16 +10,20 @@ from typing import Annotated
 import numpy as np
 from pydantic import AfterValidator, Field, InstanceOf
 
+from scenarios import MAX_ADAPTERS, MAX_SLOTS
 from scenarios.reading.findings import Finding
 from scenarios.text.formatting import shown
 from twin.engine.records import RunRecords
 from twin.engine.requests import FloatArray, IntArray, Requests
-from twin.measured.tables import Number, Positive, PositiveCount, TableRow, Text
+from twin.measured.tables import LARGEST, Number, Positive, PositiveCount, TableRow, Text
 from twin.profile import EngineProfile, Frontend, ServedLengths
 
 PLAUSIBLE = 5.0
 """Standard deviations of a Poisson count within which ``arrivals_est`` is believed: a client at its limit of
 open requests did not count what it never sent."""
+
+MOST_DRAWN = 5_000_000
+"""Most requests of a run that are drawn: what plays them takes some 200 bytes for each."""
 
 SATURATED = "client_cap_saturated"
 """Quality of runs whose client held as many requests open as it could."""
@@ -31,7 +35,7 @@ def _numbers(text: str) -> list[float]:
 
 def _checked_numbers(text: str) -> str:
     try:
-        if all(0 < value < math.inf for value in _numbers(text)):
+        if all(0 < value < LARGEST for value in _numbers(text)):
             return text
     except ValueError:
         pass
@@ -41,6 +45,12 @@ def _checked_numbers(text: str) -> str:
 Numbers = Annotated[str, AfterValidator(_checked_numbers)]
 
 
+MaxSeqs = Annotated[int, Field(gt=0, le=65_536)]
+Budget = Annotated[int, Field(gt=0, le=1_048_576)]
+Longest = Annotated[int, Field(gt=0, le=10_000_000)]
+"""Ranges of an engine's arguments, as scenarios have them."""
+
+
 class MeasuredRun(TableRow):
     """One run of an engine under a stream of requests; the table ``serving_runs.csv``."""
 
@@ -48,9 +58,9 @@ class MeasuredRun(TableRow):
     """Name of the run."""
     model: Text
     """Base model."""
-    max_loras: PositiveCount
+    max_loras: Annotated[int, Field(gt=0, le=MAX_SLOTS)]
     """Adapter slots."""
-    n_adapters: PositiveCount
+    n_adapters: Annotated[int, Field(gt=0, le=MAX_ADAPTERS)]
     """Adapters served."""
     max_lora_rank: PositiveCount
     """Rank of every slot."""
@@ -63,11 +73,11 @@ class MeasuredRun(TableRow):
     drained: bool = False
     """Whether the client waited for the last answer, so that a replay ends with its own; else it is cut after
     ``total_time_s``, as the run was."""
-    max_num_seqs: PositiveCount | None = None
+    max_num_seqs: MaxSeqs | None = None
     """Most requests in a batch; if not given, the profile's."""
-    max_num_batched_tokens: PositiveCount | None = None
+    max_num_batched_tokens: Budget | None = None
     """Token budget of a step; if not given, the profile's, or ``max_num_seqs`` if that is more."""
-    max_model_len: PositiveCount | None = None
+    max_model_len: Longest | None = None
     """Longest sequence in tokens; if not given, the profile's."""
     gpu_memory_utilization: Annotated[float, Field(gt=0, le=1)] | None = None
     """Share of GPU memory used; if not given, the profile's."""
@@ -135,6 +145,14 @@ class MeasuredRun(TableRow):
         if budget is not None and seqs is not None and budget < seqs:
             message = f"is {budget}, below max_num_seqs {seqs}"
             yield Finding(("max_num_batched_tokens",), message, "give what the engine was started with")
+        asked = self._expected()
+        if asked > MOST_DRAWN:
+            message = f"ask for {asked:,.0f} requests in {self.total_time_s:g} s"
+            yield Finding(("rates",), message, f"give a part of the run with at most {MOST_DRAWN:,}")
+
+    def _expected(self) -> float:
+        """Requests that its rates ask for."""
+        return float(np.resize(_numbers(self.rates), self.n_adapters).sum()) * self.total_time_s
 
     @property
     def horizon_s(self) -> float:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from scenarios import write_whole
 from scenarios.reading.row_cells import LONGEST_S, MOST_TOKENS, numbers, parsed, refuse
 from scenarios.reading.row_files import RowFile, TraceError, open_rows
-from scenarios.text.formatting import choice
+from scenarios.text.formatting import choice, shortened
 from twin.engine.requests import FloatArray, IntArray, Requests
 
 COLUMNS = ("arrival_s", "adapter", "prompt_tokens", "output_tokens")
@@ -47,8 +47,8 @@ def read_requests(path: Path, n_adapters: int) -> Requests:
     known = [*COLUMNS, *([FOLLOWS] if FOLLOWS in file.columns else [])]
     if absent := [name for name in COLUMNS if name not in file.columns]:
         raise TraceError(
-            f"{path}: has no column {choice(absent, 'and')}; its columns are {choice(file.columns, 'and')}, "
-            f"give {choice(COLUMNS, 'and')}"
+            f"{path}: has no column {choice(absent, 'and')}; its columns are "
+            f"{shortened(choice(file.columns, 'and'))}, give {choice(COLUMNS, 'and')}"
         )
     parts = [_numbers_of(file, chunk, n_adapters) for chunk in _bounded(file, known)]
     if not sum(len(part[0]) for part in parts):

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-import re
 import zlib
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -15,6 +15,7 @@ from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from scenarios import FrozenModel, Problem, ScenarioError
 from scenarios.errors import SHOWN_PROBLEMS, cause_of
 from scenarios.reading.error_messages import problems as in_words
+from scenarios.reading.syntax.words import csv_words
 from scenarios.reading.text_files import text_of
 from scenarios.reading.yaml_reader import FILE
 from scenarios.text.formatting import choice, nearest
@@ -95,17 +96,22 @@ def _unreadable(error: Exception) -> str:
         return "is empty"
     if isinstance(error, UnicodeDecodeError):
         return "is no text in UTF-8"
-    if row := re.search(r"Expected (\d+) fields in line (\d+), saw (\d+)", str(error)):
-        return f"is no CSV: line {row[2]} has {row[3]} cells, the lines before it {row[1]}"
-    if isinstance(error, OSError):
+    if isinstance(error, OSError | EOFError | zlib.error):
         return f"cannot be read ({cause_of(error)})"
-    return "cannot be read as CSV"
+    return f"is no CSV: {csv_words(str(error))}"
 
 
 def rows_of(table: pd.DataFrame, row_model: type[R]) -> list[R]:
     """The rows of a checked table; an empty cell is the column's default."""
-    adapter: TypeAdapter[list[R]] = TypeAdapter(list[row_model])  # type: ignore[valid-type]
-    return adapter.validate_python(_records(table[[n for n in row_model.model_fields if n in table.columns]]))
+    known = table[[name for name in row_model.model_fields if name in table.columns]]
+    rows: list[R] = _checker(row_model).validate_python(_records(known))
+    return rows
+
+
+@cache
+def _checker(row_model: type[TableRow]) -> TypeAdapter[Any]:
+    """What checks rows; it takes longer to make than a small table to check."""
+    return TypeAdapter(list[row_model])  # type: ignore[valid-type]
 
 
 def _records(table: pd.DataFrame) -> list[dict[str, Any]]:

@@ -14,21 +14,22 @@ A stage is there whole or not at all, so that a measurement that was broken off 
 from __future__ import annotations
 
 import gzip
-import io
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TypeVar
+from typing import Annotated, TypeVar
 
 import numpy as np
 import pandas as pd
 import yaml
+from pydantic import Field
 
-from scenarios import FrozenModel, LorapackError, write_whole
+from scenarios import FrozenModel, LorapackError, ScenarioError, write_whole
 from scenarios.reading.parsing import model_from
 from scenarios.reading.text_files import text_of
 from scenarios.reading.yaml_reader import parse
 from twin.live import Answers
+from twin.measured.tables import LARGEST, Count, Number, TableRow, read_table
 from twin.measuring.outcome import Outcome
 from twin.measuring.params import MeasureParams
 from twin.measuring.stage import Stage
@@ -43,6 +44,50 @@ STAGES, REQUESTS, STEPS = "stages", "requests", "steps"
 
 class FolderError(LorapackError, ValueError):
     """A folder holds the measurement of something else."""
+
+
+class SentRow(TableRow):
+    """A request of a stage, and what became of it; seconds from the start of the stage."""
+
+    arrival_s: Number
+    """When it was to be sent."""
+    adapter: Count
+    """Number of its adapter; after them, the base model."""
+    prompt_tokens: Count
+    """Tokens of the prompt."""
+    output_tokens: Count
+    """Tokens asked of the answer."""
+    follows: Annotated[int, Field(ge=-1, lt=LARGEST)]
+    """Request whose end it waits for, or -1."""
+    sent_s: Number | None = None
+    """When it was sent."""
+    first_token_s: Number | None = None
+    """When its first token came."""
+    finish_s: Number | None = None
+    """When its last one came."""
+    generated_tokens: Count
+    """Tokens of the answer."""
+    failure: str = ""
+    """Why it was not answered whole."""
+
+
+class StepRow(TableRow):
+    """A step that the server logged."""
+
+    number: Count
+    """As the engine counts."""
+    context_requests: Count
+    """Requests without a token yet."""
+    context_tokens: Count
+    """What was computed of their prompts."""
+    generation_requests: Count
+    """The others."""
+    generation_tokens: Count
+    """Their tokens."""
+    elapsed_ms: Number
+    """Milliseconds for which the engine waited for the step."""
+    between_ms: Number
+    """Milliseconds between it and the next one."""
 
 
 class Measured(FrozenModel):
@@ -194,14 +239,14 @@ def _read(path: Path, kind: type[M]) -> M:
 def _read_requests(path: Path) -> pd.DataFrame | None:
     """Requests of a stage; None where the file is not there or not whole, so that the stage is repeated."""
     try:
-        return pd.read_csv(io.BytesIO(gzip.decompress(path.read_bytes())), keep_default_na=True)
-    except (OSError, EOFError, ValueError):
+        return read_table(path, SentRow)
+    except ScenarioError:
         return None
 
 
 def _read_steps(path: Path) -> pd.DataFrame:
     """Steps that were logged in a stage; none where the file is not there or not whole."""
     try:
-        return pd.read_csv(path)
-    except (OSError, ValueError):
+        return read_table(path, StepRow)
+    except ScenarioError:
         return pd.DataFrame()

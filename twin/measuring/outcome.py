@@ -13,10 +13,11 @@ from scenarios import FrozenModel
 from twin import metrics
 from twin.engine.requests import FloatArray
 from twin.live import Answers
+from twin.measured.tables import LARGEST
 from twin.measuring.stage import Stage, StageKind
 
 Share = Annotated[float, Field(ge=0, le=1)]
-Count = Annotated[int, Field(ge=0)]
+Count = Annotated[int, Field(ge=0, lt=LARGEST)]
 
 
 TOGETHER_S = 0.0003
@@ -26,9 +27,9 @@ TOGETHER_S = 0.0003
 class Gauges(FrozenModel):
     """Means of what the server's metrics said during a stage."""
 
-    running: Annotated[float, Field(ge=0)]
+    running: Annotated[float, Field(ge=0, lt=LARGEST)]
     """Requests in the batch."""
-    waiting: Annotated[float, Field(ge=0)]
+    waiting: Annotated[float, Field(ge=0, lt=LARGEST)]
     """Requests in its queue."""
     kv_usage: Share
     """Share of the KV cache in use."""
@@ -47,11 +48,11 @@ class Outcome(FrozenModel):
     """Requests at a time; 0: as they came."""
     distinct: Count
     """Adapters among them."""
-    load: Annotated[float, Field(ge=0)]
+    load: Annotated[float, Field(ge=0, lt=LARGEST)]
     """Share of what the server can do, of runs."""
-    seconds: Annotated[float, Field(ge=0)]
+    seconds: Annotated[float, Field(gt=0, lt=LARGEST)]
     """How long it lasted."""
-    started_unix_s: float
+    started_unix_s: Annotated[float, Field(ge=0, lt=1e11)]
     """When it began, in seconds since 1970."""
     requests: Count
     """Requests sent."""
@@ -59,23 +60,23 @@ class Outcome(FrozenModel):
     """Of them answered whole."""
     failures: dict[str, int]
     """Of them failed, by kind."""
-    prompt_tokens: Annotated[float, Field(ge=0)]
+    prompt_tokens: Annotated[float, Field(ge=0, lt=LARGEST)]
     """Mean prompt tokens of what was sent."""
-    output_tokens: Annotated[float, Field(ge=0)]
+    output_tokens: Annotated[float, Field(ge=0, lt=LARGEST)]
     """Mean answer tokens asked for."""
-    step_ms: float | None
+    step_ms: Annotated[float, Field(ge=0, lt=LARGEST)] | None
     """Median gap between tokens."""
-    itl_ms: float | None
+    itl_ms: Annotated[float, Field(ge=0, lt=LARGEST)] | None
     """Mean gap between pieces of answers."""
-    tpot_ms: float | None
+    tpot_ms: Annotated[float, Field(ge=0, lt=LARGEST)] | None
     """Mean time per output token after the first."""
-    ttft_ms: float | None
+    ttft_ms: Annotated[float, Field(ge=0, lt=LARGEST)] | None
     """Median time to first token."""
-    ttft_mean_ms: float | None
+    ttft_mean_ms: Annotated[float, Field(ge=0, lt=LARGEST)] | None
     """Mean time to first token."""
-    tokens_per_s: Annotated[float, Field(ge=0)]
+    tokens_per_s: Annotated[float, Field(ge=0, lt=LARGEST)]
     """Prompt and answer tokens of completed requests per second."""
-    lag_ms: float | None
+    lag_ms: Annotated[float, Field(ge=0, lt=LARGEST)] | None
     """By how much the client was late in sending, 99th percentile."""
     bunched: Share = 0.0
     """Share of the tokens that came together with the one before, as the server or its host was held up."""

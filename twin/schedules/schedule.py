@@ -7,7 +7,6 @@ A schedule has an ``engine``, a ``latency`` (closed formula of a step's length) 
 from __future__ import annotations
 
 import gzip
-import json
 import logging
 import zlib
 from collections.abc import Iterator, Sequence
@@ -16,11 +15,12 @@ from typing import Annotated, Any
 
 from pydantic import ConfigDict, Discriminator, Field, Tag
 
-from scenarios import FrozenModel, Problem, ScenarioError
+from scenarios import MAX_SLOTS, FrozenModel, Problem, ScenarioError
 from scenarios.reading.findings import Finding
 from scenarios.reading.parsing import model_from
+from scenarios.reading.syntax.json_text import JsonTextError, json_value
 from scenarios.reading.text_files import text_of
-from scenarios.reading.yaml_reader import FILE, json_problem
+from scenarios.reading.yaml_reader import FILE, problem_of
 from scenarios.text.formatting import shown
 from twin.engine.records import STEP_COLUMNS
 from twin.engine.rules import SchedulerRules, rules_of
@@ -30,6 +30,12 @@ logger = logging.getLogger(__name__)
 MAX_BYTES = 256 * 2**20
 """Most text of a schedule that is read."""
 
+LONGEST_S = 10 * 365.25 * 86_400
+"""Most seconds of a schedule, as of a trace."""
+
+LONGEST_STEP_S = 3600.0
+"""Most seconds that a part of a step's length may be."""
+
 
 class ScheduleEngine(FrozenModel):
     """Arguments of the engine, in vLLM's names."""
@@ -37,13 +43,13 @@ class ScheduleEngine(FrozenModel):
     model_config = ConfigDict(extra="allow")
 
     version: str = Field(min_length=1)
-    max_loras: int = Field(ge=1)
-    max_num_seqs: int = Field(ge=1)
+    max_loras: int = Field(ge=1, le=MAX_SLOTS)
+    max_num_seqs: int = Field(ge=1, le=65_536)
     max_num_batched_tokens: int = Field(ge=1, le=1_048_576)
-    num_blocks: int = Field(ge=2)
-    block_size: int = Field(ge=1)
-    max_model_len: int = Field(ge=1)
-    long_prefill_token_threshold: int = Field(default=0, ge=0)
+    num_blocks: int = Field(ge=2, le=100_000_000)
+    block_size: int = Field(ge=1, le=65_536)
+    max_model_len: int = Field(ge=1, le=10_000_000)
+    long_prefill_token_threshold: int = Field(default=0, ge=0, le=10_000_000)
     enable_prefix_caching: bool = False
     async_scheduling: bool = False
     scheduler_reserve_full_isl: bool | None = None
@@ -64,9 +70,9 @@ class ScheduleEngine(FrozenModel):
 class ScheduleLatency(FrozenModel):
     """A step lasts base_s + per_token_s · scheduled tokens + per_adapter_s · distinct adapters."""
 
-    base_s: float = Field(ge=0)
-    per_token_s: float = Field(ge=0)
-    per_adapter_s: float = Field(ge=0)
+    base_s: float = Field(ge=0, le=LONGEST_STEP_S)
+    per_token_s: float = Field(ge=0, le=LONGEST_STEP_S)
+    per_adapter_s: float = Field(ge=0, le=LONGEST_STEP_S)
 
 
 class ScheduleSteps(FrozenModel):
@@ -102,7 +108,7 @@ class ScheduleResult(FrozenModel):
 
 _Number = Annotated[int, Field(ge=0, le=10_000_000)]
 _Tokens = Annotated[int, Field(ge=1, le=10_000_000)]
-_Seconds = Annotated[float, Field(ge=0)]
+_Seconds = Annotated[float, Field(ge=0, le=LONGEST_S)]
 _Parent = Annotated[int, Field(ge=-1, le=10_000_000)]
 _Plain = tuple[_Seconds, _Tokens, _Tokens, _Number]
 _WithText = tuple[_Seconds, _Tokens, _Tokens, _Number, _Number, _Number, _Parent]
@@ -129,7 +135,7 @@ class Schedule(FrozenModel):
     """Arrival in seconds, prompt tokens, output tokens and number of the adapter of each request, 0 for the
     base model. Where texts are told: number of a common text, how many tokens the prompt begins with of it,
     and the request with whose prompt and answer it begins instead, or -1."""
-    horizon_s: float | None = Field(default=None, gt=0)
+    horizon_s: float | None = Field(default=None, gt=0, le=LONGEST_S)
     result: ScheduleResult | None = None
 
     def findings(self) -> Iterator[Finding]:
@@ -152,17 +158,14 @@ def document_of(path: Path) -> dict[str, Any]:
     ScenarioError
         If it cannot be read, or is no JSON object.
     """
-    text, problem = _text(path), None
     try:
-        document = json.loads(text)
-        if isinstance(document, dict):
-            return document
-        problem = Problem(FILE, f"holds {shown(document)} at its top", "give a schedule; see docs/twin.md")
-    except json.JSONDecodeError:
-        problem = json_problem(text)
-    except RecursionError:
-        problem = Problem(FILE, "is nested too deep", "give a schedule; see docs/twin.md")
-    raise ScenarioError([] if problem is None else [problem], str(path))
+        document = json_value(_text(path), finite=True)
+    except JsonTextError as error:
+        raise ScenarioError([problem_of(error)], str(path)) from error
+    if isinstance(document, dict):
+        return document
+    problem = Problem(FILE, f"holds {shown(document)} at its top", "give a schedule; see docs/twin.md")
+    raise ScenarioError([problem], str(path))
 
 
 def _text(path: Path) -> str:

@@ -58,7 +58,9 @@ def _add_chunk(held: Collected, file: RowFile, taken: LogColumns, chunk: Columns
     held.count("requests tell no lengths", int(((prompt < 0) | (output < 0)).sum()))
     if "session" in cells:
         session = _texts(cells["session"][kept])
-        session = session[session != ""]
+        # Half of a surrogate pair cannot be hashed; its escape can.
+        whole = [one.encode("utf-8", "backslashreplace").decode() for one in session if one]
+        session = np.array(whole, dtype=object)
         if len(session):
             held.sessions.append(pd.util.hash_array(session))
     held.add(instants, names[kept], _at_least_one(prompt), _at_least_one(output), took)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from scenarios import ServegenArrivals
 from scenarios.errors import cause_of
-from scenarios.reading.row_cells import numbers, parsed, refuse
+from scenarios.reading.row_cells import MOST_TOKENS, numbers, parsed, refuse
 from scenarios.reading.row_files import RowFile, TraceError, open_rows
 from twin.engine.requests import FloatArray
 from twin.workload.servegen.lengths import WindowLengths, mean_of, read_lengths
@@ -23,10 +23,16 @@ from twin.workload.servegen.lengths import WindowLengths, mean_of, read_lengths
 SERVEGEN_WINDOW_S = 600.0
 """Length of the windows of a table of all clients."""
 
+MOST_S = 1e11
+"""Latest second at which a window begins, counted from 1970 or from the recording's start."""
+
+MOST_RATE = 1e6
+"""Most requests per second of a client."""
+
 MOST_WINDOWS = 100_000
 """Most windows of a recording: nearly two years of 600 s."""
 
-_CHUNK = re.compile(r"chunk-(\d+)-trace\.csv")
+_CHUNK = re.compile(r"chunk-(\d{1,9})-trace\.csv")
 _TABLE = ("client", "window_start_s", "rate_req_s", "cv", "pattern")
 _CHUNK_COLUMNS = ("window_start_s", "rate_req_s", "cv", "pattern", "param1", "param2")
 _MEANS = ("client", "mean_prompt_tokens", "mean_output_tokens")
@@ -199,7 +205,7 @@ def _whole(path: Path, columns: Sequence[str], *, headed: bool = True) -> tuple[
 
 def _windows(file: RowFile, frame: pd.DataFrame, client: NDArray[np.int64]) -> _Windows:
     """Windows of some rows; those without a pattern have no request."""
-    start = parsed(file, frame["window_start_s"], _rates)
+    start = parsed(file, frame["window_start_s"], _seconds)
     weibull = parsed(file, frame["pattern"], _are_weibull)
     busy = (frame["pattern"] != "").to_numpy()
     rate, cv = np.zeros(len(frame)), np.ones(len(frame))
@@ -249,24 +255,35 @@ def _means(path: Path) -> dict[int, tuple[float, float]]:
 
 def _counts(cells: pd.Series[Any]) -> NDArray[np.int64]:
     values = numbers(cells)
-    refuse(cells, (values != np.floor(values)) | (values < 0), "must be a number of a client")
+    wrong = (values != np.floor(values)) | (values < 0) | (values >= 2**31)
+    refuse(cells, wrong, "must be a number of a client")
     return values.astype(np.int64)
 
 
+def _seconds(cells: pd.Series[Any]) -> FloatArray:
+    return _bounded(cells, MOST_S)
+
+
 def _rates(cells: pd.Series[Any]) -> FloatArray:
+    return _bounded(cells, MOST_RATE)
+
+
+def _bounded(cells: pd.Series[Any], most: float) -> FloatArray:
     values = numbers(cells).astype(np.float64)
-    refuse(cells, values < 0, "must be a number of at least 0")
+    refuse(cells, (values < 0) | (values > most), f"must be a number from 0 to {most:,.0f}")
     return values
 
 
 def _positives(cells: pd.Series[Any]) -> FloatArray:
     values = numbers(cells).astype(np.float64)
-    refuse(cells, values <= 0, "must be a number above 0")
+    refuse(
+        cells, (values <= 0) | (values > MOST_TOKENS), f"must be a number above 0, at most {MOST_TOKENS:,}"
+    )
     return values
 
 
 def _multiples(cells: pd.Series[Any]) -> FloatArray:
-    values = _rates(cells)
+    values = _seconds(cells)
     refuse(cells, values % SERVEGEN_WINDOW_S != 0, f"must be a multiple of {SERVEGEN_WINDOW_S:g}")
     return values
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,6 +12,7 @@ import numpy as np
 from scenarios.errors import cause_of
 from scenarios.reading.row_cells import MOST_TOKENS
 from scenarios.reading.row_files import TraceError
+from scenarios.reading.syntax.json_text import json_value
 from scenarios.text.formatting import shortened
 from twin.engine.requests import FloatArray, IntArray
 
@@ -56,11 +56,11 @@ def read_lengths(path: Path) -> tuple[WindowLengths, ...]:
         If the file is missing or damaged.
     """
     try:
-        held = json.loads(path.read_text(encoding="utf-8"))
+        held = json_value(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise TraceError(f"{path}: cannot be read ({cause_of(error)}); fetch it again") from error
-    except (ValueError, RecursionError) as error:
-        raise TraceError(f"{path}: is no JSON ({error}); fetch it again") from error
+    except ValueError as error:
+        raise TraceError(f"{path}: is no JSON ({cause_of(error)}); fetch it again") from error
     if not isinstance(held, dict):
         raise TraceError(f"{path}: is no JSON object of windows; fetch it again")
     windows = []
@@ -91,8 +91,8 @@ def _distribution(path: Path, window: str, name: str, text: object) -> Distribut
             raise ValueError("lengths and probabilities must not be negative")
     except (ValueError, TypeError, AttributeError, SyntaxError, MemoryError, RecursionError) as error:
         raise TraceError(
-            f'{path}: {name} of the window "{shortened(window)}" is "{shortened(str(text))}" ({error}); '
-            "give lengths with their probabilities"
+            f'{path}: {name} of the window "{shortened(window)}" is "{shortened(str(text))}"; '
+            "give lengths with their probabilities, none of them negative"
         ) from error
     order = np.argsort(length)
     cumulative = np.cumsum(share[order])
