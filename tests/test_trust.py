@@ -16,6 +16,7 @@ RUNNING = {"subprocess", "pty", "code", "runpy", "webbrowser"}
 CONNECTING = {
     "socket", "socketserver", "ssl", "http", "ftplib", "smtplib", "imaplib", "poplib", "telnetlib", "xmlrpc",
     "urllib.request", "urllib3", "requests", "httpx", "aiohttp", "websockets", "grpc", "paramiko",
+    "distributed", "ray",
 }  # fmt: skip
 NAMED_CALLS = {"eval", "exec", "compile", "__import__"}
 CALLS = {
@@ -29,6 +30,11 @@ but nothing of numpy's is read."""
 ALLOWED = {
     # Machine code of this very package, beside its sources or in numba's folder of the user.
     ("twin/engine/compilation.py", "pickle"),
+    # A cluster that --cluster names, and its clients.
+    ("twin/parallel/clusters.py", "socket"),
+    ("twin/parallel/dask_cluster.py", "distributed"),
+    ("twin/parallel/dask_cluster.py", "distributed.Client"),
+    ("twin/parallel/ray_cluster.py", "ray"),
 }
 
 
