@@ -123,7 +123,7 @@ class Collector:
 
     def _greedy(self, result: Result, ready: Prepared) -> Result | None:
         """The greedy's result beside another; None where there can be none."""
-        key = f"{_key(result)} {result.gpus if on_given_gpus(result) else None}"
+        key = f"{_key(result)} {result.gpus if on_given_gpus(result) else None} {result.method == FILLING}"
         if ready.instance is None or is_greedy(result):
             return None
         if key not in self._greedies:

@@ -156,7 +156,7 @@ def test_update_takes_rows_of_a_table_of_the_profile_s_model(
     [
         ((SUMMARY, *ENGINE), "--max-loras, --adapters, --ranks are for results"),
         ((SUMMARY,), "give --update PROFILE"),
-        ((DATA, DATA), "give --update PROFILE"),
+        ((DATA, SUMMARY, "--model", "m"), "give --update PROFILE"),
         ((DATA,), "--model is missing"),
         ((DATA, "--model", "m", "--json", "-"), "--json: for --update"),
         (

@@ -188,7 +188,7 @@ def test_result_prints_and_exports() -> None:
     assert list(result.to_frame().adapter) == ["x", "y", "z"]
     assert len(result.request_frame()) == 50
     assert "50 completed" in result.summary()
-    assert result._repr_html_().startswith("<table>")
+    assert "50 completed" in result._repr_html_()
 
 
 def test_a_run_without_requests_is_a_result_too() -> None:

@@ -126,6 +126,12 @@ def test_folders_of_servers_that_differ_in_more_are_refused(
     assert "fit a profile to each" in str(refused.value)
 
 
+def test_a_folder_counts_once(small_engine: ModuleType, tmp_path: Path) -> None:
+    folders = two_folders(small_engine, tmp_path)
+    with pytest.raises(ScenarioError, match=r"four: 1 problem\n.* is given twice; name each folder once"):
+        fitted([*folders, tmp_path / "sixteen" / ".." / "four"])
+
+
 def test_the_command_takes_several_folders(
     small_engine: ModuleType, lorapack: Lorapack, tmp_path: Path
 ) -> None:

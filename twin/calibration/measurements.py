@@ -13,6 +13,7 @@ from pydantic import Field
 
 from scenarios import Problem, ScenarioError
 from scenarios.reading.findings import Finding
+from scenarios.reading.yaml_reader import FILE
 from scenarios.text.formatting import choice, nearest
 from twin.calibration.cost_terms import Steps
 from twin.measured.measurement import Measurement, read_measurement, table_file
@@ -230,6 +231,9 @@ def read_folders(folders: Sequence[Path], about: Sequence[Measurement] = ()) -> 
     ScenarioError
         If one cannot be read, or they are of servers that no one profile is of.
     """
+    twice = [path for k, path in enumerate(folders) if path.resolve() in {f.resolve() for f in folders[:k]}]
+    if twice:
+        raise ScenarioError([Problem(FILE, "is given twice", "name each folder once")], str(twice[0]))
     about = about or [read_measurement(folder) for folder in folders]
     tables = [read_tables(folder) for folder in folders]
     _check_alike(folders, about, tables)
