@@ -4,8 +4,8 @@ Each must end within 10 s and 2 GiB, with an answer or one message in our words,
 (tests/fuzzing/judgement.py). The damages have numbers; the first of each kind are those of the tests, so
 that a fault that is found here can be tried again by its number. Prints a line for each kind and each fault.
 
-10,000 of each kind take about 50 minutes on one core (fewer of kinds that take longer, as many times fewer as
-they say); two processes share the kinds with the defaults.
+Takes about 50 minutes on one core for 10,000 of each kind (fewer of kinds that take longer, as many times
+fewer as they say); two processes share the kinds with the defaults.
 """
 
 from __future__ import annotations
@@ -38,10 +38,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--damages", type=int, default=10_000, help="damages of each kind (%(default)s)")
-    parser.add_argument("--first", type=int, default=0, help="number of the first one (%(default)s)")
-    parser.add_argument("--only", default="", help="kinds whose names hold this")
-    parser.add_argument("--workers", type=int, default=2, help="processes (%(default)s)")
+    parser.add_argument("--damages", type=int, default=10_000, help="of each kind (default: %(default)s)")
+    parser.add_argument("--first", type=int, default=0, help="number of the first one (default: %(default)s)")
+    parser.add_argument("--only", default="", help="kinds whose names hold this (default: all)")
+    parser.add_argument("--workers", type=int, default=2, help="processes (default: %(default)s)")
     given = parser.parse_args(arguments)
     names = [name for name in fuzzed_kinds() if given.only in name]
     print(f"Python {platform.python_version()}, {given.damages:,} damages from {given.first:,} on")

@@ -21,6 +21,7 @@ ROOT = Path(__file__).resolve().parents[2]
 OUTSIDE = {
     "README.md": "index.md",
     ".github/CONTRIBUTING.md": "contributing.md",
+    ".github/SECURITY.md": "security.md",
     "twin/engine/INVARIANTS.md": "invariants.md",
 }
 """Pages outside of docs/, from the root of the repository, and what they are called on the site."""

@@ -103,7 +103,7 @@ def test_servers_are_sent_what_the_twin_plays_by_their_own_names(tmp_path: Path)
             requests.adapter, requests.prompt_tokens, requests.output_tokens, strict=True
         )
     ]
-    assert sent == wanted[: len(sent)]
+    assert sorted(sent) == sorted(wanted[: len(sent)])  # two of one instant may arrive in any order
     assert len(sent) == report.gpus[0].requests
     assert report.gpus[0].server.base == "base"
     assert {"base", "g0-1"} <= {one.served_name for one in report.gpus[0].adapters}

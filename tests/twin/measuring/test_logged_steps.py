@@ -25,6 +25,7 @@ def outcome(name: str, kind: str, batch: int, prompt: int, **seen: float) -> Out
         "kind": kind,
         "batch": batch,
         "distinct": min(batch, 8),
+        "seconds": 10.0,
         "completed": 8,
         "failures": {},
         "prompt_tokens": prompt,
