@@ -4,7 +4,7 @@ They are taken in Chromium, in light and at 1280 pixels, of a report of a shippe
 given a price. Run from the repository's root, with the extra ``test`` installed::
 
     python -m benchmarks.report_pictures --out docs/pictures
-    python -m benchmarks.report_pictures --contents report.json --out /tmp/pictures
+    python -m benchmarks.report_pictures --contents report.json --out pictures/pictures
 
 Takes about two minutes with the defaults, most of them for the plan and for what if.
 """

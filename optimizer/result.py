@@ -131,6 +131,15 @@ class Result(ResultView, PlainDir, BaseModel):
         return self.seconds - self.preparation_seconds
 
     @property
+    def cost_per_hour(self) -> float | None:
+        """What the plan's GPUs cost in an hour; None without a plan, or where one of them has no price."""
+        if self.placement is None:
+            return None
+        prices = {device.name: device.price_per_hour for device in self.scenario.devices}
+        known = [price for gpu in self.placement.gpus if (price := prices[gpu.device]) is not None]
+        return sum(known) if len(known) == len(self.placement.gpus) else None
+
+    @property
     def outcome(self) -> str:
         """Status, number of GPUs and verdict in a few words."""
         if self.gpus is None:

@@ -19,7 +19,7 @@ from scenarios.reading import error_messages
 from scenarios.reading.findings import Loc
 from scenarios.reading.overrides import apply
 from scenarios.reading.parsing import ProfileCheck, model_from, scenario_from
-from scenarios.reading.text_files import text_of
+from scenarios.reading.text_files import is_there, text_of
 from scenarios.reading.yaml_reader import FILE, parse, path_text
 from scenarios.reading.yaml_writer import to_yaml
 from scenarios.scenario import Scenario
@@ -275,19 +275,11 @@ def _anchored(scenario: Scenario, folder: Path, root: object, source: str) -> Sc
             loc, f'is "{name}", but there is no {_kind(loc)} {file}', "correct the path", root
         )
         for loc, (name, file) in files.items()
-        if not _is_there(file, folder=_kind(loc) == "folder")
+        if not is_there(file, folder=_kind(loc) == "folder")
     ]
     if missing:
         raise ScenarioError(missing, source)
     return scenario.with_paths(lambda name: str((folder / name).resolve()))
-
-
-def _is_there(file: Path, *, folder: bool) -> bool:
-    """Whether there is such a file or folder; what can be no path, or one too long, is not there."""
-    try:
-        return file.is_dir() if folder else file.is_file()
-    except (OSError, ValueError):
-        return False
 
 
 def _kind(loc: Loc) -> str:

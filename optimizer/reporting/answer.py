@@ -6,7 +6,7 @@ import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
-from optimizer.reporting.contents import Answer, Reference
+from optimizer.reporting.contents import HOURS_PER_MONTH, Answer, Reference
 from optimizer.reporting.numbers import rounded
 from optimizer.reporting.params import ReportParams
 from optimizer.result import Result
@@ -14,15 +14,12 @@ from optimizer.result_text import queue_note, twin_notes, why_no_bound
 from optimizer.search.objectives import LATENCY_OBJECTIVES, leading_prices
 from optimizer.search.solve import solve
 from optimizer.survival.text import answer as survival_answer
-from scenarios import Placement, Scenario, criterion_in_words
+from scenarios import criterion_in_words
 from scenarios.stopping.progress import Progress
 from scenarios.text.formatting import counted, listed
 from twin import EngineProfile
 
-HOURS_PER_MONTH = 730
-"""Hours of a month, a twelfth of a year of 365 days."""
-
-GREEDY = ("greedy", "greedy-lat")
+OF_PAPER, OF_PAPER_LATENCY = "greedy", "greedy-lat"
 """The paper's placers: of the fewest GPUs, and of a latency on given ones."""
 
 FILLING = "greedy-fill"
@@ -45,7 +42,7 @@ def answer_of(result: Result, greedy: Result | None, profiles: Mapping[str, Engi
         Engine profile of each device.
     """
     scenario, plan, judged = result.scenario, result.placement, result.validation
-    per_month = monthly_cost(scenario, plan)
+    per_month = monthly_cost(result)
     verdicts = judged.gpus if judged else ()
     survival = "" if result.survival is None else survival_answer(result.survival).plain
     return Answer(
@@ -62,7 +59,7 @@ def answer_of(result: Result, greedy: Result | None, profiles: Mapping[str, Engi
         bound_text="" if result.bound is None else _bound_in_words(result.objectives[0], result.bound),
         no_bound="" if result.bound is not None else why_no_bound(result),
         cost_per_month=per_month,
-        greedy_cost_per_month=None if greedy is None else monthly_cost(scenario, greedy.placement),
+        greedy_cost_per_month=None if greedy is None else monthly_cost(greedy),
         cost_unit=""
         if per_month is None
         else f"the currency of the scenario's price_per_hour, {HOURS_PER_MONTH} h",
@@ -90,12 +87,9 @@ def _bound_in_words(objective: str, bound: float) -> str:
     return f"no plan on so many GPUs has a smaller {known.summary} than {figure}"
 
 
-def monthly_cost(scenario: Scenario, plan: Placement | None) -> float | None:
+def monthly_cost(result: Result) -> float | None:
     """What a plan's GPUs cost in a month; None where the scenario states no price of one of them."""
-    prices = {device.name: device.price_per_hour for device in scenario.devices}
-    used = [prices[gpu.device] for gpu in plan.gpus] if plan is not None else []
-    known = [price for price in used if price is not None]
-    return HOURS_PER_MONTH * sum(known) if known and len(known) == len(used) else None
+    return None if result.cost_per_hour is None else HOURS_PER_MONTH * result.cost_per_hour
 
 
 def _how_sure(result: Result, profiles: Mapping[str, EngineProfile]) -> str:
@@ -114,23 +108,14 @@ def _reference(greedy: Result) -> Reference:
     return Reference(method=greedy.method, gpus=greedy.gpus, accepted=greedy.accepted, message=greedy.message)
 
 
-def is_greedy(result: Result) -> bool:
-    """Whether a plan is the greedy's own."""
-    return result.method == _greedy_for(result)
-
-
-def _greedy_for(result: Result) -> str:
-    return GREEDY[0] if leading_prices(result.objectives) else GREEDY[1]
-
-
-def greedy_beside(
+def greedy_of(
     result: Result, others: Sequence[Result], params: ReportParams, workers: int, progress: Progress
 ) -> Result:
-    """The greedy's result for the same scenario: one of those that there are, or solved here.
+    """The greedy's result for the scenario of another: one of those that there are, or solved here.
 
-    Where the paper's greedy finds no plan, that of `FILLING` if it does.
+    It is that of the paper's greedy, or of `FILLING` where that alone finds a plan of the fewest GPUs.
     """
-    method, first = _greedy_for(result), leading_prices(result.objectives)
+    first = leading_prices(result.objectives)
 
     def found_by(name: str) -> Result:
         for other in others:
@@ -145,8 +130,8 @@ def greedy_beside(
             progress=progress,
         )
 
-    greedy = found_by(method)
-    if greedy.placement is not None or not first or result.method == FILLING:
+    greedy = found_by(OF_PAPER if first else OF_PAPER_LATENCY)
+    if greedy.placement is not None or not first:
         return greedy
     filled = found_by(FILLING)
     return greedy if filled.placement is None else filled

@@ -8,9 +8,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import twin
-from optimizer.reporting.answer import FILLING, answer_of, greedy_beside, is_greedy
+from optimizer.reporting.answer import FILLING, OF_PAPER, answer_of, greedy_of
 from optimizer.reporting.contents import AdapterTable, PlanReport, ReportContents, Saving, WhatIfGrid
-from optimizer.reporting.grid import GREEDY
 from optimizer.reporting.origin import on_given_gpus, origin_of
 from optimizer.reporting.params import ReportParams
 from optimizer.reporting.reasons import explained, other_gpus
@@ -88,15 +87,16 @@ class Collector:
             result, ready.instance, ready.why_none, self._others(result, ready, tuned), self.params
         )
         greedy = self._greedy(result, ready)
+        is_own = greedy is not None and greedy.method == result.method
         rows = {row.gpu: row for row in told.rows}
         runs = self._runs(result, ready.judge, fills_of(told.rows))
-        grid = self._grid(result, tuned, GREEDY if greedy is None else greedy.method)
+        grid = self._grid(result, tuned, greedy)
         profiles: Mapping[str, EngineProfile] = ready.judge.profiles
         regions = {} if ready.instance is None else ready.instance.regions
         return PlanReport(
             name=result.scenario.name,
             description=result.scenario.description,
-            answer=answer_of(result, greedy, profiles),
+            answer=answer_of(result, None if is_own else greedy, profiles),
             tiles=() if runs is None else tiles_of(result, runs, rows),
             adapters=AdapterTable.empty()
             if runs is None
@@ -122,14 +122,12 @@ class Collector:
         return self._savings[key]
 
     def _greedy(self, result: Result, ready: Prepared) -> Result | None:
-        """The greedy's result beside another; None where there can be none."""
-        key = f"{_key(result)} {result.gpus if on_given_gpus(result) else None} {result.method == FILLING}"
-        if ready.instance is None or is_greedy(result):
+        """The greedy's result for the scenario, which may be this one; None where there can be none."""
+        key = f"{_key(result)} {result.gpus if on_given_gpus(result) else None}"
+        if ready.instance is None:
             return None
         if key not in self._greedies:
-            self._greedies[key] = greedy_beside(
-                result, self.results, self.params, self.workers, self.progress
-            )
+            self._greedies[key] = greedy_of(result, self.results, self.params, self.workers, self.progress)
         return self._greedies[key]
 
     def _ready(self, result: Result) -> Prepared:
@@ -154,12 +152,12 @@ class Collector:
         gpus, verdicts = result.placement.gpus, verdicts_of(result)
         return simulate_again(judge, gpus, verdicts, fills, self.params, self.deadline)
 
-    def _grid(self, result: Result, tuned: SolveParams, greedy: str) -> WhatIfGrid | str:
-        """The what-if grid of the scenario, with the greedy that is beside the plan; or why there is none."""
+    def _grid(self, result: Result, tuned: SolveParams, greedy: Result | None) -> WhatIfGrid | str:
+        """The what-if grid of the scenario, with the greedy that finds plans for it; or why there is none."""
         if not self.what_if:
             return NOT_ASKED
         key = _key(result)
-        method = FILLING if greedy == FILLING else GREEDY
+        method = FILLING if greedy is not None and greedy.method == FILLING else OF_PAPER
         if key not in self._grids:
             self._grids[key] = what_if_grid(
                 result.scenario, tuned, self.params, self.workers, self.progress, self.deadline, method

@@ -12,6 +12,10 @@ from pydantic import Field
 
 from scenarios import Acceptance
 from scenarios.base import FrozenModel
+from twin import LatencyFigures
+
+HOURS_PER_MONTH = 730
+"""Hours of a month, a twelfth of a year of 365 days."""
 
 Sureness = Literal["measured", "derived"]
 """How the step costs behind a plan are known: measured on that GPU, or derived for it.
@@ -116,16 +120,6 @@ COLUMNS = tuple(name for name in AdapterTable.model_fields if name != "left_out"
 """Columns of a table of adapters."""
 
 
-class Percentiles(FrozenModel):
-    """A latency in ms; null where nothing was measured."""
-
-    mean: float | None = None
-    p50: float | None = None
-    p90: float | None = None
-    p95: float | None = None
-    p99: float | None = None
-
-
 class Tile(FrozenModel):
     """One GPU of the plan."""
 
@@ -158,8 +152,8 @@ class Tile(FrozenModel):
     headroom: float | None = None
     """Distance to the nearest latency that is limited, as a share of the limit; null where none is."""
     first_to_suffer: str | None = None
-    itl: Percentiles = Percentiles()
-    ttft: Percentiles = Percentiles()
+    itl: LatencyFigures = LatencyFigures()
+    ttft: LatencyFigures = LatencyFigures()
     like: int
     """Number of the GPU whose run it shares: the first one with adapters of the same classes and the same
     engine, maybe itself."""

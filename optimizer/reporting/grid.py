@@ -27,8 +27,8 @@ Place = tuple[int, int]
 LEAST_S = 0.05
 """Fewest seconds of one search."""
 
-GREEDY, QUICK, EXACT = "greedy", "bfd", "exact"
-"""Placers: the paper's, the one whose plans an exact search starts from, and that search."""
+QUICK, EXACT = "bfd", "exact"
+"""Placers: the one whose plans an exact search starts from, and that search."""
 
 
 @dataclass
@@ -96,7 +96,7 @@ class Grid:
     seed: int
     workers: int
     params: PackingParams
-    greedy_method: str = GREEDY
+    greedy_method: str
     _bounds: dict[Place, tuple[Place, ...]] = field(default_factory=dict)
 
     def greedy(self) -> Iterator[tuple[Place, WhatIfCell]]:

@@ -74,7 +74,7 @@ def _in_words(plan: PlanReport) -> str:
     answer = plan.answer
     if answer.gpus is None:
         return f"{plan.name}, {answer.method}: no plan"
-    verdict = "accepted" if answer.accepted else "rejected"
+    verdict = f"{'accepted' if answer.accepted else 'rejected'} ({answer.acceptance})"
     return f"{plan.name}, {answer.method}: {counted(answer.gpus, 'GPU')}, {verdict}"
 
 

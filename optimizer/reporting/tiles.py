@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from optimizer.explanation.explain import TightRow, sum_in_words
-from optimizer.reporting.contents import COLUMNS, AdapterTable, Percentiles, Tile
+from optimizer.reporting.contents import COLUMNS, AdapterTable, Tile
 from optimizer.reporting.numbers import known, rounded
 from optimizer.reporting.runs import AdapterFigures, PlacedContent, Runs
 from optimizer.result import Result
@@ -85,13 +85,13 @@ def _of_verdict(verdict: GPUVerdict, scenario: Scenario) -> dict[str, Any]:
         "margin": None if verdict.margin is None else known(verdict.signed_margin),
         "headroom": None if share is None or math.isinf(share) else rounded(share),
         "first_to_suffer": verdict.first_to_suffer,
-        "itl": _percentiles(verdict.latencies.itl),
-        "ttft": _percentiles(verdict.latencies.ttft),
+        "itl": _figures(verdict.latencies.itl),
+        "ttft": _figures(verdict.latencies.ttft),
     }
 
 
-def _percentiles(figures: LatencyFigures) -> Percentiles:
-    return Percentiles(**{name: known(value) for name, value in figures.model_dump().items()})
+def _figures(figures: LatencyFigures) -> LatencyFigures:
+    return LatencyFigures(**{name: known(value) for name, value in figures.model_dump().items()})
 
 
 # --- adapters ----------------------------------------------------------------------------------------

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from optimizer.explanation.sensitivity import without_limits
 from optimizer.packing.model.problem import PackingProblem
 from optimizer.packing.registry import METHODS
-from optimizer.reporting.answer import HOURS_PER_MONTH
-from optimizer.reporting.contents import WhatIfCell, WhatIfGrid
-from optimizer.reporting.grid import EXACT, GREEDY, Cell, Grid, Place
+from optimizer.reporting.answer import OF_PAPER
+from optimizer.reporting.contents import HOURS_PER_MONTH, WhatIfCell, WhatIfGrid
+from optimizer.reporting.grid import EXACT, Cell, Grid, Place
 from optimizer.reporting.model import KnownRows, known_rows, model_instance
 from optimizer.reporting.origin import SCENARIO_FILE
 from optimizer.reporting.params import ReportParams
@@ -55,7 +55,7 @@ def what_if_grid(
     workers: int,
     progress: Progress,
     deadline: Deadline,
-    greedy_method: str = GREEDY,
+    greedy_method: str = OF_PAPER,
 ) -> WhatIfGrid | str:
     """GPUs by load and patience on the linear rows, or why there are none.
 

@@ -68,7 +68,7 @@ class Front(ResultView):
         for result in self.results:
             if result.accepted and result.gpus is not None and result.objective is not None:
                 best = all(result.objective < point.value for point in found)
-                found.append(FrontPoint(result.gpus, _cost(result), result.objective, best))
+                found.append(FrontPoint(result.gpus, result.cost_per_hour, result.objective, best))
         return tuple(found)
 
     @property
@@ -79,7 +79,8 @@ class Front(ResultView):
     @property
     def headline(self) -> str:
         """What is compared, in a line."""
-        return f"{self.results[0].scenario.name}: {self.heading} over GPUs"
+        first = self.results[0]
+        return f"{first.scenario.name} ({first.acceptance}): {self.heading} over GPUs"
 
     def to_frame(self) -> pd.DataFrame:
         """One row per accepted plan."""
@@ -144,11 +145,3 @@ def front(
         for number in sorted(set(gpus))
     ]  # fmt: skip
     return Front(objective, tuple(results))
-
-
-def _cost(result: Result) -> float | None:
-    """What the GPUs of a plan cost in an hour; None where one has no price."""
-    prices = {device.name: device.price_per_hour for device in result.scenario.devices}
-    placed = () if result.placement is None else result.placement.gpus
-    known = [price for gpu in placed if (price := prices[gpu.device]) is not None]
-    return sum(known) if len(known) == len(placed) else None

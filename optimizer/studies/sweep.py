@@ -63,7 +63,8 @@ class Sweep(ResultView):
     @property
     def headline(self) -> str:
         """What was changed, in a line."""
-        return f"{self.results[0][0].scenario.name}: GPUs over {self.path}"
+        first = self.results[0][0]
+        return f"{first.scenario.name} ({first.acceptance}): GPUs over {self.path}"
 
     def _draw(self, ax: Axes | None) -> Figure:
         from optimizer.plots import draw_sweep

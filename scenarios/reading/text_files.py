@@ -50,3 +50,11 @@ def text_of(file: Path, source: str) -> str:
 
 def _refusal(source: str, message: str, remedy: str, line: int | None = None) -> ScenarioError:
     return ScenarioError([Problem(FILE, message, remedy, line)], source)
+
+
+def is_there(file: Path, *, folder: bool) -> bool:
+    """Whether there is such a file or folder; what can be no path, or one too long, is not there."""
+    try:
+        return file.is_dir() if folder else file.is_file()
+    except (OSError, ValueError):
+        return False

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import math
 
-from optimizer.reporting.contents import Answer, WhatIfCell
+from optimizer.reporting.contents import HOURS_PER_MONTH, Answer, WhatIfCell
 from scenarios.text.formatting import counted
 from scenarios.text.tables import cell_text
-
-HOURS_PER_MONTH = 730.0
-
 
 GREEDIES = {
     "greedy-fill": "The paper's greedy finds none; greedy-fill, which tests every number of adapters,",

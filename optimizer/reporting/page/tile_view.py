@@ -8,10 +8,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from optimizer.reporting.contents import AdapterTable, Percentiles, Tile
+from optimizer.reporting.contents import AdapterTable, Tile
 from optimizer.reporting.page import headlines
 from optimizer.reporting.page.bars import Bar, bars
 from optimizer.reporting.page.treemap import Cell, treemap
+from twin import LatencyFigures
 
 ORDERS: Mapping[str, tuple[str, bool]] = {
     "gpu": ("number", False),
@@ -57,10 +58,10 @@ class TileView:
         return f"over ×{FAR:g}" if factor > FAR else f"×{headlines.short(factor)}"
 
     @property
-    def latencies(self) -> tuple[tuple[str, Percentiles], ...]:
+    def latencies(self) -> tuple[tuple[str, LatencyFigures], ...]:
         """Latencies with their names, those that were measured."""
         named = (("first token", self.tile.ttft), ("per token", self.tile.itl))
-        return tuple((name, values) for name, values in named if values != Percentiles())
+        return tuple((name, values) for name, values in named if values != LatencyFigures())
 
     @property
     def made_of(self) -> tuple[Bar, ...]:

@@ -102,7 +102,7 @@ class PlanView:
         return tuple((one.name, one.text, by_number.get(k)) for k, one in enumerate(savings))
 
     def slowest(self, latency: str, figure: str) -> float | None:
-        """The largest figure of a latency over all GPUs: ``ttft`` or ``itl``, and a name of `Percentiles`."""
+        """The largest figure over all GPUs: of ``ttft`` or ``itl``, a name of `twin.LatencyFigures`."""
         figures = [getattr(getattr(view.tile, latency), figure) for view in self.tiles]
         return max((value for value in figures if value is not None), default=None)
 

@@ -15,6 +15,7 @@ from scenarios.importers.servers.source_places import count_at, list_at, located
 from scenarios.importers.servers.vllm_command import CommandFacts
 from scenarios.importers.servers.vllm_flags import SILENT
 from scenarios.importers.source import Kind, Source
+from scenarios.reading.text_files import is_there
 from scenarios.text.formatting import shortened, shown
 
 
@@ -94,7 +95,7 @@ def _adapters(
         place = f"{place}.lora_config.dynamic_lora_loading_path"
         raise source.error(f"is {shown(path)}", "give a folder or an address", place=place)
     beside = source.path.absolute().parent / "lora" / path.rstrip("/").rsplit("/", 1)[-1]
-    chosen = str(beside) if not _is_folder(Path(path)) and _is_folder(beside) else path
+    chosen = str(beside) if not is_there(Path(path), folder=True) and is_there(beside, folder=True) else path
     return folder_adapters(chosen, "dynamic_lora_loading_path", "")
 
 
@@ -106,14 +107,6 @@ def _replicas(source: Source, config: Mapping[str, object], place: str) -> int:
     if isinstance(scaling, dict) and deployment.get("num_replicas") in (None, "auto"):
         return count_at(source, scaling.get("min_replicas"), f"{place}.autoscaling_config.min_replicas")
     return count_at(source, deployment.get("num_replicas"), f"{place}.num_replicas")
-
-
-def _is_folder(path: Path) -> bool:
-    """Whether there is such a folder; a text that can be no path, or one too long, names none."""
-    try:
-        return path.is_dir()
-    except (OSError, ValueError):
-        return False
 
 
 RAY_SERVE_FILE = Kind("configuration of Ray Serve LLM", _fits, _read)

@@ -11,7 +11,6 @@ from optimizer.reporting.contents import (
     Answer,
     GPURun,
     Origin,
-    Percentiles,
     PlanReport,
     Reasons,
     Reference,
@@ -21,6 +20,7 @@ from optimizer.reporting.contents import (
     WhatIfCell,
     WhatIfGrid,
 )
+from twin import LatencyFigures
 
 RANKS = (8, 16, 32)
 QUANTILES = tuple(k / 20 for k in range(21))
@@ -141,8 +141,8 @@ def tile(gpu: int, adapters: int, text: str, accepted: bool = True) -> Tile:
         margin=0.12,
         headroom=0.94,
         first_to_suffer=text,
-        itl=Percentiles(mean=39.0, p50=38.0, p90=45.0, p95=48.0, p99=60.0),
-        ttft=Percentiles(mean=80.0, p50=70.0, p90=130.0, p95=150.0, p99=200.0 + 7 * ((gpu * 5) % 11)),
+        itl=LatencyFigures(mean=39.0, p50=38.0, p90=45.0, p95=48.0, p99=60.0),
+        ttft=LatencyFigures(mean=80.0, p50=70.0, p90=130.0, p95=150.0, p99=200.0 + 7 * ((gpu * 5) % 11)),
         like=gpu,
     )
 

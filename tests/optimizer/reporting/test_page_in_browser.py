@@ -281,7 +281,11 @@ def test_one_of_several_results_is_shown_at_a_time(browser: Any, several: Path) 
     opened.page.wait_for_function(
         "document.querySelector('#p1 .chart svg').getBoundingClientRect().width > 400"
     )
-    assert opened.texts("#comparison tbody tr td:nth-child(4)")[:3] == ["accepted", "accepted", "rejected"]
+    assert opened.texts("#comparison tbody tr td:nth-child(4)")[:3] == [
+        "accepted (sustained)",
+        "accepted (sustained)",
+        "rejected (sustained)",
+    ]
     assert opened.faults == []
 
 

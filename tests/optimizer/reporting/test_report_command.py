@@ -37,7 +37,7 @@ def run(lorapack: Lorapack) -> Callable[..., tuple[int, str, str]]:
 def test_the_page_and_its_data_are_written(result: Path, run: Lorapack) -> None:
     code, told, _ = run(result.name, "--out", "page.html", "--no-what-if", "--json", "contents.json")
     assert code == 0, told
-    assert told.strip() == "paper_mixed_32, bfd: 1 GPU, accepted; the page is page.html"
+    assert told.strip() == "paper_mixed_32, bfd: 1 GPU, accepted (paper); the page is page.html"
     page = Path("page.html").read_text(encoding="utf-8")
     assert page.startswith("<!")
     assert len(page) < 3_000_000

@@ -209,7 +209,7 @@ def test_a_grid_agrees_with_single_searches_of_random_problems(seed: int) -> Non
     cells = {
         (0, k): Cell(problem(tuple(sizes * load), counts)) for k, load in enumerate(np.linspace(0.5, 3, 8))
     }
-    grid = Grid(cells, UNLIMITED, 10.0, 0, 1, PackingParams())
+    grid = Grid(cells, UNLIMITED, 10.0, 0, 1, PackingParams(), "greedy")
     list(grid.start())
     known = list(grid.settle())
     assert known[-1] == len(cells)
@@ -225,7 +225,7 @@ def test_a_plan_of_a_heavier_cell_serves_a_lighter_one() -> None:
     plan = pack(heavy, "exact").packing
     assert plan is not None
     cells = {(0, 0): Cell(light, bound=1), (0, 1): Cell(heavy, plan, len(plan))}
-    grid = Grid(cells, Deadline.after(0.0), 10.0, 0, 1, PackingParams())
+    grid = Grid(cells, Deadline.after(0.0), 10.0, 0, 1, PackingParams(), "greedy")
     grid._bounds = {place: tuple(grid._heavier(place)) for place in cells}
     grid._spread()
     assert cells[0, 0].packing is plan
