@@ -30,8 +30,8 @@ from numpy.typing import NDArray
 
 import learn
 from learn import PLANS, DesignSpace, OptionRows, Regions, Surrogate
-from learn.boundary import boundary_points
-from learn.boundary_search import BoundarySearch
+from learn.boundaries.boundary import boundary_points
+from learn.boundaries.boundary_search import BoundarySearch
 from learn.design import TEST_SEED, assessment_plan, compositions
 from learn.features import ADDITIVE
 from learn.measured_evaluation import assess_measured, measured_text, read_results

@@ -15,7 +15,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from learn.assessment import Assessment as Assessment
     from learn.assessment import assess as assess
-    from learn.boundary import BoundaryError as BoundaryError
+    from learn.boundaries.boundary import BoundaryError as BoundaryError
+    from learn.boundaries.boundary_map import BoundaryMap as BoundaryMap
+    from learn.boundaries.boundary_map import boundary_map as boundary_map
     from learn.design import SamplingPlan as SamplingPlan
     from learn.estimators import METHODS as METHODS
     from learn.features import FEATURES as FEATURES
@@ -24,8 +26,6 @@ if TYPE_CHECKING:
     from learn.features import candidate_features as candidate_features
     from learn.latency.floor import StepFloor as StepFloor
     from learn.params import LearnParams as LearnParams
-    from learn.plots.boundary_map import BoundaryMap as BoundaryMap
-    from learn.plots.boundary_map import boundary_map as boundary_map
     from learn.region import FeasibilityRegion as FeasibilityRegion
     from learn.region import LatencyFloor as LatencyFloor
     from learn.region import OptionLatency as OptionLatency
@@ -59,7 +59,7 @@ if TYPE_CHECKING:
 
 _HOME = {
     "assessment": ("Assessment", "assess"),
-    "boundary": ("BoundaryError",),
+    "boundaries.boundary": ("BoundaryError",),
     "storage.dataset": ("Dataset", "DatasetError", "read_dataset"),
     "design": ("SamplingPlan",),
     "features": ("FEATURES", "Engines", "additive_features", "candidate_features"),
@@ -77,7 +77,7 @@ _HOME = {
         "read_regions",
     ),
     "params": ("LearnParams",),
-    "plots.boundary_map": ("BoundaryMap", "boundary_map"),
+    "boundaries.boundary_map": ("BoundaryMap", "boundary_map"),
     "sampling": ("add_overloads", "sample"),
     "scenario_space": ("scenario_features", "traffic_figures"),
     "space": ("DesignSpace",),

@@ -13,7 +13,7 @@ import pandas as pd
 from sklearn.metrics import f1_score
 
 from learn.bisection import bisect
-from learn.boundary import boundary_points
+from learn.boundaries.boundary import boundary_points
 from learn.design import Composition, compositions
 from learn.estimators import Method, one_thread
 from learn.features import ADDITIVE, REGIMES, BoolArray, FloatArray, IntArray, Regime

@@ -25,7 +25,7 @@ from sklearn.svm import SVC, SVR
 from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 from threadpoolctl import ThreadpoolController
 
-from learn.boundary import BoundaryModel
+from learn.boundaries.boundary import BoundaryModel
 from learn.features import ADDITIVE, FEATURES, VARIANCE, FloatArray
 from learn.params import SurrogateParams
 from learn.steady_state import ESTIMATES, SteadyState

@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from learn.boundary import BoundaryModel, BoundaryPoints, boundary_points, fit_points
+from learn.boundaries.boundary import BoundaryModel, BoundaryPoints, boundary_points, fit_points
 from learn.design import SamplingPlan, plan_values
 from learn.features import ADDITIVE, FEATURES, REGIMES, FloatArray, IntArray, Regime
 from learn.latency.floor import fit_floors
@@ -69,7 +69,7 @@ def linearize(
 
     Raises
     ------
-    learn.boundary.BoundaryError
+    learn.boundaries.boundary.BoundaryError
         If no boundary was bracketed.
     """
     points = boundary_points(dataset, params.boundary)

@@ -15,8 +15,8 @@ from typing import Any
 import pandas as pd
 from joblib import delayed
 
-from learn.boundary import BoundaryError, boundary_points, fit_boundary
-from learn.boundary_search import BoundarySearch
+from learn.boundaries.boundary import BoundaryError, boundary_points, fit_boundary
+from learn.boundaries.boundary_search import BoundarySearch
 from learn.design import Composition, SamplingPlan, compositions, plan_values
 from learn.features import ADDITIVE
 from learn.params import DEFAULTS, LearnParams, SearchParams

@@ -19,7 +19,7 @@ import numpy as np
 from sklearn import __version__ as sklearn_version
 from sklearn.tree import export_text
 
-from learn.boundary import BoundaryModel, fit_boundary
+from learn.boundaries.boundary import BoundaryModel, fit_boundary
 from learn.estimators import INPUTS, METHODS, Estimator, Method, inputs, one_thread, recipe
 from learn.features import FEATURES, BoolArray, FloatArray
 from learn.params import DEFAULTS, LearnParams

@@ -12,7 +12,7 @@ from scipy import sparse
 from scipy.ndimage import median_filter
 from scipy.optimize import linprog
 
-from learn.boundary import BoundaryModel
+from learn.boundaries.boundary import BoundaryModel
 from learn.features import ADDITIVE, FloatArray, Regime
 from learn.params import LatencyFitParams
 from learn.region import OptionLatency, Plane, Quality

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from learn.plots.boundary_map import BoundaryMap
+    from learn.boundaries.boundary_map import BoundaryMap
 
 HEIGHT_INCHES = 3.6
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from learn import BoundaryError, Dataset
-from learn.boundary import BoundaryModel, BoundaryPoints, boundary_points, crossing, fit_points
+from learn.boundaries.boundary import BoundaryModel, BoundaryPoints, boundary_points, crossing, fit_points
 from learn.features import ADDITIVE, REGIMES, Regime, additive_columns
 from learn.params import BoundaryParams
 

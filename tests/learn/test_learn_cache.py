@@ -24,7 +24,7 @@ import pytest
 import learn
 import scenarios
 from learn import DatasetError, DesignSpace, Regions, SamplingPlan, sampling
-from learn.boundary_search import BoundarySearch
+from learn.boundaries.boundary_search import BoundarySearch
 from learn.region import _digest
 from learn.storage import cache
 from scenarios import OutputFileError, Scenario, override

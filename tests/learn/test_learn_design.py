@@ -8,7 +8,7 @@ import pytest
 
 import learn
 from learn import DesignSpace, SamplingPlan
-from learn.boundary_search import BoundarySearch
+from learn.boundaries.boundary_search import BoundarySearch
 from learn.design import TEST_SEED, assessment_plan, compositions
 from learn.space import Option, no_option
 from optimizer.cli import main

@@ -19,10 +19,10 @@ from learn import (
     DesignSpace,
     LearnParams,
     SamplingPlan,
-    boundary_search,
 )
-from learn.boundary import BoundaryModel, boundary_points
-from learn.boundary_search import (
+from learn.boundaries import boundary_search
+from learn.boundaries.boundary import BoundaryModel, boundary_points
+from learn.boundaries.boundary_search import (
     BoundarySearch,
 )
 from learn.design import Composition, compositions

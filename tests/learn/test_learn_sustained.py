@@ -17,10 +17,11 @@ import pytest
 import learn
 import learn.space as space_module
 import scenarios
-from learn import Dataset, DesignSpace, Regions, SamplingPlan, boundary_search
+from learn import Dataset, DesignSpace, Regions, SamplingPlan
 from learn.assessment import given_away
-from learn.boundary import boundary_points
-from learn.boundary_search import BoundarySearch
+from learn.boundaries import boundary_search
+from learn.boundaries.boundary import boundary_points
+from learn.boundaries.boundary_search import BoundarySearch
 from learn.design import Composition, compositions, confirmation_plan
 from learn.features import ADDITIVE, WAIT_S, additive_columns
 from learn.params import DEFAULTS, SearchParams

@@ -11,7 +11,7 @@ import pytest
 
 import learn
 from learn import DesignSpace, Engines, SamplingPlan, candidate_features
-from learn.boundary import boundary_points
+from learn.boundaries.boundary import boundary_points
 from learn.design import compositions
 from learn.features import ADDITIVE, FEATURES, additive_columns
 from learn.latency.floor import fit_floors

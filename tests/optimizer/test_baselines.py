@@ -405,7 +405,8 @@ def test_the_model_of_the_twin_is_fitted_to_runs_that_are_kept(
     oracle = surrogate_oracle("tree")
     assert list((tmp_path / "samples").glob("*/round-0000.csv"))
     monkeypatch.setattr(
-        "learn.boundary_search.BoundarySearch.observe", lambda *_: pytest.fail("the twin was asked again")
+        "learn.boundaries.boundary_search.BoundarySearch.observe",
+        lambda *_: pytest.fail("the twin was asked again"),
     )
     again = surrogate_oracle("tree")
     forest = surrogate_oracle("forest")

@@ -10,7 +10,7 @@ import numpy as np
 from scipy.optimize import brentq
 
 from learn.bisection import bisect
-from learn.boundary import BoundaryModel, crossing
+from learn.boundaries.boundary import BoundaryModel, crossing
 from learn.design import Composition, SamplingPlan, kind_of
 from learn.features import FEATURES, REGIMES, BoolArray, Engines, FloatArray, candidate_features
 from learn.params import DEFAULTS, BoundaryParams, LearnParams
