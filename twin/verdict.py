@@ -16,7 +16,7 @@ from pydantic import (
     model_serializer,
 )
 
-from scenarios import Placement, Scenario, criterion_in_words, visible
+from scenarios import Acceptance, Placement, Scenario, criterion_in_words, visible
 from scenarios.base import PlainDir
 from scenarios.result_view import ResultView
 from scenarios.text.formatting import listed
@@ -202,6 +202,11 @@ class GPUVerdict(ResultView, PlainDir, BaseModel):
         return next((v.code.value for v in self.violations if v.code.stops_the_engine), None)
 
     @property
+    def acceptance(self) -> Acceptance:
+        """By what it was accepted, or rejected."""
+        return "paper" if self.sustained is None else "sustained"
+
+    @property
     def signed_margin(self) -> float:
         """The margin with the sign of the verdict; minus infinity where nothing ran that could be measured.
 
@@ -241,7 +246,7 @@ class GPUVerdict(ResultView, PlainDir, BaseModel):
 
     def _shown(self) -> Iterable[Part]:
         said = "accepted" if self.accepted else "REJECTED"
-        return [f"GPU {self.gpu}: {said}", gpu_table([self]), *self.reasons]
+        return [f"GPU {self.gpu}: {said} ({self.acceptance})", gpu_table([self]), *self.reasons]
 
     def of(self, gpu: int, names: Mapping[str, str]) -> GPUVerdict:
         """The same verdict for a GPU with equal adapters of other names; parts of one share its name."""
@@ -288,6 +293,11 @@ class ValidationReport(ResultView, PlainDir, BaseModel):
     def accepted(self) -> bool:
         """Whether every GPU is accepted."""
         return all(verdict.accepted for verdict in self.gpus)
+
+    @property
+    def acceptance(self) -> Acceptance:
+        """By what its GPUs were accepted, or rejected."""
+        return self.gpus[0].acceptance
 
     @property
     def rejected(self) -> tuple[GPUVerdict, ...]:
@@ -390,4 +400,6 @@ class ValidationReport(ResultView, PlainDir, BaseModel):
         return draw_verdicts(self, ax)
 
     def _shown(self) -> Iterable[Part]:
-        return [self.headline, gpu_table(self.gpus), *self._reasons(), *self.notes]
+        return [
+            f"{self.headline} ({self.acceptance})", gpu_table(self.gpus), *self._reasons(), *self.notes
+        ]  # fmt: skip

@@ -127,7 +127,8 @@ def _plan_title(result: Result) -> str:
     if result.validation is None:
         return f"{title}, not judged by the twin"
     rejected = len(result.validation.rejected)
-    return f"{title}, {f'{rejected} REJECTED' if rejected else 'accepted'} by the twin"
+    verdict = f"{rejected} REJECTED" if rejected else "accepted"
+    return f"{title}, {verdict} by the twin ({result.acceptance})"
 
 
 def _new_figure(heights: list[int], widths: tuple[int, ...]) -> tuple[Figure, list[list[Axes]]]:

@@ -9,16 +9,13 @@ from scenarios.plots.figures import (
     BAR,
     BEST,
     GREY,
-    LONGEST_NAME,
-    LONGEST_WORDS,
     REJECTED,
     ROW_INCHES,
     canvas_of,
+    fitting,
     gridded,
     name_rows,
     once,
-    room_for,
-    short,
 )
 
 if TYPE_CHECKING:
@@ -79,14 +76,10 @@ def draw_bars(
     """
     canvas = canvas_of(ax, title, ROW_INCHES * max(1, len(bars)))
     axes = canvas.panels[0]
-    bars = [
-        bar._replace(name=short(bar.name, LONGEST_NAME), words=short(bar.words, LONGEST_WORDS))
-        for bar in bars
-    ]
+    bars, share = fitting(bars)
     known = [bar.value for bar in bars if bar.value is not None]
     ends = [start, *known, *(() if line is None else (line[0],))]
     low, high = min(ends), max(ends)
-    share = room_for([bar.words for bar in bars], [bar.name for bar in bars])
     sides = 1 + (low < start)
     room = ((high - low) or 1.0) / (1 - min(0.9, sides * share))
     axes.set_xlim(low - (share * room if low < start else 0.0), high + share * room)

@@ -6,7 +6,7 @@ import math
 import textwrap
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
 
 from scenarios.plots.files import figure_of
 from scenarios.text.display import visible
@@ -157,6 +157,28 @@ def short(text: str, most: int) -> str:
     shown = visible(text)
     half = most // 2 - 2
     return shown if len(shown) <= most else f"{shown[:half]} ... {shown[-half:]}"
+
+
+R = TypeVar("R", bound="Row")
+
+
+class Row(Protocol):
+    """What rows of all pictures have: a name at the left, and words at the end."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def words(self) -> str: ...
+    def _replace(self, *, name: str = ..., words: str = ...) -> Any: ...
+
+
+def fitting(rows: Sequence[R]) -> tuple[list[R], float]:
+    """The rows with texts as long as there is room for, and the share of the width that the words need."""
+    shown: list[R] = [
+        row._replace(name=short(row.name, LONGEST_NAME), words=short(row.words, LONGEST_WORDS))
+        for row in rows
+    ]
+    return shown, room_for([row.words for row in shown], [row.name for row in shown])
 
 
 def room_for(words: Iterable[str], names: Iterable[str]) -> float:

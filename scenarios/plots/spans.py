@@ -11,15 +11,12 @@ from scenarios.plots.figures import (
     ALARM,
     BEST,
     GREY,
-    LONGEST_NAME,
-    LONGEST_WORDS,
     ROW_INCHES,
     canvas_of,
+    fitting,
     gridded,
     name_rows,
     once,
-    room_for,
-    short,
 )
 
 if TYPE_CHECKING:
@@ -75,15 +72,11 @@ def draw_spans(
     """
     canvas = canvas_of(ax, title, ROW_INCHES * max(1, len(spans)))
     axes = canvas.panels[0]
-    spans = [
-        span._replace(name=short(span.name, LONGEST_NAME), words=short(span.words, LONGEST_WORDS))
-        for span in spans
-    ]
+    spans, share = fitting(spans)
     ends = [end for span in spans for end in (span.value, span.low, span.high) if end]
     low = max(LEAST, min([*ends, 0.8])) / 1.1
     high = min(MOST, max([*ends, 1.25])) * 1.1
     axes.set_xscale("log")
-    share = room_for([span.words for span in spans], [span.name for span in spans])
     axes.set_xlim(low, low * (high / low) ** (1 / (1 - share)))  # the words are at the right of their points
     for y, span in enumerate(spans):
         _draw_band(axes, y, span, low, high, band)

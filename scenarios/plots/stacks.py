@@ -7,15 +7,12 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from scenarios.plots.figures import (
     BAR,
-    LONGEST_NAME,
-    LONGEST_WORDS,
     PALETTE,
     ROW_INCHES,
     canvas_of,
+    fitting,
     name_rows,
     once,
-    room_for,
-    short,
 )
 
 if TYPE_CHECKING:
@@ -75,14 +72,10 @@ def draw_stacks(
     """
     canvas = canvas_of(ax, title, 1.25 * ROW_INCHES * max(1, len(stacks)))
     axes = canvas.panels[0]
-    stacks = [
-        stack._replace(name=short(stack.name, LONGEST_NAME), words=short(stack.words, LONGEST_WORDS))
-        for stack in stacks
-    ]
+    stacks, share = fitting(stacks)
     names = list(dict.fromkeys(name for stack in stacks for name in stack.parts))
     colours = dict(zip(names, PALETTE, strict=False))
     longest = max([sum(max(0.0, part) for part in stack.parts.values()) for stack in stacks], default=1.0)
-    share = room_for([stack.words for stack in stacks], [stack.name for stack in stacks])
     axes.set_xlim(0, (max(longest, line or 0.0) or 1.0) / (1 - share))
     for row, stack in enumerate(stacks):
         end = _draw_stack(axes, row, stack, colours)

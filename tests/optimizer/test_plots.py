@@ -238,10 +238,16 @@ def plan_of(plan: optimizer.Result, **changes: object) -> optimizer.Result:
 
 def test_the_verdict_is_in_title_colour_and_legend(plan: optimizer.Result) -> None:
     good = with_verdicts(plan).plot()
-    assert good.get_suptitle() == "paper_high_32, aibrix-least-adapters: 3 GPUs, accepted by the twin"
+    assert (
+        good.get_suptitle().replace("\n", " ")
+        == "paper_high_32, aibrix-least-adapters: 3 GPUs, accepted by the twin (paper)"
+    )
     assert legend(good) == ["served, accepted by the twin", "offered"]
     bad = with_verdicts(plan, {"accepted": False}).plot()
-    assert bad.get_suptitle() == "paper_high_32, aibrix-least-adapters: 3 GPUs, 1 REJECTED by the twin"
+    assert (
+        bad.get_suptitle().replace("\n", " ")
+        == "paper_high_32, aibrix-least-adapters: 3 GPUs, 1 REJECTED by the twin (paper)"
+    )
     assert legend(bad) == ["served, accepted by the twin", "served, rejected by the twin", "offered"]
     assert [color for _, color in bars(bad.axes[1])] == [REJECTED, BEST, BEST]
 

@@ -42,7 +42,9 @@ def draw_verdicts(report: ValidationReport, ax: Axes | None = None) -> Figure:
     """
     rows = [{"gpu": verdict.gpu, **verdict.figures} for verdict in report.gpus]
     inches = ROW_INCHES * max(1, len(rows))
-    canvas = canvas_of(ax, f"The twin's verdict: {report.headline}", inches, (3, 2), joined=False)
+    canvas = canvas_of(
+        ax, f"The twin's verdict ({report.acceptance}): {report.headline}", inches, (3, 2), joined=False
+    )
     draw_load(canvas.panels[0], rows)
     name_rows(canvas.panels[0], [f"GPU {row['gpu']}" for row in rows])
     if canvas.own:
@@ -57,7 +59,8 @@ def draw_margins(verdict: GPUVerdict, ax: Axes | None = None) -> Figure:
         _margin_bar(f"{one.code.metric.upper()} {one.code.statistic} of {one.adapter}", one.margin)
         for one in verdict.adapter_latencies
     ]
-    said = "accepted" if verdict.accepted else f"REJECTED: {'; '.join(verdict.reasons)}"
+    said = f"{'accepted' if verdict.accepted else 'REJECTED'} ({verdict.acceptance})"
+    said += "" if verdict.accepted else f": {'; '.join(verdict.reasons)}"
     return draw_bars(
         ax, f"GPU {verdict.gpu} {said}", bars, "distance to the limit, in percent of it",
         line=(0.0, "the limit"), good="met", bad="missed",
