@@ -6,6 +6,7 @@ import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
+from optimizer.comparison import OVER_S
 from optimizer.reporting.contents import HOURS_PER_MONTH, Answer, Reference
 from optimizer.reporting.numbers import rounded
 from optimizer.reporting.params import ReportParams
@@ -14,7 +15,7 @@ from optimizer.result_text import queue_note, twin_notes, why_no_bound
 from optimizer.search.objectives import LATENCY_OBJECTIVES, leading_prices
 from optimizer.search.solve import solve
 from optimizer.survival.text import answer as survival_answer
-from scenarios import criterion_in_words
+from scenarios import Deadline, criterion_in_words
 from scenarios.stopping.progress import Progress
 from scenarios.text.formatting import counted, listed
 from twin import EngineProfile
@@ -109,7 +110,12 @@ def _reference(greedy: Result) -> Reference:
 
 
 def greedy_of(
-    result: Result, others: Sequence[Result], params: ReportParams, workers: int, progress: Progress
+    result: Result,
+    others: Sequence[Result],
+    params: ReportParams,
+    workers: int,
+    progress: Progress,
+    deadline: Deadline,
 ) -> Result:
     """The greedy's result for the scenario of another: one of those that there are, or solved here.
 
@@ -125,7 +131,7 @@ def greedy_of(
             result.scenario,
             name,
             gpus=None if first else result.gpus,
-            total_limit_s=params.greedy_seconds,
+            total_limit_s=max(deadline.within(params.greedy_seconds).left_s, OVER_S),
             workers=workers,
             progress=progress,
         )

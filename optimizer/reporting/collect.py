@@ -127,7 +127,9 @@ class Collector:
         if ready.instance is None:
             return None
         if key not in self._greedies:
-            self._greedies[key] = greedy_of(result, self.results, self.params, self.workers, self.progress)
+            self._greedies[key] = greedy_of(
+                result, self.results, self.params, self.workers, self.progress, self.deadline
+            )
         return self._greedies[key]
 
     def _ready(self, result: Result) -> Prepared:
