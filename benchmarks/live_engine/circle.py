@@ -121,7 +121,7 @@ class Circle:
             "export.port": ports[0],
             "export.router_port": ports[1],
             "devices": json.dumps([device]),
-            "engine.slots": "[8]",  # so that a replan moves adapters, and starts no engine
+            "engine.max_loras": "8",  # so that a replan moves adapters, and starts no engine
             "service_levels.itl_ms.mean": f"{self.itl_ms:.2f}",
             **{f"engine.{key}": json.dumps(value) for key, value in keys.items()},
         }

@@ -36,6 +36,8 @@ class SingleAdapters:
         Requests/s, shape (n,).
     tokens
         Mean prompt plus output tokens of a request, shape (n,).
+    slots
+        Slots of every engine; None: what a rule says.
     """
 
     device: str
@@ -43,6 +45,7 @@ class SingleAdapters:
     ranks: IntArray
     rates: FloatArray
     tokens: FloatArray
+    slots: int | None = None
 
     def __post_init__(self) -> None:
         lengths = {len(self.names), len(self.ranks), len(self.rates), len(self.tokens)}
@@ -70,6 +73,7 @@ def single_adapters(scenario: Scenario, device: str) -> SingleAdapters:
         ranks=np.array([c.rank for c in classes], dtype=np.int64),
         rates=np.array([c.rate for c in classes]),
         tokens=np.array([c.kind.mean_prompt_tokens + c.output.mean_tokens for c in classes]),
+        slots=scenario.engine.max_loras,
     )
 
 
@@ -101,7 +105,7 @@ def assigned(
     adapters, groups
         The adapters, and those of each GPU.
     slots
-        Slots of a GPU.
+        Slots of a GPU, where no number is stated.
     shares
         Which share of each adapter a GPU serves; None: all of it.
     """
@@ -117,7 +121,7 @@ def assigned(
             PlacedGPU(
                 gpu=len(gpus),
                 device=adapters.device,
-                max_loras=min(slots(with_slot), MAX_SLOTS),
+                max_loras=adapters.slots or min(slots(with_slot), MAX_SLOTS),
                 max_lora_rank=padded_rank(int(ranks.max())),  # type: ignore[arg-type]
                 adapters=names,
                 shares={name: share for name, share in parts.items() if share < 1},

@@ -1,7 +1,7 @@
 """Engines that go on as they run, although the plan would start them with other arguments.
 
-A plan gives a GPU no more slots than it has adapters, and the smallest rank that fits them, as both leave
-more KV cache. To start a running engine again for that alone would serve nobody.
+Where slots are chosen, a plan gives a GPU no more of them than it has adapters, and the smallest rank that
+fits these, as both leave more KV cache. To start a running engine again for that alone would serve nobody.
 """
 
 from __future__ import annotations

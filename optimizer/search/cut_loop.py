@@ -343,8 +343,9 @@ def pattern_of(problem: PackingProblem, b: Bin) -> Pattern:
     """Content and configuration of a bin; slots beyond its adapters are given back to the KV cache."""
     option, slotless = problem.options[b.option].option, problem.without_slot(b.counts)
     adapters = int(b.counts.sum()) - slotless
-    engine = replace(option, max_loras=min(option.max_loras, max(adapters, 1)))
-    return Pattern(engine, tuple(int(n) for n in b.counts), b.items, slotless=slotless)
+    engine = option.trimmed(adapters, problem.fewest_slots)
+    counts = tuple(int(n) for n in b.counts)
+    return Pattern(engine, counts, b.items, slotless=slotless, fewest_slots=problem.fewest_slots)
 
 
 def fill(problem: PackingProblem, b: Bin) -> float:

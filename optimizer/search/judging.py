@@ -27,6 +27,8 @@ class Pattern:
         Factor on the rates of all of them.
     slotless
         How many of what is counted are parts of the base model's traffic, which take no slot.
+    fewest_slots
+        Fewest slots of an engine.
     """
 
     option: EngineOption
@@ -34,6 +36,7 @@ class Pattern:
     items: tuple[int, ...] = ()
     load: float = 1.0
     slotless: int = 0
+    fewest_slots: int = 1
 
     @property
     def adapters(self) -> int:
@@ -47,7 +50,7 @@ class Pattern:
 
     def run_as(self, option: EngineOption) -> bool:
         """Whether the GPU would be run as it is if an option were chosen for it: slots given back count."""
-        return self.option.max_loras == min(option.max_loras, max(self.adapters, 1))
+        return self.option.max_loras == option.trimmed(self.adapters, self.fewest_slots).max_loras
 
 
 def placed_gpu(
@@ -56,13 +59,13 @@ def placed_gpu(
     """One GPU of a placement: the pattern's engine, with the named adapters and their shares.
 
     An adapter that is there in several pieces needs one slot only, and the base model, whose names are given,
-    none. An engine of a plan takes adapters, so it has one slot at least.
+    none.
     """
     adapters = sum(name not in base for name in shares)
     return PlacedGPU(
         gpu=number,
         device=pattern.option.device,
-        max_loras=min(pattern.option.max_loras, max(adapters, 1)),
+        max_loras=pattern.option.trimmed(adapters, pattern.fewest_slots).max_loras,
         max_lora_rank=pattern.option.max_lora_rank,  # type: ignore[arg-type]  # options hold vLLM's ranks
         adapters=tuple(shares),
         shares={name: share for name, share in shares.items() if share < 1 - 1e-9},

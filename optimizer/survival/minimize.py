@@ -176,7 +176,7 @@ class SpareSearch:
         """The plan with the twin's word on it and on every loss; None if it does not hold, or not in time."""
         scenario, judge = self.search.instance.scenario, self.search.loop.judge.judge
         if self.recovery == "restart":
-            plan = _trimmed(plan)
+            plan = _trimmed(plan, scenario.engine.max_loras or 1)
         placement = on_nodes(plan.placement, scenario)
         gpus = self.catalogue.gpus(placement)
         live = LiveRecovery(self.catalogue, judge, gpus, self.search.params.survival)
@@ -286,12 +286,9 @@ def _gpus_bound(result: Result, added: int) -> int | None:
     return math.ceil(result.bound - 1e-9) + added
 
 
-def _trimmed(plan: RoomyPlan) -> RoomyPlan:
+def _trimmed(plan: RoomyPlan, fewest_slots: int) -> RoomyPlan:
     """The plan with no more slots than adapters, where its engines are started again after a loss."""
-    gpus = tuple(
-        replace(g, engine=replace(g.engine, max_loras=min(g.engine.max_loras, max(g.adapters, 1))))
-        for g in plan.gpus
-    )
+    gpus = tuple(replace(g, engine=g.engine.trimmed(g.adapters, fewest_slots)) for g in plan.gpus)
     return replace(plan, gpus=gpus)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -74,7 +74,7 @@ class EngineConfig(FurtherArguments):
     long_prefill_token_threshold: Annotated[int, Field(ge=0)] = 0
     """Most prefill tokens of one request in a step; 0 is no limit."""
     max_loras: Annotated[int | None, Field(ge=1, le=MAX_SLOTS)] = None
-    """Adapter slots; absent: chosen."""
+    """Adapter slots of every engine, also where adapters are fewer; absent: chosen."""
     max_lora_rank: MaxLoraRank | None = None
     """Rank of every slot; absent: chosen."""
     max_cpu_loras: Annotated[int | None, Field(ge=1)] = None
@@ -83,7 +83,7 @@ class EngineConfig(FurtherArguments):
     slots: Annotated[tuple[Annotated[int, Field(ge=1, le=MAX_SLOTS)], ...], Field(min_length=1)] = (
         DEFAULT_SLOTS
     )
-    """Values of max_loras that the placer may choose."""
+    """Values of max_loras that the placer may choose, as the most of an engine."""
 
     @field_validator(
         "max_num_seqs",
@@ -174,3 +174,10 @@ class EngineOption:
     device: str
     max_loras: int
     max_lora_rank: int
+
+    def trimmed(self, adapters: int, fewest: int = 1) -> EngineOption:
+        """The option with its slots beyond so many adapters given back to the KV cache.
+
+        They are never fewer than ``fewest``, or than one, as every engine of a plan takes adapters.
+        """
+        return replace(self, max_loras=min(self.max_loras, max(adapters, fewest, 1)))

@@ -87,6 +87,34 @@ def test_more_slots_than_the_scenario_states_are_stated_as_vllm_needs_them() -> 
     assert set(numbers(result.placement).values()) == {SLOTS}
 
 
+@pytest.mark.parametrize("method", ["exact", "greedy-fill", "least-rate", "maxbackbone-less-parallel"])
+def test_stated_slots_are_kept_where_adapters_are_fewer(method: str) -> None:
+    """Somebody's engines run with them, and one more adapter is to start none of them again."""
+    scenario = shared("engine.max_loras=64")
+    result = optimizer.solve(
+        scenario, method, gpus=2 if method.startswith("least") else None, time_limit_s=30
+    )
+    gpus = placement_of(result).gpus
+    assert {(gpu.max_loras, gpu.max_cpu_loras) for gpu in gpus} == {(64, 64)}
+    assert max(len(gpu.adapters) for gpu in gpus) < 64
+    assert twin.validate(scenario, placement_of(result)).gpus == result.validation.gpus  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("recovery", ["live", "restart"])
+def test_stated_slots_are_kept_after_losses(recovery: str) -> None:
+    scenario = shared("engine.max_loras=64")
+    result = optimizer.solve(scenario, "exact", spare=1, recovery=recovery, time_limit_s=30)
+    assert result.survival is not None
+    after = [case.placement for case in result.survival.losses if case.placement is not None]
+    assert after
+    assert {gpu.max_loras for plan in (placement_of(result), *after) for gpu in plan.gpus} == {64}
+
+
+def test_slots_to_choose_from_are_the_most_that_an_engine_has() -> None:
+    result = optimizer.solve(shared("engine.max_loras=null", "engine.slots=[64]"), "exact", time_limit_s=30)
+    assert [gpu.max_loras for gpu in placement_of(result).gpus] == [36]
+
+
 def test_it_is_shown_written_and_read_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     result = solved()
     assert json.loads(result.to_json())["placement"]["gpus"][0]["max_cpu_loras"] == 36

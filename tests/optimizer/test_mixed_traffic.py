@@ -262,6 +262,14 @@ def test_slots_are_those_of_the_adapters(counts: tuple[int, int], slots: int, ad
     assert pattern.run_as(EngineOption("gpu", 2, 8))
 
 
+def test_stated_slots_are_not_given_back() -> None:
+    pattern = pattern_of(replace(problem(), fewest_slots=2), Bin(0, np.array([1, 4])))
+    assert (pattern.option.max_loras, pattern.adapters, pattern.regime) == (2, 1, "resident")
+    assert pattern.run_as(EngineOption("gpu", 2, 8))
+    assert not pattern.run_as(EngineOption("gpu", 1, 8))
+    assert placed_gpu(0, pattern, {"a": 1.0}).max_loras == 2
+
+
 def test_what_is_rejected_is_cut_off_whatever_the_slots_that_are_given_back() -> None:
     loop = CutLoop(judge=None)  # type: ignore[arg-type]  # of cuts that are there already
     rejected = pattern_of(problem(), Bin(0, np.array([0, 4])))

@@ -241,6 +241,9 @@ class PackingProblem:
     slotless
         Which classes' items take no slot of an engine, shape (n_classes,); None: all take one. No placer
         looks at it, the rows say what items take; whoever runs a bin does.
+    fewest_slots
+        Fewest slots of an engine; what it has beyond them and its adapters is given back to the KV cache. No
+        placer looks at it either.
     """
 
     counts: IntArray
@@ -254,9 +257,11 @@ class PackingProblem:
     class_names: tuple[str, ...] = ()
     rates: FloatArray | None = None
     slotless: BoolArray | None = None
+    fewest_slots: int = 1
 
     def __post_init__(self) -> None:
         _set(self, "counts", to_wholes("counts", self.counts))
+        _set(self, "fewest_slots", to_whole("fewest_slots", self.fewest_slots, least=1))
         check_members("options", self.options, PackingOption)
         check_members("cuts", self.cuts, NoGoodCut)
         _set(self, "options", tuple(self.options))
