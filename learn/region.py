@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Iterable, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -42,6 +44,13 @@ FORMAT = 6
 
 READABLE = (5, FORMAT)
 """Versions that are read: those of 5 have no floors of latencies, and nothing else is missing."""
+
+BEYOND_SLOTS = 1 / 8
+"""Adapters beyond the slots, as a share of the slots, up to which rows of shared slots may let in too little.
+
+The twin's boundary falls too steeply there for rows over sums. By *sustained*, alike adapters of
+`mixed_ranks`, one more than slots, bore 1.01, 1.06, 1.12 and 1.18 times what the outer rows let in (16, 32, 64
+and 128 slots of rank 8); an eighth more than slots, 0.99, 0.97, 0.93 and 1.00 times."""
 
 Quality = Literal["itl_ms", "ttft_ms"]
 """Latencies that are estimated."""
@@ -196,6 +205,26 @@ class FeasibilityRegion(_Plain):
             )
         return matching
 
+    @cached_property
+    def bounding(self) -> FeasibilityRegion:
+        """An outer region as bounds need it: wide enough, too, where adapters are a few more than slots.
+
+        There other options of the rank, with up to twice the slots, hold a slot for each of them, so that the
+        region of all options lets in enough. Where there is no such option, the resident rows let in as many
+        adapters as `BEYOND_SLOTS` says.
+        """
+        slots: dict[int, set[int]] = {}
+        for one in self.options:
+            slots.setdefault(one.max_lora_rank, set()).add(one.max_loras)
+
+        def widened(one: OptionRows) -> OptionRows:
+            n = one.max_loras
+            if one.regime != "resident" or any(n < more <= 2 * n for more in slots[one.max_lora_rank]):
+                return one
+            return one.model_copy(update={"rows": tuple(map(_beyond_slots, one.rows))})
+
+        return self.model_copy(update={"options": tuple(map(widened, self.options))})
+
     def contains(self, max_loras: int, max_lora_rank: int, sums: FloatArray) -> BoolArray:
         """Whether GPUs with this option and these sums, shape (K,) or (m, K), are inside."""
         inside = [rows.contains(sums) for rows in self.of(max_loras, max_lora_rank)]
@@ -205,6 +234,13 @@ class FeasibilityRegion(_Plain):
         """How full GPUs are under the regime that has most room, shape () or (m,); 1 is the boundary."""
         shares = [rows.fill(sums) for rows in self.of(max_loras, max_lora_rank)]
         return np.asarray(np.min(shares, axis=0))
+
+
+def _beyond_slots(row: Row) -> Row:
+    """A row of resident adapters; where it counts them, it lets in a few more than slots."""
+    if any(c != (name == "count") for c, name in zip(row.coefficients, ADDITIVE, strict=True)):
+        return row
+    return row.model_copy(update={"bound": row.bound + math.ceil(row.bound * BEYOND_SLOTS)})
 
 
 class Plane(_Plain):

@@ -233,4 +233,5 @@ def called(members: AdapterClass) -> str:
 
 
 def region_of(regions: Regions, kind: str) -> FeasibilityRegion:
-    return regions.inner if kind == "inner" else regions.outer
+    """The inner region, which plans fill, or the outer one as bounds need it."""
+    return regions.inner if kind == "inner" else regions.outer.bounding

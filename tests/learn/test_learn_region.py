@@ -60,6 +60,44 @@ def test_a_gpu_is_inside_when_either_regime_holds() -> None:
     np.testing.assert_allclose(region.fill(8, 16, both), [0.9, 0.5, 3.75])
 
 
+def options(*slots: int, rank: int = 16) -> tuple[OptionRows, ...]:
+    """Options of resident and of shared adapters, with a row of the work and one of the slots."""
+    work = Row(meaning="work", coefficients=unit(RATE, 0.1), bound=1.0)
+    return tuple(
+        OPTION.model_copy(
+            update={
+                "max_loras": n,
+                "max_lora_rank": rank,
+                "regime": regime,
+                "rows": (work, Row(meaning="slots", coefficients=unit(COUNT, 1.0), bound=float(n))),
+            }
+        )
+        for n in slots
+        for regime in ("resident", "shared")
+    )
+
+
+def counted(region: FeasibilityRegion) -> list[tuple[int, int, float]]:
+    """Slots, rank and most adapters of the resident options."""
+    return [(o.max_loras, o.max_lora_rank, o.rows[1].bound) for o in region.options if o.regime == "resident"]
+
+
+def test_bounds_let_in_a_few_adapters_beyond_slots_where_no_engine_has_more_of_them() -> None:
+    """Just beyond the slots a GPU does more than rows let it, and its plan would have had fewer GPUs."""
+    region = FeasibilityRegion(
+        kind="outer", features=ADDITIVE, options=(*options(8, 16, 64), *options(9, rank=32))
+    )
+    bounding = region.bounding
+    assert counted(bounding) == [(8, 16, 8), (16, 16, 18), (64, 16, 72), (9, 32, 11)]
+    assert [o for o in bounding.options if o.regime == "shared"] == [
+        o for o in region.options if o.regime == "shared"
+    ]
+    assert [o.rows[0] for o in bounding.options] == [o.rows[0] for o in region.options]
+    assert not region.contains(64, 16, sums(1, 72))
+    assert bounding.contains(64, 16, sums(1, 72))
+    assert not bounding.contains(64, 16, sums(1, 73))
+
+
 def test_an_unknown_option_is_named() -> None:
     region = FeasibilityRegion(kind="inner", features=ADDITIVE, options=(OPTION,))
     with pytest.raises(RegionError, match="no option with 9 slots of rank 16; it has 8x16"):
