@@ -49,8 +49,8 @@ BEYOND_SLOTS = 1 / 8
 """Adapters beyond the slots, as a share of the slots, up to which rows of shared slots may let in too little.
 
 The twin's boundary falls too steeply there for rows over sums. By *sustained*, alike adapters of
-`mixed_ranks`, one more than slots, bore 1.01, 1.06, 1.12 and 1.18 times what the outer rows let in (16, 32, 64
-and 128 slots of rank 8); an eighth more than slots, 0.99, 0.97, 0.93 and 1.00 times."""
+`mixed_ranks`, one more than slots, bore 1.01, 1.06, 1.12 and 1.18 times what the outer rows let in (16, 32,
+64 and 128 slots of rank 8); an eighth more than slots, 0.99, 0.97, 0.93 and 1.00 times."""
 
 Quality = Literal["itl_ms", "ttft_ms"]
 """Latencies that are estimated."""
