@@ -50,6 +50,13 @@ def test_slack_contains_fill_and_tightest_agree() -> None:
     np.testing.assert_array_equal(OPTION.contains(np.stack([inside, outside])), [True, False])
 
 
+def test_rows_end_at_their_bounds_but_for_rounding() -> None:
+    assert OPTION.contains(sums(0.1 + 9.9, 8))
+    assert OPTION.contains(sums(10.0 + 1e-12, 8))
+    assert not OPTION.contains(sums(10.0001, 8))
+    assert not OPTION.contains(sums(1.0, 8.001))
+
+
 def test_a_gpu_is_inside_when_either_regime_holds() -> None:
     shared = OPTION.model_copy(
         update={"regime": "shared", "rows": (Row(meaning="w", coefficients=unit(RATE, 0.5), bound=1.0),)}

@@ -201,6 +201,18 @@ def test_arguments_of_a_scheduler_reach_the_engine() -> None:
     assert setup.usable_blocks == plain.usable_blocks
 
 
+def test_the_engine_keeps_one_block_to_itself() -> None:
+    profile = twin.find_profile("llama-3.1-8b-instruct", "H100-64GB")
+    load = GPULoad.from_classes(read("").classes)
+    plan = twin.plan_memory(profile.memory, EngineConfig(), profile.gpu_memory_gib, 8, 16)
+    setup = twin.build_setup(profile, EngineConfig(), load, max_loras=8, max_lora_rank=16)
+    assert setup.usable_blocks == plan.num_blocks - 1
+    stated = twin.build_setup(
+        profile, EngineConfig(), load, max_loras=8, max_lora_rank=16, kv_cache_tokens=1600
+    )
+    assert stated.usable_blocks == 100 - 1
+
+
 def test_bytes_of_the_kv_cache_count_whatever_share_of_the_gpu_is_used() -> None:
     profile = twin.find_profile("llama-3.1-8b-instruct", "H100-64GB")
     plans = [

@@ -33,8 +33,11 @@ from twin import (
     SimulationResult,
     ValidationReport,
     Violation,
+    metrics,
 )
+from twin.judging import run_again
 from twin.metrics import due_shares
+from twin.service_levels import Replication, verdict_on
 
 PROMPT, OUTPUT = FixedLengths(tokens=222), FixedLengths(tokens=195)
 WORKLOAD = Workload(prompt=PROMPT, output=OUTPUT, duration_s=600.0)
@@ -204,6 +207,8 @@ def waiting_forever(count: int, *, served: int, since_s: float) -> SimulationRes
     [
         (0, 0, 500.0, 1.0),  # nothing asked for
         (5, 5, 10.0, 1.0),  # waiting, but only just
+        (5, 5, 19.9, 1.0),  # 20 s are the grace of a window of 1,000 s
+        (5, 5, 20.1, 0.6),
         (1, 0, 500.0, 1.0),  # one unlucky request
         (2, 0, 500.0, 0.5),
         (5, 5, 500.0, 0.6),
@@ -213,6 +218,78 @@ def waiting_forever(count: int, *, served: int, since_s: float) -> SimulationRes
 def test_rare_adapters_are_judged_fairly(count: int, served: int, since_s: float, share: float) -> None:
     result = waiting_forever(count, served=served, since_s=since_s)
     assert due_shares(result.window)[0] == pytest.approx(share)
+
+
+def replication(served: float, adapters: tuple[float, ...], seconds: float) -> Replication:
+    """A run that served these shares, of all tokens and of each adapter's, and whose latencies are all one."""
+    latency = metrics.Latency(*[seconds] * 5)
+    return Replication(
+        traffic=metrics.Traffic(100.0, 100.0 * served, 0.0, 0.0, served),
+        in_flight_share=0.0,
+        adapter_shares=np.array(adapters),
+        latencies=dict.fromkeys(metrics.LATENCY_METRICS, latency),
+        group_latencies=(),
+        kv_cache_tokens=16,
+        cut_requests=0,
+    )
+
+
+def test_every_figure_of_a_verdict_is_that_of_its_worst_replication() -> None:
+    runs = [replication(0.96, (0.95, 0.91), 1.0), replication(0.91, (0.85, 1.0), 3.0)]
+    levels = ServiceLevelObjectives(ttft_ms=LatencyLimits(p99=2900.0))
+    verdict = verdict_on(load_of(1.0, 1.0), runs, levels)
+    assert (verdict.served_share, verdict.worst_adapter, verdict.worst_served_share) == (0.91, "a0", 0.85)
+    assert verdict.latencies.ttft.p99 == verdict.ttft_p99_ms == 3000.0
+    assert [(one.code, one.value) for one in verdict.violations] == [
+        (Criterion.ADAPTER_SERVED_SHARE, 0.85),
+        (Criterion.TTFT_P99, 3000.0),
+    ]
+
+
+def test_just_what_is_asked_for_is_enough() -> None:
+    levels = ServiceLevelObjectives(
+        served_share=0.9, adapter_served_share=0.8, ttft_ms=LatencyLimits(p99=2000.0)
+    )
+    assert verdict_on(load_of(1.0), [replication(0.9, (0.8,), 2.0)], levels).accepted
+    for less in (
+        replication(0.899, (0.8,), 2.0),
+        replication(0.9, (0.799,), 2.0),
+        replication(0.9, (0.8,), 2.001),
+    ):
+        assert not verdict_on(load_of(1.0), [less], levels).accepted
+
+
+def test_every_replication_has_requests_of_its_own_which_can_be_played_again(
+    profile: twin.EngineProfile, scenario: Scenario, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[np.random.SeedSequence] = []
+
+    def noted(*arguments: Any, **how: Any) -> SimulationResult:
+        seen.append(how["seed"])
+        return twin.simulate(*arguments, **how)
+
+    monkeypatch.setattr(twin.judging, "simulate", noted)
+    judge(profile, load_of(0.1), replications=3, seed=scenario.seed)
+    spawned = np.random.SeedSequence(scenario.seed).spawn(3)
+    assert [one.spawn_key for one in seen] == [one.spawn_key for one in spawned]
+    assert {one.entropy for one in seen} == {scenario.seed}
+    run_again(load_of(0.1), scenario, profile, max_loras=8, max_lora_rank=8, replication=2)
+    assert seen[-1].spawn_key == spawned[2].spawn_key
+
+
+def test_gaps_of_the_warm_up_are_no_part_of_a_simulation(profile: twin.EngineProfile) -> None:
+    whole, later = (
+        twin.simulate(
+            load_of(2.0),
+            WORKLOAD.model_copy(update={"duration_s": 60.0, "warmup_s": warmup_s}),
+            EngineConfig(),
+            profile,
+            max_loras=8,
+            max_lora_rank=8,
+        ).records.gaps.sum()
+        for warmup_s in (0.0, 30.0)
+    )
+    assert 0.2 * whole < later < 0.8 * whole
 
 
 @pytest.fixture(scope="module")
@@ -248,6 +325,7 @@ def test_equal_gpus_are_judged_once_under_their_own_names(scenario: Scenario) ->
     report = twin.validate(scenario, placed(*HALVES))
     assert report.accepted
     assert report.distinct == 1
+    assert {verdict.replications for verdict in report.gpus} == {scenario.replications}
     assert [verdict.gpu for verdict in report.gpus] == [0, 1]
     for verdict, group in zip(report.gpus, HALVES, strict=True):
         assert verdict.worst_adapter in group

@@ -169,6 +169,19 @@ def test_public_logs_are_met(name: str) -> None:
         assert plan.graph_gib == pytest.approx(measured["graph_gib"], abs=0.3)
 
 
+@pytest.mark.parametrize("version", ["0.8.5", "0.9.1", "0.19.0"])
+def test_engines_of_two_gpus_and_more_keep_buffers_for_communication(version: str) -> None:
+    memory = memory_model(LLAMA, version)
+
+    def other_gib(gpus: int) -> float:
+        plan = plan_memory(memory, EngineConfig(tensor_parallel_size=gpus), 79.2, 8, 16)
+        return plan.other_gib - (plan.lost_gib if version == "0.8.5" else 0.0)  # which 0.8.5 counts
+
+    assert other_gib(1) == pytest.approx(memory.context_gib + memory.lora_gib - memory.uncounted_gib)
+    for gpus in (2, 4):
+        assert other_gib(gpus) - other_gib(1) == pytest.approx(memory.nccl_gib)
+
+
 def test_a_refused_context_is_told_with_what_holds() -> None:
     plan = _plan("11_3090_llama31_8b_29k")
     assert plan.failure == "kv_below_max_model_len"

@@ -161,6 +161,54 @@ def test_gap_histogram_gives_the_percentiles_of_the_gaps() -> None:
     assert percentiles == pytest.approx(np.percentile(times, [50, 90, 95, 99]))
 
 
+def in_steps_of_half_a_second(
+    usable_blocks: int, output: tuple[int, ...], warmup_s: float = 0.0
+) -> RunRecords:
+    """Prompts of one token that come at once, on an engine whose blocks hold four tokens."""
+    n = len(output)
+    requests = Requests(
+        arrival_s=np.zeros(n),
+        prompt_tokens=np.ones(n, dtype=np.int32),
+        output_tokens=np.array(output, dtype=np.int32),
+        adapter=np.zeros(n, dtype=np.int32),
+        n_adapters=1,
+    )
+    setup = EngineSetup(
+        max_loras=1,
+        max_cpu_loras=1,
+        max_num_seqs=8,
+        max_num_batched_tokens=64,
+        long_prefill_token_threshold=0,
+        block_size=4,
+        usable_blocks=usable_blocks,
+        rules=SchedulerRules(),
+        tables=StepTables(np.full(65, 0.5), np.zeros(2), np.zeros(2)),
+        gpu_load_s=np.zeros(1),
+        disk_load_s=np.zeros(1),
+    )
+    return simulate_requests(requests, setup, warmup_s=warmup_s)
+
+
+def test_gaps_that_end_in_the_warm_up_are_left_out() -> None:
+    for ends in ((11,), (11, 4)):
+        whole, later = (in_steps_of_half_a_second(100, ends, warmup_s) for warmup_s in (0.0, 3.25))
+        assert whole.gaps.sum() == sum(ends) - len(ends)
+        assert later.gaps.sum() == 5  # of the tokens at 3.5 to 5.5 s; a shorter answer has ended by then
+
+
+def test_the_gap_around_a_preemption_is_as_long_as_its_client_waited() -> None:
+    records = in_steps_of_half_a_second(5, (12, 12))
+    assert records.preemptions.tolist() == [0, 1]
+    (places,) = records.gaps.nonzero()
+    middles = np.sqrt(gap_edges_s()[:-1] * gap_edges_s()[1:])[places]
+    spans = records.finish_s - records.first_token_s
+    assert records.gaps.sum() == 22
+    waited = spans[1] - 10 * 0.5
+    assert waited > 0.5
+    assert middles == pytest.approx([0.5, waited], rel=0.02)
+    assert records.gaps[places].tolist() == [21, 1]
+
+
 def test_time_series_adds_up_to_the_run() -> None:
     result = served(np.random.default_rng(1), 300, horizon_s=20.0)
     frame, r = result.time_series(), result.records

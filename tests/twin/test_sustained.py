@@ -84,6 +84,10 @@ def test_steady_arrivals_are_watched_for_hours_and_for_2000_requests(rate: float
         assert watched.horizon_s == pytest.approx(1800 + seconds + 10)
 
 
+def test_growth_is_measured_between_the_first_and_the_last_quarter() -> None:
+    assert observed(PoissonArrivals()).compared == ((1800.0, 5400.0), (12_600.0, 16_200.0))
+
+
 @pytest.mark.parametrize(
     ("window_s", "factors", "settle_s", "measure_s"),
     [
@@ -360,6 +364,45 @@ def test_growth_is_held_against_a_share_of_the_arrivals() -> None:
         assert verdict.sustained is not None
         assert verdict.sustained.growth_per_h == pytest.approx(factor * 0.005 * 1000)
     assert "unfinished requests become 5.5 more every hour, above the 5" in verdict.reasons[0]
+
+
+def test_growth_is_the_mean_of_the_runs() -> None:
+    allowed = 0.005 * 1000 / 3600
+    for factors, accepted in (((0.6, 1.3), True), ((0.8, 1.3), False)):
+        runs = [run_of(mixed(1000, 0, apart_s=3.0), 1, growth_per_s=factor * allowed) for factor in factors]
+        assert said_of(runs, load_of(1.0)).accepted == accepted
+
+
+def test_the_smallest_share_of_an_adapter_over_the_runs_is_told() -> None:
+    runs = [
+        replace(run_of(mixed(1000, 0), 2), due_shares=np.array(shares)) for shares in ((0.9, 0.7), (0.6, 1.0))
+    ]
+    verdict = said_of(runs, load_of(1.0, 1.0))
+    assert (verdict.worst_adapter, verdict.worst_served_share) == ("a0", 0.6)
+
+
+def test_waits_of_one_adapter_are_no_part_of_those_of_another() -> None:
+    """However late one waits, what the next one waits for before are events of its own."""
+    late_at_the_end = [(0, 100_000.0 + 30 * k, 11.0) for k in range(20)]
+    apart = [(1, 30.0 * k, 12.0 if k < 8 else 0.1) for k in range(100)]
+    verdict = said_of([run_of([*mixed(5000, 0), *late_at_the_end, *apart], 2)], load_of(1.0, 0.1))
+    assert codes(verdict) == {Criterion.ADAPTER_LATE_SHARE}
+
+
+@pytest.mark.parametrize("runs", [1, 2])
+def test_the_interval_of_the_late_share_is_that_of_its_hours(runs: int) -> None:
+    """One late request of an hour's hundred and three of the next one's, in one run or in two."""
+    hours = [[(0, 30.0 * k, 11.0 if k < late else 0.1) for k in range(100)] for late in (1, 3)]
+    if runs == 1:
+        later = [(adapter, 3600.0 + arrival, wait) for adapter, arrival, wait in hours[1]]
+        watched = [run_of([*hours[0], *later], 1, seconds=7200.0)]
+    else:
+        watched = [run_of(hour, 1) for hour in hours]
+    figures = said_of(watched, load_of(1.0), ServiceLevelObjectives(late_share=0.5)).sustained
+    assert figures is not None
+    assert figures.late_share == 0.02
+    assert figures.late_share_low == 0.0
+    assert figures.late_share_high == pytest.approx(0.02 + stats.t.ppf(0.975, 1) / 100)
 
 
 def test_no_hour_of_a_period_is_sacrificed_to_the_mean() -> None:
