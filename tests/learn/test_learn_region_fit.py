@@ -1,4 +1,4 @@
-"""How far rows are shrunk and widened: shares of the boundaries, what is shared among options, what is unknown."""
+"""How far rows are shrunk and widened: by shares of the boundaries, where little is known, and which rows."""
 
 from __future__ import annotations
 
@@ -131,9 +131,8 @@ def rows(
 
     def by(factor: float) -> Calibration:
         factors = np.full(n, factor)
-        return Calibration(
-            {"inner": factors, "outer": factors}, {"inner": (errors,) * n, "outer": (None,) * n}
-        )
+        known = {"inner": (errors,) * n, "outer": (None,) * n}
+        return Calibration({"inner": factors, "outer": factors}, known)
 
     calibrations = {"resident": by(2.0), "shared": by(1.0)}
     found = _option_rows(space, 0, regime, model, calibrations, kind, 10.0, DEFAULTS)

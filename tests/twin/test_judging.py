@@ -221,7 +221,7 @@ def test_rare_adapters_are_judged_fairly(count: int, served: int, since_s: float
 
 
 def replication(served: float, adapters: tuple[float, ...], seconds: float) -> Replication:
-    """A run that served these shares, of all tokens and of each adapter's, and whose latencies are all one."""
+    """A run that served these shares of all tokens and of each adapter's; its latencies are all alike."""
     latency = metrics.Latency(*[seconds] * 5)
     return Replication(
         traffic=metrics.Traffic(100.0, 100.0 * served, 0.0, 0.0, served),

@@ -161,10 +161,8 @@ def test_gap_histogram_gives_the_percentiles_of_the_gaps() -> None:
     assert percentiles == pytest.approx(np.percentile(times, [50, 90, 95, 99]))
 
 
-def in_steps_of_half_a_second(
-    usable_blocks: int, output: tuple[int, ...], warmup_s: float = 0.0
-) -> RunRecords:
-    """Prompts of one token that come at once, on an engine whose blocks hold four tokens."""
+def played(blocks: int, output: tuple[int, ...], warmup_s: float = 0.0) -> RunRecords:
+    """Prompts of one token that come at once, in steps of half a second and blocks of four tokens."""
     n = len(output)
     requests = Requests(
         arrival_s=np.zeros(n),
@@ -180,7 +178,7 @@ def in_steps_of_half_a_second(
         max_num_batched_tokens=64,
         long_prefill_token_threshold=0,
         block_size=4,
-        usable_blocks=usable_blocks,
+        usable_blocks=blocks,
         rules=SchedulerRules(),
         tables=StepTables(np.full(65, 0.5), np.zeros(2), np.zeros(2)),
         gpu_load_s=np.zeros(1),
@@ -191,13 +189,13 @@ def in_steps_of_half_a_second(
 
 def test_gaps_that_end_in_the_warm_up_are_left_out() -> None:
     for ends in ((11,), (11, 4)):
-        whole, later = (in_steps_of_half_a_second(100, ends, warmup_s) for warmup_s in (0.0, 3.25))
+        whole, later = (played(100, ends, warmup_s) for warmup_s in (0.0, 3.25))
         assert whole.gaps.sum() == sum(ends) - len(ends)
         assert later.gaps.sum() == 5  # of the tokens at 3.5 to 5.5 s; a shorter answer has ended by then
 
 
 def test_the_gap_around_a_preemption_is_as_long_as_its_client_waited() -> None:
-    records = in_steps_of_half_a_second(5, (12, 12))
+    records = played(5, (12, 12))
     assert records.preemptions.tolist() == [0, 1]
     (places,) = records.gaps.nonzero()
     middles = np.sqrt(gap_edges_s()[:-1] * gap_edges_s()[1:])[places]
