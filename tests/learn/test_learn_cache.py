@@ -130,6 +130,15 @@ def without_an_option(document: dict[str, object]) -> None:
     document["latency"] = [o for o in document["latency"] if o["max_loras"] != 64]  # type: ignore[attr-defined]
 
 
+def without_a_regime(document: dict[str, object]) -> None:
+    def kept(options: Any) -> list[Any]:
+        return [o for o in options if (o["max_loras"], o["regime"]) != (64, "resident")]
+
+    for part in (document["inner"], document["outer"]):
+        part["options"] = kept(part["options"])  # type: ignore[index]
+    document["latency"] = kept(document["latency"])
+
+
 def of_other(part: str, **values: object) -> Callable[[dict[str, object]], None]:
     def change(document: dict[str, object]) -> None:
         document["provenance"][part].update(values)  # type: ignore[index]
@@ -152,6 +161,7 @@ def of_another_kv_cache(document: dict[str, object]) -> None:
         (multiplied, "its content is not what was written"),
         (lambda text: text.replace('"sha256"', '"sha255"'), "sha255 is not a key that exists here"),
         (signed(without_an_option), "lack the option of 64 slots of rank 16"),
+        (signed(without_a_regime), "lack the option of 64 slots of rank 16"),
         (signed(of_another_kv_cache), "lack the option of 8 slots of rank 16"),
         (signed(of_other("space", duration_s=60.0)), "its regions are of another space"),
         (signed(of_other("plan", seed=2)), "its regions are of another plan"),

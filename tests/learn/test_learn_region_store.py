@@ -110,6 +110,8 @@ def test_what_does_not_change_how_a_gpu_serves_keeps_the_regions(
         "workload.output.tokens=151",
         "workload.duration_s=540",
         "service_levels.served_share=0.8",
+        "service_levels.adapter_served_share=0.45",
+        "service_levels.ttft_ms={p95: 2000}",
         "engine.max_cpu_loras=64",
     ],
 )
@@ -127,6 +129,22 @@ def test_no_option_that_starts_gives_empty_regions(
 ) -> None:
     crowded = override(scenario, ["engine.slots=[2000]"])
     assert regions(crowded, profile, tmp_path).inner.options == ()
+
+
+def test_runs_of_the_paper_are_an_hour_at_most_with_half_of_it_to_warm_up(
+    scenario: Scenario, profile: EngineProfile
+) -> None:
+    long = override(scenario, ["workload.duration_s=7200", "workload.warmup_s=3000"])
+    said = learn.space_for(long, long.devices[0], profile).describe()
+    assert (said["duration_s"], said["warmup_s"]) == (3600.0, 1800.0)
+
+
+def test_another_plan_of_sampling_has_regions_of_its_own(space: learn.DesignSpace) -> None:
+    names = {
+        make.RegionRequest(space, replace(TINY, **changed), LearnParams()).key
+        for changed in ({}, {"seed": 2}, {"compositions": 25}, {"width": 1.2}, {"confirmed": 3})
+    }
+    assert len(names) == 5
 
 
 def test_a_trace_has_the_regions_of_poisson_arrivals_by_the_paper(

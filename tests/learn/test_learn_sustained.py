@@ -98,12 +98,39 @@ def test_what_the_criterion_does_not_look_at_keeps_the_regions(
 
 
 @pytest.mark.parametrize(
-    "change", ["service_levels.patience_s=5", "service_levels.late_share=0.02", "acceptance=paper"]
+    "change",
+    [
+        "service_levels.patience_s=5",
+        "service_levels.late_share=0.02",
+        "service_levels.ttft_ms={p95: 2000}",
+        "service_levels.itl_ms={mean: 40}",
+        "service_levels.e2e_ms={p50: 9000}",
+        "acceptance=paper",
+    ],
 )
 def test_what_the_criterion_looks_at_makes_others(
     change: str, kept_up: Scenario, profile: EngineProfile
 ) -> None:
     assert described(kept_up, profile, change) != described(kept_up, profile)
+
+
+@pytest.mark.parametrize("part", ["rules", "memory", "step", "loads", "frontend"])
+def test_a_profile_that_serves_otherwise_makes_others(
+    part: str, kept_up: Scenario, profile: EngineProfile
+) -> None:
+    changes = {
+        "rules": {"watermark": 0.01},
+        "memory": {"context_gib": 0.8},
+        "step": {"terms": profile.step.terms[:-1]},
+        "loads": {"disk_s": 0.123},
+        "frontend": {"first_token_s": 0.123},
+    }
+    changed = getattr(profile, part).model_copy(update=changes[part])
+    assert changed != getattr(profile, part)
+    other = profile.model_copy(update={part: changed})
+    assert described(kept_up, other) != described(kept_up, profile)
+    renamed = profile.model_copy(update={"first_read_s": 9.0})
+    assert described(kept_up, renamed) == described(kept_up, profile)
 
 
 SPECULATES = "{num_speculative_tokens: 3, mean_acceptance_length: 2.4, step_factor: 1.3}"
