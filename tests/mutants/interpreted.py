@@ -21,11 +21,11 @@ PACKAGE = Path(__file__).resolve().parents[2] / "twin"
 class _Fields(np.void):
     """A record whose fields are attributes, and plain numbers of Python, as in compiled code."""
 
-    def __getattr__(self, name: str) -> Any:
+    def __getattribute__(self, name: str) -> Any:
         try:
-            return self[name].item()
-        except (ValueError, KeyError):
-            raise AttributeError(name) from None
+            return np.void.__getitem__(self, name).item()
+        except (ValueError, KeyError):  # it is no field, of which some are called as what all arrays have
+            return super().__getattribute__(name)
 
     def __setattr__(self, name: str, value: Any) -> None:
         self[name] = value
