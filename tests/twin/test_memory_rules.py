@@ -169,17 +169,28 @@ def test_public_logs_are_met(name: str) -> None:
         assert plan.graph_gib == pytest.approx(measured["graph_gib"], abs=0.3)
 
 
-@pytest.mark.parametrize("version", ["0.8.5", "0.9.1", "0.19.0"])
-def test_engines_of_two_gpus_and_more_keep_buffers_for_communication(version: str) -> None:
+@pytest.mark.parametrize(
+    ("version", "counts_loss"), [("0.8.5", True), ("0.9.1", False), ("0.26.0", False), ("0.27.0", True)]
+)
+def test_what_engines_count_beside_weights_grows_with_a_second_gpu_and_what_is_lost(
+    version: str, counts_loss: bool
+) -> None:
     memory = memory_model(LLAMA, version)
-
-    def other_gib(gpus: int) -> float:
+    for gpus in (1, 2, 4):
         plan = plan_memory(memory, EngineConfig(tensor_parallel_size=gpus), 79.2, 8, 16)
-        return plan.other_gib - (plan.lost_gib if version == "0.8.5" else 0.0)  # which 0.8.5 counts
+        counted = memory.context_gib + memory.lora_gib - memory.uncounted_gib
+        counted += memory.nccl_gib if gpus > 1 else 0.0
+        assert plan.lost_gib > 0.001
+        assert plan.other_gib == pytest.approx(counted + (plan.lost_gib if counts_loss else 0.0), abs=1e-9)
 
-    assert other_gib(1) == pytest.approx(memory.context_gib + memory.lora_gib - memory.uncounted_gib)
-    for gpus in (2, 4):
-        assert other_gib(gpus) - other_gib(1) == pytest.approx(memory.nccl_gib)
+
+def test_what_was_there_before_is_no_room_for_the_engine() -> None:
+    """Of 80 GiB the CUDA context has 0.51, so that the engine is not given 99.5 %."""
+    memory = memory_model(LLAMA, "0.19.0")
+    assert memory.uncounted_gib == 0.51
+    for share, failure in ((0.99, None), (0.995, "oom_cuda")):
+        engine = EngineConfig(gpu_memory_utilization=share, enforce_eager=True)
+        assert plan_memory(memory, engine, 80.0, 0, 0).failure == failure
 
 
 def test_a_refused_context_is_told_with_what_holds() -> None:

@@ -129,3 +129,12 @@ def test_tied_models_keep_the_embedding_on_either_end() -> None:
     rows = 256_000 * 2304 * 2
     assert min(first, last) > rows
     assert first + last == pytest.approx(2 * model.parameters + rows, rel=0.01)
+
+
+def test_the_vocabulary_is_padded_to_64_rows_and_to_256_before_the_slots_of_old_engines() -> None:
+    model, engine = find_architecture("CodeLlama-7b"), EngineConfig()
+    assert model.vocab_size == 32_016
+    plain, adapted = (list(weight_bytes(Launch(model, engine, (0, 8, 5), slots, 8), 0)) for slots in (0, 2))
+    row = 4096 * 2
+    assert (plain[0], plain[-1]) == (32_064 * row, 32_064 * row)
+    assert (adapted[0], adapted[-1]) == ((32_064 + 2 * 256) * row, 32_512 * row)  # 32,016 + 256, in 256s
