@@ -6,6 +6,7 @@ the loops read fields of records as attributes, and are compiled by classes of o
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import sys
 from collections.abc import Callable
@@ -43,6 +44,12 @@ def _loaded(name: str) -> ModuleType:
     return module
 
 
+def _give_fields(module: ModuleType) -> None:
+    """Let records of a module's layouts be such as have fields."""
+    named = {name: value for name, value in vars(module).items() if isinstance(value, np.dtype)}
+    vars(module).update({name: np.dtype((_Fields, value)) for name, value in named.items()})
+
+
 def _as_it_is(function: Callable[..., Any], **_: Any) -> Callable[..., Any]:
     return function
 
@@ -67,9 +74,9 @@ def interpret() -> None:
         replaced, kept=_kept, is_on_disk=lambda _kernel: True, is_kept=lambda _kernel: False
     )
     plain = layouts.layout_of
-    named = {name: value for name, value in vars(layouts).items() if isinstance(value, np.dtype)}
-    vars(layouts).update({name: np.dtype((_Fields, value)) for name, value in named.items()})
+    _give_fields(layouts)
     layouts.layout_of = lambda fields: np.dtype((_Fields, plain(fields)))
+    _give_fields(importlib.import_module("twin.engine.texts"))
 
 
 interpret()
