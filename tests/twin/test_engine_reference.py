@@ -80,6 +80,19 @@ def test_more_adapters_than_slots(reference: ModuleType, cases: ModuleType, seed
     agree(reference, cases.crowded(seed))
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_the_cpu_keeps_as_many_adapters_as_there_are_slots_whatever_is_said(
+    reference: ModuleType, cases: ModuleType, seed: int
+) -> None:
+    case = cases.crowded(seed)
+    said, kept = (
+        replace(case, setup=replace(case.setup, max_cpu_loras=n)) for n in (1, case.setup.max_loras)
+    )
+    agree(reference, said)
+    runs = [simulate_requests(one.requests, one.setup) for one in (said, kept)]
+    assert runs[0].disk_loads.tolist() == runs[1].disk_loads.tolist()
+
+
 @pytest.mark.parametrize("seed", range(100))
 def test_rules_of_any_version_with_texts_and_base_model(
     reference: ModuleType, cases: ModuleType, seed: int

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from scenarios import EngineConfig
 from twin.architectures import find_architecture, shipped_architectures
-from twin.memory.kv_cache import LONGEST, KVCache, kv_cache
+from twin.memory.kv_cache import LONGEST, KVCache, _group_size, kv_cache
 from twin.memory.launch import Launch, version_of
 
 GIB = 2**30
@@ -63,6 +63,23 @@ def test_nearly_equal_counts_of_layers_make_two_groups_in_newer_engines() -> Non
     assert [len(group.layers) for group in _cache("Gemma-2-27B-it").groups] == [23, 23]
     gemma3 = _cache("Gemma-3-1B-it")  # 22 layers with a window, 4 without
     assert [len(group.layers) for group in gemma3.groups] == [4, 4, 4, 4, 3, 3, 4]
+
+
+@pytest.mark.parametrize(
+    ("version", "least", "most", "size"),
+    [
+        ((0, 11, 2), 8, 9, 8),
+        ((0, 12, 0), 8, 9, 9),
+        ((0, 12, 0), 8, 10, 8),  # just 1.25 times as many
+        ((0, 17, 1), 8, 11, 8),
+        ((0, 18, 0), 8, 11, 11),
+        ((0, 18, 0), 8, 12, 8),  # just 1.5 times as many
+    ],
+)
+def test_a_group_has_as_many_layers_as_the_larger_of_nearly_equal_counts(
+    version: tuple[int, int, int], least: int, most: int, size: int
+) -> None:
+    assert _group_size(version, least, most) == size
 
 
 def test_old_engines_keep_a_window_as_if_there_were_none() -> None:

@@ -185,6 +185,8 @@ def test_tensor_parallelism_divides_weights_and_kv() -> None:
     assert one_gpu / 4 / GIB < four.slots_gib < one_gpu / GIB
     with pytest.raises(TensorParallelError, match="choose a divisor"):
         _plan(memory, _engine(tensor_parallel_size=3), 8, 16)
+    with pytest.raises(TensorParallelError, match="28 attention and 4 key-value heads; choose a divisor"):
+        _plan(QWEN, _engine(tensor_parallel_size=7), 8, 16)  # divides 28, and copies 4 unevenly
 
 
 def test_mixture_of_experts_adapts_attention_and_router_only() -> None:
@@ -254,6 +256,15 @@ def test_allocator_rounds_splits_and_reuses_blocks() -> None:
     allocator.allocate([11 * MIB])  # rounded up to 12 MiB, and again not split
     assert allocator.reserved == 34 * MIB
     assert allocator.lost == MIB - 512
+
+
+@pytest.mark.parametrize(
+    ("size", "reserved"), [(MIB, 2), (MIB + 1, 20), (10 * MIB - 512, 20), (10 * MIB, 10)]
+)
+def test_segments_are_of_2_and_20_mib_until_tensors_have_10(size: int, reserved: int) -> None:
+    allocator = CachingAllocator()
+    allocator.allocate([size])
+    assert allocator.reserved == reserved * MIB
 
 
 def _benchmark() -> ModuleType:

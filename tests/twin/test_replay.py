@@ -189,6 +189,25 @@ def unfinished(result: dict[str, Any]) -> None:
     result["finish_s"][2] = None
 
 
+def later(result: dict[str, Any]) -> None:
+    result["finish_s"][1] *= 1.00001
+
+
+def rounded(result: dict[str, Any]) -> None:
+    result["finish_s"] = [instant * (1 + 1e-12) for instant in result["finish_s"]]
+
+
+def test_instants_may_differ_by_rounding_alone() -> None:
+    recorded = read(FILES[0])["result"]
+    plain = ScheduleResult.model_validate(recorded)
+    for change, difference in ((rounded, ""), (later, "request 2 has finish_s ")):
+        other = copy.deepcopy(recorded)
+        change(other)
+        found = first_difference(plain, ScheduleResult.model_validate(other))
+        assert found.startswith(difference)
+        assert bool(found) == bool(difference)
+
+
 @pytest.mark.parametrize(
     ("change", "difference"),
     [

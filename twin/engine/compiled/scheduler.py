@@ -144,16 +144,14 @@ def grow_batch(engine: Engine, state: State) -> None:
 
 @compiled
 def take_all(state: State) -> None:
-    """Count all running requests as scheduled, but for a last one that got no token."""
-    now, entry = state.now, state.plan[0]
+    """Count all running requests as scheduled."""
+    now = state.now
+    # Each got a token at least, also a last one that gets what the others leave: a request is admitted only if
+    # all that run have got what they ask for and a token is left, so that no more run than there are tokens.
     now.step_decodes = now.decoding
     now.step_context = now.context
     now.step_adapters = now.distinct
     now.planned = now.partials
-    # The adapter of a request that got no token counts only if another of its requests runs.
-    if now.partials == 1 and entry.chunk == 0:
-        record = state.adapter[state.request[entry.request].adapter]
-        now.step_adapters -= record.active == 1 and not is_base(state, record)
 
 
 @compiled
