@@ -146,8 +146,8 @@ def grow_batch(engine: Engine, state: State) -> None:
 def take_all(state: State) -> None:
     """Count all running requests as scheduled."""
     now = state.now
-    # Each got a token at least, also a last one that gets what the others leave: a request is admitted only if
-    # all that run have got what they ask for and a token is left, so that no more run than there are tokens.
+    # Each got a token at least, also a last one that gets what the others leave: a request is admitted only
+    # if all that run got what they ask for and a token is left, so that no more run than there are tokens.
     now.step_decodes = now.decoding
     now.step_context = now.context
     now.step_adapters = now.distinct
