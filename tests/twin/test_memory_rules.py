@@ -184,15 +184,6 @@ def test_what_engines_count_beside_weights_grows_with_a_second_gpu_and_what_is_l
         assert plan.other_gib == pytest.approx(counted + (plan.lost_gib if counts_loss else 0.0), abs=1e-9)
 
 
-def test_no_more_requests_are_sampled_than_there_are_tokens() -> None:
-    memory = memory_model(LLAMA, "0.8.5")
-    few, many = (
-        plan_memory(memory, EngineConfig(max_num_seqs=seqs, max_num_batched_tokens=512), 79.2, 8, 16)
-        for seqs in (512, 2048)
-    )
-    assert few.activation_gib == many.activation_gib > 512 * 128_256 * 14 / 2**30
-
-
 def test_what_was_there_before_is_no_room_for_the_engine() -> None:
     """Of 80 GiB the CUDA context has 0.51, so that the engine is not given 99.5 %."""
     memory = memory_model(LLAMA, "0.19.0")
