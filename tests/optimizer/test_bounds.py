@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from optimizer.packing import pack
 from optimizer.packing.bounds.price_bounds import (
     _threshold_bound,
+    bound_by_row_prices,
     continuous_bound,
     continuous_relaxation,
     dual_feasible_bound,
@@ -22,7 +23,7 @@ from optimizer.packing.branch_and_price.dual_inequalities import dual_optimal_in
 from optimizer.packing.heuristics.first_fit import BinFiller
 from optimizer.packing.model.problem import PackingOption, PackingProblem
 from optimizer.packing.model.search_state import SearchState, round_up
-from scenarios import Deadline
+from scenarios import Deadline, EngineOption
 
 Optimum = Callable[[PackingProblem], float]
 Random = Callable[..., PackingProblem]
@@ -55,6 +56,23 @@ def test_the_relaxation_bounds_from_below_wherever_it_is_cut_off(
     assert run.bound <= best + 1e-6
     if seconds >= 20 and solved is not None:
         assert round_up(relaxation.bound, problem) <= round_up(solved.value, problem) + 1e-6
+
+
+def test_a_bound_that_is_above_a_price_by_rounding_alone_is_that_price() -> None:
+    problem = PackingProblem.bin_packing([3], 10)
+    assert round_up(3 + 1e-7, problem) == 3
+    assert round_up(3 + 1e-5, problem) == 4
+
+
+def test_prices_of_rows_prove_no_more_than_there_is_where_a_limit_binds() -> None:
+    """Of the cheap bins there is one: with it two pairs cost 4, not what all would cost at the dear price."""
+    cheap, dear = (
+        PackingOption(name, np.array([[1.0]]), np.array([2.0]), price=price, option=EngineOption(name, 1, 0))
+        for name, price in (("cheap", 1.0), ("dear", 3.0))
+    )
+    problem = PackingProblem([4], (cheap, dear), device_limits={"cheap": 1})
+    assert pack(problem).objective == 4
+    assert bound_by_row_prices(problem, problem.options, problem.counts, 10.0) == 4
 
 
 def test_dual_feasible_functions_see_that_halves_do_not_share() -> None:

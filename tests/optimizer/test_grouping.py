@@ -17,7 +17,7 @@ from optimizer.packing.bounds.price_bounds import bound_by_row_prices, continuou
 from optimizer.packing.heuristics.item_kernels import deal, place_items
 from optimizer.packing.model.problem import Packing
 from optimizer.search.cut_loop import AcceptedPlan, pattern_of
-from optimizer.search.grouping.dealing import Dealer
+from optimizer.search.grouping.dealing import Dealer, OpenItems
 from optimizer.search.grouping.groups import Groups, grouped
 from optimizer.search.grouping.minimize_gpus import GroupedMinimizer, cheapest_plan
 from optimizer.search.instance import Instance
@@ -283,6 +283,26 @@ def test_gpus_are_filled_up_where_the_twin_accepts_more_than_the_rows(scenario: 
     assert after.best.value < held.best.value
     assert items_of(after.best.packing) == list(range(90))
     assert all(b.items in verdicts.asked for b in after.best.packing.bins)
+
+
+def test_the_gpus_that_are_asked_about_are_a_plan_only_if_they_are_all(scenario: Scenario) -> None:
+    for asked, whole in ((1, False), (99, True)):
+        search, _ = stubbed(scenario, 1e9)
+        params = SolveParams(grouping=PARAMS.grouping.model_copy(update={"asked": asked}))
+        minimizer = GroupedMinimizer(replace(search, params=params), Dealer(search.instance), UNLIMITED)
+        found = minimizer.probed(GPUMinimum()).best
+        assert (found is not None) == whole
+        assert found is None or items_of(found.packing) == list(range(90))
+
+
+def test_gpus_that_cannot_be_emptied_are_as_they_were(instance: Instance, dealer: Dealer) -> None:
+    opened = dealer.opened(instance.inner, dealer.deal(instance.inner, packed(instance)))
+    before = opened.where.copy()
+    opened.close(UNLIMITED, 3)
+    again = OpenItems(instance.inner, opened.rows, opened.group, opened.option, opened.where)
+    used = np.unique(opened.where)
+    assert opened.load[used] == pytest.approx(again.load[used])
+    assert (before == opened.where).all() == (len(used) == len(opened.option))
 
 
 def test_a_gap_that_stays_open_has_a_reason(scenario: Scenario) -> None:

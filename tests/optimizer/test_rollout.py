@@ -391,6 +391,14 @@ def test_the_check_accepts_what_is_safe() -> None:
     assert broken(lambda actions: actions) == []
 
 
+def test_the_check_counts_gpus_and_looks_at_ranks() -> None:
+    old, wave, new = safe_wave()
+    few = broken_rules(old, [wave], new, dict.fromkeys("abcd", 8), {"H100-64GB": 1})
+    assert few == ["more than 1 GPUs of H100-64GB run"]
+    high = broken_rules(old, [wave], new, {"a": 8, "b": 16, "c": 8}, {"H100-64GB": 2})
+    assert high == ["b is of a rank above max_lora_rank of GPU 1"]
+
+
 def test_wrong_arguments_are_refused() -> None:
     scenario, placement = scenario_of("ab"), Placement(gpus=(gpu(0, "ab"),))
     with pytest.raises(ScenarioError, match="workers"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import runpy
 from collections.abc import Callable, Sequence
@@ -21,10 +22,11 @@ from optimizer import SolveParams, methods
 from optimizer.cli.commands import app
 from optimizer.search.minimize_gpus import minimize_gpus
 from optimizer.search.objective_order import Choice
-from optimizer.search.preparation import learned_regions, prepare
+from optimizer.search.preparation import instance_of, learned_regions, prepare
 from optimizer.search.result_builder import placement_of
 from optimizer.search.solve import search_of
 from optimizer.survival.dealing import Experience, LostPieces
+from optimizer.survival.engine_rows import EngineRows
 from optimizer.survival.losses import distinct_losses
 from optimizer.survival.minimize import SpareSearch
 from optimizer.survival.nodes import numbers_apart, on_nodes, together
@@ -175,6 +177,28 @@ def test_what_the_twin_rejects_is_not_dealt_again() -> None:
     assert [len(given) for given in second.given] == [2, 0]
     experience.learn(0, second.given[0], second.fills[0], False, 0.03)
     assert pieces.best() is None
+
+
+def test_a_gpu_is_given_nothing_that_holds_what_it_was_rejected_with() -> None:
+    experience, light, heavy = Experience(), kind(8, 1.0), kind(8, 4.0)
+    given = [Piece("a", 1.0, light), Piece("b", 1.0, heavy)]
+    experience.learn(0, given, 1.2, False, 0.03)
+    assert experience.excludes(0, [*given, Piece("c", 1.0, light)])
+    assert experience.excludes(0, given)
+    for less in (given[:1], given[1:], []):
+        assert not experience.excludes(0, less)
+    assert not experience.excludes(1, given)
+
+
+def test_how_full_a_gpu_may_be_is_what_was_accepted_and_less_than_what_was_rejected() -> None:
+    experience = Experience()
+    assert experience.limit(0) == 1.0
+    experience.learn(0, [], 1.2, True, 0.1)
+    assert experience.limit(0) == 1.2
+    experience.learn(0, [], 1.1, False, 0.1)
+    assert experience.limit(0) == pytest.approx(0.99)
+    experience.learn(0, [], 0.8, True, 0.1)
+    assert experience.limit(0) == pytest.approx(0.99)
 
 
 # --- nodes and replicas ------------------------------------------------------------------------------
@@ -342,6 +366,41 @@ def test_a_search_that_improves_a_plan_may_ask_whether_a_candidate_holds() -> No
     assert [set(one.adapters) for one in again.placement.gpus] == [
         set(one.adapters) for one in found.placement.gpus
     ]
+
+
+def test_spare_is_looked_for_on_all_the_gpus_that_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    tried = []
+
+    def none(_self: SpareSearch, devices: tuple[str, ...]) -> None:
+        tried.append(len(devices))
+
+    monkeypatch.setattr(SpareSearch, "_on", none)
+    scenario = scenarios.override(mixed(), "devices[0].count=5")
+    search: Any = SimpleNamespace(
+        instance=SimpleNamespace(scenario=scenario, inner=SimpleNamespace(max_bins=5, n_items=9))
+    )
+    base = Placement(gpus=(gpu(0, "big-1"), gpu(1, "big-2")))
+    looked = SpareSearch(search, base, Choice(None), Spare.of(1), "live", Deadline.after(60))
+    assert looked.fewest() is None
+    assert tried == [3, 4, 5]
+
+
+def test_an_engine_counts_as_the_nearest_one_that_is_worse_off() -> None:
+    """With more slots, which leave less memory, where each adapter has one; with fewer where they share them."""
+    instance = instance_of(mixed())
+    rows, inner = EngineRows(instance.scenario, instance.regions), instance.regions["H100-64GB"].inner
+    sums = rows.features(mixed().classes[0].kind) * 20
+    of = {(one.max_loras, one.regime): one for one in inner.options if one.max_lora_rank == 32}
+    slots = sorted({number for number, _ in of})
+    assert len(slots) > 2
+
+    def fill(number: int, adapters: int) -> float:
+        return rows.fill(EngineOption("H100-64GB", number, 32), adapters, sums)
+
+    for fewer, more in itertools.pairwise(slots):
+        assert fill(fewer, 2) == pytest.approx(float(of[fewer, "resident"].fill(sums)))
+        assert fill(fewer + 1, 2) == pytest.approx(float(of[more, "resident"].fill(sums)))
+        assert fill(more - 1, more + 9) == pytest.approx(float(of[fewer, "shared"].fill(sums)))
 
 
 def test_a_node_may_be_lost() -> None:
