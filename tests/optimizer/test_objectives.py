@@ -21,7 +21,7 @@ from optimizer.search.instance import Instance
 from optimizer.search.judging import Pattern
 from optimizer.search.latency.minimize_latency import minimize_latency
 from optimizer.search.latency.starts import on_cheaper, spread, with_best_options
-from optimizer.search.minimize_gpus import Search, minimize_gpus
+from optimizer.search.minimize_gpus import GPUMinimum, Search, minimize_gpus
 from optimizer.search.objective_order import as_good, first_in_order, minimize_second_price, plan_value
 from optimizer.search.objectives import LATENCY_OBJECTIVES, leading_prices, price, prices_of
 from optimizer.search.params import LatencyParams
@@ -167,6 +167,25 @@ def test_each_objective_decides_among_the_best_in_those_before() -> None:
     assert first_in_order(("cost", "latency"), [(2.2, 9.0), (2.2 + 1e-12, 8.0), (2.3, 1.0)], SAME) == 1
     # A price is never given up for a latency, however near it is.
     assert first_in_order(("cost", "latency"), [(2.2, 9.0), (2.2 * (1 + SAME / 2), 1.0)], SAME) == 0
+
+
+@pytest.mark.parametrize("found", [0, 1, None])
+def test_the_search_by_the_second_price_makes_no_plan_dearer(
+    found: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of two GPUs on dear (0) or cheap ones (1) the cheap ones are kept, whatever a short search finds."""
+    search, deadline = search_of("gpus", "cost"), Deadline.after(20)
+    inner, verdicts = search.instance.inner, tuple(LatencyJudge()([Pattern(EngineOption("dear", 8, 8), (4, 4))]))
+
+    def plan_on(option: int) -> AcceptedPlan:
+        return AcceptedPlan(Packing((Bin(option, np.array([4, 4])),) * 2), verdicts * 2, inner)
+
+    minimum = GPUMinimum(None if found is None else plan_on(found))
+    monkeypatch.setattr("optimizer.search.objective_order.cheapest_plan", lambda *_: minimum)
+    for held in (0, 1):
+        choice = minimize_second_price(search, GPUMinimum(plan_on(held)), deadline)
+        assert choice.plan is not None
+        assert {b.option for b in choice.plan.packing.bins} == {max(held, found or 0)}
 
 
 def test_a_mean_latency_weighs_gpus_by_what_they_serve() -> None:
