@@ -172,8 +172,12 @@ def test_a_plan_has_the_headroom_of_its_tightest_gpu(comparison: Comparison) -> 
 
 
 def test_a_search_that_was_cut_short_is_told_where_plans_are_not(comparison: Comparison) -> None:
-    fine = next(one for one in comparison.results if one.accepted)
-    late = fine.model_copy(update={"stop_reason": "time_limit", "message": "a plan; more time may help"})
+    result = comparison.results[0]
+    assert result.validation is not None
+    gpus = tuple(gpu.model_copy(update={"accepted": True}) for gpu in result.validation.gpus)
+    report = result.validation.model_copy(update={"gpus": gpus})
+    fine = result.model_copy(update={"validation": report, "message": "a plan; more time may help"})
+    late = fine.model_copy(update={"stop_reason": "time_limit"})
     assert "a plan; more time may help" not in Comparison((fine,) * 3).summary()
     assert "a plan; more time may help" in Comparison((fine, fine, late)).summary()
 
