@@ -81,6 +81,19 @@ def test_dual_feasible_functions_see_that_halves_do_not_share() -> None:
     assert round_up(dual_feasible_bound(problem), problem) == 7
 
 
+def test_dual_feasible_functions_know_the_cheapest_bin_and_the_least_share() -> None:
+    """Large items go to the cheap bins, though one dear bin is needed for what those do not take."""
+    usage = np.array([[6.0, 1.0]])
+    cheap = PackingOption("cheap", usage, np.array([10.0]), allowed=np.array([True, False]))
+    dear = PackingOption("dear", usage, np.array([10.0]), price=10.0)
+    problem = PackingProblem([4, 1], (cheap, dear))
+    assert pack(problem).objective == 13
+    assert dual_feasible_bound(problem) == pytest.approx(4.0)
+    roomy = replace(problem, options=(cheap, replace(dear, capacity=np.array([30.0]))))
+    assert pack(roomy).objective == 10
+    assert dual_feasible_bound(roomy) <= 1
+
+
 def test_the_relaxation_of_large_problems_is_a_bound_when_time_is_short() -> None:
     rng = np.random.default_rng(1)
     usage = rng.uniform(0.02, 0.3, (2, 260))

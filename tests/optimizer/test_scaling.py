@@ -67,9 +67,10 @@ def test_a_capacity_between_two_integers_is_rounded_down() -> None:
     assert rows.exact
 
 
-def test_what_is_only_nearly_a_decimal_fraction_is_none() -> None:
-    """Three items of a little more than a third of the bin do not fit it."""
-    rows = integer_rows(np.array([[0.3 + 1e-8]]), np.array([0.9]), np.ones(1, bool), np.array([9]))
+@pytest.mark.parametrize(("size", "capacity"), [(0.3 + 1e-8, 0.9), (1 / 3 + 7e-9, 1.0)])
+def test_what_is_a_little_more_than_a_third_fits_twice(size: float, capacity: float) -> None:
+    """It is nearly a fraction of few digits, or as many ten-millionths as the next smaller number of them."""
+    rows = integer_rows(np.array([[size]]), np.array([capacity]), np.ones(1, bool), np.array([9]))
     assert rows.most.tolist() == [2]
 
 
