@@ -289,7 +289,9 @@ def test_the_gpus_that_are_asked_about_are_a_plan_only_if_they_are_all(scenario:
     for asked, whole in ((1, False), (99, True)):
         search, _ = stubbed(scenario, 1e9)
         params = SolveParams(grouping=PARAMS.grouping.model_copy(update={"asked": asked}))
-        minimizer = GroupedMinimizer(replace(search, params=params), Dealer(search.instance), Deadline.after(30))
+        minimizer = GroupedMinimizer(
+            replace(search, params=params), Dealer(search.instance), Deadline.after(30)
+        )
         minimizer.teacher.ask = lambda *_: True  # type: ignore[method-assign]  # which takes long
         found = minimizer.probed(GPUMinimum()).best
         assert (found is not None) == whole

@@ -175,7 +175,10 @@ def test_the_search_by_the_second_price_makes_no_plan_dearer(
 ) -> None:
     """Of two GPUs on dear (0) or cheap ones (1) the cheap ones are kept, whatever a short search finds."""
     search, deadline = search_of("gpus", "cost"), Deadline.after(20)
-    inner, verdicts = search.instance.inner, tuple(LatencyJudge()([Pattern(EngineOption("dear", 8, 8), (4, 4))]))
+    inner, verdicts = (
+        search.instance.inner,
+        tuple(LatencyJudge()([Pattern(EngineOption("dear", 8, 8), (4, 4))])),
+    )
 
     def plan_on(option: int) -> AcceptedPlan:
         return AcceptedPlan(Packing((Bin(option, np.array([4, 4])),) * 2), verdicts * 2, inner)

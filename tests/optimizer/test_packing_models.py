@@ -115,7 +115,9 @@ def test_what_cpsat_calls_optimal_within_a_gap_limit_is_not_proven() -> None:
         assert (run.value, run.bound, run.proven) == (3, bound, proven)
 
 
-@pytest.mark.parametrize(("gap_limit", "cut_short", "bound"), [(0.0, False, 3), (0.5, False, 2), (0.0, True, 2)])
+@pytest.mark.parametrize(
+    ("gap_limit", "cut_short", "bound"), [(0.0, False, 3), (0.5, False, 2), (0.0, True, 2)]
+)
 def test_what_highs_calls_optimal_is_proven_only_where_it_came_to_its_own_end(
     gap_limit: float, cut_short: bool, bound: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -342,7 +342,12 @@ def test_a_bound_above_an_accepted_plan_is_none() -> None:
 
 @pytest.mark.parametrize(
     ("stop", "said"),
-    [("time_limit", "time_limit"), ("gap_limit", "gap_limit"), ("proven", "finished"), ("finished", "finished")],
+    [
+        ("time_limit", "time_limit"),
+        ("gap_limit", "gap_limit"),
+        ("proven", "finished"),
+        ("finished", "finished"),
+    ],
 )
 def test_why_the_search_stopped_is_what_its_placer_says_of_itself(stop: str, said: str) -> None:
     """Also where there is time left: a placer has but a share of it."""
