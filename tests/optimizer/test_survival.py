@@ -386,7 +386,7 @@ def test_spare_is_looked_for_on_all_the_gpus_that_there_are(monkeypatch: pytest.
 
 
 def test_an_engine_counts_as_the_nearest_one_that_is_worse_off() -> None:
-    """With more slots, which leave less memory, where each adapter has one; with fewer where they share them."""
+    """With more slots, which leave less memory, where each has one; with fewer where they share them."""
     instance = instance_of(mixed())
     rows, inner = EngineRows(instance.scenario, instance.regions), instance.regions["H100-64GB"].inner
     sums = rows.features(mixed().classes[0].kind) * 20
