@@ -14,7 +14,7 @@ import scenarios
 import twin
 from optimizer.packing import pack
 from optimizer.packing.bounds.price_bounds import bound_by_row_prices, continuous_bound
-from optimizer.packing.heuristics.item_kernels import deal, place_items
+from optimizer.packing.heuristics.item_kernels import FULL, deal, place_items
 from optimizer.packing.model.problem import Packing
 from optimizer.search.cut_loop import AcceptedPlan, pattern_of
 from optimizer.search.grouping.dealing import Dealer, OpenItems
@@ -168,6 +168,18 @@ def test_packed_items_keep_their_own_rows(instance: Instance, whole: Instance, d
         held = np.bincount(list(b.items), minlength=90)
         assert not held[~option.fits_class].any()
         assert (option.usage @ held <= option.capacity * (1 + 1e-6)).all()
+
+
+def test_what_is_too_much_for_a_gpu_goes_to_others(instance: Instance, dealer: Dealer) -> None:
+    """By rows of which everything takes a third more than those that it was packed by."""
+    options = tuple(replace(option, usage=1.3 * option.usage) for option in instance.inner.options)
+    tight = replace(instance.inner, options=options)
+    before = packed(instance)
+    assert (dealer.opened(tight, dealer.deal(tight, before)).load > FULL).any()
+    found = dealer.pack(tight, before, UNLIMITED, 8)
+    assert found is not None
+    assert items_of(found) == list(range(90))
+    assert (dealer.opened(tight, found).load <= FULL).all()
 
 
 def test_limits_on_gpus_are_kept(instance: Instance, dealer: Dealer) -> None:
