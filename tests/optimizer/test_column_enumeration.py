@@ -150,6 +150,16 @@ def test_the_list_never_excludes_an_optimum(
         assert check(problem, run.packing) == []
 
 
+@pytest.mark.parametrize("seed", [1, 2, 3, 4])
+def test_the_list_by_the_continuous_proof_excludes_no_optimum(
+    seed: int, random_problem: Random, optimum: Optimum
+) -> None:
+    problem = random_problem(seed)
+    run = run_of(problem)
+    place_by_enumeration(run, BinFiller(problem), proof_of(raise_bounds(run), problem))
+    assert run.bound <= optimum(problem) + 1e-9
+
+
 def test_duals_without_those_of_binding_limits_prove_nothing() -> None:
     item = np.array([[6.0, 6.0]])
     options = (
