@@ -210,6 +210,15 @@ def test_of_an_adapter_that_runs_twice_and_is_wanted_once_one_stays() -> None:
         assert held.moves(np.array(counts), homes) == 2 - stay
 
 
+def test_nearest_homes_are_of_the_same_kind() -> None:
+    """The small GPU holds all of it, but a big one takes no small one's place."""
+    big, small = option(8, [1.0], 8.0, "big"), option(8, [1.0], 4.0, "small")
+    one, held = problem([3], big, small), running([[3], [1]], [3], ["small", "big"])
+    packing = Packing((Bin(0, np.array([3])),))
+    assert held.nearest_homes(one, packing) == [1]
+    assert running([[3]], [3], ["small"]).nearest_homes(one, packing) == [None]
+
+
 # --- names -------------------------------------------------------------------------------------------
 
 

@@ -20,6 +20,8 @@ import scenarios
 import twin
 from optimizer import SolveParams, methods
 from optimizer.cli.commands import app
+from optimizer.packing.model.problem import Bin, Packing, PackingOption, PackingProblem
+from optimizer.search.cut_loop import AcceptedPlan
 from optimizer.search.minimize_gpus import minimize_gpus
 from optimizer.search.objective_order import Choice
 from optimizer.search.preparation import instance_of, learned_regions, prepare
@@ -27,12 +29,14 @@ from optimizer.search.result_builder import placement_of
 from optimizer.search.solve import search_of
 from optimizer.survival.dealing import Experience, LostPieces
 from optimizer.survival.engine_rows import EngineRows
+from optimizer.survival.live import LiveRecovery
 from optimizer.survival.losses import distinct_losses
 from optimizer.survival.minimize import SpareSearch
 from optimizer.survival.nodes import numbers_apart, on_nodes, together
 from optimizer.survival.params import SurvivalParams
 from optimizer.survival.pieces import LoadedGPU, Piece
 from optimizer.survival.report import Survival
+from optimizer.survival.restart import RestartRecovery
 from optimizer.survival.spare import Spare
 from optimizer.survival.text import answer
 from scenarios import (
@@ -115,6 +119,11 @@ def test_gpus_of_equal_content_and_engine_are_one_case() -> None:
     assert distinct_losses(gpus, placement, Spare.of(1), mixed()) == {(0,): [(1,)], (2,): [], (3,): []}
     pairs = distinct_losses(gpus, placement, Spare.of(2), mixed())
     assert pairs == {(0, 1): [], (0, 2): [(1, 2)], (0, 3): [(1, 3)], (2, 3): []}
+    of_nodes = scenarios.override(mixed(), "devices[0].gpus_per_node=2")
+    alike = [gpus[0], gpus[1], loaded(2, 8, one, other)]
+    nodes = Placement(gpus=tuple(g.placed() for g in alike))
+    # The last node has one GPU only: to lose two that are like it is another case.
+    assert distinct_losses(alike, nodes, Spare.of("1node"), of_nodes) == {(0, 1): [], (2,): []}
 
 
 # --- deals -------------------------------------------------------------------------------------------
@@ -383,6 +392,41 @@ def test_spare_is_looked_for_on_all_the_gpus_that_there_are(monkeypatch: pytest.
     looked = SpareSearch(search, base, Choice(None), Spare.of(1), "live", Deadline.after(60))
     assert looked.fewest() is None
     assert tried == [3, 4, 5]
+
+
+def test_a_plan_that_is_rejected_as_it_is_holds_after_no_loss(monkeypatch: pytest.MonkeyPatch) -> None:
+    rejected = SimpleNamespace(accepted=False, gpus=(1, 2))
+    monkeypatch.setattr(
+        "optimizer.survival.minimize.PlacementJudge",
+        lambda *_: SimpleNamespace(report=lambda _gpus: rejected),
+    )
+    monkeypatch.setattr(LiveRecovery, "strain", lambda *_: 0.0)
+    monkeypatch.setattr(LiveRecovery, "recover", lambda _, lost, __: SimpleNamespace(accepted=True))
+    search: Any = SimpleNamespace(
+        instance=instance_of(mixed()),
+        loop=SimpleNamespace(judge=SimpleNamespace(judge=None)),
+        params=SolveParams(),
+    )
+    base = Placement(gpus=(gpu(0, "big-1"), gpu(1, "big-2")))
+    looked = SpareSearch(search, base, Choice(None), Spare.of(1), "live", Deadline.after(60))
+    plan: Any = SimpleNamespace(placement=base)
+    assert looked.held(plan) is None
+
+
+def test_a_plan_needs_no_gpus_of_a_kind_that_is_gone() -> None:
+    options = tuple(
+        PackingOption(name, np.array([[1.0]]), np.array([9.0]), option=EngineOption(name, 8, 8))
+        for name in "ab"
+    )
+    packing = Packing((Bin(0, np.array([1])), Bin(0, np.array([1])), Bin(1, np.array([1]))))
+    plan = AcceptedPlan(packing, (), PackingProblem([3], options))
+    recovery = RestartRecovery(None, SurvivalParams())  # type: ignore[arg-type]
+    for left, fits in (
+        ((("a", 2), ("b", 1)), True),
+        ((("a", 1), ("b", 1)), False),
+        ((("a", 9),), False),
+    ):
+        assert recovery._fits(plan, left) == fits
 
 
 def test_an_engine_counts_as_the_nearest_one_that_is_worse_off() -> None:
