@@ -401,7 +401,7 @@ def test_a_plan_that_is_rejected_as_it_is_holds_after_no_loss(monkeypatch: pytes
         lambda *_: SimpleNamespace(report=lambda _gpus: rejected),
     )
     monkeypatch.setattr(LiveRecovery, "strain", lambda *_: 0.0)
-    monkeypatch.setattr(LiveRecovery, "recover", lambda _, lost, __: SimpleNamespace(accepted=True))
+    monkeypatch.setattr(LiveRecovery, "recover", lambda *_: SimpleNamespace(accepted=True))
     search: Any = SimpleNamespace(
         instance=instance_of(mixed()),
         loop=SimpleNamespace(judge=SimpleNamespace(judge=None)),
