@@ -16,6 +16,7 @@ from optimizer.packing.bounds.price_bounds import raise_bounds
 from optimizer.packing.heuristics import annealing
 from optimizer.packing.heuristics.annealing import anneal, anneal_to_bin_count, dealt
 from optimizer.packing.heuristics.first_fit import BinFiller, place_best_fit
+from optimizer.packing.highs_model import HighsModel, HighsSolution
 from optimizer.packing.model.checker import check
 from optimizer.packing.model.problem import PackingOption, PackingProblem
 from optimizer.packing.model.search_state import SearchState
@@ -71,6 +72,21 @@ def test_too_few_bins_are_infeasible_though_fractions_would_do() -> None:
     assert AggregateModel(problem).continuous().bound == pytest.approx(1.0)
     assert AggregateModel(problem).whole_bins(10.0) == np.inf
     assert pack(problem, "exact").status == "infeasible"
+
+
+def test_a_programme_that_was_cut_short_proves_no_more_than_its_bound(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    nothing = np.array([])
+
+    def cut_short(_self: HighsModel, _seconds: float = 0.0) -> HighsSolution:
+        return HighsSolution(False, False, value=5.0, bound=2.0, columns=nothing, duals=nothing)
+
+    monkeypatch.setattr(HighsModel, "solve", cut_short)
+    model = AggregateModel(apart())
+    assert model.continuous().bound == 0
+    assert model.whole_bins(10.0) == pytest.approx(2.0)
+    assert model.row_prices(10.0) is None
 
 
 def test_a_division_holds_every_item_and_keeps_the_price() -> None:

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from optimizer.packing import pack
 from optimizer.packing.bounds.price_bounds import (
     _threshold_bound,
+    bound_by_row_prices,
     continuous_bound,
     continuous_relaxation,
     dual_feasible_bound,
@@ -22,7 +23,7 @@ from optimizer.packing.branch_and_price.dual_inequalities import dual_optimal_in
 from optimizer.packing.heuristics.first_fit import BinFiller
 from optimizer.packing.model.problem import PackingOption, PackingProblem
 from optimizer.packing.model.search_state import SearchState, round_up
-from scenarios import Deadline
+from scenarios import Deadline, EngineOption
 
 Optimum = Callable[[PackingProblem], float]
 Random = Callable[..., PackingProblem]
@@ -57,10 +58,40 @@ def test_the_relaxation_bounds_from_below_wherever_it_is_cut_off(
         assert round_up(relaxation.bound, problem) <= round_up(solved.value, problem) + 1e-6
 
 
+def test_a_bound_that_is_above_a_price_by_rounding_alone_is_that_price() -> None:
+    problem = PackingProblem.bin_packing([3], 10)
+    assert round_up(3 + 1e-7, problem) == 3
+    assert round_up(3 + 1e-5, problem) == 4
+
+
+def test_prices_of_rows_prove_no_more_than_there_is_where_a_limit_binds() -> None:
+    """Of the cheap bins there is one: with it two pairs cost 4, not what all would cost at the dear price."""
+    cheap, dear = (
+        PackingOption(name, np.array([[1.0]]), np.array([2.0]), price=price, option=EngineOption(name, 1, 0))
+        for name, price in (("cheap", 1.0), ("dear", 3.0))
+    )
+    problem = PackingProblem([4], (cheap, dear), device_limits={"cheap": 1})
+    assert pack(problem).objective == 4
+    assert bound_by_row_prices(problem, problem.options, problem.counts, 10.0) == 4
+
+
 def test_dual_feasible_functions_see_that_halves_do_not_share() -> None:
     problem = PackingProblem.bin_packing([6] * 4 + [7] * 3, 10)
     assert round_up(continuous_bound(problem), problem) == 5
     assert round_up(dual_feasible_bound(problem), problem) == 7
+
+
+def test_dual_feasible_functions_know_the_cheapest_bin_and_the_least_share() -> None:
+    """Large items go to the cheap bins, though one dear bin is needed for what those do not take."""
+    usage = np.array([[6.0, 1.0]])
+    cheap = PackingOption("cheap", usage, np.array([10.0]), allowed=np.array([True, False]))
+    dear = PackingOption("dear", usage, np.array([10.0]), price=10.0)
+    problem = PackingProblem([4, 1], (cheap, dear))
+    assert pack(problem).objective == 13
+    assert dual_feasible_bound(problem) == pytest.approx(4.0)
+    roomy = replace(problem, options=(cheap, replace(dear, capacity=np.array([30.0]))))
+    assert pack(roomy).objective == 10
+    assert dual_feasible_bound(roomy) <= 1
 
 
 def test_the_relaxation_of_large_problems_is_a_bound_when_time_is_short() -> None:

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import scenarios
 from optimizer.packing import pack
-from optimizer.packing.bounds.price_bounds import raise_bounds
+from optimizer.packing.bounds.price_bounds import Proof, raise_bounds
 from optimizer.packing.branch_and_price.column_generation import ColumnGeneration, generate_columns
 from optimizer.packing.branch_and_price.primal_heuristics import dive
-from optimizer.packing.branch_and_price.restricted_master import Master
-from optimizer.packing.branch_and_price.tree import place_by_branching
+from optimizer.packing.branch_and_price.restricted_master import Master, ResidualProblem
+from optimizer.packing.branch_and_price.tree import BranchAndBoundTree, place_by_branching
 from optimizer.packing.heuristics.first_fit import BinFiller, place_best_fit
 from optimizer.packing.model.checker import check
 from optimizer.packing.model.params import ColumnGenerationParams
@@ -45,6 +49,45 @@ def test_branching_never_excludes_an_optimum(
     assert run.bound <= optimum(problem) + 1e-9
     if run.packing is not None:
         assert check(problem, run.packing) == []
+
+
+@pytest.mark.parametrize("answers", list(itertools.product([True, False], repeat=2)))
+@pytest.mark.parametrize(
+    ("bins", "sides"), [((0.5, 1.1), ["2 <= n", "n <= 1"]), ((0.5, 0.8), ["n <= 1", "2 <= n"])]
+)
+def test_a_branch_is_excluded_only_with_both_of_its_sides(
+    answers: tuple[bool, bool], bins: tuple[float, float], sides: list[str]
+) -> None:
+    seen, told = list[str](), iter(answers)
+
+    def explore(side: ResidualProblem) -> bool:
+        lower, upper = float(side.lower[0]), float(side.upper[0])
+        seen.append(f"n <= {upper:g}" if np.isinf(lower) else f"{lower:g} <= n")
+        return next(told)
+
+    tree: Any = SimpleNamespace(
+        root=SimpleNamespace(master=SimpleNamespace(weights=np.ones((1, 2)))),
+        run=SimpleNamespace(done=False), until=lambda: False, explore=explore,
+    )  # fmt: skip
+    free = ResidualProblem(np.ones(2, dtype=np.int64), np.array([-np.inf]), np.array([np.inf]))
+    assert BranchAndBoundTree._branch(tree, free, 0, np.array(bins)) == all(answers)
+    assert seen == sides
+
+
+@pytest.mark.parametrize(
+    ("target", "paid", "of_use"), [(2.4, 0.0, False), (2.6, 0.0, True), (2.6, 0.2, False)]
+)
+def test_an_option_is_closed_only_where_its_bins_cost_more_than_the_target_leaves(
+    target: float, paid: float, of_use: bool
+) -> None:
+    """The best bin is worth 1 at a price of 1.5, and what limits cost; all items are worth 2."""
+    problem = PackingProblem([4], (PackingOption("x", np.array([[5.0]]), np.array([10.0]), price=1.5),))
+    tree: Any = SimpleNamespace(
+        run=SimpleNamespace(problem=problem), target=target,
+        root=SimpleNamespace(params=PARAMS, filler=BinFiller(problem)),
+    )  # fmt: skip
+    proof = Proof(2.0, np.array([0.5]), np.array([paid]))
+    assert BranchAndBoundTree._is_of_use(tree, 0, proof) == of_use
 
 
 def test_the_one_set_of_options_that_holds_all_is_found() -> None:

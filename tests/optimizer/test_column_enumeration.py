@@ -80,17 +80,17 @@ def test_pricing_stops_in_the_middle_of_a_round(random_problem: Random) -> None:
     place_best_fit(run)
     relaxation, solved = generate_columns(run, BinFiller(problem), raise_bounds(run), seconds=0)
     assert solved is not None
-    asked, bound = 0, relaxation.bound
+    asked = 0
 
     def until() -> bool:
         nonlocal asked
         asked += 1
         return asked > 1
 
-    stopped = replace(relaxation, until=until)
+    stopped = replace(relaxation, until=until, bound=0.0, centre=None, proof=None)
     stopped._price(solved.duals, solved.duals, 300)
     assert asked == 2
-    assert stopped.bound == bound
+    assert (stopped.bound, stopped.proof) == (0.0, None)
     assert not replace(relaxation, until=lambda: True)._prove(solved)
 
 
@@ -148,6 +148,16 @@ def test_the_list_never_excludes_an_optimum(
     assert run.bound <= optimum(problem) + 1e-9
     if run.packing is not None:
         assert check(problem, run.packing) == []
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3, 4])
+def test_the_list_by_the_continuous_proof_excludes_no_optimum(
+    seed: int, random_problem: Random, optimum: Optimum
+) -> None:
+    problem = random_problem(seed)
+    run = run_of(problem)
+    place_by_enumeration(run, BinFiller(problem), proof_of(raise_bounds(run), problem))
+    assert run.bound <= optimum(problem) + 1e-9
 
 
 def test_duals_without_those_of_binding_limits_prove_nothing() -> None:

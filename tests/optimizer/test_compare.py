@@ -16,8 +16,9 @@ import optimizer.comparison as comparison_module
 import scenarios
 from optimizer.arguments import compared
 from optimizer.cli.solve_commands import compare_command
-from optimizer.comparison import MOST_SHOWN, Comparison
+from optimizer.comparison import MOST_SHOWN, Comparison, _least_headroom
 from scenarios.plots import PlotError
+from twin import Criterion
 
 LONGEST = max(optimizer.BASELINES, key=len)
 
@@ -151,6 +152,34 @@ def test_preparation_is_told_once_and_is_in_no_methods_seconds(comparison: Compa
     assert text.count("search 2.5 s") == 2
     assert list(Comparison((one, late)).to_frame()["search_seconds"]) == [2.5, 2.5]
     assert "57.5" not in text
+
+
+def test_a_plan_has_the_headroom_of_its_tightest_gpu(comparison: Comparison) -> None:
+    result = comparison.results[0]
+    assert result.validation is not None
+    report = result.validation
+
+    def least(*margins: float | None) -> float | None:
+        gpus = tuple(
+            report.gpus[0].model_copy(update={"margins": {Criterion.ITL_MEAN: margin}}) for margin in margins
+        )
+        told = result.model_copy(update={"validation": report.model_copy(update={"gpus": gpus})})
+        return _least_headroom(told, {Criterion.ITL_MEAN: 20.0})
+
+    assert least(0.3, -0.1, 0.2) == -0.1
+    assert least(0.3, None, 0.2) is None  # one was not measured, and may be the tightest
+    assert _least_headroom(result.model_copy(update={"validation": None}), {}) is None
+
+
+def test_a_search_that_was_cut_short_is_told_where_plans_are_not(comparison: Comparison) -> None:
+    result = comparison.results[0]
+    assert result.validation is not None
+    gpus = tuple(gpu.model_copy(update={"accepted": True}) for gpu in result.validation.gpus)
+    report = result.validation.model_copy(update={"gpus": gpus})
+    fine = result.model_copy(update={"validation": report, "message": "a plan; more time may help"})
+    late = fine.model_copy(update={"stop_reason": "time_limit"})
+    assert "a plan; more time may help" not in Comparison((fine,) * 3).summary()
+    assert "a plan; more time may help" in Comparison((fine, fine, late)).summary()
 
 
 def test_json_is_a_list_of_results(comparison: Comparison) -> None:

@@ -10,12 +10,21 @@ from typing import Any
 import numpy as np
 import pytest
 
-from optimizer.packing import methods
+from optimizer.packing import methods, pack
 from optimizer.packing.model.problem import Bin, Packing, PackingOption, PackingProblem
-from optimizer.search.cut_loop import CutLoop, fixed_method, pattern_of, split_in_half
+from optimizer.packing.model.search_state import PackingResult, Status, StopReason
+from optimizer.search.corrections import Corrections
+from optimizer.search.cut_loop import AcceptedPlan, CutLoop, fixed_method, pattern_of, split_in_half
 from optimizer.search.instance import Instance
 from optimizer.search.judging import Pattern
-from optimizer.search.minimize_gpus import GPUMinimum, Search, cheaper_than, minimize_gpus, relaxed
+from optimizer.search.minimize_gpus import (
+    GPUMinimum,
+    Minimizer,
+    Search,
+    cheaper_than,
+    minimize_gpus,
+    relaxed,
+)
 from optimizer.search.objective_order import minimize_second_price
 from optimizer.search.params import GPUMinimizationParams, SolveParams
 from scenarios import Deadline, EngineOption, Stopped
@@ -153,6 +162,52 @@ def test_rejections_on_the_outer_region_raise_its_bound() -> None:
     assert len(judge.asked) < 60
 
 
+def test_plans_with_unequal_parts_are_not_excluded_by_those_with_equal_ones() -> None:
+    """Where an adapter is split, its equal parts are not all the ways to split it."""
+    whole = search_of(10.0, 17.0, FakeJudge(lambda p: load(p) <= 14))
+    parted = replace(whole, instance=SimpleNamespace(**vars(whole.instance) | {"divisible": problem(17.0)}))  # type: ignore[arg-type]
+    found = minimize_gpus(parted, Deadline.after(60))
+    assert found.best is not None
+    assert (len(found.best.packing), found.outer_bound, found.proven) == (3, 2, False)
+    assert found.gap is not None
+    assert found.gap.cause == "unequal_parts"
+
+
+def test_only_a_proof_excludes_cheaper_plans() -> None:
+    minimizer = Minimizer(search_of(10.0, 17.0, FakeJudge(lambda _: True)), Deadline.after(60))
+    plan = AcceptedPlan(Packing((Bin(0, np.array([2, 2])),) * 3), (verdict(True),) * 3, problem(10.0))
+    held = GPUMinimum(plan, outer_bound=2.0)
+    for status, stop, bound, cause in (
+        (Status.LIMIT, StopReason.TIME_LIMIT, 2, "undecided"),
+        (Status.INFEASIBLE, StopReason.PROVEN, 3, None),
+    ):
+        after = minimizer._without_cheaper(held, PackingResult(None, status, stop, None, 0.0, "exact"))
+        assert (after.outer_bound, after.infeasible) == (bound, False)
+        assert (after.gap and after.gap.cause) == cause
+
+
+def test_a_plan_that_the_twin_accepts_is_not_infeasible_by_a_region_that_is_too_narrow() -> None:
+    narrow = search_of(10.0, 10.0, FakeJudge(lambda _: True))
+    narrow.instance.outer = replace(problem(10.0), max_bins=2)  # type: ignore[misc]
+    found = minimize_gpus(narrow, Deadline.after(60))
+    assert found.best is not None
+    assert not found.infeasible
+
+
+def test_a_search_that_the_time_limit_ends_has_not_finished() -> None:
+    found = minimize_gpus(search_of(6.0, 12.0, FakeJudge(lambda _: True)), Deadline.after(0.0))
+    assert not found.finished
+    assert found.gap is not None
+    assert found.gap.cause == "cut_short"
+
+
+def test_an_interrupted_search_looks_for_no_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("optimizer.search.minimize_gpus.interrupted", lambda: True)
+    monkeypatch.setattr(Minimizer, "bound_outer", None)
+    found = minimize_gpus(search_of(10.0, 10.0, FakeJudge(lambda _: True)), Deadline.after(0.0))
+    assert found.outer_bound is None
+
+
 def test_a_heuristic_claims_no_bound() -> None:
     found, _ = search(10.0, 12.0, lambda _: True, "bfd")
     assert found.outer_bound is None
@@ -166,6 +221,8 @@ def test_what_cannot_be_cut_right_is_halved() -> None:
     assert plan is not None
     assert all(b.counts.sum() <= 3 for b in plan.packing.bins)
     assert (plan.packing.counts().sum(axis=0) == [6, 6]).all()
+    few = replace(problem(100.0), max_bins=3)
+    assert loop.repair(few, packing, Deadline.after(60)) is None  # four would do, and there are three
 
 
 def test_halves_share_every_class() -> None:
@@ -173,6 +230,25 @@ def test_halves_share_every_class() -> None:
         parts = split_in_half(Bin(0, np.array(counts)))
         assert (sum(p.counts for p in parts) == counts).all()
         assert all(abs(p.counts - np.array(counts) / 2).max() <= 0.5 for p in parts if len(parts) == 2)
+
+
+def test_bounds_carry_over_between_rounds_but_not_to_rows_that_are_corrected() -> None:
+    """Cuts only take packings away; what the twin teaches may give some back."""
+
+    def known(corrections: Corrections | None) -> list[float]:
+        bounds = []
+
+        def solver(asked: PackingProblem, _seconds: float, bound: float) -> PackingResult:
+            bounds.append(bound)
+            return pack(asked, "exact")
+
+        loop = CutLoop(FakeJudge(lambda p: load(p) <= 7))  # type: ignore[arg-type]
+        loop.run(problem(10.0), solver, Deadline.after(60), max_rounds=3, corrections=corrections)
+        return bounds
+
+    first, second, *_ = known(None)
+    assert (first, second) == (0, 3)
+    assert set(known(Corrections(problem(10.0), problem(12.0), SolveParams().teaching))) == {0}
 
 
 def test_the_time_limit_ends_the_loop() -> None:
@@ -204,11 +280,13 @@ def test_cuts_reach_options_that_are_no_better() -> None:
     higher = replace(option, name="higher rank", option=EngineOption("gpu", 8, 16))
     fewer = replace(option, name="fewer slots", option=EngineOption("gpu", 2, 8))
     other = replace(option, name="elsewhere", option=EngineOption("other", 8, 8))
-    wide = replace(base, options=(option, more, higher, fewer, other))
+    lower = replace(option, name="lower rank", option=EngineOption("gpu", 8, 4))
+    wide = replace(base, options=(option, more, higher, fewer, other, lower))
     loop = CutLoop(FakeJudge(lambda _: False))  # type: ignore[arg-type]
     loop.verdicts(wide, Packing((Bin(0, np.array([2, 1])),)), Deadline.after(60))
     (cut,) = loop.cuts(wide)
-    # 3 adapters used 3 slots: options with more slots, or more rank, leave less memory; fewer slots may help.
+    # 3 adapters used 3 slots: options with more slots, or more rank, leave less memory; fewer slots, or less
+    # rank, may help.
     assert cut.options == (0, 1, 2)
 
 
@@ -216,7 +294,10 @@ def test_a_cheaper_plan_has_one_gpu_less_or_a_lower_budget() -> None:
     base = problem(10.0)
     assert cheaper_than(base, 4.0).max_bins == 3
     dear = replace(base, options=(base.options[0], replace(base.options[0], name="dear", price=2.5)))
-    assert cheaper_than(dear, 4.0).budget == pytest.approx(4.0, rel=1e-5)
+    budget = cheaper_than(dear, 4.0).budget
+    assert budget == pytest.approx(4.0, rel=1e-5)
+    assert budget is not None
+    assert budget * (1 + 1e-9) < 4.0  # as budgets are kept to rounding
     # One GPU of the lowest price cannot be undercut: nothing may fit.
     assert cheaper_than(base, 1.0).budget == pytest.approx(1.0, rel=1e-5)
 

@@ -133,6 +133,17 @@ def test_a_cut_that_follows_from_another_is_left_out() -> None:
     assert set(needed_cuts(apart)) == {weak, strong}
 
 
+def test_a_cut_follows_only_from_one_that_holds_for_all_of_its_options() -> None:
+    options = tuple(PackingOption(name, np.array([[1.0]]), np.array([9.0])) for name in "ab")
+    strong, weak = np.array([2]), np.array([3])
+    for cuts, kept in (
+        ((NoGoodCut((0,), strong), NoGoodCut((0, 1), weak)), [(0,), (0, 1)]),
+        ((NoGoodCut((0, 1), strong), NoGoodCut((0,), weak)), [(0, 1)]),
+    ):
+        needed = needed_cuts(PackingProblem(np.array([5]), options, cuts=cuts))
+        assert [cut.options for cut in needed] == kept
+
+
 def test_a_cut_that_no_bin_can_dominate_makes_no_rows() -> None:
     option = PackingOption("x", np.array([[4.0, 5.0]]), np.array([9.0]))
     out_of_reach = NoGoodCut((0,), np.array([3, 3]))

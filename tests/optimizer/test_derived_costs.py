@@ -14,7 +14,7 @@ from optimizer.search.derived.ends import Capacity, at_end, capacities, expected
 from optimizer.search.preparation import learned_regions
 from optimizer.step_costs import StepCosts
 from scenarios import UNLIMITED, Scenario
-from twin import TwinJudge
+from twin import EngineProfile, GPUContent, TwinJudge
 from twin.profile import Derivation, ScaledTerm
 
 Lorapack = Callable[..., tuple[int, str, str]]
@@ -102,6 +102,36 @@ def test_rows_are_scaled_by_what_a_gpu_takes_there(derived: Scenario) -> None:
     plain = TwinJudge(measured, twin.profiles_of(measured))
     assert expected_of(plain) is plain
     assert capacities(plain, plain, UNLIMITED) == {"H100-64GB": Capacity()}
+
+
+def test_inner_rows_hold_for_the_least_that_was_found_and_outer_ones_for_the_most(
+    derived: Scenario, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taken: dict[int, list[float]] = {}
+
+    class Growth:
+        """At the pessimistic end contents take ever more of what they take at the expected costs."""
+
+        def __init__(
+            self, _: Scenario, profiles: dict[str, EngineProfile], *__: object, **___: object
+        ) -> None:
+            self.end = profiles["H100-64GB"].end
+
+        def growth_factors(self, contents: list[GPUContent], _: object) -> list[float | None]:
+            if self.end == "expected":
+                return [2.0] * (len(contents) - 1) + [None]  # of the last nothing is known
+            for k, content in enumerate(contents[:-1]):
+                taken.setdefault(content.option.max_loras, []).append(0.5 + 0.05 * k)
+            return [1.0 + 0.1 * k for k in range(len(contents))]
+
+    judge = TwinJudge(derived, twin.profiles_of(derived))
+    expected = expected_of(judge)
+    monkeypatch.setattr("optimizer.search.derived.ends.TwinJudge", Growth)
+    (there,) = capacities(expected, judge, UNLIMITED).values()
+    assert there.slots == tuple(sorted(taken))
+    assert there.least == pytest.approx([min(taken[slots]) for slots in there.slots])
+    assert there.most == pytest.approx([max(taken[slots]) for slots in there.slots])
+    assert any(len(shares) > 1 for shares in taken.values())
 
 
 def test_the_share_that_a_gpu_takes_goes_with_its_slots() -> None:

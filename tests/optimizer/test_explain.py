@@ -11,7 +11,7 @@ import pytest
 import learn
 import optimizer
 import scenarios
-from optimizer.explanation.explain import MOST_PARTS, Explanation, explain
+from optimizer.explanation.explain import MOST_PARTS, Explanation, _least, explain
 from optimizer.explanation.sensitivity import WhatIf, slot_row, without_limits
 from optimizer.packing.bounds.price_bounds import continuous_bound
 from optimizer.packing.heuristics.first_fit import BinFiller
@@ -81,6 +81,12 @@ def test_the_weights_prove_the_bound(explanation: Explanation, instance: Instanc
             order = rng.permutation(problem.n_classes)
             held = filler.fill(o, order, np.full(problem.n_classes, 500))
             assert of_class @ held <= problem.options[o].price * (1 + 1e-6)
+
+
+@pytest.mark.parametrize(("total", "said"), [(2.3, "3 GPUs"), (3.0 + 1e-9, "3 GPUs"), (0.2, "1 GPU")])
+def test_weights_prove_so_many_whole_gpus(total: float, said: str) -> None:
+    assert _least(total, "GPUs") == said
+    assert _least(total, "price") == f"a price of {total:.2f}"
 
 
 def test_the_text_fits_a_terminal_and_says_why(explanation: Explanation, result: optimizer.Result) -> None:

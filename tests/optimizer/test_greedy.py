@@ -95,6 +95,13 @@ def test_what_is_given_back_keeps_its_place_in_the_queue() -> None:
     given = adapters([1, 1, 1, 1], rates=[4.0, 3.0, 2.0, 1.0])
     plan = proposed(given, HandMade(3, [1.0] * 4), fill_points=[2, 4], slot_points=[2, 4])
     assert plain(plan) == [(2, 8, (1, 0, 0, 1)), (2, 8, (0, 1, 1, 0))]
+    more = adapters([1] * 6, rates=[6.0, 5.0, 4.0, 3.0, 2.0, 1.0])  # 6 1 5 2 4 3: 5 and 2 before 4 and 3
+    plan = proposed(more, HandMade(3, [1.0] * 6), fill_points=[2, 4], slot_points=[2, 4])
+    assert [counts for _, _, counts in plain(plan)] == [
+        (1, 0, 0, 0, 0, 1),
+        (0, 1, 0, 0, 1, 0),
+        (0, 0, 1, 1, 0, 0),
+    ]
 
 
 def test_the_better_throughput_decides_and_only_two_options_are_compared() -> None:

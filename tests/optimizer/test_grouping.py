@@ -14,10 +14,10 @@ import scenarios
 import twin
 from optimizer.packing import pack
 from optimizer.packing.bounds.price_bounds import bound_by_row_prices, continuous_bound
-from optimizer.packing.heuristics.item_kernels import deal, place_items
+from optimizer.packing.heuristics.item_kernels import FULL, deal, place_items
 from optimizer.packing.model.problem import Packing
 from optimizer.search.cut_loop import AcceptedPlan, pattern_of
-from optimizer.search.grouping.dealing import Dealer
+from optimizer.search.grouping.dealing import Dealer, OpenItems
 from optimizer.search.grouping.groups import Groups, grouped
 from optimizer.search.grouping.minimize_gpus import GroupedMinimizer, cheapest_plan
 from optimizer.search.instance import Instance
@@ -170,6 +170,18 @@ def test_packed_items_keep_their_own_rows(instance: Instance, whole: Instance, d
         assert (option.usage @ held <= option.capacity * (1 + 1e-6)).all()
 
 
+def test_what_is_too_much_for_a_gpu_goes_to_others(instance: Instance, dealer: Dealer) -> None:
+    """By rows of which everything takes a third more than those that it was packed by."""
+    options = tuple(replace(option, usage=1.3 * option.usage) for option in instance.inner.options)
+    tight = replace(instance.inner, options=options)
+    before = packed(instance)
+    assert (dealer.opened(tight, dealer.deal(tight, before)).load > FULL).any()
+    found = dealer.pack(tight, before, UNLIMITED, 8)
+    assert found is not None
+    assert items_of(found) == list(range(90))
+    assert (dealer.opened(tight, found).load <= FULL).all()
+
+
 def test_limits_on_gpus_are_kept(instance: Instance, dealer: Dealer) -> None:
     packing = packed(instance)
     tight = replace(instance.inner, max_bins=len(packing))
@@ -283,6 +295,29 @@ def test_gpus_are_filled_up_where_the_twin_accepts_more_than_the_rows(scenario: 
     assert after.best.value < held.best.value
     assert items_of(after.best.packing) == list(range(90))
     assert all(b.items in verdicts.asked for b in after.best.packing.bins)
+
+
+def test_the_gpus_that_are_asked_about_are_a_plan_only_if_they_are_all(scenario: Scenario) -> None:
+    for asked, whole in ((1, False), (99, True)):
+        search, _ = stubbed(scenario, 1e9)
+        params = SolveParams(grouping=PARAMS.grouping.model_copy(update={"asked": asked}))
+        minimizer = GroupedMinimizer(
+            replace(search, params=params), Dealer(search.instance), Deadline.after(30)
+        )
+        minimizer.teacher.ask = lambda *_: True  # type: ignore[method-assign]  # which takes long
+        found = minimizer.probed(GPUMinimum()).best
+        assert (found is not None) == whole
+        assert found is None or items_of(found.packing) == list(range(90))
+
+
+def test_gpus_that_cannot_be_emptied_are_as_they_were(instance: Instance, dealer: Dealer) -> None:
+    opened = dealer.opened(instance.inner, dealer.deal(instance.inner, packed(instance)))
+    before = opened.where.copy()
+    opened.close(UNLIMITED, 3)
+    again = OpenItems(instance.inner, opened.rows, opened.group, opened.option, opened.where)
+    used = np.unique(opened.where)
+    assert opened.load[used] == pytest.approx(again.load[used])
+    assert (before == opened.where).all() == (len(used) == len(opened.option))
 
 
 def test_a_gap_that_stays_open_has_a_reason(scenario: Scenario) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache
 from itertools import product
@@ -10,9 +11,10 @@ import numpy as np
 import pytest
 
 import scenarios
+from optimizer.packing.highs_model import HighsSolution
 from optimizer.packing.model.problem import FloatArray
 from optimizer.search.instance import Instance
-from optimizer.search.latency.floor_relaxation import FloorRelaxation
+from optimizer.search.latency.floor_relaxation import FloorRelaxation, Piece
 from optimizer.search.latency.lower_bound import latency_bound, no_bound
 from optimizer.search.objectives import LATENCY_OBJECTIVES
 from optimizer.search.params import DEFAULTS, LatencyBoundParams
@@ -88,6 +90,45 @@ def test_what_is_cut_short_is_a_bound_of_its_own(objective: str) -> None:
     short = latency_bound(one, LATENCY_OBJECTIVES[objective], one.inner, 1e4, over, PARAMS)
     assert short.value is not None
     assert 0 < short.value <= bound(objective, 1)
+
+
+@pytest.mark.parametrize("objective", ["latency", "worst_latency"])
+def test_a_relaxation_that_was_cut_short_excludes_no_latency(
+    objective: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def cut_short(_self: FloorRelaxation, pieces: Sequence[Piece], *_: object) -> object:
+        nothing = np.array([])
+        return HighsSolution(False, False, 0.0, 0.0, nothing, nothing), np.arange(len(pieces))
+
+    monkeypatch.setattr(FloorRelaxation, "solve", cut_short)
+    one = instance().priced("gpus", 1)
+    least = FloorRelaxation.of(one, LATENCY_OBJECTIVES[objective], one.inner).least_ms
+    assert bound(objective, 1) == pytest.approx(least, rel=1e-5)
+
+
+def test_gpus_that_share_slots_may_have_few_adapters_at_a_time_or_many() -> None:
+    one = instance().priced("gpus", 1)
+    relaxation = FloorRelaxation.of(one, LATENCY_OBJECTIVES["latency"], one.inner)
+    expected = [
+        (index, crowded)
+        for index, option in enumerate(one.outer.options)
+        for crowded in ([False, True] if option.regime == "shared" else [False])
+    ]
+    assert [(variant.index, variant.crowded) for variant in relaxation.variants] == expected
+    assert any(crowded for _, crowded in expected)
+
+
+def test_a_mean_latency_is_bounded_whatever_share_gpus_serve() -> None:
+    """What a GPU serves weighs its latency; of what is above the least so much less is proven."""
+    one = instance().priced("gpus", 1)
+    least = FloorRelaxation.of(one, LATENCY_OBJECTIVES["latency"], one.inner).least_ms
+    quick = PARAMS.model_copy(update={"rounds": 1, "pieces": 3})
+    exact, some = (
+        bound("latency", 1, held=25.0, params=quick.model_copy(update={"served_tolerance": share}))
+        for share in (0.0, 0.25)
+    )
+    assert some - least == pytest.approx(0.75 * (exact - least), rel=1e-3)
+    assert exact > 1.05 * least
 
 
 def test_a_plan_below_the_floors_shows_that_they_are_wrong() -> None:

@@ -134,6 +134,12 @@ def test_a_plan_that_only_the_short_runs_accept_is_none() -> None:
     assert all(verdict.accepted for verdict in found.verdicts)
 
 
+def test_where_the_whole_rule_rejects_all_that_short_runs_accept_there_is_no_plan() -> None:
+    judge = SizeJudge(quick_room=1.5 * ROOM)
+    judge.room = 1.0
+    assert minimize_latency(search_of("latency", judge), Choice(None), 3, Deadline.after(60)).plan is None
+
+
 def test_the_search_ends_with_its_budget_and_keeps_the_plan_held() -> None:
     judge = SizeJudge()
     few = SolveParams(polishing=PolishParams(requests=1.0))
@@ -186,6 +192,19 @@ def test_the_curve_learns_how_latency_follows_from_fill() -> None:
             assert np.isinf(estimate[0]) == counts[:2].any()  # may not enter the small engine
         curve.hear(1, counts, Rating(verdict.itl_ms or 0.0, 1.0))
     assert np.median(errors) < 0.02
+
+
+def test_nothing_is_learned_of_latencies_from_what_is_rejected() -> None:
+    curve = LatencyCurve(Measures.of(problem()))
+    contents = [np.array(counts) for counts in product(range(2), repeat=4) if any(counts)]
+    for counts in contents:
+        curve.hear(1, counts, Rating(10.0 + float(SIZES @ counts), 1.0))
+    sums = np.array([curve.measures(counts) for counts in contents])
+    before = curve(sums)
+    curve.hear(1, contents[-1], Rating(2 * REJECTED, 1.0))
+    assert (curve(sums) == before).all()
+    curve.hear(1, contents[-1], Rating(99.0, 1.0))
+    assert (curve(sums) != before).any()
 
 
 def test_a_rejected_gpu_is_worse_the_more_it_misses() -> None:

@@ -16,14 +16,14 @@ import scenarios
 from optimizer.packing import methods
 from optimizer.packing.model.checker import check
 from optimizer.packing.model.problem import Bin, Packing, PackingOption, PackingProblem
-from optimizer.search.cut_loop import CutLoop
+from optimizer.search.cut_loop import AcceptedPlan, CutLoop
 from optimizer.search.instance import Instance
 from optimizer.search.judging import Pattern
 from optimizer.search.latency.minimize_latency import minimize_latency
 from optimizer.search.latency.starts import on_cheaper, spread, with_best_options
-from optimizer.search.minimize_gpus import Search, minimize_gpus
-from optimizer.search.objective_order import first_in_order, minimize_second_price, plan_value
-from optimizer.search.objectives import leading_prices, price, prices_of
+from optimizer.search.minimize_gpus import GPUMinimum, Search, minimize_gpus
+from optimizer.search.objective_order import as_good, first_in_order, minimize_second_price, plan_value
+from optimizer.search.objectives import LATENCY_OBJECTIVES, leading_prices, price, prices_of
 from optimizer.search.params import LatencyParams
 from scenarios import Deadline, EngineOption
 from twin import GPUVerdict
@@ -165,6 +165,71 @@ def test_each_objective_decides_among_the_best_in_those_before() -> None:
     assert first_in_order(objectives, values, SAME) == 1
     assert first_in_order(("latency",), [(same,), (10.0,)], SAME) == 1  # the last decides
     assert first_in_order(("cost", "latency"), [(2.2, 9.0), (2.2 + 1e-12, 8.0), (2.3, 1.0)], SAME) == 1
+    # A price is never given up for a latency, however near it is.
+    assert first_in_order(("cost", "latency"), [(2.2, 9.0), (2.2 * (1 + SAME / 2), 1.0)], SAME) == 0
+
+
+@pytest.mark.parametrize("found", [0, 1, None])
+def test_the_search_by_the_second_price_makes_no_plan_dearer(
+    found: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of two GPUs on dear (0) or cheap ones (1) the cheap ones are kept, whatever a short search finds."""
+    search, deadline = search_of("gpus", "cost"), Deadline.after(20)
+    inner, verdicts = (
+        search.instance.inner,
+        tuple(LatencyJudge()([Pattern(EngineOption("dear", 8, 8), (4, 4))])),
+    )
+
+    def plan_on(option: int) -> AcceptedPlan:
+        return AcceptedPlan(Packing((Bin(option, np.array([4, 4])),) * 2), verdicts * 2, inner)
+
+    minimum = GPUMinimum(None if found is None else plan_on(found))
+    monkeypatch.setattr("optimizer.search.objective_order.cheapest_plan", lambda *_: minimum)
+    for held in (0, 1):
+        choice = minimize_second_price(search, GPUMinimum(plan_on(held)), deadline)
+        assert choice.plan is not None
+        assert {b.option for b in choice.plan.packing.bins} == {max(held, found or 0)}
+
+
+def test_a_mean_latency_weighs_gpus_by_what_they_serve() -> None:
+    judge = LatencyJudge()
+    busy, idle = (judge.verdict(Pattern(EngineOption("dear", 8, 8), counts)) for counts in ((8, 0), (2, 0)))
+    idle = idle.model_copy(update={"served_tok_per_s": 25.0})
+    inner = search_of("latency").instance.inner
+    packing = Packing((Bin(0, np.array([8, 0])), Bin(0, np.array([2, 0]))))
+
+    def measured(name: str, *verdicts: GPUVerdict) -> float:
+        return LATENCY_OBJECTIVES[name].measure(inner, packing, verdicts)
+
+    assert measured("latency", busy, idle) == pytest.approx((100 * 8 + 25 * 2) / 125)
+    assert measured("worst_latency", busy, idle) == 8
+    nothing = idle.model_copy(update={"itl_ms": None})
+    assert measured("latency", busy, nothing) == 8
+    assert measured("latency", nothing, nothing) == np.inf
+
+
+@pytest.mark.parametrize(
+    ("objectives", "gpus", "most", "budget"),
+    [
+        (("gpus", "latency"), None, 2, None),
+        (("gpus", "cost", "latency"), None, 2, 6.0),
+        (("cost", "gpus", "latency"), None, 2, 6.0),
+        (("cost", "latency"), None, 5, 6.0),  # so many cheap ones cost no more
+        (("latency", "gpus"), 3, 3, None),
+        (("latency", "gpus"), None, 2, None),
+    ],
+)
+def test_plans_that_are_as_good_have_no_more_gpus_and_no_higher_price(
+    objectives: tuple[str, ...], gpus: int | None, most: int, budget: float | None
+) -> None:
+    search = search_of(*objectives, gpus=gpus)
+    inner = search.instance.inner
+    packing = Packing((Bin(0, np.array([4, 4])), Bin(0, np.array([4, 4]))))
+    verdicts = tuple(LatencyJudge()([Pattern(EngineOption("dear", 8, 8), (4, 4))] * 2))
+    allowed = as_good(search.instance, AcceptedPlan(packing, verdicts, inner), gpus)
+    assert allowed is not None
+    assert allowed.max_bins == most
+    assert allowed.budget == (None if budget is None else pytest.approx(budget))
 
 
 def test_spreading_keeps_the_limits_on_devices() -> None:

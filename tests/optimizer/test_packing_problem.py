@@ -20,8 +20,8 @@ from optimizer.packing.model.problem import (
     PackingProblem,
 )
 from optimizer.packing.model.scaling import RESOLUTION
-from optimizer.packing.model.search_state import Status, StopReason
-from scenarios import EngineOption
+from optimizer.packing.model.search_state import SearchState, Status, StopReason
+from scenarios import Deadline, EngineOption
 
 
 def two_sizes() -> PackingProblem:
@@ -240,6 +240,23 @@ def test_the_checker_catches_every_kind_of_damage() -> None:
     assert "price 7 is above the budget 6" in damage([*good, *[Bin(1, np.array([0, 1]))] * 2])
 
 
+@pytest.mark.parametrize(("excess", "kinds"), [(1e-11, []), (1e-7, [ViolationKind.ROW, ViolationKind.LIMIT])])
+def test_the_checker_forgives_rounding_and_no_more(excess: float, kinds: list[ViolationKind]) -> None:
+    """Ten items fill a bin but for a share of it, which its price is above the budget too."""
+    option = PackingOption("x", np.array([[1 + excess]]), np.array([10.0]), price=1 + excess)
+    problem = PackingProblem([10], (option,), budget=1.0)
+    assert [v.kind for v in check(problem, Packing((Bin(0, np.array([10])),)))] == kinds
+
+
+def test_what_is_packed_twice_and_bins_of_what_there_is_none_are_seen() -> None:
+    option = PackingOption("x", np.array([[6.0, 4.0]]), np.array([10.0]), limit=0)
+    packing = Packing((Bin(0, np.array([1, 1])), Bin(0, np.array([0, 1]))))
+    assert list(map(str, check(PackingProblem([1, 1], (option,)), packing))) == [
+        "class 1: 2 items packed, there are 1",
+        'option "x": 2 bins, above its limit 0',
+    ]
+
+
 def test_whether_the_check_goes_on_does_not_depend_on_words() -> None:
     """An option whose name reads like a malformed bin hides nothing."""
     option = PackingOption("has shape, does not exist", np.array([[6.0]]), np.array([10.0]))
@@ -312,6 +329,14 @@ def test_a_model_that_is_too_large_is_said(method: str) -> None:
     result = pack(hard(20), method, params=PackingParams(assignment=AssignmentParams(most_variables=50)))
     assert result.status is Status.FEASIBLE
     assert result.message.endswith("bins and 20 classes is too large; it was not solved")
+
+
+def test_a_plan_is_proven_only_where_the_bound_meets_it() -> None:
+    run = SearchState(two_sizes(), Deadline.after(60), packing=Packing((Bin(0, np.array([1, 1])),) * 5))
+    run.value, run.bound = 1_000.0, 999.5
+    assert not run.proven
+    run.bound = 1_000.0 * (1 - 1e-12)
+    assert run.proven
 
 
 def test_a_gap_limit_stops_early() -> None:

@@ -29,7 +29,7 @@ from optimizer.search.cut_loop import AcceptedPlan, CutLoop, pattern_of
 from optimizer.search.judging import Pattern
 from optimizer.search.minimize_gpus import Search
 from scenarios import Deadline, EngineOption, PlacedGPU, Placement
-from twin import GPUVerdict, PlacementJudge, TwinJudge, profiles_of
+from twin import GPUVerdict, PlacementJudge, TwinJudge, ValidationReport, profiles_of
 
 
 def option(slots: int, sizes: Sequence[float], capacity: float, device: str = "gpu") -> PackingOption:
@@ -195,6 +195,28 @@ def test_nearest_homes_of_a_packing() -> None:
     assert homes[0] == 1
     assert sorted(h for h in homes if h is not None) == [0, 1]
     assert held.moves(packing.counts(), homes) == 3
+
+
+def test_of_an_adapter_that_runs_twice_and_is_wanted_once_one_stays() -> None:
+    """What takes the other's place is new: it neither stays nor moves."""
+    held = running([[1, 0], [1, 1]], [1, 1])
+    for counts, homes, stay in (
+        ([[1, 0], [1, 1]], [0, 1], 2),
+        ([[1, 0], [1, 1]], [1, 0], 1),
+        ([[2, 1]], [1], 2),
+        ([[2, 1]], [None], 0),
+    ):
+        assert held.stay(np.array(counts), homes) == stay
+        assert held.moves(np.array(counts), homes) == 2 - stay
+
+
+def test_nearest_homes_are_of_the_same_kind() -> None:
+    """The small GPU holds all of it, but a big one takes no small one's place."""
+    big, small = option(8, [1.0], 8.0, "big"), option(8, [1.0], 4.0, "small")
+    one, held = problem([3], big, small), running([[3], [1]], [3], ["small", "big"])
+    packing = Packing((Bin(0, np.array([3])),))
+    assert held.nearest_homes(one, packing) == [1]
+    assert running([[3]], [3], ["small"]).nearest_homes(one, packing) == [None]
 
 
 # --- names -------------------------------------------------------------------------------------------
@@ -384,6 +406,22 @@ def test_a_running_engine_goes_on_where_it_serves_and_the_twin_accepts_it(
     """Too small a rank, too few slots, no memory for so many: those start with the plan's arguments."""
     gpu = kept(scenario, slots, rank, judge_of(scenario)).gpus[0]
     assert (gpu.max_loras, gpu.max_lora_rank) == ((slots, rank) if goes_on else (32, 32))
+
+
+@pytest.mark.parametrize(("rank", "asked"), [(16, 0), (32, 1), (64, 1)])
+def test_engines_whose_rank_is_too_low_are_not_asked_about(
+    scenario: scenarios.Scenario, rank: int, asked: int
+) -> None:
+    seen, nothing = list[PlacedGPU](), ValidationReport(gpus=(), distinct=0)
+
+    def report(gpus: Sequence[PlacedGPU]) -> ValidationReport:
+        seen.extend(gpus)
+        return nothing
+
+    judge: Any = SimpleNamespace(judge=SimpleNamespace(scenario=scenario), report=report)
+    plan = running_engine(scenario, 32, 32)
+    assert keep_engines(plan, nothing, running_engine(scenario, 40, rank), judge)[0] == plan
+    assert [gpu.max_lora_rank for gpu in seen] == [rank] * asked
 
 
 def test_a_plan_stays_as_it_is_where_the_twin_has_no_time_for_running_engines(

@@ -285,6 +285,7 @@ def told(
     unit: float = 1.0,
     gap: OpenGap | None = None,
     bounds: Mapping[str, LatencyBound] = MappingProxyType({}),
+    last: PackingResult | None = None,
 ) -> optimizer.Result:
     """The result of a search that holds two GPUs, and what is known of the price of others."""
     instance = _instance("objective=gpus", *overrides)
@@ -298,7 +299,7 @@ def told(
     outer = None if outer is None else outer * unit
     minimum = GPUMinimum(best=plan, outer_bound=outer, finished=True, gap=gap)
     search = Search(instance, optimizer.methods()[method], SimpleNamespace(rounds=1, rejected={}))  # type: ignore[arg-type]
-    choice = Choice(plan, "by a rule")
+    choice = Choice(plan, "by a rule", last)
     return build_result(Outcome(search, minimum, choice, Deadline.after(60), latency_bounds=bounds))
 
 
@@ -339,10 +340,26 @@ def test_a_bound_above_an_accepted_plan_is_none() -> None:
     assert result.stop_reason == "finished"
 
 
+@pytest.mark.parametrize(
+    ("stop", "said"),
+    [
+        ("time_limit", "time_limit"),
+        ("gap_limit", "gap_limit"),
+        ("proven", "finished"),
+        ("finished", "finished"),
+    ],
+)
+def test_why_the_search_stopped_is_what_its_placer_says_of_itself(stop: str, said: str) -> None:
+    """Also where there is time left: a placer has but a share of it."""
+    assert told(1.0, last=packed(stop=stop)).stop_reason == said
+    assert told(2.0, last=packed(stop=stop)).stop_reason == "proven"
+
+
 @pytest.mark.parametrize("method", ["greedy", "bfd", "local"])
 def test_a_heuristic_claims_no_bound(method: str) -> None:
     result = told(None, method=method)
     assert (result.status, result.bound, result.gap) == ("feasible", None, None)
+    assert told(2.0, method=method).status == "feasible"  # whoever proved that, it was not the heuristic
 
 
 def test_the_bound_of_a_cost_is_a_price() -> None:

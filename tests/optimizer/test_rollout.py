@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -13,6 +15,7 @@ from hypothesis import strategies as st
 import optimizer
 import scenarios
 from optimizer.rollouts.check import broken_rules
+from optimizer.rollouts.planner import Planner
 from optimizer.rollouts.report import Rollout
 from optimizer.rollouts.rollout import steps_between
 from scenarios import PlacedGPU, Placement, Scenario, ScenarioError
@@ -389,6 +392,34 @@ def test_the_check_finds_what_is_unsafe(
 
 def test_the_check_accepts_what_is_safe() -> None:
     assert broken(lambda actions: actions) == []
+
+
+@pytest.mark.parametrize(
+    ("were", "are", "kept"),
+    [
+        ({0: 0.5, 1: 0.5}, {2: 0.5, 3: 0.5}, True),
+        ({0: 0.5, 1: 0.5}, {2: 1.0}, False),
+        ({0: 1.0}, {1: 1.0}, True),  # it was on too few before
+        ({0: 0.4, 1: 0.3, 2: 0.3}, {1: 0.5, 2: 0.5}, True),
+        ({0: 1.0}, {}, False),
+    ],
+)
+def test_replicas_are_as_many_as_they_must_be_or_were(
+    were: dict[int, float], are: dict[int, float], kept: bool
+) -> None:
+    planner: Any = SimpleNamespace(names=SimpleNamespace(replicas={"a": 2, "b": 3}))
+    before, after = (
+        SimpleNamespace(routes=lambda routes=routes: {"a": routes, "c": {}}) for routes in (were, are)
+    )
+    assert Planner._replicas_kept(planner, before, after) == kept  # type: ignore[arg-type]
+
+
+def test_the_check_counts_gpus_and_looks_at_ranks() -> None:
+    old, wave, new = safe_wave()
+    few = broken_rules(old, [wave], new, dict.fromkeys("abcd", 8), {"H100-64GB": 1})
+    assert few == ["more than 1 GPUs of H100-64GB run"]
+    high = broken_rules(old, [wave], new, {"a": 8, "b": 16, "c": 8}, {"H100-64GB": 2})
+    assert high == ["b is of a rank above max_lora_rank of GPU 1"]
 
 
 def test_wrong_arguments_are_refused() -> None:

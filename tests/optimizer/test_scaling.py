@@ -53,6 +53,27 @@ def test_what_is_rounding_error_is_nothing() -> None:
     assert rows.most.tolist() == [4, 2]
 
 
+def test_what_is_small_is_no_rounding_error() -> None:
+    """A hundred million items of a hundred-millionth fill the bin, so each takes something of it."""
+    usage, counts = np.array([[1e-8, 0.5]]), np.array([10**9, 2])
+    rows = integer_rows(usage, np.array([1.0]), np.ones(2, bool), counts)
+    assert rows.usage[0, 0] > 0
+    assert rows.most[0] <= 10**8
+
+
+def test_a_capacity_between_two_integers_is_rounded_down() -> None:
+    rows = integer_rows(np.array([[2.0, 3.0]]), np.array([5.7]), np.ones(2, bool), np.array([9, 9]))
+    assert (rows.usage.tolist(), rows.capacity.tolist()) == ([[2, 3]], [5])
+    assert rows.exact
+
+
+@pytest.mark.parametrize(("size", "capacity"), [(0.3 + 1e-8, 0.9), (1 / 3 + 7e-9, 1.0)])
+def test_what_is_a_little_more_than_a_third_fits_twice(size: float, capacity: float) -> None:
+    """It is nearly a fraction of few digits, or as many ten-millionths as the next smaller number of them."""
+    rows = integer_rows(np.array([[size]]), np.array([capacity]), np.ones(1, bool), np.array([9]))
+    assert rows.most.tolist() == [2]
+
+
 @settings(max_examples=200, deadline=None, derandomize=True)
 @given(
     usage=st.lists(st.floats(1e-6, 10.0), min_size=1, max_size=5),

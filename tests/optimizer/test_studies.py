@@ -83,6 +83,14 @@ def test_a_plan_that_costs_more_and_is_no_faster_is_not_on_the_front(found: opti
     assert len(optimizer.Front(found.objective, (rejected, slower)).points) == 1
 
 
+def test_of_plans_that_are_equally_fast_the_one_on_fewer_gpus_is_on_the_front(found: optimizer.Front) -> None:
+    first = next(result for result in found.results if result.accepted)
+    for value, best in ((first.objective, False), (0.99 * (first.objective or 0.0), True)):
+        again = first.model_copy(update={"gpus": (first.gpus or 0) + 1, "objective": value})
+        points = optimizer.Front(found.objective, (first, again)).points
+        assert [point.best for point in points] == [True, best]
+
+
 def test_a_front_is_drawn_over_its_cost_where_there_are_prices(found: optimizer.Front) -> None:
     assert found.plot().axes[0].get_xlabel() == "GPUs"
     priced = [

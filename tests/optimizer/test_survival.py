@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import runpy
 from collections.abc import Callable, Sequence
@@ -19,18 +20,23 @@ import scenarios
 import twin
 from optimizer import SolveParams, methods
 from optimizer.cli.commands import app
+from optimizer.packing.model.problem import Bin, Packing, PackingOption, PackingProblem
+from optimizer.search.cut_loop import AcceptedPlan
 from optimizer.search.minimize_gpus import minimize_gpus
 from optimizer.search.objective_order import Choice
-from optimizer.search.preparation import learned_regions, prepare
+from optimizer.search.preparation import instance_of, learned_regions, prepare
 from optimizer.search.result_builder import placement_of
 from optimizer.search.solve import search_of
 from optimizer.survival.dealing import Experience, LostPieces
+from optimizer.survival.engine_rows import EngineRows
+from optimizer.survival.live import LiveRecovery
 from optimizer.survival.losses import distinct_losses
 from optimizer.survival.minimize import SpareSearch
 from optimizer.survival.nodes import numbers_apart, on_nodes, together
 from optimizer.survival.params import SurvivalParams
 from optimizer.survival.pieces import LoadedGPU, Piece
 from optimizer.survival.report import Survival
+from optimizer.survival.restart import RestartRecovery
 from optimizer.survival.spare import Spare
 from optimizer.survival.text import answer
 from scenarios import (
@@ -113,6 +119,11 @@ def test_gpus_of_equal_content_and_engine_are_one_case() -> None:
     assert distinct_losses(gpus, placement, Spare.of(1), mixed()) == {(0,): [(1,)], (2,): [], (3,): []}
     pairs = distinct_losses(gpus, placement, Spare.of(2), mixed())
     assert pairs == {(0, 1): [], (0, 2): [(1, 2)], (0, 3): [(1, 3)], (2, 3): []}
+    of_nodes = scenarios.override(mixed(), "devices[0].gpus_per_node=2")
+    alike = [gpus[0], gpus[1], loaded(2, 8, one, other)]
+    nodes = Placement(gpus=tuple(g.placed() for g in alike))
+    # The last node has one GPU only: to lose two that are like it is another case.
+    assert distinct_losses(alike, nodes, Spare.of("1node"), of_nodes) == {(0, 1): [], (2,): []}
 
 
 # --- deals -------------------------------------------------------------------------------------------
@@ -175,6 +186,28 @@ def test_what_the_twin_rejects_is_not_dealt_again() -> None:
     assert [len(given) for given in second.given] == [2, 0]
     experience.learn(0, second.given[0], second.fills[0], False, 0.03)
     assert pieces.best() is None
+
+
+def test_a_gpu_is_given_nothing_that_holds_what_it_was_rejected_with() -> None:
+    experience, light, heavy = Experience(), kind(8, 1.0), kind(8, 4.0)
+    given = [Piece("a", 1.0, light), Piece("b", 1.0, heavy)]
+    experience.learn(0, given, 1.2, False, 0.03)
+    assert experience.excludes(0, [*given, Piece("c", 1.0, light)])
+    assert experience.excludes(0, given)
+    for less in (given[:1], given[1:], []):
+        assert not experience.excludes(0, less)
+    assert not experience.excludes(1, given)
+
+
+def test_how_full_a_gpu_may_be_is_what_was_accepted_and_less_than_what_was_rejected() -> None:
+    experience = Experience()
+    assert experience.limit(0) == 1.0
+    experience.learn(0, [], 1.2, True, 0.1)
+    assert experience.limit(0) == 1.2
+    experience.learn(0, [], 1.1, False, 0.1)
+    assert experience.limit(0) == pytest.approx(0.99)
+    experience.learn(0, [], 0.8, True, 0.1)
+    assert experience.limit(0) == pytest.approx(0.99)
 
 
 # --- nodes and replicas ------------------------------------------------------------------------------
@@ -342,6 +375,76 @@ def test_a_search_that_improves_a_plan_may_ask_whether_a_candidate_holds() -> No
     assert [set(one.adapters) for one in again.placement.gpus] == [
         set(one.adapters) for one in found.placement.gpus
     ]
+
+
+def test_spare_is_looked_for_on_all_the_gpus_that_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    tried = []
+
+    def none(_self: SpareSearch, devices: tuple[str, ...]) -> None:
+        tried.append(len(devices))
+
+    monkeypatch.setattr(SpareSearch, "_on", none)
+    scenario = scenarios.override(mixed(), "devices[0].count=5")
+    search: Any = SimpleNamespace(
+        instance=SimpleNamespace(scenario=scenario, inner=SimpleNamespace(max_bins=5, n_items=9))
+    )
+    base = Placement(gpus=(gpu(0, "big-1"), gpu(1, "big-2")))
+    looked = SpareSearch(search, base, Choice(None), Spare.of(1), "live", Deadline.after(60))
+    assert looked.fewest() is None
+    assert tried == [3, 4, 5]
+
+
+def test_a_plan_that_is_rejected_as_it_is_holds_after_no_loss(monkeypatch: pytest.MonkeyPatch) -> None:
+    rejected = SimpleNamespace(accepted=False, gpus=(1, 2))
+    monkeypatch.setattr(
+        "optimizer.survival.minimize.PlacementJudge",
+        lambda *_: SimpleNamespace(report=lambda _gpus: rejected),
+    )
+    monkeypatch.setattr(LiveRecovery, "strain", lambda *_: 0.0)
+    monkeypatch.setattr(LiveRecovery, "recover", lambda *_: SimpleNamespace(accepted=True))
+    search: Any = SimpleNamespace(
+        instance=instance_of(mixed()),
+        loop=SimpleNamespace(judge=SimpleNamespace(judge=None)),
+        params=SolveParams(),
+    )
+    base = Placement(gpus=(gpu(0, "big-1"), gpu(1, "big-2")))
+    looked = SpareSearch(search, base, Choice(None), Spare.of(1), "live", Deadline.after(60))
+    plan: Any = SimpleNamespace(placement=base)
+    assert looked.held(plan) is None
+
+
+def test_a_plan_needs_no_gpus_of_a_kind_that_is_gone() -> None:
+    options = tuple(
+        PackingOption(name, np.array([[1.0]]), np.array([9.0]), option=EngineOption(name, 8, 8))
+        for name in "ab"
+    )
+    packing = Packing((Bin(0, np.array([1])), Bin(0, np.array([1])), Bin(1, np.array([1]))))
+    plan = AcceptedPlan(packing, (), PackingProblem([3], options))
+    recovery = RestartRecovery(None, SurvivalParams())  # type: ignore[arg-type]
+    for left, fits in (
+        ((("a", 2), ("b", 1)), True),
+        ((("a", 1), ("b", 1)), False),
+        ((("a", 9),), False),
+    ):
+        assert recovery._fits(plan, left) == fits
+
+
+def test_an_engine_counts_as_the_nearest_one_that_is_worse_off() -> None:
+    """With more slots, which leave less memory, where each has one; with fewer where they share them."""
+    instance = instance_of(mixed())
+    rows, inner = EngineRows(instance.scenario, instance.regions), instance.regions["H100-64GB"].inner
+    sums = rows.features(mixed().classes[0].kind) * 20
+    of = {(one.max_loras, one.regime): one for one in inner.options if one.max_lora_rank == 32}
+    slots = sorted({number for number, _ in of})
+    assert len(slots) > 2
+
+    def fill(number: int, adapters: int) -> float:
+        return rows.fill(EngineOption("H100-64GB", number, 32), adapters, sums)
+
+    for fewer, more in itertools.pairwise(slots):
+        assert fill(fewer, 2) == pytest.approx(float(of[fewer, "resident"].fill(sums)))
+        assert fill(fewer + 1, 2) == pytest.approx(float(of[more, "resident"].fill(sums)))
+        assert fill(more - 1, more + 9) == pytest.approx(float(of[fewer, "shared"].fill(sums)))
 
 
 def test_a_node_may_be_lost() -> None:

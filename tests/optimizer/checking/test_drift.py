@@ -6,10 +6,14 @@ import json
 import re
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
+from scipy.stats import poisson
 
 import optimizer
+from optimizer.checking.drift.engine_rows import _most_preemptions
 from optimizer.checking.drift.planned import planned_gpus
 from scenarios import ScenarioError
 from tests.optimizer.checking.engine_metrics import gateway_text
@@ -124,6 +128,14 @@ def test_what_differs_is_told_with_what_it_suggests(
     assert re.search(suggests, row.suggests)
     assert report.as_planned == (verdict == "note")
     assert figure in str(report)
+
+
+def test_as_many_preemptions_as_the_twin_shows_and_chance_adds_are_as_planned() -> None:
+    for bursts in (1.0, 4.0):
+        foretold: Any = SimpleNamespace(preemptions_per_s=0.5, preemption_dispersion=bursts)
+        most = _most_preemptions(foretold, 200.0, 0.001)
+        assert poisson.sf(most / bursts, 100 / bursts) <= 0.001
+        assert 100 < most < 100 + 5 * (100 * bursts) ** 0.5
 
 
 def test_longer_queues_of_more_traffic_are_no_slower_engine() -> None:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy.stats import binom
 
 import optimizer
 import scenarios
@@ -15,12 +17,15 @@ import twin
 from optimizer import CheckedAdapter, CheckedFigure, CheckedGPU, CheckParams, CheckReport, Result
 from optimizer.checking.replay.check import Check
 from optimizer.checking.replay.check_report import CheckedServer, Difference, ServerArgument
+from optimizer.checking.replay.comparison import Comparison
 from optimizer.checking.replay.planned_runs import ends_of
+from optimizer.checking.replay.run_figures import RunFigures
 from optimizer.checking.replay.suggestions import suggestions_of
 from scenarios import ScenarioError
 from scenarios.stopping import interrupts
 from tests.live_server import LiveServer
 from tests.optimizer.checking.checked_plans import SLOTS, STEP_S, planned
+from twin import Criterion, Violation
 from twin.live import ServerError
 
 MINUTES = 0.02
@@ -520,6 +525,46 @@ def adapter_with(name: str, completed: int, excess: float) -> CheckedAdapter:
 
 def suggested(gpu: CheckedGPU) -> str:
     return " ".join(suggestions_of(gpu, CheckParams()))
+
+
+def figures_with(late: int, due: int = 100) -> RunFigures:
+    missed = (Violation(code=Criterion.LATE_SHARE, value=late / due, limit=0.05, patience_s=1.0),)
+    return RunFigures(
+        requests=due, completed=due, due=due, late=late, values={}, violations=missed, preemptions=0,
+        of_adapters={},
+    )  # fmt: skip
+
+
+def test_late_requests_are_missed_from_the_number_on_that_is_no_chance() -> None:
+    """At a limit of 5 of 100 so many or more come by chance once in a thousand runs."""
+    surely = next(k for k in range(101) if binom.sf(k - 1, 100, 0.05) < 0.001)
+    nothing = replace(figures_with(0), violations=())
+    for late, missed in ((surely - 1, 0), (surely, 1)):
+        one = Comparison((nothing,) * 3, figures_with(late), CheckParams(), late_limit=0.05)
+        assert len(one.missed()) == missed
+    foretold = Comparison((nothing, nothing, figures_with(surely)), figures_with(surely), CheckParams(), 0.05)
+    assert foretold.missed() == ()  # at the slow end of the step times the twin misses it too
+
+
+@pytest.mark.parametrize(
+    ("name", "measured", "differs"),
+    [
+        ("itl_mean_ms", 15.2, ""),  # 15 % and 2 ms beyond the slow end, 11.5 ms
+        ("itl_mean_ms", 15.3, "worse"),
+        ("itl_mean_ms", 5.83, ""),  # and before the quick end, 9 ms
+        ("itl_mean_ms", 5.82, "better"),
+        ("throughput_tok_per_s", 8.58, ""),
+        ("throughput_tok_per_s", 8.56, "worse"),
+        ("throughput_tok_per_s", 12.08, "better"),
+    ],
+)
+def test_a_figure_may_be_between_both_ends_and_a_tolerance_beyond(
+    name: str, measured: float, differs: str
+) -> None:
+    ends = tuple(replace(figures_with(0), values={name: value}) for value in (10.0, 9.0, 11.5))
+    one = Comparison(ends, replace(figures_with(0), values={name: measured}), CheckParams(), None)  # type: ignore[arg-type]
+    first, *_ = one.figures(failed=0)
+    assert (first.name, first.differs) == (name, differs)
 
 
 def test_a_constant_on_every_first_token_suggests_the_network() -> None:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -22,7 +23,8 @@ from optimizer import Report, ReportParams, Result
 from optimizer.reporting.contents import COLUMNS, HOURS_PER_MONTH, PlanReport
 from optimizer.reporting.page.headlines import beside_greedy
 from optimizer.reporting.runs import LEVELS
-from scenarios import Scenario, ScenarioError
+from optimizer.reporting.tiles import _rows
+from scenarios import PlacedGPU, Placement, Scenario, ScenarioError
 from tests.hostile_texts import HOSTILE_TEXTS
 
 QUICK = ReportParams(other_gpus=0)
@@ -91,6 +93,18 @@ def test_without_a_stated_price_nothing_costs() -> None:
     assert answer.cost_per_month is None
     assert answer.greedy_cost_per_month is None
     assert answer.cost_unit == ""
+
+
+def test_what_some_of_the_gpus_cost_is_not_told_as_the_cost_of_all() -> None:
+    result = mixed()
+    assert result.placement is not None
+    first, *others = result.placement.gpus
+    placement = result.placement.with_gpus([first.model_copy(update={"device": "L40S"}), *others])
+    for price, cost in ((None, None), (1.5, 1.5 + 2.5 * len(others))):
+        other = scenarios.Device(name="L40S", price_per_hour=price)
+        scenario = result.scenario.model_copy(update={"devices": (*result.scenario.devices, other)})
+        priced = result.model_copy(update={"placement": placement, "scenario": scenario})
+        assert priced.cost_per_hour == cost
 
 
 def test_the_greedy_stands_beside_as_it_is_solved_alone() -> None:
@@ -207,6 +221,22 @@ def test_every_adapter_stands_on_its_gpu() -> None:
         assert sum(shares) == pytest.approx(1, abs=1e-3)
     rates = dict(zip(table["name"], table["rate"], strict=True))
     assert {rates["big-1"], rates["small-01"]} == {8.0, 3.0}
+
+
+def test_the_load_of_an_adapter_is_that_of_its_tokens() -> None:
+    """Half as many requests of four times the length are two thirds of the load."""
+    long = {"prompt": 800, "output": 400}
+    scenario = scenario_of(
+        {"name": "short", "rank": 8, "rate": 2.0, "prompt": 200, "output": 100},
+        {"name": "long", "rank": 8, "rate": 1.0, **long},
+    )
+    classes = {name: one for one in scenario.classes for name in one.names}
+    names = ("short", "long")
+    placed = PlacedGPU(gpu=0, device="H100-64GB", max_loras=2, max_lora_rank=8, adapters=names)
+    one: Any = SimpleNamespace(gpu=placed, names=names)
+    rows = _rows(one, classes, Placement(gpus=(placed,)), None)
+    assert [row["load_share"] for row in rows] == pytest.approx([1 / 3, 2 / 3], abs=1e-4)
+    assert [row["rate"] for row in rows] == [2.0, 1.0]
 
 
 def test_a_run_is_the_first_behind_the_verdict() -> None:
