@@ -11,18 +11,13 @@ import shutil
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from _pytest.mark import ParameterSet
 from typer.main import get_command
 from typer.testing import CliRunner
 
-import learn
-from learn import SamplingPlan
 from optimizer.cli.commands import app
-from scenarios import Device, Scenario
-from twin import EngineProfile
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / ".github" / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -43,9 +38,6 @@ BENCHMARKS = sorted([*(file.stem for file in (ROOT / "benchmarks").glob("*.py"))
 
 SLOW = ("README.md", "calibration.md", "compare.md", "params.md", "recipes.md", "survival.md")
 """Pages whose commands take more than ten seconds."""
-
-FEW = SamplingPlan(compositions=120, round_size=60, width=1.08, spread=0)
-"""How much is sampled where regions are not shipped; a reader waits for four times as many."""
 
 
 def blocks(page: Path, language: str) -> Iterator[str]:
@@ -89,22 +81,6 @@ def laid_out(tmp_path_factory: pytest.TempPathFactory) -> Path:
     files = ["--placement", str(place / "placement.yaml"), "--json", str(place / "out.json")]
     assert CliRunner().invoke(app, made + files).exit_code == 0
     return place
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _few_runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Regions that are not shipped are those of few runs, in a cache of their own."""
-    whole = learn.regions_for
-
-    def with_few(scenario: Scenario, device: Device, profile: EngineProfile, **how: Any) -> learn.Regions:
-        asked = {name: how[name] for name in ("params", "levels") if name in how}
-        known = learn.known_regions(scenario, device, profile, **asked)
-        return whole(scenario, device, profile, plan=FEW, **how) if known is None else known
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("LORAPACK_CACHE", str(tmp_path_factory.mktemp("cache")))
-        patch.setattr(learn, "regions_for", with_few)
-        yield
 
 
 @pytest.fixture
