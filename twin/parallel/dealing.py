@@ -187,12 +187,9 @@ def _start_trackers() -> None:
             os.environ["PYTHONWARNINGS"] = said
 
 
-@cache
+@cache  # joblib starts all workers anew for another function
 def _watching(parent: int) -> Callable[[], None]:
     """What a worker does first: look again and again whether its parent still is there.
-
-    The same function whenever it is asked for: joblib goes on with the workers that it has, each of which
-    took seconds to import what it needs, only where they were begun in the same way.
 
     However that ended, by SIGKILL too. A function within a function travels by value, so that a worker need
     not import this package before it looks.
