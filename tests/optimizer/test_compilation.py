@@ -89,6 +89,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return called
 
 
+@pytest.mark.slow
 def test_two_processes_fill_the_cache_and_the_next_command_tells_nothing(tmp_path: Path) -> None:
     lines = [output_of(COLD, NUMBA_CACHE_DIR=str(tmp_path)) for _ in range(2)]
     assert lines == [["[(0, 2), (1, 2), (2, 2)] 1 0"], ["[] 1 0"]]
@@ -130,6 +131,7 @@ def test_a_deadline_ends_compiling_in_processes(profile: twin.EngineProfile) -> 
         compile_loops(profile, EVERYTHING, 2, Deadline.after(0), lambda *_: None)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["greedy", "ffd", "bfd", "local", "cpsat", "patterns", "exact"])
 def test_a_method_compiles_its_groups_and_nothing_in_the_search(method: str) -> None:
     compiled, late = output_of(FEWEST, SCENARIO, method)

@@ -21,7 +21,10 @@ from tests.optimizer.reporting.page_contents import MARKUP, plan_report, report_
 NAMED = os.environ.get("LORAPACK_CHROMIUM")
 CHROMIUM = NAMED or shutil.which("chromium")
 
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium: install it, or set LORAPACK_CHROMIUM")
+pytestmark = [
+    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium: install it, or set LORAPACK_CHROMIUM"),
+    pytest.mark.slow,
+]
 
 SMOOTH_MS = 200
 TRIES = 3
