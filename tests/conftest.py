@@ -16,7 +16,7 @@ from scenarios import Device, Scenario
 from scenarios.stopping import interrupts
 from twin import EngineProfile
 
-FEW = SamplingPlan(compositions=96, round_size=48, width=1.08, spread=0)
+FEW = SamplingPlan(compositions=60, round_size=30, width=1.08, spread=0)
 """How much is sampled where no regions are shipped and a test does not say how much."""
 
 
