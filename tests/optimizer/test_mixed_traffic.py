@@ -25,6 +25,8 @@ from optimizer.survival.pieces import Piece, cut_up, number_with_slot
 from scenarios import AdapterKind, EngineOption, FixedLengths, Scenario, from_mapping
 from twin import TwinJudge
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def trace(tmp_path_factory: pytest.TempPathFactory) -> Path:
