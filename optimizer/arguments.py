@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
-from typing import get_args
 
 from optimizer.baselines.named import Baseline
 from optimizer.packing.registry import METHODS, Method
@@ -11,11 +10,8 @@ from optimizer.search.objectives import LATENCY_OBJECTIVES, PRICES
 from optimizer.search.params import DEFAULTS, SolveParams
 from scenarios import ACCEPTANCES, Problem, Scenario, ScenarioError
 from scenarios.arguments import ArgumentCheck, instance_of, number, refuse, several, whole
-from scenarios.scenario import ObjectiveName
+from scenarios.scenario import OBJECTIVES
 from scenarios.text.formatting import suggestion
-
-OBJECTIVES: tuple[str, ...] = get_args(ObjectiveName)
-"""Names of the objectives."""
 
 COMPARED = ("greedy", "greedy-fill", "bfd", "exact")
 """Methods that are compared where none are named: the greedy as published, the same with a test at every

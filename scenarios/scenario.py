@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar, get_args
 
 from pydantic import BeforeValidator, Field, SerializerFunctionWrapHandler, model_serializer
 from pydantic.json_schema import GenerateJsonSchema
@@ -26,6 +26,8 @@ from scenarios.traffic.workload import Workload
 ObjectiveName = Literal[
     "gpus", "cost", "latency", "worst_latency", "ttft", "worst_ttft", "worst_ttft_p99", "balance"
 ]
+OBJECTIVES: tuple[str, ...] = get_args(ObjectiveName)
+"""Names of the objectives."""
 
 
 class Device(FrozenModel):

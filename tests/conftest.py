@@ -1,13 +1,52 @@
-"""What every test leaves as it was."""
+"""What every test leaves as it was, and what it does not spend its time on."""
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 
+import learn
+from learn import SamplingPlan
+from scenarios import Device, Scenario
 from scenarios.stopping import interrupts
+from twin import EngineProfile
+
+FEW = SamplingPlan(compositions=60, round_size=30, width=1.08, spread=0)
+"""How much is sampled where no regions are shipped and a test does not say how much."""
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _few_runs_in_a_cache_of_the_tests(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Regions that are not shipped are learned of few runs, once, and the user's cache is left alone.
+
+    The folder is that of all workers of a run, and of the processes that they start.
+    """
+    whole = learn.regions_for
+
+    def with_few(scenario: Scenario, device: Device, profile: EngineProfile, **how: Any) -> learn.Regions:
+        if how.get("plan") is None:
+            asked = {name: how[name] for name in ("cache_dir", "params", "levels") if name in how}
+            known = learn.known_regions(scenario, device, profile, **asked)
+            if known is not None:
+                return known
+            how["plan"] = FEW
+        return whole(scenario, device, profile, **how)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LORAPACK_CACHE", str(cache_of_all(tmp_path_factory)))
+        patch.setattr(learn, "regions_for", with_few)
+        yield
+
+
+def cache_of_all(folders: pytest.TempPathFactory) -> Path:
+    """A folder for the cache that the workers of a run share: beside theirs."""
+    own = folders.getbasetemp()
+    return (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "lorapack"
 
 
 @pytest.fixture(autouse=True)

@@ -7,6 +7,7 @@ import importlib.util
 import re
 import runpy
 import shlex
+import shutil
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -35,7 +36,7 @@ STANDS_FOR = {
 PACKAGES = sorted(file.parent.name for file in (ROOT / "benchmarks").glob("*/__main__.py"))
 BENCHMARKS = sorted([*(file.stem for file in (ROOT / "benchmarks").glob("*.py")), *PACKAGES])
 
-SLOW = ("README.md", "compare.md", "calibration.md", "twin.md", "learn.md", "recipes.md", "report.md")
+SLOW = ("README.md", "compare.md", "params.md", "recipes.md", "survival.md")
 """Pages whose commands take more than ten seconds."""
 
 
@@ -57,37 +58,37 @@ def pages(wanted: Callable[[Path], object]) -> list[ParameterSet]:
     ]
 
 
-@pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Where a reader works: what the pages speak of lies there."""
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "measured").mkdir()
+@pytest.fixture(scope="session")
+def laid_out(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What the pages speak of, once for all of them."""
+    place = tmp_path_factory.mktemp("pages") / "reader"
+    (place / "measured").mkdir(parents=True)
     spec = importlib.util.spec_from_file_location("tables", ROOT / "tests" / "twin" / "measured_tables.py")
     assert spec is not None
     assert spec.loader is not None
     tables = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(tables)
-    tables.write_tables(tmp_path / "measured")
+    tables.write_tables(place / "measured")
     schedule = next(iter(sorted(SCHEDULES.rglob("*.json.gz"))))
-    (tmp_path / "result.json").write_bytes(RESULT.read_bytes())
-    (tmp_path / "schedule.json").write_bytes(gzip.decompress(schedule.read_bytes()))
+    (place / "result.json").write_bytes(RESULT.read_bytes())
+    (place / "schedule.json").write_bytes(gzip.decompress(schedule.read_bytes()))
     (fleet,) = blocks(ROOT / "README.md", "yaml")
-    (tmp_path / "fleet.yaml").write_text(fleet)
-    (tmp_path / "tuned.toml").write_text("[gpus]\nmax_first_rounds = 8\n")
+    (place / "fleet.yaml").write_text(fleet)
+    (place / "tuned.toml").write_text("[gpus]\nmax_first_rounds = 8\n")
     for name in ("scenarios", "tests", "twin"):
-        (tmp_path / name).symlink_to(ROOT / name)
-    made = [
-        "solve",
-        "paper_mixed_32",
-        "--method",
-        "bfd",
-        "--placement",
-        "placement.yaml",
-        "--json",
-        "out.json",
-    ]
-    assert CliRunner().invoke(app, made).exit_code == 0
-    return tmp_path
+        (place / name).symlink_to(ROOT / name)
+    made = ["solve", "paper_mixed_32", "--method", "bfd"]
+    files = ["--placement", str(place / "placement.yaml"), "--json", str(place / "out.json")]
+    assert CliRunner().invoke(app, made + files).exit_code == 0
+    return place
+
+
+@pytest.fixture
+def folder(laid_out: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where a reader works: what the pages speak of lies there."""
+    place = Path(shutil.copytree(laid_out, tmp_path / "reader", symlinks=True))
+    monkeypatch.chdir(place)
+    return place
 
 
 @pytest.mark.parametrize("page", pages(typed))

@@ -11,6 +11,7 @@ from pathlib import Path
 from random import Random
 
 import pytest
+from _pytest.mark import ParameterSet
 
 from scenarios import LorapackError
 from tests.fuzzing.fuzzed import Fuzzed
@@ -24,6 +25,12 @@ DAMAGES = 200
 NAMES = sorted(fuzzed_kinds())
 
 
+def damaged(name: str) -> ParameterSet:
+    """A kind of file; those of which fewer damages are tried take the most time."""
+    takes_long = getattr(fuzzed_kinds()[name], "slow", 1) > 1
+    return pytest.param(name, id=name, marks=[pytest.mark.slow] if takes_long else [])
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_a_whole_file_is_read(name: str, tmp_path: Path) -> None:
     kind = fuzzed_kinds()[name]
@@ -31,7 +38,7 @@ def test_a_whole_file_is_read(name: str, tmp_path: Path) -> None:
     assert ending.code == 0, ending.said
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", map(damaged, NAMES))
 def test_a_damaged_file_ends_in_an_answer_or_one_message(name: str, tmp_path: Path) -> None:
     kind = fuzzed_kinds()[name]
     assert not list(kind.faults(tmp_path / "damaged", range(max(3, DAMAGES // kind.slow))))

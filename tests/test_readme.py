@@ -51,3 +51,9 @@ def test_every_page_can_be_reached_from_here() -> None:
 def test_every_link_leads_somewhere() -> None:
     for target in re.findall(r"\]\((?!http)([^)#]+)\)", README):
         assert (ROOT / target).exists(), target
+
+
+def test_the_quick_tests_are_there_and_of_every_package() -> None:
+    listed = [Path(line) for line in (ROOT / "tests" / "quick.txt").read_text(encoding="utf-8").splitlines()]
+    assert [str(one) for one in listed if not (ROOT / one).exists()] == []
+    assert {"scenarios", "twin", "learn", "optimizer"} <= {one.parts[1] for one in listed}

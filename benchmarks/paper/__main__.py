@@ -1,7 +1,7 @@
 """The paper's tables and figures, made again beside the published ones.
 
     python -m benchmarks.paper --quick
-    python -m benchmarks.paper --parts fidelity ml --measurements ../shared/measurements
+    python -m benchmarks.paper --parts fidelity ml --measurements FOLDER
     python -m benchmarks.paper --parts gpus latency traces --minutes 60
 
 Each part is a list of cells. What a cell gave is kept in PART.csv of the folder --out, with a digest of what
@@ -53,8 +53,8 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     )  # fmt: skip
     parser.add_argument("--quick", action="store_true", help="a few small cells of each part")
     for option, kind, value, text in (
-        ("--measurements", Path, Path("../shared/measurements"), "folder of the public measurements"),
-        ("--traces", Path, Path("../shared/traces"), "folder of the public traces"),
+        ("--measurements", Path, Path("measurements"), "folder of the public measurements"),
+        ("--traces", Path, Path("traces"), "folder of the public traces"),
         ("--time-limit", float, 20.0, "seconds of the processor for the search of each plan"),
         ("--replications", int, 3, "twin runs per verdict"),
         ("--workers", int, 1, "processes"),

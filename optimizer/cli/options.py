@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial, wraps
 from inspect import Parameter, Signature, signature
 from pathlib import Path
@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Annotated, ParamSpec, TypeVar, get_type_hints
 import typer
 
 if TYPE_CHECKING:
-    from scenarios import Params, Scenario
+    from scenarios import Device, Params, Scenario
+    from scenarios.reading.findings import Finding
     from scenarios.stopping.progress import Progress
 
 P = ParamSpec("P")
@@ -118,7 +119,6 @@ def scenario_in(
     Where profiles alone are missing, what can be said without them, the memory, is told before the error.
     """
     from scenarios import ScenarioError, at_load, read
-    from twin import missing_profiles
 
     if expected and measured_only:
         raise typer.BadParameter("--expected and --measured-only exclude each other")
@@ -126,12 +126,21 @@ def scenario_in(
     chosen += ("derived_costs=expected",) if expected else ()
     chosen += ("derived_costs=refused",) if measured_only else ()
     try:
-        scenario = read(name, chosen, profiles=partial(missing_profiles, derive=not measured_only))
+        scenario = read(name, chosen, profiles=partial(_missing_profiles, derive=not measured_only))
     except ScenarioError:
         _tell_memory(name, chosen)
         raise
     _tell_of_step_times(scenario, derived=not told_in_answer)
     return at_load(scenario, load_factor)
+
+
+def _missing_profiles(
+    model: str, devices: Iterable[tuple[int, Device]], *, derive: bool
+) -> Iterator[Finding]:
+    """What `twin.missing_profiles` yields, which is imported only where there is a scenario to check."""
+    from twin import missing_profiles
+
+    yield from missing_profiles(model, devices, derive=derive)
 
 
 def _tell_of_step_times(scenario: Scenario, *, derived: bool) -> None:
@@ -156,12 +165,13 @@ def _tell_memory(name: str, changes: tuple[str, ...]) -> None:
     """Tell the memory of a scenario's devices without profiles, where nothing else is wrong with it."""
     from optimizer.cli.streams import say
     from scenarios import ScenarioError, read
-    from twin.startup import memory_without_profiles
 
     try:
         scenario = read(name, changes)
     except ScenarioError:
         return
+    from twin.startup import memory_without_profiles
+
     for sentence in memory_without_profiles(scenario):
         say(sentence)
 

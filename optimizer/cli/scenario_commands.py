@@ -105,7 +105,6 @@ def check_command(
 ) -> None:
     """Check scenario files; report every problem with its line. Exit code 2 if a file is wrong."""
     import scenarios
-    import twin
 
     wrong = 0
     for name in scenario:
@@ -113,8 +112,7 @@ def check_command(
         try:
             chosen = scenario_in(name, set_, measured_only=measured_only)
             where = f"{name}: "
-            twin.profiles_of(chosen)  # files of profiles, and of a trace, may be wrong too
-            remarks = twin.check_trace(chosen)
+            remarks = _check_files(chosen)
         except scenarios.LorapackError as error:
             note(f"lorapack: {where}{error}")
             wrong += 1
@@ -124,6 +122,14 @@ def check_command(
                 say(f"  {remark}")
     if wrong:
         raise typer.Exit(EXIT_USAGE)
+
+
+def _check_files(scenario: Scenario) -> tuple[str, ...]:
+    """Read the profiles and the recordings of a scenario, which may be wrong too; remarks on the latter."""
+    import twin
+
+    twin.profiles_of(scenario)
+    return twin.check_trace(scenario)
 
 
 def schema_command(

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from optimizer.arguments import OBJECTIVES
 from optimizer.cli.exits import EXIT_INFEASIBLE, EXIT_NO_PLAN, EXIT_SOLVED
 from optimizer.cli.help import register
 from optimizer.cli.options import (
@@ -32,9 +31,12 @@ from optimizer.cli.options import (
 )
 from optimizer.cli.outputs import Output, check_outputs, deliver, placement_output, text_output
 from optimizer.cli.streams import say
-from optimizer.result import Result
 from scenarios import Stopped, interrupted
+from scenarios.scenario import OBJECTIVES
 from scenarios.text.tables import Part
+
+if TYPE_CHECKING:
+    from optimizer.result import Result
 
 MethodOption = Annotated[
     str, typer.Option(metavar="METHOD", help="exact, greedy, bfd, ...: `lorapack methods` lists them.")

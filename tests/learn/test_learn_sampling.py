@@ -28,6 +28,7 @@ from learn.boundaries.boundary_search import (
 from learn.design import Composition, compositions
 from learn.features import ADDITIVE
 from learn.params import SearchParams
+from learn.region_store import shipped_spaces
 from learn.sampling import SAMPLING, add_overloads
 from learn.traffic.kinds import TrafficKind
 from scenarios import ACCEPTANCES, Acceptance, FixedLengths, ScenarioError, Workload
@@ -314,10 +315,8 @@ def test_a_shorter_run_tells_the_same(tiny: DesignSpace) -> None:
 
 @pytest.mark.parametrize("acceptance", ACCEPTANCES)
 def test_runs_of_shipped_scenarios_are_as_long_as_all_are(acceptance: Acceptance) -> None:
-    for shipped in scenarios.shipped():
-        scenario = scenarios.read(shipped.path, f"acceptance={acceptance}")
-        profile = find_profile(scenario.model, "H100-64GB")
-        space = learn.space_for(scenario, scenario.devices[0], profile)
+    read = (scenarios.read(shipped.path, f"acceptance={acceptance}") for shipped in scenarios.shipped())
+    for space in shipped_spaces((one, find_profile(one.model, "H100-64GB")) for one in read):
         for one in compositions(space, 0, 8, 0):
             search = BoundarySearch(space, SamplingPlan(), one)
             assert search.watched(SEARCH.heaviest * search.first_estimate()) is space

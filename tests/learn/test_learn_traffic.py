@@ -314,13 +314,19 @@ def test_a_mix_is_loaded_with_the_traffic_of_its_kinds(mixed_space: DesignSpace)
 
 
 @pytest.fixture(scope="module")
-def runs(mixed_space: DesignSpace) -> Dataset:
+def brief(mixed_space: DesignSpace) -> DesignSpace:
+    """With runs that a test can wait for."""
+    return mixed_space.shortened(0.1)
+
+
+@pytest.fixture(scope="module")
+def runs(brief: DesignSpace) -> Dataset:
     plan = SamplingPlan(compositions=48, round_size=24, width=1.1, spread=0, seed=2)
-    return learn.sample(mixed_space, plan, overloads=False)
+    return learn.sample(brief, plan, overloads=False)
 
 
-def test_rows_are_learned_from_mixed_traffic(runs: Dataset, mixed_space: DesignSpace) -> None:
-    regions = learn.linearize(runs, mixed_space)
+def test_rows_are_learned_from_mixed_traffic(runs: Dataset, brief: DesignSpace) -> None:
+    regions = learn.linearize(runs, brief)
     assert len(boundary_points(runs).engines) > 40
     for slots in (8, 32):
         light = additive_columns([4.0], 200.0, 150.0, 150.0**2, adapter=0.0)[0]

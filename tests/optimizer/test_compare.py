@@ -123,12 +123,7 @@ def test_the_greedy_as_published_stands_beside_its_fill_a_heuristic_and_exact() 
 
 
 def test_the_frame_has_the_value_of_every_objective() -> None:
-    overrides = [
-        "acceptance=paper",
-        "replications=1",
-        "workload.duration_s=60",
-        "devices[0].price_per_hour=2.5",
-    ]
+    overrides = ["acceptance=paper", "replications=1", "devices[0].price_per_hour=2.5"]
     scenario = scenarios.read("paper_mixed_32", overrides=overrides)
     made = optimizer.compare(scenario, ["maxbackbone", "bfd"], objective=["cost", "gpus", "worst_ttft"])
     table = pd.read_csv(io.StringIO(made.to_csv()))

@@ -54,12 +54,16 @@ def compiled(*arguments):
     compile_loops(*arguments)
     before.update({k: len(k.signatures) for k in kernels})
 solve.compile_loops = compiled
-result = optimizer.solve(scenarios.read(scenario), method=method, time_limit_s=5)
+quick = ["acceptance=paper", "replications=1"]
+result = optimizer.solve(scenarios.read(scenario, quick), method=method, time_limit_s=5)
 assert result.status != "infeasible", result.message
 print(sorted({name for k, name in kernels.items() if k.signatures}))
 print(sorted(k.py_func.__name__ for k in kernels if len(k.signatures) > before[k]))
 """
 """Solves; prints the groups of which something is compiled, and what was compiled in the search itself."""
+
+SCENARIO = "paper_high_32"
+"""Takes `exact` six rounds to the fewest GPUs, and cuts."""
 
 
 def output_of(script: str, *arguments: str, **environment: str) -> list[str]:
@@ -85,6 +89,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return called
 
 
+@pytest.mark.slow
 def test_two_processes_fill_the_cache_and_the_next_command_tells_nothing(tmp_path: Path) -> None:
     lines = [output_of(COLD, NUMBA_CACHE_DIR=str(tmp_path)) for _ in range(2)]
     assert lines == [["[(0, 2), (1, 2), (2, 2)] 1 0"], ["[] 1 0"]]
@@ -126,15 +131,16 @@ def test_a_deadline_ends_compiling_in_processes(profile: twin.EngineProfile) -> 
         compile_loops(profile, EVERYTHING, 2, Deadline.after(0), lambda *_: None)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["greedy", "ffd", "bfd", "local", "cpsat", "patterns", "exact"])
 def test_a_method_compiles_its_groups_and_nothing_in_the_search(method: str) -> None:
-    compiled, late = output_of(FEWEST, "mixed_ranks", method)
+    compiled, late = output_of(FEWEST, SCENARIO, method)
     assert compiled == str(sorted(METHODS[method].kernels))
     assert late == "[]"
 
 
 def test_a_baseline_needs_the_twin_only() -> None:
-    compiled, _ = output_of(FEWEST, "mixed_ranks", "random")
+    compiled, _ = output_of(FEWEST, SCENARIO, "random")
     assert compiled == "[]"
 
 

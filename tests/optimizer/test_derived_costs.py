@@ -143,6 +143,7 @@ def test_the_share_that_a_gpu_takes_goes_with_its_slots() -> None:
     assert (Capacity().inner(8), Capacity().outer(8)) == (1.0, 1.0)
 
 
+@pytest.mark.slow
 def test_the_result_has_the_gpus_at_each_end(derived: Scenario) -> None:
     result = optimizer.solve(derived, "exact", objective="gpus", time_limit_s=30, workers=2)
     assert result.accepted

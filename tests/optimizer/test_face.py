@@ -23,8 +23,9 @@ def python(*arguments: str) -> str:
     return done.stdout
 
 
-def test_importing_the_package_imports_nothing_heavy() -> None:
-    loaded = python("-c", "import sys, optimizer; print(*sys.modules)").split()
+@pytest.mark.parametrize("module", ["optimizer", "optimizer.cli.commands"])
+def test_importing_the_package_or_its_commands_imports_nothing_heavy(module: str) -> None:
+    loaded = python("-c", f"import sys, {module}; print(*sys.modules)").split()
     assert HEAVY.isdisjoint(loaded)
     assert "optimizer.search.solve" not in loaded
 

@@ -85,7 +85,8 @@ def test_a_model_stays_what_engines_load_from_import_to_export(
     _typed("import", "serve.sh", "adapters", "requests.csv", *sets, "--out", "fleet.yaml")
     scenario = scenarios.read(fleet / "fleet.yaml")
     assert scenario.model == planned
-    _typed("solve", "fleet.yaml", "--placement", "plan.yaml")
+    rule = ("--method", "random-all", "--gpus", "1")  # which needs no regions
+    _typed("solve", "fleet.yaml", *rule, "--placement", "plan.yaml")
     _typed("export", "plan.yaml", "--to", "vllm", "--out", "deploy")
     assert f"vllm serve {loaded} " in (fleet / "deploy" / "serve-g0.sh").read_text()
 

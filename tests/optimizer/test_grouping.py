@@ -344,7 +344,7 @@ def test_no_time_is_no_error(scenario: Scenario) -> None:
 
 @pytest.mark.parametrize("method", ["exact", "bfd", "greedy-fill"])
 def test_a_plan_of_groups_is_of_the_adapters_themselves(scenario: Scenario, method: str) -> None:
-    result = optimizer.solve(scenario, method, params=PARAMS, time_limit_s=30.0)
+    result = optimizer.solve(scenario, method, objective="gpus", params=PARAMS, time_limit_s=30.0)
     assert result.accepted
     assert result.placement is not None
     assert result.validation is not None
@@ -369,7 +369,7 @@ def test_parts_of_hot_adapters_keep_their_shares() -> None:
     values = differing(40).model_dump(mode="json")
     values["adapters"][3]["rate"] = 60.0
     scenario = scenarios.from_mapping(values | {"allow_replicas": True})
-    result = optimizer.solve(scenario, params=PARAMS, time_limit_s=30.0)
+    result = optimizer.solve(scenario, objective="gpus", params=PARAMS, time_limit_s=30.0)
     assert result.accepted
     assert result.placement is not None
     shares = [gpu.share("a3") for gpu in result.placement.gpus if "a3" in gpu.adapters]

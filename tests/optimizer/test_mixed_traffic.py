@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,10 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-import learn.region_store
 import optimizer
 import twin
-from learn import SamplingPlan
 from optimizer.packing.model.problem import Bin, PackingOption, PackingProblem
 from optimizer.result import Result
 from optimizer.search.cut_loop import CutLoop, pattern_of
@@ -28,15 +25,7 @@ from optimizer.survival.pieces import Piece, cut_up, number_with_slot
 from scenarios import AdapterKind, EngineOption, FixedLengths, Scenario, from_mapping
 from twin import TwinJudge
 
-
-@pytest.fixture(scope="module", autouse=True)
-def _few_runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Regions of few runs, kept for all tests."""
-    plan = SamplingPlan(compositions=60, round_size=30, width=1.08, spread=1)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("LORAPACK_CACHE", str(tmp_path_factory.mktemp("cache")))
-        patch.setitem(learn.region_store.PLANS, "sustained", plan)
-        yield
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-pytestmark = pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
+pytestmark = [pytest.mark.skipif(os.name == "nt", reason="signals of POSIX"), pytest.mark.slow]
 
 COMMAND = (sys.executable, "-c", "from optimizer.cli import main; main()")
 
@@ -86,7 +86,8 @@ def test_a_signal_is_a_limit(number: int, after_s: float, tmp_path: Path) -> Non
 @pytest.fixture(scope="module")
 def compiled() -> None:
     """The search on disk; else the first workers are those that compile it."""
-    subprocess.run([*COMMAND, "solve", "mixed_ranks", *PAPER, "--quiet"], check=True, capture_output=True)
+    quick = ("solve", "paper_mixed_32", *PAPER, "--objective", "gpus", "--quiet")
+    subprocess.run([*COMMAND, *quick], check=True, capture_output=True)
 
 
 LEARNING = ("solve", "mixed_ranks", *PAPER, "--set", "workload.duration_s=1500", "--quiet")
@@ -153,7 +154,8 @@ def test_a_command_without_anything_to_lose_is_left_at_once(tmp_path: Path) -> N
 def test_a_signal_while_nobody_reads_a_pipe(tmp_path: Path) -> None:
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
-    process = started("solve", "paper_mixed_32", "--set", "replications=1", "--quiet", "--json", str(pipe))
+    quick = ("--set", "replications=1", "--objective", "gpus", "--quiet")
+    process = started("solve", "paper_mixed_32", *quick, "--json", str(pipe))
     assert process.stdout is not None
     while "GPU " not in process.stdout.readline():  # the answer is told first
         assert process.poll() is None

@@ -99,6 +99,7 @@ def test_results_print(small_result: optimizer.Result) -> None:
     assert "<table" in small_result._repr_html_()
 
 
+@pytest.mark.slow
 def test_the_answer_does_not_depend_on_the_workers() -> None:
     scenario = scenarios.read("paper_mixed_128", overrides=["replications=1"])
     one, two = (optimizer.solve(scenario, workers=n, time_limit_s=120) for n in (1, 2))

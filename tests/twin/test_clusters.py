@@ -203,7 +203,13 @@ def ray_workers() -> Iterator[str]:
     assert not ray.is_initialized()
 
 
-@pytest.fixture(scope="module", params=[dask_workers, ray_workers], ids=["dask", "ray"])
+BACKENDS = [
+    pytest.param(start, id=name, marks=pytest.mark.slow)
+    for name, start in {"dask": dask_workers, "ray": ray_workers}.items()
+]
+
+
+@pytest.fixture(scope="module", params=BACKENDS)
 def cluster(request: pytest.FixtureRequest) -> Iterator[str]:
     """The address of two workers of this machine."""
     with request.param() as address:

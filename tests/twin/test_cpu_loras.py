@@ -133,6 +133,7 @@ def test_a_placement_that_does_not_state_it_is_run_as_vllm_starts_it(
     assert line.endswith("state max_cpu_loras in the placement, or engine.max_cpu_loras: 40")
 
 
+@pytest.mark.slow
 def test_validate_says_so_once_and_with_the_remedy_it_is_silent(
     lorapack: Lorapack, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -16,6 +16,9 @@ SUMMARY, DETAILED = DATA / "summary.json", DATA / "detailed.json"
 PROFILES = Path(twin.__file__).parent / "profiles"
 LLAMA = PROFILES / "llama-3.1-8b-instruct.h100-64gb.json"
 ENGINE = ("--max-loras", 8, "--adapters", 16, "--ranks", "8,16")
+HERE = ("--workers", 1, "-q")
+"""In this process, as others take longer to start than these runs; what they give is the same."""
+
 Lorapack = Callable[..., tuple[int, str, str]]
 
 
@@ -32,7 +35,7 @@ def test_fidelity_takes_a_result_with_slots_ranks_and_rates_by_options(
 ) -> None:
     out = tmp_path / "out.csv"
     rates = ("--rates", "0.1,0.05", "--model", "llama-3.1-8b-instruct")
-    code, text, error = lorapack("fidelity", SUMMARY, *ENGINE, *rates, "--out", out, "-q")
+    code, text, error = lorapack("fidelity", SUMMARY, *ENGINE, *rates, "--out", out, *HERE)
     assert (code, error) == (0, "")
     rows = {line.split("  ")[0].strip(): line.split() for line in text.splitlines()}
     assert rows["ITL ms"][2] == "13.50"
@@ -43,7 +46,7 @@ def test_fidelity_takes_a_result_with_slots_ranks_and_rates_by_options(
 
 
 def test_fidelity_of_several_results_with_a_profile_as_json(lorapack: Lorapack) -> None:
-    given = (SUMMARY, DETAILED, *ENGINE, "--profile", LLAMA, "--json", "-", "-q")
+    given = (SUMMARY, DETAILED, *ENGINE, "--profile", LLAMA, "--json", "-", *HERE)
     code, text, _ = lorapack("fidelity", *given)
     assert code == 0
     values = json.loads(text)
@@ -53,7 +56,7 @@ def test_fidelity_of_several_results_with_a_profile_as_json(lorapack: Lorapack) 
 
 def test_fidelity_of_a_table_as_json(lorapack: Lorapack, tmp_path: Path, measured_tables: ModuleType) -> None:
     measured_tables.write_runs(tmp_path)
-    code, text, _ = lorapack("fidelity", tmp_path / "serving_runs.csv", "--json", "-", "-q")
+    code, text, _ = lorapack("fidelity", tmp_path / "serving_runs.csv", "--json", "-", *HERE)
     assert code == 0
     values = json.loads(text)
     assert values["runs"] == 10
@@ -122,7 +125,7 @@ def test_a_damaged_result_is_one_message(lorapack: Lorapack, tmp_path: Path) -> 
 
 def test_update_writes_a_profile_with_factors_and_their_source(lorapack: Lorapack, tmp_path: Path) -> None:
     out, report = tmp_path / "profile.json", tmp_path / "report.json"
-    given = ("calibrate", SUMMARY, *ENGINE, "--update", LLAMA, "--out", out, "--json", report, "-q")
+    given = ("calibrate", SUMMARY, *ENGINE, "--update", LLAMA, "--out", out, "--json", report, *HERE)
     code, text, error = lorapack(*given)
     assert (code, error) == (0, "")
     assert "Factors on the step cost" in text
@@ -142,7 +145,7 @@ def test_update_takes_rows_of_a_table_of_the_profile_s_model(
 ) -> None:
     measured_tables.write_runs(tmp_path)
     table, out = tmp_path / "serving_runs.csv", tmp_path / "profile.json"
-    code, text, _ = lorapack("calibrate", table, "--update", LLAMA, "--out", out, "-q")
+    code, text, _ = lorapack("calibrate", table, "--update", LLAMA, "--out", out, *HERE)
     assert code == 0
     assert "10 of 10 runs used" in text
     other = PROFILES / "qwen-2.5-7b-instruct.h100-64gb.json"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field
 
 import pytest
@@ -46,6 +47,13 @@ def test_a_deadline_that_strikes_after_the_last_result_stops_nothing(workers: in
 @pytest.mark.parametrize("strikes_after", [0, 1, 3])
 def test_a_deadline_that_strikes_before_the_last_result_stops(strikes_after: int) -> None:
     assert delivered(1, strikes_after) == [*range(strikes_after), -1]
+
+
+def test_workers_go_on_with_what_comes_later() -> None:
+    """Each of them takes seconds to import what it needs."""
+    workers = {pid for _ in range(3) for pid in in_processes([delayed(os.getpid)() for _ in range(8)], 2)}
+    assert os.getpid() not in workers
+    assert len(workers) <= 2
 
 
 def test_where_there_is_no_work_there_is_nothing_to_stop() -> None:

@@ -46,6 +46,7 @@ def test_versions_on_both_sides_of_each_change_are_here() -> None:
     assert {(f"v{version}", f"{kind}.json.gz") for version, kind, _ in SIDES} <= {f.parts[-2:] for f in FILES}
 
 
+@pytest.mark.slow  # the compiled engine plays them in test_replay.py
 @pytest.mark.parametrize("path", [*OLDER, *FILES, *MORE], ids=label)
 def test_the_reference_plays_what_was_recorded(
     path: Path, reference: ModuleType, recorded: ModuleType
