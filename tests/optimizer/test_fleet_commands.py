@@ -108,6 +108,7 @@ def test_what_is_missing_is_null_and_told_and_refused(fleet: Path) -> None:
     assert "devices is empty" in checked.output
 
 
+@pytest.mark.slow
 def test_the_readmes_lines_of_python_go_from_files_to_command_lines(fleet: Path) -> None:
     (lines,) = re.findall(r"```py\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), flags=re.S)
     exec(compile(lines, "README.md", "exec"), {})
