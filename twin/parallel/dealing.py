@@ -1,6 +1,7 @@
 """Work dealt to threads, processes or a cluster: results in their order, until a deadline.
 
-Processes end with this one, and a signal stops the work between two results.
+Processes end with this one, and a signal stops the work between two results. What a process was at that was
+killed, as where memory runs out, is done again.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import signal
 import threading
 import warnings
 from collections.abc import Callable, Generator, Iterable, Iterator
+from concurrent.futures import BrokenExecutor
 from contextlib import contextmanager, nullcontext, suppress
 from multiprocessing import resource_tracker
 from typing import Any, cast
@@ -19,15 +21,21 @@ from joblib import Parallel, delayed
 from joblib.externals.loky.backend import resource_tracker as loky_tracker
 from joblib.parallel import LokyBackend, ThreadingBackend, get_active_backend
 
-from scenarios import UNLIMITED, Deadline
+from scenarios import UNLIMITED, Deadline, LorapackError
 from twin.parallel.cluster_backend import ClusterBackend
 
 LOOK_S = 0.2
 """Seconds between two looks at the deadline, and of a worker at whether its parent still is there."""
 
+MOST_LOSSES = 3
+"""Processes that may be killed, one after the other without a result between, before the work is given up."""
 
 Call = tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]
 """What joblib's `delayed` makes: a function and its arguments."""
+
+
+class WorkersLostError(LorapackError, RuntimeError):
+    """Processes were killed again and again at the same work."""
 
 
 def in_processes(
@@ -55,11 +63,14 @@ def in_processes(
         is cancelled.
     ClusterError
         If a cluster cannot do it, or is lost.
+    WorkersLostError
+        If processes of this machine are killed again and again.
     """
     options: dict[str, Any] = {"n_jobs": workers, "batch_size": 1}
-    if isinstance(get_active_backend()[0], LokyBackend):
-        options["initializer"] = _watching(os.getpid())
-    return _delivered(list(jobs), options, deadline, work)
+    if not isinstance(get_active_backend()[0], LokyBackend):
+        return _delivered(list(jobs), options, deadline, work)
+    options["initializer"] = _watching(os.getpid())
+    return _surviving(list(jobs), options, deadline, work)
 
 
 def in_threads(
@@ -77,6 +88,23 @@ def _unless_over(deadline: Deadline, work: str, call: Call) -> Any:
     deadline.check(work)
     function, given, named = call
     return function(*given, **named)
+
+
+def _surviving(calls: list[Call], options: dict[str, Any], deadline: Deadline, work: str) -> Iterator[Any]:
+    """Results in their order; what is not delivered when a process is killed is dealt to new ones."""
+    delivered, losses = 0, 0
+    while delivered < len(calls):
+        if losses == MOST_LOSSES:
+            raise WorkersLostError(
+                f"worker processes were killed while {work}, {losses} of them one after the other, most "
+                "likely as memory ran out; make room, or use fewer workers (--workers 1)"
+            )
+        losses += 1
+        # A joblib that is told of the loss between two results says nothing and ends early.
+        with suppress(BrokenExecutor):
+            for result in _delivered(calls[delivered:], options, deadline, work):
+                delivered, losses = delivered + 1, 0
+                yield result
 
 
 def _delivered(calls: list[Call], options: dict[str, Any], deadline: Deadline, work: str) -> Iterator[Any]:

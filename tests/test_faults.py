@@ -1,0 +1,164 @@
+"""Signals at chosen moments, full disks, homes that take nothing: no half file, no leftover, the same answer.
+
+`benchmarks/fault_moments.py` sends many more signals, at random moments.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import signal
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from tests.faults.commands import Place, new_place, start, with_signals
+from tests.faults.rules import Whole, faults, faults_again
+
+pytestmark = pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
+
+PATIENCE_S = 10.0
+"""Seconds in which a busy machine ends what takes it half a second."""
+
+OLD = b'{"an": "older answer"}\n'
+
+
+class Case(NamedTuple):
+    """When a command is disturbed.
+
+    Parameters
+    ----------
+    command
+        Its name.
+    moment
+        Name and number, as of `tests.faults.watched`.
+    more
+        Arguments.
+    ends
+        What a signal that can be noticed leads to: the exit code.
+    """
+
+    command: str
+    moment: str
+    more: tuple[str, ...]
+    ends: int
+
+
+METHODS = ("--methods", "bfd,exact")
+
+CASES = {
+    "solve learns": Case("solve", "kept:2", ("--workers", "1"), 4),
+    "solve has a plan": Case("solve", "accepted:1", ("--workers", "1"), 0),
+    "compare has a plan": Case("compare", "accepted:1", (*METHODS, "--workers", "1"), 0),
+    "compare writes": Case("compare", "written:5", (*METHODS, "--workers", "1"), 0),
+    "fit samples": Case("fit", "sampled:12", ("--workers", "2"), 4),
+    "fit writes": Case("fit", "written:1", ("--workers", "1"), 0),
+}
+"""Two moments of each command; a comparison writes three rounds and the regions before its table."""
+
+
+@pytest.fixture(scope="module")
+def wholes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Whole]:
+    """The commands undisturbed."""
+    found = {}
+    for command, more in {one.command: one.more for one in CASES.values()}.items():
+        place = new_place(tmp_path_factory.mktemp("whole") / command)
+        found[command] = Whole.of(command, place, start(place, command, *more).ended())
+        assert found[command].ending.code == 0, found[command].ending
+    return found
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL], ids=lambda n: n.name)
+@pytest.mark.parametrize("name", CASES)
+def test_a_signal_leaves_nothing_half_and_the_next_run_gives_the_same(
+    name: str, number: signal.Signals, wholes: dict[str, Whole], tmp_path: Path
+) -> None:
+    case, place = CASES[name], new_place(tmp_path / "place", OLD)
+    whole = wholes[case.command]
+    begun = start(place, case.command, *case.more, moment=f"{case.moment}:{number.name}")
+    ending = begun.ended(patience_s=PATIENCE_S)
+    assert list(faults(whole, place, ending, number, ending.seconds, OLD)) == []
+    assert ending.code == (-number if number == signal.SIGKILL else case.ends)
+    if number == signal.SIGKILL:
+        assert place.target.read_bytes() == OLD
+        again = start(place, case.command, *case.more).ended(patience_s=PATIENCE_S)
+        assert list(faults_again(whole, place, again)) == []
+
+
+# --- places that take nothing ----------------------------------------------------------------------
+
+
+SOLVE = CASES["solve learns"].more
+SMALL_FILES = 3000
+"""Bytes that a file may have: fewer than any round of runs, regions or an answer."""
+
+
+def solved(place: Place, whole: Whole) -> bool:
+    """Whether a file holds the answer of an undisturbed run."""
+    return Whole.of("solve", place, whole.ending).answer == whole.answer
+
+
+def test_where_no_file_has_room_the_answer_is_told_and_nothing_half_is_left(
+    wholes: dict[str, Whole], tmp_path: Path
+) -> None:
+    def small_files() -> None:
+        with_signals()
+        resource.setrlimit(resource.RLIMIT_FSIZE, (SMALL_FILES, SMALL_FILES))
+
+    place, whole = new_place(tmp_path / "place", OLD), wholes["solve"]
+    ending = start(place, "solve", *SOLVE, preexec_fn=small_files).ended()
+    assert ending.out == whole.ending.out
+    cache, answer = ending.err.splitlines()
+    assert "cannot be written (File too large), so what is made now is made again next time" in cache
+    assert answer == (
+        f"lorapack: {place.target} cannot be written (File too large); raise the limit on the size of files "
+        "(ulimit -f) or write less"
+    )
+    assert ending.code == 2
+    assert place.content() == {"out/answer": OLD}
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of 64 KiB, which no cache has room on."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    done = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(disk)], capture_output=True, check=False
+    )
+    if done.returncode:
+        pytest.skip("this user may mount nothing")
+    yield disk
+    subprocess.run(["umount", "--lazy", str(disk)], check=True)
+
+
+def test_a_full_disk_costs_a_line_and_no_answer(
+    small_disk: Path, wholes: dict[str, Whole], tmp_path: Path
+) -> None:
+    place, whole = new_place(tmp_path / "place"), wholes["solve"]
+    ending = start(place, "solve", *SOLVE, env={"LORAPACK_CACHE": str(small_disk)}).ended()
+    assert (ending.code, ending.out) == (0, whole.ending.out)
+    (line,) = ending.err.splitlines()
+    assert "cannot be written (No space left on device)" in line
+    assert solved(place, whole)
+    assert not [path for path in small_disk.rglob("*") if path.name.startswith(".")]
+
+
+@pytest.mark.parametrize("home", ["/proc/none", "file", "nowhere"], ids=["read-only", "a file", "missing"])
+def test_a_home_that_takes_nothing_costs_a_line_and_no_answer(
+    home: str, wholes: dict[str, Whole], tmp_path: Path
+) -> None:
+    """In /proc nobody makes a folder, not even root."""
+    place, whole = new_place(tmp_path / "place"), wholes["solve"]
+    (tmp_path / "file").write_text("")
+    at = str(tmp_path / "file") if home == "file" else home
+    picture = place.target.with_name("plan.svg")
+    variables = {"HOME": at, "LORAPACK_CACHE": "", "XDG_CACHE_HOME": ""}
+    ending = start(place, "solve", *SOLVE, "--plot", str(picture), env=variables).ended()
+    assert (ending.code, ending.out) == (0, whole.ending.out)
+    assert len(ending.err.splitlines()) == 1, ending.err
+    assert solved(place, whole)
+    assert picture.stat().st_size > 2000
