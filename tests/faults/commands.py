@@ -10,11 +10,12 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, Protocol
 
 import psutil
 
@@ -135,56 +136,118 @@ class Ending:
     living: tuple[str, ...] = ()
 
 
-@dataclass
+class Asked(NamedTuple):
+    """What is to be run.
+
+    Parameters
+    ----------
+    arguments
+        Of the command.
+    moment
+        When it signals itself (`tests.faults.watched`).
+    environment
+        Its variables.
+    log, out, err
+        Files for the moments that it notes, and for what it says.
+    largest_file
+        Bytes that a file of its may have; 0: any number.
+    """
+
+    arguments: tuple[str, ...]
+    moment: str
+    environment: dict[str, str]
+    log: str
+    out: str
+    err: str
+    largest_file: int = 0
+
+
+class Begun(Protocol):
+    """A process that runs a command, and leads its session."""
+
+    @property
+    def pid(self) -> int:
+        """Its number."""
+
+    def wait(self) -> int:
+        """Its exit code, as soon as it has ended."""
+
+
+def begin(asked: Asked) -> Begun:
+    """Run a command as a shell does."""
+    with Path(asked.out).open("w") as out, Path(asked.err).open("w") as err:
+        return subprocess.Popen(
+            [
+                *(sys.executable, "-c", "from tests.faults.watched import main; main()"),
+                *(asked.log, asked.moment, *asked.arguments),
+            ],
+            cwd=ROOT,
+            env=asked.environment,
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=err,
+            start_new_session=True,
+            preexec_fn=_with_signals,
+        )
+
+
+def _with_signals() -> None:
+    """Handle SIGINT as a program does that somebody started, though a shell in the background ignores it."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@dataclass(frozen=True)
 class Started:
     """A command that runs.
 
     Parameters
     ----------
     process
-        The first of its processes, which leads their session.
-    log
-        Where it notes when plans are accepted.
+        The first of its processes.
+    asked
+        What it was asked.
     since
         When it was started, as `time.monotonic`.
     """
 
-    process: subprocess.Popen[str]
-    log: Path
-    since: float = field(default_factory=time.monotonic)
+    process: Begun
+    asked: Asked
+    since: float
 
     def ended(self, sent: float | None = None, patience_s: float = 2.0) -> Ending:
         """Wait for its end, and ``patience_s`` more for that of its other processes."""
+        over = threading.Timer(LONGEST_S, lambda: os.kill(self.process.pid, signal.SIGKILL))
+        over.start()
         try:
-            out, err = self.process.communicate(timeout=LONGEST_S)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            raise
+            code = self.process.wait()
+        finally:
+            over.cancel()
         end = time.monotonic()
-        noted = self.log.read_text(encoding="utf-8").split() if self.log.exists() else []
+        living = tuple(_living(self.process.pid, patience_s))
+        log, out, err = (Path(path) for path in (self.asked.log, self.asked.out, self.asked.err))
+        noted = log.read_text(encoding="utf-8").split() if log.exists() else []
         return Ending(
-            self.process.returncode,
-            out,
-            err,
+            code,
+            out.read_text(encoding="utf-8"),
+            err.read_text(encoding="utf-8"),
             end - self.since,
             end - (sent or end),
             tuple(float(one) - self.since for one in noted),
-            tuple(self._living(patience_s)),
+            living,
         )
 
-    def _living(self, patience_s: float) -> list[str]:
-        """Processes of its session after some time; they are ended then."""
-        left = list(_session(self.process.pid))
-        end = time.monotonic() + patience_s
-        while left and time.monotonic() < end:
-            time.sleep(0.05)
-            left = list(_session(self.process.pid))
-        named = []
-        for one in left:
-            with contextlib.suppress(psutil.Error):
-                named.append(" ".join(one.cmdline())[-80:])
-                one.kill()
-        return named
+
+def _living(leader: int, patience_s: float) -> list[str]:
+    """Processes of a session after some time; they are ended then."""
+    end = time.monotonic() + patience_s
+    while (left := list(_session(leader))) and time.monotonic() < end:
+        time.sleep(0.05)
+    named = []
+    for one in left:
+        with contextlib.suppress(psutil.Error):
+            named.append(" ".join(one.cmdline())[-80:])
+            one.kill()
+    return named
 
 
 def _session(leader: int) -> Iterator[psutil.Process]:
@@ -196,7 +259,14 @@ def _session(leader: int) -> Iterator[psutil.Process]:
 
 
 def start(
-    place: Place, command: str, *more: str, moment: str = "-", scenario: str = "", **other: Any
+    place: Place,
+    command: str,
+    *more: str,
+    moment: str = "-",
+    scenario: str = "",
+    begin: Callable[[Asked], Begun] = begin,
+    largest_file: int = 0,
+    **variables: str,
 ) -> Started:
     """Start a command.
 
@@ -208,33 +278,26 @@ def start(
         Of `OUTPUTS`.
     more
         Further arguments.
-    moment
-        When it signals itself (`tests.faults.watched`).
+    moment, largest_file
+        As of `Asked`.
     scenario
         A shipped one in place of the small one.
-    other
-        Arguments of `subprocess.Popen`.
+    begin
+        How it is begun.
+    variables
+        Of its environment, beside those of the place.
     """
-    log = place.folder / f"log-{time.monotonic_ns()}"
+    run = place.folder / f"run-{time.monotonic_ns()}"
     chosen = scenario or str(place.folder / "small.yaml")
-    arguments = [command, chosen, OUTPUTS[command], str(place.target), "--quiet", *more]
-    process = subprocess.Popen(
-        [sys.executable, "-c", "from tests.faults.watched import main; main()", str(log), moment, *arguments],
-        cwd=ROOT,
-        env=place.environment() | other.pop("env", {}),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-        preexec_fn=other.pop("preexec_fn", None) or with_signals,
-        **other,
+    asked = Asked(
+        (command, chosen, OUTPUTS[command], str(place.target), "--quiet", *more),
+        moment,
+        place.environment() | variables,
+        *(f"{run}.{ending}" for ending in ("log", "out", "err")),
+        largest_file,
     )
-    return Started(process, log)
-
-
-def with_signals() -> None:
-    """Handle SIGINT as a program does that somebody started, though a shell in the background ignores it."""
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+    since = time.monotonic()
+    return Started(begin(asked), asked, since)
 
 
 def answer_of(command: str, content: bytes) -> Any:

@@ -59,18 +59,29 @@ MOMENTS = {
     "written": Moment("scenarios.output.writing", "_rename", before=True),
 }
 
-FEW = {"compositions": 24, "round_size": 8, "max_runs": 5, "width": 1.15, "spread": 0, "seed": 1}
+FEW = {"compositions": 12, "round_size": 4, "max_runs": 4, "width": 1.3, "spread": 0, "seed": 1}
 """How much is sampled for regions that are not shipped: seconds of work, where the default takes minutes."""
 
 
 def main() -> None:
     """Run the command."""
-    log, moment, *arguments = sys.argv[1:]
-    sys.argv = ["lorapack", *arguments]
-    sys.meta_path.insert(0, _Watch(log, moment))
+    watch(*sys.argv[1:])
     from optimizer.cli import main as command
 
     command()
+
+
+def watch(log: str, moment: str, *arguments: str) -> None:
+    """Watch what is imported from now on, and what has been; the arguments become those of the command."""
+    sys.argv = ["lorapack", *arguments]
+    watching = _Watch(log, moment)
+    for module in list(sys.modules.values()):
+        watching.prepare(module)
+    sys.meta_path.insert(0, watching)
+
+
+REGIONS = "learn.region_store"
+_WATCHED = {REGIONS, *(one.module for one in MOMENTS.values())}
 
 
 class _Watch(MetaPathFinder):
@@ -85,21 +96,21 @@ class _Watch(MetaPathFinder):
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> importlib.machinery.ModuleSpec | None:
         """The module as it is found without this, with another loader if something in it is watched."""
-        watched = {name: one for name, one in MOMENTS.items() if one.module == fullname}
-        if not watched and fullname != "learn.region_store":
+        if fullname not in _WATCHED:
             return None
         spec = importlib.machinery.PathFinder.find_spec(fullname, path, target)
         assert spec is not None
         assert spec.loader is not None
-        spec.loader = _Watched(spec.loader, lambda module: self._prepare(module, watched))
+        spec.loader = _Watched(spec.loader, self.prepare)
         return spec
 
-    def _prepare(self, module: ModuleType, watched: dict[str, Moment]) -> None:
-        for name, one in watched.items():
-            if name in (ACCEPTED, self.awaited):
+    def prepare(self, module: ModuleType) -> None:
+        """Wrap what is watched in a module."""
+        for name, one in MOMENTS.items():
+            if one.module == module.__name__ and name in (ACCEPTED, self.awaited):
                 self._wrap(module, name, one)
-        if module.__name__ == "learn.region_store":
-            module.PLANS["paper"] = module.SamplingPlan(**FEW)
+        if module.__name__ == REGIONS:
+            module.PLANS["paper"] = module.SamplingPlan(**FEW)  # type: ignore[attr-defined]
 
     def _wrap(self, module: ModuleType, name: str, one: Moment) -> None:
         *owners, last = one.name.split(".")

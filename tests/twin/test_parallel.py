@@ -83,4 +83,4 @@ def test_processes_that_are_killed_again_and_again_end_the_work_in_one_message(t
     call, results = killed(9, tmp_path / "log"), list[int]()
     with pytest.raises(WorkersLostError, match=r"killed while working, 3 of them .* \(--workers 1\)$"):
         results.extend(in_processes([delayed(call)(k) for k in range(8)], 2))
-    assert (tmp_path / "log").read_text().splitlines().count("3") == 3
+    assert (tmp_path / "log").read_text().splitlines().count("3") >= 3

@@ -13,6 +13,7 @@ import warnings
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import BrokenExecutor
 from contextlib import contextmanager, nullcontext, suppress
+from functools import cache
 from multiprocessing import resource_tracker
 from typing import Any, cast
 
@@ -214,6 +215,7 @@ def _start_trackers() -> None:
             os.environ["PYTHONWARNINGS"] = said
 
 
+@cache  # joblib starts all workers anew for another function
 def _watching(parent: int) -> Callable[[], None]:
     """What a worker does first: look again and again whether its parent still is there.
 
