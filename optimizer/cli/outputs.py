@@ -98,8 +98,8 @@ def deliver(
 ) -> NoReturn:
     """Tell the answer, unless an output takes standard output, then write every output; end the command.
 
-    What fails is told on stderr and stops none of the others; the exit code is then 2. A signal that comes now
-    breaks nothing off: the work is done.
+    What fails is told on stderr and stops none of the others; the exit code is then 2. A signal that comes
+    now breaks nothing off: the work is done.
 
     Parameters
     ----------

@@ -6,6 +6,7 @@ import contextlib
 import csv
 import io
 import json
+import math
 import os
 import signal
 import subprocess
@@ -173,7 +174,7 @@ class Begun(Protocol):
         """Its exit code, as soon as it has ended."""
 
 
-def begin(asked: Asked) -> Begun:
+def begin_anew(asked: Asked) -> Begun:
     """Run a command as a shell does."""
     with Path(asked.out).open("w") as out, Path(asked.err).open("w") as err:
         return subprocess.Popen(
@@ -214,6 +215,19 @@ class Started:
     asked: Asked
     since: float
 
+    def worked(self, until_s: float = math.inf) -> float:
+        """Wait until its processes have used so many seconds of a processor, or it has ended; the seconds.
+
+        They do not depend on what else a machine has to do.
+        """
+        used = 0.0
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process = psutil.Process(self.process.pid)
+            while used < until_s and process.status() != psutil.STATUS_ZOMBIE:
+                used = max(used, _processor_s(process))
+                time.sleep(0.005)
+        return used
+
     def ended(self, sent: float | None = None, patience_s: float = 2.0) -> Ending:
         """Wait for its end, and ``patience_s`` more for that of its other processes."""
         over = threading.Timer(LONGEST_S, lambda: os.kill(self.process.pid, signal.SIGKILL))
@@ -235,6 +249,15 @@ class Started:
             tuple(float(one) - self.since for one in noted),
             living,
         )
+
+
+def _processor_s(process: psutil.Process) -> float:
+    """Seconds of a processor that a process and those below it have used."""
+    used = sum(process.cpu_times()[:4])
+    for one in process.children(recursive=True):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            used += sum(one.cpu_times()[:4])
+    return float(used)
 
 
 def _living(leader: int, patience_s: float) -> list[str]:
@@ -264,7 +287,7 @@ def start(
     *more: str,
     moment: str = "-",
     scenario: str = "",
-    begin: Callable[[Asked], Begun] = begin,
+    begin: Callable[[Asked], Begun] = begin_anew,
     largest_file: int = 0,
     **variables: str,
 ) -> Started:
