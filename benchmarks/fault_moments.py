@@ -28,16 +28,41 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from tests.faults.commands import OUTPUTS, REMAINS, Asked, Begun, Ending, Place, begin_anew, new_place, start
+from tests.faults.commands import (
+    OUTPUTS,
+    REMAINS,
+    Asked,
+    Begun,
+    Ending,
+    Place,
+    Started,
+    begin_anew,
+    new_place,
+    start,
+)
 from tests.faults.forks import Forks
 from tests.faults.rules import LEFT, Whole, faults, faults_again
 
 SIGNALS = {"INT": signal.SIGINT, "TERM": signal.SIGTERM, "KILL": signal.SIGKILL}
+
+
+class Options(NamedTuple):
+    """How commands are started: on which scenario, with how many workers, and by what."""
+
+    scenario: str
+    workers: int
+    begin: Callable[[Asked], Begun]
+
+    def start(self, place: Place, command: str) -> Started:
+        """Start one."""
+        workers = ("--workers", str(self.workers))
+        return start(place, command, *workers, scenario=self.scenario, begin=self.begin)
 
 
 @dataclass
@@ -50,24 +75,21 @@ class Trials:
         Where each trial gets a folder of its own.
     whole
         The undisturbed run.
-    scenario
-        A shipped one; empty: the small one.
-    begin
-        How commands are begun.
+    options
+        Arguments of `tests.faults.commands.start`.
     known
         What was wrong when it was run again, by what the signal had left.
     """
 
     folder: Path
     whole: Whole
-    scenario: str
-    begin: Callable[[Asked], Begun]
+    options: Options
     known: dict[frozenset[tuple[str, bytes]], list[str]] = field(default_factory=dict)
 
     def disturbed(self, number: int, moment: float, name: str, old: bytes | None) -> tuple[str, list[str]]:
         """Send a signal after so many seconds of a processor; what became of it, and what is wrong."""
         place = new_place(self.folder / name, old)
-        begun = start(place, self.whole.command, scenario=self.scenario, begin=self.begin)
+        begun = self.options.start(place, self.whole.command)
         begun.worked(moment)
         sent = time.monotonic()
         with suppress(ProcessLookupError):  # it has ended
@@ -76,7 +98,7 @@ class Trials:
         found = list(faults(self.whole, place, ending, number, sent - begun.since, old))
         state = _state(place)
         if state not in self.known:
-            again = start(place, self.whole.command, scenario=self.scenario, begin=self.begin).ended()
+            again = self.options.start(place, self.whole.command).ended()
             self.known[state] = list(faults_again(self.whole, place, again))
         temporary = any(REMAINS in path for path, _ in state)
         became = _became(ending) + (" with a temporary file left" if temporary else "")
@@ -101,13 +123,11 @@ def _became(ending: Ending) -> str:
     return {0: "an answer", 4: "no plan yet"}.get(ending.code, f"exit code {ending.code}")
 
 
-def undisturbed(
-    command: str, folder: Path, scenario: str, begin: Callable[[Asked], Begun]
-) -> tuple[Whole, float]:
+def undisturbed(command: str, folder: Path, options: Options) -> tuple[Whole, float]:
     """The run that others are held against, after one that compiles, and its seconds of a processor."""
     for name in ("first", "whole"):
         place = new_place(folder / name)
-        begun = start(place, command, scenario=scenario, begin=begin)
+        begun = options.start(place, command)
         used = begun.worked()
         ending = begun.ended()
     return Whole.of(command, place, ending), used
@@ -147,6 +167,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         type=float,
         help="latest moment, seconds of a processor (default: the end of the undisturbed run)",
     )
+    parser.add_argument("--workers", type=int, default=2, help="of each command (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="of the moments (default: %(default)s)")
     parser.add_argument(
         "--loaded",
@@ -156,14 +177,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--every", action="store_true", help="a line for each signal (default: for faults)")
     given = parser.parse_args(arguments)
-    print(f"Python {platform.python_version()}, seed {given.seed}", flush=True)
-    begin = Forks() if given.loaded else begin_anew
+    how = "loaded" if given.loaded else "begun anew"
+    print(
+        f"Python {platform.python_version()}, seed {given.seed}, {given.workers} workers, {how}", flush=True
+    )
+    options = Options(given.scenario, given.workers, Forks() if given.loaded else begin_anew)
     rng, wrong, total = np.random.default_rng(given.seed), 0, 0
     for command in given.commands.split(","):
         with tempfile.TemporaryDirectory() as name:
-            whole, used = undisturbed(command, Path(name), given.scenario, begin)
+            whole, used = undisturbed(command, Path(name), options)
             print(f"{command:8} undisturbed: {used:.2f} s of a processor", flush=True)
-            trials = Trials(Path(name), whole, given.scenario, begin)
+            trials = Trials(Path(name), whole, options)
             for sent in given.signals.split(","):
                 moments = np.sort(rng.uniform(0.0, given.latest or used, given.each))
                 wrong += tried(trials, sent, moments.tolist(), every=given.every)
