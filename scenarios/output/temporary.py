@@ -17,14 +17,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 try:
-    from fcntl import LOCK_EX, LOCK_NB, flock
-except ImportError:  # pragma: no cover - Windows
-    LOCK_EX = LOCK_NB = 0
-
-    def flock(fd: int, operation: int, /) -> None:  # type: ignore[misc]
-        """Say that there are no such locks."""
-        raise OSError(errno.ENOTSUP, f"no lock {operation} on {fd}")
-
+    import fcntl
+except ImportError:  # pragma: no cover - Windows has no such locks
+    fcntl = None  # type: ignore[assignment]
 
 UNLOCKED_S = 3600.0
 """Age in seconds from which one is left where the file system knows no locks."""
@@ -106,7 +101,13 @@ def _locked_folder(beside: Path, mode: int) -> tuple[Path, int]:
 
 def _lock(descriptor: int) -> None:
     with suppress(OSError):  # a file system without locks
-        flock(descriptor, LOCK_EX)
+        _flock(descriptor, wait=True)
+
+
+def _flock(descriptor: int, *, wait: bool) -> None:
+    if fcntl is None:
+        raise OSError(errno.ENOTSUP, "there are no locks")
+    fcntl.flock(descriptor, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def _remove_if_left(path: Path) -> None:
@@ -126,7 +127,7 @@ def _remove_if_left(path: Path) -> None:
 def _is_left(descriptor: int, status: os.stat_result) -> bool:
     """Whether nobody holds it any more."""
     try:
-        flock(descriptor, LOCK_EX | LOCK_NB)
+        _flock(descriptor, wait=False)
     except BlockingIOError:
         return False
     except OSError:  # no locks

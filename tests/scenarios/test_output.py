@@ -270,10 +270,10 @@ def test_a_folder_that_a_killed_process_left_is_removed_and_one_in_use_stays(tmp
 def test_where_nothing_can_be_locked_the_age_says_what_was_left(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def no_locks(*_: object) -> None:
-        raise OSError(95, "Operation not supported")
+    def no_locks(*_: object, wait: bool) -> None:
+        raise OSError(95, f"Operation not supported ({wait})")
 
-    monkeypatch.setattr(temporary_names, "flock", no_locks)
+    monkeypatch.setattr(temporary_names, "_flock", no_locks)
     old, fresh = tmp_path / ".lorapack-000000000000", tmp_path / ".lorapack-111111111111"
     for path in (old, fresh):
         path.write_text("half")
