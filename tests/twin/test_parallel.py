@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 from joblib import delayed
 
 from scenarios import Deadline, Stopped
-from twin.parallel import WorkersLostError, in_processes
+from twin.parallel import WorkersLostError, dealing, in_processes
 
 
 @dataclass(frozen=True)
@@ -84,3 +86,32 @@ def test_processes_that_are_killed_again_and_again_end_the_work_in_one_message(t
     with pytest.raises(WorkersLostError, match=r"killed while working, 3 of them .* \(--workers 1\)$"):
         results.extend(in_processes([delayed(call)(k) for k in range(8)], 2))
     assert (tmp_path / "log").read_text().splitlines().count("3") >= 3
+
+
+def test_where_no_process_can_be_started_this_one_does_the_work_and_says_so_once(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    real = dealing._parallel
+
+    def parallel(options: dict[str, Any]) -> Any:
+        if options["n_jobs"] == 1:
+            return real(options)
+
+        def full(_: object) -> None:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+        return full
+
+    monkeypatch.setattr(dealing, "_parallel", parallel)
+    dealing._say_alone.cache_clear()
+    for _ in range(2):
+        assert list(in_processes([delayed(abs)(-k) for k in range(3)], 2)) == [0, 1, 2]
+    assert caplog.messages == [
+        "no worker processes can be started (No space left on device), so one process does all the work"
+    ]
+
+
+def test_a_failure_of_the_work_itself_is_no_failure_to_start(tmp_path: Path) -> None:
+    for workers in (1, 2):
+        with pytest.raises(FileNotFoundError):
+            list(in_processes([delayed(os.listdir)(tmp_path / "none")] * 2, workers))

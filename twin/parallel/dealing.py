@@ -6,6 +6,7 @@ killed, as where memory runs out, is done again.
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import threading
@@ -25,6 +26,8 @@ from joblib.parallel import LokyBackend, ThreadingBackend, get_active_backend
 from scenarios import UNLIMITED, Deadline, LorapackError
 from twin.parallel.cluster_backend import ClusterBackend
 
+_log = logging.getLogger(__name__)
+
 LOOK_S = 0.2
 """Seconds between two looks at the deadline, and of a worker at whether its parent still is there."""
 
@@ -37,6 +40,10 @@ Call = tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]
 
 class WorkersLostError(LorapackError, RuntimeError):
     """Processes were killed again and again at the same work."""
+
+
+class _NotStartedError(Exception):
+    """The system gives no processes; the text says why."""
 
 
 def in_processes(
@@ -92,7 +99,10 @@ def _unless_over(deadline: Deadline, work: str, call: Call) -> Any:
 
 
 def _surviving(calls: list[Call], options: dict[str, Any], deadline: Deadline, work: str) -> Iterator[Any]:
-    """Results in their order; what is not delivered when a process is killed is dealt to new ones."""
+    """Results in their order; what is not delivered when a process is killed is dealt to new ones.
+
+    Where none can be started, as without room for semaphores in ``/dev/shm``, this process does the work.
+    """
     delivered, losses = 0, 0
     while delivered < len(calls):
         if losses == MOST_LOSSES:
@@ -102,10 +112,15 @@ def _surviving(calls: list[Call], options: dict[str, Any], deadline: Deadline, w
             )
         losses += 1
         # A joblib that is told of the loss between two results says nothing and ends early.
-        with suppress(BrokenExecutor):
+        try:
             for result in _delivered(calls[delivered:], options, deadline, work):
                 delivered, losses = delivered + 1, 0
                 yield result
+        except BrokenExecutor:
+            continue
+        except _NotStartedError as error:
+            _say_alone(str(error))
+            options = {**options, "n_jobs": 1}
 
 
 def _delivered(calls: list[Call], options: dict[str, Any], deadline: Deadline, work: str) -> Iterator[Any]:
@@ -119,7 +134,7 @@ def _delivered(calls: list[Call], options: dict[str, Any], deadline: Deadline, w
         own_processes = isinstance(backend, LokyBackend) and options["n_jobs"] > 1
         elsewhere = own_processes or isinstance(backend, ClusterBackend)
         with _ending_work(deadline, backend) if elsewhere else nullcontext():
-            with _without_signals() if own_processes else nullcontext():
+            with _starting() if own_processes else nullcontext():
                 results = parallel(calls)
             for result in results:
                 delivered += 1
@@ -181,6 +196,21 @@ def _parallel(options: dict[str, Any]) -> Any:
 
 
 @contextmanager
+def _starting() -> Iterator[None]:
+    """Within, processes are started."""
+    try:
+        with _without_signals():
+            yield
+    except OSError as error:
+        raise _NotStartedError(error.strerror or str(error)) from error
+
+
+@cache
+def _say_alone(reason: str) -> None:
+    _log.warning("no worker processes can be started (%s), so one process does all the work", reason)
+
+
+@contextmanager
 def _without_signals() -> Iterator[None]:
     """Within, processes start that get neither SIGINT nor SIGTERM.
 
@@ -201,9 +231,9 @@ def _without_signals() -> Iterator[None]:
 def _start_trackers() -> None:
     """Start joblib's and Python's own trackers of resources, which would unblock signals in the middle.
 
-    They clean up after a process that ended at once, and are not to say so.
+    They clean up after a process that ended at once, and are not to say so, nor that they find no semaphores.
     """
-    quiet, said = "ignore:resource_tracker:UserWarning", os.environ.get("PYTHONWARNINGS")
+    quiet, said = "ignore::UserWarning", os.environ.get("PYTHONWARNINGS")
     os.environ["PYTHONWARNINGS"] = quiet if said is None else f"{said},{quiet}"
     try:
         for tracker in (resource_tracker, loky_tracker):
