@@ -18,6 +18,8 @@ from pathlib import Path
 import psutil
 import pytest
 
+from tests.faults.rules import LEFT, STARTING
+
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
 
 COMMAND = (sys.executable, "-c", "from optimizer.cli import main; main()")
@@ -68,8 +70,11 @@ def test_a_signal_is_a_limit(number: int, after_s: float, tmp_path: Path) -> Non
     out, err, children = signalled(
         process := started("solve", SCENARIO, *PAPER, "--quiet", "--json", str(file)), number, after_s
     )
-    assert err in ("", "lorapack: interrupted\n")
     assert are_gone(children)
+    if process.returncode == -number or STARTING.fullmatch(err):  # a busy machine has not begun by then
+        assert (after_s < 1, out, file.exists()) == (True, "", False)
+        return
+    assert err in ("", LEFT)
     if err:  # before the work began
         assert (process.returncode, out, file.exists()) == (4, "", False)
         return
