@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
@@ -17,7 +18,7 @@ import pytest
 
 from tests.faults.commands import Ending, Place, answer_of, new_place, start
 from tests.faults.forks import Forks
-from tests.faults.rules import Whole, faults, faults_again
+from tests.faults.rules import LEFT, Whole, faults, faults_again
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
 
@@ -95,6 +96,81 @@ def test_a_signal_leaves_nothing_half_and_the_next_run_gives_the_same(
         assert place.target.read_bytes() == OLD
         again = start(place, case.command, *case.more, "--workers", "1", begin=forks).ended()
         assert list(faults_again(whole, place, again)) == []
+
+
+# --- what the rules see --------------------------------------------------------------------------------
+
+RESULT = {
+    "status": "feasible",
+    "stop_reason": "interrupted",
+    "gpus": 2,
+    "bound": 1.0,
+    "validation": {"accepted": True},
+}
+TOLD = Ending(0, "interrupted", "", 2.0)
+
+
+def seen(place: Place, answer: str | None, ending: Ending, number: int = signal.SIGTERM) -> str:
+    """What is wrong by the rules where `RESULT` was the whole answer, and the signal came after a second."""
+    if answer is not None:
+        place.target.write_text(answer)
+    whole = Whole("solve", TOLD, {"cache/a": b"1", "out/answer": b""}, {**RESULT, "status": "optimal"})
+    return "; ".join(faults(whole, place, ending, number, 1.0, OLD))
+
+
+@pytest.mark.parametrize(
+    ("changes", "ending", "found"),
+    [
+        ({}, TOLD, ""),
+        ({}, TOLD._replace(living=("worker",)), "worker lives on"),
+        ({}, TOLD._replace(code=4), "exit code 4 with a plan"),
+        ({}, TOLD._replace(out="a plan"), "does not say that it was interrupted"),
+        ({}, TOLD._replace(out=""), "said no answer; does not say that it was interrupted"),
+        ({}, TOLD._replace(err="Traceback\nKeyError: 1"), "said on stderr: KeyError: 1"),
+        ({}, TOLD._replace(code=-9), "was killed"),
+        ({}, TOLD._replace(code=4, out="", err=LEFT), "left at once, but with exit code 4 and an answer"),
+        ({"stop_reason": "proven"}, TOLD, "claims a proof"),
+        ({"bound": 3.0}, TOLD, "bound 3 is above an accepted plan of 2 GPUs"),
+        ({"gpus": 3, "status": "optimal"}, TOLD, "3 GPUs are not optimal"),
+        ({"validation": {"accepted": False}}, TOLD, "the plan is not accepted; exit code 0 without a plan"),
+        (
+            {"gpus": None, "validation": None},
+            TOLD._replace(code=4, accepted=(0.5,)),
+            "a plan had been accepted, and none is told",
+        ),
+        ({"gpus": None, "validation": None}, TOLD._replace(code=4, accepted=(1.5,)), ""),
+    ],
+)
+def test_the_rules_see(changes: dict[str, object], ending: Ending, found: str, tmp_path: Path) -> None:
+    assert seen(new_place(tmp_path / "place"), json.dumps(RESULT | changes) + "\n", ending) == found
+
+
+def test_the_rules_see_half_a_file_and_none(tmp_path: Path) -> None:
+    place = new_place(tmp_path / "place")
+    assert seen(place, None, TOLD) == "wrote no answer"
+    assert seen(place, json.dumps(RESULT)[:40], TOLD).startswith("half a file: ")
+    assert seen(place, json.dumps(RESULT), TOLD).startswith("half a file: ")
+    place.target.write_bytes(OLD)
+    assert seen(place, None, TOLD._replace(code=-15, out="")) == ""
+    assert seen(place, None, TOLD._replace(code=-15)) == "died of the signal, though it had begun"
+
+
+def test_the_rules_see_what_is_left_for_the_next_run(tmp_path: Path) -> None:
+    place, whole = new_place(tmp_path / "place"), Whole("solve", TOLD, {"cache/a": b"1"}, RESULT)
+    (place.cache / "a").write_text("1")
+    place.target.write_text(json.dumps(RESULT) + "\n")
+    assert list(faults_again(whole, place, TOLD)) == []
+    for room in (place.temporary, place.target.parent, place.cache):
+        (room / ".lorapack-0123456789ab").write_text("half")
+    (place.cache / "a").write_text("2")
+    place.target.write_text(json.dumps(RESULT | {"bound": 2.0}) + "\n")
+    assert list(faults_again(whole, place, TOLD._replace(code=1, living=("worker",)))) == [
+        "again: exit code 1, ''",
+        "again: another answer",
+        *(f"again: {room}/.lorapack-0123456789ab is left" for room in ("cache", "out", "tmp")),
+        "again: the cache differs in cache/.lorapack-0123456789ab, cache/a",
+        "again: worker lives on",
+    ]
 
 
 # --- places that take nothing ----------------------------------------------------------------------

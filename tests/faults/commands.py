@@ -108,8 +108,7 @@ def new_place(folder: Path, old: bytes | None = None) -> Place:
     return place
 
 
-@dataclass(frozen=True)
-class Ending:
+class Ending(NamedTuple):
     """How a command ended.
 
     Parameters
