@@ -11,7 +11,7 @@ same, it is not run again.
 
 Prints a line for each command and signal, one for each fault, and with --every one for each signal.
 
-Takes about 40 minutes on two cores with the defaults.
+Takes about 30 minutes on two cores with the defaults.
 """
 
 from __future__ import annotations
