@@ -22,7 +22,7 @@ from learn.features import ADDITIVE
 from learn.params import DEFAULTS, LearnParams, SearchParams
 from learn.region import FORMAT
 from learn.space import DesignSpace
-from learn.storage.cache import content_key, remove_leftovers
+from learn.storage.cache import clear_up, content_key
 from learn.storage.dataset import COLUMNS, Dataset, table_of
 from learn.storage.rounds import Rounds
 from scenarios import UNLIMITED, Deadline, Problem, ScenarioError
@@ -150,7 +150,7 @@ class _Sampling:
         """Where the rounds are kept; those of a part of the runs in a folder of its own."""
         folder = Path(directory) if directory is not None else None
         if cache is not None:
-            remove_leftovers(cache)
+            clear_up(cache)
             folder = cache / "samples" / _key(self.metadata)
         if not part:
             return Rounds(folder, self.metadata, cache)

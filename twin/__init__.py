@@ -21,7 +21,7 @@ from twin.judging import EngineArgumentError, judge, profiles_of
 from twin.load import GPULoad
 from twin.load_growth import LoadGrowth, load_growths
 from twin.memory import MemoryModel, MemoryPlan, plan_memory
-from twin.parallel import ClusterAddressError, ClusterError, on_cluster
+from twin.parallel import ClusterAddressError, ClusterError, WorkersLostError, on_cluster
 from twin.profile import (
     End,
     EngineProfile,
@@ -124,6 +124,7 @@ __all__ = [
     "UpdateReport",
     "ValidationReport",
     "Violation",
+    "WorkersLostError",
     "WorkloadError",
     "arrival_values",
     "ask_memory",

@@ -7,23 +7,19 @@ import hashlib
 import json
 import logging
 import os
-import time
 from collections.abc import Mapping
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from learn.storage.dataset import write_atomically
-from scenarios.output import TEMPORARY
+from scenarios.output import remove_leftovers
 
 _log = logging.getLogger(__name__)
 
 CACHE_VARIABLE = "LORAPACK_CACHE"
 """Environment variable that names the folder of the cache."""
-
-LEFTOVER_S = 3600.0
-"""Age in seconds from which a temporary file is one that a process left behind when it was killed."""
-
 
 _told: set[Path] = set()
 """Caches of which it was said that they cannot be used."""
@@ -86,14 +82,11 @@ def _refuse_what_is_no_file(path: Path) -> None:
         raise OSError(errno.EINVAL, "it is no regular file")
 
 
-def remove_leftovers(root: Path) -> None:
+def clear_up(root: Path) -> None:
     """Remove temporary files that killed processes left in a cache."""
-    for path in (*(root / "regions").glob(".*"), *(root / "samples").glob("*/.*")):
-        try:
-            if TEMPORARY.fullmatch(path.name) and time.time() - path.lstat().st_mtime > LEFTOVER_S:
-                path.unlink()
-        except OSError:
-            continue  # another process was faster, or the cache is read-only
+    with suppress(OSError):  # another process empties it, or it cannot be read
+        for folder in (root / "regions", *(root / "samples").glob("**/")):
+            remove_leftovers(folder)
 
 
 @cache

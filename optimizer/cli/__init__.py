@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import warnings
 from typing import NoReturn
 
 from optimizer.cli.exits import EXIT_FAILURE, EXIT_NO_PLAN, EXIT_SOLVED, EXIT_USAGE
@@ -35,6 +36,8 @@ def main() -> NoReturn:
 
 
 def _run() -> int:
+    # Said by joblib where the system has no semaphores, as without /dev/shm: one process then does all.
+    warnings.filterwarnings("ignore", "(?s).*joblib will operate in serial mode", UserWarning)
     from optimizer.cli.commands import app
     from scenarios import LorapackError
 

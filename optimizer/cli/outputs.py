@@ -14,9 +14,18 @@ import typer
 
 from optimizer.cli.exits import EXIT_SOLVED, EXIT_USAGE
 from optimizer.cli.streams import note, say, say_exactly, show
-from scenarios import LorapackError, OutputFileError, Placement, check_writable, write_placement, write_whole
+from scenarios import (
+    LorapackError,
+    OutputFileError,
+    Placement,
+    check_writable,
+    noticed,
+    write_placement,
+    write_whole,
+)
 from scenarios.output import descriptor_of, same_file
 from scenarios.plots import PlotError, picture_format
+from scenarios.stopping.interrupts import ignore_signals
 from scenarios.text.tables import Part
 
 PLOT = "--plot"
@@ -89,7 +98,8 @@ def deliver(
 ) -> NoReturn:
     """Tell the answer, unless an output takes standard output, then write every output; end the command.
 
-    What fails is told on stderr and stops none of the others; the exit code is then 2.
+    What fails is told on stderr and stops none of the others; the exit code is then 2. A signal that comes
+    now breaks nothing off: the work is done.
 
     Parameters
     ----------
@@ -104,6 +114,14 @@ def deliver(
     if STDOUT not in (output.target for output in outputs):
         steps += [partial(_tell, part) for part in answers]
     steps += [partial(output.write, output.target) for output in outputs if output.target is not None]
+    with noticed():
+        code = _deliver_all(steps, code)
+    ignore_signals()
+    raise typer.Exit(code)
+
+
+def _deliver_all(steps: Iterable[Callable[[], object]], code: int) -> int:
+    """Take every step, whatever becomes of the others; the exit code."""
     faults: list[Exception] = []
     for step in steps:
         try:
@@ -115,7 +133,7 @@ def deliver(
             faults.append(error)
     for fault in faults:
         raise fault
-    raise typer.Exit(code)
+    return code
 
 
 def _tell(part: Answer | Callable[[], Answer]) -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import BrokenExecutor
 from contextlib import suppress
 
 import numpy as np
@@ -35,7 +34,7 @@ from twin import Effort, EngineProfile, GPULoad
 from twin.engine.compilation import is_kept, is_on_disk
 from twin.engine.compiled.bulk_copy import order_instants, read_requests, write_requests
 from twin.engine.compiled.loop import advance, advance_ahead, advance_special
-from twin.parallel import in_processes
+from twin.parallel import WorkersLostError, in_processes
 
 LOOK_S = 0.1
 """Seconds between two looks at the deadline."""
@@ -130,9 +129,9 @@ def _compile_at_once(
 ) -> None:
     """Fill numba's cache, a process for each group as far as there are so many."""
     jobs, number = [delayed(call_group)(name, profile) for name in groups], min(workers, len(groups))
-    # It is the disk of this machine that is to be filled. What a process that was ended leaves undone is
+    # It is the disk of this machine that is to be filled. What processes that are killed leave undone is
     # compiled by this one.
-    with parallel_config(backend="loky"), suppress(BrokenExecutor):
+    with parallel_config(backend="loky"), suppress(WorkersLostError):
         for done, _ in enumerate(in_processes(jobs, number, deadline=deadline, work=PURPOSE), 1):
             progress(LABEL, done, len(groups))
 

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 from pathlib import Path
 
 from scenarios.errors import cause_of
 from scenarios.exporters.exported import Export
-from scenarios.output import OutputFileError
+from scenarios.output import OutputFileError, remove_leftovers, temporary_folder
 from scenarios.stopping.interrupts import unbroken
 
 LIST = ".lorapack-export.json"
@@ -59,7 +58,8 @@ def check_folder(folder: str | os.PathLike[str], kind: str = "") -> None:
 def write_export(export: Export, folder: str | os.PathLike[str]) -> Path:
     """Write a deployment's files; those of an earlier export in the folder are replaced.
 
-    They are made beside it first, and then take its place, so that nobody sees half of them.
+    They are made beside it first, and then take its place, so that nobody sees half of them. What killed
+    processes left beside it is removed.
 
     Raises
     ------
@@ -68,14 +68,12 @@ def write_export(export: Export, folder: str | os.PathLike[str]) -> Path:
     """
     check_folder(folder, export.kind)
     target = Path(os.path.realpath(folder))
-    made = target.with_name(f".lorapack-{os.urandom(6).hex()}")
     try:
         with unbroken():
-            try:
+            remove_leftovers(target.parent)
+            with temporary_folder(target) as made:
                 _make(export, made)
                 _swap(made, target)
-            finally:
-                shutil.rmtree(made, ignore_errors=True)
     except OSError as error:
         raise OutputFileError(f"{folder} cannot be written ({cause_of(error)}); name another") from error
     return target
@@ -101,14 +99,14 @@ def _swap(made: Path, target: Path) -> None:
     if not target.exists():
         made.rename(target)
         return
-    old = target.with_name(f".lorapack-{os.urandom(6).hex()}")
-    target.rename(old)
-    try:
-        made.rename(target)
-    except OSError:
-        old.rename(target)
-        raise
-    shutil.rmtree(old, ignore_errors=True)
+    with temporary_folder(target) as room:
+        old = room / target.name
+        target.rename(old)
+        try:
+            made.rename(target)
+        except OSError:
+            old.rename(target)
+            raise
 
 
 def _contents(folder: Path) -> set[str]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import textwrap
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
 
@@ -119,7 +121,8 @@ def canvas_of(
     if ax is not None:
         ax.set_title(folded(title, 60), loc="left", parse_math=False)
         return Canvas(figure_of(ax), (ax,), own=False)
-    from matplotlib.figure import Figure
+    with _without_remarks():
+        from matplotlib.figure import Figure
 
     text = folded(title)
     height = inches + 1.0 + 0.2 * text.count("\n")
@@ -127,6 +130,18 @@ def canvas_of(
     figure.suptitle(text, x=0.01, ha="left", fontweight="bold", fontsize=10, parse_math=False)
     grid = figure.subplots(1, len(widths), squeeze=False, sharey=joined, width_ratios=list(widths))
     return Canvas(figure, tuple(grid[0]), own=True)
+
+
+@contextmanager
+def _without_remarks() -> Iterator[None]:
+    """Within, matplotlib may find that it cannot keep its list of fonts anywhere, but says nothing of it."""
+    log = logging.getLogger("matplotlib")
+    before = log.level
+    log.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        log.setLevel(before)
 
 
 def folded(title: str, columns: int = TITLE_COLUMNS) -> str:

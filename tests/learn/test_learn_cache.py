@@ -10,8 +10,8 @@ import pwd
 import shutil
 import subprocess
 import sys
-import time
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -28,9 +28,11 @@ from learn.boundaries.boundary_search import BoundarySearch
 from learn.region import _digest
 from learn.storage import cache
 from scenarios import OutputFileError, Scenario, override
+from scenarios.output import temporary_folder
 from twin import EngineProfile
 
 TINY = SamplingPlan(compositions=24, round_size=8, max_runs=5, width=1.15, spread=0, seed=1)
+NOBODY = 65534
 ROUNDS = ("round-0000.csv", "round-0001.csv", "round-0002.csv")
 
 
@@ -384,23 +386,39 @@ def test_a_cache_that_is_no_folder_is_told_once(
     assert len(said(caplog)) == 1
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may read and write everything")
+@pytest.fixture
+def ours(kept: Path) -> Iterator[Path]:
+    """A cache in the hands of a user whom the rights of files bind, which they do not bind root."""
+    if os.geteuid():
+        yield kept
+        return
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(shutil.copytree(kept, Path(name) / "kept"))
+        for path in (Path(name), folder, *folder.rglob("*")):
+            os.chown(path, NOBODY, NOBODY)
+        os.seteuid(NOBODY)
+        try:
+            yield folder
+        finally:
+            os.seteuid(0)
+
+
 @pytest.mark.parametrize("mode", [0o000, 0o500])
 def test_a_folder_without_permission_is_told_and_ends_nothing(
     mode: int,
     made: Regions,
-    kept: Path,
+    ours: Path,
     scenario: Scenario,
     profile: EngineProfile,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    regions_file(kept).unlink()
-    for folder in (kept / "regions", rounds_files(kept)[0].parent):
+    regions_file(ours).unlink()
+    for folder in (ours / "regions", rounds_files(ours)[0].parent):
         folder.chmod(mode)
     try:
-        assert regions(scenario, profile, kept) == made
+        assert regions(scenario, profile, ours) == made
     finally:
-        for folder in (kept / "regions", *(kept / "samples").iterdir()):
+        for folder in (ours / "regions", *(ours / "samples").iterdir()):
             folder.chmod(0o700)
     (line,) = said(caplog)
     assert "(Permission denied)" in line
@@ -453,33 +471,37 @@ def test_the_cache_folder_follows_the_environment(homeless: Path, monkeypatch: p
 # --- several processes -----------------------------------------------------------------------------
 
 ASK = """
-import sys, learn, scenarios, twin
+import os, sys, learn, scenarios, twin
+from pathlib import Path
 from learn import SamplingPlan
 scenario = scenarios.read(sys.argv[1])
 profile = twin.find_profile(scenario.model, scenario.devices[0].name)
 plan = SamplingPlan(compositions=24, round_size=8, max_runs=5, width=1.15, spread=0, seed=1)
-sys.stdout.write(learn.regions_for(scenario, scenario.devices[0], profile, workers=1, plan=plan).to_json())
+number = int(sys.argv[2])
+for _ in range(number):
+    if os.fork() == 0:  # a copy, which begins where the others do
+        found = learn.regions_for(scenario, scenario.devices[0], profile, workers=1, plan=plan)
+        Path(f"{sys.argv[1]}.{os.getpid()}").write_text(found.to_json())
+        os._exit(0)
+sys.exit(any(os.wait()[1] for _ in range(number)))
 """
 
 
-def test_two_processes_at_once_get_the_same_and_leave_whole_files(
-    made: Regions, filled: Path, scenario: Scenario, tmp_path: Path
+@pytest.mark.parametrize("processes", [2, 4])
+def test_processes_at_once_on_an_empty_cache_get_the_same_and_leave_whole_files(
+    processes: int, made: Regions, filled: Path, scenario: Scenario, tmp_path: Path
 ) -> None:
     file, folder = tmp_path / "scenario.yaml", tmp_path / "cache"
     scenarios.write(scenario, file)
-    environment = {**os.environ, "LORAPACK_CACHE": str(folder)}
-    asked = [
-        subprocess.Popen(
-            [sys.executable, "-c", ASK, str(file)],
-            env=environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for _ in range(2)
-    ]
-    answers = [one.communicate() for one in asked]
-    assert answers == [(made.to_json(), "")] * 2
+    done = subprocess.run(
+        [sys.executable, "-c", ASK, str(file), str(processes)],
+        env={**os.environ, "LORAPACK_CACHE": str(folder), "OPENBLAS_NUM_THREADS": "1"},
+        capture_output=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
+    answers = [path.read_text(encoding="utf-8") for path in tmp_path.glob("scenario.yaml.*")]
+    assert answers == [made.to_json()] * processes
     assert content(folder) == content(filled)
 
 
@@ -503,20 +525,19 @@ def test_what_killed_processes_left_is_removed_and_nothing_else(
 ) -> None:
     regions_file(kept).unlink()
     runs = rounds_files(kept)[0].parent
-    name = "0123456789abcdef" * 2
-    ours = [kept / "regions" / ".lorapack-0123456789ab", runs / ".lorapack-abcdefabcdef"]
-    fresh = [kept / "regions" / ".lorapack-aaaaaaaaaaaa", runs / ".lorapack-bbbbbbbbbbbb"]
+    other = kept / "samples" / "of-another-scenario" / "overloads"
+    other.mkdir(parents=True)
+    left = [folder / ".lorapack-0123456789ab" for folder in (kept / "regions", runs, other)]
     others = [
         kept / "regions" / ".gitignore",
-        kept / "regions" / f"{name}.json",
+        kept / "regions" / f"{'0123456789abcdef' * 2}.json",
         runs / ".round-0001.csv.swp",
     ]
-    for path in (*ours, *fresh, *others):
+    for path in (*left, *others):
         path.write_text("half")
-    for path in (*ours, *others):
-        os.utime(path, (time.time() - 7200,) * 2)
-    regions(scenario, profile, kept)
-    assert [path for path in (*ours, *fresh, *others) if path.exists()] == [*fresh, *others]
+    with temporary_folder(runs / "round-0001.csv") as used:  # another process is at it
+        regions(scenario, profile, kept)
+        assert [path for path in (*left, used, *others) if path.exists()] == [used, *others]
 
 
 def test_runs_that_were_kept_are_those_in_memory(space: DesignSpace, kept: Path) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ from scenarios.stopping.deadline import UNLIMITED, Deadline, Stopped
 from twin import shipped_profiles
 from twin.engine.compiled.loop import advance_ahead, advance_special
 from twin.engine.rules import rules_of
+from twin.parallel import WorkersLostError
 
 ROOT = Path(twin.__file__).parents[1]
 EVERYTHING = tuple(KERNEL_GROUPS)
@@ -118,7 +118,7 @@ def test_what_an_ended_process_leaves_is_compiled_in_this_one(
 ) -> None:
     def ended(*_: object, **__: object) -> Any:
         yield None
-        raise BrokenProcessPool
+        raise WorkersLostError
 
     monkeypatch.setattr(compilation, "in_processes", ended)
     compile_loops(profile, EVERYTHING, 2, UNLIMITED, lambda *_: None)

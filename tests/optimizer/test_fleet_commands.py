@@ -213,6 +213,17 @@ def test_a_folder_with_other_files_is_not_touched(fleet: Path) -> None:
     assert [path.name for path in (fleet / "mine").iterdir()] == ["notes.txt"]
 
 
+def test_what_a_killed_export_left_is_removed_by_the_next(fleet: Path) -> None:
+    scenarios.write_placement(_placement(), "plan.yaml")
+    before = {path.name for path in fleet.iterdir()}
+    left = fleet / ".lorapack-0123456789ab" / "deploy"
+    left.mkdir(parents=True)
+    (left / "serve-g0.sh").write_text("half")
+    for _ in range(2):  # a new folder, and one in the place of an old one
+        _typed("export", "plan.yaml", "--to", "vllm", "--out", "deploy")
+        assert {path.name for path in fleet.iterdir()} == {*before, "deploy"}
+
+
 def test_another_export_is_not_written_over(fleet: Path) -> None:
     scenarios.write_placement(_placement(), "plan.yaml")
     _typed("export", "plan.yaml", "--to", "compose", "--out", "deploy")

@@ -1,13 +1,21 @@
-"""Ctrl-C in the middle of any method returns the best plan so far."""
+"""Ctrl-C in the middle of any method returns the best plan so far; a killed solver costs its proof alone."""
 
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
+from pathlib import Path
 
+import pulp
 import pytest
+
+from optimizer.packing import pack
+from optimizer.packing.model.problem import PackingProblem
+from scenarios import OutputFileError
 
 CODE = """
 import signal, sys
@@ -47,3 +55,29 @@ def test_ctrl_c_returns_the_best_plan(
     with pytest.raises(subprocess.TimeoutExpired):
         process.wait(1.5)  # the solver is at work
     assert press_ctrl_c(process).split() == ["interrupted", "True"]
+
+
+PROBLEM = PackingProblem.bin_packing([6, 5, 4, 4, 3, 3], capacity=10)
+
+
+def test_a_solver_that_is_ended_from_outside_costs_its_proof_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = pack(PROBLEM, "cbc")
+    monkeypatch.setattr(pulp.PULP_CBC_CMD, "pulp_cbc_path", shutil.which("false"))
+    killed = pack(PROBLEM, "cbc")
+    assert (whole.status, whole.message) == ("optimal", "")
+    assert killed.objective == whole.objective  # best fit's
+    assert killed.message == "CBC was ended from outside, as where memory runs out, and has no answer"
+
+
+def test_files_of_a_solver_go_where_there_is_room_and_those_of_killed_processes_go(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left = tmp_path / ".lorapack-0123456789ab"
+    left.mkdir()
+    (left / "packing.mps").write_text("half")
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    assert pack(PROBLEM, "cbc").status == "optimal"
+    assert list(tmp_path.iterdir()) == []
+    monkeypatch.setattr(tempfile, "tempdir", "/proc/none")
+    with pytest.raises(OutputFileError, match=r"CBC's files cannot be written .* name a folder .* TMPDIR"):
+        pack(PROBLEM, "cbc")

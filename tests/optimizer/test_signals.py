@@ -1,4 +1,7 @@
-"""SIGINT and SIGTERM to the command, from its first moment to its last."""
+"""SIGINT and SIGTERM to the command, from its first moment to its last.
+
+Moments that are chosen by what a command is at: `tests/test_faults.py`.
+"""
 
 from __future__ import annotations
 
@@ -15,6 +18,8 @@ from pathlib import Path
 import psutil
 import pytest
 
+from tests.faults.rules import LEFT, STARTING
+
 pytestmark = [pytest.mark.skipif(os.name == "nt", reason="signals of POSIX"), pytest.mark.slow]
 
 COMMAND = (sys.executable, "-c", "from optimizer.cli import main; main()")
@@ -25,7 +30,7 @@ SCENARIO = "paper_high_384_qwen"
 FEWEST, OUTER = 11, 10
 PAPER = ("--acceptance", "paper")
 
-MOMENTS = (0.1, 0.4, 0.9, 1.5, 2.2, 3.0, 4.0, 5.0, 6.5, 8.0)
+MOMENTS = (0.1, 0.4, 0.9, 2.2, 6.5)
 """Seconds after the start: imports, compiling or loading, regions, first plans, bounds, cuts."""
 
 
@@ -65,8 +70,11 @@ def test_a_signal_is_a_limit(number: int, after_s: float, tmp_path: Path) -> Non
     out, err, children = signalled(
         process := started("solve", SCENARIO, *PAPER, "--quiet", "--json", str(file)), number, after_s
     )
-    assert err in ("", "lorapack: interrupted\n")
     assert are_gone(children)
+    if process.returncode == -number or STARTING.fullmatch(err):  # a busy machine has not begun by then
+        assert (after_s < 1, out, file.exists()) == (True, "", False)
+        return
+    assert err in ("", LEFT)
     if err:  # before the work began
         assert (process.returncode, out, file.exists()) == (4, "", False)
         return
@@ -94,13 +102,12 @@ LEARNING = ("solve", "mixed_ranks", *PAPER, "--set", "workload.duration_s=1500",
 
 
 @pytest.mark.usefixtures("compiled")
-@pytest.mark.parametrize("group", [False, True], ids=["one", "all"])
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["SIGINT", "SIGTERM"])
-def test_a_signal_while_regions_are_learned(number: int, group: bool, tmp_path: Path) -> None:
-    """To the command alone, and to its workers too, as a terminal sends it."""
+def test_a_signal_while_regions_are_learned(number: int, tmp_path: Path) -> None:
+    """To the command and to its workers, as a terminal sends it."""
     process = started(*LEARNING, env={"LORAPACK_CACHE": str(tmp_path)})
     wait_for_workers(process)
-    out, err, children = signalled(process, number, 1.0, group=group)
+    out, err, children = signalled(process, number, 1.0, group=True)
     assert (process.returncode, err) == (4, "")
     assert "interrupted while the twin was sampled; there is no plan yet" in re.sub(r"\s+", " ", out)
     assert len(children) > 2
@@ -126,29 +133,6 @@ def wait_for_workers(process: subprocess.Popen[str]) -> None:
         assert process.poll() is None
         time.sleep(0.1)
     raise AssertionError("no worker was started in a minute")
-
-
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["SIGINT", "SIGTERM"])
-def test_a_comparison_keeps_what_there_is(number: int, tmp_path: Path) -> None:
-    file = tmp_path / "results.json"
-    process = started("compare", SCENARIO, "--methods", "bfd,exact", "--quiet", "--json", str(file))
-    out, err, _ = signalled(process, number, 6.0)
-    assert err in ("", "lorapack: interrupted\n")
-    if not err:
-        results = json.loads(file.read_text(encoding="utf-8"))
-        assert [result["method"] for result in results] == ["bfd", "exact"]
-        assert all(r["stop_reason"] in ("interrupted", "finished", "proven") for r in results)
-        assert process.returncode == (0 if any(r["gpus"] for r in results) else 4)
-        assert "bfd" in out
-
-
-def test_a_command_without_anything_to_lose_is_left_at_once(tmp_path: Path) -> None:
-    process = started("fit", "mixed_ranks", "--out", str(tmp_path / "regions.json"), "--quiet")
-    wait_for_workers(process)
-    out, err, children = signalled(process, signal.SIGINT, 0.5)
-    assert (process.returncode, out, err) == (4, "", "lorapack: interrupted\n")
-    assert are_gone(children)
-    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_signal_while_nobody_reads_a_pipe(tmp_path: Path) -> None:

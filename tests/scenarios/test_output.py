@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import os
 import stat
+import subprocess
+import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,7 +15,8 @@ import pytest
 
 import scenarios
 from scenarios import OutputFileError, check_writable, write_whole
-from scenarios.output import descriptor_of, same_file
+from scenarios.output import descriptor_of, remove_leftovers, same_file, temporary_folder
+from scenarios.output import temporary as temporary_names
 
 AS_ROOT = hasattr(os, "geteuid") and os.geteuid() == 0
 
@@ -213,6 +217,91 @@ def test_what_fails_leaves_the_old_file_and_nothing_else(
         write_whole(file, "new")
     assert file.read_text() == "old"
     assert names(tmp_path) == ["file"]
+
+
+HALF = """
+import os, signal, sys
+from pathlib import Path
+from scenarios import write_whole
+Path.replace = lambda *_: os.kill(os.getpid(), getattr(signal, sys.argv[2]))
+write_whole(sys.argv[1], "new")
+"""
+"""Writes a file, and is killed or stopped when it is written in full but not in its place."""
+
+
+def half_written(path: Path, name: str) -> subprocess.Popen[bytes]:
+    """A process that was killed or stopped in the middle of writing."""
+    process = subprocess.Popen([sys.executable, "-c", HALF, str(path), name])
+    os.waitid(os.P_PID, process.pid, os.WEXITED | os.WSTOPPED | os.WNOWAIT)
+    return process
+
+
+def test_what_a_killed_process_left_is_removed_by_the_next_and_what_is_in_use_stays(tmp_path: Path) -> None:
+    file, foreign = tmp_path / "file", tmp_path / ".lorapack-export.json"
+    foreign.write_text("")
+    os.mkfifo(tmp_path / ".lorapack-0123456789ab")
+    (tmp_path / ".lorapack-abcdefabcdef").symlink_to(foreign)
+    before = names(tmp_path)
+    stopped = half_written(file, "SIGSTOP")
+    try:
+        (in_use,) = set(names(tmp_path)) - set(before)
+        half_written(file, "SIGKILL").wait()
+        assert len(names(tmp_path)) == len(before) + 2
+        write_whole(file, "text")
+        assert names(tmp_path) == sorted([*before, in_use, "file"])
+    finally:
+        stopped.kill()
+        stopped.wait()
+    remove_leftovers(tmp_path)
+    assert names(tmp_path) == sorted([*before, "file"])
+    assert file.read_text() == "text"
+
+
+def test_a_folder_that_a_killed_process_left_is_removed_and_one_in_use_stays(tmp_path: Path) -> None:
+    left = tmp_path / ".lorapack-0123456789ab"
+    left.mkdir()
+    (left / "part").write_text("")
+    with temporary_folder(tmp_path / "deploy") as used:
+        remove_leftovers(tmp_path)
+        assert names(tmp_path) == [used.name]
+    assert names(tmp_path) == []
+
+
+def test_where_nothing_can_be_locked_the_age_says_what_was_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_locks(*_: object, wait: bool) -> None:
+        raise OSError(95, f"Operation not supported ({wait})")
+
+    monkeypatch.setattr(temporary_names, "_flock", no_locks)
+    old, fresh = tmp_path / ".lorapack-000000000000", tmp_path / ".lorapack-111111111111"
+    for path in (old, fresh):
+        path.write_text("half")
+    os.utime(old, (time.time() - 7200,) * 2)
+    write_whole(tmp_path / "file", "text")
+    assert names(tmp_path) == [fresh.name, "file"]
+
+
+def test_who_clears_up_faster_than_a_lock_is_taken_costs_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, removed = temporary_names._lock, list[Path]()
+
+    def late(descriptor: int) -> None:
+        if not removed:
+            (path,) = tmp_path.iterdir()
+            removed.append(path)
+            remove_leftovers(tmp_path)
+        real(descriptor)
+
+    monkeypatch.setattr(temporary_names, "_lock", late)
+    write_whole(tmp_path / "file", "text")
+    assert len(removed) == 1
+    assert names(tmp_path) == ["file"]
+    removed.clear()
+    (tmp_path / "file").unlink()
+    with temporary_folder(tmp_path / "deploy") as used:
+        assert names(tmp_path) == [used.name] != [removed[0].name]
 
 
 def test_a_file_that_is_mounted_by_itself_is_written_into(

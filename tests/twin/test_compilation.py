@@ -14,8 +14,8 @@ from unittest.mock import Mock
 import numpy as np
 import pytest
 from numba import config, njit
-from numba.core.caching import IndexDataCacheFile
 
+from scenarios import OutputFileError
 from twin.engine import compilation as compiled
 from twin.engine.compilation import is_kept, is_on_disk, kept, sources_digest
 
@@ -127,13 +127,21 @@ def test_a_full_disk_is_told_once_and_ends_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def full(*_: object) -> None:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        raise OutputFileError("full") from OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(IndexDataCacheFile, "_open_for_write", full)
+    monkeypatch.setattr(compiled, "write_whole", full)
     function = kept("a")(twice(tmp_path))
     assert (function(21), function(0.25)) == (42, 0.5)
     assert caplog.text.count("compiled code is not kept") == 1
     assert "No space left on device" in caplog.text
+
+
+def test_what_a_killed_process_left_beside_code_is_removed(tmp_path: Path) -> None:
+    left = tmp_path / "__pycache__" / ".lorapack-0123456789ab"
+    left.parent.mkdir()
+    left.write_bytes(b"half")
+    kept("a")(twice(tmp_path))(1)
+    assert sorted(path.suffix for path in left.parent.iterdir()) == [".nbc", ".nbi"]
 
 
 @pytest.mark.parametrize("cache", [None, "", "relative"])

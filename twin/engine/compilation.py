@@ -6,20 +6,24 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import logging
 import pickle
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from functools import cache, cached_property
 from multiprocessing import parent_process
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
 from numba import njit
-from numba.core.caching import CompileResultCacheImpl, FunctionCache
+from numba.core.caching import CompileResultCacheImpl, FunctionCache, IndexDataCacheFile
 from numba.core.registry import CPUDispatcher
 from numba.core.serialize import dumps
 from numba.core.types import int32, int64, unliteral
 from numba.misc.appdirs import AppDirs
+
+from scenarios import write_whole
 
 logger = logging.getLogger(__name__)
 
@@ -180,6 +184,16 @@ class _Code(CompileResultCacheImpl):  # type: ignore[misc, unused-ignore]  # num
         return super().rebuild(target_context, pickle.loads(code))
 
 
+class _Files(IndexDataCacheFile):  # type: ignore[misc, unused-ignore]  # numba has hardly any types
+    """Index and code of a function on disk; what a process leaves that is killed meanwhile is removed."""
+
+    @contextmanager
+    def _open_for_write(self, filepath: str) -> Iterator[io.BytesIO]:
+        content = io.BytesIO()
+        yield content
+        write_whole(filepath, content.getvalue())
+
+
 class _CodeCache(FunctionCache):  # type: ignore[misc, unused-ignore]  # numba has hardly any types
     """numba's cache of a function, except that it depends on all sources and never ends a run.
 
@@ -191,6 +205,8 @@ class _CodeCache(FunctionCache):  # type: ignore[misc, unused-ignore]  # numba h
 
     def __init__(self, function: Callable[..., object], sources: str) -> None:
         super().__init__(function)
+        stamp = self._impl.locator.get_source_stamp()
+        self._cache_file = _Files(self._cache_path, self._impl.filename_base, stamp)
         self._sources = sources
         self._impl.origin = (sources, function.__module__, function.__qualname__)
 
@@ -213,7 +229,7 @@ class _CodeCache(FunctionCache):  # type: ignore[misc, unused-ignore]  # numba h
         try:
             super().save_overload(sig, data)
         except OSError as error:
-            _say_unkept(error.strerror or str(error))
+            _say_unkept(_reason(error))
 
     def holds(self, dispatcher: Any) -> bool:
         """Whether there is code of these sources for this machine; loading it tells whether it is sound."""
@@ -231,12 +247,18 @@ class _CodeCache(FunctionCache):  # type: ignore[misc, unused-ignore]  # numba h
         try:
             self.flush()
         except OSError as error:
-            _say_unkept(error.strerror or str(error))
+            _say_unkept(_reason(error))
 
 
 def _has_home() -> bool:
     """Whether numba knows a folder for the caches of the user."""
     return Path(AppDirs("numba", appauthor=False).user_cache_dir).is_absolute()
+
+
+def _reason(error: OSError) -> str:
+    """What the system says."""
+    cause = error.__cause__ if isinstance(error.__cause__, OSError) else error
+    return cause.strerror or str(cause)
 
 
 @cache

@@ -1,15 +1,18 @@
 """Work dealt to threads, processes or a cluster: results in their order, until a deadline.
 
-Processes end with this one, and a signal stops the work between two results.
+Processes end with this one, and a signal stops the work between two results. What a process was at that was
+killed, as where memory runs out, is done again.
 """
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import threading
 import warnings
 from collections.abc import Callable, Generator, Iterable, Iterator
+from concurrent.futures import BrokenExecutor
 from contextlib import contextmanager, nullcontext, suppress
 from functools import cache
 from multiprocessing import resource_tracker
@@ -20,15 +23,27 @@ from joblib import Parallel, delayed
 from joblib.externals.loky.backend import resource_tracker as loky_tracker
 from joblib.parallel import LokyBackend, ThreadingBackend, get_active_backend
 
-from scenarios import UNLIMITED, Deadline
+from scenarios import UNLIMITED, Deadline, LorapackError
 from twin.parallel.cluster_backend import ClusterBackend
+
+_log = logging.getLogger(__name__)
 
 LOOK_S = 0.2
 """Seconds between two looks at the deadline, and of a worker at whether its parent still is there."""
 
+MOST_LOSSES = 3
+"""Processes that may be killed, one after the other without a result between, before the work is given up."""
 
 Call = tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]
 """What joblib's `delayed` makes: a function and its arguments."""
+
+
+class WorkersLostError(LorapackError, RuntimeError):
+    """Processes were killed again and again at the same work."""
+
+
+class _NotStartedError(Exception):
+    """The system gives no processes; the text says why."""
 
 
 def in_processes(
@@ -56,11 +71,14 @@ def in_processes(
         is cancelled.
     ClusterError
         If a cluster cannot do it, or is lost.
+    WorkersLostError
+        If processes of this machine are killed again and again.
     """
     options: dict[str, Any] = {"n_jobs": workers, "batch_size": 1}
-    if isinstance(get_active_backend()[0], LokyBackend):
-        options["initializer"] = _watching(os.getpid())
-    return _delivered(list(jobs), options, deadline, work)
+    if not isinstance(get_active_backend()[0], LokyBackend):
+        return _delivered(list(jobs), options, deadline, work)
+    options["initializer"] = _watching(os.getpid())
+    return _surviving(list(jobs), options, deadline, work)
 
 
 def in_threads(
@@ -80,6 +98,31 @@ def _unless_over(deadline: Deadline, work: str, call: Call) -> Any:
     return function(*given, **named)
 
 
+def _surviving(calls: list[Call], options: dict[str, Any], deadline: Deadline, work: str) -> Iterator[Any]:
+    """Results in their order; what is not delivered when a process is killed is dealt to new ones.
+
+    Where none can be started, as without room for semaphores in ``/dev/shm``, this process does the work.
+    """
+    delivered, losses = 0, 0
+    while delivered < len(calls):
+        if losses == MOST_LOSSES:
+            raise WorkersLostError(
+                f"worker processes were killed while {work}, {losses} of them one after the other, most "
+                "likely as memory ran out; make room, or use fewer workers (--workers 1)"
+            )
+        losses += 1
+        # A joblib that is told of the loss between two results says nothing and ends early.
+        try:
+            for result in _delivered(calls[delivered:], options, deadline, work):
+                delivered, losses = delivered + 1, 0
+                yield result
+        except BrokenExecutor:
+            continue
+        except _NotStartedError as error:
+            _say_alone(str(error))
+            options = {**options, "n_jobs": 1}
+
+
 def _delivered(calls: list[Call], options: dict[str, Any], deadline: Deadline, work: str) -> Iterator[Any]:
     """Results in their order, until the deadline is reached."""
     delivered, results = 0, cast("Iterable[Any]", ())
@@ -91,7 +134,7 @@ def _delivered(calls: list[Call], options: dict[str, Any], deadline: Deadline, w
         own_processes = isinstance(backend, LokyBackend) and options["n_jobs"] > 1
         elsewhere = own_processes or isinstance(backend, ClusterBackend)
         with _ending_work(deadline, backend) if elsewhere else nullcontext():
-            with _without_signals() if own_processes else nullcontext():
+            with _starting() if own_processes else nullcontext():
                 results = parallel(calls)
             for result in results:
                 delivered += 1
@@ -153,6 +196,21 @@ def _parallel(options: dict[str, Any]) -> Any:
 
 
 @contextmanager
+def _starting() -> Iterator[None]:
+    """Within, processes are started."""
+    try:
+        with _without_signals():
+            yield
+    except OSError as error:
+        raise _NotStartedError(error.strerror or str(error)) from error
+
+
+@cache
+def _say_alone(reason: str) -> None:
+    _log.warning("no worker processes can be started (%s), so one process does all the work", reason)
+
+
+@contextmanager
 def _without_signals() -> Iterator[None]:
     """Within, processes start that get neither SIGINT nor SIGTERM.
 
@@ -173,9 +231,9 @@ def _without_signals() -> Iterator[None]:
 def _start_trackers() -> None:
     """Start joblib's and Python's own trackers of resources, which would unblock signals in the middle.
 
-    They clean up after a process that ended at once, and are not to say so.
+    They clean up after a process that ended at once, and are not to say so, nor that they find no semaphores.
     """
-    quiet, said = "ignore:resource_tracker:UserWarning", os.environ.get("PYTHONWARNINGS")
+    quiet, said = "ignore::UserWarning", os.environ.get("PYTHONWARNINGS")
     os.environ["PYTHONWARNINGS"] = quiet if said is None else f"{said},{quiet}"
     try:
         for tracker in (resource_tracker, loky_tracker):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import signal
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,9 @@ from optimizer.packing.model.params import DEFAULTS
 from optimizer.packing.model.problem import PackingProblem
 from optimizer.packing.model.search_state import SearchState
 from optimizer.packing.native_search import solve_in_thread
-from scenarios import interrupted
+from scenarios import OutputFileError, interrupted
+from scenarios.errors import cause_of
+from scenarios.output import remove_leftovers, temporary_folder
 
 TOLERANCE = 1e-9
 """Feasibility and integrality tolerance: far below the resolution of a scaled row."""
@@ -169,14 +172,35 @@ def _solve_cbc(run: SearchState, model: Any, variables: list[Any], start: dict[i
         options=options,
         keepFiles=False,
     )
-    with tempfile.TemporaryDirectory() as folder:
-        solver.tmpDir = folder
+    with _room_for_files() as folder:
+        solver.tmpDir = str(folder)
         try:
             solve_in_thread(lambda: model.solve(solver), lambda: _end_processes(solver.path))
         except pulp.PulpSolverError:
             if not run.out_of_time:  # else it was ended before it had an answer
-                raise
+                run.message = "CBC was ended from outside, as where memory runs out, and has no answer"
+                run.say(run.message)
     return 0.0
+
+
+@contextlib.contextmanager
+def _room_for_files() -> Iterator[Path]:
+    """A folder for what CBC reads and writes; those of killed processes are removed.
+
+    Raises
+    ------
+    OutputFileError
+        If nothing can be written there.
+    """
+    try:
+        room = Path(tempfile.gettempdir())
+        remove_leftovers(room)
+        with temporary_folder(room / "cbc", 0o700) as folder:
+            yield folder
+    except OSError as error:
+        raise OutputFileError(
+            f"CBC's files cannot be written ({cause_of(error)}); name a folder with room for them by TMPDIR"
+        ) from error
 
 
 def _end_processes(program: str) -> None:

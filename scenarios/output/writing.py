@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import re
 import stat
 import sys
 import time
@@ -13,6 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from scenarios.errors import LorapackError
+from scenarios.output.temporary import remove_leftovers, temporary_file
 from scenarios.stopping.interrupts import interrupted, unbroken
 
 _MAX_LINKS = 40
@@ -26,6 +26,9 @@ _LOOK_S = 0.1
 _REMEDIES = {
     errno.ENOSPC: "make room or name a file elsewhere",
     errno.EDQUOT: "make room or name a file elsewhere",
+    errno.EFBIG: "raise the limit on the size of files (ulimit -f) or write less",
+    errno.EROFS: "name a file elsewhere",
+    errno.EIO: "name a file elsewhere",
     errno.ENAMETOOLONG: "use a shorter name",
     errno.EACCES: "check the rights to its folder",
     errno.EPERM: "check the rights to it and its folder",
@@ -37,10 +40,6 @@ _REMEDIES = {
 
 class OutputFileError(LorapackError, OSError):
     """A file cannot be written."""
-
-
-TEMPORARY = re.compile(r"\.lorapack-[0-9a-f]{12}")
-"""Names of the temporary files through which files are written; one that stays is of a killed process."""
 
 
 def write_whole(path: str | os.PathLike[str], content: str | bytes) -> Path:
@@ -196,15 +195,17 @@ def _opened(path: Path) -> int:
 
 
 def _replace(real: Path, status: os.stat_result | None, data: bytes) -> None:
-    """Put a new file in the place of a regular one, or of none."""
-    # A short name, as that of the file may be as long as can be.
-    temporary = real.with_name(f".lorapack-{os.urandom(6).hex()}")
+    """Put a new file in the place of a regular one, or of none; what killed processes left beside it goes."""
+    remove_leftovers(real.parent)
     mode = 0o666 if status is None else 0o600  # until the old rights are known to hold, nobody else reads
+    temporary, descriptor = temporary_file(real, mode)
     try:
-        _write(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), data)
-        if status is not None:
-            _keep_rights(temporary, status)
-        _rename(temporary, real, data)
+        with os.fdopen(descriptor, "wb") as file:  # locked until it has its name
+            file.write(data)
+            file.flush()
+            if status is not None:
+                _keep_rights(temporary, status)
+            _rename(temporary, real, data)
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -225,9 +226,8 @@ def _rename(temporary: Path, real: Path, data: bytes) -> None:
     except OSError as error:
         if error.errno != errno.EBUSY:
             raise
-        _write(
-            _opened(real), data
-        )  # a file that is mounted by itself, as into a container, cannot be replaced
+        # A file that is mounted by itself, as into a container, cannot be replaced.
+        _write(_opened(real), data)
 
 
 def _failure(path: Path, error: OSError) -> OutputFileError:
