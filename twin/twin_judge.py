@@ -37,8 +37,8 @@ from twin.result import SimulationResult
 from twin.sustained import FULL, SCREEN, Effort, observation_of, patience_of
 from twin.verdict import GPUVerdict, ValidationReport
 
-REQUEST = 1e-6
-"""Counted seconds of one simulated request, measured on two cores of a shared machine (Xeon, 2.1 GHz)."""
+REQUEST = 1.5e-7
+"""Counted seconds of one simulated request: 3e-7 on one of two cores of a shared machine (Xeon, 2.1 GHz)."""
 
 JUDGING = "the twin judges"
 """What is being done, for progress."""

@@ -119,7 +119,7 @@ def _solve_highs(run: SearchState, model: Any, variables: list[Any], start: dict
     """Solve by HiGHS; its bound."""
     import pulp
 
-    look = MIP_LOOK * (len(variables) + len(model.constraints))
+    look = MIP_LOOK * (len(variables) + model.numConstraints())
 
     class Quiet(pulp.HiGHS):  # type: ignore[misc]
         """HiGHS without a banner, started from the run's plan."""
