@@ -51,7 +51,7 @@ def main() -> int:
         folder.mkdir(parents=True, exist_ok=True)
         extras = [extra for extra in given.extras.split(",") if extra]
         installed = install(folder, given.what, extras, given.python)
-        failed = failed_checks(installed, extras, given.tests)
+        failed = failed_checks(installed, [name for one in extras for name in _named(one)], given.tests)
     print(f"{len(failed)} failed: {', '.join(failed)}" if failed else "all passed")
     return 1 if failed else 0
 
@@ -132,8 +132,9 @@ def _raised(versions: str, extras: Collection[str]) -> Iterator[tuple[str, str]]
     """Dependencies whose lowest version with a wheel is above their bound."""
     taken = {_plain(name): version for name, version in RELEASED.findall(versions)}
     for name, bound in bounds(extras):
-        if _plain(name) in taken and _release(taken[_plain(name)]) != _release(bound):
-            yield name, taken[_plain(name)]
+        version = taken.get(_plain(name), bound)
+        if _release(version)[: len(_release(bound))] != _release(bound):
+            yield name, version
 
 
 def _plain(name: str) -> str:
