@@ -5,7 +5,8 @@
 Each command is run with two workers, then with one and with three, with a clock that goes four times as fast
 as the machine's and with one that hardly goes, and with caches of regions that are empty and filled. The
 answers, as `--json` writes them, must have the same bytes, times apart; what ends with `time_limit` is told
-and exempt. Prints a line for each command: status, GPUs, bound, seconds of processor time, and which answers differ.
+and exempt. Prints a line for each command: status, GPUs, bound, seconds of processor time, and which
+answers differ.
 
 About ten minutes of two cores by default.
 """
