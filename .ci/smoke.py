@@ -48,9 +48,9 @@ OF_EXTRAS = {
 from twin.workload.trace_files import read_trace
 import pyarrow
 from pyarrow import parquet
-rows = {"time": [0.0, 0.5, 1.5, 4.0], "prompt": [8, 9, 10, 11], "output": [3, 4, 5, 6]}
+rows = {"time": [0.0, 0.5, 1.5, 4.0], "prompt_tokens": [8, 9, 10, 11], "output_tokens": [3, 4, 5, 6]}
 parquet.write_table(pyarrow.table(rows), "log.parquet")
-assert len(read_trace("log.parquet").times_s) == 4
+assert len(read_trace("log.parquet").arrival_s) == 4
 """,
     "live": """
 from http.server import HTTPServer, SimpleHTTPRequestHandler

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from optimizer.packing.model.problem import FloatArray, IntArray
-from optimizer.packing.model.step_costs import CALL, MIP_LOOK, SIMPLEX
+from optimizer.packing.model.step_costs import MIP_LOOK, PROGRAMME, SIMPLEX
 from optimizer.packing.native_search import solve_in_thread
 from scenarios import UNLIMITED, Deadline
 
@@ -158,7 +158,7 @@ class HighsModel:
         steps = (
             SIMPLEX * info.simplex_iteration_count if self._looks is None else MIP_LOOK * self._looks.number
         )
-        deadline.work.add(CALL + self._size * steps)
+        deadline.work.add(PROGRAMME + self._size * steps)
         solution = self._solver.getSolution()
         return HighsSolution(
             status == highspy.HighsModelStatus.kOptimal, status == highspy.HighsModelStatus.kInfeasible,
