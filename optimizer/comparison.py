@@ -225,7 +225,7 @@ def compare(
                 objective=objective,
                 gpus=_gpus_for(method, gpus, found.get((id(one), STRONGEST))),
                 time_limit_s=time_limit_s,
-                total_limit_s=None if total_limit_s is None else max(end.left_s, OVER_S),
+                total_limit_s=None if total_limit_s is None else max(end.clock_s, OVER_S),
                 gap_limit=gap_limit,
                 acceptance=acceptance,
                 seed=seed,

@@ -82,6 +82,7 @@ from scenarios.service_levels import ServiceLevelObjectives as ServiceLevelObjec
 from scenarios.stopping.deadline import UNLIMITED as UNLIMITED
 from scenarios.stopping.deadline import Deadline as Deadline
 from scenarios.stopping.deadline import Stopped as Stopped
+from scenarios.stopping.deadline import Work as Work
 from scenarios.stopping.interrupts import interrupted as interrupted
 from scenarios.stopping.interrupts import noticed as noticed
 from scenarios.text.display import spreadsheet_cell as spreadsheet_cell

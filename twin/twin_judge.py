@@ -37,6 +37,9 @@ from twin.result import SimulationResult
 from twin.sustained import FULL, SCREEN, Effort, observation_of, patience_of
 from twin.verdict import GPUVerdict, ValidationReport
 
+REQUEST = 1.5e-7
+"""Counted seconds of one simulated request: 3e-7 on one of two cores of a shared machine (Xeon, 2.1 GHz)."""
+
 JUDGING = "the twin judges"
 """What is being done, for progress."""
 
@@ -178,6 +181,7 @@ class TwinJudge:
         jobs = in_threads(map(self._call, new), self.workers, deadline=deadline, work="the twin was judging")
         for done, (content, verdict) in enumerate(zip(new, jobs, strict=True), start=1):
             self._known[content] = verdict
+            deadline.work.add(REQUEST * self.requests(content))
             self.progress(JUDGING, done, len(new))
 
     def growth_factors(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ast
 import inspect
+import textwrap
 from collections.abc import Callable
 from typing import Any
 
@@ -57,6 +59,14 @@ def _reword(error: typer.BadParameter) -> None:
         error.message = about_value(error.__cause__.errors(include_url=False)[0])
 
 
+def _docstring(function: Callable[..., None]) -> str:
+    """A function's docstring, from its source where Python keeps none (``-OO``, PYTHONOPTIMIZE=2)."""
+    if function.__doc__ is not None:
+        return inspect.cleandoc(function.__doc__)
+    (parsed,) = ast.parse(textwrap.dedent(inspect.getsource(function))).body
+    return ast.get_docstring(parsed) or ""  # type: ignore[arg-type]  # a function's source is a definition
+
+
 def _no_type(ctx: Any) -> None:
     """What stands for an argument's type."""
 
@@ -73,7 +83,7 @@ def register(app: typer.Typer, name: str, function: Callable[..., None], example
     example
         What may be typed after the command's name; empty: the name alone says all.
     """
-    paragraphs = inspect.cleandoc(function.__doc__ or "").split("\n\n")
+    paragraphs = _docstring(function).split("\n\n")
     text = "\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs)
     group = app.info.name if isinstance(app.info.name, str) else "lorapack"
     shown = f"Example: {group} {name} {example}" if example else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import codecs
 import io
 import os
@@ -47,8 +48,20 @@ def standard_streams() -> Iterator[None]:
         except OutputFileError as error:
             note(f"lorapack: {error}")
             code = EXIT_USAGE
+        _leave_colours()
         if code is not None:
             sys.exit(code)
+
+
+def _leave_colours() -> None:
+    """Keep colorama from a last escape sequence on the terminal.
+
+    numba starts it where it is installed, whether colours are wanted or not (numba 0.68,
+    `numba.core.errors:ColorShell`).
+    """
+    colorama = sys.modules.get("colorama.initialise")
+    if colorama is not None:
+        atexit.unregister(colorama.reset_all)
 
 
 def say(text: str) -> None:

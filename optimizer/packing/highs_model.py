@@ -1,4 +1,8 @@
-"""HiGHS: one linear or mixed-integer programme, built row by row and column by column, solved warm."""
+"""HiGHS: one linear or mixed-integer programme, built row by row and column by column, solved warm.
+
+What a solution may take is counted: simplex iterations of a linear programme, and of a search how often it
+looks at its limits, which it does between its own steps. HiGHS takes the same steps on every run.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +15,12 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from optimizer.packing.model.problem import FloatArray, IntArray
+from optimizer.packing.model.step_costs import MIP_LOOK, PROGRAMME, SIMPLEX
 from optimizer.packing.native_search import solve_in_thread
+from scenarios import UNLIMITED, Deadline
+
+LEAST_S = 0.01
+"""Counted seconds that a solution gets at least."""
 
 
 class _QuietHighs(highspy.Highs):
@@ -59,6 +68,27 @@ class HighsSolution:
     duals: FloatArray
 
 
+class LookCount:
+    """How often HiGHS's search for whole numbers looks at its limits, and how often it may.
+
+    HiGHS's own limits are the clock, which differs from run to run, and the nodes, of which the first may
+    take all the time there is.
+    """
+
+    def __init__(self, solver: Any) -> None:
+        self.number, self.most = 0, math.inf
+        solver.cbMipInterrupt += self._look
+
+    def limit(self, most: float) -> None:
+        """Count anew, up to a number."""
+        self.number, self.most = 0, most
+
+    def _look(self, event: Any) -> None:
+        self.number += 1
+        if self.number > self.most:
+            event.interrupt()
+
+
 class HighsModel:
     """A programme that minimises; it keeps its basis, so that the next solution starts from the last.
 
@@ -76,6 +106,7 @@ class HighsModel:
         self, lower: FloatArray, upper: FloatArray, *, interruptible: bool = True, **options: Any
     ) -> None:
         self._lower, self._upper, self._interruptible = lower, upper, interruptible
+        self._looks: LookCount | None = None
         self._solver = quiet_highs(interruptible=interruptible)
         for name, value in options.items():
             self._solver.setOptionValue(name, value)
@@ -112,20 +143,40 @@ class HighsModel:
 
     def make_integer(self, columns: IntArray) -> None:
         """Let columns take whole values only."""
+        self._looks = self._looks or LookCount(self._solver)
         kinds = np.full(len(columns), highspy.HighsVarType.kInteger)
         self._solver.changeColsIntegrality(len(columns), columns.astype(np.int32), kinds)
 
-    def solve(self, seconds: float = math.inf) -> HighsSolution:
-        """Minimise within a time limit, or until the work is interrupted."""
-        self._solver.setOptionValue("time_limit", max(0.01, seconds))
+    def solve(self, deadline: Deadline = UNLIMITED) -> HighsSolution:
+        """Minimise until the deadline, towards whose work it counts."""
+        self._limit(deadline)
         if self._interruptible:
             solve_in_thread(self._solver.run, self._solver.cancelSolve)
         else:
             self._solver.run()
         status, info = self._solver.getModelStatus(), self._solver.getInfo()
+        steps = (
+            SIMPLEX * info.simplex_iteration_count if self._looks is None else MIP_LOOK * self._looks.number
+        )
+        deadline.work.add(PROGRAMME + self._size * steps)
         solution = self._solver.getSolution()
         return HighsSolution(
             status == highspy.HighsModelStatus.kOptimal, status == highspy.HighsModelStatus.kInfeasible,
             float(info.objective_function_value), float(info.mip_dual_bound),
             np.array(solution.col_value if solution.value_valid else []), np.array(solution.row_dual),
         )  # fmt: skip
+
+    @property
+    def _size(self) -> int:
+        """Rows and columns."""
+        return int(self._solver.getNumRow() + self._solver.getNumCol())
+
+    def _limit(self, deadline: Deadline) -> None:
+        """Set HiGHS's limits: by the clock, and by what it counts itself."""
+        self._solver.setOptionValue("time_limit", max(0.01, deadline.clock_s))
+        left_s = max(deadline.left_s, LEAST_S)
+        if self._looks is not None:
+            self._looks.limit(left_s / (MIP_LOOK * self._size))
+        else:
+            iterations = min(left_s / (SIMPLEX * self._size), highspy.kHighsIInf)
+            self._solver.setOptionValue("simplex_iteration_limit", int(iterations))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -45,6 +46,7 @@ def pack(
     on_incumbent: Incumbent | None = None,
     log: Callable[[str], None] | None = None,
     params: PackingParams | None = None,
+    deadline: Deadline | None = None,
 ) -> PackingResult:
     """Pack all items.
 
@@ -55,7 +57,8 @@ def pack(
     method
         One of `methods()`.
     time_limit_s
-        Seconds after which the best packing so far is returned.
+        Seconds after which the best packing so far is returned, by the clock, or counted where that is
+        sooner (`scenarios.Deadline`).
     gap_limit
         Relative gap (objective - bound) / objective at which to stop.
     seed, workers
@@ -72,6 +75,8 @@ def pack(
         Called with lines of progress.
     params
         Parameters of the placers; None: their defaults.
+    deadline
+        Ends the search too; what it does counts towards it.
 
     Returns
     -------
@@ -87,7 +92,7 @@ def pack(
     chosen = _method(method, problem)
     started = time.monotonic()
     run = SearchState(
-        problem, Deadline.after(time_limit_s), gap_limit, seed, workers, on_incumbent, log,
+        problem, (deadline or Deadline()).within(time_limit_s), gap_limit, seed, workers, on_incumbent, log,
         params or PackingParams(),
     )  # fmt: skip
     run.raise_bound(known_bound)
@@ -100,8 +105,8 @@ def pack(
         message = f"known_bound {known_bound:g} is above a packing of value {run.value:g}; it was ignored"
         run.say(message)
         result = pack(
-            problem, method, time_limit_s=run.left_s, gap_limit=gap_limit, seed=seed, workers=workers,
-            hint=run.packing, on_incumbent=on_incumbent, log=log, params=params,
+            problem, method, time_limit_s=math.inf, gap_limit=gap_limit, seed=seed, workers=workers,
+            hint=run.packing, on_incumbent=on_incumbent, log=log, params=params, deadline=run.deadline,
         )  # fmt: skip
         return replace(result, message="; ".join(filter(None, (message, result.message))))
 

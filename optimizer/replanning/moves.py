@@ -20,13 +20,17 @@ from optimizer.packing.assignment.formulation import AssignmentModel, assignment
 from optimizer.packing.model.params import DEFAULTS, AssignmentParams
 from optimizer.packing.model.problem import Bin, FloatArray, IntArray, Packing, PackingProblem
 from optimizer.packing.model.search_state import PackingResult, Status, StopReason
-from scenarios import interrupted
+from scenarios import Deadline, interrupted
 
 Homes = Sequence[int | None]
 """The running bin of each bin of a packing, None for a fresh one."""
 
 PRICE_RESOLUTION = 1_000_000
 """Integer steps of the largest price where moves have one too."""
+
+
+LEAST_S = 0.1
+"""Seconds that a solution gets even where hardly any are left."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,7 +110,7 @@ class MovesSolver:
     seed, workers
         As for `optimizer.pack`.
     share
-        Share of the seconds left that one solve may take.
+        Share of the counted seconds left that one solve may take.
     below
         Only packings of less value than this are wanted.
     hint
@@ -130,7 +134,7 @@ class MovesSolver:
         moves = self.running.moves(packing.counts(), homes)
         return moves if self.move_price is None else problem.price(packing) + self.move_price * moves
 
-    def __call__(self, problem: PackingProblem, seconds: float, known_bound: float) -> MovesResult:
+    def __call__(self, problem: PackingProblem, deadline: Deadline, known_bound: float) -> MovesResult:
         """The best packing in the time, proven or not."""
         from ortools.sat.python import cp_model
 
@@ -143,7 +147,7 @@ class MovesSolver:
             cpsat,
             seed=self.seed,
             workers=self.workers,
-            seconds=max(self.share * seconds, 0.1),
+            deadline=deadline.part(self.share * deadline.left_s).no_sooner(LEAST_S),
             params=self.params,
         )
         if interrupted():

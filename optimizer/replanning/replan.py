@@ -221,7 +221,7 @@ def replan(
             return Change(result=planless_result(scenario, "exact", error, seconds=seconds))
         prepared_s, deadline = time.monotonic() - started, total.within(time_limit_s)
         search = search_of(instance, placer, judge, 0.0, params)
-        gpus_deadline = deadline.within(params.replanning.gpus_time_share * time_limit_s)
+        gpus_deadline = deadline.part(params.replanning.gpus_time_share * time_limit_s)
         minimum = minimize_gpus(search, gpus_deadline)
         nearest = None
         if minimum.best is not None:

@@ -131,7 +131,7 @@ def greedy_of(
             result.scenario,
             name,
             gpus=None if first else result.gpus,
-            total_limit_s=max(deadline.within(params.greedy_seconds).left_s, OVER_S),
+            total_limit_s=max(deadline.within(params.greedy_seconds).clock_s, OVER_S),
             workers=workers,
             progress=progress,
         )

@@ -108,7 +108,7 @@ class Grid:
             if self.deadline.reached:
                 yield place, WhatIfCell(state="not_computed")
                 continue
-            found = self._packed(cell.problem, self.greedy_method, self.deadline.left_s)
+            found = self._packed(cell.problem, self.greedy_method, self.deadline.clock_s)
             gpus = None if found is None else len(found)
             yield place, WhatIfCell(state="no_plan" if found is None else "solved", gpus=gpus)
 
@@ -132,7 +132,7 @@ class Grid:
             cell.problem = None
             return
         cell.bound = max(1, math.ceil(bound - 1e-6))
-        cell.packing = self._packed(problem, QUICK, self.deadline.left_s)
+        cell.packing = self._packed(problem, QUICK, self.deadline.clock_s)
 
     def settle(self) -> Iterator[int]:
         """Search cell by cell until all is known or the time is over; yields how many are known."""
@@ -160,7 +160,7 @@ class Grid:
         """Search one cell, for its share of the time that is left."""
         assert cell.problem is not None
         waiting = sum(one.open for one in self.cells.values())
-        seconds = min(self.cell_seconds - cell.spent_s, max(self.deadline.left_s / waiting, LEAST_S))
+        seconds = min(self.cell_seconds - cell.spent_s, max(self.deadline.clock_s / waiting, LEAST_S))
         found = pack(
             cell.problem,
             EXACT,

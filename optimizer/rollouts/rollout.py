@@ -11,12 +11,26 @@ from optimizer.rollouts.fleet import Fleet, Names, changed
 from optimizer.rollouts.flows import flows_between, goes_on
 from optimizer.rollouts.planner import Limits, Planner, Step, room_of, stopped
 from optimizer.rollouts.report import Rollout, Stage
-from scenarios import PlacedGPU, Placement, Scenario, as_started, check_placement, criterion_in_words, noticed
+from scenarios import (
+    LorapackError,
+    PlacedGPU,
+    Placement,
+    Scenario,
+    as_started,
+    check_placement,
+    criterion_in_words,
+    noticed,
+)
 from scenarios.arguments import ArgumentCheck, instance_of, whole
 from scenarios.exporters.steps_between.actions import Action, Load, Start, Stop, Switch, Unload
 from scenarios.stopping.progress import Progress, interruptible, silent
 from scenarios.text.formatting import choice, counted
 from twin import GPUVerdict, PlacementJudge, TwinJudge
+
+
+class UnsafeStepsError(LorapackError, RuntimeError):
+    """The independent check refuses the steps that were found; a bug, never a user's fault."""
+
 
 Verdicts = Callable[[Sequence[PlacedGPU]], Sequence[GPUVerdict]]
 """The twin's verdict on each of some GPUs."""
@@ -131,7 +145,8 @@ def steps_between(
     used = {name: max(n, sum(g.device == name for g in running.gpus)) for name, n in devices.items()}
     waves = [stage.wave for stage in stages]
     broken = broken_rules(running, waves, final, names.ranks, used, named_at_start=named_at_start)
-    assert not broken, "; ".join(broken)
+    if broken:
+        raise UnsafeStepsError(f"the steps that were found would break service: {'; '.join(broken)}")
     peak = max((len(stage.engines) for stage in stages), default=larger)
     return Rollout(
         stages=stages,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -22,8 +23,11 @@ from scenarios import Deadline, Stopped
 from scenarios.stopping.progress import Progress, silent
 from twin import GPUVerdict, load_growths
 
-Solver = Callable[[PackingProblem, float, float], PackingResult]
-"""Packs a problem, at most so many seconds, when a bound is known already."""
+Solver = Callable[[PackingProblem, Deadline, float], PackingResult]
+"""Packs a problem, until a deadline, when a bound is known already."""
+
+LEAST_S = 0.1
+"""Seconds that a solver gets even where hardly any are left."""
 
 
 @dataclass(frozen=True)
@@ -162,7 +166,7 @@ class CutLoop:
         result = LoopResult()
         for k in range(max_rounds):
             cut = replace(self.taught(problem, corrections, optimism), cuts=self.cuts(problem))
-            packed = solver(cut, deadline.left_s, known_bound)
+            packed = solver(cut, deadline, known_bound)
             result = LoopResult(last=packed)
             if packed.packing is None:
                 return result
@@ -321,13 +325,14 @@ def fixed_method(
     share: float = 1.0,
     params: PackingParams | None = None,
 ) -> Solver:
-    """A solver that always uses one method of `pack`, for a share of the time that is left."""
+    """A solver that always uses one method of `pack`, for a share of the counted time that is left."""
 
-    def solver(problem: PackingProblem, seconds: float, known_bound: float) -> PackingResult:
+    def solver(problem: PackingProblem, deadline: Deadline, known_bound: float) -> PackingResult:
         return pack(
             problem,
             method,
-            time_limit_s=max(share * seconds, 0.1),
+            time_limit_s=math.inf,
+            deadline=deadline.part(share * deadline.left_s).no_sooner(LEAST_S),
             gap_limit=gap_limit,
             seed=seed,
             workers=workers,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -10,7 +11,7 @@ from typing import Literal
 import numpy as np
 
 from optimizer.packing import pack
-from optimizer.packing.bounds.price_bounds import price_bound
+from optimizer.packing.bounds.price_bounds import LEAST_S, price_bound
 from optimizer.packing.heuristics.load_balancing import balance_load
 from optimizer.packing.model.problem import PackingOption, PackingProblem
 from optimizer.packing.model.search_state import PackingResult, Status
@@ -252,14 +253,15 @@ class Minimizer:
         """The bound on the optimistic region, which holds for every plan that the twin may accept."""
         seconds = self.deadline.left_s * self.search.params.gpus.outer_time_share
         if self.instance.divisible is not None:
-            bound = price_bound(self.instance.divisible, seconds)
+            bound = price_bound(self.instance.divisible, self.deadline, seconds)
             infeasible = bool(np.isinf(bound)) and held.best is None
             return replace(held, infeasible=infeasible, outer_bound=None if np.isinf(bound) else bound)
         outer = self.instance.outer
         solved = pack(
             replace(outer, cuts=self.loop.cuts(outer)),
             self.search.placer.name,
-            time_limit_s=max(seconds, 0.5),
+            time_limit_s=math.inf,
+            deadline=self.deadline.part(seconds).no_sooner(LEAST_S),
             seed=self.instance.scenario.seed,
             workers=self.search.workers,
             hint=None if held.best is None else held.best.packing,
@@ -333,7 +335,7 @@ class Minimizer:
                 return held
             solver = self._solver(held, self.search.placer.name, params.attempt_time_share)
             problem = self._cheaper(held, replace(outer, cuts=self.loop.cuts(outer)))
-            packed = solver(problem, self.deadline.left_s, held.outer_bound or 0.0)
+            packed = solver(problem, self.deadline, held.outer_bound or 0.0)
             held = replace(held, last=packed)
             if packed.packing is None:
                 return self._without_cheaper(held, packed)

@@ -109,7 +109,7 @@ class LatencyParams(Params):
     model_time_share: Share = 0.5
     """Share of the time left that a placer may take for its linear model of the latency."""
     model_seconds: Annotated[float, Field(gt=0.0)] = 5.0
-    """Most seconds for a plan of that model where it is a start only."""
+    """Most counted seconds for a plan of that model where it is a start only."""
     max_model_rounds: Count = 6
     """Most rounds of cuts on that model."""
     indifference: Annotated[float, Field(ge=0.0, lt=1.0)] = 1e-3
@@ -157,7 +157,7 @@ class LatencyBoundParams(Params):
     """The bounds on latencies."""
 
     seconds: Annotated[float, Field(gt=0.0)] = 10.0
-    """Most seconds for one of them, on top of the search; what is proven by then counts."""
+    """Most counted seconds for one of them, on top of the search; what is proven by then counts."""
     nodes: Count = 20
     """Nodes of the search tree in which it is told whether all fit on whole GPUs."""
     halvings: Count = 9
@@ -261,7 +261,7 @@ class DerivedCostParams(Params):
     """The GPUs at the ends of what derived step costs may be."""
 
     time_limit_s: Annotated[float, Field(gt=0)] = 20.0
-    """Seconds of search for each end but that at which the plan was made."""
+    """Counted seconds of search for each end but that at which the plan was made."""
 
 
 class SolveParams(Params):

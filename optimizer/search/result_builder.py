@@ -198,7 +198,8 @@ def _stop_reason(outcome: Outcome, status: ResultStatus) -> ResultStop:
     if interrupted():
         return "interrupted"
     placer_stopped = None if outcome.choice.last is None else outcome.choice.last.stop_reason
-    if outcome.deadline.reached or placer_stopped is StopReason.TIME_LIMIT:
+    by_clock = outcome.deadline.reached or outcome.deadline.work.by_clock
+    if by_clock or placer_stopped is StopReason.TIME_LIMIT:
         return "time_limit"
     return "gap_limit" if placer_stopped is StopReason.GAP_LIMIT else "finished"
 

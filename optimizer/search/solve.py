@@ -139,7 +139,7 @@ def solve(
         prepared_s, deadline = time.monotonic() - started, total.within(time_limit_s)
         search = search_of(instance, placer, judge, gap_limit, params)
         share = 1.0 if lost is None else params.survival.gpus_time_share
-        until = deadline.within(share * time_limit_s)
+        until = deadline.part(share * time_limit_s)
         outcome = _searched(search, gpus, until, total, spare=lost is not None)
         seconds = time.monotonic() - started
         result = build_result(replace(outcome, preparation_seconds=prepared_s, seconds=seconds))

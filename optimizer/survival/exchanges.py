@@ -17,6 +17,9 @@ from scenarios import Deadline
 POWER = 16
 """Power of the mean over the losses of how full the fullest engine is: nearly the worst, yet never level."""
 
+EXCHANGE = 1e-3
+"""Counted seconds of one exchange that is tried."""
+
 
 def exchanged(plans: RoomyPlans, plan: RoomyPlan, deadline: Deadline, seed: int) -> RoomyPlan | None:
     """The plan after exchanges that each lower how full engines are after losses; None if none does.
@@ -41,6 +44,7 @@ def exchanged(plans: RoomyPlans, plan: RoomyPlan, deadline: Deadline, seed: int)
             if left <= 0 or deadline.reached:
                 break
             left -= 1
+            deadline.work.add(EXCHANGE)
             other = plans.fitted(exchanges[k].done(best.before))
             if _value(other) < _value(best) * (1 - 1e-6):
                 best, better = other, True

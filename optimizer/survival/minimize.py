@@ -152,7 +152,7 @@ class SpareSearch:
             return None
         starts = [*plans[: params.exchanged_plans], *plans[max(params.exchanged_plans, len(plans) - 1) :]]
         for plan in starts:
-            until = self.deadline.within(params.exchange_time_share * self.deadline.left_s)
+            until = self.deadline.part(params.exchange_time_share * self.deadline.left_s)
             better = exchanged(self.plans, plan, until, self.search.instance.scenario.seed)
             if better is not None and better.strain <= params.overfull:
                 found = self.held(better)

@@ -60,7 +60,7 @@ class RestartRecovery:
             for problem in (instance.inner, instance.outer)
         )
         limited = replace(self.search, instance=replace(instance, inner=inner, outer=outer))
-        until = deadline.within(self.params.restart_time_share * deadline.left_s)
+        until = deadline.part(self.params.restart_time_share * deadline.left_s)
         minimum = cheapest_plan(limited, until)
         if minimum.best is not None:
             self.plans.append(minimum.best)

@@ -51,7 +51,7 @@ def test_whole_bins_bound_from_below_and_no_worse_than_fractions(
 ) -> None:
     problem = random_problem(seed, cuts=cuts)
     model, best = AggregateModel(problem), optimum(problem)
-    continuous, whole = model.continuous(), model.whole_bins(10.0)
+    continuous, whole = model.continuous(), model.whole_bins(Deadline.after(10))
     assert whole <= best + 1e-6
     assert whole >= continuous.bound * (1 - 1e-6)
     if np.isfinite(continuous.bound):
@@ -61,7 +61,7 @@ def test_whole_bins_bound_from_below_and_no_worse_than_fractions(
 def test_whole_bins_see_that_options_do_not_share() -> None:
     model = AggregateModel(apart())
     assert model.continuous().bound == pytest.approx(1.0)
-    assert model.whole_bins(10.0) == pytest.approx(2.0)
+    assert model.whole_bins(Deadline.after(10)) == pytest.approx(2.0)
     run = SearchState(apart(), Deadline.after(10))
     raise_bounds(run)
     assert run.bound == 2
@@ -70,7 +70,7 @@ def test_whole_bins_see_that_options_do_not_share() -> None:
 def test_too_few_bins_are_infeasible_though_fractions_would_do() -> None:
     problem = replace(apart(), max_bins=1)
     assert AggregateModel(problem).continuous().bound == pytest.approx(1.0)
-    assert AggregateModel(problem).whole_bins(10.0) == np.inf
+    assert AggregateModel(problem).whole_bins(Deadline.after(10)) == np.inf
     assert pack(problem, "exact").status == "infeasible"
 
 
@@ -94,21 +94,21 @@ def test_a_division_holds_every_item_and_keeps_the_price() -> None:
     model = AggregateModel(problem)
     relaxed = model.continuous()
     price = float(np.ceil(relaxed.bound))
-    found = model.divide(price, relaxed.bins, 10.0)
+    found = model.divide(price, relaxed.bins, Deadline.after(10))
     assert found is not None
     assert found.bins @ problem.prices <= price
     assert (found.items.sum(axis=0) == problem.counts).all()
     for o, rows in enumerate(problem.rows):
         load = rows.usage @ found.items[o]
         assert (load <= rows.capacity * found.bins[o] + rows.usage.max(axis=1)).all()
-    assert model.divide(price - 1, relaxed.bins, 10.0) is None
+    assert model.divide(price - 1, relaxed.bins, Deadline.after(10)) is None
 
 
 def test_items_of_no_size_go_to_options_that_have_bins() -> None:
     light = PackingOption("light", np.array([[0.0, 1.0]]), np.array([2.0]), price=3.0)
     heavy = PackingOption("heavy", np.array([[0.0, 1.0]]), np.array([9.0]))
     problem = PackingProblem([3, 9], (light, heavy))
-    found = AggregateModel(problem).divide(1.0, np.array([0.0, 1.0]), 10.0)
+    found = AggregateModel(problem).divide(1.0, np.array([0.0, 1.0]), Deadline.after(10))
     assert found is not None
     assert found.bins.tolist() == [0, 1]
     assert found.items.tolist() == [[0, 0], [3, 9]]

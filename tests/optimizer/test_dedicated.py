@@ -14,6 +14,7 @@ from optimizer.packing.bounds.price_bounds import price_bound
 from optimizer.search.dedicated import DedicatedGPUCheck, smallest_accepted
 from optimizer.search.preparation import instance_of
 from optimizer.search.splitting import InfeasibleError
+from scenarios import UNLIMITED
 
 
 @pytest.mark.parametrize(
@@ -68,8 +69,8 @@ def test_the_outer_bound_holds_for_unequal_shares() -> None:
     )
     instance = instance_of(scenario)
     assert instance.divisible is not None
-    assert price_bound(instance.divisible, 1.0) == 2
-    assert math.isinf(price_bound(replace(instance.divisible, max_bins=1), 1.0))
+    assert price_bound(instance.divisible, UNLIMITED, 1.0) == 2
+    assert math.isinf(price_bound(replace(instance.divisible, max_bins=1), UNLIMITED, 1.0))
 
 
 @pytest.mark.parametrize(

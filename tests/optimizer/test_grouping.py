@@ -114,14 +114,14 @@ def test_prices_of_rows_prove_what_the_whole_programme_proves(instance: Instance
     assert instance.groups is not None
     exact = continuous_bound(whole.inner)
     counts = instance.groups.counts
-    bound = bound_by_row_prices(instance.inner, whole.inner.options, counts, 10.0)
+    bound = bound_by_row_prices(instance.inner, whole.inner.options, counts, Deadline.after(10), 10.0)
     assert np.ceil(exact - 0.02) <= bound <= np.ceil(exact - 1e-6)
     draw = np.random.default_rng(2)
     options = [
         replace(o, usage=o.usage * draw.uniform(0.3, 3.0, o.usage.shape)) for o in instance.inner.options
     ]
     near = replace(instance.inner, options=tuple(options))
-    rough = bound_by_row_prices(near, whole.inner.options, counts, 10.0)
+    rough = bound_by_row_prices(near, whole.inner.options, counts, Deadline.after(10), 10.0)
     assert 0 < rough <= np.ceil(exact - 1e-6), "any prices prove a bound"
 
 

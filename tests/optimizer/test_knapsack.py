@@ -61,7 +61,7 @@ def test_the_tree_finds_the_best_bin(seed: int, rivals: int) -> None:
     problem = problem_of(seed)
     filler, profit = BinFiller(problem), profit_of(seed, problem.n_classes)
     upper = np.minimum(problem.rows[0].most, problem.counts)
-    counts, value, bound = ready(filler, profit, upper, rivals).search(0.0, 100_000, len(profit))
+    counts, value, bound, _ = ready(filler, profit, upper, rivals).search(0.0, 100_000, len(profit))
     assert value == pytest.approx(best_value(filler, profit, upper))
     assert value == pytest.approx(profit @ counts)
     assert value <= bound <= value * (1 + 1e-8) + 1e-9
@@ -75,7 +75,8 @@ def test_a_tree_that_is_cut_short_still_bounds(seed: int, nodes: int) -> None:
     problem = problem_of(seed)
     filler, profit = BinFiller(problem), profit_of(seed, problem.n_classes)
     upper = np.minimum(problem.rows[0].most, problem.counts)
-    counts, value, bound = ready(filler, profit, upper).search(0.0, nodes, len(profit))
+    counts, value, bound, visited = ready(filler, profit, upper).search(0.0, nodes, len(profit))
+    assert 1 <= visited <= nodes
     assert value <= best_value(filler, profit, upper) + 1e-9
     assert bound >= best_value(filler, profit, upper) - 1e-9
     assert holds(filler, 0, counts)
@@ -88,7 +89,7 @@ def test_a_bin_is_searched_for_only_if_it_is_worth_enough(seed: int) -> None:
     upper = np.minimum(problem.rows[0].most, problem.counts)
     best = best_value(filler, profit, upper)
     for enough in (0.5 * best, best - 1e-3, best, best + 1.0):
-        _, value, bound = ready(filler, profit, upper).search(enough, 100_000, len(profit))
+        _, value, bound, _ = ready(filler, profit, upper).search(enough, 100_000, len(profit))
         assert bound >= best - 1e-9
         assert value == pytest.approx(best) or (enough >= best and bound >= enough)
 

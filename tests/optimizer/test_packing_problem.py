@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
+import time
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -22,6 +25,7 @@ from optimizer.packing.model.problem import (
 from optimizer.packing.model.scaling import RESOLUTION
 from optimizer.packing.model.search_state import SearchState, Status, StopReason
 from scenarios import Deadline, EngineOption
+from scenarios.stopping import deadline
 
 
 def two_sizes() -> PackingProblem:
@@ -306,6 +310,25 @@ def test_a_time_limit_returns_the_best_plan_and_a_bound(method: str) -> None:
     assert result.packing is not None
     assert result.objective is not None
     assert 0 <= result.bound < result.objective
+
+
+@pytest.mark.parametrize(
+    ("method", "items", "seconds"), [("exact", 120, 0.7), ("cpsat", 40, 1.2), ("milp", 40, 0.5)]
+)
+def test_what_counted_work_cuts_short_is_the_same_whatever_the_clock_and_the_workers(
+    method: str, items: int, seconds: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = []
+    for speed, workers in ((0.1, 1), (3.0, 3)):
+        start = time.monotonic()
+        now = SimpleNamespace(monotonic=lambda s=speed, t=start: t + s * (time.monotonic() - t))
+        monkeypatch.setattr(deadline, "time", now)
+        end = Deadline.after(600).part(seconds)
+        result = pack(hard(items), method, time_limit_s=math.inf, deadline=end, workers=workers)
+        assert result.stop_reason is StopReason.TIME_LIMIT
+        assert result.packing is not None
+        found.append((result.packing.counts().tolist(), result.bound, end.work.seconds))
+    assert found[0] == found[1]
 
 
 def test_a_model_that_would_be_built_too_late_is_a_time_limit(monkeypatch: pytest.MonkeyPatch) -> None:

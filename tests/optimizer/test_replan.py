@@ -51,7 +51,7 @@ def running(counts: Sequence[Sequence[int]], known: Sequence[int], devices: Sequ
 
 
 def solve(solver: MovesSolver, one: PackingProblem) -> tuple[Packing, float]:
-    result = solver(one, 20.0, 0.0)
+    result = solver(one, Deadline.after(20), 0.0)
     assert result.status is Status.OPTIMAL
     assert result.packing is not None
     assert check(one, result.packing) == []
@@ -123,7 +123,7 @@ def test_a_price_per_move_is_weighed_against_a_gpu() -> None:
 def test_only_better_packings_are_wanted() -> None:
     one = problem([6], option(8, [1.0], 6.0), budget=1.0)
     solver = MovesSolver(running([[4], [2]], [6]), fresh=1, below=2.0)
-    refused = solver(one, 20.0, 0.0)
+    refused = solver(one, Deadline.after(20), 0.0)
     assert refused.status is Status.INFEASIBLE
     assert refused.bound == 2.0
     solver = MovesSolver(running([[4], [2]], [6]), fresh=1, below=3.0)
@@ -182,7 +182,7 @@ def test_the_fewest_moves_are_those_of_brute_force(seed: int) -> None:
     expected = brute_force(one, held, 2, move_price)
     result = MovesSolver(held, fresh=2, move_price=move_price)
     if expected == float("inf"):
-        assert result(one, 20.0, 0.0).status is Status.INFEASIBLE
+        assert result(one, Deadline.after(20), 0.0).status is Status.INFEASIBLE
     else:
         assert solve(result, one)[1] == pytest.approx(expected, abs=1e-5)
 

@@ -16,6 +16,7 @@ from optimizer.packing.heuristics.first_fit import BinFiller
 from optimizer.packing.highs_model import HighsModel
 from optimizer.packing.model.params import ColumnGenerationParams
 from optimizer.packing.model.problem import Bin, PackingOption, PackingProblem
+from scenarios import Deadline
 
 Random = Callable[..., PackingProblem]
 PARAMS = ColumnGenerationParams()
@@ -143,8 +144,25 @@ def test_a_programme_of_whole_numbers_has_a_value_and_a_bound() -> None:
     assert model.solve().value == pytest.approx(7.5)
     assert model.solve().duals == pytest.approx([1.5])
     model.make_integer(np.array([0]))
-    whole = model.solve(10.0)
+    whole = model.solve(Deadline.after(10))
     assert (whole.optimal, whole.value, whole.bound, whole.columns.tolist()) == (True, 9.0, 9.0, [3.0])
+
+
+def test_a_search_that_is_cut_short_ends_at_the_same_step_on_every_run() -> None:
+    weight = np.random.default_rng(4).integers(0, 100, (4, 30))
+    room, ends = weight.sum(axis=1) // 2, []
+    for patience_s in (0.02, 0.02, 0.04):
+        ones = np.ones(30)
+        model = HighsModel(np.append(room, -np.inf * ones), np.append(room, ones), random_seed=1)
+        for k, column in enumerate(weight.T):  # a market split: hardly a solution, and a search without end
+            model.add_column(float(column[0]), [0, 1, 2, 3, 4 + k], [*column, 1.0])
+        model.make_integer(np.arange(30))
+        deadline = Deadline.after(60).part(patience_s)
+        solution = model.solve(deadline)
+        assert (solution.optimal, solution.infeasible) == (False, False)
+        ends.append((solution.bound, deadline.work.seconds))
+    assert ends[0] == ends[1]
+    assert ends[1][1] < ends[2][1]
 
 
 def test_a_programme_without_a_solution_says_so() -> None:

@@ -31,7 +31,15 @@ from optimizer.search.params import SolveParams
 from optimizer.search.preparation import instance_of
 from optimizer.search.result_builder import Outcome, _cut_short, _validation, build_result, placement_of
 from optimizer.search.why_no_plan import why_no_plan
-from scenarios import AdapterClass, Deadline, EngineConfig, FixedLengths, ServiceLevelObjectives, Workload
+from scenarios import (
+    AdapterClass,
+    Deadline,
+    EngineConfig,
+    FixedLengths,
+    ServiceLevelObjectives,
+    Work,
+    Workload,
+)
 from twin import Criterion, GPULoad, GPUVerdict, Violation, find_profile, judge
 
 ROOT = Path(optimizer.__file__).parent.parent
@@ -286,6 +294,7 @@ def told(
     gap: OpenGap | None = None,
     bounds: Mapping[str, LatencyBound] = MappingProxyType({}),
     last: PackingResult | None = None,
+    by_clock: bool = False,
 ) -> optimizer.Result:
     """The result of a search that holds two GPUs, and what is known of the price of others."""
     instance = _instance("objective=gpus", *overrides)
@@ -300,7 +309,8 @@ def told(
     minimum = GPUMinimum(best=plan, outer_bound=outer, finished=True, gap=gap)
     search = Search(instance, optimizer.methods()[method], SimpleNamespace(rounds=1, rejected={}))  # type: ignore[arg-type]
     choice = Choice(plan, "by a rule", last)
-    return build_result(Outcome(search, minimum, choice, Deadline.after(60), latency_bounds=bounds))
+    deadline = replace(Deadline.after(60), work=Work(by_clock=by_clock))
+    return build_result(Outcome(search, minimum, choice, deadline, latency_bounds=bounds))
 
 
 OPTIMAL = "optimal: no plan of the optimistic (outer) region needs fewer GPUs, and the twin accepts it"
@@ -331,6 +341,11 @@ def test_optimal_is_a_plan_that_meets_the_bound_of_the_outer_region(
     document = json.loads(result.to_json())
     assert (document["bound"], document["outer_bound"]) == (bound, bound)
     assert optimizer.Result.model_validate(document) == result
+
+
+def test_what_the_clock_decided_is_told() -> None:
+    assert told(1.0).stop_reason == "finished"
+    assert told(1.0, by_clock=True).stop_reason == "time_limit"
 
 
 def test_a_bound_above_an_accepted_plan_is_none() -> None:

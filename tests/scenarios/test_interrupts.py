@@ -9,10 +9,12 @@ import subprocess
 import sys
 import threading
 import time
+from types import SimpleNamespace
 
 import pytest
 
 from scenarios import UNLIMITED, Deadline, Stopped, interrupted, noticed
+from scenarios.stopping import deadline
 from scenarios.stopping.interrupts import request, unbroken
 
 
@@ -97,12 +99,41 @@ def test_what_is_unbroken_is_finished_before_the_signal_acts() -> None:
         assert interrupted()
 
 
+def test_a_part_of_a_limit_ends_by_what_is_counted_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [100.0]
+    monkeypatch.setattr(deadline, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    whole = Deadline.after(60)
+    part = whole.part(5)
+    now[0] += 30
+    assert (part.left_s, whole.left_s, whole.clock_s) == (5, 60, 30)
+    whole.work.add(4)
+    assert not part.reached
+    part.work.add(2)
+    assert part.reached
+    assert (part.left_s, whole.left_s) == (0, 54)
+    assert not whole.reached
+    assert part.no_sooner(1).left_s == 1
+    now[0] += 31  # the clock ends the whole limit, and with it all parts
+    assert whole.reached
+    assert (whole.part(5).left_s, whole.clock_s) == (0, 0)
+
+
+def test_a_limit_is_one_of_counted_work_too() -> None:
+    whole = Deadline.after(60)
+    whole.work.add(60)
+    assert whole.reached
+    assert whole.left_s == 0
+    assert whole.clock_s > 59
+    assert Deadline.after(60).left_s == 60  # another limit counts for itself
+
+
 def test_a_deadline_is_the_sooner_end() -> None:
     assert UNLIMITED.left_s == math.inf
     assert not UNLIMITED.reached
     assert Deadline.after(5).within(60).left_s <= 5
     assert Deadline.after(60).within(5).left_s <= 5
     assert Deadline.after(-1).reached
+    assert Deadline.after(-1).no_sooner(60).left_s > 59
     with pytest.raises(Stopped, match=r"^the time limit was reached while testing$"):
         Deadline.after(-1).check("testing")
     with noticed():
@@ -114,6 +145,7 @@ def test_a_deadline_is_the_sooner_end() -> None:
 TAKEN_OVER = """
 import os, signal, sys, time
 from scenarios import noticed, interrupted
+from scenarios.stopping import deadline
 from scenarios.stopping.interrupts import ignore_signals, take_over
 take_over(lambda: os._exit(4))
 number = getattr(signal, sys.argv[1])

@@ -1,7 +1,7 @@
 """The assignment model in CP-SAT (OR-Tools), with a heuristic plan as hint.
 
-Deterministic: with ``interleave_search`` CP-SAT's answer depends neither on the number of workers nor on
-the clock, unless the wall-clock limit strikes first; a deterministic limit of the same length is set too.
+Deterministic: CP-SAT's answer depends neither on the number of workers nor on the clock
+(`optimizer.packing.assignment.cpsat_solver`), unless the limit by the clock strikes first.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ def solve(run: SearchState, built: AssignmentModel) -> None:
         model,
         seed=run.seed,
         workers=run.workers,
-        seconds=run.left_s,
+        deadline=run.deadline,
         params=run.params.assignment,
         gap_limit=run.gap_limit,
         callback=Found(),

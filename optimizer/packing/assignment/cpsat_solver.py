@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
-import time
 from typing import Any
 
 from optimizer.packing.model.params import AssignmentParams
+from optimizer.packing.model.step_costs import CP_SAT
 from optimizer.packing.native_search import solve_in_thread
-from scenarios import interrupted
+from scenarios import Deadline
 
 FULL_LINEARIZATION = 2
+
+BATCH = 6
+"""Tasks of interleaved searches between two synchronizations."""
+
+LEAST_WORKERS = 2
+"""Fewest threads of interleaved searches."""
+
+LEAST_S = 1e-3
+"""Seconds that a search gets at least."""
 
 
 def solve_model(
@@ -17,7 +26,7 @@ def solve_model(
     *,
     seed: int,
     workers: int,
-    seconds: float,
+    deadline: Deadline,
     params: AssignmentParams,
     gap_limit: float = 0.0,
     callback: Any = None,
@@ -26,17 +35,17 @@ def solve_model(
 
     One search with all linear relaxations goes first, for a moment. It solves what is easy. And it notices
     whatever a relaxation refutes on loading, at which CP-SAT's interleaved searches end the process (seen
-    with OR-Tools 9.15: the check `heuristics.fixed_search != nullptr` fails). These follow where there are
-    several workers: they are deterministic, as a plain portfolio is not.
+    with OR-Tools 9.15: the check `heuristics.fixed_search != nullptr` fails). These follow: they are
+    deterministic, as a plain portfolio is not.
 
     Parameters
     ----------
     model
         A `cp_model.CpModel`.
     seed, workers
-        Seed of everything random, and threads.
-    seconds
-        Time limit, also in deterministic time.
+        Seed of everything random, and threads; more of them find the same solution sooner.
+    deadline
+        When to stop; counted in CP-SAT's deterministic time.
     params
         How long one search goes alone.
     gap_limit
@@ -46,19 +55,18 @@ def solve_model(
     """
     from ortools.sat.python import cp_model
 
-    started = time.monotonic()
-    alone = _solver(seed, 1, seconds, gap_limit)
+    alone = _solver(seed, 1, deadline.part(params.alone_s), gap_limit)
     alone.parameters.linearization_level = FULL_LINEARIZATION
-    if workers > 1:
-        alone.parameters.max_deterministic_time = min(params.alone_s, seconds)
-    status = _run(alone, model, callback)
-    left_s = seconds - (time.monotonic() - started)
+    status = _run(alone, model, deadline, callback)
     decided = (cp_model.OPTIMAL, cp_model.INFEASIBLE, cp_model.MODEL_INVALID)
-    if workers == 1 or status in decided or left_s <= 0 or interrupted():
+    if status in decided or deadline.reached:
         return alone, status
-    several = _solver(seed, workers, left_s, gap_limit)
+    # With one worker CP-SAT synchronizes its searches otherwise, and batches are as large as workers are many
+    # unless it is told (OR-Tools 9.15: `SharedClasses`, `LaunchSubsolvers`).
+    several = _solver(seed, max(workers, LEAST_WORKERS), deadline, gap_limit)
     several.parameters.interleave_search = True
-    again = _run(several, model, callback)
+    several.parameters.interleave_batch_size = BATCH
+    again = _run(several, model, deadline, callback)
     found = (cp_model.OPTIMAL, cp_model.FEASIBLE)
     better = again in decided or (again in found and not _beats(alone, status, several, found))
     return (several, again) if better or status not in found else (alone, status)
@@ -68,20 +76,22 @@ def _beats(alone: Any, status: Any, several: Any, found: tuple[Any, ...]) -> boo
     return status in found and alone.objective_value < several.objective_value
 
 
-def _solver(seed: int, workers: int, seconds: float, gap_limit: float) -> Any:
+def _solver(seed: int, workers: int, deadline: Deadline, gap_limit: float) -> Any:
     from ortools.sat.python import cp_model
 
     solver = cp_model.CpSolver()
     solver.parameters.random_seed = seed & 0x7FFFFFFF
-    solver.parameters.num_workers = max(1, workers)
-    solver.parameters.max_time_in_seconds = solver.parameters.max_deterministic_time = max(seconds, 1e-3)
+    solver.parameters.num_workers = workers
+    solver.parameters.max_time_in_seconds = max(deadline.clock_s, LEAST_S)
+    solver.parameters.max_deterministic_time = max(deadline.left_s / CP_SAT, LEAST_S)
     solver.parameters.relative_gap_limit = gap_limit
     solver.parameters.catch_sigint_signal = False  # signals are noticed elsewhere
     return solver
 
 
-def _run(solver: Any, model: Any, callback: Any) -> Any:
+def _run(solver: Any, model: Any, deadline: Deadline, callback: Any) -> Any:
     status: list[Any] = []
     arguments = (model,) if callback is None else (model, callback)
     solve_in_thread(lambda: status.append(solver.solve(*arguments)), solver.stop_search)
+    deadline.work.add(CP_SAT * solver.response_proto.deterministic_time)
     return status[0]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import signal
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,11 +15,12 @@ import psutil
 
 from optimizer.packing.assignment.formulation import AssignmentModel, Formulation, assignment_model
 from optimizer.packing.assignment.run_model import conclude, prepared
-from optimizer.packing.highs_model import quiet_highs
+from optimizer.packing.highs_model import LookCount, quiet_highs
 from optimizer.packing.model.checker import check
 from optimizer.packing.model.params import DEFAULTS
 from optimizer.packing.model.problem import PackingProblem
 from optimizer.packing.model.search_state import SearchState
+from optimizer.packing.model.step_costs import MIP_LOOK
 from optimizer.packing.native_search import solve_in_thread
 from scenarios import OutputFileError, interrupted
 from scenarios.errors import cause_of
@@ -120,6 +122,8 @@ def _solve_highs(run: SearchState, model: Any, variables: list[Any], start: dict
     """Solve by HiGHS; its bound."""
     import pulp
 
+    look = MIP_LOOK * (len(variables) + model.numConstraints())
+
     class Quiet(pulp.HiGHS):  # type: ignore[misc]
         """HiGHS without a banner, started from the run's plan."""
 
@@ -134,11 +138,14 @@ def _solve_highs(run: SearchState, model: Any, variables: list[Any], start: dict
                 lp.solverModel.setSolution(
                     len(index), index, np.array(list(start.values()), dtype=np.float64)
                 )
+            looks = LookCount(lp.solverModel)
+            looks.limit(run.left_s / look)
             solve_in_thread(lp.solverModel.run, lp.solverModel.cancelSolve)
+            run.deadline.work.add(look * looks.number)
 
     solver = Quiet(
         msg=False,
-        time_limit=max(0.01, run.left_s),
+        time_limit=max(0.01, run.deadline.clock_s),
         random_seed=run.seed & 0x7FFFFFFF,
         mip_rel_gap=run.gap_limit,
         mip_abs_gap=1e-6,
@@ -154,18 +161,20 @@ def _solve_cbc(run: SearchState, model: Any, variables: list[Any], start: dict[i
     """Solve by CBC; CBC reports no bound through PuLP, so that of its relaxation is unknown: 0.
 
     Its feasibility tolerance stays as it is, 1e-7: a unit of a row that `to_pulp` scaled is at least 1e-5,
-    and with a smaller tolerance CBC was seen to cut off optima of latency problems.
+    and with a smaller tolerance CBC was seen to cut off optima of latency problems. It counts nothing that
+    says how long it will take, so its limit is one by the clock.
     """
     import pulp
 
     if start:
         for v, value in start.items():
             variables[v].setInitialValue(value)
+    started, limit = time.monotonic(), max(1.0, min(run.left_s, run.deadline.clock_s))
     options = [f"randomCbcSeed {1 + run.seed % 2_000_000_000}", f"integerT {TOLERANCE}"]
     solver = pulp.COIN_CMD(
         path=pulp.PULP_CBC_CMD.pulp_cbc_path,
         msg=False,
-        timeLimit=max(1.0, run.left_s),
+        timeLimit=limit,
         gapRel=run.gap_limit,
         gapAbs=1e-6,
         warmStart=start is not None,
@@ -180,6 +189,7 @@ def _solve_cbc(run: SearchState, model: Any, variables: list[Any], start: dict[i
             if not run.out_of_time:  # else it was ended before it had an answer
                 run.message = "CBC was ended from outside, as where memory runs out, and has no answer"
                 run.say(run.message)
+    run.deadline.work.by_clock |= time.monotonic() - started >= limit
     return 0.0
 
 

@@ -8,7 +8,6 @@ bins, nearly a plan.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -21,6 +20,7 @@ from optimizer.packing.highs_model import HighsModel
 from optimizer.packing.model.bin_limits import limit_rows
 from optimizer.packing.model.options import useful_options
 from optimizer.packing.model.problem import FloatArray, IntArray, PackingProblem
+from scenarios import UNLIMITED, Deadline
 
 CARE = 1e-7
 """Share of a bin by which bins count as larger where a bound is proven, as solvers round."""
@@ -103,23 +103,22 @@ class AggregateModel:
         self._items, self._bins, self._apart = np.split(np.arange(n + 2 * k), [n, n + k])
         self._spare, self._columns = n + 2 * k, n + 2 * k + 1
 
-    def continuous(self, seconds: float = math.inf) -> LinearRelaxation:
+    def continuous(self, deadline: Deadline = UNLIMITED) -> LinearRelaxation:
         """Solve the linear relaxation; what is cut short bounds nothing."""
         duals, bins = np.zeros(self.problem.n_classes), np.zeros(len(self.problem.options))
         rows = [self._demand, *self._capacity(), *self._limits]
-        solution = self._model(self._bins, self._prices, rows).solve(seconds)
+        solution = self._model(self._bins, self._prices, rows).solve(deadline)
         if not solution.optimal:
             return LinearRelaxation(float("inf") if solution.infeasible else 0.0, duals, bins)
         duals[self.classes] = np.maximum(solution.duals[: len(self.classes)], 0.0)
         bins[list(self.options)] = solution.columns[self._bins]
         return LinearRelaxation(max(0.0, solution.value) * (1 - 1e-9), duals, bins)
 
-    def row_prices(self, seconds: float) -> RowPrices | None:
+    def row_prices(self, deadline: Deadline) -> RowPrices | None:
         """What the linear relaxation pays for the rows of a bin; None where it has no solution in time."""
         capacity, limits = self._capacity(), limit_rows(self.problem)
-        solution = self._model(self._bins, self._prices, [self._demand, *capacity, *self._limits]).solve(
-            seconds
-        )
+        model = self._model(self._bins, self._prices, [self._demand, *capacity, *self._limits])
+        solution = model.solve(deadline)
         if not solution.optimal:
             return None
         ends = np.cumsum([len(self.classes), *(len(rows.lower) for rows in capacity)])
@@ -134,18 +133,18 @@ class AggregateModel:
         rent = sum(float(price * row.most) for price, row in zip(limit, limits, strict=True))
         return RowPrices(rows, rent)
 
-    def whole_bins(self, seconds: float) -> float:
+    def whole_bins(self, deadline: Deadline) -> float:
         """Lower bound on the price with whole numbers of bins; infinite if there are none."""
         rows = [self._demand, *self._capacity(larger=CARE), *self._limits]
         model = self._model(self._bins, self._prices, rows, mip_rel_gap=1e-6)
         model.make_integer(self._bins)
-        solution = model.solve(seconds)
+        solution = model.solve(deadline)
         if solution.infeasible:
             return float("inf")
         return max(0.0, solution.bound) * (1 - 1e-9) if np.isfinite(solution.bound) else 0.0
 
     def divide(
-        self, price: float, target: FloatArray, seconds: float, gap: float = 0.0
+        self, price: float, target: FloatArray, deadline: Deadline, gap: float = 0.0
     ) -> AggregateSolution | None:
         """Whole bins next to target numbers, all equally full; None if none is found.
 
@@ -155,8 +154,8 @@ class AggregateModel:
             Most that the bins may cost.
         target
             Bins of each option, in fractions, shape (n_options,).
-        seconds
-            Time limit.
+        deadline
+            When to stop.
         gap
             Relative gap at which whole numbers are near enough.
         """
@@ -165,11 +164,11 @@ class AggregateModel:
         rows.append(self._on_bins(self._prices, price * (1 + 1e-9)))
         model = self._model(self._apart, np.ones(len(near)), rows, mip_rel_gap=gap)
         model.make_integer(self._bins)
-        solution = model.solve(seconds)
+        solution = model.solve(deadline)
         if not len(solution.columns):
             return None
         bins = np.rint(solution.columns[self._bins]).astype(np.int64)
-        items = self._even(bins)
+        items = self._even(bins, Deadline(deadline.at, work=deadline.work))
         if items is None:
             return None
         options, shape = np.array(self.options), (len(self.problem.options), self.problem.n_classes)
@@ -177,13 +176,13 @@ class AggregateModel:
         division.bins[options], division.items[np.ix_(options, self.classes)] = bins, items
         return division
 
-    def _even(self, bins: IntArray) -> IntArray | None:
+    def _even(self, bins: IntArray, deadline: Deadline) -> IntArray | None:
         """Items of every class by option with the most to spare in every bin, shape (options, classes)."""
         rows = [self._demand, *self._capacity(spare=bins.astype(np.float64))]
         model = self._model(np.array([self._spare]), np.array([-1.0]), rows)
         model.fix_columns(self._bins, bins)
         model.fix_columns(self._items[bins[self._option] == 0], 0.0)
-        solution = model.solve()
+        solution = model.solve(deadline)
         if not solution.optimal:
             return None
         items = np.zeros((len(self.options), len(self.classes)))

@@ -16,6 +16,10 @@ from optimizer.packing.bounds.aggregate_relaxation import AggregateModel, Linear
 from optimizer.packing.model.options import useful_options
 from optimizer.packing.model.problem import FloatArray, IntArray, PackingOption, PackingProblem
 from optimizer.packing.model.search_state import SearchState, round_up
+from scenarios import Deadline
+
+LEAST_S = 0.5
+"""Seconds that a bound gets even where hardly any are left."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,17 +107,31 @@ def _shares(problem: PackingProblem, options: tuple[int, ...]) -> list[FloatArra
     return shares
 
 
-def price_bound(problem: PackingProblem, seconds: float) -> float:
-    """A bound on the price that holds however items are cut; infinite if there is no packing."""
+def price_bound(problem: PackingProblem, deadline: Deadline, seconds: float) -> float:
+    """A bound on the price that holds however items are cut; infinite if there is no packing.
+
+    Parameters
+    ----------
+    problem
+        The problem.
+    deadline
+        When to stop.
+    seconds
+        Counted seconds for each of two programmes.
+    """
     model = AggregateModel(problem)
-    bound = model.continuous(max(seconds, 0.5)).bound
+    bound = model.continuous(deadline.part(seconds).no_sooner(LEAST_S)).bound
     if len(model.options) > 1 and np.isfinite(bound):
-        bound = max(bound, model.whole_bins(max(seconds, 0.5)))
+        bound = max(bound, model.whole_bins(deadline.part(seconds).no_sooner(LEAST_S)))
     return round_up(bound, problem) if np.isfinite(bound) else bound
 
 
 def bound_by_row_prices(
-    near: PackingProblem, options: Iterable[PackingOption], counts: IntArray, seconds: float
+    near: PackingProblem,
+    options: Iterable[PackingOption],
+    counts: IntArray,
+    deadline: Deadline,
+    seconds: float,
 ) -> float:
     """A bound on the price of a problem that is too large for a programme, from one near it.
 
@@ -129,10 +147,13 @@ def bound_by_row_prices(
         The options of the large problem, one after the other, in the same order.
     counts
         Items per class of the large problem.
+    deadline
+        When to stop.
     seconds
-        Time limit of the near problem's programme.
+        Counted seconds for the near problem's programme.
     """
-    prices = AggregateModel(near, range(len(near.options))).row_prices(max(seconds, 0.5))
+    end = deadline.part(seconds).no_sooner(LEAST_S)
+    prices = AggregateModel(near, range(len(near.options))).row_prices(end)
     if prices is None:
         return 0.0
     worth = np.full(len(counts), np.inf)
@@ -150,7 +171,7 @@ def raise_bounds(run: SearchState) -> LinearRelaxation:
     If not even the relaxation has a solution, the run is marked infeasible.
     """
     model, params = AggregateModel(run.problem), run.params.bounds
-    continuous = model.continuous(run.left_s)
+    continuous = model.continuous(run.deadline)
     run.statistics["continuous_bound"] = continuous.bound
     if np.isinf(continuous.bound):
         run.infeasible = run.packing is None
@@ -158,7 +179,8 @@ def raise_bounds(run: SearchState) -> LinearRelaxation:
         run.raise_bound(continuous.bound)
         run.raise_bound(dual_feasible_bound(run.problem))
         if not run.done and len(model.options) > 1:
-            whole = model.whole_bins(min(params.whole_bins_s, params.whole_bins_share * run.left_s))
+            seconds = min(params.whole_bins_s, params.whole_bins_share * run.left_s)
+            whole = model.whole_bins(run.deadline.part(seconds))
             run.infeasible = run.packing is None and np.isinf(whole)
             run.raise_bound(whole if np.isfinite(whole) else 0.0)
     return continuous

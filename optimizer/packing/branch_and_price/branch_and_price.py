@@ -35,7 +35,7 @@ def place_by_branch_and_price(run: SearchState) -> None:
     continuous = raise_bounds(run)
     if run.done:
         return
-    filler = BinFiller(run.problem)
+    filler = BinFiller.of(run)
     place_by_enumeration(run, filler, proof_of(continuous, run.problem))
     anneal_to_bin_count(run, filler, continuous, params.annealing_shares[0] * run.left_s)
     if run.done:

@@ -104,7 +104,7 @@ def _packed(
         model,
         seed=run.seed,
         workers=run.workers,
-        seconds=min(seconds, run.left_s),
+        deadline=run.deadline.part(seconds),
         params=run.params.assignment,
     )
     packed = None

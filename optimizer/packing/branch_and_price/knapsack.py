@@ -50,11 +50,11 @@ class Knapsack(NamedTuple):
     class_group: IntArray
     compatible: BoolArray
 
-    def search(self, enough: float, nodes: int, n: int) -> tuple[IntArray, float, float]:
-        """`tree_knapsack` of it: counts of n classes, their value, and an upper bound."""
+    def search(self, enough: float, nodes: int, n: int) -> tuple[IntArray, float, float, int]:
+        """`tree_knapsack` of it: counts of n classes, their value, an upper bound, and the nodes."""
         counts = np.zeros(n, dtype=np.int64)
-        counts[self.order], value, bound = tree_knapsack(*self[1:], enough, nodes)
-        return counts, value, bound
+        counts[self.order], value, bound, visited = tree_knapsack(*self[1:], enough, nodes)
+        return counts, value, bound, visited
 
 
 def bounded_knapsack(
@@ -332,8 +332,8 @@ def tree_knapsack(
     compatible: BoolArray,
     enough: float,
     nodes: int,
-) -> tuple[IntArray, float, float]:
-    """Best counts found, their value, and an upper bound on the value of any bin.
+) -> tuple[IntArray, float, float, int]:
+    """Best counts found, their value, an upper bound on the value of any bin, and how many nodes it took.
 
     Arguments as in `Knapsack`. Bins worth no more than ``enough`` are not searched for; the bound is then at
     least ``enough``.
@@ -343,7 +343,7 @@ def tree_knapsack(
     residual = capacity.copy()
     room, value, best, i = 1.0, 0.0, 0.0, 0
     goal = -1.0  # the first descent goes to the end: it is the greedy bin, wanted whatever the bound says
-    for _ in range(nodes):
+    for node in range(nodes):
         while i < len(profit):
             if goal >= 0 and value + fractional(i, room, profit, load, upper, rivals, counts) <= goal:
                 break
@@ -366,7 +366,7 @@ def tree_knapsack(
             i - 1, room, value, goal, profit, load, upper, usage, rivals, counts, residual
         )
         if i < 0:
-            return best_counts, best, goal
+            return best_counts, best, goal, node + 1
         i += 1
     # Cut short: the bound is the best of the subtrees that are left, gathered on the way back to the root,
     # so that a bound on the relaxation follows even from pricing that is not optimal (Farley 1990).
@@ -377,4 +377,4 @@ def tree_knapsack(
             i - 1, room, value, bound, profit, load, upper, usage, rivals, counts, residual
         )
         i += 1 if i >= 0 else 0
-    return best_counts, best, bound * (1 + 1e-9)
+    return best_counts, best, bound * (1 + 1e-9), nodes

@@ -11,6 +11,7 @@ from optimizer.packing.branch_and_price.knapsack import bounded_knapsack, table_
 from optimizer.packing.heuristics.first_fit import BinFiller
 from optimizer.packing.model.params import ColumnGenerationParams
 from optimizer.packing.model.problem import Bin, FloatArray, IntArray
+from optimizer.packing.model.step_costs import CALL, MULTIPLIERS, NODE, TABLE
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,13 +56,16 @@ def price_option(
     # A table is exact whatever the duals, which a tree is not where many bins are worth nearly the same.
     cells = int(rows.capacity[0]) * int(np.log2(upper[profit > 0] + 1).sum() + 1)
     if len(rows.capacity) == 1 and not len(cuts) and cells <= params.table_cells:
+        filler.work.add(CALL + TABLE * cells)
         counts, value = table_knapsack(profit, upper, rows.usage[0], int(rows.capacity[0]))
         return PricedColumn(Bin(option, counts), value)
     items = bounded_knapsack(
         profit, upper, rows, cuts, filler.swap_measures,
         multiplier_rounds=params.multiplier_rounds, rivals=params.rivals,
     )  # fmt: skip
-    counts, value, bound = items.search(enough, nodes, len(profit))
+    counts, value, bound, visited = items.search(enough, nodes, len(profit))
+    size = len(items.order) * len(rows.capacity)
+    filler.work.add(CALL + size * (NODE * visited + MULTIPLIERS * params.multiplier_rounds))
     if bound > max(value, enough) * (1 + 1e-6):  # cut short, so some swap of items may be worth more
         counts = filler.polish(option, profit, upper, counts)
     return PricedColumn(Bin(option, counts), bound)

@@ -134,7 +134,7 @@ def restricted_master(
     for column in columns:
         model.add_column(problem.options[column.option].price, *master.entries(column))
     model.make_integer(np.arange(len(columns)))
-    amount = np.rint(model.solve(min(seconds, run.left_s)).columns).astype(np.int64)
+    amount = np.rint(model.solve(run.deadline.part(seconds)).columns).astype(np.int64)
     bins = [column for column, times in zip(columns, amount, strict=False) for _ in range(int(times))]
     packed = repair_overcover(bins, problem.counts)
     if np.array_equal(sum(b.counts for b in packed), problem.counts):

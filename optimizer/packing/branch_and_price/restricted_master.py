@@ -16,6 +16,7 @@ from optimizer.packing.highs_model import HighsModel
 from optimizer.packing.model.bin_limits import limit_rows
 from optimizer.packing.model.params import ColumnGenerationParams
 from optimizer.packing.model.problem import Bin, FloatArray, IntArray, PackingProblem
+from scenarios import Deadline, Work
 
 PRIMAL = 4
 """HiGHS's primal simplex: the old optimum stays feasible when columns are added."""
@@ -95,15 +96,26 @@ class MasterSolution:
 
 
 class Master:
-    """The linear programme; columns and limits are added, and each solution is of some residual problem."""
+    """The linear programme; columns and limits are added, and each solution is of some residual problem.
+
+    Parameters
+    ----------
+    problem, params
+        What is packed, and parameters.
+    exchanges
+        Pairs of classes (`dual_inequalities`).
+    work
+        Counts its iterations.
+    """
 
     def __init__(
         self,
         problem: PackingProblem,
         params: ColumnGenerationParams,
         exchanges: Sequence[tuple[int, int]] = (),
+        work: Work | None = None,
     ) -> None:
-        self.problem = problem
+        self.problem, self._end = problem, Deadline(work=work or Work())
         self.columns: list[Bin] = []
         self._known: set[tuple[int, bytes]] = set()
         self._exchanges, self._closed, n = len(exchanges), False, problem.n_classes
@@ -181,7 +193,7 @@ class Master:
     def solve(self, residual: ResidualProblem) -> MasterSolution | None:
         """Cover a residual problem; None if HiGHS fails on it, or the work is interrupted."""
         self._model.set_rows(*self.row_bounds(residual))
-        solution = self._model.solve()
+        solution = self._model.solve(self._end)
         if not solution.optimal:
             return None
         n = self.problem.n_classes

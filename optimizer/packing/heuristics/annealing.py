@@ -20,6 +20,7 @@ from optimizer.packing.model.compilation import cached
 from optimizer.packing.model.params import CoolingSchedule
 from optimizer.packing.model.problem import Bin, FloatArray, IntArray
 from optimizer.packing.model.search_state import SearchState, round_up
+from optimizer.packing.model.step_costs import MOVE
 
 BARRED = 1e3
 """Share of a bin that an item takes which may not enter it."""
@@ -40,7 +41,8 @@ def anneal_to_bin_count(
     def division(price: float) -> AggregateSolution | None:
         bins = continuous.bins * (price / continuous.bound)
         gap = run.params.bounds.division_gap
-        return model.divide(price, bins, params.division_share * min(seconds, run.left_s), gap)
+        share = params.division_share * min(seconds, run.left_s)
+        return model.divide(price, bins, run.deadline.part(share), gap)
 
     # Each schedule begins at the bound, where most optima are, and then halves the way to the plan. A price
     # whose division opens bins that failed already is passed over.
@@ -104,6 +106,7 @@ def _without_overflow(
         for k, key in enumerate(attempt):
             if until():
                 return False
+            run.deadline.work.add(MOVE * size.shape[2] * (moves // chunks))
             overflow = anneal(
                 item, place, option, size, int(key), moves // chunks, heat[k], heat[k + 1],
                 params.harmless_share,

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
@@ -20,6 +20,8 @@ from optimizer.packing.model.cuts import CutTable, cut_tables
 from optimizer.packing.model.options import BinLimits, useful_options
 from optimizer.packing.model.problem import Bin, FloatArray, IntArray, Packing, PackingProblem
 from optimizer.packing.model.search_state import SearchState
+from optimizer.packing.model.step_costs import CALL, FILL, POLISH
+from scenarios import Work
 
 FIRST_BINS = 16
 """Bins that best fit has room for at first."""
@@ -30,9 +32,23 @@ CLASSES_AT_ONCE = 500
 
 @dataclass(frozen=True, eq=False)
 class BinFiller:
-    """Fills bins of a problem; keeps the arrays that compiled code needs."""
+    """Fills bins of a problem; keeps the arrays that compiled code needs.
+
+    Parameters
+    ----------
+    problem
+        The problem.
+    work
+        Counts what is done with its bins.
+    """
 
     problem: PackingProblem
+    work: Work = field(default_factory=Work)
+
+    @classmethod
+    def of(cls, run: SearchState) -> BinFiller:
+        """A filler whose work counts towards a run's limits."""
+        return cls(run.problem, run.deadline.work)
 
     @cached_property
     def tables(self) -> tuple[CutTable, ...]:
@@ -95,6 +111,7 @@ class BinFiller:
             What the bin holds already.
         """
         rows, table = self.problem.rows[option], self.tables[option]
+        self.work.add(CALL + FILL * rows.usage.size)
         start = np.zeros_like(remaining) if counts is None else counts.copy()
         added: IntArray = fill(
             order, remaining, rows.most, rows.usage, rows.capacity, start,
@@ -115,6 +132,7 @@ class BinFiller:
             What the bin holds; not changed.
         """
         rows, table, better = self.problem.rows[option], self.tables[option], counts.copy()
+        self.work.add(CALL + POLISH * np.count_nonzero(counts) * rows.usage.size)
         polish(
             profit, most, rows.usage, rows.capacity, better, *table.arrays,
         )  # fmt: skip
@@ -217,8 +235,9 @@ def best_fit_decreasing(
     for start in range(0, len(order), CLASSES_AT_ONCE):
         if start and late():
             return None
+        classes = order[start : start + CLASSES_AT_ONCE]
         held, residual, bins = best_fit(
-            order[start : start + CLASSES_AT_ONCE],
+            classes,
             remaining,
             rows.most,
             rows.usage,
@@ -228,6 +247,7 @@ def best_fit_decreasing(
             bins,
             *table.arrays,
         )
+        filler.work.add(CALL + FILL * len(classes) * max(bins, 1) * len(rows.capacity))
         if bins < 0 or bins > most:
             return None
     return [Bin(option, row) for row in held[:bins]]
@@ -255,6 +275,7 @@ def cheapest_options(filler: BinFiller, bins: list[Bin], stock: BinLimits) -> li
 def holds(filler: BinFiller, option: int, counts: IntArray) -> bool:
     """Whether a bin of the option may hold these items."""
     rows = filler.problem.rows[option]
+    filler.work.add(CALL + FILL * rows.usage.size)
     return bool(
         (counts <= rows.most).all()
         and (rows.usage @ counts <= rows.capacity).all()
@@ -282,7 +303,7 @@ def place_best_fit(run: SearchState, share: float = 1.0) -> None:
 
 def _place(run: SearchState, best: bool, share: float = 1.0) -> None:
     """Offer a plan for every order; the first is finished even when the time is over, in a hurry."""
-    filler, end = BinFiller(run.problem), run.deadline.within(share * run.left_s)
+    filler, end = BinFiller.of(run), run.deadline.part(share * run.left_s)
 
     def over() -> bool:
         return run.out_of_time or end.reached

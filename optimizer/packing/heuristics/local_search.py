@@ -29,7 +29,7 @@ def place_local_search(run: SearchState) -> None:
     """`local`: best-fit decreasing, then local search for the time given."""
     if run.packing is None:
         place_best_fit(run)
-    filler = BinFiller(run.problem)
+    filler = BinFiller.of(run)
     params = run.params.local_search
     anneal_to_bin_count(run, filler, raise_bounds(run), params.annealing_share * run.left_s)
     improve(run, filler, min(run.left_s, params.longest_s))

@@ -1,4 +1,8 @@
-"""Parameters of the placers, by algorithm; defaults are what every documented figure was measured with."""
+"""Parameters of the placers, by algorithm; defaults are what every documented figure was measured with.
+
+Shares of the time left are of its counted seconds (`scenarios.Deadline`), so that no clock decides what a
+step finds.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +21,7 @@ class BoundParams(Params):
     """Lower bounds before and beside the search."""
 
     whole_bins_s: Annotated[float, Field(gt=0)] = 20.0
-    """Seconds at most for the bound with whole numbers of bins."""
+    """Counted seconds at most for the bound with whole numbers of bins."""
     whole_bins_share: Annotated[float, Field(gt=0, le=1)] = 0.1
     """Share of the time left for the bound with whole numbers of bins."""
     division_gap: Annotated[float, Field(ge=0, lt=1)] = 0.05
@@ -70,7 +74,7 @@ class LocalSearchParams(Params):
     annealing_share: Annotated[float, Field(ge=0, le=1)] = 0.5
     """Share of the time that annealing gets before local search."""
     longest_s: Annotated[float, Field(gt=0)] = 10.0
-    """Seconds of local search at most."""
+    """Counted seconds of local search at most."""
     rounds: Annotated[int, Field(ge=0)] = 2_000
     """Rounds of opening bins up and filling them anew at most."""
     opened_bins: Annotated[int, Field(ge=1)] = 2
@@ -171,7 +175,7 @@ class BranchAndPriceParams(Params):
     restricted_masters: tuple[tuple[_Number, Annotated[float, Field(gt=0)]], ...] = (
         (0, 3.0), (3, 5.0), (8, 10.0), (24, 10.0),
     )  # fmt: skip
-    """Dives after which a restricted master is solved, each with the seconds that it may take."""
+    """Dives after which a restricted master is solved, each with the counted seconds that it may take."""
     restricted_columns: _Positive = 4_000
     """Columns of a restricted master: those of least reduced cost."""
     small_assignment: _Number = 20_000

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
 
@@ -144,7 +144,7 @@ class SearchState:
 
     @property
     def left_s(self) -> float:
-        """Seconds until the deadline, at least 0; none after an interruption."""
+        """Counted seconds until the deadline, at least 0; none after an interruption."""
         return self.deadline.left_s
 
     @property
@@ -167,8 +167,8 @@ class SearchState:
         )
 
     def until(self, seconds: float) -> Callable[[], bool]:
-        """A question that is answered by whether the run is done or so many seconds have passed."""
-        end = self.deadline.within(seconds)
+        """A question that is answered by whether the run is done or so many counted seconds have passed."""
+        end = self.deadline.part(seconds)
         return lambda: self.done or end.reached
 
     def offer(self, packing: Packing) -> bool:
@@ -194,13 +194,6 @@ class SearchState:
         """Report progress."""
         if self.log is not None:
             self.log(line)
-
-    def within(self, seconds: float) -> SearchState:
-        """A run on the same problem with less time, that starts from what is known here."""
-        return replace(
-            self, deadline=self.deadline.within(seconds), on_incumbent=None,
-            infeasible=False, limited=False, message="", statistics={}, no_packing=None,
-        )  # fmt: skip
 
 
 def _or_none(value: float) -> float | None:

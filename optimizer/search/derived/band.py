@@ -76,5 +76,5 @@ def _fewest(
         instance = prepare(judge, regions, deadline=total, params=params, grouping=True)
     except InfeasibleError:
         return None
-    plan = cheapest_plan(searching(instance, judge), total.within(params.derived.time_limit_s)).best
+    plan = cheapest_plan(searching(instance, judge), total.part(params.derived.time_limit_s)).best
     return None if plan is None else len(plan.packing)

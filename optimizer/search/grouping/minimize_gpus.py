@@ -155,7 +155,7 @@ class GroupedMinimizer:
         share, gap = 1.0, self.search.gap_limit
         if self.search.placer.exact:
             share, gap = self.params.packing_time_share, max(gap, self.params.packing_gap)
-        packed = self.search.solver(method, None, share, gap)(problem, self.deadline.left_s, 0.0)
+        packed = self.search.solver(method, None, share, gap)(problem, self.deadline, 0.0)
         if packed.stop_reason is StopReason.GAP_LIMIT and gap > self.search.gap_limit:
             return replace(packed, stop_reason=StopReason.FINISHED)  # the gap was not asked for
         return packed
@@ -281,11 +281,11 @@ class GroupedMinimizer:
         seconds = self.search.params.gpus.outer_time_share * self.deadline.left_s
         problem = self.instance.inner if kind == "inner" else self._of_groups(kind)
         least = self.instance.outer if kind == "outer" else self._of_groups("inner", least=True)
-        bound = price_bound(least, seconds)
+        bound = price_bound(least, self.deadline, seconds)
         if np.isinf(bound):
             return bound
         options = (served.by_item(served.option(*one), one[1], kind) for one in served.rows(kind))
-        return max(bound, bound_by_row_prices(problem, options, groups.counts, seconds))
+        return max(bound, bound_by_row_prices(problem, options, groups.counts, self.deadline, seconds))
 
     def _of_groups(self, kind: str, *, least: bool = False) -> PackingProblem:
         """The groups' problem on a region, by their averages or their least."""

@@ -21,6 +21,7 @@ from optimizer.packing.model.bin_limits import limit_rows
 from optimizer.packing.model.problem import FloatArray, IntArray, PackingOption, PackingProblem
 from optimizer.search.instance import Instance
 from optimizer.search.objectives import LatencyObjective
+from scenarios import Deadline
 
 CARE = 1e-6
 """Share by which GPUs count as larger, as solvers round."""
@@ -129,7 +130,7 @@ class FloorRelaxation:
         ]
 
     def solve(
-        self, pieces: Sequence[Piece], weight: FloatArray, seconds: float, nodes: int = 0
+        self, pieces: Sequence[Piece], weight: FloatArray, deadline: Deadline, nodes: int = 0
     ) -> tuple[HighsSolution, IntArray] | None:
         """The least sum over items of their weight times the low end of their piece; None if none fit.
 
@@ -137,8 +138,8 @@ class FloorRelaxation:
         ----------
         weight
             Of an item of each class, shape (n_classes,).
-        seconds
-            Time limit.
+        deadline
+            When to stop.
         nodes
             Nodes of the search tree, if GPUs are whole; 0: they come in parts.
 
@@ -171,7 +172,7 @@ class FloorRelaxation:
         model.add_columns(np.concatenate(cost), sparse.vstack([demand, held, limited]))
         if nodes:
             model.make_integer(bins)
-        return model.solve(seconds), bins
+        return model.solve(deadline), bins
 
 
 @dataclass(frozen=True, eq=False)

@@ -99,7 +99,7 @@ def latency_bound(
     if why_none:
         return LatencyBound(None, why_none)
     relaxation = FloorRelaxation.of(instance, objective, allowed)
-    end = deadline.within(params.seconds)
+    end = deadline.part(params.seconds)
     if objective.worst:
         value = _least_worst(relaxation, held, end, params)
     else:
@@ -141,7 +141,7 @@ def _least_worst(
     anything = np.zeros(relaxation.problem.n_classes)
 
     def excluded(limit_ms: float, nodes: int) -> bool:
-        solved = relaxation.solve(relaxation.pieces((0.0, limit_ms)), anything, end.left_s, nodes)
+        solved = relaxation.solve(relaxation.pieces((0.0, limit_ms)), anything, end, nodes)
         return solved is None or solved[0].infeasible
 
     low = relaxation.least_ms
@@ -175,7 +175,7 @@ def _least_mean(
     for _ in range(params.rounds):
         ends.sort()
         pieces = relaxation.pieces((*ends, np.inf))
-        solved = None if end.reached else relaxation.solve(pieces, weight, end.left_s)
+        solved = None if end.reached else relaxation.solve(pieces, weight, end)
         if solved is None or not solved[0].optimal:
             break
         solution, bins = solved

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -10,7 +11,7 @@ import numpy as np
 
 from optimizer.packing import pack
 from optimizer.packing.model.problem import Bin, Packing, PackingProblem
-from optimizer.search.cut_loop import AcceptedPlan, pattern_of
+from optimizer.search.cut_loop import LEAST_S, AcceptedPlan, pattern_of
 from optimizer.search.latency.detail import Detail
 from optimizer.search.latency.polish import Candidate, Polisher
 from optimizer.search.latency.screening import Screening
@@ -187,8 +188,10 @@ class LatencyMinimizer:
         yield from ((origin, packing.bins) for origin, packing in by_rule(self.objective, held, detail))
         seed, seconds = self.search.instance.scenario.seed, self.search.params.latency.model_seconds
         for method in MODEL_METHODS:
-            limit = max(min(self.deadline.left_s, seconds), 0.1)
-            packed = pack(posed(self.objective, detail), method, time_limit_s=limit, seed=seed).packing
+            end = self.deadline.part(seconds).no_sooner(LEAST_S)
+            packed = pack(
+                posed(self.objective, detail), method, time_limit_s=math.inf, seed=seed, deadline=end
+            ).packing
             if packed is not None:
                 yield f"the linear model ({method})", packed.bins
 
