@@ -91,6 +91,7 @@ class Place:
         return {
             **{name: value for name, value in os.environ.items() if name != "XDG_CACHE_HOME"},
             "HOME": str(self.folder),
+            "COLUMNS": "100",
             "LORAPACK_CACHE": str(self.cache),
             "TMPDIR": str(self.temporary),
             "PYTHONPATH": str(ROOT),
