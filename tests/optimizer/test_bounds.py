@@ -23,7 +23,7 @@ from optimizer.packing.branch_and_price.dual_inequalities import dual_optimal_in
 from optimizer.packing.heuristics.first_fit import BinFiller
 from optimizer.packing.model.problem import PackingOption, PackingProblem
 from optimizer.packing.model.search_state import SearchState, round_up
-from scenarios import Deadline, EngineOption
+from scenarios import UNLIMITED, Deadline, EngineOption
 
 Optimum = Callable[[PackingProblem], float]
 Random = Callable[..., PackingProblem]
@@ -72,7 +72,7 @@ def test_prices_of_rows_prove_no_more_than_there_is_where_a_limit_binds() -> Non
     )
     problem = PackingProblem([4], (cheap, dear), device_limits={"cheap": 1})
     assert pack(problem).objective == 4
-    assert bound_by_row_prices(problem, problem.options, problem.counts, 10.0) == 4
+    assert bound_by_row_prices(problem, problem.options, problem.counts, UNLIMITED, 10.0) == 4
 
 
 def test_dual_feasible_functions_see_that_halves_do_not_share() -> None:

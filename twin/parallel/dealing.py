@@ -250,14 +250,22 @@ def _watching(parent: int) -> Callable[[], None]:
     """What a worker does first: look again and again whether its parent still is there.
 
     However that ended, by SIGKILL too. A function within a function travels by value, so that a worker need
-    not import this package before it looks.
+    not import this package before it looks. And where it compiles, its end leaves no escape sequence on the
+    terminal: numba starts colorama for its messages, whether colours are wanted or not (numba 0.68,
+    `numba.core.errors:ColorShell`).
     """
     seconds = LOOK_S
 
     def watch() -> None:
+        import contextlib
         import os
         import threading
         import time
+
+        with contextlib.suppress(ImportError, AttributeError):
+            from colorama import initialise  # type: ignore[import-untyped, unused-ignore]
+
+            initialise.atexit_done = True  # as if its last sequence were registered already
 
         def look() -> None:
             while os.getppid() == parent:
