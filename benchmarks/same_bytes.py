@@ -8,7 +8,8 @@ answers, as `--json` writes them, must have the same bytes, times apart; what en
 and exempt. Prints a line for each command: status, GPUs, bound, seconds of processor time, and which
 answers differ.
 
-About ten minutes of two cores by default.
+Takes about half a minute of a core for each method of a small scenario, as `paper_high_32`; minutes for
+regions and for larger ones.
 """
 
 from __future__ import annotations
@@ -136,11 +137,19 @@ def cold_and_warm() -> bool:
 def main() -> int:
     """Run all and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--scenarios", nargs="*", default=SCENARIOS)
-    parser.add_argument("--methods", nargs="*", default=METHODS)
-    parser.add_argument("--commands", nargs="*", default=tuple(COMMANDS), choices=tuple(COMMANDS))
-    parser.add_argument("--time-limit", type=float, default=60.0)
-    parser.add_argument("--no-regions", action="store_true")
+    names = f"(default: {' '.join(SCENARIOS)})"
+    parser.add_argument(
+        "--scenarios", nargs="*", default=SCENARIOS, metavar="NAME", help=f"scenarios {names}"
+    )
+    names = f"(default: {' '.join(METHODS)})"
+    parser.add_argument("--methods", nargs="*", default=METHODS, metavar="METHOD", help=f"placers {names}")
+    commands = tuple(COMMANDS)
+    parser.add_argument("--commands", nargs="*", default=commands, choices=commands, help="(default: all)")
+    limit = "seconds of the whole search of each (default: 60)"
+    parser.add_argument("--time-limit", type=float, default=60.0, metavar="SECONDS", help=limit)
+    parser.add_argument(
+        "--no-regions", action="store_true", help="learn no regions (default: they are learned)"
+    )
     given = parser.parse_args()
     same = True
     for name in given.scenarios:
