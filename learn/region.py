@@ -11,7 +11,6 @@ import hashlib
 import json
 import math
 from collections.abc import Iterable, Sequence
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -205,7 +204,7 @@ class FeasibilityRegion(_Plain):
             )
         return matching
 
-    @cached_property
+    @property
     def bounding(self) -> FeasibilityRegion:
         """An outer region as bounds need it: wide enough, too, where adapters are a few more than slots.
 

@@ -105,6 +105,12 @@ def test_bounds_let_in_a_few_adapters_beyond_slots_where_no_engine_has_more_of_t
     assert not bounding.contains(64, 16, sums(1, 73))
 
 
+def test_a_changed_copy_has_bounds_of_its_own() -> None:
+    region = FeasibilityRegion(kind="outer", features=ADDITIVE, options=options(8))
+    assert counted(region.bounding) == [(8, 16, 9)]
+    assert counted(region.model_copy(update={"options": options(64)}).bounding) == [(64, 16, 72)]
+
+
 def test_an_unknown_option_is_named() -> None:
     region = FeasibilityRegion(kind="inner", features=ADDITIVE, options=(OPTION,))
     with pytest.raises(RegionError, match="no option with 9 slots of rank 16; it has 8x16"):
