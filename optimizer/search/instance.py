@@ -237,7 +237,7 @@ class Served:
             class_names=tuple(c.names[0] for c in classes),
             rates=np.array([c.rate for c in classes]),
             slotless=slotless if slotless.any() else None,
-            fewest_slots=self.scenario.engine.max_loras or 1,
+            fewest_slots=self.scenario.engine.fewest_slots,
         )
 
 

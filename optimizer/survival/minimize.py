@@ -176,7 +176,7 @@ class SpareSearch:
         """The plan with the twin's word on it and on every loss; None if it does not hold, or not in time."""
         scenario, judge = self.search.instance.scenario, self.search.loop.judge.judge
         if self.recovery == "restart":
-            plan = _trimmed(plan, scenario.engine.max_loras or 1)
+            plan = _trimmed(plan, scenario.engine.fewest_slots)
         placement = on_nodes(plan.placement, scenario)
         gpus = self.catalogue.gpus(placement)
         live = LiveRecovery(self.catalogue, judge, gpus, self.search.params.survival)

@@ -192,30 +192,23 @@ class RoomyPlans:
         gpus = [replace(gpu, number=k, pieces=tuple(kept[k])) for k, gpu in enumerate(self.base)]
         for device, piece in idle:
             rank = max(gpu.engine.max_lora_rank for gpu in self.base)
-            slots = max(min(largest + 1, self._most_slots), self._fewest_slots)
+            slots = max(min(largest + 1, self._most_slots), self.catalogue.scenario.engine.fewest_slots)
             gpus.append(LoadedGPU(len(gpus), EngineOption(device, slots, rank), (piece,)))
         return tuple(gpus)
 
     def fitted(self, gpus: tuple[LoadedGPU, ...]) -> RoomyPlan:
         """A plan with as many slots as are needed after losses, and how full it is then."""
         after, strains = self._after_losses(gpus)
-        most = Counter[EngineOption]()
+        most, fewest = Counter[EngineOption](), self.catalogue.scenario.engine.fewest_slots
         for gpu in gpus:
             most[gpu.engine] = max(most[gpu.engine], after[gpu.number], gpu.adapters)
-        fitted = tuple(
-            replace(gpu, engine=gpu.engine.trimmed(most[gpu.engine], self._fewest_slots)) for gpu in gpus
-        )
+        fitted = tuple(replace(gpu, engine=gpu.engine.trimmed(most[gpu.engine], fewest)) for gpu in gpus)
         return RoomyPlan(fitted, gpus, strains)
 
     @property
     def _most_slots(self) -> int:
         """Most slots of an engine that may be chosen."""
         return max(self.catalogue.scenario.engine.slot_choices)
-
-    @property
-    def _fewest_slots(self) -> int:
-        """Fewest slots of an engine."""
-        return self.catalogue.scenario.engine.max_loras or 1
 
     def with_slots(self, gpus: tuple[LoadedGPU, ...]) -> tuple[LoadedGPU, ...]:
         """GPUs with a slot for every adapter also for what is likely to come after a loss."""

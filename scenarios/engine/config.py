@@ -133,6 +133,11 @@ class EngineConfig(FurtherArguments):
         """Slot counts to consider, ascending: ``max_loras`` alone when it is set, else ``slots``."""
         return (self.max_loras,) if self.max_loras is not None else tuple(sorted(set(self.slots)))
 
+    @property
+    def fewest_slots(self) -> int:
+        """Fewest slots of an engine of a plan: as ``max_loras`` states, or one where they are chosen."""
+        return self.max_loras or 1
+
     def cpu_loras(self, adapters: int, max_loras: int) -> int:
         """Adapters that an engine of a plan keeps in CPU memory: as is stated, or else all that it serves.
 
@@ -175,9 +180,10 @@ class EngineOption:
     max_loras: int
     max_lora_rank: int
 
-    def trimmed(self, adapters: int, fewest: int = 1) -> EngineOption:
+    def trimmed(self, adapters: int, fewest: int) -> EngineOption:
         """The option with its slots beyond so many adapters given back to the KV cache.
 
-        They are never fewer than ``fewest``, or than one, as every engine of a plan takes adapters.
+        They are never fewer than ``fewest`` (`EngineConfig.fewest_slots`), which is one at least, as every
+        engine of a plan takes adapters.
         """
-        return replace(self, max_loras=min(self.max_loras, max(adapters, fewest, 1)))
+        return replace(self, max_loras=min(self.max_loras, max(adapters, fewest)))
