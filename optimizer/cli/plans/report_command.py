@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -18,6 +19,13 @@ from optimizer.cli.options import (
     params_in,
 )
 from optimizer.cli.outputs import Output, check_outputs, deliver, text_output
+from optimizer.cli.streams import note
+
+if TYPE_CHECKING:
+    from optimizer.reporting.report import Report
+
+LARGE_BYTES = 3_000_000
+"""Size of a page beyond which the command says it."""
 
 
 def add_to(app: typer.Typer) -> None:
@@ -69,4 +77,12 @@ def report_command(
             params=tuned,
         )
     answer = f"{made.headline}" if out is None else f"{made.headline}; the page is {out}"
-    deliver([answer], Output(out, made.write), text_output(json, made.to_json))
+    deliver([answer], Output(out, partial(_write, made)), text_output(json, made.to_json))
+
+
+def _write(made: Report, out: str | Path) -> None:
+    """Write the page, and say so if it is large: nothing is left out to keep it small."""
+    made.write(out)
+    size = Path(out).stat().st_size
+    if size > LARGE_BYTES:
+        note(f"lorapack: {out} has {size / 1e6:.1f} MB; pages of fewer results are smaller")

@@ -1,13 +1,14 @@
 """The report as one HTML file that fetches nothing.
 
-All texts from outside are escaped by Jinja2, or stand in a JSON block that no parser of HTML takes for
-markup; the page's JavaScript shows them as text. A content security policy allows the scripts of the page
-by their hashes, and no request to anywhere.
+All texts from outside are escaped by Jinja2, or stand in a block of packed data, in whose letters no markup
+can be written; the page's JavaScript shows them as text. A content security policy allows the scripts of the
+page by their hashes, and no request to anywhere.
 """
 
 from __future__ import annotations
 
 import base64
+import gzip
 import hashlib
 import json
 from functools import cache
@@ -21,7 +22,7 @@ from optimizer.reporting.contents import ReportContents
 from optimizer.reporting.page import headlines
 from optimizer.reporting.page.charts import charts
 from optimizer.reporting.page.tile_view import ORDERS
-from optimizer.reporting.page.views import COLUMNS, plan_view, table_rows
+from optimizer.reporting.page.views import COLUMNS, plan_views, table_rows
 from scenarios.text.display import visible_lines
 from scenarios.text.formatting import counted
 from scenarios.text.tables import cell_text
@@ -30,8 +31,16 @@ NAMED_WITHOUT_SCRIPT = 2_000
 """Rows of the table of adapters that a browser without JavaScript shows."""
 
 _STYLES = ("style.css", "tiles.css", "print.css")
-_SCRIPTS = ("tips.js", "charts.js", "tiles.js", "adapters.js", "over_time.js", "what_if.js", "page.js")
-_JSON_ESCAPES = {ord(char): f"\\u{ord(char):04x}" for char in "<>&\u2028\u2029"}
+_SCRIPTS = (
+    "data.js",
+    "tips.js",
+    "charts.js",
+    "tiles.js",
+    "adapters.js",
+    "over_time.js",
+    "what_if.js",
+    "page.js",
+)
 
 
 def render_page(contents: ReportContents) -> str:
@@ -48,14 +57,14 @@ def render_page(contents: ReportContents) -> str:
         The whole file. Equal contents give equal files, of the same versions of the libraries.
     """
     shown = ReportContents.model_validate(_visible(contents.model_dump()))
-    plans = [plan_view(number, plan) for number, plan in enumerate(shown.plans)]
+    plans = plan_views(shown.plans)
     data = {
         "plans": [view.data() for view in plans],
         "charts": charts(),
         "columns": COLUMNS,
         "orders": {name: largest for name, (_, largest) in ORDERS.items()},
     }
-    scripts = (_vega_embed(), _script())
+    vega, script = _vega_embed(), _script()
     page = _environment().get_template("page.html")
     return page.render(
         contents=shown,
@@ -64,9 +73,10 @@ def render_page(contents: ReportContents) -> str:
         orders=ORDERS,
         rows=lambda view: table_rows(view.plan.adapters, NAMED_WITHOUT_SCRIPT),
         style=_joined(_STYLES),
-        data=_script_json(data),
-        scripts=scripts,
-        policy=_policy(scripts),
+        data=_packed(json.dumps(data, allow_nan=False, ensure_ascii=False, separators=(",", ":"))),
+        vega=_packed(vega),
+        script=script,
+        policy=_policy((vega, script)),
     )
 
 
@@ -102,22 +112,21 @@ def _visible(value: Any) -> Any:
     return value
 
 
-def _script_json(value: Any) -> str:
-    """JSON that ends no script element and starts no comment, whatever it holds."""
-    text = json.dumps(value, allow_nan=False, ensure_ascii=False, separators=(",", ":"))
-    return text.translate(_JSON_ESCAPES)
+def _packed(text: str) -> str:
+    """A text gzipped, in base64: shorter, and in letters that end no element. Equal texts give equal ones."""
+    return base64.b64encode(gzip.compress(text.encode(), mtime=0)).decode()
 
 
 @cache
 def _vega_embed() -> str:
     """The JavaScript that draws Vega's charts, with all that it needs."""
     bundle: str = vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;")
-    return bundle.replace("</script", "<\\/script")
+    return bundle
 
 
 @cache
 def _script() -> str:
-    return f'(() => {{\n"use strict";\n{_joined(_SCRIPTS)}}})();\n'
+    return f'(async () => {{\n"use strict";\n{_joined(_SCRIPTS)}}})();\n'
 
 
 def _joined(names: tuple[str, ...]) -> str:

@@ -6,7 +6,7 @@ import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from optimizer.reporting.contents import AdapterTable, Tile
 from optimizer.reporting.page import headlines
@@ -36,6 +36,11 @@ class CellView(NamedTuple):
     label: str
     """Name, where it has room."""
     spoken: str
+
+    def data(self) -> list[Any]:
+        """What the page's JavaScript makes a rectangle of, its place in percent of the tile."""
+        rows, *place = self.cell
+        return [rows, self.step, self.label, self.spoken, *(round(percent, 2) for percent in place)]
 
 
 FAR = 10.0
@@ -67,6 +72,11 @@ class TileView:
     def made_of(self) -> tuple[Bar, ...]:
         """What the fill is made of."""
         return bars(self.tile.made_of, percent=True)
+
+    def data(self) -> dict[str, Any]:
+        """What the page's JavaScript needs of it."""
+        cells = [cell.data() for cell in self.cells]
+        return {"gpu": self.tile.gpu, "like": self.tile.like, "order": self.order_keys, "cells": cells}
 
     @property
     def order_keys(self) -> dict[str, float | None]:

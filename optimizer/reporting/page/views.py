@@ -44,6 +44,8 @@ class PlanView:
     steps: dict[int, int]
     """By rank, the step of the colour scale."""
     grid: GridView | None
+    scenario_of: PlanView | None = None
+    """An earlier plan for the very same scenario, whose text then stands on the page once."""
 
     @property
     def answer(self) -> Answer:
@@ -115,21 +117,27 @@ class PlanView:
             "gpus": self.answer.gpus,
             "accepted": self.answer.accepted,
             "adapters": {name: getattr(table, name) for name in (*COLUMNS, "served_name")},
-            "tiles": [
-                {"gpu": view.tile.gpu, "like": view.tile.like, "order": view.order_keys}
-                for view in self.tiles
-            ],
+            "tiles": [view.data() for view in self.tiles],
             "runs": [_run_data(run) for run in self.plan.runs],
             "grid": None if self.grid is None else self.grid.data(),
         }
 
 
-def plan_view(number: int, plan: PlanReport) -> PlanView:
-    """Prepare one plan, the ``number``-th of the page."""
+def plan_views(plans: Iterable[PlanReport]) -> tuple[PlanView, ...]:
+    """Prepare the plans of a page."""
+    views, first = [], dict[str, PlanView]()
+    for number, plan in enumerate(plans):
+        text = plan.origin.scenario_yaml
+        views.append(_plan_view(number, plan, first.get(text)))
+        first.setdefault(text, views[-1])
+    return tuple(views)
+
+
+def _plan_view(number: int, plan: PlanReport, scenario_of: PlanView | None) -> PlanView:
     steps = rank_steps(plan.adapters.rank)
     tiles = tile_views(plan.tiles, plan.adapters, steps)
     grid = None if plan.what_if is None else grid_view(plan.what_if)
-    return PlanView(f"p{number}", plan, tiles, steps, grid)
+    return PlanView(f"p{number}", plan, tiles, steps, grid, scenario_of)
 
 
 def table_rows(adapters: AdapterTable, most: int) -> Iterable[Sequence[str]]:

@@ -148,20 +148,26 @@ def tile(gpu: int, adapters: int, text: str, accepted: bool = True) -> Tile:
 
 
 def gpu_run(gpu: int) -> GPURun:
-    wave = [math.sin(k / 9 + gpu) for k in range(PARTS)]
+    """A run with waves and, as no simulation is smooth, noise in every part of every series."""
+    rng = random.Random(gpu)
+
+    def series(mean: float, swing: float) -> tuple[float, ...]:
+        values = (mean + swing * (math.sin(k / 9 + gpu) + rng.uniform(-0.3, 0.3)) for k in range(PARTS))
+        return tuple(float(f"{max(0.0, value):.4g}") for value in values)
+
     return GPURun(
         gpu=gpu,
         seed=gpu,
         load_factor=1.05,
         start_s=tuple(30.0 * k for k in range(PARTS)),
         width_s=30.0,
-        running=tuple(round(40 + 15 * w, 3) for w in wave),
-        waiting=tuple(round(max(0.0, 6 * w), 3) for w in wave),
-        kv_use=tuple(round(0.5 + 0.2 * w, 4) for w in wave),
-        slots_used=tuple(round(20 + 4 * w, 3) for w in wave),
-        loads_per_min=tuple(round(9 + 3 * w, 3) for w in wave),
-        offered_tok_per_s=tuple(round(2000 + 300 * w, 1) for w in wave),
-        served_tok_per_s=tuple(round(1990 + 290 * w, 1) for w in wave),
+        running=series(40, 15),
+        waiting=series(0, 6),
+        kv_use=series(0.5, 0.2),
+        slots_used=series(20, 4),
+        loads_per_min=series(9, 3),
+        offered_tok_per_s=series(2000, 300),
+        served_tok_per_s=series(1990, 290),
         quantiles=QUANTILES,
         ttft_ms=tuple(round(40 * math.exp(2 * q), 2) for q in QUANTILES),
         itl_ms=tuple(round(30 * math.exp(q), 2) for q in QUANTILES),

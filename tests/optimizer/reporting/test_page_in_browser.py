@@ -292,6 +292,15 @@ def test_one_of_several_results_is_shown_at_a_time(browser: Any, several: Path) 
     assert opened.faults == []
 
 
+def test_the_scenario_is_there_whole_of_every_result_that_shares_it(browser: Any, several: Path) -> None:
+    opened = OpenPage(browser, several)
+    texts = {plan_report(24, 3).origin.scenario_yaml}
+    assert opened.page.locator("[data-scenario-of]").count() == 2
+    for key in ("p0", "p1", "p2"):
+        opened.page.locator(f"#{key}-tab").click()
+        assert set(opened.page.locator(f"#{key}-repeat pre").last.all_text_contents()) == texts
+
+
 # --- 1,024 adapters ----------------------------------------------------------------------------------
 
 
@@ -341,7 +350,7 @@ def test_hostile_texts_stay_texts(browser: Any, tmp_path: Path) -> None:
     page.locator("#p1-tab").click()
     page.wait_for_timeout(200)
     assert page.evaluate("window.hacked") is None
-    assert page.evaluate("document.querySelectorAll('img, iframe, object, embed, script').length") == 3
+    assert page.evaluate("document.querySelectorAll('img, iframe, object, embed, script').length") == 4
     assert opened.requests == [(tmp_path / "report.html").as_uri()]
     assert opened.faults == []
 
@@ -426,9 +435,23 @@ def test_without_javascript_the_answer_tiles_and_tables_are_there(browser: Any, 
     assert opened.page.locator(".tile:visible").count() == 3 + 5 + 4
     assert opened.page.locator(".chart-box noscript p").first.is_visible()
     assert opened.page.locator("#p0 noscript tbody tr:visible").count() == 24
+    assert opened.page.locator("#p0-map > noscript p.quiet").is_visible()
+    assert opened.page.locator(".treemap:visible, .legend:visible, #too-old:visible").count() == 0
     assert opened.page.locator("button:visible:not(.cell)").count() == 0
     opened.page.locator("#p0 .grid-numbers summary").click()
     assert opened.page.locator("#p0 .grid tbody tr:visible").count() == 31
+
+
+def test_a_browser_that_cannot_unpack_the_figures_says_so_and_shows_the_answer(
+    browser: Any, small: Path
+) -> None:
+    page = browser.new_page()
+    page.add_init_script("delete window.DecompressionStream")
+    page.goto(small.as_uri())
+    assert page.locator("#too-old").is_visible()
+    assert page.locator(".headline").text_content().strip() == "3 GPUs"
+    assert page.locator(".tile:visible").count() == 3
+    assert page.locator(".needs-script:visible").count() == 0
 
 
 def test_on_paper_it_is_light_and_sliders_are_a_table(browser: Any, several: Path, tmp_path: Path) -> None:

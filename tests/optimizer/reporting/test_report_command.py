@@ -47,6 +47,19 @@ def test_the_page_and_its_data_are_written(result: Path, run: Lorapack) -> None:
     assert plan["origin"]["result_file"] == "result.json"
 
 
+def test_a_large_page_is_written_whole_and_its_size_is_told(
+    result: Path, run: Lorapack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code, _, complaint = run(result.name, "--out", "page.html", "--no-what-if")
+    assert (code, complaint) == (0, "")
+    monkeypatch.setattr("optimizer.cli.plans.report_command.LARGE_BYTES", 100_000)
+    code, told, complaint = run(result.name, "--out", "large.html", "--no-what-if")
+    assert code == 0
+    assert told.strip().endswith("the page is large.html")
+    assert complaint == "lorapack: large.html has 0.5 MB; pages of fewer results are smaller\n"
+    assert Path("large.html").stat().st_size == Path("page.html").stat().st_size
+
+
 def test_several_results_are_one_page(result: Path, run: Lorapack) -> None:
     code, told, _ = run(result.name, result.name, "--no-what-if", "--json", "-")
     assert code == 0, told

@@ -3,9 +3,15 @@
 const root = document.documentElement;
 const plans = data.plans.map((plan) => ({ ...plan, root: document.getElementById(plan.key) }));
 
+function fillScenario(plan) {
+  const same = plan.root.querySelector("[data-scenario-of]");
+  if (same) same.textContent = document.querySelector(`#${same.dataset.scenarioOf} .scenario`).textContent;
+}
+
 function startPlan(plan) {
   if (plan.started) return;
   plan.started = true;
+  fillScenario(plan);
   startAdapters(plan);
   startMap(plan);
   startOverTime(plan);

@@ -2,6 +2,23 @@
 
 const TOLD = ["gpu", "rank", "rate", "load_share", "served_share", "ttft_p50_ms", "ttft_p99_ms", "itl_ms", "loads"];
 
+function makeCell([rows, step, label, spoken, left, top, width, height]) {
+  const cell = make("button", undefined, `cell r${step}`);
+  cell.type = "button";
+  cell.dataset.rows = rows.join(" ");
+  cell.setAttribute("aria-label", spoken);
+  Object.assign(cell.style, { left: `${left}%`, top: `${top}%`, width: `${width}%`, height: `${height}%` });
+  if (label) cell.append(make("span", label));
+  return cell;
+}
+
+function fillTile(tile) {
+  const made = tile.cells.map(makeCell);
+  for (const other of made.slice(1)) other.tabIndex = -1; // the arrow keys go there
+  tile.element.querySelector(".treemap").append(...made);
+  tile.drawn = made.map((cell) => [cell, cellRows(cell)]);
+}
+
 function cellRows(cell) {
   return cell.dataset.rows.split(" ").map(Number);
 }
@@ -59,7 +76,7 @@ function markFound(plan, found) {
   plan.root.querySelector(".tiles").classList.toggle("searching", found !== null);
   for (const tile of plan.tiles) {
     let hits = 0;
-    for (const [cell, rows] of tile.cells) {
+    for (const [cell, rows] of tile.drawn) {
       const hit = found !== null && rows.some((row) => found.has(row));
       cell.classList.toggle("hit", hit);
       hits += hit;
@@ -95,7 +112,7 @@ function startMap(plan) {
   if (!tiles) return;
   for (const tile of plan.tiles) {
     tile.element = tiles.querySelector(`.tile[data-gpu="${tile.gpu}"]`);
-    tile.cells = [...tile.element.querySelectorAll(".cell")].map((cell) => [cell, cellRows(cell)]);
+    fillTile(tile);
   }
   startShort(plan, tiles);
   plan.searched = plan.adapters.name.map((name, row) => `${name}\n${plan.adapters.served_name[row]}`.toLowerCase());

@@ -1,6 +1,5 @@
 // What stands in several parts: elements made of text, numbers in words, and the one tip of the page.
 
-const data = JSON.parse(document.getElementById("data").textContent);
 const tip = document.getElementById("tip");
 let tipOwner = null;
 
