@@ -20,7 +20,7 @@ from tests.faults.commands import Ending, Place, answer_of, new_place, start
 from tests.faults.forks import Forks
 from tests.faults.rules import LEFT, Whole, faults, faults_again
 
-pytestmark = pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")]
 
 PATIENCE_S = 10.0
 """Seconds in which a busy machine ends what takes it half a second."""

@@ -19,8 +19,9 @@ from tests.fuzzing.judgement import MEMORY, Ending, fault, reads, wrong_words
 from tests.fuzzing.kinds import fuzzed_kinds
 from tests.fuzzing.mutations import mutation
 
-DAMAGES = 200
-"""Damages of each kind of file; of kinds that take longer so many times fewer as they say."""
+FEW, DAMAGES = 20, 200
+"""Damages of each kind of file, without the slow tests and with them; of kinds that take longer so many times
+fewer as they say."""
 
 NAMES = sorted(fuzzed_kinds())
 
@@ -38,10 +39,11 @@ def test_a_whole_file_is_read(name: str, tmp_path: Path) -> None:
     assert ending.code == 0, ending.said
 
 
+@pytest.mark.parametrize("damages", [FEW, pytest.param(DAMAGES, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("name", map(damaged, NAMES))
-def test_a_damaged_file_ends_in_an_answer_or_one_message(name: str, tmp_path: Path) -> None:
+def test_a_damaged_file_ends_in_an_answer_or_one_message(name: str, damages: int, tmp_path: Path) -> None:
     kind = fuzzed_kinds()[name]
-    assert not list(kind.faults(tmp_path / "damaged", range(max(3, DAMAGES // kind.slow))))
+    assert not list(kind.faults(tmp_path / "damaged", range(max(3, damages // kind.slow))))
 
 
 def test_the_same_number_gives_the_same_damage() -> None:

@@ -65,6 +65,7 @@ def test_imports_run_one_way(layer: str) -> None:
     assert not wrong
 
 
+@pytest.mark.slow
 def test_only_folders_of_plots_draw() -> None:
     """Elsewhere matplotlib is for types alone; and nobody draws unless a picture is asked for."""
     drawing = {

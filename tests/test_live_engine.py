@@ -105,6 +105,35 @@ def test_a_start_that_takes_too_long_is_ended(
         pass
 
 
+def test_servers_side_by_side_are_kept_on_cores_and_log_beside_their_scripts(
+    harness: ModuleType, environment: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "health").write_text("")
+    (tmp_path / "server.py").write_text(SERVER.replace("sys.argv[1]", "sys.argv[2]"))
+    monkeypatch.chdir(tmp_path)
+    servers, ports = part(harness, "servers"), part(harness, "processes").free_ports(2)
+    scripts = [tmp_path / f"serve_{k}.sh" for k in range(2)]
+    for script, port in zip(scripts, ports, strict=True):
+        script.write_text(f"exec {sys.executable} server.py --port {port}\n")
+    with servers.side_by_side(scripts, environment) as started:
+        cores = [os.sched_getaffinity(server.process.pid) for server in started]
+        assert [server.url for server in started] == [f"http://127.0.0.1:{port}" for port in ports]
+        assert all(len(one) == 1 for one in cores)
+        assert len(set.union(*cores)) == min(2, os.cpu_count() or 1)
+        assert [server.log for server in started] == [script.with_suffix(".log") for script in scripts]
+    assert not any(map(part(harness, "processes").is_taken, ports))
+
+
+def test_a_script_without_a_port_is_refused(harness: ModuleType, environment: object, tmp_path: Path) -> None:
+    servers, script = part(harness, "servers"), tmp_path / "serve.sh"
+    script.write_text("exec sleep 60\n")
+    with (
+        pytest.raises(RuntimeError, match=r"serve\.sh has no port"),
+        servers.side_by_side([script], environment),
+    ):
+        pass
+
+
 def test_a_taken_port_is_refused_before_anything_starts(
     harness: ModuleType, environment: object, tmp_path: Path
 ) -> None:

@@ -21,6 +21,8 @@ import optimizer
 import scenarios
 from scenarios.stopping import deadline
 
+pytestmark = pytest.mark.slow  # processes of their own, and whole searches
+
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("scenarios", "twin", "learn", "optimizer")
 SCENARIO = "paper_mixed_32"

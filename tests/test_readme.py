@@ -18,6 +18,7 @@ SMALLER = {"mixed_ranks": "paper_mixed_32", "hot-03": "adapter-03", "gpus=5": "g
 """What stands in the example, and what is run."""
 
 
+@pytest.mark.slow
 def test_the_python_example_runs(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """On a smaller scenario than the README's, so that it takes seconds."""
     monkeypatch.chdir(ROOT)

@@ -487,6 +487,7 @@ sys.exit(any(os.wait()[1] for _ in range(number)))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("processes", [2, 4])
 def test_processes_at_once_on_an_empty_cache_get_the_same_and_leave_whole_files(
     processes: int, made: Regions, filled: Path, scenario: Scenario, tmp_path: Path

@@ -51,6 +51,7 @@ def regions(dataset: Dataset, space: DesignSpace) -> Regions:
     return learn.linearize(dataset, space)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not MEASURED.exists(), reason="the measured runs are not here")
 def test_measured_runs_are_held_against_surrogates_twin_and_regions(
     dataset: Dataset, regions: Regions, space: DesignSpace, monkeypatch: pytest.MonkeyPatch

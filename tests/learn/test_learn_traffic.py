@@ -325,6 +325,7 @@ def runs(brief: DesignSpace) -> Dataset:
     return learn.sample(brief, plan, overloads=False)
 
 
+@pytest.mark.slow
 def test_rows_are_learned_from_mixed_traffic(runs: Dataset, brief: DesignSpace) -> None:
     regions = learn.linearize(runs, brief)
     assert len(boundary_points(runs).engines) >= 36

@@ -15,6 +15,8 @@ import pytest
 from optimizer.cli.streams import note, say, say_exactly, standard_streams
 from scenarios import OutputFileError
 
+pytestmark = pytest.mark.slow  # processes of their own
+
 Run = Callable[..., subprocess.CompletedProcess[bytes]]
 
 COMMAND = [sys.executable, "-c", "from optimizer.cli import main; main()"]

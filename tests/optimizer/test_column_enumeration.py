@@ -57,6 +57,7 @@ def test_annealing_finds_what_best_fit_misses() -> None:
     assert pack(problem, "local", time_limit_s=30).objective == run.value
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None, derandomize=True)
 @given(seed=st.integers(0, 100_000), cuts=st.booleans())
 def test_annealing_keeps_every_limit(seed: int, cuts: bool, random_problem: Random, optimum: Optimum) -> None:

@@ -159,6 +159,7 @@ def test_a_scenario_tells_which_of_the_twins_loops_it_needs() -> None:
     assert twin_loops(scenarios.override(plain, "engine.async_scheduling=false"), {"": newer}) == (SPECIAL,)
 
 
+@pytest.mark.slow
 def test_loops_for_what_few_have_are_called_by_their_groups() -> None:
     for group, loop in ((SPECIAL, advance_special), (AHEAD, advance_ahead)):
         call_group(group, shipped_profiles()[0])

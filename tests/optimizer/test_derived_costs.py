@@ -82,6 +82,7 @@ def test_what_can_be_derived_is_not_missing() -> None:
     assert not missing("llama-3.1-8b-instruct", "H100-64GB", derive=False)
 
 
+@pytest.mark.slow
 def test_rows_are_scaled_by_what_a_gpu_takes_there(derived: Scenario) -> None:
     judge = TwinJudge(derived, twin.profiles_of(derived))
     expected = expected_of(judge)

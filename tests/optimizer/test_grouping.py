@@ -377,6 +377,7 @@ def test_parts_of_hot_adapters_keep_their_shares() -> None:
     assert sum(shares) == pytest.approx(1.0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("objective", [("gpus", "latency"), ("gpus", "balance")])
 def test_latencies_are_minimised_on_the_adapters_themselves(
     scenario: Scenario, objective: tuple[str, ...]

@@ -69,6 +69,7 @@ def test_no_packing_on_two_gpus_has_floors_below_the_bound(objective: str) -> No
     assert 0.7 * value.min() <= found <= value.min() * (1 + 1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("objective", ["latency", "worst_ttft"])
 def test_more_gpus_and_less_load_make_a_bound_no_larger(objective: str) -> None:
     values = [bound(objective, gpus) for gpus in (1, 2, 4)]

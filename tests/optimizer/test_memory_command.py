@@ -68,6 +68,7 @@ def test_json_has_the_parts_by_their_names(lorapack: Lorapack, tmp_path: Path) -
     assert refused["remedies"]
 
 
+@pytest.mark.slow
 def test_without_a_device_the_whole_catalogue_is_answered(
     lorapack: Lorapack, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -312,6 +312,7 @@ def test_a_time_limit_returns_the_best_plan_and_a_bound(method: str) -> None:
     assert 0 <= result.bound < result.objective
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("method", "items", "seconds"), [("exact", 120, 0.7), ("cpsat", 40, 1.2), ("milp", 40, 0.5)]
 )

@@ -478,6 +478,7 @@ def test_arguments_of_a_wrong_type_are_named(scenario: scenarios.Scenario) -> No
         replan(scenario, scenarios.Placement(gpus=(placed(0, "a"),)), move_price="1")  # type: ignore[arg-type]
 
 
+@pytest.mark.slow
 def test_plans_of_few_moves_that_do_not_exist_end_no_process() -> None:
     """CP-SAT's interleaved searches ended it where a relaxation refutes the model on loading.
 

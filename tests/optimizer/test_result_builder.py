@@ -106,6 +106,7 @@ def test_what_no_gpu_and_no_time_helps_is_not_blamed_on_them(hot: scenarios.Scen
     assert f'"{result.no_plan.adapters[0]}"' in result.message
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["greedy-fill", "exact"])
 def test_the_methods_that_a_stuck_greedy_names_find_a_plan(hot: scenarios.Scenario, method: str) -> None:
     result = optimizer.solve(hot, method=method, time_limit_s=20)

@@ -136,6 +136,7 @@ def test_a_hot_adapter_is_split_over_as_few_gpus_as_needed() -> None:
     scenarios.check_placement(result.placement, scenario)
 
 
+@pytest.mark.slow
 def test_latency_is_no_worse_than_the_fewest_gpu_plan_spread() -> None:
     scenario = scenarios.read("paper_mixed_32", overrides=["replications=1"])
     fewest = optimizer.solve(scenario)
@@ -178,6 +179,7 @@ def test_other_objectives_on_a_given_number_of_gpus(small: scenarios.Scenario, n
         assert 0 < result.objective < 1
 
 
+@pytest.mark.slow
 def test_fewest_then_latency_keeps_the_number(small: scenarios.Scenario) -> None:
     result = optimizer.solve(small, objective=["gpus", "latency"], time_limit_s=10)
     assert result.gpus == 1

@@ -99,6 +99,7 @@ def test_other_methods_are_judged_at_the_corners_too(uncertain: Scenario, method
     assert any(verdict.corner is not None for verdict in found.validation.gpus)
 
 
+@pytest.mark.slow
 def test_running_plans_are_changed_for_uncertain_rates(uncertain: Scenario, result: optimizer.Result) -> None:
     assert result.placement is not None
     change = optimizer.replan(uncertain, result.placement, time_limit_s=120.0)
@@ -170,6 +171,7 @@ def full() -> optimizer.Result:
     return optimizer.solve(scenario, method="bfd", time_limit_s=120.0)
 
 
+@pytest.mark.slow
 def test_growth_names_the_gpu_that_bears_no_more(full: optimizer.Result) -> None:
     report = full.growth(workers=2)
     factors = [verdict.growth_factor for verdict in report.gpus]

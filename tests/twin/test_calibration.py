@@ -300,6 +300,7 @@ def test_a_crossing_is_found_or_the_nearer_end(root: float, expected: float, sig
     assert found == pytest.approx(expected, abs=1e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not PUBLIC.is_dir(), reason="the measurements are not beside the repository")
 def test_the_public_measurements_have_this_form_after_the_script(tmp_path: Path) -> None:
     script = Path(__file__).parents[2] / "benchmarks" / "public_measurements.py"

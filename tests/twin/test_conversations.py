@@ -152,6 +152,7 @@ def _slow_conversations(rate: float, seed: int) -> tuple[list[float], list[int]]
     return at, prompts
 
 
+@pytest.mark.slow
 def test_conversations_are_as_if_they_had_always_been_going_on() -> None:
     """Rates by part of the time, and prompts, agree with those of an independent simulation."""
     fast, slow, prompts, slow_prompts = [], [], [], []

@@ -202,6 +202,7 @@ def test_measured_weights_replace_computed_ones() -> None:
     assert more == pytest.approx(_plan(LLAMA, _engine(), 64, 16).weights_gib - 5.4)
 
 
+@pytest.mark.slow
 @given(
     slots=st.integers(1, 400),
     rank=st.sampled_from(MAX_LORA_RANKS),

@@ -44,6 +44,7 @@ def test_a_question_without_a_gpu_is_refused() -> None:
         twin.ask_memory(LLAMA)
 
 
+@pytest.mark.slow
 def test_ranks_are_those_that_the_release_takes() -> None:
     assert twin.ask_memory(LLAMA, device="A100-80GB", max_lora_rank=1).max_lora_rank == 1
     for version, rank, taken in (("0.10.2", 1, "8, 16"), ("0.7.0", 512, "128 or 256"), ("0.5.4", 128, "64")):
@@ -164,6 +165,7 @@ def test_more_gpus_than_a_gpu_can_give_room_for_are_refused() -> None:
     assert plan.failure == "oom_cuda"  # less than all is free when the engine begins
 
 
+@pytest.mark.slow
 def test_every_gpu_of_the_catalogue_is_surveyed() -> None:
     surveyed = twin.survey_memory(LLAMA, engine_version="0.19.0", max_loras=4, ranks=(8, 64))
     assert len(surveyed) == len(scenarios.gpus())

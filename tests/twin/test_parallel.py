@@ -83,6 +83,7 @@ def killed(times: int, log: Path) -> Callable[[int], int]:
     return call
 
 
+@pytest.mark.slow
 def test_what_a_killed_process_was_at_is_done_again(tmp_path: Path) -> None:
     call = killed(2, tmp_path / "log")
     assert list(in_processes([delayed(call)(k) for k in range(8)], 2)) == [k * k for k in range(8)]

@@ -167,6 +167,7 @@ def test_a_plan_that_the_twin_rejects_says_why() -> None:
     assert made.runs[0].waiting[-1] > made.runs[0].waiting[0]
 
 
+@pytest.mark.slow
 def test_an_engine_that_does_not_start_has_no_run() -> None:
     scenario = scenario_of({"name": "a", "count": 2, "rank": 32, "rate": 1.0})
     result = optimizer.solve(scenario, "bfd")
@@ -182,6 +183,7 @@ def test_an_engine_that_does_not_start_has_no_run() -> None:
     assert made.tiles[0].accepted is False
 
 
+@pytest.mark.slow
 def test_where_there_is_no_plan_the_report_says_why() -> None:
     result = optimizer.solve(scenarios.read("hot_adapter"))
     made = optimizer.report(result, params=QUICK).contents.plans[0]
