@@ -82,7 +82,7 @@ _TWO = [LognormalLengths(mean=195, std=210, max=1024), FixedLengths(tokens=7)]
     [
         (PoissonArrivals(), "baf09ae5ba73", "e3965e68755c"),
         (GammaArrivals(cv=3), "82ca26d19ebc", "a9e9ab9b8d0c"),
-        (WeibullArrivals(cv=0.5), "f4ca98d06b88", "f59f81380f24"),
+        (WeibullArrivals(cv=0.5), "21ecc34dbd10", "4c2018de7279"),
         (DeterministicArrivals(), "e5fc3e3cad79", "f9889f62185c"),
         (PiecewiseArrivals(window_s=100, factors=(0.5, 1.5), cv=2), "898f3ae9a5f9", "8a5bbb2514fb"),
         (UnpredictableArrivals(), "f6515c0deff0", "c12665d6645d"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import itertools
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from types import ModuleType
 
@@ -234,13 +235,16 @@ def test_the_model_survives_json() -> None:
     assert MemoryModel.model_validate_json(LLAMA.model_dump_json()) == LLAMA
 
 
-def test_asking_again_takes_microseconds() -> None:
-    engine = _engine()
-    _plan(LLAMA, engine, 128, 16)
-    start = time.process_time()
-    for _ in range(1000):
-        _plan(LLAMA, engine, 128, 16)
-    assert (time.process_time() - start) / 1000 < 50e-6
+def test_asking_again_takes_a_fraction_of_the_first_answer() -> None:
+    def seconds(slots: Iterable[int]) -> float:
+        start = time.process_time()
+        for one in slots:
+            _plan(LLAMA, engine, one, 16)
+        return time.process_time() - start
+
+    engine = _engine(max_model_len=2050)  # that no other test asks about
+    first, again = seconds(range(1, 201)), min(seconds(range(1, 201)) for _ in range(5))
+    assert again < first / 20
 
 
 def test_allocator_rounds_splits_and_reuses_blocks() -> None:
