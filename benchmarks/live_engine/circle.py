@@ -22,7 +22,7 @@ import numpy as np
 from live_engine.environments import Environment
 from live_engine.loads import stream
 from live_engine.routers import nginx_command, routing
-from live_engine.servers import SWAPS, LiveServer, serving
+from live_engine.servers import SWAPS, LiveServer, side_by_side
 from live_engine.tiny_engine import DEVICE, MEMORY_GIB, MODEL, TinyEngine
 from twin import Requests
 from twin.live import Answers, Drive, Limits, play
@@ -157,23 +157,10 @@ class Circle:
     @contextlib.contextmanager
     def fleet(self, folder: Path) -> Iterator[dict[int, LiveServer]]:
         """Start every exported command line unchanged, and end all servers on the way out."""
-        with contextlib.ExitStack() as stack:
-            servers = {}
-            for script in scripts_of(folder):
-                number = int(re.findall(r"\d+", script.stem)[0])
-                log = self.work / f"server_{number}.log"
-                port = port_of(script)
-                servers[number] = stack.enter_context(
-                    serving(
-                        ["bash", script],
-                        self.environment,
-                        log,
-                        port=port,
-                        further=SWAPS,
-                        core=number % (os.cpu_count() or 1),
-                    )
-                )
-            yield servers
+        scripts = scripts_of(folder)
+        with side_by_side(scripts, self.environment, self.work, further=SWAPS) as servers:
+            numbers = (int(re.findall(r"\d+", script.stem)[0]) for script in scripts)
+            yield dict(zip(numbers, servers, strict=True))
 
     @contextlib.contextmanager
     def router(self, folder: Path) -> Iterator[str]:
@@ -221,13 +208,6 @@ def scripts_of(folder: Path) -> list[Path]:
     return sorted(
         path for path in folder.glob("*.sh") if "resolver" not in path.name and "steps" not in path.name
     )
-
-
-def port_of(script: Path) -> int:
-    found = re.search(r"--port[= ](\d+)", script.read_text())
-    if found is None:
-        raise RuntimeError(f"{script} has no port")
-    return int(found[1])
 
 
 def towards(requests: Requests, heavy: Sequence[int], share: float, seed: int) -> Requests:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -58,26 +59,28 @@ def figures_of(records: RunRecords, frontend_s: float = 0.0) -> Figures:
     )
 
 
-def run_case(case: Case, url: str, seed: int) -> Figures:
-    """Send a case to a server.
+def run_case(case: Case, urls: Sequence[str], seed: int) -> list[Figures]:
+    """Send a case to servers, all of it to each, at once.
 
     Raises
     ------
     RuntimeError
         If it is broken off, or a request fails.
     """
-    drive = Drive(url, case.requests, case.engine.served_names, case.seconds, seed)
-    (answers,) = play([drive], Limits(error_share=0.01))
-    if answers.stopped or answers.faults:
-        raise RuntimeError(f"{case.name}: {answers.stopped or dict(answers.faults)} {answers.details}")
-    return figures_of(answers.records())
+    names, seconds = case.engine.served_names, case.seconds
+    drives = [Drive(url, case.requests, names, seconds, seed + k) for k, url in enumerate(urls)]
+    every = play(drives, Limits(error_share=0.01))
+    for answers in every:
+        if answers.stopped or answers.faults:
+            raise RuntimeError(f"{case.name}: {answers.stopped or dict(answers.faults)} {answers.details}")
+    return [figures_of(answers.records()) for answers in every]
 
 
-def warm_up(engine: TinyEngine, url: str) -> None:
+def warm_up(engine: TinyEngine, urls: Sequence[str]) -> None:
     """Ask every adapter, a few at a time: a server's first requests are slow, and no profile knows of it."""
     n = len(engine.model.ranks)
     requests = replace(batch(engine, 4, n, 4), adapter=(np.arange(4 * n) % n).astype(np.int32))
-    run_case(Case("warm-up", engine, requests, math.inf), url, seed=0)
+    run_case(Case("warm-up", engine, requests, math.inf), urls, seed=0)
 
 
 @dataclass(frozen=True)
@@ -112,10 +115,11 @@ class Compared:
         return max(abs(getattr(one, name) / self.mean(name) - 1) for one in self.seen)
 
 
-def compare(case: Case, profile: EngineProfile, url: str, repetitions: int) -> Compared:
-    """Foretell a case, and make it several times."""
-    seen = tuple(run_case(case, url, seed=k + 1) for k in range(repetitions))
-    return Compared(case.name, len(case.requests), foretold(case, profile), seen)
+def compare(case: Case, profile: EngineProfile, urls: Sequence[str], rounds: int) -> Compared:
+    """Foretell a case, and make it several times on every server."""
+    n = len(urls)
+    seen = [one for k in range(rounds) for one in run_case(case, urls, seed=k * n + 1)]
+    return Compared(case.name, len(case.requests), foretold(case, profile), tuple(seen))
 
 
 def kv_tokens(engine: TinyEngine, profile: EngineProfile, url: str) -> tuple[int, int | None]:

@@ -6,7 +6,8 @@ import contextlib
 import os
 import shutil
 import subprocess
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from live_engine.processes import HOST, is_taken, running, wait
@@ -15,6 +16,13 @@ from live_engine.servers import ServerError
 START_S = 20.0
 """Seconds that nginx may take to listen."""
 
+_WITH_NJS = """load_module /usr/lib/nginx/modules/ngx_http_js_module.so;
+pid nginx.pid;
+error_log stderr;
+events {}
+"""
+"""The least configuration that needs the module, where Debian has it and exports look for it."""
+
 
 def nginx_command() -> str:
     """The path of nginx.
@@ -22,12 +30,22 @@ def nginx_command() -> str:
     Raises
     ------
     ServerError
-        If it is not installed.
+        If it is not installed, or without the module that an exported configuration loads.
     """
     nginx = shutil.which("nginx", path=f"{os.environ.get('PATH', '')}{os.pathsep}/usr/sbin")
     if nginx is None:
         raise ServerError("nginx is not installed; install it with its module njs")
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / "nginx.conf").write_text(_WITH_NJS)
+        _test([nginx, "-p", folder, "-c", "nginx.conf"], "to load its module njs; install it")
     return nginx
+
+
+def _test(command: Sequence[str], what: str) -> None:
+    """Raise `ServerError` if nginx refuses a configuration."""
+    tested = subprocess.run([*command, "-t"], capture_output=True, text=True, check=False)
+    if tested.returncode:
+        raise ServerError(f"nginx refuses {what}: {tested.stderr.strip()}")
 
 
 @contextlib.contextmanager
@@ -57,9 +75,7 @@ def routing(folder: Path, log: Path, *, port: int) -> Iterator[str]:
         raise ServerError(f"port {port} of {HOST} is taken; end what holds it, or give another")
     folder = folder.resolve()
     command = [nginx, "-p", str(folder), "-c", "nginx.conf"]
-    tested = subprocess.run([*command, "-t"], capture_output=True, text=True, check=False)
-    if tested.returncode:
-        raise ServerError(f"nginx refuses {folder / 'nginx.conf'}: {tested.stderr.strip()}")
+    _test(command, str(folder / "nginx.conf"))
     url = f"http://{HOST}:{port}"
     with running([*command, "-g", "daemon off;"], log, os.environ) as process:
         if wait(process, f"{url}/v1/models", START_S) != "serves":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -96,6 +97,43 @@ def serving(
         if outcome != "serves":
             raise ServerError(f"{url} {outcome} at its start; {log} says\n{_causes(log)}")
         yield LiveServer(url, log, process)
+
+
+@contextlib.contextmanager
+def side_by_side(
+    scripts: Sequence[Path],
+    environment: Environment,
+    logs: Path,
+    *,
+    further: Mapping[str, str] | None = None,
+) -> Iterator[list[LiveServer]]:
+    """Servers of scripts of one command line, each kept on a core, as the GPUs of one host are served.
+
+    Their logs, in a folder of such, have the names of the scripts.
+    """
+    with contextlib.ExitStack() as stack:
+        servers = []
+        for number, script in enumerate(scripts):
+            core, log = number % (os.cpu_count() or 1), logs / f"{script.stem}.log"
+            one = serving(
+                ["bash", script], environment, log, port=port_of(script), further=further, core=core
+            )
+            servers.append(stack.enter_context(one))
+        yield servers
+
+
+def port_of(script: Path) -> int:
+    """The port of a command line.
+
+    Raises
+    ------
+    RuntimeError
+        If it names none.
+    """
+    found = re.search(r"--port[= ](\d+)", script.read_text())
+    if found is None:
+        raise RuntimeError(f"{script} has no port")
+    return int(found[1])
 
 
 def _causes(log: Path) -> str:
