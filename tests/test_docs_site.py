@@ -13,6 +13,8 @@ from urllib.parse import unquote, urldefrag
 
 import pytest
 
+from tests.browsers import chromium, needs_browser
+
 pytest.importorskip("mkdocs")
 pytest.importorskip("mkdocstrings")
 pytest.importorskip("mkdocs_jupyter")
@@ -116,6 +118,20 @@ def test_what_is_searched_for_is_found(site: Path) -> None:
         entry["location"].partition("#")[0] for entry in index["docs"] if "max_lora_rank" in entry["text"]
     }
     assert {"results.html", "memory.html"} & found
+
+
+@needs_browser
+def test_the_search_works_on_a_site_that_is_read_from_the_disk(site: Path) -> None:
+    with chromium() as browser:
+        page = browser.new_page()
+        asked: list[str] = []
+        page.on("request", lambda request: asked.append(request.url))
+        page.goto((site / "index.html").as_uri() + "?q=max_lora_rank")
+        found = page.locator(".md-search-result__link")
+        found.first.wait_for(state="attached", timeout=30_000)
+        pages = {link.partition("?")[0] for link in found.evaluate_all("all => all.map((one) => one.href)")}
+    assert {(site / name).as_uri() for name in ("results.html", "memory.html")} & pages
+    assert all(url.startswith("file:") for url in asked)
 
 
 def test_the_tutorial_shows_its_pictures(site: Path) -> None:

@@ -1,12 +1,7 @@
-"""The page of a report in a real browser: Chromium at the path in LORAPACK_CHROMIUM, or Debian's.
-
-Without a browser these tests are skipped, unless LORAPACK_CHROMIUM is set, as `.ci/run` does: then they fail.
-"""
+"""The page of a report in a real browser."""
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,16 +10,11 @@ import pytest
 
 from optimizer.reporting.contents import ReportContents, WhatIfCell
 from optimizer.reporting.page import render_page
+from tests.browsers import CHROMIUM, chromium, needs_browser
 from tests.hostile_texts import HOSTILE_TEXTS
 from tests.optimizer.reporting.page_contents import MARKUP, plan_report, report_contents, what_if_grid
 
-NAMED = os.environ.get("LORAPACK_CHROMIUM")
-CHROMIUM = NAMED or shutil.which("chromium")
-
-pytestmark = [
-    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium: install it, or set LORAPACK_CHROMIUM"),
-    pytest.mark.slow,
-]
+pytestmark = [needs_browser, pytest.mark.slow]
 
 SMOOTH_MS = 200
 TRIES = 3
@@ -90,12 +80,8 @@ class OpenPage:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        started = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+    with chromium() as started:
         yield started
-        started.close()
 
 
 @pytest.fixture(autouse=True)
