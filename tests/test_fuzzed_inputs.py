@@ -40,7 +40,7 @@ def test_a_whole_file_is_read(name: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("damages", [FEW, pytest.param(DAMAGES, marks=pytest.mark.slow)])
-@pytest.mark.parametrize("name", map(damaged, NAMES))
+@pytest.mark.parametrize("name", list(map(damaged, NAMES)))
 def test_a_damaged_file_ends_in_an_answer_or_one_message(name: str, damages: int, tmp_path: Path) -> None:
     kind = fuzzed_kinds()[name]
     assert not list(kind.faults(tmp_path / "damaged", range(max(3, damages // kind.slow))))
