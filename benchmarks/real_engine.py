@@ -115,7 +115,7 @@ def measure(bench: Bench) -> None:
             of = ("--model", MODEL, "--device", DEVICE, "--gpu-memory-gib", MEMORY_GIB)
             how = ("--minutes", bench.lengths.measure_min, "--step-log", server.log, "--yes", "--quiet")
             measurements.append(("measure", server.url, "--out", folder, *about, *of, *how))
-        _lorapack(*measurements)
+        _lorapack(*measurements, codes=(0, CUT_SHORT))
     _lorapack(("calibrate", *folders, "--model", MODEL, "--out", bench.profile, "--quiet"))
 
 
@@ -177,16 +177,17 @@ def circle(bench: Bench) -> None:
     bench.keep("circle", {"routed": figures, "swap": swap})
 
 
-def _lorapack(*commands: tuple[object, ...]) -> None:
-    """Run lorapack's commands at once, and end where one fails; what a limit cut short is kept."""
+def _lorapack(*commands: tuple[object, ...], codes: tuple[int, ...] = (0,)) -> None:
+    """Run lorapack's commands at once, and end where one ends with a code that is none of these."""
     started = [subprocess.Popen([sys.executable, "-m", "optimizer", *map(str, words)]) for words in commands]
     try:
-        codes = [one.wait() for one in started]
+        ended = [one.wait() for one in started]
     finally:
         for one in started:
             one.terminate()  # nothing where it has ended
-    if not {0, CUT_SHORT}.issuperset(codes):
-        raise RuntimeError(f"lorapack ended with {codes}")
+            one.wait()
+    if not set(codes).issuperset(ended):
+        raise RuntimeError(f"lorapack ended with {ended}")
 
 
 RUN: dict[str, Callable[[Bench], None]] = {"measure": measure, "foretell": foretell, "circle": circle}

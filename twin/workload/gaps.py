@@ -110,7 +110,7 @@ class WeibullGaps(_RandomGaps):
     """Weibull-distributed gaps of a given coefficient of variation.
 
     Powers are the C library's, one by one: NumPy's own of whole arrays have other last digits on processors
-    with AVX-512 than without, and a seed gives the same requests on all.
+    with AVX-512 than without, and a seed gives the same gaps on all.
     """
 
     def __init__(self, cv: float) -> None:
