@@ -133,10 +133,10 @@ def foretell(bench: Bench) -> None:
             urls = [server.url for server in servers]
             warm_up(engine, urls)
             tokens = kv_tokens(engine, profile, urls[0])
-            for case in group:
+            for row, case in zip(compare(group, profile, urls, bench.lengths.rounds), group, strict=True):
                 write_requests(case.requests, bench.work / f"requests_{len(rows)}.csv")
-                rows.append(compare(case, profile, urls, bench.lengths.rounds))
-                print(table_row(rows[-1]), flush=True)
+                rows.append(row)
+                print(table_row(row), flush=True)
     bench.keep("foretold", {"rows": [asdict(row) for row in rows], "kv_tokens": tokens})
     print(foretold_table(rows))
     print(f"KV cache: {tokens[0]:,} tokens foretold, {tokens[1]:,} told by the server")

@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 
 import pytest
 
@@ -169,6 +169,24 @@ def test_an_environment_without_the_command_is_refused_with_its_path(
 ) -> None:
     with pytest.raises(FileNotFoundError, match=r"bin/vllm: no such file; give the vllm command"):
         part(harness, "environments").environment_at(tmp_path / "bin" / "vllm")
+
+
+def test_each_run_is_made_once_before_any_is_made_again(
+    harness: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    foretelling, made = part(harness, "foretelling"), []
+
+    def run(case: SimpleNamespace, urls: list[str], seed: int) -> list[str]:
+        made.append((case.name, seed))
+        return [f"{case.name} on {url}, {len(made)}" for url in urls]
+
+    monkeypatch.setattr(foretelling, "run_case", run)
+    monkeypatch.setattr(foretelling, "foretold", lambda case, _: f"{case.name} foretold")
+    cases = [SimpleNamespace(name=name, requests=range(3)) for name in ("half", "near")]
+    half, near = foretelling.compare(cases, None, ["one", "two"], rounds=2)
+    assert made == [("half", 1), ("near", 1), ("half", 3), ("near", 3)]
+    assert (half.told, near.told, near.requests) == ("half foretold", "near foretold", 3)
+    assert half.seen == ("half on one, 1", "half on two, 1", "half on one, 3", "half on two, 3")
 
 
 def test_a_router_without_a_configuration_is_refused(harness: ModuleType, tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -115,11 +115,20 @@ class Compared:
         return max(abs(getattr(one, name) / self.mean(name) - 1) for one in self.seen)
 
 
-def compare(case: Case, profile: EngineProfile, urls: Sequence[str], rounds: int) -> Compared:
-    """Foretell a case, and make it several times on every server."""
-    n = len(urls)
-    seen = [one for k in range(rounds) for one in run_case(case, urls, seed=k * n + 1)]
-    return Compared(case.name, len(case.requests), foretold(case, profile), tuple(seen))
+def compare(
+    cases: Sequence[Case], profile: EngineProfile, urls: Sequence[str], rounds: int
+) -> Iterator[Compared]:
+    """Foretell cases of one engine, and make each several times on every server.
+
+    All are made once before any is made again: repetitions in a row would not show how a machine's speed
+    changes with time.
+    """
+    seen: list[list[Figures]] = [[] for _ in cases]
+    for k in range(rounds):
+        for case, made in zip(cases, seen, strict=True):
+            made += run_case(case, urls, seed=k * len(urls) + 1)
+    for case, made in zip(cases, seen, strict=True):
+        yield Compared(case.name, len(case.requests), foretold(case, profile), tuple(made))
 
 
 def kv_tokens(engine: TinyEngine, profile: EngineProfile, url: str) -> tuple[int, int | None]:

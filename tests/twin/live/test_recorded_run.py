@@ -47,7 +47,7 @@ def test_the_twin_foretells_what_the_server_did(profile: EngineProfile, case: di
     records = played(profile, case)
     view = metrics.window(records)
     found = metrics.latencies_of(view, profile.frontend.first_token_s)
-    # Errors as measured: 1, 1 and 7 % of the throughput, and 9, 3 and 9 % of the ITL (docs/live.md).
+    # Errors as measured: 1, 1 and 7 % of the throughput, and 9, 3 and 9 % of the ITL.
     assert metrics.traffic(view).served_tok_per_s == pytest.approx(case["throughput"], rel=0.08)
     assert 1e3 * found["itl"].mean_s == pytest.approx(case["itl_ms"], rel=0.1)
     wait = records.first_token_s - records.requests.arrival_s
