@@ -81,3 +81,6 @@ def test_files_of_a_solver_go_where_there_is_room_and_those_of_killed_processes_
     monkeypatch.setattr(tempfile, "tempdir", "/proc/none")
     with pytest.raises(OutputFileError, match=r"CBC's files cannot be written .* name a folder .* TMPDIR"):
         pack(PROBLEM, "cbc")
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "a blank"))
+    with pytest.raises(OutputFileError, match=r"CBC takes no files in .*a blank.* name another .* TMPDIR"):
+        pack(PROBLEM, "cbc")

@@ -25,6 +25,7 @@ from optimizer.packing.native_search import solve_in_thread
 from scenarios import OutputFileError, interrupted
 from scenarios.errors import cause_of
 from scenarios.output import remove_leftovers, temporary_folder
+from scenarios.text.formatting import shortened
 
 TOLERANCE = 1e-9
 """Feasibility and integrality tolerance: far below the resolution of a scaled row."""
@@ -200,10 +201,15 @@ def _room_for_files() -> Iterator[Path]:
     Raises
     ------
     OutputFileError
-        If nothing can be written there.
+        If nothing can be written there, or CBC could not be told of it.
     """
+    room = Path(tempfile.gettempdir())
+    if any(map(str.isspace, str(room))):  # PuLP parts CBC's command line at blanks
+        raise OutputFileError(
+            f'CBC takes no files in "{shortened(str(room))}", whose name has a blank; '
+            "name another folder by TMPDIR"
+        )
     try:
-        room = Path(tempfile.gettempdir())
         remove_leftovers(room)
         with temporary_folder(room / "cbc", 0o700) as folder:
             yield folder
