@@ -112,6 +112,8 @@ class LatencyParams(Params):
     """Most counted seconds for a plan of that model where it is a start only."""
     max_model_rounds: Count = 6
     """Most rounds of cuts on that model."""
+    max_first_rounds: Count = 2
+    """The same for a plan of it on GPUs that are given, before fuller plans are looked for."""
     indifference: Annotated[float, Field(ge=0.0, lt=1.0)] = 1e-3
     """Relative difference up to which plans are equally good, so that the next objective decides."""
 

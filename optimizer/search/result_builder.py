@@ -217,7 +217,8 @@ def _message(outcome: Outcome, status: ResultStatus) -> str:
     stop = _stop_reason(outcome, status)
     cut_short = _cut_short(outcome) if stop == "time_limit" else ""
     interruption = "the search was interrupted" if stop == "interrupted" else ""
-    return "; ".join(filter(None, (message, gap, origin, outcome.note, cut_short, interruption)))
+    found = f"found by {origin}" if origin else ""
+    return "; ".join(filter(None, (message, gap, found, outcome.note, cut_short, interruption)))
 
 
 def _proven(outcome: Outcome) -> str:

@@ -18,12 +18,13 @@ from optimizer.search.compilation import compile_loops, twin_loops
 from optimizer.search.cut_loop import CutLoop
 from optimizer.search.derived.band import with_band
 from optimizer.search.grouping.dealing import Dealer
-from optimizer.search.grouping.minimize_gpus import any_plan, cheapest_plan
+from optimizer.search.grouping.minimize_gpus import cheapest_plan
 from optimizer.search.instance import Instance
 from optimizer.search.judging import PatternJudge
+from optimizer.search.latency.first_plan import plan_on_given
 from optimizer.search.latency.lower_bound import LatencyBound, latency_bounds
 from optimizer.search.latency.minimize_latency import minimize_latency
-from optimizer.search.minimize_gpus import Search
+from optimizer.search.minimize_gpus import GPUMinimum, Search
 from optimizer.search.objective_order import Choice, minimize_second_price
 from optimizer.search.objectives import leading_prices
 from optimizer.search.params import DEFAULTS, SolveParams
@@ -174,8 +175,7 @@ def _searched(
     """
     scenario = search.instance.scenario
     fewest = spare or gpus is None or bool(leading_prices(scenario.objective))
-    minimum = (cheapest_plan if fewest else any_plan)(search, deadline)
-    choice = minimize_second_price(search, minimum, deadline)
+    minimum, choice = _first_choice(search, None if fewest else gpus, deadline)
     bounds: dict[str, LatencyBound] = {}
     if not spare:
         choice = minimize_latency(search, choice, gpus, total if fewest else deadline)
@@ -183,6 +183,14 @@ def _searched(
     ended_by = total if fewest and minimum.finished else deadline
     note = _gpus_note(scenario, gpus, choice)
     return Outcome(search, minimum, choice, ended_by, note, latency_bounds=bounds)
+
+
+def _first_choice(search: Search, gpus: int | None, deadline: Deadline) -> tuple[GPUMinimum, Choice]:
+    """What is known of the fewest (or cheapest) GPUs, and the plan that prices, or given GPUs, lead to."""
+    if gpus is not None:
+        return plan_on_given(search, gpus, deadline)
+    minimum = cheapest_plan(search, deadline)
+    return minimum, minimize_second_price(search, minimum, deadline)
 
 
 def search_of(

@@ -21,6 +21,7 @@ from optimizer.search.instance import Instance
 from optimizer.search.judging import Pattern
 from optimizer.search.latency.changes import within_limits
 from optimizer.search.latency.estimates import LatencyCurve, Measures
+from optimizer.search.latency.first_plan import MODEL_METHODS, plan_on_given
 from optimizer.search.latency.minimize_latency import minimize_latency
 from optimizer.search.latency.moves import exchanges
 from optimizer.search.latency.polish import Polisher
@@ -28,7 +29,7 @@ from optimizer.search.latency.screening import REJECTED, Rating, Screening, valu
 from optimizer.search.minimize_gpus import Search, minimize_gpus
 from optimizer.search.objective_order import Choice
 from optimizer.search.objectives import LATENCY_OBJECTIVES
-from optimizer.search.params import PolishParams, SolveParams
+from optimizer.search.params import LatencyParams, PolishParams, SolveParams
 from scenarios import Deadline, EngineOption
 from twin import GPUVerdict
 
@@ -112,12 +113,15 @@ def best_by_enumeration(objective: str, judge: SizeJudge, gpus: int) -> float:
     return float(best)
 
 
+@pytest.mark.parametrize("begin", ["given", "fewest"])
 @pytest.mark.parametrize("objective", ["latency", "worst_latency", "worst_ttft_p99"])
-def test_the_search_finds_the_best_plan_by_enumeration(objective: str) -> None:
+def test_the_search_finds_the_best_plan_by_enumeration(objective: str, begin: str) -> None:
     judge = SizeJudge()
     search = search_of(objective, judge)
-    held = minimize_gpus(search, Deadline.after(20))
-    found = minimize_latency(search, Choice(held.best), 3, Deadline.after(60)).plan
+    first = plan_on_given(search, 3, Deadline.after(20))[1]
+    if begin == "fewest":
+        first = Choice(minimize_gpus(search, Deadline.after(20)).best)
+    found = minimize_latency(search, first, 3, Deadline.after(60)).plan
     assert found is not None
     value = LATENCY_OBJECTIVES[objective].measure(search.instance.inner, found.packing, found.verdicts)
     assert value <= best_by_enumeration(objective, judge, 3) * 1.002
@@ -132,6 +136,33 @@ def test_a_plan_that_only_the_short_runs_accept_is_none() -> None:
     found = minimize_latency(search, Choice(None), 3, Deadline.after(60)).plan
     assert found is not None
     assert all(verdict.accepted for verdict in found.verdicts)
+
+
+def test_on_given_gpus_a_spread_plan_comes_first_and_nothing_is_asked_of_the_fewest() -> None:
+    search = search_of("latency", SizeJudge())
+    minimum, first = plan_on_given(search, 3, Deadline.after(60))
+    assert first.plan is not None
+    assert (len(first.plan.packing), search.loop.rounds) == (3, 1)
+    assert first.origin == f"the linear model ({MODEL_METHODS[0]})"
+    assert minimum.finished
+    assert (minimum.best, minimum.outer_bound) == (None, None)
+    fewest, _ = plan_on_given(replace(search, placer=methods()["bfd"]), 3, Deadline.after(60))
+    assert fewest.best is not None  # a heuristic's own plan, which is spread after that
+
+
+def test_where_the_twin_rejects_the_spread_plans_fuller_ones_are_looked_for() -> None:
+    class Picky(SizeJudge):
+        """Rejects a GPU of each of the model's two plans."""
+
+        def verdict(self, pattern: Pattern) -> GPUVerdict:
+            refused = pattern.counts in {(1, 0, 1, 2), (2, 1, 0, 0)}
+            return super().verdict(pattern).model_copy(update={"accepted": not refused})
+
+    search = search_of("latency", Picky(), SolveParams(latency=LatencyParams(max_first_rounds=1)))
+    minimum, first = plan_on_given(search, 3, Deadline.after(60))
+    assert (first.origin, first.plan) == ("", minimum.best)
+    assert first.plan is not None
+    assert all(verdict.accepted for verdict in first.plan.verdicts)
 
 
 def test_where_the_whole_rule_rejects_all_that_short_runs_accept_there_is_no_plan() -> None:

@@ -309,7 +309,7 @@ def told(
     outer = None if outer is None else outer * unit
     minimum = GPUMinimum(best=plan, outer_bound=outer, finished=True, gap=gap)
     search = Search(instance, optimizer.methods()[method], SimpleNamespace(rounds=1, rejected={}))  # type: ignore[arg-type]
-    choice = Choice(plan, "by a rule", last)
+    choice = Choice(plan, "a rule", last)
     deadline = replace(Deadline.after(60), work=Work(by_clock=by_clock))
     return build_result(Outcome(search, minimum, choice, deadline, latency_bounds=bounds))
 
@@ -393,7 +393,7 @@ def test_a_latency_has_the_bound_of_the_floors_and_the_number_of_gpus_before_it_
     bounds = {"latency": LatencyBound(15.0), "balance": LatencyBound(None, "it is a share")}
     proven = told(2.0, "objective=latency", bounds=bounds, gap=OpenGap("undecided"))
     assert (proven.status, proven.bound, proven.gap) == ("feasible", 15.0, 0.25)
-    assert proven.message == "a plan that the twin accepts; by a rule"
+    assert proven.message == "a plan that the twin accepts; found by a rule"
     met = told(2.0, "objective=latency", bounds={"latency": LatencyBound(20.0)})
     assert (met.status, met.gap) == ("optimal", 0.0)
     assert met.message.startswith("optimal: no plan of the optimistic (outer) region is faster")

@@ -28,7 +28,6 @@ from optimizer.search.minimize_gpus import (
     Search,
     cheaper_than,
     disagreement,
-    first_plans,
     in_order,
     minimize_gpus,
 )
@@ -55,15 +54,6 @@ def cheapest_plan(search: Search, deadline: Deadline) -> GPUMinimum:
     if deadline.reached:
         return replace(held, gap=held.gap or OpenGap("cut_short"))
     return replace(held, finished=True)
-
-
-def any_plan(search: Search, deadline: Deadline) -> GPUMinimum:
-    """A plan on the GPUs there are, where it need not be the cheapest."""
-    if search.instance.groups is None and search.placer.exact:
-        held = first_plans(search, deadline)
-        if held.best is not None:
-            return held
-    return cheapest_plan(search, deadline)
 
 
 @dataclass(frozen=True)

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
 
-from optimizer.packing import pack
 from optimizer.packing.model.problem import Bin, Packing, PackingProblem
-from optimizer.search.cut_loop import LEAST_S, AcceptedPlan, pattern_of
+from optimizer.search.cut_loop import AcceptedPlan, pattern_of
 from optimizer.search.latency.detail import Detail
+from optimizer.search.latency.first_plan import model_plans, tight_plan
 from optimizer.search.latency.polish import Candidate, Polisher
 from optimizer.search.latency.screening import Screening
 from optimizer.search.latency.starts import by_rule, on_cheaper, posed, spread, unlimited
@@ -21,8 +20,8 @@ from optimizer.search.objective_order import Choice, as_good, best_in_order
 from optimizer.search.objectives import LatencyObjective, latency_objective_of
 from scenarios import Deadline, Stopped, interrupted
 
-MODEL_METHODS = ("spread", "greedy-lat")
-"""Placers of plans by the linear model's estimates, to begin with."""
+FEWEST = "the search for the fewest GPUs"
+"""Where a plan comes from of which nothing else is said."""
 
 
 def minimize_latency(search: Search, first: Choice, gpus: int | None, deadline: Deadline) -> Choice:
@@ -165,7 +164,7 @@ class LatencyMinimizer:
             return []
         packing = spread(posed(self.objective, self.problem), plan.packing, gpus)
         accepted = self.search.loop.accept(self.problem, packing, self.deadline)
-        return [] if accepted is None else [Choice(accepted, "found by spreading the plan on fewer GPUs")]
+        return [] if accepted is None else [Choice(accepted, "spreading the plan on fewer GPUs")]
 
     def _candidates(self) -> list[Candidate]:
         """The plans to begin with, the best first, of which no more than a few."""
@@ -184,16 +183,16 @@ class LatencyMinimizer:
         detail = self.detail.problem
         held = None if self.first.plan is None else Packing(self.detail.bins(self.first.plan.packing))
         if held is not None:
-            yield "the search for the fewest GPUs", held.bins
-        yield from ((origin, packing.bins) for origin, packing in by_rule(self.objective, held, detail))
-        seed, seconds = self.search.instance.scenario.seed, self.search.params.latency.model_seconds
-        for method in MODEL_METHODS:
-            end = self.deadline.part(seconds).no_sooner(LEAST_S)
-            packed = pack(
-                posed(self.objective, detail), method, time_limit_s=math.inf, seed=seed, deadline=end
-            ).packing
-            if packed is not None:
-                yield f"the linear model ({method})", packed.bins
+            yield self.first.origin or FEWEST, held.bins
+        tight = held
+        if self.first.origin:  # it was spread at once, and what is even at first is not always the best start
+            tight = tight_plan(self.search, detail, self.deadline)
+            if tight is not None:
+                yield "a plan on few GPUs", tight.bins
+        yield from ((origin, packing.bins) for origin, packing in by_rule(self.objective, tight, detail))
+        for origin, solved in model_plans(self.search, self.objective, detail, self.deadline):
+            if solved.packing is not None:
+                yield origin, solved.packing.bins
 
     def _confirmed(self, candidate: Candidate, origin: str) -> list[Choice]:
         """A candidate that the whole rule accepts; after what it rejects, what is found instead."""
@@ -207,7 +206,7 @@ class LatencyMinimizer:
             if plan is None:
                 break
             if isinstance(plan, AcceptedPlan):
-                return [Choice(plan, f"found by {origin}")]
+                return [Choice(plan, origin)]
             polisher.screening.refuse(candidate.bins, plan.verdicts)
             candidate = polisher.polished(polisher.rated(candidate.bins, candidate.origin))
         return []
@@ -225,5 +224,4 @@ class LatencyMinimizer:
         if all(a.option == b.option for a, b in zip(packing.bins, plan.packing.bins, strict=True)):
             return []
         judged = self.search.loop.accept(self.problem, packing, self.deadline)
-        origin = f"{best.origin or 'the plan of the search for the fewest'}, on cheaper GPUs"
-        return [] if judged is None else [Choice(judged, origin)]
+        return [] if judged is None else [Choice(judged, f"{best.origin or FEWEST}, on cheaper GPUs")]

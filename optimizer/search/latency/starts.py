@@ -28,14 +28,14 @@ def posed(objective: LatencyObjective, inner: PackingProblem) -> PackingProblem:
 
 
 def by_rule(
-    objective: LatencyObjective, held: Packing | None, inner: PackingProblem
+    objective: LatencyObjective, tight: Packing | None, inner: PackingProblem
 ) -> Iterator[tuple[str, Packing]]:
     """Plans by rule on as many GPUs as are allowed, and where they come from.
 
     Parameters
     ----------
-    held
-        The plan on the fewest GPUs, if there is one.
+    tight
+        A plan on few GPUs, if there is one.
     inner
         Its options and limits are kept; what a GPU holds may be more than its rows.
     """
@@ -49,8 +49,8 @@ def by_rule(
         packing = with_best_options(free, rows)
         if packing is not None:
             yield name, packing
-    if held is not None and len(held) < gpus:
-        yield "spreading the plan on the fewest GPUs", spread(free, held, gpus)
+    if tight is not None and len(tight) < gpus:
+        yield "spreading a plan on few GPUs", spread(free, tight, gpus)
 
 
 def unlimited(problem: PackingProblem) -> PackingProblem:
