@@ -14,6 +14,12 @@ from scenarios.text.display import visible, visible_lines
 SHOWN_PROBLEMS = 50
 """Most problems of one input that an error's text spells out."""
 
+LONGEST_PROBLEM = 2_000
+"""Most characters of one of them; what is longer, as a name may be, is cut in the middle."""
+
+LONGEST_LIST = 15_000
+"""Most characters of all of them together."""
+
 
 class LorapackError(Exception):
     """Base of every error that lorapack raises on purpose; nothing in its text is obeyed by a terminal."""
@@ -74,6 +80,24 @@ class Problem:
         return visible(f"{where}{self.path} {self.message}" + (f"; {self.remedy}" if self.remedy else ""))
 
 
+def spelled_out(problems: Sequence[Problem]) -> list[str]:
+    """A line for each of the first problems, as far as anybody reads, and one that counts the others."""
+    lines, room = list[str](), LONGEST_LIST
+    for problem in problems[:SHOWN_PROBLEMS]:
+        line = _cut(f"  {problem}")
+        room -= len(line)
+        if room < 0:
+            break
+        lines.append(line)
+    hidden = len(problems) - len(lines)
+    return [*lines, f"  ... and {hidden:,} more"] if hidden else lines
+
+
+def _cut(line: str) -> str:
+    half = LONGEST_PROBLEM // 2
+    return line if len(line) <= LONGEST_PROBLEM else f"{line[:half]} ... {line[-half:]}"
+
+
 class InputError(LorapackError, ValueError):
     """What was given is wrong; holds every problem found at once."""
 
@@ -90,12 +114,8 @@ class ScenarioError(InputError):
 
     def __init__(self, problems: Sequence[Problem], source: str = "scenario") -> None:
         self.source = source
-        shown = [f"  {problem}" for problem in problems[:SHOWN_PROBLEMS]]
-        hidden = len(problems) - len(shown)
-        if hidden:
-            shown.append(f"  ... and {hidden:,} more")
         count = "1 problem" if len(problems) == 1 else f"{len(problems):,} problems"
-        super().__init__(problems, "\n".join([f"{visible(source)}: {count}", *shown]))
+        super().__init__(problems, "\n".join([f"{visible(source)}: {count}", *spelled_out(problems)]))
 
     def __reduce__(self) -> tuple[type[ScenarioError], tuple[object, ...]]:
         return type(self), (self.problems, self.source)

@@ -14,6 +14,7 @@ import pytest
 from _pytest.mark import ParameterSet
 
 from scenarios import LorapackError
+from tests.fuzzing.found import FOUND
 from tests.fuzzing.fuzzed import Fuzzed
 from tests.fuzzing.judgement import MEMORY, Ending, fault, reads, wrong_words
 from tests.fuzzing.kinds import fuzzed_kinds
@@ -44,6 +45,11 @@ def test_a_whole_file_is_read(name: str, tmp_path: Path) -> None:
 def test_a_damaged_file_ends_in_an_answer_or_one_message(name: str, damages: int, tmp_path: Path) -> None:
     kind = fuzzed_kinds()[name]
     assert not list(kind.faults(tmp_path / "damaged", range(max(3, damages // kind.slow))))
+
+
+@pytest.mark.parametrize("name", sorted(FOUND))
+def test_what_was_found_once_stays_repaired(name: str, tmp_path: Path) -> None:
+    assert not list(fuzzed_kinds()[name].faults(tmp_path / "damaged", FOUND[name]))
 
 
 def test_the_same_number_gives_the_same_damage() -> None:

@@ -20,6 +20,7 @@ from scenarios import (
     visible,
     write_whole,
 )
+from scenarios.errors import spelled_out
 from scenarios.reading.error_messages import problems
 from scenarios.reading.findings import Finding
 from scenarios.reading.syntax.json_text import JsonTextError, json_value
@@ -172,7 +173,9 @@ class EngineProfile(_Part):
     name: str = Field(min_length=1, description="Name of the profile.")
     model: str = Field(min_length=1, description="Base model, in lower case, without the organisation.")
     device: str = Field(min_length=1, description="Kind of GPU, as in a scenario: H100-64GB.")
-    gpu_memory_gib: float = Field(gt=0, description="Memory of the GPU that the engine sees, in GiB.")
+    gpu_memory_gib: float = Field(
+        gt=0, le=10_000, description="Memory of the GPU that the engine sees, in GiB."
+    )
     engine: Literal["vllm"] = "vllm"
     engine_version: str = Field(min_length=1, description="Version of the engine that was measured.")
     rules: SchedulerRules = SchedulerRules()
@@ -388,5 +391,5 @@ def _parse(text: str, source: str) -> EngineProfile:
             faults = problems(error.errors(include_url=False), EngineProfile, json_value(text))
         except JsonTextError as wrong:
             faults = [problem_of(wrong)]
-        lines = "\n".join(f"  {fault}" for fault in faults)
-        raise ProfileError(f"{source}: not an engine profile\n{lines}") from error
+        lines = "\n".join([f"{source}: not an engine profile", *spelled_out(faults)])
+        raise ProfileError(lines) from error

@@ -31,8 +31,3 @@ def names_for(served: Iterable[str]) -> dict[str, str]:
         taken.add(name)
         names[one] = name
     return {one: names[one] for one in distinct}
-
-
-def is_whole(text: str) -> bool:
-    """Whether all of a text's characters are whole: JSON may write half of a pair, which no file can hold."""
-    return text.isascii() or not any("\ud800" <= sign <= "\udfff" for sign in text)

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from scenarios.errors import cause_of
 from scenarios.importers.facts import ImportOptions, SourceFacts
-from scenarios.importers.names import is_whole
 from scenarios.importers.source import Kind, Source
+from scenarios.text.display import is_whole
 from scenarios.text.formatting import choice, shortened
 
 MOST_FILES = 10_000

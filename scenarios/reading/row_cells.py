@@ -11,6 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from scenarios.reading.row_files import RowFile, TraceError
+from scenarios.text.display import is_whole
 from scenarios.text.formatting import shortened
 
 T = TypeVar("T")
@@ -129,8 +130,8 @@ def dates(cells: pd.Series[Any]) -> NDArray[np.int64]:
 
 def is_date(cells: pd.Series[Any]) -> bool:
     """Whether instants are dates, as the first one shows."""
-    first = pd.to_numeric(cells.iloc[:1], errors="coerce")
-    return cells.dtype.kind == "M" or bool(first.isna().all())
+    first = cells.iloc[:1].map(lambda cell: 0 if isinstance(cell, int) else cell)  # pandas' end at 1e308
+    return cells.dtype.kind == "M" or bool(pd.to_numeric(first, errors="coerce").isna().all())
 
 
 def unit_of_values(instants: NDArray[Any]) -> str | None:
@@ -143,8 +144,18 @@ def unit_of_values(instants: NDArray[Any]) -> str | None:
 
 
 def names(cells: pd.Series[Any]) -> NDArray[np.object_]:
-    """Names of adapters as texts; empty where there is none."""
-    return cells.astype(object).map(lambda cell: "" if _is_none(cell) else str(cell)).to_numpy()
+    """Names of adapters as texts; empty where there is none.
+
+    Raises
+    ------
+    CellError
+        If one has half of a surrogate pair, which no file that it is written into can hold.
+    """
+    held = np.array(["" if _is_none(cell) else str(cell) for cell in cells], dtype=object)
+    halves = [name for name in set(held) if not is_whole(name)]
+    if halves:
+        refuse(cells, np.isin(held, halves), "must be whole characters: it has half of a surrogate pair")
+    return held
 
 
 def hashes(cells: pd.Series[Any]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

@@ -1,4 +1,4 @@
-"""What texts of scenarios may hold, as patterns, and how each is put right."""
+"""What texts of files may hold, as patterns, and how each is put right."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ HOST = r"^[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?$"
 RESOURCE = r"^[a-z0-9]([a-z0-9./-]*[a-z0-9])?$"
 USER = r"^[a-z_][a-z0-9_-]*$"
 COMMAND = r"^[A-Za-z0-9_./-]+$"
+FILE_STEM = r"^[a-z][a-z0-9_]*$"
 
 REMEDIES = {
     ADAPTER_NAME: "start with a letter or digit; use letters, digits and . _ / @ + - only",
@@ -24,6 +25,7 @@ REMEDIES = {
     HOST: "give the name or the IPv4 address of a host: letters, digits, . and - within",
     RESOURCE: "use lower-case letters, digits and . / - within, as in nvidia.com/gpu",
     USER: "use lower-case letters, digits, _ and -, and begin with a letter or _",
+    FILE_STEM: "use lower-case letters, digits and _, as in run_1",
     COMMAND: "give a command or its path, with letters, digits and . _ / - only",
 }
 """What to give, by the pattern that a text does not keep."""

@@ -42,6 +42,11 @@ def escaped(char: str) -> str:
     return char.encode("unicode_escape").decode("ascii")
 
 
+def is_whole(text: str) -> bool:
+    """Whether all of a text's characters are whole: JSON may write half of a pair, which no file can hold."""
+    return text.isascii() or not any("\ud800" <= sign <= "\udfff" for sign in text)
+
+
 def _is_shown(char: str) -> bool:
     if char in _FILLERS:
         return False

@@ -29,7 +29,7 @@ class Measurement(FrozenModel):
 
     device: Text
     """Kind of GPU, as scenarios name it."""
-    gpu_memory_gib: Annotated[float, Field(gt=0)]
+    gpu_memory_gib: Annotated[float, Field(gt=0, le=10_000)]
     """Memory of the GPU as the engine sees it, in GiB."""
     engine_version: Text
     """Version of vLLM."""

@@ -48,10 +48,12 @@ def _max_sent(run: MeasuredRun, profile: EngineProfile) -> int:
     """Requests that a client with a cap can have sent, if every step had the best number of tokens."""
     budget = run_engine(run, profile).max_num_batched_tokens
     token_s = profile.step.tables(run.max_loras, run.max_lora_rank, budget, len(run.rate)).token_s
-    fastest = float((np.arange(1, budget + 1) / token_s[1:]).max())
+    with np.errstate(divide="ignore"):  # damaged measurements may be fitted by steps that take no time
+        fastest = float((np.arange(1, budget + 1) / token_s[1:]).max())
     # Answers that end early leave room for more requests than the means say.
     each = sum(run.asked_tokens(profile.lengths))
-    return run.max_open_requests + math.ceil(1.25 * fastest * run.total_time_s / each)
+    sent = 1.25 * fastest * run.total_time_s / each
+    return run.max_open_requests + math.ceil(min(sent, run.arrivals))
 
 
 def draw_served_lengths(

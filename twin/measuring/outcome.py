@@ -10,6 +10,7 @@ import numpy as np
 from pydantic import Field
 
 from scenarios import FrozenModel
+from scenarios.reading.text_patterns import FILE_STEM
 from twin import metrics
 from twin.engine.requests import FloatArray
 from twin.live import Answers
@@ -40,8 +41,8 @@ class Gauges(FrozenModel):
 class Outcome(FrozenModel):
     """What a stage showed; None is what nothing was seen of."""
 
-    name: str
-    """The stage."""
+    name: Annotated[str, Field(pattern=FILE_STEM, max_length=100)]
+    """The stage, by which its files are named."""
     kind: StageKind
     """What it was for."""
     batch: Count
@@ -50,7 +51,7 @@ class Outcome(FrozenModel):
     """Adapters among them."""
     load: Annotated[float, Field(ge=0, lt=LARGEST)]
     """Share of what the server can do, of runs."""
-    seconds: Annotated[float, Field(gt=0, lt=LARGEST)]
+    seconds: Annotated[float, Field(ge=1e-3, lt=LARGEST)]
     """How long it lasted."""
     started_unix_s: Annotated[float, Field(ge=0, lt=1e11)]
     """When it began, in seconds since 1970."""

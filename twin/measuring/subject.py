@@ -52,7 +52,7 @@ class Subject(FrozenModel):
     """Base model, as the profile will name it."""
     device: str
     """Kind of GPU, as scenarios name it."""
-    gpu_memory_gib: Annotated[float, Field(gt=0)]
+    gpu_memory_gib: Annotated[float, Field(gt=0, le=10_000)]
     """Memory of the GPU as the engine sees it, in GiB."""
     engine_version: str
     """Release of vLLM."""

@@ -28,7 +28,7 @@ from scenarios.reading.parsing import model_from
 from scenarios.stopping.progress import Progress, silent
 from twin.engine.records import STEP_COLUMNS, RunRecords
 from twin.engine.requests import Requests
-from twin.engine.run import simulate_requests
+from twin.engine.run import UnservableRequestError, simulate_requests
 from twin.engine.setup import EngineSetup, StepTables
 from twin.schedules.schedule import Schedule, ScheduleResult, checked, document_of
 from twin.schedules.texts import common_texts
@@ -99,9 +99,9 @@ def replay(schedule: Mapping[str, Any] | str | Path) -> dict[str, Any]:
         If a request needs more blocks than there are.
     """
     if isinstance(schedule, Mapping):
-        return _replayed(schedule, checked(schedule, "schedule"))
+        return _replayed(schedule, checked(schedule, "schedule"), "schedule")
     document = document_of(Path(schedule))
-    return _replayed(document, checked(document, str(schedule)))
+    return _replayed(document, checked(document, str(schedule)), str(schedule))
 
 
 def replay_files(
@@ -148,7 +148,7 @@ def replay_files(
     replayed = []
     progress(REPLAYING, 0, len(sources))
     for document, schedule, source, target in zip(documents, schedules, sources, targets, strict=True):
-        made = _replayed(document, schedule)
+        made = _replayed(document, schedule, str(source))
         write_whole(target, json.dumps(made, separators=(",", ":"), allow_nan=False) + "\n")
         result = model_from(ScheduleResult, made["result"], str(target))
         difference = "" if schedule.result is None else first_difference(schedule.result, result)
@@ -189,10 +189,13 @@ def _figure(value: float | None) -> str:
     return "none" if value is None else f"{value:.10g}"
 
 
-def _replayed(document: Mapping[str, Any], schedule: Schedule) -> dict[str, Any]:
+def _replayed(document: Mapping[str, Any], schedule: Schedule, name: str) -> dict[str, Any]:
     requests = _requests(schedule)
     horizon = inf if schedule.horizon_s is None else schedule.horizon_s
-    records = simulate_requests(requests, _setup(schedule, requests), horizon, record_steps=True)
+    try:
+        records = simulate_requests(requests, _setup(schedule, requests), horizon, record_steps=True)
+    except UnservableRequestError as error:
+        raise UnservableRequestError(f"{name}: {error}") from error
     return {**document, "result": _result(records)}
 
 

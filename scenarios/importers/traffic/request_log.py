@@ -9,10 +9,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from scenarios.importers.names import is_whole
 from scenarios.importers.source import Source
 from scenarios.importers.traffic.windows import EPOCH_S
 from scenarios.reading.row_cells import LONGEST_S, MOST_NAMES, PER_SECOND, unit_of_values
+from scenarios.text.display import is_whole
 
 LONGEST_NAME = 1000
 """Most characters of a name: what is longer is some other text, such as a prompt."""

@@ -89,7 +89,15 @@ def _distribution(path: Path, window: str, name: str, text: object) -> Distribut
         fits = (length >= 0).all() and (length <= MOST_TOKENS).all() and (share >= 0).all()
         if not fits or not np.isfinite(share).all() or share.sum() <= 0:
             raise ValueError("lengths and probabilities must not be negative")
-    except (ValueError, TypeError, AttributeError, SyntaxError, MemoryError, RecursionError) as error:
+    except (
+        ValueError,
+        TypeError,
+        AttributeError,
+        SyntaxError,
+        MemoryError,
+        RecursionError,
+        OverflowError,
+    ) as error:
         raise TraceError(
             f'{path}: {name} of the window "{shortened(window)}" is "{shortened(str(text))}"; '
             "give lengths with their probabilities, none of them negative"

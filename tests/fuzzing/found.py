@@ -1,0 +1,14 @@
+"""Damages that `benchmarks/fuzz_inputs.py` found to lead to what must not be, beyond those always tried."""
+
+FOUND = {
+    "profile": (2378, 3758, 9043),
+    "schedule": (6912,),
+    "trace of a list": (2430, 5823),
+    "ServeGen's lengths": (7535,),
+    "calibration folder, serving_runs.csv": (7922,),
+    "calibration folder, probes.csv": (4220,),
+    "calibration folder, length_histograms.csv": (3692, 3820),
+    "calibration, probes.csv": (67,),
+    "folder of measure, stages/run_1.json": (4077, 4761),
+}
+"""Numbers of damages by the kind of file; all are repaired."""
