@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from json import JSONDecodeError
 
 from scenarios.reading.syntax.words import json_words
-from scenarios.text.display import visible, visible_lines
+from scenarios.text.display import escaped, visible, visible_lines
 
 SHOWN_PROBLEMS = 50
 """Most problems of one input that an error's text spells out."""
@@ -43,6 +43,8 @@ def cause_of(error: Exception) -> str:
             return f"no JSON: {json_words(error.msg)} at line {error.lineno}, column {error.colno}"
         case UnicodeDecodeError():
             return f"no text of UTF-8: byte 0x{error.object[error.start]:02x} at offset {error.start}"
+        case UnicodeEncodeError():
+            return f"half of a surrogate pair, {escaped(error.object[error.start])}, in a text"
         case EOFError():
             return "cut off: its packed content has no end"
         case gzip.BadGzipFile() | zlib.error():

@@ -9,6 +9,7 @@ FOUND = {
     "calibration folder, probes.csv": (4220,),
     "calibration folder, length_histograms.csv": (3692, 3820),
     "calibration, probes.csv": (67,),
+    "surrogate": (2943,),
     "folder of measure, stages/run_1.json": (4077, 4761),
 }
 """Numbers of damages by the kind of file; all are repaired."""

@@ -90,3 +90,15 @@ def test_yaml_hides_nothing_and_reads_back_equal(text: str) -> None:
     written = scenarios.dumps(scenario)
     assert visible_lines(written) == written
     assert scenarios.loads(written).description == text
+
+
+def test_of_many_or_long_problems_no_more_is_told_than_anybody_reads() -> None:
+    many = [Problem(f"adapters[{k}].rank", "is 7", "use 8") for k in range(120)]
+    lines = str(ScenarioError(many, "s.yaml")).split("\n")
+    assert (lines[0], lines[-1], len(lines)) == ("s.yaml: 120 problems", "  ... and 70 more", 52)
+    long = [Problem(f"column {'x' * 10_000}", "is none of this table's", "remove it") for _ in range(30)]
+    text = str(ScenarioError(long, "s.csv"))
+    assert text.startswith("s.csv: 30 problems\n  column xxx")
+    assert "xxx ... xxx" in text
+    assert text.endswith("xxx is none of this table's; remove it\n  ... and 23 more")
+    assert len(text) < 16_000
