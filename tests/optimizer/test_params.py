@@ -15,7 +15,7 @@ from learn.params import SearchParams
 from optimizer import SolveParams
 from optimizer.baselines.params import BaselineParams
 from optimizer.cli.commands import app
-from optimizer.search.params import GPUMinimizationParams, LatencyParams
+from optimizer.search.params import GPUMinimizationParams, GroupingParams, LatencyParams, PolishParams
 from scenarios import Stopped
 
 
@@ -39,6 +39,14 @@ def test_a_parameter_changes_the_search() -> None:
     assert optimizer.solve(scenario, params=params, time_limit_s=20).iterations < 3
     few = SolveParams(gpus=GPUMinimizationParams(max_rounds=1))
     assert optimizer.solve(scenario, "bfd", params=few).iterations <= 3
+
+
+def test_a_search_without_first_methods_finds_its_plans_all_the_same(small: scenarios.Scenario) -> None:
+    bare = GPUMinimizationParams(first_methods=())
+    latency = SolveParams(gpus=bare, polishing=PolishParams(requests=1e6))
+    assert optimizer.solve(small, objective="latency", gpus=2, params=latency).accepted
+    grouped = SolveParams(gpus=bare, grouping=GroupingParams(ungrouped_classes=2, groups=3))
+    assert optimizer.solve(small, objective="gpus", params=grouped, time_limit_s=20).accepted
 
 
 def test_the_command_reads_a_file(tmp_path: Path) -> None:

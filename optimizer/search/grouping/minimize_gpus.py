@@ -82,7 +82,8 @@ class GroupedMinimizer:
         """With a quick plan where GPUs are few, and with what the twin says of some where they are many."""
         bound = held.outer_bound or 0.0
         if bound < self.params.quick_below:
-            held = self.proposed(held, self.search.params.gpus.first_methods[0])
+            for method in self.search.params.gpus.first_methods[:1]:
+                held = self.proposed(held, method)
         return held if bound < self.params.probed_from else self.probed(held)
 
     def probed(self, held: GPUMinimum) -> GPUMinimum:

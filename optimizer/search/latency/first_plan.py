@@ -44,10 +44,11 @@ def model_plans(
 
 def tight_plan(search: Search, problem: PackingProblem, deadline: Deadline) -> Packing | None:
     """A plan on few GPUs by the rows alone, evened out like those that the twin is shown; or None."""
-    packing = _quick(search, search.params.gpus.first_methods[0])(problem, deadline, 0.0).packing
-    if packing is None:
-        return None
-    return balance_load(problem, packing, deadline, search.params.packing.local_search)
+    for method in search.params.gpus.first_methods:
+        packing = _quick(search, method)(problem, deadline, 0.0).packing
+        if packing is not None:
+            return balance_load(problem, packing, deadline, search.params.packing.local_search)
+    return None
 
 
 def _spread_plan(search: Search, gpus: int, deadline: Deadline) -> Choice | None:
