@@ -10,6 +10,7 @@ FOUND = {
     "calibration folder, length_histograms.csv": (3692, 3820),
     "calibration, probes.csv": (67,),
     "surrogate": (2943,),
+    "configuration of Ray Serve LLM": (6945, 9005),
     "folder of measure, stages/run_1.json": (4077, 4761),
 }
 """Numbers of damages by the kind of file; all are repaired."""

@@ -69,6 +69,8 @@ def _adapter_here(path: str) -> AdapterFacts | None:
 def folder_adapters(text: str, what: str, folder: str) -> tuple[tuple[AdapterFacts, ...], list[str]]:
     """The adapters in a folder that a server reads, if it is there, and what is to be told of them.
 
+    The root of a disk is none: this machine's has whatever lies on it, and parts that nobody may read.
+
     Parameters
     ----------
     text
@@ -80,7 +82,8 @@ def folder_adapters(text: str, what: str, folder: str) -> tuple[tuple[AdapterFac
     """
     path = Path(text) if Path(text).is_absolute() or not folder else Path(folder, text)
     try:
-        if UNKNOWN not in text and "\0" not in text and path.is_absolute() and path.is_dir():
+        is_folder = path.is_absolute() and path.parent != path and "\0" not in text and path.is_dir()
+        if UNKNOWN not in text and is_folder:
             adapters, notes = adapters_in(path)
             if adapters:
                 return adapters, list(notes)
