@@ -290,7 +290,8 @@ def open_rows(path: Path, names: Sequence[str] = ()) -> RowFile:
             return listed
         if first.lstrip(b"\xef\xbb\xbf \t").startswith(b"{"):
             return RowFile(path, "json", tuple(_object(path, first, lambda: "line 1")))
-        text = first.decode("utf-8-sig").strip("\r\n")
+        # pandas takes one mark of byte order more away than the decoder does.
+        text = first.decode("utf-8-sig").removeprefix("\ufeff").strip("\r\n")
     if text.startswith("["):
         raise TraceError(f"{path}: is a JSON array without objects; give an array of objects, one a request")
     if not text:

@@ -11,6 +11,7 @@ FOUND = {
     "calibration, probes.csv": (67,),
     "surrogate": (2943,),
     "configuration of Ray Serve LLM": (6945, 9005),
+    "request log, packed": (6228, 6436),
     "folder of measure, stages/run_1.json": (4077, 4761),
 }
 """Numbers of damages by the kind of file; all are repaired."""
