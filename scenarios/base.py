@@ -39,6 +39,10 @@ class PlainDir:
         return [name for name in super().__dir__() if name[:2] == "__" or not hasattr(BaseModel, name)]
 
 
+MOST_GIB = 10_000
+"""Most GiB of a memory."""
+
+
 class FrozenModel(PlainDir, BaseModel, metaclass=_OwnErrors):
     """Base of what is read from files; a subclass says in `findings` what its fields must agree on.
 

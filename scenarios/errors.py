@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from json import JSONDecodeError
 
 from scenarios.reading.syntax.words import json_words
-from scenarios.text.display import escaped, visible, visible_lines
+from scenarios.text.display import cut_in_middle, escaped, visible, visible_lines
 
 SHOWN_PROBLEMS = 50
 """Most problems of one input that an error's text spells out."""
@@ -86,18 +86,13 @@ def spelled_out(problems: Sequence[Problem]) -> list[str]:
     """A line for each of the first problems, as far as anybody reads, and one that counts the others."""
     lines, room = list[str](), LONGEST_LIST
     for problem in problems[:SHOWN_PROBLEMS]:
-        line = _cut(f"  {problem}")
+        line = cut_in_middle(f"  {problem}", LONGEST_PROBLEM)
         room -= len(line)
         if room < 0:
             break
         lines.append(line)
     hidden = len(problems) - len(lines)
     return [*lines, f"  ... and {hidden:,} more"] if hidden else lines
-
-
-def _cut(line: str) -> str:
-    half = LONGEST_PROBLEM // 2
-    return line if len(line) <= LONGEST_PROBLEM else f"{line[:half]} ... {line[-half:]}"
 
 
 class InputError(LorapackError, ValueError):

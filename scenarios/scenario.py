@@ -15,7 +15,7 @@ from scenarios import checks
 from scenarios.acceptance import Acceptance, foreign_findings, without_foreign
 from scenarios.adapter_classes import AdapterClass, group
 from scenarios.adapters import Adapter
-from scenarios.base import FrozenModel
+from scenarios.base import MOST_GIB, FrozenModel
 from scenarios.engine import EngineConfig
 from scenarios.export_settings import ExportSettings
 from scenarios.reading.findings import Finding, Loc
@@ -37,7 +37,7 @@ class Device(FrozenModel):
     """Name as in the engine profile: H100-64GB."""
     count: Annotated[int, Field(ge=1, le=1_000_000)] = 1024
     """How many there are at most."""
-    memory_gib: Annotated[float | None, Field(gt=0, le=10_000)] = None
+    memory_gib: Annotated[float | None, Field(gt=0, le=MOST_GIB)] = None
     """GPU memory in GiB; absent: the profile's."""
     price_per_hour: Annotated[float | None, Field(gt=0, le=1_000_000)] = None
     """Price of one for an hour, in any currency; absent: none, and no objective cost."""

@@ -20,6 +20,7 @@ from scenarios import (
     visible,
     write_whole,
 )
+from scenarios.base import MOST_GIB
 from scenarios.errors import spelled_out
 from scenarios.reading.error_messages import problems
 from scenarios.reading.findings import Finding
@@ -174,7 +175,7 @@ class EngineProfile(_Part):
     model: str = Field(min_length=1, description="Base model, in lower case, without the organisation.")
     device: str = Field(min_length=1, description="Kind of GPU, as in a scenario: H100-64GB.")
     gpu_memory_gib: float = Field(
-        gt=0, le=10_000, description="Memory of the GPU that the engine sees, in GiB."
+        gt=0, le=MOST_GIB, description="Memory of the GPU that the engine sees, in GiB."
     )
     engine: Literal["vllm"] = "vllm"
     engine_version: str = Field(min_length=1, description="Version of the engine that was measured.")

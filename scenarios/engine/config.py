@@ -14,7 +14,7 @@ from pydantic import (
     model_serializer,
 )
 
-from scenarios.base import refuse_booleans
+from scenarios.base import MOST_GIB, refuse_booleans
 from scenarios.engine.further_arguments import FurtherArguments
 from scenarios.engine.ranks import MaxLoraRank
 from scenarios.reading.findings import Finding
@@ -61,7 +61,7 @@ class EngineConfig(FurtherArguments):
     """Whether steps run without CUDA graphs."""
     num_gpu_blocks_override: Annotated[int | None, Field(ge=1, le=100_000_000)] = None
     """KV blocks, whatever the memory holds; absent: as many as it holds."""
-    cpu_offload_gb: Annotated[float, Field(ge=0, le=10_000)] = 0.0
+    cpu_offload_gb: Annotated[float, Field(ge=0, le=MOST_GIB)] = 0.0
     """GiB of weights of each GPU that are kept in the host's memory."""
     fully_sharded_loras: bool = False
     """Whether the slots are divided over the GPUs as a whole, rather than half of them."""

@@ -42,6 +42,12 @@ def escaped(char: str) -> str:
     return char.encode("unicode_escape").decode("ascii")
 
 
+def cut_in_middle(text: str, longest: int) -> str:
+    """Return text, without its middle where it has more characters than that."""
+    half = longest // 2 - 2
+    return text if len(text) <= longest else f"{text[:half]} ... {text[-half:]}"
+
+
 def is_whole(text: str) -> bool:
     """Whether all of a text's characters are whole: JSON may write half of a pair, which no file can hold."""
     return text.isascii() or not any("\ud800" <= sign <= "\udfff" for sign in text)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable, Mapping, Sequence
 
-from scenarios.text.display import visible
+from scenarios.text.display import cut_in_middle, visible
 
 LONGEST = 60
 """Most characters of a value that a message shows."""
@@ -37,12 +37,7 @@ def shown(value: object) -> str:
 
 def shortened(text: str) -> str:
     """Return text on one line, cut in the middle where it is long."""
-    return _cut(visible(_cut(text)))
-
-
-def _cut(text: str) -> str:
-    half = LONGEST // 2 - 2
-    return text if len(text) <= LONGEST else f"{text[:half]} ... {text[-half:]}"
+    return cut_in_middle(visible(cut_in_middle(text, LONGEST)), LONGEST)
 
 
 def choice(values: Iterable[object], last: str = "or") -> str:

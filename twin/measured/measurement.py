@@ -9,6 +9,7 @@ from typing import Annotated
 from pydantic import ConfigDict, Field
 
 from scenarios import EngineConfig, FrozenModel, Problem, ScenarioError, params_from
+from scenarios.base import MOST_GIB
 from scenarios.reading import overrides as changes
 from scenarios.reading.findings import Finding
 from scenarios.reading.text_files import text_of
@@ -29,7 +30,7 @@ class Measurement(FrozenModel):
 
     device: Text
     """Kind of GPU, as scenarios name it."""
-    gpu_memory_gib: Annotated[float, Field(gt=0, le=10_000)]
+    gpu_memory_gib: Annotated[float, Field(gt=0, le=MOST_GIB)]
     """Memory of the GPU as the engine sees it, in GiB."""
     engine_version: Text
     """Version of vLLM."""

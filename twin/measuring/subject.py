@@ -10,6 +10,7 @@ from typing import Annotated, Any
 from pydantic import Field, ValidationError
 
 from scenarios import EngineConfig, FrozenModel, LorapackError, Problem
+from scenarios.base import MOST_GIB
 from scenarios.errors import InputError
 from scenarios.gpus.catalogue import find_gpu
 from scenarios.importers.importing import read_fleet
@@ -52,7 +53,7 @@ class Subject(FrozenModel):
     """Base model, as the profile will name it."""
     device: str
     """Kind of GPU, as scenarios name it."""
-    gpu_memory_gib: Annotated[float, Field(gt=0, le=10_000)]
+    gpu_memory_gib: Annotated[float, Field(gt=0, le=MOST_GIB)]
     """Memory of the GPU as the engine sees it, in GiB."""
     engine_version: str
     """Release of vLLM."""

@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from scenarios import GPU, LorapackError, StartupLog
+from scenarios.base import MOST_GIB
 from scenarios.text.formatting import choice, shortened, shown
 from twin.architectures import ArchitectureError, ModelArchitecture, find_architecture, read_architecture
 from twin.memory.launch import Version
 from twin.memory.versions import lora_ranks
 
-_MOST_GIB = 10_000
 _MOST_SLOTS = 1_000_000
 
 
@@ -63,8 +63,8 @@ def checked_gib(name: str, gib: float | None) -> float | None:
     MemoryQuestionError
         If it is no size of a memory.
     """
-    if gib is not None and not (math.isfinite(gib) and 0 < gib <= _MOST_GIB):
-        raise MemoryQuestionError(f"{name} is {shown(gib)}; give GiB above 0 and up to {_MOST_GIB:,}")
+    if gib is not None and not (math.isfinite(gib) and 0 < gib <= MOST_GIB):
+        raise MemoryQuestionError(f"{name} is {shown(gib)}; give GiB above 0 and up to {MOST_GIB:,}")
     return gib
 
 
