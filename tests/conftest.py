@@ -5,10 +5,13 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
+import typer.main
+import typer.testing
 
 import learn
 from learn import SamplingPlan
@@ -47,6 +50,16 @@ def cache_of_all(folders: pytest.TempPathFactory) -> Path:
     """A folder for the cache that the workers of a run share: beside theirs."""
     own = folders.getbasetemp()
     return (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "lorapack"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _commands_are_built_once() -> Iterator[None]:
+    """A tenth of a second for each run of the command, which a process of its own pays once."""
+    once = cache(typer.main.get_command)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(typer.main, "get_command", once)
+        patch.setattr(typer.testing, "_get_command", once)
+        yield
 
 
 @pytest.fixture(autouse=True)

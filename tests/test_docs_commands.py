@@ -36,7 +36,7 @@ STANDS_FOR = {
 PACKAGES = sorted(file.parent.name for file in (ROOT / "benchmarks").glob("*/__main__.py"))
 BENCHMARKS = sorted([*(file.stem for file in (ROOT / "benchmarks").glob("*.py")), *PACKAGES])
 
-SLOW = ("README.md", "compare.md", "params.md", "recipes.md", "report.md", "survival.md")
+SLOW = ("README.md", "calibration.md", "compare.md", "params.md", "recipes.md", "report.md", "survival.md")
 """Pages whose commands take more than ten seconds."""
 
 

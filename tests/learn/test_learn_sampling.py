@@ -31,7 +31,7 @@ from learn.params import SearchParams
 from learn.region_store import shipped_spaces
 from learn.sampling import SAMPLING, add_overloads
 from learn.traffic.kinds import TrafficKind
-from scenarios import ACCEPTANCES, Acceptance, FixedLengths, ScenarioError, Workload
+from scenarios import Acceptance, FixedLengths, ScenarioError, Workload
 from twin import Effort, GPULoad, GPUVerdict, find_profile, judge
 
 SEARCH = SearchParams()
@@ -96,6 +96,7 @@ def test_mixes_go_from_uniform_to_heavily_skewed(space: DesignSpace) -> None:
 # --- sampling --------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_two_workers_give_the_same_data_as_one(space: DesignSpace, few: Dataset) -> None:
     same(learn.sample(space, FEW, workers=2), few)
 
@@ -212,6 +213,7 @@ def test_overloads_can_be_added_later(space: DesignSpace, tmp_path: Path) -> Non
     same(learn.sample(space, plan, directory=tmp_path), every)  # the rounds are those that were kept
 
 
+@pytest.mark.slow
 def test_overloads_tell_nothing_of_the_boundary(
     space: DesignSpace, dataset: Dataset, plan: SamplingPlan
 ) -> None:
@@ -313,7 +315,7 @@ def test_a_shorter_run_tells_the_same(tiny: DesignSpace) -> None:
         assert verdicts[0].accepted == verdicts[1].accepted == (factor < 1)
 
 
-@pytest.mark.parametrize("acceptance", ACCEPTANCES)
+@pytest.mark.parametrize("acceptance", [pytest.param("paper", marks=pytest.mark.slow), "sustained"])
 def test_runs_of_shipped_scenarios_are_as_long_as_all_are(acceptance: Acceptance) -> None:
     read = (scenarios.read(shipped.path, f"acceptance={acceptance}") for shipped in scenarios.shipped())
     for space in shipped_spaces((one, find_profile(one.model, "H100-64GB")) for one in read):

@@ -82,6 +82,7 @@ def test_reports_errors_on_groups_left_out(calibrated: Calibrated) -> None:
     assert kept <= {term.name for term in candidate_terms(twin.CalibrationParams().fit.token_knots)}
 
 
+@pytest.mark.slow
 def test_same_profile_for_any_number_of_workers(folder: Path, measured_tables: ModuleType) -> None:
     one, two = (
         twin.calibrate(folder, measured_tables.MODEL, groups=["odd"], cross_validate=False, workers=n)[0]

@@ -64,6 +64,7 @@ def agree_ahead(reference: ModuleType, case: Any) -> None:
         assert tokens == case.requests.output_tokens.sum()
 
 
+@pytest.mark.slow
 @given(seed=st.integers(min_value=0, max_value=2**32 - 1))
 @settings(max_examples=300, deadline=None)
 def test_random_cases(reference: ModuleType, cases: ModuleType, seed: int) -> None:

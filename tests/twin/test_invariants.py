@@ -205,10 +205,10 @@ def test_invariant_12_preemption(cases: ModuleType) -> None:
         assert series(tight, "prompt_tokens") >= series(roomy, "prompt_tokens")
 
 
-def cached_cases(cases: ModuleType) -> list[Any]:
+def cached_cases(cases: ModuleType, seeds: range = SEEDS) -> list[Any]:
     """Engines of any version with a prefix cache, half of them ahead, and prompts that begin alike."""
     found = []
-    for seed in SEEDS:
+    for seed in seeds:
         case = cases.of_any_version(cases.case(seed) if seed % 2 else cases.crowded(seed), seed)
         ahead = seed % 4 > 1
         found.append(replace(case, setup=replace(case.setup, prefix_caching=True, async_scheduling=ahead)))
@@ -247,8 +247,9 @@ def held(state: State) -> list[int]:
     return found
 
 
-def test_invariant_13_cached_blocks(cases: ModuleType) -> None:
-    for case in cached_cases(cases):
+@pytest.mark.parametrize("seeds", [SEEDS[:30], pytest.param(SEEDS[30:], marks=pytest.mark.slow)], ids=str)
+def test_invariant_13_cached_blocks(cases: ModuleType, seeds: range) -> None:
+    for case in cached_cases(cases, seeds):
         state = initial_state(case.requests, case.setup, 1)
         constants = engine_constants(case.requests, case.setup, inf, 0.0, inf)
         more = True

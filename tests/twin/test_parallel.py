@@ -89,6 +89,7 @@ def test_what_a_killed_process_was_at_is_done_again(tmp_path: Path) -> None:
     assert list(in_processes([delayed(call)(k) for k in range(8)], 2)) == [k * k for k in range(8)]
 
 
+@pytest.mark.slow
 def test_processes_that_are_killed_again_and_again_end_the_work_in_one_message(tmp_path: Path) -> None:
     call, results = killed(9, tmp_path / "log"), list[int]()
     with pytest.raises(WorkersLostError, match=r"killed while working, 3 of them .* \(--workers 1\)$"):

@@ -88,7 +88,12 @@ def latencies(requests: Requests, first: np.ndarray, last: np.ndarray) -> dict[s
     }
 
 
-@pytest.mark.parametrize("name", CASES)
+QUICK = ("idle", "overloaded", "five proposed")
+
+
+@pytest.mark.parametrize(
+    "name", [*QUICK, *(pytest.param(name, marks=pytest.mark.slow) for name in CASES if name not in QUICK)]
+)
 def test_a_measured_factor_gives_the_latencies_of_an_engine_that_speculates(
     speculating: ModuleType, name: str
 ) -> None:
@@ -100,7 +105,7 @@ def test_a_measured_factor_gives_the_latencies_of_an_engine_that_speculates(
 
 
 def test_without_its_factor_the_same_engine_would_be_far_off(speculating: ModuleType) -> None:
-    changes, requests, off = CASES["busy"]
+    changes, requests, off = CASES["five proposed"]
     engine = speculating.SpeculatingEngine(**ENGINE | changes)
     records = simulate_requests(requests, setup_of(engine, None))
     found = latencies(requests, records.first_token_s, records.finish_s)

@@ -265,6 +265,7 @@ def test_no_server_there():
         ask_subject("http://127.0.0.1:9", About())
 
 
+@pytest.mark.slow
 def test_tokens_that_come_together_tell_no_step(server, tmp_path):
     server.bunch = True
     found = measure(subject(server.url), tmp_path / "m", total_s=0.5, params=QUICK)
