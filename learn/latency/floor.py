@@ -8,6 +8,7 @@ least a constant and so many steps, a line fitted to the twin's runs from below.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import get_args
@@ -169,9 +170,9 @@ def _lines_below(tokens: FloatArray, cost: FloatArray) -> tuple[FloatArray, Floa
     Lines with an intercept below 0 are left out: the cost over the time of a step falls with the time then,
     and so a GPU has steps of at most a time if and only if such a step costs no more than it.
     """
-    hull = [0]
+    x, y, hull = tokens.tolist(), cost.tolist(), [0]
     for k in range(1, len(tokens)):
-        while len(hull) > 1 and _left_of(tokens, cost, hull[-2], hull[-1], k):
+        while len(hull) > 1 and _left_of(x, y, hull[-2], hull[-1], k):
             hull.pop()
         hull.append(k)
     lines = []
@@ -183,9 +184,9 @@ def _lines_below(tokens: FloatArray, cost: FloatArray) -> tuple[FloatArray, Floa
     return np.array(bases), np.array(slopes)
 
 
-def _left_of(x: FloatArray, y: FloatArray, a: int, b: int, c: int) -> bool:
+def _left_of(x: Sequence[float], y: Sequence[float], a: int, b: int, c: int) -> bool:
     """Whether point b lies on or above the line from a to c."""
-    return bool((y[b] - y[a]) * (x[c] - x[a]) >= (y[c] - y[a]) * (x[b] - x[a]))
+    return (y[b] - y[a]) * (x[c] - x[a]) >= (y[c] - y[a]) * (x[b] - x[a])
 
 
 def _weights(residence_s: FloatArray) -> FloatArray:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 
 import numpy as np
 
+from optimizer.packing.model.arrays import BoolArray
 from optimizer.packing.model.problem import PackingProblem
 from optimizer.packing.model.scaling import ScaledRows
 
@@ -50,40 +52,47 @@ def useful_options(problem: PackingProblem) -> tuple[int, ...]:
     """
     # Of options that cover each other the first is kept.
     kept: list[int] = []
+    holds_more = _hold_more(problem.rows)
     for b in range(len(problem.options)):
         if problem.rows[b].most.any() and not any(
-            a != b and _covers(problem, a, b) and not (a > b and _covers(problem, b, a))
+            a != b
+            and _covers(problem, a, b, holds_more)
+            and not (a > b and _covers(problem, b, a, holds_more))
             for a in range(len(problem.options))
         ):
             kept.append(b)
     return tuple(kept) or (0,)
 
 
-def _covers(problem: PackingProblem, a: int, b: int) -> bool:
+def _covers(problem: PackingProblem, a: int, b: int, holds_more: BoolArray) -> bool:
     first, second = problem.options[a], problem.options[b]
-    if first.price > second.price:
+    if first.price > second.price or not holds_more[a, b]:
         return False
     if first.limit is not None or (first.device != second.device and first.device in problem.device_limits):
         return False
     if any(a in cut.options and b not in cut.options for cut in problem.cuts):
         return False
-    if problem.objective != "price" and not _never_slower(problem, a, b):
-        return False
-    return _holds_more(problem.rows[a], problem.rows[b])
+    return problem.objective == "price" or _never_slower(problem, a, b)
 
 
-def _holds_more(a: ScaledRows, b: ScaledRows) -> bool:
-    """Whether each row of a follows from a row of b, on the classes that b admits."""
-    classes = b.most > 0
-    if (a.most[classes] == 0).any():
-        return False
-    for usage, capacity in zip(a.usage[:, classes], a.capacity, strict=True):
-        if not any(
-            (usage * int(room) <= other * int(capacity)).all()
-            for other, room in zip(b.usage[:, classes], b.capacity, strict=True)
-        ):
-            return False
-    return True
+def _hold_more(rows: Sequence[ScaledRows]) -> BoolArray:
+    """Whether each row of option a follows from a row of b, on the classes that b admits, shape (n, n)."""
+    most = np.array([one.most for one in rows])
+    depth = max(len(one.capacity) for one in rows)
+    usage = np.zeros((len(rows), depth, most.shape[1]), dtype=np.int64)
+    capacity = np.zeros((len(rows), depth), dtype=np.int64)
+    absent = np.ones((len(rows), depth), dtype=bool)
+    for a, one in enumerate(rows):
+        m = len(one.capacity)
+        usage[a, :m], capacity[a, :m], absent[a, :m] = one.usage, one.capacity, False
+    holds = np.zeros((len(rows), len(rows)), dtype=bool)
+    for b, one in enumerate(rows):
+        classes = one.most > 0
+        of_classes, follows = usage[:, :, classes], absent.copy()
+        for other, room in zip(one.usage[:, classes], one.capacity, strict=True):
+            follows |= (of_classes * room <= other * capacity[:, :, None]).all(axis=2)
+        holds[:, b] = follows.all(axis=1) & (most[:, classes] > 0).all(axis=1)
+    return holds
 
 
 def _never_slower(problem: PackingProblem, a: int, b: int) -> bool:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import lru_cache
 from math import lcm
 
 import numpy as np
@@ -25,6 +26,7 @@ _LARGEST_EXACT = 1_000_000_000
 _LARGEST_WHOLE = 1e11
 """Whole numbers up to here are told apart by the relative tolerance."""
 _LARGEST_DENOMINATOR = 1_000
+_POWERS = np.array([1.0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6])
 _NOISE = 1e-15
 """Share of a capacity that is a rounding error of what was meant to be 0."""
 
@@ -78,7 +80,7 @@ def integer_rows(
         # Items that do not fit alone are taken out first: their usage may need a finer scale than the rest.
         fits = allowed & (usage[r] <= capacity[r] * (1 + 1e-12))
         most = np.where(fits, most, 0)
-        ints[r], room[r], row_exact = _scale(np.where(fits, usage[r], 0.0), float(capacity[r]))
+        ints[r], room[r], row_exact = _scale(np.where(fits, usage[r], 0.0).tobytes(), float(capacity[r]))
         exact &= row_exact
     for r in range(m):
         used = ints[r] > 0
@@ -86,8 +88,13 @@ def integer_rows(
     return ScaledRows(np.where(most > 0, ints, 0), room, most, exact)
 
 
-def _scale(usage: FloatArray, capacity: float) -> tuple[IntArray, int, bool]:
-    """One row as integers: usage, capacity, whether the scaling is exact."""
+@lru_cache(maxsize=1024)
+def _scale(row: bytes, capacity: float) -> tuple[IntArray, int, bool]:
+    """One row as integers: usage, capacity, whether the scaling is exact.
+
+    Problems of one search differ in their limits, prices and counts, and have most rows in common.
+    """
+    usage = np.frombuffer(row)
     # What is 0 but for rounding would make a scaling to small integers impossible.
     usage = np.where(usage < _NOISE * capacity, 0.0, usage)
     scaled = _exact(usage, capacity)
@@ -118,13 +125,11 @@ def exact_factor(values: FloatArray) -> float | None:
 
     None if there is none: some value is no fraction of a denominator up to 1,000, or the integers are large.
     """
-    for power in range(7):
-        scaled = values * 10.0**power
-        if scaled.size and scaled.max() > _LARGEST_EXACT:
-            break
-        if (np.abs(scaled - np.rint(scaled)) <= 1e-12 * np.abs(scaled)).all():
-            return float(10.0**power)
-    return _common_denominator(values)
+    with np.errstate(over="ignore", invalid="ignore"):  # what is infinite is too large
+        scaled = values * _POWERS[:, None]
+        exact = (np.abs(scaled - np.rint(scaled)) <= 1e-12 * np.abs(scaled)).all(axis=1)
+    exact &= scaled.max(axis=1, initial=0.0) <= _LARGEST_EXACT
+    return float(_POWERS[exact.argmax()]) if exact.any() else _common_denominator(values)
 
 
 def _common_denominator(values: FloatArray) -> float | None:
