@@ -6,6 +6,7 @@ no other charts. The data of every chart has the name `ROWS`.
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 import altair as alt
@@ -54,6 +55,7 @@ _WHOLE = alt.Axis(format=",~r", tickMinStep=1, labelExpr="datum.value % 1 ? '' :
 _INK, _MARK, _OTHER = "var(--ink-2)", "var(--chart-1)", "var(--chart-2)"
 
 
+@cache
 def charts() -> dict[str, Spec]:
     """All charts of the page, by name, compiled to Vega.
 

@@ -18,6 +18,7 @@ import pytest
 
 from optimizer.reporting.contents import AdapterTable, Answer, ReportContents, WhatIfCell
 from optimizer.reporting.page import headlines, render_page
+from optimizer.reporting.page.charts import charts
 from optimizer.reporting.page.treemap import MOST_CELLS, STEPS, rank_steps, treemap
 from tests.hostile_texts import HOSTILE_TEXTS
 from tests.optimizer.reporting.page_contents import MARKUP, plan_report, report_contents, what_if_grid
@@ -104,6 +105,7 @@ def test_the_policy_allows_the_scripts_of_the_page_and_no_others(small: str) -> 
 
 
 def test_equal_contents_give_equal_pages(small: str) -> None:
+    charts.cache_clear()  # in another process they are made anew
     assert small == render_page(report_contents([plan_report(24, 3, grid=what_if_grid(3))]))
 
 
