@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import itertools
+import os
 import signal
-import subprocess
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import cache
 
@@ -144,24 +145,19 @@ def random_problem() -> Callable[..., PackingProblem]:
     return _random_problem
 
 
-@pytest.fixture(scope="session")
-def press_ctrl_c() -> Callable[[subprocess.Popen[str]], str]:
-    """Interrupts a process until it ends; what it printed.
+@pytest.fixture
+def press_ctrl_c() -> Iterator[Callable[[float], None]]:
+    """Presses Ctrl-C in so many seconds, unless the test is over by then."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job starts with it ignored
+    timers: list[threading.Timer] = []
 
-    A press can get lost while numba compiles, inside a callback of native code; a person presses again.
-    """
+    def press(after_s: float) -> None:
+        timers.append(threading.Timer(after_s, os.kill, (os.getpid(), signal.SIGINT)))
+        timers[-1].start()
 
-    def press(process: subprocess.Popen[str]) -> str:
-        for _ in range(8):
-            process.send_signal(signal.SIGINT)
-            try:
-                return process.communicate(timeout=20)[0]
-            except subprocess.TimeoutExpired:
-                continue
-        process.kill()
-        raise AssertionError("the process does not react to Ctrl-C")
-
-    return press
+    yield press
+    for timer in timers:
+        timer.cancel()
 
 
 @pytest.fixture

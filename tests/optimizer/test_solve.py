@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -269,36 +266,16 @@ def test_a_tiny_time_limit_claims_no_more_than_is_proven() -> None:
         assert result.accepted
 
 
-INTERRUPTED = """
-import signal
-signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job starts with it ignored
-import optimizer, scenarios
-scenario = scenarios.read("paper_high_384")
-said = set()
-def report(label, done, total):
-    if label not in said:
+def test_ctrl_c_returns_the_best_so_far(press_ctrl_c: Callable[[float], None]) -> None:
+    said: set[str] = set()
+
+    def report(label: str, _done: int, _total: int) -> None:
+        if label == "the twin judges" and label not in said:
+            press_ctrl_c(0.0)
         said.add(label)
-        print(label, flush=True)
-result = optimizer.solve(scenario, time_limit_s=60, progress=report)
-print(result.stop_reason, result.status, flush=True)
-"""
 
-
-def test_ctrl_c_returns_the_best_so_far(press_ctrl_c: Callable[[subprocess.Popen[str]], str]) -> None:
-    process = subprocess.Popen(
-        [sys.executable, "-c", INTERRUPTED], stdout=subprocess.PIPE, text=True, env=dict(os.environ)
-    )
-    assert process.stdout is not None
-    while process.stdout.readline() != "the twin judges\n":
-        assert process.poll() is None
-    out = press_ctrl_c(process)
-    assert process.returncode == 0
-    stop, status = out.splitlines()[-1].split()
-    assert (stop, status) in {
-        ("interrupted", "feasible"),
-        ("interrupted", "no_plan"),
-        ("proven", "optimal"),
-    }
+    result = optimizer.solve(scenarios.read("paper_high_384"), time_limit_s=60, progress=report)
+    assert (result.stop_reason, result.status) in {("interrupted", "feasible"), ("interrupted", "no_plan")}
 
 
 def test_every_gpu_is_within_its_verdict(small_result: optimizer.Result) -> None:

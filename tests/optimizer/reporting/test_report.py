@@ -47,6 +47,23 @@ def mixed() -> Result:
 
 
 @cache
+def by(method: str) -> Result:
+    """Another method's plan for the same."""
+    return optimizer.solve(mixed().scenario, method)
+
+
+@cache
+def few() -> Result:
+    """Of one class of adapters on one GPU: what takes the least time."""
+    return optimizer.solve(scenario_of({"name": "a", "count": 4, "rank": 8, "rate": 3.0}), "bfd")
+
+
+@cache
+def few_reported() -> PlanReport:
+    return plan_of(few())
+
+
+@cache
 def reported() -> Report:
     return optimizer.report(mixed(), what_if=False, params=QUICK)
 
@@ -89,7 +106,7 @@ def test_a_month_costs_what_the_scenario_states() -> None:
 
 
 def test_without_a_stated_price_nothing_costs() -> None:
-    answer = plan_of(optimizer.solve(scenarios.read("paper_mixed_32", FAST), "bfd")).answer
+    answer = few_reported().answer
     assert answer.cost_per_month is None
     assert answer.greedy_cost_per_month is None
     assert answer.cost_unit == ""
@@ -108,9 +125,8 @@ def test_what_some_of_the_gpus_cost_is_not_told_as_the_cost_of_all() -> None:
 
 
 def test_the_greedy_stands_beside_as_it_is_solved_alone() -> None:
-    result = optimizer.solve(scenarios.read("paper_mixed_32", FAST), "bfd")
-    alone = optimizer.solve(result.scenario, "greedy")
-    greedy = plan_of(result).answer.greedy
+    alone = optimizer.solve(few().scenario, "greedy")
+    greedy = few_reported().answer.greedy
     assert alone.gpus is not None
     assert greedy is not None
     assert (greedy.method, greedy.gpus, greedy.accepted) == ("greedy", alone.gpus, alone.accepted)
@@ -118,8 +134,8 @@ def test_the_greedy_stands_beside_as_it_is_solved_alone() -> None:
 
 
 def test_where_the_papers_greedy_finds_no_plan_one_that_tests_every_number_stands_beside() -> None:
-    assert optimizer.solve(mixed().scenario, "greedy").gpus is None
-    alone = optimizer.solve(mixed().scenario, "greedy-fill")
+    assert by("greedy").gpus is None
+    alone = by("greedy-fill")
     greedy = plan().answer.greedy
     assert greedy is not None
     assert (greedy.method, greedy.gpus, greedy.accepted) == ("greedy-fill", alone.gpus, True)
@@ -127,8 +143,7 @@ def test_where_the_papers_greedy_finds_no_plan_one_that_tests_every_number_stand
 
 
 def test_the_greedy_has_no_greedy_of_it() -> None:
-    filled = optimizer.solve(mixed().scenario, "greedy-fill")
-    alone = optimizer.solve(mixed().scenario, "greedy")
+    alone, filled = by("greedy"), by("greedy-fill")
     contents = optimizer.report([alone, filled, mixed()], what_if=False, params=QUICK).contents
     first, second, third = (one.answer.greedy for one in contents.plans)
     assert second is None
@@ -138,7 +153,7 @@ def test_the_greedy_has_no_greedy_of_it() -> None:
 
 
 def test_what_was_proven_of_a_latency_is_told_with_its_unit() -> None:
-    result = optimizer.solve(scenarios.read("paper_mixed_32", FAST), "spread", objective="latency", gpus=2)
+    result = optimizer.solve(few().scenario, "spread", objective="latency", gpus=2)
     made = plan_of(result.model_copy(update={"bound": 41.5}))
     told = "no plan on so many GPUs has a smaller mean inter-token latency over the GPUs than 41.5 ms"
     assert made.answer.bound_text == told
@@ -262,8 +277,8 @@ def test_a_run_is_the_first_behind_the_verdict() -> None:
 
 
 def test_a_run_of_a_sustained_verdict_is_watched_as_long_and_at_the_same_load() -> None:
-    scenario = scenarios.read("paper_mixed_32", ["replications=1"])
-    result = optimizer.solve(scenario, "bfd")
+    entry = {"name": "a", "count": 4, "rank": 8, "rate": 3.0}
+    result = optimizer.solve(scenario_of(entry, changes=["acceptance=sustained"]), "bfd")
     made = plan_of(result)
     assert result.validation is not None
     verdict, run = result.validation.gpus[0], made.runs[0]
@@ -361,7 +376,7 @@ def test_reasons_are_those_of_the_explanation() -> None:
 def test_each_kind_of_gpu_of_a_scenario_is_told_what_it_saves_alone(tmp_path: Path) -> None:
     profile = tmp_path / "profile.json"
     twin.write_profile(twin.find_profile("llama-3.1-8b-instruct", "H100-64GB"), profile)
-    values = scenarios.read("paper_mixed_32", FAST).model_dump(mode="json")
+    values = few().scenario.model_dump(mode="json")
     values["devices"] = [{"name": "H100-64GB"}, {"name": "twin", "profile": str(profile)}]
     made = plan_of(optimizer.solve(scenarios.from_mapping(values), "bfd"))
     savings = {saving.name: saving for saving in made.reasons.savings}
@@ -397,7 +412,7 @@ def test_the_origin_is_enough_to_repeat_it(tmp_path: Path) -> None:
 
 def test_parameters_are_told_as_a_file_that_gives_them(tmp_path: Path) -> None:
     params = scenarios.params_from({"gpus": {"first_methods": ["bfd"]}}, optimizer.SolveParams)
-    result = optimizer.solve(scenarios.read("paper_mixed_32", FAST), "bfd", params=params)
+    result = optimizer.solve(few().scenario, "bfd", params=params)
     origin = plan_of(result).origin
     assert origin.command.endswith("--params params.toml")
     file = tmp_path / "params.toml"
@@ -409,10 +424,8 @@ def test_parameters_are_told_as_a_file_that_gives_them(tmp_path: Path) -> None:
 
 
 def test_contents_do_not_depend_on_workers() -> None:
-    first, second = (
-        optimizer.report(mixed(), what_if=False, params=QUICK, workers=n).contents.plans for n in (1, 3)
-    )
-    assert [one.model_dump_json() for one in first] == [one.model_dump_json() for one in second]
+    (other,) = optimizer.report(mixed(), what_if=False, params=QUICK, workers=3).contents.plans
+    assert other.model_dump_json() == plan().model_dump_json()
 
 
 def test_hostile_texts_stay_what_they_are() -> None:
@@ -445,9 +458,9 @@ def test_nothing_that_is_shown_is_infinite_or_no_number() -> None:
 
 
 def test_several_results_stand_in_the_order_given() -> None:
-    results = [optimizer.solve(mixed().scenario, method) for method in ("bfd", "greedy-fill")]
-    made = optimizer.report([*results, mixed()], what_if=False, params=QUICK)
-    assert [one.answer.method for one in made.contents.plans] == ["bfd", "greedy-fill", "exact"]
+    results = [few(), *(optimizer.solve(few().scenario, method) for method in ("random", "greedy-fill"))]
+    made = optimizer.report(results, what_if=False, params=QUICK)
+    assert [one.answer.method for one in made.contents.plans] == ["bfd", "random", "greedy-fill"]
     assert made.contents.title == "paper_high_128"
 
 
@@ -466,8 +479,8 @@ def test_what_belongs_to_a_scenario_is_computed_once(monkeypatch: pytest.MonkeyP
 
     for name in ("_prepared", "greedy_of", "other_gpus", "what_if_grid"):
         monkeypatch.setattr(module, name, counted(name))
-    few = QUICK.model_copy(update={"least_load": 1.0, "most_load": 1.0})
-    first, second = optimizer.report([mixed(), mixed()], params=few).contents.plans
+    one_load = QUICK.model_copy(update={"least_load": 1.0, "most_load": 1.0})
+    first, second = optimizer.report([few(), few()], params=one_load).contents.plans
     assert sorted(called) == ["_prepared", "greedy_of", "other_gpus", "what_if_grid"]
     assert first == second
 

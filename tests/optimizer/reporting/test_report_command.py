@@ -12,6 +12,7 @@ import pytest
 from typer.testing import CliRunner
 
 import optimizer
+import scenarios
 from optimizer.cli.commands import app
 
 Lorapack = Callable[..., tuple[int, str, str]]
@@ -19,14 +20,22 @@ Lorapack = Callable[..., tuple[int, str, str]]
 QUICK = "other_gpus = 0\n"
 
 
+FAST = ("acceptance=paper", "replications=1", "adapters=[{name: a, count: 4, rank: 8, rate: 0.5}]")
+
+
+@pytest.fixture(scope="module")
+def solved() -> str:
+    """A result, as JSON."""
+    return optimizer.solve(scenarios.read("paper_mixed_32", overrides=list(FAST)), "bfd").to_json()
+
+
 @pytest.fixture
-def result(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def result(solved: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
-    words = ["solve", "paper_mixed_32", "--method", "bfd", "--set", "replications=1", "--acceptance", "paper"]
-    done = CliRunner().invoke(app, [*words, "--quiet", "--json", "result.json"])
-    assert done.exit_code == 0, done.output
     (tmp_path / "params.toml").write_text(QUICK)
-    return tmp_path / "result.json"
+    file = tmp_path / "result.json"
+    file.write_text(solved)
+    return file
 
 
 @pytest.fixture
@@ -76,7 +85,8 @@ def test_solve_writes_the_page_too(result: Path, monkeypatch: pytest.MonkeyPatch
             one, what_if=False, params=optimizer.ReportParams(other_gpus=0), workers=how["workers"]
         ),
     )
-    words = ["solve", "paper_mixed_32", "--method", "bfd", "--acceptance", "paper", "--quiet"]
+    changes = [word for change in FAST for word in ("--set", change)]
+    words = ["solve", "paper_mixed_32", "--method", "bfd", *changes, "--quiet"]
     done = CliRunner().invoke(app, [*words, "--report", "solved.html"])
     assert done.exit_code == 0, done.output
     assert "paper_mixed_32" in Path("solved.html").read_text(encoding="utf-8")
