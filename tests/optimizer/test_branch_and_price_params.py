@@ -124,8 +124,8 @@ def test_without_dual_inequalities_and_smoothing_there_are_more_rounds(
     relaxed: Callable[..., PackingResult],
 ) -> None:
     plain = ColumnGenerationParams(exchanges=0, smoothing=0.0)
-    rounds = relaxed(two_rows(60), column_generation=plain).statistics["pricing_rounds"]
-    assert rounds > relaxed(two_rows(60)).statistics["pricing_rounds"]
+    rounds = relaxed(two_rows(52), column_generation=plain).statistics["pricing_rounds"]
+    assert rounds > relaxed(two_rows(52)).statistics["pricing_rounds"]
 
 
 def test_few_exact_classes_leave_the_relaxation_early(relaxed: Callable[..., PackingResult]) -> None:

@@ -21,7 +21,7 @@ from optimizer.packing.branch_and_price.restricted_master import Master, Residua
 from optimizer.packing.branch_and_price.tree import BranchAndBoundTree, place_by_branching
 from optimizer.packing.heuristics.first_fit import BinFiller, place_best_fit
 from optimizer.packing.model.checker import check
-from optimizer.packing.model.params import ColumnGenerationParams
+from optimizer.packing.model.params import BranchAndPriceParams, ColumnGenerationParams, PackingParams
 from optimizer.packing.model.problem import Bin, PackingOption, PackingProblem
 from optimizer.packing.model.search_state import SearchState
 from optimizer.search.preparation import instance_of
@@ -93,7 +93,8 @@ def test_an_option_is_closed_only_where_its_bins_cost_more_than_the_target_leave
 def test_the_one_set_of_options_that_holds_all_is_found() -> None:
     """1,024 adapters in the outer region, which fill 11 GPUs: dives and annealing at the root miss it."""
     problem = instance_of(scenarios.read("paper_mixed_1024")).outer
-    result = pack(problem, "exact", time_limit_s=60)
+    briefly = BranchAndPriceParams(annealing_shares=(0.02, 0.01))  # what misses it may as well be short
+    result = pack(problem, "exact", time_limit_s=60, params=PackingParams(branch_and_price=briefly))
     assert (result.status, result.objective) == ("optimal", 11)
     assert result.statistics["branches"] > 1
 

@@ -46,10 +46,19 @@ def random_counts(rng: np.random.Generator, n: int) -> IntArray:
     return np.asarray(counts, dtype=np.int64)
 
 
-@settings(max_examples=400, deadline=None, derandomize=True)
+@settings(max_examples=150, deadline=None, derandomize=True)
 @given(seed=st.integers(0, 10**9))
 def test_kernels_and_checker_mean_the_same_bins(seed: int) -> None:
-    rng = np.random.default_rng(seed)
+    mean_the_same(np.random.default_rng(seed))
+
+
+@pytest.mark.slow
+def test_kernels_and_checker_mean_the_same_many_bins() -> None:
+    for seed in range(400):
+        mean_the_same(np.random.default_rng(seed))
+
+
+def mean_the_same(rng: np.random.Generator) -> None:
     n = int(rng.integers(1, 40))
     dominance = random_dominance(rng, n)
     cut, held = NoGoodCut((0,), random_counts(rng, n)), random_counts(rng, n)
@@ -87,22 +96,24 @@ def incomparable(seed: int) -> PackingProblem:
     return PackingProblem(plain.counts, options, dominance=plain.dominance, cuts=cuts)
 
 
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize(
+    "seed", [0, 1, 5, *(pytest.param(seed, marks=pytest.mark.slow) for seed in (2, 3, 4))]
+)
 def test_every_placer_respects_cuts_of_many_incomparable_classes(seed: int) -> None:
     problem = incomparable(seed)
     assert max(int((cut.counts > 0).sum()) for cut in problem.cuts) >= 5
-    values = {}
+    values, least = {}, pack(problem, "cpsat").bound
     for method in methods().values():
         if "price" not in method.objectives:
             continue
-        result = pack(problem, method.name, time_limit_s=1 if method.name == "local" else 30)
+        result = pack(problem, method.name, time_limit_s=0.2 if method.name == "local" else 30)
         if result.packing is not None:
             assert check(problem, result.packing) == []
         if method.name in EXACT:
             assert result.status is Status.OPTIMAL
             values[method.name] = result.objective
         else:
-            assert result.objective is None or result.objective >= pack(problem, "cpsat").bound - 1e-9
+            assert result.objective is None or result.objective >= least - 1e-9
     assert len(set(values.values())) == 1
 
 

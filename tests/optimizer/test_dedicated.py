@@ -30,7 +30,7 @@ def test_none_where_not_even_the_most_are_accepted() -> None:
 
 def test_a_hot_adapter_has_as_few_parts_as_the_twin_accepts() -> None:
     scenario = scenarios.read("hot_adapter", overrides=["allow_replicas=true", "replications=1"])
-    for rate in (45, 90, 100):
+    for rate in (45, 90):
         hot = scenarios.override(scenario, [f"adapters[0].rate={rate}"])
         instance = instance_of(hot)
         parts = len(instance.classes[0].names)

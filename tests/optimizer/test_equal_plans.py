@@ -16,8 +16,8 @@ TEXT = """
 name: equals
 model: llama-3.1-8b-instruct
 adapters:
-  - {name: a, count: 16, rank: 8, rate: 0.5}
-  - {name: b, count: 16, rank: 16, rate: [0.8, 0.4], prompt: {mean: 223, std: 243, min: 4, max: 1024}}
+  - {name: a, count: 6, rank: 8, rate: 0.5}
+  - {name: b, count: 6, rank: 16, rate: [0.8, 0.4], prompt: {mean: 223, std: 243, min: 4, max: 1024}}
 workload:
   prompt: {mean: 223, std: 243, min: 4, max: 1024}
   output: {mean: 195, std: 210, max: 1024}

@@ -32,7 +32,7 @@ def instance(scenario: scenarios.Scenario) -> Instance:
 
 @pytest.fixture(scope="module")
 def result(scenario: scenarios.Scenario) -> optimizer.Result:
-    return optimizer.solve(scenario)
+    return optimizer.solve(scenario, objective="gpus")
 
 
 @pytest.fixture(scope="module")
@@ -174,6 +174,6 @@ def test_plans_of_a_baseline_are_explained_too(scenario: scenarios.Scenario) -> 
 
 
 def test_what_cannot_be_placed_is_explained_by_its_message() -> None:
-    found = optimizer.solve(scenarios.read("hot_adapter")).explain()
+    found = optimizer.solve(scenarios.read("hot_adapter", overrides=["replications=1"])).explain()
     assert found.gpus == ()
     assert "support" in found.why[0]

@@ -22,12 +22,20 @@ from optimizer.search.preparation import instance_of
 from scenarios import UNLIMITED, Deadline
 
 PARAMS = DEFAULTS.latency_bounds
+QUICK = PARAMS.model_copy(update={"rounds": 1, "pieces": 3})
+"""Bounds that are true and no more."""
 FEW = ("adapters[0].count=3", "adapters[0].rate=2.0")
 
 
 @cache
 def instance(*overrides: str, name: str = "paper_mixed_32") -> Instance:
     return instance_of(scenarios.read(name, overrides=list(overrides)))
+
+
+@cache
+def relaxation(objective: str, gpus: int, *overrides: str) -> FloorRelaxation:
+    one = instance(*overrides).priced("gpus", gpus)
+    return FloorRelaxation.of(one, LATENCY_OBJECTIVES[objective], one.inner)
 
 
 def bound(
@@ -54,7 +62,14 @@ def floors(one: Instance, objective: str, contents: FloatArray) -> FloatArray:
     return least
 
 
-@pytest.mark.parametrize("objective", ["latency", "worst_latency", "ttft", "worst_ttft_p99"])
+@pytest.mark.parametrize(
+    "objective",
+    [
+        *(pytest.param(name, marks=pytest.mark.slow) for name in ("latency", "worst_ttft_p99")),
+        "ttft",
+        "worst_latency",
+    ],
+)
 def test_no_packing_on_two_gpus_has_floors_below_the_bound(objective: str) -> None:
     one = instance(*FEW, "adapters[0].count=8").priced("gpus", 2)
     total = one.inner.counts.astype(float)
@@ -79,10 +94,9 @@ def test_more_gpus_and_less_load_make_a_bound_no_larger(objective: str) -> None:
 
 
 def test_a_bound_is_at_least_the_latency_of_a_gpu_that_does_nothing() -> None:
-    one = instance().priced("gpus", 1)
     for name in ("latency", "worst_latency"):
-        least = FloorRelaxation.of(one, LATENCY_OBJECTIVES[name], one.inner).least_ms
-        assert bound(name, 1) >= least * (1 - 1e-5) > 5
+        least = relaxation(name, 1).least_ms
+        assert bound(name, 1, params=QUICK) >= least * (1 - 1e-5) > 5
 
 
 @pytest.mark.parametrize("objective", ["latency", "worst_latency"])
@@ -90,7 +104,7 @@ def test_what_is_cut_short_is_a_bound_of_its_own(objective: str) -> None:
     one, over = instance().priced("gpus", 1), Deadline.after(0)
     short = latency_bound(one, LATENCY_OBJECTIVES[objective], one.inner, 1e4, over, PARAMS)
     assert short.value is not None
-    assert 0 < short.value <= bound(objective, 1)
+    assert 0 < short.value <= bound(objective, 1, params=QUICK)
 
 
 @pytest.mark.parametrize("objective", ["latency", "worst_latency"])
@@ -102,30 +116,24 @@ def test_a_relaxation_that_was_cut_short_excludes_no_latency(
         return HighsSolution(False, False, 0.0, 0.0, nothing, nothing), np.arange(len(pieces))
 
     monkeypatch.setattr(FloorRelaxation, "solve", cut_short)
-    one = instance().priced("gpus", 1)
-    least = FloorRelaxation.of(one, LATENCY_OBJECTIVES[objective], one.inner).least_ms
-    assert bound(objective, 1) == pytest.approx(least, rel=1e-5)
+    assert bound(objective, 1) == pytest.approx(relaxation(objective, 1).least_ms, rel=1e-5)
 
 
 def test_gpus_that_share_slots_may_have_few_adapters_at_a_time_or_many() -> None:
-    one = instance().priced("gpus", 1)
-    relaxation = FloorRelaxation.of(one, LATENCY_OBJECTIVES["latency"], one.inner)
     expected = [
         (index, crowded)
-        for index, option in enumerate(one.outer.options)
+        for index, option in enumerate(instance().outer.options)
         for crowded in ([False, True] if option.regime == "shared" else [False])
     ]
-    assert [(variant.index, variant.crowded) for variant in relaxation.variants] == expected
+    assert [(variant.index, variant.crowded) for variant in relaxation("latency", 1).variants] == expected
     assert any(crowded for _, crowded in expected)
 
 
 def test_a_mean_latency_is_bounded_whatever_share_gpus_serve() -> None:
     """What a GPU serves weighs its latency; of what is above the least so much less is proven."""
-    one = instance().priced("gpus", 1)
-    least = FloorRelaxation.of(one, LATENCY_OBJECTIVES["latency"], one.inner).least_ms
-    quick = PARAMS.model_copy(update={"rounds": 1, "pieces": 3})
+    least = relaxation("latency", 1).least_ms
     exact, some = (
-        bound("latency", 1, held=25.0, params=quick.model_copy(update={"served_tolerance": share}))
+        bound("latency", 1, held=25.0, params=QUICK.model_copy(update={"served_tolerance": share}))
         for share in (0.0, 0.25)
     )
     assert some - least == pytest.approx(0.75 * (exact - least), rel=1e-3)

@@ -304,7 +304,7 @@ def hard(n: int = 400) -> PackingProblem:
 @pytest.mark.parametrize("method", ["exact", "cpsat", "milp"])
 def test_a_time_limit_returns_the_best_plan_and_a_bound(method: str) -> None:
     problem = hard(60 if method == "milp" else 200)
-    result = pack(problem, method, time_limit_s=1.5)
+    result = pack(problem, method, time_limit_s=0.7)
     assert result.status is Status.FEASIBLE
     assert result.stop_reason is StopReason.TIME_LIMIT
     assert result.packing is not None
@@ -383,7 +383,7 @@ def test_an_interruption_returns_the_best_plan_so_far() -> None:
 def test_incumbents_come_with_falling_values_and_a_log() -> None:
     values: list[float] = []
     lines: list[str] = []
-    pack(hard(100), "local", time_limit_s=2, on_incumbent=lambda _, v: values.append(v), log=lines.append)
+    pack(hard(100), "local", time_limit_s=0.3, on_incumbent=lambda _, v: values.append(v), log=lines.append)
     assert values == sorted(values, reverse=True)
     assert any(line.startswith("plan ") for line in lines)
 

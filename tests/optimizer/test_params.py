@@ -15,7 +15,13 @@ from learn.params import SearchParams
 from optimizer import SolveParams
 from optimizer.baselines.params import BaselineParams
 from optimizer.cli.commands import app
-from optimizer.search.params import GPUMinimizationParams, GroupingParams, LatencyParams, PolishParams
+from optimizer.search.params import (
+    GPUMinimizationParams,
+    GroupingParams,
+    LatencyBoundParams,
+    LatencyParams,
+    PolishParams,
+)
 from scenarios import Stopped
 
 
@@ -26,10 +32,10 @@ def small() -> scenarios.Scenario:
 
 def test_what_differs_from_the_defaults_is_recorded(small: scenarios.Scenario) -> None:
     params = SolveParams(gpus=GPUMinimizationParams(first_methods=("ffd",), max_first_rounds=2))
-    result = optimizer.solve(small, params=params)
+    result = optimizer.solve(small, objective="gpus", params=params)
     assert result.params == {"gpus": {"first_methods": ("ffd",), "max_first_rounds": 2}}
     assert scenarios.params_from(json.loads(result.to_json())["params"], SolveParams) == params
-    assert optimizer.solve(small).params == {}
+    assert optimizer.solve(small, "bfd").params == {}
 
 
 def test_a_parameter_changes_the_search() -> None:
@@ -43,7 +49,11 @@ def test_a_parameter_changes_the_search() -> None:
 
 def test_a_search_without_first_methods_finds_its_plans_all_the_same(small: scenarios.Scenario) -> None:
     bare = GPUMinimizationParams(first_methods=())
-    latency = SolveParams(gpus=bare, polishing=PolishParams(requests=1e6))
+    little = {
+        "polishing": PolishParams(requests=1e5),
+        "latency_bounds": LatencyBoundParams(rounds=1, pieces=2),
+    }
+    latency = SolveParams(gpus=bare, **little)
     assert optimizer.solve(small, objective="latency", gpus=2, params=latency).accepted
     grouped = SolveParams(gpus=bare, grouping=GroupingParams(ungrouped_classes=2, groups=3))
     assert optimizer.solve(small, objective="gpus", params=grouped, time_limit_s=20).accepted
@@ -52,7 +62,8 @@ def test_a_search_without_first_methods_finds_its_plans_all_the_same(small: scen
 def test_the_command_reads_a_file(tmp_path: Path) -> None:
     file, out = tmp_path / "params.toml", tmp_path / "out.json"
     file.write_text("[gpus]\nmax_first_rounds = 2\n")
-    given = ["solve", "paper_mixed_32", "--set", "replications=1", "--params", str(file), "--json", str(out)]
+    quick = ["--method", "bfd", "--set", "replications=1"]
+    given = ["solve", "paper_mixed_32", *quick, "--params", str(file), "--json", str(out)]
     assert CliRunner().invoke(app, given).exit_code == 0
     assert json.loads(out.read_text())["params"] == {"gpus": {"max_first_rounds": 2}}
     done = CliRunner().invoke(app, [*given[:-1], str(file)])

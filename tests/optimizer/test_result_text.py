@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import os
 import re
-import subprocess
 import sys
 from collections.abc import Callable
 from functools import cache
@@ -19,6 +18,7 @@ from typer.testing import CliRunner
 import optimizer
 import scenarios
 from optimizer.cli.commands import app
+from optimizer.cli.streams import show
 from optimizer.comparison import Comparison
 from optimizer.explanation.explain import Explanation, TightRow
 from optimizer.explanation.sensitivity import WhatIf
@@ -27,7 +27,7 @@ from optimizer.replanning.changes import Change, Move
 from optimizer.result_text import objective_text
 from optimizer.search.why_no_plan import first_test
 from scenarios import PlacedGPU, Placement
-from scenarios.text.tables import render
+from scenarios.text.tables import marked, render
 from twin import AdapterLatency, Corner, Criterion, GPUVerdict, SustainedFigures, ValidationReport, Violation
 from twin.gpu_table import headroom
 
@@ -301,22 +301,24 @@ def strip(text: str) -> str:
 @pytest.mark.parametrize(
     ("environment", "coloured"), [({}, True), ({"NO_COLOR": "1"}, False), ({"TERM": "dumb"}, False)]
 )
-def test_only_a_terminal_that_wants_it_gets_colours(environment: dict[str, str], coloured: bool) -> None:
+def test_only_a_terminal_that_wants_it_gets_colours(
+    environment: dict[str, str],
+    coloured: bool,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     pty = pytest.importorskip("pty")
-    code = (
-        "from optimizer.cli.streams import show; from scenarios.text.tables import marked\n"
-        "show(marked('x', 'bad'))"
-    )
-    env = {k: v for k, v in os.environ.items() if k != "NO_COLOR"} | {"TERM": "xterm"} | environment
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    for name, value in {"TERM": "xterm", **environment}.items():
+        monkeypatch.setenv(name, value)
     ours, theirs = pty.openpty()
-    subprocess.run([sys.executable, "-c", code], stdout=theirs, env=env, check=True, timeout=300)
-    os.close(theirs)
+    with os.fdopen(theirs, "w") as terminal, monkeypatch.context() as patch:
+        patch.setattr(sys, "stdout", terminal)
+        show(marked("x", "bad"))
     assert (b"\x1b[31m" in os.read(ours, 1000)) == coloured
     os.close(ours)
-    plain = subprocess.run(
-        [sys.executable, "-c", code], stdout=subprocess.PIPE, env=env, check=True, timeout=300
-    )
-    assert plain.stdout == b"x\n"
+    show(marked("x", "bad"))
+    assert capsys.readouterr().out == "x\n"
 
 
 def queueing(ttft_ms: float, **changes: Any) -> ValidationReport:

@@ -450,7 +450,7 @@ def test_the_twin_judges_the_stages_of_a_shipped_scenario() -> None:
     assert found.accepted
     assert (len(found.stages), found.starts, found.extra_gpus) == (2, 1, 1)
     assert all(verdict.sustained is not None for stage in found.stages for verdict in stage.verdicts)
-    busy = scenarios.override(scenario, "adapters[0].rate=[20.0, 20.0, 20.0]")
+    busy = scenarios.override(scenario, "adapters[0].rate=[8.0, 8.0, 8.0]")
     assert not optimizer.rollout(busy, old, new).accepted
 
 

@@ -12,7 +12,7 @@ from scenarios import ScenarioError
 
 @pytest.fixture(scope="module")
 def scenario() -> scenarios.Scenario:
-    return scenarios.read("paper_high_32")
+    return scenarios.read("paper_high_32", overrides=["replications=1"])
 
 
 @pytest.fixture(scope="module")

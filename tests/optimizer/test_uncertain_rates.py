@@ -22,12 +22,12 @@ from scenarios.stopping import interrupts
 from twin import GPUContent, GPUVerdict, PlacementJudge, TwinJudge
 
 RATE = "adapters[0].rate=[0.6, {low: 0.05, high: 0.3}, {low: 0, high: 0.15}, 0.075, 0.0375]"
-FAST = ("replications=1", "seed=3")
+FAST = ("replications=1", "seed=3", "objective=gpus")
 
 
 @pytest.fixture(scope="module")
 def uncertain() -> Scenario:
-    return scenarios.read("paper_mixed_32", overrides=[RATE, *FAST])
+    return scenarios.read("paper_mixed_32", overrides=[RATE, *FAST, "adapters[0].count=12"])
 
 
 @pytest.fixture(scope="module")

@@ -81,11 +81,13 @@ def matches(cut: NoGoodCut, counts: IntArray, dominance: FloatArray | None) -> b
 
     By maximum flow, independent of the conditions that the placers use.
     """
+    total = int(cut.counts.sum())
+    if int(counts.sum()) < total:
+        return False
     required, inside = np.flatnonzero(cut.counts), np.flatnonzero(counts)
     compatible = inside[:, None] == required
     if dominance is not None:
         compatible = (dominance[inside][:, None] >= dominance[required]).all(axis=-1)
-    total = int(cut.counts.sum())
     # Nodes: the source, a node per class of the bin, one per class of the cut, the sink.
     size, first_required = len(inside) + len(required) + 2, 1 + len(inside)
     capacity = np.zeros((size, size), dtype=np.int32)
