@@ -219,11 +219,11 @@ class Reference:
 
     def name_blocks(self, request: Request, tokens: int) -> None:
         """Let prompts find the blocks of the first tokens, even those that are still to be computed."""
-        full = tokens // self.setup.block_size
-        names = self.names[request.number][:full]
-        for block, name in list(zip(request.blocks, names, strict=False))[request.named :]:
-            self.pool.name(block, name)
-        request.named = max(request.named, len(names))
+        names = self.names[request.number]
+        full = min(tokens // self.setup.block_size, len(names))
+        for k in range(request.named, full):
+            self.pool.name(request.blocks[k], names[k])
+        request.named = max(request.named, full)
 
     def loads(self, step: Step) -> float:
         """Touch the adapters of the batch in turn; serial copies of those that are in no slot then."""

@@ -37,7 +37,7 @@ class SpeculatingEngine:
         return sum(self.acceptance**k for k in range(self.drafts + 1))
 
 
-@dataclass
+@dataclass(eq=False)
 class _Sequence:
     index: int
     prompt: int
@@ -57,22 +57,33 @@ class _Run:
     rng: np.random.Generator
     waiting: list[_Sequence] = field(default_factory=list)
     running: list[_Sequence] = field(default_factory=list)
+    used: int = 0  # blocks of all that run
 
     @property
     def free(self) -> int:
-        return self.engine.blocks - sum(one.blocks for one in self.running)
+        return self.engine.blocks - self.used
+
+    def take(self, one: _Sequence, blocks: int) -> None:
+        """Give a sequence more blocks."""
+        one.blocks += blocks
+        self.used += blocks
+
+    def leave(self, one: _Sequence) -> None:
+        """Take a sequence and its blocks out of the batch."""
+        self.running.remove(one)
+        self.take(one, -one.blocks)
 
     def holds(self, one: _Sequence, tokens: int) -> bool:
         """Give a sequence blocks for so many tokens, driving out the youngest of the batch for it."""
         need = -(-tokens // self.engine.block_size) - one.blocks
         while need > self.free:
             victim = self.running[-1]
-            self.running.remove(victim)
-            victim.blocks = victim.computed = 0
+            self.leave(victim)
+            victim.computed = 0
             self.waiting.insert(0, victim)
             if victim is one:
                 return False
-        one.blocks += max(need, 0)
+        self.take(one, max(need, 0))
         return True
 
     def step(self) -> tuple[float, list[tuple[_Sequence, int]]]:
@@ -99,15 +110,15 @@ class _Run:
                 break
             self.waiting.pop(0)
             self.running.append(one)
-            one.blocks, budget, tokens = need, budget - taken, tokens + taken
+            self.take(one, need)
+            budget, tokens = budget - taken, tokens + taken
             scheduled.append((one, taken))
         seconds = engine.base_s + engine.token_s * tokens + engine.context_s * context
         return engine.factor * seconds, scheduled
 
     def accepted(self) -> int:
         """How many of the proposed tokens are accepted: those before the first that is not."""
-        wrong = self.rng.random(self.engine.drafts) >= self.engine.acceptance
-        return int(wrong.argmax()) if wrong.any() else self.engine.drafts
+        return min(int(self.rng.geometric(1 - self.engine.acceptance)) - 1, self.engine.drafts)
 
 
 def speculate(requests: Requests, engine: SpeculatingEngine, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -137,5 +148,5 @@ def speculate(requests: Requests, engine: SpeculatingEngine, seed: int = 0) -> t
                 first[one.index] = clock
             if one.generated >= one.output:
                 last[one.index] = clock
-                run.running.remove(one)
+                run.leave(one)
     return first, last

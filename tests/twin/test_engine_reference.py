@@ -16,6 +16,12 @@ from twin.engine.records import SERIES
 from twin.engine.run import simulate_requests
 from twin.engine.state import turns
 
+
+def seeds(quick: int, every: int) -> list[Any]:
+    """The first seeds are always played, all of them with the slow tests."""
+    return [*range(quick), *(pytest.param(k, marks=pytest.mark.slow) for k in range(quick, every))]
+
+
 CLOSE = {"rtol": 1e-9, "atol": 1e-9, "equal_nan": True}
 
 
@@ -64,19 +70,25 @@ def agree_ahead(reference: ModuleType, case: Any) -> None:
         assert tokens == case.requests.output_tokens.sum()
 
 
-@pytest.mark.slow
 @given(seed=st.integers(min_value=0, max_value=2**32 - 1))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=50, deadline=None)
 def test_random_cases(reference: ModuleType, cases: ModuleType, seed: int) -> None:
     agree(reference, cases.case(seed))
 
 
-@pytest.mark.parametrize("seed", range(100))
+@pytest.mark.slow
+@given(seed=st.integers(min_value=0, max_value=2**32 - 1))
+@settings(max_examples=300, deadline=None)
+def test_many_random_cases(reference: ModuleType, cases: ModuleType, seed: int) -> None:
+    agree(reference, cases.case(seed))
+
+
+@pytest.mark.parametrize("seed", seeds(40, 100))
 def test_fixed_cases(reference: ModuleType, cases: ModuleType, seed: int) -> None:
     agree(reference, cases.case(seed))
 
 
-@pytest.mark.parametrize("seed", range(60))
+@pytest.mark.parametrize("seed", seeds(25, 60))
 def test_more_adapters_than_slots(reference: ModuleType, cases: ModuleType, seed: int) -> None:
     agree(reference, cases.crowded(seed))
 
@@ -94,7 +106,7 @@ def test_the_cpu_keeps_as_many_adapters_as_there_are_slots_whatever_is_said(
     assert runs[0].disk_loads.tolist() == runs[1].disk_loads.tolist()
 
 
-@pytest.mark.parametrize("seed", range(100))
+@pytest.mark.parametrize("seed", seeds(40, 100))
 def test_rules_of_any_version_with_texts_and_base_model(
     reference: ModuleType, cases: ModuleType, seed: int
 ) -> None:
@@ -102,17 +114,18 @@ def test_rules_of_any_version_with_texts_and_base_model(
 
 
 @pytest.mark.parametrize("ahead", [False, True])
+@pytest.mark.parametrize("seeds", [range(100), pytest.param(range(100, 500), marks=pytest.mark.slow)])
 def test_a_prompt_that_begins_with_an_answer_under_way_is_admitted_in_the_same_step(
-    reference: ModuleType, cases: ModuleType, ahead: bool
+    reference: ModuleType, cases: ModuleType, seeds: range, ahead: bool
 ) -> None:
     """While it waits for blocks, each that the answer fills is one that it needs no more."""
-    for seed in range(500):
+    for seed in seeds:
         case = cases.overheard(seed)
         compare = agree_ahead if ahead else agree
         compare(reference, replace(case, setup=replace(case.setup, async_scheduling=ahead)))
 
 
-@pytest.mark.parametrize("seed", range(150))
+@pytest.mark.parametrize("seed", seeds(50, 150))
 def test_steps_that_are_scheduled_ahead(reference: ModuleType, cases: ModuleType, seed: int) -> None:
     """Adapters cost nothing to load here: which of them a step needs, the recordings do not tell."""
     rng = np.random.default_rng(seed)

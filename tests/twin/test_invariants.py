@@ -144,8 +144,10 @@ def test_invariant_7_no_idle_step(played: Cases) -> None:
         assert idle == pytest.approx(gaps, abs=1e-6)
 
 
-def test_invariant_8_determinism(cases: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
-    for case in [cases.case(seed) for seed in range(40)] + cached_cases(cases)[:40]:
+def test_invariant_8_determinism(
+    cases: ModuleType, cached: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for case in [cases.case(seed) for seed in range(40)] + cached[:40]:
         whole = play(case)
         again = play(case)
         monkeypatch.setattr(loop, "ROWS_PER_CALL", 7)
@@ -205,10 +207,11 @@ def test_invariant_12_preemption(cases: ModuleType) -> None:
         assert series(tight, "prompt_tokens") >= series(roomy, "prompt_tokens")
 
 
-def cached_cases(cases: ModuleType, seeds: range = SEEDS) -> list[Any]:
+@pytest.fixture(scope="module")
+def cached(cases: ModuleType) -> list[Any]:
     """Engines of any version with a prefix cache, half of them ahead, and prompts that begin alike."""
     found = []
-    for seed in seeds:
+    for seed in SEEDS:
         case = cases.of_any_version(cases.case(seed) if seed % 2 else cases.crowded(seed), seed)
         ahead = seed % 4 > 1
         found.append(replace(case, setup=replace(case.setup, prefix_caching=True, async_scheduling=ahead)))
@@ -217,39 +220,42 @@ def cached_cases(cases: ModuleType, seeds: range = SEEDS) -> list[Any]:
 
 def free_queue(state: State) -> list[int]:
     """Free blocks in the order in which they are used again."""
-    end, found = len(state.block) - 1, []
-    b = int(state.block[end]["after"])
+    after, found = state.block["after"].tolist(), list[int]()
+    end = len(after) - 1
+    b = after[end]
     while b != end:
         found.append(b)
-        b = int(state.block[b]["after"])
+        b = after[b]
     return found
 
 
 def findable(state: State) -> list[int]:
     """Blocks that are found by a text, each text's from the oldest on."""
-    found = []
-    for b in map(int, state.holder[state.holder >= 0]):
-        text = state.block[b]["text"]
+    texts, younger, found = state.block["text"].tolist(), state.block["younger"].tolist(), list[int]()
+    for b in state.holder[state.holder >= 0].tolist():
+        text = texts[b]
         while b >= 0:
-            assert state.block[b]["text"] == text
+            assert texts[b] == text
             found.append(b)
-            b = int(state.block[b]["younger"])
+            b = younger[b]
     return found
 
 
 def held(state: State) -> list[int]:
     """Blocks in the tables of the running requests, as often as they stand there."""
-    found, r = [], int(state.now["first"])
+    table, blocks, follower = (
+        of[name].tolist()
+        for of, name in ((state.extra, "table"), (state.extra, "blocks"), (state.request, "follower"))
+    )
+    found, r = list[int](), int(state.now["first"])
     while r >= 0:
-        extra = state.extra[r]
-        found += state.tables[extra["table"], : extra["blocks"]].tolist()
-        r = int(state.request[r]["follower"])
+        found += state.tables[table[r], : blocks[r]].tolist()
+        r = follower[r]
     return found
 
 
-@pytest.mark.parametrize("seeds", [SEEDS[:30], pytest.param(SEEDS[30:], marks=pytest.mark.slow)], ids=str)
-def test_invariant_13_cached_blocks(cases: ModuleType, seeds: range) -> None:
-    for case in cached_cases(cases, seeds):
+def test_invariant_13_cached_blocks(cached: list[Any]) -> None:
+    for case in cached:
         state = initial_state(case.requests, case.setup, 1)
         constants = engine_constants(case.requests, case.setup, inf, 0.0, inf)
         more = True
@@ -258,16 +264,17 @@ def test_invariant_13_cached_blocks(cases: ModuleType, seeds: range) -> None:
             state.now["rows"] = 0
             users = state.block["users"][:-1]
             assert np.array_equal(np.bincount(held(state), minlength=len(users)), users)
-            assert sorted(free_queue(state)) == np.flatnonzero(users == 0).tolist()
-            assert state.now["free"] == len(free_queue(state))
+            free = free_queue(state)
+            assert sorted(free) == np.flatnonzero(users == 0).tolist()
+            assert state.now["free"] == len(free)
             assert sorted(findable(state)) == np.flatnonzero(state.block["text"][:-1] >= 0).tolist()
         assert state.now["free"] == case.setup.usable_blocks
         assert sorted(state.plan["free_table"][: len(state.tables)]) == list(range(len(state.tables)))
 
 
-def test_invariant_14_found_tokens(cases: ModuleType) -> None:
+def test_invariant_14_found_tokens(cached: list[Any]) -> None:
     found = 0
-    for case in cached_cases(cases):
+    for case in cached:
         records = play(case)
         assert records.cached_tokens is not None
         assert (records.cached_tokens < case.requests.prompt_tokens).all()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
+from functools import cache
 from types import ModuleType
 from typing import Any
 
@@ -67,12 +69,12 @@ def figure_of(engine: Any) -> Speculation:
 
 
 CASES: dict[str, tuple[dict[str, Any], Requests, float]] = {
-    "idle": ({}, drawn(4, 400), 0.03),
-    "busy": ({}, drawn(30, 1500), 0.03),
-    "overloaded": ({"max_num_seqs": 64}, drawn(200, 1000), 0.03),
-    "five proposed": ({"drafts": 5, "acceptance": 0.85, "factor": 1.5}, drawn(30, 1000), 0.03),
-    "few accepted": ({"drafts": 1, "acceptance": 0.3, "factor": 1.1}, drawn(15, 1000), 0.03),
-    "short of budget": ({"max_num_seqs": 512, "budget": 512}, drawn(200, 1500), 0.05),
+    "idle": ({}, drawn(4, 300), 0.03),
+    "busy": ({}, drawn(30, 800), 0.03),
+    "overloaded": ({"max_num_seqs": 64}, drawn(200, 600), 0.03),
+    "five proposed": ({"drafts": 5, "acceptance": 0.85, "factor": 1.5}, drawn(30, 600), 0.03),
+    "few accepted": ({"drafts": 1, "acceptance": 0.3, "factor": 1.1}, drawn(15, 600), 0.03),
+    "short of budget": ({"max_num_seqs": 512, "budget": 512}, drawn(200, 800), 0.05),
     "context costs": ({"context_s": 1e-6}, drawn(10, 600, 800, 400), 0.05),
 }
 
@@ -88,37 +90,48 @@ def latencies(requests: Requests, first: np.ndarray, last: np.ndarray) -> dict[s
     }
 
 
-QUICK = ("idle", "overloaded", "five proposed")
+def engine_of(speculating: ModuleType, name: str) -> Any:
+    """The engine of a case."""
+    return speculating.SpeculatingEngine(**ENGINE | CASES[name][0])
 
 
-@pytest.mark.parametrize(
-    "name", [*QUICK, *(pytest.param(name, marks=pytest.mark.slow) for name in CASES if name not in QUICK)]
-)
+@pytest.fixture(scope="module")
+def speculated(speculating: ModuleType) -> Callable[[str], dict[str, float]]:
+    """What the engine of a case does, which takes seconds to play."""
+
+    @cache
+    def played(name: str) -> dict[str, float]:
+        requests = CASES[name][1]
+        return latencies(requests, *speculating.speculate(requests, engine_of(speculating, name)))
+
+    return played
+
+
+@pytest.mark.parametrize("name", CASES)
 def test_a_measured_factor_gives_the_latencies_of_an_engine_that_speculates(
-    speculating: ModuleType, name: str
+    speculating: ModuleType, speculated: Callable[[str], dict[str, float]], name: str
 ) -> None:
-    changes, requests, off = CASES[name]
-    engine = speculating.SpeculatingEngine(**ENGINE | changes)
+    _, requests, off = CASES[name]
+    engine = engine_of(speculating, name)
     records = simulate_requests(requests, setup_of(engine, figure_of(engine)))
     found = latencies(requests, records.first_token_s, records.finish_s)
-    assert found == pytest.approx(latencies(requests, *speculating.speculate(requests, engine)), rel=off)
+    assert found == pytest.approx(speculated(name), rel=off)
 
 
-def test_without_its_factor_the_same_engine_would_be_far_off(speculating: ModuleType) -> None:
-    changes, requests, off = CASES["five proposed"]
-    engine = speculating.SpeculatingEngine(**ENGINE | changes)
-    records = simulate_requests(requests, setup_of(engine, None))
+def test_without_its_factor_the_same_engine_would_be_far_off(
+    speculating: ModuleType, speculated: Callable[[str], dict[str, float]]
+) -> None:
+    _, requests, off = CASES["busy"]
+    records = simulate_requests(requests, setup_of(engine_of(speculating, "busy"), None))
     found = latencies(requests, records.first_token_s, records.finish_s)
-    assert (
-        found["tpot"] > (1 + 10 * off) * latencies(requests, *speculating.speculate(requests, engine))["tpot"]
-    )
+    assert found["tpot"] > (1 + 10 * off) * speculated("busy")["tpot"]
 
 
 def test_where_the_kv_cache_is_the_limit_an_engine_serves_a_little_less_than_the_factor_says(
     speculating: ModuleType,
 ) -> None:
     engine = speculating.SpeculatingEngine(**ENGINE | {"blocks": 1500})
-    requests = drawn(200, 1500)
+    requests = drawn(200, 800)
     records = simulate_requests(requests, setup_of(engine, figure_of(engine)))
     served = latencies(requests, *speculating.speculate(requests, engine))["span"]
     assert 0.93 * served < records.finish_s.max() < served
