@@ -89,10 +89,12 @@ def solved(scenario: scenarios.Scenario, method: str, limit: float, workers: int
 
 
 def replanned(scenario: scenarios.Scenario, _method: str, limit: float, workers: int) -> Any:
-    """`replan` at a fifth more load, from the plan that is there."""
-    held = optimizer.solve(scenario, time_limit_s=limit, workers=workers).placement
-    assert held is not None
-    return optimizer.replan(scenarios.at_load(scenario, 1.2), held, time_limit_s=limit, workers=workers)
+    """`replan` at a fifth more load, from the plan that is there; where there is none, `solve`."""
+    found = optimizer.solve(scenario, time_limit_s=limit, workers=workers)
+    if found.placement is None:
+        return found
+    grown = scenarios.at_load(scenario, 1.2)
+    return optimizer.replan(grown, found.placement, time_limit_s=limit, workers=workers)
 
 
 COMMANDS: dict[str, Callable[..., Any]] = {"solve": solved, "replan": replanned}
