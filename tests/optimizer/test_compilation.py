@@ -139,6 +139,7 @@ def test_a_method_compiles_its_groups_and_nothing_in_the_search(method: str) -> 
     assert late == "[]"
 
 
+@pytest.mark.slow
 def test_a_baseline_needs_the_twin_only() -> None:
     compiled, _ = output_of(FEWEST, SCENARIO, "random")
     assert compiled == "[]"

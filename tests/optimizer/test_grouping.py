@@ -366,7 +366,7 @@ def test_equal_runs_give_equal_plans_with_any_number_of_workers(scenario: Scenar
 
 
 def test_parts_of_hot_adapters_keep_their_shares() -> None:
-    values = differing(40).model_dump(mode="json")
+    values = differing(24).model_dump(mode="json")
     values["adapters"][3]["rate"] = 60.0
     scenario = scenarios.from_mapping(values | {"allow_replicas": True})
     result = optimizer.solve(scenario, objective="gpus", params=PARAMS, time_limit_s=30.0)

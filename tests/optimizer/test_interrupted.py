@@ -145,7 +145,7 @@ def problem_of(capacity: float) -> PackingProblem:
     return PackingProblem(np.array([6, 6]), (option,), dominance=SIZES[:, None], max_bins=20)
 
 
-@pytest.mark.parametrize("truly", [6.0, 8.0, 10.0, 12.0])
+@pytest.mark.parametrize("truly", [6.0, pytest.param(8.0, marks=pytest.mark.slow), 10.0, 12.0])
 @pytest.mark.parametrize("method", ["exact", "bfd"])
 def test_an_interrupted_search_with_the_twin_proves_nothing(method: str, truly: float) -> None:
     """The linear model holds GPUs to be smaller than they are; the twin accepts what truly fits."""

@@ -71,7 +71,7 @@ def floors(one: Instance, objective: str, contents: FloatArray) -> FloatArray:
     ],
 )
 def test_no_packing_on_two_gpus_has_floors_below_the_bound(objective: str) -> None:
-    one = instance(*FEW, "adapters[0].count=8").priced("gpus", 2)
+    one = instance(*FEW, "adapters[0].count=6").priced("gpus", 2)
     total = one.inner.counts.astype(float)
     first = np.array(list(product(*(range(int(n) + 1) for n in total))), dtype=float)
     a, b = floors(one, objective, first), floors(one, objective, total - first)
@@ -80,7 +80,7 @@ def test_no_packing_on_two_gpus_has_floors_below_the_bound(objective: str) -> No
     served = [np.where(s > 0, x, 0.0) for s, x in ((share, a), (1 - share, b))]
     worst = LATENCY_OBJECTIVES[objective].worst
     value = np.maximum(*served) if worst else share * served[0] + (1 - share) * served[1]
-    found = bound(objective, 2, *FEW, "adapters[0].count=8")
+    found = bound(objective, 2, *FEW, "adapters[0].count=6")
     assert 0.7 * value.min() <= found <= value.min() * (1 + 1e-6)
 
 
