@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner
@@ -15,6 +16,7 @@ from learn.params import SearchParams
 from optimizer import SolveParams
 from optimizer.baselines.params import BaselineParams
 from optimizer.cli.commands import app
+from optimizer.search.cut_loop import CutLoop
 from optimizer.search.params import (
     GPUMinimizationParams,
     GroupingParams,
@@ -47,8 +49,21 @@ def test_a_parameter_changes_the_search() -> None:
         optimizer.solve(scenario, params=one, time_limit_s=20).iterations for one in (SolveParams(), params)
     ]
     assert rounds[0] > rounds[1] == 1
-    few = SolveParams(gpus=GPUMinimizationParams(max_rounds=1))
-    assert optimizer.solve(scenario, "bfd", params=few).iterations <= 3
+
+
+def test_a_heuristic_has_as_many_rounds_as_a_parameter_says(
+    small: scenarios.Scenario, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked, run = list[int](), CutLoop.run
+
+    def noted(self: CutLoop, *args: Any, max_rounds: int, **how: Any) -> Any:
+        asked.append(max_rounds)
+        return run(self, *args, max_rounds=max_rounds, **how)
+
+    monkeypatch.setattr(CutLoop, "run", noted)
+    params = SolveParams(gpus=GPUMinimizationParams(max_rounds=7))
+    assert optimizer.solve(small, "bfd", objective="gpus", params=params).accepted
+    assert asked == [7]
 
 
 def test_a_search_without_first_methods_finds_its_plans_all_the_same(small: scenarios.Scenario) -> None:

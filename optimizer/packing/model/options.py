@@ -79,18 +79,18 @@ def _hold_more(rows: Sequence[ScaledRows]) -> BoolArray:
     """Whether each row of option a follows from a row of b, on the classes that b admits, shape (n, n)."""
     most = np.array([one.most for one in rows])
     depth = max(len(one.capacity) for one in rows)
+    # Rows of zeros make all options as deep: they follow from any row.
     usage = np.zeros((len(rows), depth, most.shape[1]), dtype=np.int64)
-    capacity = np.zeros((len(rows), depth), dtype=np.int64)
-    absent = np.ones((len(rows), depth), dtype=bool)
+    capacity = np.zeros((len(rows), depth, 1), dtype=np.int64)
     for a, one in enumerate(rows):
         m = len(one.capacity)
-        usage[a, :m], capacity[a, :m], absent[a, :m] = one.usage, one.capacity, False
+        usage[a, :m], capacity[a, :m, 0] = one.usage, one.capacity
     holds = np.zeros((len(rows), len(rows)), dtype=bool)
     for b, one in enumerate(rows):
         classes = one.most > 0
-        of_classes, follows = usage[:, :, classes], absent.copy()
+        of_classes, follows = usage[:, :, classes], np.zeros((len(rows), depth), dtype=bool)
         for other, room in zip(one.usage[:, classes], one.capacity, strict=True):
-            follows |= (of_classes * room <= other * capacity[:, :, None]).all(axis=2)
+            follows |= (of_classes * room <= other * capacity).all(axis=2)
         holds[:, b] = follows.all(axis=1) & (most[:, classes] > 0).all(axis=1)
     return holds
 

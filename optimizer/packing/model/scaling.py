@@ -88,11 +88,12 @@ def integer_rows(
     return ScaledRows(np.where(most > 0, ints, 0), room, most, exact)
 
 
-@lru_cache(maxsize=1024)
+@lru_cache(maxsize=512)
 def _scale(row: bytes, capacity: float) -> tuple[IntArray, int, bool]:
     """One row as integers: usage, capacity, whether the scaling is exact.
 
-    Problems of one search differ in their limits, prices and counts, and have most rows in common.
+    Problems of one search differ in their limits, prices and counts, and have most rows in common: those of
+    both regions of 120 options. A row of 10,000 classes takes 160 kB here.
     """
     usage = np.frombuffer(row)
     # What is 0 but for rounding would make a scaling to small integers impossible.
