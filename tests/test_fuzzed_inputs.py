@@ -19,6 +19,7 @@ from tests.fuzzing.fuzzed import Fuzzed
 from tests.fuzzing.judgement import MEMORY, Ending, fault, reads, wrong_words
 from tests.fuzzing.kinds import fuzzed_kinds
 from tests.fuzzing.mutations import mutation
+from tests.slow import slow
 
 FEW, DAMAGES = 20, 200
 """Damages of each kind of file, without the slow tests and with them; of kinds that take longer so many times
@@ -40,7 +41,7 @@ def test_a_whole_file_is_read(name: str, tmp_path: Path) -> None:
     assert ending.code == 0, ending.said
 
 
-@pytest.mark.parametrize("damages", [FEW, pytest.param(DAMAGES, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("damages", [FEW, *slow([DAMAGES])])
 @pytest.mark.parametrize("name", list(map(damaged, NAMES)))
 def test_a_damaged_file_ends_in_an_answer_or_one_message(name: str, damages: int, tmp_path: Path) -> None:
     kind = fuzzed_kinds()[name]

@@ -29,6 +29,7 @@ from learn.region import _digest
 from learn.storage import cache
 from scenarios import OutputFileError, Scenario, override
 from scenarios.output import temporary_folder
+from tests.slow import slow
 from twin import EngineProfile
 
 TINY = SamplingPlan(compositions=12, round_size=4, max_runs=5, width=1.15, spread=0, seed=1)
@@ -325,7 +326,7 @@ def full(path: Path, *_: object) -> None:
     )
 
 
-@pytest.mark.parametrize("first_failure", [0, *(pytest.param(k, marks=pytest.mark.slow) for k in (1, 2)), 3])
+@pytest.mark.parametrize("first_failure", [0, 3, *slow([1, 2])])
 def test_a_disk_that_fills_ends_nothing_and_throws_nothing_away(
     first_failure: int,
     made: Regions,

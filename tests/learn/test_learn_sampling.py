@@ -31,7 +31,8 @@ from learn.params import SearchParams
 from learn.region_store import shipped_spaces
 from learn.sampling import SAMPLING, add_overloads
 from learn.traffic.kinds import TrafficKind
-from scenarios import Acceptance, FixedLengths, ScenarioError, Workload
+from scenarios import ACCEPTANCES, Acceptance, FixedLengths, ScenarioError, Workload
+from tests.slow import slow
 from twin import Effort, GPULoad, GPUVerdict, find_profile, judge
 
 SEARCH = SearchParams()
@@ -315,7 +316,7 @@ def test_a_shorter_run_tells_the_same(tiny: DesignSpace) -> None:
         assert verdicts[0].accepted == verdicts[1].accepted == (factor < 1)
 
 
-@pytest.mark.parametrize("acceptance", [pytest.param("paper", marks=pytest.mark.slow), "sustained"])
+@pytest.mark.parametrize("acceptance", ["sustained", *slow(one for one in ACCEPTANCES if one != "sustained")])
 def test_runs_of_shipped_scenarios_are_as_long_as_all_are(acceptance: Acceptance) -> None:
     read = (scenarios.read(shipped.path, f"acceptance={acceptance}") for shipped in scenarios.shipped())
     for space in shipped_spaces((one, find_profile(one.model, "H100-64GB")) for one in read):

@@ -25,6 +25,7 @@ from optimizer.packing.model.problem import (
     PackingProblem,
 )
 from optimizer.packing.model.search_state import Status
+from tests.slow import slow
 
 EXACT = ("exact", "cpsat", "milp", "cbc")
 Optimum = Callable[[PackingProblem], float]
@@ -96,9 +97,7 @@ def incomparable(seed: int) -> PackingProblem:
     return PackingProblem(plain.counts, options, dominance=plain.dominance, cuts=cuts)
 
 
-@pytest.mark.parametrize(
-    "seed", [0, 1, 5, *(pytest.param(seed, marks=pytest.mark.slow) for seed in (2, 3, 4))]
-)
+@pytest.mark.parametrize("seed", [0, 1, 5, *slow([2, 3, 4])])
 def test_every_placer_respects_cuts_of_many_incomparable_classes(seed: int) -> None:
     problem = incomparable(seed)
     assert max(int((cut.counts > 0).sum()) for cut in problem.cuts) >= 5

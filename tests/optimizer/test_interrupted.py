@@ -18,6 +18,7 @@ from optimizer.search.cut_loop import CutLoop
 from optimizer.search.minimize_gpus import GPUMinimum, Search, minimize_gpus
 from scenarios import UNLIMITED, Deadline, EngineOption, noticed
 from scenarios.stopping import interrupts
+from tests.slow import slow
 from twin import GPUVerdict
 
 
@@ -145,7 +146,7 @@ def problem_of(capacity: float) -> PackingProblem:
     return PackingProblem(np.array([6, 6]), (option,), dominance=SIZES[:, None], max_bins=20)
 
 
-@pytest.mark.parametrize("truly", [6.0, pytest.param(8.0, marks=pytest.mark.slow), 10.0, 12.0])
+@pytest.mark.parametrize("truly", [6.0, 10.0, 12.0, *slow([8.0])])
 @pytest.mark.parametrize("method", ["exact", "bfd"])
 def test_an_interrupted_search_with_the_twin_proves_nothing(method: str, truly: float) -> None:
     """The linear model holds GPUs to be smaller than they are; the twin accepts what truly fits."""

@@ -20,6 +20,7 @@ from optimizer.search.objectives import LATENCY_OBJECTIVES
 from optimizer.search.params import DEFAULTS, LatencyBoundParams
 from optimizer.search.preparation import instance_of
 from scenarios import UNLIMITED, Deadline
+from tests.slow import slow
 
 PARAMS = DEFAULTS.latency_bounds
 QUICK = PARAMS.model_copy(update={"rounds": 1, "pieces": 3})
@@ -62,14 +63,7 @@ def floors(one: Instance, objective: str, contents: FloatArray) -> FloatArray:
     return least
 
 
-@pytest.mark.parametrize(
-    "objective",
-    [
-        *(pytest.param(name, marks=pytest.mark.slow) for name in ("latency", "worst_ttft_p99")),
-        "ttft",
-        "worst_latency",
-    ],
-)
+@pytest.mark.parametrize("objective", ["ttft", "worst_latency", *slow(["latency", "worst_ttft_p99"])])
 def test_no_packing_on_two_gpus_has_floors_below_the_bound(objective: str) -> None:
     one = instance(*FEW, "adapters[0].count=6").priced("gpus", 2)
     total = one.inner.counts.astype(float)

@@ -11,16 +11,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.slow import slow
 from twin import EngineSetup, Requests, SchedulerRules, StepTables
 from twin.engine.records import SERIES
 from twin.engine.run import simulate_requests
 from twin.engine.state import turns
-
-
-def seeds(quick: int, every: int) -> list[Any]:
-    """The first seeds are always played, all of them with the slow tests."""
-    return [*range(quick), *(pytest.param(k, marks=pytest.mark.slow) for k in range(quick, every))]
-
 
 CLOSE = {"rtol": 1e-9, "atol": 1e-9, "equal_nan": True}
 
@@ -83,12 +78,12 @@ def test_many_random_cases(reference: ModuleType, cases: ModuleType, seed: int) 
     agree(reference, cases.case(seed))
 
 
-@pytest.mark.parametrize("seed", seeds(40, 100))
+@pytest.mark.parametrize("seed", [*range(40), *slow(range(40, 100))])
 def test_fixed_cases(reference: ModuleType, cases: ModuleType, seed: int) -> None:
     agree(reference, cases.case(seed))
 
 
-@pytest.mark.parametrize("seed", seeds(25, 60))
+@pytest.mark.parametrize("seed", [*range(25), *slow(range(25, 60))])
 def test_more_adapters_than_slots(reference: ModuleType, cases: ModuleType, seed: int) -> None:
     agree(reference, cases.crowded(seed))
 
@@ -106,7 +101,7 @@ def test_the_cpu_keeps_as_many_adapters_as_there_are_slots_whatever_is_said(
     assert runs[0].disk_loads.tolist() == runs[1].disk_loads.tolist()
 
 
-@pytest.mark.parametrize("seed", seeds(40, 100))
+@pytest.mark.parametrize("seed", [*range(40), *slow(range(40, 100))])
 def test_rules_of_any_version_with_texts_and_base_model(
     reference: ModuleType, cases: ModuleType, seed: int
 ) -> None:
@@ -114,7 +109,7 @@ def test_rules_of_any_version_with_texts_and_base_model(
 
 
 @pytest.mark.parametrize("ahead", [False, True])
-@pytest.mark.parametrize("seeds", [range(100), pytest.param(range(100, 500), marks=pytest.mark.slow)])
+@pytest.mark.parametrize("seeds", [range(100), *slow([range(100, 500)])])
 def test_a_prompt_that_begins_with_an_answer_under_way_is_admitted_in_the_same_step(
     reference: ModuleType, cases: ModuleType, seeds: range, ahead: bool
 ) -> None:
@@ -125,7 +120,7 @@ def test_a_prompt_that_begins_with_an_answer_under_way_is_admitted_in_the_same_s
         compare(reference, replace(case, setup=replace(case.setup, async_scheduling=ahead)))
 
 
-@pytest.mark.parametrize("seed", seeds(50, 150))
+@pytest.mark.parametrize("seed", [*range(50), *slow(range(50, 150))])
 def test_steps_that_are_scheduled_ahead(reference: ModuleType, cases: ModuleType, seed: int) -> None:
     """Adapters cost nothing to load here: which of them a step needs, the recordings do not tell."""
     rng = np.random.default_rng(seed)

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from tests.slow import slow
 from twin import EngineSetup, Requests, SchedulerRules, StepTables
 from twin.engine.run import simulate_requests
 
@@ -65,23 +66,19 @@ def assert_within_interval(values: np.ndarray, expected: float) -> None:
     assert half < 0.1 * expected
 
 
-@pytest.mark.parametrize(
-    "load", [pytest.param(0.3, marks=pytest.mark.slow), 0.6, pytest.param(0.8, marks=pytest.mark.slow)]
-)
+@pytest.mark.parametrize("load", [0.6, *slow([0.3, 0.8])])
 def test_mm1_wait(load: float) -> None:
     waits = mean_times(queue(1, shared=False), load, fixed=False, sojourn=False)
     assert_within_interval(waits, load / (1 - load))
 
 
-@pytest.mark.parametrize(
-    "load", [pytest.param(0.3, marks=pytest.mark.slow), 0.6, pytest.param(0.8, marks=pytest.mark.slow)]
-)
+@pytest.mark.parametrize("load", [0.6, *slow([0.3, 0.8])])
 def test_md1_wait(load: float) -> None:
     waits = mean_times(queue(1, shared=False), load, fixed=True, sojourn=False)
     assert_within_interval(waits, load / (2 * (1 - load)))
 
 
-@pytest.mark.parametrize("load", [0.3, pytest.param(0.6, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("load", [0.3, *slow([0.6])])
 @pytest.mark.parametrize("fixed", [False, True], ids=["exponential", "deterministic"])
 def test_processor_sharing_depends_on_the_mean_only(load: float, fixed: bool) -> None:
     sojourns = mean_times(queue(4096, shared=True), load, fixed=fixed, sojourn=True)
