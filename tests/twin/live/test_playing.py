@@ -138,9 +138,10 @@ def test_every_fault_is_told_counted_and_survived(server, fault, failure):
     limits = Limits(timeouts=Timeouts(stall_s=0.5), error_share=0.9)
     (answers,) = play([drive(server, requests_of(10))], limits)
     assert answers.faults == {failure: 1}
-    assert answers.failures[3] is failure
+    (failed,) = (k for k, one in enumerate(answers.failures) if one is not None)  # the fourth to arrive
+    assert answers.failures[failed] is failure
     assert answers.completed == 9
-    assert np.isnan(answers.finish_s[3])
+    assert np.isnan(answers.finish_s[failed])
     assert "127.0.0.2" not in str(answers.details)
     assert not answers.stopped
 
