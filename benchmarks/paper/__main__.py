@@ -14,9 +14,8 @@ gpus        GPUs over adapters and rates for every placer, by both criteria
 latency     the least time between tokens on so many GPUs
 traces      plans by the rates of one window of a recording, judged by the next window
 
-Takes an hour and three quarters of the processor with the defaults, less if cut with --minutes and continued by
-the same command: fidelity 6 minutes, ml 4, latency 11, traces 14, gpus 30 (with --time-limit 20). --quick
-takes two minutes.
+Takes an hour and a quarter of the processor with the defaults, and can be cut by --minutes and gone on with
+later: fidelity 6 minutes, ml 4, gpus 30, latency 11, traces 14. --quick takes two minutes.
 """
 
 from __future__ import annotations
