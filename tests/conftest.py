@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -21,6 +23,33 @@ from twin import EngineProfile
 
 FEW = SamplingPlan(compositions=60, round_size=30, width=1.08, spread=0)
 """How much is sampled where no regions are shipped and a test does not say how much."""
+
+
+_COMPILE_ALL = """
+from optimizer.search.compilation import ORDER, compile_loops
+from scenarios import UNLIMITED
+from twin import shipped_profiles
+compile_loops(shipped_profiles()[0], ORDER, 2, UNLIMITED, lambda *_: None)
+"""
+
+_compiling: list[subprocess.Popen[bytes]] = []
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Begin to compile all loops while the workers of a whole run look for tests.
+
+    Each of them would compile the same ones otherwise, for a minute.
+    """
+    if session.config.getoption("numprocesses", None) and "tests" in session.config.args:
+        found = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+        _compiling.append(subprocess.Popen([sys.executable, "-P", "-c", _COMPILE_ALL], env=found))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_node_collection_finished() -> None:
+    """Let no worker begin before the loops are there."""
+    for process in _compiling:
+        process.wait()
 
 
 @pytest.fixture(scope="session", autouse=True)
