@@ -6,7 +6,10 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+import tempfile
+import threading
+import time
+from collections.abc import Generator, Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -20,36 +23,51 @@ from learn import SamplingPlan
 from scenarios import Device, Scenario
 from scenarios.stopping import interrupts
 from twin import EngineProfile
+from twin.engine.compilation import _CodeCache
 
 FEW = SamplingPlan(compositions=60, round_size=30, width=1.08, spread=0)
 """How much is sampled where no regions are shipped and a test does not say how much."""
 
 
-_COMPILE_ALL = """
-from optimizer.search.compilation import ORDER, compile_loops
-from scenarios import UNLIMITED
+_COMPILE = """
+from optimizer.search.compilation import ORDER, call_group
 from twin import shipped_profiles
-compile_loops(shipped_profiles()[0], ORDER, 2, UNLIMITED, lambda *_: None)
+for group in sorted(ORDER, key=lambda name: not name.startswith("twin")):
+    call_group(group, shipped_profiles()[0])
 """
+_COMPILING = "LORAPACK_TESTS_COMPILING"
+"""The variable that names a file which is there as long as loops are compiled for all workers."""
 
-_compiling: list[subprocess.Popen[bytes]] = []
 
-
+@pytest.hookimpl(tryfirst=True)
 def pytest_sessionstart(session: pytest.Session) -> None:
-    """Begin to compile all loops while the workers of a whole run look for tests.
+    """Begin to compile all loops for the workers of a whole run: each would compile the same ones."""
+    if not session.config.getoption("numprocesses", None) or "tests" not in session.config.args:
+        return
+    os.environ[_COMPILING] = tempfile.mkstemp()[1]
+    path = os.pathsep.join(sys.path)
+    process = subprocess.Popen([sys.executable, "-P", "-c", _COMPILE], env={**os.environ, "PYTHONPATH": path})
 
-    Each of them would compile the same ones otherwise, for a minute.
-    """
-    if session.config.getoption("numprocesses", None) and "tests" in session.config.args:
-        found = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-        _compiling.append(subprocess.Popen([sys.executable, "-P", "-c", _COMPILE_ALL], env=found))
-
-
-@pytest.hookimpl(optionalhook=True)
-def pytest_xdist_node_collection_finished() -> None:
-    """Let no worker begin before the loops are there."""
-    for process in _compiling:
+    def forget() -> None:
         process.wait()
+        Path(os.environ[_COMPILING]).unlink()
+
+    threading.Thread(target=forget, daemon=True).start()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _loops_are_compiled_once() -> Iterator[None]:
+    """What another process is compiling is waited for."""
+    load, marker = _CodeCache.load_overload, Path(os.environ.get(_COMPILING, "/nowhere"))
+
+    def wait_and_load(cache: _CodeCache, *signature: Any) -> Any:
+        while (found := load(cache, *signature)) is None and marker.exists():
+            time.sleep(0.1)
+        return found
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_CodeCache, "load_overload", wait_and_load)
+        yield
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -91,17 +109,17 @@ def _commands_are_built_once() -> Iterator[None]:
         yield
 
 
-@pytest.fixture(autouse=True)
-def _width(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Tables are as wide wherever the tests run."""
-    monkeypatch.setenv("COLUMNS", "100")
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol() -> Generator[None, object, object]:
+    """Give each test tables as wide, wherever it runs, and the signals that the one before found.
 
-
-@pytest.fixture(autouse=True)
-def _signals_as_they_were(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """The command takes signals over for good, and ignores them at its end; a test runner goes on."""
-    monkeypatch.setattr(interrupts, "_notice", interrupts._Notice())
+    The command takes signals over for good, and ignores them at its end; a test runner goes on. A hook, as
+    fixtures of ten thousand tests take ten seconds.
+    """
+    os.environ["COLUMNS"] = "100"
+    interrupts._notice = interrupts._Notice()
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    yield
+    ended = yield
     for number, handler in before.items():
         signal.signal(number, handler)
+    return ended
